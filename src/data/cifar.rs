@@ -1,0 +1,211 @@
+//! The official binary layout: six files of 3,073-byte records (label, then R, G, B planes), known by their SHA-256.
+
+use super::{IMAGE, Images};
+use crate::error::{Error, Result};
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// The folder that the official archive unpacks to.
+pub const FOLDER: &str = "cifar-10-batches-bin";
+/// Bytes of a record: one label and one image.
+pub const RECORD: usize = 1 + IMAGE;
+
+const OFFICIAL: [(&str, &str); 6] = [
+    ("data_batch_1.bin", "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5"),
+    ("data_batch_2.bin", "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed"),
+    ("data_batch_3.bin", "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67"),
+    ("data_batch_4.bin", "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48"),
+    ("data_batch_5.bin", "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add"),
+    ("test_batch.bin", "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b"),
+];
+
+/// What one file must be.
+#[derive(Clone, Debug)]
+pub(crate) struct Expected {
+    pub name: String,
+    pub bytes: usize,
+    pub sha256: String,
+}
+
+/// What the six files must be; the last one is the test set.
+#[derive(Clone, Debug)]
+pub(crate) struct Manifest {
+    pub files: Vec<Expected>,
+}
+
+/// Checks size and SHA-256 of the six files in `folder` (the one named `cifar-10-batches-bin`); gives the data set's digest.
+///
+/// # Errors
+/// One sentence that names everything wrong: each missing file, each wrong size or digest beside the right one.
+pub fn verify(folder: &Path) -> Result<String> {
+    let manifest = Manifest::official();
+    manifest.problems(folder).map_or_else(|| Ok(manifest.digest()), |p| Err(damaged(folder, &p)))
+}
+
+/// Reads and verifies the 50,000 training and 10,000 test images in `folder`.
+///
+/// # Errors
+/// As [`verify`].
+pub fn read(folder: &Path) -> Result<(Images, Images)> {
+    Manifest::official().read(folder).map(|(train, test, _)| (train, test))
+}
+
+/// The folder of the files, given `place`: their folder itself or its parent.
+pub(crate) fn locate(place: &Path) -> Option<PathBuf> {
+    let below = place.join(FOLDER);
+    if below.is_dir() {
+        return Some(below);
+    }
+    let holds_any = || OFFICIAL.iter().any(|(name, _)| place.join(name).is_file());
+    (place.is_dir() && (place.ends_with(FOLDER) || holds_any())).then(|| place.to_path_buf())
+}
+
+/// What to do about data under `place` that is missing or damaged.
+pub(crate) fn remedy(place: &Path) -> String {
+    let root = if place.ends_with(FOLDER) { place.parent().unwrap_or(place) } else { place };
+    let root = if root.as_os_str().is_empty() { Path::new(".") } else { root }.display();
+    format!("run `soda data fetch --data {root}` or `soda data import PATH --data {root}`")
+}
+
+/// SHA-256 of `bytes` in lower-case hex.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// Lower-case hex digits of `bytes`.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn damaged(folder: &Path, problems: &str) -> Error {
+    Error::failed(format!("{} is not the official CIFAR-10: {problems}; {}", folder.display(), remedy(folder)))
+}
+
+impl Manifest {
+    /// The six files as their authors published them.
+    pub fn official() -> Self {
+        let expected = |&(name, sha): &(&str, &str)| Expected { name: name.into(), bytes: 10_000 * RECORD, sha256: sha.into() };
+        Self { files: OFFICIAL.iter().map(expected).collect() }
+    }
+
+    /// One SHA-256 over the digests of the files.
+    pub fn digest(&self) -> String {
+        sha256(self.files.iter().map(|f| format!("{}  {}\n", f.sha256, f.name)).collect::<String>().as_bytes())
+    }
+
+    /// Everything wrong in `folder`, as a list in words; `None` when all is well.
+    pub fn problems(&self, folder: &Path) -> Option<String> {
+        let found: Vec<String> = self.files.par_iter().filter_map(|f| f.read(folder).err()).collect();
+        (!found.is_empty()).then(|| found.join("; "))
+    }
+
+    /// Training and test images and the data set's digest, all files verified.
+    pub fn read(&self, folder: &Path) -> Result<(Images, Images, String)> {
+        let files: Vec<std::result::Result<Vec<u8>, String>> = self.files.par_iter().map(|f| f.read(folder)).collect();
+        let problems: Vec<&str> = files.iter().filter_map(|f| f.as_ref().err()).map(String::as_str).collect();
+        if !problems.is_empty() {
+            return Err(damaged(folder, &problems.join("; ")));
+        }
+        let mut files: Vec<Vec<u8>> = files.into_iter().flatten().collect();
+        let test = files.pop().unwrap_or_default();
+        Ok((images(&files), images(&[test]), self.digest()))
+    }
+}
+
+impl Expected {
+    /// The file's verified bytes, or what is wrong with it.
+    fn read(&self, folder: &Path) -> std::result::Result<Vec<u8>, String> {
+        let bytes = std::fs::read(folder.join(&self.name)).map_err(|e| match e.kind() {
+            ErrorKind::NotFound => format!("{} is missing", self.name),
+            _ => format!("{} cannot be read ({e})", self.name),
+        })?;
+        if bytes.len() != self.bytes {
+            return Err(format!("{} has {} bytes instead of {}", self.name, bytes.len(), self.bytes));
+        }
+        // Before the digest, because it says more.
+        if let Some(i) = bytes.chunks_exact(RECORD).position(|r| r[0] > 9) {
+            return Err(format!("{} has label {} in record {i}, above 9", self.name, bytes[i * RECORD]));
+        }
+        let found = sha256(&bytes);
+        if found != self.sha256 {
+            return Err(format!("{} has SHA-256 {found} instead of {}", self.name, self.sha256));
+        }
+        Ok(bytes)
+    }
+}
+
+/// The records of `files`, in order.
+fn images(files: &[Vec<u8>]) -> Images {
+    let n = files.iter().map(|f| f.len() / RECORD).sum::<usize>();
+    let (mut pixels, mut labels) = (Vec::with_capacity(n * IMAGE), Vec::with_capacity(n));
+    for record in files.iter().flat_map(|f| f.chunks_exact(RECORD)) {
+        labels.push(record[0]);
+        pixels.extend_from_slice(&record[1..]);
+    }
+    Images::new(pixels, labels)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// Six small files in the official layout with `records` images each, and their manifest.
+    pub fn write_sample(folder: &Path, records: usize) -> Manifest {
+        std::fs::create_dir_all(folder).unwrap();
+        let file = |(f, (name, _)): (usize, &(&str, &str))| {
+            let record = |r: usize| (0..RECORD).map(move |i| if i == 0 { (r % 10) as u8 } else { (f * 31 + r * 7 + i) as u8 });
+            let bytes: Vec<u8> = (0..records).flat_map(record).collect();
+            std::fs::write(folder.join(name), &bytes).unwrap();
+            Expected { name: (*name).into(), bytes: bytes.len(), sha256: sha256(&bytes) }
+        };
+        Manifest { files: OFFICIAL.iter().enumerate().map(file).collect() }
+    }
+
+    #[test]
+    fn reads_labels_and_pixels_of_intact_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let manifest = write_sample(dir.path(), 20);
+        let (train, test, digest) = manifest.read(dir.path()).unwrap();
+        assert_eq!((train.len(), test.len(), digest.len()), (100, 20, 64));
+        assert_eq!((train.label(23), train.image(23)[0]), (3, (31 + 3 * 7 + 1) as u8));
+        assert_eq!(manifest.problems(dir.path()), None);
+    }
+
+    #[test]
+    fn names_everything_wrong_and_the_remedy() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join(FOLDER);
+        let manifest = write_sample(&folder, 2);
+        std::fs::remove_file(folder.join("data_batch_2.bin")).unwrap();
+        std::fs::write(folder.join("data_batch_3.bin"), vec![0; 2 * RECORD - 1]).unwrap();
+        let mut bytes = std::fs::read(folder.join("test_batch.bin")).unwrap();
+        bytes[4000] ^= 4;
+        std::fs::write(folder.join("test_batch.bin"), &bytes).unwrap();
+        let message = manifest.read(&folder).unwrap_err().to_string();
+        for part in [
+            "data_batch_2.bin is missing".to_string(),
+            format!("data_batch_3.bin has {} bytes instead of {}", 2 * RECORD - 1, 2 * RECORD),
+            format!("test_batch.bin has SHA-256 {} instead of {}", sha256(&bytes), manifest.files[5].sha256),
+            format!("soda data fetch --data {}`", dir.path().display()),
+        ] {
+            assert!(message.contains(&part), "{part:?} in {message}");
+        }
+        assert!(!message.contains("data_batch_1"), "{message}");
+        assert_eq!(manifest.problems(&folder).unwrap().matches("; ").count(), 2);
+    }
+
+    #[test]
+    fn refuses_a_label_above_9_even_with_the_right_digest() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut manifest = write_sample(dir.path(), 3);
+        let path = dir.path().join("data_batch_4.bin");
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[RECORD] = 10;
+        std::fs::write(&path, &bytes).unwrap();
+        manifest.files[3].sha256 = sha256(&bytes);
+        let message = manifest.read(dir.path()).unwrap_err().to_string();
+        assert!(message.contains("data_batch_4.bin has label 10 in record 1"), "{message}");
+    }
+}

@@ -1,0 +1,230 @@
+//! Devices: what this machine has, and which one a selection such as `vulkan:0` or `auto` means.
+
+use crate::error::{Error, Result};
+use burn::cubecl::wgpu::{WgpuBackend, WgpuDevice, WgpuDeviceKind};
+use burn::tensor::Device;
+use serde::Serialize;
+
+/// What kind of hardware an adapter is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A card with its own memory.
+    DiscreteGpu,
+    /// A GPU that shares the processor's memory.
+    IntegratedGpu,
+    /// A GPU passed through to a virtual machine.
+    VirtualGpu,
+    /// Not said by the driver.
+    Other,
+    /// A program on the processor (lavapipe, WARP): correct, slow, and no GPU.
+    Software,
+}
+
+impl Kind {
+    /// Whether this is real graphics hardware.
+    pub fn is_gpu(self) -> bool {
+        self != Self::Software
+    }
+}
+
+/// One wgpu adapter on one graphics API.
+#[derive(Clone, Debug, Serialize)]
+pub struct Adapter {
+    /// As the driver calls it.
+    pub name: String,
+    /// `vulkan`, `metal` or `dx12`.
+    pub backend: &'static str,
+    /// Kind of hardware.
+    pub kind: Kind,
+    /// Driver and its version.
+    pub driver: String,
+    /// Place among the adapters of this backend: the N of `vulkan:N`.
+    pub index: usize,
+    /// Limits that matter for training.
+    pub limits: Limits,
+    /// Features that matter for training, by name.
+    pub features: Vec<&'static str>,
+    #[serde(skip)]
+    handle: (WgpuDeviceKind, WgpuBackend),
+}
+
+/// Limits of an adapter.
+#[derive(Clone, Debug, Serialize)]
+pub struct Limits {
+    /// Bytes of one storage binding.
+    pub max_storage_binding: u64,
+    /// Bytes of one buffer.
+    pub max_buffer: u64,
+    /// Storage buffers of one shader.
+    pub storage_buffers: u32,
+    /// Invocations of one workgroup.
+    pub workgroup_invocations: u32,
+    /// Bytes of workgroup memory.
+    pub workgroup_memory: u32,
+    /// Lanes of a subgroup, smallest and largest.
+    pub subgroup_size: [u32; 2],
+}
+
+/// A device to compute on, and how it came to be chosen.
+#[derive(Clone, Debug)]
+pub struct Selected {
+    /// Burn's handle, without autodiff.
+    pub device: Device,
+    /// `cpu`, `vulkan`, `metal` or `dx12`.
+    pub backend: &'static str,
+    /// The adapter's name, or the processor's.
+    pub name: String,
+    /// One sentence: why this one.
+    pub why: String,
+    /// Whether it is real graphics hardware.
+    pub gpu: bool,
+}
+
+impl Selected {
+    /// The CPU backend.
+    pub fn cpu(why: &str) -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let name = format!("CPU, {threads} threads");
+        Self { device: Device::flex(), backend: "cpu", name, why: why.into(), gpu: false }
+    }
+
+    fn adapter(adapter: &Adapter, why: &str) -> Self {
+        let (kind, api) = adapter.handle.clone();
+        Self {
+            device: Device::from(WgpuDevice::new(kind).on(api)),
+            backend: adapter.backend,
+            name: adapter.name.clone(),
+            why: why.into(),
+            gpu: adapter.kind.is_gpu(),
+        }
+    }
+
+    /// "vulkan: NVIDIA A40" or "cpu: CPU, 2 threads".
+    pub fn describe(&self) -> String {
+        let software = if self.gpu || self.backend == "cpu" { "" } else { " (software, no GPU)" };
+        format!("{}: {}{software}", self.backend, self.name)
+    }
+}
+
+const BACKENDS: [(&str, wgpu::Backend, WgpuBackend); 3] = [
+    ("vulkan", wgpu::Backend::Vulkan, WgpuBackend::Vulkan),
+    ("metal", wgpu::Backend::Metal, WgpuBackend::Metal),
+    ("dx12", wgpu::Backend::Dx12, WgpuBackend::Dx12),
+];
+
+/// Every adapter of every native graphics API; with several APIs the same hardware appears on each.
+/// WGPU_BACKEND (a comma-separated list) and WGPU_ADAPTER_NAME (a part of the name) narrow the list.
+pub fn adapters() -> Vec<Adapter> {
+    let wanted = std::env::var("WGPU_BACKEND").ok();
+    let wanted_name = std::env::var("WGPU_ADAPTER_NAME").ok().map(|n| n.to_lowercase());
+    let mut found = Vec::new();
+    for (name, backend, api) in BACKENDS {
+        if wanted.as_ref().is_some_and(|w| !w.split(',').any(|b| backend_name(b) == name)) {
+            continue;
+        }
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+            backends: backend.into(),
+            ..wgpu::InstanceDescriptor::new_without_display_handle()
+        });
+        // cubecl numbers the adapters of each kind on their own.
+        let mut of_kind = [0usize; 4];
+        for (index, adapter) in pollster::block_on(instance.enumerate_adapters(backend.into())).into_iter().enumerate() {
+            let mut next = |slot: usize| {
+                of_kind[slot] += 1;
+                of_kind[slot] - 1
+            };
+            let info = adapter.get_info();
+            let (kind, handle) = match info.device_type {
+                wgpu::DeviceType::DiscreteGpu => (Kind::DiscreteGpu, WgpuDeviceKind::DiscreteGpu(next(0))),
+                wgpu::DeviceType::IntegratedGpu => (Kind::IntegratedGpu, WgpuDeviceKind::IntegratedGpu(next(1))),
+                wgpu::DeviceType::VirtualGpu => (Kind::VirtualGpu, WgpuDeviceKind::VirtualGpu(next(2))),
+                wgpu::DeviceType::Other => (Kind::Other, WgpuDeviceKind::Other(next(3))),
+                wgpu::DeviceType::Cpu => (Kind::Software, WgpuDeviceKind::Cpu),
+            };
+            let limits = adapter.limits();
+            let features = adapter.features();
+            let named = [
+                ("shader-f16", wgpu::Features::SHADER_F16),
+                ("subgroup", wgpu::Features::SUBGROUP),
+                ("timestamp-query", wgpu::Features::TIMESTAMP_QUERY),
+                ("cooperative-matrix", wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
+            ];
+            found.push(Adapter {
+                driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+                name: info.name,
+                backend: name,
+                kind,
+                index,
+                limits: Limits {
+                    max_storage_binding: limits.max_storage_buffer_binding_size,
+                    max_buffer: limits.max_buffer_size,
+                    storage_buffers: limits.max_storage_buffers_per_shader_stage,
+                    workgroup_invocations: limits.max_compute_invocations_per_workgroup,
+                    workgroup_memory: limits.max_compute_workgroup_storage_size,
+                    subgroup_size: [info.subgroup_min_size, info.subgroup_max_size],
+                },
+                features: named.iter().filter(|(_, f)| features.contains(*f)).map(|(n, _)| *n).collect(),
+                handle: (handle, api),
+            });
+        }
+    }
+    found.retain(|a| wanted_name.as_ref().is_none_or(|n| a.name.to_lowercase().contains(n)));
+    found
+}
+
+/// wgpu's spellings of a backend.
+fn backend_name(name: &str) -> &str {
+    match name.trim().to_lowercase().as_str() {
+        "vulkan" | "vk" => "vulkan",
+        "metal" | "mtl" => "metal",
+        "dx12" | "d3d12" => "dx12",
+        _ => "",
+    }
+}
+
+/// The device that `selection` means: `auto`, `cpu`, or `wgpu`, `vulkan`, `metal`, `dx12` with `:INDEX` or `:NAME`.
+///
+/// `auto` takes a real GPU, else the CPU backend; a software adapter is used only when named.
+///
+/// # Errors
+/// If there is no such device; the message lists what there is.
+pub fn select(selection: &str) -> Result<Selected> {
+    let (family, which) = match selection.split_once(':') {
+        Some((family, which)) => (family, Some(which)),
+        None => (selection, None),
+    };
+    match (family, which) {
+        ("cpu", None) => return Ok(Selected::cpu("asked for")),
+        ("auto", None) => {
+            let gpu = adapters().into_iter().filter(|a| a.kind.is_gpu()).min_by_key(|a| a.kind as u8);
+            return Ok(match gpu {
+                Some(adapter) => Selected::adapter(&adapter, "the best GPU here"),
+                None => Selected::cpu("no GPU found"),
+            });
+        }
+        ("wgpu" | "vulkan" | "metal" | "dx12", _) => {}
+        _ => {
+            return Err(Error::usage(format!(
+                "--device {selection}: expected auto, cpu, or wgpu, vulkan, metal or dx12 with :INDEX or :NAME; `soda devices` lists them"
+            )));
+        }
+    }
+    let all = adapters();
+    let mut matching: Vec<_> = all.iter().filter(|a| family == "wgpu" || a.backend == family).collect();
+    matching.sort_by_key(|a| a.kind as u8);
+    let chosen = match which.map(|w| (w.parse::<usize>(), w.to_lowercase())) {
+        None => matching.first(),
+        Some((Ok(index), _)) if family == "wgpu" => matching.get(index),
+        Some((Ok(index), _)) => matching.iter().find(|a| a.index == index),
+        Some((Err(_), name)) => matching.iter().find(|a| a.name.to_lowercase().contains(&name)),
+    };
+    match chosen {
+        Some(adapter) => Ok(Selected::adapter(adapter, "asked for")),
+        None => {
+            let list: Vec<_> = all.iter().map(|a| format!("{}:{} {}", a.backend, a.index, a.name)).collect();
+            let list = if list.is_empty() { "no adapter at all".to_owned() } else { list.join(", ") };
+            Err(Error::usage(format!("--device {selection}: no such device; this machine has {list} and cpu")))
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Diffusion as pure maths: schedules, the forward process, samplers and guidance, over closures and plain tensors.
+
+pub mod forward;
+pub mod guidance;
+pub mod sampler;
+pub mod schedule;
+
+pub use schedule::Schedule;

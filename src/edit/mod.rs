@@ -1,0 +1,3 @@
+//! Pictures made from z.
+
+pub mod reconstruct;

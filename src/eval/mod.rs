@@ -1,0 +1,5 @@
+//! What z is worth: features of a frozen encoder and the protocols that score them.
+
+pub mod features;
+pub mod image;
+pub mod linear;

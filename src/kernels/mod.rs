@@ -1,0 +1,7 @@
+//! Operations with hand-written kernels: one public function each, a reference in plain tensor operations beside it.
+//!
+//! Only this room knows WGSL, cubecl and the primitives of Burn's backends.
+
+pub mod ada_gn;
+pub mod layout;
+pub mod math;

@@ -1,0 +1,155 @@
+//! The denoiser's building blocks.
+
+use super::modulation::scale_shift;
+use crate::config::{AdaGnScale, UNetConfig};
+use crate::kernels::ada_gn::{Activation, AdaGnOptions, Dropout, ada_gn, group_norm};
+use crate::kernels::layout;
+use crate::rng;
+use burn::module::{Module, Param};
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::{Initializer, Linear, LinearConfig, PaddingConfig2d};
+use burn::tensor::{Device, Tensor, activation::softmax};
+
+/// 3x3 convolution with padding 1.
+pub(super) fn conv3x3(from: usize, to: usize, stride: usize, bias: bool, device: &Device) -> Conv2d {
+    Conv2dConfig::new([from, to], [3, 3])
+        .with_stride([stride, stride])
+        .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
+        .with_bias(bias)
+        .init(device)
+}
+
+/// 1x1 convolution.
+pub(super) fn conv1x1(from: usize, to: usize, stride: usize, bias: bool, device: &Device) -> Conv2d {
+    Conv2dConfig::new([from, to], [1, 1]).with_stride([stride, stride]).with_bias(bias).init(device)
+}
+
+/// Dropout of one forward pass in training; each layer draws its own mask from `key`.
+#[derive(Clone, Copy, Debug)]
+pub struct DropoutPass {
+    /// Probability of zeroing.
+    pub p: f32,
+    /// Key of this step.
+    pub key: u64,
+}
+
+impl DropoutPass {
+    fn layer(self, layer: usize) -> Dropout {
+        let key = rng::pair(self.key, layer as u64);
+        Dropout { p: self.p, key: [key as u32, (key >> 32) as u32] }
+    }
+}
+
+/// Affine parameters of a GroupNorm; the operation is [`kernels::ada_gn`](crate::kernels::ada_gn).
+#[derive(Module, Debug)]
+pub struct GroupNorm {
+    gamma: Param<Tensor<1>>,
+    beta: Param<Tensor<1>>,
+    #[module(skip)]
+    groups: usize,
+}
+
+impl GroupNorm {
+    const EPS: f32 = 1e-5;
+
+    /// gamma = 1, beta = 0.
+    pub fn new(groups: usize, channels: usize, device: &Device) -> Self {
+        Self {
+            gamma: Initializer::Ones.init([channels], device),
+            beta: Initializer::Zeros.init([channels], device),
+            groups,
+        }
+    }
+
+    fn options(&self, activation: Activation, dropout: Option<Dropout>) -> AdaGnOptions {
+        AdaGnOptions { groups: self.groups, eps: Self::EPS, activation, dropout }
+    }
+
+    /// activation(GN(x)), [B, C, H, W].
+    pub fn forward(&self, x: Tensor<4>, activation: Activation) -> Tensor<4> {
+        group_norm(x, self.gamma.val(), self.beta.val(), self.options(activation, None))
+    }
+
+    /// dropout(SiLU(z_s * (t_s * GN(x) + t_b) + z_b)), `t`, `z` [B, 2C].
+    pub fn modulated(&self, x: Tensor<4>, t: Tensor<2>, z: Tensor<2>, dropout: Option<Dropout>) -> Tensor<4> {
+        ada_gn(x, t, z, self.gamma.val(), self.beta.val(), self.options(Activation::Silu, dropout))
+    }
+}
+
+/// GN, SiLU, conv, AdaGN by t and z, SiLU, dropout, conv, plus the shortcut.
+#[derive(Module, Debug)]
+pub struct ResBlock {
+    norm1: GroupNorm,
+    conv1: Conv2d,
+    time: Linear,
+    z: Linear,
+    norm2: GroupNorm,
+    conv2: Conv2d,
+    shortcut: Option<Conv2d>,
+    #[module(skip)]
+    convention: AdaGnScale,
+    #[module(skip)]
+    layer: usize,
+}
+
+impl ResBlock {
+    /// `layer` numbers the block within the network (its dropout stream).
+    pub fn new(from: usize, to: usize, z_dim: usize, config: &UNetConfig, layer: usize, device: &Device) -> Self {
+        Self {
+            norm1: GroupNorm::new(config.groups, from, device),
+            conv1: conv3x3(from, to, 1, true, device),
+            time: LinearConfig::new(4 * config.base, 2 * to).init(device),
+            z: LinearConfig::new(z_dim, 2 * to).init(device),
+            norm2: GroupNorm::new(config.groups, to, device),
+            conv2: conv3x3(to, to, 1, true, device),
+            shortcut: (from != to).then(|| conv1x1(from, to, 1, true, device)),
+            convention: config.ada_gn,
+            layer,
+        }
+    }
+
+    /// `x` [B, from, H, W], `time` [B, 4 * base], `z` [B, Z] to [B, to, H, W].
+    pub fn forward(&self, x: Tensor<4>, time: Tensor<2>, z: Tensor<2>, dropout: Option<DropoutPass>) -> Tensor<4> {
+        let h = self.conv1.forward(self.norm1.forward(x.clone(), Activation::Silu));
+        let dropout = dropout.map(|pass| pass.layer(self.layer));
+        let t_mod = scale_shift(&self.time, time, self.convention);
+        let z_mod = scale_shift(&self.z, z, self.convention);
+        let h = self.norm2.modulated(h, t_mod, z_mod, dropout);
+        let h = self.conv2.forward(h);
+        let shortcut = match &self.shortcut {
+            Some(conv) => conv.forward(x),
+            None => x,
+        };
+        layout::add(h, shortcut)
+    }
+}
+
+/// Single-head self-attention over the pixels of a feature map, with a residual connection.
+#[derive(Module, Debug)]
+pub struct Attention {
+    norm: GroupNorm,
+    qkv: Linear,
+    out: Linear,
+}
+
+impl Attention {
+    /// For `channels` channels.
+    pub fn new(channels: usize, groups: usize, device: &Device) -> Self {
+        Self {
+            norm: GroupNorm::new(groups, channels, device),
+            qkv: LinearConfig::new(channels, 3 * channels).init(device),
+            out: LinearConfig::new(channels, channels).init(device),
+        }
+    }
+
+    /// [B, C, H, W] to the same shape.
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let [b, c, height, width] = x.dims();
+        let pixels = self.norm.forward(x.clone(), Activation::None).permute([0, 2, 3, 1]).reshape([b, height * width, c]);
+        let qkv = self.qkv.forward(pixels);
+        let [q, k, v] = [0, 1, 2].map(|i| qkv.clone().narrow(2, i * c, c));
+        let weights = softmax(q.matmul(k.swap_dims(1, 2)) / (c as f64).sqrt(), 2);
+        let attended = self.out.forward(weights.matmul(v));
+        layout::add(x, attended.reshape([b, height, width, c]).permute([0, 3, 1, 2]))
+    }
+}

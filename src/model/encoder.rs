@@ -1,0 +1,91 @@
+//! The encoder: ResNet-18 for 32x32 images (He et al. 2015; 3x3 stem, no max-pool), then a linear layer to z.
+
+use super::blocks::{conv1x1, conv3x3};
+use crate::config::EncoderConfig;
+use crate::kernels::layout;
+use burn::module::Module;
+use burn::nn::conv::Conv2d;
+use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
+use burn::tensor::{Device, Tensor, activation::relu};
+
+/// Two 3x3 convolutions with BatchNorm and a shortcut.
+#[derive(Module, Debug)]
+pub struct BasicBlock {
+    conv1: Conv2d,
+    norm1: BatchNorm,
+    conv2: Conv2d,
+    norm2: BatchNorm,
+    shortcut: Option<Conv2d>,
+    shortcut_norm: Option<BatchNorm>,
+}
+
+impl BasicBlock {
+    fn new(from: usize, to: usize, stride: usize, device: &Device) -> Self {
+        let reshapes = from != to || stride != 1;
+        Self {
+            conv1: conv3x3(from, to, stride, false, device),
+            norm1: BatchNormConfig::new(to).init(device),
+            conv2: conv3x3(to, to, 1, false, device),
+            norm2: BatchNormConfig::new(to).init(device),
+            shortcut: reshapes.then(|| conv1x1(from, to, stride, false, device)),
+            shortcut_norm: reshapes.then(|| BatchNormConfig::new(to).init(device)),
+        }
+    }
+
+    /// [B, from, H, W] to [B, to, H / stride, W / stride].
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let h = relu(self.norm1.forward(self.conv1.forward(x.clone())));
+        let h = self.norm2.forward(self.conv2.forward(h));
+        let shortcut = match (&self.shortcut, &self.shortcut_norm) {
+            (Some(conv), Some(norm)) => norm.forward(conv.forward(x)),
+            _ => x,
+        };
+        relu(layout::add(h, shortcut))
+    }
+}
+
+/// Image to z.
+#[derive(Module, Debug)]
+pub struct Encoder {
+    stem: Conv2d,
+    stem_norm: BatchNorm,
+    blocks: Vec<BasicBlock>,
+    head: Linear,
+}
+
+impl Encoder {
+    /// Four stages of two blocks with 1, 2, 4 and 8 times `config.base` channels; z has `z_dim` numbers.
+    pub fn new(config: &EncoderConfig, z_dim: usize, device: &Device) -> Self {
+        let mut channels = config.base;
+        let mut blocks = Vec::new();
+        for stage in 0..4 {
+            let width = config.base << stage;
+            for block in 0..2 {
+                let stride = if stage > 0 && block == 0 { 2 } else { 1 };
+                blocks.push(BasicBlock::new(channels, width, stride, device));
+                channels = width;
+            }
+        }
+        Self {
+            stem: conv3x3(3, config.base, 1, false, device),
+            stem_norm: BatchNormConfig::new(config.base).init(device),
+            blocks,
+            head: LinearConfig::new(channels, z_dim).init(device),
+        }
+    }
+
+    /// The pooled vector before the last layer: normalised images [B, 3, 32, 32] to [B, 8 * base].
+    pub fn backbone(&self, x: Tensor<4>) -> Tensor<2> {
+        let mut h = relu(self.stem_norm.forward(self.stem.forward(x)));
+        for block in &self.blocks {
+            h = block.forward(h);
+        }
+        let [b, c, _, _] = h.dims();
+        h.mean_dims(&[2, 3]).reshape([b, c])
+    }
+
+    /// Normalised images [B, 3, 32, 32] to z [B, Z].
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<2> {
+        self.head.forward(self.backbone(x))
+    }
+}

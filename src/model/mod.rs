@@ -1,0 +1,13 @@
+//! The networks: an encoder that distils an image into z, and a denoiser that sees the image only through z.
+
+pub mod blocks;
+pub mod embedding;
+pub mod encoder;
+mod init;
+pub mod parameters;
+pub mod modulation;
+pub mod soda;
+pub mod unet;
+pub mod weights;
+
+pub use soda::Soda;

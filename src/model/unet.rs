@@ -1,0 +1,140 @@
+//! The denoiser: a DDPM UNet (Ho et al. 2020) whose every residual block is modulated by t and z.
+
+use super::blocks::{Attention, DropoutPass, GroupNorm, ResBlock, conv3x3};
+use super::embedding::TimeEmbedding;
+use crate::config::UNetConfig;
+use crate::kernels::ada_gn::Activation;
+use crate::kernels::layout;
+use burn::module::Module;
+use burn::nn::conv::Conv2d;
+use burn::tensor::{Device, Tensor};
+
+/// Side length of the images.
+const SIDE: usize = 32;
+
+/// A residual block and, at some resolutions, attention after it.
+#[derive(Module, Debug)]
+pub struct Level {
+    block: ResBlock,
+    attention: Option<Attention>,
+}
+
+impl Level {
+    fn forward(&self, x: Tensor<4>, time: &Tensor<2>, z: &Tensor<2>, dropout: Option<DropoutPass>) -> Tensor<4> {
+        let h = self.block.forward(x, time.clone(), z.clone(), dropout);
+        match &self.attention {
+            Some(attention) => attention.forward(h),
+            None => h,
+        }
+    }
+}
+
+/// (x_t, t, z) to the predicted noise.
+#[derive(Module, Debug)]
+pub struct UNet {
+    time: TimeEmbedding,
+    stem: Conv2d,
+    down: Vec<Level>,
+    downsample: Vec<Conv2d>,
+    middle1: ResBlock,
+    middle_attention: Attention,
+    middle2: ResBlock,
+    up: Vec<Level>,
+    upsample: Vec<Conv2d>,
+    norm_out: GroupNorm,
+    out: Conv2d,
+    #[module(skip)]
+    blocks: usize,
+    #[module(skip)]
+    dropout: f32,
+}
+
+impl UNet {
+    /// The stages of `config`, `config.blocks` residual blocks down and one more up each.
+    pub fn new(config: &UNetConfig, z_dim: usize, device: &Device) -> Self {
+        let widths = config.widths();
+        let mut layers = 0;
+        let mut res_block = |from, to| {
+            layers += 1;
+            ResBlock::new(from, to, z_dim, config, layers, device)
+        };
+        let attention = |stage: usize, width| {
+            config.attention.contains(&(SIDE >> stage)).then(|| Attention::new(width, config.groups, device))
+        };
+
+        let mut channels = config.base;
+        let (mut down, mut downsample) = (Vec::new(), Vec::new());
+        for (stage, &width) in widths.iter().enumerate() {
+            for _ in 0..config.blocks {
+                down.push(Level { block: res_block(channels, width), attention: attention(stage, width) });
+                channels = width;
+            }
+            if stage + 1 < widths.len() {
+                downsample.push(conv3x3(width, width, 2, true, device));
+            }
+        }
+        let middle1 = res_block(channels, channels);
+        let middle2 = res_block(channels, channels);
+        let middle_attention = Attention::new(channels, config.groups, device);
+
+        let mut skips = config.skip_widths();
+        let (mut up, mut upsample) = (Vec::new(), Vec::new());
+        for (stage, &width) in widths.iter().enumerate().rev() {
+            for _ in 0..=config.blocks {
+                let skip = skips.pop().expect("as many skips as up blocks");
+                up.push(Level { block: res_block(channels + skip, width), attention: attention(stage, width) });
+                channels = width;
+            }
+            if stage > 0 {
+                upsample.push(conv3x3(width, width, 1, true, device));
+            }
+        }
+        Self {
+            time: TimeEmbedding::new(config.base, 4 * config.base, device),
+            stem: conv3x3(3, config.base, 1, true, device),
+            down,
+            downsample,
+            middle1,
+            middle_attention,
+            middle2,
+            up,
+            upsample,
+            norm_out: GroupNorm::new(config.final_groups, channels, device),
+            out: conv3x3(channels, 3, 1, true, device),
+            blocks: config.blocks,
+            dropout: config.dropout,
+        }
+    }
+
+    /// `x_t` [B, 3, 32, 32], `t` [B] in (0, 1], `z` [B, Z] (zero where dropped) to eps_hat [B, 3, 32, 32].
+    /// `dropout_key` is given in training only.
+    pub fn forward(&self, x_t: Tensor<4>, t: Tensor<1>, z: Tensor<2>, dropout_key: Option<u64>) -> Tensor<4> {
+        let dropout = dropout_key.filter(|_| self.dropout > 0.0).map(|key| DropoutPass { p: self.dropout, key });
+        let time = self.time.forward(t);
+        let mut h = self.stem.forward(x_t);
+        let mut skips = vec![h.clone()];
+        for (stage, levels) in self.down.chunks(self.blocks).enumerate() {
+            for level in levels {
+                h = level.forward(h, &time, &z, dropout);
+                skips.push(h.clone());
+            }
+            if let Some(conv) = self.downsample.get(stage) {
+                h = conv.forward(h);
+                skips.push(h.clone());
+            }
+        }
+        h = self.middle1.forward(h, time.clone(), z.clone(), dropout);
+        h = self.middle_attention.forward(h);
+        h = self.middle2.forward(h, time.clone(), z.clone(), dropout);
+        for (stage, levels) in self.up.chunks(self.blocks + 1).enumerate() {
+            for level in levels {
+                let skip = skips.pop().expect("as many skips as up blocks");
+                h = level.forward(layout::concat(h, skip), &time, &z, dropout);
+            }
+            if let Some(conv) = self.upsample.get(stage) {
+                h = conv.forward(layout::upsample(h));
+            }
+        }
+        self.out.forward(self.norm_out.forward(h, Activation::Silu))
+    }
+}

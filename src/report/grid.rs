@@ -1,0 +1,193 @@
+//! Pictures laid out in rows: reconstructions over their originals, interpolations, samples.
+
+use super::plot::{INK, draw, text_width, write_png};
+use crate::error::{Error, Result};
+use plotters::style::text_anchor::{HPos, VPos};
+use std::path::Path;
+
+/// Pixels between two images and around the grid, and those above a row that begins a block.
+const GAP: usize = 2;
+const BLOCK_GAP: usize = 10;
+/// Height of the labels in pixels, and their distance from the images.
+const TEXT: f64 = 16.0;
+const TEXT_GAP: f64 = 10.0;
+
+/// One row of images.
+///
+/// A row with a label begins a block: it is set off from the rows above, and the label stands beside the middle of the
+/// block, which ends at the next label. Reconstructions in two rows over two rows of originals are four `GridRow`s, the first
+/// and the third with a label.
+#[derive(Clone, Debug)]
+pub struct GridRow<'a> {
+    pub label: Option<&'a str>,
+    /// Each \[3, size, size\], planar, in \[-1, 1\]; rows may differ in length.
+    pub images: Vec<&'a [f32]>,
+}
+
+/// Writes `images`, \[N, 3, size, size\] in \[-1, 1\], as a PNG file of `columns` images a row, each `scale` times as large.
+///
+/// # Errors
+/// As [`save_rows`]; no `columns`.
+///
+/// # Panics
+/// If the length of `images` is no multiple of 3 size^2.
+pub fn save_grid(path: &Path, images: &[f32], size: usize, columns: usize, scale: usize) -> Result<()> {
+    let len = 3 * size * size;
+    assert!(len > 0 && images.len().is_multiple_of(len), "save_grid: {} values are no [N, 3, {size}, {size}]", images.len());
+    if columns == 0 {
+        return Err(Error::usage(format!("cannot draw {}: a grid needs at least 1 column", path.display())));
+    }
+    let images: Vec<&[f32]> = images.chunks_exact(len).collect();
+    let rows: Vec<GridRow> = images.chunks(columns).map(|row| GridRow { label: None, images: row.to_vec() }).collect();
+    save_rows(path, &rows, size, scale)
+}
+
+/// Writes `rows` of images \[3, size, size\] as a PNG file, each pixel as a square of `scale` pixels; values outside \[-1, 1\]
+/// are clipped. The file appears whole or not at all.
+///
+/// # Errors
+/// No images, a pixel that is not finite (the message names row and image), `scale` of 0; `path` cannot be written.
+///
+/// # Panics
+/// If an image is not \[3, size, size\].
+pub fn save_rows(path: &Path, rows: &[GridRow], size: usize, scale: usize) -> Result<()> {
+    let columns = rows.iter().map(|r| r.images.len()).max().unwrap_or(0);
+    if columns == 0 {
+        return Err(Error::failed(format!("cannot draw {}: there are no images", path.display())));
+    }
+    if scale == 0 {
+        return Err(Error::usage(format!("cannot draw {}: the scale must be at least 1", path.display())));
+    }
+    for (y, row) in rows.iter().enumerate() {
+        for (x, image) in row.images.iter().enumerate() {
+            assert_eq!(image.len(), 3 * size * size, "save_rows: values of image {x} in row {y}, beside [3, {size}, {size}]");
+            if let Some(value) = image.iter().find(|v| !v.is_finite()) {
+                let path = path.display();
+                return Err(Error::failed(format!(
+                    "cannot draw {path}: a pixel of image {x} in row {y} is {value}; the weights or the sampler diverged"
+                )));
+            }
+        }
+    }
+    let cell = size * scale;
+    let label_width = rows.iter().filter_map(|r| r.label).map(|l| text_width(l, TEXT)).reduce(f64::max);
+    let left = label_width.map_or(GAP, |w| (w + 2.0 * TEXT_GAP).ceil() as usize);
+    let width = left + columns * (cell + GAP);
+    let mut tops = Vec::with_capacity(rows.len());
+    let mut height = 0;
+    for row in rows {
+        height += if row.label.is_some() && height > 0 { BLOCK_GAP } else { GAP };
+        tops.push(height);
+        height += cell;
+    }
+    height += GAP;
+
+    let mut pixels = draw(width, height, |canvas| {
+        for (y, row) in rows.iter().enumerate() {
+            let Some(label) = row.label else { continue };
+            let last = y + rows[y + 1..].iter().take_while(|r| r.label.is_none()).count();
+            let middle = (tops[y] + tops[last] + cell) as f64 / 2.0;
+            canvas.text(label, (left as f64 - TEXT_GAP, middle), TEXT, INK, (HPos::Right, VPos::Center));
+        }
+    });
+    for (row, top) in rows.iter().zip(tops) {
+        for (x, image) in row.images.iter().enumerate() {
+            let x_0 = left + x * (cell + GAP);
+            for y in 0..cell {
+                for x in 0..cell {
+                    let from = y / scale * size + x / scale;
+                    let to = ((top + y) * width + x_0 + x) * 3;
+                    for channel in 0..3 {
+                        pixels[to + channel] = byte(image[channel * size * size + from]);
+                    }
+                }
+            }
+        }
+    }
+    write_png(path, &pixels, width, height)
+}
+
+/// \[-1, 1\] to 0..=255, clipped.
+fn byte(value: f32) -> u8 {
+    ((value + 1.0) * 127.5).round() as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RED: [f32; 12] = [1.0, 1.0, 1.0, 1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0];
+    /// Grey levels 0, 85, 170 and 255, top left first.
+    const STEPS: [f32; 12] =
+        [-1.0, -1.0 / 3.0, 1.0 / 3.0, 1.0, -1.0, -1.0 / 3.0, 1.0 / 3.0, 1.0, -1.0, -1.0 / 3.0, 1.0 / 3.0, 1.0];
+
+    fn saved(save: impl Fn(&Path) -> Result<()>) -> Result<image::RgbImage> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("grid.png");
+        let result = save(&path);
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), usize::from(result.is_ok()));
+        result.map(|()| image::open(&path).unwrap().to_rgb8())
+    }
+
+    #[test]
+    fn bytes_cover_the_range_and_clip() {
+        assert_eq!([-7.0, -1.0, 0.0, 1.0, 7.0].map(byte), [0, 0, 128, 255, 255]);
+        // What was a byte becomes that byte again.
+        assert!((0..=255u8).all(|b| byte(f32::from(b) / 127.5 - 1.0) == b));
+    }
+
+    #[test]
+    fn images_stand_in_reading_order_with_gaps_between() {
+        let images = [RED, STEPS, RED].concat();
+        let picture = saved(|path| save_grid(path, &images, 2, 2, 3)).unwrap();
+        assert_eq!(picture.dimensions(), (18, 18));
+        let at = |x, y| picture.get_pixel(x, y).0;
+        assert_eq!([at(2, 2), at(7, 7), at(2, 10)], [[255, 0, 0]; 3]);
+        assert_eq!([at(10, 2), at(13, 2), at(12, 5), at(13, 7)], [[0; 3], [85; 3], [170; 3], [255; 3]]);
+        assert_eq!([at(1, 1), at(8, 2), at(9, 7), at(2, 9), at(10, 10), at(17, 17)], [[255; 3]; 6]);
+    }
+
+    #[test]
+    fn labelled_blocks_are_set_off_and_labels_are_drawn_beside_them() {
+        let row = |label| GridRow { label, images: vec![&RED[..]; 2] };
+        let rows = [row(Some("ours")), row(None), row(Some("originals")), row(None)];
+        let picture = saved(|path| save_rows(path, &rows, 2, 20)).unwrap();
+        assert_eq!(picture.height() as usize, 4 * 40 + 3 * GAP + BLOCK_GAP + GAP);
+        let left = picture.width() as usize - 2 * (40 + GAP);
+        let dark = |y: std::ops::Range<usize>| {
+            let place = |y| (0..left as u32).map(move |x| (x, y as u32));
+            y.flat_map(place).filter(|&(x, y)| picture.get_pixel(x, y).0[0] < 128).count()
+        };
+        // Ink beside the middle of each block, and none beyond.
+        let middle = |block: usize| GAP + 40 + 1 + block * (2 * 40 + GAP + BLOCK_GAP);
+        assert!(dark(middle(0) - 12..middle(0) + 12) > 20);
+        assert!(dark(middle(1) - 12..middle(1) + 12) > dark(middle(0) - 12..middle(0) + 12));
+        assert_eq!(dark(0..middle(0) - 12) + dark(middle(0) + 12..middle(1) - 12), 0);
+        assert_eq!(picture.get_pixel(left as u32, 2).0, [255, 0, 0]);
+    }
+
+    #[test]
+    fn refuses_pixels_that_are_not_finite_and_empty_grids() {
+        let mut bad = STEPS;
+        bad[5] = f32::NAN;
+        let rows = [GridRow { label: None, images: vec![&RED[..]] }, GridRow { label: None, images: vec![&RED[..], &bad] }];
+        let message = saved(|path| save_rows(path, &rows, 2, 1)).unwrap_err().to_string();
+        assert!(message.contains("grid.png: a pixel of image 1 in row 1 is NaN"), "{message}");
+        assert!(saved(|path| save_rows(path, &[], 2, 1)).unwrap_err().to_string().contains("there are no images"));
+        assert_eq!(saved(|path| save_grid(path, &RED, 2, 0, 1)).unwrap_err().exit_code(), 2);
+        assert_eq!(saved(|path| save_rows(path, &rows[..1], 2, 0)).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn names_the_path_that_cannot_be_written() {
+        let path = tempfile::tempdir().unwrap().path().join("gone").join("grid.png");
+        let message = save_grid(&path, &RED, 2, 1, 1).unwrap_err().to_string();
+        assert!(message.contains(&path.display().to_string()), "{message}");
+    }
+
+    #[test]
+    #[should_panic(expected = "save_grid: 11 values are no [N, 3, 2, 2]")]
+    fn panics_on_a_length_that_is_no_batch_of_images() {
+        let _ = save_grid(Path::new("unused.png"), &[0.0; 11], 2, 1, 1);
+    }
+}

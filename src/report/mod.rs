@@ -1,0 +1,4 @@
+//! Pictures of a run: grids and curves.
+
+pub mod grid;
+pub mod plot;

@@ -1,0 +1,520 @@
+//! Line charts as PNG files, and the canvas that every picture of a report is written through.
+
+use crate::error::{Error, Result};
+use image::ImageEncoder;
+use image::codecs::png::PngEncoder;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use plotters::style::{FontTransform, register_font};
+use std::fs::OpenOptions;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::sync::Once;
+
+/// Size of a chart in pixels.
+const WIDTH: usize = 900;
+const HEIGHT: usize = 540;
+/// Pictures with text and lines are drawn this many times larger and averaged down: plotters itself smooths neither well.
+const SUPER: usize = 3;
+/// Height of a row of the legend.
+const LEGEND_LINE: f64 = 22.0;
+/// Why drawing cannot fail.
+const MEMORY: &str = "drawing into memory with an embedded font";
+pub(super) const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
+const SOFT_INK: RGBColor = RGBColor(0x44, 0x44, 0x44);
+const GRID: RGBColor = RGBColor(0xe6, 0xe6, 0xe6);
+/// Okabe and Ito's colours, which colour-blind readers can tell apart.
+const PALETTE: [RGBColor; 6] = [
+    RGBColor(0x00, 0x72, 0xb2),
+    RGBColor(0xd5, 0x5e, 0x00),
+    RGBColor(0x00, 0x9e, 0x73),
+    RGBColor(0xcc, 0x79, 0xa7),
+    RGBColor(0xe6, 0x9f, 0x00),
+    RGBColor(0x56, 0xb4, 0xe9),
+];
+
+/// One line of a chart.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series<'a> {
+    pub name: &'a str,
+    /// (x, y), by rising x. A series without points is left out.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// How a chart is drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CurveStyle {
+    /// Logarithmic y axis.
+    pub log_y: bool,
+    /// Draw the mean over this many neighbouring points bold over the pale raw curve; 0 and 1 draw the raw curve alone.
+    pub smooth: usize,
+}
+
+/// Draws `series` as a line chart of 900 x 540 pixels with a legend if there are several; the file appears whole or not at all.
+///
+/// # Errors
+/// No points at all, a point that is not finite or, on a logarithmic axis, not above 0 (the message names the series); `path`
+/// cannot be written.
+pub fn save_curve(path: &Path, title: &str, x_label: &str, y_label: &str, series: &[Series], style: CurveStyle) -> Result<()> {
+    let shown: Vec<&Series> = series.iter().filter(|s| !s.points.is_empty()).collect();
+    let refuse = |what: String| Err(Error::failed(format!("cannot draw {}: {what}", path.display())));
+    if shown.is_empty() {
+        return refuse("there are no points to show yet".into());
+    }
+    for s in &shown {
+        let bad = s.points.iter().find(|(x, y)| !(x.is_finite() && y.is_finite()) || (style.log_y && *y <= 0.0));
+        if let Some((x, y)) = bad {
+            let axis = if style.log_y { "logarithmic axis" } else { "axis" };
+            return refuse(format!("series {:?} holds the point ({x}, {y}), which has no place on a {axis}", s.name));
+        }
+    }
+    let all = || shown.iter().flat_map(|s| &s.points);
+    let (Some(x_axis), Some(y_axis)) = (Axis::new(all().map(|p| p.0), false), Axis::new(all().map(|p| p.1), style.log_y)) else {
+        return refuse("the points span more than a number can hold".into());
+    };
+    let pixels = draw(WIDTH, HEIGHT, |canvas| {
+        let chart = Chart::new(canvas, x_axis, y_axis, &shown);
+        chart.axes(title, x_label, y_label);
+        for (s, colour) in shown.iter().zip(PALETTE.iter().cycle()) {
+            chart.curve(&s.points, *colour, style.smooth);
+        }
+        chart.legend(&shown);
+    });
+    write_png(path, &pixels, WIDTH, HEIGHT)
+}
+
+/// Where numbers lie along an axis and which of them are written beside it.
+#[derive(Debug)]
+struct Axis {
+    log: bool,
+    /// Ends of the axis; their logarithms if `log`.
+    from: f64,
+    to: f64,
+    /// Value and text.
+    ticks: Vec<(f64, String)>,
+}
+
+impl Axis {
+    /// An axis for all of `values`, which are finite; none if their span is not.
+    fn new(values: impl Iterator<Item = f64>, log: bool) -> Option<Self> {
+        let scaled = |v: f64| if log { v.log10() } else { v };
+        let (low, high) = values.map(scaled).fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
+        let margin = if low < high {
+            (high - low) * 0.04
+        } else if log || low == 0.0 {
+            0.5
+        } else {
+            low.abs() * 0.1
+        };
+        let (from, to) = (low - margin, high + margin);
+        if !(to - from).is_finite() || from >= to {
+            return None;
+        }
+        let ticks = if log { log_ticks(from, to) } else { ticks(from, to, 7.0) };
+        Some(Self { log, from, to, ticks })
+    }
+
+    /// Place of `value` as a share of the axis' length.
+    fn place(&self, value: f64) -> f64 {
+        ((if self.log { value.log10() } else { value }) - self.from) / (self.to - self.from)
+    }
+}
+
+/// Round numbers in `from..=to`, about `wanted` of them, at equal distances.
+fn ticks(from: f64, to: f64, wanted: f64) -> Vec<(f64, String)> {
+    let rough = (to - from) / wanted;
+    let magnitude = 10f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 2.5, 5.0, 10.0].map(|s| s * magnitude).into_iter().find(|s| *s >= rough * 0.999).unwrap_or(rough);
+    let first = (from / step).ceil();
+    let values = (0..).map(|i| (first + f64::from(i)) * step).take(20).take_while(|v| *v <= to);
+    let values: Vec<f64> = values.map(|v| if v.abs() < step / 1e6 { 0.0 } else { v }).collect();
+    let largest = values.iter().fold(0.0, |l: f64, v| l.max(v.abs()));
+    values.into_iter().map(|v| (v, number(v, largest, step))).collect()
+}
+
+/// Numbers for a logarithmic axis from 10^`from` to 10^`to`: powers of ten, with 2 and 5 between them or round numbers where
+/// there is room.
+fn log_ticks(from: f64, to: f64) -> Vec<(f64, String)> {
+    let decades = to - from;
+    if decades < 1.0 {
+        return ticks(10f64.powf(from), 10f64.powf(to), 7.0);
+    }
+    let stride = (decades / 8.0).ceil();
+    let digits: &[f64] = if decades < 3.0 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+    let exponents = (0..).map(|i| ((from / stride).floor() + f64::from(i)) * stride).take_while(|e| *e <= to);
+    exponents
+        .flat_map(|e| digits.iter().map(move |d| d * 10f64.powf(e)))
+        .filter(|v| (from..=to).contains(&v.log10()))
+        .map(|v| (v, number(v, v, v)))
+        .collect()
+}
+
+/// `value` as text, with the decimal places of `step`, in the unit that suits the `largest` number of its axis.
+fn number(value: f64, largest: f64, step: f64) -> String {
+    if value == 0.0 {
+        return "0".into();
+    }
+    if !(1e-4..1e12).contains(&largest) {
+        let digits = (largest.log10().floor() - step.log10().floor() + 1.0).clamp(0.0, 8.0) as usize;
+        return trimmed(&format!("{value:.digits$e}"));
+    }
+    let units = [(1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")];
+    let (_, unit, suffix) = units.into_iter().find(|(least, ..)| largest >= *least).unwrap_or((1.0, 1.0, ""));
+    let whole = |digits: usize| {
+        let shifted = step / unit * 10f64.powi(digits as i32);
+        (shifted - shifted.round()).abs() < 1e-4 * shifted
+    };
+    let digits = (0..12).find(|d| whole(*d)).unwrap_or(12);
+    format!("{:.digits$}{suffix}", value / unit)
+}
+
+/// Drops zeros at the end of the decimal places of "1.500e-7".
+fn trimmed(text: &str) -> String {
+    let (digits, exponent) = text.split_once('e').expect("a number in scientific notation");
+    let digits = if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { digits };
+    format!("{digits}e{exponent}")
+}
+
+/// A chart being drawn. Lengths and places are in pixels of the finished picture.
+struct Chart<'a, 'b> {
+    canvas: &'a Canvas<'b>,
+    x_axis: Axis,
+    y_axis: Axis,
+    /// The plot's frame.
+    left: f64,
+    right: f64,
+    top: f64,
+    bottom: f64,
+    /// Rows of the legend, each of (index of the series, x).
+    legend: Vec<Vec<(usize, f64)>>,
+}
+
+impl<'a, 'b> Chart<'a, 'b> {
+    fn new(canvas: &'a Canvas<'b>, x_axis: Axis, y_axis: Axis, series: &[&Series]) -> Self {
+        let widest = y_axis.ticks.iter().map(|(_, text)| text_width(text, 15.0)).fold(0.0, f64::max);
+        let (left, right) = ((widest + 52.0).max(64.0), WIDTH as f64 - 28.0);
+        let mut legend: Vec<Vec<(usize, f64)>> = Vec::new();
+        let mut x = f64::INFINITY;
+        for (i, s) in series.iter().enumerate().filter(|_| series.len() > 1) {
+            let width = 32.0 + text_width(s.name, 15.0) + 22.0;
+            if x + width > right {
+                legend.push(Vec::new());
+                x = left;
+            }
+            legend.last_mut().expect("a row was begun").push((i, x));
+            x += width;
+        }
+        let top = 52.0 + LEGEND_LINE * legend.len() as f64;
+        Self { canvas, x_axis, y_axis, left, right, top, bottom: HEIGHT as f64 - 58.0, legend }
+    }
+
+    fn at(&self, (x, y): (f64, f64)) -> (f64, f64) {
+        let x = self.left + (self.right - self.left) * self.x_axis.place(x);
+        (x, self.bottom - (self.bottom - self.top) * self.y_axis.place(y))
+    }
+
+    fn axes(&self, title: &str, x_label: &str, y_label: &str) {
+        let Self { canvas, left, right, top, bottom, .. } = *self;
+        for (value, text) in &self.x_axis.ticks {
+            let x = left + (right - left) * self.x_axis.place(*value);
+            canvas.line((x, top), (x, bottom), GRID, 1.0);
+            canvas.text(text, (x, bottom + 8.0), 15.0, SOFT_INK, (HPos::Center, VPos::Top));
+        }
+        for (value, text) in &self.y_axis.ticks {
+            let y = bottom - (bottom - top) * self.y_axis.place(*value);
+            canvas.line((left, y), (right, y), GRID, 1.0);
+            canvas.text(text, (left - 9.0, y), 15.0, SOFT_INK, (HPos::Right, VPos::Center));
+        }
+        canvas.line((left, bottom), (right, bottom), SOFT_INK, 1.0);
+        canvas.line((left, top), (left, bottom), SOFT_INK, 1.0);
+        canvas.text(title, (left, 14.0), 21.0, INK, (HPos::Left, VPos::Top));
+        canvas.text(x_label, ((left + right) / 2.0, HEIGHT as f64 - 28.0), 16.0, INK, (HPos::Center, VPos::Top));
+        canvas.text_upwards(y_label, (12.0, (top + bottom) / 2.0), 16.0, INK);
+    }
+
+    fn curve(&self, points: &[(f64, f64)], colour: RGBColor, smooth: usize) {
+        let places = |points: &[(f64, f64)]| thinned(&points.iter().map(|p| self.at(*p)).collect::<Vec<_>>());
+        let raw = places(points);
+        if smooth > 1 && points.len() > 1 {
+            self.canvas.polyline(&raw, pale(colour), 1.0);
+            self.canvas.polyline(&places(&running_mean(points, smooth)), colour, 2.4);
+            return;
+        }
+        self.canvas.polyline(&raw, colour, 1.8);
+        if points.len() <= 25 {
+            raw.iter().for_each(|p| self.canvas.dot(*p, 3.5, colour));
+        }
+    }
+
+    fn legend(&self, series: &[&Series]) {
+        for (row, items) in self.legend.iter().enumerate() {
+            let y = 52.0 + LEGEND_LINE * row as f64;
+            for &(i, x) in items {
+                self.canvas.line((x, y), (x + 24.0, y), PALETTE[i % PALETTE.len()], 3.0);
+                self.canvas.text(series[i].name, (x + 32.0, y), 15.0, INK, (HPos::Left, VPos::Center));
+            }
+        }
+    }
+}
+
+/// Two thirds of the way to white: opaque, so that it looks the same however often a curve crosses itself.
+fn pale(RGBColor(r, g, b): RGBColor) -> RGBColor {
+    let mix = |c: u8| 255 - (255 - c) / 3;
+    RGBColor(mix(r), mix(g), mix(b))
+}
+
+/// Means of y over the `window` points around each point: fewer on both sides near the start, where curves are steep, and
+/// fewer after it near the end, where a noisy curve should not end in its last point's noise.
+fn running_mean(points: &[(f64, f64)], window: usize) -> Vec<(f64, f64)> {
+    let n = points.len();
+    let mean = |i: usize| {
+        let before = (window / 2).min(i);
+        let around = &points[i - before..=(i + before).min(n - 1)];
+        around.iter().map(|p| p.1 / around.len() as f64).sum()
+    };
+    (0..n).map(|i| (points[i].0, mean(i))).collect()
+}
+
+/// At most four points for each pixel column (first, lowest, highest, last), which look like all of them.
+fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let mut out = Vec::new();
+    for column in points.chunk_by(|a, b| a.0.floor() == b.0.floor()) {
+        if column.len() <= 4 {
+            out.extend_from_slice(column);
+            continue;
+        }
+        let by_y = |a: &&(f64, f64), b: &&(f64, f64)| a.1.total_cmp(&b.1);
+        let (low, high) = (column.iter().min_by(by_y), column.iter().max_by(by_y));
+        out.extend([column.first(), low, high, column.last()].into_iter().flatten());
+    }
+    out
+}
+
+/// A white picture under plotters' hands, [`SUPER`] times as large as it will be; places and lengths are in final pixels.
+pub(super) struct Canvas<'b>(DrawingArea<BitMapBackend<'b>, plotters::coord::Shift>);
+
+/// Draws a picture of `width` x `height` pixels; returns it as RGB bytes.
+pub(super) fn draw(width: usize, height: usize, work: impl FnOnce(&Canvas)) -> Vec<u8> {
+    register();
+    let mut large = vec![255; width * height * SUPER * SUPER * 3];
+    let size = ((width * SUPER) as u32, (height * SUPER) as u32);
+    work(&Canvas(BitMapBackend::with_buffer(&mut large, size).into_drawing_area()));
+    let mut out = Vec::with_capacity(width * height * 3);
+    for rows in large.chunks_exact(width * SUPER * 3 * SUPER) {
+        for x in 0..width {
+            for channel in 0..3 {
+                let at = |y: usize, dx: usize| u32::from(rows[(y * width * SUPER + x * SUPER + dx) * 3 + channel]);
+                let sum: u32 = (0..SUPER * SUPER).map(|i| at(i / SUPER, i % SUPER)).sum();
+                out.push(((sum + (SUPER * SUPER / 2) as u32) / (SUPER * SUPER) as u32) as u8);
+            }
+        }
+    }
+    out
+}
+
+impl Canvas<'_> {
+    fn scaled((x, y): (f64, f64)) -> (i32, i32) {
+        ((x * SUPER as f64).round() as i32, (y * SUPER as f64).round() as i32)
+    }
+
+    pub(super) fn line(&self, from: (f64, f64), to: (f64, f64), colour: RGBColor, width: f64) {
+        let style = colour.stroke_width((width * SUPER as f64).round() as u32);
+        self.0.draw(&PathElement::new([Self::scaled(from), Self::scaled(to)], style)).expect(MEMORY);
+    }
+
+    fn dot(&self, at: (f64, f64), radius: f64, colour: RGBColor) {
+        self.0.draw(&Circle::new(Self::scaled(at), (radius * SUPER as f64).floor() as i32, colour.filled())).expect(MEMORY);
+    }
+
+    /// Segment by segment with round joints: plotters fills a thick path as one polygon, which fails where it crosses itself.
+    fn polyline(&self, points: &[(f64, f64)], colour: RGBColor, width: f64) {
+        for pair in points.windows(2) {
+            self.line(pair[0], pair[1], colour, width);
+            // plotters' circles are one pixel wider than twice their radius.
+            self.dot(pair[1], width / 2.0 - 0.5 / SUPER as f64, colour);
+        }
+    }
+
+    /// Text of `size` pixels anchored at a point; `size` counts from the top of the highest letters to the bottom of the lowest.
+    pub(super) fn text(&self, text: &str, at: (f64, f64), size: f64, colour: RGBColor, anchor: (HPos, VPos)) {
+        let font = ("sans-serif", size * SUPER as f64).into_font();
+        // plotters centres the font's box, whose middle lies above that of the letters.
+        let lower = if matches!(anchor.1, VPos::Center) { size * 0.09 } else { 0.0 };
+        self.put_text(text, (at.0, at.1 + lower), font.color(&colour).pos(Pos::new(anchor.0, anchor.1)));
+    }
+
+    /// Text read from below, its top at `at.0` and its middle at `at.1`.
+    fn text_upwards(&self, text: &str, at: (f64, f64), size: f64, colour: RGBColor) {
+        let font = ("sans-serif", size * SUPER as f64).into_font().transform(FontTransform::Rotate270);
+        self.put_text(text, at, font.color(&colour).pos(Pos::new(HPos::Center, VPos::Top)));
+    }
+
+    fn put_text(&self, text: &str, at: (f64, f64), style: TextStyle) {
+        self.0.draw(&Text::new(text, Self::scaled(at), style)).expect(MEMORY);
+    }
+}
+
+/// Width in pixels of `text` at `size` pixels.
+pub(super) fn text_width(text: &str, size: f64) -> f64 {
+    register();
+    let font = ("sans-serif", size * SUPER as f64).into_font();
+    f64::from(font.box_size(text).expect(MEMORY).0) / SUPER as f64
+}
+
+/// Gives plotters the embedded font: nothing depends on the fonts of the machine.
+fn register() {
+    static FONT: Once = Once::new();
+    FONT.call_once(|| {
+        let font = register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
+        assert!(font.is_ok(), "the embedded font is a font");
+    });
+}
+
+/// Writes RGB bytes, \[height, width, 3\], as a PNG file with the permissions of any new file: under another name first, so
+/// that nobody finds half a picture at `path`.
+pub(super) fn write_png(path: &Path, rgb: &[u8], width: usize, height: usize) -> Result<()> {
+    let failed = |e: std::io::Error| Error::io("write", path, &e);
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // tempfile's own files are for their owner's eyes only; one that we open obeys the umask.
+    let open = |name: &Path| OpenOptions::new().write(true).create_new(true).open(name);
+    let mut file = tempfile::Builder::new().prefix(".soda-").suffix(".png").make_in(folder, open).map_err(failed)?;
+    let mut out = BufWriter::new(file.as_file_mut());
+    PngEncoder::new(&mut out).write_image(rgb, width as u32, height as u32, image::ExtendedColorType::Rgb8).map_err(
+        |e| match e {
+            image::ImageError::IoError(e) => failed(e),
+            other => Error::failed(format!("cannot write {}: {other}", path.display())),
+        },
+    )?;
+    out.flush().map_err(failed)?;
+    drop(out);
+    file.persist(path).map_err(|e| failed(e.error))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(ticks: &[(f64, String)]) -> Vec<&str> {
+        ticks.iter().map(|t| t.1.as_str()).collect()
+    }
+
+    fn series(points: &[(f64, f64)]) -> Series<'static> {
+        Series { name: "loss", points: points.to_vec() }
+    }
+
+    fn save(series: &[Series], style: CurveStyle) -> Result<image::RgbImage> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("curve.png");
+        let result = save_curve(&path, "Loss", "step", "loss", series, style);
+        let files = std::fs::read_dir(&folder).unwrap().count();
+        assert_eq!(files, usize::from(result.is_ok()), "nothing but the picture is left behind");
+        result.map(|()| image::open(&path).unwrap().to_rgb8())
+    }
+
+    /// Pixels of exactly the colour of series `i`.
+    fn coloured(picture: &image::RgbImage, i: usize) -> usize {
+        let RGBColor(r, g, b) = PALETTE[i];
+        picture.pixels().filter(|p| p.0 == [r, g, b]).count()
+    }
+
+    #[test]
+    fn ticks_are_round_numbers_in_suitable_units() {
+        assert_eq!(texts(&ticks(0.0, 1.0, 5.0)), ["0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
+        assert_eq!(texts(&ticks(-1000.0, 52_000.0, 6.0)), ["0", "10k", "20k", "30k", "40k", "50k"]);
+        assert_eq!(texts(&ticks(0.0302, 0.0309, 4.0)), ["0.0302", "0.0304", "0.0306", "0.0308"]);
+        assert_eq!(texts(&ticks(1.001e6, 1.0022e6, 3.0)), ["1.0010M", "1.0015M", "1.0020M"]);
+        assert_eq!(texts(&ticks(0.0, 1e300, 2.0)), ["0", "5e299", "1e300"]);
+        assert_eq!(texts(&ticks(0.0, 1e-7, 2.0)), ["0", "5e-8", "1e-7"]);
+        assert_eq!(texts(&log_ticks(-2.1, 0.1)), ["0.01", "0.02", "0.05", "0.1", "0.2", "0.5", "1"]);
+        assert_eq!(texts(&log_ticks(-200.5, 201.0)).len(), 7);
+    }
+
+    #[test]
+    fn neighbouring_ticks_never_read_the_same() {
+        for (from, to) in [(0.0, 1.0), (99_999.0, 100_003.0), (3e-9, 4.2e-9), (-7e5, 2e6), (1e15, 1.00001e15), (5.0, 5.0001)] {
+            let ticks = ticks(from, to, 7.0);
+            assert!((3..=20).contains(&ticks.len()), "{ticks:?}");
+            assert!(ticks.windows(2).all(|w| w[0].1 != w[1].1), "{ticks:?}");
+            assert!(ticks.iter().all(|t| (from..=to).contains(&t.0)), "{ticks:?}");
+        }
+    }
+
+    #[test]
+    fn draws_a_curve_in_its_colour_and_a_second_one_in_another() {
+        let rising: Vec<(f64, f64)> = (0..100).map(|i| (f64::from(i), f64::from(i))).collect();
+        let falling: Vec<(f64, f64)> = rising.iter().map(|p| (p.0, 99.0 - p.1)).collect();
+        let one = save(&[series(&rising)], CurveStyle::default()).unwrap();
+        assert_eq!(one.dimensions(), (900, 540));
+        assert!(coloured(&one, 0) > 300 && coloured(&one, 1) == 0);
+        let two = save(&[series(&rising), series(&falling)], CurveStyle::default()).unwrap();
+        assert!(coloured(&two, 0) > 300 && coloured(&two, 1) > 300);
+    }
+
+    #[test]
+    fn one_point_and_huge_ranges_are_drawn() {
+        for points in [&[(3.0, 0.0)][..], &[(1e300, -1e300)], &[(0.0, 1e-300), (1.0, 1e300)], &[(0.0, 5.0), (1.0, 5.0)]] {
+            assert!(coloured(&save(&[series(points)], CurveStyle::default()).unwrap(), 0) > 10, "{points:?}");
+        }
+        let log = CurveStyle { log_y: true, smooth: 3 };
+        let pairs = [(0.0, 1e-300), (1.0, 1.0), (2.0, 1e300), (3.0, 1e-300)];
+        assert!(coloured(&save(&[series(&pairs)], log).unwrap(), 0) > 10);
+    }
+
+    #[test]
+    fn says_which_series_cannot_be_drawn() {
+        let message = |points: &[(f64, f64)], style| save(&[series(points)], style).unwrap_err().to_string();
+        let plain = CurveStyle::default();
+        assert!(message(&[], plain).contains("there are no points"));
+        assert!(message(&[(0.0, f64::NAN)], plain).contains("series \"loss\" holds the point (0, NaN)"));
+        assert!(message(&[(0.0, -1e308), (1.0, 1e308)], plain).contains("span more"));
+        assert!(message(&[(2.0, 0.0)], CurveStyle { log_y: true, smooth: 0 }).contains("point (2, 0)"));
+    }
+
+    #[test]
+    fn smoothing_keeps_straight_lines_and_flattens_noise() {
+        let line: Vec<(f64, f64)> = (0..9).map(|i| (f64::from(i), 2.0 * f64::from(i))).collect();
+        let smoothed = running_mean(&line, 5);
+        assert!(line[..7].iter().zip(&smoothed).all(|(a, b)| a.0 == b.0 && (a.1 - b.1).abs() < 1e-12), "{smoothed:?}");
+        assert!((smoothed[8].1 - 14.0).abs() < 1e-12, "the last three of 0, 2, .., 16 have the mean 14: {smoothed:?}");
+        let noise: Vec<(f64, f64)> = (0..9).map(|i| (f64::from(i), f64::from(i % 2))).collect();
+        assert!(running_mean(&noise, 7)[3..6].iter().all(|p| (p.1 - 0.5).abs() < 0.1));
+    }
+
+    #[test]
+    fn thinning_keeps_the_extremes_of_every_column() {
+        let points: Vec<(f64, f64)> = (0..1000).map(|i| (f64::from(i) / 100.0, f64::from((i * 37) % 101))).collect();
+        let thin = thinned(&points);
+        assert!(thin.len() <= 40);
+        for column in 0..10 {
+            let extremes = |of: &[(f64, f64)]| {
+                let ys = of.iter().filter(|p| p.0.floor() == f64::from(column)).map(|p| p.1);
+                ys.fold((f64::MAX, f64::MIN), |(l, h), y| (l.min(y), h.max(y)))
+            };
+            assert_eq!(extremes(&thin), extremes(&points));
+        }
+    }
+
+    #[test]
+    fn names_the_path_that_cannot_be_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = folder.path().join("no/such/curve.png");
+        let write = |path: &Path| save_curve(path, "", "", "", &[series(&[(0.0, 1.0)])], CurveStyle::default());
+        let message = write(&missing).unwrap_err().to_string();
+        assert!(message.contains(&missing.display().to_string()) && message.contains("check the path"), "{message}");
+        let message = write(folder.path()).unwrap_err().to_string();
+        assert!(message.contains(&folder.path().display().to_string()), "{message}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_file_has_the_permissions_of_any_new_file() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let (picture, plain) = (folder.path().join("curve.png"), folder.path().join("plain"));
+        save_curve(&picture, "", "", "", &[series(&[(0.0, 1.0)])], CurveStyle::default()).unwrap();
+        std::fs::write(&plain, "").unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&picture), mode(&plain));
+    }
+}

@@ -1,0 +1,5 @@
+//! Training: the loop, the optimizer, the EMA and the whole state of a run on disk.
+
+pub mod checkpoint;
+pub mod ema;
+pub mod optim;

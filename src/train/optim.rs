@@ -1,0 +1,110 @@
+//! AdamW (Loshchilov and Hutter 2019) with one global-norm clip over both networks and a learning rate for each.
+
+use crate::config::{LrSchedule, TrainConfig};
+use crate::model::Soda;
+use crate::model::parameters;
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Gradients, Tensor};
+use std::collections::HashMap;
+
+/// Added to the root of the second moment (PyTorch's default).
+const EPSILON: f64 = 1e-8;
+
+/// First and second moments of one parameter.
+#[derive(Clone, Debug)]
+pub struct Moments {
+    /// Running mean of the gradient.
+    pub first: Tensor<1>,
+    /// Running mean of its square.
+    pub second: Tensor<1>,
+}
+
+/// The optimizer's state.
+#[derive(Clone, Debug, Default)]
+pub struct AdamW {
+    /// By parameter name.
+    pub moments: HashMap<String, Moments>,
+    /// Updates so far.
+    pub updates: u64,
+}
+
+/// Learning rate of the denoiser at `step` (from 1) of `last`: linear warm-up, then constant or half a cosine.
+pub fn learning_rate(config: &TrainConfig, step: u64, last: u64) -> f64 {
+    let warmup = config.warmup_steps as u64;
+    if step < warmup {
+        return config.lr * step as f64 / warmup as f64;
+    }
+    match config.lr_schedule {
+        LrSchedule::Constant => config.lr,
+        LrSchedule::Cosine => {
+            let progress = (step - warmup) as f64 / (last.max(warmup + 1) - warmup) as f64;
+            config.lr * 0.5 * (1.0 + (std::f64::consts::PI * progress.min(1.0)).cos())
+        }
+    }
+}
+
+impl AdamW {
+    /// One update of every parameter. Returns the networks and the norm of the gradients before the clip, [1], still on
+    /// the device.
+    pub fn step(&mut self, lr: f64, model: Soda, grads: &Gradients, config: &TrainConfig) -> (Soda, Tensor<1>) {
+        self.updates += 1;
+        let grads = collect_gradients(&model, grads);
+        let squares = grads.values().map(|g| g.clone().square().sum()).collect();
+        let norm = Tensor::cat(squares, 0).sum().sqrt();
+        let clip = match config.clip_norm {
+            0.0 => norm.ones_like(),
+            limit => (norm.clone() + 1e-6).recip().mul_scalar(limit).clamp_max(1.0),
+        };
+
+        let [beta1, beta2] = config.betas;
+        let n = self.updates as i32;
+        let (correct1, correct2) = (1.0 - beta1.powi(n), 1.0 - beta2.powi(n));
+        let model = parameters::replace(model, |name, weight| {
+            let grad = grads.get(name)?.clone() * clip.clone();
+            let lr = if name.starts_with("encoder.") { lr * config.encoder_lr_ratio } else { lr };
+            let old = self.moments.remove(name);
+            let (first, second) = match old {
+                Some(m) => (
+                    m.first * beta1 + grad.clone() * (1.0 - beta1),
+                    m.second * beta2 + grad.square() * (1.0 - beta2),
+                ),
+                None => (grad.clone() * (1.0 - beta1), grad.square() * (1.0 - beta2)),
+            };
+            let update = first.clone() / ((second.clone() / correct2).sqrt() + EPSILON) * (lr / correct1);
+            self.moments.insert(name.to_owned(), Moments { first, second });
+            Some(weight * (1.0 - lr * config.weight_decay) - update)
+        });
+        (model, norm)
+    }
+}
+
+/// Gradients by parameter name, flattened.
+pub fn collect_gradients<M: Module>(model: &M, grads: &Gradients) -> HashMap<String, Tensor<1>> {
+    struct Collect<'a> {
+        path: Vec<String>,
+        grads: &'a Gradients,
+        out: HashMap<String, Tensor<1>>,
+    }
+    impl ModuleVisitor for Collect<'_> {
+        fn enter_module(&mut self, name: &str, _container: &str) {
+            self.path.push(name.to_owned());
+        }
+
+        fn exit_module(&mut self, _name: &str, _container: &str) {
+            self.path.pop();
+        }
+
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if !param.is_require_grad() {
+                return;
+            }
+            if let Some(grad) = param.val().grad(self.grads) {
+                let count = grad.shape().num_elements();
+                self.out.insert(self.path.join("."), grad.reshape([count]));
+            }
+        }
+    }
+    let mut visitor = Collect { path: Vec::new(), grads, out: HashMap::new() };
+    model.visit(&mut visitor);
+    visitor.out
+}
