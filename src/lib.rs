@@ -1,10 +1,28 @@
-//! SODA (bottleneck diffusion for representation learning, arXiv 2311.17901) on any GPU.
+//! SODA (bottleneck diffusion for representation learning, arXiv 2311.17901) on any GPU: training, probe evaluation and
+//! generation on Burn and wgpu, with hand-written WGSL kernels.
+//!
+//! The rooms stand in dependency order; each uses only what stands before it.
+
+pub mod error;
+
 pub mod config;
 pub mod device;
-pub mod diffusion;
-pub mod error;
-pub mod kernels;
-pub mod model;
+pub mod files;
 pub mod rng;
 pub mod run_dir;
+
+pub mod data;
+pub mod diffusion;
+pub mod kernels;
+
+pub mod model;
+
+pub mod eval;
+
+pub mod edit;
+
+pub mod report;
+
 pub mod train;
+
+pub mod cli;

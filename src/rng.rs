@@ -31,7 +31,7 @@ pub enum Purpose {
     Sampling = 8,
     /// Data splits; index = 0.
     Split = 9,
-    /// Probe training (order, initial weights); index = probe seed.
+    /// Probe training under its own seed; index 0 = initial weights, 1 + epoch = order, [`pair`] of epoch and image = views.
     Probe = 10,
     /// Numbers that only tests draw.
     Test = 11,

@@ -3,8 +3,9 @@
 
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::files::{create_dir, write_atomically};
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// One row of metrics.jsonl.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -133,15 +134,6 @@ impl RunDir {
     /// If it can't be written.
     pub fn create(&self, config: &Config) -> Result<()> {
         create_dir(&self.path)?;
-        let path = self.config();
-        std::fs::write(&path, config.to_toml()).map_err(|e| Error::io("write", &path, &e))
+        write_atomically(&self.config(), config.to_toml().as_bytes())
     }
-}
-
-/// Makes `path` and its parents.
-///
-/// # Errors
-/// If that isn't allowed.
-pub fn create_dir(path: &Path) -> Result<()> {
-    std::fs::create_dir_all(path).map_err(|e| Error::io("create the directory", path, &e))
 }

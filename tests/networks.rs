@@ -52,7 +52,7 @@ fn tensor<const D: usize>(golden: &Golden, name: &str, device: &Device) -> Tenso
 }
 
 fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().to_vec().expect("f32")
+    tensor.into_data().try_to_vec().expect("f32")
 }
 
 fn predict(golden: &Golden, ada_gn: AdaGnScale, device: &Device) -> Vec<f32> {

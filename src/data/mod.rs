@@ -1,5 +1,6 @@
 //! CIFAR-10: where it comes from, whether it is intact, and the batches of views that training reads.
 
+mod archive;
 pub mod cifar;
 pub mod crop;
 pub mod loader;
@@ -19,6 +20,8 @@ pub const SIDE: usize = 32;
 pub const PLANE: usize = SIDE * SIDE;
 /// Bytes of one image: three planes.
 pub const IMAGE: usize = 3 * PLANE;
+/// One image: 3,072 bytes, planes R, G, B, row-major.
+pub type Pixels = [u8; IMAGE];
 /// Names of the labels 0 to 9.
 pub const CLASSES: [&str; 10] =
     ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
@@ -51,8 +54,8 @@ impl Images {
     }
 
     /// Image `i`: 3,072 bytes, planes R, G, B, row-major.
-    pub fn image(&self, i: usize) -> &[u8] {
-        &self.pixels[i * IMAGE..(i + 1) * IMAGE]
+    pub fn image(&self, i: usize) -> &Pixels {
+        &self.pixels.as_chunks().0[i]
     }
 
     /// Label of image `i`, an index into [`CLASSES`].
@@ -79,7 +82,9 @@ pub struct Dataset {
     pub name: String,
     /// The folder it was read from, or "bundled".
     pub origin: String,
+    /// The training images; probes for choosing settings hold some out, see [`split`].
     pub train: Arc<Images>,
+    /// The test images.
     pub test: Arc<Images>,
     /// One SHA-256 in hex over the SHA-256 of its parts; the same wherever the data lies.
     pub sha256: String,

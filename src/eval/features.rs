@@ -1,12 +1,14 @@
 //! Features of images under a frozen encoder.
 
 use super::linear::Features;
-use crate::config::DataConfig;
+use crate::config::{DataConfig, ViewConfig};
 use crate::data::{Images, views};
 use crate::error::{Error, Result};
 use crate::model::Soda;
+use crate::rng::{self, Purpose};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
+use rayon::prelude::*;
 
 /// Images encoded at a time.
 const BATCH: usize = 128;
@@ -16,17 +18,58 @@ const BATCH: usize = 128;
 /// # Errors
 /// If the device can't be read.
 pub fn encode(model: &Soda, images: &Images, indices: &[usize], data: &DataConfig, flips: bool, device: &Device) -> Result<Features> {
-    let mut values = Vec::new();
-    let mut labels = Vec::new();
+    let mut features = Features { dim: 0, values: Vec::new(), labels: Vec::new() };
     for flip in [false, true].into_iter().take(1 + usize::from(flips)) {
         for batch in indices.chunks(BATCH) {
-            let x = source_tensor(images, batch, data, flip, device);
-            let z = model.encode(x).try_into_vec_as::<f32>();
-            values.extend(z.map_err(|e| Error::failed(format!("cannot read the features from the device: {e}")))?);
-            labels.extend(batch.iter().map(|&i| images.label(i)));
+            let labels = batch.iter().map(|&i| images.label(i));
+            append(&mut features, model, source_tensor(images, batch, data, flip, device), labels)?;
         }
     }
-    Ok(Features { dim: values.len() / labels.len().max(1), values, labels })
+    Ok(features)
+}
+
+fn append(features: &mut Features, model: &Soda, x: Tensor<4>, labels: impl Iterator<Item = u8>) -> Result<()> {
+    let z = model.encode(x);
+    features.dim = z.dims()[1];
+    let values = z.try_into_vec_as::<f32>();
+    features.values.extend(values.map_err(|e| Error::failed(format!("cannot read the features from the device: {e}")))?);
+    features.labels.extend(labels);
+    Ok(())
+}
+
+/// Training images of a probe under crop and flip with probability 0.65, drawn afresh for each epoch (soda.md, `linear`).
+pub struct Augmented<'a> {
+    images: &'a Images,
+    indices: &'a [usize],
+    data: &'a DataConfig,
+    view: ViewConfig,
+}
+
+impl<'a> Augmented<'a> {
+    /// Of the images `indices`.
+    pub fn new(images: &'a Images, indices: &'a [usize], data: &'a DataConfig) -> Self {
+        let view = ViewConfig { crop: 0.65, flip: 0.5, rand_augment: 0.0, noise: 0.0, ..data.source.clone() };
+        let view = ViewConfig { crop_scale: [0.08, 1.0], crop_ratio: [0.75, 4.0 / 3.0], ..view };
+        Self { images, indices, data, view }
+    }
+
+    /// Their z in `epoch`.
+    ///
+    /// # Errors
+    /// If the device can't be read.
+    pub fn encode(&mut self, model: &Soda, epoch: u64, device: &Device) -> Result<Features> {
+        let mut features = Features { dim: 0, values: Vec::new(), labels: Vec::new() };
+        for batch in self.indices.chunks(BATCH) {
+            let mut values = vec![0.0; batch.len() * 3072];
+            values.par_chunks_mut(3072).zip(batch).for_each(|(out, &i)| {
+                let mut stream = rng::stream(0, Purpose::Probe, rng::pair(epoch, i as u64));
+                views::normalise(&views::view(self.images.image(i), &self.view, &mut stream), self.data, out);
+            });
+            let x = Tensor::from_data(TensorData::new(values, [batch.len(), 3, 32, 32]), device);
+            append(&mut features, model, x, batch.iter().map(|&i| self.images.label(i)))?;
+        }
+        Ok(features)
+    }
 }
 
 /// Raw pixels in [0, 1] as features: the baseline that knows nothing.

@@ -4,12 +4,12 @@ use super::Soda;
 use super::parameters::{self, Named};
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::files;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Named f32 tensors and their shapes.
@@ -52,25 +52,7 @@ pub fn write(path: &Path, tensors: &Tensors, metadata: HashMap<String, String>) 
     });
     let bytes = safetensors::serialize(views, Some(metadata))
         .map_err(|e| Error::failed(format!("cannot write {}: {e}", path.display())))?;
-    write_atomically(path, &bytes)
-}
-
-/// Writes `bytes` to `path` through a temporary file beside it, so that a reader never sees half a file.
-///
-/// # Errors
-/// If the file can't be written.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let fail = |e: std::io::Error| Error::io("write", path, &e);
-    std::fs::create_dir_all(parent).map_err(fail)?;
-    let mut builder = tempfile::Builder::new();
-    // tempfile defaults to private files; results are ordinary ones.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
-    let mut file = builder.tempfile_in(parent).map_err(fail)?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(fail)?;
-    file.persist(path).map_err(|e| fail(e.error))?;
-    Ok(())
+    files::write_atomically(path, &bytes)
 }
 
 /// Reads the tensors and metadata of a safetensors file.

@@ -1,6 +1,6 @@
 //! Pictures laid out in rows: reconstructions over their originals, interpolations, samples.
 
-use super::plot::{INK, draw, text_width, write_png};
+use super::canvas::{INK, draw, text_width, write_png};
 use crate::error::{Error, Result};
 use plotters::style::text_anchor::{HPos, VPos};
 use std::path::Path;
@@ -19,6 +19,7 @@ const TEXT_GAP: f64 = 10.0;
 /// and the third with a label.
 #[derive(Clone, Debug)]
 pub struct GridRow<'a> {
+    /// Text beside the block that this row begins.
     pub label: Option<&'a str>,
     /// Each \[3, size, size\], planar, in \[-1, 1\]; rows may differ in length.
     pub images: Vec<&'a [f32]>,
@@ -40,6 +41,25 @@ pub fn save_grid(path: &Path, images: &[f32], size: usize, columns: usize, scale
     let images: Vec<&[f32]> = images.chunks_exact(len).collect();
     let rows: Vec<GridRow> = images.chunks(columns).map(|row| GridRow { label: None, images: row.to_vec() }).collect();
     save_rows(path, &rows, size, scale)
+}
+
+/// Reconstructions in rows of ten over as many rows of their originals; both \[N, 3, 32, 32\] in \[-1, 1\].
+///
+/// # Errors
+/// As [`save_rows`].
+pub fn save_reconstructions(path: &Path, reconstructions: &[f32], originals: &[f32]) -> Result<()> {
+    const SIZE: usize = 32;
+    let mut rows = Vec::new();
+    for (label, images) in [("from z alone", reconstructions), ("original", originals)] {
+        let images: Vec<&[f32]> = images.chunks_exact(3 * SIZE * SIZE).collect();
+        let first = rows.len();
+        rows.extend(images.chunks(10).map(|row| GridRow { label: None, images: row.to_vec() }));
+        if let Some(row) = rows.get_mut(first) {
+            row.label = Some(label);
+        }
+    }
+    crate::files::create_parent(path)?;
+    save_rows(path, &rows, SIZE, 2)
 }
 
 /// Writes `rows` of images \[3, size, size\] as a PNG file, each pixel as a square of `scale` pixels; values outside \[-1, 1\]

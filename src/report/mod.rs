@@ -1,4 +1,5 @@
 //! Pictures of a run: grids and curves.
 
+mod canvas;
 pub mod grid;
 pub mod plot;

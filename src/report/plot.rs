@@ -1,26 +1,16 @@
-//! Line charts as PNG files, and the canvas that every picture of a report is written through.
+//! Line charts as PNG files.
 
+use super::canvas::{Canvas, INK, draw, text_width, write_png};
 use crate::error::{Error, Result};
-use image::ImageEncoder;
-use image::codecs::png::PngEncoder;
 use plotters::prelude::*;
-use plotters::style::text_anchor::{HPos, Pos, VPos};
-use plotters::style::{FontTransform, register_font};
-use std::fs::OpenOptions;
-use std::io::{BufWriter, Write};
+use plotters::style::text_anchor::{HPos, VPos};
 use std::path::Path;
-use std::sync::Once;
 
 /// Size of a chart in pixels.
 const WIDTH: usize = 900;
 const HEIGHT: usize = 540;
-/// Pictures with text and lines are drawn this many times larger and averaged down: plotters itself smooths neither well.
-const SUPER: usize = 3;
 /// Height of a row of the legend.
 const LEGEND_LINE: f64 = 22.0;
-/// Why drawing cannot fail.
-const MEMORY: &str = "drawing into memory with an embedded font";
-pub(super) const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
 const SOFT_INK: RGBColor = RGBColor(0x44, 0x44, 0x44);
 const GRID: RGBColor = RGBColor(0xe6, 0xe6, 0xe6);
 /// Okabe and Ito's colours, which colour-blind readers can tell apart.
@@ -36,6 +26,7 @@ const PALETTE: [RGBColor; 6] = [
 /// One line of a chart.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series<'a> {
+    /// What the legend calls it.
     pub name: &'a str,
     /// (x, y), by rising x. A series without points is left out.
     pub points: Vec<(f64, f64)>,
@@ -288,107 +279,6 @@ fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
         out.extend([column.first(), low, high, column.last()].into_iter().flatten());
     }
     out
-}
-
-/// A white picture under plotters' hands, [`SUPER`] times as large as it will be; places and lengths are in final pixels.
-pub(super) struct Canvas<'b>(DrawingArea<BitMapBackend<'b>, plotters::coord::Shift>);
-
-/// Draws a picture of `width` x `height` pixels; returns it as RGB bytes.
-pub(super) fn draw(width: usize, height: usize, work: impl FnOnce(&Canvas)) -> Vec<u8> {
-    register();
-    let mut large = vec![255; width * height * SUPER * SUPER * 3];
-    let size = ((width * SUPER) as u32, (height * SUPER) as u32);
-    work(&Canvas(BitMapBackend::with_buffer(&mut large, size).into_drawing_area()));
-    let mut out = Vec::with_capacity(width * height * 3);
-    for rows in large.chunks_exact(width * SUPER * 3 * SUPER) {
-        for x in 0..width {
-            for channel in 0..3 {
-                let at = |y: usize, dx: usize| u32::from(rows[(y * width * SUPER + x * SUPER + dx) * 3 + channel]);
-                let sum: u32 = (0..SUPER * SUPER).map(|i| at(i / SUPER, i % SUPER)).sum();
-                out.push(((sum + (SUPER * SUPER / 2) as u32) / (SUPER * SUPER) as u32) as u8);
-            }
-        }
-    }
-    out
-}
-
-impl Canvas<'_> {
-    fn scaled((x, y): (f64, f64)) -> (i32, i32) {
-        ((x * SUPER as f64).round() as i32, (y * SUPER as f64).round() as i32)
-    }
-
-    pub(super) fn line(&self, from: (f64, f64), to: (f64, f64), colour: RGBColor, width: f64) {
-        let style = colour.stroke_width((width * SUPER as f64).round() as u32);
-        self.0.draw(&PathElement::new([Self::scaled(from), Self::scaled(to)], style)).expect(MEMORY);
-    }
-
-    fn dot(&self, at: (f64, f64), radius: f64, colour: RGBColor) {
-        self.0.draw(&Circle::new(Self::scaled(at), (radius * SUPER as f64).floor() as i32, colour.filled())).expect(MEMORY);
-    }
-
-    /// Segment by segment with round joints: plotters fills a thick path as one polygon, which fails where it crosses itself.
-    fn polyline(&self, points: &[(f64, f64)], colour: RGBColor, width: f64) {
-        for pair in points.windows(2) {
-            self.line(pair[0], pair[1], colour, width);
-            // plotters' circles are one pixel wider than twice their radius.
-            self.dot(pair[1], width / 2.0 - 0.5 / SUPER as f64, colour);
-        }
-    }
-
-    /// Text of `size` pixels anchored at a point; `size` counts from the top of the highest letters to the bottom of the lowest.
-    pub(super) fn text(&self, text: &str, at: (f64, f64), size: f64, colour: RGBColor, anchor: (HPos, VPos)) {
-        let font = ("sans-serif", size * SUPER as f64).into_font();
-        // plotters centres the font's box, whose middle lies above that of the letters.
-        let lower = if matches!(anchor.1, VPos::Center) { size * 0.09 } else { 0.0 };
-        self.put_text(text, (at.0, at.1 + lower), font.color(&colour).pos(Pos::new(anchor.0, anchor.1)));
-    }
-
-    /// Text read from below, its top at `at.0` and its middle at `at.1`.
-    fn text_upwards(&self, text: &str, at: (f64, f64), size: f64, colour: RGBColor) {
-        let font = ("sans-serif", size * SUPER as f64).into_font().transform(FontTransform::Rotate270);
-        self.put_text(text, at, font.color(&colour).pos(Pos::new(HPos::Center, VPos::Top)));
-    }
-
-    fn put_text(&self, text: &str, at: (f64, f64), style: TextStyle) {
-        self.0.draw(&Text::new(text, Self::scaled(at), style)).expect(MEMORY);
-    }
-}
-
-/// Width in pixels of `text` at `size` pixels.
-pub(super) fn text_width(text: &str, size: f64) -> f64 {
-    register();
-    let font = ("sans-serif", size * SUPER as f64).into_font();
-    f64::from(font.box_size(text).expect(MEMORY).0) / SUPER as f64
-}
-
-/// Gives plotters the embedded font: nothing depends on the fonts of the machine.
-fn register() {
-    static FONT: Once = Once::new();
-    FONT.call_once(|| {
-        let font = register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
-        assert!(font.is_ok(), "the embedded font is a font");
-    });
-}
-
-/// Writes RGB bytes, \[height, width, 3\], as a PNG file with the permissions of any new file: under another name first, so
-/// that nobody finds half a picture at `path`.
-pub(super) fn write_png(path: &Path, rgb: &[u8], width: usize, height: usize) -> Result<()> {
-    let failed = |e: std::io::Error| Error::io("write", path, &e);
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // tempfile's own files are for their owner's eyes only; one that we open obeys the umask.
-    let open = |name: &Path| OpenOptions::new().write(true).create_new(true).open(name);
-    let mut file = tempfile::Builder::new().prefix(".soda-").suffix(".png").make_in(folder, open).map_err(failed)?;
-    let mut out = BufWriter::new(file.as_file_mut());
-    PngEncoder::new(&mut out).write_image(rgb, width as u32, height as u32, image::ExtendedColorType::Rgb8).map_err(
-        |e| match e {
-            image::ImageError::IoError(e) => failed(e),
-            other => Error::failed(format!("cannot write {}: {other}", path.display())),
-        },
-    )?;
-    out.flush().map_err(failed)?;
-    drop(out);
-    file.persist(path).map_err(|e| failed(e.error))?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -5,9 +5,10 @@ use super::ema::Ema;
 use super::optim::{AdamW, Moments};
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::files::{self, create_dir};
 use crate::model::weights::{self, Tensors, WeightsFile};
 use crate::model::{Soda, parameters};
-use crate::run_dir::{COMPLETE, RunDir, create_dir};
+use crate::run_dir::{COMPLETE, RunDir};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
@@ -80,8 +81,8 @@ pub fn save(run: &RunDir, state: &State, config: &Config) -> Result<()> {
     weights::save(&partial.join("ema.safetensors"), &state.ema.model, config)?;
     weights::write(&partial.join("optimizer.safetensors"), &moments_to_host(&state.optim)?, HashMap::new())?;
     let json = serde_json::to_vec_pretty(&state.position).map_err(|e| Error::failed(format!("cannot encode the state: {e}")))?;
-    weights::write_atomically(&partial.join("state.json"), &json)?;
-    weights::write_atomically(&partial.join(COMPLETE), b"")?;
+    files::write_atomically(&partial.join("state.json"), &json)?;
+    files::write_atomically(&partial.join(COMPLETE), b"")?;
     clear(&target)?;
     std::fs::rename(&partial, &target).map_err(|e| Error::io("rename", &partial, &e))?;
 

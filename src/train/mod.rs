@@ -3,3 +3,5 @@
 pub mod checkpoint;
 pub mod ema;
 pub mod optim;
+pub mod run;
+pub mod step;

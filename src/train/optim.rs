@@ -28,19 +28,15 @@ pub struct AdamW {
     pub updates: u64,
 }
 
-/// Learning rate of the denoiser at `step` (from 1) of `last`: linear warm-up, then constant or half a cosine.
-pub fn learning_rate(config: &TrainConfig, step: u64, last: u64) -> f64 {
-    let warmup = config.warmup_steps as u64;
-    if step < warmup {
-        return config.lr * step as f64 / warmup as f64;
-    }
-    match config.lr_schedule {
-        LrSchedule::Constant => config.lr,
-        LrSchedule::Cosine => {
-            let progress = (step - warmup) as f64 / (last.max(warmup + 1) - warmup) as f64;
-            config.lr * 0.5 * (1.0 + (std::f64::consts::PI * progress.min(1.0)).cos())
-        }
-    }
+/// Learning rate of the denoiser at `step` (from 1): linear warm-up, then constant or half a cosine down to 0 at
+/// `progress` = 1. `progress` is the share of the run that is done, in steps or in time, whichever ends first.
+pub fn learning_rate(config: &TrainConfig, step: u64, progress: f64) -> f64 {
+    let warmup = (step as f64 / config.warmup_steps.max(1) as f64).min(1.0);
+    let decay = match config.lr_schedule {
+        LrSchedule::Constant => 1.0,
+        LrSchedule::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * progress.clamp(0.0, 1.0)).cos()),
+    };
+    config.lr * warmup * decay
 }
 
 impl AdamW {

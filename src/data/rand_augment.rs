@@ -1,0 +1,228 @@
+//! RandAugment (Cubuk et al., arXiv 1909.13719) with torchvision's operations and ranges, on bytes as PIL computes them.
+
+use super::{PLANE, Pixels, SIDE};
+use crate::rng::Stream;
+use rand::RngExt;
+
+/// Magnitudes of an operation: 0 to 30.
+pub const BINS: usize = 31;
+
+/// One augmentation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Nothing.
+    Identity,
+    /// Slants columns: rows move sideways.
+    ShearX,
+    /// Slants rows: columns move up or down.
+    ShearY,
+    /// Moves sideways.
+    TranslateX,
+    /// Moves up or down.
+    TranslateY,
+    /// Turns about the centre.
+    Rotate,
+    /// Away from or towards black.
+    Brightness,
+    /// Away from or towards grey.
+    Color,
+    /// Away from or towards the mean grey.
+    Contrast,
+    /// Away from or towards a smoothed image.
+    Sharpness,
+    /// Keeps the highest bits of each value.
+    Posterize,
+    /// Inverts the values from a threshold on.
+    Solarize,
+    /// Stretches each channel to the whole range.
+    AutoContrast,
+    /// Makes the histogram of each channel flat.
+    Equalize,
+}
+
+impl Op {
+    /// Every operation; a draw gives each the same chance.
+    pub const ALL: [Op; 14] = [
+        Op::Identity,
+        Op::ShearX,
+        Op::ShearY,
+        Op::TranslateX,
+        Op::TranslateY,
+        Op::Rotate,
+        Op::Brightness,
+        Op::Color,
+        Op::Contrast,
+        Op::Sharpness,
+        Op::Posterize,
+        Op::Solarize,
+        Op::AutoContrast,
+        Op::Equalize,
+    ];
+
+    /// Whether the magnitude's sign is drawn.
+    pub fn signed(self) -> bool {
+        !matches!(self, Op::Identity | Op::Posterize | Op::Solarize | Op::AutoContrast | Op::Equalize)
+    }
+
+    /// What magnitude `bin` of 0 to 30 means for a 32 x 32 image: a slope, pixels, degrees, a change of the enhancement factor,
+    /// bits kept, or the threshold above which values are inverted.
+    pub fn magnitude(self, bin: usize) -> f64 {
+        let share = bin as f64 / (BINS - 1) as f64;
+        match self {
+            Op::ShearX | Op::ShearY => 0.3 * share,
+            Op::TranslateX | Op::TranslateY => 150.0 / 331.0 * SIDE as f64 * share,
+            Op::Rotate => 30.0 * share,
+            Op::Brightness | Op::Color | Op::Contrast | Op::Sharpness => 0.9 * share,
+            Op::Posterize => 8.0 - (4.0 * share).round_ties_even(),
+            // Exact for every bin, so that a value equal to the threshold is inverted.
+            Op::Solarize => 255.0 - 8.5 * bin as f64,
+            Op::Identity | Op::AutoContrast | Op::Equalize => 0.0,
+        }
+    }
+
+    /// Applies the operation with `magnitude`, sign included, as [`Op::magnitude`] gives it. Uncovered pixels become black.
+    pub fn apply(self, image: &mut Pixels, magnitude: f64) {
+        let m = magnitude;
+        let factor = (1.0 + m) as f32;
+        match self {
+            Op::Identity => {}
+            Op::ShearX => affine(image, [1.0, m, 0.0, 0.0, 1.0, 0.0]),
+            Op::ShearY => affine(image, [1.0, 0.0, 0.0, m, 1.0, 0.0]),
+            Op::TranslateX => affine(image, [1.0, 0.0, -m.trunc(), 0.0, 1.0, 0.0]),
+            Op::TranslateY => affine(image, [1.0, 0.0, 0.0, 0.0, 1.0, -m.trunc()]),
+            Op::Rotate => rotate(image, m),
+            Op::Brightness => look_up(image, |p| blend(0, p, factor)),
+            Op::Contrast => {
+                let mean = (grey(image).iter().map(|&g| u32::from(g)).sum::<u32>() + PLANE as u32 / 2) / PLANE as u32;
+                look_up(image, |p| blend(mean as u8, p, factor));
+            }
+            Op::Color => {
+                let grey = grey(image);
+                image.as_chunks_mut::<PLANE>().0.iter_mut().for_each(|plane| blend_onto(plane, &grey, factor));
+            }
+            Op::Sharpness => image.as_chunks_mut::<PLANE>().0.iter_mut().for_each(|plane| {
+                let smooth = smooth(plane);
+                blend_onto(plane, &smooth, factor);
+            }),
+            Op::Posterize => {
+                let mask = 0xff00u16.wrapping_shr(m as u32) as u8;
+                image.iter_mut().for_each(|p| *p &= mask);
+            }
+            Op::Solarize => look_up(image, |p| if f64::from(p) < m { p } else { 255 - p }),
+            Op::AutoContrast => image.as_chunks_mut::<PLANE>().0.iter_mut().for_each(auto_contrast),
+            Op::Equalize => image.as_chunks_mut::<PLANE>().0.iter_mut().for_each(equalize),
+        }
+    }
+}
+
+/// Applies `ops` operations in a row, each drawn from all with replacement, at magnitude `bin` of 0 to 30.
+pub fn rand_augment(image: &mut Pixels, ops: usize, bin: usize, rng: &mut Stream) {
+    for _ in 0..ops {
+        let op = Op::ALL[rng.random_range(0..Op::ALL.len() as u32) as usize];
+        let sign = if op.signed() && rng.random::<bool>() { -1.0 } else { 1.0 };
+        op.apply(image, sign * op.magnitude(bin));
+    }
+}
+
+/// Turns by `degrees`, counter-clockwise about the centre.
+fn rotate(image: &mut Pixels, degrees: f64) {
+    // PIL rounds away the noise of sin and cos of multiples of 90 degrees.
+    let round = |v: f64| (v * 1e15).round() / 1e15;
+    let (sin, cos) = (-degrees.to_radians()).sin_cos();
+    let (sin, cos, centre) = (round(sin), round(cos), SIDE as f64 / 2.0);
+    let from_centre = |a: f64, b: f64| a * -centre + b * -centre + centre;
+    affine(image, [cos, sin, from_centre(cos, sin), -sin, cos, from_centre(-sin, cos)]);
+}
+
+/// Output pixel (x, y) is the input pixel that (a x + b y + c, d x + e y + f) falls in, taken at pixel centres; black outside.
+/// Positions advance in 16.16 fixed point.
+fn affine(image: &mut Pixels, [a, b, c, d, e, f]: [f64; 6]) {
+    let fixed = |v: f64| (v * 65536.0 + 0.5).floor() as i32;
+    let (mut row_x, mut row_y) = (fixed(c + 0.5 * (a + b)), fixed(f + 0.5 * (d + e)));
+    let [a, b, d, e] = [a, b, d, e].map(fixed);
+    let source = *image;
+    for row in 0..SIDE {
+        let (mut x, mut y) = (row_x, row_y);
+        for at in row * SIDE..(row + 1) * SIDE {
+            let (column, line) = ((x >> 16) as usize, (y >> 16) as usize);
+            let inside = column < SIDE && line < SIDE;
+            let from = (line * SIDE + column) % PLANE;
+            for plane in 0..3 {
+                image[plane * PLANE + at] = if inside { source[plane * PLANE + from] } else { 0 };
+            }
+            x += a;
+            y += d;
+        }
+        row_x += b;
+        row_y += e;
+    }
+}
+
+/// `degenerate` + factor * (`value` - `degenerate`), cut to a byte.
+fn blend(degenerate: u8, value: u8, factor: f32) -> u8 {
+    let (from, to) = (f32::from(degenerate), f32::from(value));
+    (from + factor * (to - from)) as u8
+}
+
+fn blend_onto(plane: &mut [u8; PLANE], degenerate: &[u8; PLANE], factor: f32) {
+    for (p, &d) in plane.iter_mut().zip(degenerate) {
+        *p = blend(d, *p, factor);
+    }
+}
+
+/// Replaces every byte by `f` of it, computed once for each of the 256 values.
+fn look_up(bytes: &mut [u8], f: impl Fn(u8) -> u8) {
+    let table: [u8; 256] = std::array::from_fn(|p| f(p as u8));
+    bytes.iter_mut().for_each(|p| *p = table[usize::from(*p)]);
+}
+
+/// Luma of ITU-R 601, as PIL rounds it.
+fn grey(image: &Pixels) -> [u8; PLANE] {
+    std::array::from_fn(|i| {
+        let [r, g, b] = [i, i + PLANE, i + 2 * PLANE].map(|i| u32::from(image[i]));
+        ((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16) as u8
+    })
+}
+
+/// Mean of the 3 x 3 neighbours with the centre five times as heavy; the border stays.
+fn smooth(plane: &[u8; PLANE]) -> [u8; PLANE] {
+    let mut out = *plane;
+    let rows = plane.as_chunks::<SIDE>().0;
+    for (y, line) in out.as_chunks_mut::<SIDE>().0.iter_mut().enumerate().take(SIDE - 1).skip(1) {
+        let columns: [u16; SIDE] = std::array::from_fn(|x| [y - 1, y, y + 1].iter().map(|&y| u16::from(rows[y][x])).sum());
+        for x in 1..SIDE - 1 {
+            let sum = columns[x - 1] + columns[x] + columns[x + 1] + 4 * u16::from(rows[y][x]);
+            line[x] = ((sum + 6) / 13) as u8;
+        }
+    }
+    out
+}
+
+/// Stretches the values of one plane to 0..=255.
+fn auto_contrast(plane: &mut [u8; PLANE]) {
+    let (low, high) = plane.iter().fold((255, 0), |(low, high), &p| (p.min(low), p.max(high)));
+    if low < high {
+        let scale = 255.0 / f64::from(high - low);
+        look_up(plane, |p| (f64::from(p) * scale - f64::from(low) * scale) as u8);
+    }
+}
+
+/// Makes the histogram of one plane flat.
+fn equalize(plane: &mut [u8; PLANE]) {
+    let mut histogram = [0usize; 256];
+    plane.iter().for_each(|&p| histogram[usize::from(p)] += 1);
+    let last = histogram.iter().rev().find(|&&count| count > 0).copied().unwrap_or_default();
+    let step = (PLANE - last) / 255;
+    if step > 0 {
+        let mut below = step / 2;
+        let table: [u8; 256] = std::array::from_fn(|p| {
+            let level = (below / step).min(255) as u8;
+            below += histogram[p];
+            level
+        });
+        plane.iter_mut().for_each(|p| *p = table[usize::from(*p)]);
+    }
+}
+
+#[cfg(test)]
+mod tests;

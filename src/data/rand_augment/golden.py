@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+"""Prints the golden digests of rand_augment/tests.rs and crop/tests.rs: what Pillow makes of the tests' pattern image.
+
+usage: golden.py      (needs pip for pillow; calls it as torchvision's RandAugment and RandomResizedCrop do)
+"""
+import hashlib
+import math
+
+from PIL import Image, ImageEnhance, ImageOps
+
+NAMES = "ShearX ShearY TranslateX TranslateY Rotate Brightness Color Contrast Sharpness Posterize Solarize AutoContrast Equalize"
+LARGEST = {"ShearX": 0.3, "ShearY": 0.3, "TranslateX": 150 / 331 * 32, "TranslateY": 150 / 331 * 32, "Rotate": 30}
+
+
+def pattern():
+    image = Image.new("RGB", (32, 32))
+    for y in range(32):
+        for x in range(32):
+            image.putpixel((x, y), tuple(30 + (x * 7 + y * 13 + c * 40 + x * y % 11 * 9 + c * x) % 190 for c in range(3)))
+    return image
+
+
+def magnitude(name, bin):
+    if name == "Posterize":
+        return 8 - round(bin / 7.5)
+    if name == "Solarize":
+        return 255 - 8.5 * bin
+    return LARGEST.get(name, 0.9) * bin / 30
+
+
+def apply(image, name, m):
+    def affine(*matrix):
+        return image.transform(image.size, Image.AFFINE, matrix, Image.NEAREST, fillcolor=(0, 0, 0))
+
+    match name:
+        case "ShearX":
+            return affine(1, math.tan(math.atan(m)), 0, 0, 1, 0)
+        case "ShearY":
+            return affine(1, 0, 0, math.tan(math.atan(m)), 1, 0)
+        case "TranslateX":
+            return affine(1, 0, -int(m), 0, 1, 0)
+        case "TranslateY":
+            return affine(1, 0, 0, 0, 1, -int(m))
+        case "Rotate":
+            return image.rotate(m, Image.NEAREST, fillcolor=(0, 0, 0))
+        case "Posterize":
+            return ImageOps.posterize(image, m)
+        case "Solarize":
+            return ImageOps.solarize(image, m)
+        case "AutoContrast":
+            return ImageOps.autocontrast(image)
+        case "Equalize":
+            return ImageOps.equalize(image)
+        case _:
+            return getattr(ImageEnhance, name)(image).enhance(1 + m)
+
+
+def digest(image):
+    planes = b"".join(plane.tobytes() for plane in image.split())
+    return hashlib.sha256(planes).hexdigest()[:16]
+
+
+for name in NAMES.split():
+    signs = (1, -1) if name in NAMES.split()[:9] else (1,)
+    print(name, [digest(apply(pattern(), name, sign * magnitude(name, 9))) for sign in signs])
+for top, left, height, width in [(0, 0, 32, 32), (3, 5, 20, 17), (31, 30, 1, 2), (1, 0, 31, 9), (10, 4, 5, 28)]:
+    cropped = pattern().crop((left, top, left + width, top + height)).resize((32, 32), Image.BILINEAR)
+    print((top, left, height, width), digest(cropped))

