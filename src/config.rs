@@ -309,10 +309,7 @@ impl Config {
                 view.rand_augment_magnitude <= 30,
                 format!("data.{name}.rand_augment_magnitude = {}: the scale ends at 30", view.rand_augment_magnitude),
             )?;
-            need(
-                view.noise >= 0.0 && view.noise.is_finite(),
-                format!("data.{name}.noise = {}: must be 0 or more", view.noise),
-            )?;
+            need(view.noise >= 0.0 && view.noise.is_finite(), format!("data.{name}.noise = {}: must be 0 or more", view.noise))?;
         }
         need(
             self.data.std.iter().all(|s| *s > 0.0 && s.is_finite()) && self.data.mean.iter().all(|m| m.is_finite()),
@@ -325,10 +322,7 @@ impl Config {
             t.lr > 0.0 && t.lr.is_finite() && t.encoder_lr_ratio >= 0.0 && t.encoder_lr_ratio.is_finite(),
             format!("train.lr = {}, train.encoder_lr_ratio = {}: must be positive numbers", t.lr, t.encoder_lr_ratio),
         )?;
-        need(
-            t.betas.iter().all(|b| (0.0..1.0).contains(b)),
-            format!("train.betas = {:?}: each lies in [0, 1)", t.betas),
-        )?;
+        need(t.betas.iter().all(|b| (0.0..1.0).contains(b)), format!("train.betas = {:?}: each lies in [0, 1)", t.betas))?;
         need(
             t.weight_decay >= 0.0 && t.clip_norm >= 0.0 && t.ema_power >= 0.0 && (0.0..1.0).contains(&t.ema_decay),
             "train.weight_decay, clip_norm and ema_power must be 0 or more and ema_decay in [0, 1)".into(),
@@ -408,7 +402,8 @@ fn toml_error(origin: &str, error: &toml::de::Error) -> Error {
     let message = error.message().trim().replace('\n', " ");
     let full = error.to_string();
     // The line of the file that toml quotes ("3 | unknown = 1"), if it does.
-    let quoted = full.lines().find_map(|l| l.split_once(" | ").filter(|(n, _)| n.trim().parse::<usize>().is_ok()).map(|(_, t)| t));
+    let quoted =
+        full.lines().find_map(|l| l.split_once(" | ").filter(|(n, _)| n.trim().parse::<usize>().is_ok()).map(|(_, t)| t));
     match quoted {
         Some(line) => Error::usage(format!("{origin}: {message}, at `{}`; see configs/ for the known keys", line.trim())),
         None => Error::usage(format!("{origin}: {message}; see configs/ for the known keys")),

@@ -56,7 +56,8 @@ fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 }
 
 fn predict(golden: &Golden, ada_gn: AdaGnScale, device: &Device) -> Vec<f32> {
-    let (x_t, t, z) = (tensor(golden, "golden.x_t", device), tensor(golden, "golden.t", device), tensor(golden, "golden.z", device));
+    let (x_t, t, z) =
+        (tensor(golden, "golden.x_t", device), tensor(golden, "golden.t", device), tensor(golden, "golden.z", device));
     values(model(golden, ada_gn, device).predict_eps(x_t, t, z, Tensor::ones([2, 1], device), None))
 }
 
@@ -161,7 +162,8 @@ fn initial_weights_are_the_same_on_every_device_and_differ_by_seed() {
 fn dropout_is_the_same_on_every_device_and_changes_with_its_key() {
     let golden = golden();
     let run = |device: &Device, key| {
-        let (x_t, t, z) = (tensor(&golden, "golden.x_t", device), tensor(&golden, "golden.t", device), tensor(&golden, "golden.z", device));
+        let (x_t, t, z) =
+            (tensor(&golden, "golden.x_t", device), tensor(&golden, "golden.t", device), tensor(&golden, "golden.z", device));
         values(model(&golden, AdaGnScale::OnePlus, device).predict_eps(x_t, t, z, Tensor::ones([2, 1], device), key))
     };
     let cpu = run(&Device::flex(), Some(5));

@@ -69,7 +69,8 @@ impl Output {
 /// # Errors
 /// If the file can't be written.
 pub fn write_json(path: &Path, value: &Value) -> Result<()> {
-    let mut text = serde_json::to_vec_pretty(value).map_err(|e| Error::failed(format!("cannot encode {}: {e}", path.display())))?;
+    let mut text =
+        serde_json::to_vec_pretty(value).map_err(|e| Error::failed(format!("cannot encode {}: {e}", path.display())))?;
     text.push(b'\n');
     files::create_parent(path)?;
     files::write_atomically(path, &text)

@@ -65,10 +65,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.data(&dataset, "test", dataset.test.len());
     output.set("train", json!(trained));
     output.set("probe", probe::to_json(&protocol, &score, Some(&baselines), dataset.train.len(), dataset.test.len()));
-    output.set(
-        "baselines",
-        json!({ "pixels_top1": baselines.pixels.top1, "random_encoder_top1": baselines.random_encoder.top1 }),
-    );
+    output
+        .set("baselines", json!({ "pixels_top1": baselines.pixels.top1, "random_encoder_top1": baselines.random_encoder.top1 }));
     output.set("reconstruction", json!(quality));
     let summary = output.finish();
     files::create_dir(&args.out)?;
@@ -97,6 +95,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         with_spread((random.top1, random.top1_spread))
     );
     println!("Images drawn from their z alone, over the originals: {dir}/reconstruction.png (PSNR {:.1} dB).", quality.psnr);
-    println!("Next: `soda data fetch`, then `soda train --config configs/cifar10.toml`; `soda devices` shows what it would run on.");
+    println!(
+        "Next: `soda data fetch`, then `soda train --config configs/cifar10.toml`; `soda devices` shows what it would run on."
+    );
     Ok(())
 }

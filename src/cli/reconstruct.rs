@@ -60,7 +60,13 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     eprintln!("reconstructing with {} on {}, {}", weights.path.display(), device.describe(), dataset.describe());
     let model = weights.model(&device.device)?;
     let quality = draw(&model, &weights.config, &sample, &dataset, args.n, args.seed, &args.out, &device.device)?;
-    println!("PSNR {:.2} dB, SSIM {:.3} over {} test images from z alone; picture {}", quality.psnr, quality.ssim, quality.n, args.out.display());
+    println!(
+        "PSNR {:.2} dB, SSIM {:.3} over {} test images from z alone; picture {}",
+        quality.psnr,
+        quality.ssim,
+        quality.n,
+        args.out.display()
+    );
     output.device(&device);
     output.weights(&weights);
     output.data(&dataset, "test", args.n);

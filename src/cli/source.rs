@@ -27,7 +27,9 @@ impl WeightsArgs {
             (None, Some(weights)) if weights == Path::new("latest") => latest()?,
             (None, Some(weights)) => weights.clone(),
             (None, None) => RunDir::new(QUICKSTART).weights().map_err(|_| {
-                Error::usage(format!("no weights named and none in {QUICKSTART}; name --run or --weights, or run `soda quickstart` first"))
+                Error::usage(format!(
+                    "no weights named and none in {QUICKSTART}; name --run or --weights, or run `soda quickstart` first"
+                ))
             })?,
         };
         WeightsFile::open(&path)
@@ -42,5 +44,7 @@ fn latest() -> Result<PathBuf> {
     let runs = std::fs::read_dir("runs").map(|entries| entries.flatten().map(|e| RunDir::new(e.path())).collect::<Vec<_>>());
     let weights = runs.unwrap_or_default().into_iter().filter_map(|run| run.weights().ok());
     let newest = weights.filter_map(|w| Some((std::fs::metadata(&w).ok()?.modified().ok()?, w))).max();
-    newest.map(|(_, path)| path).ok_or_else(|| Error::usage("--weights latest: there is no checkpoint below runs/; train one first (`soda train`)"))
+    newest
+        .map(|(_, path)| path)
+        .ok_or_else(|| Error::usage("--weights latest: there is no checkpoint below runs/; train one first (`soda train`)"))
 }

@@ -1,7 +1,7 @@
 //! `soda train`
 
-use super::output::Output;
 use super::Common;
+use super::output::Output;
 use crate::config::Config;
 use crate::data;
 use crate::device::{self, Selected};
@@ -43,7 +43,10 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let run = args.run.as_ref().map_or_else(|| RunDir::numbered(&name), RunDir::new);
     let resumed = args.resume && run.exists();
     if resumed && !args.set.is_empty() {
-        return Err(Error::usage(format!("--set: {} continues with its own recipe; start another --run to change it", run.path.display())));
+        return Err(Error::usage(format!(
+            "--set: {} continues with its own recipe; start another --run to change it",
+            run.path.display()
+        )));
     }
     let config = if resumed { run.read_config()? } else { Config::load(&args.config, &args.set)? };
     if args.dry_run {

@@ -107,8 +107,7 @@ impl Loader {
     }
 
     fn start(threads: usize, first_step: u64, make: impl Fn(u64) -> Batch + Send + Sync + 'static) -> Result<Loader> {
-        let queue =
-            Queue { wanted: first_step, unclaimed: first_step, done: BTreeMap::new(), failure: None, stopped: false };
+        let queue = Queue { wanted: first_step, unclaimed: first_step, done: BTreeMap::new(), failure: None, stopped: false };
         // One in each thread's hands and two waiting.
         let ahead = threads as u64 + 2;
         let shared = Shared { queue: Mutex::new(queue), ready: Condvar::new(), room: Condvar::new(), ahead };

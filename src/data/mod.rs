@@ -23,8 +23,7 @@ pub const IMAGE: usize = 3 * PLANE;
 /// One image: 3,072 bytes, planes R, G, B, row-major.
 pub type Pixels = [u8; IMAGE];
 /// Names of the labels 0 to 9.
-pub const CLASSES: [&str; 10] =
-    ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
+pub const CLASSES: [&str; 10] = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
 /// Labelled images in memory: pixels `[N, 3, 32, 32]` as bytes (R, G, B planes, row-major) and labels `[N]` of 0 to 9.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,6 +114,11 @@ pub fn open(explicit: Option<&Path>) -> Result<Dataset> {
 /// No place is named and the system has no cache folder.
 pub fn root(explicit: Option<&Path>) -> Result<PathBuf> {
     root_from(explicit, environment().as_deref(), dirs::cache_dir().as_deref())
+}
+
+/// The folder of the files for a `root` as [`root`] gives it, whether or not it exists.
+pub fn folder(root: &Path) -> PathBuf {
+    cifar::locate(root).unwrap_or_else(|| root.join(cifar::FOLDER))
 }
 
 fn environment() -> Option<PathBuf> {

@@ -146,7 +146,7 @@ fn affine(image: &mut Pixels, [a, b, c, d, e, f]: [f64; 6]) {
         for at in row * SIDE..(row + 1) * SIDE {
             let (column, line) = ((x >> 16) as usize, (y >> 16) as usize);
             let inside = column < SIDE && line < SIDE;
-            let from = (line * SIDE + column) % PLANE;
+            let from = line % SIDE * SIDE + column % SIDE;
             for plane in 0..3 {
                 image[plane * PLANE + at] = if inside { source[plane * PLANE + from] } else { 0 };
             }
@@ -225,4 +225,4 @@ fn equalize(plane: &mut [u8; PLANE]) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -49,6 +49,10 @@ const MANIFEST: &str = include_str!("../../assets/cifar10-subset/manifest.json")
 /// # Errors
 /// A class has too few images, or a file cannot be written.
 pub fn bundle(train: &Images, test: &Images, out: &Path) -> Result<()> {
+    write_sheets([train, test], PER_CLASS, out)
+}
+
+fn write_sheets([train, test]: [&Images; 2], per_class: [usize; 2], out: &Path) -> Result<()> {
     std::fs::create_dir_all(out).map_err(|e| Error::io("create", out, &e))?;
     let write = |name: &str, bytes: &[u8]| {
         let path = out.join(name);
@@ -66,7 +70,7 @@ pub fn bundle(train: &Images, test: &Images, out: &Path) -> Result<()> {
         let (sha256, records_sha256) = (sha256(&png), sha256(&records(&images)));
         Ok(Sheet { file: file.into(), images: images.len(), sha256, records_sha256, labels, indices })
     };
-    let (train, test) = (sheet("train.png", train, PER_CLASS[0])?, sheet("test.png", test, PER_CLASS[1])?);
+    let (train, test) = (sheet("train.png", train, per_class[0])?, sheet("test.png", test, per_class[1])?);
     let manifest = Manifest { description: DESCRIPTION.into(), train, test };
     let text = serde_json::to_string(&manifest).map_err(|e| Error::failed(format!("manifest.json: {e}")))?;
     // One line for each key of a sheet, not for each number.
@@ -189,14 +193,14 @@ mod tests {
     #[test]
     fn a_bundle_gives_back_the_first_images_of_each_class_and_notices_damage() {
         let image = |i: usize| (0..IMAGE).map(move |p| (i * 89 + p * p / 7) as u8);
-        let full = Images::new((0..6_000).flat_map(image).collect(), (0..6_000).map(|i| (i * 7 % 10) as u8).collect());
+        let full = Images::new((0..600).flat_map(image).collect(), (0..600).map(|i| (i * 7 % 10) as u8).collect());
         let dir = tempfile::tempdir().unwrap();
-        bundle(&full, &full, dir.path()).unwrap();
+        write_sheets([&full, &full], [50, 10], dir.path()).unwrap();
         let read = |name: &str| std::fs::read(dir.path().join(name)).unwrap();
         let (manifest, sheets) = (String::from_utf8(read("manifest.json")).unwrap(), [read("train.png"), read("test.png")]);
         let (train, test, _) = decode_all(&manifest, [&sheets[0], &sheets[1]]).unwrap();
-        assert_eq!(train, full.select(&(0..5_000).collect::<Vec<_>>()));
-        assert_eq!(test, full.select(&(0..1_000).collect::<Vec<_>>()));
+        assert_eq!(train, full.select(&(0..500).collect::<Vec<_>>()));
+        assert_eq!(test, full.select(&(0..100).collect::<Vec<_>>()));
 
         let digit = manifest.find("\"labels\":\"").unwrap() + 10;
         let altered = format!("{}{}{}", &manifest[..digit], (manifest.as_bytes()[digit] - b'0' + 1) % 10, &manifest[digit + 1..]);

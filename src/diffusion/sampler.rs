@@ -25,7 +25,12 @@ pub struct Ddim {
 }
 
 /// DDIM (Song et al. 2021, equation 12): from `x_T` [B, 3, 32, 32] to x_0.
-pub fn ddim(schedule: &Schedule, x_t: Tensor<4>, settings: Ddim, mut eps_fn: impl FnMut(Tensor<4>, usize) -> Tensor<4>) -> Tensor<4> {
+pub fn ddim(
+    schedule: &Schedule,
+    x_t: Tensor<4>,
+    settings: Ddim,
+    mut eps_fn: impl FnMut(Tensor<4>, usize) -> Tensor<4>,
+) -> Tensor<4> {
     let times = timesteps(schedule, settings.steps);
     let mut x = x_t;
     for (i, &t) in times.iter().enumerate() {
@@ -79,7 +84,9 @@ mod tests {
         let x_0 = images(0).clamp(-1.0, 1.0);
         for schedule in [ScheduleKind::Linear, ScheduleKind::Cosine, ScheduleKind::InvertedCosine] {
             let schedule = Schedule::new(&DiffusionConfig { schedule, steps: 1000 });
-            for (steps, eta, clip_x0) in [(1, 0.0, false), (10, 0.0, true), (100, 0.0, false), (100, 1.0, false), (1000, 0.5, true)] {
+            for (steps, eta, clip_x0) in
+                [(1, 0.0, false), (10, 0.0, true), (100, 0.0, false), (100, 1.0, false), (1000, 0.5, true)]
+            {
                 let out = ddim(&schedule, images(1), Ddim { steps, eta, clip_x0, seed: 3 }, |x, t| exact(&schedule, &x_0, x, t));
                 // f32 rounding, amplified by 1 / sqrt(alpha_bar_T) <= 158 in the first step.
                 let error = largest(out - x_0.clone());

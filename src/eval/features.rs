@@ -17,7 +17,14 @@ const BATCH: usize = 128;
 ///
 /// # Errors
 /// If the device can't be read.
-pub fn encode(model: &Soda, images: &Images, indices: &[usize], data: &DataConfig, flips: bool, device: &Device) -> Result<Features> {
+pub fn encode(
+    model: &Soda,
+    images: &Images,
+    indices: &[usize],
+    data: &DataConfig,
+    flips: bool,
+    device: &Device,
+) -> Result<Features> {
     let mut features = Features { dim: 0, values: Vec::new(), labels: Vec::new() };
     for flip in [false, true].into_iter().take(1 + usize::from(flips)) {
         for batch in indices.chunks(BATCH) {

@@ -53,7 +53,8 @@ pub struct Score {
 impl Score {
     fn of(scores: &[Scores]) -> Self {
         let over = |f: fn(&Scores) -> f64| mean_and_spread(&scores.iter().map(f).collect::<Vec<_>>());
-        let [(top1, top1_spread), (top3, top3_spread), (top5, top5_spread)] = [over(|s| s.top1), over(|s| s.top3), over(|s| s.top5)];
+        let [(top1, top1_spread), (top3, top3_spread), (top5, top5_spread)] =
+            [over(|s| s.top1), over(|s| s.top3), over(|s| s.top5)];
         Self { top1, top3, top5, top1_spread, top3_spread, top5_spread }
     }
 }

@@ -1,11 +1,13 @@
 //! Memory layout between convolutions.
 //!
-//! Tensors are logically [B, C, H, W] everywhere. On wgpu devices Burn's convolutions leave NHWC memory behind that shape,
-//! and every operation of this room keeps it; the CPU backend works on NCHW memory. [`add`], [`concat`] and [`upsample`]
-//! are the operations between two convolutions that would otherwise fall back to NCHW.
+//! Tensors are logically [B, C, H, W] everywhere, over NHWC memory on every device: the convolutions leave it so, and every
+//! operation of this room keeps it. [`add`], [`concat`] and the other operations here are those between two convolutions
+//! that Burn would otherwise carry out on NCHW memory.
 
 use burn::backend::wgpu::{CubeTensor, into_contiguous};
-use burn::tensor::{DType, Device, Shape, Tensor};
+use burn::tensor::activation::relu;
+use burn::tensor::{DType, Shape, Tensor, TensorData};
+use burn_flex::FlexTensor;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Layout copies that fused kernels had to make since the program started: 0 in a network that keeps its layout.
@@ -14,11 +16,6 @@ static COPIES: AtomicUsize = AtomicUsize::new(0);
 /// How often a fused kernel had to copy an operand into NHWC memory.
 pub fn copies() -> usize {
     COPIES.load(Ordering::Relaxed)
-}
-
-/// Whether `device` keeps feature maps in NHWC memory.
-fn is_nhwc(device: &Device) -> bool {
-    device.clone().inner() != Device::flex()
 }
 
 fn to_nhwc(x: Tensor<4>) -> Tensor<4> {
@@ -31,29 +28,76 @@ fn to_nchw(x: Tensor<4>) -> Tensor<4> {
 
 /// a + b, both [B, C, H, W].
 pub fn add(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
-    match is_nhwc(&a.device()) {
-        true => to_nchw(to_nhwc(a) + to_nhwc(b)),
-        false => a + b,
-    }
+    to_nchw(to_nhwc(a) + to_nhwc(b))
+}
+
+/// max(a + b, 0), both [B, C, H, W].
+pub fn add_relu(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
+    to_nchw(relu(to_nhwc(a) + to_nhwc(b)))
 }
 
 /// [B, C1, H, W] and [B, C2, H, W] to [B, C1 + C2, H, W].
 pub fn concat(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
-    match is_nhwc(&a.device()) {
-        true => to_nchw(Tensor::cat(vec![to_nhwc(a), to_nhwc(b)], 3)),
-        false => Tensor::cat(vec![a, b], 1),
-    }
+    to_nchw(Tensor::cat(vec![to_nhwc(a), to_nhwc(b)], 3))
 }
 
 /// Nearest-neighbour upsampling, [B, C, H, W] to [B, C, 2H, 2W].
 pub fn upsample(x: Tensor<4>) -> Tensor<4> {
     let [b, c, h, w] = x.dims();
-    if is_nhwc(&x.device()) {
-        let x: Tensor<6> = to_nhwc(x).reshape([b, h, 1, w, 1, c]);
-        return to_nchw(x.expand([b, h, 2, w, 2, c]).reshape([b, 2 * h, 2 * w, c]));
+    let x: Tensor<6> = to_nhwc(x).reshape([b, h, 1, w, 1, c]);
+    to_nchw(x.expand([b, h, 2, w, 2, c]).reshape([b, 2 * h, 2 * w, c]))
+}
+
+/// Mean over the pixels, [B, C, H, W] to [B, C].
+pub fn global_mean(x: Tensor<4>) -> Tensor<2> {
+    let [b, c, h, w] = x.dims();
+    to_nhwc(x).reshape([b, h * w, c]).mean_dim(1).reshape([b, c])
+}
+
+/// A feature map of the CPU backend in dense NHWC memory.
+pub(crate) struct FlexImage {
+    /// B, C, H, W.
+    pub dims: [usize; 4],
+    tensor: FlexTensor,
+}
+
+impl FlexImage {
+    /// `tensor` (logically [B, C, H, W]), copied if its memory isn't NHWC.
+    pub fn new(tensor: FlexTensor) -> Self {
+        let shape = tensor.layout().shape();
+        let dims = [shape[0], shape[1], shape[2], shape[3]];
+        let tensor = tensor.permute(&[0, 2, 3, 1]);
+        if !tensor.is_contiguous() {
+            COPIES.fetch_add(1, Ordering::Relaxed);
+            log::debug!("layout copy of a {dims:?} feature map");
+        }
+        Self { dims, tensor: tensor.to_contiguous() }
     }
-    let x: Tensor<6> = x.reshape([b, c, h, 1, w, 1]);
-    x.expand([b, c, h, 2, w, 2]).reshape([b, c, 2 * h, 2 * w])
+
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.dims.iter().product()
+    }
+
+    /// The values in NHWC order.
+    pub fn values(&self) -> &[f32] {
+        flex_values(&self.tensor)
+    }
+
+    /// A tensor that is logically `dims` = [B, C, H, W], of values in NHWC order.
+    pub fn tensor(values: Vec<f32>, [b, c, h, w]: [usize; 4]) -> FlexTensor {
+        flex(values, Shape::new([b, h, w, c])).permute(&[0, 3, 1, 2])
+    }
+}
+
+/// The values of a contiguous f32 tensor.
+pub(crate) fn flex_values(tensor: &FlexTensor) -> &[f32] {
+    tensor.as_slice::<f32>().expect("a contiguous f32 tensor")
+}
+
+/// A CPU tensor of `values`.
+pub(crate) fn flex(values: Vec<f32>, shape: Shape) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(values, shape))
 }
 
 pub(crate) fn dims(tensor: &CubeTensor) -> [usize; 4] {
@@ -106,10 +150,7 @@ pub(crate) fn part(buffer: &CubeTensor, index: usize, shape: Shape) -> CubeTenso
     let len = buffer.meta.shape()[1];
     let parts = buffer.meta.shape()[0];
     let bytes = |floats: usize| (floats * size_of::<f32>()) as u64;
-    let handle = buffer
-        .handle
-        .clone()
-        .offset_start(bytes(index * len))
-        .offset_end(bytes((parts - index) * len - shape.num_elements()));
+    let handle =
+        buffer.handle.clone().offset_start(bytes(index * len)).offset_end(bytes((parts - index) * len - shape.num_elements()));
     CubeTensor::new_contiguous(buffer.client.clone(), buffer.device.clone(), shape, handle, DType::F32)
 }

@@ -3,5 +3,8 @@
 //! Only this room knows WGSL, cubecl and the primitives of Burn's backends.
 
 pub mod ada_gn;
+pub mod batch_norm;
+pub mod conv2d;
 pub mod layout;
 pub mod math;
+mod simd;

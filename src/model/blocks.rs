@@ -3,6 +3,7 @@
 use super::modulation::scale_shift;
 use crate::config::{AdaGnScale, UNetConfig};
 use crate::kernels::ada_gn::{Activation, AdaGnOptions, Dropout, ada_gn, group_norm};
+use crate::kernels::conv2d::{Conv2dOptions, conv2d};
 use crate::kernels::layout;
 use crate::rng;
 use burn::module::{Module, Param};
@@ -22,6 +23,12 @@ pub(super) fn conv3x3(from: usize, to: usize, stride: usize, bias: bool, device:
 /// 1x1 convolution.
 pub(super) fn conv1x1(from: usize, to: usize, stride: usize, bias: bool, device: &Device) -> Conv2d {
     Conv2dConfig::new([from, to], [1, 1]).with_stride([stride, stride]).with_bias(bias).init(device)
+}
+
+/// The convolution that `layer` describes.
+pub(super) fn convolve(layer: &Conv2d, x: Tensor<4>) -> Tensor<4> {
+    let options = Conv2dOptions { stride: layer.stride[0], padding: layer.kernel_size[0] / 2 };
+    conv2d(x, layer.weight.val(), layer.bias.as_ref().map(|b| b.val()), options)
 }
 
 /// Dropout of one forward pass in training; each layer draws its own mask from `key`.
@@ -54,11 +61,7 @@ impl GroupNorm {
 
     /// gamma = 1, beta = 0.
     pub fn new(groups: usize, channels: usize, device: &Device) -> Self {
-        Self {
-            gamma: Initializer::Ones.init([channels], device),
-            beta: Initializer::Zeros.init([channels], device),
-            groups,
-        }
+        Self { gamma: Initializer::Ones.init([channels], device), beta: Initializer::Zeros.init([channels], device), groups }
     }
 
     fn options(&self, activation: Activation, dropout: Option<Dropout>) -> AdaGnOptions {
@@ -110,14 +113,14 @@ impl ResBlock {
 
     /// `x` [B, from, H, W], `time` [B, 4 * base], `z` [B, Z] to [B, to, H, W].
     pub fn forward(&self, x: Tensor<4>, time: Tensor<2>, z: Tensor<2>, dropout: Option<DropoutPass>) -> Tensor<4> {
-        let h = self.conv1.forward(self.norm1.forward(x.clone(), Activation::Silu));
+        let h = convolve(&self.conv1, self.norm1.forward(x.clone(), Activation::Silu));
         let dropout = dropout.map(|pass| pass.layer(self.layer));
         let t_mod = scale_shift(&self.time, time, self.convention);
         let z_mod = scale_shift(&self.z, z, self.convention);
         let h = self.norm2.modulated(h, t_mod, z_mod, dropout);
-        let h = self.conv2.forward(h);
+        let h = convolve(&self.conv2, h);
         let shortcut = match &self.shortcut {
-            Some(conv) => conv.forward(x),
+            Some(conv) => convolve(conv, x),
             None => x,
         };
         layout::add(h, shortcut)

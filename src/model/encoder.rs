@@ -1,12 +1,13 @@
 //! The encoder: ResNet-18 for 32x32 images (He et al. 2015; 3x3 stem, no max-pool), then a linear layer to z.
 
-use super::blocks::{conv1x1, conv3x3};
+use super::blocks::{conv1x1, conv3x3, convolve};
 use crate::config::EncoderConfig;
+use crate::kernels::batch_norm::batch_norm;
 use crate::kernels::layout;
 use burn::module::Module;
 use burn::nn::conv::Conv2d;
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
-use burn::tensor::{Device, Tensor, activation::relu};
+use burn::tensor::{Device, Tensor};
 
 /// Two 3x3 convolutions with BatchNorm and a shortcut.
 #[derive(Module, Debug)]
@@ -34,13 +35,13 @@ impl BasicBlock {
 
     /// [B, from, H, W] to [B, to, H / stride, W / stride].
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let h = relu(self.norm1.forward(self.conv1.forward(x.clone())));
-        let h = self.norm2.forward(self.conv2.forward(h));
+        let h = batch_norm(&self.norm1, convolve(&self.conv1, x.clone()), true);
+        let h = batch_norm(&self.norm2, convolve(&self.conv2, h), false);
         let shortcut = match (&self.shortcut, &self.shortcut_norm) {
-            (Some(conv), Some(norm)) => norm.forward(conv.forward(x)),
+            (Some(conv), Some(norm)) => batch_norm(norm, convolve(conv, x), false),
             _ => x,
         };
-        relu(layout::add(h, shortcut))
+        layout::add_relu(h, shortcut)
     }
 }
 
@@ -76,12 +77,11 @@ impl Encoder {
 
     /// The pooled vector before the last layer: normalised images [B, 3, 32, 32] to [B, 8 * base].
     pub fn backbone(&self, x: Tensor<4>) -> Tensor<2> {
-        let mut h = relu(self.stem_norm.forward(self.stem.forward(x)));
+        let mut h = batch_norm(&self.stem_norm, convolve(&self.stem, x), true);
         for block in &self.blocks {
             h = block.forward(h);
         }
-        let [b, c, _, _] = h.dims();
-        h.mean_dims(&[2, 3]).reshape([b, c])
+        layout::global_mean(h)
     }
 
     /// Normalised images [B, 3, 32, 32] to z [B, Z].

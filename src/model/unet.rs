@@ -1,6 +1,6 @@
 //! The denoiser: a DDPM UNet (Ho et al. 2020) whose every residual block is modulated by t and z.
 
-use super::blocks::{Attention, DropoutPass, GroupNorm, ResBlock, conv3x3};
+use super::blocks::{Attention, DropoutPass, GroupNorm, ResBlock, conv3x3, convolve};
 use super::embedding::TimeEmbedding;
 use crate::config::UNetConfig;
 use crate::kernels::ada_gn::Activation;
@@ -111,7 +111,7 @@ impl UNet {
     pub fn forward(&self, x_t: Tensor<4>, t: Tensor<1>, z: Tensor<2>, dropout_key: Option<u64>) -> Tensor<4> {
         let dropout = dropout_key.filter(|_| self.dropout > 0.0).map(|key| DropoutPass { p: self.dropout, key });
         let time = self.time.forward(t);
-        let mut h = self.stem.forward(x_t);
+        let mut h = convolve(&self.stem, x_t);
         let mut skips = vec![h.clone()];
         for (stage, levels) in self.down.chunks(self.blocks).enumerate() {
             for level in levels {
@@ -119,7 +119,7 @@ impl UNet {
                 skips.push(h.clone());
             }
             if let Some(conv) = self.downsample.get(stage) {
-                h = conv.forward(h);
+                h = convolve(conv, h);
                 skips.push(h.clone());
             }
         }
@@ -132,9 +132,9 @@ impl UNet {
                 h = level.forward(layout::concat(h, skip), &time, &z, dropout);
             }
             if let Some(conv) = self.upsample.get(stage) {
-                h = conv.forward(layout::upsample(h));
+                h = convolve(conv, layout::upsample(h));
             }
         }
-        self.out.forward(self.norm_out.forward(h, Activation::Silu))
+        convolve(&self.out, self.norm_out.forward(h, Activation::Silu))
     }
 }

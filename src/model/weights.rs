@@ -101,7 +101,9 @@ impl WeightsFile {
         let (tensors, metadata) = parse(path, &bytes)?;
         let Some(config) = metadata.get("config") else {
             let path = path.display();
-            return Err(Error::failed(format!("{path} holds no recipe, so it isn't weights of this program; name a file that `soda train` wrote")));
+            return Err(Error::failed(format!(
+                "{path} holds no recipe, so it isn't weights of this program; name a file that `soda train` wrote"
+            )));
         };
         let config = Config::parse(config, &format!("{} (recipe in the file)", path.display()), &[])?;
         let tensors = tensors.into_iter().map(|(name, shape, values)| (name, (shape, values))).collect();

@@ -103,8 +103,13 @@ pub fn load(run: &RunDir, config: &Config, device: &Device) -> Result<Option<Sta
     let path = run.checkpoint(step);
     let state_path = path.join("state.json");
     let json = std::fs::read(&state_path).map_err(|e| Error::io("read", &state_path, &e))?;
-    let position: Position = serde_json::from_slice(&json)
-        .map_err(|e| Error::failed(format!("{} is damaged ({e}); remove {} to resume from an earlier checkpoint", state_path.display(), path.display())))?;
+    let position: Position = serde_json::from_slice(&json).map_err(|e| {
+        Error::failed(format!(
+            "{} is damaged ({e}); remove {} to resume from an earlier checkpoint",
+            state_path.display(),
+            path.display()
+        ))
+    })?;
     let read = |name: &str, device: &Device| -> Result<Soda> {
         let path = path.join(name);
         let (tensors, _) = weights::read(&path)?;
@@ -113,7 +118,8 @@ pub fn load(run: &RunDir, config: &Config, device: &Device) -> Result<Option<Sta
     };
     let model = read("model.safetensors", &device.clone().autodiff())?;
     let ema = Ema { model: read("ema.safetensors", device)?, updates: position.updates };
-    let optim = AdamW { moments: read_moments(&path.join("optimizer.safetensors"), &ema.model, device)?, updates: position.updates };
+    let optim =
+        AdamW { moments: read_moments(&path.join("optimizer.safetensors"), &ema.model, device)?, updates: position.updates };
     Ok(Some(State { model, ema, optim, position }))
 }
 
@@ -148,7 +154,11 @@ fn read_moments(path: &Path, model: &Soda, device: &Device) -> Result<HashMap<St
         let (Some(first), Some(second)) = (take("first"), take("second")) else { continue };
         let len = parameter.shape.iter().product::<usize>();
         if first.len() != len || second.len() != len {
-            return Err(Error::failed(format!("{}: the moments of {} have another size; this checkpoint is of another network", path.display(), parameter.name)));
+            return Err(Error::failed(format!(
+                "{}: the moments of {} have another size; this checkpoint is of another network",
+                path.display(),
+                parameter.name
+            )));
         }
         let tensor = |values: Vec<f32>| Tensor::from_data(TensorData::new(values, [len]), device);
         moments.insert(parameter.name, Moments { first: tensor(first), second: tensor(second) });

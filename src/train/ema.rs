@@ -33,8 +33,7 @@ impl Ema {
     pub fn update(&mut self, model: &Soda, config: &TrainConfig) {
         self.updates += 1;
         let decay = Self::decay(config, self.updates);
-        let weights: HashMap<String, Tensor<1>> =
-            parameters::collect(model).into_iter().map(|t| (t.name, t.values)).collect();
+        let weights: HashMap<String, Tensor<1>> = parameters::collect(model).into_iter().map(|t| (t.name, t.values)).collect();
         self.model = parameters::replace(self.model.clone(), |name, average| {
             let value = weights.get(name)?.clone();
             Some(if parameters::is_statistic(name) { value } else { average * decay + value * (1.0 - decay) })

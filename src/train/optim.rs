@@ -60,10 +60,7 @@ impl AdamW {
             let lr = if name.starts_with("encoder.") { lr * config.encoder_lr_ratio } else { lr };
             let old = self.moments.remove(name);
             let (first, second) = match old {
-                Some(m) => (
-                    m.first * beta1 + grad.clone() * (1.0 - beta1),
-                    m.second * beta2 + grad.square() * (1.0 - beta2),
-                ),
+                Some(m) => (m.first * beta1 + grad.clone() * (1.0 - beta1), m.second * beta2 + grad.square() * (1.0 - beta2)),
                 None => (grad.clone() * (1.0 - beta1), grad.square() * (1.0 - beta2)),
             };
             let update = first.clone() / ((second.clone() / correct2).sqrt() + EPSILON) * (lr / correct1);

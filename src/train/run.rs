@@ -95,7 +95,9 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
         }
         if interrupted && !last {
             let path = run.path.display();
-            return Err(Error::failed(format!("stopped at step {number}, checkpoint written; continue with `soda train --resume --run {path}`")));
+            return Err(Error::failed(format!(
+                "stopped at step {number}, checkpoint written; continue with `soda train --resume --run {path}`"
+            )));
         }
     }
     log.bar.finish_and_clear();
@@ -111,7 +113,9 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
 fn start(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, options: &Options) -> Result<State> {
     if run.exists() && !options.resume {
         let path = run.path.display();
-        return Err(Error::usage(format!("{path} already holds a run; add --resume to continue it, or name another directory with --run")));
+        return Err(Error::usage(format!(
+            "{path} already holds a run; add --resume to continue it, or name another directory with --run"
+        )));
     }
     if run.exists() {
         if let Some(state) = checkpoint::load(run, config, &device.device)? {
@@ -126,7 +130,14 @@ fn start(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, optio
 }
 
 /// Two rows of test images and what their z alone gives.
-fn draw_reconstructions(state: &State, schedule: &Schedule, config: &Config, data: &Dataset, device: &Selected, run: &RunDir) -> Result<()> {
+fn draw_reconstructions(
+    state: &State,
+    schedule: &Schedule,
+    config: &Config,
+    data: &Dataset,
+    device: &Selected,
+    run: &RunDir,
+) -> Result<()> {
     let indices: Vec<usize> = (0..GRID.min(data.test.len())).collect();
     let (mut source, mut originals) = (vec![0.0; indices.len() * 3072], vec![0.0; indices.len() * 3072]);
     views::plain_source(&data.test, &indices, &config.data, false, &mut source);
@@ -193,7 +204,11 @@ impl Log {
 
     /// Reads what has added up since the last row: the only place where the loop waits for the device.
     fn row(&mut self, step: u64, lr: f64, grad_norm: Tensor<1>) -> Result<Row> {
-        let read = |t: Tensor<1>| t.try_into_scalar::<f32>().map(f64::from).map_err(|e| Error::failed(format!("the device failed at step {step}: {e}; earlier checkpoints are intact")));
+        let read = |t: Tensor<1>| {
+            t.try_into_scalar::<f32>()
+                .map(f64::from)
+                .map_err(|e| Error::failed(format!("the device failed at step {step}: {e}; earlier checkpoints are intact")))
+        };
         let total = self.total.take().map_or(Ok(f64::NAN), read)?;
         let (loss, grad_norm) = (total / self.steps as f64, read(grad_norm)?);
         if !loss.is_finite() || !grad_norm.is_finite() {

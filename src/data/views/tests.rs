@@ -1,0 +1,114 @@
+use super::*;
+use crate::data::SIDE;
+use crate::data::rand_augment::tests::pattern;
+
+/// The recipe of two augmented views, noise on the source.
+pub fn recipe() -> DataConfig {
+    let view = |noise| ViewConfig {
+        crop: 0.95,
+        crop_scale: [0.08, 1.0],
+        crop_ratio: [0.75, 1.333_333_4],
+        flip: 0.5,
+        rand_augment: 0.65,
+        rand_augment_ops: 2,
+        rand_augment_magnitude: 9,
+        noise,
+    };
+    let (mean, std) = ([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]);
+    DataConfig { views: Views::Two, mean, std, source: view(0.1), target: view(0.0), threads: 2 }
+}
+
+/// Augments nothing.
+fn plain() -> ViewConfig {
+    ViewConfig { crop: 0.0, rand_augment: 0.0, noise: 0.0, ..recipe().source }
+}
+
+fn pair(data: &DataConfig, seed: u64, epoch: u64, index: usize) -> (Vec<f32>, Vec<f32>) {
+    let (mut source, mut target) = (vec![f32::NAN; IMAGE], vec![f32::NAN; IMAGE]);
+    make_pair(&pattern(), data, seed, epoch, index, &mut source, &mut target);
+    (source, target)
+}
+
+#[test]
+fn pairs_repeat_by_seed_epoch_and_index_and_differ_otherwise() {
+    let data = recipe();
+    let first = pair(&data, 1, 2, 3);
+    assert_eq!(first, pair(&data, 1, 2, 3));
+    for other in [pair(&data, 0, 2, 3), pair(&data, 1, 0, 3), pair(&data, 1, 2, 0)] {
+        assert_ne!(first.0, other.0);
+        assert_ne!(first.1, other.1);
+    }
+    assert!(first.1.iter().all(|v| (-1.0..=1.0).contains(v)));
+}
+
+#[test]
+fn same_views_are_the_plain_image_twice_whatever_the_view_settings() {
+    let (source, target) = pair(&DataConfig { views: Views::Same, ..recipe() }, 1, 2, 3);
+    for (i, p) in pattern().into_iter().enumerate() {
+        let (mean, std) = (recipe().mean[i / PLANE], recipe().std[i / PLANE]);
+        assert!((source[i] - (f32::from(p) / 255.0 - mean) / std).abs() < 1e-5);
+        assert_eq!(target[i], f32::from(p) / 127.5 - 1.0);
+    }
+}
+
+#[test]
+fn noise_has_the_deviation_asked_for_and_only_where_asked() {
+    let data = DataConfig { source: ViewConfig { noise: 0.1, ..plain() }, target: plain(), ..recipe() };
+    let mut clean = vec![0.0; IMAGE];
+    normalise(&pattern(), &data, &mut clean);
+    let (source, target) = pair(&data, 1, 0, 0);
+    let noise: Vec<f32> = source.iter().zip(&clean).map(|(s, c)| s - c).collect();
+    let deviation = (noise.iter().map(|n| n * n).sum::<f32>() / IMAGE as f32).sqrt();
+    // Five standard errors of a deviation of 3,072 draws.
+    assert!((deviation - 0.1).abs() < 5.0 * 0.1 / (2.0 * IMAGE as f32).sqrt(), "{deviation}");
+    to_signed(&pattern(), &mut clean);
+    assert_eq!(target, clean);
+}
+
+#[test]
+fn crops_of_a_ramp_average_to_its_middle_and_flip_half_of_the_time() {
+    let ramp: Pixels = std::array::from_fn(|i| (i % SIDE * 8) as u8);
+    let config = ViewConfig { crop: 1.0, ..plain() };
+    let mut rng = rng::stream(1, Purpose::Test, 0);
+    let n = 4_000;
+    let (mut sum, mut flipped, mut contrast) = (0.0, 0, 0.0);
+    for _ in 0..n {
+        let view = view(&ramp, &config, &mut rng);
+        sum += view.iter().map(|&p| f64::from(p)).sum::<f64>() / IMAGE as f64;
+        let (left, right) = (f64::from(view[5 * SIDE]), f64::from(view[5 * SIDE + 31]));
+        flipped += usize::from(left > right);
+        contrast += (left - right).abs();
+    }
+    // The ramp's own mean is 124, and a crop's deviates from it by less than 70.
+    assert!((sum / f64::from(n) - 124.0).abs() < 4.0, "mean {}", sum / f64::from(n));
+    assert!((1_840..2_160).contains(&flipped), "{flipped} of {n} flipped");
+    // A window shows part of the ramp: 248 from end to end for the whole, about 0.7 of it for the mean window.
+    assert!((130.0..220.0).contains(&(contrast / f64::from(n))), "mean contrast {}", contrast / f64::from(n));
+}
+
+#[test]
+fn every_switch_is_off_at_probability_0_and_on_at_1() {
+    let count = |config: &ViewConfig| {
+        (0..200).filter(|&i| view(&pattern(), config, &mut rng::stream(1, Purpose::Test, i)) != pattern()).count()
+    };
+    assert_eq!(count(&ViewConfig { flip: 1.0, ..plain() }), 0, "a flip belongs to the crop");
+    assert!(count(&ViewConfig { crop: 1.0, ..plain() }) > 190);
+    assert!(count(&ViewConfig { rand_augment: 1.0, ..plain() }) > 150);
+    let whole = ViewConfig { crop: 1.0, crop_scale: [1.0, 1.0], crop_ratio: [1.0, 1.0], flip: 1.0, ..plain() };
+    let mut mirrored = pattern();
+    flip(&mut mirrored);
+    assert_eq!(view(&pattern(), &whole, &mut rng::stream(1, Purpose::Test, 0)), mirrored);
+}
+
+#[test]
+fn plain_inputs_come_in_the_order_of_their_indices_mirrored_on_request() {
+    let mut mirrored = pattern();
+    flip(&mut mirrored);
+    let images = Images::new([pattern(), mirrored].concat(), vec![0, 1]);
+    let [mut a, mut b, mut target] = [(); 3].map(|()| vec![0.0; 2 * IMAGE]);
+    plain_source(&images, &[0, 1], &recipe(), false, &mut a);
+    plain_source(&images, &[1, 0], &recipe(), true, &mut b);
+    assert_eq!(a, b);
+    plain_target(&images, &[1, 0], &mut target);
+    assert_eq!(target[IMAGE], f32::from(pattern()[0]) / 127.5 - 1.0);
+}

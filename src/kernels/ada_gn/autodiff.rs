@@ -56,7 +56,11 @@ impl<B: AdaGnKernels> Backward<B, 3> for GroupNormBackward {
     }
 }
 
-fn run<B: AdaGnKernels>(d_out: FloatTensor<B>, state: Saved<FloatTensor<B>>, checkpointer: &mut Checkpointer) -> AdaGnGrads<FloatTensor<B>> {
+fn run<B: AdaGnKernels>(
+    d_out: FloatTensor<B>,
+    state: Saved<FloatTensor<B>>,
+    checkpointer: &mut Checkpointer,
+) -> AdaGnGrads<FloatTensor<B>> {
     let h: FloatTensor<B> = checkpointer.retrieve_node_output(state.h);
     B::backward(d_out, h, state.saved, state.modulation, state.gamma, state.beta, state.options)
 }

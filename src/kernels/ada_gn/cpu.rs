@@ -1,20 +1,14 @@
-//! Fused AdaGN on Burn's CPU backend: one pass over each image's group while it is in cache, no reduction between
-//! threads, so the result doesn't depend on their number.
+//! Fused AdaGN on Burn's CPU backend, on NHWC memory: each image is worked on by one thread while it is in cache, channels
+//! along the vector lanes, so the result doesn't depend on the number of threads.
 
-use super::{Activation, AdaGnGrads, AdaGnKernels, AdaGnOptions, Dropout, Modulation};
+use super::{Activation, AdaGnGrads, AdaGnKernels, AdaGnOptions, Modulation};
+use crate::kernels::layout::{FlexImage, flex, flex_values};
 use crate::kernels::math;
+use crate::kernels::simd::{LANES, Loop, blocks, load, store, vectorised};
 use burn::backend::tensor::FloatTensor;
-use burn::tensor::{Shape, TensorData};
+use burn::tensor::Shape;
 use burn_flex::{Flex, FlexTensor};
 use rayon::prelude::*;
-
-fn values(tensor: &FlexTensor) -> &[f32] {
-    tensor.as_slice::<f32>().expect("ada_gn: a contiguous f32 tensor")
-}
-
-fn tensor(values: Vec<f32>, shape: Shape) -> FlexTensor {
-    FlexTensor::from_data(TensorData::new(values, shape))
-}
 
 /// (A, D) with u = A * xhat + D, for image `b` and channel `c`.
 struct Affine<'a> {
@@ -38,48 +32,178 @@ impl Affine<'_> {
     }
 }
 
-/// Dropout factors of one channel's pixels; elements are counted in NHWC order.
-fn drop(row: &mut [f32], dropout: Dropout, first: usize, channels: usize) {
+/// Columns of the saved [C, 4], each of length C: u = A * xhat + D, xhat = (h - mean) * rstd.
+fn columns(saved: &[f32]) -> [Vec<f32>; 4] {
+    [0, 1, 2, 3].map(|i| saved.iter().skip(i).step_by(4).copied().collect())
+}
+
+/// Sums over each group of `size` channels divided by `n`, spread back to its channels.
+fn group_means(sums: &mut [f32], size: usize, n: usize) {
+    for group in sums.chunks_mut(size) {
+        let mean = (group.iter().map(|v| f64::from(*v)).sum::<f64>() / n as f64) as f32;
+        group.fill(mean);
+    }
+}
+
+/// Pixels summed in f32 before they are added to the total, so that rounding errors don't add up.
+const BLOCK: usize = 64;
+
+/// Sums over the pixels of (x - centre) for each channel, or of its square.
+#[inline(always)]
+fn channel_sums(x: &[f32], centre: &[f32], squared: bool) -> Vec<f32> {
+    let channels = centre.len();
+    let mut totals = vec![0.0f32; channels];
+    for (first, count) in blocks(channels) {
+        let centre = load(&centre[first..], count);
+        let mut total = [0.0; LANES];
+        for rows in x.chunks(BLOCK * channels) {
+            let mut sum = [0.0; LANES];
+            for row in rows.chunks_exact(channels) {
+                let x = load(&row[first..], count);
+                for i in 0..LANES {
+                    let d = x[i] - centre[i];
+                    sum[i] += if squared { d * d } else { d };
+                }
+            }
+            for i in 0..LANES {
+                total[i] += sum[i];
+            }
+        }
+        store(&mut totals[first..], count, &total);
+    }
+    totals
+}
+
+/// Dropout of one image; elements are counted in NHWC order from `first`.
+#[inline(always)]
+fn drop(image: &mut [f32], options: &AdaGnOptions, first: usize) {
+    let Some(dropout) = options.dropout else { return };
     let (threshold, scale) = (dropout.threshold(), 1.0 / (1.0 - dropout.p));
-    for (p, value) in row.iter_mut().enumerate() {
-        let kept = math::hash(dropout.key, (first + p * channels) as u32) >= threshold;
+    for (i, value) in image.iter_mut().enumerate() {
+        let kept = math::hash(dropout.key, first as u32 + i as u32) >= threshold;
         *value = if kept { *value * scale } else { 0.0 };
     }
 }
 
-/// Mean of `f` over `x` in f64, summed in blocks that vectorise.
-fn mean_of(x: &[f32], f: impl Fn(f32) -> f32) -> f64 {
-    let mut total = 0.0f64;
-    for block in x.chunks(256) {
-        let mut lanes = [0.0f32; 16];
-        let mut chunks = block.chunks_exact(16);
-        for chunk in &mut chunks {
-            for (lane, v) in lanes.iter_mut().zip(chunk) {
-                *lane += f(*v);
+/// One image of the forward pass: (x, out, saved, image number).
+struct ForwardImage;
+
+impl<'a> Loop<(&'a [f32], &'a mut [f32], &'a mut [f32], usize, &'a Affine<'a>, &'a AdaGnOptions)> for ForwardImage {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(
+        (x, out, saved, b, affine, options): (&'a [f32], &'a mut [f32], &'a mut [f32], usize, &'a Affine<'a>, &'a AdaGnOptions),
+    ) {
+        let channels = affine.channels;
+        let (size, pixels) = (channels / options.groups, x.len() / channels);
+        let mut means = channel_sums(x, &vec![0.0; channels], false);
+        group_means(&mut means, size, size * pixels);
+        let mut variances = channel_sums(x, &means, true);
+        group_means(&mut variances, size, size * pixels);
+        for c in 0..channels {
+            let (a, d) = affine.at(b, c);
+            saved[c * 4..c * 4 + 4].copy_from_slice(&[a, d, means[c], 1.0 / (variances[c] + options.eps).sqrt()]);
+        }
+        let coefficients = columns(saved);
+        let silu = options.activation == Activation::Silu;
+        for (first, count) in blocks(channels) {
+            let [a, d, mean, rstd] = [0, 1, 2, 3].map(|i| load(&coefficients[i][first..], count));
+            for (out, x) in out.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
+                let mut u = load(&x[first..], count);
+                for i in 0..LANES {
+                    u[i] = a[i] * ((u[i] - mean[i]) * rstd[i]) + d[i];
+                }
+                if silu {
+                    for u in &mut u {
+                        *u *= math::sigmoid(*u);
+                    }
+                }
+                store(&mut out[first..], count, &u);
             }
         }
-        let tail: f32 = chunks.remainder().iter().map(|v| f(*v)).sum();
-        total += f64::from(lanes.iter().sum::<f32>() + tail);
+        drop(out, options, b * x.len());
     }
-    total / x.len() as f64
 }
 
-/// (sum of a, sum of a * b), in lanes that vectorise.
-fn sums_of(a: &[f32], b: &[f32]) -> (f32, f32) {
-    let (mut s0, mut s1) = ([0.0f32; 16], [0.0f32; 16]);
-    let (mut a16, mut b16) = (a.chunks_exact(16), b.chunks_exact(16));
-    for (x, y) in (&mut a16).zip(&mut b16) {
-        for i in 0..16 {
-            s0[i] += x[i];
-            s1[i] += x[i] * y[i];
+/// One image of the backward pass: (x, dy, dh, sums, saved, image number).
+struct BackwardImage;
+
+impl<'a> Loop<(&'a [f32], &'a [f32], &'a mut [f32], &'a mut [f32], &'a [f32], usize, &'a AdaGnOptions)> for BackwardImage {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(
+        (x, dy, dh, sums, saved, b, options): (
+            &'a [f32],
+            &'a [f32],
+            &'a mut [f32],
+            &'a mut [f32],
+            &'a [f32],
+            usize,
+            &'a AdaGnOptions,
+        ),
+    ) {
+        let channels = sums.len() / 2;
+        let (size, pixels) = (channels / options.groups, x.len() / channels);
+        let coefficients = columns(saved);
+        let at = |first: usize, count| [0, 1, 2, 3].map(|i| load(&coefficients[i][first..], count));
+        // dh first holds g, the gradient of the activation's argument.
+        dh.copy_from_slice(dy);
+        drop(dh, options, b * x.len());
+        let silu = options.activation == Activation::Silu;
+        let (mut m0, mut m1) = (vec![0.0f32; channels], vec![0.0f32; channels]);
+        for (first, count) in blocks(channels) {
+            let [a, d, mean, rstd] = at(first, count);
+            let (mut s0, mut s1) = ([0.0; LANES], [0.0; LANES]);
+            for (g, x) in dh.chunks_mut(BLOCK * channels).zip(x.chunks(BLOCK * channels)) {
+                let (mut b0, mut b1) = ([0.0; LANES], [0.0; LANES]);
+                for (g, x) in g.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
+                    let (mut lanes, mut xhat) = (load(&g[first..], count), load(&x[first..], count));
+                    for i in 0..LANES {
+                        xhat[i] = (xhat[i] - mean[i]) * rstd[i];
+                    }
+                    if silu {
+                        for i in 0..LANES {
+                            let u = a[i] * xhat[i] + d[i];
+                            let sigma = math::sigmoid(u);
+                            lanes[i] *= sigma * (1.0 + u * (1.0 - sigma));
+                        }
+                        store(&mut g[first..], count, &lanes);
+                    }
+                    for i in 0..LANES {
+                        b0[i] += lanes[i];
+                        b1[i] += lanes[i] * xhat[i];
+                    }
+                }
+                for i in 0..LANES {
+                    s0[i] += b0[i];
+                    s1[i] += b1[i];
+                }
+            }
+            for i in 0..count {
+                let c = first + i;
+                sums[2 * c] = s0[i];
+                sums[2 * c + 1] = s1[i];
+                m0[c] = a[i] * s0[i];
+                m1[c] = a[i] * s1[i];
+            }
+        }
+        group_means(&mut m0, size, size * pixels);
+        group_means(&mut m1, size, size * pixels);
+        for (first, count) in blocks(channels) {
+            let [a, _, mean, rstd] = at(first, count);
+            let (m0, m1) = (load(&m0[first..], count), load(&m1[first..], count));
+            for (g, x) in dh.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
+                let (mut lanes, x) = (load(&g[first..], count), load(&x[first..], count));
+                for i in 0..LANES {
+                    let xhat = (x[i] - mean[i]) * rstd[i];
+                    lanes[i] = rstd[i] * (a[i] * lanes[i] - m0[i] - xhat * m1[i]);
+                }
+                store(&mut g[first..], count, &lanes);
+            }
         }
     }
-    let (mut t0, mut t1) = (s0.iter().sum::<f32>(), s1.iter().sum::<f32>());
-    for (x, y) in a16.remainder().iter().zip(b16.remainder()) {
-        t0 += x;
-        t1 += x * y;
-    }
-    (t0, t1)
 }
 
 impl AdaGnKernels for Flex {
@@ -90,44 +214,24 @@ impl AdaGnKernels for Flex {
         beta: FloatTensor<Self>,
         options: AdaGnOptions,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let h = h.to_contiguous();
-        let shape = h.layout().shape().clone();
-        let (channels, pixels) = (shape[1], shape[2] * shape[3]);
-        let size = channels / options.groups;
+        let h = FlexImage::new(h);
+        let [batch, channels, ..] = h.dims;
+        let image = h.len() / batch;
         let modulation = modulation.map(|m| Modulation { t: m.t.to_contiguous(), z: m.z.to_contiguous() });
         let (gamma, beta) = (gamma.to_contiguous(), beta.to_contiguous());
         let affine = Affine {
             channels,
-            modulation: modulation.as_ref().map(|m| Modulation { t: values(&m.t), z: values(&m.z) }),
-            gamma: values(&gamma),
-            beta: values(&beta),
+            modulation: modulation.as_ref().map(|m| Modulation { t: flex_values(&m.t), z: flex_values(&m.z) }),
+            gamma: flex_values(&gamma),
+            beta: flex_values(&beta),
         };
-        let mut out = vec![0.0f32; shape.num_elements()];
-        let mut saved = vec![0.0f32; shape[0] * channels * 4];
-        (out.par_chunks_mut(size * pixels), saved.par_chunks_mut(size * 4), values(&h).par_chunks(size * pixels))
+        let mut out = vec![0.0f32; h.len()];
+        let mut saved = vec![0.0f32; batch * channels * 4];
+        (out.par_chunks_mut(image), saved.par_chunks_mut(channels * 4), h.values().par_chunks(image))
             .into_par_iter()
             .enumerate()
-            .for_each(|(bg, (out, saved, x))| {
-                let (b, first) = (bg / options.groups, bg % options.groups * size);
-                let mean = mean_of(x, |v| v) as f32;
-                let variance = mean_of(x, |v| (v - mean) * (v - mean));
-                let rstd = (1.0 / (variance + f64::from(options.eps)).sqrt()) as f32;
-                for k in 0..size {
-                    let (a, d) = affine.at(b, first + k);
-                    saved[k * 4..k * 4 + 4].copy_from_slice(&[a, d, mean, rstd]);
-                    let row = &mut out[k * pixels..(k + 1) * pixels];
-                    for (o, v) in row.iter_mut().zip(&x[k * pixels..]) {
-                        *o = a * ((v - mean) * rstd) + d;
-                    }
-                    if options.activation == Activation::Silu {
-                        row.iter_mut().for_each(|u| *u *= math::sigmoid(*u));
-                    }
-                    if let Some(dropout) = options.dropout {
-                        drop(row, dropout, b * pixels * channels + first + k, channels);
-                    }
-                }
-            });
-        (tensor(out, shape.clone()), tensor(saved, Shape::new([shape[0], channels, 4])))
+            .for_each(|(b, (out, saved, x))| vectorised::<ForwardImage, _>((x, out, saved, b, &affine, &options)));
+        (FlexImage::tensor(out, h.dims), flex(saved, Shape::new([batch, channels, 4])))
     }
 
     fn backward(
@@ -139,88 +243,64 @@ impl AdaGnKernels for Flex {
         beta: FloatTensor<Self>,
         options: AdaGnOptions,
     ) -> AdaGnGrads<FloatTensor<Self>> {
-        let (d_out, h) = (d_out.to_contiguous(), h.to_contiguous());
-        let shape = h.layout().shape().clone();
-        let (batch, channels, pixels) = (shape[0], shape[1], shape[2] * shape[3]);
-        let size = channels / options.groups;
-        let mut dh = vec![0.0f32; shape.num_elements()];
+        let (d_out, h) = (FlexImage::new(d_out), FlexImage::new(h));
+        let [batch, channels, ..] = h.dims;
+        let image = h.len() / batch;
+        let mut dh = vec![0.0f32; h.len()];
         let mut sums = vec![0.0f32; batch * channels * 2];
         (
-            dh.par_chunks_mut(size * pixels),
-            sums.par_chunks_mut(size * 2),
-            values(&h).par_chunks(size * pixels),
-            values(&d_out).par_chunks(size * pixels),
-            values(&saved).par_chunks(size * 4),
+            dh.par_chunks_mut(image),
+            sums.par_chunks_mut(channels * 2),
+            h.values().par_chunks(image),
+            d_out.values().par_chunks(image),
+            flex_values(&saved).par_chunks(channels * 4),
         )
             .into_par_iter()
             .enumerate()
-            .for_each_init(Vec::new, |xhat, (bg, (dh, sums, x, dy, saved))| {
-                let (b, first) = (bg / options.groups, bg % options.groups * size);
-                let (mean, rstd) = (saved[2], saved[3]);
-                xhat.clear();
-                xhat.extend(x.iter().map(|v| (v - mean) * rstd));
-                // dh first holds g, the gradient of the activation's argument.
-                dh.copy_from_slice(dy);
-                let (mut m0, mut m1) = (0.0f64, 0.0f64);
-                for k in 0..size {
-                    let (a, d) = (saved[k * 4], saved[k * 4 + 1]);
-                    let (g, xh) = (&mut dh[k * pixels..(k + 1) * pixels], &xhat[k * pixels..(k + 1) * pixels]);
-                    if let Some(dropout) = options.dropout {
-                        drop(g, dropout, b * pixels * channels + first + k, channels);
-                    }
-                    if options.activation == Activation::Silu {
-                        for (g, xh) in g.iter_mut().zip(xh) {
-                            let u = a * xh + d;
-                            let sigma = math::sigmoid(u);
-                            *g *= sigma * (1.0 + u * (1.0 - sigma));
-                        }
-                    }
-                    let (s0, s1) = sums_of(g, xh);
-                    sums[k * 2..k * 2 + 2].copy_from_slice(&[s0, s1]);
-                    m0 += f64::from(a * s0);
-                    m1 += f64::from(a * s1);
-                }
-                let n = (size * pixels) as f64;
-                let (m0, m1) = ((m0 / n) as f32, (m1 / n) as f32);
-                for k in 0..size {
-                    let a = saved[k * 4];
-                    for (g, xh) in dh[k * pixels..(k + 1) * pixels].iter_mut().zip(&xhat[k * pixels..]) {
-                        *g = rstd * (a * *g - m0 - xh * m1);
-                    }
-                }
-            });
-        let modulation = modulation.map(|m| Modulation { t: m.t.to_contiguous(), z: m.z.to_contiguous() });
-        let (gamma, beta) = (gamma.to_contiguous(), beta.to_contiguous());
-        let (gamma, beta) = (values(&gamma), values(&beta));
-        let (mut d_gamma, mut d_beta) = (vec![0.0f32; channels], vec![0.0f32; channels]);
-        let mut d_mod = modulation.as_ref().map(|_| Modulation {
-            t: vec![0.0f32; batch * 2 * channels],
-            z: vec![0.0f32; batch * 2 * channels],
-        });
-        for b in 0..batch {
-            for c in 0..channels {
-                let (s0, s1) = (sums[(b * channels + c) * 2], sums[(b * channels + c) * 2 + 1]);
-                let mut scale = 1.0;
-                if let (Some(m), Some(out)) = (&modulation, &mut d_mod) {
-                    let (t, z) = (values(&m.t), values(&m.z));
-                    let at = b * 2 * channels + c;
-                    let v = gamma[c] * s1 + beta[c] * s0;
-                    out.t[at] = z[at] * v;
-                    out.t[at + channels] = z[at] * s0;
-                    out.z[at] = t[at] * v + t[at + channels] * s0;
-                    out.z[at + channels] = s0;
-                    scale = z[at] * t[at];
-                }
-                d_gamma[c] += scale * s1;
-                d_beta[c] += scale * s0;
+            .for_each(|(b, (dh, sums, x, dy, saved))| vectorised::<BackwardImage, _>((x, dy, dh, sums, saved, b, &options)));
+        gradients(FlexImage::tensor(dh, h.dims), &sums, modulation, gamma, beta)
+    }
+}
+
+/// `h` and everything small from the sums (S0, S1), [B, C, 2]; the formulas stand in shaders/ada_gn_parameters.wgsl.
+fn gradients(
+    h: FlexTensor,
+    sums: &[f32],
+    modulation: Option<Modulation<FlexTensor>>,
+    gamma: FlexTensor,
+    beta: FlexTensor,
+) -> AdaGnGrads<FlexTensor> {
+    let modulation = modulation.map(|m| Modulation { t: m.t.to_contiguous(), z: m.z.to_contiguous() });
+    let (gamma, beta) = (gamma.to_contiguous(), beta.to_contiguous());
+    let (gamma, beta) = (flex_values(&gamma), flex_values(&beta));
+    let channels = gamma.len();
+    let batch = sums.len() / (2 * channels);
+    let (mut d_gamma, mut d_beta) = (vec![0.0f32; channels], vec![0.0f32; channels]);
+    let mut d_mod =
+        modulation.as_ref().map(|_| Modulation { t: vec![0.0f32; batch * 2 * channels], z: vec![0.0f32; batch * 2 * channels] });
+    for b in 0..batch {
+        for c in 0..channels {
+            let (s0, s1) = (sums[(b * channels + c) * 2], sums[(b * channels + c) * 2 + 1]);
+            let mut scale = 1.0;
+            if let (Some(m), Some(out)) = (&modulation, &mut d_mod) {
+                let (t, z) = (flex_values(&m.t), flex_values(&m.z));
+                let at = b * 2 * channels + c;
+                let v = gamma[c] * s1 + beta[c] * s0;
+                out.t[at] = z[at] * v;
+                out.t[at + channels] = z[at] * s0;
+                out.z[at] = t[at] * v + t[at + channels] * s0;
+                out.z[at + channels] = s0;
+                scale = z[at] * t[at];
             }
+            d_gamma[c] += scale * s1;
+            d_beta[c] += scale * s0;
         }
-        let of_modulation = |values| tensor(values, Shape::new([batch, 2 * channels]));
-        AdaGnGrads {
-            h: tensor(dh, shape),
-            modulation: d_mod.map(|m| Modulation { t: of_modulation(m.t), z: of_modulation(m.z) }),
-            gamma: tensor(d_gamma, Shape::new([channels])),
-            beta: tensor(d_beta, Shape::new([channels])),
-        }
+    }
+    let pair = |values| flex(values, Shape::new([batch, 2 * channels]));
+    AdaGnGrads {
+        h,
+        modulation: d_mod.map(|m| Modulation { t: pair(m.t), z: pair(m.z) }),
+        gamma: flex(d_gamma, Shape::new([channels])),
+        beta: flex(d_beta, Shape::new([channels])),
     }
 }

@@ -71,7 +71,14 @@ pub struct Modulation<T> {
 ///
 /// # Panics
 /// If a shape doesn't fit or `groups` doesn't divide C, naming the operand.
-pub fn ada_gn(h: Tensor<4>, t_mod: Tensor<2>, z_mod: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, options: AdaGnOptions) -> Tensor<4> {
+pub fn ada_gn(
+    h: Tensor<4>,
+    t_mod: Tensor<2>,
+    z_mod: Tensor<2>,
+    gamma: Tensor<1>,
+    beta: Tensor<1>,
+    options: AdaGnOptions,
+) -> Tensor<4> {
     let [batch, channels, _, _] = check(&h, &gamma, &beta, &options);
     assert_shape!(t_mod, [batch, 2 * channels]);
     assert_shape!(z_mod, [batch, 2 * channels]);

@@ -5,7 +5,14 @@ use crate::kernels::math;
 use burn::tensor::{Tensor, TensorData, activation::silu};
 
 /// As [`super::ada_gn`], composed. The dropout mask is made on the host.
-pub fn ada_gn(h: Tensor<4>, t_mod: Tensor<2>, z_mod: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, options: AdaGnOptions) -> Tensor<4> {
+pub fn ada_gn(
+    h: Tensor<4>,
+    t_mod: Tensor<2>,
+    z_mod: Tensor<2>,
+    gamma: Tensor<1>,
+    beta: Tensor<1>,
+    options: AdaGnOptions,
+) -> Tensor<4> {
     let normed = normalise(h, gamma, beta, &options);
     let modulated = modulate(modulate(normed, t_mod), z_mod);
     finish(modulated, &options)

@@ -82,9 +82,8 @@ fn info(h: &CubeTensor, modulated: bool, options: &AdaGnOptions) -> [u32; 10] {
         Some(d) => (d.threshold(), 1.0 / (1.0 - d.p), d.key),
         None => (0, 1.0, [0, 0]),
     };
-    let flags = u32::from(modulated)
-        | u32::from(options.activation == Activation::Silu) << 1
-        | u32::from(options.dropout.is_some()) << 2;
+    let flags =
+        u32::from(modulated) | u32::from(options.activation == Activation::Silu) << 1 | u32::from(options.dropout.is_some()) << 2;
     [
         (b * options.groups) as u32,
         c as u32,

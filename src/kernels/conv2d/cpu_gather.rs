@@ -1,0 +1,364 @@
+//! Forward and grad-input as one operation: every output pixel gathers a small window of source pixels.
+//!
+//! forward      y[oy, ox]  = sum over (ky, kx) of x[oy s + ky - p, ox s + kx - p] w[ky, kx]
+//! grad-input   dx[iy, ix] = sum over (ky, kx) of dy[(iy + p - ky) / s, (ix + p - kx) / s] w[ky, kx]^T, exact divisions only
+//!
+//! Input pixels of the same remainders mod s meet the same taps, in consecutive source pixels: so each of the s * s classes
+//! is a dense little convolution, and no zero is multiplied. A task copies a band of source rows, zero padded, into its
+//! thread's scratch (unless there's no padding), after which the taps (kx, channel) of a row are contiguous and the
+//! innermost loop has no test for borders. Every output is one sum in a fixed order, whatever the bands and threads.
+
+use super::cpu_tiles::{BLOCK, Path, Pixels, gather_block, gather_dots};
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+use std::cell::Cell;
+
+/// Source elements a task works on: they and a block of weights stay in the second-level cache.
+const BAND: usize = 1 << 16;
+/// Outputs of a task that takes several images: their positions are listed once for each call.
+const BAND_PIXELS: usize = 1 << 10;
+
+thread_local! {
+    // Taken out while in use, as a thread that waits may run another convolution's task.
+    static SCRATCH: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    static WEIGHTS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+/// Outputs `out_step * a + phase` read the source from `source_step * a + first`, by the kernel positions `taps`.
+struct Phase {
+    first: isize,
+    taps: Vec<usize>,
+}
+
+/// One dimension of the gather: a phase for each remainder mod `out_step`.
+pub(super) struct Axis {
+    source_len: usize,
+    out_len: usize,
+    source_step: usize,
+    out_step: usize,
+    phases: Vec<Phase>,
+}
+
+impl Axis {
+    /// A forward convolution from `source_len` to `out_len` positions.
+    pub fn forward(source_len: usize, out_len: usize, kernel: usize, stride: usize, padding: usize) -> Self {
+        let phases = vec![Phase { first: -(padding as isize), taps: (0..kernel).collect() }];
+        Self { source_len, out_len, source_step: stride, out_step: 1, phases }
+    }
+
+    /// Its gradient, from `source_len` outputs back to `out_len` inputs.
+    pub fn backward(source_len: usize, out_len: usize, kernel: usize, stride: usize, padding: usize) -> Self {
+        let phase = |p: usize| {
+            let taps: Vec<_> = (0..kernel).rev().filter(|k| (p + padding + kernel * stride - k).is_multiple_of(stride)).collect();
+            let first = taps.first().map_or(0, |k| ((p + padding) as isize - *k as isize) / stride as isize);
+            Phase { first, taps }
+        };
+        Self { source_len, out_len, source_step: 1, out_step: stride, phases: (0..stride).map(phase).collect() }
+    }
+
+    /// Outputs of a phase.
+    fn count(&self, phase: usize) -> usize {
+        self.out_len.saturating_sub(phase).div_ceil(self.out_step)
+    }
+
+    /// Zeros wanted before the source.
+    fn before(&self) -> usize {
+        self.phases.iter().map(|p| -p.first).max().unwrap_or(0).max(0) as usize
+    }
+
+    /// Padded source positions that `count` outputs of each phase read.
+    fn span(&self, count: usize) -> usize {
+        let end = self.phases.iter().map(|p| p.first + p.taps.len() as isize).max().unwrap_or(0).max(0) as usize;
+        (count - 1) * self.source_step + end + self.before()
+    }
+}
+
+/// A gather over a batch of images.
+pub(super) struct Gather {
+    pub batch: usize,
+    pub source_channels: usize,
+    pub out_channels: usize,
+    pub rows: Axis,
+    pub cols: Axis,
+}
+
+/// The outputs of one pair of phases in a full band, and where their packed weights begin.
+struct Class {
+    phase_row: usize,
+    cols: usize,
+    source: Vec<usize>,
+    out: Vec<usize>,
+    tap_rows: usize,
+    row_len: usize,
+    weights: usize,
+}
+
+/// How images are cut into tasks: `images` whole ones, or `rows` outputs of each row phase.
+struct Cut {
+    images: usize,
+    rows: usize,
+    /// The source is used in place, without a padded copy.
+    direct: bool,
+    /// Source rows, elements of a row, elements of an image, as the tiles see them.
+    source_rows: usize,
+    source_row: usize,
+    source_image: usize,
+}
+
+impl Gather {
+    /// out [batch, rows, cols, out_channels] from source [batch, rows, cols, source_channels]. The weight of (output channel
+    /// o, source channel i, kernel row and column) is w[o * out_stride + i * source_stride + row * kernel + column].
+    pub fn run(&self, path: Path, source: &[f32], w: &[f32], strides: (usize, usize), bias: Option<&[f32]>, out: &mut [f32]) {
+        if out.is_empty() {
+            return;
+        }
+        let lanes = path.lanes();
+        let narrow = self.narrow(lanes);
+        let padded = if narrow { self.out_channels } else { self.out_channels.next_multiple_of(lanes) };
+        let mut padded_bias = vec![0.0; padded];
+        if let Some(bias) = bias {
+            padded_bias[..self.out_channels].copy_from_slice(bias);
+        }
+        let cut = self.cut();
+        let classes = self.classes(&cut, padded);
+        let mut weights = WEIGHTS.take();
+        if narrow {
+            self.pack_narrow(w, strides, &mut weights);
+        } else {
+            self.pack(lanes, w, strides, &mut weights);
+        }
+
+        let out_row = self.cols.out_len * self.out_channels;
+        let out_image = self.rows.out_len * out_row;
+        let tasks: Vec<_> = out
+            .chunks_mut(cut.images * out_image)
+            .enumerate()
+            .flat_map(|(task, images)| {
+                let band = if cut.images > 1 { images.len() } else { cut.rows * self.rows.out_step * out_row };
+                images.chunks_mut(band).enumerate().map(move |(band, out)| (task * cut.images, band * cut.rows, out))
+            })
+            .collect();
+        tasks.into_par_iter().for_each(|(image, first_row, out)| {
+            let images = out.len().div_ceil(out_image);
+            let mut scratch = SCRATCH.take();
+            let source = if cut.direct {
+                &source[image * cut.source_image + first_row * self.rows.source_step * cut.source_row..]
+            } else {
+                self.copy_band(&cut, source, (image, images, first_row), &mut scratch);
+                &scratch
+            };
+            let weights = &weights;
+            let band =
+                Band { gather: self, cut: &cut, classes: &classes, source, weights, bias: &padded_bias, images, first_row, out };
+            path.run(band);
+            SCRATCH.set(scratch);
+        });
+        WEIGHTS.set(weights);
+    }
+
+    /// Whether blocks of output channels would leave most lanes empty.
+    fn narrow(&self, lanes: usize) -> bool {
+        self.out_channels <= 4 && 2 * self.out_channels <= lanes
+    }
+
+    fn cut(&self) -> Cut {
+        let all_rows = self.rows.count(0);
+        let (rows_in, cols_in) = (self.rows.span(all_rows), self.cols.span(self.cols.count(0)));
+        let direct =
+            self.rows.before() + self.cols.before() == 0 && rows_in <= self.rows.source_len && cols_in <= self.cols.source_len;
+        let source_row = if direct { self.cols.source_len } else { cols_in } * self.source_channels;
+        let image = rows_in * source_row;
+        // Several tasks a thread, so that one that is interrupted doesn't hold up the others.
+        let wanted = 4 * rayon::current_num_threads();
+        let pixels = self.rows.out_len * self.cols.out_len;
+        let images = (BAND / image.max(1)).min(self.batch / wanted).min(BAND_PIXELS / pixels).max(1);
+        let rows = if images > 1 {
+            all_rows
+        } else {
+            let fits = (BAND / (self.rows.source_step * source_row).max(1)).saturating_sub(2).max(4);
+            let bands = all_rows.div_ceil(fits).max(wanted.div_ceil(self.batch));
+            all_rows.div_ceil(bands).max(4).min(all_rows)
+        };
+        let source_rows = self.rows.span(rows);
+        let source_image = if direct { self.rows.source_len } else { source_rows } * source_row;
+        Cut { images, rows, direct, source_rows, source_row, source_image }
+    }
+
+    fn classes(&self, cut: &Cut, padded: usize) -> Vec<Class> {
+        let (before_row, before_col) = (self.rows.before() as isize, self.cols.before() as isize);
+        let mut weights = 0;
+        let mut classes = vec![];
+        for (phase_row, row_phase) in self.rows.phases.iter().enumerate() {
+            for (phase_col, col_phase) in self.cols.phases.iter().enumerate() {
+                let (rows, cols) = (self.rows.count(phase_row).min(cut.rows), self.cols.count(phase_col));
+                let (mut source, mut out) = (vec![], vec![]);
+                for image in 0..cut.images {
+                    for a in 0..rows {
+                        let in_row = (a * self.rows.source_step) + (row_phase.first + before_row) as usize;
+                        let out_row = image * self.rows.out_len + a * self.rows.out_step + phase_row;
+                        for b in 0..cols {
+                            let in_col = b * self.cols.source_step + (col_phase.first + before_col) as usize;
+                            let out_col = b * self.cols.out_step + phase_col;
+                            source.push(image * cut.source_image + in_row * cut.source_row + in_col * self.source_channels);
+                            out.push((out_row * self.cols.out_len + out_col) * self.out_channels);
+                        }
+                    }
+                }
+                let row_len = col_phase.taps.len() * self.source_channels;
+                let tap_rows = if row_len == 0 { 0 } else { row_phase.taps.len() };
+                classes.push(Class { phase_row, cols, source, out, tap_rows, row_len, weights });
+                weights += tap_rows * row_len * padded;
+            }
+        }
+        classes
+    }
+
+    /// Weights as [class][block of output channels][tap row][tap column][source channel][output channel of the block], the
+    /// output channels padded with zeros to whole vectors.
+    fn pack(&self, lanes: usize, w: &[f32], (out_stride, source_stride): (usize, usize), packed: &mut Vec<f32>) {
+        let kernel = |axis: &Axis| axis.phases.iter().map(|p| p.taps.len()).sum::<usize>();
+        let width = kernel(&self.cols);
+        let padded = self.out_channels.next_multiple_of(lanes);
+        packed.resize(kernel(&self.rows) * width * self.source_channels * padded, 0.0);
+        let mut rest = packed.as_mut_slice();
+        for row_phase in &self.rows.phases {
+            for col_phase in &self.cols.phases {
+                let taps: Vec<_> =
+                    row_phase.taps.iter().flat_map(|r| col_phase.taps.iter().map(move |c| r * width + c)).collect();
+                let steps = taps.len() * self.source_channels;
+                if steps == 0 {
+                    continue;
+                }
+                let class = rest.split_off_mut(..steps * padded).expect("room for every class");
+                class.par_chunks_mut(steps * BLOCK * lanes).enumerate().for_each(|(block, packed)| {
+                    let nb = packed.len() / steps;
+                    let valid = nb.min(self.out_channels - block * BLOCK * lanes);
+                    if valid < nb {
+                        packed.fill(0.0);
+                    }
+                    let w = &w[block * BLOCK * lanes * out_stride..];
+                    // A few source channels at a time, whose weights stay in the first-level cache while the taps are sorted out.
+                    for first in (0..self.source_channels).step_by(16) {
+                        for (t, tap) in taps.iter().enumerate() {
+                            for i in first..self.source_channels.min(first + 16) {
+                                let packed = &mut packed[(t * self.source_channels + i) * nb..][..valid];
+                                let w = w[i * source_stride + tap..].iter().step_by(out_stride);
+                                packed.iter_mut().zip(w).for_each(|(packed, w)| *packed = *w);
+                            }
+                        }
+                    }
+                });
+            }
+        }
+    }
+
+    /// Weights as [class][tap row][output channel][tap column][source channel].
+    fn pack_narrow(&self, w: &[f32], (out_stride, source_stride): (usize, usize), packed: &mut Vec<f32>) {
+        let width = self.cols.phases.iter().map(|p| p.taps.len()).sum::<usize>();
+        packed.clear();
+        for row_phase in &self.rows.phases {
+            for col_phase in &self.cols.phases {
+                for row in &row_phase.taps {
+                    for o in 0..self.out_channels {
+                        for col in &col_phase.taps {
+                            let w = &w[o * out_stride + row * width + col..];
+                            packed.extend(w.iter().step_by(source_stride).take(self.source_channels));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Copies the source rows of a task into `scratch`, with zeros around.
+    fn copy_band(&self, cut: &Cut, source: &[f32], (image, images, first_row): (usize, usize, usize), scratch: &mut Vec<f32>) {
+        let wanted = images * cut.source_image;
+        if scratch.len() < wanted {
+            scratch.resize(wanted, 0.0);
+        }
+        let source_row = self.cols.source_len * self.source_channels;
+        let before = self.cols.before() * self.source_channels;
+        let kept = source_row.min(cut.source_row - before);
+        for (r, band_row) in scratch[..wanted].chunks_exact_mut(cut.source_row).enumerate() {
+            let (image, r) = (image + r / cut.source_rows, r % cut.source_rows);
+            match (first_row * self.rows.source_step + r).checked_sub(self.rows.before()) {
+                Some(row) if row < self.rows.source_len => {
+                    band_row[..before].fill(0.0);
+                    band_row[before..][..kept]
+                        .copy_from_slice(&source[(image * self.rows.source_len + row) * source_row..][..kept]);
+                    band_row[before + kept..].fill(0.0);
+                }
+                _ => band_row.fill(0.0),
+            }
+        }
+    }
+}
+
+/// One task: the outputs `out` of `images` images from output row `first_row * out_step` on.
+struct Band<'a> {
+    gather: &'a Gather,
+    cut: &'a Cut,
+    classes: &'a [Class],
+    source: &'a [f32],
+    weights: &'a [f32],
+    bias: &'a [f32],
+    images: usize,
+    first_row: usize,
+    out: &'a mut [f32],
+}
+
+impl WithSimd for Band<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let lanes = S::F32_LANES;
+        let channels = self.gather.out_channels;
+        let vectors = channels.div_ceil(lanes);
+        let narrow = self.gather.narrow(lanes);
+        for vector in (0..vectors).step_by(BLOCK) {
+            for class in self.classes {
+                let rows = self.gather.rows.count(class.phase_row).saturating_sub(self.first_row).min(self.cut.rows);
+                let count = self.images * rows * class.cols;
+                let steps = class.tap_rows * class.row_len;
+                let pixels = Pixels {
+                    source: &class.source[..count],
+                    out: &class.out[..count],
+                    tap_rows: class.tap_rows,
+                    row_step: self.cut.source_row,
+                    row_len: class.row_len,
+                };
+                if narrow {
+                    let weights = &self.weights[class.weights..];
+                    macro_rules! dots {
+                        ($channels:literal) => {
+                            if S::REGISTER_COUNT >= 32 {
+                                gather_dots::<S, 6, $channels>(simd, &pixels, self.source, weights, self.bias, self.out)
+                            } else {
+                                gather_dots::<S, 3, $channels>(simd, &pixels, self.source, weights, self.bias, self.out)
+                            }
+                        };
+                    }
+                    match channels {
+                        1 => dots!(1),
+                        2 => dots!(2),
+                        3 => dots!(3),
+                        _ => dots!(4),
+                    }
+                    continue;
+                }
+                let block = BLOCK.min(vectors - vector) * lanes;
+                let first = vector * lanes;
+                let weights = &self.weights[class.weights + steps * first..][..steps * block];
+                let bias = &self.bias[first..][..block];
+                let out = (&mut self.out[first..], block.min(channels - first));
+                match (block == lanes, S::REGISTER_COUNT >= 32) {
+                    (false, true) => gather_block::<S, 8, 2>(simd, &pixels, self.source, weights, bias, out),
+                    (true, true) => gather_block::<S, 12, 1>(simd, &pixels, self.source, weights, bias, out),
+                    (false, false) => gather_block::<S, 6, 2>(simd, &pixels, self.source, weights, bias, out),
+                    (true, false) => gather_block::<S, 8, 1>(simd, &pixels, self.source, weights, bias, out),
+                }
+            }
+        }
+    }
+}

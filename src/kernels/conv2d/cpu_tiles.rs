@@ -1,0 +1,279 @@
+//! The innermost loops of the CPU convolutions: blocks of sums that stay in vector registers.
+//!
+//! A tile is MR rows (pixels or channels) by NR vectors of channels. Each step loads NR vectors, broadcasts MR scalars
+//! and does MR * NR fused multiply-adds. All tiles are generic over the instruction set; `Path::run` compiles them once
+//! for each and picks at run time.
+
+use pulp::{Simd, WithSimd};
+use std::any::TypeId;
+
+/// Vectors of channels in a full block; the last block of a tensor may hold one.
+pub(super) const BLOCK: usize = 2;
+
+/// Products summed from zero before they are added to a total: blocks keep rounding errors small.
+const SUM: usize = 384;
+
+/// An instruction set this machine has.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Path {
+    /// 16 lanes, 32 registers.
+    #[cfg(target_arch = "x86_64")]
+    Avx512(pulp::x86::V4),
+    /// 8 lanes with fused multiply-add, 16 registers.
+    #[cfg(target_arch = "x86_64")]
+    Avx2(pulp::x86::V3),
+    /// 4 lanes, 32 registers.
+    #[cfg(target_arch = "aarch64")]
+    Neon(pulp::aarch64::Neon),
+    /// Arrays of 4, left to the compiler.
+    Plain(pulp::Scalar128b),
+}
+
+impl Path {
+    /// What this machine has, fastest first; never empty.
+    pub fn available() -> impl Iterator<Item = Self> {
+        #[cfg(target_arch = "x86_64")]
+        let fast = [pulp::x86::V4::try_new().map(Self::Avx512), pulp::x86::V3::try_new().map(Self::Avx2)];
+        #[cfg(target_arch = "aarch64")]
+        let fast = [pulp::aarch64::Neon::try_new().map(Self::Neon)];
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        let fast = [None; 0];
+        fast.into_iter().flatten().chain([Self::Plain(pulp::Scalar128b)])
+    }
+
+    /// The fastest path of this machine.
+    pub fn best() -> Self {
+        Self::available().next().unwrap_or(Self::Plain(pulp::Scalar128b))
+    }
+
+    /// f32 lanes of a vector.
+    pub fn lanes(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => 16,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => 8,
+            _ => 4,
+        }
+    }
+
+    /// Runs `op` compiled for this instruction set.
+    pub fn run<Op: WithSimd>(self, op: Op) -> Op::Output {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(simd) => Simd::vectorize(simd, op),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(simd) => Simd::vectorize(simd, op),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(simd) => Simd::vectorize(simd, op),
+            Self::Plain(simd) => Simd::vectorize(simd, op),
+        }
+    }
+}
+
+/// a * b + c. Plain code rounds twice: without the instruction, a fused multiply-add is a library call.
+#[inline(always)]
+fn mul_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
+    if TypeId::of::<S>() == TypeId::of::<pulp::Scalar128b>() {
+        simd.add_f32s(simd.mul_f32s(a, b), c)
+    } else {
+        simd.mul_add_e_f32s(a, b, c)
+    }
+}
+
+/// Stores the first `valid` of the block's channels at `out`.
+#[inline(always)]
+fn store<S: Simd, const NR: usize>(simd: S, out: &mut [f32], valid: usize, sums: &[S::f32s; NR]) {
+    for (part, sum) in out[..valid].chunks_mut(S::F32_LANES).zip(sums) {
+        match S::as_mut_simd_f32s(part).0 {
+            [whole] => *whole = *sum,
+            _ => simd.partial_store_f32s(part, *sum),
+        }
+    }
+}
+
+#[inline(always)]
+fn add<S: Simd, const MR: usize, const NR: usize>(simd: S, totals: &mut [[S::f32s; NR]; MR], sums: &[[S::f32s; NR]; MR]) {
+    for i in 0..MR {
+        for j in 0..NR {
+            totals[i][j] = simd.add_f32s(totals[i][j], sums[i][j]);
+        }
+    }
+}
+
+/// The pixels and taps of one class of outputs: those that meet the same taps.
+pub(super) struct Pixels<'a> {
+    /// Where the taps of each output begin in the source.
+    pub source: &'a [usize],
+    /// Where each output's channels begin.
+    pub out: &'a [usize],
+    /// Rows of taps, the source elements from one to the next, and the contiguous elements of each.
+    pub tap_rows: usize,
+    pub row_step: usize,
+    pub row_len: usize,
+}
+
+/// out[pixel][0..valid] = bias + sum over taps and source channels of source * weights, for all `pixels`.
+/// `weights` is [tap row][element][NR vectors], `bias` NR vectors.
+#[inline(always)]
+pub(super) fn gather_block<S: Simd, const MR: usize, const NR: usize>(
+    simd: S,
+    pixels: &Pixels,
+    source: &[f32],
+    weights: &[f32],
+    bias: &[f32],
+    (out, valid): (&mut [f32], usize),
+) {
+    let weights = pulp::bytemuck::cast_slice::<f32, S::f32s>(weights).as_chunks::<NR>().0;
+    let bias = pulp::bytemuck::cast_slice::<f32, S::f32s>(bias).as_chunks::<NR>().0[0];
+    let count = pixels.source.len();
+    for first in (0..count).step_by(MR) {
+        // The last tile repeats the last pixel, which then gets the same value again.
+        let at: [usize; MR] = std::array::from_fn(|i| (first + i).min(count - 1));
+        let mut totals = [bias; MR];
+        let mut sums = [[simd.splat_f32s(0.0); NR]; MR];
+        let mut summed = 0;
+        for row in 0..pixels.tap_rows {
+            let from = row * pixels.row_len;
+            for start in (0..pixels.row_len).step_by(SUM) {
+                let weights = &weights[from + start..from + pixels.row_len.min(start + SUM)];
+                let values: [&[f32]; MR] =
+                    std::array::from_fn(|i| &source[pixels.source[at[i]] + row * pixels.row_step + start..][..weights.len()]);
+                for (c, vectors) in weights.iter().enumerate() {
+                    for i in 0..MR {
+                        let value = simd.splat_f32s(values[i][c]);
+                        for j in 0..NR {
+                            sums[i][j] = mul_add(simd, value, vectors[j], sums[i][j]);
+                        }
+                    }
+                }
+                summed += weights.len();
+                if summed >= SUM {
+                    add(simd, &mut totals, &sums);
+                    sums = [[simd.splat_f32s(0.0); NR]; MR];
+                    summed = 0;
+                }
+            }
+        }
+        add(simd, &mut totals, &sums);
+        for i in 0..MR {
+            store::<S, NR>(simd, &mut out[pixels.out[at[i]]..], valid, &totals[i]);
+        }
+    }
+}
+
+/// Runs of pixels: (first element in the scalar source, first in the vector source, pixels).
+pub(super) type Run = (usize, usize, usize);
+
+/// A tensor seen as pixels: its values and the elements from one pixel of a run to the next.
+pub(super) type Strided<'a> = (&'a [f32], usize);
+
+/// sums[i][NR vectors] += sum over the pixels of `runs` of scalars[i] * vectors[NR vectors]; `sums` is [MR][NR vectors].
+/// Lanes beyond the last channel get what follows in memory, or nothing: their sums are meaningless.
+#[inline(always)]
+pub(super) fn outer_block<S: Simd, const MR: usize, const NR: usize>(
+    simd: S,
+    runs: &[Run],
+    (scalars, scalar_step): Strided,
+    (vectors, vector_step): Strided,
+    sums: &mut [f32],
+) {
+    let width = NR * S::F32_LANES;
+    let sums = &mut sums[..MR * width];
+    let mut block = [[simd.splat_f32s(0.0); NR]; MR];
+    for &(scalar, vector, count) in runs {
+        let (scalars, vectors) = (&scalars[scalar..], &vectors[vector..]);
+        for pixel in 0..whole_blocks(vectors.len(), vector_step, count, width) {
+            let values = &scalars[pixel * scalar_step..][..MR];
+            let channels = S::as_simd_f32s(&vectors[pixel * vector_step..][..width]).0;
+            let mut b = [channels[0]; NR];
+            b.copy_from_slice(&channels[..NR]);
+            for i in 0..MR {
+                let value = simd.splat_f32s(values[i]);
+                for j in 0..NR {
+                    block[i][j] = mul_add(simd, value, b[j], block[i][j]);
+                }
+            }
+        }
+    }
+    for (sum, value) in S::as_mut_simd_f32s(sums).0.iter_mut().zip(block.as_flattened()) {
+        *sum = simd.add_f32s(*sum, *value);
+    }
+    // The last pixels of the tensor, where a whole block would reach beyond it.
+    for &(scalar, vector, count) in runs {
+        let (scalars, vectors) = (&scalars[scalar..], &vectors[vector..]);
+        for pixel in whole_blocks(vectors.len(), vector_step, count, width)..count {
+            for (value, sums) in scalars[pixel * scalar_step..].iter().zip(sums.chunks_exact_mut(width)) {
+                for (sum, channel) in sums.iter_mut().zip(&vectors[pixel * vector_step..]) {
+                    *sum += value * channel;
+                }
+            }
+        }
+    }
+}
+
+/// How many of `count` pixels that begin `step` apart are followed by `width` elements.
+#[inline(always)]
+fn whole_blocks(len: usize, step: usize, count: usize, width: usize) -> usize {
+    if (count - 1) * step + width <= len {
+        count
+    } else if len < width {
+        0
+    } else {
+        (len - width) / step + 1
+    }
+}
+
+/// Few output channels, `OC`: vectors run along taps and source channels instead, and are summed at the end.
+/// out[pixel][0..OC] = bias + sum over taps and source channels; `weights` is [tap row][output channel][element].
+#[inline(always)]
+pub(super) fn gather_dots<S: Simd, const MR: usize, const OC: usize>(
+    simd: S,
+    pixels: &Pixels,
+    source: &[f32],
+    weights: &[f32],
+    bias: &[f32],
+    out: &mut [f32],
+) {
+    let count = pixels.source.len();
+    for first in (0..count).step_by(MR) {
+        let at: [usize; MR] = std::array::from_fn(|i| (first + i).min(count - 1));
+        let mut sums = [[simd.splat_f32s(0.0); OC]; MR];
+        for row in 0..pixels.tap_rows {
+            let weights = &weights[row * OC * pixels.row_len..][..OC * pixels.row_len];
+            let weights: [_; OC] = std::array::from_fn(|o| S::as_simd_f32s(&weights[o * pixels.row_len..][..pixels.row_len]));
+            let values: [_; MR] = std::array::from_fn(|i| {
+                S::as_simd_f32s(&source[pixels.source[at[i]] + row * pixels.row_step..][..pixels.row_len])
+            });
+            let whole = pixels.row_len / S::F32_LANES;
+            let (weights, weight_ends) = (weights.map(|w| &w.0[..whole]), weights.map(|w| w.1));
+            let (values, value_ends) = (values.map(|v| &v.0[..whole]), values.map(|v| v.1));
+            for step in 0..whole {
+                for i in 0..MR {
+                    let value = values[i][step];
+                    for o in 0..OC {
+                        sums[i][o] = mul_add(simd, value, weights[o][step], sums[i][o]);
+                    }
+                }
+            }
+            if !weight_ends[0].is_empty() {
+                let mut ends = [simd.splat_f32s(0.0); OC];
+                for o in 0..OC {
+                    ends[o] = simd.partial_load_f32s(weight_ends[o]);
+                }
+                for i in 0..MR {
+                    let value = simd.partial_load_f32s(value_ends[i]);
+                    for o in 0..OC {
+                        sums[i][o] = mul_add(simd, value, ends[o], sums[i][o]);
+                    }
+                }
+            }
+        }
+        for i in 0..MR {
+            let out = &mut out[pixels.out[at[i]]..][..OC];
+            for o in 0..OC {
+                out[o] = bias[o] + simd.reduce_sum_f32s(sums[i][o]);
+            }
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! 2-d convolution with zero padding: on the CPU backend our own direct NHWC kernels, on wgpu devices Burn's convolution.
+//!
+//! y[b, o, i, j] = bias[o] + sum over c, k, l of w[o, c, k, l] * x[b, c, stride i + k - padding, stride j + l - padding]
+
+mod autodiff;
+pub mod cpu;
+mod cpu_gather;
+mod cpu_tiles;
+mod cpu_weights;
+
+use crate::kernels::layout::{FlexImage, flex, flex_values};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Dispatch, backend_extension};
+use burn::tensor::ops::ConvOptions;
+use burn::tensor::{Device, Shape, Tensor, assert_shape};
+use burn_flex::{Flex, FlexTensor};
+use cpu::ConvShape;
+
+/// Distance between outputs, and zeros around the input, along both sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conv2dOptions {
+    /// 1 or 2.
+    pub stride: usize,
+    /// Zeros on each side.
+    pub padding: usize,
+}
+
+/// `x` [B, C, H, W], `weight` [O, C, K, K], `bias` [O]; returns [B, O, H', W'] over NHWC memory.
+///
+/// # Panics
+/// If a shape doesn't fit, naming the operand.
+pub fn conv2d(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, options: Conv2dOptions) -> Tensor<4> {
+    if x.device().inner() != Device::flex() {
+        return reference(x, weight, bias, options);
+    }
+    let [_, channels, ..] = x.dims();
+    let [out, _, kernel, _] = weight.dims();
+    assert_shape!(weight, [out, channels, kernel, kernel]);
+    // Without a bias: zeros that nothing is learnt for.
+    let bias = bias.unwrap_or_else(|| Tensor::zeros([out], &x.device()));
+    assert_shape!(bias, [out]);
+    Tensor::from_dispatch(<Dispatch as Conv2dOp>::direct_conv2d(
+        x.into_dispatch(),
+        weight.into_dispatch(),
+        bias.into_dispatch(),
+        options,
+    ))
+}
+
+/// Burn's own convolution: the oracle of the CPU kernels.
+pub fn reference(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, options: Conv2dOptions) -> Tensor<4> {
+    let Conv2dOptions { stride, padding } = options;
+    burn::tensor::module::conv2d(x, weight, bias, ConvOptions::new([stride, stride], [padding, padding], [1, 1], 1))
+}
+
+/// The differentiable operation on the CPU backend.
+#[backend_extension(Autodiff, Flex)]
+pub trait Conv2dOp: burn::backend::Backend {
+    /// See [`conv2d`].
+    fn direct_conv2d(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        options: Conv2dOptions,
+    ) -> FloatTensor<Self>;
+}
+
+/// What a backend without autodiff implements for the gradients; a gradient that nobody wants isn't computed.
+pub(crate) trait Conv2dGradients: burn::backend::Backend {
+    fn grad_input(dy: FloatTensor<Self>, weight: FloatTensor<Self>, input: Shape, options: Conv2dOptions) -> FloatTensor<Self>;
+
+    fn grad_weight(x: FloatTensor<Self>, dy: FloatTensor<Self>, weight: Shape, options: Conv2dOptions) -> FloatTensor<Self>;
+
+    fn grad_bias(dy: FloatTensor<Self>) -> FloatTensor<Self>;
+}
+
+fn shape([batch, c_in, height, width]: [usize; 4], weight: &Shape, options: Conv2dOptions) -> ConvShape {
+    let Conv2dOptions { stride, padding } = options;
+    ConvShape { batch, c_in, c_out: weight[0], height, width, kernel: weight[2], stride, padding }
+}
+
+impl Conv2dOp for Flex {
+    fn direct_conv2d(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, options: Conv2dOptions) -> FlexTensor {
+        let (x, weight, bias) = (FlexImage::new(x), weight.to_contiguous(), bias.to_contiguous());
+        let shape = shape(x.dims, weight.layout().shape(), options);
+        let dims = [shape.batch, shape.c_out, shape.out_height(), shape.out_width()];
+        let mut y = vec![0.0; dims.iter().product()];
+        cpu::forward(&shape, x.values(), flex_values(&weight), Some(flex_values(&bias)), &mut y);
+        FlexImage::tensor(y, dims)
+    }
+}
+
+impl Conv2dGradients for Flex {
+    fn grad_input(dy: FlexTensor, weight: FlexTensor, input: Shape, options: Conv2dOptions) -> FlexTensor {
+        let (dy, weight) = (FlexImage::new(dy), weight.to_contiguous());
+        let dims = [input[0], input[1], input[2], input[3]];
+        let mut dx = vec![0.0; dims.iter().product()];
+        cpu::grad_input(&shape(dims, weight.layout().shape(), options), dy.values(), flex_values(&weight), &mut dx);
+        FlexImage::tensor(dx, dims)
+    }
+
+    fn grad_weight(x: FlexTensor, dy: FlexTensor, weight: Shape, options: Conv2dOptions) -> FlexTensor {
+        let (x, dy) = (FlexImage::new(x), FlexImage::new(dy));
+        let mut dw = vec![0.0; weight.num_elements()];
+        cpu::grad_weight(&shape(x.dims, &weight, options), x.values(), dy.values(), &mut dw);
+        flex(dw, weight)
+    }
+
+    fn grad_bias(dy: FlexTensor) -> FlexTensor {
+        let dy = FlexImage::new(dy);
+        let [batch, c_out, height, width] = dy.dims;
+        // Only dy's own shape matters here: a 1x1 convolution has it on both sides.
+        let shape = ConvShape { batch, c_in: 1, c_out, height, width, kernel: 1, stride: 1, padding: 0 };
+        let mut db = vec![0.0; c_out];
+        cpu::grad_bias(&shape, dy.values(), &mut db);
+        flex(db, Shape::new([c_out]))
+    }
+}
