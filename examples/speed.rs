@@ -7,6 +7,7 @@ use soda::train::{
 };
 use std::time::Instant;
 fn main() {
+    env_logger::init();
     let a: Vec<String> = std::env::args().collect();
     let (dev, ebase, ubase, batch, n) = (
         &a[1],

@@ -8,14 +8,22 @@ use burn::backend::wgpu::{CubeTensor, into_contiguous};
 use burn::tensor::activation::relu;
 use burn::tensor::{DType, Shape, Tensor, TensorData};
 use burn_flex::FlexTensor;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::cell::Cell;
 
-/// Layout copies that fused kernels had to make since the program started: 0 in a network that keeps its layout.
-static COPIES: AtomicUsize = AtomicUsize::new(0);
+thread_local! {
+    /// Layout copies that kernels called from this thread had to make: a network that keeps its layout makes none but
+    /// those of its inputs.
+    static COPIES: Cell<usize> = const { Cell::new(0) };
+}
 
-/// How often a fused kernel had to copy an operand into NHWC memory.
+/// How often a kernel called from this thread had to copy an operand into NHWC memory.
 pub fn copies() -> usize {
-    COPIES.load(Ordering::Relaxed)
+    COPIES.get()
+}
+
+fn count_copy(of: &dyn std::fmt::Debug) {
+    COPIES.set(COPIES.get() + 1);
+    log::debug!("layout copy of {of:?}");
 }
 
 fn to_nhwc(x: Tensor<4>) -> Tensor<4> {
@@ -24,6 +32,13 @@ fn to_nhwc(x: Tensor<4>) -> Tensor<4> {
 
 fn to_nchw(x: Tensor<4>) -> Tensor<4> {
     x.permute([0, 3, 1, 2])
+}
+
+/// Two uses of one feature map. Their gradients are added up on NHWC memory; used twice as it is, `x` would have them added
+/// in NCHW order.
+pub fn fork(x: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
+    let x = to_nhwc(x);
+    (to_nchw(x.clone()), to_nchw(x))
 }
 
 /// a + b, both [B, C, H, W].
@@ -68,8 +83,7 @@ impl FlexImage {
         let dims = [shape[0], shape[1], shape[2], shape[3]];
         let tensor = tensor.permute(&[0, 2, 3, 1]);
         if !tensor.is_contiguous() {
-            COPIES.fetch_add(1, Ordering::Relaxed);
-            log::debug!("layout copy of a {dims:?} feature map");
+            count_copy(&dims);
         }
         Self { dims, tensor: tensor.to_contiguous() }
     }
@@ -115,8 +129,7 @@ pub(crate) fn into_nhwc(mut tensor: CubeTensor) -> CubeTensor {
     if dense {
         return tensor;
     }
-    COPIES.fetch_add(1, Ordering::Relaxed);
-    log::debug!("layout copy of {tensor:?}");
+    count_copy(&tensor);
     tensor.meta.permute(&[0, 2, 3, 1]).expect("four axes");
     let mut tensor = into_contiguous(tensor);
     tensor.meta.permute(&[0, 3, 1, 2]).expect("four axes");

@@ -113,15 +113,16 @@ impl ResBlock {
 
     /// `x` [B, from, H, W], `time` [B, 4 * base], `z` [B, Z] to [B, to, H, W].
     pub fn forward(&self, x: Tensor<4>, time: Tensor<2>, z: Tensor<2>, dropout: Option<DropoutPass>) -> Tensor<4> {
-        let h = convolve(&self.conv1, self.norm1.forward(x.clone(), Activation::Silu));
+        let (x, skip) = layout::fork(x);
+        let h = convolve(&self.conv1, self.norm1.forward(x, Activation::Silu));
         let dropout = dropout.map(|pass| pass.layer(self.layer));
         let t_mod = scale_shift(&self.time, time, self.convention);
         let z_mod = scale_shift(&self.z, z, self.convention);
         let h = self.norm2.modulated(h, t_mod, z_mod, dropout);
         let h = convolve(&self.conv2, h);
         let shortcut = match &self.shortcut {
-            Some(conv) => convolve(conv, x),
-            None => x,
+            Some(conv) => convolve(conv, skip),
+            None => skip,
         };
         layout::add(h, shortcut)
     }
@@ -148,11 +149,12 @@ impl Attention {
     /// [B, C, H, W] to the same shape.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let [b, c, height, width] = x.dims();
-        let pixels = self.norm.forward(x.clone(), Activation::None).permute([0, 2, 3, 1]).reshape([b, height * width, c]);
+        let (x, skip) = layout::fork(x);
+        let pixels = self.norm.forward(x, Activation::None).permute([0, 2, 3, 1]).reshape([b, height * width, c]);
         let qkv = self.qkv.forward(pixels);
         let [q, k, v] = [0, 1, 2].map(|i| qkv.clone().narrow(2, i * c, c));
         let weights = softmax(q.matmul(k.swap_dims(1, 2)) / (c as f64).sqrt(), 2);
         let attended = self.out.forward(weights.matmul(v));
-        layout::add(x, attended.reshape([b, height, width, c]).permute([0, 3, 1, 2]))
+        layout::add(skip, attended.reshape([b, height, width, c]).permute([0, 3, 1, 2]))
     }
 }

@@ -35,11 +35,12 @@ impl BasicBlock {
 
     /// [B, from, H, W] to [B, to, H / stride, W / stride].
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let h = batch_norm(&self.norm1, convolve(&self.conv1, x.clone()), true);
+        let (x, skip) = layout::fork(x);
+        let h = batch_norm(&self.norm1, convolve(&self.conv1, x), true);
         let h = batch_norm(&self.norm2, convolve(&self.conv2, h), false);
         let shortcut = match (&self.shortcut, &self.shortcut_norm) {
-            (Some(conv), Some(norm)) => batch_norm(norm, convolve(conv, x), false),
-            _ => x,
+            (Some(conv), Some(norm)) => batch_norm(norm, convolve(conv, skip), false),
+            _ => skip,
         };
         layout::add_relu(h, shortcut)
     }

@@ -111,16 +111,19 @@ impl UNet {
     pub fn forward(&self, x_t: Tensor<4>, t: Tensor<1>, z: Tensor<2>, dropout_key: Option<u64>) -> Tensor<4> {
         let dropout = dropout_key.filter(|_| self.dropout > 0.0).map(|key| DropoutPass { p: self.dropout, key });
         let time = self.time.forward(t);
-        let mut h = convolve(&self.stem, x_t);
-        let mut skips = vec![h.clone()];
+        let mut skips = Vec::new();
+        let mut keep = |h: Tensor<4>| {
+            let (h, skip) = layout::fork(h);
+            skips.push(skip);
+            h
+        };
+        let mut h = keep(convolve(&self.stem, x_t));
         for (stage, levels) in self.down.chunks(self.blocks).enumerate() {
             for level in levels {
-                h = level.forward(h, &time, &z, dropout);
-                skips.push(h.clone());
+                h = keep(level.forward(h, &time, &z, dropout));
             }
             if let Some(conv) = self.downsample.get(stage) {
-                h = convolve(conv, h);
-                skips.push(h.clone());
+                h = keep(convolve(conv, h));
             }
         }
         h = self.middle1.forward(h, time.clone(), z.clone(), dropout);
