@@ -111,6 +111,8 @@ pub struct EncoderConfig {
 pub struct UNetConfig {
     /// Channels of the stem.
     pub base: usize,
+    /// What t / T is multiplied by before the sinusoids: 1 in the public implementation for CIFAR-10, 1000 in DDPM.
+    pub time_scale: f32,
     /// Channels of each resolution stage as a multiple of `base`, finest first.
     pub multipliers: Vec<usize>,
     /// Residual blocks of a down stage (an up stage has one more).
@@ -167,8 +169,9 @@ pub struct TrainConfig {
     pub batch_size: usize,
     /// Optimizer steps of the whole run.
     pub steps: usize,
-    /// Learning rate of the denoiser; the encoder's is `lr * encoder_lr_ratio`.
+    /// Learning rate of the denoiser, after the warm-up.
     pub lr: f64,
+    /// Learning rate of the encoder over that of the denoiser.
     pub encoder_lr_ratio: f64,
     /// What follows the warm-up.
     pub lr_schedule: LrSchedule,
@@ -316,6 +319,10 @@ impl Config {
             format!("data.mean = {:?}, data.std = {:?}: deviations must be above 0", self.data.mean, self.data.std),
         )?;
         probability("model.unet.dropout", u.dropout.into())?;
+        need(
+            u.time_scale > 0.0 && u.time_scale.is_finite(),
+            format!("model.unet.time_scale = {}: must be above 0", u.time_scale),
+        )?;
         need(u.dropout < 1.0, "model.unet.dropout = 1: nothing would be left; choose less than 1".into())?;
         probability("train.z_drop", t.z_drop)?;
         need(

@@ -19,8 +19,11 @@ fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().try_to_vec().expect("f32")
 }
 
+type Case = (usize, usize, usize, usize, usize, usize, usize, bool);
+
 /// (batch, from, to, height, width, kernel, stride, bias): the networks' shapes and odd ones.
-const CASES: [(usize, usize, usize, usize, usize, usize, usize, bool); 12] = [
+#[rustfmt::skip]
+const CASES: [Case; 12] = [
     (2, 3, 16, 32, 32, 3, 1, true),
     (2, 16, 3, 32, 32, 3, 1, true),
     (3, 32, 32, 16, 16, 3, 1, false),

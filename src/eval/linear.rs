@@ -30,8 +30,11 @@ type Row = [f32; BLOCK];
 /// Share of the test rows whose class is among the k likeliest, in per cent.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Scores {
+    /// The right class has the highest score.
     pub top1: f64,
+    /// It is among the three highest.
     pub top3: f64,
+    /// It is among the five highest.
     pub top5: f64,
 }
 

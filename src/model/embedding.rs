@@ -11,21 +11,25 @@ pub struct TimeEmbedding {
     linear2: Linear,
     #[module(skip)]
     frequencies: usize,
+    #[module(skip)]
+    scale: f32,
 }
 
 impl TimeEmbedding {
-    /// `sinusoids` (even) sines and cosines, `dim` outputs.
-    pub fn new(sinusoids: usize, dim: usize, device: &Device) -> Self {
+    /// `sinusoids` (even) sines and cosines of `scale` * t / T, `dim` outputs.
+    pub fn new(sinusoids: usize, dim: usize, scale: f32, device: &Device) -> Self {
         Self {
             linear1: LinearConfig::new(sinusoids, dim).init(device),
             linear2: LinearConfig::new(dim, dim).init(device),
             frequencies: sinusoids / 2,
+            scale,
         }
     }
 
     /// `t` [B] in (0, 1] to [B, dim].
     pub fn forward(&self, t: Tensor<1>) -> Tensor<2> {
-        let angles = t.clone().unsqueeze_dim::<2>(1) * Tensor::<2>::from_data(self.angular_frequencies(), &t.device());
+        let angles =
+            t.clone().unsqueeze_dim::<2>(1) * self.scale * Tensor::<2>::from_data(self.angular_frequencies(), &t.device());
         let waves = Tensor::cat(vec![angles.clone().sin(), angles.cos()], 1);
         self.linear2.forward(silu(self.linear1.forward(waves)))
     }

@@ -90,7 +90,7 @@ impl UNet {
             }
         }
         Self {
-            time: TimeEmbedding::new(config.base, 4 * config.base, device),
+            time: TimeEmbedding::new(config.base, 4 * config.base, config.time_scale, device),
             stem: conv3x3(3, config.base, 1, true, device),
             down,
             downsample,

@@ -5,7 +5,7 @@ use crate::model::Soda;
 use crate::model::parameters;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Added to the root of the second moment (PyTorch's default).
 const EPSILON: f64 = 1e-8;
@@ -71,12 +71,12 @@ impl AdamW {
     }
 }
 
-/// Gradients by parameter name, flattened.
-pub fn collect_gradients<M: Module>(model: &M, grads: &Gradients) -> HashMap<String, Tensor<1>> {
+/// Gradients by parameter name, flattened; in a fixed order, so that sums over them are reproducible.
+pub fn collect_gradients<M: Module>(model: &M, grads: &Gradients) -> BTreeMap<String, Tensor<1>> {
     struct Collect<'a> {
         path: Vec<String>,
         grads: &'a Gradients,
-        out: HashMap<String, Tensor<1>>,
+        out: BTreeMap<String, Tensor<1>>,
     }
     impl ModuleVisitor for Collect<'_> {
         fn enter_module(&mut self, name: &str, _container: &str) {
@@ -97,7 +97,7 @@ pub fn collect_gradients<M: Module>(model: &M, grads: &Gradients) -> HashMap<Str
             }
         }
     }
-    let mut visitor = Collect { path: Vec::new(), grads, out: HashMap::new() };
+    let mut visitor = Collect { path: Vec::new(), grads, out: BTreeMap::new() };
     model.visit(&mut visitor);
     visitor.out
 }

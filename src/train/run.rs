@@ -117,13 +117,11 @@ fn start(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, optio
             "{path} already holds a run; add --resume to continue it, or name another directory with --run"
         )));
     }
-    if run.exists() {
-        if let Some(state) = checkpoint::load(run, config, &device.device)? {
-            if state.position.data_sha256 != data.sha256 {
-                log::warn!("this run began on other data than {}", data.describe());
-            }
-            return Ok(state);
+    if let Some(state) = checkpoint::load(run, config, &device.device)? {
+        if state.position.data_sha256 != data.sha256 {
+            log::warn!("this run began on other data than {}", data.describe());
         }
+        return Ok(state);
     }
     run.create(config)?;
     Ok(State::new(config, &data.sha256, &device.device))

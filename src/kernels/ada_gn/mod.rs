@@ -114,7 +114,7 @@ fn check(h: &Tensor<4>, gamma: &Tensor<1>, beta: &Tensor<1>, options: &AdaGnOpti
     assert_shape!(gamma, [channels]);
     assert_shape!(beta, [channels]);
     assert!(
-        options.groups > 0 && channels % options.groups == 0,
+        options.groups > 0 && channels.is_multiple_of(options.groups),
         "ada_gn: groups = {} doesn't divide h's {channels} channels",
         options.groups
     );

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Runs every test. The WGSL tests need a graphics adapter: where there is none, a software Vulkan driver is installed
+# (Debian, Ubuntu); they are never skipped. Arguments go to `cargo test`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+cargo build --release --locked --tests --bins
+# Without it Mesa's window system code complains on every start.
+export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-$(mktemp -d)}"
+
+if cargo run --release --locked --quiet -- devices | grep -q '^no adapter'; then
+    echo "no graphics adapter found: installing Mesa's software Vulkan driver"
+    if ! command -v apt-get >/dev/null; then
+        echo "error: install a Vulkan driver (Mesa's lavapipe will do) and run this again" >&2
+        exit 1
+    fi
+    as_root=()
+    [ "$(id -u)" = 0 ] || as_root=(sudo)
+    "${as_root[@]}" apt-get update -qq
+    "${as_root[@]}" apt-get install -y -qq mesa-vulkan-drivers libvulkan1
+fi
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+status=0
+cargo test --release --locked "$@" 2>&1 | tee "$log" || status=$?
+awk '/^test result:/ { passed += $4; failed += $6 } END { printf "total: %d passed, %d failed\n", passed, failed }' "$log"
+exit "$status"

@@ -1,0 +1,239 @@
+//! The command line as a user meets it: what works, and one clear sentence for each mistake.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+const TINY: [&str; 9] = [
+    "model.z_dim=8",
+    "model.encoder.base=4",
+    "model.unet.base=8",
+    "model.unet.multipliers=[1,2]",
+    "model.unet.groups=2",
+    "model.unet.final_groups=2",
+    "train.batch_size=8",
+    "sample.steps=2",
+    "probe.epochs=1",
+];
+
+fn soda(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_soda"))
+        .args(args)
+        .current_dir(folder)
+        .env("XDG_CACHE_HOME", folder.join("cache"))
+        .env("HOME", folder)
+        .env_remove("SODA_DATA")
+        .env_remove("RUST_BACKTRACE")
+        .output()
+        .expect("the program starts")
+}
+
+fn recipe() -> String {
+    concat!(env!("CARGO_MANIFEST_DIR"), "/configs/quick.toml").to_owned()
+}
+
+/// `soda train` of the tiny networks, on the CPU unless `more` says otherwise.
+fn train(folder: &Path, more: &[&str]) -> Output {
+    let recipe = recipe();
+    let mut args = vec!["train", "--config", &recipe];
+    if !more.contains(&"--device") {
+        args.extend(["--device", "cpu"]);
+    }
+    for set in TINY.iter().chain(&["train.steps=2"]) {
+        args.extend(["--set", set]);
+    }
+    args.extend(more);
+    soda(folder, &args)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The error is one line on stderr that holds every one of `parts`; nothing panicked.
+#[track_caller]
+fn fails(output: &Output, code: i32, parts: &[&str]) {
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    let errors: Vec<&str> = stderr.lines().filter(|l| l.starts_with("error: ") && !l.contains("XDG_RUNTIME_DIR")).collect();
+    assert_eq!(errors.len(), 1, "{stderr}");
+    for part in parts {
+        assert!(errors[0].contains(part), "{part:?} is not in: {}", errors[0]);
+    }
+    assert!(!stderr.contains("panicked"), "{stderr}");
+}
+
+#[track_caller]
+fn succeeds(output: &Output) -> String {
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+fn json(path: &Path) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(path).expect("the JSON file")).expect("JSON")
+}
+
+#[test]
+fn train_probe_and_reconstruct_work_from_a_run_directory() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let out = succeeds(&train(at, &["--run", "r", "--json", "train.json"]));
+    assert!(out.contains("2 steps"), "{out}");
+    let report = json(&at.join("train.json"));
+    assert_eq!(report["command"], "train");
+    assert_eq!(report["device"], "cpu");
+    assert_eq!(report["train"]["steps"], 2);
+    assert_eq!(report["data"]["name"], "CIFAR-10 subset");
+    for file in ["config.toml", "metrics.jsonl", "loss.png", "samples/step_2.png", "checkpoints/step_2/COMPLETE"] {
+        assert!(at.join("r").join(file).exists(), "{file}");
+    }
+
+    let out = soda(at, &["train", "--device", "cpu", "--run", "r", "--resume"]);
+    assert!(succeeds(&out).contains("finished at step 2"));
+
+    let probe = ["probe", "--device", "cpu", "--run", "r", "--baselines", "--split", "selection", "--json", "probe.json"];
+    assert!(succeeds(&soda(at, &probe)).contains("random encoder"));
+    let report = json(&at.join("probe.json"));
+    assert_eq!((&report["probe"]["n_train"], &report["probe"]["n_test"]), (&4500.into(), &500.into()));
+    assert_eq!(report["probe"]["protocol"], "linear");
+    for score in [&report["probe"]["top1"], &report["probe"]["baselines"]["pixels"]["top3"]] {
+        assert!((0.0..=100.0).contains(&score.as_f64().expect("a number")));
+    }
+    assert_eq!(report["weights"]["sha256"].as_str().expect("a digest").len(), 64);
+
+    let out = soda(at, &["reconstruct", "--device", "cpu", "--run", "r", "-n", "12", "--out", "p.png", "--json", "p.json"]);
+    succeeds(&out);
+    assert_eq!(json(&at.join("p.json"))["reconstruction"]["n"], 12);
+    let size = image::image_dimensions(at.join("p.png")).expect("a PNG");
+    assert!(size.0 > 640 && size.1 > 256, "{size:?}");
+}
+
+#[test]
+fn quickstart_writes_its_summary_and_ends_in_five_lines() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut args = vec!["quickstart", "--device", "cpu", "--out", "q"];
+    for set in TINY.iter().chain(&["train.steps=3"]) {
+        args.extend(["--set", set]);
+    }
+    let out = succeeds(&soda(folder.path(), &args));
+    assert_eq!(out.lines().count(), 5, "{out}");
+    let summary = json(&folder.path().join("q/summary.json"));
+    for path in [
+        "/device",
+        "/seconds",
+        "/train/steps",
+        "/train/images_per_s",
+        "/train/loss_first",
+        "/train/loss_last",
+        "/probe/top1",
+        "/probe/top3",
+    ]
+    .iter()
+    .chain(&["/baselines/pixels_top1", "/baselines/random_encoder_top1", "/reconstruction/psnr"])
+    {
+        assert!(summary.pointer(path).is_some_and(|v| !v.is_null()), "{path} is missing");
+    }
+    for file in ["loss.png", "reconstruction.png"] {
+        assert!(image::image_dimensions(folder.path().join("q").join(file)).is_ok(), "{file}");
+    }
+}
+
+#[test]
+fn trains_on_a_graphics_adapter() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = train(folder.path(), &["--run", "r", "--device", "wgpu", "--json", "t.json", "--set", "train.steps=1"]);
+    succeeds(&out);
+    assert_ne!(json(&folder.path().join("t.json"))["device"], "cpu");
+}
+
+#[test]
+fn dry_run_prints_the_resolved_recipe_and_writes_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = succeeds(&train(folder.path(), &["--dry-run", "--set", "train.lr=5e-5"]));
+    assert!(out.contains("lr = 0.00005") || out.contains("lr = 5e-5"), "{out}");
+    assert!(!folder.path().join("runs").exists());
+}
+
+#[test]
+fn devices_lists_the_cpu_and_the_choice_of_auto() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = succeeds(&soda(folder.path(), &["devices", "--json", "d.json"]));
+    assert!(out.contains("cpu") && out.contains("auto takes"), "{out}");
+    assert!(json(&folder.path().join("d.json"))["adapters"].is_array());
+}
+
+#[test]
+fn fails_for_unknown_configuration_key() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fails(&train(folder.path(), &["--set", "train.learning_rate=1"]), 2, &["quick.toml", "learning_rate"]);
+    assert!(!folder.path().join("runs").exists());
+}
+
+#[test]
+fn fails_for_wrong_type_and_impossible_values() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let cases: [(&str, &[&str]); 7] = [
+        ("train.batch_size=many", &["batch_size", "many"]),
+        ("train.batch_size=0", &["train.batch_size = 0"]),
+        ("model.unet.groups=3", &["model.unet.groups = 3", "divisor"]),
+        ("train.z_drop=1.5", &["train.z_drop = 1.5", "probability"]),
+        ("sample.steps=5000", &["sample.steps = 5000", "diffusion.steps"]),
+        ("train.batch_size=100000", &["train.batch_size = 100000", "5000 images"]),
+        ("nonsense", &["--set nonsense", "key=value"]),
+    ];
+    for (set, parts) in cases {
+        fails(&train(folder.path(), &["--set", set]), 2, parts);
+    }
+}
+
+#[test]
+fn fails_for_missing_recipe() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fails(&soda(folder.path(), &["train", "--config", "nowhere.toml"]), 1, &["nowhere.toml", "check the path"]);
+}
+
+#[test]
+fn fails_for_no_such_device() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fails(&train(folder.path(), &["--device", "tpu"]), 2, &["--device tpu", "soda devices"]);
+    fails(&train(folder.path(), &["--device", "vulkan:17"]), 2, &["--device vulkan:17", "no such device"]);
+}
+
+#[test]
+fn fails_for_unwritable_run_directory() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("file"), "in the way").expect("writable");
+    fails(&train(folder.path(), &["--run", "file/run"]), 1, &["file/run"]);
+}
+
+#[test]
+fn fails_for_missing_and_damaged_data() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fails(&train(folder.path(), &["--data", "nowhere"]), 1, &["nowhere", "soda data fetch"]);
+    let data = folder.path().join("d/cifar-10-batches-bin");
+    std::fs::create_dir_all(&data).expect("writable");
+    std::fs::write(data.join("data_batch_1.bin"), vec![0; 1000]).expect("writable");
+    fails(&train(folder.path(), &["--data", "d"]), 1, &["data_batch_1.bin", "1000"]);
+    fails(&soda(folder.path(), &["data", "verify", "--data", "d"]), 1, &["data_batch_1.bin", "test_batch.bin"]);
+}
+
+#[test]
+fn fails_for_weights_that_are_none() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    fails(&soda(at, &["probe", "--device", "cpu"]), 2, &["soda quickstart"]);
+    fails(&soda(at, &["probe", "--weights", "gone.safetensors"]), 1, &["gone.safetensors"]);
+    std::fs::write(at.join("w.safetensors"), b"not weights at all").expect("writable");
+    fails(&soda(at, &["reconstruct", "--weights", "w.safetensors"]), 1, &["w.safetensors", "not a usable safetensors file"]);
+    fails(&soda(at, &["probe", "--weights", "latest"]), 2, &["latest", "soda train"]);
+    fails(&soda(at, &["probe", "--run", "gone"]), 1, &["gone", "checkpoint"]);
+}
+
+#[test]
+fn fails_for_impossible_counts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    succeeds(&train(at, &["--run", "r"]));
+    fails(&soda(at, &["reconstruct", "--run", "r", "-n", "0"]), 2, &["-n 0", "1000 images"]);
+    fails(&soda(at, &["reconstruct", "--run", "r", "--steps", "0"]), 2, &["--steps 0"]);
+    fails(&train(at, &["--max-minutes", "0"]), 2, &["--max-minutes 0"]);
+}

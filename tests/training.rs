@@ -1,0 +1,280 @@
+//! Training: the optimizer's arithmetic, learning, resuming, stopping.
+
+mod common;
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData};
+use common::assert_close;
+use soda::config::{Config, LrSchedule};
+use soda::data::{Dataset, Images, bundled};
+use soda::device::{Selected, select};
+use soda::diffusion::Schedule;
+use soda::model::{parameters, weights};
+use soda::rng::{self, Purpose};
+use soda::run_dir::RunDir;
+use soda::train::checkpoint::State;
+use soda::train::ema::Ema;
+use soda::train::optim::{collect_gradients, learning_rate};
+use soda::train::run::{Options, Summary, train};
+use soda::train::step::{Pair, step};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+/// configs/quick.toml with networks small enough for tests.
+fn tiny(overrides: &[&str]) -> Config {
+    let small = [
+        "model.z_dim=8",
+        "model.encoder.base=4",
+        "model.unet.base=8",
+        "model.unet.multipliers=[1,2]",
+        "model.unet.groups=2",
+        "model.unet.final_groups=2",
+        "model.unet.dropout=0.1",
+        "train.batch_size=8",
+        "train.warmup_steps=2",
+        "train.log_every=1",
+        "train.checkpoint_every=3",
+        "train.steps=6",
+        "sample.steps=2",
+        "data.threads=1",
+    ];
+    let overrides: Vec<String> = small.iter().chain(overrides).map(|s| (*s).to_owned()).collect();
+    Config::parse(include_str!("../configs/quick.toml"), "configs/quick.toml", &overrides).expect("a valid recipe")
+}
+
+/// The first images of the bundled subset.
+fn data() -> Dataset {
+    let full = bundled().expect("the bundled subset");
+    let few = |images: &Images, n| Arc::new(images.select(&(0..n).collect::<Vec<_>>()));
+    Dataset { train: few(&full.train, 64), test: few(&full.test, 20), ..full }
+}
+
+fn cpu() -> Selected {
+    Selected::cpu("a test")
+}
+
+fn run(config: &Config, run: &RunDir, options: &Options) -> soda::error::Result<Summary> {
+    train(config, &data(), &cpu(), run, options)
+}
+
+fn newest(run: &RunDir, file: &str) -> HashMap<String, Vec<f32>> {
+    let step = *run.checkpoints().last().expect("a checkpoint");
+    let (tensors, _) = weights::read(&run.checkpoint(step).join(file)).expect("a readable checkpoint");
+    tensors.into_iter().map(|(name, _, values)| (name, values)).collect()
+}
+
+#[test]
+fn a_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_does() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (whole, parts) = (RunDir::new(folder.path().join("whole")), RunDir::new(folder.path().join("parts")));
+    let config = tiny(&[]);
+    run(&config, &whole, &Options::default()).expect("trains");
+
+    // Interrupted in its fourth step: a checkpoint is written and the message says how to go on.
+    let flag = Arc::new(AtomicBool::new(true));
+    for expected in [1, 2] {
+        let options = Options { resume: true, interrupt: flag.clone(), ..Options::default() };
+        let message = run(&config, &parts, &options).unwrap_err().to_string();
+        assert!(message.contains("--resume") && message.contains(&format!("step {expected}")), "{message}");
+    }
+    let resume = Options { resume: true, ..Options::default() };
+    let summary = run(&config, &parts, &resume).expect("resumes");
+    assert_eq!(summary.steps, 6);
+    for file in ["model.safetensors", "ema.safetensors", "optimizer.safetensors"] {
+        let (whole, parts) = (newest(&whole, file), newest(&parts, file));
+        assert_eq!(whole.len(), parts.len());
+        for (name, values) in &whole {
+            assert!(values == &parts[name], "{name} in {file} differs");
+        }
+    }
+    let losses = |run: &RunDir| run.read_metrics().expect("metrics").iter().map(|r| (r.step, r.loss)).collect::<Vec<_>>();
+    assert_eq!(losses(&whole), losses(&parts));
+    assert_eq!(losses(&whole).len(), 6);
+
+    // A finished run is left as it is.
+    let before = std::fs::read(whole.weights().expect("weights")).expect("readable");
+    run(&config, &whole, &resume).expect("says that it is finished");
+    assert_eq!(std::fs::read(whole.weights().expect("weights")).expect("readable"), before);
+
+    // Another seed is another run.
+    let other = RunDir::new(folder.path().join("other"));
+    run(&tiny(&["seed=2"]), &other, &Options::default()).expect("trains");
+    assert!(newest(&whole, "model.safetensors") != newest(&other, "model.safetensors"));
+}
+
+#[test]
+fn training_on_an_existing_run_without_resume_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = RunDir::new(folder.path().join("run"));
+    run(&tiny(&["train.steps=1"]), &dir, &Options::default()).expect("trains");
+    let error = run(&tiny(&["train.steps=1"]), &dir, &Options::default()).unwrap_err();
+    assert!(error.exit_code() == 2 && error.to_string().contains("--resume"), "{error}");
+}
+
+#[test]
+fn a_time_limit_ends_a_run_like_its_last_step() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = RunDir::new(folder.path().join("run"));
+    let config = tiny(&["train.steps=1000000", "train.lr_schedule=cosine"]);
+    let limit = Some(Duration::from_secs(2));
+    let summary = run(&config, &dir, &Options { limit, ..Options::default() }).expect("trains");
+    assert!(summary.steps > 1 && summary.steps < 1_000_000);
+    assert_eq!(dir.checkpoints().last(), Some(&summary.steps));
+    let last = dir.read_metrics().expect("metrics").pop().expect("rows");
+    assert!(last.lr < 0.2 * config.train.lr, "the schedule follows the clock: {} at the end", last.lr);
+    assert!(dir.sample(summary.steps).exists() && dir.loss_plot().exists());
+}
+
+#[test]
+fn a_loss_that_is_not_finite_stops_the_run_and_keeps_earlier_checkpoints() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = RunDir::new(folder.path().join("run"));
+    let config = tiny(&["train.lr=1e30", "train.steps=50", "train.clip_norm=0", "train.checkpoint_every=1"]);
+    let message = run(&config, &dir, &Options::default()).unwrap_err().to_string();
+    assert!(message.contains("at step") && message.contains("train.lr"), "{message}");
+    for (name, values) in newest(&dir, "model.safetensors") {
+        // The weights of the last good checkpoint gave a finite loss; huge ones they may be.
+        assert!(values.iter().all(|v| !v.is_nan()), "{name}");
+    }
+}
+
+#[test]
+fn an_incomplete_checkpoint_is_ignored_and_a_damaged_one_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = RunDir::new(folder.path().join("run"));
+    run(&tiny(&["train.keep_checkpoints=0"]), &dir, &Options::default()).expect("trains");
+    assert_eq!(dir.checkpoints(), [3, 6]);
+    std::fs::remove_file(dir.checkpoint(6).join(soda::run_dir::COMPLETE)).expect("there");
+    assert_eq!(dir.checkpoints(), [3]);
+    let path = dir.checkpoint(3).join("optimizer.safetensors");
+    let bytes = std::fs::read(&path).expect("there");
+    std::fs::write(&path, &bytes[..bytes.len() / 2]).expect("writable");
+    let resume = Options { resume: true, ..Options::default() };
+    let message = run(&tiny(&["train.keep_checkpoints=0"]), &dir, &resume).unwrap_err().to_string();
+    assert!(message.contains("optimizer.safetensors") && message.contains("not a usable safetensors file"), "{message}");
+}
+
+/// Trains on one batch over and over, on the device given.
+fn overfit(device: &Selected, steps: u64) -> (f32, f32) {
+    let config = tiny(&["train.lr=3e-3", "train.warmup_steps=1", "model.unet.dropout=0"]);
+    let (schedule, autodiff) = (Schedule::new(&config.diffusion), device.device.clone().autodiff());
+    let mut state = State::new(&config, "", &device.device);
+    let images = data().train;
+    let (mut source, mut target) = (vec![0.0; 8 * 3072], vec![0.0; 8 * 3072]);
+    let indices: Vec<usize> = (0..8).collect();
+    soda::data::views::plain_source(&images, &indices, &config.data, false, &mut source);
+    soda::data::views::plain_target(&images, &indices, &mut target);
+    let mut losses = Vec::new();
+    for number in 1..=steps {
+        let pair = Pair::new(source.clone(), target.clone(), &autodiff);
+        let outcome;
+        (state, outcome) = step(state, pair, &schedule, &config, number, config.train.lr);
+        losses.push(outcome.loss.into_scalar::<f32>());
+    }
+    let mean = |part: &[f32]| part.iter().sum::<f32>() / part.len() as f32;
+    (mean(&losses[..3]), mean(&losses[losses.len() - 5..]))
+}
+
+#[test]
+fn the_loss_falls_on_the_cpu() {
+    let (first, last) = overfit(&cpu(), 60);
+    assert!(first > 0.8 && last < 0.5 * first, "{first} -> {last}");
+}
+
+#[test]
+fn the_first_steps_on_wgpu_are_those_of_the_cpu() {
+    let (cpu_first, cpu_last) = overfit(&cpu(), 6);
+    let (first, last) = overfit(&select("wgpu").expect("an adapter"), 6);
+    // Rounding differs; five steps of AdamW at this rate amplify it, but not beyond a hundredth.
+    assert!((first - cpu_first).abs() < 1e-3 * cpu_first, "{first} against {cpu_first}");
+    assert!((last - cpu_last).abs() < 1e-2 * cpu_last, "{last} against {cpu_last}");
+}
+
+/// AdamW and the clip in f64 on the host, from the same gradients.
+#[test]
+fn adamw_follows_its_definition() {
+    let config = tiny(&["train.clip_norm=0.5", "train.encoder_lr_ratio=2", "train.weight_decay=0.05"]);
+    let device = Device::flex();
+    let state = State::new(&config, "", &device);
+    let values = |named: &[parameters::Named]| -> HashMap<String, Vec<f64>> {
+        let to_f64 = |t: &Tensor<1>| t.to_data().try_to_vec::<f32>().expect("f32").into_iter().map(f64::from).collect();
+        named.iter().map(|t| (t.name.clone(), to_f64(&t.values))).collect()
+    };
+    let mut weights = values(&parameters::collect(&state.model.valid()));
+    let (mut first, mut second) = (HashMap::<String, Vec<f64>>::new(), HashMap::<String, Vec<f64>>::new());
+    let (mut model, mut optim) = (state.model, state.optim);
+    let mut clipped = false;
+    for number in 1..=3 {
+        let images = rng::normal(&mut rng::stream(1, Purpose::Test, number), 4 * 3072);
+        let x: Tensor<4> = Tensor::from_data(TensorData::new(images, [4, 3, 32, 32]), &device.clone().autodiff());
+        let t = Tensor::from_floats([0.1, 0.4, 0.7, 1.0], &x.device());
+        let z = model.encode(x.clone());
+        let loss = (model.predict_eps(x.clone(), t, z, Tensor::ones([4, 1], &x.device()), None) - x).square().mean() * 30.0;
+        let grads = loss.backward();
+        let host: HashMap<String, Vec<f64>> = collect_gradients(&model, &grads)
+            .into_iter()
+            .map(|(k, g)| (k, g.to_data().try_to_vec::<f32>().expect("f32").into_iter().map(f64::from).collect()))
+            .collect();
+        let norm = host.values().flatten().map(|g| g * g).sum::<f64>().sqrt();
+        let scale = (0.5 / (norm + 1e-6)).min(1.0);
+        clipped |= scale < 1.0;
+        let measured;
+        (model, measured) = optim.step(1e-2, model, &grads, &config.train);
+        assert_close("norm", &[measured.into_scalar::<f32>()], &[norm as f32], 1e-5, 0.0);
+
+        for (name, grad) in &host {
+            let lr = if name.starts_with("encoder.") { 2e-2 } else { 1e-2 };
+            let m = first.entry(name.clone()).or_insert_with(|| vec![0.0; grad.len()]);
+            let v = second.entry(name.clone()).or_insert_with(|| vec![0.0; grad.len()]);
+            let w = weights.get_mut(name).expect("a parameter");
+            for i in 0..grad.len() {
+                let g = grad[i] * scale;
+                m[i] = 0.9 * m[i] + 0.1 * g;
+                v[i] = 0.95 * v[i] + 0.05 * g * g;
+                let (mhat, vhat) = (m[i] / (1.0 - 0.9f64.powi(number as i32)), v[i] / (1.0 - 0.95f64.powi(number as i32)));
+                w[i] = w[i] * (1.0 - lr * 0.05) - lr * mhat / (vhat.sqrt() + 1e-8);
+            }
+        }
+        for t in parameters::collect(&model.valid()).iter().filter(|t| host.contains_key(&t.name)) {
+            let want: Vec<f32> = weights[&t.name].iter().map(|w| *w as f32).collect();
+            // Adam divides by sqrt(v): where a gradient is all rounding, so is the update; of size lr at most.
+            assert_close(&t.name, &t.values.to_data().try_to_vec::<f32>().expect("f32"), &want, 1e-4, 1e-4);
+        }
+        // The host's copy continues from the device's weights, so that rounding doesn't add up.
+        weights = values(&parameters::collect(&model.valid()));
+    }
+    assert!(clipped, "the clip never acted");
+}
+
+#[test]
+fn ema_averages_weights_and_copies_batch_norm_statistics() {
+    let config = tiny(&["train.ema_decay=0.9", "train.ema_power=1"]);
+    assert_eq!(Ema::decay(&config.train, 1), 0.5);
+    assert_eq!(Ema::decay(&config.train, 100), 0.9);
+    let device = Device::flex();
+    let mut ema = Ema::new(&State::new(&config, "", &device).model);
+    let constant = |value: f32| {
+        let blank = State::new(&config, "", &device).ema.model;
+        parameters::replace(blank, |_, old| Some(old.zeros_like() + value))
+    };
+    ema.model = constant(1.0);
+    ema.update(&constant(3.0), &config.train);
+    for t in parameters::collect(&ema.model) {
+        let want = if parameters::is_statistic(&t.name) { 3.0 } else { 2.0 };
+        assert!(t.values.to_data().try_to_vec::<f32>().expect("f32").iter().all(|v| *v == want), "{}", t.name);
+    }
+}
+
+#[test]
+fn learning_rate_warms_up_and_then_stays_or_falls() {
+    let mut config = tiny(&["train.lr=1e-3", "train.warmup_steps=10"]).train;
+    config.lr_schedule = LrSchedule::Constant;
+    assert!((learning_rate(&config, 5, 0.05) - 5e-4).abs() < 1e-12);
+    assert_eq!(learning_rate(&config, 10, 0.1), 1e-3);
+    assert_eq!(learning_rate(&config, 99, 0.99), 1e-3);
+    config.lr_schedule = LrSchedule::Cosine;
+    assert!((learning_rate(&config, 50, 0.5) - 5e-4).abs() < 1e-12);
+    assert!(learning_rate(&config, 100, 1.0) < 1e-12);
+}
