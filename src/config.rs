@@ -1,5 +1,7 @@
 //! The recipe of a run: one typed structure, read from TOML; every number of a recipe stands in its file.
 
+mod check;
+
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -40,7 +42,7 @@ pub enum Views {
 pub struct DataConfig {
     /// One view or two.
     pub views: Views,
-    /// Per-channel mean and standard deviation (of pixels in [0, 1]) that the encoder's input is normalised by.
+    /// Per-channel mean and standard deviation (of pixels in `[0, 1]`) that the encoder's input is normalised by.
     /// Belongs to the weights and is stored with them.
     pub mean: [f32; 3],
     /// See `mean`.
@@ -252,96 +254,6 @@ impl Config {
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("a Config is always representable as TOML")
     }
-
-    /// The first impossible value, by its key.
-    fn check(&self) -> std::result::Result<(), String> {
-        let need = |ok: bool, message: String| if ok { Ok(()) } else { Err(message) };
-        let positive = |key: &str, value: usize| need(value > 0, format!("{key} = {value}: must be at least 1"));
-        let probability = |key: &str, value: f64| {
-            need((0.0..=1.0).contains(&value), format!("{key} = {value}: a probability lies between 0 and 1"))
-        };
-        let (m, u, t) = (&self.model, &self.model.unet, &self.train);
-        for (key, value) in [
-            ("model.z_dim", m.z_dim),
-            ("model.encoder.base", m.encoder.base),
-            ("model.unet.base", u.base),
-            ("model.unet.blocks", u.blocks),
-            ("model.unet.groups", u.groups),
-            ("model.unet.final_groups", u.final_groups),
-            ("diffusion.steps", self.diffusion.steps),
-            ("train.batch_size", t.batch_size),
-            ("train.steps", t.steps),
-            ("train.log_every", t.log_every),
-            ("train.checkpoint_every", t.checkpoint_every),
-            ("sample.steps", self.sample.steps),
-            ("probe.epochs", self.probe.epochs),
-            ("probe.batch_size", self.probe.batch_size),
-        ] {
-            positive(key, value)?;
-        }
-        need(
-            (1..=6).contains(&u.multipliers.len()) && u.multipliers.iter().all(|&m| m > 0),
-            format!("model.unet.multipliers = {:?}: name 1 to 6 stages, each at least 1", u.multipliers),
-        )?;
-        for channels in u.group_norm_channels() {
-            need(
-                channels % u.groups == 0,
-                format!("model.unet.groups = {} does not divide the {channels} channels of a block; choose a divisor", u.groups),
-            )?;
-        }
-        let last = u.base * u.multipliers[0];
-        need(
-            last % u.final_groups == 0,
-            format!("model.unet.final_groups = {} does not divide {last} channels; choose a divisor", u.final_groups),
-        )?;
-        for (name, view) in [("source", &self.data.source), ("target", &self.data.target)] {
-            probability(&format!("data.{name}.crop"), view.crop.into())?;
-            probability(&format!("data.{name}.flip"), view.flip.into())?;
-            probability(&format!("data.{name}.rand_augment"), view.rand_augment.into())?;
-            let [low, high] = view.crop_scale;
-            need(
-                0.0 < low && low <= high && high <= 1.0,
-                format!("data.{name}.crop_scale = {:?}: need 0 < smallest <= largest <= 1", view.crop_scale),
-            )?;
-            let [low, high] = view.crop_ratio;
-            need(
-                0.0 < low && low <= high && high.is_finite(),
-                format!("data.{name}.crop_ratio = {:?}: need 0 < smallest <= largest", view.crop_ratio),
-            )?;
-            need(
-                view.rand_augment_magnitude <= 30,
-                format!("data.{name}.rand_augment_magnitude = {}: the scale ends at 30", view.rand_augment_magnitude),
-            )?;
-            need(view.noise >= 0.0 && view.noise.is_finite(), format!("data.{name}.noise = {}: must be 0 or more", view.noise))?;
-        }
-        need(
-            self.data.std.iter().all(|s| *s > 0.0 && s.is_finite()) && self.data.mean.iter().all(|m| m.is_finite()),
-            format!("data.mean = {:?}, data.std = {:?}: deviations must be above 0", self.data.mean, self.data.std),
-        )?;
-        probability("model.unet.dropout", u.dropout.into())?;
-        need(
-            u.time_scale > 0.0 && u.time_scale.is_finite(),
-            format!("model.unet.time_scale = {}: must be above 0", u.time_scale),
-        )?;
-        need(u.dropout < 1.0, "model.unet.dropout = 1: nothing would be left; choose less than 1".into())?;
-        probability("train.z_drop", t.z_drop)?;
-        need(
-            t.lr > 0.0 && t.lr.is_finite() && t.encoder_lr_ratio >= 0.0 && t.encoder_lr_ratio.is_finite(),
-            format!("train.lr = {}, train.encoder_lr_ratio = {}: must be positive numbers", t.lr, t.encoder_lr_ratio),
-        )?;
-        need(t.betas.iter().all(|b| (0.0..1.0).contains(b)), format!("train.betas = {:?}: each lies in [0, 1)", t.betas))?;
-        need(
-            t.weight_decay >= 0.0 && t.clip_norm >= 0.0 && t.ema_power >= 0.0 && (0.0..1.0).contains(&t.ema_decay),
-            "train.weight_decay, clip_norm and ema_power must be 0 or more and ema_decay in [0, 1)".into(),
-        )?;
-        need(
-            self.sample.steps <= self.diffusion.steps,
-            format!("sample.steps = {}: there are only diffusion.steps = {}", self.sample.steps, self.diffusion.steps),
-        )?;
-        need((0.0..=1.0).contains(&self.sample.eta), format!("sample.eta = {}: lies in [0, 1]", self.sample.eta))?;
-        need(self.sample.guidance.is_finite(), format!("sample.guidance = {}: must be finite", self.sample.guidance))?;
-        need(self.probe.lr > 0.0, format!("probe.lr = {}: must be above 0", self.probe.lr))
-    }
 }
 
 impl UNetConfig {
@@ -361,21 +273,6 @@ impl UNetConfig {
             }
         }
         skips
-    }
-
-    /// Channels that some GroupNorm (but the last) sees: every block's input and output.
-    fn group_norm_channels(&self) -> Vec<usize> {
-        let mut channels = vec![self.base];
-        channels.extend(self.widths());
-        let mut skips = self.skip_widths();
-        let mut c = *self.widths().last().expect("at least one stage");
-        for width in self.widths().into_iter().rev() {
-            for _ in 0..=self.blocks {
-                channels.push(c + skips.pop().expect("one skip for each up block"));
-                c = width;
-            }
-        }
-        channels
     }
 }
 

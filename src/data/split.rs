@@ -5,7 +5,7 @@ use crate::rng::{self, Purpose};
 /// Draws `share` of each class for validation: (training indices, validation indices), both ascending.
 ///
 /// # Panics
-/// When `share` is outside [0, 1].
+/// When `share` is outside `[0, 1]`.
 pub fn stratified(labels: &[u8], share: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
     assert!((0.0..=1.0).contains(&share), "a share lies between 0 and 1, not {share}");
     let mut rng = rng::stream(seed, Purpose::Split, 0);

@@ -10,11 +10,11 @@ use rand::RngExt;
 pub struct Times {
     /// t in 1..=T, one an image.
     pub t: Vec<usize>,
-    /// t / T, [B]: what the denoiser is told.
+    /// t / T, `[B]`: what the denoiser is told.
     pub time: Tensor<1>,
-    /// sqrt(alpha_bar_t), [B, 1, 1, 1].
+    /// sqrt(alpha_bar_t), `[B, 1, 1, 1]`.
     pub signal: Tensor<4>,
-    /// sqrt(1 - alpha_bar_t), [B, 1, 1, 1].
+    /// sqrt(1 - alpha_bar_t), `[B, 1, 1, 1]`.
     pub noise: Tensor<4>,
 }
 
@@ -39,7 +39,7 @@ pub fn draw_t(schedule: &Schedule, batch: usize, stream: &mut Stream, device: &D
     times(schedule, (0..batch).map(|_| stream.random_range(1..=schedule.steps())).collect(), device)
 }
 
-/// x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps; all images [B, 3, 32, 32].
+/// x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps; all images `[B, 3, 32, 32]`.
 pub fn q_sample(x_0: Tensor<4>, times: &Times, eps: Tensor<4>) -> Tensor<4> {
     x_0 * times.signal.clone() + eps * times.noise.clone()
 }

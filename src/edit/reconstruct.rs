@@ -12,7 +12,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 /// Images a batch: what fits small devices.
 const BATCH: usize = 64;
 
-/// Samples one image for each z by guided DDIM from seeded noise. `z` [N, Z]; returns [N, 3, 32, 32] in [-1, 1].
+/// Samples one image for each z by guided DDIM from seeded noise. `z` `[N, Z]`; returns `[N, 3, 32, 32]` in [-1, 1].
 pub fn sample(model: &Soda, schedule: &Schedule, config: &SampleConfig, z: Tensor<2>, seed: u64) -> Tensor<4> {
     let (device, n) = (z.device(), z.dims()[0]);
     let noise = rng::normal(&mut rng::stream(seed, Purpose::Sampling, 0), n * 3 * 32 * 32);

@@ -1,6 +1,5 @@
 //! Features of images under a frozen encoder.
 
-use super::linear::Features;
 use crate::config::{DataConfig, ViewConfig};
 use crate::data::{Images, views};
 use crate::error::{Error, Result};
@@ -9,6 +8,49 @@ use crate::rng::{self, Purpose};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
+
+/// Feature vectors and their classes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Features {
+    /// Length of one vector, D.
+    pub dim: usize,
+    /// \[N, D\], row-major.
+    pub values: Vec<f32>,
+    /// \[N\], each below the number of classes.
+    pub labels: Vec<u8>,
+}
+
+impl Features {
+    /// N, the number of vectors.
+    pub fn rows(&self) -> usize {
+        self.labels.len()
+    }
+
+    pub(super) fn row(&self, i: usize) -> &[f32] {
+        &self.values[i * self.dim..][..self.dim]
+    }
+
+    /// Refuses what would make a score meaningless; `name` is what the message calls these features.
+    pub(super) fn check(&self, name: &str, dim: usize, classes: usize) -> Result<()> {
+        assert_eq!(self.dim, dim, "{name} features: length of a vector, beside that of the probe");
+        assert_eq!(self.values.len(), self.rows() * dim, "{name} features: values, beside [N = {}, D = {dim}]", self.rows());
+        if let Some(at) = self.values.iter().position(|v| !v.is_finite()) {
+            return Err(Error::failed(format!(
+                "the {name} features hold {} (row {}, entry {}); the weights they come from are damaged or have diverged",
+                self.values[at],
+                at / dim,
+                at % dim
+            )));
+        }
+        if let Some(at) = self.labels.iter().position(|&l| usize::from(l) >= classes) {
+            let label = self.labels[at];
+            return Err(Error::failed(format!(
+                "the {name} features have class {label} at row {at}; there are {classes} classes"
+            )));
+        }
+        Ok(())
+    }
+}
 
 /// Images encoded at a time.
 const BATCH: usize = 128;
@@ -79,7 +121,7 @@ impl<'a> Augmented<'a> {
     }
 }
 
-/// Raw pixels in [0, 1] as features: the baseline that knows nothing.
+/// Raw pixels in `[0, 1]` as features: the baseline that knows nothing.
 pub fn pixels(images: &Images, indices: &[usize], flips: bool) -> Features {
     let (mut values, mut labels) = (Vec::new(), Vec::new());
     for flip in [false, true].into_iter().take(1 + usize::from(flips)) {

@@ -1,7 +1,7 @@
 //! The `linear` protocol from images to scores, and what it is compared with.
 
-use super::features::{self, Augmented};
-use super::linear::{Features, LinearProbe, ProbeShape, Scores, mean_and_spread, train_and_score};
+use super::features::{self, Augmented, Features};
+use super::linear::{LinearProbe, ProbeShape, Scores, mean_and_spread, train_and_score};
 use crate::config::Config;
 use crate::data::{Dataset, split};
 use crate::error::Result;

@@ -1,7 +1,7 @@
 //! Memory layout between convolutions.
 //!
-//! Tensors are logically [B, C, H, W] everywhere, over NHWC memory on every device: the convolutions leave it so, and every
-//! operation of this room keeps it. [`add`], [`concat`] and the other operations here are those between two convolutions
+//! Tensors are logically `[B, C, H, W]` everywhere, over NHWC memory on every device: the convolutions leave it so, and every
+//! operation of this room keeps it. [`add`], [`concat()`] and the other operations here are those between two convolutions
 //! that Burn would otherwise carry out on NCHW memory.
 
 use burn::backend::wgpu::{CubeTensor, into_contiguous};
@@ -41,29 +41,29 @@ pub fn fork(x: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
     (to_nchw(x.clone()), to_nchw(x))
 }
 
-/// a + b, both [B, C, H, W].
+/// a + b, both `[B, C, H, W]`.
 pub fn add(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
     to_nchw(to_nhwc(a) + to_nhwc(b))
 }
 
-/// max(a + b, 0), both [B, C, H, W].
+/// max(a + b, 0), both `[B, C, H, W]`.
 pub fn add_relu(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
     to_nchw(relu(to_nhwc(a) + to_nhwc(b)))
 }
 
-/// [B, C1, H, W] and [B, C2, H, W] to [B, C1 + C2, H, W].
+/// `[B, C1, H, W]` and `[B, C2, H, W]` to `[B, C1 + C2, H, W]`.
 pub fn concat(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
     to_nchw(Tensor::cat(vec![to_nhwc(a), to_nhwc(b)], 3))
 }
 
-/// Nearest-neighbour upsampling, [B, C, H, W] to [B, C, 2H, 2W].
+/// Nearest-neighbour upsampling, `[B, C, H, W]` to `[B, C, 2H, 2W]`.
 pub fn upsample(x: Tensor<4>) -> Tensor<4> {
     let [b, c, h, w] = x.dims();
     let x: Tensor<6> = to_nhwc(x).reshape([b, h, 1, w, 1, c]);
     to_nchw(x.expand([b, h, 2, w, 2, c]).reshape([b, 2 * h, 2 * w, c]))
 }
 
-/// Mean over the pixels, [B, C, H, W] to [B, C].
+/// Mean over the pixels, `[B, C, H, W]` to `[B, C]`.
 pub fn global_mean(x: Tensor<4>) -> Tensor<2> {
     let [b, c, h, w] = x.dims();
     to_nhwc(x).reshape([b, h * w, c]).mean_dim(1).reshape([b, c])
@@ -77,7 +77,7 @@ pub(crate) struct FlexImage {
 }
 
 impl FlexImage {
-    /// `tensor` (logically [B, C, H, W]), copied if its memory isn't NHWC.
+    /// `tensor` (logically `[B, C, H, W]`), copied if its memory isn't NHWC.
     pub fn new(tensor: FlexTensor) -> Self {
         let shape = tensor.layout().shape();
         let dims = [shape[0], shape[1], shape[2], shape[3]];
@@ -98,7 +98,7 @@ impl FlexImage {
         flex_values(&self.tensor)
     }
 
-    /// A tensor that is logically `dims` = [B, C, H, W], of values in NHWC order.
+    /// A tensor that is logically `dims` = `[B, C, H, W]`, of values in NHWC order.
     pub fn tensor(values: Vec<f32>, [b, c, h, w]: [usize; 4]) -> FlexTensor {
         flex(values, Shape::new([b, h, w, c])).permute(&[0, 3, 1, 2])
     }
@@ -119,7 +119,7 @@ pub(crate) fn dims(tensor: &CubeTensor) -> [usize; 4] {
     [shape[0], shape[1], shape[2], shape[3]]
 }
 
-/// `tensor` (logically [B, C, H, W]) with dense NHWC memory, copied if it has another layout.
+/// `tensor` (logically `[B, C, H, W]`) with dense NHWC memory, copied if it has another layout.
 pub(crate) fn into_nhwc(mut tensor: CubeTensor) -> CubeTensor {
     let [_, c, h, w] = dims(&tensor);
     let strides = tensor.meta.strides();
@@ -142,7 +142,7 @@ pub(crate) fn empty(like: &CubeTensor, shape: Shape) -> CubeTensor {
     CubeTensor::new_contiguous(like.client.clone(), like.device.clone(), shape, handle, DType::F32)
 }
 
-/// An uninitialised tensor of `like`'s shape, logically [B, C, H, W], in NHWC memory.
+/// An uninitialised tensor of `like`'s shape, logically `[B, C, H, W]`, in NHWC memory.
 pub(crate) fn empty_nhwc_like(like: &CubeTensor) -> CubeTensor {
     let [b, c, h, w] = dims(like);
     let mut tensor = empty(like, Shape::new([b, h, w, c]));

@@ -68,12 +68,12 @@ impl GroupNorm {
         AdaGnOptions { groups: self.groups, eps: Self::EPS, activation, dropout }
     }
 
-    /// activation(GN(x)), [B, C, H, W].
+    /// activation(GN(x)), `[B, C, H, W]`.
     pub fn forward(&self, x: Tensor<4>, activation: Activation) -> Tensor<4> {
         group_norm(x, self.gamma.val(), self.beta.val(), self.options(activation, None))
     }
 
-    /// dropout(SiLU(z_s * (t_s * GN(x) + t_b) + z_b)), `t`, `z` [B, 2C].
+    /// dropout(SiLU(z_s * (t_s * GN(x) + t_b) + z_b)), `t`, `z` `[B, 2C]`.
     pub fn modulated(&self, x: Tensor<4>, t: Tensor<2>, z: Tensor<2>, dropout: Option<Dropout>) -> Tensor<4> {
         ada_gn(x, t, z, self.gamma.val(), self.beta.val(), self.options(Activation::Silu, dropout))
     }
@@ -111,7 +111,7 @@ impl ResBlock {
         }
     }
 
-    /// `x` [B, from, H, W], `time` [B, 4 * base], `z` [B, Z] to [B, to, H, W].
+    /// `x` `[B, from, H, W]`, `time` `[B, 4 * base]`, `z` `[B, Z]` to `[B, to, H, W]`.
     pub fn forward(&self, x: Tensor<4>, time: Tensor<2>, z: Tensor<2>, dropout: Option<DropoutPass>) -> Tensor<4> {
         let (x, skip) = layout::fork(x);
         let h = convolve(&self.conv1, self.norm1.forward(x, Activation::Silu));
@@ -146,7 +146,7 @@ impl Attention {
         }
     }
 
-    /// [B, C, H, W] to the same shape.
+    /// `[B, C, H, W]` to the same shape.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let [b, c, height, width] = x.dims();
         let (x, skip) = layout::fork(x);

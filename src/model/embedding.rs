@@ -26,7 +26,7 @@ impl TimeEmbedding {
         }
     }
 
-    /// `t` [B] in (0, 1] to [B, dim].
+    /// `t` `[B]` in (0, 1] to `[B, dim]`.
     pub fn forward(&self, t: Tensor<1>) -> Tensor<2> {
         let angles =
             t.clone().unsqueeze_dim::<2>(1) * self.scale * Tensor::<2>::from_data(self.angular_frequencies(), &t.device());
@@ -34,7 +34,7 @@ impl TimeEmbedding {
         self.linear2.forward(silu(self.linear1.forward(waves)))
     }
 
-    /// 10000^(-i / (n - 1)) for i in 0..n, as [1, n].
+    /// 10000^(-i / (n - 1)) for i in 0..n, as `[1, n]`.
     fn angular_frequencies(&self) -> TensorData {
         let n = self.frequencies;
         let step = -(10_000f64.ln()) / (n.max(2) - 1) as f64;

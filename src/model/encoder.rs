@@ -33,7 +33,7 @@ impl BasicBlock {
         }
     }
 
-    /// [B, from, H, W] to [B, to, H / stride, W / stride].
+    /// `[B, from, H, W]` to `[B, to, H / stride, W / stride]`.
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let (x, skip) = layout::fork(x);
         let h = batch_norm(&self.norm1, convolve(&self.conv1, x), true);
@@ -76,7 +76,7 @@ impl Encoder {
         }
     }
 
-    /// The pooled vector before the last layer: normalised images [B, 3, 32, 32] to [B, 8 * base].
+    /// The pooled vector before the last layer: normalised images `[B, 3, 32, 32]` to `[B, 8 * base]`.
     pub fn backbone(&self, x: Tensor<4>) -> Tensor<2> {
         let mut h = batch_norm(&self.stem_norm, convolve(&self.stem, x), true);
         for block in &self.blocks {
@@ -85,7 +85,7 @@ impl Encoder {
         layout::global_mean(h)
     }
 
-    /// Normalised images [B, 3, 32, 32] to z [B, Z].
+    /// Normalised images `[B, 3, 32, 32]` to z `[B, Z]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<2> {
         self.head.forward(self.backbone(x))
     }

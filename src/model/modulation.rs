@@ -4,7 +4,7 @@ use crate::config::AdaGnScale;
 use burn::nn::Linear;
 use burn::tensor::{Tensor, activation::silu};
 
-/// `embedding` [B, from] to [B, 2C], scale ‖ shift, with the 1 of "1 + scale" already added.
+/// `embedding` `[B, from]` to `[B, 2C]`, scale ‖ shift, with the 1 of "1 + scale" already added.
 pub fn scale_shift(linear: &Linear, embedding: Tensor<2>, convention: AdaGnScale) -> Tensor<2> {
     let out = linear.forward(silu(embedding));
     match convention {

@@ -26,12 +26,12 @@ impl Soda {
         init::initialise(blank, seed)
     }
 
-    /// z of normalised images: [B, 3, 32, 32] to [B, Z].
+    /// z of normalised images: `[B, 3, 32, 32]` to `[B, Z]`.
     pub fn encode(&self, x_source: Tensor<4>) -> Tensor<2> {
         self.encoder.forward(x_source)
     }
 
-    /// The predicted noise. `x_t` [B, 3, 32, 32]; `t` [B], t / T in (0, 1]; `z` [B, Z]; `mask` [B, 1] or [B, Z], zero
+    /// The predicted noise. `x_t` `[B, 3, 32, 32]`; `t` `[B]`, t / T in (0, 1]; `z` `[B, Z]`; `mask` `[B, 1]` or `[B, Z]`, zero
     /// where z is dropped; `dropout_key` in training only.
     pub fn predict_eps(
         &self,

@@ -106,7 +106,7 @@ impl UNet {
         }
     }
 
-    /// `x_t` [B, 3, 32, 32], `t` [B] in (0, 1], `z` [B, Z] (zero where dropped) to eps_hat [B, 3, 32, 32].
+    /// `x_t` `[B, 3, 32, 32]`, `t` `[B]` in (0, 1], `z` `[B, Z]` (zero where dropped) to eps_hat `[B, 3, 32, 32]`.
     /// `dropout_key` is given in training only.
     pub fn forward(&self, x_t: Tensor<4>, t: Tensor<1>, z: Tensor<2>, dropout_key: Option<u64>) -> Tensor<4> {
         let dropout = dropout_key.filter(|_| self.dropout > 0.0).map(|key| DropoutPass { p: self.dropout, key });

@@ -40,7 +40,7 @@ pub fn learning_rate(config: &TrainConfig, step: u64, progress: f64) -> f64 {
 }
 
 impl AdamW {
-    /// One update of every parameter. Returns the networks and the norm of the gradients before the clip, [1], still on
+    /// One update of every parameter. Returns the networks and the norm of the gradients before the clip, `[1]`, still on
     /// the device.
     pub fn step(&mut self, lr: f64, model: Soda, grads: &Gradients, config: &TrainConfig) -> (Soda, Tensor<1>) {
         self.updates += 1;

@@ -9,7 +9,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::RngExt;
 
-/// One batch on the device, both [B, 3, 32, 32].
+/// One batch on the device, both `[B, 3, 32, 32]`.
 pub struct Pair {
     /// The encoder's view, normalised.
     pub x_source: Tensor<4>,
@@ -28,9 +28,9 @@ impl Pair {
 
 /// What a step leaves to be read, still on the device.
 pub struct Outcome {
-    /// Mean squared error on the noise, [1].
+    /// Mean squared error on the noise, `[1]`.
     pub loss: Tensor<1>,
-    /// L2 norm of all gradients before the clip, [1].
+    /// L2 norm of all gradients before the clip, `[1]`.
     pub grad_norm: Tensor<1>,
 }
 

@@ -32,7 +32,7 @@ impl Affine<'_> {
     }
 }
 
-/// Columns of the saved [C, 4], each of length C: u = A * xhat + D, xhat = (h - mean) * rstd.
+/// Columns of the saved `[C, 4]`, each of length C: u = A * xhat + D, xhat = (h - mean) * rstd.
 fn columns(saved: &[f32]) -> [Vec<f32>; 4] {
     [0, 1, 2, 3].map(|i| saved.iter().skip(i).step_by(4).copied().collect())
 }
@@ -262,7 +262,7 @@ impl AdaGnKernels for Flex {
     }
 }
 
-/// `h` and everything small from the sums (S0, S1), [B, C, 2]; the formulas stand in shaders/ada_gn_parameters.wgsl.
+/// `h` and everything small from the sums (S0, S1), `[B, C, 2]`; the formulas stand in shaders/ada_gn_parameters.wgsl.
 fn gradients(
     h: FlexTensor,
     sums: &[f32],

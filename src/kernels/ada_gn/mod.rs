@@ -3,7 +3,7 @@
 //! out = dropout(activation(z_s * (t_s * GN(h) + t_b) + z_b)), GN(h) = gamma * (h - mean) / sqrt(var + eps) + beta
 //!
 //! with mean and (biased) variance over each image's group of channels. [`ada_gn`] runs one fused WGSL kernel on wgpu
-//! devices and one fused loop on the CPU backend, forward and backward; [`reference`] is the same in plain tensor
+//! devices and one fused loop on the CPU backend, forward and backward; [`mod@reference`] is the same in plain tensor
 //! operations, and the tests hold all of them equal in value and every gradient.
 
 mod autodiff;
@@ -55,7 +55,7 @@ pub struct AdaGnOptions {
     pub dropout: Option<Dropout>,
 }
 
-/// t and z as scale ‖ shift for each channel: two [B, 2C] tensors.
+/// t and z as scale ‖ shift for each channel: two `[B, 2C]` tensors.
 #[derive(Clone, Debug)]
 pub struct Modulation<T> {
     /// t_s ‖ t_b.
@@ -66,7 +66,7 @@ pub struct Modulation<T> {
 
 /// Fused AdaGN with its gradients.
 ///
-/// `h` [B, C, H, W]; `t_mod`, `z_mod` [B, 2C], scale ‖ shift; `gamma`, `beta` [C]. Returns [B, C, H, W] in the memory
+/// `h` `[B, C, H, W]`; `t_mod`, `z_mod` `[B, 2C]`, scale ‖ shift; `gamma`, `beta` `[C]`. Returns `[B, C, H, W]` in the memory
 /// layout of the device's convolutions.
 ///
 /// # Panics
@@ -94,7 +94,7 @@ pub fn ada_gn(
 
 /// The same kernel without modulation: dropout(activation(GN(h))).
 ///
-/// `h` [B, C, H, W]; `gamma`, `beta` [C]. Returns [B, C, H, W].
+/// `h` `[B, C, H, W]`; `gamma`, `beta` `[C]`. Returns `[B, C, H, W]`.
 ///
 /// # Panics
 /// As [`ada_gn`].
@@ -166,7 +166,7 @@ pub(crate) trait AdaGnKernels: burn::backend::Backend {
         options: AdaGnOptions,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
-    /// `d_out` [B, C, H, W] is the gradient of the result.
+    /// `d_out` `[B, C, H, W]` is the gradient of the result.
     fn backward(
         d_out: FloatTensor<Self>,
         h: FloatTensor<Self>,

@@ -34,7 +34,7 @@ fn normalise(h: Tensor<4>, gamma: Tensor<1>, beta: Tensor<1>, options: &AdaGnOpt
     xhat * gamma.reshape([1, c, 1, 1]) + beta.reshape([1, c, 1, 1])
 }
 
-/// scale * x + shift, `scale_shift` [B, 2C].
+/// scale * x + shift, `scale_shift` `[B, 2C]`.
 fn modulate(x: Tensor<4>, scale_shift: Tensor<2>) -> Tensor<4> {
     let [b, c, _, _] = x.dims();
     let scale = scale_shift.clone().narrow(1, 0, c).reshape([b, c, 1, 1]);

@@ -13,7 +13,7 @@ use burn::nn::BatchNorm;
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 
-/// Applies `norm` to `x` [B, C, H, W], then ReLU if `with_relu`. On an autodiff device, unless `norm` is frozen, batch
+/// Applies `norm` to `x` `[B, C, H, W]`, then ReLU if `with_relu`. On an autodiff device, unless `norm` is frozen, batch
 /// statistics are used and the running ones updated (with the unbiased variance, as PyTorch does).
 pub fn batch_norm(norm: &BatchNorm, x: Tensor<4>, with_relu: bool) -> Tensor<4> {
     let (device, training) = (x.device(), norm.training.is_enabled());
@@ -68,7 +68,7 @@ pub struct Options {
 /// The operations on the CPU backend.
 #[backend_extension(Autodiff, Flex)]
 pub trait BatchNormOp: burn::backend::Backend {
-    /// By the batch's statistics. Returns the result and [2C]: mean, then biased variance (no gradients flow into those).
+    /// By the batch's statistics. Returns the result and `[2C]`: mean, then biased variance (no gradients flow into those).
     fn train(
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
@@ -76,7 +76,7 @@ pub trait BatchNormOp: burn::backend::Backend {
         options: Options,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
-    /// By given `statistics` [2C]; without gradients.
+    /// By given `statistics` `[2C]`; without gradients.
     fn normalise(
         x: FloatTensor<Self>,
         statistics: FloatTensor<Self>,

@@ -8,7 +8,7 @@ use super::cpu_tiles::Path;
 use super::cpu_weights;
 use rayon::prelude::*;
 
-/// The sizes of a convolution of [batch, height, width, c_in] with square, odd kernels.
+/// The sizes of a convolution of `[batch, height, width, c_in]` with square, odd kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConvShape {
     /// Images.
@@ -66,8 +66,8 @@ fn check(what: &str, len: usize, expected: usize, shape: &ConvShape) {
     assert_eq!(len, expected, "conv2d: the length of {what} doesn't fit {shape:?}");
 }
 
-/// y = x * w + bias: `x` [batch, height, width, c_in], `w` [c_out, c_in, kernel, kernel], `bias` [c_out], `y`
-/// [batch, out_height, out_width, c_out], overwritten.
+/// y = x * w + bias: `x` `[batch, height, width, c_in]`, `w` `[c_out, c_in, kernel, kernel]`, `bias` `[c_out]`, `y`
+/// `[batch, out_height, out_width, c_out]`, overwritten.
 ///
 /// # Panics
 /// If a slice's length doesn't fit `shape`, or the kernel is larger than the padded image.
@@ -92,8 +92,8 @@ fn forward_on(path: Path, shape: &ConvShape, x: &[f32], w: &[f32], bias: Option<
     gather.run(path, x, w, (shape.c_in * taps, taps), bias, y);
 }
 
-/// The gradient of the input: `dy` [batch, out_height, out_width, c_out], `w` [c_out, c_in, kernel, kernel], `dx`
-/// [batch, height, width, c_in], overwritten.
+/// The gradient of the input: `dy` `[batch, out_height, out_width, c_out]`, `w` `[c_out, c_in, kernel, kernel]`, `dx`
+/// `[batch, height, width, c_in]`, overwritten.
 ///
 /// # Panics
 /// If a slice's length doesn't fit `shape`, or the kernel is larger than the padded image.
@@ -117,8 +117,8 @@ fn grad_input_on(path: Path, shape: &ConvShape, dy: &[f32], w: &[f32], dx: &mut 
     gather.run(path, dy, w, (taps, shape.c_in * taps), None, dx);
 }
 
-/// The gradient of the weights: `x` [batch, height, width, c_in], `dy` [batch, out_height, out_width, c_out], `dw`
-/// [c_out, c_in, kernel, kernel], overwritten.
+/// The gradient of the weights: `x` `[batch, height, width, c_in]`, `dy` `[batch, out_height, out_width, c_out]`, `dw`
+/// `[c_out, c_in, kernel, kernel]`, overwritten.
 ///
 /// # Panics
 /// If a slice's length doesn't fit `shape`, or the kernel is larger than the padded image.
@@ -135,7 +135,7 @@ fn grad_weight_on(path: Path, shape: &ConvShape, x: &[f32], dy: &[f32], dw: &mut
     }
 }
 
-/// The gradient of the bias: `dy` [batch, out_height, out_width, c_out] summed over all pixels into `db` [c_out], overwritten.
+/// The gradient of the bias: `dy` `[batch, out_height, out_width, c_out]` summed over all pixels into `db` `[c_out]`, overwritten.
 ///
 /// # Panics
 /// If a slice's length doesn't fit `shape`, or the kernel is larger than the padded image.

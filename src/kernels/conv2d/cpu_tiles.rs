@@ -114,7 +114,7 @@ pub(super) struct Pixels<'a> {
 }
 
 /// out[pixel][0..valid] = bias + sum over taps and source channels of source * weights, for all `pixels`.
-/// `weights` is [tap row][element][NR vectors], `bias` NR vectors.
+/// `weights` is [tap row][element]`[NR vectors]`, `bias` NR vectors.
 #[inline(always)]
 pub(super) fn gather_block<S: Simd, const MR: usize, const NR: usize>(
     simd: S,
@@ -168,7 +168,7 @@ pub(super) type Run = (usize, usize, usize);
 /// A tensor seen as pixels: its values and the elements from one pixel of a run to the next.
 pub(super) type Strided<'a> = (&'a [f32], usize);
 
-/// sums[i][NR vectors] += sum over the pixels of `runs` of scalars[i] * vectors[NR vectors]; `sums` is [MR][NR vectors].
+/// sums[i]`[NR vectors]` += sum over the pixels of `runs` of scalars[i] * vectors`[NR vectors]`; `sums` is [MR]`[NR vectors]`.
 /// Lanes beyond the last channel get what follows in memory, or nothing: their sums are meaningless.
 #[inline(always)]
 pub(super) fn outer_block<S: Simd, const MR: usize, const NR: usize>(

@@ -1,6 +1,6 @@
 //! 2-d convolution with zero padding: on the CPU backend our own direct NHWC kernels, on wgpu devices Burn's convolution.
 //!
-//! y[b, o, i, j] = bias[o] + sum over c, k, l of w[o, c, k, l] * x[b, c, stride i + k - padding, stride j + l - padding]
+//! `y[b, o, i, j] = bias[o] + sum over c, k, l of w[o, c, k, l] * x[b, c, stride i + k - padding, stride j + l - padding]`
 
 mod autodiff;
 pub mod cpu;
@@ -25,7 +25,7 @@ pub struct Conv2dOptions {
     pub padding: usize,
 }
 
-/// `x` [B, C, H, W], `weight` [O, C, K, K], `bias` [O]; returns [B, O, H', W'] over NHWC memory.
+/// `x` `[B, C, H, W]`, `weight` `[O, C, K, K]`, `bias` `[O]`; returns `[B, O, H', W']` over NHWC memory.
 ///
 /// # Panics
 /// If a shape doesn't fit, naming the operand.
