@@ -8,7 +8,9 @@ cargo build --release --locked --tests --bins
 # Without it Mesa's window system code complains on every start.
 export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-$(mktemp -d)}"
 
-if cargo run --release --locked --quiet -- devices | grep -q '^no adapter'; then
+adapters() { cargo run --release --locked --quiet -- devices; }
+found=$(adapters)
+if grep -q '^no adapter' <<<"$found"; then
     echo "no graphics adapter found: installing Mesa's software Vulkan driver"
     if ! command -v apt-get >/dev/null; then
         echo "error: install a Vulkan driver (Mesa's lavapipe will do) and run this again" >&2
@@ -18,6 +20,11 @@ if cargo run --release --locked --quiet -- devices | grep -q '^no adapter'; then
     [ "$(id -u)" = 0 ] || as_root=(sudo)
     "${as_root[@]}" apt-get update -qq
     "${as_root[@]}" apt-get install -y -qq mesa-vulkan-drivers libvulkan1
+    found=$(adapters)
+    if grep -q '^no adapter' <<<"$found"; then
+        echo "error: the software Vulkan driver is installed but not found" >&2
+        exit 1
+    fi
 fi
 
 log=$(mktemp)

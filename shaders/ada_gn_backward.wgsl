@@ -69,7 +69,8 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     let cols = min(size, WG);
     let lanes = WG / cols;
     let col = lid % cols;
-    let lane = select(HW, lid / cols, lid < lanes * cols);
+    // Invocations beyond the last whole lane have no pixels and take no part in the sums over lanes.
+    let lane = select(0x7fff0000u, lid / cols, lid < lanes * cols);
 
     // Per channel: each lane its share of the pixels, then a tree over the lanes of the channel.
     var slot = lid;

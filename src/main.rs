@@ -12,7 +12,10 @@ fn main() -> ExitCode {
     let error = match catch_unwind(AssertUnwindSafe(soda::cli::run)) {
         Ok(Ok(())) => return ExitCode::SUCCESS,
         Ok(Err(error)) => error,
-        Err(panic) => soda::cli::device_failure(panic.as_ref()),
+        Err(panic) => match soda::cli::device_failure(panic.as_ref()) {
+            Some(error) => error,
+            None => return ExitCode::SUCCESS,
+        },
     };
     eprintln!("error: {error}");
     ExitCode::from(error.exit_code())

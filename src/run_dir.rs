@@ -115,17 +115,27 @@ impl RunDir {
     /// The rows of metrics.jsonl; empty where there is none yet.
     ///
     /// # Errors
-    /// If a line is no row.
+    /// If a line but the last is no row.
     pub fn read_metrics(&self) -> Result<Vec<Row>> {
         let path = self.metrics();
         if !path.exists() {
             return Ok(Vec::new());
         }
         let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, &e))?;
-        let parse = |(i, line): (usize, &str)| {
-            serde_json::from_str(line).map_err(|e| Error::failed(format!("{} line {}: {e}", path.display(), i + 1)))
-        };
-        text.lines().enumerate().map(parse).collect()
+        let lines: Vec<&str> = text.lines().collect();
+        let mut rows = Vec::with_capacity(lines.len());
+        for (i, line) in lines.iter().enumerate() {
+            match serde_json::from_str(line) {
+                Ok(row) => rows.push(row),
+                // A crash or a full disk may have cut the last one.
+                Err(_) if i + 1 == lines.len() => {}
+                Err(e) => {
+                    let path = path.display();
+                    return Err(Error::failed(format!("{path} line {} is no row of metrics ({e}); remove the line", i + 1)));
+                }
+            }
+        }
+        Ok(rows)
     }
 
     /// Makes the directory and writes the recipe.

@@ -1,7 +1,7 @@
 //! The command line as a user meets it: what works, and one clear sentence for each mistake.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 const TINY: [&str; 9] = [
     "model.z_dim=8",
@@ -81,7 +81,8 @@ fn train_probe_and_reconstruct_work_from_a_run_directory() {
     let report = json(&at.join("train.json"));
     assert_eq!(report["command"], "train");
     assert_eq!(report["device"], "cpu");
-    assert_eq!(report["train"]["steps"], 2);
+    assert_eq!(report["steps"], 2);
+    assert!(report["images_per_s"].as_f64().expect("a number") > 0.0);
     assert_eq!(report["data"]["name"], "CIFAR-10 subset");
     for file in ["config.toml", "metrics.jsonl", "loss.png", "samples/step_2.png", "checkpoints/step_2/COMPLETE"] {
         assert!(at.join("r").join(file).exists(), "{file}");
@@ -89,20 +90,22 @@ fn train_probe_and_reconstruct_work_from_a_run_directory() {
 
     let out = soda(at, &["train", "--device", "cpu", "--run", "r", "--resume"]);
     assert!(succeeds(&out).contains("finished at step 2"));
+    let other = ["train", "--device", "cpu", "--run", "r", "--resume", "--config", "configs/report.toml"];
+    fails(&soda(at, &other), 2, &["--config configs/report.toml", "own recipe"]);
 
     let probe = ["probe", "--device", "cpu", "--run", "r", "--baselines", "--split", "selection", "--json", "probe.json"];
     assert!(succeeds(&soda(at, &probe)).contains("random encoder"));
     let report = json(&at.join("probe.json"));
-    assert_eq!((&report["probe"]["n_train"], &report["probe"]["n_test"]), (&4500.into(), &500.into()));
-    assert_eq!(report["probe"]["protocol"], "linear");
-    for score in [&report["probe"]["top1"], &report["probe"]["baselines"]["pixels"]["top3"]] {
+    assert_eq!((&report["n_train"], &report["n_test"]), (&4500.into(), &500.into()));
+    assert_eq!(report["protocol"], "linear");
+    for score in [&report["top1"], &report["baselines"]["pixels"]["top3"]] {
         assert!((0.0..=100.0).contains(&score.as_f64().expect("a number")));
     }
     assert_eq!(report["weights"]["sha256"].as_str().expect("a digest").len(), 64);
 
     let out = soda(at, &["reconstruct", "--device", "cpu", "--run", "r", "-n", "12", "--out", "p.png", "--json", "p.json"]);
     succeeds(&out);
-    assert_eq!(json(&at.join("p.json"))["reconstruction"]["n"], 12);
+    assert_eq!(json(&at.join("p.json"))["n"], 12);
     let size = image::image_dimensions(at.join("p.png")).expect("a PNG");
     assert!(size.0 > 640 && size.1 > 256, "{size:?}");
 }
@@ -135,6 +138,7 @@ fn quickstart_writes_its_summary_and_ends_in_five_lines() {
     for file in ["loss.png", "reconstruction.png"] {
         assert!(image::image_dimensions(folder.path().join("q").join(file)).is_ok(), "{file}");
     }
+    fails(&soda(folder.path(), &["quickstart", "--out", "q", "--set", "seed=2"]), 2, &["--set", "another --out"]);
 }
 
 #[test]
@@ -171,7 +175,10 @@ fn fails_for_unknown_configuration_key() {
 #[test]
 fn fails_for_wrong_type_and_impossible_values() {
     let folder = tempfile::tempdir().expect("a folder");
-    let cases: [(&str, &[&str]); 7] = [
+    let cases: [(&str, &[&str]); 10] = [
+        ("probe.batch_size=1", &["probe.batch_size = 1", "at least 2"]),
+        ("probe.lr=inf", &["probe.lr"]),
+        ("model.z_dim=4000000000000", &["model.z_dim = 4000000000000", "between 1 and"]),
         ("train.batch_size=many", &["batch_size", "many"]),
         ("train.batch_size=0", &["train.batch_size = 0"]),
         ("model.unet.groups=3", &["model.unet.groups = 3", "divisor"]),
@@ -183,6 +190,31 @@ fn fails_for_wrong_type_and_impossible_values() {
     for (set, parts) in cases {
         fails(&train(folder.path(), &["--set", set]), 2, parts);
     }
+    assert!(!folder.path().join("runs").exists(), "a refused recipe leaves nothing behind");
+}
+
+#[test]
+fn the_programs_own_recipes_are_there_without_the_source_tree() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for recipe in ["configs/quick.toml", "configs/report.toml", "configs/cifar10.toml"] {
+        let out = soda(folder.path(), &["train", "--dry-run", "--config", recipe]);
+        assert!(succeeds(&out).contains("[model.unet]"), "{recipe}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_soda"))
+        .args(["train", "--dry-run"])
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{}", text(&output.stderr));
 }
 
 #[test]
@@ -235,5 +267,7 @@ fn fails_for_impossible_counts() {
     succeeds(&train(at, &["--run", "r"]));
     fails(&soda(at, &["reconstruct", "--run", "r", "-n", "0"]), 2, &["-n 0", "1000 images"]);
     fails(&soda(at, &["reconstruct", "--run", "r", "--steps", "0"]), 2, &["--steps 0"]);
-    fails(&train(at, &["--max-minutes", "0"]), 2, &["--max-minutes 0"]);
+    for minutes in ["0", "nan", "1e30"] {
+        fails(&train(at, &["--max-minutes", minutes]), 2, &["--max-minutes", minutes]);
+    }
 }

@@ -5,7 +5,7 @@ mod common;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use common::{assert_close, error};
-use soda::config::{AdaGnScale, EncoderConfig, ModelConfig, UNetConfig};
+use soda::config::{AdaGnScale, BUILT_IN, Config, EncoderConfig, ModelConfig, UNetConfig};
 use soda::model::{Soda, parameters, weights};
 use soda::train::optim::collect_gradients;
 use std::collections::HashMap;
@@ -35,11 +35,6 @@ fn config(ada_gn: AdaGnScale) -> ModelConfig {
             ada_gn,
         },
     }
-}
-
-fn paper() -> ModelConfig {
-    let unet = UNetConfig { base: 128, groups: 32, final_groups: 8, ..config(AdaGnScale::Plain).unet };
-    ModelConfig { z_dim: 128, encoder: EncoderConfig { base: 64 }, unet }
 }
 
 fn model(golden: &Golden, ada_gn: AdaGnScale, device: &Device) -> Soda {
@@ -137,9 +132,15 @@ fn on_the_cpu_only_inputs_and_gradients_of_concatenations_are_copied() {
 
 #[test]
 fn paper_size_networks_have_exactly_the_published_parameter_counts() {
-    let soda = Soda::new(&paper(), 1, &Device::flex());
-    assert_eq!(parameters::count(&soda.encoder), 11_234_496);
-    assert_eq!(parameters::count(&soda.unet), 39_595_139);
+    for (name, text) in BUILT_IN {
+        let config = Config::parse(text, name, &[]).expect("a valid recipe");
+        if name == "configs/quick.toml" {
+            continue;
+        }
+        let soda = Soda::new(&config.model, 1, &Device::flex());
+        assert_eq!(parameters::count(&soda.encoder), 11_234_496, "{name}");
+        assert_eq!(parameters::count(&soda.unet), 39_595_139, "{name}");
+    }
 }
 
 #[test]

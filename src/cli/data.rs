@@ -44,7 +44,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         Action::Fetch { url } => ("data fetch", source::fetch(&root, url.as_deref())?.to_string()),
         Action::Import { path } => ("data import", source::import(path, &root)?.to_string()),
         Action::Verify => {
-            let folder = root.join(cifar::FOLDER);
+            let folder = data::folder(&root);
             let digest = cifar::verify(&folder)?;
             ("data verify", format!("{}: all six files verified (digest {})", folder.display(), &digest[..12]))
         }

@@ -57,13 +57,21 @@ enum Verb {
     Devices,
 }
 
+/// A time limit in minutes, for clap.
+fn minutes(text: &str) -> std::result::Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(m) if m > 0.0 && m <= 1e6 => Ok(m),
+        _ => Err("expected a number of minutes above 0 and up to 1000000".into()),
+    }
+}
+
 /// Runs the command line of this process.
 ///
 /// # Errors
 /// One sentence for the user; clap's own usage errors end the process with code 2.
 pub fn run() -> Result<()> {
     let Cli { verb, common } = Cli::parse();
-    let level = ["error", "info", "debug"][usize::from(common.verbose.min(2))];
+    let level = ["warn,wgpu=error,naga=error", "info", "debug"][usize::from(common.verbose.min(2))];
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
     match verb {
         Verb::Quickstart(args) => quickstart::run(&args, &common),
@@ -75,13 +83,16 @@ pub fn run() -> Result<()> {
     }
 }
 
-/// What a panic inside Burn or wgpu comes to for a user.
-pub fn device_failure(panic: &(dyn Any + Send)) -> Error {
+/// What a panic comes to for a user; `None` where nobody is left to tell (the reader of a pipe has gone).
+pub fn device_failure(panic: &(dyn Any + Send)) -> Option<Error> {
     let message = panic.downcast_ref::<String>().cloned();
     let message = message.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
     let message = message.unwrap_or_else(|| "no message".into());
+    if message.starts_with("failed printing to std") {
+        return None;
+    }
     let first = message.lines().next().unwrap_or_default();
-    Error::failed(format!(
-        "the device or its driver failed ({first}); checkpoints are intact: try `--resume`, a smaller train.batch_size or --device cpu (RUST_BACKTRACE=1 shows where)"
-    ))
+    Some(Error::failed(format!(
+        "something failed that should not ({first}); checkpoints are intact. If a device was lost or out of memory: try `--resume`, a smaller train.batch_size or --device cpu; else report this, with RUST_BACKTRACE=1"
+    )))
 }

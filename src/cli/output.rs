@@ -31,6 +31,13 @@ impl Output {
         self.fields.insert(key.into(), value);
     }
 
+    /// Sets every field of `block`.
+    pub fn merge(&mut self, block: Value) {
+        if let Value::Object(block) = block {
+            self.fields.extend(block);
+        }
+    }
+
     /// {device, adapter}.
     pub fn device(&mut self, device: &Selected) {
         self.set("device", json!(device.backend));
@@ -76,12 +83,21 @@ pub fn write_json(path: &Path, value: &Value) -> Result<()> {
     files::write_atomically(path, &text)
 }
 
-/// The commit of the source tree that this binary was built in; null for an installed binary.
+/// The commit of the source tree that this binary lies in (or `SODA_COMMIT` at build time); null for an installed binary.
 fn commit() -> Option<String> {
+    if let Some(commit) = option_env!("SODA_COMMIT") {
+        return Some(commit.to_owned());
+    }
+    let program = std::env::current_exe().ok()?;
     let git = |args: &[&str]| {
-        let out = std::process::Command::new("git").args(["-C", env!("CARGO_MANIFEST_DIR")]).args(args).output().ok()?;
+        let out = std::process::Command::new("git").arg("-C").arg(program.parent()?).args(args).output().ok()?;
         out.status.success().then(|| String::from_utf8_lossy(&out.stdout).trim().to_owned())
     };
+    // Some other repository may hold an installed binary.
+    let root = git(&["rev-parse", "--show-toplevel"])?;
+    if !Path::new(&root).join("shaders/ada_gn_forward.wgsl").exists() {
+        return None;
+    }
     let commit = git(&["rev-parse", "--short=12", "HEAD"])?;
     let changed = git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|s| !s.is_empty());
     Some(if changed { format!("{commit}+changes") } else { commit })

@@ -11,7 +11,6 @@ use crate::eval::probe::{Baselines, Protocol, Score, Split, TrainViews};
 use crate::files;
 use burn::tensor::Device;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 /// Arguments of `soda probe`.
 #[derive(clap::Args)]
@@ -67,7 +66,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.weights(&weights);
     let (train, judge) = protocol.indices(&dataset);
     output.data(&dataset, &args.split, judge.len());
-    output.set("probe", to_json(&protocol, &score, baselines.as_ref(), train.len(), judge.len()));
+    output.merge(to_json(&protocol, &score, baselines.as_ref(), train.len(), judge.len()));
     output.write(common)
 }
 
@@ -82,6 +81,8 @@ pub fn to_json(protocol: &Protocol, score: &Score, baselines: Option<&Baselines>
         "n_train": n_train,
         "n_test": n_test,
         "baselines": baselines,
+        // What the baselines' probes trained on: encoded once, so never "online".
+        "baselines_train_views": baselines.map(|_| if protocol.views == TrainViews::Plain { "1" } else { "2" }),
     });
     let scores = json!(score);
     if let (Value::Object(block), Value::Object(scores)) = (&mut block, scores) {
@@ -95,11 +96,13 @@ fn print_score(name: &str, s: &Score) {
     println!("  {name:<15} top-1 {top1:<16} top-3 {top3:<16} top-5 {top5}");
 }
 
+/// To be raised whenever initial weights, features or the probe change: cached baselines are then computed anew.
+const BASELINES_REVISION: u32 = 1;
+
 /// Baselines depend on the data and the untrained network alone: computed once for each, kept in the user's cache folder.
 fn cached_baselines(protocol: &Protocol, config: &Config, dataset: &Dataset, device: &Device) -> Result<Baselines> {
     let key = format!(
-        "{} {} {} {} {:?} {:?} {:?} {protocol:?}",
-        env!("CARGO_PKG_VERSION"),
+        "{BASELINES_REVISION} {} {} {} {:?} {:?} {:?} {protocol:?}",
         dataset.sha256,
         config.seed,
         config.model.z_dim,
@@ -107,7 +110,7 @@ fn cached_baselines(protocol: &Protocol, config: &Config, dataset: &Dataset, dev
         (config.data.mean, config.data.std),
         config.probe,
     );
-    let digest: String = Sha256::digest(key).iter().take(12).map(|b| format!("{b:02x}")).collect();
+    let digest = &files::sha256(key.as_bytes())[..24];
     let path = dirs::cache_dir().map(|dir| dir.join("soda/baselines").join(format!("{digest}.json")));
     let read = path.as_ref().and_then(|p| std::fs::read(p).ok());
     if let Some(baselines) = read.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {

@@ -3,11 +3,12 @@
 use super::Common;
 use super::output::{Output, with_spread, write_json};
 use super::source::QUICKSTART;
-use super::{probe, reconstruct, train};
-use crate::config::Config;
+use super::train::Interrupt;
+use super::{probe, reconstruct};
+use crate::config::{BUILT_IN, Config};
 use crate::data;
 use crate::device;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::eval::probe::{Protocol, Split, TrainViews};
 use crate::files;
 use crate::run_dir::RunDir;
@@ -15,6 +16,7 @@ use crate::train::checkpoint;
 use crate::train::run::{Options, train as train_run};
 use serde_json::json;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// Arguments of `soda quickstart`.
@@ -24,30 +26,35 @@ pub struct Args {
     #[arg(long, value_name = "DIR", default_value = QUICKSTART)]
     out: PathBuf,
     /// Minutes of training at most; slower machines stop earlier than the recipe's last step.
-    #[arg(long, value_name = "MINUTES", default_value_t = 7.0)]
+    #[arg(long, value_name = "MINUTES", default_value_t = 7.0, value_parser = super::minutes)]
     max_minutes: f64,
     /// Override one value of configs/quick.toml, for example train.steps=100; may be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
 
-const RECIPE: &str = include_str!("../../configs/quick.toml");
-
 /// Trains the quick recipe, probes it and draws reconstructions.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let started = Instant::now();
     let mut output = Output::new("quickstart");
     let run = RunDir::new(&args.out);
-    let config = if run.exists() { run.read_config()? } else { Config::parse(RECIPE, "configs/quick.toml", &args.set)? };
+    if run.exists() && !args.set.is_empty() {
+        let out = args.out.display();
+        return Err(Error::usage(format!("--set: {out} continues with its own recipe; choose another --out to change it")));
+    }
+    let (recipe, text) = BUILT_IN[0];
+    let config = if run.exists() { run.read_config()? } else { Config::parse(text, recipe, &args.set)? };
     let device = device::select(&common.device)?;
     let dataset = match &common.data {
         Some(path) => data::open(Some(path))?,
         None => data::bundled()?,
     };
     eprintln!("quickstart on {} ({}), {}", device.describe(), device.why, dataset.describe());
-    let limit = Some(Duration::from_secs_f64(args.max_minutes.clamp(0.01, 1e6) * 60.0));
-    let options = Options { limit, resume: true, interrupt: train::interrupt()? };
+    let limit = Some(Duration::from_secs_f64(args.max_minutes * 60.0));
+    let interrupt = Interrupt::listen()?;
+    let options = Options { limit, resume: true, interrupt: interrupt.stop };
     let trained = train_run(&config, &dataset, &device, &run, &options)?;
+    interrupt.let_go.store(true, Ordering::Relaxed);
 
     eprintln!("probing");
     let weights = checkpoint::ema_weights(&run)?;
@@ -76,7 +83,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let (z, pixels, random) = (&score, &baselines.pixels, &baselines.random_encoder);
     let dir = args.out.display();
     println!(
-        "Trained {} steps at {:.0} images/s on {} in {:.0} s, loss {:.3} -> {:.3} ({dir}/loss.png).",
+        "Trained {} steps at {:.0} images/s on {} ({:.0} s in all), loss {:.3} -> {:.3} ({dir}/loss.png).",
         trained.steps,
         trained.images_per_s,
         device.describe(),

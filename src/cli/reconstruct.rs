@@ -4,10 +4,9 @@ use super::Common;
 use super::output::Output;
 use super::source::WeightsArgs;
 use crate::config::{Config, SampleConfig};
-use crate::data::{self, Dataset, views};
+use crate::data::{self, Dataset};
 use crate::device;
-use crate::diffusion::Schedule;
-use crate::edit::reconstruct::reconstruct;
+use crate::edit::reconstruct::reconstruct_first;
 use crate::error::{Error, Result};
 use crate::eval::image::{Similarity, similarity};
 use crate::model::Soda;
@@ -70,7 +69,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.device(&device);
     output.weights(&weights);
     output.data(&dataset, "test", args.n);
-    output.set("reconstruction", json!(quality));
+    output.merge(json!(quality));
     output.write(common)
 }
 
@@ -86,11 +85,7 @@ pub fn draw(
     out: &Path,
     device: &Device,
 ) -> Result<Similarity> {
-    let indices: Vec<usize> = (0..n).collect();
-    let (mut source, mut originals) = (vec![0.0; n * 3072], vec![0.0; n * 3072]);
-    views::plain_source(&dataset.test, &indices, &config.data, false, &mut source);
-    views::plain_target(&dataset.test, &indices, &mut originals);
-    let images = reconstruct(model, &Schedule::new(&config.diffusion), sample, &source, seed, device)?;
+    let (images, originals) = reconstruct_first(model, config, sample, &dataset.test, n, seed, device)?;
     let shown = n.min(20) * 3072;
     grid::save_reconstructions(out, &images[..shown], &originals[..shown])?;
     similarity(&images, &originals, 32)

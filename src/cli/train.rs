@@ -6,20 +6,22 @@ use crate::config::Config;
 use crate::data;
 use crate::device::{self, Selected};
 use crate::error::{Error, Result};
+use crate::model::weights::WeightsFile;
 use crate::run_dir::RunDir;
 use crate::train::run::{Options, Summary, train};
 use serde_json::json;
+use signal_hook::flag;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// Arguments of `soda train`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The recipe.
-    #[arg(long, value_name = "FILE", default_value = "configs/cifar10.toml")]
-    config: PathBuf,
+    /// The recipe: a file, or one of the program's own configs/cifar10.toml (the default), report.toml, quick.toml.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Override one value of the recipe, for example train.batch_size=64; may be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -30,7 +32,7 @@ pub struct Args {
     #[arg(long, requires = "run")]
     resume: bool,
     /// End after this many minutes as a finished run: the learning rate follows, a checkpoint is written.
-    #[arg(long, value_name = "MINUTES")]
+    #[arg(long, value_name = "MINUTES", value_parser = super::minutes)]
     max_minutes: Option<f64>,
     /// Print the resolved recipe and stop.
     #[arg(long)]
@@ -39,7 +41,8 @@ pub struct Args {
 
 /// Trains, or prints what would be trained.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
-    let name = args.config.file_stem().map_or("run".into(), |s| s.to_string_lossy().into_owned());
+    let path = args.config.clone().unwrap_or_else(|| "configs/cifar10.toml".into());
+    let name = path.file_stem().map_or("run".into(), |s| s.to_string_lossy().into_owned());
     let run = args.run.as_ref().map_or_else(|| RunDir::numbered(&name), RunDir::new);
     let resumed = args.resume && run.exists();
     if resumed && !args.set.is_empty() {
@@ -48,13 +51,16 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
             run.path.display()
         )));
     }
-    let config = if resumed { run.read_config()? } else { Config::load(&args.config, &args.set)? };
+    let config = if resumed { run.read_config()? } else { Config::load(&path, &args.set)? };
+    if resumed && args.config.is_some() && config != Config::load(&path, &[])? {
+        let (run, path) = (run.path.display(), path.display());
+        return Err(Error::usage(format!(
+            "--config {path}: {run} continues with its own recipe, which differs; leave --config out"
+        )));
+    }
     if args.dry_run {
         print!("{}", config.to_toml());
         return Ok(());
-    }
-    if let Some(minutes) = args.max_minutes.filter(|m| !(*m > 0.0 && m.is_finite())) {
-        return Err(Error::usage(format!("--max-minutes {minutes}: must be above 0")));
     }
     let mut output = Output::new("train");
     let device = device::select(&common.device)?;
@@ -71,24 +77,35 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.device(&device);
     output.data(&dataset, "train", dataset.train.len());
     output.set("run", json!(run.path));
-    output.set("train", json!(summary));
+    output.weights(&WeightsFile::open(&run.weights()?)?);
+    output.merge(json!(summary));
     output.write(common)
 }
 
 fn train_with(config: &Config, dataset: &data::Dataset, device: &Selected, run: &RunDir, args: &Args) -> Result<Summary> {
     let limit = args.max_minutes.map(|m| Duration::from_secs_f64(m * 60.0));
-    train(config, dataset, device, run, &Options { limit, resume: args.resume, interrupt: interrupt()? })
+    train(config, dataset, device, run, &Options { limit, resume: args.resume, interrupt: Interrupt::listen()?.stop })
 }
 
-/// Set by Ctrl-C (and SIGTERM): the run then ends with a checkpoint; a second one ends it at once.
-pub fn interrupt() -> Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        // Registered first: acts only once the flag is set, that is from the second signal on.
-        signal_hook::flag::register_conditional_shutdown(signal, 130, flag.clone())
-            .and_then(|_| signal_hook::flag::register(signal, flag.clone()))
-            .map_err(|e| Error::failed(format!("cannot listen for Ctrl-C: {e}")))?;
+/// What Ctrl-C (and SIGTERM) do: the first one asks the run to end with a checkpoint, a second one ends it at once.
+pub struct Interrupt {
+    /// Set by the first one.
+    pub stop: Arc<AtomicBool>,
+    /// Once set, Ctrl-C ends the program as if nobody listened.
+    pub let_go: Arc<AtomicBool>,
+}
+
+impl Interrupt {
+    /// Listens from now on.
+    pub fn listen() -> Result<Self> {
+        let (stop, let_go) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            // Those registered first act first: the shutdown sees a flag that only an earlier signal has set.
+            flag::register_conditional_default(signal, let_go.clone())
+                .and_then(|_| flag::register_conditional_shutdown(signal, 130, stop.clone()))
+                .and_then(|_| flag::register(signal, stop.clone()))
+                .map_err(|e| Error::failed(format!("cannot listen for Ctrl-C: {e}")))?;
+        }
+        Ok(Self { stop, let_go })
     }
-    debug_assert!(!flag.load(Ordering::Relaxed));
-    Ok(flag)
 }

@@ -6,7 +6,11 @@ impl Config {
     /// The first impossible value, by its key.
     pub(super) fn check(&self) -> std::result::Result<(), String> {
         let need = |ok: bool, message: String| if ok { Ok(()) } else { Err(message) };
-        let positive = |key: &str, value: usize| need(value > 0, format!("{key} = {value}: must be at least 1"));
+        // Far beyond any machine, and small enough that products of sizes don't overflow.
+        let largest = 1 << 20;
+        let positive = |key: &str, value: usize| {
+            need((1..=largest).contains(&value), format!("{key} = {value}: must be between 1 and {largest}"))
+        };
         let probability = |key: &str, value: f64| {
             need((0.0..=1.0).contains(&value), format!("{key} = {value}: a probability lies between 0 and 1"))
         };
@@ -20,7 +24,6 @@ impl Config {
             ("model.unet.final_groups", u.final_groups),
             ("diffusion.steps", self.diffusion.steps),
             ("train.batch_size", t.batch_size),
-            ("train.steps", t.steps),
             ("train.log_every", t.log_every),
             ("train.checkpoint_every", t.checkpoint_every),
             ("sample.steps", self.sample.steps),
@@ -29,9 +32,10 @@ impl Config {
         ] {
             positive(key, value)?;
         }
+        need(t.steps >= 1, "train.steps = 0: must be at least 1".into())?;
         need(
-            (1..=6).contains(&u.multipliers.len()) && u.multipliers.iter().all(|&m| m > 0),
-            format!("model.unet.multipliers = {:?}: name 1 to 6 stages, each at least 1", u.multipliers),
+            (1..=6).contains(&u.multipliers.len()) && u.multipliers.iter().all(|&m| (1..=1024).contains(&m)),
+            format!("model.unet.multipliers = {:?}: name 1 to 6 stages, each between 1 and 1024", u.multipliers),
         )?;
         for channels in u.group_norm_channels() {
             need(
@@ -80,17 +84,21 @@ impl Config {
             format!("train.lr = {}, train.encoder_lr_ratio = {}: must be positive numbers", t.lr, t.encoder_lr_ratio),
         )?;
         need(t.betas.iter().all(|b| (0.0..1.0).contains(b)), format!("train.betas = {:?}: each lies in [0, 1)", t.betas))?;
-        need(
-            t.weight_decay >= 0.0 && t.clip_norm >= 0.0 && t.ema_power >= 0.0 && (0.0..1.0).contains(&t.ema_decay),
-            "train.weight_decay, clip_norm and ema_power must be 0 or more and ema_decay in [0, 1)".into(),
-        )?;
+        for (key, value) in [("weight_decay", t.weight_decay), ("clip_norm", t.clip_norm), ("ema_power", t.ema_power)] {
+            need(value >= 0.0 && value.is_finite(), format!("train.{key} = {value}: must be 0 or more"))?;
+        }
+        need((0.0..1.0).contains(&t.ema_decay), format!("train.ema_decay = {}: lies in [0, 1)", t.ema_decay))?;
         need(
             self.sample.steps <= self.diffusion.steps,
             format!("sample.steps = {}: there are only diffusion.steps = {}", self.sample.steps, self.diffusion.steps),
         )?;
         need((0.0..=1.0).contains(&self.sample.eta), format!("sample.eta = {}: lies in [0, 1]", self.sample.eta))?;
         need(self.sample.guidance.is_finite(), format!("sample.guidance = {}: must be finite", self.sample.guidance))?;
-        need(self.probe.lr > 0.0, format!("probe.lr = {}: must be above 0", self.probe.lr))
+        need(
+            self.probe.batch_size >= 2,
+            format!("probe.batch_size = {}: batch statistics need at least 2", self.probe.batch_size),
+        )?;
+        need(self.probe.lr > 0.0 && self.probe.lr.is_finite(), format!("probe.lr = {}: must be above 0", self.probe.lr))
     }
 }
 

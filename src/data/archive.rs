@@ -54,7 +54,10 @@ pub(super) fn unpack(reader: impl Read, origin: &str, folder: &Path, manifest: &
                         let path = folder.join(&expected.name);
                         // A second member of the same name finds the file there.
                         let mut file = File::create_new(&path).map_err(|e| Error::io("create", &path, &e))?;
-                        std::io::copy(&mut entry, &mut file).map_err(unreadable)?;
+                        // Through memory, so that a full disk isn't taken for a damaged archive.
+                        let mut bytes = Vec::with_capacity(expected.bytes);
+                        entry.read_to_end(&mut bytes).map_err(unreadable)?;
+                        file.write_all(&bytes).map_err(|e| Error::io("write", &path, &e))?;
                     }
                     _ => return Err(foreign("which is not a plain file")),
                 }

@@ -2,8 +2,8 @@
 
 use super::{IMAGE, Images};
 use crate::error::{Error, Result};
+use crate::files::sha256;
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -44,14 +44,6 @@ pub fn verify(folder: &Path) -> Result<String> {
     manifest.problems(folder).map_or_else(|| Ok(manifest.digest()), |p| Err(damaged(folder, &p)))
 }
 
-/// Reads and verifies the 50,000 training and 10,000 test images in `folder`.
-///
-/// # Errors
-/// As [`verify`].
-pub fn read(folder: &Path) -> Result<(Images, Images)> {
-    Manifest::official().read(folder).map(|(train, test, _)| (train, test))
-}
-
 /// The folder of the files, given `place`: their folder itself or its parent.
 pub(crate) fn locate(place: &Path) -> Option<PathBuf> {
     let below = place.join(FOLDER);
@@ -67,16 +59,6 @@ pub(crate) fn remedy(place: &Path) -> String {
     let root = if place.ends_with(FOLDER) { place.parent().unwrap_or(place) } else { place };
     let root = if root.as_os_str().is_empty() { Path::new(".") } else { root }.display();
     format!("run `soda data fetch --data {root}` or `soda data import PATH --data {root}`")
-}
-
-/// SHA-256 of `bytes` in lower-case hex.
-pub(crate) fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-/// Lower-case hex digits of `bytes`.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 fn damaged(folder: &Path, problems: &str) -> Error {

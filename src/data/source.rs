@@ -2,8 +2,9 @@
 
 use super::CLASSES;
 use super::archive::unpack;
-use super::cifar::{FOLDER, Manifest, hex, remedy};
+use super::cifar::{FOLDER, Manifest, remedy};
 use crate::error::{Error, Result};
+use crate::files::hex;
 use indicatif::{ProgressBar, ProgressStyle};
 use md5::{Digest, Md5};
 use std::fs::File;

@@ -1,8 +1,9 @@
 //! The subset that the program carries: 5,000 training and 1,000 test images as two PNG sheets and a manifest.
 
-use super::cifar::{RECORD, sha256};
+use super::cifar::RECORD;
 use super::{CLASSES, IMAGE, Images, PLANE, SIDE};
 use crate::error::{Error, Result};
+use crate::files::{sha256, write_atomically};
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder, ImageFormat};
 use serde::{Deserialize, Serialize};
@@ -56,7 +57,7 @@ fn write_sheets([train, test]: [&Images; 2], per_class: [usize; 2], out: &Path) 
     std::fs::create_dir_all(out).map_err(|e| Error::io("create", out, &e))?;
     let write = |name: &str, bytes: &[u8]| {
         let path = out.join(name);
-        std::fs::write(&path, bytes).map_err(|e| Error::io("write", &path, &e))
+        write_atomically(&path, bytes)
     };
     let sheet = |file: &str, images: &Images, per_class: usize| {
         let indices = first_of_each_class(images.labels(), per_class);

@@ -1,6 +1,7 @@
 //! Reconstruction: images sampled from z alone.
 
-use crate::config::SampleConfig;
+use crate::config::{Config, SampleConfig};
+use crate::data::{Images, views};
 use crate::diffusion::Schedule;
 use crate::diffusion::guidance::guided;
 use crate::diffusion::sampler::{Ddim, ddim};
@@ -52,4 +53,25 @@ pub fn reconstruct(
         out.extend(values.map_err(|e| Error::failed(format!("cannot read the images from the device: {e}")))?);
     }
     Ok(out)
+}
+
+/// The first `n` images of `images` from their z alone, then the originals, both `[n, 3, 32, 32]` in [-1, 1].
+///
+/// # Errors
+/// If the device can't be read.
+pub fn reconstruct_first(
+    model: &Soda,
+    config: &Config,
+    sample: &SampleConfig,
+    images: &Images,
+    n: usize,
+    seed: u64,
+    device: &Device,
+) -> Result<(Vec<f32>, Vec<f32>)> {
+    let indices: Vec<usize> = (0..n).collect();
+    let (mut source, mut originals) = (vec![0.0; n * 3072], vec![0.0; n * 3072]);
+    views::plain_source(images, &indices, &config.data, false, &mut source);
+    views::plain_target(images, &indices, &mut originals);
+    let schedule = Schedule::new(&config.diffusion);
+    Ok((reconstruct(model, &schedule, sample, &source, seed, device)?, originals))
 }

@@ -8,7 +8,6 @@ use crate::files;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -97,7 +96,7 @@ impl WeightsFile {
     /// If the file is unreadable, or not of this program.
     pub fn open(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;
-        let sha256 = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+        let sha256 = files::sha256(&bytes);
         let (tensors, metadata) = parse(path, &bytes)?;
         let Some(config) = metadata.get("config") else {
             let path = path.display();

@@ -24,6 +24,8 @@ pub struct Position {
     pub updates: u64,
     /// Seconds of training so far.
     pub seconds: f64,
+    /// Share of the run that is done, which the learning rate follows: in steps or in time, whichever ends first.
+    pub progress: f64,
     /// Mean loss of the first row of the log.
     pub loss_first: Option<f64>,
     /// Whether the run reached its end.
@@ -56,6 +58,7 @@ impl State {
                 step: 0,
                 updates: 0,
                 seconds: 0.0,
+                progress: 0.0,
                 loss_first: None,
                 finished: false,
                 data_sha256: data_sha256.to_owned(),
@@ -151,7 +154,16 @@ fn read_moments(path: &Path, model: &Soda, device: &Device) -> Result<HashMap<St
     let mut moments = HashMap::new();
     for parameter in parameters::collect(&model.valid()) {
         let mut take = |kind: &str| tensors.remove(&format!("{}.{kind}", parameter.name));
-        let (Some(first), Some(second)) = (take("first"), take("second")) else { continue };
+        let (Some(first), Some(second)) = (take("first"), take("second")) else {
+            if parameters::is_statistic(&parameter.name) {
+                continue;
+            }
+            return Err(Error::failed(format!(
+                "{} lacks the moments of {}; remove its folder to resume from an earlier checkpoint",
+                path.display(),
+                parameter.name
+            )));
+        };
         let len = parameter.shape.iter().product::<usize>();
         if first.len() != len || second.len() != len {
             return Err(Error::failed(format!(

@@ -4,16 +4,17 @@ use super::checkpoint::{self, State};
 use super::optim::learning_rate;
 use super::step::{Pair, step};
 use crate::config::Config;
+use crate::data::Dataset;
 use crate::data::loader::Loader;
-use crate::data::{Dataset, views};
 use crate::device::Selected;
 use crate::diffusion::Schedule;
-use crate::edit::reconstruct::reconstruct;
+use crate::edit::reconstruct::reconstruct_first;
 use crate::error::{Error, Result};
+use crate::files::write_atomically;
 use crate::report::{grid, plot};
 use crate::run_dir::{Row, RunDir};
 use burn::tensor::Tensor;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
@@ -36,7 +37,7 @@ pub struct Options {
 pub struct Summary {
     /// Steps of the whole run.
     pub steps: u64,
-    /// Throughput of this call: training alone, checkpoints and pictures not counted.
+    /// Throughput of the whole run: training alone, checkpoints and pictures not counted.
     pub images_per_s: f64,
     /// Mean loss of the first row of the log.
     pub loss_first: f64,
@@ -54,12 +55,16 @@ const GRID: usize = 20;
 /// the last case earlier checkpoints stay.
 pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, options: &Options) -> Result<Summary> {
     let mut state = start(config, data, device, run, options)?;
-    let mut log = Log::open(run, config, &state)?;
     let schedule = Schedule::new(&config.diffusion);
     let autodiff = device.device.clone().autodiff();
     let train = &config.train;
     let last_step = train.steps as u64;
     let mut batches = Loader::new(data.train.clone(), config.data.clone(), train.batch_size, config.seed, state.position.step)?;
+    // Only now: a mistake found above leaves nothing behind.
+    if !run.exists() {
+        run.create(config)?;
+    }
+    let mut log = Log::open(run, config, &state)?;
     let started = Instant::now();
     let already = state.position.seconds;
 
@@ -67,7 +72,9 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
         let clock = Instant::now();
         let number = state.position.step + 1;
         let in_time = options.limit.map_or(0.0, |limit| started.elapsed().as_secs_f64() / limit.as_secs_f64());
-        let lr = learning_rate(train, number, in_time.max(number as f64 / last_step as f64));
+        // Never back, not even where a resumed call has more time than the first one.
+        let progress = state.position.progress.max(in_time).max(number as f64 / last_step as f64);
+        let lr = learning_rate(train, number, progress);
         let batch = batches.next()?;
         let outcome;
         (state, outcome) = step(state, Pair::new(batch.source, batch.target, &autodiff), &schedule, config, number, lr);
@@ -75,7 +82,7 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
 
         let interrupted = options.interrupt.load(Ordering::Relaxed);
         let timed_out = options.limit.is_some_and(|limit| started.elapsed() >= limit);
-        let last = number == last_step || timed_out;
+        let last = number >= last_step || timed_out;
         let due = |every: usize| every > 0 && number.is_multiple_of(every as u64);
         let save = due(train.checkpoint_every) || last || interrupted;
         let row = (due(train.log_every) || save).then(|| log.row(number, lr, outcome.grad_norm)).transpose()?;
@@ -86,24 +93,26 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
             log.write(Row { seconds: state.position.seconds, ..row })?;
         }
         state.position.finished = last;
+        state.position.progress = progress;
         if save {
             checkpoint::save(run, &state, config)?;
             log.plot(run)?;
         }
         if due(train.sample_every) || last {
-            draw_reconstructions(&state, &schedule, config, data, device, run)?;
+            draw_reconstructions(&state, config, data, device, run)?;
         }
+        log.resume_clock(save);
         if interrupted && !last {
             let path = run.path.display();
             return Err(Error::failed(format!(
-                "stopped at step {number}, checkpoint written; continue with `soda train --resume --run {path}`"
+                "stopped at step {number}, checkpoint written; continue with `soda train --resume --run {path}` (or the same quickstart again)"
             )));
         }
     }
     log.bar.finish_and_clear();
     Ok(Summary {
         steps: state.position.step,
-        images_per_s: log.throughput(),
+        images_per_s: (state.position.step * log.batch) as f64 / state.position.seconds,
         loss_first: state.position.loss_first.unwrap_or(f64::NAN),
         loss_last: log.rows.last().map_or(f64::NAN, |r| r.loss),
     })
@@ -117,30 +126,25 @@ fn start(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, optio
             "{path} already holds a run; add --resume to continue it, or name another directory with --run"
         )));
     }
-    if let Some(state) = checkpoint::load(run, config, &device.device)? {
+    if let Some(mut state) = checkpoint::load(run, config, &device.device)? {
         if state.position.data_sha256 != data.sha256 {
-            log::warn!("this run began on other data than {}", data.describe());
+            return Err(Error::usage(format!(
+                "{} began on other data than {}; name the same data with --data",
+                run.path.display(),
+                data.describe()
+            )));
         }
+        state.position.finished |= state.position.step >= config.train.steps as u64;
         return Ok(state);
     }
-    run.create(config)?;
     Ok(State::new(config, &data.sha256, &device.device))
 }
 
 /// Two rows of test images and what their z alone gives.
-fn draw_reconstructions(
-    state: &State,
-    schedule: &Schedule,
-    config: &Config,
-    data: &Dataset,
-    device: &Selected,
-    run: &RunDir,
-) -> Result<()> {
-    let indices: Vec<usize> = (0..GRID.min(data.test.len())).collect();
-    let (mut source, mut originals) = (vec![0.0; indices.len() * 3072], vec![0.0; indices.len() * 3072]);
-    views::plain_source(&data.test, &indices, &config.data, false, &mut source);
-    views::plain_target(&data.test, &indices, &mut originals);
-    let images = reconstruct(&state.ema.model, schedule, &config.sample, &source, config.seed, &device.device)?;
+fn draw_reconstructions(state: &State, config: &Config, data: &Dataset, device: &Selected, run: &RunDir) -> Result<()> {
+    let n = GRID.min(data.test.len());
+    let model = &state.ema.model;
+    let (images, originals) = reconstruct_first(model, config, &config.sample, &data.test, n, config.seed, &device.device)?;
     grid::save_reconstructions(&run.sample(state.position.step), &images, &originals)
 }
 
@@ -158,23 +162,21 @@ struct Log {
     printed: Instant,
     /// Time spent in steps, by this call.
     stepping: Duration,
-    all_steps: u64,
 }
 
 impl Log {
     /// Continues the log of a resumed run: rows beyond its checkpoint are dropped.
     fn open(run: &RunDir, config: &Config, state: &State) -> Result<Self> {
         let path = run.metrics();
-        let fail = |e: std::io::Error| Error::io("write", &path, &e);
         let mut rows = run.read_metrics()?;
         rows.retain(|r| r.step <= state.position.step);
-        let mut file = std::fs::File::create(&path).map_err(fail)?;
-        for row in &rows {
-            writeln!(file, "{}", serde_json::to_string(row).expect("a row is JSON")).map_err(fail)?;
-        }
+        let lines: String = rows.iter().map(|r| serde_json::to_string(r).expect("a row is JSON") + "\n").collect();
+        write_atomically(&path, lines.as_bytes())?;
+        let file = std::fs::OpenOptions::new().append(true).open(&path).map_err(|e| Error::io("write", &path, &e))?;
         let bar = ProgressBar::new(config.train.steps as u64).with_position(state.position.step);
         let style = "{bar:30} step {pos}/{len}, {msg}, {eta} left";
         bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));
+        bar.reset_eta();
         let now = Instant::now();
         Ok(Self {
             file,
@@ -187,7 +189,6 @@ impl Log {
             since: now,
             printed: now,
             stepping: Duration::ZERO,
-            all_steps: 0,
         })
     }
 
@@ -197,7 +198,6 @@ impl Log {
             None => loss,
         });
         self.steps += 1;
-        self.all_steps += 1;
     }
 
     /// Reads what has added up since the last row: the only place where the loop waits for the device.
@@ -227,7 +227,10 @@ impl Log {
         self.bar.set_message(summary.clone());
         let plain = !std::io::stderr().is_terminal();
         if plain && (self.rows.is_empty() || self.printed.elapsed() > Duration::from_secs(15)) {
-            eprintln!("step {}/{}, {summary}", row.step, self.bar.length().unwrap_or(0));
+            let length = self.bar.length().unwrap_or(0);
+            let left = length.saturating_sub(row.step) * self.batch;
+            let eta = Duration::from_secs_f64((left as f64 / row.images_per_s.max(1e-9)).min(1e9));
+            eprintln!("step {}/{length}, {summary}, {} left", row.step, HumanDuration(eta));
             self.printed = Instant::now();
         }
         self.rows.push(row);
@@ -240,12 +243,13 @@ impl Log {
         let style = plot::CurveStyle { log_y: false, smooth: (self.rows.len() / 20).max(1) };
         let series = [plot::Series { name: "loss", points }];
         plot::save_curve(&run.loss_plot(), "Training loss", "images seen", "mean squared error on the noise", &series, style)?;
-        // Pictures and checkpoints don't count as training.
-        self.since = Instant::now();
         Ok(())
     }
 
-    fn throughput(&self) -> f64 {
-        if self.all_steps == 0 { 0.0 } else { (self.all_steps * self.batch) as f64 / self.stepping.as_secs_f64() }
+    /// Pictures and checkpoints don't count as training.
+    fn resume_clock(&mut self, paused: bool) {
+        if paused {
+            self.since = Instant::now();
+        }
     }
 }

@@ -1,6 +1,6 @@
 use super::*;
-use crate::data::cifar::sha256;
 use crate::data::rand_augment::tests::pattern;
+use crate::files::sha256;
 use crate::rng::{self, Purpose};
 
 const WHOLE: Window = Window { top: 0, left: 0, height: SIDE, width: SIDE };

@@ -1,5 +1,5 @@
 use super::*;
-use crate::data::cifar::sha256;
+use crate::files::sha256;
 use crate::rng::{self, Purpose};
 
 /// Colours without symmetry or saturation; `golden.py` draws the same.

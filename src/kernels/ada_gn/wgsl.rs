@@ -8,6 +8,7 @@ use burn::cubecl::prelude::KernelId;
 use burn::cubecl::server::KernelArguments;
 use burn::cubecl::{CubeCount, CubeDim};
 use burn::tensor::{DType, Shape};
+use std::cell::Cell;
 
 /// Template values of one launch: everything that changes the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,8 +72,23 @@ impl KernelSource for Shader {
     }
 }
 
-fn is_software(tensor: &CubeTensor) -> bool {
-    tensor.client.properties().hardware.plane_size_max <= 8
+thread_local! {
+    static FORCED: Cell<Option<[Tile; 2]>> = const { Cell::new(None) };
+}
+
+/// Makes launches from this thread use these tiles (forward, backward) instead of the adapter's own: tests run the tiles of
+/// real GPUs on a software adapter.
+pub fn force_tiles(tiles: Option<[Tile; 2]>) {
+    FORCED.set(tiles);
+}
+
+/// Tiles of the forward and the backward shader for the adapter that `tensor` lives on.
+fn tiles(tensor: &CubeTensor) -> [Tile; 2] {
+    let software = tensor.client.properties().hardware.plane_size_max <= 8;
+    FORCED.get().unwrap_or(match software {
+        true => [Tile::SOFTWARE_FORWARD, Tile::SOFTWARE_BACKWARD],
+        false => [Tile::PORTABLE_FORWARD, Tile::PORTABLE_BACKWARD],
+    })
 }
 
 /// The info block of the forward and backward shaders.
@@ -139,7 +155,7 @@ impl AdaGnKernels for CubeBackend {
         let [b, c, _, _] = layout::dims(&h);
         let out = layout::empty_nhwc_like(&h);
         let saved = layout::empty(&h, Shape::new([b, c, 4]));
-        let tile = if is_software(&h) { Tile::SOFTWARE_FORWARD } else { Tile::PORTABLE_FORWARD };
+        let [tile, _] = tiles(&h);
         let (t, z) = modulation.as_ref().map_or((&gamma, &gamma), |m| (&m.t, &m.z));
         launch(
             Shader::Forward(tile),
@@ -165,7 +181,7 @@ impl AdaGnKernels for CubeBackend {
         let [b, c, _, _] = layout::dims(&h);
         let dh = layout::empty_nhwc_like(&h);
         let sums = layout::empty(&h, Shape::new([b, c, 2]));
-        let tile = if is_software(&h) { Tile::SOFTWARE_BACKWARD } else { Tile::PORTABLE_BACKWARD };
+        let [_, tile] = tiles(&h);
         launch(
             Shader::Backward(tile),
             tile.workgroup,
