@@ -22,7 +22,7 @@ fn config(scale: [f32; 2], ratio: [f32; 2]) -> ViewConfig {
 
 #[test]
 fn stretches_windows_as_pillow_does() {
-    // Printed by rand_augment/golden.py.
+    // Printed by tests/reference/rand_augment.py.
     for ([top, left, height, width], digest) in [
         ([0, 0, 32, 32], "1dbf197f99e929fb"),
         ([3, 5, 20, 17], "b92b96961dec86ff"),

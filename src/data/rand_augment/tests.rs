@@ -2,7 +2,7 @@ use super::*;
 use crate::files::sha256;
 use crate::rng::{self, Purpose};
 
-/// Colours without symmetry or saturation; `golden.py` draws the same.
+/// Colours without symmetry or saturation; `tests/reference/rand_augment.py` draws the same.
 pub fn pattern() -> Pixels {
     std::array::from_fn(|i| {
         let (c, y, x) = (i / PLANE, i % PLANE / SIDE, i % SIDE);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Prints the golden digests of rand_augment/tests.rs and crop/tests.rs: what Pillow makes of the tests' pattern image.
 
-usage: golden.py      (needs pip for pillow; calls it as torchvision's RandAugment and RandomResizedCrop do)
+usage: rand_augment.py      (needs pip for pillow; calls it as torchvision's RandAugment and RandomResizedCrop do)
 """
 import hashlib
 import math
