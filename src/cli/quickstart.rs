@@ -11,8 +11,8 @@ use crate::device;
 use crate::error::{Error, Result};
 use crate::eval::probe::{Protocol, Split, TrainViews};
 use crate::files;
+use crate::model::weights::WeightsFile;
 use crate::run_dir::RunDir;
-use crate::train::checkpoint;
 use crate::train::run::{Options, train as train_run};
 use serde_json::json;
 use std::path::PathBuf;
@@ -57,7 +57,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     interrupt.let_go.store(true, Ordering::Relaxed);
 
     eprintln!("probing");
-    let weights = checkpoint::ema_weights(&run)?;
+    let weights = WeightsFile::open(&run.weights()?)?;
     let model = weights.model(&device.device)?;
     let protocol = Protocol { views: TrainViews::Flip, split: Split::Test, seeds: 3 };
     let score = protocol.linear(&model, &config, &dataset, &device.device)?;

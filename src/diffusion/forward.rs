@@ -8,8 +8,6 @@ use rand::RngExt;
 /// Diffusion times of a batch.
 #[derive(Clone, Debug)]
 pub struct Times {
-    /// t in 1..=T, one an image.
-    pub t: Vec<usize>,
     /// t / T, `[B]`: what the denoiser is told.
     pub time: Tensor<1>,
     /// sqrt(alpha_bar_t), `[B, 1, 1, 1]`.
@@ -18,8 +16,8 @@ pub struct Times {
     pub noise: Tensor<4>,
 }
 
-/// The tensors that belong to the times `t`.
-pub fn times(schedule: &Schedule, t: Vec<usize>, device: &Device) -> Times {
+/// The tensors that belong to the times `t` in 1..=T, one an image.
+pub fn times(schedule: &Schedule, t: &[usize], device: &Device) -> Times {
     let b = t.len();
     let column = |f: &dyn Fn(f64) -> f64| {
         let values: Vec<f32> = t.iter().map(|&t| f(schedule.alpha_bar(t)) as f32).collect();
@@ -30,13 +28,13 @@ pub fn times(schedule: &Schedule, t: Vec<usize>, device: &Device) -> Times {
         time: Tensor::from_data(TensorData::new(time, [b]), device),
         signal: column(&f64::sqrt),
         noise: column(&|a| (1.0 - a).sqrt()),
-        t,
     }
 }
 
 /// t drawn uniformly from 1..=T for each of `batch` images.
 pub fn draw_t(schedule: &Schedule, batch: usize, stream: &mut Stream, device: &Device) -> Times {
-    times(schedule, (0..batch).map(|_| stream.random_range(1..=schedule.steps())).collect(), device)
+    let t: Vec<usize> = (0..batch).map(|_| stream.random_range(1..=schedule.steps())).collect();
+    times(schedule, &t, device)
 }
 
 /// x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps; all images `[B, 3, 32, 32]`.

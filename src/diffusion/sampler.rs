@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn q_sample_has_the_stated_moments() {
         let schedule = Schedule::new(&DiffusionConfig { schedule: ScheduleKind::InvertedCosine, steps: 1000 });
-        let times = forward::times(&schedule, vec![500, 1000], &Device::flex());
+        let times = forward::times(&schedule, &[500, 1000], &Device::flex());
         let x_t = forward::q_sample(Tensor::ones([2, 3, 32, 32], &Device::flex()), &times, images(0));
         let first = x_t.clone().narrow(0, 0, 1);
         let mean = first.clone().mean().into_scalar::<f32>();

@@ -3,7 +3,7 @@
 use super::features::{self, Augmented, Features};
 use super::linear::{LinearProbe, ProbeShape, Scores, mean_and_spread, train_and_score};
 use crate::config::Config;
-use crate::data::{Dataset, split};
+use crate::data::{Dataset, Images, split};
 use crate::error::Result;
 use crate::model::Soda;
 use burn::tensor::Device;
@@ -79,6 +79,11 @@ impl Protocol {
         }
     }
 
+    /// The images that the second indices belong to.
+    fn judges<'a>(&self, data: &'a Dataset) -> &'a Images {
+        if self.split == Split::Test { &data.test } else { &data.train }
+    }
+
     fn score(&self, config: &Config, train: &Features, test: &Features) -> Result<Score> {
         let scores: Result<Vec<_>> = (0..self.seeds).map(|seed| train_and_score(train, test, &config.probe, seed)).collect();
         Ok(Score::of(&scores?))
@@ -90,7 +95,7 @@ impl Protocol {
     /// If the features aren't finite or the device fails.
     pub fn linear(&self, model: &Soda, config: &Config, data: &Dataset, device: &Device) -> Result<Score> {
         let (train, judge) = self.indices(data);
-        let judges = if self.split == Split::Test { &data.test } else { &data.train };
+        let judges = self.judges(data);
         let test = features::encode(model, judges, &judge, &config.data, false, device)?;
         if self.views != TrainViews::Online {
             let train = features::encode(model, &data.train, &train, &config.data, self.views == TrainViews::Flip, device)?;
@@ -120,7 +125,7 @@ impl Protocol {
     /// If the device fails.
     pub fn baselines(&self, config: &Config, data: &Dataset, device: &Device) -> Result<Baselines> {
         let (train, judge) = self.indices(data);
-        let judges = if self.split == Split::Test { &data.test } else { &data.train };
+        let judges = self.judges(data);
         let flips = self.views != TrainViews::Plain;
         let pixels =
             self.score(config, &features::pixels(&data.train, &train, flips), &features::pixels(judges, &judge, false))?;

@@ -6,7 +6,7 @@ use super::optim::{AdamW, Moments};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::files::{self, create_dir};
-use crate::model::weights::{self, Tensors, WeightsFile};
+use crate::model::weights::{self, Tensors};
 use crate::model::{Soda, parameters};
 use crate::run_dir::{COMPLETE, RunDir};
 use burn::module::Module;
@@ -124,14 +124,6 @@ pub fn load(run: &RunDir, config: &Config, device: &Device) -> Result<Option<Sta
     let optim =
         AdamW { moments: read_moments(&path.join("optimizer.safetensors"), &ema.model, device)?, updates: position.updates };
     Ok(Some(State { model, ema, optim, position }))
-}
-
-/// The newest EMA weights of `run`.
-///
-/// # Errors
-/// If there are none, or they are damaged.
-pub fn ema_weights(run: &RunDir) -> Result<WeightsFile> {
-    WeightsFile::open(&run.weights()?)
 }
 
 fn moments_to_host(optim: &AdamW) -> Result<Tensors> {

@@ -94,6 +94,7 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
         }
         state.position.finished = last;
         state.position.progress = progress;
+        let pause = Instant::now();
         if save {
             checkpoint::save(run, &state, config)?;
             log.plot(run)?;
@@ -101,7 +102,8 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
         if due(train.sample_every) || last {
             draw_reconstructions(&state, config, data, device, run)?;
         }
-        log.resume_clock(save);
+        // Pictures and checkpoints don't count as training.
+        log.since += pause.elapsed();
         if interrupted && !last {
             let path = run.path.display();
             return Err(Error::failed(format!(
@@ -244,12 +246,5 @@ impl Log {
         let series = [plot::Series { name: "loss", points }];
         plot::save_curve(&run.loss_plot(), "Training loss", "images seen", "mean squared error on the noise", &series, style)?;
         Ok(())
-    }
-
-    /// Pictures and checkpoints don't count as training.
-    fn resume_clock(&mut self, paused: bool) {
-        if paused {
-            self.since = Instant::now();
-        }
     }
 }
