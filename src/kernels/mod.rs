@@ -5,6 +5,10 @@
 pub mod ada_gn;
 pub mod batch_norm;
 pub mod conv2d;
+mod launch;
 pub mod layout;
 pub mod math;
+pub mod peak;
+pub mod profile;
 mod simd;
+pub mod vjp;

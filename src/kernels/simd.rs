@@ -1,5 +1,8 @@
 //! Running loops on the widest vectors of this processor.
 
+use pulp::{Simd, WithSimd};
+use std::any::TypeId;
+
 /// A loop worth compiling several times. `run` must be marked `#[inline(always)]`, and so must what it calls: code that isn't
 /// inlined is compiled for the plain instruction set. (That is why this is a trait and no closure: nothing can force a
 /// closure to be inlined.)
@@ -54,5 +57,73 @@ pub(crate) fn store(to: &mut [f32], count: usize, lanes: &Lanes) {
         *to.first_chunk_mut().expect("a whole block") = *lanes;
     } else {
         to[..count].copy_from_slice(&lanes[..count]);
+    }
+}
+
+/// An instruction set this machine has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Path {
+    /// 16 lanes, 32 registers.
+    #[cfg(target_arch = "x86_64")]
+    Avx512(pulp::x86::V4),
+    /// 8 lanes with fused multiply-add, 16 registers.
+    #[cfg(target_arch = "x86_64")]
+    Avx2(pulp::x86::V3),
+    /// 4 lanes, 32 registers.
+    #[cfg(target_arch = "aarch64")]
+    Neon(pulp::aarch64::Neon),
+    /// Arrays of 4, left to the compiler.
+    Plain(pulp::Scalar128b),
+}
+
+impl Path {
+    /// What this machine has, fastest first; never empty.
+    pub fn available() -> impl Iterator<Item = Self> {
+        #[cfg(target_arch = "x86_64")]
+        let fast = [pulp::x86::V4::try_new().map(Self::Avx512), pulp::x86::V3::try_new().map(Self::Avx2)];
+        #[cfg(target_arch = "aarch64")]
+        let fast = [pulp::aarch64::Neon::try_new().map(Self::Neon)];
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        let fast = [None; 0];
+        fast.into_iter().flatten().chain([Self::Plain(pulp::Scalar128b)])
+    }
+
+    /// The fastest path of this machine.
+    pub fn best() -> Self {
+        Self::available().next().unwrap_or(Self::Plain(pulp::Scalar128b))
+    }
+
+    /// f32 lanes of a vector.
+    pub fn lanes(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => 16,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => 8,
+            _ => 4,
+        }
+    }
+
+    /// Runs `op` compiled for this instruction set.
+    pub fn run<Op: WithSimd>(self, op: Op) -> Op::Output {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(simd) => Simd::vectorize(simd, op),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(simd) => Simd::vectorize(simd, op),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(simd) => Simd::vectorize(simd, op),
+            Self::Plain(simd) => Simd::vectorize(simd, op),
+        }
+    }
+}
+
+/// a * b + c. Plain code rounds twice: without the instruction, a fused multiply-add is a library call.
+#[inline(always)]
+pub(crate) fn mul_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
+    if TypeId::of::<S>() == TypeId::of::<pulp::Scalar128b>() {
+        simd.add_f32s(simd.mul_f32s(a, b), c)
+    } else {
+        simd.mul_add_e_f32s(a, b, c)
     }
 }

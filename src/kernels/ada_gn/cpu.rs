@@ -4,6 +4,7 @@
 use super::{Activation, AdaGnGrads, AdaGnKernels, AdaGnOptions, Modulation};
 use crate::kernels::layout::{FlexImage, flex, flex_values};
 use crate::kernels::math;
+use crate::kernels::profile;
 use crate::kernels::simd::{LANES, Loop, blocks, load, store, vectorised};
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::Shape;
@@ -214,6 +215,7 @@ impl AdaGnKernels for Flex {
         beta: FloatTensor<Self>,
         options: AdaGnOptions,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let _timer = profile::timer("ada_gn forward");
         let h = FlexImage::new(h);
         let [batch, channels, ..] = h.dims;
         let image = h.len() / batch;
@@ -243,6 +245,7 @@ impl AdaGnKernels for Flex {
         beta: FloatTensor<Self>,
         options: AdaGnOptions,
     ) -> AdaGnGrads<FloatTensor<Self>> {
+        let _timer = profile::timer("ada_gn backward");
         let (d_out, h) = (FlexImage::new(d_out), FlexImage::new(h));
         let [batch, channels, ..] = h.dims;
         let image = h.len() / batch;

@@ -1,12 +1,11 @@
 //! Launches of the fused AdaGN shaders on cubecl's wgpu runtime.
 
 use super::{Activation, AdaGnGrads, AdaGnKernels, AdaGnOptions, Modulation};
+use crate::kernels::launch::{grid, launch};
 use crate::kernels::layout;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::wgpu::{CubeBackend, CubeTensor, KernelSource, SourceKernel, SourceTemplate, into_contiguous};
+use burn::backend::wgpu::{CubeBackend, CubeTensor, KernelSource, SourceTemplate, into_contiguous};
 use burn::cubecl::prelude::KernelId;
-use burn::cubecl::server::KernelArguments;
-use burn::cubecl::{CubeCount, CubeDim};
 use burn::tensor::{DType, Shape};
 use std::cell::Cell;
 
@@ -114,21 +113,6 @@ fn info(h: &CubeTensor, modulated: bool, options: &AdaGnOptions) -> [u32; 10] {
     ]
 }
 
-/// `n` workgroups, folded into two dimensions where one would pass WebGPU's limit.
-fn grid(n: usize) -> CubeCount {
-    const LIMIT: usize = 65_535;
-    let rows = n.div_ceil(LIMIT);
-    CubeCount::Static(n.div_ceil(rows) as u32, rows as u32, 1)
-}
-
-fn launch(shader: Shader, workgroup: u32, count: CubeCount, buffers: &[&CubeTensor], info: &[u32]) {
-    let client = &buffers[0].client;
-    let mut bindings: Vec<_> = buffers.iter().map(|t| t.handle.clone().binding()).collect();
-    bindings.push(client.create_from_slice(bytemuck::cast_slice(info)).binding());
-    let arguments = KernelArguments::new().with_buffers(bindings);
-    client.launch(Box::new(SourceKernel::new(shader, CubeDim::new_1d(workgroup))), count, arguments);
-}
-
 /// Shape, dtype and contiguity of every operand, by name.
 fn operands(
     h: CubeTensor,
@@ -158,6 +142,7 @@ impl AdaGnKernels for CubeBackend {
         let [tile, _] = tiles(&h);
         let (t, z) = modulation.as_ref().map_or((&gamma, &gamma), |m| (&m.t, &m.z));
         launch(
+            "ada_gn forward",
             Shader::Forward(tile),
             tile.workgroup,
             grid(b * options.groups),
@@ -183,6 +168,7 @@ impl AdaGnKernels for CubeBackend {
         let sums = layout::empty(&h, Shape::new([b, c, 2]));
         let [_, tile] = tiles(&h);
         launch(
+            "ada_gn backward",
             Shader::Backward(tile),
             tile.workgroup,
             grid(b * options.groups),
@@ -196,6 +182,7 @@ impl AdaGnKernels for CubeBackend {
         let d_affine = layout::empty(&h, Shape::new([2, affine_len]));
         let (t, z) = modulation.as_ref().map_or((&gamma, &gamma), |m| (&m.t, &m.z));
         launch(
+            "ada_gn parameters",
             Shader::Parameters,
             Shader::PARAMETERS_WORKGROUP,
             grid(c.div_ceil(Shader::PARAMETERS_WORKGROUP as usize)),

@@ -3,6 +3,7 @@
 
 use super::{BatchNormGradients, BatchNormOp, Options};
 use crate::kernels::layout::{FlexImage, flex, flex_values};
+use crate::kernels::profile;
 use crate::kernels::simd::{LANES, Loop, blocks, load, store, vectorised};
 use burn::tensor::Shape;
 use burn_flex::{Flex, FlexTensor};
@@ -151,6 +152,7 @@ impl<'a> Loop<(&'a mut [f32], &'a [f32], &'a [f32], &'a [f32], &'a Affine)> for 
 
 impl BatchNormOp for Flex {
     fn train(x: FlexTensor, gamma: FlexTensor, beta: FlexTensor, options: Options) -> (FlexTensor, FlexTensor) {
+        let _timer = profile::timer("batch_norm forward");
         let (x, gamma, beta) = (FlexImage::new(x), gamma.to_contiguous(), beta.to_contiguous());
         let channels = x.dims[1];
         let n = (x.len() / channels) as f64;
@@ -164,6 +166,7 @@ impl BatchNormOp for Flex {
     }
 
     fn normalise(x: FlexTensor, statistics: FlexTensor, gamma: FlexTensor, beta: FlexTensor, options: Options) -> FlexTensor {
+        let _timer = profile::timer("batch_norm normalise");
         let (x, statistics) = (FlexImage::new(x), statistics.to_contiguous());
         let (gamma, beta) = (gamma.to_contiguous(), beta.to_contiguous());
         let affine = Affine::new(flex_values(&statistics), flex_values(&gamma), flex_values(&beta), options.eps);
@@ -180,6 +183,7 @@ impl BatchNormGradients for Flex {
         beta: FlexTensor,
         options: Options,
     ) -> [FlexTensor; 3] {
+        let _timer = profile::timer("batch_norm backward");
         let (dy, x) = (FlexImage::new(dy), FlexImage::new(x));
         let (gamma, beta) = (gamma.to_contiguous(), beta.to_contiguous());
         let affine = Affine::new(flex_values(&statistics), flex_values(&gamma), flex_values(&beta), options.eps);

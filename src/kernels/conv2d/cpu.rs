@@ -4,8 +4,8 @@
 //! and input channels. Work is cut so that no sum is shared between threads: results are identical for any number of them.
 
 use super::cpu_gather::{Axis, Gather};
-use super::cpu_tiles::Path;
 use super::cpu_weights;
+use crate::kernels::simd::Path;
 use rayon::prelude::*;
 
 /// The sizes of a convolution of `[batch, height, width, c_in]` with square, odd kernels.

@@ -8,7 +8,8 @@
 //! thread's scratch (unless there's no padding), after which the taps (kx, channel) of a row are contiguous and the
 //! innermost loop has no test for borders. Every output is one sum in a fixed order, whatever the bands and threads.
 
-use super::cpu_tiles::{BLOCK, Path, Pixels, gather_block, gather_dots};
+use super::cpu_tiles::{BLOCK, Pixels, gather_block, gather_dots};
+use crate::kernels::simd::Path;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 use std::cell::Cell;

@@ -1,85 +1,17 @@
 //! The innermost loops of the CPU convolutions: blocks of sums that stay in vector registers.
 //!
 //! A tile is MR rows (pixels or channels) by NR vectors of channels. Each step loads NR vectors, broadcasts MR scalars
-//! and does MR * NR fused multiply-adds. All tiles are generic over the instruction set; `Path::run` compiles them once
+//! and does MR * NR fused multiply-adds. All tiles are generic over the instruction set; [`Path::run`](crate::kernels::simd::Path::run) compiles them once
 //! for each and picks at run time.
 
-use pulp::{Simd, WithSimd};
-use std::any::TypeId;
+use crate::kernels::simd::mul_add;
+use pulp::Simd;
 
 /// Vectors of channels in a full block; the last block of a tensor may hold one.
 pub(super) const BLOCK: usize = 2;
 
 /// Products summed from zero before they are added to a total: blocks keep rounding errors small.
 const SUM: usize = 384;
-
-/// An instruction set this machine has.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Path {
-    /// 16 lanes, 32 registers.
-    #[cfg(target_arch = "x86_64")]
-    Avx512(pulp::x86::V4),
-    /// 8 lanes with fused multiply-add, 16 registers.
-    #[cfg(target_arch = "x86_64")]
-    Avx2(pulp::x86::V3),
-    /// 4 lanes, 32 registers.
-    #[cfg(target_arch = "aarch64")]
-    Neon(pulp::aarch64::Neon),
-    /// Arrays of 4, left to the compiler.
-    Plain(pulp::Scalar128b),
-}
-
-impl Path {
-    /// What this machine has, fastest first; never empty.
-    pub fn available() -> impl Iterator<Item = Self> {
-        #[cfg(target_arch = "x86_64")]
-        let fast = [pulp::x86::V4::try_new().map(Self::Avx512), pulp::x86::V3::try_new().map(Self::Avx2)];
-        #[cfg(target_arch = "aarch64")]
-        let fast = [pulp::aarch64::Neon::try_new().map(Self::Neon)];
-        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-        let fast = [None; 0];
-        fast.into_iter().flatten().chain([Self::Plain(pulp::Scalar128b)])
-    }
-
-    /// The fastest path of this machine.
-    pub fn best() -> Self {
-        Self::available().next().unwrap_or(Self::Plain(pulp::Scalar128b))
-    }
-
-    /// f32 lanes of a vector.
-    pub fn lanes(self) -> usize {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512(_) => 16,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2(_) => 8,
-            _ => 4,
-        }
-    }
-
-    /// Runs `op` compiled for this instruction set.
-    pub fn run<Op: WithSimd>(self, op: Op) -> Op::Output {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512(simd) => Simd::vectorize(simd, op),
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2(simd) => Simd::vectorize(simd, op),
-            #[cfg(target_arch = "aarch64")]
-            Self::Neon(simd) => Simd::vectorize(simd, op),
-            Self::Plain(simd) => Simd::vectorize(simd, op),
-        }
-    }
-}
-
-/// a * b + c. Plain code rounds twice: without the instruction, a fused multiply-add is a library call.
-#[inline(always)]
-fn mul_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
-    if TypeId::of::<S>() == TypeId::of::<pulp::Scalar128b>() {
-        simd.add_f32s(simd.mul_f32s(a, b), c)
-    } else {
-        simd.mul_add_e_f32s(a, b, c)
-    }
-}
 
 /// Stores the first `valid` of the block's channels at `out`.
 #[inline(always)]

@@ -5,7 +5,8 @@
 //! pixels is summed from zero and then added, which keeps rounding errors small; the order doesn't depend on the threads.
 
 use super::cpu::ConvShape;
-use super::cpu_tiles::{BLOCK, Path, Run, Strided, outer_block};
+use super::cpu_tiles::{BLOCK, Run, Strided, outer_block};
+use crate::kernels::simd::Path;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 use std::cell::Cell;

@@ -9,6 +9,7 @@ mod cpu_tiles;
 mod cpu_weights;
 
 use crate::kernels::layout::{FlexImage, flex, flex_values};
+use crate::kernels::profile;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Dispatch, backend_extension};
 use burn::tensor::ops::ConvOptions;
@@ -81,6 +82,7 @@ fn shape([batch, c_in, height, width]: [usize; 4], weight: &Shape, options: Conv
 
 impl Conv2dOp for Flex {
     fn direct_conv2d(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, options: Conv2dOptions) -> FlexTensor {
+        let _timer = profile::timer("conv2d forward");
         let (x, weight, bias) = (FlexImage::new(x), weight.to_contiguous(), bias.to_contiguous());
         let shape = shape(x.dims, weight.layout().shape(), options);
         let dims = [shape.batch, shape.c_out, shape.out_height(), shape.out_width()];
@@ -92,6 +94,7 @@ impl Conv2dOp for Flex {
 
 impl Conv2dGradients for Flex {
     fn grad_input(dy: FlexTensor, weight: FlexTensor, input: Shape, options: Conv2dOptions) -> FlexTensor {
+        let _timer = profile::timer("conv2d grad_input");
         let (dy, weight) = (FlexImage::new(dy), weight.to_contiguous());
         let dims = [input[0], input[1], input[2], input[3]];
         let mut dx = vec![0.0; dims.iter().product()];
@@ -100,6 +103,7 @@ impl Conv2dGradients for Flex {
     }
 
     fn grad_weight(x: FlexTensor, dy: FlexTensor, weight: Shape, options: Conv2dOptions) -> FlexTensor {
+        let _timer = profile::timer("conv2d grad_weight");
         let (x, dy) = (FlexImage::new(x), FlexImage::new(dy));
         let mut dw = vec![0.0; weight.num_elements()];
         cpu::grad_weight(&shape(x.dims, &weight, options), x.values(), dy.values(), &mut dw);
@@ -107,6 +111,7 @@ impl Conv2dGradients for Flex {
     }
 
     fn grad_bias(dy: FlexTensor) -> FlexTensor {
+        let _timer = profile::timer("conv2d grad_bias");
         let dy = FlexImage::new(dy);
         let [batch, c_out, height, width] = dy.dims;
         // Only dy's own shape matters here: a 1x1 convolution has it on both sides.

@@ -1,0 +1,24 @@
+// y = x, four floats an invocation: the memory traffic that other kernels are held against.
+//
+// x, y: [vectors] of four floats. One invocation copies one; workgroups are folded into two dimensions.
+// Template parameters: {{ wg }} invocations of a workgroup.
+
+struct Info {
+    vectors: u32,
+}
+
+@group(0) @binding(0) var<storage, read_write> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> info: Info;
+
+@compute @workgroup_size({{ wg }}, 1, 1)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = (group.y * groups.x + group.x) * {{ wg }}u + lane;
+    if (i < info.vectors) {
+        y[i] = x[i];
+    }
+}

@@ -1,0 +1,139 @@
+//! Which kernels ran, how often and for how long: on wgpu devices by cubecl's launch observer, on the CPU by timers in our
+//! own kernels.
+
+use burn::cubecl::config::{TypeNameFormatLevel, type_name_format};
+use burn::cubecl::logging::{Duration as Span, LaunchObservation, LaunchObserver, TimingMethod, TimingRequest};
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// One kernel of a [`Profile`].
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Kernel {
+    /// How often it was launched; on the CPU, called.
+    pub launches: u64,
+    /// Its time, where times were asked for.
+    pub time: Duration,
+}
+
+/// Kernels by name.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Profile {
+    /// In alphabetical order.
+    pub kernels: BTreeMap<String, Kernel>,
+    /// Whether all times come from the device's own clock (wgpu timestamp queries); otherwise they are the host's, and on
+    /// wgpu include submission.
+    pub device_clock: bool,
+}
+
+impl Profile {
+    /// Launches of all kernels.
+    pub fn launches(&self) -> u64 {
+        self.kernels.values().map(|k| k.launches).sum()
+    }
+
+    /// Time of all kernels.
+    pub fn time(&self) -> Duration {
+        self.kernels.values().map(|k| k.time).sum()
+    }
+}
+
+/// Counts the kernels of `work`; with `timed` also their times, each kernel waited for: the sum is no measure of `work`.
+/// One observation at a time in a process.
+pub fn observe<T>(timed: bool, work: impl FnOnce() -> T) -> (T, Profile) {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    table().clear();
+    CPU.store(true, Ordering::Relaxed);
+    let observer = Arc::new(Observer { timed, gpu: Mutex::default() });
+    let watching = LaunchObservation::new(observer.clone());
+    let out = work();
+    drop(watching);
+    CPU.store(false, Ordering::Relaxed);
+    let Gpu { mut kernels, host_clock } = std::mem::take(&mut *lock(&observer.gpu));
+    for (name, kernel) in std::mem::take(&mut *table()) {
+        kernels.insert(name.to_owned(), kernel);
+    }
+    let device_clock = timed && !host_clock && !kernels.is_empty();
+    (out, Profile { kernels, device_clock })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether the timers of the CPU kernels run.
+static CPU: AtomicBool = AtomicBool::new(false);
+
+fn table() -> MutexGuard<'static, BTreeMap<&'static str, Kernel>> {
+    static TABLE: Mutex<BTreeMap<&'static str, Kernel>> = Mutex::new(BTreeMap::new());
+    lock(&TABLE)
+}
+
+/// Measures a CPU kernel from here to the end of the scope that holds it; one relaxed load where nobody observes.
+#[must_use]
+pub(crate) fn timer(name: &'static str) -> Option<Timer> {
+    CPU.load(Ordering::Relaxed).then(|| Timer { name, start: Instant::now() })
+}
+
+pub(crate) struct Timer {
+    name: &'static str,
+    start: Instant,
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        let mut table = table();
+        let kernel = table.entry(self.name).or_default();
+        kernel.launches += 1;
+        kernel.time += self.start.elapsed();
+    }
+}
+
+thread_local! {
+    /// What the shader that is being launched is called; cubecl knows hand-written ones by their Rust type only.
+    static SHADER: Cell<Option<&'static str>> = const { Cell::new(None) };
+}
+
+/// Runs `launch`, whose kernel observers shall know as `name`.
+pub(crate) fn named<T>(name: &'static str, launch: impl FnOnce() -> T) -> T {
+    SHADER.set(Some(name));
+    let out = launch();
+    SHADER.set(None);
+    out
+}
+
+#[derive(Default)]
+struct Gpu {
+    kernels: BTreeMap<String, Kernel>,
+    host_clock: bool,
+}
+
+struct Observer {
+    timed: bool,
+    gpu: Mutex<Gpu>,
+}
+
+impl Observer {
+    fn with(&self, kernel: &'static str, update: impl FnOnce(&mut Kernel)) {
+        let name = SHADER.get().map_or_else(|| type_name_format(kernel, TypeNameFormatLevel::Short), str::to_owned);
+        update(lock(&self.gpu).kernels.entry(name).or_default());
+    }
+}
+
+impl LaunchObserver for Observer {
+    fn launched(&self, kernel: &'static str) {
+        self.with(kernel, |k| k.launches += 1);
+    }
+
+    fn timing(&self) -> TimingRequest {
+        if self.timed { TimingRequest::Resolved } else { TimingRequest::None }
+    }
+
+    fn timed(&self, kernel: &'static str, duration: Span, method: TimingMethod) {
+        self.with(kernel, |k| k.time += duration);
+        lock(&self.gpu).host_clock |= method == TimingMethod::System;
+    }
+}
