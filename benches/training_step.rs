@@ -70,6 +70,22 @@ fn main() {
             memory.push(json!({ "step": number, "resident_mib": resident_mib() }));
         }
     }
+    if std::env::var_os("PROF").is_some() {
+        for _ in 0..2 {
+            let clock = Instant::now();
+            let n = 1 + args.warmup + args.steps;
+            let (next, profile) = soda::kernels::profile::observe(true, || {
+                let pair = Pair::new(images.clone(), images.clone(), &autodiff);
+                let (state, outcome) = step(state, pair, &schedule, &config, n, 1e-4);
+                outcome.loss.into_scalar::<f32>();
+                state
+            });
+            state = next;
+            let wall = clock.elapsed().as_secs_f64();
+            eprintln!("wall {:.1} ms, kernels {:.1} ms", wall * 1e3, profile.time().as_secs_f64() * 1e3);
+            for (name, k) in &profile.kernels { eprintln!("{:8.2} ms {:4} {name}", k.time.as_secs_f64() * 1e3, k.launches); }
+        }
+    }
     times.sort_by(f64::total_cmp);
     let median = times[times.len() / 2];
     println!(

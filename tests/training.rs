@@ -9,7 +9,7 @@ use soda::config::{Config, LrSchedule};
 use soda::data::{Dataset, Images, bundled};
 use soda::device::{Selected, select};
 use soda::diffusion::Schedule;
-use soda::model::{parameters, weights};
+use soda::model::{Soda, parameters, weights};
 use soda::rng::{self, Purpose};
 use soda::run_dir::RunDir;
 use soda::train::checkpoint::State;
@@ -245,7 +245,7 @@ fn adamw_follows_its_definition() {
     };
     let mut weights = values(&parameters::collect(&state.model.valid()));
     let (mut first, mut second) = (HashMap::<String, Vec<f64>>::new(), HashMap::<String, Vec<f64>>::new());
-    let (mut model, mut optim) = (state.model, state.optim);
+    let (mut model, mut optim, mut ema) = (state.model, state.optim, state.ema);
     let mut clipped = false;
     for number in 1..=3 {
         let images = rng::normal(&mut rng::stream(1, Purpose::Test, number), 4 * 3072);
@@ -262,7 +262,7 @@ fn adamw_follows_its_definition() {
         let scale = (0.5 / (norm + 1e-6)).min(1.0);
         clipped |= scale < 1.0;
         let measured;
-        (model, measured) = optim.step(1e-2, model, &grads, &config.train);
+        (model, measured) = optim.step(1e-2, model, grads, &mut ema, &config.train);
         assert_close("norm", &[measured.into_scalar::<f32>()], &[norm as f32], 1e-5, 0.0);
 
         for (name, grad) in &host {
@@ -295,16 +295,29 @@ fn ema_averages_weights_and_copies_batch_norm_statistics() {
     assert_eq!(Ema::decay(&config.train, 1), 0.5);
     assert_eq!(Ema::decay(&config.train, 100), 0.9);
     let device = Device::flex();
-    let mut ema = Ema::new(&State::new(&config, "", &device).model);
-    let constant = |value: f32| {
-        let blank = State::new(&config, "", &device).ema.model;
-        parameters::replace(blank, |_, old| Some(old.zeros_like() + value))
+    let State { model, mut ema, mut optim, .. } = State::new(&config, "", &device);
+    let values = |model: &Soda| -> HashMap<String, Vec<f32>> {
+        let host = |t: parameters::Named| (t.name, t.values.to_data().try_to_vec::<f32>().expect("f32"));
+        parameters::collect(model).into_iter().map(host).collect()
     };
-    ema.model = constant(1.0);
-    ema.update(&constant(3.0), &config.train);
-    for t in parameters::collect(&ema.model) {
-        let want = if parameters::is_statistic(&t.name) { 3.0 } else { 2.0 };
-        assert!(t.values.to_data().try_to_vec::<f32>().expect("f32").iter().all(|v| *v == want), "{}", t.name);
+    let before = values(&model.valid());
+    let x: Tensor<4> = Tensor::ones([2, 3, 32, 32], &device.clone().autodiff());
+    let z = model.encode(x.clone());
+    let mask = Tensor::ones([2, 1], &x.device());
+    let grads = model.predict_eps(x.clone(), Tensor::ones([2], &x.device()), z, mask, None).sum().backward();
+    let (model, _) = optim.step(1e-2, model, grads, &mut ema, &config.train);
+    let (after, average) = (values(&model.valid()), values(&ema.model()));
+    assert_eq!(after.len(), average.len());
+    for (name, average) in &average {
+        let (before, after) = (&before[name], &after[name]);
+        assert!(before != after, "{name} didn't change");
+        if parameters::is_statistic(name) {
+            assert_eq!(average, after, "{name}");
+        } else {
+            let want: Vec<f32> = before.iter().zip(after).map(|(b, a)| 0.5 * b + 0.5 * a).collect();
+            // One rounding.
+            assert_close(name, average, &want, 1e-6, 0.0);
+        }
     }
 }
 

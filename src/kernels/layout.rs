@@ -4,9 +4,10 @@
 //! operation of this room keeps it. [`add`], [`concat()`] and the other operations here are those between two convolutions
 //! that Burn would otherwise carry out on NCHW memory.
 
+use super::buffers::Buffer;
 use burn::backend::wgpu::{CubeTensor, into_contiguous};
 use burn::tensor::activation::relu;
-use burn::tensor::{DType, Shape, Tensor, TensorData};
+use burn::tensor::{DType, Shape, Tensor};
 use burn_flex::FlexTensor;
 use std::cell::Cell;
 
@@ -99,19 +100,14 @@ impl FlexImage {
     }
 
     /// A tensor that is logically `dims` = `[B, C, H, W]`, of values in NHWC order.
-    pub fn tensor(values: Vec<f32>, [b, c, h, w]: [usize; 4]) -> FlexTensor {
-        flex(values, Shape::new([b, h, w, c])).permute(&[0, 3, 1, 2])
+    pub fn tensor(values: Buffer, [b, c, h, w]: [usize; 4]) -> FlexTensor {
+        values.tensor(Shape::new([b, h, w, c])).permute(&[0, 3, 1, 2])
     }
 }
 
 /// The values of a contiguous f32 tensor.
 pub(crate) fn flex_values(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice::<f32>().expect("a contiguous f32 tensor")
-}
-
-/// A CPU tensor of `values`.
-pub(crate) fn flex(values: Vec<f32>, shape: Shape) -> FlexTensor {
-    FlexTensor::from_data(TensorData::new(values, shape))
 }
 
 pub(crate) fn dims(tensor: &CubeTensor) -> [usize; 4] {

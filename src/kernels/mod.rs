@@ -3,9 +3,16 @@
 //! Only this room knows WGSL, cubecl and the primitives of Burn's backends.
 
 pub mod ada_gn;
+pub mod adamw;
+pub mod attention;
 pub mod batch_norm;
+#[allow(unsafe_code)]
+pub mod buffers;
 pub mod conv2d;
+#[allow(unsafe_code)]
+mod gemm;
 mod launch;
+pub mod linear;
 pub mod layout;
 pub mod math;
 pub mod peak;

@@ -1,8 +1,9 @@
 //! What a device can do at best: a copy and a run of multiply-adds, in WGSL on wgpu devices and in the CPU's vectors.
 //! Speeds of other kernels are given as shares of these.
 
+use super::buffers::Buffer;
 use super::launch::{grid, launch};
-use super::layout::{empty, flex, flex_values};
+use super::layout::{empty, flex_values};
 use super::simd::{Path, mul_add};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::{CubeBackend, CubeTensor, KernelSource, SourceTemplate, into_contiguous};
@@ -110,17 +111,17 @@ const TASK: usize = 1 << 16;
 impl Peak for Flex {
     fn copy(x: FlexTensor) -> FlexTensor {
         let x = x.to_contiguous();
-        let mut y = vec![0.0f32; flex_values(&x).len()];
+        let mut y = Buffer::new(flex_values(&x).len());
         y.par_chunks_mut(TASK).zip(flex_values(&x).par_chunks(TASK)).for_each(|(y, x)| y.copy_from_slice(x));
-        flex(y, x.layout().shape().clone())
+        y.tensor(x.layout().shape().clone())
     }
 
     fn multiply_add(x: FlexTensor, rounds: usize) -> FlexTensor {
         let x = x.to_contiguous();
-        let mut y = flex_values(&x).to_vec();
+        let mut y = Buffer::copy(flex_values(&x));
         let path = Path::best();
         y.par_chunks_mut(1024).for_each(|y| path.run(Chains { y, rounds }));
-        flex(y, x.layout().shape().clone())
+        y.tensor(x.layout().shape().clone())
     }
 }
 

@@ -3,13 +3,15 @@
 use super::modulation::scale_shift;
 use crate::config::{AdaGnScale, UNetConfig};
 use crate::kernels::ada_gn::{Activation, AdaGnOptions, Dropout, ada_gn, group_norm};
+use crate::kernels::attention::attention;
 use crate::kernels::conv2d::{Conv2dOptions, conv2d};
 use crate::kernels::layout;
+use crate::kernels::linear::linear;
 use crate::rng;
 use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Initializer, Linear, LinearConfig, PaddingConfig2d};
-use burn::tensor::{Device, Tensor, activation::softmax};
+use burn::tensor::{Device, Tensor};
 
 /// 3x3 convolution with padding 1.
 pub(super) fn conv3x3(from: usize, to: usize, stride: usize, bias: bool, device: &Device) -> Conv2d {
@@ -148,13 +150,8 @@ impl Attention {
 
     /// `[B, C, H, W]` to the same shape.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let [b, c, height, width] = x.dims();
         let (x, skip) = layout::fork(x);
-        let pixels = self.norm.forward(x, Activation::None).permute([0, 2, 3, 1]).reshape([b, height * width, c]);
-        let qkv = self.qkv.forward(pixels);
-        let [q, k, v] = [0, 1, 2].map(|i| qkv.clone().narrow(2, i * c, c));
-        let weights = softmax(q.matmul(k.swap_dims(1, 2)) / (c as f64).sqrt(), 2);
-        let attended = self.out.forward(weights.matmul(v));
-        layout::add(skip, attended.reshape([b, height, width, c]).permute([0, 3, 1, 2]))
+        let qkv = linear(&self.qkv, self.norm.forward(x, Activation::None));
+        layout::add(skip, linear(&self.out, attention(qkv)))
     }
 }

@@ -1,7 +1,8 @@
 //! A module's tensors by name: what weights files, the optimizer and the EMA walk over.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{Shape, Tensor};
+use std::collections::HashMap;
 
 /// One tensor of a module, flattened.
 #[derive(Clone, Debug)]
@@ -49,18 +50,18 @@ impl ModuleVisitor for Collect {
     }
 }
 
-/// `module` with each tensor replaced by what `update(name, old)` returns, both flattened and without autodiff; `None`
-/// keeps the tensor. Parameters stay trainable where they were.
-pub fn replace<M: Module>(module: M, update: impl FnMut(&str, Tensor<1>) -> Option<Tensor<1>>) -> M {
-    module.map(&mut Replace { path: Vec::new(), update })
+/// `module` with each tensor replaced by what `update(name, old)` returns, both flattened and without autodiff. A tensor that
+/// nobody else holds is handed over whole, so that it may be updated in place. Parameters stay trainable where they were.
+pub fn map<M: Module>(module: M, update: impl FnMut(&str, Tensor<1>) -> Tensor<1>) -> M {
+    module.map(&mut Map { path: Vec::new(), update })
 }
 
-struct Replace<F> {
+struct Map<F> {
     path: Vec<String>,
     update: F,
 }
 
-impl<F: FnMut(&str, Tensor<1>) -> Option<Tensor<1>>> ModuleMapper for Replace<F> {
+impl<F: FnMut(&str, Tensor<1>) -> Tensor<1>> ModuleMapper for Map<F> {
     fn enter_module(&mut self, name: &str, _container: &str) {
         self.path.push(name.to_owned());
     }
@@ -70,15 +71,51 @@ impl<F: FnMut(&str, Tensor<1>) -> Option<Tensor<1>>> ModuleMapper for Replace<F>
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let old = param.val();
-        let (shape, tracked, autodiff) = (old.shape(), old.is_require_grad(), old.device().is_autodiff());
-        let count = shape.num_elements();
-        let Some(new) = (self.update)(&self.path.join("."), old.without_autodiff().reshape([count])) else {
-            return param;
-        };
-        let new: Tensor<D> = new.reshape(shape);
-        let new = if autodiff { Tensor::from_inner(new) } else { new };
-        param.map(|_| if tracked { new.require_grad() } else { new })
+        let name = self.path.join(".");
+        param.map(|old| {
+            let (shape, tracked, autodiff) = (old.shape(), old.is_require_grad(), old.device().is_autodiff());
+            let count = shape.num_elements();
+            let new: Tensor<D> = (self.update)(&name, old.without_autodiff().reshape([count])).reshape(shape);
+            let new = if autodiff { Tensor::from_inner(new) } else { new };
+            if tracked { new.require_grad() } else { new }
+        })
+    }
+}
+
+/// Takes the tensors out of `module` (without autodiff): what is left has its structure and no memory.
+pub fn take<M: Module>(module: M) -> (M, Vec<Named>) {
+    let tensors = collect(&module);
+    (fill(module, &HashMap::new()), tensors)
+}
+
+/// The opposite of [`take`](fn@take): `hollow` with `tensors`, by name; those that are missing stay out.
+///
+/// # Panics
+/// If one has another number of dimensions.
+pub fn fill<M: Module>(hollow: M, tensors: &HashMap<String, Named>) -> M {
+    hollow.map(&mut Fill { path: Vec::new(), tensors })
+}
+
+struct Fill<'a> {
+    path: Vec<String>,
+    tensors: &'a HashMap<String, Named>,
+}
+
+impl ModuleMapper for Fill<'_> {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let new = self.tensors.get(&self.path.join("."));
+        param.map(|old| match new {
+            Some(named) => named.values.clone().reshape(Shape::from(named.shape.clone())),
+            None => Tensor::zeros([1; D], &old.device()),
+        })
     }
 }
 

@@ -143,8 +143,8 @@ pub fn load<M: Module>(model: M, tensors: &HashMap<String, (Vec<usize>, Vec<f32>
         let extra = extra.map_or("?", String::as_str);
         return Err(Error::failed(format!("{origin} has a tensor {extra} that the configured network lacks")));
     }
-    Ok(parameters::replace(model, |name, old| {
-        let (_, values) = tensors.get(name)?;
-        Some(Tensor::from_data(TensorData::new(values.clone(), [values.len()]), &old.device()))
+    Ok(parameters::map(model, |name, old| {
+        let (_, values) = &tensors[name];
+        Tensor::from_data(TensorData::new(values.clone(), [values.len()]), &old.device())
     }))
 }

@@ -51,7 +51,7 @@ impl State {
     pub fn new(config: &Config, data_sha256: &str, device: &Device) -> Self {
         let model = Soda::new(&config.model, config.seed, &device.clone().autodiff());
         Self {
-            ema: Ema::new(&model),
+            ema: Ema::new(&model, 0),
             model,
             optim: AdamW::default(),
             position: Position {
@@ -81,7 +81,7 @@ pub fn save(run: &RunDir, state: &State, config: &Config) -> Result<()> {
     clear(&partial)?;
     create_dir(&partial)?;
     weights::save(&partial.join("model.safetensors"), &state.model, config)?;
-    weights::save(&partial.join("ema.safetensors"), &state.ema.model, config)?;
+    weights::save(&partial.join("ema.safetensors"), &state.ema.model(), config)?;
     weights::write(&partial.join("optimizer.safetensors"), &moments_to_host(&state.optim)?, HashMap::new())?;
     let json = serde_json::to_vec_pretty(&state.position).map_err(|e| Error::failed(format!("cannot encode the state: {e}")))?;
     files::write_atomically(&partial.join("state.json"), &json)?;
@@ -120,10 +120,10 @@ pub fn load(run: &RunDir, config: &Config, device: &Device) -> Result<Option<Sta
         weights::load(Soda::new(&config.model, config.seed, device), &tensors, &path.display().to_string())
     };
     let model = read("model.safetensors", &device.clone().autodiff())?;
-    let ema = Ema { model: read("ema.safetensors", device)?, updates: position.updates };
+    let averaged = read("ema.safetensors", device)?;
     let optim =
-        AdamW { moments: read_moments(&path.join("optimizer.safetensors"), &ema.model, device)?, updates: position.updates };
-    Ok(Some(State { model, ema, optim, position }))
+        AdamW { moments: read_moments(&path.join("optimizer.safetensors"), &averaged, device)?, updates: position.updates };
+    Ok(Some(State { model, ema: Ema::new(&averaged, position.updates), optim, position }))
 }
 
 fn moments_to_host(optim: &AdamW) -> Result<Tensors> {

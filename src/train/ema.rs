@@ -1,7 +1,8 @@
 //! Exponential moving average of the weights.
 
 use crate::config::TrainConfig;
-use crate::model::{Soda, parameters};
+use crate::model::Soda;
+use crate::model::parameters::{self, Named};
 use burn::module::Module;
 use burn::tensor::Tensor;
 use std::collections::HashMap;
@@ -9,16 +10,24 @@ use std::collections::HashMap;
 /// The averaged networks. BatchNorm statistics are copied, not averaged.
 #[derive(Clone, Debug)]
 pub struct Ema {
-    /// The average, without autodiff.
-    pub model: Soda,
+    /// The average by parameter name, outside the networks, so that it can be updated in place.
+    average: HashMap<String, Named>,
+    /// The networks without their tensors.
+    hollow: Soda,
     /// Updates so far.
     pub updates: u64,
 }
 
 impl Ema {
-    /// Starts at the weights of `model`.
-    pub fn new(model: &Soda) -> Self {
-        Self { model: model.valid(), updates: 0 }
+    /// Starts at the weights of `model`, after `updates` updates.
+    pub fn new(model: &Soda, updates: u64) -> Self {
+        let (hollow, tensors) = parameters::take(model.valid());
+        Self { average: tensors.into_iter().map(|t| (t.name.clone(), t)).collect(), hollow, updates }
+    }
+
+    /// The averaged networks, without autodiff.
+    pub fn model(&self) -> Soda {
+        parameters::fill(self.hollow.clone(), &self.average)
     }
 
     /// The decay of update number `n` (from 1): min(ema_decay, 1 - (1 + n)^-ema_power).
@@ -29,14 +38,18 @@ impl Ema {
         }
     }
 
-    /// average = decay * average + (1 - decay) * weights; `model` without autodiff.
-    pub fn update(&mut self, model: &Soda, config: &TrainConfig) {
-        self.updates += 1;
-        let decay = Self::decay(config, self.updates);
-        let weights: HashMap<String, Tensor<1>> = parameters::collect(model).into_iter().map(|t| (t.name, t.values)).collect();
-        self.model = parameters::replace(self.model.clone(), |name, average| {
-            let value = weights.get(name)?.clone();
-            Some(if parameters::is_statistic(name) { value } else { average * decay + value * (1.0 - decay) })
-        });
+    /// Sets the average of parameter `name` to what `update` makes of it. Both are flattened; nobody else holds it meanwhile,
+    /// so it may be updated in place.
+    pub(super) fn update<T>(&mut self, name: &str, update: impl FnOnce(Tensor<1>) -> (Tensor<1>, T)) -> T {
+        let (key, old) = self.average.remove_entry(name).expect("every parameter has its average");
+        let (values, out) = update(old.values);
+        self.average.insert(key, Named { values, ..old });
+        out
+    }
+
+    /// Takes over the BatchNorm statistics of `model`.
+    pub(super) fn copy_statistics(&mut self, model: &Soda) {
+        let tensors = parameters::collect(&model.valid());
+        self.average.extend(tensors.into_iter().filter(|t| parameters::is_statistic(&t.name)).map(|t| (t.name.clone(), t)));
     }
 }

@@ -1,14 +1,14 @@
-//! AdamW (Loshchilov and Hutter 2019) with one global-norm clip over both networks and a learning rate for each.
+//! AdamW (Loshchilov and Hutter 2019) with one global-norm clip over both networks and a learning rate for each, and the
+//! EMA of the weights in the same pass.
 
+use super::ema::Ema;
 use crate::config::{LrSchedule, TrainConfig};
+use crate::kernels::adamw::{Options, Parameter, adamw, square_sum};
 use crate::model::Soda;
 use crate::model::parameters;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor};
 use std::collections::{BTreeMap, HashMap};
-
-/// Added to the root of the second moment (PyTorch's default).
-const EPSILON: f64 = 1e-8;
 
 /// First and second moments of one parameter.
 #[derive(Clone, Debug)]
@@ -40,33 +40,38 @@ pub fn learning_rate(config: &TrainConfig, step: u64, progress: f64) -> f64 {
 }
 
 impl AdamW {
-    /// One update of every parameter. Returns the networks and the norm of the gradients before the clip, `[1]`, still on
-    /// the device.
-    pub fn step(&mut self, lr: f64, model: Soda, grads: &Gradients, config: &TrainConfig) -> (Soda, Tensor<1>) {
+    /// One update of every parameter and of its average in `ema`. Returns the networks and the norm of the gradients before
+    /// the clip, `[1]`, still on the device.
+    pub fn step(&mut self, lr: f64, model: Soda, grads: Gradients, ema: &mut Ema, config: &TrainConfig) -> (Soda, Tensor<1>) {
         self.updates += 1;
-        let grads = collect_gradients(&model, grads);
-        let squares = grads.values().map(|g| g.clone().square().sum()).collect();
+        ema.updates += 1;
+        let mut grads = collect_gradients(&model, &grads);
+        let squares = grads.values().map(|g| square_sum(g.clone())).collect();
         let norm = Tensor::cat(squares, 0).sum().sqrt();
         let clip = match config.clip_norm {
             0.0 => norm.ones_like(),
             limit => (norm.clone() + 1e-6).recip().mul_scalar(limit).clamp_max(1.0),
         };
-
-        let [beta1, beta2] = config.betas;
-        let n = self.updates as i32;
-        let (correct1, correct2) = (1.0 - beta1.powi(n), 1.0 - beta2.powi(n));
-        let model = parameters::replace(model, |name, weight| {
-            let grad = grads.get(name)?.clone() * clip.clone();
+        let options = Options {
+            lr,
+            weight_decay: config.weight_decay,
+            betas: config.betas,
+            update: self.updates as i32,
+            ema_decay: Ema::decay(config, ema.updates),
+        };
+        let model = parameters::map(model, |name, weight| {
+            let Some(grad) = grads.remove(name) else { return weight };
+            let Moments { first, second } =
+                self.moments.remove(name).unwrap_or_else(|| Moments { first: grad.zeros_like(), second: grad.zeros_like() });
             let lr = if name.starts_with("encoder.") { lr * config.encoder_lr_ratio } else { lr };
-            let old = self.moments.remove(name);
-            let (first, second) = match old {
-                Some(m) => (m.first * beta1 + grad.clone() * (1.0 - beta1), m.second * beta2 + grad.square() * (1.0 - beta2)),
-                None => (grad.clone() * (1.0 - beta1), grad.square() * (1.0 - beta2)),
-            };
-            let update = first.clone() / ((second.clone() / correct2).sqrt() + EPSILON) * (lr / correct1);
-            self.moments.insert(name.to_owned(), Moments { first, second });
-            Some(weight * (1.0 - lr * config.weight_decay) - update)
+            let new = ema.update(name, |average| {
+                let new = adamw(Parameter { weight, first, second, average }, grad, clip.clone(), Options { lr, ..options });
+                (new.average.clone(), new)
+            });
+            self.moments.insert(name.to_owned(), Moments { first: new.first, second: new.second });
+            new.weight
         });
+        ema.copy_statistics(&model);
         (model, norm)
     }
 }

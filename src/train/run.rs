@@ -145,7 +145,7 @@ fn start(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, optio
 /// Two rows of test images and what their z alone gives.
 fn draw_reconstructions(state: &State, config: &Config, data: &Dataset, device: &Selected, run: &RunDir) -> Result<()> {
     let n = GRID.min(data.test.len());
-    let model = &state.ema.model;
+    let model = &state.ema.model();
     let (images, originals) = reconstruct_first(model, config, &config.sample, &data.test, n, config.seed, &device.device)?;
     grid::save_reconstructions(&run.sample(state.position.step), &images, &originals)
 }

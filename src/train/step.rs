@@ -5,7 +5,6 @@ use crate::config::Config;
 use crate::diffusion::Schedule;
 use crate::diffusion::forward::{draw_t, q_sample};
 use crate::rng::{self, Purpose, Stream};
-use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::RngExt;
 
@@ -53,9 +52,9 @@ pub fn step(mut state: State, pair: Pair, schedule: &Schedule, config: &Config, 
     let loss = (eps_hat - eps).square().mean();
 
     let grads = loss.backward();
-    let (model, grad_norm) = state.optim.step(lr, state.model, &grads, &config.train);
+    // Global-norm clip, AdamW (the encoder at lr x ratio) and the EMA, in one pass over the parameters.
+    let (model, grad_norm) = state.optim.step(lr, state.model, grads, &mut state.ema, &config.train);
     state.model = model;
-    state.ema.update(&state.model.valid(), &config.train);
     state.position.step = step;
     state.position.updates = state.optim.updates;
     (state, Outcome { loss: loss.inner(), grad_norm })

@@ -2,7 +2,8 @@
 //! along the vector lanes, so the result doesn't depend on the number of threads.
 
 use super::{Activation, AdaGnGrads, AdaGnKernels, AdaGnOptions, Modulation};
-use crate::kernels::layout::{FlexImage, flex, flex_values};
+use crate::kernels::buffers::Buffer;
+use crate::kernels::layout::{FlexImage, flex_values};
 use crate::kernels::math;
 use crate::kernels::profile;
 use crate::kernels::simd::{LANES, Loop, blocks, load, store, vectorised};
@@ -227,13 +228,13 @@ impl AdaGnKernels for Flex {
             gamma: flex_values(&gamma),
             beta: flex_values(&beta),
         };
-        let mut out = vec![0.0f32; h.len()];
-        let mut saved = vec![0.0f32; batch * channels * 4];
+        let mut out = Buffer::new(h.len());
+        let mut saved = Buffer::new(batch * channels * 4);
         (out.par_chunks_mut(image), saved.par_chunks_mut(channels * 4), h.values().par_chunks(image))
             .into_par_iter()
             .enumerate()
             .for_each(|(b, (out, saved, x))| vectorised::<ForwardImage, _>((x, out, saved, b, &affine, &options)));
-        (FlexImage::tensor(out, h.dims), flex(saved, Shape::new([batch, channels, 4])))
+        (FlexImage::tensor(out, h.dims), saved.tensor(Shape::new([batch, channels, 4])))
     }
 
     fn backward(
@@ -249,8 +250,8 @@ impl AdaGnKernels for Flex {
         let (d_out, h) = (FlexImage::new(d_out), FlexImage::new(h));
         let [batch, channels, ..] = h.dims;
         let image = h.len() / batch;
-        let mut dh = vec![0.0f32; h.len()];
-        let mut sums = vec![0.0f32; batch * channels * 2];
+        let mut dh = Buffer::new(h.len());
+        let mut sums = Buffer::new(batch * channels * 2);
         (
             dh.par_chunks_mut(image),
             sums.par_chunks_mut(channels * 2),
@@ -278,9 +279,9 @@ fn gradients(
     let (gamma, beta) = (flex_values(&gamma), flex_values(&beta));
     let channels = gamma.len();
     let batch = sums.len() / (2 * channels);
-    let (mut d_gamma, mut d_beta) = (vec![0.0f32; channels], vec![0.0f32; channels]);
+    let (mut d_gamma, mut d_beta) = (Buffer::zeros(channels), Buffer::zeros(channels));
     let mut d_mod =
-        modulation.as_ref().map(|_| Modulation { t: vec![0.0f32; batch * 2 * channels], z: vec![0.0f32; batch * 2 * channels] });
+        modulation.as_ref().map(|_| Modulation { t: Buffer::new(batch * 2 * channels), z: Buffer::new(batch * 2 * channels) });
     for b in 0..batch {
         for c in 0..channels {
             let (s0, s1) = (sums[(b * channels + c) * 2], sums[(b * channels + c) * 2 + 1]);
@@ -299,11 +300,11 @@ fn gradients(
             d_beta[c] += scale * s0;
         }
     }
-    let pair = |values| flex(values, Shape::new([batch, 2 * channels]));
+    let pair = |values: Buffer| values.tensor(Shape::new([batch, 2 * channels]));
     AdaGnGrads {
         h,
         modulation: d_mod.map(|m| Modulation { t: pair(m.t), z: pair(m.z) }),
-        gamma: flex(d_gamma, Shape::new([channels])),
-        beta: flex(d_beta, Shape::new([channels])),
+        gamma: d_gamma.tensor(Shape::new([channels])),
+        beta: d_beta.tensor(Shape::new([channels])),
     }
 }

@@ -2,7 +2,8 @@
 //! result doesn't depend on the number of threads.
 
 use super::{BatchNormGradients, BatchNormOp, Options};
-use crate::kernels::layout::{FlexImage, flex, flex_values};
+use crate::kernels::buffers::Buffer;
+use crate::kernels::layout::{FlexImage, flex_values};
 use crate::kernels::profile;
 use crate::kernels::simd::{LANES, Loop, blocks, load, store, vectorised};
 use burn::tensor::Shape;
@@ -26,9 +27,9 @@ impl Affine {
         Self { a, d, mean: mean.to_vec(), rstd }
     }
 
-    fn apply(&self, x: &FlexImage, relu: bool) -> Vec<f32> {
+    fn apply(&self, x: &FlexImage, relu: bool) -> Buffer {
         let image = x.len() / x.dims[0];
-        let mut y = vec![0.0f32; x.len()];
+        let mut y = Buffer::new(x.len());
         (y.par_chunks_mut(image), x.values().par_chunks(image))
             .into_par_iter()
             .for_each(|(y, x)| vectorised::<ApplyImage, _>((x, y, self, relu)));
@@ -162,7 +163,7 @@ impl BatchNormOp for Flex {
         statistics.extend(squares.iter().map(|s| (s / n) as f32));
         let affine = Affine::new(&statistics, flex_values(&gamma), flex_values(&beta), options.eps);
         let y = affine.apply(&x, options.relu);
-        (FlexImage::tensor(y, x.dims), flex(statistics, Shape::new([2 * channels])))
+        (FlexImage::tensor(y, x.dims), Buffer::copy(&statistics).tensor(Shape::new([2 * channels])))
     }
 
     fn normalise(x: FlexTensor, statistics: FlexTensor, gamma: FlexTensor, beta: FlexTensor, options: Options) -> FlexTensor {
@@ -189,7 +190,7 @@ impl BatchNormGradients for Flex {
         let affine = Affine::new(flex_values(&statistics), flex_values(&gamma), flex_values(&beta), options.eps);
         let (channels, image) = (x.dims[1], x.len() / x.dims[0]);
         let n = (x.len() / channels) as f32;
-        let mut dx = vec![0.0f32; x.len()];
+        let mut dx = Buffer::new(x.len());
         // dx first holds g.
         let sums: Vec<[Vec<f32>; 2]> = (dx.par_chunks_mut(image), x.values().par_chunks(image), dy.values().par_chunks(image))
             .into_par_iter()
@@ -205,6 +206,10 @@ impl BatchNormGradients for Flex {
         (dx.par_chunks_mut(image), x.values().par_chunks(image))
             .into_par_iter()
             .for_each(|(g, x)| vectorised::<GradientImage, _>((g, x, &m0, &m1, &affine)));
-        [FlexImage::tensor(dx, x.dims), flex(s1, Shape::new([channels])), flex(s0, Shape::new([channels]))]
+        [
+            FlexImage::tensor(dx, x.dims),
+            Buffer::copy(&s1).tensor(Shape::new([channels])),
+            Buffer::copy(&s0).tensor(Shape::new([channels])),
+        ]
     }
 }

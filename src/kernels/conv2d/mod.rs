@@ -8,7 +8,8 @@ mod cpu_gather;
 mod cpu_tiles;
 mod cpu_weights;
 
-use crate::kernels::layout::{FlexImage, flex, flex_values};
+use crate::kernels::buffers::Buffer;
+use crate::kernels::layout::{FlexImage, flex_values};
 use crate::kernels::profile;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Dispatch, backend_extension};
@@ -86,7 +87,7 @@ impl Conv2dOp for Flex {
         let (x, weight, bias) = (FlexImage::new(x), weight.to_contiguous(), bias.to_contiguous());
         let shape = shape(x.dims, weight.layout().shape(), options);
         let dims = [shape.batch, shape.c_out, shape.out_height(), shape.out_width()];
-        let mut y = vec![0.0; dims.iter().product()];
+        let mut y = Buffer::new(dims.iter().product());
         cpu::forward(&shape, x.values(), flex_values(&weight), Some(flex_values(&bias)), &mut y);
         FlexImage::tensor(y, dims)
     }
@@ -97,7 +98,7 @@ impl Conv2dGradients for Flex {
         let _timer = profile::timer("conv2d grad_input");
         let (dy, weight) = (FlexImage::new(dy), weight.to_contiguous());
         let dims = [input[0], input[1], input[2], input[3]];
-        let mut dx = vec![0.0; dims.iter().product()];
+        let mut dx = Buffer::new(dims.iter().product());
         cpu::grad_input(&shape(dims, weight.layout().shape(), options), dy.values(), flex_values(&weight), &mut dx);
         FlexImage::tensor(dx, dims)
     }
@@ -105,9 +106,9 @@ impl Conv2dGradients for Flex {
     fn grad_weight(x: FlexTensor, dy: FlexTensor, weight: Shape, options: Conv2dOptions) -> FlexTensor {
         let _timer = profile::timer("conv2d grad_weight");
         let (x, dy) = (FlexImage::new(x), FlexImage::new(dy));
-        let mut dw = vec![0.0; weight.num_elements()];
+        let mut dw = Buffer::new(weight.num_elements());
         cpu::grad_weight(&shape(x.dims, &weight, options), x.values(), dy.values(), &mut dw);
-        flex(dw, weight)
+        dw.tensor(weight)
     }
 
     fn grad_bias(dy: FlexTensor) -> FlexTensor {
@@ -116,8 +117,8 @@ impl Conv2dGradients for Flex {
         let [batch, c_out, height, width] = dy.dims;
         // Only dy's own shape matters here: a 1x1 convolution has it on both sides.
         let shape = ConvShape { batch, c_in: 1, c_out, height, width, kernel: 1, stride: 1, padding: 0 };
-        let mut db = vec![0.0; c_out];
+        let mut db = Buffer::new(c_out);
         cpu::grad_bias(&shape, dy.values(), &mut db);
-        flex(db, Shape::new([c_out]))
+        db.tensor(Shape::new([c_out]))
     }
 }

@@ -1,0 +1,147 @@
+//! AdamW and the EMA over f32 slices, in place.
+
+use super::{AdamWOp, EPSILON, Options};
+use crate::kernels::buffers::Buffer;
+use crate::kernels::layout::flex_values;
+use crate::kernels::profile;
+use crate::kernels::simd::{LANES, Loop, load, store, vectorised};
+use burn::tensor::Shape;
+use burn_flex::{Flex, FlexTensor};
+use rayon::prelude::*;
+
+/// Elements of a task; the blocks of a sum don't depend on the threads.
+const TASK: usize = 1 << 15;
+
+/// Factors of the update in f32.
+#[derive(Clone, Copy)]
+struct Factors {
+    clip: f32,
+    beta: [f32; 2],
+    rest: [f32; 2],
+    /// lr / c1.
+    rate: f32,
+    /// 1 / c2.
+    correction: f32,
+    /// 1 - lr * weight decay.
+    shrink: f32,
+    ema: f32,
+    ema_rest: f32,
+}
+
+type Slices<'a> = (&'a mut [f32], &'a mut [f32], &'a mut [f32], &'a mut [f32], &'a [f32]);
+
+struct Update;
+
+impl<'a> Loop<(Slices<'a>, Factors)> for Update {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(((weight, first, second, average, grad), f): (Slices<'a>, Factors)) {
+        let count = weight.len();
+        for at in (0..count).step_by(LANES) {
+            let lanes = LANES.min(count - at);
+            let g = load(&grad[at..], lanes);
+            let (mut w, mut m) = (load(&weight[at..], lanes), load(&first[at..], lanes));
+            let (mut v, mut e) = (load(&second[at..], lanes), load(&average[at..], lanes));
+            for i in 0..LANES {
+                let g = g[i] * f.clip;
+                m[i] = m[i] * f.beta[0] + g * f.rest[0];
+                v[i] = v[i] * f.beta[1] + g * g * f.rest[1];
+                let update = m[i] / ((v[i] * f.correction).sqrt() + EPSILON as f32) * f.rate;
+                w[i] = w[i] * f.shrink - update;
+                e[i] = e[i] * f.ema + w[i] * f.ema_rest;
+            }
+            store(&mut weight[at..], lanes, &w);
+            store(&mut first[at..], lanes, &m);
+            store(&mut second[at..], lanes, &v);
+            store(&mut average[at..], lanes, &e);
+        }
+    }
+}
+
+struct Squares;
+
+impl<'a> Loop<&'a [f32]> for Squares {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run(x: &'a [f32]) -> f64 {
+        let mut total = 0.0;
+        // f32 sums of a few numbers in each lane, added up in f64.
+        for block in x.chunks(64 * LANES) {
+            let mut sums = [0.0f32; LANES];
+            for at in (0..block.len()).step_by(LANES) {
+                let x = load(&block[at..], LANES.min(block.len() - at));
+                for i in 0..LANES {
+                    sums[i] += x[i] * x[i];
+                }
+            }
+            total += sums.iter().map(|s| f64::from(*s)).sum::<f64>();
+        }
+        total
+    }
+}
+
+/// `tensor` with exactly its values as its memory, so that they can be written to: its own where nobody else holds it.
+fn owned(tensor: FlexTensor) -> FlexTensor {
+    let count = tensor.layout().shape().num_elements();
+    if tensor.is_contiguous()
+        && tensor.layout().start_offset() == 0
+        && tensor.storage::<f32>().len() == count
+        && tensor.is_unique()
+    {
+        return tensor;
+    }
+    let shape = tensor.layout().shape().clone();
+    Buffer::copy(flex_values(&tensor.to_contiguous())).tensor(shape)
+}
+
+impl AdamWOp for Flex {
+    fn adamw(
+        weight: FlexTensor,
+        first: FlexTensor,
+        second: FlexTensor,
+        average: FlexTensor,
+        grad: FlexTensor,
+        clip: FlexTensor,
+        options: Options,
+    ) -> (FlexTensor, FlexTensor, FlexTensor, FlexTensor) {
+        let _timer = profile::timer("adamw");
+        let [c1, c2] = options.corrections();
+        let factors = Factors {
+            clip: flex_values(&clip)[0],
+            beta: options.betas.map(|b| b as f32),
+            rest: options.betas.map(|b| (1.0 - b) as f32),
+            rate: (options.lr / c1) as f32,
+            correction: (1.0 / c2) as f32,
+            shrink: (1.0 - options.lr * options.weight_decay) as f32,
+            ema: options.ema_decay as f32,
+            ema_rest: (1.0 - options.ema_decay) as f32,
+        };
+        let [mut weight, mut first, mut second, mut average] = [weight, first, second, average].map(owned);
+        let grad = grad.to_contiguous();
+        let grad = flex_values(&grad);
+        let [w, m, v, e] = [&mut weight, &mut first, &mut second, &mut average].map(|t| t.storage_mut::<f32>());
+        if grad.len() <= TASK {
+            vectorised::<Update, _>(((w, m, v, e, grad), factors));
+        } else {
+            (
+                w.par_chunks_mut(TASK),
+                m.par_chunks_mut(TASK),
+                v.par_chunks_mut(TASK),
+                e.par_chunks_mut(TASK),
+                grad.par_chunks(TASK),
+            )
+                .into_par_iter()
+                .for_each(|slices| vectorised::<Update, _>((slices, factors)));
+        }
+        (weight, first, second, average)
+    }
+
+    fn square_sum(x: FlexTensor) -> FlexTensor {
+        let _timer = profile::timer("square_sum");
+        let x = x.to_contiguous();
+        let blocks: Vec<f64> = flex_values(&x).par_chunks(TASK).map(vectorised::<Squares, _>).collect();
+        Buffer::copy(&[blocks.iter().sum::<f64>() as f32]).tensor(Shape::new([1]))
+    }
+}

@@ -1,0 +1,109 @@
+//! One update of a parameter by AdamW (Loshchilov and Hutter 2019), and of its exponential moving average, in one pass over
+//! memory: in place and multi-threaded on the CPU backend, plain tensor operations on wgpu devices.
+//!
+//! g = clip * grad,  m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2
+//! w = (1 - lr * decay) w - (lr / c1) m / (sqrt(v / c2) + eps),  c1 = 1 - beta1^n,  c2 = 1 - beta2^n
+//! average = d * average + (1 - d) w
+
+mod cpu;
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Dispatch, backend_extension};
+use burn::tensor::{Device, Tensor, assert_shape};
+
+/// Added to the root of the second moment (PyTorch's default).
+const EPSILON: f64 = 1e-8;
+
+/// A parameter and what is kept of its history; all `[N]`, without autodiff.
+#[derive(Clone, Debug)]
+pub struct Parameter {
+    /// w.
+    pub weight: Tensor<1>,
+    /// m, the running mean of the gradient.
+    pub first: Tensor<1>,
+    /// v, the running mean of its square.
+    pub second: Tensor<1>,
+    /// The exponential moving average of w.
+    pub average: Tensor<1>,
+}
+
+/// The constants of one update.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Options {
+    /// Learning rate.
+    pub lr: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Decays of the moments.
+    pub betas: [f64; 2],
+    /// Number of this update, n, from 1.
+    pub update: i32,
+    /// Decay of the average, d.
+    pub ema_decay: f64,
+}
+
+impl Options {
+    /// c1 and c2: what makes up for moments that began at zero.
+    fn corrections(&self) -> [f64; 2] {
+        self.betas.map(|beta| 1.0 - beta.powi(self.update))
+    }
+}
+
+/// Updates `parameter` by `grad` `[N]` times `clip` `[1]`. On the CPU, tensors that nobody else holds are updated in place.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn adamw(parameter: Parameter, grad: Tensor<1>, clip: Tensor<1>, options: Options) -> Parameter {
+    let Parameter { weight, first, second, average } = parameter;
+    let [n] = weight.dims();
+    assert_shape!(grad, [n]);
+    assert_shape!(first, [n]);
+    assert_shape!(second, [n]);
+    assert_shape!(average, [n]);
+    assert_shape!(clip, [1]);
+    if weight.device() != Device::flex() {
+        return reference(Parameter { weight, first, second, average }, grad, clip, options);
+    }
+    let [weight, first, second, average, grad, clip] = [weight, first, second, average, grad, clip].map(Tensor::into_dispatch);
+    let (weight, first, second, average) = <Dispatch as AdamWOp>::adamw(weight, first, second, average, grad, clip, options);
+    let [weight, first, second, average] = [weight, first, second, average].map(Tensor::from_dispatch);
+    Parameter { weight, first, second, average }
+}
+
+/// [`adamw`] in plain tensor operations: the oracle of the CPU kernel, and what wgpu devices run.
+pub fn reference(parameter: Parameter, grad: Tensor<1>, clip: Tensor<1>, options: Options) -> Parameter {
+    let ([beta1, beta2], [c1, c2]) = (options.betas, options.corrections());
+    let grad = grad * clip;
+    let first = parameter.first * beta1 + grad.clone() * (1.0 - beta1);
+    let second = parameter.second * beta2 + grad.square() * (1.0 - beta2);
+    let update = first.clone() / ((second.clone() / c2).sqrt() + EPSILON) * (options.lr / c1);
+    let weight = parameter.weight * (1.0 - options.lr * options.weight_decay) - update;
+    let average = parameter.average * options.ema_decay + weight.clone() * (1.0 - options.ema_decay);
+    Parameter { weight, first, second, average }
+}
+
+/// The sum of the squares of `x` `[N]`, as `[1]`; the same for any number of threads.
+pub fn square_sum(x: Tensor<1>) -> Tensor<1> {
+    if x.device() != Device::flex() {
+        return x.square().sum();
+    }
+    Tensor::from_dispatch(<Dispatch as AdamWOp>::square_sum(x.into_dispatch()))
+}
+
+/// The operations on the CPU backend.
+#[backend_extension(Flex)]
+pub trait AdamWOp: burn::backend::Backend {
+    /// See [`adamw`](fn@adamw): (weight, first, second, average).
+    fn adamw(
+        weight: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        average: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        clip: FloatTensor<Self>,
+        options: Options,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    /// See [`square_sum`].
+    fn square_sum(x: FloatTensor<Self>) -> FloatTensor<Self>;
+}

@@ -1,0 +1,184 @@
+//! Attention over f32 slices, `[pixels, 3C]` an image: blocks of queries forward, whole images backward, each by one thread.
+
+use super::{AttentionKernels, AttentionOp};
+use crate::kernels::buffers::Buffer;
+use crate::kernels::gemm::{Matrix, product};
+use crate::kernels::layout::{FlexImage, flex_values};
+use crate::kernels::math;
+use crate::kernels::profile;
+use crate::kernels::simd::{LANES, Loop, vectorised};
+use burn::tensor::Shape;
+use burn_flex::{Flex, FlexTensor};
+use rayon::prelude::*;
+
+/// Queries of a task of the forward pass.
+const QUERIES: usize = 64;
+
+/// q, k and v of one image, rows of 3C.
+struct Image<'a> {
+    qkv: &'a [f32],
+    channels: usize,
+}
+
+impl<'a> Image<'a> {
+    fn pixels(&self) -> usize {
+        self.qkv.len() / (3 * self.channels)
+    }
+
+    /// q, k or v from pixel `first` on.
+    fn part(&self, part: usize, first: usize) -> Matrix<'a> {
+        Matrix::new(&self.qkv[first * 3 * self.channels + part * self.channels..], 3 * self.channels)
+    }
+
+    fn scale(&self) -> f32 {
+        1.0 / (self.channels as f32).sqrt()
+    }
+
+    /// scores[query, key] of the queries from `first` on.
+    fn scores(&self, first: usize, scores: &mut [f32]) {
+        let n = self.pixels();
+        let size = (scores.len() / n, n, self.channels);
+        product(size, self.scale(), self.part(0, first), self.part(1, 0).t(), scores, n);
+    }
+}
+
+/// Rows of scores become rows of weights; the logarithms of their sums go to the second slice.
+struct Softmax;
+
+impl<'a> Loop<(&'a mut [f32], &'a mut [f32])> for Softmax {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((scores, log_sums): (&'a mut [f32], &'a mut [f32])) {
+        let n = scores.len() / log_sums.len();
+        for (row, log_sum) in scores.chunks_exact_mut(n).zip(log_sums) {
+            let (blocks, rest) = row.as_chunks::<LANES>();
+            let mut highest = [f32::NEG_INFINITY; LANES];
+            for block in blocks {
+                for i in 0..LANES {
+                    highest[i] = highest[i].max(block[i]);
+                }
+            }
+            let highest = highest.iter().chain(rest).fold(f32::NEG_INFINITY, |m, v| m.max(*v));
+            let (blocks, rest) = row.as_chunks_mut::<LANES>();
+            let mut sums = [0.0; LANES];
+            for block in blocks.iter_mut() {
+                for i in 0..LANES {
+                    block[i] = math::exp(block[i] - highest);
+                    sums[i] += block[i];
+                }
+            }
+            for value in rest.iter_mut() {
+                *value = math::exp(*value - highest);
+            }
+            let sum: f32 = sums.iter().sum::<f32>() + rest.iter().sum::<f32>();
+            row.iter_mut().for_each(|v| *v *= 1.0 / sum);
+            *log_sum = highest + sum.ln();
+        }
+    }
+}
+
+/// Rows of scores become rows of weights again.
+struct Weights;
+
+impl<'a> Loop<(&'a mut [f32], &'a [f32])> for Weights {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((scores, log_sums): (&'a mut [f32], &'a [f32])) {
+        let n = scores.len() / log_sums.len();
+        for (row, log_sum) in scores.chunks_exact_mut(n).zip(log_sums) {
+            for value in row {
+                *value = math::exp(*value - log_sum);
+            }
+        }
+    }
+}
+
+/// d becomes the gradient of the scores: weights * (d - sum over the row of weights * d).
+struct ScoreGradient;
+
+impl<'a> Loop<(&'a mut [f32], &'a [f32], usize)> for ScoreGradient {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((d, weights, n): (&'a mut [f32], &'a [f32], usize)) {
+        for (d, weights) in d.chunks_exact_mut(n).zip(weights.chunks_exact(n)) {
+            let (d_blocks, d_rest) = d.as_chunks::<LANES>();
+            let (w_blocks, w_rest) = weights.as_chunks::<LANES>();
+            let mut sums = [0.0; LANES];
+            for (d, w) in d_blocks.iter().zip(w_blocks) {
+                for i in 0..LANES {
+                    sums[i] += d[i] * w[i];
+                }
+            }
+            let sum = sums.iter().sum::<f32>() + d_rest.iter().zip(w_rest).map(|(d, w)| d * w).sum::<f32>();
+            for (d, w) in d.iter_mut().zip(weights) {
+                *d = w * (*d - sum);
+            }
+        }
+    }
+}
+
+impl AttentionKernels for Flex {
+    fn forward(qkv: FlexTensor) -> (FlexTensor, FlexTensor) {
+        let _timer = profile::timer("attention forward");
+        let qkv = FlexImage::new(qkv);
+        let [batch, channels, height, width] = qkv.dims;
+        let (c, n) = (channels / 3, height * width);
+        let mut out = Buffer::new(batch * n * c);
+        let mut log_sums = Buffer::new(batch * n);
+        let tasks: Vec<_> = out
+            .chunks_mut(n * c)
+            .zip(log_sums.chunks_mut(n))
+            .zip(qkv.values().chunks(n * channels))
+            .flat_map(|((out, log_sums), qkv)| {
+                let blocks = out.chunks_mut(QUERIES * c).zip(log_sums.chunks_mut(QUERIES)).enumerate();
+                blocks.map(move |(block, (out, log_sums))| (Image { qkv, channels: c }, block * QUERIES, out, log_sums))
+            })
+            .collect();
+        tasks.into_par_iter().for_each(|(image, first, out, log_sums)| {
+            let queries = log_sums.len();
+            let mut scores = Buffer::new(queries * n);
+            image.scores(first, &mut scores);
+            vectorised::<Softmax, _>((&mut scores, log_sums));
+            product((queries, c, n), 1.0, Matrix::new(&scores, n), image.part(2, 0), out, c);
+        });
+        (FlexImage::tensor(out, [batch, c, height, width]), log_sums.tensor(Shape::new([batch, n])))
+    }
+
+    fn backward(d_out: FlexTensor, qkv: FlexTensor, log_sums: FlexTensor) -> FlexTensor {
+        let _timer = profile::timer("attention backward");
+        let (d_out, qkv) = (FlexImage::new(d_out), FlexImage::new(qkv));
+        let [_, channels, height, width] = qkv.dims;
+        let (c, n) = (channels / 3, height * width);
+        let mut d_qkv = Buffer::new(qkv.len());
+        (
+            d_qkv.par_chunks_mut(n * channels),
+            qkv.values().par_chunks(n * channels),
+            d_out.values().par_chunks(n * c),
+            flex_values(&log_sums).par_chunks(n),
+        )
+            .into_par_iter()
+            .for_each(|(d_qkv, qkv, d_out, log_sums)| {
+                let image = Image { qkv, channels: c };
+                let (mut weights, mut d) = (Buffer::new(n * n), Buffer::new(n * n));
+                image.scores(0, &mut weights);
+                vectorised::<Weights, _>((&mut weights, log_sums));
+                let d_out = Matrix::new(d_out, c);
+                product((n, c, n), 1.0, Matrix::new(&weights, n).t(), d_out, &mut d_qkv[2 * c..], channels);
+                product((n, n, c), 1.0, d_out, image.part(2, 0).t(), &mut d, n);
+                vectorised::<ScoreGradient, _>((&mut d, &weights, n));
+                let d = Matrix::new(&d, n);
+                product((n, c, n), image.scale(), d, image.part(1, 0), d_qkv, channels);
+                product((n, c, n), image.scale(), d.t(), image.part(0, 0), &mut d_qkv[c..], channels);
+            });
+        FlexImage::tensor(d_qkv, qkv.dims)
+    }
+}
+
+impl AttentionOp for Flex {
+    fn self_attention(qkv: FlexTensor) -> FlexTensor {
+        <Self as AttentionKernels>::forward(qkv).0
+    }
+}

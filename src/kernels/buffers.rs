@@ -1,0 +1,200 @@
+//! Memory of the CPU kernels' results, used again instead of given back: a training step needs the same sizes as the one
+//! before it, and fresh memory costs a page fault every 4 KiB and a pass that zeroes it.
+
+use burn::cubecl::bytes::{AccessError, AccessPolicy, AllocationController, AllocationProperty, Bytes};
+use burn::tensor::{DType, Shape};
+use burn_flex::{FlexTensor, Layout};
+use std::collections::HashMap;
+use std::mem::{MaybeUninit, size_of, take};
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+
+/// One cache line, so that no vector straddles two.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([f32; 16]);
+
+/// f32 values whose memory returns to the pool when they are dropped, as a tensor's too.
+pub(crate) struct Buffer {
+    lines: Vec<Line>,
+    len: usize,
+}
+
+impl Buffer {
+    /// `len` values of whatever was there: the caller overwrites them all.
+    pub fn new(len: usize) -> Self {
+        let mut lines = pool().take(len.div_ceil(16));
+        if JUNK.load(Ordering::Relaxed) {
+            lines.fill(Line([f32::NAN; 16]));
+        }
+        Self { lines, len }
+    }
+
+    /// `len` zeros.
+    pub fn zeros(len: usize) -> Self {
+        let mut buffer = Self::new(len);
+        buffer.fill(0.0);
+        buffer
+    }
+
+    /// A copy of `values`.
+    pub fn copy(values: &[f32]) -> Self {
+        let mut buffer = Self::new(values.len());
+        buffer.copy_from_slice(values);
+        buffer
+    }
+
+    /// A CPU tensor of these values.
+    pub fn tensor(self, shape: Shape) -> FlexTensor {
+        let bytes = self.len * size_of::<f32>();
+        // SAFETY: `memory` returns exactly that many bytes, all initialised.
+        let bytes = unsafe { Bytes::from_controller(Box::new(self), bytes) };
+        FlexTensor::new(bytes, Layout::contiguous(shape), DType::F32)
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        pool().give(take(&mut self.lines));
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        // SAFETY: `lines` holds at least `len` initialised f32 without padding between them.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        // SAFETY: as above, and the borrow is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+    }
+}
+
+impl AllocationController for Buffer {
+    fn alloc_align(&self) -> usize {
+        align_of::<Line>()
+    }
+
+    fn property(&self) -> AllocationProperty {
+        AllocationProperty::Other
+    }
+
+    unsafe fn memory_mut(&mut self, _policy: AccessPolicy) -> Result<&mut [MaybeUninit<u8>], AccessError> {
+        let bytes = self.len * size_of::<f32>();
+        // SAFETY: the memory of `deref_mut`, seen as bytes; callers write initialised data only, as the trait demands.
+        Ok(unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), bytes) })
+    }
+
+    fn memory(&self, _policy: AccessPolicy) -> Result<&[MaybeUninit<u8>], AccessError> {
+        // SAFETY: the memory of `deref`, seen as bytes.
+        Ok(unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len * size_of::<f32>()) })
+    }
+}
+
+/// Fills every buffer with NaN before it is handed out: tests set it, so that a value a kernel forgets to write shows.
+pub fn fill_with_junk(on: bool) {
+    JUNK.store(on, Ordering::Relaxed);
+}
+
+static JUNK: AtomicBool = AtomicBool::new(false);
+
+fn pool() -> MutexGuard<'static, Pool> {
+    static POOL: LazyLock<Mutex<Pool>> = LazyLock::new(Mutex::default);
+    POOL.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Idle buffers by their size. Sizes are in lines.
+#[derive(Default)]
+struct Pool {
+    idle: HashMap<usize, Bin>,
+    idle_lines: usize,
+    live_lines: usize,
+    /// Most lines that were ever in use at a time.
+    peak_lines: usize,
+    clock: u64,
+}
+
+#[derive(Default)]
+struct Bin {
+    buffers: Vec<Vec<Line>>,
+    /// When one was last taken or missed.
+    used: u64,
+}
+
+impl Pool {
+    fn take(&mut self, lines: usize) -> Vec<Line> {
+        self.clock += 1;
+        self.live_lines += lines;
+        self.peak_lines = self.peak_lines.max(self.live_lines);
+        let bin = self.idle.entry(lines).or_default();
+        bin.used = self.clock;
+        if let Some(buffer) = bin.buffers.pop() {
+            self.idle_lines -= lines;
+            return buffer;
+        }
+        // Never much more than was once in use at a time: another size makes room for this one.
+        while self.idle_lines > 0 && self.live_lines + self.idle_lines > self.peak_lines + self.peak_lines / 8 {
+            self.drop_oldest();
+        }
+        vec![Line([0.0; 16]); lines]
+    }
+
+    fn give(&mut self, buffer: Vec<Line>) {
+        let lines = buffer.len();
+        self.live_lines -= lines;
+        self.idle_lines += lines;
+        self.idle.entry(lines).or_default().buffers.push(buffer);
+    }
+
+    /// Frees one buffer of the size that wasn't asked for the longest.
+    fn drop_oldest(&mut self) {
+        let filled = self.idle.iter_mut().filter(|(_, bin)| !bin.buffers.is_empty());
+        if let Some((lines, bin)) = filled.min_by_key(|(_, bin)| bin.used) {
+            bin.buffers.pop();
+            self.idle_lines -= lines;
+        }
+        self.idle.retain(|_, bin| !bin.buffers.is_empty());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_that_comes_again_is_not_allocated_again() {
+        let mut pool = Pool::default();
+        let first = pool.take(10);
+        let at = first.as_ptr();
+        pool.give(first);
+        assert_eq!(pool.take(10).as_ptr(), at);
+    }
+
+    #[test]
+    fn idle_memory_stays_within_what_was_once_in_use() {
+        let mut pool = Pool::default();
+        for size in 1..200 {
+            let buffers = [pool.take(size * 3), pool.take(size)];
+            assert!(pool.live_lines + pool.idle_lines <= pool.peak_lines + pool.peak_lines / 8);
+            buffers.into_iter().for_each(|b| pool.give(b));
+        }
+        assert_eq!((pool.live_lines, pool.peak_lines), (0, 199 * 4));
+        let counted: usize = pool.idle.iter().map(|(lines, bin)| lines * bin.buffers.len()).sum();
+        assert_eq!(counted, pool.idle_lines);
+    }
+
+    #[test]
+    fn a_tensor_gives_its_memory_back_and_copies_on_write() {
+        let tensor = Buffer::copy(&[1.0, 2.0, 3.0]).tensor(Shape::new([3]));
+        let mut other = tensor.clone();
+        other.storage_mut::<f32>()[0] = 7.0;
+        assert_eq!(tensor.storage::<f32>(), [1.0, 2.0, 3.0]);
+        assert_eq!(other.storage::<f32>(), [7.0, 2.0, 3.0]);
+    }
+}
