@@ -83,7 +83,9 @@ fn main() {
             state = next;
             let wall = clock.elapsed().as_secs_f64();
             eprintln!("wall {:.1} ms, kernels {:.1} ms", wall * 1e3, profile.time().as_secs_f64() * 1e3);
-            for (name, k) in &profile.kernels { eprintln!("{:8.2} ms {:4} {name}", k.time.as_secs_f64() * 1e3, k.launches); }
+            for (name, k) in &profile.kernels {
+                eprintln!("{:8.2} ms {:4} {name}", k.time.as_secs_f64() * 1e3, k.launches);
+            }
         }
     }
     times.sort_by(f64::total_cmp);

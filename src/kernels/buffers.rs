@@ -173,7 +173,8 @@ mod tests {
         let first = pool.take(10);
         let at = first.as_ptr();
         pool.give(first);
-        assert_eq!(pool.take(10).as_ptr(), at);
+        let second = pool.take(10);
+        assert_eq!(second.as_ptr(), at);
     }
 
     #[test]

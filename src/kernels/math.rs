@@ -1,41 +1,39 @@
 //! Scalar functions that the CPU kernels and the shaders share.
 
-/// e^x in f32 by Cody-Waite reduction and a degree-6 polynomial: within 2 ulp over the normal range, 0 below -87.3 and
-/// infinity above 88.7. Free of branches and calls, so that loops over it vectorise.
+/// a * b + c, rounded once where `FMA` says that the processor does so in one instruction.
 #[inline(always)]
-pub fn exp(x: f32) -> f32 {
-    const LOG2_E: f32 = std::f32::consts::LOG2_E;
+pub fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FMA { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// e^x in f32 by Cody-Waite reduction and a degree-6 polynomial: within 2 ulp for x in [-87, 88]; beyond, the value at the
+/// nearer end, for NaN NaN. Free of branches and calls, so that loops over it vectorise.
+#[inline(always)]
+pub fn exp<const FMA: bool>(x: f32) -> f32 {
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer.
+    // Adding 1.5 * 2^23 rounds to the nearest integer, which is then in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
-    let clamped = x.clamp(-87.3, 88.7);
-    let n = (clamped * LOG2_E + ROUND) - ROUND;
-    let r = (clamped - n * LN2_HIGH) - n * LN2_LOW;
-    let p = 1.987_569_1e-4_f32;
-    let p = p * r + 1.398_199_9e-3;
-    let p = p * r + 8.333_452e-3;
-    let p = p * r + 4.166_579_6e-2;
-    let p = p * r + 1.666_666_5e-1;
-    let p = p * r + 0.5;
-    let y = p * r * r + r + 1.0;
-    // 2^n in two factors, since n = 128 itself is no f32 exponent.
-    let half = (n * 0.5 + ROUND) - ROUND;
-    let pow2 = |k: f32| f32::from_bits(((k as i32 + 127) as u32) << 23);
-    let y = y * pow2(half) * pow2(n - half);
-    if x < -87.3 {
-        0.0
-    } else if x > 88.7 {
-        f32::INFINITY
-    } else {
-        y
-    }
+    // Comparisons with NaN are false: it passes both.
+    let x = if x < -87.0 { -87.0 } else { x };
+    let x = if x > 88.0 { 88.0 } else { x };
+    let rounded = mul_add::<FMA>(x, std::f32::consts::LOG2_E, ROUND);
+    let n = rounded - ROUND;
+    let r = mul_add::<FMA>(n, -LN2_LOW, mul_add::<FMA>(n, -LN2_HIGH, x));
+    let p = mul_add::<FMA>(1.987_569_1e-4, r, 1.398_199_9e-3);
+    let p = mul_add::<FMA>(p, r, 8.333_452e-3);
+    let p = mul_add::<FMA>(p, r, 4.166_579_6e-2);
+    let p = mul_add::<FMA>(p, r, 1.666_666_5e-1);
+    let p = mul_add::<FMA>(p, r, 0.5);
+    let y = mul_add::<FMA>(p * r, r, r) + 1.0;
+    // 2^n by its exponent bits; n lies within -126 and 127.
+    y * f32::from_bits((rounded.to_bits() << 23).wrapping_add(127 << 23))
 }
 
 /// 1 / (1 + e^-x).
 #[inline(always)]
-pub fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + exp(-x))
+pub fn sigmoid<const FMA: bool>(x: f32) -> f32 {
+    1.0 / (1.0 + exp::<FMA>(-x))
 }
 
 /// 32 pseudo-random bits of (`key`, `index`): two rounds of PCG's output permutation (Jarzynski and Olano, "Hash
@@ -60,13 +58,16 @@ mod tests {
     fn exp_agrees_with_the_standard_library() {
         for i in -8_700..=8_800 {
             let x = i as f32 * 0.01;
-            let (got, want) = (exp(x), x.exp());
-            // 2 ulp relative: the polynomial's own error plus one rounding.
-            assert!((got - want).abs() <= 2.4e-7 * want, "exp({x}) = {got}, expected {want}");
+            for (got, want) in [(exp::<false>(x), x.exp()), (exp::<true>(x), x.exp())] {
+                // 2 ulp relative: the polynomial's own error plus one rounding.
+                assert!((got - want).abs() <= 2.4e-7 * want, "exp({x}) = {got}, expected {want}");
+            }
         }
-        assert_eq!(exp(-1e9), 0.0);
-        assert_eq!(exp(1e9), f32::INFINITY);
-        assert_eq!(exp(0.0), 1.0);
+        assert_eq!(exp::<true>(-1e9), exp::<true>(-87.0));
+        assert_eq!(exp::<true>(f32::INFINITY), exp::<true>(88.0));
+        assert_eq!(exp::<true>(0.0), 1.0);
+        assert!(exp::<true>(f32::NAN).is_nan() && exp::<false>(f32::NAN).is_nan());
+        assert!(sigmoid::<true>(-1e9) < 1e-37 && sigmoid::<true>(1e9) == 1.0);
     }
 
     #[test]

@@ -12,9 +12,10 @@ pub mod conv2d;
 #[allow(unsafe_code)]
 mod gemm;
 mod launch;
-pub mod linear;
 pub mod layout;
+pub mod linear;
 pub mod math;
+mod moments;
 pub mod peak;
 pub mod profile;
 mod simd;

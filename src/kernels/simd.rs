@@ -9,22 +9,23 @@ use std::any::TypeId;
 pub(crate) trait Loop<A> {
     type Output;
 
-    fn run(arguments: A) -> Self::Output;
+    /// `FMA` says whether [`f32::mul_add`] is one instruction here; elsewhere it would be a library call.
+    fn run<const FMA: bool>(arguments: A) -> Self::Output;
 }
 
 /// `L::run(arguments)`, compiled for AVX-512, AVX2 or NEON where the processor has them.
 #[inline]
 pub(crate) fn vectorised<L: Loop<A>, A>(arguments: A) -> L::Output {
     struct Call<L, A>(std::marker::PhantomData<L>, A);
-    impl<L: Loop<A>, A> pulp::NullaryFnOnce for Call<L, A> {
+    impl<L: Loop<A>, A> WithSimd for Call<L, A> {
         type Output = L::Output;
 
         #[inline(always)]
-        fn call(self) -> L::Output {
-            L::run(self.1)
+        fn with_simd<S: Simd>(self, _simd: S) -> L::Output {
+            if TypeId::of::<S>() == TypeId::of::<pulp::Scalar128b>() { L::run::<false>(self.1) } else { L::run::<true>(self.1) }
         }
     }
-    pulp::Arch::new().dispatch(Call::<L, A>(std::marker::PhantomData, arguments))
+    Path::best().run(Call::<L, A>(std::marker::PhantomData, arguments))
 }
 
 /// Channels that are worked on together: one AVX-512 vector, two of AVX2, four of NEON.

@@ -29,8 +29,13 @@ pub(super) fn conv1x1(from: usize, to: usize, stride: usize, bias: bool, device:
 
 /// The convolution that `layer` describes.
 pub(super) fn convolve(layer: &Conv2d, x: Tensor<4>) -> Tensor<4> {
+    convolve_add(layer, x, None)
+}
+
+/// The convolution that `layer` describes, plus `residual`.
+fn convolve_add(layer: &Conv2d, x: Tensor<4>, residual: Option<Tensor<4>>) -> Tensor<4> {
     let options = Conv2dOptions { stride: layer.stride[0], padding: layer.kernel_size[0] / 2 };
-    conv2d(x, layer.weight.val(), layer.bias.as_ref().map(|b| b.val()), options)
+    conv2d(x, layer.weight.val(), layer.bias.as_ref().map(|b| b.val()), residual, options)
 }
 
 /// Dropout of one forward pass in training; each layer draws its own mask from `key`.
@@ -121,12 +126,11 @@ impl ResBlock {
         let t_mod = scale_shift(&self.time, time, self.convention);
         let z_mod = scale_shift(&self.z, z, self.convention);
         let h = self.norm2.modulated(h, t_mod, z_mod, dropout);
-        let h = convolve(&self.conv2, h);
         let shortcut = match &self.shortcut {
             Some(conv) => convolve(conv, skip),
             None => skip,
         };
-        layout::add(h, shortcut)
+        convolve_add(&self.conv2, h, Some(shortcut))
     }
 }
 
@@ -151,7 +155,7 @@ impl Attention {
     /// `[B, C, H, W]` to the same shape.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let (x, skip) = layout::fork(x);
-        let qkv = linear(&self.qkv, self.norm.forward(x, Activation::None));
-        layout::add(skip, linear(&self.out, attention(qkv)))
+        let qkv = linear(&self.qkv, self.norm.forward(x, Activation::None), None);
+        linear(&self.out, attention(qkv), Some(skip))
     }
 }

@@ -36,13 +36,12 @@ impl BasicBlock {
     /// `[B, from, H, W]` to `[B, to, H / stride, W / stride]`.
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let (x, skip) = layout::fork(x);
-        let h = batch_norm(&self.norm1, convolve(&self.conv1, x), true);
-        let h = batch_norm(&self.norm2, convolve(&self.conv2, h), false);
+        let h = batch_norm(&self.norm1, convolve(&self.conv1, x), None, true);
         let shortcut = match (&self.shortcut, &self.shortcut_norm) {
-            (Some(conv), Some(norm)) => batch_norm(norm, convolve(conv, skip), false),
+            (Some(conv), Some(norm)) => batch_norm(norm, convolve(conv, skip), None, false),
             _ => skip,
         };
-        layout::add_relu(h, shortcut)
+        batch_norm(&self.norm2, convolve(&self.conv2, h), Some(shortcut), true)
     }
 }
 
@@ -78,7 +77,7 @@ impl Encoder {
 
     /// The pooled vector before the last layer: normalised images `[B, 3, 32, 32]` to `[B, 8 * base]`.
     pub fn backbone(&self, x: Tensor<4>) -> Tensor<2> {
-        let mut h = batch_norm(&self.stem_norm, convolve(&self.stem, x), true);
+        let mut h = batch_norm(&self.stem_norm, convolve(&self.stem, x), None, true);
         for block in &self.blocks {
             h = block.forward(h);
         }

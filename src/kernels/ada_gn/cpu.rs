@@ -1,12 +1,13 @@
 //! Fused AdaGN on Burn's CPU backend, on NHWC memory: each image is worked on by one thread while it is in cache, channels
 //! along the vector lanes, so the result doesn't depend on the number of threads.
 
-use super::{Activation, AdaGnGrads, AdaGnKernels, AdaGnOptions, Modulation};
+use super::{Activation, AdaGnGrads, AdaGnKernels, AdaGnOptions, Dropout, Modulation};
 use crate::kernels::buffers::Buffer;
 use crate::kernels::layout::{FlexImage, flex_values};
 use crate::kernels::math;
+use crate::kernels::moments::{self, TILE, accumulate};
 use crate::kernels::profile;
-use crate::kernels::simd::{LANES, Loop, blocks, load, store, vectorised};
+use crate::kernels::simd::{LANES, Lanes, Loop, blocks, load, store, vectorised};
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::Shape;
 use burn_flex::{Flex, FlexTensor};
@@ -47,44 +48,35 @@ fn group_means(sums: &mut [f32], size: usize, n: usize) {
     }
 }
 
-/// Pixels summed in f32 before they are added to the total, so that rounding errors don't add up.
-const BLOCK: usize = 64;
-
-/// Sums over the pixels of (x - centre) for each channel, or of its square.
+/// Mean and 1 / deviation of each group of one image `[pixels, channels]`.
 #[inline(always)]
-fn channel_sums(x: &[f32], centre: &[f32], squared: bool) -> Vec<f32> {
-    let channels = centre.len();
-    let mut totals = vec![0.0f32; channels];
-    for (first, count) in blocks(channels) {
-        let centre = load(&centre[first..], count);
-        let mut total = [0.0; LANES];
-        for rows in x.chunks(BLOCK * channels) {
-            let mut sum = [0.0; LANES];
-            for row in rows.chunks_exact(channels) {
-                let x = load(&row[first..], count);
-                for i in 0..LANES {
-                    let d = x[i] - centre[i];
-                    sum[i] += if squared { d * d } else { d };
-                }
-            }
-            for i in 0..LANES {
-                total[i] += sum[i];
-            }
-        }
-        store(&mut totals[first..], count, &total);
-    }
-    totals
+fn statistics(x: &[f32], channels: usize, options: &AdaGnOptions) -> Vec<[f32; 2]> {
+    let pivot = moments::pivots(x, channels);
+    let [sums, squares] = moments::sums(x, &pivot);
+    let (n, size) = ((x.len() / channels) as f64, channels / options.groups);
+    let mean = |c: usize| f64::from(pivot[c]) + f64::from(sums[c]) / n;
+    let group = |first: usize| {
+        let group = first..first + size;
+        let group_mean = group.clone().map(mean).sum::<f64>() / size as f64;
+        let spread = group.map(|c| {
+            let within = f64::from(squares[c]) - f64::from(sums[c]).powi(2) / n;
+            within.max(0.0) + n * (mean(c) - group_mean).powi(2)
+        });
+        let variance = spread.sum::<f64>() / (n * size as f64);
+        [group_mean as f32, (1.0 / (variance + f64::from(options.eps)).sqrt()) as f32]
+    };
+    (0..channels).step_by(size).map(group).collect()
 }
 
-/// Dropout of one image; elements are counted in NHWC order from `first`.
+/// What dropout multiplies element `first` and those after it by.
 #[inline(always)]
-fn drop(image: &mut [f32], options: &AdaGnOptions, first: usize) {
-    let Some(dropout) = options.dropout else { return };
+fn dropout_factors(dropout: &Dropout, first: usize) -> Lanes {
     let (threshold, scale) = (dropout.threshold(), 1.0 / (1.0 - dropout.p));
-    for (i, value) in image.iter_mut().enumerate() {
-        let kept = math::hash(dropout.key, first as u32 + i as u32) >= threshold;
-        *value = if kept { *value * scale } else { 0.0 };
+    let mut factors = [0.0; LANES];
+    for (i, factor) in factors.iter_mut().enumerate() {
+        *factor = if math::hash(dropout.key, first as u32 + i as u32) >= threshold { scale } else { 0.0 };
     }
+    factors
 }
 
 /// One image of the forward pass: (x, out, saved, image number).
@@ -94,118 +86,160 @@ impl<'a> Loop<(&'a [f32], &'a mut [f32], &'a mut [f32], usize, &'a Affine<'a>, &
     type Output = ();
 
     #[inline(always)]
-    fn run(
+    fn run<const FMA: bool>(
         (x, out, saved, b, affine, options): (&'a [f32], &'a mut [f32], &'a mut [f32], usize, &'a Affine<'a>, &'a AdaGnOptions),
     ) {
-        let channels = affine.channels;
-        let (size, pixels) = (channels / options.groups, x.len() / channels);
-        let mut means = channel_sums(x, &vec![0.0; channels], false);
-        group_means(&mut means, size, size * pixels);
-        let mut variances = channel_sums(x, &means, true);
-        group_means(&mut variances, size, size * pixels);
-        for c in 0..channels {
-            let (a, d) = affine.at(b, c);
-            saved[c * 4..c * 4 + 4].copy_from_slice(&[a, d, means[c], 1.0 / (variances[c] + options.eps).sqrt()]);
+        let size = affine.channels / options.groups;
+        let statistics = statistics(x, affine.channels, options);
+        for (c, saved) in saved.chunks_exact_mut(4).enumerate() {
+            let ((a, d), [mean, rstd]) = (affine.at(b, c), statistics[c / size]);
+            saved.copy_from_slice(&[a, d, mean, rstd]);
         }
-        let coefficients = columns(saved);
-        let silu = options.activation == Activation::Silu;
+        let first = b * x.len();
+        match (options.activation, &options.dropout) {
+            (Activation::None, None) => apply::<FMA, false>(x, out, saved, None, first),
+            (Activation::None, dropout) => apply::<FMA, false>(x, out, saved, dropout.as_ref(), first),
+            (Activation::Silu, None) => apply::<FMA, true>(x, out, saved, None, first),
+            (Activation::Silu, dropout) => apply::<FMA, true>(x, out, saved, dropout.as_ref(), first),
+        }
+    }
+}
+
+/// out = dropout(activation(A * xhat + D)) of one image, whose elements are counted in NHWC order from `first_element`.
+#[inline(always)]
+fn apply<const FMA: bool, const SILU: bool>(
+    x: &[f32],
+    out: &mut [f32],
+    saved: &[f32],
+    dropout: Option<&Dropout>,
+    first_element: usize,
+) {
+    let channels = saved.len() / 4;
+    let coefficients = columns(saved);
+    for (tile, (out, x)) in out.chunks_mut(TILE * channels).zip(x.chunks(TILE * channels)).enumerate() {
         for (first, count) in blocks(channels) {
             let [a, d, mean, rstd] = [0, 1, 2, 3].map(|i| load(&coefficients[i][first..], count));
+            let mut element = first_element + tile * TILE * channels + first;
             for (out, x) in out.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
                 let mut u = load(&x[first..], count);
                 for i in 0..LANES {
-                    u[i] = a[i] * ((u[i] - mean[i]) * rstd[i]) + d[i];
+                    u[i] = math::mul_add::<FMA>(a[i], (u[i] - mean[i]) * rstd[i], d[i]);
                 }
-                if silu {
+                if SILU {
                     for u in &mut u {
-                        *u *= math::sigmoid(*u);
+                        *u *= math::sigmoid::<FMA>(*u);
                     }
+                }
+                if let Some(dropout) = dropout {
+                    let factors = dropout_factors(dropout, element);
+                    for i in 0..LANES {
+                        u[i] *= factors[i];
+                    }
+                    element += channels;
                 }
                 store(&mut out[first..], count, &u);
             }
         }
-        drop(out, options, b * x.len());
     }
 }
 
 /// One image of the backward pass: (x, dy, dh, sums, saved, image number).
 struct BackwardImage;
 
-impl<'a> Loop<(&'a [f32], &'a [f32], &'a mut [f32], &'a mut [f32], &'a [f32], usize, &'a AdaGnOptions)> for BackwardImage {
+type BackwardArguments<'a> = (&'a [f32], &'a [f32], &'a mut [f32], &'a mut [f32], &'a [f32], usize, &'a AdaGnOptions);
+
+impl<'a> Loop<BackwardArguments<'a>> for BackwardImage {
     type Output = ();
 
     #[inline(always)]
-    fn run(
-        (x, dy, dh, sums, saved, b, options): (
-            &'a [f32],
-            &'a [f32],
-            &'a mut [f32],
-            &'a mut [f32],
-            &'a [f32],
-            usize,
-            &'a AdaGnOptions,
-        ),
-    ) {
-        let channels = sums.len() / 2;
+    fn run<const FMA: bool>((x, dy, dh, sums, saved, b, options): BackwardArguments<'a>) {
+        let channels = saved.len() / 4;
         let (size, pixels) = (channels / options.groups, x.len() / channels);
-        let coefficients = columns(saved);
-        let at = |first: usize, count| [0, 1, 2, 3].map(|i| load(&coefficients[i][first..], count));
+        let first = b * x.len();
         // dh first holds g, the gradient of the activation's argument.
-        dh.copy_from_slice(dy);
-        drop(dh, options, b * x.len());
-        let silu = options.activation == Activation::Silu;
-        let (mut m0, mut m1) = (vec![0.0f32; channels], vec![0.0f32; channels]);
-        for (first, count) in blocks(channels) {
-            let [a, d, mean, rstd] = at(first, count);
-            let (mut s0, mut s1) = ([0.0; LANES], [0.0; LANES]);
-            for (g, x) in dh.chunks_mut(BLOCK * channels).zip(x.chunks(BLOCK * channels)) {
-                let (mut b0, mut b1) = ([0.0; LANES], [0.0; LANES]);
-                for (g, x) in g.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
-                    let (mut lanes, mut xhat) = (load(&g[first..], count), load(&x[first..], count));
-                    for i in 0..LANES {
-                        xhat[i] = (xhat[i] - mean[i]) * rstd[i];
-                    }
-                    if silu {
-                        for i in 0..LANES {
-                            let u = a[i] * xhat[i] + d[i];
-                            let sigma = math::sigmoid(u);
-                            lanes[i] *= sigma * (1.0 + u * (1.0 - sigma));
-                        }
-                        store(&mut g[first..], count, &lanes);
-                    }
-                    for i in 0..LANES {
-                        b0[i] += lanes[i];
-                        b1[i] += lanes[i] * xhat[i];
-                    }
-                }
-                for i in 0..LANES {
-                    s0[i] += b0[i];
-                    s1[i] += b1[i];
-                }
-            }
-            for i in 0..count {
-                let c = first + i;
-                sums[2 * c] = s0[i];
-                sums[2 * c + 1] = s1[i];
-                m0[c] = a[i] * s0[i];
-                m1[c] = a[i] * s1[i];
-            }
+        let [s0, s1] = match (options.activation, &options.dropout) {
+            (Activation::None, None) => activation_gradient::<FMA, false>(x, dy, dh, saved, None, first),
+            (Activation::None, dropout) => activation_gradient::<FMA, false>(x, dy, dh, saved, dropout.as_ref(), first),
+            (Activation::Silu, None) => activation_gradient::<FMA, true>(x, dy, dh, saved, None, first),
+            (Activation::Silu, dropout) => activation_gradient::<FMA, true>(x, dy, dh, saved, dropout.as_ref(), first),
+        };
+        for (c, sums) in sums.chunks_exact_mut(2).enumerate() {
+            sums.copy_from_slice(&[s0[c], s1[c]]);
         }
+        let [a, _, mean, rstd] = columns(saved);
+        let weighted = |s: &[f32]| s.iter().zip(&a).map(|(s, a)| s * a).collect::<Vec<_>>();
+        let (mut m0, mut m1) = (weighted(&s0), weighted(&s1));
         group_means(&mut m0, size, size * pixels);
         group_means(&mut m1, size, size * pixels);
-        for (first, count) in blocks(channels) {
-            let [a, _, mean, rstd] = at(first, count);
-            let (m0, m1) = (load(&m0[first..], count), load(&m1[first..], count));
-            for (g, x) in dh.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
-                let (mut lanes, x) = (load(&g[first..], count), load(&x[first..], count));
+        // dh = rstd * (A * g - m0 - xhat * m1)
+        for (g, x) in dh.chunks_mut(TILE * channels).zip(x.chunks(TILE * channels)) {
+            for (first, count) in blocks(channels) {
+                let [a, mean, rstd, m0, m1] = [&a, &mean, &rstd, &m0, &m1].map(|v| load(&v[first..], count));
+                let (mut of_g, mut of_x, mut constant) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
                 for i in 0..LANES {
-                    let xhat = (x[i] - mean[i]) * rstd[i];
-                    lanes[i] = rstd[i] * (a[i] * lanes[i] - m0[i] - xhat * m1[i]);
+                    of_g[i] = rstd[i] * a[i];
+                    of_x[i] = -rstd[i] * rstd[i] * m1[i];
+                    constant[i] = -rstd[i] * m0[i];
                 }
-                store(&mut g[first..], count, &lanes);
+                for (g, x) in g.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
+                    let (mut lanes, x) = (load(&g[first..], count), load(&x[first..], count));
+                    for i in 0..LANES {
+                        let rest = math::mul_add::<FMA>(of_x[i], x[i] - mean[i], constant[i]);
+                        lanes[i] = math::mul_add::<FMA>(of_g[i], lanes[i], rest);
+                    }
+                    store(&mut g[first..], count, &lanes);
+                }
             }
         }
     }
+}
+
+/// g, the gradient of u = A * xhat + D, and its sums S0 = sum g, S1 = sum g * xhat over the pixels of one image.
+#[inline(always)]
+fn activation_gradient<const FMA: bool, const SILU: bool>(
+    x: &[f32],
+    dy: &[f32],
+    g: &mut [f32],
+    saved: &[f32],
+    dropout: Option<&Dropout>,
+    first_element: usize,
+) -> [Vec<f32>; 2] {
+    let channels = saved.len() / 4;
+    let coefficients = columns(saved);
+    let (mut sums, mut products) = (vec![0.0f32; channels], vec![0.0f32; channels]);
+    let size = TILE * channels;
+    for (tile, ((g, dy), x)) in g.chunks_mut(size).zip(dy.chunks(size)).zip(x.chunks(size)).enumerate() {
+        for (first, count) in blocks(channels) {
+            let [a, d, mean, rstd] = [0, 1, 2, 3].map(|i| load(&coefficients[i][first..], count));
+            let mut element = first_element + tile * size + first;
+            let (mut s0, mut s1) = ([0.0; LANES], [0.0; LANES]);
+            let rows = g.chunks_exact_mut(channels).zip(dy.chunks_exact(channels)).zip(x.chunks_exact(channels));
+            for ((g, dy), x) in rows {
+                let (mut lanes, mut xhat) = (load(&dy[first..], count), load(&x[first..], count));
+                if let Some(dropout) = dropout {
+                    let factors = dropout_factors(dropout, element);
+                    for i in 0..LANES {
+                        lanes[i] *= factors[i];
+                    }
+                    element += channels;
+                }
+                for i in 0..LANES {
+                    xhat[i] = (xhat[i] - mean[i]) * rstd[i];
+                    if SILU {
+                        let u = math::mul_add::<FMA>(a[i], xhat[i], d[i]);
+                        let sigma = math::sigmoid::<FMA>(u);
+                        lanes[i] *= sigma * math::mul_add::<FMA>(u, 1.0 - sigma, 1.0);
+                    }
+                    s0[i] += lanes[i];
+                    s1[i] = math::mul_add::<FMA>(lanes[i], xhat[i], s1[i]);
+                }
+                store(&mut g[first..], count, &lanes);
+            }
+            accumulate(&mut sums[first..], count, &s0);
+            accumulate(&mut products[first..], count, &s1);
+        }
+    }
+    [sums, products]
 }
 
 impl AdaGnKernels for Flex {

@@ -36,7 +36,7 @@ impl<'a> Loop<(Slices<'a>, Factors)> for Update {
     type Output = ();
 
     #[inline(always)]
-    fn run(((weight, first, second, average, grad), f): (Slices<'a>, Factors)) {
+    fn run<const FMA: bool>(((weight, first, second, average, grad), f): (Slices<'a>, Factors)) {
         let count = weight.len();
         for at in (0..count).step_by(LANES) {
             let lanes = LANES.min(count - at);
@@ -65,7 +65,7 @@ impl<'a> Loop<&'a [f32]> for Squares {
     type Output = f64;
 
     #[inline(always)]
-    fn run(x: &'a [f32]) -> f64 {
+    fn run<const FMA: bool>(x: &'a [f32]) -> f64 {
         let mut total = 0.0;
         // f32 sums of a few numbers in each lane, added up in f64.
         for block in x.chunks(64 * LANES) {

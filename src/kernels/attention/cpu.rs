@@ -49,7 +49,7 @@ impl<'a> Loop<(&'a mut [f32], &'a mut [f32])> for Softmax {
     type Output = ();
 
     #[inline(always)]
-    fn run((scores, log_sums): (&'a mut [f32], &'a mut [f32])) {
+    fn run<const FMA: bool>((scores, log_sums): (&'a mut [f32], &'a mut [f32])) {
         let n = scores.len() / log_sums.len();
         for (row, log_sum) in scores.chunks_exact_mut(n).zip(log_sums) {
             let (blocks, rest) = row.as_chunks::<LANES>();
@@ -64,12 +64,12 @@ impl<'a> Loop<(&'a mut [f32], &'a mut [f32])> for Softmax {
             let mut sums = [0.0; LANES];
             for block in blocks.iter_mut() {
                 for i in 0..LANES {
-                    block[i] = math::exp(block[i] - highest);
+                    block[i] = math::exp::<FMA>(block[i] - highest);
                     sums[i] += block[i];
                 }
             }
             for value in rest.iter_mut() {
-                *value = math::exp(*value - highest);
+                *value = math::exp::<FMA>(*value - highest);
             }
             let sum: f32 = sums.iter().sum::<f32>() + rest.iter().sum::<f32>();
             row.iter_mut().for_each(|v| *v *= 1.0 / sum);
@@ -85,11 +85,11 @@ impl<'a> Loop<(&'a mut [f32], &'a [f32])> for Weights {
     type Output = ();
 
     #[inline(always)]
-    fn run((scores, log_sums): (&'a mut [f32], &'a [f32])) {
+    fn run<const FMA: bool>((scores, log_sums): (&'a mut [f32], &'a [f32])) {
         let n = scores.len() / log_sums.len();
         for (row, log_sum) in scores.chunks_exact_mut(n).zip(log_sums) {
             for value in row {
-                *value = math::exp(*value - log_sum);
+                *value = math::exp::<FMA>(*value - log_sum);
             }
         }
     }
@@ -102,7 +102,7 @@ impl<'a> Loop<(&'a mut [f32], &'a [f32], usize)> for ScoreGradient {
     type Output = ();
 
     #[inline(always)]
-    fn run((d, weights, n): (&'a mut [f32], &'a [f32], usize)) {
+    fn run<const FMA: bool>((d, weights, n): (&'a mut [f32], &'a [f32], usize)) {
         for (d, weights) in d.chunks_exact_mut(n).zip(weights.chunks_exact(n)) {
             let (d_blocks, d_rest) = d.as_chunks::<LANES>();
             let (w_blocks, w_rest) = weights.as_chunks::<LANES>();

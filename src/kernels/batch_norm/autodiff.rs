@@ -10,10 +10,11 @@ use burn::backend::autodiff::{
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend};
 
-/// x by its place in the graph; statistics, gamma, beta (all small) by value.
+/// x by its place in the graph; the result, which the next layer keeps anyway, and the small operands by value.
 #[derive(Clone, Debug)]
 struct State<T> {
     x: NodeId,
+    y: Option<T>,
     small: [T; 3],
     options: Options,
 }
@@ -25,14 +26,38 @@ impl<B: BatchNormGradients> Backward<B, 3> for BatchNormBackward {
     type State = State<FloatTensor<B>>;
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
-        let dy = grads.consume::<B>(&ops.node);
-        let State { x, small: [statistics, gamma, beta], options } = ops.state;
-        let x: FloatTensor<B> = checkpointer.retrieve_node_output(x);
-        let gradients = B::gradients(dy, x, statistics, gamma, beta, options);
-        for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
-            if let Some(node) = parent {
-                grads.register::<B>(node.id, gradient);
-            }
+        let [x, gamma, beta] = ops.parents.map(|parent| parent.map(|node| node.id));
+        let out = run::<B>(grads.consume::<B>(&ops.node), ops.state, checkpointer);
+        register::<B>(grads, [(x, out.x), (gamma, out.gamma), (beta, out.beta)]);
+    }
+}
+
+#[derive(Debug)]
+struct BatchNormAddBackward;
+
+impl<B: BatchNormGradients> Backward<B, 4> for BatchNormAddBackward {
+    type State = State<FloatTensor<B>>;
+
+    fn backward(self, ops: Ops<Self::State, 4>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
+        let [x, residual, gamma, beta] = ops.parents.map(|parent| parent.map(|node| node.id));
+        let out = run::<B>(grads.consume::<B>(&ops.node), ops.state, checkpointer);
+        register::<B>(grads, [(x, out.x), (residual, out.residual), (gamma, out.gamma), (beta, out.beta)]);
+    }
+}
+
+fn run<B: BatchNormGradients>(
+    dy: FloatTensor<B>,
+    state: State<FloatTensor<B>>,
+    checkpointer: &mut Checkpointer,
+) -> super::Gradients<FloatTensor<B>> {
+    let x: FloatTensor<B> = checkpointer.retrieve_node_output(state.x);
+    B::gradients(dy, x, state.y, state.small, state.options)
+}
+
+fn register<B: BatchNormGradients>(grads: &mut Gradients, all: impl IntoIterator<Item = (Option<NodeId>, FloatTensor<B>)>) {
+    for (node, gradient) in all {
+        if let Some(id) = node {
+            grads.register::<B>(id, gradient);
         }
     }
 }
@@ -49,11 +74,36 @@ impl<B: BatchNormOp + BatchNormGradients, C: CheckpointStrategy> BatchNormOp for
                 let node = prep.checkpoint(&x);
                 let (gamma, beta) = (gamma.into_primitive(), beta.into_primitive());
                 let (y, statistics) = B::train(x.into_primitive(), gamma.clone(), beta.clone(), options);
-                let state = State { x: node, small: [statistics.clone(), gamma, beta], options };
+                let state = State { x: node, y: None, small: [statistics.clone(), gamma, beta], options };
                 (prep.finish(state, y), Self::from_inner(statistics))
             }
             OpsKind::UnTracked(prep) => {
                 let (y, statistics) = B::train(x.into_primitive(), gamma.into_primitive(), beta.into_primitive(), options);
+                (prep.finish(y), Self::from_inner(statistics))
+            }
+        }
+    }
+
+    fn train_add(
+        x: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        options: Options,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let nodes = [x.node(), residual.node(), gamma.node(), beta.node()];
+        let residual = residual.into_primitive();
+        match BatchNormAddBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(mut prep) => {
+                let node = prep.checkpoint(&x);
+                let (gamma, beta) = (gamma.into_primitive(), beta.into_primitive());
+                let (y, statistics) = B::train_add(x.into_primitive(), residual, gamma.clone(), beta.clone(), options);
+                let state = State { x: node, y: Some(y.clone()), small: [statistics.clone(), gamma, beta], options };
+                (prep.finish(state, y), Self::from_inner(statistics))
+            }
+            OpsKind::UnTracked(prep) => {
+                let (x, gamma, beta) = (x.into_primitive(), gamma.into_primitive(), beta.into_primitive());
+                let (y, statistics) = B::train_add(x, residual, gamma, beta, options);
                 (prep.finish(y), Self::from_inner(statistics))
             }
         }
@@ -68,5 +118,17 @@ impl<B: BatchNormOp + BatchNormGradients, C: CheckpointStrategy> BatchNormOp for
     ) -> FloatTensor<Self> {
         let [x, statistics, gamma, beta] = [x, statistics, gamma, beta].map(|t| t.into_primitive());
         Self::from_inner(B::normalise(x, statistics, gamma, beta, options))
+    }
+
+    fn normalise_add(
+        x: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        statistics: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        options: Options,
+    ) -> FloatTensor<Self> {
+        let [x, residual, statistics, gamma, beta] = [x, residual, statistics, gamma, beta].map(|t| t.into_primitive());
+        Self::from_inner(B::normalise_add(x, residual, statistics, gamma, beta, options))
     }
 }

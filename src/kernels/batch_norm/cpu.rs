@@ -1,16 +1,18 @@
 //! Batch normalisation on NHWC memory: each image's sums by one thread, added up in the order of the images, so that the
 //! result doesn't depend on the number of threads.
 
-use super::{BatchNormGradients, BatchNormOp, Options};
+use super::{BatchNormGradients, BatchNormOp, Gradients, Options};
 use crate::kernels::buffers::Buffer;
 use crate::kernels::layout::{FlexImage, flex_values};
+use crate::kernels::math::mul_add;
+use crate::kernels::moments::{Sums, TILE, accumulate, pivots};
 use crate::kernels::profile;
 use crate::kernels::simd::{LANES, Loop, blocks, load, store, vectorised};
 use burn::tensor::Shape;
 use burn_flex::{Flex, FlexTensor};
 use rayon::prelude::*;
 
-/// y = relu(a * x + d) for each channel.
+/// y = relu(a * x + d + residual) for each channel.
 struct Affine {
     a: Vec<f32>,
     d: Vec<f32>,
@@ -27,31 +29,41 @@ impl Affine {
         Self { a, d, mean: mean.to_vec(), rstd }
     }
 
-    fn apply(&self, x: &FlexImage, relu: bool) -> Buffer {
+    fn apply(&self, x: &FlexImage, residual: Option<&FlexImage>, relu: bool) -> Buffer {
         let image = x.len() / x.dims[0];
         let mut y = Buffer::new(x.len());
+        let residual = |i: usize| residual.map(|r| &r.values()[i * image..][..image]);
         (y.par_chunks_mut(image), x.values().par_chunks(image))
             .into_par_iter()
-            .for_each(|(y, x)| vectorised::<ApplyImage, _>((x, y, self, relu)));
+            .enumerate()
+            .for_each(|(i, (y, x))| vectorised::<ApplyImage, _>((x, residual(i), y, self, relu)));
         y
     }
 }
 
 struct ApplyImage;
 
-impl<'a> Loop<(&'a [f32], &'a mut [f32], &'a Affine, bool)> for ApplyImage {
+impl<'a> Loop<(&'a [f32], Option<&'a [f32]>, &'a mut [f32], &'a Affine, bool)> for ApplyImage {
     type Output = ();
 
     #[inline(always)]
-    fn run((x, y, affine, relu): (&'a [f32], &'a mut [f32], &'a Affine, bool)) {
+    fn run<const FMA: bool>((x, residual, y, affine, relu): (&'a [f32], Option<&'a [f32]>, &'a mut [f32], &'a Affine, bool)) {
         let channels = affine.a.len();
         let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
-        for (first, count) in blocks(channels) {
-            let (a, d) = (load(&affine.a[first..], count), load(&affine.d[first..], count));
-            for (y, x) in y.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
+        for (pixel, (y, x)) in y.chunks_exact_mut(channels).zip(x.chunks_exact(channels)).enumerate() {
+            for (first, count) in blocks(channels) {
+                let (a, mut d) = (load(&affine.a[first..], count), load(&affine.d[first..], count));
+                if let Some(residual) = residual {
+                    let r = load(&residual[pixel * channels + first..], count);
+                    for i in 0..LANES {
+                        d[i] += r[i];
+                    }
+                }
                 let mut lanes = load(&x[first..], count);
                 for i in 0..LANES {
-                    lanes[i] = (a[i] * lanes[i] + d[i]).max(floor);
+                    let u = mul_add::<FMA>(a[i], lanes[i], d[i]);
+                    // NaN stays NaN.
+                    lanes[i] = if u < floor { floor } else { u };
                 }
                 store(&mut y[first..], count, &lanes);
             }
@@ -59,119 +71,157 @@ impl<'a> Loop<(&'a [f32], &'a mut [f32], &'a Affine, bool)> for ApplyImage {
     }
 }
 
-/// Sum over batch and pixels of x - centre for each channel, or of its square.
-fn channel_sums(x: &FlexImage, centre: &[f32], squared: bool) -> Vec<f64> {
-    let image = x.len() / x.dims[0];
-    let per_image: Vec<Vec<f32>> =
-        x.values().par_chunks(image).map(|x| vectorised::<ImageSums, _>((x, centre, squared))).collect();
-    let mut total = vec![0.0f64; centre.len()];
-    for sums in per_image {
-        total.iter_mut().zip(sums).for_each(|(t, s)| *t += f64::from(s));
-    }
-    total
+/// Mean, then biased variance of each channel over batch and pixels.
+fn statistics(x: &FlexImage) -> Vec<f32> {
+    let (channels, image) = (x.dims[1], x.len() / x.dims[0]);
+    let n = (x.len() / channels) as f64;
+    let pivot = pivots(x.values(), channels);
+    let images: Vec<_> = x.values().par_chunks(image).map(|x| vectorised::<Sums, _>((x, &pivot))).collect();
+    let total = |i: usize, c: usize| images.iter().map(|s| f64::from(s[i][c])).sum::<f64>() / n;
+    let mean = (0..channels).map(|c| (f64::from(pivot[c]) + total(0, c)) as f32);
+    let variance = (0..channels).map(|c| (total(1, c) - total(0, c).powi(2)).max(0.0) as f32);
+    mean.chain(variance).collect()
 }
 
-struct ImageSums;
-
-impl<'a> Loop<(&'a [f32], &'a [f32], bool)> for ImageSums {
-    type Output = Vec<f32>;
-
-    #[inline(always)]
-    fn run((x, centre, squared): (&'a [f32], &'a [f32], bool)) -> Vec<f32> {
-        let channels = centre.len();
-        let mut sums = vec![0.0f32; channels];
-        for (first, count) in blocks(channels) {
-            let centre = load(&centre[first..], count);
-            let mut sum = [0.0; LANES];
-            for row in x.chunks_exact(channels) {
-                let x = load(&row[first..], count);
-                for i in 0..LANES {
-                    let d = x[i] - centre[i];
-                    sum[i] += if squared { d * d } else { d };
-                }
-            }
-            store(&mut sums[first..], count, &sum);
-        }
-        sums
-    }
+/// Where the ReLU let a gradient through.
+#[derive(Clone, Copy)]
+enum Mask<'a> {
+    /// Everywhere: there is none.
+    All,
+    /// Where a * x + d is above 0.
+    Input,
+    /// Where the result is above 0.
+    Result(&'a [f32]),
 }
 
 /// One image of the backward pass: g = dy where the ReLU let something through; returns the sums of g and g * xhat.
 struct MaskedImage;
 
-impl<'a> Loop<(&'a mut [f32], &'a [f32], &'a [f32], &'a Affine, bool)> for MaskedImage {
+impl<'a> Loop<(&'a mut [f32], &'a [f32], &'a [f32], &'a Affine, Mask<'a>)> for MaskedImage {
     type Output = [Vec<f32>; 2];
 
     #[inline(always)]
-    fn run((g, x, dy, affine, relu): (&'a mut [f32], &'a [f32], &'a [f32], &'a Affine, bool)) -> [Vec<f32>; 2] {
+    fn run<const FMA: bool>(
+        (g, x, dy, affine, mask): (&'a mut [f32], &'a [f32], &'a [f32], &'a Affine, Mask<'a>),
+    ) -> [Vec<f32>; 2] {
         let channels = affine.a.len();
+        let size = TILE * channels;
         let (mut sums, mut products) = (vec![0.0f32; channels], vec![0.0f32; channels]);
-        for (first, count) in blocks(channels) {
-            let [a, d, mean, rstd] = [&affine.a, &affine.d, &affine.mean, &affine.rstd].map(|v| load(&v[first..], count));
-            let (mut s0, mut s1) = ([0.0; LANES], [0.0; LANES]);
-            let rows = g.chunks_exact_mut(channels).zip(x.chunks_exact(channels)).zip(dy.chunks_exact(channels));
-            for ((g, x), dy) in rows {
-                let (x, mut lanes) = (load(&x[first..], count), load(&dy[first..], count));
-                for i in 0..LANES {
-                    let passed = !relu || a[i] * x[i] + d[i] > 0.0;
-                    lanes[i] = if passed { lanes[i] } else { 0.0 };
-                    s0[i] += lanes[i];
-                    s1[i] += lanes[i] * ((x[i] - mean[i]) * rstd[i]);
+        for (tile, ((g, x), dy)) in g.chunks_mut(size).zip(x.chunks(size)).zip(dy.chunks(size)).enumerate() {
+            for (first, count) in blocks(channels) {
+                let [a, d, mean, rstd] = [&affine.a, &affine.d, &affine.mean, &affine.rstd].map(|v| load(&v[first..], count));
+                let (mut s0, mut s1) = ([0.0; LANES], [0.0; LANES]);
+                let rows = g.chunks_exact_mut(channels).zip(x.chunks_exact(channels)).zip(dy.chunks_exact(channels));
+                for (pixel, ((g, x), dy)) in rows.enumerate() {
+                    let (x, mut lanes) = (load(&x[first..], count), load(&dy[first..], count));
+                    let mut argument = [1.0; LANES];
+                    match mask {
+                        Mask::All => {}
+                        Mask::Input => {
+                            for i in 0..LANES {
+                                argument[i] = mul_add::<FMA>(a[i], x[i], d[i]);
+                            }
+                        }
+                        Mask::Result(y) => argument = load(&y[tile * size + pixel * channels + first..], count),
+                    }
+                    for i in 0..LANES {
+                        lanes[i] = if argument[i] > 0.0 { lanes[i] } else { 0.0 };
+                        s0[i] += lanes[i];
+                        s1[i] = mul_add::<FMA>(lanes[i], (x[i] - mean[i]) * rstd[i], s1[i]);
+                    }
+                    store(&mut g[first..], count, &lanes);
                 }
-                store(&mut g[first..], count, &lanes);
+                accumulate(&mut sums[first..], count, &s0);
+                accumulate(&mut products[first..], count, &s1);
             }
-            store(&mut sums[first..], count, &s0);
-            store(&mut products[first..], count, &s1);
         }
         [sums, products]
     }
 }
 
-/// g becomes the gradient of x; `m0`, `m1` are the means of g and g * xhat.
+/// dx of one image from g; `m0`, `m1` are the means of g and g * xhat.
 struct GradientImage;
 
-impl<'a> Loop<(&'a mut [f32], &'a [f32], &'a [f32], &'a [f32], &'a Affine)> for GradientImage {
+impl<'a> Loop<(&'a mut [f32], &'a [f32], &'a [f32], [&'a [f32]; 2], &'a Affine)> for GradientImage {
     type Output = ();
 
     #[inline(always)]
-    fn run((g, x, m0, m1, affine): (&'a mut [f32], &'a [f32], &'a [f32], &'a [f32], &'a Affine)) {
+    fn run<const FMA: bool>((dx, g, x, [m0, m1], affine): (&'a mut [f32], &'a [f32], &'a [f32], [&'a [f32]; 2], &'a Affine)) {
         let channels = affine.a.len();
-        for (first, count) in blocks(channels) {
-            let [a, mean, rstd] = [&affine.a, &affine.mean, &affine.rstd].map(|v| load(&v[first..], count));
-            let (m0, m1) = (load(&m0[first..], count), load(&m1[first..], count));
-            for (g, x) in g.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
+        for ((dx, g), x) in dx.chunks_exact_mut(channels).zip(g.chunks_exact(channels)).zip(x.chunks_exact(channels)) {
+            for (first, count) in blocks(channels) {
+                let [a, mean, rstd] = [&affine.a, &affine.mean, &affine.rstd].map(|v| load(&v[first..], count));
+                let [m0, m1] = [m0, m1].map(|m| load(&m[first..], count));
                 let (mut lanes, x) = (load(&g[first..], count), load(&x[first..], count));
                 for i in 0..LANES {
                     let xhat = (x[i] - mean[i]) * rstd[i];
-                    lanes[i] = a[i] * (lanes[i] - m0[i] - xhat * m1[i]);
+                    lanes[i] = a[i] * mul_add::<FMA>(-xhat, m1[i], lanes[i] - m0[i]);
                 }
-                store(&mut g[first..], count, &lanes);
+                store(&mut dx[first..], count, &lanes);
             }
         }
     }
 }
 
+fn train(
+    x: FlexTensor,
+    residual: Option<FlexTensor>,
+    gamma: FlexTensor,
+    beta: FlexTensor,
+    options: Options,
+) -> (FlexTensor, FlexTensor) {
+    let _timer = profile::timer("batch_norm forward");
+    let (x, residual) = (FlexImage::new(x), residual.map(FlexImage::new));
+    let (gamma, beta) = (gamma.to_contiguous(), beta.to_contiguous());
+    let statistics = statistics(&x);
+    let affine = Affine::new(&statistics, flex_values(&gamma), flex_values(&beta), options.eps);
+    let y = affine.apply(&x, residual.as_ref(), options.relu);
+    (FlexImage::tensor(y, x.dims), Buffer::copy(&statistics).tensor(Shape::new([statistics.len()])))
+}
+
+fn normalise(
+    x: FlexTensor,
+    residual: Option<FlexTensor>,
+    statistics: FlexTensor,
+    gamma: FlexTensor,
+    beta: FlexTensor,
+    options: Options,
+) -> FlexTensor {
+    let _timer = profile::timer("batch_norm normalise");
+    let (x, residual) = (FlexImage::new(x), residual.map(FlexImage::new));
+    let [statistics, gamma, beta] = [statistics, gamma, beta].map(|t| t.to_contiguous());
+    let affine = Affine::new(flex_values(&statistics), flex_values(&gamma), flex_values(&beta), options.eps);
+    FlexImage::tensor(affine.apply(&x, residual.as_ref(), options.relu), x.dims)
+}
+
 impl BatchNormOp for Flex {
     fn train(x: FlexTensor, gamma: FlexTensor, beta: FlexTensor, options: Options) -> (FlexTensor, FlexTensor) {
-        let _timer = profile::timer("batch_norm forward");
-        let (x, gamma, beta) = (FlexImage::new(x), gamma.to_contiguous(), beta.to_contiguous());
-        let channels = x.dims[1];
-        let n = (x.len() / channels) as f64;
-        let mean: Vec<f32> = channel_sums(&x, &vec![0.0; channels], false).iter().map(|s| (s / n) as f32).collect();
-        let squares = channel_sums(&x, &mean, true);
-        let mut statistics = mean;
-        statistics.extend(squares.iter().map(|s| (s / n) as f32));
-        let affine = Affine::new(&statistics, flex_values(&gamma), flex_values(&beta), options.eps);
-        let y = affine.apply(&x, options.relu);
-        (FlexImage::tensor(y, x.dims), Buffer::copy(&statistics).tensor(Shape::new([2 * channels])))
+        train(x, None, gamma, beta, options)
+    }
+
+    fn train_add(
+        x: FlexTensor,
+        residual: FlexTensor,
+        gamma: FlexTensor,
+        beta: FlexTensor,
+        options: Options,
+    ) -> (FlexTensor, FlexTensor) {
+        train(x, Some(residual), gamma, beta, options)
     }
 
     fn normalise(x: FlexTensor, statistics: FlexTensor, gamma: FlexTensor, beta: FlexTensor, options: Options) -> FlexTensor {
-        let _timer = profile::timer("batch_norm normalise");
-        let (x, statistics) = (FlexImage::new(x), statistics.to_contiguous());
-        let (gamma, beta) = (gamma.to_contiguous(), beta.to_contiguous());
-        let affine = Affine::new(flex_values(&statistics), flex_values(&gamma), flex_values(&beta), options.eps);
-        FlexImage::tensor(affine.apply(&x, options.relu), x.dims)
+        normalise(x, None, statistics, gamma, beta, options)
+    }
+
+    fn normalise_add(
+        x: FlexTensor,
+        residual: FlexTensor,
+        statistics: FlexTensor,
+        gamma: FlexTensor,
+        beta: FlexTensor,
+        options: Options,
+    ) -> FlexTensor {
+        normalise(x, Some(residual), statistics, gamma, beta, options)
     }
 }
 
@@ -179,37 +229,42 @@ impl BatchNormGradients for Flex {
     fn gradients(
         dy: FlexTensor,
         x: FlexTensor,
-        statistics: FlexTensor,
-        gamma: FlexTensor,
-        beta: FlexTensor,
+        y: Option<FlexTensor>,
+        [statistics, gamma, beta]: [FlexTensor; 3],
         options: Options,
-    ) -> [FlexTensor; 3] {
+    ) -> Gradients<FlexTensor> {
         let _timer = profile::timer("batch_norm backward");
-        let (dy, x) = (FlexImage::new(dy), FlexImage::new(x));
+        let (dy, x, y) = (FlexImage::new(dy), FlexImage::new(x), y.map(FlexImage::new));
         let (gamma, beta) = (gamma.to_contiguous(), beta.to_contiguous());
         let affine = Affine::new(flex_values(&statistics), flex_values(&gamma), flex_values(&beta), options.eps);
         let (channels, image) = (x.dims[1], x.len() / x.dims[0]);
         let n = (x.len() / channels) as f32;
-        let mut dx = Buffer::new(x.len());
-        // dx first holds g.
-        let sums: Vec<[Vec<f32>; 2]> = (dx.par_chunks_mut(image), x.values().par_chunks(image), dy.values().par_chunks(image))
+        let mask = |i: usize| match &y {
+            _ if !options.relu => Mask::All,
+            None => Mask::Input,
+            Some(y) => Mask::Result(&y.values()[i * image..][..image]),
+        };
+        let mut g = Buffer::new(x.len());
+        let sums: Vec<[Vec<f32>; 2]> = (g.par_chunks_mut(image), x.values().par_chunks(image), dy.values().par_chunks(image))
             .into_par_iter()
-            .map(|(g, x, dy)| vectorised::<MaskedImage, _>((g, x, dy, &affine, options.relu)))
+            .enumerate()
+            .map(|(i, (g, x, dy))| vectorised::<MaskedImage, _>((g, x, dy, &affine, mask(i))))
             .collect();
         let total = |i: usize| -> Vec<f32> {
             let sum = |c: usize| sums.iter().map(|s| f64::from(s[i][c])).sum::<f64>() as f32;
             (0..channels).map(sum).collect()
         };
         let (s0, s1) = (total(0), total(1));
-        let means = |sums: &[f32]| sums.iter().map(|s| s / n).collect::<Vec<_>>();
-        let (m0, m1) = (means(&s0), means(&s1));
-        (dx.par_chunks_mut(image), x.values().par_chunks(image))
+        let means = [&s0, &s1].map(|sums| sums.iter().map(|s| s / n).collect::<Vec<_>>());
+        let mut dx = Buffer::new(x.len());
+        (dx.par_chunks_mut(image), g.par_chunks(image), x.values().par_chunks(image))
             .into_par_iter()
-            .for_each(|(g, x)| vectorised::<GradientImage, _>((g, x, &m0, &m1, &affine)));
-        [
-            FlexImage::tensor(dx, x.dims),
-            Buffer::copy(&s1).tensor(Shape::new([channels])),
-            Buffer::copy(&s0).tensor(Shape::new([channels])),
-        ]
+            .for_each(|(dx, g, x)| vectorised::<GradientImage, _>((dx, g, x, means.each_ref().map(Vec::as_slice), &affine)));
+        Gradients {
+            x: FlexImage::tensor(dx, x.dims),
+            residual: FlexImage::tensor(g, x.dims),
+            gamma: Buffer::copy(&s1).tensor(Shape::new([channels])),
+            beta: Buffer::copy(&s0).tensor(Shape::new([channels])),
+        }
     }
 }

@@ -1,8 +1,8 @@
-//! Batch normalisation, with ReLU where it follows: on the CPU backend our own kernel on NHWC memory, on wgpu devices
-//! Burn's operation.
+//! Batch normalisation, with the residual connection and the ReLU that may follow it: on the CPU backend our own kernel on
+//! NHWC memory, on wgpu devices Burn's operation.
 //!
-//! y = relu(gamma * (x - mean) / sqrt(var + eps) + beta), mean and (biased) var over batch and pixels in training, the
-//! running ones in inference.
+//! y = relu(gamma * (x - mean) / sqrt(var + eps) + beta + residual), mean and (biased) var over batch and pixels in training,
+//! the running ones in inference.
 
 mod autodiff;
 mod cpu;
@@ -13,32 +13,30 @@ use burn::nn::BatchNorm;
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 
-/// Applies `norm` to `x` `[B, C, H, W]`, then ReLU if `with_relu`. On an autodiff device, unless `norm` is frozen, batch
-/// statistics are used and the running ones updated (with the unbiased variance, as PyTorch does).
-pub fn batch_norm(norm: &BatchNorm, x: Tensor<4>, with_relu: bool) -> Tensor<4> {
+/// Applies `norm` to `x` `[B, C, H, W]`, adds `residual` (of the same shape), then ReLU if `with_relu`. On an autodiff device,
+/// unless `norm` is frozen, batch statistics are used and the running ones updated (with the unbiased variance, as PyTorch
+/// does).
+pub fn batch_norm(norm: &BatchNorm, x: Tensor<4>, residual: Option<Tensor<4>>, with_relu: bool) -> Tensor<4> {
     let (device, training) = (x.device(), norm.training.is_enabled());
     let on_cpu = device.clone().inner() == Device::flex();
     if !on_cpu || (device.is_autodiff() && !training) {
-        return reference(norm, x, with_relu);
+        return reference(norm, x, residual, with_relu);
     }
     let options = Options { eps: norm.epsilon as f32, relu: with_relu };
-    if !device.is_autodiff() {
-        let statistics = Tensor::cat(vec![norm.running_mean.value(), norm.running_var.value()], 0);
-        return Tensor::from_dispatch(<Dispatch as BatchNormOp>::normalise(
-            x.into_dispatch(),
-            statistics.into_dispatch(),
-            norm.gamma.val().into_dispatch(),
-            norm.beta.val().into_dispatch(),
-            options,
-        ));
-    }
     let [b, c, h, w] = x.dims();
-    let (y, statistics) = <Dispatch as BatchNormOp>::train(
-        x.into_dispatch(),
-        norm.gamma.val().into_dispatch(),
-        norm.beta.val().into_dispatch(),
-        options,
-    );
+    let (x, residual) = (x.into_dispatch(), residual.map(Tensor::into_dispatch));
+    let (gamma, beta) = (norm.gamma.val().into_dispatch(), norm.beta.val().into_dispatch());
+    if !device.is_autodiff() {
+        let statistics = Tensor::cat(vec![norm.running_mean.value(), norm.running_var.value()], 0).into_dispatch();
+        return Tensor::from_dispatch(match residual {
+            Some(residual) => <Dispatch as BatchNormOp>::normalise_add(x, residual, statistics, gamma, beta, options),
+            None => <Dispatch as BatchNormOp>::normalise(x, statistics, gamma, beta, options),
+        });
+    }
+    let (y, statistics) = match residual {
+        Some(residual) => <Dispatch as BatchNormOp>::train_add(x, residual, gamma, beta, options),
+        None => <Dispatch as BatchNormOp>::train(x, gamma, beta, options),
+    };
     let statistics: Tensor<1> = Tensor::from_dispatch(statistics);
     let n = (b * h * w) as f64;
     let update = |running: Tensor<1>, new: Tensor<1>| running * (1.0 - norm.momentum) + new.detach() * norm.momentum;
@@ -51,9 +49,14 @@ pub fn batch_norm(norm: &BatchNorm, x: Tensor<4>, with_relu: bool) -> Tensor<4> 
 }
 
 /// Burn's own operations: the oracle of the CPU kernel.
-pub fn reference(norm: &BatchNorm, x: Tensor<4>, with_relu: bool) -> Tensor<4> {
+pub fn reference(norm: &BatchNorm, x: Tensor<4>, residual: Option<Tensor<4>>, with_relu: bool) -> Tensor<4> {
     let y = norm.forward(x);
-    if with_relu { relu(y) } else { y }
+    // Sums on NHWC memory keep that layout.
+    let y = match residual {
+        Some(residual) => (y.permute([0, 2, 3, 1]) + residual.permute([0, 2, 3, 1])).permute([0, 3, 1, 2]),
+        None => y,
+    };
+    if with_relu { relu(y.permute([0, 2, 3, 1])).permute([0, 3, 1, 2]) } else { y }
 }
 
 /// The constants of one call.
@@ -76,7 +79,16 @@ pub trait BatchNormOp: burn::backend::Backend {
         options: Options,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
-    /// By given `statistics` `[2C]`; without gradients.
+    /// As [`train`](BatchNormOp::train), with a residual added before the ReLU.
+    fn train_add(
+        x: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        options: Options,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// By the given statistics, `[2C]`.
     fn normalise(
         x: FloatTensor<Self>,
         statistics: FloatTensor<Self>,
@@ -84,16 +96,34 @@ pub trait BatchNormOp: burn::backend::Backend {
         beta: FloatTensor<Self>,
         options: Options,
     ) -> FloatTensor<Self>;
-}
 
-/// Gradients of x, gamma and beta.
-pub(crate) trait BatchNormGradients: burn::backend::Backend {
-    fn gradients(
-        dy: FloatTensor<Self>,
+    /// As [`normalise`](BatchNormOp::normalise), with a residual added before the ReLU.
+    fn normalise_add(
         x: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
         statistics: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
         options: Options,
-    ) -> [FloatTensor<Self>; 3];
+    ) -> FloatTensor<Self>;
+}
+
+/// Gradients of one call.
+pub(crate) struct Gradients<T> {
+    pub x: T,
+    pub residual: T,
+    pub gamma: T,
+    pub beta: T,
+}
+
+/// What a backend without autodiff implements for the gradients.
+pub(crate) trait BatchNormGradients: burn::backend::Backend {
+    /// `y`, the result, is given where a residual was added. `small`: the batch's statistics, gamma and beta.
+    fn gradients(
+        dy: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        y: Option<FloatTensor<Self>>,
+        small: [FloatTensor<Self>; 3],
+        options: Options,
+    ) -> Gradients<FloatTensor<Self>>;
 }

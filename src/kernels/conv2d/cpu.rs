@@ -5,7 +5,8 @@
 
 use super::cpu_gather::{Axis, Gather};
 use super::cpu_weights;
-use crate::kernels::simd::Path;
+use crate::kernels::moments::Sums;
+use crate::kernels::simd::{Path, vectorised};
 use rayon::prelude::*;
 
 /// The sizes of a convolution of `[batch, height, width, c_in]` with square, odd kernels.
@@ -66,20 +67,29 @@ fn check(what: &str, len: usize, expected: usize, shape: &ConvShape) {
     assert_eq!(len, expected, "conv2d: the length of {what} doesn't fit {shape:?}");
 }
 
-/// y = x * w + bias: `x` `[batch, height, width, c_in]`, `w` `[c_out, c_in, kernel, kernel]`, `bias` `[c_out]`, `y`
-/// `[batch, out_height, out_width, c_out]`, overwritten.
+/// y = x * w + bias + residual: `x` `[batch, height, width, c_in]`, `w` `[c_out, c_in, kernel, kernel]`, `bias` `[c_out]`, `residual`
+/// and `y` `[batch, out_height, out_width, c_out]`, `y` overwritten.
 ///
 /// # Panics
 /// If a slice's length doesn't fit `shape`, or the kernel is larger than the padded image.
-pub fn forward(shape: &ConvShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
-    forward_on(Path::best(), shape, x, w, bias, y);
+pub fn forward(shape: &ConvShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, residual: Option<&[f32]>, y: &mut [f32]) {
+    forward_on(Path::best(), shape, x, w, bias, residual, y);
 }
 
-fn forward_on(path: Path, shape: &ConvShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+fn forward_on(
+    path: Path,
+    shape: &ConvShape,
+    x: &[f32],
+    w: &[f32],
+    bias: Option<&[f32]>,
+    residual: Option<&[f32]>,
+    y: &mut [f32],
+) {
     check("x", x.len(), shape.inputs_len(), shape);
     check("w", w.len(), shape.weights_len(), shape);
     check("y", y.len(), shape.outputs_len(), shape);
     check("bias", bias.map_or(shape.c_out, <[f32]>::len), shape.c_out, shape);
+    check("residual", residual.map_or(y.len(), <[f32]>::len), y.len(), shape);
     let axis = |inputs, outputs| Axis::forward(inputs, outputs, shape.kernel, shape.stride, shape.padding);
     let taps = shape.kernel * shape.kernel;
     let gather = Gather {
@@ -89,7 +99,7 @@ fn forward_on(path: Path, shape: &ConvShape, x: &[f32], w: &[f32], bias: Option<
         rows: axis(shape.height, shape.out_height()),
         cols: axis(shape.width, shape.out_width()),
     };
-    gather.run(path, x, w, (shape.c_in * taps, taps), bias, y);
+    gather.run(path, x, w, (shape.c_in * taps, taps), bias, residual, y);
 }
 
 /// The gradient of the input: `dy` `[batch, out_height, out_width, c_out]`, `w` `[c_out, c_in, kernel, kernel]`, `dx`
@@ -114,7 +124,7 @@ fn grad_input_on(path: Path, shape: &ConvShape, dy: &[f32], w: &[f32], dx: &mut 
         rows: axis(shape.height, shape.out_height()),
         cols: axis(shape.width, shape.out_width()),
     };
-    gather.run(path, dy, w, (taps, shape.c_in * taps), None, dx);
+    gather.run(path, dy, w, (taps, shape.c_in * taps), None, None, dx);
 }
 
 /// The gradient of the weights: `x` `[batch, height, width, c_in]`, `dy` `[batch, out_height, out_width, c_out]`, `dw`
@@ -140,30 +150,16 @@ fn grad_weight_on(path: Path, shape: &ConvShape, x: &[f32], dy: &[f32], dw: &mut
 /// # Panics
 /// If a slice's length doesn't fit `shape`, or the kernel is larger than the padded image.
 pub fn grad_bias(shape: &ConvShape, dy: &[f32], db: &mut [f32]) {
-    /// Pixels that are summed in f32 before they are added in f64.
-    const PIXELS: usize = 64;
     check("dy", dy.len(), shape.outputs_len(), shape);
     check("db", db.len(), shape.c_out, shape);
     if dy.is_empty() {
         return db.fill(0.0);
     }
     // One partial sum for each image, added in their order.
-    let image = dy.len() / shape.batch;
-    let partial = |image: &[f32]| {
-        let mut total = vec![0.0f64; shape.c_out];
-        let mut block = vec![0.0f32; shape.c_out];
-        for pixels in image.chunks(PIXELS * shape.c_out) {
-            block.fill(0.0);
-            for pixel in pixels.chunks_exact(shape.c_out) {
-                block.iter_mut().zip(pixel).for_each(|(sum, v)| *sum += v);
-            }
-            total.iter_mut().zip(&block).for_each(|(sum, v)| *sum += f64::from(*v));
-        }
-        total
-    };
-    let images: Vec<_> = dy.par_chunks(image).map(partial).collect();
+    let zeros = vec![0.0; shape.c_out];
+    let images: Vec<_> = dy.par_chunks(dy.len() / shape.batch).map(|dy| vectorised::<Sums, _>((dy, &zeros))).collect();
     for (c, db) in db.iter_mut().enumerate() {
-        *db = images.iter().map(|sums| sums[c]).sum::<f64>() as f32;
+        *db = images.iter().map(|[sums, _]| f64::from(sums[c])).sum::<f64>() as f32;
     }
 }
 
@@ -202,7 +198,8 @@ mod tests {
             let nan = |len| vec![f32::NAN; len];
             let mut out = [self.dy.len(), self.x.len(), self.w.len(), self.bias.len()].map(nan);
             let [y, dx, dw, db] = &mut out;
-            forward_on(path, &self.shape, &self.x, &self.w, Some(&self.bias), y);
+            // Any values of y's shape do as a residual.
+            forward_on(path, &self.shape, &self.x, &self.w, Some(&self.bias), Some(&self.dy), y);
             grad_input_on(path, &self.shape, &self.dy, &self.w, dx);
             grad_weight_on(path, &self.shape, &self.x, &self.dy, dw);
             grad_bias(&self.shape, &self.dy, db);
@@ -217,7 +214,7 @@ mod tests {
             for (m, dy) in self.dy.chunks(s.c_out).enumerate() {
                 let (n, oy, ox) = (m / (s.out_height() * s.out_width()), m / s.out_width() % s.out_height(), m % s.out_width());
                 for co in 0..s.c_out {
-                    y[m * s.c_out + co] += f64::from(self.bias[co]);
+                    y[m * s.c_out + co] += f64::from(self.bias[co]) + f64::from(dy[co]);
                     db[co] += f64::from(dy[co]);
                 }
                 for (ky, kx) in (0..s.kernel).flat_map(|ky| (0..s.kernel).map(move |kx| (ky, kx))) {
@@ -336,6 +333,6 @@ mod tests {
     #[should_panic(expected = "the length of x")]
     fn a_wrong_length_is_refused() {
         let shape = ConvShape { batch: 1, c_in: 2, c_out: 2, height: 2, width: 2, kernel: 1, stride: 1, padding: 0 };
-        forward(&shape, &[0.0; 7], &[0.0; 4], None, &mut [0.0; 8]);
+        forward(&shape, &[0.0; 7], &[0.0; 4], None, None, &mut [0.0; 8]);
     }
 }

@@ -109,7 +109,18 @@ struct Cut {
 impl Gather {
     /// out [batch, rows, cols, out_channels] from source [batch, rows, cols, source_channels]. The weight of (output channel
     /// o, source channel i, kernel row and column) is w[o * out_stride + i * source_stride + row * kernel + column].
-    pub fn run(&self, path: Path, source: &[f32], w: &[f32], strides: (usize, usize), bias: Option<&[f32]>, out: &mut [f32]) {
+    /// `residual`, of out's shape, is added.
+    #[allow(clippy::too_many_arguments)] // each is another thing, and both callers name them
+    pub fn run(
+        &self,
+        path: Path,
+        source: &[f32],
+        w: &[f32],
+        strides: (usize, usize),
+        bias: Option<&[f32]>,
+        residual: Option<&[f32]>,
+        out: &mut [f32],
+    ) {
         if out.is_empty() {
             return;
         }
@@ -149,8 +160,11 @@ impl Gather {
                 &scratch
             };
             let weights = &weights;
+            let from = image * out_image + first_row * self.rows.out_step * out_row;
+            let residual = residual.map(|r| &r[from..][..out.len()]);
+            let bias = &padded_bias;
             let band =
-                Band { gather: self, cut: &cut, classes: &classes, source, weights, bias: &padded_bias, images, first_row, out };
+                Band { gather: self, cut: &cut, classes: &classes, source, weights, bias, residual, images, first_row, out };
             path.run(band);
             SCRATCH.set(scratch);
         });
@@ -303,6 +317,7 @@ struct Band<'a> {
     source: &'a [f32],
     weights: &'a [f32],
     bias: &'a [f32],
+    residual: Option<&'a [f32]>,
     images: usize,
     first_row: usize,
     out: &'a mut [f32],
@@ -334,9 +349,25 @@ impl WithSimd for Band<'_> {
                     macro_rules! dots {
                         ($channels:literal) => {
                             if S::REGISTER_COUNT >= 32 {
-                                gather_dots::<S, 6, $channels>(simd, &pixels, self.source, weights, self.bias, self.out)
+                                gather_dots::<S, 6, $channels>(
+                                    simd,
+                                    &pixels,
+                                    self.source,
+                                    weights,
+                                    self.bias,
+                                    self.residual,
+                                    self.out,
+                                )
                             } else {
-                                gather_dots::<S, 3, $channels>(simd, &pixels, self.source, weights, self.bias, self.out)
+                                gather_dots::<S, 3, $channels>(
+                                    simd,
+                                    &pixels,
+                                    self.source,
+                                    weights,
+                                    self.bias,
+                                    self.residual,
+                                    self.out,
+                                )
                             }
                         };
                     }
@@ -352,12 +383,13 @@ impl WithSimd for Band<'_> {
                 let first = vector * lanes;
                 let weights = &self.weights[class.weights + steps * first..][..steps * block];
                 let bias = &self.bias[first..][..block];
+                let residual = self.residual.map(|r| &r[first..]);
                 let out = (&mut self.out[first..], block.min(channels - first));
                 match (block == lanes, S::REGISTER_COUNT >= 32) {
-                    (false, true) => gather_block::<S, 8, 2>(simd, &pixels, self.source, weights, bias, out),
-                    (true, true) => gather_block::<S, 12, 1>(simd, &pixels, self.source, weights, bias, out),
-                    (false, false) => gather_block::<S, 6, 2>(simd, &pixels, self.source, weights, bias, out),
-                    (true, false) => gather_block::<S, 8, 1>(simd, &pixels, self.source, weights, bias, out),
+                    (false, true) => gather_block::<S, 8, 2>(simd, &pixels, self.source, weights, bias, residual, out),
+                    (true, true) => gather_block::<S, 12, 1>(simd, &pixels, self.source, weights, bias, residual, out),
+                    (false, false) => gather_block::<S, 6, 2>(simd, &pixels, self.source, weights, bias, residual, out),
+                    (true, false) => gather_block::<S, 8, 1>(simd, &pixels, self.source, weights, bias, residual, out),
                 }
             }
         }

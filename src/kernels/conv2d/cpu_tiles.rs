@@ -45,7 +45,7 @@ pub(super) struct Pixels<'a> {
     pub row_len: usize,
 }
 
-/// out[pixel][0..valid] = bias + sum over taps and source channels of source * weights, for all `pixels`.
+/// out[pixel][0..valid] = bias + residual + sum over taps and source channels of source * weights, for all `pixels`.
 /// `weights` is [tap row][element]`[NR vectors]`, `bias` NR vectors.
 #[inline(always)]
 pub(super) fn gather_block<S: Simd, const MR: usize, const NR: usize>(
@@ -54,6 +54,7 @@ pub(super) fn gather_block<S: Simd, const MR: usize, const NR: usize>(
     source: &[f32],
     weights: &[f32],
     bias: &[f32],
+    residual: Option<&[f32]>,
     (out, valid): (&mut [f32], usize),
 ) {
     let weights = pulp::bytemuck::cast_slice::<f32, S::f32s>(weights).as_chunks::<NR>().0;
@@ -89,6 +90,11 @@ pub(super) fn gather_block<S: Simd, const MR: usize, const NR: usize>(
         }
         add(simd, &mut totals, &sums);
         for i in 0..MR {
+            if let Some(residual) = residual {
+                for (part, total) in residual[pixels.out[at[i]]..][..valid].chunks(S::F32_LANES).zip(&mut totals[i]) {
+                    *total = simd.add_f32s(*total, simd.partial_load_f32s(part));
+                }
+            }
             store::<S, NR>(simd, &mut out[pixels.out[at[i]]..], valid, &totals[i]);
         }
     }
@@ -165,6 +171,7 @@ pub(super) fn gather_dots<S: Simd, const MR: usize, const OC: usize>(
     source: &[f32],
     weights: &[f32],
     bias: &[f32],
+    residual: Option<&[f32]>,
     out: &mut [f32],
 ) {
     let count = pixels.source.len();
@@ -202,9 +209,10 @@ pub(super) fn gather_dots<S: Simd, const MR: usize, const OC: usize>(
             }
         }
         for i in 0..MR {
+            let residual = residual.map(|r| &r[pixels.out[at[i]]..][..OC]);
             let out = &mut out[pixels.out[at[i]]..][..OC];
             for o in 0..OC {
-                out[o] = bias[o] + simd.reduce_sum_f32s(sums[i][o]);
+                out[o] = bias[o] + residual.map_or(0.0, |r| r[o]) + simd.reduce_sum_f32s(sums[i][o]);
             }
         }
     }

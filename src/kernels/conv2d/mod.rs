@@ -1,6 +1,6 @@
 //! 2-d convolution with zero padding: on the CPU backend our own direct NHWC kernels, on wgpu devices Burn's convolution.
 //!
-//! `y[b, o, i, j] = bias[o] + sum over c, k, l of w[o, c, k, l] * x[b, c, stride i + k - padding, stride j + l - padding]`
+//! `y[b, o, i, j] = bias[o] + residual[b, o, i, j] + sum over c, k, l of w[o, c, k, l] * x[b, c, stride i + k - padding, stride j + l - padding]`
 
 mod autodiff;
 pub mod cpu;
@@ -9,7 +9,7 @@ mod cpu_tiles;
 mod cpu_weights;
 
 use crate::kernels::buffers::Buffer;
-use crate::kernels::layout::{FlexImage, flex_values};
+use crate::kernels::layout::{self, FlexImage, flex_values};
 use crate::kernels::profile;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Dispatch, backend_extension};
@@ -27,13 +27,20 @@ pub struct Conv2dOptions {
     pub padding: usize,
 }
 
-/// `x` `[B, C, H, W]`, `weight` `[O, C, K, K]`, `bias` `[O]`; returns `[B, O, H', W']` over NHWC memory.
+/// `x` `[B, C, H, W]`, `weight` `[O, C, K, K]`, `bias` `[O]`, `residual` `[B, O, H', W']`; returns `[B, O, H', W']` over NHWC
+/// memory.
 ///
 /// # Panics
 /// If a shape doesn't fit, naming the operand.
-pub fn conv2d(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, options: Conv2dOptions) -> Tensor<4> {
+pub fn conv2d(
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    residual: Option<Tensor<4>>,
+    options: Conv2dOptions,
+) -> Tensor<4> {
     if x.device().inner() != Device::flex() {
-        return reference(x, weight, bias, options);
+        return reference(x, weight, bias, residual, options);
     }
     let [_, channels, ..] = x.dims();
     let [out, _, kernel, _] = weight.dims();
@@ -41,18 +48,27 @@ pub fn conv2d(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, options:
     // Without a bias: zeros that nothing is learnt for.
     let bias = bias.unwrap_or_else(|| Tensor::zeros([out], &x.device()));
     assert_shape!(bias, [out]);
-    Tensor::from_dispatch(<Dispatch as Conv2dOp>::direct_conv2d(
-        x.into_dispatch(),
-        weight.into_dispatch(),
-        bias.into_dispatch(),
-        options,
-    ))
+    let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
+    Tensor::from_dispatch(match residual {
+        Some(residual) => <Dispatch as Conv2dOp>::direct_conv2d_add(x, weight, bias, residual.into_dispatch(), options),
+        None => <Dispatch as Conv2dOp>::direct_conv2d(x, weight, bias, options),
+    })
 }
 
 /// Burn's own convolution: the oracle of the CPU kernels.
-pub fn reference(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, options: Conv2dOptions) -> Tensor<4> {
+pub fn reference(
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    residual: Option<Tensor<4>>,
+    options: Conv2dOptions,
+) -> Tensor<4> {
     let Conv2dOptions { stride, padding } = options;
-    burn::tensor::module::conv2d(x, weight, bias, ConvOptions::new([stride, stride], [padding, padding], [1, 1], 1))
+    let y = burn::tensor::module::conv2d(x, weight, bias, ConvOptions::new([stride, stride], [padding, padding], [1, 1], 1));
+    match residual {
+        Some(residual) => layout::add(y, residual),
+        None => y,
+    }
 }
 
 /// The differentiable operation on the CPU backend.
@@ -63,6 +79,15 @@ pub trait Conv2dOp: burn::backend::Backend {
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
+        options: Conv2dOptions,
+    ) -> FloatTensor<Self>;
+
+    /// As [`direct_conv2d`](Conv2dOp::direct_conv2d), with a residual added.
+    fn direct_conv2d_add(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
         options: Conv2dOptions,
     ) -> FloatTensor<Self>;
 }
@@ -81,15 +106,37 @@ fn shape([batch, c_in, height, width]: [usize; 4], weight: &Shape, options: Conv
     ConvShape { batch, c_in, c_out: weight[0], height, width, kernel: weight[2], stride, padding }
 }
 
+fn forward(
+    x: FlexTensor,
+    weight: FlexTensor,
+    bias: FlexTensor,
+    residual: Option<FlexTensor>,
+    options: Conv2dOptions,
+) -> FlexTensor {
+    let _timer = profile::timer("conv2d forward");
+    let (x, weight, bias) = (FlexImage::new(x), weight.to_contiguous(), bias.to_contiguous());
+    let residual = residual.map(FlexImage::new);
+    let shape = shape(x.dims, weight.layout().shape(), options);
+    let dims = [shape.batch, shape.c_out, shape.out_height(), shape.out_width()];
+    let mut y = Buffer::new(dims.iter().product());
+    let residual = residual.as_ref().map(FlexImage::values);
+    cpu::forward(&shape, x.values(), flex_values(&weight), Some(flex_values(&bias)), residual, &mut y);
+    FlexImage::tensor(y, dims)
+}
+
 impl Conv2dOp for Flex {
     fn direct_conv2d(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, options: Conv2dOptions) -> FlexTensor {
-        let _timer = profile::timer("conv2d forward");
-        let (x, weight, bias) = (FlexImage::new(x), weight.to_contiguous(), bias.to_contiguous());
-        let shape = shape(x.dims, weight.layout().shape(), options);
-        let dims = [shape.batch, shape.c_out, shape.out_height(), shape.out_width()];
-        let mut y = Buffer::new(dims.iter().product());
-        cpu::forward(&shape, x.values(), flex_values(&weight), Some(flex_values(&bias)), &mut y);
-        FlexImage::tensor(y, dims)
+        forward(x, weight, bias, None, options)
+    }
+
+    fn direct_conv2d_add(
+        x: FlexTensor,
+        weight: FlexTensor,
+        bias: FlexTensor,
+        residual: FlexTensor,
+        options: Conv2dOptions,
+    ) -> FlexTensor {
+        forward(x, weight, bias, Some(residual), options)
     }
 }
 

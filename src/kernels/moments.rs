@@ -1,0 +1,65 @@
+//! Sums for means and variances of the channels of NHWC memory, in one pass.
+
+use super::simd::{LANES, Lanes, Loop, blocks, load, store};
+
+/// Pixels that are worked on together: their values stay in the first-level cache, and their sums are f32.
+pub(crate) const TILE: usize = 64;
+
+/// Something near each channel's mean, that of a few of the pixels `x` `[pixels, channels]`: sums about it don't cancel.
+#[inline(always)]
+pub(crate) fn pivots(x: &[f32], channels: usize) -> Vec<f32> {
+    const PIXELS: usize = 8;
+    let pixels = x.len() / channels;
+    let mut pivot = vec![0.0; channels];
+    for i in 0..PIXELS {
+        let pixel = &x[i * pixels / PIXELS * channels..][..channels];
+        pivot.iter_mut().zip(pixel).for_each(|(p, x)| *p += x / PIXELS as f32);
+    }
+    pivot
+}
+
+/// Sums over the pixels of x - pivot and of its square, for each channel.
+#[inline(always)]
+pub(crate) fn sums(x: &[f32], pivot: &[f32]) -> [Vec<f32>; 2] {
+    let channels = pivot.len();
+    let (mut sums, mut squares) = (vec![0.0; channels], vec![0.0; channels]);
+    for tile in x.chunks(TILE * channels) {
+        for (first, count) in blocks(channels) {
+            let pivot = load(&pivot[first..], count);
+            let (mut s, mut q) = ([0.0; LANES], [0.0; LANES]);
+            for row in tile.chunks_exact(channels) {
+                let x = load(&row[first..], count);
+                for i in 0..LANES {
+                    let d = x[i] - pivot[i];
+                    s[i] += d;
+                    q[i] += d * d;
+                }
+            }
+            accumulate(&mut sums[first..], count, &s);
+            accumulate(&mut squares[first..], count, &q);
+        }
+    }
+    [sums, squares]
+}
+
+/// [`sums`] as a loop of its own.
+pub(crate) struct Sums;
+
+impl<'a> Loop<(&'a [f32], &'a [f32])> for Sums {
+    type Output = [Vec<f32>; 2];
+
+    #[inline(always)]
+    fn run<const FMA: bool>((x, pivot): (&'a [f32], &'a [f32])) -> [Vec<f32>; 2] {
+        sums(x, pivot)
+    }
+}
+
+/// totals += lanes.
+#[inline(always)]
+pub(crate) fn accumulate(totals: &mut [f32], count: usize, lanes: &Lanes) {
+    let mut total = load(totals, count);
+    for i in 0..LANES {
+        total[i] += lanes[i];
+    }
+    store(totals, count, &total);
+}
