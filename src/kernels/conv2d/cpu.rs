@@ -5,6 +5,7 @@
 
 use super::cpu_gather::{Axis, Gather};
 use super::cpu_weights;
+use super::cpu_winograd::{self, Winograd};
 use crate::kernels::moments::Sums;
 use crate::kernels::simd::{Path, vectorised};
 use rayon::prelude::*;
@@ -45,6 +46,13 @@ impl ConvShape {
         assert!(self.stride > 0 && self.kernel > 0, "conv2d: kernel and stride are at least 1, got {self:?}");
         assert!(inputs + 2 * self.padding >= self.kernel, "conv2d: the kernel is larger than the padded image, {self:?}");
         (inputs + 2 * self.padding - self.kernel) / self.stride + 1
+    }
+
+    /// The faster algorithm, where it applies and pays.
+    fn winograd(&self, source_channels: usize, out_channels: usize) -> Option<Winograd> {
+        let Self { batch, height, width, .. } = *self;
+        let winograd = Winograd { batch, height, width, source_channels, out_channels };
+        ((self.kernel, self.stride, self.padding) == (3, 1, 1) && winograd.pays()).then_some(winograd)
     }
 
     /// Elements of x.
@@ -90,6 +98,9 @@ fn forward_on(
     check("y", y.len(), shape.outputs_len(), shape);
     check("bias", bias.map_or(shape.c_out, <[f32]>::len), shape.c_out, shape);
     check("residual", residual.map_or(y.len(), <[f32]>::len), y.len(), shape);
+    if let Some(winograd) = shape.winograd(shape.c_in, shape.c_out) {
+        return winograd.run(path, x, w, (shape.c_in * 9, 9), false, bias, residual, y);
+    }
     let axis = |inputs, outputs| Axis::forward(inputs, outputs, shape.kernel, shape.stride, shape.padding);
     let taps = shape.kernel * shape.kernel;
     let gather = Gather {
@@ -115,6 +126,9 @@ fn grad_input_on(path: Path, shape: &ConvShape, dy: &[f32], w: &[f32], dx: &mut 
     check("dy", dy.len(), shape.outputs_len(), shape);
     check("w", w.len(), shape.weights_len(), shape);
     check("dx", dx.len(), shape.inputs_len(), shape);
+    if let Some(winograd) = shape.winograd(shape.c_out, shape.c_in) {
+        return winograd.run(path, dy, w, (9, shape.c_in * 9), true, None, None, dx);
+    }
     let axis = |inputs, outputs| Axis::backward(outputs, inputs, shape.kernel, shape.stride, shape.padding);
     let taps = shape.kernel * shape.kernel;
     let gather = Gather {
@@ -140,6 +154,9 @@ fn grad_weight_on(path: Path, shape: &ConvShape, x: &[f32], dy: &[f32], dw: &mut
     check("x", x.len(), shape.inputs_len(), shape);
     check("dy", dy.len(), shape.outputs_len(), shape);
     check("dw", dw.len(), shape.weights_len(), shape);
+    if let Some(winograd) = shape.winograd(shape.c_in, shape.c_out).filter(Winograd::pays_for_weights) {
+        return cpu_winograd::grad_weight(path, &winograd, x, dy, dw);
+    }
     if !dw.is_empty() {
         cpu_weights::grad_weight(path, shape, x, dy, dw);
     }
@@ -271,6 +288,10 @@ mod tests {
             shapes.push(shape(40, 64, 32, 4, 4, kernel, stride));
             shapes.push(shape(0, 4, 4, 4, 4, kernel, stride));
         }
+        // Large enough for the minimal filtering.
+        shapes.push(shape(8, 17, 33, 9, 7, 3, 1));
+        shapes.push(shape(6, 50, 13, 16, 11, 3, 1));
+        shapes.push(shape(2, 96, 40, 16, 16, 3, 1));
         shapes.push(shape(2, 8, 8, 9, 11, 5, 1));
         shapes.push(shape(2, 8, 20, 9, 11, 5, 2));
         shapes.push(shape(2, 8, 20, 11, 10, 5, 3));

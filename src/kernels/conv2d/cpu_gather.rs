@@ -8,7 +8,7 @@
 //! thread's scratch (unless there's no padding), after which the taps (kx, channel) of a row are contiguous and the
 //! innermost loop has no test for borders. Every output is one sum in a fixed order, whatever the bands and threads.
 
-use super::cpu_tiles::{BLOCK, Pixels, gather_block, gather_dots};
+use super::cpu_tiles::{BLOCK, Pixels, gather_any, gather_dots};
 use crate::kernels::simd::Path;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -385,12 +385,7 @@ impl WithSimd for Band<'_> {
                 let bias = &self.bias[first..][..block];
                 let residual = self.residual.map(|r| &r[first..]);
                 let out = (&mut self.out[first..], block.min(channels - first));
-                match (block == lanes, S::REGISTER_COUNT >= 32) {
-                    (false, true) => gather_block::<S, 8, 2>(simd, &pixels, self.source, weights, bias, residual, out),
-                    (true, true) => gather_block::<S, 12, 1>(simd, &pixels, self.source, weights, bias, residual, out),
-                    (false, false) => gather_block::<S, 6, 2>(simd, &pixels, self.source, weights, bias, residual, out),
-                    (true, false) => gather_block::<S, 8, 1>(simd, &pixels, self.source, weights, bias, residual, out),
-                }
+                gather_any(simd, &pixels, self.source, weights, bias, residual, out);
             }
         }
     }

@@ -48,7 +48,7 @@ pub(super) struct Pixels<'a> {
 /// out[pixel][0..valid] = bias + residual + sum over taps and source channels of source * weights, for all `pixels`.
 /// `weights` is [tap row][element]`[NR vectors]`, `bias` NR vectors.
 #[inline(always)]
-pub(super) fn gather_block<S: Simd, const MR: usize, const NR: usize>(
+fn gather_block<S: Simd, const MR: usize, const NR: usize>(
     simd: S,
     pixels: &Pixels,
     source: &[f32],
@@ -97,6 +97,25 @@ pub(super) fn gather_block<S: Simd, const MR: usize, const NR: usize>(
             }
             store::<S, NR>(simd, &mut out[pixels.out[at[i]]..], valid, &totals[i]);
         }
+    }
+}
+
+/// [`gather_block`] by the tile that suits this instruction set and `bias.len()`, one vector or two.
+#[inline(always)]
+pub(super) fn gather_any<S: Simd>(
+    simd: S,
+    pixels: &Pixels,
+    source: &[f32],
+    weights: &[f32],
+    bias: &[f32],
+    residual: Option<&[f32]>,
+    out: (&mut [f32], usize),
+) {
+    match (bias.len() == S::F32_LANES, S::REGISTER_COUNT >= 32) {
+        (false, true) => gather_block::<S, 8, 2>(simd, pixels, source, weights, bias, residual, out),
+        (true, true) => gather_block::<S, 12, 1>(simd, pixels, source, weights, bias, residual, out),
+        (false, false) => gather_block::<S, 6, 2>(simd, pixels, source, weights, bias, residual, out),
+        (true, false) => gather_block::<S, 8, 1>(simd, pixels, source, weights, bias, residual, out),
     }
 }
 

@@ -7,6 +7,7 @@ pub mod cpu;
 mod cpu_gather;
 mod cpu_tiles;
 mod cpu_weights;
+mod cpu_winograd;
 
 use crate::kernels::buffers::Buffer;
 use crate::kernels::layout::{self, FlexImage, flex_values};
