@@ -10,7 +10,7 @@ use soda::kernels::adamw::{self, Options, Parameter};
 use soda::kernels::buffers::fill_with_junk;
 use soda::kernels::conv2d::{Conv2dOptions, conv2d, reference};
 use soda::kernels::linear::linear;
-use soda::kernels::{attention, batch_norm};
+use soda::kernels::{attention, batch_norm, feature_map};
 use soda::rng::{self, Purpose};
 
 fn random<const D: usize>(shape: [usize; D], index: u64, device: &Device) -> Tensor<D> {
@@ -157,6 +157,30 @@ fn attention_equals_its_composition_in_value_and_gradient() {
         };
         // Exponentials of our own polynomial, sums of up to 256 numbers in another order.
         compare(&run(true), &run(false), &format!("case {index}"), 1e-5, 1e-6);
+    }
+}
+
+#[test]
+fn concatenation_and_upsampling_equal_their_compositions() {
+    let device = cpu().autodiff();
+    for (index, (b, c_a, c_b, h, w)) in [(2, 16, 32, 8, 8), (3, 5, 1, 3, 7), (9, 33, 7, 9, 4)].into_iter().enumerate() {
+        let run = |ours: bool| {
+            let seed = index as u64 + 600;
+            let (x_a, x_b) = (random([b, c_a, h, w], seed, &device).require_grad(), random([b, c_b, h, w], seed + 9, &device));
+            let x_b = x_b.require_grad();
+            let y = match ours {
+                true => feature_map::upsample(feature_map::concat(x_a.clone(), x_b.clone())),
+                false => feature_map::reference::upsample(feature_map::reference::concat(x_a.clone(), x_b.clone())),
+            };
+            let grads = (y.clone() * random([b, c_a + c_b, 2 * h, 2 * w], seed + 19, &device)).sum().backward();
+            [
+                ("value", values(y.inner())),
+                ("gradient of a", values(x_a.grad(&grads).expect("tracked"))),
+                ("gradient of b", values(x_b.grad(&grads).expect("tracked"))),
+            ]
+        };
+        // Sums of four.
+        compare(&run(true), &run(false), &format!("case {index}"), 1e-6, 0.0);
     }
 }
 

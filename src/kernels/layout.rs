@@ -1,12 +1,10 @@
 //! Memory layout between convolutions.
 //!
 //! Tensors are logically `[B, C, H, W]` everywhere, over NHWC memory on every device: the convolutions leave it so, and every
-//! operation of this room keeps it. [`add`], [`concat()`] and the other operations here are those between two convolutions
-//! that Burn would otherwise carry out on NCHW memory.
+//! operation of this room keeps it. The operations here are those that Burn would otherwise carry out on NCHW memory.
 
 use super::buffers::Buffer;
 use burn::backend::wgpu::{CubeTensor, into_contiguous};
-use burn::tensor::activation::relu;
 use burn::tensor::{DType, Shape, Tensor};
 use burn_flex::FlexTensor;
 use std::cell::Cell;
@@ -27,11 +25,11 @@ fn count_copy(of: &dyn std::fmt::Debug) {
     log::debug!("layout copy of {of:?}");
 }
 
-fn to_nhwc(x: Tensor<4>) -> Tensor<4> {
+pub(super) fn to_nhwc(x: Tensor<4>) -> Tensor<4> {
     x.permute([0, 2, 3, 1])
 }
 
-fn to_nchw(x: Tensor<4>) -> Tensor<4> {
+pub(super) fn to_nchw(x: Tensor<4>) -> Tensor<4> {
     x.permute([0, 3, 1, 2])
 }
 
@@ -45,23 +43,6 @@ pub fn fork(x: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
 /// a + b, both `[B, C, H, W]`.
 pub fn add(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
     to_nchw(to_nhwc(a) + to_nhwc(b))
-}
-
-/// max(a + b, 0), both `[B, C, H, W]`.
-pub fn add_relu(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
-    to_nchw(relu(to_nhwc(a) + to_nhwc(b)))
-}
-
-/// `[B, C1, H, W]` and `[B, C2, H, W]` to `[B, C1 + C2, H, W]`.
-pub fn concat(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
-    to_nchw(Tensor::cat(vec![to_nhwc(a), to_nhwc(b)], 3))
-}
-
-/// Nearest-neighbour upsampling, `[B, C, H, W]` to `[B, C, 2H, 2W]`.
-pub fn upsample(x: Tensor<4>) -> Tensor<4> {
-    let [b, c, h, w] = x.dims();
-    let x: Tensor<6> = to_nhwc(x).reshape([b, h, 1, w, 1, c]);
-    to_nchw(x.expand([b, h, 2, w, 2, c]).reshape([b, 2 * h, 2 * w, c]))
 }
 
 /// Mean over the pixels, `[B, C, H, W]` to `[B, C]`.

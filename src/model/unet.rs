@@ -4,7 +4,7 @@ use super::blocks::{Attention, DropoutPass, GroupNorm, ResBlock, conv3x3, convol
 use super::embedding::TimeEmbedding;
 use crate::config::UNetConfig;
 use crate::kernels::ada_gn::Activation;
-use crate::kernels::layout;
+use crate::kernels::{feature_map, layout};
 use burn::module::Module;
 use burn::nn::conv::Conv2d;
 use burn::tensor::{Device, Tensor};
@@ -132,10 +132,10 @@ impl UNet {
         for (stage, levels) in self.up.chunks(self.blocks + 1).enumerate() {
             for level in levels {
                 let skip = skips.pop().expect("as many skips as up blocks");
-                h = level.forward(layout::concat(h, skip), &time, &z, dropout);
+                h = level.forward(feature_map::concat(h, skip), &time, &z, dropout);
             }
             if let Some(conv) = self.upsample.get(stage) {
-                h = convolve(conv, layout::upsample(h));
+                h = convolve(conv, feature_map::upsample(h));
             }
         }
         convolve(&self.out, self.norm_out.forward(h, Activation::Silu))
