@@ -3,6 +3,7 @@
 
 use burn::cubecl::config::{TypeNameFormatLevel, type_name_format};
 use burn::cubecl::logging::{Duration as Span, LaunchObservation, LaunchObserver, TimingMethod, TimingRequest};
+use burn::tensor::Device;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -58,6 +59,12 @@ pub fn observe<T>(timed: bool, work: impl FnOnce() -> T) -> (T, Profile) {
     }
     let device_clock = timed && !host_clock && !kernels.is_empty();
     (out, Profile { kernels, device_clock })
+}
+
+/// Bytes that the allocator of `device` holds on it now: what is in use and the pages that it keeps for reuse, which is about
+/// the peak of the work so far, since pages are kept. `None` for the CPU backend, which asks the system each time.
+pub fn memory(device: &Device) -> Option<u64> {
+    device.clone().inner().memory_pool_usage().map(|usage| usage.bytes_reserved)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
