@@ -135,6 +135,8 @@ fn run_one(job: &Planned, seconds: f64, mut command: Command, stop: &AtomicBool,
     let errors = errors.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
     let reason = match end {
         End::Exit(Ok(status)) if status.success() => return,
+        // Ctrl-C on a terminal reaches the job's process as well.
+        End::Exit(_) if stop.load(Ordering::Relaxed) => "interrupted".into(),
         End::Exit(Ok(status)) => {
             let told = errors.lines().rev().find_map(|l| l.strip_prefix("error: "));
             let told = told.map_or_else(|| format!("its process ended with {status}"), str::to_owned);

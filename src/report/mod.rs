@@ -1,4 +1,4 @@
-//! Pictures of a run: grids and curves.
+//! Pictures of a run: grids, curves and bars.
 
 pub mod bars;
 mod canvas;
