@@ -113,7 +113,7 @@ fn a_lost_job_is_one_line_and_the_others_go_on() {
         command
     };
     let mut started = Vec::new();
-    let outcome = runner::run(&planned, 6.0, command, &AtomicBool::new(false), |i, ..| started.push(i));
+    let outcome = runner::run(&planned, 6.0, command, &AtomicBool::new(false), |i, _, _| started.push(i));
     assert_eq!(started, [0, 1]);
     let Outcome { rows, skipped, .. } = outcome;
     assert_eq!(skipped.len(), 1, "{skipped:?}");
@@ -123,7 +123,7 @@ fn a_lost_job_is_one_line_and_the_others_go_on() {
     assert!(rows[0].images_per_s.is_some_and(|v| v > 10.0));
 
     // A set flag starts nothing.
-    let outcome = runner::run(&planned, 6.0, command, &AtomicBool::new(true), |i, ..| started.push(i));
+    let outcome = runner::run(&planned, 6.0, command, &AtomicBool::new(true), |i, _, _| started.push(i));
     assert_eq!((started.len(), outcome.rows.len(), outcome.skipped.len()), (2, 0, 2));
     assert!(outcome.skipped.iter().all(|s| s.reason == "interrupted"));
 }

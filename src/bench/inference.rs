@@ -27,7 +27,7 @@ const Z: usize = 128;
 const WIDER: f64 = 4.0;
 const ENCODER: f64 = 1.2;
 /// Seconds for one operation at most.
-const ENOUGH: f64 = 6.0;
+const ENOUGH: f64 = 4.0;
 
 fn random<const D: usize>(shape: [usize; D], index: u64, device: &Device) -> Tensor<D> {
     let values = rng::normal(&mut rng::stream(2, Purpose::Test, index), shape.iter().product());

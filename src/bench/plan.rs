@@ -126,7 +126,7 @@ impl Planned {
             Group::Step(Size::Width(..=32)) => 2.0 * slow,
             Group::Step(Size::Width(_)) => 3.0 * slow,
             Group::Step(Size::Paper) => 4.0,
-            Group::Inference => 3.0 * slow,
+            Group::Inference => 5.0 * slow,
             Group::Kernels => 3.0 * slow,
             Group::Data => 0.8,
         }
