@@ -121,13 +121,19 @@ pub struct Planned {
 impl Planned {
     /// How much of the budget this job should have beside others.
     fn weight(&self) -> f64 {
-        let slow = if self.target.gpu || self.target.place.device == "cpu" { 1.0 } else { 3.0 };
+        if !self.target.gpu && self.target.place.device != "cpu" {
+            // A software adapter takes most of a minute for its first steps, and most of inference doesn't fit.
+            return match self.group {
+                Group::Step(Size::Width(..=32)) => 15.0,
+                Group::Kernels => 9.0,
+                _ => 4.0,
+            };
+        }
         match self.group {
-            Group::Step(Size::Width(..=32)) => 2.0 * slow,
-            Group::Step(Size::Width(_)) => 3.0 * slow,
+            Group::Step(Size::Width(..=32)) => 2.0,
+            Group::Step(Size::Width(_)) | Group::Kernels => 3.0,
             Group::Step(Size::Paper) => 4.0,
-            Group::Inference => 5.0 * slow,
-            Group::Kernels => 3.0 * slow,
+            Group::Inference => 5.0,
             Group::Data => 0.8,
         }
     }

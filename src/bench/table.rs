@@ -33,14 +33,16 @@ pub fn time(ms: f64) -> String {
     }
 }
 
-/// Three significant digits, with commas in thousands.
+/// Three significant digits (two below 0.1), with commas in thousands.
 pub fn digits(value: f64) -> String {
     match value {
         _ if value >= 999.5 => indicatif::HumanCount(value.round() as u64).to_string(),
         _ if value >= 99.95 => format!("{value:.0}"),
         _ if value >= 9.995 => format!("{value:.1}"),
         _ if value >= 0.9995 => format!("{value:.2}"),
-        _ => format!("{value:.3}"),
+        _ if value >= 0.0995 => format!("{value:.3}"),
+        _ if value >= 1e-9 => format!("{value:.*}", (1.0 - value.log10().floor()) as usize),
+        _ => format!("{value:.1e}"),
     }
 }
 
@@ -185,7 +187,7 @@ mod tests {
             [0.0123, 0.85, 1.0, 12.34, 516.2, 22_500.0].map(time),
             ["12.3 us", "850 us", "1.00 ms", "12.3 ms", "516 ms", "22.5 s"]
         );
-        assert_eq!([0.0077, 69_000.4].map(digits), ["0.008", "69,000"]);
+        assert_eq!([0.00041, 0.0734, 0.21, 69_000.4].map(digits), ["0.00041", "0.073", "0.210", "69,000"]);
     }
 
     #[test]
