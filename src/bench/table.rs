@@ -170,7 +170,7 @@ pub fn comparison(c: &Comparison) -> String {
     let mut out = if c.rows.is_empty() { "no case is in both\n".to_owned() } else { columns(&lines) };
     for (side, names) in [("A", &c.only_a), ("B", &c.only_b)] {
         if !names.is_empty() {
-            let _ = writeln!(out, "only in {side}: {}", names.join("; "));
+            let _ = writeln!(out, "only in {side}:\n  {}", names.join("\n  "));
         }
     }
     out

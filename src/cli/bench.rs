@@ -154,7 +154,8 @@ fn run_job(group: Group, args: &Args, common: &Common, started: Instant) -> Resu
     std::thread::spawn(|| {
         let mut buffer = [0; 64];
         while std::io::stdin().read(&mut buffer).is_ok_and(|n| n > 0) {}
-        std::process::exit(1);
+        // Not exit(): a driver's clean-up would wait for the work that nobody wants any more.
+        std::process::abort();
     });
     let device = device::select(&common.device)?;
     let send = |message: &Message| {
