@@ -4,7 +4,7 @@
 
 use super::job::Job;
 use super::peaks;
-use super::row::Row;
+use super::row::{Place, Row};
 use super::timing::{Effort, Timing, measure, sample};
 use crate::error::Result;
 use crate::kernels::ada_gn::{Activation, AdaGnOptions, ada_gn};
@@ -43,9 +43,14 @@ impl Case {
         (self.make)(device)
     }
 
+    /// "conv2d_forward 16x64x32x32 3x3 to 64".
+    pub fn name(&self) -> String {
+        self.row(&Place::default()).name()
+    }
+
     /// The row without times.
-    fn row(&self, job: &Job) -> Row {
-        let row = Row::new(&self.op, &job.place);
+    fn row(&self, place: &Place) -> Row {
+        let row = Row::new(&self.op, place);
         Row { shape: Some(self.shape.to_vec()), batch: Some(self.shape[0]), variant: self.variant.clone(), ..row }
     }
 }
@@ -212,14 +217,14 @@ const ENOUGH: f64 = 0.6;
 /// If the device was lost.
 pub(super) fn run(job: &mut Job) -> Result<()> {
     let cases = cases(if job.gpu { 128 } else { 16 });
-    let names = cases.iter().map(|c| c.row(job).name());
+    let names = cases.iter().map(Case::name);
     let names: Vec<String> = ["copy", "multiply_add"].map(String::from).into_iter().chain(names).collect();
     job.planned(names)?;
     let peaks = peaks::run(job, (job.left() / 10.0).min(1.0))?;
     // How much longer than at the peaks the first run of a kind of operation took: the guess for its next case.
     let mut slowness: Vec<(String, f64)> = Vec::new();
     for (i, case) in cases.iter().enumerate() {
-        let mut row = case.row(job);
+        let mut row = case.row(&job.place);
         let ideal = peaks.seconds(case.bytes, case.flops);
         let known = slowness.iter().rev().find(|(op, _)| *op == case.op).or(slowness.last());
         // The first run and one sample.
@@ -246,9 +251,8 @@ mod tests {
     #[test]
     fn every_case_has_a_name_of_its_own_and_counts_its_work() {
         let cases = cases(16);
-        let key = |c: &Case| (c.op.clone(), c.shape, c.variant.clone());
         for (i, case) in cases.iter().enumerate() {
-            assert!(cases[..i].iter().all(|other| key(other) != key(case)), "{:?} twice", key(case));
+            assert!(cases[..i].iter().all(|other| other.name() != case.name()), "{} twice", case.name());
         }
         let of = |op: &str, shape| cases.iter().find(|c| c.op == op && c.shape == shape).expect("a case");
         // 16 * 32 * 32 outputs of 64 channels, 576 multiply-adds each.
