@@ -61,10 +61,14 @@ pub fn observe<T>(timed: bool, work: impl FnOnce() -> T) -> (T, Profile) {
     (out, Profile { kernels, device_clock })
 }
 
-/// Bytes that the allocator of `device` holds on it now: what is in use and the pages that it keeps for reuse, which is about
-/// the peak of the work so far, since pages are kept. `None` for the CPU backend, which asks the system each time.
+/// Bytes that the allocator of `device` has held on it at most so far: the sum of its pools' peaks, which they need not have
+/// reached together, and never less than what it holds now (in use or kept for reuse). `None` for the CPU backend, which asks
+/// the system each time.
 pub fn memory(device: &Device) -> Option<u64> {
-    device.clone().inner().memory_pool_usage().map(|usage| usage.bytes_reserved)
+    let device = device.clone().inner();
+    let now = device.memory_pool_usage()?.bytes_reserved;
+    let peaks = device.memory_pool_report().map(|pools| pools.iter().map(|p| p.page_size * p.pages_peak).sum::<u64>());
+    Some(now.max(peaks.unwrap_or(0)))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
