@@ -26,6 +26,17 @@ impl Kind {
     pub fn is_gpu(self) -> bool {
         self != Self::Software
     }
+
+    /// For people: "discrete GPU", .., "software, no GPU".
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::DiscreteGpu => "discrete GPU",
+            Self::IntegratedGpu => "integrated GPU",
+            Self::VirtualGpu => "virtual GPU",
+            Self::Other => "GPU of unknown kind",
+            Self::Software => "software, no GPU",
+        }
+    }
 }
 
 /// One wgpu adapter on one graphics API.
@@ -47,6 +58,13 @@ pub struct Adapter {
     pub features: Vec<&'static str>,
     #[serde(skip)]
     handle: (WgpuDeviceKind, WgpuBackend),
+}
+
+impl Adapter {
+    /// The selection that finds it again: "vulkan:0".
+    pub fn selector(&self) -> String {
+        format!("{}:{}", self.backend, self.index)
+    }
 }
 
 /// Limits of an adapter.
@@ -79,6 +97,8 @@ pub struct Selected {
     pub why: String,
     /// Whether it is real graphics hardware.
     pub gpu: bool,
+    /// The adapter, unless it is the CPU backend.
+    pub adapter: Option<Adapter>,
 }
 
 impl Selected {
@@ -86,7 +106,7 @@ impl Selected {
     pub fn cpu(why: &str) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let name = format!("CPU, {threads} threads");
-        Self { device: Device::flex(), backend: "cpu", name, why: why.into(), gpu: false }
+        Self { device: Device::flex(), backend: "cpu", name, why: why.into(), gpu: false, adapter: None }
     }
 
     fn adapter(adapter: &Adapter, why: &str) -> Self {
@@ -97,6 +117,7 @@ impl Selected {
             name: adapter.name.clone(),
             why: why.into(),
             gpu: adapter.kind.is_gpu(),
+            adapter: Some(adapter.clone()),
         }
     }
 

@@ -25,4 +25,6 @@ pub mod report;
 
 pub mod train;
 
+pub mod bench;
+
 pub mod cli;

@@ -3,15 +3,20 @@
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, back, front, proc};
 use soda::kernels::ada_gn::wgsl::{Shader, Tile};
+use soda::kernels::peak;
 
-fn all() -> Vec<Shader> {
-    vec![
+/// Name and complete text of each.
+fn all() -> Vec<(String, String)> {
+    let ada_gn = [
         Shader::Forward(Tile::PORTABLE_FORWARD),
         Shader::Forward(Tile::SOFTWARE_FORWARD),
         Shader::Backward(Tile::PORTABLE_BACKWARD),
         Shader::Backward(Tile::SOFTWARE_BACKWARD),
         Shader::Parameters,
-    ]
+    ];
+    let peaks = [peak::Shader::Copy, peak::Shader::MultiplyAdd];
+    let ada_gn = ada_gn.into_iter().map(|s| (format!("ada_gn {s:?}"), s.wgsl()));
+    ada_gn.chain(peaks.into_iter().map(|s| (format!("{s:?}"), s.wgsl()))).collect()
 }
 
 fn validated(text: &str) -> Result<(Module, naga::valid::ModuleInfo), String> {
@@ -24,11 +29,11 @@ fn validated(text: &str) -> Result<(Module, naga::valid::ModuleInfo), String> {
 
 #[test]
 fn shaders_validate_and_translate_to_spirv_msl_and_hlsl() {
-    for shader in all() {
-        let (module, info) = validated(&shader.wgsl()).unwrap_or_else(|e| panic!("{shader:?}: {e}"));
+    for (shader, text) in all() {
+        let (module, info) = validated(&text).unwrap_or_else(|e| panic!("{shader}: {e}"));
 
         let spirv = back::spv::write_vec(&module, &info, &back::spv::Options::default(), None);
-        assert!(!spirv.unwrap_or_else(|e| panic!("{shader:?} to SPIR-V: {e}")).is_empty());
+        assert!(!spirv.unwrap_or_else(|e| panic!("{shader} to SPIR-V: {e}")).is_empty());
 
         let pipeline = back::msl::PipelineOptions::default();
         let msl = back::msl::write_string(
@@ -37,32 +42,32 @@ fn shaders_validate_and_translate_to_spirv_msl_and_hlsl() {
             &back::msl::Options { fake_missing_bindings: true, ..Default::default() },
             &pipeline,
         );
-        assert!(msl.unwrap_or_else(|e| panic!("{shader:?} to MSL: {e}")).0.contains("kernel void"));
+        assert!(msl.unwrap_or_else(|e| panic!("{shader} to MSL: {e}")).0.contains("kernel void"));
 
         let mut hlsl = String::new();
         let options = back::hlsl::Options { fake_missing_bindings: true, ..Default::default() };
         let pipeline = back::hlsl::PipelineOptions::default();
         let mut writer = back::hlsl::Writer::new(&mut hlsl, &options, &pipeline);
-        writer.write(&module, &info, None).unwrap_or_else(|e| panic!("{shader:?} to HLSL: {e}"));
+        writer.write(&module, &info, None).unwrap_or_else(|e| panic!("{shader} to HLSL: {e}"));
         assert!(hlsl.contains("numthreads"));
     }
 }
 
 #[test]
 fn shaders_stay_within_webgpus_default_limits() {
-    for shader in all() {
-        let (module, _) = validated(&shader.wgsl()).unwrap_or_else(|e| panic!("{shader:?}: {e}"));
+    for (shader, text) in all() {
+        let (module, _) = validated(&text).unwrap_or_else(|e| panic!("{shader}: {e}"));
         let mut layouter = proc::Layouter::default();
         layouter.update(module.to_ctx()).expect("sizes of all types");
         let in_space = |wanted: fn(AddressSpace) -> bool| {
             module.global_variables.iter().filter(move |(_, v)| wanted(v.space)).map(|(_, v)| v).collect::<Vec<_>>()
         };
         let buffers = in_space(|s| matches!(s, AddressSpace::Storage { .. }));
-        assert!((1..=8).contains(&buffers.len()), "{shader:?} binds {} storage buffers", buffers.len());
+        assert!((1..=8).contains(&buffers.len()), "{shader} binds {} storage buffers", buffers.len());
         let memory: u32 = in_space(|s| s == AddressSpace::WorkGroup).iter().map(|v| layouter[v.ty].size).sum();
-        assert!(memory <= 16 * 1024, "{shader:?} takes {memory} bytes of workgroup memory");
+        assert!(memory <= 16 * 1024, "{shader} takes {memory} bytes of workgroup memory");
         let invocations: u32 = module.entry_points[0].workgroup_size.iter().product();
-        assert!(invocations <= 256, "{shader:?} runs {invocations} invocations");
+        assert!(invocations <= 256, "{shader} runs {invocations} invocations");
     }
 }
 

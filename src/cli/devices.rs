@@ -2,7 +2,7 @@
 
 use super::Common;
 use super::output::Output;
-use crate::device::{Kind, adapters, select};
+use crate::device::{adapters, select};
 use crate::error::Result;
 use indicatif::BinaryBytes;
 use serde_json::json;
@@ -13,14 +13,7 @@ pub fn run(common: &Common) -> Result<()> {
     let found = adapters();
     let chosen = select("auto")?;
     for a in &found {
-        let kind = match a.kind {
-            Kind::DiscreteGpu => "discrete GPU",
-            Kind::IntegratedGpu => "integrated GPU",
-            Kind::VirtualGpu => "virtual GPU",
-            Kind::Other => "GPU of unknown kind",
-            Kind::Software => "software, no GPU",
-        };
-        println!("{}:{}  {} ({kind})", a.backend, a.index, a.name);
+        println!("{}  {} ({})", a.selector(), a.name, a.kind.label());
         println!("    driver     {}", a.driver);
         let l = &a.limits;
         println!(

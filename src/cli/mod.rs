@@ -1,5 +1,6 @@
 //! The command line: one file a verb.
 
+mod bench;
 mod data;
 mod devices;
 mod output;
@@ -53,6 +54,8 @@ enum Verb {
     Reconstruct(reconstruct::Args),
     /// Fetch, import, verify or bundle CIFAR-10.
     Data(data::Args),
+    /// Measure this machine's devices: kernels, training steps, inference, view pipeline.
+    Bench(bench::Args),
     /// List the devices, and which one `auto` takes.
     Devices,
 }
@@ -79,6 +82,7 @@ pub fn run() -> Result<()> {
         Verb::Probe(args) => probe::run(&args, &common),
         Verb::Reconstruct(args) => reconstruct::run(&args, &common),
         Verb::Data(args) => data::run(&args, &common),
+        Verb::Bench(args) => bench::run(&args, &common),
         Verb::Devices => devices::run(&common),
     }
 }

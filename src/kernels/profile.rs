@@ -3,6 +3,7 @@
 
 use burn::cubecl::config::{TypeNameFormatLevel, type_name_format};
 use burn::cubecl::logging::{Duration as Span, LaunchObservation, LaunchObserver, TimingMethod, TimingRequest};
+use burn::tensor::Device;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -58,6 +59,16 @@ pub fn observe<T>(timed: bool, work: impl FnOnce() -> T) -> (T, Profile) {
     }
     let device_clock = timed && !host_clock && !kernels.is_empty();
     (out, Profile { kernels, device_clock })
+}
+
+/// Bytes that the allocator of `device` has held on it at most so far: the sum of its pools' peaks, which they need not have
+/// reached together, and never less than what it holds now (in use or kept for reuse). `None` for the CPU backend, which asks
+/// the system each time.
+pub fn memory(device: &Device) -> Option<u64> {
+    let device = device.clone().inner();
+    let now = device.memory_pool_usage()?.bytes_reserved;
+    let peaks = device.memory_pool_report().map(|pools| pools.iter().map(|p| p.page_size * p.pages_peak).sum::<u64>());
+    Some(now.max(peaks.unwrap_or(0)))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

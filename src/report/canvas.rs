@@ -15,6 +15,16 @@ const SUPER: usize = 3;
 /// Why drawing cannot fail.
 const MEMORY: &str = "drawing into memory with an embedded font";
 pub(super) const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
+pub(super) const SOFT_INK: RGBColor = RGBColor(0x44, 0x44, 0x44);
+/// Okabe and Ito's colours, which colour-blind readers can tell apart.
+pub(super) const PALETTE: [RGBColor; 6] = [
+    RGBColor(0x00, 0x72, 0xb2),
+    RGBColor(0xd5, 0x5e, 0x00),
+    RGBColor(0x00, 0x9e, 0x73),
+    RGBColor(0xcc, 0x79, 0xa7),
+    RGBColor(0xe6, 0x9f, 0x00),
+    RGBColor(0x56, 0xb4, 0xe9),
+];
 
 /// A white picture under plotters' hands, [`SUPER`] times as large as it will be; places and lengths are in final pixels.
 pub(super) struct Canvas<'b>(DrawingArea<BitMapBackend<'b>, plotters::coord::Shift>);
@@ -46,6 +56,11 @@ impl Canvas<'_> {
     pub(super) fn line(&self, from: (f64, f64), to: (f64, f64), colour: RGBColor, width: f64) {
         let style = colour.stroke_width((width * SUPER as f64).round() as u32);
         self.0.draw(&PathElement::new([Self::scaled(from), Self::scaled(to)], style)).expect(MEMORY);
+    }
+
+    /// A filled rectangle between two corners.
+    pub(super) fn bar(&self, from: (f64, f64), to: (f64, f64), colour: RGBColor) {
+        self.0.draw(&Rectangle::new([Self::scaled(from), Self::scaled(to)], colour.filled())).expect(MEMORY);
     }
 
     pub(super) fn dot(&self, at: (f64, f64), radius: f64, colour: RGBColor) {

@@ -1,5 +1,6 @@
-//! Pictures of a run: grids and curves.
+//! Pictures of a run: grids, curves and bars.
 
+pub mod bars;
 mod canvas;
 pub mod grid;
 pub mod plot;

@@ -1,6 +1,6 @@
 //! Line charts as PNG files.
 
-use super::canvas::{Canvas, INK, draw, text_width, write_png};
+use super::canvas::{Canvas, INK, PALETTE, SOFT_INK, draw, text_width, write_png};
 use crate::error::{Error, Result};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
@@ -11,17 +11,7 @@ const WIDTH: usize = 900;
 const HEIGHT: usize = 540;
 /// Height of a row of the legend.
 const LEGEND_LINE: f64 = 22.0;
-const SOFT_INK: RGBColor = RGBColor(0x44, 0x44, 0x44);
 const GRID: RGBColor = RGBColor(0xe6, 0xe6, 0xe6);
-/// Okabe and Ito's colours, which colour-blind readers can tell apart.
-const PALETTE: [RGBColor; 6] = [
-    RGBColor(0x00, 0x72, 0xb2),
-    RGBColor(0xd5, 0x5e, 0x00),
-    RGBColor(0x00, 0x9e, 0x73),
-    RGBColor(0xcc, 0x79, 0xa7),
-    RGBColor(0xe6, 0x9f, 0x00),
-    RGBColor(0x56, 0xb4, 0xe9),
-];
 
 /// One line of a chart.
 #[derive(Clone, Debug, PartialEq)]

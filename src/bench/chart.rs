@@ -1,0 +1,89 @@
+//! Rows as a bar chart: the devices side by side.
+
+use super::row::{Place, Row};
+use super::table::{digits, time};
+use crate::error::Result;
+use crate::report::bars::{Bar, Group, Section, save_bars};
+use std::path::Path;
+
+/// Draws every measured row to `path`, a PNG file.
+///
+/// # Errors
+/// There are no measured rows, or `path` can't be written.
+pub fn save(path: &Path, rows: &[Row]) -> Result<()> {
+    let mut places: Vec<&Place> = Vec::new();
+    for row in rows.iter().filter(|r| r.median_ms.is_some()) {
+        if !places.contains(&&row.place) {
+            places.push(&row.place);
+        }
+    }
+    let name = |p: &&Place| {
+        let kind = if p.kind == "cpu" { String::new() } else { format!(" ({})", p.kind) };
+        format!("{}: {}{kind}", p.device, p.adapter)
+    };
+    let names: Vec<String> = places.iter().map(name).collect();
+    let series: Vec<&str> = names.iter().map(String::as_str).collect();
+    let section = |title: &str, one_scale: bool, value: &dyn Fn(&Row) -> Option<(f64, String)>| {
+        let mut groups: Vec<(String, Group)> = Vec::new();
+        for row in rows {
+            let (Some((value, label)), Some(series)) = (value(row), places.iter().position(|p| **p == row.place)) else {
+                continue;
+            };
+            let bar = Bar { series, value, label };
+            match groups.iter_mut().find(|(first, _)| *first == per_image(row)) {
+                Some((_, group)) => group.bars.push(bar),
+                None => groups.push((per_image(row), Group { name: per_image(row), bars: vec![bar] })),
+            }
+        }
+        Section { title: title.into(), one_scale, groups: groups.into_iter().map(|(_, group)| group).collect() }
+    };
+    let of_peak = |r: &Row| r.share_of_peak.map_or_else(String::new, |s| format!(", {:.0} % of peak", s * 100.0));
+    let images = |r: &Row| {
+        let (value, ms) = (r.images_per_s?, r.median_ms?);
+        Some((value, format!("{} images/s, {}", digits(value), time(ms))))
+    };
+    let compute = |r: &Row| r.tflops.map(|v| (v, format!("{} TFLOP/s{}", digits(v), of_peak(r))));
+    let memory = |r: &Row| r.gb_per_s.filter(|_| r.tflops.is_none()).map(|v| (v, format!("{} GB/s{}", digits(v), of_peak(r))));
+    let sections = [
+        section("Images a second (longest bar: the fastest device)", false, &images),
+        section("Arithmetic, TFLOP/s (batch 16, on a GPU 128)", true, &compute),
+        section("Memory, GB/s (batch 16, on a GPU 128)", true, &memory),
+    ];
+    save_bars(path, "soda bench", &series, &sections)
+}
+
+/// The row's name without what differs between devices by design: a kernel's batch, the length of a peak's vector.
+fn per_image(row: &Row) -> String {
+    let shape = row.shape.as_ref().map(|s| s[1..].to_vec()).filter(|s| !s.is_empty());
+    Row { shape, ..row.clone() }.name()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_with_different_batches_stand_in_one_group() {
+        let row = |shape: &[usize], width| Row { shape: Some(shape.to_vec()), width, ..Row::new("copy", &Place::default()) };
+        assert_eq!(per_image(&row(&[16, 64, 8, 8], None)), per_image(&row(&[128, 64, 8, 8], None)));
+        assert_ne!(per_image(&row(&[16, 64, 8, 8], None)), per_image(&row(&[16, 32, 8, 8], None)));
+        assert_eq!(per_image(&row(&[1024], None)), "copy");
+        let step = |batch| Row { batch: Some(batch), width: Some(128), ..Row::new("train_step", &Place::default()) };
+        assert_ne!(per_image(&step(16)), per_image(&step(256)));
+    }
+
+    #[test]
+    fn every_measured_row_is_drawn() {
+        let place = |device: &str| Place { device: device.into(), ..Place::default() };
+        let row =
+            |device| Row { median_ms: Some(2.0), gb_per_s: Some(3.0), shape: Some(vec![8]), ..Row::new("copy", &place(device)) };
+        let folder = tempfile::tempdir().unwrap();
+        let height = |rows: &[Row]| {
+            let path = folder.path().join("b.png");
+            save(&path, rows).map(|()| image::image_dimensions(&path).unwrap().1)
+        };
+        let (one, two) = (height(&[row("cpu")]).unwrap(), height(&[row("cpu"), row("vulkan:0")]).unwrap());
+        assert!(two > one + 30, "a bar and a line of the legend: {one} {two}");
+        assert!(height(&[Row { median_ms: None, gb_per_s: None, ..row("cpu") }]).is_err());
+    }
+}

@@ -1,0 +1,115 @@
+//! Inference: the encoder, one evaluation of the denoiser, and sampling by 100 DDIM steps.
+
+use super::job::Job;
+use super::plan::Size;
+use super::row::{Message, ProfileRow, Row};
+use super::step::recipe;
+use super::timing::{Effort, measure, sample as once};
+use crate::diffusion::Schedule;
+use crate::edit::reconstruct::sample;
+use crate::error::Result;
+use crate::kernels::profile::observe;
+use crate::model::{Soda, parameters};
+use crate::rng::{self, Purpose};
+use burn::tensor::{Device, Tensor, TensorData};
+use std::time::Instant;
+
+/// Width of encoder and denoiser, and of the networks that sample.
+const WIDTH: usize = 64;
+const SAMPLING_WIDTH: usize = 32;
+/// Images of a batch: encoder, denoiser and sampling.
+const ENCODED: usize = 64;
+const DENOISED: usize = 16;
+/// Length of z.
+const Z: usize = 128;
+/// Time of one evaluation of the denoiser at width 64 over that at width 32, and of the encoder over that of the denoiser
+/// (both at width 64, their batches), by their multiplications.
+const WIDER: f64 = 4.0;
+const ENCODER: f64 = 1.2;
+/// Seconds for one operation at most.
+const ENOUGH: f64 = 4.0;
+
+fn random<const D: usize>(shape: [usize; D], index: u64, device: &Device) -> Tensor<D> {
+    let values = rng::normal(&mut rng::stream(2, Purpose::Test, index), shape.iter().product());
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+/// Measures what fits: first one evaluation at width 32, which tells how long the others will take.
+///
+/// # Errors
+/// If the device was lost.
+pub(super) fn run(job: &mut Job) -> Result<()> {
+    let row = |op: &str, width, batch, job: &Job| Row { width: Some(width), batch: Some(batch), ..Row::new(op, &job.place) };
+    let encode = row("encode", WIDTH, ENCODED, job);
+    let denoise = row("denoise", WIDTH, DENOISED, job);
+    let sampling = Row { variant: Some("100 DDIM steps".into()), ..row("sample", SAMPLING_WIDTH, DENOISED, job) };
+    job.planned(vec![denoise.name(), encode.name(), sampling.name()])?;
+    let device = job.device.clone();
+
+    let config = recipe(Size::Width(SAMPLING_WIDTH))?;
+    let small = Soda::new(&config.model, config.seed, &device);
+    let (x, z) = (random([DENOISED, 3, 32, 32], 0, &device), random([DENOISED, Z], 1, &device));
+    let (t, mask) = (Tensor::full([DENOISED], 0.5, &device), Tensor::ones([DENOISED, 1], &device));
+    let predict = |model: &Soda| drop(model.predict_eps(x.clone(), t.clone(), z.clone(), mask.clone(), None));
+    let narrow = warmed(job, || predict(&small))?;
+
+    let config = recipe(Size::Width(WIDTH))?;
+    let large = Soda::new(&config.model, config.seed, &device);
+    let mut wide = WIDER * narrow;
+    if job.fits(&denoise.name(), 2.0 * wide)? {
+        wide = timed(job, Row { parameters: Some(parameters::count(&large.unet)), ..denoise }, || predict(&large))?;
+    }
+    if job.fits(&encode.name(), 2.0 * ENCODER * wide)? {
+        let images = random([ENCODED, 3, 32, 32], 2, &device);
+        let encode = Row { parameters: Some(parameters::count(&large.encoder)), ..encode };
+        timed(job, encode, || drop(large.encode(images.clone())))?;
+    }
+    // The evaluation above has warmed up all but the sampler's few operations.
+    if job.fits(&sampling.name(), 100.0 * narrow)? {
+        let mut settings = config.sample.clone();
+        (settings.steps, settings.guidance) = (100, 0.0);
+        let schedule = Schedule::new(&config.diffusion);
+        let parameters = Some(parameters::count(&small.unet));
+        let effort = Effort { seconds: (job.left() / 2.0 - 50.0 * narrow).min(ENOUGH), most: 5, together: 1 };
+        let draw = |()| drop(sample(&small, &schedule, &settings, z.clone(), 3));
+        let timing = measure(&device, effort, 100.0 * narrow, || (), draw)?;
+        let mut row = Row { parameters, ..sampling };
+        row.timed(&timing);
+        row.images_per_s = Some(DENOISED as f64 / timing.median);
+        job.row(row)?;
+    }
+    Ok(())
+}
+
+/// Seconds of `work`: its second run, or its first where that took a quarter of the time left.
+fn warmed(job: &Job, mut work: impl FnMut()) -> Result<f64> {
+    let mut run = || once(&job.device, 1, &mut || (), &mut |()| work());
+    let first = run()?;
+    if first < job.left() / 4.0 { run() } else { Ok(first) }
+}
+
+/// Times `work`, counts its launches and profiles it; returns its median in seconds.
+fn timed(job: &mut Job, mut row: Row, mut work: impl FnMut()) -> Result<f64> {
+    let first = warmed(job, &mut work)?;
+    let effort = Effort { seconds: (job.left() / 4.0).min(ENOUGH), most: 20, together: 4 };
+    let timing = measure(&job.device, effort, first, || (), |()| work())?;
+    row.timed(&timing);
+    row.images_per_s = row.batch.map(|batch| batch as f64 / timing.median);
+    job.row(row.clone())?;
+    let device = job.device.clone();
+    let mut run = || once(&device, 1, &mut || (), &mut |()| work());
+    if job.left() > timing.median {
+        let (done, counted) = observe(false, &mut run);
+        done?;
+        row.launches = Some(counted.launches());
+        let name = row.name();
+        job.row(row)?;
+        if job.profile && job.left() > timing.median {
+            let clock = Instant::now();
+            let (done, profile) = observe(true, &mut run);
+            done?;
+            job.send(&Message::Profile(ProfileRow::new(name, &job.place, clock.elapsed().as_secs_f64(), &profile)))?;
+        }
+    }
+    Ok(timing.median)
+}

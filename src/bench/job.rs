@@ -1,0 +1,118 @@
+//! What one job's process does: measure its group on its device and hand over each row at once.
+
+use super::plan::Group;
+use super::row::{Message, Place, Row, Skipped};
+use super::{data, inference, kernels, machine, step};
+use crate::device::Selected;
+use crate::error::Result;
+use crate::kernels::profile;
+use burn::tensor::Device;
+use std::time::{Duration, Instant};
+
+/// Receives what a job reports, as soon as it does.
+pub type Send = Box<dyn FnMut(&Message) -> Result<()>>;
+
+/// A job at work.
+pub struct Job {
+    /// Without autodiff.
+    pub(super) device: Device,
+    pub(super) place: Place,
+    /// Whether it is real graphics hardware.
+    pub(super) gpu: bool,
+    /// Bytes of one storage binding.
+    pub(super) max_binding: Option<u64>,
+    /// Whether to profile one run of each operation.
+    pub(super) profile: bool,
+    /// When the process started.
+    pub(super) started: Instant,
+    deadline: Instant,
+    peak_device_mib: Option<f64>,
+    send: Send,
+}
+
+impl Job {
+    /// A job on `device`, in a process that started at `started` and is to end `seconds` later.
+    pub fn new(device: &Selected, started: Instant, seconds: f64, profile: bool, send: Send) -> Self {
+        Self {
+            device: device.device.clone(),
+            place: Place::of(device),
+            gpu: device.gpu,
+            max_binding: device.adapter.as_ref().map(|a| a.limits.max_storage_binding),
+            profile,
+            started,
+            deadline: started + Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs(1 << 30)),
+            peak_device_mib: None,
+            send,
+        }
+    }
+
+    /// Measures `group`.
+    ///
+    /// # Errors
+    /// If the device was lost, or nobody takes the rows any more.
+    pub fn run(&mut self, group: Group) -> Result<()> {
+        match group {
+            Group::Step(size) => step::run(self, size),
+            Group::Inference => inference::run(self),
+            Group::Kernels => kernels::run(self),
+            Group::Data => data::run(self),
+        }
+    }
+
+    /// Seconds left.
+    pub(super) fn left(&self) -> f64 {
+        self.deadline.saturating_duration_since(Instant::now()).as_secs_f64()
+    }
+
+    /// Says which rows are to come.
+    pub(super) fn planned(&mut self, names: Vec<String>) -> Result<()> {
+        (self.send)(&Message::Planned(names))
+    }
+
+    pub(super) fn send(&mut self, message: &Message) -> Result<()> {
+        (self.send)(message)
+    }
+
+    /// Hands over `row`, with the peak memory so far.
+    pub(super) fn row(&mut self, mut row: Row) -> Result<()> {
+        row.peak_memory_mib = self.memory_mib();
+        self.send(&Message::Row(Box::new(row)))
+    }
+
+    /// Peak memory of the job so far: of the process on the CPU, else the most that the device's allocator was seen to hold.
+    pub(super) fn memory_mib(&mut self) -> Option<f64> {
+        if self.place.device == "cpu" {
+            return machine::peak_resident_mib();
+        }
+        let now = profile::memory(&self.device).map(|bytes| bytes as f64 / (1 << 20) as f64);
+        self.peak_device_mib = self.peak_device_mib.into_iter().chain(now).reduce(f64::max);
+        self.peak_device_mib
+    }
+
+    /// Whether about `seconds` are left; else says that `name` is left out.
+    pub(super) fn fits(&mut self, name: &str, seconds: f64) -> Result<bool> {
+        let left = self.left();
+        if seconds <= left {
+            return Ok(true);
+        }
+        let reason = format!("would take about {seconds:.1} s of the {left:.1} s left; raise --budget");
+        let skipped = Skipped { device: self.place.device.clone(), op: name.into(), reason };
+        self.send(&Message::Skipped(skipped))?;
+        Ok(false)
+    }
+}
+
+impl Place {
+    /// Where rows of `device` are measured.
+    pub fn of(device: &Selected) -> Self {
+        match &device.adapter {
+            Some(adapter) => Self {
+                device: adapter.selector(),
+                backend: device.backend.into(),
+                adapter: device.name.clone(),
+                kind: adapter.kind.label().into(),
+            },
+            None => Self { device: "cpu".into(), backend: "flex".into(), adapter: device.name.clone(), kind: "cpu".into() },
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Throughput of this machine's devices: kernels, training steps, inference and the view pipeline, each in a process of its own.
+//!
+//! [`plan`] says what is run and in which order, [`runner`] starts one process for each job and collects its rows, [`job`] is
+//! what happens in that process. [`table`], [`chart`] and [`mod@compare`] show the rows.
+
+pub mod chart;
+pub mod compare;
+mod data;
+mod inference;
+pub mod job;
+pub mod kernels;
+pub mod machine;
+mod peaks;
+pub mod plan;
+pub mod row;
+pub mod runner;
+mod step;
+pub mod table;
+pub mod timing;

@@ -1,0 +1,91 @@
+//! What the device does at best: a copy and a run of multiply-adds, which the kernels are held against.
+
+use super::job::Job;
+use super::row::Row;
+use super::timing::{Effort, measure, sample};
+use crate::error::Result;
+use crate::kernels::peak;
+use burn::tensor::Tensor;
+
+/// Elements of the copy: 64 MiB on an adapter, 16 MiB on the CPU, where the result's memory is the allocator's: more than that is
+/// given back to the system each time, and the page faults of getting it again would be timed.
+const COPY: usize = 1 << 24;
+const CPU_COPY: usize = 1 << 22;
+/// Elements of the multiply-adds.
+const CHAINS: usize = 1 << 20;
+/// A run of multiply-adds lasts about this many seconds.
+const LONG: f64 = 5e-3;
+
+/// Speeds of one device.
+#[derive(Clone, Copy, Debug)]
+pub struct Peaks {
+    /// Bytes a second, read and written.
+    pub bytes: f64,
+    /// Floating-point operations a second.
+    pub flops: f64,
+}
+
+impl Peaks {
+    /// The least time in seconds for so many bytes and operations.
+    pub fn seconds(&self, bytes: f64, flops: f64) -> f64 {
+        (bytes / self.bytes).max(flops / self.flops)
+    }
+}
+
+/// Elements of the copy, a multiple of 1024; `limit` is how many bytes an adapter binds at once.
+fn copy_elements(limit: Option<u64>) -> usize {
+    let most = limit.map_or(CPU_COPY, |bytes| (bytes / 4).min(COPY as u64) as usize);
+    (most / 1024).max(1) * 1024
+}
+
+/// Measures both within `seconds` and sends their rows.
+///
+/// # Errors
+/// If the device was lost.
+pub fn run(job: &mut Job, seconds: f64) -> Result<Peaks> {
+    let device = job.device.clone();
+    let effort = Effort { seconds: seconds / 2.0, most: 20, together: 16 };
+
+    let n = copy_elements(job.max_binding);
+    let x = Tensor::<1>::ones([n], &device);
+    let (mut prepare, mut run) = (|| x.clone(), |x| drop(peak::copy(x)));
+    sample(&device, 1, &mut prepare, &mut run)?;
+    let once = sample(&device, 1, &mut prepare, &mut run)?;
+    let timing = measure(&device, effort, once, prepare, run)?;
+    let bytes = 8.0 * n as f64 / timing.median;
+    let mut row = Row { shape: Some(vec![n]), gb_per_s: Some(bytes / 1e9), ..Row::new("copy", &job.place) };
+    row.timed(&timing);
+    job.row(row)?;
+
+    let x = Tensor::<1>::ones([CHAINS], &device);
+    let time = |rounds: usize| sample(&device, 1, &mut || x.clone(), &mut |x| drop(peak::multiply_add(x, rounds)));
+    time(64)?;
+    let rounds = ((64.0 * LONG / time(64)?.max(1e-6)).ceil() as usize).clamp(64, 1 << 15);
+    let once = time(rounds)?;
+    let timing = measure(&device, effort, once, || x.clone(), |x| drop(peak::multiply_add(x, rounds)))?;
+    let flops = peak::multiply_add_flops(CHAINS, rounds) / timing.median;
+    let mut row = Row { shape: Some(vec![CHAINS]), tflops: Some(flops / 1e12), ..Row::new("multiply_add", &job.place) };
+    row.variant = Some("in registers".into());
+    row.timed(&timing);
+    job.row(row)?;
+    Ok(Peaks { bytes, flops })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_copy_stays_within_one_binding() {
+        assert_eq!(copy_elements(None), CPU_COPY);
+        assert_eq!(copy_elements(Some(u64::MAX)), COPY);
+        assert_eq!(copy_elements(Some(1 << 20)), 1 << 18);
+        assert!(copy_elements(Some((1 << 20) - 1)) * 4 < 1 << 20);
+    }
+
+    #[test]
+    fn the_slower_of_memory_and_arithmetic_decides() {
+        let peaks = Peaks { bytes: 10.0, flops: 100.0 };
+        assert_eq!((peaks.seconds(20.0, 100.0), peaks.seconds(20.0, 500.0)), (2.0, 5.0));
+    }
+}

@@ -1,0 +1,241 @@
+//! What is measured, in which order, and how the budget is shared.
+
+use super::row::{Place, Row};
+use std::fmt;
+use std::str::FromStr;
+
+/// What to measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suite {
+    /// Single kernels beside the device's peaks.
+    Kernels,
+    /// Training steps.
+    Step,
+    /// Encoder, denoiser, sampling.
+    Inference,
+    /// The view pipeline.
+    Data,
+    /// Everything.
+    All,
+}
+
+impl FromStr for Suite {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "kernels" => Self::Kernels,
+            "step" => Self::Step,
+            "inference" => Self::Inference,
+            "data" => Self::Data,
+            "all" => Self::All,
+            _ => return Err("expected kernels, step, inference, data or all".into()),
+        })
+    }
+}
+
+/// Size of a training step's networks and batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// Both networks at this many base channels, batch 16.
+    Width(usize),
+    /// configs/cifar10.toml: encoder 64, denoiser 128, batch 256.
+    Paper,
+}
+
+/// What one process measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// Training steps.
+    Step(Size),
+    /// Encoder, denoiser, sampling.
+    Inference,
+    /// Single kernels.
+    Kernels,
+    /// The view pipeline.
+    Data,
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Step(Size::Width(width)) => write!(f, "step:{width}"),
+            Self::Step(Size::Paper) => f.write_str("step:paper"),
+            Self::Inference => f.write_str("inference"),
+            Self::Kernels => f.write_str("kernels"),
+            Self::Data => f.write_str("data"),
+        }
+    }
+}
+
+impl FromStr for Group {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let all = [32, 64].map(|w| Self::Step(Size::Width(w)));
+        let all = all.into_iter().chain([Self::Step(Size::Paper), Self::Inference, Self::Kernels, Self::Data]);
+        all.into_iter().find(|g| g.to_string() == text).ok_or_else(|| "expected a job such as step:32 or kernels".into())
+    }
+}
+
+impl Group {
+    fn suite(self) -> Suite {
+        match self {
+            Self::Step(_) => Suite::Step,
+            Self::Inference => Suite::Inference,
+            Self::Kernels => Suite::Kernels,
+            Self::Data => Suite::Data,
+        }
+    }
+
+    /// For people.
+    pub fn describe(self) -> String {
+        match self {
+            Self::Step(Size::Width(width)) => format!("training step, width {width}"),
+            Self::Step(Size::Paper) => "training step, paper size".into(),
+            Self::Inference => "inference".into(),
+            Self::Kernels => "kernels".into(),
+            Self::Data => "view pipeline".into(),
+        }
+    }
+}
+
+/// A device to measure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// As its rows will have it.
+    pub place: Place,
+    /// Whether it is real graphics hardware.
+    pub gpu: bool,
+}
+
+/// One process to come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// Where.
+    pub target: Target,
+    /// What.
+    pub group: Group,
+}
+
+impl Planned {
+    /// How much of the budget this job should have beside others.
+    fn weight(&self) -> f64 {
+        if !self.target.gpu && self.target.place.device != "cpu" {
+            // A software adapter takes most of a minute for its first steps, and most of inference doesn't fit.
+            return match self.group {
+                Group::Step(Size::Width(..=32)) => 15.0,
+                Group::Kernels => 9.0,
+                _ => 4.0,
+            };
+        }
+        match self.group {
+            Group::Step(Size::Width(..=32)) => 2.0,
+            Group::Step(Size::Width(_)) | Group::Kernels => 3.0,
+            Group::Step(Size::Paper) => 4.0,
+            Group::Inference => 5.0,
+            Group::Data => 0.8,
+        }
+    }
+}
+
+/// The jobs of `suite` on `targets`, in order: on each the cheap ones first; the view pipeline once, on the CPU `cpu`.
+pub fn jobs(targets: &[Target], cpu: &Target, suite: Suite) -> Vec<Planned> {
+    let wanted = |group: &Group| suite == Suite::All || group.suite() == suite;
+    let mut all = Vec::new();
+    for target in targets {
+        let mut groups = vec![Group::Step(Size::Width(32)), Group::Inference, Group::Kernels, Group::Step(Size::Width(64))];
+        if target.gpu {
+            groups.push(Group::Step(Size::Paper));
+        }
+        all.extend(groups.into_iter().filter(wanted).map(|group| Planned { target: target.clone(), group }));
+    }
+    if wanted(&Group::Data) {
+        // After the CPU's other jobs.
+        let at = all.iter().take_while(|j| j.target == *cpu).count();
+        all.insert(at, Planned { target: cpu.clone(), group: Group::Data });
+    }
+    all
+}
+
+/// The first job's part of the `left` seconds that are for all of `jobs`: what one doesn't use is for those after it.
+pub fn share(left: f64, jobs: &[Planned]) -> f64 {
+    let all: f64 = jobs.iter().map(Planned::weight).sum();
+    jobs.first().map_or(0.0, |job| left * job.weight() / all)
+}
+
+/// Seconds that `job` needs at least, judged by the smaller step that `rows` hold of its device, if it is a step and they do.
+pub fn prediction(job: &Planned, rows: &[Row]) -> Option<f64> {
+    // Multiplications against those of the smaller one: twice the width; the paper's denoiser and batch.
+    let (smaller, factor) = match job.group {
+        Group::Step(Size::Width(64)) => (32, 3.0),
+        Group::Step(Size::Paper) => (64, 40.0),
+        _ => return None,
+    };
+    let row = rows.iter().find(|r| r.op == "train_step" && r.place == job.target.place && r.width == Some(smaller))?;
+    let cold = row.cold_start_s?;
+    Some(match row.median_ms {
+        Some(median) => cold + factor * median / 1e3,
+        None => factor * cold,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(device: &str, gpu: bool) -> Target {
+        Target { place: Place { device: device.into(), ..Place::default() }, gpu }
+    }
+
+    #[test]
+    fn jobs_come_cheapest_first_and_paper_size_only_on_a_gpu() {
+        let cpu = target("cpu", false);
+        let all = jobs(&[cpu.clone(), target("vulkan:0", false), target("vulkan:1", true)], &cpu, Suite::All);
+        let names: Vec<String> = all.iter().map(|j| format!("{} {}", j.target.place.device, j.group)).collect();
+        assert_eq!(names[..5], ["cpu step:32", "cpu inference", "cpu kernels", "cpu step:64", "cpu data"]);
+        assert_eq!(names[5], "vulkan:0 step:32");
+        let paper: Vec<&String> = names.iter().filter(|n| n.contains("paper")).collect();
+        assert_eq!(paper, ["vulkan:1 step:paper"]);
+        assert_eq!(names.iter().filter(|n| n.contains("data")).count(), 1);
+        let only = jobs(&[target("vulkan:0", true)], &cpu, Suite::Kernels);
+        assert_eq!(only.iter().map(|j| j.group).collect::<Vec<_>>(), [Group::Kernels]);
+    }
+
+    #[test]
+    fn shares_use_the_budget_up_and_pass_on_what_is_left() {
+        let cpu = target("cpu", false);
+        let all = jobs(std::slice::from_ref(&cpu), &cpu, Suite::All);
+        let mut left = 100.0;
+        for i in 0..all.len() {
+            let share = share(left, &all[i..]);
+            assert!(share > 0.0 && share <= left);
+            left -= share;
+        }
+        assert!(left.abs() < 1e-9, "{left}");
+        // Had the first job used nothing, the second would have more.
+        assert!(share(100.0, &all[1..]) > share(100.0 - share(100.0, &all), &all[1..]));
+    }
+
+    #[test]
+    fn a_wider_step_is_predicted_from_the_narrow_one_of_its_own_device() {
+        let job = |device: &str| Planned { target: target(device, false), group: Group::Step(Size::Width(64)) };
+        let row = |median_ms| Row {
+            width: Some(32),
+            cold_start_s: Some(20.0),
+            median_ms,
+            ..Row::new("train_step", &target("vulkan:0", false).place)
+        };
+        assert_eq!(prediction(&job("vulkan:0"), &[row(Some(10_000.0))]), Some(50.0));
+        assert_eq!(prediction(&job("vulkan:0"), &[row(None)]), Some(60.0));
+        assert_eq!(prediction(&job("cpu"), &[row(None)]), None);
+    }
+
+    #[test]
+    fn jobs_have_names_that_are_read_back() {
+        for group in [Group::Step(Size::Width(64)), Group::Step(Size::Paper), Group::Inference, Group::Kernels, Group::Data] {
+            assert_eq!(group.to_string().parse::<Group>(), Ok(group));
+        }
+        assert!("step:7".parse::<Group>().is_err() && "nothing".parse::<Suite>().is_err());
+    }
+}

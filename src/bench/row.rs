@@ -1,0 +1,177 @@
+//! What a benchmark reports: rows, what was left out, and profiles. What isn't known is `None` (null in JSON), never 0.
+
+use super::timing::Timing;
+use crate::kernels::profile::Profile;
+use serde::{Deserialize, Serialize};
+
+/// The device that a row was measured on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The selection that finds it again: "cpu", "vulkan:0".
+    pub device: String,
+    /// "flex" (Burn's CPU backend), "vulkan", "metal" or "dx12".
+    pub backend: String,
+    /// As the driver calls it; for the CPU its threads.
+    pub adapter: String,
+    /// "cpu", "discrete GPU", "integrated GPU", "virtual GPU", "GPU of unknown kind" or "software, no GPU".
+    pub kind: String,
+}
+
+/// One measurement.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// "train_step", "encode", "denoise", "sample", "view_pairs", or a kernel such as "conv2d_forward".
+    pub op: String,
+    /// Where.
+    #[serde(flatten)]
+    pub place: Place,
+    /// Shape of a kernel's input, `[B, C, H, W]` or `[N]`.
+    pub shape: Option<Vec<usize>>,
+    /// What else tells a kernel's case apart: "3x3 to 64, stride 2".
+    pub variant: Option<String>,
+    /// Base channels of the denoiser (the encoder's in `encode`).
+    pub width: Option<usize>,
+    /// Images at once.
+    pub batch: Option<usize>,
+    /// "f32".
+    pub precision: String,
+    /// Milliseconds of one run, median.
+    pub median_ms: Option<f64>,
+    /// Distance between the quartiles over the median; see [`Timing::spread`].
+    pub spread: Option<f64>,
+    /// The fastest run in milliseconds.
+    pub min_ms: Option<f64>,
+    /// The slowest run in milliseconds.
+    pub max_ms: Option<f64>,
+    /// Timed samples.
+    pub repetitions: Option<usize>,
+    /// 1e9 bytes a second, on the fewest bytes that the operation can move.
+    pub gb_per_s: Option<f64>,
+    /// 1e12 floating-point operations a second.
+    pub tflops: Option<f64>,
+    /// The time that the copy and the multiply-adds of the same run would have needed over the time it took; above 1 where caches
+    /// move data faster than the copy.
+    pub share_of_peak: Option<f64>,
+    /// Images a second.
+    pub images_per_s: Option<f64>,
+    /// Kernel launches of one run; on the CPU, calls of our own kernels.
+    pub launches: Option<u64>,
+    /// Peak memory of the job in MiB: of the process on the CPU, reserved on the device elsewhere.
+    pub peak_memory_mib: Option<f64>,
+    /// Seconds from the start of the process to the end of the first run.
+    pub cold_start_s: Option<f64>,
+    /// Trainable parameters.
+    pub parameters: Option<usize>,
+}
+
+impl Row {
+    /// A row without measurements.
+    pub fn new(op: &str, place: &Place) -> Self {
+        Self { op: op.into(), place: place.clone(), precision: "f32".into(), ..Self::default() }
+    }
+
+    /// Fills in the times, and images a second if there is a batch.
+    pub fn timed(&mut self, timing: &Timing) {
+        self.median_ms = Some(timing.median * 1e3);
+        self.spread = timing.spread;
+        self.min_ms = Some(timing.min * 1e3);
+        self.max_ms = Some(timing.max * 1e3);
+        self.repetitions = Some(timing.repetitions);
+    }
+
+    /// The case in words: "16x64x32x32 3x3 to 64" or "width 32".
+    pub fn case(&self) -> String {
+        let shape = self.shape.as_ref().map(|s| s.iter().map(usize::to_string).collect::<Vec<_>>().join("x"));
+        let width = self.width.map(|w| format!("width {w}, batch {}", self.batch.unwrap_or(1)));
+        let parts: Vec<String> = [shape, width, self.variant.clone()].into_iter().flatten().collect();
+        parts.join(" ")
+    }
+
+    /// Operation and case: "conv2d_forward 16x64x32x32 3x3 to 64".
+    pub fn name(&self) -> String {
+        format!("{} {}", self.op, self.case()).trim_end().to_owned()
+    }
+
+    /// Whether `other` measures the same thing, be it elsewhere.
+    pub fn same_case(&self, other: &Row) -> bool {
+        let key = |r: &Row| (r.op.clone(), r.shape.clone(), r.variant.clone(), r.width, r.batch, r.precision.clone());
+        key(self) == key(other)
+    }
+}
+
+/// Something that was to be measured and wasn't.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// As [`Place::device`].
+    pub device: String,
+    /// The job or the row's name.
+    pub op: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Time and launches of one kernel in a [`ProfileRow`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KernelRow {
+    /// The kernel.
+    pub name: String,
+    /// How often it ran.
+    pub launches: u64,
+    /// Milliseconds in all.
+    pub ms: f64,
+    /// Of the kernels' time; on the CPU, of the whole run's.
+    pub share: f64,
+}
+
+/// One run by kernel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProfileRow {
+    /// The operation and its case.
+    pub op: String,
+    /// Where.
+    #[serde(flatten)]
+    pub place: Place,
+    /// "device" (timestamp queries) or "host".
+    pub clock: String,
+    /// Milliseconds of the observed run; on wgpu each kernel was waited for.
+    pub wall_ms: f64,
+    /// On the CPU: what isn't in our own kernels, which is Burn's operations and the host.
+    pub other_ms: Option<f64>,
+    /// By falling time.
+    pub kernels: Vec<KernelRow>,
+}
+
+impl ProfileRow {
+    /// From the observation of a run of `wall` seconds.
+    pub fn new(op: String, place: &Place, wall: f64, profile: &Profile) -> Self {
+        let on_cpu = place.device == "cpu";
+        let total = if on_cpu { wall } else { profile.time().as_secs_f64() };
+        let mut kernels: Vec<KernelRow> = profile
+            .kernels
+            .iter()
+            .map(|(name, k)| {
+                let seconds = k.time.as_secs_f64();
+                let share = if total > 0.0 { seconds / total } else { 0.0 };
+                KernelRow { name: name.clone(), launches: k.launches, ms: seconds * 1e3, share }
+            })
+            .collect();
+        kernels.sort_by(|a, b| b.ms.total_cmp(&a.ms));
+        let clock = if profile.device_clock && !on_cpu { "device" } else { "host" };
+        let other_ms = on_cpu.then(|| (wall - profile.time().as_secs_f64()).max(0.0) * 1e3);
+        Self { op, place: place.clone(), clock: clock.into(), wall_ms: wall * 1e3, other_ms, kernels }
+    }
+}
+
+/// One line of what a job's process prints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Message {
+    /// Names of the rows to come, so that the parent can name those that a job did not live to see.
+    Planned(Vec<String>),
+    /// A measurement; one of the same case replaces an earlier one.
+    Row(Box<Row>),
+    /// Left out by the job itself.
+    Skipped(Skipped),
+    /// With `--profile`.
+    Profile(ProfileRow),
+}

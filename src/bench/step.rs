@@ -1,0 +1,127 @@
+//! A full training step on random images: encoder, noising, denoiser, backward pass, clip, AdamW, EMA; the loss is read back.
+
+use super::job::Job;
+use super::plan::Size;
+use super::row::{Message, ProfileRow, Row, Skipped};
+use super::timing::Timing;
+use crate::config::{BUILT_IN, Config};
+use crate::diffusion::Schedule;
+use crate::error::{Error, Result};
+use crate::kernels::profile::observe;
+use crate::model::parameters;
+use crate::rng::{self, Purpose};
+use crate::train::checkpoint::State;
+use crate::train::step::{Pair, step};
+use burn::module::Module;
+use std::time::Instant;
+
+/// Timed steps at most.
+const MOST: usize = 20;
+/// Seconds of warm-up and of timed steps at most.
+const WARM_UP: f64 = 1.0;
+const ENOUGH: f64 = 12.0;
+
+/// configs/cifar10.toml with both networks at base `width`, or as it is.
+pub(super) fn recipe(size: Size) -> Result<Config> {
+    let (name, text) = BUILT_IN[2];
+    let overrides = match size {
+        Size::Paper => Vec::new(),
+        Size::Width(width) => vec![
+            format!("model.encoder.base={width}"),
+            format!("model.unet.base={width}"),
+            format!("model.unet.groups={}", width.min(32)),
+            "train.batch_size=16".to_owned(),
+        ],
+    };
+    Config::parse(text, name, &overrides)
+}
+
+/// Training, one step at a time.
+struct Training {
+    config: Config,
+    schedule: Schedule,
+    images: Vec<f32>,
+    /// Between two steps always there.
+    state: Option<State>,
+    number: u64,
+}
+
+impl Training {
+    fn step(&mut self, job: &Job) -> Result<f64> {
+        let clock = Instant::now();
+        let state = self.state.take().ok_or_else(|| Error::failed("a step failed before; please report this"))?;
+        self.number += 1;
+        let pair = Pair::new(self.images.clone(), self.images.clone(), &job.device.clone().autodiff());
+        let (state, outcome) = step(state, pair, &self.schedule, &self.config, self.number, 1e-4);
+        self.state = Some(state);
+        let loss = outcome.loss.try_into_vec_as::<f32>();
+        let loss = loss.map_err(|e| Error::failed(format!("the device failed ({e}); try another --device")))?;
+        if !loss.iter().all(|v| v.is_finite()) {
+            return Err(Error::failed(format!("the loss is {loss:?} at step {}; this device computes wrongly", self.number)));
+        }
+        Ok(clock.elapsed().as_secs_f64())
+    }
+}
+
+/// Cold start, then timed steps, then one step with its launches counted, each handed over as soon as it is known.
+///
+/// # Errors
+/// If the device was lost or computes nonsense.
+pub(super) fn run(job: &mut Job, size: Size) -> Result<()> {
+    let config = recipe(size)?;
+    let batch = config.train.batch_size;
+    let mut row = Row { width: Some(config.model.unet.base), batch: Some(batch), ..Row::new("train_step", &job.place) };
+    let name = row.name();
+    job.planned(vec![name.clone()])?;
+    let state = State::new(&config, "", &job.device);
+    row.parameters = Some(parameters::count(&state.model.valid()));
+    let images = rng::normal(&mut rng::stream(1, Purpose::Test, 0), batch * 3072);
+    let images = images.into_iter().map(|v| v.clamp(-1.0, 1.0)).collect();
+    let schedule = Schedule::new(&config.diffusion);
+    let mut training = Training { config, schedule, images, state: Some(state), number: 0 };
+
+    let mut last = training.step(job)?;
+    row.cold_start_s = Some(job.started.elapsed().as_secs_f64());
+    job.row(row.clone())?;
+
+    let clock = Instant::now();
+    while training.number < 3 && clock.elapsed().as_secs_f64() + last < WARM_UP.min(job.left() / 4.0) {
+        last = training.step(job)?;
+    }
+    if !job.fits(&format!("{name}: steps after the first"), last * 0.9)? {
+        return Ok(());
+    }
+    // The last steps are for launches and the profile.
+    let observed = if job.profile { 2.0 } else { 1.0 };
+    let (clock, mut times) = (Instant::now(), Vec::new());
+    while times.is_empty()
+        || (times.len() < MOST && clock.elapsed().as_secs_f64() + last < ENOUGH && job.left() > (observed + 1.0) * last)
+    {
+        last = training.step(job)?;
+        times.push(last);
+    }
+    if let Some(timing) = Timing::of(times) {
+        row.timed(&timing);
+        row.images_per_s = Some(batch as f64 / timing.median);
+    }
+    job.row(row.clone())?;
+
+    if !job.fits(&format!("{name}: launches"), last * 0.9)? {
+        return Ok(());
+    }
+    let (done, counted) = observe(false, || training.step(job));
+    done?;
+    row.launches = Some(counted.launches());
+    job.row(row)?;
+    if job.profile {
+        // A step whose kernels are waited for one by one is slower.
+        let device = job.place.device.clone();
+        if job.left() < last {
+            let reason = "the budget is used up; raise --budget".into();
+            return job.send(&Message::Skipped(Skipped { device, op: format!("{name}: profile"), reason }));
+        }
+        let (wall, profile) = observe(true, || training.step(job));
+        job.send(&Message::Profile(ProfileRow::new(name, &job.place, wall?, &profile)))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,206 @@
+//! Results as text for a terminal of 100 columns.
+
+use super::compare::Comparison;
+use super::row::{ProfileRow, Row, Skipped};
+use std::fmt::Write;
+
+/// Kernels of a profile that are named one by one.
+const TOP: usize = 15;
+
+/// Lines of aligned columns: the first to the left, the others to the right.
+fn columns(lines: &[Vec<String>]) -> String {
+    let count = lines.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |i: usize| lines.iter().filter_map(|l| l.get(i)).map(|t| t.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..count).map(width).collect();
+    let mut out = String::new();
+    for line in lines {
+        let mut text = String::from(" ");
+        for (i, (cell, width)) in line.iter().zip(&widths).enumerate() {
+            let _ = if i == 0 { write!(text, " {cell:<width$}") } else { write!(text, "  {cell:>width$}") };
+        }
+        out.push_str(text.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+/// "850 us", "12.3 ms", "2.50 s".
+pub fn time(ms: f64) -> String {
+    match ms {
+        _ if ms < 0.9995 => format!("{} us", digits(ms * 1e3)),
+        _ if ms < 999.5 => format!("{} ms", digits(ms)),
+        _ => format!("{} s", digits(ms / 1e3)),
+    }
+}
+
+/// Three significant digits (two below 0.1), with commas in thousands.
+pub fn digits(value: f64) -> String {
+    match value {
+        _ if value >= 999.5 => indicatif::HumanCount(value.round() as u64).to_string(),
+        _ if value >= 99.95 => format!("{value:.0}"),
+        _ if value >= 9.995 => format!("{value:.1}"),
+        _ if value >= 0.9995 => format!("{value:.2}"),
+        _ if value >= 0.0995 => format!("{value:.3}"),
+        _ if value >= 1e-9 => format!("{value:.*}", (1.0 - value.log10().floor()) as usize),
+        _ => format!("{value:.1e}"),
+    }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.0} %", share * 100.0)
+}
+
+fn or_dash<T>(value: Option<T>, format: impl Fn(T) -> String) -> String {
+    value.map_or_else(|| "-".into(), format)
+}
+
+fn header(names: &[&str]) -> Vec<String> {
+    names.iter().map(|n| (*n).to_owned()).collect()
+}
+
+/// The rows of each device under its name.
+pub fn rows(rows: &[Row]) -> String {
+    let mut out = String::new();
+    let mut devices: Vec<_> = Vec::new();
+    for row in rows {
+        if !devices.contains(&&row.place) {
+            devices.push(&row.place);
+        }
+    }
+    for place in devices {
+        let kind = if place.kind == "cpu" { String::new() } else { format!(" ({})", place.kind) };
+        let _ = writeln!(out, "{}: {}{kind}", place.device, place.adapter);
+        let here: Vec<&Row> = rows.iter().filter(|r| r.place == *place).collect();
+        let mut lines = vec![header(&["", "median", "spread", "images/s", "launches", "peak memory", "cold start"])];
+        lines.extend(here.iter().filter(|r| r.shape.is_none()).map(|r| {
+            vec![
+                r.name(),
+                or_dash(r.median_ms, time),
+                or_dash(r.spread, percent),
+                or_dash(r.images_per_s, digits),
+                or_dash(r.launches, |l| indicatif::HumanCount(l).to_string()),
+                or_dash(r.peak_memory_mib, |m| format!("{} MiB", digits(m))),
+                or_dash(r.cold_start_s, |s| time(s * 1e3)),
+            ]
+        }));
+        if lines.len() > 1 {
+            out.push_str(&columns(&lines));
+        }
+        let mut lines = vec![header(&["", "median", "spread", "GB/s", "TFLOP/s", "of peak"])];
+        lines.extend(here.iter().filter(|r| r.shape.is_some()).map(|r| {
+            vec![
+                r.name(),
+                or_dash(r.median_ms, time),
+                or_dash(r.spread, percent),
+                or_dash(r.gb_per_s, digits),
+                or_dash(r.tflops, digits),
+                or_dash(r.share_of_peak, percent),
+            ]
+        }));
+        if lines.len() > 1 {
+            out.push_str(&columns(&lines));
+        }
+    }
+    out
+}
+
+/// What is missing, one line for each device and reason.
+pub fn skipped(skipped: &[Skipped]) -> String {
+    let mut groups: Vec<(&Skipped, Vec<&str>)> = Vec::new();
+    for s in skipped {
+        match groups.iter_mut().find(|(g, _)| (&g.device, &g.reason) == (&s.device, &s.reason)) {
+            Some((_, ops)) => ops.push(&s.op),
+            None => groups.push((s, vec![&s.op])),
+        }
+    }
+    let mut out = String::new();
+    for (first, ops) in groups {
+        let _ = writeln!(out, "skipped on {}: {} ({})", first.device, ops.join("; "), first.reason);
+    }
+    out
+}
+
+/// Runs by kernel.
+pub fn profile(profiles: &[ProfileRow]) -> String {
+    let mut out = String::new();
+    for p in profiles {
+        let kernels: f64 = p.kernels.iter().map(|k| k.ms).sum();
+        let (clock, wall) = (&p.clock, time(p.wall_ms));
+        let _ = match p.other_ms {
+            Some(_) => writeln!(out, "{}: {} by kernel, {wall} in all (the host's clock)", p.place.device, p.op),
+            None => writeln!(
+                out,
+                "{}: {} by kernel, {} in kernels (the {clock}'s clock; each waited for)",
+                p.place.device,
+                p.op,
+                time(kernels)
+            ),
+        };
+        let mut lines = vec![header(&["", "time", "share", "launches"])];
+        let total = if p.other_ms.is_some() { p.wall_ms } else { kernels };
+        let share = |ms: f64| if total > 0.0 { percent(ms / total) } else { "-".into() };
+        let line = |name: &str, ms: f64, launches: Option<u64>| {
+            vec![name.to_owned(), time(ms), share(ms), or_dash(launches, |l| indicatif::HumanCount(l).to_string())]
+        };
+        // A generic kernel's name can be very long.
+        let short =
+            |name: &str| if name.chars().count() > 56 { name.chars().take(55).chain(['~']).collect() } else { name.to_owned() };
+        let (top, rest) = p.kernels.split_at(p.kernels.len().min(TOP));
+        lines.extend(top.iter().map(|k| line(&short(&k.name), k.ms, Some(k.launches))));
+        if !rest.is_empty() {
+            let (ms, launches) = rest.iter().fold((0.0, 0), |(ms, l), k| (ms + k.ms, l + k.launches));
+            lines.push(line(&format!("{} other kernels", rest.len()), ms, Some(launches)));
+        }
+        if let Some(other) = p.other_ms {
+            lines.push(line("Burn's operations and the host", other, None));
+        }
+        out.push_str(&columns(&lines));
+    }
+    out
+}
+
+/// Ratios, then what only one side has.
+pub fn comparison(c: &Comparison) -> String {
+    let mut lines = vec![header(&["", "A", "B", "A / B"])];
+    lines.extend(c.rows.iter().map(|p| {
+        let device = if p.devices[0] == p.devices[1] { p.devices[0].clone() } else { p.devices.join(" | ") };
+        let times = p.median_ms.map(time);
+        vec![format!("{device}: {}", p.name), times[0].clone(), times[1].clone(), format!("{:.2} x", p.ratio)]
+    }));
+    let mut out = if c.rows.is_empty() { "no case is in both\n".to_owned() } else { columns(&lines) };
+    for (side, names) in [("A", &c.only_a), ("B", &c.only_b)] {
+        if !names.is_empty() {
+            let _ = writeln!(out, "only in {side}:\n  {}", names.join("\n  "));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::row::Place;
+
+    #[test]
+    fn times_have_three_digits_and_a_suitable_unit() {
+        assert_eq!(
+            [0.0123, 0.85, 1.0, 12.34, 516.2, 22_500.0].map(time),
+            ["12.3 us", "850 us", "1.00 ms", "12.3 ms", "516 ms", "22.5 s"]
+        );
+        assert_eq!([0.00041, 0.0734, 0.21, 69_000.4].map(digits), ["0.00041", "0.073", "0.210", "69,000"]);
+    }
+
+    #[test]
+    fn columns_line_up_and_unknowns_are_dashes() {
+        let place =
+            Place { device: "vulkan:0".into(), adapter: "llvmpipe".into(), kind: "software, no GPU".into(), ..Place::default() };
+        let known = Row { width: Some(32), batch: Some(16), median_ms: Some(516.0), ..Row::new("train_step", &place) };
+        let kernel = Row { shape: Some(vec![16, 64, 32, 32]), median_ms: Some(1.0), ..Row::new("ada_gn_forward", &place) };
+        let text = rows(&[known, kernel]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "vulkan:0: llvmpipe (software, no GPU)");
+        assert_eq!(lines[1].find("median").map(|i| i + 6), lines[2].find("516 ms").map(|i| i + 6));
+        assert!(lines[2].contains("train_step width 32, batch 16") && lines[2].ends_with('-'));
+        assert!(lines.iter().all(|l| l.chars().count() <= 100), "{text}");
+    }
+}

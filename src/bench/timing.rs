@@ -1,0 +1,131 @@
+//! Times of something repeated: warm-up, then synchronised samples until there are enough or the time is up.
+
+use crate::error::{Error, Result};
+use burn::tensor::Device;
+use std::time::Instant;
+
+/// How long and how often.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// No sample begins after this many seconds (one is always taken).
+    pub seconds: f64,
+    /// Samples at most.
+    pub most: usize,
+    /// Runs of one sample at most; short runs are timed together, see [`SAMPLE`].
+    pub together: usize,
+}
+
+/// A sample of short runs lasts about this many seconds, so that neither the clock nor waiting for the device matters.
+pub const SAMPLE: f64 = 2e-3;
+
+/// Seconds of one run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Timing {
+    /// Median of the samples.
+    pub median: f64,
+    /// Upper minus lower quartile over the median (quartiles by linear interpolation); `None` for a single sample.
+    pub spread: Option<f64>,
+    /// The fastest sample.
+    pub min: f64,
+    /// The slowest sample.
+    pub max: f64,
+    /// Number of samples.
+    pub repetitions: usize,
+}
+
+impl Timing {
+    /// Of samples in seconds; `None` if there are none.
+    pub fn of(mut samples: Vec<f64>) -> Option<Self> {
+        samples.sort_by(f64::total_cmp);
+        let (min, max) = (*samples.first()?, *samples.last()?);
+        let quantile = |q: f64| {
+            let at = q * (samples.len() - 1) as f64;
+            let (low, high) = (samples[at.floor() as usize], samples[at.ceil() as usize]);
+            low + (high - low) * at.fract()
+        };
+        let median = quantile(0.5);
+        let spread = (samples.len() > 1 && median > 0.0).then(|| (quantile(0.75) - quantile(0.25)) / median);
+        Some(Self { median, spread, min, max, repetitions: samples.len() })
+    }
+}
+
+/// Waits until `device` has done everything.
+///
+/// # Errors
+/// If the device was lost.
+pub fn wait(device: &Device) -> Result<()> {
+    device.sync().map_err(|e| Error::failed(format!("the device failed ({e}); try another --device")))
+}
+
+/// Seconds of `run` on what `prepare` makes, `times` in a row; preparing isn't timed.
+///
+/// # Errors
+/// If the device was lost.
+pub fn sample<P>(device: &Device, times: usize, prepare: &mut impl FnMut() -> P, run: &mut impl FnMut(P)) -> Result<f64> {
+    let prepared: Vec<P> = (0..times).map(|_| prepare()).collect();
+    wait(device)?;
+    let start = Instant::now();
+    prepared.into_iter().for_each(run);
+    wait(device)?;
+    Ok(start.elapsed().as_secs_f64() / times as f64)
+}
+
+/// Times `run`, which has run before, on what `prepare` makes for each run; `once` is about how long it takes.
+///
+/// # Errors
+/// If the device was lost.
+pub fn measure<P>(
+    device: &Device,
+    effort: Effort,
+    once: f64,
+    mut prepare: impl FnMut() -> P,
+    mut run: impl FnMut(P),
+) -> Result<Timing> {
+    let start = Instant::now();
+    let together = ((SAMPLE / once.max(1e-9)).ceil() as usize).clamp(1, effort.together.max(1));
+    let mut samples = Vec::new();
+    loop {
+        samples.push(sample(device, together, &mut prepare, &mut run)?);
+        if samples.len() >= effort.most || start.elapsed().as_secs_f64() >= effort.seconds {
+            return Timing::of(samples).ok_or_else(|| Error::failed("nothing was timed; please report this"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn median_and_quartiles_are_those_of_the_samples() {
+        let t = Timing::of(vec![9.0, 1.0, 2.0, 4.0, 3.0]).unwrap();
+        assert_eq!((t.median, t.min, t.max, t.repetitions), (3.0, 1.0, 9.0, 5));
+        // Quartiles 2 and 4.
+        assert!((t.spread.unwrap() - 2.0 / 3.0).abs() < 1e-12);
+        let t = Timing::of(vec![2.0, 4.0]).unwrap();
+        assert_eq!((t.median, t.spread), (3.0, Some(1.0 / 3.0)));
+        assert_eq!(Timing::of(vec![2.0]).unwrap().spread, None);
+        assert_eq!(Timing::of(vec![]), None);
+    }
+
+    #[test]
+    fn one_outlier_moves_neither_median_nor_spread() {
+        let samples = |last: f64| Timing::of((0..19).map(f64::from).map(|i| 1.0 + i * 0.001).chain([last]).collect()).unwrap();
+        let (calm, disturbed) = (samples(1.02), samples(50.0));
+        assert_eq!((calm.median, calm.spread), (disturbed.median, disturbed.spread));
+        assert!(disturbed.max > 40.0 && calm.max < 2.0);
+    }
+
+    #[test]
+    fn samples_end_with_the_time_or_the_count_and_short_runs_are_timed_together() {
+        let device = Device::flex();
+        let effort = |seconds, most| Effort { seconds, most, together: 8 };
+        let sleep = |()| std::thread::sleep(std::time::Duration::from_millis(4));
+        let t = measure(&device, effort(10.0, 3), 4e-3, || (), sleep).unwrap();
+        assert!(t.repetitions == 3 && t.min >= 4e-3, "{t:?}");
+        assert_eq!(measure(&device, effort(0.0, 3), 4e-3, || (), sleep).unwrap().repetitions, 1);
+        let mut runs = 0;
+        measure(&device, effort(10.0, 2), 1e-6, || (), |()| runs += 1).unwrap();
+        assert_eq!(runs, 16);
+    }
+}

@@ -1,0 +1,167 @@
+//! `soda bench`
+
+use super::Common;
+use super::output::Output;
+use super::train::Interrupt;
+use crate::bench::job::Job;
+use crate::bench::plan::{Group, Planned, Suite, Target, jobs};
+use crate::bench::row::{Message, Place};
+use crate::bench::runner::{self, Outcome};
+use crate::bench::{chart, compare, machine, table};
+use crate::device::{self, Selected};
+use crate::error::{Error, Result};
+use crate::files;
+use indicatif::ProgressBar;
+use serde_json::json;
+use std::io::{IsTerminal, Read, Write};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// Arguments of `soda bench`.
+#[derive(clap::Args)]
+#[command(
+    after_help = "--device all measures the CPU and every adapter, software ones included. What doesn't fit the budget is skipped by name."
+)]
+pub struct Args {
+    /// kernels, step, inference, data or all.
+    #[arg(long, default_value = "all")]
+    suite: Suite,
+    /// Time for everything together.
+    #[arg(long, value_name = "SECONDS", default_value_t = 120.0, value_parser = seconds)]
+    budget: f64,
+    /// A bar chart that compares the devices.
+    #[arg(long, value_name = "F.png")]
+    plot: Option<PathBuf>,
+    /// Time and launches by kernel of one training step, encoding and denoising.
+    #[arg(long)]
+    profile: bool,
+    /// Print the ratios of two earlier results (--json) instead.
+    #[arg(long, num_args = 2, value_names = ["A.json", "B.json"], conflicts_with_all = ["suite", "budget", "plot", "profile"])]
+    compare: Option<Vec<PathBuf>>,
+    /// Do this job, in this process, and print its rows as they come.
+    #[arg(long, hide = true)]
+    job: Option<Group>,
+    /// How long the job is to take.
+    #[arg(long, hide = true, requires = "job", default_value_t = 60.0, value_parser = seconds)]
+    job_seconds: f64,
+}
+
+fn seconds(text: &str) -> std::result::Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(s) if s > 0.0 && s <= 1e6 => Ok(s),
+        _ => Err("expected a number of seconds above 0 and up to 1000000".into()),
+    }
+}
+
+/// Measures, or compares.
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    let started = Instant::now();
+    if let Some(group) = args.job {
+        return run_job(group, args, common, started);
+    }
+    let mut output = Output::new("bench");
+    if let Some([a, b]) = args.compare.as_deref() {
+        let comparison = compare::compare(&compare::read(a)?, &compare::read(b)?);
+        println!("A: {}\nB: {}\nA / B above 1: B is faster", a.display(), b.display());
+        print!("{}", table::comparison(&comparison));
+        output.set("compared", json!([a, b]));
+        output.merge(json!(comparison));
+        return output.write(common);
+    }
+    let targets = targets(&common.device)?;
+    let planned = jobs(&targets, &target(&Selected::cpu("")), args.suite);
+    // What can't be written shall be known before.
+    for path in args.plot.iter().chain(&common.json) {
+        files::create_parent(path)?;
+    }
+    let interrupt = Interrupt::listen()?;
+    let outcome = measure(&planned, args, &interrupt)?;
+    print!("{}{}{}", table::rows(&outcome.rows), table::profile(&outcome.profile), table::skipped(&outcome.skipped));
+    if let [only] = targets.as_slice() {
+        output.set("device", json!(only.place.device));
+        output.set("adapter", json!(only.place.adapter));
+    }
+    output.set("machine", machine::describe());
+    output.set("budget_s", json!(args.budget));
+    output.set("rows", json!(outcome.rows));
+    output.set("skipped", json!(outcome.skipped));
+    if args.profile {
+        output.set("profile", json!(outcome.profile));
+    }
+    output.write(common)?;
+    match &args.plot {
+        Some(path) if outcome.rows.iter().any(|r| r.median_ms.is_some()) => chart::save(path, &outcome.rows)?,
+        Some(path) => eprintln!("nothing was measured, so {} is not drawn", path.display()),
+        None => {}
+    }
+    if interrupt.stop.load(Ordering::Relaxed) {
+        return Err(Error::failed("interrupted; what was measured is above"));
+    }
+    Ok(())
+}
+
+/// The devices that `selection` means; `all` is the CPU and every adapter.
+fn targets(selection: &str) -> Result<Vec<Target>> {
+    if selection != "all" {
+        return Ok(vec![target(&device::select(selection)?)]);
+    }
+    let adapters = device::adapters();
+    let selected = adapters.iter().map(|a| device::select(&a.selector()));
+    let all = std::iter::once(Ok(Selected::cpu("asked for"))).chain(selected);
+    all.map(|s| s.map(|s| target(&s))).collect()
+}
+
+fn target(device: &Selected) -> Target {
+    Target { place: Place::of(device), gpu: device.gpu }
+}
+
+fn measure(planned: &[Planned], args: &Args, interrupt: &Interrupt) -> Result<Outcome> {
+    let program =
+        std::env::current_exe().map_err(|e| Error::failed(format!("cannot find this program to start it again: {e}")))?;
+    let command = |job: &Planned, seconds: f64| {
+        let mut command = Command::new(&program);
+        command.args(["bench", "--job", &job.group.to_string(), "--device", &job.target.place.device]);
+        command.args(["--job-seconds", &format!("{seconds:.3}")]);
+        if args.profile {
+            command.arg("--profile");
+        }
+        command
+    };
+    let bar = std::io::stderr().is_terminal().then(|| {
+        let bar = ProgressBar::new_spinner();
+        bar.enable_steady_tick(Duration::from_millis(120));
+        bar
+    });
+    let outcome = runner::run(planned, args.budget, command, &interrupt.stop, |i, job, seconds| {
+        let (place, count) = (&job.target.place, planned.len());
+        let line = format!("[{}/{count}] {}: {}, up to {seconds:.0} s", i + 1, place.device, job.group.describe());
+        match &bar {
+            Some(bar) => bar.set_message(line),
+            None => eprintln!("{line}"),
+        }
+    });
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    Ok(outcome)
+}
+
+/// The process of one job: rows as JSON lines on standard output, and nothing else there.
+fn run_job(group: Group, args: &Args, common: &Common, started: Instant) -> Result<()> {
+    // Standard input ends when the process that started this one does, however that came about.
+    std::thread::spawn(|| {
+        let mut buffer = [0; 64];
+        while std::io::stdin().read(&mut buffer).is_ok_and(|n| n > 0) {}
+        // Not exit(): a driver's clean-up would wait for the work that nobody wants any more.
+        std::process::abort();
+    });
+    let device = device::select(&common.device)?;
+    let send = |message: &Message| {
+        let line = serde_json::to_string(message).map_err(|e| Error::failed(format!("cannot encode a row: {e}")))?;
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|e| Error::failed(format!("cannot hand over a row: {e}")))
+    };
+    Job::new(&device, started, args.job_seconds, args.profile, Box::new(send)).run(group)
+}
