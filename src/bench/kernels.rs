@@ -8,12 +8,17 @@ use super::row::{Place, Row};
 use super::timing::{Effort, Timing, measure, sample};
 use crate::error::Result;
 use crate::kernels::ada_gn::{Activation, AdaGnOptions, ada_gn};
+use crate::kernels::adamw::{Options, Parameter, adamw};
+use crate::kernels::attention::attention;
 use crate::kernels::batch_norm::batch_norm;
 use crate::kernels::conv2d::{Conv2dOptions, conv2d};
+use crate::kernels::feature_map::upsample;
 use crate::kernels::vjp::vjp;
 use crate::rng::{self, Purpose};
 use burn::nn::BatchNormConfig;
 use burn::tensor::{Device, Tensor, TensorData};
+use std::cell::Cell;
+use std::rc::Rc;
 
 /// One timed run.
 pub type Run = Box<dyn FnOnce()>;
@@ -32,7 +37,8 @@ pub struct Case {
     pub variant: Option<String>,
     /// The fewest bytes read and written.
     pub bytes: f64,
-    /// The fewest floating-point operations; 0 where memory decides.
+    /// Floating-point operations of the direct algorithm; 0 where memory decides. Minimal filtering gets by with fewer, so a
+    /// convolution may pass the peak.
     pub flops: f64,
     make: Box<dyn Fn(&Device) -> Prepare>,
 }
@@ -62,6 +68,9 @@ pub fn cases(batch: usize) -> Vec<Case> {
         all.extend(ada_gn_cases([batch, c, side, side]));
     }
     all.extend(batch_norm_cases([batch, 64, 32, 32]));
+    all.extend(attention_cases([batch, 64, 16, 16]));
+    all.extend(upsample_cases([batch, 64, 16, 16]));
+    all.push(adamw_case(1 << 20));
     // Kernel, stride, channels in and out, side; whether the input's gradient is ever wanted.
     for (kernel, stride, c_in, c_out, side, inner) in [
         (3, 1, 3, 64, 32, false),
@@ -89,7 +98,7 @@ fn image([b, c, h, w]: [usize; 4], index: u64, device: &Device) -> Tensor<4> {
 }
 
 fn forward(compute: Compute) -> Prepare {
-    let compute = std::rc::Rc::new(compute);
+    let compute = Rc::new(compute);
     Box::new(move || {
         let compute = compute.clone();
         Box::new(move || drop(compute()))
@@ -135,7 +144,7 @@ fn conv2d_cases([b, c, h, w]: [usize; 4], out: usize, kernel: usize, stride: usi
                 if tracked[1] {
                     weight = weight.require_grad();
                 }
-                let compute: Compute = Box::new(move || conv2d(x.clone(), weight.clone(), None, options));
+                let compute: Compute = Box::new(move || conv2d(x.clone(), weight.clone(), None, None, options));
                 if learns { backward(compute) } else { forward(compute) }
             }),
         })
@@ -177,7 +186,7 @@ fn batch_norm_cases(shape: [usize; 4]) -> [Case; 2] {
         let device = device.clone().autodiff();
         let norm = BatchNormConfig::new(shape[1]).init(&device);
         let x = image(shape, 0, &device).detach().require_grad();
-        Box::new(move || batch_norm(&norm, x.clone(), true))
+        Box::new(move || batch_norm(&norm, x.clone(), None, true))
     };
     let n = shape.iter().product::<usize>();
     let case = |pass: &str, moved| Case {
@@ -192,6 +201,74 @@ fn batch_norm_cases(shape: [usize; 4]) -> [Case; 2] {
         },
     };
     [case("forward", 2), case("backward", 3)]
+}
+
+fn attention_cases([b, c, h, w]: [usize; 4]) -> [Case; 2] {
+    let n = h * w;
+    // q k^T and weights * v; backward, each of their gradients and the weights again.
+    let product = (2 * b * n * n * c) as f64;
+    let case = |pass: &str, moved: usize, flops| Case {
+        op: format!("attention_{pass}"),
+        shape: [b, c, h, w],
+        variant: Some("1 head".into()),
+        bytes: floats(&[moved * b * n * c]),
+        flops,
+        make: {
+            let learns = moved > 4;
+            Box::new(move |device| {
+                let device = if learns { device.clone().autodiff() } else { device.clone() };
+                let qkv = image([b, 3 * c, h, w], 0, &device);
+                let qkv = if learns { qkv.detach().require_grad() } else { qkv };
+                let compute: Compute = Box::new(move || attention(qkv.clone()));
+                if learns { backward(compute) } else { forward(compute) }
+            })
+        },
+    };
+    // q, k, v read and the result written; with its gradient read as well, three gradients written.
+    [case("forward", 4, 2.0 * product), case("backward", 7, 5.0 * product)]
+}
+
+fn upsample_cases([b, c, h, w]: [usize; 4]) -> [Case; 2] {
+    let n = b * c * h * w;
+    let case = |pass: &str, learns: bool| Case {
+        op: format!("upsample_{pass}"),
+        shape: [b, c, h, w],
+        variant: None,
+        bytes: floats(&[5 * n]),
+        flops: 0.0,
+        make: Box::new(move |device| {
+            let device = if learns { device.clone().autodiff() } else { device.clone() };
+            let x = image([b, c, h, w], 0, &device);
+            let x = if learns { x.detach().require_grad() } else { x };
+            let compute: Compute = Box::new(move || upsample(x.clone()));
+            if learns { backward(compute) } else { forward(compute) }
+        }),
+    };
+    [case("forward", false), case("backward", true)]
+}
+
+/// Clip, AdamW and EMA of `n` parameters in one tensor.
+fn adamw_case(n: usize) -> Case {
+    Case {
+        op: "adamw".into(),
+        shape: [n, 1, 1, 1],
+        variant: Some("with EMA".into()),
+        // Weight, moments and average read and written, the gradient read.
+        bytes: floats(&[9 * n]),
+        flops: 0.0,
+        make: Box::new(move |device| {
+            let vector = |index| random([n], index, device);
+            let fresh = Parameter { weight: vector(0), first: vector(1), second: vector(2).square(), average: vector(3) };
+            let (grad, clip) = (vector(4), Tensor::ones([1], device));
+            let options = Options { lr: 1e-4, weight_decay: 0.05, betas: [0.9, 0.95], update: 9, ema_decay: 0.999 };
+            // Nobody else holds the parameter, so that it is updated in place.
+            let parameter = Rc::new(Cell::new(Some(fresh)));
+            Box::new(move || {
+                let (parameter, grad, clip) = (parameter.clone(), grad.clone(), clip.clone());
+                Box::new(move || parameter.set(parameter.take().map(|p| adamw(p, grad, clip, options))))
+            })
+        }),
+    }
 }
 
 /// Warm-up and samples of `case` on `device` over about `seconds`: seconds of the first run, then the times.
@@ -270,7 +347,8 @@ mod tests {
             let (_, timing) = time(&case, &device, 0.0).unwrap();
             assert!(timing.median > 0.0, "{}", case.op);
         }
-        for case in batch_norm_cases([2, 4, 4, 4]) {
+        let others = attention_cases([2, 4, 4, 4]).into_iter().chain(upsample_cases([2, 4, 4, 4])).chain([adamw_case(40)]);
+        for case in batch_norm_cases([2, 4, 4, 4]).into_iter().chain(others) {
             assert!(time(&case, &device, 0.0).unwrap().1.median > 0.0);
         }
     }
