@@ -226,7 +226,7 @@ fn vjp_is_the_gradient_of_the_weighted_sum() {
             let x = random([2, 3, 5, 5], 0, &device).require_grad();
             let weight = random([4, 3, 3, 3], 1, &device).require_grad();
             let dy = random([2, 5, 5, 4], 2, &device).permute([0, 3, 1, 2]) * factor;
-            let y = conv2d(x.clone(), weight.clone(), None, options);
+            let y = conv2d(x.clone(), weight.clone(), None, None, options);
             let grads = if by_vjp { vjp(y, dy) } else { (y * dy).sum().backward() };
             [values(x.grad(&grads).expect("x is tracked")), values(weight.grad(&grads).expect("the weight is tracked"))]
         };

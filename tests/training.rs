@@ -9,6 +9,7 @@ use soda::config::{Config, LrSchedule};
 use soda::data::{Dataset, Images, bundled};
 use soda::device::{Selected, select};
 use soda::diffusion::Schedule;
+use soda::kernels::choice::with_references;
 use soda::model::{Soda, parameters, weights};
 use soda::rng::{self, Purpose};
 use soda::run_dir::RunDir;
@@ -182,6 +183,18 @@ fn the_loss_falls_on_the_cpu() {
     let mean = |part: &[f32]| part.iter().sum::<f32>() / part.len() as f32;
     let (first, last) = (mean(&losses[..3]), mean(&losses[55..]));
     assert!(first > 0.8 && last < 0.5 * first, "{first} -> {last}");
+}
+
+#[test]
+fn ten_steps_of_our_kernels_are_those_of_burns_own_operations() {
+    let ours = overfit(&cpu(), 10, 1e-3);
+    let burns = with_references(|| overfit(&cpu(), 10, 1e-3));
+    assert!(ours != burns, "the references ran our kernels");
+    // As on wgpu: rounding alone at first; then Adam moves weights whose gradient is all rounding by up to lr.
+    assert_close("loss of the first step", &ours[..1], &burns[..1], 1e-5, 0.0);
+    assert_close("losses", &ours, &burns, 5e-3, 0.0);
+    let other = overfit(&cpu(), 10, 1.2e-3);
+    assert!(common::error(&other, &burns, 5e-3, 0.0) > 1.0, "a learning rate 20 % off would pass");
 }
 
 #[test]

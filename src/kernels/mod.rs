@@ -8,6 +8,7 @@ pub mod attention;
 pub mod batch_norm;
 #[allow(unsafe_code)]
 pub mod buffers;
+pub mod choice;
 pub mod conv2d;
 pub mod feature_map;
 #[allow(unsafe_code)]

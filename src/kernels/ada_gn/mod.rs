@@ -11,6 +11,7 @@ mod cpu;
 pub mod reference;
 pub mod wgsl;
 
+use crate::kernels::choice::references;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Dispatch, backend_extension};
 use burn::tensor::{Tensor, assert_shape};
@@ -82,6 +83,9 @@ pub fn ada_gn(
     let [batch, channels, _, _] = check(&h, &gamma, &beta, &options);
     assert_shape!(t_mod, [batch, 2 * channels]);
     assert_shape!(z_mod, [batch, 2 * channels]);
+    if references() {
+        return reference::ada_gn(h, t_mod, z_mod, gamma, beta, options);
+    }
     Tensor::from_dispatch(<Dispatch as AdaGn>::ada_gn(
         h.into_dispatch(),
         t_mod.into_dispatch(),
@@ -100,6 +104,9 @@ pub fn ada_gn(
 /// As [`ada_gn`].
 pub fn group_norm(h: Tensor<4>, gamma: Tensor<1>, beta: Tensor<1>, options: AdaGnOptions) -> Tensor<4> {
     check(&h, &gamma, &beta, &options);
+    if references() {
+        return reference::group_norm(h, gamma, beta, options);
+    }
     Tensor::from_dispatch(<Dispatch as AdaGn>::group_norm(
         h.into_dispatch(),
         gamma.into_dispatch(),

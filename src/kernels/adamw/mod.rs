@@ -7,9 +7,10 @@
 
 mod cpu;
 
+use crate::kernels::choice::cpu_kernels;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Dispatch, backend_extension};
-use burn::tensor::{Device, Tensor, assert_shape};
+use burn::tensor::{Tensor, assert_shape};
 
 /// Added to the root of the second moment (PyTorch's default).
 const EPSILON: f64 = 1e-8;
@@ -61,7 +62,7 @@ pub fn adamw(parameter: Parameter, grad: Tensor<1>, clip: Tensor<1>, options: Op
     assert_shape!(second, [n]);
     assert_shape!(average, [n]);
     assert_shape!(clip, [1]);
-    if weight.device() != Device::flex() {
+    if !cpu_kernels(&weight.device()) {
         return reference(Parameter { weight, first, second, average }, grad, clip, options);
     }
     let [weight, first, second, average, grad, clip] = [weight, first, second, average, grad, clip].map(Tensor::into_dispatch);
@@ -84,7 +85,7 @@ pub fn reference(parameter: Parameter, grad: Tensor<1>, clip: Tensor<1>, options
 
 /// The sum of the squares of `x` `[N]`, as `[1]`; the same for any number of threads.
 pub fn square_sum(x: Tensor<1>) -> Tensor<1> {
-    if x.device() != Device::flex() {
+    if !cpu_kernels(&x.device()) {
         return x.square().sum();
     }
     Tensor::from_dispatch(<Dispatch as AdamWOp>::square_sum(x.into_dispatch()))

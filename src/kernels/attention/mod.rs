@@ -6,9 +6,10 @@
 mod autodiff;
 mod cpu;
 
+use crate::kernels::choice::cpu_kernels;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Dispatch, backend_extension};
-use burn::tensor::{Device, Tensor, activation::softmax};
+use burn::tensor::{Tensor, activation::softmax};
 
 /// `qkv` `[B, 3C, H, W]` (q ‖ k ‖ v) over NHWC memory; returns `[B, C, H, W]` over NHWC memory.
 ///
@@ -17,7 +18,7 @@ use burn::tensor::{Device, Tensor, activation::softmax};
 pub fn attention(qkv: Tensor<4>) -> Tensor<4> {
     let [_, channels, ..] = qkv.dims();
     assert!(channels.is_multiple_of(3), "attention: qkv has {channels} channels, no multiple of 3");
-    if qkv.device().inner() != Device::flex() {
+    if !cpu_kernels(&qkv.device()) {
         return reference(qkv);
     }
     Tensor::from_dispatch(<Dispatch as AttentionOp>::self_attention(qkv.into_dispatch()))

@@ -7,19 +7,19 @@
 mod autodiff;
 mod cpu;
 
+use crate::kernels::choice::cpu_kernels;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Dispatch, backend_extension};
 use burn::nn::BatchNorm;
+use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
-use burn::tensor::{Device, Tensor};
 
 /// Applies `norm` to `x` `[B, C, H, W]`, adds `residual` (of the same shape), then ReLU if `with_relu`. On an autodiff device,
 /// unless `norm` is frozen, batch statistics are used and the running ones updated (with the unbiased variance, as PyTorch
 /// does).
 pub fn batch_norm(norm: &BatchNorm, x: Tensor<4>, residual: Option<Tensor<4>>, with_relu: bool) -> Tensor<4> {
     let (device, training) = (x.device(), norm.training.is_enabled());
-    let on_cpu = device.clone().inner() == Device::flex();
-    if !on_cpu || (device.is_autodiff() && !training) {
+    if !cpu_kernels(&device) || (device.is_autodiff() && !training) {
         return reference(norm, x, residual, with_relu);
     }
     let options = Options { eps: norm.epsilon as f32, relu: with_relu };

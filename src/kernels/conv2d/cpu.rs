@@ -5,7 +5,8 @@
 
 use super::cpu_gather::{Axis, Gather};
 use super::cpu_weights;
-use super::cpu_winograd::{self, Winograd};
+use super::cpu_winograd::Winograd;
+use super::cpu_winograd_weights;
 use crate::kernels::moments::Sums;
 use crate::kernels::simd::{Path, vectorised};
 use rayon::prelude::*;
@@ -155,7 +156,7 @@ fn grad_weight_on(path: Path, shape: &ConvShape, x: &[f32], dy: &[f32], dw: &mut
     check("dy", dy.len(), shape.outputs_len(), shape);
     check("dw", dw.len(), shape.weights_len(), shape);
     if let Some(winograd) = shape.winograd(shape.c_in, shape.c_out).filter(Winograd::pays_for_weights) {
-        return cpu_winograd::grad_weight(path, &winograd, x, dy, dw);
+        return cpu_winograd_weights::grad_weight(path, &winograd, x, dy, dw);
     }
     if !dw.is_empty() {
         cpu_weights::grad_weight(path, shape, x, dy, dw);

@@ -3,23 +3,22 @@
 //!
 //! y = A^T [(G g G^T) * (B^T d B)] A for each 2x2 tile of the output, d the 4x4 tile of the input under it, g the kernel
 //!
-//! The gradient of the input is the same with turned kernels. That of the weights is F(3x3, 2x2): the 2x2 tile of dy is the
-//! kernel, and the products of all tiles are added up before the way back, which is then made once for each pair of channels.
-//! The products, for each of the 16 places a matrix product over channels or tiles, are those of `cpu_tiles`. Tiles are taken
-//! in groups that stay in cache, in an order that doesn't depend on the threads.
+//! The gradient of the input is the same with turned kernels; that of the weights stands in `cpu_winograd_weights`. The products,
+//! a matrix product over channels for each of the 16 places, are those of `cpu_tiles`. Tiles are taken in groups that stay in
+//! cache, in an order that doesn't depend on the threads.
 
-use super::cpu_tiles::{BLOCK, Pixels, gather_any, outer_block};
+use super::cpu_tiles::{BLOCK, Pixels, gather_any};
 use crate::kernels::buffers::Buffer;
 use crate::kernels::simd::Path;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 /// Places of a transformed tile.
-const PLACES: usize = 16;
+pub(super) const PLACES: usize = 16;
 
 /// Elements from one place to the next, of places of `len`: one cache line more, or the 16 stores of a tile would compete for
 /// the same few lines of the first-level cache.
-fn place_step(len: usize) -> usize {
+pub(super) fn place_step(len: usize) -> usize {
     len.next_multiple_of(16) + 16
 }
 
@@ -36,10 +35,10 @@ pub(super) struct Winograd {
 
 /// A 2x2 tile of the output: its image and first pixel.
 #[derive(Clone, Copy)]
-struct Tile {
-    image: usize,
-    row: usize,
-    col: usize,
+pub(super) struct Tile {
+    pub image: usize,
+    pub row: usize,
+    pub col: usize,
 }
 
 impl Winograd {
@@ -53,17 +52,17 @@ impl Winograd {
         self.pays() && (self.out_channels >= 48 || self.source_channels <= 64)
     }
 
-    fn tiles(&self) -> usize {
+    pub fn tiles(&self) -> usize {
         self.batch * self.height.div_ceil(2) * self.width.div_ceil(2)
     }
 
-    fn tile(&self, index: usize) -> Tile {
+    pub fn tile(&self, index: usize) -> Tile {
         let (rows, cols) = (self.height.div_ceil(2), self.width.div_ceil(2));
         Tile { image: index / (rows * cols), row: index / cols % rows * 2, col: index % cols * 2 }
     }
 
     /// Tiles of a group, whose transform of `channels` takes part of the second-level cache.
-    fn group(channels: usize) -> usize {
+    pub fn group(channels: usize) -> usize {
         (4096 / channels).next_multiple_of(8).clamp(16, 64)
     }
 
@@ -168,7 +167,7 @@ fn input4<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s, d: S::f32s) -> [
 }
 
 #[inline(always)]
-fn load<S: Simd>(simd: S, from: &[f32]) -> S::f32s {
+pub(super) fn load<S: Simd>(simd: S, from: &[f32]) -> S::f32s {
     match S::as_simd_f32s(from).0 {
         [whole] => *whole,
         _ => simd.partial_load_f32s(from),
@@ -176,7 +175,7 @@ fn load<S: Simd>(simd: S, from: &[f32]) -> S::f32s {
 }
 
 #[inline(always)]
-fn store<S: Simd>(simd: S, to: &mut [f32], value: S::f32s) {
+pub(super) fn store<S: Simd>(simd: S, to: &mut [f32], value: S::f32s) {
     match S::as_mut_simd_f32s(to).0 {
         [whole] => *whole = value,
         _ => simd.partial_store_f32s(to, value),
@@ -185,7 +184,7 @@ fn store<S: Simd>(simd: S, to: &mut [f32], value: S::f32s) {
 
 /// Writes B^T d B of `count` channels from `first` on to `v` [place][tile of the group][channel].
 #[inline(always)]
-fn transform_input<S: Simd>(
+pub(super) fn transform_input<S: Simd>(
     simd: S,
     winograd: &Winograd,
     source: &[f32],
@@ -311,216 +310,4 @@ impl WithSimd for ForwardTask<'_, '_> {
 #[inline(always)]
 fn output4<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s, d: S::f32s) -> [S::f32s; 2] {
     [simd.add_f32s(simd.add_f32s(a, b), c), simd.sub_f32s(simd.sub_f32s(b, c), d)]
-}
-
-/// How the gradient of the weights is cut: `rows` channels of x and `cols` of dy to a task.
-struct Cut {
-    rows: usize,
-    cols: usize,
-    /// Tasks along the channels of dy.
-    col_tasks: usize,
-    /// Channels of a vector block; the last one may be narrower.
-    block: usize,
-}
-
-impl Cut {
-    fn new(x_channels: usize, dy_channels: usize, lanes: usize) -> Self {
-        let block = BLOCK * lanes;
-        let all = dy_channels.next_multiple_of(lanes);
-        let threads = rayon::current_num_threads();
-        let enough = |&(rows, cols): &(usize, usize)| {
-            let tasks = x_channels.div_ceil(rows) * dy_channels.div_ceil(cols);
-            tasks.is_multiple_of(threads) || tasks >= 4 * threads
-        };
-        let cuts = [(32, all), (16, all), (8, all), (16, block), (8, block)];
-        let (rows, cols) = cuts.into_iter().filter(|(rows, _)| *rows <= x_channels.max(8)).find(enough).unwrap_or((8, block));
-        Self { rows, cols, col_tasks: dy_channels.div_ceil(cols), block }
-    }
-
-    /// Elements of one place of a task, laid out [vector block][row][channel of the block].
-    fn place(&self) -> usize {
-        self.rows * self.cols
-    }
-
-    /// Where the sum of a channel of x and a channel of dy is, for the first place; and the channels of its block.
-    fn at(&self, row: usize, col: usize, dy_channels: usize, lanes: usize) -> usize {
-        let task = row / self.rows * self.col_tasks + col / self.cols;
-        let within = col % self.cols;
-        let first = within / self.block * self.block;
-        let left = (dy_channels - (col - within)).min(self.cols) - first;
-        let width = left.next_multiple_of(lanes).min(self.block);
-        task * PLACES * self.place() + first * self.rows + row % self.rows * width + within - first
-    }
-}
-
-/// The gradient of the weights: `x` `[batch, height, width, source_channels]`, `dy` `[.., out_channels]`, `dw`
-/// `[out_channels, source_channels, 3, 3]`, overwritten.
-pub(super) fn grad_weight(path: Path, winograd: &Winograd, x: &[f32], dy: &[f32], dw: &mut [f32]) {
-    let (inputs, outputs, lanes) = (winograd.source_channels, winograd.out_channels, path.lanes());
-    let cut = Cut::new(inputs, outputs, lanes);
-    let mut sums = Buffer::zeros(inputs.div_ceil(cut.rows) * cut.col_tasks * PLACES * cut.place());
-    sums.par_chunks_mut(PLACES * cut.place()).enumerate().for_each(|(task, sums)| {
-        let (row, col) = (task / cut.col_tasks * cut.rows, task % cut.col_tasks * cut.cols);
-        path.run(WeightTask {
-            winograd,
-            x,
-            dy,
-            cut: &cut,
-            rows: (row, cut.rows.min(inputs - row)),
-            cols: (col, cut.cols.min(outputs - col)),
-            sums,
-        });
-    });
-    // The first 9 places now hold the taps.
-    dw.par_chunks_mut(inputs * 9).enumerate().for_each(|(output, dw)| {
-        for (input, taps) in dw.chunks_exact_mut(9).enumerate() {
-            let sums = sums[cut.at(input, output, outputs, lanes)..].iter().step_by(cut.place());
-            taps.iter_mut().zip(sums).for_each(|(tap, sum)| *tap = *sum);
-        }
-    });
-}
-
-/// The sums of some channels of x (first, count) by some of dy, over all tiles.
-struct WeightTask<'a> {
-    winograd: &'a Winograd,
-    x: &'a [f32],
-    dy: &'a [f32],
-    cut: &'a Cut,
-    rows: (usize, usize),
-    cols: (usize, usize),
-    sums: &'a mut [f32],
-}
-
-impl WithSimd for WeightTask<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Self { winograd: w, x, dy, cut, rows: (row, rows), cols: (col, cols), sums } = self;
-        let lanes = S::F32_LANES;
-        let padded = cols.next_multiple_of(lanes);
-        let group = Winograd::group(cols);
-        let (mut v, mut e) = (Buffer::new(PLACES * place_step(group * rows)), Buffer::new(PLACES * place_step(group * padded)));
-        for first in (0..w.tiles()).step_by(group) {
-            let tiles: Vec<Tile> = (first..(first + group).min(w.tiles())).map(|t| w.tile(t)).collect();
-            let count = tiles.len();
-            transform_input(simd, w, x, &tiles, (w.source_channels, row, rows), &mut v);
-            transform_gradient(simd, w, dy, &tiles, (col, cols), &mut e);
-            for place in 0..PLACES {
-                let v = &v[place * place_step(count * rows)..][..count * rows];
-                let e = &e[place * place_step(count * padded)..][..count * padded];
-                let sums = &mut sums[place * cut.place()..][..cut.place()];
-                for block in (0..cols).step_by(cut.block) {
-                    let width = (cols - block).next_multiple_of(lanes).min(cut.block);
-                    let sums = &mut sums[block * cut.rows..];
-                    let mut at = 0;
-                    while at < rows {
-                        let (scalars, vectors) = ((&v[at..], rows), (&e[block..], padded));
-                        let sums = &mut sums[at * width..];
-                        macro_rules! tile {
-                            ($rows:literal) => {
-                                if width == lanes {
-                                    outer_block::<S, $rows, 1>(simd, &[(0, 0, count)], scalars, vectors, sums)
-                                } else {
-                                    outer_block::<S, $rows, 2>(simd, &[(0, 0, count)], scalars, vectors, sums)
-                                }
-                            };
-                        }
-                        at += match rows - at {
-                            8.. if S::REGISTER_COUNT >= 32 => {
-                                tile!(8);
-                                8
-                            }
-                            4.. => {
-                                tile!(4);
-                                4
-                            }
-                            3 => {
-                                tile!(3);
-                                3
-                            }
-                            2 => {
-                                tile!(2);
-                                2
-                            }
-                            _ => {
-                                tile!(1);
-                                1
-                            }
-                        };
-                    }
-                }
-            }
-        }
-        // From 16 places to 9 taps, in place.
-        for block in (0..cols).step_by(cut.block) {
-            let width = (cols - block).next_multiple_of(lanes).min(cut.block);
-            for at in (0..rows * width).step_by(lanes) {
-                let at = block * cut.rows + at;
-                let mut columns = [[simd.splat_f32s(0.0); 3]; 4];
-                for c in 0..4 {
-                    let m = |r: usize| &sums[(r * 4 + c) * cut.place() + at..][..lanes];
-                    columns[c] = weight4(simd, load(simd, m(0)), load(simd, m(1)), load(simd, m(2)), load(simd, m(3)));
-                }
-                for r in 0..3 {
-                    let taps = weight4(simd, columns[0][r], columns[1][r], columns[2][r], columns[3][r]);
-                    for c in 0..3 {
-                        store(simd, &mut sums[(r * 3 + c) * cut.place() + at..][..lanes], taps[c]);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// A^T of F(3, 2): (m0 + m1 + m2, m1 - m2, m1 + m2 - m3).
-#[inline(always)]
-fn weight4<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s, d: S::f32s) -> [S::f32s; 3] {
-    let both = simd.add_f32s(b, c);
-    [simd.add_f32s(a, both), simd.sub_f32s(b, c), simd.sub_f32s(both, d)]
-}
-
-/// G of F(3, 2): (g0, (g0 + g1) / 2, (g0 - g1) / 2, g1).
-#[inline(always)]
-fn gradient2<S: Simd>(simd: S, a: S::f32s, b: S::f32s) -> [S::f32s; 4] {
-    let half = simd.splat_f32s(0.5);
-    let (x, y) = (simd.mul_f32s(half, a), simd.mul_f32s(half, b));
-    [a, simd.add_f32s(x, y), simd.sub_f32s(x, y), b]
-}
-
-/// Writes G dy G^T of `count` channels from `first` on to `e` [place][tile of the group][channel, padded to whole vectors].
-#[inline(always)]
-fn transform_gradient<S: Simd>(
-    simd: S,
-    winograd: &Winograd,
-    dy: &[f32],
-    tiles: &[Tile],
-    (first, count): (usize, usize),
-    e: &mut [f32],
-) {
-    let (lanes, channels) = (S::F32_LANES, winograd.out_channels);
-    let padded = count.next_multiple_of(lanes);
-    let step = place_step(tiles.len() * padded);
-    for (t, tile) in tiles.iter().enumerate() {
-        let at = ((tile.image * winograd.height + tile.row) * winograd.width + tile.col) * channels + first;
-        let (right, below) = (tile.col + 1 < winograd.width, tile.row + 1 < winograd.height);
-        for channel in (0..count).step_by(lanes) {
-            let len = lanes.min(count - channel);
-            let mut g = [simd.splat_f32s(0.0); 4];
-            for (i, inside) in [true, right, below, right && below].into_iter().enumerate() {
-                if inside {
-                    let pixel = at + (i / 2 * winograd.width + i % 2) * channels;
-                    g[i] = load(simd, &dy[pixel + channel..][..len]);
-                }
-            }
-            let (upper, lower) = (gradient2(simd, g[0], g[1]), gradient2(simd, g[2], g[3]));
-            let e = &mut e[t * padded + channel..];
-            for c in 0..4 {
-                let column = gradient2(simd, upper[c], lower[c]);
-                for r in 0..4 {
-                    store(simd, &mut e[(r * 4 + c) * step..][..lanes], column[r]);
-                }
-            }
-        }
-    }
 }

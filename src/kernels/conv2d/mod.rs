@@ -8,14 +8,16 @@ mod cpu_gather;
 mod cpu_tiles;
 mod cpu_weights;
 mod cpu_winograd;
+mod cpu_winograd_weights;
 
 use crate::kernels::buffers::Buffer;
+use crate::kernels::choice::cpu_kernels;
 use crate::kernels::layout::{self, FlexImage, flex_values};
 use crate::kernels::profile;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Dispatch, backend_extension};
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Device, Shape, Tensor, assert_shape};
+use burn::tensor::{Shape, Tensor, assert_shape};
 use burn_flex::{Flex, FlexTensor};
 use cpu::ConvShape;
 
@@ -40,7 +42,7 @@ pub fn conv2d(
     residual: Option<Tensor<4>>,
     options: Conv2dOptions,
 ) -> Tensor<4> {
-    if x.device().inner() != Device::flex() {
+    if !cpu_kernels(&x.device()) {
         return reference(x, weight, bias, residual, options);
     }
     let [_, channels, ..] = x.dims();

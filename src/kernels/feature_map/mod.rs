@@ -4,10 +4,11 @@
 mod autodiff;
 mod cpu;
 
+use super::choice::cpu_kernels;
 use super::layout::{to_nchw, to_nhwc};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Dispatch, backend_extension};
-use burn::tensor::{Device, Tensor, assert_shape};
+use burn::tensor::{Tensor, assert_shape};
 
 /// `a` `[B, C1, H, W]` and `b` `[B, C2, H, W]` to `[B, C1 + C2, H, W]`.
 ///
@@ -16,7 +17,7 @@ use burn::tensor::{Device, Tensor, assert_shape};
 pub fn concat(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
     let ([batch, _, height, width], [_, channels, ..]) = (a.dims(), b.dims());
     assert_shape!(b, [batch, channels, height, width]);
-    if a.device().inner() != Device::flex() {
+    if !cpu_kernels(&a.device()) {
         return reference::concat(a, b);
     }
     Tensor::from_dispatch(<Dispatch as FeatureMapOp>::concat(a.into_dispatch(), b.into_dispatch()))
@@ -24,7 +25,7 @@ pub fn concat(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
 
 /// Every pixel four times: `[B, C, H, W]` to `[B, C, 2H, 2W]`.
 pub fn upsample(x: Tensor<4>) -> Tensor<4> {
-    if x.device().inner() != Device::flex() {
+    if !cpu_kernels(&x.device()) {
         return reference::upsample(x);
     }
     Tensor::from_dispatch(<Dispatch as FeatureMapOp>::upsample(x.into_dispatch()))
