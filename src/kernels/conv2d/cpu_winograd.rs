@@ -193,8 +193,10 @@ pub(super) fn transform_input<S: Simd>(
     v: &mut [f32],
 ) {
     let step = place_step(tiles.len() * count);
+    let whole = count / S::F32_LANES * S::F32_LANES;
     for (t, tile) in tiles.iter().enumerate() {
-        // The tile's pixels; beside the image, zeros that are read again for every channel.
+        let inner = tile.row > 0 && tile.col > 0 && tile.row + 2 < winograd.height && tile.col + 2 < winograd.width;
+        // Where the tile's pixels are; those beside the image are never read.
         let mut at = [0usize; 16];
         let mut inside = [true; 16];
         for r in 0..4 {
@@ -206,25 +208,47 @@ pub(super) fn transform_input<S: Simd>(
                 }
             }
         }
-        for channel in (0..count).step_by(S::F32_LANES) {
-            let len = S::F32_LANES.min(count - channel);
-            let mut rows = [[simd.splat_f32s(0.0); 4]; 4];
-            for r in 0..4 {
-                let mut d = [simd.splat_f32s(0.0); 4];
-                for c in 0..4 {
-                    if inside[r * 4 + c] {
-                        d[c] = load(simd, &source[at[r * 4 + c] + channel..][..len]);
-                    }
-                }
-                rows[r] = input4(simd, d[0], d[1], d[2], d[3]);
+        let v = &mut v[t * count..];
+        for channel in (0..whole).step_by(S::F32_LANES) {
+            if inner {
+                transform_vector::<S, true, true>(simd, source, (&at, &inside), channel, S::F32_LANES, &mut v[channel..], step);
+            } else {
+                transform_vector::<S, true, false>(simd, source, (&at, &inside), channel, S::F32_LANES, &mut v[channel..], step);
             }
-            let v = &mut v[t * count + channel..];
-            for c in 0..4 {
-                let column = input4(simd, rows[0][c], rows[1][c], rows[2][c], rows[3][c]);
-                for r in 0..4 {
-                    store(simd, &mut v[(r * 4 + c) * step..][..len], column[r]);
-                }
+        }
+        if whole < count {
+            transform_vector::<S, false, false>(simd, source, (&at, &inside), whole, count - whole, &mut v[whole..], step);
+        }
+    }
+}
+
+/// One vector of channels of [`transform_input`], `WHOLE` or of `len`; `INNER`: no pixel lies beside the image.
+#[inline(always)]
+fn transform_vector<S: Simd, const WHOLE: bool, const INNER: bool>(
+    simd: S,
+    source: &[f32],
+    (at, inside): (&[usize; 16], &[bool; 16]),
+    channel: usize,
+    len: usize,
+    v: &mut [f32],
+    step: usize,
+) {
+    let len = if WHOLE { S::F32_LANES } else { len };
+    let mut rows = [[simd.splat_f32s(0.0); 4]; 4];
+    for r in 0..4 {
+        let mut d = [simd.splat_f32s(0.0); 4];
+        for c in 0..4 {
+            if INNER || inside[r * 4 + c] {
+                d[c] = load(simd, &source[at[r * 4 + c] + channel..][..len]);
             }
+        }
+        rows[r] = input4(simd, d[0], d[1], d[2], d[3]);
+    }
+    let v = &mut v[..15 * step + len];
+    for c in 0..4 {
+        let column = input4(simd, rows[0][c], rows[1][c], rows[2][c], rows[3][c]);
+        for r in 0..4 {
+            store(simd, &mut v[(r * 4 + c) * step..][..len], column[r]);
         }
     }
 }
