@@ -1,14 +1,19 @@
 //! The backward pass of AdaGN as a node of Burn's autodiff graph.
 
 use super::{AdaGn, AdaGnGrads, AdaGnKernels, AdaGnOptions, Modulation};
-use burn::backend::Autodiff;
 use burn::backend::autodiff::{
     NodeId,
-    checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+    checkpoint::{
+        base::Checkpointer,
+        retro_forward::RetroForward,
+        state::BackwardStates,
+        strategy::{BalancedCheckpointing, CheckpointStrategy},
+    },
     grads::Gradients,
     ops::{Backward, Ops, OpsKind},
 };
 use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend};
 
 /// What the forward pass leaves for the backward one: h by its place in the graph, the rest (all small) by value.
 #[derive(Clone, Debug)]
@@ -65,6 +70,25 @@ fn run<B: AdaGnKernels>(
     B::backward(d_out, h, state.saved, state.modulation, state.gamma, state.beta, state.options)
 }
 
+/// The result, made again for the backward pass of the next layer instead of kept: h, which is kept anyway, and a cheap
+/// kernel give it. (Whatever strategy the rest of the graph follows.)
+#[derive(Clone, Debug)]
+struct Again<B: Backend> {
+    h: NodeId,
+    modulation: Option<Modulation<FloatTensor<B>>>,
+    gamma: FloatTensor<B>,
+    beta: FloatTensor<B>,
+    options: AdaGnOptions,
+}
+
+impl<B: AdaGnKernels> RetroForward for Again<B> {
+    fn forward(&self, states: &mut BackwardStates, out_node: NodeId) {
+        let h = states.get_state::<FloatTensor<B>>(&self.h);
+        let Self { modulation, gamma, beta, options, .. } = self.clone();
+        states.save(out_node, B::forward(h, modulation, gamma, beta, options).0);
+    }
+}
+
 impl<B: AdaGn + AdaGnKernels, C: CheckpointStrategy> AdaGn for Autodiff<B, C> {
     fn ada_gn(
         h: FloatTensor<Self>,
@@ -74,23 +98,20 @@ impl<B: AdaGn + AdaGnKernels, C: CheckpointStrategy> AdaGn for Autodiff<B, C> {
         beta: FloatTensor<Self>,
         options: AdaGnOptions,
     ) -> FloatTensor<Self> {
-        let nodes = [h.node(), t_mod.node(), z_mod.node(), gamma.node(), beta.node()];
-        match AdaGnBackward.prepare::<C>(nodes).compute_bound().stateful() {
+        let parents = [&h, &t_mod, &z_mod, &gamma, &beta];
+        let nodes = parents.map(|parent| parent.node());
+        let [_, t, z, gamma, beta] = parents.map(|parent| parent.clone().into_primitive());
+        let modulation = Some(Modulation { t, z });
+        let again =
+            Again::<B> { h: nodes[0].id(), modulation: modulation.clone(), gamma: gamma.clone(), beta: beta.clone(), options };
+        let prep = AdaGnBackward.prepare::<BalancedCheckpointing>(nodes).memory_bound().retro_forward(again).parents(parents);
+        match prep.stateful() {
             OpsKind::Tracked(mut prep) => {
                 let node = prep.checkpoint(&h);
-                let modulation = Some(Modulation { t: t_mod.into_primitive(), z: z_mod.into_primitive() });
-                let (gamma, beta) = (gamma.into_primitive(), beta.into_primitive());
                 let (out, saved) = B::forward(h.into_primitive(), modulation.clone(), gamma.clone(), beta.clone(), options);
                 prep.finish(Saved { h: node, saved, modulation, gamma, beta, options }, out)
             }
-            OpsKind::UnTracked(prep) => prep.finish(B::ada_gn(
-                h.into_primitive(),
-                t_mod.into_primitive(),
-                z_mod.into_primitive(),
-                gamma.into_primitive(),
-                beta.into_primitive(),
-                options,
-            )),
+            OpsKind::UnTracked(prep) => prep.finish(B::forward(h.into_primitive(), modulation, gamma, beta, options).0),
         }
     }
 
@@ -100,16 +121,18 @@ impl<B: AdaGn + AdaGnKernels, C: CheckpointStrategy> AdaGn for Autodiff<B, C> {
         beta: FloatTensor<Self>,
         options: AdaGnOptions,
     ) -> FloatTensor<Self> {
-        match GroupNormBackward.prepare::<C>([h.node(), gamma.node(), beta.node()]).compute_bound().stateful() {
+        let parents = [&h, &gamma, &beta];
+        let nodes = parents.map(|parent| parent.node());
+        let [_, gamma, beta] = parents.map(|parent| parent.clone().into_primitive());
+        let again = Again::<B> { h: nodes[0].id(), modulation: None, gamma: gamma.clone(), beta: beta.clone(), options };
+        let prep = GroupNormBackward.prepare::<BalancedCheckpointing>(nodes).memory_bound().retro_forward(again).parents(parents);
+        match prep.stateful() {
             OpsKind::Tracked(mut prep) => {
                 let node = prep.checkpoint(&h);
-                let (gamma, beta) = (gamma.into_primitive(), beta.into_primitive());
                 let (out, saved) = B::forward(h.into_primitive(), None, gamma.clone(), beta.clone(), options);
                 prep.finish(Saved { h: node, saved, modulation: None, gamma, beta, options }, out)
             }
-            OpsKind::UnTracked(prep) => {
-                prep.finish(B::group_norm(h.into_primitive(), gamma.into_primitive(), beta.into_primitive(), options))
-            }
+            OpsKind::UnTracked(prep) => prep.finish(B::forward(h.into_primitive(), None, gamma, beta, options).0),
         }
     }
 }

@@ -3,12 +3,17 @@
 use super::{BatchNormGradients, BatchNormOp, Options};
 use burn::backend::autodiff::{
     NodeId,
-    checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+    checkpoint::{
+        base::Checkpointer,
+        retro_forward::RetroForward,
+        state::BackwardStates,
+        strategy::{BalancedCheckpointing, CheckpointStrategy},
+    },
     grads::Gradients,
     ops::{Backward, Ops, OpsKind},
 };
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, AutodiffBackend};
+use burn::backend::{Autodiff, AutodiffBackend, Backend};
 
 /// x by its place in the graph; the result, which the next layer keeps anyway, and the small operands by value.
 #[derive(Clone, Debug)]
@@ -62,6 +67,23 @@ fn register<B: BatchNormGradients>(grads: &mut Gradients, all: impl IntoIterator
     }
 }
 
+/// The result, made again for the backward pass of the next layer instead of kept: x, which is kept anyway, and a cheap kernel
+/// give it. (Whatever strategy the rest of the graph follows.)
+#[derive(Clone, Debug)]
+struct Again<B: Backend> {
+    x: NodeId,
+    small: [FloatTensor<B>; 3],
+    options: Options,
+}
+
+impl<B: BatchNormOp> RetroForward for Again<B> {
+    fn forward(&self, states: &mut BackwardStates, out_node: NodeId) {
+        let x = states.get_state::<FloatTensor<B>>(&self.x);
+        let [statistics, gamma, beta] = self.small.clone();
+        states.save(out_node, B::normalise(x, statistics, gamma, beta, self.options));
+    }
+}
+
 impl<B: BatchNormOp + BatchNormGradients, C: CheckpointStrategy> BatchNormOp for Autodiff<B, C> {
     fn train(
         x: FloatTensor<Self>,
@@ -69,19 +91,22 @@ impl<B: BatchNormOp + BatchNormGradients, C: CheckpointStrategy> BatchNormOp for
         beta: FloatTensor<Self>,
         options: Options,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        match BatchNormBackward.prepare::<C>([x.node(), gamma.node(), beta.node()]).compute_bound().stateful() {
+        let parents = [&x, &gamma, &beta];
+        let nodes = parents.map(|parent| parent.node());
+        let x_id = nodes[0].id();
+        let [values, gamma, beta] = parents.map(|parent| parent.clone().into_primitive());
+        let (y, statistics) = B::train(values, gamma.clone(), beta.clone(), options);
+        let small = [statistics.clone(), gamma, beta];
+        let again = Again::<B> { x: x_id, small: small.clone(), options };
+        let prep = BatchNormBackward.prepare::<BalancedCheckpointing>(nodes).memory_bound().retro_forward(again).parents(parents);
+        let y = match prep.stateful() {
             OpsKind::Tracked(mut prep) => {
-                let node = prep.checkpoint(&x);
-                let (gamma, beta) = (gamma.into_primitive(), beta.into_primitive());
-                let (y, statistics) = B::train(x.into_primitive(), gamma.clone(), beta.clone(), options);
-                let state = State { x: node, y: None, small: [statistics.clone(), gamma, beta], options };
-                (prep.finish(state, y), Self::from_inner(statistics))
+                let x = prep.checkpoint(&x);
+                prep.finish(State { x, y: None, small, options }, y)
             }
-            OpsKind::UnTracked(prep) => {
-                let (y, statistics) = B::train(x.into_primitive(), gamma.into_primitive(), beta.into_primitive(), options);
-                (prep.finish(y), Self::from_inner(statistics))
-            }
-        }
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        };
+        (y, Self::from_inner(statistics))
     }
 
     fn train_add(
