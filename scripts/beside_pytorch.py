@@ -19,6 +19,8 @@ import subprocess
 import sys
 import tempfile
 
+# Seconds of one `soda bench`.
+BUDGET = 40
 HERE = pathlib.Path(__file__).resolve().parent
 # (name, arguments of the peer, (op, width) of soda's rows)
 CASES = [
@@ -36,11 +38,11 @@ def peer(threads, arguments):
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip().splitlines()[-1])
 
 
-def ours(soda, threads, suite, budget):
+def ours(soda, threads, suite):
     """The rows of one `soda bench`, by (op, width)."""
     with tempfile.TemporaryDirectory() as folder:
         out = pathlib.Path(folder) / "bench.json"
-        command = [soda, "bench", "--device=cpu", f"--suite={suite}", f"--budget={budget}", f"--json={out}"]
+        command = [soda, "bench", "--device=cpu", f"--suite={suite}", f"--budget={BUDGET}", f"--json={out}"]
         subprocess.run(command, check=True, capture_output=True, env={**os.environ, "RAYON_NUM_THREADS": str(threads)})
         result = json.loads(out.read_text())
     return result, {(row["op"], row.get("width")): row for row in result["rows"]}
@@ -65,10 +67,12 @@ def main():
             suite = "step" if arguments["mode"] == "train" else "inference"
             # Straight after its peer; both rows of a suite come from the run beside the first of them.
             if suite not in rows:
-                result, rows[suite] = ours(a.soda, a.threads, suite, 40)
+                result, rows[suite] = ours(a.soda, a.threads, suite)
                 header.update(version=result["version"], commit=result["commit"], machine=result["machine"])
         for name, arguments, key in CASES:
-            row = rows["step" if arguments["mode"] == "train" else "inference"][key]
+            row = rows["step" if arguments["mode"] == "train" else "inference"].get(key)
+            if row is None or row["images_per_s"] is None:
+                sys.exit(f"soda bench did not measure {name} within its budget: this machine needs a larger one than BUDGET = {BUDGET}")
             runs[name]["soda"].append(round(row["images_per_s"], 2))
             runs[name]["soda_peak_memory_mib"] = max(runs[name]["soda_peak_memory_mib"], round(row["peak_memory_mib"] or 0))
     print(f"{'':32} {'PyTorch':>9} {'soda':>9} {'ratio':>7}   images/s, median of {a.rounds} rounds, {a.threads} threads")

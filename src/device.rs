@@ -104,8 +104,7 @@ pub struct Selected {
 impl Selected {
     /// The CPU backend.
     pub fn cpu(why: &str) -> Self {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let name = format!("CPU, {threads} threads");
+        let name = format!("CPU, {} threads", rayon::current_num_threads());
         Self { device: Device::flex(), backend: "cpu", name, why: why.into(), gpu: false, adapter: None }
     }
 

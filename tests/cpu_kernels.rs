@@ -47,7 +47,7 @@ fn compare(got: &[(&str, Vec<f32>)], want: &[(&str, Vec<f32>)], case: &str, rela
     for ((name, got), (_, want)) in got.iter().zip(want) {
         assert_close(&format!("{name}, {case}"), got, want, relative, absolute);
         let mut wrong = got.clone();
-        wrong[got.len() / 2] += want.iter().fold(0.0f32, |m, v| m.max(v.abs())) * 20.0 * relative + 20.0 * absolute;
+        wrong[got.len() / 2] += want.iter().fold(0.0f32, |m, v| m.max(v.abs())) * 3.0 * relative + 3.0 * absolute;
         assert!(error(&wrong, want, relative, absolute) > 1.0, "a wrong element of {name} would pass");
     }
 }

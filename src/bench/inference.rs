@@ -1,6 +1,7 @@
 //! Inference: the encoder, one evaluation of the denoiser, and sampling by 100 DDIM steps.
 
 use super::job::Job;
+use super::kernels::random;
 use super::plan::Size;
 use super::row::{Message, ProfileRow, Row};
 use super::step::recipe;
@@ -10,8 +11,8 @@ use crate::edit::reconstruct::sample;
 use crate::error::Result;
 use crate::kernels::profile::observe;
 use crate::model::{Soda, parameters};
-use crate::rng::{self, Purpose};
-use burn::tensor::{Device, Tensor, TensorData};
+
+use burn::tensor::Tensor;
 use std::time::Instant;
 
 /// Width of encoder and denoiser, and of the networks that sample.
@@ -28,11 +29,6 @@ const WIDER: f64 = 4.0;
 const ENCODER: f64 = 1.2;
 /// Seconds for one operation at most.
 const ENOUGH: f64 = 4.0;
-
-fn random<const D: usize>(shape: [usize; D], index: u64, device: &Device) -> Tensor<D> {
-    let values = rng::normal(&mut rng::stream(2, Purpose::Test, index), shape.iter().product());
-    Tensor::from_data(TensorData::new(values, shape), device)
-}
 
 /// Measures what fits: first one evaluation at width 32, which tells how long the others will take.
 ///

@@ -31,8 +31,8 @@ type Compute = Box<dyn Fn() -> Tensor<4>>;
 pub struct Case {
     /// Operation and direction: "conv2d_grad_input".
     pub op: String,
-    /// Shape of the input, `[B, C, H, W]`.
-    pub shape: [usize; 4],
+    /// Shape of the input, `[B, C, H, W]` or `[N]`.
+    pub shape: Vec<usize>,
     /// What else matters: "3x3 to 64".
     pub variant: Option<String>,
     /// The fewest bytes read and written.
@@ -57,7 +57,8 @@ impl Case {
     /// The row without times.
     fn row(&self, place: &Place) -> Row {
         let row = Row::new(&self.op, place);
-        Row { shape: Some(self.shape.to_vec()), batch: Some(self.shape[0]), variant: self.variant.clone(), ..row }
+        let batch = (self.shape.len() == 4).then(|| self.shape[0]);
+        Row { shape: Some(self.shape.clone()), batch, variant: self.variant.clone(), ..row }
     }
 }
 
@@ -87,7 +88,7 @@ pub fn cases(batch: usize) -> Vec<Case> {
     all
 }
 
-fn random<const D: usize>(shape: [usize; D], index: u64, device: &Device) -> Tensor<D> {
+pub(super) fn random<const D: usize>(shape: [usize; D], index: u64, device: &Device) -> Tensor<D> {
     let values = rng::normal(&mut rng::stream(1, Purpose::Test, index), shape.iter().product());
     Tensor::from_data(TensorData::new(values, shape), device)
 }
@@ -129,7 +130,7 @@ fn conv2d_cases([b, c, h, w]: [usize; 4], out: usize, kernel: usize, stride: usi
     wanted
         .map(|(name, tracked)| Case {
             op: format!("conv2d_{name}"),
-            shape: [b, c, h, w],
+            shape: vec![b, c, h, w],
             variant: Some(format!("{kernel}x{kernel} to {out}{with_stride}")),
             bytes: floats(&[b * c * h * w, weights, y]),
             flops: 2.0 * (y * c * kernel * kernel) as f64,
@@ -167,7 +168,7 @@ fn ada_gn_cases(shape: [usize; 4]) -> [Case; 2] {
     let n = shape.iter().product::<usize>();
     let case = |pass: &str, moved| Case {
         op: format!("ada_gn_{pass}"),
-        shape,
+        shape: shape.to_vec(),
         variant: Some("32 groups, SiLU".into()),
         bytes: floats(&[moved * n]),
         flops: 0.0,
@@ -191,7 +192,7 @@ fn batch_norm_cases(shape: [usize; 4]) -> [Case; 2] {
     let n = shape.iter().product::<usize>();
     let case = |pass: &str, moved| Case {
         op: format!("batch_norm_{pass}"),
-        shape,
+        shape: shape.to_vec(),
         variant: Some("ReLU".into()),
         bytes: floats(&[moved * n]),
         flops: 0.0,
@@ -209,7 +210,7 @@ fn attention_cases([b, c, h, w]: [usize; 4]) -> [Case; 2] {
     let product = (2 * b * n * n * c) as f64;
     let case = |pass: &str, moved: usize, flops| Case {
         op: format!("attention_{pass}"),
-        shape: [b, c, h, w],
+        shape: vec![b, c, h, w],
         variant: Some("1 head".into()),
         bytes: floats(&[moved * b * n * c]),
         flops,
@@ -232,7 +233,7 @@ fn upsample_cases([b, c, h, w]: [usize; 4]) -> [Case; 2] {
     let n = b * c * h * w;
     let case = |pass: &str, learns: bool| Case {
         op: format!("upsample_{pass}"),
-        shape: [b, c, h, w],
+        shape: vec![b, c, h, w],
         variant: None,
         bytes: floats(&[5 * n]),
         flops: 0.0,
@@ -251,7 +252,7 @@ fn upsample_cases([b, c, h, w]: [usize; 4]) -> [Case; 2] {
 fn adamw_case(n: usize) -> Case {
     Case {
         op: "adamw".into(),
-        shape: [n, 1, 1, 1],
+        shape: vec![n],
         variant: Some("with EMA".into()),
         // Weight, moments and average read and written, the gradient read.
         bytes: floats(&[9 * n]),
@@ -294,8 +295,7 @@ const ENOUGH: f64 = 0.6;
 /// If the device was lost.
 pub(super) fn run(job: &mut Job) -> Result<()> {
     let cases = cases(if job.gpu { 128 } else { 16 });
-    let names = cases.iter().map(Case::name);
-    let names: Vec<String> = ["copy", "multiply_add"].map(String::from).into_iter().chain(names).collect();
+    let names = peaks::rows(job).iter().map(Row::name).chain(cases.iter().map(Case::name)).collect();
     job.planned(names)?;
     let peaks = peaks::run(job, (job.left() / 10.0).min(1.0))?;
     // How much longer than at the peaks the first run of a kind of operation took: the guess for its next case.
@@ -331,7 +331,7 @@ mod tests {
         for (i, case) in cases.iter().enumerate() {
             assert!(cases[..i].iter().all(|other| other.name() != case.name()), "{} twice", case.name());
         }
-        let of = |op: &str, shape| cases.iter().find(|c| c.op == op && c.shape == shape).expect("a case");
+        let of = |op: &str, shape: [usize; 4]| cases.iter().find(|c| c.op == op && c.shape == shape).expect("a case");
         // 16 * 32 * 32 outputs of 64 channels, 576 multiply-adds each.
         let conv = of("conv2d_grad_weight", [16, 64, 32, 32]);
         assert!(conv.variant.as_deref() == Some("3x3 to 3") && conv.flops == 2.0 * 16.0 * 1024.0 * 3.0 * 576.0);

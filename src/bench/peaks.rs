@@ -7,10 +7,8 @@ use crate::error::Result;
 use crate::kernels::peak;
 use burn::tensor::Tensor;
 
-/// Elements of the copy: 64 MiB on an adapter, 16 MiB on the CPU, where the result's memory is the allocator's: more than that is
-/// given back to the system each time, and the page faults of getting it again would be timed.
+/// Elements of the copy: 64 MiB, beyond the caches of most processors.
 const COPY: usize = 1 << 24;
-const CPU_COPY: usize = 1 << 22;
 /// Elements of the multiply-adds.
 const CHAINS: usize = 1 << 20;
 /// A run of multiply-adds lasts about this many seconds.
@@ -34,8 +32,15 @@ impl Peaks {
 
 /// Elements of the copy, a multiple of 1024; `limit` is how many bytes an adapter binds at once.
 fn copy_elements(limit: Option<u64>) -> usize {
-    let most = limit.map_or(CPU_COPY, |bytes| (bytes / 4).min(COPY as u64) as usize);
+    let most = limit.map_or(COPY, |bytes| (bytes / 4).min(COPY as u64) as usize);
     (most / 1024).max(1) * 1024
+}
+
+/// The rows of the copy and of the multiply-adds, not yet measured.
+pub(super) fn rows(job: &Job) -> [Row; 2] {
+    let copy = Row { shape: Some(vec![copy_elements(job.max_binding)]), ..Row::new("copy", &job.place) };
+    let variant = Some("in registers".into());
+    [copy, Row { shape: Some(vec![CHAINS]), variant, ..Row::new("multiply_add", &job.place) }]
 }
 
 /// Measures both within `seconds` and sends their rows.
@@ -43,6 +48,7 @@ fn copy_elements(limit: Option<u64>) -> usize {
 /// # Errors
 /// If the device was lost.
 pub fn run(job: &mut Job, seconds: f64) -> Result<Peaks> {
+    let [mut copy, mut multiply_add] = rows(job);
     let device = job.device.clone();
     let effort = Effort { seconds: seconds / 2.0, most: 20, together: 16 };
 
@@ -53,9 +59,9 @@ pub fn run(job: &mut Job, seconds: f64) -> Result<Peaks> {
     let once = sample(&device, 1, &mut prepare, &mut run)?;
     let timing = measure(&device, effort, once, prepare, run)?;
     let bytes = 8.0 * n as f64 / timing.median;
-    let mut row = Row { shape: Some(vec![n]), gb_per_s: Some(bytes / 1e9), ..Row::new("copy", &job.place) };
-    row.timed(&timing);
-    job.row(row)?;
+    copy.gb_per_s = Some(bytes / 1e9);
+    copy.timed(&timing);
+    job.row(copy)?;
 
     let x = Tensor::<1>::ones([CHAINS], &device);
     let time = |rounds: usize| sample(&device, 1, &mut || x.clone(), &mut |x| drop(peak::multiply_add(x, rounds)));
@@ -64,10 +70,9 @@ pub fn run(job: &mut Job, seconds: f64) -> Result<Peaks> {
     let once = time(rounds)?;
     let timing = measure(&device, effort, once, || x.clone(), |x| drop(peak::multiply_add(x, rounds)))?;
     let flops = peak::multiply_add_flops(CHAINS, rounds) / timing.median;
-    let mut row = Row { shape: Some(vec![CHAINS]), tflops: Some(flops / 1e12), ..Row::new("multiply_add", &job.place) };
-    row.variant = Some("in registers".into());
-    row.timed(&timing);
-    job.row(row)?;
+    multiply_add.tflops = Some(flops / 1e12);
+    multiply_add.timed(&timing);
+    job.row(multiply_add)?;
     Ok(Peaks { bytes, flops })
 }
 
@@ -77,7 +82,7 @@ mod tests {
 
     #[test]
     fn the_copy_stays_within_one_binding() {
-        assert_eq!(copy_elements(None), CPU_COPY);
+        assert_eq!(copy_elements(None), COPY);
         assert_eq!(copy_elements(Some(u64::MAX)), COPY);
         assert_eq!(copy_elements(Some(1 << 20)), 1 << 18);
         assert!(copy_elements(Some((1 << 20) - 1)) * 4 < 1 << 20);

@@ -70,7 +70,7 @@ impl Row {
         Self { op: op.into(), place: place.clone(), precision: "f32".into(), ..Self::default() }
     }
 
-    /// Fills in the times, and images a second if there is a batch.
+    /// Fills in the times.
     pub fn timed(&mut self, timing: &Timing) {
         self.median_ms = Some(timing.median * 1e3);
         self.spread = timing.spread;

@@ -62,8 +62,8 @@ pub fn run(
                 continue;
             }
             seconds = seconds.max(needed * 1.1).min(left);
-        } else if let Some(smaller) = unfinished_smaller(job, jobs, i) {
-            outcome.skip(job, name, format!("{} didn't finish its first step", smaller.describe()));
+        } else if let Some(smaller) = unmeasured_smaller(job, jobs, i) {
+            outcome.skip(job, name, format!("{} was not measured, which tells how long this takes", smaller.describe()));
             continue;
         }
         before(i, job, seconds);
@@ -72,8 +72,8 @@ pub fn run(
     outcome
 }
 
-/// The smaller step that stands before a step in the plan: it was run, and `prediction` found nothing of it.
-fn unfinished_smaller(job: &Planned, jobs: &[Planned], at: usize) -> Option<Group> {
+/// The smaller step that stands before a step in the plan, if `prediction` found nothing of it.
+fn unmeasured_smaller(job: &Planned, jobs: &[Planned], at: usize) -> Option<Group> {
     let smaller = match job.group {
         Group::Step(Size::Width(64)) => Group::Step(Size::Width(32)),
         Group::Step(Size::Paper) => Group::Step(Size::Width(64)),
@@ -87,9 +87,15 @@ struct Guard(Child);
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // Both fail only where it has ended.
+        // Fails only where it has ended. A process that hangs in its driver is left behind after a while.
         let _ = self.0.kill();
-        let _ = self.0.wait();
+        for _ in 0..100 {
+            match self.0.try_wait() {
+                Ok(None) => std::thread::sleep(Duration::from_millis(50)),
+                _ => return,
+            }
+        }
+        log::warn!("process {} doesn't end", self.0.id());
     }
 }
 
@@ -112,15 +118,16 @@ fn run_one(job: &Planned, seconds: f64, mut command: Command, stop: &AtomicBool,
     let limit = start + Duration::try_from_secs_f64(seconds * 1.1 + 0.5).unwrap_or(Duration::from_secs(1 << 30));
     let mut planned: Vec<String> = Vec::new();
     let first = (outcome.rows.len(), outcome.skipped.len());
+    let mut take = |line: String, outcome: &mut Outcome| match serde_json::from_str(&line) {
+        Ok(Message::Planned(names)) => planned = names,
+        Ok(Message::Row(row)) => outcome.add(*row),
+        Ok(Message::Skipped(skipped)) => outcome.skipped.push(skipped),
+        Ok(Message::Profile(profile)) => outcome.profile.push(profile),
+        Err(e) => log::warn!("{}: a line of its process isn't understood ({e}): {line}", job.group),
+    };
     let end = loop {
         match lines.recv_timeout(Duration::from_millis(50)) {
-            Ok(line) => match serde_json::from_str(&line) {
-                Ok(Message::Planned(names)) => planned = names,
-                Ok(Message::Row(row)) => outcome.add(*row),
-                Ok(Message::Skipped(skipped)) => outcome.skipped.push(skipped),
-                Ok(Message::Profile(profile)) => outcome.profile.push(profile),
-                Err(e) => log::warn!("{}: a line of its process isn't understood ({e}): {line}", job.group),
-            },
+            Ok(line) => take(line, outcome),
             Err(RecvTimeoutError::Disconnected) => break End::Exit(child.0.wait()),
             Err(RecvTimeoutError::Timeout) => {}
         }
@@ -132,7 +139,14 @@ fn run_one(job: &Planned, seconds: f64, mut command: Command, stop: &AtomicBool,
         }
     };
     drop(child);
+    // What it had still sent.
+    while let Ok(line) = lines.recv_timeout(Duration::from_millis(200)) {
+        take(line, outcome);
+    }
     let errors = errors.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
+    if !errors.trim().is_empty() {
+        log::info!("{} said: {}", job.group.describe(), errors.trim());
+    }
     let reason = match end {
         End::Exit(Ok(status)) if status.success() => return,
         // Ctrl-C on a terminal reaches the job's process as well.
@@ -147,7 +161,7 @@ fn run_one(job: &Planned, seconds: f64, mut command: Command, stop: &AtomicBool,
         End::Interrupted => "interrupted".into(),
     };
     let done = |name: &String| {
-        outcome.rows[first.0.min(outcome.rows.len())..].iter().any(|r| r.median_ms.is_some() && r.name() == *name)
+        outcome.rows[first.0..].iter().any(|r| r.median_ms.is_some() && r.name() == *name)
             || outcome.skipped[first.1..].iter().any(|s| s.op == *name)
     };
     let missing: Vec<String> = planned.iter().filter(|name| !done(name)).cloned().collect();

@@ -75,14 +75,14 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     // What can't be written shall be known before.
     for path in args.plot.iter().chain(&common.json) {
         files::create_parent(path)?;
+        files::check_writable(path)?;
     }
     let interrupt = Interrupt::listen()?;
-    let outcome = measure(&planned, args, &interrupt)?;
+    let outcome = measure(&planned, args, common.verbose, &interrupt)?;
     print!("{}{}{}", table::rows(&outcome.rows), table::profile(&outcome.profile), table::skipped(&outcome.skipped));
-    if let [only] = targets.as_slice() {
-        output.set("device", json!(only.place.device));
-        output.set("adapter", json!(only.place.adapter));
-    }
+    let only = if let [only] = targets.as_slice() { Some(&only.place) } else { None };
+    output.set("device", json!(only.map(|p| if p.device == "cpu" { "cpu" } else { p.backend.as_str() })));
+    output.set("adapter", json!(only.map(|p| &p.adapter)));
     output.set("machine", machine::describe());
     output.set("budget_s", json!(args.budget));
     output.set("rows", json!(outcome.rows));
@@ -90,12 +90,13 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     if args.profile {
         output.set("profile", json!(outcome.profile));
     }
-    output.write(common)?;
+    let written = output.write(common);
     match &args.plot {
         Some(path) if outcome.rows.iter().any(|r| r.median_ms.is_some()) => chart::save(path, &outcome.rows)?,
         Some(path) => eprintln!("nothing was measured, so {} is not drawn", path.display()),
         None => {}
     }
+    written?;
     if interrupt.stop.load(Ordering::Relaxed) {
         return Err(Error::failed("interrupted; what was measured is above"));
     }
@@ -117,7 +118,7 @@ fn target(device: &Selected) -> Target {
     Target { place: Place::of(device), gpu: device.gpu }
 }
 
-fn measure(planned: &[Planned], args: &Args, interrupt: &Interrupt) -> Result<Outcome> {
+fn measure(planned: &[Planned], args: &Args, verbose: u8, interrupt: &Interrupt) -> Result<Outcome> {
     let program =
         std::env::current_exe().map_err(|e| Error::failed(format!("cannot find this program to start it again: {e}")))?;
     let command = |job: &Planned, seconds: f64| {
@@ -127,6 +128,7 @@ fn measure(planned: &[Planned], args: &Args, interrupt: &Interrupt) -> Result<Ou
         if args.profile {
             command.arg("--profile");
         }
+        command.args((0..verbose).map(|_| "-v"));
         command
     };
     let bar = std::io::stderr().is_terminal().then(|| {
@@ -155,7 +157,7 @@ fn run_job(group: Group, args: &Args, common: &Common, started: Instant) -> Resu
         let mut buffer = [0; 64];
         while std::io::stdin().read(&mut buffer).is_ok_and(|n| n > 0) {}
         // Not exit(): a driver's clean-up would wait for the work that nobody wants any more.
-        std::process::abort();
+        signal_hook::low_level::exit(1);
     });
     let device = device::select(&common.device)?;
     let send = |message: &Message| {

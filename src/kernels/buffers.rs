@@ -24,7 +24,11 @@ pub(crate) struct Buffer {
 impl Buffer {
     /// `len` values of whatever was there: the caller overwrites them all.
     pub fn new(len: usize) -> Self {
-        let mut lines = pool().take(len.div_ceil(16));
+        let count = len.div_ceil(16);
+        let (idle, freed) = pool().take(count);
+        // Outside the pool's lock, which other threads wait for.
+        drop(freed);
+        let mut lines = idle.unwrap_or_else(|| vec![Line([0.0; 16]); count]);
         if JUNK.load(Ordering::Relaxed) {
             lines.fill(Line([f32::NAN; 16]));
         }
@@ -128,7 +132,8 @@ struct Bin {
 }
 
 impl Pool {
-    fn take(&mut self, lines: usize) -> Vec<Line> {
+    /// An idle buffer of `lines`, if there is one; the caller is given what to free.
+    fn take(&mut self, lines: usize) -> (Option<Vec<Line>>, Vec<Vec<Line>>) {
         self.clock += 1;
         self.live_lines += lines;
         self.peak_lines = self.peak_lines.max(self.live_lines);
@@ -136,13 +141,16 @@ impl Pool {
         bin.used = self.clock;
         if let Some(buffer) = bin.buffers.pop() {
             self.idle_lines -= lines;
-            return buffer;
+            return (Some(buffer), Vec::new());
         }
         // Never much more than was once in use at a time: another size makes room for this one.
-        while self.idle_lines > 0 && self.live_lines + self.idle_lines > self.peak_lines + self.peak_lines / 8 {
-            self.drop_oldest();
+        let mut freed = Vec::new();
+        while self.live_lines + self.idle_lines > self.peak_lines + self.peak_lines / 8
+            && let Some(buffer) = self.remove_oldest()
+        {
+            freed.push(buffer);
         }
-        vec![Line([0.0; 16]); lines]
+        (None, freed)
     }
 
     fn give(&mut self, buffer: Vec<Line>) {
@@ -152,14 +160,12 @@ impl Pool {
         self.idle.entry(lines).or_default().buffers.push(buffer);
     }
 
-    /// Frees one buffer of the size that wasn't asked for the longest.
-    fn drop_oldest(&mut self) {
+    /// Takes out one buffer of the size that wasn't asked for the longest.
+    fn remove_oldest(&mut self) -> Option<Vec<Line>> {
         let filled = self.idle.iter_mut().filter(|(_, bin)| !bin.buffers.is_empty());
-        if let Some((lines, bin)) = filled.min_by_key(|(_, bin)| bin.used) {
-            bin.buffers.pop();
-            self.idle_lines -= lines;
-        }
-        self.idle.retain(|_, bin| !bin.buffers.is_empty());
+        let (lines, bin) = filled.min_by_key(|(_, bin)| bin.used)?;
+        self.idle_lines -= lines;
+        bin.buffers.pop()
     }
 }
 
@@ -167,27 +173,42 @@ impl Pool {
 mod tests {
     use super::*;
 
+    fn take(pool: &mut Pool, lines: usize) -> Vec<Line> {
+        pool.take(lines).0.unwrap_or_else(|| vec![Line([0.0; 16]); lines])
+    }
+
     #[test]
     fn a_size_that_comes_again_is_not_allocated_again() {
         let mut pool = Pool::default();
-        let first = pool.take(10);
-        let at = first.as_ptr();
-        pool.give(first);
-        let second = pool.take(10);
-        assert_eq!(second.as_ptr(), at);
+        assert!(pool.take(10).0.is_none());
+        pool.give(vec![Line([0.0; 16]); 10]);
+        assert!(pool.take(10).0.is_some());
     }
 
     #[test]
     fn idle_memory_stays_within_what_was_once_in_use() {
         let mut pool = Pool::default();
         for size in 1..200 {
-            let buffers = [pool.take(size * 3), pool.take(size)];
+            let buffers = [take(&mut pool, size * 3), take(&mut pool, size)];
             assert!(pool.live_lines + pool.idle_lines <= pool.peak_lines + pool.peak_lines / 8);
             buffers.into_iter().for_each(|b| pool.give(b));
         }
         assert_eq!((pool.live_lines, pool.peak_lines), (0, 199 * 4));
         let counted: usize = pool.idle.iter().map(|(lines, bin)| lines * bin.buffers.len()).sum();
         assert_eq!(counted, pool.idle_lines);
+    }
+
+    #[test]
+    fn the_size_that_was_asked_for_last_is_freed_last() {
+        let mut pool = Pool::default();
+        let (old, recent) = (take(&mut pool, 100), take(&mut pool, 101));
+        pool.give(old);
+        pool.give(recent);
+        let again = take(&mut pool, 101);
+        pool.give(again);
+        // Room for one of them only.
+        let freed = pool.take(102).1;
+        assert_eq!(freed.iter().map(Vec::len).collect::<Vec<_>>(), [100]);
     }
 
     #[test]

@@ -63,3 +63,9 @@ pub(crate) fn accumulate(totals: &mut [f32], count: usize, lanes: &Lanes) {
     }
     store(totals, count, &total);
 }
+
+/// `v`, or 0 where rounding made a sum of squares negative; NaN stays NaN.
+#[inline(always)]
+pub(crate) fn not_below_0(v: f64) -> f64 {
+    if v < 0.0 { 0.0 } else { v }
+}

@@ -62,8 +62,8 @@ pub fn observe<T>(timed: bool, work: impl FnOnce() -> T) -> (T, Profile) {
 }
 
 /// Bytes that the allocator of `device` has held on it at most so far: the sum of its pools' peaks, which they need not have
-/// reached together, and never less than what it holds now (in use or kept for reuse). `None` for the CPU backend, which asks
-/// the system each time.
+/// reached together, and never less than what it holds now (in use or kept for reuse). `None` for the CPU backend,
+/// whose memory is the process's.
 pub fn memory(device: &Device) -> Option<u64> {
     let device = device.clone().inner();
     let now = device.memory_pool_usage()?.bytes_reserved;

@@ -45,8 +45,9 @@ impl AdamW {
     pub fn step(&mut self, lr: f64, model: Soda, grads: Gradients, ema: &mut Ema, config: &TrainConfig) -> (Soda, Tensor<1>) {
         self.updates += 1;
         ema.updates += 1;
-        let mut grads = collect_gradients(&model, &grads);
-        let squares = grads.values().map(|g| square_sum(g.clone())).collect();
+        let mut by_name = collect_gradients(&model, &grads);
+        drop(grads);
+        let squares = by_name.values().map(|g| square_sum(g.clone())).collect();
         let norm = Tensor::cat(squares, 0).sum().sqrt();
         let clip = match config.clip_norm {
             0.0 => norm.ones_like(),
@@ -60,7 +61,14 @@ impl AdamW {
             ema_decay: Ema::decay(config, ema.updates),
         };
         let model = parameters::map(model, |name, weight| {
-            let Some(grad) = grads.remove(name) else { return weight };
+            if parameters::is_statistic(name) {
+                return weight;
+            }
+            let Some(grad) = by_name.remove(name) else {
+                let (d, w) = (options.ema_decay, weight.clone());
+                ema.update(name, |average| (average * d + w * (1.0 - d), ()));
+                return weight;
+            };
             let Moments { first, second } =
                 self.moments.remove(name).unwrap_or_else(|| Moments { first: grad.zeros_like(), second: grad.zeros_like() });
             let lr = if name.starts_with("encoder.") { lr * config.encoder_lr_ratio } else { lr };

@@ -60,7 +60,7 @@ fn statistics(x: &[f32], channels: usize, options: &AdaGnOptions) -> Vec<[f32; 2
         let group_mean = group.clone().map(mean).sum::<f64>() / size as f64;
         let spread = group.map(|c| {
             let within = f64::from(squares[c]) - f64::from(sums[c]).powi(2) / n;
-            within.max(0.0) + n * (mean(c) - group_mean).powi(2)
+            moments::not_below_0(within) + n * (mean(c) - group_mean).powi(2)
         });
         let variance = spread.sum::<f64>() / (n * size as f64);
         [group_mean as f32, (1.0 / (variance + f64::from(options.eps)).sqrt()) as f32]

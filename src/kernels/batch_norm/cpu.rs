@@ -5,7 +5,7 @@ use super::{BatchNormGradients, BatchNormOp, Gradients, Options};
 use crate::kernels::buffers::Buffer;
 use crate::kernels::layout::{FlexImage, flex_values};
 use crate::kernels::math::mul_add;
-use crate::kernels::moments::{Sums, TILE, accumulate, pivots};
+use crate::kernels::moments::{Sums, TILE, accumulate, not_below_0, pivots};
 use crate::kernels::profile;
 use crate::kernels::simd::{LANES, Loop, blocks, load, store, vectorised};
 use burn::tensor::Shape;
@@ -79,7 +79,7 @@ fn statistics(x: &FlexImage) -> Vec<f32> {
     let images: Vec<_> = x.values().par_chunks(image).map(|x| vectorised::<Sums, _>((x, &pivot))).collect();
     let total = |i: usize, c: usize| images.iter().map(|s| f64::from(s[i][c])).sum::<f64>() / n;
     let mean = (0..channels).map(|c| (f64::from(pivot[c]) + total(0, c)) as f32);
-    let variance = (0..channels).map(|c| (total(1, c) - total(0, c).powi(2)).max(0.0) as f32);
+    let variance = (0..channels).map(|c| not_below_0(total(1, c) - total(0, c).powi(2)) as f32);
     mean.chain(variance).collect()
 }
 

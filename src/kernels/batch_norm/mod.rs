@@ -8,22 +8,29 @@ mod autodiff;
 mod cpu;
 
 use crate::kernels::choice::cpu_kernels;
+use crate::kernels::layout;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Dispatch, backend_extension};
 use burn::nn::BatchNorm;
-use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
+use burn::tensor::{Tensor, assert_shape};
 
 /// Applies `norm` to `x` `[B, C, H, W]`, adds `residual` (of the same shape), then ReLU if `with_relu`. On an autodiff device,
 /// unless `norm` is frozen, batch statistics are used and the running ones updated (with the unbiased variance, as PyTorch
 /// does).
+///
+/// # Panics
+/// If `residual` has another shape.
 pub fn batch_norm(norm: &BatchNorm, x: Tensor<4>, residual: Option<Tensor<4>>, with_relu: bool) -> Tensor<4> {
     let (device, training) = (x.device(), norm.training.is_enabled());
+    let [b, c, h, w] = x.dims();
+    if let Some(residual) = &residual {
+        assert_shape!(residual, [b, c, h, w]);
+    }
     if !cpu_kernels(&device) || (device.is_autodiff() && !training) {
         return reference(norm, x, residual, with_relu);
     }
     let options = Options { eps: norm.epsilon as f32, relu: with_relu };
-    let [b, c, h, w] = x.dims();
     let (x, residual) = (x.into_dispatch(), residual.map(Tensor::into_dispatch));
     let (gamma, beta) = (norm.gamma.val().into_dispatch(), norm.beta.val().into_dispatch());
     if !device.is_autodiff() {
@@ -51,9 +58,8 @@ pub fn batch_norm(norm: &BatchNorm, x: Tensor<4>, residual: Option<Tensor<4>>, w
 /// Burn's own operations: the oracle of the CPU kernel.
 pub fn reference(norm: &BatchNorm, x: Tensor<4>, residual: Option<Tensor<4>>, with_relu: bool) -> Tensor<4> {
     let y = norm.forward(x);
-    // Sums on NHWC memory keep that layout.
     let y = match residual {
-        Some(residual) => (y.permute([0, 2, 3, 1]) + residual.permute([0, 2, 3, 1])).permute([0, 3, 1, 2]),
+        Some(residual) => layout::add(y, residual),
         None => y,
     };
     if with_relu { relu(y.permute([0, 2, 3, 1])).permute([0, 3, 1, 2]) } else { y }

@@ -65,7 +65,7 @@ impl<B: Conv2dGradients> Backward<B, 4> for Conv2dAddBackward {
 }
 
 impl<B: Conv2dOp + Conv2dGradients, C: CheckpointStrategy> Conv2dOp for Autodiff<B, C> {
-    fn direct_conv2d(
+    fn tiled_conv2d(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
@@ -75,16 +75,16 @@ impl<B: Conv2dOp + Conv2dGradients, C: CheckpointStrategy> Conv2dOp for Autodiff
         match Conv2dBackward.prepare::<C>([x.node(), weight.node(), bias.node()]).compute_bound().stateful() {
             OpsKind::Tracked(mut prep) => {
                 let nodes = [prep.checkpoint(&x), prep.checkpoint(&weight)];
-                let y = B::direct_conv2d(x.into_primitive(), weight.into_primitive(), bias.into_primitive(), options);
+                let y = B::tiled_conv2d(x.into_primitive(), weight.into_primitive(), bias.into_primitive(), options);
                 prep.finish((nodes[0], nodes[1], shapes, options), y)
             }
             OpsKind::UnTracked(prep) => {
-                prep.finish(B::direct_conv2d(x.into_primitive(), weight.into_primitive(), bias.into_primitive(), options))
+                prep.finish(B::tiled_conv2d(x.into_primitive(), weight.into_primitive(), bias.into_primitive(), options))
             }
         }
     }
 
-    fn direct_conv2d_add(
+    fn tiled_conv2d_add(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
@@ -97,11 +97,11 @@ impl<B: Conv2dOp + Conv2dGradients, C: CheckpointStrategy> Conv2dOp for Autodiff
         match Conv2dAddBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(mut prep) => {
                 let nodes = [prep.checkpoint(&x), prep.checkpoint(&weight)];
-                let y = B::direct_conv2d_add(x.into_primitive(), weight.into_primitive(), bias, residual, options);
+                let y = B::tiled_conv2d_add(x.into_primitive(), weight.into_primitive(), bias, residual, options);
                 prep.finish((nodes[0], nodes[1], shapes, options), y)
             }
             OpsKind::UnTracked(prep) => {
-                prep.finish(B::direct_conv2d_add(x.into_primitive(), weight.into_primitive(), bias, residual, options))
+                prep.finish(B::tiled_conv2d_add(x.into_primitive(), weight.into_primitive(), bias, residual, options))
             }
         }
     }

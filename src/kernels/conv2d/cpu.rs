@@ -1,7 +1,7 @@
 //! 2-d convolution and its gradients on the CPU, over f32 slices in NHWC.
 //!
-//! Direct kernels, no im2col: blocks of output channels times pixels stay in vector registers while the loop runs over taps
-//! and input channels. Work is cut so that no sum is shared between threads: results are identical for any number of them.
+//! No im2col: 3x3 kernels of stride 1 over enough channels and pixels go by minimal filtering (`cpu_winograd`); all others are
+//! direct, blocks of output channels times pixels that stay in vector registers while the loop runs over taps and input channels. Work is cut so that no sum is shared between threads: results are identical for any number of them.
 
 use super::cpu_gather::{Axis, Gather};
 use super::cpu_weights;
@@ -293,6 +293,8 @@ mod tests {
         shapes.push(shape(8, 17, 33, 9, 7, 3, 1));
         shapes.push(shape(6, 50, 13, 16, 11, 3, 1));
         shapes.push(shape(2, 96, 40, 16, 16, 3, 1));
+        shapes.push(shape(8, 128, 128, 8, 8, 3, 1));
+        shapes.push(shape(9, 48, 200, 8, 8, 3, 1));
         shapes.push(shape(2, 8, 8, 9, 11, 5, 1));
         shapes.push(shape(2, 8, 20, 9, 11, 5, 2));
         shapes.push(shape(2, 8, 20, 11, 10, 5, 3));

@@ -92,7 +92,7 @@ impl Winograd {
         let rows_each = (Self::group(self.source_channels) / cols).max(1);
         let out_row = self.width * self.out_channels;
         let image = self.height * out_row;
-        let tasks: Vec<_> = out
+        let mut bands: Vec<_> = out
             .chunks_mut(image)
             .enumerate()
             .flat_map(|(image, out)| {
@@ -101,7 +101,7 @@ impl Winograd {
             .collect();
         // Small images: several to a task, so that a group is full.
         let bands_each = (Self::group(self.source_channels) / (rows_each.min(self.height.div_ceil(2)) * cols)).max(1);
-        tasks.into_iter().collect::<Vec<_>>().par_chunks_mut(bands_each).for_each(|bands| {
+        bands.par_chunks_mut(bands_each).for_each(|bands| {
             path.run(ForwardTask { winograd: self, source, weights: &weights, bias, residual, bands });
         });
     }

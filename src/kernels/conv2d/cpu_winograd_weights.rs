@@ -98,7 +98,8 @@ impl WithSimd for WeightTask<'_> {
         let Self { winograd: w, x, dy, cut, rows: (row, rows), cols: (col, cols), sums } = self;
         let lanes = S::F32_LANES;
         let padded = cols.next_multiple_of(lanes);
-        let group = Winograd::group(cols);
+        // By all channels, not this task's: the groups decide how sums are rounded.
+        let group = Winograd::group(w.out_channels);
         let (mut v, mut e) = (Buffer::new(PLACES * place_step(group * rows)), Buffer::new(PLACES * place_step(group * padded)));
         for first in (0..w.tiles()).step_by(group) {
             let tiles: Vec<Tile> = (first..(first + group).min(w.tiles())).map(|t| w.tile(t)).collect();

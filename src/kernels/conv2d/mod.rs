@@ -1,4 +1,4 @@
-//! 2-d convolution with zero padding: on the CPU backend our own direct NHWC kernels, on wgpu devices Burn's convolution.
+//! 2-d convolution with zero padding: on the CPU backend our own NHWC kernels, on wgpu devices Burn's convolution.
 //!
 //! `y[b, o, i, j] = bias[o] + residual[b, o, i, j] + sum over c, k, l of w[o, c, k, l] * x[b, c, stride i + k - padding, stride j + l - padding]`
 
@@ -42,19 +42,23 @@ pub fn conv2d(
     residual: Option<Tensor<4>>,
     options: Conv2dOptions,
 ) -> Tensor<4> {
+    let [batch, channels, height, width] = x.dims();
+    let [out, _, kernel, _] = weight.dims();
+    assert_shape!(weight, [out, channels, kernel, kernel]);
+    if let Some(residual) = &residual {
+        let size = shape([batch, channels, height, width], &weight.shape(), options);
+        assert_shape!(residual, [batch, out, size.out_height(), size.out_width()]);
+    }
     if !cpu_kernels(&x.device()) {
         return reference(x, weight, bias, residual, options);
     }
-    let [_, channels, ..] = x.dims();
-    let [out, _, kernel, _] = weight.dims();
-    assert_shape!(weight, [out, channels, kernel, kernel]);
     // Without a bias: zeros that nothing is learnt for.
     let bias = bias.unwrap_or_else(|| Tensor::zeros([out], &x.device()));
     assert_shape!(bias, [out]);
     let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
     Tensor::from_dispatch(match residual {
-        Some(residual) => <Dispatch as Conv2dOp>::direct_conv2d_add(x, weight, bias, residual.into_dispatch(), options),
-        None => <Dispatch as Conv2dOp>::direct_conv2d(x, weight, bias, options),
+        Some(residual) => <Dispatch as Conv2dOp>::tiled_conv2d_add(x, weight, bias, residual.into_dispatch(), options),
+        None => <Dispatch as Conv2dOp>::tiled_conv2d(x, weight, bias, options),
     })
 }
 
@@ -78,15 +82,15 @@ pub fn reference(
 #[backend_extension(Autodiff, Flex)]
 pub trait Conv2dOp: burn::backend::Backend {
     /// See [`conv2d`].
-    fn direct_conv2d(
+    fn tiled_conv2d(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         options: Conv2dOptions,
     ) -> FloatTensor<Self>;
 
-    /// As [`direct_conv2d`](Conv2dOp::direct_conv2d), with a residual added.
-    fn direct_conv2d_add(
+    /// As [`tiled_conv2d`](Conv2dOp::tiled_conv2d), with a residual added.
+    fn tiled_conv2d_add(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
@@ -128,11 +132,11 @@ fn forward(
 }
 
 impl Conv2dOp for Flex {
-    fn direct_conv2d(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, options: Conv2dOptions) -> FlexTensor {
+    fn tiled_conv2d(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, options: Conv2dOptions) -> FlexTensor {
         forward(x, weight, bias, None, options)
     }
 
-    fn direct_conv2d_add(
+    fn tiled_conv2d_add(
         x: FlexTensor,
         weight: FlexTensor,
         bias: FlexTensor,
