@@ -7,6 +7,10 @@
 //! a matrix product over channels for each of the 16 places, are those of `cpu_tiles`. Tiles are taken in groups that stay in
 //! cache, in an order that doesn't depend on the threads.
 
+// Loops over places index several arrays of vectors; iterators over such arrays aren't always inlined, and are then compiled
+// without the vectors' instructions.
+#![allow(clippy::needless_range_loop)]
+
 use super::cpu_tiles::{BLOCK, Pixels, gather_any};
 use crate::kernels::buffers::Buffer;
 use crate::kernels::simd::Path;

@@ -5,6 +5,10 @@
 //! The products of all tiles, a matrix product over tiles for each of the 16 places, are added up before the way back, which
 //! is then made once for each pair of channels. A task owns its pairs of channels and walks over all tiles in their order.
 
+// Loops over places index several arrays of vectors; iterators over such arrays aren't always inlined, and are then compiled
+// without the vectors' instructions.
+#![allow(clippy::needless_range_loop)]
+
 use super::cpu_tiles::{BLOCK, outer_block};
 use super::cpu_winograd::{PLACES, Tile, Winograd, load, place_step, store, transform_input};
 use crate::kernels::buffers::Buffer;
