@@ -141,7 +141,8 @@ pub fn pixels(images: &Images, indices: &[usize], flips: bool) -> Features {
 /// randomly initialised encoder a fair baseline.
 pub fn calibrate(model: Soda, images: &Images, indices: &[usize], data: &DataConfig, device: &Device) -> Soda {
     // A forward pass on an autodiff device updates the statistics; 60 batches at momentum 0.1 forget the start (0.9^60 = 0.2 %).
-    let training = model.train();
+    // Nothing is learnt from: without tracked weights no graph of the pass is kept.
+    let training = model.train().no_grad();
     let autodiff = device.clone().autodiff();
     for batch in indices.chunks(BATCH).cycle().take(60) {
         training.encode(source_tensor(images, batch, data, false, &autodiff));
