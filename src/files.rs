@@ -11,7 +11,7 @@ use std::path::Path;
 /// If the folder doesn't exist or can't be written, or the disk is full; what was at `path` stays.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let failed = |e: std::io::Error| Error::io("write", path, &e);
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder(path);
     // tempfile's own files are for their owner's eyes only; one that we open obeys the umask.
     let open = |name: &Path| std::fs::OpenOptions::new().write(true).create_new(true).open(name);
     let mut file = tempfile::Builder::new().prefix(".soda-").make_in(folder, open).map_err(failed)?;
@@ -19,6 +19,11 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     file.as_file_mut().sync_all().map_err(failed)?;
     file.persist(path).map_err(|e| failed(e.error))?;
     Ok(())
+}
+
+/// The folder that `path` lies in.
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Whether a file can be written at `path`, found out before the work that makes it.
@@ -29,7 +34,7 @@ pub fn check_writable(path: &Path) -> Result<()> {
     if path.is_dir() {
         return Err(Error::usage(format!("{} is a folder; name a file in it", path.display())));
     }
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder(path);
     tempfile::tempfile_in(folder).map(drop).map_err(|e| Error::io("write", path, &e))
 }
 
@@ -56,5 +61,5 @@ pub fn create_dir(path: &Path) -> Result<()> {
 /// # Errors
 /// If that isn't allowed.
 pub fn create_parent(path: &Path) -> Result<()> {
-    path.parent().filter(|p| !p.as_os_str().is_empty()).map_or(Ok(()), create_dir)
+    create_dir(folder(path))
 }

@@ -40,9 +40,12 @@ pub fn fork(x: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
     (to_nchw(x.clone()), to_nchw(x))
 }
 
-/// a + b, both `[B, C, H, W]`.
-pub fn add(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
-    to_nchw(to_nhwc(a) + to_nhwc(b))
+/// `x` plus `residual`, if there is one; both `[B, C, H, W]`.
+pub fn add(x: Tensor<4>, residual: Option<Tensor<4>>) -> Tensor<4> {
+    match residual {
+        Some(residual) => to_nchw(to_nhwc(x) + to_nhwc(residual)),
+        None => x,
+    }
 }
 
 /// Mean over the pixels, `[B, C, H, W]` to `[B, C]`.

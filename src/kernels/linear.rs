@@ -10,11 +10,7 @@ use burn::tensor::Tensor;
 /// kernels, on wgpu devices a matrix product. `residual` `[B, out, H, W]` is added.
 pub fn linear(layer: &Linear, x: Tensor<4>, residual: Option<Tensor<4>>) -> Tensor<4> {
     if !cpu_kernels(&x.device()) {
-        let y = layer.forward(x.permute([0, 2, 3, 1])).permute([0, 3, 1, 2]);
-        return match residual {
-            Some(residual) => layout::add(y, residual),
-            None => y,
-        };
+        return layout::add(layer.forward(x.permute([0, 2, 3, 1])).permute([0, 3, 1, 2]), residual);
     }
     let weight = layer.weight.val();
     let [from, to] = weight.dims();

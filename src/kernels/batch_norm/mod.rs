@@ -57,11 +57,7 @@ pub fn batch_norm(norm: &BatchNorm, x: Tensor<4>, residual: Option<Tensor<4>>, w
 
 /// Burn's own operations: the oracle of the CPU kernel.
 pub fn reference(norm: &BatchNorm, x: Tensor<4>, residual: Option<Tensor<4>>, with_relu: bool) -> Tensor<4> {
-    let y = norm.forward(x);
-    let y = match residual {
-        Some(residual) => layout::add(y, residual),
-        None => y,
-    };
+    let y = layout::add(norm.forward(x), residual);
     if with_relu { relu(y.permute([0, 2, 3, 1])).permute([0, 3, 1, 2]) } else { y }
 }
 

@@ -72,10 +72,7 @@ pub fn reference(
 ) -> Tensor<4> {
     let Conv2dOptions { stride, padding } = options;
     let y = burn::tensor::module::conv2d(x, weight, bias, ConvOptions::new([stride, stride], [padding, padding], [1, 1], 1));
-    match residual {
-        Some(residual) => layout::add(y, residual),
-        None => y,
-    }
+    layout::add(y, residual)
 }
 
 /// The differentiable operation on the CPU backend.
