@@ -4,6 +4,32 @@ use super::profile;
 use burn::backend::wgpu::{CubeTensor, KernelSource, SourceKernel};
 use burn::cubecl::server::KernelArguments;
 use burn::cubecl::{CubeCount, CubeDim};
+use std::cell::Cell;
+
+/// What tiles are chosen by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// Real graphics hardware: wide subgroups, cheap barriers, fast workgroup memory.
+    Gpu,
+    /// A program on the processor (lavapipe, WARP) that runs a workgroup as vectors of 8 lanes and pays for every barrier.
+    Software,
+}
+
+thread_local! {
+    static FORCED: Cell<Option<Class>> = const { Cell::new(None) };
+}
+
+/// Makes launches from this thread use the tiles of `class` instead of the adapter's own: tests run the kernels of real GPUs
+/// on a software adapter.
+pub fn force_class(class: Option<Class>) {
+    FORCED.set(class);
+}
+
+/// The class of the adapter that `tensor` lives on.
+pub(crate) fn class(tensor: &CubeTensor) -> Class {
+    let software = tensor.client.properties().hardware.plane_size_max <= 8;
+    FORCED.get().unwrap_or(if software { Class::Software } else { Class::Gpu })
+}
 
 /// `n` workgroups, folded into two dimensions where one would pass WebGPU's limit.
 pub(crate) fn grid(n: usize) -> CubeCount {

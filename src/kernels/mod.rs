@@ -13,7 +13,7 @@ pub mod conv2d;
 pub mod feature_map;
 #[allow(unsafe_code)]
 mod gemm;
-mod launch;
+pub mod launch;
 pub mod layout;
 pub mod linear;
 pub mod math;

@@ -1,7 +1,7 @@
 //! Launches of the fused AdaGN shaders on cubecl's wgpu runtime.
 
 use super::{Activation, AdaGnGrads, AdaGnKernels, AdaGnOptions, Modulation};
-use crate::kernels::launch::{grid, launch};
+use crate::kernels::launch::{Class, class, grid, launch};
 use crate::kernels::layout;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::{CubeBackend, CubeTensor, KernelSource, SourceTemplate, into_contiguous};
@@ -83,10 +83,9 @@ pub fn force_tiles(tiles: Option<[Tile; 2]>) {
 
 /// Tiles of the forward and the backward shader for the adapter that `tensor` lives on.
 fn tiles(tensor: &CubeTensor) -> [Tile; 2] {
-    let software = tensor.client.properties().hardware.plane_size_max <= 8;
-    FORCED.get().unwrap_or(match software {
-        true => [Tile::SOFTWARE_FORWARD, Tile::SOFTWARE_BACKWARD],
-        false => [Tile::PORTABLE_FORWARD, Tile::PORTABLE_BACKWARD],
+    FORCED.get().unwrap_or(match class(tensor) {
+        Class::Software => [Tile::SOFTWARE_FORWARD, Tile::SOFTWARE_BACKWARD],
+        Class::Gpu => [Tile::PORTABLE_FORWARD, Tile::PORTABLE_BACKWARD],
     })
 }
 
