@@ -3,7 +3,7 @@
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, back, front, proc};
 use soda::kernels::ada_gn::wgsl::{Shader, Tile};
-use soda::kernels::peak;
+use soda::kernels::{conv2d, peak};
 
 /// Name and complete text of each.
 fn all() -> Vec<(String, String)> {
@@ -16,7 +16,8 @@ fn all() -> Vec<(String, String)> {
     ];
     let peaks = [peak::Shader::Copy, peak::Shader::MultiplyAdd];
     let ada_gn = ada_gn.into_iter().map(|s| (format!("ada_gn {s:?}"), s.wgsl()));
-    ada_gn.chain(peaks.into_iter().map(|s| (format!("{s:?}"), s.wgsl()))).collect()
+    let conv2d = conv2d::wgsl::Shader::all().into_iter().map(|s| (format!("conv2d {s:?}"), s.wgsl()));
+    ada_gn.chain(conv2d).chain(peaks.into_iter().map(|s| (format!("{s:?}"), s.wgsl()))).collect()
 }
 
 fn validated(text: &str) -> Result<(Module, naga::valid::ModuleInfo), String> {

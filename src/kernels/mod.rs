@@ -21,4 +21,5 @@ mod moments;
 pub mod peak;
 pub mod profile;
 mod simd;
+mod template;
 pub mod vjp;

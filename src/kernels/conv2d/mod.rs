@@ -1,4 +1,4 @@
-//! 2-d convolution with zero padding: on the CPU backend our own NHWC kernels, on wgpu devices Burn's convolution.
+//! 2-d convolution with zero padding, on NHWC memory: our own kernels on the CPU backend and in WGSL.
 //!
 //! `y[b, o, i, j] = bias[o] + residual[b, o, i, j] + sum over c, k, l of w[o, c, k, l] * x[b, c, stride i + k - padding, stride j + l - padding]`
 
@@ -9,9 +9,12 @@ mod cpu_tiles;
 mod cpu_weights;
 mod cpu_winograd;
 mod cpu_winograd_weights;
+mod gpu;
+mod taps;
+pub mod wgsl;
 
 use crate::kernels::buffers::Buffer;
-use crate::kernels::choice::cpu_kernels;
+use crate::kernels::choice::references;
 use crate::kernels::layout::{self, FlexImage, flex_values};
 use crate::kernels::profile;
 use burn::backend::tensor::FloatTensor;
@@ -49,7 +52,7 @@ pub fn conv2d(
         let size = shape([batch, channels, height, width], &weight.shape(), options);
         assert_shape!(residual, [batch, out, size.out_height(), size.out_width()]);
     }
-    if !cpu_kernels(&x.device()) {
+    if references() {
         return reference(x, weight, bias, residual, options);
     }
     // Without a bias: zeros that nothing is learnt for.
@@ -62,7 +65,7 @@ pub fn conv2d(
     })
 }
 
-/// Burn's own convolution: the oracle of the CPU kernels.
+/// Burn's own convolution: the oracle of our kernels.
 pub fn reference(
     x: Tensor<4>,
     weight: Tensor<4>,
@@ -75,8 +78,8 @@ pub fn reference(
     layout::add(y, residual)
 }
 
-/// The differentiable operation on the CPU backend.
-#[backend_extension(Autodiff, Flex)]
+/// The differentiable operation, routed to the backend of its tensors.
+#[backend_extension(Autodiff, Cube, Flex)]
 pub trait Conv2dOp: burn::backend::Backend {
     /// See [`conv2d`].
     fn tiled_conv2d(

@@ -1,0 +1,42 @@
+// Sums over rows, a block of them at a time: launched on its own results until one row is left.
+//
+//   sums[b, c] = sum over the rows r of block b of x[r, c]
+//
+// Layouts    x [rows, C];  sums [blocks, C].
+// Workgroup  one block, {{ cols }} columns; its invocations lie along columns first, {{ wg // cols }} to a column, whose sums meet in a tree.
+// Template   wg: invocations;  cols: columns, divides wg.
+
+{% set lanes = wg // cols %}
+struct Info {
+    rows: u32,
+    channels: u32, // C
+    block: u32,    // rows of a block
+    blocks: u32,
+}
+
+@group(0) @binding(0) var<storage, read_write> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> sums: array<f32>;
+@group(0) @binding(2) var<storage, read_write> info: Info;
+
+var<workgroup> partial: array<f32, {{ wg }}>;
+
+@compute @workgroup_size({{ wg }})
+fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>) {
+    let tiles = (info.channels + {{ cols - 1 }}u) / {{ cols }}u;
+    let tile = wid.x + wid.y * grid.x;
+    let block = tile / tiles;
+    if block >= info.blocks { return; }
+    let c = tile % tiles * {{ cols }}u + lid % {{ cols }}u;
+    let end = min((block + 1u) * info.block, info.rows);
+    var sum = 0.0;
+    if c < info.channels {
+        for (var r = block * info.block + lid / {{ cols }}u; r < end; r += {{ lanes }}u) { sum += x[r * info.channels + c]; }
+    }
+    partial[lid] = sum;
+    workgroupBarrier();
+    for (var width = {{ lanes // 2 }}u; width > 0u; width >>= 1u) {
+        if lid / {{ cols }}u < width { partial[lid] += partial[lid + width * {{ cols }}u]; }
+        workgroupBarrier();
+    }
+    if lid < {{ cols }}u && c < info.channels { sums[block * info.channels + c] = partial[lid]; }
+}

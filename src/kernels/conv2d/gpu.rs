@@ -1,0 +1,182 @@
+//! Launches of the convolution shaders on cubecl's wgpu runtime.
+
+use super::cpu::ConvShape;
+use super::taps::{self, Grid, MOST_TAPS};
+use super::wgsl::{Shader, Tile, Variant};
+use super::{Conv2dGradients, Conv2dOp, Conv2dOptions, shape};
+use crate::kernels::launch::{Class, class, grid, launch};
+use crate::kernels::layout;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::wgpu::{CubeBackend, CubeTensor, into_contiguous};
+use burn::tensor::{DType, Shape};
+
+/// Name, dtype and kernel size of the operands.
+fn check(tensors: &[(&str, &CubeTensor)], shape: &ConvShape) {
+    for (name, tensor) in tensors {
+        assert!(tensor.dtype == DType::F32, "conv2d: {name} is {:?}, the WGSL kernel takes f32", tensor.dtype);
+    }
+    let taps = shape.kernel * shape.kernel;
+    assert!(taps <= MOST_TAPS, "conv2d: kernels on wgpu devices have at most {MOST_TAPS} taps, got {shape:?}");
+}
+
+/// Weights in the order of the shaders; `transpose`: of the convolution that gives the gradient of the input.
+fn pack(weight: CubeTensor, shape: &ConvShape, transpose: bool) -> CubeTensor {
+    let weight = into_contiguous(weight);
+    let taps = shape.kernel * shape.kernel;
+    let (rows, cols) = if transpose { (shape.c_out, shape.c_in) } else { (shape.c_in, shape.c_out) };
+    let packed = layout::empty(&weight, Shape::new([taps, rows, cols.div_ceil(4) * 4]));
+    let total = taps * rows * cols.div_ceil(4);
+    let info = [total, rows, cols, taps, usize::from(transpose)].map(|v| v as u32);
+    flat("conv2d pack", Shader::Pack, total, &[&weight, &packed], &info);
+    packed
+}
+
+/// Launches `shader`, an invocation for each of `total`.
+fn flat(name: &'static str, shader: Shader, total: usize, buffers: &[&CubeTensor], info: &[u32]) {
+    let wg = shader.workgroup();
+    launch(name, shader, wg, grid(total.div_ceil(wg as usize)), buffers, info);
+}
+
+fn taps(grid: &Grid) -> impl Iterator<Item = u32> {
+    let taps = grid.taps.iter().flat_map(|t| [t.row as u32, t.col as u32, t.weight as u32, 0]);
+    taps.chain(std::iter::repeat(0)).take(4 * MOST_TAPS)
+}
+
+/// Outputs of one grid: source `x` `[B, C, H, W]`, packed weights; `y` `[B, O, H', W']` is written where the grid says.
+fn convolve(
+    name: &'static str,
+    grid_: &Grid,
+    x: &CubeTensor,
+    packed: &CubeTensor,
+    bias: Option<&CubeTensor>,
+    residual: Option<&CubeTensor>,
+    y: &CubeTensor,
+) {
+    let ([batch, c, height, width], [_, o, out_height, out_width]) = (layout::dims(x), layout::dims(y));
+    let positions = batch * grid_.rows * grid_.cols;
+    let tile = Tile::choose(class(x), positions, o, 1);
+    let shader = Shader::Tiled(Variant { tile, x4: c % 4 == 0, y4: o % 4 == 0 });
+    let flags = usize::from(bias.is_some()) | usize::from(residual.is_some()) << 1;
+    let Grid { rows, cols, first, out_stride, source_stride, .. } = *grid_;
+    let info = [height, width, c, source_stride, rows, cols, o, grid_.taps.len(), out_height, out_width, first[0], first[1]];
+    let info: Vec<u32> = info.into_iter().chain([out_stride, flags, positions, 0]).map(|v| v as u32).collect();
+    let info: Vec<u32> = info.into_iter().chain(taps(grid_)).collect();
+    let buffers = [x, packed, bias.unwrap_or(packed), residual.unwrap_or(y), y];
+    launch(name, shader, shader.workgroup(), grid(tile.count(positions, o)), &buffers, &info);
+}
+
+fn forward(
+    x: CubeTensor,
+    weight: CubeTensor,
+    bias: CubeTensor,
+    residual: Option<CubeTensor>,
+    options: Conv2dOptions,
+) -> CubeTensor {
+    let x = layout::into_nhwc(x);
+    let shape = shape(layout::dims(&x), weight.meta.shape(), options);
+    check(&[("x", &x), ("weight", &weight), ("bias", &bias)], &shape);
+    let residual = residual.map(layout::into_nhwc);
+    let bias = into_contiguous(bias);
+    let packed = pack(weight, &shape, false);
+    let y = layout::empty_nhwc(&x, [shape.batch, shape.c_out, shape.out_height(), shape.out_width()]);
+    convolve("conv2d forward", &taps::forward(&shape), &x, &packed, Some(&bias), residual.as_ref(), &y);
+    y
+}
+
+impl Conv2dOp for CubeBackend {
+    fn tiled_conv2d(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        options: Conv2dOptions,
+    ) -> FloatTensor<Self> {
+        forward(x, weight, bias, None, options)
+    }
+
+    fn tiled_conv2d_add(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        options: Conv2dOptions,
+    ) -> FloatTensor<Self> {
+        forward(x, weight, bias, Some(residual), options)
+    }
+}
+
+/// Positions of a share, at least: fewer would leave the partial sums as large as the work that makes them.
+const SHARE: usize = 1024;
+
+/// The largest buffer of partial sums.
+const PARTIAL_BYTES: usize = 64 << 20;
+
+impl Conv2dGradients for CubeBackend {
+    fn grad_input(dy: FloatTensor<Self>, weight: FloatTensor<Self>, input: Shape, options: Conv2dOptions) -> FloatTensor<Self> {
+        let dy = layout::into_nhwc(dy);
+        let dims = [input[0], input[1], input[2], input[3]];
+        let shape = shape(dims, weight.meta.shape(), options);
+        check(&[("dy", &dy), ("weight", &weight)], &shape);
+        let packed = pack(weight, &shape, true);
+        let dx = layout::empty_nhwc(&dy, dims);
+        for grid in taps::grad_input(&shape) {
+            convolve("conv2d grad_input", &grid, &dy, &packed, None, None, &dx);
+        }
+        dx
+    }
+
+    fn grad_weight(x: FloatTensor<Self>, dy: FloatTensor<Self>, weight: Shape, options: Conv2dOptions) -> FloatTensor<Self> {
+        let (x, dy) = (layout::into_nhwc(x), layout::into_nhwc(dy));
+        let shape = shape(layout::dims(&x), &weight, options);
+        check(&[("x", &x), ("dy", &dy)], &shape);
+        let ConvShape { c_in, c_out, height, width, stride, .. } = shape;
+        let grid_ = taps::forward(&shape);
+        let (taps_count, positions) = (grid_.taps.len(), shape.batch * grid_.rows * grid_.cols);
+
+        let class = class(&x);
+        let most = (positions / SHARE).max(1);
+        let tile = Tile::choose(class, c_in, c_out, taps_count * most);
+        let products = tile.count(c_in, c_out) * taps_count;
+        let bytes = taps_count * c_in * c_out.next_multiple_of(4) * size_of::<f32>();
+        let wanted = if class == Class::Software { 8 } else { 512 };
+        let shares = wanted / products.min(wanted);
+        let shares = shares.min(most).min((PARTIAL_BYTES / bytes).max(1)).max(1);
+        let share = positions.div_ceil(shares).next_multiple_of(tile.bk);
+        let shares = positions.div_ceil(share);
+
+        let partial = layout::empty(&x, Shape::new([shares, taps_count, c_in, c_out.next_multiple_of(4)]));
+        let shader = Shader::WeightsTiled(Variant { tile, x4: c_in % 4 == 0, y4: c_out % 4 == 0 });
+        let info = [height, width, c_in, stride, grid_.rows, grid_.cols, c_out, taps_count, positions, share, shares, 0];
+        let info: Vec<u32> = info.into_iter().map(|v| v as u32).chain(taps(&grid_)).collect();
+        launch("conv2d grad_weight", shader, shader.workgroup(), grid(products * shares), &[&x, &dy, &partial], &info);
+
+        let dw = layout::empty(&x, weight);
+        let total = taps_count * c_in * c_out.div_ceil(4);
+        let info = [total, c_in, c_out, taps_count, shares].map(|v| v as u32);
+        flat("conv2d grad_weight sum", Shader::WeightsSum, total, &[&partial, &dw], &info);
+        dw
+    }
+
+    fn grad_bias(dy: FloatTensor<Self>) -> FloatTensor<Self> {
+        let dy = layout::into_nhwc(dy);
+        let [b, c, height, width] = layout::dims(&dy);
+        column_sums(dy, b * height * width, c)
+    }
+}
+
+/// Sums over the `rows` rows of `x`, `[cols]`: of blocks of rows, until one is left.
+fn column_sums(mut x: CubeTensor, mut rows: usize, cols: usize) -> CubeTensor {
+    let tile = Shader::COLUMNS[usize::from(cols > Shader::COLUMNS[0])];
+    loop {
+        // Enough blocks to keep a GPU busy in the first pass, few enough to end in the second.
+        let block = if rows > 256 { rows.div_ceil(64).max(128) } else { rows };
+        let blocks = rows.div_ceil(block);
+        let sums = layout::empty(&x, Shape::new([blocks * cols]));
+        let shader = Shader::ColumnSums { cols: tile };
+        let info = [rows, cols, block, blocks].map(|v| v as u32);
+        launch("column sums", shader, shader.workgroup(), grid(blocks * cols.div_ceil(tile)), &[&x, &sums], &info);
+        if blocks == 1 {
+            return sums;
+        }
+        (x, rows) = (sums, blocks);
+    }
+}

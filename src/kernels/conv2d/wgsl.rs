@@ -1,0 +1,148 @@
+//! Convolution shaders and their tiles.
+
+use crate::kernels::launch::Class;
+use crate::kernels::template::render;
+use burn::backend::wgpu::{KernelSource, SourceTemplate};
+use burn::cubecl::prelude::KernelId;
+use minijinja::context;
+
+/// Sizes of a matrix product's tiles; what conv2d_tiled.wgsl and conv2d_weights_tiled.wgsl say about each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tile {
+    /// Rows of a workgroup's block.
+    pub bm: usize,
+    /// Columns of it.
+    pub bn: usize,
+    /// Terms of the sums that are in workgroup memory at a time.
+    pub bk: usize,
+    /// Rows of an invocation's block.
+    pub tm: usize,
+    /// Columns of it.
+    pub tn: usize,
+}
+
+impl Tile {
+    /// For many rows and columns. 256 invocations and 16 KiB, WebGPU's default limits.
+    pub const LARGE: Self = Self { bm: 128, bn: 128, bk: 16, tm: 8, tn: 8 };
+    /// For many rows and up to 64 columns.
+    pub const TALL: Self = Self { bm: 128, bn: 64, bk: 16, tm: 8, tn: 4 };
+    /// Where larger tiles would leave a GPU idle.
+    pub const MEDIUM: Self = Self { bm: 64, bn: 64, bk: 16, tm: 4, tn: 4 };
+    /// Software adapters: one vector of 8 invocations, for which a barrier costs little.
+    pub const SOFTWARE: Self = Self { bm: 16, bn: 32, bk: 16, tm: 16, tn: 4 };
+
+    /// Every tile in use.
+    pub const ALL: [Self; 4] = [Self::LARGE, Self::TALL, Self::MEDIUM, Self::SOFTWARE];
+
+    /// Workgroups that keep a large GPU busy (an H100 has 132 processors, an A40 84, each with room for two).
+    const BUSY: usize = 256;
+
+    /// The tile for a product of `rows` times `cols`, `products` times.
+    pub(super) fn choose(class: Class, rows: usize, cols: usize, products: usize) -> Self {
+        let enough = |tile: Self| tile.count(rows, cols) * products >= Self::BUSY;
+        match class {
+            Class::Software => Self::SOFTWARE,
+            Class::Gpu if cols > 64 && rows > 64 && enough(Self::LARGE) => Self::LARGE,
+            Class::Gpu if cols <= 64 && rows > 64 && enough(Self::TALL) => Self::TALL,
+            Class::Gpu => Self::MEDIUM,
+        }
+    }
+
+    /// Workgroups that cover `rows` times `cols`.
+    pub(super) fn count(self, rows: usize, cols: usize) -> usize {
+        rows.div_ceil(self.bm) * cols.div_ceil(self.bn)
+    }
+
+    /// Invocations of a workgroup.
+    fn workgroup(self) -> usize {
+        self.bm / self.tm * (self.bn / self.tn)
+    }
+}
+
+/// What the source of a tiled shader depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Variant {
+    /// Its tiles.
+    pub tile: Tile,
+    /// Whether the channels of the input are a multiple of four.
+    pub x4: bool,
+    /// Whether those of the output are.
+    pub y4: bool,
+}
+
+impl Variant {
+    fn render(self, text: &str) -> String {
+        let Self { tile: Tile { bm, bn, bk, tm, tn }, x4, y4 } = self;
+        render(text, context! { bm, bn, bk, tm, tn, x4, y4 })
+    }
+}
+
+/// The shaders of the convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Shader {
+    /// shaders/conv2d_pack.wgsl
+    Pack,
+    /// shaders/conv2d_tiled.wgsl
+    Tiled(Variant),
+    /// shaders/conv2d_weights_tiled.wgsl
+    WeightsTiled(Variant),
+    /// shaders/conv2d_weights_sum.wgsl
+    WeightsSum,
+    /// shaders/column_sums.wgsl
+    ColumnSums {
+        /// Columns of a workgroup.
+        cols: usize,
+    },
+}
+
+impl Shader {
+    /// Every variant that is launched.
+    pub fn all() -> Vec<Self> {
+        let mut all = vec![Self::Pack, Self::WeightsSum];
+        all.extend(Self::COLUMNS.map(|cols| Self::ColumnSums { cols }));
+        for tile in Tile::ALL {
+            for (x4, y4) in [(false, false), (false, true), (true, false), (true, true)] {
+                let variant = Variant { tile, x4, y4 };
+                all.extend([Self::Tiled(variant), Self::WeightsTiled(variant)]);
+            }
+        }
+        all
+    }
+
+    /// Columns of a workgroup of [`Shader::ColumnSums`].
+    pub(super) const COLUMNS: [usize; 2] = [8, 64];
+
+    /// The complete WGSL text.
+    pub fn wgsl(self) -> String {
+        let flat = |cols: usize| context! { wg => self.workgroup(), cols };
+        match self {
+            Self::Pack => render(include_str!("../../../shaders/conv2d_pack.wgsl"), flat(0)),
+            Self::WeightsSum => render(include_str!("../../../shaders/conv2d_weights_sum.wgsl"), flat(0)),
+            Self::ColumnSums { cols } => render(include_str!("../../../shaders/column_sums.wgsl"), flat(cols)),
+            Self::Tiled(variant) => variant.render(include_str!("../../../shaders/conv2d_tiled.wgsl")),
+            Self::WeightsTiled(variant) => variant.render(include_str!("../../../shaders/conv2d_weights_tiled.wgsl")),
+        }
+    }
+
+    /// Invocations of a workgroup.
+    pub(super) fn workgroup(self) -> u32 {
+        match self {
+            Self::Pack | Self::WeightsSum | Self::ColumnSums { .. } => 64,
+            Self::Tiled(variant) | Self::WeightsTiled(variant) => variant.tile.workgroup() as u32,
+        }
+    }
+}
+
+impl KernelSource for Shader {
+    fn source(&self) -> SourceTemplate {
+        SourceTemplate::new(self.wgsl())
+    }
+
+    fn id(&self) -> KernelId {
+        KernelId::new::<Self>().info(*self)
+    }
+
+    fn lang(&self) -> &'static str {
+        "wgsl"
+    }
+}
