@@ -4,6 +4,7 @@ mod common;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use common::{assert_close, error, wgpu};
+use soda::kernels::conv2d::wgsl::{Tile, force_tile};
 use soda::kernels::conv2d::{Conv2dOptions, conv2d, reference};
 use soda::kernels::launch::{Class, force_class};
 use soda::rng::{self, Purpose};
@@ -68,9 +69,10 @@ fn run(case: &Case, index: u64, device: &Device, ours: bool) -> Vec<(&'static st
     out
 }
 
-fn equals_burns(class: Class) {
+fn equals_burns(class: Class, tile: Option<Tile>) {
     let device = wgpu();
     force_class(Some(class));
+    force_tile(tile);
     for (index, case) in CASES.iter().enumerate() {
         let got = run(case, index as u64, &device, true);
         let want = run(case, index as u64, &Device::flex(), false);
@@ -78,7 +80,7 @@ fn equals_burns(class: Class) {
         for ((name, got), (_, want)) in got.iter().zip(&want) {
             // Sums of up to 10,240 products in another order.
             let (relative, absolute) = (1e-5, 1e-5);
-            assert_close(&format!("{name}, case {index}, {class:?}"), got, want, relative, absolute);
+            assert_close(&format!("{name}, case {index}, {class:?}, {tile:?}"), got, want, relative, absolute);
             let mut wrong = got.clone();
             wrong[got.len() / 2] += want.iter().fold(0.0f32, |m, v| m.max(v.abs())) * 3.0 * relative + 3.0 * absolute;
             assert!(error(&wrong, want, relative, absolute) > 1.0, "a wrong element of {name} would pass");
@@ -87,11 +89,18 @@ fn equals_burns(class: Class) {
 }
 
 #[test]
-fn convolution_equals_burns_with_the_tiles_of_gpus() {
-    equals_burns(Class::Gpu);
+fn convolution_equals_burns_on_gpus() {
+    equals_burns(Class::Gpu, None);
 }
 
 #[test]
-fn convolution_equals_burns_with_the_tiles_of_software_adapters() {
-    equals_burns(Class::Software);
+fn convolution_equals_burns_on_software_adapters() {
+    equals_burns(Class::Software, None);
+}
+
+#[test]
+fn convolution_equals_burns_with_every_tile() {
+    for tile in Tile::ALL {
+        equals_burns(Class::Gpu, Some(tile));
+    }
 }

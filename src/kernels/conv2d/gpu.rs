@@ -2,7 +2,7 @@
 
 use super::cpu::ConvShape;
 use super::taps::{self, Grid, MOST_TAPS};
-use super::wgsl::{Shader, Tile, Variant};
+use super::wgsl::{Shader, Tile, Variant, forced_tile};
 use super::{Conv2dGradients, Conv2dOp, Conv2dOptions, shape};
 use crate::kernels::launch::{Class, class, grid, launch};
 use crate::kernels::layout;
@@ -42,6 +42,32 @@ fn taps(grid: &Grid) -> impl Iterator<Item = u32> {
     taps.chain(std::iter::repeat(0)).take(4 * MOST_TAPS)
 }
 
+/// Whether the shaders without barriers do this convolution on the adapter of `x`, whose channels become `o`.
+fn block_fits(x: &CubeTensor, shape: &ConvShape) -> bool {
+    let whole = [shape.height, shape.width].iter().all(|v| v % Shader::BLOCK == 0);
+    let fours = shape.c_in % 4 == 0 && shape.c_out % 4 == 0;
+    let software = class(x) == Class::Software && forced_tile().is_none();
+    software && whole && fours && (shape.kernel, shape.stride, shape.padding) == (3, 1, 1)
+}
+
+/// All outputs of a convolution that [`block_fits`].
+fn convolve_block(
+    name: &'static str,
+    x: &CubeTensor,
+    packed: &CubeTensor,
+    bias: Option<&CubeTensor>,
+    residual: Option<&CubeTensor>,
+    y: &CubeTensor,
+) {
+    let ([batch, c, height, width], [_, o, ..]) = (layout::dims(x), layout::dims(y));
+    let groups = (o / 4).div_ceil(8);
+    let total = batch * (height / Shader::BLOCK) * (width / Shader::BLOCK) * groups;
+    let flags = usize::from(bias.is_some()) | usize::from(residual.is_some()) << 1;
+    let info = [height, width, c / 4, o / 4, groups, total, flags].map(|v| v as u32);
+    let buffers = [x, packed, bias.unwrap_or(packed), residual.unwrap_or(y), y];
+    launch(name, Shader::Block, Shader::Block.workgroup(), grid(total), &buffers, &info);
+}
+
 /// Outputs of one grid: source `x` `[B, C, H, W]`, packed weights; `y` `[B, O, H', W']` is written where the grid says.
 fn convolve(
     name: &'static str,
@@ -79,7 +105,11 @@ fn forward(
     let bias = into_contiguous(bias);
     let packed = pack(weight, &shape, false);
     let y = layout::empty_nhwc(&x, [shape.batch, shape.c_out, shape.out_height(), shape.out_width()]);
-    convolve("conv2d forward", &taps::forward(&shape), &x, &packed, Some(&bias), residual.as_ref(), &y);
+    if block_fits(&x, &shape) {
+        convolve_block("conv2d forward", &x, &packed, Some(&bias), residual.as_ref(), &y);
+    } else {
+        convolve("conv2d forward", &taps::forward(&shape), &x, &packed, Some(&bias), residual.as_ref(), &y);
+    }
     y
 }
 
@@ -104,6 +134,36 @@ impl Conv2dOp for CubeBackend {
     }
 }
 
+/// The gradient of the weights of a convolution that [`block_fits`].
+fn weights_block(x: &CubeTensor, dy: &CubeTensor, shape: &ConvShape) -> CubeTensor {
+    let ConvShape { batch, c_in, c_out, height, width, .. } = *shape;
+    let products = 3 * c_in.div_ceil(Shader::BLOCK_CHANNELS) * (c_out / 4).div_ceil(8);
+    let rows = batch * height;
+    // Work for every thread of the processor.
+    let share = rows.div_ceil(SOFTWARE_WORKGROUPS.div_ceil(products));
+    let shares = rows.div_ceil(share);
+    let partial = layout::empty(x, Shape::new([shares, 9, c_in, c_out]));
+    let info = [height, width, c_in / 4, c_out / 4, rows, share, shares].map(|v| v as u32);
+    let shader = Shader::WeightsBlock;
+    launch("conv2d grad_weight", shader, shader.workgroup(), grid(products * shares), &[x, dy, &partial], &info);
+    sum_shares(&partial, shares, shape)
+}
+
+/// The gradient of the weights from the sums over shares of the pixels.
+fn sum_shares(partial: &CubeTensor, shares: usize, shape: &ConvShape) -> CubeTensor {
+    let ConvShape { c_in, c_out, kernel, .. } = *shape;
+    let dw = layout::empty(partial, Shape::new([c_out, c_in, kernel, kernel]));
+    let total = kernel * kernel * c_in * c_out.div_ceil(4);
+    let info = [total, c_in, c_out, kernel * kernel, shares].map(|v| v as u32);
+    flat("conv2d grad_weight sum", Shader::WeightsSum, total, &[partial, &dw], &info);
+    dw
+}
+
+/// Workgroups that the gradient of weights is shared among.
+const SOFTWARE_WORKGROUPS: usize = 64;
+/// See [`SOFTWARE_WORKGROUPS`]: two for each place of a large GPU.
+const GPU_WORKGROUPS: usize = 512;
+
 /// Positions of a share, at least: fewer would leave the partial sums as large as the work that makes them.
 const SHARE: usize = 1024;
 
@@ -118,6 +178,10 @@ impl Conv2dGradients for CubeBackend {
         check(&[("dy", &dy), ("weight", &weight)], &shape);
         let packed = pack(weight, &shape, true);
         let dx = layout::empty_nhwc(&dy, dims);
+        if block_fits(&dy, &shape) {
+            convolve_block("conv2d grad_input", &dy, &packed, None, None, &dx);
+            return dx;
+        }
         for grid in taps::grad_input(&shape) {
             convolve("conv2d grad_input", &grid, &dy, &packed, None, None, &dx);
         }
@@ -128,6 +192,9 @@ impl Conv2dGradients for CubeBackend {
         let (x, dy) = (layout::into_nhwc(x), layout::into_nhwc(dy));
         let shape = shape(layout::dims(&x), &weight, options);
         check(&[("x", &x), ("dy", &dy)], &shape);
+        if block_fits(&x, &shape) {
+            return weights_block(&x, &dy, &shape);
+        }
         let ConvShape { c_in, c_out, height, width, stride, .. } = shape;
         let grid_ = taps::forward(&shape);
         let (taps_count, positions) = (grid_.taps.len(), shape.batch * grid_.rows * grid_.cols);
@@ -137,7 +204,7 @@ impl Conv2dGradients for CubeBackend {
         let tile = Tile::choose(class, c_in, c_out, taps_count * most);
         let products = tile.count(c_in, c_out) * taps_count;
         let bytes = taps_count * c_in * c_out.next_multiple_of(4) * size_of::<f32>();
-        let wanted = if class == Class::Software { 8 } else { 512 };
+        let wanted = if class == Class::Software { SOFTWARE_WORKGROUPS } else { GPU_WORKGROUPS };
         let shares = wanted / products.min(wanted);
         let shares = shares.min(most).min((PARTIAL_BYTES / bytes).max(1)).max(1);
         let share = positions.div_ceil(shares).next_multiple_of(tile.bk);
@@ -149,11 +216,7 @@ impl Conv2dGradients for CubeBackend {
         let info: Vec<u32> = info.into_iter().map(|v| v as u32).chain(taps(&grid_)).collect();
         launch("conv2d grad_weight", shader, shader.workgroup(), grid(products * shares), &[&x, &dy, &partial], &info);
 
-        let dw = layout::empty(&x, weight);
-        let total = taps_count * c_in * c_out.div_ceil(4);
-        let info = [total, c_in, c_out, taps_count, shares].map(|v| v as u32);
-        flat("conv2d grad_weight sum", Shader::WeightsSum, total, &[&partial, &dw], &info);
-        dw
+        sum_shares(&partial, shares, &shape)
     }
 
     fn grad_bias(dy: FloatTensor<Self>) -> FloatTensor<Self> {

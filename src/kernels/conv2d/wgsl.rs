@@ -5,6 +5,22 @@ use crate::kernels::template::render;
 use burn::backend::wgpu::{KernelSource, SourceTemplate};
 use burn::cubecl::prelude::KernelId;
 use minijinja::context;
+use std::cell::Cell;
+
+thread_local! {
+    static FORCED: Cell<Option<Tile>> = const { Cell::new(None) };
+}
+
+/// Makes launches from this thread use `tile` whatever the adapter and the sizes: tests run the tiles of large GPUs on small
+/// inputs and a software adapter.
+pub fn force_tile(tile: Option<Tile>) {
+    FORCED.set(tile);
+}
+
+/// The tile that this thread's launches were told to use.
+pub(super) fn forced_tile() -> Option<Tile> {
+    FORCED.get()
+}
 
 /// Sizes of a matrix product's tiles; what conv2d_tiled.wgsl and conv2d_weights_tiled.wgsl say about each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,6 +55,9 @@ impl Tile {
 
     /// The tile for a product of `rows` times `cols`, `products` times.
     pub(super) fn choose(class: Class, rows: usize, cols: usize, products: usize) -> Self {
+        if let Some(tile) = forced_tile() {
+            return tile;
+        }
         let enough = |tile: Self| tile.count(rows, cols) * products >= Self::BUSY;
         match class {
             Class::Software => Self::SOFTWARE,
@@ -86,6 +105,10 @@ pub enum Shader {
     Tiled(Variant),
     /// shaders/conv2d_weights_tiled.wgsl
     WeightsTiled(Variant),
+    /// shaders/conv2d_block.wgsl
+    Block,
+    /// shaders/conv2d_weights_block.wgsl
+    WeightsBlock,
     /// shaders/conv2d_weights_sum.wgsl
     WeightsSum,
     /// shaders/column_sums.wgsl
@@ -98,7 +121,7 @@ pub enum Shader {
 impl Shader {
     /// Every variant that is launched.
     pub fn all() -> Vec<Self> {
-        let mut all = vec![Self::Pack, Self::WeightsSum];
+        let mut all = vec![Self::Pack, Self::Block, Self::WeightsBlock, Self::WeightsSum];
         all.extend(Self::COLUMNS.map(|cols| Self::ColumnSums { cols }));
         for tile in Tile::ALL {
             for (x4, y4) in [(false, false), (false, true), (true, false), (true, true)] {
@@ -109,6 +132,12 @@ impl Shader {
         all
     }
 
+    /// Rows and columns of pixels of [`Shader::Block`]; the columns of [`Shader::WeightsBlock`] too.
+    pub(super) const BLOCK: usize = 4;
+
+    /// Channels of the input in a workgroup of [`Shader::WeightsBlock`].
+    pub(super) const BLOCK_CHANNELS: usize = 8;
+
     /// Columns of a workgroup of [`Shader::ColumnSums`].
     pub(super) const COLUMNS: [usize; 2] = [8, 64];
 
@@ -117,6 +146,13 @@ impl Shader {
         let flat = |cols: usize| context! { wg => self.workgroup(), cols };
         match self {
             Self::Pack => render(include_str!("../../../shaders/conv2d_pack.wgsl"), flat(0)),
+            Self::Block => {
+                render(include_str!("../../../shaders/conv2d_block.wgsl"), context! { rows => Self::BLOCK, cols => Self::BLOCK })
+            }
+            Self::WeightsBlock => {
+                let blocks = Self::BLOCK_CHANNELS / 4;
+                render(include_str!("../../../shaders/conv2d_weights_block.wgsl"), context! { cols => Self::BLOCK, blocks })
+            }
             Self::WeightsSum => render(include_str!("../../../shaders/conv2d_weights_sum.wgsl"), flat(0)),
             Self::ColumnSums { cols } => render(include_str!("../../../shaders/column_sums.wgsl"), flat(cols)),
             Self::Tiled(variant) => variant.render(include_str!("../../../shaders/conv2d_tiled.wgsl")),
@@ -127,6 +163,7 @@ impl Shader {
     /// Invocations of a workgroup.
     pub(super) fn workgroup(self) -> u32 {
         match self {
+            Self::Block | Self::WeightsBlock => 8,
             Self::Pack | Self::WeightsSum | Self::ColumnSums { .. } => 64,
             Self::Tiled(variant) | Self::WeightsTiled(variant) => variant.tile.workgroup() as u32,
         }

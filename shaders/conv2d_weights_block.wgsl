@@ -1,0 +1,93 @@
+// Gradient of the weights of a 3x3 convolution of stride 1 without workgroup memory or barriers, for software adapters. Sums over
+// equal shares of the rows, which conv2d_weights_sum.wgsl adds up in a fixed order.
+//
+//   partial[s, 3 k + l, c, o] = sum over n, i of share s, and j, of x[n, i + k - 1, j + l - 1, c] * dy[n, i, j, o]
+//
+// Layouts    x [N, H, W, C / 4], dy [N, H, W, O / 4] of four (NHWC);  partial [shares, 9, C, O / 4] of four. W is a multiple of {{ cols }}.
+// Workgroup  one share, one k, {{ 4 * blocks }} channels c; 8 invocations along channels o, four each; {{ cols }} pixels of a row at a time.
+// Template   cols;  blocks: of four channels c.
+
+struct Info {
+    height: u32,
+    width: u32,
+    channels4: u32, // C / 4
+    out4: u32,      // O / 4
+    rows: u32,      // N * H
+    share: u32,     // rows of a share
+    shares: u32,
+}
+
+@group(0) @binding(0) var<storage, read_write> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> dy: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> partial: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> info: Info;
+
+@compute @workgroup_size(8)
+fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>) {
+    let H = info.height;
+    let W = info.width;
+    let C4 = info.channels4;
+    let out4 = info.out4;
+    var group = wid.x + wid.y * grid.x;
+    let o_groups = (out4 + 7u) / 8u;
+    let c_groups = (C4 + {{ blocks - 1 }}u) / {{ blocks }}u;
+    // Invocations and blocks beyond the last channels do their work again, and write nothing.
+    let o_wanted = group % o_groups * 8u + lid;
+    let o = min(o_wanted, out4 - 1u);
+    group /= o_groups;
+    let c_wanted = group % c_groups * {{ blocks }}u;
+    group /= c_groups;
+    let k = group % 3u;
+    let share = group / 3u;
+    if share >= info.shares { return; }
+{% for m in range(blocks) %}
+    let c{{ m }} = min(c_wanted + {{ m }}u, C4 - 1u);
+{% for l in range(3) %}
+{% for q in range(4) %}
+    var sum{{ l }}_{{ 4 * m + q }} = vec4<f32>(0.0);
+{% endfor %}
+{% endfor %}
+{% endfor %}
+    let end = min((share + 1u) * info.share, info.rows);
+    for (var row = share * info.share; row < end; row++) {
+        let i = row % H + k;
+        if i == 0u || i > H { continue; }
+        let source = (row + k - 1u) * W;
+        for (var j = 0u; j < W; j += {{ cols }}u) {
+            let left = f32(j > 0u);
+            let right = f32(j + {{ cols }}u < W);
+{% for m in range(blocks) %}
+            let x0_{{ m }} = x[(source + max(j, 1u) - 1u) * C4 + c{{ m }}] * left;
+{% for p in range(1, cols + 1) %}
+            let x{{ p }}_{{ m }} = x[(source + j + {{ p - 1 }}u) * C4 + c{{ m }}];
+{% endfor %}
+            let x{{ cols + 1 }}_{{ m }} = x[(source + min(j + {{ cols }}u, W - 1u)) * C4 + c{{ m }}] * right;
+{% endfor %}
+{% for p in range(cols) %}
+            let y{{ p }} = dy[(row * W + j + {{ p }}u) * out4 + o];
+{% endfor %}
+{% for l in range(3) %}
+{% for m in range(blocks) %}
+{% for q in range(4) %}
+{% for p in range(cols) %}
+            sum{{ l }}_{{ 4 * m + q }} += x{{ p + l }}_{{ m }}[{{ q }}] * y{{ p }};
+{% endfor %}
+{% endfor %}
+{% endfor %}
+{% endfor %}
+        }
+    }
+    if o_wanted >= out4 { return; }
+{% for m in range(blocks) %}
+    if c_wanted + {{ m }}u < C4 {
+{% for l in range(3) %}
+        {
+            let first = (((share * 9u + k * 3u + {{ l }}u) * C4 + c{{ m }}) * 4u) * out4 + o;
+{% for q in range(4) %}
+            partial[first + {{ q }}u * out4] = sum{{ l }}_{{ 4 * m + q }};
+{% endfor %}
+        }
+{% endfor %}
+    }
+{% endfor %}
+}
