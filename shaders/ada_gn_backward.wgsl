@@ -4,119 +4,157 @@
 //   S0 = sum over pixels of g,  S1 = sum over pixels of g * xhat                               for each (b, c)
 //   dh = rstd * (A g - (sum over the group of A g) / n - xhat * (sum over the group of A g xhat) / n)
 //
-// Layouts    d_out, h, dh [B, H*W, C] (NHWC);  saved [B, C] of (A, D, mean, rstd);  sums [B, C] of (S0, S1).
-// Workgroup  one image's group: reads d_out and h once (what exceeds the cache twice), writes dh once.
-// Template   wg: invocations, a power of two;  cache: elements whose g and xhat are kept in workgroup memory.
+// Layouts    d_out, h, dh [B, H*W, C] (NHWC);  saved [4, B, C]: A, D, mean, rstd;  sums [2, B, C]: S0, S1. All in units of T,
+//            four channels or one.
+// Workgroup  {{ cols }} units of one image's channels, which are whole groups: reads d_out and h once and writes dh once, g and xhat of
+//            {{ depth }} pixels of an invocation in registers (what exceeds them is read twice). Invocations as in the forward shader.
+// Template   wg: invocations;  cols;  depth;  four: whether T is four channels.
 
-const WG: u32 = {{ wg }}u;
-const CACHE: u32 = {{ cache }}u;
+{% set lanes = wg // cols %}
+{% set width = 4 if four else 1 %}
+alias T = {{ "vec4<f32>" if four else "f32" }};
+alias U = {{ "vec4<u32>" if four else "u32" }};
 
 struct Info {
-    groups: u32,
-    channels: u32,
+    workgroups: u32,
+    batch: u32,
+    units: u32,
     group_size: u32,
     pixels: u32,
     flags: u32,
     eps: f32,
     threshold: u32,
     keep_scale: f32,
-    key: vec2<u32>,
+    key_0: u32,
+    key_1: u32,
 }
 
-@group(0) @binding(0) var<storage, read_write> d_out: array<f32>;
-@group(0) @binding(1) var<storage, read_write> h: array<f32>;
-@group(0) @binding(2) var<storage, read_write> saved: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> dh: array<f32>;
-@group(0) @binding(4) var<storage, read_write> sums: array<vec2<f32>>;
+@group(0) @binding(0) var<storage, read_write> d_out: array<T>;
+@group(0) @binding(1) var<storage, read_write> h: array<T>;
+@group(0) @binding(2) var<storage, read_write> saved: array<T>;
+@group(0) @binding(3) var<storage, read_write> dh: array<T>;
+@group(0) @binding(4) var<storage, read_write> sums: array<T>;
 @group(0) @binding(5) var<storage, read_write> info: Info;
 
-var<workgroup> cache: array<vec2<f32>, CACHE>;
-var<workgroup> partial: array<vec2<f32>, WG>;
+var<workgroup> partial_0: array<T, {{ wg }}>;
+var<workgroup> partial_1: array<T, {{ wg }}>;
+// Of each channel: A S0 and A S1.
+var<workgroup> weighted_0: array<f32, {{ cols * width }}>;
+var<workgroup> weighted_1: array<f32, {{ cols * width }}>;
 
-fn pcg(x: u32) -> u32 {
+fn pcg(x: U) -> U {
     let state = x * 747796405u + 2891336453u;
-    let word = ((state >> ((state >> 28u) + 4u)) ^ state) * 277803737u;
-    return (word >> 22u) ^ word;
+    let word = ((state >> ((state >> U(28u)) + U(4u))) ^ state) * 277803737u;
+    return (word >> U(22u)) ^ word;
 }
 
-/// (g, xhat) of element `at`, whose channel has `s` = (A, D, mean, rstd).
-fn gradient(at: u32, s: vec4<f32>) -> vec2<f32> {
-    let xhat = (h[at] - s.z) * s.w;
+/// g of the element `at`.
+fn gradient(at: u32, xhat: T, A: T, D: T) -> T {
     var g = d_out[at];
     if (info.flags & 4u) != 0u {
-        let dropped = pcg(pcg(at ^ info.key.x) ^ info.key.y) < info.threshold;
-        g = select(g * info.keep_scale, 0.0, dropped);
+        let element = U(at * {{ width }}u) + {{ "U(0u, 1u, 2u, 3u)" if four else "0u" }};
+        let dropped = pcg(pcg(element ^ U(info.key_0)) ^ U(info.key_1)) < U(info.threshold);
+        g = select(g * info.keep_scale, T(0.0), dropped);
     }
     if (info.flags & 2u) != 0u {
-        let u = s.x * xhat + s.y;
-        let sigma = 1.0 / (1.0 + exp(-u));
-        g *= sigma * (1.0 + u * (1.0 - sigma));
+        let u = A * xhat + D;
+        let sigma = T(1.0) / (T(1.0) + exp(-u));
+        g *= sigma * (T(1.0) + u * (T(1.0) - sigma));
     }
-    return vec2<f32>(g, xhat);
+    return g;
 }
 
-@compute @workgroup_size({{ wg }}, 1, 1)
+@compute @workgroup_size({{ wg }})
 fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>) {
-    let bg = wid.x + wid.y * grid.x;
-    if bg >= info.groups { return; }
-    let C = info.channels;
-    let size = info.group_size;
+    let chunk = wid.x + wid.y * grid.x;
+    if chunk >= info.workgroups { return; }
+    let units = info.units;
     let HW = info.pixels;
-    let per_image = C / size;
-    let b = bg / per_image;
-    let first = (bg % per_image) * size;
-    let base = b * HW * C + first;
-    let cols = min(size, WG);
-    let lanes = WG / cols;
-    let col = lid % cols;
-    // Invocations beyond the last whole lane have no pixels and take no part in the sums over lanes.
-    let lane = select(0x7fff0000u, lid / cols, lid < lanes * cols);
+    let chunks = (units + {{ cols - 1 }}u) / {{ cols }}u;
+    let b = chunk / chunks;
+    let first = chunk % chunks * {{ cols }}u;
+    let col = lid % {{ cols }}u;
+    // Invocations beyond the last whole lane, and beyond the last channel, do no pixels.
+    let here = lid < {{ lanes * cols }}u && first + col < units;
+    let lane = lid / {{ cols }}u;
+    let begin = select(HW, lane, here);
+    let c = min(first + col, units - 1u);
+    let base = b * HW * units + c;
 
-    // Per channel: each lane its share of the pixels, then a tree over the lanes of the channel.
-    var slot = lid;
-    var group = vec2<f32>(0.0);
-    for (var k0 = 0u; k0 < size; k0 += cols) {
-        let k = k0 + col;
-        let here = k < size;
-        let s = saved[b * C + first + select(0u, k, here)];
-        var acc = vec2<f32>(0.0);
-        if here {
-            for (var p = lane; p < HW; p += lanes) {
-                let gx = gradient(base + p * C + k, s);
-                if slot < CACHE { cache[slot] = gx; }
-                slot += WG;
-                acc += vec2<f32>(gx.x, gx.x * gx.y);
-            }
-        }
-        partial[lid] = acc;
-        workgroupBarrier();
-        for (var width = {{ wg }}u / 2u; width > 0u; width >>= 1u) {
-            if lane < width && lane + width < lanes { partial[lid] += partial[lid + width * cols]; }
-            workgroupBarrier();
-        }
-        if here && lane == 0u {
-            sums[b * C + first + k] = partial[lid];
-            group += s.x * partial[lid];
-        }
-        workgroupBarrier();
+    let plane = info.batch * units;
+    let A = saved[b * units + c];
+    let D = saved[b * units + c + plane];
+    let mean = saved[b * units + c + 2u * plane];
+    let rstd = saved[b * units + c + 3u * plane];
+    var s0 = T(0.0);
+    var s1 = T(0.0);
+{% for s in range(depth) %}
+    var g{{ s }} = T(0.0);
+    var x{{ s }} = T(0.0);
+    if begin + {{ s * lanes }}u < HW {
+        let at = base + (begin + {{ s * lanes }}u) * units;
+        x{{ s }} = (h[at] - mean) * rstd;
+        g{{ s }} = gradient(at, x{{ s }}, A, D);
     }
-    partial[lid] = group;
+    s0 += g{{ s }};
+    s1 += g{{ s }} * x{{ s }};
+{% endfor %}
+    for (var p = begin + {{ depth * lanes }}u; p < HW; p += {{ lanes }}u) {
+        let at = base + p * units;
+        let x = (h[at] - mean) * rstd;
+        let g = gradient(at, x, A, D);
+        s0 += g;
+        s1 += g * x;
+    }
+{% if lanes > 1 %}
+    partial_0[lid] = s0;
+    partial_1[lid] = s1;
     workgroupBarrier();
-    for (var width = WG / 2u; width > 0u; width >>= 1u) {
-        if lid < width { partial[lid] += partial[lid + width]; }
+    for (var width = {{ top }}u; width > 0u; width >>= 1u) {
+        if lane < width && lane + width < {{ lanes }}u && lid < {{ lanes * cols }}u {
+            partial_0[lid] += partial_0[lid + width * {{ cols }}u];
+            partial_1[lid] += partial_1[lid + width * {{ cols }}u];
+        }
         workgroupBarrier();
     }
-    let mean = partial[0] / f32(size * HW);
+    s0 = partial_0[col];
+    s1 = partial_1[col];
+{% endif %}
+    if here && lane == 0u {
+        sums[b * units + c] = s0;
+        sums[b * units + c + plane] = s1;
+    }
+    let a0 = A * s0;
+    let a1 = A * s1;
+    if lid < {{ cols }}u {
+{% for q in range(width) %}
+        weighted_0[col * {{ width }}u + {{ q }}u] = a0{{ "[" ~ q ~ "]" if four }};
+        weighted_1[col * {{ width }}u + {{ q }}u] = a1{{ "[" ~ q ~ "]" if four }};
+{% endfor %}
+    }
+    workgroupBarrier();
+    var m0: T;
+    var m1: T;
+{% for q in range(width) %}
+    {
+        let size = info.group_size;
+        let member = (col * {{ width }}u + {{ q }}u) / size * size;
+        var total = vec2<f32>(0.0);
+        for (var k = 0u; k < size; k++) { total += vec2<f32>(weighted_0[member + k], weighted_1[member + k]); }
+        total /= f32(size * HW);
+        m0{{ "[" ~ q ~ "]" if four }} = total.x;
+        m1{{ "[" ~ q ~ "]" if four }} = total.y;
+    }
+{% endfor %}
 
-    slot = lid;
-    for (var k = col; k < size; k += cols) {
-        let s = saved[b * C + first + k];
-        for (var p = lane; p < HW; p += lanes) {
-            let at = base + p * C + k;
-            var gx: vec2<f32>;
-            if slot < CACHE { gx = cache[slot]; } else { gx = gradient(at, s); }
-            slot += WG;
-            dh[at] = s.w * (s.x * gx.x - mean.x - gx.y * mean.y);
-        }
+{% for s in range(depth) %}
+    if begin + {{ s * lanes }}u < HW {
+        dh[base + (begin + {{ s * lanes }}u) * units] = rstd * (A * g{{ s }} - m0 - x{{ s }} * m1);
+    }
+{% endfor %}
+    for (var p = begin + {{ depth * lanes }}u; p < HW; p += {{ lanes }}u) {
+        let at = base + p * units;
+        let x = (h[at] - mean) * rstd;
+        dh[at] = rstd * (A * gradient(at, x, A, D) - m0 - x * m1);
     }
 }

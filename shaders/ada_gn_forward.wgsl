@@ -4,125 +4,161 @@
 //   A = z_s * t_s * gamma,  D = z_s * (t_s * beta + t_b) + z_b      (without modulation: A = gamma, D = beta)
 //
 // Layouts    h, out [B, H*W, C] (NHWC);  t_mod, z_mod [B, 2C] scale | shift;  gamma, beta [C];
-//            saved [B, C] of (A, D, mean, rstd) for the backward pass.
-// Workgroup  one image's group: reads it once (what exceeds the cache a second and third time), writes it once.
-//            Invocations lie along the group's channels first, then along pixels, as memory does.
-// Template   wg: invocations, a power of two;  cache: floats of h kept in workgroup memory.
+//            saved [4, B, C]: A, D, mean, rstd for the backward pass. All in units of T, four channels or one.
+// Workgroup  {{ cols }} units of one image's channels, which are whole groups: reads them once and writes them once, {{ depth }} pixels of
+//            an invocation in registers (what exceeds them is read twice). Invocations lie along channels first, as memory
+//            does; those of a unit share its pixels, and their sums meet in a tree.
+//            Statistics are sums of h - pivot and of its square, pivot the channel's first pixel, so that one pass is enough.
+// Template   wg: invocations;  cols;  depth;  four: whether T is four channels.
 
-const WG: u32 = {{ wg }}u;
-const CACHE: u32 = {{ cache }}u;
+{% set lanes = wg // cols %}
+{% set width = 4 if four else 1 %}
+alias T = {{ "vec4<f32>" if four else "f32" }};
+alias U = {{ "vec4<u32>" if four else "u32" }};
 
 struct Info {
-    groups: u32,       // B * G, the number of workgroups that have work
-    channels: u32,     // C
-    group_size: u32,   // C / G
+    workgroups: u32,   // those that have work
+    batch: u32,        // B
+    units: u32,        // C in units of T
+    group_size: u32,   // channels of a group
     pixels: u32,       // H * W
     flags: u32,        // 1: modulated, 2: SiLU, 4: dropout
     eps: f32,
     threshold: u32,    // hashes below are dropped
     keep_scale: f32,   // 1 / (1 - p)
-    key: vec2<u32>,
+    key_0: u32,
+    key_1: u32,
 }
 
-@group(0) @binding(0) var<storage, read_write> h: array<f32>;
-@group(0) @binding(1) var<storage, read_write> t_mod: array<f32>;
-@group(0) @binding(2) var<storage, read_write> z_mod: array<f32>;
-@group(0) @binding(3) var<storage, read_write> gamma: array<f32>;
-@group(0) @binding(4) var<storage, read_write> beta: array<f32>;
-@group(0) @binding(5) var<storage, read_write> result: array<f32>;
-@group(0) @binding(6) var<storage, read_write> saved: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read_write> h: array<T>;
+@group(0) @binding(1) var<storage, read_write> t_mod: array<T>;
+@group(0) @binding(2) var<storage, read_write> z_mod: array<T>;
+@group(0) @binding(3) var<storage, read_write> gamma: array<T>;
+@group(0) @binding(4) var<storage, read_write> beta: array<T>;
+@group(0) @binding(5) var<storage, read_write> result: array<T>;
+@group(0) @binding(6) var<storage, read_write> saved: array<T>;
 @group(0) @binding(7) var<storage, read_write> info: Info;
 
-var<workgroup> cache: array<f32, CACHE>;
-var<workgroup> partial: array<f32, WG>;
+var<workgroup> sums: array<T, {{ wg }}>;
+var<workgroup> squares: array<T, {{ wg }}>;
+// Of each channel: its mean, and the sum of squares around it.
+var<workgroup> means: array<f32, {{ cols * width }}>;
+var<workgroup> spreads: array<f32, {{ cols * width }}>;
 
-fn pcg(x: u32) -> u32 {
+fn pcg(x: U) -> U {
     let state = x * 747796405u + 2891336453u;
-    let word = ((state >> ((state >> 28u) + 4u)) ^ state) * 277803737u;
-    return (word >> 22u) ^ word;
+    let word = ((state >> ((state >> U(28u)) + U(4u))) ^ state) * 277803737u;
+    return (word >> U(22u)) ^ word;
 }
 
-/// Sum of `value` over the workgroup, the same bits in every invocation.
-fn reduce(lid: u32, value: f32) -> f32 {
-    partial[lid] = value;
+fn finish(at: u32, xhat: T, A: T, D: T) {
+    var u = A * xhat + D;
+    if (info.flags & 2u) != 0u { u = u / (T(1.0) + exp(-u)); }
+    if (info.flags & 4u) != 0u {
+        let element = U(at * {{ width }}u) + {{ "U(0u, 1u, 2u, 3u)" if four else "0u" }};
+        let dropped = pcg(pcg(element ^ U(info.key_0)) ^ U(info.key_1)) < U(info.threshold);
+        u = select(u * info.keep_scale, T(0.0), dropped);
+    }
+    result[at] = u;
+}
+
+@compute @workgroup_size({{ wg }})
+fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>) {
+    let chunk = wid.x + wid.y * grid.x;
+    if chunk >= info.workgroups { return; }
+    let units = info.units;
+    let HW = info.pixels;
+    let chunks = (units + {{ cols - 1 }}u) / {{ cols }}u;
+    let b = chunk / chunks;
+    let first = chunk % chunks * {{ cols }}u;
+    let col = lid % {{ cols }}u;
+    // Invocations beyond the last whole lane, and beyond the last channel, do no pixels.
+    let here = lid < {{ lanes * cols }}u && first + col < units;
+    let lane = lid / {{ cols }}u;
+    let begin = select(HW, lane, here);
+    let c = min(first + col, units - 1u);
+    let base = b * HW * units + c;
+    let n = f32(HW);
+
+    let pivot = h[base];
+    var sum = T(0.0);
+    var square = T(0.0);
+{% for s in range(depth) %}
+    var d{{ s }} = T(0.0);
+    if begin + {{ s * lanes }}u < HW { d{{ s }} = h[base + (begin + {{ s * lanes }}u) * units] - pivot; }
+    sum += d{{ s }};
+    square += d{{ s }} * d{{ s }};
+{% endfor %}
+    for (var p = begin + {{ depth * lanes }}u; p < HW; p += {{ lanes }}u) {
+        let d = h[base + p * units] - pivot;
+        sum += d;
+        square += d * d;
+    }
+{% if lanes > 1 %}
+    sums[lid] = sum;
+    squares[lid] = square;
     workgroupBarrier();
-    for (var s = WG / 2u; s > 0u; s >>= 1u) {
-        if lid < s { partial[lid] += partial[lid + s]; }
+    for (var width = {{ top }}u; width > 0u; width >>= 1u) {
+        if lane < width && lane + width < {{ lanes }}u && lid < {{ lanes * cols }}u {
+            sums[lid] += sums[lid + width * {{ cols }}u];
+            squares[lid] += squares[lid + width * {{ cols }}u];
+        }
         workgroupBarrier();
     }
-    let total = partial[0];
+    sum = sums[col];
+    square = squares[col];
+{% endif %}
+    let mean_c = pivot + sum / n;
+    // Rounding may take equal numbers below 0.
+    let spread_c = max(square - sum * sum / n, T(0.0));
+    if lid < {{ cols }}u {
+{% for q in range(width) %}
+        means[col * {{ width }}u + {{ q }}u] = mean_c{{ "[" ~ q ~ "]" if four }};
+        spreads[col * {{ width }}u + {{ q }}u] = spread_c{{ "[" ~ q ~ "]" if four }};
+{% endfor %}
+    }
     workgroupBarrier();
-    return total;
-}
-
-@compute @workgroup_size({{ wg }}, 1, 1)
-fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>) {
-    let bg = wid.x + wid.y * grid.x;
-    if bg >= info.groups { return; }
-    let C = info.channels;
-    let size = info.group_size;
-    let HW = info.pixels;
-    let per_image = C / size;
-    let b = bg / per_image;
-    let first = (bg % per_image) * size;
-    let base = b * HW * C + first;
-    let cols = min(size, WG);
-    let lanes = WG / cols;
-    let col = lid % cols;
-    // Invocations beyond the last whole lane have no pixels and take no part in the sums over lanes.
-    let lane = select(0x7fff0000u, lid / cols, lid < lanes * cols);
-    let n = f32(size * HW);
-
-    var slot = lid;
-    var sum = 0.0;
-    for (var k = col; k < size; k += cols) {
-        for (var p = lane; p < HW; p += lanes) {
-            let x = h[base + p * C + k];
-            if slot < CACHE { cache[slot] = x; }
-            slot += WG;
-            sum += x;
+    var mean: T;
+    var rstd: T;
+{% for q in range(width) %}
+    {
+        let size = info.group_size;
+        let member = (col * {{ width }}u + {{ q }}u) / size * size;
+        var total = 0.0;
+        for (var k = 0u; k < size; k++) { total += means[member + k]; }
+        let centre = total / f32(size);
+        var spread = 0.0;
+        for (var k = 0u; k < size; k++) {
+            let d = means[member + k] - centre;
+            spread += spreads[member + k] + n * d * d;
         }
+        mean{{ "[" ~ q ~ "]" if four }} = centre;
+        rstd{{ "[" ~ q ~ "]" if four }} = inverseSqrt(spread / (f32(size) * n) + info.eps);
     }
-    let mean = reduce(lid, sum) / n;
+{% endfor %}
 
-    slot = lid;
-    sum = 0.0;
-    for (var k = col; k < size; k += cols) {
-        for (var p = lane; p < HW; p += lanes) {
-            var x: f32;
-            if slot < CACHE { x = cache[slot]; } else { x = h[base + p * C + k]; }
-            slot += WG;
-            let d = x - mean;
-            sum += d * d;
-        }
+    var A = gamma[c];
+    var D = beta[c];
+    if (info.flags & 1u) != 0u {
+        let m = b * 2u * units + c;
+        A = t_mod[m] * A;
+        D = t_mod[m] * D + t_mod[m + units];
+        A = z_mod[m] * A;
+        D = z_mod[m] * D + z_mod[m + units];
     }
-    let rstd = inverseSqrt(reduce(lid, sum) / n + info.eps);
-
-    slot = lid;
-    for (var k = col; k < size; k += cols) {
-        let c = first + k;
-        var A = gamma[c];
-        var D = beta[c];
-        if (info.flags & 1u) != 0u {
-            let m = b * 2u * C + c;
-            A = t_mod[m] * A;
-            D = t_mod[m] * D + t_mod[m + C];
-            A = z_mod[m] * A;
-            D = z_mod[m] * D + z_mod[m + C];
-        }
-        if lane == 0u { saved[b * C + c] = vec4<f32>(A, D, mean, rstd); }
-        for (var p = lane; p < HW; p += lanes) {
-            let at = base + p * C + k;
-            var x: f32;
-            if slot < CACHE { x = cache[slot]; } else { x = h[at]; }
-            slot += WG;
-            var u = A * ((x - mean) * rstd) + D;
-            if (info.flags & 2u) != 0u { u = u / (1.0 + exp(-u)); }
-            if (info.flags & 4u) != 0u {
-                let dropped = pcg(pcg(at ^ info.key.x) ^ info.key.y) < info.threshold;
-                u = select(u * info.keep_scale, 0.0, dropped);
-            }
-            result[at] = u;
-        }
+    if here && lane == 0u {
+        let plane = info.batch * units;
+        let at = b * units + c;
+        saved[at] = A;
+        saved[at + plane] = D;
+        saved[at + 2u * plane] = mean;
+        saved[at + 3u * plane] = rstd;
+    }
+{% for s in range(depth) %}
+    if begin + {{ s * lanes }}u < HW { finish(base + (begin + {{ s * lanes }}u) * units, (d{{ s }} + (pivot - mean)) * rstd, A, D); }
+{% endfor %}
+    for (var p = begin + {{ depth * lanes }}u; p < HW; p += {{ lanes }}u) {
+        let at = base + p * units;
+        finish(at, (h[at] - mean) * rstd, A, D);
     }
 }

@@ -5,51 +5,77 @@
 //   dz_s = t_s V + t_b S0,  dz_b = S0,  dt_s = z_s V,  dt_b = z_s S0
 //   dgamma = sum over b of z_s t_s S1,  dbeta = sum over b of z_s t_s S0
 //
-// Layouts    sums [B, C] of (S0, S1);  t_mod, z_mod [B, 2C] scale | shift;  d_mod: t's [B, 2C], then z's from
-//            mod_len on;  d_affine: gamma's [C], then beta's from affine_len on. Without modulation the scales are 1 and d_mod isn't written.
-// Invocation one channel, over all images in order (deterministic).
-// Template   wg: invocations.
+// Layouts    sums [2, B, C]: S0, S1;  t_mod, z_mod [B, 2C] scale | shift;  d_mod: t's [B, 2C], then z's from
+//            mod_len on;  d_affine: gamma's [C], then beta's from affine_len on. Without modulation the scales are 1 and d_mod
+//            isn't written. All in units of T, four channels or one.
+// Workgroup  {{ cols }} units of channels; the invocations of a unit share the images, and their sums meet in a tree (in a fixed order).
+// Template   wg: invocations;  cols, divides wg;  four: whether T is four channels.
+
+{% set lanes = wg // cols %}
+alias T = {{ "vec4<f32>" if four else "f32" }};
 
 struct Info {
     batch: u32,
-    channels: u32,
+    units: u32,      // C in units of T
     modulated: u32,
-    mod_len: u32,
-    affine_len: u32,
+    mod_len: u32,    // in units of T
+    affine_len: u32, // in units of T
 }
 
-@group(0) @binding(0) var<storage, read_write> sums: array<vec2<f32>>;
-@group(0) @binding(1) var<storage, read_write> t_mod: array<f32>;
-@group(0) @binding(2) var<storage, read_write> z_mod: array<f32>;
-@group(0) @binding(3) var<storage, read_write> gamma: array<f32>;
-@group(0) @binding(4) var<storage, read_write> beta: array<f32>;
-@group(0) @binding(5) var<storage, read_write> d_mod: array<f32>;
-@group(0) @binding(6) var<storage, read_write> d_affine: array<f32>;
+@group(0) @binding(0) var<storage, read_write> sums: array<T>;
+@group(0) @binding(1) var<storage, read_write> t_mod: array<T>;
+@group(0) @binding(2) var<storage, read_write> z_mod: array<T>;
+@group(0) @binding(3) var<storage, read_write> gamma: array<T>;
+@group(0) @binding(4) var<storage, read_write> beta: array<T>;
+@group(0) @binding(5) var<storage, read_write> d_mod: array<T>;
+@group(0) @binding(6) var<storage, read_write> d_affine: array<T>;
 @group(0) @binding(7) var<storage, read_write> info: Info;
 
-@compute @workgroup_size({{ wg }}, 1, 1)
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let c = id.x;
-    let C = info.channels;
-    if c >= C { return; }
-    var d_gamma = 0.0;
-    var d_beta = 0.0;
-    for (var b = 0u; b < info.batch; b++) {
-        let s = sums[b * C + c];
-        var scale = 1.0;
+var<workgroup> partial_gamma: array<T, {{ wg }}>;
+var<workgroup> partial_beta: array<T, {{ wg }}>;
+
+@compute @workgroup_size({{ wg }})
+fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: vec3<u32>) {
+    let units = info.units;
+    let lane = lid / {{ cols }}u;
+    let wanted = wid.x * {{ cols }}u + lid % {{ cols }}u;
+    let c = min(wanted, units - 1u);
+    var d_gamma = T(0.0);
+    var d_beta = T(0.0);
+    let begin = select(info.batch, lane, wanted < units);
+    for (var b = begin; b < info.batch; b += {{ lanes }}u) {
+        let s0 = sums[b * units + c];
+        let s1 = sums[(info.batch + b) * units + c];
+        var scale = T(1.0);
         if info.modulated == 1u {
-            let m = b * 2u * C + c;
-            let V = gamma[c] * s.y + beta[c] * s.x;
+            let m = b * 2u * units + c;
+            let V = gamma[c] * s1 + beta[c] * s0;
             let z = info.mod_len + m;
             d_mod[m] = z_mod[m] * V;
-            d_mod[m + C] = z_mod[m] * s.x;
-            d_mod[z] = t_mod[m] * V + t_mod[m + C] * s.x;
-            d_mod[z + C] = s.x;
+            d_mod[m + units] = z_mod[m] * s0;
+            d_mod[z] = t_mod[m] * V + t_mod[m + units] * s0;
+            d_mod[z + units] = s0;
             scale = z_mod[m] * t_mod[m];
         }
-        d_gamma += scale * s.y;
-        d_beta += scale * s.x;
+        d_gamma += scale * s1;
+        d_beta += scale * s0;
     }
-    d_affine[c] = d_gamma;
-    d_affine[info.affine_len + c] = d_beta;
+{% if lanes > 1 %}
+    partial_gamma[lid] = d_gamma;
+    partial_beta[lid] = d_beta;
+    workgroupBarrier();
+    for (var width = {{ lanes // 2 }}u; width > 0u; width >>= 1u) {
+        if lane < width {
+            partial_gamma[lid] += partial_gamma[lid + width * {{ cols }}u];
+            partial_beta[lid] += partial_beta[lid + width * {{ cols }}u];
+        }
+        workgroupBarrier();
+    }
+    d_gamma = partial_gamma[lid];
+    d_beta = partial_beta[lid];
+{% endif %}
+    if lane == 0u && wanted < units {
+        d_affine[c] = d_gamma;
+        d_affine[info.affine_len + c] = d_beta;
+    }
 }

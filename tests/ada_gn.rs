@@ -4,8 +4,8 @@ mod common;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use common::{assert_close, error};
-use soda::kernels::ada_gn::wgsl::{self, Tile};
 use soda::kernels::ada_gn::{self, Activation, AdaGnOptions, Dropout};
+use soda::kernels::launch::{Class, force_class};
 use soda::kernels::layout;
 use soda::rng::{self, Purpose};
 
@@ -51,6 +51,9 @@ fn cases() -> Vec<Case> {
         Case::sized(2, 300, 2, 3, 1),
         Case::sized(2, 520, 2, 2, 1),
         Case::sized(1, 24, 32, 32, 2),
+        Case::sized(1, 64, 32, 32, 1),
+        Case::sized(2, 16, 32, 32, 16),
+        Case::sized(3, 128, 4, 4, 32),
         Case::sized(2, 33, 13, 11, 3),
         // 3 channels a group leave invocations idle, fewer pixels than lanes.
         Case::sized(1, 24, 4, 4, 8),
@@ -156,10 +159,10 @@ fn fused_equals_reference_on_wgpu() {
 /// The tiles that real GPUs and software adapters get, whichever adapter this is.
 #[test]
 fn fused_equals_reference_on_wgpu_with_every_tile() {
-    for tiles in [[Tile::PORTABLE_FORWARD, Tile::PORTABLE_BACKWARD], [Tile::SOFTWARE_FORWARD, Tile::SOFTWARE_BACKWARD]] {
-        wgsl::force_tiles(Some(tiles));
+    for class in [Class::Gpu, Class::Software] {
+        force_class(Some(class));
         fused_equals_reference(&common::wgpu());
-        wgsl::force_tiles(None);
+        force_class(None);
     }
 }
 
@@ -185,11 +188,11 @@ fn comparison_rejects_wrong_results() {
     assert!(error(&broken, &want[0].1, RELATIVE, ABSOLUTE) > 1.0, "a single wrong element passes");
 }
 
-/// 17 groups an image, more than 65,535 workgroups in all: the grid is folded into two dimensions.
+/// More than 65,535 workgroups (one for every 8 or 16 channels): the grid is folded into two dimensions.
 #[test]
 fn many_workgroups_fold_into_two_dimensions() {
-    let case = Case::sized(4_000, 17, 1, 2, 17);
-    assert!(case.batch * case.groups > 65_535);
+    let case = Case::sized(33_000, 17, 1, 2, 17);
+    assert!(case.batch * case.channels.div_ceil(16) > 65_535);
     let inputs = inputs(&case);
     let want = run(&case, &inputs, &Device::flex(), false);
     for ((name, got), (_, want)) in run(&case, &inputs, &common::wgpu(), true).iter().zip(&want) {

@@ -3,19 +3,22 @@
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, back, front, proc};
 use soda::kernels::ada_gn::wgsl::{Shader, Tile};
+use soda::kernels::launch::Class;
 use soda::kernels::{conv2d, peak};
 
 /// Name and complete text of each.
 fn all() -> Vec<(String, String)> {
-    let ada_gn = [
-        Shader::Forward(Tile::PORTABLE_FORWARD),
-        Shader::Forward(Tile::SOFTWARE_FORWARD),
-        Shader::Backward(Tile::PORTABLE_BACKWARD),
-        Shader::Backward(Tile::SOFTWARE_BACKWARD),
-        Shader::Parameters,
-    ];
+    let classes = [Class::Gpu, Class::Software];
+    // Channels, channels of a group, pixels: the networks' and odd ones.
+    let sizes = [(32, 1, 1024), (64, 2, 256), (128, 4, 1024), (384, 12, 64), (512, 16, 16), (15, 3, 9), (520, 520, 4), (17, 1, 35)];
+    let ada_gn = classes.into_iter().flat_map(|class| {
+        sizes.into_iter().flat_map(move |(channels, group_size, pixels)| {
+            let [forward, backward] = Tile::choose(class, channels, group_size, pixels);
+            [Shader::Forward(forward), Shader::Backward(backward), Shader::parameters(class, channels)]
+        })
+    });
     let peaks = [peak::Shader::Copy, peak::Shader::MultiplyAdd];
-    let ada_gn = ada_gn.into_iter().map(|s| (format!("ada_gn {s:?}"), s.wgsl()));
+    let ada_gn = ada_gn.map(|s| (format!("ada_gn {s:?}"), s.wgsl()));
     let conv2d = conv2d::wgsl::Shader::all().into_iter().map(|s| (format!("conv2d {s:?}"), s.wgsl()));
     ada_gn.chain(conv2d).chain(peaks.into_iter().map(|s| (format!("{s:?}"), s.wgsl()))).collect()
 }
@@ -74,8 +77,9 @@ fn shaders_stay_within_webgpus_default_limits() {
 
 #[test]
 fn validation_rejects_a_broken_shader() {
-    let good = Shader::Forward(Tile::PORTABLE_FORWARD).wgsl();
+    let [tile, _] = Tile::choose(Class::Gpu, 128, 4, 1024);
+    let good = Shader::Forward(tile).wgsl();
     assert!(!good.contains("{{"), "a template value was left out");
-    assert!(validated(&good.replace("var sum = 0.0;", "var sum = 0u;")).is_err());
+    assert!(validated(&good.replace("var sum = T(0.0);", "var sum = 0u;")).is_err());
     assert!(validated(&good.replace("inverseSqrt", "inverse_sqrt")).is_err());
 }

@@ -163,8 +163,8 @@ pub(crate) struct AdaGnGrads<T> {
 
 /// What a backend without autodiff implements: the two passes.
 pub(crate) trait AdaGnKernels: burn::backend::Backend {
-    /// Returns the result and, for the backward pass, [B, C, 4]: (A, D, mean, 1/deviation) with
-    /// u = A * xhat + D the argument of the activation.
+    /// Returns the result and, for the backward pass, A, D, mean and 1/deviation of each image's channels, in an order of the
+    /// backend's own: u = A * xhat + D is the argument of the activation.
     fn forward(
         h: FloatTensor<Self>,
         modulation: Option<Modulation<FloatTensor<Self>>>,

@@ -3,30 +3,63 @@
 use super::{Activation, AdaGnGrads, AdaGnKernels, AdaGnOptions, Modulation};
 use crate::kernels::launch::{Class, class, grid, launch};
 use crate::kernels::layout;
+use crate::kernels::template::render;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::{CubeBackend, CubeTensor, KernelSource, SourceTemplate, into_contiguous};
 use burn::cubecl::prelude::KernelId;
 use burn::tensor::{DType, Shape};
-use std::cell::Cell;
+use minijinja::context;
 
 /// Template values of one launch: everything that changes the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tile {
-    /// Invocations of a workgroup; a power of two.
-    pub workgroup: u32,
-    /// Elements kept in workgroup memory (4 bytes each in the forward shader, 8 in the backward one).
-    pub cache: u32,
+    /// Invocations of a workgroup.
+    pub wg: usize,
+    /// Units of channels of a workgroup.
+    pub cols: usize,
+    /// Pixels that an invocation keeps in registers.
+    pub depth: usize,
+    /// Whether a unit is four channels, not one.
+    pub four: bool,
 }
 
 impl Tile {
-    /// Within WebGPU's default limits (256 invocations, 16 KiB of workgroup memory), for any adapter.
-    pub const PORTABLE_FORWARD: Self = Self { workgroup: 256, cache: 3 * 1024 };
-    /// As [`Tile::PORTABLE_FORWARD`], for the backward shader.
-    pub const PORTABLE_BACKWARD: Self = Self { workgroup: 256, cache: 3 * 512 };
-    /// Adapters that run a workgroup as 8 lanes (software Vulkan) pay for every barrier: fewer invocations are faster.
-    pub const SOFTWARE_FORWARD: Self = Self { workgroup: 32, cache: 3 * 1024 };
-    /// As [`Tile::SOFTWARE_FORWARD`], for the backward shader.
-    pub const SOFTWARE_BACKWARD: Self = Self { workgroup: 32, cache: 3 * 512 };
+    /// Pixels that the forward shader keeps at most, and the backward one, which keeps two numbers of each.
+    const DEPTHS: [usize; 2] = [16, 8];
+
+    /// The tiles of the forward and the backward shader for feature maps of `pixels` pixels.
+    ///
+    /// # Panics
+    /// If a group has more channels than a workgroup can hold, 1,024 (256 where C is no multiple of four).
+    pub fn choose(class: Class, channels: usize, group_size: usize, pixels: usize) -> [Self; 2] {
+        let four = channels.is_multiple_of(4);
+        let width = if four { 4 } else { 1 };
+        // Units that are whole groups.
+        let whole = (1..=width).map(|n| n * group_size).find(|n| n % width == 0).unwrap_or(width * group_size) / width;
+        assert!(whole <= 256, "ada_gn: groups of {group_size} channels are too large for the WGSL kernel");
+        let units = channels / width;
+        Self::DEPTHS.map(|most| match class {
+            // A vector of 8 invocations, preferably with a unit each: then they share no sum.
+            Class::Software => {
+                let cols = (whole * (8 / whole).max(1)).min(units);
+                Self { wg: cols.next_power_of_two().max(8), cols, depth: 0, four }
+            }
+            Class::Gpu => {
+                // 64 bytes in a row, more where there are few pixels.
+                let wanted = (256 / pixels.next_power_of_two()).clamp(16 / width, 32);
+                let mut cols = (whole * (wanted / whole).max(1)).min(units);
+                while pixels.div_ceil(256 / cols) > most && cols % (2 * whole) == 0 && cols * width > 8 {
+                    cols /= 2;
+                }
+                Self { wg: 256, cols, depth: pixels.div_ceil(256 / cols).min(most), four }
+            }
+        })
+    }
+
+    /// Images of one invocation chain: what a unit's pixels are shared among.
+    fn lanes(self) -> usize {
+        self.wg / self.cols
+    }
 }
 
 /// The three shaders of AdaGN.
@@ -37,29 +70,33 @@ pub enum Shader {
     /// shaders/ada_gn_backward.wgsl
     Backward(Tile),
     /// shaders/ada_gn_parameters.wgsl
-    Parameters,
+    Parameters(Tile),
 }
 
 impl Shader {
-    const PARAMETERS_WORKGROUP: u32 = 64;
-
     /// The complete WGSL text.
     pub fn wgsl(self) -> String {
-        KernelSource::source(&self).complete()
+        let (text, tile) = match self {
+            Self::Forward(tile) => (include_str!("../../../shaders/ada_gn_forward.wgsl"), tile),
+            Self::Backward(tile) => (include_str!("../../../shaders/ada_gn_backward.wgsl"), tile),
+            Self::Parameters(tile) => (include_str!("../../../shaders/ada_gn_parameters.wgsl"), tile),
+        };
+        let Tile { wg, cols, depth, four } = tile;
+        // Where the tree over the lanes begins.
+        let top = tile.lanes().next_power_of_two() / 2;
+        render(text, context! { wg, cols, depth, four, top })
+    }
+
+    /// The variant of ada_gn_parameters.wgsl for feature maps of `channels` channels.
+    pub fn parameters(class: Class, channels: usize) -> Self {
+        let wg = if class == Class::Software { 8 } else { 256 };
+        Self::Parameters(Tile { wg, cols: 8, depth: 0, four: channels.is_multiple_of(4) })
     }
 }
 
 impl KernelSource for Shader {
     fn source(&self) -> SourceTemplate {
-        let (text, tile) = match *self {
-            Self::Forward(tile) => (include_str!("../../../shaders/ada_gn_forward.wgsl"), tile),
-            Self::Backward(tile) => (include_str!("../../../shaders/ada_gn_backward.wgsl"), tile),
-            Self::Parameters => (
-                include_str!("../../../shaders/ada_gn_parameters.wgsl"),
-                Tile { workgroup: Self::PARAMETERS_WORKGROUP, cache: 0 },
-            ),
-        };
-        SourceTemplate::new(text).register("wg", tile.workgroup.to_string()).register("cache", tile.cache.to_string())
+        SourceTemplate::new(self.wgsl())
     }
 
     fn id(&self) -> KernelId {
@@ -71,27 +108,10 @@ impl KernelSource for Shader {
     }
 }
 
-thread_local! {
-    static FORCED: Cell<Option<[Tile; 2]>> = const { Cell::new(None) };
-}
-
-/// Makes launches from this thread use these tiles (forward, backward) instead of the adapter's own: tests run the tiles of
-/// real GPUs on a software adapter.
-pub fn force_tiles(tiles: Option<[Tile; 2]>) {
-    FORCED.set(tiles);
-}
-
-/// Tiles of the forward and the backward shader for the adapter that `tensor` lives on.
-fn tiles(tensor: &CubeTensor) -> [Tile; 2] {
-    FORCED.get().unwrap_or(match class(tensor) {
-        Class::Software => [Tile::SOFTWARE_FORWARD, Tile::SOFTWARE_BACKWARD],
-        Class::Gpu => [Tile::PORTABLE_FORWARD, Tile::PORTABLE_BACKWARD],
-    })
-}
-
 /// The info block of the forward and backward shaders.
-fn info(h: &CubeTensor, modulated: bool, options: &AdaGnOptions) -> [u32; 10] {
+fn info(h: &CubeTensor, tile: Tile, modulated: bool, options: &AdaGnOptions) -> [u32; 11] {
     let [b, c, height, width] = layout::dims(h);
+    let units = if tile.four { c / 4 } else { c };
     let (threshold, scale, key) = match options.dropout {
         Some(d) => (d.threshold(), 1.0 / (1.0 - d.p), d.key),
         None => (0, 1.0, [0, 0]),
@@ -99,8 +119,9 @@ fn info(h: &CubeTensor, modulated: bool, options: &AdaGnOptions) -> [u32; 10] {
     let flags =
         u32::from(modulated) | u32::from(options.activation == Activation::Silu) << 1 | u32::from(options.dropout.is_some()) << 2;
     [
-        (b * options.groups) as u32,
-        c as u32,
+        (b * units.div_ceil(tile.cols)) as u32,
+        b as u32,
+        units as u32,
         (c / options.groups) as u32,
         (height * width) as u32,
         flags,
@@ -135,18 +156,19 @@ impl AdaGnKernels for CubeBackend {
         options: AdaGnOptions,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let (h, modulation, gamma, beta) = operands(h, modulation, gamma, beta);
-        let [b, c, _, _] = layout::dims(&h);
+        let [b, c, height, width] = layout::dims(&h);
         let out = layout::empty_nhwc_like(&h);
-        let saved = layout::empty(&h, Shape::new([b, c, 4]));
-        let [tile, _] = tiles(&h);
+        let saved = layout::empty(&h, Shape::new([4, b, c]));
+        let [tile, _] = Tile::choose(class(&h), c, c / options.groups, height * width);
+        let info = info(&h, tile, modulation.is_some(), &options);
         let (t, z) = modulation.as_ref().map_or((&gamma, &gamma), |m| (&m.t, &m.z));
         launch(
             "ada_gn forward",
             Shader::Forward(tile),
-            tile.workgroup,
-            grid(b * options.groups),
+            tile.wg as u32,
+            grid(info[0] as usize),
             &[&h, t, z, &gamma, &beta, &out, &saved],
-            &info(&h, modulation.is_some(), &options),
+            &info,
         );
         (out, saved)
     }
@@ -162,31 +184,35 @@ impl AdaGnKernels for CubeBackend {
     ) -> AdaGnGrads<FloatTensor<Self>> {
         let (h, modulation, gamma, beta) = operands(h, modulation, gamma, beta);
         let d_out = layout::into_nhwc(d_out);
-        let [b, c, _, _] = layout::dims(&h);
+        let [b, c, height, width] = layout::dims(&h);
         let dh = layout::empty_nhwc_like(&h);
-        let sums = layout::empty(&h, Shape::new([b, c, 2]));
-        let [_, tile] = tiles(&h);
+        let sums = layout::empty(&h, Shape::new([2, b, c]));
+        let [_, tile] = Tile::choose(class(&h), c, c / options.groups, height * width);
+        let info = info(&h, tile, modulation.is_some(), &options);
         launch(
             "ada_gn backward",
             Shader::Backward(tile),
-            tile.workgroup,
-            grid(b * options.groups),
+            tile.wg as u32,
+            grid(info[0] as usize),
             &[&d_out, &h, &saved, &dh, &sums],
-            &info(&h, modulation.is_some(), &options),
+            &info,
         );
 
-        let mod_len = if modulation.is_some() { layout::part_len(b * 2 * c) } else { 1 };
+        let mod_len = layout::part_len(if modulation.is_some() { b * 2 * c } else { 1 });
         let affine_len = layout::part_len(c);
         let d_mod = layout::empty(&h, Shape::new([2, mod_len]));
         let d_affine = layout::empty(&h, Shape::new([2, affine_len]));
         let (t, z) = modulation.as_ref().map_or((&gamma, &gamma), |m| (&m.t, &m.z));
+        let shader = Shader::parameters(class(&h), c);
+        let Shader::Parameters(tile) = shader else { unreachable!("made above") };
+        let unit = if tile.four { 4 } else { 1 };
         launch(
             "ada_gn parameters",
-            Shader::Parameters,
-            Shader::PARAMETERS_WORKGROUP,
-            grid(c.div_ceil(Shader::PARAMETERS_WORKGROUP as usize)),
+            shader,
+            tile.wg as u32,
+            grid((c / unit).div_ceil(tile.cols)),
             &[&sums, t, z, &gamma, &beta, &d_mod, &d_affine],
-            &[b as u32, c as u32, u32::from(modulation.is_some()), mod_len as u32, affine_len as u32],
+            &[b, c / unit, usize::from(modulation.is_some()), mod_len / unit, affine_len / unit].map(|v| v as u32),
         );
         AdaGnGrads {
             h: dh,
