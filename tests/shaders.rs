@@ -3,7 +3,9 @@
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, back, front, proc};
 use soda::kernels::ada_gn::wgsl::{Shader, Tile};
-use soda::kernels::peak;
+use soda::kernels::columns::Columns;
+use soda::kernels::launch::Class;
+use soda::kernels::{adamw, batch_norm, feature_map, peak};
 
 /// Name and complete text of each.
 fn all() -> Vec<(String, String)> {
@@ -16,7 +18,28 @@ fn all() -> Vec<(String, String)> {
     ];
     let peaks = [peak::Shader::Copy, peak::Shader::MultiplyAdd];
     let ada_gn = ada_gn.into_iter().map(|s| (format!("ada_gn {s:?}"), s.wgsl()));
-    ada_gn.chain(peaks.into_iter().map(|s| (format!("{s:?}"), s.wgsl()))).collect()
+    let others = [Class::Gpu, Class::Software].into_iter().flat_map(by_class);
+    ada_gn.chain(peaks.into_iter().map(|s| (format!("{s:?}"), s.wgsl()))).chain(others).collect()
+}
+
+/// Those whose tiles the class of the adapter chooses, in values of one and of four numbers.
+fn by_class(class: Class) -> Vec<(String, String)> {
+    let adamw = [false, true].into_iter().flat_map(|vec4| {
+        [adamw::wgsl::Shader::Update { vec4 }, adamw::wgsl::Shader::Squares { class, vec4 }, adamw::wgsl::Shader::Norm(class)]
+    });
+    let mut all: Vec<_> = adamw.map(|s| (format!("adamw {s:?}"), s.wgsl())).collect();
+    // One channel; fewer than invocations, not a power of two; the networks' own; more than invocations.
+    for channels in [1, 17, 64, 512, 1_001, 2_048] {
+        let columns = Columns::new(class, &[channels]);
+        use batch_norm::wgsl::Shader as Norm;
+        let norms = [Norm::Moments, Norm::Apply, Norm::Sums, Norm::Backward].map(|shader| shader(columns));
+        let norms = norms.into_iter().chain([Norm::Statistics(class), Norm::Totals(class), Norm::Running]);
+        all.extend(norms.map(|s| (format!("batch_norm {s:?}"), s.wgsl())));
+        use feature_map::wgsl::Shader as Map;
+        let maps = [Map::Concat, Map::Split, Map::Upsample, Map::Sum2x2].map(|shader| shader(columns));
+        all.extend(maps.map(|s| (format!("feature_map {s:?}"), s.wgsl())));
+    }
+    all
 }
 
 fn validated(text: &str) -> Result<(Module, naga::valid::ModuleInfo), String> {

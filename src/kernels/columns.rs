@@ -82,3 +82,31 @@ impl Blocks {
         [self.width, self.pixels, self.size, self.count]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_cover_every_pixel_and_stay_within_their_number() {
+        for class in [Class::Gpu, Class::Software] {
+            for channels in [1, 3, 17, 64, 300, 1_000, 5_000] {
+                for pixels in [1, 31, 1_000, 1 << 20] {
+                    let columns = Columns::new(class, &[channels]);
+                    let blocks = Blocks::new(columns, pixels, channels, 16, 1024);
+                    assert!((1..=1024).contains(&blocks.count), "{columns:?}: {blocks:?}");
+                    assert!(blocks.size >= 16 * columns.lanes() && blocks.size.is_multiple_of(columns.lanes()));
+                    let pixels = pixels as u32;
+                    assert!(blocks.count * blocks.size >= pixels && (blocks.count - 1) * blocks.size < pixels, "{blocks:?}");
+                    assert!(columns.cols * columns.lanes() <= columns.workgroup && blocks.tiles * columns.cols >= blocks.width);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn values_of_four_need_every_part_to_be_a_multiple_of_four() {
+        assert!(Columns::new(Class::Gpu, &[8, 4]).vec4);
+        assert!(!Columns::new(Class::Gpu, &[6, 6]).vec4);
+    }
+}
