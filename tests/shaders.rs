@@ -3,14 +3,16 @@
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, back, front, proc};
 use soda::kernels::ada_gn::wgsl::{Shader, Tile};
+use soda::kernels::columns::Columns;
 use soda::kernels::launch::Class;
-use soda::kernels::{conv2d, peak};
+use soda::kernels::{adamw, batch_norm, conv2d, feature_map, peak};
 
 /// Name and complete text of each.
 fn all() -> Vec<(String, String)> {
     let classes = [Class::Gpu, Class::Software];
     // Channels, channels of a group, pixels: the networks' and odd ones.
-    let sizes = [(32, 1, 1024), (64, 2, 256), (128, 4, 1024), (384, 12, 64), (512, 16, 16), (15, 3, 9), (520, 520, 4), (17, 1, 35)];
+    let sizes =
+        [(32, 1, 1024), (64, 2, 256), (128, 4, 1024), (384, 12, 64), (512, 16, 16), (15, 3, 9), (520, 520, 4), (17, 1, 35)];
     let ada_gn = classes.into_iter().flat_map(|class| {
         sizes.into_iter().flat_map(move |(channels, group_size, pixels)| {
             let [forward, backward] = Tile::choose(class, channels, group_size, pixels);
@@ -20,7 +22,28 @@ fn all() -> Vec<(String, String)> {
     let peaks = [peak::Shader::Copy, peak::Shader::MultiplyAdd];
     let ada_gn = ada_gn.map(|s| (format!("ada_gn {s:?}"), s.wgsl()));
     let conv2d = conv2d::wgsl::Shader::all().into_iter().map(|s| (format!("conv2d {s:?}"), s.wgsl()));
-    ada_gn.chain(conv2d).chain(peaks.into_iter().map(|s| (format!("{s:?}"), s.wgsl()))).collect()
+    let others = classes.into_iter().flat_map(by_class);
+    ada_gn.chain(conv2d).chain(peaks.into_iter().map(|s| (format!("{s:?}"), s.wgsl()))).chain(others).collect()
+}
+
+/// Those whose tiles the class of the adapter chooses, in values of one and of four numbers.
+fn by_class(class: Class) -> Vec<(String, String)> {
+    let adamw = [false, true].into_iter().flat_map(|vec4| {
+        [adamw::wgsl::Shader::Update { vec4 }, adamw::wgsl::Shader::Squares { class, vec4 }, adamw::wgsl::Shader::Norm(class)]
+    });
+    let mut all: Vec<_> = adamw.map(|s| (format!("adamw {s:?}"), s.wgsl())).collect();
+    // One channel; fewer than invocations, not a power of two; the networks' own; more than invocations.
+    for channels in [1, 17, 64, 512, 1_001, 2_048] {
+        let columns = Columns::new(class, &[channels]);
+        use batch_norm::wgsl::Shader as Norm;
+        let norms = [Norm::Moments, Norm::Apply, Norm::Sums, Norm::Backward].map(|shader| shader(columns));
+        let norms = norms.into_iter().chain([Norm::Statistics(class), Norm::Totals(class), Norm::Running]);
+        all.extend(norms.map(|s| (format!("batch_norm {s:?}"), s.wgsl())));
+        use feature_map::wgsl::Shader as Map;
+        let maps = [Map::Concat, Map::Split, Map::Upsample, Map::Sum2x2].map(|shader| shader(columns));
+        all.extend(maps.map(|s| (format!("feature_map {s:?}"), s.wgsl())));
+    }
+    all
 }
 
 fn validated(text: &str) -> Result<(Module, naga::valid::ModuleInfo), String> {

@@ -53,3 +53,8 @@ pub(crate) fn launch(
     let arguments = KernelArguments::new().with_buffers(bindings);
     profile::named(name, || client.launch(Box::new(SourceKernel::new(shader, CubeDim::new_1d(workgroup))), count, arguments));
 }
+
+/// WGSL's name of a value of one number, or of four.
+pub(crate) fn values(vec4: bool) -> &'static str {
+    if vec4 { "vec4<f32>" } else { "f32" }
+}

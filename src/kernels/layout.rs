@@ -127,13 +127,6 @@ pub(crate) fn empty_nhwc_like(like: &CubeTensor) -> CubeTensor {
     empty_nhwc(like, dims(like))
 }
 
-/// An uninitialised tensor beside `like`, logically `[B, C, H, W]`, in NHWC memory.
-pub(crate) fn empty_nhwc(like: &CubeTensor, [b, c, h, w]: [usize; 4]) -> CubeTensor {
-    let mut tensor = empty(like, Shape::new([b, h, w, c]));
-    tensor.meta.permute(&[0, 3, 1, 2]).expect("four axes");
-    tensor
-}
-
 /// Floats between the parts of a buffer that [`part`] cuts: WebGPU's largest offset alignment, 256 bytes.
 const PART_ALIGNMENT: usize = 64;
 
@@ -150,4 +143,11 @@ pub(crate) fn part(buffer: &CubeTensor, index: usize, shape: Shape) -> CubeTenso
     let handle =
         buffer.handle.clone().offset_start(bytes(index * len)).offset_end(bytes((parts - index) * len - shape.num_elements()));
     CubeTensor::new_contiguous(buffer.client.clone(), buffer.device.clone(), shape, handle, DType::F32)
+}
+
+/// An uninitialised f32 tensor beside `like`, logically `dims` = `[B, C, H, W]`, in NHWC memory.
+pub(crate) fn empty_nhwc(like: &CubeTensor, [b, c, h, w]: [usize; 4]) -> CubeTensor {
+    let mut tensor = empty(like, Shape::new([b, h, w, c]));
+    tensor.meta.permute(&[0, 3, 1, 2]).expect("four axes");
+    tensor
 }

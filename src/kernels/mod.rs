@@ -9,6 +9,7 @@ pub mod batch_norm;
 #[allow(unsafe_code)]
 pub mod buffers;
 pub mod choice;
+pub mod columns;
 pub mod conv2d;
 pub mod feature_map;
 #[allow(unsafe_code)]

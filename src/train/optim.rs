@@ -3,7 +3,7 @@
 
 use super::ema::Ema;
 use crate::config::{LrSchedule, TrainConfig};
-use crate::kernels::adamw::{Options, Parameter, adamw, square_sum};
+use crate::kernels::adamw::{self, Options, Parameter, adamw};
 use crate::model::Soda;
 use crate::model::parameters;
 use burn::module::{Module, ModuleVisitor, Param};
@@ -47,8 +47,7 @@ impl AdamW {
         ema.updates += 1;
         let mut by_name = collect_gradients(&model, &grads);
         drop(grads);
-        let squares = by_name.values().map(|g| square_sum(g.clone())).collect();
-        let norm = Tensor::cat(squares, 0).sum().sqrt();
+        let norm = adamw::norm(by_name.values().cloned().collect());
         let clip = match config.clip_norm {
             0.0 => norm.ones_like(),
             limit => (norm.clone() + 1e-6).recip().mul_scalar(limit).clamp_max(1.0),

@@ -1,6 +1,8 @@
 //! Comparisons and devices that several tests share.
 #![allow(dead_code)]
 
+pub mod cases;
+
 use burn::tensor::Device;
 
 /// The largest error of `got` against `want`, as a multiple of what is tolerated: |got - want| <= relative * max|want| +

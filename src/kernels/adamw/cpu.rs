@@ -1,6 +1,6 @@
 //! AdamW and the EMA over f32 slices, in place.
 
-use super::{AdamWOp, EPSILON, Options};
+use super::{AdamWOp, EPSILON, Factors, Options, SquareSumOp};
 use crate::kernels::buffers::Buffer;
 use crate::kernels::layout::flex_values;
 use crate::kernels::profile;
@@ -12,31 +12,15 @@ use rayon::prelude::*;
 /// Elements of a task; the blocks of a sum don't depend on the threads.
 const TASK: usize = 1 << 15;
 
-/// Factors of the update in f32.
-#[derive(Clone, Copy)]
-struct Factors {
-    clip: f32,
-    beta: [f32; 2],
-    rest: [f32; 2],
-    /// lr / c1.
-    rate: f32,
-    /// 1 / c2.
-    correction: f32,
-    /// 1 - lr * weight decay.
-    shrink: f32,
-    ema: f32,
-    ema_rest: f32,
-}
-
 type Slices<'a> = (&'a mut [f32], &'a mut [f32], &'a mut [f32], &'a mut [f32], &'a [f32]);
 
 struct Update;
 
-impl<'a> Loop<(Slices<'a>, Factors)> for Update {
+impl<'a> Loop<(Slices<'a>, f32, Factors)> for Update {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(((weight, first, second, average, grad), f): (Slices<'a>, Factors)) {
+    fn run<const FMA: bool>(((weight, first, second, average, grad), clip, f): (Slices<'a>, f32, Factors)) {
         let count = weight.len();
         for at in (0..count).step_by(LANES) {
             let lanes = LANES.min(count - at);
@@ -44,7 +28,7 @@ impl<'a> Loop<(Slices<'a>, Factors)> for Update {
             let (mut w, mut m) = (load(&weight[at..], lanes), load(&first[at..], lanes));
             let (mut v, mut e) = (load(&second[at..], lanes), load(&average[at..], lanes));
             for i in 0..LANES {
-                let g = g[i] * f.clip;
+                let g = g[i] * clip;
                 m[i] = m[i] * f.beta[0] + g * f.rest[0];
                 v[i] = v[i] * f.beta[1] + g * g * f.rest[1];
                 let update = m[i] / ((v[i] * f.correction).sqrt() + EPSILON as f32) * f.rate;
@@ -107,23 +91,13 @@ impl AdamWOp for Flex {
         options: Options,
     ) -> (FlexTensor, FlexTensor, FlexTensor, FlexTensor) {
         let _timer = profile::timer("adamw");
-        let [c1, c2] = options.corrections();
-        let factors = Factors {
-            clip: flex_values(&clip)[0],
-            beta: options.betas.map(|b| b as f32),
-            rest: options.betas.map(|b| (1.0 - b) as f32),
-            rate: (options.lr / c1) as f32,
-            correction: (1.0 / c2) as f32,
-            shrink: (1.0 - options.lr * options.weight_decay) as f32,
-            ema: options.ema_decay as f32,
-            ema_rest: (1.0 - options.ema_decay) as f32,
-        };
+        let (clip, factors) = (flex_values(&clip)[0], options.factors());
         let [mut weight, mut first, mut second, mut average] = [weight, first, second, average].map(owned);
         let grad = grad.to_contiguous();
         let grad = flex_values(&grad);
         let [w, m, v, e] = [&mut weight, &mut first, &mut second, &mut average].map(|t| t.storage_mut::<f32>());
         if grad.len() <= TASK {
-            vectorised::<Update, _>(((w, m, v, e, grad), factors));
+            vectorised::<Update, _>(((w, m, v, e, grad), clip, factors));
         } else {
             (
                 w.par_chunks_mut(TASK),
@@ -133,11 +107,13 @@ impl AdamWOp for Flex {
                 grad.par_chunks(TASK),
             )
                 .into_par_iter()
-                .for_each(|slices| vectorised::<Update, _>((slices, factors)));
+                .for_each(|slices| vectorised::<Update, _>((slices, clip, factors)));
         }
         (weight, first, second, average)
     }
+}
 
+impl SquareSumOp for Flex {
     fn square_sum(x: FlexTensor) -> FlexTensor {
         let _timer = profile::timer("square_sum");
         let x = x.to_contiguous();

@@ -1,13 +1,15 @@
-//! Batch normalisation, with the residual connection and the ReLU that may follow it: on the CPU backend our own kernel on
-//! NHWC memory, on wgpu devices Burn's operation.
+//! Batch normalisation, with the residual connection and the ReLU that may follow it, on NHWC memory: WGSL kernels on wgpu
+//! devices, our own loops on the CPU backend.
 //!
 //! y = relu(gamma * (x - mean) / sqrt(var + eps) + beta + residual), mean and (biased) var over batch and pixels in training,
 //! the running ones in inference.
 
 mod autodiff;
 mod cpu;
+mod running;
+pub mod wgsl;
 
-use crate::kernels::choice::cpu_kernels;
+use crate::kernels::choice::{cpu_kernels, references};
 use crate::kernels::layout;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Dispatch, backend_extension};
@@ -27,7 +29,7 @@ pub fn batch_norm(norm: &BatchNorm, x: Tensor<4>, residual: Option<Tensor<4>>, w
     if let Some(residual) = &residual {
         assert_shape!(residual, [b, c, h, w]);
     }
-    if !cpu_kernels(&device) || (device.is_autodiff() && !training) {
+    if references() || (device.is_autodiff() && !training) {
         return reference(norm, x, residual, with_relu);
     }
     let options = Options { eps: norm.epsilon as f32, relu: with_relu };
@@ -45,17 +47,12 @@ pub fn batch_norm(norm: &BatchNorm, x: Tensor<4>, residual: Option<Tensor<4>>, w
         None => <Dispatch as BatchNormOp>::train(x, gamma, beta, options),
     };
     let statistics: Tensor<1> = Tensor::from_dispatch(statistics);
-    let n = (b * h * w) as f64;
-    let update = |running: Tensor<1>, new: Tensor<1>| running * (1.0 - norm.momentum) + new.detach() * norm.momentum;
-    let mean = update(norm.running_mean.value_sync(), statistics.clone().narrow(0, 0, c));
-    let variance = statistics.narrow(0, c, c) * (n / (n - 1.0).max(1.0));
-    let variance = update(norm.running_var.value_sync(), variance);
-    norm.running_mean.update(mean.detach());
-    norm.running_var.update(variance.detach());
+    let update = if cpu_kernels(&device) { running::update } else { running::update_wgsl };
+    update(norm, statistics, b * h * w);
     Tensor::from_dispatch(y)
 }
 
-/// Burn's own operations: the oracle of the CPU kernel.
+/// Burn's own operations: the oracle of the kernels.
 pub fn reference(norm: &BatchNorm, x: Tensor<4>, residual: Option<Tensor<4>>, with_relu: bool) -> Tensor<4> {
     let y = layout::add(norm.forward(x), residual);
     if with_relu { relu(y.permute([0, 2, 3, 1])).permute([0, 3, 1, 2]) } else { y }
@@ -70,8 +67,8 @@ pub struct Options {
     pub relu: bool,
 }
 
-/// The operations on the CPU backend.
-#[backend_extension(Autodiff, Flex)]
+/// The operations, routed to the backend of their tensors.
+#[backend_extension(Autodiff, Cube, Flex)]
 pub trait BatchNormOp: burn::backend::Backend {
     /// By the batch's statistics. Returns the result and `[2C]`: mean, then biased variance (no gradients flow into those).
     fn train(
@@ -108,6 +105,20 @@ pub trait BatchNormOp: burn::backend::Backend {
         beta: FloatTensor<Self>,
         options: Options,
     ) -> FloatTensor<Self>;
+}
+
+/// The running statistics on wgpu devices.
+#[backend_extension(Cube)]
+pub trait RunningOp: burn::backend::Backend {
+    /// Running `mean` and `variance` `[C]` after a batch with these `statistics` `[2C]`, whose variance times `unbiased` counts
+    /// for the share `momentum`.
+    fn running(
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        statistics: FloatTensor<Self>,
+        momentum: f32,
+        unbiased: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
 }
 
 /// Gradients of one call.

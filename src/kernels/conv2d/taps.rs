@@ -56,9 +56,9 @@ pub(super) fn grad_input(shape: &ConvShape) -> Vec<Grid> {
     let grid = |first: [usize; 2]| {
         let (rows, cols) = (axis(first[0]), axis(first[1]));
         let last = shape.kernel * shape.kernel - 1;
-        let taps = rows.iter().flat_map(|&(i, row)| {
-            cols.iter().map(move |&(j, col)| Tap { row, col, weight: last - (i * shape.kernel + j) })
-        });
+        let taps = rows
+            .iter()
+            .flat_map(|&(i, row)| cols.iter().map(move |&(j, col)| Tap { row, col, weight: last - (i * shape.kernel + j) }));
         Grid {
             rows: (shape.height - first[0]).div_ceil(s),
             cols: (shape.width - first[1]).div_ceil(s),

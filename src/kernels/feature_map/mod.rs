@@ -1,10 +1,11 @@
-//! What happens to feature maps between convolutions: concatenation and nearest-neighbour upsampling. On the CPU backend our
-//! own kernels on NHWC memory, on wgpu devices plain tensor operations on the same layout.
+//! What happens to feature maps between convolutions: concatenation and nearest-neighbour upsampling, on NHWC memory: WGSL
+//! kernels on wgpu devices, our own loops on the CPU backend.
 
 mod autodiff;
 mod cpu;
+pub mod wgsl;
 
-use super::choice::cpu_kernels;
+use super::choice::references;
 use super::layout::{to_nchw, to_nhwc};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Dispatch, backend_extension};
@@ -17,7 +18,7 @@ use burn::tensor::{Tensor, assert_shape};
 pub fn concat(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
     let ([batch, _, height, width], [_, channels, ..]) = (a.dims(), b.dims());
     assert_shape!(b, [batch, channels, height, width]);
-    if !cpu_kernels(&a.device()) {
+    if references() {
         return reference::concat(a, b);
     }
     Tensor::from_dispatch(<Dispatch as FeatureMapOp>::concat(a.into_dispatch(), b.into_dispatch()))
@@ -25,13 +26,13 @@ pub fn concat(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
 
 /// Every pixel four times: `[B, C, H, W]` to `[B, C, 2H, 2W]`.
 pub fn upsample(x: Tensor<4>) -> Tensor<4> {
-    if !cpu_kernels(&x.device()) {
+    if references() {
         return reference::upsample(x);
     }
     Tensor::from_dispatch(<Dispatch as FeatureMapOp>::upsample(x.into_dispatch()))
 }
 
-/// The same in plain tensor operations: the oracle of the CPU kernels, and what wgpu devices run.
+/// The same in plain tensor operations: the oracle of the kernels.
 pub mod reference {
     use super::{Tensor, to_nchw, to_nhwc};
 
@@ -48,8 +49,8 @@ pub mod reference {
     }
 }
 
-/// The differentiable operations on the CPU backend.
-#[backend_extension(Autodiff, Flex)]
+/// The differentiable operations, routed to the backend of their tensors.
+#[backend_extension(Autodiff, Cube, Flex)]
 pub trait FeatureMapOp: burn::backend::Backend {
     /// See [`concat`](fn@concat).
     fn concat(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self>;
