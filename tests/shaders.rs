@@ -3,6 +3,8 @@
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, back, front, proc};
 use soda::kernels::ada_gn::wgsl::{Shader, Tile};
+use soda::kernels::attention::wgsl as attention;
+use soda::kernels::launch::Class;
 use soda::kernels::peak;
 
 /// Name and complete text of each.
@@ -16,7 +18,20 @@ fn all() -> Vec<(String, String)> {
     ];
     let peaks = [peak::Shader::Copy, peak::Shader::MultiplyAdd];
     let ada_gn = ada_gn.into_iter().map(|s| (format!("ada_gn {s:?}"), s.wgsl()));
-    ada_gn.chain(peaks.into_iter().map(|s| (format!("{s:?}"), s.wgsl()))).collect()
+    let attention = attention_shaders().into_iter().map(|s| (format!("attention {s:?}"), s.wgsl()));
+    ada_gn.chain(peaks.into_iter().map(|s| (format!("{s:?}"), s.wgsl()))).chain(attention).collect()
+}
+
+/// Attention of few and many channels over small and large images, on both classes of adapters.
+fn attention_shaders() -> Vec<attention::Shader> {
+    let mut shaders = Vec::new();
+    for class in [Class::Gpu, Class::Software] {
+        for (channels, pixels) in [(4, 1), (64, 256), (64, 16), (128, 256), (256, 256), (256, 16), (512, 64)] {
+            let tile = attention::Tile::new(class, channels, pixels);
+            shaders.extend([attention::Shader::Forward(tile), attention::Shader::Queries(tile), attention::Shader::Keys(tile)]);
+        }
+    }
+    shaders
 }
 
 fn validated(text: &str) -> Result<(Module, naga::valid::ModuleInfo), String> {

@@ -124,7 +124,11 @@ pub(crate) fn empty(like: &CubeTensor, shape: Shape) -> CubeTensor {
 
 /// An uninitialised tensor of `like`'s shape, logically `[B, C, H, W]`, in NHWC memory.
 pub(crate) fn empty_nhwc_like(like: &CubeTensor) -> CubeTensor {
-    let [b, c, h, w] = dims(like);
+    empty_nhwc(like, dims(like))
+}
+
+/// An uninitialised tensor beside `like`, logically `[B, C, H, W]`, in NHWC memory.
+pub(crate) fn empty_nhwc(like: &CubeTensor, [b, c, h, w]: [usize; 4]) -> CubeTensor {
     let mut tensor = empty(like, Shape::new([b, h, w, c]));
     tensor.meta.permute(&[0, 3, 1, 2]).expect("four axes");
     tensor
