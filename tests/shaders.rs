@@ -3,6 +3,7 @@
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, back, front, proc};
 use soda::kernels::ada_gn::wgsl::{Shader, Tile};
+use soda::kernels::attention::wgsl as attention;
 use soda::kernels::columns::Columns;
 use soda::kernels::launch::Class;
 use soda::kernels::{adamw, batch_norm, conv2d, feature_map, peak};
@@ -23,7 +24,9 @@ fn all() -> Vec<(String, String)> {
     let ada_gn = ada_gn.map(|s| (format!("ada_gn {s:?}"), s.wgsl()));
     let conv2d = conv2d::wgsl::Shader::all().into_iter().map(|s| (format!("conv2d {s:?}"), s.wgsl()));
     let others = classes.into_iter().flat_map(by_class);
-    ada_gn.chain(conv2d).chain(peaks.into_iter().map(|s| (format!("{s:?}"), s.wgsl()))).chain(others).collect()
+    let attention = attention_shaders().into_iter().map(|s| (format!("attention {s:?}"), s.wgsl()));
+    let peaks = peaks.into_iter().map(|s| (format!("{s:?}"), s.wgsl()));
+    ada_gn.chain(conv2d).chain(attention).chain(peaks).chain(others).collect()
 }
 
 /// Those whose tiles the class of the adapter chooses, in values of one and of four numbers.
@@ -44,6 +47,18 @@ fn by_class(class: Class) -> Vec<(String, String)> {
         all.extend(maps.map(|s| (format!("feature_map {s:?}"), s.wgsl())));
     }
     all
+}
+
+/// Attention of few and many channels over small and large images, on both classes of adapters.
+fn attention_shaders() -> Vec<attention::Shader> {
+    let mut shaders = Vec::new();
+    for class in [Class::Gpu, Class::Software] {
+        for (channels, pixels) in [(4, 1), (64, 256), (64, 16), (128, 256), (256, 256), (256, 16), (512, 64)] {
+            let tile = attention::Tile::new(class, channels, pixels);
+            shaders.extend([attention::Shader::Forward(tile), attention::Shader::Queries(tile), attention::Shader::Keys(tile)]);
+        }
+    }
+    shaders
 }
 
 fn validated(text: &str) -> Result<(Module, naga::valid::ModuleInfo), String> {

@@ -147,7 +147,7 @@ impl AttentionKernels for Flex {
         (FlexImage::tensor(out, [batch, c, height, width]), log_sums.tensor(Shape::new([batch, n])))
     }
 
-    fn backward(d_out: FlexTensor, qkv: FlexTensor, log_sums: FlexTensor) -> FlexTensor {
+    fn backward(d_out: FlexTensor, qkv: FlexTensor, _out: FlexTensor, log_sums: FlexTensor) -> FlexTensor {
         let _timer = profile::timer("attention backward");
         let (d_out, qkv) = (FlexImage::new(d_out), FlexImage::new(qkv));
         let [_, channels, height, width] = qkv.dims;

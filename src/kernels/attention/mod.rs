@@ -1,12 +1,16 @@
-//! Single-head self-attention over the pixels of a feature map: on the CPU backend one fused kernel that never keeps the
-//! matrix of weights, on wgpu devices plain tensor operations.
+//! Single-head self-attention over the pixels of a feature map: one fused kernel that never keeps the matrix of weights, in
+//! WGSL on wgpu devices and on the CPU backend.
 //!
 //! out = softmax(q k^T / sqrt(C)) v for each image, q, k, v `[H W, C]`
+//!
+//! [`reference`] is the same in plain tensor operations, and the tests hold all of them equal in value and gradient.
 
 mod autodiff;
 mod cpu;
+pub mod wgsl;
 
-use crate::kernels::choice::cpu_kernels;
+use super::choice::{cpu_kernels, references};
+use super::layout::{to_nchw, to_nhwc};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Dispatch, backend_extension};
 use burn::tensor::{Tensor, activation::softmax};
@@ -18,13 +22,34 @@ use burn::tensor::{Tensor, activation::softmax};
 pub fn attention(qkv: Tensor<4>) -> Tensor<4> {
     let [_, channels, ..] = qkv.dims();
     assert!(channels.is_multiple_of(3), "attention: qkv has {channels} channels, no multiple of 3");
-    if !cpu_kernels(&qkv.device()) {
+    if references() {
         return reference(qkv);
     }
+    let c = channels / 3;
+    if c.is_multiple_of(4) || cpu_kernels(&qkv.device()) {
+        return kernel(qkv);
+    }
+    kernel(pad(qkv, c.next_multiple_of(4))).narrow(1, 0, c)
+}
+
+fn kernel(qkv: Tensor<4>) -> Tensor<4> {
     Tensor::from_dispatch(<Dispatch as AttentionOp>::self_attention(qkv.into_dispatch()))
 }
 
-/// [`attention`] in plain tensor operations: the oracle of the CPU kernel, and what wgpu devices run.
+/// qkv whose q, k and v have `to` channels, zeros behind their own: the WGSL kernel reads four at a time. q makes up for the
+/// larger divisor of its scores.
+fn pad(qkv: Tensor<4>, to: usize) -> Tensor<4> {
+    let [b, channels, h, w] = qkv.dims();
+    let c = channels / 3;
+    let zeros = Tensor::zeros([b, h, w, to - c], &qkv.device());
+    let qkv = to_nhwc(qkv);
+    let parts = [0, 1, 2].map(|i| qkv.clone().narrow(3, i * c, c));
+    let [q, k, v] = parts;
+    let q = q * (to as f64 / c as f64).sqrt();
+    to_nchw(Tensor::cat(vec![q, zeros.clone(), k, zeros.clone(), v, zeros], 3))
+}
+
+/// [`attention`] in plain tensor operations: the oracle of the kernels.
 pub fn reference(qkv: Tensor<4>) -> Tensor<4> {
     let [b, channels, height, width] = qkv.dims();
     let c = channels / 3;
@@ -34,8 +59,8 @@ pub fn reference(qkv: Tensor<4>) -> Tensor<4> {
     weights.matmul(v).reshape([b, height, width, c]).permute([0, 3, 1, 2])
 }
 
-/// The differentiable operation on the CPU backend.
-#[backend_extension(Autodiff, Flex)]
+/// The differentiable operation, routed to the backend of its tensor.
+#[backend_extension(Autodiff, Cube, Flex)]
 pub trait AttentionOp: burn::backend::Backend {
     /// See [`attention`].
     fn self_attention(qkv: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -46,6 +71,11 @@ pub(crate) trait AttentionKernels: burn::backend::Backend {
     /// Returns the result and `[B, H W]`: the logarithm of each row's sum of exponentials.
     fn forward(qkv: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>);
 
-    /// The gradient of `qkv`, whose weights are computed again.
-    fn backward(d_out: FloatTensor<Self>, qkv: FloatTensor<Self>, log_sums: FloatTensor<Self>) -> FloatTensor<Self>;
+    /// The gradient of `qkv`, whose weights are computed again, from what [`AttentionKernels::forward`] returned.
+    fn backward(
+        d_out: FloatTensor<Self>,
+        qkv: FloatTensor<Self>,
+        out: FloatTensor<Self>,
+        log_sums: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
 }

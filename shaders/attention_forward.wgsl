@@ -1,0 +1,132 @@
+// Attention over the pixels of an image, forward.
+//
+//   s_ij = q_i . k_j / sqrt(C),  out_i = sum over j of exp(s_ij - m_i) v_j / l_i,  log_sum_i = m_i + log(l_i)
+//   m_i = max over j of s_ij,  l_i = sum over j of exp(s_ij - m_i)
+//
+// Layouts    qkv [B, H*W, 3C] (q | k | v);  out [B, H*W, C];  log_sums [B, H*W]. C is a multiple of 4.
+// Workgroup  ROWS queries of one image and a chunk of the channels of v. Blocks of keys one after another: m and l are those
+//            of the keys so far, and what is summed already is rescaled where m grows. No weight leaves the workgroup.
+// Template   as in attention_tiles.wgsl, whose text follows.
+
+const Q: u32 = 0u;
+const K: u32 = 1u;
+const V: u32 = 2u;
+const LOWEST: f32 = -1e30;
+
+struct Info {
+    workgroups: u32,   // those that have work
+    pixels: u32,       // H * W
+    vectors: u32,      // C / 4
+    chunks: u32,       // of channels
+    scale: f32,        // 1 / sqrt(C)
+}
+
+@group(0) @binding(0) var<storage, read_write> qkv: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> result: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> log_sums: array<f32>;
+@group(0) @binding(3) var<storage, read_write> info: Info;
+
+/// [QUADS, COLUMNS]: of each tile of scores the maxima of 4 rows; in the end their sums.
+var<workgroup> partial: array<vec4<f32>, QUADS * COLUMNS>;
+
+fn fetch(part: u32, pixel: u32, c: u32) -> vec4<f32> {
+    return qkv[(3u * pixel + part) * info.vectors + c];
+}
+
+fn store(part: u32, pixel: u32, c: u32, value: vec4<f32>) {
+    result[pixel * info.vectors + c] = value;
+}
+
+/// Maxima of the 4 rows of a quad.
+fn highest(quad: u32) -> vec4<f32> {
+    var value = partial[quad * COLUMNS];
+    for (var i = 1u; i < COLUMNS; i++) { value = max(value, partial[quad * COLUMNS + i]); }
+    return value;
+}
+
+/// Sums of the 4 rows of a quad.
+fn total(quad: u32) -> vec4<f32> {
+    var value = partial[quad * COLUMNS];
+    for (var i = 1u; i < COLUMNS; i++) { value += partial[quad * COLUMNS + i]; }
+    return value;
+}
+
+/// Scores of the keys from `pixel` on, COLUMNS apart.
+fn scaled(s: mat4x4<f32>, pixel: u32) -> mat4x4<f32> {
+    return mat4x4<f32>(
+        masked(s[0], pixel),
+        masked(s[1], pixel + COLUMNS),
+        masked(s[2], pixel + 2u * COLUMNS),
+        masked(s[3], pixel + 3u * COLUMNS),
+    );
+}
+
+fn masked(score: vec4<f32>, pixel: u32) -> vec4<f32> {
+    return select(vec4<f32>(LOWEST), score * info.scale, pixel < info.pixels);
+}
+
+fn column_max(s: mat4x4<f32>) -> vec4<f32> {
+    return max(max(s[0], s[1]), max(s[2], s[3]));
+}
+
+fn exponentials(s: mat4x4<f32>, m: vec4<f32>) -> mat4x4<f32> {
+    return mat4x4<f32>(exp(s[0] - m), exp(s[1] - m), exp(s[2] - m), exp(s[3] - m));
+}
+
+@compute @workgroup_size({{ workgroup }}, 1, 1)
+fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>) {
+    let workgroup = wid.x + wid.y * grid.x;
+    if workgroup >= info.workgroups { return; }
+    let at = place(lid, workgroup);
+    // Of the rows of the invocation's scores, and of the rows of its sums.
+    var m#r = vec4<f32>(LOWEST);
+    var l#r = vec4<f32>(0.0);
+    var sum_m#r = vec4<f32>(LOWEST);
+    var sums = Sums();
+
+    for (var block = 0u; block < info.pixels; block += BLOCK) {
+        var p = product(Q, K, block, at, lid);
+        var block_m = Quads();
+        block_m.q#r = vec4<f32>(LOWEST);
+        p.s#r#c = scaled(p.s#r#c, block + at.column + 4u * #cu * COLUMNS);
+        block_m.q#r = max(block_m.q#r, column_max(p.s#r#c));
+        if lid < SCORERS {
+            partial[(at.quad + #ru) * COLUMNS + at.column] = block_m.q#r;
+        }
+        workgroupBarrier();
+
+        let new_m#r = max(m#r, highest(at.quad + #ru));
+        let new_sum_m#r = max(sum_m#r, highest(at.sum_quad + #ru));
+        l#r *= exp(m#r - new_m#r);
+        m#r = new_m#r;
+        p.s#r#c = exponentials(p.s#r#c, m#r);
+        l#r += (p.s#r#c[0] + p.s#r#c[1]) + (p.s#r#c[2] + p.s#r#c[3]);
+        set_weights(p, at, lid);
+        workgroupBarrier();
+
+        let shrink#r = exp(sum_m#r - new_sum_m#r);
+        sum_m#r = new_sum_m#r;
+        sums.s#r#n = by_row(sums.s#r#n, shrink#r);
+        sums = accumulate(sums, V, block, at);
+    }
+
+    if lid < SCORERS {
+        partial[(at.quad + #ru) * COLUMNS + at.column] = l#r;
+    }
+    workgroupBarrier();
+    var factor: Quads;
+    factor.q#r = 1.0 / total(at.sum_quad + #ru);
+    store_sums(V, sums, factor, at);
+    if lid < SCORERS && at.column == 0u && at.chunk == 0u {
+        store_log_sums(m#r + log(total(at.quad + #ru)), at.image, at.row + 4u * #ru);
+    }
+}
+
+fn store_log_sums(value: vec4<f32>, image: u32, row: u32) {
+    let pixel = image * info.pixels + row;
+    let here = info.pixels - min(row, info.pixels);
+    if here > 0u { log_sums[pixel] = value.x; }
+    if here > 1u { log_sums[pixel + 1u] = value.y; }
+    if here > 2u { log_sums[pixel + 2u] = value.z; }
+    if here > 3u { log_sums[pixel + 3u] = value.w; }
+}

@@ -1,0 +1,97 @@
+// Attention, backward: the gradients of the keys and values.
+//
+//   p_ij = exp(q_i . k_j / sqrt(C) - log_sum_i),  ds_ij = p_ij * (d_out_i . v_j - delta_i)
+//   dv_j = sum over i of p_ij d_out_i,  dk_j = sum over i of ds_ij q_i / sqrt(C)
+//
+// Layouts    qkv, d_qkv [B, H*W, 3C] (q | k | v);  d_out [B, H*W, C];  log_sums, deltas [B, H*W] (deltas: see
+//            attention_queries.wgsl). C is a multiple of 4. Writes dk and dv.
+// Workgroup  ROWS keys of one image and a chunk of the channels of dk and dv; the blocks are queries.
+// Template   as in attention_tiles.wgsl, whose text follows.
+
+const Q: u32 = 0u;
+const K: u32 = 1u;
+const V: u32 = 2u;
+const D_OUT: u32 = 3u;
+
+struct Info {
+    workgroups: u32,
+    pixels: u32,
+    vectors: u32,
+    chunks: u32,
+    scale: f32,
+}
+
+@group(0) @binding(0) var<storage, read_write> qkv: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> d_out: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> log_sums: array<f32>;
+@group(0) @binding(3) var<storage, read_write> deltas: array<f32>;
+@group(0) @binding(4) var<storage, read_write> d_qkv: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> info: Info;
+
+fn fetch(part: u32, pixel: u32, c: u32) -> vec4<f32> {
+    if part == D_OUT { return d_out[pixel * info.vectors + c]; }
+    return qkv[(3u * pixel + part) * info.vectors + c];
+}
+
+fn store(part: u32, pixel: u32, c: u32, value: vec4<f32>) {
+    d_qkv[(3u * pixel + part) * info.vectors + c] = value;
+}
+
+/// p of the queries from `pixel` on, COLUMNS apart.
+fn weights_of(s: mat4x4<f32>, image: u32, pixel: u32) -> mat4x4<f32> {
+    return mat4x4<f32>(
+        weight(s[0], image, pixel),
+        weight(s[1], image, pixel + COLUMNS),
+        weight(s[2], image, pixel + 2u * COLUMNS),
+        weight(s[3], image, pixel + 3u * COLUMNS),
+    );
+}
+
+fn weight(s: vec4<f32>, image: u32, pixel: u32) -> vec4<f32> {
+    let log_sum = log_sums[image * info.pixels + min(pixel, info.pixels - 1u)];
+    return select(vec4<f32>(0.0), exp(s * info.scale - log_sum), pixel < info.pixels);
+}
+
+/// ds of the queries from `pixel` on, COLUMNS apart.
+fn score_gradients(p: mat4x4<f32>, dp: mat4x4<f32>, image: u32, pixel: u32) -> mat4x4<f32> {
+    return mat4x4<f32>(
+        p[0] * (dp[0] - delta(image, pixel)),
+        p[1] * (dp[1] - delta(image, pixel + COLUMNS)),
+        p[2] * (dp[2] - delta(image, pixel + 2u * COLUMNS)),
+        p[3] * (dp[3] - delta(image, pixel + 3u * COLUMNS)),
+    );
+}
+
+fn delta(image: u32, pixel: u32) -> f32 {
+    return deltas[image * info.pixels + min(pixel, info.pixels - 1u)];
+}
+
+@compute @workgroup_size({{ workgroup }}, 1, 1)
+fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>) {
+    let workgroup = wid.x + wid.y * grid.x;
+    if workgroup >= info.workgroups { return; }
+    let at = place(lid, workgroup);
+    var dk = Sums();
+    var dv = Sums();
+    for (var block = 0u; block < info.pixels; block += BLOCK) {
+        var p = product(K, Q, block, at, lid);
+        var ds = product(V, D_OUT, block, at, lid);
+        let pixel = block + at.column;
+        p.s#r#c = weights_of(p.s#r#c, at.image, pixel + 4u * #cu * COLUMNS);
+        ds.s#r#c = score_gradients(p.s#r#c, ds.s#r#c, at.image, pixel + 4u * #cu * COLUMNS);
+        // Nobody still reads the weights of the block before.
+        workgroupBarrier();
+        set_weights(p, at, lid);
+        workgroupBarrier();
+        dv = accumulate(dv, D_OUT, block, at);
+        workgroupBarrier();
+        set_weights(ds, at, lid);
+        workgroupBarrier();
+        dk = accumulate(dk, Q, block, at);
+    }
+    var factor: Quads;
+    factor.q#r = vec4<f32>(info.scale);
+    store_sums(K, dk, factor, at);
+    factor.q#r = vec4<f32>(1.0);
+    store_sums(V, dv, factor, at);
+}

@@ -1,0 +1,134 @@
+// Attention, backward: the gradient of the queries.
+//
+//   p_ij = exp(q_i . k_j / sqrt(C) - log_sum_i),  delta_i = d_out_i . out_i
+//   ds_ij = p_ij * (d_out_i . v_j - delta_i),  dq_i = sum over j of ds_ij k_j / sqrt(C)
+//
+// Layouts    qkv, d_qkv [B, H*W, 3C] (q | k | v);  out, d_out [B, H*W, C];  log_sums, deltas [B, H*W]. C is a multiple of 4.
+//            Writes dq and deltas.
+// Workgroup  ROWS queries of one image and a chunk of the channels of dq; the blocks are keys.
+// Template   as in attention_tiles.wgsl, whose text follows.
+
+const Q: u32 = 0u;
+const K: u32 = 1u;
+const V: u32 = 2u;
+const D_OUT: u32 = 3u;
+
+struct Info {
+    workgroups: u32,
+    pixels: u32,
+    vectors: u32,
+    chunks: u32,
+    scale: f32,
+}
+
+@group(0) @binding(0) var<storage, read_write> qkv: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> d_out: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> out: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> log_sums: array<f32>;
+@group(0) @binding(4) var<storage, read_write> deltas: array<f32>;
+@group(0) @binding(5) var<storage, read_write> d_qkv: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read_write> info: Info;
+
+/// [QUADS, LANES]: parts of the deltas of 4 rows.
+var<workgroup> partial: array<vec4<f32>, QUADS * LANES>;
+
+fn fetch(part: u32, pixel: u32, c: u32) -> vec4<f32> {
+    if part == D_OUT { return d_out[pixel * info.vectors + c]; }
+    return qkv[(3u * pixel + part) * info.vectors + c];
+}
+
+fn store(part: u32, pixel: u32, c: u32, value: vec4<f32>) {
+    d_qkv[(3u * pixel + part) * info.vectors + c] = value;
+}
+
+/// d_out . out of one pixel, its share of this lane.
+fn delta(lane: u32, row: u32, image: u32) -> f32 {
+    let pixel = image * info.pixels + min(row, info.pixels - 1u);
+    var sum = 0.0;
+    for (var c = lane; c < info.vectors; c += LANES) {
+        sum += dot(d_out[pixel * info.vectors + c], out[pixel * info.vectors + c]);
+    }
+    return sum;
+}
+
+/// The same of 4 rows.
+fn delta_parts(lane: u32, row: u32, image: u32) -> vec4<f32> {
+    return vec4<f32>(
+        delta(lane, row, image),
+        delta(lane, row + 1u, image),
+        delta(lane, row + 2u, image),
+        delta(lane, row + 3u, image),
+    );
+}
+
+/// Deltas of the 4 rows of a quad.
+fn total(quad: u32) -> vec4<f32> {
+    var value = partial[quad * LANES];
+    for (var i = 1u; i < LANES; i++) { value += partial[quad * LANES + i]; }
+    return value;
+}
+
+fn log_sum_quad(image: u32, row: u32) -> vec4<f32> {
+    let base = image * info.pixels;
+    let last = info.pixels - 1u;
+    return vec4<f32>(
+        log_sums[base + min(row, last)],
+        log_sums[base + min(row + 1u, last)],
+        log_sums[base + min(row + 2u, last)],
+        log_sums[base + min(row + 3u, last)],
+    );
+}
+
+/// ds of the keys from `pixel` on, COLUMNS apart.
+fn score_gradients(s: mat4x4<f32>, dp: mat4x4<f32>, log_sum: vec4<f32>, d: vec4<f32>, pixel: u32) -> mat4x4<f32> {
+    return mat4x4<f32>(
+        score_gradient(s[0], dp[0], log_sum, d, pixel),
+        score_gradient(s[1], dp[1], log_sum, d, pixel + COLUMNS),
+        score_gradient(s[2], dp[2], log_sum, d, pixel + 2u * COLUMNS),
+        score_gradient(s[3], dp[3], log_sum, d, pixel + 3u * COLUMNS),
+    );
+}
+
+fn score_gradient(s: vec4<f32>, dp: vec4<f32>, log_sum: vec4<f32>, d: vec4<f32>, pixel: u32) -> vec4<f32> {
+    return select(vec4<f32>(0.0), exp(s * info.scale - log_sum) * (dp - d), pixel < info.pixels);
+}
+
+@compute @workgroup_size({{ workgroup }}, 1, 1)
+fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>) {
+    let workgroup = wid.x + wid.y * grid.x;
+    if workgroup >= info.workgroups { return; }
+    let at = place(lid, workgroup);
+    let lane = lid % LANES;
+    partial[(at.sum_quad + #ru) * LANES + lane] = delta_parts(lane, at.sum_row + 4u * #ru, at.image);
+    workgroupBarrier();
+    let d#r = total(at.quad + #ru);
+    let log_sum#r = log_sum_quad(at.image, at.row + 4u * #ru);
+    if lid < SCORERS && at.column == 0u && at.chunk == 0u {
+        store_deltas(d#r, at.image, at.row + 4u * #ru);
+    }
+
+    var sums = Sums();
+    for (var block = 0u; block < info.pixels; block += BLOCK) {
+        var ds = product(Q, K, block, at, lid);
+        let dp = product(D_OUT, V, block, at, lid);
+        let pixel = block + at.column;
+        ds.s#r#c = score_gradients(ds.s#r#c, dp.s#r#c, log_sum#r, d#r, pixel + 4u * #cu * COLUMNS);
+        // Nobody still reads the weights of the block before.
+        workgroupBarrier();
+        set_weights(ds, at, lid);
+        workgroupBarrier();
+        sums = accumulate(sums, K, block, at);
+    }
+    var factor: Quads;
+    factor.q#r = vec4<f32>(info.scale);
+    store_sums(Q, sums, factor, at);
+}
+
+fn store_deltas(value: vec4<f32>, image: u32, row: u32) {
+    let pixel = image * info.pixels + row;
+    let here = info.pixels - min(row, info.pixels);
+    if here > 0u { deltas[pixel] = value.x; }
+    if here > 1u { deltas[pixel + 1u] = value.y; }
+    if here > 2u { deltas[pixel + 2u] = value.z; }
+    if here > 3u { deltas[pixel + 3u] = value.w; }
+}

@@ -1,0 +1,188 @@
+
+// Attention: the two matrix products that its passes are made of; appended to the text of each.
+//
+//   product      tile of a [ROWS, BLOCK] product: own rows times other rows, over all channels
+//   accumulate   [ROWS, channels of the chunk] += weights [ROWS, BLOCK] * other rows
+//
+// A workgroup owns ROWS pixels (queries or keys) and walks over all pixels of the image in blocks of BLOCK (the other
+// side). Everything is made of 4 x 4 tiles, the operands of one multiply_add. In a product, an invocation has row_quads x
+// column_quads of them, its columns COLUMNS apart; in an accumulation row_quads x channel_quads, these 4 * LANES channels apart.
+// Pixels and channels beyond the last are read as the last: their weights are 0, or their results aren't written.
+//
+// A line that names #r, #c or #n stands for one line for each of the row_quads, column_quads, channel_quads: all of an
+// invocation's tiles are in registers, without a loop that a compiler might leave in memory.
+//
+// Uses       fetch(part, pixel, c), the 4 channels from 4 c on of one operand, and store: each pass defines them.
+// Template   row_quads, column_quads, channel_quads: as above;
+//            groups, columns, lanes: ROWS = 4 row_quads groups, BLOCK = 4 column_quads columns, 4 channel_quads lanes channels
+//            a chunk, groups * lanes invocations, columns <= lanes;
+//            depth: vec4s of a row of the other side in workgroup memory (so that neighbours read neighbouring memory), or
+//            0: rows are read as they are needed, without a barrier.
+
+const ROW_QUADS: u32 = {{ row_quads }}u;
+const CHANNEL_QUADS: u32 = {{ channel_quads }}u;
+const GROUPS: u32 = {{ groups }}u;
+const COLUMNS: u32 = {{ columns }}u;
+const LANES: u32 = {{ lanes }}u;
+const DEPTH: u32 = {{ depth }}u;
+const ROWS: u32 = 4u * ROW_QUADS * GROUPS;
+const BLOCK: u32 = 4u * {{ column_quads }}u * COLUMNS;
+const WG: u32 = GROUPS * LANES;
+/// Invocations that have a tile of a product.
+const SCORERS: u32 = GROUPS * COLUMNS;
+/// Quads of rows of the workgroup.
+const QUADS: u32 = ROW_QUADS * GROUPS;
+
+/// [BLOCK, QUADS] of 4 rows each.
+var<workgroup> weights: array<vec4<f32>, BLOCK * QUADS>;
+/// [DEPTH, BLOCK] of 4 channels each.
+var<workgroup> staged: array<vec4<f32>, max(DEPTH * BLOCK, 1u)>;
+
+/// Where an invocation works.
+struct Place {
+    image: u32,
+    chunk: u32,
+    row: u32,         // first row of its tiles of products
+    column: u32,      // first column of these, in a block
+    quad: u32,        // quad of `row`
+    sum_row: u32,     // first row of its sums
+    sum_quad: u32,    // quad of `sum_row`
+    channel: u32,     // first vec4 of channels of its sums
+}
+
+fn place(lid: u32, workgroup: u32) -> Place {
+    let row_blocks = (info.pixels + ROWS - 1u) / ROWS;
+    let first = workgroup / info.chunks % row_blocks * ROWS;
+    var at: Place;
+    at.image = workgroup / info.chunks / row_blocks;
+    at.chunk = workgroup % info.chunks;
+    at.quad = min(lid / COLUMNS, GROUPS - 1u) * ROW_QUADS;
+    at.row = first + 4u * at.quad;
+    at.column = lid % COLUMNS;
+    at.sum_quad = lid / LANES * ROW_QUADS;
+    at.sum_row = first + 4u * at.sum_quad;
+    at.channel = at.chunk * CHANNEL_QUADS * LANES + lid % LANES;
+    return at;
+}
+
+/// Row quads times column quads of a product: one column of a matrix a column, its 4 rows.
+struct Tile {
+    s#r#c: mat4x4<f32>,
+}
+
+/// Row quads times channel quads of sums: one column of a matrix a row, 4 of its channels.
+struct Sums {
+    s#r#n: mat4x4<f32>,
+}
+
+/// 4 rows of each row quad.
+struct Quads {
+    q#r: vec4<f32>,
+}
+
+/// a * b + c.
+fn multiply_add(a: mat4x4<f32>, b: mat4x4<f32>, c: mat4x4<f32>) -> mat4x4<f32> {
+    return mat4x4<f32>(column(a, b[0], c[0]), column(a, b[1], c[1]), column(a, b[2], c[2]), column(a, b[3], c[3]));
+}
+
+fn column(a: mat4x4<f32>, b: vec4<f32>, c: vec4<f32>) -> vec4<f32> {
+    return fma(a[3], vec4<f32>(b.w), fma(a[2], vec4<f32>(b.z), fma(a[1], vec4<f32>(b.y), fma(a[0], vec4<f32>(b.x), c))));
+}
+
+/// 4 channels of 4 pixels, `step` apart: one column a pixel.
+fn fetch_rows(part: u32, image: u32, first: u32, step: u32, c: u32) -> mat4x4<f32> {
+    let last = info.pixels - 1u;
+    let base = image * info.pixels;
+    return mat4x4<f32>(
+        fetch(part, base + min(first, last), c),
+        fetch(part, base + min(first + step, last), c),
+        fetch(part, base + min(first + 2u * step, last), c),
+        fetch(part, base + min(first + 3u * step, last), c),
+    );
+}
+
+/// Sums over all channels of the invocation's rows of `own` times its columns of `other`. Every invocation of the workgroup
+/// calls it.
+fn product(own: u32, other: u32, block: u32, at: Place, lid: u32) -> Tile {
+    var sum = Tile();
+    if DEPTH == 0u {
+        for (var c = 0u; c < info.vectors && lid < SCORERS; c++) {
+            let a#r = transpose(fetch_rows(own, at.image, at.row + 4u * #ru, 1u, c));
+            let b#c = fetch_rows(other, at.image, block + at.column + 4u * #cu * COLUMNS, COLUMNS, c);
+            sum.s#r#c = multiply_add(a#r, b#c, sum.s#r#c);
+        }
+        return sum;
+    }
+    for (var start = 0u; start < info.vectors; start += max(DEPTH, 1u)) {
+        workgroupBarrier();
+        for (var i = lid; i < DEPTH * BLOCK; i += WG) {
+            let c = i % max(DEPTH, 1u);
+            let t = i / max(DEPTH, 1u);
+            let pixel = at.image * info.pixels + min(block + t, info.pixels - 1u);
+            staged[c * BLOCK + t] = fetch(other, pixel, min(start + c, info.vectors - 1u));
+        }
+        workgroupBarrier();
+        for (var c = 0u; c < min(DEPTH, info.vectors - start) && lid < SCORERS; c++) {
+            let t = c * BLOCK + at.column;
+            let a#r = transpose(fetch_rows(own, at.image, at.row + 4u * #ru, 1u, start + c));
+            let b#c = staged_rows(t + 4u * #cu * COLUMNS);
+            sum.s#r#c = multiply_add(a#r, b#c, sum.s#r#c);
+        }
+    }
+    return sum;
+}
+
+fn staged_rows(first: u32) -> mat4x4<f32> {
+    return mat4x4<f32>(staged[first], staged[first + COLUMNS], staged[first + 2u * COLUMNS], staged[first + 3u * COLUMNS]);
+}
+
+/// Makes a tile of a product part of the weights.
+fn set_weights(tile: Tile, at: Place, lid: u32) {
+    if lid < SCORERS {
+        let to = at.column * QUADS + at.quad;
+        set_columns(to + 4u * #cu * COLUMNS * QUADS + #ru, tile.s#r#c);
+    }
+}
+
+fn set_columns(to: u32, tile: mat4x4<f32>) {
+    weights[to] = tile[0];
+    weights[to + COLUMNS * QUADS] = tile[1];
+    weights[to + 2u * COLUMNS * QUADS] = tile[2];
+    weights[to + 3u * COLUMNS * QUADS] = tile[3];
+}
+
+fn accumulate(sums: Sums, other: u32, block: u32, at: Place) -> Sums {
+    var out = sums;
+    let c#n = min(at.channel + #nu * LANES, info.vectors - 1u);
+    for (var t = 0u; t < min(BLOCK, info.pixels - block); t += 4u) {
+        let w = t * QUADS + at.sum_quad;
+        let w#r = weights_by_row(w + #ru);
+        let x#n = fetch_rows(other, at.image, block + t, 1u, c#n);
+        out.s#r#n = multiply_add(x#n, w#r, out.s#r#n);
+    }
+    return out;
+}
+
+fn weights_by_row(first: u32) -> mat4x4<f32> {
+    return transpose(mat4x4<f32>(weights[first], weights[first + QUADS], weights[first + 2u * QUADS], weights[first + 3u * QUADS]));
+}
+
+/// Writes the sums of an invocation, times `factor` of their row.
+fn store_sums(part: u32, sums: Sums, factor: Quads, at: Place) {
+    store_rows(part, sums.s#r#n, factor.q#r, at.image, at.sum_row + 4u * #ru, at.channel + #nu * LANES);
+}
+
+fn store_rows(part: u32, rows: mat4x4<f32>, factor: vec4<f32>, image: u32, row: u32, c: u32) {
+    if c < info.vectors {
+        let pixel = image * info.pixels + row;
+        let here = info.pixels - min(row, info.pixels);
+        if here > 0u { store(part, pixel, c, rows[0] * factor.x); }
+        if here > 1u { store(part, pixel + 1u, c, rows[1] * factor.y); }
+        if here > 2u { store(part, pixel + 2u, c, rows[2] * factor.z); }
+        if here > 3u { store(part, pixel + 3u, c, rows[3] * factor.w); }
+    }
+}
+
+fn by_row(rows: mat4x4<f32>, factor: vec4<f32>) -> mat4x4<f32> {
+    return mat4x4<f32>(rows[0] * factor.x, rows[1] * factor.y, rows[2] * factor.z, rows[3] * factor.w);
+}
