@@ -2,7 +2,8 @@
 //
 //   mean' = (1 - momentum) mean + momentum * batch mean,  var' = (1 - momentum) var + momentum * unbiased batch variance
 //
-// Layouts    mean, var [C];  statistics [2, C]: the batch's mean and biased variance;  updated: mean' [C], then var' from `second` on.
+// Layouts    mean, var [C];  statistics [2, C]: the batch's mean and biased variance;
+//            updated: mean' [C], then var' from `second` on.
 // Invocation one channel.
 // Template   wg: invocations.
 

@@ -1,6 +1,6 @@
 // Batch normalisation: mean and variance of each channel from those of its blocks (Chan, Golub and LeVeque 1979).
 //
-//   mean = sum n_b mean_b / P,  var = (sum M2_b + n_b (mean_b - mean)^2) / P                   (biased), n_b pixels of P in block b
+//   mean = sum n_b mean_b / P,  var = (sum M2_b + n_b (mean_b - mean)^2) / P  (biased),  n_b pixels of P in block b
 //
 // Layouts    partials [blocks, 2, C]: mean, M2;  statistics [2, C]: mean, var.
 // Workgroup  some channels: each invocation its share of the blocks of one channel, then a tree over them, twice.
