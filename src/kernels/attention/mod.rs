@@ -43,8 +43,7 @@ fn pad(qkv: Tensor<4>, to: usize) -> Tensor<4> {
     let c = channels / 3;
     let zeros = Tensor::zeros([b, h, w, to - c], &qkv.device());
     let qkv = to_nhwc(qkv);
-    let parts = [0, 1, 2].map(|i| qkv.clone().narrow(3, i * c, c));
-    let [q, k, v] = parts;
+    let [q, k, v] = [0, 1, 2].map(|i| qkv.clone().narrow(3, i * c, c));
     let q = q * (to as f64 / c as f64).sqrt();
     to_nchw(Tensor::cat(vec![q, zeros.clone(), k, zeros.clone(), v, zeros], 3))
 }
