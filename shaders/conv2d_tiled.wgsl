@@ -19,81 +19,9 @@
 {% set wg = tx * ty %}
 {% set x_loads = bm * bk4 // wg %}
 {% set w_loads = bk * bn4 // wg %}
-struct Info {
-    height: u32,
-    width: u32,
-    channels: u32,     // C
-    stride: u32,
-    rows: u32,         // the grid of positions
-    cols: u32,
-    out_channels: u32, // O
-    taps: u32,
-    out_height: u32,
-    out_width: u32,
-    first_row: u32,
-    first_col: u32,
-    out_stride: u32,
-    flags: u32,        // 1: bias, 2: residual
-    positions: u32,    // N * rows * cols
-    unused: u32,
-    tap: array<vec4<i32>, 9>, // (row offset, column offset, index into w)
-}
-
-@group(0) @binding(0) var<storage, read_write> x: array<{{ "vec4<f32>" if x4 else "f32" }}>;
-@group(0) @binding(1) var<storage, read_write> w: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> bias: array<f32>;
-@group(0) @binding(3) var<storage, read_write> residual: array<{{ "vec4<f32>" if y4 else "f32" }}>;
-@group(0) @binding(4) var<storage, read_write> y: array<{{ "vec4<f32>" if y4 else "f32" }}>;
-@group(0) @binding(5) var<storage, read_write> info: Info;
-
 // [position][channel / 4] and [channel][out channel / 4].
 var<workgroup> x_tile: array<vec4<f32>, {{ bm * bk4 }}>;
 var<workgroup> w_tile: array<vec4<f32>, {{ bk * bn4 }}>;
-
-/// A position: row and column of its first tap's pixel (offset not added), and its image.
-fn position(p: u32) -> vec3<u32> {
-    return vec3<u32>(p / info.cols % info.rows * info.stride, p % info.cols * info.stride, p / (info.cols * info.rows));
-}
-
-/// Four channels from `c` on of the pixel that `tap` reaches from position `at`, 0 outside.
-fn source(at: vec3<u32>, tap: vec4<i32>, c: u32, inside: bool) -> vec4<f32> {
-    let row = at.x + u32(tap.x);
-    let col = at.y + u32(tap.y);
-    if !(inside && row < info.height && col < info.width && c < info.channels) { return vec4<f32>(0.0); }
-    let first = ((at.z * info.height + row) * info.width + col) * info.channels + c;
-{% if x4 %}
-    return x[first / 4u];
-{% else %}
-    var values = vec4<f32>(0.0);
-    for (var k = 0u; k < 4u; k++) {
-        if c + k < info.channels { values[k] = x[first + k]; }
-    }
-    return values;
-{% endif %}
-}
-
-/// Writes four channels of y from `o` on.
-fn store(p: u32, o: u32, sum: vec4<f32>) {
-    let n = p / (info.cols * info.rows);
-    let row = p / info.cols % info.rows * info.out_stride + info.first_row;
-    let col = p % info.cols * info.out_stride + info.first_col;
-    let first = ((n * info.out_height + row) * info.out_width + col) * info.out_channels + o;
-    var value = sum;
-    for (var k = 0u; k < 4u; k++) {
-        if (info.flags & 1u) != 0u && o + k < info.out_channels { value[k] += bias[o + k]; }
-    }
-{% if y4 %}
-    if (info.flags & 2u) != 0u { value += residual[first / 4u]; }
-    y[first / 4u] = value;
-{% else %}
-    for (var k = 0u; k < 4u; k++) {
-        if o + k < info.out_channels {
-            if (info.flags & 2u) != 0u { value[k] += residual[first + k]; }
-            y[first + k] = value[k];
-        }
-    }
-{% endif %}
-}
 
 {# The tiles of step `step`, to registers. #}
 {% macro fetch(step) %}

@@ -2,7 +2,7 @@
 
 use super::cpu::ConvShape;
 use super::taps::{self, Grid, MOST_TAPS};
-use super::wgsl::{Shader, Tile, Variant, forced_tile};
+use super::wgsl::{Fours, Shader, Tile};
 use super::{Conv2dGradients, Conv2dOp, Conv2dOptions, shape};
 use crate::kernels::launch::{Class, class, grid, launch};
 use crate::kernels::layout;
@@ -46,8 +46,7 @@ fn taps(grid: &Grid) -> impl Iterator<Item = u32> {
 fn block_fits(x: &CubeTensor, shape: &ConvShape) -> bool {
     let whole = [shape.height, shape.width].iter().all(|v| v % Shader::BLOCK == 0);
     let fours = shape.c_in % 4 == 0 && shape.c_out % 4 == 0;
-    let software = class(x) == Class::Software && forced_tile().is_none();
-    software && whole && fours && (shape.kernel, shape.stride, shape.padding) == (3, 1, 1)
+    class(x) == Class::Software && whole && fours && (shape.kernel, shape.stride, shape.padding) == (3, 1, 1)
 }
 
 /// All outputs of a convolution that [`block_fits`].
@@ -80,15 +79,24 @@ fn convolve(
 ) {
     let ([batch, c, height, width], [_, o, out_height, out_width]) = (layout::dims(x), layout::dims(y));
     let positions = batch * grid_.rows * grid_.cols;
-    let tile = Tile::choose(class(x), positions, o, 1);
-    let shader = Shader::Tiled(Variant { tile, x4: c % 4 == 0, y4: o % 4 == 0 });
+    let (shader, count) = match class(x) {
+        Class::Gpu => {
+            let tile = Tile::choose(positions, o, 1);
+            (Shader::Tiled(tile, Fours::new(c, o)), tile.count(positions, o))
+        }
+        Class::Software => {
+            let quads = if o < 64 { 1 } else { 2 };
+            let count = positions.div_ceil(Shader::POSITIONS) * o.div_ceil(32 * quads);
+            (Shader::Taps { quads, fours: Fours::new(c, o) }, count)
+        }
+    };
     let flags = usize::from(bias.is_some()) | usize::from(residual.is_some()) << 1;
     let Grid { rows, cols, first, out_stride, source_stride, .. } = *grid_;
     let info = [height, width, c, source_stride, rows, cols, o, grid_.taps.len(), out_height, out_width, first[0], first[1]];
     let info: Vec<u32> = info.into_iter().chain([out_stride, flags, positions, 0]).map(|v| v as u32).collect();
     let info: Vec<u32> = info.into_iter().chain(taps(grid_)).collect();
     let buffers = [x, packed, bias.unwrap_or(packed), residual.unwrap_or(y), y];
-    launch(name, shader, shader.workgroup(), grid(tile.count(positions, o)), &buffers, &info);
+    launch(name, shader, shader.workgroup(), grid(count), &buffers, &info);
 }
 
 fn forward(
@@ -167,6 +175,9 @@ const GPU_WORKGROUPS: usize = 512;
 /// Positions of a share, at least: fewer would leave the partial sums as large as the work that makes them.
 const SHARE: usize = 1024;
 
+/// Shares are multiples of this many positions, as tiles are.
+const SHARE_UNIT: usize = 16;
+
 /// The largest buffer of partial sums.
 const PARTIAL_BYTES: usize = 64 << 20;
 
@@ -199,19 +210,24 @@ impl Conv2dGradients for CubeBackend {
         let grid_ = taps::forward(&shape);
         let (taps_count, positions) = (grid_.taps.len(), shape.batch * grid_.rows * grid_.cols);
 
-        let class = class(&x);
+        let fours = Fours::new(c_in, c_out);
         let most = (positions / SHARE).max(1);
-        let tile = Tile::choose(class, c_in, c_out, taps_count * most);
-        let products = tile.count(c_in, c_out) * taps_count;
+        let (shader, products, wanted) = match class(&x) {
+            Class::Gpu => {
+                let tile = Tile::choose(c_in, c_out, taps_count * most);
+                (Shader::WeightsTiled(tile, fours), tile.count(c_in, c_out) * taps_count, GPU_WORKGROUPS)
+            }
+            Class::Software => {
+                let products = c_in.div_ceil(Shader::TAPS_CHANNELS) * c_out.div_ceil(32) * taps_count;
+                (Shader::WeightsTaps(fours), products, SOFTWARE_WORKGROUPS)
+            }
+        };
         let bytes = taps_count * c_in * c_out.next_multiple_of(4) * size_of::<f32>();
-        let wanted = if class == Class::Software { SOFTWARE_WORKGROUPS } else { GPU_WORKGROUPS };
-        let shares = wanted / products.min(wanted);
-        let shares = shares.min(most).min((PARTIAL_BYTES / bytes).max(1)).max(1);
-        let share = positions.div_ceil(shares).next_multiple_of(tile.bk);
+        let shares = (wanted / products.min(wanted)).min(most).min((PARTIAL_BYTES / bytes).max(1)).max(1);
+        let share = positions.div_ceil(shares).next_multiple_of(SHARE_UNIT);
         let shares = positions.div_ceil(share);
 
         let partial = layout::empty(&x, Shape::new([shares, taps_count, c_in, c_out.next_multiple_of(4)]));
-        let shader = Shader::WeightsTiled(Variant { tile, x4: c_in % 4 == 0, y4: c_out % 4 == 0 });
         let info = [height, width, c_in, stride, grid_.rows, grid_.cols, c_out, taps_count, positions, share, shares, 0];
         let info: Vec<u32> = info.into_iter().map(|v| v as u32).chain(taps(&grid_)).collect();
         launch("conv2d grad_weight", shader, shader.workgroup(), grid(products * shares), &[&x, &dy, &partial], &info);

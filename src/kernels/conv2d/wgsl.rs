@@ -1,6 +1,5 @@
 //! Convolution shaders and their tiles.
 
-use crate::kernels::launch::Class;
 use crate::kernels::template::render;
 use burn::backend::wgpu::{KernelSource, SourceTemplate};
 use burn::cubecl::prelude::KernelId;
@@ -15,11 +14,6 @@ thread_local! {
 /// inputs and a software adapter.
 pub fn force_tile(tile: Option<Tile>) {
     FORCED.set(tile);
-}
-
-/// The tile that this thread's launches were told to use.
-pub(super) fn forced_tile() -> Option<Tile> {
-    FORCED.get()
 }
 
 /// Sizes of a matrix product's tiles; what conv2d_tiled.wgsl and conv2d_weights_tiled.wgsl say about each.
@@ -44,26 +38,20 @@ impl Tile {
     pub const TALL: Self = Self { bm: 128, bn: 64, bk: 16, tm: 8, tn: 4 };
     /// Where larger tiles would leave a GPU idle.
     pub const MEDIUM: Self = Self { bm: 64, bn: 64, bk: 16, tm: 4, tn: 4 };
-    /// Software adapters: one vector of 8 invocations, for which a barrier costs little.
-    pub const SOFTWARE: Self = Self { bm: 16, bn: 32, bk: 16, tm: 16, tn: 4 };
-
     /// Every tile in use.
-    pub const ALL: [Self; 4] = [Self::LARGE, Self::TALL, Self::MEDIUM, Self::SOFTWARE];
+    pub const ALL: [Self; 3] = [Self::LARGE, Self::TALL, Self::MEDIUM];
 
     /// Workgroups that keep a large GPU busy (an H100 has 132 processors, an A40 84, each with room for two).
     const BUSY: usize = 256;
 
     /// The tile for a product of `rows` times `cols`, `products` times.
-    pub(super) fn choose(class: Class, rows: usize, cols: usize, products: usize) -> Self {
-        if let Some(tile) = forced_tile() {
-            return tile;
-        }
+    pub(super) fn choose(rows: usize, cols: usize, products: usize) -> Self {
         let enough = |tile: Self| tile.count(rows, cols) * products >= Self::BUSY;
-        match class {
-            Class::Software => Self::SOFTWARE,
-            Class::Gpu if cols > 64 && rows > 64 && enough(Self::LARGE) => Self::LARGE,
-            Class::Gpu if cols <= 64 && rows > 64 && enough(Self::TALL) => Self::TALL,
-            Class::Gpu => Self::MEDIUM,
+        match FORCED.get() {
+            Some(tile) => tile,
+            None if cols > 64 && rows > 64 && enough(Self::LARGE) => Self::LARGE,
+            None if cols <= 64 && rows > 64 && enough(Self::TALL) => Self::TALL,
+            None => Self::MEDIUM,
         }
     }
 
@@ -78,23 +66,34 @@ impl Tile {
     }
 }
 
-/// What the source of a tiled shader depends on.
+/// How the general shaders read and write feature maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Variant {
-    /// Its tiles.
-    pub tile: Tile,
+pub struct Fours {
     /// Whether the channels of the input are a multiple of four.
     pub x4: bool,
     /// Whether those of the output are.
     pub y4: bool,
 }
 
-impl Variant {
-    fn render(self, text: &str) -> String {
-        let Self { tile: Tile { bm, bn, bk, tm, tn }, x4, y4 } = self;
-        render(text, context! { bm, bn, bk, tm, tn, x4, y4 })
+impl Fours {
+    /// For `c` and `o` channels.
+    pub(super) fn new(c: usize, o: usize) -> Self {
+        Self { x4: c.is_multiple_of(4), y4: o.is_multiple_of(4) }
     }
 }
+
+const TILED: &str =
+    concat!(include_str!("../../../shaders/conv2d_tiled.wgsl"), include_str!("../../../shaders/conv2d_operands.wgsl"));
+const TAPS: &str =
+    concat!(include_str!("../../../shaders/conv2d_taps.wgsl"), include_str!("../../../shaders/conv2d_operands.wgsl"));
+const WEIGHTS_TILED: &str = concat!(
+    include_str!("../../../shaders/conv2d_weights_tiled.wgsl"),
+    include_str!("../../../shaders/conv2d_weights_operands.wgsl")
+);
+const WEIGHTS_TAPS: &str = concat!(
+    include_str!("../../../shaders/conv2d_weights_taps.wgsl"),
+    include_str!("../../../shaders/conv2d_weights_operands.wgsl")
+);
 
 /// The shaders of the convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -102,9 +101,18 @@ pub enum Shader {
     /// shaders/conv2d_pack.wgsl
     Pack,
     /// shaders/conv2d_tiled.wgsl
-    Tiled(Variant),
+    Tiled(Tile, Fours),
     /// shaders/conv2d_weights_tiled.wgsl
-    WeightsTiled(Variant),
+    WeightsTiled(Tile, Fours),
+    /// shaders/conv2d_taps.wgsl
+    Taps {
+        /// Groups of four output channels of an invocation.
+        quads: usize,
+        /// See there.
+        fours: Fours,
+    },
+    /// shaders/conv2d_weights_taps.wgsl
+    WeightsTaps(Fours),
     /// shaders/conv2d_block.wgsl
     Block,
     /// shaders/conv2d_weights_block.wgsl
@@ -123,11 +131,10 @@ impl Shader {
     pub fn all() -> Vec<Self> {
         let mut all = vec![Self::Pack, Self::Block, Self::WeightsBlock, Self::WeightsSum];
         all.extend(Self::COLUMNS.map(|cols| Self::ColumnSums { cols }));
-        for tile in Tile::ALL {
-            for (x4, y4) in [(false, false), (false, true), (true, false), (true, true)] {
-                let variant = Variant { tile, x4, y4 };
-                all.extend([Self::Tiled(variant), Self::WeightsTiled(variant)]);
-            }
+        for (x4, y4) in [(false, false), (false, true), (true, false), (true, true)] {
+            let fours = Fours { x4, y4 };
+            all.extend(Tile::ALL.into_iter().flat_map(|tile| [Self::Tiled(tile, fours), Self::WeightsTiled(tile, fours)]));
+            all.extend([Self::Taps { quads: 1, fours }, Self::Taps { quads: 2, fours }, Self::WeightsTaps(fours)]);
         }
         all
     }
@@ -138,12 +145,21 @@ impl Shader {
     /// Channels of the input in a workgroup of [`Shader::WeightsBlock`].
     pub(super) const BLOCK_CHANNELS: usize = 8;
 
+    /// Positions of [`Shader::Taps`].
+    pub(super) const POSITIONS: usize = 16;
+
+    /// Channels of the input in a workgroup of [`Shader::WeightsTaps`].
+    pub(super) const TAPS_CHANNELS: usize = 16;
+
     /// Columns of a workgroup of [`Shader::ColumnSums`].
     pub(super) const COLUMNS: [usize; 2] = [8, 64];
 
     /// The complete WGSL text.
     pub fn wgsl(self) -> String {
         let flat = |cols: usize| context! { wg => self.workgroup(), cols };
+        let tiled = |text: &str, Tile { bm, bn, bk, tm, tn }: Tile, Fours { x4, y4 }: Fours| {
+            render(text, context! { bm, bn, bk, tm, tn, x4, y4 })
+        };
         match self {
             Self::Pack => render(include_str!("../../../shaders/conv2d_pack.wgsl"), flat(0)),
             Self::Block => {
@@ -155,17 +171,23 @@ impl Shader {
             }
             Self::WeightsSum => render(include_str!("../../../shaders/conv2d_weights_sum.wgsl"), flat(0)),
             Self::ColumnSums { cols } => render(include_str!("../../../shaders/column_sums.wgsl"), flat(cols)),
-            Self::Tiled(variant) => variant.render(include_str!("../../../shaders/conv2d_tiled.wgsl")),
-            Self::WeightsTiled(variant) => variant.render(include_str!("../../../shaders/conv2d_weights_tiled.wgsl")),
+            Self::Tiled(tile, fours) => tiled(TILED, tile, fours),
+            Self::WeightsTiled(tile, fours) => tiled(WEIGHTS_TILED, tile, fours),
+            Self::Taps { quads, fours: Fours { x4, y4 } } => {
+                render(TAPS, context! { positions => Self::POSITIONS, quads, x4, y4 })
+            }
+            Self::WeightsTaps(Fours { x4, y4 }) => {
+                render(WEIGHTS_TAPS, context! { blocks => Self::TAPS_CHANNELS / 4, positions => 4, x4, y4 })
+            }
         }
     }
 
     /// Invocations of a workgroup.
     pub(super) fn workgroup(self) -> u32 {
         match self {
-            Self::Block | Self::WeightsBlock => 8,
+            Self::Block | Self::WeightsBlock | Self::Taps { .. } | Self::WeightsTaps(_) => 8,
             Self::Pack | Self::WeightsSum | Self::ColumnSums { .. } => 64,
-            Self::Tiled(variant) | Self::WeightsTiled(variant) => variant.tile.workgroup() as u32,
+            Self::Tiled(tile, _) | Self::WeightsTiled(tile, _) => tile.workgroup() as u32,
         }
     }
 }
