@@ -30,34 +30,34 @@ struct Info {
 @group(0) @binding(4) var<storage, read_write> y: array<{{ "vec4<f32>" if y4 else "f32" }}>;
 @group(0) @binding(5) var<storage, read_write> info: Info;
 
-/// A position: row and column of its first tap's pixel (offset not added), and its image.
+/// Row and column of position `p` in the grid, and its image.
 fn position(p: u32) -> vec3<u32> {
-    return vec3<u32>(p / info.cols % info.rows * info.stride, p % info.cols * info.stride, p / (info.cols * info.rows));
+    return vec3<u32>(p / info.cols % info.rows, p % info.cols, p / (info.cols * info.rows));
 }
 
-/// Four channels from `c` on of the pixel that `tap` reaches from position `at`, 0 outside.
-fn source(at: vec3<u32>, tap: vec4<i32>, c: u32, inside: bool) -> vec4<f32> {
-    let row = at.x + u32(tap.x);
-    let col = at.y + u32(tap.y);
-    if !(inside && row < info.height && col < info.width && c < info.channels) { return vec4<f32>(0.0); }
-    let first = ((at.z * info.height + row) * info.width + col) * info.channels + c;
+/// The pixel that `tap` reaches from position `at`: its first value in x, and whether it is one.
+fn reach(at: vec3<u32>, tap: vec4<i32>) -> vec2<u32> {
+    let row = at.x * info.stride + u32(tap.x);
+    let col = at.y * info.stride + u32(tap.y);
+    let inside = row < info.height && col < info.width;
+    return vec2<u32>(select(0u, ((at.z * info.height + row) * info.width + col) * info.channels, inside), u32(inside));
+}
+
+/// Four channels from `c` on of the pixel that begins at `first`; channels beyond the last repeat it.
+fn source(first: u32, c: u32) -> vec4<f32> {
 {% if x4 %}
-    return x[first / 4u];
+    return x[(first + c) / 4u];
 {% else %}
-    var values = vec4<f32>(0.0);
-    for (var k = 0u; k < 4u; k++) {
-        if c + k < info.channels { values[k] = x[first + k]; }
-    }
-    return values;
+    let last = info.channels - 1u;
+    return vec4<f32>(x[first + c], x[first + min(c + 1u, last)], x[first + min(c + 2u, last)], x[first + min(c + 3u, last)]);
 {% endif %}
 }
 
-/// Writes four channels of y from `o` on.
-fn store(p: u32, o: u32, sum: vec4<f32>) {
-    let n = p / (info.cols * info.rows);
-    let row = p / info.cols % info.rows * info.out_stride + info.first_row;
-    let col = p % info.cols * info.out_stride + info.first_col;
-    let first = ((n * info.out_height + row) * info.out_width + col) * info.out_channels + o;
+/// Writes four channels of y from `o` on, those beyond the last left out.
+fn store(at: vec3<u32>, o: u32, sum: vec4<f32>) {
+    let row = at.x * info.out_stride + info.first_row;
+    let col = at.y * info.out_stride + info.first_col;
+    let first = ((at.z * info.out_height + row) * info.out_width + col) * info.out_channels + o;
     var value = sum;
     for (var k = 0u; k < 4u; k++) {
         if (info.flags & 1u) != 0u && o + k < info.out_channels { value[k] += bias[o + k]; }

@@ -2,53 +2,59 @@
 // kernel, any stride, any number of channels. (conv2d_block.wgsl is faster where it fits.)
 //
 // Layouts    as conv2d_tiled.wgsl.
-// Workgroup  {{ positions }} positions (of all images in a row) in registers;  8 invocations along channels, {{ quads }} groups of four each.
-// Template   positions;  quads;  x4, y4: whether C, O are multiples of four.
+// Workgroup  8 invocations, positions of all images in a row. Along channels: {{ positions }} positions, an invocation has {{ quads }} groups of four
+//            channels of each, 8 apart. Along positions: {{ positions }} positions of an invocation, 8 apart, the same four channels.
+// Template   positions;  quads;  across: whether invocations lie along positions;  x4, y4: whether C, O are multiples of four.
 
 @compute @workgroup_size(8)
 fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>) {
     let out4 = (info.out_channels + 3u) / 4u;
-    let groups = (out4 + {{ 8 * quads - 1 }}u) / {{ 8 * quads }}u;
+    let groups = (out4 + {{ (1 if across else 8) * quads - 1 }}u) / {{ (1 if across else 8) * quads }}u;
     let group = wid.x + wid.y * grid.x;
-    let p0 = group / groups * {{ positions }}u;
+    let p0 = group / groups * {{ positions * (8 if across else 1) }}u;
     if p0 >= info.positions { return; }
-    let wanted = group % groups * {{ 8 * quads }}u + lid;
+    let wanted = group % groups * {{ (1 if across else 8) * quads }}u{{ "" if across else " + lid" }};
     // Invocations beyond the last channel do its work again, and write nothing.
 {% for n in range(quads) %}
     let o{{ n }} = min(wanted + {{ 8 * n }}u, out4 - 1u);
 {% endfor %}
 {% for m in range(positions) %}
-    let at{{ m }} = position(p0 + {{ m }}u);
+{% if across %}
+    let at{{ m }} = position(p0 + {{ 8 * m }}u + lid);
+    let here{{ m }} = p0 + {{ 8 * m }}u + lid < info.positions;
+{% else %}
+{% if m == 0 %}
+    let at0 = position(p0);
+{% else %}
+    // The next one, without the divisions, which are slow on vectors.
+    let col{{ m }} = at{{ m - 1 }}.y + 1u;
+    let row{{ m }} = at{{ m - 1 }}.x + u32(col{{ m }} == info.cols);
+    let at{{ m }} = vec3<u32>(select(row{{ m }}, 0u, row{{ m }} == info.rows), select(col{{ m }}, 0u, col{{ m }} == info.cols), at{{ m - 1 }}.z + u32(row{{ m }} == info.rows));
+{% endif %}
+    let here{{ m }} = p0 + {{ m }}u < info.positions;
+{% endif %}
 {% for n in range(quads) %}
     var sum{{ m }}_{{ n }} = vec4<f32>(0.0);
 {% endfor %}
 {% endfor %}
     for (var t = 0u; t < info.taps; t++) {
         let tap = info.tap[t];
-{% if x4 %}
-        // Each position's pixel, in units of four channels, and 0 for one outside.
 {% for m in range(positions) %}
-        let row{{ m }} = at{{ m }}.x + u32(tap.x);
-        let col{{ m }} = at{{ m }}.y + u32(tap.y);
-        let inside{{ m }} = f32(row{{ m }} < info.height && col{{ m }} < info.width && p0 + {{ m }}u < info.positions);
-        let pixel{{ m }} = select(0u, ((at{{ m }}.z * info.height + row{{ m }}) * info.width + col{{ m }}) * (info.channels / 4u), inside{{ m }} > 0.0);
+        let pixel{{ m }} = reach(at{{ m }}, tap);
+        let first{{ m }} = select(0u, pixel{{ m }}.x, here{{ m }});
+        let factor{{ m }} = f32(pixel{{ m }}.y);
 {% endfor %}
-{% endif %}
         for (var c = 0u; c < info.channels; c += 4u) {
+            // Channels beyond the last have weights of 0.
 {% for q in range(4) %}
-            // Rows of w beyond the last channel are multiplied by 0.
             let row{{ q }}_w = (u32(tap.z) * info.channels + min(c + {{ q }}u, info.channels - 1u)) * out4;
 {% for n in range(quads) %}
-            let w{{ q }}_{{ n }} = w[row{{ q }}_w + o{{ n }}];
+            let w{{ q }}_{{ n }} = w[row{{ q }}_w + o{{ n }}]{{ "" if x4 or q == 0 else " * f32(c + " ~ q ~ "u < info.channels)" }};
 {% endfor %}
 {% endfor %}
 {% for m in range(positions) %}
             {
-{% if x4 %}
-                let v = x[pixel{{ m }} + c / 4u] * inside{{ m }};
-{% else %}
-                let v = source(at{{ m }}, tap, c, p0 + {{ m }}u < info.positions);
-{% endif %}
+                let v = source(first{{ m }}, c) * factor{{ m }};
 {% for n in range(quads) %}
 {% for q in range(4) %}
                 sum{{ m }}_{{ n }} += v[{{ q }}] * w{{ q }}_{{ n }};
@@ -59,9 +65,9 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
         }
     }
 {% for m in range(positions) %}
-    if p0 + {{ m }}u < info.positions {
+    if here{{ m }} {
 {% for n in range(quads) %}
-        if wanted + {{ 8 * n }}u < out4 { store(p0 + {{ m }}u, o{{ n }} * 4u, sum{{ m }}_{{ n }}); }
+        if wanted + {{ 8 * n }}u < out4 { store(at{{ m }}, o{{ n }} * 4u, sum{{ m }}_{{ n }}); }
 {% endfor %}
     }
 {% endfor %}

@@ -29,7 +29,12 @@ var<workgroup> w_tile: array<vec4<f32>, {{ bk * bn4 }}>;
             let tap = info.tap[{{ step }} / chunks];
             let c0 = {{ step }} % chunks * {{ bk }}u;
 {% for i in range(x_loads) %}
-            next_x{{ i }} = source(at{{ i }}, tap, c0 + lid % {{ bk4 }}u * 4u, inside{{ i }});
+            {
+                let pixel = reach(at{{ i }}, tap);
+                let c = c0 + lid % {{ bk4 }}u * 4u;
+                next_x{{ i }} = vec4<f32>(0.0);
+                if pixel.y == 1u && inside{{ i }} && c < info.channels { next_x{{ i }} = source(pixel.x, c); }
+            }
 {% endfor %}
 {% for i in range(w_loads) %}
             {
@@ -103,7 +108,7 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
         let p = p0 + ty + {{ m * ty }}u;
         if p < info.positions {
 {% for n in range(tn4) %}
-            if o0 + tx + {{ n * tx }}u < out4 { store(p, (o0 + tx + {{ n * tx }}u) * 4u, sum{{ m }}_{{ n }}); }
+            if o0 + tx + {{ n * tx }}u < out4 { store(position(p), (o0 + tx + {{ n * tx }}u) * 4u, sum{{ m }}_{{ n }}); }
 {% endfor %}
         }
     }

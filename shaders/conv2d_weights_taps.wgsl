@@ -1,9 +1,30 @@
 // The gradient of conv2d_weights_tiled.wgsl without workgroup memory or barriers, for software adapters, on which both are slow: any
 // kernel, any stride, any number of channels. (conv2d_weights_block.wgsl is faster where it fits.)
 //
-// Layouts    as conv2d_weights_tiled.wgsl.
+// Layouts    as conv2d_weights_tiled.wgsl; shares are of whole rows of dy.
 // Workgroup  one share, one tap, {{ 4 * blocks }} channels c;  8 invocations along channels o, four each;  {{ positions }} positions at a time.
 // Template   blocks: of four channels c;  positions;  x4, y4: whether C, O are multiples of four.
+
+struct Info {
+    height: u32,
+    width: u32,
+    channels: u32,     // C
+    stride: u32,
+    rows: u32,         // the grid of positions
+    cols: u32,
+    out_channels: u32, // O
+    taps: u32,
+    positions: u32,    // N * rows * cols
+    share: u32,        // positions of a share, whole rows
+    shares: u32,
+    unused: u32,
+    tap: array<vec4<i32>, 9>, // (row offset, column offset)
+}
+
+@group(0) @binding(0) var<storage, read_write> x: array<{{ "vec4<f32>" if x4 else "f32" }}>;
+@group(0) @binding(1) var<storage, read_write> dy: array<{{ "vec4<f32>" if y4 else "f32" }}>;
+@group(0) @binding(2) var<storage, read_write> partial: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> info: Info;
 
 @compute @workgroup_size(8)
 fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>) {
@@ -11,38 +32,60 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     let o_groups = (out4 + 7u) / 8u;
     let c_groups = (info.channels + {{ 4 * blocks - 1 }}u) / {{ 4 * blocks }}u;
     var group = wid.x + wid.y * grid.x;
-    let o = group % o_groups * 8u + lid;
+    let wanted = group % o_groups * 8u + lid;
     group /= o_groups;
-    let c0 = group % c_groups * {{ 4 * blocks }}u;
+    let channel = group % c_groups * {{ 4 * blocks }}u;
     group /= c_groups;
     let t = group % info.taps;
     let share = group / info.taps;
     if share >= info.shares { return; }
     let tap = info.tap[t];
-    let begin = share * info.share;
-    let end = min(begin + info.share, info.positions);
+    // Invocations and blocks beyond the last channels do work of others again, and write nothing.
+    let o = min(wanted, out4 - 1u) * 4u;
+    let last = info.channels - 1u;
+{% for m in range(blocks) %}
+    let c{{ m }} = min(channel + {{ 4 * m }}u, last / 4u * 4u);
+{% endfor %}
 {% for m in range(4 * blocks) %}
     var sum{{ m }} = vec4<f32>(0.0);
 {% endfor %}
-    for (var p = begin; p < end; p += {{ positions }}u) {
+    let end = min((share + 1u) * info.share, info.positions) / info.cols;
+    for (var r = share * info.share / info.cols; r < end; r++) {
+        let row = r % info.rows * info.stride + u32(tap.x);
+        if row >= info.height { continue; }
+        let image = (r / info.rows * info.height + row) * info.width;
+        for (var p = 0u; p < info.cols; p += {{ positions }}u) {
 {% for i in range(positions) %}
-        let y{{ i }} = gradient(p + {{ i }}u, o * 4u, end);
+            let col{{ i }} = (p + {{ i }}u) * info.stride + u32(tap.y);
+            let inside{{ i }} = p + {{ i }}u < info.cols && col{{ i }} < info.width;
+            let pixel{{ i }} = select(image, image + col{{ i }}, inside{{ i }}) * info.channels;
+            let at{{ i }} = (r * info.cols + min(p + {{ i }}u, info.cols - 1u)) * info.out_channels;
+{% if y4 %}
+            let y{{ i }} = dy[(at{{ i }} + o) / 4u] * f32(inside{{ i }});
+{% else %}
+            let end{{ i }} = info.out_channels - 1u;
+            let y{{ i }} = vec4<f32>(dy[at{{ i }} + o], dy[at{{ i }} + min(o + 1u, end{{ i }})], dy[at{{ i }} + min(o + 2u, end{{ i }})], dy[at{{ i }} + min(o + 3u, end{{ i }})]) * f32(inside{{ i }});
+{% endif %}
 {% for m in range(blocks) %}
-        let x{{ i }}_{{ m }} = source(p + {{ i }}u, tap, c0 + {{ 4 * m }}u, end);
+{% if x4 %}
+            let x{{ i }}_{{ m }} = x[(pixel{{ i }} + c{{ m }}) / 4u];
+{% else %}
+            let x{{ i }}_{{ m }} = vec4<f32>(x[pixel{{ i }} + c{{ m }}], x[pixel{{ i }} + min(c{{ m }} + 1u, last)], x[pixel{{ i }} + min(c{{ m }} + 2u, last)], x[pixel{{ i }} + min(c{{ m }} + 3u, last)]);
+{% endif %}
 {% endfor %}
 {% endfor %}
 {% for m in range(blocks) %}
 {% for q in range(4) %}
 {% for i in range(positions) %}
-        sum{{ 4 * m + q }} += x{{ i }}_{{ m }}[{{ q }}] * y{{ i }};
+            sum{{ 4 * m + q }} += x{{ i }}_{{ m }}[{{ q }}] * y{{ i }};
 {% endfor %}
 {% endfor %}
 {% endfor %}
+        }
     }
-    if o >= out4 { return; }
-    let row = (share * info.taps + t) * info.channels;
+    if wanted >= out4 { return; }
+    let first = (share * info.taps + t) * info.channels;
 {% for m in range(4 * blocks) %}
-    if c0 + {{ m }}u < info.channels { partial[(row + c0 + {{ m }}u) * out4 + o] = sum{{ m }}; }
+    if channel + {{ m }}u < info.channels { partial[(first + channel + {{ m }}u) * out4 + wanted] = sum{{ m }}; }
 {% endfor %}
 }
-

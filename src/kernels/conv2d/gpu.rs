@@ -85,8 +85,12 @@ fn convolve(
             (Shader::Tiled(tile, Fours::new(c, o)), tile.count(positions, o))
         }
         Class::Software => {
-            let quads = if o < 64 { 1 } else { 2 };
-            let count = positions.div_ceil(Shader::POSITIONS) * o.div_ceil(32 * quads);
+            // A few channels would leave most invocations idle.
+            let quads = if o < 16 { 0 } else { o.div_ceil(32).min(2) };
+            let count = match quads {
+                0 => positions.div_ceil(2 * Shader::POSITIONS) * o.div_ceil(4),
+                _ => positions.div_ceil(Shader::POSITIONS) * o.div_ceil(32 * quads),
+            };
             (Shader::Taps { quads, fours: Fours::new(c, o) }, count)
         }
     };
@@ -212,6 +216,8 @@ impl Conv2dGradients for CubeBackend {
 
         let fours = Fours::new(c_in, c_out);
         let most = (positions / SHARE).max(1);
+        // On software adapters shares are of whole rows.
+        let unit = if class(&x) == Class::Software { grid_.cols } else { SHARE_UNIT };
         let (shader, products, wanted) = match class(&x) {
             Class::Gpu => {
                 let tile = Tile::choose(c_in, c_out, taps_count * most);
@@ -224,7 +230,7 @@ impl Conv2dGradients for CubeBackend {
         };
         let bytes = taps_count * c_in * c_out.next_multiple_of(4) * size_of::<f32>();
         let shares = (wanted / products.min(wanted)).min(most).min((PARTIAL_BYTES / bytes).max(1)).max(1);
-        let share = positions.div_ceil(shares).next_multiple_of(SHARE_UNIT);
+        let share = positions.div_ceil(shares).next_multiple_of(unit);
         let shares = positions.div_ceil(share);
 
         let partial = layout::empty(&x, Shape::new([shares, taps_count, c_in, c_out.next_multiple_of(4)]));

@@ -86,15 +86,6 @@ const TILED: &str =
     concat!(include_str!("../../../shaders/conv2d_tiled.wgsl"), include_str!("../../../shaders/conv2d_operands.wgsl"));
 const TAPS: &str =
     concat!(include_str!("../../../shaders/conv2d_taps.wgsl"), include_str!("../../../shaders/conv2d_operands.wgsl"));
-const WEIGHTS_TILED: &str = concat!(
-    include_str!("../../../shaders/conv2d_weights_tiled.wgsl"),
-    include_str!("../../../shaders/conv2d_weights_operands.wgsl")
-);
-const WEIGHTS_TAPS: &str = concat!(
-    include_str!("../../../shaders/conv2d_weights_taps.wgsl"),
-    include_str!("../../../shaders/conv2d_weights_operands.wgsl")
-);
-
 /// The shaders of the convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Shader {
@@ -106,7 +97,7 @@ pub enum Shader {
     WeightsTiled(Tile, Fours),
     /// shaders/conv2d_taps.wgsl
     Taps {
-        /// Groups of four output channels of an invocation.
+        /// Groups of four output channels of an invocation; 0: one, and invocations lie along positions.
         quads: usize,
         /// See there.
         fours: Fours,
@@ -134,7 +125,8 @@ impl Shader {
         for (x4, y4) in [(false, false), (false, true), (true, false), (true, true)] {
             let fours = Fours { x4, y4 };
             all.extend(Tile::ALL.into_iter().flat_map(|tile| [Self::Tiled(tile, fours), Self::WeightsTiled(tile, fours)]));
-            all.extend([Self::Taps { quads: 1, fours }, Self::Taps { quads: 2, fours }, Self::WeightsTaps(fours)]);
+            all.extend([0, 1, 2].map(|quads| Self::Taps { quads, fours }));
+            all.push(Self::WeightsTaps(fours));
         }
         all
     }
@@ -172,12 +164,15 @@ impl Shader {
             Self::WeightsSum => render(include_str!("../../../shaders/conv2d_weights_sum.wgsl"), flat(0)),
             Self::ColumnSums { cols } => render(include_str!("../../../shaders/column_sums.wgsl"), flat(cols)),
             Self::Tiled(tile, fours) => tiled(TILED, tile, fours),
-            Self::WeightsTiled(tile, fours) => tiled(WEIGHTS_TILED, tile, fours),
+            Self::WeightsTiled(tile, fours) => tiled(include_str!("../../../shaders/conv2d_weights_tiled.wgsl"), tile, fours),
             Self::Taps { quads, fours: Fours { x4, y4 } } => {
-                render(TAPS, context! { positions => Self::POSITIONS, quads, x4, y4 })
+                let across = quads == 0;
+                let positions = if across { Self::POSITIONS / 4 } else { Self::POSITIONS };
+                render(TAPS, context! { positions, quads => quads.max(1), across, x4, y4 })
             }
             Self::WeightsTaps(Fours { x4, y4 }) => {
-                render(WEIGHTS_TAPS, context! { blocks => Self::TAPS_CHANNELS / 4, positions => 4, x4, y4 })
+                let text = include_str!("../../../shaders/conv2d_weights_taps.wgsl");
+                render(text, context! { blocks => Self::TAPS_CHANNELS / 4, positions => 4, x4, y4 })
             }
         }
     }
