@@ -25,7 +25,7 @@ struct Info {
 
 @group(0) @binding(0) var<storage, read_write> x: array<{{ "vec4<f32>" if x4 else "f32" }}>;
 @group(0) @binding(1) var<storage, read_write> w: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> bias: array<f32>;
+@group(0) @binding(2) var<storage, read_write> bias: array<{{ "vec4<f32>" if y4 else "f32" }}>;
 @group(0) @binding(3) var<storage, read_write> residual: array<{{ "vec4<f32>" if y4 else "f32" }}>;
 @group(0) @binding(4) var<storage, read_write> y: array<{{ "vec4<f32>" if y4 else "f32" }}>;
 @group(0) @binding(5) var<storage, read_write> info: Info;
@@ -59,15 +59,14 @@ fn store(at: vec3<u32>, o: u32, sum: vec4<f32>) {
     let col = at.y * info.out_stride + info.first_col;
     let first = ((at.z * info.out_height + row) * info.out_width + col) * info.out_channels + o;
     var value = sum;
-    for (var k = 0u; k < 4u; k++) {
-        if (info.flags & 1u) != 0u && o + k < info.out_channels { value[k] += bias[o + k]; }
-    }
 {% if y4 %}
+    if (info.flags & 1u) != 0u { value += bias[o / 4u]; }
     if (info.flags & 2u) != 0u { value += residual[first / 4u]; }
     y[first / 4u] = value;
 {% else %}
     for (var k = 0u; k < 4u; k++) {
         if o + k < info.out_channels {
+            if (info.flags & 1u) != 0u { value[k] += bias[o + k]; }
             if (info.flags & 2u) != 0u { value[k] += residual[first + k]; }
             y[first + k] = value[k];
         }

@@ -37,9 +37,9 @@ impl Tile {
     /// Software adapters, up to 64 channels. A load costs as much as 60 multiply-adds, from workgroup memory too: large
     /// tiles in registers, nothing staged.
     pub const SOFTWARE: Self =
-        Self { row_quads: 4, column_quads: 4, channel_quads: 4, groups: 4, columns: 2, lanes: 4, depth: 0 };
+        Self { row_quads: 2, column_quads: 2, channel_quads: 2, groups: 4, columns: 4, lanes: 4, depth: 0 };
     /// Software adapters, images of few pixels.
-    pub const SOFTWARE_SMALL: Self = Self { row_quads: 2, column_quads: 1, groups: 2, columns: 4, ..Self::SOFTWARE };
+    pub const SOFTWARE_SMALL: Self = Self { row_quads: 1, column_quads: 1, groups: 2, columns: 4, ..Self::SOFTWARE };
 
     /// The tile for `channels` (of q, k and v each) and `pixels` on an adapter of `class`.
     pub fn new(class: Class, channels: usize, pixels: usize) -> Self {

@@ -87,10 +87,8 @@ fn convolve(
         Class::Software => {
             // A few channels would leave most invocations idle.
             let quads = if o < 16 { 0 } else { o.div_ceil(32).min(2) };
-            let count = match quads {
-                0 => positions.div_ceil(2 * Shader::POSITIONS) * o.div_ceil(4),
-                _ => positions.div_ceil(Shader::POSITIONS) * o.div_ceil(32 * quads),
-            };
+            let channels = if quads == 0 { 4 } else { 32 * quads };
+            let count = positions.div_ceil(Shader::positions(quads)) * o.div_ceil(channels);
             (Shader::Taps { quads, fours: Fours::new(c, o) }, count)
         }
     };

@@ -137,8 +137,10 @@ impl Shader {
     /// Channels of the input in a workgroup of [`Shader::WeightsBlock`].
     pub(super) const BLOCK_CHANNELS: usize = 8;
 
-    /// Positions of [`Shader::Taps`].
-    pub(super) const POSITIONS: usize = 16;
+    /// Positions of a workgroup of [`Shader::Taps`].
+    pub(super) fn positions(quads: usize) -> usize {
+        if quads == 0 { 32 } else { 16 / quads }
+    }
 
     /// Channels of the input in a workgroup of [`Shader::WeightsTaps`].
     pub(super) const TAPS_CHANNELS: usize = 16;
@@ -167,7 +169,7 @@ impl Shader {
             Self::WeightsTiled(tile, fours) => tiled(include_str!("../../../shaders/conv2d_weights_tiled.wgsl"), tile, fours),
             Self::Taps { quads, fours: Fours { x4, y4 } } => {
                 let across = quads == 0;
-                let positions = if across { Self::POSITIONS / 4 } else { Self::POSITIONS };
+                let positions = if across { 4 } else { Self::positions(quads) };
                 render(TAPS, context! { positions, quads => quads.max(1), across, x4, y4 })
             }
             Self::WeightsTaps(Fours { x4, y4 }) => {
