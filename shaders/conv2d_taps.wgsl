@@ -2,22 +2,20 @@
 // kernel, any stride, any number of channels. (conv2d_block.wgsl is faster where it fits.)
 //
 // Layouts    as conv2d_tiled.wgsl.
-// Workgroup  8 invocations, positions of all images in a row. Along channels: {{ positions }} positions, an invocation has {{ quads }} groups of four
-//            channels of each, 8 apart. Along positions: {{ positions }} positions of an invocation, 8 apart, the same four channels.
-// Template   positions;  quads;  across: whether invocations lie along positions;  x4, y4: whether C, O are multiples of four.
+// Workgroup  8 invocations, positions of all images in a row. Along channels: {{ positions }} positions, an invocation has four channels
+//            of each. Along positions: {{ positions }} positions of an invocation, 8 apart, the same four channels.
+// Template   positions;  across: whether invocations lie along positions;  x4, y4: whether C, O are multiples of four.
 
 @compute @workgroup_size(8)
 fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>) {
     let out4 = (info.out_channels + 3u) / 4u;
-    let groups = (out4 + {{ (1 if across else 8) * quads - 1 }}u) / {{ (1 if across else 8) * quads }}u;
+    let groups = (out4 + {{ 0 if across else 7 }}u) / {{ 1 if across else 8 }}u;
     let group = wid.x + wid.y * grid.x;
     let p0 = group / groups * {{ positions * (8 if across else 1) }}u;
     if p0 >= info.positions { return; }
-    let wanted = group % groups * {{ (1 if across else 8) * quads }}u{{ "" if across else " + lid" }};
+    let wanted = group % groups * {{ 1 if across else 8 }}u{{ "" if across else " + lid" }};
     // Invocations beyond the last channel do its work again, and write nothing.
-{% for n in range(quads) %}
-    let o{{ n }} = min(wanted + {{ 8 * n }}u, out4 - 1u);
-{% endfor %}
+    let o = min(wanted, out4 - 1u);
 {% for m in range(positions) %}
 {% if across %}
     let at{{ m }} = position(p0 + {{ 8 * m }}u + lid);
@@ -33,9 +31,7 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
 {% endif %}
     let here{{ m }} = p0 + {{ m }}u < info.positions;
 {% endif %}
-{% for n in range(quads) %}
-    var sum{{ m }}_{{ n }} = vec4<f32>(0.0);
-{% endfor %}
+    var sum{{ m }} = vec4<f32>(0.0);
 {% endfor %}
     for (var t = 0u; t < info.taps; t++) {
         let tap = info.tap[t];
@@ -48,28 +44,20 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
             // Channels beyond the last have weights of 0.
 {% for q in range(4) %}
             let row{{ q }}_w = (u32(tap.z) * info.channels + min(c + {{ q }}u, info.channels - 1u)) * out4;
-{% for n in range(quads) %}
-            let w{{ q }}_{{ n }} = w[row{{ q }}_w + o{{ n }}]{{ "" if x4 or q == 0 else " * f32(c + " ~ q ~ "u < info.channels)" }};
-{% endfor %}
+            let w{{ q }} = w[row{{ q }}_w + o]{{ "" if x4 or q == 0 else " * f32(c + " ~ q ~ "u < info.channels)" }};
 {% endfor %}
 {% for m in range(positions) %}
             {
                 let v = source(first{{ m }}, c) * factor{{ m }};
-{% for n in range(quads) %}
 {% for q in range(4) %}
-                sum{{ m }}_{{ n }} += v[{{ q }}] * w{{ q }}_{{ n }};
-{% endfor %}
+                sum{{ m }} += v[{{ q }}] * w{{ q }};
 {% endfor %}
             }
 {% endfor %}
         }
     }
 {% for m in range(positions) %}
-    if here{{ m }} {
-{% for n in range(quads) %}
-        if wanted + {{ 8 * n }}u < out4 { store(at{{ m }}, o{{ n }} * 4u, sum{{ m }}_{{ n }}); }
-{% endfor %}
-    }
+    if here{{ m }} && wanted < out4 { store(at{{ m }}, o * 4u, sum{{ m }}); }
 {% endfor %}
 }
 

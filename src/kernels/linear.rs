@@ -1,6 +1,6 @@
-//! Linear layers over the channels of feature maps.
+//! Linear layers over the channels of feature maps and over vectors.
 
-use super::choice::references;
+use super::choice::{cpu_kernels, references};
 use super::conv2d::{Conv2dOptions, conv2d};
 use super::layout;
 use burn::nn::Linear;
@@ -16,4 +16,16 @@ pub fn linear(layer: &Linear, x: Tensor<4>, residual: Option<Tensor<4>>) -> Tens
     let [from, to] = weight.dims();
     let weight = weight.transpose().reshape([to, from, 1, 1]);
     conv2d(x, weight, layer.bias.as_ref().map(|b| b.val()), residual, Conv2dOptions { stride: 1, padding: 0 })
+}
+
+/// `x` `[B, in]` to `[B, out]`: on the CPU backend Burn's matrix product; on wgpu devices a convolution of one pixel (without
+/// autotune, Burn's product there is a naive one, and three more shaders to compile).
+pub fn dense(layer: &Linear, x: Tensor<2>) -> Tensor<2> {
+    if references() || cpu_kernels(&x.device()) {
+        return layer.forward(x);
+    }
+    let [batch, from] = x.dims();
+    let y = linear(layer, x.reshape([batch, from, 1, 1]), None);
+    let to = y.dims()[1];
+    y.reshape([batch, to])
 }

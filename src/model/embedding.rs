@@ -1,5 +1,6 @@
 //! The time embedding.
 
+use crate::kernels::linear::dense;
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, TensorData, activation::silu};
@@ -31,7 +32,7 @@ impl TimeEmbedding {
         let angles =
             t.clone().unsqueeze_dim::<2>(1) * self.scale * Tensor::<2>::from_data(self.angular_frequencies(), &t.device());
         let waves = Tensor::cat(vec![angles.clone().sin(), angles.cos()], 1);
-        self.linear2.forward(silu(self.linear1.forward(waves)))
+        dense(&self.linear2, silu(dense(&self.linear1, waves)))
     }
 
     /// 10000^(-i / (n - 1)) for i in 0..n, as `[1, n]`.

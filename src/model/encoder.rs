@@ -4,6 +4,7 @@ use super::blocks::{conv1x1, conv3x3, convolve};
 use crate::config::EncoderConfig;
 use crate::kernels::batch_norm::batch_norm;
 use crate::kernels::layout;
+use crate::kernels::linear::dense;
 use burn::module::Module;
 use burn::nn::conv::Conv2d;
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
@@ -86,6 +87,6 @@ impl Encoder {
 
     /// Normalised images `[B, 3, 32, 32]` to z `[B, Z]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<2> {
-        self.head.forward(self.backbone(x))
+        dense(&self.head, self.backbone(x))
     }
 }

@@ -37,9 +37,7 @@ impl Tile {
     /// Software adapters, up to 64 channels. A load costs as much as 60 multiply-adds, from workgroup memory too: large
     /// tiles in registers, nothing staged.
     pub const SOFTWARE: Self =
-        Self { row_quads: 2, column_quads: 2, channel_quads: 2, groups: 4, columns: 4, lanes: 4, depth: 0 };
-    /// Software adapters, images of few pixels.
-    pub const SOFTWARE_SMALL: Self = Self { row_quads: 1, column_quads: 1, groups: 2, columns: 4, ..Self::SOFTWARE };
+        Self { row_quads: 2, column_quads: 2, channel_quads: 2, groups: 4, columns: 4, lanes: 8, depth: 0 };
 
     /// The tile for `channels` (of q, k and v each) and `pixels` on an adapter of `class`.
     pub fn new(class: Class, channels: usize, pixels: usize) -> Self {
@@ -54,11 +52,8 @@ impl Tile {
                 let quads = (pixels as u32).div_ceil(4).next_power_of_two();
                 Self { groups: tile.groups.min(quads), columns: tile.columns.min(quads), ..tile }
             }
-            Class::Software => {
-                let tile = if pixels <= 32 { Self::SOFTWARE_SMALL } else { Self::SOFTWARE };
-                let lanes = channels.div_ceil(4 * tile.channel_quads as usize).next_power_of_two();
-                Self { lanes: lanes.clamp(4, 16) as u32, ..tile }
-            }
+            // One for all sizes: these shaders take the drivers of such adapters a second each to compile.
+            Class::Software => Self::SOFTWARE,
         }
     }
 

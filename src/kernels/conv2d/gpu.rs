@@ -86,10 +86,9 @@ fn convolve(
         }
         Class::Software => {
             // A few channels would leave most invocations idle.
-            let quads = if o < 16 { 0 } else { o.div_ceil(32).min(2) };
-            let channels = if quads == 0 { 4 } else { 32 * quads };
-            let count = positions.div_ceil(Shader::positions(quads)) * o.div_ceil(channels);
-            (Shader::Taps { quads, fours: Fours::new(c, o) }, count)
+            let (across, fours) = (o < 16, Fours::new(c, o));
+            let [block, channels] = Shader::taps_block(across, fours);
+            (Shader::Taps { across, fours }, positions.div_ceil(block) * o.div_ceil(channels))
         }
     };
     let flags = usize::from(bias.is_some()) | usize::from(residual.is_some()) << 1;

@@ -97,8 +97,8 @@ pub enum Shader {
     WeightsTiled(Tile, Fours),
     /// shaders/conv2d_taps.wgsl
     Taps {
-        /// Groups of four output channels of an invocation; 0: one, and invocations lie along positions.
-        quads: usize,
+        /// Whether invocations lie along positions, not along channels.
+        across: bool,
         /// See there.
         fours: Fours,
     },
@@ -125,7 +125,7 @@ impl Shader {
         for (x4, y4) in [(false, false), (false, true), (true, false), (true, true)] {
             let fours = Fours { x4, y4 };
             all.extend(Tile::ALL.into_iter().flat_map(|tile| [Self::Tiled(tile, fours), Self::WeightsTiled(tile, fours)]));
-            all.extend([0, 1, 2].map(|quads| Self::Taps { quads, fours }));
+            all.extend([false, true].map(|across| Self::Taps { across, fours }));
             all.push(Self::WeightsTaps(fours));
         }
         all
@@ -137,9 +137,14 @@ impl Shader {
     /// Channels of the input in a workgroup of [`Shader::WeightsBlock`].
     pub(super) const BLOCK_CHANNELS: usize = 8;
 
-    /// Positions of a workgroup of [`Shader::Taps`].
-    pub(super) fn positions(quads: usize) -> usize {
-        if quads == 0 { 32 } else { 16 / quads }
+    /// Positions and output channels of a workgroup of [`Shader::Taps`]. (Where channels are no multiple of four there are
+    /// few of them, and short programs compile faster.)
+    pub(super) fn taps_block(across: bool, fours: Fours) -> [usize; 2] {
+        match (across, fours.x4) {
+            (true, _) => [32, 4],
+            (false, true) => [16, 32],
+            (false, false) => [4, 32],
+        }
     }
 
     /// Channels of the input in a workgroup of [`Shader::WeightsTaps`].
@@ -167,10 +172,10 @@ impl Shader {
             Self::ColumnSums { cols } => render(include_str!("../../../shaders/column_sums.wgsl"), flat(cols)),
             Self::Tiled(tile, fours) => tiled(TILED, tile, fours),
             Self::WeightsTiled(tile, fours) => tiled(include_str!("../../../shaders/conv2d_weights_tiled.wgsl"), tile, fours),
-            Self::Taps { quads, fours: Fours { x4, y4 } } => {
-                let across = quads == 0;
-                let positions = if across { 4 } else { Self::positions(quads) };
-                render(TAPS, context! { positions, quads => quads.max(1), across, x4, y4 })
+            Self::Taps { across, fours } => {
+                let [block, _] = Self::taps_block(across, fours);
+                let positions = if across { block / 8 } else { block };
+                render(TAPS, context! { positions, across, x4 => fours.x4, y4 => fours.y4 })
             }
             Self::WeightsTaps(Fours { x4, y4 }) => {
                 let text = include_str!("../../../shaders/conv2d_weights_taps.wgsl");
