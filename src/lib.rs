@@ -15,6 +15,8 @@ pub mod data;
 pub mod diffusion;
 pub mod kernels;
 
+pub mod selftest;
+
 pub mod model;
 
 pub mod eval;

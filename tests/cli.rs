@@ -150,6 +150,16 @@ fn trains_on_a_graphics_adapter() {
 }
 
 #[test]
+fn selftest_finds_every_kernel_right() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = succeeds(&soda(folder.path(), &["selftest", "--device", "wgpu", "--json", "self.json"]));
+    assert!(out.contains("kernels are right") && !out.contains("WRONG"), "{out}");
+    let json = json(&folder.path().join("self.json"));
+    assert_eq!(json["passed"], true);
+    assert!(json["cases"].as_array().is_some_and(|cases| cases.len() >= 20), "{json}");
+}
+
+#[test]
 fn dry_run_prints_the_resolved_recipe_and_writes_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let out = succeeds(&train(folder.path(), &["--dry-run", "--set", "train.lr=5e-5"]));

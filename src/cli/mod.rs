@@ -7,6 +7,7 @@ mod output;
 mod probe;
 mod quickstart;
 mod reconstruct;
+mod selftest;
 mod source;
 mod train;
 
@@ -56,6 +57,8 @@ enum Verb {
     Data(data::Args),
     /// Measure this machine's devices: kernels, training steps, inference, view pipeline.
     Bench(bench::Args),
+    /// Test every kernel on a device against the CPU.
+    Selftest,
     /// List the devices, and which one `auto` takes.
     Devices,
 }
@@ -83,6 +86,7 @@ pub fn run() -> Result<()> {
         Verb::Reconstruct(args) => reconstruct::run(&args, &common),
         Verb::Data(args) => data::run(&args, &common),
         Verb::Bench(args) => bench::run(&args, &common),
+        Verb::Selftest => selftest::run(&common),
         Verb::Devices => devices::run(&common),
     }
 }

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::report::{grid, plot};
 use crate::run_dir::{Row, RunDir};
+use crate::selftest;
 use burn::tensor::Tensor;
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -51,10 +52,13 @@ const GRID: usize = 20;
 /// Trains `config` on the training images of `data` until its last step, the time limit or an interrupt.
 ///
 /// # Errors
-/// If `run` already holds a run and `resume` isn't set, its directory can't be written, or the loss is no longer finite; in
-/// the last case earlier checkpoints stay.
+/// If `run` already holds a run and `resume` isn't set, its directory can't be written, `device` fails the self test, or the
+/// loss is no longer finite; in the last case earlier checkpoints stay.
 pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, options: &Options) -> Result<Summary> {
     let mut state = start(config, data, device, run, options)?;
+    if !state.position.finished {
+        selftest::once(device)?;
+    }
     let schedule = Schedule::new(&config.diffusion);
     let autodiff = device.device.clone().autodiff();
     let train = &config.train;

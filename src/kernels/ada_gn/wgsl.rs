@@ -48,7 +48,7 @@ impl Tile {
                 // 64 bytes in a row, more where there are few pixels.
                 let wanted = (256 / pixels.next_power_of_two()).clamp(16 / width, 32);
                 let mut cols = (whole * (wanted / whole).max(1)).min(units);
-                while pixels.div_ceil(256 / cols) > most && cols % (2 * whole) == 0 && cols * width > 8 {
+                while pixels.div_ceil(256 / cols) > most && cols.is_multiple_of(2 * whole) && cols * width > 8 {
                     cols /= 2;
                 }
                 Self { wg: 256, cols, depth: pixels.div_ceil(256 / cols).min(most), four }

@@ -45,7 +45,7 @@ fn taps(grid: &Grid) -> impl Iterator<Item = u32> {
 /// Whether the shaders without barriers do this convolution on the adapter of `x`, whose channels become `o`.
 fn block_fits(x: &CubeTensor, shape: &ConvShape) -> bool {
     let whole = [shape.height, shape.width].iter().all(|v| v % Shader::BLOCK == 0);
-    let fours = shape.c_in % 4 == 0 && shape.c_out % 4 == 0;
+    let fours = shape.c_in.is_multiple_of(4) && shape.c_out.is_multiple_of(4);
     class(x) == Class::Software && whole && fours && (shape.kernel, shape.stride, shape.padding) == (3, 1, 1)
 }
 
