@@ -3,7 +3,7 @@
 //!
 //! out = softmax(q k^T / sqrt(C)) v for each image, q, k, v `[H W, C]`
 //!
-//! [`reference`] is the same in plain tensor operations, and the tests hold all of them equal in value and gradient.
+//! [`fn@reference`] is the same in plain tensor operations, and the tests hold all of them equal in value and gradient.
 
 mod autodiff;
 mod cpu;
