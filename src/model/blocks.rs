@@ -118,7 +118,7 @@ impl ResBlock {
         }
     }
 
-    /// `x` `[B, from, H, W]`, `time` `[B, 4 * base]`, `z` `[B, Z]` to `[B, to, H, W]`.
+    /// `x` `[B, from, H, W]`, `time` `[B, 4 * base]`, `z` `[B, Z]`, both after their SiLU, to `[B, to, H, W]`.
     pub fn forward(&self, x: Tensor<4>, time: Tensor<2>, z: Tensor<2>, dropout: Option<DropoutPass>) -> Tensor<4> {
         let (x, skip) = layout::fork(x);
         let h = convolve(&self.conv1, self.norm1.forward(x, Activation::Silu));

@@ -7,7 +7,7 @@ use crate::kernels::ada_gn::Activation;
 use crate::kernels::{feature_map, layout};
 use burn::module::Module;
 use burn::nn::conv::Conv2d;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, activation::silu};
 
 /// Side length of the images.
 const SIDE: usize = 32;
@@ -110,7 +110,7 @@ impl UNet {
     /// `dropout_key` is given in training only.
     pub fn forward(&self, x_t: Tensor<4>, t: Tensor<1>, z: Tensor<2>, dropout_key: Option<u64>) -> Tensor<4> {
         let dropout = dropout_key.filter(|_| self.dropout > 0.0).map(|key| DropoutPass { p: self.dropout, key });
-        let time = self.time.forward(t);
+        let (time, z) = (silu(self.time.forward(t)), silu(z));
         let mut skips = Vec::new();
         let mut keep = |h: Tensor<4>| {
             let (h, skip) = layout::fork(h);
