@@ -25,11 +25,30 @@ pub fn force_class(class: Option<Class>) {
     FORCED.set(class);
 }
 
-/// The class of the adapter that `tensor` lives on.
+/// The class whose tiles `tensor`'s launches use: that of its adapter, unless another one was forced.
 pub(crate) fn class(tensor: &CubeTensor) -> Class {
-    let software = tensor.client.properties().hardware.plane_size_max <= 8;
-    FORCED.get().unwrap_or(if software { Class::Software } else { Class::Gpu })
+    FORCED.get().unwrap_or_else(|| own_class(tensor))
 }
+
+/// The class of the adapter that `tensor` lives on.
+fn own_class(tensor: &CubeTensor) -> Class {
+    if tensor.client.properties().hardware.plane_size_max <= 8 { Class::Software } else { Class::Gpu }
+}
+
+/// Waits for a software adapter once this thread is some launches ahead of it. cubecl's queue of 32 tasks spins while it is full,
+/// and the spinning thread takes a processor from the adapter's own. Errors stay with the tensors, whose readers report them.
+fn keep_pace(tensor: &CubeTensor) {
+    thread_local! {
+        static LAUNCHES: Cell<usize> = const { Cell::new(0) };
+    }
+    LAUNCHES.set(LAUNCHES.get() + 1);
+    if LAUNCHES.get().is_multiple_of(AHEAD) && own_class(tensor) == Class::Software {
+        let _ = pollster::block_on(tensor.client.sync());
+    }
+}
+
+/// See [`keep_pace`].
+const AHEAD: usize = 4;
 
 /// `n` workgroups, folded into two dimensions where one would pass WebGPU's limit.
 pub(crate) fn grid(n: usize) -> CubeCount {
@@ -52,6 +71,7 @@ pub(crate) fn launch(
     bindings.push(client.create_from_slice(bytemuck::cast_slice(info)).binding());
     let arguments = KernelArguments::new().with_buffers(bindings);
     profile::named(name, || client.launch(Box::new(SourceKernel::new(shader, CubeDim::new_1d(workgroup))), count, arguments));
+    keep_pace(buffers[0]);
 }
 
 /// WGSL's name of a value of one number, or of four.
