@@ -8,27 +8,10 @@
 //            four channels or one.
 // Workgroup  {{ cols }} units of one image's channels, which are whole groups: reads d_out and h once and writes dh once, g and xhat of
 //            {{ depth }} pixels of an invocation in registers (what exceeds them is read twice). Invocations as in the forward shader.
-// Template   wg: invocations;  cols;  depth;  four: whether T is four channels.
+// Template   as in ada_gn_common.wgsl, whose text follows; wg: invocations;  cols;  depth;  four: whether T is four channels.
 
 {% set lanes = wg // cols %}
 {% set width = 4 if four else 1 %}
-alias T = {{ "vec4<f32>" if four else "f32" }};
-alias U = {{ "vec4<u32>" if four else "u32" }};
-
-struct Info {
-    workgroups: u32,
-    batch: u32,
-    units: u32,
-    group_size: u32,
-    pixels: u32,
-    flags: u32,
-    eps: f32,
-    threshold: u32,
-    keep_scale: f32,
-    key_0: u32,
-    key_1: u32,
-}
-
 @group(0) @binding(0) var<storage, read_write> d_out: array<T>;
 @group(0) @binding(1) var<storage, read_write> h: array<T>;
 @group(0) @binding(2) var<storage, read_write> saved: array<T>;
@@ -42,19 +25,11 @@ var<workgroup> partial_1: array<T, {{ wg }}>;
 var<workgroup> weighted_0: array<f32, {{ cols * width }}>;
 var<workgroup> weighted_1: array<f32, {{ cols * width }}>;
 
-fn pcg(x: U) -> U {
-    let state = x * 747796405u + 2891336453u;
-    let word = ((state >> ((state >> U(28u)) + U(4u))) ^ state) * 277803737u;
-    return (word >> U(22u)) ^ word;
-}
-
 /// g of the element `at`.
 fn gradient(at: u32, xhat: T, A: T, D: T) -> T {
     var g = d_out[at];
     if (info.flags & 4u) != 0u {
-        let element = U(at * {{ width }}u) + {{ "U(0u, 1u, 2u, 3u)" if four else "0u" }};
-        let dropped = pcg(pcg(element ^ U(info.key_0)) ^ U(info.key_1)) < U(info.threshold);
-        g = select(g * info.keep_scale, T(0.0), dropped);
+        g = select(g * info.keep_scale, T(0.0), is_dropped(at));
     }
     if (info.flags & 2u) != 0u {
         let u = A * xhat + D;

@@ -9,27 +9,10 @@
 //            an invocation in registers (what exceeds them is read twice). Invocations lie along channels first, as memory
 //            does; those of a unit share its pixels, and their sums meet in a tree.
 //            Statistics are sums of h - pivot and of its square, pivot the channel's first pixel, so that one pass is enough.
-// Template   wg: invocations;  cols;  depth;  four: whether T is four channels.
+// Template   as in ada_gn_common.wgsl, whose text follows; wg: invocations;  cols;  depth;  four: whether T is four channels.
 
 {% set lanes = wg // cols %}
 {% set width = 4 if four else 1 %}
-alias T = {{ "vec4<f32>" if four else "f32" }};
-alias U = {{ "vec4<u32>" if four else "u32" }};
-
-struct Info {
-    workgroups: u32,   // those that have work
-    batch: u32,        // B
-    units: u32,        // C in units of T
-    group_size: u32,   // channels of a group
-    pixels: u32,       // H * W
-    flags: u32,        // 1: modulated, 2: SiLU, 4: dropout
-    eps: f32,
-    threshold: u32,    // hashes below are dropped
-    keep_scale: f32,   // 1 / (1 - p)
-    key_0: u32,
-    key_1: u32,
-}
-
 @group(0) @binding(0) var<storage, read_write> h: array<T>;
 @group(0) @binding(1) var<storage, read_write> t_mod: array<T>;
 @group(0) @binding(2) var<storage, read_write> z_mod: array<T>;
@@ -45,19 +28,11 @@ var<workgroup> squares: array<T, {{ wg }}>;
 var<workgroup> means: array<f32, {{ cols * width }}>;
 var<workgroup> spreads: array<f32, {{ cols * width }}>;
 
-fn pcg(x: U) -> U {
-    let state = x * 747796405u + 2891336453u;
-    let word = ((state >> ((state >> U(28u)) + U(4u))) ^ state) * 277803737u;
-    return (word >> U(22u)) ^ word;
-}
-
 fn finish(at: u32, xhat: T, A: T, D: T) {
     var u = A * xhat + D;
     if (info.flags & 2u) != 0u { u = u / (T(1.0) + exp(-u)); }
     if (info.flags & 4u) != 0u {
-        let element = U(at * {{ width }}u) + {{ "U(0u, 1u, 2u, 3u)" if four else "0u" }};
-        let dropped = pcg(pcg(element ^ U(info.key_0)) ^ U(info.key_1)) < U(info.threshold);
-        u = select(u * info.keep_scale, T(0.0), dropped);
+        u = select(u * info.keep_scale, T(0.0), is_dropped(at));
     }
     result[at] = u;
 }

@@ -5,27 +5,6 @@
 // Workgroup  one share, one tap, {{ 4 * blocks }} channels c;  8 invocations along channels o, four each;  {{ positions }} positions at a time.
 // Template   blocks: of four channels c;  positions;  x4, y4: whether C, O are multiples of four.
 
-struct Info {
-    height: u32,
-    width: u32,
-    channels: u32,     // C
-    stride: u32,
-    rows: u32,         // the grid of positions
-    cols: u32,
-    out_channels: u32, // O
-    taps: u32,
-    positions: u32,    // N * rows * cols
-    share: u32,        // positions of a share, whole rows
-    shares: u32,
-    unused: u32,
-    tap: array<vec4<i32>, 9>, // (row offset, column offset)
-}
-
-@group(0) @binding(0) var<storage, read_write> x: array<{{ "vec4<f32>" if x4 else "f32" }}>;
-@group(0) @binding(1) var<storage, read_write> dy: array<{{ "vec4<f32>" if y4 else "f32" }}>;
-@group(0) @binding(2) var<storage, read_write> partial: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> info: Info;
-
 @compute @workgroup_size(8)
 fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>) {
     let out4 = (info.out_channels + 3u) / 4u;
@@ -89,3 +68,4 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     if channel + {{ m }}u < info.channels { partial[(first + channel + {{ m }}u) * out4 + wanted] = sum{{ m }}; }
 {% endfor %}
 }
+

@@ -4,10 +4,9 @@ mod common;
 
 use burn::nn::LinearConfig;
 use burn::tensor::Device;
-use common::cases::{self, compare, random, values};
+use common::cases::{self, Convolution, compare, random, values};
 use soda::kernels::attention;
 use soda::kernels::buffers::fill_with_junk;
-use soda::kernels::conv2d::{Conv2dOptions, conv2d, reference};
 use soda::kernels::linear::linear;
 
 type Case = (usize, usize, usize, usize, usize, usize, usize, bool);
@@ -37,33 +36,13 @@ fn cpu() -> Device {
 
 #[test]
 fn convolution_equals_burns_in_value_and_every_gradient() {
-    let device = cpu().autodiff();
-    for (index, (b, from, to, height, width, kernel, stride, with_bias)) in CASES.into_iter().enumerate() {
-        let options = Conv2dOptions { stride, padding: kernel / 2 };
-        for with_residual in [false, true] {
-            let run = |ours: bool| {
-                let x = random([b, from, height, width], index as u64 * 4, &device).require_grad();
-                let w = random([to, from, kernel, kernel], index as u64 * 4 + 1, &device).require_grad();
-                let bias = with_bias.then(|| random([to], index as u64 * 4 + 2, &device).require_grad());
-                let shape = [b, to, height.div_ceil(stride), width.div_ceil(stride)];
-                let residual = with_residual.then(|| random(shape, index as u64 + 90, &device).require_grad());
-                let convolve = if ours { conv2d } else { reference };
-                let y = convolve(x.clone(), w.clone(), bias.clone(), residual.clone(), options);
-                assert_eq!(y.dims(), shape);
-                let grads = (y.clone() * random(shape, index as u64 * 4 + 3, &device)).sum().backward();
-                let mut out = vec![("value", values(y.inner()))];
-                out.push(("gradient of x", values(x.grad(&grads).expect("tracked"))));
-                out.push(("gradient of w", values(w.grad(&grads).expect("tracked"))));
-                if let Some(bias) = bias {
-                    out.push(("gradient of bias", values(bias.grad(&grads).expect("tracked"))));
-                }
-                if let Some(residual) = residual {
-                    out.push(("gradient of the residual", values(residual.grad(&grads).expect("tracked"))));
-                }
-                out
-            };
+    let device = cpu();
+    for (index, (b, from, to, height, width, kernel, stride, bias)) in CASES.into_iter().enumerate() {
+        for residual in [false, true] {
+            let case = Convolution { sizes: [b, from, to, height, width], kernel, stride, bias, residual };
+            let run = |ours: bool| case.run(index as u64, &device, ours);
             // Sums of up to 3,072 products in another order.
-            compare(&run(true), &run(false), &format!("case {index}, residual {with_residual}"), 1e-5, 1e-6);
+            compare(&run(true), &run(false), &format!("case {index}, residual {residual}"), 1e-5, 1e-6);
         }
     }
 }

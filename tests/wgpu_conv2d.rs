@@ -2,21 +2,11 @@
 
 mod common;
 
-use burn::tensor::{Device, Tensor, TensorData};
-use common::{assert_close, error, wgpu};
+use burn::tensor::Device;
+use common::cases::{Convolution, compare};
+use common::wgpu;
 use soda::kernels::conv2d::wgsl::{Tile, force_tile};
-use soda::kernels::conv2d::{Conv2dOptions, conv2d, reference};
 use soda::kernels::launch::{Class, force_class};
-use soda::rng::{self, Purpose};
-
-fn random<const D: usize>(shape: [usize; D], index: u64, device: &Device) -> Tensor<D> {
-    let values = rng::normal(&mut rng::stream(3, Purpose::Test, index), shape.iter().product());
-    Tensor::from_data(TensorData::new(values, shape), device)
-}
-
-fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().try_to_vec().expect("f32")
-}
 
 type Case = (usize, usize, usize, usize, usize, usize, usize, bool, bool);
 
@@ -43,48 +33,15 @@ const CASES: [Case; 18] = [
     (1, 36, 132, 3, 11, 3, 1, true, true),
 ];
 
-/// Value and gradients by name.
-fn run(case: &Case, index: u64, device: &Device, ours: bool) -> Vec<(&'static str, Vec<f32>)> {
-    let (b, from, to, height, width, kernel, stride, with_bias, with_residual) = *case;
-    let device = &device.clone().autodiff();
-    let options = Conv2dOptions { stride, padding: kernel / 2 };
-    let x = random([b, from, height, width], index * 5, device).require_grad();
-    let w = random([to, from, kernel, kernel], index * 5 + 1, device).require_grad();
-    let bias = with_bias.then(|| random([to], index * 5 + 2, device).require_grad());
-    let shape = [b, to, height.div_ceil(stride), width.div_ceil(stride)];
-    let residual = with_residual.then(|| random(shape, index * 5 + 3, device).require_grad());
-    let convolve = if ours { conv2d } else { reference };
-    let y = convolve(x.clone(), w.clone(), bias.clone(), residual.clone(), options);
-    assert_eq!(y.dims(), shape);
-    let grads = (y.clone() * random(shape, index * 5 + 4, device)).sum().backward();
-    let mut out = vec![("value", values(y.inner()))];
-    out.push(("gradient of x", values(x.grad(&grads).expect("tracked"))));
-    out.push(("gradient of w", values(w.grad(&grads).expect("tracked"))));
-    if let Some(bias) = bias {
-        out.push(("gradient of bias", values(bias.grad(&grads).expect("tracked"))));
-    }
-    if let Some(residual) = residual {
-        out.push(("gradient of the residual", values(residual.grad(&grads).expect("tracked"))));
-    }
-    out
-}
-
 fn equals_burns(class: Class, tile: Option<Tile>) {
     let device = wgpu();
     force_class(Some(class));
     force_tile(tile);
-    for (index, case) in CASES.iter().enumerate() {
-        let got = run(case, index as u64, &device, true);
-        let want = run(case, index as u64, &Device::flex(), false);
-        assert_eq!(got.len(), want.len());
-        for ((name, got), (_, want)) in got.iter().zip(&want) {
-            // Sums of up to 10,240 products in another order.
-            let (relative, absolute) = (1e-5, 1e-5);
-            assert_close(&format!("{name}, case {index}, {class:?}, {tile:?}"), got, want, relative, absolute);
-            let mut wrong = got.clone();
-            wrong[got.len() / 2] += want.iter().fold(0.0f32, |m, v| m.max(v.abs())) * 3.0 * relative + 3.0 * absolute;
-            assert!(error(&wrong, want, relative, absolute) > 1.0, "a wrong element of {name} would pass");
-        }
+    for (index, (b, from, to, height, width, kernel, stride, bias, residual)) in CASES.into_iter().enumerate() {
+        let case = Convolution { sizes: [b, from, to, height, width], kernel, stride, bias, residual };
+        let (got, want) = (case.run(index as u64, &device, true), case.run(index as u64, &Device::flex(), false));
+        // Sums of up to 10,240 products in another order.
+        compare(&got, &want, &format!("case {index}, {class:?}, {tile:?}"), 1e-5, 1e-5);
     }
 }
 

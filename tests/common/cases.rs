@@ -6,6 +6,7 @@ use burn::module::{Module, RunningState};
 use burn::nn::BatchNormConfig;
 use burn::tensor::{Device, Tensor, TensorData};
 use soda::kernels::adamw::{self, Options, Parameter};
+use soda::kernels::conv2d::{self, Conv2dOptions};
 use soda::kernels::{batch_norm, feature_map};
 use soda::rng::{self, Purpose};
 
@@ -26,6 +27,45 @@ pub fn compare(got: &[(&str, Vec<f32>)], want: &[(&str, Vec<f32>)], case: &str, 
         let mut wrong = got.clone();
         wrong[got.len() / 2] += want.iter().fold(0.0f32, |m, v| m.max(v.abs())) * 3.0 * relative + 3.0 * absolute;
         assert!(error(&wrong, want, relative, absolute) > 1.0, "a wrong element of {name} would pass");
+    }
+}
+
+/// One convolution and what follows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Convolution {
+    /// Batch, channels from and to, height, width.
+    pub sizes: [usize; 5],
+    pub kernel: usize,
+    pub stride: usize,
+    pub bias: bool,
+    pub residual: bool,
+}
+
+impl Convolution {
+    /// Value and every gradient on `device`, by our kernels or by Burn's operations; `seed` draws the numbers.
+    pub fn run(&self, seed: u64, device: &Device, ours: bool) -> Vec<(&'static str, Vec<f32>)> {
+        let Self { sizes: [b, from, to, height, width], kernel, stride, .. } = *self;
+        let device = &device.clone().autodiff();
+        let options = Conv2dOptions { stride, padding: kernel / 2 };
+        let x = random([b, from, height, width], seed * 5, device).require_grad();
+        let w = random([to, from, kernel, kernel], seed * 5 + 1, device).require_grad();
+        let bias = self.bias.then(|| random([to], seed * 5 + 2, device).require_grad());
+        let shape = [b, to, height.div_ceil(stride), width.div_ceil(stride)];
+        let residual = self.residual.then(|| random(shape, seed * 5 + 3, device).require_grad());
+        let convolve = if ours { conv2d::conv2d } else { conv2d::reference };
+        let y = convolve(x.clone(), w.clone(), bias.clone(), residual.clone(), options);
+        assert_eq!(y.dims(), shape);
+        let grads = (y.clone() * random(shape, seed * 5 + 4, device)).sum().backward();
+        let mut out = vec![("value", values(y.inner()))];
+        out.push(("gradient of x", values(x.grad(&grads).expect("tracked"))));
+        out.push(("gradient of w", values(w.grad(&grads).expect("tracked"))));
+        if let Some(bias) = bias {
+            out.push(("gradient of bias", values(bias.grad(&grads).expect("tracked"))));
+        }
+        if let Some(residual) = residual {
+            out.push(("gradient of the residual", values(residual.grad(&grads).expect("tracked"))));
+        }
+        out
     }
 }
 

@@ -35,7 +35,7 @@ impl Tile {
         let four = channels.is_multiple_of(4);
         let width = if four { 4 } else { 1 };
         // Units that are whole groups.
-        let whole = (1..=width).map(|n| n * group_size).find(|n| n % width == 0).unwrap_or(width * group_size) / width;
+        let whole = (1..=width).map(|n| n * group_size).find(|n| n % width == 0).expect("width times it") / width;
         assert!(whole <= 256, "ada_gn: groups of {group_size} channels are too large for the WGSL kernel");
         let units = channels / width;
         Self::DEPTHS.map(|most| match class {
@@ -56,11 +56,16 @@ impl Tile {
         })
     }
 
-    /// Images of one invocation chain: what a unit's pixels are shared among.
+    /// Invocations that share a unit's pixels.
     fn lanes(self) -> usize {
         self.wg / self.cols
     }
 }
+
+const FORWARD: &str =
+    concat!(include_str!("../../../shaders/ada_gn_forward.wgsl"), include_str!("../../../shaders/ada_gn_common.wgsl"));
+const BACKWARD: &str =
+    concat!(include_str!("../../../shaders/ada_gn_backward.wgsl"), include_str!("../../../shaders/ada_gn_common.wgsl"));
 
 /// The three shaders of AdaGN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -77,8 +82,8 @@ impl Shader {
     /// The complete WGSL text.
     pub fn wgsl(self) -> String {
         let (text, tile) = match self {
-            Self::Forward(tile) => (include_str!("../../../shaders/ada_gn_forward.wgsl"), tile),
-            Self::Backward(tile) => (include_str!("../../../shaders/ada_gn_backward.wgsl"), tile),
+            Self::Forward(tile) => (FORWARD, tile),
+            Self::Backward(tile) => (BACKWARD, tile),
             Self::Parameters(tile) => (include_str!("../../../shaders/ada_gn_parameters.wgsl"), tile),
         };
         let Tile { wg, cols, depth, four } = tile;

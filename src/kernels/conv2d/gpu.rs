@@ -176,9 +176,6 @@ const GPU_WORKGROUPS: usize = 512;
 /// Positions of a share, at least: fewer would leave the partial sums as large as the work that makes them.
 const SHARE: usize = 1024;
 
-/// Shares are multiples of this many positions, as tiles are.
-const SHARE_UNIT: usize = 16;
-
 /// The largest buffer of partial sums.
 const PARTIAL_BYTES: usize = 64 << 20;
 
@@ -213,16 +210,15 @@ impl Conv2dGradients for CubeBackend {
 
         let fours = Fours::new(c_in, c_out);
         let most = (positions / SHARE).max(1);
-        // On software adapters shares are of whole rows.
-        let unit = if class(&x) == Class::Software { grid_.cols } else { SHARE_UNIT };
-        let (shader, products, wanted) = match class(&x) {
+        let (shader, products, wanted, unit) = match class(&x) {
             Class::Gpu => {
                 let tile = Tile::choose(c_in, c_out, taps_count * most);
-                (Shader::WeightsTiled(tile, fours), tile.count(c_in, c_out) * taps_count, GPU_WORKGROUPS)
+                (Shader::WeightsTiled(tile, fours), tile.count(c_in, c_out) * taps_count, GPU_WORKGROUPS, tile.bk)
             }
             Class::Software => {
                 let products = c_in.div_ceil(Shader::TAPS_CHANNELS) * c_out.div_ceil(32) * taps_count;
-                (Shader::WeightsTaps(fours), products, SOFTWARE_WORKGROUPS)
+                // Shares of whole rows.
+                (Shader::WeightsTaps(fours), products, SOFTWARE_WORKGROUPS, grid_.cols)
             }
         };
         let bytes = taps_count * c_in * c_out.next_multiple_of(4) * size_of::<f32>();

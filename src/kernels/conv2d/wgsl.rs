@@ -86,6 +86,15 @@ const TILED: &str =
     concat!(include_str!("../../../shaders/conv2d_tiled.wgsl"), include_str!("../../../shaders/conv2d_operands.wgsl"));
 const TAPS: &str =
     concat!(include_str!("../../../shaders/conv2d_taps.wgsl"), include_str!("../../../shaders/conv2d_operands.wgsl"));
+const WEIGHTS_TILED: &str = concat!(
+    include_str!("../../../shaders/conv2d_weights_tiled.wgsl"),
+    include_str!("../../../shaders/conv2d_weights_operands.wgsl")
+);
+const WEIGHTS_TAPS: &str = concat!(
+    include_str!("../../../shaders/conv2d_weights_taps.wgsl"),
+    include_str!("../../../shaders/conv2d_weights_operands.wgsl")
+);
+
 /// The shaders of the convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Shader {
@@ -171,15 +180,14 @@ impl Shader {
             Self::WeightsSum => render(include_str!("../../../shaders/conv2d_weights_sum.wgsl"), flat(0)),
             Self::ColumnSums { cols } => render(include_str!("../../../shaders/column_sums.wgsl"), flat(cols)),
             Self::Tiled(tile, fours) => tiled(TILED, tile, fours),
-            Self::WeightsTiled(tile, fours) => tiled(include_str!("../../../shaders/conv2d_weights_tiled.wgsl"), tile, fours),
+            Self::WeightsTiled(tile, fours) => tiled(WEIGHTS_TILED, tile, fours),
             Self::Taps { across, fours } => {
                 let [block, _] = Self::taps_block(across, fours);
                 let positions = if across { block / 8 } else { block };
                 render(TAPS, context! { positions, across, x4 => fours.x4, y4 => fours.y4 })
             }
             Self::WeightsTaps(Fours { x4, y4 }) => {
-                let text = include_str!("../../../shaders/conv2d_weights_taps.wgsl");
-                render(text, context! { blocks => Self::TAPS_CHANNELS / 4, positions => 4, x4, y4 })
+                render(WEIGHTS_TAPS, context! { blocks => Self::TAPS_CHANNELS / 4, positions => 4, x4, y4 })
             }
         }
     }
