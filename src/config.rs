@@ -4,6 +4,7 @@ mod check;
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::path::Path;
 
 /// A whole recipe, as in `configs/*.toml`. Unknown keys are refused.
@@ -32,6 +33,9 @@ pub struct Config {
 pub enum Views {
     /// Source and target are drawn independently (SODA).
     Two,
+    /// As two; the denoiser is told how the target lies in the source, as SODA tells it camera poses. RandAugment leaves its
+    /// geometric operations out. Goes with `model.unet.view_conditioning`.
+    Conditioned,
     /// Source = target = the same plain image (the report's autoencoding); the view settings are ignored.
     Same,
 }
@@ -129,6 +133,13 @@ pub struct UNetConfig {
     pub dropout: f32,
     /// The convention of the scales.
     pub ada_gn: AdaGnScale,
+    /// Layer modulation (SODA): each resolution and the middle see a section of z of their own, see
+    /// [`ModelConfig::sections`]. Off: every block sees all of z.
+    #[serde(default)]
+    pub layer_modulation: bool,
+    /// Whether the denoiser is told where in the source view the pixels of its image lie; goes with `data.views = "conditioned"`.
+    #[serde(default)]
+    pub view_conditioning: bool,
 }
 
 /// Which alpha_bar(t).
@@ -191,6 +202,10 @@ pub struct TrainConfig {
     pub ema_power: f64,
     /// Probability that an image's whole z is zeroed (classifier-free guidance).
     pub z_drop: f64,
+    /// Layer masking (SODA): probability that a section of an image's z is zeroed, drawn for each section by itself; needs
+    /// layer modulation.
+    #[serde(default)]
+    pub layer_mask: f64,
     /// Steps between two rows of metrics.jsonl.
     pub log_every: usize,
     /// Steps between two checkpoints.
@@ -201,16 +216,62 @@ pub struct TrainConfig {
     pub sample_every: usize,
 }
 
-/// Sampling by DDIM.
+/// Which sampler draws x_0 from x_T.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sampler {
+    /// DDIM (Song et al. 2021).
+    #[default]
+    Ddim,
+    /// Ancestral sampling (Ho et al. 2020).
+    Ddpm,
+    /// DPM-Solver++(2M) (Lu et al. 2022).
+    DpmSolver,
+}
+
+/// How strongly z guides: eps = eps_c + w (eps_c - eps_u), eps_u predicted without z.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Guidance {
+    /// One weight for the whole of z.
+    Whole(f64),
+    /// One weight for each section: eps = eps_c + sum over i of w_i (eps_c - eps_i), eps_i predicted without section i.
+    Sections(Vec<f64>),
+}
+
+impl Guidance {
+    /// Refuses weights that aren't finite or not as many as z has `sections`.
+    ///
+    /// # Errors
+    /// What is wrong, as the rest of a sentence.
+    pub fn check(&self, sections: usize) -> std::result::Result<(), String> {
+        let weights = match self {
+            Self::Whole(w) => std::slice::from_ref(w),
+            Self::Sections(weights) if sections == 1 => {
+                return Err(format!("{} weights, but these weights don't know sections of z; give one number", weights.len()));
+            }
+            Self::Sections(weights) if weights.len() != sections => {
+                return Err(format!("{} weights, but z has {sections} sections; give one number or {sections}", weights.len()));
+            }
+            Self::Sections(weights) => weights,
+        };
+        if weights.iter().all(|w| w.is_finite()) { Ok(()) } else { Err("a weight must be a finite number".into()) }
+    }
+}
+
+/// Sampling.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SampleConfig {
-    /// DDIM steps.
+    /// The sampler.
+    #[serde(default)]
+    pub sampler: Sampler,
+    /// Evaluations of the denoiser.
     pub steps: usize,
-    /// 0 is deterministic DDIM, 1 has DDPM's variance.
+    /// DDIM: 0 is deterministic, 1 has DDPM's variance.
     pub eta: f64,
-    /// Guidance weight w in (1 + w) eps_c - w eps_u.
-    pub guidance: f64,
+    /// How strongly z guides.
+    pub guidance: Guidance,
     /// Clip the predicted x_0 to [-1, 1] at each step.
     pub clip_x0: bool,
 }
@@ -228,10 +289,13 @@ pub struct ProbeConfig {
 }
 
 /// The recipes that the program carries with it.
-pub const BUILT_IN: [(&str, &str); 3] = [
+pub const BUILT_IN: [(&str, &str); 6] = [
     ("configs/quick.toml", include_str!("../configs/quick.toml")),
+    ("configs/tiny.toml", include_str!("../configs/tiny.toml")),
     ("configs/report.toml", include_str!("../configs/report.toml")),
     ("configs/cifar10.toml", include_str!("../configs/cifar10.toml")),
+    ("configs/cifar10-generate.toml", include_str!("../configs/cifar10-generate.toml")),
+    ("configs/paper.toml", include_str!("../configs/paper.toml")),
 ];
 
 impl Config {
@@ -265,6 +329,16 @@ impl Config {
     /// The resolved recipe as TOML.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("a Config is always representable as TOML")
+    }
+}
+
+impl ModelConfig {
+    /// The sections of z, in order, as positions in it. With layer modulation one for each of the m resolutions, finest first,
+    /// and one for the middle, as equal as m + 1 sections can be, the first ones longer; without it all of z is one.
+    pub fn sections(&self) -> Vec<Range<usize>> {
+        let count = if self.unet.layer_modulation { self.unet.multipliers.len() + 1 } else { 1 };
+        let end = |i: usize| i * (self.z_dim / count) + i.min(self.z_dim % count);
+        (0..count).map(|i| end(i)..end(i + 1)).collect()
     }
 }
 

@@ -169,7 +169,7 @@ fn overfit(device: &Selected, steps: u64, lr: f64) -> Vec<f32> {
     soda::data::views::plain_target(&images, &indices, &mut target);
     let mut losses = Vec::new();
     for number in 1..=steps {
-        let pair = Pair::new(source.clone(), target.clone(), &autodiff);
+        let pair = Pair::new(source.clone(), target.clone(), None, &autodiff);
         let outcome;
         (state, outcome) = step(state, pair, &schedule, &config, number, lr);
         losses.push(outcome.loss.into_scalar::<f32>());
@@ -265,7 +265,7 @@ fn adamw_follows_its_definition() {
         let x: Tensor<4> = Tensor::from_data(TensorData::new(images, [4, 3, 32, 32]), &device.clone().autodiff());
         let t = Tensor::from_floats([0.1, 0.4, 0.7, 1.0], &x.device());
         let z = model.encode(x.clone());
-        let loss = (model.predict_eps(x.clone(), t, z, Tensor::ones([4, 1], &x.device()), None) - x).square().mean() * 30.0;
+        let loss = (model.predict_eps(x.clone(), t, z, Tensor::ones([4, 1], &x.device()), None, None) - x).square().mean() * 30.0;
         let grads = loss.backward();
         let host: HashMap<String, Vec<f64>> = collect_gradients(&model, &grads)
             .into_iter()
@@ -317,7 +317,7 @@ fn ema_averages_weights_and_copies_batch_norm_statistics() {
     let x: Tensor<4> = Tensor::ones([2, 3, 32, 32], &device.clone().autodiff());
     let z = model.encode(x.clone());
     let mask = Tensor::ones([2, 1], &x.device());
-    let grads = model.predict_eps(x.clone(), Tensor::ones([2], &x.device()), z, mask, None).sum().backward();
+    let grads = model.predict_eps(x.clone(), Tensor::ones([2], &x.device()), z, mask, None, None).sum().backward();
     let (model, _) = optim.step(1e-2, model, grads, &mut ema, &config.train);
     let (after, average) = (values(&model.valid()), values(&ema.model()));
     assert_eq!(after.len(), average.len());

@@ -6,12 +6,11 @@ use super::plan::Size;
 use super::row::{Message, ProfileRow, Row};
 use super::step::recipe;
 use super::timing::{Effort, measure, sample as once};
-use crate::diffusion::Schedule;
-use crate::edit::reconstruct::sample;
+use crate::config::{Guidance, SampleConfig};
+use crate::edit::decoder::Decoder;
 use crate::error::Result;
 use crate::kernels::profile::observe;
 use crate::model::{Soda, parameters};
-
 use burn::tensor::Tensor;
 use std::time::Instant;
 
@@ -46,11 +45,11 @@ pub(super) fn run(job: &mut Job) -> Result<()> {
     let small = Soda::new(&config.model, config.seed, &device);
     let (x, z) = (random([DENOISED, 3, 32, 32], 0, &device), random([DENOISED, Z], 1, &device));
     let (t, mask) = (Tensor::full([DENOISED], 0.5, &device), Tensor::ones([DENOISED, 1], &device));
-    let predict = |model: &Soda| drop(model.predict_eps(x.clone(), t.clone(), z.clone(), mask.clone(), None));
+    let predict = |model: &Soda| drop(model.predict_eps(x.clone(), t.clone(), z.clone(), mask.clone(), None, None));
     let narrow = warmed(job, || predict(&small))?;
 
-    let config = recipe(Size::Width(WIDTH))?;
-    let large = Soda::new(&config.model, config.seed, &device);
+    let wide_config = recipe(Size::Width(WIDTH))?;
+    let large = Soda::new(&wide_config.model, wide_config.seed, &device);
     let mut wide = WIDER * narrow;
     if job.fits(&denoise.name(), 2.0 * wide)? {
         wide = timed(job, Row { parameters: Some(parameters::count(&large.unet)), ..denoise }, || predict(&large))?;
@@ -62,12 +61,12 @@ pub(super) fn run(job: &mut Job) -> Result<()> {
     }
     // The evaluation above has warmed up all but the sampler's few operations.
     if job.fits(&sampling.name(), 100.0 * narrow)? {
-        let mut settings = config.sample.clone();
-        (settings.steps, settings.guidance) = (100, 0.0);
-        let schedule = Schedule::new(&config.diffusion);
+        let settings = SampleConfig { steps: 100, guidance: Guidance::Whole(0.0), ..config.sample.clone() };
+        let decoder = Decoder::new(&small, &config, settings, &device);
+        let z = vec![0.1; DENOISED * config.model.z_dim];
         let parameters = Some(parameters::count(&small.unet));
         let effort = Effort { seconds: (job.left() / 2.0 - 50.0 * narrow).min(ENOUGH), most: 5, together: 1 };
-        let draw = |()| drop(sample(&small, &schedule, &settings, z.clone(), 3));
+        let draw = |()| drop(decoder.draw(&z, 3));
         let timing = measure(&device, effort, 100.0 * narrow, || (), draw)?;
         let mut row = Row { parameters, ..sampling };
         row.timed(&timing);

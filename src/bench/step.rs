@@ -51,7 +51,7 @@ impl Training {
         let clock = Instant::now();
         let state = self.state.take().ok_or_else(|| Error::failed("a step failed before; please report this"))?;
         self.number += 1;
-        let pair = Pair::new(self.images.clone(), self.images.clone(), &job.device.clone().autodiff());
+        let pair = Pair::new(self.images.clone(), self.images.clone(), None, &job.device.clone().autodiff());
         let (state, outcome) = step(state, pair, &self.schedule, &self.config, self.number, 1e-4);
         self.state = Some(state);
         let loss = outcome.loss.try_into_vec_as::<f32>();

@@ -7,6 +7,7 @@ mod output;
 mod probe;
 mod quickstart;
 mod reconstruct;
+mod sampling;
 mod selftest;
 mod source;
 mod train;

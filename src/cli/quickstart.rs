@@ -8,6 +8,7 @@ use super::{probe, reconstruct};
 use crate::config::{BUILT_IN, Config};
 use crate::data;
 use crate::device;
+use crate::edit::decoder::Decoder;
 use crate::error::{Error, Result};
 use crate::eval::probe::{Protocol, Split, TrainViews};
 use crate::files;
@@ -65,7 +66,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
 
     eprintln!("reconstructing");
     let picture = args.out.join("reconstruction.png");
-    let quality = reconstruct::draw(&model, &config, &config.sample, &dataset, 20, config.seed, &picture, &device.device)?;
+    let decoder = Decoder::new(&model, &config, config.sample.clone(), &device.device);
+    let quality = reconstruct::draw(&decoder, &dataset, 20, config.seed, &picture)?;
 
     output.device(&device);
     output.weights(&weights);

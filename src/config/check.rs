@@ -1,6 +1,6 @@
 //! What a recipe must satisfy before a run starts.
 
-use super::{Config, UNetConfig};
+use super::{Config, UNetConfig, Views};
 
 impl Config {
     /// The first impossible value, by its key.
@@ -78,7 +78,27 @@ impl Config {
             format!("model.unet.time_scale = {}: must be above 0", u.time_scale),
         )?;
         need(u.dropout < 1.0, "model.unet.dropout = 1: nothing would be left; choose less than 1".into())?;
+        need(
+            u.view_conditioning == (self.data.views == Views::Conditioned),
+            format!(
+                "model.unet.view_conditioning = {}: it goes with data.views = \"conditioned\" and only with that; set both or neither",
+                u.view_conditioning
+            ),
+        )?;
+        let stages = u.multipliers.len();
+        need(
+            !u.layer_modulation || m.z_dim > stages,
+            format!("model.z_dim = {}: layer modulation shares z out to {} sections; choose at least that", m.z_dim, stages + 1),
+        )?;
         probability("train.z_drop", t.z_drop)?;
+        probability("train.layer_mask", t.layer_mask)?;
+        need(
+            t.layer_mask == 0.0 || u.layer_modulation,
+            format!(
+                "train.layer_mask = {}: there are no sections to mask without model.unet.layer_modulation = true",
+                t.layer_mask
+            ),
+        )?;
         need(
             t.lr > 0.0 && t.lr.is_finite() && t.encoder_lr_ratio >= 0.0 && t.encoder_lr_ratio.is_finite(),
             format!("train.lr = {}, train.encoder_lr_ratio = {}: must be positive numbers", t.lr, t.encoder_lr_ratio),
@@ -93,7 +113,7 @@ impl Config {
             format!("sample.steps = {}: there are only diffusion.steps = {}", self.sample.steps, self.diffusion.steps),
         )?;
         need((0.0..=1.0).contains(&self.sample.eta), format!("sample.eta = {}: lies in [0, 1]", self.sample.eta))?;
-        need(self.sample.guidance.is_finite(), format!("sample.guidance = {}: must be finite", self.sample.guidance))?;
+        self.sample.guidance.check(m.sections().len()).map_err(|e| format!("sample.guidance: {e}"))?;
         need(
             self.probe.batch_size >= 2,
             format!("probe.batch_size = {}: batch statistics need at least 2", self.probe.batch_size),

@@ -19,6 +19,39 @@ pub struct Window {
     pub width: usize,
 }
 
+impl Window {
+    /// The whole image.
+    pub const WHOLE: Window = Window { top: 0, left: 0, height: SIDE, width: SIDE };
+}
+
+/// The geometry of a view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// The part of the image that it shows.
+    pub window: Window,
+    /// Whether it is mirrored left to right.
+    pub flip: bool,
+}
+
+impl Geometry {
+    /// The image itself.
+    pub const PLAIN: Geometry = Geometry { window: Window::WHOLE, flip: false };
+
+    /// How `self` lies in the view `source` of the same image, `[scale_x, offset_x, scale_y, offset_y]`: the point (x, y) of
+    /// `self` is (scale_x x + offset_x, scale_y y + offset_y) of `source`, both from -1 (left, top) to 1 (right, bottom).
+    pub fn within(&self, source: &Geometry) -> [f32; 4] {
+        let axis = |at: usize, length: usize, source_at: usize, source_length: usize| {
+            let (scale, shift) = (length as f32 / source_length as f32, at as f32 - source_at as f32);
+            [scale, 2.0 * shift / source_length as f32 + scale - 1.0]
+        };
+        let (own, other) = (&self.window, &source.window);
+        let [scale_x, offset_x] = axis(own.left, own.width, other.left, other.width);
+        let [scale_y, offset_y] = axis(own.top, own.height, other.top, other.height);
+        let sign = |flip: bool| if flip { -1.0 } else { 1.0 };
+        [scale_x * sign(self.flip) * sign(source.flip), offset_x * sign(source.flip), scale_y, offset_y]
+    }
+}
+
 /// Draws the window of a RandomResizedCrop: area uniform within `crop_scale`, width over height log-uniform within
 /// `crop_ratio`; after ten windows that don't fit, the largest central one of an allowed ratio.
 pub fn draw_window(config: &ViewConfig, rng: &mut Stream) -> Window {

@@ -22,6 +22,8 @@ pub struct Batch {
     pub source: Vec<f32>,
     /// Target views, `[B, 3, 32, 32]`: x_0 in [-1, 1].
     pub target: Vec<f32>,
+    /// How each target lies in its source, `[B, 4]`, see [`Geometry::within`](super::crop::Geometry::within).
+    pub geometry: Vec<f32>,
 }
 
 /// What batch number s holds is a function of the images, the configuration, the batch size, the seed and s: neither the number
@@ -44,10 +46,11 @@ impl Recipe {
         let indices: Vec<usize> =
             order[within * self.batch_size..(within + 1) * self.batch_size].iter().map(|&i| i as usize).collect();
         let (mut source, mut target) = (vec![0.0; indices.len() * IMAGE], vec![0.0; indices.len() * IMAGE]);
+        let mut geometry = Vec::with_capacity(4 * indices.len());
         for ((&i, source), target) in indices.iter().zip(source.chunks_exact_mut(IMAGE)).zip(target.chunks_exact_mut(IMAGE)) {
-            make_pair(self.images.image(i), &self.data, self.seed, epoch, i, source, target);
+            geometry.extend(make_pair(self.images.image(i), &self.data, self.seed, epoch, i, source, target));
         }
-        Batch { step, indices, source, target }
+        Batch { step, indices, source, target, geometry }
     }
 
     fn order(&self, epoch: u64) -> Arc<Vec<u32>> {

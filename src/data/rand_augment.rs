@@ -59,6 +59,11 @@ impl Op {
         Op::Equalize,
     ];
 
+    /// Whether it moves pixels.
+    pub fn geometric(self) -> bool {
+        matches!(self, Op::ShearX | Op::ShearY | Op::TranslateX | Op::TranslateY | Op::Rotate)
+    }
+
     /// Whether the magnitude's sign is drawn.
     pub fn signed(self) -> bool {
         !matches!(self, Op::Identity | Op::Posterize | Op::Solarize | Op::AutoContrast | Op::Equalize)
@@ -115,10 +120,12 @@ impl Op {
     }
 }
 
-/// Applies `ops` operations in a row, each drawn from all with replacement, at magnitude `bin` of 0 to 30.
-pub fn rand_augment(image: &mut Pixels, ops: usize, bin: usize, rng: &mut Stream) {
+/// Applies `ops` operations in a row at magnitude `bin` of 0 to 30, each drawn with replacement: from all, or, without
+/// `geometric`, from those that leave pixels in their places.
+pub fn rand_augment(image: &mut Pixels, ops: usize, bin: usize, geometric: bool, rng: &mut Stream) {
+    let choice: Vec<Op> = Op::ALL.into_iter().filter(|op| geometric || !op.geometric()).collect();
     for _ in 0..ops {
-        let op = Op::ALL[rng.random_range(0..Op::ALL.len() as u32) as usize];
+        let op = choice[rng.random_range(0..choice.len() as u32) as usize];
         let sign = if op.signed() && rng.random::<bool>() { -1.0 } else { 1.0 };
         op.apply(image, sign * op.magnitude(bin));
     }

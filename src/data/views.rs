@@ -1,6 +1,6 @@
 //! The two views of an image: what the encoder sees (source) and what the denoiser has to draw (target).
 
-use super::crop::{draw_window, flip, resized_crop};
+use super::crop::{Geometry, draw_window, flip, resized_crop};
 use super::rand_augment::rand_augment;
 use super::{IMAGE, Images, PLANE, Pixels};
 use crate::config::{DataConfig, ViewConfig, Views};
@@ -8,23 +8,25 @@ use crate::rng::{self, Purpose, Stream};
 use rand::RngExt;
 use rand_distr::StandardNormal;
 
-/// One augmented view of `image`: with probability `crop` a random resized crop and then, with probability `flip`, its mirror
-/// image; with probability `rand_augment` RandAugment. The noise is not in it: it is added after normalisation.
-pub fn view(image: &Pixels, config: &ViewConfig, rng: &mut Stream) -> Pixels {
+/// One augmented view of `image` and its geometry: with probability `crop` a random resized crop and then, with probability
+/// `flip`, its mirror image; with probability `rand_augment` RandAugment, with or without `geometric` operations (which the
+/// geometry doesn't tell). The noise is not in it: it is added after normalisation.
+pub fn view(image: &Pixels, config: &ViewConfig, geometric: bool, rng: &mut Stream) -> (Pixels, Geometry) {
     let happens = |rng: &mut Stream, probability: f32| rng.random::<f32>() < probability;
-    let mut view = *image;
+    let (mut view, mut geometry) = (*image, Geometry::PLAIN);
     if happens(rng, config.crop) {
-        let window = draw_window(config, rng);
-        view = resized_crop(image, window, happens(rng, config.flip));
+        geometry = Geometry { window: draw_window(config, rng), flip: happens(rng, config.flip) };
+        view = resized_crop(image, geometry.window, geometry.flip);
     }
     if happens(rng, config.rand_augment) {
-        rand_augment(&mut view, config.rand_augment_ops, config.rand_augment_magnitude, rng);
+        rand_augment(&mut view, config.rand_augment_ops, config.rand_augment_magnitude, geometric, rng);
     }
-    view
+    (view, geometry)
 }
 
 /// Writes both views of image number `index` as [`DataConfig`] asks for: the source normalised, the target in [-1, 1], either
-/// with its noise. They are a function of `seed`, `epoch` and `index` alone. With [`Views::Same`] both are the plain image.
+/// with its noise; returns how the target lies in the source ([`Geometry::within`]). They are a function of `seed`, `epoch` and
+/// `index` alone. With [`Views::Same`] both are the plain image.
 ///
 /// # Shapes
 /// `source_out`, `target_out`: `[3, 32, 32]`.
@@ -36,16 +38,21 @@ pub fn make_pair(
     index: usize,
     source_out: &mut [f32],
     target_out: &mut [f32],
-) {
+) -> [f32; 4] {
     if data.views == Views::Same {
         normalise(image, data, source_out);
-        return to_signed(image, target_out);
+        to_signed(image, target_out);
+        return Geometry::PLAIN.within(&Geometry::PLAIN);
     }
+    let geometric = data.views != Views::Conditioned;
     let mut rng = rng::stream(seed, Purpose::Views, rng::pair(epoch, index as u64));
-    normalise(&view(image, &data.source, &mut rng), data, source_out);
+    let (source, source_geometry) = view(image, &data.source, geometric, &mut rng);
+    normalise(&source, data, source_out);
     add_noise(source_out, data.source.noise, &mut rng);
-    to_signed(&view(image, &data.target, &mut rng), target_out);
+    let (target, target_geometry) = view(image, &data.target, geometric, &mut rng);
+    to_signed(&target, target_out);
     add_noise(target_out, data.target.noise, &mut rng);
+    target_geometry.within(&source_geometry)
 }
 
 /// The encoder's input: (p / 255 - mean) / std in each channel. `out`: `[3, 32, 32]`.

@@ -1,3 +1,4 @@
 //! Pictures made from z.
 
+pub mod decoder;
 pub mod reconstruct;

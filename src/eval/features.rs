@@ -112,7 +112,8 @@ impl<'a> Augmented<'a> {
             let mut values = vec![0.0; batch.len() * 3072];
             values.par_chunks_mut(3072).zip(batch).for_each(|(out, &i)| {
                 let mut stream = rng::stream(0, Purpose::Probe, rng::pair(epoch, i as u64));
-                views::normalise(&views::view(self.images.image(i), &self.view, &mut stream), self.data, out);
+                let (view, _) = views::view(self.images.image(i), &self.view, true, &mut stream);
+                views::normalise(&view, self.data, out);
             });
             let x = Tensor::from_data(TensorData::new(values, [batch.len(), 3, 32, 32]), device);
             append(&mut features, model, x, batch.iter().map(|&i| self.images.label(i)))?;

@@ -103,7 +103,8 @@ pub struct ResBlock {
 }
 
 impl ResBlock {
-    /// `layer` numbers the block within the network (its dropout stream).
+    /// `z_dim` is the length of what modulates it, z or a section of it; `layer` numbers the block within the network (its
+    /// dropout stream).
     pub fn new(from: usize, to: usize, z_dim: usize, config: &UNetConfig, layer: usize, device: &Device) -> Self {
         Self {
             norm1: GroupNorm::new(config.groups, from, device),

@@ -6,6 +6,7 @@ pub mod encoder;
 mod init;
 pub mod modulation;
 pub mod parameters;
+pub mod position;
 pub mod soda;
 pub mod unet;
 pub mod weights;

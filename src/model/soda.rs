@@ -19,10 +19,7 @@ pub struct Soda {
 impl Soda {
     /// Freshly initialised networks: the same weights for the same seed on every device.
     pub fn new(config: &ModelConfig, seed: u64, device: &Device) -> Self {
-        let blank = Self {
-            encoder: Encoder::new(&config.encoder, config.z_dim, device),
-            unet: UNet::new(&config.unet, config.z_dim, device),
-        };
+        let blank = Self { encoder: Encoder::new(&config.encoder, config.z_dim, device), unet: UNet::new(config, device) };
         init::initialise(blank, seed)
     }
 
@@ -32,15 +29,17 @@ impl Soda {
     }
 
     /// The predicted noise. `x_t` `[B, 3, 32, 32]`; `t` `[B]`, t / T in (0, 1]; `z` `[B, Z]`; `mask` `[B, 1]` or `[B, Z]`, zero
-    /// where z is dropped; `dropout_key` in training only.
+    /// where z is dropped; `view` `[B, 4]`, how x_t lies in the source view, for networks with view conditioning (none: it is the
+    /// source view); `dropout_key` in training only.
     pub fn predict_eps(
         &self,
         x_t: Tensor<4>,
         t: Tensor<1>,
         z: Tensor<2>,
         mask: Tensor<2>,
+        view: Option<Tensor<2>>,
         dropout_key: Option<u64>,
     ) -> Tensor<4> {
-        self.unet.forward(x_t, t, z * mask, dropout_key)
+        self.unet.forward(x_t, t, z * mask, view, dropout_key)
     }
 }

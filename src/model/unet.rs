@@ -2,15 +2,18 @@
 
 use super::blocks::{Attention, DropoutPass, GroupNorm, ResBlock, conv3x3, convolve};
 use super::embedding::TimeEmbedding;
-use crate::config::UNetConfig;
+use super::modulation::SharedOut;
+use super::position::{self, position_map, same_view};
+use crate::config::ModelConfig;
 use crate::kernels::ada_gn::Activation;
 use crate::kernels::{feature_map, layout};
 use burn::module::Module;
 use burn::nn::conv::Conv2d;
 use burn::tensor::{Device, Tensor, activation::silu};
+use std::ops::Range;
 
 /// Side length of the images.
-const SIDE: usize = 32;
+pub(super) const SIDE: usize = 32;
 
 /// A residual block and, at some resolutions, attention after it.
 #[derive(Module, Debug)]
@@ -44,19 +47,26 @@ pub struct UNet {
     norm_out: GroupNorm,
     out: Conv2d,
     #[module(skip)]
+    view_conditioning: bool,
+    #[module(skip)]
+    sections: Vec<Range<usize>>,
+    #[module(skip)]
     blocks: usize,
     #[module(skip)]
     dropout: f32,
 }
 
 impl UNet {
-    /// The stages of `config`, `config.blocks` residual blocks down and one more up each.
-    pub fn new(config: &UNetConfig, z_dim: usize, device: &Device) -> Self {
+    /// The stages of `model.unet`, as many residual blocks down as it says and one more up each.
+    pub fn new(model: &ModelConfig, device: &Device) -> Self {
+        let (config, sections) = (&model.unet, model.sections());
         let widths = config.widths();
         let mut layers = 0;
-        let mut res_block = |from, to| {
+        // `stage` is that of the section that modulates the block; the middle comes after the last one.
+        let mut res_block = |from, to, stage: usize| {
             layers += 1;
-            ResBlock::new(from, to, z_dim, config, layers, device)
+            let section = &sections[stage.min(sections.len() - 1)];
+            ResBlock::new(from, to, section.len(), config, layers, device)
         };
         let attention = |stage: usize, width| {
             config.attention.contains(&(SIDE >> stage)).then(|| Attention::new(width, config.groups, device))
@@ -66,15 +76,15 @@ impl UNet {
         let (mut down, mut downsample) = (Vec::new(), Vec::new());
         for (stage, &width) in widths.iter().enumerate() {
             for _ in 0..config.blocks {
-                down.push(Level { block: res_block(channels, width), attention: attention(stage, width) });
+                down.push(Level { block: res_block(channels, width, stage), attention: attention(stage, width) });
                 channels = width;
             }
             if stage + 1 < widths.len() {
                 downsample.push(conv3x3(width, width, 2, true, device));
             }
         }
-        let middle1 = res_block(channels, channels);
-        let middle2 = res_block(channels, channels);
+        let middle1 = res_block(channels, channels, widths.len());
+        let middle2 = res_block(channels, channels, widths.len());
         let middle_attention = Attention::new(channels, config.groups, device);
 
         let mut skips = config.skip_widths();
@@ -82,7 +92,7 @@ impl UNet {
         for (stage, &width) in widths.iter().enumerate().rev() {
             for _ in 0..=config.blocks {
                 let skip = skips.pop().expect("as many skips as up blocks");
-                up.push(Level { block: res_block(channels + skip, width), attention: attention(stage, width) });
+                up.push(Level { block: res_block(channels + skip, width, stage), attention: attention(stage, width) });
                 channels = width;
             }
             if stage > 0 {
@@ -91,7 +101,7 @@ impl UNet {
         }
         Self {
             time: TimeEmbedding::new(config.base, 4 * config.base, config.time_scale, device),
-            stem: conv3x3(3, config.base, 1, true, device),
+            stem: conv3x3(if config.view_conditioning { 3 + position::CHANNELS } else { 3 }, config.base, 1, true, device),
             down,
             downsample,
             middle1,
@@ -101,16 +111,33 @@ impl UNet {
             upsample,
             norm_out: GroupNorm::new(config.final_groups, channels, device),
             out: conv3x3(channels, 3, 1, true, device),
+            view_conditioning: config.view_conditioning,
+            sections,
             blocks: config.blocks,
             dropout: config.dropout,
         }
     }
 
-    /// `x_t` `[B, 3, 32, 32]`, `t` `[B]` in (0, 1], `z` `[B, Z]` (zero where dropped) to eps_hat `[B, 3, 32, 32]`.
-    /// `dropout_key` is given in training only.
-    pub fn forward(&self, x_t: Tensor<4>, t: Tensor<1>, z: Tensor<2>, dropout_key: Option<u64>) -> Tensor<4> {
+    /// `x_t` `[B, 3, 32, 32]`, `t` `[B]` in (0, 1], `z` `[B, Z]` (zero where dropped) to eps_hat `[B, 3, 32, 32]`. `view`
+    /// `[B, 4]` is how x_t lies in the source view (none: it is the source view); networks without view conditioning don't look
+    /// at it. `dropout_key` is given in training only.
+    pub fn forward(
+        &self,
+        x_t: Tensor<4>,
+        t: Tensor<1>,
+        z: Tensor<2>,
+        view: Option<Tensor<2>>,
+        dropout_key: Option<u64>,
+    ) -> Tensor<4> {
+        let x_t = match self.view_conditioning {
+            true => {
+                let view = view.unwrap_or_else(|| same_view(x_t.dims()[0], &x_t.device()));
+                Tensor::cat(vec![x_t, position_map(view)], 1)
+            }
+            false => x_t,
+        };
         let dropout = dropout_key.filter(|_| self.dropout > 0.0).map(|key| DropoutPass { p: self.dropout, key });
-        let (time, z) = (silu(self.time.forward(t)), silu(z));
+        let (time, z) = (silu(self.time.forward(t)), SharedOut::new(silu(z), &self.sections));
         let mut skips = Vec::new();
         let mut keep = |h: Tensor<4>| {
             let (h, skip) = layout::fork(h);
@@ -120,21 +147,23 @@ impl UNet {
         let mut h = keep(convolve(&self.stem, x_t));
         for (stage, levels) in self.down.chunks(self.blocks).enumerate() {
             for level in levels {
-                h = keep(level.forward(h, &time, &z, dropout));
+                h = keep(level.forward(h, &time, z.stage(stage), dropout));
             }
             if let Some(conv) = self.downsample.get(stage) {
                 h = keep(convolve(conv, h));
             }
         }
-        h = self.middle1.forward(h, time.clone(), z.clone(), dropout);
+        h = self.middle1.forward(h, time.clone(), z.middle().clone(), dropout);
         h = self.middle_attention.forward(h);
-        h = self.middle2.forward(h, time.clone(), z.clone(), dropout);
-        for (stage, levels) in self.up.chunks(self.blocks + 1).enumerate() {
+        h = self.middle2.forward(h, time.clone(), z.middle().clone(), dropout);
+        for (i, levels) in self.up.chunks(self.blocks + 1).enumerate() {
+            // Back up from the coarsest stage.
+            let stage = self.downsample.len() - i;
             for level in levels {
                 let skip = skips.pop().expect("as many skips as up blocks");
-                h = level.forward(feature_map::concat(h, skip), &time, &z, dropout);
+                h = level.forward(feature_map::concat(h, skip), &time, z.stage(stage), dropout);
             }
-            if let Some(conv) = self.upsample.get(stage) {
+            if let Some(conv) = self.upsample.get(i) {
                 h = convolve(conv, feature_map::upsample(h));
             }
         }

@@ -8,6 +8,7 @@ use crate::data::Dataset;
 use crate::data::loader::Loader;
 use crate::device::Selected;
 use crate::diffusion::Schedule;
+use crate::edit::decoder::Decoder;
 use crate::edit::reconstruct::reconstruct_first;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
@@ -81,7 +82,8 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
         let lr = learning_rate(train, number, progress);
         let batch = batches.next()?;
         let outcome;
-        (state, outcome) = step(state, Pair::new(batch.source, batch.target, &autodiff), &schedule, config, number, lr);
+        (state, outcome) =
+            step(state, Pair::new(batch.source, batch.target, Some(batch.geometry), &autodiff), &schedule, config, number, lr);
         log.add(outcome.loss);
 
         let interrupted = options.interrupt.load(Ordering::Relaxed);
@@ -149,8 +151,9 @@ fn start(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, optio
 /// Two rows of test images and what their z alone gives.
 fn draw_reconstructions(state: &State, config: &Config, data: &Dataset, device: &Selected, run: &RunDir) -> Result<()> {
     let n = GRID.min(data.test.len());
-    let model = &state.ema.model();
-    let (images, originals) = reconstruct_first(model, config, &config.sample, &data.test, n, config.seed, &device.device)?;
+    let model = state.ema.model();
+    let decoder = Decoder::new(&model, config, config.sample.clone(), &device.device);
+    let (images, originals) = reconstruct_first(&decoder, &data.test, n, config.seed)?;
     grid::save_reconstructions(&run.sample(state.position.step), &images, &originals)
 }
 

@@ -82,3 +82,44 @@ fn falls_back_to_the_largest_central_window() {
     assert_eq!(central_window([0.75, 1.3]), WHOLE);
     assert_eq!(draw_window(&config([1.0, 1.0], [1.0, 1.0]), &mut rng::stream(1, Purpose::Test, 2)), WHOLE);
 }
+
+#[test]
+fn a_geometry_says_where_a_view_lies_in_another() {
+    // Red rises from left to right, green from top to bottom: a pixel's colours are its place in the image.
+    let ramp: Pixels = std::array::from_fn(|i| match (i / PLANE, i % SIDE, i % PLANE / SIDE) {
+        (0, x, _) => 7 * x as u8,
+        (1, _, y) => 7 * y as u8,
+        _ => 0,
+    });
+    let window = |top, left, height, width| Window { top, left, height, width };
+    let views = [(WHOLE, false), (window(2, 6, 20, 24), true), (window(8, 0, 16, 12), false), (window(0, 4, 32, 28), true)];
+    let centre = |i: usize| (2 * i + 1) as f32 / SIDE as f32 - 1.0;
+    let mut largest = 0f32;
+    for (source_window, source_flip) in views {
+        let source = Geometry { window: source_window, flip: source_flip };
+        let source_view = resized_crop(&ramp, source_window, source_flip);
+        for (window, flip) in views {
+            let view = resized_crop(&ramp, window, flip);
+            let [scale_x, offset_x, scale_y, offset_y] = (Geometry { window, flip }).within(&source);
+            for (x, y) in [(8, 9), (16, 20), (21, 13)] {
+                let place = [scale_x * centre(x) + offset_x, scale_y * centre(y) + offset_y];
+                let [column, row] = place.map(|p| (p + 1.0) / 2.0 * SIDE as f32 - 0.5);
+                // Away from the edges, where stretching has nothing to interpolate with.
+                if !(2.0..29.0).contains(&column) || !(2.0..29.0).contains(&row) {
+                    continue;
+                }
+                for (plane, at, along) in [(0, column, 1), (1, row, SIDE)] {
+                    let other = if plane == 0 { row.round() as usize * SIDE } else { column.round() as usize };
+                    let pixel = |i: usize| f32::from(source_view[plane * PLANE + other + i * along]);
+                    let (below, share) = (at.floor() as usize, at.fract());
+                    let seen = pixel(below) * (1.0 - share) + pixel(below + 1) * share;
+                    let own = f32::from(view[plane * PLANE + y * SIDE + x]);
+                    // Both views are rounded to bytes, twice.
+                    assert!((seen - own).abs() <= 2.5, "{window:?} {flip} in {source:?}: {seen} beside {own}");
+                    largest = largest.max((seen - f32::from(ramp[plane * PLANE + y * SIDE + x])).abs());
+                }
+            }
+        }
+    }
+    assert!(largest > 20.0, "the views differ from the plain image");
+}

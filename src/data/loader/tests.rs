@@ -59,7 +59,7 @@ fn refuses_a_batch_larger_than_the_data_and_an_empty_one() {
 }
 
 fn empty(step: u64) -> Batch {
-    Batch { step, indices: vec![], source: vec![], target: vec![] }
+    Batch { step, indices: vec![], source: vec![], target: vec![], geometry: vec![] }
 }
 
 #[test]

@@ -112,10 +112,28 @@ fn draws_every_operation_about_equally_often() {
     let mut counts = [0; 14];
     for _ in 0..14_000 {
         let mut image = pattern();
-        rand_augment(&mut image, 1, 9, &mut rng);
+        rand_augment(&mut image, 1, 9, true, &mut rng);
         let found = outcomes.iter().position(|o| *o == image).expect("one operation at magnitude 9, or none");
         counts[found / 2] += 1;
     }
     // 1,000 each, with a deviation of 30.
     assert!(counts.iter().all(|&c| (850..1150).contains(&c)), "{counts:?}");
+}
+
+#[test]
+fn without_geometric_operations_pixels_stay_in_their_places() {
+    // A black left and a white right half with nothing between: only moving pixels mixes the halves.
+    let halves: Pixels = std::array::from_fn(|i| if i % SIDE < SIDE / 2 { 0 } else { 255 });
+    let moved = |geometric: bool| {
+        let draw = |i: u64| {
+            let mut image = halves;
+            rand_augment(&mut image, 2, 30, geometric, &mut rng::stream(1, Purpose::Test, i));
+            // Sharpness touches the neighbours of the edge.
+            let row = |side: std::ops::Range<usize>| image[side.start..side.end].windows(2).all(|p| p[0] == p[1]);
+            !(row(SIDE * 16 + 1..SIDE * 16 + SIDE / 2 - 3) && row(SIDE * 16 + SIDE / 2 + 3..SIDE * 17 - 1))
+        };
+        (0..300).filter(|&i| draw(i)).count()
+    };
+    assert_eq!(moved(false), 0);
+    assert!(moved(true) > 60);
 }

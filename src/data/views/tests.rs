@@ -73,7 +73,7 @@ fn crops_of_a_ramp_average_to_its_middle_and_flip_half_of_the_time() {
     let n = 4_000;
     let (mut sum, mut flipped, mut contrast) = (0.0, 0, 0.0);
     for _ in 0..n {
-        let view = view(&ramp, &config, &mut rng);
+        let (view, _) = view(&ramp, &config, true, &mut rng);
         sum += view.iter().map(|&p| f64::from(p)).sum::<f64>() / IMAGE as f64;
         let (left, right) = (f64::from(view[5 * SIDE]), f64::from(view[5 * SIDE + 31]));
         flipped += usize::from(left > right);
@@ -89,7 +89,7 @@ fn crops_of_a_ramp_average_to_its_middle_and_flip_half_of_the_time() {
 #[test]
 fn every_switch_is_off_at_probability_0_and_on_at_1() {
     let count = |config: &ViewConfig| {
-        (0..200).filter(|&i| view(&pattern(), config, &mut rng::stream(1, Purpose::Test, i)) != pattern()).count()
+        (0..200).filter(|&i| view(&pattern(), config, true, &mut rng::stream(1, Purpose::Test, i)).0 != pattern()).count()
     };
     assert_eq!(count(&ViewConfig { flip: 1.0, ..plain() }), 0, "a flip belongs to the crop");
     assert!(count(&ViewConfig { crop: 1.0, ..plain() }) > 190);
@@ -97,7 +97,7 @@ fn every_switch_is_off_at_probability_0_and_on_at_1() {
     let whole = ViewConfig { crop: 1.0, crop_scale: [1.0, 1.0], crop_ratio: [1.0, 1.0], flip: 1.0, ..plain() };
     let mut mirrored = pattern();
     flip(&mut mirrored);
-    assert_eq!(view(&pattern(), &whole, &mut rng::stream(1, Purpose::Test, 0)), mirrored);
+    assert_eq!(view(&pattern(), &whole, true, &mut rng::stream(1, Purpose::Test, 0)).0, mirrored);
 }
 
 #[test]

@@ -1,0 +1,135 @@
+//! Images from z and x_T, and back to x_T.
+
+use crate::config::{Config, Guidance, SampleConfig};
+use crate::data::{Images, views};
+use crate::diffusion::Schedule;
+use crate::diffusion::guidance::guided;
+use crate::diffusion::sampler::{Ddim, ddim};
+use crate::error::{Error, Result};
+use crate::eval::features;
+use crate::model::Soda;
+use crate::rng::{self, Purpose};
+use burn::tensor::{Device, Tensor, TensorData};
+use std::ops::Range;
+
+/// Numbers of an image.
+pub const IMAGE: usize = 3 * 32 * 32;
+
+/// Images a batch: what fits small devices.
+const BATCH: usize = 64;
+
+/// The trained networks with everything that sampling needs. Images are `[N, 3, 32, 32]` in [-1, 1], z `[N, Z]`, both on the
+/// host.
+pub struct Decoder<'a> {
+    /// The networks.
+    pub model: &'a Soda,
+    /// Their recipe.
+    pub config: &'a Config,
+    /// How to sample; the recipe's, or a changed one.
+    pub sample: SampleConfig,
+    /// Where the networks are.
+    pub device: Device,
+    schedule: Schedule,
+}
+
+impl<'a> Decoder<'a> {
+    /// Networks on `device` and the recipe they were trained with.
+    pub fn new(model: &'a Soda, config: &'a Config, sample: SampleConfig, device: &Device) -> Self {
+        Self { model, config, sample, device: device.clone(), schedule: Schedule::new(&config.diffusion) }
+    }
+
+    /// z of plain images, `[N, Z]`.
+    ///
+    /// # Errors
+    /// If the device can't be read.
+    pub fn encode(&self, images: &Images) -> Result<Vec<f32>> {
+        let all: Vec<usize> = (0..images.len()).collect();
+        Ok(features::encode(self.model, images, &all, &self.config.data, false, &self.device)?.values)
+    }
+
+    /// Noise to start from, `[n, 3, 32, 32]`; that of an image depends on `seed` and its number alone.
+    pub fn noise(n: usize, seed: u64) -> Vec<f32> {
+        let image = |i| rng::normal(&mut rng::stream(rng::pair(seed, i as u64), Purpose::Sampling, 0), IMAGE);
+        (0..n).flat_map(image).collect()
+    }
+
+    /// One image for each z and x_T. `view` `[N, 4]` says how each image is to lie in the one that its z was made of (none: like
+    /// it), for networks with view conditioning; `seed` is that of the noise that a sampler adds.
+    ///
+    /// # Errors
+    /// If the device can't be read.
+    pub fn decode(&self, z: &[f32], x_last: &[f32], view: Option<&[f32]>, seed: u64) -> Result<Vec<f32>> {
+        let mut out = Vec::with_capacity(x_last.len());
+        let z_dim = self.config.model.z_dim;
+        for (i, x) in x_last.chunks(BATCH * IMAGE).enumerate() {
+            let (first, n) = (i * BATCH, x.len() / IMAGE);
+            let z = self.tensor(&z[first * z_dim..][..n * z_dim], [n, z_dim]);
+            let view = view.map(|view| self.tensor(&view[first * 4..][..n * 4], [n, 4]));
+            let x = self.tensor(x, [n, 3, 32, 32]);
+            let settings = Ddim {
+                steps: self.sample.steps,
+                eta: self.sample.eta,
+                clip_x0: self.sample.clip_x0,
+                seed: rng::pair(seed, i as u64),
+            };
+            let images = ddim(&self.schedule, x, settings, self.eps_fn(z, view, &self.sample.guidance));
+            out.extend(read(images.clamp(-1.0, 1.0))?);
+        }
+        Ok(out)
+    }
+
+    /// One image for each z, from the noise of `seed`.
+    ///
+    /// # Errors
+    /// If the device can't be read.
+    pub fn draw(&self, z: &[f32], seed: u64) -> Result<Vec<f32>> {
+        self.decode(z, &Self::noise(z.len() / self.config.model.z_dim, seed), None, seed)
+    }
+
+    /// The guided prediction: a closure over (x_t, t).
+    fn eps_fn(&self, z: Tensor<2>, view: Option<Tensor<2>>, guidance: &Guidance) -> impl FnMut(Tensor<4>, usize) -> Tensor<4> {
+        let [n, z_dim] = z.dims();
+        let sections = self.config.model.sections();
+        let mask = |dropped: &Range<usize>| {
+            let row = (0..z_dim).map(|i| if dropped.contains(&i) { 0.0 } else { 1.0 });
+            Tensor::<2>::from_data(TensorData::new(row.collect::<Vec<f32>>(), [1, z_dim]), &self.device).expand([n, z_dim])
+        };
+        let whole = mask(&(0..0));
+        // Weights and what is left of z without the part that each weight strengthens.
+        let weighted: Vec<(f64, Tensor<2>)> = match guidance {
+            Guidance::Whole(w) => vec![(*w, mask(&(0..z_dim)))],
+            Guidance::Sections(weights) => weights.iter().zip(&sections).map(|(w, section)| (*w, mask(section))).collect(),
+        };
+        let weighted: Vec<_> = weighted.into_iter().filter(|(w, _)| *w != 0.0).collect();
+        move |x, t| {
+            let time = Tensor::<1>::full([n], self.schedule.time(t), &self.device);
+            let predict =
+                |mask: &Tensor<2>| self.model.predict_eps(x.clone(), time.clone(), z.clone(), mask.clone(), view.clone(), None);
+            let eps_c = predict(&whole);
+            match weighted.as_slice() {
+                [(w, without)] => guided(eps_c, predict(without), *w),
+                _ => {
+                    let push = |sum, (w, without): &(f64, Tensor<2>)| sum + (eps_c.clone() - predict(without)) * *w;
+                    weighted.iter().fold(eps_c.clone(), push)
+                }
+            }
+        }
+    }
+
+    fn tensor<const D: usize>(&self, values: &[f32], shape: [usize; D]) -> Tensor<D> {
+        Tensor::from_data(TensorData::new(values.to_vec(), shape), &self.device)
+    }
+}
+
+/// Images on the host.
+fn read(images: Tensor<4>) -> Result<Vec<f32>> {
+    images.try_into_vec_as::<f32>().map_err(|e| Error::failed(format!("cannot read the images from the device: {e}")))
+}
+
+/// The images in [-1, 1], `[N, 3, 32, 32]`.
+pub fn signed(images: &Images) -> Vec<f32> {
+    let all: Vec<usize> = (0..images.len()).collect();
+    let mut out = vec![0.0; images.len() * IMAGE];
+    views::plain_target(images, &all, &mut out);
+    out
+}
