@@ -71,6 +71,14 @@ pub fn save_reconstructions(path: &Path, reconstructions: &[f32], originals: &[f
 /// # Panics
 /// If an image is not \[3, size, size\].
 pub fn save_rows(path: &Path, rows: &[GridRow], size: usize, scale: usize) -> Result<()> {
+    save_table(path, &[], rows, size, scale)
+}
+
+/// As [`save_rows`], with a heading over each column; an empty one leaves its column without.
+///
+/// # Errors
+/// As [`save_rows`].
+pub fn save_table(path: &Path, headings: &[&str], rows: &[GridRow], size: usize, scale: usize) -> Result<()> {
     let columns = rows.iter().map(|r| r.images.len()).max().unwrap_or(0);
     if columns == 0 {
         return Err(Error::failed(format!("cannot draw {}: there are no images", path.display())));
@@ -92,17 +100,25 @@ pub fn save_rows(path: &Path, rows: &[GridRow], size: usize, scale: usize) -> Re
     let cell = size * scale;
     let label_width = rows.iter().filter_map(|r| r.label).map(|l| text_width(l, TEXT)).reduce(f64::max);
     let left = label_width.map_or(GAP, |w| (w + 2.0 * TEXT_GAP).ceil() as usize);
-    let width = left + columns * (cell + GAP);
+    let heading_width = headings.iter().map(|h| text_width(h, TEXT)).fold(0.0, f64::max).ceil() as usize;
+    // Wide headings push columns apart.
+    let pitch = (cell + GAP).max(if headings.is_empty() { 0 } else { heading_width + TEXT_GAP as usize });
+    let width = left + columns * pitch;
     let mut tops = Vec::with_capacity(rows.len());
-    let mut height = 0;
+    let heading_height = if headings.is_empty() { 0 } else { (TEXT + TEXT_GAP) as usize };
+    let mut height = heading_height;
     for row in rows {
-        height += if row.label.is_some() && height > 0 { BLOCK_GAP } else { GAP };
+        height += if row.label.is_some() && height > heading_height { BLOCK_GAP } else { GAP };
         tops.push(height);
         height += cell;
     }
     height += GAP;
 
     let mut pixels = draw(width, height, |canvas| {
+        for (x, heading) in headings.iter().enumerate() {
+            let middle = (left + x * pitch) as f64 + cell as f64 / 2.0;
+            canvas.text(heading, (middle, heading_height as f64 / 2.0), TEXT, INK, (HPos::Center, VPos::Center));
+        }
         for (y, row) in rows.iter().enumerate() {
             let Some(label) = row.label else { continue };
             let last = y + rows[y + 1..].iter().take_while(|r| r.label.is_none()).count();
@@ -112,7 +128,7 @@ pub fn save_rows(path: &Path, rows: &[GridRow], size: usize, scale: usize) -> Re
     });
     for (row, top) in rows.iter().zip(tops) {
         for (x, image) in row.images.iter().enumerate() {
-            let x_0 = left + x * (cell + GAP);
+            let x_0 = left + x * pitch;
             for y in 0..cell {
                 for x in 0..cell {
                     let from = y / scale * size + x / scale;

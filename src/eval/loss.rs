@@ -1,0 +1,108 @@
+//! Does the denoiser use z? Its loss by noise level with the right z, another image's and none.
+
+use crate::config::Config;
+use crate::data::{IMAGE, Images, views};
+use crate::diffusion::Schedule;
+use crate::diffusion::forward::{q_sample, times};
+use crate::error::{Error, Result};
+use crate::model::Soda;
+use crate::rng::{self, Purpose};
+use burn::tensor::{Device, Tensor, TensorData};
+use rand::RngExt;
+use serde::Serialize;
+
+/// Images a batch.
+const BATCH: usize = 50;
+
+/// Mean squared error on the noise, with three kinds of z.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Losses {
+    /// With the image's own z.
+    pub own: f64,
+    /// With the z of another image.
+    pub shuffled: f64,
+    /// With z masked, as for guidance.
+    pub none: f64,
+}
+
+impl Losses {
+    /// How much of the loss without z the right z takes away, in per cent.
+    pub fn explained(&self) -> f64 {
+        100.0 * (1.0 - self.own / self.none)
+    }
+}
+
+/// Losses of one range of noise levels.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Bin {
+    /// First and last t of the range.
+    pub t: [usize; 2],
+    /// Mean over the images, each at one t of the range.
+    #[serde(flatten)]
+    pub losses: Losses,
+}
+
+/// Losses of the plain images `images` as source and target in `bins` equal ranges of t: each image once a range, t and eps drawn
+/// from `seed`; the same t and eps for the three kinds of z.
+///
+/// # Errors
+/// Fewer than two images (there is no other z), no bins or more than noise levels; the device can't be read, or a loss isn't
+/// finite.
+pub fn by_time(
+    model: &Soda,
+    config: &Config,
+    images: &Images,
+    bins: usize,
+    seed: u64,
+    device: &Device,
+) -> Result<(Losses, Vec<Bin>)> {
+    let schedule = Schedule::new(&config.diffusion);
+    let levels = schedule.steps();
+    if images.len() < 2 {
+        return Err(Error::usage(format!("{} images: two or more are needed, for the z of another image", images.len())));
+    }
+    if bins == 0 || bins > levels {
+        return Err(Error::usage(format!("{bins} ranges of t: choose 1 to {levels}, the noise levels of these weights")));
+    }
+    let ranges: Vec<[usize; 2]> = (0..bins).map(|i| [i * levels / bins + 1, (i + 1) * levels / bins]).collect();
+    let mut sums = vec![[0.0f64; 3]; bins];
+    let all: Vec<usize> = (0..images.len()).collect();
+    for (number, batch) in all.chunks(BATCH).enumerate() {
+        // The z of the next image, that of the first one after the last: in a batch of one, of the image before it.
+        let other: Vec<usize> = batch.iter().map(|i| (i + 1) % images.len()).collect();
+        let n = batch.len();
+        let encode = |indices: &[usize]| {
+            let mut x = vec![0.0; n * IMAGE];
+            views::plain_source(images, indices, &config.data, false, &mut x);
+            model.encode(Tensor::from_data(TensorData::new(x, [n, 3, 32, 32]), device))
+        };
+        let (own, shuffled) = (encode(batch), encode(&other));
+        let mut x_0 = vec![0.0; n * IMAGE];
+        views::plain_target(images, batch, &mut x_0);
+        let x_0 = Tensor::<4>::from_data(TensorData::new(x_0, [n, 3, 32, 32]), device);
+        for (bin, &[first, last]) in ranges.iter().enumerate() {
+            let mut stream = rng::stream(rng::pair(seed, number as u64), Purpose::Noise, bin as u64);
+            let t: Vec<usize> = (0..n).map(|_| stream.random_range(first..=last)).collect();
+            let t = times(&schedule, &t, device);
+            let eps = rng::normal(&mut stream, n * IMAGE);
+            let eps = Tensor::<4>::from_data(TensorData::new(eps, [n, 3, 32, 32]), device);
+            let x_t = q_sample(x_0.clone(), &t, eps.clone());
+            let losses = [(&own, 1.0), (&shuffled, 1.0), (&own, 0.0)].map(|(z, mask)| {
+                let mask = Tensor::<2>::full([n, 1], mask, device);
+                let eps_hat = model.predict_eps(x_t.clone(), t.time.clone(), z.clone(), mask, None, None);
+                (eps_hat - eps.clone()).square().mean()
+            });
+            let read = Tensor::cat(losses.to_vec(), 0).try_into_vec_as::<f32>();
+            let read = read.map_err(|e| Error::failed(format!("cannot read the losses from the device: {e}")))?;
+            if let Some(bad) = read.iter().find(|v| !v.is_finite()) {
+                return Err(Error::failed(format!("a loss is {bad}; the weights are damaged or have diverged")));
+            }
+            sums[bin].iter_mut().zip(read).for_each(|(sum, loss)| *sum += f64::from(loss) * n as f64);
+        }
+    }
+    let mean = |[own, shuffled, none]: [f64; 3], n: f64| Losses { own: own / n, shuffled: shuffled / n, none: none / n };
+    let n = images.len() as f64;
+    let total = sums.iter().fold([0.0; 3], |t, s| std::array::from_fn(|i| t[i] + s[i]));
+    let total = mean(total, n * bins as f64);
+    Ok((total, ranges.into_iter().zip(sums).map(|(t, sums)| Bin { t, losses: mean(sums, n) }).collect()))
+}
