@@ -1,76 +1,9 @@
 //! The command line as a user meets it: what works, and one clear sentence for each mistake.
 
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+mod common;
 
-const TINY: [&str; 9] = [
-    "model.z_dim=8",
-    "model.encoder.base=4",
-    "model.unet.base=8",
-    "model.unet.multipliers=[1,2]",
-    "model.unet.groups=2",
-    "model.unet.final_groups=2",
-    "train.batch_size=8",
-    "sample.steps=2",
-    "probe.epochs=1",
-];
-
-fn soda(folder: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_soda"))
-        .args(args)
-        .current_dir(folder)
-        .env("XDG_CACHE_HOME", folder.join("cache"))
-        .env("HOME", folder)
-        .env_remove("SODA_DATA")
-        .env_remove("RUST_BACKTRACE")
-        .output()
-        .expect("the program starts")
-}
-
-fn recipe() -> String {
-    concat!(env!("CARGO_MANIFEST_DIR"), "/configs/quick.toml").to_owned()
-}
-
-/// `soda train` of the tiny networks, on the CPU unless `more` says otherwise.
-fn train(folder: &Path, more: &[&str]) -> Output {
-    let recipe = recipe();
-    let mut args = vec!["train", "--config", &recipe];
-    if !more.contains(&"--device") {
-        args.extend(["--device", "cpu"]);
-    }
-    for set in TINY.iter().chain(&["train.steps=2"]) {
-        args.extend(["--set", set]);
-    }
-    args.extend(more);
-    soda(folder, &args)
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// The error is one line on stderr that holds every one of `parts`; nothing panicked.
-#[track_caller]
-fn fails(output: &Output, code: i32, parts: &[&str]) {
-    let stderr = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{stderr}");
-    let errors: Vec<&str> = stderr.lines().filter(|l| l.starts_with("error: ") && !l.contains("XDG_RUNTIME_DIR")).collect();
-    assert_eq!(errors.len(), 1, "{stderr}");
-    for part in parts {
-        assert!(errors[0].contains(part), "{part:?} is not in: {}", errors[0]);
-    }
-    assert!(!stderr.contains("panicked"), "{stderr}");
-}
-
-#[track_caller]
-fn succeeds(output: &Output) -> String {
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    text(&output.stdout)
-}
-
-fn json(path: &Path) -> serde_json::Value {
-    serde_json::from_slice(&std::fs::read(path).expect("the JSON file")).expect("JSON")
-}
+use common::program::{TINY, fails, json, recipe, soda, succeeds, text, train};
+use std::process::{Command, Stdio};
 
 #[test]
 fn train_probe_and_reconstruct_work_from_a_run_directory() {

@@ -1,0 +1,79 @@
+//! The program in a folder of its own, with small networks, and what its answers must be.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Networks that train in a moment.
+pub const TINY: [&str; 9] = [
+    "model.z_dim=8",
+    "model.encoder.base=4",
+    "model.unet.base=8",
+    "model.unet.multipliers=[1,2]",
+    "model.unet.groups=2",
+    "model.unet.final_groups=2",
+    "train.batch_size=8",
+    "sample.steps=2",
+    "probe.epochs=1",
+];
+
+/// Runs the program in `folder`, which is also its home.
+pub fn soda(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_soda"))
+        .args(args)
+        .current_dir(folder)
+        .env("XDG_CACHE_HOME", folder.join("cache"))
+        .env("HOME", folder)
+        .env_remove("SODA_DATA")
+        .env_remove("RUST_BACKTRACE")
+        .output()
+        .expect("the program starts")
+}
+
+/// configs/quick.toml.
+pub fn recipe() -> String {
+    concat!(env!("CARGO_MANIFEST_DIR"), "/configs/quick.toml").to_owned()
+}
+
+/// `soda train` of the tiny networks, on the CPU unless `more` says otherwise.
+pub fn train(folder: &Path, more: &[&str]) -> Output {
+    let recipe = recipe();
+    let mut args = vec!["train", "--config", &recipe];
+    if !more.contains(&"--device") {
+        args.extend(["--device", "cpu"]);
+    }
+    for set in TINY.iter().chain(&["train.steps=2"]) {
+        args.extend(["--set", set]);
+    }
+    args.extend(more);
+    soda(folder, &args)
+}
+
+/// What it printed.
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The error is one line on stderr that holds every one of `parts`; nothing panicked.
+#[track_caller]
+pub fn fails(output: &Output, code: i32, parts: &[&str]) {
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    let errors: Vec<&str> = stderr.lines().filter(|l| l.starts_with("error: ") && !l.contains("XDG_RUNTIME_DIR")).collect();
+    assert_eq!(errors.len(), 1, "{stderr}");
+    for part in parts {
+        assert!(errors[0].contains(part), "{part:?} is not in: {}", errors[0]);
+    }
+    assert!(!stderr.contains("panicked"), "{stderr}");
+}
+
+/// What a run that succeeded printed.
+#[track_caller]
+pub fn succeeds(output: &Output) -> String {
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// A JSON file that it wrote.
+pub fn json(path: &Path) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(path).expect("the JSON file")).expect("JSON")
+}
