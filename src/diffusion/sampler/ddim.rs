@@ -1,0 +1,46 @@
+//! DDIM (Song et al. 2021).
+
+use super::{Schedule, predicted_x_0, step_noise, timesteps};
+use burn::tensor::Tensor;
+
+/// Settings of [`ddim`].
+#[derive(Clone, Copy, Debug)]
+pub struct Ddim {
+    /// Evaluations of eps_fn.
+    pub steps: usize,
+    /// 0 is deterministic, 1 has DDPM's variance.
+    pub eta: f64,
+    /// Clip the predicted x_0 to [-1, 1].
+    pub clip_x0: bool,
+    /// Seed of the noise that eta > 0 adds.
+    pub seed: u64,
+}
+
+/// DDIM (Song et al. 2021, equation 12) over [`timesteps`]: from `x_T` `[B, 3, 32, 32]` to x_0.
+pub fn ddim(
+    schedule: &Schedule,
+    x_t: Tensor<4>,
+    settings: Ddim,
+    mut eps_fn: impl FnMut(Tensor<4>, usize) -> Tensor<4>,
+) -> Tensor<4> {
+    let times = timesteps(schedule, settings.steps);
+    let mut x = x_t;
+    for (i, &t) in times.iter().enumerate() {
+        let next = times.get(i + 1).copied().unwrap_or(0);
+        let (a, a_next) = (schedule.alpha_bar(t), schedule.alpha_bar(next));
+        let eps = eps_fn(x.clone(), t);
+        let x_0 = predicted_x_0(&x, eps.clone(), a, settings.clip_x0);
+        let eps = if settings.clip_x0 {
+            // The noise that goes with the clipped image.
+            (x - x_0.clone() * a.sqrt()) / (1.0 - a).sqrt()
+        } else {
+            eps
+        };
+        let sigma = settings.eta * ((1.0 - a_next) / (1.0 - a) * (1.0 - a / a_next)).max(0.0).sqrt();
+        x = x_0 * a_next.sqrt() + eps * (1.0 - a_next - sigma * sigma).max(0.0).sqrt();
+        if sigma > 0.0 {
+            x = x.clone() + step_noise(&x, settings.seed, t) * sigma;
+        }
+    }
+    x
+}

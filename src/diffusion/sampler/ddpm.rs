@@ -1,0 +1,51 @@
+//! DDPM's ancestral sampling (Ho et al. 2020).
+
+use super::{Schedule, predicted_x_0, step_noise, timesteps};
+use burn::tensor::Tensor;
+
+/// Settings of [`ddpm`].
+#[derive(Clone, Copy, Debug)]
+pub struct Ddpm {
+    /// Evaluations of eps_fn; as many as the schedule has levels is the algorithm as published.
+    pub steps: usize,
+    /// Clip the predicted x_0 to [-1, 1].
+    pub clip_x0: bool,
+    /// Seed of the noise that every step but the last adds.
+    pub seed: u64,
+}
+
+/// Ancestral sampling (Ho et al. 2020, algorithm 2) over [`timesteps`]: from `x_T` `[B, 3, 32, 32]` to x_0.
+///
+/// Each step from t to the next time s of the chain draws from the posterior q(x_s | x_t, x_0) at the predicted x_0 (their
+/// equations 6 and 7, with alpha = alpha_bar_t / alpha_bar_s of the chain in place of a single level's):
+///
+/// ```text
+/// x_s = sqrt(alpha_bar_s) (1 - alpha) / (1 - alpha_bar_t) x_0 + sqrt(alpha) (1 - alpha_bar_s) / (1 - alpha_bar_t) x_t
+///       + sqrt((1 - alpha) (1 - alpha_bar_s) / (1 - alpha_bar_t)) noise
+/// ```
+///
+/// The last step, to the clean image, has no variance. [`ddim`](super::ddim()) with eta 1 draws from the same chain.
+pub fn ddpm(
+    schedule: &Schedule,
+    x_t: Tensor<4>,
+    settings: Ddpm,
+    mut eps_fn: impl FnMut(Tensor<4>, usize) -> Tensor<4>,
+) -> Tensor<4> {
+    let times = timesteps(schedule, settings.steps);
+    let mut x = x_t;
+    for (i, &t) in times.iter().enumerate() {
+        let s = times.get(i + 1).copied().unwrap_or(0);
+        let (a_t, a_s) = (schedule.alpha_bar(t), schedule.alpha_bar(s));
+        let alpha = a_t / a_s;
+        let eps = eps_fn(x.clone(), t);
+        let x_0 = predicted_x_0(&x, eps, a_t, settings.clip_x0);
+        let (of_x_0, of_x_t) = (a_s.sqrt() * (1.0 - alpha) / (1.0 - a_t), alpha.sqrt() * (1.0 - a_s) / (1.0 - a_t));
+        x = x_0 * of_x_0 + x * of_x_t;
+        let variance = (1.0 - alpha) * (1.0 - a_s) / (1.0 - a_t);
+        // Levels that share the floor of alpha_bar have no noise between them.
+        if variance > 0.0 {
+            x = x.clone() + step_noise(&x, settings.seed, t) * variance.sqrt();
+        }
+    }
+    x
+}

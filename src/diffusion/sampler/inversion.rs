@@ -1,0 +1,47 @@
+//! DDIM inversion: the noise that an image comes from.
+
+use super::{Schedule, timesteps};
+use burn::tensor::Tensor;
+
+/// Settings of [`ddim_inversion`].
+#[derive(Clone, Copy, Debug)]
+pub struct Inversion {
+    /// Steps, as many as the [`ddim`](super::ddim()) that decodes takes.
+    pub steps: usize,
+    /// Further evaluations of eps_fn in each step; 0 is the usual choice.
+    pub refinements: usize,
+}
+
+/// From the image `x_0` `[B, 3, 32, 32]` to an `x_T` from which [`ddim`](super::ddim()) with as many steps, eta 0 and no
+/// clipping returns to it: DDIM (Song et al. 2021, equation 12) run upwards over the same times. Takes
+/// steps * (1 + refinements) evaluations of eps_fn.
+///
+/// The step down from t to s uses eps(x_t, t), which the step up has to solve for: x_t = step(x_s, eps(x_t, t)). Here eps is
+/// evaluated at t where the last eps leads to, not at (x_s, s) as is common: as many evaluations, no evaluation at t = 0, where
+/// a network has learnt nothing, and a return that is second order in the length of a step. Every refinement repeats this from
+/// the new x_t (fixed-point iteration); it converges where the step is short for the curvature of the data's density, and may do
+/// harm where it isn't.
+pub fn ddim_inversion(
+    schedule: &Schedule,
+    x_0: Tensor<4>,
+    settings: Inversion,
+    mut eps_fn: impl FnMut(Tensor<4>, usize) -> Tensor<4>,
+) -> Tensor<4> {
+    let (mut x, mut s) = (x_0, 0);
+    let mut last_eps: Option<Tensor<4>> = None;
+    for &t in timesteps(schedule, settings.steps).iter().rev() {
+        let (a_s, a_t) = (schedule.alpha_bar(s), schedule.alpha_bar(t));
+        let of_x = (a_t / a_s).sqrt();
+        let of_eps = (1.0 - a_t).sqrt() - of_x * (1.0 - a_s).sqrt();
+        let step = |eps: Tensor<4>| x.clone() * of_x + eps * of_eps;
+        let mut x_t = last_eps.map_or_else(|| x.clone(), step);
+        let mut eps = eps_fn(x_t, t);
+        for _ in 0..settings.refinements {
+            x_t = step(eps);
+            eps = eps_fn(x_t, t);
+        }
+        x = step(eps.clone());
+        (last_eps, s) = (Some(eps), t);
+    }
+    x
+}

@@ -1,0 +1,117 @@
+//! Samplers: free functions over a closure `eps_fn(x_t, t)` that predicts the noise.
+
+mod ddim;
+mod ddpm;
+mod dpm_solver;
+mod inversion;
+
+pub use ddim::{Ddim, ddim};
+pub use ddpm::{Ddpm, ddpm};
+pub use dpm_solver::{DpmSolver, dpm_solver_pp_2m, log_snr_timesteps};
+pub use inversion::{Inversion, ddim_inversion};
+
+use super::Schedule;
+use crate::error::Error;
+use crate::rng::{self, Purpose};
+use burn::tensor::{Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+use std::fmt::{Display, Formatter};
+use std::str::FromStr;
+
+/// Which sampler; spelt `ddim`, `ddpm` and `dpm-solver` in configurations and on the command line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SamplerKind {
+    /// [`ddim()`].
+    #[default]
+    Ddim,
+    /// [`ddpm()`].
+    Ddpm,
+    /// [`dpm_solver_pp_2m`].
+    DpmSolver,
+}
+
+impl SamplerKind {
+    /// All of them, in the order of the documentation.
+    pub const ALL: [SamplerKind; 3] = [Self::Ddim, Self::Ddpm, Self::DpmSolver];
+
+    /// The spelling in configurations and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ddim => "ddim",
+            Self::Ddpm => "ddpm",
+            Self::DpmSolver => "dpm-solver",
+        }
+    }
+}
+
+impl Display for SamplerKind {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for SamplerKind {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        let known = Self::ALL.into_iter().find(|kind| kind.name() == name);
+        known.ok_or_else(|| Error::usage(format!("there is no sampler {name:?}; choose ddim, ddpm or dpm-solver")))
+    }
+}
+
+/// Settings of [`sample`].
+#[derive(Clone, Copy, Debug)]
+pub struct Sampling {
+    /// Which sampler.
+    pub kind: SamplerKind,
+    /// Evaluations of eps_fn.
+    pub steps: usize,
+    /// DDIM's eta; the other samplers have none and ignore it.
+    pub eta: f64,
+    /// Clip the predicted x_0 to [-1, 1].
+    pub clip_x0: bool,
+    /// Seed of the noise that DDPM and DDIM with eta > 0 add.
+    pub seed: u64,
+}
+
+/// From `x_T` `[B, 3, 32, 32]` to x_0 by the sampler that `settings` name.
+pub fn sample(
+    schedule: &Schedule,
+    x_t: Tensor<4>,
+    settings: Sampling,
+    eps_fn: impl FnMut(Tensor<4>, usize) -> Tensor<4>,
+) -> Tensor<4> {
+    let Sampling { kind, steps, eta, clip_x0, seed } = settings;
+    match kind {
+        SamplerKind::Ddim => ddim(schedule, x_t, Ddim { steps, eta, clip_x0, seed }, eps_fn),
+        SamplerKind::Ddpm => ddpm(schedule, x_t, Ddpm { steps, clip_x0, seed }, eps_fn),
+        SamplerKind::DpmSolver => dpm_solver_pp_2m(schedule, x_t, DpmSolver { steps, clip_x0 }, eps_fn),
+    }
+}
+
+/// `steps` times t in descending order, the middles of as many equal parts of 0..=T; the step after the last one is t = 0.
+///
+/// Not from T on: there alpha_bar is (almost) 0 for the cosine schedules, so that the first x_0 would be a guess multiplied by
+/// 1 / sqrt(alpha_bar_T) <= 100, and a long step would make it part of the image.
+pub fn timesteps(schedule: &Schedule, steps: usize) -> Vec<usize> {
+    let n = schedule.steps();
+    let steps = steps.clamp(1, n);
+    (0..steps).map(|i| n - (2 * i + 1) * n / (2 * steps)).collect()
+}
+
+/// x_0 = (x_t - sqrt(1 - alpha_bar_t) eps) / sqrt(alpha_bar_t), clipped to [-1, 1] if `clip`.
+fn predicted_x_0(x_t: &Tensor<4>, eps: Tensor<4>, alpha_bar: f64, clip: bool) -> Tensor<4> {
+    let x_0 = (x_t.clone() - eps * (1.0 - alpha_bar).sqrt()) / alpha_bar.sqrt();
+    if clip { x_0.clamp(-1.0, 1.0) } else { x_0 }
+}
+
+/// The noise that the step away from `t` adds, shaped as `x`; each t has a stream of its own.
+fn step_noise(x: &Tensor<4>, seed: u64, t: usize) -> Tensor<4> {
+    let shape = x.dims();
+    let noise = rng::normal(&mut rng::stream(seed, Purpose::Sampling, t as u64), shape.iter().product());
+    Tensor::from_data(TensorData::new(noise, shape), &x.device())
+}
+
+#[cfg(test)]
+mod tests;
