@@ -216,9 +216,9 @@ pub struct TrainConfig {
     pub sample_every: usize,
 }
 
-/// Which sampler draws x_0 from x_T.
+/// Which sampler draws x_0 from x_T; spelt `ddim`, `ddpm` and `dpm-solver`, here and on the command line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Sampler {
     /// DDIM (Song et al. 2021).
     #[default]

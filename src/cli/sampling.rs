@@ -24,12 +24,7 @@ pub struct SamplingArgs {
 }
 
 fn sampler(text: &str) -> std::result::Result<Sampler, String> {
-    match text {
-        "ddim" => Ok(Sampler::Ddim),
-        "ddpm" => Ok(Sampler::Ddpm),
-        "dpm-solver" => Ok(Sampler::DpmSolver),
-        _ => Err("choose ddim, ddpm or dpm-solver".into()),
-    }
+    serde_json::from_value(text.into()).map_err(|_| "choose ddim, ddpm or dpm-solver".into())
 }
 
 fn guidance(text: &str) -> std::result::Result<Guidance, String> {

@@ -1,10 +1,10 @@
 //! Images from z and x_T, and back to x_T.
 
-use crate::config::{Config, Guidance, SampleConfig};
+use crate::config::{Config, Guidance, SampleConfig, Sampler};
 use crate::data::{Images, views};
 use crate::diffusion::Schedule;
-use crate::diffusion::guidance::guided;
-use crate::diffusion::sampler::{Ddim, ddim};
+use crate::diffusion::guidance::{guided, guided_by};
+use crate::diffusion::sampler::{Inversion, Sampling, ddim_inversion, sample};
 use crate::error::{Error, Result};
 use crate::eval::features;
 use crate::model::Soda;
@@ -66,13 +66,9 @@ impl<'a> Decoder<'a> {
             let z = self.tensor(&z[first * z_dim..][..n * z_dim], [n, z_dim]);
             let view = view.map(|view| self.tensor(&view[first * 4..][..n * 4], [n, 4]));
             let x = self.tensor(x, [n, 3, 32, 32]);
-            let settings = Ddim {
-                steps: self.sample.steps,
-                eta: self.sample.eta,
-                clip_x0: self.sample.clip_x0,
-                seed: rng::pair(seed, i as u64),
-            };
-            let images = ddim(&self.schedule, x, settings, self.eps_fn(z, view, &self.sample.guidance));
+            let SampleConfig { sampler: kind, steps, eta, clip_x0, .. } = self.sample;
+            let settings = Sampling { kind, steps, eta, clip_x0, seed: rng::pair(seed, i as u64) };
+            let images = sample(&self.schedule, x, settings, self.eps_fn(z, view, &self.sample.guidance));
             out.extend(read(images.clamp(-1.0, 1.0))?);
         }
         Ok(out)
@@ -86,6 +82,30 @@ impl<'a> Decoder<'a> {
         self.decode(z, &Self::noise(z.len() / self.config.model.z_dim, seed), None, seed)
     }
 
+    /// The x_T from which [`plain`](Decoder::plain) sampling with the same z returns to the image: DDIM inversion in as many steps,
+    /// without guidance. `x_0` `[N, 3, 32, 32]`, `z` `[N, Z]`; returns `[N, 3, 32, 32]`.
+    ///
+    /// # Errors
+    /// If the device can't be read.
+    pub fn invert(&self, x_0: &[f32], z: &[f32]) -> Result<Vec<f32>> {
+        let mut out = Vec::with_capacity(x_0.len());
+        let z_dim = self.config.model.z_dim;
+        let settings = Inversion { steps: self.sample.steps, refinements: 0 };
+        for (x, z) in x_0.chunks(BATCH * IMAGE).zip(z.chunks(BATCH * z_dim)) {
+            let n = x.len() / IMAGE;
+            let eps_fn = self.eps_fn(self.tensor(z, [n, z_dim]), None, &Guidance::Whole(0.0));
+            out.extend(read(ddim_inversion(&self.schedule, self.tensor(x, [n, 3, 32, 32]), settings, eps_fn))?);
+        }
+        Ok(out)
+    }
+
+    /// The same networks sampled as [`invert`](Decoder::invert) needs it: DDIM with eta 0, no guidance, no clipping.
+    pub fn plain(&self) -> Decoder<'a> {
+        let (sampler, guidance) = (Sampler::Ddim, Guidance::Whole(0.0));
+        let sample = SampleConfig { sampler, eta: 0.0, guidance, clip_x0: false, ..self.sample };
+        Decoder::new(self.model, self.config, sample, &self.device)
+    }
+
     /// The guided prediction: a closure over (x_t, t).
     fn eps_fn(&self, z: Tensor<2>, view: Option<Tensor<2>>, guidance: &Guidance) -> impl FnMut(Tensor<4>, usize) -> Tensor<4> {
         let [n, z_dim] = z.dims();
@@ -96,22 +116,20 @@ impl<'a> Decoder<'a> {
         };
         let whole = mask(&(0..0));
         // Weights and what is left of z without the part that each weight strengthens.
-        let weighted: Vec<(f64, Tensor<2>)> = match guidance {
-            Guidance::Whole(w) => vec![(*w, mask(&(0..z_dim)))],
-            Guidance::Sections(weights) => weights.iter().zip(&sections).map(|(w, section)| (*w, mask(section))).collect(),
+        let (whole_of_z, weights) = match guidance {
+            Guidance::Whole(w) => (true, vec![(*w, mask(&(0..z_dim)))]),
+            Guidance::Sections(w) => (false, w.iter().zip(&sections).map(|(w, section)| (*w, mask(section))).collect()),
         };
-        let weighted: Vec<_> = weighted.into_iter().filter(|(w, _)| *w != 0.0).collect();
+        let (w, masks): (Vec<f64>, Vec<Tensor<2>>) = weights.into_iter().filter(|(w, _)| *w != 0.0).unzip();
         move |x, t| {
             let time = Tensor::<1>::full([n], self.schedule.time(t), &self.device);
             let predict =
                 |mask: &Tensor<2>| self.model.predict_eps(x.clone(), time.clone(), z.clone(), mask.clone(), view.clone(), None);
             let eps_c = predict(&whole);
-            match weighted.as_slice() {
-                [(w, without)] => guided(eps_c, predict(without), *w),
-                _ => {
-                    let push = |sum, (w, without): &(f64, Tensor<2>)| sum + (eps_c.clone() - predict(without)) * *w;
-                    weighted.iter().fold(eps_c.clone(), push)
-                }
+            let without: Vec<_> = masks.iter().map(predict).collect();
+            match (whole_of_z, without.as_slice()) {
+                (true, [eps_u]) => guided(eps_c, eps_u.clone(), w[0]),
+                _ => guided_by(eps_c, &without, &w),
             }
         }
     }

@@ -1,4 +1,5 @@
 //! Pictures made from z.
 
 pub mod decoder;
+pub mod mix;
 pub mod reconstruct;

@@ -11,60 +11,15 @@ pub use dpm_solver::{DpmSolver, dpm_solver_pp_2m, log_snr_timesteps};
 pub use inversion::{Inversion, ddim_inversion};
 
 use super::Schedule;
-use crate::error::Error;
+use crate::config::Sampler;
 use crate::rng::{self, Purpose};
 use burn::tensor::{Tensor, TensorData};
-use serde::{Deserialize, Serialize};
-use std::fmt::{Display, Formatter};
-use std::str::FromStr;
-
-/// Which sampler; spelt `ddim`, `ddpm` and `dpm-solver` in configurations and on the command line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SamplerKind {
-    /// [`ddim()`].
-    #[default]
-    Ddim,
-    /// [`ddpm()`].
-    Ddpm,
-    /// [`dpm_solver_pp_2m`].
-    DpmSolver,
-}
-
-impl SamplerKind {
-    /// All of them, in the order of the documentation.
-    pub const ALL: [SamplerKind; 3] = [Self::Ddim, Self::Ddpm, Self::DpmSolver];
-
-    /// The spelling in configurations and on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Ddim => "ddim",
-            Self::Ddpm => "ddpm",
-            Self::DpmSolver => "dpm-solver",
-        }
-    }
-}
-
-impl Display for SamplerKind {
-    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for SamplerKind {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self, Error> {
-        let known = Self::ALL.into_iter().find(|kind| kind.name() == name);
-        known.ok_or_else(|| Error::usage(format!("there is no sampler {name:?}; choose ddim, ddpm or dpm-solver")))
-    }
-}
 
 /// Settings of [`sample`].
 #[derive(Clone, Copy, Debug)]
 pub struct Sampling {
     /// Which sampler.
-    pub kind: SamplerKind,
+    pub kind: Sampler,
     /// Evaluations of eps_fn.
     pub steps: usize,
     /// DDIM's eta; the other samplers have none and ignore it.
@@ -84,9 +39,9 @@ pub fn sample(
 ) -> Tensor<4> {
     let Sampling { kind, steps, eta, clip_x0, seed } = settings;
     match kind {
-        SamplerKind::Ddim => ddim(schedule, x_t, Ddim { steps, eta, clip_x0, seed }, eps_fn),
-        SamplerKind::Ddpm => ddpm(schedule, x_t, Ddpm { steps, clip_x0, seed }, eps_fn),
-        SamplerKind::DpmSolver => dpm_solver_pp_2m(schedule, x_t, DpmSolver { steps, clip_x0 }, eps_fn),
+        Sampler::Ddim => ddim(schedule, x_t, Ddim { steps, eta, clip_x0, seed }, eps_fn),
+        Sampler::Ddpm => ddpm(schedule, x_t, Ddpm { steps, clip_x0, seed }, eps_fn),
+        Sampler::DpmSolver => dpm_solver_pp_2m(schedule, x_t, DpmSolver { steps, clip_x0 }, eps_fn),
     }
 }
 
