@@ -2,6 +2,8 @@
 
 pub mod features;
 pub mod image;
+pub mod latent;
 pub mod linear;
 pub mod loss;
+pub mod matrix;
 pub mod probe;

@@ -1,20 +1,20 @@
-//! Matrix products over f32 slices by the `gemm` crate, bounds checked.
+//! Matrix products over f32 or f64 slices by the `gemm` crate, bounds checked.
 
 use gemm::Parallelism;
 
 /// A matrix within a slice: element (i, j) is `values[i * rows + j * cols]`.
 #[derive(Clone, Copy)]
-pub(crate) struct Matrix<'a> {
-    pub values: &'a [f32],
+pub(crate) struct Matrix<'a, T = f32> {
+    pub values: &'a [T],
     /// Elements from one row to the next.
     pub rows: usize,
     /// Elements from one column to the next.
     pub cols: usize,
 }
 
-impl<'a> Matrix<'a> {
+impl<'a, T: Copy> Matrix<'a, T> {
     /// Rows `rows` elements apart, their elements side by side.
-    pub fn new(values: &'a [f32], rows: usize) -> Self {
+    pub fn new(values: &'a [T], rows: usize) -> Self {
         Self { values, rows, cols: 1 }
     }
 
@@ -25,7 +25,14 @@ impl<'a> Matrix<'a> {
 }
 
 /// out[i * out_rows + j] = factor * sum over l of a(i, l) * b(l, j), for i < m, j < n, l < k; on this thread alone.
-pub(crate) fn product((m, n, k): (usize, usize, usize), factor: f32, a: Matrix, b: Matrix, out: &mut [f32], out_rows: usize) {
+pub(crate) fn product<T: Copy + From<f32> + 'static>(
+    (m, n, k): (usize, usize, usize),
+    factor: T,
+    a: Matrix<T>,
+    b: Matrix<T>,
+    out: &mut [T],
+    out_rows: usize,
+) {
     let reaches = |len: usize, (i, rows): (usize, usize), (j, cols): (usize, usize)| {
         i == 0 || j == 0 || (i - 1) * rows + (j - 1) * cols < len
     };
@@ -49,7 +56,7 @@ pub(crate) fn product((m, n, k): (usize, usize, usize), factor: f32, a: Matrix, 
             b.values.as_ptr(),
             b.cols as isize,
             b.rows as isize,
-            0.0,
+            0.0.into(),
             factor,
             false,
             false,
@@ -87,8 +94,17 @@ mod tests {
     }
 
     #[test]
+    fn products_of_f64_are_exact_to_f64() {
+        let third = [1.0f64 / 3.0, 1.0];
+        let mut out = [0.0; 4];
+        product((2, 2, 1), 1.0, Matrix::new(&third, 1), Matrix::new(&third, 2), &mut out, 2);
+        assert_eq!(out, [1.0 / 9.0, 1.0 / 3.0, 1.0 / 3.0, 1.0]);
+        assert_ne!(out[0], f64::from(1.0f32 / 9.0));
+    }
+
+    #[test]
     #[should_panic(expected = "b is too short")]
     fn a_short_operand_is_refused() {
-        product((2, 2, 2), 1.0, Matrix::new(&[0.0; 4], 2), Matrix::new(&[0.0; 3], 2), &mut [0.0; 4], 2);
+        product((2, 2, 2), 1.0, Matrix::new(&[0.0f32; 4], 2), Matrix::new(&[0.0; 3], 2), &mut [0.0; 4], 2);
     }
 }

@@ -13,7 +13,7 @@ pub mod columns;
 pub mod conv2d;
 pub mod feature_map;
 #[allow(unsafe_code)]
-mod gemm;
+pub(crate) mod gemm;
 pub mod launch;
 pub mod layout;
 pub mod linear;
