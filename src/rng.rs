@@ -35,6 +35,8 @@ pub enum Purpose {
     Probe = 10,
     /// Numbers that only tests draw.
     Test = 11,
+    /// z drawn from a latent prior, index = sample; its fit, index = 2^64 - 1.
+    Latent = 12,
 }
 
 /// The stream of `purpose` number `index` under `seed`.

@@ -7,6 +7,7 @@ mod output;
 mod probe;
 mod quickstart;
 mod reconstruct;
+mod sample;
 mod sampling;
 mod selftest;
 mod source;
@@ -54,6 +55,8 @@ enum Verb {
     Probe(probe::Args),
     /// Draw images from their z alone, beside the originals.
     Reconstruct(reconstruct::Args),
+    /// Draw images that nobody took: z from a distribution fitted to those of the training images.
+    Sample(sample::Args),
     /// Fetch, import, verify or bundle CIFAR-10.
     Data(data::Args),
     /// Measure this machine's devices: kernels, training steps, inference, view pipeline.
@@ -85,6 +88,7 @@ pub fn run() -> Result<()> {
         Verb::Train(args) => train::run(&args, &common),
         Verb::Probe(args) => probe::run(&args, &common),
         Verb::Reconstruct(args) => reconstruct::run(&args, &common),
+        Verb::Sample(args) => sample::run(&args, &common),
         Verb::Data(args) => data::run(&args, &common),
         Verb::Bench(args) => bench::run(&args, &common),
         Verb::Selftest => selftest::run(&common),

@@ -2,4 +2,6 @@
 
 pub mod decoder;
 pub mod mix;
+pub mod mixture;
+pub mod prior;
 pub mod reconstruct;

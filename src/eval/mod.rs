@@ -1,5 +1,6 @@
 //! What z is worth: features of a frozen encoder and the protocols that score them.
 
+pub mod copies;
 pub mod features;
 pub mod image;
 pub mod latent;

@@ -1,0 +1,109 @@
+//! `soda sample`
+
+use super::Common;
+use super::output::Output;
+use super::sampling::SamplingArgs;
+use super::source::WeightsArgs;
+use crate::data::{self, Images};
+use crate::device;
+use crate::edit::decoder::{Decoder, IMAGE, signed};
+use crate::edit::prior::{Prior, chosen};
+use crate::error::{Error, Result};
+use crate::eval::{copies, features};
+use crate::files;
+use crate::report::grid::{GridRow, save_rows};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+/// Arguments of `soda sample`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    weights: WeightsArgs,
+    /// Images to draw.
+    #[arg(short, long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    n: u64,
+    /// Gaussians of the mixture that z is drawn from; it is fitted to the training images once, then cached.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    components: u64,
+    /// What deviations of z from the mean of its Gaussian are multiplied by: below 1 more typical images, fewer kinds.
+    #[arg(long, default_value_t = 1.0)]
+    temperature: f32,
+    /// The picture: the images, and below them the training images nearest to the first ones.
+    #[arg(long, value_name = "FILE", default_value = "samples.png")]
+    out: PathBuf,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+}
+
+/// Draws images from the latent prior.
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    let mut output = Output::new("sample");
+    let weights = args.weights.open()?;
+    let config = &weights.config;
+    let (n, seed) = (args.n as usize, args.sampling.seed);
+    if !(0.0..=100.0).contains(&args.temperature) {
+        return Err(Error::usage(format!("--temperature {}: choose 0 to 100; 1 draws what was fitted", args.temperature)));
+    }
+    let sample = args.sampling.resolve(config)?;
+    let device = device::select(&common.device)?;
+    let dataset = data::open(common.data.as_deref())?;
+    eprintln!("sampling with {} on {}, {}", weights.path.display(), device.describe(), dataset.describe());
+    let model = weights.model(&device.device)?;
+    let decoder = Decoder::new(&model, config, sample, &device.device);
+    let cache = dirs::cache_dir().map(|dir| dir.join("soda/priors"));
+    let key = (weights.sha256.as_str(), dataset.sha256.as_str());
+    let prior = Prior::cached(cache.as_deref(), key, config.model.z_dim, args.components as usize, || {
+        let indices = chosen(dataset.train.len());
+        eprintln!("fitting the distribution of z to {} training images", indices.len());
+        Ok(features::encode(&model, &dataset.train, &indices, &config.data, false, &device.device)?.values)
+    })?;
+    let images = decoder.draw(&prior.mixture.sample(n, args.temperature, seed), seed)?;
+    let label = format!("sampled, temperature {}", args.temperature);
+    let nearest = copies::nearest(&images, &dataset.train);
+    draw(&args.out, &images, &label, nearest.as_deref().map(|n| (n, dataset.train.as_ref())))?;
+
+    let quality = prior.quality;
+    let rms = |found: Vec<(usize, f64)>| found.iter().map(|f| f.1).sum::<f64>() / found.len() as f64;
+    let smallest = nearest.iter().flatten().map(|f| f.1).fold(f64::INFINITY, f64::min);
+    let ours = nearest.map(rms);
+    // What to expect of images that were not trained on.
+    let held = dataset.test.select(&(0..n.min(dataset.test.len())).collect::<Vec<_>>());
+    let theirs = copies::nearest(&signed(&held), &dataset.train).filter(|found| !found.is_empty()).map(rms);
+    print!("{n} images in {}", args.out.display());
+    if let (Some(ours), Some(theirs)) = (ours, theirs) {
+        print!(
+            "; mean squared distance to the nearest training image {ours:.4} (smallest {smallest:.4}; test images {theirs:.4})"
+        );
+    }
+    if let (Some(mixture), Some(gaussian)) = (quality.held_out, quality.held_out_gaussian) {
+        let k = quality.components;
+        print!("; held-out z {mixture:.3} nats a dimension under {k} Gaussians, {gaussian:.3} under one");
+    }
+    println!();
+    output.device(&device);
+    output.weights(&weights);
+    output.data(&dataset, "train", quality.fitted_images + quality.held_out_images);
+    output.set("n", json!(n));
+    output.set("temperature", json!(args.temperature));
+    output.set("prior", json!(quality));
+    output.set("nearest_train", json!({ "mean": ours, "smallest": ours.map(|_| smallest), "mean_of_test_images": theirs }));
+    output.write(common)
+}
+
+/// A square of images, and the nearest training images of its first row.
+fn draw(path: &Path, images: &[f32], label: &str, nearest: Option<(&[(usize, f64)], &Images)>) -> Result<()> {
+    let images: Vec<&[f32]> = images.chunks_exact(IMAGE).collect();
+    let columns = images.len().isqrt().clamp(images.len().min(4), 25);
+    let mut rows: Vec<GridRow> = images.chunks(columns).map(|row| GridRow { label: None, images: row.to_vec() }).collect();
+    rows[0].label = Some(label);
+    let neighbours = nearest.map(|(found, train)| {
+        let indices: Vec<usize> = found.iter().take(columns).map(|f| f.0).collect();
+        signed(&train.select(&indices))
+    });
+    if let Some(neighbours) = &neighbours {
+        rows.push(GridRow { label: Some("nearest in training to row 1"), images: neighbours.chunks_exact(IMAGE).collect() });
+    }
+    files::create_parent(path)?;
+    save_rows(path, &rows, 32, 2)
+}
