@@ -3,6 +3,7 @@
 mod bench;
 mod data;
 mod devices;
+mod diagnose;
 mod output;
 mod probe;
 mod quickstart;
@@ -57,6 +58,8 @@ enum Verb {
     Reconstruct(reconstruct::Args),
     /// Draw images that nobody took: z from a distribution fitted to those of the training images.
     Sample(sample::Args),
+    /// Does the denoiser use z, and how is z spread? Losses by noise level with the right z, another's and none.
+    Diagnose(diagnose::Args),
     /// Fetch, import, verify or bundle CIFAR-10.
     Data(data::Args),
     /// Measure this machine's devices: kernels, training steps, inference, view pipeline.
@@ -89,6 +92,7 @@ pub fn run() -> Result<()> {
         Verb::Probe(args) => probe::run(&args, &common),
         Verb::Reconstruct(args) => reconstruct::run(&args, &common),
         Verb::Sample(args) => sample::run(&args, &common),
+        Verb::Diagnose(args) => diagnose::run(&args, &common),
         Verb::Data(args) => data::run(&args, &common),
         Verb::Bench(args) => bench::run(&args, &common),
         Verb::Selftest => selftest::run(&common),

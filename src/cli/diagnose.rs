@@ -1,0 +1,112 @@
+//! `soda diagnose`
+
+use super::Common;
+use super::output::Output;
+use super::source::WeightsArgs;
+use crate::data;
+use crate::device;
+use crate::error::{Error, Result};
+use crate::eval::features;
+use crate::eval::latent::{LatentStats, statistics};
+use crate::eval::loss::{Bin, Losses, by_time};
+use crate::files;
+use crate::report::plot::{CurveStyle, Series, save_curve};
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Arguments of `soda diagnose`.
+#[derive(clap::Args)]
+#[command(after_help = "Losses are of the plain test images. `no z` is z masked as for guidance.")]
+pub struct Args {
+    #[command(flatten)]
+    weights: WeightsArgs,
+    /// Test images, the first ones of the set.
+    #[arg(short, long, default_value_t = 200)]
+    n: usize,
+    /// Ranges of noise levels.
+    #[arg(long, default_value_t = 10)]
+    bins: usize,
+    /// The picture: losses by noise level.
+    #[arg(long, value_name = "FILE", default_value = "diagnosis.png")]
+    out: PathBuf,
+    /// Seed of times and noise.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+/// Measures what z is worth to the denoiser, and how z is spread.
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    let mut output = Output::new("diagnose");
+    let weights = args.weights.open()?;
+    let device = device::select(&common.device)?;
+    let dataset = data::open(common.data.as_deref())?;
+    if args.n < 2 || args.n > dataset.test.len() {
+        return Err(Error::usage(format!("-n {}: the test set holds {} images; choose 2 to that", args.n, dataset.test.len())));
+    }
+    files::create_parent(&args.out)?;
+    eprintln!("diagnosing {} on {}, {}", weights.path.display(), device.describe(), dataset.describe());
+    let model = weights.model(&device.device)?;
+    let images = dataset.test.select(&(0..args.n).collect::<Vec<_>>());
+    let (all, bins) = by_time(&model, &weights.config, &images, args.bins, args.seed, &device.device)?;
+    let whole: Vec<usize> = (0..dataset.test.len()).collect();
+    let z = features::encode(&model, &dataset.test, &whole, &weights.config.data, false, &device.device)?;
+    let stats = statistics(&z.values, z.dim)?;
+
+    println!("mean squared error on the noise, by t of {}:", weights.config.diffusion.steps);
+    println!("  {:>11} {:>9} {:>9} {:>9} {:>12}", "t", "own z", "other z", "no z", "explained");
+    for Bin { t: [first, last], losses } in &bins {
+        print_row(&format!("{first}-{last}"), losses);
+    }
+    print_row("all", &all);
+    let words = in_words(&all, &stats);
+    words.iter().for_each(|line| println!("{line}"));
+    let middle = |bin: &Bin| (bin.t[0] + bin.t[1]) as f64 / 2.0;
+    let series =
+        |name, of: fn(&Losses) -> f64| Series { name, points: bins.iter().map(|bin| (middle(bin), of(&bin.losses))).collect() };
+    let curves = [series("own z", |l| l.own), series("another image's z", |l| l.shuffled), series("no z", |l| l.none)];
+    let style = CurveStyle { log_y: true, smooth: 0 };
+    save_curve(&args.out, "Loss by noise level", "t", "mean squared error on the noise", &curves, style)?;
+    println!("picture {}", args.out.display());
+
+    output.device(&device);
+    output.weights(&weights);
+    output.data(&dataset, "test", args.n);
+    output.set("loss", json!(all));
+    output.set("explained", json!(all.explained()));
+    output.set("bins", json!(bins));
+    output.set("z", json!({ "effective_rank": stats.effective_rank(), "variance": stats.variance, "shares": stats.shares() }));
+    output.set("findings", json!(words));
+    output.write(common)
+}
+
+fn print_row(name: &str, losses: &Losses) {
+    let Losses { own, shuffled, none } = losses;
+    println!("  {name:>11} {own:>9.4} {shuffled:>9.4} {none:>9.4} {:>10.1} %", losses.explained());
+}
+
+/// What the numbers say.
+fn in_words(losses: &Losses, stats: &LatentStats) -> Vec<String> {
+    let (explained, dim, rank) = (losses.explained(), stats.dim, stats.effective_rank());
+    let mut words = vec![if explained < 1.0 {
+        format!(
+            "warning: the denoiser hardly uses z, which takes away {explained:.1} % of the loss: train longer, or with a schedule that spends more steps at medium noise"
+        )
+    } else {
+        let wrong = 100.0 * (losses.shuffled / losses.own - 1.0);
+        format!("z takes away {explained:.1} % of the loss; another image's z in its place costs {wrong:.1} %")
+    }];
+    let range = |pick: fn(f64, f64) -> f64, from: f64| stats.variance.iter().copied().fold(from, pick);
+    let (least, most) = (range(f64::min, f64::INFINITY), range(f64::max, 0.0));
+    words.push(format!(
+        "z has an effective rank of {rank:.1} of {dim}; its numbers have variances from {least:.2e} to {most:.2e}"
+    ));
+    if rank < dim as f64 / 10.0 {
+        words.push(format!("warning: z has collapsed: it uses about {rank:.1} of {dim} directions"));
+    }
+    let mean = stats.total_variance() / dim as f64;
+    let still = stats.variance.iter().filter(|v| **v < 1e-3 * mean).count();
+    if still > 0 {
+        words.push(format!("warning: {still} of {dim} numbers of z hardly vary (less than a thousandth of the mean variance)"));
+    }
+    words
+}
