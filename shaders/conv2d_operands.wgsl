@@ -20,7 +20,7 @@ struct Info {
     flags: u32,        // 1: bias, 2: residual
     positions: u32,    // N * rows * cols
     unused: u32,
-    tap: array<vec4<i32>, 9>, // (row offset, column offset, index into w)
+    tap: array<vec4<i32>, 16>, // (row offset, column offset, index into w)
 }
 
 @group(0) @binding(0) var<storage, read_write> x: array<{{ "vec4<f32>" if x4 else "f32" }}>;

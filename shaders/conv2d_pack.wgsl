@@ -3,6 +3,9 @@
 //   forward:   packed[t][c][o] = w[o][c][t]
 //   gradient:  packed[t][o][c] = w[o][c][taps - 1 - t]
 //
+// With upsampling w is [O, C, 3, 3], taps is 16, and in place of w stands the 4x4 kernel of src/kernels/conv2d/upsample.rs, turned:
+// (w0, w0 + w1, w1 + w2, w2) along either side.
+//
 // Layouts    w [O, C, taps];  packed [taps, rows, cols4] of four columns each, columns beyond the last are 0.
 // Invocation one group of four columns.
 // Template   wg: invocations.
@@ -12,12 +15,24 @@ struct Info {
     rows: u32,      // input channels of the convolution to come
     cols: u32,      // its output channels
     taps: u32,
-    transpose: u32, // 1: for the gradient of the input
+    flags: u32,     // 1: for the gradient of the input, 2: with upsampling
 }
 
 @group(0) @binding(0) var<storage, read_write> w: array<f32>;
 @group(0) @binding(1) var<storage, read_write> packed: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> info: Info;
+
+/// Tap `t` of the kernel number `i`.
+fn tap_of(i: u32, t: u32) -> f32 {
+    if (info.flags & 2u) == 0u { return w[i * info.taps + t]; }
+    let row = t / 4u;
+    let col = t % 4u;
+    var sum = 0.0;
+    for (var k = max(row, 1u) - 1u; k < min(row + 1u, 3u); k++) {
+        for (var l = max(col, 1u) - 1u; l < min(col + 1u, 3u); l++) { sum += w[i * 9u + k * 3u + l]; }
+    }
+    return sum;
+}
 
 @compute @workgroup_size({{ wg }})
 fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>) {
@@ -31,10 +46,10 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     for (var k = 0u; k < 4u; k++) {
         let c = col + k;
         if c < info.cols {
-            if info.transpose == 1u {
-                values[k] = w[(row * info.cols + c) * info.taps + info.taps - 1u - tap];
+            if (info.flags & 1u) != 0u {
+                values[k] = tap_of(row * info.cols + c, info.taps - 1u - tap);
             } else {
-                values[k] = w[(c * info.rows + row) * info.taps + tap];
+                values[k] = tap_of(c * info.rows + row, tap);
             }
         }
     }

@@ -1,15 +1,18 @@
-// Gradient of the weights of a 3x3 convolution of stride 1 without workgroup memory or barriers, for software adapters. Sums over
+// Gradient of the weights of a convolution with padding 1 without workgroup memory or barriers, for software adapters. Sums over
 // equal shares of the rows, which conv2d_weights_sum.wgsl adds up in a fixed order.
 //
-//   partial[s, 3 k + l, c, o] = sum over n, i of share s, and j, of x[n, i + k - 1, j + l - 1, c] * dy[n, i, j, o]
+//   partial[s, {{ kernel }} k + l, c, o] = sum over n, i of share s, and j, of x[n, {{ stride }} i + k - 1, {{ stride }} j + l - 1, c] * dy[n, i, j, o]
 //
-// Layouts    x [N, H, W, C / 4], dy [N, H, W, O / 4] of four (NHWC);  partial [shares, 9, C, O / 4] of four. W is a multiple of {{ cols }}.
+// Layouts    x [N, {{ stride }} H, {{ stride }} W, C / 4], dy [N, H, W, O / 4] of four (NHWC);  partial [shares, taps, C, O / 4] of four. W is a
+//            multiple of {{ cols }}.
 // Workgroup  one share, one k, {{ 4 * blocks }} channels c; 8 invocations along channels o, four each; {{ cols }} pixels of a row at a time.
-// Template   cols;  blocks: of four channels c.
+// Template   cols;  blocks: of four channels c;  kernel, stride: 3 and 1, or 4 and 2.
+
+{% set columns = stride * (cols - 1) + kernel %}
 
 struct Info {
-    height: u32,
-    width: u32,
+    height: u32,    // H
+    width: u32,     // W
     channels4: u32, // C / 4
     out4: u32,      // O / 4
     rows: u32,      // N * H
@@ -37,12 +40,12 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     group /= o_groups;
     let c_wanted = group % c_groups * {{ blocks }}u;
     group /= c_groups;
-    let k = group % 3u;
-    let share = group / 3u;
+    let k = group % {{ kernel }}u;
+    let share = group / {{ kernel }}u;
     if share >= info.shares { return; }
 {% for m in range(blocks) %}
     let c{{ m }} = min(c_wanted + {{ m }}u, C4 - 1u);
-{% for l in range(3) %}
+{% for l in range(kernel) %}
 {% for q in range(4) %}
     var sum{{ l }}_{{ 4 * m + q }} = vec4<f32>(0.0);
 {% endfor %}
@@ -50,27 +53,27 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
 {% endfor %}
     let end = min((share + 1u) * info.share, info.rows);
     for (var row = share * info.share; row < end; row++) {
-        let i = row % H + k;
-        if i == 0u || i > H { continue; }
-        let source = (row + k - 1u) * W;
+        let i = row % H * {{ stride }}u + k;
+        if i == 0u || i > {{ stride }}u * H { continue; }
+        let source = (row / H * H * {{ stride }}u + i - 1u) * W * {{ stride }}u;
         for (var j = 0u; j < W; j += {{ cols }}u) {
             let left = f32(j > 0u);
             let right = f32(j + {{ cols }}u < W);
 {% for m in range(blocks) %}
-            let x0_{{ m }} = x[(source + max(j, 1u) - 1u) * C4 + c{{ m }}] * left;
-{% for p in range(1, cols + 1) %}
-            let x{{ p }}_{{ m }} = x[(source + j + {{ p - 1 }}u) * C4 + c{{ m }}];
+            let x0_{{ m }} = x[(source + max(j * {{ stride }}u, 1u) - 1u) * C4 + c{{ m }}] * left;
+{% for p in range(1, columns - 1) %}
+            let x{{ p }}_{{ m }} = x[(source + j * {{ stride }}u + {{ p - 1 }}u) * C4 + c{{ m }}];
 {% endfor %}
-            let x{{ cols + 1 }}_{{ m }} = x[(source + min(j + {{ cols }}u, W - 1u)) * C4 + c{{ m }}] * right;
+            let x{{ columns - 1 }}_{{ m }} = x[(source + min(j * {{ stride }}u + {{ columns - 2 }}u, W * {{ stride }}u - 1u)) * C4 + c{{ m }}] * right;
 {% endfor %}
 {% for p in range(cols) %}
             let y{{ p }} = dy[(row * W + j + {{ p }}u) * out4 + o];
 {% endfor %}
-{% for l in range(3) %}
+{% for l in range(kernel) %}
 {% for m in range(blocks) %}
 {% for q in range(4) %}
 {% for p in range(cols) %}
-            sum{{ l }}_{{ 4 * m + q }} += x{{ p + l }}_{{ m }}[{{ q }}] * y{{ p }};
+            sum{{ l }}_{{ 4 * m + q }} += x{{ p * stride + l }}_{{ m }}[{{ q }}] * y{{ p }};
 {% endfor %}
 {% endfor %}
 {% endfor %}
@@ -80,9 +83,9 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     if o_wanted >= out4 { return; }
 {% for m in range(blocks) %}
     if c_wanted + {{ m }}u < C4 {
-{% for l in range(3) %}
+{% for l in range(kernel) %}
         {
-            let first = (((share * 9u + k * 3u + {{ l }}u) * C4 + c{{ m }}) * 4u) * out4 + o;
+            let first = (((share * {{ kernel * kernel }}u + k * {{ kernel }}u + {{ l }}u) * C4 + c{{ m }}) * 4u) * out4 + o;
 {% for q in range(4) %}
             partial[first + {{ q }}u * out4] = sum{{ l }}_{{ 4 * m + q }};
 {% endfor %}

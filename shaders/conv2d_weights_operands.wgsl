@@ -16,7 +16,7 @@ struct Info {
     share: u32,        // positions of a share
     shares: u32,
     unused: u32,
-    tap: array<vec4<i32>, 9>, // (row offset, column offset)
+    tap: array<vec4<i32>, 16>, // (row offset, column offset)
 }
 
 @group(0) @binding(0) var<storage, read_write> x: array<{{ "vec4<f32>" if x4 else "f32" }}>;

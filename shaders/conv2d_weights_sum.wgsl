@@ -2,33 +2,57 @@
 //
 //   dw[o, c, t] = sum over s of partial[s, t, c, o]
 //
-// Layouts    partial [shares, taps, C, O / 4] of four (the last ones padded);  dw [O, C, taps].
+// With upsampling partial is of the 4x4 kernel of src/kernels/conv2d/upsample.rs, from the result's channels c to the input's o:
+// dw[c, o, k] is the sum of its taps 2 - k and 3 - k along either side.
+//
+// Layouts    partial [shares, taps, C, O / 4] of four (the last ones padded);  dw [O, C, taps], with upsampling [C, O, 9].
 // Invocation one group of four o.
 // Template   wg: invocations.
 
 struct Info {
-    total: u32,        // taps * C * O / 4, rounded up
+    total: u32,        // taps of dw * C * O / 4, rounded up
     channels: u32,     // C
     out_channels: u32, // O
-    taps: u32,
+    taps: u32,         // of partial
     shares: u32,
+    upsample: u32,     // 1: with upsampling
 }
 
 @group(0) @binding(0) var<storage, read_write> partial: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read_write> dw: array<f32>;
 @group(0) @binding(2) var<storage, read_write> info: Info;
 
+/// The sum over the shares of four values, `at` in each.
+fn total(at: u32) -> vec4<f32> {
+    let share = (info.out_channels + 3u) / 4u * info.channels * info.taps;
+    var sum = vec4<f32>(0.0);
+    for (var s = 0u; s < info.shares; s++) { sum += partial[s * share + at]; }
+    return sum;
+}
+
 @compute @workgroup_size({{ wg }})
 fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>) {
     let i = (wid.x + wid.y * grid.x) * {{ wg }}u + lid;
     if i >= info.total { return; }
-    var sum = vec4<f32>(0.0);
-    for (var s = 0u; s < info.shares; s++) { sum += partial[s * info.total + i]; }
     let out4 = (info.out_channels + 3u) / 4u;
     let o = i % out4 * 4u;
     let c = i / out4 % info.channels;
     let t = i / (out4 * info.channels);
+    var sum = vec4<f32>(0.0);
+    if info.upsample == 1u {
+        let tap = out4 * info.channels;
+        let first = ((2u - t / 3u) * 4u + 2u - t % 3u) * tap + i % tap;
+        sum = (total(first) + total(first + tap)) + (total(first + 4u * tap) + total(first + 5u * tap));
+    } else {
+        sum = total(i);
+    }
     for (var k = 0u; k < 4u; k++) {
-        if o + k < info.out_channels { dw[((o + k) * info.channels + c) * info.taps + t] = sum[k]; }
+        if o + k < info.out_channels {
+            if info.upsample == 1u {
+                dw[(c * info.out_channels + o + k) * 9u + t] = sum[k];
+            } else {
+                dw[((o + k) * info.channels + c) * info.taps + t] = sum[k];
+            }
+        }
     }
 }

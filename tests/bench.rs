@@ -222,7 +222,7 @@ fn peak_kernels_compute_what_they_say() {
 
 #[test]
 fn vjp_is_the_gradient_of_the_weighted_sum() {
-    let options = Conv2dOptions { stride: 1, padding: 1 };
+    let options = Conv2dOptions::same(3, 1);
     for device in [Device::flex(), wgpu()] {
         let device = device.autodiff();
         let gradients = |factor: f32, by_vjp: bool| {

@@ -43,7 +43,7 @@ fn by_class(class: Class) -> Vec<(String, String)> {
         let norms = norms.into_iter().chain([Norm::Statistics(class), Norm::Totals(class), Norm::Running]);
         all.extend(norms.map(|s| (format!("batch_norm {s:?}"), s.wgsl())));
         use feature_map::wgsl::Shader as Map;
-        let maps = [Map::Concat, Map::Split, Map::Upsample, Map::Sum2x2].map(|shader| shader(columns));
+        let maps = [Map::Concat, Map::Split].map(|shader| shader(columns));
         all.extend(maps.map(|s| (format!("feature_map {s:?}"), s.wgsl())));
     }
     all

@@ -33,15 +33,44 @@ const CASES: [Case; 18] = [
     (1, 36, 132, 3, 11, 3, 1, true, true),
 ];
 
+/// (batch, from, to, height, width, bias, residual) of 3x3 convolutions on an upsampled input.
+#[rustfmt::skip]
+const UPSAMPLED: [(usize, usize, usize, usize, usize, bool, bool); 9] = [
+    (2, 32, 32, 16, 16, true, false),
+    (3, 64, 64, 4, 4, true, false),
+    (2, 24, 40, 8, 4, false, true),
+    (1, 128, 132, 4, 12, true, true),
+    (2, 5, 7, 3, 5, true, true),
+    (3, 8, 6, 5, 2, false, false),
+    (1, 4, 4, 1, 1, true, false),
+    (40, 64, 32, 8, 8, true, false),
+    (2, 3, 20, 7, 9, true, false),
+];
+
 fn equals_burns(class: Class, tile: Option<Tile>) {
     let device = wgpu();
     force_class(Some(class));
     force_tile(tile);
-    for (index, (b, from, to, height, width, kernel, stride, bias, residual)) in CASES.into_iter().enumerate() {
-        let case = Convolution { sizes: [b, from, to, height, width], kernel, stride, bias, residual };
+    let cases = CASES.map(|(b, from, to, height, width, kernel, stride, bias, residual)| Convolution {
+        sizes: [b, from, to, height, width],
+        kernel,
+        stride,
+        bias,
+        residual,
+        upsample: false,
+    });
+    let upsampled = UPSAMPLED.map(|(b, from, to, height, width, bias, residual)| Convolution {
+        sizes: [b, from, to, height, width],
+        kernel: 3,
+        stride: 1,
+        bias,
+        residual,
+        upsample: true,
+    });
+    for (index, case) in cases.into_iter().chain(upsampled).enumerate() {
         let (got, want) = (case.run(index as u64, &device, true), case.run(index as u64, &Device::flex(), false));
         // Sums of up to 10,240 products in another order.
-        compare(&got, &want, &format!("case {index}, {class:?}, {tile:?}"), 1e-5, 1e-5);
+        compare(&got, &want, &format!("case {index}, {case:?}, {class:?}, {tile:?}"), 1e-5, 1e-5);
     }
 }
 

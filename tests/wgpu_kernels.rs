@@ -33,7 +33,7 @@ fn batch_norm_keeps_its_digits_far_from_zero() {
 }
 
 #[test]
-fn concatenation_and_upsampling_equal_their_compositions() {
+fn concatenation_equals_its_composition() {
     with_every_tile(cases::feature_map);
 }
 

@@ -12,7 +12,6 @@ use crate::kernels::adamw::{Options, Parameter, adamw};
 use crate::kernels::attention::attention;
 use crate::kernels::batch_norm::batch_norm;
 use crate::kernels::conv2d::{Conv2dOptions, conv2d};
-use crate::kernels::feature_map::upsample;
 use crate::kernels::vjp::vjp;
 use crate::rng::{self, Purpose};
 use burn::nn::BatchNormConfig;
@@ -70,7 +69,6 @@ pub fn cases(batch: usize) -> Vec<Case> {
     }
     all.extend(batch_norm_cases([batch, 64, 32, 32]));
     all.extend(attention_cases([batch, 64, 16, 16]));
-    all.extend(upsample_cases([batch, 64, 16, 16]));
     all.push(adamw_case(1 << 20));
     // Kernel, stride, channels in and out, side; whether the input's gradient is ever wanted.
     for (kernel, stride, c_in, c_out, side, inner) in [
@@ -83,8 +81,10 @@ pub fn cases(batch: usize) -> Vec<Case> {
         (3, 1, 128, 128, 16, true),
         (3, 1, 64, 64, 32, true),
     ] {
-        all.extend(conv2d_cases([batch, c_in, side, side], c_out, kernel, stride, inner));
+        let options = Conv2dOptions::same(kernel, stride);
+        all.extend(conv2d_cases([batch, c_in, side, side], c_out, kernel, options, inner));
     }
+    all.extend(conv2d_cases([batch, 64, 16, 16], 64, 3, Conv2dOptions::UPSAMPLE, true));
     all
 }
 
@@ -120,10 +120,15 @@ fn floats(counts: &[usize]) -> f64 {
     4.0 * counts.iter().sum::<usize>() as f64
 }
 
-fn conv2d_cases([b, c, h, w]: [usize; 4], out: usize, kernel: usize, stride: usize, inner: bool) -> Vec<Case> {
-    let options = Conv2dOptions { stride, padding: kernel / 2 };
-    let (y, weights) = (b * out * (h / stride) * (w / stride), out * c * kernel * kernel);
-    let with_stride = if stride > 1 { format!(", stride {stride}") } else { String::new() };
+fn conv2d_cases([b, c, h, w]: [usize; 4], out: usize, kernel: usize, options: Conv2dOptions, inner: bool) -> Vec<Case> {
+    let stride = options.stride;
+    let (pixels, form) = match options {
+        // Counted as the direct algorithm on the upsampled input, as all are.
+        Conv2dOptions { upsample: true, .. } => (4 * h * w, ", upsampled".to_owned()),
+        _ if stride > 1 => (h / stride * (w / stride), format!(", stride {stride}")),
+        _ => (h * w, String::new()),
+    };
+    let (y, weights) = (b * out * pixels, out * c * kernel * kernel);
     // Which of input and weights are learnt from.
     let passes = [("forward", [false, false]), ("grad_input", [true, false]), ("grad_weight", [false, true])];
     let wanted = passes.into_iter().filter(|(name, _)| inner || *name != "grad_input");
@@ -131,7 +136,7 @@ fn conv2d_cases([b, c, h, w]: [usize; 4], out: usize, kernel: usize, stride: usi
         .map(|(name, tracked)| Case {
             op: format!("conv2d_{name}"),
             shape: vec![b, c, h, w],
-            variant: Some(format!("{kernel}x{kernel} to {out}{with_stride}")),
+            variant: Some(format!("{kernel}x{kernel} to {out}{form}")),
             bytes: floats(&[b * c * h * w, weights, y]),
             flops: 2.0 * (y * c * kernel * kernel) as f64,
             make: Box::new(move |device| {
@@ -229,25 +234,6 @@ fn attention_cases([b, c, h, w]: [usize; 4]) -> [Case; 2] {
     [case("forward", 4, 2.0 * product), case("backward", 7, 5.0 * product)]
 }
 
-fn upsample_cases([b, c, h, w]: [usize; 4]) -> [Case; 2] {
-    let n = b * c * h * w;
-    let case = |pass: &str, learns: bool| Case {
-        op: format!("upsample_{pass}"),
-        shape: vec![b, c, h, w],
-        variant: None,
-        bytes: floats(&[5 * n]),
-        flops: 0.0,
-        make: Box::new(move |device| {
-            let device = if learns { device.clone().autodiff() } else { device.clone() };
-            let x = image([b, c, h, w], 0, &device);
-            let x = if learns { x.detach().require_grad() } else { x };
-            let compute: Compute = Box::new(move || upsample(x.clone()));
-            if learns { backward(compute) } else { forward(compute) }
-        }),
-    };
-    [case("forward", false), case("backward", true)]
-}
-
 /// Clip, AdamW and EMA of `n` parameters in one tensor.
 fn adamw_case(n: usize) -> Case {
     Case {
@@ -343,11 +329,13 @@ mod tests {
     #[test]
     fn cases_of_every_kind_run() {
         let device = Device::flex();
-        for case in conv2d_cases([2, 4, 4, 4], 8, 3, 2, true).into_iter().chain(ada_gn_cases([2, 32, 4, 4])) {
+        for case in
+            conv2d_cases([2, 4, 4, 4], 8, 3, Conv2dOptions::same(3, 2), true).into_iter().chain(ada_gn_cases([2, 32, 4, 4]))
+        {
             let (_, timing) = time(&case, &device, 0.0).unwrap();
             assert!(timing.median > 0.0, "{}", case.op);
         }
-        let others = attention_cases([2, 4, 4, 4]).into_iter().chain(upsample_cases([2, 4, 4, 4])).chain([adamw_case(40)]);
+        let others = attention_cases([2, 4, 4, 4]).into_iter().chain([adamw_case(40)]);
         for case in batch_norm_cases([2, 4, 4, 4]).into_iter().chain(others) {
             assert!(time(&case, &device, 0.0).unwrap().1.median > 0.0);
         }

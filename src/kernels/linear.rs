@@ -15,7 +15,7 @@ pub fn linear(layer: &Linear, x: Tensor<4>, residual: Option<Tensor<4>>) -> Tens
     let weight = layer.weight.val();
     let [from, to] = weight.dims();
     let weight = weight.transpose().reshape([to, from, 1, 1]);
-    conv2d(x, weight, layer.bias.as_ref().map(|b| b.val()), residual, Conv2dOptions { stride: 1, padding: 0 })
+    conv2d(x, weight, layer.bias.as_ref().map(|b| b.val()), residual, Conv2dOptions::same(1, 1))
 }
 
 /// `x` `[B, in]` to `[B, out]`: on the CPU backend Burn's matrix product; on wgpu devices a convolution of one pixel (without

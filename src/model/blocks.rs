@@ -34,8 +34,13 @@ pub(super) fn convolve(layer: &Conv2d, x: Tensor<4>) -> Tensor<4> {
 
 /// The convolution that `layer` describes, plus `residual`.
 fn convolve_add(layer: &Conv2d, x: Tensor<4>, residual: Option<Tensor<4>>) -> Tensor<4> {
-    let options = Conv2dOptions { stride: layer.stride[0], padding: layer.kernel_size[0] / 2 };
+    let options = Conv2dOptions::same(layer.kernel_size[0], layer.stride[0]);
     conv2d(x, layer.weight.val(), layer.bias.as_ref().map(|b| b.val()), residual, options)
+}
+
+/// The 3x3 convolution that `layer` describes, of `x` upsampled to twice its size.
+pub(super) fn upsample_convolve(layer: &Conv2d, x: Tensor<4>) -> Tensor<4> {
+    conv2d(x, layer.weight.val(), layer.bias.as_ref().map(|b| b.val()), None, Conv2dOptions::UPSAMPLE)
 }
 
 /// Dropout of one forward pass in training; each layer draws its own mask from `key`.

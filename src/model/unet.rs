@@ -1,6 +1,6 @@
 //! The denoiser: a DDPM UNet (Ho et al. 2020) whose every residual block is modulated by t and z.
 
-use super::blocks::{Attention, DropoutPass, GroupNorm, ResBlock, conv3x3, convolve};
+use super::blocks::{Attention, DropoutPass, GroupNorm, ResBlock, conv3x3, convolve, upsample_convolve};
 use super::embedding::TimeEmbedding;
 use super::modulation::SharedOut;
 use super::position::{self, position_map, same_view};
@@ -164,7 +164,7 @@ impl UNet {
                 h = level.forward(feature_map::concat(h, skip), &time, z.stage(stage), dropout);
             }
             if let Some(conv) = self.upsample.get(i) {
-                h = convolve(conv, feature_map::upsample(h));
+                h = upsample_convolve(conv, h);
             }
         }
         convolve(&self.out, self.norm_out.forward(h, Activation::Silu))

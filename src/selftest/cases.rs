@@ -7,7 +7,7 @@ use crate::kernels::attention::attention;
 use crate::kernels::batch_norm::batch_norm;
 use crate::kernels::conv2d::wgsl::{Tile, force_tile};
 use crate::kernels::conv2d::{Conv2dOptions, conv2d};
-use crate::kernels::feature_map::{concat, upsample};
+use crate::kernels::feature_map::concat;
 use crate::rng::{self, Purpose};
 use burn::nn::BatchNormConfig;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -28,6 +28,8 @@ pub(super) fn all() -> Vec<Case> {
     ] {
         all.push(conv2d_case(shape, None));
     }
+    // Channels in and out, side of the input before upsampling.
+    all.extend([[256, 256, 4], [128, 128, 16]].map(upsampled_case));
     // Few images get the small tiles of GPUs: the large ones have to be asked for.
     all.extend(Tile::ALL.map(|tile| conv2d_case([2, 132, 132, 15, 3, 1], Some(tile))));
     for (channels, side, modulated) in [(128, 32, true), (384, 8, true), (256, 4, true), (128, 16, false)] {
@@ -78,8 +80,8 @@ fn conv2d_case([batch, from, to, side, kernel, stride]: [usize; 6], tile: Option
         let w = (random([to, from, kernel, kernel], 1, device) * 0.1).detach().require_grad();
         let bias = random([to], 2, device).require_grad();
         let residual = image([batch, to, side.div_ceil(stride), side.div_ceil(stride)], 3, device);
-        let options = Conv2dOptions { stride, padding: kernel / 2 };
         force_tile(tile);
+        let options = Conv2dOptions::same(kernel, stride);
         let y = conv2d(x.clone(), w.clone(), Some(bias.clone()), Some(residual.clone()), options);
         let inputs = vec![("the input's gradient", x), ("the weights' gradient", w), ("the residual's gradient", residual)];
         let results = results(y, inputs, vec![("the bias' gradient", bias)], vec![]);
@@ -89,6 +91,19 @@ fn conv2d_case([batch, from, to, side, kernel, stride]: [usize; 6], tile: Option
     let tiles = tile.map_or(String::new(), |t| format!(", tiles {}x{}", t.bm, t.bn));
     let size = format!("{kernel}x{kernel}, stride {stride}, {batch}x{from}x{side}x{side} to {to}{tiles}");
     Case { kernel: "conv2d", size, run: Box::new(run) }
+}
+
+fn upsampled_case([from, to, side]: [usize; 3]) -> Case {
+    let run = move |device: &Device| {
+        let device = &device.clone().autodiff();
+        let x = image([2, from, side, side], 5, device);
+        let w = (random([to, from, 3, 3], 6, device) * 0.1).detach().require_grad();
+        let bias = random([to], 7, device).require_grad();
+        let y = conv2d(x.clone(), w.clone(), Some(bias.clone()), None, Conv2dOptions::UPSAMPLE);
+        let inputs = vec![("the input's gradient", x), ("the weights' gradient", w)];
+        results(y, inputs, vec![("the bias' gradient", bias)], vec![])
+    };
+    Case { kernel: "upsample, conv2d", size: format!("2x{from}x{side}x{side} to {to}"), run: Box::new(run) }
 }
 
 fn ada_gn_case(channels: usize, side: usize, modulated: bool) -> Case {
@@ -139,10 +154,10 @@ fn feature_map_case() -> Case {
     let run = |device: &Device| {
         let device = &device.clone().autodiff();
         let [a, b] = [(40, 128), (41, 64)].map(|(index, channels)| image([2, channels, 8, 8], index, device));
-        let y = upsample(concat(a.clone(), b.clone()));
+        let y = concat(a.clone(), b.clone());
         results(y, vec![("the first gradient", a), ("the second gradient", b)], vec![], vec![])
     };
-    Case { kernel: "concat, upsample", size: "2x(128+64)x8x8".into(), run: Box::new(run) }
+    Case { kernel: "concat", size: "2x(128+64)x8x8".into(), run: Box::new(run) }
 }
 
 fn adamw_case() -> Case {

@@ -11,7 +11,7 @@ use crate::kernels::moments::Sums;
 use crate::kernels::simd::{Path, vectorised};
 use rayon::prelude::*;
 
-/// The sizes of a convolution of `[batch, height, width, c_in]` with square, odd kernels.
+/// The sizes of a convolution of `[batch, height, width, c_in]` with square kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConvShape {
     /// Images.
@@ -114,21 +114,32 @@ fn forward_on(
     gather.run(path, x, w, (shape.c_in * taps, taps), bias, residual, y);
 }
 
-/// The gradient of the input: `dy` `[batch, out_height, out_width, c_out]`, `w` `[c_out, c_in, kernel, kernel]`, `dx`
-/// `[batch, height, width, c_in]`, overwritten.
+/// The gradient of the input, with a bias and a residual where it is used as an operation of its own (a transposed convolution): `dy`
+/// `[batch, out_height, out_width, c_out]`, `w` `[c_out, c_in, kernel, kernel]`, `bias` `[c_in]`, `residual` and `dx`
+/// `[batch, height, width, c_in]`, `dx` overwritten.
 ///
 /// # Panics
 /// If a slice's length doesn't fit `shape`, or the kernel is larger than the padded image.
-pub fn grad_input(shape: &ConvShape, dy: &[f32], w: &[f32], dx: &mut [f32]) {
-    grad_input_on(Path::best(), shape, dy, w, dx);
+pub fn transposed(shape: &ConvShape, dy: &[f32], w: &[f32], bias: Option<&[f32]>, residual: Option<&[f32]>, dx: &mut [f32]) {
+    transposed_on(Path::best(), shape, dy, w, bias, residual, dx);
 }
 
-fn grad_input_on(path: Path, shape: &ConvShape, dy: &[f32], w: &[f32], dx: &mut [f32]) {
+fn transposed_on(
+    path: Path,
+    shape: &ConvShape,
+    dy: &[f32],
+    w: &[f32],
+    bias: Option<&[f32]>,
+    residual: Option<&[f32]>,
+    dx: &mut [f32],
+) {
     check("dy", dy.len(), shape.outputs_len(), shape);
     check("w", w.len(), shape.weights_len(), shape);
     check("dx", dx.len(), shape.inputs_len(), shape);
+    check("bias", bias.map_or(shape.c_in, <[f32]>::len), shape.c_in, shape);
+    check("residual", residual.map_or(dx.len(), <[f32]>::len), dx.len(), shape);
     if let Some(winograd) = shape.winograd(shape.c_out, shape.c_in) {
-        return winograd.run(path, dy, w, (9, shape.c_in * 9), true, None, None, dx);
+        return winograd.run(path, dy, w, (9, shape.c_in * 9), true, bias, residual, dx);
     }
     let axis = |inputs, outputs| Axis::backward(outputs, inputs, shape.kernel, shape.stride, shape.padding);
     let taps = shape.kernel * shape.kernel;
@@ -139,7 +150,7 @@ fn grad_input_on(path: Path, shape: &ConvShape, dy: &[f32], w: &[f32], dx: &mut 
         rows: axis(shape.height, shape.out_height()),
         cols: axis(shape.width, shape.out_width()),
     };
-    gather.run(path, dy, w, (taps, shape.c_in * taps), None, None, dx);
+    gather.run(path, dy, w, (taps, shape.c_in * taps), bias, residual, dx);
 }
 
 /// The gradient of the weights: `x` `[batch, height, width, c_in]`, `dy` `[batch, out_height, out_width, c_out]`, `dw`
@@ -218,7 +229,7 @@ mod tests {
             let [y, dx, dw, db] = &mut out;
             // Any values of y's shape do as a residual.
             forward_on(path, &self.shape, &self.x, &self.w, Some(&self.bias), Some(&self.dy), y);
-            grad_input_on(path, &self.shape, &self.dy, &self.w, dx);
+            transposed_on(path, &self.shape, &self.dy, &self.w, None, None, dx);
             grad_weight_on(path, &self.shape, &self.x, &self.dy, dw);
             grad_bias(&self.shape, &self.dy, db);
             out
@@ -298,6 +309,7 @@ mod tests {
         shapes.push(shape(2, 8, 8, 9, 11, 5, 1));
         shapes.push(shape(2, 8, 20, 9, 11, 5, 2));
         shapes.push(shape(2, 8, 20, 11, 10, 5, 3));
+        shapes.push(ConvShape { padding: 1, ..shape(2, 24, 17, 10, 8, 4, 2) });
         shapes.push(ConvShape { padding: 0, ..shape(2, 8, 8, 9, 10, 3, 1) });
         shapes.push(ConvShape { padding: 0, ..shape(2, 8, 8, 9, 10, 3, 2) });
         shapes.push(ConvShape { padding: 2, ..shape(2, 8, 8, 9, 10, 3, 2) });

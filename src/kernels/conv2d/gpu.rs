@@ -2,7 +2,7 @@
 
 use super::cpu::ConvShape;
 use super::taps::{self, Grid, MOST_TAPS};
-use super::wgsl::{Fours, Shader, Tile};
+use super::wgsl::{Form, Fours, Shader, Tile};
 use super::{Conv2dGradients, Conv2dOp, Conv2dOptions, shape};
 use crate::kernels::launch::{Class, class, grid, launch};
 use crate::kernels::layout;
@@ -19,14 +19,12 @@ fn check(tensors: &[(&str, &CubeTensor)], shape: &ConvShape) {
     assert!(taps <= MOST_TAPS, "conv2d: kernels on wgpu devices have at most {MOST_TAPS} taps, got {shape:?}");
 }
 
-/// Weights in the order of the shaders; `transpose`: of the convolution that gives the gradient of the input.
-fn pack(weight: CubeTensor, shape: &ConvShape, transpose: bool) -> CubeTensor {
+/// Weights in the order of the shaders, `rows` channels to `cols`; `gradient`: for the gradient of the input.
+fn pack(weight: CubeTensor, [rows, cols]: [usize; 2], taps: usize, gradient: bool, upsample: bool) -> CubeTensor {
     let weight = into_contiguous(weight);
-    let taps = shape.kernel * shape.kernel;
-    let (rows, cols) = if transpose { (shape.c_out, shape.c_in) } else { (shape.c_in, shape.c_out) };
-    let packed = layout::empty(&weight, Shape::new([taps, rows, cols.div_ceil(4) * 4]));
+    let packed = layout::empty(&weight, Shape::new([taps, rows, cols.next_multiple_of(4)]));
     let total = taps * rows * cols.div_ceil(4);
-    let info = [total, rows, cols, taps, usize::from(transpose)].map(|v| v as u32);
+    let info = [total, rows, cols, taps, usize::from(gradient) | usize::from(upsample) << 1].map(|v| v as u32);
     flat("conv2d pack", Shader::Pack, total, &[&weight, &packed], &info);
     packed
 }
@@ -42,29 +40,40 @@ fn taps(grid: &Grid) -> impl Iterator<Item = u32> {
     taps.chain(std::iter::repeat(0)).take(4 * MOST_TAPS)
 }
 
-/// Whether the shaders without barriers do this convolution on the adapter of `x`, whose channels become `o`.
-fn block_fits(x: &CubeTensor, shape: &ConvShape) -> bool {
-    let whole = [shape.height, shape.width].iter().all(|v| v % Shader::BLOCK == 0);
+/// The form of the shaders of blocks that does this convolution on the adapter of `x`, if there is one.
+fn block_form(x: &CubeTensor, shape: &ConvShape, transposed: bool) -> Option<Form> {
+    let whole = [shape.out_height(), shape.out_width()].iter().all(|v| v % Shader::BLOCK == 0);
     let fours = shape.c_in.is_multiple_of(4) && shape.c_out.is_multiple_of(4);
-    class(x) == Class::Software && whole && fours && (shape.kernel, shape.stride, shape.padding) == (3, 1, 1)
+    let form = match (shape.kernel, shape.stride, shape.padding) {
+        (3, 1, 1) => Form::Same,
+        (4, 2, 1) if transposed => Form::Up,
+        (4, 2, 1) => Form::Down,
+        _ => return None,
+    };
+    (class(x) == Class::Software && whole && fours).then_some(form)
 }
 
-/// All outputs of a convolution that [`block_fits`].
+/// All outputs of a convolution that has a [`block_form`].
 fn convolve_block(
     name: &'static str,
+    form: Form,
     x: &CubeTensor,
     packed: &CubeTensor,
     bias: Option<&CubeTensor>,
     residual: Option<&CubeTensor>,
     y: &CubeTensor,
 ) {
-    let ([batch, c, height, width], [_, o, ..]) = (layout::dims(x), layout::dims(y));
+    let ([batch, c, ..], [_, o, ..]) = (layout::dims(x), layout::dims(y));
+    // The smaller of both maps, and how often it is walked over.
+    let [_, _, height, width] = layout::dims(if form == Form::Up { x } else { y });
+    let parities = if form == Form::Up { 4 } else { 1 };
     let groups = (o / 4).div_ceil(8);
-    let total = batch * (height / Shader::BLOCK) * (width / Shader::BLOCK) * groups;
+    let total = parities * batch * (height / Shader::BLOCK) * (width / Shader::BLOCK) * groups;
     let flags = usize::from(bias.is_some()) | usize::from(residual.is_some()) << 1;
     let info = [height, width, c / 4, o / 4, groups, total, flags].map(|v| v as u32);
     let buffers = [x, packed, bias.unwrap_or(packed), residual.unwrap_or(y), y];
-    launch(name, Shader::Block, Shader::Block.workgroup(), grid(total), &buffers, &info);
+    let shader = Shader::Block(form);
+    launch(name, shader, shader.workgroup(), grid(total), &buffers, &info);
 }
 
 /// Outputs of one grid: source `x` `[B, C, H, W]`, packed weights; `y` `[B, O, H', W']` is written where the grid says.
@@ -112,12 +121,35 @@ fn forward(
     check(&[("x", &x), ("weight", &weight), ("bias", &bias)], &shape);
     let residual = residual.map(layout::into_nhwc);
     let bias = into_contiguous(bias);
-    let packed = pack(weight, &shape, false);
-    let y = layout::empty_nhwc(&x, [shape.batch, shape.c_out, shape.out_height(), shape.out_width()]);
-    if block_fits(&x, &shape) {
-        convolve_block("conv2d forward", &x, &packed, Some(&bias), residual.as_ref(), &y);
-    } else {
-        convolve("conv2d forward", &taps::forward(&shape), &x, &packed, Some(&bias), residual.as_ref(), &y);
+    pass("conv2d forward", false, &shape, &x, weight, Some(&bias), residual.as_ref(), options)
+}
+
+/// The forward pass of a call, or the gradient of its input, from `source`. (With upsampling `shape` is the convolution that the
+/// forward pass is the transpose of.)
+#[allow(clippy::too_many_arguments)] // each is another thing, and both callers name them
+fn pass(
+    name: &'static str,
+    gradient: bool,
+    shape: &ConvShape,
+    source: &CubeTensor,
+    weight: CubeTensor,
+    bias: Option<&CubeTensor>,
+    residual: Option<&CubeTensor>,
+    options: Conv2dOptions,
+) -> CubeTensor {
+    let transposed = gradient != options.upsample;
+    let inputs = [shape.batch, shape.c_in, shape.height, shape.width];
+    let outputs = [shape.batch, shape.c_out, shape.out_height(), shape.out_width()];
+    let (from, to) = if transposed { (outputs, inputs) } else { (inputs, outputs) };
+    let packed = pack(weight, [from[1], to[1]], shape.kernel * shape.kernel, gradient, options.upsample);
+    let y = layout::empty_nhwc(source, to);
+    if let Some(form) = block_form(source, shape, transposed) {
+        convolve_block(name, form, source, &packed, bias, residual, &y);
+        return y;
+    }
+    let grids = if transposed { taps::transposed(shape) } else { vec![taps::forward(shape)] };
+    for grid in grids {
+        convolve(name, &grid, source, &packed, bias, residual, &y);
     }
     y
 }
@@ -143,27 +175,28 @@ impl Conv2dOp for CubeBackend {
     }
 }
 
-/// The gradient of the weights of a convolution that [`block_fits`].
-fn weights_block(x: &CubeTensor, dy: &CubeTensor, shape: &ConvShape) -> CubeTensor {
-    let ConvShape { batch, c_in, c_out, height, width, .. } = *shape;
-    let products = 3 * c_in.div_ceil(Shader::BLOCK_CHANNELS) * (c_out / 4).div_ceil(8);
+/// As [`weights`], of a convolution that has a [`block_form`].
+fn weights_block(form: Form, x: &CubeTensor, dy: &CubeTensor, shape: &ConvShape) -> (CubeTensor, usize) {
+    let ConvShape { c_in, c_out, kernel, .. } = *shape;
+    let [batch, _, height, width] = layout::dims(dy);
+    let products = kernel * c_in.div_ceil(Shader::BLOCK_CHANNELS) * (c_out / 4).div_ceil(8);
     let rows = batch * height;
     // Work for every thread of the processor.
     let share = rows.div_ceil(SOFTWARE_WORKGROUPS.div_ceil(products));
     let shares = rows.div_ceil(share);
-    let partial = layout::empty(x, Shape::new([shares, 9, c_in, c_out]));
+    let partial = layout::empty(x, Shape::new([shares, kernel * kernel, c_in, c_out]));
     let info = [height, width, c_in / 4, c_out / 4, rows, share, shares].map(|v| v as u32);
-    let shader = Shader::WeightsBlock;
+    let shader = Shader::WeightsBlock(form);
     launch("conv2d grad_weight", shader, shader.workgroup(), grid(products * shares), &[x, dy, &partial], &info);
-    sum_shares(&partial, shares, shape)
+    (partial, shares)
 }
 
-/// The gradient of the weights from the sums over shares of the pixels.
-fn sum_shares(partial: &CubeTensor, shares: usize, shape: &ConvShape) -> CubeTensor {
+/// The gradient of the weights, of the shape `weight`, from the sums over shares of the pixels.
+fn sum_shares(partial: &CubeTensor, shares: usize, shape: &ConvShape, weight: Shape, upsample: bool) -> CubeTensor {
     let ConvShape { c_in, c_out, kernel, .. } = *shape;
-    let dw = layout::empty(partial, Shape::new([c_out, c_in, kernel, kernel]));
-    let total = kernel * kernel * c_in * c_out.div_ceil(4);
-    let info = [total, c_in, c_out, kernel * kernel, shares].map(|v| v as u32);
+    let total = weight[2] * weight[3] * c_in * c_out.div_ceil(4);
+    let dw = layout::empty(partial, weight);
+    let info = [total, c_in, c_out, kernel * kernel, shares, usize::from(upsample)].map(|v| v as u32);
     flat("conv2d grad_weight sum", Shader::WeightsSum, total, &[partial, &dw], &info);
     dw
 }
@@ -185,53 +218,20 @@ impl Conv2dGradients for CubeBackend {
         let dims = [input[0], input[1], input[2], input[3]];
         let shape = shape(dims, weight.meta.shape(), options);
         check(&[("dy", &dy), ("weight", &weight)], &shape);
-        let packed = pack(weight, &shape, true);
-        let dx = layout::empty_nhwc(&dy, dims);
-        if block_fits(&dy, &shape) {
-            convolve_block("conv2d grad_input", &dy, &packed, None, None, &dx);
-            return dx;
-        }
-        for grid in taps::grad_input(&shape) {
-            convolve("conv2d grad_input", &grid, &dy, &packed, None, None, &dx);
-        }
-        dx
+        pass("conv2d grad_input", true, &shape, &dy, weight, None, None, options)
     }
 
     fn grad_weight(x: FloatTensor<Self>, dy: FloatTensor<Self>, weight: Shape, options: Conv2dOptions) -> FloatTensor<Self> {
         let (x, dy) = (layout::into_nhwc(x), layout::into_nhwc(dy));
         let shape = shape(layout::dims(&x), &weight, options);
         check(&[("x", &x), ("dy", &dy)], &shape);
-        if block_fits(&x, &shape) {
-            return weights_block(&x, &dy, &shape);
-        }
-        let ConvShape { c_in, c_out, height, width, stride, .. } = shape;
-        let grid_ = taps::forward(&shape);
-        let (taps_count, positions) = (grid_.taps.len(), shape.batch * grid_.rows * grid_.cols);
-
-        let fours = Fours::new(c_in, c_out);
-        let most = (positions / SHARE).max(1);
-        let (shader, products, wanted, unit) = match class(&x) {
-            Class::Gpu => {
-                let tile = Tile::choose(c_in, c_out, taps_count * most);
-                (Shader::WeightsTiled(tile, fours), tile.count(c_in, c_out) * taps_count, GPU_WORKGROUPS, tile.bk)
-            }
-            Class::Software => {
-                let products = c_in.div_ceil(Shader::TAPS_CHANNELS) * c_out.div_ceil(32) * taps_count;
-                // Shares of whole rows.
-                (Shader::WeightsTaps(fours), products, SOFTWARE_WORKGROUPS, grid_.cols)
-            }
+        // With upsampling x is the result of the convolution that `shape` is of.
+        let (source, gradient) = if options.upsample { (&dy, &x) } else { (&x, &dy) };
+        let (partial, shares) = match block_form(source, &shape, false) {
+            Some(form) => weights_block(form, source, gradient, &shape),
+            None => weights(source, gradient, &shape),
         };
-        let bytes = taps_count * c_in * c_out.next_multiple_of(4) * size_of::<f32>();
-        let shares = (wanted / products.min(wanted)).min(most).min((PARTIAL_BYTES / bytes).max(1)).max(1);
-        let share = positions.div_ceil(shares).next_multiple_of(unit);
-        let shares = positions.div_ceil(share);
-
-        let partial = layout::empty(&x, Shape::new([shares, taps_count, c_in, c_out.next_multiple_of(4)]));
-        let info = [height, width, c_in, stride, grid_.rows, grid_.cols, c_out, taps_count, positions, share, shares, 0];
-        let info: Vec<u32> = info.into_iter().map(|v| v as u32).chain(taps(&grid_)).collect();
-        launch("conv2d grad_weight", shader, shader.workgroup(), grid(products * shares), &[&x, &dy, &partial], &info);
-
-        sum_shares(&partial, shares, &shape)
+        sum_shares(&partial, shares, &shape, weight, options.upsample)
     }
 
     fn grad_bias(dy: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -239,6 +239,37 @@ impl Conv2dGradients for CubeBackend {
         let [b, c, height, width] = layout::dims(&dy);
         column_sums(dy, b * height * width, c)
     }
+}
+
+/// The gradient of the weights of any convolution: sums over shares of the pixels, and how many shares.
+fn weights(x: &CubeTensor, dy: &CubeTensor, shape: &ConvShape) -> (CubeTensor, usize) {
+    let ConvShape { c_in, c_out, height, width, stride, .. } = *shape;
+    let grid_ = taps::forward(shape);
+    let (taps_count, positions) = (grid_.taps.len(), shape.batch * grid_.rows * grid_.cols);
+
+    let fours = Fours::new(c_in, c_out);
+    let most = (positions / SHARE).max(1);
+    let (shader, products, wanted, unit) = match class(x) {
+        Class::Gpu => {
+            let tile = Tile::choose(c_in, c_out, taps_count * most);
+            (Shader::WeightsTiled(tile, fours), tile.count(c_in, c_out) * taps_count, GPU_WORKGROUPS, tile.bk)
+        }
+        Class::Software => {
+            let products = c_in.div_ceil(Shader::TAPS_CHANNELS) * c_out.div_ceil(32) * taps_count;
+            // Shares of whole rows.
+            (Shader::WeightsTaps(fours), products, SOFTWARE_WORKGROUPS, grid_.cols)
+        }
+    };
+    let bytes = taps_count * c_in * c_out.next_multiple_of(4) * size_of::<f32>();
+    let shares = (wanted / products.min(wanted)).min(most).min((PARTIAL_BYTES / bytes).max(1)).max(1);
+    let share = positions.div_ceil(shares).next_multiple_of(unit);
+    let shares = positions.div_ceil(share);
+
+    let partial = layout::empty(x, Shape::new([shares, taps_count, c_in, c_out.next_multiple_of(4)]));
+    let info = [height, width, c_in, stride, grid_.rows, grid_.cols, c_out, taps_count, positions, share, shares, 0];
+    let info: Vec<u32> = info.into_iter().map(|v| v as u32).chain(taps(&grid_)).collect();
+    launch("conv2d grad_weight", shader, shader.workgroup(), grid(products * shares), &[x, dy, &partial], &info);
+    (partial, shares)
 }
 
 /// Sums over the `rows` rows of `x`, `[cols]`: of blocks of rows, until one is left.

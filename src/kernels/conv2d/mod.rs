@@ -1,6 +1,8 @@
 //! 2-d convolution with zero padding, on NHWC memory: our own kernels on the CPU backend and in WGSL.
 //!
 //! `y[b, o, i, j] = bias[o] + residual[b, o, i, j] + sum over c, k, l of w[o, c, k, l] * x[b, c, stride i + k - padding, stride j + l - padding]`
+//!
+//! The same of x after nearest-neighbour upsampling is one operation too ([`Conv2dOptions::UPSAMPLE`]).
 
 mod autodiff;
 pub mod cpu;
@@ -11,6 +13,7 @@ mod cpu_winograd;
 mod cpu_winograd_weights;
 mod gpu;
 mod taps;
+mod upsample;
 pub mod wgsl;
 
 use crate::kernels::buffers::Buffer;
@@ -31,6 +34,18 @@ pub struct Conv2dOptions {
     pub stride: usize,
     /// Zeros on each side.
     pub padding: usize,
+    /// Whether every pixel of the input stands for 2x2 (for 3x3 kernels, stride 1 and padding 1).
+    pub upsample: bool,
+}
+
+impl Conv2dOptions {
+    /// A 3x3 convolution, with padding 1, of the input upsampled to twice its height and width.
+    pub const UPSAMPLE: Self = Self { stride: 1, padding: 1, upsample: true };
+
+    /// A convolution with as many outputs as inputs, or one for every `stride` of them along each side.
+    pub fn same(kernel: usize, stride: usize) -> Self {
+        Self { stride, padding: kernel / 2, upsample: false }
+    }
 }
 
 /// `x` `[B, C, H, W]`, `weight` `[O, C, K, K]`, `bias` `[O]`, `residual` `[B, O, H', W']`; returns `[B, O, H', W']` over NHWC
@@ -48,9 +63,9 @@ pub fn conv2d(
     let [batch, channels, height, width] = x.dims();
     let [out, _, kernel, _] = weight.dims();
     assert_shape!(weight, [out, channels, kernel, kernel]);
+    let [_, _, out_height, out_width] = out_dims([batch, channels, height, width], &weight.shape(), options);
     if let Some(residual) = &residual {
-        let size = shape([batch, channels, height, width], &weight.shape(), options);
-        assert_shape!(residual, [batch, out, size.out_height(), size.out_width()]);
+        assert_shape!(residual, [batch, out, out_height, out_width]);
     }
     if references() {
         return reference(x, weight, bias, residual, options);
@@ -73,7 +88,8 @@ pub fn reference(
     residual: Option<Tensor<4>>,
     options: Conv2dOptions,
 ) -> Tensor<4> {
-    let Conv2dOptions { stride, padding } = options;
+    let Conv2dOptions { stride, padding, .. } = options;
+    let x = if options.upsample { upsample::reference(x) } else { x };
     let y = burn::tensor::module::conv2d(x, weight, bias, ConvOptions::new([stride, stride], [padding, padding], [1, 1], 1));
     layout::add(y, residual)
 }
@@ -108,9 +124,22 @@ pub(crate) trait Conv2dGradients: burn::backend::Backend {
     fn grad_bias(dy: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
-fn shape([batch, c_in, height, width]: [usize; 4], weight: &Shape, options: Conv2dOptions) -> ConvShape {
-    let Conv2dOptions { stride, padding } = options;
+/// The sizes of a call with `x` of `dims`; of one that upsamples, those of the convolution that it is the transpose of.
+fn shape(dims: [usize; 4], weight: &Shape, options: Conv2dOptions) -> ConvShape {
+    let Conv2dOptions { stride, padding, upsample } = options;
+    if upsample {
+        assert!((weight[2], stride, padding) == (3, 1, 1), "conv2d: upsampling is for 3x3 kernels, stride 1 and padding 1");
+        return upsample::shape(dims, weight[0]);
+    }
+    let [batch, c_in, height, width] = dims;
     ConvShape { batch, c_in, c_out: weight[0], height, width, kernel: weight[2], stride, padding }
+}
+
+/// `[B, O, H', W']` of a call with `x` of `dims`.
+fn out_dims(dims: [usize; 4], weight: &Shape, options: Conv2dOptions) -> [usize; 4] {
+    let shape = shape(dims, weight, options);
+    let [height, width] = if options.upsample { [shape.height, shape.width] } else { [shape.out_height(), shape.out_width()] };
+    [dims[0], weight[0], height, width]
 }
 
 fn forward(
@@ -124,10 +153,15 @@ fn forward(
     let (x, weight, bias) = (FlexImage::new(x), weight.to_contiguous(), bias.to_contiguous());
     let residual = residual.map(FlexImage::new);
     let shape = shape(x.dims, weight.layout().shape(), options);
-    let dims = [shape.batch, shape.c_out, shape.out_height(), shape.out_width()];
+    let dims = out_dims(x.dims, weight.layout().shape(), options);
     let mut y = Buffer::new(dims.iter().product());
-    let residual = residual.as_ref().map(FlexImage::values);
-    cpu::forward(&shape, x.values(), flex_values(&weight), Some(flex_values(&bias)), residual, &mut y);
+    let (bias, residual) = (Some(flex_values(&bias)), residual.as_ref().map(FlexImage::values));
+    if options.upsample {
+        let v = upsample::kernel(flex_values(&weight), x.dims[1]);
+        cpu::transposed(&shape, x.values(), &v, bias, residual, &mut y);
+    } else {
+        cpu::forward(&shape, x.values(), flex_values(&weight), bias, residual, &mut y);
+    }
     FlexImage::tensor(y, dims)
 }
 
@@ -153,7 +187,12 @@ impl Conv2dGradients for Flex {
         let (dy, weight) = (FlexImage::new(dy), weight.to_contiguous());
         let dims = [input[0], input[1], input[2], input[3]];
         let mut dx = Buffer::new(dims.iter().product());
-        cpu::grad_input(&shape(dims, weight.layout().shape(), options), dy.values(), flex_values(&weight), &mut dx);
+        let (shape, w) = (shape(dims, weight.layout().shape(), options), flex_values(&weight));
+        if options.upsample {
+            cpu::forward(&shape, dy.values(), &upsample::kernel(w, dims[1]), None, None, &mut dx);
+        } else {
+            cpu::transposed(&shape, dy.values(), w, None, None, &mut dx);
+        }
         FlexImage::tensor(dx, dims)
     }
 
@@ -161,7 +200,14 @@ impl Conv2dGradients for Flex {
         let _timer = profile::timer("conv2d grad_weight");
         let (x, dy) = (FlexImage::new(x), FlexImage::new(dy));
         let mut dw = Buffer::new(weight.num_elements());
-        cpu::grad_weight(&shape(x.dims, &weight, options), x.values(), dy.values(), &mut dw);
+        let shape = shape(x.dims, &weight, options);
+        if options.upsample {
+            let mut dv = Buffer::new(shape.c_in * shape.c_out * 16);
+            cpu::grad_weight(&shape, dy.values(), x.values(), &mut dv);
+            upsample::kernel_gradient(&dv, x.dims[1], &mut dw);
+        } else {
+            cpu::grad_weight(&shape, x.values(), dy.values(), &mut dw);
+        }
         dw.tensor(weight)
     }
 

@@ -2,8 +2,8 @@
 
 use super::cpu::ConvShape;
 
-/// Taps of the largest kernel that the shaders take, 3x3.
-pub(super) const MOST_TAPS: usize = 9;
+/// Taps of the largest kernel that the shaders take, 4x4.
+pub(super) const MOST_TAPS: usize = 16;
 
 /// One tap: where it reads, from the position times the stride, and which of the packed weights it multiplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,9 +44,9 @@ pub(super) fn forward(shape: &ConvShape) -> Grid {
     }
 }
 
-/// All pixels of the input's gradient, whose source is the gradient of the output: one grid for each parity of the pixel
-/// (at stride 1 there is one). The weights are packed in reverse.
-pub(super) fn grad_input(shape: &ConvShape) -> Vec<Grid> {
+/// All pixels of the input's gradient, whose source is the gradient of the output (or of a transposed convolution): one grid for
+/// each parity of the pixel (at stride 1 there is one). The weights are packed in reverse.
+pub(super) fn transposed(shape: &ConvShape) -> Vec<Grid> {
     let s = shape.stride;
     // Tap k of output o reads input s * o + k - padding: from input s * p + first, the outputs p + (first + padding - k) / s.
     let axis = |first: usize| {
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     fn shape(kernel: usize, stride: usize) -> ConvShape {
-        ConvShape { batch: 1, c_in: 1, c_out: 1, height: 5, width: 4, kernel, stride, padding: kernel / 2 }
+        ConvShape { batch: 1, c_in: 1, c_out: 1, height: 5, width: 4, kernel, stride, padding: (kernel - 1) / 2 }
     }
 
     /// Every pair (output, input) that `grids` connect, with the weight between them, sorted.
@@ -104,11 +104,11 @@ mod tests {
 
     #[test]
     fn the_gradients_pairs_are_those_of_the_forward_pass() {
-        for (kernel, stride) in [(3, 1), (3, 2), (1, 1), (1, 2)] {
+        for (kernel, stride) in [(3, 1), (3, 2), (1, 1), (1, 2), (4, 2)] {
             let shape = shape(kernel, stride);
             let outputs = [shape.out_height(), shape.out_width()];
             let forward = pairs(&[forward(&shape)], None, [shape.height, shape.width]);
-            let grads = grad_input(&shape);
+            let grads = transposed(&shape);
             assert_eq!(grads.iter().map(|g| g.rows * g.cols).sum::<usize>(), 20);
             assert_eq!(pairs(&grads, Some(kernel * kernel - 1), outputs), forward, "kernel {kernel}, stride {stride}");
             assert!(forward.len() >= outputs[0] * outputs[1]);

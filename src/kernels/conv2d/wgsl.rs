@@ -82,6 +82,17 @@ impl Fours {
     }
 }
 
+/// What the shaders of blocks do: conv2d_block.wgsl says more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// 3x3, stride 1.
+    Same,
+    /// 3x3 on the input upsampled.
+    Up,
+    /// Its gradient, a 4x4 convolution of stride 2.
+    Down,
+}
+
 const TILED: &str =
     concat!(include_str!("../../../shaders/conv2d_tiled.wgsl"), include_str!("../../../shaders/conv2d_operands.wgsl"));
 const TAPS: &str =
@@ -114,9 +125,9 @@ pub enum Shader {
     /// shaders/conv2d_weights_taps.wgsl
     WeightsTaps(Fours),
     /// shaders/conv2d_block.wgsl
-    Block,
-    /// shaders/conv2d_weights_block.wgsl
-    WeightsBlock,
+    Block(Form),
+    /// shaders/conv2d_weights_block.wgsl, of a form that isn't [`Form::Up`]
+    WeightsBlock(Form),
     /// shaders/conv2d_weights_sum.wgsl
     WeightsSum,
     /// shaders/column_sums.wgsl
@@ -129,7 +140,9 @@ pub enum Shader {
 impl Shader {
     /// Every variant that is launched.
     pub fn all() -> Vec<Self> {
-        let mut all = vec![Self::Pack, Self::Block, Self::WeightsBlock, Self::WeightsSum];
+        let mut all = vec![Self::Pack, Self::WeightsSum];
+        all.extend([Form::Same, Form::Up, Form::Down].map(Self::Block));
+        all.extend([Form::Same, Form::Down].map(Self::WeightsBlock));
         all.extend(Self::COLUMNS.map(|cols| Self::ColumnSums { cols }));
         for (x4, y4) in [(false, false), (false, true), (true, false), (true, true)] {
             let fours = Fours { x4, y4 };
@@ -170,12 +183,19 @@ impl Shader {
         };
         match self {
             Self::Pack => render(include_str!("../../../shaders/conv2d_pack.wgsl"), flat(0)),
-            Self::Block => {
-                render(include_str!("../../../shaders/conv2d_block.wgsl"), context! { rows => Self::BLOCK, cols => Self::BLOCK })
+            Self::Block(form) => {
+                let form = match form {
+                    Form::Same => "same",
+                    Form::Up => "up",
+                    Form::Down => "down",
+                };
+                let values = context! { rows => Self::BLOCK, cols => Self::BLOCK, form };
+                render(include_str!("../../../shaders/conv2d_block.wgsl"), values)
             }
-            Self::WeightsBlock => {
-                let blocks = Self::BLOCK_CHANNELS / 4;
-                render(include_str!("../../../shaders/conv2d_weights_block.wgsl"), context! { cols => Self::BLOCK, blocks })
+            Self::WeightsBlock(form) => {
+                let (kernel, stride) = if form == Form::Same { (3, 1) } else { (4, 2) };
+                let values = context! { cols => Self::BLOCK, blocks => Self::BLOCK_CHANNELS / 4, kernel, stride };
+                render(include_str!("../../../shaders/conv2d_weights_block.wgsl"), values)
             }
             Self::WeightsSum => render(include_str!("../../../shaders/conv2d_weights_sum.wgsl"), flat(0)),
             Self::ColumnSums { cols } => render(include_str!("../../../shaders/column_sums.wgsl"), flat(cols)),
@@ -195,7 +215,7 @@ impl Shader {
     /// Invocations of a workgroup.
     pub(super) fn workgroup(self) -> u32 {
         match self {
-            Self::Block | Self::WeightsBlock | Self::Taps { .. } | Self::WeightsTaps(_) => 8,
+            Self::Block(_) | Self::WeightsBlock(_) | Self::Taps { .. } | Self::WeightsTaps(_) => 8,
             Self::Pack | Self::WeightsSum | Self::ColumnSums { .. } => 64,
             Self::Tiled(tile, _) | Self::WeightsTiled(tile, _) => tile.workgroup() as u32,
         }

@@ -1,4 +1,4 @@
-//! The backward passes of concatenation and upsampling as nodes of Burn's autodiff graph.
+//! The backward pass of concatenation as a node of Burn's autodiff graph.
 
 use super::{FeatureMapGradients, FeatureMapOp};
 use burn::backend::autodiff::{
@@ -26,34 +26,12 @@ impl<B: FeatureMapGradients> Backward<B, 2> for ConcatBackward {
     }
 }
 
-#[derive(Debug)]
-struct UpsampleBackward;
-
-impl<B: FeatureMapGradients> Backward<B, 1> for UpsampleBackward {
-    type State = ();
-
-    fn backward(self, ops: Ops<(), 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
-        let dy = grads.consume::<B>(&ops.node);
-        let [parent] = ops.parents;
-        if let Some(node) = parent {
-            grads.register::<B>(node.id, B::sum_2x2(dy));
-        }
-    }
-}
-
 impl<B: FeatureMapOp + FeatureMapGradients, C: CheckpointStrategy> FeatureMapOp for Autodiff<B, C> {
     fn concat(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
         let channels = a.shape()[1];
         match ConcatBackward.prepare::<C>([a.node(), b.node()]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish(channels, B::concat(a.into_primitive(), b.into_primitive())),
             OpsKind::UnTracked(prep) => prep.finish(B::concat(a.into_primitive(), b.into_primitive())),
-        }
-    }
-
-    fn upsample(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        match UpsampleBackward.prepare::<C>([x.node()]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((), B::upsample(x.into_primitive())),
-            OpsKind::UnTracked(prep) => prep.finish(B::upsample(x.into_primitive())),
         }
     }
 }

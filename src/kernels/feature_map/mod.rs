@@ -1,5 +1,5 @@
-//! What happens to feature maps between convolutions: concatenation and nearest-neighbour upsampling, on NHWC memory: WGSL
-//! kernels on wgpu devices, our own loops on the CPU backend.
+//! What happens to feature maps between convolutions: concatenation, on NHWC memory: WGSL kernels on wgpu devices, our own loops
+//! on the CPU backend. (Upsampling is part of the convolution after it, see `conv2d`.)
 
 mod autodiff;
 mod cpu;
@@ -24,14 +24,6 @@ pub fn concat(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
     Tensor::from_dispatch(<Dispatch as FeatureMapOp>::concat(a.into_dispatch(), b.into_dispatch()))
 }
 
-/// Every pixel four times: `[B, C, H, W]` to `[B, C, 2H, 2W]`.
-pub fn upsample(x: Tensor<4>) -> Tensor<4> {
-    if references() {
-        return reference::upsample(x);
-    }
-    Tensor::from_dispatch(<Dispatch as FeatureMapOp>::upsample(x.into_dispatch()))
-}
-
 /// The same in plain tensor operations: the oracle of the kernels.
 pub mod reference {
     use super::{Tensor, to_nchw, to_nhwc};
@@ -40,30 +32,17 @@ pub mod reference {
     pub fn concat(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
         to_nchw(Tensor::cat(vec![to_nhwc(a), to_nhwc(b)], 3))
     }
-
-    /// As [`super::upsample`].
-    pub fn upsample(x: Tensor<4>) -> Tensor<4> {
-        let [b, c, h, w] = x.dims();
-        let x: Tensor<6> = to_nhwc(x).reshape([b, h, 1, w, 1, c]);
-        to_nchw(x.expand([b, h, 2, w, 2, c]).reshape([b, 2 * h, 2 * w, c]))
-    }
 }
 
-/// The differentiable operations, routed to the backend of their tensors.
+/// The differentiable operation, routed to the backend of its tensors.
 #[backend_extension(Autodiff, Cube, Flex)]
 pub trait FeatureMapOp: burn::backend::Backend {
     /// See [`concat`](fn@concat).
     fn concat(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self>;
-
-    /// See [`upsample`].
-    fn upsample(x: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
-/// What a backend without autodiff implements for the gradients.
+/// What a backend without autodiff implements for its gradients.
 pub(crate) trait FeatureMapGradients: burn::backend::Backend {
     /// The first `channels` channels of `dy`, and the others.
     fn split(dy: FloatTensor<Self>, channels: usize) -> [FloatTensor<Self>; 2];
-
-    /// The sums of every 2x2 pixels.
-    fn sum_2x2(dy: FloatTensor<Self>) -> FloatTensor<Self>;
 }

@@ -9,17 +9,13 @@ use burn::backend::wgpu::{CubeBackend, CubeTensor, KernelSource, SourceTemplate}
 use burn::cubecl::prelude::KernelId;
 use burn::tensor::DType;
 
-/// The four shaders, with their template values.
+/// The two shaders, with their template values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Shader {
     /// shaders/concat.wgsl
     Concat(Columns),
     /// shaders/split.wgsl
     Split(Columns),
-    /// shaders/upsample.wgsl
-    Upsample(Columns),
-    /// shaders/sum_2x2.wgsl
-    Sum2x2(Columns),
 }
 
 impl Shader {
@@ -34,8 +30,6 @@ impl KernelSource for Shader {
         let (text, columns) = match self {
             Self::Concat(columns) => (include_str!("../../../shaders/concat.wgsl"), columns),
             Self::Split(columns) => (include_str!("../../../shaders/split.wgsl"), columns),
-            Self::Upsample(columns) => (include_str!("../../../shaders/upsample.wgsl"), columns),
-            Self::Sum2x2(columns) => (include_str!("../../../shaders/sum_2x2.wgsl"), columns),
         };
         columns.register(SourceTemplate::new(text))
     }
@@ -75,18 +69,6 @@ impl FeatureMapOp for CubeBackend {
         launch("concat", Shader::Concat(columns), columns.workgroup, blocks.grid(), &[&a, &b, &y], &info);
         y
     }
-
-    fn upsample(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        let x = image("x", x);
-        let [batch, channels, height, width] = layout::dims(&x);
-        let y = layout::empty_nhwc(&x, [batch, channels, 2 * height, 2 * width]);
-        let columns = Columns::new(class(&x), &[channels]);
-        let blocks = blocks(columns, class(&x), batch * height * width, channels);
-        let [values, pixels, size, count] = blocks.info();
-        let info = [values, pixels, size, count, width as u32];
-        launch("upsample", Shader::Upsample(columns), columns.workgroup, blocks.grid(), &[&x, &y], &info);
-        y
-    }
 }
 
 impl FeatureMapGradients for CubeBackend {
@@ -101,18 +83,5 @@ impl FeatureMapGradients for CubeBackend {
         let info = [values, pixels, size, count, columns.values(c_a)];
         launch("concat backward", Shader::Split(columns), columns.workgroup, blocks.grid(), &[&dy, &a, &b], &info);
         [a, b]
-    }
-
-    fn sum_2x2(dy: FloatTensor<Self>) -> FloatTensor<Self> {
-        let dy = image("the gradient", dy);
-        let [batch, channels, height, width] = layout::dims(&dy);
-        let (height, width) = (height / 2, width / 2);
-        let dx = layout::empty_nhwc(&dy, [batch, channels, height, width]);
-        let columns = Columns::new(class(&dy), &[channels]);
-        let blocks = blocks(columns, class(&dy), batch * height * width, channels);
-        let [values, pixels, size, count] = blocks.info();
-        let info = [values, pixels, size, count, width as u32];
-        launch("upsample backward", Shader::Sum2x2(columns), columns.workgroup, blocks.grid(), &[&dy, &dx], &info);
-        dx
     }
 }
