@@ -5,9 +5,9 @@
 //
 // Layouts    weight w, first m, second v, average, grad: as many values each;  clip: one number.
 // Invocation one value of each.
-// Template   wg: invocations;  values: f32, or vec4<f32> for four numbers at a time.
+// Template   wg: invocations;  vec4: whether a value is four numbers.
 
-alias Values = {{ values }};
+alias Values = {{ "vec4<f32>" if vec4 else "f32" }};
 
 struct Info {
     count: u32,        // in values

@@ -79,46 +79,68 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     if workgroup >= info.workgroups { return; }
     let at = place(lid, workgroup);
     // Of the rows of the invocation's scores, and of the rows of its sums.
-    var m#r = vec4<f32>(LOWEST);
-    var l#r = vec4<f32>(0.0);
-    var sum_m#r = vec4<f32>(LOWEST);
+{% for r in range(row_quads) %}
+    var m{{ r }} = vec4<f32>(LOWEST);
+    var l{{ r }} = vec4<f32>(0.0);
+    var sum_m{{ r }} = vec4<f32>(LOWEST);
+{% endfor %}
     var sums = Sums();
 
     for (var block = 0u; block < info.pixels; block += BLOCK) {
         var p = product(Q, K, block, at, lid);
         var block_m = Quads();
-        block_m.q#r = vec4<f32>(LOWEST);
-        p.s#r#c = scaled(p.s#r#c, block + at.column + 4u * #cu * COLUMNS);
-        block_m.q#r = max(block_m.q#r, column_max(p.s#r#c));
+{% for r in range(row_quads) %}
+        block_m.q{{ r }} = vec4<f32>(LOWEST);
+{% endfor %}
+{% for r in range(row_quads) %}{% for c in range(column_quads) %}
+        p.s{{ r }}{{ c }} = scaled(p.s{{ r }}{{ c }}, block + at.column + 4u * {{ c }}u * COLUMNS);
+        block_m.q{{ r }} = max(block_m.q{{ r }}, column_max(p.s{{ r }}{{ c }}));
+{% endfor %}{% endfor %}
         if lid < SCORERS {
-            partial[(at.quad + #ru) * COLUMNS + at.column] = block_m.q#r;
+{% for r in range(row_quads) %}
+            partial[(at.quad + {{ r }}u) * COLUMNS + at.column] = block_m.q{{ r }};
+{% endfor %}
         }
         workgroupBarrier();
 
-        let new_m#r = max(m#r, highest(at.quad + #ru));
-        let new_sum_m#r = max(sum_m#r, highest(at.sum_quad + #ru));
-        l#r *= exp(m#r - new_m#r);
-        m#r = new_m#r;
-        p.s#r#c = exponentials(p.s#r#c, m#r);
-        l#r += (p.s#r#c[0] + p.s#r#c[1]) + (p.s#r#c[2] + p.s#r#c[3]);
+{% for r in range(row_quads) %}
+        let new_m{{ r }} = max(m{{ r }}, highest(at.quad + {{ r }}u));
+        let new_sum_m{{ r }} = max(sum_m{{ r }}, highest(at.sum_quad + {{ r }}u));
+        l{{ r }} *= exp(m{{ r }} - new_m{{ r }});
+        m{{ r }} = new_m{{ r }};
+{% endfor %}
+{% for r in range(row_quads) %}{% for c in range(column_quads) %}
+        p.s{{ r }}{{ c }} = exponentials(p.s{{ r }}{{ c }}, m{{ r }});
+        l{{ r }} += (p.s{{ r }}{{ c }}[0] + p.s{{ r }}{{ c }}[1]) + (p.s{{ r }}{{ c }}[2] + p.s{{ r }}{{ c }}[3]);
+{% endfor %}{% endfor %}
         set_weights(p, at, lid);
         workgroupBarrier();
 
-        let shrink#r = exp(sum_m#r - new_sum_m#r);
-        sum_m#r = new_sum_m#r;
-        sums.s#r#n = by_row(sums.s#r#n, shrink#r);
+{% for r in range(row_quads) %}
+        let shrink{{ r }} = exp(sum_m{{ r }} - new_sum_m{{ r }});
+        sum_m{{ r }} = new_sum_m{{ r }};
+{% endfor %}
+{% for r in range(row_quads) %}{% for n in range(channel_quads) %}
+        sums.s{{ r }}{{ n }} = by_row(sums.s{{ r }}{{ n }}, shrink{{ r }});
+{% endfor %}{% endfor %}
         sums = accumulate(sums, V, block, at);
     }
 
     if lid < SCORERS {
-        partial[(at.quad + #ru) * COLUMNS + at.column] = l#r;
+{% for r in range(row_quads) %}
+        partial[(at.quad + {{ r }}u) * COLUMNS + at.column] = l{{ r }};
+{% endfor %}
     }
     workgroupBarrier();
     var factor: Quads;
-    factor.q#r = 1.0 / total(at.sum_quad + #ru);
+{% for r in range(row_quads) %}
+    factor.q{{ r }} = 1.0 / total(at.sum_quad + {{ r }}u);
+{% endfor %}
     store_sums(V, sums, factor, at);
     if lid < SCORERS && at.column == 0u && at.chunk == 0u {
-        store_log_sums(m#r + log(total(at.quad + #ru)), at.image, at.row + 4u * #ru);
+{% for r in range(row_quads) %}
+        store_log_sums(m{{ r }} + log(total(at.quad + {{ r }}u)), at.image, at.row + 4u * {{ r }}u);
+{% endfor %}
     }
 }
 

@@ -77,8 +77,10 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
         var p = product(K, Q, block, at, lid);
         var ds = product(V, D_OUT, block, at, lid);
         let pixel = block + at.column;
-        p.s#r#c = weights_of(p.s#r#c, at.image, pixel + 4u * #cu * COLUMNS);
-        ds.s#r#c = score_gradients(p.s#r#c, ds.s#r#c, at.image, pixel + 4u * #cu * COLUMNS);
+{% for r in range(row_quads) %}{% for c in range(column_quads) %}
+        p.s{{ r }}{{ c }} = weights_of(p.s{{ r }}{{ c }}, at.image, pixel + 4u * {{ c }}u * COLUMNS);
+        ds.s{{ r }}{{ c }} = score_gradients(p.s{{ r }}{{ c }}, ds.s{{ r }}{{ c }}, at.image, pixel + 4u * {{ c }}u * COLUMNS);
+{% endfor %}{% endfor %}
         // Nobody still reads the weights of the block before.
         workgroupBarrier();
         set_weights(p, at, lid);
@@ -90,8 +92,12 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
         dk = accumulate(dk, Q, block, at);
     }
     var factor: Quads;
-    factor.q#r = vec4<f32>(info.scale);
+{% for r in range(row_quads) %}
+    factor.q{{ r }} = vec4<f32>(info.scale);
+{% endfor %}
     store_sums(K, dk, factor, at);
-    factor.q#r = vec4<f32>(1.0);
+{% for r in range(row_quads) %}
+    factor.q{{ r }} = vec4<f32>(1.0);
+{% endfor %}
     store_sums(V, dv, factor, at);
 }

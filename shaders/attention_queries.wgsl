@@ -99,12 +99,18 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     if workgroup >= info.workgroups { return; }
     let at = place(lid, workgroup);
     let lane = lid % LANES;
-    partial[(at.sum_quad + #ru) * LANES + lane] = delta_parts(lane, at.sum_row + 4u * #ru, at.image);
+{% for r in range(row_quads) %}
+    partial[(at.sum_quad + {{ r }}u) * LANES + lane] = delta_parts(lane, at.sum_row + 4u * {{ r }}u, at.image);
+{% endfor %}
     workgroupBarrier();
-    let d#r = total(at.quad + #ru);
-    let log_sum#r = log_sum_quad(at.image, at.row + 4u * #ru);
+{% for r in range(row_quads) %}
+    let d{{ r }} = total(at.quad + {{ r }}u);
+    let log_sum{{ r }} = log_sum_quad(at.image, at.row + 4u * {{ r }}u);
+{% endfor %}
     if lid < SCORERS && at.column == 0u && at.chunk == 0u {
-        store_deltas(d#r, at.image, at.row + 4u * #ru);
+{% for r in range(row_quads) %}
+        store_deltas(d{{ r }}, at.image, at.row + 4u * {{ r }}u);
+{% endfor %}
     }
 
     var sums = Sums();
@@ -112,7 +118,9 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
         var ds = product(Q, K, block, at, lid);
         let dp = product(D_OUT, V, block, at, lid);
         let pixel = block + at.column;
-        ds.s#r#c = score_gradients(ds.s#r#c, dp.s#r#c, log_sum#r, d#r, pixel + 4u * #cu * COLUMNS);
+{% for r in range(row_quads) %}{% for c in range(column_quads) %}
+        ds.s{{ r }}{{ c }} = score_gradients(ds.s{{ r }}{{ c }}, dp.s{{ r }}{{ c }}, log_sum{{ r }}, d{{ r }}, pixel + 4u * {{ c }}u * COLUMNS);
+{% endfor %}{% endfor %}
         // Nobody still reads the weights of the block before.
         workgroupBarrier();
         set_weights(ds, at, lid);
@@ -120,7 +128,9 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
         sums = accumulate(sums, K, block, at);
     }
     var factor: Quads;
-    factor.q#r = vec4<f32>(info.scale);
+{% for r in range(row_quads) %}
+    factor.q{{ r }} = vec4<f32>(info.scale);
+{% endfor %}
     store_sums(Q, sums, factor, at);
 }
 

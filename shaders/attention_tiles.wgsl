@@ -9,8 +9,8 @@
 // column_quads of them, its columns COLUMNS apart; in an accumulation row_quads x channel_quads, these 4 * LANES channels apart.
 // Pixels and channels beyond the last are read as the last: their weights are 0, or their results aren't written.
 //
-// A line that names #r, #c or #n stands for one line for each of the row_quads, column_quads, channel_quads: all of an
-// invocation's tiles are in registers, without a loop that a compiler might leave in memory.
+// Loops over row_quads (r), column_quads (c) and channel_quads (n) are written out: all of an invocation's tiles are in registers,
+// without a loop that a compiler might leave in memory.
 //
 // Uses       fetch(part, pixel, c), the 4 channels from 4 c on of one operand, and store: each pass defines them.
 // Template   row_quads, column_quads, channel_quads: as above;
@@ -67,17 +67,23 @@ fn place(lid: u32, workgroup: u32) -> Place {
 
 /// Row quads times column quads of a product: one column of a matrix a column, its 4 rows.
 struct Tile {
-    s#r#c: mat4x4<f32>,
+{% for r in range(row_quads) %}{% for c in range(column_quads) %}
+    s{{ r }}{{ c }}: mat4x4<f32>,
+{% endfor %}{% endfor %}
 }
 
 /// Row quads times channel quads of sums: one column of a matrix a row, 4 of its channels.
 struct Sums {
-    s#r#n: mat4x4<f32>,
+{% for r in range(row_quads) %}{% for n in range(channel_quads) %}
+    s{{ r }}{{ n }}: mat4x4<f32>,
+{% endfor %}{% endfor %}
 }
 
 /// 4 rows of each row quad.
 struct Quads {
-    q#r: vec4<f32>,
+{% for r in range(row_quads) %}
+    q{{ r }}: vec4<f32>,
+{% endfor %}
 }
 
 /// a * b + c.
@@ -107,9 +113,15 @@ fn product(own: u32, other: u32, block: u32, at: Place, lid: u32) -> Tile {
     var sum = Tile();
     if DEPTH == 0u {
         for (var c = 0u; c < info.vectors && lid < SCORERS; c++) {
-            let a#r = transpose(fetch_rows(own, at.image, at.row + 4u * #ru, 1u, c));
-            let b#c = fetch_rows(other, at.image, block + at.column + 4u * #cu * COLUMNS, COLUMNS, c);
-            sum.s#r#c = multiply_add(a#r, b#c, sum.s#r#c);
+{% for r in range(row_quads) %}
+            let a{{ r }} = transpose(fetch_rows(own, at.image, at.row + 4u * {{ r }}u, 1u, c));
+{% endfor %}
+{% for c in range(column_quads) %}
+            let b{{ c }} = fetch_rows(other, at.image, block + at.column + 4u * {{ c }}u * COLUMNS, COLUMNS, c);
+{% endfor %}
+{% for r in range(row_quads) %}{% for c in range(column_quads) %}
+            sum.s{{ r }}{{ c }} = multiply_add(a{{ r }}, b{{ c }}, sum.s{{ r }}{{ c }});
+{% endfor %}{% endfor %}
         }
         return sum;
     }
@@ -124,9 +136,15 @@ fn product(own: u32, other: u32, block: u32, at: Place, lid: u32) -> Tile {
         workgroupBarrier();
         for (var c = 0u; c < min(DEPTH, info.vectors - start) && lid < SCORERS; c++) {
             let t = c * BLOCK + at.column;
-            let a#r = transpose(fetch_rows(own, at.image, at.row + 4u * #ru, 1u, start + c));
-            let b#c = staged_rows(t + 4u * #cu * COLUMNS);
-            sum.s#r#c = multiply_add(a#r, b#c, sum.s#r#c);
+{% for r in range(row_quads) %}
+            let a{{ r }} = transpose(fetch_rows(own, at.image, at.row + 4u * {{ r }}u, 1u, start + c));
+{% endfor %}
+{% for c in range(column_quads) %}
+            let b{{ c }} = staged_rows(t + 4u * {{ c }}u * COLUMNS);
+{% endfor %}
+{% for r in range(row_quads) %}{% for c in range(column_quads) %}
+            sum.s{{ r }}{{ c }} = multiply_add(a{{ r }}, b{{ c }}, sum.s{{ r }}{{ c }});
+{% endfor %}{% endfor %}
         }
     }
     return sum;
@@ -140,7 +158,9 @@ fn staged_rows(first: u32) -> mat4x4<f32> {
 fn set_weights(tile: Tile, at: Place, lid: u32) {
     if lid < SCORERS {
         let to = at.column * QUADS + at.quad;
-        set_columns(to + 4u * #cu * COLUMNS * QUADS + #ru, tile.s#r#c);
+{% for r in range(row_quads) %}{% for c in range(column_quads) %}
+        set_columns(to + 4u * {{ c }}u * COLUMNS * QUADS + {{ r }}u, tile.s{{ r }}{{ c }});
+{% endfor %}{% endfor %}
     }
 }
 
@@ -153,12 +173,20 @@ fn set_columns(to: u32, tile: mat4x4<f32>) {
 
 fn accumulate(sums: Sums, other: u32, block: u32, at: Place) -> Sums {
     var out = sums;
-    let c#n = min(at.channel + #nu * LANES, info.vectors - 1u);
+{% for n in range(channel_quads) %}
+    let c{{ n }} = min(at.channel + {{ n }}u * LANES, info.vectors - 1u);
+{% endfor %}
     for (var t = 0u; t < min(BLOCK, info.pixels - block); t += 4u) {
         let w = t * QUADS + at.sum_quad;
-        let w#r = weights_by_row(w + #ru);
-        let x#n = fetch_rows(other, at.image, block + t, 1u, c#n);
-        out.s#r#n = multiply_add(x#n, w#r, out.s#r#n);
+{% for r in range(row_quads) %}
+        let w{{ r }} = weights_by_row(w + {{ r }}u);
+{% endfor %}
+{% for n in range(channel_quads) %}
+        let x{{ n }} = fetch_rows(other, at.image, block + t, 1u, c{{ n }});
+{% endfor %}
+{% for r in range(row_quads) %}{% for n in range(channel_quads) %}
+        out.s{{ r }}{{ n }} = multiply_add(x{{ n }}, w{{ r }}, out.s{{ r }}{{ n }});
+{% endfor %}{% endfor %}
     }
     return out;
 }
@@ -169,7 +197,9 @@ fn weights_by_row(first: u32) -> mat4x4<f32> {
 
 /// Writes the sums of an invocation, times `factor` of their row.
 fn store_sums(part: u32, sums: Sums, factor: Quads, at: Place) {
-    store_rows(part, sums.s#r#n, factor.q#r, at.image, at.sum_row + 4u * #ru, at.channel + #nu * LANES);
+{% for r in range(row_quads) %}{% for n in range(channel_quads) %}
+    store_rows(part, sums.s{{ r }}{{ n }}, factor.q{{ r }}, at.image, at.sum_row + 4u * {{ r }}u, at.channel + {{ n }}u * LANES);
+{% endfor %}{% endfor %}
 }
 
 fn store_rows(part: u32, rows: mat4x4<f32>, factor: vec4<f32>, image: u32, row: u32, c: u32) {

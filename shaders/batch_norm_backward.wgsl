@@ -6,12 +6,12 @@
 // Layouts    dy, x, dx [P, C] (NHWC, P pixels of all images);  statistics [2, C]: mean, var;  gamma, beta [C];
 //            totals: S0 [C], then S1 from `second` on.
 // Workgroup  one block of pixels, as many channels as it is wide; each invocation some pixels of one channel.
-// Template   wg: invocations;  cols: those along the channels;  lanes: pixels at a time;  values: f32, or vec4<f32> for four
-//            channels at a time.
+// Template   wg: invocations;  cols: those along the channels;  lanes: pixels at a time;  vec4: whether a value is four
+//            channels.
 
 const COLS: u32 = {{ cols }}u;
 const LANES: u32 = {{ lanes }}u;
-alias Values = {{ values }};
+alias Values = {{ "vec4<f32>" if vec4 else "f32" }};
 
 struct Info {
     width: u32,    // C in values

@@ -14,7 +14,7 @@
 
 const COLS: u32 = {{ cols }}u;
 const LANES: u32 = {{ lanes }}u;
-alias Values = {{ values }};
+alias Values = {{ "vec4<f32>" if vec4 else "f32" }};
 
 struct Info {
     width: u32,    // C in values

@@ -5,11 +5,10 @@
 // Layouts    x: any number of values;  partials: floats, those from `at` on are this tensor's.
 // Workgroup  every `workgroups`-th stretch of wg values. Each invocation adds up its own values, then a tree adds up the
 //            invocations: short sums, and always in the same order.
-// Template   wg: invocations, a power of two;  values: f32, or vec4<f32> for four numbers at a time;  across: the sum of
-//            the components of a value v.
+// Template   wg: invocations, a power of two;  vec4: whether a value is four numbers.
 
 const WG: u32 = {{ wg }}u;
-alias Values = {{ values }};
+alias Values = {{ "vec4<f32>" if vec4 else "f32" }};
 
 struct Info {
     count: u32,        // in values
@@ -24,7 +23,7 @@ struct Info {
 var<workgroup> tree: array<f32, WG>;
 
 fn across(v: Values) -> f32 {
-    return {{ across }};
+    return {{ "dot(v, vec4<f32>(1.0))" if vec4 else "v" }};
 }
 
 @compute @workgroup_size({{ wg }}, 1, 1)

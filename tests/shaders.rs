@@ -42,8 +42,7 @@ fn by_class(class: Class) -> Vec<(String, String)> {
         let norms = [Norm::Moments, Norm::Apply, Norm::Sums, Norm::Backward].map(|shader| shader(columns));
         let norms = norms.into_iter().chain([Norm::Statistics(class), Norm::Totals(class), Norm::Running]);
         all.extend(norms.map(|s| (format!("batch_norm {s:?}"), s.wgsl())));
-        use feature_map::wgsl::Shader as Map;
-        let maps = [Map::Concat, Map::Split].map(|shader| shader(columns));
+        let maps = [false, true].map(|split| feature_map::wgsl::Shader { columns, split });
         all.extend(maps.map(|s| (format!("feature_map {s:?}"), s.wgsl())));
     }
     all

@@ -1,9 +1,9 @@
 //! How workgroups lie on NHWC memory, for shaders that do the same to every pixel: invocations along the channels first, as
 //! memory does, then along pixels. Each keeps its channel, and what belongs to that, for all of its pixels.
 
-use super::launch::{Class, grid, values};
-use burn::backend::wgpu::SourceTemplate;
+use super::launch::{Class, grid};
 use burn::cubecl::CubeCount;
+use minijinja::{Value, context};
 
 /// Template values of such a shader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,14 +38,10 @@ impl Columns {
         (channels / if self.vec4 { 4 } else { 1 }) as u32
     }
 
-    /// Template values wg, cols, lanes, values, and reach: half of the first power of two that isn't below lanes.
-    pub(crate) fn register(self, template: SourceTemplate) -> SourceTemplate {
-        template
-            .register("wg", self.workgroup.to_string())
-            .register("cols", self.cols.to_string())
-            .register("lanes", self.lanes().to_string())
-            .register("reach", (self.lanes().next_power_of_two() / 2).to_string())
-            .register("values", values(self.vec4))
+    /// Template values wg, cols, lanes, vec4, and reach: half of the first power of two that isn't below lanes.
+    pub(crate) fn context(self) -> Value {
+        let (lanes, reach) = (self.lanes(), self.lanes().next_power_of_two() / 2);
+        context! { wg => self.workgroup, cols => self.cols, lanes, vec4 => self.vec4, reach }
     }
 }
 

@@ -73,8 +73,3 @@ pub(crate) fn launch(
     profile::named(name, || client.launch(Box::new(SourceKernel::new(shader, CubeDim::new_1d(workgroup))), count, arguments));
     keep_pace(buffers[0]);
 }
-
-/// WGSL's name of a value of one number, or of four.
-pub(crate) fn values(vec4: bool) -> &'static str {
-    if vec4 { "vec4<f32>" } else { "f32" }
-}

@@ -5,12 +5,13 @@ use super::buffers::Buffer;
 use super::launch::{grid, launch};
 use super::layout::{empty, flex_values};
 use super::simd::{Path, mul_add};
+use super::template::{kernel_source, render};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::wgpu::{CubeBackend, CubeTensor, KernelSource, SourceTemplate, into_contiguous};
+use burn::backend::wgpu::{CubeBackend, CubeTensor, into_contiguous};
 use burn::backend::{Dispatch, backend_extension};
-use burn::cubecl::prelude::KernelId;
 use burn::tensor::Tensor;
 use burn_flex::{Flex, FlexTensor};
+use minijinja::context;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -63,7 +64,11 @@ impl Shader {
 
     /// The complete WGSL text.
     pub fn wgsl(self) -> String {
-        KernelSource::source(&self).complete()
+        let text = match self {
+            Self::Copy => include_str!("../../shaders/copy.wgsl"),
+            Self::MultiplyAdd => include_str!("../../shaders/multiply_add.wgsl"),
+        };
+        render(text, context! { wg => Self::WORKGROUP })
     }
 
     fn run(self, name: &'static str, x: CubeTensor, rounds: u32) -> CubeTensor {
@@ -77,23 +82,7 @@ impl Shader {
     }
 }
 
-impl KernelSource for Shader {
-    fn source(&self) -> SourceTemplate {
-        let text = match self {
-            Self::Copy => include_str!("../../shaders/copy.wgsl"),
-            Self::MultiplyAdd => include_str!("../../shaders/multiply_add.wgsl"),
-        };
-        SourceTemplate::new(text).register("wg", Self::WORKGROUP.to_string())
-    }
-
-    fn id(&self) -> KernelId {
-        KernelId::new::<Self>().info(*self)
-    }
-
-    fn lang(&self) -> &'static str {
-        "wgsl"
-    }
-}
+kernel_source!(Shader);
 
 impl Peak for CubeBackend {
     fn copy(x: FloatTensor<Self>) -> FloatTensor<Self> {

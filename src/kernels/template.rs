@@ -15,6 +15,26 @@ pub(crate) fn render(text: &str, values: Value) -> String {
     environment.render_str(text, values).unwrap_or_else(|e| panic!("the template of a shader: {e:#}"))
 }
 
+/// Makes a type that is all values of a shader, and whose `wgsl()` is its text, a kernel of cubecl.
+macro_rules! kernel_source {
+    ($shader:ty) => {
+        impl burn::backend::wgpu::KernelSource for $shader {
+            fn source(&self) -> burn::backend::wgpu::SourceTemplate {
+                burn::backend::wgpu::SourceTemplate::new(self.wgsl())
+            }
+
+            fn id(&self) -> burn::cubecl::prelude::KernelId {
+                burn::cubecl::prelude::KernelId::new::<Self>().info(*self)
+            }
+
+            fn lang(&self) -> &'static str {
+                "wgsl"
+            }
+        }
+    };
+}
+pub(crate) use kernel_source;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,10 +3,9 @@
 use super::{Activation, AdaGnGrads, AdaGnKernels, AdaGnOptions, Modulation};
 use crate::kernels::launch::{Class, class, grid, launch};
 use crate::kernels::layout;
-use crate::kernels::template::render;
+use crate::kernels::template::{kernel_source, render};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::wgpu::{CubeBackend, CubeTensor, KernelSource, SourceTemplate, into_contiguous};
-use burn::cubecl::prelude::KernelId;
+use burn::backend::wgpu::{CubeBackend, CubeTensor, into_contiguous};
 use burn::tensor::{DType, Shape};
 use minijinja::context;
 
@@ -99,19 +98,7 @@ impl Shader {
     }
 }
 
-impl KernelSource for Shader {
-    fn source(&self) -> SourceTemplate {
-        SourceTemplate::new(self.wgsl())
-    }
-
-    fn id(&self) -> KernelId {
-        KernelId::new::<Self>().info(*self)
-    }
-
-    fn lang(&self) -> &'static str {
-        "wgsl"
-    }
-}
+kernel_source!(Shader);
 
 /// The info block of the forward and backward shaders.
 fn info(h: &CubeTensor, tile: Tile, modulated: bool, options: &AdaGnOptions) -> [u32; 11] {

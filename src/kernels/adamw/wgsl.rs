@@ -1,12 +1,13 @@
 //! Launches of the optimizer's shaders on cubecl's wgpu runtime.
 
 use super::{AdamWOp, EPSILON, Options, SquaresOp, parts};
-use crate::kernels::launch::{Class, class, grid, launch, values};
+use crate::kernels::launch::{Class, class, grid, launch};
 use crate::kernels::layout;
+use crate::kernels::template::{kernel_source, render};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::wgpu::{CubeBackend, CubeTensor, KernelSource, SourceTemplate, into_contiguous};
-use burn::cubecl::prelude::KernelId;
+use burn::backend::wgpu::{CubeBackend, CubeTensor, into_contiguous};
 use burn::tensor::{DType, Shape};
+use minijinja::context;
 
 /// The three shaders, with their template values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,7 +31,12 @@ pub enum Shader {
 impl Shader {
     /// The complete WGSL text.
     pub fn wgsl(self) -> String {
-        KernelSource::source(&self).complete()
+        let (text, vec4) = match self {
+            Self::Update { vec4 } => (include_str!("../../../shaders/adamw.wgsl"), vec4),
+            Self::Squares { vec4, .. } => (include_str!("../../../shaders/squares.wgsl"), vec4),
+            Self::Norm(_) => (include_str!("../../../shaders/norm.wgsl"), false),
+        };
+        render(text, context! { wg => self.workgroup(), vec4 })
     }
 
     fn workgroup(self) -> u32 {
@@ -42,27 +48,7 @@ impl Shader {
     }
 }
 
-impl KernelSource for Shader {
-    fn source(&self) -> SourceTemplate {
-        let (text, vec4) = match *self {
-            Self::Update { vec4 } => (include_str!("../../../shaders/adamw.wgsl"), vec4),
-            Self::Squares { vec4, .. } => (include_str!("../../../shaders/squares.wgsl"), vec4),
-            Self::Norm(_) => (include_str!("../../../shaders/norm.wgsl"), false),
-        };
-        SourceTemplate::new(text)
-            .register("wg", self.workgroup().to_string())
-            .register("values", values(vec4))
-            .register("across", if vec4 { "dot(v, vec4<f32>(1.0))" } else { "v" })
-    }
-
-    fn id(&self) -> KernelId {
-        KernelId::new::<Self>().info(*self)
-    }
-
-    fn lang(&self) -> &'static str {
-        "wgsl"
-    }
-}
+kernel_source!(Shader);
 
 fn contiguous(name: &str, tensor: CubeTensor) -> CubeTensor {
     assert!(tensor.dtype == DType::F32, "adamw: {name} is {:?}, the WGSL kernel takes f32", tensor.dtype);

@@ -3,10 +3,11 @@
 use super::{AttentionKernels, AttentionOp};
 use crate::kernels::launch::{Class, class, grid, launch};
 use crate::kernels::layout;
+use crate::kernels::template::{kernel_source, render};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::wgpu::{CubeBackend, CubeTensor, KernelSource, SourceTemplate, into_contiguous};
-use burn::cubecl::prelude::KernelId;
+use burn::backend::wgpu::{CubeBackend, CubeTensor, into_contiguous};
 use burn::tensor::{DType, Shape};
+use minijinja::context;
 
 /// How a workgroup is laid out: the template values of the shaders, see shaders/attention_tiles.wgsl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,6 +72,13 @@ impl Tile {
     }
 }
 
+const FORWARD: &str =
+    concat!(include_str!("../../../shaders/attention_forward.wgsl"), include_str!("../../../shaders/attention_tiles.wgsl"));
+const QUERIES: &str =
+    concat!(include_str!("../../../shaders/attention_queries.wgsl"), include_str!("../../../shaders/attention_tiles.wgsl"));
+const KEYS: &str =
+    concat!(include_str!("../../../shaders/attention_keys.wgsl"), include_str!("../../../shaders/attention_tiles.wgsl"));
+
 /// The three shaders of attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Shader {
@@ -85,47 +93,18 @@ pub enum Shader {
 impl Shader {
     /// The complete WGSL text.
     pub fn wgsl(self) -> String {
-        KernelSource::source(&self).complete()
-    }
-}
-
-/// `text` with each line that has `name` repeated for 0 .. `count`.
-fn unroll(text: &str, name: &str, count: u32) -> String {
-    let repeated = |line: &str| match line.contains(name) && !line.trim_start().starts_with("//") {
-        true => (0..count).map(|i| line.replace(name, &i.to_string())).collect(),
-        false => line.to_owned(),
-    };
-    text.split_inclusive('\n').map(repeated).collect()
-}
-
-impl KernelSource for Shader {
-    fn source(&self) -> SourceTemplate {
-        let (text, tile) = match *self {
-            Self::Forward(tile) => (include_str!("../../../shaders/attention_forward.wgsl"), tile),
-            Self::Queries(tile) => (include_str!("../../../shaders/attention_queries.wgsl"), tile),
-            Self::Keys(tile) => (include_str!("../../../shaders/attention_keys.wgsl"), tile),
+        let (text, tile) = match self {
+            Self::Forward(tile) => (FORWARD, tile),
+            Self::Queries(tile) => (QUERIES, tile),
+            Self::Keys(tile) => (KEYS, tile),
         };
-        let text = format!("{text}{}", include_str!("../../../shaders/attention_tiles.wgsl"));
-        let text = unroll(&unroll(&unroll(&text, "#r", tile.row_quads), "#c", tile.column_quads), "#n", tile.channel_quads);
-        SourceTemplate::new(text)
-            .register("row_quads", tile.row_quads.to_string())
-            .register("column_quads", tile.column_quads.to_string())
-            .register("channel_quads", tile.channel_quads.to_string())
-            .register("groups", tile.groups.to_string())
-            .register("columns", tile.columns.to_string())
-            .register("lanes", tile.lanes.to_string())
-            .register("depth", tile.depth.to_string())
-            .register("workgroup", tile.workgroup().to_string())
-    }
-
-    fn id(&self) -> KernelId {
-        KernelId::new::<Self>().info(*self)
-    }
-
-    fn lang(&self) -> &'static str {
-        "wgsl"
+        let Tile { row_quads, column_quads, channel_quads, groups, columns, lanes, depth } = tile;
+        let workgroup = tile.workgroup();
+        render(text, context! { row_quads, column_quads, channel_quads, groups, columns, lanes, depth, workgroup })
     }
 }
+
+kernel_source!(Shader);
 
 /// One call's sizes.
 struct Call {

@@ -4,10 +4,11 @@ use super::{BatchNormGradients, BatchNormOp, Gradients, Options, RunningOp};
 use crate::kernels::columns::{Blocks, Columns};
 use crate::kernels::launch::{Class, class, grid, launch};
 use crate::kernels::layout;
+use crate::kernels::template::{kernel_source, render};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::wgpu::{CubeBackend, CubeTensor, KernelSource, SourceTemplate, into_contiguous};
-use burn::cubecl::prelude::KernelId;
+use burn::backend::wgpu::{CubeBackend, CubeTensor, into_contiguous};
 use burn::tensor::{DType, Shape};
+use minijinja::context;
 
 /// The seven shaders, with their template values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,7 +35,20 @@ impl Shader {
 
     /// The complete WGSL text.
     pub fn wgsl(self) -> String {
-        KernelSource::source(&self).complete()
+        let text = match self {
+            Self::Moments(_) => include_str!("../../../shaders/batch_norm_moments.wgsl"),
+            Self::Statistics(_) => include_str!("../../../shaders/batch_norm_statistics.wgsl"),
+            Self::Apply(_) => include_str!("../../../shaders/batch_norm_apply.wgsl"),
+            Self::Running => include_str!("../../../shaders/batch_norm_running.wgsl"),
+            Self::Sums(_) => include_str!("../../../shaders/batch_norm_sums.wgsl"),
+            Self::Totals(_) => include_str!("../../../shaders/batch_norm_totals.wgsl"),
+            Self::Backward(_) => include_str!("../../../shaders/batch_norm_backward.wgsl"),
+        };
+        let values = match self {
+            Self::Moments(columns) | Self::Apply(columns) | Self::Sums(columns) | Self::Backward(columns) => columns.context(),
+            Self::Statistics(_) | Self::Totals(_) | Self::Running => context! { wg => self.workgroup(), cols => Self::TOGETHER },
+        };
+        render(text, values)
     }
 
     fn workgroup(self) -> u32 {
@@ -47,35 +61,7 @@ impl Shader {
     }
 }
 
-impl KernelSource for Shader {
-    fn source(&self) -> SourceTemplate {
-        let text = SourceTemplate::new(match self {
-            Self::Moments(_) => include_str!("../../../shaders/batch_norm_moments.wgsl"),
-            Self::Statistics(_) => include_str!("../../../shaders/batch_norm_statistics.wgsl"),
-            Self::Apply(_) => include_str!("../../../shaders/batch_norm_apply.wgsl"),
-            Self::Running => include_str!("../../../shaders/batch_norm_running.wgsl"),
-            Self::Sums(_) => include_str!("../../../shaders/batch_norm_sums.wgsl"),
-            Self::Totals(_) => include_str!("../../../shaders/batch_norm_totals.wgsl"),
-            Self::Backward(_) => include_str!("../../../shaders/batch_norm_backward.wgsl"),
-        });
-        match self {
-            Self::Moments(columns) | Self::Apply(columns) | Self::Sums(columns) | Self::Backward(columns) => {
-                columns.register(text)
-            }
-            Self::Statistics(_) | Self::Totals(_) | Self::Running => {
-                text.register("wg", self.workgroup().to_string()).register("cols", Self::TOGETHER.to_string())
-            }
-        }
-    }
-
-    fn id(&self) -> KernelId {
-        KernelId::new::<Self>().info(*self)
-    }
-
-    fn lang(&self) -> &'static str {
-        "wgsl"
-    }
-}
+kernel_source!(Shader);
 
 /// Pixels of an invocation where they are added up, and at most so many blocks, which one workgroup brings together.
 fn sum_blocks(columns: Columns, class: Class, pixels: usize, channels: usize) -> Blocks {

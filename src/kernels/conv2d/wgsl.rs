@@ -1,8 +1,6 @@
 //! Convolution shaders and their tiles.
 
-use crate::kernels::template::render;
-use burn::backend::wgpu::{KernelSource, SourceTemplate};
-use burn::cubecl::prelude::KernelId;
+use crate::kernels::template::{kernel_source, render};
 use minijinja::context;
 use std::cell::Cell;
 
@@ -222,16 +220,4 @@ impl Shader {
     }
 }
 
-impl KernelSource for Shader {
-    fn source(&self) -> SourceTemplate {
-        SourceTemplate::new(self.wgsl())
-    }
-
-    fn id(&self) -> KernelId {
-        KernelId::new::<Self>().info(*self)
-    }
-
-    fn lang(&self) -> &'static str {
-        "wgsl"
-    }
-}
+kernel_source!(Shader);

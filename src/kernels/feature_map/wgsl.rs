@@ -1,55 +1,46 @@
-//! Launches of the shaders for feature maps on cubecl's wgpu runtime.
+//! Launches of the shader of concatenation on cubecl's wgpu runtime.
 
 use super::{FeatureMapGradients, FeatureMapOp};
 use crate::kernels::columns::{Blocks, Columns};
 use crate::kernels::launch::{Class, class, launch};
 use crate::kernels::layout;
+use crate::kernels::template::{kernel_source, render};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::wgpu::{CubeBackend, CubeTensor, KernelSource, SourceTemplate};
-use burn::cubecl::prelude::KernelId;
+use burn::backend::wgpu::{CubeBackend, CubeTensor};
 use burn::tensor::DType;
+use minijinja::context;
 
-/// The two shaders, with their template values.
+/// shaders/concat.wgsl, with its template values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Shader {
-    /// shaders/concat.wgsl
-    Concat(Columns),
-    /// shaders/split.wgsl
-    Split(Columns),
+pub struct Shader {
+    /// How a workgroup lies on the pixels.
+    pub columns: Columns,
+    /// Whether the parts are written, not the whole.
+    pub split: bool,
 }
 
 impl Shader {
     /// The complete WGSL text.
     pub fn wgsl(self) -> String {
-        KernelSource::source(&self).complete()
+        render(include_str!("../../../shaders/concat.wgsl"), context! { split => self.split, ..self.columns.context() })
     }
 }
+kernel_source!(Shader);
 
-impl KernelSource for Shader {
-    fn source(&self) -> SourceTemplate {
-        let (text, columns) = match self {
-            Self::Concat(columns) => (include_str!("../../../shaders/concat.wgsl"), columns),
-            Self::Split(columns) => (include_str!("../../../shaders/split.wgsl"), columns),
-        };
-        columns.register(SourceTemplate::new(text))
-    }
-
-    fn id(&self) -> KernelId {
-        KernelId::new::<Self>().info(*self)
-    }
-
-    fn lang(&self) -> &'static str {
-        "wgsl"
-    }
-}
-
-/// `pixels` pixels of `channels` channels in all, a few of them for each invocation.
-fn blocks(columns: Columns, class: Class, pixels: usize, channels: usize) -> Blocks {
+/// Between the parts `a`, `b` and the whole `y`, as `split` says.
+fn run(name: &'static str, split: bool, [a, b, y]: [&CubeTensor; 3]) {
+    let ([batch, c_a, height, width], [_, c_b, ..]) = (layout::dims(a), layout::dims(b));
+    let class = class(a);
+    let columns = Columns::new(class, &[c_a, c_b]);
+    // A few pixels for each invocation.
     let each = match class {
         Class::Gpu => 4,
         Class::Software => 32,
     };
-    Blocks::new(columns, pixels, channels, each, u32::MAX / columns.workgroup)
+    let blocks = Blocks::new(columns, batch * height * width, c_a + c_b, each, u32::MAX / columns.workgroup);
+    let [values, pixels, size, count] = blocks.info();
+    let info = [values, pixels, size, count, columns.values(c_a)];
+    launch(name, Shader { columns, split }, columns.workgroup, blocks.grid(), &[a, b, y], &info);
 }
 
 fn image(name: &str, x: CubeTensor) -> CubeTensor {
@@ -62,11 +53,7 @@ impl FeatureMapOp for CubeBackend {
         let (a, b) = (image("a", a), image("b", b));
         let ([batch, c_a, height, width], [_, c_b, ..]) = (layout::dims(&a), layout::dims(&b));
         let y = layout::empty_nhwc(&a, [batch, c_a + c_b, height, width]);
-        let columns = Columns::new(class(&a), &[c_a, c_b]);
-        let blocks = blocks(columns, class(&a), batch * height * width, c_a + c_b);
-        let [values, pixels, size, count] = blocks.info();
-        let info = [values, pixels, size, count, columns.values(c_a)];
-        launch("concat", Shader::Concat(columns), columns.workgroup, blocks.grid(), &[&a, &b, &y], &info);
+        run("concat", false, [&a, &b, &y]);
         y
     }
 }
@@ -75,13 +62,8 @@ impl FeatureMapGradients for CubeBackend {
     fn split(dy: FloatTensor<Self>, c_a: usize) -> [FloatTensor<Self>; 2] {
         let dy = image("the gradient", dy);
         let [batch, both, height, width] = layout::dims(&dy);
-        let part = |channels| layout::empty_nhwc(&dy, [batch, channels, height, width]);
-        let [a, b] = [part(c_a), part(both - c_a)];
-        let columns = Columns::new(class(&dy), &[c_a, both - c_a]);
-        let blocks = blocks(columns, class(&dy), batch * height * width, both);
-        let [values, pixels, size, count] = blocks.info();
-        let info = [values, pixels, size, count, columns.values(c_a)];
-        launch("concat backward", Shader::Split(columns), columns.workgroup, blocks.grid(), &[&dy, &a, &b], &info);
+        let [a, b] = [c_a, both - c_a].map(|channels| layout::empty_nhwc(&dy, [batch, channels, height, width]));
+        run("concat backward", true, [&a, &b, &dy]);
         [a, b]
     }
 }
