@@ -4,7 +4,8 @@
 //   y[n, at(p), o] = bias[o] + residual[n, at(p), o] + sum over taps t, channels c of w[t, c, o] * x[n, stride * p + offset(t), c]
 //
 // p runs over a grid of positions, at(p) = out_stride * p + first is its pixel of y: a convolution has out_stride 1; the gradient
-// of one with stride 2 takes four launches, one for each parity of the pixel, with the taps that reach it. x is 0 outside.
+// of one with stride 2 takes four launches, one for each parity of the pixel, with the taps that reach it, and so does a convolution
+// of an upsampled input (src/kernels/conv2d/upsample.rs). x is 0 outside.
 //
 // Layouts    x [N, H, W, C], y and residual [N, OH, OW, O] (NHWC);  w [taps, C, O / 4] of four (packed);  bias [O].
 // Workgroup  {{ bm }} positions (of all images in a row) times {{ bn }} channels; {{ bk }} channels of one tap at a time in workgroup memory,

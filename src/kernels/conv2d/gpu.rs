@@ -42,12 +42,14 @@ fn taps(grid: &Grid) -> impl Iterator<Item = u32> {
 
 /// The form of the shaders of blocks that does this convolution on the adapter of `x`, if there is one.
 fn block_form(x: &CubeTensor, shape: &ConvShape, transposed: bool) -> Option<Form> {
-    let whole = [shape.out_height(), shape.out_width()].iter().all(|v| v % Shader::BLOCK == 0);
+    let (height, width) = (shape.out_height(), shape.out_width());
+    let whole = height.is_multiple_of(Shader::BLOCK) && width.is_multiple_of(Shader::BLOCK);
+    let halves = (shape.height, shape.width) == (2 * height, 2 * width);
     let fours = shape.c_in.is_multiple_of(4) && shape.c_out.is_multiple_of(4);
     let form = match (shape.kernel, shape.stride, shape.padding) {
         (3, 1, 1) => Form::Same,
-        (4, 2, 1) if transposed => Form::Up,
-        (4, 2, 1) => Form::Down,
+        (4, 2, 1) if halves && transposed => Form::Up,
+        (4, 2, 1) if halves => Form::Down,
         _ => return None,
     };
     (class(x) == Class::Software && whole && fours).then_some(form)
