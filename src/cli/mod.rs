@@ -4,6 +4,9 @@ mod bench;
 mod data;
 mod devices;
 mod diagnose;
+mod directions;
+mod input;
+mod interpolate;
 mod output;
 mod probe;
 mod quickstart;
@@ -60,6 +63,10 @@ enum Verb {
     Sample(sample::Args),
     /// Does the denoiser use z, and how is z spread? Losses by noise level with the right z, another's and none.
     Diagnose(diagnose::Args),
+    /// Draw the way from one image to another, in z.
+    Interpolate(interpolate::Args),
+    /// Draw what lies along the directions of z: its principal components, and the classes.
+    Directions(directions::Args),
     /// Fetch, import, verify or bundle CIFAR-10.
     Data(data::Args),
     /// Measure this machine's devices: kernels, training steps, inference, view pipeline.
@@ -93,6 +100,8 @@ pub fn run() -> Result<()> {
         Verb::Reconstruct(args) => reconstruct::run(&args, &common),
         Verb::Sample(args) => sample::run(&args, &common),
         Verb::Diagnose(args) => diagnose::run(&args, &common),
+        Verb::Interpolate(args) => interpolate::run(&args, &common),
+        Verb::Directions(args) => directions::run(&args, &common),
         Verb::Data(args) => data::run(&args, &common),
         Verb::Bench(args) => bench::run(&args, &common),
         Verb::Selftest => selftest::run(&common),

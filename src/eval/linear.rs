@@ -211,6 +211,24 @@ impl LinearProbe {
         logits
     }
 
+    /// The direction in z that each class's logit rises along most, `[C, D]`: its weights less their mean over the classes (which
+    /// softmax doesn't see), times the deviation of each feature, which turns a step in normalised features into one in z (as
+    /// Preechakul et al. 2022 move their z). A feature that never varies has no part in it, whatever its weight.
+    pub fn class_directions(&self) -> Vec<Vec<f32>> {
+        let classes = self.shape.classes;
+        let mut out = vec![Vec::with_capacity(self.dim); classes];
+        for block in &self.blocks {
+            let mut mean = [0.0; BLOCK];
+            block.weight.value.iter().for_each(|weight| add(&mut mean, weight));
+            let used = BLOCK.min(self.dim - block.start);
+            for (out, weight) in out.iter_mut().zip(&block.weight.value) {
+                let step = |i: usize| (weight[i] - mean[i] / classes as f32) * block.running_var[i].sqrt();
+                out.extend((0..used).map(step));
+            }
+        }
+        out
+    }
+
     /// Scores the probe on `test`. Of equal logits the lower class counts as the likelier one.
     ///
     /// # Errors

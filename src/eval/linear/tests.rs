@@ -140,3 +140,36 @@ fn spread_is_the_sample_standard_deviation() {
     assert_eq!(mean_and_spread(&[1.0, 2.0, 3.0, 4.0, 5.0]), (3.0, 2.5f64.sqrt()));
     assert_eq!(mean_and_spread(&[7.0]), (7.0, 0.0));
 }
+
+#[test]
+fn class_directions_raise_their_class_and_leave_constant_features_alone() {
+    // Features of very different size around a mean far from 0, the last one constant; 130 of them: two blocks.
+    let mut train = clusters(1000, 130, 5, 4.0, 9);
+    for row in train.values.chunks_exact_mut(130) {
+        row.iter_mut().enumerate().for_each(|(i, v)| *v = *v * (0.1 + (i % 7) as f32) + 2.0);
+        row[129] = 3.0;
+    }
+    let shape = ProbeShape { classes: 5, normalise: true };
+    let mut probe = LinearProbe::new(130, 1000, shape, &config(10, 50, 0.01), 1).unwrap();
+    (0..10).for_each(|_| probe.train_epoch(&train).unwrap());
+    let directions = probe.class_directions();
+    let margin = |z: &[f32], class: usize| {
+        let logits = probe.logits(&Features { dim: 130, values: z.to_vec(), labels: vec![0] });
+        logits[class] - logits.iter().sum::<f32>() / 5.0
+    };
+    for (class, direction) in directions.iter().enumerate() {
+        assert_eq!(direction.len(), 130);
+        let length = direction.iter().map(|v| v * v).sum::<f32>().sqrt();
+        let step = |row: &[f32], along: &[f32]| row.iter().zip(along).map(|(z, d)| z + 3.0 * d / length).collect::<Vec<_>>();
+        for row in train.values.chunks_exact(130).take(20) {
+            let before = margin(row, class);
+            assert!(margin(&step(row, direction), class) > before, "class {class}");
+            // Negative control: another class's direction does less for this one.
+            let other = &directions[(class + 1) % 5];
+            assert!(margin(&step(row, other), class) < margin(&step(row, direction), class));
+        }
+        // What is left of a constant after the division by |z| is small beside the others.
+        let largest = direction.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+        assert!(direction[129].abs() < 0.05 * largest, "{} beside {largest}", direction[129]);
+    }
+}

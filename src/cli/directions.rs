@@ -1,0 +1,171 @@
+//! `soda directions`
+
+use super::output::Output;
+use super::sampling::SamplingArgs;
+use super::source::WeightsArgs;
+use super::{Common, input};
+use crate::config::ProbeConfig;
+use crate::data::{self, CLASSES, Images};
+use crate::device;
+use crate::edit::decoder::{Decoder, IMAGE, signed};
+use crate::edit::directions::{Direction, of_classes, principal, probabilities, traverse};
+use crate::error::{Error, Result};
+use crate::eval::features::{self, Features};
+use crate::eval::latent::{LatentStats, statistics};
+use crate::eval::linear::{LinearProbe, ProbeShape};
+use crate::files;
+use crate::report::grid::{GridRow, save_table};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+/// Arguments of `soda directions`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    weights: WeightsArgs,
+    /// Principal directions of z to show.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pca: usize,
+    /// Also the directions that a linear classifier of z sees each class rise along.
+    #[arg(long)]
+    classes: bool,
+    /// Start from the z of this image: a file, test:17 or train:3; may be repeated (default: the mean of z).
+    #[arg(long, value_name = "IMAGE")]
+    image: Vec<String>,
+    /// The picture: for each direction a strip from -3 to +3 deviations of z.
+    #[arg(long, value_name = "FILE", default_value = "directions.png")]
+    out: PathBuf,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+}
+
+/// Columns of a strip, in deviations.
+const PLACES: [f64; 7] = [-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0];
+const HEADINGS: [&str; 7] = ["-3", "-2", "-1", "0", "+1", "+2", "+3"];
+
+/// Where strips start.
+struct Start {
+    name: String,
+    z: Vec<f32>,
+    /// `[3, 32, 32]`, where it is an image.
+    original: Option<Vec<f32>>,
+}
+
+/// Draws what lies along the directions of z.
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    let mut output = Output::new("directions");
+    let weights = args.weights.open()?;
+    let config = &weights.config;
+    let z_dim = config.model.z_dim;
+    if args.pca > z_dim || (args.pca == 0 && !args.classes) {
+        return Err(Error::usage(format!("--pca {}: choose 1 to {z_dim}, the length of z, or 0 with --classes", args.pca)));
+    }
+    let sample = args.sampling.resolve(config)?;
+    let device = device::select(&common.device)?;
+    let dataset = data::open(common.data.as_deref())?;
+    let images: Vec<Images> = args.image.iter().map(|spec| input::image(spec, &dataset)).collect::<Result<_>>()?;
+    eprintln!("directions of {} on {}, {}", weights.path.display(), device.describe(), dataset.describe());
+    let model = weights.model(&device.device)?;
+    let encode = |images: &Images, flips: bool| {
+        let all: Vec<usize> = (0..images.len()).collect();
+        features::encode(&model, images, &all, &config.data, flips, &device.device)
+    };
+    // The probe trains on mirror images too, as `soda probe` does; the statistics are those of the images alone.
+    let train = encode(&dataset.train, args.classes)?;
+    let stats = statistics(&train.values[..dataset.train.len() * z_dim], z_dim)?;
+    let mut directions = principal(&stats, args.pca);
+    let probe = match args.classes {
+        true => Some(train_probe(&train, &config.probe)?),
+        false => None,
+    };
+    if let Some(probe) = &probe {
+        directions.extend(of_classes(probe, &CLASSES, &stats));
+    }
+
+    let decoder = Decoder::new(&model, config, sample, &device.device);
+    let starts = starts(&decoder, &args.image, &images, &stats)?;
+    let strips: Vec<Vec<f32>> =
+        starts.iter().flat_map(|start| directions.iter().map(|along| traverse(&start.z, along, &PLACES))).collect();
+    // Every image starts from the same noise: what differs comes from z.
+    let seed = args.sampling.seed;
+    let x_last = Decoder::noise(1, seed).repeat(strips.len() * PLACES.len());
+    let drawn = decoder.decode(&strips.concat(), &x_last, None, seed)?;
+    draw(args, &starts, &directions, &drawn)?;
+
+    let score = match &probe {
+        Some(probe) => Some(probe.score(&encode(&dataset.test, false)?)?),
+        None => None,
+    };
+    let rank = stats.effective_rank();
+    let share: f64 = directions[..args.pca].iter().map(|d| 100.0 * d.share).sum();
+    print!("{} strips in {}; effective rank of z {rank:.1} of {z_dim}", strips.len(), args.out.display());
+    if args.pca > 0 {
+        print!("; {} principal directions hold {share:.1} % of its variance", args.pca);
+    }
+    if let Some(score) = score {
+        print!("; the classifier is right on {:.1} % of unseen images", score.top1);
+    }
+    println!();
+    output.device(&device);
+    output.weights(&weights);
+    output.data(&dataset, "train", dataset.train.len());
+    output.set("effective_rank", json!(rank));
+    output.set("directions", describe(&directions, args.pca, probe.as_ref(), &starts[0].z));
+    if let Some(score) = score {
+        output.set("probe", json!(score));
+    }
+    output.write(common)
+}
+
+/// The linear protocol's classifier, seed 0.
+fn train_probe(train: &Features, config: &ProbeConfig) -> Result<LinearProbe> {
+    let mut probe = LinearProbe::new(train.dim, train.rows(), ProbeShape::default(), config, 0)?;
+    for _ in 0..config.epochs {
+        probe.train_epoch(train)?;
+    }
+    Ok(probe)
+}
+
+fn starts(decoder: &Decoder, names: &[String], images: &[Images], stats: &LatentStats) -> Result<Vec<Start>> {
+    if images.is_empty() {
+        let z = stats.mean.iter().map(|&v| v as f32).collect();
+        return Ok(vec![Start { name: "mean of z".into(), z, original: None }]);
+    }
+    let start = |(name, image): (&String, &Images)| {
+        Ok(Start { name: name.clone(), z: decoder.encode(image)?, original: Some(signed(image)) })
+    };
+    names.iter().zip(images).map(start).collect()
+}
+
+/// For each start its original, if there is one, over its strips.
+fn draw(args: &Args, starts: &[Start], directions: &[Direction], drawn: &[f32]) -> Result<()> {
+    let label = |(i, along): (usize, &Direction)| match i < args.pca {
+        true => format!("{}, {:.1} %", along.name, 100.0 * along.share),
+        false => along.name.clone(),
+    };
+    let labels: Vec<String> = directions.iter().enumerate().map(label).collect();
+    let mut strips = drawn.chunks_exact(PLACES.len() * IMAGE);
+    let mut rows = Vec::new();
+    for start in starts {
+        if let Some(original) = &start.original {
+            rows.push(GridRow { label: Some(&start.name), images: vec![original] });
+        }
+        for (label, strip) in labels.iter().zip(&mut strips) {
+            rows.push(GridRow { label: Some(label), images: strip.chunks_exact(IMAGE).collect() });
+        }
+    }
+    files::create_parent(&args.out)?;
+    save_table(&args.out, &HEADINGS, &rows, 32, 2)
+}
+
+/// The directions for machines; for classes also the classifier's probability along the strip of `z`.
+fn describe(directions: &[Direction], pca: usize, probe: Option<&LinearProbe>, z: &[f32]) -> Value {
+    let one = |(i, along): (usize, &Direction)| {
+        let block = json!({ "name": along.name, "share": 100.0 * along.share, "deviation": along.deviation });
+        let Some((probe, class)) = probe.zip(i.checked_sub(pca)) else { return block };
+        let mut block = block;
+        block["probability"] = json!(probabilities(probe, &traverse(z, along, &PLACES), z.len(), class));
+        block
+    };
+    directions.iter().enumerate().map(one).collect()
+}

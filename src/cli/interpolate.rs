@@ -1,0 +1,140 @@
+//! `soda interpolate`
+
+use super::output::Output;
+use super::sampling::SamplingArgs;
+use super::source::WeightsArgs;
+use super::{Common, input};
+use crate::data;
+use crate::device;
+use crate::edit::decoder::{Decoder, IMAGE, signed};
+use crate::edit::interpolate::{Path, changes, interpolate};
+use crate::error::Result;
+use crate::eval::image::psnr;
+use crate::files;
+use crate::report::grid::{GridRow, save_table};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+/// Arguments of `soda interpolate`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The image to begin with: a file, test:17 or train:3.
+    a: String,
+    /// The image to end with.
+    b: String,
+    #[command(flatten)]
+    weights: WeightsArgs,
+    /// Images drawn in a row, both ends included.
+    #[arg(short, long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(2..=100))]
+    n: u64,
+    /// Also from the x_T that each image comes from (DDIM inversion), interpolated on the sphere: the ends are the images then.
+    #[arg(long)]
+    invert: bool,
+    /// The picture: rows that are straight and spherical in z, between the originals.
+    #[arg(long, value_name = "FILE", default_value = "interpolation.png")]
+    out: PathBuf,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+}
+
+/// One row of the picture.
+struct Strip {
+    label: &'static str,
+    /// For machines.
+    path: &'static str,
+    inverted: bool,
+    /// `[n, 3, 32, 32]`
+    images: Vec<f32>,
+}
+
+/// Draws the way from one image to another.
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    let mut output = Output::new("interpolate");
+    let weights = args.weights.open()?;
+    let sample = args.sampling.resolve(&weights.config)?;
+    let device = device::select(&common.device)?;
+    let dataset = data::open(common.data.as_deref())?;
+    let images = [input::image(&args.a, &dataset)?, input::image(&args.b, &dataset)?];
+    let (a, b) = (&args.a, &args.b);
+    eprintln!("from {a} to {b} with {} on {}", weights.path.display(), device.describe());
+    let model = weights.model(&device.device)?;
+    let decoder = Decoder::new(&model, &weights.config, sample, &device.device);
+    let [z_a, z_b] = [decoder.encode(&images[0])?, decoder.encode(&images[1])?];
+    let originals = images.each_ref().map(signed);
+    let (n, seed) = (args.n as usize, args.sampling.seed);
+    let paths = [("linear in z", "linear", Path::Linear), ("spherical in z", "spherical", Path::Spherical)];
+    let z = paths.map(|(.., path)| interpolate(&z_a, &z_b, n, path));
+
+    let mut strips = Vec::new();
+    let mut draw_strips = |decoder: &Decoder, x_last: Vec<f32>, inverted: bool| -> Result<()> {
+        let images = decoder.decode(&z.concat(), &x_last.repeat(paths.len()), None, seed)?;
+        for ((label, path, _), images) in paths.iter().zip(images.chunks_exact(n * IMAGE)) {
+            let label = match (inverted, *path) {
+                (false, _) => label,
+                (true, "linear") => "linear in z, inverted x_T",
+                (true, _) => "spherical in z, inverted x_T",
+            };
+            strips.push(Strip { label, path, inverted, images: images.to_vec() });
+        }
+        Ok(())
+    };
+    draw_strips(&decoder, Decoder::noise(1, seed).repeat(n), false)?;
+    if args.invert {
+        let plain = decoder.plain();
+        let [x_a, x_b] = [plain.invert(&originals[0], &z_a)?, plain.invert(&originals[1], &z_b)?];
+        draw_strips(&plain, interpolate(&x_a, &x_b, n, Path::Spherical), true)?;
+    }
+    draw(args, &strips, &originals)?;
+
+    let blocks: Vec<Value> = strips.iter().map(|strip| measure(strip, &originals)).collect();
+    print!("{n} images in a row from {a} to {b} in {}", args.out.display());
+    for (strip, block) in strips.iter().zip(&blocks) {
+        let number = |key: &str| block[key].as_f64().unwrap_or(f64::NAN);
+        print!(
+            "; {}: ends {:.1} and {:.1} dB, change {:.4} a step",
+            strip.label,
+            number("psnr_a"),
+            number("psnr_b"),
+            number("mean_change")
+        );
+    }
+    println!();
+    output.device(&device);
+    output.weights(&weights);
+    output.data(&dataset, "test", 2);
+    output.set("a", json!(a));
+    output.set("b", json!(b));
+    output.set("n", json!(n));
+    output.set("strips", json!(blocks));
+    output.write(common)
+}
+
+/// PSNR of the ends, and how much pixels in [0, 1] change from one image to the next.
+fn measure(strip: &Strip, originals: &[Vec<f32>; 2]) -> Value {
+    let changes = changes(&strip.images, IMAGE);
+    json!({
+        "path": strip.path,
+        "inverted": strip.inverted,
+        "psnr_a": psnr(&strip.images[..IMAGE], &originals[0]),
+        "psnr_b": psnr(&strip.images[strip.images.len() - IMAGE..], &originals[1]),
+        "mean_change": changes.iter().sum::<f64>() / changes.len() as f64,
+        "largest_change": changes.iter().copied().fold(0.0, f64::max),
+    })
+}
+
+/// Each strip between the originals.
+fn draw(args: &Args, strips: &[Strip], originals: &[Vec<f32>; 2]) -> Result<()> {
+    let row =
+        |strip: &'_ Strip| -> Vec<f32> { [&originals[0], &strip.images, &originals[1]].into_iter().flatten().copied().collect() };
+    let whole: Vec<Vec<f32>> = strips.iter().map(row).collect();
+    let rows: Vec<GridRow> = strips
+        .iter()
+        .zip(&whole)
+        .map(|(strip, whole)| GridRow { label: Some(strip.label), images: whole.chunks_exact(IMAGE).collect() })
+        .collect();
+    let mut headings = vec![""; args.n as usize + 2];
+    headings[0] = "original";
+    headings[args.n as usize + 1] = "original";
+    files::create_parent(&args.out)?;
+    save_table(&args.out, &headings, &rows, 32, 2)
+}
