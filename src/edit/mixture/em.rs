@@ -11,8 +11,8 @@ use rayon::prelude::*;
 /// Rounds of k-means before the first covariances, and of EM at most.
 const KMEANS_ROUNDS: usize = 10;
 const MAX_ROUNDS: usize = 100;
-/// EM stops when a round gains less than this many nats an image.
-const MIN_GAIN: f64 = 1e-3;
+/// EM stops when a round gains less than this many nats a dimension.
+const MIN_GAIN: f64 = 1e-4;
 /// Added to the diagonal of the pooled covariance, as a share of the mean variance and as it is: z may be constant in places.
 const RIDGE: f64 = 1e-6;
 const RIDGE_FLOOR: f64 = 1e-12;
@@ -77,7 +77,7 @@ pub fn fit(z: &[f32], dim: usize, components: usize, strength: f64, seed: u64) -
         let gain = objective.last().map(|last| value - last);
         objective.push(value);
         // A single Gaussian is already where EM would bring it.
-        if count == 1 || gain.is_some_and(|gain| gain < MIN_GAIN) || objective.len() > MAX_ROUNDS {
+        if count == 1 || gain.is_some_and(|gain| gain < MIN_GAIN * dim as f64) || objective.len() > MAX_ROUNDS {
             break;
         }
         let means: Vec<f64> = model.iter().flat_map(|c| c.mean.clone()).collect();
