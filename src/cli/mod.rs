@@ -38,7 +38,8 @@ struct Common {
     /// auto, cpu, or wgpu, vulkan, metal, dx12 with :INDEX or :NAME.
     #[arg(long, global = true, default_value = "auto")]
     device: String,
-    /// Folder that holds cifar-10-batches-bin (default: $SODA_DATA, else the user's cache, else the bundled subset).
+    /// Folder that holds cifar-10-batches-bin, cifar-100-binary or images (default: $SODA_DATA, else the user's cache, else the
+    /// bundled subset).
     #[arg(long, global = true, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Also write the result to this file, for machines.

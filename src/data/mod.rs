@@ -1,9 +1,13 @@
-//! CIFAR-10: where it comes from, whether it is intact, and the batches of views that training reads.
+//! Data sets: CIFAR-10, CIFAR-100 or a folder of images; where they come from, whether they are intact, and the batches of views
+//! that training reads.
 
 mod archive;
 pub mod cifar;
+pub mod cifar100;
 pub mod crop;
+mod folder;
 pub mod loader;
+pub mod picture;
 pub mod rand_augment;
 pub mod source;
 pub mod split;
@@ -22,10 +26,10 @@ pub const PLANE: usize = SIDE * SIDE;
 pub const IMAGE: usize = 3 * PLANE;
 /// One image: 3,072 bytes, planes R, G, B, row-major.
 pub type Pixels = [u8; IMAGE];
-/// Names of the labels 0 to 9.
+/// Names of CIFAR-10's labels 0 to 9.
 pub const CLASSES: [&str; 10] = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
-/// Labelled images in memory: pixels `[N, 3, 32, 32]` as bytes (R, G, B planes, row-major) and labels `[N]` of 0 to 9.
+/// Labelled images in memory: pixels `[N, 3, 32, 32]` as bytes (R, G, B planes, row-major) and labels `[N]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Images {
     pixels: Vec<u8>,
@@ -57,7 +61,7 @@ impl Images {
         &self.pixels.as_chunks().0[i]
     }
 
-    /// Label of image `i`, an index into [`CLASSES`].
+    /// Label of image `i`, an index into the data set's classes.
     pub fn label(&self, i: usize) -> u8 {
         self.labels[i]
     }
@@ -77,7 +81,7 @@ impl Images {
 /// A training and a test set, verified.
 #[derive(Clone, Debug)]
 pub struct Dataset {
-    /// "CIFAR-10" or "CIFAR-10 subset".
+    /// "CIFAR-10", "CIFAR-10 subset", "CIFAR-100", or "images of" a folder.
     pub name: String,
     /// The folder it was read from, or "bundled".
     pub origin: String,
@@ -85,7 +89,9 @@ pub struct Dataset {
     pub train: Arc<Images>,
     /// The test images.
     pub test: Arc<Images>,
-    /// One SHA-256 in hex over the SHA-256 of its parts; the same wherever the data lies.
+    /// Names of the classes in the order of their labels, 256 at most; empty for images without classes, all labelled 0.
+    pub classes: Vec<String>,
+    /// One SHA-256 in hex over its parts; the same wherever the data lies.
     pub sha256: String,
 }
 
@@ -96,10 +102,26 @@ impl Dataset {
         let (train, test) = (count(&self.train), count(&self.test));
         format!("{} ({train} training, {test} test images; {})", self.name, self.origin)
     }
+
+    /// That there are classes to tell apart; `what` needs them.
+    ///
+    /// # Errors
+    /// Fewer than two classes.
+    pub fn require_classes(&self, what: &str) -> Result<()> {
+        if self.classes.len() >= 2 {
+            return Ok(());
+        }
+        Err(Error::failed(format!(
+            "{what} needs images of at least two classes, and {} has {}; sort its images into one sub-folder a class",
+            self.origin,
+            self.classes.len()
+        )))
+    }
 }
 
-/// Opens the full set under `explicit` (`--data`), else under `$SODA_DATA`, else in the user's cache folder; where the last
-/// holds none, the bundled subset. Every file is verified by its SHA-256.
+/// Opens the data under `explicit` (`--data`), else under `$SODA_DATA`: CIFAR-10 or CIFAR-100 in the official binary layout (the
+/// folder of the files or its parent; CIFAR-10 where a parent holds both), else a folder of images. When no place is named, the
+/// full CIFAR-10 in the user's cache folder; where that holds none, the bundled subset. Every file of CIFAR is verified.
 ///
 /// # Errors
 /// A place that was named holds no data, or a file is missing, truncated or altered; the message names the remedy.
@@ -108,7 +130,7 @@ pub fn open(explicit: Option<&Path>) -> Result<Dataset> {
 }
 
 /// Where `soda data fetch` and `soda data import` write: `explicit`, else `$SODA_DATA`, else `soda` in the user's cache folder.
-/// The data lies in `cifar-10-batches-bin` below it.
+/// The data lies in `cifar-10-batches-bin` or `cifar-100-binary` below it.
 ///
 /// # Errors
 /// No place is named and the system has no cache folder.
@@ -116,9 +138,33 @@ pub fn root(explicit: Option<&Path>) -> Result<PathBuf> {
     root_from(explicit, environment().as_deref(), dirs::cache_dir().as_deref())
 }
 
-/// The folder of the files for a `root` as [`root`] gives it, whether or not it exists.
-pub fn folder(root: &Path) -> PathBuf {
-    cifar::locate(root).unwrap_or_else(|| root.join(cifar::FOLDER))
+/// Checks the data under `root`, as [`root`] gives it, and says in a sentence for each data set there what was verified.
+///
+/// # Errors
+/// Nothing there; a file that is missing, truncated, altered or can't be read.
+pub fn verify(root: &Path) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    if let Some(folder) = cifar::locate(root) {
+        let digest = cifar::verify(&folder)?;
+        found.push(format!("{}: all six files verified (digest {})", folder.display(), &digest[..12]));
+    }
+    if let Some(folder) = cifar100::locate(root) {
+        let (.., digest) = cifar100::read(&folder, cifar100::PER_CLASS)?;
+        let (folder, digest) = (folder.display(), &digest[..12]);
+        found.push(format!("{folder}: both files have the right size, labels and images of each class (digest {digest})"));
+    }
+    if found.is_empty() {
+        // Nothing at all is reported as CIFAR-10 that is missing, with the remedy.
+        let images = if root.is_dir() { from_folder(root)? } else { None };
+        match images {
+            Some(images) => {
+                let (described, classes, digest) = (images.describe(), images.classes.len(), &images.sha256[..12]);
+                found.push(format!("{described}, {classes} classes: every image can be read (digest {digest})"));
+            }
+            None => drop(cifar::verify(&root.join(cifar::FOLDER))?),
+        }
+    }
+    Ok(found)
 }
 
 fn environment() -> Option<PathBuf> {
@@ -131,7 +177,8 @@ fn root_from(explicit: Option<&Path>, environment: Option<&Path>, cache: Option<
         return Ok(cache.join("soda"));
     };
     // People also name the folder of the files itself.
-    match (named.ends_with(cifar::FOLDER), named.parent()) {
+    let of_the_files = named.ends_with(cifar::FOLDER) || named.ends_with(cifar100::FOLDER);
+    match (of_the_files, named.parent()) {
         (true, Some(parent)) if parent.as_os_str().is_empty() => Ok(PathBuf::from(".")),
         (true, Some(parent)) => Ok(parent.to_path_buf()),
         _ => Ok(named.to_path_buf()),
@@ -140,11 +187,18 @@ fn root_from(explicit: Option<&Path>, environment: Option<&Path>, cache: Option<
 
 fn open_from(explicit: Option<&Path>, environment: Option<&Path>, cache: Option<&Path>) -> Result<Dataset> {
     if let Some(named) = explicit.or(environment) {
-        let folder = cifar::locate(named).ok_or_else(|| {
+        if let Some(folder) = cifar::locate(named) {
+            return full(&folder);
+        }
+        if let Some(folder) = cifar100::locate(named) {
+            return full_100(&folder, cifar100::PER_CLASS);
+        }
+        let images = if named.is_dir() { from_folder(named)? } else { None };
+        return images.ok_or_else(|| {
             let place = if explicit.is_some() { "--data" } else { "SODA_DATA =" };
-            Error::failed(format!("{place} {} holds no {}; {}", named.display(), cifar::FOLDER, cifar::remedy(named)))
-        })?;
-        return full(&folder);
+            let (shown, remedy) = (named.display(), cifar::remedy(named));
+            Error::failed(format!("{place} {shown} holds no {}, no {} and no images; {remedy}", cifar::FOLDER, cifar100::FOLDER))
+        });
     }
     match cache.map(|c| c.join("soda").join(cifar::FOLDER)).filter(|folder| folder.is_dir()) {
         Some(folder) => full(&folder),
@@ -153,9 +207,24 @@ fn open_from(explicit: Option<&Path>, environment: Option<&Path>, cache: Option<
 }
 
 fn full(folder: &Path) -> Result<Dataset> {
-    let (train, test, sha256) = cifar::Manifest::official().read(folder)?;
-    let origin = folder.display().to_string();
-    Ok(Dataset { name: "CIFAR-10".into(), origin, train: Arc::new(train), test: Arc::new(test), sha256 })
+    Ok(dataset("CIFAR-10", folder.display().to_string(), &CLASSES, cifar::Manifest::official().read(folder)?))
+}
+
+fn full_100(folder: &Path, per_class: [usize; 2]) -> Result<Dataset> {
+    Ok(dataset("CIFAR-100", folder.display().to_string(), &cifar100::CLASSES, cifar100::read(folder, per_class)?))
+}
+
+/// The images below `place`, if there are any.
+fn from_folder(place: &Path) -> Result<Option<Dataset>> {
+    let Some(folder::Contents { train, test, classes, sha256 }) = folder::read(place)? else { return Ok(None) };
+    let last = place.file_name().unwrap_or(place.as_os_str()).to_string_lossy();
+    let (name, origin) = (format!("images of {last}"), place.display().to_string());
+    Ok(Some(Dataset { name, origin, train: Arc::new(train), test: Arc::new(test), classes, sha256 }))
+}
+
+fn dataset(name: &str, origin: String, classes: &[&str], (train, test, sha256): (Images, Images, String)) -> Dataset {
+    let classes = classes.iter().map(|&class| class.into()).collect();
+    Dataset { name: name.into(), origin, train: Arc::new(train), test: Arc::new(test), classes, sha256 }
 }
 
 /// The subset that the program carries with it: 5,000 training and 1,000 test images.
@@ -163,9 +232,7 @@ fn full(folder: &Path) -> Result<Dataset> {
 /// # Errors
 /// The embedded sheets don't match their manifest.
 pub fn bundled() -> Result<Dataset> {
-    let (train, test, sha256) = subset::bundled()?;
-    let (name, origin) = ("CIFAR-10 subset".into(), "bundled".into());
-    Ok(Dataset { name, origin, train: Arc::new(train), test: Arc::new(test), sha256 })
+    Ok(dataset("CIFAR-10 subset", "bundled".into(), &CLASSES, subset::bundled()?))
 }
 
 #[cfg(test)]
@@ -180,6 +247,40 @@ mod tests {
             assert!(message.contains(&format!("soda data fetch --data {}", empty.path().display())), "{message}");
             assert!(message.contains("soda data import PATH --data"), "{message}");
         }
+        let message = verify(empty.path()).unwrap_err().to_string();
+        assert!(message.contains("test_batch.bin is missing") && message.contains("soda data fetch"), "{message}");
+    }
+
+    #[test]
+    fn a_named_place_is_recognised_by_what_it_holds() {
+        let place = tempfile::tempdir().unwrap();
+        let open = |place: &Path| open_from(Some(place), None, None);
+        for i in 0..20 {
+            let grey = image::GrayImage::from_pixel(40, 40, image::Luma([i]));
+            let folder = place.path().join(if i < 10 { "a" } else { "b" });
+            std::fs::create_dir_all(&folder).unwrap();
+            grey.save(folder.join(format!("{i:02}.png"))).unwrap();
+        }
+        let images = open(place.path()).unwrap();
+        assert_eq!(
+            (images.classes.as_slice(), images.train.len(), images.test.labels()),
+            (&["a".into(), "b".into()][..], 18, &[0, 1][..])
+        );
+        assert!(images.name.starts_with("images of ") && images.require_classes("a probe").is_ok());
+        assert!(verify(place.path()).unwrap()[0].contains("18 training, 2 test images"));
+        let one = open(&place.path().join("a")).unwrap();
+        assert_eq!((one.classes.len(), one.test.image(0)[0]), (0, 9));
+        assert!(one.require_classes("a probe").unwrap_err().to_string().contains("one sub-folder a class"));
+
+        // CIFAR comes before images, CIFAR-10 before CIFAR-100.
+        cifar100::tests::write_sample(&place.path().join(cifar100::FOLDER));
+        let message = open(place.path()).unwrap_err().to_string();
+        assert!(message.contains("CIFAR-100") && message.contains("train.bin has"), "{message}");
+        assert!(verify(place.path()).unwrap_err().to_string().contains("CIFAR-100"));
+        let sample = full_100(&place.path().join(cifar100::FOLDER), cifar100::tests::SAMPLE).unwrap();
+        assert_eq!((sample.name.as_str(), sample.classes.len(), sample.classes[7].as_str()), ("CIFAR-100", 100, "beetle"));
+        cifar::tests::write_sample(&place.path().join(cifar::FOLDER), 2);
+        assert!(open(place.path()).unwrap_err().to_string().contains("is not the official CIFAR-10:"));
     }
 
     #[test]
@@ -200,6 +301,7 @@ mod tests {
         assert_eq!(root_from(Some(path("d")), Some(path("e")), None).unwrap(), path("d"));
         assert_eq!(root_from(Some(path("d/cifar-10-batches-bin")), None, None).unwrap(), path("d"));
         assert_eq!(root_from(Some(path("cifar-10-batches-bin")), None, None).unwrap(), path("."));
+        assert_eq!(root_from(Some(path("d/cifar-100-binary")), None, None).unwrap(), path("d"));
         assert_eq!(root_from(None, Some(path("e")), Some(path("c"))).unwrap(), path("e"));
         assert_eq!(root_from(None, None, Some(path("c"))).unwrap(), path("c/soda"));
         assert_eq!(root_from(None, None, None).unwrap_err().exit_code(), 2);

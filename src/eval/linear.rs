@@ -28,7 +28,7 @@ const MIN_NORM: f32 = 1e-12;
 /// One block's part of a feature vector or of a class's weights.
 type Row = [f32; BLOCK];
 
-/// Share of the test rows whose class is among the k likeliest, in per cent.
+/// Share of the test rows whose class is among the k likeliest, in per cent; 100 where there are no more than k classes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Scores {
     /// The right class has the highest score.
@@ -48,10 +48,10 @@ pub struct ProbeShape {
     pub normalise: bool,
 }
 
-impl Default for ProbeShape {
-    /// CIFAR-10 under the `linear` protocol.
-    fn default() -> Self {
-        Self { classes: 10, normalise: true }
+impl ProbeShape {
+    /// The `linear` protocol for `classes` classes.
+    pub fn linear(classes: usize) -> Self {
+        Self { classes, normalise: true }
     }
 }
 
@@ -120,15 +120,15 @@ impl AdamStep {
     }
 }
 
-/// Trains a probe for 10 classes on L2-normalised `train` as `config` says and scores it on `test`.
+/// Trains a probe for `classes` classes on L2-normalised `train` as `config` says and scores it on `test`.
 ///
 /// # Errors
-/// Features or weights that are not finite, a class outside 0..10, too few rows for a batch of two.
+/// Features or weights that are not finite, a class outside 0..`classes`, too few rows for a batch of two.
 ///
 /// # Panics
 /// If `test` has another feature length than `train`, or `values` is not `[N, D]`.
-pub fn train_and_score(train: &Features, test: &Features, config: &ProbeConfig, seed: u64) -> Result<Scores> {
-    let mut probe = LinearProbe::new(train.dim, train.rows(), ProbeShape::default(), config, seed)?;
+pub fn train_and_score(train: &Features, test: &Features, classes: usize, config: &ProbeConfig, seed: u64) -> Result<Scores> {
+    let mut probe = LinearProbe::new(train.dim, train.rows(), ProbeShape::linear(classes), config, seed)?;
     for _ in 0..config.epochs {
         probe.train_epoch(train)?;
     }

@@ -4,7 +4,7 @@ use super::features::{self, Augmented, Features};
 use super::linear::{LinearProbe, ProbeShape, Scores, mean_and_spread, train_and_score};
 use crate::config::Config;
 use crate::data::{Dataset, Images, split};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::Soda;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
@@ -84,22 +84,37 @@ impl Protocol {
         if self.split == Split::Test { &data.test } else { &data.train }
     }
 
-    fn score(&self, config: &Config, train: &Features, test: &Features) -> Result<Score> {
-        let scores: Result<Vec<_>> = (0..self.seeds).map(|seed| train_and_score(train, test, &config.probe, seed)).collect();
+    /// [`Protocol::indices`], where `data` has what a probe needs.
+    fn probe_indices(&self, data: &Dataset) -> Result<(Vec<usize>, Vec<usize>)> {
+        data.require_classes("a probe")?;
+        let (train, judge) = self.indices(data);
+        if judge.is_empty() {
+            let origin = &data.origin;
+            let message =
+                format!("{origin} has too few images to hold 10 % of each class out; judge by the test set (--split test)");
+            return Err(Error::failed(message));
+        }
+        Ok((train, judge))
+    }
+
+    fn score(&self, config: &Config, classes: usize, train: &Features, test: &Features) -> Result<Score> {
+        let score = |seed| train_and_score(train, test, classes, &config.probe, seed);
+        let scores: Result<Vec<_>> = (0..self.seeds).map(score).collect();
         Ok(Score::of(&scores?))
     }
 
     /// The score of `model`'s z under the `linear` protocol.
     ///
     /// # Errors
-    /// If the features aren't finite or the device fails.
+    /// If the data has no two classes or too few images, the features aren't finite or the device fails.
     pub fn linear(&self, model: &Soda, config: &Config, data: &Dataset, device: &Device) -> Result<Score> {
-        let (train, judge) = self.indices(data);
+        let (train, judge) = self.probe_indices(data)?;
+        let classes = data.classes.len();
         let judges = self.judges(data);
         let test = features::encode(model, judges, &judge, &config.data, false, device)?;
         if self.views != TrainViews::Online {
             let train = features::encode(model, &data.train, &train, &config.data, self.views == TrainViews::Flip, device)?;
-            return self.score(config, &train, &test);
+            return self.score(config, classes, &train, &test);
         }
         let mut probes: Vec<LinearProbe> = Vec::new();
         let mut views = Augmented::new(&data.train, &train, &config.data);
@@ -107,7 +122,8 @@ impl Protocol {
             // One encoding an epoch serves the probes of every seed.
             let features = views.encode(model, epoch as u64, device)?;
             if probes.is_empty() {
-                let new = |seed| LinearProbe::new(features.dim, features.rows(), ProbeShape::default(), &config.probe, seed);
+                let shape = ProbeShape::linear(classes);
+                let new = |seed| LinearProbe::new(features.dim, features.rows(), shape, &config.probe, seed);
                 probes = (0..self.seeds).map(new).collect::<Result<_>>()?;
             }
             for probe in &mut probes {
@@ -122,17 +138,19 @@ impl Protocol {
     /// once, with flips unless the views are plain.
     ///
     /// # Errors
-    /// If the device fails.
+    /// If the data has no two classes or too few images, or the device fails.
     pub fn baselines(&self, config: &Config, data: &Dataset, device: &Device) -> Result<Baselines> {
-        let (train, judge) = self.indices(data);
+        let (train, judge) = self.probe_indices(data)?;
+        let classes = data.classes.len();
         let judges = self.judges(data);
         let flips = self.views != TrainViews::Plain;
-        let pixels =
-            self.score(config, &features::pixels(&data.train, &train, flips), &features::pixels(judges, &judge, false))?;
+        let (of_train, of_judges) = (features::pixels(&data.train, &train, flips), features::pixels(judges, &judge, false));
+        let pixels = self.score(config, classes, &of_train, &of_judges)?;
         let random = Soda::new(&config.model, config.seed, device);
         let random = features::calibrate(random, &data.train, &train, &config.data, device);
         let random_encoder = self.score(
             config,
+            classes,
             &features::encode(&random, &data.train, &train, &config.data, flips, device)?,
             &features::encode(&random, judges, &judge, &config.data, false, device)?,
         )?;

