@@ -122,8 +122,8 @@ fn forward(
     let shape = shape(layout::dims(&x), weight.meta.shape(), options);
     check(&[("x", &x), ("weight", &weight), ("bias", &bias)], &shape);
     let residual = residual.map(layout::into_nhwc);
-    let bias = into_contiguous(bias);
-    pass("conv2d forward", false, &shape, &x, weight, Some(&bias), residual.as_ref(), options)
+    let bias = (bias.meta.shape()[0] > 0).then(|| into_contiguous(bias));
+    pass("conv2d forward", false, &shape, &x, weight, bias.as_ref(), residual.as_ref(), options)
 }
 
 /// The forward pass of a call, or the gradient of its input, from `source`. (With upsampling `shape` is the convolution that the

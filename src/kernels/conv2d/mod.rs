@@ -70,9 +70,11 @@ pub fn conv2d(
     if references() {
         return reference(x, weight, bias, residual, options);
     }
-    // Without a bias: zeros that nothing is learnt for.
-    let bias = bias.unwrap_or_else(|| Tensor::zeros([out], &x.device()));
-    assert_shape!(bias, [out]);
+    if let Some(bias) = &bias {
+        assert_shape!(bias, [out]);
+    }
+    // No numbers: no bias. (Operations on every backend take no `Option`.)
+    let bias = bias.unwrap_or_else(|| Tensor::empty([0], &x.device()));
     let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
     Tensor::from_dispatch(match residual {
         Some(residual) => <Dispatch as Conv2dOp>::tiled_conv2d_add(x, weight, bias, residual.into_dispatch(), options),
@@ -97,7 +99,7 @@ pub fn reference(
 /// The differentiable operation, routed to the backend of its tensors.
 #[backend_extension(Autodiff, Cube, Flex)]
 pub trait Conv2dOp: burn::backend::Backend {
-    /// See [`conv2d`].
+    /// See [`conv2d`]; without a bias `bias` is `[0]`.
     fn tiled_conv2d(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -155,7 +157,8 @@ fn forward(
     let shape = shape(x.dims, weight.layout().shape(), options);
     let dims = out_dims(x.dims, weight.layout().shape(), options);
     let mut y = Buffer::new(dims.iter().product());
-    let (bias, residual) = (Some(flex_values(&bias)), residual.as_ref().map(FlexImage::values));
+    let bias = Some(flex_values(&bias)).filter(|bias| !bias.is_empty());
+    let residual = residual.as_ref().map(FlexImage::values);
     if options.upsample {
         let v = upsample::kernel(flex_values(&weight), x.dims[1]);
         cpu::transposed(&shape, x.values(), &v, bias, residual, &mut y);
