@@ -1,19 +1,17 @@
 //! `soda directions`
 
-use super::output::Output;
+use super::Common;
 use super::sampling::SamplingArgs;
 use super::source::WeightsArgs;
-use super::{Common, input};
+use super::studio::{Named, Studio};
 use crate::config::ProbeConfig;
-use crate::data::{self, CLASSES, Images};
-use crate::device;
+use crate::data::Images;
 use crate::edit::decoder::{Decoder, IMAGE, signed};
 use crate::edit::directions::{Direction, of_classes, principal, probabilities, traverse};
 use crate::error::{Error, Result};
 use crate::eval::features::{self, Features};
 use crate::eval::latent::{LatentStats, statistics};
 use crate::eval::linear::{LinearProbe, ProbeShape};
-use crate::files;
 use crate::report::grid::{GridRow, save_table};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -53,37 +51,33 @@ struct Start {
 
 /// Draws what lies along the directions of z.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
-    let mut output = Output::new("directions");
-    let weights = args.weights.open()?;
-    let config = &weights.config;
+    let mut studio = Studio::open("directions", &args.weights, &args.sampling, &args.out, common)?;
+    let (dataset, named) = (studio.dataset()?.clone(), studio.images(&args.image)?);
+    if args.classes {
+        dataset.require_classes("--classes")?;
+    }
+    let (decoder, config) = (studio.decoder(), studio.config());
     let z_dim = config.model.z_dim;
     if args.pca > z_dim || (args.pca == 0 && !args.classes) {
         return Err(Error::usage(format!("--pca {}: choose 1 to {z_dim}, the length of z, or 0 with --classes", args.pca)));
     }
-    let sample = args.sampling.resolve(config)?;
-    let device = device::select(&common.device)?;
-    let dataset = data::open(common.data.as_deref())?;
-    let images: Vec<Images> = args.image.iter().map(|spec| input::image(spec, &dataset)).collect::<Result<_>>()?;
-    eprintln!("directions of {} on {}, {}", weights.path.display(), device.describe(), dataset.describe());
-    let model = weights.model(&device.device)?;
     let encode = |images: &Images, flips: bool| {
         let all: Vec<usize> = (0..images.len()).collect();
-        features::encode(&model, images, &all, &config.data, flips, &device.device)
+        features::encode(decoder.model, images, &all, &config.data, flips, &decoder.device)
     };
     // The probe trains on mirror images too, as `soda probe` does; the statistics are those of the images alone.
     let train = encode(&dataset.train, args.classes)?;
     let stats = statistics(&train.values[..dataset.train.len() * z_dim], z_dim)?;
     let mut directions = principal(&stats, args.pca);
     let probe = match args.classes {
-        true => Some(train_probe(&train, &config.probe)?),
+        true => Some(train_probe(&train, dataset.classes.len(), &config.probe)?),
         false => None,
     };
     if let Some(probe) = &probe {
-        directions.extend(of_classes(probe, &CLASSES, &stats));
+        directions.extend(of_classes(probe, &dataset.classes, &stats));
     }
 
-    let decoder = Decoder::new(&model, config, sample, &device.device);
-    let starts = starts(&decoder, &args.image, &images, &stats)?;
+    let starts = starts(&decoder, &named, &stats)?;
     let strips: Vec<Vec<f32>> =
         starts.iter().flat_map(|start| directions.iter().map(|along| traverse(&start.z, along, &PLACES))).collect();
     // Every image starts from the same noise: what differs comes from z.
@@ -106,35 +100,33 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         print!("; the classifier is right on {:.1} % of unseen images", score.top1);
     }
     println!();
-    output.device(&device);
-    output.weights(&weights);
-    output.data(&dataset, "train", dataset.train.len());
-    output.set("effective_rank", json!(rank));
-    output.set("directions", describe(&directions, args.pca, probe.as_ref(), &starts[0].z));
+    studio.output.set("effective_rank", json!(rank));
+    studio.output.set("directions", describe(&directions, args.pca, probe.as_ref(), &starts[0].z));
     if let Some(score) = score {
-        output.set("probe", json!(score));
+        studio.output.set("probe", json!(score));
     }
-    output.write(common)
+    studio.finish()
 }
 
 /// The linear protocol's classifier, seed 0.
-fn train_probe(train: &Features, config: &ProbeConfig) -> Result<LinearProbe> {
-    let mut probe = LinearProbe::new(train.dim, train.rows(), ProbeShape::default(), config, 0)?;
+fn train_probe(train: &Features, classes: usize, config: &ProbeConfig) -> Result<LinearProbe> {
+    let mut probe = LinearProbe::new(train.dim, train.rows(), ProbeShape::linear(classes), config, 0)?;
     for _ in 0..config.epochs {
         probe.train_epoch(train)?;
     }
     Ok(probe)
 }
 
-fn starts(decoder: &Decoder, names: &[String], images: &[Images], stats: &LatentStats) -> Result<Vec<Start>> {
-    if images.is_empty() {
+fn starts(decoder: &Decoder, named: &Named, stats: &LatentStats) -> Result<Vec<Start>> {
+    if named.names.is_empty() {
         let z = stats.mean.iter().map(|&v| v as f32).collect();
         return Ok(vec![Start { name: "mean of z".into(), z, original: None }]);
     }
-    let start = |(name, image): (&String, &Images)| {
-        Ok(Start { name: name.clone(), z: decoder.encode(image)?, original: Some(signed(image)) })
+    let start = |(i, name): (usize, &String)| {
+        let image = named.images.select(&[i]);
+        Ok(Start { name: name.clone(), z: decoder.encode(&image)?, original: Some(signed(&image)) })
     };
-    names.iter().zip(images).map(start).collect()
+    named.names.iter().enumerate().map(start).collect()
 }
 
 /// For each start its original, if there is one, over its strips.
@@ -154,7 +146,6 @@ fn draw(args: &Args, starts: &[Start], directions: &[Direction], drawn: &[f32]) 
             rows.push(GridRow { label: Some(label), images: strip.chunks_exact(IMAGE).collect() });
         }
     }
-    files::create_parent(&args.out)?;
     save_table(&args.out, &HEADINGS, &rows, 32, 2)
 }
 

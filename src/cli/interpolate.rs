@@ -1,16 +1,13 @@
 //! `soda interpolate`
 
-use super::output::Output;
+use super::Common;
 use super::sampling::SamplingArgs;
 use super::source::WeightsArgs;
-use super::{Common, input};
-use crate::data;
-use crate::device;
+use super::studio::Studio;
 use crate::edit::decoder::{Decoder, IMAGE, signed};
 use crate::edit::interpolate::{Path, changes, interpolate};
 use crate::error::Result;
 use crate::eval::image::psnr;
-use crate::files;
 use crate::report::grid::{GridRow, save_table};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -49,18 +46,13 @@ struct Strip {
 
 /// Draws the way from one image to another.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
-    let mut output = Output::new("interpolate");
-    let weights = args.weights.open()?;
-    let sample = args.sampling.resolve(&weights.config)?;
-    let device = device::select(&common.device)?;
-    let dataset = data::open(common.data.as_deref())?;
-    let images = [input::image(&args.a, &dataset)?, input::image(&args.b, &dataset)?];
-    let (a, b) = (&args.a, &args.b);
-    eprintln!("from {a} to {b} with {} on {}", weights.path.display(), device.describe());
-    let model = weights.model(&device.device)?;
-    let decoder = Decoder::new(&model, &weights.config, sample, &device.device);
-    let [z_a, z_b] = [decoder.encode(&images[0])?, decoder.encode(&images[1])?];
-    let originals = images.each_ref().map(signed);
+    let mut studio = Studio::open("interpolate", &args.weights, &args.sampling, &args.out, common)?;
+    let named = studio.images(&[args.a.clone(), args.b.clone()])?;
+    let decoder = studio.decoder();
+    let ends = [0, 1].map(|i| named.images.select(&[i]));
+    let [z_a, z_b] = [decoder.encode(&ends[0])?, decoder.encode(&ends[1])?];
+    let originals = ends.each_ref().map(signed);
+    let [a, b] = [0, 1].map(|i| named.names[i].as_str());
     let (n, seed) = (args.n as usize, args.sampling.seed);
     let paths = [("linear in z", "linear", Path::Linear), ("spherical in z", "spherical", Path::Spherical)];
     let z = paths.map(|(.., path)| interpolate(&z_a, &z_b, n, path));
@@ -99,14 +91,11 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         );
     }
     println!();
-    output.device(&device);
-    output.weights(&weights);
-    output.data(&dataset, "test", 2);
-    output.set("a", json!(a));
-    output.set("b", json!(b));
-    output.set("n", json!(n));
-    output.set("strips", json!(blocks));
-    output.write(common)
+    studio.output.set("a", json!(a));
+    studio.output.set("b", json!(b));
+    studio.output.set("n", json!(n));
+    studio.output.set("strips", json!(blocks));
+    studio.finish()
 }
 
 /// PSNR of the ends, and how much pixels in [0, 1] change from one image to the next.
@@ -135,6 +124,5 @@ fn draw(args: &Args, strips: &[Strip], originals: &[Vec<f32>; 2]) -> Result<()> 
     let mut headings = vec![""; args.n as usize + 2];
     headings[0] = "original";
     headings[args.n as usize + 1] = "original";
-    files::create_parent(&args.out)?;
     save_table(&args.out, &headings, &rows, 32, 2)
 }

@@ -5,8 +5,9 @@ mod data;
 mod devices;
 mod diagnose;
 mod directions;
-mod input;
 mod interpolate;
+mod invert;
+mod mix;
 mod output;
 mod probe;
 mod quickstart;
@@ -15,7 +16,9 @@ mod sample;
 mod sampling;
 mod selftest;
 mod source;
+mod studio;
 mod train;
+mod view;
 
 use crate::error::{Error, Result};
 use clap::{Parser, Subcommand};
@@ -66,6 +69,12 @@ enum Verb {
     Diagnose(diagnose::Args),
     /// Draw the way from one image to another, in z.
     Interpolate(interpolate::Args),
+    /// Take sections of z from one image and the rest from another: content and style by resolution.
+    Mix(mix::Args),
+    /// Take images to z and the noise they come from, and back.
+    Invert(invert::Args),
+    /// Draw another crop or the mirror image, from z; for weights trained with view conditioning.
+    View(view::Args),
     /// Draw what lies along the directions of z: its principal components, and the classes.
     Directions(directions::Args),
     /// Fetch, import, verify or bundle CIFAR-10.
@@ -103,6 +112,9 @@ pub fn run() -> Result<()> {
         Verb::Diagnose(args) => diagnose::run(&args, &common),
         Verb::Interpolate(args) => interpolate::run(&args, &common),
         Verb::Directions(args) => directions::run(&args, &common),
+        Verb::Mix(args) => mix::run(&args, &common),
+        Verb::Invert(args) => invert::run(&args, &common),
+        Verb::View(args) => view::run(&args, &common),
         Verb::Data(args) => data::run(&args, &common),
         Verb::Bench(args) => bench::run(&args, &common),
         Verb::Selftest => selftest::run(&common),

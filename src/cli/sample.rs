@@ -1,16 +1,14 @@
 //! `soda sample`
 
 use super::Common;
-use super::output::Output;
 use super::sampling::SamplingArgs;
 use super::source::WeightsArgs;
-use crate::data::{self, Images};
-use crate::device;
-use crate::edit::decoder::{Decoder, IMAGE, signed};
+use super::studio::Studio;
+use crate::data::Images;
+use crate::edit::decoder::{IMAGE, signed};
 use crate::edit::prior::{Prior, chosen};
 use crate::error::{Error, Result};
 use crate::eval::{copies, features};
-use crate::files;
 use crate::report::grid::{GridRow, save_rows};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -38,25 +36,19 @@ pub struct Args {
 
 /// Draws images from the latent prior.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
-    let mut output = Output::new("sample");
-    let weights = args.weights.open()?;
-    let config = &weights.config;
     let (n, seed) = (args.n as usize, args.sampling.seed);
     if !(0.0..=100.0).contains(&args.temperature) {
         return Err(Error::usage(format!("--temperature {}: choose 0 to 100; 1 draws what was fitted", args.temperature)));
     }
-    let sample = args.sampling.resolve(config)?;
-    let device = device::select(&common.device)?;
-    let dataset = data::open(common.data.as_deref())?;
-    eprintln!("sampling with {} on {}, {}", weights.path.display(), device.describe(), dataset.describe());
-    let model = weights.model(&device.device)?;
-    let decoder = Decoder::new(&model, config, sample, &device.device);
+    let mut studio = Studio::open("sample", &args.weights, &args.sampling, &args.out, common)?;
+    let dataset = studio.dataset()?.clone();
+    let (decoder, config) = (studio.decoder(), studio.config());
     let cache = dirs::cache_dir().map(|dir| dir.join("soda/priors"));
-    let key = (weights.sha256.as_str(), dataset.sha256.as_str());
+    let key = (studio.weights.sha256.as_str(), dataset.sha256.as_str());
     let prior = Prior::cached(cache.as_deref(), key, config.model.z_dim, args.components as usize, || {
         let indices = chosen(dataset.train.len());
         eprintln!("fitting the distribution of z to {} training images", indices.len());
-        Ok(features::encode(&model, &dataset.train, &indices, &config.data, false, &device.device)?.values)
+        Ok(features::encode(decoder.model, &dataset.train, &indices, &config.data, false, &decoder.device)?.values)
     })?;
     let images = decoder.draw(&prior.mixture.sample(n, args.temperature, seed), seed)?;
     let label = format!("sampled, temperature {}", args.temperature);
@@ -81,14 +73,13 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         print!("; held-out z {mixture:.3} nats a dimension under {k} Gaussians, {gaussian:.3} under one");
     }
     println!();
-    output.device(&device);
-    output.weights(&weights);
-    output.data(&dataset, "train", quality.fitted_images + quality.held_out_images);
-    output.set("n", json!(n));
-    output.set("temperature", json!(args.temperature));
-    output.set("prior", json!(quality));
-    output.set("nearest_train", json!({ "mean": ours, "smallest": ours.map(|_| smallest), "mean_of_test_images": theirs }));
-    output.write(common)
+    studio.output.set("n", json!(n));
+    studio.output.set("temperature", json!(args.temperature));
+    studio.output.set("prior", json!(quality));
+    studio
+        .output
+        .set("nearest_train", json!({ "mean": ours, "smallest": ours.map(|_| smallest), "mean_of_test_images": theirs }));
+    studio.finish()
 }
 
 /// A square of images, and the nearest training images of its first row.
@@ -104,6 +95,5 @@ fn draw(path: &Path, images: &[f32], label: &str, nearest: Option<(&[(usize, f64
     if let Some(neighbours) = &neighbours {
         rows.push(GridRow { label: Some("nearest in training to row 1"), images: neighbours.chunks_exact(IMAGE).collect() });
     }
-    files::create_parent(path)?;
     save_rows(path, &rows, 32, 2)
 }

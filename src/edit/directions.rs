@@ -34,9 +34,9 @@ pub fn principal(stats: &LatentStats, count: usize) -> Vec<Direction> {
 }
 
 /// For each of the classes `names` the direction that `probe` sees it rise along, see [`LinearProbe::class_directions`].
-pub fn of_classes(probe: &LinearProbe, names: &[&str], stats: &LatentStats) -> Vec<Direction> {
+pub fn of_classes(probe: &LinearProbe, names: &[String], stats: &LatentStats) -> Vec<Direction> {
     let along = probe.class_directions().into_iter().zip(names);
-    along.map(|(along, name)| direction((*name).to_owned(), along.into_iter().map(f64::from), stats)).collect()
+    along.map(|(along, name)| direction(name.clone(), along.into_iter().map(f64::from), stats)).collect()
 }
 
 /// `z` `[Z]` moved along `direction` by each of `places` deviations: `[places, Z]`.

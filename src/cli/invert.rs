@@ -1,0 +1,59 @@
+//! `soda invert`
+
+use super::Common;
+use super::sampling::SamplingArgs;
+use super::source::WeightsArgs;
+use super::studio::Studio;
+use crate::edit::decoder::{IMAGE, signed};
+use crate::eval::image::similarity;
+use crate::report::grid::{GridRow, save_table};
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Arguments of `soda invert`.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Both directions run DDIM with eta 0, without guidance and clipping. More --steps bring the image back more exactly."
+)]
+pub struct Args {
+    /// Image files, or images of the data set such as test:17.
+    #[arg(default_values = ["test:0", "test:1", "test:2", "test:3", "test:4", "test:5", "test:6", "test:7"])]
+    images: Vec<String>,
+    #[command(flatten)]
+    weights: WeightsArgs,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    /// The picture: originals, z with their own x_T, z alone.
+    #[arg(long, value_name = "FILE", default_value = "inversion.png")]
+    out: PathBuf,
+}
+
+/// Takes images to z and x_T and back.
+pub fn run(args: &Args, common: &Common) -> crate::error::Result<()> {
+    let mut studio = Studio::open("invert", &args.weights, &args.sampling, &args.out, common)?;
+    let named = studio.images(&args.images)?;
+    let decoder = studio.decoder();
+    let (z, originals) = (decoder.encode(&named.images)?, signed(&named.images));
+    let x_last = decoder.invert(&originals, &z)?;
+    let back = decoder.plain().decode(&z, &x_last, None, args.sampling.seed)?;
+    let alone = decoder.draw(&z, args.sampling.seed)?;
+
+    let both = [(&back, "z and x_T"), (&alone, "z alone")];
+    let rows = [(&originals, "original")].into_iter().chain(both);
+    let rows: Vec<GridRow> =
+        rows.map(|(images, label)| GridRow { label: Some(label), images: images.chunks(IMAGE).collect() }).collect();
+    let headings: Vec<&str> = named.names.iter().map(String::as_str).collect();
+    save_table(&args.out, &headings, &rows, 32, 3)?;
+    let [with_noise, alone] = [similarity(&back, &originals, 32)?, similarity(&alone, &originals, 32)?];
+    // A perfect inversion leaves noise of mean 0 and deviation 1.
+    let n = x_last.len() as f64;
+    let mean = x_last.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
+    let deviation = (x_last.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / n).sqrt();
+    println!("z and x_T: PSNR {:.2} dB, SSIM {:.3}; x_T has deviation {deviation:.3}", with_noise.psnr, with_noise.ssim);
+    println!("z alone:   PSNR {:.2} dB, SSIM {:.3}; picture {}", alone.psnr, alone.ssim, args.out.display());
+    studio.output.set("images", json!(named.names));
+    studio.output.merge(json!(with_noise));
+    studio.output.set("z_alone", json!(alone));
+    studio.output.set("x_T", json!({ "mean": mean, "deviation": deviation }));
+    studio.finish()
+}

@@ -1,0 +1,75 @@
+//! `soda mix`
+
+use super::Common;
+use super::sampling::SamplingArgs;
+use super::source::WeightsArgs;
+use super::studio::Studio;
+use crate::edit::decoder::{Decoder, IMAGE, signed};
+use crate::edit::mix::mix;
+use crate::error::{Error, Result};
+use crate::report::grid::{GridRow, save_table};
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Arguments of `soda mix`.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Sections are numbered by resolution, the finest first: with four resolutions 0 is 32x32, 3 is 4x4 and 4 the middle."
+)]
+pub struct Args {
+    /// Images of the rows, which give the rest of z: files, or images of the data set such as test:17.
+    #[arg(default_values = ["test:0", "test:1", "test:2", "test:3"])]
+    images: Vec<String>,
+    /// Images of the columns, which give the sections.
+    #[arg(long, num_args = 1.., value_name = "IMAGE", default_values = ["test:4", "test:5", "test:6", "test:7"])]
+    with: Vec<String>,
+    /// Sections of z that the columns give (default: the finer half).
+    #[arg(long, value_delimiter = ',', value_name = "0,1,..")]
+    sections: Option<Vec<usize>>,
+    #[command(flatten)]
+    weights: WeightsArgs,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    /// The picture: a matrix, the images themselves along its sides.
+    #[arg(long, value_name = "FILE", default_value = "mix.png")]
+    out: PathBuf,
+}
+
+/// Mixes sections of z.
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    let mut studio = Studio::open("mix", &args.weights, &args.sampling, &args.out, common)?;
+    let all = studio.config().model.sections();
+    if all.len() == 1 {
+        return Err(Error::usage(format!(
+            "{} has no sections of z to mix: it was trained without model.unet.layer_modulation; use weights that were (configs/tiny.toml, for example)",
+            studio.weights.path.display()
+        )));
+    }
+    let chosen = args.sections.clone().unwrap_or_else(|| (0..all.len() / 2).collect());
+    if let Some(bad) = chosen.iter().find(|i| **i >= all.len()) {
+        return Err(Error::usage(format!("--sections {bad}: these weights have sections 0 to {}", all.len() - 1)));
+    }
+    let (rows, columns) = (studio.images(&args.images)?, studio.images(&args.with)?);
+    let decoder = studio.decoder();
+    let z = mix(&decoder.encode(&rows.images)?, &decoder.encode(&columns.images)?, &all, &chosen);
+    // The same noise everywhere: what differs is z.
+    let noise = Decoder::noise(1, args.sampling.seed);
+    let drawn = decoder.decode(&z, &noise.repeat(rows.names.len() * columns.names.len()), None, args.sampling.seed)?;
+
+    let (left, top) = (signed(&rows.images), signed(&columns.images));
+    let blank = vec![1.0; IMAGE];
+    let first = std::iter::once(&blank[..]).chain(top.chunks(IMAGE)).collect();
+    let line = |(original, mixed)| std::iter::once(original).chain(<[f32]>::chunks(mixed, IMAGE)).collect();
+    let lines = left.chunks(IMAGE).zip(drawn.chunks(columns.names.len() * IMAGE)).map(line);
+    let labels = std::iter::once(None).chain(rows.names.iter().map(|n| Some(n.as_str())));
+    let grid: Vec<GridRow> =
+        std::iter::once(first).chain(lines).zip(labels).map(|(images, label)| GridRow { label, images }).collect();
+    let headings: Vec<&str> = std::iter::once("").chain(columns.names.iter().map(String::as_str)).collect();
+    save_table(&args.out, &headings, &grid, 32, 3)?;
+    let list = chosen.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+    println!("sections {list} of {} from the columns, the others from the rows; picture {}", all.len(), args.out.display());
+    studio.output.set("rows", json!(rows.names));
+    studio.output.set("columns", json!(columns.names));
+    studio.output.set("sections", json!(chosen));
+    studio.finish()
+}

@@ -1,0 +1,110 @@
+//! What the commands that draw from z have in common: weights, device, sampling, images named on the command line.
+
+use super::Common;
+use super::output::Output;
+use super::sampling::SamplingArgs;
+use super::source::WeightsArgs;
+use crate::config::{Config, SampleConfig};
+use crate::data::picture::resolve;
+use crate::data::{self, Dataset, Images};
+use crate::device::{self, Selected};
+use crate::edit::decoder::Decoder;
+use crate::error::Result;
+use crate::files;
+use crate::model::Soda;
+use crate::model::weights::WeightsFile;
+use serde_json::json;
+use std::path::Path;
+
+/// An open command.
+pub struct Studio<'a> {
+    /// Its JSON.
+    pub output: Output,
+    /// The trained networks' file.
+    pub weights: WeightsFile,
+    /// Where they run.
+    pub device: Selected,
+    model: Soda,
+    sample: SampleConfig,
+    common: &'a Common,
+    dataset: Option<Dataset>,
+}
+
+/// Images that the user named.
+pub struct Named {
+    /// Their pixels, 32 x 32.
+    pub images: Images,
+    /// What to call them in a picture.
+    pub names: Vec<String>,
+}
+
+impl<'a> Studio<'a> {
+    /// Opens weights and device for `command`, whose picture goes to `out`.
+    ///
+    /// # Errors
+    /// If there are no weights, they can't be sampled as `sampling` says, there is no such device, or `out` can't be written.
+    pub fn open(command: &str, weights: &WeightsArgs, sampling: &SamplingArgs, out: &Path, common: &'a Common) -> Result<Self> {
+        let mut output = Output::new(command);
+        let weights = weights.open()?;
+        let sample = sampling.resolve(&weights.config)?;
+        // What can't be written shall be known before.
+        files::create_parent(out)?;
+        files::check_writable(out)?;
+        let device = device::select(&common.device)?;
+        eprintln!("{} with {} on {}", command, weights.path.display(), device.describe());
+        let model = weights.model(&device.device)?;
+        output.device(&device);
+        output.weights(&weights);
+        output.set("sample", json!(sample));
+        output.set("seed", json!(sampling.seed));
+        output.set("out", json!(out));
+        Ok(Self { output, weights, device, model, sample, common, dataset: None })
+    }
+
+    /// The recipe of the weights.
+    pub fn config(&self) -> &Config {
+        &self.weights.config
+    }
+
+    /// What encodes and draws.
+    pub fn decoder(&self) -> Decoder<'_> {
+        Decoder::new(&self.model, &self.weights.config, self.sample.clone(), &self.device.device)
+    }
+
+    /// The data set, opened when it is asked for first.
+    ///
+    /// # Errors
+    /// If it can't be opened.
+    pub fn dataset(&mut self) -> Result<&Dataset> {
+        if self.dataset.is_none() {
+            self.dataset = Some(data::open(self.common.data.as_deref())?);
+        }
+        Ok(self.dataset.as_ref().expect("opened above"))
+    }
+
+    /// The images that `specs` name: files, or `test:17` and `train:3`.
+    ///
+    /// # Errors
+    /// The first that isn't there or can't be read.
+    pub fn images(&mut self, specs: &[String]) -> Result<Named> {
+        let (mut pixels, mut labels, mut names) = (Vec::new(), Vec::new(), Vec::new());
+        for spec in specs {
+            let picture = resolve(spec, || self.dataset().cloned())?;
+            pixels.extend_from_slice(&picture.pixels);
+            labels.push(picture.label.unwrap_or(0));
+            names.push(picture.name);
+        }
+        Ok(Named { images: Images::new(pixels, labels), names })
+    }
+
+    /// Writes `--json`, if asked for.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    pub fn finish(mut self) -> Result<()> {
+        if let Some(dataset) = &self.dataset {
+            self.output.set("data", json!({ "name": dataset.name, "sha256": dataset.sha256 }));
+        }
+        self.output.write(self.common)
+    }
+}

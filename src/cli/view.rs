@@ -1,0 +1,88 @@
+//! `soda view`
+
+use super::Common;
+use super::sampling::SamplingArgs;
+use super::source::WeightsArgs;
+use super::studio::Studio;
+use crate::data::crop::{Geometry, Window, resized_crop};
+use crate::data::{Images, SIDE};
+use crate::edit::decoder::{Decoder, IMAGE, signed};
+use crate::error::{Error, Result};
+use crate::eval::image::similarity;
+use crate::report::grid::{GridRow, save_table};
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Arguments of `soda view`.
+#[derive(clap::Args)]
+#[command(after_help = "Needs weights trained with model.unet.view_conditioning = true and data.views = \"conditioned\".")]
+pub struct Args {
+    /// Image files, or images of the data set such as test:17.
+    #[arg(default_values = ["test:0", "test:1", "test:2", "test:3", "test:4", "test:5", "test:6", "test:7"])]
+    images: Vec<String>,
+    /// The part of the image to draw, in pixels of 32 x 32: left, top, width, height (default: all of it).
+    #[arg(long, value_name = "X,Y,W,H", value_parser = window)]
+    crop: Option<Window>,
+    /// Draw it mirrored left to right.
+    #[arg(long)]
+    flip: bool,
+    #[command(flatten)]
+    weights: WeightsArgs,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    /// The picture: originals, the views drawn, the same parts of the originals.
+    #[arg(long, value_name = "FILE", default_value = "view.png")]
+    out: PathBuf,
+}
+
+fn window(text: &str) -> std::result::Result<Window, String> {
+    let numbers: std::result::Result<Vec<usize>, _> = text.split(',').map(|n| n.trim().parse()).collect();
+    match numbers.as_deref() {
+        Ok([left, top, width, height]) => {
+            let inside = |at: usize, length: usize| length >= 1 && at.saturating_add(length) <= SIDE;
+            match inside(*left, *width) && inside(*top, *height) {
+                true => Ok(Window { top: *top, left: *left, height: *height, width: *width }),
+                false => Err(format!("the part must lie within the image of {SIDE} x {SIDE} pixels")),
+            }
+        }
+        _ => Err("expected four whole numbers: left, top, width, height, such as 0,0,16,16".into()),
+    }
+}
+
+/// Draws another view of images.
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    let mut studio = Studio::open("view", &args.weights, &args.sampling, &args.out, common)?;
+    if !studio.config().model.unet.view_conditioning {
+        return Err(Error::usage(format!(
+            "{} can't draw another view: it was trained without model.unet.view_conditioning; train with it and data.views=conditioned",
+            studio.weights.path.display()
+        )));
+    }
+    let named = studio.images(&args.images)?;
+    let n = named.names.len();
+    let geometry = Geometry { window: args.crop.unwrap_or(Window::WHOLE), flip: args.flip };
+    let decoder = studio.decoder();
+    let (z, seed) = (decoder.encode(&named.images)?, args.sampling.seed);
+    let view = geometry.within(&Geometry::PLAIN).repeat(n);
+    let drawn = decoder.decode(&z, &Decoder::noise(n, seed), Some(&view), seed)?;
+
+    let cut = (0..n).flat_map(|i| resized_crop(named.images.image(i), geometry.window, geometry.flip)).collect();
+    let (originals, wanted) = (signed(&named.images), signed(&Images::new(cut, vec![0; n])));
+    let row = |(label, images)| GridRow { label: Some(label), images: <[f32]>::chunks(images, IMAGE).collect() };
+    let rows = [("original", &originals[..]), ("drawn from z", &drawn), ("cut from it", &wanted)].map(row);
+    let headings: Vec<&str> = named.names.iter().map(String::as_str).collect();
+    save_table(&args.out, &headings, &rows, 32, 3)?;
+    let quality = similarity(&drawn, &wanted, 32)?;
+    println!(
+        "PSNR {:.2} dB, SSIM {:.3} beside the same part of the image; picture {}",
+        quality.psnr,
+        quality.ssim,
+        args.out.display()
+    );
+    studio.output.set("images", json!(named.names));
+    let Window { left, top, width, height } = geometry.window;
+    studio.output.set("crop", json!([left, top, width, height]));
+    studio.output.set("flip", json!(args.flip));
+    studio.output.merge(json!(quality));
+    studio.finish()
+}
