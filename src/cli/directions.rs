@@ -137,10 +137,12 @@ fn draw(args: &Args, starts: &[Start], directions: &[Direction], drawn: &[f32]) 
     };
     let labels: Vec<String> = directions.iter().enumerate().map(label).collect();
     let mut strips = drawn.chunks_exact(PLACES.len() * IMAGE);
+    let blank = vec![1.0; IMAGE];
     let mut rows = Vec::new();
     for start in starts {
         if let Some(original) = &start.original {
-            rows.push(GridRow { label: Some(&start.name), images: vec![original] });
+            // Over the column that starts at its z: blank cells lead there.
+            rows.push(GridRow { label: Some(&start.name), images: vec![&blank, &blank, &blank, original] });
         }
         for (label, strip) in labels.iter().zip(&mut strips) {
             rows.push(GridRow { label: Some(label), images: strip.chunks_exact(IMAGE).collect() });
