@@ -65,7 +65,7 @@ fn sample_directions_and_interpolate_draw_from_a_run_directory() {
     image::save_buffer(at.join("grey.png"), &[128; 40 * 50], 40, 50, image::ExtendedColorType::L8).expect("writable");
     let args = ["interpolate", "test:0", "grey.png", "-n", "4", "--invert", "--steps", "3", "--out", "i.png", "--json", "i.json"];
     let text = succeeds(&run(at, &args));
-    assert!(text.contains("4 images in a row from test:0 to grey.png"), "{text}");
+    assert!(text.contains("4 images in a row from test:0 (cat) to grey.png"), "{text}");
     let report = json(&at.join("i.json"));
     let strips = report["strips"].as_array().expect("strips");
     let kinds: Vec<_> = strips.iter().map(|s| (s["path"].as_str().expect("a path"), s["inverted"] == true)).collect();
@@ -86,7 +86,7 @@ fn fails_for_what_cannot_be_drawn() {
     fails(&run(at, &["directions", "--pca", "0"]), 2, &["--pca 0", "--classes"]);
     fails(&run(at, &["directions", "--pca", "9"]), 2, &["--pca 9", "1 to 8"]);
     fails(&run(at, &["directions", "--image", "test:1000"]), 2, &["test:1000", "1000 images"]);
-    fails(&run(at, &["interpolate", "test:0", "train:x"]), 2, &["train:x", "5000 images"]);
+    fails(&run(at, &["interpolate", "test:0", "train:x"]), 2, &["train:x", "train:17"]);
     fails(&run(at, &["interpolate", "gone.png", "test:1"]), 1, &["gone.png"]);
     std::fs::write(at.join("bad.png"), "no picture").expect("writable");
     fails(&run(at, &["interpolate", "test:0", "bad.png"]), 1, &["bad.png"]);
