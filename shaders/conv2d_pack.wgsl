@@ -8,14 +8,14 @@
 //
 // Layouts    w [O, C, taps];  packed [taps, rows, cols4] of four columns each, columns beyond the last are 0.
 // Invocation one group of four columns.
-// Template   wg: invocations.
+// Template   wg: invocations;  upsample.
 
 struct Info {
     total: u32,     // taps * rows * cols4
     rows: u32,      // input channels of the convolution to come
     cols: u32,      // its output channels
     taps: u32,
-    flags: u32,     // 1: for the gradient of the input, 2: with upsampling
+    transpose: u32, // 1: for the gradient of the input
 }
 
 @group(0) @binding(0) var<storage, read_write> w: array<f32>;
@@ -24,7 +24,7 @@ struct Info {
 
 /// Tap `t` of the kernel number `i`.
 fn tap_of(i: u32, t: u32) -> f32 {
-    if (info.flags & 2u) == 0u { return w[i * info.taps + t]; }
+{% if upsample %}
     let row = t / 4u;
     let col = t % 4u;
     var sum = 0.0;
@@ -32,6 +32,9 @@ fn tap_of(i: u32, t: u32) -> f32 {
         for (var l = max(col, 1u) - 1u; l < min(col + 1u, 3u); l++) { sum += w[i * 9u + k * 3u + l]; }
     }
     return sum;
+{% else %}
+    return w[i * info.taps + t];
+{% endif %}
 }
 
 @compute @workgroup_size({{ wg }})
@@ -46,7 +49,7 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     for (var k = 0u; k < 4u; k++) {
         let c = col + k;
         if c < info.cols {
-            if (info.flags & 1u) != 0u {
+            if info.transpose == 1u {
                 values[k] = tap_of(row * info.cols + c, info.taps - 1u - tap);
             } else {
                 values[k] = tap_of(c * info.rows + row, tap);

@@ -7,7 +7,7 @@
 //
 // Layouts    partial [shares, taps, C, O / 4] of four (the last ones padded);  dw [O, C, taps], with upsampling [C, O, 9].
 // Invocation one group of four o.
-// Template   wg: invocations.
+// Template   wg: invocations;  upsample.
 
 struct Info {
     total: u32,        // taps of dw * C * O / 4, rounded up
@@ -15,7 +15,6 @@ struct Info {
     out_channels: u32, // O
     taps: u32,         // of partial
     shares: u32,
-    upsample: u32,     // 1: with upsampling
 }
 
 @group(0) @binding(0) var<storage, read_write> partial: array<vec4<f32>>;
@@ -38,21 +37,17 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     let o = i % out4 * 4u;
     let c = i / out4 % info.channels;
     let t = i / (out4 * info.channels);
-    var sum = vec4<f32>(0.0);
-    if info.upsample == 1u {
-        let tap = out4 * info.channels;
-        let first = ((2u - t / 3u) * 4u + 2u - t % 3u) * tap + i % tap;
-        sum = (total(first) + total(first + tap)) + (total(first + 4u * tap) + total(first + 5u * tap));
-    } else {
-        sum = total(i);
-    }
+{% if upsample %}
+    let tap = out4 * info.channels;
+    let first = ((2u - t / 3u) * 4u + 2u - t % 3u) * tap + i % tap;
+    let sum = (total(first) + total(first + tap)) + (total(first + 4u * tap) + total(first + 5u * tap));
     for (var k = 0u; k < 4u; k++) {
-        if o + k < info.out_channels {
-            if info.upsample == 1u {
-                dw[(c * info.out_channels + o + k) * 9u + t] = sum[k];
-            } else {
-                dw[((o + k) * info.channels + c) * info.taps + t] = sum[k];
-            }
-        }
+        if o + k < info.out_channels { dw[(c * info.out_channels + o + k) * 9u + t] = sum[k]; }
     }
+{% else %}
+    let sum = total(i);
+    for (var k = 0u; k < 4u; k++) {
+        if o + k < info.out_channels { dw[((o + k) * info.channels + c) * info.taps + t] = sum[k]; }
+    }
+{% endif %}
 }

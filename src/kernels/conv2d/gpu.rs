@@ -24,8 +24,8 @@ fn pack(weight: CubeTensor, [rows, cols]: [usize; 2], taps: usize, gradient: boo
     let weight = into_contiguous(weight);
     let packed = layout::empty(&weight, Shape::new([taps, rows, cols.next_multiple_of(4)]));
     let total = taps * rows * cols.div_ceil(4);
-    let info = [total, rows, cols, taps, usize::from(gradient) | usize::from(upsample) << 1].map(|v| v as u32);
-    flat("conv2d pack", Shader::Pack, total, &[&weight, &packed], &info);
+    let info = [total, rows, cols, taps, usize::from(gradient)].map(|v| v as u32);
+    flat("conv2d pack", Shader::Pack { upsample }, total, &[&weight, &packed], &info);
     packed
 }
 
@@ -198,8 +198,8 @@ fn sum_shares(partial: &CubeTensor, shares: usize, shape: &ConvShape, weight: Sh
     let ConvShape { c_in, c_out, kernel, .. } = *shape;
     let total = weight[2] * weight[3] * c_in * c_out.div_ceil(4);
     let dw = layout::empty(partial, weight);
-    let info = [total, c_in, c_out, kernel * kernel, shares, usize::from(upsample)].map(|v| v as u32);
-    flat("conv2d grad_weight sum", Shader::WeightsSum, total, &[partial, &dw], &info);
+    let info = [total, c_in, c_out, kernel * kernel, shares].map(|v| v as u32);
+    flat("conv2d grad_weight sum", Shader::WeightsSum { upsample }, total, &[partial, &dw], &info);
     dw
 }
 

@@ -108,7 +108,10 @@ const WEIGHTS_TAPS: &str = concat!(
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Shader {
     /// shaders/conv2d_pack.wgsl
-    Pack,
+    Pack {
+        /// Whether the convolution is of an upsampled input.
+        upsample: bool,
+    },
     /// shaders/conv2d_tiled.wgsl
     Tiled(Tile, Fours),
     /// shaders/conv2d_weights_tiled.wgsl
@@ -127,7 +130,10 @@ pub enum Shader {
     /// shaders/conv2d_weights_block.wgsl, of a form that isn't [`Form::Up`]
     WeightsBlock(Form),
     /// shaders/conv2d_weights_sum.wgsl
-    WeightsSum,
+    WeightsSum {
+        /// Whether the convolution is of an upsampled input.
+        upsample: bool,
+    },
     /// shaders/column_sums.wgsl
     ColumnSums {
         /// Columns of a workgroup.
@@ -138,7 +144,9 @@ pub enum Shader {
 impl Shader {
     /// Every variant that is launched.
     pub fn all() -> Vec<Self> {
-        let mut all = vec![Self::Pack, Self::WeightsSum];
+        let mut all = Vec::new();
+        all.extend([false, true].map(|upsample| Self::Pack { upsample }));
+        all.extend([false, true].map(|upsample| Self::WeightsSum { upsample }));
         all.extend([Form::Same, Form::Up, Form::Down].map(Self::Block));
         all.extend([Form::Same, Form::Down].map(Self::WeightsBlock));
         all.extend(Self::COLUMNS.map(|cols| Self::ColumnSums { cols }));
@@ -175,12 +183,12 @@ impl Shader {
 
     /// The complete WGSL text.
     pub fn wgsl(self) -> String {
-        let flat = |cols: usize| context! { wg => self.workgroup(), cols };
+        let wg = self.workgroup();
         let tiled = |text: &str, Tile { bm, bn, bk, tm, tn }: Tile, Fours { x4, y4 }: Fours| {
             render(text, context! { bm, bn, bk, tm, tn, x4, y4 })
         };
         match self {
-            Self::Pack => render(include_str!("../../../shaders/conv2d_pack.wgsl"), flat(0)),
+            Self::Pack { upsample } => render(include_str!("../../../shaders/conv2d_pack.wgsl"), context! { wg, upsample }),
             Self::Block(form) => {
                 let form = match form {
                     Form::Same => "same",
@@ -195,8 +203,10 @@ impl Shader {
                 let values = context! { cols => Self::BLOCK, blocks => Self::BLOCK_CHANNELS / 4, kernel, stride };
                 render(include_str!("../../../shaders/conv2d_weights_block.wgsl"), values)
             }
-            Self::WeightsSum => render(include_str!("../../../shaders/conv2d_weights_sum.wgsl"), flat(0)),
-            Self::ColumnSums { cols } => render(include_str!("../../../shaders/column_sums.wgsl"), flat(cols)),
+            Self::WeightsSum { upsample } => {
+                render(include_str!("../../../shaders/conv2d_weights_sum.wgsl"), context! { wg, upsample })
+            }
+            Self::ColumnSums { cols } => render(include_str!("../../../shaders/column_sums.wgsl"), context! { wg, cols }),
             Self::Tiled(tile, fours) => tiled(TILED, tile, fours),
             Self::WeightsTiled(tile, fours) => tiled(WEIGHTS_TILED, tile, fours),
             Self::Taps { across, fours } => {
@@ -214,7 +224,7 @@ impl Shader {
     pub(super) fn workgroup(self) -> u32 {
         match self {
             Self::Block(_) | Self::WeightsBlock(_) | Self::Taps { .. } | Self::WeightsTaps(_) => 8,
-            Self::Pack | Self::WeightsSum | Self::ColumnSums { .. } => 64,
+            Self::Pack { .. } | Self::WeightsSum { .. } | Self::ColumnSums { .. } => 64,
             Self::Tiled(tile, _) | Self::WeightsTiled(tile, _) => tile.workgroup() as u32,
         }
     }
