@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::program::{TINY, fails, json, recipe, soda, succeeds, text, train};
+use common::program::{TINY, fails, json, soda, succeeds, text, train};
 use std::process::{Command, Stdio};
 
 #[test]

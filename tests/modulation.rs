@@ -71,8 +71,8 @@ fn each_section_reaches_its_layers(device: &Device) {
         up.into_iter().chain([format!("down.{stage}.block")]).collect::<BTreeSet<_>>()
     };
     let sections = config.model.sections();
-    for stage in 0..4 {
-        assert_eq!(reached(&config, sections[stage].clone(), device), names(stage), "section {stage}");
+    for (stage, section) in sections[..4].iter().enumerate() {
+        assert_eq!(reached(&config, section.clone(), device), names(stage), "section {stage}");
     }
     let middle = ["middle1", "middle2"].map(str::to_owned);
     assert_eq!(reached(&config, sections[4].clone(), device), middle.into_iter().collect());

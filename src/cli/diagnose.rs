@@ -7,7 +7,7 @@ use crate::data;
 use crate::device;
 use crate::error::{Error, Result};
 use crate::eval::features;
-use crate::eval::latent::{LatentStats, statistics};
+use crate::eval::latent::{LatentStats, outliers, statistics};
 use crate::eval::loss::{Bin, Losses, by_time};
 use crate::files;
 use crate::report::plot::{CurveStyle, Series, save_curve};
@@ -58,7 +58,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         print_row(&format!("{first}-{last}"), losses);
     }
     print_row("all", &all);
-    let words = in_words(&all, &stats);
+    let apart = outliers(&z.values, &stats);
+    let words = in_words(&all, &stats, apart);
     words.iter().for_each(|line| println!("{line}"));
     let middle = |bin: &Bin| (bin.t[0] + bin.t[1]) as f64 / 2.0;
     let series =
@@ -74,7 +75,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.set("loss", json!(all));
     output.set("explained", json!(all.explained()));
     output.set("bins", json!(bins));
-    output.set("z", json!({ "effective_rank": stats.effective_rank(), "variance": stats.variance, "shares": stats.shares() }));
+    output.set("z", json!({ "effective_rank": stats.effective_rank(), "variance": stats.variance, "shares": stats.shares(), "outliers": apart }));
     output.set("findings", json!(words));
     output.write(common)
 }
@@ -85,7 +86,7 @@ fn print_row(name: &str, losses: &Losses) {
 }
 
 /// What the numbers say.
-fn in_words(losses: &Losses, stats: &LatentStats) -> Vec<String> {
+fn in_words(losses: &Losses, stats: &LatentStats, apart: f64) -> Vec<String> {
     let (explained, dim, rank) = (losses.explained(), stats.dim, stats.effective_rank());
     let mut words = vec![if explained < 1.0 {
         format!(
@@ -102,6 +103,9 @@ fn in_words(losses: &Losses, stats: &LatentStats) -> Vec<String> {
     ));
     if rank < dim as f64 / 10.0 {
         words.push(format!("warning: z has collapsed: it uses about {rank:.1} of {dim} directions"));
+    }
+    if apart > 0.0 {
+        words.push(format!("warning: z of {apart:.1} % of the images lies far from all others (more than 5 times the median distance): the encoder learns too fast; lower train.encoder_lr_ratio"));
     }
     let mean = stats.total_variance() / dim as f64;
     let still = stats.variance.iter().filter(|v| **v < 1e-3 * mean).count();

@@ -97,7 +97,7 @@ mod tests {
         let mut probe = LinearProbe::new(6, 900, shape, &ProbeConfig { epochs: 5, batch_size: 30, lr: 0.01 }, 0).unwrap();
         (0..5).for_each(|_| probe.train_epoch(&z).unwrap());
         let mean: Vec<f32> = stats.mean.iter().map(|&v| v as f32).collect();
-        for (class, along) in of_classes(&probe, &["a", "b", "c"], &stats).iter().enumerate() {
+        for (class, along) in of_classes(&probe, &["a", "b", "c"].map(str::to_owned), &stats).iter().enumerate() {
             assert!((along.unit.iter().map(|v| v * v).sum::<f64>() - 1.0).abs() < 1e-9);
             let strip = traverse(&mean, along, &[-3.0, -1.0, 0.0, 1.0, 3.0]);
             let p = probabilities(&probe, &strip, 6, class);

@@ -116,6 +116,17 @@ fn shares(eigenvalues: &[f64]) -> Vec<f64> {
     eigenvalues.iter().map(|v| if sum > 0.0 { v / sum } else { 0.0 }).collect()
 }
 
+/// Share, in per cent, of the rows of `z` `[N, dim]` that lie more than 5 times as far from the mean as the median row does. A
+/// Gaussian in many dimensions has none; where an encoder learns too fast, single images of each batch take z over.
+pub fn outliers(z: &[f32], stats: &LatentStats) -> f64 {
+    let distance = |row: &[f32]| row.iter().zip(&stats.mean).map(|(&v, m)| (f64::from(v) - m).powi(2)).sum::<f64>().sqrt();
+    let distances: Vec<f64> = z.chunks_exact(stats.dim).map(distance).collect();
+    let mut sorted = distances.clone();
+    sorted.sort_by(f64::total_cmp);
+    let limit = 5.0 * sorted[sorted.len() / 2];
+    100.0 * distances.iter().filter(|d| **d > limit).count() as f64 / distances.len() as f64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,5 +205,17 @@ mod tests {
         let message = statistics(&[0.0, 1.0, 2.0, f32::NAN], 2).unwrap_err().to_string();
         assert!(message.starts_with("z of image 1 holds NaN (entry 1)"), "{message}");
         assert!(statistics(&[], 2).unwrap_err().to_string().contains("no images"));
+    }
+
+    #[test]
+    fn rows_far_from_all_others_are_outliers() {
+        let mut z = rng::normal(&mut rng::stream(2, Purpose::Test, 1), 1000 * 16);
+        let share = |z: &[f32]| outliers(z, &statistics(z, 16).unwrap());
+        assert_eq!(share(&z), 0.0);
+        z.chunks_exact_mut(16).take(20).for_each(|row| row.iter_mut().for_each(|v| *v *= 10.0));
+        assert_eq!(share(&z), 2.0);
+        // All of them ten times as far: none lies apart.
+        z.chunks_exact_mut(16).skip(20).for_each(|row| row.iter_mut().for_each(|v| *v *= 10.0));
+        assert_eq!(share(&z), 0.0);
     }
 }

@@ -3,10 +3,13 @@
 //! Plain f32 arithmetic on the host in one fixed order: the scores of given features depend neither on the device that made
 //! the features nor on the number of threads.
 
+mod adam;
+
 use super::features::Features;
 use crate::config::ProbeConfig;
 use crate::error::{Error, Result};
 use crate::rng::{self, Purpose};
+use adam::{Adam, AdamStep};
 use rand::RngExt;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -18,10 +21,6 @@ const LANES: usize = 16;
 /// BatchNorm1d's eps (soda.md) and the share of a batch in its running statistics (PyTorch's default).
 const BN_EPS: f32 = 1e-6;
 const BN_MOMENTUM: f32 = 0.1;
-/// Adam (PyTorch's defaults).
-const BETA_1: f64 = 0.9;
-const BETA_2: f64 = 0.999;
-const ADAM_EPS: f32 = 1e-8;
 /// Smallest norm that a feature vector is divided by (`torch.nn.functional.normalize`).
 const MIN_NORM: f32 = 1e-12;
 
@@ -81,43 +80,6 @@ struct Block {
     x: Vec<Row>,
     /// This block's share of the logits, \[B, C\].
     logits: Vec<f32>,
-}
-
-/// A parameter with Adam's two moments; `T` is f32 or a [`Row`] of them.
-#[derive(Clone, Debug)]
-struct Adam<T = f32> {
-    value: Vec<T>,
-    grad: Vec<T>,
-    m: Vec<T>,
-    v: Vec<T>,
-}
-
-impl<T: Copy> Adam<T> {
-    fn new(value: Vec<T>, zero: T) -> Self {
-        let zeros = vec![zero; value.len()];
-        Self { value, grad: zeros.clone(), m: zeros.clone(), v: zeros }
-    }
-}
-
-/// Adam's step size and the square root of its second bias correction at one step.
-#[derive(Clone, Copy)]
-struct AdamStep {
-    size: f32,
-    root_correction: f32,
-}
-
-impl AdamStep {
-    /// `step` counts from 1.
-    fn new(lr: f64, step: usize) -> Self {
-        let correction = |beta: f64| 1.0 - beta.powf(step as f64);
-        Self { size: (lr / correction(BETA_1)) as f32, root_correction: correction(BETA_2).sqrt() as f32 }
-    }
-
-    fn apply(self, value: &mut f32, grad: f32, m: &mut f32, v: &mut f32) {
-        *m += (grad - *m) * (1.0 - BETA_1) as f32;
-        *v = *v * BETA_2 as f32 + grad * grad * (1.0 - BETA_2) as f32;
-        *value -= self.size * *m / (v.sqrt() / self.root_correction + ADAM_EPS);
-    }
 }
 
 /// Trains a probe for `classes` classes on L2-normalised `train` as `config` says and scores it on `test`.
