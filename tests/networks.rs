@@ -136,6 +136,7 @@ fn on_the_cpu_only_inputs_and_gradients_of_concatenations_are_copied() {
 
 #[test]
 fn paper_size_networks_have_exactly_the_published_parameter_counts() {
+    let mut checked = 0;
     for (name, text) in BUILT_IN {
         let config = Config::parse(text, name, &[]).expect("a valid recipe");
         // Sections of z make the layers that modulate smaller.
@@ -145,7 +146,9 @@ fn paper_size_networks_have_exactly_the_published_parameter_counts() {
         let soda = Soda::new(&config.model, 1, &Device::flex());
         assert_eq!(parameters::count(&soda.encoder), 11_234_496, "{name}");
         assert_eq!(parameters::count(&soda.unet), 39_595_139, "{name}");
+        checked += 1;
     }
+    assert_eq!(checked, 2, "report.toml and cifar10.toml");
 }
 
 #[test]

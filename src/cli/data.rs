@@ -48,6 +48,13 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         Action::Verify => ("data verify", data::verify(&root)?.join("\n")),
         Action::Bundle { out } => {
             let full = data::open(Some(&root)).map_err(|e| Error::failed(format!("the subset is cut from the full set: {e}")))?;
+            if full.name != "CIFAR-10" {
+                return Err(Error::failed(format!(
+                    "the subset is cut from CIFAR-10, and {} holds {}",
+                    root.display(),
+                    full.name
+                )));
+            }
             subset::bundle(&full.train, &full.test, out)?;
             ("data bundle", format!("wrote the subset to {}", out.display()))
         }

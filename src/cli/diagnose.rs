@@ -41,9 +41,20 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let device = device::select(&common.device)?;
     let dataset = data::open(common.data.as_deref())?;
     if args.n < 2 || args.n > dataset.test.len() {
-        return Err(Error::usage(format!("-n {}: the test set holds {} images; choose 2 to that", args.n, dataset.test.len())));
+        return Err(Error::usage(format!(
+            "-n {}: the test set holds {} images; choose 2 (for the z of another image) to that",
+            args.n,
+            dataset.test.len()
+        )));
+    }
+    if args.bins == 0 || args.bins > weights.config.diffusion.steps {
+        return Err(Error::usage(format!(
+            "--bins {}: choose 1 to {}, the noise levels of these weights",
+            args.bins, weights.config.diffusion.steps
+        )));
     }
     files::create_parent(&args.out)?;
+    files::check_writable(&args.out)?;
     eprintln!("diagnosing {} on {}, {}", weights.path.display(), device.describe(), dataset.describe());
     let model = weights.model(&device.device)?;
     let images = dataset.test.select(&(0..args.n).collect::<Vec<_>>());

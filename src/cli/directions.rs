@@ -4,14 +4,13 @@ use super::Common;
 use super::sampling::SamplingArgs;
 use super::source::WeightsArgs;
 use super::studio::{Named, Studio};
-use crate::config::ProbeConfig;
 use crate::data::Images;
 use crate::edit::decoder::{Decoder, IMAGE, signed};
 use crate::edit::directions::{Direction, of_classes, principal, probabilities, traverse};
 use crate::error::{Error, Result};
-use crate::eval::features::{self, Features};
+use crate::eval::features;
 use crate::eval::latent::{LatentStats, statistics};
-use crate::eval::linear::{LinearProbe, ProbeShape};
+use crate::eval::linear::LinearProbe;
 use crate::report::grid::{GridRow, save_table};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -52,6 +51,7 @@ struct Start {
 /// Draws what lies along the directions of z.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut studio = Studio::open("directions", &args.weights, &args.sampling, &args.out, common)?;
+    studio.deterministic("directions")?;
     let (dataset, named) = (studio.dataset()?.clone(), studio.images(&args.image)?);
     if args.classes {
         dataset.require_classes("--classes")?;
@@ -70,7 +70,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let stats = statistics(&train.values[..dataset.train.len() * z_dim], z_dim)?;
     let mut directions = principal(&stats, args.pca);
     let probe = match args.classes {
-        true => Some(train_probe(&train, dataset.classes.len(), &config.probe)?),
+        true => Some(LinearProbe::trained(&train, dataset.classes.len(), &config.probe, 0)?),
         false => None,
     };
     if let Some(probe) = &probe {
@@ -106,15 +106,6 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         studio.output.set("probe", json!(score));
     }
     studio.finish()
-}
-
-/// The linear protocol's classifier, seed 0.
-fn train_probe(train: &Features, classes: usize, config: &ProbeConfig) -> Result<LinearProbe> {
-    let mut probe = LinearProbe::new(train.dim, train.rows(), ProbeShape::linear(classes), config, 0)?;
-    for _ in 0..config.epochs {
-        probe.train_epoch(train)?;
-    }
-    Ok(probe)
 }
 
 fn starts(decoder: &Decoder, named: &Named, stats: &LatentStats) -> Result<Vec<Start>> {

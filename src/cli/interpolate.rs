@@ -21,7 +21,7 @@ pub struct Args {
     b: String,
     #[command(flatten)]
     weights: WeightsArgs,
-    /// Images drawn in a row, both ends included.
+    /// Images drawn in a row, both ends included (--steps are those of the sampler).
     #[arg(short, long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(2..=100))]
     n: u64,
     /// Also from the x_T that each image comes from (DDIM inversion), interpolated on the sphere: the ends are the images then.
@@ -47,6 +47,7 @@ struct Strip {
 /// Draws the way from one image to another.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut studio = Studio::open("interpolate", &args.weights, &args.sampling, &args.out, common)?;
+    studio.deterministic("interpolate")?;
     let named = studio.images(&[args.a.clone(), args.b.clone()])?;
     let decoder = studio.decoder();
     let ends = [0, 1].map(|i| named.images.select(&[i]));
@@ -54,19 +55,18 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let originals = ends.each_ref().map(signed);
     let [a, b] = [0, 1].map(|i| named.names[i].as_str());
     let (n, seed) = (args.n as usize, args.sampling.seed);
-    let paths = [("linear in z", "linear", Path::Linear), ("spherical in z", "spherical", Path::Spherical)];
+    // The path for machines, its labels without and with x_T.
+    let paths = [
+        ("linear", ["linear in z", "linear in z, inverted x_T"], Path::Linear),
+        ("spherical", ["spherical in z", "spherical in z, inverted x_T"], Path::Spherical),
+    ];
     let z = paths.map(|(.., path)| interpolate(&z_a, &z_b, n, path));
 
     let mut strips = Vec::new();
     let mut draw_strips = |decoder: &Decoder, x_last: Vec<f32>, inverted: bool| -> Result<()> {
         let images = decoder.decode(&z.concat(), &x_last.repeat(paths.len()), None, seed)?;
-        for ((label, path, _), images) in paths.iter().zip(images.chunks_exact(n * IMAGE)) {
-            let label = match (inverted, *path) {
-                (false, _) => label,
-                (true, "linear") => "linear in z, inverted x_T",
-                (true, _) => "spherical in z, inverted x_T",
-            };
-            strips.push(Strip { label, path, inverted, images: images.to_vec() });
+        for ((path, labels, _), images) in paths.iter().zip(images.chunks_exact(n * IMAGE)) {
+            strips.push(Strip { label: labels[usize::from(inverted)], path, inverted, images: images.to_vec() });
         }
         Ok(())
     };

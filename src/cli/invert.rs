@@ -45,7 +45,7 @@ pub fn run(args: &Args, common: &Common) -> crate::error::Result<()> {
     let headings: Vec<&str> = named.names.iter().map(String::as_str).collect();
     save_table(&args.out, &headings, &rows, 32, 3)?;
     let [with_noise, alone] = [similarity(&back, &originals, 32)?, similarity(&alone, &originals, 32)?];
-    // A perfect inversion leaves noise of mean 0 and deviation 1.
+    // The nearer the last time is to T, the nearer x_T is to noise of mean 0 and deviation 1.
     let n = x_last.len() as f64;
     let mean = x_last.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
     let deviation = (x_last.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / n).sqrt();

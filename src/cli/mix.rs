@@ -38,6 +38,7 @@ pub struct Args {
 /// Mixes sections of z.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut studio = Studio::open("mix", &args.weights, &args.sampling, &args.out, common)?;
+    studio.deterministic("mix")?;
     let all = studio.config().model.sections();
     if all.len() == 1 {
         return Err(Error::usage(format!(
@@ -51,10 +52,23 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     }
     let (rows, columns) = (studio.images(&args.images)?, studio.images(&args.with)?);
     let decoder = studio.decoder();
-    let z = mix(&decoder.encode(&rows.images)?, &decoder.encode(&columns.images)?, &all, &chosen);
+    let (own, theirs) = (decoder.encode(&rows.images)?, decoder.encode(&columns.images)?);
+    let z = mix(&own, &theirs, &all, &chosen);
     // The same noise everywhere: what differs is z.
     let noise = Decoder::noise(1, args.sampling.seed);
-    let drawn = decoder.decode(&z, &noise.repeat(rows.names.len() * columns.names.len()), None, args.sampling.seed)?;
+    let draw = |z: &[f32], n: usize| decoder.decode(z, &noise.repeat(n), None, args.sampling.seed);
+    let drawn = draw(&z, rows.names.len() * columns.names.len())?;
+    let unmixed = draw(&own, rows.names.len())?;
+    // Mean change of a pixel in [0, 1] from the row's own image, by row and column.
+    let change = |mixed: &[f32], own: &[f32]| {
+        mixed.iter().zip(own).map(|(a, b)| f64::from((a - b).abs()) / 2.0).sum::<f64>() / IMAGE as f64
+    };
+    let changes: Vec<Vec<f64>> = drawn
+        .chunks(columns.names.len() * IMAGE)
+        .zip(unmixed.chunks(IMAGE))
+        .map(|(cells, own)| cells.chunks(IMAGE).map(|cell| change(cell, own)).collect())
+        .collect();
+    let mean = changes.iter().flatten().sum::<f64>() / (drawn.len() / IMAGE) as f64;
 
     let (left, top) = (signed(&rows.images), signed(&columns.images));
     let blank = vec![1.0; IMAGE];
@@ -67,9 +81,14 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let headings: Vec<&str> = std::iter::once("").chain(columns.names.iter().map(String::as_str)).collect();
     save_table(&args.out, &headings, &grid, 32, 3)?;
     let list = chosen.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
-    println!("sections {list} of {} from the columns, the others from the rows; picture {}", all.len(), args.out.display());
+    println!(
+        "sections {list} of {} from the columns change a pixel of the rows' images by {mean:.4} on average; picture {}",
+        all.len(),
+        args.out.display()
+    );
     studio.output.set("rows", json!(rows.names));
     studio.output.set("columns", json!(columns.names));
     studio.output.set("sections", json!(chosen));
+    studio.output.set("changes", json!(changes));
     studio.finish()
 }

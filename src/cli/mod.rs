@@ -77,7 +77,7 @@ enum Verb {
     View(view::Args),
     /// Draw what lies along the directions of z: its principal components, and the classes.
     Directions(directions::Args),
-    /// Fetch, import, verify or bundle CIFAR-10.
+    /// Fetch, import or verify data sets.
     Data(data::Args),
     /// Measure this machine's devices: kernels, training steps, inference, view pipeline.
     Bench(bench::Args),

@@ -69,7 +69,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     eprintln!("reconstructing");
     let picture = args.out.join("reconstruction.png");
     let decoder = Decoder::new(&model, &config, config.sample.clone(), &device.device);
-    let quality = reconstruct::draw(&decoder, &dataset, 20, config.seed, &picture)?;
+    let quality = reconstruct::draw(&decoder, &dataset, 20.min(dataset.test.len()), config.seed, &picture)?;
 
     output.device(&device);
     output.weights(&weights);

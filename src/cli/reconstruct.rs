@@ -10,6 +10,7 @@ use crate::edit::decoder::{Decoder, IMAGE};
 use crate::edit::reconstruct::reconstruct_first;
 use crate::error::{Error, Result};
 use crate::eval::image::{Similarity, similarity};
+use crate::files;
 use crate::report::grid;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -39,6 +40,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         return Err(Error::usage(format!("-n {}: the test set holds {} images; choose 1 to that", args.n, dataset.test.len())));
     }
     let sample = args.sampling.resolve(&weights.config)?;
+    files::create_parent(&args.out)?;
+    files::check_writable(&args.out)?;
     eprintln!("reconstructing with {} on {}, {}", weights.path.display(), device.describe(), dataset.describe());
     let model = weights.model(&device.device)?;
     let decoder = Decoder::new(&model, &weights.config, sample, &device.device);

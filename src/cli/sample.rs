@@ -56,12 +56,12 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     draw(&args.out, &images, &label, nearest.as_deref().map(|n| (n, dataset.train.as_ref())))?;
 
     let quality = prior.quality;
-    let rms = |found: Vec<(usize, f64)>| found.iter().map(|f| f.1).sum::<f64>() / found.len() as f64;
+    let mean_squared = |found: Vec<(usize, f64)>| found.iter().map(|f| f.1).sum::<f64>() / found.len() as f64;
     let smallest = nearest.iter().flatten().map(|f| f.1).fold(f64::INFINITY, f64::min);
-    let ours = nearest.map(rms);
+    let ours = nearest.map(mean_squared);
     // What to expect of images that were not trained on.
     let held = dataset.test.select(&(0..n.min(dataset.test.len())).collect::<Vec<_>>());
-    let theirs = copies::nearest(&signed(&held), &dataset.train).filter(|found| !found.is_empty()).map(rms);
+    let theirs = copies::nearest(&signed(&held), &dataset.train).filter(|found| !found.is_empty()).map(mean_squared);
     print!("{n} images in {}", args.out.display());
     if let (Some(ours), Some(theirs)) = (ours, theirs) {
         print!(

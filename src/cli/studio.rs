@@ -4,12 +4,12 @@ use super::Common;
 use super::output::Output;
 use super::sampling::SamplingArgs;
 use super::source::WeightsArgs;
-use crate::config::{Config, SampleConfig};
+use crate::config::{Config, SampleConfig, Sampler};
 use crate::data::picture::resolve;
 use crate::data::{self, Dataset, Images};
 use crate::device::{self, Selected};
 use crate::edit::decoder::Decoder;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files;
 use crate::model::Soda;
 use crate::model::weights::WeightsFile;
@@ -22,8 +22,7 @@ pub struct Studio<'a> {
     pub output: Output,
     /// The trained networks' file.
     pub weights: WeightsFile,
-    /// Where they run.
-    pub device: Selected,
+    device: Selected,
     model: Soda,
     sample: SampleConfig,
     common: &'a Common,
@@ -71,13 +70,32 @@ impl<'a> Studio<'a> {
         Decoder::new(&self.model, &self.weights.config, self.sample.clone(), &self.device.device)
     }
 
+    /// Refuses samplers that add noise of their own: in what `command` draws, z alone shall differ.
+    ///
+    /// # Errors
+    /// `--sampler ddpm`, or `--eta` above 0.
+    pub fn deterministic(&self, command: &str) -> Result<()> {
+        let adds = |what: &str| {
+            Err(Error::usage(format!(
+                "{what} adds other noise to every image; `soda {command}` shows what z changes: choose ddim with eta 0, or dpm-solver"
+            )))
+        };
+        match self.sample.sampler {
+            Sampler::Ddpm => adds("--sampler ddpm"),
+            Sampler::Ddim if self.sample.eta > 0.0 => adds(&format!("eta {}", self.sample.eta)),
+            _ => Ok(()),
+        }
+    }
+
     /// The data set, opened when it is asked for first.
     ///
     /// # Errors
     /// If it can't be opened.
     pub fn dataset(&mut self) -> Result<&Dataset> {
         if self.dataset.is_none() {
-            self.dataset = Some(data::open(self.common.data.as_deref())?);
+            let dataset = data::open(self.common.data.as_deref())?;
+            eprintln!("images: {}", dataset.describe());
+            self.dataset = Some(dataset);
         }
         Ok(self.dataset.as_ref().expect("opened above"))
     }

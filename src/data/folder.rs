@@ -167,8 +167,11 @@ fn entries(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
 }
 
 /// The files of each group with the group's number.
+/// One file of each class after the other: the first n images of a set are of all its classes, as in CIFAR-10.
 fn labelled(groups: &[Vec<PathBuf>]) -> Files {
-    groups.iter().enumerate().flat_map(|(label, files)| files.iter().map(move |f| (f.clone(), label as u8))).collect()
+    let longest = groups.iter().map(Vec::len).max().unwrap_or(0);
+    let round = |i: usize| groups.iter().enumerate().filter_map(move |(label, files)| Some((files.get(i)?.clone(), label as u8)));
+    (0..longest).flat_map(round).collect()
 }
 
 fn decode(files: &Files, bar: &ProgressBar) -> Result<Images> {

@@ -2,6 +2,8 @@
 
 use crate::config::{Config, Guidance, SampleConfig, Sampler};
 use crate::data::{Images, views};
+
+pub use crate::data::IMAGE;
 use crate::diffusion::Schedule;
 use crate::diffusion::guidance::{guided, guided_by};
 use crate::diffusion::sampler::{Inversion, Sampling, ddim_inversion, sample};
@@ -11,9 +13,6 @@ use crate::model::Soda;
 use crate::rng::{self, Purpose};
 use burn::tensor::{Device, Tensor, TensorData};
 use std::ops::Range;
-
-/// Numbers of an image.
-pub const IMAGE: usize = 3 * 32 * 32;
 
 /// Images a batch: what fits small devices.
 const BATCH: usize = 64;

@@ -8,7 +8,7 @@ use crate::rng::{self, Purpose};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// Training images that a prior is fitted to at most: seconds instead of minutes, at 2,000 images for each of 10 Gaussians.
+/// Training images that a prior is fitted to at most: seconds instead of minutes, at 1,800 images for each of 10 Gaussians.
 pub const MOST_IMAGES: usize = 20_000;
 /// The fit is the same whatever is drawn from it later.
 const FIT_SEED: u64 = 0;

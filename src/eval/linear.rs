@@ -90,14 +90,22 @@ struct Block {
 /// # Panics
 /// If `test` has another feature length than `train`, or `values` is not `[N, D]`.
 pub fn train_and_score(train: &Features, test: &Features, classes: usize, config: &ProbeConfig, seed: u64) -> Result<Scores> {
-    let mut probe = LinearProbe::new(train.dim, train.rows(), ProbeShape::linear(classes), config, seed)?;
-    for _ in 0..config.epochs {
-        probe.train_epoch(train)?;
-    }
-    probe.score(test)
+    LinearProbe::trained(train, classes, config, seed)?.score(test)
 }
 
 impl LinearProbe {
+    /// A probe of the `linear` protocol for `classes` classes, trained on `train` as `config` says.
+    ///
+    /// # Errors
+    /// As [`train_and_score`].
+    pub fn trained(train: &Features, classes: usize, config: &ProbeConfig, seed: u64) -> Result<Self> {
+        let mut probe = Self::new(train.dim, train.rows(), ProbeShape::linear(classes), config, seed)?;
+        for _ in 0..config.epochs {
+            probe.train_epoch(train)?;
+        }
+        Ok(probe)
+    }
+
     /// An untrained probe for feature vectors of length `dim`, to be trained on `rows` of them for `config.epochs` epochs.
     ///
     /// Weights and bias are drawn from U(-1, 1) / sqrt(dim), as PyTorch's `Linear` does, from stream 0 of `seed`.

@@ -68,7 +68,7 @@ pub fn by_time(
     let mut sums = vec![[0.0f64; 3]; bins];
     let all: Vec<usize> = (0..images.len()).collect();
     for (number, batch) in all.chunks(BATCH).enumerate() {
-        // The z of the next image, that of the first one after the last: in a batch of one, of the image before it.
+        // The z of the next image; after the last one, that of the first.
         let other: Vec<usize> = batch.iter().map(|i| (i + 1) % images.len()).collect();
         let n = batch.len();
         let encode = |indices: &[usize]| {

@@ -64,7 +64,7 @@ pub fn step(mut state: State, pair: Pair, schedule: &Schedule, config: &Config, 
 }
 
 /// `[B, Z]`, 1 where z passes: an image's whole z is dropped with probability `z_drop` (classifier-free guidance), else each
-/// of its sections by itself with probability `layer_mask` (layer masking). `[B, 1]` where there are no sections.
+/// of its sections by itself with probability `layer_mask` (layer masking). `[B, 1]` where layer_mask is 0.
 pub fn draw_masks(batch: usize, config: &Config, stream: &mut Stream, device: &Device) -> Tensor<2> {
     let train = &config.train;
     let mut passes = |p: f64| if stream.random_bool(p) { 0.0 } else { 1.0 };
