@@ -5,6 +5,7 @@ mod common;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use common::assert_close;
+use common::program::TINY;
 use soda::config::{Config, LrSchedule};
 use soda::data::{Dataset, Images, bundled};
 use soda::device::{Selected, select};
@@ -26,22 +27,15 @@ use std::time::Duration;
 /// configs/quick.toml with networks small enough for tests.
 fn tiny(overrides: &[&str]) -> Config {
     let small = [
-        "model.z_dim=8",
-        "model.encoder.base=4",
-        "model.unet.base=8",
-        "model.unet.multipliers=[1,2]",
-        "model.unet.groups=2",
-        "model.unet.final_groups=2",
         "model.unet.dropout=0.1",
-        "train.batch_size=8",
         "train.warmup_steps=2",
         "train.log_every=1",
         "train.checkpoint_every=3",
         "train.steps=6",
-        "sample.steps=2",
         "data.threads=1",
     ];
-    let overrides: Vec<String> = small.iter().chain(overrides).map(|s| (*s).to_owned()).collect();
+    let small = TINY.iter().chain(&small);
+    let overrides: Vec<String> = small.chain(overrides).map(|s| (*s).to_owned()).collect();
     Config::parse(include_str!("../configs/quick.toml"), "configs/quick.toml", &overrides).expect("a valid recipe")
 }
 

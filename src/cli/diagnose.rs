@@ -58,9 +58,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     eprintln!("diagnosing {} on {}, {}", weights.path.display(), device.describe(), dataset.describe());
     let model = weights.model(&device.device)?;
     let images = dataset.test.select(&(0..args.n).collect::<Vec<_>>());
-    let (all, bins) = by_time(&model, &weights.config, &images, args.bins, args.seed, &device.device)?;
-    let whole: Vec<usize> = (0..dataset.test.len()).collect();
-    let z = features::encode(&model, &dataset.test, &whole, &weights.config.data, false, &device.device)?;
+    let z = features::encode_all(&model, &dataset.test, &weights.config.data, false, &device.device)?;
+    let measured = (&images, &z.values[..args.n * z.dim]);
+    let (all, bins) = by_time(&model, &weights.config, measured, args.bins, args.seed, &device.device)?;
     let stats = statistics(&z.values, z.dim)?;
 
     println!("mean squared error on the noise, by t of {}:", weights.config.diffusion.steps);

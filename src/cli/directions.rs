@@ -4,8 +4,8 @@ use super::Common;
 use super::sampling::SamplingArgs;
 use super::source::WeightsArgs;
 use super::studio::{Named, Studio};
-use crate::data::Images;
-use crate::edit::decoder::{Decoder, IMAGE, signed};
+use crate::data::{IMAGE, Images};
+use crate::edit::decoder::{Decoder, signed};
 use crate::edit::directions::{Direction, of_classes, principal, probabilities, traverse};
 use crate::error::{Error, Result};
 use crate::eval::features;
@@ -61,10 +61,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     if args.pca > z_dim || (args.pca == 0 && !args.classes) {
         return Err(Error::usage(format!("--pca {}: choose 1 to {z_dim}, the length of z, or 0 with --classes", args.pca)));
     }
-    let encode = |images: &Images, flips: bool| {
-        let all: Vec<usize> = (0..images.len()).collect();
-        features::encode(decoder.model, images, &all, &config.data, flips, &decoder.device)
-    };
+    let encode = |images: &Images, flips| features::encode_all(decoder.model, images, &config.data, flips, &decoder.device);
     // The probe trains on mirror images too, as `soda probe` does; the statistics are those of the images alone.
     let train = encode(&dataset.train, args.classes)?;
     let stats = statistics(&train.values[..dataset.train.len() * z_dim], z_dim)?;
@@ -100,6 +97,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         print!("; the classifier is right on {:.1} % of unseen images", score.top1);
     }
     println!();
+    studio.used("train", dataset.train.len());
     studio.output.set("effective_rank", json!(rank));
     studio.output.set("directions", describe(&directions, args.pca, probe.as_ref(), &starts[0].z));
     if let Some(score) = score {

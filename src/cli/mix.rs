@@ -4,9 +4,11 @@ use super::Common;
 use super::sampling::SamplingArgs;
 use super::source::WeightsArgs;
 use super::studio::Studio;
-use crate::edit::decoder::{Decoder, IMAGE, signed};
+use crate::data::IMAGE;
+use crate::edit::decoder::{Decoder, signed};
 use crate::edit::mix::mix;
 use crate::error::{Error, Result};
+use crate::eval::image::mean_change;
 use crate::report::grid::{GridRow, save_table};
 use serde_json::json;
 use std::path::PathBuf;
@@ -60,13 +62,10 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let drawn = draw(&z, rows.names.len() * columns.names.len())?;
     let unmixed = draw(&own, rows.names.len())?;
     // Mean change of a pixel in [0, 1] from the row's own image, by row and column.
-    let change = |mixed: &[f32], own: &[f32]| {
-        mixed.iter().zip(own).map(|(a, b)| f64::from((a - b).abs()) / 2.0).sum::<f64>() / IMAGE as f64
-    };
     let changes: Vec<Vec<f64>> = drawn
         .chunks(columns.names.len() * IMAGE)
         .zip(unmixed.chunks(IMAGE))
-        .map(|(cells, own)| cells.chunks(IMAGE).map(|cell| change(cell, own)).collect())
+        .map(|(cells, own)| cells.chunks(IMAGE).map(|cell| mean_change(cell, own)).collect())
         .collect();
     let mean = changes.iter().flatten().sum::<f64>() / (drawn.len() / IMAGE) as f64;
 

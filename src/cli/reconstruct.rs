@@ -1,16 +1,14 @@
 //! `soda reconstruct`
 
 use super::Common;
-use super::output::Output;
 use super::sampling::SamplingArgs;
 use super::source::WeightsArgs;
-use crate::data::{self, Dataset};
-use crate::device;
-use crate::edit::decoder::{Decoder, IMAGE};
+use super::studio::Studio;
+use crate::data::{Dataset, IMAGE};
+use crate::edit::decoder::Decoder;
 use crate::edit::reconstruct::reconstruct_first;
 use crate::error::{Error, Result};
 use crate::eval::image::{Similarity, similarity};
-use crate::files;
 use crate::report::grid;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -32,20 +30,12 @@ pub struct Args {
 
 /// Draws and measures reconstructions.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
-    let mut output = Output::new("reconstruct");
-    let weights = args.weights.open()?;
-    let device = device::select(&common.device)?;
-    let dataset = data::open(common.data.as_deref())?;
+    let mut studio = Studio::open("reconstruct", &args.weights, &args.sampling, &args.out, common)?;
+    let dataset = studio.dataset()?.clone();
     if args.n == 0 || args.n > dataset.test.len() {
         return Err(Error::usage(format!("-n {}: the test set holds {} images; choose 1 to that", args.n, dataset.test.len())));
     }
-    let sample = args.sampling.resolve(&weights.config)?;
-    files::create_parent(&args.out)?;
-    files::check_writable(&args.out)?;
-    eprintln!("reconstructing with {} on {}, {}", weights.path.display(), device.describe(), dataset.describe());
-    let model = weights.model(&device.device)?;
-    let decoder = Decoder::new(&model, &weights.config, sample, &device.device);
-    let quality = draw(&decoder, &dataset, args.n, args.sampling.seed, &args.out)?;
+    let quality = draw(&studio.decoder(), &dataset, args.n, args.sampling.seed, &args.out)?;
     println!(
         "PSNR {:.2} dB, SSIM {:.3} over {} test images from z alone; picture {}",
         quality.psnr,
@@ -53,11 +43,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         quality.n,
         args.out.display()
     );
-    output.device(&device);
-    output.weights(&weights);
-    output.data(&dataset, "test", args.n);
-    output.merge(json!(quality));
-    output.write(common)
+    studio.used("test", args.n);
+    studio.output.merge(json!(quality));
+    studio.finish()
 }
 
 /// Reconstructs the first `n` test images, draws the first 20 to `out` and measures all.

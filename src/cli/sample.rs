@@ -4,8 +4,8 @@ use super::Common;
 use super::sampling::SamplingArgs;
 use super::source::WeightsArgs;
 use super::studio::Studio;
-use crate::data::Images;
-use crate::edit::decoder::{IMAGE, signed};
+use crate::data::{IMAGE, Images};
+use crate::edit::decoder::signed;
 use crate::edit::prior::{Prior, chosen};
 use crate::error::{Error, Result};
 use crate::eval::{copies, features};
@@ -73,6 +73,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         print!("; held-out z {mixture:.3} nats a dimension under {k} Gaussians, {gaussian:.3} under one");
     }
     println!();
+    studio.used("train", dataset.train.len());
     studio.output.set("n", json!(n));
     studio.output.set("temperature", json!(args.temperature));
     studio.output.set("prior", json!(quality));

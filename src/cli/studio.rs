@@ -95,9 +95,17 @@ impl<'a> Studio<'a> {
         if self.dataset.is_none() {
             let dataset = data::open(self.common.data.as_deref())?;
             eprintln!("images: {}", dataset.describe());
+            self.output.set("data", json!({ "name": dataset.name, "sha256": dataset.sha256 }));
             self.dataset = Some(dataset);
         }
         Ok(self.dataset.as_ref().expect("opened above"))
+    }
+
+    /// Says in the JSON that `n` images of `split` of the data set were used.
+    pub fn used(&mut self, split: &str, n: usize) {
+        if let Some(dataset) = &self.dataset {
+            self.output.data(dataset, split, n);
+        }
     }
 
     /// The images that `specs` name: files, or `test:17` and `train:3`.
@@ -120,9 +128,6 @@ impl<'a> Studio<'a> {
     /// # Errors
     /// If the file can't be written.
     pub fn finish(mut self) -> Result<()> {
-        if let Some(dataset) = &self.dataset {
-            self.output.set("data", json!({ "name": dataset.name, "sha256": dataset.sha256 }));
-        }
         self.output.write(self.common)
     }
 }

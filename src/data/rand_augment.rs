@@ -59,10 +59,18 @@ impl Op {
         Op::Equalize,
     ];
 
-    /// Whether it moves pixels.
-    pub fn geometric(self) -> bool {
-        matches!(self, Op::ShearX | Op::ShearY | Op::TranslateX | Op::TranslateY | Op::Rotate)
-    }
+    /// Those that leave pixels in their places.
+    pub const IN_PLACE: [Op; 9] = [
+        Op::Identity,
+        Op::Brightness,
+        Op::Color,
+        Op::Contrast,
+        Op::Sharpness,
+        Op::Posterize,
+        Op::Solarize,
+        Op::AutoContrast,
+        Op::Equalize,
+    ];
 
     /// Whether the magnitude's sign is drawn.
     pub fn signed(self) -> bool {
@@ -123,7 +131,7 @@ impl Op {
 /// Applies `ops` operations in a row at magnitude `bin` of 0 to 30, each drawn with replacement: from all, or, without
 /// `geometric`, from those that leave pixels in their places.
 pub fn rand_augment(image: &mut Pixels, ops: usize, bin: usize, geometric: bool, rng: &mut Stream) {
-    let choice: Vec<Op> = Op::ALL.into_iter().filter(|op| geometric || !op.geometric()).collect();
+    let choice: &[Op] = if geometric { &Op::ALL } else { &Op::IN_PLACE };
     for _ in 0..ops {
         let op = choice[rng.random_range(0..choice.len() as u32) as usize];
         let sign = if op.signed() && rng.random::<bool>() { -1.0 } else { 1.0 };

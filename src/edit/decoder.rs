@@ -1,9 +1,7 @@
 //! Images from z and x_T, and back to x_T.
 
 use crate::config::{Config, Guidance, SampleConfig, Sampler};
-use crate::data::{Images, views};
-
-pub use crate::data::IMAGE;
+use crate::data::{IMAGE, Images, views};
 use crate::diffusion::Schedule;
 use crate::diffusion::guidance::{guided, guided_by};
 use crate::diffusion::sampler::{Inversion, Sampling, ddim_inversion, sample};
@@ -42,8 +40,7 @@ impl<'a> Decoder<'a> {
     /// # Errors
     /// If the device can't be read.
     pub fn encode(&self, images: &Images) -> Result<Vec<f32>> {
-        let all: Vec<usize> = (0..images.len()).collect();
-        Ok(features::encode(self.model, images, &all, &self.config.data, false, &self.device)?.values)
+        Ok(features::encode_all(self.model, images, &self.config.data, false, &self.device)?.values)
     }
 
     /// Noise to start from, `[n, 3, 32, 32]`; that of an image depends on `seed` and its number alone.

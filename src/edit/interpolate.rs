@@ -1,5 +1,7 @@
 //! Between two images.
 
+use crate::eval::image::mean_change;
+
 /// How to get from one z to the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
@@ -50,11 +52,7 @@ fn spherical(a: &[f32], b: &[f32], t: f64) -> (f64, f64) {
 /// Mean absolute difference of pixels in [0, 1] between each of `images` `[n, image]` in [-1, 1] and the next: `[n - 1]`.
 pub fn changes(images: &[f32], image: usize) -> Vec<f64> {
     let each: Vec<&[f32]> = images.chunks_exact(image).collect();
-    let change = |pair: &[&[f32]]| {
-        let sum: f64 = pair[0].iter().zip(pair[1]).map(|(a, b)| f64::from((a - b).abs())).sum();
-        sum / 2.0 / image as f64
-    };
-    each.windows(2).map(change).collect()
+    each.windows(2).map(|pair| mean_change(pair[0], pair[1])).collect()
 }
 
 #[cfg(test)]

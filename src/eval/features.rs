@@ -77,6 +77,15 @@ pub fn encode(
     Ok(features)
 }
 
+/// As [`encode`], of all `images`.
+///
+/// # Errors
+/// If the device can't be read.
+pub fn encode_all(model: &Soda, images: &Images, data: &DataConfig, flips: bool, device: &Device) -> Result<Features> {
+    let all: Vec<usize> = (0..images.len()).collect();
+    encode(model, images, &all, data, flips, device)
+}
+
 fn append(features: &mut Features, model: &Soda, x: Tensor<4>, labels: impl Iterator<Item = u8>) -> Result<()> {
     let z = model.encode(x);
     features.dim = z.dims()[1];

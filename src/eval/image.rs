@@ -54,6 +54,15 @@ pub fn similarity(a: &[f32], b: &[f32], size: usize) -> Result<Similarity> {
     Ok(Similarity { psnr: mean(&|v| v.0), ssim: mean(&|v| v.1), n })
 }
 
+/// Mean absolute difference of the pixels of `a` and `b` in \[0, 1\]; 0 for no pixels.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn mean_change(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len(), "mean_change: lengths of the two images");
+    a.iter().zip(b).map(|(a, b)| f64::from((a - b).abs())).sum::<f64>() / 2.0 / a.len().max(1) as f64
+}
+
 /// Peak signal-to-noise ratio in dB, 10 log10(1 / mean squared error of pixels in \[0, 1\]), at most [`MAX_PSNR`];
 /// NaN where a pixel is.
 ///

@@ -42,20 +42,25 @@ pub struct Bin {
     pub losses: Losses,
 }
 
-/// Losses of the plain images `images` as source and target in `bins` equal ranges of t: each image once a range, t and eps drawn
-/// from `seed`; the same t and eps for the three kinds of z.
+/// Losses of the plain images `images`, whose z `[N, Z]` is `z`, in `bins` equal ranges of t: each image once a range, t and eps
+/// drawn from `seed`; the same t and eps for the three kinds of z.
 ///
 /// # Errors
 /// Fewer than two images (there is no other z), no bins or more than noise levels; the device can't be read, or a loss isn't
 /// finite.
+///
+/// # Panics
+/// If there isn't one z for each image.
 pub fn by_time(
     model: &Soda,
     config: &Config,
-    images: &Images,
+    (images, z): (&Images, &[f32]),
     bins: usize,
     seed: u64,
     device: &Device,
 ) -> Result<(Losses, Vec<Bin>)> {
+    let z_dim = config.model.z_dim;
+    assert_eq!(z.len(), images.len() * z_dim, "one z of {z_dim} numbers for each image");
     let schedule = Schedule::new(&config.diffusion);
     let levels = schedule.steps();
     if images.len() < 2 {
@@ -68,15 +73,13 @@ pub fn by_time(
     let mut sums = vec![[0.0f64; 3]; bins];
     let all: Vec<usize> = (0..images.len()).collect();
     for (number, batch) in all.chunks(BATCH).enumerate() {
-        // The z of the next image; after the last one, that of the first.
-        let other: Vec<usize> = batch.iter().map(|i| (i + 1) % images.len()).collect();
         let n = batch.len();
-        let encode = |indices: &[usize]| {
-            let mut x = vec![0.0; n * IMAGE];
-            views::plain_source(images, indices, &config.data, false, &mut x);
-            model.encode(Tensor::from_data(TensorData::new(x, [n, 3, 32, 32]), device))
+        let z_of = |image: &dyn Fn(usize) -> usize| {
+            let rows = batch.iter().flat_map(|&i| &z[image(i) * z_dim..][..z_dim]);
+            Tensor::<2>::from_data(TensorData::new(rows.copied().collect::<Vec<f32>>(), [n, z_dim]), device)
         };
-        let (own, shuffled) = (encode(batch), encode(&other));
+        // The z of the next image; after the last one, that of the first.
+        let (own, shuffled) = (z_of(&|i| i), z_of(&|i| (i + 1) % images.len()));
         let mut x_0 = vec![0.0; n * IMAGE];
         views::plain_target(images, batch, &mut x_0);
         let x_0 = Tensor::<4>::from_data(TensorData::new(x_0, [n, 3, 32, 32]), device);

@@ -1,7 +1,7 @@
 //! How t and z reach a residual block: each through SiLU (once for all blocks) and a linear layer of the block's own that gives
 //! every channel a scale and a shift.
 //!
-//! With layer modulation (SODA, section 3.2) z comes in m + 1 sections, m the number of resolutions:
+//! With layer modulation (SODA) z comes in m + 1 sections, m the number of resolutions:
 //!
 //! ```text
 //! section       0        1        2        3        4            (m = 4, z of 128: 26, 26, 26, 25, 25 numbers)

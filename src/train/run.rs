@@ -81,9 +81,9 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
         let progress = state.position.progress.max(in_time).max(number as f64 / last_step as f64);
         let lr = learning_rate(train, number, progress);
         let batch = batches.next()?;
+        let view = config.model.unet.view_conditioning.then_some(batch.geometry);
         let outcome;
-        (state, outcome) =
-            step(state, Pair::new(batch.source, batch.target, Some(batch.geometry), &autodiff), &schedule, config, number, lr);
+        (state, outcome) = step(state, Pair::new(batch.source, batch.target, view, &autodiff), &schedule, config, number, lr);
         log.add(outcome.loss);
 
         let interrupted = options.interrupt.load(Ordering::Relaxed);

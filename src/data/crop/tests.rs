@@ -3,7 +3,7 @@ use crate::data::rand_augment::tests::pattern;
 use crate::files::sha256;
 use crate::rng::{self, Purpose};
 
-const WHOLE: Window = Window { top: 0, left: 0, height: SIDE, width: SIDE };
+const WHOLE: Window = Window::WHOLE;
 
 fn config(scale: [f32; 2], ratio: [f32; 2]) -> ViewConfig {
     let (rand_augment_ops, rand_augment_magnitude) = (0, 0);
