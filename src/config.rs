@@ -217,6 +217,12 @@ pub struct TrainConfig {
     pub keep_checkpoints: usize,
     /// Steps between two reconstruction grids; 0 draws none before the end.
     pub sample_every: usize,
+    /// Steps between two scores of z on held-out training images (k-NN and linear probe); 0 takes none.
+    #[serde(default)]
+    pub evaluate_every: usize,
+    /// Training images that those learn from, at most; 0 takes all.
+    #[serde(default)]
+    pub evaluate_images: usize,
 }
 
 /// Training of the linear probe.

@@ -8,6 +8,7 @@ pub mod error;
 pub mod config;
 pub mod device;
 pub mod files;
+pub mod machine;
 pub mod rng;
 pub mod run_dir;
 

@@ -1,4 +1,4 @@
-//! The run directory: its paths and the rows of metrics.jsonl. A run directory alone is enough to resume, evaluate and
+//! The run directory: its paths and the rows of metrics.jsonl and starts.jsonl. A run directory alone is enough to resume, evaluate and
 //! sample.
 
 use crate::config::Config;
@@ -24,6 +24,89 @@ pub struct Row {
     pub images_per_s: f64,
     /// Seconds of training, interruptions not counted.
     pub seconds: f64,
+}
+
+/// A row of metrics.jsonl about what z is worth: scores of the averaged weights on the validation split, per cent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Images seen.
+    pub images: u64,
+    /// Top-1 of `knn`.
+    pub knn: f64,
+    /// Top-1 of `linear`.
+    pub linear: f64,
+    /// Images that k-NN and probe learnt from.
+    pub n_train: usize,
+    /// Images that judged.
+    pub n_validation: usize,
+}
+
+/// A line of metrics.jsonl.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Row(Row),
+    Evaluation(Evaluation),
+}
+
+/// All of metrics.jsonl, oldest first.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Metrics {
+    /// How training goes.
+    pub rows: Vec<Row>,
+    /// What z is worth.
+    pub evaluations: Vec<Evaluation>,
+}
+
+impl Metrics {
+    /// Drops what comes after `step`.
+    pub fn truncate(&mut self, step: u64) {
+        self.rows.retain(|r| r.step <= step);
+        self.evaluations.retain(|e| e.step <= step);
+    }
+
+    /// The lines of the file, by step; an evaluation follows the row of its step.
+    pub fn to_jsonl(&self) -> String {
+        let rows = self.rows.iter().map(|r| (r.step, 0, json_line(r)));
+        let evaluations = self.evaluations.iter().map(|e| (e.step, 1, json_line(e)));
+        let mut lines: Vec<_> = rows.chain(evaluations).collect();
+        lines.sort_by_key(|(step, kind, _)| (*step, *kind));
+        lines.into_iter().map(|(.., line)| line).collect()
+    }
+}
+
+/// `row` as a line of metrics.jsonl.
+pub fn json_line(row: &impl Serialize) -> String {
+    serde_json::to_string(row).expect("a row is JSON") + "\n"
+}
+
+/// A row of starts.jsonl: one call of training, and what it ran on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Start {
+    /// When, in UTC (RFC 3339).
+    pub time: String,
+    /// Step that it continued after; 0 for a new run.
+    pub step: u64,
+    /// The command line, where there is one.
+    pub command: Vec<String>,
+    /// Version of the program.
+    pub version: String,
+    /// Commit that it was built from, where it is known.
+    pub commit: Option<String>,
+    /// `cpu`, `vulkan`, `metal` or `dx12`.
+    pub device: String,
+    /// The adapter's name, or the processor's.
+    pub adapter: String,
+    /// See [`crate::machine::describe`].
+    pub machine: serde_json::Value,
+    /// Name of the data.
+    pub data: String,
+    /// Its SHA-256.
+    pub data_sha256: String,
+    /// Training images.
+    pub images: usize,
 }
 
 /// Paths within a run directory.
@@ -53,9 +136,14 @@ impl RunDir {
         self.path.join("config.toml")
     }
 
-    /// The rows of [`Row`].
+    /// The lines of [`Metrics`].
     pub fn metrics(&self) -> PathBuf {
         self.path.join("metrics.jsonl")
+    }
+
+    /// The rows of [`Start`].
+    pub fn starts(&self) -> PathBuf {
+        self.path.join("starts.jsonl")
     }
 
     /// The loss curve.
@@ -112,21 +200,21 @@ impl RunDir {
         Config::load(&self.config(), &[])
     }
 
-    /// The rows of metrics.jsonl; empty where there is none yet.
+    /// What metrics.jsonl holds; empty where there is none yet.
     ///
     /// # Errors
     /// If a line but the last is no row.
-    pub fn read_metrics(&self) -> Result<Vec<Row>> {
-        let path = self.metrics();
+    pub fn read_metrics(&self) -> Result<Metrics> {
+        let (path, mut metrics) = (self.metrics(), Metrics::default());
         if !path.exists() {
-            return Ok(Vec::new());
+            return Ok(metrics);
         }
         let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, &e))?;
         let lines: Vec<&str> = text.lines().collect();
-        let mut rows = Vec::with_capacity(lines.len());
         for (i, line) in lines.iter().enumerate() {
             match serde_json::from_str(line) {
-                Ok(row) => rows.push(row),
+                Ok(Line::Row(row)) => metrics.rows.push(row),
+                Ok(Line::Evaluation(row)) => metrics.evaluations.push(row),
                 // A crash or a full disk may have cut the last one.
                 Err(_) if i + 1 == lines.len() => {}
                 Err(e) => {
@@ -135,7 +223,23 @@ impl RunDir {
                 }
             }
         }
-        Ok(rows)
+        Ok(metrics)
+    }
+
+    /// Every call of training so far, oldest first; lines that can't be read are left out.
+    pub fn read_starts(&self) -> Vec<Start> {
+        let text = std::fs::read_to_string(self.starts()).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Adds `start` to starts.jsonl.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn add_start(&self, start: &Start) -> Result<()> {
+        let mut text = std::fs::read_to_string(self.starts()).unwrap_or_default();
+        text.push_str(&json_line(start));
+        write_atomically(&self.starts(), text.as_bytes())
     }
 
     /// Makes the directory and writes the recipe.

@@ -84,7 +84,7 @@ fn a_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_does() {
             assert!(values == &parts[name], "{name} in {file} differs");
         }
     }
-    let losses = |run: &RunDir| run.read_metrics().expect("metrics").iter().map(|r| (r.step, r.loss)).collect::<Vec<_>>();
+    let losses = |run: &RunDir| run.read_metrics().expect("metrics").rows.iter().map(|r| (r.step, r.loss)).collect::<Vec<_>>();
     assert_eq!(losses(&whole), losses(&parts));
     assert_eq!(losses(&whole).len(), 6);
 
@@ -117,7 +117,7 @@ fn a_time_limit_ends_a_run_like_its_last_step() {
     let summary = run(&config, &dir, &Options { limit, ..Options::default() }).expect("trains");
     assert!(summary.steps > 1 && summary.steps < 1_000_000);
     assert_eq!(dir.checkpoints().last(), Some(&summary.steps));
-    let last = dir.read_metrics().expect("metrics").pop().expect("rows");
+    let last = dir.read_metrics().expect("metrics").rows.pop().expect("rows");
     assert!(last.lr < 0.2 * config.train.lr, "the schedule follows the clock: {} at the end", last.lr);
     assert!(dir.sample(summary.steps).exists() && dir.loss_plot().exists());
 }
@@ -219,10 +219,42 @@ fn a_cut_last_row_of_metrics_is_dropped_and_other_damage_is_named() {
     run(&tiny(&[]), &dir, &Options::default()).expect("trains");
     let text = std::fs::read_to_string(dir.metrics()).expect("there");
     std::fs::write(dir.metrics(), &text[..text.len() - 20]).expect("writable");
-    assert_eq!(dir.read_metrics().expect("readable").len(), 5);
+    assert_eq!(dir.read_metrics().expect("readable").rows.len(), 5);
     std::fs::write(dir.metrics(), text.replacen("step", "stop", 1)).expect("writable");
     let message = dir.read_metrics().unwrap_err().to_string();
     assert!(message.contains("metrics.jsonl line 1"), "{message}");
+}
+
+#[test]
+fn z_is_scored_on_held_out_images_as_the_run_goes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = RunDir::new(folder.path().join("run"));
+    let config = tiny(&["train.evaluate_every=4", "train.evaluate_images=40", "probe.batch_size=8"]);
+    let flag = Arc::new(AtomicBool::new(true));
+    run(&config, &dir, &Options { interrupt: flag, ..Options::default() }).unwrap_err();
+    run(&config, &dir, &Options { resume: true, ..Options::default() }).expect("resumes");
+    let metrics = dir.read_metrics().expect("metrics");
+    let scored = &metrics.evaluations;
+    let starts = dir.read_starts();
+    assert_eq!(starts.iter().map(|s| (s.step, s.images, s.device.as_str())).collect::<Vec<_>>(), [(0, 64, "cpu"), (1, 64, "cpu")]);
+    // Every four steps, and at the end.
+    assert_eq!(scored.iter().map(|e| (e.step, e.images)).collect::<Vec<_>>(), [(4, 4 * 8), (6, 6 * 8)]);
+    assert_eq!(metrics.rows.len(), 6);
+    for e in scored {
+        assert!(e.n_train == 40 && e.n_validation > 4, "{e:?}");
+        assert!((0.0..=100.0).contains(&e.knn) && (0.0..=100.0).contains(&e.linear), "{e:?}");
+    }
+    // What a resumed run would repeat is dropped; lines stand by step.
+    let mut cut = metrics.clone();
+    cut.truncate(5);
+    assert_eq!((cut.rows.len(), cut.evaluations.len()), (5, 1));
+    assert_eq!(std::fs::read_to_string(dir.metrics()).expect("there"), metrics.to_jsonl());
+
+    // Images of one class can't be scored; training goes on.
+    let unlabelled = Dataset { classes: vec!["images".into()], ..data() };
+    let other = RunDir::new(folder.path().join("other"));
+    train(&config, &unlabelled, &cpu(), &other, &Options::default()).expect("trains");
+    assert!(other.read_metrics().expect("metrics").evaluations.is_empty());
 }
 
 #[test]

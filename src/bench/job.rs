@@ -2,7 +2,7 @@
 
 use super::plan::Group;
 use super::row::{Message, Place, Row, Skipped};
-use super::{data, inference, kernels, machine, step};
+use super::{data, inference, kernels, step};
 use crate::device::Selected;
 use crate::error::Result;
 use crate::kernels::profile;
@@ -82,7 +82,7 @@ impl Job {
     /// Peak memory of the job so far: of the process on the CPU, else the most that the device's allocator was seen to hold.
     pub(super) fn memory_mib(&mut self) -> Option<f64> {
         if self.place.device == "cpu" {
-            return machine::peak_resident_mib();
+            return crate::machine::peak_resident_mib();
         }
         let now = profile::memory(&self.device).map(|bytes| bytes as f64 / (1 << 20) as f64);
         self.peak_device_mib = self.peak_device_mib.into_iter().chain(now).reduce(f64::max);

@@ -9,7 +9,6 @@ mod data;
 mod inference;
 pub mod job;
 pub mod kernels;
-pub mod machine;
 mod peaks;
 pub mod plan;
 pub mod row;

@@ -10,6 +10,7 @@ mod invert;
 mod mix;
 mod output;
 mod probe;
+mod quality;
 mod quickstart;
 mod reconstruct;
 mod sample;
@@ -65,6 +66,8 @@ enum Verb {
     Reconstruct(reconstruct::Args),
     /// Draw images that nobody took: z from a distribution fitted to those of the training images.
     Sample(sample::Args),
+    /// Measure reconstructions (PSNR, SSIM) and drawn images (Frechet distance, precision, recall in z).
+    Quality(quality::Args),
     /// Does the denoiser use z, and how is z spread? Losses by noise level with the right z, another's and none.
     Diagnose(diagnose::Args),
     /// Draw the way from one image to another, in z.
@@ -109,6 +112,7 @@ pub fn run() -> Result<()> {
         Verb::Probe(args) => probe::run(&args, &common),
         Verb::Reconstruct(args) => reconstruct::run(&args, &common),
         Verb::Sample(args) => sample::run(&args, &common),
+        Verb::Quality(args) => quality::run(&args, &common),
         Verb::Diagnose(args) => diagnose::run(&args, &common),
         Verb::Interpolate(args) => interpolate::run(&args, &common),
         Verb::Directions(args) => directions::run(&args, &common),

@@ -5,6 +5,7 @@ use crate::data::Dataset;
 use crate::device::Selected;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::machine;
 use crate::model::weights::WeightsFile;
 use serde_json::{Map, Value, json};
 use std::path::Path;
@@ -22,7 +23,7 @@ impl Output {
         let mut output = Self { fields: Map::new(), started: Instant::now() };
         output.set("command", json!(command));
         output.set("version", json!(env!("CARGO_PKG_VERSION")));
-        output.set("commit", json!(commit()));
+        output.set("commit", json!(machine::commit()));
         output
     }
 
@@ -81,26 +82,6 @@ pub fn write_json(path: &Path, value: &Value) -> Result<()> {
     text.push(b'\n');
     files::create_parent(path)?;
     files::write_atomically(path, &text)
-}
-
-/// The commit of the source tree that this binary lies in (or `SODA_COMMIT` at build time); null for an installed binary.
-fn commit() -> Option<String> {
-    if let Some(commit) = option_env!("SODA_COMMIT") {
-        return Some(commit.to_owned());
-    }
-    let program = std::env::current_exe().ok()?;
-    let git = |args: &[&str]| {
-        let out = std::process::Command::new("git").arg("-C").arg(program.parent()?).args(args).output().ok()?;
-        out.status.success().then(|| String::from_utf8_lossy(&out.stdout).trim().to_owned())
-    };
-    // Some other repository may hold an installed binary.
-    let root = git(&["rev-parse", "--show-toplevel"])?;
-    if !Path::new(&root).join("shaders/ada_gn_forward.wgsl").exists() {
-        return None;
-    }
-    let commit = git(&["rev-parse", "--short=12", "HEAD"])?;
-    let changed = git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|s| !s.is_empty());
-    Some(if changed { format!("{commit}+changes") } else { commit })
 }
 
 /// "42.1 % +- 0.3" for a mean and its spread.

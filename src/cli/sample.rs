@@ -6,9 +6,8 @@ use super::source::WeightsArgs;
 use super::studio::Studio;
 use crate::data::{IMAGE, Images};
 use crate::edit::decoder::signed;
-use crate::edit::prior::{Prior, chosen};
 use crate::error::{Error, Result};
-use crate::eval::{copies, features};
+use crate::eval::copies;
 use crate::report::grid::{GridRow, save_rows};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -42,14 +41,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     }
     let mut studio = Studio::open("sample", &args.weights, &args.sampling, &args.out, common)?;
     let dataset = studio.dataset()?.clone();
-    let (decoder, config) = (studio.decoder(), studio.config());
-    let cache = dirs::cache_dir().map(|dir| dir.join("soda/priors"));
-    let key = (studio.weights.sha256.as_str(), dataset.sha256.as_str());
-    let prior = Prior::cached(cache.as_deref(), key, config.model.z_dim, args.components as usize, || {
-        let indices = chosen(dataset.train.len());
-        eprintln!("fitting the distribution of z to {} training images", indices.len());
-        Ok(features::encode(decoder.model, &dataset.train, &indices, &config.data, false, &decoder.device)?.values)
-    })?;
+    let prior = studio.prior(args.components as usize)?;
+    let decoder = studio.decoder();
     let images = decoder.draw(&prior.mixture.sample(n, args.temperature, seed), seed)?;
     let label = format!("sampled, temperature {}", args.temperature);
     let nearest = copies::nearest(&images, &dataset.train);

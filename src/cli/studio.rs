@@ -9,7 +9,9 @@ use crate::data::picture::resolve;
 use crate::data::{self, Dataset, Images};
 use crate::device::{self, Selected};
 use crate::edit::decoder::Decoder;
+use crate::edit::prior::{Prior, chosen};
 use crate::error::{Error, Result};
+use crate::eval::features;
 use crate::files;
 use crate::model::Soda;
 use crate::model::weights::WeightsFile;
@@ -121,6 +123,23 @@ impl<'a> Studio<'a> {
             names.push(picture.name);
         }
         Ok(Named { images: Images::new(pixels, labels), names })
+    }
+
+    /// What z is drawn from: a mixture of `components` Gaussians, fitted to the z of training images once for these weights and
+    /// this data, then cached.
+    ///
+    /// # Errors
+    /// If the data can't be opened, the images can't be encoded or the fit fails.
+    pub fn prior(&mut self, components: usize) -> Result<Prior> {
+        let dataset = self.dataset()?.clone();
+        let cache = dirs::cache_dir().map(|dir| dir.join("soda/priors"));
+        let key = (self.weights.sha256.as_str(), dataset.sha256.as_str());
+        Prior::cached(cache.as_deref(), key, self.config().model.z_dim, components, || {
+            let indices = chosen(dataset.train.len());
+            eprintln!("fitting the distribution of z to {} training images", indices.len());
+            let data = &self.config().data;
+            Ok(features::encode(&self.model, &dataset.train, &indices, data, false, &self.device.device)?.values)
+        })
     }
 
     /// Writes `--json`, if asked for.

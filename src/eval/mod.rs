@@ -1,10 +1,13 @@
 //! What z is worth: features of a frozen encoder and the protocols that score them.
 
 pub mod copies;
+pub mod distance;
 pub mod features;
+pub mod health;
 pub mod image;
 pub mod latent;
 pub mod linear;
 pub mod loss;
 pub mod matrix;
 pub mod probe;
+pub mod validation;

@@ -12,8 +12,10 @@ use crate::edit::decoder::Decoder;
 use crate::edit::reconstruct::reconstruct_first;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
+use crate::machine;
+use crate::eval::validation::{Validation, validate};
 use crate::report::{grid, plot};
-use crate::run_dir::{Row, RunDir};
+use crate::run_dir::{Evaluation, Metrics, Row, RunDir, Start, json_line};
 use crate::selftest;
 use burn::tensor::Tensor;
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
@@ -69,6 +71,9 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
     if !run.exists() {
         run.create(config)?;
     }
+    if !state.position.finished {
+        run.add_start(&described(&state, data, device))?;
+    }
     let mut log = Log::open(run, config, &state)?;
     let started = Instant::now();
     let already = state.position.seconds;
@@ -108,7 +113,11 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
         if due(train.sample_every) || last {
             draw_reconstructions(&state, config, data, device, run)?;
         }
-        // Pictures and checkpoints don't count as training.
+        if due(train.evaluate_every) || (last && train.evaluate_every > 0) {
+            let limit = train.evaluate_images;
+            log.evaluated(number, validate(&state.ema.model(), config, data, limit, &device.device)?)?;
+        }
+        // Pictures, checkpoints and scores don't count as training.
         log.since += pause.elapsed();
         if interrupted && !last {
             let path = run.path.display();
@@ -122,7 +131,7 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
         steps: state.position.step,
         images_per_s: (state.position.step * log.batch) as f64 / state.position.seconds,
         loss_first: state.position.loss_first.unwrap_or(f64::NAN),
-        loss_last: log.rows.last().map_or(f64::NAN, |r| r.loss),
+        loss_last: log.metrics.rows.last().map_or(f64::NAN, |r| r.loss),
     })
 }
 
@@ -148,6 +157,23 @@ fn start(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, optio
     Ok(State::new(config, &data.sha256, &device.device))
 }
 
+/// This call of training, for who reads the run later.
+fn described(state: &State, data: &Dataset, device: &Selected) -> Start {
+    Start {
+        time: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        step: state.position.step,
+        command: std::env::args().collect(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        commit: machine::commit(),
+        device: device.backend.into(),
+        adapter: device.name.clone(),
+        machine: machine::describe(),
+        data: data.name.to_string(),
+        data_sha256: data.sha256.clone(),
+        images: data.train.len(),
+    }
+}
+
 /// Two rows of test images and what their z alone gives.
 fn draw_reconstructions(state: &State, config: &Config, data: &Dataset, device: &Selected, run: &RunDir) -> Result<()> {
     let n = GRID.min(data.test.len());
@@ -161,7 +187,7 @@ fn draw_reconstructions(state: &State, config: &Config, data: &Dataset, device: 
 struct Log {
     file: std::fs::File,
     path: std::path::PathBuf,
-    rows: Vec<Row>,
+    metrics: Metrics,
     bar: ProgressBar,
     batch: u64,
     /// Sum of the losses since the last row, on the device.
@@ -177,10 +203,9 @@ impl Log {
     /// Continues the log of a resumed run: rows beyond its checkpoint are dropped.
     fn open(run: &RunDir, config: &Config, state: &State) -> Result<Self> {
         let path = run.metrics();
-        let mut rows = run.read_metrics()?;
-        rows.retain(|r| r.step <= state.position.step);
-        let lines: String = rows.iter().map(|r| serde_json::to_string(r).expect("a row is JSON") + "\n").collect();
-        write_atomically(&path, lines.as_bytes())?;
+        let mut metrics = run.read_metrics()?;
+        metrics.truncate(state.position.step);
+        write_atomically(&path, metrics.to_jsonl().as_bytes())?;
         let file = std::fs::OpenOptions::new().append(true).open(&path).map_err(|e| Error::io("write", &path, &e))?;
         let bar = ProgressBar::new(config.train.steps as u64).with_position(state.position.step);
         let style = "{bar:30} step {pos}/{len}, {msg}, {eta} left";
@@ -190,7 +215,7 @@ impl Log {
         Ok(Self {
             file,
             path: path.clone(),
-            rows,
+            metrics,
             bar,
             batch: config.train.batch_size as u64,
             total: None,
@@ -228,28 +253,43 @@ impl Log {
         Ok(Row { step, images: step * self.batch, loss, grad_norm, lr, images_per_s, seconds: 0.0 })
     }
 
+    fn append(&mut self, row: &impl Serialize) -> Result<()> {
+        self.file.write_all(json_line(row).as_bytes()).map_err(|e| Error::io("write", &self.path, &e))
+    }
+
+    /// A row of scores; images without classes have none.
+    fn evaluated(&mut self, step: u64, found: Option<Validation>) -> Result<()> {
+        let Some(Validation { knn, linear, n_train, n_validation }) = found else { return Ok(()) };
+        let row = Evaluation { step, images: step * self.batch, knn, linear, n_train, n_validation };
+        self.append(&row)?;
+        self.bar.suspend(|| {
+            eprintln!("step {step}: k-NN {knn:.1} %, linear probe {linear:.1} % ({n_validation} held-out training images)");
+        });
+        self.metrics.evaluations.push(row);
+        Ok(())
+    }
+
     fn write(&mut self, row: Row) -> Result<()> {
-        let line = serde_json::to_string(&row).expect("a row is JSON");
-        writeln!(self.file, "{line}").map_err(|e| Error::io("write", &self.path, &e))?;
+        self.append(&row)?;
         let summary = format!("loss {:.4}, {:.1} images/s", row.loss, row.images_per_s);
         self.bar.set_position(row.step);
         self.bar.set_message(summary.clone());
         let plain = !std::io::stderr().is_terminal();
-        if plain && (self.rows.is_empty() || self.printed.elapsed() > Duration::from_secs(15)) {
+        if plain && (self.metrics.rows.is_empty() || self.printed.elapsed() > Duration::from_secs(15)) {
             let length = self.bar.length().unwrap_or(0);
             let left = length.saturating_sub(row.step) * self.batch;
             let eta = Duration::from_secs_f64((left as f64 / row.images_per_s.max(1e-9)).min(1e9));
             eprintln!("step {}/{length}, {summary}, {} left", row.step, HumanDuration(eta));
             self.printed = Instant::now();
         }
-        self.rows.push(row);
+        self.metrics.rows.push(row);
         self.since = Instant::now();
         Ok(())
     }
 
     fn plot(&mut self, run: &RunDir) -> Result<()> {
-        let points = self.rows.iter().map(|r| (r.images as f64, r.loss)).collect();
-        let style = plot::CurveStyle { log_y: false, smooth: (self.rows.len() / 20).max(1) };
+        let points = self.metrics.rows.iter().map(|r| (r.images as f64, r.loss)).collect();
+        let style = plot::CurveStyle { log_y: false, smooth: (self.metrics.rows.len() / 20).max(1) };
         let series = [plot::Series { name: "loss", points }];
         plot::save_curve(&run.loss_plot(), "Training loss", "images seen", "mean squared error on the noise", &series, style)?;
         Ok(())

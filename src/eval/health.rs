@@ -1,0 +1,217 @@
+//! Is a representation healthy? Alignment and uniformity on the sphere, purity of neighbourhoods, and what a probe gets wrong.
+
+use super::features::Features;
+use super::knn;
+use crate::error::{Error, Result};
+use rayon::prelude::*;
+use serde::Serialize;
+
+/// Rows that pairwise measures look at, at most: all pairs of 2,000 rows take a tenth of a second.
+const MOST_ROWS: usize = 2000;
+
+/// Mean squared distance between the normalised features of two views of an image, rows `a` and `b` `[N, dim]`: 0 where the
+/// encoder doesn't see the difference, 2 where the views are unrelated (Wang and Isola 2020, alpha = 2).
+///
+/// # Errors
+/// No rows.
+pub fn alignment(a: &[f32], b: &[f32], dim: usize) -> Result<f64> {
+    assert_eq!(a.len(), b.len(), "views of the same images");
+    let (a, b) = (unit_rows(a, dim)?, unit_rows(b, dim)?);
+    Ok(a.chunks_exact(dim).zip(b.chunks_exact(dim)).map(|(a, b)| squared(a, b)).sum::<f64>() / (a.len() / dim) as f64)
+}
+
+/// ln of the mean of exp(-2 d^2) over pairs of normalised rows at distance d: 0 where all features are one, -4 (1 - 1/dim) or so
+/// where they are spread evenly over the sphere (Wang and Isola 2020, t = 2). Of the first 2,000 rows.
+///
+/// # Errors
+/// Fewer than two rows.
+pub fn uniformity(values: &[f32], dim: usize) -> Result<f64> {
+    let rows = unit_rows(&values[..values.len().min(MOST_ROWS * dim)], dim)?;
+    let n = rows.len() / dim;
+    if n < 2 {
+        return Err(Error::failed("uniformity needs at least two images"));
+    }
+    let row = |i: usize| &rows[i * dim..][..dim];
+    // Summed row by row in order, so that the result doesn't depend on who finished first.
+    let sums: Vec<f64> =
+        (0..n).into_par_iter().map(|i| (0..i).map(|j| (-2.0 * squared(row(i), row(j))).exp()).sum()).collect();
+    Ok((sums.iter().sum::<f64>() * 2.0 / (n * (n - 1)) as f64).ln())
+}
+
+/// Share of the `k` nearest neighbours of each row, itself left out, that are of its class; per cent.
+///
+/// # Errors
+/// No more than `k` rows.
+pub fn purity(features: &Features, k: usize) -> Result<f64> {
+    let n = features.rows();
+    if n <= k {
+        return Err(Error::failed(format!("{n} images are too few to look at the {k} nearest neighbours of each")));
+    }
+    // A row is its own nearest neighbour unless another one is equal to it: one more is asked for, and itself is left out.
+    let neighbours = knn::nearest(features, features, k + 1);
+    let same = |(i, found): (usize, &Vec<(usize, f32)>)| {
+        let others = found.iter().map(|f| f.0).filter(|&j| j != i).take(k);
+        others.filter(|&j| features.labels[j] == features.labels[i]).count()
+    };
+    let same: usize = neighbours.iter().enumerate().map(same).sum();
+    Ok(100.0 * same as f64 / (n * k) as f64)
+}
+
+/// What a classifier says of test rows.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Verdicts {
+    /// Row c, column p: how many rows of class c were taken for class p.
+    pub confusion: Vec<Vec<usize>>,
+    /// See [`calibration`].
+    pub calibration: Calibration,
+}
+
+/// Verdicts of `logits` `[N, C]` on rows of classes `labels` `[N]`.
+pub fn verdicts(logits: &[f32], labels: &[u16], classes: usize) -> Verdicts {
+    let mut confusion = vec![vec![0; classes]; classes];
+    for (logits, &label) in logits.chunks_exact(classes).zip(labels) {
+        confusion[usize::from(label)][likeliest(logits)] += 1;
+    }
+    Verdicts { confusion, calibration: calibration(logits, labels, classes) }
+}
+
+/// How far stated probabilities are from what happens.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Calibration {
+    /// Expected calibration error (Naeini et al. 2015; Guo et al. 2017): mean |confidence - accuracy| over the bins, each as heavy
+    /// as its rows; per cent.
+    pub ece: f64,
+    /// Mean confidence, per cent; above the accuracy: the probe is too sure.
+    pub confidence: f64,
+    /// The bins that hold rows: 15 of equal width.
+    pub bins: Vec<Bin>,
+}
+
+/// Rows whose likeliest class has a probability within one fifteenth of 0 .. 1.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Bin {
+    /// Rows.
+    pub rows: usize,
+    /// Mean probability of the likeliest class, per cent.
+    pub confidence: f64,
+    /// Share of the rows of that class, per cent.
+    pub accuracy: f64,
+}
+
+/// Bins of [`calibration`].
+const BINS: usize = 15;
+
+/// Calibration of softmax(`logits`) `[N, C]` on rows of classes `labels` `[N]`.
+fn calibration(logits: &[f32], labels: &[u16], classes: usize) -> Calibration {
+    let mut sums = [(0usize, 0.0, 0usize); BINS];
+    for (logits, &label) in logits.chunks_exact(classes).zip(labels) {
+        let best = likeliest(logits);
+        let sum: f64 = logits.iter().map(|l| f64::from(l - logits[best]).exp()).sum();
+        let confidence = 1.0 / sum;
+        let bin = &mut sums[((confidence * BINS as f64) as usize).min(BINS - 1)];
+        *bin = (bin.0 + 1, bin.1 + confidence, bin.2 + usize::from(best == usize::from(label)));
+    }
+    let n = labels.len() as f64;
+    let bins: Vec<Bin> = sums
+        .iter()
+        .filter(|s| s.0 > 0)
+        .map(|&(rows, confidence, right)| {
+            let share = |sum: f64| 100.0 * sum / rows as f64;
+            Bin { rows, confidence: share(confidence), accuracy: share(right as f64) }
+        })
+        .collect();
+    let over = |f: fn(&Bin) -> f64| bins.iter().map(|b| f(b) * b.rows as f64).sum::<f64>() / n;
+    Calibration { ece: over(|b| (b.confidence - b.accuracy).abs()), confidence: over(|b| b.confidence), bins }
+}
+
+/// The class of the highest logit; of equal ones the lower class.
+fn likeliest(logits: &[f32]) -> usize {
+    (1..logits.len()).fold(0, |best, class| if logits[class] > logits[best] { class } else { best })
+}
+
+/// Rows of length 1.
+fn unit_rows(values: &[f32], dim: usize) -> Result<Vec<f32>> {
+    if values.is_empty() {
+        return Err(Error::failed("there are no images to compare the features of"));
+    }
+    let mut rows = values.to_vec();
+    for row in rows.chunks_exact_mut(dim) {
+        let norm = row.iter().map(|v| v * v).sum::<f32>().sqrt().max(1e-12);
+        row.iter_mut().for_each(|v| *v /= norm);
+    }
+    Ok(rows)
+}
+
+fn squared(a: &[f32], b: &[f32]) -> f64 {
+    f64::from(a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f32>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::{self, Purpose};
+
+    fn draws(n: usize, stream: u64) -> Vec<f32> {
+        rng::normal(&mut rng::stream(13, Purpose::Test, stream), n)
+    }
+
+    #[test]
+    fn alignment_goes_from_equal_to_unrelated_views() {
+        let (dim, n) = (64, 1000);
+        let a = draws(n * dim, 0);
+        let longer: Vec<f32> = a.iter().map(|v| 3.0 * v).collect();
+        // Lengths don't count.
+        assert!(alignment(&a, &longer, dim).unwrap() < 1e-10);
+        let opposite: Vec<f32> = a.iter().map(|v| -v).collect();
+        assert!((alignment(&a, &opposite, dim).unwrap() - 4.0).abs() < 1e-5);
+        // Unrelated: 2, within five standard errors of 2 / sqrt(dim n).
+        let unrelated = alignment(&a, &draws(n * dim, 1), dim).unwrap();
+        assert!((unrelated - 2.0).abs() < 10.0 / ((dim * n) as f64).sqrt(), "{unrelated}");
+        assert!(alignment(&[], &[], dim).is_err());
+    }
+
+    #[test]
+    fn uniformity_goes_from_one_point_to_the_whole_sphere() {
+        let (dim, n) = (64, 1000);
+        assert!(uniformity(&[0.3; 640], 64).unwrap().abs() < 1e-6);
+        let spread = uniformity(&draws(n * dim, 2), dim).unwrap();
+        // Gaussian d^2 has mean 2 and variance 4 / dim: ln E exp(-2 d^2) = -4 + 2 * 4 / dim.
+        assert!((spread - (-4.0 + 8.0 / 64.0)).abs() < 0.02, "{spread}");
+        let cone: Vec<f32> = draws(n * dim, 3).iter().map(|v| v + 2.0).collect();
+        assert!(uniformity(&cone, dim).unwrap() > spread + 1.0);
+        assert!(uniformity(&[1.0; 64], 64).is_err());
+    }
+
+    #[test]
+    fn purity_of_clusters_and_of_chance() {
+        let (dim, n) = (8, 300);
+        let labels: Vec<u16> = (0..n).map(|i| (i % 3) as u16).collect();
+        let mut values = draws(n * dim, 4);
+        let chance = purity(&Features { dim, values: values.clone(), labels: labels.clone() }, 5).unwrap();
+        // 1,500 neighbours, a third of the class: 5 standard errors are 6 points; neighbours of neighbours correlate.
+        assert!((chance - 33.3).abs() < 8.0, "{chance}");
+        values.chunks_exact_mut(dim).zip(&labels).for_each(|(row, l)| row[usize::from(*l)] += 20.0);
+        let features = Features { dim, values, labels };
+        assert_eq!(purity(&features, 5).unwrap(), 100.0);
+        assert!(purity(&features, 300).is_err());
+    }
+
+    #[test]
+    fn a_confusion_matrix_and_calibration_worked_by_hand() {
+        // Probabilities 3/4, 3/4, 3/4, 9/10 of class 0, 0, 1, 1; right, wrong, right, right.
+        let (a, b) = (3f32.ln(), 9f32.ln());
+        let logits = [a, 0.0, a, 0.0, 0.0, a, 0.0, b];
+        let found = verdicts(&logits, &[0, 1, 1, 1], 2);
+        assert_eq!(found.confusion, vec![vec![1, 0], vec![1, 2]]);
+        let c = found.calibration;
+        assert_eq!(c.bins.iter().map(|b| b.rows).collect::<Vec<_>>(), [3, 1]);
+        // f32 logits: 1e-5 per cent.
+        let close = |got: f64, want: f64| assert!((got - want).abs() < 1e-5 * want, "{got} instead of {want}");
+        close(c.bins[0].confidence, 75.0);
+        close(c.bins[0].accuracy, 200.0 / 3.0);
+        close(c.confidence, (3.0 * 75.0 + 90.0) / 4.0);
+        close(c.ece, (3.0 * (75.0 - 200.0 / 3.0) + 10.0) / 4.0);
+        // Negative control: sure of the wrong classes.
+        assert!(verdicts(&logits, &[1, 0, 0, 0], 2).calibration.ece > 60.0);
+    }
+}
