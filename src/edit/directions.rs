@@ -67,7 +67,7 @@ mod tests {
     /// Labelled z of three classes in 6 dimensions: class c is raised in entry c.
     fn labelled() -> Features {
         let mut values = rng::normal(&mut rng::stream(4, Purpose::Test, 0), 900 * 6);
-        let labels: Vec<u8> = (0..900).map(|i| (i % 3) as u8).collect();
+        let labels: Vec<u16> = (0..900).map(|i| (i % 3) as u16).collect();
         for (z, &label) in values.chunks_exact_mut(6).zip(&labels) {
             z[usize::from(label)] += 4.0;
             z[5] *= 5.0;

@@ -16,8 +16,8 @@ pub struct Features {
     pub dim: usize,
     /// \[N, D\], row-major.
     pub values: Vec<f32>,
-    /// \[N\], each below the number of classes.
-    pub labels: Vec<u8>,
+    /// \[N\], each below the number of classes; features made elsewhere may have more of these than images have.
+    pub labels: Vec<u16>,
 }
 
 impl Features {
@@ -70,7 +70,7 @@ pub fn encode(
     let mut features = Features { dim: 0, values: Vec::new(), labels: Vec::new() };
     for flip in [false, true].into_iter().take(1 + usize::from(flips)) {
         for batch in indices.chunks(BATCH) {
-            let labels = batch.iter().map(|&i| images.label(i));
+            let labels = batch.iter().map(|&i| images.label(i).into());
             append(&mut features, model, source_tensor(images, batch, data, flip, device), labels)?;
         }
     }
@@ -86,7 +86,7 @@ pub fn encode_all(model: &Soda, images: &Images, data: &DataConfig, flips: bool,
     encode(model, images, &all, data, flips, device)
 }
 
-fn append(features: &mut Features, model: &Soda, x: Tensor<4>, labels: impl Iterator<Item = u8>) -> Result<()> {
+fn append(features: &mut Features, model: &Soda, x: Tensor<4>, labels: impl Iterator<Item = u16>) -> Result<()> {
     let z = model.encode(x);
     features.dim = z.dims()[1];
     let values = z.try_into_vec_as::<f32>();
@@ -125,7 +125,7 @@ impl<'a> Augmented<'a> {
                 views::normalise(&view, self.data, out);
             });
             let x = Tensor::from_data(TensorData::new(values, [batch.len(), 3, 32, 32]), device);
-            append(&mut features, model, x, batch.iter().map(|&i| self.images.label(i)))?;
+            append(&mut features, model, x, batch.iter().map(|&i| self.images.label(i).into()))?;
         }
         Ok(features)
     }
@@ -141,7 +141,7 @@ pub fn pixels(images: &Images, indices: &[usize], flips: bool) -> Features {
                 let value = |p: &u8| f32::from(*p) / 255.0;
                 if flip { values.extend(row.iter().rev().map(value)) } else { values.extend(row.iter().map(value)) }
             }
-            labels.push(images.label(i));
+            labels.push(images.label(i).into());
         }
     }
     Features { dim: 3072, values, labels }

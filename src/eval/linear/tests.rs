@@ -5,9 +5,9 @@ fn config(epochs: usize, batch_size: usize, lr: f64) -> ProbeConfig {
 }
 
 /// `n` rows of N(0, 1) noise with `signal` added to entry `label`; labels are random, below `classes`.
-fn clusters(n: usize, dim: usize, classes: u8, signal: f32, index: u64) -> Features {
+fn clusters(n: usize, dim: usize, classes: u16, signal: f32, index: u64) -> Features {
     let mut rng = rng::stream(5, Purpose::Test, index);
-    let labels: Vec<u8> = (0..n).map(|_| rng.random_range(0..classes)).collect();
+    let labels: Vec<u16> = (0..n).map(|_| rng.random_range(0..classes)).collect();
     let mut values = rng::normal(&mut rng, n * dim);
     for (row, &label) in values.chunks_exact_mut(dim).zip(&labels) {
         row[usize::from(label)] += signal;
