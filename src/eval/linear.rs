@@ -38,6 +38,14 @@ pub struct Scores {
     pub top5: f64,
 }
 
+impl Scores {
+    /// Of the test rows whose class is preceded by this many.
+    pub(super) fn of_ranks(ranks: &[usize]) -> Self {
+        let top = |k: usize| 100.0 * ranks.iter().filter(|&&r| r < k).count() as f64 / ranks.len() as f64;
+        Self { top1: top(1), top3: top(3), top5: top(5) }
+    }
+}
+
 /// What the protocol leaves open beside [`ProbeConfig`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProbeShape {
@@ -214,8 +222,7 @@ impl LinearProbe {
         }
         let ranks: Vec<usize> =
             logits.chunks_exact(self.shape.classes).zip(&test.labels).map(|(l, &label)| rank(l, label.into())).collect();
-        let top = |k: usize| 100.0 * ranks.iter().filter(|&&r| r < k).count() as f64 / test.rows() as f64;
-        Ok(Scores { top1: top(1), top3: top(3), top5: top(5) })
+        Ok(Scores::of_ranks(&ranks))
     }
 
     /// One step of Adam on the mean cross-entropy of `rows`.
@@ -332,7 +339,7 @@ fn batches(rows: usize, batch_size: usize) -> usize {
 }
 
 /// Classes that come before `label` when sorted by falling logit, then by number.
-fn rank(logits: &[f32], label: usize) -> usize {
+pub(super) fn rank<T: Copy + PartialOrd>(logits: &[T], label: usize) -> usize {
     let own = logits[label];
     logits.iter().enumerate().filter(|&(class, &l)| l > own || (l == own && class < label)).count()
 }

@@ -5,6 +5,7 @@ pub mod distance;
 pub mod features;
 pub mod health;
 pub mod image;
+pub mod knn;
 pub mod latent;
 pub mod linear;
 pub mod loss;
