@@ -297,6 +297,20 @@ impl UNetConfig {
         self.multipliers.iter().map(|m| m * self.base).collect()
     }
 
+    /// Name and channels of every residual level in the order in which they are computed: `down0.0` (stage 0, the finest, its
+    /// block 0), `down0.1`, .. , `middle`, and back from the coarsest stage: `up3.0`, .. , `up0.2`. `downS.B` and `upS.B` work at
+    /// (32 >> S) pixels a side.
+    pub fn levels(&self) -> Vec<(String, usize)> {
+        let widths = self.widths();
+        let stage = |way: &str, stage: usize, blocks: usize| -> Vec<(String, usize)> {
+            (0..blocks).map(|block| (format!("{way}{stage}.{block}"), widths[stage])).collect()
+        };
+        let down = (0..widths.len()).flat_map(|s| stage("down", s, self.blocks));
+        let up = (0..widths.len()).rev().flat_map(|s| stage("up", s, self.blocks + 1));
+        let middle = ("middle".to_owned(), widths.last().copied().unwrap_or(self.base));
+        down.chain([middle]).chain(up).collect()
+    }
+
     /// Channels of the skip connections in the order they are made.
     pub fn skip_widths(&self) -> Vec<usize> {
         let widths = self.widths();

@@ -37,6 +37,8 @@ pub enum Purpose {
     Test = 11,
     /// z drawn from a latent prior, index = sample; its fit, index = 2^64 - 1.
     Latent = 12,
+    /// Noise under which the denoiser looks at an image whose features are asked for; index = hash of its pixels.
+    Features = 13,
 }
 
 /// The stream of `purpose` number `index` under `seed`.

@@ -1,4 +1,10 @@
-//! Features of images under a frozen encoder.
+//! Features of images under frozen networks.
+
+mod extract;
+mod kind;
+
+pub use extract::{Extractor, extract};
+pub use kind::FeatureKind;
 
 use crate::config::{DataConfig, ViewConfig};
 use crate::data::{Images, views};
@@ -53,7 +59,7 @@ impl Features {
 }
 
 /// Images encoded at a time.
-const BATCH: usize = 128;
+pub const BATCH: usize = 128;
 
 /// z of the images `indices`, without augmentation; with `flips`, also of each image's mirror image, appended.
 ///

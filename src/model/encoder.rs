@@ -85,8 +85,13 @@ impl Encoder {
         layout::global_mean(h)
     }
 
+    /// The last layer: pooled vectors `[B, 8 * base]` to z `[B, Z]`.
+    pub fn project(&self, pooled: Tensor<2>) -> Tensor<2> {
+        dense(&self.head, pooled)
+    }
+
     /// Normalised images `[B, 3, 32, 32]` to z `[B, Z]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<2> {
-        dense(&self.head, self.backbone(x))
+        self.project(self.backbone(x))
     }
 }

@@ -129,6 +129,28 @@ impl UNet {
         view: Option<Tensor<2>>,
         dropout_key: Option<u64>,
     ) -> Tensor<4> {
+        self.observed(x_t, t, z, view, dropout_key, |_| {})
+    }
+
+    /// The mean over the pixels of what each residual level puts out in one forward pass, `[B, C]` each, in the order of
+    /// [`UNetConfig::levels`](crate::config::UNetConfig::levels). Arguments as for [`forward`](UNet::forward); x_t lies as the
+    /// source view does.
+    pub fn activations(&self, x_t: Tensor<4>, t: Tensor<1>, z: Tensor<2>) -> Vec<Tensor<2>> {
+        let mut pooled = Vec::new();
+        self.observed(x_t, t, z, None, None, |h| pooled.push(layout::global_mean(h.clone())));
+        pooled
+    }
+
+    /// [`forward`](UNet::forward), with `see` called on the output of each residual level.
+    fn observed(
+        &self,
+        x_t: Tensor<4>,
+        t: Tensor<1>,
+        z: Tensor<2>,
+        view: Option<Tensor<2>>,
+        dropout_key: Option<u64>,
+        mut see: impl FnMut(&Tensor<4>),
+    ) -> Tensor<4> {
         let x_t = match self.view_conditioning {
             true => {
                 let view = view.unwrap_or_else(|| same_view(x_t.dims()[0], &x_t.device()));
@@ -147,7 +169,9 @@ impl UNet {
         let mut h = keep(convolve(&self.stem, x_t));
         for (stage, levels) in self.down.chunks(self.blocks).enumerate() {
             for level in levels {
-                h = keep(level.forward(h, &time, z.stage(stage), dropout));
+                h = level.forward(h, &time, z.stage(stage), dropout);
+                see(&h);
+                h = keep(h);
             }
             if let Some(conv) = self.downsample.get(stage) {
                 h = keep(convolve(conv, h));
@@ -156,12 +180,14 @@ impl UNet {
         h = self.middle1.forward(h, time.clone(), z.middle().clone(), dropout);
         h = self.middle_attention.forward(h);
         h = self.middle2.forward(h, time.clone(), z.middle().clone(), dropout);
+        see(&h);
         for (i, levels) in self.up.chunks(self.blocks + 1).enumerate() {
             // Back up from the coarsest stage.
             let stage = self.downsample.len() - i;
             for level in levels {
                 let skip = skips.pop().expect("as many skips as up blocks");
                 h = level.forward(feature_map::concat(h, skip), &time, z.stage(stage), dropout);
+                see(&h);
             }
             if let Some(conv) = self.upsample.get(i) {
                 h = upsample_convolve(conv, h);
