@@ -112,6 +112,10 @@ pub struct ModelConfig {
 pub struct EncoderConfig {
     /// Channels of the first stage; the four stages have 1, 2, 4 and 8 times as many.
     pub base: usize,
+    /// Divide z by its root mean square over its numbers: no image can be told apart by the length of its z, which otherwise grows
+    /// without bound for images of extreme colours.
+    #[serde(default)]
+    pub normalise_z: bool,
 }
 
 /// DDPM UNet with AdaGN in every residual block.

@@ -22,7 +22,7 @@ fn golden() -> Golden {
 fn config(ada_gn: AdaGnScale) -> ModelConfig {
     ModelConfig {
         z_dim: 6,
-        encoder: EncoderConfig { base: 4 },
+        encoder: EncoderConfig { base: 4, normalise_z: false },
         unet: UNetConfig {
             base: 4,
             time_scale: 1.0,

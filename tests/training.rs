@@ -236,7 +236,10 @@ fn z_is_scored_on_held_out_images_as_the_run_goes() {
     let metrics = dir.read_metrics().expect("metrics");
     let scored = &metrics.evaluations;
     let starts = dir.read_starts();
-    assert_eq!(starts.iter().map(|s| (s.step, s.images, s.device.as_str())).collect::<Vec<_>>(), [(0, 64, "cpu"), (1, 64, "cpu")]);
+    assert_eq!(
+        starts.iter().map(|s| (s.step, s.images, s.device.as_str())).collect::<Vec<_>>(),
+        [(0, 64, "cpu"), (1, 64, "cpu")]
+    );
     // Every four steps, and at the end.
     assert_eq!(scored.iter().map(|e| (e.step, e.images)).collect::<Vec<_>>(), [(4, 4 * 8), (6, 6 * 8)]);
     assert_eq!(metrics.rows.len(), 6);

@@ -65,7 +65,9 @@ pub fn precision_recall(drawn: &[f32], real: &[f32], dim: usize) -> Result<(f64,
     for (rows, name) in [(drawn.len() / dim, "drawn"), (real.len() / dim, "real")] {
         if rows <= NEIGHBOURS {
             let least = NEIGHBOURS + 1;
-            return Err(Error::failed(format!("{rows} {name} images are too few for precision and recall; take {least} or more")));
+            return Err(Error::failed(format!(
+                "{rows} {name} images are too few for precision and recall; take {least} or more"
+            )));
         }
     }
     Ok((share_within(drawn, real, dim), share_within(real, drawn, dim)))

@@ -33,8 +33,7 @@ pub fn uniformity(values: &[f32], dim: usize) -> Result<f64> {
     }
     let row = |i: usize| &rows[i * dim..][..dim];
     // Summed row by row in order, so that the result doesn't depend on who finished first.
-    let sums: Vec<f64> =
-        (0..n).into_par_iter().map(|i| (0..i).map(|j| (-2.0 * squared(row(i), row(j))).exp()).sum()).collect();
+    let sums: Vec<f64> = (0..n).into_par_iter().map(|i| (0..i).map(|j| (-2.0 * squared(row(i), row(j))).exp()).sum()).collect();
     Ok((sums.iter().sum::<f64>() * 2.0 / (n * (n - 1)) as f64).ln())
 }
 

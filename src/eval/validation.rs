@@ -41,7 +41,7 @@ pub fn validate(model: &Soda, config: &Config, data: &Dataset, limit: usize, dev
     let encode = |indices: &[usize]| features::encode(model, &data.train, indices, &config.data, false, device);
     let (train, judge) = (encode(&train)?, encode(&judge)?);
     Ok(Some(Validation {
-        knn: knn::score(&train, &judge, classes, Rule::Uniform)?.top1,
+        knn: knn::score(&train, &judge, classes, Rule::KNN)?.top1,
         linear: train_and_score(&train, &judge, classes, &config.probe, 0)?.top1,
         n_train: train.rows(),
         n_validation: judge.rows(),

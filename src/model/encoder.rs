@@ -10,6 +10,9 @@ use burn::nn::conv::Conv2d;
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
+/// What keeps a z of zeros from being divided by zero.
+const SMALLEST_SQUARE: f32 = 1e-12;
+
 /// Two 3x3 convolutions with BatchNorm and a shortcut.
 #[derive(Module, Debug)]
 pub struct BasicBlock {
@@ -53,6 +56,8 @@ pub struct Encoder {
     stem_norm: BatchNorm,
     blocks: Vec<BasicBlock>,
     head: Linear,
+    #[module(skip)]
+    normalise_z: bool,
 }
 
 impl Encoder {
@@ -73,6 +78,7 @@ impl Encoder {
             stem_norm: BatchNormConfig::new(config.base).init(device),
             blocks,
             head: LinearConfig::new(channels, z_dim).init(device),
+            normalise_z: config.normalise_z,
         }
     }
 
@@ -87,7 +93,12 @@ impl Encoder {
 
     /// The last layer: pooled vectors `[B, 8 * base]` to z `[B, Z]`.
     pub fn project(&self, pooled: Tensor<2>) -> Tensor<2> {
-        dense(&self.head, pooled)
+        let z = dense(&self.head, pooled);
+        if !self.normalise_z {
+            return z;
+        }
+        let square = z.clone().square().mean_dim(1);
+        z / (square + SMALLEST_SQUARE).sqrt()
     }
 
     /// Normalised images `[B, 3, 32, 32]` to z `[B, Z]`.
