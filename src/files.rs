@@ -4,19 +4,39 @@ use crate::error::{Error, Result};
 use sha2::{Digest, Sha256};
 use std::io::Write;
 use std::path::Path;
+use tempfile::NamedTempFile;
 
 /// Writes `bytes` to `path` with the permissions of any new file: under another name first, so that nobody finds half of it.
 ///
 /// # Errors
 /// If the folder doesn't exist or can't be written, or the disk is full; what was at `path` stays.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let failed = |e: std::io::Error| Error::io("write", path, &e);
-    let folder = folder(path);
+    let mut file = partial(path)?;
+    file.write_all(bytes).map_err(|e| Error::io("write", path, &e))?;
+    complete(file, path)
+}
+
+/// A new file beside `path`, named after it, for [`complete`]; gone when it is dropped before.
+///
+/// # Errors
+/// If the folder doesn't exist or can't be written.
+pub fn partial(path: &Path) -> Result<NamedTempFile> {
     // tempfile's own files are for their owner's eyes only; one that we open obeys the umask.
     let open = |name: &Path| std::fs::OpenOptions::new().write(true).create_new(true).open(name);
-    let mut file = tempfile::Builder::new().prefix(".soda-").make_in(folder, open).map_err(failed)?;
-    file.as_file_mut().write_all(bytes).map_err(failed)?;
-    file.as_file_mut().sync_all().map_err(failed)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut builder = tempfile::Builder::new();
+    // Who stops the program at once finds it, and sees what it is.
+    let builder = builder.prefix(&*name).suffix(".partial");
+    builder.make_in(folder(path), open).map_err(|e| Error::io("write", path, &e))
+}
+
+/// Puts a [`partial`] file in its place.
+///
+/// # Errors
+/// If the disk is full, or `path` is a folder; what was there stays.
+pub fn complete(file: NamedTempFile, path: &Path) -> Result<()> {
+    let failed = |e: std::io::Error| Error::io("write", path, &e);
+    file.as_file().sync_all().map_err(failed)?;
     file.persist(path).map_err(|e| failed(e.error))?;
     Ok(())
 }

@@ -1,0 +1,147 @@
+//! Features into files, row by row: memory doesn't grow with their number.
+
+use super::Format;
+use crate::error::{Error, Result};
+use crate::files;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::io::{BufWriter, Seek, Write};
+use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
+
+/// A file of features being written; [`finish`](Writer::finish) puts it in its place, and without that nothing is left of it.
+///
+/// A `.npy` file holds them as little-endian f32 `[N, D]`. A `.safetensors` file holds a tensor `features` of that type and
+/// shape and, where labels were given, a tensor `labels`, i64 `[N]`.
+pub struct Writer {
+    file: BufWriter<NamedTempFile>,
+    path: PathBuf,
+    format: Format,
+    dim: usize,
+    rows: usize,
+    labels: Option<usize>,
+    metadata: BTreeMap<String, String>,
+    /// Bytes kept free at the beginning.
+    header: usize,
+}
+
+impl Writer {
+    /// For vectors of `dim` numbers. A `.safetensors` file takes up the `labels`, one for each row that will come, and
+    /// `metadata`; a `.npy` file has no place for them (see [`write_labels`]).
+    ///
+    /// # Errors
+    /// A name that ends otherwise; a place that can't be written.
+    pub fn create(path: &Path, dim: usize, labels: Option<&[u16]>, metadata: BTreeMap<String, String>) -> Result<Self> {
+        let format = Format::of(path)?;
+        let labels = labels.filter(|_| format == Format::Safetensors);
+        let file = BufWriter::new(files::partial(path)?);
+        let count = labels.map(<[u16]>::len);
+        let mut writer = Self { file, path: path.to_owned(), format, dim, rows: 0, labels: count, metadata, header: 0 };
+        // The header says how many rows there are, which is known in the end: its place is kept.
+        writer.header = writer.header(usize::MAX / (8 * dim.max(1)), 0).len();
+        writer.write(&vec![0; writer.header])?;
+        // In front of the features, so that numbers of 8 bytes lie at multiples of 8.
+        for label in labels.unwrap_or_default() {
+            writer.write(&i64::from(*label).to_le_bytes())?;
+        }
+        Ok(writer)
+    }
+
+    /// Rows so far.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Adds rows: `values` `[any, D]`.
+    ///
+    /// # Errors
+    /// A number that isn't finite; a full disk.
+    ///
+    /// # Panics
+    /// If `values` isn't a whole number of rows.
+    pub fn append(&mut self, values: &[f32]) -> Result<()> {
+        assert!(values.len().is_multiple_of(self.dim), "{} values are no rows of {}", values.len(), self.dim);
+        if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+            return Err(Error::failed(format!(
+                "the features of image {} hold {}; the weights they come from are damaged or have diverged",
+                self.rows + at / self.dim,
+                values[at]
+            )));
+        }
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.rows += values.len() / self.dim;
+        self.write(&bytes)
+    }
+
+    /// Completes the file and puts it in its place.
+    ///
+    /// # Errors
+    /// If the disk is full.
+    ///
+    /// # Panics
+    /// If there are more or fewer rows than labels.
+    pub fn finish(mut self) -> Result<()> {
+        assert!(self.labels.is_none_or(|n| n == self.rows), "{:?} labels beside {} rows", self.labels, self.rows);
+        let failed = |e| Error::io("write", &self.path, &e);
+        let header = self.header(self.rows, self.header);
+        self.file.rewind().and_then(|()| self.file.write_all(&header)).map_err(failed)?;
+        let file = self.file.into_inner().map_err(|e| failed(e.into_error()))?;
+        files::complete(file, &self.path)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(|e| Error::io("write", &self.path, &e))
+    }
+
+    /// The beginning of a file of `rows` rows, `least` bytes or more.
+    fn header(&self, rows: usize, least: usize) -> Vec<u8> {
+        let text = match self.format {
+            Format::Npy => npy_text("<f4", &format!("{rows}, {}", self.dim)),
+            Format::Safetensors => {
+                let labels = self.labels.map_or(0, |n| 8 * n);
+                let tensor = |dtype: &str, shape: &[usize], from: usize, to: usize| json!({ "dtype": dtype, "shape": shape, "data_offsets": [from, to] });
+                let mut header = json!({ "__metadata__": self.metadata });
+                header["features"] = tensor("F32", &[rows, self.dim], labels, labels + 4 * rows * self.dim);
+                if let Some(n) = self.labels {
+                    header["labels"] = tensor("I64", &[n], 0, labels);
+                }
+                header.to_string()
+            }
+        };
+        framed(self.format, &text, least)
+    }
+}
+
+/// What NumPy's format calls the header: a Python dictionary.
+fn npy_text(dtype: &str, shape: &str) -> String {
+    format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({shape}), }}")
+}
+
+/// `text` with the length that comes before it, filled up with blanks to a multiple of 64 bytes and to `least` bytes.
+fn framed(format: Format, text: &str, least: usize) -> Vec<u8> {
+    let (magic, prefix, end) = match format {
+        Format::Npy => (&b"\x93NUMPY\x01\x00"[..], 10, b'\n'),
+        Format::Safetensors => (&b""[..], 8, b' '),
+    };
+    let total = (prefix + text.len() + 1).next_multiple_of(64).max(least);
+    let length = (total - prefix) as u64;
+    let mut out = magic.to_vec();
+    out.extend(&length.to_le_bytes()[..prefix - magic.len()]);
+    out.extend(text.bytes());
+    out.resize(total - 1, b' ');
+    out.push(end);
+    out
+}
+
+/// Writes `labels` as a `.npy` file of i64 `[N]`: whole or not at all.
+///
+/// # Errors
+/// A name that ends otherwise; a place that can't be written.
+pub fn write_labels(path: &Path, labels: &[u16]) -> Result<()> {
+    if Format::of(path)? != Format::Npy {
+        return Err(Error::usage(format!("{}: labels go to a .npy file", path.display())));
+    }
+    let mut bytes = framed(Format::Npy, &npy_text("<i8", &format!("{},", labels.len())), 0);
+    bytes.extend(labels.iter().flat_map(|label| i64::from(*label).to_le_bytes()));
+    files::write_atomically(path, &bytes)
+}
