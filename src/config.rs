@@ -242,13 +242,14 @@ pub struct ProbeConfig {
 }
 
 /// The recipes that the program carries with it.
-pub const BUILT_IN: [(&str, &str); 6] = [
+pub const BUILT_IN: [(&str, &str); 7] = [
     ("configs/quick.toml", include_str!("../configs/quick.toml")),
     ("configs/tiny.toml", include_str!("../configs/tiny.toml")),
     ("configs/report.toml", include_str!("../configs/report.toml")),
     ("configs/cifar10.toml", include_str!("../configs/cifar10.toml")),
     ("configs/cifar10-generate.toml", include_str!("../configs/cifar10-generate.toml")),
     ("configs/paper.toml", include_str!("../configs/paper.toml")),
+    ("configs/futurexiang.toml", include_str!("../configs/futurexiang.toml")),
 ];
 
 impl Config {

@@ -148,7 +148,7 @@ fn paper_size_networks_have_exactly_the_published_parameter_counts() {
         assert_eq!(parameters::count(&soda.unet), 39_595_139, "{name}");
         checked += 1;
     }
-    assert_eq!(checked, 2, "report.toml and cifar10.toml");
+    assert_eq!(checked, 3, "report.toml, cifar10.toml and futurexiang.toml");
 }
 
 #[test]

@@ -3,10 +3,12 @@
 pub mod blocks;
 pub mod embedding;
 pub mod encoder;
+pub mod futurexiang;
 mod init;
 pub mod modulation;
 pub mod parameters;
 pub mod position;
+pub mod pytorch;
 pub mod soda;
 pub mod unet;
 pub mod weights;

@@ -28,6 +28,32 @@ pub fn collect<M: Module>(module: &M) -> Vec<Named> {
     visitor.out
 }
 
+/// Name and shape of every tensor of `module`, in the order of [`collect`]; what wasn't looked at yet stays without memory.
+pub fn shapes<M: Module>(module: &M) -> Vec<(String, Vec<usize>)> {
+    let mut visitor = Shapes { path: Vec::new(), out: Vec::new() };
+    module.visit(&mut visitor);
+    visitor.out
+}
+
+struct Shapes {
+    path: Vec<String>,
+    out: Vec<(String, Vec<usize>)>,
+}
+
+impl ModuleVisitor for Shapes {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.out.push((self.path.join("."), param.lazy_shape().to_vec()));
+    }
+}
+
 struct Collect {
     path: Vec<String>,
     out: Vec<Named>,

@@ -19,8 +19,12 @@ pub struct Soda {
 impl Soda {
     /// Freshly initialised networks: the same weights for the same seed on every device.
     pub fn new(config: &ModelConfig, seed: u64, device: &Device) -> Self {
-        let blank = Self { encoder: Encoder::new(&config.encoder, config.z_dim, device), unet: UNet::new(config, device) };
-        init::initialise(blank, seed)
+        init::initialise(Self::blank(config, device), seed)
+    }
+
+    /// The networks' structure: nearly all of their tensors take no memory until they are looked at.
+    pub(super) fn blank(config: &ModelConfig, device: &Device) -> Self {
+        Self { encoder: Encoder::new(&config.encoder, config.z_dim, device), unet: UNet::new(config, device) }
     }
 
     /// z of normalised images: `[B, 3, 32, 32]` to `[B, Z]`.
@@ -28,7 +32,7 @@ impl Soda {
         self.encoder.forward(x_source)
     }
 
-    /// The encoder's pooled vector, which z is a linear function of: normalised images `[B, 3, 32, 32]` to `[B, 8 * base]`.
+    /// The encoder's pooled vector, which z is made of: normalised images `[B, 3, 32, 32]` to `[B, 8 * base]`.
     pub fn backbone(&self, x_source: Tensor<4>) -> Tensor<2> {
         self.encoder.backbone(x_source)
     }
@@ -45,9 +49,38 @@ impl Soda {
         self.unet.activations(x_t, t, z)
     }
 
-    /// The predicted noise. `x_t` `[B, 3, 32, 32]`; `t` `[B]`, t / T in (0, 1]; `z` `[B, Z]`; `mask` `[B, 1]` or `[B, Z]`, zero
-    /// where z is dropped; `view` `[B, 4]`, how x_t lies in the source view, for networks with view conditioning (none: it is the
-    /// source view); `dropout_key` in training only.
+    /// The predicted noise eps_hat `[B, 3, 32, 32]`: the denoiser as the sampler sees it.
+    ///
+    /// - `x_t` `[B, 3, 32, 32]` (images, red green blue, rows, columns): sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps, where
+    ///   x_0 is an image in [-1, 1] and eps ~ N(0, 1).
+    /// - `t` `[B]`: the noise level as t / T in (0, 1], not the whole number t of 1..=T; 1 is pure noise.
+    ///   [`Schedule::time`](crate::diffusion::Schedule::time) gives it. The network multiplies it by `model.unet.time_scale`.
+    /// - `z` `[B, Z]` as [`encode`](Self::encode) gives it.
+    /// - `mask` `[B, 1]` or `[B, Z]`: 1 where z is seen, 0 where it is dropped (all of it dropped: the prediction without z that
+    ///   guidance needs).
+    /// - `view` `[B, 4]`: how x_t lies in the source view, for networks with view conditioning (none: it is the source view).
+    /// - `dropout_key`: in training only; `None` switches dropout off.
+    ///
+    /// eps_hat has the scale of eps: its mean square is near 1 where x_t is nearly pure noise.
+    ///
+    /// To check it against another implementation, from a file that `soda train`, `soda import` or `soda export` wrote:
+    ///
+    /// ```
+    /// let device = Device::flex(); // or soda::device::select("vulkan")?.device
+    /// let weights = WeightsFile::open(Path::new("weights.safetensors"))?;
+    /// let model = weights.model(&device)?;
+    /// let (mean, std) = (weights.config.data.mean, weights.config.data.std);
+    /// // pixels: [B * 3 * 32 * 32] values in [0, 1]; noise: as many, standard normal
+    /// let normalised: Vec<f32> = pixels.iter().enumerate().map(|(i, p)| (p - mean[i / 1024 % 3]) / std[i / 1024 % 3]).collect();
+    /// let z = model.encode(Tensor::from_data(TensorData::new(normalised, [B, 3, 32, 32]), &device));
+    ///
+    /// let schedule = Schedule::new(&weights.config.diffusion);
+    /// let (t, alpha_bar) = (300, schedule.alpha_bar(300) as f32);
+    /// let x_t = pixels.iter().zip(&noise).map(|(p, e)| alpha_bar.sqrt() * (2.0 * p - 1.0) + (1.0 - alpha_bar).sqrt() * e).collect();
+    /// let x_t = Tensor::from_data(TensorData::new(x_t, [B, 3, 32, 32]), &device);
+    /// let t = Tensor::full([B], schedule.time(t), &device);
+    /// let eps_hat = model.predict_eps(x_t, t, z, Tensor::ones([B, 1], &device), None, None);
+    /// ```
     pub fn predict_eps(
         &self,
         x_t: Tensor<4>,

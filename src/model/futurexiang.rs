@@ -1,0 +1,248 @@
+//! Checkpoints of FutureXiang/soda, the public PyTorch implementation for CIFAR-10, as its train.py saves them:
+//! {"MODEL": weights in training ("module." before each name), "EMA": their average ("ema_model."), "opt": ..}.
+//!
+//! Widths, blocks, attention and the length of z are read from the tensors. What tensors don't tell comes from
+//! configs/futurexiang.toml, which follows that code: plain AdaGN scales, one attention head, 32 groups (8 in the last norm),
+//! times in (0, 1], linear betas, the normalisation of its datasets.py.
+
+use super::parameters;
+use super::pytorch::{Checkpoint, Tensor};
+use super::soda::Soda;
+use super::weights::Tensors;
+use crate::config::{BUILT_IN, Config, UNetConfig};
+use crate::error::{Error, Result};
+use burn::tensor::Device;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Which of a checkpoint's weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// Their average, which that code's own evaluation uses.
+    Ema,
+    /// The weights in training.
+    Model,
+}
+
+impl Which {
+    /// Its dictionary within the checkpoint.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Ema => "EMA",
+            Self::Model => "MODEL",
+        }
+    }
+
+    /// What `name` within that dictionary is called in the networks; `None` for what is no part of them.
+    fn strip(self, name: &str) -> Option<&str> {
+        match self {
+            Self::Ema => name.strip_prefix("ema_model."),
+            // DistributedDataParallel puts it before every name.
+            Self::Model => Some(name.strip_prefix("module.").unwrap_or(name)),
+        }
+    }
+}
+
+/// The weights of the checkpoint `path` under this program's names, and the recipe that goes with them, `overrides` applied
+/// (`key=value`, as for [`Config::load`]).
+///
+/// # Errors
+/// If the file can't be read (see [`Checkpoint`]), or holds other networks: a missing, unknown or misshapen tensor is named.
+pub fn import(path: &Path, which: Which, overrides: &[String]) -> Result<(Tensors, Config)> {
+    let mut checkpoint = Checkpoint::open(path)?;
+    let tensors = networks(&checkpoint, which)?;
+    let failed = |what: String| Error::failed(format!("{}, {}: {what}", path.display(), which.key()));
+    let mut sets = sizes(&tensors).map_err(failed)?;
+    sets.extend_from_slice(overrides);
+    let (name, text) = BUILT_IN.iter().find(|(name, _)| *name == RECIPE).expect("a recipe of the program");
+    let config = Config::parse(text, &format!("{} with {name} (change it by --set)", path.display()), &sets)?;
+
+    let shapes = parameters::shapes(&Soda::blank(&config.model, &Device::flex()));
+    let named: Vec<(String, String, Vec<usize>)> =
+        shapes.into_iter().map(|(ours, shape)| (their_name(&ours, &config.model.unet), ours, shape)).collect();
+    check(&tensors, &named).map_err(failed)?;
+    let mut out = Tensors::new();
+    for (theirs, ours, shape) in named {
+        let values = checkpoint.read(&theirs, &tensors[&theirs])?;
+        if !values.iter().all(|v| v.is_finite()) {
+            return Err(failed(format!("{theirs} holds numbers that aren't finite; import an earlier checkpoint")));
+        }
+        // PyTorch's linear layers are [out, in], Burn's [in, out].
+        let values = if let [inputs, outputs] = shape[..] { transpose(&values, outputs, inputs) } else { values };
+        out.push((ours, shape, values));
+    }
+    Ok((out, config))
+}
+
+/// Of [`BUILT_IN`].
+const RECIPE: &str = "configs/futurexiang.toml";
+
+/// The tensors of both networks, by the names they have within them.
+fn networks(checkpoint: &Checkpoint, which: Which) -> Result<BTreeMap<String, Tensor>> {
+    let Some(tensors) = checkpoint.tensors(which.key()) else {
+        let mut keys = checkpoint.keys().join(", ");
+        if keys.chars().count() > 60 {
+            keys = keys.chars().take(60).chain("..".chars()).collect();
+        }
+        let (path, key) = (checkpoint.path.display(), which.key());
+        return Err(Error::failed(format!(
+            "{path} holds no {key}, so it isn't a checkpoint of FutureXiang/soda; its keys are: {keys}"
+        )));
+    };
+    let parts = tensors.into_iter().filter_map(|(name, tensor)| Some((which.strip(&name)?.to_owned(), tensor)));
+    // A count of batches, which only norms without momentum look at.
+    Ok(parts.filter(|(name, _)| !name.ends_with(".num_batches_tracked")).collect())
+}
+
+/// What the tensors say about the recipe, as overrides of it.
+fn sizes(tensors: &BTreeMap<String, Tensor>) -> std::result::Result<Vec<String>, String> {
+    let first = |name: &str| {
+        let side = tensors.get(name).and_then(|tensor| tensor.shape.first()).copied().filter(|side| *side > 0);
+        side.ok_or_else(|| format!("there is no {name}, so it isn't the network of FutureXiang/soda"))
+    };
+    let stem = "encoder.encoder.0.weight";
+    let encoder = first(stem)?;
+    if tensors[stem].shape.get(2) == Some(&7) {
+        return Err(format!("{stem} is 7x7: an encoder for larger images than 32x32 (cifar_small_image: False)"));
+    }
+    let (z, base) = (first("encoder.encoder.9.bias")?, first("decoder.image_proj.weight")?);
+
+    // Stages of (width, whether attention follows), a strided convolution after each but the last.
+    let mut stages = vec![Vec::new()];
+    for i in 0.. {
+        let within = |rest: &str| format!("decoder.down.{i}.{rest}");
+        if tensors.contains_key(&within("op.norm1.weight")) {
+            return Err(format!(
+                "decoder.down.{i} resamples by a residual block (use_res_for_updown: True), which this program doesn't have"
+            ));
+        } else if tensors.contains_key(&within("conv.weight")) {
+            stages.push(Vec::new());
+        } else if tensors.contains_key(&within("res.conv1.weight")) {
+            let attention = tensors.contains_key(&within("attn.norm.weight"));
+            stages.last_mut().expect("at least one").push((first(&within("res.conv1.weight"))?, attention));
+        } else {
+            break;
+        }
+    }
+    let blocks = stages[0].len();
+    let even = |stage: &Vec<(usize, bool)>| {
+        stage.len() == blocks && stage.iter().all(|block| *block == stage[0] && block.0.is_multiple_of(base))
+    };
+    if blocks == 0 || !stages.iter().all(even) {
+        return Err("the stages of decoder.down differ in blocks, or a block's width is no multiple of the first layer's".into());
+    }
+    let multipliers: Vec<usize> = stages.iter().map(|stage| stage[0].0 / base).collect();
+    let attention: Vec<usize> =
+        stages.iter().enumerate().filter(|(_, stage)| stage[0].1).map(|(i, _)| 32usize.checked_shr(i as u32).unwrap_or(0)).collect();
+    Ok(vec![
+        format!("model.z_dim={z}"),
+        format!("model.encoder.base={encoder}"),
+        format!("model.unet.base={base}"),
+        format!("model.unet.multipliers={multipliers:?}"),
+        format!("model.unet.blocks={blocks}"),
+        format!("model.unet.attention={attention:?}"),
+    ])
+}
+
+/// Whether `tensors` are those that `named` (their name, ours, our shape) asks for.
+fn check(tensors: &BTreeMap<String, Tensor>, named: &[(String, String, Vec<usize>)]) -> std::result::Result<(), String> {
+    let missing: Vec<&String> = named.iter().map(|(theirs, ..)| theirs).filter(|name| !tensors.contains_key(*name)).collect();
+    if let Some(first) = missing.first() {
+        return Err(format!("{first}{} missing", and_more(missing.len(), "is", "are")));
+    }
+    let unknown: Vec<&String> = tensors.keys().filter(|key| named.iter().all(|(theirs, ..)| theirs != *key)).collect();
+    if let Some(first) = unknown.first() {
+        return Err(format!("{first}{} unknown: part of another network", and_more(unknown.len(), "is", "are")));
+    }
+    for (theirs, _, shape) in named {
+        let mut expected = shape.clone();
+        if expected.len() == 2 {
+            expected.reverse();
+        }
+        let shape = &tensors[theirs].shape;
+        if *shape != expected {
+            return Err(format!("{theirs} has shape {shape:?}, expected {expected:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// " is", or " and 3 more are".
+fn and_more(count: usize, one: &str, several: &str) -> String {
+    if count == 1 { format!(" {one}") } else { format!(" and {} more {several}", count - 1) }
+}
+
+/// What that code calls our tensor `ours`.
+fn their_name(ours: &str, unet: &UNetConfig) -> String {
+    let parts: Vec<&str> = ours.split('.').collect();
+    let (path, leaf) = parts.split_at(parts.len() - 1);
+    let leaf = match leaf[0] {
+        "gamma" => "weight",
+        "beta" => "bias",
+        other => other,
+    };
+    let number = |text: &str| text.parse::<usize>().expect("our names count their parts");
+    // Convolutions that change the resolution stand in line with the blocks.
+    let (down, up) = (unet.blocks, unet.blocks + 1);
+    let module = match path {
+        ["encoder", "stem"] => "encoder.encoder.0".to_owned(),
+        ["encoder", "stem_norm"] => "encoder.encoder.1".to_owned(),
+        // torchvision's ResNet in a row: conv, norm, ReLU, four stages of two blocks, pooling, flattening, linear layer.
+        ["encoder", "blocks", i, part] => {
+            let part = match *part {
+                "norm1" => "bn1",
+                "norm2" => "bn2",
+                "shortcut" => "downsample.0",
+                "shortcut_norm" => "downsample.1",
+                conv => conv,
+            };
+            format!("encoder.encoder.{}.{}.{part}", 3 + number(i) / 2, number(i) % 2)
+        }
+        ["encoder", "head"] => "encoder.encoder.9".to_owned(),
+        ["unet", "time", "linear1"] => "decoder.time_emb.lin1".to_owned(),
+        ["unet", "time", "linear2"] => "decoder.time_emb.lin2".to_owned(),
+        ["unet", "stem"] => "decoder.image_proj".to_owned(),
+        ["unet", "down", i, rest @ ..] => format!("decoder.down.{}.{}", number(i) + number(i) / down, within_level(rest)),
+        ["unet", "downsample", i] => format!("decoder.down.{}.conv", (number(i) + 1) * (down + 1) - 1),
+        ["unet", "middle1", rest @ ..] => format!("decoder.middle.res1.{}", within_block(rest)),
+        ["unet", "middle_attention", rest @ ..] => format!("decoder.middle.attn.{}", within_attention(rest)),
+        ["unet", "middle2", rest @ ..] => format!("decoder.middle.res2.{}", within_block(rest)),
+        ["unet", "up", i, rest @ ..] => format!("decoder.up.{}.{}", number(i) + number(i) / up, within_level(rest)),
+        ["unet", "upsample", i] => format!("decoder.up.{}.conv", (number(i) + 1) * (up + 1) - 1),
+        ["unet", "norm_out"] => "decoder.norm".to_owned(),
+        ["unet", "out"] => "decoder.final".to_owned(),
+        _ => unreachable!("a tensor of the networks that this list forgets: {ours}"),
+    };
+    format!("{module}.{leaf}")
+}
+
+fn within_level(path: &[&str]) -> String {
+    match path {
+        ["block", rest @ ..] => format!("res.{}", within_block(rest)),
+        ["attention", rest @ ..] => format!("attn.{}", within_attention(rest)),
+        _ => unreachable!("a level is a block and attention"),
+    }
+}
+
+/// Sequences there: SiLU and linear layer, dropout and convolution.
+fn within_block(path: &[&str]) -> String {
+    match path {
+        ["time"] => "time_emb.1".to_owned(),
+        ["z"] => "z_emb.1".to_owned(),
+        ["conv2"] => "conv2.1".to_owned(),
+        other => other.join("."),
+    }
+}
+
+fn within_attention(path: &[&str]) -> String {
+    match path {
+        ["qkv"] => "projection".to_owned(),
+        ["out"] => "output".to_owned(),
+        other => other.join("."),
+    }
+}
+
+/// `[rows, columns]` to `[columns, rows]`.
+fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    (0..columns).flat_map(|column| (0..rows).map(move |row| values[row * columns + column])).collect()
+}
