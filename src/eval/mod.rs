@@ -7,6 +7,7 @@ pub mod health;
 pub mod image;
 pub mod knn;
 pub mod latent;
+mod lbfgs;
 pub mod linear;
 pub mod linear_full;
 pub mod loss;
