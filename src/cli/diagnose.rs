@@ -76,7 +76,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let series =
         |name, of: fn(&Losses) -> f64| Series { name, points: bins.iter().map(|bin| (middle(bin), of(&bin.losses))).collect() };
     let curves = [series("own z", |l| l.own), series("another image's z", |l| l.shuffled), series("no z", |l| l.none)];
-    let style = CurveStyle { log_y: true, smooth: 0 };
+    let style = CurveStyle { log_y: true, ..Default::default() };
     save_curve(&args.out, "Loss by noise level", "t", "mean squared error on the noise", &curves, style)?;
     println!("picture {}", args.out.display());
 

@@ -5,6 +5,7 @@ mod data;
 mod devices;
 mod diagnose;
 mod directions;
+mod health;
 mod interpolate;
 mod invert;
 mod mix;
@@ -13,6 +14,7 @@ mod probe;
 mod quality;
 mod quickstart;
 mod reconstruct;
+mod report;
 mod sample;
 mod sampling;
 mod selftest;
@@ -24,6 +26,7 @@ mod view;
 use crate::error::{Error, Result};
 use clap::{Parser, Subcommand};
 use std::any::Any;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// SODA: a diffusion model that learns what images are, on any GPU, without CUDA or Python.
@@ -68,6 +71,8 @@ enum Verb {
     Sample(sample::Args),
     /// Measure reconstructions (PSNR, SSIM) and drawn images (Frechet distance, precision, recall in z).
     Quality(quality::Args),
+    /// Is the representation healthy? Alignment, uniformity, rank, purity; what a probe confuses and how sure it is.
+    Health(health::Args),
     /// Does the denoiser use z, and how is z spread? Losses by noise level with the right z, another's and none.
     Diagnose(diagnose::Args),
     /// Draw the way from one image to another, in z.
@@ -80,6 +85,8 @@ enum Verb {
     View(view::Args),
     /// Draw what lies along the directions of z: its principal components, and the classes.
     Directions(directions::Args),
+    /// Write one page about a run: curves, scores, pictures, and the commands that repeat them.
+    Report(report::Args),
     /// Fetch, import or verify data sets.
     Data(data::Args),
     /// Measure this machine's devices: kernels, training steps, inference, view pipeline.
@@ -106,23 +113,35 @@ pub fn run() -> Result<()> {
     let Cli { verb, common } = Cli::parse();
     let level = ["warn,wgpu=error,naga=error", "info", "debug"][usize::from(common.verbose.min(2))];
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
+    dispatch(verb, &common)
+}
+
+/// Runs a command line of this program's own, its first word included.
+fn execute(line: Vec<OsString>) -> Result<()> {
+    let Cli { verb, common } = Cli::try_parse_from(line).map_err(|e| Error::usage(e.to_string()))?;
+    dispatch(verb, &common)
+}
+
+fn dispatch(verb: Verb, common: &Common) -> Result<()> {
     match verb {
-        Verb::Quickstart(args) => quickstart::run(&args, &common),
-        Verb::Train(args) => train::run(&args, &common),
-        Verb::Probe(args) => probe::run(&args, &common),
-        Verb::Reconstruct(args) => reconstruct::run(&args, &common),
-        Verb::Sample(args) => sample::run(&args, &common),
-        Verb::Quality(args) => quality::run(&args, &common),
-        Verb::Diagnose(args) => diagnose::run(&args, &common),
-        Verb::Interpolate(args) => interpolate::run(&args, &common),
-        Verb::Directions(args) => directions::run(&args, &common),
-        Verb::Mix(args) => mix::run(&args, &common),
-        Verb::Invert(args) => invert::run(&args, &common),
-        Verb::View(args) => view::run(&args, &common),
-        Verb::Data(args) => data::run(&args, &common),
-        Verb::Bench(args) => bench::run(&args, &common),
-        Verb::Selftest => selftest::run(&common),
-        Verb::Devices => devices::run(&common),
+        Verb::Quickstart(args) => quickstart::run(&args, common),
+        Verb::Train(args) => train::run(&args, common),
+        Verb::Probe(args) => probe::run(&args, common),
+        Verb::Reconstruct(args) => reconstruct::run(&args, common),
+        Verb::Sample(args) => sample::run(&args, common),
+        Verb::Quality(args) => quality::run(&args, common),
+        Verb::Health(args) => health::run(&args, common),
+        Verb::Diagnose(args) => diagnose::run(&args, common),
+        Verb::Interpolate(args) => interpolate::run(&args, common),
+        Verb::Directions(args) => directions::run(&args, common),
+        Verb::Mix(args) => mix::run(&args, common),
+        Verb::Invert(args) => invert::run(&args, common),
+        Verb::View(args) => view::run(&args, common),
+        Verb::Report(args) => report::run(&args, common),
+        Verb::Data(args) => data::run(&args, common),
+        Verb::Bench(args) => bench::run(&args, common),
+        Verb::Selftest => selftest::run(common),
+        Verb::Devices => devices::run(common),
     }
 }
 

@@ -132,8 +132,12 @@ fn sizes(tensors: &BTreeMap<String, Tensor>) -> std::result::Result<Vec<String>,
         return Err("the stages of decoder.down differ in blocks, or a block's width is no multiple of the first layer's".into());
     }
     let multipliers: Vec<usize> = stages.iter().map(|stage| stage[0].0 / base).collect();
-    let attention: Vec<usize> =
-        stages.iter().enumerate().filter(|(_, stage)| stage[0].1).map(|(i, _)| 32usize.checked_shr(i as u32).unwrap_or(0)).collect();
+    let attention: Vec<usize> = stages
+        .iter()
+        .enumerate()
+        .filter(|(_, stage)| stage[0].1)
+        .map(|(i, _)| 32usize.checked_shr(i as u32).unwrap_or(0))
+        .collect();
     Ok(vec![
         format!("model.z_dim={z}"),
         format!("model.encoder.base={encoder}"),

@@ -26,15 +26,22 @@ pub(super) const PALETTE: [RGBColor; 6] = [
     RGBColor(0x56, 0xb4, 0xe9),
 ];
 
-/// A white picture under plotters' hands, [`SUPER`] times as large as it will be; places and lengths are in final pixels.
-pub(super) struct Canvas<'b>(DrawingArea<BitMapBackend<'b>, plotters::coord::Shift>);
+/// A white picture under plotters' hands and how many of its pixels make a unit of places and lengths.
+pub(super) struct Canvas<'b>(DrawingArea<BitMapBackend<'b>, plotters::coord::Shift>, f64);
 
 /// Draws a picture of `width` x `height` pixels; returns it as RGB bytes.
 pub(super) fn draw(width: usize, height: usize, work: impl FnOnce(&Canvas)) -> Vec<u8> {
+    draw_sharp(width, height, 1, work)
+}
+
+/// Draws a picture of `width` x `height` units, each `pixels` of the returned RGB picture: for screens that show several pixels
+/// where others show one.
+pub(super) fn draw_sharp(width: usize, height: usize, pixels: usize, work: impl FnOnce(&Canvas)) -> Vec<u8> {
     register();
+    let (width, height) = (width * pixels, height * pixels);
     let mut large = vec![255; width * height * SUPER * SUPER * 3];
     let size = ((width * SUPER) as u32, (height * SUPER) as u32);
-    work(&Canvas(BitMapBackend::with_buffer(&mut large, size).into_drawing_area()));
+    work(&Canvas(BitMapBackend::with_buffer(&mut large, size).into_drawing_area(), (SUPER * pixels) as f64));
     let mut out = Vec::with_capacity(width * height * 3);
     for rows in large.chunks_exact(width * SUPER * 3 * SUPER) {
         for x in 0..width {
@@ -49,22 +56,22 @@ pub(super) fn draw(width: usize, height: usize, work: impl FnOnce(&Canvas)) -> V
 }
 
 impl Canvas<'_> {
-    fn scaled((x, y): (f64, f64)) -> (i32, i32) {
-        ((x * SUPER as f64).round() as i32, (y * SUPER as f64).round() as i32)
+    fn scaled(&self, (x, y): (f64, f64)) -> (i32, i32) {
+        ((x * self.1).round() as i32, (y * self.1).round() as i32)
     }
 
     pub(super) fn line(&self, from: (f64, f64), to: (f64, f64), colour: RGBColor, width: f64) {
-        let style = colour.stroke_width((width * SUPER as f64).round() as u32);
-        self.0.draw(&PathElement::new([Self::scaled(from), Self::scaled(to)], style)).expect(MEMORY);
+        let style = colour.stroke_width((width * self.1).round() as u32);
+        self.0.draw(&PathElement::new([self.scaled(from), self.scaled(to)], style)).expect(MEMORY);
     }
 
     /// A filled rectangle between two corners.
     pub(super) fn bar(&self, from: (f64, f64), to: (f64, f64), colour: RGBColor) {
-        self.0.draw(&Rectangle::new([Self::scaled(from), Self::scaled(to)], colour.filled())).expect(MEMORY);
+        self.0.draw(&Rectangle::new([self.scaled(from), self.scaled(to)], colour.filled())).expect(MEMORY);
     }
 
     pub(super) fn dot(&self, at: (f64, f64), radius: f64, colour: RGBColor) {
-        self.0.draw(&Circle::new(Self::scaled(at), (radius * SUPER as f64).floor() as i32, colour.filled())).expect(MEMORY);
+        self.0.draw(&Circle::new(self.scaled(at), (radius * self.1).floor() as i32, colour.filled())).expect(MEMORY);
     }
 
     /// Segment by segment with round joints: plotters fills a thick path as one polygon, which fails where it crosses itself.
@@ -72,13 +79,13 @@ impl Canvas<'_> {
         for pair in points.windows(2) {
             self.line(pair[0], pair[1], colour, width);
             // plotters' circles are one pixel wider than twice their radius.
-            self.dot(pair[1], width / 2.0 - 0.5 / SUPER as f64, colour);
+            self.dot(pair[1], width / 2.0 - 0.5 / self.1, colour);
         }
     }
 
     /// Text of `size` pixels anchored at a point; `size` counts from the top of the highest letters to the bottom of the lowest.
     pub(super) fn text(&self, text: &str, at: (f64, f64), size: f64, colour: RGBColor, anchor: (HPos, VPos)) {
-        let font = ("sans-serif", size * SUPER as f64).into_font();
+        let font = ("sans-serif", size * self.1).into_font();
         // plotters centres the font's box, whose middle lies above that of the letters.
         let lower = if matches!(anchor.1, VPos::Center) { size * 0.09 } else { 0.0 };
         self.put_text(text, (at.0, at.1 + lower), font.color(&colour).pos(Pos::new(anchor.0, anchor.1)));
@@ -86,12 +93,12 @@ impl Canvas<'_> {
 
     /// Text read from below, its top at `at.0` and its middle at `at.1`.
     pub(super) fn text_upwards(&self, text: &str, at: (f64, f64), size: f64, colour: RGBColor) {
-        let font = ("sans-serif", size * SUPER as f64).into_font().transform(FontTransform::Rotate270);
+        let font = ("sans-serif", size * self.1).into_font().transform(FontTransform::Rotate270);
         self.put_text(text, at, font.color(&colour).pos(Pos::new(HPos::Center, VPos::Top)));
     }
 
     fn put_text(&self, text: &str, at: (f64, f64), style: TextStyle) {
-        self.0.draw(&Text::new(text, Self::scaled(at), style)).expect(MEMORY);
+        self.0.draw(&Text::new(text, self.scaled(at), style)).expect(MEMORY);
     }
 }
 

@@ -1,14 +1,11 @@
 //! Line charts as PNG files.
 
-use super::canvas::{Canvas, INK, PALETTE, SOFT_INK, draw, text_width, write_png};
+use super::canvas::{Canvas, INK, PALETTE, SOFT_INK, draw_sharp, text_width, write_png};
 use crate::error::{Error, Result};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 use std::path::Path;
 
-/// Size of a chart in pixels.
-const WIDTH: usize = 900;
-const HEIGHT: usize = 540;
 /// Height of a row of the legend.
 const LEGEND_LINE: f64 = 22.0;
 const GRID: RGBColor = RGBColor(0xe6, 0xe6, 0xe6);
@@ -29,9 +26,31 @@ pub struct CurveStyle {
     pub log_y: bool,
     /// Draw the mean over this many neighbouring points bold over the pale raw curve; 0 and 1 draw the raw curve alone.
     pub smooth: usize,
+    /// How large.
+    pub size: Size,
 }
 
-/// Draws `series` as a line chart of 900 x 540 pixels with a legend if there are several; the file appears whole or not at all.
+/// Size of a chart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Size {
+    /// 900 x 540 pixels: a picture by itself.
+    #[default]
+    Wide,
+    /// 460 x 320 units of two pixels each: readable on a phone, sharp on a good screen.
+    Phone,
+}
+
+impl Size {
+    /// Width and height in units, and the pixels of a unit.
+    fn units(self) -> (usize, usize, usize) {
+        match self {
+            Size::Wide => (900, 540, 1),
+            Size::Phone => (460, 320, 2),
+        }
+    }
+}
+
+/// Draws `series` as a line chart with a legend if there are several; the file appears whole or not at all.
 ///
 /// # Errors
 /// No points at all, a point that is not finite or, on a logarithmic axis, not above 0 (the message names the series); `path`
@@ -53,15 +72,16 @@ pub fn save_curve(path: &Path, title: &str, x_label: &str, y_label: &str, series
     let (Some(x_axis), Some(y_axis)) = (Axis::new(all().map(|p| p.0), false), Axis::new(all().map(|p| p.1), style.log_y)) else {
         return refuse("the points span more than a number can hold".into());
     };
-    let pixels = draw(WIDTH, HEIGHT, |canvas| {
-        let chart = Chart::new(canvas, x_axis, y_axis, &shown);
+    let (width, height, unit) = style.size.units();
+    let pixels = draw_sharp(width, height, unit, |canvas| {
+        let chart = Chart::new(canvas, (width as f64, height as f64), x_axis, y_axis, &shown);
         chart.axes(title, x_label, y_label);
         for (s, colour) in shown.iter().zip(PALETTE.iter().cycle()) {
             chart.curve(&s.points, *colour, style.smooth);
         }
         chart.legend(&shown);
     });
-    write_png(path, &pixels, WIDTH, HEIGHT)
+    write_png(path, &pixels, width * unit, height * unit)
 }
 
 /// Where numbers lie along an axis and which of them are written beside it.
@@ -166,14 +186,15 @@ struct Chart<'a, 'b> {
     right: f64,
     top: f64,
     bottom: f64,
+    height: f64,
     /// Rows of the legend, each of (index of the series, x).
     legend: Vec<Vec<(usize, f64)>>,
 }
 
 impl<'a, 'b> Chart<'a, 'b> {
-    fn new(canvas: &'a Canvas<'b>, x_axis: Axis, y_axis: Axis, series: &[&Series]) -> Self {
+    fn new(canvas: &'a Canvas<'b>, (width, height): (f64, f64), x_axis: Axis, y_axis: Axis, series: &[&Series]) -> Self {
         let widest = y_axis.ticks.iter().map(|(_, text)| text_width(text, 15.0)).fold(0.0, f64::max);
-        let (left, right) = ((widest + 52.0).max(64.0), WIDTH as f64 - 28.0);
+        let (left, right) = ((widest + 52.0).max(64.0), width - 28.0);
         let mut legend: Vec<Vec<(usize, f64)>> = Vec::new();
         let mut x = f64::INFINITY;
         for (i, s) in series.iter().enumerate().filter(|_| series.len() > 1) {
@@ -186,7 +207,7 @@ impl<'a, 'b> Chart<'a, 'b> {
             x += width;
         }
         let top = 52.0 + LEGEND_LINE * legend.len() as f64;
-        Self { canvas, x_axis, y_axis, left, right, top, bottom: HEIGHT as f64 - 58.0, legend }
+        Self { canvas, x_axis, y_axis, left, right, top, bottom: height - 58.0, height, legend }
     }
 
     fn at(&self, (x, y): (f64, f64)) -> (f64, f64) {
@@ -209,7 +230,7 @@ impl<'a, 'b> Chart<'a, 'b> {
         canvas.line((left, bottom), (right, bottom), SOFT_INK, 1.0);
         canvas.line((left, top), (left, bottom), SOFT_INK, 1.0);
         canvas.text(title, (left, 14.0), 21.0, INK, (HPos::Left, VPos::Top));
-        canvas.text(x_label, ((left + right) / 2.0, HEIGHT as f64 - 28.0), 16.0, INK, (HPos::Center, VPos::Top));
+        canvas.text(x_label, ((left + right) / 2.0, self.height - 28.0), 16.0, INK, (HPos::Center, VPos::Top));
         canvas.text_upwards(y_label, (12.0, (top + bottom) / 2.0), 16.0, INK);
     }
 

@@ -289,7 +289,7 @@ impl Log {
 
     fn plot(&mut self, run: &RunDir) -> Result<()> {
         let points = self.metrics.rows.iter().map(|r| (r.images as f64, r.loss)).collect();
-        let style = plot::CurveStyle { log_y: false, smooth: (self.metrics.rows.len() / 20).max(1) };
+        let style = plot::CurveStyle { smooth: (self.metrics.rows.len() / 20).max(1), ..Default::default() };
         let series = [plot::Series { name: "loss", points }];
         plot::save_curve(&run.loss_plot(), "Training loss", "images seen", "mean squared error on the noise", &series, style)?;
         Ok(())

@@ -39,7 +39,9 @@ impl Archive {
         let length = file.seek(SeekFrom::End(0)).map_err(|e| format!("can't be read ({e})"))?;
         let mut archive = Self { file, length, entries: HashMap::new() };
         if archive.bytes(0, 4.min(length))? != LOCAL_HEADER.to_le_bytes() {
-            return Err("is no zip archive, as torch.save writes since PyTorch 1.6; load and save it again with a newer one".into());
+            return Err(
+                "is no zip archive, as torch.save writes since PyTorch 1.6; load and save it again with a newer one".into()
+            );
         }
         let (start, size) = archive.find_directory()?;
         if size > LONGEST_DIRECTORY {

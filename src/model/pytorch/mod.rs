@@ -113,9 +113,9 @@ impl Tensor {
     /// Whether all of its numbers lie in its storage, and are no more than it holds.
     fn fits(&self) -> bool {
         let steps = self.shape.iter().zip(&self.strides);
-        let last = steps.filter(|(side, _)| **side > 0).try_fold(self.offset, |last, (side, stride)| {
-            last.checked_add((*side as u64 - 1).checked_mul(*stride as u64)?)
-        });
+        let last = steps
+            .filter(|(side, _)| **side > 0)
+            .try_fold(self.offset, |last, (side, stride)| last.checked_add((*side as u64 - 1).checked_mul(*stride as u64)?));
         match self.count() {
             Some(0) => true,
             Some(count) => count <= self.storage.count && last.is_some_and(|last| last < self.storage.count),

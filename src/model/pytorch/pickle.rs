@@ -104,7 +104,8 @@ pub struct Pickle {
 impl Pickle {
     /// Reads `bytes`.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
-        let mut machine = Machine { bytes, at: 0, values: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
+        let mut machine =
+            Machine { bytes, at: 0, values: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
         let root = machine.run()?;
         Ok(Self { values: machine.values, root })
     }

@@ -61,7 +61,7 @@ fn one_point_and_huge_ranges_are_drawn() {
     for points in [&[(3.0, 0.0)][..], &[(1e300, -1e300)], &[(0.0, 1e-300), (1.0, 1e300)], &[(0.0, 5.0), (1.0, 5.0)]] {
         assert!(coloured(&save(&[series(points)], CurveStyle::default()).unwrap(), 0) > 10, "{points:?}");
     }
-    let log = CurveStyle { log_y: true, smooth: 3 };
+    let log = CurveStyle { log_y: true, smooth: 3, ..Default::default() };
     let pairs = [(0.0, 1e-300), (1.0, 1.0), (2.0, 1e300), (3.0, 1e-300)];
     assert!(coloured(&save(&[series(&pairs)], log).unwrap(), 0) > 10);
 }
@@ -73,7 +73,7 @@ fn says_which_series_cannot_be_drawn() {
     assert!(message(&[], plain).contains("there are no points"));
     assert!(message(&[(0.0, f64::NAN)], plain).contains("series \"loss\" holds the point (0, NaN)"));
     assert!(message(&[(0.0, -1e308), (1.0, 1e308)], plain).contains("span more"));
-    assert!(message(&[(2.0, 0.0)], CurveStyle { log_y: true, smooth: 0 }).contains("point (2, 0)"));
+    assert!(message(&[(2.0, 0.0)], CurveStyle { log_y: true, ..Default::default() }).contains("point (2, 0)"));
 }
 
 #[test]

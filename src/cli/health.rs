@@ -1,0 +1,103 @@
+//! `soda health`
+
+use super::Common;
+use super::output::Output;
+use super::source::WeightsArgs;
+use crate::data;
+use crate::device;
+use crate::error::Result;
+use crate::eval::features::{self, Augmented};
+use crate::eval::health::{alignment, purity, uniformity, verdicts};
+use crate::eval::latent::statistics;
+use crate::eval::linear::LinearProbe;
+use crate::files;
+use crate::report::heatmap::{Heatmap, save_heatmap};
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Arguments of `soda health`.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Alignment and uniformity (Wang and Isola 2020) are on z of length 1; alignment is between two views of an image, each with probability 0.65 cropped and perhaps mirrored, as the protocol `linear` draws them. The probe is that protocol's with seed 0, on images and mirror images."
+)]
+pub struct Args {
+    #[command(flatten)]
+    weights: WeightsArgs,
+    /// Nearest neighbours that purity looks at, among the test images.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    k: u64,
+    /// The picture: the confusion matrix of a linear probe.
+    #[arg(long, value_name = "FILE", default_value = "confusion.png")]
+    out: PathBuf,
+}
+
+/// Measures z of the test images by itself, and what a probe makes of it.
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    let mut output = Output::new("health");
+    let weights = args.weights.open()?;
+    // What can't be written shall be known before.
+    files::create_parent(&args.out)?;
+    files::check_writable(&args.out)?;
+    let device = device::select(&common.device)?;
+    let dataset = data::open(common.data.as_deref())?;
+    dataset.require_classes("a probe")?;
+    eprintln!("health of {} on {}, {}", weights.path.display(), device.describe(), dataset.describe());
+    let model = weights.model(&device.device)?;
+    let (config, classes, k) = (&weights.config, dataset.classes.len(), args.k as usize);
+
+    let test = features::encode_all(&model, &dataset.test, &config.data, false, &device.device)?;
+    let all: Vec<usize> = (0..dataset.test.len()).collect();
+    let mut views = Augmented::new(&dataset.test, &all, &config.data);
+    let [one, other] = [views.encode(&model, 0, &device.device)?, views.encode(&model, 1, &device.device)?];
+    let aligned = alignment(&one.values, &other.values, test.dim)?;
+    let uniform = uniformity(&test.values, test.dim)?;
+    let rank = statistics(&test.values, test.dim)?.effective_rank();
+    let pure = purity(&test, k)?;
+
+    let train = features::encode_all(&model, &dataset.train, &config.data, true, &device.device)?;
+    let probe = LinearProbe::trained(&train, classes, &config.probe, 0)?;
+    let top1 = probe.score(&test)?.top1;
+    let found = verdicts(&probe.logits(&test), &test.labels, classes);
+    let share = |row: &Vec<usize>| {
+        let rows = row.iter().sum::<usize>().max(1) as f64;
+        row.iter().map(move |&n| 100.0 * n as f64 / rows).collect::<Vec<_>>()
+    };
+    save_heatmap(
+        &args.out,
+        &Heatmap {
+            title: "What the linear probe takes for what, per cent of a class".into(),
+            row_title: "class".into(),
+            column_title: "taken for".into(),
+            rows: dataset.classes.clone(),
+            columns: dataset.classes.clone(),
+            values: found.confusion.iter().flat_map(share).collect(),
+            range: (0.0, 100.0),
+        },
+    )?;
+
+    let c = &found.calibration;
+    println!("z of {} test images:", test.rows());
+    println!("  alignment   {aligned:.3}   (squared distance of two views of an image; 0: not told apart, 2: unrelated)");
+    println!("  uniformity  {uniform:.3}  (0: all in one place, -4: spread over the whole sphere)");
+    println!("  rank        {rank:.1} of {} directions used", test.dim);
+    println!("  purity      {pure:.1} % of the {k} nearest neighbours are of an image's class");
+    println!(
+        "linear probe: right {top1:.1} %, sure {:.1} %; expected calibration error {:.1} %; picture {}",
+        c.confidence,
+        c.ece,
+        args.out.display()
+    );
+    output.device(&device);
+    output.weights(&weights);
+    output.data(&dataset, "test", test.rows());
+    output.set("alignment", json!(aligned));
+    output.set("uniformity", json!(uniform));
+    output.set("effective_rank", json!(rank));
+    output.set("purity", json!({ "k": k, "same_class": pure }));
+    output.set("top1", json!(top1));
+    output.set("classes", json!(dataset.classes));
+    output.set("confusion", json!(found.confusion));
+    output.set("calibration", json!(found.calibration));
+    output.set("out", json!(args.out));
+    output.write(common)
+}

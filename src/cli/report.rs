@@ -1,0 +1,337 @@
+//! `soda report`: one page about a run. Each part is made by the command that makes it by hand, and says so.
+
+mod training;
+
+use super::Common;
+use super::output::Output;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::model::weights::WeightsFile;
+use crate::report::html::{Fact, Figure, Page, Section, Table, render};
+use crate::run_dir::RunDir;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// Arguments of `soda report`.
+#[derive(clap::Args)]
+#[command(
+    after_help = "The page needs no network, prints, and reads on a phone. Numbers and pictures are made anew for the newest weights of the run and kept in DIR/report; on two processor cores and the full CIFAR-10 that takes about ten minutes."
+)]
+pub struct Args {
+    /// The run directory.
+    #[arg(long, value_name = "DIR")]
+    run: PathBuf,
+    /// The page (default: DIR/report.html).
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+/// Writes the page.
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    let mut output = Output::new("report");
+    let run = RunDir::new(&args.run);
+    if !run.exists() {
+        return Err(Error::usage(format!(
+            "--run {}: there is no run in this folder; train one first (`soda train`)",
+            args.run.display()
+        )));
+    }
+    let out = args.out.clone().unwrap_or_else(|| args.run.join("report.html"));
+    files::create_parent(&out)?;
+    files::check_writable(&out)?;
+    let weights = WeightsFile::open(&run.weights()?)?;
+    let kitchen = Kitchen { run: &args.run, common, folder: args.run.join("report") };
+    files::create_dir(&kitchen.folder)?;
+
+    let probes = kitchen.probes();
+    let training = training::section(&run, &weights.config, &probes, &kitchen.folder)?;
+    let facts = training::facts(&run, &weights.config, &probes)?;
+    let mut sections = vec![training, worth(&probes), kitchen.health()];
+    sections.extend(kitchen.pictures(&weights.config));
+    sections.push(repeat(&run, &weights, common)?);
+    let missing: Vec<&String> = sections.iter().flat_map(|s| &s.missing).collect();
+    for reason in &missing {
+        eprintln!("left out: {reason}");
+    }
+    let name = args.run.file_name().map_or_else(|| args.run.display().to_string(), |n| n.to_string_lossy().into_owned());
+    output.set("missing", json!(missing));
+    let page = Page { title: format!("SODA run {name}"), lead: training::lead(&run, &weights.config)?, facts, sections };
+    files::write_atomically(&out, render(&page).as_bytes())?;
+    println!("{}", out.display());
+    output.weights(&weights);
+    output.set("run", json!(args.run));
+    output.set("out", json!(out));
+    output.write(common)
+}
+
+/// Runs commands and keeps what they write.
+struct Kitchen<'a> {
+    run: &'a Path,
+    common: &'a Common,
+    folder: PathBuf,
+}
+
+/// What a command came to.
+struct Dish {
+    /// The command line, as a reader would type it.
+    typed: String,
+    /// Its JSON, or why there is none.
+    result: Result<Value>,
+    /// Its picture.
+    picture: PathBuf,
+}
+
+impl Kitchen<'_> {
+    /// `soda WORDS --run RUN`, under the name `name`; `draws` where the command writes a picture.
+    fn cook(&self, name: &str, words: &str, draws: bool) -> Dish {
+        let run = self.run.display();
+        let typed = format!("soda {words} --run {run}{}", data_flag(self.common));
+        eprintln!("{typed}");
+        let (json, picture) = (self.folder.join(format!("{name}.json")), self.folder.join(format!("{name}.png")));
+        let mut line: Vec<std::ffi::OsString> = ["soda"].into_iter().chain(words.split(' ')).map(Into::into).collect();
+        line.extend(["--run".into(), self.run.into(), "--json".into(), json.clone().into()]);
+        line.extend(["--device".into(), self.common.device.clone().into()]);
+        if let Some(data) = &self.common.data {
+            line.extend(["--data".into(), data.into()]);
+        }
+        if draws {
+            line.extend(["--out".into(), picture.clone().into()]);
+        }
+        let read = || -> Result<Value> {
+            let bytes = std::fs::read(&json).map_err(|e| Error::io("read", &json, &e))?;
+            serde_json::from_slice(&bytes).map_err(|e| Error::failed(format!("{}: {e}", json.display())))
+        };
+        let result = super::execute(line).and_then(|()| read());
+        Dish { typed, result, picture }
+    }
+
+    /// Protocols of z with what they are compared with.
+    fn probes(&self) -> Vec<(&'static str, Dish)> {
+        let protocols = ["linear", "linear-full", "knn", "knn-lightly"];
+        let cook = |p| (p, self.cook(&format!("probe_{p}"), &format!("probe --protocol {p} --baselines"), false));
+        protocols.into_iter().map(cook).collect()
+    }
+
+    /// What the probe gets wrong, and how z is spread.
+    fn health(&self) -> Section {
+        let mut section = Section { id: "health".into(), title: "Health of the representation".into(), ..Default::default() };
+        let health = self.cook("health", "health", true);
+        if let Ok(v) = &health.result {
+            section.tables.push(health_table(v));
+        }
+        section.serve(&health, false, "Which classes the linear probe takes for which: rows are the true classes, numbers per cent of their test images.", |v| {
+            let c = &v["calibration"];
+            vec![format!(
+                "The linear probe is right for {} of the test images and sure of {} on average; its expected calibration error is {}.",
+                per_cent(&v["top1"]), per_cent(&c["confidence"]), per_cent(&c["ece"])
+            )]
+        });
+        let diagnosis = self.cook("diagnosis", "diagnose", true);
+        section.serve(
+            &diagnosis,
+            false,
+            "Loss by noise level with an image's own z, another image's and none: how much the denoiser uses z.",
+            |v| v["findings"].as_array().into_iter().flatten().filter_map(|f| f.as_str().map(sentence)).collect(),
+        );
+        let map = self.cook("map", "map --method tsne --limit 2000", true);
+        section.serve(&map, false, "t-SNE of z of 2,000 test images, coloured by class.", |_| Vec::new());
+        section
+    }
+
+    /// What z draws.
+    fn pictures(&self, config: &Config) -> Vec<Section> {
+        let section = |id: &str, title: &str| Section { id: id.into(), title: title.into(), ..Default::default() };
+        let mut reconstructions = section("reconstructions", "Reconstructions");
+        let dish = self.cook("reconstruction", "reconstruct -n 20", true);
+        reconstructions.serve(&dish, false, "Test images drawn from their z alone, over the originals.", |_| Vec::new());
+        let dish = self.cook("quality", "quality -n 200", true);
+        if let Ok(v) = &dish.result {
+            reconstructions.tables.extend(quality_tables(v));
+        }
+        reconstructions.serve(&dish, false, "From top: test images; drawn from z and their own x_T; from z alone; drawn from the latent prior.", |_| {
+            vec!["Frechet distance, precision and recall are measured in this encoder's own z. They are no FID and compare with nothing outside this run but the training images beside them.".into()]
+        });
+
+        let mut samples = section("samples", "Samples");
+        let dish = self.cook("samples", "sample -n 40", true);
+        samples.serve(&dish, false, "Images that nobody took: z from a Gaussian mixture fitted to those of the training images; below, the training images nearest to the first row.", |_| Vec::new());
+
+        let mut editing = section("editing", "Ways through z");
+        let dish = self.cook("interpolation", "interpolate test:1 test:13", true);
+        editing.serve(&dish, false, "From one test image to another in z.", |_| Vec::new());
+        let dish = self.cook("directions", "directions --pca 4 --classes", true);
+        editing.serve(
+            &dish,
+            false,
+            "Along the principal components of z, and the directions that a linear classifier sees each class rise along.",
+            |_| Vec::new(),
+        );
+        if config.model.unet.layer_modulation {
+            let dish = self.cook("mix", "mix", true);
+            editing.serve(
+                &dish,
+                false,
+                "Sections of z from the images above the columns, the rest from those beside the rows.",
+                |_| Vec::new(),
+            );
+        }
+        let mut neighbours = section("neighbours", "Nearest neighbours");
+        let dish = self.cook("neighbours", "neighbours test:0 test:1 test:2 test:3 test:4 test:5", true);
+        neighbours.serve(&dish, false, "Test images (left) and the training images whose z is nearest.", |_| Vec::new());
+        vec![reconstructions, samples, editing, neighbours]
+    }
+}
+
+impl Section {
+    /// Adds what `dish` came to: its picture with `caption`, its command, and what `words` make of its JSON.
+    fn serve(&mut self, dish: &Dish, small: bool, caption: &str, words: impl FnOnce(&Value) -> Vec<String>) {
+        let figure = |v: &Value| Ok((Figure::read(&dish.picture, caption, small)?, words(v)));
+        match dish.result.as_ref().map_err(ToString::to_string).and_then(|v| figure(v).map_err(|e: Error| e.to_string())) {
+            Ok((figure, words)) => {
+                self.words.extend(words);
+                self.figures.push(figure);
+                self.commands.push(dish.typed.clone());
+            }
+            Err(reason) => self.missing.push(format!("{}: {reason}", dish.typed)),
+        }
+    }
+}
+
+/// The table of scores.
+fn worth(probes: &[(&'static str, Dish)]) -> Section {
+    let head = ["protocol", "features", "top-1", "top-3", "top-5"].map(str::to_owned).to_vec();
+    let mut section = Section { id: "worth".into(), title: "What z is worth".into(), ..Default::default() };
+    section.words.push("Frozen features, judged once by the test set; beside them raw pixels and the untrained encoder under the same protocol. Mean and deviation over the probe's seeds where it has any; the encoder was trained once.".into());
+    let mut table = Table { head, rows: Vec::new() };
+    for (protocol, dish) in probes {
+        match &dish.result {
+            Ok(v) => {
+                let rows = [
+                    ("z", v),
+                    ("raw pixels", &v["baselines"]["pixels"]),
+                    ("untrained encoder", &v["baselines"]["random_encoder"]),
+                ];
+                for (name, v) in rows.into_iter().filter(|(_, v)| v["top1"].is_number()) {
+                    let cells = ["top1", "top3", "top5"].map(|k| scored(&v[k], &v[format!("{k}_spread")]));
+                    table.rows.push([vec![(*protocol).to_owned(), name.to_owned()], cells.to_vec()].concat());
+                }
+                section.commands.push(dish.typed.clone());
+            }
+            Err(reason) => section.missing.push(format!("{}: {reason}", dish.typed)),
+        }
+    }
+    section.tables.push(table);
+    section
+}
+
+fn health_table(v: &Value) -> Table {
+    let number = |key: &str, digits: usize| v[key].as_f64().map_or(String::new(), |n| format!("{n:.digits$}"));
+    let rows = [
+        (
+            "alignment",
+            number("alignment", 3),
+            "squared distance of two views of an image on the sphere: 0 not told apart, 2 unrelated",
+        ),
+        ("uniformity", number("uniformity", 3), "0 all in one place, -4 spread over the whole sphere"),
+        ("effective rank", number("effective_rank", 1), "directions of z that are used"),
+        ("purity", per_cent(&v["purity"]["same_class"]), "of the nearest test images are of the same class"),
+    ];
+    let rows = rows.map(|(name, value, meaning)| vec![name.to_owned(), value, meaning.to_owned()]).to_vec();
+    Table { head: vec!["z of the test images".into(), String::new(), String::new()], rows }
+}
+
+fn quality_tables(v: &Value) -> Vec<Table> {
+    let number = |v: &Value, digits: usize| v.as_f64().map_or(String::new(), |n| format!("{n:.digits$}"));
+    let table = |head: &[&str], rows: Vec<Vec<String>>| Table { head: head.iter().map(|h| (*h).to_owned()).collect(), rows };
+    let images = [("z and x_T", &v["z_and_x_T"]), ("z alone", &v["z_alone"])];
+    let sets = [("drawn images", &v["drawn"]), ("training images", &v["training_images"])];
+    vec![
+        table(
+            &["from", "PSNR, dB", "SSIM"],
+            images.map(|(name, s)| vec![name.to_owned(), number(&s["psnr"], 2), number(&s["ssim"], 3)]).to_vec(),
+        ),
+        table(
+            &["beside test images, in z", "Frechet distance", "precision", "recall"],
+            sets.map(|(name, d)| {
+                vec![name.to_owned(), number(&d["frechet"], 4), per_cent(&d["precision"]), per_cent(&d["recall"])]
+            })
+            .to_vec(),
+        ),
+    ]
+}
+
+/// What it takes to get all this again.
+fn repeat(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<Section> {
+    let mut rows = vec![
+        vec!["weights".to_owned(), weights.path.display().to_string()],
+        vec!["their SHA-256".to_owned(), weights.sha256.clone()],
+    ];
+    let starts = run.read_starts();
+    for (i, start) in starts.iter().enumerate() {
+        let machine = |key: &str| match &start.machine[key] {
+            Value::String(text) => text.clone(),
+            Value::Null => "unknown".into(),
+            value => value.to_string(),
+        };
+        let commit = start.commit.as_ref().map_or(String::new(), |c| format!(", commit {c}"));
+        rows.push(vec![
+            format!("training, call {}", i + 1),
+            format!(
+                "{} after step {}: soda {}{commit} on {} ({}); {}, {} threads, {} {}",
+                start.time,
+                start.step,
+                start.version,
+                start.adapter,
+                start.device,
+                machine("cpu"),
+                machine("threads"),
+                machine("os"),
+                machine("arch")
+            ),
+        ]);
+        rows.push(vec![
+            String::new(),
+            format!("{}, {} training images, SHA-256 {}", start.data, start.images, start.data_sha256),
+        ]);
+    }
+    let path = run.path.display();
+    let typed = |s: &crate::run_dir::Start| {
+        let program = s.command.first().map(|c| Path::new(c).file_name().unwrap_or_default().to_string_lossy().into_owned());
+        [program.unwrap_or_default(), s.command.iter().skip(1).cloned().collect::<Vec<_>>().join(" ")].join(" ")
+    };
+    let mut commands: Vec<String> = starts.iter().map(typed).collect();
+    commands.push(format!("soda report --run {path}{}", data_flag(common)));
+    Ok(Section {
+        id: "repeat".into(),
+        title: "How to repeat it".into(),
+        words: vec!["The recipe below is the whole of it: save it as recipe.toml and train it with `soda train --config recipe.toml`. On one device the same seed gives the same numbers.".into()],
+        tables: vec![Table { head: Vec::new(), rows }],
+        commands,
+        listing: Some(weights.config.to_toml()),
+        ..Default::default()
+    })
+}
+
+fn data_flag(common: &Common) -> String {
+    common.data.as_ref().map_or(String::new(), |d| format!(" --data {}", d.display()))
+}
+
+/// "41.2 %", or nothing.
+fn per_cent(value: &Value) -> String {
+    value.as_f64().map_or(String::new(), |v| format!("{v:.1} %"))
+}
+
+/// "41.2 % ± 0.3": with a spread where there is one.
+fn scored(value: &Value, spread: &Value) -> String {
+    match spread.as_f64() {
+        Some(spread) if spread > 0.0 => format!("{} ± {spread:.1}", per_cent(value)),
+        _ => per_cent(value),
+    }
+}
+
+/// With a capital letter and a full stop.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
+}
