@@ -241,6 +241,13 @@ pub struct ProbeConfig {
     pub lr: f64,
 }
 
+impl Default for ProbeConfig {
+    /// The protocol `linear` (SODA on CIFAR-10), for features that no recipe belongs to.
+    fn default() -> Self {
+        Self { epochs: 15, batch_size: 128, lr: 1e-3 }
+    }
+}
+
 /// The recipes that the program carries with it.
 pub const BUILT_IN: [(&str, &str); 7] = [
     ("configs/quick.toml", include_str!("../configs/quick.toml")),

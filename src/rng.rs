@@ -29,7 +29,7 @@ pub enum Purpose {
     Dropout = 7,
     /// Initial noise and per-step noise of a sampler; index = sample or step.
     Sampling = 8,
-    /// Data splits; index = 0.
+    /// Data splits; index 0 = validation, 1 = few labels.
     Split = 9,
     /// Probe training under its own seed; index 0 = initial weights, 1 + epoch = order, [`pair`] of epoch and image = views.
     Probe = 10,

@@ -1,15 +1,20 @@
 //! `soda probe`
 
+mod baselines;
+mod files;
+mod grid;
+
 use super::Common;
 use super::output::{Output, with_spread};
 use super::source::WeightsArgs;
-use crate::config::Config;
-use crate::data::{self, Dataset};
+use crate::config::ProbeConfig;
+use crate::data;
 use crate::device;
 use crate::error::{Error, Result};
-use crate::eval::probe::{Baselines, Protocol, Score, Split, TrainViews};
-use crate::files;
-use burn::tensor::Device;
+use crate::eval::features::FeatureKind;
+use crate::eval::method::Method;
+use crate::eval::probe::{Baselines, Probed, Protocol, Split, TrainViews};
+use indicatif::HumanCount;
 use serde_json::{Value, json};
 
 /// Arguments of `soda probe`.
@@ -18,111 +23,178 @@ pub struct Args {
     #[command(flatten)]
     weights: WeightsArgs,
     /// How features are scored.
-    #[arg(long, value_parser = ["linear"], default_value = "linear")]
+    #[arg(long, value_parser = ["linear", "linear-full", "knn", "knn-lightly"], default_value = "linear")]
     protocol: String,
-    /// What the probe trains on: the plain image, image and mirror image, or fresh crops in each epoch.
-    #[arg(long, value_parser = ["1", "2", "online"], default_value = "2")]
-    train_views: String,
+    /// Which features: z, backbone (the vector before the encoder's last layer), denoiser:BLOCK@T (a block of the denoiser, at
+    /// noise level T, such as denoiser:up1.0@11), or pixels (no weights needed).
+    #[arg(long, value_name = "KIND", default_value = "z")]
+    features: String,
+    /// What is learnt from: the plain image, image and mirror image, or fresh crops in each epoch (default: 2 for linear, else 1).
+    #[arg(long, value_parser = ["1", "2", "online"])]
+    train_views: Option<String>,
     /// Who judges: the test set, or 10 % of the training set (for choosing between recipes).
     #[arg(long, value_parser = ["test", "selection"], default_value = "test")]
     split: String,
-    /// Probes trained, with different seeds; their mean and spread are reported.
+    /// Runs with different seeds (of the linear probe, and of the choice of labels); their mean and spread are reported.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
     seeds: u64,
+    /// Shares of the training labels to learn from, for example 0.01,0.1,1; `linear` trains for as many steps with each.
+    #[arg(long, value_name = "SHARE,..", value_delimiter = ',', value_parser = fraction, default_values_t = [1.0])]
+    fraction: Vec<f64>,
+    /// Epochs that `linear` trains for (default: those of the weights' recipe, else 15); few images want many.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    epochs: Option<u64>,
     /// Also score raw pixels and a randomly initialised encoder (computed once, then cached).
     #[arg(long)]
     baselines: bool,
+    #[command(flatten)]
+    files: files::FileArgs,
+    #[command(flatten)]
+    grid: grid::GridArgs,
 }
 
-/// Scores the encoder.
+fn fraction(text: &str) -> std::result::Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
+        _ => Err("expected a share above 0 and up to 1".into()),
+    }
+}
+
+impl Args {
+    fn protocol(&self) -> Result<Protocol> {
+        let split = if self.split == "test" { Split::Test } else { Split::Selection };
+        let standard = Protocol::new(self.protocol.parse()?, split, self.seeds);
+        let views = match self.train_views.as_deref() {
+            None => standard.views,
+            Some("1") => TrainViews::Plain,
+            Some("2") => TrainViews::Flip,
+            Some(_) => TrainViews::Online,
+        };
+        let mut fractions = self.fraction.clone();
+        fractions.sort_by(f64::total_cmp);
+        fractions.dedup();
+        Ok(Protocol { views, fractions, ..standard })
+    }
+
+    /// What `linear` trains as: the recipe's settings, or SODA's.
+    fn training(&self, recipe: ProbeConfig) -> ProbeConfig {
+        ProbeConfig { epochs: self.epochs.map_or(recipe.epochs, |n| n as usize), ..recipe }
+    }
+}
+
+/// Scores features.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
+    if args.grid.asked() {
+        return grid::run(args, common);
+    }
+    if let Some(done) = files::run(args, common) {
+        return done;
+    }
+    let protocol = args.protocol()?;
+    if args.features == "pixels" {
+        return of_pixels(args, &protocol, common);
+    }
+    let kind: FeatureKind = args.features.parse()?;
     let mut output = Output::new("probe");
-    let weights = args.weights.open()?;
+    let mut weights = args.weights.open()?;
+    weights.config.probe = args.training(weights.config.probe);
+    kind.check(&weights.config)?;
     let device = device::select(&common.device)?;
     let dataset = data::open(common.data.as_deref())?;
-    let protocol = Protocol {
-        views: match args.train_views.as_str() {
-            "1" => TrainViews::Plain,
-            "2" => TrainViews::Flip,
-            _ => TrainViews::Online,
-        },
-        split: if args.split == "test" { Split::Test } else { Split::Selection },
-        seeds: args.seeds,
-    };
     eprintln!("probing {} on {}, {}", weights.path.display(), device.describe(), dataset.describe());
     let model = weights.model(&device.device)?;
-    let score = protocol.linear(&model, &weights.config, &dataset, &device.device)?;
-    println!("linear probe of z, {} split, {} seeds:", args.split, args.seeds);
-    print_score("z", &score);
+    let probed = protocol.of_model(&model, &weights.config, &dataset, &kind, &device.device)?;
+    let n_test = protocol.indices(&dataset).1.len();
+    print_head(&protocol, &args.features, "images", &probed, n_test);
+    print_scores(&args.features, &probed);
     let baselines = match args.baselines {
-        true => Some(cached_baselines(&protocol, &weights.config, &dataset, &device.device)?),
+        true => Some(baselines::cached(&protocol, &weights.config, &dataset, &kind, &device.device)?),
         false => None,
     };
     if let Some(b) = &baselines {
-        print_score("raw pixels", &b.pixels);
-        print_score("random encoder", &b.random_encoder);
+        print_scores("raw pixels", &b.pixels);
+        print_scores("random encoder", &b.random_encoder);
     }
     output.device(&device);
     output.weights(&weights);
-    let (train, judge) = protocol.indices(&dataset);
-    output.data(&dataset, &args.split, judge.len());
-    output.merge(to_json(&protocol, &score, baselines.as_ref(), train.len(), judge.len()));
+    output.data(&dataset, &args.split, n_test);
+    output.merge(to_json(&protocol, &weights.config.probe, &args.features, &probed, baselines.as_ref(), n_test));
+    output.write(common)
+}
+
+/// Scores raw pixels, for which no weights are needed.
+fn of_pixels(args: &Args, protocol: &Protocol, common: &Common) -> Result<()> {
+    if args.baselines || args.weights.run.is_some() || args.weights.weights.is_some() || protocol.views == TrainViews::Online {
+        let message = "--features pixels needs no weights and is a baseline itself, of images that were read once";
+        return Err(Error::usage(format!("{message}; leave out --run, --weights, --baselines and --train-views online")));
+    }
+    let mut output = Output::new("probe");
+    let config = args.training(ProbeConfig::default());
+    let dataset = data::open(common.data.as_deref())?;
+    eprintln!("probing raw pixels of {}", dataset.describe());
+    let probed = protocol.of_pixels(&dataset, &config)?;
+    let n_test = protocol.indices(&dataset).1.len();
+    print_head(protocol, "pixels", "images", &probed, n_test);
+    print_scores("raw pixels", &probed);
+    output.set("device", json!("cpu"));
+    output.set("adapter", Value::Null);
+    output.data(&dataset, &args.split, n_test);
+    output.merge(to_json(protocol, &config, "pixels", &probed, None, n_test));
     output.write(common)
 }
 
 /// The probe block of every JSON.
-pub fn to_json(protocol: &Protocol, score: &Score, baselines: Option<&Baselines>, n_train: usize, n_test: usize) -> Value {
+pub fn to_json(
+    protocol: &Protocol,
+    config: &ProbeConfig,
+    features: &str,
+    probed: &Probed,
+    baselines: Option<&Baselines>,
+    n_test: usize,
+) -> Value {
     let mut block = json!({
-        "protocol": "linear",
-        "features": "z",
+        "protocol": protocol.method,
+        "features": features,
         "train_views": protocol.views,
         "split": protocol.split,
+        // Of the images held out; the test set needs none.
+        "split_seed": (protocol.split == Split::Selection).then_some(0),
         "seeds": protocol.seeds,
-        "n_train": n_train,
+        "epochs": (protocol.method == Method::Linear).then_some(config.epochs),
         "n_test": n_test,
         "baselines": baselines,
-        // What the baselines' probes trained on: encoded once, so never "online".
+        // What the baselines learn from: encoded once, so never "online".
         "baselines_train_views": baselines.map(|_| if protocol.views == TrainViews::Plain { "1" } else { "2" }),
     });
-    let scores = json!(score);
-    if let (Value::Object(block), Value::Object(scores)) = (&mut block, scores) {
+    if let (Value::Object(block), Value::Object(scores)) = (&mut block, json!(probed)) {
         block.extend(scores);
     }
     block
 }
 
-fn print_score(name: &str, s: &Score) {
-    let [top1, top3, top5] = [(s.top1, s.top1_spread), (s.top3, s.top3_spread), (s.top5, s.top5_spread)].map(with_spread);
-    println!("  {name:<15} top-1 {top1:<16} top-3 {top3:<16} top-5 {top5}");
+/// `what` is what the test set consists of.
+fn print_head(protocol: &Protocol, features: &str, what: &str, probed: &Probed, n_test: usize) {
+    let judge = if protocol.split == Split::Test { format!("test {what}") } else { format!("training {what} held out") };
+    let judge = format!("{} {judge} judge", HumanCount(n_test as u64));
+    let (method, runs) = (protocol.method, probed.point.runs);
+    let runs = match (runs, method.is_drawn() || probed.point.fraction < 1.0) {
+        (_, false) => "one run, as nothing in it is drawn".into(),
+        (1, _) => "one seed".into(),
+        _ => format!("{runs} seeds"),
+    };
+    println!("{method} on {features}: {judge}, {runs}");
 }
 
-/// To be raised whenever initial weights, features or the probe change: cached baselines are then computed anew.
-const BASELINES_REVISION: u32 = 1;
-
-/// Baselines depend on the data and the untrained network alone: computed once for each, kept in the user's cache folder.
-fn cached_baselines(protocol: &Protocol, config: &Config, dataset: &Dataset, device: &Device) -> Result<Baselines> {
-    let key = format!(
-        "{BASELINES_REVISION} {} {} {} {:?} {:?} {:?} {protocol:?}",
-        dataset.sha256,
-        config.seed,
-        config.model.z_dim,
-        config.model.encoder,
-        (config.data.mean, config.data.std),
-        config.probe,
-    );
-    let digest = &files::sha256(key.as_bytes())[..24];
-    let path = dirs::cache_dir().map(|dir| dir.join("soda/baselines").join(format!("{digest}.json")));
-    let read = path.as_ref().and_then(|p| std::fs::read(p).ok());
-    if let Some(baselines) = read.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
-        return Ok(baselines);
+fn print_scores(name: &str, probed: &Probed) {
+    let curve = if probed.curve.is_empty() { std::slice::from_ref(&probed.point) } else { &probed.curve };
+    for point in curve {
+        let s = &point.score;
+        let scores = [(s.top1, s.top1_spread), (s.top3, s.top3_spread), (s.top5, s.top5_spread)];
+        let [top1, top3, top5] = scores.map(|(mean, spread)| match point.runs {
+            1 => format!("{mean:.1} %"),
+            _ => with_spread((mean, spread)),
+        });
+        let labels = format!("{:>6} labels", HumanCount(point.n_train as u64));
+        println!("  {name:<15} {labels}  top-1 {top1:<16} top-3 {top3:<16} top-5 {top5}");
     }
-    let baselines = protocol.baselines(config, dataset, device)?;
-    if let Some(path) = path {
-        let bytes = serde_json::to_vec(&baselines).map_err(|e| Error::failed(format!("cannot encode the baselines: {e}")))?;
-        // A cache that can't be written costs the next caller some time, nothing else.
-        if let Err(e) = files::create_parent(&path).and_then(|()| files::write_atomically(&path, &bytes)) {
-            log::warn!("baselines not cached: {e}");
-        }
-    }
-    Ok(baselines)
 }

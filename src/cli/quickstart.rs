@@ -10,7 +10,9 @@ use crate::data;
 use crate::device;
 use crate::edit::decoder::Decoder;
 use crate::error::{Error, Result};
-use crate::eval::probe::{Protocol, Split, TrainViews};
+use crate::eval::features::FeatureKind;
+use crate::eval::method::Method;
+use crate::eval::probe::{Protocol, Split};
 use crate::files;
 use crate::model::weights::WeightsFile;
 use crate::run_dir::RunDir;
@@ -62,9 +64,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     eprintln!("probing");
     let weights = WeightsFile::open(&run.weights()?)?;
     let model = weights.model(&device.device)?;
-    let protocol = Protocol { views: TrainViews::Flip, split: Split::Test, seeds: 3 };
-    let score = protocol.linear(&model, &config, &dataset, &device.device)?;
-    let baselines = protocol.baselines(&config, &dataset, &device.device)?;
+    let protocol = Protocol::new(Method::Linear, Split::Test, 3);
+    let probed = protocol.of_model(&model, &config, &dataset, &FeatureKind::Z, &device.device)?;
+    let baselines = protocol.baselines(&config, &dataset, &FeatureKind::Z, &device.device)?;
 
     eprintln!("reconstructing");
     let picture = args.out.join("reconstruction.png");
@@ -75,16 +77,15 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.weights(&weights);
     output.data(&dataset, "test", dataset.test.len());
     output.set("train", json!(trained));
-    output.set("probe", probe::to_json(&protocol, &score, Some(&baselines), dataset.train.len(), dataset.test.len()));
-    output
-        .set("baselines", json!({ "pixels_top1": baselines.pixels.top1, "random_encoder_top1": baselines.random_encoder.top1 }));
+    output.set("probe", probe::to_json(&protocol, &config.probe, "z", &probed, Some(&baselines), dataset.test.len()));
+    let [z, pixels, random] = [&probed, &baselines.pixels, &baselines.random_encoder].map(|p| p.point.score);
+    output.set("baselines", json!({ "pixels_top1": pixels.top1, "random_encoder_top1": random.top1 }));
     output.set("reconstruction", json!(quality));
     let summary = output.finish();
     files::create_dir(&args.out)?;
     write_json(&args.out.join("summary.json"), &summary)?;
     output.write(common)?;
 
-    let (z, pixels, random) = (&score, &baselines.pixels, &baselines.random_encoder);
     let dir = args.out.display();
     println!(
         "Trained {} steps at {:.0} images/s on {} ({:.0} s in all), loss {:.3} -> {:.3} ({dir}/loss.png).",

@@ -36,13 +36,19 @@ impl Features {
         &self.values[i * self.dim..][..self.dim]
     }
 
+    /// The rows `rows`, in that order.
+    pub fn select(&self, rows: &[usize]) -> Features {
+        let values = rows.iter().flat_map(|&i| self.row(i)).copied().collect();
+        Features { dim: self.dim, values, labels: rows.iter().map(|&i| self.labels[i]).collect() }
+    }
+
     /// Refuses what would make a score meaningless; `name` is what the message calls these features.
     pub(super) fn check(&self, name: &str, dim: usize, classes: usize) -> Result<()> {
         assert_eq!(self.dim, dim, "{name} features: length of a vector, beside that of the probe");
         assert_eq!(self.values.len(), self.rows() * dim, "{name} features: values, beside [N = {}, D = {dim}]", self.rows());
         if let Some(at) = self.values.iter().position(|v| !v.is_finite()) {
             return Err(Error::failed(format!(
-                "the {name} features hold {} (row {}, entry {}); the weights they come from are damaged or have diverged",
+                "the {name} features hold {} (row {}, entry {}); the weights that they come from have diverged, or their file is damaged",
                 self.values[at],
                 at / dim,
                 at % dim

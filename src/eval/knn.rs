@@ -53,6 +53,9 @@ pub fn score(train: &Features, test: &Features, classes: usize, rule: Rule) -> R
         let (train, test) = (train.rows(), test.rows());
         return Err(Error::failed(format!("{train} training and {test} test rows: neighbours need at least one of each")));
     }
+    if train.rows() < rule.k {
+        log::warn!("{} training rows are fewer than the {} neighbours of this protocol: all of them vote", train.rows(), rule.k);
+    }
     let ranks = nearest(train, test, rule.k).into_iter().zip(&test.labels).map(|(neighbours, &label)| {
         let mut votes = vec![0.0; classes];
         for (row, cosine) in neighbours {

@@ -334,7 +334,7 @@ pub fn mean_and_spread(values: &[f64]) -> (f64, f64) {
 }
 
 /// Steps of an epoch: a last batch of one row is left out.
-fn batches(rows: usize, batch_size: usize) -> usize {
+pub(super) fn batches(rows: usize, batch_size: usize) -> usize {
     rows / batch_size + usize::from(rows % batch_size > 1)
 }
 

@@ -3,6 +3,7 @@
 pub mod copies;
 pub mod distance;
 pub mod features;
+pub mod grid;
 pub mod health;
 pub mod image;
 pub mod knn;
@@ -12,6 +13,7 @@ pub mod linear;
 pub mod linear_full;
 pub mod loss;
 pub mod matrix;
+pub mod method;
 pub mod probe;
 pub mod table;
 pub mod validation;

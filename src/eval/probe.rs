@@ -1,15 +1,17 @@
-//! The `linear` protocol from images to scores, and what it is compared with.
+//! The protocols from images to scores, and what these are compared with.
 
-use super::features::{self, Augmented, Features};
-use super::linear::{LinearProbe, ProbeShape, Scores, mean_and_spread, train_and_score};
-use crate::config::Config;
+use super::features::{self, Augmented, FeatureKind, Features};
+use super::linear::{LinearProbe, ProbeShape, Scores, batches, mean_and_spread};
+use super::method::Method;
+use crate::config::{Config, ProbeConfig};
 use crate::data::{Dataset, Images, split};
 use crate::error::{Error, Result};
 use crate::model::Soda;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
+use std::slice;
 
-/// What the probe trains on.
+/// What is learnt from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TrainViews {
@@ -23,7 +25,7 @@ pub enum TrainViews {
     Online,
 }
 
-/// Which images train the probe and which judge it.
+/// Which images are learnt from and which judge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
@@ -33,7 +35,7 @@ pub enum Split {
     Selection,
 }
 
-/// Mean and sample standard deviation over the probe seeds, per cent.
+/// Mean and sample standard deviation over the seeds, per cent.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     /// Top-1 accuracy.
@@ -59,19 +61,54 @@ impl Score {
     }
 }
 
+/// The score with a share of the training labels.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// The share.
+    pub fraction: f64,
+    /// Images whose labels that is.
+    pub n_train: usize,
+    /// Runs with seeds 0, 1, .. that the score is over; one where nothing is drawn.
+    pub runs: u64,
+    /// What they came to.
+    #[serde(flatten)]
+    pub score: Score,
+}
+
+/// The score of features; with several shares of the training labels that of the largest, and the curve.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Probed {
+    /// With the largest share.
+    #[serde(flatten)]
+    pub point: Point,
+    /// By rising share; empty where there is only one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub curve: Vec<Point>,
+}
+
 /// How to probe.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Protocol {
-    /// What the probe trains on.
+    /// What turns features into a score.
+    pub method: Method,
+    /// What is learnt from.
     pub views: TrainViews,
     /// Who judges.
     pub split: Split,
-    /// Probes trained, with seeds 0, 1, ..
+    /// Runs where something is drawn, with seeds 0, 1, ..: weights and order of `linear`, and which labels a share of them is.
     pub seeds: u64,
+    /// Shares of the training labels, each above 0 and up to 1; at least one.
+    pub fractions: Vec<f64>,
 }
 
 impl Protocol {
-    /// Images that train and images that judge: indices of the training set, and of the training or the test set.
+    /// With all labels, on the views that `method` is defined on: image and mirror image for `linear`, plain images else.
+    pub fn new(method: Method, split: Split, seeds: u64) -> Self {
+        let views = if method == Method::Linear { TrainViews::Flip } else { TrainViews::Plain };
+        Self { method, views, split, seeds, fractions: vec![1.0] }
+    }
+
+    /// Images that are learnt from and images that judge: indices of the training set, and of the training or the test set.
     pub fn indices(&self, data: &Dataset) -> (Vec<usize>, Vec<usize>) {
         match self.split {
             Split::Test => ((0..data.train.len()).collect(), (0..data.test.len()).collect()),
@@ -80,12 +117,15 @@ impl Protocol {
     }
 
     /// The images that the second indices belong to.
-    fn judges<'a>(&self, data: &'a Dataset) -> &'a Images {
+    pub fn judges<'a>(&self, data: &'a Dataset) -> &'a Images {
         if self.split == Split::Test { &data.test } else { &data.train }
     }
 
     /// [`Protocol::indices`], where `data` has what a probe needs.
-    fn probe_indices(&self, data: &Dataset) -> Result<(Vec<usize>, Vec<usize>)> {
+    ///
+    /// # Errors
+    /// Fewer than two classes, no images to hold out.
+    pub fn probe_indices(&self, data: &Dataset) -> Result<(Vec<usize>, Vec<usize>)> {
         data.require_classes("a probe")?;
         let (train, judge) = self.indices(data);
         if judge.is_empty() {
@@ -97,32 +137,84 @@ impl Protocol {
         Ok((train, judge))
     }
 
-    fn score(&self, config: &Config, classes: usize, train: &Features, test: &Features) -> Result<Score> {
-        let score = |seed| train_and_score(train, test, classes, &config.probe, seed);
-        let scores: Result<Vec<_>> = (0..self.seeds).map(score).collect();
-        Ok(Score::of(&scores?))
-    }
-
-    /// The score of `model`'s z under the `linear` protocol.
+    /// The score of features that were made elsewhere, or are at hand: `train` has a row for each image, with
+    /// [`TrainViews::Flip`] those of the mirror images after them. `config` is that of `linear`; with a share of the labels it
+    /// trains for as many steps as with all of them.
     ///
     /// # Errors
-    /// If the data has no two classes or too few images, the features aren't finite or the device fails.
-    pub fn linear(&self, model: &Soda, config: &Config, data: &Dataset, device: &Device) -> Result<Score> {
-        let (train, judge) = self.probe_indices(data)?;
-        let classes = data.classes.len();
-        let judges = self.judges(data);
-        let test = features::encode(model, judges, &judge, &config.data, false, device)?;
-        if self.views != TrainViews::Online {
-            let train = features::encode(model, &data.train, &train, &config.data, self.views == TrainViews::Flip, device)?;
-            return self.score(config, classes, &train, &test);
+    /// Features that no score can be given to: not finite, fewer rows than classes, one class only, vectors of different lengths.
+    pub fn of_features(&self, train: &Features, test: &Features, classes: usize, config: &ProbeConfig) -> Result<Probed> {
+        assert!(self.views != TrainViews::Online && !self.fractions.is_empty());
+        check_pair(train, test, classes)?;
+        let images = if self.views == TrainViews::Flip { train.rows() / 2 } else { train.rows() };
+        let point = |&fraction: &f64| {
+            let runs = if self.method.is_drawn() || fraction < 1.0 { self.seeds } else { 1 };
+            let mut n_train = images;
+            let score = |seed| {
+                if fraction == 1.0 {
+                    return self.method.score(train, test, classes, config, seed);
+                }
+                let mut rows = split::few_labels(&train.labels[..images], fraction, seed);
+                n_train = rows.len();
+                if self.views == TrainViews::Flip {
+                    rows.extend(rows.clone().iter().map(|i| i + images));
+                }
+                let steps = |rows| batches(rows, config.batch_size).max(1);
+                let epochs = (config.epochs * steps(train.rows())).div_ceil(steps(rows.len()));
+                let config = ProbeConfig { epochs, ..config.clone() };
+                self.method.score(&train.select(&rows), test, classes, &config, seed)
+            };
+            let scores = (0..runs).map(score).collect::<Result<Vec<_>>>()?;
+            Ok(Point { fraction, n_train, runs, score: Score::of(&scores) })
+        };
+        let curve = self.fractions.iter().map(point).collect::<Result<Vec<Point>>>()?;
+        let point = *curve.iter().max_by(|a, b| a.fraction.total_cmp(&b.fraction)).expect("at least one share");
+        Ok(Probed { point, curve: if curve.len() > 1 { curve } else { Vec::new() } })
+    }
+
+    /// The score of the features `kind` of `model`.
+    ///
+    /// # Errors
+    /// If the data has no two classes or too few images, the networks have no such features, views and method don't go
+    /// together, the features aren't finite or the device fails.
+    pub fn of_model(&self, model: &Soda, config: &Config, data: &Dataset, kind: &FeatureKind, device: &Device) -> Result<Probed> {
+        if self.views == TrainViews::Online {
+            return self.online(model, config, data, kind, device);
         }
+        let (train, judge) = self.probe_indices(data)?;
+        let take = |images: &Images, indices: &[usize], flips| {
+            let found = features::extract(model, images, indices, config, slice::from_ref(kind), flips, device)?;
+            Ok::<_, Error>(found.into_iter().next().expect("one kind asked for, one given"))
+        };
+        let of_train = take(&data.train, &train, self.views == TrainViews::Flip)?;
+        self.of_features(&of_train, &take(self.judges(data), &judge, false)?, data.classes.len(), &config.probe)
+    }
+
+    /// The score of raw pixels; the test set or the images held out judge, as for any other features.
+    ///
+    /// # Errors
+    /// If the data has no two classes or too few images.
+    pub fn of_pixels(&self, data: &Dataset, config: &ProbeConfig) -> Result<Probed> {
+        let (train, judge) = self.probe_indices(data)?;
+        let of_train = features::pixels(&data.train, &train, self.views == TrainViews::Flip);
+        self.of_features(&of_train, &features::pixels(self.judges(data), &judge, false), data.classes.len(), config)
+    }
+
+    /// [`TrainViews::Online`]: one encoding an epoch serves the probes of every seed.
+    fn online(&self, model: &Soda, config: &Config, data: &Dataset, kind: &FeatureKind, device: &Device) -> Result<Probed> {
+        if self.method != Method::Linear || *kind != FeatureKind::Z || self.fractions != [1.0] {
+            let message =
+                "--train-views online: fresh crops in each epoch go with --protocol linear, --features z and all labels";
+            return Err(Error::usage(format!("{message}; take 1 or 2")));
+        }
+        let (train, judge) = self.probe_indices(data)?;
+        let test = features::encode(model, self.judges(data), &judge, &config.data, false, device)?;
         let mut probes: Vec<LinearProbe> = Vec::new();
         let mut views = Augmented::new(&data.train, &train, &config.data);
         for epoch in 0..config.probe.epochs {
-            // One encoding an epoch serves the probes of every seed.
             let features = views.encode(model, epoch as u64, device)?;
             if probes.is_empty() {
-                let shape = ProbeShape::linear(classes);
+                let shape = ProbeShape::linear(data.classes.len());
                 let new = |seed| LinearProbe::new(features.dim, features.rows(), shape, &config.probe, seed);
                 probes = (0..self.seeds).map(new).collect::<Result<_>>()?;
             }
@@ -130,39 +222,64 @@ impl Protocol {
                 probe.train_epoch(&features)?;
             }
         }
-        let scores: Result<Vec<_>> = probes.iter().map(|p| p.score(&test)).collect();
-        Ok(Score::of(&scores?))
+        let scores = probes.iter().map(|p| p.score(&test)).collect::<Result<Vec<_>>>()?;
+        let point = Point { fraction: 1.0, n_train: train.len(), runs: self.seeds, score: Score::of(&scores) };
+        Ok(Probed { point, curve: Vec::new() })
     }
 
-    /// The same protocol on raw pixels and on a randomly initialised encoder with calibrated BatchNorm statistics; encoded
-    /// once, with flips unless the views are plain.
+    /// The same protocol on raw pixels and on the same features of randomly initialised networks with calibrated BatchNorm
+    /// statistics; encoded once, with mirror images where [`TrainViews::Online`] draws afresh.
     ///
     /// # Errors
-    /// If the data has no two classes or too few images, or the device fails.
-    pub fn baselines(&self, config: &Config, data: &Dataset, device: &Device) -> Result<Baselines> {
-        let (train, judge) = self.probe_indices(data)?;
-        let classes = data.classes.len();
-        let judges = self.judges(data);
-        let flips = self.views != TrainViews::Plain;
-        let (of_train, of_judges) = (features::pixels(&data.train, &train, flips), features::pixels(judges, &judge, false));
-        let pixels = self.score(config, classes, &of_train, &of_judges)?;
+    /// As [`Protocol::of_model`].
+    pub fn baselines(&self, config: &Config, data: &Dataset, kind: &FeatureKind, device: &Device) -> Result<Baselines> {
+        let views = if self.views == TrainViews::Online { TrainViews::Flip } else { self.views };
+        let cached = Protocol { views, ..self.clone() };
+        let pixels = cached.of_pixels(data, &config.probe)?;
         let random = Soda::new(&config.model, config.seed, device);
-        let random = features::calibrate(random, &data.train, &train, &config.data, device);
-        let random_encoder = self.score(
-            config,
-            classes,
-            &features::encode(&random, &data.train, &train, &config.data, flips, device)?,
-            &features::encode(&random, judges, &judge, &config.data, false, device)?,
-        )?;
-        Ok(Baselines { pixels, random_encoder })
+        let random = features::calibrate(random, &data.train, &self.indices(data).0, &config.data, device);
+        Ok(Baselines { pixels, random_encoder: cached.of_model(&random, config, data, kind, device)? })
     }
 }
 
 /// What knows nothing, scored in the same way.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Baselines {
     /// Raw pixels as features.
-    pub pixels: Score,
-    /// z of an untrained encoder.
-    pub random_encoder: Score,
+    pub pixels: Probed,
+    /// The same features of untrained networks.
+    pub random_encoder: Probed,
 }
+
+/// Refuses features that no score can be given to.
+fn check_pair(train: &Features, test: &Features, classes: usize) -> Result<()> {
+    if train.dim != test.dim {
+        let (train, test) = (train.dim, test.dim);
+        return Err(Error::failed(format!(
+            "training features have {train} numbers each and test features {test}; take both from the same place"
+        )));
+    }
+    train.check("training", train.dim, classes)?;
+    test.check("test", train.dim, classes)?;
+    if test.rows() == 0 {
+        return Err(Error::failed("there are no test features to judge by"));
+    }
+    let Some(first) = train.labels.first() else {
+        return Err(Error::failed("there are no training features to learn from"));
+    };
+    if train.labels.iter().all(|label| label == first) {
+        return Err(Error::failed(format!(
+            "all training features are of one class, {first}; a probe needs at least two to tell apart"
+        )));
+    }
+    if train.rows() < classes {
+        let rows = train.rows();
+        return Err(Error::failed(format!(
+            "{rows} training features are fewer than the {classes} classes (the largest label and 0 to it); give it more, or check the labels"
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

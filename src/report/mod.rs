@@ -1,5 +1,4 @@
-//! Pictures of a run - grids, curves and bars - and the page that holds them.
-//! Pictures of a run: grids, curves, bars and heat maps.
+//! Pictures of a run - grids, curves, bars, heat maps - and the page that holds them.
 
 pub mod bars;
 mod canvas;

@@ -1,0 +1,42 @@
+//! Baselines, computed once and kept.
+
+use crate::config::Config;
+use crate::data::Dataset;
+use crate::error::{Error, Result};
+use crate::eval::features::FeatureKind;
+use crate::eval::probe::{Baselines, Protocol};
+use crate::files;
+use burn::tensor::Device;
+
+/// To be raised whenever initial weights, features or a protocol change: cached baselines are then computed anew.
+const REVISION: u32 = 2;
+
+/// Baselines depend on the data, the protocol and the untrained networks alone: computed once for each, kept in the user's cache
+/// folder.
+pub fn cached(protocol: &Protocol, config: &Config, dataset: &Dataset, kind: &FeatureKind, device: &Device) -> Result<Baselines> {
+    let of_denoiser = matches!(kind, FeatureKind::Denoiser { .. }).then(|| (&config.model, &config.diffusion));
+    let key = format!(
+        "{REVISION} {} {} {} {:?} {:?} {:?} {protocol:?} {kind} {of_denoiser:?}",
+        dataset.sha256,
+        config.seed,
+        config.model.z_dim,
+        config.model.encoder,
+        (config.data.mean, config.data.std),
+        config.probe,
+    );
+    let digest = &files::sha256(key.as_bytes())[..24];
+    let path = dirs::cache_dir().map(|dir| dir.join("soda/baselines").join(format!("{digest}.json")));
+    let read = path.as_ref().and_then(|p| std::fs::read(p).ok());
+    if let Some(baselines) = read.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+        return Ok(baselines);
+    }
+    let baselines = protocol.baselines(config, dataset, kind, device)?;
+    if let Some(path) = path {
+        let bytes = serde_json::to_vec(&baselines).map_err(|e| Error::failed(format!("cannot encode the baselines: {e}")))?;
+        // A cache that can't be written costs the next caller some time, nothing else.
+        if let Err(e) = files::create_parent(&path).and_then(|()| files::write_atomically(&path, &bytes)) {
+            log::warn!("baselines not cached: {e}");
+        }
+    }
+    Ok(baselines)
+}

@@ -1,0 +1,118 @@
+//! `soda probe --grid`
+
+use super::{Args, Common};
+use crate::cli::output::Output;
+use crate::data;
+use crate::device;
+use crate::error::{Error, Result};
+use crate::eval::features::FeatureKind;
+use crate::eval::grid::{Grid, Scan, default_times, scan};
+use crate::eval::probe::{Protocol, Split, TrainViews};
+use crate::files;
+use crate::report::heatmap::{Heatmap, save_heatmap};
+use indicatif::HumanCount;
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Flags of the scan.
+#[derive(clap::Args)]
+pub struct GridArgs {
+    /// Score every decoder block at several noise levels on the selection split (as DDAE does), and draw the result.
+    #[arg(long, conflicts_with_all = ["features", "split", "fraction", "train_views", "baselines", "epochs"])]
+    grid: bool,
+    /// Noise levels of --grid (default: seven of them, close to 0 closer together).
+    #[arg(long, value_name = "T,..", value_delimiter = ',', requires = "grid")]
+    times: Vec<usize>,
+    /// Training images that --grid learns from; half as many, held out, judge.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(20..), requires = "grid")]
+    limit: u64,
+    /// The picture of --grid: a heat map.
+    #[arg(long, value_name = "FILE", default_value = "grid.png", requires = "grid")]
+    out: PathBuf,
+}
+
+impl GridArgs {
+    pub fn asked(&self) -> bool {
+        self.grid
+    }
+}
+
+/// Scans the denoiser's blocks.
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    let mut output = Output::new("probe");
+    let weights = args.weights.open()?;
+    let config = &weights.config;
+    let mut times = if args.grid.times.is_empty() { default_times(config.diffusion.steps) } else { args.grid.times.clone() };
+    times.sort_unstable();
+    times.dedup();
+    for &t in &times {
+        let kind = FeatureKind::Denoiser { block: "middle".into(), t };
+        kind.check(config).map_err(|e| Error::usage(format!("--times {t}: {e}")))?;
+    }
+    files::create_parent(&args.grid.out)?;
+    files::check_writable(&args.grid.out)?;
+    let device = device::select(&common.device)?;
+    let dataset = data::open(common.data.as_deref())?;
+    eprintln!("scanning {} on {}, {}", weights.path.display(), device.describe(), dataset.describe());
+    let model = weights.model(&device.device)?;
+    let standard = Protocol::new(args.protocol.parse()?, Split::Selection, args.seeds);
+    let protocol = Protocol { views: TrainViews::Plain, ..standard };
+    let wanted = Scan { protocol: &protocol, times: &times, limit: args.grid.limit as usize };
+    let grid = scan(&model, config, &dataset, &wanted, &device.device, |t| eprintln!("noise level {t} done"))?;
+    let best = grid.best();
+    print(&grid, &protocol);
+    save_heatmap(&args.grid.out, &picture(&grid, &protocol))?;
+
+    let data = common.data.as_ref().map(|d| format!(" --data {}", d.display())).unwrap_or_default();
+    let report = format!(
+        "soda probe --protocol {} --features {} --weights {}{data}",
+        protocol.method,
+        best.features,
+        weights.path.display()
+    );
+    println!("Heat map: {}. The number to report, of the test set: {report}", args.grid.out.display());
+    output.device(&device);
+    output.weights(&weights);
+    output.data(&dataset, "selection", grid.n_test);
+    output.merge(json!(grid));
+    output.merge(json!({
+        "protocol": protocol.method,
+        "features": "denoiser",
+        "train_views": protocol.views,
+        "split": protocol.split,
+        "split_seed": 0,
+        "seeds": protocol.seeds,
+        "best": best,
+        "report": report,
+    }));
+    output.write(common)
+}
+
+fn print(grid: &Grid, protocol: &Protocol) {
+    let (train, judge) = (HumanCount(grid.n_train as u64), HumanCount(grid.n_test as u64));
+    println!("{} on the denoiser's blocks: {train} training images, {judge} held out judge; top-1 in per cent", protocol.method);
+    let line = |name: &str, cells: Vec<String>| {
+        let cells: String = cells.iter().map(|c| format!("{c:>7}")).collect();
+        println!("  {name:<9}{cells}");
+    };
+    line("block", grid.times.iter().map(|t| format!("@{t}")).collect());
+    for (block, cells) in grid.blocks.iter().zip(grid.cells.chunks_exact(grid.times.len())) {
+        line(block, cells.iter().map(|c| format!("{:.1}", c.point.score.top1)).collect());
+    }
+    let best = grid.best();
+    println!("Best: {} with {:.1} %; z of the same images: {:.1} %", best.features, best.point.score.top1, grid.z.score.top1);
+}
+
+fn picture(grid: &Grid, protocol: &Protocol) -> Heatmap {
+    let values: Vec<f64> = grid.cells.iter().map(|c| c.point.score.top1).collect();
+    let fold = |f: fn(f64, f64) -> f64, start| values.iter().copied().fold(start, f);
+    Heatmap {
+        title: format!("{}, top-1 on {} images held out", protocol.method, HumanCount(grid.n_test as u64)),
+        row_title: "block of the denoiser".into(),
+        column_title: "noise level t".into(),
+        rows: grid.blocks.clone(),
+        columns: grid.times.iter().map(usize::to_string).collect(),
+        range: (fold(f64::min, f64::INFINITY), fold(f64::max, 0.0)),
+        values,
+    }
+}

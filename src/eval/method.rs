@@ -1,0 +1,95 @@
+//! The protocols by which features are scored (soda.md, "Evaluation protocols").
+
+use super::features::Features;
+use super::knn::{self, Rule};
+use super::linear::{Scores, train_and_score};
+use super::linear_full;
+use crate::config::ProbeConfig;
+use crate::error::{Error, Result};
+use serde::Serialize;
+use std::fmt::{Display, Formatter};
+use std::str::FromStr;
+
+/// What turns features and labels into a score.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// SODA's probe for CIFAR: BatchNorm and one linear layer, trained with Adam; see [`super::linear`].
+    Linear,
+    /// Logistic regression to convergence; see [`super::linear_full`].
+    LinearFull,
+    /// 20 nearest neighbours, one vote each; see [`super::knn`].
+    Knn,
+    /// 200 nearest neighbours, weighted votes.
+    KnnLightly,
+}
+
+impl Method {
+    /// All of them.
+    pub const ALL: [Method; 4] = [Method::Linear, Method::LinearFull, Method::Knn, Method::KnnLightly];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Linear => "linear",
+            Self::LinearFull => "linear-full",
+            Self::Knn => "knn",
+            Self::KnnLightly => "knn-lightly",
+        }
+    }
+
+    /// Whether a seed has a say in it; else one run says all.
+    pub fn is_drawn(self) -> bool {
+        self == Self::Linear
+    }
+
+    /// How neighbours vote, where they do.
+    pub fn rule(self) -> Option<Rule> {
+        match self {
+            Self::Linear | Self::LinearFull => None,
+            Self::Knn => Some(Rule::KNN),
+            Self::KnnLightly => Some(Rule::LIGHTLY),
+        }
+    }
+
+    /// Learns from `train` and scores on `test`; `config` and `seed` are those of `linear`.
+    ///
+    /// # Errors
+    /// Features that are not finite, a class outside 0..`classes`, too few rows.
+    pub fn score(self, train: &Features, test: &Features, classes: usize, config: &ProbeConfig, seed: u64) -> Result<Scores> {
+        match (self, self.rule()) {
+            (_, Some(rule)) => knn::score(train, test, classes, rule),
+            (Self::Linear, _) => train_and_score(train, test, classes, config, seed),
+            _ => linear_full::score(train, test, classes),
+        }
+    }
+}
+
+impl FromStr for Method {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let names = Self::ALL.map(Self::name).join(", ");
+        let found = Self::ALL.into_iter().find(|m| m.name() == text);
+        found.ok_or_else(|| Error::usage(format!("protocol {text:?}: expected one of {names}")))
+    }
+}
+
+impl Display for Method {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_and_written_alike() {
+        for method in Method::ALL {
+            assert_eq!(method.to_string().parse::<Method>().unwrap(), method);
+            assert_eq!(serde_json::to_value(method).unwrap(), method.to_string());
+        }
+        assert!("knn20".parse::<Method>().unwrap_err().to_string().contains("linear-full, knn, knn-lightly"));
+    }
+}
