@@ -5,12 +5,14 @@ mod data;
 mod devices;
 mod diagnose;
 mod directions;
+mod embed;
 mod health;
 mod interpolate;
 mod invert;
 mod mix;
 mod output;
 mod probe;
+mod progress;
 mod quality;
 mod quickstart;
 mod reconstruct;
@@ -87,6 +89,8 @@ enum Verb {
     Directions(directions::Args),
     /// Write one page about a run: curves, scores, pictures, and the commands that repeat them.
     Report(report::Args),
+    /// Write the features of images to a .npy or .safetensors file.
+    Embed(embed::Args),
     /// Fetch, import or verify data sets.
     Data(data::Args),
     /// Measure this machine's devices: kernels, training steps, inference, view pipeline.
@@ -142,6 +146,7 @@ fn dispatch(verb: Verb, common: &Common) -> Result<()> {
         Verb::Bench(args) => bench::run(&args, common),
         Verb::Selftest => selftest::run(common),
         Verb::Devices => devices::run(common),
+        Verb::Embed(args) => embed::run(&args, common),
     }
 }
 

@@ -144,26 +144,46 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     folders.iter().filter(|f| !f.is_symlink()).try_for_each(|f| collect(f, files))
 }
 
-/// Images and sub-folders of `folder`, sorted by name. Hidden ones are left out: some systems put files named `._x.jpg` beside `x.jpg`.
+/// Images and sub-folders of `folder`, sorted by name.
 fn entries(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
-    let failed = |e| Error::io("read", folder, &e);
-    let (mut images, mut folders) = (Vec::new(), Vec::new());
-    for entry in std::fs::read_dir(folder).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')) {
-            continue;
-        } else if path.is_dir() {
-            folders.push(path);
-        } else if ENDINGS.contains(&ending.as_str()) {
-            images.push(path);
-        } else if FOREIGN.contains(&ending.as_str()) {
-            return Err(Error::failed(format!("{} cannot be read; convert it to {FORMATS}, or remove it", path.display())));
-        }
+    let Entries { images, folders, foreign } = Entries::of(folder)?;
+    match foreign.first() {
+        Some(path) => Err(Error::failed(format!("{} cannot be read; convert it to {FORMATS}, or remove it", path.display()))),
+        None => Ok((images, folders)),
     }
-    images.sort();
-    folders.sort();
-    Ok((images, folders))
+}
+
+/// What a folder holds, each sorted by name. Hidden files are left out: some systems put some named `._x.jpg` beside `x.jpg`.
+#[derive(Default)]
+pub(super) struct Entries {
+    /// Files named as images of a format that is read.
+    pub images: Vec<PathBuf>,
+    /// Sub-folders.
+    pub folders: Vec<PathBuf>,
+    /// Files named as images of other formats.
+    pub foreign: Vec<PathBuf>,
+}
+
+impl Entries {
+    pub(super) fn of(folder: &Path) -> Result<Self> {
+        let failed = |e| Error::io("read", folder, &e);
+        let mut all = Self::default();
+        for entry in std::fs::read_dir(folder).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+            if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')) {
+                continue;
+            } else if path.is_dir() {
+                all.folders.push(path);
+            } else if ENDINGS.contains(&ending.as_str()) {
+                all.images.push(path);
+            } else if FOREIGN.contains(&ending.as_str()) {
+                all.foreign.push(path);
+            }
+        }
+        [&mut all.images, &mut all.folders, &mut all.foreign].into_iter().for_each(|paths| paths.sort());
+        Ok(all)
+    }
 }
 
 /// The files of each group with the group's number.

@@ -11,6 +11,7 @@ pub mod picture;
 pub mod rand_augment;
 pub mod source;
 pub mod split;
+pub mod stream;
 pub mod subset;
 pub mod views;
 

@@ -79,7 +79,9 @@ impl FromStr for FeatureKind {
             _ => text.strip_prefix("denoiser:").and_then(denoiser),
         }
         .ok_or_else(|| {
-            Error::usage(format!("features {text:?}: expected z, backbone or denoiser:BLOCK@T, such as denoiser:up1.0@11"))
+            Error::usage(format!(
+                "{text:?} is no kind of features: use z, backbone or denoiser:BLOCK@T, such as denoiser:up1.0@11"
+            ))
         })
     }
 }

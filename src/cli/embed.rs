@@ -1,0 +1,239 @@
+//! `soda embed`
+
+use super::Common;
+use super::output::Output;
+use super::progress::Progress;
+use super::source::WeightsArgs;
+use super::train::Interrupt;
+use crate::data::stream::Stream;
+use crate::data::{self, Dataset, Pixels};
+use crate::device;
+use crate::error::{Error, Result};
+use crate::eval::features::{BATCH, Extractor, FeatureKind};
+use crate::eval::table::{Format, Writer, write_labels};
+use crate::files;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tempfile::NamedTempFile;
+
+/// Arguments of `soda embed`.
+#[derive(clap::Args)]
+#[command(after_help = "Features are z; backbone: the encoder's pooled vector, which z is a linear function of; or \
+denoiser:BLOCK@T: what a residual block of the denoiser puts out, averaged over its pixels, as it looks at the image under the \
+noise of step T. Blocks are down0.0 (32 x 32 pixels), down1.0 .. middle .. up1.0, up0.0, as many as the weights have; a wrong name \
+lists them.")]
+pub struct Args {
+    /// Image files, and folders with images at any depth.
+    #[arg(required_unless_present = "split", conflicts_with = "split")]
+    paths: Vec<PathBuf>,
+    /// Instead of files the training or the test set of the data set.
+    #[arg(long, value_parser = ["train", "test"])]
+    split: Option<String>,
+    /// The first N images only.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+    #[command(flatten)]
+    weights: WeightsArgs,
+    /// z, backbone or denoiser:BLOCK@T, such as denoiser:up1.0@11.
+    #[arg(long, value_name = "KIND", default_value = "z")]
+    features: FeatureKind,
+    /// The features, a row for each image: a .npy file, or a .safetensors file that holds the labels of a --split as well.
+    #[arg(long, value_name = "FILE", default_value = "features.npy")]
+    out: PathBuf,
+    /// Also the labels of a --split, to a .npy file.
+    #[arg(long, value_name = "FILE", conflicts_with = "paths")]
+    labels: Option<PathBuf>,
+    /// Also what each row is of, to a text file: the image's file, or train:17 (files and folders: beside --out if not said).
+    #[arg(long, value_name = "FILE")]
+    names: Option<PathBuf>,
+    /// Stop at an image that can't be read, instead of naming it and leaving it out.
+    #[arg(long)]
+    strict: bool,
+}
+
+/// Encodes images and writes their features.
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    let mut output = Output::new("embed");
+    let names = args.check()?;
+    let weights = args.weights.open()?;
+    let dim = args.features.dim(&weights.config)?;
+    let device = device::select(&common.device)?;
+    let source = Source::open(args, common)?;
+    eprintln!("embedding {} with {} on {}", source.describe(), weights.path.display(), device.describe());
+    let (model, kinds) = (weights.model(&device.device)?, [args.features.clone()]);
+    let extractor = Extractor::new(&model, &weights.config, &kinds, &device.device)?;
+    let text = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let metadata = BTreeMap::from([text("features", &args.features.to_string()), text("weights_sha256", &weights.sha256)]);
+    let mut table = Writer::create(&args.out, dim, source.labels.as_deref(), metadata)?;
+    let mut lines = names.as_deref().map(Lines::create).transpose()?;
+
+    let mut progress = Progress::new(source.count);
+    let mut skipped = Skipped::default();
+    let interrupt = Interrupt::listen()?;
+    let most = args.limit.map_or(usize::MAX, |n| n as usize);
+    for batch in source.batches {
+        let mut pixels = Vec::new();
+        for (name, read) in batch? {
+            match read {
+                _ if table.rows() + pixels.len() == most => break,
+                Ok(image) => {
+                    pixels.push(image);
+                    lines.as_mut().map_or(Ok(()), |lines| lines.add(&name))?;
+                }
+                Err(e) if args.strict => return Err(e),
+                Err(e) => skipped.add(&e, &progress),
+            }
+        }
+        if !pixels.is_empty() {
+            table.append(&extractor.features(&pixels)?[0])?;
+            progress.add(pixels.len());
+        }
+        if interrupt.stop.load(Ordering::Relaxed) {
+            return Err(Error::failed(format!("stopped after {} images; nothing was written", table.rows())));
+        }
+        if table.rows() == most {
+            break;
+        }
+    }
+    let n = table.rows();
+    if n == 0 {
+        let why =
+            skipped.first.first().map_or("there are no images there".to_owned(), |first| format!("none can be read: {first}"));
+        return Err(Error::failed(format!("nothing to embed: {why}")));
+    }
+    table.finish()?;
+    lines.map_or(Ok(()), Lines::finish)?;
+    if let (Some(path), Some(labels)) = (&args.labels, &source.labels) {
+        write_labels(path, labels)?;
+    }
+    let images_per_s = progress.finish();
+
+    print!("{n} x {dim} features ({}) in {} at {images_per_s:.1} images/s", args.features, args.out.display());
+    match skipped.count {
+        0 => println!(),
+        1 => println!("; one file can't be read and was left out"),
+        n => println!("; {n} files can't be read and were left out"),
+    }
+    output.device(&device);
+    output.weights(&weights);
+    if let (Some(dataset), Some(split)) = (&source.dataset, &args.split) {
+        output.data(dataset, split, n);
+    }
+    let (features, out, labels) = (args.features.to_string(), &args.out, &args.labels);
+    output.merge(json!({ "features": features, "n": n, "dim": dim, "out": out, "labels": labels, "names": names }));
+    output.merge(json!({ "images_per_s": images_per_s, "skipped": skipped.count, "skipped_first": skipped.first }));
+    output.write(common)
+}
+
+impl Args {
+    /// What can be known before the work: that all can be written. Returns where the names go.
+    fn check(&self) -> Result<Option<PathBuf>> {
+        Format::of(&self.out)?;
+        if let Some(labels) = self.labels.as_ref().filter(|path| !Format::of(path).is_ok_and(|f| f == Format::Npy)) {
+            return Err(Error::usage(format!("--labels {}: name a .npy file", labels.display())));
+        }
+        let names = self.names.clone().or_else(|| self.split.is_none().then(|| self.out.with_extension("txt")));
+        let files: Vec<&PathBuf> = [Some(&self.out), self.labels.as_ref(), names.as_ref()].into_iter().flatten().collect();
+        for (i, file) in files.iter().enumerate() {
+            if files[..i].contains(file) {
+                return Err(Error::usage(format!("{} can't hold two things; name another file", file.display())));
+            }
+            files::create_parent(file)?;
+            files::check_writable(file)?;
+        }
+        Ok(names)
+    }
+}
+
+/// Names of images, each with its pixels or why there are none.
+type Batch = Vec<(String, Result<Pixels>)>;
+
+/// Where images come from.
+struct Source {
+    dataset: Option<Dataset>,
+    /// How many there are, where that is known.
+    count: Option<usize>,
+    /// Their labels, where they have any.
+    labels: Option<Vec<u16>>,
+    batches: Box<dyn Iterator<Item = Result<Batch>>>,
+}
+
+impl Source {
+    fn open(args: &Args, common: &Common) -> Result<Self> {
+        let Some(split) = args.split.clone() else {
+            let named = |(path, read): (PathBuf, Result<Pixels>)| (path.display().to_string(), read);
+            let batches = Stream::open(&args.paths, BATCH)?.map(move |batch| Ok(batch?.into_iter().map(named).collect()));
+            return Ok(Self { dataset: None, count: None, labels: None, batches: Box::new(batches) });
+        };
+        let dataset = data::open(common.data.as_deref())?;
+        let images = Arc::clone(if split == "test" { &dataset.test } else { &dataset.train });
+        let count = args.limit.map_or(images.len(), |n| n as usize);
+        if count > images.len() {
+            return Err(Error::usage(format!("--limit {count}: the {split} set holds {} images", images.len())));
+        }
+        let labels = (!dataset.classes.is_empty()).then(|| images.labels()[..count].iter().map(|&l| l.into()).collect());
+        if args.labels.is_some() && labels.is_none() {
+            return Err(Error::failed(format!("--labels: the images of {} have no classes", dataset.origin)));
+        }
+        let batch = move |first: usize| {
+            let image = |i: usize| (format!("{split}:{i}"), Ok(*images.image(i)));
+            Ok((first..count.min(first + BATCH)).map(image).collect())
+        };
+        let batches = (0..count).step_by(BATCH).map(batch);
+        Ok(Self { dataset: Some(dataset), count: Some(count), labels, batches: Box::new(batches) })
+    }
+
+    fn describe(&self) -> String {
+        self.dataset.as_ref().map_or_else(|| "files".to_owned(), Dataset::describe)
+    }
+}
+
+/// Files that were left out.
+#[derive(Default)]
+struct Skipped {
+    count: usize,
+    /// Why, of the first ones.
+    first: Vec<String>,
+}
+
+impl Skipped {
+    /// Of so many it is said why.
+    const NAMED: usize = 20;
+
+    fn add(&mut self, error: &Error, progress: &Progress) {
+        self.count += 1;
+        if self.count <= Self::NAMED {
+            progress.say(&format!("left out: {error}"));
+            self.first.push(error.to_string());
+        } else if self.count == Self::NAMED + 1 {
+            progress.say("left out: more, which are only counted from here on (--strict stops at the first)");
+        }
+    }
+}
+
+/// A text file, whole or not at all.
+struct Lines {
+    file: BufWriter<NamedTempFile>,
+    path: PathBuf,
+}
+
+impl Lines {
+    fn create(path: &Path) -> Result<Self> {
+        Ok(Self { file: BufWriter::new(files::partial(path)?), path: path.to_owned() })
+    }
+
+    /// Adds `line`. Names of files may hold line ends, which are written as \\n.
+    fn add(&mut self, line: &str) -> Result<()> {
+        let line = line.replace('\n', "\\n");
+        writeln!(self.file, "{line}").map_err(|e| Error::io("write", &self.path, &e))
+    }
+
+    fn finish(self) -> Result<()> {
+        let file = self.file.into_inner().map_err(|e| Error::io("write", &self.path, e.error()))?;
+        files::complete(file, &self.path)
+    }
+}
