@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use sha2::{Digest, Sha256};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 use tempfile::NamedTempFile;
 
@@ -66,6 +66,22 @@ pub fn hex(bytes: &[u8]) -> String {
 /// SHA-256 of `bytes`, in hex.
 pub fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
+}
+
+/// SHA-256 of the file `path`, in hex, whatever its length.
+///
+/// # Errors
+/// If it can't be read.
+pub fn sha256_of(path: &Path) -> Result<String> {
+    let failed = |e: std::io::Error| Error::io("read", path, &e);
+    let mut file = std::fs::File::open(path).map_err(failed)?;
+    let (mut digest, mut piece) = (Sha256::new(), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut piece).map_err(failed)? {
+            0 => return Ok(hex(&digest.finalize())),
+            count => digest.update(&piece[..count]),
+        }
+    }
 }
 
 /// Makes the directory `path` and its parents.

@@ -6,7 +6,9 @@ mod devices;
 mod diagnose;
 mod directions;
 mod embed;
+mod export;
 mod health;
+mod import;
 mod interpolate;
 mod invert;
 mod mix;
@@ -93,6 +95,10 @@ enum Verb {
     Embed(embed::Args),
     /// Fetch, import or verify data sets.
     Data(data::Args),
+    /// Take weights from another program's checkpoint (`soda data import` takes data sets).
+    Import(import::Args),
+    /// Write weights to one file with all that is known of them, for Python or half the size.
+    Export(export::Args),
     /// Measure this machine's devices: kernels, training steps, inference, view pipeline.
     Bench(bench::Args),
     /// Test every kernel on a device against the CPU.
@@ -147,6 +153,8 @@ fn dispatch(verb: Verb, common: &Common) -> Result<()> {
         Verb::Selftest => selftest::run(common),
         Verb::Devices => devices::run(common),
         Verb::Embed(args) => embed::run(&args, common),
+        Verb::Import(args) => import::run(&args, common),
+        Verb::Export(args) => export::run(&args, common),
     }
 }
 

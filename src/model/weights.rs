@@ -6,9 +6,11 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::files;
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData, f16};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use std::collections::HashMap;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 /// Named f32 tensors and their shapes.
@@ -22,7 +24,29 @@ pub struct WeightsFile {
     pub sha256: String,
     /// The recipe in its metadata.
     pub config: Config,
+    /// All of its metadata.
+    pub metadata: HashMap<String, String>,
     tensors: HashMap<String, (Vec<usize>, Vec<f32>)>,
+}
+
+/// The training that made weights.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trained {
+    /// SHA-256 of the data.
+    pub data_sha256: String,
+    /// Optimizer steps.
+    pub step: u64,
+    /// Images seen.
+    pub images: u64,
+}
+
+impl Trained {
+    /// As entries of a file's metadata.
+    fn entries(&self) -> [(String, String); 3] {
+        let Self { data_sha256, step, images } = self;
+        [("data_sha256", data_sha256.clone()), ("step", step.to_string()), ("images", images.to_string())]
+            .map(|(key, value)| (key.to_owned(), value))
+    }
 }
 
 /// Values of `named` on the host.
@@ -40,24 +64,57 @@ pub fn to_host(named: Vec<Named>) -> Result<Tensors> {
         .collect()
 }
 
-/// Writes `tensors` and `metadata` to `path`: whole or not at all.
+/// Writes `tensors` and `metadata` to `path`: whole or not at all, and the same bytes for the same content.
 ///
 /// # Errors
 /// If the file can't be written.
 pub fn write(path: &Path, tensors: &Tensors, metadata: HashMap<String, String>) -> Result<()> {
-    let views = tensors.iter().map(|(name, shape, values)| {
-        let view = TensorView::new(Dtype::F32, shape.clone(), bytemuck::cast_slice(values));
-        (name, view.expect("as many values as the shape says"))
-    });
-    let bytes = safetensors::serialize(views, Some(metadata))
-        .map_err(|e| Error::failed(format!("cannot write {}: {e}", path.display())))?;
-    files::write_atomically(path, &bytes)
+    let tensors = tensors.iter().map(|(name, shape, values)| (name.as_str(), shape.as_slice(), values.as_slice()));
+    write_stored(path, tensors, metadata, false).map(drop)
 }
 
-/// Reads the tensors and metadata of a safetensors file.
+/// As [`write`]; `half` stores matrices and convolutions as f16 where none of their numbers is too large for that. Vectors (norms,
+/// their statistics, biases) stay f32: they weigh nothing. Gives the length of the file.
+fn write_stored<'a>(
+    path: &Path,
+    tensors: impl Iterator<Item = (&'a str, &'a [usize], &'a [f32])>,
+    metadata: HashMap<String, String>,
+    half: bool,
+) -> Result<usize> {
+    let stored: Vec<_> = tensors
+        .map(|(name, shape, values)| {
+            let small = half && shape.len() > 1 && values.iter().all(|v| v.abs() <= f16::MAX.to_f32());
+            let (dtype, bytes) = match small {
+                true => (Dtype::F16, Cow::Owned(values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect())),
+                false => (Dtype::F32, Cow::Borrowed(bytemuck::cast_slice(values))),
+            };
+            (name, dtype, shape, bytes)
+        })
+        .collect();
+    let views = stored.iter().map(|(name, dtype, shape, bytes)| {
+        (*name, TensorView::new(*dtype, shape.to_vec(), bytes).expect("as many values as the shape says"))
+    });
+    let failed = |e: &dyn std::fmt::Display| Error::failed(format!("cannot write {}: {e}", path.display()));
+    let mut bytes = safetensors::serialize(views, None).map_err(|e| failed(&e))?;
+    // The library writes metadata in any order; sorted, a file has the same checksum each time.
+    let metadata: BTreeMap<_, _> = metadata.into_iter().collect();
+    let metadata = serde_json::to_string(&metadata).map_err(|e| failed(&e))?;
+    let (length, rest) = bytes.split_first_chunk::<8>().expect("the length of the header");
+    let end = u64::from_le_bytes(*length) as usize;
+    let tensors = rest[..end].trim_ascii_end().strip_prefix(b"{").expect("an object");
+    let comma: &[u8] = if tensors == b"}" { b"" } else { b"," };
+    let mut header = [b"{\"__metadata__\":", metadata.as_bytes(), comma, tensors].concat();
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let length = (header.len() as u64).to_le_bytes();
+    bytes.splice(..8 + end, length.into_iter().chain(header));
+    files::write_atomically(path, &bytes)?;
+    Ok(bytes.len())
+}
+
+/// Reads the tensors and metadata of a safetensors file; f16 becomes f32.
 ///
 /// # Errors
-/// If the file is missing, truncated, or holds anything but f32.
+/// If the file is missing, truncated, or holds anything but f32 and f16.
 pub fn read(path: &Path) -> Result<(Tensors, HashMap<String, String>)> {
     let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;
     parse(path, &bytes)
@@ -71,22 +128,30 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<(Tensors, HashMap<String, String>)
     let file = SafeTensors::deserialize(bytes).map_err(|e| bad(&e))?;
     let mut tensors = Tensors::new();
     for (name, view) in file.tensors() {
-        if view.dtype() != Dtype::F32 {
-            return Err(bad(&format!("{name} is {:?}, expected F32", view.dtype())));
-        }
-        tensors.push((name, view.shape().to_vec(), bytemuck::pod_collect_to_vec(view.data())));
+        let values = match view.dtype() {
+            Dtype::F32 => bytemuck::pod_collect_to_vec(view.data()),
+            Dtype::F16 => view.data().as_chunks().0.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect(),
+            other => return Err(bad(&format!("{name} is {other:?}, expected F32 or F16"))),
+        };
+        tensors.push((name, view.shape().to_vec(), values));
     }
     Ok((tensors, header.metadata().clone().unwrap_or_default()))
 }
 
-/// Saves the networks with their recipe.
+/// What every weights file of this program says of itself: by which version it was written, and the recipe.
+pub fn metadata(config: &Config) -> HashMap<String, String> {
+    [("soda", env!("CARGO_PKG_VERSION").to_owned()), ("config", config.to_toml())].map(|(k, v)| (k.to_owned(), v)).into()
+}
+
+/// Saves the networks with their recipe and their training.
 ///
 /// # Errors
 /// If the file can't be written.
-pub fn save(path: &Path, model: &Soda, config: &Config) -> Result<()> {
+pub fn save(path: &Path, model: &Soda, config: &Config, trained: &Trained) -> Result<()> {
     let tensors = to_host(parameters::collect(&model.valid()))?;
-    let metadata = [("soda", env!("CARGO_PKG_VERSION").to_owned()), ("config", config.to_toml())];
-    write(path, &tensors, metadata.map(|(k, v)| (k.to_owned(), v)).into())
+    let mut metadata = metadata(config);
+    metadata.extend(trained.entries());
+    write(path, &tensors, metadata)
 }
 
 impl WeightsFile {
@@ -106,7 +171,26 @@ impl WeightsFile {
         };
         let config = Config::parse(config, &format!("{} (recipe in the file)", path.display()), &[])?;
         let tensors = tensors.into_iter().map(|(name, shape, values)| (name, (shape, values))).collect();
-        Ok(Self { path: path.to_owned(), sha256, config, tensors })
+        Ok(Self { path: path.to_owned(), sha256, config, metadata, tensors })
+    }
+
+    /// The training that made the weights; `None` for weights of older versions, and for imported ones.
+    pub fn trained(&self) -> Option<Trained> {
+        let number = |key: &str| self.metadata.get(key)?.parse().ok();
+        Some(Trained { data_sha256: self.metadata.get("data_sha256")?.clone(), step: number("step")?, images: number("images")? })
+    }
+
+    /// Writes the same weights and metadata to `path`, matrices and convolutions as f16 if `half`; `trained` is added where it is
+    /// known. Gives the length of the file.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    pub fn export(&self, path: &Path, half: bool, trained: Option<&Trained>) -> Result<usize> {
+        let mut all = self.metadata.clone();
+        all.extend(metadata(&self.config));
+        all.extend(trained.into_iter().flat_map(Trained::entries));
+        let tensors = self.tensors.iter().map(|(name, (shape, values))| (name.as_str(), shape.as_slice(), values.as_slice()));
+        write_stored(path, tensors, all, half)
     }
 
     /// The networks on `device`.

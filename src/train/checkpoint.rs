@@ -6,7 +6,7 @@ use super::optim::{AdamW, Moments};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::files::{self, create_dir};
-use crate::model::weights::{self, Tensors};
+use crate::model::weights::{self, Tensors, Trained};
 use crate::model::{Soda, parameters};
 use crate::run_dir::{COMPLETE, RunDir};
 use burn::module::Module;
@@ -32,6 +32,14 @@ pub struct Position {
     pub finished: bool,
     /// SHA-256 of the data it was trained on.
     pub data_sha256: String,
+}
+
+impl Position {
+    /// What the weights files say of the training.
+    pub fn trained(&self, config: &Config) -> Trained {
+        let images = self.step * config.train.batch_size as u64;
+        Trained { data_sha256: self.data_sha256.clone(), step: self.step, images }
+    }
 }
 
 /// Everything that training changes.
@@ -80,8 +88,9 @@ pub fn save(run: &RunDir, state: &State, config: &Config) -> Result<()> {
     };
     clear(&partial)?;
     create_dir(&partial)?;
-    weights::save(&partial.join("model.safetensors"), &state.model, config)?;
-    weights::save(&partial.join("ema.safetensors"), &state.ema.model(), config)?;
+    let trained = state.position.trained(config);
+    weights::save(&partial.join("model.safetensors"), &state.model, config, &trained)?;
+    weights::save(&partial.join("ema.safetensors"), &state.ema.model(), config, &trained)?;
     weights::write(&partial.join("optimizer.safetensors"), &moments_to_host(&state.optim)?, HashMap::new())?;
     let json = serde_json::to_vec_pretty(&state.position).map_err(|e| Error::failed(format!("cannot encode the state: {e}")))?;
     files::write_atomically(&partial.join("state.json"), &json)?;
@@ -124,6 +133,12 @@ pub fn load(run: &RunDir, config: &Config, device: &Device) -> Result<Option<Sta
     let optim =
         AdamW { moments: read_moments(&path.join("optimizer.safetensors"), &averaged, device)?, updates: position.updates };
     Ok(Some(State { model, ema: Ema::new(&averaged, position.updates), optim, position }))
+}
+
+/// The training of the weights file `weights`, from the state that lies beside it in a checkpoint; `None` elsewhere.
+pub fn trained_beside(weights: &Path, config: &Config) -> Option<Trained> {
+    let json = std::fs::read(weights.with_file_name("state.json")).ok()?;
+    serde_json::from_slice(&json).ok().map(|position: Position| position.trained(config))
 }
 
 fn moments_to_host(optim: &AdamW) -> Result<Tensors> {

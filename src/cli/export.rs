@@ -1,0 +1,89 @@
+//! `soda export`
+
+use super::Common;
+use super::output::Output;
+use super::source::WeightsArgs;
+use crate::data;
+use crate::device;
+use crate::error::{Error, Result};
+use crate::eval::features::encode;
+use crate::files;
+use crate::model::weights::WeightsFile;
+use crate::train::checkpoint::trained_beside;
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Arguments of `soda export`.
+#[derive(clap::Args)]
+#[command(after_help = "docs/python.md shows how Python reads the file.")]
+pub struct Args {
+    #[command(flatten)]
+    weights: WeightsArgs,
+    /// The file to write: a safetensors file with recipe, data checksum, step, images seen and version in its metadata.
+    #[arg(long, value_name = "FILE", default_value = "soda.safetensors")]
+    out: PathBuf,
+    /// Store matrices and convolutions as 16-bit floats, and say what that costs; they are computed with as 32-bit ones.
+    #[arg(long)]
+    half: bool,
+}
+
+/// Test images by whose z the cost of --half is measured.
+const JUDGES: usize = 100;
+
+/// Writes weights to a file of their own.
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    let mut output = Output::new("export");
+    let weights = args.weights.open()?;
+    files::create_parent(&args.out)?;
+    files::check_writable(&args.out)?;
+    let same = |path: &PathBuf| std::fs::canonicalize(path).ok();
+    if same(&args.out).is_some_and(|out| Some(out) == same(&weights.path)) {
+        return Err(Error::usage(format!("--out {} is the file that is read; choose another name", args.out.display())));
+    }
+    let trained = weights.trained().or_else(|| trained_beside(&weights.path, &weights.config));
+    let bytes = weights.export(&args.out, args.half, trained.as_ref())?;
+    let length = std::fs::metadata(&weights.path).map_or(0, |m| m.len());
+    println!("{}: {}, from {} of {}", args.out.display(), megabytes(bytes as u64), megabytes(length), weights.path.display());
+    match &trained {
+        Some(t) => println!("trained for {} steps on {} images with checksum {}", t.step, t.images, t.data_sha256),
+        None => println!("step and data of its training are not recorded in it"),
+    }
+    if args.half {
+        let (difference, n) = cost(&weights, &WeightsFile::open(&args.out)?, &mut output, common)?;
+        println!("z of {n} test images differs by at most {difference:.1e} of the largest |z|");
+        output.set("z_difference", json!(difference));
+    }
+    output.weights(&weights);
+    output.set("out", json!(args.out));
+    output.set("bytes", json!(bytes));
+    output.set("half", json!(args.half));
+    output.set("trained", json!(trained));
+    output.write(common)
+}
+
+/// The largest difference between both files' z of some test images, as a share of the largest |z|; and how many images.
+fn cost(before: &WeightsFile, after: &WeightsFile, output: &mut Output, common: &Common) -> Result<(f64, usize)> {
+    let device = device::select(&common.device)?;
+    let dataset = data::open(common.data.as_deref())?;
+    let n = JUDGES.min(dataset.test.len());
+    let indices: Vec<usize> = (0..n).collect();
+    let z = |weights: &WeightsFile| {
+        let model = weights.model(&device.device)?;
+        encode(&model, &dataset.test, &indices, &weights.config.data, false, &device.device)
+    };
+    let (path, before, after) = (&before.path, z(before)?, z(after)?);
+    output.device(&device);
+    output.data(&dataset, "test", n);
+    let largest = before.values.iter().fold(0.0f64, |m, v| m.max(f64::from(v.abs())));
+    let difference = before.values.iter().zip(&after.values).fold(0.0f64, |m, (a, b)| m.max(f64::from((a - b).abs())));
+    if !before.values.iter().chain(&after.values).all(|v| v.is_finite()) || largest == 0.0 {
+        let path = path.display();
+        return Err(Error::failed(format!("z of {path} is zero or not finite; the weights are damaged or have diverged")));
+    }
+    Ok((difference / largest, n))
+}
+
+/// "51.2 MB".
+pub fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
+}

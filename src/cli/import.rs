@@ -1,0 +1,75 @@
+//! `soda import`
+
+use super::Common;
+use super::export::megabytes;
+use super::output::Output;
+use crate::error::Result;
+use crate::files;
+use crate::model::futurexiang::{self, Which};
+use crate::model::weights::{self, WeightsFile};
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Arguments of `soda import`.
+#[derive(clap::Args)]
+#[command(
+    after_help = "futurexiang: what train.py of github.com/FutureXiang/soda saves. Sizes are read from the tensors, the rest of the recipe is \
+    configs/futurexiang.toml; --set diffusion.schedule=inverted_cosine where that was trained, --set data.mean=[..] and data.std=[..] where \
+    the data was other. Nothing in the checkpoint is run."
+)]
+pub struct Args {
+    /// The checkpoint (.pth).
+    checkpoint: PathBuf,
+    /// Whose program wrote it.
+    #[arg(long, value_parser = ["futurexiang"])]
+    from: String,
+    /// The weights file to write.
+    #[arg(long, value_name = "FILE", default_value = "weights.safetensors")]
+    out: PathBuf,
+    /// Which of its weights: the average over training (ema), or those in training (model).
+    #[arg(long, value_parser = ["ema", "model"], default_value = "ema")]
+    which: String,
+    /// Override one value of the recipe that goes with the weights; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+/// Takes the weights of another program.
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    let mut output = Output::new("import");
+    files::create_parent(&args.out)?;
+    files::check_writable(&args.out)?;
+    let which = if args.which == "ema" { Which::Ema } else { Which::Model };
+    let (tensors, config) = futurexiang::import(&args.checkpoint, which, &args.set)?;
+    let sha256 = files::sha256_of(&args.checkpoint)?;
+    let mut metadata = weights::metadata(&config);
+    metadata.insert("imported_from".into(), format!("FutureXiang/soda, {}", which.key()));
+    metadata.insert("imported_sha256".into(), sha256.clone());
+    weights::write(&args.out, &tensors, metadata)?;
+
+    let written = WeightsFile::open(&args.out)?;
+    let numbers =
+        |network: &str| tensors.iter().filter(|(name, ..)| name.starts_with(network)).map(|(.., v)| v.len()).sum::<usize>();
+    let (encoder, denoiser) = (numbers("encoder."), numbers("unet."));
+    let model = &config.model;
+    println!(
+        "{} of {}: encoder of base {} ({encoder} numbers), denoiser of base {} x {:?} ({denoiser}), z of {}",
+        which.key(),
+        args.checkpoint.display(),
+        model.encoder.base,
+        model.unet.base,
+        model.unet.multipliers,
+        model.z_dim
+    );
+    println!(
+        "{}: {}; next: soda probe --weights {0}",
+        args.out.display(),
+        megabytes(std::fs::metadata(&args.out).map_or(0, |m| m.len()))
+    );
+    output.set("from", json!(args.from));
+    output.set("which", json!(args.which));
+    output.set("checkpoint", json!({ "path": args.checkpoint, "sha256": sha256 }));
+    output.set("model", json!(model));
+    output.weights(&written);
+    output.write(common)
+}
