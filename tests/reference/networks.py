@@ -193,6 +193,23 @@ def stored(tensor, transpose=False):
     return np.ascontiguousarray(array.T if transpose else array, dtype="<f4")
 
 
+def rescale(model, target, *inputs):
+    """One forward pass scales each layer to an output of rms `target(name, layer)`."""
+    def hook(goal):
+        def scale(module, _inputs, output):
+            factor = goal / output.square().mean().sqrt()
+            for tensor in module.parameters():
+                tensor.mul_(factor)
+            return factor * output
+        return scale
+
+    hooks = [module.register_forward_hook(hook(target(name, module)))
+             for name, module in model.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
+    model(*inputs)
+    for handle in hooks:
+        handle.remove()
+
+
 @torch.no_grad()
 def randomise(model, rng, *inputs):
     """Weights that keep activations near 1 and let every part be seen; norms and their statistics far from 1 and 0."""
@@ -211,20 +228,9 @@ def randomise(model, rng, *inputs):
         unit.block.conv1.weight[:, from_below:] *= 0.3
         unit.block.shortcut.weight[:, from_below:] *= 0.3
 
-    def rescale(module, target):
-        def hook(_module, _inputs, output):
-            factor = target / output.square().mean().sqrt()
-            for tensor in module.parameters():
-                tensor.mul_(factor)
-            return factor * output
-        return module.register_forward_hook(hook)
-
-    # One forward pass scales each layer to an output of rms 1; attention's logits and the UNet's shortcuts get more.
-    hooks = [rescale(module, 2.0 if name.endswith("qkv") or name.endswith("shortcut") and module.bias is not None else 1.0)
-             for name, module in model.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
-    model(*inputs)
-    for hook in hooks:
-        hook.remove()
+    # Attention's logits and the UNet's shortcuts get more.
+    more = lambda name, module: name.endswith("qkv") or name.endswith("shortcut") and module.bias is not None
+    rescale(model, lambda name, module: 2.0 if more(name, module) else 1.0, *inputs)
     for tensor, _ in rust_tensors(model).values():
         tensor.copy_(rounded(tensor))
 
@@ -325,4 +331,5 @@ def main():
     print(f"{OUTPUT.name}: {len(tensors)} tensors, {OUTPUT.stat().st_size} bytes")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,1 +1,152 @@
+use super::archive::Archive;
+use super::pickle::Pickle;
+use super::*;
+use std::io::Write;
 
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+/// `bytes` as a file, opened as a checkpoint.
+fn open(bytes: &[u8]) -> Result<Checkpoint> {
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    file.write_all(bytes).expect("written");
+    Checkpoint::open(file.path())
+}
+
+fn refused(pickle: &[u8], part: &str) {
+    let message = Pickle::parse(pickle).expect_err("refused");
+    assert!(message.contains(part), "{part:?} is not in {message:?}");
+}
+
+#[test]
+fn dictionaries_and_tensors_come_out() {
+    let mut checkpoint = Checkpoint::open(&golden("futurexiang.pth")).expect("a checkpoint");
+    assert_eq!(checkpoint.keys(), ["EMA", "MODEL", "opt"]);
+    assert!(checkpoint.tensors("ema").is_none());
+    let tensors = checkpoint.tensors("MODEL").expect("a dictionary");
+    let stem = &tensors["module.encoder.encoder.0.weight"];
+    assert_eq!((&stem.shape, &stem.strides), (&vec![4, 3, 3, 3], &vec![27, 9, 3, 1]));
+    assert_eq!(checkpoint.read("stem", stem).expect("numbers").len(), 108);
+    let batches = &tensors["module.encoder.encoder.1.num_batches_tracked"];
+    assert!(checkpoint.read("batches", batches).unwrap_err().to_string().contains("whole numbers in batches"));
+}
+
+#[test]
+fn strides_and_offsets_are_followed_within_the_storage() {
+    let storage = Storage { key: "0".into(), dtype: Dtype::F32, count: 7 };
+    let mut tensor = Tensor { storage, offset: 1, shape: vec![3, 2], strides: vec![1, 3] };
+    assert!(tensor.fits());
+    assert_eq!(tensor.gather(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+    tensor.offset = 2;
+    assert!(!tensor.fits(), "its last number lies beyond the end");
+    // One number a billion times, and lengths that overflow.
+    (tensor.shape, tensor.strides) = (vec![1_000_000_000], vec![0]);
+    assert!(!tensor.fits());
+    (tensor.shape, tensor.strides) = (vec![usize::MAX, usize::MAX], vec![usize::MAX, 1]);
+    assert!(!tensor.fits());
+}
+
+#[test]
+fn pickles_that_call_anything_are_refused_by_its_name() {
+    // os.system("true"), as a value, and thrown away before the end of an innocent dictionary.
+    refused(b"\x80\x02cposix\nsystem\nX\x04\0\0\0true\x85R.", "posix.system");
+    refused(b"\x80\x02}cposix\nsystem\nX\x04\0\0\0true\x85R0.", "posix.system");
+    refused(b"\x80\x02cbuiltins\neval\n.", "builtins.eval");
+    refused(b"\x80\x02ctorch\nload\n.", "torch.load");
+    // What is allowed, called in another way: OrderedDict([..]), a storage type as a function.
+    refused(b"\x80\x02ccollections\nOrderedDict\n]\x85R.", "nothing was run");
+    refused(b"\x80\x02ctorch\nFloatStorage\n)R.", "nothing was run");
+    // A state for a list, an object built by its class, an instance, a name from the stack (protocol 4).
+    refused(b"\x80\x02]}b.", "nothing was run");
+    refused(b"\x80\x02ccollections\nOrderedDict\n)\x81.", "0x81");
+    refused(b"\x80\x02(i__main__\nA\n.", "0x69");
+    refused(b"\x80\x02X\x05\0\0\0posixX\x06\0\0\0system\x93.", "0x93");
+    refused(b"\x80\x04}.", "protocol 4");
+}
+
+#[test]
+fn pickles_that_make_no_sense_are_refused() {
+    refused(b"", "ends in the middle");
+    refused(b"\x80\x02", "ends in the middle");
+    refused(b"\x80\x02.", "takes more than it made");
+    refused(b"\x80\x02}(.", "takes more than it made");
+    refused(b"\x80\x02}(su.", "takes more than it made");
+    refused(b"\x80\x02t.", "takes more than it made");
+    refused(b"\x80\x02h\x07.", "recalls");
+    refused(b"\x80\x02X\xff\xff\xff\xffab.", "ends in the middle");
+    refused(b"\x80\x02X\x01\0\0\0\xff.", "UTF-8");
+    refused(b"\x80\x02Nc", "ends in the middle");
+    refused(b"\x80\x02K\x01Q.", "no tensor storage");
+    refused(&[b"\x80\x02".to_vec(), vec![b'N'; 2 << 20]].concat(), "values");
+    // Tensors of 9 dimensions, of a negative one, of more dimensions than strides.
+    let tensor = |shape: &str, strides: &str| {
+        let storage = "(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000NK\x04tQ";
+        format!("\x02ctorch._utils\n_rebuild_tensor_v2\n({storage}K\0{shape}{strides}tR.")
+    };
+    let tensor = |shape: &str, strides: &str| [b"\x80", tensor(shape, strides).as_bytes()].concat();
+    assert!(Pickle::parse(&tensor("(K\x04t", "(K\x01t")).is_ok());
+    refused(&tensor("(K\x01K\x01K\x01K\x01K\x01K\x01K\x01K\x01K\x01t", "(t"), "impossible");
+    refused(&tensor("(K\x04K\x01t", "(K\x01t"), "impossible");
+    let negative = [&tensor("(", "")[..tensor("(", "").len() - 3], b"J\xff\xff\xff\xfft(K\x01ttR."].concat();
+    refused(&negative, "impossible");
+}
+
+#[test]
+fn a_dictionary_that_holds_itself_does_no_harm() {
+    let pickle = Pickle::parse(b"\x80\x02}q\0X\x01\0\0\0ah\0s.").expect("a dictionary");
+    let inner = pickle.dict(pickle.root()).expect("a dictionary")["a"];
+    assert_eq!(inner, pickle.root());
+}
+
+/// Whatever happens to a file, it is refused or read, without a panic and without memory for what it only claims.
+#[test]
+fn cut_and_damaged_files_are_refused_or_read() {
+    let whole = std::fs::read(golden("another_network.pth")).expect("a file");
+    open(&whole).expect("whole, it is a checkpoint");
+    for length in 0..whole.len() {
+        assert!(open(&whole[..length]).is_err(), "cut to {length} bytes of {}", whole.len());
+    }
+    let mut refused = 0;
+    for at in 0..whole.len() {
+        for value in [0x00, 0xff, whole[at] ^ 1] {
+            let mut damaged = whole.clone();
+            damaged[at] = value;
+            let Ok(mut checkpoint) = open(&damaged) else {
+                refused += 1;
+                continue;
+            };
+            for (name, tensor) in checkpoint.tensors("state_dict").unwrap_or_default() {
+                let _ = checkpoint.read(&name, &tensor);
+            }
+        }
+    }
+    assert!(refused > whole.len() / 2, "only {refused} of {} damages were noticed", 3 * whole.len());
+}
+
+#[test]
+fn a_wrong_number_is_noticed_by_its_checksum() {
+    let mut bytes = std::fs::read(golden("another_network.pth")).expect("a file");
+    let mut checkpoint = open(&bytes).expect("a checkpoint");
+    let weight = checkpoint.tensors("state_dict").expect("a dictionary")["weight"].clone();
+    let values = checkpoint.read("weight", &weight).expect("numbers");
+    let place = bytes.windows(4).position(|w| w == values[0].to_le_bytes()).expect("stored as it is");
+    bytes[place] ^= 1;
+    let message = open(&bytes).expect("its pickle is whole").read("weight", &weight).unwrap_err().to_string();
+    assert!(message.contains("data/0") && message.contains("checksum"), "{message}");
+}
+
+#[test]
+fn tensors_that_share_their_numbers_exceed_the_file_some_day() {
+    let mut checkpoint = open(&std::fs::read(golden("another_network.pth")).expect("a file")).expect("a checkpoint");
+    let weight = checkpoint.tensors("state_dict").expect("a dictionary")["weight"].clone();
+    let reads = (0..10_000).take_while(|_| checkpoint.read("weight", &weight).is_ok()).count() as u64;
+    assert_eq!(reads, checkpoint.archive.length() / 8);
+}
+
+#[test]
+fn archives_that_are_none_are_refused() {
+    assert!(Archive::open(tempfile::tempfile().expect("a file")).is_err());
+    let message = open(b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.").err().expect("refused").to_string();
+    assert!(message.contains("no zip archive") && message.contains("1.6"), "{message}");
+}
