@@ -140,3 +140,72 @@ fn mistakes_are_named_and_leave_nothing_behind() {
     let embed = run(&["embed", "--split", "train", "--data", "plain", "--out", "x.npy", "--labels", "l.npy"]);
     fails(&embed, 1, &["--labels", "plain", "no classes"]);
 }
+
+#[test]
+fn neighbours_of_a_training_image_are_others_and_those_of_its_copy_begin_with_it() {
+    let images = soda::data::bundled().expect("the bundled images").train;
+    let pixel = |x, y| image::Rgb([0, 1, 2].map(|c: usize| images.image(5)[c * 1024 + (y * 32 + x) as usize]));
+    image::RgbImage::from_fn(32, 32, pixel).save(at("copy.png")).expect("a PNG");
+    let near = |more: &[&str]| {
+        let base = ["neighbours", "train:5", "copy.png", "test:3", "-k", "4", "--out", "n.png", "--json", "n.json"];
+        succeeds(&run(&[&base[..], more].concat()));
+        (json(&at("n.json")), image::open(at("n.png")).expect("a PNG").into_rgb8())
+    };
+    let (report, picture) = near(&[]);
+    let rows = report["queries"].as_array().expect("rows");
+    assert_eq!((rows.len(), &rows[1]["query"], &rows[1]["class"]), (3, &"copy.png".into(), &serde_json::Value::Null));
+    let list = |row: usize| rows[row]["neighbours"].as_array().expect("neighbours").clone();
+    assert_eq!(list(1)[0]["image"], "train:5");
+    assert!(list(1)[0]["distance"].as_f64().is_some_and(|d| d < 1e-2), "{}", list(1)[0]);
+    // The others of the copy are those of the image, which isn't among its own.
+    assert_eq!(list(0)[..3], list(1)[1..]);
+    for row in 0..3 {
+        let distances: Vec<f64> = list(row).iter().map(|n| n["distance"].as_f64().expect("a distance")).collect();
+        assert!(
+            distances.len() == 4 && distances.is_sorted() && distances.iter().all(|d| (0.0..=2.0).contains(d)),
+            "{distances:?}"
+        );
+        let class = |n: &serde_json::Value| soda::data::CLASSES[n["label"].as_u64().expect("a label") as usize];
+        assert!(list(row).iter().all(|n| n["class"] == class(n)));
+    }
+    assert!(picture.width() > 5 * 64 && picture.height() > 3 * 64);
+
+    // The cache gives the same answer, also where it is damaged; other features are others.
+    let cached: Vec<_> = std::fs::read_dir(at("cache/soda/features")).expect("a cache").flatten().map(|e| e.path()).collect();
+    assert_eq!(near(&[]).0["queries"], report["queries"]);
+    cached.iter().for_each(|path| std::fs::write(path, "damaged").expect("a file"));
+    assert_eq!(near(&[]).0["queries"], report["queries"]);
+    let backbone = near(&["--features", "backbone"]).0;
+    assert_ne!(backbone["queries"][2], report["queries"][2]);
+
+    fails(&run(&["neighbours", "test:1000"]), 2, &["test:1000"]);
+    fails(&run(&["neighbours", "gone.png"]), 1, &["gone.png"]);
+    fails(&run(&["neighbours", "test:0", "--features", "denoiser:up7.0@1"]), 2, &["up7.0"]);
+    assert_eq!(run(&["neighbours"]).status.code(), Some(2));
+    assert_eq!(run(&["neighbours", "test:0", "-k", "0"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_map_is_drawn_and_measured_both_ways() {
+    let map = |more: &[&str]| {
+        let out = succeeds(&run(&[&["map", "--limit", "120", "--out", "map.png", "--json", "map.json"], more].concat()));
+        (out, json(&at("map.json")), image::open(at("map.png")).expect("a PNG").into_rgb8())
+    };
+    let (out, tsne, drawn) = map(&[]);
+    assert!(out.contains("z of 120 test images, t-SNE, perplexity 30"), "{out}");
+    let points = tsne["points"].as_array().expect("points");
+    let place = |p: &serde_json::Value| [&p[0], &p[1]].map(|v| v.as_f64().filter(|v| v.is_finite()).expect("a place"));
+    assert_eq!((points.len(), tsne["labels"].as_array().map(Vec::len)), (120, Some(120)));
+    points.iter().for_each(|p| drop(place(p).to_vec()));
+    let kept = |report: &serde_json::Value| report["preserved"].as_f64().expect("a share");
+    assert!(kept(&tsne) > 2.0 * tsne["preserved_by_chance"].as_f64().expect("a share"), "{}", kept(&tsne));
+    // Once more it is the same map.
+    let (_, again, drawn_again) = map(&[]);
+    assert_eq!((&again["points"], drawn_again), (&tsne["points"], drawn.clone()));
+    let (out, pca, drawn_pca) = map(&["--method", "pca", "--features", "denoiser:middle@20"]);
+    assert!(out.contains("denoiser:middle@20 of 120 test images, principal components"), "{out}");
+    assert!(drawn_pca != drawn && pca["perplexity"].is_null() && kept(&pca) <= 100.0);
+    fails(&run(&["map", "--limit", "9"]), 2, &["--limit 9", "at least 10"]);
+    fails(&run(&["map", "--perplexity", "0.5"]), 2, &["--perplexity 0.5"]);
+    assert_eq!(run(&["map", "--method", "umap"]).status.code(), Some(2));
+}

@@ -7,11 +7,14 @@ mod diagnose;
 mod directions;
 mod embed;
 mod export;
+mod features;
 mod health;
 mod import;
 mod interpolate;
 mod invert;
+mod map;
 mod mix;
+mod neighbours;
 mod output;
 mod probe;
 mod progress;
@@ -93,6 +96,11 @@ enum Verb {
     Report(report::Args),
     /// Write the features of images to a .npy or .safetensors file.
     Embed(embed::Args),
+    /// Draw the training images whose features are nearest to those of an image.
+    #[command(alias = "neighbors")]
+    Neighbours(neighbours::Args),
+    /// Draw the test images as points in the plane, near where their features are near.
+    Map(map::Args),
     /// Fetch, import or verify data sets.
     Data(data::Args),
     /// Take weights from another program's checkpoint (`soda data import` takes data sets).
@@ -155,6 +163,8 @@ fn dispatch(verb: Verb, common: &Common) -> Result<()> {
         Verb::Embed(args) => embed::run(&args, common),
         Verb::Import(args) => import::run(&args, common),
         Verb::Export(args) => export::run(&args, common),
+        Verb::Neighbours(args) => neighbours::run(&args, common),
+        Verb::Map(args) => map::run(&args, common),
     }
 }
 

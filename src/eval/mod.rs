@@ -12,6 +12,7 @@ mod lbfgs;
 pub mod linear;
 pub mod linear_full;
 pub mod loss;
+pub mod map;
 pub mod matrix;
 pub mod method;
 pub mod probe;

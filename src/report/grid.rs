@@ -1,6 +1,6 @@
 //! Pictures laid out in rows: reconstructions over their originals, interpolations, samples.
 
-use super::canvas::{INK, draw, text_width, write_png};
+use super::canvas::{INK, SOFT_INK, draw, text_width, write_png};
 use crate::error::{Error, Result};
 use plotters::style::text_anchor::{HPos, VPos};
 use std::path::Path;
@@ -10,6 +10,8 @@ const GAP: usize = 2;
 const BLOCK_GAP: usize = 10;
 /// Height of the labels in pixels, and their distance from the images.
 const TEXT: f64 = 16.0;
+/// Height of the captions.
+const CAPTION: f64 = 13.0;
 const TEXT_GAP: f64 = 10.0;
 
 /// One row of images.
@@ -79,6 +81,26 @@ pub fn save_rows(path: &Path, rows: &[GridRow], size: usize, scale: usize) -> Re
 /// # Errors
 /// As [`save_rows`].
 pub fn save_table(path: &Path, headings: &[&str], rows: &[GridRow], size: usize, scale: usize) -> Result<()> {
+    save_captioned(path, headings, rows, &[], size, scale)
+}
+
+/// As [`save_table`], with a text below each image: `captions` has a row for each of `rows`, or none at all.
+///
+/// # Errors
+/// As [`save_rows`].
+///
+/// # Panics
+/// As [`save_rows`]; if there are captions, but not as many as images.
+pub fn save_captioned(
+    path: &Path,
+    headings: &[&str],
+    rows: &[GridRow],
+    captions: &[Vec<String>],
+    size: usize,
+    scale: usize,
+) -> Result<()> {
+    let as_many = |captions: &[Vec<String>]| captions.iter().map(Vec::len).eq(rows.iter().map(|r| r.images.len()));
+    assert!(captions.is_empty() || as_many(captions), "save_captioned: captions beside images");
     let columns = rows.iter().map(|r| r.images.len()).max().unwrap_or(0);
     if columns == 0 {
         return Err(Error::failed(format!("cannot draw {}: there are no images", path.display())));
@@ -100,9 +122,13 @@ pub fn save_table(path: &Path, headings: &[&str], rows: &[GridRow], size: usize,
     let cell = size * scale;
     let label_width = rows.iter().filter_map(|r| r.label).map(|l| text_width(l, TEXT)).reduce(f64::max);
     let left = label_width.map_or(GAP, |w| (w + 2.0 * TEXT_GAP).ceil() as usize);
-    let heading_width = headings.iter().map(|h| text_width(h, TEXT)).fold(0.0, f64::max).ceil() as usize;
-    // Wide headings push columns apart.
-    let pitch = (cell + GAP).max(if headings.is_empty() { 0 } else { heading_width + TEXT_GAP as usize });
+    let widest = |texts: &mut dyn Iterator<Item = &str>, size| texts.map(|t| text_width(t, size)).fold(0.0, f64::max);
+    let heading_width = widest(&mut headings.iter().copied(), TEXT);
+    let caption_width = widest(&mut captions.iter().flatten().map(String::as_str), CAPTION);
+    // Wide texts push columns apart.
+    let text = heading_width.max(caption_width).ceil() as usize;
+    let pitch = (cell + GAP).max(if text == 0 { 0 } else { text + TEXT_GAP as usize });
+    let below = if captions.is_empty() { 0 } else { (CAPTION * 1.5) as usize };
     let width = left + columns * pitch;
     let mut tops = Vec::with_capacity(rows.len());
     let heading_height = if headings.is_empty() { 0 } else { (TEXT + TEXT_GAP) as usize };
@@ -110,7 +136,7 @@ pub fn save_table(path: &Path, headings: &[&str], rows: &[GridRow], size: usize,
     for row in rows {
         height += if row.label.is_some() && height > heading_height { BLOCK_GAP } else { GAP };
         tops.push(height);
-        height += cell;
+        height += cell + below;
     }
     height += GAP;
 
@@ -118,6 +144,13 @@ pub fn save_table(path: &Path, headings: &[&str], rows: &[GridRow], size: usize,
         for (x, heading) in headings.iter().enumerate() {
             let middle = (left + x * pitch) as f64 + cell as f64 / 2.0;
             canvas.text(heading, (middle, heading_height as f64 / 2.0), TEXT, INK, (HPos::Center, VPos::Center));
+        }
+        for (captions, top) in captions.iter().zip(&tops) {
+            for (x, caption) in captions.iter().enumerate() {
+                let middle = (left + x * pitch) as f64 + cell as f64 / 2.0;
+                let place = (middle, (top + cell) as f64 + CAPTION * 0.75);
+                canvas.text(caption, place, CAPTION, SOFT_INK, (HPos::Center, VPos::Center));
+            }
         }
         for (y, row) in rows.iter().enumerate() {
             let Some(label) = row.label else { continue };
@@ -200,6 +233,27 @@ mod tests {
         assert!(dark(middle(1) - 12..middle(1) + 12) > dark(middle(0) - 12..middle(0) + 12));
         assert_eq!(dark(0..middle(0) - 12) + dark(middle(0) + 12..middle(1) - 12), 0);
         assert_eq!(picture.get_pixel(left as u32, 2).0, [255, 0, 0]);
+    }
+
+    #[test]
+    fn captions_stand_below_their_images_and_push_columns_apart() {
+        let row = |label| GridRow { label, images: vec![&RED[..]; 2] };
+        let rows = [row(None), row(None)];
+        let captions = |texts: [&str; 4]| texts.map(String::from).chunks(2).map(<[String]>::to_vec).collect::<Vec<_>>();
+        let captioned = |texts| saved(|path| save_captioned(path, &[], &rows, &captions(texts), 2, 20)).unwrap();
+        let plain = saved(|path| save_rows(path, &rows, 2, 20)).unwrap();
+        let picture = captioned(["", "xxx", "", ""]);
+        let below = (CAPTION * 1.5) as u32;
+        assert_eq!(picture.height(), plain.height() + 2 * below);
+        // Ink below the second image of the first row alone.
+        let dark = |x: std::ops::Range<u32>, top: u32| {
+            let place = |y| x.clone().map(move |x| (x, y));
+            (top..top + below).flat_map(place).filter(|&(x, y)| picture.get_pixel(x, y).0[0] < 160).count()
+        };
+        let (middle, bottom) = (picture.width() / 2, GAP as u32 + 40);
+        assert!(dark(middle..picture.width(), bottom) > 10);
+        assert_eq!(dark(0..middle, bottom) + dark(0..picture.width(), bottom + 40 + below + GAP as u32), 0);
+        assert!(captioned(["", "wider than the image", "", ""]).width() > plain.width() + 40);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Pictures of a run - grids, curves, bars, heat maps - and the page that holds them.
+//! Pictures of a run - grids, curves, bars, heat maps, maps - and the page that holds them.
 
 pub mod bars;
 mod canvas;
@@ -6,3 +6,4 @@ pub mod grid;
 pub mod heatmap;
 pub mod html;
 pub mod plot;
+pub mod scatter;

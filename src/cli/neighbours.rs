@@ -1,0 +1,134 @@
+//! `soda neighbours`
+
+use super::Common;
+use super::features::of_training_images;
+use super::output::Output;
+use super::source::WeightsArgs;
+use crate::data::picture::resolve;
+use crate::data::{self, Dataset, IMAGE, Images};
+use crate::device;
+use crate::edit::decoder::signed;
+use crate::error::{Error, Result};
+use crate::eval::features::{FeatureKind, extract};
+use crate::eval::knn::nearest;
+use crate::files;
+use crate::report::grid::{GridRow, save_captioned};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// Arguments of `soda neighbours`.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Features are compared by their directions (L2-normalised). Those of the training images are computed once \
+for each weights file and kind, then kept in the user's cache folder."
+)]
+pub struct Args {
+    /// Image files, or images of the data set such as test:17; one of the training images is not its own neighbour.
+    #[arg(required = true)]
+    queries: Vec<String>,
+    #[command(flatten)]
+    weights: WeightsArgs,
+    /// Neighbours of each.
+    #[arg(short, long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=100))]
+    k: u64,
+    /// z, backbone or denoiser:BLOCK@T, see `soda embed --help`.
+    #[arg(long, value_name = "KIND", default_value = "z")]
+    features: FeatureKind,
+    /// The picture: each image with its nearest training images, their classes and distances.
+    #[arg(long, value_name = "FILE", default_value = "neighbours.png")]
+    out: PathBuf,
+}
+
+/// A training image near a query.
+struct Found {
+    index: usize,
+    cosine: f32,
+}
+
+/// Finds and draws the neighbours.
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    let mut output = Output::new("neighbours");
+    let weights = args.weights.open()?;
+    args.features.check(&weights.config)?;
+    let device = device::select(&common.device)?;
+    let dataset = data::open(common.data.as_deref())?;
+    let k = args.k as usize;
+    if k >= dataset.train.len() {
+        return Err(Error::usage(format!("-k {k}: there are {} training images; choose fewer", dataset.train.len())));
+    }
+    files::create_parent(&args.out)?;
+    files::check_writable(&args.out)?;
+    let pictures = args.queries.iter().map(|query| resolve(query, || Ok(dataset.clone()))).collect::<Result<Vec<_>>>()?;
+    let pixels = pictures.iter().flat_map(|p| p.pixels).collect();
+    let queries = Images::new(pixels, pictures.iter().map(|p| p.label.unwrap_or(0)).collect());
+    eprintln!("neighbours among {} with {} on {}", dataset.describe(), weights.path.display(), device.describe());
+    let model = weights.model(&device.device)?;
+    let train = of_training_images(&args.features, &model, &weights, &dataset, &device)?;
+    let (all, kinds): (Vec<usize>, _) = ((0..queries.len()).collect(), [args.features.clone()]);
+    let of_queries = extract(&model, &queries, &all, &weights.config, &kinds, false, &device.device)?.remove(0);
+    let found: Vec<Vec<Found>> = nearest(&train, &of_queries, k + 1)
+        .into_iter()
+        .zip(&args.queries)
+        .map(|(found, query)| {
+            let found = found.into_iter().map(|(index, cosine)| Found { index, cosine });
+            found.filter(|f| Some(f.index) != itself(query)).take(k).collect()
+        })
+        .collect();
+
+    draw(args, &dataset, &queries, &pictures.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), &found)?;
+    let mut rows = Vec::new();
+    for (picture, found) in pictures.iter().zip(&found) {
+        let same = picture.label.map(|label| found.iter().filter(|f| dataset.train.label(f.index) == label).count());
+        let names: Vec<String> = found.iter().map(|f| caption(&dataset, f)).collect();
+        let right = same.map_or(String::new(), |same| format!(" ({same} of {k} of its class)"));
+        println!("{}{right}: {}", picture.name, names.join(", "));
+        let one = |f: &Found| {
+            let label = dataset.train.label(f.index);
+            let (image, class) = (format!("train:{}", f.index), class(&dataset, label));
+            json!({ "image": image, "label": label, "class": class, "cosine": f.cosine, "distance": distance(f) })
+        };
+        let neighbours: Vec<Value> = found.iter().map(one).collect();
+        let class = picture.label.map(|label| class(&dataset, label));
+        rows.push(json!({ "query": picture.name, "class": class, "same_class": same, "neighbours": neighbours }));
+    }
+    println!("picture {}", args.out.display());
+    output.device(&device);
+    output.weights(&weights);
+    output.data(&dataset, "train", dataset.train.len());
+    output.merge(json!({ "features": args.features.to_string(), "k": k, "out": args.out, "queries": rows }));
+    output.write(common)
+}
+
+/// The number of the training image that `query` names, if it does.
+fn itself(query: &str) -> Option<usize> {
+    query.strip_prefix("train:").filter(|_| !Path::new(query).exists())?.parse().ok()
+}
+
+/// Euclidean distance of the normalised features: 0 for the same direction, 2 for the opposite one.
+fn distance(found: &Found) -> f32 {
+    (2.0 - 2.0 * found.cosine).max(0.0).sqrt()
+}
+
+fn class(dataset: &Dataset, label: u8) -> Option<&str> {
+    dataset.classes.get(usize::from(label)).map(String::as_str)
+}
+
+fn caption(dataset: &Dataset, found: &Found) -> String {
+    let name = class(dataset, dataset.train.label(found.index)).map_or_else(|| format!("train:{}", found.index), str::to_owned);
+    format!("{name} {:.2}", distance(found))
+}
+
+/// A row for each query: itself, then its neighbours.
+fn draw(args: &Args, dataset: &Dataset, queries: &Images, names: &[&str], found: &[Vec<Found>]) -> Result<()> {
+    let originals = signed(queries);
+    let near: Vec<Vec<f32>> =
+        found.iter().map(|found| signed(&dataset.train.select(&found.iter().map(|f| f.index).collect::<Vec<_>>()))).collect();
+    let mut rows = Vec::new();
+    let mut captions = Vec::new();
+    for (i, found) in found.iter().enumerate() {
+        let images = std::iter::once(&originals[i * IMAGE..][..IMAGE]).chain(near[i].chunks_exact(IMAGE)).collect();
+        rows.push(GridRow { label: Some(names[i]), images });
+        captions.push(std::iter::once(String::new()).chain(found.iter().map(|f| caption(dataset, f))).collect());
+    }
+    save_captioned(&args.out, &[], &rows, &captions, 32, 2)
+}
