@@ -229,22 +229,20 @@ fn damaged_checkpoints_are_refused() {
     let whole = std::fs::read(golden("futurexiang.pth")).expect("a file");
     let import = |name: &str, bytes: &[u8]| {
         std::fs::write(at.join(name), bytes).expect("written");
-        import(at, Path::new(name), &[])
+        import(at, Path::new(name), &["--which", "model"])
     };
     fails(&import("half.pth", &whole[..whole.len() / 2]), 1, &["half.pth", "truncated"]);
     fails(&import("nearly.pth", &whole[..whole.len() - 1]), 1, &["nearly.pth", "truncated"]);
     fails(&import("empty.pth", b""), 1, &["empty.pth", "no zip archive"]);
     fails(&import("text.pth", b"<html>404</html>"), 1, &["text.pth", "no zip archive"]);
     let mut damaged = whole.clone();
-    // Amidst the numbers: the first half of the file holds those of MODEL and EMA.
+    // Amidst the numbers: MODEL's fill the first half of the file.
     let place = whole.len() / 4;
-    damaged[place..place + 4096].fill(0x55);
-    fails(&import("damaged.pth", &damaged), 1, &["damaged.pth"]);
-    fails(&import_missing(at), 1, &["gone.pth", "check the path"]);
-}
-
-fn import_missing(folder: &Path) -> Output {
-    import(folder, Path::new("gone.pth"), &[])
+    damaged[place..place + 2048].fill(0x55);
+    fails(&import("damaged.pth", &damaged), 1, &["damaged.pth", "is damaged"]);
+    std::fs::remove_file(at.join("half.pth")).expect("removed");
+    let gone = soda(at, &["import", "--from", "futurexiang", "half.pth"]);
+    fails(&gone, 1, &["half.pth", "check the path"]);
 }
 
 #[test]

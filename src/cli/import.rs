@@ -6,6 +6,7 @@ use super::output::Output;
 use crate::error::Result;
 use crate::files;
 use crate::model::futurexiang::{self, Which};
+use crate::model::parameters::is_statistic;
 use crate::model::weights::{self, WeightsFile};
 use serde_json::json;
 use std::path::PathBuf;
@@ -48,12 +49,14 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     weights::write(&args.out, &tensors, metadata)?;
 
     let written = WeightsFile::open(&args.out)?;
-    let numbers =
-        |network: &str| tensors.iter().filter(|(name, ..)| name.starts_with(network)).map(|(.., v)| v.len()).sum::<usize>();
-    let (encoder, denoiser) = (numbers("encoder."), numbers("unet."));
+    let parameters = |network: &str| {
+        let own = tensors.iter().filter(|(name, ..)| name.starts_with(network) && !is_statistic(name));
+        own.map(|(.., values)| values.len()).sum::<usize>()
+    };
+    let (encoder, denoiser) = (parameters("encoder."), parameters("unet."));
     let model = &config.model;
     println!(
-        "{} of {}: encoder of base {} ({encoder} numbers), denoiser of base {} x {:?} ({denoiser}), z of {}",
+        "{} of {}: encoder of base {} ({encoder} parameters), denoiser of base {} x {:?} ({denoiser} parameters), z of {}",
         which.key(),
         args.checkpoint.display(),
         model.encoder.base,
