@@ -9,6 +9,7 @@ pub mod config;
 pub mod device;
 pub mod files;
 pub mod machine;
+pub mod progress;
 pub mod rng;
 pub mod run_dir;
 

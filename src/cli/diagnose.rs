@@ -2,11 +2,11 @@
 
 use super::Common;
 use super::output::Output;
-use super::source::WeightsArgs;
+use super::source::{WeightsArgs, frozen};
 use crate::data;
 use crate::device;
 use crate::error::{Error, Result};
-use crate::eval::features;
+use crate::eval::features::FeatureKind;
 use crate::eval::latent::{LatentStats, outliers, statistics};
 use crate::eval::loss::{Bin, Losses, by_time};
 use crate::files;
@@ -58,7 +58,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     eprintln!("diagnosing {} on {}, {}", weights.path.display(), device.describe(), dataset.describe());
     let model = weights.model(&device.device)?;
     let images = dataset.test.select(&(0..args.n).collect::<Vec<_>>());
-    let z = features::encode_all(&model, &dataset.test, &weights.config.data, false, &device.device)?;
+    let z = frozen(&weights, &model, &dataset, &device).test(&FeatureKind::Z)?;
     let measured = (&images, &z.values[..args.n * z.dim]);
     let (all, bins) = by_time(&model, &weights.config, measured, args.bins, args.seed, &device.device)?;
     let stats = statistics(&z.values, z.dim)?;

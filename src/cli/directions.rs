@@ -4,11 +4,11 @@ use super::Common;
 use super::sampling::SamplingArgs;
 use super::source::WeightsArgs;
 use super::studio::{Named, Studio};
-use crate::data::{IMAGE, Images};
+use crate::data::IMAGE;
 use crate::edit::decoder::{Decoder, signed};
 use crate::edit::directions::{Direction, of_classes, principal, probabilities, traverse};
 use crate::error::{Error, Result};
-use crate::eval::features;
+use crate::eval::features::FeatureKind;
 use crate::eval::latent::{LatentStats, statistics};
 use crate::eval::linear::LinearProbe;
 use crate::report::grid::{GridRow, save_table};
@@ -61,9 +61,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     if args.pca > z_dim || (args.pca == 0 && !args.classes) {
         return Err(Error::usage(format!("--pca {}: choose 1 to {z_dim}, the length of z, or 0 with --classes", args.pca)));
     }
-    let encode = |images: &Images, flips| features::encode_all(decoder.model, images, &config.data, flips, &decoder.device);
+    let frozen = studio.frozen(&dataset);
     // The probe trains on mirror images too, as `soda probe` does; the statistics are those of the images alone.
-    let train = encode(&dataset.train, args.classes)?;
+    let train = frozen.train(&FeatureKind::Z, args.classes)?;
     let stats = statistics(&train.values[..dataset.train.len() * z_dim], z_dim)?;
     let mut directions = principal(&stats, args.pca);
     let probe = match args.classes {
@@ -84,7 +84,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     draw(args, &starts, &directions, &drawn)?;
 
     let score = match &probe {
-        Some(probe) => Some(probe.score(&encode(&dataset.test, false)?)?),
+        Some(probe) => Some(probe.score(&frozen.test(&FeatureKind::Z)?)?),
         None => None,
     };
     let rank = stats.effective_rank();

@@ -2,7 +2,6 @@
 
 use super::Common;
 use super::output::Output;
-use super::progress::Progress;
 use super::source::WeightsArgs;
 use super::train::Interrupt;
 use crate::data::stream::Stream;
@@ -12,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::eval::features::{BATCH, Extractor, FeatureKind};
 use crate::eval::table::{Format, Writer, write_labels};
 use crate::files;
+use crate::progress::Progress;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};

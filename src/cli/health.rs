@@ -2,11 +2,11 @@
 
 use super::Common;
 use super::output::Output;
-use super::source::WeightsArgs;
+use super::source::{WeightsArgs, frozen};
 use crate::data;
 use crate::device;
 use crate::error::Result;
-use crate::eval::features::{self, Augmented};
+use crate::eval::features::{Augmented, FeatureKind};
 use crate::eval::health::{alignment, purity, uniformity, verdicts};
 use crate::eval::latent::statistics;
 use crate::eval::linear::LinearProbe;
@@ -45,7 +45,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let model = weights.model(&device.device)?;
     let (config, classes, k) = (&weights.config, dataset.classes.len(), args.k as usize);
 
-    let test = features::encode_all(&model, &dataset.test, &config.data, false, &device.device)?;
+    let frozen = frozen(&weights, &model, &dataset, &device);
+    let test = frozen.test(&FeatureKind::Z)?;
     let all: Vec<usize> = (0..dataset.test.len()).collect();
     let mut views = Augmented::new(&dataset.test, &all, &config.data);
     let [one, other] = [views.encode(&model, 0, &device.device)?, views.encode(&model, 1, &device.device)?];
@@ -54,7 +55,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let rank = statistics(&test.values, test.dim)?.effective_rank();
     let pure = purity(&test, k)?;
 
-    let train = features::encode_all(&model, &dataset.train, &config.data, true, &device.device)?;
+    let train = frozen.train(&FeatureKind::Z, true)?;
     let probe = LinearProbe::trained(&train, classes, &config.probe, 0)?;
     let top1 = probe.score(&test)?.top1;
     let found = verdicts(&probe.logits(&test), &test.labels, classes);

@@ -1,9 +1,8 @@
 //! `soda neighbours`
 
 use super::Common;
-use super::features::of_training_images;
 use super::output::Output;
-use super::source::WeightsArgs;
+use super::source::{WeightsArgs, frozen};
 use crate::data::picture::resolve;
 use crate::data::{self, Dataset, IMAGE, Images};
 use crate::device;
@@ -63,7 +62,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let queries = Images::new(pixels, pictures.iter().map(|p| p.label.unwrap_or(0)).collect());
     eprintln!("neighbours among {} with {} on {}", dataset.describe(), weights.path.display(), device.describe());
     let model = weights.model(&device.device)?;
-    let train = of_training_images(&args.features, &model, &weights, &dataset, &device)?;
+    let train = frozen(&weights, &model, &dataset, &device).train(&args.features, false)?;
     let (all, kinds): (Vec<usize>, _) = ((0..queries.len()).collect(), [args.features.clone()]);
     let of_queries = extract(&model, &queries, &all, &weights.config, &kinds, false, &device.device)?.remove(0);
     let found: Vec<Vec<Found>> = nearest(&train, &of_queries, k + 1)

@@ -6,7 +6,7 @@ mod grid;
 
 use super::Common;
 use super::output::{Output, with_spread};
-use super::source::WeightsArgs;
+use super::source::{WeightsArgs, frozen};
 use crate::config::ProbeConfig;
 use crate::data;
 use crate::device;
@@ -103,12 +103,13 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let dataset = data::open(common.data.as_deref())?;
     eprintln!("probing {} on {}, {}", weights.path.display(), device.describe(), dataset.describe());
     let model = weights.model(&device.device)?;
-    let probed = protocol.of_model(&model, &weights.config, &dataset, &kind, &device.device)?;
+    let frozen = frozen(&weights, &model, &dataset, &device);
+    let probed = protocol.of_model(&frozen, &kind)?;
     let n_test = protocol.indices(&dataset).1.len();
     print_head(&protocol, &args.features, "images", &probed, n_test);
     print_scores(&args.features, &probed);
     let baselines = match args.baselines {
-        true => Some(baselines::cached(&protocol, &weights.config, &dataset, &kind, &device.device)?),
+        true => Some(baselines::cached(&protocol, &frozen, &kind)?),
         false => None,
     };
     if let Some(b) = &baselines {

@@ -2,7 +2,7 @@
 
 use super::Common;
 use super::output::{Output, with_spread, write_json};
-use super::source::QUICKSTART;
+use super::source::{QUICKSTART, frozen};
 use super::train::Interrupt;
 use super::{probe, reconstruct};
 use crate::config::{BUILT_IN, Config};
@@ -65,8 +65,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let weights = WeightsFile::open(&run.weights()?)?;
     let model = weights.model(&device.device)?;
     let protocol = Protocol::new(Method::Linear, Split::Test, 3);
-    let probed = protocol.of_model(&model, &config, &dataset, &FeatureKind::Z, &device.device)?;
-    let baselines = protocol.baselines(&config, &dataset, &FeatureKind::Z, &device.device)?;
+    let frozen = frozen(&weights, &model, &dataset, &device);
+    let probed = protocol.of_model(&frozen, &FeatureKind::Z)?;
+    let baselines = protocol.baselines(&frozen, &FeatureKind::Z)?;
 
     eprintln!("reconstructing");
     let picture = args.out.join("reconstruction.png");

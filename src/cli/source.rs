@@ -1,6 +1,10 @@
 //! Where a command's weights come from.
 
+use crate::data::Dataset;
+use crate::device::Selected;
 use crate::error::{Error, Result};
+use crate::eval::features::Frozen;
+use crate::model::Soda;
 use crate::model::weights::WeightsFile;
 use crate::run_dir::RunDir;
 use std::path::{Path, PathBuf};
@@ -34,6 +38,12 @@ impl WeightsArgs {
         };
         WeightsFile::open(&path)
     }
+}
+
+/// The networks of `weights` before the images of `data`: features that were taken once are kept for the next command.
+pub fn frozen<'a>(weights: &'a WeightsFile, model: &'a Soda, data: &'a Dataset, device: &'a Selected) -> Frozen<'a> {
+    let name = format!("{} {}", weights.sha256, device.backend);
+    Frozen::new(model, &weights.config, data, &device.device).kept(Frozen::folder(), &name)
 }
 
 /// Where `soda quickstart` works by default.

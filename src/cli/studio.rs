@@ -3,7 +3,7 @@
 use super::Common;
 use super::output::Output;
 use super::sampling::SamplingArgs;
-use super::source::WeightsArgs;
+use super::source::{WeightsArgs, frozen};
 use crate::config::{Config, SampleConfig, Sampler};
 use crate::data::picture::resolve;
 use crate::data::{self, Dataset, Images};
@@ -11,7 +11,7 @@ use crate::device::{self, Selected};
 use crate::edit::decoder::Decoder;
 use crate::edit::prior::{Prior, chosen};
 use crate::error::{Error, Result};
-use crate::eval::features;
+use crate::eval::features::{FeatureKind, Frozen};
 use crate::files;
 use crate::model::Soda;
 use crate::model::weights::WeightsFile;
@@ -70,6 +70,11 @@ impl<'a> Studio<'a> {
     /// What encodes and draws.
     pub fn decoder(&self) -> Decoder<'_> {
         Decoder::new(&self.model, &self.weights.config, self.sample.clone(), &self.device.device)
+    }
+
+    /// The networks before the images of `dataset`.
+    pub fn frozen<'b>(&'b self, dataset: &'b Dataset) -> Frozen<'b> {
+        frozen(&self.weights, &self.model, dataset, &self.device)
     }
 
     /// Refuses samplers that add noise of their own: in what `command` draws, z alone shall differ.
@@ -137,8 +142,7 @@ impl<'a> Studio<'a> {
         Prior::cached(cache.as_deref(), key, self.config().model.z_dim, components, || {
             let indices = chosen(dataset.train.len());
             eprintln!("fitting the distribution of z to {} training images", indices.len());
-            let data = &self.config().data;
-            Ok(features::encode(&self.model, &dataset.train, &indices, data, false, &self.device.device)?.values)
+            Ok(self.frozen(&dataset).train(&FeatureKind::Z, false)?.select(&indices).values)
         })
     }
 

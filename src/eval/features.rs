@@ -1,9 +1,11 @@
 //! Features of images under frozen networks.
 
 mod extract;
+mod frozen;
 mod kind;
 
 pub use extract::{Extractor, extract};
+pub use frozen::Frozen;
 pub use kind::FeatureKind;
 
 use crate::config::{DataConfig, ViewConfig};

@@ -1,15 +1,13 @@
 //! The protocols from images to scores, and what these are compared with.
 
-use super::features::{self, Augmented, FeatureKind, Features};
+use super::features::{self, Augmented, FeatureKind, Features, Frozen};
 use super::linear::{LinearProbe, ProbeShape, Scores, batches, mean_and_spread};
 use super::method::Method;
-use crate::config::{Config, ProbeConfig};
+use crate::config::ProbeConfig;
 use crate::data::{Dataset, Images, split};
 use crate::error::{Error, Result};
 use crate::model::Soda;
-use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
-use std::slice;
 
 /// What is learnt from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -177,17 +175,21 @@ impl Protocol {
     /// # Errors
     /// If the data has no two classes or too few images, the networks have no such features, views and method don't go
     /// together, the features aren't finite or the device fails.
-    pub fn of_model(&self, model: &Soda, config: &Config, data: &Dataset, kind: &FeatureKind, device: &Device) -> Result<Probed> {
+    pub fn of_model(&self, frozen: &Frozen, kind: &FeatureKind) -> Result<Probed> {
         if self.views == TrainViews::Online {
-            return self.online(model, config, data, kind, device);
+            return self.online(frozen, kind);
         }
-        let (train, judge) = self.probe_indices(data)?;
-        let take = |images: &Images, indices: &[usize], flips| {
-            let found = features::extract(model, images, indices, config, slice::from_ref(kind), flips, device)?;
-            Ok::<_, Error>(found.into_iter().next().expect("one kind asked for, one given"))
-        };
-        let of_train = take(&data.train, &train, self.views == TrainViews::Flip)?;
-        self.of_features(&of_train, &take(self.judges(data), &judge, false)?, data.classes.len(), &config.probe)
+        let (mut train, judge) = self.probe_indices(frozen.data)?;
+        let n = frozen.data.train.len();
+        let all = frozen.train(kind, self.views == TrainViews::Flip)?;
+        let classes = frozen.data.classes.len();
+        if self.split == Split::Test {
+            return self.of_features(&all, &frozen.test(kind)?, classes, &frozen.config.probe);
+        }
+        if self.views == TrainViews::Flip {
+            train.extend(train.clone().iter().map(|i| i + n));
+        }
+        self.of_features(&all.select(&train), &all.select(&judge), classes, &frozen.config.probe)
     }
 
     /// The score of raw pixels; the test set or the images held out judge, as for any other features.
@@ -201,7 +203,8 @@ impl Protocol {
     }
 
     /// [`TrainViews::Online`]: one encoding an epoch serves the probes of every seed.
-    fn online(&self, model: &Soda, config: &Config, data: &Dataset, kind: &FeatureKind, device: &Device) -> Result<Probed> {
+    fn online(&self, frozen: &Frozen, kind: &FeatureKind) -> Result<Probed> {
+        let Frozen { model, config, data, device, .. } = *frozen;
         if self.method != Method::Linear || *kind != FeatureKind::Z || self.fractions != [1.0] {
             let message =
                 "--train-views online: fresh crops in each epoch go with --protocol linear, --features z and all labels";
@@ -232,13 +235,15 @@ impl Protocol {
     ///
     /// # Errors
     /// As [`Protocol::of_model`].
-    pub fn baselines(&self, config: &Config, data: &Dataset, kind: &FeatureKind, device: &Device) -> Result<Baselines> {
+    pub fn baselines(&self, frozen: &Frozen, kind: &FeatureKind) -> Result<Baselines> {
         let views = if self.views == TrainViews::Online { TrainViews::Flip } else { self.views };
-        let cached = Protocol { views, ..self.clone() };
-        let pixels = cached.of_pixels(data, &config.probe)?;
+        let once = Protocol { views, ..self.clone() };
+        let Frozen { config, data, device, .. } = *frozen;
+        let pixels = once.of_pixels(data, &config.probe)?;
         let random = Soda::new(&config.model, config.seed, device);
         let random = features::calibrate(random, &data.train, &self.indices(data).0, &config.data, device);
-        Ok(Baselines { pixels, random_encoder: cached.of_model(&random, config, data, kind, device)? })
+        let random = frozen.untrained(&random, if self.split == Split::Test { "all" } else { "selection" });
+        Ok(Baselines { pixels, random_encoder: once.of_model(&random, kind)? })
     }
 }
 

@@ -1,23 +1,21 @@
 //! Baselines, computed once and kept.
 
-use crate::config::Config;
-use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::eval::features::FeatureKind;
+use crate::eval::features::{FeatureKind, Frozen};
 use crate::eval::probe::{Baselines, Protocol};
 use crate::files;
-use burn::tensor::Device;
 
 /// To be raised whenever initial weights, features or a protocol change: cached baselines are then computed anew.
 const REVISION: u32 = 2;
 
 /// Baselines depend on the data, the protocol and the untrained networks alone: computed once for each, kept in the user's cache
 /// folder.
-pub fn cached(protocol: &Protocol, config: &Config, dataset: &Dataset, kind: &FeatureKind, device: &Device) -> Result<Baselines> {
+pub fn cached(protocol: &Protocol, frozen: &Frozen, kind: &FeatureKind) -> Result<Baselines> {
+    let config = frozen.config;
     let of_denoiser = matches!(kind, FeatureKind::Denoiser { .. }).then(|| (&config.model, &config.diffusion));
     let key = format!(
         "{REVISION} {} {} {} {:?} {:?} {:?} {protocol:?} {kind} {of_denoiser:?}",
-        dataset.sha256,
+        frozen.data.sha256,
         config.seed,
         config.model.z_dim,
         config.model.encoder,
@@ -30,7 +28,7 @@ pub fn cached(protocol: &Protocol, config: &Config, dataset: &Dataset, kind: &Fe
     if let Some(baselines) = read.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
         return Ok(baselines);
     }
-    let baselines = protocol.baselines(config, dataset, kind, device)?;
+    let baselines = protocol.baselines(frozen, kind)?;
     if let Some(path) = path {
         let bytes = serde_json::to_vec(&baselines).map_err(|e| Error::failed(format!("cannot encode the baselines: {e}")))?;
         // A cache that can't be written costs the next caller some time, nothing else.

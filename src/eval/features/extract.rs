@@ -124,7 +124,7 @@ pub fn extract(
 }
 
 /// Image `i`, mirrored left to right with `flipped`.
-fn picture(images: &Images, i: usize, flipped: bool) -> Pixels {
+pub(super) fn picture(images: &Images, i: usize, flipped: bool) -> Pixels {
     let mut image = *images.image(i);
     if flipped {
         flip(&mut image);

@@ -1,0 +1,131 @@
+//! Features of a whole data set under frozen networks, taken once and kept in the user's cache folder.
+
+use super::extract::picture;
+use super::{BATCH, Extractor, FeatureKind, Features};
+use crate::config::Config;
+use crate::data::{Dataset, Images};
+use crate::error::{Error, Result};
+use crate::eval::table;
+use crate::files;
+use crate::model::Soda;
+use crate::progress::Progress;
+use burn::tensor::Device;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// To be raised whenever features change: kept ones are then taken anew.
+const REVISION: u32 = 2;
+/// Files kept, the newest ones: 25 MB each for 50,000 z of 128 numbers.
+const KEPT: usize = 16;
+
+/// Networks that are not trained any more, and the images that they look at.
+pub struct Frozen<'a> {
+    /// The networks.
+    pub model: &'a Soda,
+    /// Their recipe.
+    pub config: &'a Config,
+    /// The images.
+    pub data: &'a Dataset,
+    /// Where the networks are.
+    pub device: &'a Device,
+    /// Folder and name of these networks under which features are kept; none: nothing is kept.
+    shelf: Option<(PathBuf, String)>,
+}
+
+impl<'a> Frozen<'a> {
+    /// Nothing is kept.
+    pub fn new(model: &'a Soda, config: &'a Config, data: &'a Dataset, device: &'a Device) -> Self {
+        Self { model, config, data, device, shelf: None }
+    }
+
+    /// Features are kept in `folder` (none: nothing is) under `name`, which stands for these very weights on this kind of device.
+    pub fn kept(self, folder: Option<PathBuf>, name: &str) -> Self {
+        Self { shelf: folder.map(|folder| (folder, name.to_owned())), ..self }
+    }
+
+    /// The same with networks `model` that nobody trained, their BatchNorm calibrated on the training images of `split`; kept where
+    /// these are.
+    pub fn untrained(&self, model: &'a Soda, calibrated_on: &str) -> Self {
+        let Self { config, data, device, .. } = *self;
+        let untrained =
+            format!("untrained {} {:?} {:?} {calibrated_on}", config.seed, config.model, (config.data.mean, config.data.std));
+        let folder = self.shelf.as_ref().map(|(folder, _)| folder.clone());
+        Self::new(model, config, data, device).kept(folder, &untrained)
+    }
+
+    /// The user's cache folder for features, where there is one.
+    pub fn folder() -> Option<PathBuf> {
+        dirs::cache_dir().map(|dir| dir.join("soda/features"))
+    }
+
+    /// Features of all training images, `[N, D]`; with `flips` also of their mirror images, appended: `[2 N, D]`.
+    ///
+    /// # Errors
+    /// If the networks have no such features, or the device can't be read. A damaged file is replaced, and a folder that can't be
+    /// written only costs time.
+    pub fn train(&self, kind: &FeatureKind, flips: bool) -> Result<Features> {
+        let mut features = self.all(&self.data.train, "train", kind, false)?;
+        if flips {
+            let mirrored = self.all(&self.data.train, "train", kind, true)?;
+            features.values.extend(mirrored.values);
+            features.labels.extend(mirrored.labels);
+        }
+        Ok(features)
+    }
+
+    /// Features of all test images, `[N, D]`.
+    ///
+    /// # Errors
+    /// As [`train`](Frozen::train).
+    pub fn test(&self, kind: &FeatureKind) -> Result<Features> {
+        self.all(&self.data.test, "test", kind, false)
+    }
+
+    fn all(&self, images: &Images, set: &str, kind: &FeatureKind, flip: bool) -> Result<Features> {
+        let (n, dim) = (images.len(), kind.dim(self.config)?);
+        let path = self.shelf.as_ref().map(|(folder, name)| {
+            let key = format!("{REVISION} {name} {} {set} {flip} {kind}", self.data.sha256);
+            folder.join(format!("{}.safetensors", &files::sha256(key.as_bytes())[..24]))
+        });
+        let kept = path.as_ref().filter(|p| p.exists()).and_then(|p| table::read(p, None).ok());
+        if let Some(features) = kept.filter(|f| f.rows() == n && f.dim == dim) {
+            return Ok(features);
+        }
+        let extractor = Extractor::new(self.model, self.config, std::slice::from_ref(kind), self.device)?;
+        let mut features =
+            Features { dim, values: Vec::with_capacity(n * dim), labels: images.labels().iter().map(|&l| l.into()).collect() };
+        let mut progress = Progress::new(Some(n));
+        for first in (0..n).step_by(BATCH) {
+            let pixels: Vec<_> = (first..n.min(first + BATCH)).map(|i| picture(images, i, flip)).collect();
+            features.values.extend(extractor.features(&pixels)?.remove(0));
+            progress.add(pixels.len());
+        }
+        progress.finish();
+        if let (Some(path), Some((folder, _))) = (path, &self.shelf)
+            && let Err(e) = keep(&path, &features).and_then(|()| prune(folder))
+        {
+            log::warn!("features are not kept: {e}");
+        }
+        Ok(features)
+    }
+}
+
+fn keep(path: &Path, features: &Features) -> Result<()> {
+    files::create_parent(path)?;
+    let mut writer = table::Writer::create(path, features.dim, Some(&features.labels), BTreeMap::new())?;
+    writer.append(&features.values)?;
+    writer.finish()
+}
+
+/// Takes away what is older than the newest [`KEPT`] files.
+fn prune(folder: &Path) -> Result<()> {
+    let failed = |e| Error::io("read", folder, &e);
+    let entries = std::fs::read_dir(folder).map_err(failed)?.flatten();
+    let mut aged: Vec<_> = entries.filter_map(|e| Some((e.metadata().ok()?.modified().ok()?, e.path()))).collect();
+    aged.sort();
+    let old = aged.len().saturating_sub(KEPT);
+    for (_, path) in &aged[..old] {
+        std::fs::remove_file(path).map_err(|e| Error::io("remove", path, &e))?;
+    }
+    Ok(())
+}
