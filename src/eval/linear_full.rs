@@ -62,6 +62,7 @@ impl LogisticRegression {
         let start = vec![0.0; classes * (train.dim + 1)];
         let Minimum { x, gradient, iterations } =
             lbfgs::minimise(start, TOLERANCE, LIMIT, |x, g| objective(train, &scaler, classes, x, g));
+        log::info!("linear-full: {iterations} iterations to a gradient of {gradient:.1e}");
         if gradient.is_nan() || gradient > TOLERANCE {
             log::warn!("linear-full ended after {iterations} iterations at a gradient of {gradient:.1e}, above {TOLERANCE:.0e}");
         }
