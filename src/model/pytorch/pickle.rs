@@ -278,7 +278,7 @@ impl<'a> Machine<'a> {
             _ => {
                 let full: String = format!("{module}.{name}").chars().filter(|c| !c.is_control()).take(80).collect();
                 return Err(format!(
-                    "asks for {full}, which tensors in dictionaries don't need; nothing was run. If you trust the file, save its state_dict alone and import that"
+                    "asks for {full}, which tensors in dictionaries don't need; nothing was run. If you trust the file, save its state dictionaries alone, with PyTorch"
                 ));
             }
         };
