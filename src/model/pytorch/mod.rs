@@ -3,8 +3,9 @@
 
 mod archive;
 mod pickle;
+mod tensor;
 
-pub use pickle::{Dtype, Storage, Tensor};
+pub use tensor::{Dtype, Storage, Tensor};
 
 use crate::error::{Error, Result};
 use archive::Archive;
@@ -102,38 +103,6 @@ const PICKLE: &str = "data.pkl";
 
 fn sentence(path: &Path, rest: &str) -> Error {
     Error::failed(format!("{} {rest}", path.display()))
-}
-
-impl Tensor {
-    /// How many numbers it has; `None` where that overflows.
-    fn count(&self) -> Option<u64> {
-        self.shape.iter().try_fold(1u64, |n, side| n.checked_mul(*side as u64))
-    }
-
-    /// Whether all of its numbers lie in its storage, and are no more than it holds.
-    fn fits(&self) -> bool {
-        let steps = self.shape.iter().zip(&self.strides);
-        let last = steps
-            .filter(|(side, _)| **side > 0)
-            .try_fold(self.offset, |last, (side, stride)| last.checked_add((*side as u64 - 1).checked_mul(*stride as u64)?));
-        match self.count() {
-            Some(0) => true,
-            Some(count) => count <= self.storage.count && last.is_some_and(|last| last < self.storage.count),
-            None => false,
-        }
-    }
-
-    /// Its numbers, row by row, out of those of its storage.
-    fn gather(&self, stored: &[f32]) -> Vec<f32> {
-        let mut places = vec![self.offset as usize];
-        if self.count() == Some(0) {
-            return Vec::new();
-        }
-        for (side, stride) in self.shape.iter().zip(&self.strides) {
-            places = places.iter().flat_map(|place| (0..*side).map(move |i| place + i * stride)).collect();
-        }
-        places.into_iter().map(|place| stored[place]).collect()
-    }
 }
 
 #[cfg(test)]

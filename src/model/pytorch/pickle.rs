@@ -3,6 +3,7 @@
 //! the rest by name. Nothing is ever called.
 
 use super::archive::Result;
+use super::tensor::{Dtype, Storage, Tensor};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -19,57 +20,6 @@ const MOST_DIMENSIONS: usize = 8;
 const BAD_TENSOR: &str = "describes a tensor in an impossible way";
 const UNDERFLOW: &str = "holds a pickle that takes more than it made";
 const CUT: &str = "ends in the middle of its pickle";
-
-/// Number types of tensors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dtype {
-    /// torch.float32
-    F32,
-    /// torch.float64
-    F64,
-    /// torch.float16
-    F16,
-    /// torch.bfloat16
-    Bf16,
-    /// Integers or truth values, of so many bytes.
-    Whole(u64),
-}
-
-impl Dtype {
-    /// Bytes of one number.
-    pub fn size(self) -> u64 {
-        match self {
-            Self::F64 => 8,
-            Self::F32 => 4,
-            Self::F16 | Self::Bf16 => 2,
-            Self::Whole(size) => size,
-        }
-    }
-}
-
-/// Where a tensor's numbers lie: in the archive's entry data/KEY.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Storage {
-    /// See above.
-    pub key: Rc<str>,
-    /// Their type.
-    pub dtype: Dtype,
-    /// How many there are.
-    pub count: u64,
-}
-
-/// A tensor: numbers of a storage, those of index (i, j, ..) at `offset` + i * strides\[0\] + j * strides\[1\] + ..
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tensor {
-    /// Where they lie.
-    pub storage: Storage,
-    /// Of the first one.
-    pub offset: u64,
-    /// Lengths of its dimensions.
-    pub shape: Vec<usize>,
-    /// As many.
-    pub strides: Vec<usize>,
-}
 
 /// A value. What no checkpoint is asked for (floats, flags) has no content here.
 #[derive(Debug)]
