@@ -91,42 +91,60 @@ struct Machine<'a> {
 impl<'a> Machine<'a> {
     fn run(&mut self) -> Result<Id> {
         loop {
-            let instruction = self.number::<1>()? as u8;
+            let instruction = self.number(1)? as u8;
             match instruction {
                 0x80 => self.protocol()?,
                 b'.' => return self.pop(),
                 b'(' => self.marks.push(self.stack.len()),
+                // None, True, False, a float.
                 b'N' | 0x88 | 0x89 => self.push(Value::Other)?,
-                b'G' => self.take(8).map(|_| Value::Other).and_then(|v| self.push(v))?,
-                b'K' => self.number::<1>().and_then(|n| self.push(Value::Int(n as i64)))?,
-                b'M' => self.number::<2>().and_then(|n| self.push(Value::Int(n as i64)))?,
-                b'J' => self.number::<4>().and_then(|n| self.push(Value::Int((n as u32 as i32).into())))?,
+                b'G' => {
+                    self.take(8)?;
+                    self.push(Value::Other)?;
+                }
+                b'K' => self.whole(1)?,
+                b'M' => self.whole(2)?,
+                b'J' => {
+                    let number = self.number(4)?.cast_signed();
+                    self.push(Value::Int(number.into()))?;
+                }
                 0x8a => self.long()?,
                 b'X' => self.text()?,
                 b'c' => self.name()?,
                 b')' => self.push(Value::Tuple(Vec::new()))?,
-                b't' => self.pop_to_mark().map(Value::Tuple).and_then(|v| self.push(v))?,
+                b't' => {
+                    let items = self.pop_to_mark()?;
+                    self.push(Value::Tuple(items))?;
+                }
                 0x85..=0x87 => self.tuple(usize::from(instruction - 0x84))?,
                 b']' => self.push(Value::List)?,
-                b'a' => self.pop().and_then(|_| self.top_list())?,
-                b'e' => self.pop_to_mark().and_then(|_| self.top_list())?,
+                b'a' => {
+                    self.pop()?;
+                    self.top_is_list()?;
+                }
+                b'e' => {
+                    self.pop_to_mark()?;
+                    self.top_is_list()?;
+                }
                 b'}' => self.push(Value::Dict(Vec::new()))?,
                 b's' => {
                     let (value, key) = (self.pop()?, self.pop()?);
                     self.extend_dict(&[key, value])?;
                 }
-                b'u' => self.pop_to_mark().and_then(|items| self.extend_dict(&items))?,
-                b'q' => self.number::<1>().and_then(|slot| self.remember(slot))?,
-                b'r' => self.number::<4>().and_then(|slot| self.remember(slot))?,
-                b'h' => self.number::<1>().and_then(|slot| self.recall(slot))?,
-                b'j' => self.number::<4>().and_then(|slot| self.recall(slot))?,
+                b'u' => {
+                    let items = self.pop_to_mark()?;
+                    self.extend_dict(&items)?;
+                }
+                b'q' => self.remember(1)?,
+                b'r' => self.remember(4)?,
+                b'h' => self.recall(1)?,
+                b'j' => self.recall(4)?,
                 b'Q' => self.storage()?,
                 b'R' => self.reduce()?,
                 // The state of an OrderedDict holds version numbers of modules; anything else has no state here.
                 b'b' => {
                     self.pop()?;
-                    let top = self.top()?;
-                    self.expect(matches!(self.value(top), Value::Dict(_)), "sets the state of an object")?;
+                    self.expect(matches!(self.value(self.top()?), Value::Dict(_)), "sets the state of an object")?;
                 }
                 other => return Err(format!("holds an instruction (0x{other:02x}) that torch.save doesn't write")),
             }
@@ -138,14 +156,19 @@ impl<'a> Machine<'a> {
     }
 
     fn take(&mut self, count: usize) -> Result<&'a [u8]> {
-        let taken = self.at.checked_add(count).and_then(|end| self.bytes.get(self.at..end));
+        let taken = self.bytes[self.at..].get(..count).ok_or(CUT)?;
         self.at += count;
-        taken.ok_or_else(|| CUT.into())
+        Ok(taken)
     }
 
-    /// An unsigned number of `N` bytes.
-    fn number<const N: usize>(&mut self) -> Result<u32> {
-        Ok(self.take(N)?.iter().rev().fold(0, |n, byte| n << 8 | u32::from(*byte)))
+    /// An unsigned number of up to four bytes.
+    fn number(&mut self, bytes: usize) -> Result<u32> {
+        Ok(self.take(bytes)?.iter().rev().fold(0, |n, byte| n << 8 | u32::from(*byte)))
+    }
+
+    fn whole(&mut self, bytes: usize) -> Result<()> {
+        let number = self.number(bytes)?;
+        self.push(Value::Int(number.into()))
     }
 
     fn push(&mut self, value: Value) -> Result<()> {
@@ -178,7 +201,7 @@ impl<'a> Machine<'a> {
     }
 
     fn protocol(&mut self) -> Result<()> {
-        match self.number::<1>()? {
+        match self.number(1)? {
             2 => Ok(()),
             other => Err(format!("holds a pickle of protocol {other}; torch.save writes 2 unless told otherwise")),
         }
@@ -186,7 +209,7 @@ impl<'a> Machine<'a> {
 
     /// A whole number of up to eight bytes, little-endian two's complement.
     fn long(&mut self) -> Result<()> {
-        let count = self.number::<1>()? as usize;
+        let count = self.number(1)? as usize;
         let bytes = self.take(count)?;
         let Some(last) = bytes.last() else { return self.push(Value::Int(0)) };
         if count > 8 {
@@ -198,7 +221,7 @@ impl<'a> Machine<'a> {
     }
 
     fn text(&mut self) -> Result<()> {
-        let count = self.number::<4>()? as usize;
+        let count = self.number(4)? as usize;
         let text = std::str::from_utf8(self.take(count)?).map_err(|_| "holds a text that isn't UTF-8")?;
         self.push(Value::Text(text.into()))
     }
@@ -241,7 +264,7 @@ impl<'a> Machine<'a> {
         self.push(Value::Tuple(items))
     }
 
-    fn top_list(&self) -> Result<()> {
+    fn top_is_list(&self) -> Result<()> {
         self.expect(matches!(self.value(self.top()?), Value::List), "appends to what is no list")
     }
 
@@ -254,13 +277,16 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn remember(&mut self, slot: u32) -> Result<()> {
-        let top = self.top()?;
+    /// `bytes`: length of the slot's number.
+    fn remember(&mut self, bytes: usize) -> Result<()> {
+        let (slot, top) = (self.number(bytes)?, self.top()?);
         self.memo.insert(slot, top);
         Ok(())
     }
 
-    fn recall(&mut self, slot: u32) -> Result<()> {
+    /// See [`Machine::remember`].
+    fn recall(&mut self, bytes: usize) -> Result<()> {
+        let slot = self.number(bytes)?;
         let id = *self.memo.get(&slot).ok_or("holds a pickle that recalls what it never kept")?;
         self.stack.push(id);
         Ok(())
