@@ -19,7 +19,7 @@ const TOLERANCE: f64 = 1e-4;
 /// Iterations after which it ends with a warning.
 const LIMIT: usize = 10_000;
 /// Rows of one product.
-const BLOCK: usize = 256;
+const BLOCK: usize = 64;
 /// Parts of the rows that are summed by themselves, in parallel.
 const PARTS: usize = 16;
 

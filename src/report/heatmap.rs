@@ -108,7 +108,7 @@ impl Layout {
             let gap = if self.cell >= NUMBERED { 1.0 } else { 0.0 };
             canvas.bar((x, y), (x + self.cell - gap, y + self.cell - gap), colour);
             if self.cell >= NUMBERED {
-                let ink = if share > 0.5 { RGBColor(255, 255, 255) } else { INK };
+                let ink = if share > 0.65 { RGBColor(255, 255, 255) } else { INK };
                 let at = (x + self.cell / 2.0, y + self.cell / 2.0);
                 canvas.text(&format!("{value:.1}"), at, (self.cell * 0.3).min(TEXT), ink, (HPos::Center, VPos::Center));
             }
