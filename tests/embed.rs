@@ -168,7 +168,7 @@ fn neighbours_of_a_training_image_are_others_and_those_of_its_copy_begin_with_it
         let class = |n: &serde_json::Value| soda::data::CLASSES[n["label"].as_u64().expect("a label") as usize];
         assert!(list(row).iter().all(|n| n["class"] == class(n)));
     }
-    assert!(picture.width() > 5 * 64 && picture.height() > 3 * 64);
+    assert!(picture.width() > 5 * 96 && picture.height() > 3 * 96);
 
     // The cache gives the same answer, also where it is damaged; other features are others.
     let cached: Vec<_> = std::fs::read_dir(at("cache/soda/features")).expect("a cache").flatten().map(|e| e.path()).collect();

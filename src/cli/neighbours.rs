@@ -129,5 +129,5 @@ fn draw(args: &Args, dataset: &Dataset, queries: &Images, names: &[&str], found:
         rows.push(GridRow { label: Some(names[i]), images });
         captions.push(std::iter::once(String::new()).chain(found.iter().map(|f| caption(dataset, f))).collect());
     }
-    save_captioned(&args.out, &[], &rows, &captions, 32, 2)
+    save_captioned(&args.out, &[], &rows, &captions, 32, 3)
 }
