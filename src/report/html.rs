@@ -122,7 +122,7 @@ mod tests {
     fn text_is_escaped_and_everything_is_there() {
         let html = render(&page());
         for part in
-            ["a &lt; b &amp; &quot;c&quot;", "id=\"probe\"", "href=\"#probe\"", "<td>41 %</td>", "runs/&lt;x&gt;", "linear probe"]
+            ["a &lt; b &amp; &quot;c&quot;", "id=\"probe\"", "href=\"#probe\"", "<td>41 %</td>", "runs&#x2f;&lt;x&gt;", "linear probe"]
         {
             assert!(html.contains(part), "{part} is missing in {html}");
         }
