@@ -113,7 +113,7 @@ fn a_time_limit_ends_a_run_like_its_last_step() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = RunDir::new(folder.path().join("run"));
     let config = tiny(&["train.steps=1000000", "train.lr_schedule=cosine"]);
-    let limit = Some(Duration::from_secs(2));
+    let limit = Some(Duration::from_secs(4));
     let summary = run(&config, &dir, &Options { limit, ..Options::default() }).expect("trains");
     assert!(summary.steps > 1 && summary.steps < 1_000_000);
     assert_eq!(dir.checkpoints().last(), Some(&summary.steps));
@@ -251,7 +251,13 @@ fn z_is_scored_on_held_out_images_as_the_run_goes() {
     let mut cut = metrics.clone();
     cut.truncate(5);
     assert_eq!((cut.rows.len(), cut.evaluations.len()), (5, 1));
-    assert_eq!(std::fs::read_to_string(dir.metrics()).expect("there"), metrics.to_jsonl());
+    let text = std::fs::read_to_string(dir.metrics()).expect("there");
+    let steps = |text: &str| -> Vec<(u64, bool)> {
+        let value = |line: &str| serde_json::from_str::<serde_json::Value>(line).expect("JSON");
+        text.lines().map(value).map(|v| (v["step"].as_u64().expect("a step"), v.get("knn").is_some())).collect()
+    };
+    assert_eq!(steps(&text), steps(&metrics.to_jsonl()));
+    assert_eq!(steps(&text)[3..6], [(4, false), (4, true), (5, false)]);
 
     // Images of one class can't be scored; training goes on.
     let unlabelled = Dataset { classes: vec!["images".into()], ..data() };

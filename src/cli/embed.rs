@@ -22,10 +22,12 @@ use tempfile::NamedTempFile;
 
 /// Arguments of `soda embed`.
 #[derive(clap::Args)]
-#[command(after_help = "Features are z; backbone: the encoder's pooled vector, which z is a linear function of; or \
+#[command(
+    after_help = "Features are z; backbone: the encoder's pooled vector, which z is a linear function of, up to its length; or \
 denoiser:BLOCK@T: what a residual block of the denoiser puts out, averaged over its pixels, as it looks at the image under the \
 noise of step T. Blocks are down0.0 (32 x 32 pixels), down1.0 .. middle .. up1.0, up0.0, as many as the weights have; a wrong name \
-lists them.")]
+lists them."
+)]
 pub struct Args {
     /// Image files, and folders with images at any depth.
     #[arg(required_unless_present = "split", conflicts_with = "split")]

@@ -5,7 +5,7 @@ use super::output::Output;
 use super::source::{WeightsArgs, frozen};
 use crate::data;
 use crate::device;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::eval::features::{Augmented, FeatureKind};
 use crate::eval::health::{alignment, purity, uniformity, verdicts};
 use crate::eval::latent::statistics;
@@ -41,6 +41,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let device = device::select(&common.device)?;
     let dataset = data::open(common.data.as_deref())?;
     dataset.require_classes("a probe")?;
+    if args.k as usize >= dataset.test.len() {
+        return Err(Error::usage(format!("--k {}: there are {} test images; choose fewer", args.k, dataset.test.len())));
+    }
     eprintln!("health of {} on {}, {}", weights.path.display(), device.describe(), dataset.describe());
     let model = weights.model(&device.device)?;
     let (config, classes, k) = (&weights.config, dataset.classes.len(), args.k as usize);

@@ -50,8 +50,8 @@ struct Common {
     /// auto, cpu, or wgpu, vulkan, metal, dx12 with :INDEX or :NAME.
     #[arg(long, global = true, default_value = "auto")]
     device: String,
-    /// Folder that holds cifar-10-batches-bin, cifar-100-binary or images (default: $SODA_DATA, else the user's cache, else the
-    /// bundled subset).
+    /// Folder that holds cifar-10-batches-bin, cifar-100-binary or images, or `bundled` (default: $SODA_DATA, else the user's
+    /// cache, else the bundled subset).
     #[arg(long, global = true, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Also write the result to this file, for machines.
@@ -68,7 +68,7 @@ enum Verb {
     Quickstart(quickstart::Args),
     /// Train a recipe.
     Train(train::Args),
-    /// Score the encoder by a linear probe on its frozen features.
+    /// Score frozen features: linear probe, logistic regression, nearest neighbours.
     Probe(probe::Args),
     /// Draw images from their z alone, beside the originals.
     Reconstruct(reconstruct::Args),

@@ -38,6 +38,9 @@ pub struct Args {
     out: PathBuf,
 }
 
+/// Rows of the picture.
+const MOST_QUERIES: usize = 50;
+
 /// A training image near a query.
 struct Found {
     index: usize,
@@ -54,6 +57,12 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let k = args.k as usize;
     if k >= dataset.train.len() {
         return Err(Error::usage(format!("-k {k}: there are {} training images; choose fewer", dataset.train.len())));
+    }
+    if args.queries.len() > MOST_QUERIES {
+        return Err(Error::usage(format!(
+            "{} images: a picture has room for {MOST_QUERIES}; ask for fewer at a time",
+            args.queries.len()
+        )));
     }
     files::create_parent(&args.out)?;
     files::check_writable(&args.out)?;

@@ -5,11 +5,14 @@ mod training;
 use super::Common;
 use super::output::Output;
 use crate::config::Config;
+use crate::data::{self, Dataset};
+use crate::device;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::weights::WeightsFile;
 use crate::report::html::{Fact, Figure, Page, Section, Table, render};
 use crate::run_dir::RunDir;
+use indicatif::HumanCount;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -41,7 +44,17 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     files::create_parent(&out)?;
     files::check_writable(&out)?;
     let weights = WeightsFile::open(&run.weights()?)?;
-    let kitchen = Kitchen { run: &args.run, common, folder: args.run.join("report") };
+    // What can't work shall be known before anything is written over.
+    device::select(&common.device)?;
+    let (data, dataset) = data_of(&run, &weights, common)?;
+    let kitchen = Kitchen {
+        run: &args.run,
+        common,
+        data,
+        weights: &weights.sha256,
+        images: dataset.test.len(),
+        folder: args.run.join("report"),
+    };
     files::create_dir(&kitchen.folder)?;
 
     let probes = kitchen.probes();
@@ -65,10 +78,41 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.write(common)
 }
 
+/// The data that the run was trained on, and `--data` for the commands that use it.
+///
+/// # Errors
+/// If it isn't what is found, or can't be opened.
+fn data_of(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<(Option<PathBuf>, Dataset)> {
+    let starts = run.read_starts();
+    let trained = weights.trained().map(|t| t.data_sha256).or(starts.last().map(|s| s.data_sha256.clone()));
+    let same = |dataset: &Dataset| trained.as_ref().is_none_or(|sha| *sha == dataset.sha256);
+    let found = data::open(common.data.as_deref())?;
+    if same(&found) {
+        return Ok((common.data.clone(), found));
+    }
+    if common.data.is_none() {
+        let bundled = data::bundled()?;
+        if same(&bundled) {
+            return Ok((Some(data::BUNDLED.into()), bundled));
+        }
+    }
+    Err(Error::usage(format!(
+        "{} was trained on other data than {}; name the same data with --data",
+        run.path.display(),
+        found.describe()
+    )))
+}
+
 /// Runs commands and keeps what they write.
 struct Kitchen<'a> {
     run: &'a Path,
     common: &'a Common,
+    /// `--data` of every command.
+    data: Option<PathBuf>,
+    /// SHA-256 of the weights that the page is about.
+    weights: &'a str,
+    /// Test images.
+    images: usize,
     folder: PathBuf,
 }
 
@@ -86,13 +130,14 @@ impl Kitchen<'_> {
     /// `soda WORDS --run RUN`, under the name `name`; `draws` where the command writes a picture.
     fn cook(&self, name: &str, words: &str, draws: bool) -> Dish {
         let run = self.run.display();
-        let typed = format!("soda {words} --run {run}{}", data_flag(self.common));
+        let data = self.data.as_ref().map_or(String::new(), |d| format!(" --data {}", quoted(&d.to_string_lossy())));
+        let typed = format!("soda {words} --run {}{data}", quoted(&run.to_string()));
         eprintln!("{typed}");
         let (json, picture) = (self.folder.join(format!("{name}.json")), self.folder.join(format!("{name}.png")));
         let mut line: Vec<std::ffi::OsString> = ["soda"].into_iter().chain(words.split(' ')).map(Into::into).collect();
         line.extend(["--run".into(), self.run.into(), "--json".into(), json.clone().into()]);
         line.extend(["--device".into(), self.common.device.clone().into()]);
-        if let Some(data) = &self.common.data {
+        if let Some(data) = &self.data {
             line.extend(["--data".into(), data.into()]);
         }
         if draws {
@@ -102,8 +147,18 @@ impl Kitchen<'_> {
             let bytes = std::fs::read(&json).map_err(|e| Error::io("read", &json, &e))?;
             serde_json::from_slice(&bytes).map_err(|e| Error::failed(format!("{}: {e}", json.display())))
         };
-        let result = super::execute(line).and_then(|()| read());
+        // A run that goes on writes newer weights: a page of two is none.
+        let same = |v: Value| match v["weights"]["sha256"] == json!(self.weights) {
+            true => Ok(v),
+            false => Err(Error::failed("the run has newer weights by now; write the report again when it rests")),
+        };
+        let result = super::execute(line).and_then(|()| read()).and_then(same);
         Dish { typed, result, picture }
+    }
+
+    /// `n` test images, or all where there are fewer.
+    fn most(&self, n: usize) -> usize {
+        n.min(self.images)
     }
 
     /// Protocols of z with what they are compared with.
@@ -131,7 +186,7 @@ impl Kitchen<'_> {
                 per_cent(&v["top1"]), per_cent(&c["confidence"]), per_cent(&c["ece"])
             )]
         });
-        let diagnosis = self.cook("diagnosis", "diagnose", true);
+        let diagnosis = self.cook("diagnosis", &format!("diagnose -n {}", self.most(200)), true);
         section.serve(
             &diagnosis,
             false,
@@ -139,7 +194,12 @@ impl Kitchen<'_> {
             |v| v["findings"].as_array().into_iter().flatten().filter_map(|f| f.as_str().map(sentence)).collect(),
         );
         let map = self.cook("map", "map --method tsne --limit 2000", true);
-        section.serve(&map, false, "t-SNE of z of 2,000 test images, coloured by class.", |_| Vec::new());
+        section.serve(
+            &map,
+            false,
+            &format!("t-SNE of z of {} test images, coloured by class.", HumanCount(self.most(2000) as u64)),
+            |_| Vec::new(),
+        );
         section
     }
 
@@ -147,9 +207,9 @@ impl Kitchen<'_> {
     fn pictures(&self, config: &Config) -> Vec<Section> {
         let section = |id: &str, title: &str| Section { id: id.into(), title: title.into(), ..Default::default() };
         let mut reconstructions = section("reconstructions", "Reconstructions");
-        let dish = self.cook("reconstruction", "reconstruct -n 20", true);
+        let dish = self.cook("reconstruction", &format!("reconstruct -n {}", self.most(20)), true);
         reconstructions.serve(&dish, false, "Test images drawn from their z alone, over the originals.", |_| Vec::new());
-        let dish = self.cook("quality", "quality -n 200", true);
+        let dish = self.cook("quality", &format!("quality -n {}", self.most(200)), true);
         if let Ok(v) = &dish.result {
             reconstructions.tables.extend(quality_tables(v));
         }
@@ -162,7 +222,7 @@ impl Kitchen<'_> {
         samples.serve(&dish, false, "Images that nobody took: z from a Gaussian mixture fitted to those of the training images; below, the training images nearest to the first row.", |_| Vec::new());
 
         let mut editing = section("editing", "Ways through z");
-        let dish = self.cook("interpolation", "interpolate test:1 test:13", true);
+        let dish = self.cook("interpolation", &format!("interpolate test:1 test:{}", self.most(14) - 1), true);
         editing.serve(&dish, false, "From one test image to another in z.", |_| Vec::new());
         let dish = self.cook("directions", "directions --pca 4 --classes", true);
         editing.serve(
@@ -181,7 +241,11 @@ impl Kitchen<'_> {
             );
         }
         let mut neighbours = section("neighbours", "Nearest neighbours");
-        let dish = self.cook("neighbours", "neighbours test:0 test:1 test:2 test:3 test:4 test:5", true);
+        let dish = self.cook(
+            "neighbours",
+            &format!("neighbours {}", (0..self.most(6)).map(|i| format!("test:{i}")).collect::<Vec<_>>().join(" ")),
+            true,
+        );
         neighbours.serve(&dish, false, "Test images (left) and the training images whose z is nearest.", |_| Vec::new());
         vec![reconstructions, samples, editing, neighbours]
     }
@@ -204,7 +268,7 @@ impl Section {
 
 /// The table of scores.
 fn worth(probes: &[(&'static str, Dish)]) -> Section {
-    let head = ["protocol", "features", "top-1", "top-3", "top-5"].map(str::to_owned).to_vec();
+    let head = ["protocol", "features", "learnt from", "judged by", "top-1", "top-3", "top-5"].map(str::to_owned).to_vec();
     let mut section = Section { id: "worth".into(), title: "What z is worth".into(), ..Default::default() };
     section.words.push("Frozen features, judged once by the test set; beside them raw pixels and the untrained encoder under the same protocol. Mean and deviation over the probe's seeds where it has any; the encoder was trained once.".into());
     let mut table = Table { head, rows: Vec::new() };
@@ -216,9 +280,11 @@ fn worth(probes: &[(&'static str, Dish)]) -> Section {
                     ("raw pixels", &v["baselines"]["pixels"]),
                     ("untrained encoder", &v["baselines"]["random_encoder"]),
                 ];
-                for (name, v) in rows.into_iter().filter(|(_, v)| v["top1"].is_number()) {
-                    let cells = ["top1", "top3", "top5"].map(|k| scored(&v[k], &v[format!("{k}_spread")]));
-                    table.rows.push([vec![(*protocol).to_owned(), name.to_owned()], cells.to_vec()].concat());
+                for (name, row) in rows.into_iter().filter(|(_, row)| row["top1"].is_number()) {
+                    let cells = ["top1", "top3", "top5"].map(|k| scored(&row[k], &row[format!("{k}_spread")]));
+                    let n = |v: &Value| v.as_u64().map_or(String::new(), |n| HumanCount(n).to_string());
+                    let sizes = [format!("{} labels", n(&row["n_train"])), format!("{} test images", n(&v["n_test"]))];
+                    table.rows.push([vec![(*protocol).to_owned(), name.to_owned()], sizes.to_vec(), cells.to_vec()].concat());
                 }
                 section.commands.push(dish.typed.clone());
             }
@@ -305,11 +371,12 @@ fn repeat(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<Sectio
         [program.unwrap_or_default(), s.command.iter().skip(1).cloned().collect::<Vec<_>>().join(" ")].join(" ")
     };
     let mut commands: Vec<String> = starts.iter().map(typed).collect();
-    commands.push(format!("soda report --run {path}{}", data_flag(common)));
+    let data = common.data.as_ref().map_or(String::new(), |d| format!(" --data {}", quoted(&d.to_string_lossy())));
+    commands.push(format!("soda report --run {}{data}", quoted(&path.to_string())));
     Ok(Section {
         id: "repeat".into(),
         title: "How to repeat it".into(),
-        words: vec!["The recipe below is the whole of it: save it as recipe.toml and train it with `soda train --config recipe.toml`. On one device the same seed gives the same numbers.".into()],
+        words: vec!["The recipe below, saved as recipe.toml, is what `soda train --config recipe.toml` trains. On one device the same seed and data give the same numbers, unless a time limit ended the run: then the learning rate followed the clock.".into()],
         tables: vec![Table { head: Vec::new(), rows }],
         commands,
         listing: Some(weights.config.to_toml()),
@@ -317,8 +384,10 @@ fn repeat(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<Sectio
     })
 }
 
-fn data_flag(common: &Common) -> String {
-    common.data.as_ref().map_or(String::new(), |d| format!(" --data {}", d.display()))
+/// `text` as a shell takes it for one word.
+fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._/:@=,+-".contains(c);
+    if !text.is_empty() && text.chars().all(plain) { text.into() } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 /// "41.2 %", or nothing.

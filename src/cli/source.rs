@@ -42,8 +42,9 @@ impl WeightsArgs {
 
 /// The networks of `weights` before the images of `data`: features that were taken once are kept for the next command.
 pub fn frozen<'a>(weights: &'a WeightsFile, model: &'a Soda, data: &'a Dataset, device: &'a Selected) -> Frozen<'a> {
-    let name = format!("{} {}", weights.sha256, device.backend);
-    Frozen::new(model, &weights.config, data, &device.device).kept(Frozen::folder(), &name)
+    let driver = device.adapter.as_ref().map_or("", |a| &a.driver);
+    let place = format!("{} {} {driver}", device.backend, device.name);
+    Frozen::new(model, &weights.config, data, &device.device).kept(Frozen::folder(), &weights.sha256, &place)
 }
 
 /// Where `soda quickstart` works by default.

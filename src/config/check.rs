@@ -107,6 +107,10 @@ impl Config {
         for (key, value) in [("weight_decay", t.weight_decay), ("clip_norm", t.clip_norm), ("ema_power", t.ema_power)] {
             need(value >= 0.0 && value.is_finite(), format!("train.{key} = {value}: must be 0 or more"))?;
         }
+        need(
+            t.evaluate_images == 0 || t.evaluate_images >= 20,
+            format!("train.evaluate_images = {}: k-NN asks 20 neighbours; choose at least that, or 0 for all", t.evaluate_images),
+        )?;
         need((0.0..1.0).contains(&t.ema_decay), format!("train.ema_decay = {}: lies in [0, 1)", t.ema_decay))?;
         need(
             self.sample.steps <= self.diffusion.steps,

@@ -121,7 +121,7 @@ impl Dataset {
 }
 
 /// Opens the data under `explicit` (`--data`), else under `$SODA_DATA`: CIFAR-10 or CIFAR-100 in the official binary layout (the
-/// folder of the files or its parent; CIFAR-10 where a parent holds both), else a folder of images. When no place is named, the
+/// folder of the files or its parent; CIFAR-10 where a parent holds both), else a folder of images; [`BUNDLED`] is the bundled subset. When no place is named, the
 /// full CIFAR-10 in the user's cache folder; where that holds none, the bundled subset. Every file of CIFAR is verified.
 ///
 /// # Errors
@@ -186,7 +186,13 @@ fn root_from(explicit: Option<&Path>, environment: Option<&Path>, cache: Option<
     }
 }
 
+/// What names the bundled subset where a folder of data is asked for.
+pub const BUNDLED: &str = "bundled";
+
 fn open_from(explicit: Option<&Path>, environment: Option<&Path>, cache: Option<&Path>) -> Result<Dataset> {
+    if explicit == Some(Path::new(BUNDLED)) && !Path::new(BUNDLED).exists() {
+        return bundled();
+    }
     if let Some(named) = explicit.or(environment) {
         if let Some(folder) = cifar::locate(named) {
             return full(&folder);

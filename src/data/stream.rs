@@ -18,7 +18,7 @@ pub type Read = (PathBuf, Result<Pixels>);
 
 /// Batches of images; dropping it stops what goes on in the background.
 pub struct Stream {
-    receiver: Option<Receiver<Result<Vec<Read>>>>,
+    receiver: Option<Receiver<Vec<Read>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -29,7 +29,7 @@ impl Stream {
     /// the files of one folder.
     ///
     /// # Errors
-    /// A path that isn't there; no thread. Folders that can't be read are errors of the batch that they come in, the last one.
+    /// A path that isn't there; no thread. A folder that can't be read comes as a file does, with its error.
     pub fn open(paths: &[PathBuf], batch: usize) -> Result<Self> {
         if let Some((path, e)) = paths.iter().find_map(|path| Some((path, path.metadata().err()?))) {
             return Err(Error::io("read", path, &e));
@@ -38,15 +38,14 @@ impl Stream {
         let (sender, receiver) = sync_channel(AHEAD);
         let work = move || {
             loop {
-                let files: Result<Vec<PathBuf>> = walk.by_ref().take(batch).collect();
-                let read = match files {
-                    Ok(files) if files.is_empty() => return,
-                    Ok(files) => Ok(files.into_par_iter().map(decode).collect()),
-                    Err(e) => Err(e),
+                let files: Vec<_> = walk.by_ref().take(batch).collect();
+                let read = |file| match file {
+                    Ok(path) => decode(path),
+                    Err((path, e)) => (path, Err(e)),
                 };
-                let last = read.is_err();
+                let read: Vec<Read> = files.into_par_iter().map(read).collect();
                 // Whoever dropped the other end wants no more.
-                if sender.send(read).is_err() || last {
+                if read.is_empty() || sender.send(read).is_err() {
                     return;
                 }
             }
@@ -62,7 +61,7 @@ impl Iterator for Stream {
 
     fn next(&mut self) -> Option<Self::Item> {
         if let Ok(batch) = self.receiver.as_ref()?.recv() {
-            return Some(batch);
+            return Some(Ok(batch));
         }
         // The end, unless the thread broke down: images must not go missing without a word.
         let ended = self.thread.take()?.join();
@@ -114,7 +113,8 @@ impl Walk {
 }
 
 impl Iterator for Walk {
-    type Item = Result<PathBuf>;
+    /// A file, or a folder that can't be read.
+    type Item = std::result::Result<PathBuf, (PathBuf, Error)>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
@@ -126,7 +126,7 @@ impl Iterator for Walk {
                 return Some(Ok(path));
             }
             if let Err(e) = self.enter(&path) {
-                return Some(Err(e));
+                return Some(Err((path, e)));
             }
         }
     }

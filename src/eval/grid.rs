@@ -45,6 +45,8 @@ pub struct Grid {
     pub n_train: usize,
     /// Images held out, which judge.
     pub n_test: usize,
+    /// Passes of `linear` over them.
+    pub epochs: usize,
 }
 
 /// What a scan looks at.
@@ -105,7 +107,7 @@ pub fn scan(model: &Soda, config: &Config, data: &Dataset, scan: &Scan, device: 
         done(t);
     }
     let cells = (0..blocks.len()).flat_map(|block| columns.iter().map(move |column| column[block].clone())).collect();
-    Ok(Grid { blocks, times: times.to_vec(), cells, z, n_train: train.len(), n_test: judge.len() })
+    Ok(Grid { blocks, times: times.to_vec(), cells, z, n_train: train.len(), n_test: judge.len(), epochs })
 }
 
 impl Grid {

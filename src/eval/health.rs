@@ -20,7 +20,7 @@ pub fn alignment(a: &[f32], b: &[f32], dim: usize) -> Result<f64> {
     Ok(a.chunks_exact(dim).zip(b.chunks_exact(dim)).map(|(a, b)| squared(a, b)).sum::<f64>() / (a.len() / dim) as f64)
 }
 
-/// ln of the mean of exp(-2 d^2) over pairs of normalised rows at distance d: 0 where all features are one, -4 (1 - 1/dim) or so
+/// ln of the mean of exp(-2 d^2) over pairs of normalised rows at distance d: 0 where all features are one, -4 (1 - 2/dim) or so
 /// where they are spread evenly over the sphere (Wang and Isola 2020, t = 2). Of the first 2,000 rows.
 ///
 /// # Errors

@@ -79,6 +79,11 @@ impl LogisticRegression {
             return Err(Error::failed("there are no test rows to score a probe on"));
         }
         let logits = self.logits(test);
+        if logits.iter().any(|l| !l.is_finite()) {
+            return Err(Error::failed(
+                "the test features are so far from the training features that their scores are not finite; are they of the same kind?",
+            ));
+        }
         let ranks = logits.chunks_exact(self.classes).zip(&test.labels).map(|(l, &label)| rank(l, label.into()));
         Ok(Scores::of_ranks(&ranks.collect::<Vec<_>>()))
     }

@@ -198,6 +198,18 @@ impl WeightsFile {
     /// # Errors
     /// If a tensor is missing, superfluous or of another shape than the recipe says.
     pub fn model(&self, device: &Device) -> Result<Soda> {
+        // A recipe may claim networks of any size: nothing is allocated for them before the tensors are seen to be there.
+        let needed: usize = parameters::shapes(&Soda::blank(&self.config.model, device))
+            .iter()
+            .map(|(_, shape)| shape.iter().product::<usize>())
+            .sum();
+        let there: usize = self.tensors.values().map(|(_, values)| values.len()).sum();
+        if needed != there {
+            let path = self.path.display();
+            return Err(Error::failed(format!(
+                "{path} holds {there} numbers and the network of its recipe has {needed}; these are weights of another network"
+            )));
+        }
         let model = Soda::new(&self.config.model, self.config.seed, device);
         load(model, &self.tensors, &self.path.display().to_string())
     }

@@ -121,9 +121,14 @@ mod tests {
     #[test]
     fn text_is_escaped_and_everything_is_there() {
         let html = render(&page());
-        for part in
-            ["a &lt; b &amp; &quot;c&quot;", "id=\"probe\"", "href=\"#probe\"", "<td>41 %</td>", "runs&#x2f;&lt;x&gt;", "linear probe"]
-        {
+        for part in [
+            "a &lt; b &amp; &quot;c&quot;",
+            "id=\"probe\"",
+            "href=\"#probe\"",
+            "<td>41 %</td>",
+            "runs&#x2f;&lt;x&gt;",
+            "linear probe",
+        ] {
             assert!(html.contains(part), "{part} is missing in {html}");
         }
         assert!(!html.contains("<script"), "markup came through");

@@ -6,7 +6,7 @@ use crate::eval::probe::{Baselines, Protocol};
 use crate::files;
 
 /// To be raised whenever initial weights, features or a protocol change: cached baselines are then computed anew.
-const REVISION: u32 = 2;
+const REVISION: u32 = 3;
 
 /// Baselines depend on the data, the protocol and the untrained networks alone: computed once for each, kept in the user's cache
 /// folder.

@@ -4,12 +4,11 @@ use super::{Args, Common};
 use crate::cli::output::Output;
 use crate::config::ProbeConfig;
 use crate::error::{Error, Result};
+use crate::eval::features::Features;
 use crate::eval::probe::TrainViews;
 use crate::eval::table;
+use crate::files;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Where the features are.
@@ -33,6 +32,14 @@ pub struct FileArgs {
     test_labels: Option<PathBuf>,
 }
 
+/// Features with their labels; arrays have theirs in a file of their own, which `flag` names.
+fn read((features, labels): Named, flag: &str) -> Result<Features> {
+    if labels.is_none() && features.extension().is_some_and(|e| e == "npy") {
+        return Err(Error::usage(format!("{} holds no labels; name a file of them with {flag}", features.display())));
+    }
+    table::read(features, labels)
+}
+
 /// Scores features in files; `None` where none are named.
 pub fn run(args: &Args, common: &Common) -> Option<Result<()>> {
     let FileArgs { features_from, labels_from, test_features, test_labels } = &args.files;
@@ -47,7 +54,7 @@ fn score(args: &Args, common: &Common, train: Named, test: Named) -> Result<()> 
     let mut protocol = args.protocol()?;
     // A row is a row: nobody says which of them are mirror images.
     protocol.views = TrainViews::Plain;
-    let [of_train, of_test] = [table::read(train.0, train.1)?, table::read(test.0, test.1)?];
+    let [of_train, of_test] = [read(train, "--labels-from")?, read(test, "--test-labels")?];
     let largest = of_train.labels.iter().chain(&of_test.labels).max().copied().unwrap_or(0);
     let config = args.training(ProbeConfig::default());
     let probed = protocol.of_features(&of_train, &of_test, usize::from(largest) + 1, &config)?;
@@ -57,7 +64,7 @@ fn score(args: &Args, common: &Common, train: Named, test: Named) -> Result<()> 
     output.set("device", json!("cpu"));
     output.set("adapter", Value::Null);
     let files = [train, test].map(|(features, labels)| {
-        let of = |path: &Path| Ok::<_, Error>(json!({ "path": path, "sha256": sha256_of(path)? }));
+        let of = |path: &Path| Ok::<_, Error>(json!({ "path": path, "sha256": files::sha256_of(path)? }));
         Ok::<_, Error>(json!({ "features": of(features)?, "labels": labels.map(of).transpose()? }))
     });
     let [train, test] = files;
@@ -67,17 +74,4 @@ fn score(args: &Args, common: &Common, train: Named, test: Named) -> Result<()> 
     output.set("split", json!("files"));
     output.set("train_views", Value::Null);
     output.write(common)
-}
-
-/// SHA-256 of a file's content, which needn't fit into memory.
-fn sha256_of(path: &Path) -> Result<String> {
-    let failed = |e| Error::io("read", path, &e);
-    let (mut file, mut hasher) = (File::open(path).map_err(failed)?, Sha256::new());
-    let mut piece = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut piece).map_err(failed)? {
-            0 => return Ok(crate::files::hex(&hasher.finalize())),
-            n => hasher.update(&piece[..n]),
-        }
-    }
 }

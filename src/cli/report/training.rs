@@ -86,7 +86,10 @@ pub fn section(run: &RunDir, config: &Config, probes: &[(&'static str, Dish)], f
         "of the denoiser",
         &one(by_images(|r| r.lr)),
         style,
-        &format!("Learning rate of the denoiser; the encoder's is {} times as high.", config.train.encoder_lr_ratio),
+        &match config.train.encoder_lr_ratio {
+            1.0 => "Learning rate of both networks.".to_owned(),
+            ratio => format!("Learning rate of the denoiser; the encoder's is {ratio} times as high."),
+        },
     );
     draw(
         "speed",

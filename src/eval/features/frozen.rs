@@ -14,9 +14,18 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// To be raised whenever features change: kept ones are then taken anew.
-const REVISION: u32 = 2;
+const REVISION: u32 = 3;
 /// Files kept, the newest ones: 25 MB each for 50,000 z of 128 numbers.
 const KEPT: usize = 16;
+
+/// Where features are kept, and under what.
+struct Shelf {
+    folder: PathBuf,
+    /// Stands for these very weights.
+    weights: String,
+    /// Stands for the device.
+    place: String,
+}
 
 /// Networks that are not trained any more, and the images that they look at.
 pub struct Frozen<'a> {
@@ -28,8 +37,7 @@ pub struct Frozen<'a> {
     pub data: &'a Dataset,
     /// Where the networks are.
     pub device: &'a Device,
-    /// Folder and name of these networks under which features are kept; none: nothing is kept.
-    shelf: Option<(PathBuf, String)>,
+    shelf: Option<Shelf>,
 }
 
 impl<'a> Frozen<'a> {
@@ -38,19 +46,22 @@ impl<'a> Frozen<'a> {
         Self { model, config, data, device, shelf: None }
     }
 
-    /// Features are kept in `folder` (none: nothing is) under `name`, which stands for these very weights on this kind of device.
-    pub fn kept(self, folder: Option<PathBuf>, name: &str) -> Self {
-        Self { shelf: folder.map(|folder| (folder, name.to_owned())), ..self }
+    /// Features are kept in `folder` (none: nothing is) under names that stand for these very weights and this device.
+    pub fn kept(self, folder: Option<PathBuf>, weights: &str, place: &str) -> Self {
+        let shelf = folder.map(|folder| Shelf { folder, weights: weights.into(), place: place.into() });
+        Self { shelf, ..self }
     }
 
     /// The same with networks `model` that nobody trained, their BatchNorm calibrated on the training images of `split`; kept where
     /// these are.
     pub fn untrained(&self, model: &'a Soda, calibrated_on: &str) -> Self {
         let Self { config, data, device, .. } = *self;
+        let normalisation = (config.data.mean, config.data.std);
         let untrained =
-            format!("untrained {} {:?} {:?} {calibrated_on}", config.seed, config.model, (config.data.mean, config.data.std));
-        let folder = self.shelf.as_ref().map(|(folder, _)| folder.clone());
-        Self::new(model, config, data, device).kept(folder, &untrained)
+            format!("untrained {} {:?} {:?} {normalisation:?} {calibrated_on}", config.seed, config.model, config.diffusion);
+        let shelf = self.shelf.as_ref();
+        let shelf = shelf.map(|s| Shelf { folder: s.folder.clone(), weights: untrained, place: s.place.clone() });
+        Self { model, config, data, device, shelf }
     }
 
     /// The user's cache folder for features, where there is one.
@@ -61,7 +72,7 @@ impl<'a> Frozen<'a> {
     /// Features of all training images, `[N, D]`; with `flips` also of their mirror images, appended: `[2 N, D]`.
     ///
     /// # Errors
-    /// If the networks have no such features, or the device can't be read. A damaged file is replaced, and a folder that can't be
+    /// If the networks have no such features, one is not finite, or the device can't be read. A damaged file is replaced, and a folder that can't be
     /// written only costs time.
     pub fn train(&self, kind: &FeatureKind, flips: bool) -> Result<Features> {
         let mut features = self.all(&self.data.train, "train", kind, false)?;
@@ -83,8 +94,8 @@ impl<'a> Frozen<'a> {
 
     fn all(&self, images: &Images, set: &str, kind: &FeatureKind, flip: bool) -> Result<Features> {
         let (n, dim) = (images.len(), kind.dim(self.config)?);
-        let path = self.shelf.as_ref().map(|(folder, name)| {
-            let key = format!("{REVISION} {name} {} {set} {flip} {kind}", self.data.sha256);
+        let path = self.shelf.as_ref().map(|Shelf { folder, weights, place }| {
+            let key = format!("{REVISION} {weights} {place} {} {set} {flip} {kind}", self.data.sha256);
             folder.join(format!("{}.safetensors", &files::sha256(key.as_bytes())[..24]))
         });
         let kept = path.as_ref().filter(|p| p.exists()).and_then(|p| table::read(p, None).ok());
@@ -101,8 +112,9 @@ impl<'a> Frozen<'a> {
             progress.add(pixels.len());
         }
         progress.finish();
-        if let (Some(path), Some((folder, _))) = (path, &self.shelf)
-            && let Err(e) = keep(&path, &features).and_then(|()| prune(folder))
+        features.check(set, dim, usize::from(u16::MAX) + 1)?;
+        if let (Some(path), Some(shelf)) = (path, &self.shelf)
+            && let Err(e) = keep(&path, &features).and_then(|()| prune(&shelf.folder))
         {
             log::warn!("features are not kept: {e}");
         }

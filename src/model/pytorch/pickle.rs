@@ -13,6 +13,8 @@ pub type Id = u32;
 
 /// Most values that are kept; a checkpoint of 500 tensors and its optimizer has about 20,000.
 const MOST_VALUES: usize = 1 << 20;
+/// Arguments of a call that are looked at: torch.save's have six or seven.
+const MOST_ARGUMENTS: usize = 8;
 
 /// Most dimensions of a tensor.
 const MOST_DIMENSIONS: usize = 8;
@@ -292,10 +294,10 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// The items of a tuple; none of anything else.
+    /// The items of a tuple, as far as anything here looks at them; none of anything else.
     fn items(&self, id: Id) -> Vec<&Value> {
         let Value::Tuple(items) = self.value(id) else { return Vec::new() };
-        items.iter().map(|item| self.value(*item)).collect()
+        items.iter().take(MOST_ARGUMENTS).map(|item| self.value(*item)).collect()
     }
 
     /// ("storage", type, key, device, count), as torch.save refers to a tensor's numbers.
