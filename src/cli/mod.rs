@@ -31,7 +31,6 @@ mod view;
 use crate::error::{Error, Result};
 use clap::{Parser, Subcommand};
 use std::any::Any;
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// SODA: a diffusion model that learns what images are, on any GPU, without CUDA or Python.
@@ -129,16 +128,7 @@ pub fn run() -> Result<()> {
     let Cli { verb, common } = Cli::parse();
     let level = ["warn,wgpu=error,naga=error", "info", "debug"][usize::from(common.verbose.min(2))];
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
-    dispatch(verb, &common)
-}
-
-/// Runs a command line of this program's own, its first word included.
-fn execute(line: Vec<OsString>) -> Result<()> {
-    let Cli { verb, common } = Cli::try_parse_from(line).map_err(|e| Error::usage(e.to_string()))?;
-    dispatch(verb, &common)
-}
-
-fn dispatch(verb: Verb, common: &Common) -> Result<()> {
+    let common = &common;
     match verb {
         Verb::Quickstart(args) => quickstart::run(&args, common),
         Verb::Train(args) => train::run(&args, common),

@@ -1,5 +1,6 @@
 //! `soda report`: one page about a run. Each part is made by the command that makes it by hand, and says so.
 
+mod kitchen;
 mod training;
 
 use super::Common;
@@ -10,9 +11,10 @@ use crate::device;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::weights::WeightsFile;
-use crate::report::html::{Fact, Figure, Page, Section, Table, render};
+use crate::report::html::{Figure, Page, Section, Table, render};
 use crate::run_dir::RunDir;
 use indicatif::HumanCount;
+use kitchen::{Dish, Kitchen, quoted};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -103,59 +105,7 @@ fn data_of(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<(Opti
     )))
 }
 
-/// Runs commands and keeps what they write.
-struct Kitchen<'a> {
-    run: &'a Path,
-    common: &'a Common,
-    /// `--data` of every command.
-    data: Option<PathBuf>,
-    /// SHA-256 of the weights that the page is about.
-    weights: &'a str,
-    /// Test images.
-    images: usize,
-    folder: PathBuf,
-}
-
-/// What a command came to.
-struct Dish {
-    /// The command line, as a reader would type it.
-    typed: String,
-    /// Its JSON, or why there is none.
-    result: Result<Value>,
-    /// Its picture.
-    picture: PathBuf,
-}
-
 impl Kitchen<'_> {
-    /// `soda WORDS --run RUN`, under the name `name`; `draws` where the command writes a picture.
-    fn cook(&self, name: &str, words: &str, draws: bool) -> Dish {
-        let run = self.run.display();
-        let data = self.data.as_ref().map_or(String::new(), |d| format!(" --data {}", quoted(&d.to_string_lossy())));
-        let typed = format!("soda {words} --run {}{data}", quoted(&run.to_string()));
-        eprintln!("{typed}");
-        let (json, picture) = (self.folder.join(format!("{name}.json")), self.folder.join(format!("{name}.png")));
-        let mut line: Vec<std::ffi::OsString> = ["soda"].into_iter().chain(words.split(' ')).map(Into::into).collect();
-        line.extend(["--run".into(), self.run.into(), "--json".into(), json.clone().into()]);
-        line.extend(["--device".into(), self.common.device.clone().into()]);
-        if let Some(data) = &self.data {
-            line.extend(["--data".into(), data.into()]);
-        }
-        if draws {
-            line.extend(["--out".into(), picture.clone().into()]);
-        }
-        let read = || -> Result<Value> {
-            let bytes = std::fs::read(&json).map_err(|e| Error::io("read", &json, &e))?;
-            serde_json::from_slice(&bytes).map_err(|e| Error::failed(format!("{}: {e}", json.display())))
-        };
-        // A run that goes on writes newer weights: a page of two is none.
-        let same = |v: Value| match v["weights"]["sha256"] == json!(self.weights) {
-            true => Ok(v),
-            false => Err(Error::failed("the run has newer weights by now; write the report again when it rests")),
-        };
-        let result = super::execute(line).and_then(|()| read()).and_then(same);
-        Dish { typed, result, picture }
-    }
-
     /// `n` test images, or all where there are fewer.
     fn most(&self, n: usize) -> usize {
         n.min(self.images)
@@ -382,12 +332,6 @@ fn repeat(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<Sectio
         listing: Some(weights.config.to_toml()),
         ..Default::default()
     })
-}
-
-/// `text` as a shell takes it for one word.
-fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._/:@=,+-".contains(c);
-    if !text.is_empty() && text.chars().all(plain) { text.into() } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 /// "41.2 %", or nothing.

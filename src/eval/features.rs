@@ -147,7 +147,8 @@ impl<'a> Augmented<'a> {
 
 /// Raw pixels in `[0, 1]` as features: the baseline that knows nothing.
 pub fn pixels(images: &Images, indices: &[usize], flips: bool) -> Features {
-    let (mut values, mut labels) = (Vec::new(), Vec::new());
+    let rows = indices.len() * (1 + usize::from(flips));
+    let (mut values, mut labels) = (Vec::with_capacity(rows * 3072), Vec::with_capacity(rows));
     for flip in [false, true].into_iter().take(1 + usize::from(flips)) {
         for &i in indices {
             let image = images.image(i);

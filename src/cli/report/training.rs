@@ -1,8 +1,10 @@
 //! How a run was trained: what metrics.jsonl and starts.jsonl tell.
 
-use super::{Dish, Fact, Figure, Section, per_cent, scored};
+use super::kitchen::Dish;
+use super::{per_cent, scored};
 use crate::config::Config;
 use crate::error::Result;
+use crate::report::html::{Fact, Figure, Section};
 use crate::report::plot::{CurveStyle, Series, Size, save_curve};
 use crate::run_dir::RunDir;
 use serde_json::Value;

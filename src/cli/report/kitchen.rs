@@ -1,0 +1,90 @@
+//! The commands that make the parts of a report.
+
+use crate::cli::Common;
+use crate::error::{Error, Result};
+use serde_json::{Value, json};
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Runs commands and keeps what they write.
+pub struct Kitchen<'a> {
+    /// The run directory.
+    pub run: &'a Path,
+    /// Flags of every command.
+    pub common: &'a Common,
+    /// `--data` of every command.
+    pub data: Option<PathBuf>,
+    /// SHA-256 of the weights that the page is about.
+    pub weights: &'a str,
+    /// Test images.
+    pub images: usize,
+    /// Where numbers and pictures are kept.
+    pub folder: PathBuf,
+}
+
+/// Runs a command of this program in a process of its own, which gives back its memory at its end. What it says on stderr is passed
+/// on; its error is the line that says so.
+fn execute(line: &[OsString]) -> Result<()> {
+    let failed = |e: std::io::Error| Error::failed(format!("cannot start this program again: {e}"));
+    let program = std::env::current_exe().map_err(failed)?;
+    let mut child = Command::new(program).args(line).stderr(Stdio::piped()).spawn().map_err(failed)?;
+    let mut error = None;
+    for line in child.stderr.take().map(BufReader::new).into_iter().flat_map(BufRead::lines).map_while(|line| line.ok()) {
+        error = line.strip_prefix("error: ").map(str::to_owned).or(error);
+        eprintln!("{line}");
+    }
+    let status = child.wait().map_err(failed)?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(Error::failed(error.unwrap_or_else(|| format!("ended by {status}")))),
+    }
+}
+
+/// What a command came to.
+pub struct Dish {
+    /// The command line, as a reader would type it.
+    pub typed: String,
+    /// Its JSON, or why there is none.
+    pub result: Result<Value>,
+    /// Its picture.
+    pub picture: PathBuf,
+}
+
+impl Kitchen<'_> {
+    /// `soda WORDS --run RUN`, under the name `name`; `draws` where the command writes a picture.
+    pub fn cook(&self, name: &str, words: &str, draws: bool) -> Dish {
+        let run = self.run.display();
+        let data = self.data.as_ref().map_or(String::new(), |d| format!(" --data {}", quoted(&d.to_string_lossy())));
+        let typed = format!("soda {words} --run {}{data}", quoted(&run.to_string()));
+        eprintln!("{typed}");
+        let (json, picture) = (self.folder.join(format!("{name}.json")), self.folder.join(format!("{name}.png")));
+        let mut line: Vec<OsString> = words.split(' ').map(Into::into).collect();
+        line.extend(["--run".into(), self.run.into(), "--json".into(), json.clone().into()]);
+        line.extend(["--device".into(), self.common.device.clone().into()]);
+        if let Some(data) = &self.data {
+            line.extend(["--data".into(), data.into()]);
+        }
+        if draws {
+            line.extend(["--out".into(), picture.clone().into()]);
+        }
+        let read = || -> Result<Value> {
+            let bytes = std::fs::read(&json).map_err(|e| Error::io("read", &json, &e))?;
+            serde_json::from_slice(&bytes).map_err(|e| Error::failed(format!("{}: {e}", json.display())))
+        };
+        // A run that goes on writes newer weights: a page of two is none.
+        let same = |v: Value| match v["weights"]["sha256"] == json!(self.weights) {
+            true => Ok(v),
+            false => Err(Error::failed("the run has newer weights by now; write the report again when it rests")),
+        };
+        let result = execute(&line).and_then(|()| read()).and_then(same);
+        Dish { typed, result, picture }
+    }
+}
+
+/// `text` as a shell takes it for one word.
+pub fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._/:@=,+-".contains(c);
+    if !text.is_empty() && text.chars().all(plain) { text.into() } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
