@@ -1,7 +1,7 @@
 //! The protocol `linear-full` (soda.md): multinomial logistic regression to convergence, as scikit-learn's
 //! `LogisticRegression(C=1)` after its `StandardScaler`.
 //!
-//! min over W, b of sum over rows of -log softmax(W x + b)[label] + |W|^2 / (2 C), x standardised by the mean and deviation of
+//! min over W, b of sum over rows of -log softmax(W x + b)\[label\] + |W|^2 / (2 C), x standardised by the mean and deviation of
 //! the training set. L-BFGS in f64; products in f32 over blocks of rows that are standardised as they are read, so that
 //! nothing the size of the features is held beside them. The sums run in a fixed order: neither the device nor the number of
 //! threads has a say in the scores.
