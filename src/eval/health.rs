@@ -61,7 +61,7 @@ pub fn purity(features: &Features, k: usize) -> Result<f64> {
 pub struct Verdicts {
     /// Row c, column p: how many rows of class c were taken for class p.
     pub confusion: Vec<Vec<usize>>,
-    /// See [`calibration`].
+    /// How sure it is, beside how right.
     pub calibration: Calibration,
 }
 
