@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 /// Arguments of `soda report`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "The page needs no network, prints, and reads on a phone. Numbers and pictures are made anew for the newest weights of the run and kept in DIR/report; on two processor cores and the full CIFAR-10 that takes about ten minutes."
+    after_help = "The page needs no network, prints, and reads on a phone. Numbers and pictures are made anew for the newest weights of the run and kept in DIR/report; on two processor cores and the full CIFAR-10 that takes ten to twenty minutes."
 )]
 pub struct Args {
     /// The run directory.
