@@ -129,7 +129,7 @@ impl Kitchen<'_> {
         if let Ok(v) = &health.result {
             section.tables.push(health_table(v));
         }
-        section.serve(&health, false, "Which classes the linear probe takes for which: rows are the true classes, numbers per cent of their test images.", |v| {
+        section.serve(&health, "Which classes the linear probe takes for which: rows are the true classes, numbers per cent of their test images.", |v| {
             let c = &v["calibration"];
             vec![format!(
                 "The linear probe is right for {} of the test images and sure of {} on average; its expected calibration error is {}.",
@@ -139,14 +139,12 @@ impl Kitchen<'_> {
         let diagnosis = self.cook("diagnosis", &format!("diagnose -n {}", self.most(200)), true);
         section.serve(
             &diagnosis,
-            false,
             "Loss by noise level with an image's own z, another image's and none: how much the denoiser uses z.",
             |v| v["findings"].as_array().into_iter().flatten().filter_map(|f| f.as_str().map(sentence)).collect(),
         );
         let map = self.cook("map", "map --method tsne --limit 2000", true);
         section.serve(
             &map,
-            false,
             &format!("t-SNE of z of {} test images, coloured by class.", HumanCount(self.most(2000) as u64)),
             |_| Vec::new(),
         );
@@ -158,37 +156,33 @@ impl Kitchen<'_> {
         let section = |id: &str, title: &str| Section { id: id.into(), title: title.into(), ..Default::default() };
         let mut reconstructions = section("reconstructions", "Reconstructions");
         let dish = self.cook("reconstruction", &format!("reconstruct -n {}", self.most(20)), true);
-        reconstructions.serve(&dish, false, "Test images drawn from their z alone, over the originals.", |_| Vec::new());
+        reconstructions.serve(&dish, "Test images drawn from their z alone, over the originals.", |_| Vec::new());
         let dish = self.cook("quality", &format!("quality -n {}", self.most(200)), true);
         if let Ok(v) = &dish.result {
             reconstructions.tables.extend(quality_tables(v));
         }
-        reconstructions.serve(&dish, false, "From top: test images; drawn from z and their own x_T; from z alone; drawn from the latent prior.", |_| {
+        reconstructions.serve(&dish, "From top: test images; drawn from z and their own x_T; from z alone; drawn from the latent prior.", |_| {
             vec!["Frechet distance, precision and recall are measured in this encoder's own z. They are no FID and compare with nothing outside this run but the training images beside them.".into()]
         });
 
         let mut samples = section("samples", "Samples");
         let dish = self.cook("samples", "sample -n 40", true);
-        samples.serve(&dish, false, "Images that nobody took: z from a Gaussian mixture fitted to those of the training images; below, the training images nearest to the first row.", |_| Vec::new());
+        samples.serve(&dish, "Images that nobody took: z from a Gaussian mixture fitted to those of the training images; below, the training images nearest to the first row.", |_| Vec::new());
 
         let mut editing = section("editing", "Ways through z");
         let dish = self.cook("interpolation", &format!("interpolate test:1 test:{}", self.most(14) - 1), true);
-        editing.serve(&dish, false, "From one test image to another in z.", |_| Vec::new());
+        editing.serve(&dish, "From one test image to another in z.", |_| Vec::new());
         let dish = self.cook("directions", "directions --pca 4 --classes", true);
         editing.serve(
             &dish,
-            false,
             "Along the principal components of z, and the directions that a linear classifier sees each class rise along.",
             |_| Vec::new(),
         );
         if config.model.unet.layer_modulation {
             let dish = self.cook("mix", "mix", true);
-            editing.serve(
-                &dish,
-                false,
-                "Sections of z from the images above the columns, the rest from those beside the rows.",
-                |_| Vec::new(),
-            );
+            editing.serve(&dish, "Sections of z from the images above the columns, the rest from those beside the rows.", |_| {
+                Vec::new()
+            });
         }
         let mut neighbours = section("neighbours", "Nearest neighbours");
         let dish = self.cook(
@@ -196,15 +190,15 @@ impl Kitchen<'_> {
             &format!("neighbours {}", (0..self.most(6)).map(|i| format!("test:{i}")).collect::<Vec<_>>().join(" ")),
             true,
         );
-        neighbours.serve(&dish, false, "Test images (left) and the training images whose z is nearest.", |_| Vec::new());
+        neighbours.serve(&dish, "Test images (left) and the training images whose z is nearest.", |_| Vec::new());
         vec![reconstructions, samples, editing, neighbours]
     }
 }
 
 impl Section {
     /// Adds what `dish` came to: its picture with `caption`, its command, and what `words` make of its JSON.
-    fn serve(&mut self, dish: &Dish, small: bool, caption: &str, words: impl FnOnce(&Value) -> Vec<String>) {
-        let figure = |v: &Value| Ok((Figure::read(&dish.picture, caption, small)?, words(v)));
+    fn serve(&mut self, dish: &Dish, caption: &str, words: impl FnOnce(&Value) -> Vec<String>) {
+        let figure = |v: &Value| Ok((Figure::read(&dish.picture, caption, false)?, words(v)));
         match dish.result.as_ref().map_err(ToString::to_string).and_then(|v| figure(v).map_err(|e: Error| e.to_string())) {
             Ok((figure, words)) => {
                 self.words.extend(words);

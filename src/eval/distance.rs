@@ -87,7 +87,8 @@ fn share_within(points: &[f32], among: &[f32], dim: usize) -> f64 {
     100.0 * inside as f64 / (points.len() / dim) as f64
 }
 
-fn squared(a: &[f32], b: &[f32]) -> f32 {
+/// |a - b|^2.
+pub(super) fn squared(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum()
 }
 

@@ -1,7 +1,7 @@
 //! Is a representation healthy? Alignment and uniformity on the sphere, purity of neighbourhoods, and what a probe gets wrong.
 
 use super::features::Features;
-use super::knn;
+use super::{distance, knn};
 use crate::error::{Error, Result};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -133,16 +133,13 @@ fn unit_rows(values: &[f32], dim: usize) -> Result<Vec<f32>> {
     if values.is_empty() {
         return Err(Error::failed("there are no images to compare the features of"));
     }
-    let mut rows = values.to_vec();
-    for row in rows.chunks_exact_mut(dim) {
-        let norm = row.iter().map(|v| v * v).sum::<f32>().sqrt().max(1e-12);
-        row.iter_mut().for_each(|v| *v /= norm);
-    }
+    let mut rows = vec![0.0; values.len()];
+    values.chunks_exact(dim).zip(rows.chunks_exact_mut(dim)).for_each(|(from, to)| knn::normalise(from, to));
     Ok(rows)
 }
 
 fn squared(a: &[f32], b: &[f32]) -> f64 {
-    f64::from(a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f32>())
+    f64::from(distance::squared(a, b))
 }
 
 #[cfg(test)]

@@ -149,7 +149,7 @@ impl Best {
     }
 }
 
-fn normalise(from: &[f32], to: &mut [f32]) {
+pub(super) fn normalise(from: &[f32], to: &mut [f32]) {
     let squares: f64 = from.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
     let scale = squares.sqrt().max(MIN_NORM).recip();
     to.iter_mut().zip(from).for_each(|(to, &from)| *to = (f64::from(from) * scale) as f32);

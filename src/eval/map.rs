@@ -3,7 +3,7 @@
 //! All of it looks at the L2-normalised features, as the protocol `knn` does.
 
 use super::features::Features;
-use super::knn::nearest;
+use super::knn::{nearest, normalise};
 use super::latent::statistics;
 use crate::error::{Error, Result};
 use bhtsne::{Neighbor, tSNE};
@@ -27,11 +27,8 @@ pub fn pca(features: &Features) -> Result<(Vec<[f64; 2]>, [f64; 2])> {
     if n < FEWEST || dim < 2 {
         return Err(Error::failed(format!("{n} images of {dim} features each: a map needs at least {FEWEST} of 2")));
     }
-    let mut values = features.values.clone();
-    for row in values.chunks_exact_mut(dim) {
-        let norm = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt().max(1e-12);
-        row.iter_mut().for_each(|v| *v = (f64::from(*v) / norm) as f32);
-    }
+    let mut values = vec![0.0; features.values.len()];
+    features.values.chunks_exact(dim).zip(values.chunks_exact_mut(dim)).for_each(|(from, to)| normalise(from, to));
     let stats = statistics(&values, dim)?;
     let along = |row: &[f32], direction: &[f64]| -> f64 {
         row.iter().zip(&stats.mean).zip(direction).map(|((v, mean), d)| (f64::from(*v) - mean) * d).sum()

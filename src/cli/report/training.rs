@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::report::html::{Fact, Figure, Section};
 use crate::report::plot::{CurveStyle, Series, Size, save_curve};
 use crate::run_dir::RunDir;
+use indicatif::HumanCount;
 use serde_json::Value;
 use std::path::Path;
 
@@ -129,11 +130,7 @@ pub fn section(run: &RunDir, config: &Config, probes: &[(&'static str, Dish)], f
 
 /// "1,280,000".
 fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let head = digits.len() % 3;
-    let (first, rest) = digits.split_at(head);
-    let parts = [first].into_iter().filter(|p| !p.is_empty()).map(str::to_owned);
-    parts.chain(rest.as_bytes().chunks(3).map(|c| String::from_utf8_lossy(c).into_owned())).collect::<Vec<_>>().join(",")
+    HumanCount(n).to_string()
 }
 
 /// "2 h 05 min", "6 min", "40 s".
