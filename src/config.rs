@@ -249,7 +249,8 @@ impl Default for ProbeConfig {
 }
 
 /// The recipes that the program carries with it.
-pub const BUILT_IN: [(&str, &str); 7] = [
+pub const BUILT_IN: [(&str, &str); 8] = [
+    ("configs/finetune.toml", include_str!("../configs/finetune.toml")),
     ("configs/quick.toml", include_str!("../configs/quick.toml")),
     ("configs/tiny.toml", include_str!("../configs/tiny.toml")),
     ("configs/report.toml", include_str!("../configs/report.toml")),

@@ -89,6 +89,9 @@ pub struct Start {
     pub time: String,
     /// Step that it continued after; 0 for a new run.
     pub step: u64,
+    /// SHA-256 of the weights file that a new run began with; none where it began with random weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// The command line, where there is one.
     pub command: Vec<String>,
     /// Version of the program.

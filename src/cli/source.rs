@@ -5,17 +5,20 @@ use crate::device::Selected;
 use crate::error::{Error, Result};
 use crate::eval::features::Frozen;
 use crate::model::Soda;
+use crate::model::shipped;
 use crate::model::weights::WeightsFile;
 use crate::run_dir::RunDir;
+use indicatif::HumanCount;
 use std::path::{Path, PathBuf};
 
 /// Which trained networks to use.
 #[derive(clap::Args, Clone, Debug)]
 pub struct WeightsArgs {
-    /// A run directory; its newest EMA weights are used (default: runs/quickstart).
+    /// A run directory; its newest EMA weights are used.
     #[arg(long, value_name = "DIR", conflicts_with = "weights")]
     pub run: Option<PathBuf>,
-    /// A weights file, or `latest` for the newest checkpoint below runs/.
+    /// A weights file, `latest` for the newest checkpoint below runs/, or `shipped` (the default) for the trained weights that the
+    /// program carries.
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
 }
@@ -29,12 +32,12 @@ impl WeightsArgs {
         let path = match (&self.run, &self.weights) {
             (Some(run), _) => RunDir::new(run).weights()?,
             (None, Some(weights)) if weights == Path::new("latest") => latest()?,
-            (None, Some(weights)) => weights.clone(),
-            (None, None) => RunDir::new(QUICKSTART).weights().map_err(|_| {
-                Error::usage(format!(
-                    "no weights named and none in {QUICKSTART}; name --run or --weights, or run `soda quickstart` first"
-                ))
-            })?,
+            (None, Some(weights)) => return named(weights),
+            (None, None) => {
+                let weights = shipped::open()?;
+                eprintln!("using the {}; --run and --weights take others", describe(&weights));
+                return Ok(weights);
+            }
         };
         WeightsFile::open(&path)
     }
@@ -45,6 +48,20 @@ pub fn frozen<'a>(weights: &'a WeightsFile, model: &'a Soda, data: &'a Dataset, 
     let driver = device.adapter.as_ref().map_or("", |a| &a.driver);
     let place = format!("{} {} {driver}", device.backend, device.name);
     Frozen::new(model, &weights.config, data, &device.device).kept(Frozen::folder(), &weights.sha256, &place)
+}
+
+/// The weights that a file is named for: `shipped` is those that the program carries.
+///
+/// # Errors
+/// If they can't be read.
+pub fn named(file: &Path) -> Result<WeightsFile> {
+    if file == Path::new("shipped") { shipped::open() } else { WeightsFile::open(file) }
+}
+
+/// The shipped weights in half a sentence: `shipped weights assets/weights/tiny.safetensors (6,000 steps, 384,000 images)`.
+pub fn describe(weights: &WeightsFile) -> String {
+    let seen = weights.trained().map_or(String::new(), |t| format!(" ({} steps, {} images seen)", HumanCount(t.step), HumanCount(t.images)));
+    format!("shipped weights {}{seen}", weights.path.display())
 }
 
 /// Where `soda quickstart` works by default.

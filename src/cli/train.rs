@@ -2,6 +2,7 @@
 
 use super::Common;
 use super::output::Output;
+use super::source;
 use crate::config::Config;
 use crate::data;
 use crate::device::{self, Selected};
@@ -32,6 +33,10 @@ pub struct Args {
     /// Continue --run from its newest checkpoint, or start it when there is none.
     #[arg(long, requires = "run")]
     resume: bool,
+    /// Start a new run from a weights file (`shipped`: those that the program carries) instead of random weights; without
+    /// --config with the recipe in the file. Moments and average begin anew.
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
     /// End after this many minutes as a finished run: the learning rate follows, a checkpoint is written.
     #[arg(long, value_name = "MINUTES", value_parser = super::minutes)]
     max_minutes: Option<f64>,
@@ -43,7 +48,8 @@ pub struct Args {
 /// Trains, or prints what would be trained.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let path = args.config.clone().unwrap_or_else(|| "configs/cifar10.toml".into());
-    let name = path.file_stem().map_or("run".into(), |s| s.to_string_lossy().into_owned());
+    let named_by = args.config.as_ref().or(args.from.as_ref()).unwrap_or(&path);
+    let name = named_by.file_stem().map_or("run".into(), |s| s.to_string_lossy().into_owned());
     let run = args.run.as_ref().map_or_else(|| RunDir::numbered(&name), RunDir::new);
     let resumed = args.resume && run.exists();
     if resumed && !args.set.is_empty() {
@@ -52,7 +58,14 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
             run.path.display()
         )));
     }
-    let config = if resumed { run.read_config()? } else { Config::load(&path, &args.set)? };
+    let from = args.from.as_deref().map(source::named).transpose()?;
+    let config = match &from {
+        _ if resumed => run.read_config()?,
+        Some(weights) if args.config.is_none() => {
+            Config::parse(&weights.config.to_toml(), &weights.path.display().to_string(), &args.set)?
+        }
+        _ => Config::load(&path, &args.set)?,
+    };
     if resumed && args.config.is_some() && config != Config::load(&path, &[])? {
         let (run, path) = (run.path.display(), path.display());
         return Err(Error::usage(format!(
@@ -66,8 +79,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut output = Output::new("train");
     let device = device::select(&common.device)?;
     let dataset = data::open(common.data.as_deref())?;
-    eprintln!("training {} on {}, {}", run.path.display(), device.describe(), dataset.describe());
-    let (before, summary) = (run.checkpoints().last().copied(), train_with(&config, &dataset, &device, &run, args)?);
+    let begun = from.as_ref().map_or(String::new(), |weights| format!(" from {}", weights.path.display()));
+    eprintln!("training {}{begun} on {}, {}", run.path.display(), device.describe(), dataset.describe());
+    let (before, summary) = (run.checkpoints().last().copied(), train_with(&config, &dataset, &device, &run, from, args)?);
     if resumed && before == Some(summary.steps) {
         println!("{} is finished at step {}; nothing to resume", run.path.display(), summary.steps);
     } else {
@@ -83,9 +97,17 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.write(common)
 }
 
-fn train_with(config: &Config, dataset: &data::Dataset, device: &Selected, run: &RunDir, args: &Args) -> Result<Summary> {
+fn train_with(
+    config: &Config,
+    dataset: &data::Dataset,
+    device: &Selected,
+    run: &RunDir,
+    from: Option<WeightsFile>,
+    args: &Args,
+) -> Result<Summary> {
     let limit = args.max_minutes.map(|m| Duration::from_secs_f64(m * 60.0));
-    train(config, dataset, device, run, &Options { limit, resume: args.resume, interrupt: Interrupt::listen()?.stop })
+    let interrupt = Interrupt::listen()?.stop;
+    train(config, dataset, device, run, &Options { limit, resume: args.resume, from: from.map(Arc::new), interrupt })
 }
 
 /// What Ctrl-C (and SIGTERM) do: the first one asks the run to end with a checkpoint, a second one ends it at once.

@@ -9,6 +9,7 @@ pub mod modulation;
 pub mod parameters;
 pub mod position;
 pub mod pytorch;
+pub mod shipped;
 pub mod soda;
 pub mod unet;
 pub mod weights;

@@ -161,8 +161,16 @@ impl WeightsFile {
     /// If the file is unreadable, or not of this program.
     pub fn open(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;
-        let sha256 = files::sha256(&bytes);
-        let (tensors, metadata) = parse(path, &bytes)?;
+        Self::parse(path, &bytes)
+    }
+
+    /// As [`WeightsFile::open`], from the file's `bytes`; `path` is what errors call it.
+    ///
+    /// # Errors
+    /// See [`WeightsFile::open`].
+    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
+        let sha256 = files::sha256(bytes);
+        let (tensors, metadata) = parse(path, bytes)?;
         let Some(config) = metadata.get("config") else {
             let path = path.display();
             return Err(Error::failed(format!(

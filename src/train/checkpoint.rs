@@ -6,7 +6,7 @@ use super::optim::{AdamW, Moments};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::files::{self, create_dir};
-use crate::model::weights::{self, Tensors, Trained};
+use crate::model::weights::{self, Tensors, Trained, WeightsFile};
 use crate::model::{Soda, parameters};
 use crate::run_dir::{COMPLETE, RunDir};
 use burn::module::Module;
@@ -57,7 +57,32 @@ pub struct State {
 impl State {
     /// A fresh start on `device` (without autodiff).
     pub fn new(config: &Config, data_sha256: &str, device: &Device) -> Self {
-        let model = Soda::new(&config.model, config.seed, &device.clone().autodiff());
+        Self::beginning(Soda::new(&config.model, config.seed, &device.clone().autodiff()), data_sha256)
+    }
+
+    /// A start from `weights`: moments and average begin anew.
+    ///
+    /// # Errors
+    /// If the networks of `config` are others, or see images otherwise normalised.
+    pub fn trained(config: &Config, weights: &WeightsFile, data_sha256: &str, device: &Device) -> Result<Self> {
+        let other = |what: &str| {
+            let path = weights.path.display();
+            Err(Error::usage(format!(
+                "{path} was trained with other {what} than the recipe's; leave --config out to go on with the recipe in the file"
+            )))
+        };
+        let mut trained = weights.config.model.clone();
+        trained.unet.dropout = config.model.unet.dropout;
+        if trained != config.model {
+            return other("[model]");
+        }
+        if (weights.config.data.mean, weights.config.data.std) != (config.data.mean, config.data.std) {
+            return other("data.mean and data.std");
+        }
+        Ok(Self::beginning(weights.model(&device.clone().autodiff())?, data_sha256))
+    }
+
+    fn beginning(model: Soda, data_sha256: &str) -> Self {
         Self {
             ema: Ema::new(&model, 0),
             model,

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::eval::validation::{Validation, validate};
 use crate::files::write_atomically;
 use crate::machine;
+use crate::model::weights::WeightsFile;
 use crate::report::{grid, plot};
 use crate::run_dir::{Evaluation, Metrics, Row, RunDir, Start, json_line};
 use crate::selftest;
@@ -26,12 +27,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// What a call of [`train`] may decide.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Options {
     /// Stop after this much time, ending like a finished run.
     pub limit: Option<Duration>,
     /// Continue from the newest checkpoint, or start when there is none.
     pub resume: bool,
+    /// What a new run starts from; none: random weights. Of a run that goes on it is ignored.
+    pub from: Option<Arc<WeightsFile>>,
     /// Set from outside to stop after the current step, with a checkpoint.
     pub interrupt: Arc<AtomicBool>,
 }
@@ -72,7 +75,8 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
         run.create(config)?;
     }
     if !state.position.finished {
-        run.add_start(&described(&state, data, device))?;
+        let from = options.from.as_ref().filter(|_| state.position.step == 0);
+        run.add_start(&described(&state, data, device, from.map(|weights| weights.sha256.clone())))?;
     }
     let mut log = Log::open(run, config, &state)?;
     let started = Instant::now();
@@ -154,14 +158,24 @@ fn start(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, optio
         state.position.finished |= state.position.step >= config.train.steps as u64;
         return Ok(state);
     }
-    Ok(State::new(config, &data.sha256, &device.device))
+    if options.from.is_none() && run.read_starts().first().is_some_and(|start| start.from.is_some()) {
+        return Err(Error::usage(format!(
+            "{} began from trained weights and holds no checkpoint yet; name them again with --from",
+            run.path.display()
+        )));
+    }
+    match &options.from {
+        Some(weights) => State::trained(config, weights, &data.sha256, &device.device),
+        None => Ok(State::new(config, &data.sha256, &device.device)),
+    }
 }
 
 /// This call of training, for who reads the run later.
-fn described(state: &State, data: &Dataset, device: &Selected) -> Start {
+fn described(state: &State, data: &Dataset, device: &Selected, from: Option<String>) -> Start {
     Start {
         time: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         step: state.position.step,
+        from,
         command: std::env::args().collect(),
         version: env!("CARGO_PKG_VERSION").into(),
         commit: machine::commit(),
