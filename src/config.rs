@@ -1,8 +1,10 @@
 //! The recipe of a run: one typed structure, read from TOML; every number of a recipe stands in its file.
 
 mod check;
+mod difference;
 mod sample;
 
+pub use difference::differences;
 pub use sample::{Guidance, SampleConfig, Sampler};
 
 use crate::error::{Error, Result};
@@ -181,12 +183,27 @@ pub enum LrSchedule {
     Cosine,
 }
 
+/// What becomes of training where its directory can't be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnSaveError {
+    /// It says so and goes on; the exit code tells if the last checkpoint couldn't be written either.
+    #[default]
+    Continue,
+    /// It ends with that error.
+    Stop,
+}
+
 /// Optimisation, and what is written when.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
     /// Images a step.
     pub batch_size: usize,
+    /// Images that go through the networks at once: a batch is cut into parts of that size and their gradients added up, for
+    /// devices with little memory (BatchNorm then sees a part at a time); 0: the whole batch.
+    #[serde(default)]
+    pub micro_batch: usize,
     /// Optimizer steps of the whole run.
     pub steps: usize,
     /// Learning rate of the denoiser, after the warm-up.
@@ -219,6 +236,9 @@ pub struct TrainConfig {
     pub checkpoint_every: usize,
     /// Checkpoints kept, newest first; 0 keeps all.
     pub keep_checkpoints: usize,
+    /// What a failure to write (a full disk, say) does.
+    #[serde(default)]
+    pub on_save_error: OnSaveError,
     /// Steps between two reconstruction grids; 0 draws none before the end.
     pub sample_every: usize,
     /// Steps between two scores of z on held-out training images (k-NN and linear probe); 0 takes none.

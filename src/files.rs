@@ -12,7 +12,9 @@ use tempfile::NamedTempFile;
 /// If the folder doesn't exist or can't be written, or the disk is full; what was at `path` stays.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut file = partial(path)?;
+    crash::point()?;
     file.write_all(bytes).map_err(|e| Error::io("write", path, &e))?;
+    crash::point()?;
     complete(file, path)
 }
 
@@ -37,7 +39,35 @@ pub fn partial(path: &Path) -> Result<NamedTempFile> {
 pub fn complete(file: NamedTempFile, path: &Path) -> Result<()> {
     let failed = |e: std::io::Error| Error::io("write", path, &e);
     file.as_file().sync_all().map_err(failed)?;
+    crash::point()?;
     file.persist(path).map_err(|e| failed(e.error))?;
+    crash::point()?;
+    sync_folder(folder(path))
+}
+
+/// Moves the folder `from` to `to`, which doesn't exist; a power cut leaves one of both names.
+///
+/// # Errors
+/// If that isn't allowed.
+pub fn rename_folder(from: &Path, to: &Path) -> Result<()> {
+    crash::point()?;
+    std::fs::rename(from, to).map_err(|e| Error::io("rename", from, &e))?;
+    crash::point()?;
+    sync_folder(folder(to))
+}
+
+/// Makes names in `path` outlive a power cut, where the system can be asked for that.
+fn sync_folder(path: &Path) -> Result<()> {
+    if cfg!(unix) {
+        let synced = std::fs::File::open(path).and_then(|folder| folder.sync_all());
+        return match synced {
+            // Some network file systems know no such thing.
+            Err(e) if e.kind() != std::io::ErrorKind::InvalidInput && e.kind() != std::io::ErrorKind::Unsupported => {
+                Err(Error::io("write", path, &e))
+            }
+            _ => Ok(()),
+        };
+    }
     Ok(())
 }
 
@@ -57,6 +87,39 @@ pub fn check_writable(path: &Path) -> Result<()> {
     let folder = folder(path);
     tempfile::tempfile_in(folder).map(drop).map_err(|e| Error::io("write", path, &e))
 }
+
+/// Moments between two changes on disk, at which a test can end the work as a kill would.
+mod crash {
+    use crate::error::Result;
+
+    #[cfg(not(test))]
+    pub(super) fn point() -> Result<()> {
+        Ok(())
+    }
+
+    #[cfg(test)]
+    thread_local!(static LEFT: std::cell::Cell<Option<u32>> = const { std::cell::Cell::new(None) });
+
+    #[cfg(test)]
+    pub(super) fn point() -> Result<()> {
+        match LEFT.get() {
+            Some(0) => Err(crate::error::Error::failed("killed")),
+            left => {
+                LEFT.set(left.map(|n| n - 1));
+                Ok(())
+            }
+        }
+    }
+
+    /// The moment number `n` from now, and all after it, fail in this thread; `None`: none does.
+    #[cfg(test)]
+    pub fn at(n: Option<u32>) {
+        LEFT.set(n);
+    }
+}
+
+#[cfg(test)]
+pub use crash::at as crash_at;
 
 /// Lower-case hex digits of `bytes`.
 pub fn hex(bytes: &[u8]) -> String {
@@ -89,6 +152,7 @@ pub fn sha256_of(path: &Path) -> Result<String> {
 /// # Errors
 /// If that isn't allowed.
 pub fn create_dir(path: &Path) -> Result<()> {
+    crash::point()?;
     std::fs::create_dir_all(path).map_err(|e| Error::io("create the directory", path, &e))
 }
 

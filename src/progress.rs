@@ -1,8 +1,13 @@
 //! How far a command that goes through many images is, on stderr.
 
 use indicatif::{ProgressBar, ProgressStyle};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
+
+/// Prints a line on stderr; who has closed that, or a terminal that is gone, stops no work.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
 
 /// A bar on a terminal, a line now and then otherwise.
 pub struct Progress {
@@ -28,14 +33,14 @@ impl Progress {
         if !std::io::stderr().is_terminal() && self.printed.elapsed() > Duration::from_secs(15) {
             let done = self.bar.position();
             let of = self.bar.length().map_or(String::new(), |n| format!(" of {n}"));
-            eprintln!("{done}{of} images, {:.1} images/s", done as f64 / self.started.elapsed().as_secs_f64());
+            say(&format!("{done}{of} images, {:.1} images/s", done as f64 / self.started.elapsed().as_secs_f64()));
             self.printed = Instant::now();
         }
     }
 
     /// Prints a line beside the bar.
     pub fn say(&self, line: &str) {
-        self.bar.suspend(|| eprintln!("{line}"));
+        self.bar.suspend(|| say(line));
     }
 
     /// Takes the bar away; returns images a second.

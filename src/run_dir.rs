@@ -1,6 +1,10 @@
 //! The run directory: its paths and the rows of metrics.jsonl and starts.jsonl. A run directory alone is enough to resume, evaluate and
 //! sample.
 
+mod lock;
+
+pub use lock::Lock;
+
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::files::{create_dir, write_atomically};
@@ -61,6 +65,11 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// The evaluation with the best k-NN; the first of several.
+    pub fn best(&self) -> Option<&Evaluation> {
+        self.evaluations.iter().reduce(|best, e| if e.knn > best.knn { e } else { best })
+    }
+
     /// Drops what comes after `step`.
     pub fn truncate(&mut self, step: u64) {
         self.rows.retain(|r| r.step <= step);
@@ -112,6 +121,17 @@ pub struct Start {
     pub images: usize,
 }
 
+/// failure.json: where the numbers of a run stopped being finite.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The step.
+    pub step: u64,
+    /// Its learning rate.
+    pub lr: f64,
+    /// What wasn't finite.
+    pub what: String,
+}
+
 /// Paths within a run directory.
 #[derive(Clone, Debug)]
 pub struct RunDir {
@@ -121,6 +141,10 @@ pub struct RunDir {
 
 /// Written last into a checkpoint: without it the checkpoint is incomplete and ignored.
 pub const COMPLETE: &str = "COMPLETE";
+/// Extension of a checkpoint that is being written.
+pub const PARTIAL: &str = "partial";
+/// Extension of a checkpoint that was found damaged.
+pub const DAMAGED: &str = "damaged";
 
 impl RunDir {
     /// The run directory `path`, which needn't exist.
@@ -147,6 +171,11 @@ impl RunDir {
     /// The rows of [`Start`].
     pub fn starts(&self) -> PathBuf {
         self.path.join("starts.jsonl")
+    }
+
+    /// The [`Failure`] that ended the last call of training; gone once it has been passed.
+    pub fn failure(&self) -> PathBuf {
+        self.path.join("failure.json")
     }
 
     /// The loss curve.
@@ -179,6 +208,15 @@ impl RunDir {
             .collect();
         steps.sort_unstable();
         steps
+    }
+
+    /// Checkpoints whose writing was broken off.
+    pub fn partial_checkpoints(&self) -> Vec<PathBuf> {
+        let Ok(entries) = std::fs::read_dir(self.path.join("checkpoints")) else { return Vec::new() };
+        let mut paths: Vec<_> =
+            entries.flatten().map(|e| e.path()).filter(|path| path.extension().is_some_and(|e| e == PARTIAL)).collect();
+        paths.sort_unstable();
+        paths
     }
 
     /// The newest EMA weights.

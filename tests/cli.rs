@@ -24,7 +24,7 @@ fn train_probe_and_reconstruct_work_from_a_run_directory() {
     let out = soda(at, &["train", "--device", "cpu", "--run", "r", "--resume"]);
     assert!(succeeds(&out).contains("finished at step 2"));
     let other = ["train", "--device", "cpu", "--run", "r", "--resume", "--config", "configs/report.toml"];
-    fails(&soda(at, &other), 2, &["--config configs/report.toml", "own recipe"]);
+    fails(&soda(at, &other), 2, &["r has its own recipe", "[model]", "model.encoder.base: 4 -> 64"]);
 
     let probe = ["probe", "--device", "cpu", "--run", "r", "--baselines", "--split", "selection", "--json", "probe.json"];
     assert!(succeeds(&soda(at, &probe)).contains("random encoder"));
@@ -46,7 +46,7 @@ fn train_probe_and_reconstruct_work_from_a_run_directory() {
 #[test]
 fn quickstart_writes_its_summary_and_ends_in_five_lines() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut args = vec!["quickstart", "--device", "cpu", "--out", "q"];
+    let mut args = vec!["quickstart", "--from-scratch", "--device", "cpu", "--out", "q"];
     for set in TINY.iter().chain(&["train.steps=3"]) {
         args.extend(["--set", set]);
     }
@@ -72,6 +72,7 @@ fn quickstart_writes_its_summary_and_ends_in_five_lines() {
         assert!(image::image_dimensions(folder.path().join("q").join(file)).is_ok(), "{file}");
     }
     fails(&soda(folder.path(), &["quickstart", "--out", "q", "--set", "seed=2"]), 2, &["--set", "another --out"]);
+    fails(&soda(folder.path(), &["quickstart", "--out", "q"]), 2, &["from scratch", "--from-scratch"]);
 }
 
 #[test]
@@ -195,7 +196,6 @@ fn fails_for_missing_and_damaged_data() {
 fn fails_for_weights_that_are_none() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
-    fails(&soda(at, &["probe", "--device", "cpu"]), 2, &["soda quickstart"]);
     fails(&soda(at, &["probe", "--weights", "gone.safetensors"]), 1, &["gone.safetensors"]);
     std::fs::write(at.join("w.safetensors"), b"not weights at all").expect("writable");
     fails(&soda(at, &["reconstruct", "--weights", "w.safetensors"]), 1, &["w.safetensors", "not a usable safetensors file"]);

@@ -67,16 +67,17 @@ fn a_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_does() {
     let config = tiny(&[]);
     run(&config, &whole, &Options::default()).expect("trains");
 
-    // Interrupted in its first and second step: a checkpoint is written and the message says how to go on.
+    // Interrupted in its first and second step: checkpoints are written.
     let flag = Arc::new(AtomicBool::new(true));
     for expected in [1, 2] {
         let options = Options { resume: true, interrupt: flag.clone(), ..Options::default() };
-        let message = run(&config, &parts, &options).unwrap_err().to_string();
-        assert!(message.contains("--resume") && message.contains(&format!("step {expected}")), "{message}");
+        let summary = run(&config, &parts, &options).expect("stops");
+        assert!(summary.interrupted && summary.steps == expected, "{summary:?}");
+        assert_eq!(parts.checkpoints().last(), Some(&expected));
     }
     let resume = Options { resume: true, ..Options::default() };
     let summary = run(&config, &parts, &resume).expect("resumes");
-    assert_eq!(summary.steps, 6);
+    assert!(summary.steps == 6 && !summary.interrupted);
     for file in ["model.safetensors", "ema.safetensors", "optimizer.safetensors"] {
         let (whole, parts) = (newest(&whole, file), newest(&parts, file));
         assert_eq!(whole.len(), parts.len());
@@ -135,22 +136,6 @@ fn a_loss_that_is_not_finite_stops_the_run_and_keeps_earlier_checkpoints() {
     }
 }
 
-#[test]
-fn an_incomplete_checkpoint_is_ignored_and_a_damaged_one_is_named() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let dir = RunDir::new(folder.path().join("run"));
-    run(&tiny(&["train.keep_checkpoints=0"]), &dir, &Options::default()).expect("trains");
-    assert_eq!(dir.checkpoints(), [3, 6]);
-    std::fs::remove_file(dir.checkpoint(6).join(soda::run_dir::COMPLETE)).expect("there");
-    assert_eq!(dir.checkpoints(), [3]);
-    let path = dir.checkpoint(3).join("optimizer.safetensors");
-    let bytes = std::fs::read(&path).expect("there");
-    std::fs::write(&path, &bytes[..bytes.len() / 2]).expect("writable");
-    let resume = Options { resume: true, ..Options::default() };
-    let message = run(&tiny(&["train.keep_checkpoints=0"]), &dir, &resume).unwrap_err().to_string();
-    assert!(message.contains("optimizer.safetensors") && message.contains("not a usable safetensors file"), "{message}");
-}
-
 /// The losses of training on one batch over and over.
 fn overfit(device: &Selected, steps: u64, lr: f64) -> Vec<f32> {
     let config = tiny(&["train.warmup_steps=1", "model.unet.dropout=0"]);
@@ -192,6 +177,42 @@ fn ten_steps_of_our_kernels_are_those_of_burns_own_operations() {
 }
 
 #[test]
+fn a_batch_in_parts_gives_the_gradients_of_the_whole_where_no_batch_norm_is_between() {
+    let device = Device::flex();
+    // Parts of 3, 3 and 2 images, and the whole.
+    let losses = |parts: usize, seed: u64| {
+        let (parts, seed) = (format!("train.micro_batch={parts}"), format!("seed={seed}"));
+        let config = tiny(&["model.unet.dropout=0", &parts, &seed]);
+        let (schedule, autodiff) = (Schedule::new(&config.diffusion), device.clone().autodiff());
+        let mut state = State::new(&config, "", &device);
+        let images = data().train;
+        let (mut source, mut target) = (vec![0.0; 8 * 3072], vec![0.0; 8 * 3072]);
+        let indices: Vec<usize> = (0..8).collect();
+        soda::data::views::plain_source(&images, &indices, &config.data, false, &mut source);
+        soda::data::views::plain_target(&images, &indices, &mut target);
+        // The encoder's BatchNorm would see other statistics: all sources are the same image, so that they are those of the whole.
+        let first = source[..3072].to_vec();
+        source.chunks_exact_mut(3072).for_each(|image| image.copy_from_slice(&first));
+        let mut out = Vec::new();
+        for number in 1..=3 {
+            let pair = Pair::new(source.clone(), target.clone(), None, &autodiff);
+            let outcome;
+            (state, outcome) = step(state, pair, &schedule, &config, number, 1e-3);
+            out.extend([outcome.loss, outcome.grad_norm].map(|t| t.into_scalar::<f32>()));
+        }
+        assert_eq!(state.position.images, 24);
+        out
+    };
+    let whole = losses(0, 1);
+    assert!(whole.iter().all(|v| v.is_finite()));
+    assert_eq!(whole, losses(8, 1));
+    // Sums in another order; after an update Adam makes of rounding up to lr, see below.
+    assert_close("loss and norm of the first step", &losses(3, 1)[..2], &whole[..2], 1e-4, 0.0);
+    assert_close("losses and norms", &losses(3, 1), &whole, 5e-3, 0.0);
+    assert!(common::error(&losses(3, 2), &whole, 5e-3, 0.0) > 1.0, "other draws would pass");
+}
+
+#[test]
 fn the_first_steps_on_wgpu_are_those_of_the_cpu() {
     let want = overfit(&cpu(), 6, 1e-3);
     let got = overfit(&select("wgpu").expect("an adapter"), 6, 1e-3);
@@ -208,7 +229,8 @@ fn a_run_whose_recipe_now_ends_earlier_is_finished() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = RunDir::new(folder.path().join("run"));
     run(&tiny(&[]), &dir, &Options::default()).expect("trains");
-    let summary = run(&tiny(&["train.steps=4"]), &dir, &Options { resume: true, ..Options::default() }).expect("ends");
+    let resume = Options { resume: true, allow_change: true, ..Options::default() };
+    let summary = run(&tiny(&["train.steps=4"]), &dir, &resume).expect("ends");
     assert_eq!(summary.steps, 6);
 }
 
@@ -231,7 +253,7 @@ fn z_is_scored_on_held_out_images_as_the_run_goes() {
     let dir = RunDir::new(folder.path().join("run"));
     let config = tiny(&["train.evaluate_every=4", "train.evaluate_images=40", "probe.batch_size=8"]);
     let flag = Arc::new(AtomicBool::new(true));
-    run(&config, &dir, &Options { interrupt: flag, ..Options::default() }).unwrap_err();
+    run(&config, &dir, &Options { interrupt: flag, ..Options::default() }).expect("stops");
     run(&config, &dir, &Options { resume: true, ..Options::default() }).expect("resumes");
     let metrics = dir.read_metrics().expect("metrics");
     let scored = &metrics.evaluations;
@@ -307,10 +329,11 @@ fn adamw_follows_its_definition() {
             .map(|(k, g)| (k, g.to_data().try_to_vec::<f32>().expect("f32").into_iter().map(f64::from).collect()))
             .collect();
         let norm = host.values().flatten().map(|g| g * g).sum::<f64>().sqrt();
+        let by_name = collect_gradients(&model, &grads);
         let scale = (0.5 / (norm + 1e-6)).min(1.0);
         clipped |= scale < 1.0;
         let measured;
-        (model, measured) = optim.step(1e-2, model, grads, &mut ema, &config.train);
+        (model, measured) = optim.step(1e-2, model, by_name, &mut ema, &config.train);
         assert_close("norm", &[measured.into_scalar::<f32>()], &[norm as f32], 1e-5, 0.0);
 
         for (name, grad) in &host {
@@ -353,6 +376,7 @@ fn ema_averages_weights_and_copies_batch_norm_statistics() {
     let z = model.encode(x.clone());
     let mask = Tensor::ones([2, 1], &x.device());
     let grads = model.predict_eps(x.clone(), Tensor::ones([2], &x.device()), z, mask, None, None).sum().backward();
+    let grads = collect_gradients(&model, &grads);
     let (model, _) = optim.step(1e-2, model, grads, &mut ema, &config.train);
     let (after, average) = (values(&model.valid()), values(&ema.model()));
     assert_eq!(after.len(), average.len());

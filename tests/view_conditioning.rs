@@ -13,7 +13,7 @@ use soda::eval::image::psnr;
 use soda::model::Soda;
 use soda::rng::{self, Purpose};
 use soda::train::ema::Ema;
-use soda::train::optim::AdamW;
+use soda::train::optim::{AdamW, collect_gradients};
 use std::sync::Arc;
 
 fn config() -> Config {
@@ -69,7 +69,8 @@ fn another_box_gives_the_matching_crop() {
         let drawn = model.predict_eps(x, t, z, mask, Some(view), None);
         let loss = (drawn - images(batch.target, n, &autodiff)).square().mean();
         let lr = 2e-3 * ((number + 1) as f64 / 20.0).min(1.0);
-        (model, _) = optim.step(lr, model, loss.backward(), &mut ema, &config.train);
+        let grads = collect_gradients(&model, &loss.backward());
+        (model, _) = optim.step(lr, model, grads, &mut ema, &config.train);
     }
 
     let model = model.valid();

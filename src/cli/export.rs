@@ -40,7 +40,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     if same(&args.out).is_some_and(|out| Some(out) == same(&weights.path)) {
         return Err(Error::usage(format!("--out {} is the file that is read; choose another name", args.out.display())));
     }
-    let trained = weights.trained().or_else(|| trained_beside(&weights.path, &weights.config));
+    let trained = weights.trained().or_else(|| trained_beside(&weights.path));
     let bytes = weights.export(&args.out, args.half, trained.as_ref())?;
     let length = std::fs::metadata(&weights.path).map_or(0, |m| m.len());
     println!("{}: {}, from {} of {}", args.out.display(), megabytes(bytes as u64), megabytes(length), weights.path.display());

@@ -19,6 +19,7 @@ mod probe;
 mod quality;
 mod quickstart;
 mod reconstruct;
+mod replay;
 mod report;
 mod sample;
 mod sampling;
@@ -32,6 +33,7 @@ use crate::error::{Error, Result};
 use clap::{Parser, Subcommand};
 use std::any::Any;
 use std::path::PathBuf;
+use std::sync::Mutex;
 
 /// SODA: a diffusion model that learns what images are, on any GPU, without CUDA or Python.
 #[derive(Parser)]
@@ -63,10 +65,12 @@ struct Common {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Train a small network on the bundled images, score it and show it, in minutes.
+    /// Score and show the shipped weights, train them a little further on the bundled images, and do so again: minutes.
     Quickstart(quickstart::Args),
     /// Train a recipe.
     Train(train::Args),
+    /// Run the step that broke a training run once more, and say what in it isn't finite.
+    Replay(replay::Args),
     /// Score frozen features: linear probe, logistic regression, nearest neighbours.
     Probe(probe::Args),
     /// Draw images from their z alone, beside the originals.
@@ -132,6 +136,7 @@ pub fn run() -> Result<()> {
     match verb {
         Verb::Quickstart(args) => quickstart::run(&args, common),
         Verb::Train(args) => train::run(&args, common),
+        Verb::Replay(args) => replay::run(&args, common),
         Verb::Probe(args) => probe::run(&args, common),
         Verb::Reconstruct(args) => reconstruct::run(&args, common),
         Verb::Sample(args) => sample::run(&args, common),
@@ -165,7 +170,45 @@ pub fn device_failure(panic: &(dyn Any + Send)) -> Option<Error> {
         return None;
     }
     let first = message.lines().next().unwrap_or_default();
+    let advice = ADVICE.lock().map_or_else(|poisoned| poisoned.into_inner().clone(), |advice| advice.clone());
+    let memory = ["memory", "allocat", "buffer size", "binding size"].iter().any(|word| message.to_lowercase().contains(word));
+    let remedy = match (advice, memory) {
+        (Some(resume), true) => {
+            format!("the device has too little memory; `{resume} --auto-batch` finds the most images it takes at once")
+        }
+        (None, true) => "the device has too little memory; take less at once, or --device cpu".into(),
+        (Some(resume), false) => format!("if the device was lost, go on with `{resume}` or on --device cpu"),
+        (None, false) => "if the device was lost, run the command again, or on --device cpu".into(),
+    };
     Some(Error::failed(format!(
-        "something failed that should not ({first}); checkpoints are intact. If a device was lost or out of memory: try `--resume`, a smaller train.batch_size or --device cpu; else report this, with RUST_BACKTRACE=1"
+        "something failed that should not ({first}); checkpoints are intact. {remedy}; else report this, with RUST_BACKTRACE=1"
     )))
+}
+
+/// The command that goes on with what is being done, for [`device_failure`].
+static ADVICE: Mutex<Option<String>> = Mutex::new(None);
+
+/// Notes the command that goes on with what is being done, should the device fail.
+fn advise(command: String) {
+    if let Ok(mut advice) = ADVICE.lock() {
+        *advice = Some(command);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_fails_gives_one_sentence_and_the_command_that_goes_on() {
+        let says = |message: &str| device_failure(&message.to_owned()).map(|e| e.to_string());
+        let lost = says("wgpu error: Device is lost\ncaused by ..").expect("a failure");
+        assert!(lost.contains("Device is lost") && lost.contains("run the command again") && !lost.contains('\n'), "{lost}");
+        advise("soda train --resume --run r".into());
+        let lost = says("Device is lost").expect("a failure");
+        assert!(lost.contains("`soda train --resume --run r`"), "{lost}");
+        let memory = says("wgpu error: Out of Memory").expect("a failure");
+        assert!(memory.contains("`soda train --resume --run r --auto-batch`"), "{memory}");
+        assert!(says("failed printing to stdout: Broken pipe").is_none());
+    }
 }

@@ -71,9 +71,13 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let started = Instant::now();
     let limit = Some(Duration::from_secs_f64(60.0 * args.max_minutes.unwrap_or(if args.from_scratch { 7.0 } else { 2.0 })));
     let interrupt = Interrupt::listen()?;
-    let options = Options { limit, resume: true, from: shipped.clone(), interrupt: interrupt.stop };
+    let options = Options { limit, resume: true, from: shipped.clone(), interrupt: interrupt.stop, ..Options::default() };
     let trained = train_run(&config, &dataset, &device, &run, &options)?;
     interrupt.let_go.store(true, Ordering::Relaxed);
+    if trained.interrupted {
+        println!("stopped at step {}, checkpoint written; the same command goes on from there", trained.steps);
+        return output.write(common);
+    }
     let took = started.elapsed().as_secs_f64();
 
     eprintln!("probing and drawing with the trained weights");
@@ -122,7 +126,8 @@ fn recipe(args: &Args, run: &RunDir) -> Result<Config> {
     }
     let began_trained = run.read_starts().first().is_some_and(|start| start.from.is_some());
     if began_trained == args.from_scratch {
-        let (holds, change) = if args.from_scratch { ("further", "leave --from-scratch out") } else { ("from scratch", "add --from-scratch") };
+        let (holds, change) =
+            if args.from_scratch { ("further", "leave --from-scratch out") } else { ("from scratch", "add --from-scratch") };
         return Err(Error::usage(format!("{out} holds a quickstart that trains {holds}; {change}, or choose another --out")));
     }
     run.read_config()

@@ -8,6 +8,7 @@ use crate::model::Soda;
 use crate::model::shipped;
 use crate::model::weights::WeightsFile;
 use crate::run_dir::RunDir;
+use crate::train::checkpoint;
 use indicatif::HumanCount;
 use std::path::{Path, PathBuf};
 
@@ -39,6 +40,7 @@ impl WeightsArgs {
                 return Ok(weights);
             }
         };
+        checkpoint::verify_weights(&path)?;
         WeightsFile::open(&path)
     }
 }
@@ -55,12 +57,18 @@ pub fn frozen<'a>(weights: &'a WeightsFile, model: &'a Soda, data: &'a Dataset, 
 /// # Errors
 /// If they can't be read.
 pub fn named(file: &Path) -> Result<WeightsFile> {
-    if file == Path::new("shipped") { shipped::open() } else { WeightsFile::open(file) }
+    if file == Path::new("shipped") {
+        return shipped::open();
+    }
+    checkpoint::verify_weights(file)?;
+    WeightsFile::open(file)
 }
 
 /// The shipped weights in half a sentence: `shipped weights assets/weights/tiny.safetensors (6,000 steps, 384,000 images)`.
 pub fn describe(weights: &WeightsFile) -> String {
-    let seen = weights.trained().map_or(String::new(), |t| format!(" ({} steps, {} images seen)", HumanCount(t.step), HumanCount(t.images)));
+    let seen = weights
+        .trained()
+        .map_or(String::new(), |t| format!(" ({} steps, {} images seen)", HumanCount(t.step), HumanCount(t.images)));
     format!("shipped weights {}{seen}", weights.path.display())
 }
 

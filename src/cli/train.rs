@@ -1,13 +1,16 @@
 //! `soda train`
 
-use super::Common;
+mod auto_batch;
+
 use super::output::Output;
 use super::source;
-use crate::config::Config;
+use super::{Common, advise};
+use crate::config::{Config, differences};
 use crate::data;
 use crate::device::{self, Selected};
 use crate::error::{Error, Result};
 use crate::model::weights::WeightsFile;
+use crate::progress::say;
 use crate::run_dir::RunDir;
 use crate::train::run::{Options, Summary, train};
 use serde_json::json;
@@ -33,6 +36,9 @@ pub struct Args {
     /// Continue --run from its newest checkpoint, or start it when there is none.
     #[arg(long, requires = "run")]
     resume: bool,
+    /// With --resume: go on with the recipe of --config and --set where it isn't the run's own.
+    #[arg(long, requires = "resume")]
+    allow_change: bool,
     /// Start a new run from a weights file (`shipped`: those that the program carries) instead of random weights; without
     /// --config with the recipe in the file. Moments and average begin anew.
     #[arg(long, value_name = "FILE")]
@@ -40,6 +46,13 @@ pub struct Args {
     /// End after this many minutes as a finished run: the learning rate follows, a checkpoint is written.
     #[arg(long, value_name = "MINUTES", value_parser = super::minutes)]
     max_minutes: Option<f64>,
+    /// Find out how many images go through the networks at once before training (train.micro_batch): the whole batch where the
+    /// device's memory allows it, else a half, a quarter, ..; gradients of the parts are added up.
+    #[arg(long)]
+    auto_batch: bool,
+    /// Only take one step with the recipe, on images of noise: what --auto-batch does in a process of its own.
+    #[arg(long, hide = true)]
+    try_step: bool,
     /// Print the resolved recipe and stop.
     #[arg(long)]
     dry_run: bool,
@@ -52,42 +65,47 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let name = named_by.file_stem().map_or("run".into(), |s| s.to_string_lossy().into_owned());
     let run = args.run.as_ref().map_or_else(|| RunDir::numbered(&name), RunDir::new);
     let resumed = args.resume && run.exists();
-    if resumed && !args.set.is_empty() {
-        return Err(Error::usage(format!(
-            "--set: {} continues with its own recipe; start another --run to change it",
-            run.path.display()
-        )));
-    }
     let from = args.from.as_deref().map(source::named).transpose()?;
-    let config = match &from {
-        _ if resumed => run.read_config()?,
-        Some(weights) if args.config.is_none() => {
-            Config::parse(&weights.config.to_toml(), &weights.path.display().to_string(), &args.set)?
-        }
-        _ => Config::load(&path, &args.set)?,
+    let mut config = match &from {
+        _ if args.config.is_some() => Config::load(&path, &args.set)?,
+        _ if resumed => Config::load(&run.config(), &args.set)?,
+        Some(weights) => Config::parse(&weights.config.to_toml(), &weights.path.display().to_string(), &args.set)?,
+        None => Config::load(&path, &args.set)?,
     };
-    if resumed && args.config.is_some() && config != Config::load(&path, &[])? {
-        let (run, path) = (run.path.display(), path.display());
-        return Err(Error::usage(format!(
-            "--config {path}: {run} continues with its own recipe, which differs; leave --config out"
-        )));
-    }
     if args.dry_run {
         print!("{}", config.to_toml());
         return Ok(());
     }
     let mut output = Output::new("train");
     let device = device::select(&common.device)?;
+    if args.try_step {
+        return auto_batch::try_step(&config, &device);
+    }
+    advise(resume_command(&run, common));
+    let mut allow_change = args.allow_change;
+    if args.auto_batch {
+        config.train.micro_batch = auto_batch::find(&config, common)?;
+        // What was asked for needs no other leave.
+        let own = if resumed { run.read_config()? } else { config.clone() };
+        allow_change |= differences(&own, &config).iter().all(|d| d.starts_with("train.micro_batch:"));
+    }
     let dataset = data::open(common.data.as_deref())?;
     let begun = from.as_ref().map_or(String::new(), |weights| format!(" from {}", weights.path.display()));
-    eprintln!("training {}{begun} on {}, {}", run.path.display(), device.describe(), dataset.describe());
-    let (before, summary) = (run.checkpoints().last().copied(), train_with(&config, &dataset, &device, &run, from, args)?);
+    say(&format!("training {}{begun} on {}, {}", run.path.display(), device.describe(), dataset.describe()));
+    let (before, summary) =
+        (run.checkpoints().last().copied(), train_with(&config, &dataset, &device, &run, from, allow_change, args)?);
     if resumed && before == Some(summary.steps) {
         println!("{} is finished at step {}; nothing to resume", run.path.display(), summary.steps);
     } else {
-        let Summary { steps, images_per_s, loss_first, loss_last } = &summary;
+        let Summary { steps, images_per_s, loss_first, loss_last, .. } = &summary;
         println!("{steps} steps at {images_per_s:.1} images/s, loss {loss_first:.4} -> {loss_last:.4}");
-        println!("run directory {}; next: soda probe --run {0}", run.path.display());
+        match summary.interrupted {
+            true => println!("stopped at step {steps}, checkpoint written; go on with: {}", resume_command(&run, common)),
+            false => println!("run directory {}; next: soda probe --run {0}", run.path.display()),
+        }
+        if let Some(best) = summary.best.filter(|best| best != steps) {
+            println!("best k-NN while training: {}", run.checkpoint(best).join("ema.safetensors").display());
+        }
     }
     output.device(&device);
     output.data(&dataset, "train", dataset.train.len());
@@ -103,11 +121,25 @@ fn train_with(
     device: &Selected,
     run: &RunDir,
     from: Option<WeightsFile>,
+    allow_change: bool,
     args: &Args,
 ) -> Result<Summary> {
     let limit = args.max_minutes.map(|m| Duration::from_secs_f64(m * 60.0));
     let interrupt = Interrupt::listen()?.stop;
-    train(config, dataset, device, run, &Options { limit, resume: args.resume, from: from.map(Arc::new), interrupt })
+    train(
+        config,
+        dataset,
+        device,
+        run,
+        &Options { limit, resume: args.resume, allow_change, from: from.map(Arc::new), interrupt },
+    )
+}
+
+/// What continues `run` on the same data and device.
+fn resume_command(run: &RunDir, common: &Common) -> String {
+    let data = common.data.as_ref().map_or(String::new(), |data| format!(" --data {}", data.display()));
+    let device = if common.device == "auto" { String::new() } else { format!(" --device {}", common.device) };
+    format!("soda train --resume --run {}{data}{device}", run.path.display())
 }
 
 /// What Ctrl-C (and SIGTERM) do: the first one asks the run to end with a checkpoint, a second one ends it at once.
@@ -129,6 +161,10 @@ impl Interrupt {
                 .and_then(|_| flag::register(signal, stop.clone()))
                 .map_err(|e| Error::failed(format!("cannot listen for Ctrl-C: {e}")))?;
         }
+        // A terminal that is closed ends no training.
+        #[cfg(unix)]
+        flag::register(signal_hook::consts::SIGHUP, Arc::default())
+            .map_err(|e| Error::failed(format!("cannot listen for SIGHUP: {e}")))?;
         Ok(Self { stop, let_go })
     }
 }

@@ -148,10 +148,14 @@ pub fn metadata(config: &Config) -> HashMap<String, String> {
 /// # Errors
 /// If the file can't be written.
 pub fn save(path: &Path, model: &Soda, config: &Config, trained: &Trained) -> Result<()> {
-    let tensors = to_host(parameters::collect(&model.valid()))?;
+    write(path, &to_host(parameters::collect(&model.valid()))?, trained_metadata(config, trained))
+}
+
+/// [`metadata`], with the training.
+pub fn trained_metadata(config: &Config, trained: &Trained) -> HashMap<String, String> {
     let mut metadata = metadata(config);
     metadata.extend(trained.entries());
-    write(path, &tensors, metadata)
+    metadata
 }
 
 impl WeightsFile {

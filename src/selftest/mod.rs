@@ -8,6 +8,7 @@ mod cases;
 use crate::device::Selected;
 use crate::error::{Error, Result};
 use crate::files::{sha256, write_atomically};
+use crate::progress::say;
 use burn::tensor::Device;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -109,7 +110,7 @@ pub fn once(device: &Selected) -> Result<()> {
     let Some(passed) = record(device).filter(|path| !path.exists()) else {
         return Ok(());
     };
-    eprintln!("first use of {}: testing every kernel against the CPU (soda selftest)", device.describe());
+    say(&format!("first use of {}: testing every kernel against the CPU (soda selftest)", device.describe()));
     run(device, |_| ())?;
     // A cache that can't be written only means that the test runs again.
     let folder = passed.parent().map_or(Ok(()), std::fs::create_dir_all);

@@ -1,5 +1,6 @@
 //! The whole training state on disk: weights, EMA, optimizer, position. Written beside the last one and renamed, the
-//! completeness marker last, so that a crash or a full disk costs the steps since the last checkpoint and nothing else.
+//! completeness marker with every file's checksum last, so that a crash or a full disk costs the steps since the last checkpoint
+//! and nothing else, and damage is found before anything continues from it.
 
 use super::ema::Ema;
 use super::optim::{AdamW, Moments};
@@ -8,18 +9,24 @@ use crate::error::{Error, Result};
 use crate::files::{self, create_dir};
 use crate::model::weights::{self, Tensors, Trained, WeightsFile};
 use crate::model::{Soda, parameters};
-use crate::run_dir::{COMPLETE, RunDir};
+use crate::run_dir::{COMPLETE, DAMAGED, PARTIAL, RunDir};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+
+#[cfg(test)]
+mod tests;
 
 /// Where a run stands, beside its tensors. Random streams need no position: they are numbered by step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Position {
     /// Optimizer steps done.
     pub step: u64,
+    /// Images seen.
+    #[serde(default)]
+    pub images: u64,
     /// Updates of the optimizer and the EMA.
     pub updates: u64,
     /// Seconds of training so far.
@@ -36,9 +43,8 @@ pub struct Position {
 
 impl Position {
     /// What the weights files say of the training.
-    pub fn trained(&self, config: &Config) -> Trained {
-        let images = self.step * config.train.batch_size as u64;
-        Trained { data_sha256: self.data_sha256.clone(), step: self.step, images }
+    pub fn trained(&self) -> Trained {
+        Trained { data_sha256: self.data_sha256.clone(), step: self.step, images: self.images }
     }
 }
 
@@ -71,13 +77,8 @@ impl State {
                 "{path} was trained with other {what} than the recipe's; leave --config out to go on with the recipe in the file"
             )))
         };
-        let mut trained = weights.config.model.clone();
-        trained.unet.dropout = config.model.unet.dropout;
-        if trained != config.model {
-            return other("[model]");
-        }
-        if (weights.config.data.mean, weights.config.data.std) != (config.data.mean, config.data.std) {
-            return other("data.mean and data.std");
+        if let Some(what) = other_networks(&weights.config, config) {
+            return other(what);
         }
         Ok(Self::beginning(weights.model(&device.clone().autodiff())?, data_sha256))
     }
@@ -89,6 +90,7 @@ impl State {
             optim: AdamW::default(),
             position: Position {
                 step: 0,
+                images: 0,
                 updates: 0,
                 seconds: 0.0,
                 progress: 0.0,
@@ -100,53 +102,177 @@ impl State {
     }
 }
 
-/// Writes the checkpoint of `state.position.step` and removes those beyond `train.keep_checkpoints`.
-///
-/// # Errors
-/// If the disk is full or not writable; earlier checkpoints stay.
-pub fn save(run: &RunDir, state: &State, config: &Config) -> Result<()> {
-    let target = run.checkpoint(state.position.step);
-    let partial = target.with_extension("partial");
-    let clear = |path: &Path| match std::fs::remove_dir_all(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, &e)),
-        _ => Ok(()),
-    };
-    clear(&partial)?;
-    create_dir(&partial)?;
-    let trained = state.position.trained(config);
-    weights::save(&partial.join("model.safetensors"), &state.model, config, &trained)?;
-    weights::save(&partial.join("ema.safetensors"), &state.ema.model(), config, &trained)?;
-    weights::write(&partial.join("optimizer.safetensors"), &moments_to_host(&state.optim)?, HashMap::new())?;
-    let json = serde_json::to_vec_pretty(&state.position).map_err(|e| Error::failed(format!("cannot encode the state: {e}")))?;
-    files::write_atomically(&partial.join("state.json"), &json)?;
-    files::write_atomically(&partial.join(COMPLETE), b"")?;
-    clear(&target)?;
-    std::fs::rename(&partial, &target).map_err(|e| Error::io("rename", &partial, &e))?;
-
-    let steps = run.checkpoints();
-    let keep = if config.train.keep_checkpoints == 0 { steps.len() } else { config.train.keep_checkpoints };
-    for step in &steps[..steps.len().saturating_sub(keep)] {
-        clear(&run.checkpoint(*step))?;
+/// Which part of two recipes says that weights of one are of no use to the other; dropout may differ.
+pub fn other_networks(one: &Config, other: &Config) -> Option<&'static str> {
+    let mut model = one.model.clone();
+    model.unet.dropout = other.model.unet.dropout;
+    if model != other.model {
+        return Some("[model]");
     }
-    Ok(())
+    let normalised = |config: &Config| (config.data.mean, config.data.std);
+    (normalised(one) != normalised(other)).then_some("data.mean and data.std")
 }
 
-/// Reads the newest complete checkpoint of `run`; `None` if there is none.
+/// A copy of a state on the host, to be written while training goes on.
+pub struct Snapshot {
+    model: Tensors,
+    ema: Tensors,
+    moments: Tensors,
+    metadata: HashMap<String, String>,
+    position: Position,
+}
+
+/// What the completeness marker holds: SHA-256 of every other file by name.
+#[derive(Serialize, Deserialize)]
+struct Marker {
+    sha256: BTreeMap<String, String>,
+}
+
+const FILES: [&str; 4] = ["model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"];
+
+impl Snapshot {
+    /// Of `state` as it is.
+    ///
+    /// # Errors
+    /// If the device can't be read.
+    pub fn of(state: &State, config: &Config) -> Result<Self> {
+        Ok(Self {
+            model: weights::to_host(parameters::collect(&state.model.valid()))?,
+            ema: weights::to_host(parameters::collect(&state.ema.model()))?,
+            moments: moments_to_host(&state.optim)?,
+            metadata: weights::trained_metadata(config, &state.position.trained()),
+            position: state.position.clone(),
+        })
+    }
+
+    /// The step it was taken after.
+    pub fn step(&self) -> u64 {
+        self.position.step
+    }
+
+    /// Writes the checkpoint of its step into `run`, then removes all but the newest `keep` (0: none) and that of step `best`.
+    ///
+    /// # Errors
+    /// If the disk is full or not writable; earlier checkpoints stay.
+    pub fn write(&self, run: &RunDir, keep: usize, best: Option<u64>) -> Result<()> {
+        let target = run.checkpoint(self.position.step);
+        let partial = target.with_extension(PARTIAL);
+        clear(&partial)?;
+        create_dir(&partial)?;
+        weights::write(&partial.join(FILES[0]), &self.model, self.metadata.clone())?;
+        weights::write(&partial.join(FILES[1]), &self.ema, self.metadata.clone())?;
+        weights::write(&partial.join(FILES[2]), &self.moments, HashMap::new())?;
+        let json =
+            serde_json::to_vec_pretty(&self.position).map_err(|e| Error::failed(format!("cannot encode the state: {e}")))?;
+        files::write_atomically(&partial.join(FILES[3]), &json)?;
+        let sums = FILES.iter().map(|name| Ok(((*name).to_owned(), files::sha256_of(&partial.join(name))?)));
+        let marker = Marker { sha256: sums.collect::<Result<_>>()? };
+        let json = serde_json::to_vec_pretty(&marker).map_err(|e| Error::failed(format!("cannot encode checksums: {e}")))?;
+        files::write_atomically(&partial.join(COMPLETE), &json)?;
+        clear(&target)?;
+        files::rename_folder(&partial, &target)?;
+
+        let steps = run.checkpoints();
+        let keep = if keep == 0 { steps.len() } else { keep };
+        for step in steps[..steps.len().saturating_sub(keep)].iter().filter(|step| best != Some(**step)) {
+            clear(&run.checkpoint(*step))?;
+        }
+        Ok(())
+    }
+}
+
+/// Removes a folder, whether or not it is there.
+fn clear(path: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, &e)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether every file in the checkpoint at `path` is the one that was written. Checkpoints of older versions carry no checksums:
+/// of those only the presence of the files is known.
 ///
 /// # Errors
-/// If a file of it is damaged or belongs to another network.
-pub fn load(run: &RunDir, config: &Config, device: &Device) -> Result<Option<State>> {
-    let Some(step) = run.checkpoints().last().copied() else { return Ok(None) };
+/// Names the first file that is missing or another.
+pub fn verify(path: &Path) -> Result<()> {
+    let marker = path.join(COMPLETE);
+    let text = std::fs::read(&marker).map_err(|e| Error::io("read", &marker, &e))?;
+    if text.is_empty() {
+        return FILES.iter().try_for_each(|name| files::sha256_of(&path.join(name)).map(drop));
+    }
+    let sums: Marker =
+        serde_json::from_slice(&text).map_err(|e| Error::failed(format!("{} is damaged ({e})", marker.display())))?;
+    FILES.iter().try_for_each(|name| compare(&path.join(name), sums.sha256.get(*name).map_or("", String::as_str)))
+}
+
+/// Whether a weights file that lies in a checkpoint is the one that was written; of other files nothing is known.
+///
+/// # Errors
+/// Names the file.
+pub fn verify_weights(file: &Path) -> Result<()> {
+    let marker = std::fs::read(file.with_file_name(COMPLETE)).unwrap_or_default();
+    let Ok(marker) = serde_json::from_slice::<Marker>(&marker) else { return Ok(()) };
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    marker.sha256.get(&*name).map_or(Ok(()), |wanted| compare(file, wanted))
+}
+
+fn compare(file: &Path, wanted: &str) -> Result<()> {
+    if files::sha256_of(file)? == wanted {
+        return Ok(());
+    }
+    Err(Error::failed(format!("{} is damaged: its checksum is another than when it was written", file.display())))
+}
+
+/// Reads the newest checkpoint of `run` that is whole; `None` if there never was one. `say` gets a sentence for each that had to be
+/// passed over; damaged ones are renamed, so that they aren't taken for checkpoints again.
+///
+/// # Errors
+/// If all are damaged, or the newest whole one belongs to another network.
+pub fn load(run: &RunDir, config: &Config, device: &Device, say: &mut dyn FnMut(&str)) -> Result<Option<State>> {
+    for partial in run.partial_checkpoints() {
+        say(&format!("{} was not written to its end; it is passed over", partial.display()));
+    }
+    let mut damage = None;
+    for step in run.checkpoints().into_iter().rev() {
+        let path = run.checkpoint(step);
+        match verify(&path) {
+            Ok(()) => return read(&path, config, device).map(Some),
+            Err(error) => {
+                say(&format!("{error}; going back to the checkpoint before step {step}"));
+                let aside = path.with_extension(DAMAGED);
+                clear(&aside)?;
+                files::rename_folder(&path, &aside)?;
+                damage = Some(error);
+            }
+        }
+    }
+    match damage {
+        Some(error) => {
+            Err(Error::failed(format!("{error}; {} holds no whole checkpoint: start another --run", run.path.display())))
+        }
+        None => Ok(None),
+    }
+}
+
+/// Reads the whole checkpoint of `step`.
+///
+/// # Errors
+/// If it is damaged, or belongs to another network.
+pub fn load_step(run: &RunDir, step: u64, config: &Config, device: &Device) -> Result<State> {
     let path = run.checkpoint(step);
+    verify(&path)?;
+    read(&path, config, device)
+}
+
+fn read(path: &Path, config: &Config, device: &Device) -> Result<State> {
     let state_path = path.join("state.json");
     let json = std::fs::read(&state_path).map_err(|e| Error::io("read", &state_path, &e))?;
-    let position: Position = serde_json::from_slice(&json).map_err(|e| {
-        Error::failed(format!(
-            "{} is damaged ({e}); remove {} to resume from an earlier checkpoint",
-            state_path.display(),
-            path.display()
-        ))
-    })?;
+    let mut position: Position =
+        serde_json::from_slice(&json).map_err(|e| Error::failed(format!("{} is damaged ({e})", state_path.display())))?;
+    // Older versions counted no images.
+    if position.images == 0 {
+        position.images = position.step * config.train.batch_size as u64;
+    }
     let read = |name: &str, device: &Device| -> Result<Soda> {
         let path = path.join(name);
         let (tensors, _) = weights::read(&path)?;
@@ -157,13 +283,13 @@ pub fn load(run: &RunDir, config: &Config, device: &Device) -> Result<Option<Sta
     let averaged = read("ema.safetensors", device)?;
     let optim =
         AdamW { moments: read_moments(&path.join("optimizer.safetensors"), &averaged, device)?, updates: position.updates };
-    Ok(Some(State { model, ema: Ema::new(&averaged, position.updates), optim, position }))
+    Ok(State { model, ema: Ema::new(&averaged, position.updates), optim, position })
 }
 
 /// The training of the weights file `weights`, from the state that lies beside it in a checkpoint; `None` elsewhere.
-pub fn trained_beside(weights: &Path, config: &Config) -> Option<Trained> {
+pub fn trained_beside(weights: &Path) -> Option<Trained> {
     let json = std::fs::read(weights.with_file_name("state.json")).ok()?;
-    serde_json::from_slice(&json).ok().map(|position: Position| position.trained(config))
+    serde_json::from_slice(&json).ok().map(|position: Position| position.trained())
 }
 
 fn moments_to_host(optim: &AdamW) -> Result<Tensors> {
@@ -191,7 +317,7 @@ fn read_moments(path: &Path, model: &Soda, device: &Device) -> Result<HashMap<St
                 continue;
             }
             return Err(Error::failed(format!(
-                "{} lacks the moments of {}; remove its folder to resume from an earlier checkpoint",
+                "{} lacks the moments of {}; this checkpoint is of another network",
                 path.display(),
                 parameter.name
             )));

@@ -3,5 +3,7 @@
 pub mod checkpoint;
 pub mod ema;
 pub mod optim;
+pub mod replay;
 pub mod run;
+pub mod saver;
 pub mod step;

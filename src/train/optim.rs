@@ -7,7 +7,7 @@ use crate::kernels::adamw::{self, Options, Parameter, adamw};
 use crate::model::Soda;
 use crate::model::parameters;
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Gradients, Tensor};
+use burn::tensor::{Gradients as Tape, Tensor};
 use std::collections::{BTreeMap, HashMap};
 
 /// First and second moments of one parameter.
@@ -42,12 +42,10 @@ pub fn learning_rate(config: &TrainConfig, step: u64, progress: f64) -> f64 {
 impl AdamW {
     /// One update of every parameter and of its average in `ema`. Returns the networks and the norm of the gradients before
     /// the clip, `[1]`, still on the device.
-    pub fn step(&mut self, lr: f64, model: Soda, grads: Gradients, ema: &mut Ema, config: &TrainConfig) -> (Soda, Tensor<1>) {
+    pub fn step(&mut self, lr: f64, model: Soda, mut grads: ByName, ema: &mut Ema, config: &TrainConfig) -> (Soda, Tensor<1>) {
         self.updates += 1;
         ema.updates += 1;
-        let mut by_name = collect_gradients(&model, &grads);
-        drop(grads);
-        let norm = adamw::norm(by_name.values().cloned().collect());
+        let norm = adamw::norm(grads.values().cloned().collect());
         let clip = match config.clip_norm {
             0.0 => norm.ones_like(),
             limit => (norm.clone() + 1e-6).recip().mul_scalar(limit).clamp_max(1.0),
@@ -63,7 +61,7 @@ impl AdamW {
             if parameters::is_statistic(name) {
                 return weight;
             }
-            let Some(grad) = by_name.remove(name) else {
+            let Some(grad) = grads.remove(name) else {
                 let (d, w) = (options.ema_decay, weight.clone());
                 ema.update(name, |average| (average * d + w * (1.0 - d), ()));
                 return weight;
@@ -84,11 +82,43 @@ impl AdamW {
 }
 
 /// Gradients by parameter name, flattened; in a fixed order, so that sums over them are reproducible.
-pub fn collect_gradients<M: Module>(model: &M, grads: &Gradients) -> BTreeMap<String, Tensor<1>> {
+pub type ByName = BTreeMap<String, Tensor<1>>;
+
+/// Loss and gradients of a batch, added up over its parts.
+#[derive(Default)]
+pub struct Gradients {
+    loss: Option<Tensor<1>>,
+    /// The gradients so far.
+    pub by_name: ByName,
+}
+
+impl Gradients {
+    /// Adds the gradients of `share` times `loss`, the mean over a part that is that share of the batch. (BatchNorm sees one part
+    /// at a time.)
+    pub fn add<M: Module>(&mut self, model: &M, loss: Tensor<1>, share: f64) {
+        let loss = if share == 1.0 { loss } else { loss * share };
+        let mut new = collect_gradients(model, &loss.backward());
+        for (name, sum) in std::mem::take(&mut self.by_name) {
+            let gradient = new.remove(&name);
+            new.insert(name, gradient.map_or(sum.clone(), |gradient| gradient + sum));
+        }
+        self.by_name = new;
+        let loss = loss.inner();
+        self.loss = Some(self.loss.take().map_or(loss.clone(), |sum| sum + loss));
+    }
+
+    /// Mean loss of the batch, `[1]`.
+    pub fn loss(&self) -> Tensor<1> {
+        self.loss.clone().expect("a batch has a part")
+    }
+}
+
+/// The gradients of `model` on the tape.
+pub fn collect_gradients<M: Module>(model: &M, grads: &Tape) -> ByName {
     struct Collect<'a> {
         path: Vec<String>,
-        grads: &'a Gradients,
-        out: BTreeMap<String, Tensor<1>>,
+        grads: &'a Tape,
+        out: ByName,
     }
     impl ModuleVisitor for Collect<'_> {
         fn enter_module(&mut self, name: &str, _container: &str) {

@@ -1,9 +1,13 @@
 //! The training loop.
 
-use super::checkpoint::{self, State};
+mod log;
+
+use self::log::Log;
+use super::checkpoint::{self, Snapshot, State};
 use super::optim::learning_rate;
+use super::saver::Saver;
 use super::step::{Pair, step};
-use crate::config::Config;
+use crate::config::{Config, OnSaveError, TrainConfig, differences};
 use crate::data::Dataset;
 use crate::data::loader::Loader;
 use crate::device::Selected;
@@ -11,17 +15,14 @@ use crate::diffusion::Schedule;
 use crate::edit::decoder::Decoder;
 use crate::edit::reconstruct::reconstruct_first;
 use crate::error::{Error, Result};
-use crate::eval::validation::{Validation, validate};
-use crate::files::write_atomically;
+use crate::eval::validation::validate;
 use crate::machine;
 use crate::model::weights::WeightsFile;
-use crate::report::{grid, plot};
-use crate::run_dir::{Evaluation, Metrics, Row, RunDir, Start, json_line};
+use crate::progress::say;
+use crate::report::grid;
+use crate::run_dir::{Row, RunDir, Start};
 use crate::selftest;
-use burn::tensor::Tensor;
-use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use serde::Serialize;
-use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -35,6 +36,8 @@ pub struct Options {
     pub resume: bool,
     /// What a new run starts from; none: random weights. Of a run that goes on it is ignored.
     pub from: Option<Arc<WeightsFile>>,
+    /// Go on with a recipe that isn't the run's own, where its networks are the same.
+    pub allow_change: bool,
     /// Set from outside to stop after the current step, with a checkpoint.
     pub interrupt: Arc<AtomicBool>,
 }
@@ -50,17 +53,23 @@ pub struct Summary {
     pub loss_first: f64,
     /// Mean loss of the last row.
     pub loss_last: f64,
+    /// Whether it was interrupted before its last step.
+    pub interrupted: bool,
+    /// Step of the checkpoint with the best k-NN on held-out training images, where that was scored.
+    pub best: Option<u64>,
 }
 
 /// Images of the reconstruction grid: two rows.
 const GRID: usize = 20;
 
-/// Trains `config` on the training images of `data` until its last step, the time limit or an interrupt.
+/// Trains `config` on the training images of `data` until its last step, the time limit or an interrupt; all of them leave a
+/// checkpoint.
 ///
 /// # Errors
-/// If `run` already holds a run and `resume` isn't set, its directory can't be written, `device` fails the self test, or the
-/// loss is no longer finite; in the last case earlier checkpoints stay.
+/// If `run` already holds a run and `resume` isn't set, another process trains it, its directory can't be written, its recipe or
+/// data is another, `device` fails the self test, or the loss is no longer finite; in the last case earlier checkpoints stay.
 pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, options: &Options) -> Result<Summary> {
+    let mut lock = if run.exists() { Some(run.lock()?) } else { None };
     let mut state = start(config, data, device, run, options)?;
     if !state.position.finished {
         selftest::once(device)?;
@@ -71,7 +80,8 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
     let last_step = train.steps as u64;
     let mut batches = Loader::new(data.train.clone(), config.data.clone(), train.batch_size, config.seed, state.position.step)?;
     // Only now: a mistake found above leaves nothing behind.
-    if !run.exists() {
+    if lock.is_none() {
+        lock = Some(run.lock()?);
         run.create(config)?;
     }
     if !state.position.finished {
@@ -79,10 +89,12 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
         run.add_start(&described(&state, data, device, from.map(|weights| weights.sha256.clone())))?;
     }
     let mut log = Log::open(run, config, &state)?;
+    let mut keeper = Keeper::new(run, train);
     let started = Instant::now();
     let already = state.position.seconds;
+    let mut interrupted = false;
 
-    while !state.position.finished {
+    while !state.position.finished && !interrupted {
         let clock = Instant::now();
         let number = state.position.step + 1;
         let in_time = options.limit.map_or(0.0, |limit| started.elapsed().as_secs_f64() / limit.as_secs_f64());
@@ -95,65 +107,124 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
         (state, outcome) = step(state, Pair::new(batch.source, batch.target, view, &autodiff), &schedule, config, number, lr);
         log.add(outcome.loss);
 
-        let interrupted = options.interrupt.load(Ordering::Relaxed);
+        interrupted = options.interrupt.load(Ordering::Relaxed);
         let timed_out = options.limit.is_some_and(|limit| started.elapsed() >= limit);
         let last = number >= last_step || timed_out;
         let due = |every: usize| every > 0 && number.is_multiple_of(every as u64);
-        let save = due(train.checkpoint_every) || last || interrupted;
-        let row = (due(train.log_every) || save).then(|| log.row(number, lr, outcome.grad_norm)).transpose()?;
+        let evaluate = due(train.evaluate_every) || (last && train.evaluate_every > 0);
+        let save = due(train.checkpoint_every) || evaluate || last || interrupted;
+        let images = state.position.images;
+        let row = (due(train.log_every) || save).then(|| log.row(number, images, lr, outcome.grad_norm)).transpose()?;
         log.stepping += clock.elapsed();
         state.position.seconds = already + log.stepping.as_secs_f64();
         if let Some(row) = row {
             state.position.loss_first.get_or_insert(row.loss);
-            log.write(Row { seconds: state.position.seconds, ..row })?;
+            let written = log.write(Row { seconds: state.position.seconds, ..row });
+            keeper.noted(written, &log)?;
         }
         state.position.finished = last;
         state.position.progress = progress;
         let pause = Instant::now();
         if save {
-            checkpoint::save(run, &state, config)?;
-            log.plot(run)?;
+            keeper.save(Snapshot::of(&state, config)?, &log)?;
+            keeper.noted(log.plot(), &log)?;
         }
         if due(train.sample_every) || last {
-            draw_reconstructions(&state, config, data, device, run)?;
+            keeper.noted(draw_reconstructions(&state, config, data, device, run), &log)?;
         }
-        if due(train.evaluate_every) || (last && train.evaluate_every > 0) {
-            let limit = train.evaluate_images;
-            log.evaluated(number, validate(&state.ema.model(), config, data, limit, &device.device)?)?;
+        if evaluate {
+            let scores = validate(&state.ema.model(), config, data, train.evaluate_images, &device.device)?;
+            let written = log.evaluated(number, images, scores);
+            keeper.noted(written, &log)?;
         }
         // Pictures, checkpoints and scores don't count as training.
-        log.since += pause.elapsed();
-        if interrupted && !last {
-            let path = run.path.display();
-            return Err(Error::failed(format!(
-                "stopped at step {number}, checkpoint written; continue with `soda train --resume --run {path}` (or the same quickstart again)"
-            )));
-        }
+        log.pause(pause);
     }
-    log.bar.finish_and_clear();
+    log.finish();
+    keeper.end()?;
+    drop(lock);
     Ok(Summary {
         steps: state.position.step,
-        images_per_s: (state.position.step * log.batch) as f64 / state.position.seconds,
+        images_per_s: state.position.images as f64 / state.position.seconds,
         loss_first: state.position.loss_first.unwrap_or(f64::NAN),
         loss_last: log.metrics.rows.last().map_or(f64::NAN, |r| r.loss),
+        interrupted: !state.position.finished,
+        best: log.metrics.best().map(|e| e.step),
     })
+}
+
+/// Saves checkpoints, and does with failures to write what `train.on_save_error` says.
+struct Keeper {
+    saver: Saver,
+    policy: OnSaveError,
+    /// The last thing that was said.
+    said: String,
+}
+
+impl Keeper {
+    fn new(run: &RunDir, train: &TrainConfig) -> Self {
+        Self { saver: Saver::new(run, train.keep_checkpoints), policy: train.on_save_error, said: String::new() }
+    }
+
+    /// Begins to write a checkpoint; the outcome of the one before is known by now.
+    fn save(&mut self, snapshot: Snapshot, log: &Log) -> Result<()> {
+        let before = self.saver.save(snapshot, log.metrics.best().map(|e| e.step));
+        self.noted(before, log)
+    }
+
+    /// Ends training, or says that it goes on, where `written` is an error.
+    fn noted(&mut self, written: Result<()>, log: &Log) -> Result<()> {
+        match (written, self.policy) {
+            (Ok(()), _) => Ok(()),
+            (Err(error), OnSaveError::Stop) => Err(error),
+            (Err(error), OnSaveError::Continue) => {
+                let said = format!("{error}; training goes on");
+                if said != self.said {
+                    log.say(&said);
+                    self.said = said;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The last checkpoint is written, or an error whatever the policy: what isn't on disk is lost when the program ends.
+    fn end(&mut self) -> Result<()> {
+        self.saver.wait()
+    }
 }
 
 /// A fresh state, or that of the newest checkpoint.
 fn start(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, options: &Options) -> Result<State> {
-    if run.exists() && !options.resume {
-        let path = run.path.display();
-        return Err(Error::usage(format!(
-            "{path} already holds a run; add --resume to continue it, or name another directory with --run"
-        )));
+    if run.exists() {
+        if !options.resume {
+            let path = run.path.display();
+            return Err(Error::usage(format!(
+                "{path} already holds a run; add --resume to continue it, or name another directory with --run"
+            )));
+        }
+        compare_recipes(config, run, options)?;
     }
-    if let Some(mut state) = checkpoint::load(run, config, &device.device)? {
+    if let Some(mut state) = checkpoint::load(run, config, &device.device, &mut |line| say(line))? {
         if state.position.data_sha256 != data.sha256 {
             return Err(Error::usage(format!(
-                "{} began on other data than {}; name the same data with --data",
+                "{} began on other data (checksum {:.16}..) than {} (checksum {:.16}..), or it has changed since; name the same data with --data",
                 run.path.display(),
-                data.describe()
+                state.position.data_sha256,
+                data.describe(),
+                data.sha256
             )));
+        }
+        if let Some(before) =
+            run.read_starts().last().filter(|s| (s.device.as_str(), &s.adapter) != (device.backend, &device.name))
+        {
+            say(&format!(
+                "so far {} ran on {} {}; on {} the last digits of its numbers will be others",
+                run.path.display(),
+                before.device,
+                before.adapter,
+                device.describe()
+            ));
         }
         state.position.finished |= state.position.step >= config.train.steps as u64;
         return Ok(state);
@@ -168,6 +239,28 @@ fn start(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, optio
         Some(weights) => State::trained(config, weights, &data.sha256, &device.device),
         None => Ok(State::new(config, &data.sha256, &device.device)),
     }
+}
+
+/// Refuses a recipe that isn't the run's own, or with `allow_change` makes it the run's own.
+fn compare_recipes(config: &Config, run: &RunDir, options: &Options) -> Result<()> {
+    let own = run.read_config()?;
+    let differences = differences(&own, config);
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let (path, differences) = (run.path.display(), differences.join(", "));
+    if let Some(what) = checkpoint::other_networks(&own, config) {
+        return Err(Error::usage(format!(
+            "{path} has its own recipe, and {what} belong to its weights ({differences}); start another --run for others"
+        )));
+    }
+    if !options.allow_change {
+        return Err(Error::usage(format!(
+            "{path} continues with its own recipe, and this one differs in {differences}; add --allow-change to go on with it, or choose another --run"
+        )));
+    }
+    say(&format!("{path} goes on with another recipe: {differences}"));
+    run.create(config)
 }
 
 /// This call of training, for who reads the run later.
@@ -195,117 +288,4 @@ fn draw_reconstructions(state: &State, config: &Config, data: &Dataset, device: 
     let decoder = Decoder::new(&model, config, config.sample.clone(), &device.device);
     let (images, originals) = reconstruct_first(&decoder, &data.test, n, config.seed)?;
     grid::save_reconstructions(&run.sample(state.position.step), &images, &originals)
-}
-
-/// metrics.jsonl, the progress bar and what has happened since the last row.
-struct Log {
-    file: std::fs::File,
-    path: std::path::PathBuf,
-    metrics: Metrics,
-    bar: ProgressBar,
-    batch: u64,
-    /// Sum of the losses since the last row, on the device.
-    total: Option<Tensor<1>>,
-    steps: u64,
-    since: Instant,
-    printed: Instant,
-    /// Time spent in steps, by this call.
-    stepping: Duration,
-}
-
-impl Log {
-    /// Continues the log of a resumed run: rows beyond its checkpoint are dropped.
-    fn open(run: &RunDir, config: &Config, state: &State) -> Result<Self> {
-        let path = run.metrics();
-        let mut metrics = run.read_metrics()?;
-        metrics.truncate(state.position.step);
-        write_atomically(&path, metrics.to_jsonl().as_bytes())?;
-        let file = std::fs::OpenOptions::new().append(true).open(&path).map_err(|e| Error::io("write", &path, &e))?;
-        let bar = ProgressBar::new(config.train.steps as u64).with_position(state.position.step);
-        let style = "{bar:30} step {pos}/{len}, {msg}, {eta} left";
-        bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));
-        bar.reset_eta();
-        let now = Instant::now();
-        Ok(Self {
-            file,
-            path: path.clone(),
-            metrics,
-            bar,
-            batch: config.train.batch_size as u64,
-            total: None,
-            steps: 0,
-            since: now,
-            printed: now,
-            stepping: Duration::ZERO,
-        })
-    }
-
-    fn add(&mut self, loss: Tensor<1>) {
-        self.total = Some(match self.total.take() {
-            Some(total) => total + loss,
-            None => loss,
-        });
-        self.steps += 1;
-    }
-
-    /// Reads what has added up since the last row: the only place where the loop waits for the device.
-    fn row(&mut self, step: u64, lr: f64, grad_norm: Tensor<1>) -> Result<Row> {
-        let read = |t: Tensor<1>| {
-            t.try_into_scalar::<f32>()
-                .map(f64::from)
-                .map_err(|e| Error::failed(format!("the device failed at step {step}: {e}; earlier checkpoints are intact")))
-        };
-        let total = self.total.take().map_or(Ok(f64::NAN), read)?;
-        let (loss, grad_norm) = (total / self.steps as f64, read(grad_norm)?);
-        if !loss.is_finite() || !grad_norm.is_finite() {
-            return Err(Error::failed(format!(
-                "the loss is {loss} and the gradients' norm {grad_norm} at step {step} (lr {lr:.2e}); the last checkpoint is intact: resume from it with a smaller train.lr or more train.warmup_steps"
-            )));
-        }
-        let images_per_s = (self.steps * self.batch) as f64 / self.since.elapsed().as_secs_f64();
-        self.steps = 0;
-        Ok(Row { step, images: step * self.batch, loss, grad_norm, lr, images_per_s, seconds: 0.0 })
-    }
-
-    fn append(&mut self, row: &impl Serialize) -> Result<()> {
-        self.file.write_all(json_line(row).as_bytes()).map_err(|e| Error::io("write", &self.path, &e))
-    }
-
-    /// A row of scores; images without classes have none.
-    fn evaluated(&mut self, step: u64, found: Option<Validation>) -> Result<()> {
-        let Some(Validation { knn, linear, n_train, n_validation }) = found else { return Ok(()) };
-        let row = Evaluation { step, images: step * self.batch, knn, linear, n_train, n_validation };
-        self.append(&row)?;
-        self.bar.suspend(|| {
-            eprintln!("step {step}: k-NN {knn:.1} %, linear probe {linear:.1} % ({n_validation} held-out training images)");
-        });
-        self.metrics.evaluations.push(row);
-        Ok(())
-    }
-
-    fn write(&mut self, row: Row) -> Result<()> {
-        self.append(&row)?;
-        let summary = format!("loss {:.4}, {:.1} images/s", row.loss, row.images_per_s);
-        self.bar.set_position(row.step);
-        self.bar.set_message(summary.clone());
-        let plain = !std::io::stderr().is_terminal();
-        if plain && (self.metrics.rows.is_empty() || self.printed.elapsed() > Duration::from_secs(15)) {
-            let length = self.bar.length().unwrap_or(0);
-            let left = length.saturating_sub(row.step) * self.batch;
-            let eta = Duration::from_secs_f64((left as f64 / row.images_per_s.max(1e-9)).min(1e9));
-            eprintln!("step {}/{length}, {summary}, {} left", row.step, HumanDuration(eta));
-            self.printed = Instant::now();
-        }
-        self.metrics.rows.push(row);
-        self.since = Instant::now();
-        Ok(())
-    }
-
-    fn plot(&mut self, run: &RunDir) -> Result<()> {
-        let points = self.metrics.rows.iter().map(|r| (r.images as f64, r.loss)).collect();
-        let style = plot::CurveStyle { smooth: (self.metrics.rows.len() / 20).max(1), ..Default::default() };
-        let series = [plot::Series { name: "loss", points }];
-        plot::save_curve(&run.loss_plot(), "Training loss", "images seen", "mean squared error on the noise", &series, style)?;
-        Ok(())
-    }
 }

@@ -1,6 +1,7 @@
 //! One training step, as the paper has it.
 
 use super::checkpoint::State;
+use super::optim::Gradients;
 use crate::config::Config;
 use crate::diffusion::Schedule;
 use crate::diffusion::forward::{draw_t, q_sample};
@@ -28,6 +29,25 @@ impl Pair {
     }
 }
 
+impl Pair {
+    /// In parts of `size` images (0: all), the last one smaller.
+    fn parts(self, size: usize) -> Vec<Pair> {
+        let [batch, ..] = self.x_0.dims();
+        if size == 0 || size >= batch {
+            return vec![self];
+        }
+        let part = |start: usize| {
+            let n = size.min(batch - start);
+            Pair {
+                x_source: self.x_source.clone().narrow(0, start, n),
+                x_0: self.x_0.clone().narrow(0, start, n),
+                view: self.view.clone().map(|view| view.narrow(0, start, n)),
+            }
+        };
+        (0..batch).step_by(size).map(part).collect()
+    }
+}
+
 /// What a step leaves to be read, still on the device.
 pub struct Outcome {
     /// Mean squared error on the noise, `[1]`.
@@ -40,27 +60,31 @@ pub struct Outcome {
 pub fn step(mut state: State, pair: Pair, schedule: &Schedule, config: &Config, step: u64, lr: f64) -> (State, Outcome) {
     let device = pair.x_0.device();
     let [batch, ..] = pair.x_0.dims();
-    let draws = |purpose| rng::stream(config.seed, purpose, step);
+    let [mut masks, mut times, mut noise, mut dropout] =
+        [Purpose::Masks, Purpose::Time, Purpose::Noise, Purpose::Dropout].map(|purpose| rng::stream(config.seed, purpose, step));
+    let mut total = Gradients::default();
 
-    let z = state.model.encode(pair.x_source);
-    let mask = draw_masks(batch, config, &mut draws(Purpose::Masks), &device);
-    let t = draw_t(schedule, batch, &mut draws(Purpose::Time), &device);
-    let eps = Tensor::from_data(
-        TensorData::new(rng::normal(&mut draws(Purpose::Noise), batch * 3 * 32 * 32), [batch, 3, 32, 32]),
-        &device,
-    );
-    let x_t = q_sample(pair.x_0, &t, eps.clone());
-    let dropout_key = draws(Purpose::Dropout).random();
-    let eps_hat = state.model.predict_eps(x_t, t.time, z, mask, pair.view, Some(dropout_key));
-    let loss = (eps_hat - eps).square().mean();
+    // One part, but where memory is short. The draws are the same however the batch is cut.
+    for part in pair.parts(config.train.micro_batch) {
+        let [n, ..] = part.x_0.dims();
+        let z = state.model.encode(part.x_source);
+        let mask = draw_masks(n, config, &mut masks, &device);
+        let t = draw_t(schedule, n, &mut times, &device);
+        let eps = Tensor::from_data(TensorData::new(rng::normal(&mut noise, n * 3 * 32 * 32), [n, 3, 32, 32]), &device);
+        let x_t = q_sample(part.x_0, &t, eps.clone());
+        let eps_hat = state.model.predict_eps(x_t, t.time, z, mask, part.view, Some(dropout.random()));
+        let loss = (eps_hat - eps).square().mean();
+        total.add(&state.model, loss, n as f64 / batch as f64);
+    }
 
-    let grads = loss.backward();
+    let loss = total.loss();
     // Global-norm clip, AdamW (the encoder at lr x ratio) and the EMA, in one pass over the parameters.
-    let (model, grad_norm) = state.optim.step(lr, state.model, grads, &mut state.ema, &config.train);
+    let (model, grad_norm) = state.optim.step(lr, state.model, total.by_name, &mut state.ema, &config.train);
     state.model = model;
     state.position.step = step;
+    state.position.images += batch as u64;
     state.position.updates = state.optim.updates;
-    (state, Outcome { loss: loss.inner(), grad_norm })
+    (state, Outcome { loss, grad_norm })
 }
 
 /// `[B, Z]`, 1 where z passes: an image's whole z is dropped with probability `z_drop` (classifier-free guidance), else each

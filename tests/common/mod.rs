@@ -3,6 +3,8 @@
 
 pub mod cases;
 pub mod program;
+#[cfg(unix)]
+pub mod run;
 
 use burn::tensor::Device;
 

@@ -1,0 +1,60 @@
+//! `soda replay`
+
+use super::Common;
+use super::output::Output;
+use crate::data;
+use crate::device;
+use crate::error::{Error, Result};
+use crate::run_dir::{Failure, RunDir};
+use crate::train::replay::{Replayed, replay};
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Arguments of `soda replay`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The run directory.
+    #[arg(long, value_name = "DIR")]
+    run: PathBuf,
+    /// The step, from 1 (default: the one that ended the run).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    step: Option<u64>,
+}
+
+/// Runs a step of a run again and says what in it isn't finite.
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    let mut output = Output::new("replay");
+    let run = RunDir::new(&args.run);
+    let config = run.read_config()?;
+    let step = match args.step {
+        Some(step) => step,
+        None => failed_step(&run)?,
+    };
+    let device = device::select(&common.device)?;
+    let dataset = data::open(common.data.as_deref())?;
+    eprintln!("replaying {} up to step {step} on {}, {}", run.path.display(), device.describe(), dataset.describe());
+    let replayed = replay(&config, &dataset, &device, &run, step)?;
+    let Replayed { step, lr, seed, images, loss, grad_norm, broken_before, broken_after } = &replayed;
+    println!("step {step}: lr {lr:.3e}, loss {loss:.6}, norm of the gradients {grad_norm:.6}");
+    println!("seed {seed}; images {images:?} of the training set");
+    for (when, broken) in [("before", broken_before), ("after", broken_after)] {
+        match broken.as_slice() {
+            [] => println!("weights and moments {when} it: all finite"),
+            [first, rest @ ..] => println!("not finite {when} it: {first} and {} other tensors", rest.len()),
+        }
+    }
+    output.device(&device);
+    output.data(&dataset, "train", dataset.train.len());
+    output.set("finite", json!(replayed.is_finite()));
+    output.merge(json!(replayed));
+    output.write(common)
+}
+
+fn failed_step(run: &RunDir) -> Result<u64> {
+    let path = run.failure();
+    let text = std::fs::read_to_string(&path)
+        .map_err(|_| Error::usage(format!("{} notes no step that failed; name one with --step", run.path.display())))?;
+    let failure: Failure = serde_json::from_str(&text)
+        .map_err(|e| Error::failed(format!("{} is damaged ({e}); name the step with --step", path.display())))?;
+    Ok(failure.step)
+}

@@ -1,0 +1,69 @@
+//! `soda train --auto-batch`: how many images the device takes at once.
+
+use crate::cli::Common;
+use crate::config::Config;
+use crate::device::Selected;
+use crate::diffusion::Schedule;
+use crate::error::{Error, Result};
+use crate::progress::say;
+use crate::rng::{self, Purpose};
+use crate::train::checkpoint::State;
+use crate::train::step::{Pair, step};
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+/// The largest `train.micro_batch` out of the whole batch (0), a half, a quarter, .. that two steps of training succeed with. Each
+/// is tried in a process of its own: a device that ran out of memory is of no more use to the one it failed.
+///
+/// # Errors
+/// If not even one image fits, or no process can be started.
+pub fn find(config: &Config, common: &Common) -> Result<usize> {
+    let whole = config.train.batch_size;
+    let mut size = whole;
+    loop {
+        if fits(config, size, common)? {
+            say(&format!("{size} images go through the networks at once, of batches of {whole}"));
+            return Ok(if size == whole { 0 } else { size });
+        }
+        say(&format!("{size} images at once are too many for the device"));
+        if size == 1 {
+            return Err(Error::failed(
+                "--auto-batch: not even one image fits into the device's memory; take a smaller model.unet.base or another --device",
+            ));
+        }
+        size = size.div_ceil(2);
+    }
+}
+
+fn fits(config: &Config, size: usize, common: &Common) -> Result<bool> {
+    let failed = |e: std::io::Error| Error::failed(format!("--auto-batch: cannot try a step in another process: {e}"));
+    let mut config = config.clone();
+    config.train.micro_batch = size;
+    let mut recipe = tempfile::Builder::new().suffix(".toml").tempfile().map_err(failed)?;
+    recipe.write_all(config.to_toml().as_bytes()).map_err(failed)?;
+    let mut command = Command::new(std::env::current_exe().map_err(failed)?);
+    command.args(["train", "--try-step", "--device", &common.device, "--config"]).arg(recipe.path());
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().map_err(failed)?;
+    Ok(status.success())
+}
+
+/// Two steps, the second of which has everything in memory that later ones have.
+///
+/// # Errors
+/// If the device fails.
+pub fn try_step(config: &Config, device: &Selected) -> Result<()> {
+    let autodiff = device.device.clone().autodiff();
+    let schedule = Schedule::new(&config.diffusion);
+    let batch = config.train.batch_size;
+    let images = rng::normal(&mut rng::stream(config.seed, Purpose::Test, 0), batch * 3 * 32 * 32);
+    let view = config.model.unet.view_conditioning.then(|| vec![0.0; batch * 4]);
+    let mut state = State::new(config, "", &device.device);
+    for number in 1..=2 {
+        let pair = Pair::new(images.clone(), images.clone(), view.clone(), &autodiff);
+        let outcome;
+        (state, outcome) = step(state, pair, &schedule, config, number, 1e-4);
+        let loss = outcome.loss.try_into_scalar::<f32>();
+        loss.map_err(|e| Error::failed(format!("the device failed: {e}")))?;
+    }
+    Ok(())
+}

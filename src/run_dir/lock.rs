@@ -1,0 +1,63 @@
+//! One process at a time trains in a run directory.
+
+use super::RunDir;
+use crate::error::{Error, Result};
+use crate::files::create_dir;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+
+/// Held while a run is trained. The system lets go of it when the process ends, however it ends: nothing stale is left.
+pub struct Lock {
+    _file: File,
+}
+
+impl RunDir {
+    /// Takes the directory for this process; makes it where it isn't there yet.
+    ///
+    /// # Errors
+    /// If another process has it, or the lock file can't be written.
+    pub fn lock(&self) -> Result<Lock> {
+        create_dir(&self.path)?;
+        let path = self.path.join("lock");
+        let failed = |e: &std::io::Error| Error::io("write", &path, e);
+        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let mut file = open.map_err(|e| failed(&e))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                // Some systems let nobody read what is locked.
+                let _ = file.read_to_string(&mut holder);
+                let holder = Some(holder.trim()).filter(|h| !h.is_empty()).unwrap_or("another process");
+                return Err(Error::usage(format!(
+                    "{} is being trained by {holder}; wait for it, stop it, or choose another --run",
+                    self.path.display()
+                )));
+            }
+            // Some network file systems know no locks: no reason not to train there.
+            Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => {}
+            Err(TryLockError::Error(e)) => return Err(failed(&e)),
+        }
+        // What it says is for people; on a full disk it stays empty.
+        let _ = file.set_len(0).and_then(|()| writeln!(file, "process {}", std::process::id()));
+        Ok(Lock { _file: file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_holder_is_refused_by_name_until_the_first_lets_go() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let run = RunDir::new(folder.path().join("run"));
+        let first = run.lock().expect("free");
+        let message = run.lock().err().expect("taken").to_string();
+        assert!(message.contains(&format!("process {}", std::process::id())) && message.contains("--run"), "{message}");
+        drop(first);
+        // A file that a killed process left is no lock.
+        assert!(run.path.join("lock").exists());
+        run.lock().expect("free again");
+    }
+}

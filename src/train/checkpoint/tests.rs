@@ -1,0 +1,68 @@
+use super::*;
+use crate::files::crash_at;
+use burn::tensor::Device;
+
+fn tiny() -> Config {
+    let sets = ["model.z_dim=8", "model.encoder.base=4", "model.unet.base=8", "model.unet.multipliers=[1,2]"];
+    let sets: Vec<String> =
+        sets.iter().chain(&["model.unet.groups=2", "model.unet.final_groups=2"]).map(|s| (*s).into()).collect();
+    Config::parse(include_str!("../../../configs/quick.toml"), "quick.toml", &sets).expect("a recipe")
+}
+
+/// What `run` comes back to, and what is said of it.
+fn found(run: &RunDir, config: &Config) -> (u64, Vec<String>) {
+    let mut said = Vec::new();
+    let state = load(run, config, &Device::flex(), &mut |line| said.push(line.to_owned())).expect("a whole checkpoint");
+    (state.expect("a checkpoint").position.step, said)
+}
+
+#[test]
+fn a_kill_between_any_two_changes_on_disk_leaves_a_whole_checkpoint() {
+    let config = tiny();
+    let mut state = State::new(&config, "data", &Device::flex());
+    let snapshots = [1, 2].map(|step| {
+        (state.position.step, state.position.images) = (step, 32 * step);
+        Snapshot::of(&state, &config).expect("a snapshot")
+    });
+    let (mut boundaries, mut before_the_rename) = (0, 0);
+    loop {
+        let folder = tempfile::tempdir().expect("a folder");
+        let run = RunDir::new(folder.path());
+        snapshots[0].write(&run, 1, None).expect("written");
+        crash_at(Some(boundaries));
+        let written = snapshots[1].write(&run, 1, None);
+        crash_at(None);
+        let (step, said) = found(&run, &config);
+        if written.is_ok() {
+            assert_eq!((step, run.checkpoints(), said.len()), (2, vec![2], 0));
+            break;
+        }
+        // Either the old or the new one, and a line only where something half-written lies about.
+        assert!(step == 1 || step == 2);
+        assert_eq!(said.len(), run.partial_checkpoints().len(), "{said:?}");
+        before_the_rename += u32::from(step == 1);
+        // The next try finds its way through what was left.
+        snapshots[1].write(&run, 1, None).expect("written");
+        assert_eq!(found(&run, &config), (2, vec![]));
+        assert_eq!(run.checkpoints(), [2]);
+        boundaries += 1;
+    }
+    // Five files with four moments each, two folders, one rename.
+    assert!(boundaries >= 20 && before_the_rename >= boundaries - 2, "{boundaries}, {before_the_rename}");
+}
+
+#[test]
+fn checkpoints_of_older_versions_carry_no_checksums_and_count_no_images() {
+    let (config, folder) = (tiny(), tempfile::tempdir().expect("a folder"));
+    let run = RunDir::new(folder.path());
+    let mut state = State::new(&config, "data", &Device::flex());
+    state.position.step = 3;
+    Snapshot::of(&state, &config).expect("a snapshot").write(&run, 1, None).expect("written");
+    let path = run.checkpoint(3);
+    std::fs::write(path.join(COMPLETE), b"").expect("writable");
+    let text = std::fs::read_to_string(path.join("state.json")).expect("there");
+    std::fs::write(path.join("state.json"), text.replace("\"images\": 0,", "")).expect("writable");
+    let state = load(&run, &config, &Device::flex(), &mut |line| panic!("{line}")).expect("loads").expect("a state");
+    assert_eq!(state.position.images, 3 * config.train.batch_size as u64);
+    verify_weights(&path.join("ema.safetensors")).expect("nothing is known of it");
+}

@@ -1,0 +1,156 @@
+//! metrics.jsonl, the progress bar, the loss curve.
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::eval::validation::Validation;
+use crate::files::write_atomically;
+use crate::progress::say;
+use crate::report::plot;
+use crate::run_dir::{Evaluation, Failure, Metrics, Row, RunDir, json_line};
+use crate::train::checkpoint::State;
+use burn::tensor::Tensor;
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+use serde::Serialize;
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+/// What has happened since the last row, and all rows.
+pub(super) struct Log {
+    run: RunDir,
+    pub metrics: Metrics,
+    bar: ProgressBar,
+    batch: u64,
+    seed: u64,
+    /// Losses since the last row, on the device.
+    losses: Vec<Tensor<1>>,
+    since: Instant,
+    printed: Instant,
+    /// Time spent in steps, by this call.
+    pub stepping: Duration,
+}
+
+impl Log {
+    /// Continues the log of a resumed run: rows beyond its checkpoint are dropped.
+    pub fn open(run: &RunDir, config: &Config, state: &State) -> Result<Self> {
+        // The step that ended the last call is taken again.
+        let _ = std::fs::remove_file(run.failure());
+        let mut metrics = run.read_metrics()?;
+        metrics.truncate(state.position.step);
+        write_atomically(&run.metrics(), metrics.to_jsonl().as_bytes())?;
+        let bar = ProgressBar::new(config.train.steps as u64).with_position(state.position.step);
+        let style = "{bar:30} step {pos}/{len}, {msg}, {eta} left";
+        bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));
+        bar.reset_eta();
+        let now = Instant::now();
+        Ok(Self {
+            run: run.clone(),
+            metrics,
+            bar,
+            batch: config.train.batch_size as u64,
+            seed: config.seed,
+            losses: Vec::new(),
+            since: now,
+            printed: now,
+            stepping: Duration::ZERO,
+        })
+    }
+
+    pub fn add(&mut self, loss: Tensor<1>) {
+        self.losses.push(loss);
+    }
+
+    /// Reads the losses since the last row, up to that of `step`: the only place where the loop waits for the device.
+    pub fn row(&mut self, step: u64, images: u64, lr: f64, grad_norm: Tensor<1>) -> Result<Row> {
+        let failed = |e: &dyn std::fmt::Display| {
+            Error::failed(format!("the device failed at step {step}: {e}; earlier checkpoints are intact: go on with --resume"))
+        };
+        let losses = std::mem::take(&mut self.losses);
+        let steps = losses.len() as u64;
+        let losses = Tensor::cat(losses, 0).try_to_vec_as::<f32>().map_err(|e| failed(&e))?;
+        let grad_norm = f64::from(grad_norm.try_into_scalar::<f32>().map_err(|e| failed(&e))?);
+        if let Some(i) = losses.iter().position(|loss| !loss.is_finite()) {
+            return Err(self.broken(step - steps + 1 + i as u64, lr, &format!("the loss is {}", losses[i])));
+        }
+        if !grad_norm.is_finite() {
+            return Err(self.broken(step, lr, &format!("the gradients' norm is {grad_norm}")));
+        }
+        let loss = losses.iter().map(|l| f64::from(*l)).sum::<f64>() / steps as f64;
+        let images_per_s = (steps * self.batch) as f64 / self.since.elapsed().as_secs_f64();
+        Ok(Row { step, images, loss, grad_norm, lr, images_per_s, seconds: 0.0 })
+    }
+
+    /// Notes which step broke, so that `soda replay` finds it.
+    fn broken(&self, step: u64, lr: f64, what: &str) -> Error {
+        let failure = Failure { step, lr, what: what.to_owned() };
+        // The run stops in any case.
+        let _ = write_atomically(&self.run.failure(), json_line(&failure).as_bytes());
+        let run = self.run.path.display();
+        Error::failed(format!(
+            "{what} at step {step} (lr {lr:.2e}, seed {}, from which and the step its batch follows); the last checkpoint is intact: `soda replay --run {run}` runs that step again, and a smaller train.lr or more train.warmup_steps may avoid it (--resume --set .. --allow-change)",
+            self.seed
+        ))
+    }
+
+    /// Appends a line, opening the file anew: it may have been moved away.
+    fn append(&self, row: &impl Serialize) -> Result<()> {
+        let path = self.run.metrics();
+        let failed = |e: &std::io::Error| Error::io("write", &path, e);
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&path).map_err(|e| failed(&e))?;
+        let before = file.metadata().map_err(|e| failed(&e))?.len();
+        file.write_all(json_line(row).as_bytes()).map_err(|e| {
+            // No half line is left for the next one to be joined to.
+            let _ = file.set_len(before);
+            failed(&e)
+        })
+    }
+
+    /// A row of scores; images without classes have none.
+    pub fn evaluated(&mut self, step: u64, images: u64, found: Option<Validation>) -> Result<()> {
+        let Some(Validation { knn, linear, n_train, n_validation }) = found else { return Ok(()) };
+        let row = Evaluation { step, images, knn, linear, n_train, n_validation };
+        self.say(&format!("step {step}: k-NN {knn:.1} %, linear probe {linear:.1} % ({n_validation} held-out training images)"));
+        let appended = self.append(&row);
+        self.metrics.evaluations.push(row);
+        appended
+    }
+
+    pub fn write(&mut self, row: Row) -> Result<()> {
+        let summary = format!("loss {:.4}, {:.1} images/s", row.loss, row.images_per_s);
+        self.bar.set_position(row.step);
+        self.bar.set_message(summary.clone());
+        let plain = !std::io::stderr().is_terminal();
+        if plain && (self.metrics.rows.is_empty() || self.printed.elapsed() > Duration::from_secs(15)) {
+            let length = self.bar.length().unwrap_or(0);
+            let left = length.saturating_sub(row.step) * self.batch;
+            let eta = Duration::from_secs_f64((left as f64 / row.images_per_s.max(1e-9)).min(1e9));
+            say(&format!("step {}/{length}, {summary}, {} left", row.step, HumanDuration(eta)));
+            self.printed = Instant::now();
+        }
+        let appended = self.append(&row);
+        self.metrics.rows.push(row);
+        self.since = Instant::now();
+        appended
+    }
+
+    pub fn plot(&self) -> Result<()> {
+        let points = self.metrics.rows.iter().map(|r| (r.images as f64, r.loss)).collect();
+        let style = plot::CurveStyle { smooth: (self.metrics.rows.len() / 20).max(1), ..Default::default() };
+        let series = [plot::Series { name: "loss", points }];
+        let (title, y) = ("Training loss", "mean squared error on the noise");
+        plot::save_curve(&self.run.loss_plot(), title, "images seen", y, &series, style).map(drop)
+    }
+
+    /// A line beside the bar.
+    pub fn say(&self, line: &str) {
+        self.bar.suspend(|| say(line));
+    }
+
+    /// Time spent on something else than steps doesn't count as training.
+    pub fn pause(&mut self, since: Instant) {
+        self.since += since.elapsed();
+    }
+
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}

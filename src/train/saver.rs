@@ -1,0 +1,54 @@
+//! Checkpoints written by a thread of their own, while training goes on.
+
+use super::checkpoint::Snapshot;
+use crate::error::{Error, Result};
+use crate::run_dir::RunDir;
+use std::thread::JoinHandle;
+
+/// Writes one checkpoint at a time.
+pub struct Saver {
+    run: RunDir,
+    keep: usize,
+    writing: Option<(u64, JoinHandle<Result<()>>)>,
+}
+
+impl Saver {
+    /// For `run`, of which the newest `keep` checkpoints are kept (0: all).
+    pub fn new(run: &RunDir, keep: usize) -> Self {
+        Self { run: run.clone(), keep, writing: None }
+    }
+
+    /// Begins to write `snapshot`, once the one before is written. `best` is the step of another checkpoint that is kept.
+    ///
+    /// # Errors
+    /// What became of the one before; `snapshot` is written all the same.
+    pub fn save(&mut self, snapshot: Snapshot, best: Option<u64>) -> Result<()> {
+        let before = self.wait();
+        let (step, run, keep) = (snapshot.step(), self.run.clone(), self.keep);
+        let write = move || snapshot.write(&run, keep, best);
+        match std::thread::Builder::new().name("checkpoint".into()).spawn(write) {
+            Ok(handle) => self.writing = Some((step, handle)),
+            Err(e) => {
+                return before.and(Err(Error::failed(format!("cannot start a thread for the checkpoint of step {step}: {e}"))));
+            }
+        }
+        before
+    }
+
+    /// Waits until nothing is being written.
+    ///
+    /// # Errors
+    /// If the checkpoint couldn't be written; names its step.
+    pub fn wait(&mut self) -> Result<()> {
+        let Some((step, handle)) = self.writing.take() else { return Ok(()) };
+        let written = handle.join().unwrap_or_else(|_| Err(Error::failed("something failed that should not")));
+        written.map_err(|e| Error::failed(format!("the checkpoint of step {step} was not written: {e}")))
+    }
+}
+
+/// What is being written is written to its end.
+impl Drop for Saver {
+    fn drop(&mut self) {
+        let _ = self.wait();
+    }
+}

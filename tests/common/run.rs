@@ -1,0 +1,39 @@
+//! Training in a process of its own, to be disturbed.
+
+use super::program::{TINY, recipe};
+use soda::run_dir::RunDir;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// `soda train` of the tiny networks into `run`, on the CPU, going on where it stopped.
+pub fn command(folder: &Path, run: &str, sets: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_soda"));
+    command.args(["train", "--resume", "--device", "cpu", "--run", run, "--config", &recipe()]);
+    for set in TINY.iter().chain(&["train.steps=1000000", "train.log_every=1", "train.sample_every=0"]).chain(sets) {
+        command.args(["--set", set]);
+    }
+    command.current_dir(folder).env("HOME", folder).env("XDG_CACHE_HOME", folder.join("cache")).env_remove("SODA_DATA");
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+/// Waits for `there`, or fails.
+pub fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
+    let clock = Instant::now();
+    while !there() {
+        assert!(clock.elapsed() < Duration::from_secs(120), "{what} didn't happen");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Sends a signal, `INT` for example.
+pub fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().expect("kill runs");
+    assert!(sent.success());
+}
+
+/// Step of the newest whole checkpoint, 0 without any.
+pub fn newest(run: &RunDir) -> u64 {
+    run.checkpoints().last().copied().unwrap_or(0)
+}
