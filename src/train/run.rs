@@ -3,7 +3,7 @@
 mod log;
 
 use self::log::Log;
-use super::checkpoint::{self, Snapshot, State};
+use super::checkpoint::{self, Position, Snapshot, State};
 use super::optim::learning_rate;
 use super::saver::Saver;
 use super::step::{Pair, step};
@@ -196,6 +196,7 @@ impl Keeper {
 
 /// A fresh state, or that of the newest checkpoint.
 fn start(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, options: &Options) -> Result<State> {
+    let mut changed = false;
     if run.exists() {
         if !options.resume {
             let path = run.path.display();
@@ -203,7 +204,7 @@ fn start(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, optio
                 "{path} already holds a run; add --resume to continue it, or name another directory with --run"
             )));
         }
-        compare_recipes(config, run, options)?;
+        changed = take_over(config, run, options)?;
     }
     if let Some(mut state) = checkpoint::load(run, config, &device.device, &mut |line| say(line))? {
         if state.position.data_sha256 != data.sha256 {
@@ -226,7 +227,13 @@ fn start(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, optio
                 device.describe()
             ));
         }
-        state.position.finished |= state.position.step >= config.train.steps as u64;
+        let Position { step, .. } = state.position;
+        if changed {
+            // What was the end, or half of the way, may be so no longer.
+            state.position.progress = step as f64 / config.train.steps as f64;
+            state.position.finished = false;
+        }
+        state.position.finished |= step >= config.train.steps as u64;
         return Ok(state);
     }
     if options.from.is_none() && run.read_starts().first().is_some_and(|start| start.from.is_some()) {
@@ -241,12 +248,12 @@ fn start(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, optio
     }
 }
 
-/// Refuses a recipe that isn't the run's own, or with `allow_change` makes it the run's own.
-fn compare_recipes(config: &Config, run: &RunDir, options: &Options) -> Result<()> {
+/// Refuses a recipe that isn't the run's own, or with `allow_change` makes it the run's own. Gives whether it was another.
+fn take_over(config: &Config, run: &RunDir, options: &Options) -> Result<bool> {
     let own = run.read_config()?;
     let differences = differences(&own, config);
     if differences.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     let (path, differences) = (run.path.display(), differences.join(", "));
     if let Some(what) = checkpoint::other_networks(&own, config) {
@@ -260,7 +267,8 @@ fn compare_recipes(config: &Config, run: &RunDir, options: &Options) -> Result<(
         )));
     }
     say(&format!("{path} goes on with another recipe: {differences}"));
-    run.create(config)
+    run.create(config)?;
+    Ok(true)
 }
 
 /// This call of training, for who reads the run later.

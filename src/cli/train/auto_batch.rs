@@ -18,10 +18,13 @@ use std::process::{Command, Stdio};
 /// # Errors
 /// If not even one image fits, or no process can be started.
 pub fn find(config: &Config, common: &Common) -> Result<usize> {
-    let whole = config.train.batch_size;
+    search(config.train.batch_size, |size| fits(config, size, common))
+}
+
+fn search(whole: usize, mut fits: impl FnMut(usize) -> Result<bool>) -> Result<usize> {
     let mut size = whole;
     loop {
-        if fits(config, size, common)? {
+        if fits(size)? {
             say(&format!("{size} images go through the networks at once, of batches of {whole}"));
             return Ok(if size == whole { 0 } else { size });
         }
@@ -66,4 +69,21 @@ pub fn try_step(config: &Config, device: &Selected) -> Result<()> {
         loss.map_err(|e| Error::failed(format!("the device failed: {e}")))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_batch_is_halved_until_it_fits() {
+        let mut tried = Vec::new();
+        let found = search(100, |size| {
+            tried.push(size);
+            Ok(size <= 20)
+        });
+        assert_eq!((found.expect("fits"), tried), (13, vec![100, 50, 25, 13]));
+        assert_eq!(search(100, |_| Ok(true)).expect("fits"), 0, "the whole batch");
+        assert!(search(100, |_| Ok(false)).unwrap_err().to_string().contains("not even one image"));
+    }
 }
