@@ -37,6 +37,9 @@ pub struct Position {
     pub loss_first: Option<f64>,
     /// Whether the run reached its end.
     pub finished: bool,
+    /// Steps that the whole run was to have; 0: not recorded.
+    #[serde(default)]
+    pub planned: u64,
     /// SHA-256 of the data it was trained on.
     pub data_sha256: String,
 }
@@ -96,6 +99,7 @@ impl State {
                 progress: 0.0,
                 loss_first: None,
                 finished: false,
+                planned: 0,
                 data_sha256: data_sha256.to_owned(),
             },
         }

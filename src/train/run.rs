@@ -122,7 +122,7 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
             let written = log.write(Row { seconds: state.position.seconds, ..row });
             keeper.noted(written, &log)?;
         }
-        state.position.finished = last;
+        (state.position.finished, state.position.planned) = (last, last_step);
         state.position.progress = progress;
         let pause = Instant::now();
         if save {
@@ -227,13 +227,14 @@ fn start(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, optio
                 device.describe()
             ));
         }
-        let Position { step, .. } = state.position;
-        if changed {
-            // What was the end, or half of the way, may be so no longer.
-            state.position.progress = step as f64 / config.train.steps as f64;
+        let Position { step, planned, .. } = state.position;
+        let steps = config.train.steps as u64;
+        if changed || ![0, steps].contains(&planned) {
+            // What was the end, or half of the way, is so no longer.
+            state.position.progress = step as f64 / steps as f64;
             state.position.finished = false;
         }
-        state.position.finished |= step >= config.train.steps as u64;
+        state.position.finished |= step >= steps;
         return Ok(state);
     }
     if options.from.is_none() && run.read_starts().first().is_some_and(|start| start.from.is_some()) {
