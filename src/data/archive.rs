@@ -90,7 +90,7 @@ pub fn unpack(reader: impl Read, origin: &str, folder: &Path, manifest: &Manifes
 ///
 /// # Errors
 /// A damaged archive, or a file that can't be written.
-pub(super) fn unpack_100(reader: impl Read, origin: &str, folder: &Path) -> Result<()> {
+pub fn unpack_100(reader: impl Read, origin: &str, folder: &Path) -> Result<()> {
     let unreadable = |e: std::io::Error| unreadable(origin, &e);
     let mut archive = tar::Archive::new(Bounded { inner: GzDecoder::new(reader), left: LARGEST });
     for entry in archive.entries().map_err(unreadable)?.raw(true) {

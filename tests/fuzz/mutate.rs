@@ -130,8 +130,7 @@ impl Mutator {
             4 => {
                 let byte = self.below(256) as u8;
                 let random = self.one_in(2);
-                let new: Vec<u8> =
-                    (0..1 + self.below(16)).map(|_| if random { self.below(256) as u8 } else { byte }).collect();
+                let new: Vec<u8> = (0..1 + self.below(16)).map(|_| if random { self.below(256) as u8 } else { byte }).collect();
                 out.splice(at..at, new);
             }
             5 => drop(out.drain(at..at + length)),
