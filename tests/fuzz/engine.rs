@@ -35,6 +35,8 @@ pub struct Target {
     pub share: usize,
     /// Bytes that parsing may take beyond [`MEMORY_FACTOR`] times the input's.
     pub memory: usize,
+    /// Longest time for an input.
+    pub time: Duration,
 }
 
 /// Bytes that any parser may hold, whatever its input.
@@ -73,12 +75,12 @@ pub fn check(target: &Target, input: &[u8], folder: &Path) -> Result<Outcome, St
             }
             Ok(outcome) => Ok(outcome),
         };
-        if last.is_err() || shortest <= TIME {
+        if last.is_err() || shortest <= target.time {
             break;
         }
     }
     *CURRENT.lock().expect("no panic holds it") = None;
-    if last.is_ok() && shortest > TIME {
+    if last.is_ok() && shortest > target.time {
         return Err(format!("took {:.1} s", shortest.as_secs_f64()));
     }
     last

@@ -198,8 +198,10 @@ pub fn in_recipe(input: &[u8], change: Change) -> Option<Vec<u8>> {
     let mut done = false;
     let out = in_safetensors_header(input, &mut |header: &[u8]| {
         let Ok(mut json) = serde_json::from_slice::<serde_json::Value>(header) else { return header.to_vec() };
-        let recipe = &mut json["__metadata__"]["config"];
-        let Some(text) = recipe.as_str() else { return header.to_vec() };
+        let Some(recipe) = json.get_mut("__metadata__").and_then(|metadata| metadata.get_mut("config")) else {
+            return header.to_vec();
+        };
+        let Some(text) = recipe.as_str().map(str::to_owned) else { return header.to_vec() };
         *recipe = String::from_utf8_lossy(&change(text.as_bytes())).into();
         done = true;
         json.to_string().into_bytes()

@@ -97,7 +97,7 @@ fn faulty(input: &[u8], _: &Path) -> Outcome {
         [b'p', b'a', .., 0xff] => panic!("planted"),
         [b'm', b'e', .., 0xff] => Ok(vec![1u8; 100 << 20].len().to_string()),
         [b's', b'l', .., 0xff] => {
-            std::thread::sleep(Duration::from_millis(2100));
+            std::thread::sleep(Duration::from_millis(210));
             Ok("slow".into())
         }
         [_, _, .., 0xff] => Ok("end".into()),
@@ -111,10 +111,19 @@ fn planted_faults_are_found() {
     let seeds: [(fn() -> Vec<Vec<u8>>, &str); 3] = [
         (|| vec![b"pa..........".to_vec()], "panicked: "),
         (|| vec![b"me..........".to_vec()], "took 100 MiB of memory"),
-        (|| vec![b"sl..........".to_vec()], "took 2."),
+        (|| vec![b"sl..........".to_vec()], "took 0.2 s"),
     ];
     for (seeds, part) in seeds {
-        let target = Target { name: "faulty", run: faulty, seeds, layers: &[], words: &[], share: 0, memory: engine::MEMORY };
+        let target = Target {
+            name: "faulty",
+            run: faulty,
+            seeds,
+            layers: &[],
+            words: &[],
+            share: 0,
+            memory: engine::MEMORY,
+            time: Duration::from_millis(200),
+        };
         let (what, input) = fuzz(&target, 100_000, 1).failure.expect("found");
         assert!(what.contains(part), "{what}");
         assert_eq!(input.last(), Some(&0xff));
