@@ -39,19 +39,19 @@ fn shrink(bytes: usize) {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         grow(layout.size());
-        // SAFETY: the caller's promises are the system's.
+        // SAFETY: the caller has promised what the system's allocator asks for.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         grow(layout.size());
-        // SAFETY: as above.
+        // SAFETY: as above, the caller's promises are handed on.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         shrink(layout.size());
-        // SAFETY: as above.
+        // SAFETY: as above, the caller's promises are handed on.
         unsafe { System.dealloc(pointer, layout) }
     }
 
@@ -59,7 +59,7 @@ unsafe impl GlobalAlloc for Counting {
         // Both may be there for a moment.
         grow(size);
         shrink(layout.size());
-        // SAFETY: as above.
+        // SAFETY: as above, the caller's promises are handed on.
         unsafe { System.realloc(pointer, layout, size) }
     }
 }
