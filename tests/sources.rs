@@ -13,7 +13,7 @@ const NETWORK: [&str; 2] = ["src/data/source.rs", "src/data/source/tests.rs"];
 const NETWORK_WORDS: [&str; 10] =
     ["ureq", "std::net", "TcpStream", "TcpListener", "UdpSocket", "UnixStream", "ToSocketAddrs", "reqwest", "hyper::", "libc::"];
 /// Programs that could do it instead.
-const NETWORK_PROGRAMS: [&str; 4] = ["\"curl\"", "\"wget\"", "\"git\"", "\"ssh\""];
+const NETWORK_PROGRAMS: [&str; 3] = ["\"curl\"", "\"wget\"", "\"ssh\""];
 
 /// All Rust sources, by their names from the root on.
 fn sources() -> Vec<(String, String)> {
