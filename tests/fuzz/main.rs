@@ -9,6 +9,7 @@
 mod engine;
 mod layers;
 mod mutate;
+mod parsers;
 mod seeds;
 mod targets;
 
@@ -22,8 +23,8 @@ use targets::TARGETS;
 
 /// Inputs over all parsers in an ordinary test.
 const FEW: usize = 40_000;
-/// Longest input that is added to the corpus.
-const LONGEST_KEPT: usize = 8 << 10;
+/// Inputs that a run adds to a parser's corpus at most, the shortest ones, and their bytes.
+const KEPT: (usize, usize) = (16, 20 << 10);
 
 fn number(variable: &str) -> Option<usize> {
     std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable}={text}: expected a number")))
@@ -67,7 +68,14 @@ fn every_parser_reads_or_refuses_what_comes() {
         println!("{:18} {count:9} inputs, {parsed:9} parsed, {:3} new in kind, {seconds:7.1} s", target.name, new.len());
         sum += count;
         if std::env::var_os("SODA_FUZZ_KEEP").is_some() {
-            new.iter().filter(|input| input.len() <= LONGEST_KEPT).for_each(|input| drop(keep(target.name, input)));
+            let (mut new, mut bytes) = (new, 0);
+            new.sort_by_key(Vec::len);
+            for input in new.iter().take(KEPT.0) {
+                bytes += input.len();
+                if bytes <= KEPT.1 {
+                    keep(target.name, input);
+                }
+            }
         }
         if let Some((what, input)) = failure {
             failures.push(format!("{}: {what}; it is in {}", target.name, keep(target.name, &input).display()));
