@@ -52,8 +52,10 @@ pub fn unpack(reader: impl Read, origin: &str, folder: &Path, manifest: &Manifes
                             return Err(foreign(&format!("which has {} bytes instead of {}", entry.size(), expected.bytes)));
                         }
                         let path = folder.join(&expected.name);
-                        // A second member of the same name finds the file there.
-                        let mut file = File::create_new(&path).map_err(|e| Error::io("create", &path, &e))?;
+                        let mut file = File::create_new(&path).map_err(|e| match e.kind() {
+                            ErrorKind::AlreadyExists => foreign("for the second time"),
+                            _ => Error::io("create", &path, &e),
+                        })?;
                         // Through memory, so that a full disk isn't taken for a damaged archive.
                         let mut bytes = Vec::with_capacity(expected.bytes);
                         entry.read_to_end(&mut bytes).map_err(unreadable)?;

