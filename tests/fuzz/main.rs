@@ -23,6 +23,8 @@ use targets::TARGETS;
 
 /// Inputs over all parsers in an ordinary test.
 const FEW: usize = 40_000;
+/// Inputs of every parser.
+const LEAST: u64 = 300;
 /// Inputs that a run adds to a parser's corpus at most, the shortest ones, and their bytes.
 const KEPT: (usize, usize) = (16, 20 << 10);
 
@@ -62,7 +64,7 @@ fn every_parser_reads_or_refuses_what_comes() {
     let (mut sum, mut failures) = (0, Vec::new());
     for target in chosen() {
         let start = Instant::now();
-        let count = (total as u64 * target.share as u64).div_ceil(1_000_000) as usize;
+        let count = (total as u64 * target.share as u64).div_ceil(1_000_000).max(LEAST) as usize;
         let Found { count, parsed, new, failure } = fuzz(target, count, seed);
         let seconds = start.elapsed().as_secs_f64();
         println!("{:18} {count:9} inputs, {parsed:9} parsed, {:3} new in kind, {seconds:7.1} s", target.name, new.len());

@@ -5,12 +5,12 @@ use crate::layers::{self, in_frame};
 use crate::{parsers, seeds};
 
 pub const TARGETS: [Target; 18] = [
-    Target { run: parsers::cifar_10, seeds: seeds::cifar_10, share: 170_000, ..target("cifar10_batch") },
-    Target { run: parsers::cifar_100, seeds: seeds::cifar_100, share: 10_000, ..target("cifar100_batch") },
+    Target { run: parsers::cifar_10, seeds: seeds::cifar_10, share: 190_000, ..target("cifar10_batch") },
+    Target { run: parsers::cifar_100, seeds: seeds::cifar_100, share: 6_000, ..target("cifar100_batch") },
     Target {
         run: parsers::official_archive,
         seeds: seeds::archives,
-        share: 8_000,
+        share: 6_000,
         layers: &[layers::in_tar, layers::in_tar_header, layers::in_tar_header, layers::in_gzip],
         words: &[
             "../",
@@ -28,7 +28,7 @@ pub const TARGETS: [Target; 18] = [
     Target {
         run: parsers::archive_100,
         seeds: seeds::archives_100,
-        share: 8_000,
+        share: 5_000,
         layers: &[layers::in_tar, layers::in_tar_header, layers::in_gzip],
         words: &["../", "/", "cifar-100-binary/", "train.bin", "test.bin"],
         ..target("archive_100")
@@ -36,7 +36,7 @@ pub const TARGETS: [Target; 18] = [
     Target {
         run: parsers::weights,
         seeds: seeds::weights,
-        share: 30_000,
+        share: 20_000,
         layers: &[layers::in_safetensors_header, layers::in_recipe],
         words: SAFETENSORS,
         ..target("weights")
@@ -44,7 +44,7 @@ pub const TARGETS: [Target; 18] = [
     Target {
         run: parsers::pytorch,
         seeds: seeds::pytorch,
-        share: 25_000,
+        share: 10_000,
         layers: &[layers::in_pickle, layers::in_pickle, layers::in_storages],
         words: PICKLE,
         ..target("pytorch")
@@ -52,7 +52,7 @@ pub const TARGETS: [Target; 18] = [
     Target {
         run: parsers::sheets,
         seeds: seeds::sheets,
-        share: 4_000,
+        share: 3_000,
         layers: &[
             |input, change| in_frame(input, 0, layers::whole, change),
             |input, change| in_frame(input, 1, layers::in_png_chunks, change),
@@ -116,7 +116,7 @@ pub const TARGETS: [Target; 18] = [
     Target {
         run: parsers::prior,
         seeds: seeds::priors,
-        share: 23_000,
+        share: 25_000,
         layers: &[layers::in_safetensors_header],
         words: SAFETENSORS,
         ..target("prior")
@@ -151,7 +151,7 @@ pub const TARGETS: [Target; 18] = [
     Target {
         run: parsers::state,
         seeds: seeds::states,
-        share: 130_000,
+        share: 123_000,
         words: &[
             "{",
             "}",
@@ -172,6 +172,13 @@ pub const TARGETS: [Target; 18] = [
         share: 90_000,
         words: &["{", "}", ":", ",", "\"command\"", "\"rows\"", "\"op\"", "\"device\"", "\"median_ms\"", "\"shape\"", "["],
         ..target("bench")
+    },
+    Target {
+        run: parsers::complete,
+        seeds: seeds::markers,
+        share: 20_000,
+        words: &["{", "}", ":", ",", "\"sha256\"", "\"ema.safetensors\"", "\"../state.json\""],
+        ..target("complete")
     },
     Target { run: parsers::overrides, seeds: seeds::overrides, share: 20_000, words: RECIPE, ..target("overrides") },
 ];

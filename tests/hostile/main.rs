@@ -9,6 +9,7 @@ mod weights;
 #[path = "../common/memory.rs"]
 mod memory;
 #[path = "../common/program.rs"]
+#[allow(dead_code)]
 mod program;
 
 use soda::config::{BUILT_IN, Config};
