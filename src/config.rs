@@ -391,7 +391,11 @@ fn toml_error(origin: &str, error: &toml::de::Error) -> Error {
     let quoted =
         full.lines().find_map(|l| l.split_once(" | ").filter(|(n, _)| n.trim().parse::<usize>().is_ok()).map(|(_, t)| t));
     match quoted {
-        Some(line) => Error::usage(format!("{origin}: {message}, at `{}`; see configs/ for the known keys", line.trim())),
+        // A line can be as long as the file.
+        Some(line) => {
+            let line: String = line.trim().chars().take(100).collect();
+            Error::usage(format!("{origin}: {message}, at `{line}`; see configs/ for the known keys"))
+        }
         None => Error::usage(format!("{origin}: {message}; see configs/ for the known keys")),
     }
 }

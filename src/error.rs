@@ -16,15 +16,34 @@ pub enum Error {
     Failed(String),
 }
 
+/// Most characters of a message.
+const LONGEST: usize = 2000;
+
+/// `message` as one line that a terminal shows as it is: names in a foreign file may be of any length and hold anything.
+fn line(message: String) -> String {
+    let harmless = |c: char| match c {
+        '\n' | '\t' => ' ',
+        c if c.is_control() => char::REPLACEMENT_CHARACTER,
+        c => c,
+    };
+    let n = message.chars().count();
+    if n <= LONGEST {
+        return message.chars().map(harmless).collect();
+    }
+    // Its beginning names the file, its end the remedy.
+    let (start, end) = (message.chars().take(LONGEST / 2), message.chars().skip(n - LONGEST / 2 + 4));
+    start.chain(" .. ".chars()).chain(end).map(harmless).collect()
+}
+
 impl Error {
     /// A mistake in the command line or the configuration; `message` names the flag or field and the remedy.
     pub fn usage(message: impl Into<String>) -> Self {
-        Self::Usage(message.into())
+        Self::Usage(line(message.into()))
     }
 
     /// A failure while working; `message` names the file or device and the remedy.
     pub fn failed(message: impl Into<String>) -> Self {
-        Self::Failed(message.into())
+        Self::Failed(line(message.into()))
     }
 
     /// An I/O failure while doing `action` ("read", "create", ..) to `path`.
@@ -36,7 +55,7 @@ impl Error {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; free some space and run the command again",
             _ => "",
         };
-        Self::Failed(format!("cannot {action} {}: {source}{remedy}", path.display()))
+        Self::failed(format!("cannot {action} {}: {source}{remedy}", path.display()))
     }
 
     /// Process exit code: 2 for usage, 1 for failure.
@@ -45,5 +64,22 @@ impl Error {
             Self::Usage(_) => 2,
             Self::Failed(_) => 1,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_one_line_of_bounded_length_whatever_a_file_calls_its_parts() {
+        assert_eq!(Error::failed("a.bin is bad; get it again").to_string(), "a.bin is bad; get it again");
+        let name = "\x1b[2Jevil\nerror: \u{9b}x";
+        assert_eq!(Error::usage(format!("w has {name}")).to_string(), "w has \u{fffd}[2Jevil error: \u{fffd}x");
+        let long = Error::failed(format!("w.bin has no tensor {}; give another file", "\u{e9}".repeat(100_000))).to_string();
+        assert_eq!(long.chars().count(), LONGEST);
+        assert!(long.starts_with("w.bin has no tensor") && long.ends_with("; give another file") && long.contains(" .. "));
+        let io = Error::io("read", Path::new("a\rb"), &std::io::Error::other("x"));
+        assert_eq!((io.to_string().as_str(), io.exit_code()), ("cannot read a\u{fffd}b: x", 1));
     }
 }

@@ -14,6 +14,10 @@ impl Config {
         let probability = |key: &str, value: f64| {
             need((0.0..=1.0).contains(&value), format!("{key} = {value}: a probability lies between 0 and 1"))
         };
+        // Of these a weights file may claim any number before a tensor is looked at; its networks' structure must stay small.
+        let at_most = |key: &str, value: usize, largest: usize| {
+            need(value <= largest, format!("{key} = {value}: must be at most {largest}"))
+        };
         let (m, u, t) = (&self.model, &self.model.unet, &self.train);
         for (key, value) in [
             ("model.z_dim", m.z_dim),
@@ -33,6 +37,17 @@ impl Config {
             positive(key, value)?;
         }
         need(t.steps >= 1, "train.steps = 0: must be at least 1".into())?;
+        for (key, value, largest) in [
+            ("model.encoder.base", m.encoder.base, 1 << 12),
+            ("model.unet.base", u.base, 1 << 14),
+            ("model.unet.blocks", u.blocks, 64),
+            ("train.steps", t.steps, 1 << 40),
+            ("data.threads", self.data.threads, 1 << 10),
+            ("data.source.rand_augment_ops", self.data.source.rand_augment_ops, 1 << 10),
+            ("data.target.rand_augment_ops", self.data.target.rand_augment_ops, 1 << 10),
+        ] {
+            at_most(key, value, largest)?;
+        }
         need(
             (1..=6).contains(&u.multipliers.len()) && u.multipliers.iter().all(|&m| (1..=1024).contains(&m)),
             format!("model.unet.multipliers = {:?}: name 1 to 6 stages, each between 1 and 1024", u.multipliers),

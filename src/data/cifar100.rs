@@ -3,6 +3,7 @@
 //! The fine labels are the classes. No SHA-256 of the two files is published, so they are known by their sizes, their labels and
 //! the number of images of each class; the archive is known by its MD5 (see [`source`](super::source)).
 
+use super::cifar::read_sized;
 use super::{IMAGE, Images};
 use crate::error::{Error, Result};
 use crate::files::sha256;
@@ -78,34 +79,39 @@ fn read_both(folder: &Path, per_class: [usize; 2]) -> std::result::Result<(Image
 
 /// The images of one file and its SHA-256, or what is wrong with it.
 fn read_file(folder: &Path, name: &str, per_class: usize) -> std::result::Result<(Images, String), String> {
-    let bytes = std::fs::read(folder.join(name)).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => format!("{name} is missing"),
-        _ => format!("{name} cannot be read ({e})"),
-    })?;
-    let expected = CLASSES.len() * per_class * RECORD;
-    if bytes.len() != expected {
-        return Err(format!("{name} has {} bytes instead of {expected}", bytes.len()));
-    }
+    let bytes = read_sized(folder, name, CLASSES.len() * per_class * RECORD)?;
+    let images = parse(&bytes, per_class).map_err(|e| format!("{name} {e}"))?;
+    Ok((images, sha256(&bytes)))
+}
+
+/// The images of one file with `per_class` images of each class.
+///
+/// # Errors
+/// What is wrong, as the rest of a sentence.
+pub fn parse(bytes: &[u8], per_class: usize) -> std::result::Result<Images, String> {
     let n = bytes.len() / RECORD;
+    if !bytes.len().is_multiple_of(RECORD) {
+        return Err(format!("has {} bytes, which are no records of {RECORD}", bytes.len()));
+    }
     let (mut pixels, mut labels) = (Vec::with_capacity(n * IMAGE), Vec::with_capacity(n));
     let (mut counts, mut coarse_of) = ([0; CLASSES.len()], [None; CLASSES.len()]);
     for (i, record) in bytes.chunks_exact(RECORD).enumerate() {
         let (coarse, fine) = (record[0], record[1]);
         let class = usize::from(fine);
         if coarse >= COARSE_CLASSES || class >= CLASSES.len() {
-            return Err(format!("{name} has the labels {coarse} and {fine} in record {i}, above {} or 99", COARSE_CLASSES - 1));
+            return Err(format!("has the labels {coarse} and {fine} in record {i}, above {} or 99", COARSE_CLASSES - 1));
         }
         if *coarse_of[class].get_or_insert(coarse) != coarse {
-            return Err(format!("{name} has class {fine} under two coarse labels (record {i})"));
+            return Err(format!("has class {fine} under two coarse labels (record {i})"));
         }
         counts[class] += 1;
         labels.push(fine);
         pixels.extend_from_slice(&record[2..]);
     }
     if let Some(class) = counts.iter().position(|&count| count != per_class) {
-        return Err(format!("{name} has {} images of class {class} ({}) instead of {per_class}", counts[class], CLASSES[class]));
+        return Err(format!("has {} images of class {class} ({}) instead of {per_class}", counts[class], CLASSES[class]));
     }
-    Ok((Images::new(pixels, labels), sha256(&bytes)))
+    Ok(Images::new(pixels, labels))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Data sets: CIFAR-10, CIFAR-100 or a folder of images; where they come from, whether they are intact, and the batches of views
 //! that training reads.
 
-mod archive;
+pub mod archive;
 pub mod cifar;
 pub mod cifar100;
 pub mod crop;
@@ -16,6 +16,9 @@ pub mod subset;
 pub mod views;
 
 use crate::error::{Error, Result};
+use image::codecs::png::PngDecoder;
+use image::{DynamicImage, ImageDecoder, Limits};
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -166,6 +169,22 @@ pub fn verify(root: &Path) -> Result<Vec<String>> {
         }
     }
     Ok(found)
+}
+
+/// The PNG `bytes`, which must have the size `(width, height)`: seen before memory is asked for.
+fn decode_sheet(bytes: &[u8], size: (u32, u32)) -> std::result::Result<DynamicImage, String> {
+    let decoder = PngDecoder::with_limits(Cursor::new(bytes), sheet_limits(size)).map_err(|e| e.to_string())?;
+    if decoder.dimensions() != size {
+        return Err(format!("{:?} pixels instead of {size:?}", decoder.dimensions()));
+    }
+    DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())
+}
+
+/// Four channels of 16 bits are the most that a PNG has; the rest is for its other contents.
+fn sheet_limits((width, height): (u32, u32)) -> Limits {
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(8 * u64::from(width) * u64::from(height) + (1 << 20));
+    limits
 }
 
 fn environment() -> Option<PathBuf> {

@@ -1,11 +1,11 @@
 //! The subset that the program carries: 5,000 training and 1,000 test images as two PNG sheets and a manifest.
 
 use super::cifar::RECORD;
-use super::{CLASSES, IMAGE, Images, PLANE, SIDE};
+use super::{CLASSES, IMAGE, Images, PLANE, SIDE, decode_sheet};
 use crate::error::{Error, Result};
 use crate::files::{sha256, write_atomically};
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
-use image::{ExtendedColorType, ImageEncoder, ImageFormat};
+use image::{ExtendedColorType, ImageEncoder};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -83,10 +83,14 @@ fn write_sheets([train, test]: [&Images; 2], per_class: [usize; 2], out: &Path) 
 /// # Errors
 /// A sheet doesn't match its manifest: the program was built from a damaged source tree.
 pub fn bundled() -> Result<(Images, Images, String)> {
-    decode_all(MANIFEST, SHEETS)
+    decode(MANIFEST, SHEETS)
 }
 
-fn decode_all(manifest: &str, [train, test]: [&[u8]; 2]) -> Result<(Images, Images, String)> {
+/// Training and test images of the sheets that [`bundle`] wrote, their manifest beside them, and one SHA-256 over both.
+///
+/// # Errors
+/// A manifest that isn't one, or a sheet that isn't as it says.
+pub fn decode(manifest: &str, [train, test]: [&[u8]; 2]) -> Result<(Images, Images, String)> {
     let manifest: Manifest = serde_json::from_str(manifest).map_err(|e| damaged("manifest.json", &e.to_string()))?;
     let decode = |sheet: &Sheet, png: &[u8]| sheet.decode(png).map_err(|reason| damaged(&sheet.file, &reason));
     let (train, test) = rayon::join(|| decode(&manifest.train, train), || decode(&manifest.test, test));
@@ -102,11 +106,11 @@ impl Sheet {
     fn decode(&self, png: &[u8]) -> std::result::Result<Images, String> {
         let labels: Option<Vec<u8>> = self.labels.chars().map(|c| c.to_digit(10).map(|d| d as u8)).collect();
         let labels = labels.filter(|l| l.len() == self.images).ok_or("labels are not one digit an image")?;
-        let sheet = image::load_from_memory_with_format(png, ImageFormat::Png).map_err(|e| e.to_string())?.into_luma8();
-        let expected = ((COLUMNS * SIDE) as u32, (3 * labels.len() / COLUMNS * SIDE) as u32);
-        if sheet.dimensions() != expected || !labels.len().is_multiple_of(COLUMNS) {
-            return Err(format!("{:?} pixels instead of {expected:?}", sheet.dimensions()));
+        if labels.is_empty() || !labels.len().is_multiple_of(COLUMNS) {
+            return Err(format!("{} images don't fill rows of {COLUMNS}", labels.len()));
         }
+        let expected = ((COLUMNS * SIDE) as u32, (3 * labels.len() / COLUMNS * SIDE) as u32);
+        let sheet = decode_sheet(png, expected)?.into_luma8();
         let mut pixels = vec![0; labels.len() * IMAGE];
         let mut planes = sheet.as_raw().chunks_exact(labels.len() * PLANE);
         let [green, red, blue] = std::array::from_fn(|_| planes.next().unwrap_or_default());
@@ -199,16 +203,16 @@ mod tests {
         write_sheets([&full, &full], [50, 10], dir.path()).unwrap();
         let read = |name: &str| std::fs::read(dir.path().join(name)).unwrap();
         let (manifest, sheets) = (String::from_utf8(read("manifest.json")).unwrap(), [read("train.png"), read("test.png")]);
-        let (train, test, _) = decode_all(&manifest, [&sheets[0], &sheets[1]]).unwrap();
+        let (train, test, _) = decode(&manifest, [&sheets[0], &sheets[1]]).unwrap();
         assert_eq!(train, full.select(&(0..500).collect::<Vec<_>>()));
         assert_eq!(test, full.select(&(0..100).collect::<Vec<_>>()));
 
         let digit = manifest.find("\"labels\":\"").unwrap() + 10;
         let altered = format!("{}{}{}", &manifest[..digit], (manifest.as_bytes()[digit] - b'0' + 1) % 10, &manifest[digit + 1..]);
-        let message = decode_all(&altered, [&sheets[0], &sheets[1]]).unwrap_err().to_string();
+        let message = decode(&altered, [&sheets[0], &sheets[1]]).unwrap_err().to_string();
         assert!(message.contains("train.png is damaged (SHA-256"), "{message}");
-        assert!(decode_all(&manifest, [&sheets[1], &sheets[0]]).unwrap_err().to_string().contains("pixels instead of"));
-        assert!(decode_all(&manifest, [&sheets[0], &sheets[1][..900]]).is_err());
+        assert!(decode(&manifest, [&sheets[1], &sheets[0]]).unwrap_err().to_string().contains("pixels instead of"));
+        assert!(decode(&manifest, [&sheets[0], &sheets[1][..900]]).is_err());
         assert!(bundle(&test, &test, dir.path()).unwrap_err().to_string().contains("needs 500 images of each class"));
     }
 }

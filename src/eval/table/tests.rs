@@ -227,3 +227,20 @@ fn labels_that_are_none_are_refused_in_a_sentence() {
     }
     assert!(refused(&features, None).contains("holds no labels; name a file of labels"));
 }
+
+/// The parser of the header tries each bracket twice: 15 of them, in a file of 300 bytes, kept it busy for minutes.
+#[test]
+fn nested_brackets_in_a_header_are_refused_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    for bracket in ["{", "(", "[", "{[(", "[("] {
+        for times in [1, 8 / bracket.len(), 30, 3000] {
+            let header = format!("{{'descr': '<f4', 'fortran_order': {}False, 'shape': 3, }}", bracket.repeat(times));
+            let length = (header.len() as u16).to_le_bytes();
+            let path = put(&folder, "f.npy", &[b"\x93NUMPY\x01\x00", &length[..], header.as_bytes()].concat());
+            let start = std::time::Instant::now();
+            let message = refused(&path, None);
+            assert!(message.contains("damaged"), "{message}");
+            assert!(start.elapsed().as_secs_f64() < 2.0, "{bracket} {times} times took {:?}", start.elapsed());
+        }
+    }
+}

@@ -13,6 +13,8 @@ pub type Id = u32;
 
 /// Most values that are kept; a checkpoint of 500 tensors and its optimizer has about 20,000.
 const MOST_VALUES: usize = 1 << 20;
+/// Most tensors; a checkpoint of two networks and their optimizer has 2,000.
+const MOST_TENSORS: usize = 1 << 16;
 /// Arguments of a call that are looked at: torch.save's have six or seven.
 const MOST_ARGUMENTS: usize = 8;
 
@@ -57,7 +59,7 @@ impl Pickle {
     /// Reads `bytes`.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let mut machine =
-            Machine { bytes, at: 0, values: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
+            Machine { bytes, at: 0, values: Vec::new(), tensors: 0, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
         let root = machine.run()?;
         Ok(Self { values: machine.values, root })
     }
@@ -84,6 +86,8 @@ struct Machine<'a> {
     bytes: &'a [u8],
     at: usize,
     values: Vec<Value>,
+    /// How many of them are tensors: a few bytes of a pickle make one, which takes hundreds here.
+    tensors: usize,
     stack: Vec<Id>,
     /// Heights of the stack at its marks.
     marks: Vec<usize>,
@@ -176,6 +180,10 @@ impl<'a> Machine<'a> {
     fn push(&mut self, value: Value) -> Result<()> {
         if self.values.len() == MOST_VALUES {
             return Err(format!("holds more than {MOST_VALUES} values, which no checkpoint does"));
+        }
+        self.tensors += usize::from(matches!(value, Value::Tensor(_)));
+        if self.tensors > MOST_TENSORS {
+            return Err(format!("holds more than {MOST_TENSORS} tensors, which no checkpoint does"));
         }
         self.stack.push(self.values.len() as Id);
         self.values.push(value);
