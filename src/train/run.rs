@@ -127,6 +127,10 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
         let pause = Instant::now();
         if save {
             keeper.save(Snapshot::of(&state, config)?, &log)?;
+            ::log::info!(
+                "checkpoint of step {number}: training waited {:.0} ms for its copy",
+                1e3 * pause.elapsed().as_secs_f64()
+            );
             keeper.noted(log.plot(), &log)?;
         }
         if due(train.sample_every) || last {

@@ -348,6 +348,7 @@ pub fn states() -> Vec<Vec<u8>> {
         progress: 0.25,
         loss_first: Some(0.9),
         finished: false,
+        planned: 1700,
         data_sha256: "1".repeat(64),
     };
     vec![serde_json::to_vec_pretty(&position).expect("JSON")]
