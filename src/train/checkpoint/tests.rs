@@ -9,6 +9,16 @@ fn tiny() -> Config {
     Config::parse(include_str!("../../../configs/quick.toml"), "quick.toml", &sets).expect("a recipe")
 }
 
+/// A state as after a step.
+fn state(config: &Config) -> State {
+    let mut state = State::new(config, "data", &Device::flex());
+    for parameter in parameters::collect(&state.model.valid()).into_iter().filter(|p| !parameters::is_statistic(&p.name)) {
+        let (first, second) = (parameter.values.zeros_like(), parameter.values.ones_like());
+        state.optim.moments.insert(parameter.name, Moments { first, second });
+    }
+    state
+}
+
 /// What `run` comes back to, and what is said of it.
 fn found(run: &RunDir, config: &Config) -> (u64, Vec<String>) {
     let mut said = Vec::new();
@@ -19,7 +29,7 @@ fn found(run: &RunDir, config: &Config) -> (u64, Vec<String>) {
 #[test]
 fn a_kill_between_any_two_changes_on_disk_leaves_a_whole_checkpoint() {
     let config = tiny();
-    let mut state = State::new(&config, "data", &Device::flex());
+    let mut state = state(&config);
     let snapshots = [1, 2].map(|step| {
         (state.position.step, state.position.images) = (step, 32 * step);
         Snapshot::of(&state, &config).expect("a snapshot")
@@ -55,7 +65,7 @@ fn a_kill_between_any_two_changes_on_disk_leaves_a_whole_checkpoint() {
 fn checkpoints_of_older_versions_carry_no_checksums_and_count_no_images() {
     let (config, folder) = (tiny(), tempfile::tempdir().expect("a folder"));
     let run = RunDir::new(folder.path());
-    let mut state = State::new(&config, "data", &Device::flex());
+    let mut state = state(&config);
     state.position.step = 3;
     Snapshot::of(&state, &config).expect("a snapshot").write(&run, 1, None).expect("written");
     let path = run.checkpoint(3);
