@@ -114,7 +114,7 @@ fn write_stored<'a>(
 /// Reads the tensors and metadata of a safetensors file; f16 becomes f32.
 ///
 /// # Errors
-/// If the file is missing, truncated, or holds anything but finite numbers of f32 and f16.
+/// If the file is missing, truncated, or holds anything but f32 and f16.
 pub fn read(path: &Path) -> Result<(Tensors, HashMap<String, String>)> {
     let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;
     parse(path, &bytes)
@@ -133,9 +133,6 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<(Tensors, HashMap<String, String>)
             Dtype::F16 => view.data().as_chunks().0.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect(),
             other => return Err(bad(&format!("{name} is {other:?}, expected F32 or F16"))),
         };
-        if let Some(at) = values.iter().position(|v: &f32| !v.is_finite()) {
-            return Err(bad(&format!("{name} holds {} at {at}: its training diverged or the file is damaged", values[at])));
-        }
         tensors.push((name, view.shape().to_vec(), values));
     }
     Ok((tensors, header.metadata().clone().unwrap_or_default()))
@@ -165,7 +162,7 @@ impl WeightsFile {
     /// Reads weights that [`save`] wrote.
     ///
     /// # Errors
-    /// If the file is unreadable, or not of this program.
+    /// If the file is unreadable, or not of this program; a number that isn't finite.
     pub fn open(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;
         Self::parse(path, &bytes)
@@ -178,6 +175,16 @@ impl WeightsFile {
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
         let sha256 = files::sha256(bytes);
         let (tensors, metadata) = parse(path, bytes)?;
+        // Checkpoints may hold such numbers, so that the step that made them can be looked at; nothing can be done with these weights.
+        for (name, _, values) in &tensors {
+            if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+                return Err(Error::failed(format!(
+                    "{}: {name} holds {} at {at}; the training of these weights has diverged or the file is damaged: take others",
+                    path.display(),
+                    values[at]
+                )));
+            }
+        }
         let Some(config) = metadata.get("config") else {
             let path = path.display();
             return Err(Error::failed(format!(

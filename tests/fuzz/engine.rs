@@ -15,6 +15,9 @@ use tempfile::TempDir;
 /// What came of an input: a few words on success, the error's sentence otherwise.
 pub type Outcome = Result<String, String>;
 
+/// Gives the inputs to start from.
+pub type Seeds = fn() -> Vec<Vec<u8>>;
+
 /// Takes an input's contents out of what is around them, has them changed, and wraps them up again, so that checksums and compression
 /// don't keep changes away from the parser. `None`: the input doesn't have this layer.
 pub type Layer = fn(&[u8], &mut dyn FnMut(&[u8]) -> Vec<u8>) -> Option<Vec<u8>>;
@@ -26,7 +29,7 @@ pub struct Target {
     /// Parses an input; may write files to the folder. It panics where a result contradicts the input.
     pub run: fn(&[u8], &Path) -> Outcome,
     /// Inputs to start from, by the program's own writers or by hand.
-    pub seeds: fn() -> Vec<Vec<u8>>,
+    pub seeds: Seeds,
     /// See [`Layer`].
     pub layers: &'static [Layer],
     /// Words of its language.

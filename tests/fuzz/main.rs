@@ -16,7 +16,7 @@ mod targets;
 #[path = "../common/memory.rs"]
 mod memory;
 
-use engine::{Found, Outcome, Target, check, fuzz, keep, kept};
+use engine::{Found, Outcome, Seeds, Target, check, fuzz, keep, kept};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use targets::TARGETS;
@@ -118,7 +118,7 @@ fn faulty(input: &[u8], _: &Path) -> Outcome {
 #[test]
 fn planted_faults_are_found() {
     let _alone = memory::alone();
-    let seeds: [(fn() -> Vec<Vec<u8>>, &str); 3] = [
+    let seeds: [(Seeds, &str); 3] = [
         (|| vec![b"pa..........".to_vec()], "panicked: "),
         (|| vec![b"me..........".to_vec()], "took 100 MiB of memory"),
         (|| vec![b"sl..........".to_vec()], "took 0.2 s"),

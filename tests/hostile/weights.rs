@@ -57,7 +57,6 @@ fn weights_with_numbers_that_are_not_finite_are_refused_by_the_tensors_name() {
             vec![("fine".to_owned(), vec![2], vec![1.0, 2.0]), ("encoder.stem".to_owned(), vec![3], vec![0.0, 1.0, bad])];
         weights::write(&path, &tensors, weights::metadata(&config)).expect("written");
         refused(1000, &["w.safetensors", "encoder.stem holds", "at 2"], || WeightsFile::open(&path));
-        refused(1000, &["w.safetensors", "encoder.stem holds"], || weights::read(&path));
     }
     // The same in half precision: infinity, and a NaN.
     for bad in [0x7c00u16, 0xfe01] {

@@ -13,8 +13,6 @@ use std::path::Path;
 
 /// Longest header of a `.npy` file: NumPy's own limit.
 const NPY_HEADER: u64 = 10_000;
-/// Most opening brackets in it.
-const MOST_BRACKETS: usize = 8;
 /// Longest header of a `.safetensors` file that holds a few tensors.
 const SAFETENSORS_HEADER: u64 = 1 << 20;
 /// Numbers converted at a time.
@@ -209,9 +207,14 @@ fn npy(file: &mut File, length: u64) -> std::result::Result<Array, String> {
     let mut whole = [&head[..], &more].concat();
     let start = whole.len() as u64 + text;
     file.take(text).read_to_end(&mut whole).map_err(damaged)?;
-    // A table of numbers has two, and the parser takes twice as long for each one within the others.
-    if whole.iter().filter(|byte| b"([{".contains(byte)).count() > MOST_BRACKETS {
+    // The library's parser takes several times as long for each bracket within others; a plain array has the two of its dictionary
+    // and its shape.
+    let count = |bracket: u8| whole[10 + more.len()..].iter().filter(|byte| **byte == bracket).count();
+    if count(b'[') > 0 {
         return Err("holds records or is damaged; save one array of plain numbers".into());
+    }
+    if count(b'{') > 1 || count(b'(') > 1 {
+        return Err(DAMAGED.into());
     }
     let header = NpyHeader::from_reader(&whole[..]).map_err(damaged)?;
     let plain = match header.dtype() {
