@@ -26,7 +26,9 @@ fn watch(device: &str, steps: u64) -> Vec<Sample> {
     let sets = ["train.log_every=10", "train.sample_every=0", "train.keep_checkpoints=1", &last, &checkpoints];
     let mut command = Command::new(env!("CARGO_BIN_EXE_soda"));
     command.args(["train", "--device", device, "--run", "r", "--config", &recipe()]);
-    TINY.iter().chain(&sets).for_each(|set| drop(command.args(["--set", set])));
+    for set in TINY.iter().chain(&sets) {
+        command.args(["--set", set]);
+    }
     command.current_dir(folder.path()).env("HOME", folder.path()).env("XDG_CACHE_HOME", folder.path().join("cache"));
     let mut child = command.env_remove("SODA_DATA").stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
     let proc = Path::new("/proc").join(child.id().to_string());
