@@ -65,9 +65,9 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// The evaluation with the best k-NN; the first of several.
-    pub fn best(&self) -> Option<&Evaluation> {
-        self.evaluations.iter().reduce(|best, e| if e.knn > best.knn { e } else { best })
+    /// The evaluation with the best k-NN, the first of several, among those whose step is in `kept`.
+    pub fn best(&self, kept: &[u64]) -> Option<&Evaluation> {
+        self.evaluations.iter().filter(|e| kept.contains(&e.step)).reduce(|best, e| if e.knn > best.knn { e } else { best })
     }
 
     /// Drops what comes after `step`.
@@ -271,6 +271,17 @@ impl RunDir {
     pub fn read_starts(&self) -> Vec<Start> {
         let text = std::fs::read_to_string(self.starts()).unwrap_or_default();
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Removes the starts that an attempt left which never became a run.
+    ///
+    /// # Errors
+    /// If that isn't allowed.
+    pub fn forget_starts(&self) -> Result<()> {
+        match std::fs::remove_file(self.starts()) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &self.starts(), &e)),
+            _ => Ok(()),
+        }
     }
 
     /// Adds `start` to starts.jsonl.

@@ -1,5 +1,7 @@
 //! Long runs: memory and open files stay as they are. (Linux: what a process holds is read from /proc.)
 
+#![cfg(target_os = "linux")]
+
 mod common;
 
 use common::program::{TINY, recipe};
@@ -34,7 +36,7 @@ fn watch(device: &str, steps: u64) -> Vec<Sample> {
     let proc = Path::new("/proc").join(child.id().to_string());
     let mut samples: Vec<Sample> = Vec::new();
     while child.try_wait().expect("a process").is_none() {
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(20));
         let step = run.read_metrics().ok().and_then(|m| m.rows.last().map(|r| r.step)).unwrap_or(0);
         let status = std::fs::read_to_string(proc.join("status")).unwrap_or_default();
         let resident = status.lines().find_map(|l| l.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok());
@@ -63,7 +65,7 @@ fn slope(samples: &[Sample]) -> f64 {
 fn stays_flat(device: &str, steps: u64, tolerated: f64) {
     let samples = watch(device, steps);
     let settled: Vec<Sample> = samples.into_iter().filter(|s| s.step > steps / 3).collect();
-    assert!(settled.len() >= 10, "{device}: {} samples are too few", settled.len());
+    assert!(settled.len() >= 8, "{device}: {} samples are too few", settled.len());
     let (slope, first, last) = (slope(&settled), settled[0], settled[settled.len() - 1]);
     let handles = |part: &[Sample]| part.iter().map(|s| s.handles).max().expect("samples");
     let (early, late) = settled.split_at(settled.len() / 2);

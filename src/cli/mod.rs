@@ -171,6 +171,7 @@ pub fn device_failure(panic: &(dyn Any + Send)) -> Option<Error> {
     }
     let first = message.lines().next().unwrap_or_default();
     let advice = ADVICE.lock().map_or_else(|poisoned| poisoned.into_inner().clone(), |advice| advice.clone());
+    let advice = advice.filter(|(run, _)| run.exists()).map(|(_, command)| command);
     let memory = ["memory", "allocat", "buffer size", "binding size"].iter().any(|word| message.to_lowercase().contains(word));
     let remedy = match (advice, memory) {
         (Some(resume), true) => {
@@ -185,13 +186,13 @@ pub fn device_failure(panic: &(dyn Any + Send)) -> Option<Error> {
     )))
 }
 
-/// The command that goes on with what is being done, for [`device_failure`].
-static ADVICE: Mutex<Option<String>> = Mutex::new(None);
+/// The command that goes on with what is being done once a file is there, for [`device_failure`].
+static ADVICE: Mutex<Option<(PathBuf, String)>> = Mutex::new(None);
 
-/// Notes the command that goes on with what is being done, should the device fail.
-fn advise(command: String) {
+/// Notes the command that goes on with what is being done, should the device fail; of use once the file `run` is there.
+fn advise(run: PathBuf, command: String) {
     if let Ok(mut advice) = ADVICE.lock() {
-        *advice = Some(command);
+        *advice = Some((run, command));
     }
 }
 
@@ -204,7 +205,10 @@ mod tests {
         let says = |message: &str| device_failure(&message.to_owned()).map(|e| e.to_string());
         let lost = says("wgpu error: Device is lost\ncaused by ..").expect("a failure");
         assert!(lost.contains("Device is lost") && lost.contains("run the command again") && !lost.contains('\n'), "{lost}");
-        advise("soda train --resume --run r".into());
+        // A run that isn't there yet can't be resumed.
+        advise("no/such/config.toml".into(), "soda train --resume --run r".into());
+        assert!(!says("Device is lost").expect("a failure").contains("--resume"));
+        advise("Cargo.toml".into(), "soda train --resume --run r".into());
         let lost = says("Device is lost").expect("a failure");
         assert!(lost.contains("`soda train --resume --run r`"), "{lost}");
         let memory = says("wgpu error: Out of Memory").expect("a failure");

@@ -17,6 +17,7 @@ use crate::eval::probe::{Baselines, Probed, Protocol, Split};
 use crate::files;
 use crate::model::shipped;
 use crate::model::weights::WeightsFile;
+use crate::progress::say;
 use crate::run_dir::RunDir;
 use crate::train::run::{Options, train as train_run};
 use serde_json::{Value, json};
@@ -80,9 +81,20 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     }
     let took = started.elapsed().as_secs_f64();
 
-    eprintln!("probing and drawing with the trained weights");
+    say("probing and drawing with the trained weights");
     let weights = WeightsFile::open(&run.weights()?)?;
     let shown = show(&weights, &dataset, &device, args.out.join("reconstruction.png"), &mut baselines)?;
+    let baselines = baselines.expect("scored with the first weights");
+    output.device(&device);
+    output.weights(&weights);
+    output.data(&dataset, "test", dataset.test.len());
+    output.set("train", json!(trained));
+    output.set("probe", shown.probe.clone());
+    output.set("reconstruction", json!(shown.quality));
+    let [pixels, random] = [&baselines.pixels, &baselines.random_encoder].map(|b| b.point.score.top1);
+    output.set("baselines", json!({ "pixels_top1": pixels, "random_encoder_top1": random }));
+    write_json(&args.out.join("summary.json"), &output.finish())?;
+    output.write(common)?;
     println!(
         "Trained {} {}steps at {:.0} images/s on {} ({took:.0} s), loss {:.3} -> {:.3} ({}).",
         trained.steps,
@@ -94,19 +106,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         run.loss_plot().display()
     );
     shown.print("After it");
-    let baselines = baselines.expect("scored with the first weights");
     print_baselines(&baselines, dataset.classes.len());
-
-    output.device(&device);
-    output.weights(&weights);
-    output.data(&dataset, "test", dataset.test.len());
-    output.set("train", json!(trained));
-    output.set("probe", shown.probe);
-    output.set("reconstruction", json!(shown.quality));
-    let [pixels, random] = [&baselines.pixels, &baselines.random_encoder].map(|b| b.point.score.top1);
-    output.set("baselines", json!({ "pixels_top1": pixels, "random_encoder_top1": random }));
-    write_json(&args.out.join("summary.json"), &output.finish())?;
-    output.write(common)?;
     println!(
         "Next: `soda data fetch`, then `soda train --config configs/cifar10.toml`; `soda devices` shows what it would run on."
     );
@@ -121,7 +121,8 @@ fn recipe(args: &Args, run: &RunDir) -> Result<Config> {
         let (name, text) = BUILT_IN.iter().find(|(built_in, _)| *built_in == name).expect("a recipe of that name");
         return Config::parse(text, name, &args.set);
     }
-    if !args.set.is_empty() {
+    let own = run.read_config()?;
+    if Config::load(&run.config(), &args.set)? != own {
         return Err(Error::usage(format!("--set: {out} continues with its own recipe; choose another --out to change it")));
     }
     let began_trained = run.read_starts().first().is_some_and(|start| start.from.is_some());
@@ -130,7 +131,7 @@ fn recipe(args: &Args, run: &RunDir) -> Result<Config> {
             if args.from_scratch { ("further", "leave --from-scratch out") } else { ("from scratch", "add --from-scratch") };
         return Err(Error::usage(format!("{out} holds a quickstart that trains {holds}; {change}, or choose another --out")));
     }
-    run.read_config()
+    Ok(own)
 }
 
 /// What weights came to.

@@ -26,14 +26,15 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut output = Output::new("replay");
     let run = RunDir::new(&args.run);
     let config = run.read_config()?;
-    let step = match args.step {
-        Some(step) => step,
-        None => failed_step(&run)?,
-    };
+    let failure = failure(&run)?;
+    let step = args
+        .step
+        .or(failure.as_ref().map(|failure| failure.step))
+        .ok_or_else(|| Error::usage(format!("{} notes no step that failed; name one with --step", run.path.display())))?;
     let device = device::select(&common.device)?;
     let dataset = data::open(common.data.as_deref())?;
     eprintln!("replaying {} up to step {step} on {}, {}", run.path.display(), device.describe(), dataset.describe());
-    let replayed = replay(&config, &dataset, &device, &run, step)?;
+    let replayed = replay(&config, &dataset, &device, &run, step, failure.as_ref())?;
     let Replayed { step, lr, seed, images, loss, grad_norm, broken_before, broken_after } = &replayed;
     println!("step {step}: lr {lr:.3e}, loss {loss:.6}, norm of the gradients {grad_norm:.6}");
     println!("seed {seed}; images {images:?} of the training set");
@@ -50,11 +51,11 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.write(common)
 }
 
-fn failed_step(run: &RunDir) -> Result<u64> {
+/// Where the run broke, if it did.
+fn failure(run: &RunDir) -> Result<Option<Failure>> {
     let path = run.failure();
-    let text = std::fs::read_to_string(&path)
-        .map_err(|_| Error::usage(format!("{} notes no step that failed; name one with --step", run.path.display())))?;
-    let failure: Failure = serde_json::from_str(&text)
-        .map_err(|e| Error::failed(format!("{} is damaged ({e}); name the step with --step", path.display())))?;
-    Ok(failure.step)
+    let Ok(text) = std::fs::read_to_string(&path) else { return Ok(None) };
+    serde_json::from_str(&text)
+        .map(Some)
+        .map_err(|e| Error::failed(format!("{} is damaged ({e}); remove it and name the step with --step", path.display())))
 }

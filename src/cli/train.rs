@@ -15,7 +15,7 @@ use crate::run_dir::RunDir;
 use crate::train::run::{Options, Summary, train};
 use serde_json::json;
 use signal_hook::flag;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use std::time::Duration;
 #[derive(clap::Args)]
 pub struct Args {
     /// The recipe: a file, or one of the program's own configs/cifar10.toml (the default), cifar10-generate.toml, paper.toml,
-    /// report.toml, futurexiang.toml, tiny.toml, quick.toml.
+    /// report.toml, futurexiang.toml, tiny.toml, finetune.toml, quick.toml.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Override one value of the recipe, for example train.batch_size=64; may be repeated.
@@ -81,7 +81,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     if args.try_step {
         return auto_batch::try_step(&config, &device);
     }
-    advise(resume_command(&run, common));
+    advise(run.config(), resume_command(&run, args, common));
     let mut allow_change = args.allow_change;
     if args.auto_batch {
         config.train.micro_batch = auto_batch::find(&config, common)?;
@@ -92,27 +92,28 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let dataset = data::open(common.data.as_deref())?;
     let begun = from.as_ref().map_or(String::new(), |weights| format!(" from {}", weights.path.display()));
     say(&format!("training {}{begun} on {}, {}", run.path.display(), device.describe(), dataset.describe()));
-    let (before, summary) =
-        (run.checkpoints().last().copied(), train_with(&config, &dataset, &device, &run, from, allow_change, args)?);
-    if resumed && before == Some(summary.steps) {
+    let summary = train_with(&config, &dataset, &device, &run, from, allow_change, args)?;
+    output.device(&device);
+    output.data(&dataset, "train", dataset.train.len());
+    output.set("run", json!(run.path));
+    output.weights(&WeightsFile::open(&run.weights()?)?);
+    output.merge(json!(summary));
+    // Before anything is printed: who read that may be gone.
+    output.write(common)?;
+    if resumed && summary.trained == 0 {
         println!("{} is finished at step {}; nothing to resume", run.path.display(), summary.steps);
     } else {
         let Summary { steps, images_per_s, loss_first, loss_last, .. } = &summary;
         println!("{steps} steps at {images_per_s:.1} images/s, loss {loss_first:.4} -> {loss_last:.4}");
         match summary.interrupted {
-            true => println!("stopped at step {steps}, checkpoint written; go on with: {}", resume_command(&run, common)),
+            true => println!("stopped at step {steps}, checkpoint written; go on with: {}", resume_command(&run, args, common)),
             false => println!("run directory {}; next: soda probe --run {0}", run.path.display()),
         }
         if let Some(best) = summary.best.filter(|best| best != steps) {
             println!("best k-NN while training: {}", run.checkpoint(best).join("ema.safetensors").display());
         }
     }
-    output.device(&device);
-    output.data(&dataset, "train", dataset.train.len());
-    output.set("run", json!(run.path));
-    output.weights(&WeightsFile::open(&run.weights()?)?);
-    output.merge(json!(summary));
-    output.write(common)
+    Ok(())
 }
 
 fn train_with(
@@ -136,10 +137,22 @@ fn train_with(
 }
 
 /// What continues `run` on the same data and device.
-fn resume_command(run: &RunDir, common: &Common) -> String {
-    let data = common.data.as_ref().map_or(String::new(), |data| format!(" --data {}", data.display()));
-    let device = if common.device == "auto" { String::new() } else { format!(" --device {}", common.device) };
-    format!("soda train --resume --run {}{data}{device}", run.path.display())
+fn resume_command(run: &RunDir, args: &Args, common: &Common) -> String {
+    let quoted = |path: &Path| match path.display().to_string() {
+        plain if plain.chars().all(|c| c.is_alphanumeric() || "/\\:._-".contains(c)) => plain,
+        other => format!("'{other}'"),
+    };
+    let mut command = format!("soda train --resume --run {}", quoted(&run.path));
+    if let Some(data) = &common.data {
+        command += &format!(" --data {}", quoted(data));
+    }
+    if common.device != "auto" {
+        command += &format!(" --device {}", quoted(Path::new(&common.device)));
+    }
+    if let Some(minutes) = args.max_minutes {
+        command += &format!(" --max-minutes {minutes}");
+    }
+    command
 }
 
 /// What Ctrl-C (and SIGTERM) do: the first one asks the run to end with a checkpoint, a second one ends it at once.

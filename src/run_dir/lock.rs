@@ -6,6 +6,9 @@ use crate::files::create_dir;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 
+/// ENOLCK: what a network file system says whose server knows no locks.
+const NO_LOCKS: Option<i32> = if cfg!(target_os = "linux") { Some(37) } else { Some(77) };
+
 /// Held while a run is trained. The system lets go of it when the process ends, however it ends: nothing stale is left.
 pub struct Lock {
     _file: File,
@@ -35,7 +38,7 @@ impl RunDir {
                 )));
             }
             // Some network file systems know no locks: no reason not to train there.
-            Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => {}
+            Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported || NO_LOCKS == e.raw_os_error() => {}
             Err(TryLockError::Error(e)) => return Err(failed(&e)),
         }
         // What it says is for people; on a full disk it stays empty.

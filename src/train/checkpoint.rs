@@ -45,6 +45,17 @@ pub struct Position {
 }
 
 impl Position {
+    /// Goes on with a run of `steps` steps, and with another recipe where it has `changed`: what was the end, or half of the way,
+    /// may be so no longer.
+    pub fn replan(&mut self, steps: u64, changed: bool) {
+        let other_end = ![0, steps].contains(&self.planned);
+        if other_end || (changed && self.finished) {
+            self.progress = self.step as f64 / steps as f64;
+            self.finished = false;
+        }
+        self.finished |= self.step >= steps;
+    }
+
     /// What the weights files say of the training.
     pub fn trained(&self) -> Trained {
         Trained { data_sha256: self.data_sha256.clone(), step: self.step, images: self.images }
@@ -77,7 +88,7 @@ impl State {
         let other = |what: &str| {
             let path = weights.path.display();
             Err(Error::usage(format!(
-                "{path} was trained with other {what} than the recipe's; leave --config out to go on with the recipe in the file"
+                "{path} was trained with other {what} than the recipe's; leave --config and such --set out to go on with the recipe in the file"
             )))
         };
         if let Some(what) = other_networks(&weights.config, config) {
@@ -175,13 +186,27 @@ impl Snapshot {
         files::write_atomically(&partial.join(COMPLETE), &json)?;
         clear(&target)?;
         files::rename_folder(&partial, &target)?;
-
-        let steps = run.checkpoints();
-        let keep = if keep == 0 { steps.len() } else { keep };
-        for step in steps[..steps.len().saturating_sub(keep)].iter().filter(|step| best != Some(**step)) {
-            clear(&run.checkpoint(*step))?;
-        }
+        prune(run, keep, best);
         Ok(())
+    }
+
+    /// Whether every number of weights and average is finite.
+    pub fn is_finite(&self) -> bool {
+        self.model.iter().chain(&self.ema).all(|(_, _, values)| values.iter().all(|v| v.is_finite()))
+    }
+}
+
+/// Removes all checkpoints but the newest `keep` (0: none) and that of step `best`. What can't be removed only takes room.
+fn prune(run: &RunDir, keep: usize, best: Option<u64>) {
+    let steps = run.checkpoints();
+    let keep = if keep == 0 { steps.len() } else { keep };
+    for step in steps[..steps.len().saturating_sub(keep)].iter().filter(|step| best != Some(**step)) {
+        let path = run.checkpoint(*step);
+        // The marker first: what is left of a folder is no checkpoint.
+        let removed = std::fs::remove_file(path.join(COMPLETE)).map_err(|e| Error::io("remove", &path, &e));
+        if let Err(e) = removed.and_then(|()| clear(&path)) {
+            log::warn!("{e}");
+        }
     }
 }
 
@@ -193,20 +218,33 @@ fn clear(path: &Path) -> Result<()> {
     }
 }
 
-/// Whether every file in the checkpoint at `path` is the one that was written. Checkpoints of older versions carry no checksums:
-/// of those only the presence of the files is known.
+/// What is wrong with the checkpoint at `path`: a file that is missing, or isn't the one that was written. Checkpoints of older
+/// versions carry no checksums: of those only the presence of the files is known.
 ///
 /// # Errors
-/// Names the first file that is missing or another.
-pub fn verify(path: &Path) -> Result<()> {
+/// If a file that is there can't be read: that says nothing of what is in it.
+fn damage(path: &Path) -> Result<Option<String>> {
     let marker = path.join(COMPLETE);
     let text = std::fs::read(&marker).map_err(|e| Error::io("read", &marker, &e))?;
-    if text.is_empty() {
-        return FILES.iter().try_for_each(|name| files::sha256_of(&path.join(name)).map(drop));
+    let sums = match text.as_slice() {
+        b"" => None,
+        text => match serde_json::from_slice::<Marker>(text) {
+            Ok(marker) => Some(marker.sha256),
+            Err(e) => return Ok(Some(format!("{} is damaged ({e})", marker.display()))),
+        },
+    };
+    for name in FILES {
+        let file = path.join(name);
+        if !file.try_exists().map_err(|e| Error::io("read", &file, &e))? {
+            return Ok(Some(format!("{} is missing", file.display())));
+        }
+        if let Some(sums) = &sums
+            && let Err(error) = compare(&file, sums.get(name).map_or("", String::as_str))?
+        {
+            return Ok(Some(error));
+        }
     }
-    let sums: Marker =
-        serde_json::from_slice(&text).map_err(|e| Error::failed(format!("{} is damaged ({e})", marker.display())))?;
-    FILES.iter().try_for_each(|name| compare(&path.join(name), sums.sha256.get(*name).map_or("", String::as_str)))
+    Ok(None)
 }
 
 /// Whether a weights file that lies in a checkpoint is the one that was written; of other files nothing is known.
@@ -217,42 +255,47 @@ pub fn verify_weights(file: &Path) -> Result<()> {
     let marker = std::fs::read(file.with_file_name(COMPLETE)).unwrap_or_default();
     let Ok(marker) = serde_json::from_slice::<Marker>(&marker) else { return Ok(()) };
     let name = file.file_name().unwrap_or_default().to_string_lossy();
-    marker.sha256.get(&*name).map_or(Ok(()), |wanted| compare(file, wanted))
+    match marker.sha256.get(&*name) {
+        Some(wanted) => compare(file, wanted)?.map_err(Error::failed),
+        None => Ok(()),
+    }
 }
 
-fn compare(file: &Path, wanted: &str) -> Result<()> {
-    if files::sha256_of(file)? == wanted {
-        return Ok(());
-    }
-    Err(Error::failed(format!("{} is damaged: its checksum is another than when it was written", file.display())))
+fn compare(file: &Path, wanted: &str) -> Result<std::result::Result<(), String>> {
+    let same = files::sha256_of(file)? == wanted;
+    let damaged = || format!("{} is damaged: its checksum is another than when it was written", file.display());
+    Ok(same.then_some(()).ok_or_else(damaged))
 }
 
 /// Reads the newest checkpoint of `run` that is whole; `None` if there never was one. `say` gets a sentence for each that had to be
-/// passed over; damaged ones are renamed, so that they aren't taken for checkpoints again.
+/// passed over: half-written ones are removed, damaged ones renamed once an older one was found whole. Whoever calls it holds the
+/// run's lock.
 ///
 /// # Errors
-/// If all are damaged, or the newest whole one belongs to another network.
+/// If all are damaged, one can't be read, or the newest whole one belongs to another network.
 pub fn load(run: &RunDir, config: &Config, device: &Device, say: &mut dyn FnMut(&str)) -> Result<Option<State>> {
     for partial in run.partial_checkpoints() {
         say(&format!("{} was not written to its end; it is passed over", partial.display()));
+        clear(&partial)?;
     }
-    let mut damage = None;
+    let mut damaged = Vec::new();
     for step in run.checkpoints().into_iter().rev() {
         let path = run.checkpoint(step);
-        match verify(&path) {
-            Ok(()) => return read(&path, config, device).map(Some),
-            Err(error) => {
-                say(&format!("{error}; going back to the checkpoint before step {step}"));
-                let aside = path.with_extension(DAMAGED);
-                clear(&aside)?;
-                files::rename_folder(&path, &aside)?;
-                damage = Some(error);
-            }
+        if let Some(what) = damage(&path)? {
+            say(&format!("{what}; going back to the checkpoint before step {step}"));
+            damaged.push((path, what));
+            continue;
         }
+        for (path, _) in damaged {
+            let aside = path.with_extension(DAMAGED);
+            clear(&aside)?;
+            files::rename_folder(&path, &aside)?;
+        }
+        return read(&path, config, device).map(Some);
     }
-    match damage {
-        Some(error) => {
-            Err(Error::failed(format!("{error}; {} holds no whole checkpoint: start another --run", run.path.display())))
+    match damaged.first() {
+        Some((_, what)) => {
+            Err(Error::failed(format!("{what}; {} holds no whole checkpoint: start another --run", run.path.display())))
         }
         None => Ok(None),
     }
@@ -264,8 +307,10 @@ pub fn load(run: &RunDir, config: &Config, device: &Device, say: &mut dyn FnMut(
 /// If it is damaged, or belongs to another network.
 pub fn load_step(run: &RunDir, step: u64, config: &Config, device: &Device) -> Result<State> {
     let path = run.checkpoint(step);
-    verify(&path)?;
-    read(&path, config, device)
+    match damage(&path)? {
+        Some(what) => Err(Error::failed(what)),
+        None => read(&path, config, device),
+    }
 }
 
 fn read(path: &Path, config: &Config, device: &Device) -> Result<State> {

@@ -99,8 +99,11 @@ impl Gradients {
         let loss = if share == 1.0 { loss } else { loss * share };
         let mut new = collect_gradients(model, &loss.backward());
         for (name, sum) in std::mem::take(&mut self.by_name) {
-            let gradient = new.remove(&name);
-            new.insert(name, gradient.map_or(sum.clone(), |gradient| gradient + sum));
+            let sum = match new.remove(&name) {
+                Some(gradient) => gradient + sum,
+                None => sum,
+            };
+            new.insert(name, sum);
         }
         self.by_name = new;
         let loss = loss.inner();

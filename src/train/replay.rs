@@ -10,7 +10,7 @@ use crate::device::Selected;
 use crate::diffusion::Schedule;
 use crate::error::{Error, Result};
 use crate::model::{Soda, parameters};
-use crate::run_dir::RunDir;
+use crate::run_dir::{Failure, RunDir};
 use burn::module::Module;
 use burn::tensor::Tensor;
 use serde::Serialize;
@@ -44,11 +44,18 @@ impl Replayed {
 }
 
 /// Runs the steps of `run` again from its newest checkpoint before step `until`, and gives the first that isn't finite, else
-/// step `until`. Nothing is written.
+/// step `until`. `failure` knows the learning rate of a step that failed. Nothing is written.
 ///
 /// # Errors
 /// If there is no checkpoint before it, the checkpoint or the data is another, or the device fails.
-pub fn replay(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, until: u64) -> Result<Replayed> {
+pub fn replay(
+    config: &Config,
+    data: &Dataset,
+    device: &Selected,
+    run: &RunDir,
+    until: u64,
+    failure: Option<&Failure>,
+) -> Result<Replayed> {
     let path = run.path.display();
     let from = run.checkpoints().into_iter().rev().find(|step| *step < until);
     let mut state = match from {
@@ -61,6 +68,7 @@ pub fn replay(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, 
     if state.position.data_sha256 != data.sha256 {
         return Err(Error::usage(format!("{path} began on other data than {}; name the same data with --data", data.describe())));
     }
+    state.position.replan(config.train.steps as u64, false);
     let schedule = Schedule::new(&config.diffusion);
     let autodiff = device.device.clone().autodiff();
     let first = state.position.step;
@@ -68,9 +76,10 @@ pub fn replay(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, 
     loop {
         let number = state.position.step + 1;
         let broken_before = broken(&state)?;
-        // As in training, but for limits of time, of which a cosine schedule knows no more.
         let progress = state.position.progress.max(number as f64 / config.train.steps as f64);
-        let lr = learning_rate(&config.train, number, progress);
+        // The rate of the step that failed is known; a cosine that followed a limit of time isn't for those before it.
+        let known = failure.filter(|failure| failure.step == number).map(|failure| failure.lr);
+        let lr = known.unwrap_or_else(|| learning_rate(&config.train, number, progress));
         let batch = batches.next()?;
         let (images, view) = (batch.indices, config.model.unet.view_conditioning.then_some(batch.geometry));
         let outcome;

@@ -3,7 +3,7 @@
 mod log;
 
 use self::log::Log;
-use super::checkpoint::{self, Position, Snapshot, State};
+use super::checkpoint::{self, Snapshot, State};
 use super::optim::learning_rate;
 use super::saver::Saver;
 use super::step::{Pair, step};
@@ -23,6 +23,7 @@ use crate::report::grid;
 use crate::run_dir::{Row, RunDir, Start};
 use crate::selftest;
 use serde::Serialize;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -53,6 +54,8 @@ pub struct Summary {
     pub loss_first: f64,
     /// Mean loss of the last row.
     pub loss_last: f64,
+    /// Steps of this call.
+    pub trained: u64,
     /// Whether it was interrupted before its last step.
     pub interrupted: bool,
     /// Step of the checkpoint with the best k-NN on held-out training images, where that was scored.
@@ -70,7 +73,7 @@ const GRID: usize = 20;
 /// data is another, `device` fails the self test, or the loss is no longer finite; in the last case earlier checkpoints stay.
 pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, options: &Options) -> Result<Summary> {
     let mut lock = if run.exists() { Some(run.lock()?) } else { None };
-    let mut state = start(config, data, device, run, options)?;
+    let (mut state, changed) = start(config, data, device, run, options)?;
     if !state.position.finished {
         selftest::once(device)?;
     }
@@ -80,14 +83,23 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
     let last_step = train.steps as u64;
     let mut batches = Loader::new(data.train.clone(), config.data.clone(), train.batch_size, config.seed, state.position.step)?;
     // Only now: a mistake found above leaves nothing behind.
-    if lock.is_none() {
+    let new = lock.is_none();
+    if new {
         lock = Some(run.lock()?);
-        run.create(config)?;
+        if run.exists() {
+            return Err(already_there(run));
+        }
+        run.forget_starts()?;
     }
     if !state.position.finished {
         let from = options.from.as_ref().filter(|_| state.position.step == 0);
         run.add_start(&described(&state, data, device, from.map(|weights| weights.sha256.clone())))?;
+        // The recipe last: it is what makes a directory a run.
+        if new || changed {
+            run.create(config)?;
+        }
     }
+    let before = state.position.step;
     let mut log = Log::open(run, config, &state)?;
     let mut keeper = Keeper::new(run, train);
     let started = Instant::now();
@@ -126,7 +138,12 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
         state.position.progress = progress;
         let pause = Instant::now();
         if save {
-            keeper.save(Snapshot::of(&state, config)?, &log)?;
+            keeper.ready(&log)?;
+            let snapshot = Snapshot::of(&state, config)?;
+            if !snapshot.is_finite() {
+                return Err(log.broken(number, lr, "the weights after it are not finite"));
+            }
+            keeper.save(snapshot, &log)?;
             ::log::info!(
                 "checkpoint of step {number}: training waited {:.0} ms for its copy",
                 1e3 * pause.elapsed().as_secs_f64()
@@ -134,7 +151,8 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
             keeper.noted(log.plot(), &log)?;
         }
         if due(train.sample_every) || last {
-            keeper.noted(draw_reconstructions(&state, config, data, device, run), &log)?;
+            let written = draw_reconstructions(&state, config, data, device, run)?;
+            keeper.noted(written, &log)?;
         }
         if evaluate {
             let scores = validate(&state.ema.model(), config, data, train.evaluate_images, &device.device)?;
@@ -153,27 +171,40 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
         loss_first: state.position.loss_first.unwrap_or(f64::NAN),
         loss_last: log.metrics.rows.last().map_or(f64::NAN, |r| r.loss),
         interrupted: !state.position.finished,
-        best: log.metrics.best().map(|e| e.step),
+        trained: state.position.step - before,
+        best: log.metrics.best(&run.checkpoints()).map(|e| e.step),
     })
 }
 
 /// Saves checkpoints, and does with failures to write what `train.on_save_error` says.
-struct Keeper {
+struct Keeper<'a> {
+    run: &'a RunDir,
     saver: Saver,
     policy: OnSaveError,
-    /// The last thing that was said.
-    said: String,
+    /// What has been said since the last checkpoint that was written.
+    said: HashSet<String>,
 }
 
-impl Keeper {
-    fn new(run: &RunDir, train: &TrainConfig) -> Self {
-        Self { saver: Saver::new(run, train.keep_checkpoints), policy: train.on_save_error, said: String::new() }
+impl<'a> Keeper<'a> {
+    fn new(run: &'a RunDir, train: &TrainConfig) -> Self {
+        let saver = Saver::new(run, train.keep_checkpoints);
+        Self { run, saver, policy: train.on_save_error, said: HashSet::new() }
     }
 
-    /// Begins to write a checkpoint; the outcome of the one before is known by now.
+    /// Waits for the checkpoint that is being written: two copies of the state at once are too many.
+    fn ready(&mut self, log: &Log) -> Result<()> {
+        let written = self.saver.wait();
+        if let Ok(true) = written {
+            self.said.clear();
+        }
+        self.noted(written.map(drop), log)
+    }
+
+    /// Begins to write a checkpoint.
     fn save(&mut self, snapshot: Snapshot, log: &Log) -> Result<()> {
-        let before = self.saver.save(snapshot, log.metrics.best().map(|e| e.step));
-        self.noted(before, log)
+        let best = log.metrics.best(&self.run.checkpoints()).map(|e| e.step);
+        let written = self.saver.save(snapshot, best);
+        self.noted(written, log)
     }
 
     /// Ends training, or says that it goes on, where `written` is an error.
@@ -183,9 +214,8 @@ impl Keeper {
             (Err(error), OnSaveError::Stop) => Err(error),
             (Err(error), OnSaveError::Continue) => {
                 let said = format!("{error}; training goes on");
-                if said != self.said {
+                if self.said.insert(said.clone()) {
                     log.say(&said);
-                    self.said = said;
                 }
                 Ok(())
             }
@@ -194,21 +224,18 @@ impl Keeper {
 
     /// The last checkpoint is written, or an error whatever the policy: what isn't on disk is lost when the program ends.
     fn end(&mut self) -> Result<()> {
-        self.saver.wait()
+        self.saver.wait().map(drop)
     }
 }
 
-/// A fresh state, or that of the newest checkpoint.
-fn start(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, options: &Options) -> Result<State> {
+/// A fresh state, or that of the newest checkpoint; and whether the recipe is another than the run's so far.
+fn start(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, options: &Options) -> Result<(State, bool)> {
     let mut changed = false;
     if run.exists() {
         if !options.resume {
-            let path = run.path.display();
-            return Err(Error::usage(format!(
-                "{path} already holds a run; add --resume to continue it, or name another directory with --run"
-            )));
+            return Err(already_there(run));
         }
-        changed = take_over(config, run, options)?;
+        changed = compare_recipes(config, run, options)?;
     }
     if let Some(mut state) = checkpoint::load(run, config, &device.device, &mut |line| say(line))? {
         if state.position.data_sha256 != data.sha256 {
@@ -231,30 +258,25 @@ fn start(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, optio
                 device.describe()
             ));
         }
-        let Position { step, planned, .. } = state.position;
-        let steps = config.train.steps as u64;
-        if changed || ![0, steps].contains(&planned) {
-            // What was the end, or half of the way, is so no longer.
-            state.position.progress = step as f64 / steps as f64;
-            state.position.finished = false;
-        }
-        state.position.finished |= step >= steps;
-        return Ok(state);
+        state.position.replan(config.train.steps as u64, changed);
+        return Ok((state, changed));
     }
-    if options.from.is_none() && run.read_starts().first().is_some_and(|start| start.from.is_some()) {
+    let from = options.from.as_ref().map(|weights| &weights.sha256);
+    if run.exists() && run.read_starts().first().is_some_and(|start| start.from.as_ref() != from) {
         return Err(Error::usage(format!(
-            "{} began from trained weights and holds no checkpoint yet; name them again with --from",
+            "{} holds no checkpoint yet and began from other weights than these; name with --from what it began from, as its starts.jsonl says",
             run.path.display()
         )));
     }
-    match &options.from {
-        Some(weights) => State::trained(config, weights, &data.sha256, &device.device),
-        None => Ok(State::new(config, &data.sha256, &device.device)),
-    }
+    let state = match &options.from {
+        Some(weights) => State::trained(config, weights, &data.sha256, &device.device)?,
+        None => State::new(config, &data.sha256, &device.device),
+    };
+    Ok((state, changed))
 }
 
-/// Refuses a recipe that isn't the run's own, or with `allow_change` makes it the run's own. Gives whether it was another.
-fn take_over(config: &Config, run: &RunDir, options: &Options) -> Result<bool> {
+/// Refuses a recipe that isn't the run's own, unless `allow_change` is set. Gives whether it is another.
+fn compare_recipes(config: &Config, run: &RunDir, options: &Options) -> Result<bool> {
     let own = run.read_config()?;
     let differences = differences(&own, config);
     if differences.is_empty() {
@@ -272,8 +294,12 @@ fn take_over(config: &Config, run: &RunDir, options: &Options) -> Result<bool> {
         )));
     }
     say(&format!("{path} goes on with another recipe: {differences}"));
-    run.create(config)?;
     Ok(true)
+}
+
+fn already_there(run: &RunDir) -> Error {
+    let path = run.path.display();
+    Error::usage(format!("{path} already holds a run; add --resume to continue it, or name another directory with --run"))
 }
 
 /// This call of training, for who reads the run later.
@@ -294,11 +320,11 @@ fn described(state: &State, data: &Dataset, device: &Selected, from: Option<Stri
     }
 }
 
-/// Two rows of test images and what their z alone gives.
-fn draw_reconstructions(state: &State, config: &Config, data: &Dataset, device: &Selected, run: &RunDir) -> Result<()> {
+/// Two rows of test images and what their z alone gives; the inner result is that of writing them.
+fn draw_reconstructions(state: &State, config: &Config, data: &Dataset, device: &Selected, run: &RunDir) -> Result<Result<()>> {
     let n = GRID.min(data.test.len());
     let model = state.ema.model();
     let decoder = Decoder::new(&model, config, config.sample.clone(), &device.device);
     let (images, originals) = reconstruct_first(&decoder, &data.test, n, config.seed)?;
-    grid::save_reconstructions(&run.sample(state.position.step), &images, &originals)
+    Ok(grid::save_reconstructions(&run.sample(state.position.step), &images, &originals))
 }

@@ -3,6 +3,7 @@
 use super::checkpoint::Snapshot;
 use crate::error::{Error, Result};
 use crate::run_dir::RunDir;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 /// Writes one checkpoint at a time.
@@ -21,29 +22,33 @@ impl Saver {
     /// Begins to write `snapshot`, once the one before is written. `best` is the step of another checkpoint that is kept.
     ///
     /// # Errors
-    /// What became of the one before; `snapshot` is written all the same.
+    /// If the one before couldn't be written, or this one where the system refuses a thread for it.
     pub fn save(&mut self, snapshot: Snapshot, best: Option<u64>) -> Result<()> {
-        let before = self.wait();
+        self.wait()?;
         let (step, run, keep) = (snapshot.step(), self.run.clone(), self.keep);
-        let write = move || snapshot.write(&run, keep, best);
+        let snapshot = Arc::new(snapshot);
+        let copy = snapshot.clone();
+        let write = move || copy.write(&run, keep, best);
         match std::thread::Builder::new().name("checkpoint".into()).spawn(write) {
             Ok(handle) => self.writing = Some((step, handle)),
-            Err(e) => {
-                return before.and(Err(Error::failed(format!("cannot start a thread for the checkpoint of step {step}: {e}"))));
-            }
+            Err(_) => snapshot.write(&self.run, keep, best).map_err(|e| not_written(step, &e))?,
         }
-        before
+        Ok(())
     }
 
-    /// Waits until nothing is being written.
+    /// Waits until nothing is being written; whether something was.
     ///
     /// # Errors
     /// If the checkpoint couldn't be written; names its step.
-    pub fn wait(&mut self) -> Result<()> {
-        let Some((step, handle)) = self.writing.take() else { return Ok(()) };
+    pub fn wait(&mut self) -> Result<bool> {
+        let Some((step, handle)) = self.writing.take() else { return Ok(false) };
         let written = handle.join().unwrap_or_else(|_| Err(Error::failed("something failed that should not")));
-        written.map_err(|e| Error::failed(format!("the checkpoint of step {step} was not written: {e}")))
+        written.map(|()| true).map_err(|e| not_written(step, &e))
     }
+}
+
+fn not_written(step: u64, error: &Error) -> Error {
+    Error::failed(format!("the checkpoint of step {step} was not written: {error}"))
 }
 
 /// What is being written is written to its end.

@@ -27,9 +27,7 @@ impl Pair {
         let view = view.map(|view| Tensor::from_data(TensorData::new(view, [batch, 4]), device));
         Self { x_source: images(source), x_0: images(target), view }
     }
-}
 
-impl Pair {
     /// In parts of `size` images (0: all), the last one smaller.
     fn parts(self, size: usize) -> Vec<Pair> {
         let [batch, ..] = self.x_0.dims();

@@ -18,11 +18,16 @@ use std::process::{Command, Stdio};
 /// # Errors
 /// If not even one image fits, or no process can be started.
 pub fn find(config: &Config, common: &Common) -> Result<usize> {
-    search(config.train.batch_size, |size| fits(config, size, common))
+    let mut said = String::new();
+    search(config.train.batch_size, |size| {
+        said = try_in_a_process(config, size, common)?;
+        Ok(said.is_empty())
+    })
+    .map_err(|e| Error::failed(format!("{e} ({said})")))
 }
 
 fn search(whole: usize, mut fits: impl FnMut(usize) -> Result<bool>) -> Result<usize> {
-    let mut size = whole;
+    let (mut size, mut parts) = (whole, 1);
     loop {
         if fits(size)? {
             say(&format!("{size} images go through the networks at once, of batches of {whole}"));
@@ -34,11 +39,14 @@ fn search(whole: usize, mut fits: impl FnMut(usize) -> Result<bool>) -> Result<u
                 "--auto-batch: not even one image fits into the device's memory; take a smaller model.unet.base or another --device",
             ));
         }
-        size = size.div_ceil(2);
+        // Equal parts, as BatchNorm sees each by itself.
+        parts *= 2;
+        size = whole.div_ceil(parts);
     }
 }
 
-fn fits(config: &Config, size: usize, common: &Common) -> Result<bool> {
+/// What went wrong with parts of `size` images; empty where nothing did.
+fn try_in_a_process(config: &Config, size: usize, common: &Common) -> Result<String> {
     let failed = |e: std::io::Error| Error::failed(format!("--auto-batch: cannot try a step in another process: {e}"));
     let mut config = config.clone();
     config.train.micro_batch = size;
@@ -46,8 +54,13 @@ fn fits(config: &Config, size: usize, common: &Common) -> Result<bool> {
     recipe.write_all(config.to_toml().as_bytes()).map_err(failed)?;
     let mut command = Command::new(std::env::current_exe().map_err(failed)?);
     command.args(["train", "--try-step", "--device", &common.device, "--config"]).arg(recipe.path());
-    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().map_err(failed)?;
-    Ok(status.success())
+    let output = command.stdin(Stdio::null()).stdout(Stdio::null()).output().map_err(failed)?;
+    if output.status.success() {
+        return Ok(String::new());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let error = said.lines().rev().find_map(|line| line.strip_prefix("error: "));
+    Ok(error.map_or_else(|| format!("the process ended with {}", output.status), str::to_owned))
 }
 
 /// Two steps, the second of which has everything in memory that later ones have.

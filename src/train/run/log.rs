@@ -80,7 +80,7 @@ impl Log {
     }
 
     /// Notes which step broke, so that `soda replay` finds it.
-    fn broken(&self, step: u64, lr: f64, what: &str) -> Error {
+    pub fn broken(&self, step: u64, lr: f64, what: &str) -> Error {
         let failure = Failure { step, lr, what: what.to_owned() };
         // The run stops in any case.
         let _ = write_atomically(&self.run.failure(), json_line(&failure).as_bytes());
