@@ -223,7 +223,7 @@ fn clear(path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// If a file that is there can't be read: that says nothing of what is in it.
-fn damage(path: &Path) -> Result<Option<String>> {
+pub fn damage(path: &Path) -> Result<Option<String>> {
     let marker = path.join(COMPLETE);
     let text = std::fs::read(&marker).map_err(|e| Error::io("read", &marker, &e))?;
     let sums = match text.as_slice() {

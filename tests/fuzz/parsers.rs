@@ -14,7 +14,7 @@ use soda::model::futurexiang::{self, Which};
 use soda::model::pytorch::Checkpoint;
 use soda::model::weights::{self, WeightsFile};
 use soda::run_dir::RunDir;
-use soda::train::checkpoint::{trained_beside, verify};
+use soda::train::checkpoint::{damage, trained_beside};
 use std::path::Path;
 
 /// The sentence of `error`, which must name `name`.
@@ -200,7 +200,8 @@ pub fn complete(input: &[u8], folder: &Path) -> Outcome {
         write(folder, name, name.as_bytes());
     }
     write(folder, "COMPLETE", input);
-    verify(folder).map(|()| "whole".into()).map_err(|e| sentence(&e, &folder.display().to_string()))
+    let found = damage(folder).and_then(|damage| damage.map_or(Ok(()), |what| Err(Error::failed(what))));
+    found.map(|()| "whole".into()).map_err(|e| sentence(&e, &folder.display().to_string()))
 }
 
 pub fn bench(input: &[u8], folder: &Path) -> Outcome {
