@@ -269,8 +269,8 @@ impl RunDir {
 
     /// Every call of training so far, oldest first; lines that can't be read are left out.
     pub fn read_starts(&self) -> Vec<Start> {
-        let text = std::fs::read_to_string(self.starts()).unwrap_or_default();
-        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+        let bytes = std::fs::read(self.starts()).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
     /// Removes the starts that an attempt left which never became a run.
@@ -289,9 +289,13 @@ impl RunDir {
     /// # Errors
     /// If it can't be written.
     pub fn add_start(&self, start: &Start) -> Result<()> {
-        let mut text = std::fs::read_to_string(self.starts()).unwrap_or_default();
-        text.push_str(&json_line(start));
-        write_atomically(&self.starts(), text.as_bytes())
+        let mut lines = std::fs::read(self.starts()).unwrap_or_default();
+        // A line that was cut stays one that can't be read.
+        if lines.last().is_some_and(|last| *last != b'\n') {
+            lines.push(b'\n');
+        }
+        lines.extend(json_line(start).bytes());
+        write_atomically(&self.starts(), &lines)
     }
 
     /// Makes the directory and writes the recipe.

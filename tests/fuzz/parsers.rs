@@ -182,8 +182,7 @@ pub fn starts(input: &[u8], folder: &Path) -> Outcome {
     let starts = run.read_starts();
     if let Some(first) = starts.first() {
         run.add_start(first).map_err(|e| e.to_string())?;
-        // Behind a line that was cut, the new one is cut too.
-        assert!(run.read_starts().len() > starts.len() || !input.ends_with(b"\n"), "rows were lost");
+        assert!(run.read_starts().len() > starts.len(), "rows were lost");
     }
     if starts.is_empty() { Err("no rows".into()) } else { Ok(format!("rows {}", starts.len() > 1)) }
 }
