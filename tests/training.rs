@@ -101,6 +101,28 @@ fn a_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_does() {
 }
 
 #[test]
+fn a_resumed_run_on_a_graphics_adapter_ends_bit_for_bit_where_an_uninterrupted_one_does() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (whole, parts) = (RunDir::new(folder.path().join("whole")), RunDir::new(folder.path().join("parts")));
+    let config = tiny(&["train.steps=3", "train.checkpoint_every=1"]);
+    let device = select("wgpu").expect("an adapter; scripts/test.sh installs a software one");
+    train(&config, &data(), &device, &whole, &Options::default()).expect("trains");
+    let interrupt = Arc::new(AtomicBool::new(true));
+    let options = Options { resume: true, interrupt, ..Options::default() };
+    assert!(train(&config, &data(), &device, &parts, &options).expect("stops").interrupted);
+    train(&config, &data(), &device, &parts, &Options { resume: true, ..Options::default() }).expect("resumes");
+    for file in ["model.safetensors", "ema.safetensors", "optimizer.safetensors"] {
+        let (whole, parts) = (newest(&whole, file), newest(&parts, file));
+        for (name, values) in &whole {
+            assert!(values == &parts[name], "{name} in {file} differs");
+        }
+    }
+    let losses = |run: &RunDir| run.read_metrics().expect("metrics").rows.iter().map(|r| (r.step, r.loss)).collect::<Vec<_>>();
+    assert_eq!(losses(&whole), losses(&parts));
+    assert!(losses(&whole).len() == 3 && losses(&whole).windows(2).all(|w| w[0].1 != w[1].1), "{:?}", losses(&whole));
+}
+
+#[test]
 fn training_on_an_existing_run_without_resume_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = RunDir::new(folder.path().join("run"));
