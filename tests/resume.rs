@@ -144,7 +144,7 @@ fn a_run_that_starts_from_weights_has_them_before_its_first_step() {
 fn auto_batch_finds_how_many_images_fit_and_keeps_the_batch() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
-    let sets = ["train.batch_size=512", "train.steps=1", "data.threads=1"];
+    let sets = ["train.batch_size=1024", "train.steps=1", "data.threads=1"];
     let mut command = command(at, "r", &sets);
     command.arg("--auto-batch");
     // Address space for a part of the batch only. (What else training needs may be too much for it; on a GPU that is other memory.)
@@ -155,7 +155,7 @@ fn auto_batch_finds_how_many_images_fit_and_keeps_the_batch() {
     shell.env("RAYON_NUM_THREADS", "2").env("MALLOC_ARENA_MAX", "1");
     let said = text(&shell.output().expect("starts").stderr);
     #[cfg(target_os = "linux")] // others don't keep to such a limit
-    assert!(said.contains("512 images at once are too many") && said.contains("of batches of 512"), "{said}");
+    assert!(said.contains("1024 images at once are too many") && said.contains("of batches of 1024"), "{said}");
 
     // With room for all there are no parts.
     let recipe = recipe();
