@@ -42,7 +42,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     }
     let trained = weights.trained().or_else(|| trained_beside(&weights.path));
     let bytes = weights.export(&args.out, args.half, trained.as_ref())?;
-    let length = std::fs::metadata(&weights.path).map_or(0, |m| m.len());
+    let length = weights.bytes as u64;
     println!("{}: {}, from {} of {}", args.out.display(), megabytes(bytes as u64), megabytes(length), weights.path.display());
     match &trained {
         Some(t) => println!("trained for {} steps on {} images with checksum {}", t.step, t.images, t.data_sha256),

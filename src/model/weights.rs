@@ -20,6 +20,8 @@ pub type Tensors = Vec<(String, Vec<usize>, Vec<f32>)>;
 pub struct WeightsFile {
     /// Where it was read from.
     pub path: PathBuf,
+    /// Its length.
+    pub bytes: usize,
     /// Its SHA-256, in hex.
     pub sha256: String,
     /// The recipe in its metadata.
@@ -193,7 +195,7 @@ impl WeightsFile {
         };
         let config = Config::parse(config, &format!("{} (recipe in the file)", path.display()), &[])?;
         let tensors = tensors.into_iter().map(|(name, shape, values)| (name, (shape, values))).collect();
-        Ok(Self { path: path.to_owned(), sha256, config, metadata, tensors })
+        Ok(Self { path: path.to_owned(), bytes: bytes.len(), sha256, config, metadata, tensors })
     }
 
     /// The training that made the weights; `None` for weights of older versions, and for imported ones.
