@@ -33,15 +33,14 @@ impl WeightsArgs {
         let path = match (&self.run, &self.weights) {
             (Some(run), _) => RunDir::new(run).weights()?,
             (None, Some(weights)) if weights == Path::new("latest") => latest()?,
-            (None, Some(weights)) => return named(weights),
+            (None, Some(weights)) => weights.clone(),
             (None, None) => {
                 let weights = shipped::open()?;
                 eprintln!("using the {}; --run and --weights take others", describe(&weights));
                 return Ok(weights);
             }
         };
-        checkpoint::verify_weights(&path)?;
-        WeightsFile::open(&path)
+        named(&path)
     }
 }
 
