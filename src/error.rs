@@ -14,6 +14,9 @@ pub enum Error {
     /// The work could not be done (exit code 1).
     #[error("{0}")]
     Failed(String),
+    /// The device was lost, ran out of memory or gave up otherwise (exit code 1); the command line adds what to do then.
+    #[error("{0}")]
+    Device(String),
 }
 
 /// Most characters of a message.
@@ -46,6 +49,13 @@ impl Error {
         Self::Failed(line(message.into()))
     }
 
+    /// A device that failed while `doing` something ("reading the losses of step 7").
+    pub fn device(doing: &str, source: &dyn std::fmt::Display) -> Self {
+        let source = source.to_string();
+        let first = source.lines().next().unwrap_or_default();
+        Self::Device(line(format!("the device failed while {doing} ({first})")))
+    }
+
     /// An I/O failure while doing `action` ("read", "create", ..) to `path`.
     pub fn io(action: &str, path: &Path, source: &std::io::Error) -> Self {
         use std::io::ErrorKind;
@@ -62,7 +72,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
-            Self::Failed(_) => 1,
+            Self::Failed(_) | Self::Device(_) => 1,
         }
     }
 }

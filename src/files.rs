@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use sha2::{Digest, Sha256};
+use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
 use tempfile::NamedTempFile;
@@ -56,10 +57,25 @@ pub fn rename_folder(from: &Path, to: &Path) -> Result<()> {
     sync_folder(folder(to))
 }
 
+/// Removes the folder `path`, or the file, whether or not it is there.
+///
+/// # Errors
+/// If that isn't allowed; a part may be gone.
+pub fn remove_folder(path: &Path) -> Result<()> {
+    crash::point()?;
+    let removed = match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => std::fs::remove_file(path),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    };
+    crash::point()?;
+    removed.map_err(|e| Error::io("remove", path, &e))
+}
+
 /// Makes names in `path` outlive a power cut, where the system can be asked for that.
 fn sync_folder(path: &Path) -> Result<()> {
     if cfg!(unix) {
-        let synced = std::fs::File::open(path).and_then(|folder| folder.sync_all());
+        let synced = File::open(path).and_then(|folder| folder.sync_all());
         return match synced {
             // Some network file systems know no such thing.
             Err(e) if e.kind() != std::io::ErrorKind::InvalidInput && e.kind() != std::io::ErrorKind::Unsupported => {
@@ -131,13 +147,35 @@ pub fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
+/// Opens the plain file `path`: what is a pipe or a device there, in a folder that came from elsewhere, could be waited for or read
+/// for ever.
+///
+/// # Errors
+/// If it is none, isn't there or can't be opened.
+pub fn open(path: &Path) -> std::io::Result<File> {
+    // Looked at before it is opened, as opening a pipe already waits.
+    match std::fs::metadata(path)? {
+        found if found.is_file() => File::open(path),
+        _ => Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is no plain file")),
+    }
+}
+
+/// The contents of the plain file `path`.
+///
+/// # Errors
+/// As [`open`].
+pub fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.read_to_end(&mut bytes).map(|_| bytes)
+}
+
 /// SHA-256 of the file `path`, in hex, whatever its length.
 ///
 /// # Errors
 /// If it can't be read.
 pub fn sha256_of(path: &Path) -> Result<String> {
     let failed = |e: std::io::Error| Error::io("read", path, &e);
-    let mut file = std::fs::File::open(path).map_err(failed)?;
+    let mut file = open(path).map_err(failed)?;
     let (mut digest, mut piece) = (Sha256::new(), vec![0; 1 << 20]);
     loop {
         match file.read(&mut piece).map_err(failed)? {

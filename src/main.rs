@@ -1,23 +1,29 @@
 //! The program: parse, run, print the error.
 
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     without_window_system();
     // Burn and wgpu panic where a device is lost or runs out of memory: that is caught here, at the edge, and told in one line.
-    if std::env::var_os("RUST_BACKTRACE").is_none() {
-        std::panic::set_hook(Box::new(|_| {}));
-    }
+    let (aloud, print) = (std::env::var_os("RUST_BACKTRACE").is_some(), std::panic::take_hook());
+    std::panic::set_hook(Box::new(move |panic| {
+        soda::cli::overhear(panic.payload());
+        if aloud {
+            print(panic);
+        }
+    }));
     let error = match catch_unwind(AssertUnwindSafe(soda::cli::run)) {
         Ok(Ok(())) => return ExitCode::SUCCESS,
         Ok(Err(error)) => error,
-        Err(panic) => match soda::cli::device_failure(panic.as_ref()) {
+        Err(panic) => match soda::cli::panicked(panic.as_ref()) {
             Some(error) => error,
             None => return ExitCode::SUCCESS,
         },
     };
-    eprintln!("error: {error}");
+    // The terminal may be gone.
+    let _ = writeln!(std::io::stderr(), "error: {error}");
     ExitCode::from(error.exit_code())
 }
 

@@ -7,9 +7,9 @@ pub use lock::Lock;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::files::{create_dir, write_atomically};
+use crate::files::{self, create_dir, write_atomically};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// One row of metrics.jsonl.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -111,6 +111,9 @@ pub struct Start {
     pub device: String,
     /// The adapter's name, or the processor's.
     pub adapter: String,
+    /// The adapter's driver.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver: Option<String>,
     /// See [`crate::machine::describe`].
     pub machine: serde_json::Value,
     /// Name of the data.
@@ -119,6 +122,15 @@ pub struct Start {
     pub data_sha256: String,
     /// Training images.
     pub images: usize,
+}
+
+impl Start {
+    /// What the numbers of the training depend on to their last digit: the adapter and its driver, or the processor.
+    pub fn place(&self) -> String {
+        let Self { device, adapter, .. } = self;
+        let more = self.driver.as_deref().or_else(|| self.machine["cpu"].as_str().filter(|_| device == "cpu"));
+        more.map_or_else(|| format!("{device} {adapter}"), |more| format!("{device} {adapter} ({more})"))
+    }
 }
 
 /// failure.json: where the numbers of a run stopped being finite.
@@ -143,8 +155,19 @@ pub struct RunDir {
 pub const COMPLETE: &str = "COMPLETE";
 /// Extension of a checkpoint that is being written.
 pub const PARTIAL: &str = "partial";
+/// Extension of a checkpoint that is being removed.
+pub const OLD: &str = "old";
 /// Extension of a checkpoint that was found damaged.
 pub const DAMAGED: &str = "damaged";
+
+/// What lies in `folder` and has that `extension`, in order.
+fn with_extension(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let paths = entries.flatten().map(|e| e.path());
+    let mut paths: Vec<_> = paths.filter(|path| path.extension().is_some_and(|e| e == extension)).collect();
+    paths.sort_unstable();
+    paths
+}
 
 impl RunDir {
     /// The run directory `path`, which needn't exist.
@@ -178,6 +201,11 @@ impl RunDir {
         self.path.join("failure.json")
     }
 
+    /// The [`Evaluation`] with the best k-NN so far: its checkpoint is kept.
+    pub fn best(&self) -> PathBuf {
+        self.path.join("best.json")
+    }
+
     /// The loss curve.
     pub fn loss_plot(&self) -> PathBuf {
         self.path.join("loss.png")
@@ -200,23 +228,45 @@ impl RunDir {
 
     /// Steps of the complete checkpoints, oldest first.
     pub fn checkpoints(&self) -> Vec<u64> {
-        let Ok(entries) = std::fs::read_dir(self.path.join("checkpoints")) else { return Vec::new() };
-        let mut steps: Vec<u64> = entries
-            .flatten()
-            .filter(|e| e.path().join(COMPLETE).exists())
-            .filter_map(|e| e.file_name().to_str()?.strip_prefix("step_")?.parse().ok())
-            .collect();
-        steps.sort_unstable();
-        steps
+        let found = self.found_checkpoints().unwrap_or_default();
+        found.into_iter().filter(|step| self.checkpoint(*step).join(COMPLETE).exists()).collect()
     }
 
-    /// Checkpoints whose writing was broken off.
-    pub fn partial_checkpoints(&self) -> Vec<PathBuf> {
-        let Ok(entries) = std::fs::read_dir(self.path.join("checkpoints")) else { return Vec::new() };
-        let mut paths: Vec<_> =
-            entries.flatten().map(|e| e.path()).filter(|path| path.extension().is_some_and(|e| e == PARTIAL)).collect();
-        paths.sort_unstable();
-        paths
+    /// Steps of all folders that are called checkpoints, whole or not, oldest first.
+    ///
+    /// # Errors
+    /// If the folder of the checkpoints is there and can't be read: that says nothing of what is in it.
+    pub fn found_checkpoints(&self) -> Result<Vec<u64>> {
+        let folder = self.path.join("checkpoints");
+        let failed = |e: std::io::Error| Error::io("read", &folder, &e);
+        let mut steps = Vec::new();
+        match std::fs::read_dir(&folder) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            entries => {
+                for entry in entries.map_err(failed)? {
+                    let entry = entry.map_err(failed)?;
+                    let (name, kind) = (entry.file_name(), entry.file_type().map_err(failed)?);
+                    let folder = kind.is_dir() || (kind.is_symlink() && entry.path().is_dir());
+                    let step = name.to_str().and_then(|name| name.strip_prefix("step_")?.parse().ok());
+                    // A leading zero or sign is somebody else's name.
+                    steps.extend(step.filter(|step| folder && self.checkpoint(*step).ends_with(&name)));
+                }
+            }
+        }
+        steps.sort_unstable();
+        Ok(steps)
+    }
+
+    /// Folders among the checkpoints that are none, or no longer, by their `extension`: what a kill left.
+    pub fn leftovers(&self, extension: &str) -> Vec<PathBuf> {
+        with_extension(&self.path.join("checkpoints"), extension)
+    }
+
+    /// Removes the files that a kill left half-written. Whoever calls it holds the run's lock.
+    pub fn tidy(&self) {
+        for path in with_extension(&self.path, PARTIAL) {
+            let _ = std::fs::remove_file(path);
+        }
     }
 
     /// The newest EMA weights.
@@ -238,7 +288,14 @@ impl RunDir {
     /// # Errors
     /// If there is none, or it can't be read.
     pub fn read_config(&self) -> Result<Config> {
-        Config::load(&self.config(), &[])
+        let path = self.config();
+        let text = files::read(&path).and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other));
+        Config::parse(&text.map_err(|e| Error::io("read", &path, &e))?, &path.display().to_string(), &[])
+    }
+
+    /// The evaluation with the best k-NN so far; none where nothing was evaluated or the file is damaged.
+    pub fn read_best(&self) -> Option<Evaluation> {
+        serde_json::from_slice(&files::read(&self.best()).ok()?).ok()
     }
 
     /// What metrics.jsonl holds; empty where there is none yet.
@@ -250,7 +307,8 @@ impl RunDir {
         if !path.exists() {
             return Ok(metrics);
         }
-        let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, &e))?;
+        let bytes = files::read(&path).map_err(|e| Error::io("read", &path, &e))?;
+        let text = String::from_utf8_lossy(&bytes);
         let lines: Vec<&str> = text.lines().collect();
         for (i, line) in lines.iter().enumerate() {
             match serde_json::from_str(line) {
@@ -269,7 +327,7 @@ impl RunDir {
 
     /// Every call of training so far, oldest first; lines that can't be read are left out.
     pub fn read_starts(&self) -> Vec<Start> {
-        let bytes = std::fs::read(self.starts()).unwrap_or_default();
+        let bytes = files::read(&self.starts()).unwrap_or_default();
         String::from_utf8_lossy(&bytes).lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
@@ -289,7 +347,7 @@ impl RunDir {
     /// # Errors
     /// If it can't be written.
     pub fn add_start(&self, start: &Start) -> Result<()> {
-        let mut lines = std::fs::read(self.starts()).unwrap_or_default();
+        let mut lines = files::read(&self.starts()).unwrap_or_default();
         // A line that was cut stays one that can't be read.
         if lines.last().is_some_and(|last| *last != b'\n') {
             lines.push(b'\n');

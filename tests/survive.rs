@@ -37,18 +37,20 @@ fn a_hundred_kills_at_random_moments_lose_an_interval_each_at_most() {
         let mut child =
             command(folder.path(), "r", &["train.checkpoint_every=2", "train.keep_checkpoints=2"]).spawn().expect("starts");
         let before = reached;
-        // Every other one is left until it has saved something, so that the run gets on.
-        let saved = kills % 2 == 0;
+        // Every third one is left until it has saved something, so that the run gets on, and every third one dies as it starts.
         wait_for("a step", || {
             assert!(child.try_wait().expect("a process").is_none(), "training ended by itself after {kills} kills");
-            let logged = || run.read_metrics().is_ok_and(|m| m.rows.last().is_some_and(|r| r.step > before));
-            if saved { newest(&run) > before } else { logged() }
+            match kills % 3 {
+                0 => newest(&run) > before,
+                1 => run.read_metrics().is_ok_and(|m| m.rows.last().is_some_and(|r| r.step > before)),
+                _ => true,
+            }
         });
         std::thread::sleep(Duration::from_micros(rand::RngExt::random_range(&mut moments, 0..100_000)));
         child.kill().expect("SIGKILL");
         child.wait().expect("dead");
         kills += 1;
-        within_a_save += usize::from(!run.partial_checkpoints().is_empty());
+        within_a_save += usize::from(!run.leftovers(soda::run_dir::PARTIAL).is_empty());
         // What was trained by the log, whose last line may be cut.
         let trained = run.read_metrics().expect("every line but the last is whole").rows.last().map_or(0, |r| r.step);
         let mut said = Vec::new();
@@ -59,7 +61,8 @@ fn a_hundred_kills_at_random_moments_lose_an_interval_each_at_most() {
         assert!(said.len() <= 1 && said.iter().all(|line| line.contains("not written to its end")), "{said:?}");
         reached = found;
     }
-    assert!(reached >= 100, "100 kills left step {reached}");
+    assert!(reached >= 60, "100 kills left step {reached}");
+    assert!(within_a_save > 0, "no kill hit a save");
     println!("{kills} kills survived, {within_a_save} of them within a save; step {reached}");
 }
 
@@ -101,7 +104,7 @@ fn an_interrupt_finishes_the_step_saves_and_exits_0_and_a_second_one_exits_at_on
 #[test]
 fn damage_of_every_kind_to_the_newest_checkpoint_falls_back_to_the_one_before() {
     let folder = tempfile::tempdir().expect("a folder");
-    let files = ["model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"];
+    let files = ["model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json", "COMPLETE"];
     let sets = ["--set", "train.steps=4", "--set", "train.checkpoint_every=2", "--set", "train.keep_checkpoints=2"];
     succeeds(&train(folder.path(), &[&["--run", "r"][..], &sets].concat()));
     let whole = RunDir::new(folder.path().join("r"));
@@ -137,12 +140,12 @@ fn damage_of_every_kind_to_the_newest_checkpoint_falls_back_to_the_one_before() 
             faults += 1;
         }
     }
-    assert_eq!(faults, 16);
+    assert_eq!(faults, 20);
     // A whole one is taken, silently.
     let mut said = Vec::new();
     assert_eq!(load(&whole, &mut said).expect("loads").expect("a state").position.step, 4);
     assert!(said.is_empty());
-    // Without a marker it is none; where all are damaged that is an error.
+    // Without a marker it is damaged; where all are, that is an error.
     std::fs::remove_file(whole.checkpoint(4).join(soda::run_dir::COMPLETE)).expect("there");
     flip(&whole.checkpoint(2).join("model.safetensors"));
     // Again and again: a run isn't begun anew because all of it is damaged.
@@ -234,7 +237,8 @@ fn nothing_can_be_written_where_a_file_is_in_the_way() {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::create_dir(folder.path().join("r")).expect("writable");
     std::fs::write(folder.path().join("r/checkpoints"), b"in the way").expect("writable");
-    fails(&train(folder.path(), &["--run", "r"]), 1, &["checkpoint of step 2 was not written", "checkpoints"]);
+    // Found out before the training, not after it.
+    fails(&train(folder.path(), &["--run", "r"]), 1, &["cannot read", "checkpoints"]);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::device::{self, Selected};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::machine;
+use crate::progress::say;
 use indicatif::ProgressBar;
 use serde_json::json;
 use std::io::{IsTerminal, Read, Write};
@@ -94,7 +95,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let written = output.write(common);
     match &args.plot {
         Some(path) if outcome.rows.iter().any(|r| r.median_ms.is_some()) => chart::save(path, &outcome.rows)?,
-        Some(path) => eprintln!("nothing was measured, so {} is not drawn", path.display()),
+        Some(path) => say(&format!("nothing was measured, so {} is not drawn", path.display())),
         None => {}
     }
     written?;
@@ -142,7 +143,7 @@ fn measure(planned: &[Planned], args: &Args, verbose: u8, interrupt: &Interrupt)
         let line = format!("[{}/{count}] {}: {}, up to {seconds:.0} s", i + 1, place.device, job.group.describe());
         match &bar {
             Some(bar) => bar.set_message(line),
-            None => eprintln!("{line}"),
+            None => say(&line),
         }
     });
     if let Some(bar) = bar {

@@ -10,6 +10,7 @@ use crate::eval::features::FeatureKind;
 use crate::eval::latent::{LatentStats, outliers, statistics};
 use crate::eval::loss::{Bin, Losses, by_time};
 use crate::files;
+use crate::progress::say;
 use crate::report::plot::{CurveStyle, Series, save_curve};
 use serde_json::json;
 use std::path::PathBuf;
@@ -55,7 +56,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     }
     files::create_parent(&args.out)?;
     files::check_writable(&args.out)?;
-    eprintln!("diagnosing {} on {}, {}", weights.path.display(), device.describe(), dataset.describe());
+    say(&format!("diagnosing {} on {}, {}", weights.path.display(), device.describe(), dataset.describe()));
     let model = weights.model(&device.device)?;
     let images = dataset.test.select(&(0..args.n).collect::<Vec<_>>());
     let z = frozen(&weights, &model, &dataset, &device).test(&FeatureKind::Z)?;

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::eval::features::{BATCH, Extractor, FeatureKind};
 use crate::eval::table::{Format, Writer, write_labels};
 use crate::files;
-use crate::progress::Progress;
+use crate::progress::{Progress, say};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
@@ -65,7 +65,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let dim = args.features.dim(&weights.config)?;
     let device = device::select(&common.device)?;
     let source = Source::open(args, common)?;
-    eprintln!("embedding {} with {} on {}", source.describe(), weights.path.display(), device.describe());
+    say(&format!("embedding {} with {} on {}", source.describe(), weights.path.display(), device.describe()));
     let (model, kinds) = (weights.model(&device.device)?, [args.features.clone()]);
     let extractor = Extractor::new(&model, &weights.config, &kinds, &device.device)?;
     let text = |key: &str, value: &str| (key.to_owned(), value.to_owned());

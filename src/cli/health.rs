@@ -11,6 +11,7 @@ use crate::eval::health::{alignment, purity, uniformity, verdicts};
 use crate::eval::latent::statistics;
 use crate::eval::linear::LinearProbe;
 use crate::files;
+use crate::progress::say;
 use crate::report::heatmap::{Heatmap, save_heatmap};
 use serde_json::json;
 use std::path::PathBuf;
@@ -44,7 +45,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     if args.k as usize >= dataset.test.len() {
         return Err(Error::usage(format!("--k {}: there are {} test images; choose fewer", args.k, dataset.test.len())));
     }
-    eprintln!("health of {} on {}, {}", weights.path.display(), device.describe(), dataset.describe());
+    say(&format!("health of {} on {}, {}", weights.path.display(), device.describe(), dataset.describe()));
     let model = weights.model(&device.device)?;
     let (config, classes, k) = (&weights.config, dataset.classes.len(), args.k as usize);
 

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::eval::features::{FeatureKind, extract};
 use crate::eval::map::{FEWEST, ROUNDS, pca, preserved, tsne};
 use crate::files;
+use crate::progress::say;
 use crate::report::scatter::{Scatter, save_scatter};
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -59,7 +60,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     }
     files::create_parent(&args.out)?;
     files::check_writable(&args.out)?;
-    eprintln!("mapping {} with {} on {}", dataset.describe(), weights.path.display(), device.describe());
+    say(&format!("mapping {} with {} on {}", dataset.describe(), weights.path.display(), device.describe()));
     let model = weights.model(&device.device)?;
     let (all, kinds): (Vec<usize>, _) = ((0..n).collect(), [args.features.clone()]);
     let features = extract(&model, &dataset.test, &all, &weights.config, &kinds, false, &device.device)?.remove(0);

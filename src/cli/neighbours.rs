@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::eval::features::{FeatureKind, extract};
 use crate::eval::knn::nearest;
 use crate::files;
+use crate::progress::say;
 use crate::report::grid::{GridRow, save_captioned};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -69,7 +70,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let pictures = args.queries.iter().map(|query| resolve(query, || Ok(dataset.clone()))).collect::<Result<Vec<_>>>()?;
     let pixels = pictures.iter().flat_map(|p| p.pixels).collect();
     let queries = Images::new(pixels, pictures.iter().map(|p| p.label.unwrap_or(0)).collect());
-    eprintln!("neighbours among {} with {} on {}", dataset.describe(), weights.path.display(), device.describe());
+    say(&format!("neighbours among {} with {} on {}", dataset.describe(), weights.path.display(), device.describe()));
     let model = weights.model(&device.device)?;
     let train = frozen(&weights, &model, &dataset, &device).train(&args.features, false)?;
     let (all, kinds): (Vec<usize>, _) = ((0..queries.len()).collect(), [args.features.clone()]);

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::eval::features::FeatureKind;
 use crate::eval::method::Method;
 use crate::eval::probe::{Baselines, Probed, Protocol, Split, TrainViews};
+use crate::progress::say;
 use indicatif::HumanCount;
 use serde_json::{Value, json};
 
@@ -101,7 +102,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     kind.check(&weights.config)?;
     let device = device::select(&common.device)?;
     let dataset = data::open(common.data.as_deref())?;
-    eprintln!("probing {} on {}, {}", weights.path.display(), device.describe(), dataset.describe());
+    say(&format!("probing {} on {}, {}", weights.path.display(), device.describe(), dataset.describe()));
     let model = weights.model(&device.device)?;
     let frozen = frozen(&weights, &model, &dataset, &device);
     let probed = protocol.of_model(&frozen, &kind)?;
@@ -132,7 +133,7 @@ fn of_pixels(args: &Args, protocol: &Protocol, common: &Common) -> Result<()> {
     let mut output = Output::new("probe");
     let config = args.training(ProbeConfig::default());
     let dataset = data::open(common.data.as_deref())?;
-    eprintln!("probing raw pixels of {}", dataset.describe());
+    say(&format!("probing raw pixels of {}", dataset.describe()));
     let probed = protocol.of_pixels(&dataset, &config)?;
     let n_test = protocol.indices(&dataset).1.len();
     print_head(protocol, "pixels", "images", &probed, n_test);

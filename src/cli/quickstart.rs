@@ -56,13 +56,13 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     };
     // Before the minutes of training, not after them.
     dataset.require_classes("quickstart's probe")?;
-    eprintln!("quickstart on {} ({}), {}", device.describe(), device.why, dataset.describe());
+    say(&format!("quickstart on {} ({}), {}", device.describe(), device.why, dataset.describe()));
     files::create_dir(&args.out)?;
 
     let shipped = if args.from_scratch { None } else { Some(Arc::new(shipped::open()?)) };
     let mut baselines = None;
     if let Some(weights) = &shipped {
-        eprintln!("probing and drawing with the {}", describe(weights));
+        say(&format!("probing and drawing with the {}", describe(weights)));
         let shown = show(weights, &dataset, &device, args.out.join("shipped.png"), &mut baselines)?;
         shown.print(&format!("The {}", describe(weights)));
         let sha256 = &weights.sha256;

@@ -5,6 +5,8 @@ use super::output::Output;
 use crate::data;
 use crate::device;
 use crate::error::{Error, Result};
+use crate::files;
+use crate::progress::say;
 use crate::run_dir::{Failure, RunDir};
 use crate::train::replay::{Replayed, replay};
 use serde_json::json;
@@ -33,7 +35,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         .ok_or_else(|| Error::usage(format!("{} notes no step that failed; name one with --step", run.path.display())))?;
     let device = device::select(&common.device)?;
     let dataset = data::open(common.data.as_deref())?;
-    eprintln!("replaying {} up to step {step} on {}, {}", run.path.display(), device.describe(), dataset.describe());
+    say(&format!("replaying {} up to step {step} on {}, {}", run.path.display(), device.describe(), dataset.describe()));
     let replayed = replay(&config, &dataset, &device, &run, step, failure.as_ref())?;
     let Replayed { step, lr, seed, images, loss, grad_norm, broken_before, broken_after } = &replayed;
     println!("step {step}: lr {lr:.3e}, loss {loss:.6}, norm of the gradients {grad_norm:.6}");
@@ -54,8 +56,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
 /// Where the run broke, if it did.
 fn failure(run: &RunDir) -> Result<Option<Failure>> {
     let path = run.failure();
-    let Ok(text) = std::fs::read_to_string(&path) else { return Ok(None) };
-    serde_json::from_str(&text)
+    let Ok(json) = files::read(&path) else { return Ok(None) };
+    serde_json::from_slice(&json)
         .map(Some)
         .map_err(|e| Error::failed(format!("{} is damaged ({e}); remove it and name the step with --step", path.display())))
 }

@@ -11,6 +11,7 @@ use crate::device;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::weights::WeightsFile;
+use crate::progress::say;
 use crate::report::html::{Figure, Page, Section, Table, render};
 use crate::run_dir::RunDir;
 use indicatif::HumanCount;
@@ -67,7 +68,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     sections.push(repeat(&run, &weights, common)?);
     let missing: Vec<&String> = sections.iter().flat_map(|s| &s.missing).collect();
     for reason in &missing {
-        eprintln!("left out: {reason}");
+        say(&format!("left out: {reason}"));
     }
     let name = args.run.file_name().map_or_else(|| args.run.display().to_string(), |n| n.to_string_lossy().into_owned());
     output.set("missing", json!(missing));

@@ -7,6 +7,7 @@ use crate::eval::features::Frozen;
 use crate::model::Soda;
 use crate::model::shipped;
 use crate::model::weights::WeightsFile;
+use crate::progress::say;
 use crate::run_dir::RunDir;
 use crate::train::checkpoint;
 use indicatif::HumanCount;
@@ -36,7 +37,7 @@ impl WeightsArgs {
             (None, Some(weights)) => weights.clone(),
             (None, None) => {
                 let weights = shipped::open()?;
-                eprintln!("using the {}; --run and --weights take others", describe(&weights));
+                say(&format!("using the {}; --run and --weights take others", describe(&weights)));
                 return Ok(weights);
             }
         };

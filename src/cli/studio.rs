@@ -15,6 +15,7 @@ use crate::eval::features::{FeatureKind, Frozen};
 use crate::files;
 use crate::model::Soda;
 use crate::model::weights::WeightsFile;
+use crate::progress::say;
 use serde_json::json;
 use std::path::Path;
 
@@ -52,7 +53,7 @@ impl<'a> Studio<'a> {
         files::create_parent(out)?;
         files::check_writable(out)?;
         let device = device::select(&common.device)?;
-        eprintln!("{} with {} on {}", command, weights.path.display(), device.describe());
+        say(&format!("{} with {} on {}", command, weights.path.display(), device.describe()));
         let model = weights.model(&device.device)?;
         output.device(&device);
         output.weights(&weights);
@@ -101,7 +102,7 @@ impl<'a> Studio<'a> {
     pub fn dataset(&mut self) -> Result<&Dataset> {
         if self.dataset.is_none() {
             let dataset = data::open(self.common.data.as_deref())?;
-            eprintln!("images: {}", dataset.describe());
+            say(&format!("images: {}", dataset.describe()));
             self.output.set("data", json!({ "name": dataset.name, "sha256": dataset.sha256 }));
             self.dataset = Some(dataset);
         }
@@ -141,7 +142,7 @@ impl<'a> Studio<'a> {
         let key = (self.weights.sha256.as_str(), dataset.sha256.as_str());
         Prior::cached(cache.as_deref(), key, self.config().model.z_dim, components, || {
             let indices = chosen(dataset.train.len());
-            eprintln!("fitting the distribution of z to {} training images", indices.len());
+            say(&format!("fitting the distribution of z to {} training images", indices.len()));
             Ok(self.frozen(&dataset).train(&FeatureKind::Z, false)?.select(&indices).values)
         })
     }

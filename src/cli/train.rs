@@ -21,7 +21,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// Arguments of `soda train`.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct Args {
     /// The recipe: a file, or one of the program's own configs/cifar10.toml (the default), cifar10-generate.toml, paper.toml,
     /// report.toml, futurexiang.toml, tiny.toml, finetune.toml, quick.toml.
@@ -53,6 +53,9 @@ pub struct Args {
     /// Only take one step with the recipe, on images of noise: what --auto-batch does in a process of its own.
     #[arg(long, hide = true)]
     try_step: bool,
+    /// Only find out how many images fit, after a failure for want of memory, and tell that: what that failure begins anew.
+    #[arg(long, hide = true, value_name = "WHY")]
+    fits: Option<String>,
     /// Print the resolved recipe and stop.
     #[arg(long)]
     dry_run: bool,
@@ -81,7 +84,20 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     if args.try_step {
         return auto_batch::try_step(&config, &device);
     }
-    advise(run.config(), resume_command(&run, args, common));
+    if let Some(why) = &args.fits {
+        let fits = auto_batch::find(&config, common)?;
+        let (resume, batch) = (resume_command(&run, args, common), config.train.batch_size);
+        return Err(Error::failed(match fits {
+            0 => format!(
+                "{why}; checkpoints are intact. By themselves all {batch} images fit: go on with `{resume}` once others leave the device more memory"
+            ),
+            n => format!(
+                "{why}; checkpoints are intact. The device has memory for {n} images at once, not {batch}: go on with `{resume} --auto-batch`"
+            ),
+        }));
+    }
+    let owned = (run.clone(), args.clone(), common.clone());
+    advise(move || owned.0.exists().then(|| resume_command(&owned.0, &owned.1, &owned.2)));
     let mut allow_change = args.allow_change;
     if args.auto_batch {
         config.train.micro_batch = auto_batch::find(&config, common)?;
@@ -143,6 +159,9 @@ fn resume_command(run: &RunDir, args: &Args, common: &Common) -> String {
         other => format!("'{other}'"),
     };
     let mut command = format!("soda train --resume --run {}", quoted(&run.path));
+    if let Some(from) = args.from.as_ref().filter(|_| run.checkpoints().is_empty()) {
+        command += &format!(" --from {}", quoted(from));
+    }
     if let Some(data) = &common.data {
         command += &format!(" --data {}", quoted(data));
     }

@@ -137,7 +137,7 @@ impl<'a> Decoder<'a> {
 
 /// Images on the host.
 fn read(images: Tensor<4>) -> Result<Vec<f32>> {
-    images.try_into_vec_as::<f32>().map_err(|e| Error::failed(format!("cannot read the images from the device: {e}")))
+    images.try_into_vec_as::<f32>().map_err(|e| Error::device("reading the images", &e))
 }
 
 /// The images in [-1, 1], `[N, 3, 32, 32]`.

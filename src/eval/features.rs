@@ -104,7 +104,7 @@ fn append(features: &mut Features, model: &Soda, x: Tensor<4>, labels: impl Iter
     let z = model.encode(x);
     features.dim = z.dims()[1];
     let values = z.try_into_vec_as::<f32>();
-    features.values.extend(values.map_err(|e| Error::failed(format!("cannot read the features from the device: {e}")))?);
+    features.values.extend(values.map_err(|e| Error::device("reading the features", &e))?);
     features.labels.extend(labels);
     Ok(())
 }

@@ -96,7 +96,7 @@ pub fn by_time(
                 (eps_hat - eps.clone()).square().mean()
             });
             let read = Tensor::cat(losses.to_vec(), 0).try_into_vec_as::<f32>();
-            let read = read.map_err(|e| Error::failed(format!("cannot read the losses from the device: {e}")))?;
+            let read = read.map_err(|e| Error::device("reading the losses", &e))?;
             if let Some(bad) = read.iter().find(|v| !v.is_finite()) {
                 return Err(Error::failed(format!("a loss is {bad}; the weights are damaged or have diverged")));
             }

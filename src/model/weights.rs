@@ -60,7 +60,7 @@ pub fn to_host(named: Vec<Named>) -> Result<Tensors> {
         .into_iter()
         .map(|t| {
             let values = t.values.try_to_vec_as::<f32>();
-            let values = values.map_err(|e| Error::failed(format!("cannot read {} from the device: {e}", t.name)))?;
+            let values = values.map_err(|e| Error::device(&format!("reading {}", t.name), &e))?;
             Ok((t.name, t.shape, values))
         })
         .collect()
@@ -118,7 +118,7 @@ fn write_stored<'a>(
 /// # Errors
 /// If the file is missing, truncated, or holds anything but f32 and f16.
 pub fn read(path: &Path) -> Result<(Tensors, HashMap<String, String>)> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;
+    let bytes = files::read(path).map_err(|e| Error::io("read", path, &e))?;
     parse(path, &bytes)
 }
 
@@ -166,7 +166,7 @@ impl WeightsFile {
     /// # Errors
     /// If the file is unreadable, or not of this program; a number that isn't finite.
     pub fn open(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;
+        let bytes = files::read(path).map_err(|e| Error::io("read", path, &e))?;
         Self::parse(path, &bytes)
     }
 

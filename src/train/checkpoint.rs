@@ -6,18 +6,21 @@ use super::ema::Ema;
 use super::optim::{AdamW, Moments};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::files::{self, create_dir};
+use crate::files::{self, create_dir, remove_folder, rename_folder};
 use crate::model::weights::{self, Tensors, Trained, WeightsFile};
 use crate::model::{Soda, parameters};
-use crate::run_dir::{COMPLETE, DAMAGED, PARTIAL, RunDir};
+use crate::run_dir::{DAMAGED, OLD, PARTIAL, RunDir};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::Path;
 
+mod marker;
 #[cfg(test)]
 mod tests;
+
+pub use marker::{damage, verify_weights};
 
 /// Where a run stands, beside its tensors. Random streams need no position: they are numbered by step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,7 +28,6 @@ pub struct Position {
     /// Optimizer steps done.
     pub step: u64,
     /// Images seen.
-    #[serde(default)]
     pub images: u64,
     /// Updates of the optimizer and the EMA.
     pub updates: u64,
@@ -37,8 +39,7 @@ pub struct Position {
     pub loss_first: Option<f64>,
     /// Whether the run reached its end.
     pub finished: bool,
-    /// Steps that the whole run was to have; 0: not recorded.
-    #[serde(default)]
+    /// Steps that the whole run was to have; 0 before its first.
     pub planned: u64,
     /// SHA-256 of the data it was trained on.
     pub data_sha256: String,
@@ -137,12 +138,6 @@ pub struct Snapshot {
     position: Position,
 }
 
-/// What the completeness marker holds: SHA-256 of every other file by name.
-#[derive(Serialize, Deserialize)]
-struct Marker {
-    sha256: BTreeMap<String, String>,
-}
-
 const FILES: [&str; 4] = ["model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"];
 
 impl Snapshot {
@@ -172,27 +167,31 @@ impl Snapshot {
     pub fn write(&self, run: &RunDir, keep: usize, best: Option<u64>) -> Result<()> {
         let target = run.checkpoint(self.position.step);
         let partial = target.with_extension(PARTIAL);
-        clear(&partial)?;
-        create_dir(&partial)?;
-        weights::write(&partial.join(FILES[0]), &self.model, self.metadata.clone())?;
-        weights::write(&partial.join(FILES[1]), &self.ema, self.metadata.clone())?;
-        weights::write(&partial.join(FILES[2]), &self.moments, HashMap::new())?;
-        let json =
-            serde_json::to_vec_pretty(&self.position).map_err(|e| Error::failed(format!("cannot encode the state: {e}")))?;
-        files::write_atomically(&partial.join(FILES[3]), &json)?;
-        let sums = FILES.iter().map(|name| Ok(((*name).to_owned(), files::sha256_of(&partial.join(name))?)));
-        let marker = Marker { sha256: sums.collect::<Result<_>>()? };
-        let json = serde_json::to_vec_pretty(&marker).map_err(|e| Error::failed(format!("cannot encode checksums: {e}")))?;
-        files::write_atomically(&partial.join(COMPLETE), &json)?;
-        clear(&target)?;
-        files::rename_folder(&partial, &target)?;
+        let written = self.write_files(&partial).and_then(|()| discard(&target)).and_then(|()| rename_folder(&partial, &target));
+        if let Err(e) = written {
+            // On a full disk the next checkpoint needs the room.
+            let _ = remove_folder(&partial);
+            return Err(e);
+        }
         prune(run, keep, best);
         Ok(())
     }
 
-    /// Whether every number of weights and average is finite.
+    fn write_files(&self, folder: &Path) -> Result<()> {
+        remove_folder(folder)?;
+        create_dir(folder)?;
+        weights::write(&folder.join(FILES[0]), &self.model, self.metadata.clone())?;
+        weights::write(&folder.join(FILES[1]), &self.ema, self.metadata.clone())?;
+        weights::write(&folder.join(FILES[2]), &self.moments, HashMap::new())?;
+        let json =
+            serde_json::to_vec_pretty(&self.position).map_err(|e| Error::failed(format!("cannot encode the state: {e}")))?;
+        files::write_atomically(&folder.join(FILES[3]), &json)?;
+        marker::write(folder)
+    }
+
+    /// Whether every number of weights, average and moments is finite.
     pub fn is_finite(&self) -> bool {
-        self.model.iter().chain(&self.ema).all(|(_, _, values)| values.iter().all(|v| v.is_finite()))
+        self.model.iter().chain(&self.ema).chain(&self.moments).all(|(_, _, values)| values.iter().all(|v| v.is_finite()))
     }
 }
 
@@ -201,70 +200,21 @@ fn prune(run: &RunDir, keep: usize, best: Option<u64>) {
     let steps = run.checkpoints();
     let keep = if keep == 0 { steps.len() } else { keep };
     for step in steps[..steps.len().saturating_sub(keep)].iter().filter(|step| best != Some(**step)) {
-        let path = run.checkpoint(*step);
-        // The marker first: what is left of a folder is no checkpoint.
-        let removed = std::fs::remove_file(path.join(COMPLETE)).map_err(|e| Error::io("remove", &path, &e));
-        if let Err(e) = removed.and_then(|()| clear(&path)) {
+        if let Err(e) = discard(&run.checkpoint(*step)) {
             log::warn!("{e}");
         }
     }
 }
 
-/// Removes a folder, whether or not it is there.
-fn clear(path: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, &e)),
-        _ => Ok(()),
+/// Removes a checkpoint, if it is there. It is renamed first: half of it is never taken for one.
+fn discard(path: &Path) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
     }
-}
-
-/// What is wrong with the checkpoint at `path`: a file that is missing, or isn't the one that was written. Checkpoints of older
-/// versions carry no checksums: of those only the presence of the files is known.
-///
-/// # Errors
-/// If a file that is there can't be read: that says nothing of what is in it.
-pub fn damage(path: &Path) -> Result<Option<String>> {
-    let marker = path.join(COMPLETE);
-    let text = std::fs::read(&marker).map_err(|e| Error::io("read", &marker, &e))?;
-    let sums = match text.as_slice() {
-        b"" => None,
-        text => match serde_json::from_slice::<Marker>(text) {
-            Ok(marker) => Some(marker.sha256),
-            Err(e) => return Ok(Some(format!("{} is damaged ({e})", marker.display()))),
-        },
-    };
-    for name in FILES {
-        let file = path.join(name);
-        if !file.try_exists().map_err(|e| Error::io("read", &file, &e))? {
-            return Ok(Some(format!("{} is missing", file.display())));
-        }
-        if let Some(sums) = &sums
-            && let Err(error) = compare(&file, sums.get(name).map_or("", String::as_str))?
-        {
-            return Ok(Some(error));
-        }
-    }
-    Ok(None)
-}
-
-/// Whether a weights file that lies in a checkpoint is the one that was written; of other files nothing is known.
-///
-/// # Errors
-/// Names the file.
-pub fn verify_weights(file: &Path) -> Result<()> {
-    let marker = std::fs::read(file.with_file_name(COMPLETE)).unwrap_or_default();
-    let Ok(marker) = serde_json::from_slice::<Marker>(&marker) else { return Ok(()) };
-    let name = file.file_name().unwrap_or_default().to_string_lossy();
-    match marker.sha256.get(&*name) {
-        Some(wanted) => compare(file, wanted)?.map_err(Error::failed),
-        None => Ok(()),
-    }
-}
-
-fn compare(file: &Path, wanted: &str) -> Result<std::result::Result<(), String>> {
-    let same = files::sha256_of(file)? == wanted;
-    let damaged = || format!("{} is damaged: its checksum is another than when it was written", file.display());
-    Ok(same.then_some(()).ok_or_else(damaged))
+    let old = path.with_extension(OLD);
+    remove_folder(&old)?;
+    rename_folder(path, &old)?;
+    remove_folder(&old)
 }
 
 /// Reads the newest checkpoint of `run` that is whole; `None` if there never was one. `say` gets a sentence for each that had to be
@@ -272,14 +222,17 @@ fn compare(file: &Path, wanted: &str) -> Result<std::result::Result<(), String>>
 /// run's lock.
 ///
 /// # Errors
-/// If all are damaged, one can't be read, or the newest whole one belongs to another network.
+/// If all are damaged, one or their folder can't be read, or the newest whole one belongs to another network.
 pub fn load(run: &RunDir, config: &Config, device: &Device, say: &mut dyn FnMut(&str)) -> Result<Option<State>> {
-    for partial in run.partial_checkpoints() {
+    for partial in run.leftovers(PARTIAL) {
         say(&format!("{} was not written to its end; it is passed over", partial.display()));
-        clear(&partial)?;
+        remove_folder(&partial)?;
+    }
+    for old in run.leftovers(OLD) {
+        remove_folder(&old)?;
     }
     let mut damaged = Vec::new();
-    for step in run.checkpoints().into_iter().rev() {
+    for step in run.found_checkpoints()?.into_iter().rev() {
         let path = run.checkpoint(step);
         if let Some(what) = damage(&path)? {
             say(&format!("{what}; going back to the checkpoint before step {step}"));
@@ -288,8 +241,8 @@ pub fn load(run: &RunDir, config: &Config, device: &Device, say: &mut dyn FnMut(
         }
         for (path, _) in damaged {
             let aside = path.with_extension(DAMAGED);
-            clear(&aside)?;
-            files::rename_folder(&path, &aside)?;
+            remove_folder(&aside)?;
+            rename_folder(&path, &aside)?;
         }
         return read(&path, config, device).map(Some);
     }
@@ -315,13 +268,9 @@ pub fn load_step(run: &RunDir, step: u64, config: &Config, device: &Device) -> R
 
 fn read(path: &Path, config: &Config, device: &Device) -> Result<State> {
     let state_path = path.join("state.json");
-    let json = std::fs::read(&state_path).map_err(|e| Error::io("read", &state_path, &e))?;
-    let mut position: Position =
+    let json = files::read(&state_path).map_err(|e| Error::io("read", &state_path, &e))?;
+    let position: Position =
         serde_json::from_slice(&json).map_err(|e| Error::failed(format!("{} is damaged ({e})", state_path.display())))?;
-    // Older versions counted no images.
-    if position.images == 0 {
-        position.images = position.step * config.train.batch_size as u64;
-    }
     let read = |name: &str, device: &Device| -> Result<Soda> {
         let path = path.join(name);
         let (tensors, _) = weights::read(&path)?;
@@ -337,7 +286,7 @@ fn read(path: &Path, config: &Config, device: &Device) -> Result<State> {
 
 /// The training of the weights file `weights`, from the state that lies beside it in a checkpoint; `None` elsewhere.
 pub fn trained_beside(weights: &Path) -> Option<Trained> {
-    let json = std::fs::read(weights.with_file_name("state.json")).ok()?;
+    let json = files::read(&weights.with_file_name("state.json")).ok()?;
     serde_json::from_slice(&json).ok().map(|position: Position| position.trained())
 }
 

@@ -87,7 +87,7 @@ pub fn replay(
         state.position.progress = progress;
         let read = |t: Tensor<1>| {
             let value = t.try_into_scalar::<f32>().map(f64::from);
-            value.map_err(|e| Error::failed(format!("the device failed at step {number}: {e}")))
+            value.map_err(|e| Error::device(&format!("computing step {number}"), &e))
         };
         let (loss, grad_norm) = (read(outcome.loss)?, read(outcome.grad_norm)?);
         let broken_after = broken(&state)?;
@@ -110,6 +110,6 @@ fn broken(state: &State) -> Result<Vec<String>> {
     let (names, sums): (Vec<String>, Vec<_>) = sums.into_iter().unzip();
     // 0 where all are finite, NaN elsewhere.
     let values = Tensor::cat(sums, 0).try_to_vec_as::<f32>();
-    let values = values.map_err(|e| Error::failed(format!("cannot read the weights from the device: {e}")))?;
+    let values = values.map_err(|e| Error::device("reading the weights", &e))?;
     Ok(names.into_iter().zip(values).filter(|(_, v)| v.is_nan()).map(|(name, _)| name).collect())
 }

@@ -102,6 +102,16 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
     let before = state.position.step;
     let mut log = Log::open(run, config, &state)?;
     let mut keeper = Keeper::new(run, train);
+    let score = |state: &State, log: &mut Log, keeper: &mut Keeper| {
+        let scores = validate(&state.ema.model(), config, data, train.evaluate_images, &device.device)?;
+        let written = log.evaluated(state.position.step, state.position.images, scores);
+        keeper.noted(written, log)
+    };
+    // A kill may have come between a checkpoint and its scores.
+    let asked = train.evaluate_every > 0 && before > 0 && before.is_multiple_of(train.evaluate_every as u64);
+    if asked && log.metrics.evaluations.iter().all(|e| e.step != before) {
+        score(&state, &mut log, &mut keeper)?;
+    }
     let started = Instant::now();
     let already = state.position.seconds;
     let mut interrupted = false;
@@ -117,7 +127,7 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
         let view = config.model.unet.view_conditioning.then_some(batch.geometry);
         let outcome;
         (state, outcome) = step(state, Pair::new(batch.source, batch.target, view, &autodiff), &schedule, config, number, lr);
-        log.add(outcome.loss);
+        log.add(outcome, lr);
 
         interrupted = options.interrupt.load(Ordering::Relaxed);
         let timed_out = options.limit.is_some_and(|limit| started.elapsed() >= limit);
@@ -126,7 +136,7 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
         let evaluate = due(train.evaluate_every) || (last && train.evaluate_every > 0);
         let save = due(train.checkpoint_every) || evaluate || last || interrupted;
         let images = state.position.images;
-        let row = (due(train.log_every) || save).then(|| log.row(number, images, lr, outcome.grad_norm)).transpose()?;
+        let row = (due(train.log_every) || save).then(|| log.row(number, images)).transpose()?;
         log.stepping += clock.elapsed();
         state.position.seconds = already + log.stepping.as_secs_f64();
         if let Some(row) = row {
@@ -155,9 +165,7 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
             keeper.noted(written, &log)?;
         }
         if evaluate {
-            let scores = validate(&state.ema.model(), config, data, train.evaluate_images, &device.device)?;
-            let written = log.evaluated(number, images, scores);
-            keeper.noted(written, &log)?;
+            score(&state, &mut log, &mut keeper)?;
         }
         // Pictures, checkpoints and scores don't count as training.
         log.pause(pause);
@@ -180,6 +188,8 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
 struct Keeper<'a> {
     run: &'a RunDir,
     saver: Saver,
+    /// When the last checkpoint began to be written.
+    saved: Instant,
     policy: OnSaveError,
     /// What has been said since the last checkpoint that was written.
     said: HashSet<String>,
@@ -188,7 +198,7 @@ struct Keeper<'a> {
 impl<'a> Keeper<'a> {
     fn new(run: &'a RunDir, train: &TrainConfig) -> Self {
         let saver = Saver::new(run, train.keep_checkpoints);
-        Self { run, saver, policy: train.on_save_error, said: HashSet::new() }
+        Self { run, saver, saved: Instant::now(), policy: train.on_save_error, said: HashSet::new() }
     }
 
     /// Waits for the checkpoint that is being written: two copies of the state at once are too many.
@@ -200,10 +210,13 @@ impl<'a> Keeper<'a> {
         self.noted(written.map(drop), log)
     }
 
-    /// Begins to write a checkpoint.
+    /// Begins to write a checkpoint. A hundredth of the time since the last one is waited for it: once it is written, a kill
+    /// costs an interval and not a step more.
     fn save(&mut self, snapshot: Snapshot, log: &Log) -> Result<()> {
         let best = log.metrics.best(&self.run.checkpoints()).map(|e| e.step);
         let written = self.saver.save(snapshot, best);
+        self.saver.pause(self.saved.elapsed() / 100);
+        self.saved = Instant::now();
         self.noted(written, log)
     }
 
@@ -231,13 +244,22 @@ impl<'a> Keeper<'a> {
 /// A fresh state, or that of the newest checkpoint; and whether the recipe is another than the run's so far.
 fn start(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, options: &Options) -> Result<(State, bool)> {
     let mut changed = false;
+    let mut saved = None;
     if run.exists() {
         if !options.resume {
             return Err(already_there(run));
         }
         changed = compare_recipes(config, run, options)?;
+        run.tidy();
+        saved = checkpoint::load(run, config, &device.device, &mut |line| say(line))?;
+    } else if let Some(step) = run.found_checkpoints()?.last() {
+        return Err(Error::usage(format!(
+            "{} holds checkpoints but no config.toml, without which they can't be gone on with; put it back, or start another --run with --from {}",
+            run.path.display(),
+            run.checkpoint(*step).join("ema.safetensors").display()
+        )));
     }
-    if let Some(mut state) = checkpoint::load(run, config, &device.device, &mut |line| say(line))? {
+    if let Some(mut state) = saved {
         if state.position.data_sha256 != data.sha256 {
             return Err(Error::usage(format!(
                 "{} began on other data (checksum {:.16}..) than {} (checksum {:.16}..), or it has changed since; name the same data with --data",
@@ -247,16 +269,10 @@ fn start(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, optio
                 data.sha256
             )));
         }
-        if let Some(before) =
-            run.read_starts().last().filter(|s| (s.device.as_str(), &s.adapter) != (device.backend, &device.name))
-        {
-            say(&format!(
-                "so far {} ran on {} {}; on {} the last digits of its numbers will be others",
-                run.path.display(),
-                before.device,
-                before.adapter,
-                device.describe()
-            ));
+        let place = described(&state, data, device, None).place();
+        if let Some(before) = run.read_starts().last().map(|start| start.place()).filter(|before| *before != place) {
+            let path = run.path.display();
+            say(&format!("so far {path} ran on {before}; on {place} the last digits of its numbers will be others"));
         }
         state.position.replan(config.train.steps as u64, changed);
         return Ok((state, changed));
@@ -313,6 +329,7 @@ fn described(state: &State, data: &Dataset, device: &Selected, from: Option<Stri
         commit: machine::commit(),
         device: device.backend.into(),
         adapter: device.name.clone(),
+        driver: device.adapter.as_ref().map(|adapter| adapter.driver.clone()),
         machine: machine::describe(),
         data: data.name.to_string(),
         data_sha256: data.sha256.clone(),

@@ -5,12 +5,19 @@ use crate::error::{Error, Result};
 use crate::run_dir::RunDir;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// Writes one checkpoint at a time.
 pub struct Saver {
     run: RunDir,
     keep: usize,
-    writing: Option<(u64, JoinHandle<Result<()>>)>,
+    writing: Option<(u64, Writing)>,
+}
+
+enum Writing {
+    Thread(JoinHandle<Result<()>>),
+    /// Where the system refused a thread.
+    Done(Result<()>),
 }
 
 impl Saver {
@@ -19,20 +26,22 @@ impl Saver {
         Self { run: run.clone(), keep, writing: None }
     }
 
-    /// Begins to write `snapshot`, once the one before is written. `best` is the step of another checkpoint that is kept.
+    /// Begins to write `snapshot`, once the one before is written; [`Saver::wait`] tells what came of it. `best` is the step of
+    /// another checkpoint that is kept.
     ///
     /// # Errors
-    /// If the one before couldn't be written, or this one where the system refuses a thread for it.
+    /// If the one before couldn't be written.
     pub fn save(&mut self, snapshot: Snapshot, best: Option<u64>) -> Result<()> {
         self.wait()?;
         let (step, run, keep) = (snapshot.step(), self.run.clone(), self.keep);
         let snapshot = Arc::new(snapshot);
         let copy = snapshot.clone();
         let write = move || copy.write(&run, keep, best);
-        match std::thread::Builder::new().name("checkpoint".into()).spawn(write) {
-            Ok(handle) => self.writing = Some((step, handle)),
-            Err(_) => snapshot.write(&self.run, keep, best).map_err(|e| not_written(step, &e))?,
-        }
+        let writing = match std::thread::Builder::new().name("checkpoint".into()).spawn(write) {
+            Ok(handle) => Writing::Thread(handle),
+            Err(_) => Writing::Done(snapshot.write(&self.run, keep, best)),
+        };
+        self.writing = Some((step, writing));
         Ok(())
     }
 
@@ -41,14 +50,21 @@ impl Saver {
     /// # Errors
     /// If the checkpoint couldn't be written; names its step.
     pub fn wait(&mut self) -> Result<bool> {
-        let Some((step, handle)) = self.writing.take() else { return Ok(false) };
-        let written = handle.join().unwrap_or_else(|_| Err(Error::failed("something failed that should not")));
-        written.map(|()| true).map_err(|e| not_written(step, &e))
+        let Some((step, writing)) = self.writing.take() else { return Ok(false) };
+        let written = match writing {
+            Writing::Thread(handle) => handle.join().unwrap_or_else(|_| Err(Error::failed("something failed that should not"))),
+            Writing::Done(written) => written,
+        };
+        written.map(|()| true).map_err(|e| Error::failed(format!("the checkpoint of step {step} was not written: {e}")))
     }
-}
 
-fn not_written(step: u64, error: &Error) -> Error {
-    Error::failed(format!("the checkpoint of step {step} was not written: {error}"))
+    /// Waits for it, but no longer than `patience`.
+    pub fn pause(&self, patience: Duration) {
+        let clock = Instant::now();
+        while matches!(&self.writing, Some((_, Writing::Thread(handle))) if !handle.is_finished()) && clock.elapsed() < patience {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
 }
 
 /// What is being written is written to its end.

@@ -10,11 +10,12 @@ use soda::data::{archive, cifar, cifar100, picture, subset};
 use soda::edit::prior::Prior;
 use soda::error::Error;
 use soda::eval::table;
+use soda::files::sha256;
 use soda::model::futurexiang::{self, Which};
 use soda::model::pytorch::Checkpoint;
 use soda::model::weights::{self, WeightsFile};
-use soda::run_dir::RunDir;
-use soda::train::checkpoint::{damage, trained_beside};
+use soda::run_dir::{COMPLETE, RunDir};
+use soda::train::checkpoint::{damage, load_step, trained_beside};
 use std::path::Path;
 
 /// The sentence of `error`, which must name `name`.
@@ -201,6 +202,24 @@ pub fn complete(input: &[u8], folder: &Path) -> Outcome {
     write(folder, "COMPLETE", input);
     let found = damage(folder).and_then(|damage| damage.map_or(Ok(()), |what| Err(Error::failed(what))));
     found.map(|()| "whole".into()).map_err(|e| sentence(&e, &folder.display().to_string()))
+}
+
+/// A checkpoint of somebody else, with checksums that are right: what training would go on from.
+pub fn checkpoint(input: &[u8], folder: &Path) -> Outcome {
+    let files = unframe(input);
+    let run = RunDir::new(folder);
+    let place = run.checkpoint(7);
+    std::fs::create_dir_all(&place).expect("a folder");
+    let sums = seeds::CHECKPOINT.iter().zip(&files).map(|(name, bytes)| {
+        write(&place, name, bytes);
+        ((*name).to_owned(), sha256(bytes).into())
+    });
+    let marker = serde_json::json!({ "sha256": sums.collect::<serde_json::Map<_, _>>() });
+    write(&place, COMPLETE, marker.to_string().as_bytes());
+    let loaded = load_step(&run, 7, &seeds::CONFIG, &Device::flex());
+    std::fs::remove_dir_all(&place).expect("removed");
+    let state = loaded.map_err(|e| sentence(&e, "step_7"))?;
+    Ok(format!("state {}", state.position.finished))
 }
 
 pub fn bench(input: &[u8], folder: &Path) -> Outcome {

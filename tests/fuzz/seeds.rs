@@ -9,6 +9,7 @@ use serde_json::json;
 use soda::bench::row::{Place, Row};
 use soda::config::{BUILT_IN, Config};
 use soda::data::cifar::{self, Expected, Manifest, RECORD};
+use soda::diffusion::Schedule;
 use soda::edit::prior::Prior;
 use soda::error::Result;
 use soda::eval::table::{Writer, write_labels};
@@ -16,8 +17,9 @@ use soda::files::sha256;
 use soda::model::Soda;
 use soda::model::pytorch::Checkpoint;
 use soda::model::weights::{self, Trained, WeightsFile};
-use soda::run_dir::{self, Evaluation, Metrics, Start};
-use soda::train::checkpoint::Position;
+use soda::run_dir::{self, Evaluation, Metrics, RunDir, Start};
+use soda::train::checkpoint::{Position, Snapshot, State};
+use soda::train::step::{Pair, step};
 use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
@@ -330,6 +332,7 @@ pub fn starts() -> Vec<Vec<u8>> {
         commit: None,
         device: "cpu".into(),
         adapter: "a processor".into(),
+        driver: None,
         machine: json!({ "cores": 2, "memory_gib": 8.5 }),
         data: "CIFAR-10".into(),
         data_sha256: "1".repeat(64),
@@ -356,6 +359,19 @@ pub fn states() -> Vec<Vec<u8>> {
 
 /// The files of a checkpoint.
 pub const CHECKPOINT: [&str; 4] = ["model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"];
+
+/// Networks that were trained by a step, their average and moments, and where the training stands.
+pub fn checkpoints() -> Vec<Vec<u8>> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = RunDir::new(folder.path());
+    let mut state = State::new(&CONFIG, "data", &Device::flex());
+    let batch = vec![0.5; 2 * 3 * 32 * 32];
+    let pair = Pair::new(batch.clone(), batch, None, &Device::flex().autodiff());
+    (state, _) = step(state, pair, &Schedule::new(&CONFIG.diffusion), &CONFIG, 7, 1e-3);
+    Snapshot::of(&state, &CONFIG).and_then(|snapshot| snapshot.write(&run, 0, None)).expect("written");
+    let files = CHECKPOINT.map(|name| std::fs::read(run.checkpoint(7).join(name)).expect("there"));
+    vec![frame(&files.each_ref().map(Vec::as_slice))]
+}
 
 pub fn markers() -> Vec<Vec<u8>> {
     let sums: BTreeMap<&str, String> = CHECKPOINT.iter().map(|name| (*name, sha256(name.as_bytes()))).collect();

@@ -4,7 +4,7 @@ use crate::engine::{MEMORY, TIME, Target};
 use crate::layers::{self, in_frame};
 use crate::{parsers, seeds};
 
-pub const TARGETS: [Target; 18] = [
+pub const TARGETS: [Target; 19] = [
     Target { run: parsers::cifar_10, seeds: seeds::cifar_10, share: 190_000, ..target("cifar10_batch") },
     Target { run: parsers::cifar_100, seeds: seeds::cifar_100, share: 6_000, ..target("cifar100_batch") },
     Target {
@@ -179,6 +179,21 @@ pub const TARGETS: [Target; 18] = [
         share: 20_000,
         words: &["{", "}", ":", ",", "\"sha256\"", "\"ema.safetensors\"", "\"../state.json\""],
         ..target("complete")
+    },
+    Target {
+        run: parsers::checkpoint,
+        seeds: seeds::checkpoints,
+        share: 10_000,
+        layers: &[
+            |input, change| in_frame(input, 0, layers::in_safetensors_header, change),
+            |input, change| in_frame(input, 0, layers::whole, change),
+            |input, change| in_frame(input, 1, layers::in_safetensors_header, change),
+            |input, change| in_frame(input, 2, layers::in_safetensors_header, change),
+            |input, change| in_frame(input, 2, layers::whole, change),
+            |input, change| in_frame(input, 3, layers::whole, change),
+        ],
+        words: SAFETENSORS,
+        ..target("checkpoint")
     },
     Target { run: parsers::overrides, seeds: seeds::overrides, share: 20_000, words: RECIPE, ..target("overrides") },
 ];

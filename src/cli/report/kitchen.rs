@@ -2,6 +2,7 @@
 
 use crate::cli::Common;
 use crate::error::{Error, Result};
+use crate::progress::say;
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
@@ -33,7 +34,7 @@ fn execute(line: &[OsString]) -> Result<()> {
     let mut error = None;
     for line in child.stderr.take().map(BufReader::new).into_iter().flat_map(BufRead::lines).map_while(|line| line.ok()) {
         error = line.strip_prefix("error: ").map(str::to_owned).or(error);
-        eprintln!("{line}");
+        say(&line);
     }
     let status = child.wait().map_err(failed)?;
     match status.success() {
@@ -58,7 +59,7 @@ impl Kitchen<'_> {
         let run = self.run.display();
         let data = self.data.as_ref().map_or(String::new(), |d| format!(" --data {}", quoted(&d.to_string_lossy())));
         let typed = format!("soda {words} --run {}{data}", quoted(&run.to_string()));
-        eprintln!("{typed}");
+        say(&typed);
         let (json, picture) = (self.folder.join(format!("{name}.json")), self.folder.join(format!("{name}.png")));
         let mut line: Vec<OsString> = words.split(' ').map(Into::into).collect();
         line.extend(["--run".into(), self.run.into(), "--json".into(), json.clone().into()]);

@@ -79,7 +79,7 @@ pub fn try_step(config: &Config, device: &Selected) -> Result<()> {
         let outcome;
         (state, outcome) = step(state, pair, &schedule, config, number, 1e-4);
         let loss = outcome.loss.try_into_scalar::<f32>();
-        loss.map_err(|e| Error::failed(format!("the device failed: {e}")))?;
+        loss.map_err(|e| Error::device("trying a step", &e))?;
     }
     Ok(())
 }

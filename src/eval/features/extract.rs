@@ -75,7 +75,7 @@ impl<'a> Extractor<'a> {
         }
         let read = |tensor: Tensor<2>| {
             let values = tensor.try_into_vec_as::<f32>();
-            values.map_err(|e| Error::failed(format!("cannot read the features from the device: {e}")))
+            values.map_err(|e| Error::device("reading the features", &e))
         };
         found.into_iter().map(read).collect()
     }

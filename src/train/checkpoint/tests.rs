@@ -1,5 +1,6 @@
 use super::*;
 use crate::files::crash_at;
+use crate::run_dir::COMPLETE;
 use burn::tensor::Device;
 
 fn tiny() -> Config {
@@ -42,7 +43,7 @@ fn a_kill_between_any_two_changes_on_disk_leaves_a_whole_checkpoint() {
         crash_at(Some(boundaries));
         let written = snapshots[1].write(&run, 1, None);
         crash_at(None);
-        let half_written = run.partial_checkpoints().len();
+        let half_written = run.leftovers(PARTIAL).len();
         let (step, said) = found(&run, &config);
         if written.is_ok() {
             assert_eq!((step, run.checkpoints(), said.len()), (2, vec![2], 0));
@@ -51,7 +52,7 @@ fn a_kill_between_any_two_changes_on_disk_leaves_a_whole_checkpoint() {
         // Either the old or the new one, and a line only where something half-written lies about.
         assert!(step == 1 || step == 2);
         assert_eq!(said.len(), half_written, "{said:?}");
-        assert!(run.partial_checkpoints().is_empty(), "they would add up");
+        assert!(run.leftovers(PARTIAL).is_empty() && run.leftovers(OLD).is_empty(), "they would add up");
         before_the_rename += u32::from(step == 1);
         // The next try finds its way through what was left.
         snapshots[1].write(&run, 1, None).expect("written");
@@ -64,17 +65,30 @@ fn a_kill_between_any_two_changes_on_disk_leaves_a_whole_checkpoint() {
 }
 
 #[test]
-fn checkpoints_of_older_versions_carry_no_checksums_and_count_no_images() {
+fn checkpoints_that_cannot_be_seen_or_lost_their_marker_are_no_reason_to_begin_anew() {
     let (config, folder) = (tiny(), tempfile::tempdir().expect("a folder"));
     let run = RunDir::new(folder.path());
+    let load = |said: &mut Vec<String>| load(&run, &config, &Device::flex(), &mut |line| said.push(line.to_owned()));
+    let mut said = Vec::new();
+    assert!(load(&mut said).expect("nothing was ever saved").is_none());
     let mut state = state(&config);
-    state.position.step = 3;
-    Snapshot::of(&state, &config).expect("a snapshot").write(&run, 1, None).expect("written");
-    let path = run.checkpoint(3);
-    std::fs::write(path.join(COMPLETE), b"").expect("writable");
-    let text = std::fs::read_to_string(path.join("state.json")).expect("there");
-    std::fs::write(path.join("state.json"), text.replace("\"images\": 0,", "")).expect("writable");
-    let state = load(&run, &config, &Device::flex(), &mut |line| panic!("{line}")).expect("loads").expect("a state");
-    assert_eq!(state.position.images, 3 * config.train.batch_size as u64);
-    verify_weights(&path.join("ema.safetensors")).expect("nothing is known of it");
+    for step in [3, 5] {
+        state.position.step = step;
+        Snapshot::of(&state, &config).expect("a snapshot").write(&run, 0, None).expect("written");
+    }
+    // As a power cut leaves a file on some systems: there, and empty.
+    std::fs::write(run.checkpoint(5).join(COMPLETE), b"").expect("writable");
+    assert!(verify_weights(&run.checkpoint(5).join("ema.safetensors")).is_err(), "nothing vouches for it");
+    assert_eq!(load(&mut said).expect("loads").expect("a state").position.step, 3);
+    assert!(said.len() == 1 && said[0].contains(COMPLETE) && said[0].contains("going back"), "{said:?}");
+    std::fs::remove_file(run.checkpoint(3).join(COMPLETE)).expect("there");
+    for _ in 0..2 {
+        let message = load(&mut said).err().expect("no whole one is left").to_string();
+        assert!(message.contains("COMPLETE is missing") && message.contains("no whole checkpoint"), "{message}");
+    }
+    // Something else where the folder should be.
+    std::fs::rename(folder.path().join("checkpoints"), folder.path().join("elsewhere")).expect("moved");
+    std::fs::write(folder.path().join("checkpoints"), b"").expect("writable");
+    let message = load(&mut said).err().expect("can't be seen").to_string();
+    assert!(message.contains("cannot read") && message.contains("checkpoints"), "{message}");
 }

@@ -8,6 +8,7 @@ use crate::progress::say;
 use crate::report::plot;
 use crate::run_dir::{Evaluation, Failure, Metrics, Row, RunDir, json_line};
 use crate::train::checkpoint::State;
+use crate::train::step::Outcome;
 use burn::tensor::Tensor;
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -21,8 +22,8 @@ pub(super) struct Log {
     bar: ProgressBar,
     batch: u64,
     seed: u64,
-    /// Losses since the last row, on the device.
-    losses: Vec<Tensor<1>>,
+    /// Steps since the last row, each with its learning rate; their numbers are still on the device.
+    steps: Vec<(Outcome, f64)>,
     since: Instant,
     printed: Instant,
     /// Time spent in steps, by this call.
@@ -35,6 +36,8 @@ impl Log {
         // The step that ended the last call is taken again.
         let _ = std::fs::remove_file(run.failure());
         let mut metrics = run.read_metrics()?;
+        let best = run.read_best();
+        metrics.evaluations.extend(best.filter(|best| metrics.evaluations.iter().all(|e| e.step != best.step)));
         metrics.truncate(state.position.step);
         write_atomically(&run.metrics(), metrics.to_jsonl().as_bytes())?;
         let bar = ProgressBar::new(config.train.steps as u64).with_position(state.position.step);
@@ -48,32 +51,34 @@ impl Log {
             bar,
             batch: config.train.batch_size as u64,
             seed: config.seed,
-            losses: Vec::new(),
+            steps: Vec::new(),
             since: now,
             printed: now,
             stepping: Duration::ZERO,
         })
     }
 
-    pub fn add(&mut self, loss: Tensor<1>) {
-        self.losses.push(loss);
+    pub fn add(&mut self, outcome: Outcome, lr: f64) {
+        self.steps.push((outcome, lr));
     }
 
-    /// Reads the losses since the last row, up to that of `step`: the only place where the loop waits for the device.
-    pub fn row(&mut self, step: u64, images: u64, lr: f64, grad_norm: Tensor<1>) -> Result<Row> {
-        let failed = |e: &dyn std::fmt::Display| {
-            Error::failed(format!("the device failed at step {step}: {e}; earlier checkpoints are intact: go on with --resume"))
-        };
-        let losses = std::mem::take(&mut self.losses);
-        let steps = losses.len() as u64;
-        let losses = Tensor::cat(losses, 0).try_to_vec_as::<f32>().map_err(|e| failed(&e))?;
-        let grad_norm = f64::from(grad_norm.try_into_scalar::<f32>().map_err(|e| failed(&e))?);
-        if let Some(i) = losses.iter().position(|loss| !loss.is_finite()) {
-            return Err(self.broken(step - steps + 1 + i as u64, lr, &format!("the loss is {}", losses[i])));
+    /// Reads the numbers of the steps since the last row, up to `step`: the only place where the loop waits for the device.
+    pub fn row(&mut self, step: u64, images: u64) -> Result<Row> {
+        let (outcomes, rates): (Vec<Outcome>, Vec<f64>) = std::mem::take(&mut self.steps).into_iter().unzip();
+        let steps = rates.len() as u64;
+        let numbers = Tensor::cat(outcomes.into_iter().flat_map(|o| [o.loss, o.grad_norm]).collect(), 0).try_to_vec_as::<f32>();
+        let numbers = numbers.map_err(|e| Error::device(&format!("computing the steps up to {step}"), &e))?;
+        let (losses, norms): (Vec<f32>, Vec<f32>) = numbers.as_chunks().0.iter().map(|[loss, norm]| (*loss, *norm)).unzip();
+        let first = step - steps + 1;
+        for (number, ((loss, norm), lr)) in (first..).zip(losses.iter().zip(&norms).zip(&rates)) {
+            if !loss.is_finite() {
+                return Err(self.broken(number, *lr, &format!("the loss is {loss}")));
+            }
+            if !norm.is_finite() {
+                return Err(self.broken(number, *lr, &format!("the gradients' norm is {norm}")));
+            }
         }
-        if !grad_norm.is_finite() {
-            return Err(self.broken(step, lr, &format!("the gradients' norm is {grad_norm}")));
-        }
+        let (lr, grad_norm) = (rates[rates.len() - 1], f64::from(norms[norms.len() - 1]));
         let loss = losses.iter().map(|l| f64::from(*l)).sum::<f64>() / steps as f64;
         let images_per_s = (steps * self.batch) as f64 / self.since.elapsed().as_secs_f64();
         Ok(Row { step, images, loss, grad_norm, lr, images_per_s, seconds: 0.0 })
@@ -110,8 +115,13 @@ impl Log {
         let row = Evaluation { step, images, knn, linear, n_train, n_validation };
         self.say(&format!("step {step}: k-NN {knn:.1} %, linear probe {linear:.1} % ({n_validation} held-out training images)"));
         let appended = self.append(&row);
+        // The log may be moved away, and its best checkpoint is to be kept all the same.
+        let noted = match self.metrics.evaluations.iter().all(|e| e.knn < knn) {
+            true => write_atomically(&self.run.best(), json_line(&row).as_bytes()),
+            false => Ok(()),
+        };
         self.metrics.evaluations.push(row);
-        appended
+        appended.and(noted)
     }
 
     pub fn write(&mut self, row: Row) -> Result<()> {

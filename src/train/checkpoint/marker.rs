@@ -1,0 +1,81 @@
+//! The completeness marker of a checkpoint: SHA-256 of its other files. It is written last, and read before anything is used.
+
+use super::FILES;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::run_dir::COMPLETE;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::Path;
+
+/// What the file holds.
+#[derive(Serialize, Deserialize)]
+struct Marker {
+    /// By name.
+    sha256: BTreeMap<String, String>,
+}
+
+/// Writes the marker of the checkpoint at `path`, whose other files are there.
+///
+/// # Errors
+/// If one can't be read, or the marker can't be written.
+pub(super) fn write(path: &Path) -> Result<()> {
+    let sums = FILES.iter().map(|name| Ok(((*name).to_owned(), files::sha256_of(&path.join(name))?)));
+    let marker = Marker { sha256: sums.collect::<Result<_>>()? };
+    let json = serde_json::to_vec_pretty(&marker).map_err(|e| Error::failed(format!("cannot encode checksums: {e}")))?;
+    files::write_atomically(&path.join(COMPLETE), &json)
+}
+
+/// What is wrong with the checkpoint at `path`: a file that is missing, or isn't the one that was written.
+///
+/// # Errors
+/// If a file that is there can't be read: that says nothing of what is in it.
+pub fn damage(path: &Path) -> Result<Option<String>> {
+    let marker = match read(&path.join(COMPLETE))? {
+        Ok(marker) => marker,
+        Err(what) => return Ok(Some(what)),
+    };
+    for name in FILES {
+        let file = path.join(name);
+        if !file.try_exists().map_err(|e| Error::io("read", &file, &e))? {
+            return Ok(Some(format!("{} is missing", file.display())));
+        }
+        if let Err(what) = compare(&file, marker.sha256.get(name).map_or("", String::as_str))? {
+            return Ok(Some(what));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a weights file that lies in a checkpoint is the one that was written; of other files nothing is known.
+///
+/// # Errors
+/// Names what is damaged: the file, or the marker beside it.
+pub fn verify_weights(file: &Path) -> Result<()> {
+    let path = file.with_file_name(COMPLETE);
+    if !path.try_exists().map_err(|e| Error::io("read", &path, &e))? {
+        return Ok(());
+    }
+    let marker = read(&path)?.map_err(Error::failed)?;
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    match marker.sha256.get(&*name) {
+        Some(wanted) => compare(file, wanted)?.map_err(Error::failed),
+        None => Ok(()),
+    }
+}
+
+/// The marker at `path`, or what is wrong with it.
+fn read(path: &Path) -> Result<std::result::Result<Marker, String>> {
+    match files::read(path) {
+        Ok(json) => Ok(serde_json::from_slice(&json).map_err(|e| format!("{} is damaged ({e})", path.display()))),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Err(format!("{} is missing", path.display()))),
+        Err(e) => Err(Error::io("read", path, &e)),
+    }
+}
+
+fn compare(file: &Path, wanted: &str) -> Result<std::result::Result<(), String>> {
+    let same = files::sha256_of(file)? == wanted;
+    let damaged = || format!("{} is damaged: its checksum is another than when it was written", file.display());
+    Ok(same.then_some(()).ok_or_else(damaged))
+}
