@@ -127,10 +127,10 @@ mod crash {
         }
     }
 
-    /// The moment number `n` from now, and all after it, fail in this thread; `None`: none does.
+    /// The moment number `n` from now, and all after it, fail in this thread; `None`: none does. Gives how many were left.
     #[cfg(test)]
-    pub fn at(n: Option<u32>) {
-        LEFT.set(n);
+    pub fn at(n: Option<u32>) -> Option<u32> {
+        LEFT.replace(n)
     }
 }
 

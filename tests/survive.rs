@@ -132,7 +132,9 @@ fn damage_of_every_kind_to_the_newest_checkpoint_falls_back_to_the_one_before() 
             let mut said = Vec::new();
             let state = load(&run, &mut said).expect("falls back").expect("a state");
             assert_eq!(state.position.step, 2, "{kind} of {file}");
-            assert!(said.len() == 1 && said[0].contains(file) && said[0].contains("going back"), "{said:?}");
+            // A marker that says something else accuses the file whose checksum it has changed.
+            let named = said[0].contains(file) || (file == "COMPLETE" && said[0].contains("step_4"));
+            assert!(said.len() == 1 && named && said[0].contains("going back"), "{said:?}");
             // The damaged one is put aside: the next call has nothing to say.
             said.clear();
             load(&run, &mut said).expect("loads").expect("a state");
@@ -151,7 +153,7 @@ fn damage_of_every_kind_to_the_newest_checkpoint_falls_back_to_the_one_before() 
     // Again and again: a run isn't begun anew because all of it is damaged.
     for _ in 0..2 {
         let message = load(&whole, &mut said).err().expect("nothing whole is left").to_string();
-        assert!(message.contains("step_2") && message.contains("no whole checkpoint"), "{message}");
+        assert!(message.contains("COMPLETE is missing") && message.contains("no whole checkpoint"), "{message}");
     }
 }
 
@@ -179,6 +181,37 @@ fn a_second_process_is_refused_and_a_dead_ones_lock_is_none() {
     first.wait().expect("dead");
     let more = ["--set", "train.steps=1", "--allow-change"];
     succeeds(&soda(folder.path(), &[&resume[..], &more].concat()));
+}
+
+#[test]
+fn a_run_without_its_recipe_is_not_begun_anew() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    succeeds(&train(at, &["--run", "r"]));
+    let run = RunDir::new(at.join("r"));
+    std::fs::remove_file(run.config()).expect("there");
+    let before = std::fs::read(run.metrics()).expect("there");
+    for more in [&["--run", "r"][..], &["--run", "r", "--resume", "--set", "train.batch_size=4"]] {
+        fails(&train(at, more), 2, &["no config.toml", "--from r/checkpoints/step_2/ema.safetensors"]);
+    }
+    assert_eq!((run.checkpoints(), std::fs::read(run.metrics()).expect("there")), (vec![2], before));
+}
+
+#[test]
+fn what_cannot_be_printed_is_an_error_unless_the_reader_has_gone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let print = |stdout: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_soda"));
+        command.args(["train", "--dry-run", "--config", "configs/quick.toml"]).current_dir(folder.path());
+        command.env_remove("RUST_BACKTRACE").stdout(stdout).stderr(Stdio::piped()).spawn().expect("starts")
+    };
+    let mut gone = print(Stdio::piped());
+    drop(gone.stdout.take());
+    assert!(gone.wait().expect("ends").success());
+    if cfg!(target_os = "linux") {
+        let full = std::fs::File::create("/dev/full").expect("a device");
+        fails(&print(full.into()).wait_with_output().expect("ends"), 1, &["can't be printed", "No space left"]);
+    }
 }
 
 /// A shell in which no file grows beyond `blocks` of 512 bytes: what is longer fails to be written, as on a full disk.

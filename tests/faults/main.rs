@@ -49,20 +49,21 @@ fn a_device_that_is_lost_ends_training_with_the_command_that_goes_on_and_costs_n
     let at = folder.path();
     let run = RunDir::new(at.join("r"));
     let lost = at.join("lost");
-    let mut command = train(at, "r", &[], &["train.steps=40"]);
+    let sets = ["train.steps=10", "train.checkpoint_every=2"];
+    let mut command = train(at, "r", &[], &sets);
     let child = inject(&mut command, Fault::Lost, Some(&lost)).spawn().expect("starts");
-    wait_for("two checkpoints", || newest(&run) >= 10);
+    wait_for("a checkpoint", || newest(&run) >= 2);
     std::fs::write(&lost, b"").expect("writable");
     let output = child.wait_with_output().expect("it ends");
     fails(&output, 1, &["lost", "checkpoints are intact", "soda train --resume --run r --device wgpu"]);
     let step = newest(&run);
-    assert!((10..40).contains(&step), "{step}");
+    assert!((2..10).contains(&step), "{step}");
 
     // The command that was named goes on, and ends where a run without the fault does.
     succeeds(&soda(at, &["train", "--resume", "--run", "r", "--device", "wgpu"]));
-    succeeds(&train(at, "straight", &[], &["train.steps=40"]).output().expect("starts"));
+    succeeds(&train(at, "straight", &[], &sets).output().expect("starts"));
     let straight = RunDir::new(at.join("straight"));
-    assert_eq!((newest(&run), newest(&straight)), (40, 40));
+    assert_eq!((newest(&run), newest(&straight)), (10, 10));
     assert!(tensors(&run) == tensors(&straight), "the resumed run ended elsewhere");
 }
 
@@ -73,13 +74,13 @@ fn a_device_with_too_little_memory_says_how_many_images_fit_and_auto_batch_train
     // The self test, once an adapter, takes more.
     succeeds(&train(at, "first", &[], &["train.steps=1"]).output().expect("starts"));
     let little = Fault::Memory(60_000_000);
-    let sets = ["train.batch_size=32", "train.steps=2"];
+    let sets = ["train.batch_size=16", "train.steps=2"];
     let output = inject(&mut train(at, "r", &[], &sets), little, None).output().expect("starts");
-    fails(&output, 1, &["Out of Memory", "images at once, not 32", "`soda train --resume --run r --device wgpu --auto-batch`"]);
+    fails(&output, 1, &["Out of Memory", "images at once, not 16", "`soda train --resume --run r --device wgpu --auto-batch`"]);
     let said = text(&output.stderr);
     let number = |before: &str| said.split(before).nth(1).and_then(|rest| rest.split(' ').next()?.parse::<usize>().ok());
     let fits = number("has memory for ").expect("a number");
-    assert!((1..32).contains(&fits) && said.lines().count() < 10, "{said}");
+    assert!((1..16).contains(&fits) && said.lines().count() < 10, "{said}");
 
     let go_on = |more: &[&str], fault: Option<Fault>| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_soda"));
@@ -91,7 +92,7 @@ fn a_device_with_too_little_memory_says_how_many_images_fit_and_auto_batch_train
     succeeds(&go_on(&["--auto-batch"], Some(little)));
     let run = RunDir::new(at.join("r"));
     let config = run.read_config().expect("a recipe");
-    assert_eq!((newest(&run), config.train.batch_size, config.train.micro_batch), (2, 32, fits));
+    assert_eq!((newest(&run), config.train.batch_size, config.train.micro_batch), (2, 16, fits));
 }
 
 #[test]

@@ -164,3 +164,35 @@ impl Log {
         self.bar.finish_and_clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    #[test]
+    fn the_first_step_with_a_number_that_is_not_finite_is_named_with_its_own_rate() {
+        let (device, folder) = (Device::flex(), tempfile::tempdir().expect("a folder"));
+        let run = RunDir::new(folder.path());
+        let config = Config::load(std::path::Path::new("configs/quick.toml"), &[]).expect("a recipe");
+        let mut log = Log::open(&run, &config, &State::new(&config, "", &device)).expect("a new log");
+        let mut add = |numbers: &[(f32, f32)]| {
+            for (i, (loss, norm)) in numbers.iter().enumerate() {
+                let tensor = |value: f32| Tensor::<1>::from_floats([value], &device);
+                log.add(Outcome { loss: tensor(*loss), grad_norm: tensor(*norm) }, 0.1 * (i + 1) as f64);
+            }
+            log.row(10, 80)
+        };
+        let row = add(&[(1.0, 4.0), (2.0, 5.0), (3.0, 6.0)]).expect("all are finite");
+        assert!((row.loss, row.grad_norm) == (2.0, 6.0) && (row.lr - 0.3).abs() < 1e-12, "{row:?}");
+        let failure = || -> Failure { serde_json::from_slice(&std::fs::read(run.failure()).expect("noted")).expect("JSON") };
+        for (numbers, step, what) in [
+            ([(1.0, 4.0), (2.0, f32::NAN), (f32::NAN, f32::NAN)], 9, "gradients' norm is NaN"),
+            ([(f32::INFINITY, 4.0), (2.0, 5.0), (f32::NAN, 6.0)], 8, "loss is inf"),
+        ] {
+            let message = add(&numbers).expect_err("not finite").to_string();
+            assert!(message.contains(what) && message.contains(&format!("at step {step} ")), "{message}");
+            assert_eq!((failure().step, failure().lr), (step, 0.1 * (step - 7) as f64));
+        }
+    }
+}
