@@ -36,6 +36,10 @@ impl Config {
         ] {
             positive(key, value)?;
         }
+        need(
+            u.base.is_multiple_of(2),
+            format!("model.unet.base = {}: must be even, as times become that many sines and cosines", u.base),
+        )?;
         need(t.steps >= 1, "train.steps = 0: must be at least 1".into())?;
         for (key, value, largest) in [
             ("model.encoder.base", m.encoder.base, 1 << 12),

@@ -32,7 +32,7 @@ pub static CONFIG: LazyLock<Config> = LazyLock::new(|| {
     let sets = [
         "model.z_dim=2",
         "model.encoder.base=1",
-        "model.unet.base=1",
+        "model.unet.base=2",
         "model.unet.multipliers=[1]",
         "model.unet.blocks=1",
         "model.unet.groups=1",
@@ -159,7 +159,7 @@ pub fn weights() -> Vec<Vec<u8>> {
     vec![whole, half]
 }
 
-/// A checkpoint in FutureXiang's layout: names as in the golden file, sizes a quarter of its.
+/// A checkpoint in FutureXiang's layout: names as in the golden file, sizes half of its.
 fn checkpoint() -> Vec<u8> {
     let golden = Checkpoint::open(&golden("futurexiang.pth")).expect("a checkpoint");
     let text = |text: &str| [b"X", &(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat();
@@ -171,7 +171,7 @@ fn checkpoint() -> Vec<u8> {
         if name.ends_with("num_batches_tracked") {
             continue;
         }
-        let shape: Vec<usize> = tensor.shape.iter().map(|n| if n % 4 == 0 { n / 4 } else { *n }).collect();
+        let shape: Vec<usize> = tensor.shape.iter().map(|n| if n % 4 == 0 { n / 2 } else { *n }).collect();
         let strides: Vec<usize> = (0..shape.len()).map(|i| shape[i + 1..].iter().product()).collect();
         let count: usize = shape.iter().product();
         pickle.extend(text(&name));

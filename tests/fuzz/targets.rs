@@ -151,7 +151,7 @@ pub const TARGETS: [Target; 19] = [
     Target {
         run: parsers::state,
         seeds: seeds::states,
-        share: 123_000,
+        share: 113_000,
         words: &[
             "{",
             "}",

@@ -19,6 +19,7 @@ fn recipes_of_absurd_numbers_are_refused_by_the_key() {
         ("train.batch_size", "-8", ""),
         ("model.encoder.base", "0", "model.encoder.base = 0"),
         ("model.unet.base", "0", "model.unet.base = 0"),
+        ("model.unet.base", "3", "model.unet.base = 3: must be even"),
         ("model.unet.base", "1048576", "model.unet.base = 1048576"),
         ("model.unet.blocks", "1000000", "model.unet.blocks = 1000000"),
         ("model.z_dim", "9223372036854775807", "model.z_dim"),
