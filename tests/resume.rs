@@ -5,9 +5,8 @@
 mod common;
 
 use common::program::{TINY, fails, json, recipe, soda, succeeds, text, train};
-use common::run::{command, newest};
+use common::run::{command, limited, newest};
 use soda::run_dir::RunDir;
-use std::process::Command;
 
 #[test]
 fn another_recipe_is_refused_by_name_unless_it_is_allowed_and_other_networks_always() {
@@ -60,7 +59,7 @@ fn a_step_that_breaks_is_named_and_replayed() {
     let run = RunDir::new(at.join("r"));
     let failed: serde_json::Value = json(&run.failure());
     let step = failed["step"].as_u64().expect("a step");
-    assert!(newest(&run) < step && step % 4 != 0, "what broke was not saved, and found by the row after it");
+    assert!(newest(&run) < step && !step.is_multiple_of(4), "what broke was not saved, and found by the row after it");
     // The step's own rate, not that of the row: a hundredth more each step, and next to nothing less by the cosine.
     let lr = failed["lr"].as_f64().expect("a rate");
     assert!((lr / (1e28 * step as f64) - 1.0).abs() < 0.02, "{lr} at step {step}");
@@ -158,9 +157,7 @@ fn auto_batch_finds_how_many_images_fit_and_keeps_the_batch() {
     let mut command = command(at, "r", &sets);
     command.arg("--auto-batch");
     // Address space for a part of the batch only. (What else training needs may be too much for it; on a GPU that is other memory.)
-    let mut shell = Command::new("sh");
-    shell.arg("-c").arg("ulimit -v 800000; exec \"$@\"").arg("sh").arg(command.get_program()).args(command.get_args());
-    shell.current_dir(at).env("HOME", at).env("XDG_CACHE_HOME", at.join("cache")).env_remove("SODA_DATA");
+    let mut shell = limited(&command, "ulimit -v 800000");
     // Stacks and arenas of many threads would take what there is.
     shell.env("RAYON_NUM_THREADS", "2").env("MALLOC_ARENA_MAX", "1");
     let said = text(&shell.output().expect("starts").stderr);

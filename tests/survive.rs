@@ -5,7 +5,7 @@
 mod common;
 
 use common::program::{fails, soda, succeeds, text, train};
-use common::run::{command, newest, signal, wait_for};
+use common::run::{command, limited, newest, signal, wait_for};
 use soda::device::Selected;
 use soda::run_dir::RunDir;
 use soda::train::checkpoint;
@@ -214,25 +214,6 @@ fn what_cannot_be_printed_is_an_error_unless_the_reader_has_gone() {
     }
 }
 
-/// A shell in which no file grows beyond `blocks` of 512 bytes: what is longer fails to be written, as on a full disk.
-fn with_little_room(command: &Command, blocks: usize) -> Command {
-    let mut shell = Command::new("sh");
-    shell
-        .arg("-c")
-        .arg(format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\""))
-        .arg("sh")
-        .arg(command.get_program())
-        .args(command.get_args());
-    shell.current_dir(command.get_current_dir().expect("a folder"));
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => shell.env(name, value),
-            None => shell.env_remove(name),
-        };
-    }
-    shell
-}
-
 #[test]
 fn a_checkpoint_that_cannot_be_written_leaves_the_old_one_and_the_exit_code_tells() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -244,8 +225,8 @@ fn a_checkpoint_that_cannot_be_written_leaves_the_old_one_and_the_exit_code_tell
         let (policy, steps) = (format!("train.on_save_error={policy}"), "train.steps=8");
         let mut command = command(at, "r", &[&policy, steps, "train.checkpoint_every=2"]);
         command.arg("--allow-change");
-        // Recipe, log and loss curve have room, the weights (180 KB) don't.
-        with_little_room(&command, 200).output().expect("starts")
+        // Recipe, log and loss curve have room, the weights (180 KB) don't: 200 blocks of 512 bytes.
+        limited(&command, "trap '' XFSZ; ulimit -f 200").output().expect("starts")
     };
     let output = again("stop");
     fails(&output, 1, &["checkpoint of step 4 was not written", "cannot write"]);

@@ -18,6 +18,20 @@ pub fn command(folder: &Path, run: &str, sets: &[&str]) -> Command {
     command
 }
 
+/// `command` in a shell that `limits` it: what is more fails there.
+pub fn limited(command: &Command, limits: &str) -> Command {
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(format!("{limits}; exec \"$@\"")).arg("sh").arg(command.get_program()).args(command.get_args());
+    shell.current_dir(command.get_current_dir().expect("a folder"));
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell
+}
+
 /// Waits for `there`, or fails.
 pub fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
     let clock = Instant::now();
