@@ -156,15 +156,18 @@ pub const COMPLETE: &str = "COMPLETE";
 /// Extension of a checkpoint that is being written.
 pub const PARTIAL: &str = "partial";
 /// Extension of a checkpoint that is being removed.
-pub const OLD: &str = "old";
+pub const OLD: &str = "removed";
 /// Extension of a checkpoint that was found damaged.
 pub const DAMAGED: &str = "damaged";
 
-/// What lies in `folder` and has that `extension`, in order.
-fn with_extension(folder: &Path, extension: &str) -> Vec<PathBuf> {
+/// What lies in `folder`, is called after one of `names` and has that `extension`, in order; others may keep something there.
+fn own(folder: &Path, names: &[&str], extension: &str) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    let paths = entries.flatten().map(|e| e.path());
-    let mut paths: Vec<_> = paths.filter(|path| path.extension().is_some_and(|e| e == extension)).collect();
+    let ours = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        names.iter().any(|own| name.starts_with(own)) && path.extension().is_some_and(|e| e == extension)
+    };
+    let mut paths: Vec<_> = entries.flatten().map(|e| e.path()).filter(ours).collect();
     paths.sort_unstable();
     paths
 }
@@ -259,12 +262,13 @@ impl RunDir {
 
     /// Folders among the checkpoints that are none, or no longer, by their `extension`: what a kill left.
     pub fn leftovers(&self, extension: &str) -> Vec<PathBuf> {
-        with_extension(&self.path.join("checkpoints"), extension)
+        own(&self.path.join("checkpoints"), &["step_"], extension)
     }
 
     /// Removes the files that a kill left half-written. Whoever calls it holds the run's lock.
     pub fn tidy(&self) {
-        for path in with_extension(&self.path, PARTIAL) {
+        let names = ["config.toml", "metrics.jsonl", "starts.jsonl", "best.json", "failure.json", "loss.png"];
+        for path in own(&self.path, &names, PARTIAL).into_iter().chain(own(&self.path.join("samples"), &["step_"], PARTIAL)) {
             let _ = std::fs::remove_file(path);
         }
     }

@@ -38,15 +38,19 @@ fn a_hundred_kills_at_random_moments_lose_an_interval_each_at_most() {
             command(folder.path(), "r", &["train.checkpoint_every=2", "train.keep_checkpoints=2"]).spawn().expect("starts");
         let before = reached;
         // Every third one is left until it has saved something, so that the run gets on, and every third one dies as it starts.
+        // Until a save was hit, one is aimed at.
+        let aim = kills % 3 == 1 && within_a_save == 0;
         wait_for("a step", || {
             assert!(child.try_wait().expect("a process").is_none(), "training ended by itself after {kills} kills");
             match kills % 3 {
                 0 => newest(&run) > before,
+                1 if aim => !run.leftovers(soda::run_dir::PARTIAL).is_empty(),
                 1 => run.read_metrics().is_ok_and(|m| m.rows.last().is_some_and(|r| r.step > before)),
                 _ => true,
             }
         });
-        std::thread::sleep(Duration::from_micros(rand::RngExt::random_range(&mut moments, 0..100_000)));
+        let moment = rand::RngExt::random_range(&mut moments, 0..100_000);
+        std::thread::sleep(Duration::from_micros(if aim { 0 } else { moment }));
         child.kill().expect("SIGKILL");
         child.wait().expect("dead");
         kills += 1;

@@ -30,7 +30,6 @@ mod train;
 mod view;
 
 use crate::error::{Error, Result};
-use crate::progress::say;
 use clap::{Parser, Subcommand};
 use std::any::Any;
 use std::path::PathBuf;
@@ -201,19 +200,19 @@ fn device_failed(what: &str) -> Error {
     let said = DEVICE_SAID.get().filter(|said| !what.contains(said.as_str()));
     let what = &said.map_or_else(|| what.to_owned(), |said| format!("{what}: {said}"));
     let advice = ADVICE.lock().map_or_else(|poisoned| poisoned.into_inner().take(), |mut advice| advice.take());
-    let resume = advice.and_then(|resume| resume());
+    let advice = advice.and_then(|advice| advice());
     let lower = what.to_lowercase();
     let memory = ["memory", "allocat", "buffer size", "binding size"].iter().any(|word| lower.contains(word));
     // As CubeCL calls it from then on.
     let lost = ["lost", "poisoned"].iter().any(|word| lower.contains(word));
     let lost = if lost { "the device was lost:" } else { "if the device was lost," };
-    let remedy = match (resume, memory) {
-        (Some(resume), true) => {
-            find_what_fits(what);
+    let remedy = match (advice, memory) {
+        (Some(Advice { resume, run }), true) => {
+            find_what_fits(what, run);
             format!("the device has too little memory; `{resume} --auto-batch` finds the most images it takes at once")
         }
         (None, true) => "the device has too little memory; take less at once, or --device cpu".into(),
-        (Some(resume), false) => format!("{lost} go on with `{resume}` or on --device cpu"),
+        (Some(Advice { resume, .. }), false) => format!("{lost} go on with `{resume}` or on --device cpu"),
         (None, false) => format!("{lost} run the command again, or on --device cpu"),
     };
     Error::failed(format!("{what}; checkpoints are intact. {remedy}; else report this, with RUST_BACKTRACE=1"))
@@ -221,26 +220,37 @@ fn device_failed(what: &str) -> Error {
 
 /// Begins the program anew to find out how many images the device has memory for, which it tells in its error: only when this
 /// process has ended is the memory that it holds of use again. Returns where the system can't do that.
-fn find_what_fits(why: &str) {
+fn find_what_fits(why: &str, run: Option<PathBuf>) {
     #[cfg(unix)]
     if let Ok(program) = std::env::current_exe() {
         use std::os::unix::process::CommandExt;
-        say("the device has too little memory; finding out how many images it takes at once");
-        let _ = std::process::Command::new(program).args(std::env::args_os().skip(1)).arg("--fits").arg(why).exec();
+        crate::progress::say("the device has too little memory; finding out how many images it takes at once");
+        let mut again = std::process::Command::new(program);
+        again.args(std::env::args_os().skip(1)).arg("--fits").arg(why);
+        again.args(run.iter().flat_map(|run| ["--run".as_ref(), run.as_os_str()]));
+        let _ = again.exec();
     }
     #[cfg(not(unix))]
-    let _ = why;
+    let _ = (why, run);
 }
 
-type Advice = Box<dyn Fn() -> Option<String> + Send>;
+/// How to go on with training whose device failed.
+struct Advice {
+    /// The command.
+    resume: String,
+    /// The run directory, where the command line of this process doesn't name it.
+    run: Option<PathBuf>,
+}
 
-/// Gives the command that goes on with what is being done, if that can be gone on with by now; for [`device_failed`].
-static ADVICE: Mutex<Option<Advice>> = Mutex::new(None);
+type Adviser = Box<dyn Fn() -> Option<Advice> + Send>;
+
+/// Gives advice, if what is being done can be gone on with by now; for [`device_failed`].
+static ADVICE: Mutex<Option<Adviser>> = Mutex::new(None);
 
 /// Notes what to go on with, should the device fail.
-fn advise(resume: impl Fn() -> Option<String> + Send + 'static) {
+fn advise(adviser: impl Fn() -> Option<Advice> + Send + 'static) {
     if let Ok(mut advice) = ADVICE.lock() {
-        *advice = Some(Box::new(resume));
+        *advice = Some(Box::new(adviser));
     }
 }
 
@@ -256,7 +266,7 @@ mod tests {
         // A run that isn't there yet can't be resumed.
         advise(|| None);
         assert!(!says("Device is lost").expect("a failure").contains("--resume"));
-        advise(|| Some("soda train --resume --run r".into()));
+        advise(|| Some(Advice { resume: "soda train --resume --run r".into(), run: None }));
         let lost = device_failed(&Error::device("reading the losses", &"Device is lost").to_string()).to_string();
         assert!(lost.contains("reading the losses (Device is lost)"), "{lost}");
         assert!(lost.contains("`soda train --resume --run r`"), "{lost}");

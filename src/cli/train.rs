@@ -4,7 +4,7 @@ mod auto_batch;
 
 use super::output::Output;
 use super::source;
-use super::{Common, advise};
+use super::{Advice, Common, advise};
 use crate::config::{Config, differences};
 use crate::data;
 use crate::device::{self, Selected};
@@ -85,19 +85,14 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         return auto_batch::try_step(&config, &device);
     }
     if let Some(why) = &args.fits {
-        let fits = auto_batch::find(&config, common)?;
-        let (resume, batch) = (resume_command(&run, args, common), config.train.batch_size);
-        return Err(Error::failed(match fits {
-            0 => format!(
-                "{why}; checkpoints are intact. By themselves all {batch} images fit: go on with `{resume}` once others leave the device more memory"
-            ),
-            n => format!(
-                "{why}; checkpoints are intact. The device has memory for {n} images at once, not {batch}: go on with `{resume} --auto-batch`"
-            ),
-        }));
+        return Err(Error::failed(format!("{why}; checkpoints are intact. {}", what_fits(&run, &config, args, common))));
     }
     let owned = (run.clone(), args.clone(), common.clone());
-    advise(move || owned.0.exists().then(|| resume_command(&owned.0, &owned.1, &owned.2)));
+    advise(move || {
+        let (run, args, common) = &owned;
+        let unnamed = args.run.is_none().then(|| run.path.clone());
+        run.exists().then(|| Advice { resume: resume_command(run, args, common), run: unnamed })
+    });
     let mut allow_change = args.allow_change;
     if args.auto_batch {
         config.train.micro_batch = auto_batch::find(&config, common)?;
@@ -130,6 +125,26 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// How many images the device has memory for, and how to go on with them: for a run that ran out of it.
+fn what_fits(run: &RunDir, config: &Config, args: &Args, common: &Common) -> String {
+    let resume = resume_command(run, args, common);
+    let at_once = |config: &Config| match config.train.micro_batch {
+        0 => config.train.batch_size,
+        n => n,
+    };
+    let now = run.read_config().map_or(at_once(config), |own| at_once(&own));
+    let fits = match auto_batch::find(config, common) {
+        Ok(0) => config.train.batch_size,
+        Ok(n) => n,
+        Err(e) => return e.to_string(),
+    };
+    if fits < now {
+        format!("The device has memory for {fits} images at once, not {now}: go on with `{resume} --auto-batch`")
+    } else {
+        format!("Steps of {now} images at once fit by themselves: go on with `{resume}` once others leave the device more memory")
+    }
 }
 
 fn train_with(

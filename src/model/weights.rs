@@ -166,7 +166,7 @@ impl WeightsFile {
     /// # Errors
     /// If the file is unreadable, or not of this program; a number that isn't finite.
     pub fn open(path: &Path) -> Result<Self> {
-        let bytes = files::read(path).map_err(|e| Error::io("read", path, &e))?;
+        let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;
         Self::parse(path, &bytes)
     }
 

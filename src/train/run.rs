@@ -108,9 +108,12 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
         keeper.noted(written, log)
     };
     // A kill may have come between a checkpoint and its scores.
-    let asked = train.evaluate_every > 0 && before > 0 && before.is_multiple_of(train.evaluate_every as u64);
-    if asked && log.metrics.evaluations.iter().all(|e| e.step != before) {
+    let scored = state.position.finished || before.is_multiple_of(train.evaluate_every.max(1) as u64);
+    if train.evaluate_every > 0 && before > 0 && scored && log.metrics.evaluations.iter().all(|e| e.step != before) {
+        let pause = Instant::now();
+        selftest::once(device)?;
         score(&state, &mut log, &mut keeper)?;
+        log.pause(pause);
     }
     let started = Instant::now();
     let already = state.position.seconds;
@@ -153,11 +156,10 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
             if !snapshot.is_finite() {
                 return Err(log.broken(number, lr, "the weights after it are not finite"));
             }
+            let copied = pause.elapsed();
             keeper.save(snapshot, &log)?;
-            ::log::info!(
-                "checkpoint of step {number}: training waited {:.0} ms for its copy",
-                1e3 * pause.elapsed().as_secs_f64()
-            );
+            let [copied, all] = [copied, pause.elapsed()].map(|time| 1e3 * time.as_secs_f64());
+            ::log::info!("checkpoint of step {number}: training waited {copied:.0} ms for its copy, {all:.0} ms in all");
             keeper.noted(log.plot(), &log)?;
         }
         if due(train.sample_every) || last {

@@ -36,7 +36,7 @@ fn search(whole: usize, mut fits: impl FnMut(usize) -> Result<bool>) -> Result<u
         say(&format!("{size} images at once are too many for the device"));
         if size == 1 {
             return Err(Error::failed(
-                "--auto-batch: not even one image fits into the device's memory; take a smaller model.unet.base or another --device",
+                "not even one image fits into the device's memory; take a smaller model.unet.base or another --device",
             ));
         }
         // Equal parts, as BatchNorm sees each by itself.

@@ -57,7 +57,12 @@ pub fn verify_weights(file: &Path) -> Result<()> {
     if !path.try_exists().map_err(|e| Error::io("read", &path, &e))? {
         return Ok(());
     }
-    let marker = read(&path)?.map_err(Error::failed)?;
+    let marker = match read(&path)? {
+        Ok(marker) => marker,
+        Err(what) if file.with_file_name("state.json").exists() => return Err(Error::failed(what)),
+        // Something else of that name.
+        Err(_) => return Ok(()),
+    };
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     match marker.sha256.get(&*name) {
         Some(wanted) => compare(file, wanted)?.map_err(Error::failed),

@@ -36,9 +36,16 @@ impl Log {
         // The step that ended the last call is taken again.
         let _ = std::fs::remove_file(run.failure());
         let mut metrics = run.read_metrics()?;
-        let best = run.read_best();
-        metrics.evaluations.extend(best.filter(|best| metrics.evaluations.iter().all(|e| e.step != best.step)));
         metrics.truncate(state.position.step);
+        match run.read_best() {
+            Some(best) if best.step <= state.position.step => {
+                metrics.evaluations.retain(|e| e.step != best.step);
+                metrics.evaluations.push(best);
+                metrics.evaluations.sort_by_key(|e| e.step);
+            }
+            // Of a checkpoint that was gone back behind, or of another run.
+            _ => drop(std::fs::remove_file(run.best())),
+        }
         write_atomically(&run.metrics(), metrics.to_jsonl().as_bytes())?;
         let bar = ProgressBar::new(config.train.steps as u64).with_position(state.position.step);
         let style = "{bar:30} step {pos}/{len}, {msg}, {eta} left";
