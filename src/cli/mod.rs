@@ -7,6 +7,7 @@ mod diagnose;
 mod directions;
 mod embed;
 mod export;
+mod failure;
 mod health;
 mod import;
 mod interpolate;
@@ -29,11 +30,11 @@ mod studio;
 mod train;
 mod view;
 
+pub use failure::{overhear, panicked};
+
 use crate::error::{Error, Result};
 use clap::{Parser, Subcommand};
-use std::any::Any;
 use std::path::PathBuf;
-use std::sync::{Mutex, OnceLock};
 
 /// SODA: a diffusion model that learns what images are, on any GPU, without CUDA or Python.
 #[derive(Parser)]
@@ -133,7 +134,7 @@ pub fn run() -> Result<()> {
     let level = ["warn,wgpu=error,naga=error,cubecl=error", "info", "debug"][usize::from(common.verbose.min(2))];
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
     dispatch(verb, &common).map_err(|e| match e {
-        Error::Device(what) => device_failed(&what),
+        Error::Device(what) => failure::device_failed(&what),
         other => other,
     })
 }
@@ -164,120 +165,5 @@ fn dispatch(verb: Verb, common: &Common) -> Result<()> {
         Verb::Export(args) => export::run(&args, common),
         Verb::Neighbours(args) => neighbours::run(&args, common),
         Verb::Map(args) => map::run(&args, common),
-    }
-}
-
-/// What a panic comes to for a user; `None` where nobody is left to tell (the reader of a pipe has gone).
-pub fn panicked(panic: &(dyn Any + Send)) -> Option<Error> {
-    let message = message(panic);
-    if let Some((_, why)) = message.split_once("failed printing to stdout: ") {
-        // By number, as it is called otherwise in each language: a closed pipe on Unix, and two names for it on Windows.
-        let closed = ["(os error 32)", "(os error 109)", "(os error 232)"].iter().any(|code| why.contains(code));
-        return (!closed).then(|| Error::failed(format!("what was found can't be printed: {why}")));
-    }
-    let first = message.lines().next().unwrap_or_default();
-    Some(device_failed(&format!("something failed that should not ({first})")))
-}
-
-fn message(panic: &(dyn Any + Send)) -> String {
-    let message = panic.downcast_ref::<String>().cloned();
-    message.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_else(|| "no message".into())
-}
-
-/// What wgpu said first in a thread of its own, where a lack of memory becomes a panic that nobody else hears of.
-static DEVICE_SAID: OnceLock<String> = OnceLock::new();
-
-/// Looks at every panic, wherever it happens.
-pub fn overhear(panic: &(dyn Any + Send)) {
-    let message = message(panic);
-    if message.starts_with("wgpu error") {
-        let _ = DEVICE_SAID.set(message.lines().next().unwrap_or_default().to_owned());
-    }
-}
-
-/// What a user does about a device that failed, added to `what` happened.
-fn device_failed(what: &str) -> Error {
-    let said = DEVICE_SAID.get().filter(|said| !what.contains(said.as_str()));
-    let what = &said.map_or_else(|| what.to_owned(), |said| format!("{what}: {said}"));
-    let advice = ADVICE.lock().map_or_else(|poisoned| poisoned.into_inner().take(), |mut advice| advice.take());
-    let advice = advice.and_then(|advice| advice());
-    let lower = what.to_lowercase();
-    let memory = ["memory", "allocat", "buffer size", "binding size"].iter().any(|word| lower.contains(word));
-    // As CubeCL calls it from then on.
-    let lost = ["lost", "poisoned"].iter().any(|word| lower.contains(word));
-    let lost = if lost { "the device was lost:" } else { "if the device was lost," };
-    let remedy = match (advice, memory) {
-        (Some(Advice { resume, run }), true) => {
-            find_what_fits(what, run);
-            format!("the device has too little memory; `{resume} --auto-batch` finds the most images it takes at once")
-        }
-        (None, true) => "the device has too little memory; take less at once, or --device cpu".into(),
-        (Some(Advice { resume, .. }), false) => format!("{lost} go on with `{resume}` or on --device cpu"),
-        (None, false) => format!("{lost} run the command again, or on --device cpu"),
-    };
-    Error::failed(format!("{what}; checkpoints are intact. {remedy}; else report this, with RUST_BACKTRACE=1"))
-}
-
-/// Begins the program anew to find out how many images the device has memory for, which it tells in its error: only when this
-/// process has ended is the memory that it holds of use again. Returns where the system can't do that.
-fn find_what_fits(why: &str, run: Option<PathBuf>) {
-    #[cfg(unix)]
-    if let Ok(program) = std::env::current_exe() {
-        use std::os::unix::process::CommandExt;
-        crate::progress::say("the device has too little memory; finding out how many images it takes at once");
-        let mut again = std::process::Command::new(program);
-        again.args(std::env::args_os().skip(1)).arg("--fits").arg(why);
-        again.args(run.iter().flat_map(|run| ["--run".as_ref(), run.as_os_str()]));
-        let _ = again.exec();
-    }
-    #[cfg(not(unix))]
-    let _ = (why, run);
-}
-
-/// How to go on with training whose device failed.
-struct Advice {
-    /// The command.
-    resume: String,
-    /// The run directory, where the command line of this process doesn't name it.
-    run: Option<PathBuf>,
-}
-
-type Adviser = Box<dyn Fn() -> Option<Advice> + Send>;
-
-/// Gives advice, if what is being done can be gone on with by now; for [`device_failed`].
-static ADVICE: Mutex<Option<Adviser>> = Mutex::new(None);
-
-/// Notes what to go on with, should the device fail.
-fn advise(adviser: impl Fn() -> Option<Advice> + Send + 'static) {
-    if let Ok(mut advice) = ADVICE.lock() {
-        *advice = Some(Box::new(adviser));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_device_that_fails_gives_one_sentence_and_the_command_that_goes_on() {
-        let says = |message: &str| panicked(&message.to_owned()).map(|e| e.to_string());
-        let lost = says("wgpu error: Device is lost\ncaused by ..").expect("a failure");
-        assert!(lost.contains("Device is lost") && lost.contains("run the command again") && !lost.contains('\n'), "{lost}");
-        // A run that isn't there yet can't be resumed.
-        advise(|| None);
-        assert!(!says("Device is lost").expect("a failure").contains("--resume"));
-        advise(|| Some(Advice { resume: "soda train --resume --run r".into(), run: None }));
-        let lost = device_failed(&Error::device("reading the losses", &"Device is lost").to_string()).to_string();
-        assert!(lost.contains("reading the losses (Device is lost)"), "{lost}");
-        assert!(lost.contains("`soda train --resume --run r`"), "{lost}");
-        let memory = says("wgpu error: Out of Memory").expect("a failure");
-        assert!(memory.contains("too little memory; take less at once"), "{memory}");
-    }
-
-    #[test]
-    fn only_a_reader_that_has_gone_is_no_failure_to_print() {
-        let printing = |why: &str| panicked(&format!("failed printing to stdout: {why}"));
-        assert!(printing("Broken pipe (os error 32)").is_none());
-        assert!(printing("No space left on device (os error 28)").expect("a failure").to_string().contains("No space left"));
     }
 }

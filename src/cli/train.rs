@@ -2,9 +2,10 @@
 
 mod auto_batch;
 
+use super::Common;
+use super::failure::{Advice, advise};
 use super::output::Output;
 use super::source;
-use super::{Advice, Common, advise};
 use crate::config::{Config, differences};
 use crate::data;
 use crate::device::{self, Selected};
@@ -85,7 +86,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         return auto_batch::try_step(&config, &device);
     }
     if let Some(why) = &args.fits {
-        return Err(Error::failed(format!("{why}; checkpoints are intact. {}", what_fits(&run, &config, args, common))));
+        return Err(Error::failed(format!("{why}. {}", what_fits(&run, &config, args, common))));
     }
     let owned = (run.clone(), args.clone(), common.clone());
     advise(move || {

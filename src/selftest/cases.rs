@@ -1,6 +1,7 @@
 //! The cases of the self test: the operations of both networks, a few images of the sizes that they meet.
 
 use super::{Case, Results};
+use crate::error::{Error, Result};
 use crate::kernels::ada_gn::{Activation, AdaGnOptions, Dropout, ada_gn, group_norm};
 use crate::kernels::adamw::{Options, Parameter, adamw, norm};
 use crate::kernels::attention::attention;
@@ -10,7 +11,7 @@ use crate::kernels::conv2d::{Conv2dOptions, conv2d};
 use crate::kernels::feature_map::concat;
 use crate::rng::{self, Purpose};
 use burn::nn::BatchNormConfig;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
 /// Every case.
 pub(super) fn all() -> Vec<Case> {
@@ -51,9 +52,14 @@ fn image([b, c, h, w]: [usize; 4], index: u64, device: &Device) -> Tensor<4> {
     random([b, h, w, c], index, device).permute([0, 3, 1, 2]).detach().require_grad()
 }
 
-/// The numbers of `tensor`; nothing where the device failed, which no comparison passes.
-fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.try_into_data().ok().and_then(|data| data.try_to_vec().ok()).unwrap_or_default()
+/// The numbers of `tensor`.
+fn values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
+    tensor.try_into_vec_as().map_err(|e| Error::device("testing its kernels", &e))
+}
+
+/// The gradient of `x`; nothing where there is none, which no comparison passes.
+fn gradient<const D: usize>(x: Tensor<D>, grads: &Gradients) -> Result<Vec<f32>> {
+    x.grad(grads).map_or(Ok(Vec::new()), values)
 }
 
 /// The value of `y`, and the gradients of `inputs` and `vectors` given a random one of `y`.
@@ -65,11 +71,11 @@ fn results(
 ) -> Results {
     let dy = random(y.dims(), 99, &y.device());
     let grads = (y.clone() * dy).sum().backward();
-    let mut all = vec![("the value", values(y.inner()))];
-    all.extend(inputs.into_iter().map(|(name, x)| (name, x.grad(&grads).map_or(Vec::new(), values))));
-    all.extend(vectors.into_iter().map(|(name, x)| (name, x.grad(&grads).map_or(Vec::new(), values))));
-    all.extend(matrices.into_iter().map(|(name, x)| (name, x.grad(&grads).map_or(Vec::new(), values))));
-    all
+    let value = std::iter::once(values(y.inner()).map(|values| ("the value", values)));
+    let inputs = inputs.into_iter().map(|(name, x)| Ok((name, gradient(x, &grads)?)));
+    let vectors = vectors.into_iter().map(|(name, x)| Ok((name, gradient(x, &grads)?)));
+    let matrices = matrices.into_iter().map(|(name, x)| Ok((name, gradient(x, &grads)?)));
+    value.chain(inputs).chain(vectors).chain(matrices).collect()
 }
 
 /// `tile`: what GPUs are to use, else what fits the size.
@@ -135,9 +141,9 @@ fn batch_norm_case(channels: usize, side: usize, with_residual: bool) -> Case {
         let mut inputs = vec![("the input's gradient", x)];
         inputs.extend(residual.map(|r| ("the residual's gradient", r)));
         let vectors = vec![("gamma's gradient", norm.gamma.val()), ("beta's gradient", norm.beta.val())];
-        let mut all = results(y, inputs, vectors, vec![]);
-        all.push(("the running mean", values(norm.running_mean.value_sync().inner())));
-        all
+        let mut all = results(y, inputs, vectors, vec![])?;
+        all.push(("the running mean", values(norm.running_mean.value_sync().inner())?));
+        Ok(all)
     };
     Case { kernel: "batch_norm", size: format!("4x{channels}x{side}x{side}"), run: Box::new(run) }
 }
@@ -173,13 +179,13 @@ fn adamw_case() -> Case {
         let norm = norm(vec![grad.clone(), random([7], 55, device)]);
         let options = Options { lr: 1e-2, weight_decay: 0.05, betas: [0.9, 0.95], update: 3, ema_decay: 0.97 };
         let new = adamw(parameter, grad, norm.clone().recip(), options);
-        vec![
-            ("the norm", values(norm)),
-            ("the weights", values(new.weight)),
-            ("the first moment", values(new.first)),
-            ("the second moment", values(new.second)),
-            ("the average", values(new.average)),
-        ]
+        Ok(vec![
+            ("the norm", values(norm)?),
+            ("the weights", values(new.weight)?),
+            ("the first moment", values(new.first)?),
+            ("the second moment", values(new.second)?),
+            ("the average", values(new.average)?),
+        ])
     };
     Case { kernel: "adamw", size: N.to_string(), run: Box::new(run) }
 }

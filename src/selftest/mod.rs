@@ -21,7 +21,7 @@ const RELATIVE: f32 = 1e-4;
 const ABSOLUTE: f32 = 1e-5;
 
 /// Named results of one case: the value and every gradient.
-pub type Results = Vec<(&'static str, Vec<f32>)>;
+pub type Results = Result<Vec<(&'static str, Vec<f32>)>>;
 
 /// One kernel at one size.
 pub struct Case {
@@ -65,20 +65,20 @@ fn error(got: &[f32], want: &[f32]) -> f32 {
 }
 
 /// Runs `case` on `device` and on the CPU backend.
-fn compare(case: &Case, device: &Device) -> Outcome {
+fn compare(case: &Case, device: &Device) -> Result<Outcome> {
     let clock = Instant::now();
-    let got = (case.run)(device);
+    let got = (case.run)(device)?;
     let milliseconds = clock.elapsed().as_secs_f64() * 1e3;
-    let want = (case.run)(&Device::flex());
+    let want = (case.run)(&Device::flex())?;
     let errors = got.iter().zip(&want).map(|((name, got), (_, want))| (error(got, want), *name));
     let (worst, of) = errors.fold((0.0, "nothing"), |a, b| if b.0 > a.0 { b } else { a });
-    Outcome { kernel: case.kernel, size: case.size.clone(), worst, of, milliseconds }
+    Ok(Outcome { kernel: case.kernel, size: case.size.clone(), worst, of, milliseconds })
 }
 
 /// Every kernel on `device`, one after another; `each` sees an outcome as soon as there is one.
 ///
 /// # Errors
-/// If one is wrong: names the adapter, the kernel and the error. (All are run first.)
+/// If one is wrong: names the adapter, the kernel and the error. (All are run first.) If the device is lost or has too little memory.
 pub fn run(device: &Selected, each: impl FnMut(&Outcome)) -> Result<Vec<Outcome>> {
     run_cases(&cases::all(), device, each)
 }
@@ -86,7 +86,7 @@ pub fn run(device: &Selected, each: impl FnMut(&Outcome)) -> Result<Vec<Outcome>
 fn run_cases(cases: &[Case], device: &Selected, mut each: impl FnMut(&Outcome)) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::new();
     for case in cases {
-        outcomes.push(compare(case, &device.device));
+        outcomes.push(compare(case, &device.device)?);
         each(&outcomes[outcomes.len() - 1]);
     }
     match outcomes.iter().find(|o| !o.passed()) {
@@ -143,7 +143,7 @@ mod tests {
             let x = Tensor::<1>::from_floats([1.0, 2.0, 3.0], device);
             // Wrong on adapters only.
             let error = if wrong && *device != Device::flex() { 0.01 } else { 0.0 };
-            vec![("value", (x * 2.0 + error).into_data().try_to_vec().expect("f32"))]
+            Ok(vec![("value", (x * 2.0 + error).into_data().try_to_vec().expect("f32"))])
         };
         Case { kernel: "doubling", size: "3".into(), run: Box::new(run) }
     }

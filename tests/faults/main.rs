@@ -101,6 +101,26 @@ fn a_device_with_too_little_memory_says_how_many_images_fit_and_auto_batch_train
 }
 
 #[test]
+fn other_commands_say_that_the_device_is_lost_or_lacks_memory() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    for (fault, parts) in [
+        (Fault::Lost, ["The device was lost: run the command again", "--device cpu"]),
+        (Fault::Memory(3_000_000), ["emory", "take less at once"]),
+    ] {
+        for args in [&["embed", "--split", "test", "--limit", "8", "--out", "z.npy"][..], &["selftest"]] {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_soda"));
+            command.args(args).args(["--device", "wgpu"]).current_dir(at).env("HOME", at).env_remove("RUST_BACKTRACE");
+            command.env("XDG_CACHE_HOME", at.join("cache"));
+            let output = inject(&mut command, fault, None).output().expect("starts");
+            fails(&output, 1, &parts);
+            assert!(!text(&output.stderr).contains("wrongly"), "a lost device isn't one that computes wrongly");
+        }
+        assert!(!at.join("z.npy").exists());
+    }
+}
+
+#[test]
 fn a_driver_that_computes_wrongly_is_refused_by_name_before_the_first_step() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
