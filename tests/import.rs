@@ -187,10 +187,10 @@ fn older_weights_stay_readable() {
     let (tensors, mut metadata) = weights::read(&path).expect("weights");
     metadata.retain(|key, _| key == "config" || key == "soda");
     weights::write(&path, &tensors, metadata.clone()).expect("written");
-    // Their checkpoints carried no checksums.
-    std::fs::write(path.with_file_name("COMPLETE"), b"").expect("written");
+    // No checksums are beside them any more.
+    std::fs::remove_file(path.with_file_name("COMPLETE")).expect("there");
     weights::write(&at.join("alone.safetensors"), &tensors, metadata).expect("written");
-    let out = succeeds(&soda(at, &["export", "--run", "r", "--out", "e.safetensors"]));
+    let out = succeeds(&soda(at, &["export", "--weights", "r/checkpoints/step_2/ema.safetensors", "--out", "e.safetensors"]));
     assert!(out.contains("trained for 2 steps on 16 images"), "{out}");
     let out = succeeds(&soda(at, &["export", "--weights", "alone.safetensors", "--out", "f.safetensors", "--json", "f.json"]));
     assert!(out.contains("not recorded") && json(&at.join("f.json"))["trained"].is_null(), "{out}");
