@@ -149,10 +149,7 @@ pub fn sha256(bytes: &[u8]) -> String {
 
 /// Opens the plain file `path`: what is a pipe or a device there, in a folder that came from elsewhere, could be waited for or read
 /// for ever.
-///
-/// # Errors
-/// If it is none, isn't there or can't be opened.
-pub fn open(path: &Path) -> std::io::Result<File> {
+fn open(path: &Path) -> std::io::Result<File> {
     // Looked at before it is opened, as opening a pipe already waits.
     match std::fs::metadata(path)? {
         found if found.is_file() => File::open(path),
@@ -163,7 +160,7 @@ pub fn open(path: &Path) -> std::io::Result<File> {
 /// The contents of the plain file `path`.
 ///
 /// # Errors
-/// As [`open`].
+/// If it is no plain file, isn't there or can't be read.
 pub fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open(path)?.read_to_end(&mut bytes).map(|_| bytes)

@@ -4,10 +4,10 @@
 
 mod common;
 
-use common::program::{TINY, recipe};
+use common::program::{TINY, program, recipe};
 use soda::run_dir::RunDir;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 /// What a process held when it had done a number of steps.
@@ -27,13 +27,12 @@ fn watch(device: &str, steps: u64) -> Vec<Sample> {
     let (last, checkpoints) = (format!("train.steps={steps}"), format!("train.checkpoint_every={}", steps / 20));
     let sets = ["train.log_every=10", "train.sample_every=0", "train.keep_checkpoints=1", &last, &checkpoints];
     let train = |run: &str, more: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_soda"));
+        let mut command = program(folder.path());
         command.args(["train", "--device", device, "--run", run, "--config", &recipe()]);
         for set in TINY.iter().chain(&sets).chain(more) {
             command.args(["--set", set]);
         }
-        command.current_dir(folder.path()).env("HOME", folder.path()).env("XDG_CACHE_HOME", folder.path().join("cache"));
-        command.env_remove("SODA_DATA").stdout(Stdio::null()).stderr(Stdio::null());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
         command
     };
     // The self test before the first step on an adapter uses 130 MiB; what it leaves behind is filled by the next 250 steps (9 MiB).

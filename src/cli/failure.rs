@@ -3,12 +3,12 @@
 use crate::error::Error;
 use std::any::Any;
 use std::path::PathBuf;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// What a panic comes to for a user; `None` where nobody is left to tell (the reader of a pipe has gone).
 pub fn panicked(panic: &(dyn Any + Send)) -> Option<Error> {
     let message = message(panic);
-    if let Some((_, why)) = message.split_once("failed printing to stdout: ") {
+    if let Some(why) = message.strip_prefix("failed printing to stdout: ") {
         // By number, as it is called otherwise in each language: a closed pipe on Unix, and two names for it on Windows.
         let closed = ["(os error 32)", "(os error 109)", "(os error 232)"].iter().any(|code| why.contains(code));
         return (!closed).then(|| Error::failed(format!("what was found can't be printed: {why}")));
@@ -48,7 +48,7 @@ pub(super) fn device_failed(what: &str) -> Error {
     let memory = says(&["memory", "allocat", "buffer size", "binding size"]);
     // As CubeCL calls it from then on.
     let lost = says(&["lost", "poisoned"]);
-    let advice = ADVICE.lock().map_or_else(|poisoned| poisoned.into_inner().take(), |mut advice| advice.take());
+    let advice = ADVICE.lock().unwrap_or_else(PoisonError::into_inner).take();
     Error::failed(match advice.and_then(|advice| advice()) {
         Some(Advice { resume, run }) => {
             let what = format!("{what}; checkpoints are intact");
@@ -104,9 +104,7 @@ static ADVICE: Mutex<Option<Adviser>> = Mutex::new(None);
 
 /// Notes what to go on with, should the device fail.
 pub(super) fn advise(adviser: impl Fn() -> Option<Advice> + Send + 'static) {
-    if let Ok(mut advice) = ADVICE.lock() {
-        *advice = Some(Box::new(adviser));
-    }
+    *ADVICE.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(adviser));
 }
 
 #[cfg(test)]

@@ -166,6 +166,7 @@ impl WeightsFile {
     /// # Errors
     /// If the file is unreadable, or not of this program; a number that isn't finite.
     pub fn open(path: &Path) -> Result<Self> {
+        // A user may name a pipe.
         let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;
         Self::parse(path, &bytes)
     }

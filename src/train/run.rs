@@ -73,7 +73,8 @@ const GRID: usize = 20;
 /// data is another, `device` fails the self test, or the loss is no longer finite; in the last case earlier checkpoints stay.
 pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, options: &Options) -> Result<Summary> {
     let mut lock = if run.exists() { Some(run.lock()?) } else { None };
-    let (mut state, changed) = start(config, data, device, run, options)?;
+    let now = described(data, device);
+    let (mut state, changed) = start(config, data, device, run, &now, options)?;
     if !state.position.finished {
         selftest::once(device)?;
     }
@@ -93,7 +94,7 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
     }
     if !state.position.finished {
         let from = options.from.as_ref().filter(|_| state.position.step == 0);
-        run.add_start(&described(&state, data, device, from.map(|weights| weights.sha256.clone())))?;
+        run.add_start(&Start { step: state.position.step, from: from.map(|weights| weights.sha256.clone()), ..now })?;
         // The recipe last: it is what makes a directory a run.
         if new || changed {
             run.create(config)?;
@@ -243,8 +244,15 @@ impl<'a> Keeper<'a> {
     }
 }
 
-/// A fresh state, or that of the newest checkpoint; and whether the recipe is another than the run's so far.
-fn start(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, options: &Options) -> Result<(State, bool)> {
+/// A fresh state, or that of the newest checkpoint; and whether the recipe is another than the run's so far. `now` is this call.
+fn start(
+    config: &Config,
+    data: &Dataset,
+    device: &Selected,
+    run: &RunDir,
+    now: &Start,
+    options: &Options,
+) -> Result<(State, bool)> {
     let mut changed = false;
     let mut saved = None;
     if run.exists() {
@@ -271,7 +279,7 @@ fn start(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, optio
                 data.sha256
             )));
         }
-        let place = described(&state, data, device, None).place();
+        let place = now.place();
         if let Some(before) = run.read_starts().last().map(|start| start.place()).filter(|before| *before != place) {
             let path = run.path.display();
             say(&format!("so far {path} ran on {before}; on {place} the last digits of its numbers will be others"));
@@ -320,12 +328,12 @@ fn already_there(run: &RunDir) -> Error {
     Error::usage(format!("{path} already holds a run; add --resume to continue it, or name another directory with --run"))
 }
 
-/// This call of training, for who reads the run later.
-fn described(state: &State, data: &Dataset, device: &Selected, from: Option<String>) -> Start {
+/// This call of training, for who reads the run later; what it begins with isn't known yet.
+fn described(data: &Dataset, device: &Selected) -> Start {
     Start {
         time: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        step: state.position.step,
-        from,
+        step: 0,
+        from: None,
         command: std::env::args().collect(),
         version: env!("CARGO_PKG_VERSION").into(),
         commit: machine::commit(),

@@ -16,17 +16,17 @@ pub const TINY: [&str; 9] = [
     "probe.epochs=1",
 ];
 
-/// Runs the program in `folder`, which is also its home.
+/// The program in `folder`, which is also its home.
+pub fn program(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_soda"));
+    command.current_dir(folder).env("HOME", folder).env("XDG_CACHE_HOME", folder.join("cache"));
+    command.env_remove("SODA_DATA").env_remove("RUST_BACKTRACE");
+    command
+}
+
+/// Runs [`program`].
 pub fn soda(folder: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_soda"))
-        .args(args)
-        .current_dir(folder)
-        .env("XDG_CACHE_HOME", folder.join("cache"))
-        .env("HOME", folder)
-        .env_remove("SODA_DATA")
-        .env_remove("RUST_BACKTRACE")
-        .output()
-        .expect("the program starts")
+    program(folder).args(args).output().expect("the program starts")
 }
 
 /// configs/quick.toml.

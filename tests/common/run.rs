@@ -1,6 +1,6 @@
 //! Training in a process of its own, to be disturbed.
 
-use super::program::{TINY, recipe};
+use super::program::{TINY, program, recipe};
 use soda::run_dir::RunDir;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -8,12 +8,11 @@ use std::time::{Duration, Instant};
 
 /// `soda train` of the tiny networks into `run`, on the CPU, going on where it stopped.
 pub fn command(folder: &Path, run: &str, sets: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_soda"));
+    let mut command = program(folder);
     command.args(["train", "--resume", "--device", "cpu", "--run", run, "--config", &recipe()]);
     for set in TINY.iter().chain(&["train.steps=1000000", "train.log_every=1", "train.sample_every=0"]).chain(sets) {
         command.args(["--set", set]);
     }
-    command.current_dir(folder).env("HOME", folder).env("XDG_CACHE_HOME", folder.join("cache")).env_remove("SODA_DATA");
     command.stdout(Stdio::null()).stderr(Stdio::null());
     command
 }

@@ -8,7 +8,7 @@
 mod common;
 mod inject;
 
-use common::program::{TINY, fails, recipe, soda, succeeds, text};
+use common::program::{TINY, fails, program, recipe, soda, succeeds, text};
 use common::run::{newest, signal, wait_for};
 use inject::{Fault, inject};
 use soda::run_dir::RunDir;
@@ -22,7 +22,7 @@ fn adapter() -> String {
 
 /// `soda train` of the tiny networks into `run` (empty: a new one), on a graphics adapter unless `more` says otherwise.
 fn train(at: &Path, run: &str, more: &[&str], sets: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_soda"));
+    let mut command = program(at);
     command.args(["train", "--config", &recipe()]);
     if !run.is_empty() {
         command.args(["--resume", "--run", run]);
@@ -33,8 +33,7 @@ fn train(at: &Path, run: &str, more: &[&str], sets: &[&str]) -> Command {
     for set in TINY.iter().chain(&["train.log_every=1", "train.sample_every=0", "train.checkpoint_every=5"]).chain(sets) {
         command.args(["--set", set]);
     }
-    command.args(more).current_dir(at).env("HOME", at).env("XDG_CACHE_HOME", at.join("cache")).env_remove("SODA_DATA");
-    command.env_remove("RUST_BACKTRACE").stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args(more).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
@@ -87,14 +86,9 @@ fn a_device_with_too_little_memory_says_how_many_images_fit_and_auto_batch_train
     let fits = number("has memory for ").expect("a number");
     assert!((1..16).contains(&fits) && said.lines().count() < 10, "{said}");
 
-    let go_on = |more: &[&str], fault: Option<Fault>| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_soda"));
-        command.args(["train", "--resume", "--run", "runs/quick-1", "--device", "wgpu"]).args(more);
-        command.current_dir(at).env("HOME", at).env("XDG_CACHE_HOME", at.join("cache")).env_remove("SODA_DATA");
-        fault.map(|fault| inject(&mut command, fault, None));
-        command.output().expect("starts")
-    };
-    succeeds(&go_on(&["--auto-batch"], Some(little)));
+    let mut command = program(at);
+    command.args(["train", "--resume", "--run", "runs/quick-1", "--device", "wgpu", "--auto-batch"]);
+    succeeds(&inject(&mut command, little, None).output().expect("starts"));
     let run = RunDir::new(at.join("runs/quick-1"));
     let config = run.read_config().expect("a recipe");
     assert_eq!((newest(&run), config.train.batch_size, config.train.micro_batch), (2, 16, fits));
@@ -109,9 +103,8 @@ fn other_commands_say_that_the_device_is_lost_or_lacks_memory() {
         (Fault::Memory(3_000_000), ["emory", "take less at once"]),
     ] {
         for args in [&["embed", "--split", "test", "--limit", "8", "--out", "z.npy"][..], &["selftest"]] {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_soda"));
-            command.args(args).args(["--device", "wgpu"]).current_dir(at).env("HOME", at).env_remove("RUST_BACKTRACE");
-            command.env("XDG_CACHE_HOME", at.join("cache"));
+            let mut command = program(at);
+            command.args(args).args(["--device", "wgpu"]);
             let output = inject(&mut command, fault, None).output().expect("starts");
             fails(&output, 1, &parts);
             assert!(!text(&output.stderr).contains("wrongly"), "a lost device isn't one that computes wrongly");
@@ -130,8 +123,8 @@ fn a_driver_that_computes_wrongly_is_refused_by_name_before_the_first_step() {
     fails(&inject(&mut train(at, "r", &[], &["train.steps=1"]), wrong, None).output().expect("starts"), 1, &[name, "wrongly"]);
     assert!(!at.join("r").exists(), "training began on a driver that computes wrongly");
     let selftest = |fault: Option<&Path>| -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_soda"));
-        command.args(["selftest", "--device", "wgpu"]).current_dir(at).env("HOME", at).env("XDG_CACHE_HOME", at.join("cache"));
+        let mut command = program(at);
+        command.args(["selftest", "--device", "wgpu"]);
         inject(&mut command, wrong, fault).output().expect("starts")
     };
     fails(&selftest(None), 1, &[name, "wrongly"]);
