@@ -133,6 +133,10 @@ pub fn run() -> Result<()> {
     let Cli { verb, common } = Cli::parse();
     let level = ["warn,wgpu=error,naga=error,cubecl=error", "info", "debug"][usize::from(common.verbose.min(2))];
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
+    // Hidden: to compare the SIMD paths of one machine.
+    if let Ok(path) = std::env::var("SODA_SIMD") {
+        crate::kernels::testing::force_simd(&path).map_err(|e| Error::usage(format!("SODA_SIMD: {e}")))?;
+    }
     dispatch(verb, &common).map_err(|e| match e {
         Error::Device(what) => failure::device_failed(&what),
         other => other,

@@ -23,4 +23,6 @@ pub mod peak;
 pub mod profile;
 mod simd;
 mod template;
+#[doc(hidden)]
+pub mod testing;
 pub mod vjp;

@@ -2,6 +2,7 @@
 
 use pulp::{Simd, WithSimd};
 use std::any::TypeId;
+use std::sync::OnceLock;
 
 /// A loop worth compiling several times. `run` must be marked `#[inline(always)]`, and so must what it calls: code that isn't
 /// inlined is compiled for the plain instruction set. (That is why this is a trait and no closure: nothing can force a
@@ -61,6 +62,9 @@ pub(crate) fn store(to: &mut [f32], count: usize, lanes: &Lanes) {
     }
 }
 
+/// See [`Path::force`].
+static FORCED: OnceLock<Path> = OnceLock::new();
+
 /// An instruction set this machine has.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Path {
@@ -89,9 +93,32 @@ impl Path {
         fast.into_iter().flatten().chain([Self::Plain(pulp::Scalar128b)])
     }
 
-    /// The fastest path of this machine.
+    /// The fastest path of this machine, unless [`Path::force`] chose another.
     pub fn best() -> Self {
-        Self::available().next().unwrap_or(Self::Plain(pulp::Scalar128b))
+        FORCED.get().copied().or_else(|| Self::available().next()).unwrap_or(Self::Plain(pulp::Scalar128b))
+    }
+
+    /// Makes [`Path::best`] return the path called `name` for the rest of the process: "avx512", "avx2", "neon" or "plain".
+    ///
+    /// # Errors
+    /// If this machine has no such path, or one was forced before; names those that it has.
+    pub fn force(name: &str) -> Result<(), String> {
+        let names = || Self::available().map(Self::name).collect::<Vec<_>>().join(", ");
+        let path = Self::available().find(|path| path.name() == name);
+        let path = path.ok_or_else(|| format!("no SIMD path {name:?} on this machine, which has {}", names()))?;
+        FORCED.set(path).map_err(|_| "a SIMD path was forced before".to_owned())
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => "avx2",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => "neon",
+            Self::Plain(_) => "plain",
+        }
     }
 
     /// f32 lanes of a vector.
