@@ -1,0 +1,214 @@
+//! The command line as a user meets it: what works, and one clear sentence for each mistake.
+
+use crate::common::program::{TINY, fails, json, soda, succeeds, text, train};
+use std::process::{Command, Stdio};
+
+#[test]
+fn train_probe_and_reconstruct_work_from_a_run_directory() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let out = succeeds(&train(at, &["--run", "r", "--json", "train.json"]));
+    assert!(out.contains("2 steps"), "{out}");
+    let report = json(&at.join("train.json"));
+    assert_eq!(report["command"], "train");
+    assert_eq!(report["device"], "cpu");
+    assert_eq!(report["steps"], 2);
+    assert!(report["images_per_s"].as_f64().expect("a number") > 0.0);
+    assert_eq!(report["data"]["name"], "CIFAR-10 subset");
+    for file in ["config.toml", "metrics.jsonl", "loss.png", "samples/step_2.png", "checkpoints/step_2/COMPLETE"] {
+        assert!(at.join("r").join(file).exists(), "{file}");
+    }
+
+    let out = soda(at, &["train", "--device", "cpu", "--run", "r", "--resume"]);
+    assert!(succeeds(&out).contains("finished at step 2"));
+    let other = ["train", "--device", "cpu", "--run", "r", "--resume", "--config", "configs/report.toml"];
+    fails(&soda(at, &other), 2, &["r has its own recipe", "[model]", "model.encoder.base: 4 -> 64"]);
+
+    let probe = ["probe", "--device", "cpu", "--run", "r", "--baselines", "--split", "selection", "--json", "probe.json"];
+    assert!(succeeds(&soda(at, &probe)).contains("random encoder"));
+    let report = json(&at.join("probe.json"));
+    assert_eq!((&report["n_train"], &report["n_test"]), (&4500.into(), &500.into()));
+    assert_eq!(report["protocol"], "linear");
+    for score in [&report["top1"], &report["baselines"]["pixels"]["top3"]] {
+        assert!((0.0..=100.0).contains(&score.as_f64().expect("a number")));
+    }
+    assert_eq!(report["weights"]["sha256"].as_str().expect("a digest").len(), 64);
+
+    let out = soda(at, &["reconstruct", "--device", "cpu", "--run", "r", "-n", "12", "--out", "p.png", "--json", "p.json"]);
+    succeeds(&out);
+    assert_eq!(json(&at.join("p.json"))["n"], 12);
+    let size = image::image_dimensions(at.join("p.png")).expect("a PNG");
+    assert!(size.0 > 640 && size.1 > 256, "{size:?}");
+}
+
+#[test]
+fn quickstart_writes_its_summary_and_ends_in_five_lines() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut args = vec!["quickstart", "--from-scratch", "--device", "cpu", "--out", "q"];
+    for set in TINY.iter().chain(&["train.steps=3"]) {
+        args.extend(["--set", set]);
+    }
+    let out = succeeds(&soda(folder.path(), &args));
+    assert_eq!(out.lines().count(), 5, "{out}");
+    let summary = json(&folder.path().join("q/summary.json"));
+    for path in [
+        "/device",
+        "/seconds",
+        "/train/steps",
+        "/train/images_per_s",
+        "/train/loss_first",
+        "/train/loss_last",
+        "/probe/top1",
+        "/probe/top3",
+    ]
+    .iter()
+    .chain(&["/baselines/pixels_top1", "/baselines/random_encoder_top1", "/reconstruction/psnr"])
+    {
+        assert!(summary.pointer(path).is_some_and(|v| !v.is_null()), "{path} is missing");
+    }
+    for file in ["loss.png", "reconstruction.png"] {
+        assert!(image::image_dimensions(folder.path().join("q").join(file)).is_ok(), "{file}");
+    }
+    fails(&soda(folder.path(), &["quickstart", "--out", "q", "--set", "seed=2"]), 2, &["--set", "another --out"]);
+    fails(&soda(folder.path(), &["quickstart", "--out", "q"]), 2, &["from scratch", "--from-scratch"]);
+}
+
+#[test]
+fn trains_on_a_graphics_adapter() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = train(folder.path(), &["--run", "r", "--device", "wgpu", "--json", "t.json", "--set", "train.steps=1"]);
+    succeeds(&out);
+    assert_ne!(json(&folder.path().join("t.json"))["device"], "cpu");
+}
+
+#[test]
+fn selftest_finds_every_kernel_right() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = succeeds(&soda(folder.path(), &["selftest", "--device", "wgpu", "--json", "self.json"]));
+    assert!(out.contains("kernels are right") && !out.contains("WRONG"), "{out}");
+    let json = json(&folder.path().join("self.json"));
+    assert_eq!(json["passed"], true);
+    assert!(json["cases"].as_array().is_some_and(|cases| cases.len() >= 20), "{json}");
+}
+
+#[test]
+fn dry_run_prints_the_resolved_recipe_and_writes_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = succeeds(&train(folder.path(), &["--dry-run", "--set", "train.lr=5e-5"]));
+    assert!(out.contains("lr = 0.00005") || out.contains("lr = 5e-5"), "{out}");
+    assert!(!folder.path().join("runs").exists());
+}
+
+#[test]
+fn devices_lists_the_cpu_and_the_choice_of_auto() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = succeeds(&soda(folder.path(), &["devices", "--json", "d.json"]));
+    assert!(out.contains("cpu") && out.contains("auto takes"), "{out}");
+    assert!(json(&folder.path().join("d.json"))["adapters"].is_array());
+}
+
+#[test]
+fn fails_for_unknown_configuration_key() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fails(&train(folder.path(), &["--set", "train.learning_rate=1"]), 2, &["quick.toml", "learning_rate"]);
+    assert!(!folder.path().join("runs").exists());
+}
+
+#[test]
+fn fails_for_wrong_type_and_impossible_values() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let cases: [(&str, &[&str]); 10] = [
+        ("probe.batch_size=1", &["probe.batch_size = 1", "at least 2"]),
+        ("probe.lr=inf", &["probe.lr"]),
+        ("model.z_dim=4000000000000", &["model.z_dim = 4000000000000", "between 1 and"]),
+        ("train.batch_size=many", &["batch_size", "many"]),
+        ("train.batch_size=0", &["train.batch_size = 0"]),
+        ("model.unet.groups=3", &["model.unet.groups = 3", "divisor"]),
+        ("train.z_drop=1.5", &["train.z_drop = 1.5", "probability"]),
+        ("sample.steps=5000", &["sample.steps = 5000", "diffusion.steps"]),
+        ("train.batch_size=100000", &["train.batch_size = 100000", "5000 images"]),
+        ("nonsense", &["--set nonsense", "key=value"]),
+    ];
+    for (set, parts) in cases {
+        fails(&train(folder.path(), &["--set", set]), 2, parts);
+    }
+    assert!(!folder.path().join("runs").exists(), "a refused recipe leaves nothing behind");
+}
+
+#[test]
+fn the_programs_own_recipes_are_there_without_the_source_tree() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for recipe in ["configs/quick.toml", "configs/report.toml", "configs/cifar10.toml"] {
+        let out = soda(folder.path(), &["train", "--dry-run", "--config", recipe]);
+        assert!(succeeds(&out).contains("[model.unet]"), "{recipe}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_soda"))
+        .args(["train", "--dry-run"])
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[test]
+fn fails_for_missing_recipe() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fails(&soda(folder.path(), &["train", "--config", "nowhere.toml"]), 1, &["nowhere.toml", "check the path"]);
+}
+
+#[test]
+fn fails_for_no_such_device() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fails(&train(folder.path(), &["--device", "tpu"]), 2, &["--device tpu", "soda devices"]);
+    fails(&train(folder.path(), &["--device", "vulkan:17"]), 2, &["--device vulkan:17", "no such device"]);
+}
+
+#[test]
+fn fails_for_unwritable_run_directory() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("file"), "in the way").expect("writable");
+    fails(&train(folder.path(), &["--run", "file/run"]), 1, &["file/run"]);
+}
+
+#[test]
+fn fails_for_missing_and_damaged_data() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fails(&train(folder.path(), &["--data", "nowhere"]), 1, &["nowhere", "soda data fetch"]);
+    let data = folder.path().join("d/cifar-10-batches-bin");
+    std::fs::create_dir_all(&data).expect("writable");
+    std::fs::write(data.join("data_batch_1.bin"), vec![0; 1000]).expect("writable");
+    fails(&train(folder.path(), &["--data", "d"]), 1, &["data_batch_1.bin", "1000"]);
+    fails(&soda(folder.path(), &["data", "verify", "--data", "d"]), 1, &["data_batch_1.bin", "test_batch.bin"]);
+}
+
+#[test]
+fn fails_for_weights_that_are_none() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    fails(&soda(at, &["probe", "--weights", "gone.safetensors"]), 1, &["gone.safetensors"]);
+    std::fs::write(at.join("w.safetensors"), b"not weights at all").expect("writable");
+    fails(&soda(at, &["reconstruct", "--weights", "w.safetensors"]), 1, &["w.safetensors", "not a usable safetensors file"]);
+    fails(&soda(at, &["probe", "--weights", "latest"]), 2, &["latest", "soda train"]);
+    fails(&soda(at, &["probe", "--run", "gone"]), 1, &["gone", "checkpoint"]);
+}
+
+#[test]
+fn fails_for_impossible_counts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    succeeds(&train(at, &["--run", "r"]));
+    fails(&soda(at, &["reconstruct", "--run", "r", "-n", "0"]), 2, &["-n 0", "1000 images"]);
+    fails(&soda(at, &["reconstruct", "--run", "r", "--steps", "0"]), 2, &["--steps 0"]);
+    for minutes in ["0", "nan", "1e30"] {
+        fails(&train(at, &["--max-minutes", minutes]), 2, &["--max-minutes", minutes]);
+    }
+}

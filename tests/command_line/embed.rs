@@ -1,0 +1,209 @@
+//! Features through the program: what `embed` writes, and one clear sentence for each mistake.
+
+use crate::common::program::{fails, json, soda, succeeds, train};
+use soda::eval::features::Features;
+use soda::eval::table;
+use std::path::Path;
+use std::sync::LazyLock;
+use tempfile::TempDir;
+
+/// A run of a few steps, and a folder of pictures: the first test images of the bundled set and some that can't be read.
+static FOLDER: LazyLock<TempDir> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().expect("a folder");
+    succeeds(&train(folder.path(), &["--run", "run"]));
+    let images = soda::data::bundled().expect("the bundled images").test;
+    for i in 0..PICTURES {
+        let pixel = |x, y| image::Rgb([0, 1, 2].map(|c: usize| images.image(i)[c * 1024 + (y * 32 + x) as usize]));
+        let path = folder.path().join(format!("pictures/{}/{i:04}.png", ["a", "b/deep"][i % 2]));
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        image::RgbImage::from_fn(32, 32, pixel).save(path).expect("a PNG");
+    }
+    std::fs::write(folder.path().join("pictures/a/text.jpg"), "no image").expect("a file");
+    std::fs::write(folder.path().join("pictures/b/deep/0001.tif"), "of another kind").expect("a file");
+    folder
+});
+
+/// More than a batch.
+const PICTURES: usize = 150;
+
+fn at(name: &str) -> std::path::PathBuf {
+    FOLDER.path().join(name)
+}
+
+fn run(args: &[&str]) -> std::process::Output {
+    soda(FOLDER.path(), &[args, &["--run", "run", "--device", "cpu"]].concat())
+}
+
+fn read(features: &str, labels: Option<&str>) -> Features {
+    let features = table::read(&at(features), labels.map(at).as_deref()).unwrap_or_else(|e| panic!("{e}"));
+    assert!(features.values.iter().all(|v| v.is_finite()));
+    features
+}
+
+/// Whether rows are the same up to sums of matrix products in another order.
+fn same(a: &[f32], b: &[f32]) -> bool {
+    let largest = b.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-5 * largest)
+}
+
+#[test]
+fn both_formats_hold_the_same_features_and_the_labels_of_the_set() {
+    let base = ["embed", "--split", "test", "--limit", "200", "--json", "e.json"];
+    let npy = [&base[..], &["--out", "new/f.npy", "--labels", "new/l.npy", "--names", "new/n.txt"]].concat();
+    let out = succeeds(&run(&npy));
+    assert!(out.contains("200 x 8 features (z) in new/f.npy at "), "{out}");
+    let report = json(&at("e.json"));
+    assert_eq!((&report["n"], &report["dim"], &report["features"]), (&200.into(), &8.into(), &"z".into()));
+    assert_eq!((&report["data"]["split"], &report["skipped"]), (&"test".into(), &0.into()));
+    assert!(report["images_per_s"].as_f64().is_some_and(|rate| rate > 0.0 && rate.is_finite()));
+    let names = std::fs::read_to_string(at("new/n.txt")).expect("names");
+    assert_eq!((names.lines().count(), names.lines().nth(17)), (200, Some("test:17")));
+
+    let features = read("new/f.npy", Some("new/l.npy"));
+    assert_eq!((features.rows(), features.dim), (200, 8));
+    let images = soda::data::bundled().expect("the bundled images").test;
+    assert!(features.labels.iter().enumerate().all(|(i, &label)| label == u16::from(images.label(i))));
+    succeeds(&run(&[&base[..], &["--out", "f.safetensors"]].concat()));
+    assert_eq!(read("f.safetensors", None), features);
+
+    // Another kind, of another length; and the training set is other images.
+    succeeds(&run(&[&base[..], &["--out", "d.safetensors", "--features", "denoiser:up1.0@11"]].concat()));
+    assert_eq!(read("d.safetensors", None).dim, 16);
+    succeeds(&run(&["embed", "--split", "train", "--limit", "200", "--out", "t.safetensors"]));
+    assert!(!same(&read("t.safetensors", None).values, &features.values));
+}
+
+#[test]
+fn pictures_of_folders_have_the_features_of_the_same_images_in_the_set() {
+    let json_of = |more: &[&str]| {
+        let output = run(&[&["embed", "pictures", "--out", "p.npy", "--json", "p.json"], more].concat());
+        (succeeds(&output), String::from_utf8_lossy(&output.stderr).into_owned(), json(&at("p.json")))
+    };
+    let (out, err, report) = json_of(&[]);
+    assert!(out.contains("150 x 8") && out.contains("2 files can't be read"), "{out}");
+    assert!(err.contains("left out: pictures/a/text.jpg") && err.contains("left out: pictures/b/deep/0001.tif"), "{err}");
+    assert_eq!((&report["n"], &report["skipped"], &report["names"]), (&150.into(), &2.into(), &"p.txt".into()));
+    assert!(report["skipped_first"][0].as_str().is_some_and(|why| why.contains("text.jpg")));
+
+    succeeds(&run(&["embed", "--split", "test", "--limit", "150", "--out", "s.safetensors"]));
+    let set = read("s.safetensors", None);
+    table::write_labels(&at("zeros.npy"), &[0; PICTURES]).expect("labels");
+    let pictures = read("p.npy", Some("zeros.npy"));
+    let names = std::fs::read_to_string(at("p.txt")).expect("names");
+    let mut order: Vec<usize> = Vec::new();
+    for (row, name) in names.lines().enumerate() {
+        let i: usize = Path::new(name).file_stem().and_then(|s| s.to_str()).and_then(|s| s.parse().ok()).expect("a number");
+        let of = |features: &Features, i: usize| features.values[i * 8..][..8].to_vec();
+        assert!(same(&of(&pictures, row), &of(&set, i)), "{name}");
+        assert!(!same(&of(&pictures, row), &of(&set, (i + 1) % PICTURES)), "{name} beside another image");
+        order.push(i);
+    }
+    assert_eq!(order.first_chunk(), Some(&[0, 2, 4]));
+    order.sort_unstable();
+    assert_eq!(order, (0..PICTURES).collect::<Vec<_>>());
+
+    // Fewer of them, and what isn't reached needn't be readable.
+    let (out, err, report) = json_of(&["--limit", "3", "--names", "three.txt", "--strict"]);
+    assert!(out.contains("3 x 8") && !err.contains("left out"), "{err}");
+    assert_eq!(report["skipped"], 0);
+    assert_eq!(std::fs::read_to_string(at("three.txt")).expect("names").lines().count(), 3);
+}
+
+#[test]
+fn mistakes_are_named_and_leave_nothing_behind() {
+    let before = std::fs::read_dir(at("pictures/a")).expect("a folder").count();
+    let embed = |more: &[&str]| run(&[&["embed", "--out", "pictures/a/x.npy", "--names", "pictures/a/x.txt"], more].concat());
+    fails(&embed(&["pictures", "--strict"]), 1, &["pictures/a/text.jpg"]);
+    fails(&embed(&["pictures/a/text.jpg"]), 1, &["nothing to embed", "text.jpg"]);
+    fails(&embed(&["pictures", "gone"]), 1, &["gone", "check the path"]);
+    fails(&embed(&["--split", "test", "--limit", "1001"]), 2, &["--limit 1001", "1000 images"]);
+    fails(&embed(&["--split", "test", "--features", "denoiser:up7.0@3"]), 2, &["up7.0", "down0.0, down1.0, middle, up1.0"]);
+    fails(&embed(&["--split", "test", "--features", "denoiser:middle@1001"]), 2, &["1 to 1000"]);
+    fails(&embed(&["--split", "test", "--labels", "l.safetensors"]), 2, &["--labels l.safetensors"]);
+    fails(&embed(&["--split", "test", "--labels", "pictures/a/x.npy"]), 2, &["pictures/a/x.npy", "two things"]);
+    fails(&run(&["embed", "pictures", "--out", "x.csv"]), 2, &["x.csv", ".npy or .safetensors"]);
+    fails(&run(&["embed", "pictures", "--out", "pictures/a/text.jpg/x.npy"]), 1, &["text.jpg"]);
+    for more in
+        [&[][..], &["pictures", "--split", "test"], &["pictures", "--labels", "l.npy"], &["--split", "test", "--features", "y"]]
+    {
+        assert_eq!(embed(more).status.code(), Some(2), "{more:?}");
+    }
+    assert_eq!(std::fs::read_dir(at("pictures/a")).expect("a folder").count(), before);
+
+    // Images without classes have no labels to write.
+    std::fs::create_dir_all(at("plain")).expect("a folder");
+    for i in 0..20 {
+        std::fs::copy(at(&format!("pictures/a/{:04}.png", 2 * i)), at(&format!("plain/{i}.png"))).expect("a copy");
+    }
+    let embed = run(&["embed", "--split", "train", "--data", "plain", "--out", "x.npy", "--labels", "l.npy"]);
+    fails(&embed, 1, &["--labels", "plain", "no classes"]);
+}
+
+#[test]
+fn neighbours_of_a_training_image_are_others_and_those_of_its_copy_begin_with_it() {
+    let images = soda::data::bundled().expect("the bundled images").train;
+    let pixel = |x, y| image::Rgb([0, 1, 2].map(|c: usize| images.image(5)[c * 1024 + (y * 32 + x) as usize]));
+    image::RgbImage::from_fn(32, 32, pixel).save(at("copy.png")).expect("a PNG");
+    let near = |more: &[&str]| {
+        let base = ["neighbours", "train:5", "copy.png", "test:3", "-k", "4", "--out", "n.png", "--json", "n.json"];
+        succeeds(&run(&[&base[..], more].concat()));
+        (json(&at("n.json")), image::open(at("n.png")).expect("a PNG").into_rgb8())
+    };
+    let (report, picture) = near(&[]);
+    let rows = report["queries"].as_array().expect("rows");
+    assert_eq!((rows.len(), &rows[1]["query"], &rows[1]["class"]), (3, &"copy.png".into(), &serde_json::Value::Null));
+    let list = |row: usize| rows[row]["neighbours"].as_array().expect("neighbours").clone();
+    assert_eq!(list(1)[0]["image"], "train:5");
+    assert!(list(1)[0]["distance"].as_f64().is_some_and(|d| d < 1e-2), "{}", list(1)[0]);
+    // The others of the copy are those of the image, which isn't among its own.
+    assert_eq!(list(0)[..3], list(1)[1..]);
+    for row in 0..3 {
+        let distances: Vec<f64> = list(row).iter().map(|n| n["distance"].as_f64().expect("a distance")).collect();
+        assert!(
+            distances.len() == 4 && distances.is_sorted() && distances.iter().all(|d| (0.0..=2.0).contains(d)),
+            "{distances:?}"
+        );
+        let class = |n: &serde_json::Value| soda::data::CLASSES[n["label"].as_u64().expect("a label") as usize];
+        assert!(list(row).iter().all(|n| n["class"] == class(n)));
+    }
+    assert!(picture.width() > 5 * 96 && picture.height() > 3 * 96);
+
+    // The cache gives the same answer, also where it is damaged; other features are others.
+    let cached: Vec<_> = std::fs::read_dir(at("cache/soda/features")).expect("a cache").flatten().map(|e| e.path()).collect();
+    assert_eq!(near(&[]).0["queries"], report["queries"]);
+    cached.iter().for_each(|path| std::fs::write(path, "damaged").expect("a file"));
+    assert_eq!(near(&[]).0["queries"], report["queries"]);
+    let backbone = near(&["--features", "backbone"]).0;
+    assert_ne!(backbone["queries"][2], report["queries"][2]);
+
+    fails(&run(&["neighbours", "test:1000"]), 2, &["test:1000"]);
+    fails(&run(&["neighbours", "gone.png"]), 1, &["gone.png"]);
+    fails(&run(&["neighbours", "test:0", "--features", "denoiser:up7.0@1"]), 2, &["up7.0"]);
+    assert_eq!(run(&["neighbours"]).status.code(), Some(2));
+    assert_eq!(run(&["neighbours", "test:0", "-k", "0"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_map_is_drawn_and_measured_both_ways() {
+    let map = |more: &[&str]| {
+        let out = succeeds(&run(&[&["map", "--limit", "120", "--out", "map.png", "--json", "map.json"], more].concat()));
+        (out, json(&at("map.json")), image::open(at("map.png")).expect("a PNG").into_rgb8())
+    };
+    let (out, tsne, drawn) = map(&[]);
+    assert!(out.contains("z of 120 test images, t-SNE, perplexity 30"), "{out}");
+    let points = tsne["points"].as_array().expect("points");
+    let place = |p: &serde_json::Value| [&p[0], &p[1]].map(|v| v.as_f64().filter(|v| v.is_finite()).expect("a place"));
+    assert_eq!((points.len(), tsne["labels"].as_array().map(Vec::len)), (120, Some(120)));
+    points.iter().for_each(|p| drop(place(p).to_vec()));
+    let kept = |report: &serde_json::Value| report["preserved"].as_f64().expect("a share");
+    assert!(kept(&tsne) > 2.0 * tsne["preserved_by_chance"].as_f64().expect("a share"), "{}", kept(&tsne));
+    // Once more it is the same map.
+    let (_, again, drawn_again) = map(&[]);
+    assert_eq!((&again["points"], drawn_again), (&tsne["points"], drawn.clone()));
+    let (out, pca, drawn_pca) = map(&["--method", "pca", "--features", "denoiser:middle@20"]);
+    assert!(out.contains("denoiser:middle@20 of 120 test images, principal components"), "{out}");
+    assert!(drawn_pca != drawn && pca["perplexity"].is_null() && kept(&pca) <= 100.0);
+    fails(&run(&["map", "--limit", "9"]), 2, &["--limit 9", "at least 10"]);
+    fails(&run(&["map", "--perplexity", "0.5"]), 2, &["--perplexity 0.5"]);
+    assert_eq!(run(&["map", "--method", "umap"]).status.code(), Some(2));
+}

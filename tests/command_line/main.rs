@@ -1,0 +1,13 @@
+//! The program as a user meets it: each command in a process and a folder of its own.
+
+mod cli;
+mod commands;
+#[path = "../common/mod.rs"]
+mod common;
+mod embed;
+mod import;
+mod latent;
+mod probe;
+mod report;
+mod shipped;
+mod sources;

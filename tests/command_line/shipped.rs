@@ -1,0 +1,99 @@
+//! The weights that the program carries: whole, better than pixels, and used where none are named.
+
+use crate::common::program::{fails, json, soda, succeeds, text};
+use burn::tensor::Device;
+use soda::config::Config;
+use soda::model::shipped;
+use soda::train::checkpoint::State;
+use std::path::Path;
+
+/// SHA-256 of the full CIFAR-10 as the program sums it up.
+const CIFAR_10: &str = "5fdcf57d170bdbc7da569af1dabd64d7d3c7507e9e7aa861fc7b691d5355c232";
+
+#[test]
+fn they_say_what_made_them_and_the_recipe_that_goes_on_from_them_has_their_networks() {
+    let weights = shipped::open().expect("whole");
+    let trained = weights.trained().expect("their training is known");
+    assert_eq!(trained.data_sha256, CIFAR_10);
+    assert!(trained.step > 0 && trained.images == trained.step * weights.config.train.batch_size as u64, "{trained:?}");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(shipped::PATH);
+    assert!(std::fs::metadata(&file).expect("there").len() < 15 << 20, "small enough to be moved about");
+    assert!(
+        file.with_extension("json").exists() && file.with_file_name("metrics.jsonl").exists(),
+        "their scores lie beside them"
+    );
+
+    let config = Config::load(Path::new("configs/finetune.toml"), &[]).expect("a recipe");
+    State::trained(&config, &weights, "", &Device::flex()).map(drop).expect("the same networks");
+    let other = Config::load(Path::new("configs/finetune.toml"), &["model.z_dim=64".into()]).expect("a recipe");
+    assert!(State::trained(&other, &weights, "", &Device::flex()).is_err(), "other networks would pass");
+    // The recipe that they were trained with is the one in the sources.
+    let tiny = Config::load(Path::new("configs/tiny.toml"), &[]).expect("a recipe");
+    assert_eq!((&tiny.model, &tiny.diffusion), (&weights.config.model, &weights.config.diffusion));
+}
+
+#[test]
+fn commands_use_them_where_none_are_named_and_say_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let knn = |more: &[&str], out: &str| {
+        let output = soda(
+            at,
+            &[&["probe", "--device", "cpu", "--data", "bundled", "--protocol", "knn", "--json", out][..], more].concat(),
+        );
+        succeeds(&output);
+        (json(&at.join(out))["top1"].as_f64().expect("a score"), text(&output.stderr))
+    };
+    let (z, said) = knn(&[], "z.json");
+    assert!(said.contains(&format!("shipped weights {}", shipped::PATH)) && said.contains("--weights"), "{said}");
+    assert_eq!(json(&at.join("z.json"))["weights"]["path"], shipped::PATH);
+    let (pixels, said) = knn(&["--features", "pixels"], "pixels.json");
+    assert!(!said.contains("shipped"), "{said}");
+    assert!(z > pixels + 3.0, "k-NN on z {z} %, on pixels {pixels} %: no better than no weights");
+    let (named, said) = knn(&["--weights", "shipped"], "named.json");
+    assert_eq!(named, z);
+    assert!(said.contains(shipped::PATH), "{said}");
+
+    for command in [
+        &["reconstruct", "-n", "1", "--steps", "2"][..],
+        &["sample", "-n", "1", "--steps", "2"],
+        &["embed", "--split", "test", "--limit", "2", "--out", "z.npy"],
+    ] {
+        let output = soda(at, &[command, &["--device", "cpu", "--data", "bundled"]].concat());
+        succeeds(&output);
+        assert!(text(&output.stderr).contains("using the shipped weights"), "{command:?}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn quickstart_scores_them_beside_pixels_and_an_untrained_encoder_and_trains_them_further() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let args = [
+        "quickstart",
+        "--device",
+        "cpu",
+        "--out",
+        "q",
+        "--set",
+        "train.steps=2",
+        "--set",
+        "sample.steps=2",
+        "--set",
+        "probe.epochs=2",
+    ];
+    let out = succeeds(&soda(at, &args));
+    assert!(out.starts_with("The shipped weights") && out.contains("raw pixels") && out.contains("untrained encoder"), "{out}");
+    assert!(out.contains("Trained 2 more steps"), "{out}");
+    let summary = json(&at.join("q/summary.json"));
+    for path in
+        ["/shipped/probe/top1", "/probe/top1", "/baselines/pixels_top1", "/baselines/random_encoder_top1", "/reconstruction/psnr"]
+    {
+        let score = summary.pointer(path).and_then(serde_json::Value::as_f64);
+        assert!(score.is_some_and(|s| s > 0.0 && s < 100.0), "{path}: {score:?}");
+    }
+    for picture in ["shipped.png", "reconstruction.png", "loss.png"] {
+        assert!(image::image_dimensions(at.join("q").join(picture)).is_ok(), "{picture}");
+    }
+    fails(&soda(at, &["quickstart", "--from-scratch", "--out", "q"]), 2, &["further", "--from-scratch"]);
+}

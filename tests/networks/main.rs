@@ -1,0 +1,8 @@
+//! The networks and their training, within the test's own process.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod modulation;
+mod networks;
+mod training;
+mod view_conditioning;

@@ -1,0 +1,427 @@
+//! Training: the optimizer's arithmetic, learning, resuming, stopping.
+
+use crate::common;
+use crate::common::assert_close;
+use crate::common::program::TINY;
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData};
+use soda::config::{Config, LrSchedule};
+use soda::data::{Dataset, Images, bundled};
+use soda::device::{Selected, select};
+use soda::diffusion::Schedule;
+use soda::kernels::choice::with_references;
+use soda::model::{Soda, parameters, weights};
+use soda::rng::{self, Purpose};
+use soda::run_dir::RunDir;
+use soda::train::checkpoint::State;
+use soda::train::ema::Ema;
+use soda::train::optim::{collect_gradients, learning_rate};
+use soda::train::run::{Options, Summary, train};
+use soda::train::step::{Pair, step};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+/// configs/quick.toml with networks small enough for tests.
+fn tiny(overrides: &[&str]) -> Config {
+    let small = [
+        "model.unet.dropout=0.1",
+        "train.warmup_steps=2",
+        "train.log_every=1",
+        "train.checkpoint_every=3",
+        "train.steps=6",
+        "data.threads=1",
+    ];
+    let small = TINY.iter().chain(&small);
+    let overrides: Vec<String> = small.chain(overrides).map(|s| (*s).to_owned()).collect();
+    Config::parse(include_str!("../../configs/quick.toml"), "configs/quick.toml", &overrides).expect("a valid recipe")
+}
+
+/// The first images of the bundled subset.
+fn data() -> Dataset {
+    let full = bundled().expect("the bundled subset");
+    let few = |images: &Images, n| Arc::new(images.select(&(0..n).collect::<Vec<_>>()));
+    Dataset { train: few(&full.train, 64), test: few(&full.test, 20), ..full }
+}
+
+fn cpu() -> Selected {
+    Selected::cpu("a test")
+}
+
+fn run(config: &Config, run: &RunDir, options: &Options) -> soda::error::Result<Summary> {
+    train(config, &data(), &cpu(), run, options)
+}
+
+fn newest(run: &RunDir, file: &str) -> HashMap<String, Vec<f32>> {
+    let step = *run.checkpoints().last().expect("a checkpoint");
+    let (tensors, _) = weights::read(&run.checkpoint(step).join(file)).expect("a readable checkpoint");
+    tensors.into_iter().map(|(name, _, values)| (name, values)).collect()
+}
+
+#[test]
+fn a_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_does() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (whole, parts) = (RunDir::new(folder.path().join("whole")), RunDir::new(folder.path().join("parts")));
+    let config = tiny(&[]);
+    run(&config, &whole, &Options::default()).expect("trains");
+
+    // Interrupted in its first and second step: checkpoints are written.
+    let flag = Arc::new(AtomicBool::new(true));
+    for expected in [1, 2] {
+        let options = Options { resume: true, interrupt: flag.clone(), ..Options::default() };
+        let summary = run(&config, &parts, &options).expect("stops");
+        assert!(summary.interrupted && summary.steps == expected, "{summary:?}");
+        assert_eq!(parts.checkpoints().last(), Some(&expected));
+    }
+    let resume = Options { resume: true, ..Options::default() };
+    let summary = run(&config, &parts, &resume).expect("resumes");
+    assert!(summary.steps == 6 && !summary.interrupted);
+    for file in ["model.safetensors", "ema.safetensors", "optimizer.safetensors"] {
+        let (whole, parts) = (newest(&whole, file), newest(&parts, file));
+        assert_eq!(whole.len(), parts.len());
+        for (name, values) in &whole {
+            assert!(values == &parts[name], "{name} in {file} differs");
+        }
+    }
+    let losses = |run: &RunDir| run.read_metrics().expect("metrics").rows.iter().map(|r| (r.step, r.loss)).collect::<Vec<_>>();
+    assert_eq!(losses(&whole), losses(&parts));
+    assert_eq!(losses(&whole).len(), 6);
+
+    // A finished run is left as it is.
+    let before = std::fs::read(whole.weights().expect("weights")).expect("readable");
+    run(&config, &whole, &resume).expect("says that it is finished");
+    assert_eq!(std::fs::read(whole.weights().expect("weights")).expect("readable"), before);
+
+    // Another seed is another run.
+    let other = RunDir::new(folder.path().join("other"));
+    run(&tiny(&["seed=2"]), &other, &Options::default()).expect("trains");
+    assert!(newest(&whole, "model.safetensors") != newest(&other, "model.safetensors"));
+}
+
+#[test]
+fn a_resumed_run_on_a_graphics_adapter_ends_bit_for_bit_where_an_uninterrupted_one_does() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (whole, parts) = (RunDir::new(folder.path().join("whole")), RunDir::new(folder.path().join("parts")));
+    let config = tiny(&["train.steps=3", "train.checkpoint_every=1"]);
+    let device = select("wgpu").expect("an adapter; scripts/test.sh installs a software one");
+    train(&config, &data(), &device, &whole, &Options::default()).expect("trains");
+    let interrupt = Arc::new(AtomicBool::new(true));
+    let options = Options { resume: true, interrupt, ..Options::default() };
+    assert!(train(&config, &data(), &device, &parts, &options).expect("stops").interrupted);
+    train(&config, &data(), &device, &parts, &Options { resume: true, ..Options::default() }).expect("resumes");
+    for file in ["model.safetensors", "ema.safetensors", "optimizer.safetensors"] {
+        let (whole, parts) = (newest(&whole, file), newest(&parts, file));
+        for (name, values) in &whole {
+            assert!(values == &parts[name], "{name} in {file} differs");
+        }
+    }
+    let losses = |run: &RunDir| run.read_metrics().expect("metrics").rows.iter().map(|r| (r.step, r.loss)).collect::<Vec<_>>();
+    assert_eq!(losses(&whole), losses(&parts));
+    assert!(losses(&whole).len() == 3 && losses(&whole).windows(2).all(|w| w[0].1 != w[1].1), "{:?}", losses(&whole));
+}
+
+#[test]
+fn training_on_an_existing_run_without_resume_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = RunDir::new(folder.path().join("run"));
+    run(&tiny(&["train.steps=1"]), &dir, &Options::default()).expect("trains");
+    let error = run(&tiny(&["train.steps=1"]), &dir, &Options::default()).unwrap_err();
+    assert!(error.exit_code() == 2 && error.to_string().contains("--resume"), "{error}");
+}
+
+#[test]
+fn a_time_limit_ends_a_run_like_its_last_step() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = RunDir::new(folder.path().join("run"));
+    let config = tiny(&["train.steps=1000000", "train.lr_schedule=cosine"]);
+    let limit = Some(Duration::from_secs(4));
+    let summary = run(&config, &dir, &Options { limit, ..Options::default() }).expect("trains");
+    assert!(summary.steps > 1 && summary.steps < 1_000_000);
+    assert_eq!(dir.checkpoints().last(), Some(&summary.steps));
+    let last = dir.read_metrics().expect("metrics").rows.pop().expect("rows");
+    assert!(last.lr < 0.2 * config.train.lr, "the schedule follows the clock: {} at the end", last.lr);
+    assert!(dir.sample(summary.steps).exists() && dir.loss_plot().exists());
+}
+
+#[test]
+fn a_loss_that_is_not_finite_stops_the_run_and_keeps_earlier_checkpoints() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = RunDir::new(folder.path().join("run"));
+    let config = tiny(&["train.lr=1e30", "train.steps=50", "train.clip_norm=0", "train.checkpoint_every=1"]);
+    let message = run(&config, &dir, &Options::default()).unwrap_err().to_string();
+    assert!(message.contains("at step") && message.contains("train.lr"), "{message}");
+    for (name, values) in newest(&dir, "model.safetensors") {
+        // The weights of the last good checkpoint gave a finite loss; huge ones they may be.
+        assert!(values.iter().all(|v| !v.is_nan()), "{name}");
+    }
+}
+
+/// The losses of training on one batch over and over.
+fn overfit(device: &Selected, steps: u64, lr: f64) -> Vec<f32> {
+    let config = tiny(&["train.warmup_steps=1", "model.unet.dropout=0"]);
+    let (schedule, autodiff) = (Schedule::new(&config.diffusion), device.device.clone().autodiff());
+    let mut state = State::new(&config, "", &device.device);
+    let images = data().train;
+    let (mut source, mut target) = (vec![0.0; 8 * 3072], vec![0.0; 8 * 3072]);
+    let indices: Vec<usize> = (0..8).collect();
+    soda::data::views::plain_source(&images, &indices, &config.data, false, &mut source);
+    soda::data::views::plain_target(&images, &indices, &mut target);
+    let mut losses = Vec::new();
+    for number in 1..=steps {
+        let pair = Pair::new(source.clone(), target.clone(), None, &autodiff);
+        let outcome;
+        (state, outcome) = step(state, pair, &schedule, &config, number, lr);
+        losses.push(outcome.loss.into_scalar::<f32>());
+    }
+    losses
+}
+
+#[test]
+fn the_loss_falls_on_the_cpu() {
+    let losses = overfit(&cpu(), 60, 3e-3);
+    let mean = |part: &[f32]| part.iter().sum::<f32>() / part.len() as f32;
+    let (first, last) = (mean(&losses[..3]), mean(&losses[55..]));
+    assert!(first > 0.8 && last < 0.5 * first, "{first} -> {last}");
+}
+
+#[test]
+fn ten_steps_of_our_kernels_are_those_of_burns_own_operations() {
+    let ours = overfit(&cpu(), 10, 1e-3);
+    let burns = with_references(|| overfit(&cpu(), 10, 1e-3));
+    assert!(ours != burns, "the references ran our kernels");
+    // As on wgpu: rounding alone at first; then Adam moves weights whose gradient is all rounding by up to lr.
+    assert_close("loss of the first step", &ours[..1], &burns[..1], 1e-5, 0.0);
+    assert_close("losses", &ours, &burns, 5e-3, 0.0);
+    let other = overfit(&cpu(), 10, 1.2e-3);
+    assert!(common::error(&other, &burns, 5e-3, 0.0) > 1.0, "a learning rate 20 % off would pass");
+}
+
+#[test]
+fn a_batch_in_parts_gives_the_gradients_of_the_whole_where_no_batch_norm_is_between() {
+    let device = Device::flex();
+    // Parts of 3, 3 and 2 images, and the whole.
+    let losses = |parts: usize, seed: u64| {
+        let (parts, seed) = (format!("train.micro_batch={parts}"), format!("seed={seed}"));
+        let config = tiny(&["model.unet.dropout=0", &parts, &seed]);
+        let (schedule, autodiff) = (Schedule::new(&config.diffusion), device.clone().autodiff());
+        let mut state = State::new(&config, "", &device);
+        let images = data().train;
+        let (mut source, mut target) = (vec![0.0; 8 * 3072], vec![0.0; 8 * 3072]);
+        let indices: Vec<usize> = (0..8).collect();
+        soda::data::views::plain_source(&images, &indices, &config.data, false, &mut source);
+        soda::data::views::plain_target(&images, &indices, &mut target);
+        // The encoder's BatchNorm would see other statistics: all sources are the same image, so that they are those of the whole.
+        let first = source[..3072].to_vec();
+        source.chunks_exact_mut(3072).for_each(|image| image.copy_from_slice(&first));
+        let mut out = Vec::new();
+        for number in 1..=3 {
+            let pair = Pair::new(source.clone(), target.clone(), None, &autodiff);
+            let outcome;
+            (state, outcome) = step(state, pair, &schedule, &config, number, 1e-3);
+            out.extend([outcome.loss, outcome.grad_norm].map(|t| t.into_scalar::<f32>()));
+        }
+        assert_eq!(state.position.images, 24);
+        out
+    };
+    let whole = losses(0, 1);
+    assert!(whole.iter().all(|v| v.is_finite()));
+    assert_eq!(whole, losses(8, 1));
+    // Sums in another order; after an update Adam makes of rounding up to lr, see below.
+    assert_close("loss and norm of the first step", &losses(3, 1)[..2], &whole[..2], 1e-4, 0.0);
+    assert_close("losses and norms", &losses(3, 1), &whole, 5e-3, 0.0);
+    assert!(common::error(&losses(3, 2), &whole, 5e-3, 0.0) > 1.0, "other draws would pass");
+}
+
+#[test]
+fn the_first_steps_on_wgpu_are_those_of_the_cpu() {
+    let want = overfit(&cpu(), 6, 1e-3);
+    let got = overfit(&select("wgpu").expect("an adapter"), 6, 1e-3);
+    // Before an update both differ by rounding alone. Adam divides by the gradient's size, so that rounding moves weights
+    // whose gradient is all rounding by up to lr: a few parts in a thousand of the later losses.
+    assert_close("loss of the first step", &got[..1], &want[..1], 1e-5, 0.0);
+    assert_close("losses", &got, &want, 3e-3, 0.0);
+    let other = overfit(&cpu(), 6, 1.2e-3);
+    assert!(common::error(&other, &want, 3e-3, 0.0) > 1.0, "a learning rate 20 % off would pass");
+}
+
+#[test]
+fn a_run_whose_recipe_now_ends_earlier_is_finished() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = RunDir::new(folder.path().join("run"));
+    run(&tiny(&[]), &dir, &Options::default()).expect("trains");
+    let resume = Options { resume: true, allow_change: true, ..Options::default() };
+    let summary = run(&tiny(&["train.steps=4"]), &dir, &resume).expect("ends");
+    assert_eq!(summary.steps, 6);
+}
+
+#[test]
+fn a_cut_last_row_of_metrics_is_dropped_and_other_damage_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = RunDir::new(folder.path().join("run"));
+    run(&tiny(&[]), &dir, &Options::default()).expect("trains");
+    let text = std::fs::read_to_string(dir.metrics()).expect("there");
+    std::fs::write(dir.metrics(), &text[..text.len() - 20]).expect("writable");
+    assert_eq!(dir.read_metrics().expect("readable").rows.len(), 5);
+    std::fs::write(dir.metrics(), text.replacen("step", "stop", 1)).expect("writable");
+    let message = dir.read_metrics().unwrap_err().to_string();
+    assert!(message.contains("metrics.jsonl line 1"), "{message}");
+}
+
+#[test]
+fn z_is_scored_on_held_out_images_as_the_run_goes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = RunDir::new(folder.path().join("run"));
+    let config = tiny(&["train.evaluate_every=4", "train.evaluate_images=40", "probe.batch_size=8"]);
+    let flag = Arc::new(AtomicBool::new(true));
+    run(&config, &dir, &Options { interrupt: flag, ..Options::default() }).expect("stops");
+    run(&config, &dir, &Options { resume: true, ..Options::default() }).expect("resumes");
+    let metrics = dir.read_metrics().expect("metrics");
+    let scored = &metrics.evaluations;
+    let starts = dir.read_starts();
+    assert_eq!(
+        starts.iter().map(|s| (s.step, s.images, s.device.as_str())).collect::<Vec<_>>(),
+        [(0, 64, "cpu"), (1, 64, "cpu")]
+    );
+    // Every four steps, and at the end.
+    assert_eq!(scored.iter().map(|e| (e.step, e.images)).collect::<Vec<_>>(), [(4, 4 * 8), (6, 6 * 8)]);
+    assert_eq!(metrics.rows.len(), 6);
+    for e in scored {
+        assert!(e.n_train == 40 && e.n_validation > 4, "{e:?}");
+        assert!((0.0..=100.0).contains(&e.knn) && (0.0..=100.0).contains(&e.linear), "{e:?}");
+    }
+    // What a resumed run would repeat is dropped; lines stand by step.
+    let mut cut = metrics.clone();
+    cut.truncate(5);
+    assert_eq!((cut.rows.len(), cut.evaluations.len()), (5, 1));
+    let text = std::fs::read_to_string(dir.metrics()).expect("there");
+    let steps = |text: &str| -> Vec<(u64, bool)> {
+        let value = |line: &str| serde_json::from_str::<serde_json::Value>(line).expect("JSON");
+        text.lines().map(value).map(|v| (v["step"].as_u64().expect("a step"), v.get("knn").is_some())).collect()
+    };
+    assert_eq!(steps(&text), steps(&metrics.to_jsonl()));
+    assert_eq!(steps(&text)[3..6], [(4, false), (4, true), (5, false)]);
+
+    // Images of one class can't be scored; training goes on.
+    let unlabelled = Dataset { classes: vec!["images".into()], ..data() };
+    let other = RunDir::new(folder.path().join("other"));
+    train(&config, &unlabelled, &cpu(), &other, &Options::default()).expect("trains");
+    assert!(other.read_metrics().expect("metrics").evaluations.is_empty());
+}
+
+#[test]
+fn a_refused_start_leaves_nothing_behind_and_other_data_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = RunDir::new(folder.path().join("run"));
+    let message = run(&tiny(&["train.batch_size=65"]), &dir, &Options::default()).unwrap_err().to_string();
+    assert!(message.contains("train.batch_size = 65"), "{message}");
+    assert!(!dir.path.exists());
+
+    run(&tiny(&["train.steps=1"]), &dir, &Options::default()).expect("trains");
+    let other = Dataset { sha256: "another".into(), ..data() };
+    let resume = Options { resume: true, ..Options::default() };
+    let message = train(&tiny(&["train.steps=1"]), &other, &cpu(), &dir, &resume).unwrap_err().to_string();
+    assert!(message.contains("--data"), "{message}");
+}
+
+/// AdamW and the clip in f64 on the host, from the same gradients.
+#[test]
+fn adamw_follows_its_definition() {
+    let config = tiny(&["train.clip_norm=0.5", "train.encoder_lr_ratio=2", "train.weight_decay=0.05"]);
+    let device = Device::flex();
+    let state = State::new(&config, "", &device);
+    let values = |named: &[parameters::Named]| -> HashMap<String, Vec<f64>> {
+        let to_f64 = |t: &Tensor<1>| t.to_data().try_to_vec::<f32>().expect("f32").into_iter().map(f64::from).collect();
+        named.iter().map(|t| (t.name.clone(), to_f64(&t.values))).collect()
+    };
+    let mut weights = values(&parameters::collect(&state.model.valid()));
+    let (mut first, mut second) = (HashMap::<String, Vec<f64>>::new(), HashMap::<String, Vec<f64>>::new());
+    let (mut model, mut optim, mut ema) = (state.model, state.optim, state.ema);
+    let mut clipped = false;
+    for number in 1..=3 {
+        let images = rng::normal(&mut rng::stream(1, Purpose::Test, number), 4 * 3072);
+        let x: Tensor<4> = Tensor::from_data(TensorData::new(images, [4, 3, 32, 32]), &device.clone().autodiff());
+        let t = Tensor::from_floats([0.1, 0.4, 0.7, 1.0], &x.device());
+        let z = model.encode(x.clone());
+        let loss = (model.predict_eps(x.clone(), t, z, Tensor::ones([4, 1], &x.device()), None, None) - x).square().mean() * 30.0;
+        let grads = loss.backward();
+        let host: HashMap<String, Vec<f64>> = collect_gradients(&model, &grads)
+            .into_iter()
+            .map(|(k, g)| (k, g.to_data().try_to_vec::<f32>().expect("f32").into_iter().map(f64::from).collect()))
+            .collect();
+        let norm = host.values().flatten().map(|g| g * g).sum::<f64>().sqrt();
+        let by_name = collect_gradients(&model, &grads);
+        let scale = (0.5 / (norm + 1e-6)).min(1.0);
+        clipped |= scale < 1.0;
+        let measured;
+        (model, measured) = optim.step(1e-2, model, by_name, &mut ema, &config.train);
+        assert_close("norm", &[measured.into_scalar::<f32>()], &[norm as f32], 1e-5, 0.0);
+
+        for (name, grad) in &host {
+            let lr = if name.starts_with("encoder.") { 2e-2 } else { 1e-2 };
+            let m = first.entry(name.clone()).or_insert_with(|| vec![0.0; grad.len()]);
+            let v = second.entry(name.clone()).or_insert_with(|| vec![0.0; grad.len()]);
+            let w = weights.get_mut(name).expect("a parameter");
+            for i in 0..grad.len() {
+                let g = grad[i] * scale;
+                m[i] = 0.9 * m[i] + 0.1 * g;
+                v[i] = 0.95 * v[i] + 0.05 * g * g;
+                let (mhat, vhat) = (m[i] / (1.0 - 0.9f64.powi(number as i32)), v[i] / (1.0 - 0.95f64.powi(number as i32)));
+                w[i] = w[i] * (1.0 - lr * 0.05) - lr * mhat / (vhat.sqrt() + 1e-8);
+            }
+        }
+        for t in parameters::collect(&model.valid()).iter().filter(|t| host.contains_key(&t.name)) {
+            let want: Vec<f32> = weights[&t.name].iter().map(|w| *w as f32).collect();
+            // Adam divides by sqrt(v): where a gradient is all rounding, so is the update; of size lr at most.
+            assert_close(&t.name, &t.values.to_data().try_to_vec::<f32>().expect("f32"), &want, 1e-4, 1e-4);
+        }
+        // The host's copy continues from the device's weights, so that rounding doesn't add up.
+        weights = values(&parameters::collect(&model.valid()));
+    }
+    assert!(clipped, "the clip never acted");
+}
+
+#[test]
+fn ema_averages_weights_and_copies_batch_norm_statistics() {
+    let config = tiny(&["train.ema_decay=0.9", "train.ema_power=1"]);
+    assert_eq!(Ema::decay(&config.train, 1), 0.5);
+    assert_eq!(Ema::decay(&config.train, 100), 0.9);
+    let device = Device::flex();
+    let State { model, mut ema, mut optim, .. } = State::new(&config, "", &device);
+    let values = |model: &Soda| -> HashMap<String, Vec<f32>> {
+        let host = |t: parameters::Named| (t.name, t.values.to_data().try_to_vec::<f32>().expect("f32"));
+        parameters::collect(model).into_iter().map(host).collect()
+    };
+    let before = values(&model.valid());
+    let x: Tensor<4> = Tensor::ones([2, 3, 32, 32], &device.clone().autodiff());
+    let z = model.encode(x.clone());
+    let mask = Tensor::ones([2, 1], &x.device());
+    let grads = model.predict_eps(x.clone(), Tensor::ones([2], &x.device()), z, mask, None, None).sum().backward();
+    let grads = collect_gradients(&model, &grads);
+    let (model, _) = optim.step(1e-2, model, grads, &mut ema, &config.train);
+    let (after, average) = (values(&model.valid()), values(&ema.model()));
+    assert_eq!(after.len(), average.len());
+    for (name, average) in &average {
+        let (before, after) = (&before[name], &after[name]);
+        assert!(before != after, "{name} didn't change");
+        if parameters::is_statistic(name) {
+            assert_eq!(average, after, "{name}");
+        } else {
+            let want: Vec<f32> = before.iter().zip(after).map(|(b, a)| 0.5 * b + 0.5 * a).collect();
+            // One rounding.
+            assert_close(name, average, &want, 1e-6, 0.0);
+        }
+    }
+}
+
+#[test]
+fn learning_rate_warms_up_and_then_stays_or_falls() {
+    let mut config = tiny(&["train.lr=1e-3", "train.warmup_steps=10"]).train;
+    config.lr_schedule = LrSchedule::Constant;
+    assert!((learning_rate(&config, 5, 0.05) - 5e-4).abs() < 1e-12);
+    assert_eq!(learning_rate(&config, 10, 0.1), 1e-3);
+    assert_eq!(learning_rate(&config, 99, 0.99), 1e-3);
+    config.lr_schedule = LrSchedule::Cosine;
+    assert!((learning_rate(&config, 50, 0.5) - 5e-4).abs() < 1e-12);
+    assert!(learning_rate(&config, 100, 1.0) < 1e-12);
+}

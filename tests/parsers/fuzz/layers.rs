@@ -1,0 +1,247 @@
+//! Wrappings of inputs: gzip, tar, PNG, zip, headers with their length in front; so that a change reaches what is inside.
+
+use flate2::read::{GzDecoder, ZlibDecoder};
+use flate2::write::{GzEncoder, ZlibEncoder};
+use flate2::{Compression, Crc};
+use std::io::{Read, Write};
+
+/// Most bytes that are unwrapped.
+const MOST: u64 = 4 << 20;
+
+type Change<'a> = &'a mut dyn FnMut(&[u8]) -> Vec<u8>;
+
+pub fn crc(parts: &[&[u8]]) -> u32 {
+    let mut crc = Crc::new();
+    parts.iter().for_each(|part| crc.update(part));
+    crc.sum()
+}
+
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut out = GzEncoder::new(Vec::new(), Compression::fast());
+    out.write_all(bytes).expect("into memory");
+    out.finish().expect("into memory")
+}
+
+fn gunzip(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    GzDecoder::new(bytes).take(MOST).read_to_end(&mut out).ok().map(|_| out)
+}
+
+/// What a gzip file unpacks to.
+pub fn in_gzip(input: &[u8], change: Change) -> Option<Vec<u8>> {
+    Some(gzip(&change(&gunzip(input)?)))
+}
+
+/// A gzipped tar archive, the checksums of its headers put right.
+pub fn in_tar(input: &[u8], change: Change) -> Option<Vec<u8>> {
+    let mut tar = change(&gunzip(input)?);
+    let mut at = 0;
+    while let Some(header) = tar.get_mut(at..at + 512) {
+        let size = set_tar_checksum(header);
+        at = at.saturating_add(512).saturating_add(size.next_multiple_of(512));
+    }
+    Some(gzip(&tar))
+}
+
+/// Puts a tar header's checksum right; gives the size it claims.
+pub fn set_tar_checksum(header: &mut [u8]) -> usize {
+    header[148..156].fill(b' ');
+    let sum: u32 = header.iter().map(|b| u32::from(*b)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    let digits = header[124..136].iter().take_while(|b| (b'0'..b'8').contains(b));
+    digits.fold(0usize, |n, digit| n * 8 + usize::from(digit - b'0')).min(MOST as usize)
+}
+
+/// The headers of a gzipped tar archive alone, one of which is changed.
+pub fn in_tar_header(input: &[u8], change: Change) -> Option<Vec<u8>> {
+    let mut tar = gunzip(input)?;
+    let (mut at, mut places) = (0, Vec::new());
+    while let Some(header) = tar.get_mut(at..at + 512) {
+        places.push(at);
+        let size = set_tar_checksum(header);
+        at = at.saturating_add(512).saturating_add(size.next_multiple_of(512));
+    }
+    // Which one: by what the archive is, so that the same input gives the same one.
+    let at = *places.get(crc(&[input]) as usize % places.len().max(1))?;
+    let mut header = change(&tar[at..at + 512]);
+    header.resize(512, 0);
+    set_tar_checksum(&mut header);
+    tar[at..at + 512].copy_from_slice(&header);
+    Some(gzip(&tar))
+}
+
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
+
+/// Chunks of a PNG: type and content.
+fn chunks(png: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
+    let mut rest = png.strip_prefix(PNG)?;
+    let mut out = Vec::new();
+    while rest.len() >= 12 {
+        let length = u32::from_be_bytes(rest[..4].try_into().expect("four bytes")) as usize;
+        let length = length.min(rest.len() - 12);
+        out.push((&rest[4..8], &rest[8..8 + length]));
+        rest = &rest[12 + length..];
+    }
+    Some(out)
+}
+
+fn join(chunks: &[(&[u8], &[u8])]) -> Vec<u8> {
+    let mut out = PNG.to_vec();
+    for (kind, content) in chunks {
+        out.extend((content.len() as u32).to_be_bytes());
+        out.extend_from_slice(kind);
+        out.extend_from_slice(content);
+        out.extend(crc(&[kind, content]).to_be_bytes());
+    }
+    out
+}
+
+/// The chunks of a PNG without their checksums, which are put right.
+pub fn in_png_chunks(input: &[u8], change: Change) -> Option<Vec<u8>> {
+    let plain: Vec<u8> = chunks(input)?
+        .iter()
+        .flat_map(|(kind, content)| [&(content.len() as u32).to_be_bytes()[..], kind, content, &[0; 4]].concat())
+        .collect();
+    let changed = [PNG, &change(&plain)].concat();
+    Some(join(&chunks(&changed)?))
+}
+
+/// The first chunk of a PNG: its size and kind.
+pub fn in_png_header(input: &[u8], change: Change) -> Option<Vec<u8>> {
+    let mut all = chunks(input)?;
+    let header = change(all.first()?.1);
+    all[0].1 = &header;
+    Some(join(&all))
+}
+
+/// The pixels of a PNG, filters included, beneath the compression.
+pub fn in_png_pixels(input: &[u8], change: Change) -> Option<Vec<u8>> {
+    let all = chunks(input)?;
+    let data: Vec<u8> = all.iter().filter(|c| c.0 == b"IDAT").flat_map(|c| c.1).copied().collect();
+    let mut pixels = Vec::new();
+    ZlibDecoder::new(&data[..]).take(MOST).read_to_end(&mut pixels).ok()?;
+    let mut packed = ZlibEncoder::new(Vec::new(), Compression::fast());
+    packed.write_all(&change(&pixels)).expect("into memory");
+    let packed = packed.finish().expect("into memory");
+    let before = all.iter().take_while(|c| c.0 != b"IDAT");
+    let after = all.iter().skip_while(|c| c.0 != b"IDAT").filter(|c| c.0 != b"IDAT");
+    let new: Vec<(&[u8], &[u8])> = before.copied().chain([(&b"IDAT"[..], &packed[..])]).chain(after.copied()).collect();
+    Some(join(&new))
+}
+
+/// A zip archive of stored entries, as torch.save writes it.
+pub fn zip(entries: &[(String, Vec<u8>)]) -> Vec<u8> {
+    let (mut out, mut directory) = (Vec::new(), Vec::new());
+    for (name, content) in entries {
+        let start = out.len() as u32;
+        let [sum, size] = [crc(&[content]), content.len() as u32].map(u32::to_le_bytes);
+        let name_length = (name.len() as u16).to_le_bytes();
+        // Version, flags, method, time and date; checksum and both sizes; lengths of the name and of extra fields.
+        let shared = [&[20, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &sum, &size, &size, &name_length, &[0, 0]].concat();
+        out.extend([b"PK\x03\x04", &shared[..], name.as_bytes(), content].concat());
+        directory.extend([b"PK\x01\x02\x14\0", &shared[..], &[0; 10], &start.to_le_bytes(), name.as_bytes()].concat());
+    }
+    let [start, size] = [out.len() as u32, directory.len() as u32].map(u32::to_le_bytes);
+    let count = (entries.len() as u16).to_le_bytes();
+    out.extend(directory);
+    out.extend([b"PK\x05\x06", &[0; 4][..], &count, &count, &size, &start, &[0, 0]].concat());
+    out
+}
+
+/// The entries of an archive that [`zip`] wrote, by their local headers.
+fn unzip(mut rest: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
+    let mut out = Vec::new();
+    while let Some(after) = rest.strip_prefix(b"PK\x03\x04") {
+        let at = |place: usize| Some(usize::from(u16::from_le_bytes([*after.get(place)?, *after.get(place + 1)?])));
+        let (size, name, extra) = (at(14)? | at(16)? << 16, at(22)?, at(24)?);
+        let start = 26 + name + extra;
+        out.push((String::from_utf8(after.get(26..26 + name)?.to_vec()).ok()?, after.get(start..start + size)?.to_vec()));
+        rest = &after[start + size..];
+    }
+    (!out.is_empty()).then_some(out)
+}
+
+/// The pickle of a checkpoint.
+pub fn in_pickle(input: &[u8], change: Change) -> Option<Vec<u8>> {
+    let mut entries = unzip(input)?;
+    let pickle = entries.iter_mut().find(|(name, _)| name.ends_with("data.pkl"))?;
+    pickle.1 = change(&pickle.1);
+    Some(zip(&entries))
+}
+
+/// All entries of a checkpoint but the pickle, in a row; the last one takes up what is more or less.
+pub fn in_storages(input: &[u8], change: Change) -> Option<Vec<u8>> {
+    let mut entries = unzip(input)?;
+    let others = || |e: &&mut (String, Vec<u8>)| !e.0.ends_with("data.pkl");
+    let all: Vec<u8> = entries.iter_mut().filter(others()).flat_map(|e| e.1.clone()).collect();
+    let changed = change(&all);
+    let mut rest = &changed[..];
+    let count = entries.iter_mut().filter(others()).count();
+    for (i, entry) in entries.iter_mut().filter(others()).enumerate() {
+        let length = if i + 1 == count { rest.len() } else { entry.1.len().min(rest.len()) };
+        entry.1 = rest[..length].to_vec();
+        rest = &rest[length..];
+    }
+    Some(zip(&entries))
+}
+
+/// The JSON header of a safetensors file, its length put right.
+pub fn in_safetensors_header(input: &[u8], change: Change) -> Option<Vec<u8>> {
+    let (length, rest) = input.split_first_chunk::<8>()?;
+    let (header, data) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+    let header = change(header);
+    Some([&(header.len() as u64).to_le_bytes()[..], &header, data].concat())
+}
+
+/// The recipe within the header of a weights file.
+pub fn in_recipe(input: &[u8], change: Change) -> Option<Vec<u8>> {
+    let mut done = false;
+    let out = in_safetensors_header(input, &mut |header: &[u8]| {
+        let Ok(mut json) = serde_json::from_slice::<serde_json::Value>(header) else { return header.to_vec() };
+        let Some(recipe) = json.get_mut("__metadata__").and_then(|metadata| metadata.get_mut("config")) else {
+            return header.to_vec();
+        };
+        let Some(text) = recipe.as_str().map(str::to_owned) else { return header.to_vec() };
+        *recipe = String::from_utf8_lossy(&change(text.as_bytes())).into();
+        done = true;
+        json.to_string().into_bytes()
+    });
+    out.filter(|_| done)
+}
+
+/// The header of a `.npy` file, its length put right.
+pub fn in_npy_header(input: &[u8], change: Change) -> Option<Vec<u8>> {
+    let length = usize::from(u16::from_le_bytes([*input.get(8)?, *input.get(9)?]));
+    let (header, data) = input.get(10..)?.split_at_checked(length)?;
+    let header = change(header);
+    Some([&input[..8], &(header.len() as u16).to_le_bytes(), &header, data].concat())
+}
+
+/// Several files in one input: each with its length in four bytes before it.
+pub fn frame(files: &[&[u8]]) -> Vec<u8> {
+    files.iter().flat_map(|file| [&(file.len() as u32).to_le_bytes()[..], file].concat()).collect()
+}
+
+/// The files that [`frame`] put together; a length that isn't true is what there is.
+pub fn unframe(mut rest: &[u8]) -> Vec<&[u8]> {
+    let mut out = Vec::new();
+    while let Some((length, after)) = rest.split_first_chunk::<4>() {
+        let length = (u32::from_le_bytes(*length) as usize).min(after.len());
+        out.push(&after[..length]);
+        rest = &after[length..];
+    }
+    out
+}
+
+/// File `index` of a frame, changed by `layer`.
+pub fn in_frame(input: &[u8], index: usize, layer: super::engine::Layer, change: Change) -> Option<Vec<u8>> {
+    let files = unframe(input);
+    let new = layer(files.get(index)?, change)?;
+    let all: Vec<&[u8]> = files.iter().enumerate().map(|(i, file)| if i == index { &new } else { *file }).collect();
+    Some(frame(&all))
+}
+
+/// The content itself.
+pub fn whole(input: &[u8], change: Change) -> Option<Vec<u8>> {
+    Some(change(input))
+}

@@ -1,0 +1,206 @@
+//! Faults from below the program: a driver that loses its device, has little memory or computes wrongly, a disk that is full,
+//! read-only or someone else's, a clock that jumps. Two small libraries inject them, one between the program and the Vulkan
+//! driver, one between it and libc; the program under test is the one that users have. (Linux: both are ways of its loaders.)
+
+#![cfg(target_os = "linux")]
+
+mod inject;
+
+use crate::common::program::{TINY, fails, program, recipe, soda, succeeds, text};
+use crate::common::run::{newest, signal, wait_for};
+use inject::{Fault, inject};
+use soda::run_dir::RunDir;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+/// The adapter that the tests run on, as `soda` names it.
+fn adapter() -> String {
+    soda::device::select("wgpu").expect("an adapter; scripts/test.sh installs a software one").name
+}
+
+/// `soda train` of the tiny networks into `run` (empty: a new one), on a graphics adapter unless `more` says otherwise.
+fn train(at: &Path, run: &str, more: &[&str], sets: &[&str]) -> Command {
+    let mut command = program(at);
+    command.args(["train", "--config", &recipe()]);
+    if !run.is_empty() {
+        command.args(["--resume", "--run", run]);
+    }
+    if !more.contains(&"--device") {
+        command.args(["--device", "wgpu"]);
+    }
+    for set in TINY.iter().chain(&["train.log_every=1", "train.sample_every=0", "train.checkpoint_every=5"]).chain(sets) {
+        command.args(["--set", set]);
+    }
+    command.args(more).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Weights, average and moments of the newest checkpoint.
+fn tensors(run: &RunDir) -> Vec<Vec<u8>> {
+    let path = run.checkpoint(newest(run));
+    ["model.safetensors", "ema.safetensors", "optimizer.safetensors"]
+        .map(|name| std::fs::read(path.join(name)).expect("there"))
+        .into()
+}
+
+#[test]
+fn a_device_that_is_lost_ends_training_with_the_command_that_goes_on_and_costs_no_checkpoint() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let run = RunDir::new(at.join("r"));
+    let sets = ["train.steps=10", "train.checkpoint_every=2"];
+    let mut command = train(at, "r", &[], &sets);
+    // Once the first checkpoint is there: in one of the next steps, or where they are fast in the pictures after them.
+    let output = inject(&mut command, Fault::Lost, Some(&run.checkpoint(2).join("COMPLETE"))).output().expect("starts");
+    fails(&output, 1, &["lost", "checkpoints are intact", "soda train --resume --run r --device wgpu"]);
+    let step = newest(&run);
+    assert!((2..=10).contains(&step), "{step}");
+
+    // The command that was named goes on, and ends where a run without the fault does.
+    succeeds(&soda(at, &["train", "--resume", "--run", "r", "--device", "wgpu"]));
+    succeeds(&train(at, "straight", &[], &sets).output().expect("starts"));
+    let straight = RunDir::new(at.join("straight"));
+    assert_eq!((newest(&run), newest(&straight)), (10, 10));
+    assert!(tensors(&run) == tensors(&straight), "the resumed run ended elsewhere");
+}
+
+#[test]
+fn a_device_with_too_little_memory_says_how_many_images_fit_and_auto_batch_trains_with_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    // The self test, once an adapter, takes more.
+    succeeds(&train(at, "first", &[], &["train.steps=1"]).output().expect("starts"));
+    let little = Fault::Memory(60_000_000);
+    let sets = ["train.batch_size=16", "train.steps=2"];
+    // The program names a run that the command line doesn't.
+    let output = inject(&mut train(at, "", &[], &sets), little, None).output().expect("starts");
+    fails(
+        &output,
+        1,
+        &["Out of Memory", "images at once, not 16", "`soda train --resume --run runs/quick-1 --device wgpu --auto-batch`"],
+    );
+    let said = text(&output.stderr);
+    let number = |before: &str| said.split(before).nth(1).and_then(|rest| rest.split(' ').next()?.parse::<usize>().ok());
+    let fits = number("has memory for ").expect("a number");
+    assert!((1..16).contains(&fits) && said.lines().count() < 10, "{said}");
+
+    let mut command = program(at);
+    command.args(["train", "--resume", "--run", "runs/quick-1", "--device", "wgpu", "--auto-batch"]);
+    succeeds(&inject(&mut command, little, None).output().expect("starts"));
+    let run = RunDir::new(at.join("runs/quick-1"));
+    let config = run.read_config().expect("a recipe");
+    assert_eq!((newest(&run), config.train.batch_size, config.train.micro_batch), (2, 16, fits));
+}
+
+#[test]
+fn other_commands_say_that_the_device_is_lost_or_lacks_memory() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    for (fault, parts) in [
+        (Fault::Lost, ["The device was lost: run the command again", "--device cpu"]),
+        (Fault::Memory(3_000_000), ["emory", "take less at once"]),
+    ] {
+        for args in [&["embed", "--split", "test", "--limit", "8", "--out", "z.npy"][..], &["selftest"]] {
+            let mut command = program(at);
+            command.args(args).args(["--device", "wgpu"]);
+            let output = inject(&mut command, fault, None).output().expect("starts");
+            fails(&output, 1, &parts);
+            assert!(!text(&output.stderr).contains("wrongly"), "a lost device isn't one that computes wrongly");
+        }
+        assert!(!at.join("z.npy").exists());
+    }
+}
+
+#[test]
+fn a_driver_that_computes_wrongly_is_refused_by_name_before_the_first_step() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let adapter = adapter();
+    let name = adapter.as_str();
+    let wrong = Fault::Wrong(50);
+    fails(&inject(&mut train(at, "r", &[], &["train.steps=1"]), wrong, None).output().expect("starts"), 1, &[name, "wrongly"]);
+    assert!(!at.join("r").exists(), "training began on a driver that computes wrongly");
+    let selftest = |fault: Option<&Path>| -> Output {
+        let mut command = program(at);
+        command.args(["selftest", "--device", "wgpu"]);
+        inject(&mut command, wrong, fault).output().expect("starts")
+    };
+    fails(&selftest(None), 1, &[name, "wrongly"]);
+    // With the layer in place and nothing wrong it passes.
+    succeeds(&selftest(Some(&at.join("never"))));
+}
+
+#[test]
+fn a_clock_that_jumps_by_days_changes_nothing_but_the_times_of_starts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let sets = ["train.steps=12", "train.evaluate_every=6", "train.evaluate_images=40"];
+    let day = 86_400;
+    let mut jumping = train(at, "jumping", &["--device", "cpu"], &sets);
+    succeeds(&inject(&mut jumping, Fault::Clock(100 * day), None).output().expect("starts"));
+    succeeds(&train(at, "steady", &["--device", "cpu"], &sets).output().expect("starts"));
+    let (jumping, steady) = (RunDir::new(at.join("jumping")), RunDir::new(at.join("steady")));
+    assert!(tensors(&jumping) == tensors(&steady), "the clock changed the training");
+    let (rows, others) = (jumping.read_metrics().expect("rows"), steady.read_metrics().expect("rows"));
+    let losses = |metrics: &soda::run_dir::Metrics| metrics.rows.iter().map(|r| (r.step, r.loss)).collect::<Vec<_>>();
+    assert_eq!(losses(&rows), losses(&others));
+    assert_eq!(rows.evaluations.len(), 2);
+    // Seconds go forward, and are seconds.
+    let seconds: Vec<f64> = rows.rows.iter().map(|r| r.seconds).collect();
+    assert!(seconds.windows(2).all(|pair| pair[0] < pair[1]) && seconds[0] > 0.0 && seconds[11] < 600.0, "{seconds:?}");
+    // The clock did jump: the start is dated a hundred days off.
+    let start: jiff::Timestamp = jumping.read_starts()[0].time.parse().expect("a time");
+    let off = (start.as_second() - jiff::Timestamp::now().as_second()).abs();
+    assert!((off - 100 * day).abs() < day, "{off} s off");
+}
+
+#[test]
+fn a_disk_that_is_full_read_only_or_forbidden_in_a_save_costs_that_checkpoint_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    // Room for the weights and not for their average; for nothing.
+    let faults = [
+        ("ENOSPC:200000", "No space left"),
+        ("ENOSPC:0", "No space left"),
+        ("EROFS", "Read-only file system"),
+        ("EACCES", "Permission denied"),
+    ];
+    for (errno, said) in faults {
+        for policy in ["stop", "continue"] {
+            let name = format!("{}_{policy}", errno.replace(':', "_"));
+            let run = RunDir::new(at.join(&name));
+            let fails_now = at.join(format!("{name}_now"));
+            let policy_set = format!("train.on_save_error={policy}");
+            let mut command = train(at, &name, &["--device", "cpu"], &["train.steps=1000000", &policy_set]);
+            inject(&mut command, Fault::Disk(errno, "/checkpoints/"), Some(&fails_now));
+            let child = command.spawn().expect("starts");
+            wait_for("a checkpoint", || newest(&run) >= 5);
+            std::fs::write(&fails_now, b"").expect("writable");
+            let logged = || run.read_metrics().map_or(0, |m| m.rows.last().map_or(0, |r| r.step));
+            if policy == "continue" {
+                let (step, saved) = (logged(), newest(&run));
+                wait_for("steps over three checkpoints", || logged() >= step + 20);
+                assert!(newest(&run) <= saved + 10, "checkpoints were written all the same");
+                assert_eq!(tensors(&run).len(), 3);
+                assert!(run.leftovers("partial").len() <= 1, "half-written ones add up");
+                std::fs::remove_file(&fails_now).expect("there");
+                let step = logged();
+                wait_for("a checkpoint once there is room", || newest(&run) > step);
+                signal(&child, "INT");
+                let output = child.wait_with_output().expect("it ends");
+                succeeds(&output);
+                let said_all = text(&output.stderr);
+                assert!(said_all.contains(said) && said_all.contains("training goes on"), "{said_all}");
+            } else {
+                let output = child.wait_with_output().expect("it ends");
+                fails(&output, 1, &["was not written", said]);
+            }
+            std::fs::remove_file(&fails_now).ok();
+            // What is there is whole, and the run goes on.
+            let step = newest(&run);
+            let more = format!("train.steps={}", step + 1);
+            succeeds(&train(at, &name, &["--device", "cpu", "--allow-change"], &[&more, &policy_set]).output().expect("starts"));
+            assert_eq!(newest(&run), step + 1);
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! A Vulkan layer: a driver that fails. It lies between the Vulkan loader and the real driver, and once the file $FAULT_WHEN is
+//! there (from the start where none is named) does what $FAULT says:
+//!
+//! - `lost`: work that is handed in is answered with VK_ERROR_DEVICE_LOST, as after a driver's reset;
+//! - `memory:BYTES`: the device has that much memory and answers more with VK_ERROR_OUT_OF_DEVICE_MEMORY;
+//! - `wrong:N`: every Nth dispatch is left out, without a word.
+//!
+//! Built with plain rustc by tests/recovery/faults/inject.rs; of the Vulkan API only what is needed is written down here
+//! (Vulkan-Loader, docs/LoaderLayerInterface.md).
+
+use std::collections::HashMap;
+use std::ffi::{CStr, c_char, c_void};
+use std::mem::transmute;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
+
+type Handle = *mut c_void;
+type Function = *const c_void;
+type GetProcAddr = unsafe extern "system" fn(Handle, *const c_char) -> Function;
+type Create3 = unsafe extern "system" fn(*const Header, Handle, *mut Handle) -> i32;
+type Create4 = unsafe extern "system" fn(Handle, *const Header, Handle, *mut Handle) -> i32;
+type Submit = unsafe extern "system" fn(Handle, u32, Handle, u64) -> i32;
+type Allocate = unsafe extern "system" fn(Handle, *const MemoryAllocateInfo, Handle, *mut u64) -> i32;
+type Free = unsafe extern "system" fn(Handle, u64, Handle);
+type Dispatch = unsafe extern "system" fn(Handle, u32, u32, u32);
+type DispatchIndirect = unsafe extern "system" fn(Handle, u64, u64);
+
+const ERROR_OUT_OF_DEVICE_MEMORY: i32 = -2;
+const ERROR_DEVICE_LOST: i32 = -4;
+const LOADER_INSTANCE_CREATE_INFO: u32 = 47;
+const LOADER_DEVICE_CREATE_INFO: u32 = 48;
+const LAYER_LINK_INFO: u32 = 0;
+
+/// What every structure begins with.
+#[repr(C)]
+struct Header {
+    kind: u32,
+    next: *const Header,
+}
+
+/// Of an instance and of a device: the loader's chain of layers.
+#[repr(C)]
+struct LayerCreateInfo {
+    header: Header,
+    function: u32,
+    link: *mut Link,
+}
+
+#[repr(C)]
+struct Link {
+    next: *mut Link,
+    get_instance_proc_addr: GetProcAddr,
+    /// Of a physical device in an instance's chain, of a device in a device's.
+    get_other_proc_addr: GetProcAddr,
+}
+
+#[repr(C)]
+struct MemoryAllocateInfo {
+    header: Header,
+    size: u64,
+}
+
+/// The next layer's (the driver's) ways to find functions: the same ones for all instances and devices of a process.
+static INSTANCE: AtomicUsize = AtomicUsize::new(0);
+static DEVICE: AtomicUsize = AtomicUsize::new(0);
+/// Any device, to ask with.
+static ANY_DEVICE: AtomicUsize = AtomicUsize::new(0);
+static DISPATCHES: AtomicU64 = AtomicU64::new(0);
+static ALLOCATED: Mutex<Option<HashMap<u64, u64>>> = Mutex::new(None);
+
+/// The value of `fault` in $FAULT, once it is to happen.
+fn fault(fault: &str) -> Option<u64> {
+    let asked = std::env::var("FAULT").ok()?;
+    let (name, value) = asked.split_once(':').unwrap_or((&asked, "0"));
+    let now = std::env::var_os("FAULT_WHEN").is_none_or(|path| std::path::Path::new(&path).exists());
+    (name == fault && now).then(|| value.parse().expect("a number in $FAULT"))
+}
+
+unsafe fn link(mut info: *const Header, kind: u32) -> *mut LayerCreateInfo {
+    unsafe {
+        while !info.is_null() {
+            let found = info as *mut LayerCreateInfo;
+            if (*info).kind == kind && (*found).function == LAYER_LINK_INFO {
+                return found;
+            }
+            info = (*info).next;
+        }
+    }
+    panic!("the loader names no next layer");
+}
+
+/// The driver's own function of the name of ours.
+fn next(name: &CStr) -> Function {
+    let find: GetProcAddr = unsafe { transmute(DEVICE.load(SeqCst)) };
+    unsafe { find(ANY_DEVICE.load(SeqCst) as Handle, name.as_ptr()) }
+}
+
+unsafe extern "system" fn create_instance(info: *const Header, allocator: Handle, instance: *mut Handle) -> i32 {
+    unsafe {
+        let chain = link(info, LOADER_INSTANCE_CREATE_INFO);
+        let find = (*(*chain).link).get_instance_proc_addr;
+        (*chain).link = (*(*chain).link).next;
+        INSTANCE.store(find as usize, SeqCst);
+        let create: Create3 = transmute(find(std::ptr::null_mut(), c"vkCreateInstance".as_ptr()));
+        create(info, allocator, instance)
+    }
+}
+
+unsafe extern "system" fn create_device(physical: Handle, info: *const Header, allocator: Handle, device: *mut Handle) -> i32 {
+    unsafe {
+        let chain = link(info, LOADER_DEVICE_CREATE_INFO);
+        let (find, find_device) = ((*(*chain).link).get_instance_proc_addr, (*(*chain).link).get_other_proc_addr);
+        (*chain).link = (*(*chain).link).next;
+        let create: Create4 = transmute(find(std::ptr::null_mut(), c"vkCreateDevice".as_ptr()));
+        let result = create(physical, info, allocator, device);
+        if result == 0 {
+            DEVICE.store(find_device as usize, SeqCst);
+            ANY_DEVICE.store(*device as usize, SeqCst);
+        }
+        result
+    }
+}
+
+unsafe extern "system" fn queue_submit(queue: Handle, count: u32, submits: Handle, fence: u64) -> i32 {
+    if fault("lost").is_some() {
+        return ERROR_DEVICE_LOST;
+    }
+    let submit: Submit = unsafe { transmute(next(c"vkQueueSubmit")) };
+    unsafe { submit(queue, count, submits, fence) }
+}
+
+unsafe extern "system" fn allocate_memory(
+    device: Handle,
+    info: *const MemoryAllocateInfo,
+    allocator: Handle,
+    memory: *mut u64,
+) -> i32 {
+    let size = unsafe { (*info).size };
+    let mut allocated = ALLOCATED.lock().expect("no panic");
+    let allocated = allocated.get_or_insert_default();
+    if fault("memory").is_some_and(|limit| allocated.values().sum::<u64>() + size > limit) {
+        return ERROR_OUT_OF_DEVICE_MEMORY;
+    }
+    let allocate: Allocate = unsafe { transmute(next(c"vkAllocateMemory")) };
+    let result = unsafe { allocate(device, info, allocator, memory) };
+    if result == 0 {
+        allocated.insert(unsafe { *memory }, size);
+    }
+    result
+}
+
+unsafe extern "system" fn free_memory(device: Handle, memory: u64, allocator: Handle) {
+    ALLOCATED.lock().expect("no panic").get_or_insert_default().remove(&memory);
+    let free: Free = unsafe { transmute(next(c"vkFreeMemory")) };
+    unsafe { free(device, memory, allocator) }
+}
+
+/// Whether this dispatch is one that the driver forgets.
+fn forgotten() -> bool {
+    fault("wrong").is_some_and(|every| DISPATCHES.fetch_add(1, SeqCst) % every == every - 1)
+}
+
+unsafe extern "system" fn cmd_dispatch(commands: Handle, x: u32, y: u32, z: u32) {
+    if !forgotten() {
+        let dispatch: Dispatch = unsafe { transmute(next(c"vkCmdDispatch")) };
+        unsafe { dispatch(commands, x, y, z) }
+    }
+}
+
+unsafe extern "system" fn cmd_dispatch_indirect(commands: Handle, buffer: u64, offset: u64) {
+    if !forgotten() {
+        let dispatch: DispatchIndirect = unsafe { transmute(next(c"vkCmdDispatchIndirect")) };
+        unsafe { dispatch(commands, buffer, offset) }
+    }
+}
+
+fn ours(name: *const c_char) -> Option<Function> {
+    Some(match unsafe { CStr::from_ptr(name) }.to_str().ok()? {
+        "vkGetInstanceProcAddr" => vkGetInstanceProcAddr as Function,
+        "vkGetDeviceProcAddr" => vkGetDeviceProcAddr as Function,
+        "vkCreateInstance" => create_instance as Function,
+        "vkCreateDevice" => create_device as Function,
+        "vkQueueSubmit" => queue_submit as Function,
+        "vkAllocateMemory" => allocate_memory as Function,
+        "vkFreeMemory" => free_memory as Function,
+        "vkCmdDispatch" => cmd_dispatch as Function,
+        "vkCmdDispatchIndirect" => cmd_dispatch_indirect as Function,
+        _ => return None,
+    })
+}
+
+/// What the loader asks for the functions of an instance.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn vkGetInstanceProcAddr(instance: Handle, name: *const c_char) -> Function {
+    ours(name).unwrap_or_else(|| match INSTANCE.load(SeqCst) {
+        0 => std::ptr::null(),
+        find => unsafe { transmute::<usize, GetProcAddr>(find)(instance, name) },
+    })
+}
+
+/// What the loader asks for the functions of a device.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn vkGetDeviceProcAddr(device: Handle, name: *const c_char) -> Function {
+    ours(name).unwrap_or_else(|| unsafe { transmute::<usize, GetProcAddr>(DEVICE.load(SeqCst))(device, name) })
+}
