@@ -4,30 +4,39 @@
 //   S0 = sum over pixels of g,  S1 = sum over pixels of g * xhat                               for each (b, c)
 //   dh = rstd * (A g - (sum over the group of A g) / n - xhat * (sum over the group of A g xhat) / n)
 //
-// Layouts    d_out, h, dh [B, H*W, C] (NHWC);  saved [4, B, C]: A, D, mean, rstd;  sums [2, B, C]: S0, S1. All in units of T,
-//            four channels or one.
+// Layouts    d_out, h, dh [B, H*W, C] (NHWC), stored as S;  saved [4, B, C]: A, D, mean, rstd;  sums [2, B, C]: S0, S1. In units
+//            of four channels, or of one.
 // Workgroup  {{ cols }} units of one image's channels, which are whole groups: reads d_out and h once and writes dh once, g and xhat of
 //            {{ depth }} pixels of an invocation in registers (what exceeds them is read twice). Invocations as in the forward shader.
-// Template   as in ada_gn_common.wgsl, whose text follows; wg: invocations;  cols;  depth;  four: whether T is four channels.
+// Template   wg: invocations;  cols;  depth;  four: whether S and T are four channels, not one;  elem, acc (shared/types.wgsl).
 
+{% include "shared/types.wgsl" %}
+{% from "shared/tree.wgsl" import tree %}
+{% from "shared/dropout.wgsl" import mask %}
 {% set lanes = wg // cols %}
 {% set width = 4 if four else 1 %}
-@group(0) @binding(0) var<storage, read_write> d_out: array<T>;
-@group(0) @binding(1) var<storage, read_write> h: array<T>;
+alias S = {{ "Elem4" if four else "Elem" }};
+alias T = {{ "Acc4" if four else "Acc" }};
+
+{% include "shared/ada_gn_info.wgsl" %}
+
+@group(0) @binding(0) var<storage, read_write> d_out: array<S>;
+@group(0) @binding(1) var<storage, read_write> h: array<S>;
 @group(0) @binding(2) var<storage, read_write> saved: array<T>;
-@group(0) @binding(3) var<storage, read_write> dh: array<T>;
+@group(0) @binding(3) var<storage, read_write> dh: array<S>;
 @group(0) @binding(4) var<storage, read_write> sums: array<T>;
-@group(0) @binding(5) var<storage, read_write> info: Info;
+@group(0) @binding(5) var<uniform> info: Info;
 
 var<workgroup> partial_0: array<T, {{ wg }}>;
 var<workgroup> partial_1: array<T, {{ wg }}>;
 // Of each channel: A S0 and A S1.
-var<workgroup> weighted_0: array<f32, {{ cols * width }}>;
-var<workgroup> weighted_1: array<f32, {{ cols * width }}>;
+var<workgroup> weighted_0: array<Acc, {{ cols * width }}>;
+var<workgroup> weighted_1: array<Acc, {{ cols * width }}>;
 
+{{ mask(width) }}
 /// g of the element `at`.
 fn gradient(at: u32, xhat: T, A: T, D: T) -> T {
-    var g = d_out[at];
+    var g = T(d_out[at]);
     if (info.flags & 4u) != 0u {
         g = select(g * info.keep_scale, T(0.0), is_dropped(at));
     }
@@ -68,7 +77,7 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     var x{{ s }} = T(0.0);
     if begin + {{ s * lanes }}u < HW {
         let at = base + (begin + {{ s * lanes }}u) * units;
-        x{{ s }} = (h[at] - mean) * rstd;
+        x{{ s }} = (T(h[at]) - mean) * rstd;
         g{{ s }} = gradient(at, x{{ s }}, A, D);
     }
     s0 += g{{ s }};
@@ -76,7 +85,7 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
 {% endfor %}
     for (var p = begin + {{ depth * lanes }}u; p < HW; p += {{ lanes }}u) {
         let at = base + p * units;
-        let x = (h[at] - mean) * rstd;
+        let x = (T(h[at]) - mean) * rstd;
         let g = gradient(at, x, A, D);
         s0 += g;
         s1 += g * x;
@@ -84,14 +93,7 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
 {% if lanes > 1 %}
     partial_0[lid] = s0;
     partial_1[lid] = s1;
-    workgroupBarrier();
-    for (var width = {{ top }}u; width > 0u; width >>= 1u) {
-        if lane < width && lane + width < {{ lanes }}u && lid < {{ lanes * cols }}u {
-            partial_0[lid] += partial_0[lid + width * {{ cols }}u];
-            partial_1[lid] += partial_1[lid + width * {{ cols }}u];
-        }
-        workgroupBarrier();
-    }
+{{ tree(["partial_0", "partial_1"], lanes, cols) }}
     s0 = partial_0[col];
     s1 = partial_1[col];
 {% endif %}
@@ -114,9 +116,9 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     {
         let size = info.group_size;
         let member = (col * {{ width }}u + {{ q }}u) / size * size;
-        var total = vec2<f32>(0.0);
-        for (var k = 0u; k < size; k++) { total += vec2<f32>(weighted_0[member + k], weighted_1[member + k]); }
-        total /= f32(size * HW);
+        var total = vec2<Acc>(0.0);
+        for (var k = 0u; k < size; k++) { total += vec2<Acc>(weighted_0[member + k], weighted_1[member + k]); }
+        total /= Acc(size * HW);
         m0{{ "[" ~ q ~ "]" if four }} = total.x;
         m1{{ "[" ~ q ~ "]" if four }} = total.y;
     }
@@ -124,12 +126,12 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
 
 {% for s in range(depth) %}
     if begin + {{ s * lanes }}u < HW {
-        dh[base + (begin + {{ s * lanes }}u) * units] = rstd * (A * g{{ s }} - m0 - x{{ s }} * m1);
+        dh[base + (begin + {{ s * lanes }}u) * units] = S(rstd * (A * g{{ s }} - m0 - x{{ s }} * m1));
     }
 {% endfor %}
     for (var p = begin + {{ depth * lanes }}u; p < HW; p += {{ lanes }}u) {
         let at = base + p * units;
-        let x = (h[at] - mean) * rstd;
-        dh[at] = rstd * (A * gradient(at, x, A, D) - m0 - x * m1);
+        let x = (T(h[at]) - mean) * rstd;
+        dh[at] = S(rstd * (A * gradient(at, x, A, D) - m0 - x * m1));
     }
 }

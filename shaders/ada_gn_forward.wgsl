@@ -3,38 +3,47 @@
 //   out = dropout(act(u)),  u = A * xhat + D,  xhat = (h - mean) * rstd
 //   A = z_s * t_s * gamma,  D = z_s * (t_s * beta + t_b) + z_b      (without modulation: A = gamma, D = beta)
 //
-// Layouts    h, out [B, H*W, C] (NHWC);  t_mod, z_mod [B, 2C] scale | shift;  gamma, beta [C];
-//            saved [4, B, C]: A, D, mean, rstd for the backward pass. All in units of T, four channels or one.
+// Layouts    h, out [B, H*W, C] (NHWC), stored as S;  t_mod, z_mod [B, 2C] scale | shift;  gamma, beta [C];
+//            saved [4, B, C]: A, D, mean, rstd for the backward pass. In units of four channels, or of one.
 // Workgroup  {{ cols }} units of one image's channels, which are whole groups: reads them once and writes them once, {{ depth }} pixels of
 //            an invocation in registers (what exceeds them is read twice). Invocations lie along channels first, as memory
 //            does; those of a unit share its pixels, and their sums meet in a tree.
 //            Statistics are sums of h - pivot and of its square, pivot the channel's first pixel, so that one pass is enough.
-// Template   as in ada_gn_common.wgsl, whose text follows; wg: invocations;  cols;  depth;  four: whether T is four channels.
+// Template   wg: invocations;  cols;  depth;  four: whether S and T are four channels, not one;  elem, acc (shared/types.wgsl).
 
+{% include "shared/types.wgsl" %}
+{% from "shared/tree.wgsl" import tree %}
+{% from "shared/dropout.wgsl" import mask %}
 {% set lanes = wg // cols %}
 {% set width = 4 if four else 1 %}
-@group(0) @binding(0) var<storage, read_write> h: array<T>;
+alias S = {{ "Elem4" if four else "Elem" }};
+alias T = {{ "Acc4" if four else "Acc" }};
+
+{% include "shared/ada_gn_info.wgsl" %}
+
+@group(0) @binding(0) var<storage, read_write> h: array<S>;
 @group(0) @binding(1) var<storage, read_write> t_mod: array<T>;
 @group(0) @binding(2) var<storage, read_write> z_mod: array<T>;
 @group(0) @binding(3) var<storage, read_write> gamma: array<T>;
 @group(0) @binding(4) var<storage, read_write> beta: array<T>;
-@group(0) @binding(5) var<storage, read_write> result: array<T>;
+@group(0) @binding(5) var<storage, read_write> result: array<S>;
 @group(0) @binding(6) var<storage, read_write> saved: array<T>;
-@group(0) @binding(7) var<storage, read_write> info: Info;
+@group(0) @binding(7) var<uniform> info: Info;
 
 var<workgroup> sums: array<T, {{ wg }}>;
 var<workgroup> squares: array<T, {{ wg }}>;
 // Of each channel: its mean, and the sum of squares around it.
-var<workgroup> means: array<f32, {{ cols * width }}>;
-var<workgroup> spreads: array<f32, {{ cols * width }}>;
+var<workgroup> means: array<Acc, {{ cols * width }}>;
+var<workgroup> spreads: array<Acc, {{ cols * width }}>;
 
+{{ mask(width) }}
 fn finish(at: u32, xhat: T, A: T, D: T) {
     var u = A * xhat + D;
     if (info.flags & 2u) != 0u { u = u / (T(1.0) + exp(-u)); }
     if (info.flags & 4u) != 0u {
         u = select(u * info.keep_scale, T(0.0), is_dropped(at));
     }
-    result[at] = u;
+    result[at] = S(u);
 }
 
 @compute @workgroup_size({{ wg }})
@@ -53,33 +62,26 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     let begin = select(HW, lane, here);
     let c = min(first + col, units - 1u);
     let base = b * HW * units + c;
-    let n = f32(HW);
+    let n = Acc(HW);
 
-    let pivot = h[base];
+    let pivot = T(h[base]);
     var sum = T(0.0);
     var square = T(0.0);
 {% for s in range(depth) %}
     var d{{ s }} = T(0.0);
-    if begin + {{ s * lanes }}u < HW { d{{ s }} = h[base + (begin + {{ s * lanes }}u) * units] - pivot; }
+    if begin + {{ s * lanes }}u < HW { d{{ s }} = T(h[base + (begin + {{ s * lanes }}u) * units]) - pivot; }
     sum += d{{ s }};
     square += d{{ s }} * d{{ s }};
 {% endfor %}
     for (var p = begin + {{ depth * lanes }}u; p < HW; p += {{ lanes }}u) {
-        let d = h[base + p * units] - pivot;
+        let d = T(h[base + p * units]) - pivot;
         sum += d;
         square += d * d;
     }
 {% if lanes > 1 %}
     sums[lid] = sum;
     squares[lid] = square;
-    workgroupBarrier();
-    for (var width = {{ top }}u; width > 0u; width >>= 1u) {
-        if lane < width && lane + width < {{ lanes }}u && lid < {{ lanes * cols }}u {
-            sums[lid] += sums[lid + width * {{ cols }}u];
-            squares[lid] += squares[lid + width * {{ cols }}u];
-        }
-        workgroupBarrier();
-    }
+{{ tree(["sums", "squares"], lanes, cols) }}
     sum = sums[col];
     square = squares[col];
 {% endif %}
@@ -99,16 +101,16 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     {
         let size = info.group_size;
         let member = (col * {{ width }}u + {{ q }}u) / size * size;
-        var total = 0.0;
+        var total = Acc(0.0);
         for (var k = 0u; k < size; k++) { total += means[member + k]; }
-        let centre = total / f32(size);
-        var spread = 0.0;
+        let centre = total / Acc(size);
+        var spread = Acc(0.0);
         for (var k = 0u; k < size; k++) {
             let d = means[member + k] - centre;
             spread += spreads[member + k] + n * d * d;
         }
         mean{{ "[" ~ q ~ "]" if four }} = centre;
-        rstd{{ "[" ~ q ~ "]" if four }} = inverseSqrt(spread / (f32(size) * n) + info.eps);
+        rstd{{ "[" ~ q ~ "]" if four }} = inverseSqrt(spread / (Acc(size) * n) + info.eps);
     }
 {% endfor %}
 
@@ -134,6 +136,6 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
 {% endfor %}
     for (var p = begin + {{ depth * lanes }}u; p < HW; p += {{ lanes }}u) {
         let at = base + p * units;
-        finish(at, (h[at] - mean) * rstd, A, D);
+        finish(at, (T(h[at]) - mean) * rstd, A, D);
     }
 }

@@ -9,10 +9,12 @@
 //            mod_len on;  d_affine: gamma's [C], then beta's from affine_len on. Without modulation the scales are 1 and d_mod
 //            isn't written. All in units of T, four channels or one.
 // Workgroup  {{ cols }} units of channels; the invocations of a unit share the images, and their sums meet in a tree (in a fixed order).
-// Template   wg: invocations;  cols, divides wg;  four: whether T is four channels.
+// Template   wg: invocations;  cols, divides wg;  four: whether T is four channels, not one;  elem, acc (shared/types.wgsl).
 
+{% include "shared/types.wgsl" %}
+{% from "shared/tree.wgsl" import tree %}
 {% set lanes = wg // cols %}
-alias T = {{ "vec4<f32>" if four else "f32" }};
+alias T = {{ "Acc4" if four else "Acc" }};
 
 struct Info {
     batch: u32,
@@ -29,7 +31,7 @@ struct Info {
 @group(0) @binding(4) var<storage, read_write> beta: array<T>;
 @group(0) @binding(5) var<storage, read_write> d_mod: array<T>;
 @group(0) @binding(6) var<storage, read_write> d_affine: array<T>;
-@group(0) @binding(7) var<storage, read_write> info: Info;
+@group(0) @binding(7) var<uniform> info: Info;
 
 var<workgroup> partial_gamma: array<T, {{ wg }}>;
 var<workgroup> partial_beta: array<T, {{ wg }}>;
@@ -63,14 +65,7 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
 {% if lanes > 1 %}
     partial_gamma[lid] = d_gamma;
     partial_beta[lid] = d_beta;
-    workgroupBarrier();
-    for (var width = {{ lanes // 2 }}u; width > 0u; width >>= 1u) {
-        if lane < width {
-            partial_gamma[lid] += partial_gamma[lid + width * {{ cols }}u];
-            partial_beta[lid] += partial_beta[lid + width * {{ cols }}u];
-        }
-        workgroupBarrier();
-    }
+{{ tree(["partial_gamma", "partial_beta"], lanes, cols) }}
     d_gamma = partial_gamma[lid];
     d_beta = partial_beta[lid];
 {% endif %}

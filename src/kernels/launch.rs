@@ -1,66 +1,147 @@
 //! Launches of hand-written WGSL on cubecl's wgpu runtime.
+//!
+//! A launch gives buffers, all bound `read_write` (cubecl cuts inputs and outputs from the same wgpu buffers, which can't be bound twice in
+//! different ways), and an info block: a small uniform, bound last. cubecl keeps the info blocks of the last launches on the device, so that
+//! an equal one costs no write.
 
 use super::profile;
-use burn::backend::wgpu::{CubeTensor, KernelSource, SourceKernel};
-use burn::cubecl::server::KernelArguments;
-use burn::cubecl::{CubeCount, CubeDim};
-use std::cell::Cell;
+use super::shader::{Shader, Source};
+use super::testing;
+pub(crate) use crate::device::Class;
+use crate::device::{self, Profile};
+use burn::backend::wgpu::{CubeTensor, SourceKernel};
+use burn::cubecl::server::{Handle, KernelArguments, MetadataBindingInfo};
+use burn::cubecl::{CubeCount, CubeDim, Device as CubeDevice};
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 
-/// What tiles are chosen by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Class {
-    /// Real graphics hardware: wide subgroups, cheap barriers, fast workgroup memory.
-    Gpu,
-    /// A program on the processor (lavapipe, WARP) that runs a workgroup as vectors of 8 lanes and pays for every barrier.
-    Software,
+/// Memory traffic and arithmetic of one call: the fewest bytes read and written, floating-point operations of the direct algorithm (a
+/// multiply-add counts two; 0 where memory decides).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Work {
+    /// Bytes.
+    pub bytes: f64,
+    /// Floating-point operations.
+    pub operations: f64,
 }
+
+impl Work {
+    /// Of `counts` f32 numbers read or written, and no arithmetic that counts.
+    pub fn floats(counts: &[usize]) -> Self {
+        Self { bytes: 4.0 * counts.iter().sum::<usize>() as f64, operations: 0.0 }
+    }
+}
+
+/// Whether our WGSL can run where `tensor` is: on cubecl's wgpu runtime. (The others have its type of tensor as well.)
+pub(crate) fn on_wgpu(tensor: &CubeTensor) -> bool {
+    matches!(tensor.device, CubeDevice::Wgpu(_))
+}
+
+/// What launches on `tensor`'s device choose by.
+pub(crate) fn profile_of(tensor: &CubeTensor) -> Arc<Profile> {
+    testing::profile().unwrap_or_else(|| own_profile(tensor))
+}
+
+/// The class of the adapter that `tensor` is on.
+pub(crate) fn class(tensor: &CubeTensor) -> Class {
+    profile_of(tensor).class
+}
+
+fn own_profile(tensor: &CubeTensor) -> Arc<Profile> {
+    match &tensor.device {
+        CubeDevice::Wgpu(device) => device::profile(device),
+        _ => Profile::least(Class::Gpu).into(),
+    }
+}
+
+/// Launches a thread makes on a software adapter before it waits for it: cubecl's queue of 32 tasks spins while it is full, and the
+/// spinning thread takes a processor from the adapter's own.
+const AHEAD: usize = 16;
+
+/// Seconds of work, at worst, that are handed to a GPU in one submission.
+const SUBMISSION: f64 = 0.25;
 
 thread_local! {
-    static FORCED: Cell<Option<Class>> = const { Cell::new(None) };
+    /// Launches since this thread last waited for a software adapter.
+    static LAUNCHES: Cell<usize> = const { Cell::new(0) };
+    /// Device and seconds of what this thread launched since it last had its work submitted.
+    static WAITING: RefCell<Option<(CubeDevice, f64)>> = const { RefCell::new(None) };
 }
 
-/// Makes launches from this thread use the tiles of `class` instead of the adapter's own: tests run the kernels of real GPUs
-/// on a software adapter.
-pub fn force_class(class: Option<Class>) {
-    FORCED.set(class);
+/// Submits what waits on `tensor`'s device if `work` would make it too much for one submission: drivers stop those that take long.
+/// Errors stay with the tensors, whose readers report them.
+fn make_room(tensor: &CubeTensor, profile: &Profile, work: Work) {
+    let seconds = profile.seconds(work.bytes, work.operations);
+    WAITING.with_borrow_mut(|waiting| {
+        let before = waiting.take().filter(|(device, _)| *device == tensor.device).map_or(0.0, |(_, seconds)| seconds);
+        let full = before > 0.0 && before + seconds > SUBMISSION;
+        if full {
+            let _ = tensor.client.flush();
+        }
+        *waiting = Some((tensor.device.clone(), if full { seconds } else { before + seconds }));
+    });
 }
 
-/// The class whose tiles `tensor`'s launches use: that of its adapter, unless another one was forced.
-pub(crate) fn class(tensor: &CubeTensor) -> Class {
-    FORCED.get().unwrap_or_else(|| own_class(tensor))
-}
-
-/// The class of the adapter that `tensor` lives on.
-fn own_class(tensor: &CubeTensor) -> Class {
-    if tensor.client.properties().hardware.plane_size_max <= 8 { Class::Software } else { Class::Gpu }
-}
-
-/// Waits for a software adapter once this thread is some launches ahead of it. cubecl's queue of 32 tasks spins while it is full,
-/// and the spinning thread takes a processor from the adapter's own. Errors stay with the tensors, whose readers report them.
+/// Waits for a software adapter now and then, see [`AHEAD`].
 fn keep_pace(tensor: &CubeTensor) {
-    thread_local! {
-        static LAUNCHES: Cell<usize> = const { Cell::new(0) };
-    }
     LAUNCHES.set(LAUNCHES.get() + 1);
-    if LAUNCHES.get().is_multiple_of(AHEAD) && own_class(tensor) == Class::Software {
+    if LAUNCHES.get().is_multiple_of(AHEAD) {
         let _ = pollster::block_on(tensor.client.sync());
     }
 }
 
-/// See [`keep_pace`].
-const AHEAD: usize = 4;
-
 /// `n` workgroups, folded into two dimensions where one would pass WebGPU's limit.
 pub(crate) fn grid(n: usize) -> CubeCount {
     const LIMIT: usize = 65_535;
-    let rows = n.div_ceil(LIMIT);
+    let rows = n.div_ceil(LIMIT).max(1);
     CubeCount::Static(n.div_ceil(rows) as u32, rows as u32, 1)
 }
 
-/// Launches `shader` on `buffers`, bound in their order, and on the info block, bound last.
-pub(crate) fn launch(
+/// `info` as cubecl takes it, with zeros up to a multiple of 16 bytes, as whole registers of constants are bound.
+fn words<I: bytemuck::Pod>(info: &I) -> Vec<u64> {
+    let mut words = vec![0u64; size_of::<I>().div_ceil(16) * 2];
+    bytemuck::cast_slice_mut(&mut words)[..size_of::<I>()].copy_from_slice(bytemuck::bytes_of(info));
+    words
+}
+
+/// Launches `workgroups` workgroups of `shader` on `buffers`, bound in their order, and on `info`. Profiles know it as `name`.
+///
+/// # Panics
+/// If the number of buffers isn't the shader's.
+pub(crate) fn launch<S: Shader>(
     name: &'static str,
-    shader: impl KernelSource,
+    shader: S,
+    workgroups: usize,
+    buffers: &[&CubeTensor],
+    info: &S::Info,
+    work: Work,
+) {
+    assert_eq!(buffers.len(), S::BUFFERS, "{name}: buffers of {shader:?}");
+    let first = buffers[0];
+    let own = own_profile(first);
+    let run = |handles: Vec<Handle>| {
+        let bindings = handles.into_iter().map(Handle::binding).collect();
+        let arguments = KernelArguments::new().with_buffers(bindings).with_info(MetadataBindingInfo::custom(words(info)));
+        let kernel = SourceKernel::new(Source(shader), CubeDim::new_1d(shader.workgroup()));
+        first.client.launch(Box::new(kernel), grid(workgroups), arguments);
+    };
+    let guarded = testing::guarded(name, buffers, run);
+    if own.class == Class::Gpu {
+        make_room(first, &own, work);
+    }
+    profile::named(name, || run(buffers.iter().map(|t| t.handle.clone()).collect()));
+    if let Some(guarded) = guarded {
+        guarded.compare(buffers);
+    }
+    if own.class == Class::Software {
+        keep_pace(first);
+    }
+}
+
+/// As it was; goes once all operations are converted.
+pub(crate) fn launch_words(
+    name: &'static str,
+    shader: impl burn::backend::wgpu::KernelSource,
     workgroup: u32,
     count: CubeCount,
     buffers: &[&CubeTensor],
@@ -71,5 +152,26 @@ pub(crate) fn launch(
     bindings.push(client.create_from_slice(bytemuck::cast_slice(info)).binding());
     let arguments = KernelArguments::new().with_buffers(bindings);
     profile::named(name, || client.launch(Box::new(SourceKernel::new(shader, CubeDim::new_1d(workgroup))), count, arguments));
-    keep_pace(buffers[0]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workgroups_fold_into_two_dimensions() {
+        let count = |n| match grid(n) {
+            CubeCount::Static(x, y, z) => [x, y, z],
+            CubeCount::Dynamic(_) => unreachable!("counts are known"),
+        };
+        assert_eq!(count(5), [5, 1, 1]);
+        assert_eq!(count(65_536), [32_768, 2, 1]);
+        assert!(count(200_000).iter().all(|n| *n <= 65_535));
+    }
+
+    #[test]
+    fn info_blocks_are_padded_to_16_bytes() {
+        assert_eq!(words(&[1u32, 2, 3, 4, 5]).len(), 4);
+        assert_eq!(words(&[1u32, 2])[..], [1 | 2 << 32, 0]);
+    }
 }

@@ -4,6 +4,8 @@
 //! operation of this room keeps it. The operations here are those that Burn would otherwise carry out on NCHW memory.
 
 use super::buffers::Buffer;
+use super::shader::Elem;
+use super::testing;
 use burn::backend::wgpu::{CubeTensor, into_contiguous};
 use burn::tensor::{DType, Shape, Tensor};
 use burn_flex::FlexTensor;
@@ -116,13 +118,20 @@ pub(crate) fn into_nhwc(mut tensor: CubeTensor) -> CubeTensor {
     tensor
 }
 
-/// An uninitialised contiguous f32 tensor beside `like`.
-pub(crate) fn empty(like: &CubeTensor, shape: Shape) -> CubeTensor {
-    let handle = like.client.empty(shape.num_elements() * size_of::<f32>());
-    CubeTensor::new_contiguous(like.client.clone(), like.device.clone(), shape, handle, DType::F32)
+/// An uninitialised contiguous tensor beside `like`.
+pub(crate) fn empty(like: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
+    let handle = like.client.empty(shape.num_elements() * dtype.size());
+    let tensor = CubeTensor::new_contiguous(like.client.clone(), like.device.clone(), shape, handle, dtype);
+    testing::junk(&tensor);
+    tensor
 }
 
-/// An uninitialised tensor of `like`'s shape, logically `[B, C, H, W]`, in NHWC memory.
+/// As [`empty`], of the numbers that shaders compute with.
+pub(crate) fn empty_acc(like: &CubeTensor, shape: Shape) -> CubeTensor {
+    empty(like, shape, DType::F32)
+}
+
+/// An uninitialised tensor of `like`'s shape and type, logically `[B, C, H, W]`, in NHWC memory.
 pub(crate) fn empty_nhwc_like(like: &CubeTensor) -> CubeTensor {
     empty_nhwc(like, dims(like))
 }
@@ -145,9 +154,26 @@ pub(crate) fn part(buffer: &CubeTensor, index: usize, shape: Shape) -> CubeTenso
     CubeTensor::new_contiguous(buffer.client.clone(), buffer.device.clone(), shape, handle, DType::F32)
 }
 
-/// An uninitialised f32 tensor beside `like`, logically `dims` = `[B, C, H, W]`, in NHWC memory.
+/// An uninitialised tensor beside `like` and of its type, logically `dims` = `[B, C, H, W]`, in NHWC memory.
 pub(crate) fn empty_nhwc(like: &CubeTensor, [b, c, h, w]: [usize; 4]) -> CubeTensor {
-    let mut tensor = empty(like, Shape::new([b, h, w, c]));
+    let mut tensor = empty(like, Shape::new([b, h, w, c]), like.dtype);
     tensor.meta.permute(&[0, 3, 1, 2]).expect("four axes");
     tensor
+}
+
+/// The element type of `tensor`, the operand `name` of `operation`.
+///
+/// # Panics
+/// If shaders don't have it.
+pub(crate) fn elem(operation: &str, name: &str, tensor: &CubeTensor) -> Elem {
+    let elem = Elem::of(tensor.dtype);
+    elem.unwrap_or_else(|| panic!("{operation}: {name} is {:?}, the WGSL kernel takes f32 or f16", tensor.dtype))
+}
+
+/// Checks that `tensor`, the operand `name` of `operation`, is of the type `elem`.
+///
+/// # Panics
+/// If it isn't.
+pub(crate) fn check(operation: &str, name: &str, tensor: &CubeTensor, elem: Elem) {
+    assert!(tensor.dtype == elem.dtype(), "{operation}: {name} is {:?}, the WGSL kernel takes {} here", tensor.dtype, elem.wgsl());
 }

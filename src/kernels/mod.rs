@@ -5,10 +5,12 @@
 pub mod ada_gn;
 pub mod adamw;
 pub mod attention;
+pub(crate) mod autodiff;
 pub mod batch_norm;
 #[allow(unsafe_code)]
 pub mod buffers;
-pub mod choice;
+pub mod catalog;
+mod choice;
 pub mod columns;
 pub mod conv2d;
 pub mod feature_map;
@@ -19,8 +21,11 @@ pub mod layout;
 pub mod linear;
 pub mod math;
 mod moments;
+pub mod operand;
 pub mod peak;
 pub mod profile;
+#[allow(unsafe_code)]
+pub mod shader;
 mod simd;
 mod template;
 #[doc(hidden)]

@@ -2,8 +2,8 @@
 //! Speeds of other kernels are given as shares of these.
 
 use super::buffers::Buffer;
-use super::launch::{grid, launch};
-use super::layout::{empty, flex_values};
+use super::launch::{grid, launch_words};
+use super::layout::{empty_acc, flex_values};
 use super::simd::{Path, mul_add};
 use super::template::{kernel_source, render};
 use burn::backend::tensor::FloatTensor;
@@ -75,9 +75,9 @@ impl Shader {
         let x = into_contiguous(x);
         let shape = x.meta.shape().clone();
         let vectors = shape.num_elements() / 4;
-        let y = empty(&x, shape);
+        let y = empty_acc(&x, shape);
         let count = grid(vectors.div_ceil(Self::WORKGROUP as usize));
-        launch(name, self, Self::WORKGROUP, count, &[&x, &y], &[vectors as u32, rounds]);
+        launch_words(name, self, Self::WORKGROUP, count, &[&x, &y], &[vectors as u32, rounds]);
         y
     }
 }

@@ -1,17 +1,30 @@
-//! Templates of shaders: the files under shaders/ in Jinja's syntax, so that tile sizes are constants and register blocks are
-//! written out.
+//! Templates of shaders: the files under shaders/ in Jinja's syntax, so that tile sizes are constants, register blocks are written
+//! out, and what several shaders hold stands once, under shaders/shared/.
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, UndefinedBehavior, Value};
 
+/// What templates include or import, by the name they call it.
+const SHARED: [(&str, &str); 4] = [
+    ("shared/ada_gn_info.wgsl", include_str!("../../shaders/shared/ada_gn_info.wgsl")),
+    ("shared/dropout.wgsl", include_str!("../../shaders/shared/dropout.wgsl")),
+    ("shared/tree.wgsl", include_str!("../../shaders/shared/tree.wgsl")),
+    ("shared/types.wgsl", include_str!("../../shaders/shared/types.wgsl")),
+];
+
 /// The WGSL text of template `text` with `values`.
 ///
 /// # Panics
-/// If the template is malformed or uses a value that isn't given (tests/shaders.rs renders every variant).
+/// If the template is malformed or uses a value that isn't given (a test renders every variant of the catalogue).
 pub(crate) fn render(text: &str, values: Value) -> String {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().expect("Jinja's own syntax"));
+    // Where a tree over `n` invocations begins: half of the first power of two that isn't below n.
+    environment.add_function("reach", |n: u32| n.next_power_of_two() / 2);
+    for (name, text) in SHARED {
+        environment.add_template(name, text).unwrap_or_else(|e| panic!("shaders/{name}: {e:#}"));
+    }
     environment.render_str(text, values).unwrap_or_else(|e| panic!("the template of a shader: {e:#}"))
 }
 
@@ -38,16 +51,25 @@ pub(crate) use kernel_source;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use minijinja::context;
 
     #[test]
     fn writes_loops_out() {
         let text = "{% for i in range(n) %}\nlet a{{ i }} = {{ i * 2 }}u;\n{% endfor %}\n";
-        assert_eq!(render(text, minijinja::context! { n => 2 }), "let a0 = 0u;\nlet a1 = 2u;\n");
+        assert_eq!(render(text, context! { n => 2 }), "let a0 = 0u;\nlet a1 = 2u;\n");
+    }
+
+    #[test]
+    fn shared_macros_are_imported() {
+        let text = "{% from \"shared/tree.wgsl\" import tree %}\n{{ tree([\"sums\"], 6, 4) }}";
+        let tree = render(text, context! {});
+        assert!(tree.contains("reach = 4u") && tree.contains("lane + reach < 6u"), "{tree}");
+        assert!(tree.contains("sums[lid] += sums[lid + reach * 4u];"), "{tree}");
     }
 
     #[test]
     #[should_panic(expected = "undefined")]
     fn refuses_values_that_are_missing() {
-        render("{{ n }}", minijinja::context! {});
+        render("{{ n }}", context! {});
     }
 }

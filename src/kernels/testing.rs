@@ -1,7 +1,17 @@
-//! Hooks for tests and comparisons: nothing that the program itself runs calls them, but for a hidden variable of the
-//! environment, SODA_SIMD.
+//! Hooks for tests and comparisons. Nothing that the program itself runs calls them, but for SODA_SIMD, a hidden variable of the
+//! environment.
 
 use super::simd::Path;
+use crate::device::{Class, Profile};
+use burn::backend::wgpu::CubeTensor;
+use burn::cubecl::bytes::Bytes;
+use burn::cubecl::server::Handle;
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+pub use super::buffers::fill_with_junk;
+pub use super::choice::with_references;
+pub use super::layout::copies;
 
 /// Makes the CPU kernels run on the SIMD path called `name` for the rest of the process, so that each path of a machine can be
 /// compared. (The matrix products of the `gemm` crate choose their own.)
@@ -10,4 +20,120 @@ use super::simd::Path;
 /// If this machine has no such path; names those that it has.
 pub fn force_simd(name: &str) -> Result<(), String> {
     Path::force(name)
+}
+
+thread_local! {
+    static PROFILE: RefCell<Option<Arc<Profile>>> = const { RefCell::new(None) };
+    static GUARDS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work`, whose launches on this thread choose by `profile` instead of their adapter's own: the kernels of real GPUs on a
+/// software adapter.
+pub fn with_profile<T>(profile: Profile, work: impl FnOnce() -> T) -> T {
+    struct Restore(Option<Arc<Profile>>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            PROFILE.set(self.0.take());
+        }
+    }
+    let _restore = Restore(PROFILE.replace(Some(profile.into())));
+    work()
+}
+
+/// As [`with_profile`], of an adapter of `class` that has no more than every adapter.
+pub fn with_class<T>(class: Class, work: impl FnOnce() -> T) -> T {
+    with_profile(Profile::least(class), work)
+}
+
+/// What this thread's launches choose by, if that was said.
+pub(super) fn profile() -> Option<Arc<Profile>> {
+    PROFILE.with_borrow(Option::clone)
+}
+
+/// Runs `work`, whose launches on this thread are each made twice: first on copies of their buffers that lie between guard bytes, which
+/// are compared, then as always, and the results of both are compared bit for bit. Fresh tensors hold NaN. A kernel that reads or writes
+/// beside its buffers, or leaves an output unwritten, doesn't get through.
+///
+/// # Panics
+/// At a launch that wrote into the guards, or whose results depend on what lies beside its buffers.
+pub fn with_guards<T>(work: impl FnOnce() -> T) -> T {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            GUARDS.set(self.0);
+        }
+    }
+    let _restore = Restore(GUARDS.replace(true));
+    work()
+}
+
+/// Fills a fresh tensor with NaN, between guards.
+pub(super) fn junk(tensor: &CubeTensor) {
+    if GUARDS.get() {
+        let words = tensor.handle.size_in_used() as usize / 4;
+        // NaN as f32, and as two f16.
+        tensor.client.write(&tensor.handle, Bytes::from_elems(vec![0x7fff_7fffu32; words]));
+    }
+}
+
+/// Guard bytes on either side: WebGPU's largest offset alignment.
+const GUARD: usize = 256;
+/// NaN as f32 and as f16, and no number that a kernel writes.
+const PATTERN: u8 = 0x7f;
+
+/// What a launch between guards left in its buffers.
+pub(super) struct Guarded {
+    name: &'static str,
+    contents: Vec<Vec<u8>>,
+}
+
+/// Where guards were asked for: calls `run` on copies of `buffers` between guard bytes, and compares those.
+pub(super) fn guarded(name: &'static str, buffers: &[&CubeTensor], run: impl Fn(Vec<Handle>)) -> Option<Guarded> {
+    if !GUARDS.get() {
+        return None;
+    }
+    let client = &buffers[0].client;
+    let read = |handle: &Handle| client.read_one(handle.clone()).unwrap_or_else(|e| panic!("{name}: reading a buffer: {e:?}")).to_vec();
+    let mut copies: Vec<(usize, Handle)> = Vec::new();
+    let mut handles = Vec::new();
+    for (i, buffer) in buffers.iter().enumerate() {
+        // A buffer that is bound twice stays one.
+        if let Some((_, copy)) = copies.iter().find(|(first, _)| same(&buffers[*first].handle, &buffer.handle)) {
+            handles.push(copy.clone());
+            continue;
+        }
+        let mut bytes = vec![PATTERN; GUARD];
+        bytes.extend(read(&buffer.handle));
+        bytes.resize(bytes.len().next_multiple_of(4) + GUARD, PATTERN);
+        let copy = client.create_from_slice(&bytes);
+        handles.push(copy.clone());
+        copies.push((i, copy));
+    }
+    // The guard behind a buffer is bound as well: an adapter may drop what is written behind a binding.
+    run(handles.iter().map(|copy| copy.clone().offset_start(GUARD as u64)).collect());
+    for (i, copy) in &copies {
+        let (after, size) = (read(copy), buffers[*i].handle.size_in_used() as usize);
+        let intact = |guard: &[u8]| guard.iter().all(|byte| *byte == PATTERN);
+        assert!(intact(&after[..GUARD]) && intact(&after[GUARD + size..]), "{name}: wrote beside its buffer number {i}");
+    }
+    let contents = handles.iter().zip(buffers).map(|(copy, buffer)| {
+        let size = buffer.handle.size_in_used() as usize;
+        read(copy)[GUARD..GUARD + size].to_vec()
+    });
+    Some(Guarded { name, contents: contents.collect() })
+}
+
+impl Guarded {
+    /// Compares with `buffers` after the launch proper.
+    pub(super) fn compare(self, buffers: &[&CubeTensor]) {
+        for (i, (buffer, guarded)) in buffers.iter().zip(&self.contents).enumerate() {
+            let bytes = buffer.client.read_one(buffer.handle.clone()).unwrap_or_else(|e| panic!("{}: {e:?}", self.name));
+            assert!(bytes[..] == guarded[..], "{}: buffer number {i} depends on what lies beside the buffers", self.name);
+        }
+    }
+}
+
+/// Whether both are the same part of the same memory.
+fn same(a: &Handle, b: &Handle) -> bool {
+    a.memory == b.memory && a.offset_start == b.offset_start && a.offset_end == b.offset_end
 }

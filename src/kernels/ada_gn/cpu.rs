@@ -1,7 +1,7 @@
 //! Fused AdaGN on Burn's CPU backend, on NHWC memory: each image is worked on by one thread while it is in cache, channels
 //! along the vector lanes, so the result doesn't depend on the number of threads.
 
-use super::{Activation, AdaGnGrads, AdaGnKernels, AdaGnOptions, Dropout, Modulation};
+use super::{Activation, AdaGn, AdaGnGradients, AdaGnInputs, AdaGnOptions, AdaGnParameters, Dropout, Modulation};
 use crate::kernels::buffers::Buffer;
 use crate::kernels::layout::{FlexImage, flex_values};
 use crate::kernels::math;
@@ -16,7 +16,8 @@ use rayon::prelude::*;
 /// (A, D) with u = A * xhat + D, for image `b` and channel `c`.
 struct Affine<'a> {
     channels: usize,
-    modulation: Option<Modulation<&'a [f32]>>,
+    /// t and z.
+    modulation: Option<[&'a [f32]; 2]>,
     gamma: &'a [f32],
     beta: &'a [f32],
 }
@@ -24,9 +25,9 @@ struct Affine<'a> {
 impl Affine<'_> {
     fn at(&self, b: usize, c: usize) -> (f32, f32) {
         let (mut scale, mut shift) = (self.gamma[c], self.beta[c]);
-        if let Some(m) = &self.modulation {
+        if let Some(modulation) = self.modulation {
             let at = b * 2 * self.channels + c;
-            for part in [m.t, m.z] {
+            for part in modulation {
                 scale *= part[at];
                 shift = part[at] * shift + part[at + self.channels];
             }
@@ -242,46 +243,46 @@ fn activation_gradient<const FMA: bool, const SILU: bool>(
     [sums, products]
 }
 
-impl AdaGnKernels for Flex {
-    fn forward(
-        h: FloatTensor<Self>,
-        modulation: Option<Modulation<FloatTensor<Self>>>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        options: AdaGnOptions,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+/// Each tensor in memory of its own order.
+fn contiguous(parameters: AdaGnParameters<Flex>) -> AdaGnParameters<Flex> {
+    parameters.map(|tensor| tensor.to_contiguous())
+}
+
+/// The values of t and z, where they modulate.
+fn values(modulation: &Modulation<Flex>) -> Option<[&[f32]; 2]> {
+    match modulation {
+        Modulation::Absent => None,
+        Modulation::By { t, z } => Some([flex_values(t), flex_values(z)]),
+    }
+}
+
+impl AdaGn for Flex {
+    /// Keeps A, D, mean and 1 / deviation of each image's channels, `[B, C, 4]`.
+    fn forward(inputs: AdaGnInputs<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let _timer = profile::timer("ada_gn forward");
-        let h = FlexImage::new(h);
+        let (h, parameters) = (FlexImage::new(inputs.h), contiguous(inputs.parameters));
         let [batch, channels, ..] = h.dims;
         let image = h.len() / batch;
-        let modulation = modulation.map(|m| Modulation { t: m.t.to_contiguous(), z: m.z.to_contiguous() });
-        let (gamma, beta) = (gamma.to_contiguous(), beta.to_contiguous());
+        let options = &parameters.options;
         let affine = Affine {
             channels,
-            modulation: modulation.as_ref().map(|m| Modulation { t: flex_values(&m.t), z: flex_values(&m.z) }),
-            gamma: flex_values(&gamma),
-            beta: flex_values(&beta),
+            modulation: values(&parameters.modulation),
+            gamma: flex_values(&parameters.gamma),
+            beta: flex_values(&parameters.beta),
         };
         let mut out = Buffer::new(h.len());
         let mut saved = Buffer::new(batch * channels * 4);
         (out.par_chunks_mut(image), saved.par_chunks_mut(channels * 4), h.values().par_chunks(image))
             .into_par_iter()
             .enumerate()
-            .for_each(|(b, (out, saved, x))| vectorised::<ForwardImage, _>((x, out, saved, b, &affine, &options)));
+            .for_each(|(b, (out, saved, x))| vectorised::<ForwardImage, _>((x, out, saved, b, &affine, options)));
         (FlexImage::tensor(out, h.dims), saved.tensor(Shape::new([batch, channels, 4])))
     }
 
-    fn backward(
-        d_out: FloatTensor<Self>,
-        h: FloatTensor<Self>,
-        saved: FloatTensor<Self>,
-        modulation: Option<Modulation<FloatTensor<Self>>>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        options: AdaGnOptions,
-    ) -> AdaGnGrads<FloatTensor<Self>> {
+    fn backward(d_out: FloatTensor<Self>, saved: FloatTensor<Self>, inputs: AdaGnInputs<Self>) -> AdaGnGradients<Self> {
         let _timer = profile::timer("ada_gn backward");
-        let (d_out, h) = (FlexImage::new(d_out), FlexImage::new(h));
+        let (d_out, h) = (FlexImage::new(d_out), FlexImage::new(inputs.h));
+        let options = &inputs.parameters.options;
         let [batch, channels, ..] = h.dims;
         let image = h.len() / batch;
         let mut dh = Buffer::new(h.len());
@@ -295,39 +296,30 @@ impl AdaGnKernels for Flex {
         )
             .into_par_iter()
             .enumerate()
-            .for_each(|(b, (dh, sums, x, dy, saved))| vectorised::<BackwardImage, _>((x, dy, dh, sums, saved, b, &options)));
-        gradients(FlexImage::tensor(dh, h.dims), &sums, modulation, gamma, beta)
+            .for_each(|(b, (dh, sums, x, dy, saved))| vectorised::<BackwardImage, _>((x, dy, dh, sums, saved, b, options)));
+        gradients(FlexImage::tensor(dh, h.dims), &sums, contiguous(inputs.parameters))
     }
 }
 
 /// `h` and everything small from the sums (S0, S1), `[B, C, 2]`; the formulas stand in shaders/ada_gn_parameters.wgsl.
-fn gradients(
-    h: FlexTensor,
-    sums: &[f32],
-    modulation: Option<Modulation<FlexTensor>>,
-    gamma: FlexTensor,
-    beta: FlexTensor,
-) -> AdaGnGrads<FlexTensor> {
-    let modulation = modulation.map(|m| Modulation { t: m.t.to_contiguous(), z: m.z.to_contiguous() });
-    let (gamma, beta) = (gamma.to_contiguous(), beta.to_contiguous());
-    let (gamma, beta) = (flex_values(&gamma), flex_values(&beta));
+fn gradients(h: FlexTensor, sums: &[f32], parameters: AdaGnParameters<Flex>) -> AdaGnGradients<Flex> {
+    let (gamma, beta) = (flex_values(&parameters.gamma), flex_values(&parameters.beta));
+    let modulation = values(&parameters.modulation);
     let channels = gamma.len();
     let batch = sums.len() / (2 * channels);
     let (mut d_gamma, mut d_beta) = (Buffer::zeros(channels), Buffer::zeros(channels));
-    let mut d_mod =
-        modulation.as_ref().map(|_| Modulation { t: Buffer::new(batch * 2 * channels), z: Buffer::new(batch * 2 * channels) });
+    let mut d_mod = modulation.map(|_| [Buffer::new(batch * 2 * channels), Buffer::new(batch * 2 * channels)]);
     for b in 0..batch {
         for c in 0..channels {
             let (s0, s1) = (sums[(b * channels + c) * 2], sums[(b * channels + c) * 2 + 1]);
             let mut scale = 1.0;
-            if let (Some(m), Some(out)) = (&modulation, &mut d_mod) {
-                let (t, z) = (flex_values(&m.t), flex_values(&m.z));
+            if let (Some([t, z]), Some([dt, dz])) = (modulation, &mut d_mod) {
                 let at = b * 2 * channels + c;
                 let v = gamma[c] * s1 + beta[c] * s0;
-                out.t[at] = z[at] * v;
-                out.t[at + channels] = z[at] * s0;
-                out.z[at] = t[at] * v + t[at + channels] * s0;
-                out.z[at + channels] = s0;
+                dt[at] = z[at] * v;
+                dt[at + channels] = z[at] * s0;
+                dz[at] = t[at] * v + t[at + channels] * s0;
+                dz[at + channels] = s0;
                 scale = z[at] * t[at];
             }
             d_gamma[c] += scale * s1;
@@ -335,9 +327,9 @@ fn gradients(
         }
     }
     let pair = |values: Buffer| values.tensor(Shape::new([batch, 2 * channels]));
-    AdaGnGrads {
+    AdaGnGradients {
         h,
-        modulation: d_mod.map(|m| Modulation { t: pair(m.t), z: pair(m.z) }),
+        modulation: d_mod.map_or(Modulation::Absent, |[t, z]| Modulation::By { t: pair(t), z: pair(z) }),
         gamma: d_gamma.tensor(Shape::new([channels])),
         beta: d_beta.tensor(Shape::new([channels])),
     }

@@ -3,19 +3,22 @@
 //! out = dropout(activation(z_s * (t_s * GN(h) + t_b) + z_b)), GN(h) = gamma * (h - mean) / sqrt(var + eps) + beta
 //!
 //! with mean and (biased) variance over each image's group of channels. [`ada_gn`] runs one fused WGSL kernel on wgpu
-//! devices and one fused loop on the CPU backend, forward and backward; [`mod@reference`] is the same in plain tensor
+//! devices and one fused loop on the CPU backend, forward and backward; reference.rs is the same in plain tensor
 //! operations, and the tests hold all of them equal in value and every gradient.
 
 mod autodiff;
+mod cases;
 mod cpu;
-pub mod reference;
-pub mod wgsl;
+mod reference;
+mod wgsl;
+
+pub use cases::AdaGnOperation;
 
 use crate::kernels::choice::references;
+use crate::kernels::launch::Work;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Dispatch, backend_extension};
+use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
 use burn::tensor::{Tensor, assert_shape};
-use burn_flex::Flex;
 
 /// What follows the affine part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,13 +59,93 @@ pub struct AdaGnOptions {
     pub dropout: Option<Dropout>,
 }
 
-/// t and z as scale ‖ shift for each channel: two `[B, 2C]` tensors.
-#[derive(Clone, Debug)]
-pub struct Modulation<T> {
-    /// t_s ‖ t_b.
-    pub t: T,
-    /// z_s ‖ z_b.
-    pub z: T,
+/// The operands that modulate, or that there are none.
+#[derive(Clone, Debug, ExtensionType)]
+pub enum Modulation<B: Backend> {
+    /// Plain group normalisation.
+    Absent,
+    /// By t and z, `[B, 2C]` each: scale ‖ shift for each channel.
+    By {
+        /// t_s ‖ t_b.
+        t: FloatTensor<B>,
+        /// z_s ‖ z_b.
+        z: FloatTensor<B>,
+    },
+}
+
+impl<B: Backend> Modulation<B> {
+    /// The same, each tensor by `change`.
+    fn map<To: Backend>(self, change: impl Fn(FloatTensor<B>) -> FloatTensor<To>) -> Modulation<To> {
+        match self {
+            Self::Absent => Modulation::Absent,
+            Self::By { t, z } => Modulation::By { t: change(t), z: change(z) },
+        }
+    }
+}
+
+/// The small operands of one call, and its constants.
+#[derive(Clone, Debug, ExtensionType)]
+pub struct AdaGnParameters<B: Backend> {
+    /// t and z.
+    #[extension_type]
+    pub modulation: Modulation<B>,
+    /// `[C]`.
+    pub gamma: FloatTensor<B>,
+    /// `[C]`.
+    pub beta: FloatTensor<B>,
+    /// The constants.
+    pub options: AdaGnOptions,
+}
+
+impl<B: Backend> AdaGnParameters<B> {
+    /// The same, each tensor by `change`.
+    fn map<To: Backend>(self, change: impl Fn(FloatTensor<B>) -> FloatTensor<To>) -> AdaGnParameters<To> {
+        let Self { modulation, gamma, beta, options } = self;
+        AdaGnParameters { modulation: modulation.map(&change), gamma: change(gamma), beta: change(beta), options }
+    }
+}
+
+/// What one call takes.
+#[derive(Clone, Debug, ExtensionType)]
+pub struct AdaGnInputs<B: Backend> {
+    /// `[B, C, H, W]`.
+    pub h: FloatTensor<B>,
+    /// The rest.
+    #[extension_type]
+    pub parameters: AdaGnParameters<B>,
+}
+
+/// Gradients of one call.
+#[derive(Clone, Debug, ExtensionType)]
+pub struct AdaGnGradients<B: Backend> {
+    /// `[B, C, H, W]`.
+    pub h: FloatTensor<B>,
+    /// Of t and z, where they modulate.
+    #[extension_type]
+    pub modulation: Modulation<B>,
+    /// `[C]`.
+    pub gamma: FloatTensor<B>,
+    /// `[C]`.
+    pub beta: FloatTensor<B>,
+}
+
+/// The operation on every backend: by default the reference.
+#[backend_extension(Autodiff, Cube, Flex)]
+pub trait AdaGn: Backend {
+    /// See [`ada_gn`] and [`group_norm`]. Returns the result, and what the backend's own backward pass wants to keep of it.
+    fn forward(#[extension_type] inputs: AdaGnInputs<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        reference::forward(inputs)
+    }
+
+    /// The gradients of the operands, `d_out` `[B, C, H, W]` being that of the result, `saved` what the forward pass kept.
+    fn backward(
+        d_out: FloatTensor<Self>,
+        saved: FloatTensor<Self>,
+        #[extension_type] inputs: AdaGnInputs<Self>,
+    ) -> AdaGnGradients<Self> {
+        let _ = saved;
+        reference::backward(d_out, inputs)
+    }
 }
 
 /// Fused AdaGN with its gradients.
@@ -80,20 +163,10 @@ pub fn ada_gn(
     beta: Tensor<1>,
     options: AdaGnOptions,
 ) -> Tensor<4> {
-    let [batch, channels, _, _] = check(&h, &gamma, &beta, &options);
+    let [batch, channels, _, _] = h.dims();
     assert_shape!(t_mod, [batch, 2 * channels]);
     assert_shape!(z_mod, [batch, 2 * channels]);
-    if references() {
-        return reference::ada_gn(h, t_mod, z_mod, gamma, beta, options);
-    }
-    Tensor::from_dispatch(<Dispatch as AdaGn>::ada_gn(
-        h.into_dispatch(),
-        t_mod.into_dispatch(),
-        z_mod.into_dispatch(),
-        gamma.into_dispatch(),
-        beta.into_dispatch(),
-        options,
-    ))
+    run(h, Modulation::By { t: t_mod.into_dispatch(), z: z_mod.into_dispatch() }, gamma, beta, options)
 }
 
 /// The same kernel without modulation: dropout(activation(GN(h))).
@@ -103,21 +176,19 @@ pub fn ada_gn(
 /// # Panics
 /// As [`ada_gn`].
 pub fn group_norm(h: Tensor<4>, gamma: Tensor<1>, beta: Tensor<1>, options: AdaGnOptions) -> Tensor<4> {
-    check(&h, &gamma, &beta, &options);
-    if references() {
-        return reference::group_norm(h, gamma, beta, options);
-    }
-    Tensor::from_dispatch(<Dispatch as AdaGn>::group_norm(
-        h.into_dispatch(),
-        gamma.into_dispatch(),
-        beta.into_dispatch(),
-        options,
-    ))
+    run(h, Modulation::Absent, gamma, beta, options)
 }
 
-fn check(h: &Tensor<4>, gamma: &Tensor<1>, beta: &Tensor<1>, options: &AdaGnOptions) -> [usize; 4] {
-    let shape = h.dims();
-    let channels = shape[1];
+fn run(h: Tensor<4>, modulation: Modulation<Dispatch>, gamma: Tensor<1>, beta: Tensor<1>, options: AdaGnOptions) -> Tensor<4> {
+    check(&h, &gamma, &beta, &options);
+    let parameters = AdaGnParameters { modulation, gamma: gamma.into_dispatch(), beta: beta.into_dispatch(), options };
+    let inputs = AdaGnInputs { h: h.into_dispatch(), parameters };
+    let (out, _) = if references() { reference::forward(inputs) } else { <Dispatch as AdaGn>::forward(inputs) };
+    Tensor::from_dispatch(out)
+}
+
+fn check(h: &Tensor<4>, gamma: &Tensor<1>, beta: &Tensor<1>, options: &AdaGnOptions) {
+    let [_, channels, _, _] = h.dims();
     assert_shape!(gamma, [channels]);
     assert_shape!(beta, [channels]);
     assert!(
@@ -128,87 +199,14 @@ fn check(h: &Tensor<4>, gamma: &Tensor<1>, beta: &Tensor<1>, options: &AdaGnOpti
     if let Some(dropout) = options.dropout {
         assert!((0.0..1.0).contains(&dropout.p), "ada_gn: dropout p = {} lies outside [0, 1)", dropout.p);
     }
-    shape
 }
 
-/// The differentiable operations, routed to the backend of their tensors.
-#[backend_extension(Autodiff, Cube, Flex)]
-pub trait AdaGn: burn::backend::Backend {
-    /// See [`ada_gn`].
-    fn ada_gn(
-        h: FloatTensor<Self>,
-        t_mod: FloatTensor<Self>,
-        z_mod: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        options: AdaGnOptions,
-    ) -> FloatTensor<Self>;
-
-    /// See [`group_norm`].
-    fn group_norm(
-        h: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        options: AdaGnOptions,
-    ) -> FloatTensor<Self>;
+/// Of the forward pass on `[B, C, H, W]`: h read, the result written.
+pub fn forward_work(shape: [usize; 4]) -> Work {
+    Work::floats(&[2 * shape.iter().product::<usize>()])
 }
 
-/// Gradients of one call, in the order of its operands.
-pub(crate) struct AdaGnGrads<T> {
-    pub h: T,
-    pub modulation: Option<Modulation<T>>,
-    pub gamma: T,
-    pub beta: T,
+/// Of the backward pass on `[B, C, H, W]`: h and the result's gradient read, the other gradient written.
+pub fn backward_work(shape: [usize; 4]) -> Work {
+    Work::floats(&[3 * shape.iter().product::<usize>()])
 }
-
-/// What a backend without autodiff implements: the two passes.
-pub(crate) trait AdaGnKernels: burn::backend::Backend {
-    /// Returns the result and, for the backward pass, A, D, mean and 1/deviation of each image's channels, in an order of the
-    /// backend's own: u = A * xhat + D is the argument of the activation.
-    fn forward(
-        h: FloatTensor<Self>,
-        modulation: Option<Modulation<FloatTensor<Self>>>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        options: AdaGnOptions,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>);
-
-    /// `d_out` `[B, C, H, W]` is the gradient of the result.
-    fn backward(
-        d_out: FloatTensor<Self>,
-        h: FloatTensor<Self>,
-        saved: FloatTensor<Self>,
-        modulation: Option<Modulation<FloatTensor<Self>>>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        options: AdaGnOptions,
-    ) -> AdaGnGrads<FloatTensor<Self>>;
-}
-
-macro_rules! without_autodiff {
-    ($backend:ty) => {
-        impl AdaGn for $backend {
-            fn ada_gn(
-                h: FloatTensor<Self>,
-                t_mod: FloatTensor<Self>,
-                z_mod: FloatTensor<Self>,
-                gamma: FloatTensor<Self>,
-                beta: FloatTensor<Self>,
-                options: AdaGnOptions,
-            ) -> FloatTensor<Self> {
-                <Self as AdaGnKernels>::forward(h, Some(Modulation { t: t_mod, z: z_mod }), gamma, beta, options).0
-            }
-
-            fn group_norm(
-                h: FloatTensor<Self>,
-                gamma: FloatTensor<Self>,
-                beta: FloatTensor<Self>,
-                options: AdaGnOptions,
-            ) -> FloatTensor<Self> {
-                <Self as AdaGnKernels>::forward(h, None, gamma, beta, options).0
-            }
-        }
-    };
-}
-without_autodiff!(burn::backend::wgpu::CubeBackend);
-without_autodiff!(Flex);

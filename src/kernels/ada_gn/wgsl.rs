@@ -1,25 +1,27 @@
 //! Launches of the fused AdaGN shaders on cubecl's wgpu runtime.
 
-use super::{Activation, AdaGnGrads, AdaGnKernels, AdaGnOptions, Modulation};
-use crate::kernels::launch::{Class, class, grid, launch};
+use super::{Activation, AdaGn, AdaGnGradients, AdaGnInputs, AdaGnOptions, AdaGnParameters, Modulation};
+use super::{backward_work, forward_work, reference};
+use crate::device::Class;
+use crate::kernels::launch::{Work, class, launch, on_wgpu};
 use crate::kernels::layout;
-use crate::kernels::template::{kernel_source, render};
+use crate::kernels::shader::{Elem, Filled, Shader, Types, info};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::{CubeBackend, CubeTensor, into_contiguous};
-use burn::tensor::{DType, Shape};
-use minijinja::context;
+use burn::tensor::Shape;
+use minijinja::{Value, context};
 
-/// Template values of one launch: everything that changes the source.
+/// How a workgroup lies on the feature map: template values of the forward and the backward shader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Tile {
+struct Tile {
     /// Invocations of a workgroup.
-    pub wg: usize,
+    wg: usize,
     /// Units of channels of a workgroup.
-    pub cols: usize,
+    cols: usize,
     /// Pixels that an invocation keeps in registers.
-    pub depth: usize,
+    depth: usize,
     /// Whether a unit is four channels, not one.
-    pub four: bool,
+    four: bool,
 }
 
 impl Tile {
@@ -30,7 +32,7 @@ impl Tile {
     ///
     /// # Panics
     /// If a group has more channels than a workgroup can hold, 1,024 (256 where C is no multiple of four).
-    pub fn choose(class: Class, channels: usize, group_size: usize, pixels: usize) -> [Self; 2] {
+    fn choose(class: Class, channels: usize, group_size: usize, pixels: usize) -> [Self; 2] {
         let four = channels.is_multiple_of(4);
         let width = if four { 4 } else { 1 };
         // Units that are whole groups.
@@ -55,163 +57,262 @@ impl Tile {
         })
     }
 
-    /// Invocations that share a unit's pixels.
-    fn lanes(self) -> usize {
-        self.wg / self.cols
+    fn context(self) -> Value {
+        let Self { cols, depth, four, .. } = self;
+        context! { cols, depth, four }
     }
 }
 
-const FORWARD: &str =
-    concat!(include_str!("../../../shaders/ada_gn_forward.wgsl"), include_str!("../../../shaders/ada_gn_common.wgsl"));
-const BACKWARD: &str =
-    concat!(include_str!("../../../shaders/ada_gn_backward.wgsl"), include_str!("../../../shaders/ada_gn_common.wgsl"));
+info! {
+    /// Of the forward and the backward shader.
+    struct Info {
+        workgroups: u32,
+        batch: u32,
+        units: u32,
+        group_size: u32,
+        pixels: u32,
+        flags: u32,
+        eps: f32,
+        threshold: u32,
+        keep_scale: f32,
+        key_0: u32,
+        key_1: u32,
+    }
 
-/// The three shaders of AdaGN.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Shader {
-    /// shaders/ada_gn_forward.wgsl
-    Forward(Tile),
-    /// shaders/ada_gn_backward.wgsl
-    Backward(Tile),
-    /// shaders/ada_gn_parameters.wgsl
-    Parameters(Tile),
+    /// Of the shader of parameters.
+    struct ParametersInfo {
+        batch: u32,
+        units: u32,
+        modulated: u32,
+        mod_len: u32,
+        affine_len: u32,
+    }
 }
 
-impl Shader {
-    /// The complete WGSL text.
-    pub fn wgsl(self) -> String {
-        let (text, tile) = match self {
-            Self::Forward(tile) => (FORWARD, tile),
-            Self::Backward(tile) => (BACKWARD, tile),
-            Self::Parameters(tile) => (include_str!("../../../shaders/ada_gn_parameters.wgsl"), tile),
+impl Info {
+    fn new(h: &CubeTensor, tile: Tile, modulated: bool, options: &AdaGnOptions) -> Self {
+        let [b, c, height, width] = layout::dims(h);
+        let units = if tile.four { c / 4 } else { c };
+        let (threshold, keep_scale, [key_0, key_1]) = match options.dropout {
+            Some(d) => (d.threshold(), 1.0 / (1.0 - d.p), d.key),
+            None => (0, 1.0, [0, 0]),
         };
-        let Tile { wg, cols, depth, four } = tile;
-        // Where the tree over the lanes begins.
-        let top = tile.lanes().next_power_of_two() / 2;
-        render(text, context! { wg, cols, depth, four, top })
+        let silu = options.activation == Activation::Silu;
+        Self {
+            workgroups: (b * units.div_ceil(tile.cols)) as u32,
+            batch: b as u32,
+            units: units as u32,
+            group_size: (c / options.groups) as u32,
+            pixels: (height * width) as u32,
+            flags: u32::from(modulated) | u32::from(silu) << 1 | u32::from(options.dropout.is_some()) << 2,
+            eps: options.eps,
+            threshold,
+            keep_scale,
+            key_0,
+            key_1,
+        }
+    }
+}
+
+/// shaders/ada_gn_forward.wgsl
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Forward(Tile, Types);
+
+impl Shader for Forward {
+    type Info = Info;
+    const FILE: &'static str = "ada_gn_forward";
+    const TEXT: &'static str = include_str!("../../../shaders/ada_gn_forward.wgsl");
+    const BUFFERS: usize = 7;
+
+    fn workgroup(&self) -> u32 {
+        self.0.wg as u32
     }
 
-    /// The variant of ada_gn_parameters.wgsl for feature maps of `channels` channels.
-    pub fn parameters(class: Class, channels: usize) -> Self {
+    fn values(&self) -> Value {
+        self.0.context()
+    }
+
+    fn types(&self) -> Types {
+        self.1
+    }
+}
+
+/// shaders/ada_gn_backward.wgsl
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Backward(Tile, Types);
+
+impl Shader for Backward {
+    type Info = Info;
+    const FILE: &'static str = "ada_gn_backward";
+    const TEXT: &'static str = include_str!("../../../shaders/ada_gn_backward.wgsl");
+    const BUFFERS: usize = 5;
+
+    fn workgroup(&self) -> u32 {
+        self.0.wg as u32
+    }
+
+    fn values(&self) -> Value {
+        self.0.context()
+    }
+
+    fn types(&self) -> Types {
+        self.1
+    }
+}
+
+/// shaders/ada_gn_parameters.wgsl, whose tensors are all small.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Parameters {
+    wg: usize,
+    four: bool,
+}
+
+impl Parameters {
+    /// Units of channels of a workgroup.
+    const COLS: usize = 8;
+
+    fn new(class: Class, channels: usize) -> Self {
         let wg = if class == Class::Software { 8 } else { 256 };
-        Self::Parameters(Tile { wg, cols: 8, depth: 0, four: channels.is_multiple_of(4) })
+        Self { wg, four: channels.is_multiple_of(4) }
     }
 }
 
-kernel_source!(Shader);
+impl Shader for Parameters {
+    type Info = ParametersInfo;
+    const FILE: &'static str = "ada_gn_parameters";
+    const TEXT: &'static str = include_str!("../../../shaders/ada_gn_parameters.wgsl");
+    const BUFFERS: usize = 7;
 
-/// The info block of the forward and backward shaders.
-fn info(h: &CubeTensor, tile: Tile, modulated: bool, options: &AdaGnOptions) -> [u32; 11] {
-    let [b, c, height, width] = layout::dims(h);
-    let units = if tile.four { c / 4 } else { c };
-    let (threshold, scale, key) = match options.dropout {
-        Some(d) => (d.threshold(), 1.0 / (1.0 - d.p), d.key),
-        None => (0, 1.0, [0, 0]),
-    };
-    let flags =
-        u32::from(modulated) | u32::from(options.activation == Activation::Silu) << 1 | u32::from(options.dropout.is_some()) << 2;
-    [
-        (b * units.div_ceil(tile.cols)) as u32,
-        b as u32,
-        units as u32,
-        (c / options.groups) as u32,
-        (height * width) as u32,
-        flags,
-        options.eps.to_bits(),
-        threshold,
-        scale.to_bits(),
-        key[0],
-        key[1],
-    ]
+    fn workgroup(&self) -> u32 {
+        self.wg as u32
+    }
+
+    fn values(&self) -> Value {
+        context! { cols => Self::COLS, four => self.four }
+    }
 }
 
-/// Shape, dtype and contiguity of every operand, by name.
-fn operands(
+/// Every variant for feature maps of the given channels, channels of a group and pixels.
+pub(super) fn shaders(sizes: &[[usize; 3]]) -> Vec<Filled> {
+    let mut all = Vec::new();
+    for class in [Class::Gpu, Class::Software] {
+        for &[channels, group_size, pixels] in sizes {
+            let [forward, backward] = Tile::choose(class, channels, group_size, pixels);
+            for types in Types::ALL {
+                all.extend([Filled::new(Forward(forward, types)), Filled::new(Backward(backward, types))]);
+            }
+            all.push(Filled::new(Parameters::new(class, channels)));
+        }
+    }
+    all
+}
+
+/// The operands with their memory in order, and the type of h. What isn't there is stood for by gamma: it has to be bound nonetheless.
+struct Operands {
     h: CubeTensor,
-    modulation: Option<Modulation<CubeTensor>>,
+    elem: Elem,
+    modulated: bool,
+    t: CubeTensor,
+    z: CubeTensor,
     gamma: CubeTensor,
     beta: CubeTensor,
-) -> (CubeTensor, Option<Modulation<CubeTensor>>, CubeTensor, CubeTensor) {
-    for (name, tensor) in [("h", &h), ("gamma", &gamma), ("beta", &beta)] {
-        assert!(tensor.dtype == DType::F32, "ada_gn: {name} is {:?}, the WGSL kernel takes f32", tensor.dtype);
-    }
-    let modulation = modulation.map(|m| Modulation { t: into_contiguous(m.t), z: into_contiguous(m.z) });
-    (layout::into_nhwc(h), modulation, into_contiguous(gamma), into_contiguous(beta))
+    options: AdaGnOptions,
 }
 
-impl AdaGnKernels for CubeBackend {
-    fn forward(
-        h: FloatTensor<Self>,
-        modulation: Option<Modulation<FloatTensor<Self>>>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        options: AdaGnOptions,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let (h, modulation, gamma, beta) = operands(h, modulation, gamma, beta);
-        let [b, c, height, width] = layout::dims(&h);
-        let out = layout::empty_nhwc_like(&h);
-        let saved = layout::empty(&h, Shape::new([4, b, c]));
-        let [tile, _] = Tile::choose(class(&h), c, c / options.groups, height * width);
-        let info = info(&h, tile, modulation.is_some(), &options);
-        let (t, z) = modulation.as_ref().map_or((&gamma, &gamma), |m| (&m.t, &m.z));
+impl Operands {
+    fn new(inputs: AdaGnInputs<CubeBackend>) -> Self {
+        let AdaGnInputs { h, parameters: AdaGnParameters { modulation, gamma, beta, options } } = inputs;
+        let elem = layout::elem("ada_gn", "h", &h);
+        let small = |name: &str, tensor: CubeTensor| {
+            layout::check("ada_gn", name, &tensor, Elem::F32);
+            into_contiguous(tensor)
+        };
+        let (gamma, beta) = (small("gamma", gamma), small("beta", beta));
+        let (modulated, t, z) = match modulation {
+            Modulation::Absent => (false, gamma.clone(), gamma.clone()),
+            Modulation::By { t, z } => (true, small("t_mod", t), small("z_mod", z)),
+        };
+        Self { h: layout::into_nhwc(h), elem, modulated, t, z, gamma, beta, options }
+    }
+
+    /// The tiles of the forward and the backward shader.
+    fn tiles(&self) -> [Tile; 2] {
+        let [_, c, height, width] = layout::dims(&self.h);
+        Tile::choose(class(&self.h), c, c / self.options.groups, height * width)
+    }
+}
+
+impl AdaGn for CubeBackend {
+    /// Keeps A, D, mean and 1 / deviation of each image's channels, `[4, B, C]`.
+    fn forward(inputs: AdaGnInputs<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        if !on_wgpu(&inputs.h) {
+            return reference::forward(inputs);
+        }
+        let operands = Operands::new(inputs);
+        let Operands { h, t, z, gamma, beta, .. } = &operands;
+        let shape = layout::dims(h);
+        let out = layout::empty_nhwc_like(h);
+        let saved = layout::empty_acc(h, Shape::new([4, shape[0], shape[1]]));
+        let [tile, _] = operands.tiles();
+        let info = Info::new(h, tile, operands.modulated, &operands.options);
         launch(
             "ada_gn forward",
-            Shader::Forward(tile),
-            tile.wg as u32,
-            grid(info[0] as usize),
-            &[&h, t, z, &gamma, &beta, &out, &saved],
+            Forward(tile, Types::of(operands.elem)),
+            info.workgroups as usize,
+            &[h, t, z, gamma, beta, &out, &saved],
             &info,
+            forward_work(shape),
         );
         (out, saved)
     }
 
-    fn backward(
-        d_out: FloatTensor<Self>,
-        h: FloatTensor<Self>,
-        saved: FloatTensor<Self>,
-        modulation: Option<Modulation<FloatTensor<Self>>>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        options: AdaGnOptions,
-    ) -> AdaGnGrads<FloatTensor<Self>> {
-        let (h, modulation, gamma, beta) = operands(h, modulation, gamma, beta);
+    fn backward(d_out: FloatTensor<Self>, saved: FloatTensor<Self>, inputs: AdaGnInputs<Self>) -> AdaGnGradients<Self> {
+        if !on_wgpu(&inputs.h) {
+            return reference::backward(d_out, inputs);
+        }
+        let operands = Operands::new(inputs);
+        let Operands { h, elem, modulated, t, z, gamma, beta, options } = &operands;
+        layout::check("ada_gn", "the result's gradient", &d_out, *elem);
         let d_out = layout::into_nhwc(d_out);
-        let [b, c, height, width] = layout::dims(&h);
-        let dh = layout::empty_nhwc_like(&h);
-        let sums = layout::empty(&h, Shape::new([2, b, c]));
-        let [_, tile] = Tile::choose(class(&h), c, c / options.groups, height * width);
-        let info = info(&h, tile, modulation.is_some(), &options);
+        let [b, c, height, width] = layout::dims(h);
+        let dh = layout::empty_nhwc_like(h);
+        let sums = layout::empty_acc(h, Shape::new([2, b, c]));
+        let [_, tile] = operands.tiles();
+        let info = Info::new(h, tile, *modulated, options);
         launch(
             "ada_gn backward",
-            Shader::Backward(tile),
-            tile.wg as u32,
-            grid(info[0] as usize),
-            &[&d_out, &h, &saved, &dh, &sums],
+            Backward(tile, Types::of(*elem)),
+            info.workgroups as usize,
+            &[&d_out, h, &saved, &dh, &sums],
             &info,
+            backward_work([b, c, height, width]),
         );
 
-        let mod_len = layout::part_len(if modulation.is_some() { b * 2 * c } else { 1 });
+        let shader = Parameters::new(class(h), c);
+        let unit = if shader.four { 4 } else { 1 };
+        let mod_len = layout::part_len(if *modulated { b * 2 * c } else { 1 });
         let affine_len = layout::part_len(c);
-        let d_mod = layout::empty(&h, Shape::new([2, mod_len]));
-        let d_affine = layout::empty(&h, Shape::new([2, affine_len]));
-        let (t, z) = modulation.as_ref().map_or((&gamma, &gamma), |m| (&m.t, &m.z));
-        let shader = Shader::parameters(class(&h), c);
-        let Shader::Parameters(tile) = shader else { unreachable!("made above") };
-        let unit = if tile.four { 4 } else { 1 };
+        let d_mod = layout::empty_acc(h, Shape::new([2, mod_len]));
+        let d_affine = layout::empty_acc(h, Shape::new([2, affine_len]));
+        let info = ParametersInfo {
+            batch: b as u32,
+            units: (c / unit) as u32,
+            modulated: u32::from(*modulated),
+            mod_len: (mod_len / unit) as u32,
+            affine_len: (affine_len / unit) as u32,
+        };
         launch(
             "ada_gn parameters",
             shader,
-            tile.wg as u32,
-            grid((c / unit).div_ceil(tile.cols)),
-            &[&sums, t, z, &gamma, &beta, &d_mod, &d_affine],
-            &[b, c / unit, usize::from(modulation.is_some()), mod_len / unit, affine_len / unit].map(|v| v as u32),
+            (c / unit).div_ceil(Parameters::COLS),
+            &[&sums, t, z, gamma, beta, &d_mod, &d_affine],
+            &info,
+            Work::floats(&[2 * b * c, 8 * b * c]),
         );
-        AdaGnGrads {
+        let pair = |i| layout::part(&d_mod, i, Shape::new([b, 2 * c]));
+        AdaGnGradients {
             h: dh,
-            modulation: modulation.map(|_| Modulation {
-                t: layout::part(&d_mod, 0, Shape::new([b, 2 * c])),
-                z: layout::part(&d_mod, 1, Shape::new([b, 2 * c])),
-            }),
+            modulation: if *modulated { Modulation::By { t: pair(0), z: pair(1) } } else { Modulation::Absent },
             gamma: layout::part(&d_affine, 0, Shape::new([c])),
             beta: layout::part(&d_affine, 1, Shape::new([c])),
         }

@@ -1,7 +1,7 @@
 //! Launches of the optimizer's shaders on cubecl's wgpu runtime.
 
 use super::{AdamWOp, EPSILON, Options, SquaresOp, parts};
-use crate::kernels::launch::{Class, class, grid, launch};
+use crate::kernels::launch::{Class, class, grid, launch_words};
 use crate::kernels::layout;
 use crate::kernels::template::{kernel_source, render};
 use burn::backend::tensor::FloatTensor;
@@ -82,7 +82,7 @@ impl AdamWOp for CubeBackend {
         let floats =
             [f.beta[0], f.rest[0], f.beta[1], f.rest[1], f.rate, f.correction, EPSILON as f32, f.shrink, f.ema, f.ema_rest];
         let info: Vec<u32> = std::iter::once(count as u32).chain(floats.map(f32::to_bits)).collect();
-        launch(
+        launch_words(
             "adamw",
             shader,
             shader.workgroup(),
@@ -103,15 +103,15 @@ impl SquaresOp for CubeBackend {
         let shader = Shader::Squares { class: class(&x), vec4 };
         let workgroups = parts(n);
         let info = [count, workgroups, at].map(|v| v as u32);
-        launch("gradient norm", shader, shader.workgroup(), grid(workgroups), &[&x, &partials], &info);
+        launch_words("gradient norm", shader, shader.workgroup(), grid(workgroups), &[&x, &partials], &info);
         partials
     }
 
     fn root_of_sum(partials: FloatTensor<Self>) -> FloatTensor<Self> {
         let count = partials.meta.shape().num_elements();
-        let norm = layout::empty(&partials, Shape::new([1]));
+        let norm = layout::empty_acc(&partials, Shape::new([1]));
         let shader = Shader::Norm(class(&partials));
-        launch("gradient norm", shader, shader.workgroup(), grid(1), &[&partials, &norm], &[count as u32]);
+        launch_words("gradient norm", shader, shader.workgroup(), grid(1), &[&partials, &norm], &[count as u32]);
         norm
     }
 }

@@ -1,7 +1,7 @@
 //! Launches of the attention shaders on cubecl's wgpu runtime.
 
 use super::{AttentionKernels, AttentionOp};
-use crate::kernels::launch::{Class, class, grid, launch};
+use crate::kernels::launch::{Class, class, grid, launch_words};
 use crate::kernels::layout;
 use crate::kernels::template::{kernel_source, render};
 use burn::backend::tensor::FloatTensor;
@@ -129,7 +129,7 @@ impl Call {
     }
 
     fn launch(&self, name: &'static str, shader: Shader, buffers: &[&CubeTensor]) {
-        launch(name, shader, self.tile.workgroup(), grid(self.workgroups), buffers, &self.info);
+        launch_words(name, shader, self.tile.workgroup(), grid(self.workgroups), buffers, &self.info);
     }
 }
 
@@ -145,7 +145,7 @@ impl AttentionKernels for CubeBackend {
         let call = Call::new(&qkv);
         let [batch, channels, height, width] = layout::dims(&qkv);
         let out = layout::empty_nhwc(&qkv, [batch, channels / 3, height, width]);
-        let log_sums = layout::empty(&qkv, Shape::new([call.batch, call.pixels]));
+        let log_sums = layout::empty_acc(&qkv, Shape::new([call.batch, call.pixels]));
         call.launch("attention forward", Shader::Forward(call.tile), &[&qkv, &out, &log_sums]);
         (out, log_sums)
     }
@@ -160,7 +160,7 @@ impl AttentionKernels for CubeBackend {
         let log_sums = into_contiguous(log_sums);
         let call = Call::new(&qkv);
         let d_qkv = layout::empty_nhwc_like(&qkv);
-        let deltas = layout::empty(&qkv, Shape::new([call.batch, call.pixels]));
+        let deltas = layout::empty_acc(&qkv, Shape::new([call.batch, call.pixels]));
         let buffers = [&qkv, &d_out, &out, &log_sums, &deltas, &d_qkv];
         call.launch("attention backward, queries", Shader::Queries(call.tile), &buffers);
         let buffers = [&qkv, &d_out, &log_sums, &deltas, &d_qkv];

@@ -2,7 +2,7 @@
 
 use super::{BatchNormGradients, BatchNormOp, Gradients, Options, RunningOp};
 use crate::kernels::columns::{Blocks, Columns};
-use crate::kernels::launch::{Class, class, grid, launch};
+use crate::kernels::launch::{Class, class, grid, launch_words};
 use crate::kernels::layout;
 use crate::kernels::template::{kernel_source, render};
 use burn::backend::tensor::FloatTensor;
@@ -97,12 +97,12 @@ fn statistics(x: &CubeTensor, pixels: usize, channels: usize) -> CubeTensor {
     let class = class(x);
     let columns = Columns::new(class, &[channels]);
     let blocks = sum_blocks(columns, class, pixels, channels);
-    let partials = layout::empty(x, Shape::new([blocks.count as usize, 2, channels]));
+    let partials = layout::empty_acc(x, Shape::new([blocks.count as usize, 2, channels]));
     let shader = Shader::Moments(columns);
-    launch("batch_norm moments", shader, shader.workgroup(), blocks.grid(), &[x, &partials], &blocks.info());
-    let statistics = layout::empty(x, Shape::new([2 * channels]));
+    launch_words("batch_norm moments", shader, shader.workgroup(), blocks.grid(), &[x, &partials], &blocks.info());
+    let statistics = layout::empty_acc(x, Shape::new([2 * channels]));
     let shader = Shader::Statistics(class);
-    launch(
+    launch_words(
         "batch_norm statistics",
         shader,
         shader.workgroup(),
@@ -142,7 +142,7 @@ fn normalise(
     let y = layout::empty_nhwc_like(&x);
     let [width, pixels, size, count] = blocks.info();
     let shader = Shader::Apply(columns);
-    launch(
+    launch_words(
         "batch_norm apply",
         shader,
         shader.workgroup(),
@@ -214,7 +214,7 @@ impl BatchNormGradients for CubeBackend {
         let eps = options.eps.to_bits();
 
         let blocks = sum_blocks(columns, class, pixels, channels);
-        let partials = layout::empty(&x, Shape::new([blocks.count as usize, 2, channels]));
+        let partials = layout::empty_acc(&x, Shape::new([blocks.count as usize, 2, channels]));
         // dy where the ReLU let it through: the residual's gradient, and read again below. Without a residual it is cheaper to mask
         // dy once more than to write and read it; without a ReLU it is dy.
         let g = match y.is_some() && options.relu {
@@ -224,7 +224,7 @@ impl BatchNormGradients for CubeBackend {
         let (given, other) = y.as_ref().map_or((&gamma, &beta), |y| (y, &g));
         let [width, pixel_count, size, count] = blocks.info();
         let shader = Shader::Sums(columns);
-        launch(
+        launch_words(
             "batch_norm sums",
             shader,
             shader.workgroup(),
@@ -234,9 +234,9 @@ impl BatchNormGradients for CubeBackend {
         );
 
         let second = layout::part_len(channels);
-        let totals = layout::empty(&x, Shape::new([2, second]));
+        let totals = layout::empty_acc(&x, Shape::new([2, second]));
         let shader = Shader::Totals(class);
-        launch(
+        launch_words(
             "batch_norm totals",
             shader,
             shader.workgroup(),
@@ -250,7 +250,7 @@ impl BatchNormGradients for CubeBackend {
         let [width, pixel_count, size, count] = blocks.info();
         let mask = u32::from(options.relu && y.is_none());
         let shader = Shader::Backward(columns);
-        launch(
+        launch_words(
             "batch_norm backward",
             shader,
             shader.workgroup(),
@@ -278,9 +278,9 @@ impl RunningOp for CubeBackend {
         let [mean, variance, statistics] = [mean, variance, statistics].map(into_contiguous);
         let channels = mean.meta.shape().num_elements();
         let second = layout::part_len(channels);
-        let updated = layout::empty(&mean, Shape::new([2, second]));
+        let updated = layout::empty_acc(&mean, Shape::new([2, second]));
         let shader = Shader::Running;
-        launch(
+        launch_words(
             "batch_norm running",
             shader,
             shader.workgroup(),

@@ -4,7 +4,7 @@ use super::cpu::ConvShape;
 use super::taps::{self, Grid, MOST_TAPS};
 use super::wgsl::{Form, Fours, Shader, Tile};
 use super::{Conv2dGradients, Conv2dOp, Conv2dOptions, shape};
-use crate::kernels::launch::{Class, class, grid, launch};
+use crate::kernels::launch::{Class, class, grid, launch_words};
 use crate::kernels::layout;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::{CubeBackend, CubeTensor, into_contiguous};
@@ -22,7 +22,7 @@ fn check(tensors: &[(&str, &CubeTensor)], shape: &ConvShape) {
 /// Weights in the order of the shaders, `rows` channels to `cols`; `gradient`: for the gradient of the input.
 fn pack(weight: CubeTensor, [rows, cols]: [usize; 2], taps: usize, gradient: bool, upsample: bool) -> CubeTensor {
     let weight = into_contiguous(weight);
-    let packed = layout::empty(&weight, Shape::new([taps, rows, cols.next_multiple_of(4)]));
+    let packed = layout::empty_acc(&weight, Shape::new([taps, rows, cols.next_multiple_of(4)]));
     let total = taps * rows * cols.div_ceil(4);
     let info = [total, rows, cols, taps, usize::from(gradient)].map(|v| v as u32);
     flat("conv2d pack", Shader::Pack { upsample }, total, &[&weight, &packed], &info);
@@ -32,7 +32,7 @@ fn pack(weight: CubeTensor, [rows, cols]: [usize; 2], taps: usize, gradient: boo
 /// Launches `shader`, an invocation for each of `total`.
 fn flat(name: &'static str, shader: Shader, total: usize, buffers: &[&CubeTensor], info: &[u32]) {
     let wg = shader.workgroup();
-    launch(name, shader, wg, grid(total.div_ceil(wg as usize)), buffers, info);
+    launch_words(name, shader, wg, grid(total.div_ceil(wg as usize)), buffers, info);
 }
 
 fn taps(grid: &Grid) -> impl Iterator<Item = u32> {
@@ -75,7 +75,7 @@ fn convolve_block(
     let info = [height, width, c / 4, o / 4, groups, total, flags].map(|v| v as u32);
     let buffers = [x, packed, bias.unwrap_or(packed), residual.unwrap_or(y), y];
     let shader = Shader::Block(form);
-    launch(name, shader, shader.workgroup(), grid(total), &buffers, &info);
+    launch_words(name, shader, shader.workgroup(), grid(total), &buffers, &info);
 }
 
 /// Outputs of one grid: source `x` `[B, C, H, W]`, packed weights; `y` `[B, O, H', W']` is written where the grid says.
@@ -108,7 +108,7 @@ fn convolve(
     let info: Vec<u32> = info.into_iter().chain([out_stride, flags, positions, 0]).map(|v| v as u32).collect();
     let info: Vec<u32> = info.into_iter().chain(taps(grid_)).collect();
     let buffers = [x, packed, bias.unwrap_or(packed), residual.unwrap_or(y), y];
-    launch(name, shader, shader.workgroup(), grid(count), &buffers, &info);
+    launch_words(name, shader, shader.workgroup(), grid(count), &buffers, &info);
 }
 
 fn forward(
@@ -186,10 +186,10 @@ fn weights_block(form: Form, x: &CubeTensor, dy: &CubeTensor, shape: &ConvShape)
     // Work for every thread of the processor.
     let share = rows.div_ceil(SOFTWARE_WORKGROUPS.div_ceil(products));
     let shares = rows.div_ceil(share);
-    let partial = layout::empty(x, Shape::new([shares, kernel * kernel, c_in, c_out]));
+    let partial = layout::empty_acc(x, Shape::new([shares, kernel * kernel, c_in, c_out]));
     let info = [height, width, c_in / 4, c_out / 4, rows, share, shares].map(|v| v as u32);
     let shader = Shader::WeightsBlock(form);
-    launch("conv2d grad_weight", shader, shader.workgroup(), grid(products * shares), &[x, dy, &partial], &info);
+    launch_words("conv2d grad_weight", shader, shader.workgroup(), grid(products * shares), &[x, dy, &partial], &info);
     (partial, shares)
 }
 
@@ -197,7 +197,7 @@ fn weights_block(form: Form, x: &CubeTensor, dy: &CubeTensor, shape: &ConvShape)
 fn sum_shares(partial: &CubeTensor, shares: usize, shape: &ConvShape, weight: Shape, upsample: bool) -> CubeTensor {
     let ConvShape { c_in, c_out, kernel, .. } = *shape;
     let total = weight[2] * weight[3] * c_in * c_out.div_ceil(4);
-    let dw = layout::empty(partial, weight);
+    let dw = layout::empty_acc(partial, weight);
     let info = [total, c_in, c_out, kernel * kernel, shares].map(|v| v as u32);
     flat("conv2d grad_weight sum", Shader::WeightsSum { upsample }, total, &[partial, &dw], &info);
     dw
@@ -267,10 +267,10 @@ fn weights(x: &CubeTensor, dy: &CubeTensor, shape: &ConvShape) -> (CubeTensor, u
     let share = positions.div_ceil(shares).next_multiple_of(unit);
     let shares = positions.div_ceil(share);
 
-    let partial = layout::empty(x, Shape::new([shares, taps_count, c_in, c_out.next_multiple_of(4)]));
+    let partial = layout::empty_acc(x, Shape::new([shares, taps_count, c_in, c_out.next_multiple_of(4)]));
     let info = [height, width, c_in, stride, grid_.rows, grid_.cols, c_out, taps_count, positions, share, shares, 0];
     let info: Vec<u32> = info.into_iter().map(|v| v as u32).chain(taps(&grid_)).collect();
-    launch("conv2d grad_weight", shader, shader.workgroup(), grid(products * shares), &[x, dy, &partial], &info);
+    launch_words("conv2d grad_weight", shader, shader.workgroup(), grid(products * shares), &[x, dy, &partial], &info);
     (partial, shares)
 }
 
@@ -281,10 +281,10 @@ fn column_sums(mut x: CubeTensor, mut rows: usize, cols: usize) -> CubeTensor {
         // Enough blocks to keep a GPU busy in the first pass, few enough to end in the second.
         let block = if rows > 256 { rows.div_ceil(64).max(128) } else { rows };
         let blocks = rows.div_ceil(block);
-        let sums = layout::empty(&x, Shape::new([blocks * cols]));
+        let sums = layout::empty_acc(&x, Shape::new([blocks * cols]));
         let shader = Shader::ColumnSums { cols: tile };
         let info = [rows, cols, block, blocks].map(|v| v as u32);
-        launch("column sums", shader, shader.workgroup(), grid(blocks * cols.div_ceil(tile)), &[&x, &sums], &info);
+        launch_words("column sums", shader, shader.workgroup(), grid(blocks * cols.div_ceil(tile)), &[&x, &sums], &info);
         if blocks == 1 {
             return sums;
         }

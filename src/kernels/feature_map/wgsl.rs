@@ -2,7 +2,7 @@
 
 use super::{FeatureMapGradients, FeatureMapOp};
 use crate::kernels::columns::{Blocks, Columns};
-use crate::kernels::launch::{Class, class, launch};
+use crate::kernels::launch::{Class, class, launch_words};
 use crate::kernels::layout;
 use crate::kernels::template::{kernel_source, render};
 use burn::backend::tensor::FloatTensor;
@@ -40,7 +40,7 @@ fn run(name: &'static str, split: bool, [a, b, y]: [&CubeTensor; 3]) {
     let blocks = Blocks::new(columns, batch * height * width, c_a + c_b, each, u32::MAX / columns.workgroup);
     let [values, pixels, size, count] = blocks.info();
     let info = [values, pixels, size, count, columns.values(c_a)];
-    launch(name, Shader { columns, split }, columns.workgroup, blocks.grid(), &[a, b, y], &info);
+    launch_words(name, Shader { columns, split }, columns.workgroup, blocks.grid(), &[a, b, y], &info);
 }
 
 fn image(name: &str, x: CubeTensor) -> CubeTensor {

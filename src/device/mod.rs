@@ -1,5 +1,10 @@
 //! Devices: what this machine has, and which one a selection such as `vulkan:0` or `auto` means.
 
+mod profile;
+
+pub(crate) use profile::{profile, replace};
+pub use profile::{Class, Extensions, MatrixSize, Profile};
+
 use crate::error::{Error, Result};
 use burn::cubecl::wgpu::{WgpuBackend, WgpuDevice, WgpuDeviceKind};
 use burn::tensor::Device;
@@ -56,6 +61,9 @@ pub struct Adapter {
     pub limits: Limits,
     /// Features that matter for training, by name.
     pub features: Vec<&'static str>,
+    /// What kernels choose by.
+    #[serde(skip)]
+    pub profile: Profile,
     #[serde(skip)]
     handle: (WgpuDeviceKind, WgpuBackend),
 }
@@ -65,10 +73,20 @@ impl Adapter {
     pub fn selector(&self) -> String {
         format!("{}:{}", self.backend, self.index)
     }
+
+    fn device(&self) -> WgpuDevice {
+        let (kind, api) = self.handle.clone();
+        WgpuDevice::new(kind).on(api)
+    }
+
+    /// Whether this adapter is what `device` means.
+    fn is(&self, device: &WgpuDevice) -> bool {
+        self.device() == *device
+    }
 }
 
 /// Limits of an adapter.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Limits {
     /// Bytes of one storage binding.
     pub max_storage_binding: u64,
@@ -109,9 +127,8 @@ impl Selected {
     }
 
     fn adapter(adapter: &Adapter, why: &str) -> Self {
-        let (kind, api) = adapter.handle.clone();
         Self {
-            device: Device::from(WgpuDevice::new(kind).on(api)),
+            device: Device::from(adapter.device()),
             backend: adapter.backend,
             name: adapter.name.clone(),
             why: why.into(),
@@ -138,6 +155,13 @@ const BACKENDS: [(&str, wgpu::Backend, WgpuBackend); 3] = [
 pub fn adapters() -> Vec<Adapter> {
     let wanted = std::env::var("WGPU_BACKEND").ok();
     let wanted_name = std::env::var("WGPU_ADAPTER_NAME").ok().map(|n| n.to_lowercase());
+    let mut found = every_adapter(wanted.as_deref());
+    found.retain(|a| wanted_name.as_ref().is_none_or(|n| a.name.to_lowercase().contains(n)));
+    found
+}
+
+/// The adapters of the graphics APIs that `wanted` lists; of all without.
+fn every_adapter(wanted: Option<&str>) -> Vec<Adapter> {
     let mut found = Vec::new();
     for (name, backend, api) in BACKENDS {
         if wanted.as_ref().is_some_and(|w| !w.split(',').any(|b| backend_name(b) == name)) {
@@ -164,6 +188,27 @@ pub fn adapters() -> Vec<Adapter> {
             };
             let limits = adapter.limits();
             let features = adapter.features();
+            let limits = Limits {
+                max_storage_binding: limits.max_storage_buffer_binding_size,
+                max_buffer: limits.max_buffer_size,
+                storage_buffers: limits.max_storage_buffers_per_shader_stage,
+                workgroup_invocations: limits.max_compute_invocations_per_workgroup,
+                workgroup_memory: limits.max_compute_workgroup_storage_size,
+                subgroup_size: [info.subgroup_min_size, info.subgroup_max_size],
+            };
+            let cooperative_matrix = features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
+            let profile = Profile {
+                class: kind.into(),
+                kind,
+                vendor: info.vendor,
+                extensions: Extensions {
+                    f16: features.contains(wgpu::Features::SHADER_F16),
+                    subgroups: features.contains(wgpu::Features::SUBGROUP),
+                    cooperative_matrix,
+                },
+                matrices: if cooperative_matrix { matrices(&adapter) } else { Vec::new() },
+                limits: limits.clone(),
+            };
             let named = [
                 ("shader-f16", wgpu::Features::SHADER_F16),
                 ("subgroup", wgpu::Features::SUBGROUP),
@@ -176,21 +221,28 @@ pub fn adapters() -> Vec<Adapter> {
                 backend: name,
                 kind,
                 index,
-                limits: Limits {
-                    max_storage_binding: limits.max_storage_buffer_binding_size,
-                    max_buffer: limits.max_buffer_size,
-                    storage_buffers: limits.max_storage_buffers_per_shader_stage,
-                    workgroup_invocations: limits.max_compute_invocations_per_workgroup,
-                    workgroup_memory: limits.max_compute_workgroup_storage_size,
-                    subgroup_size: [info.subgroup_min_size, info.subgroup_max_size],
-                },
+                limits,
                 features: named.iter().filter(|(_, f)| features.contains(*f)).map(|(n, _)| *n).collect(),
+                profile,
                 handle: (handle, api),
             });
         }
     }
-    found.retain(|a| wanted_name.as_ref().is_none_or(|n| a.name.to_lowercase().contains(n)));
     found
+}
+
+/// The products that the cooperative matrices of `adapter` do, of f32 and f16 only.
+fn matrices(adapter: &wgpu::Adapter) -> Vec<MatrixSize> {
+    use wgpu::wgt::CooperativeScalarType::{F16, F32};
+    let products = adapter.cooperative_matrix_properties().into_iter();
+    let floats = products.filter(|p| matches!(p.ab_type, F16 | F32) && matches!(p.cr_type, F16 | F32));
+    floats
+        .map(|p| MatrixSize {
+            size: [p.m_size, p.n_size, p.k_size],
+            factors_f16: p.ab_type == F16,
+            sums_f16: p.cr_type == F16,
+        })
+        .collect()
 }
 
 /// wgpu's spellings of a backend.

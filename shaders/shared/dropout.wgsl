@@ -1,0 +1,19 @@
+{#
+The dropout mask: a hash of the key and the element, counted in NHWC order, the same on every backend (kernels/math.rs).
+
+mask(width): functions for `width` channels of an element at a time. In scope: info.key_0, info.key_1, and info.threshold, below which hashes drop.
+#}
+{% macro mask(width) %}
+{% set U = "vec4<u32>" if width == 4 else "u32" %}
+fn pcg(x: {{ U }}) -> {{ U }} {
+    let state = x * 747796405u + 2891336453u;
+    let word = ((state >> ((state >> {{ U }}(28u)) + {{ U }}(4u))) ^ state) * 277803737u;
+    return (word >> {{ U }}(22u)) ^ word;
+}
+
+/// Whether each channel of the element `at` is dropped.
+fn is_dropped(at: u32) -> {{ "vec4<bool>" if width == 4 else "bool" }} {
+    let element = {{ U }}(at * {{ width }}u) + {{ "vec4<u32>(0u, 1u, 2u, 3u)" if width == 4 else "0u" }};
+    return pcg(pcg(element ^ {{ U }}(info.key_0)) ^ {{ U }}(info.key_1)) < {{ U }}(info.threshold);
+}
+{% endmacro %}

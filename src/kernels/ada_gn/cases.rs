@@ -1,0 +1,128 @@
+//! AdaGN in the catalogue.
+
+use super::{Activation, AdaGnOptions, Dropout, ada_gn, backward_work, forward_work, group_norm, wgsl};
+use crate::kernels::catalog::{Case, Input, Operation, Pass, Suite, Tolerances};
+use crate::kernels::shader::Filled;
+
+/// See [`super`].
+pub struct AdaGnOperation;
+
+/// One call.
+#[derive(Clone, Copy)]
+struct Call {
+    /// `[B, C, H, W]`.
+    shape: [usize; 4],
+    groups: usize,
+    activation: Activation,
+    dropout: Option<Dropout>,
+    modulated: bool,
+}
+
+const SMALL: Call = Call { shape: [2, 8, 4, 4], groups: 2, activation: Activation::Silu, dropout: None, modulated: true };
+const DROPOUT: Dropout = Dropout { p: 0.3, key: [7, 9] };
+
+impl Call {
+    fn sized(batch: usize, channels: usize, height: usize, width: usize, groups: usize) -> Self {
+        Self { shape: [batch, channels, height, width], groups, ..SMALL }
+    }
+
+    fn case(self, tolerances: Tolerances) -> Case {
+        let Self { shape, groups, activation, dropout, modulated } = self;
+        let [b, c, ..] = shape;
+        // A mean of 3 shows whether the variance is centred.
+        let mut inputs = vec![Input::image("h", shape).about(3.0, 2.0)];
+        if modulated {
+            inputs.extend([("t", 0.7), ("z", 0.6)].map(|(name, mean)| Input::matrix(name, [b, 2 * c]).about(mean, 0.5)));
+        }
+        inputs.extend([("gamma", 1.0), ("beta", 0.2)].map(|(name, mean)| Input::vector(name, c).about(mean, 0.5)));
+        let options = AdaGnOptions { groups, eps: 1e-5, activation, dropout };
+        let learns = inputs.iter().map(|input| input.name).collect();
+        let kernel = if modulated { "ada_gn" } else { "group_norm" };
+        let silu = if activation == Activation::Silu { ", SiLU" } else { "" };
+        let dropped = dropout.map_or(String::new(), |d| format!(", dropout {}", d.p));
+        Case::new(kernel, &shape, inputs, tolerances, move |inputs| {
+            let (h, gamma, beta) = (inputs.map("h"), inputs.vector("gamma"), inputs.vector("beta"));
+            let y = match modulated {
+                true => ada_gn(h, inputs.matrix("t"), inputs.matrix("z"), gamma, beta, options),
+                false => group_norm(h, gamma, beta, options),
+            };
+            vec![("the value", y.into())]
+        })
+        .variant(format!("{groups} groups{silu}{dropped}"))
+        .passes(vec![
+            Pass { name: "forward", learns: vec![], work: forward_work(shape) },
+            Pass { name: "backward", learns, work: backward_work(shape) },
+        ])
+    }
+}
+
+impl Operation for AdaGnOperation {
+    fn name(&self) -> &'static str {
+        "ada_gn"
+    }
+
+    fn cases(&self, suite: Suite) -> Vec<Case> {
+        let (calls, tolerances) = match suite {
+            Suite::SelfTest => (self_test(), Tolerances::SELF_TEST),
+            // Sums over up to 12,288 numbers in another order: relative errors of a few 1e-6 of the largest entry.
+            Suite::Test => (test(), Tolerances::both(1e-5, 1e-5)),
+            Suite::Bench { batch } => {
+                let sizes = [[64, 32], [128, 16], [256, 8]];
+                (sizes.map(|[c, side]| Call::sized(batch, c, side, side, 32)).to_vec(), Tolerances::SELF_TEST)
+            }
+        };
+        calls.into_iter().map(|call| call.case(tolerances)).collect()
+    }
+
+    fn shaders(&self) -> Vec<Filled> {
+        // Channels, channels of a group, pixels: the networks' and odd ones.
+        wgsl::shaders(&[
+            [32, 1, 1024],
+            [64, 2, 256],
+            [128, 4, 1024],
+            [384, 12, 64],
+            [512, 16, 16],
+            [15, 3, 9],
+            [520, 520, 4],
+            [17, 1, 35],
+        ])
+    }
+}
+
+/// The networks' sizes.
+fn self_test() -> Vec<Call> {
+    let dropout = Some(Dropout { p: 0.1, key: [3, 4] });
+    [(128, 32, true), (384, 8, true), (256, 4, true), (128, 16, false)]
+        .map(|(channels, side, modulated)| Call {
+            modulated,
+            dropout: dropout.filter(|_| modulated),
+            ..Call::sized(2, channels, side, side, 32)
+        })
+        .to_vec()
+}
+
+/// Odd sizes: pixels that aren't a multiple of the workgroup, one channel a group, batch 1, groups larger than the cache, more channels
+/// a group than invocations, every switch.
+fn test() -> Vec<Call> {
+    vec![
+        SMALL,
+        Call { activation: Activation::None, ..SMALL },
+        Call { modulated: false, ..SMALL },
+        Call { modulated: false, activation: Activation::None, ..SMALL },
+        Call { dropout: Some(DROPOUT), ..SMALL },
+        Call { dropout: Some(DROPOUT), activation: Activation::None, modulated: false, ..SMALL },
+        Call::sized(1, 17, 7, 5, 17),
+        Call::sized(3, 15, 3, 3, 5),
+        Call::sized(1, 6, 1, 1, 3),
+        Call::sized(2, 300, 2, 3, 1),
+        Call::sized(2, 520, 2, 2, 1),
+        Call::sized(1, 24, 32, 32, 2),
+        Call::sized(1, 64, 32, 32, 1),
+        Call::sized(2, 16, 32, 32, 16),
+        Call::sized(3, 128, 4, 4, 32),
+        Call::sized(2, 33, 13, 11, 3),
+        // 3 channels a group leave invocations idle, fewer pixels than lanes.
+        Call::sized(1, 24, 4, 4, 8),
+        Call { dropout: Some(DROPOUT), ..Call::sized(1, 8, 32, 32, 1) },
+    ]
+}

@@ -1,0 +1,80 @@
+//! What is tolerated between two computations of the same numbers.
+
+use serde::Serialize;
+
+/// |got - want| <= relative * max|want| + absolute.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Tolerance {
+    /// Of the largest number that is wanted.
+    pub relative: f32,
+    /// Beside it.
+    pub absolute: f32,
+}
+
+impl Tolerance {
+    /// Of both parts.
+    pub const fn new(relative: f32, absolute: f32) -> Self {
+        Self { relative, absolute }
+    }
+
+    /// The largest error of `got` as a multiple of what is tolerated: up to 1 is right. Infinite if anything, on either side, isn't
+    /// finite, if the lengths differ, or there is nothing to compare.
+    pub fn error(self, got: &[f32], want: &[f32]) -> f32 {
+        if got.len() != want.len() || want.is_empty() || !got.iter().chain(want).all(|v| v.is_finite()) {
+            return f32::INFINITY;
+        }
+        let tolerated = self.relative * want.iter().fold(0.0f32, |m, v| m.max(v.abs())) + self.absolute;
+        got.iter().zip(want).fold(0.0f32, |m, (g, w)| m.max((g - w).abs())) / tolerated
+    }
+
+    /// What a wrong number is off by at least in negative controls: twice what is tolerated beside `want`, and more.
+    pub fn wrong(self, want: &[f32]) -> f32 {
+        want.iter().fold(0.0f32, |m, v| m.max(v.abs())) * 3.0 * self.relative + 3.0 * self.absolute
+    }
+}
+
+/// For each kind of kernel, against the reference.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Tolerances {
+    /// The CPU backend's.
+    pub cpu: Tolerance,
+    /// In WGSL, whose exponentials, divisions and roots are the driver's.
+    pub wgsl: Tolerance,
+}
+
+impl Tolerances {
+    /// The same for both.
+    pub const fn both(relative: f32, absolute: f32) -> Self {
+        let both = Tolerance::new(relative, absolute);
+        Self { cpu: both, wgsl: both }
+    }
+
+    /// Of the self test, which compares adapters with the CPU backend: sums of up to 2,304 products in another order and the drivers' own
+    /// exponentials stay ten times below; an indexing error or a missing barrier is far above.
+    pub const SELF_TEST: Self = Self::both(1e-4, 1e-5);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOLERANCE: Tolerance = Tolerance::new(1e-3, 1e-6);
+
+    #[test]
+    fn errors_are_multiples_of_what_is_tolerated() {
+        let want = [0.0, -2.0, 1.0];
+        assert_eq!(TOLERANCE.error(&want, &want), 0.0);
+        let off = TOLERANCE.error(&[0.004002, -2.0, 1.0], &want);
+        assert!((off - 2.0).abs() < 1e-3, "{off}");
+        let mut wrong = want;
+        wrong[2] += TOLERANCE.wrong(&want);
+        assert!(TOLERANCE.error(&wrong, &want) > 1.0);
+    }
+
+    #[test]
+    fn what_cannot_be_compared_is_never_right() {
+        for (got, want) in [(&[f32::NAN][..], &[1.0][..]), (&[1.0], &[f32::INFINITY]), (&[1.0], &[1.0, 2.0]), (&[], &[])] {
+            assert_eq!(TOLERANCE.error(got, want), f32::INFINITY);
+        }
+    }
+}

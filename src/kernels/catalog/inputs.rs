@@ -1,0 +1,235 @@
+//! Inputs of the catalogue's cases: named tensors of numbers that are drawn.
+
+use crate::error::{Error, Result};
+use crate::rng::{self, Purpose};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
+
+/// Normal numbers of a stream of their own, the same on every device.
+pub fn random<const D: usize>(shape: [usize; D], stream: u64, device: &Device) -> Tensor<D> {
+    let values = rng::normal(&mut rng::stream(7, Purpose::Test, stream), shape.iter().product());
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+/// One input of a case: what it is called, and how its numbers are drawn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Input {
+    /// "gamma".
+    pub name: &'static str,
+    /// One, two or four sizes.
+    pub shape: Vec<usize>,
+    /// Whether it is a feature map, over NHWC memory.
+    image: bool,
+    /// Whether gradients are taken with respect to it.
+    pub learns: bool,
+    mean: f32,
+    deviation: f32,
+    square: bool,
+}
+
+impl Input {
+    fn new(name: &'static str, shape: &[usize]) -> Self {
+        Self { name, shape: shape.to_vec(), image: false, learns: true, mean: 0.0, deviation: 1.0, square: false }
+    }
+
+    /// A feature map `[B, C, H, W]` over NHWC memory.
+    pub fn image(name: &'static str, shape: [usize; 4]) -> Self {
+        Self { image: true, ..Self::new(name, &shape) }
+    }
+
+    /// A weight of four axes in memory of their order.
+    pub fn weight(name: &'static str, shape: [usize; 4]) -> Self {
+        Self::new(name, &shape)
+    }
+
+    /// Of two axes.
+    pub fn matrix(name: &'static str, shape: [usize; 2]) -> Self {
+        Self::new(name, &shape)
+    }
+
+    /// Of one axis.
+    pub fn vector(name: &'static str, n: usize) -> Self {
+        Self::new(name, &[n])
+    }
+
+    /// Numbers about `mean`, `deviation` apart. (As they are: about 0, 1 apart.)
+    pub fn about(self, mean: f32, deviation: f32) -> Self {
+        Self { mean, deviation, ..self }
+    }
+
+    /// The squares of what would have been drawn.
+    pub fn squared(self) -> Self {
+        Self { square: true, ..self }
+    }
+
+    /// No gradient is taken with respect to it.
+    pub fn constant(self) -> Self {
+        Self { learns: false, ..self }
+    }
+
+    /// Its tensor on `device`, from the stream of this number.
+    pub fn draw(&self, stream: u64, device: &Device, learns: bool) -> Value {
+        let finish = |values: f32| if self.square { values * values } else { values };
+        let count = self.shape.iter().product();
+        let values = rng::normal(&mut rng::stream(7, Purpose::Test, stream), count);
+        let values: Vec<f32> = values.into_iter().map(|v| finish(self.mean + self.deviation * v)).collect();
+        let value = match self.shape[..] {
+            [n] => Value::Vector(Tensor::from_data(TensorData::new(values, [n]), device)),
+            [n, m] => Value::Matrix(Tensor::from_data(TensorData::new(values, [n, m]), device)),
+            [b, c, h, w] if self.image => {
+                Value::Map(Tensor::from_data(TensorData::new(values, [b, h, w, c]), device).permute([0, 3, 1, 2]))
+            }
+            [a, b, c, d] => Value::Map(Tensor::from_data(TensorData::new(values, [a, b, c, d]), device)),
+            _ => unreachable!("inputs have one, two or four axes"),
+        };
+        if learns { value.require_grad() } else { value }
+    }
+}
+
+/// A tensor of one, two or four axes.
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// One axis.
+    Vector(Tensor<1>),
+    /// Two axes.
+    Matrix(Tensor<2>),
+    /// Four axes.
+    Map(Tensor<4>),
+}
+
+impl From<Tensor<1>> for Value {
+    fn from(tensor: Tensor<1>) -> Self {
+        Self::Vector(tensor)
+    }
+}
+
+impl From<Tensor<2>> for Value {
+    fn from(tensor: Tensor<2>) -> Self {
+        Self::Matrix(tensor)
+    }
+}
+
+impl From<Tensor<4>> for Value {
+    fn from(tensor: Tensor<4>) -> Self {
+        Self::Map(tensor)
+    }
+}
+
+impl Value {
+    fn require_grad(self) -> Self {
+        match self {
+            Self::Vector(x) => Self::Vector(x.detach().require_grad()),
+            Self::Matrix(x) => Self::Matrix(x.detach().require_grad()),
+            Self::Map(x) => Self::Map(x.detach().require_grad()),
+        }
+    }
+
+    /// Its numbers, in the order of its axes.
+    ///
+    /// # Errors
+    /// If the device was lost.
+    pub fn numbers(self) -> Result<Vec<f32>> {
+        fn read<const D: usize>(x: Tensor<D>) -> Result<Vec<f32>> {
+            x.try_into_vec_as().map_err(|e| Error::device("testing its kernels", &e))
+        }
+        match self {
+            Self::Vector(x) => read(x),
+            Self::Matrix(x) => read(x),
+            Self::Map(x) => read(x),
+        }
+    }
+
+    /// The numbers of its gradient; none where there is none, which no comparison passes.
+    ///
+    /// # Errors
+    /// If the device was lost.
+    pub fn gradient(&self, gradients: &Gradients) -> Result<Vec<f32>> {
+        let gradient = match self {
+            Self::Vector(x) => x.grad(gradients).map(Self::Vector),
+            Self::Matrix(x) => x.grad(gradients).map(Self::Matrix),
+            Self::Map(x) => x.grad(gradients).map(Self::Map),
+        };
+        gradient.map_or(Ok(Vec::new()), Self::numbers)
+    }
+
+    /// Without what it was computed from.
+    pub fn inner(self) -> Self {
+        match self {
+            Self::Vector(x) => Self::Vector(x.without_autodiff()),
+            Self::Matrix(x) => Self::Matrix(x.without_autodiff()),
+            Self::Map(x) => Self::Map(x.without_autodiff()),
+        }
+    }
+}
+
+/// The inputs of one call, by name. An operation takes them out, so that those it works on in place are its own.
+#[derive(Clone, Debug, Default)]
+pub struct Inputs(Vec<(&'static str, Value)>);
+
+impl Inputs {
+    /// Of these.
+    pub fn new(values: Vec<(&'static str, Value)>) -> Self {
+        Self(values)
+    }
+
+    fn take(&mut self, name: &str) -> Value {
+        let at = self.0.iter().position(|(other, _)| *other == name).unwrap_or_else(|| panic!("no input is called {name}"));
+        self.0.remove(at).1
+    }
+
+    /// Takes out a tensor of one axis.
+    ///
+    /// # Panics
+    /// If there is none of this name.
+    pub fn vector(&mut self, name: &str) -> Tensor<1> {
+        match self.take(name) {
+            Value::Vector(x) => x,
+            other => panic!("{name} is no vector: {other:?}"),
+        }
+    }
+
+    /// Takes out a tensor of two axes.
+    ///
+    /// # Panics
+    /// As [`Inputs::vector`].
+    pub fn matrix(&mut self, name: &str) -> Tensor<2> {
+        match self.take(name) {
+            Value::Matrix(x) => x,
+            other => panic!("{name} is no matrix: {other:?}"),
+        }
+    }
+
+    /// Takes out a tensor of four axes.
+    ///
+    /// # Panics
+    /// As [`Inputs::vector`].
+    pub fn map(&mut self, name: &str) -> Tensor<4> {
+        match self.take(name) {
+            Value::Map(x) => x,
+            other => panic!("{name} is no feature map: {other:?}"),
+        }
+    }
+
+    /// As [`Inputs::map`], where the case may do without it.
+    pub fn optional_map(&mut self, name: &str) -> Option<Tensor<4>> {
+        self.has(name).then(|| self.map(name))
+    }
+
+    /// As [`Inputs::vector`], where the case may do without it.
+    pub fn optional_vector(&mut self, name: &str) -> Option<Tensor<1>> {
+        self.has(name).then(|| self.vector(name))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(other, _)| *other == name)
+    }
+
+    /// Puts back results of an operation on place under the names of what they replace.
+    pub fn replace(&mut self, results: Vec<(&'static str, Value)>) {
+        self.0.extend(results);
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &(&'static str, Value)> {
+        self.0.iter()
+    }
+}

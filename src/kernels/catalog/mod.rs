@@ -1,0 +1,101 @@
+//! The one list of operations with hand-written kernels. The self test, the benchmark, the tests and the checks of shaders go through it:
+//! an operation that stands here is tested, measured and checked.
+
+mod case;
+mod compare;
+mod inputs;
+
+pub use case::{Case, Pass, Results, Suite};
+pub use compare::{Tolerance, Tolerances};
+pub use inputs::{Input, Inputs, Value, random};
+
+use super::shader::Filled;
+use std::collections::BTreeSet;
+
+/// An operation with hand-written kernels.
+pub trait Operation: Sync {
+    /// Its name: "ada_gn".
+    fn name(&self) -> &'static str;
+
+    /// Calls of it for one purpose.
+    fn cases(&self, suite: Suite) -> Vec<Case>;
+
+    /// Every variant of its shaders, the same text once or several times.
+    fn shaders(&self) -> Vec<Filled>;
+}
+
+/// Every operation, the cheapest to measure first.
+pub fn operations() -> &'static [&'static dyn Operation] {
+    &[
+        &super::ada_gn::AdaGnOperation,
+    ]
+}
+
+/// The calls of `operations` for one purpose.
+pub fn cases(operations: &[&dyn Operation], suite: Suite) -> Vec<Case> {
+    operations.iter().flat_map(|operation| operation.cases(suite)).collect()
+}
+
+/// The shaders of `operations`, each text once, with the name of its operation.
+pub fn shaders(operations: &[&dyn Operation]) -> Vec<(&'static str, Filled)> {
+    let mut seen = BTreeSet::new();
+    let all = operations.iter().flat_map(|op| op.shaders().into_iter().map(|filled| (op.name(), filled)));
+    all.filter(|(_, filled)| seen.insert(filled.text.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operation_has_cases_of_all_kinds_with_names_of_their_own() {
+        for suite in [Suite::SelfTest, Suite::Test, Suite::Bench { batch: 2 }] {
+            let cases = cases(operations(), suite);
+            let names: BTreeSet<_> = cases.iter().map(Case::name).collect();
+            assert_eq!(names.len(), cases.len(), "{suite:?}: a name twice");
+        }
+        for operation in operations().iter().filter(|operation| operation.name() != "peak") {
+            for suite in [Suite::SelfTest, Suite::Test, Suite::Bench { batch: 2 }] {
+                assert!(!operation.cases(suite).is_empty(), "{} has no cases for {suite:?}", operation.name());
+            }
+            assert!(!operation.shaders().is_empty(), "{} has no shaders", operation.name());
+        }
+    }
+
+    /// The lines of `struct Info { .. }` in `text`: names and types.
+    fn info(text: &str) -> Vec<(String, String)> {
+        let block = text.split_once("struct Info {").expect("a struct Info").1.split_once('}').expect("its end").0;
+        let lines = block.lines().map(|line| line.split("//").next().unwrap_or("").trim().trim_end_matches(','));
+        let fields = lines.filter_map(|line| line.split_once(": "));
+        fields.map(|(name, kind)| (name.to_owned(), kind.to_owned())).collect()
+    }
+
+    #[test]
+    fn info_blocks_are_the_same_in_both_languages() {
+        for (_, filled) in shaders(operations()) {
+            let ours: Vec<_> = filled.info.iter().map(|(name, kind)| ((*name).to_owned(), kind.clone())).collect();
+            assert_eq!(info(&filled.text), ours, "the info block of {} {}", filled.kernel, filled.variant);
+            let binding = format!("@group(0) @binding({}) var<uniform> info: Info;", filled.buffers);
+            assert!(filled.text.contains(&binding), "{}: no {binding}", filled.kernel);
+            assert!(!filled.text.contains("{{") && !filled.text.contains("{%"), "{}: a template value was left out", filled.kernel);
+        }
+    }
+
+    #[test]
+    fn a_field_out_of_order_is_seen() {
+        let text = "struct Info {\n    a: u32, // first\n    b: f32,\n}";
+        assert_eq!(info(text), [("a".into(), "u32".into()), ("b".into(), "f32".into())]);
+        assert_ne!(info(&text.replace("a: u32", "a: f32")), info(text));
+    }
+
+    #[test]
+    fn every_operation_runs_without_extensions() {
+        for operation in operations() {
+            let kernels: BTreeSet<_> = operation.shaders().iter().map(|filled| filled.kernel).collect();
+            for kernel in kernels {
+                let plain = operation.shaders().iter().any(|f| f.kernel == kernel && f.extensions.names().is_empty());
+                assert!(plain, "{kernel} has no variant without extensions");
+            }
+        }
+    }
+}
