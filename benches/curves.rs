@@ -10,7 +10,7 @@ use soda::data::bundled;
 use soda::data::loader::Loader;
 use soda::device::Selected;
 use soda::diffusion::Schedule;
-use soda::kernels::choice::with_references;
+use soda::kernels::testing::with_references;
 use soda::train::checkpoint::State;
 use soda::train::optim::learning_rate;
 use soda::train::step::{Pair, step};

@@ -1,7 +1,6 @@
 //! Inference: the encoder, one evaluation of the denoiser, and sampling by 100 DDIM steps.
 
 use super::job::Job;
-use super::kernels::random;
 use super::plan::Size;
 use super::row::{Message, ProfileRow, Row};
 use super::step::recipe;
@@ -9,6 +8,7 @@ use super::timing::{Effort, measure, sample as once};
 use crate::config::{Guidance, SampleConfig};
 use crate::edit::decoder::Decoder;
 use crate::error::Result;
+use crate::kernels::catalog::random;
 use crate::kernels::profile::observe;
 use crate::model::{Soda, parameters};
 use burn::tensor::Tensor;

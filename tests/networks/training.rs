@@ -9,7 +9,7 @@ use soda::config::{Config, LrSchedule};
 use soda::data::{Dataset, Images, bundled};
 use soda::device::{Selected, select};
 use soda::diffusion::Schedule;
-use soda::kernels::choice::with_references;
+use soda::kernels::testing::with_references;
 use soda::model::{Soda, parameters, weights};
 use soda::rng::{self, Purpose};
 use soda::run_dir::RunDir;

@@ -26,9 +26,7 @@ pub trait Operation: Sync {
 
 /// Every operation, the cheapest to measure first.
 pub fn operations() -> &'static [&'static dyn Operation] {
-    &[
-        &super::ada_gn::AdaGnOperation,
-    ]
+    &[&super::ada_gn::AdaGnOperation]
 }
 
 /// The calls of `operations` for one purpose.
@@ -77,7 +75,11 @@ mod tests {
             assert_eq!(info(&filled.text), ours, "the info block of {} {}", filled.kernel, filled.variant);
             let binding = format!("@group(0) @binding({}) var<uniform> info: Info;", filled.buffers);
             assert!(filled.text.contains(&binding), "{}: no {binding}", filled.kernel);
-            assert!(!filled.text.contains("{{") && !filled.text.contains("{%"), "{}: a template value was left out", filled.kernel);
+            assert!(
+                !filled.text.contains("{{") && !filled.text.contains("{%"),
+                "{}: a template value was left out",
+                filled.kernel
+            );
         }
     }
 
