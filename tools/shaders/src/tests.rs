@@ -150,7 +150,12 @@ fn broken_shaders_are_refused_where_they_break() {
     );
     text_refused("a value of the template was left out", "plain.wgsl", "fn main", "// {{ name }}\nfn main");
     // A uniform's arrays have strides of 16 bytes.
-    text_refused("array stride 4 is not a multiple of the required alignment 16", "plain.wgsl", "pad0: u32, pad1: u32", "rates: array<f32, 4>");
+    text_refused(
+        "array stride 4 is not a multiple of the required alignment 16",
+        "plain.wgsl",
+        "pad0: u32, pad1: u32",
+        "rates: array<f32, 4>",
+    );
 }
 
 #[test]
