@@ -88,15 +88,18 @@ impl Valid {
 
 /// Puts the place, where it is known, before a message.
 fn located(location: Option<naga::SourceLocation>, message: &str) -> String {
-    let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
     match location {
-        Some(l) => format!("line {}, column {}: {message}", l.line_number, l.line_position),
-        None => message,
+        Some(l) => format!("line {}, column {}: {}", l.line_number, l.line_position, one_line(message)),
+        None => one_line(message),
     }
 }
 
 /// Returns an error and its causes in one line.
 pub fn chain(error: &dyn Error) -> String {
     let causes = std::iter::successors(Some(error), |&e| e.source());
-    causes.map(|e| e.to_string()).collect::<Vec<_>>().join(": ")
+    one_line(&causes.map(|e| e.to_string()).collect::<Vec<_>>().join(": "))
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
