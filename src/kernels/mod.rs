@@ -18,6 +18,7 @@ pub mod launch;
 pub mod layout;
 pub mod linear;
 pub mod math;
+pub mod max_pool;
 mod moments;
 pub mod peak;
 pub mod profile;
