@@ -271,7 +271,7 @@ impl Default for ProbeConfig {
 }
 
 /// The recipes that the program carries with it.
-pub const BUILT_IN: [(&str, &str); 8] = [
+pub const BUILT_IN: [(&str, &str); 9] = [
     ("configs/finetune.toml", include_str!("../configs/finetune.toml")),
     ("configs/quick.toml", include_str!("../configs/quick.toml")),
     ("configs/tiny.toml", include_str!("../configs/tiny.toml")),
@@ -280,6 +280,7 @@ pub const BUILT_IN: [(&str, &str); 8] = [
     ("configs/cifar10-generate.toml", include_str!("../configs/cifar10-generate.toml")),
     ("configs/paper.toml", include_str!("../configs/paper.toml")),
     ("configs/futurexiang.toml", include_str!("../configs/futurexiang.toml")),
+    ("configs/folder64.toml", include_str!("../configs/folder64.toml")),
 ];
 
 impl Config {

@@ -25,7 +25,7 @@ use std::time::Duration;
 #[derive(Clone, clap::Args)]
 pub struct Args {
     /// The recipe: a file, or one of the program's own configs/cifar10.toml (the default), cifar10-generate.toml, paper.toml,
-    /// report.toml, futurexiang.toml, tiny.toml, finetune.toml, quick.toml.
+    /// report.toml, futurexiang.toml, tiny.toml, finetune.toml, quick.toml, folder64.toml.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Override one value of the recipe, for example train.batch_size=64; may be repeated.

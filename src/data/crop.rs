@@ -104,13 +104,14 @@ impl Taps {
     fn new(from: usize, to: usize) -> Self {
         let scale = from as f64 / to as f64;
         let support = scale.max(1.0);
+        let narrow = 1.0 / support;
         let count = if scale <= 1.0 { 2 } else { 2 * support.ceil() as usize + 1 }.min(from);
         let (mut firsts, mut weights) = (Vec::with_capacity(to), Vec::with_capacity(to * count));
         for x in 0..to {
-            let center = (x as f64 + 0.5) * from as f64 / to as f64;
+            let center = (x as f64 + 0.5) * scale;
             // Near the end of the line the taps begin earlier; what lies outside the filter weighs nothing.
             let first = ((center - support + 0.5).max(0.0) as usize).min(from - count);
-            let weight = |i: usize| 1.0 - ((i as f64 + 0.5 - center).abs() / support).min(1.0);
+            let weight = |i: usize| 1.0 - ((i as f64 - center + 0.5) * narrow).abs().min(1.0);
             let sum: f64 = (first..first + count).map(weight).sum();
             let one = f64::from(1u32 << PRECISION);
             weights.extend((first..first + count).map(|i| (weight(i) / sum * one + 0.5) as i32));

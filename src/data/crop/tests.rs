@@ -23,17 +23,19 @@ fn config(scale: [f32; 2], ratio: [f32; 2]) -> ViewConfig {
 }
 
 #[test]
-fn stretches_windows_as_pillow_does() {
+fn resizes_windows_as_pillow_does() {
     // Printed by tests/reference/rand_augment.py.
-    for ([top, left, height, width], digest) in [
-        ([0, 0, 32, 32], "1dbf197f99e929fb"),
-        ([3, 5, 20, 17], "b92b96961dec86ff"),
-        ([31, 30, 1, 2], "800ad4538e98e97a"),
-        ([1, 0, 31, 9], "59f714501574967f"),
-        ([10, 4, 5, 28], "d4221ed35ebca5de"),
+    for ([top, left, height, width], digests) in [
+        ([0, 0, 32, 32], ["1dbf197f99e929fb", "ae62a2c1f28b1335", "06e24045b914d537", "0956430b21f86fbc"]),
+        ([3, 5, 20, 17], ["b92b96961dec86ff", "f0a012e559191aba", "944e79e58e08b21a", "0ce2f09336fea33e"]),
+        ([31, 30, 1, 2], ["800ad4538e98e97a", "9b692fb74ee49b18", "764e8d0fd1204af0", "efe05019960b6022"]),
+        ([1, 0, 31, 9], ["59f714501574967f", "53befe93c1ec3b73", "807d6f9892df6636", "27d98ca66d56dcb8"]),
+        ([10, 4, 5, 28], ["d4221ed35ebca5de", "d9583e6fea64dd6c", "875091bccb4dd091", "e1e3ba998d95adcc"]),
     ] {
         let window = Window { top, left, height, width };
-        assert_eq!(&sha256(&resized_crop(&pattern(), window, false, SIDE))[..16], digest, "{window:?}");
+        for (side, digest) in [32, 8, 16, 48].into_iter().zip(digests) {
+            assert_eq!(&sha256(&resized_crop(&pattern(), window, false, side))[..16], digest, "{window:?} to {side}");
+        }
     }
 }
 
