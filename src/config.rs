@@ -53,8 +53,8 @@ pub enum Views {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// Height and width of the images in pixels, a multiple of 8 from 16 to 256. Images of a folder are read at that side; CIFAR's,
-    /// of 32, are resampled to it.
+    /// Height and width of the images in pixels, a multiple of 8 from 16 to 256. Images of a folder are read at that side;
+    /// CIFAR's, of 32, are resampled to it.
     #[serde(default = "side::default_side")]
     pub side: usize,
     /// One view or two.
@@ -134,7 +134,8 @@ pub struct UNetConfig {
     pub multipliers: Vec<usize>,
     /// Residual blocks of a down stage (an up stage has one more).
     pub blocks: usize,
-    /// Sides of the feature maps that get self-attention, in pixels (the middle always does): stage s has `data.target.side` >> s.
+    /// Sides of the feature maps that get self-attention, in pixels (the middle always does): stage s has `data.target.side` >>
+    /// s.
     pub attention: Vec<usize>,
     /// Groups of every GroupNorm but the last one.
     pub groups: usize,

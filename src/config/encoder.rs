@@ -24,8 +24,8 @@ pub struct EncoderConfig {
     /// What comes before the first stage: "3x3" or "7x7".
     #[serde(default)]
     pub stem: Stem,
-    /// Divide z by its root mean square over its numbers: no image can be told apart by the length of its z, which otherwise grows
-    /// without bound for images of extreme colours.
+    /// Divide z by its root mean square over its numbers: no image can be told apart by the length of its z, which otherwise
+    /// grows without bound for images of extreme colours.
     #[serde(default)]
     pub normalise_z: bool,
 }

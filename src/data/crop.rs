@@ -41,8 +41,9 @@ impl Geometry {
         Geometry { window: Window::whole(side), flip: false }
     }
 
-    /// How `self` lies in the view `source` of the same image, whatever the sides of both views, `[scale_x, offset_x, scale_y, offset_y]`: the point (x, y) of
-    /// `self` is (scale_x x + offset_x, scale_y y + offset_y) of `source`, both from -1 (left, top) to 1 (right, bottom).
+    /// How `self` lies in the view `source` of the same image, `[scale_x, offset_x, scale_y, offset_y]`: the point (x, y) of
+    /// `self` is (scale_x x + offset_x, scale_y y + offset_y) of `source`, both from -1 (left, top) to 1 (right, bottom),
+    /// whatever the sides of the two views.
     pub fn within(&self, source: &Geometry) -> [f32; 4] {
         let axis = |at: usize, length: usize, source_at: usize, source_length: usize| {
             let (scale, shift) = (length as f32 / source_length as f32, at as f32 - source_at as f32);
@@ -56,8 +57,8 @@ impl Geometry {
     }
 }
 
-/// Draws the window of a RandomResizedCrop of an image of `side` pixels a side: area uniform within `crop_scale`, width over height log-uniform within
-/// `crop_ratio`; after ten windows that don't fit, the largest central one of an allowed ratio.
+/// Draws the window of a RandomResizedCrop of an image of `side` pixels a side: area uniform within `crop_scale`, width over
+/// height log-uniform within `crop_ratio`; after ten windows that don't fit, the largest central one of an allowed ratio.
 pub fn draw_window(side: usize, config: &ViewConfig, rng: &mut Stream) -> Window {
     let between = |rng: &mut Stream, [low, high]: [f64; 2]| low + (high - low) * rng.random::<f64>();
     let scale = config.crop_scale.map(f64::from);

@@ -28,8 +28,8 @@ pub struct Picture {
     pub name: String,
 }
 
-/// The picture `spec` names at `side` pixels a side: `test:17` or `train:3`, counted from 0, is an image of the data set, for which alone `dataset` is
-/// called (its images must have that side); anything else is the path of a file for [`read_picture`].
+/// The picture `spec` names at `side` pixels a side: `test:17` or `train:3`, counted from 0, is an image of the data set, for
+/// which alone `dataset` is called (its images must have that side); anything else is the path of a file for [`read_picture`].
 ///
 /// # Errors
 /// An index that is no number or out of range; as `dataset`; as [`read_picture`].
@@ -57,7 +57,8 @@ pub fn resolve(spec: &str, side: usize, dataset: impl FnOnce() -> Result<Dataset
 
 /// The image in the file `path` (PNG, JPEG, WebP, BMP or GIF, whatever its name ends with) as `[3, side, side]`: turned as its
 /// EXIF tag says, its middle square resized with a Lanczos filter (enlarged with Catmull-Rom; one of that side stays as it is).
-/// Grey, 16-bit, palette and CMYK images become 8-bit RGB, transparency lies over white, and an animation is its first frame. Colour profiles are not applied.
+/// Grey, 16-bit, palette and CMYK images become 8-bit RGB, transparency lies over white, and an animation is its first frame.
+/// Colour profiles are not applied.
 ///
 /// # Errors
 /// No file, not an image of these formats, a damaged one, fewer than 8 or more than 16,384 pixels a side, more than 512 MiB

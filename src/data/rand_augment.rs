@@ -77,8 +77,8 @@ impl Op {
         !matches!(self, Op::Identity | Op::Posterize | Op::Solarize | Op::AutoContrast | Op::Equalize)
     }
 
-    /// What magnitude `bin` of 0 to 30 means for an image of `side` pixels a side: a slope, pixels, degrees, a change of the enhancement factor,
-    /// bits kept, or the threshold above which values are inverted.
+    /// What magnitude `bin` of 0 to 30 means for an image of `side` pixels a side: a slope, pixels, degrees, a change of the
+    /// enhancement factor, bits kept, or the threshold above which values are inverted.
     pub fn magnitude(self, bin: usize, side: usize) -> f64 {
         let share = bin as f64 / (BINS - 1) as f64;
         match self {
@@ -93,7 +93,8 @@ impl Op {
         }
     }
 
-    /// Applies the operation to an image `[3, side, side]` with `magnitude`, sign included, as [`Op::magnitude`] gives it. Uncovered pixels become black.
+    /// Applies the operation to an image `[3, side, side]` with `magnitude`, sign included, as [`Op::magnitude`] gives it.
+    /// Uncovered pixels become black.
     pub fn apply(self, image: &mut [u8], magnitude: f64) {
         let (m, plane) = (magnitude, image.len() / 3);
         let factor = (1.0 + m) as f32;

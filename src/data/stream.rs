@@ -22,10 +22,10 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// The images that `paths` name at `side` pixels a side, `batch` at a time: files as they are, folders with all images below them (hidden files and
-    /// links to folders are left out; of each folder first its images, then its sub-folders, by name). Files named as images
-    /// of formats that can't be read are there too, with their error. What is in memory is a few batches and the names of
-    /// the files of one folder.
+    /// The images that `paths` name at `side` pixels a side, `batch` at a time: files as they are, folders with all images below
+    /// them (hidden files and links to folders are left out; of each folder first its images, then its sub-folders, by name).
+    /// Files named as images of formats that can't be read are there too, with their error. What is in memory is a few batches
+    /// and the names of the files of one folder.
     ///
     /// # Errors
     /// A path that isn't there; no thread. A folder that can't be read comes as a file does, with its error.

@@ -7,10 +7,11 @@ use crate::config::{DataConfig, Sides, ViewConfig, Views};
 use crate::rng::{self, Purpose, Stream};
 use rand::RngExt;
 use rand_distr::StandardNormal;
+use std::borrow::Cow;
 
-/// One augmented view `[3, side, side]` of `image`, and its geometry: with probability `crop` a random resized crop and then, with
-/// probability `flip`, its mirror image; with probability `rand_augment` RandAugment, with or without `geometric` operations (which
-/// the geometry doesn't tell). The noise is not in it: it is added after normalisation.
+/// One augmented view `[3, side, side]` of `image`, and its geometry: with probability `crop` a random resized crop and then,
+/// with probability `flip`, its mirror image; with probability `rand_augment` RandAugment, with or without `geometric` operations
+/// (which the geometry doesn't tell). The noise is not in it: it is added after normalisation.
 pub fn view(image: &[u8], side: usize, config: &ViewConfig, geometric: bool, rng: &mut Stream) -> (Vec<u8>, Geometry) {
     let happens = |rng: &mut Stream, probability: f32| rng.random::<f32>() < probability;
     let own = side_of(image);
@@ -89,11 +90,11 @@ fn add_noise(values: &mut [f32], deviation: f32, rng: &mut Stream) {
 pub fn plain_source(images: &Images, indices: &[usize], data: &DataConfig, flipped: bool, out: &mut [f32]) {
     let Sides { source, .. } = data.sides();
     for (&i, out) in indices.iter().zip(out.chunks_exact_mut(bytes_of(source))) {
-        let mut image = resized(images.image(i), source);
+        let mut image = Cow::Borrowed(images.image(i));
         if flipped {
             flip(image.to_mut());
         }
-        normalise(&image, data, out);
+        normalise(&resized(&image, source), data, out);
     }
 }
 

@@ -15,8 +15,8 @@ use std::ops::Range;
 /// Images a batch, at most: what fits small devices.
 const BATCH: usize = 64;
 
-/// The trained networks with everything that sampling needs. Images are `[N, 3, side, side]` in [-1, 1], the side being the target
-/// view's, z `[N, Z]`, both on the host.
+/// The trained networks with everything that sampling needs. Images are `[N, 3, side, side]` in [-1, 1], the side being the
+/// target view's, z `[N, Z]`, both on the host.
 pub struct Decoder<'a> {
     /// The networks.
     pub model: &'a Soda,

@@ -54,8 +54,8 @@ pub struct UNet {
 }
 
 impl UNet {
-    /// The stages of `model.unet`, as many residual blocks down as it says and one more up each; attention where a stage's feature
-    /// maps have one of the sides that it names.
+    /// The stages of `model.unet`, as many residual blocks down as it says and one more up each; attention where a stage's
+    /// feature maps have one of the sides that it names.
     pub fn new(model: &ModelConfig, device: &Device) -> Self {
         let (config, sections, side) = (&model.unet, model.sections(), model.sides.target);
         let widths = config.widths();
@@ -116,9 +116,9 @@ impl UNet {
         }
     }
 
-    /// `x_t` `[B, 3, side, side]`, `t` `[B]` in (0, 1], `z` `[B, Z]` (zero where dropped) to eps_hat `[B, 3, side, side]`, the side
-    /// being the target view's. `view` `[B, 4]` is how x_t lies in the source view (none: it is the source view); networks without view conditioning don't look
-    /// at it. `dropout_key` is given in training only.
+    /// `x_t` `[B, 3, side, side]`, `t` `[B]` in (0, 1], `z` `[B, Z]` (zero where dropped) to eps_hat `[B, 3, side, side]`, the
+    /// side being the target view's. `view` `[B, 4]` is how x_t lies in the source view (none: it is the source view); networks
+    /// without view conditioning don't look at it. `dropout_key` is given in training only.
     pub fn forward(
         &self,
         x_t: Tensor<4>,

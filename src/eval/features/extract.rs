@@ -48,7 +48,8 @@ impl<'a> Extractor<'a> {
         Ok(Self { model, config, kinds, device, schedule: Schedule::new(&config.diffusion), t })
     }
 
-    /// Of each kind the features of `images`, each `[3, side, side]` of any side: `[B, D]`. The encoder runs once, the denoiser once for each noise level.
+    /// Of each kind the features of `images`, each `[3, side, side]` of any side: `[B, D]`. The encoder runs once, the denoiser
+    /// once for each noise level.
     ///
     /// # Errors
     /// If the device can't be read.
