@@ -18,9 +18,9 @@ use soda::rng::{self, Purpose};
 use std::collections::HashMap;
 use std::path::Path;
 
-/// 60 pictures of either class, none of them square.
+/// 120 pictures of either class, none of them square.
 fn pictures(folder: &Path) {
-    for i in 0..120u32 {
+    for i in 0..240u32 {
         let place = folder.join("pictures").join(if i % 2 == 0 { "a" } else { "b" });
         std::fs::create_dir_all(&place).expect("a folder");
         let pixel = |x: u32, y: u32| {
@@ -74,7 +74,7 @@ fn commands_work(folder: &Path, side: usize, [source, target]: [usize; 2]) {
     run(&["embed", "--split", "test", "--out", "z.safetensors", "--json", "z.json"]);
     carries("z.safetensors");
     let report = json(&folder.join("z.json"));
-    assert_eq!((&report["n"], &report["dim"], &report["side"]), (&12.into(), &8.into(), &side.into()));
+    assert_eq!((&report["n"], &report["dim"], &report["side"]), (&24.into(), &8.into(), &side.into()));
     run(&["embed", "pictures/a", "--features", "denoiser:up0.0@300", "--out", "up.npy"]);
 
     // Pictures show images at their own side, enlarged where they are small.
