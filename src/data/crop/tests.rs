@@ -11,6 +11,7 @@ fn config(scale: [f32; 2], ratio: [f32; 2]) -> ViewConfig {
     let (rand_augment_ops, rand_augment_magnitude) = (0, 0);
     let (crop_scale, crop_ratio) = (scale, ratio);
     ViewConfig {
+        side: 0,
         crop: 1.0,
         crop_scale,
         crop_ratio,

@@ -183,7 +183,7 @@ fn dataset() -> Result<Dataset> {
 fn a_spec_is_a_place_in_the_data_set_or_a_file() {
     let data = dataset().unwrap();
     let picture = resolve("test:2", SIDE, dataset).unwrap();
-    assert_eq!((&picture.pixels, picture.label), (data.test.image(2), Some(data.test.label(2))));
+    assert_eq!((&picture.pixels[..], picture.label), (data.test.image(2), Some(data.test.label(2))));
     assert_eq!(picture.name, format!("test:2 ({})", data.classes[usize::from(data.test.label(2))]));
     assert_eq!(&resolve("train:0", SIDE, dataset).unwrap().pixels, data.train.image(0));
     assert_ne!(&resolve("train:1", SIDE, dataset).unwrap().pixels, data.train.image(0));
