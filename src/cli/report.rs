@@ -90,12 +90,12 @@ fn data_of(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<(Opti
     let starts = run.read_starts();
     let trained = weights.trained().map(|t| t.data_sha256).or(starts.last().map(|s| s.data_sha256.clone()));
     let same = |dataset: &Dataset| trained.as_ref().is_none_or(|sha| *sha == dataset.sha256);
-    let found = data::open(common.data.as_deref())?;
+    let found = data::open(common.data.as_deref(), weights.config.data.side)?;
     if same(&found) {
         return Ok((common.data.clone(), found));
     }
     if common.data.is_none() {
-        let bundled = data::bundled()?;
+        let bundled = data::bundled()?.at(weights.config.data.side)?;
         if same(&bundled) {
             return Ok((Some(data::BUNDLED.into()), bundled));
         }

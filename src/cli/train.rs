@@ -26,7 +26,7 @@ use std::time::Duration;
 #[derive(Clone, clap::Args)]
 pub struct Args {
     /// The recipe: a file, or one of the program's own configs/cifar10.toml (the default), cifar10-generate.toml, paper.toml,
-    /// report.toml, futurexiang.toml, tiny.toml, finetune.toml, quick.toml.
+    /// report.toml, futurexiang.toml, tiny.toml, finetune.toml, quick.toml, folder64.toml.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Override one value of the recipe, for example train.batch_size=64; may be repeated.
@@ -102,7 +102,12 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         let own = if resumed { run.read_config()? } else { config.clone() };
         allow_change |= differences(&own, &config).iter().all(|d| d.starts_with("train.micro_batch:"));
     }
-    let dataset = data::open(common.data.as_deref())?;
+    let dataset = data::open(common.data.as_deref(), config.data.side)?;
+    if let [side, ..] = config.unused_attention()[..] {
+        say(&format!(
+            "model.unet.attention: no stage of the denoiser has feature maps of {side} x {side} pixels, so there is no attention at that side"
+        ));
+    }
     let begun = from.as_ref().map_or(String::new(), |weights| format!(" from {}", weights.path.display()));
     say(&format!("training {}{begun} on {}, {}", run.path.display(), device.describe(), dataset.describe()));
     let summary = train_with(&config, &dataset, &device, &run, from, allow_change, args)?;

@@ -1,6 +1,6 @@
 //! The official binary layout: six files of 3,073-byte records (label, then R, G, B planes), known by their SHA-256.
 
-use super::{IMAGE, Images};
+use super::{Images, bytes_of};
 use crate::error::{Error, Result};
 use crate::files::sha256;
 use crate::shell::quoted;
@@ -11,6 +11,12 @@ use std::path::{Path, PathBuf};
 
 /// The folder that the official archive unpacks to.
 pub const FOLDER: &str = "cifar-10-batches-bin";
+/// Height and width of an image in pixels.
+pub const SIDE: usize = 32;
+/// Bytes of one colour plane.
+pub(super) const PLANE: usize = SIDE * SIDE;
+/// Bytes of one image: three planes.
+pub(super) const IMAGE: usize = bytes_of(SIDE);
 /// Bytes of a record: one label and one image.
 pub const RECORD: usize = 1 + IMAGE;
 
@@ -162,7 +168,7 @@ fn images(files: &[impl AsRef<[u8]>]) -> Images {
         labels.push(record[0]);
         pixels.extend_from_slice(&record[1..]);
     }
-    Images::new(pixels, labels)
+    Images::new(SIDE, pixels, labels)
 }
 
 #[cfg(test)]

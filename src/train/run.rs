@@ -130,8 +130,9 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
         let lr = learning_rate(train, number, progress);
         let batch = batches.next()?;
         let view = config.model.unet.view_conditioning.then_some(batch.geometry);
+        let pair = Pair::new(config.model.sides, batch.source, batch.target, view, &autodiff);
         let outcome;
-        (state, outcome) = step(state, Pair::new(batch.source, batch.target, view, &autodiff), &schedule, config, number, lr);
+        (state, outcome) = step(state, pair, &schedule, config, number, lr);
         log.add(outcome, lr);
 
         interrupted = options.interrupt.load(Ordering::Relaxed);
@@ -358,7 +359,7 @@ fn draw_reconstructions(state: &State, config: &Config, data: &Dataset, device: 
     let model = state.ema.model();
     let decoder = Decoder::new(&model, config, config.sample.clone(), &device.device);
     let (images, originals) = reconstruct_first(&decoder, &data.test, n, config.seed)?;
-    Ok(grid::save_reconstructions(&run.sample(state.position.step), &images, &originals))
+    Ok(grid::save_reconstructions(&run.sample(state.position.step), &images, &originals, config.model.sides.target))
 }
 
 #[cfg(test)]
