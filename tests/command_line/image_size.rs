@@ -1,7 +1,7 @@
 //! Images of other sides than 32: every command at them, what recipes may say, and that 32 is what it was.
 
-use burn::tensor::{Device, Tensor, TensorData};
 use crate::common::program::{fails, json, soda, succeeds, text, train};
+use burn::tensor::{Device, Tensor, TensorData};
 use soda::config::{Config, Sides, Stem};
 use soda::data::crop::{Window, resized_crop};
 use soda::data::views::make_pair;
@@ -262,7 +262,7 @@ fn pools_take_the_largest_of_nine_pixels_and_give_its_gradient_back() {
             }
         }
         assert_eq!(pooled, want);
-        common::assert_close("gradient", &gradient, &want_gradient, 1e-6, 0.0);
+        crate::common::assert_close("gradient", &gradient, &want_gradient, 1e-6, 0.0);
     }
     // Its result lies as convolutions want it; one in the order of its axes doesn't.
     let device = Device::flex();
@@ -288,8 +288,8 @@ fn the_encoder_of_a_7x7_stem_is_that_of_burns_own_operations_at_any_side() {
         let x = random([3, 3, side, side], 5, &device);
         let host = |z: Tensor<2>| z.into_data().try_to_vec::<f32>().expect("f32");
         let (ours, burns) = (host(model.encode(x.clone())), with_references(|| host(model.encode(x.clone()))));
-        common::assert_close("z", &ours, &burns, 1e-4, 0.0);
-        assert!(common::error(&host(model.encode(x.flip([3]))), &burns, 1e-4, 0.0) > 1.0, "mirror images have the same z");
+        crate::common::assert_close("z", &ours, &burns, 1e-4, 0.0);
+        assert!(crate::common::error(&host(model.encode(x.flip([3]))), &burns, 1e-4, 0.0) > 1.0, "mirror images have the same z");
     }
 }
 
