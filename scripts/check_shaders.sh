@@ -22,7 +22,7 @@ part() {
 }
 
 # Version of naga in a lock file.
-naga() { awk '/^name = "naga"$/ { getline; print $3 }' "$1"; }
+naga() { awk -F '"' '/^name = "naga"$/ { getline; print $2 }' "$1"; }
 
 for program in node npm; do
     command -v "$program" >/dev/null || fail "$program isn't installed: install Node 20 or newer, with npm"
