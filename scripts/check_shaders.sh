@@ -22,13 +22,13 @@ part() {
 }
 
 # Version of naga in a lock file.
-naga() { awk '/^name = "naga"$/ { getline; print $3 }' "$1"; }
+naga() { awk -F '"' '/^name = "naga"$/ { getline; print $2 }' "$1"; }
 
 for program in node npm; do
-    command -v "$program" >/dev/null || fail "$program isn't installed: Dawn checks the shaders through it (install Node 20 or newer, with npm)"
+    command -v "$program" >/dev/null || fail "$program isn't installed: install Node 20 or newer, with npm"
 done
 [ "$(naga Cargo.lock)" = "$(naga tools/shaders/Cargo.lock)" ] ||
-    fail "tools/shaders has another version of naga than soda (cargo update --manifest-path tools/shaders/Cargo.toml naga --precise $(naga Cargo.lock))"
+    fail "tools/shaders has another naga than soda: in tools/shaders, run cargo update naga --precise $(naga Cargo.lock)"
 
 if [ -z "$dir" ]; then
     dir=$(mktemp -d)
@@ -49,7 +49,7 @@ part "naga" tool run -- "$dir" || failed+=("naga")
 # What `npm ci` installed, unless package-lock.json is newer.
 if [ ! tools/gpu/node_modules/.package-lock.json -nt tools/gpu/package-lock.json ]; then
     part "packages of tools/gpu" npm ci --prefix tools/gpu --ignore-scripts --no-audit --no-fund --silent ||
-        fail "npm can't install the packages of tools/gpu/package-lock.json: Dawn checks the shaders through them (npm ci --prefix tools/gpu)"
+        fail "the packages of tools/gpu can't be installed: see what npm ci --prefix tools/gpu says"
 fi
 part "Dawn" node tools/gpu/dawn.mjs "$dir" || failed+=("Dawn")
 

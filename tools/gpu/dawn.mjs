@@ -91,7 +91,7 @@ async function failedControls() {
   for (const [name, text, extensions, expected] of CONTROLS) {
     const found = await refusal(text, extensions);
     const right = expected ? found?.includes(expected) : !found;
-    if (!right) failed.push(`control: ${name}: ${expected ? `not refused for "${expected}"` : 'refused'}: ${found ?? 'accepted'}`);
+    if (!right) failed.push(`control: ${name}: ${found ?? 'accepted'} instead of ${expected ?? 'accepted'}`);
   }
   return failed;
 }

@@ -138,6 +138,9 @@ fn interface(shader: &Shader, module: &Valid) -> Vec<String> {
     if kinds != claimed {
         reasons.push(format!("binds {}, in the manifest {}", list(&kinds), list(&claimed)));
     }
+    if !kinds.contains(&Some(Binding::Storage)) {
+        reasons.push("binds no storage buffer, so it has no result".to_owned());
+    }
     if kinds.iter().rev().skip(1).any(|&kind| kind == Some(Binding::Uniform)) {
         reasons.push(format!("binds {}: only the last may be a uniform", list(&kinds)));
     }

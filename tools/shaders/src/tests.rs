@@ -186,6 +186,11 @@ fn what_the_manifest_says_of_a_shader_is_so() {
     refused("binds 1 storage, in the manifest nothing", |f| f.manifest.shaders[1].bindings.clear());
     text_refused("from binding 0 without gaps", "half.wgsl", "@binding(0)", "@binding(1)");
     text_refused("from binding 0 without gaps", "half.wgsl", "@group(0)", "@group(1)");
+    refused("binds no storage buffer", |folder| {
+        let text = folder.texts.get_mut("plain.wgsl").unwrap();
+        *text = "@compute @workgroup_size(1) fn main() {}".to_owned();
+        folder.manifest.shaders[0] = entry("plain.wgsl", 1, 0, false, &[]);
+    });
     refused("binds 1 uniform, 2 storage: only the last may be a uniform", |folder| {
         let text = folder.texts.get_mut("plain.wgsl").unwrap();
         *text = text
