@@ -110,7 +110,7 @@ fn unsafe_stands_only_in_the_kernels_and_at_the_start_each_with_its_reason() {
     assert!(cargo.contains("unsafe_code = \"deny\""));
     let exceptions = |name: &str| sources.iter().any(|(n, text)| n == name && text.contains("allow(unsafe_code)"));
     let all: Vec<&str> = sources.iter().map(|(name, _)| name.as_str()).filter(|name| exceptions(name)).collect();
-    assert_eq!(all, ["src/kernels/mod.rs", "src/main.rs", "tests/parsers/memory.rs", "tests/command_line/sources.rs"]);
+    assert_eq!(all, ["src/kernels/mod.rs", "src/main.rs", "tests/command_line/sources.rs", "tests/parsers/memory.rs"]);
 }
 
 #[test]

@@ -38,6 +38,7 @@ fn json(path: &Path) -> Value {
 
 #[test]
 fn kernels_of_the_cpu_have_finite_times_peaks_and_shares() {
+    let _alone = crate::alone();
     let folder = tempfile::tempdir().expect("a folder");
     let args = ["bench", "--suite", "kernels", "--device", "cpu", "--budget", "4", "--json", "k.json", "--plot", "k.png"];
     let text = succeeds(&soda(folder.path(), &args));
@@ -72,6 +73,7 @@ fn kernels_of_the_cpu_have_finite_times_peaks_and_shares() {
 
 #[test]
 fn what_does_not_fit_is_skipped_by_name_and_software_is_no_gpu() {
+    let _alone = crate::alone();
     // In this time nothing fits, on any hardware.
     let adapter = adapters().into_iter().max_by_key(|a| !a.kind.is_gpu()).expect("scripts/test.sh installs an adapter");
     let folder = tempfile::tempdir().expect("a folder");
@@ -98,6 +100,7 @@ fn what_does_not_fit_is_skipped_by_name_and_software_is_no_gpu() {
 
 #[test]
 fn a_lost_job_is_one_line_and_the_others_go_on() {
+    let _alone = crate::alone();
     let place = |device: &str| Place { device: device.into(), ..Place::default() };
     let target = |device: &str| Target { place: place(device), gpu: false };
     let (gone, cpu) = (target("vulkan:17"), target("cpu"));
@@ -131,6 +134,7 @@ fn a_lost_job_is_one_line_and_the_others_go_on() {
 
 #[test]
 fn a_jobs_process_ends_with_the_one_that_started_it() {
+    let _alone = crate::alone();
     let mut child = Command::new(env!("CARGO_BIN_EXE_soda"))
         .args(["bench", "--job", "data", "--device", "cpu", "--job-seconds", "60"])
         .stdin(std::process::Stdio::piped())

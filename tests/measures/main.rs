@@ -7,7 +7,8 @@ mod wgpu_kernels;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Held by each test that runs kernels in this process: an observer sees those of every thread, and one test here counts them.
+/// Held by each test that runs kernels in this process (an observer sees those of every thread, and one test here counts them), and by
+/// those that bound a time.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     // Another test's failure is no reason to fail.
