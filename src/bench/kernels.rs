@@ -248,11 +248,12 @@ fn adamw_case(n: usize) -> Case {
             let fresh = Parameter { weight: vector(0), first: vector(1), second: vector(2).square(), average: vector(3) };
             let (grad, clip) = (vector(4), Tensor::ones([1], device));
             let options = Options { lr: 1e-4, weight_decay: 0.05, betas: [0.9, 0.95], update: 9, ema_decay: 0.999 };
+            let factors: Tensor<1> = Tensor::from_floats(options.factors(), device);
             // Nobody else holds the parameter, so that it is updated in place.
             let parameter = Rc::new(Cell::new(Some(fresh)));
             Box::new(move || {
-                let (parameter, grad, clip) = (parameter.clone(), grad.clone(), clip.clone());
-                Box::new(move || parameter.set(parameter.take().map(|p| adamw(p, grad, clip, options))))
+                let (parameter, grad, clip, factors) = (parameter.clone(), grad.clone(), clip.clone(), factors.clone());
+                Box::new(move || parameter.set(parameter.take().map(|p| adamw(p, grad, clip, factors))))
             })
         }),
     }

@@ -6,9 +6,9 @@ use crate::kernels::ada_gn::{Activation, AdaGnOptions, Dropout, ada_gn, group_no
 use crate::kernels::adamw::{Options, Parameter, adamw, norm};
 use crate::kernels::attention::attention;
 use crate::kernels::batch_norm::batch_norm;
+use crate::kernels::concat::concat;
 use crate::kernels::conv2d::wgsl::{Tile, force_tile};
 use crate::kernels::conv2d::{Conv2dOptions, conv2d};
-use crate::kernels::feature_map::concat;
 use crate::rng::{self, Purpose};
 use burn::nn::BatchNormConfig;
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
@@ -178,7 +178,7 @@ fn adamw_case() -> Case {
         let grad: Tensor<1> = random([N], 54, device);
         let norm = norm(vec![grad.clone(), random([7], 55, device)]);
         let options = Options { lr: 1e-2, weight_decay: 0.05, betas: [0.9, 0.95], update: 3, ema_decay: 0.97 };
-        let new = adamw(parameter, grad, norm.clone().recip(), options);
+        let new = adamw(parameter, grad, norm.clone().recip(), Tensor::from_floats(options.factors(), device));
         Ok(vec![
             ("the norm", values(norm)?),
             ("the weights", values(new.weight)?),

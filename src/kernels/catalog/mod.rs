@@ -28,6 +28,10 @@ pub trait Operation: Sync {
 pub fn operations() -> &'static [&'static dyn Operation] {
     &[
         &super::ada_gn::AdaGnOperation,
+        &super::batch_norm::BatchNormOperation,
+        &super::attention::AttentionOperation,
+        &super::concat::ConcatOperation,
+        &super::adamw::AdamWOperation,
     ]
 }
 
@@ -77,7 +81,11 @@ mod tests {
             assert_eq!(info(&filled.text), ours, "the info block of {} {}", filled.kernel, filled.variant);
             let binding = format!("@group(0) @binding({}) var<uniform> info: Info;", filled.buffers);
             assert!(filled.text.contains(&binding), "{}: no {binding}", filled.kernel);
-            assert!(!filled.text.contains("{{") && !filled.text.contains("{%"), "{}: a template value was left out", filled.kernel);
+            assert!(
+                !filled.text.contains("{{") && !filled.text.contains("{%"),
+                "{}: a template value was left out",
+                filled.kernel
+            );
         }
     }
 
