@@ -2,12 +2,13 @@
 //!
 //! cargo bench --bench ada_gn -- --device vulkan
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 use clap::Parser;
 use serde_json::json;
 use soda::device;
-use soda::kernels::ada_gn::{self, Activation, AdaGnOptions};
-use soda::rng::{self, Purpose};
+use soda::kernels::ada_gn::{Activation, AdaGnOptions, ada_gn};
+use soda::kernels::catalog::random;
+use soda::kernels::testing::with_references;
 use std::time::Instant;
 
 #[derive(Parser)]
@@ -47,11 +48,6 @@ fn main() {
     }
 }
 
-fn random<const D: usize>(shape: [usize; D], index: u64, device: &Device) -> Tensor<D> {
-    let values = rng::normal(&mut rng::stream(1, Purpose::Test, index), shape.iter().product());
-    Tensor::from_data(TensorData::new(values, shape), device)
-}
-
 /// Seconds of one forward and backward pass on NHWC memory, everything read back that training needs.
 fn forward_backward([b, c, h, w]: [usize; 4], groups: usize, fused: bool, device: &Device) -> f64 {
     let autodiff = device.clone().autodiff();
@@ -62,8 +58,8 @@ fn forward_backward([b, c, h, w]: [usize; 4], groups: usize, fused: bool, device
     let options = AdaGnOptions { groups, eps: 1e-5, activation: Activation::Silu, dropout: None };
     device.sync().expect("the device works");
     let start = Instant::now();
-    let operation = if fused { ada_gn::ada_gn } else { ada_gn::reference::ada_gn };
-    let out = operation(x.clone(), t.clone(), z.clone(), gamma.clone(), beta.clone(), options);
+    let run = || ada_gn(x.clone(), t.clone(), z.clone(), gamma.clone(), beta.clone(), options);
+    let out = if fused { run() } else { with_references(run) };
     let grads = (out * weights).sum().backward();
     assert!(x.grad(&grads).is_some() && t.grad(&grads).is_some() && gamma.grad(&grads).is_some());
     device.sync().expect("the device works");

@@ -4,8 +4,10 @@
 
 use clap::Parser;
 use serde_json::json;
-use soda::bench::kernels::{cases, time};
+use soda::bench::kernels::{time, timed};
+use soda::bench::row::Place;
 use soda::device;
+use soda::kernels::catalog::operations;
 
 #[derive(Parser)]
 struct Args {
@@ -30,15 +32,16 @@ fn main() {
     let args = Args::parse();
     let _ = args.bench;
     let device = device::select(&args.device).expect("the device");
-    for case in cases(args.batch).iter().filter(|c| c.name().contains(&args.filter)) {
-        let (first, timing) = time(case, &device.device, args.seconds).expect("the device works");
+    for timed in timed(operations(), args.batch).iter().filter(|t| t.name().contains(&args.filter)) {
+        let (first, timing) = time(timed, &device.device, args.seconds).expect("the device works");
+        let (row, work) = (timed.row(&Place::of(&device)), timed.pass.work);
         println!(
             "{}",
             json!({
-                "op": case.op, "shape": case.shape, "variant": case.variant, "device": device.backend, "adapter": device.name,
+                "op": row.op, "shape": row.shape, "variant": row.variant, "device": device.backend, "adapter": device.name,
                 "first_ms": first * 1e3, "median_ms": timing.median * 1e3, "spread": timing.spread,
-                "repetitions": timing.repetitions, "gb_per_s": case.bytes / timing.median / 1e9,
-                "tflops": (case.flops > 0.0).then(|| case.flops / timing.median / 1e12),
+                "repetitions": timing.repetitions, "gb_per_s": work.bytes / timing.median / 1e9,
+                "tflops": (work.operations > 0.0).then(|| work.operations / timing.median / 1e12),
             })
         );
     }

@@ -5,6 +5,7 @@ use super::row::{Message, Place, Row, Skipped};
 use super::{data, inference, kernels, step};
 use crate::device::Selected;
 use crate::error::Result;
+use crate::kernels::catalog::operations;
 use crate::kernels::profile;
 use burn::tensor::Device;
 use std::time::{Duration, Instant};
@@ -54,7 +55,7 @@ impl Job {
         match group {
             Group::Step(size) => step::run(self, size),
             Group::Inference => inference::run(self),
-            Group::Kernels => kernels::run(self),
+            Group::Kernels => kernels::run(self, operations()),
             Group::Data => data::run(self),
         }
     }

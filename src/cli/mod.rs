@@ -25,6 +25,7 @@ mod report;
 mod sample;
 mod sampling;
 mod selftest;
+mod shaders;
 mod source;
 mod studio;
 mod train;
@@ -113,6 +114,9 @@ enum Verb {
     Bench(bench::Args),
     /// Test every kernel on a device against the CPU.
     Selftest,
+    /// Write the texts of all shaders, and what each needs, to a folder.
+    #[command(hide = true)]
+    Shaders(shaders::Args),
     /// List the devices, and which one `auto` takes.
     Devices,
 }
@@ -133,9 +137,12 @@ pub fn run() -> Result<()> {
     let Cli { verb, common } = Cli::parse();
     let level = ["warn,wgpu=error,naga=error,cubecl=error", "info", "debug"][usize::from(common.verbose.min(2))];
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
-    // Hidden: to compare the SIMD paths of one machine.
+    // Hidden: to compare the SIMD paths of one machine, and to run what GPUs run where there is none.
     if let Ok(path) = std::env::var("SODA_SIMD") {
         crate::kernels::testing::force_simd(&path).map_err(|e| Error::usage(format!("SODA_SIMD: {e}")))?;
+    }
+    if std::env::var("SODA_CLASS").is_ok_and(|class| class == "gpu") {
+        crate::kernels::testing::treat_adapters_as_gpus();
     }
     dispatch(verb, &common).map_err(|e| match e {
         Error::Device(what) => failure::device_failed(&what),
@@ -163,6 +170,7 @@ fn dispatch(verb: Verb, common: &Common) -> Result<()> {
         Verb::Data(args) => data::run(&args, common),
         Verb::Bench(args) => bench::run(&args, common),
         Verb::Selftest => selftest::run(common),
+        Verb::Shaders(args) => shaders::run(&args, common),
         Verb::Devices => devices::run(common),
         Verb::Embed(args) => embed::run(&args, common),
         Verb::Import(args) => import::run(&args, common),

@@ -4,6 +4,7 @@ use super::Common;
 use super::output::Output;
 use crate::device;
 use crate::error::Result;
+use crate::kernels::catalog::operations;
 use crate::selftest;
 use serde_json::json;
 use std::time::Instant;
@@ -15,10 +16,11 @@ pub fn run(common: &Common) -> Result<()> {
     println!("{}", device.describe());
     let clock = Instant::now();
     let mut seen = Vec::new();
-    let outcome = selftest::run(&device, |o| {
+    let outcome = selftest::run(operations(), &device, |o, total| {
         let verdict = if o.passed() { "right" } else { "WRONG" };
-        println!("{verdict}  {:16} {:40} error {:.3} of what is tolerated ({})", o.kernel, o.size, o.worst, o.of);
         seen.push(o.clone());
+        let number = format!("{}/{total}", seen.len());
+        println!("{number:>6}  {verdict}  {:16} {:44} error {:.3} of what is tolerated ({})", o.kernel, o.size, o.worst, o.of);
     });
     output.device(&device);
     output.set("passed", json!(outcome.is_ok()));

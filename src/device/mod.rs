@@ -2,8 +2,8 @@
 
 mod profile;
 
-pub(crate) use profile::{profile, replace};
 pub use profile::{Class, Extensions, MatrixSize, Profile};
+pub(crate) use profile::{profile, replace};
 
 use crate::error::{Error, Result};
 use burn::cubecl::wgpu::{WgpuBackend, WgpuDevice, WgpuDeviceKind};
@@ -74,7 +74,7 @@ impl Adapter {
         format!("{}:{}", self.backend, self.index)
     }
 
-    fn device(&self) -> WgpuDevice {
+    pub(crate) fn device(&self) -> WgpuDevice {
         let (kind, api) = self.handle.clone();
         WgpuDevice::new(kind).on(api)
     }
@@ -237,11 +237,7 @@ fn matrices(adapter: &wgpu::Adapter) -> Vec<MatrixSize> {
     let products = adapter.cooperative_matrix_properties().into_iter();
     let floats = products.filter(|p| matches!(p.ab_type, F16 | F32) && matches!(p.cr_type, F16 | F32));
     floats
-        .map(|p| MatrixSize {
-            size: [p.m_size, p.n_size, p.k_size],
-            factors_f16: p.ab_type == F16,
-            sums_f16: p.cr_type == F16,
-        })
+        .map(|p| MatrixSize { size: [p.m_size, p.n_size, p.k_size], factors_f16: p.ab_type == F16, sums_f16: p.cr_type == F16 })
         .collect()
 }
 

@@ -9,6 +9,7 @@ use burn::backend::autodiff::{
     grads::Gradients,
     ops::{Backward, OpsKind},
 };
+use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Backend};
 

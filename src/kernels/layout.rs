@@ -175,5 +175,10 @@ pub(crate) fn elem(operation: &str, name: &str, tensor: &CubeTensor) -> Elem {
 /// # Panics
 /// If it isn't.
 pub(crate) fn check(operation: &str, name: &str, tensor: &CubeTensor, elem: Elem) {
-    assert!(tensor.dtype == elem.dtype(), "{operation}: {name} is {:?}, the WGSL kernel takes {} here", tensor.dtype, elem.wgsl());
+    assert!(
+        tensor.dtype == elem.dtype(),
+        "{operation}: {name} is {:?}, the WGSL kernel takes {} here",
+        tensor.dtype,
+        elem.wgsl()
+    );
 }

@@ -1,8 +1,8 @@
-//! Hooks for tests and comparisons. Nothing that the program itself runs calls them, but for SODA_SIMD, a hidden variable of the
-//! environment.
+//! Hooks for tests and comparisons. Nothing that the program itself runs calls them, but for two hidden variables of the environment,
+//! SODA_SIMD and SODA_CLASS.
 
 use super::simd::Path;
-use crate::device::{Class, Profile};
+use crate::device::{self, Class, Kind, Profile};
 use burn::backend::wgpu::CubeTensor;
 use burn::cubecl::bytes::Bytes;
 use burn::cubecl::server::Handle;
@@ -50,6 +50,14 @@ pub(super) fn profile() -> Option<Arc<Profile>> {
     PROFILE.with_borrow(Option::clone)
 }
 
+/// Makes every launch of this process choose and pace as if each adapter were a card of its own.
+pub fn treat_adapters_as_gpus() {
+    for adapter in device::adapters() {
+        let profile = Profile { class: Class::Gpu, kind: Kind::DiscreteGpu, ..adapter.profile.clone() };
+        device::replace(&adapter.device(), profile);
+    }
+}
+
 /// Runs `work`, whose launches on this thread are each made twice: first on copies of their buffers that lie between guard bytes, which
 /// are compared, then as always, and the results of both are compared bit for bit. Fresh tensors hold NaN. A kernel that reads or writes
 /// beside its buffers, or leaves an output unwritten, doesn't get through.
@@ -78,8 +86,12 @@ pub(super) fn junk(tensor: &CubeTensor) {
 
 /// Guard bytes on either side: WebGPU's largest offset alignment.
 const GUARD: usize = 256;
-/// NaN as f32 and as f16, and no number that a kernel writes.
-const PATTERN: u8 = 0x7f;
+
+/// What lies around buffer number `i`: NaN as f32 and as f16, another one for each, so that what is copied from beside one buffer to
+/// beside another shows as well.
+fn pattern(i: usize) -> [u8; 4] {
+    (0xffff_ff00 + i as u32).to_le_bytes()
+}
 
 /// What a launch between guards left in its buffers.
 pub(super) struct Guarded {
@@ -93,7 +105,8 @@ pub(super) fn guarded(name: &'static str, buffers: &[&CubeTensor], run: impl Fn(
         return None;
     }
     let client = &buffers[0].client;
-    let read = |handle: &Handle| client.read_one(handle.clone()).unwrap_or_else(|e| panic!("{name}: reading a buffer: {e:?}")).to_vec();
+    let read =
+        |handle: &Handle| client.read_one(handle.clone()).unwrap_or_else(|e| panic!("{name}: reading a buffer: {e:?}")).to_vec();
     let mut copies: Vec<(usize, Handle)> = Vec::new();
     let mut handles = Vec::new();
     for (i, buffer) in buffers.iter().enumerate() {
@@ -102,9 +115,11 @@ pub(super) fn guarded(name: &'static str, buffers: &[&CubeTensor], run: impl Fn(
             handles.push(copy.clone());
             continue;
         }
-        let mut bytes = vec![PATTERN; GUARD];
+        let guard = pattern(i).repeat(GUARD / 4);
+        let mut bytes = guard.clone();
         bytes.extend(read(&buffer.handle));
-        bytes.resize(bytes.len().next_multiple_of(4) + GUARD, PATTERN);
+        bytes.resize(bytes.len().next_multiple_of(4), 0xff);
+        bytes.extend(&guard);
         let copy = client.create_from_slice(&bytes);
         handles.push(copy.clone());
         copies.push((i, copy));
@@ -113,8 +128,11 @@ pub(super) fn guarded(name: &'static str, buffers: &[&CubeTensor], run: impl Fn(
     run(handles.iter().map(|copy| copy.clone().offset_start(GUARD as u64)).collect());
     for (i, copy) in &copies {
         let (after, size) = (read(copy), buffers[*i].handle.size_in_used() as usize);
-        let intact = |guard: &[u8]| guard.iter().all(|byte| *byte == PATTERN);
-        assert!(intact(&after[..GUARD]) && intact(&after[GUARD + size..]), "{name}: wrote beside its buffer number {i}");
+        let guard = pattern(*i).repeat(GUARD / 4);
+        let behind = &after[GUARD + size..];
+        let intact =
+            after[..GUARD] == guard && behind.ends_with(&guard) && behind[..behind.len() - GUARD].iter().all(|b| *b == 0xff);
+        assert!(intact, "{name}: wrote beside its buffer number {i}");
     }
     let contents = handles.iter().zip(buffers).map(|(copy, buffer)| {
         let size = buffer.handle.size_in_used() as usize;
@@ -135,5 +153,81 @@ impl Guarded {
 
 /// Whether both are the same part of the same memory.
 fn same(a: &Handle, b: &Handle) -> bool {
-    a.memory == b.memory && a.offset_start == b.offset_start && a.offset_end == b.offset_end
+    a.memory.descriptor() == b.memory.descriptor() && a.offset_start == b.offset_start && a.offset_end == b.offset_end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::launch::{Work, launch};
+    use crate::kernels::shader::{Shader, info};
+    use burn::cubecl::Device as CubeDevice;
+    use burn::tensor::{DType, Shape};
+    use minijinja::{Value, context};
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    info! {
+        struct Info { write: u32, ahead: u32 }
+    }
+
+    /// y[i] = x[i % 40 + ahead], for i < write.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    struct Move;
+
+    impl Shader for Move {
+        type Info = Info;
+        const FILE: &'static str = "move";
+        const TEXT: &'static str = "
+            struct Info { write: u32, ahead: u32 }
+            @group(0) @binding(0) var<storage, read_write> x: array<f32>;
+            @group(0) @binding(1) var<storage, read_write> y: array<f32>;
+            @group(0) @binding(2) var<uniform> info: Info;
+            @compute @workgroup_size({{ wg }})
+            fn main(@builtin(local_invocation_index) i: u32) {
+                if i < info.write { y[i] = x[i % 40u + info.ahead]; }
+            }";
+        const BUFFERS: usize = 2;
+
+        fn workgroup(&self) -> u32 {
+            64
+        }
+
+        fn values(&self) -> Value {
+            context! {}
+        }
+    }
+
+    /// Launches it on 40 numbers, between guards.
+    fn moves(write: u32, ahead: u32) -> Result<(), String> {
+        let adapter = crate::device::adapters().into_iter().next().expect("an adapter; scripts/test.sh installs a software one");
+        let device = CubeDevice::Wgpu(adapter.device());
+        let client = device.client();
+        let tensor = |bytes: &[u8]| {
+            let handle = client.create_from_slice(bytes);
+            CubeTensor::new_contiguous(client.clone(), device.clone(), Shape::new([40]), handle, DType::F32)
+        };
+        let numbers: Vec<f32> = (0..40).map(|i| i as f32).collect();
+        let (x, y) = (tensor(bytemuck::cast_slice(&numbers)), tensor(&[0; 160]));
+        let launched = catch_unwind(AssertUnwindSafe(|| {
+            with_guards(|| launch("move", Move, 1, &[&x, &y], &Info { write, ahead }, Work::default()));
+        }));
+        launched.map_err(|panic| panic.downcast_ref::<String>().cloned().unwrap_or_default())
+    }
+
+    #[test]
+    fn guards_see_what_lies_one_element_too_far() {
+        moves(40, 0).expect("within its buffers");
+        let wrote = moves(41, 0).expect_err("one element too far");
+        assert!(wrote.contains("move: wrote beside its buffer number 1"), "{wrote}");
+        let read = moves(40, 1).expect_err("reads one element too far");
+        assert!(read.contains("move: buffer number 1 depends on what lies beside"), "{read}");
+        moves(39, 1).expect("within its buffers");
+    }
+
+    #[test]
+    fn a_profile_is_replaced_for_the_work_alone() {
+        assert!(profile().is_none());
+        with_class(Class::Software, || assert_eq!(profile().expect("one").class, Class::Software));
+        assert!(profile().is_none());
+    }
 }

@@ -1,11 +1,10 @@
-//! Fused AdaGN against its reference: value and every gradient, on the CPU backend and on wgpu.
+//! What the catalogue's cases of AdaGN don't hold: finite differences, other memory layouts, very many workgroups, what is refused.
 
 use crate::common;
 use crate::common::{assert_close, error};
 use burn::tensor::{Device, Tensor, TensorData};
 use soda::kernels::ada_gn::{self, Activation, AdaGnOptions, Dropout};
-use soda::kernels::launch::{Class, force_class};
-use soda::kernels::layout;
+use soda::kernels::testing::{copies, with_references};
 use soda::rng::{self, Purpose};
 
 #[derive(Clone, Copy, Debug)]
@@ -32,32 +31,6 @@ impl Case {
     fn options(&self) -> AdaGnOptions {
         AdaGnOptions { groups: self.groups, eps: 1e-5, activation: self.activation, dropout: self.dropout }
     }
-}
-
-/// Odd sizes: pixels that aren't a multiple of the workgroup, one channel a group, batch 1, groups larger than the cache,
-/// more channels a group than invocations, every switch.
-fn cases() -> Vec<Case> {
-    vec![
-        SILU,
-        Case { activation: Activation::None, ..SILU },
-        Case { modulated: false, ..SILU },
-        Case { modulated: false, activation: Activation::None, ..SILU },
-        Case { dropout: Some(DROPOUT), ..SILU },
-        Case { dropout: Some(DROPOUT), activation: Activation::None, modulated: false, ..SILU },
-        Case::sized(1, 17, 7, 5, 17),
-        Case::sized(3, 15, 3, 3, 5),
-        Case::sized(1, 6, 1, 1, 3),
-        Case::sized(2, 300, 2, 3, 1),
-        Case::sized(2, 520, 2, 2, 1),
-        Case::sized(1, 24, 32, 32, 2),
-        Case::sized(1, 64, 32, 32, 1),
-        Case::sized(2, 16, 32, 32, 16),
-        Case::sized(3, 128, 4, 4, 32),
-        Case::sized(2, 33, 13, 11, 3),
-        // 3 channels a group leave invocations idle, fewer pixels than lanes.
-        Case::sized(1, 24, 4, 4, 8),
-        Case { dropout: Some(DROPOUT), ..Case::sized(1, 8, 32, 32, 1) },
-    ]
 }
 
 struct Inputs {
@@ -110,12 +83,11 @@ fn run(case: &Case, inputs: &Inputs, device: &Device, fused: bool) -> Vec<(&'sta
     let z = tensor(&inputs.z, [batch, 2 * channels], &autodiff).require_grad();
     let gamma = tensor(&inputs.gamma, [channels], &autodiff).require_grad();
     let beta = tensor(&inputs.beta, [channels], &autodiff).require_grad();
-    let out = match (case.modulated, fused) {
-        (true, true) => ada_gn::ada_gn(h.clone(), t.clone(), z.clone(), gamma.clone(), beta.clone(), case.options()),
-        (true, false) => ada_gn::reference::ada_gn(h.clone(), t.clone(), z.clone(), gamma.clone(), beta.clone(), case.options()),
-        (false, true) => ada_gn::group_norm(h.clone(), gamma.clone(), beta.clone(), case.options()),
-        (false, false) => ada_gn::reference::group_norm(h.clone(), gamma.clone(), beta.clone(), case.options()),
+    let call = || match case.modulated {
+        true => ada_gn::ada_gn(h.clone(), t.clone(), z.clone(), gamma.clone(), beta.clone(), case.options()),
+        false => ada_gn::group_norm(h.clone(), gamma.clone(), beta.clone(), case.options()),
     };
+    let out = if fused { call() } else { with_references(call) };
     let weights = feature_map(&inputs.weights, case, &autodiff);
     let grads = (out.clone() * weights).sum().backward();
     let mut results = vec![("value", values(out.inner()))];
@@ -132,38 +104,6 @@ fn run(case: &Case, inputs: &Inputs, device: &Device, fused: bool) -> Vec<(&'sta
 /// Sums over up to 12,288 f32 numbers in another order: relative errors of a few 1e-6 of the largest entry.
 const RELATIVE: f32 = 1e-5;
 const ABSOLUTE: f32 = 1e-5;
-
-fn fused_equals_reference(device: &Device) {
-    for case in cases() {
-        let inputs = inputs(&case);
-        let want = run(&case, &inputs, &Device::flex(), false);
-        let got = run(&case, &inputs, device, true);
-        assert_eq!(want.len(), got.len());
-        for ((name, got), (_, want)) in got.iter().zip(&want) {
-            assert_close(&format!("{name} of {case:?}"), got, want, RELATIVE, ABSOLUTE);
-        }
-    }
-}
-
-#[test]
-fn fused_equals_reference_on_the_cpu() {
-    fused_equals_reference(&Device::flex());
-}
-
-#[test]
-fn fused_equals_reference_on_wgpu() {
-    fused_equals_reference(&common::wgpu());
-}
-
-/// The tiles that real GPUs and software adapters get, whichever adapter this is.
-#[test]
-fn fused_equals_reference_on_wgpu_with_every_tile() {
-    for class in [Class::Gpu, Class::Software] {
-        force_class(Some(class));
-        fused_equals_reference(&common::wgpu());
-        force_class(None);
-    }
-}
 
 #[test]
 fn comparison_rejects_wrong_results() {
@@ -262,11 +202,11 @@ fn other_memory_layouts_give_the_same_result_and_are_counted_as_copies() {
         };
         let h = feature_map(&inputs.h, &case, &device);
         let nchw = tensor(&values(h.clone()), [2, 6, 5, 3], &device);
-        let before = layout::copies();
+        let before = copies();
         let want = call(h);
-        assert_eq!(layout::copies(), before, "NHWC memory needs no copy");
+        assert_eq!(copies(), before, "NHWC memory needs no copy");
         let got = call(nchw);
-        assert!(layout::copies() > before, "an NCHW tensor needs a copy, and it is counted");
+        assert!(copies() > before, "an NCHW tensor needs a copy, and it is counted");
         assert_close("NCHW memory", &got, &want, 1e-6, 1e-6);
     }
 }

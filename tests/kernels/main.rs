@@ -4,6 +4,7 @@
 //! kernels has had buffers filled with junk, those of all tests here are: no result may depend on it.
 
 mod ada_gn;
+mod catalog;
 #[path = "../common/mod.rs"]
 mod common;
 mod cpu_kernels;

@@ -4,7 +4,7 @@ use crate::common;
 use crate::common::{assert_close, error};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use soda::config::{AdaGnScale, BUILT_IN, Config, EncoderConfig, ModelConfig, UNetConfig};
+use soda::config::{AdaGnScale, BUILT_IN, Config, EncoderConfig, ModelConfig, Sides, Stem, UNetConfig};
 use soda::model::{Soda, parameters, weights};
 use soda::train::optim::collect_gradients;
 use std::collections::HashMap;
@@ -21,7 +21,7 @@ fn golden() -> Golden {
 fn config(ada_gn: AdaGnScale) -> ModelConfig {
     ModelConfig {
         z_dim: 6,
-        encoder: EncoderConfig { base: 4, normalise_z: false },
+        encoder: EncoderConfig { base: 4, stem: Stem::Conv3x3, normalise_z: false },
         unet: UNetConfig {
             base: 4,
             time_scale: 1.0,
@@ -35,6 +35,7 @@ fn config(ada_gn: AdaGnScale) -> ModelConfig {
             layer_modulation: false,
             view_conditioning: false,
         },
+        sides: Sides::default(),
     }
 }
 
@@ -108,13 +109,13 @@ fn layout_copies(device: &Device) -> usize {
     let device = device.clone().autodiff();
     let golden = golden();
     let model = model(&golden, AdaGnScale::OnePlus, &device);
-    let before = soda::kernels::layout::copies();
+    let before = soda::kernels::testing::copies();
     let z = model.encode(tensor(&golden, "golden.x_source", &device));
     let (x_t, t) = (tensor(&golden, "golden.x_t", &device), tensor(&golden, "golden.t", &device));
     let eps = model.predict_eps(x_t, t, z, Tensor::ones([2, 1], &device), None, Some(1));
     let grads = eps.square().mean().backward();
     assert!(!collect_gradients(&model, &grads).is_empty());
-    soda::kernels::layout::copies() - before
+    soda::kernels::testing::copies() - before
 }
 
 #[test]

@@ -30,8 +30,7 @@ impl<B: AdaGn, const N: usize> Backward<B, N> for AdaGnBackward {
         let d_out = grads.consume::<B>(&ops.node);
         let State { h, saved, parameters } = ops.state;
         let h = checkpointer.retrieve_node_output(h);
-        let AdaGnGradients { h, modulation, gamma, beta } =
-            <B as AdaGn>::backward(d_out, saved, AdaGnInputs { h, parameters });
+        let AdaGnGradients { h, modulation, gamma, beta } = <B as AdaGn>::backward(d_out, saved, AdaGnInputs { h, parameters });
         let mut all = vec![h, gamma, beta];
         if let Modulation::By { t, z } = modulation {
             all.extend([t, z]);

@@ -4,7 +4,7 @@ use super::{Activation, AdaGnGradients, AdaGnInputs, AdaGnOptions, AdaGnParamete
 use crate::kernels::autodiff;
 use crate::kernels::math;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, TensorMetadata};
+use burn::backend::{Autodiff, Backend, TensorMetadata};
 use burn::tensor::{Shape, Slice, TensorData};
 
 /// The result. Nothing is kept for the backward pass: gamma stands for it.
@@ -24,15 +24,15 @@ pub(super) fn backward<B: Backend>(d_out: FloatTensor<B>, inputs: AdaGnInputs<B>
     match modulation {
         Modulation::Absent => {
             let [h, gamma, beta] = autodiff::gradients::<B, 3>([h, gamma, beta], d_out, |[h, gamma, beta]| {
-                let parameters = AdaGnParameters { modulation: Modulation::Absent, gamma, beta, options };
-                forward(AdaGnInputs { h, parameters }).0
+                let parameters = AdaGnParameters::<Autodiff<B>> { modulation: Modulation::Absent, gamma, beta, options };
+                forward::<Autodiff<B>>(AdaGnInputs { h, parameters }).0
             });
             AdaGnGradients { h, modulation: Modulation::Absent, gamma, beta }
         }
         Modulation::By { t, z } => {
             let [h, t, z, gamma, beta] = autodiff::gradients::<B, 5>([h, t, z, gamma, beta], d_out, |[h, t, z, gamma, beta]| {
-                let parameters = AdaGnParameters { modulation: Modulation::By { t, z }, gamma, beta, options };
-                forward(AdaGnInputs { h, parameters }).0
+                let parameters = AdaGnParameters::<Autodiff<B>> { modulation: Modulation::By { t, z }, gamma, beta, options };
+                forward::<Autodiff<B>>(AdaGnInputs { h, parameters }).0
             });
             AdaGnGradients { h, modulation: Modulation::By { t, z }, gamma, beta }
         }

@@ -44,7 +44,7 @@ fn update(n: usize, clip: f32, tolerances: Tolerances) -> Case {
     })
     .variant("with EMA")
     .passes(vec![Pass { name: "", learns: vec![], work: forward_work(n) }])
-    .in_place()
+    .in_place(&["weight", "first", "second", "average"])
 }
 
 /// The norm of tensors of `n` numbers, of 7 and of 64.

@@ -51,8 +51,8 @@ pub struct Case {
     pub tolerances: Tolerances,
     /// Its directions.
     pub passes: Vec<Pass>,
-    /// Whether results replace the inputs of the same name, as an optimizer's do.
-    pub in_place: bool,
+    /// The inputs that results of the same name replace, as an optimizer's do.
+    pub in_place: Vec<&'static str>,
     run: Run,
 }
 
@@ -66,7 +66,7 @@ impl Case {
         run: impl Fn(&mut Inputs) -> Vec<(&'static str, Value)> + Send + Sync + 'static,
     ) -> Self {
         let run = Box::new(run);
-        Self { kernel, shape: shape.to_vec(), variant: None, inputs, tolerances, passes: Vec::new(), in_place: false, run }
+        Self { kernel, shape: shape.to_vec(), variant: None, inputs, tolerances, passes: Vec::new(), in_place: Vec::new(), run }
     }
 
     /// With what else matters.
@@ -79,9 +79,9 @@ impl Case {
         Self { passes, ..self }
     }
 
-    /// Of an operation on its inputs in place.
-    pub fn in_place(self) -> Self {
-        Self { in_place: true, ..self }
+    /// Of an operation that works on these inputs in place.
+    pub fn in_place(self, names: &[&'static str]) -> Self {
+        Self { in_place: names.to_vec(), ..self }
     }
 
     /// "2x128x16x16, 3x3 to 128".

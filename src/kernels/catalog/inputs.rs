@@ -231,9 +231,14 @@ impl Inputs {
         self.0.iter().any(|(other, _)| *other == name)
     }
 
-    /// Puts back results of an operation on place under the names of what they replace.
-    pub fn replace(&mut self, results: Vec<(&'static str, Value)>) {
-        self.0.extend(results);
+    /// Copies of those that aren't called one of `names`.
+    pub fn without(&self, names: &[&str]) -> Self {
+        Self(self.0.iter().filter(|(name, _)| !names.contains(name)).cloned().collect())
+    }
+
+    /// Adds tensors to be taken out.
+    pub fn extend(&mut self, values: impl IntoIterator<Item = (&'static str, Value)>) {
+        self.0.extend(values);
     }
 
     /// All of them.

@@ -8,7 +8,7 @@ use burn::backend::autodiff::{
     ops::{Backward, Ops},
 };
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, AutodiffBackend, TensorMetadata};
+use burn::backend::{Autodiff, TensorMetadata};
 
 #[derive(Debug)]
 struct ConcatBackward;

@@ -13,6 +13,8 @@ pub enum Fault {
     Memory(u64),
     /// The driver leaves out every Nth dispatch.
     Wrong(u64),
+    /// None: what goes to the driver is counted.
+    Count,
     /// The time of day is that many seconds ahead and behind by turns.
     Clock(i64),
     /// What lies in folders of that name can't be written for that reason.
@@ -60,6 +62,7 @@ pub fn inject<'a>(command: &'a mut Command, fault: Fault, when: Option<&Path>) -
         Fault::Lost => "lost".into(),
         Fault::Memory(bytes) => format!("memory:{bytes}"),
         Fault::Wrong(every) => format!("wrong:{every}"),
+        Fault::Count => "count".into(),
         Fault::Clock(seconds) => format!("clock:{seconds}"),
         Fault::Disk(errno, _) => errno.into(),
     };
@@ -68,7 +71,7 @@ pub fn inject<'a>(command: &'a mut Command, fault: Fault, when: Option<&Path>) -
         command.env("FAULT_WHEN", when);
     }
     match fault {
-        Fault::Lost | Fault::Memory(_) | Fault::Wrong(_) => {
+        Fault::Lost | Fault::Memory(_) | Fault::Wrong(_) | Fault::Count => {
             command.env("VK_LAYER_PATH", layer()).env("VK_INSTANCE_LAYERS", "VK_LAYER_SODA_faults")
         }
         Fault::Disk(_, under) => command.env("LD_PRELOAD", preload()).env("FAULT_UNDER", under),

@@ -3,7 +3,8 @@
 //!
 //! - `lost`: work that is handed in is answered with VK_ERROR_DEVICE_LOST, as after a driver's reset;
 //! - `memory:BYTES`: the device has that much memory and answers more with VK_ERROR_OUT_OF_DEVICE_MEMORY;
-//! - `wrong:N`: every Nth dispatch is left out, without a word.
+//! - `wrong:N`: every Nth dispatch is left out, without a word;
+//! - `count`: nothing fails; how often work was handed in, dispatched and copied stands in the file $FAULT_COUNTS once the process ends.
 //!
 //! Built with plain rustc by tests/recovery/faults/inject.rs; of the Vulkan API only what is needed is written down here
 //! (Vulkan-Loader, docs/LoaderLayerInterface.md).
@@ -23,6 +24,7 @@ type Submit = unsafe extern "system" fn(Handle, u32, Handle, u64) -> i32;
 type Allocate = unsafe extern "system" fn(Handle, *const MemoryAllocateInfo, Handle, *mut u64) -> i32;
 type Free = unsafe extern "system" fn(Handle, u64, Handle);
 type Dispatch = unsafe extern "system" fn(Handle, u32, u32, u32);
+type CopyBuffer = unsafe extern "system" fn(Handle, u64, u64, u32, Handle);
 type DispatchIndirect = unsafe extern "system" fn(Handle, u64, u64);
 
 const ERROR_OUT_OF_DEVICE_MEMORY: i32 = -2;
@@ -66,6 +68,8 @@ static DEVICE: AtomicUsize = AtomicUsize::new(0);
 /// Any device, to ask with.
 static ANY_DEVICE: AtomicUsize = AtomicUsize::new(0);
 static DISPATCHES: AtomicU64 = AtomicU64::new(0);
+static SUBMISSIONS: AtomicU64 = AtomicU64::new(0);
+static COPIES: AtomicU64 = AtomicU64::new(0);
 static ALLOCATED: Mutex<Option<HashMap<u64, u64>>> = Mutex::new(None);
 
 /// The value of `fault` in $FAULT, once it is to happen.
@@ -116,12 +120,27 @@ unsafe extern "system" fn create_device(physical: Handle, info: *const Header, a
         if result == 0 {
             DEVICE.store(find_device as usize, SeqCst);
             ANY_DEVICE.store(*device as usize, SeqCst);
+            if std::env::var_os("FAULT_COUNTS").is_some() {
+                atexit(write_counts);
+            }
         }
         result
     }
 }
 
+unsafe extern "C" {
+    fn atexit(run: extern "C" fn()) -> i32;
+}
+
+extern "C" fn write_counts() {
+    if let Some(path) = std::env::var_os("FAULT_COUNTS") {
+        let counts = [&SUBMISSIONS, &DISPATCHES, &COPIES].map(|count| count.load(SeqCst).to_string());
+        std::fs::write(path, counts.join(" ")).expect("writable");
+    }
+}
+
 unsafe extern "system" fn queue_submit(queue: Handle, count: u32, submits: Handle, fence: u64) -> i32 {
+    SUBMISSIONS.fetch_add(1, SeqCst);
     if fault("lost").is_some() {
         return ERROR_DEVICE_LOST;
     }
@@ -157,7 +176,8 @@ unsafe extern "system" fn free_memory(device: Handle, memory: u64, allocator: Ha
 
 /// Whether this dispatch is one that the driver forgets.
 fn forgotten() -> bool {
-    fault("wrong").is_some_and(|every| DISPATCHES.fetch_add(1, SeqCst) % every == every - 1)
+    let number = DISPATCHES.fetch_add(1, SeqCst);
+    fault("wrong").is_some_and(|every| number % every == every - 1)
 }
 
 unsafe extern "system" fn cmd_dispatch(commands: Handle, x: u32, y: u32, z: u32) {
@@ -174,6 +194,12 @@ unsafe extern "system" fn cmd_dispatch_indirect(commands: Handle, buffer: u64, o
     }
 }
 
+unsafe extern "system" fn cmd_copy_buffer(commands: Handle, from: u64, to: u64, count: u32, regions: Handle) {
+    COPIES.fetch_add(u64::from(count), SeqCst);
+    let copy: CopyBuffer = unsafe { transmute(next(c"vkCmdCopyBuffer")) };
+    unsafe { copy(commands, from, to, count, regions) }
+}
+
 fn ours(name: *const c_char) -> Option<Function> {
     Some(match unsafe { CStr::from_ptr(name) }.to_str().ok()? {
         "vkGetInstanceProcAddr" => vkGetInstanceProcAddr as Function,
@@ -184,6 +210,7 @@ fn ours(name: *const c_char) -> Option<Function> {
         "vkAllocateMemory" => allocate_memory as Function,
         "vkFreeMemory" => free_memory as Function,
         "vkCmdDispatch" => cmd_dispatch as Function,
+        "vkCmdCopyBuffer" => cmd_copy_buffer as Function,
         "vkCmdDispatchIndirect" => cmd_dispatch_indirect as Function,
         _ => return None,
     })
