@@ -3,57 +3,51 @@
 //   s_ij = q_i . k_j / sqrt(C),  out_i = sum over j of exp(s_ij - m_i) v_j / l_i,  log_sum_i = m_i + log(l_i)
 //   m_i = max over j of s_ij,  l_i = sum over j of exp(s_ij - m_i)
 //
-// Layouts    qkv [B, H*W, 3C] (q | k | v);  out [B, H*W, C];  log_sums [B, H*W]. C is a multiple of 4.
+// Layouts    qkv [B, H*W, 3C] (q | k | v);  out [B, H*W, C], stored as Elem;  log_sums [B, H*W]. C is a
+//            multiple of 4.
 // Workgroup  ROWS queries of one image and a chunk of the channels of v. Blocks of keys one after another: m and l are those
 //            of the keys so far, and what is summed already is rescaled where m grows. No weight leaves the workgroup.
-// Template   as in attention_tiles.wgsl, whose text follows.
+// Template   wg: invocations;  the others as in shared/attention_tiles.wgsl;  elem, acc (shared/types.wgsl).
 
-const Q: u32 = 0u;
-const K: u32 = 1u;
-const V: u32 = 2u;
-const LOWEST: f32 = -1e30;
+{% include "shared/types.wgsl" %}
+{% from "shared/attention_rows.wgsl" import store_rows_of %}
+const LOWEST: Acc = -1e30;
 
-struct Info {
-    workgroups: u32,   // those that have work
-    pixels: u32,       // H * W
-    vectors: u32,      // C / 4
-    chunks: u32,       // of channels
-    scale: f32,        // 1 / sqrt(C)
-}
+{% include "shared/attention_tiles.wgsl" %}
 
-@group(0) @binding(0) var<storage, read_write> qkv: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read_write> result: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> log_sums: array<f32>;
-@group(0) @binding(3) var<storage, read_write> info: Info;
+@group(0) @binding(0) var<storage, read_write> qkv: array<Elem4>;
+@group(0) @binding(1) var<storage, read_write> result: array<Elem4>;
+@group(0) @binding(2) var<storage, read_write> log_sums: array<Acc>;
+@group(0) @binding(3) var<uniform> info: Info;
 
 /// [QUADS, COLUMNS]: of each tile of scores the maxima of 4 rows; in the end their sums.
-var<workgroup> partial: array<vec4<f32>, QUADS * COLUMNS>;
+var<workgroup> partial: array<Acc4, QUADS * COLUMNS>;
 
-fn fetch(part: u32, pixel: u32, c: u32) -> vec4<f32> {
-    return qkv[(3u * pixel + part) * info.vectors + c];
+fn fetch(part: u32, pixel: u32, c: u32) -> Acc4 {
+    return Acc4(qkv[(3u * pixel + part) * info.vectors + c]);
 }
 
-fn store(part: u32, pixel: u32, c: u32, value: vec4<f32>) {
-    result[pixel * info.vectors + c] = value;
+fn store(part: u32, pixel: u32, c: u32, value: Acc4) {
+    result[pixel * info.vectors + c] = Elem4(value);
 }
 
 /// Maxima of the 4 rows of a quad.
-fn highest(quad: u32) -> vec4<f32> {
+fn highest(quad: u32) -> Acc4 {
     var value = partial[quad * COLUMNS];
     for (var i = 1u; i < COLUMNS; i++) { value = max(value, partial[quad * COLUMNS + i]); }
     return value;
 }
 
 /// Sums of the 4 rows of a quad.
-fn total(quad: u32) -> vec4<f32> {
+fn total(quad: u32) -> Acc4 {
     var value = partial[quad * COLUMNS];
     for (var i = 1u; i < COLUMNS; i++) { value += partial[quad * COLUMNS + i]; }
     return value;
 }
 
 /// Scores of the keys from `pixel` on, COLUMNS apart.
-fn scaled(s: mat4x4<f32>, pixel: u32) -> mat4x4<f32> {
-    return mat4x4<f32>(
+fn scaled(s: Mat, pixel: u32) -> Mat {
+    return Mat(
         masked(s[0], pixel),
         masked(s[1], pixel + COLUMNS),
         masked(s[2], pixel + 2u * COLUMNS),
@@ -61,28 +55,33 @@ fn scaled(s: mat4x4<f32>, pixel: u32) -> mat4x4<f32> {
     );
 }
 
-fn masked(score: vec4<f32>, pixel: u32) -> vec4<f32> {
-    return select(vec4<f32>(LOWEST), score * info.scale, pixel < info.pixels);
+fn masked(score: Acc4, pixel: u32) -> Acc4 {
+    return select(Acc4(LOWEST), score * info.scale, pixel < info.pixels);
 }
 
-fn column_max(s: mat4x4<f32>) -> vec4<f32> {
+fn column_max(s: Mat) -> Acc4 {
     return max(max(s[0], s[1]), max(s[2], s[3]));
 }
 
-fn exponentials(s: mat4x4<f32>, m: vec4<f32>) -> mat4x4<f32> {
-    return mat4x4<f32>(exp(s[0] - m), exp(s[1] - m), exp(s[2] - m), exp(s[3] - m));
+fn exponentials(s: Mat, m: Acc4) -> Mat {
+    return Mat(exp(s[0] - m), exp(s[1] - m), exp(s[2] - m), exp(s[3] - m));
 }
 
-@compute @workgroup_size({{ workgroup }}, 1, 1)
+fn by_row(rows: Mat, factor: Acc4) -> Mat {
+    return Mat(rows[0] * factor.x, rows[1] * factor.y, rows[2] * factor.z, rows[3] * factor.w);
+}
+
+{{ store_rows_of("log_sums") }}
+@compute @workgroup_size({{ wg }})
 fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>) {
     let workgroup = wid.x + wid.y * grid.x;
     if workgroup >= info.workgroups { return; }
     let at = place(lid, workgroup);
     // Of the rows of the invocation's scores, and of the rows of its sums.
 {% for r in range(row_quads) %}
-    var m{{ r }} = vec4<f32>(LOWEST);
-    var l{{ r }} = vec4<f32>(0.0);
-    var sum_m{{ r }} = vec4<f32>(LOWEST);
+    var m{{ r }} = Acc4(LOWEST);
+    var l{{ r }} = Acc4(0.0);
+    var sum_m{{ r }} = Acc4(LOWEST);
 {% endfor %}
     var sums = Sums();
 
@@ -90,7 +89,7 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
         var p = product(Q, K, block, at, lid);
         var block_m = Quads();
 {% for r in range(row_quads) %}
-        block_m.q{{ r }} = vec4<f32>(LOWEST);
+        block_m.q{{ r }} = Acc4(LOWEST);
 {% endfor %}
 {% for r in range(row_quads) %}{% for c in range(column_quads) %}
         p.s{{ r }}{{ c }} = scaled(p.s{{ r }}{{ c }}, block + at.column + 4u * {{ c }}u * COLUMNS);
@@ -142,13 +141,4 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
         store_log_sums(m{{ r }} + log(total(at.quad + {{ r }}u)), at.image, at.row + 4u * {{ r }}u);
 {% endfor %}
     }
-}
-
-fn store_log_sums(value: vec4<f32>, image: u32, row: u32) {
-    let pixel = image * info.pixels + row;
-    let here = info.pixels - min(row, info.pixels);
-    if here > 0u { log_sums[pixel] = value.x; }
-    if here > 1u { log_sums[pixel + 1u] = value.y; }
-    if here > 2u { log_sums[pixel + 2u] = value.z; }
-    if here > 3u { log_sums[pixel + 3u] = value.w; }
 }

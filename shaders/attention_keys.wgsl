@@ -6,40 +6,23 @@
 // Layouts    qkv, d_qkv [B, H*W, 3C] (q | k | v);  d_out [B, H*W, C];  log_sums, deltas [B, H*W] (deltas: see
 //            attention_queries.wgsl). C is a multiple of 4. Writes dk and dv.
 // Workgroup  ROWS keys of one image and a chunk of the channels of dk and dv; the blocks are queries.
-// Template   as in attention_tiles.wgsl, whose text follows.
+// Template   wg: invocations;  the others as in shared/attention_tiles.wgsl;  elem, acc (shared/types.wgsl).
 
-const Q: u32 = 0u;
-const K: u32 = 1u;
-const V: u32 = 2u;
-const D_OUT: u32 = 3u;
+{% include "shared/types.wgsl" %}
+{% include "shared/attention_tiles.wgsl" %}
 
-struct Info {
-    workgroups: u32,
-    pixels: u32,
-    vectors: u32,
-    chunks: u32,
-    scale: f32,
-}
+@group(0) @binding(0) var<storage, read_write> qkv: array<Elem4>;
+@group(0) @binding(1) var<storage, read_write> d_out: array<Elem4>;
+@group(0) @binding(2) var<storage, read_write> log_sums: array<Acc>;
+@group(0) @binding(3) var<storage, read_write> deltas: array<Acc>;
+@group(0) @binding(4) var<storage, read_write> d_qkv: array<Elem4>;
+@group(0) @binding(5) var<uniform> info: Info;
 
-@group(0) @binding(0) var<storage, read_write> qkv: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read_write> d_out: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> log_sums: array<f32>;
-@group(0) @binding(3) var<storage, read_write> deltas: array<f32>;
-@group(0) @binding(4) var<storage, read_write> d_qkv: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> info: Info;
-
-fn fetch(part: u32, pixel: u32, c: u32) -> vec4<f32> {
-    if part == D_OUT { return d_out[pixel * info.vectors + c]; }
-    return qkv[(3u * pixel + part) * info.vectors + c];
-}
-
-fn store(part: u32, pixel: u32, c: u32, value: vec4<f32>) {
-    d_qkv[(3u * pixel + part) * info.vectors + c] = value;
-}
+{% include "shared/attention_backward.wgsl" %}
 
 /// p of the queries from `pixel` on, COLUMNS apart.
-fn weights_of(s: mat4x4<f32>, image: u32, pixel: u32) -> mat4x4<f32> {
-    return mat4x4<f32>(
+fn weights_of(s: Mat, image: u32, pixel: u32) -> Mat {
+    return Mat(
         weight(s[0], image, pixel),
         weight(s[1], image, pixel + COLUMNS),
         weight(s[2], image, pixel + 2u * COLUMNS),
@@ -47,14 +30,14 @@ fn weights_of(s: mat4x4<f32>, image: u32, pixel: u32) -> mat4x4<f32> {
     );
 }
 
-fn weight(s: vec4<f32>, image: u32, pixel: u32) -> vec4<f32> {
+fn weight(s: Acc4, image: u32, pixel: u32) -> Acc4 {
     let log_sum = log_sums[image * info.pixels + min(pixel, info.pixels - 1u)];
-    return select(vec4<f32>(0.0), exp(s * info.scale - log_sum), pixel < info.pixels);
+    return select(Acc4(0.0), exp(s * info.scale - log_sum), pixel < info.pixels);
 }
 
 /// ds of the queries from `pixel` on, COLUMNS apart.
-fn score_gradients(p: mat4x4<f32>, dp: mat4x4<f32>, image: u32, pixel: u32) -> mat4x4<f32> {
-    return mat4x4<f32>(
+fn score_gradients(p: Mat, dp: Mat, image: u32, pixel: u32) -> Mat {
+    return Mat(
         p[0] * (dp[0] - delta(image, pixel)),
         p[1] * (dp[1] - delta(image, pixel + COLUMNS)),
         p[2] * (dp[2] - delta(image, pixel + 2u * COLUMNS)),
@@ -62,11 +45,11 @@ fn score_gradients(p: mat4x4<f32>, dp: mat4x4<f32>, image: u32, pixel: u32) -> m
     );
 }
 
-fn delta(image: u32, pixel: u32) -> f32 {
+fn delta(image: u32, pixel: u32) -> Acc {
     return deltas[image * info.pixels + min(pixel, info.pixels - 1u)];
 }
 
-@compute @workgroup_size({{ workgroup }}, 1, 1)
+@compute @workgroup_size({{ wg }})
 fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>) {
     let workgroup = wid.x + wid.y * grid.x;
     if workgroup >= info.workgroups { return; }
@@ -93,11 +76,11 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     }
     var factor: Quads;
 {% for r in range(row_quads) %}
-    factor.q{{ r }} = vec4<f32>(info.scale);
+    factor.q{{ r }} = Acc4(info.scale);
 {% endfor %}
     store_sums(K, dk, factor, at);
 {% for r in range(row_quads) %}
-    factor.q{{ r }} = vec4<f32>(1.0);
+    factor.q{{ r }} = Acc4(1.0);
 {% endfor %}
     store_sums(V, dv, factor, at);
 }

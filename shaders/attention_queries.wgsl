@@ -6,54 +6,38 @@
 // Layouts    qkv, d_qkv [B, H*W, 3C] (q | k | v);  out, d_out [B, H*W, C];  log_sums, deltas [B, H*W]. C is a multiple of 4.
 //            Writes dq and deltas.
 // Workgroup  ROWS queries of one image and a chunk of the channels of dq; the blocks are keys.
-// Template   as in attention_tiles.wgsl, whose text follows.
+// Template   wg: invocations;  the others as in shared/attention_tiles.wgsl;  elem, acc (shared/types.wgsl).
 
-const Q: u32 = 0u;
-const K: u32 = 1u;
-const V: u32 = 2u;
-const D_OUT: u32 = 3u;
+{% include "shared/types.wgsl" %}
+{% from "shared/attention_rows.wgsl" import store_rows_of %}
+{% include "shared/attention_tiles.wgsl" %}
 
-struct Info {
-    workgroups: u32,
-    pixels: u32,
-    vectors: u32,
-    chunks: u32,
-    scale: f32,
-}
-
-@group(0) @binding(0) var<storage, read_write> qkv: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read_write> d_out: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> out: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> log_sums: array<f32>;
-@group(0) @binding(4) var<storage, read_write> deltas: array<f32>;
-@group(0) @binding(5) var<storage, read_write> d_qkv: array<vec4<f32>>;
-@group(0) @binding(6) var<storage, read_write> info: Info;
+@group(0) @binding(0) var<storage, read_write> qkv: array<Elem4>;
+@group(0) @binding(1) var<storage, read_write> d_out: array<Elem4>;
+@group(0) @binding(2) var<storage, read_write> out: array<Elem4>;
+@group(0) @binding(3) var<storage, read_write> log_sums: array<Acc>;
+@group(0) @binding(4) var<storage, read_write> deltas: array<Acc>;
+@group(0) @binding(5) var<storage, read_write> d_qkv: array<Elem4>;
+@group(0) @binding(6) var<uniform> info: Info;
 
 /// [QUADS, LANES]: parts of the deltas of 4 rows.
-var<workgroup> partial: array<vec4<f32>, QUADS * LANES>;
+var<workgroup> partial: array<Acc4, QUADS * LANES>;
 
-fn fetch(part: u32, pixel: u32, c: u32) -> vec4<f32> {
-    if part == D_OUT { return d_out[pixel * info.vectors + c]; }
-    return qkv[(3u * pixel + part) * info.vectors + c];
-}
-
-fn store(part: u32, pixel: u32, c: u32, value: vec4<f32>) {
-    d_qkv[(3u * pixel + part) * info.vectors + c] = value;
-}
+{% include "shared/attention_backward.wgsl" %}
 
 /// d_out . out of one pixel, its share of this lane.
-fn delta(lane: u32, row: u32, image: u32) -> f32 {
+fn delta(lane: u32, row: u32, image: u32) -> Acc {
     let pixel = image * info.pixels + min(row, info.pixels - 1u);
-    var sum = 0.0;
+    var sum = Acc(0.0);
     for (var c = lane; c < info.vectors; c += LANES) {
-        sum += dot(d_out[pixel * info.vectors + c], out[pixel * info.vectors + c]);
+        sum += dot(Acc4(d_out[pixel * info.vectors + c]), Acc4(out[pixel * info.vectors + c]));
     }
     return sum;
 }
 
 /// The same of 4 rows.
-fn delta_parts(lane: u32, row: u32, image: u32) -> vec4<f32> {
-    return vec4<f32>(
+fn delta_parts(lane: u32, row: u32, image: u32) -> Acc4 {
+    return Acc4(
         delta(lane, row, image),
         delta(lane, row + 1u, image),
         delta(lane, row + 2u, image),
@@ -62,16 +46,16 @@ fn delta_parts(lane: u32, row: u32, image: u32) -> vec4<f32> {
 }
 
 /// Deltas of the 4 rows of a quad.
-fn total(quad: u32) -> vec4<f32> {
+fn total(quad: u32) -> Acc4 {
     var value = partial[quad * LANES];
     for (var i = 1u; i < LANES; i++) { value += partial[quad * LANES + i]; }
     return value;
 }
 
-fn log_sum_quad(image: u32, row: u32) -> vec4<f32> {
+fn log_sum_quad(image: u32, row: u32) -> Acc4 {
     let base = image * info.pixels;
     let last = info.pixels - 1u;
-    return vec4<f32>(
+    return Acc4(
         log_sums[base + min(row, last)],
         log_sums[base + min(row + 1u, last)],
         log_sums[base + min(row + 2u, last)],
@@ -80,8 +64,8 @@ fn log_sum_quad(image: u32, row: u32) -> vec4<f32> {
 }
 
 /// ds of the keys from `pixel` on, COLUMNS apart.
-fn score_gradients(s: mat4x4<f32>, dp: mat4x4<f32>, log_sum: vec4<f32>, d: vec4<f32>, pixel: u32) -> mat4x4<f32> {
-    return mat4x4<f32>(
+fn score_gradients(s: Mat, dp: Mat, log_sum: Acc4, d: Acc4, pixel: u32) -> Mat {
+    return Mat(
         score_gradient(s[0], dp[0], log_sum, d, pixel),
         score_gradient(s[1], dp[1], log_sum, d, pixel + COLUMNS),
         score_gradient(s[2], dp[2], log_sum, d, pixel + 2u * COLUMNS),
@@ -89,11 +73,12 @@ fn score_gradients(s: mat4x4<f32>, dp: mat4x4<f32>, log_sum: vec4<f32>, d: vec4<
     );
 }
 
-fn score_gradient(s: vec4<f32>, dp: vec4<f32>, log_sum: vec4<f32>, d: vec4<f32>, pixel: u32) -> vec4<f32> {
-    return select(vec4<f32>(0.0), exp(s * info.scale - log_sum) * (dp - d), pixel < info.pixels);
+fn score_gradient(s: Acc4, dp: Acc4, log_sum: Acc4, d: Acc4, pixel: u32) -> Acc4 {
+    return select(Acc4(0.0), exp(s * info.scale - log_sum) * (dp - d), pixel < info.pixels);
 }
 
-@compute @workgroup_size({{ workgroup }}, 1, 1)
+{{ store_rows_of("deltas") }}
+@compute @workgroup_size({{ wg }})
 fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>) {
     let workgroup = wid.x + wid.y * grid.x;
     if workgroup >= info.workgroups { return; }
@@ -129,16 +114,7 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     }
     var factor: Quads;
 {% for r in range(row_quads) %}
-    factor.q{{ r }} = vec4<f32>(info.scale);
+    factor.q{{ r }} = Acc4(info.scale);
 {% endfor %}
     store_sums(Q, sums, factor, at);
-}
-
-fn store_deltas(value: vec4<f32>, image: u32, row: u32) {
-    let pixel = image * info.pixels + row;
-    let here = info.pixels - min(row, info.pixels);
-    if here > 0u { deltas[pixel] = value.x; }
-    if here > 1u { deltas[pixel + 1u] = value.y; }
-    if here > 2u { deltas[pixel + 2u] = value.z; }
-    if here > 3u { deltas[pixel + 3u] = value.w; }
 }

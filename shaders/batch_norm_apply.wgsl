@@ -2,17 +2,18 @@
 //
 //   y = relu(a (x - mean) + beta + residual),  a = gamma / sqrt(var + eps)
 //
-// Layouts    x, residual, y [P, C] (NHWC, P pixels of all images);  statistics [2, C]: mean, var;  gamma, beta [C].
-// Workgroup  one block of pixels, as many channels as it is wide; each invocation some pixels of one channel.
-// Template   wg: invocations;  cols: those along the channels;  lanes: pixels at a time;  vec4: whether a value is four
-//            channels.
+// Layouts    x, residual, y [P, C] (NHWC, P pixels of all images), stored as S;  statistics [2, C]: mean, var;  gamma, beta [C].
+//            In units of four channels, or of one.
+// Workgroup  one block of pixels, as many channels as it is wide; each invocation some pixels of one unit.
+// Template   wg: invocations;  cols: those along the channels;  four: whether S and T are four channels, not one;  elem, acc
+//            (shared/types.wgsl).
 
-const COLS: u32 = {{ cols }}u;
-const LANES: u32 = {{ lanes }}u;
-alias Values = {{ "vec4<f32>" if vec4 else "f32" }};
+{% include "shared/types.wgsl" %}
+{% from "shared/columns.wgsl" import declare, place %}
+{{ declare(wg, cols, four) }}
 
 struct Info {
-    width: u32,    // C in values
+    width: u32,    // C in units
     pixels: u32,
     size: u32,     // pixels of a block
     count: u32,    // blocks
@@ -20,21 +21,17 @@ struct Info {
     eps: f32,
 }
 
-@group(0) @binding(0) var<storage, read_write> x: array<Values>;
-@group(0) @binding(1) var<storage, read_write> residual: array<Values>;
-@group(0) @binding(2) var<storage, read_write> statistics: array<Values>;
-@group(0) @binding(3) var<storage, read_write> gamma: array<Values>;
-@group(0) @binding(4) var<storage, read_write> beta: array<Values>;
-@group(0) @binding(5) var<storage, read_write> y: array<Values>;
-@group(0) @binding(6) var<storage, read_write> info: Info;
+@group(0) @binding(0) var<storage, read_write> x: array<S>;
+@group(0) @binding(1) var<storage, read_write> residual: array<S>;
+@group(0) @binding(2) var<storage, read_write> statistics: array<T>;
+@group(0) @binding(3) var<storage, read_write> gamma: array<T>;
+@group(0) @binding(4) var<storage, read_write> beta: array<T>;
+@group(0) @binding(5) var<storage, read_write> y: array<S>;
+@group(0) @binding(6) var<uniform> info: Info;
 
-@compute @workgroup_size({{ wg }}, 1, 1)
+@compute @workgroup_size({{ wg }})
 fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>) {
-    let id = wid.x + wid.y * grid.x;
-    let tiles = (info.width + COLS - 1u) / COLS;
-    let block = id / tiles;
-    let c = (id % tiles) * COLS + lid % COLS;
-    let lane = lid / COLS;
+{{ place() }}
     if block >= info.count || c >= info.width || lane >= LANES { return; }
     let end = min((block + 1u) * info.size, info.pixels);
 
@@ -43,10 +40,10 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     let shift = beta[c];
     for (var p = block * info.size + lane; p < end; p += LANES) {
         let at = p * info.width + c;
-        var u = a * (x[at] - mean) + shift;
-        if (info.flags & 2u) != 0u { u += residual[at]; }
+        var u = a * (T(x[at]) - mean) + shift;
+        if (info.flags & 2u) != 0u { u += T(residual[at]); }
         // Not max(), which may turn NaN into 0.
-        if (info.flags & 1u) != 0u { u = select(u, Values(0.0), u < Values(0.0)); }
-        y[at] = u;
+        if (info.flags & 1u) != 0u { u = select(u, T(0.0), u < T(0.0)); }
+        y[at] = S(u);
     }
 }

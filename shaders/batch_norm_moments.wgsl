@@ -2,66 +2,57 @@
 //
 //   mean of a block of pixels,  M2 = sum over the block of (x - mean)^2                                     for each channel
 //
-// Layouts    x [P, C] (NHWC, P pixels of all images);  partials [blocks, 2, C]: mean, M2.
-// Workgroup  one block of pixels, as many channels as it is wide: each invocation its share of the pixels of one channel, then a
-//            tree over the invocations of the channel. All sums are about the block's first pixel, so that a mean that is
+// Layouts    x [P, C] (NHWC, P pixels of all images), stored as S;  partials [blocks, 2, C]: mean, M2. In units of four channels, or
+//            of one.
+// Workgroup  one block of pixels, as many channels as it is wide: each invocation its share of the pixels of one unit, then a
+//            tree over the invocations of the unit. All sums are about the block's first pixel, so that a mean that is
 //            large against the deviation costs no digits.
-// Template   wg: invocations;  cols: those along the channels;  lanes: pixels at a time;  reach: half of the first power of two
-//            that isn't below lanes;  values: f32, or vec4<f32> for four channels at a time.
+// Template   wg: invocations;  cols: those along the channels;  four: whether S and T are four channels, not one;  elem, acc
+//            (shared/types.wgsl).
 
-const COLS: u32 = {{ cols }}u;
-const LANES: u32 = {{ lanes }}u;
-alias Values = {{ "vec4<f32>" if vec4 else "f32" }};
+{% include "shared/types.wgsl" %}
+{% from "shared/tree.wgsl" import tree %}
+{% from "shared/columns.wgsl" import declare, place %}
+{{ declare(wg, cols, four) }}
 
 struct Info {
-    width: u32,    // C in values
+    width: u32,    // C in units
     pixels: u32,
     size: u32,     // pixels of a block
     count: u32,    // blocks
 }
 
-@group(0) @binding(0) var<storage, read_write> x: array<Values>;
-@group(0) @binding(1) var<storage, read_write> partials: array<Values>;
-@group(0) @binding(2) var<storage, read_write> info: Info;
+@group(0) @binding(0) var<storage, read_write> x: array<S>;
+@group(0) @binding(1) var<storage, read_write> partials: array<T>;
+@group(0) @binding(2) var<uniform> info: Info;
 
-var<workgroup> sums: array<Values, {{ wg }}>;
-var<workgroup> squares: array<Values, {{ wg }}>;
+var<workgroup> sums: array<T, {{ wg }}>;
+var<workgroup> squares: array<T, {{ wg }}>;
 
-@compute @workgroup_size({{ wg }}, 1, 1)
+@compute @workgroup_size({{ wg }})
 fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>) {
-    let id = wid.x + wid.y * grid.x;
-    let tiles = (info.width + COLS - 1u) / COLS;
-    let block = id / tiles;
-    let c = (id % tiles) * COLS + lid % COLS;
-    let lane = lid / COLS;
+{{ place() }}
     if block >= info.count { return; }
     let first = block * info.size;
     let end = min(first + info.size, info.pixels);
     let here = c < info.width && lane < LANES;
 
-    var pivot = Values(0.0);
-    var sum = Values(0.0);
-    var square = Values(0.0);
+    var pivot = T(0.0);
+    var sum = T(0.0);
+    var square = T(0.0);
     if here {
-        pivot = x[first * info.width + c];
+        pivot = T(x[first * info.width + c]);
         for (var p = first + lane; p < end; p += LANES) {
-            let d = x[p * info.width + c] - pivot;
+            let d = T(x[p * info.width + c]) - pivot;
             sum += d;
             square += d * d;
         }
     }
     sums[lid] = sum;
     squares[lid] = square;
-    workgroupBarrier();
-    for (var reach = {{ reach }}u; reach > 0u; reach >>= 1u) {
-        if lane < reach && lane + reach < LANES {
-            sums[lid] += sums[lid + reach * COLS];
-            squares[lid] += squares[lid + reach * COLS];
-        }
-        workgroupBarrier();
-    }
+{{ tree(["sums", "squares"], wg // cols, cols) }}
     if here && lane == 0u {
-        let offset = sums[lid] / f32(end - first);
+        let offset = sums[lid] / Acc(end - first);
         let at = 2u * block * info.width + c;
         partials[at] = pivot + offset;
         partials[at + info.width] = squares[lid] - sums[lid] * offset;

@@ -5,7 +5,9 @@
 // Layouts    mean, var [C];  statistics [2, C]: the batch's mean and biased variance;
 //            updated: mean' [C], then var' from `second` on.
 // Invocation one channel.
-// Template   wg: invocations.
+// Template   wg: invocations;  elem, acc (shared/types.wgsl).
+
+{% include "shared/types.wgsl" %}
 
 struct Info {
     channels: u32,
@@ -14,15 +16,15 @@ struct Info {
     unbiased: f32,   // P / (P - 1) for P pixels
 }
 
-@group(0) @binding(0) var<storage, read_write> mean: array<f32>;
-@group(0) @binding(1) var<storage, read_write> variance: array<f32>;
-@group(0) @binding(2) var<storage, read_write> statistics: array<f32>;
-@group(0) @binding(3) var<storage, read_write> updated: array<f32>;
-@group(0) @binding(4) var<storage, read_write> info: Info;
+@group(0) @binding(0) var<storage, read_write> mean: array<Acc>;
+@group(0) @binding(1) var<storage, read_write> variance: array<Acc>;
+@group(0) @binding(2) var<storage, read_write> statistics: array<Acc>;
+@group(0) @binding(3) var<storage, read_write> updated: array<Acc>;
+@group(0) @binding(4) var<uniform> info: Info;
 
-@compute @workgroup_size({{ wg }}, 1, 1)
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let c = id.x;
+@compute @workgroup_size({{ wg }})
+fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>) {
+    let c = (wid.x + wid.y * grid.x) * {{ wg }}u + lid;
     if c >= info.channels { return; }
     let keep = 1.0 - info.momentum;
     updated[c] = keep * mean[c] + info.momentum * statistics[c];

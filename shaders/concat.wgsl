@@ -2,35 +2,31 @@
 //
 //   y[p] = a[p] | b[p]
 //
-// Layouts    a [P, C1], b [P, C2], y [P, C1 + C2] (NHWC, P pixels of all images).
-// Workgroup  one block of pixels, as many channels as it is wide; each invocation some pixels of one channel.
-// Template   wg: invocations;  cols: those along the channels;  lanes: pixels at a time;  vec4: whether a value is four
-//            channels;  split: whether y is read, and a and b written.
+// Layouts    a [P, C1], b [P, C2], y [P, C1 + C2] (NHWC, P pixels of all images), in units S of four channels, or of one.
+// Workgroup  one block of pixels, as many channels as it is wide; each invocation some pixels of one unit.
+// Template   wg: invocations;  cols: those along the channels;  four: whether S is four channels, not one;  split: whether y is
+//            read, and a and b written;  elem, acc (shared/types.wgsl).
 
-const COLS: u32 = {{ cols }}u;
-const LANES: u32 = {{ lanes }}u;
-alias Values = {{ "vec4<f32>" if vec4 else "f32" }};
+{% include "shared/types.wgsl" %}
+{% from "shared/columns.wgsl" import declare, place %}
+{{ declare(wg, cols, four) }}
 
 struct Info {
-    width: u32,    // C1 + C2 in values
+    width: u32,    // C1 + C2 in units
     pixels: u32,
     size: u32,     // pixels of a block
     count: u32,    // blocks
-    first: u32,    // C1 in values
+    first: u32,    // C1 in units
 }
 
-@group(0) @binding(0) var<storage, read_write> a: array<Values>;
-@group(0) @binding(1) var<storage, read_write> b: array<Values>;
-@group(0) @binding(2) var<storage, read_write> y: array<Values>;
-@group(0) @binding(3) var<storage, read_write> info: Info;
+@group(0) @binding(0) var<storage, read_write> a: array<S>;
+@group(0) @binding(1) var<storage, read_write> b: array<S>;
+@group(0) @binding(2) var<storage, read_write> y: array<S>;
+@group(0) @binding(3) var<uniform> info: Info;
 
-@compute @workgroup_size({{ wg }}, 1, 1)
+@compute @workgroup_size({{ wg }})
 fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>) {
-    let id = wid.x + wid.y * grid.x;
-    let tiles = (info.width + COLS - 1u) / COLS;
-    let block = id / tiles;
-    let c = (id % tiles) * COLS + lid % COLS;
-    let lane = lid / COLS;
+{{ place() }}
     if block >= info.count || c >= info.width || lane >= LANES { return; }
     let begin = block * info.size + lane;
     let end = min((block + 1u) * info.size, info.pixels);

@@ -1,43 +1,45 @@
-// The sum of the squares of a tensor, in parts.
+// The squares of a tensor, added to those of others.
 //
-//   partials[at + k] = sum of x^2 over the share of workgroup k
+//   partials[k] += sum of x^2 over the share of workgroup k
 //
-// Layouts    x: any number of values;  partials: floats, those from `at` on are this tensor's.
-// Workgroup  every `workgroups`-th stretch of wg values. Each invocation adds up its own values, then a tree adds up the
+// Layouts    x: any number of units, of four numbers or of one;  partials: a number for each workgroup, or more.
+// Workgroup  every `workgroups`-th stretch of wg units. Each invocation adds up its own, then a tree adds up the
 //            invocations: short sums, and always in the same order.
-// Template   wg: invocations, a power of two;  vec4: whether a value is four numbers.
+// Template   wg: invocations;  four: whether T is four numbers, not one;  elem, acc (shared/types.wgsl).
 
-const WG: u32 = {{ wg }}u;
-alias Values = {{ "vec4<f32>" if vec4 else "f32" }};
+{% include "shared/types.wgsl" %}
+{% from "shared/tree.wgsl" import tree %}
+alias T = {{ "Acc4" if four else "Acc" }};
 
 struct Info {
-    count: u32,        // in values
+    count: u32,        // in units
     workgroups: u32,
-    at: u32,
+    begins: u32,       // 1: partials hold nothing yet
 }
 
-@group(0) @binding(0) var<storage, read_write> x: array<Values>;
-@group(0) @binding(1) var<storage, read_write> partials: array<f32>;
-@group(0) @binding(2) var<storage, read_write> info: Info;
+@group(0) @binding(0) var<storage, read_write> x: array<T>;
+@group(0) @binding(1) var<storage, read_write> partials: array<Acc>;
+@group(0) @binding(2) var<uniform> info: Info;
 
-var<workgroup> tree: array<f32, WG>;
+var<workgroup> sums: array<Acc, {{ wg }}>;
 
-fn across(v: Values) -> f32 {
-    return {{ "dot(v, vec4<f32>(1.0))" if vec4 else "v" }};
+fn across(v: T) -> Acc {
+    return {{ "dot(v, Acc4(1.0))" if four else "v" }};
 }
 
-@compute @workgroup_size({{ wg }}, 1, 1)
+@compute @workgroup_size({{ wg }})
 fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: vec3<u32>) {
-    var sum = Values(0.0);
-    for (var i = wid.x * WG + lid; i < info.count; i += info.workgroups * WG) {
+    let k = wid.x;
+    if k >= info.workgroups { return; }
+    var sum = T(0.0);
+    for (var i = k * {{ wg }}u + lid; i < info.count; i += info.workgroups * {{ wg }}u) {
         let v = x[i];
         sum += v * v;
     }
-    tree[lid] = across(sum);
-    workgroupBarrier();
-    for (var s = WG / 2u; s > 0u; s >>= 1u) {
-        if lid < s { tree[lid] += tree[lid + s]; }
-        workgroupBarrier();
+    let lane = lid;
+    sums[lid] = across(sum);
+{{ tree(["sums"], wg, 1) }}
+    if lid == 0u {
+        if info.begins == 1u { partials[k] = sums[0]; } else { partials[k] += sums[0]; }
     }
-    if lid == 0u { partials[info.at + wid.x] = tree[0]; }
 }

@@ -1,54 +1,52 @@
 //! How workgroups lie on NHWC memory, for shaders that do the same to every pixel: invocations along the channels first, as
 //! memory does, then along pixels. Each keeps its channel, and what belongs to that, for all of its pixels.
 
-use super::launch::{Class, grid};
-use burn::cubecl::CubeCount;
+use super::launch::Class;
 use minijinja::{Value, context};
 
-/// Template values of such a shader.
+/// Template values of such a shader, see shaders/shared/columns.wgsl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Columns {
+pub(crate) struct Columns {
     /// Invocations of a workgroup.
-    pub workgroup: u32,
+    pub wg: u32,
     /// Invocations along the channels; those that don't fill another pixel have nothing to do.
     pub cols: u32,
-    /// Whether a value is four channels of a pixel.
-    pub vec4: bool,
+    /// Whether a unit is four channels of a pixel, not one.
+    pub four: bool,
 }
 
 impl Columns {
-    /// For `channels` channels, of which every part has to be a multiple of four for values of four.
+    /// For `channels` channels, of which every part has to be a multiple of four for units of four.
     pub fn new(class: Class, channels: &[usize]) -> Self {
-        let vec4 = channels.iter().all(|c| c.is_multiple_of(4));
-        let workgroup = match class {
+        let four = channels.iter().all(|c| c.is_multiple_of(4));
+        let wg = match class {
             Class::Gpu => 256,
             Class::Software => 32,
         };
-        let width = channels.iter().sum::<usize>() / if vec4 { 4 } else { 1 };
-        Self { workgroup, cols: (width as u32).clamp(1, workgroup), vec4 }
+        let width = channels.iter().sum::<usize>() / if four { 4 } else { 1 };
+        Self { wg, cols: (width as u32).clamp(1, wg), four }
     }
 
     /// Pixels of a workgroup at a time.
     fn lanes(self) -> u32 {
-        self.workgroup / self.cols
+        self.wg / self.cols
     }
 
-    /// Values in `channels` channels.
-    pub(crate) fn values(self, channels: usize) -> u32 {
-        (channels / if self.vec4 { 4 } else { 1 }) as u32
+    /// Units in `channels` channels.
+    pub fn units(self, channels: usize) -> u32 {
+        (channels / if self.four { 4 } else { 1 }) as u32
     }
 
-    /// Template values wg, cols, lanes, vec4, and reach: half of the first power of two that isn't below lanes.
-    pub(crate) fn context(self) -> Value {
-        let (lanes, reach) = (self.lanes(), self.lanes().next_power_of_two() / 2);
-        context! { wg => self.workgroup, cols => self.cols, lanes, vec4 => self.vec4, reach }
+    /// Template values cols and four.
+    pub fn context(self) -> Value {
+        context! { cols => self.cols, four => self.four }
     }
 }
 
 /// Pixels, cut into blocks of one workgroup each (where it is as wide as all channels).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Blocks {
-    /// Values in a pixel.
+    /// Units in a pixel.
     pub width: u32,
     /// Number of pixels.
     pub pixels: u32,
@@ -63,19 +61,15 @@ pub(crate) struct Blocks {
 impl Blocks {
     /// Each invocation gets `each` pixels, or more if there were more than `most` blocks.
     pub fn new(columns: Columns, pixels: usize, channels: usize, each: u32, most: u32) -> Self {
-        let (width, pixels) = (columns.values(channels), pixels as u32);
+        let (width, pixels) = (columns.units(channels), pixels as u32);
         let each = each.max(pixels.div_ceil(columns.lanes() * most));
         let size = columns.lanes() * each;
         Self { width, pixels, size, count: pixels.div_ceil(size), tiles: width.div_ceil(columns.cols) }
     }
 
-    pub fn grid(&self) -> CubeCount {
-        grid(self.count as usize * self.tiles as usize)
-    }
-
-    /// The first words of the info block.
-    pub fn info(&self) -> [u32; 4] {
-        [self.width, self.pixels, self.size, self.count]
+    /// Workgroups of all blocks.
+    pub fn workgroups(&self) -> usize {
+        self.count as usize * self.tiles as usize
     }
 }
 
@@ -94,15 +88,15 @@ mod tests {
                     assert!(blocks.size >= 16 * columns.lanes() && blocks.size.is_multiple_of(columns.lanes()));
                     let pixels = pixels as u32;
                     assert!(blocks.count * blocks.size >= pixels && (blocks.count - 1) * blocks.size < pixels, "{blocks:?}");
-                    assert!(columns.cols * columns.lanes() <= columns.workgroup && blocks.tiles * columns.cols >= blocks.width);
+                    assert!(columns.cols * columns.lanes() <= columns.wg && blocks.tiles * columns.cols >= blocks.width);
                 }
             }
         }
     }
 
     #[test]
-    fn values_of_four_need_every_part_to_be_a_multiple_of_four() {
-        assert!(Columns::new(Class::Gpu, &[8, 4]).vec4);
-        assert!(!Columns::new(Class::Gpu, &[6, 6]).vec4);
+    fn units_of_four_need_every_part_to_be_a_multiple_of_four() {
+        assert!(Columns::new(Class::Gpu, &[8, 4]).four);
+        assert!(!Columns::new(Class::Gpu, &[6, 6]).four);
     }
 }

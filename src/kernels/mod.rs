@@ -11,9 +11,9 @@ pub mod batch_norm;
 pub mod buffers;
 pub mod catalog;
 mod choice;
-pub mod columns;
+pub(crate) mod columns;
+pub mod concat;
 pub mod conv2d;
-pub mod feature_map;
 #[allow(unsafe_code)]
 pub(crate) mod gemm;
 pub mod launch;

@@ -5,8 +5,12 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, UndefinedBehavior, Value};
 
 /// What templates include or import, by the name they call it.
-const SHARED: [(&str, &str); 4] = [
+const SHARED: &[(&str, &str)] = &[
     ("shared/ada_gn_info.wgsl", include_str!("../../shaders/shared/ada_gn_info.wgsl")),
+    ("shared/attention_backward.wgsl", include_str!("../../shaders/shared/attention_backward.wgsl")),
+    ("shared/attention_rows.wgsl", include_str!("../../shaders/shared/attention_rows.wgsl")),
+    ("shared/attention_tiles.wgsl", include_str!("../../shaders/shared/attention_tiles.wgsl")),
+    ("shared/columns.wgsl", include_str!("../../shaders/shared/columns.wgsl")),
     ("shared/dropout.wgsl", include_str!("../../shaders/shared/dropout.wgsl")),
     ("shared/tree.wgsl", include_str!("../../shaders/shared/tree.wgsl")),
     ("shared/types.wgsl", include_str!("../../shaders/shared/types.wgsl")),
@@ -22,7 +26,7 @@ pub(crate) fn render(text: &str, values: Value) -> String {
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().expect("Jinja's own syntax"));
     // Where a tree over `n` invocations begins: half of the first power of two that isn't below n.
     environment.add_function("reach", |n: u32| n.next_power_of_two() / 2);
-    for (name, text) in SHARED {
+    for &(name, text) in SHARED {
         environment.add_template(name, text).unwrap_or_else(|e| panic!("shaders/{name}: {e:#}"));
     }
     environment.render_str(text, values).unwrap_or_else(|e| panic!("the template of a shader: {e:#}"))

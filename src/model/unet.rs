@@ -6,7 +6,8 @@ use super::modulation::SharedOut;
 use super::position::{self, position_map, same_view};
 use crate::config::ModelConfig;
 use crate::kernels::ada_gn::Activation;
-use crate::kernels::{feature_map, layout};
+use crate::kernels::concat::concat;
+use crate::kernels::layout;
 use burn::module::Module;
 use burn::nn::conv::Conv2d;
 use burn::tensor::{Device, Tensor, activation::silu};
@@ -185,7 +186,7 @@ impl UNet {
             let stage = self.downsample.len() - i;
             for level in levels {
                 let skip = skips.pop().expect("as many skips as up blocks");
-                h = level.forward(feature_map::concat(h, skip), &time, z.stage(stage), dropout);
+                h = level.forward(concat(h, skip), &time, z.stage(stage), dropout);
                 see(&h);
             }
             if let Some(conv) = self.upsample.get(i) {

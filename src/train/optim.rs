@@ -57,6 +57,9 @@ impl AdamW {
             update: self.updates as i32,
             ema_decay: Ema::decay(config, ema.updates),
         };
+        // One tensor for all parameters of a learning rate: the denoiser's, then the encoder's.
+        let factors = [lr, lr * config.encoder_lr_ratio]
+            .map(|lr| Tensor::<1>::from_floats(Options { lr, ..options }.factors(), &norm.device()));
         let model = parameters::map(model, |name, weight| {
             if parameters::is_statistic(name) {
                 return weight;
@@ -68,9 +71,9 @@ impl AdamW {
             };
             let Moments { first, second } =
                 self.moments.remove(name).unwrap_or_else(|| Moments { first: grad.zeros_like(), second: grad.zeros_like() });
-            let lr = if name.starts_with("encoder.") { lr * config.encoder_lr_ratio } else { lr };
+            let factors = factors[usize::from(name.starts_with("encoder."))].clone();
             let new = ema.update(name, |average| {
-                let new = adamw(Parameter { weight, first, second, average }, grad, clip.clone(), Options { lr, ..options });
+                let new = adamw(Parameter { weight, first, second, average }, grad, clip.clone(), factors);
                 (new.average.clone(), new)
             });
             self.moments.insert(name.to_owned(), Moments { first: new.first, second: new.second });

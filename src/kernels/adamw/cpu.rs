@@ -1,8 +1,9 @@
 //! AdamW and the EMA over f32 slices, in place.
 
-use super::{AdamWOp, EPSILON, Factors, Options, SquareSumOp};
+use super::{AdamW, AdamWInputs, AdamWParameter, FACTORS, SquareSums, reference};
 use crate::kernels::buffers::Buffer;
 use crate::kernels::layout::flex_values;
+use crate::kernels::operand::Optional;
 use crate::kernels::profile;
 use crate::kernels::simd::{LANES, Loop, load, store, vectorised};
 use burn::tensor::Shape;
@@ -16,11 +17,12 @@ type Slices<'a> = (&'a mut [f32], &'a mut [f32], &'a mut [f32], &'a mut [f32], &
 
 struct Update;
 
-impl<'a> Loop<(Slices<'a>, f32, Factors)> for Update {
+impl<'a> Loop<(Slices<'a>, f32, [f32; FACTORS])> for Update {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(((weight, first, second, average, grad), clip, f): (Slices<'a>, f32, Factors)) {
+    fn run<const FMA: bool>(((weight, first, second, average, grad), clip, factors): (Slices<'a>, f32, [f32; FACTORS])) {
+        let [beta1, rest1, beta2, rest2, rate, correction, epsilon, shrink, ema, ema_rest] = factors;
         let count = weight.len();
         for at in (0..count).step_by(LANES) {
             let lanes = LANES.min(count - at);
@@ -29,11 +31,11 @@ impl<'a> Loop<(Slices<'a>, f32, Factors)> for Update {
             let (mut v, mut e) = (load(&second[at..], lanes), load(&average[at..], lanes));
             for i in 0..LANES {
                 let g = g[i] * clip;
-                m[i] = m[i] * f.beta[0] + g * f.rest[0];
-                v[i] = v[i] * f.beta[1] + g * g * f.rest[1];
-                let update = m[i] / ((v[i] * f.correction).sqrt() + EPSILON as f32) * f.rate;
-                w[i] = w[i] * f.shrink - update;
-                e[i] = e[i] * f.ema + w[i] * f.ema_rest;
+                m[i] = m[i] * beta1 + g * rest1;
+                v[i] = v[i] * beta2 + g * g * rest2;
+                let update = m[i] / ((v[i] * correction).sqrt() + epsilon) * rate;
+                w[i] = w[i] * shrink - update;
+                e[i] = e[i] * ema + w[i] * ema_rest;
             }
             store(&mut weight[at..], lanes, &w);
             store(&mut first[at..], lanes, &m);
@@ -80,18 +82,12 @@ fn owned(tensor: FlexTensor) -> FlexTensor {
     Buffer::copy(flex_values(&tensor.to_contiguous())).tensor(shape)
 }
 
-impl AdamWOp for Flex {
-    fn adamw(
-        weight: FlexTensor,
-        first: FlexTensor,
-        second: FlexTensor,
-        average: FlexTensor,
-        grad: FlexTensor,
-        clip: FlexTensor,
-        options: Options,
-    ) -> (FlexTensor, FlexTensor, FlexTensor, FlexTensor) {
+impl AdamW for Flex {
+    fn forward(inputs: AdamWInputs<Self>) -> AdamWParameter<Self> {
         let _timer = profile::timer("adamw");
-        let (clip, factors) = (flex_values(&clip)[0], options.factors());
+        let AdamWInputs { parameter: AdamWParameter { weight, first, second, average }, grad, clip, factors } = inputs;
+        let (clip, factors) = (clip.to_contiguous(), factors.to_contiguous());
+        let (clip, factors) = (flex_values(&clip)[0], *flex_values(&factors).first_chunk().expect("all factors"));
         let [mut weight, mut first, mut second, mut average] = [weight, first, second, average].map(owned);
         let grad = grad.to_contiguous();
         let grad = flex_values(&grad);
@@ -109,15 +105,17 @@ impl AdamWOp for Flex {
                 .into_par_iter()
                 .for_each(|slices| vectorised::<Update, _>((slices, clip, factors)));
         }
-        (weight, first, second, average)
+        AdamWParameter { weight, first, second, average }
     }
 }
 
-impl SquareSumOp for Flex {
-    fn square_sum(x: FlexTensor) -> FlexTensor {
+impl SquareSums for Flex {
+    /// A number for each tensor.
+    fn add(x: FlexTensor, sums: Optional<Self>) -> FlexTensor {
         let _timer = profile::timer("square_sum");
         let x = x.to_contiguous();
         let blocks: Vec<f64> = flex_values(&x).par_chunks(TASK).map(vectorised::<Squares, _>).collect();
-        Buffer::copy(&[blocks.iter().sum::<f64>() as f32]).tensor(Shape::new([1]))
+        let sum = Buffer::copy(&[blocks.iter().sum::<f64>() as f32]).tensor(Shape::new([1]));
+        reference::append(sums, sum)
     }
 }

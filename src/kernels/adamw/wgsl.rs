@@ -1,57 +1,122 @@
 //! Launches of the optimizer's shaders on cubecl's wgpu runtime.
 
-use super::{AdamWOp, EPSILON, Options, SquaresOp, parts};
-use crate::kernels::launch::{Class, class, grid, launch_words};
+use super::norm::squares_work;
+use super::{AdamW, AdamWInputs, AdamWParameter, SquareSums, forward_work, reference};
+use crate::device::Class;
+use crate::kernels::launch::{Work, class, launch, on_wgpu};
 use crate::kernels::layout;
-use crate::kernels::template::{kernel_source, render};
+use crate::kernels::operand::Optional;
+use crate::kernels::shader::{Elem, Filled, Shader, info};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::{CubeBackend, CubeTensor, into_contiguous};
-use burn::tensor::{DType, Shape};
-use minijinja::context;
+use burn::tensor::Shape;
+use minijinja::{Value, context};
 
-/// The three shaders, with their template values.
+info! {
+    /// Of the update. What changes with every update is in a tensor: a step's launches share few of these blocks, always the same.
+    struct UpdateInfo {
+        count: u32,
+    }
+
+    /// Of the shader of squares.
+    struct SquaresInfo {
+        count: u32,
+        workgroups: u32,
+        begins: u32,
+    }
+
+    /// Of the shader of the norm.
+    struct NormInfo {
+        count: u32,
+    }
+}
+
+/// shaders/adamw.wgsl
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Shader {
-    /// shaders/adamw.wgsl
-    Update {
-        /// Whether a value is four numbers.
-        vec4: bool,
-    },
-    /// shaders/squares.wgsl
-    Squares {
-        /// What the workgroup is chosen by.
-        class: Class,
-        /// Whether a value is four numbers.
-        vec4: bool,
-    },
-    /// shaders/norm.wgsl
-    Norm(Class),
+struct Update {
+    four: bool,
 }
 
-impl Shader {
-    /// The complete WGSL text.
-    pub fn wgsl(self) -> String {
-        let (text, vec4) = match self {
-            Self::Update { vec4 } => (include_str!("../../../shaders/adamw.wgsl"), vec4),
-            Self::Squares { vec4, .. } => (include_str!("../../../shaders/squares.wgsl"), vec4),
-            Self::Norm(_) => (include_str!("../../../shaders/norm.wgsl"), false),
-        };
-        render(text, context! { wg => self.workgroup(), vec4 })
+impl Shader for Update {
+    type Info = UpdateInfo;
+    const FILE: &'static str = "adamw";
+    const TEXT: &'static str = include_str!("../../../shaders/adamw.wgsl");
+    const BUFFERS: usize = 7;
+
+    fn workgroup(&self) -> u32 {
+        // Without barriers any adapter does well with many invocations.
+        256
     }
 
-    fn workgroup(self) -> u32 {
-        match self {
-            // Without barriers any adapter does well with many invocations.
-            Self::Update { .. } | Self::Squares { class: Class::Gpu, .. } | Self::Norm(Class::Gpu) => 256,
-            Self::Squares { class: Class::Software, .. } | Self::Norm(Class::Software) => 32,
-        }
+    fn values(&self) -> Value {
+        context! { four => self.four }
     }
 }
 
-kernel_source!(Shader);
+/// Invocations of a workgroup that adds up.
+fn adding(class: Class) -> u32 {
+    match class {
+        Class::Gpu => 256,
+        Class::Software => 32,
+    }
+}
+
+/// shaders/squares.wgsl
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Squares {
+    wg: u32,
+    four: bool,
+}
+
+impl Shader for Squares {
+    type Info = SquaresInfo;
+    const FILE: &'static str = "squares";
+    const TEXT: &'static str = include_str!("../../../shaders/squares.wgsl");
+    const BUFFERS: usize = 2;
+
+    fn workgroup(&self) -> u32 {
+        self.wg
+    }
+
+    fn values(&self) -> Value {
+        context! { four => self.four }
+    }
+}
+
+/// shaders/norm.wgsl
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Norm {
+    wg: u32,
+}
+
+impl Shader for Norm {
+    type Info = NormInfo;
+    const FILE: &'static str = "norm";
+    const TEXT: &'static str = include_str!("../../../shaders/norm.wgsl");
+    const BUFFERS: usize = 2;
+
+    fn workgroup(&self) -> u32 {
+        self.wg
+    }
+
+    fn values(&self) -> Value {
+        context! {}
+    }
+}
+
+/// Every variant.
+pub(super) fn shaders() -> Vec<Filled> {
+    let mut all = Vec::new();
+    for four in [false, true] {
+        all.push(Filled::new(Update { four }));
+        all.extend([Class::Gpu, Class::Software].map(|class| Filled::new(Squares { wg: adding(class), four })));
+    }
+    all.extend([Class::Gpu, Class::Software].map(|class| Filled::new(Norm { wg: adding(class) })));
+    all
+}
 
 fn contiguous(name: &str, tensor: CubeTensor) -> CubeTensor {
-    assert!(tensor.dtype == DType::F32, "adamw: {name} is {:?}, the WGSL kernel takes f32", tensor.dtype);
+    layout::check("adamw", name, &tensor, Elem::F32);
     into_contiguous(tensor)
 }
 
@@ -61,57 +126,83 @@ fn owned(name: &str, tensor: CubeTensor) -> CubeTensor {
     if tensor.can_mut() { tensor } else { tensor.copy() }
 }
 
-impl AdamWOp for CubeBackend {
-    fn adamw(
-        weight: FloatTensor<Self>,
-        first: FloatTensor<Self>,
-        second: FloatTensor<Self>,
-        average: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        clip: FloatTensor<Self>,
-        options: Options,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+/// Units of `n` numbers, and whether they are four numbers each.
+fn units(n: usize) -> (usize, bool) {
+    let four = n.is_multiple_of(4);
+    (if four { n / 4 } else { n }, four)
+}
+
+impl AdamW for CubeBackend {
+    fn forward(inputs: AdamWInputs<Self>) -> AdamWParameter<Self> {
+        if !on_wgpu(&inputs.grad) {
+            return reference::forward(inputs);
+        }
+        let AdamWInputs { parameter: AdamWParameter { weight, first, second, average }, grad, clip, factors } = inputs;
         let [weight, first] = [owned("weight", weight), owned("first", first)];
         let [second, average] = [owned("second", second), owned("average", average)];
-        let [grad, clip] = [contiguous("grad", grad), contiguous("clip", clip)];
+        let [grad, clip, factors] = [contiguous("grad", grad), contiguous("clip", clip), contiguous("factors", factors)];
         let n = weight.meta.shape().num_elements();
-        let vec4 = n.is_multiple_of(4);
-        let count = if vec4 { n / 4 } else { n };
-        let shader = Shader::Update { vec4 };
-        let f = options.factors();
-        let floats =
-            [f.beta[0], f.rest[0], f.beta[1], f.rest[1], f.rate, f.correction, EPSILON as f32, f.shrink, f.ema, f.ema_rest];
-        let info: Vec<u32> = std::iter::once(count as u32).chain(floats.map(f32::to_bits)).collect();
-        launch_words(
+        let (count, four) = units(n);
+        let shader = Update { four };
+        launch(
             "adamw",
             shader,
-            shader.workgroup(),
-            grid(count.div_ceil(shader.workgroup() as usize)),
-            &[&weight, &first, &second, &average, &grad, &clip],
-            &info,
+            count.div_ceil(shader.workgroup() as usize),
+            &[&weight, &first, &second, &average, &grad, &clip, &factors],
+            &UpdateInfo { count: count as u32 },
+            forward_work(n),
         );
-        (weight, first, second, average)
+        AdamWParameter { weight, first, second, average }
     }
 }
 
-impl SquaresOp for CubeBackend {
-    fn squares(x: FloatTensor<Self>, partials: FloatTensor<Self>, at: usize) -> FloatTensor<Self> {
+/// Partial sums of squares: more wouldn't keep a GPU any busier.
+const PARTIALS: usize = 256;
+
+/// How many of them `n` numbers are added to: enough for every invocation of a workgroup to have some.
+fn parts(n: usize) -> usize {
+    const LEAST: usize = 1 << 14;
+    n.div_ceil(LEAST).clamp(1, PARTIALS)
+}
+
+impl SquareSums for CubeBackend {
+    /// Numbers for the workgroups of all tensors together, added to in place: so tensors of one size have equal info blocks.
+    fn add(x: FloatTensor<Self>, sums: Optional<Self>) -> FloatTensor<Self> {
+        if !on_wgpu(&x) {
+            return reference::add_squares(x, sums);
+        }
         let x = contiguous("a gradient", x);
         let n = x.meta.shape().num_elements();
-        let vec4 = n.is_multiple_of(4);
-        let count = if vec4 { n / 4 } else { n };
-        let shader = Shader::Squares { class: class(&x), vec4 };
-        let workgroups = parts(n);
-        let info = [count, workgroups, at].map(|v| v as u32);
-        launch_words("gradient norm", shader, shader.workgroup(), grid(workgroups), &[&x, &partials], &info);
+        let (partials, workgroups, begins) = match sums {
+            // All of them get a number.
+            Optional::Absent => (layout::empty_acc(&x, Shape::new([PARTIALS])), PARTIALS, 1),
+            Optional::Given(sums) => (owned("the sums of squares", sums), parts(n), 0),
+        };
+        let (count, four) = units(n);
+        let shader = Squares { wg: adding(class(&x)), four };
+        let info = SquaresInfo { count: count as u32, workgroups: workgroups as u32, begins };
+        launch("gradient norm", shader, workgroups, &[&x, &partials], &info, squares_work(n));
         partials
     }
 
-    fn root_of_sum(partials: FloatTensor<Self>) -> FloatTensor<Self> {
-        let count = partials.meta.shape().num_elements();
-        let norm = layout::empty_acc(&partials, Shape::new([1]));
-        let shader = Shader::Norm(class(&partials));
-        launch_words("gradient norm", shader, shader.workgroup(), grid(1), &[&partials, &norm], &[count as u32]);
+    fn root(sums: FloatTensor<Self>) -> FloatTensor<Self> {
+        if !on_wgpu(&sums) {
+            return reference::root::<Self>(sums);
+        }
+        let count = sums.meta.shape().num_elements();
+        let norm = layout::empty_acc(&sums, Shape::new([1]));
+        let shader = Norm { wg: adding(class(&sums)) };
+        launch("gradient norm", shader, 1, &[&sums, &norm], &NormInfo { count: count as u32 }, Work::floats(&[count]));
         norm
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partial_sums_stay_within_their_number() {
+        assert_eq!([1, 1 << 14, (1 << 14) + 1, 1 << 30].map(parts), [1, 1, 2, PARTIALS]);
     }
 }

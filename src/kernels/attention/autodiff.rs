@@ -1,42 +1,38 @@
 //! The backward pass of attention as a node of Burn's autodiff graph.
 
-use super::{AttentionKernels, AttentionOp};
-use burn::backend::Autodiff;
+use super::Attention;
+use crate::kernels::autodiff::{node, register};
 use burn::backend::autodiff::{
     NodeId,
     checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
     grads::Gradients,
-    ops::{Backward, Ops, OpsKind},
+    ops::{Backward, Ops},
 };
 use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, AutodiffBackend};
 
 #[derive(Debug)]
 struct AttentionBackward;
 
-impl<B: AttentionKernels> Backward<B, 1> for AttentionBackward {
+impl<B: Attention> Backward<B, 1> for AttentionBackward {
     /// qkv by its place in the graph; the result (which what follows keeps as well) and the logarithms by value.
     type State = (NodeId, FloatTensor<B>, FloatTensor<B>);
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
         let d_out = grads.consume::<B>(&ops.node);
         let (qkv, out, log_sums) = ops.state;
-        let qkv: FloatTensor<B> = checkpointer.retrieve_node_output(qkv);
-        let [parent] = ops.parents;
-        if let Some(node) = parent {
-            grads.register::<B>(node.id, B::backward(d_out, qkv, out, log_sums));
-        }
+        let qkv = checkpointer.retrieve_node_output(qkv);
+        let d_qkv = <B as Attention>::backward(d_out, qkv, out, log_sums);
+        register::<B>(grads, ops.parents.map(|parent| parent.map(|node| node.id)), [d_qkv]);
     }
 }
 
-impl<B: AttentionOp + AttentionKernels, C: CheckpointStrategy> AttentionOp for Autodiff<B, C> {
-    fn self_attention(qkv: FloatTensor<Self>) -> FloatTensor<Self> {
-        match AttentionBackward.prepare::<C>([qkv.node()]).compute_bound().stateful() {
-            OpsKind::Tracked(mut prep) => {
-                let node = prep.checkpoint(&qkv);
-                let (out, log_sums) = B::forward(qkv.into_primitive());
-                prep.finish((node, out.clone(), log_sums), out)
-            }
-            OpsKind::UnTracked(prep) => prep.finish(B::self_attention(qkv.into_primitive())),
-        }
+impl<B: Attention, C: CheckpointStrategy> Attention for Autodiff<B, C> {
+    fn forward(qkv: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let inner = qkv.clone().into_primitive();
+        let state = |[qkv]: [NodeId; 1], out: &FloatTensor<B>, log_sums: &FloatTensor<B>| (qkv, out.clone(), log_sums.clone());
+        let forward = || <B as Attention>::forward(inner);
+        let (out, log_sums) = node::<B, C, _, _, 1, 1>(AttentionBackward, [&qkv], [&qkv], forward, state);
+        (out, Self::from_inner(log_sums))
     }
 }

@@ -1,6 +1,6 @@
 //! Attention over f32 slices, `[pixels, 3C]` an image: blocks of queries forward, whole images backward, each by one thread.
 
-use super::{AttentionKernels, AttentionOp};
+use super::Attention;
 use crate::kernels::buffers::Buffer;
 use crate::kernels::gemm::{Matrix, product};
 use crate::kernels::layout::{FlexImage, flex_values};
@@ -120,7 +120,7 @@ impl<'a> Loop<(&'a mut [f32], &'a [f32], usize)> for ScoreGradient {
     }
 }
 
-impl AttentionKernels for Flex {
+impl Attention for Flex {
     fn forward(qkv: FlexTensor) -> (FlexTensor, FlexTensor) {
         let _timer = profile::timer("attention forward");
         let qkv = FlexImage::new(qkv);
@@ -174,11 +174,5 @@ impl AttentionKernels for Flex {
                 product((n, c, n), image.scale(), d.t(), image.part(0, 0), &mut d_qkv[c..], channels);
             });
         FlexImage::tensor(d_qkv, qkv.dims)
-    }
-}
-
-impl AttentionOp for Flex {
-    fn self_attention(qkv: FlexTensor) -> FlexTensor {
-        <Self as AttentionKernels>::forward(qkv).0
     }
 }

@@ -3,17 +3,43 @@
 //!
 //! out = softmax(q k^T / sqrt(C)) v for each image, q, k, v `[H W, C]`
 //!
-//! [`fn@reference`] is the same in plain tensor operations, and the tests hold all of them equal in value and gradient.
+//! reference.rs is the same in plain tensor operations, and the tests hold all of them equal in value and gradient.
 
 mod autodiff;
+mod cases;
 mod cpu;
-pub mod wgsl;
+mod reference;
+mod wgsl;
+
+pub use cases::AttentionOperation;
 
 use super::choice::{cpu_kernels, references};
+use super::launch::Work;
 use super::layout::{to_nchw, to_nhwc};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Dispatch, backend_extension};
-use burn::tensor::{Tensor, activation::softmax};
+use burn::backend::{Backend, Dispatch, backend_extension};
+use burn::tensor::Tensor;
+
+/// The operation on every backend: by default the reference.
+#[backend_extension(Autodiff, Cube, Flex)]
+pub trait Attention: Backend {
+    /// See [`attention`]. Returns the result, and what the backend's own backward pass wants to keep of it: the logarithm of each row's
+    /// sum of exponentials, `[B, H W]`. (The reference wants nothing: the result stands for it.)
+    fn forward(qkv: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        reference::forward::<Self>(qkv)
+    }
+
+    /// The gradient of `qkv`, `d_out` being that of the result, from what [`Attention::forward`] returned. The weights are computed again.
+    fn backward(
+        d_out: FloatTensor<Self>,
+        qkv: FloatTensor<Self>,
+        out: FloatTensor<Self>,
+        log_sums: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let _ = (out, log_sums);
+        reference::backward::<Self>(d_out, qkv)
+    }
+}
 
 /// `qkv` `[B, 3C, H, W]` (q ‖ k ‖ v) over NHWC memory; returns `[B, C, H, W]` over NHWC memory.
 ///
@@ -23,7 +49,7 @@ pub fn attention(qkv: Tensor<4>) -> Tensor<4> {
     let [_, channels, ..] = qkv.dims();
     assert!(channels.is_multiple_of(3), "attention: qkv has {channels} channels, no multiple of 3");
     if references() {
-        return reference(qkv);
+        return Tensor::from_dispatch(reference::forward::<Dispatch>(qkv.into_dispatch()).0);
     }
     let c = channels / 3;
     if c.is_multiple_of(4) || cpu_kernels(&qkv.device()) {
@@ -33,7 +59,7 @@ pub fn attention(qkv: Tensor<4>) -> Tensor<4> {
 }
 
 fn kernel(qkv: Tensor<4>) -> Tensor<4> {
-    Tensor::from_dispatch(<Dispatch as AttentionOp>::self_attention(qkv.into_dispatch()))
+    Tensor::from_dispatch(<Dispatch as Attention>::forward(qkv.into_dispatch()).0)
 }
 
 /// qkv whose q, k and v have `to` channels, zeros behind their own: the WGSL kernel reads four at a time. q makes up for the
@@ -48,33 +74,24 @@ fn pad(qkv: Tensor<4>, to: usize) -> Tensor<4> {
     to_nchw(Tensor::cat(vec![q, zeros.clone(), k, zeros.clone(), v, zeros], 3))
 }
 
-/// [`attention`] in plain tensor operations: the oracle of the kernels.
-pub fn reference(qkv: Tensor<4>) -> Tensor<4> {
-    let [b, channels, height, width] = qkv.dims();
-    let c = channels / 3;
-    let qkv = qkv.permute([0, 2, 3, 1]).reshape([b, height * width, channels]);
-    let [q, k, v] = [0, 1, 2].map(|i| qkv.clone().narrow(2, i * c, c));
-    let weights = softmax(q.matmul(k.swap_dims(1, 2)) / (c as f64).sqrt(), 2);
-    weights.matmul(v).reshape([b, height, width, c]).permute([0, 3, 1, 2])
+/// `maps` feature maps `[B, C, H, W]` read or written, and `products` of the products of `[H W, C]` and `[C, H W]` matrices.
+fn work([b, c, h, w]: [usize; 4], maps: usize, products: usize) -> Work {
+    let n = h * w;
+    Work { operations: (products * 2 * b * n * n * c) as f64, ..Work::floats(&[maps * b * n * c]) }
 }
 
-/// The differentiable operation, routed to the backend of its tensor.
-#[backend_extension(Autodiff, Cube, Flex)]
-pub trait AttentionOp: burn::backend::Backend {
-    /// See [`attention`].
-    fn self_attention(qkv: FloatTensor<Self>) -> FloatTensor<Self>;
+/// Of the forward pass, whose result is `[B, C, H, W]`: q, k, v read and the result written; q k^T and weights * v.
+pub fn forward_work(shape: [usize; 4]) -> Work {
+    work(shape, 4, 2)
 }
 
-/// What a backend without autodiff implements: the two passes.
-pub(crate) trait AttentionKernels: burn::backend::Backend {
-    /// Returns the result and `[B, H W]`: the logarithm of each row's sum of exponentials.
-    fn forward(qkv: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>);
+/// Of the backward pass: q, k, v and the result's gradient read, three gradients written; the gradients of both products, and the weights
+/// again.
+pub fn backward_work(shape: [usize; 4]) -> Work {
+    work(shape, 7, 5)
+}
 
-    /// The gradient of `qkv`, whose weights are computed again, from what [`AttentionKernels::forward`] returned.
-    fn backward(
-        d_out: FloatTensor<Self>,
-        qkv: FloatTensor<Self>,
-        out: FloatTensor<Self>,
-        log_sums: FloatTensor<Self>,
-    ) -> FloatTensor<Self>;
+/// Of the backward pass as it is launched, for the queries and for the keys: both compute the weights and their gradients.
+fn passes_work(shape: [usize; 4]) -> [Work; 2] {
+    [work(shape, 6, 3), work(shape, 6, 4)]
 }

@@ -1,47 +1,47 @@
 //! Launches of the attention shaders on cubecl's wgpu runtime.
 
-use super::{AttentionKernels, AttentionOp};
-use crate::kernels::launch::{Class, class, grid, launch_words};
+use super::{Attention, forward_work, passes_work, reference};
+use crate::device::Class;
+use crate::kernels::launch::{Work, class, launch, on_wgpu};
 use crate::kernels::layout;
-use crate::kernels::template::{kernel_source, render};
+use crate::kernels::shader::{Elem, Filled, Shader, Types, info};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::{CubeBackend, CubeTensor, into_contiguous};
-use burn::tensor::{DType, Shape};
-use minijinja::context;
+use burn::tensor::Shape;
+use minijinja::{Value, context};
 
-/// How a workgroup is laid out: the template values of the shaders, see shaders/attention_tiles.wgsl.
+/// How a workgroup is laid out: the template values of the shaders, see shaders/shared/attention_tiles.wgsl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Tile {
+struct Tile {
     /// Quads of rows of an invocation.
-    pub row_quads: u32,
+    row_quads: u32,
     /// Quads of columns of an invocation's tile of a product.
-    pub column_quads: u32,
+    column_quads: u32,
     /// Quads of channels of an invocation's sums.
-    pub channel_quads: u32,
+    channel_quads: u32,
     /// Tiles along the workgroup's rows.
-    pub groups: u32,
+    groups: u32,
     /// Tiles of a product along a block; no more than `lanes`.
-    pub columns: u32,
+    columns: u32,
     /// Invocations along the channels.
-    pub lanes: u32,
+    lanes: u32,
     /// Quads of channels that are staged in workgroup memory; 0 stages nothing.
-    pub depth: u32,
+    depth: u32,
 }
 
 impl Tile {
     /// Real GPUs, up to 64 channels. At most 256 invocations, and 16 KiB: weights 8, the staged block 4, sums 4.
-    pub const NARROW: Self = Self { row_quads: 1, column_quads: 1, channel_quads: 2, groups: 16, columns: 8, lanes: 8, depth: 8 };
+    const NARROW: Self = Self { row_quads: 1, column_quads: 1, channel_quads: 2, groups: 16, columns: 8, lanes: 8, depth: 8 };
     /// Real GPUs, up to 128 channels.
-    pub const MIDDLE: Self = Self { groups: 8, columns: 16, lanes: 16, depth: 4, ..Self::NARROW };
+    const MIDDLE: Self = Self { groups: 8, columns: 16, lanes: 16, depth: 4, ..Self::NARROW };
     /// Real GPUs, 256 channels a workgroup.
-    pub const WIDE: Self = Self { lanes: 32, ..Self::MIDDLE };
+    const WIDE: Self = Self { lanes: 32, ..Self::MIDDLE };
     /// Software adapters, up to 64 channels. A load costs as much as 60 multiply-adds, from workgroup memory too: large
     /// tiles in registers, nothing staged.
-    pub const SOFTWARE: Self =
-        Self { row_quads: 2, column_quads: 2, channel_quads: 2, groups: 4, columns: 4, lanes: 8, depth: 0 };
+    const SOFTWARE: Self = Self { row_quads: 2, column_quads: 2, channel_quads: 2, groups: 4, columns: 4, lanes: 8, depth: 0 };
 
     /// The tile for `channels` (of q, k and v each) and `pixels` on an adapter of `class`.
-    pub fn new(class: Class, channels: usize, pixels: usize) -> Self {
+    fn new(class: Class, channels: usize, pixels: usize) -> Self {
         match class {
             Class::Gpu => {
                 let tile = match channels {
@@ -70,49 +70,118 @@ impl Tile {
     fn chunk(self) -> usize {
         4 * (self.channel_quads * self.lanes) as usize
     }
-}
 
-const FORWARD: &str =
-    concat!(include_str!("../../../shaders/attention_forward.wgsl"), include_str!("../../../shaders/attention_tiles.wgsl"));
-const QUERIES: &str =
-    concat!(include_str!("../../../shaders/attention_queries.wgsl"), include_str!("../../../shaders/attention_tiles.wgsl"));
-const KEYS: &str =
-    concat!(include_str!("../../../shaders/attention_keys.wgsl"), include_str!("../../../shaders/attention_tiles.wgsl"));
-
-/// The three shaders of attention.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Shader {
-    /// shaders/attention_forward.wgsl
-    Forward(Tile),
-    /// shaders/attention_queries.wgsl
-    Queries(Tile),
-    /// shaders/attention_keys.wgsl
-    Keys(Tile),
-}
-
-impl Shader {
-    /// The complete WGSL text.
-    pub fn wgsl(self) -> String {
-        let (text, tile) = match self {
-            Self::Forward(tile) => (FORWARD, tile),
-            Self::Queries(tile) => (QUERIES, tile),
-            Self::Keys(tile) => (KEYS, tile),
-        };
-        let Tile { row_quads, column_quads, channel_quads, groups, columns, lanes, depth } = tile;
-        let workgroup = tile.workgroup();
-        render(text, context! { row_quads, column_quads, channel_quads, groups, columns, lanes, depth, workgroup })
+    fn context(self) -> Value {
+        let Self { row_quads, column_quads, channel_quads, groups, columns, lanes, depth } = self;
+        context! { row_quads, column_quads, channel_quads, groups, columns, lanes, depth }
     }
 }
 
-kernel_source!(Shader);
+info! {
+    /// Of all passes.
+    struct Info {
+        workgroups: u32,
+        pixels: u32,
+        vectors: u32,
+        chunks: u32,
+        scale: f32,
+    }
+}
+
+/// shaders/attention_forward.wgsl
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Forward(Tile, Types);
+
+impl Shader for Forward {
+    type Info = Info;
+    const FILE: &'static str = "attention_forward";
+    const TEXT: &'static str = include_str!("../../../shaders/attention_forward.wgsl");
+    const BUFFERS: usize = 3;
+
+    fn workgroup(&self) -> u32 {
+        self.0.workgroup()
+    }
+
+    fn values(&self) -> Value {
+        self.0.context()
+    }
+
+    fn types(&self) -> Types {
+        self.1
+    }
+}
+
+/// shaders/attention_queries.wgsl
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Queries(Tile, Types);
+
+impl Shader for Queries {
+    type Info = Info;
+    const FILE: &'static str = "attention_queries";
+    const TEXT: &'static str = include_str!("../../../shaders/attention_queries.wgsl");
+    const BUFFERS: usize = 6;
+
+    fn workgroup(&self) -> u32 {
+        self.0.workgroup()
+    }
+
+    fn values(&self) -> Value {
+        self.0.context()
+    }
+
+    fn types(&self) -> Types {
+        self.1
+    }
+}
+
+/// shaders/attention_keys.wgsl
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Keys(Tile, Types);
+
+impl Shader for Keys {
+    type Info = Info;
+    const FILE: &'static str = "attention_keys";
+    const TEXT: &'static str = include_str!("../../../shaders/attention_keys.wgsl");
+    const BUFFERS: usize = 5;
+
+    fn workgroup(&self) -> u32 {
+        self.0.workgroup()
+    }
+
+    fn values(&self) -> Value {
+        self.0.context()
+    }
+
+    fn types(&self) -> Types {
+        self.1
+    }
+}
+
+/// Every variant for q, k and v of the given channels and pixels.
+pub(super) fn shaders(sizes: &[[usize; 2]]) -> Vec<Filled> {
+    let mut all = Vec::new();
+    for class in [Class::Gpu, Class::Software] {
+        for &[channels, pixels] in sizes {
+            let tile = Tile::new(class, channels, pixels);
+            for types in Types::ALL {
+                all.extend([
+                    Filled::new(Forward(tile, types)),
+                    Filled::new(Queries(tile, types)),
+                    Filled::new(Keys(tile, types)),
+                ]);
+            }
+        }
+    }
+    all
+}
 
 /// One call's sizes.
 struct Call {
-    batch: usize,
-    pixels: usize,
+    /// `[B, C, H, W]`, of the result.
+    shape: [usize; 4],
+    elem: Elem,
     tile: Tile,
-    workgroups: usize,
-    info: [u32; 5],
+    info: Info,
 }
 
 impl Call {
@@ -122,31 +191,44 @@ impl Call {
         assert!(c.is_multiple_of(4), "attention: q has {c} channels, the WGSL kernel takes multiples of 4");
         let tile = Tile::new(class(qkv), c, pixels);
         let chunks = c.div_ceil(tile.chunk());
-        let workgroups = batch * pixels.div_ceil(tile.rows()) * chunks;
-        let scale = 1.0 / (c as f32).sqrt();
-        let info = [workgroups as u32, pixels as u32, (c / 4) as u32, chunks as u32, scale.to_bits()];
-        Self { batch, pixels, tile, workgroups, info }
+        let info = Info {
+            workgroups: (batch * pixels.div_ceil(tile.rows()) * chunks) as u32,
+            pixels: pixels as u32,
+            vectors: (c / 4) as u32,
+            chunks: chunks as u32,
+            scale: 1.0 / (c as f32).sqrt(),
+        };
+        Self { shape: [batch, c, height, width], elem: layout::elem("attention", "qkv", qkv), tile, info }
     }
 
-    fn launch(&self, name: &'static str, shader: Shader, buffers: &[&CubeTensor]) {
-        launch_words(name, shader, self.tile.workgroup(), grid(self.workgroups), buffers, &self.info);
+    fn launch<S: Shader<Info = Info>>(
+        &self,
+        name: &'static str,
+        shader: fn(Tile, Types) -> S,
+        buffers: &[&CubeTensor],
+        work: Work,
+    ) {
+        let shader = shader(self.tile, Types::of(self.elem));
+        launch(name, shader, self.info.workgroups as usize, buffers, &self.info, work);
+    }
+
+    /// An uninitialised number for each row.
+    fn rows(&self, like: &CubeTensor) -> CubeTensor {
+        let [batch, _, height, width] = self.shape;
+        layout::empty_acc(like, Shape::new([batch, height * width]))
     }
 }
 
-/// `tensor` in dense NHWC memory.
-fn operand(name: &str, tensor: CubeTensor) -> CubeTensor {
-    assert!(tensor.dtype == DType::F32, "attention: {name} is {:?}, the WGSL kernel takes f32", tensor.dtype);
-    layout::into_nhwc(tensor)
-}
-
-impl AttentionKernels for CubeBackend {
+impl Attention for CubeBackend {
     fn forward(qkv: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let qkv = operand("qkv", qkv);
+        if !on_wgpu(&qkv) {
+            return reference::forward::<Self>(qkv);
+        }
+        let qkv = layout::into_nhwc(qkv);
         let call = Call::new(&qkv);
-        let [batch, channels, height, width] = layout::dims(&qkv);
-        let out = layout::empty_nhwc(&qkv, [batch, channels / 3, height, width]);
-        let log_sums = layout::empty_acc(&qkv, Shape::new([call.batch, call.pixels]));
-        call.launch("attention forward", Shader::Forward(call.tile), &[&qkv, &out, &log_sums]);
+        let out = layout::empty_nhwc(&qkv, call.shape);
+        let log_sums = call.rows(&qkv);
+        call.launch("attention forward", Forward, &[&qkv, &out, &log_sums], forward_work(call.shape));
         (out, log_sums)
     }
 
@@ -156,21 +238,22 @@ impl AttentionKernels for CubeBackend {
         out: FloatTensor<Self>,
         log_sums: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        let (d_out, qkv, out) = (operand("d_out", d_out), operand("qkv", qkv), operand("out", out));
+        if !on_wgpu(&qkv) {
+            return reference::backward::<Self>(d_out, qkv);
+        }
+        let [d_out, qkv, out] = [d_out, qkv, out].map(layout::into_nhwc);
         let log_sums = into_contiguous(log_sums);
         let call = Call::new(&qkv);
+        for (name, tensor, elem) in [("d_out", &d_out, call.elem), ("out", &out, call.elem), ("log_sums", &log_sums, Elem::F32)] {
+            layout::check("attention", name, tensor, elem);
+        }
         let d_qkv = layout::empty_nhwc_like(&qkv);
-        let deltas = layout::empty_acc(&qkv, Shape::new([call.batch, call.pixels]));
+        let deltas = call.rows(&qkv);
+        let [queries, keys] = passes_work(call.shape);
         let buffers = [&qkv, &d_out, &out, &log_sums, &deltas, &d_qkv];
-        call.launch("attention backward, queries", Shader::Queries(call.tile), &buffers);
+        call.launch("attention backward, queries", Queries, &buffers, queries);
         let buffers = [&qkv, &d_out, &log_sums, &deltas, &d_qkv];
-        call.launch("attention backward, keys", Shader::Keys(call.tile), &buffers);
+        call.launch("attention backward, keys", Keys, &buffers, keys);
         d_qkv
-    }
-}
-
-impl AttentionOp for CubeBackend {
-    fn self_attention(qkv: FloatTensor<Self>) -> FloatTensor<Self> {
-        <Self as AttentionKernels>::forward(qkv).0
     }
 }

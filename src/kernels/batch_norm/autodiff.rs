@@ -1,69 +1,40 @@
 //! The backward pass of batch normalisation as a node of Burn's autodiff graph.
 
-use super::{BatchNormGradients, BatchNormOp, Options};
+use super::{BatchNorm, BatchNormGradients, BatchNormInputs, BatchNormParameters, Statistics, reference};
+use crate::kernels::autodiff::{node, node_made_again, register};
+use crate::kernels::operand::Optional;
 use burn::backend::autodiff::{
     NodeId,
-    checkpoint::{
-        base::Checkpointer,
-        retro_forward::RetroForward,
-        state::BackwardStates,
-        strategy::{BalancedCheckpointing, CheckpointStrategy},
-    },
+    checkpoint::{base::Checkpointer, retro_forward::RetroForward, state::BackwardStates, strategy::CheckpointStrategy},
     grads::Gradients,
-    ops::{Backward, Ops, OpsKind},
+    ops::{Backward, Ops},
 };
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Backend};
 
 /// x by its place in the graph; the result, which the next layer keeps anyway, and the small operands by value.
 #[derive(Clone, Debug)]
-struct State<T> {
+struct State<B: Backend> {
     x: NodeId,
-    y: Option<T>,
-    small: [T; 3],
-    options: Options,
+    y: Optional<B>,
+    statistics: FloatTensor<B>,
+    parameters: BatchNormParameters<B>,
 }
 
+/// With respect to x, the residual where there is one, gamma and beta.
 #[derive(Debug)]
 struct BatchNormBackward;
 
-impl<B: BatchNormGradients> Backward<B, 3> for BatchNormBackward {
-    type State = State<FloatTensor<B>>;
+impl<B: BatchNorm, const N: usize> Backward<B, N> for BatchNormBackward {
+    type State = State<B>;
 
-    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
-        let [x, gamma, beta] = ops.parents.map(|parent| parent.map(|node| node.id));
-        let out = run::<B>(grads.consume::<B>(&ops.node), ops.state, checkpointer);
-        register::<B>(grads, [(x, out.x), (gamma, out.gamma), (beta, out.beta)]);
-    }
-}
-
-#[derive(Debug)]
-struct BatchNormAddBackward;
-
-impl<B: BatchNormGradients> Backward<B, 4> for BatchNormAddBackward {
-    type State = State<FloatTensor<B>>;
-
-    fn backward(self, ops: Ops<Self::State, 4>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
-        let [x, residual, gamma, beta] = ops.parents.map(|parent| parent.map(|node| node.id));
-        let out = run::<B>(grads.consume::<B>(&ops.node), ops.state, checkpointer);
-        register::<B>(grads, [(x, out.x), (residual, out.residual), (gamma, out.gamma), (beta, out.beta)]);
-    }
-}
-
-fn run<B: BatchNormGradients>(
-    dy: FloatTensor<B>,
-    state: State<FloatTensor<B>>,
-    checkpointer: &mut Checkpointer,
-) -> super::Gradients<FloatTensor<B>> {
-    let x: FloatTensor<B> = checkpointer.retrieve_node_output(state.x);
-    B::gradients(dy, x, state.y, state.small, state.options)
-}
-
-fn register<B: BatchNormGradients>(grads: &mut Gradients, all: impl IntoIterator<Item = (Option<NodeId>, FloatTensor<B>)>) {
-    for (node, gradient) in all {
-        if let Some(id) = node {
-            grads.register::<B>(id, gradient);
-        }
+    fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
+        let dy = grads.consume::<B>(&ops.node);
+        let State { x, y, statistics, parameters } = ops.state;
+        let x = checkpointer.retrieve_node_output(x);
+        let BatchNormGradients { x, residual, gamma, beta } = <B as BatchNorm>::backward(dy, x, y, statistics, parameters);
+        let all = [Some(x), residual.into_option(), Some(gamma), Some(beta)].into_iter().flatten();
+        register::<B>(grads, ops.parents.map(|parent| parent.map(|node| node.id)), all);
     }
 }
 
@@ -72,88 +43,51 @@ fn register<B: BatchNormGradients>(grads: &mut Gradients, all: impl IntoIterator
 #[derive(Clone, Debug)]
 struct Again<B: Backend> {
     x: NodeId,
-    small: [FloatTensor<B>; 3],
-    options: Options,
+    parameters: BatchNormParameters<B>,
 }
 
-impl<B: BatchNormOp> RetroForward for Again<B> {
+impl<B: BatchNorm> RetroForward for Again<B> {
     fn forward(&self, states: &mut BackwardStates, out_node: NodeId) {
         let x = states.get_state::<FloatTensor<B>>(&self.x);
-        let [statistics, gamma, beta] = self.small.clone();
-        states.save(out_node, B::normalise(x, statistics, gamma, beta, self.options));
+        let inputs = BatchNormInputs { x, residual: Optional::Absent, parameters: self.parameters.clone() };
+        states.save(out_node, <B as BatchNorm>::forward(inputs).0);
     }
 }
 
-impl<B: BatchNormOp + BatchNormGradients, C: CheckpointStrategy> BatchNormOp for Autodiff<B, C> {
-    fn train(
-        x: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        options: Options,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let parents = [&x, &gamma, &beta];
-        let nodes = parents.map(|parent| parent.node());
-        let x_id = nodes[0].id();
-        let [values, gamma, beta] = parents.map(|parent| parent.clone().into_primitive());
-        let (y, statistics) = B::train(values, gamma.clone(), beta.clone(), options);
-        let small = [statistics.clone(), gamma, beta];
-        let again = Again::<B> { x: x_id, small: small.clone(), options };
-        let prep = BatchNormBackward.prepare::<BalancedCheckpointing>(nodes).memory_bound().retro_forward(again).parents(parents);
-        let y = match prep.stateful() {
-            OpsKind::Tracked(mut prep) => {
-                let x = prep.checkpoint(&x);
-                prep.finish(State { x, y: None, small, options }, y)
+impl<B: BatchNorm, C: CheckpointStrategy> BatchNorm for Autodiff<B, C> {
+    fn forward(inputs: BatchNormInputs<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        if let Statistics::Given(_) = inputs.parameters.statistics {
+            return reference::forward(inputs);
+        }
+        let BatchNormInputs { x, residual, parameters: BatchNormParameters { gamma, beta, options, .. } } = inputs;
+        let [values, inner_gamma, inner_beta] = [&x, &gamma, &beta].map(|tensor| tensor.clone().into_primitive());
+        let parameters = BatchNormParameters { statistics: Statistics::OfBatch, gamma: inner_gamma, beta: inner_beta, options };
+        let inputs = BatchNormInputs {
+            x: values,
+            residual: residual.clone().map(|residual| residual.into_primitive()),
+            parameters: parameters.clone(),
+        };
+        let state = |y: Optional<B>, x: NodeId, statistics: &FloatTensor<B>| State {
+            x,
+            y,
+            statistics: statistics.clone(),
+            parameters: parameters.clone(),
+        };
+        let (y, statistics) = match &residual {
+            Optional::Absent => {
+                let (y, statistics) = <B as BatchNorm>::forward(inputs);
+                let given = BatchNormParameters { statistics: Statistics::Given(statistics.clone()), ..parameters.clone() };
+                let again = Again::<B> { x: x.node().id(), parameters: given };
+                let state = |[x]: [NodeId; 1], _: &FloatTensor<B>, s: &FloatTensor<B>| state(Optional::Absent, x, s);
+                let parents = [&x, &gamma, &beta];
+                node_made_again::<B, C, _, _, 3, 1>(BatchNormBackward, parents, [&x], again, || (y, statistics), state)
             }
-            OpsKind::UnTracked(prep) => prep.finish(y),
+            Optional::Given(residual) => {
+                let state = |[x]: [NodeId; 1], y: &FloatTensor<B>, s: &FloatTensor<B>| state(Optional::Given(y.clone()), x, s);
+                let parents = [&x, residual, &gamma, &beta];
+                node::<B, C, _, _, 4, 1>(BatchNormBackward, parents, [&x], || <B as BatchNorm>::forward(inputs), state)
+            }
         };
         (y, Self::from_inner(statistics))
-    }
-
-    fn train_add(
-        x: FloatTensor<Self>,
-        residual: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        options: Options,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let nodes = [x.node(), residual.node(), gamma.node(), beta.node()];
-        let residual = residual.into_primitive();
-        match BatchNormAddBackward.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(mut prep) => {
-                let node = prep.checkpoint(&x);
-                let (gamma, beta) = (gamma.into_primitive(), beta.into_primitive());
-                let (y, statistics) = B::train_add(x.into_primitive(), residual, gamma.clone(), beta.clone(), options);
-                let state = State { x: node, y: Some(y.clone()), small: [statistics.clone(), gamma, beta], options };
-                (prep.finish(state, y), Self::from_inner(statistics))
-            }
-            OpsKind::UnTracked(prep) => {
-                let (x, gamma, beta) = (x.into_primitive(), gamma.into_primitive(), beta.into_primitive());
-                let (y, statistics) = B::train_add(x, residual, gamma, beta, options);
-                (prep.finish(y), Self::from_inner(statistics))
-            }
-        }
-    }
-
-    fn normalise(
-        x: FloatTensor<Self>,
-        statistics: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        options: Options,
-    ) -> FloatTensor<Self> {
-        let [x, statistics, gamma, beta] = [x, statistics, gamma, beta].map(|t| t.into_primitive());
-        Self::from_inner(B::normalise(x, statistics, gamma, beta, options))
-    }
-
-    fn normalise_add(
-        x: FloatTensor<Self>,
-        residual: FloatTensor<Self>,
-        statistics: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        options: Options,
-    ) -> FloatTensor<Self> {
-        let [x, residual, statistics, gamma, beta] = [x, residual, statistics, gamma, beta].map(|t| t.into_primitive());
-        Self::from_inner(B::normalise_add(x, residual, statistics, gamma, beta, options))
     }
 }

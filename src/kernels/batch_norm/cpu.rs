@@ -1,11 +1,12 @@
 //! Batch normalisation on NHWC memory: each image's sums by one thread, added up in the order of the images, so that the
 //! result doesn't depend on the number of threads.
 
-use super::{BatchNormGradients, BatchNormOp, Gradients, Options};
+use super::{BatchNorm, BatchNormGradients, BatchNormInputs, BatchNormParameters, Statistics};
 use crate::kernels::buffers::Buffer;
 use crate::kernels::layout::{FlexImage, flex_values};
 use crate::kernels::math::mul_add;
 use crate::kernels::moments::{Sums, TILE, accumulate, not_below_0, pivots};
+use crate::kernels::operand::Optional;
 use crate::kernels::profile;
 use crate::kernels::simd::{LANES, Loop, blocks, load, store, vectorised};
 use burn::tensor::Shape;
@@ -72,7 +73,7 @@ impl<'a> Loop<(&'a [f32], Option<&'a [f32]>, &'a mut [f32], &'a Affine, bool)> f
 }
 
 /// Mean, then biased variance of each channel over batch and pixels.
-fn statistics(x: &FlexImage) -> Vec<f32> {
+fn batch_statistics(x: &FlexImage) -> Vec<f32> {
     let (channels, image) = (x.dims[1], x.len() / x.dims[0]);
     let n = (x.len() / channels) as f64;
     let pivot = pivots(x.values(), channels);
@@ -163,78 +164,37 @@ impl<'a> Loop<(&'a mut [f32], &'a [f32], &'a [f32], [&'a [f32]; 2], &'a Affine)>
     }
 }
 
-fn train(
-    x: FlexTensor,
-    residual: Option<FlexTensor>,
-    gamma: FlexTensor,
-    beta: FlexTensor,
-    options: Options,
-) -> (FlexTensor, FlexTensor) {
-    let _timer = profile::timer("batch_norm forward");
-    let (x, residual) = (FlexImage::new(x), residual.map(FlexImage::new));
-    let (gamma, beta) = (gamma.to_contiguous(), beta.to_contiguous());
-    let statistics = statistics(&x);
-    let affine = Affine::new(&statistics, flex_values(&gamma), flex_values(&beta), options.eps);
-    let y = affine.apply(&x, residual.as_ref(), options.relu);
-    (FlexImage::tensor(y, x.dims), Buffer::copy(&statistics).tensor(Shape::new([statistics.len()])))
-}
-
-fn normalise(
-    x: FlexTensor,
-    residual: Option<FlexTensor>,
-    statistics: FlexTensor,
-    gamma: FlexTensor,
-    beta: FlexTensor,
-    options: Options,
-) -> FlexTensor {
-    let _timer = profile::timer("batch_norm normalise");
-    let (x, residual) = (FlexImage::new(x), residual.map(FlexImage::new));
-    let [statistics, gamma, beta] = [statistics, gamma, beta].map(|t| t.to_contiguous());
-    let affine = Affine::new(flex_values(&statistics), flex_values(&gamma), flex_values(&beta), options.eps);
-    FlexImage::tensor(affine.apply(&x, residual.as_ref(), options.relu), x.dims)
-}
-
-impl BatchNormOp for Flex {
-    fn train(x: FlexTensor, gamma: FlexTensor, beta: FlexTensor, options: Options) -> (FlexTensor, FlexTensor) {
-        train(x, None, gamma, beta, options)
+impl BatchNorm for Flex {
+    fn forward(inputs: BatchNormInputs<Self>) -> (FlexTensor, FlexTensor) {
+        let BatchNormInputs { x, residual, parameters: BatchNormParameters { statistics, gamma, beta, options } } = inputs;
+        let _timer = profile::timer(match statistics {
+            Statistics::OfBatch => "batch_norm forward",
+            Statistics::Given(_) => "batch_norm normalise",
+        });
+        let (x, residual) = (FlexImage::new(x), residual.into_option().map(FlexImage::new));
+        let statistics = match statistics {
+            Statistics::OfBatch => {
+                let statistics = batch_statistics(&x);
+                Buffer::copy(&statistics).tensor(Shape::new([statistics.len()]))
+            }
+            Statistics::Given(statistics) => statistics.to_contiguous(),
+        };
+        let (gamma, beta) = (gamma.to_contiguous(), beta.to_contiguous());
+        let affine = Affine::new(flex_values(&statistics), flex_values(&gamma), flex_values(&beta), options.eps);
+        let y = affine.apply(&x, residual.as_ref(), options.relu);
+        (FlexImage::tensor(y, x.dims), statistics)
     }
 
-    fn train_add(
-        x: FlexTensor,
-        residual: FlexTensor,
-        gamma: FlexTensor,
-        beta: FlexTensor,
-        options: Options,
-    ) -> (FlexTensor, FlexTensor) {
-        train(x, Some(residual), gamma, beta, options)
-    }
-
-    fn normalise(x: FlexTensor, statistics: FlexTensor, gamma: FlexTensor, beta: FlexTensor, options: Options) -> FlexTensor {
-        normalise(x, None, statistics, gamma, beta, options)
-    }
-
-    fn normalise_add(
-        x: FlexTensor,
-        residual: FlexTensor,
-        statistics: FlexTensor,
-        gamma: FlexTensor,
-        beta: FlexTensor,
-        options: Options,
-    ) -> FlexTensor {
-        normalise(x, Some(residual), statistics, gamma, beta, options)
-    }
-}
-
-impl BatchNormGradients for Flex {
-    fn gradients(
+    fn backward(
         dy: FlexTensor,
         x: FlexTensor,
-        y: Option<FlexTensor>,
-        [statistics, gamma, beta]: [FlexTensor; 3],
-        options: Options,
-    ) -> Gradients<FlexTensor> {
+        y: Optional<Self>,
+        statistics: FlexTensor,
+        parameters: BatchNormParameters<Self>,
+    ) -> BatchNormGradients<Self> {
+        let BatchNormParameters { gamma, beta, options, .. } = parameters;
         let _timer = profile::timer("batch_norm backward");
-        let (dy, x, y) = (FlexImage::new(dy), FlexImage::new(x), y.map(FlexImage::new));
+        let (dy, x, y) = (FlexImage::new(dy), FlexImage::new(x), y.into_option().map(FlexImage::new));
         let (gamma, beta) = (gamma.to_contiguous(), beta.to_contiguous());
         let affine = Affine::new(flex_values(&statistics), flex_values(&gamma), flex_values(&beta), options.eps);
         let (channels, image) = (x.dims[1], x.len() / x.dims[0]);
@@ -260,9 +220,9 @@ impl BatchNormGradients for Flex {
         (dx.par_chunks_mut(image), g.par_chunks(image), x.values().par_chunks(image))
             .into_par_iter()
             .for_each(|(dx, g, x)| vectorised::<GradientImage, _>((dx, g, x, means.each_ref().map(Vec::as_slice), &affine)));
-        Gradients {
+        BatchNormGradients {
             x: FlexImage::tensor(dx, x.dims),
-            residual: FlexImage::tensor(g, x.dims),
+            residual: Optional::new(y.map(|_| FlexImage::tensor(g, x.dims))),
             gamma: Buffer::copy(&s1).tensor(Shape::new([channels])),
             beta: Buffer::copy(&s0).tensor(Shape::new([channels])),
         }

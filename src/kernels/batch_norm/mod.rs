@@ -3,60 +3,26 @@
 //!
 //! y = relu(gamma * (x - mean) / sqrt(var + eps) + beta + residual), mean and (biased) var over batch and pixels in training,
 //! the running ones in inference.
+//!
+//! reference.rs is the same in plain tensor operations, and the tests hold all of them equal in value and every gradient.
 
 mod autodiff;
+mod cases;
 mod cpu;
+mod reference;
 mod running;
-pub mod wgsl;
+mod wgsl;
 
-use crate::kernels::choice::{cpu_kernels, references};
-use crate::kernels::layout;
+pub use cases::BatchNormOperation;
+pub use running::{Running, RunningInputs};
+
+use crate::kernels::choice::references;
+use crate::kernels::launch::Work;
+use crate::kernels::operand::Optional;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Dispatch, backend_extension};
-use burn::nn::BatchNorm;
-use burn::tensor::activation::relu;
+use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
+use burn::nn;
 use burn::tensor::{Tensor, assert_shape};
-
-/// Applies `norm` to `x` `[B, C, H, W]`, adds `residual` (of the same shape), then ReLU if `with_relu`. On an autodiff device,
-/// unless `norm` is frozen, batch statistics are used and the running ones updated (with the unbiased variance, as PyTorch
-/// does).
-///
-/// # Panics
-/// If `residual` has another shape.
-pub fn batch_norm(norm: &BatchNorm, x: Tensor<4>, residual: Option<Tensor<4>>, with_relu: bool) -> Tensor<4> {
-    let (device, training) = (x.device(), norm.training.is_enabled());
-    let [b, c, h, w] = x.dims();
-    if let Some(residual) = &residual {
-        assert_shape!(residual, [b, c, h, w]);
-    }
-    if references() || (device.is_autodiff() && !training) {
-        return reference(norm, x, residual, with_relu);
-    }
-    let options = Options { eps: norm.epsilon as f32, relu: with_relu };
-    let (x, residual) = (x.into_dispatch(), residual.map(Tensor::into_dispatch));
-    let (gamma, beta) = (norm.gamma.val().into_dispatch(), norm.beta.val().into_dispatch());
-    if !device.is_autodiff() {
-        let statistics = Tensor::cat(vec![norm.running_mean.value(), norm.running_var.value()], 0).into_dispatch();
-        return Tensor::from_dispatch(match residual {
-            Some(residual) => <Dispatch as BatchNormOp>::normalise_add(x, residual, statistics, gamma, beta, options),
-            None => <Dispatch as BatchNormOp>::normalise(x, statistics, gamma, beta, options),
-        });
-    }
-    let (y, statistics) = match residual {
-        Some(residual) => <Dispatch as BatchNormOp>::train_add(x, residual, gamma, beta, options),
-        None => <Dispatch as BatchNormOp>::train(x, gamma, beta, options),
-    };
-    let statistics: Tensor<1> = Tensor::from_dispatch(statistics);
-    let update = if cpu_kernels(&device) { running::update } else { running::update_wgsl };
-    update(norm, statistics, b * h * w);
-    Tensor::from_dispatch(y)
-}
-
-/// Burn's own operations: the oracle of the kernels.
-pub fn reference(norm: &BatchNorm, x: Tensor<4>, residual: Option<Tensor<4>>, with_relu: bool) -> Tensor<4> {
-    let y = layout::add(norm.forward(x), residual);
-    if with_relu { relu(y.permute([0, 2, 3, 1])).permute([0, 3, 1, 2]) } else { y }
-}
 
 /// The constants of one call.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -67,76 +33,115 @@ pub struct Options {
     pub relu: bool,
 }
 
-/// The operations, routed to the backend of their tensors.
+/// What x is normalised by: mean, then biased variance of each channel.
+#[derive(Clone, Debug, ExtensionType)]
+pub enum Statistics<B: Backend> {
+    /// Those of the batch.
+    OfBatch,
+    /// These, `[2C]`.
+    Given(FloatTensor<B>),
+}
+
+/// The small operands of one call, and its constants.
+#[derive(Clone, Debug, ExtensionType)]
+pub struct BatchNormParameters<B: Backend> {
+    /// What x is normalised by.
+    #[extension_type]
+    pub statistics: Statistics<B>,
+    /// `[C]`.
+    pub gamma: FloatTensor<B>,
+    /// `[C]`.
+    pub beta: FloatTensor<B>,
+    /// The constants.
+    pub options: Options,
+}
+
+/// What one call takes.
+#[derive(Clone, Debug, ExtensionType)]
+pub struct BatchNormInputs<B: Backend> {
+    /// `[B, C, H, W]`.
+    pub x: FloatTensor<B>,
+    /// `[B, C, H, W]`, added before the ReLU.
+    #[extension_type]
+    pub residual: Optional<B>,
+    /// The rest.
+    #[extension_type]
+    pub parameters: BatchNormParameters<B>,
+}
+
+/// Gradients of one call by the batch's statistics.
+#[derive(Clone, Debug, ExtensionType)]
+pub struct BatchNormGradients<B: Backend> {
+    /// `[B, C, H, W]`.
+    pub x: FloatTensor<B>,
+    /// `[B, C, H, W]`, where there was one.
+    #[extension_type]
+    pub residual: Optional<B>,
+    /// `[C]`.
+    pub gamma: FloatTensor<B>,
+    /// `[C]`.
+    pub beta: FloatTensor<B>,
+}
+
+/// The operation on every backend: by default the reference.
 #[backend_extension(Autodiff, Cube, Flex)]
-pub trait BatchNormOp: burn::backend::Backend {
-    /// By the batch's statistics. Returns the result and `[2C]`: mean, then biased variance (no gradients flow into those).
-    fn train(
-        x: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        options: Options,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+pub trait BatchNorm: Backend {
+    /// See [`batch_norm`]. Returns the result and the statistics `[2C]`, into which no gradients flow.
+    fn forward(#[extension_type] inputs: BatchNormInputs<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        reference::forward(inputs)
+    }
 
-    /// As [`train`](BatchNormOp::train), with a residual added before the ReLU.
-    fn train_add(
-        x: FloatTensor<Self>,
-        residual: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        options: Options,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>);
-
-    /// By the given statistics, `[2C]`.
-    fn normalise(
-        x: FloatTensor<Self>,
-        statistics: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        options: Options,
-    ) -> FloatTensor<Self>;
-
-    /// As [`normalise`](BatchNormOp::normalise), with a residual added before the ReLU.
-    fn normalise_add(
-        x: FloatTensor<Self>,
-        residual: FloatTensor<Self>,
-        statistics: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        options: Options,
-    ) -> FloatTensor<Self>;
-}
-
-/// The running statistics on wgpu devices.
-#[backend_extension(Cube)]
-pub trait RunningOp: burn::backend::Backend {
-    /// Running `mean` and `variance` `[C]` after a batch with these `statistics` `[2C]`, whose variance times `unbiased` counts
-    /// for the share `momentum`.
-    fn running(
-        mean: FloatTensor<Self>,
-        variance: FloatTensor<Self>,
-        statistics: FloatTensor<Self>,
-        momentum: f32,
-        unbiased: f32,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>);
-}
-
-/// Gradients of one call.
-pub(crate) struct Gradients<T> {
-    pub x: T,
-    pub residual: T,
-    pub gamma: T,
-    pub beta: T,
-}
-
-/// What a backend without autodiff implements for the gradients.
-pub(crate) trait BatchNormGradients: burn::backend::Backend {
-    /// `y`, the result, is given where a residual was added. `small`: the batch's statistics, gamma and beta.
-    fn gradients(
+    /// The gradients of a call by the batch's statistics, which were `statistics` `[2C]`; `dy` is the result's. `y`, the result, is given
+    /// where there was a residual, and stands for that.
+    fn backward(
         dy: FloatTensor<Self>,
         x: FloatTensor<Self>,
-        y: Option<FloatTensor<Self>>,
-        small: [FloatTensor<Self>; 3],
-        options: Options,
-    ) -> Gradients<FloatTensor<Self>>;
+        #[extension_type] y: Optional<Self>,
+        statistics: FloatTensor<Self>,
+        #[extension_type] parameters: BatchNormParameters<Self>,
+    ) -> BatchNormGradients<Self> {
+        let _ = statistics;
+        reference::backward(dy, x, y, parameters)
+    }
+}
+
+/// Applies `norm` to `x` `[B, C, H, W]`, adds `residual` (of the same shape), then ReLU if `with_relu`. On an autodiff device,
+/// unless `norm` is frozen, batch statistics are used and the running ones updated (with the unbiased variance, as PyTorch
+/// does).
+///
+/// # Panics
+/// If `residual` has another shape.
+pub fn batch_norm(norm: &nn::BatchNorm, x: Tensor<4>, residual: Option<Tensor<4>>, with_relu: bool) -> Tensor<4> {
+    let device = x.device();
+    let [b, c, h, w] = x.dims();
+    if let Some(residual) = &residual {
+        assert_shape!(residual, [b, c, h, w]);
+    }
+    let learns = device.is_autodiff() && norm.training.is_enabled();
+    let given = || Tensor::cat(vec![norm.running_mean.value(), norm.running_var.value()], 0).to_device(&device).into_dispatch();
+    let inputs = BatchNormInputs {
+        x: x.into_dispatch(),
+        residual: Optional::new(residual.map(Tensor::into_dispatch)),
+        parameters: BatchNormParameters {
+            statistics: if learns { Statistics::OfBatch } else { Statistics::Given(given()) },
+            gamma: norm.gamma.val().into_dispatch(),
+            beta: norm.beta.val().into_dispatch(),
+            options: Options { eps: norm.epsilon as f32, relu: with_relu },
+        },
+    };
+    let (y, statistics) = if references() { reference::forward(inputs) } else { <Dispatch as BatchNorm>::forward(inputs) };
+    if learns {
+        running::update(norm, Tensor::from_dispatch(statistics), b * h * w);
+    }
+    Tensor::from_dispatch(y)
+}
+
+/// Of the forward pass on `[B, C, H, W]`: x read, the result written.
+pub fn forward_work(shape: [usize; 4]) -> Work {
+    Work::floats(&[2 * shape.iter().product::<usize>()])
+}
+
+/// Of the backward pass on `[B, C, H, W]`: x and the result's gradient read, the other gradient written.
+pub fn backward_work(shape: [usize; 4]) -> Work {
+    Work::floats(&[3 * shape.iter().product::<usize>()])
 }

@@ -1,28 +1,46 @@
-//! The running statistics of a BatchNorm after one more batch.
+//! The running statistics of a BatchNorm after one more batch: one launch on wgpu devices, else plain tensor operations.
 
-use super::RunningOp;
-use burn::backend::Dispatch;
+use super::reference;
+use crate::kernels::choice::references;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
 use burn::module::{Module, ModuleMapper, Param, RunningState};
 use burn::nn::BatchNorm;
 use burn::tensor::Tensor;
+use burn_flex::Flex;
 
-/// In plain tensor operations. `statistics` `[2C]`: the batch's mean and biased variance over `n` pixels.
-pub(super) fn update(norm: &BatchNorm, statistics: Tensor<1>, n: usize) {
-    let c = statistics.dims()[0] / 2;
-    let update = |running: Tensor<1>, new: Tensor<1>| running * (1.0 - norm.momentum) + new.detach() * norm.momentum;
-    let mean = update(norm.running_mean.value_sync(), statistics.clone().narrow(0, 0, c));
-    let variance = statistics.narrow(0, c, c) * unbiased(n);
-    let variance = update(norm.running_var.value_sync(), variance);
-    norm.running_mean.update(mean.detach());
-    norm.running_var.update(variance.detach());
+/// What one update takes.
+#[derive(Clone, Debug, ExtensionType)]
+pub struct RunningInputs<B: Backend> {
+    /// `[C]`, so far.
+    pub mean: FloatTensor<B>,
+    /// `[C]`, so far.
+    pub variance: FloatTensor<B>,
+    /// `[2C]`: the batch's mean and biased variance.
+    pub statistics: FloatTensor<B>,
+    /// The share that the batch counts for.
+    pub momentum: f64,
+    /// What makes its variance unbiased.
+    pub unbiased: f64,
 }
 
-/// As [`update`], in one launch on wgpu devices.
-pub(super) fn update_wgsl(norm: &BatchNorm, statistics: Tensor<1>, n: usize) {
-    let running = [&norm.running_mean, &norm.running_var].map(|state| state.value_sync().without_autodiff().into_dispatch());
-    let [mean, variance] = running;
-    let statistics = statistics.without_autodiff().into_dispatch();
-    let (mean, variance) = <Dispatch as RunningOp>::running(mean, variance, statistics, norm.momentum as f32, unbiased(n) as f32);
+/// The update on every backend: by default the reference. It isn't differentiable.
+#[backend_extension(Cube, Flex)]
+pub trait Running: Backend {
+    /// The running mean and variance after the batch, `[C]` each.
+    fn forward(#[extension_type] inputs: RunningInputs<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        reference::running(inputs)
+    }
+}
+
+impl Running for Flex {}
+
+/// Updates those of `norm` by `statistics` `[2C]`, the batch's mean and biased variance over `n` pixels.
+pub(super) fn update(norm: &BatchNorm, statistics: Tensor<1>, n: usize) {
+    let inner = |tensor: Tensor<1>| tensor.without_autodiff().into_dispatch();
+    let [mean, variance] = [&norm.running_mean, &norm.running_var].map(|state| inner(state.value_sync()));
+    let inputs = RunningInputs { mean, variance, statistics: inner(statistics), momentum: norm.momentum, unbiased: unbiased(n) };
+    let (mean, variance) = if references() { reference::running(inputs) } else { <Dispatch as Running>::forward(inputs) };
     replace(&norm.running_mean, Tensor::from_dispatch(mean));
     replace(&norm.running_var, Tensor::from_dispatch(variance));
 }

@@ -24,11 +24,13 @@ pub struct Input {
     mean: f32,
     deviation: f32,
     square: bool,
+    /// Its numbers, where they aren't drawn.
+    given: Option<Vec<f32>>,
 }
 
 impl Input {
     fn new(name: &'static str, shape: &[usize]) -> Self {
-        Self { name, shape: shape.to_vec(), image: false, learns: true, mean: 0.0, deviation: 1.0, square: false }
+        Self { name, shape: shape.to_vec(), image: false, learns: true, mean: 0.0, deviation: 1.0, square: false, given: None }
     }
 
     /// A feature map `[B, C, H, W]` over NHWC memory.
@@ -51,6 +53,11 @@ impl Input {
         Self::new(name, &[n])
     }
 
+    /// A vector of exactly these numbers, with respect to which no gradient is taken.
+    pub fn given(name: &'static str, values: &[f32]) -> Self {
+        Self { learns: false, given: Some(values.to_vec()), ..Self::new(name, &[values.len()]) }
+    }
+
     /// Numbers about `mean`, `deviation` apart. (As they are: about 0, 1 apart.)
     pub fn about(self, mean: f32, deviation: f32) -> Self {
         Self { mean, deviation, ..self }
@@ -69,9 +76,10 @@ impl Input {
     /// Its tensor on `device`, from the stream of this number.
     pub fn draw(&self, stream: u64, device: &Device, learns: bool) -> Value {
         let finish = |values: f32| if self.square { values * values } else { values };
-        let count = self.shape.iter().product();
-        let values = rng::normal(&mut rng::stream(7, Purpose::Test, stream), count);
-        let values: Vec<f32> = values.into_iter().map(|v| finish(self.mean + self.deviation * v)).collect();
+        let values = self.given.clone().unwrap_or_else(|| {
+            let values = rng::normal(&mut rng::stream(7, Purpose::Test, stream), self.shape.iter().product());
+            values.into_iter().map(|v| finish(self.mean + self.deviation * v)).collect()
+        });
         let value = match self.shape[..] {
             [n] => Value::Vector(Tensor::from_data(TensorData::new(values, [n]), device)),
             [n, m] => Value::Matrix(Tensor::from_data(TensorData::new(values, [n, m]), device)),

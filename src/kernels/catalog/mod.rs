@@ -26,7 +26,13 @@ pub trait Operation: Sync {
 
 /// Every operation, the cheapest to measure first.
 pub fn operations() -> &'static [&'static dyn Operation] {
-    &[&super::ada_gn::AdaGnOperation]
+    &[
+        &super::ada_gn::AdaGnOperation,
+        &super::batch_norm::BatchNormOperation,
+        &super::attention::AttentionOperation,
+        &super::concat::ConcatOperation,
+        &super::adamw::AdamWOperation,
+    ]
 }
 
 /// The calls of `operations` for one purpose.

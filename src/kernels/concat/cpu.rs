@@ -1,6 +1,6 @@
 //! Concatenation over f32 slices in NHWC, rows of pixels by threads.
 
-use super::{FeatureMapGradients, FeatureMapOp};
+use super::{Concat, ConcatInputs};
 use crate::kernels::buffers::Buffer;
 use crate::kernels::layout::FlexImage;
 use crate::kernels::profile;
@@ -10,8 +10,8 @@ use rayon::prelude::*;
 /// Pixels of a task.
 const PIXELS: usize = 512;
 
-impl FeatureMapOp for Flex {
-    fn concat(a: FlexTensor, b: FlexTensor) -> FlexTensor {
+impl Concat for Flex {
+    fn forward(ConcatInputs { a, b }: ConcatInputs<Self>) -> FlexTensor {
         let _timer = profile::timer("concat");
         let (a, b) = (FlexImage::new(a), FlexImage::new(b));
         let ([batch, c_a, height, width], c_b) = (a.dims, b.dims[1]);
@@ -27,10 +27,8 @@ impl FeatureMapOp for Flex {
             });
         FlexImage::tensor(out, [batch, both, height, width])
     }
-}
 
-impl FeatureMapGradients for Flex {
-    fn split(dy: FlexTensor, channels: usize) -> [FlexTensor; 2] {
+    fn backward(dy: FlexTensor, channels: usize) -> (FlexTensor, FlexTensor) {
         let _timer = profile::timer("concat backward");
         let dy = FlexImage::new(dy);
         let [batch, both, height, width] = dy.dims;
@@ -45,6 +43,6 @@ impl FeatureMapGradients for Flex {
                     b.copy_from_slice(&dy[c_a..]);
                 }
             });
-        [FlexImage::tensor(a, [batch, c_a, height, width]), FlexImage::tensor(b, [batch, c_b, height, width])]
+        (FlexImage::tensor(a, [batch, c_a, height, width]), FlexImage::tensor(b, [batch, c_b, height, width]))
     }
 }

@@ -1,23 +1,40 @@
+{#
+Attention: the two matrix products that its passes are made of; included by each of them, after the types.
 
-// Attention: the two matrix products that its passes are made of; appended to the text of each.
-//
-//   product      tile of a [ROWS, BLOCK] product: own rows times other rows, over all channels
-//   accumulate   [ROWS, channels of the chunk] += weights [ROWS, BLOCK] * other rows
-//
-// A workgroup owns ROWS pixels (queries or keys) and walks over all pixels of the image in blocks of BLOCK (the other
-// side). Everything is made of 4 x 4 tiles, the operands of one multiply_add. In a product, an invocation has row_quads x
-// column_quads of them, its columns COLUMNS apart; in an accumulation row_quads x channel_quads, these 4 * LANES channels apart.
-// Pixels and channels beyond the last are read as the last: their weights are 0, or their results aren't written.
-//
-// Loops over row_quads (r), column_quads (c) and channel_quads (n) are written out: all of an invocation's tiles are in registers,
-// without a loop that a compiler might leave in memory.
-//
-// Uses       fetch(part, pixel, c), the 4 channels from 4 c on of one operand, and store: each pass defines them.
-// Template   row_quads, column_quads, channel_quads: as above;
-//            groups, columns, lanes: ROWS = 4 row_quads groups, BLOCK = 4 column_quads columns, 4 channel_quads lanes channels
-//            a chunk, groups * lanes invocations, columns <= lanes;
-//            depth: vec4s of a row of the other side in workgroup memory (so that neighbours read neighbouring memory), or
-//            0: rows are read as they are needed, without a barrier.
+  product      tile of a [ROWS, BLOCK] product: own rows times other rows, over all channels
+  accumulate   [ROWS, channels of the chunk] += weights [ROWS, BLOCK] * other rows
+
+A workgroup owns ROWS pixels (queries or keys) and walks over all pixels of the image in blocks of BLOCK (the other
+side). Everything is made of 4 x 4 tiles, the operands of one multiply_add. In a product, an invocation has row_quads x
+column_quads of them, its columns COLUMNS apart; in an accumulation row_quads x channel_quads, these 4 * LANES channels apart.
+Pixels and channels beyond the last are read as the last: their weights are 0, or their results aren't written.
+
+Loops over row_quads (r), column_quads (c) and channel_quads (n) are written out: all of an invocation's tiles are in registers,
+without a loop that a compiler might leave in memory.
+
+Uses       fetch(part, pixel, c), the 4 channels from 4 c on of one operand, and store: each pass defines them.
+From outside:
+  row_quads, column_quads, channel_quads: as above;
+  groups, columns, lanes: ROWS = 4 row_quads groups, BLOCK = 4 column_quads columns, 4 channel_quads lanes channels
+    a chunk, groups * lanes invocations, columns <= lanes;
+  depth: units of 4 channels of a row of the other side in workgroup memory (so that neighbours read neighbouring memory), or
+    0: rows are read as they are needed, without a barrier.
+#}
+struct Info {
+    workgroups: u32,   // those that have work
+    pixels: u32,       // H * W
+    vectors: u32,      // C / 4
+    chunks: u32,       // of channels
+    scale: f32,        // 1 / sqrt(C)
+}
+
+/// The parts of a pixel of qkv.
+const Q: u32 = 0u;
+const K: u32 = 1u;
+const V: u32 = 2u;
+
+/// 4 x 4 numbers.
+alias Mat = mat4x4<Acc>;
 
 const ROW_QUADS: u32 = {{ row_quads }}u;
 const CHANNEL_QUADS: u32 = {{ channel_quads }}u;
@@ -34,9 +51,9 @@ const SCORERS: u32 = GROUPS * COLUMNS;
 const QUADS: u32 = ROW_QUADS * GROUPS;
 
 /// [BLOCK, QUADS] of 4 rows each.
-var<workgroup> weights: array<vec4<f32>, BLOCK * QUADS>;
+var<workgroup> weights: array<Acc4, BLOCK * QUADS>;
 /// [DEPTH, BLOCK] of 4 channels each.
-var<workgroup> staged: array<vec4<f32>, max(DEPTH * BLOCK, 1u)>;
+var<workgroup> staged: array<Acc4, max(DEPTH * BLOCK, 1u)>;
 
 /// Where an invocation works.
 struct Place {
@@ -68,38 +85,38 @@ fn place(lid: u32, workgroup: u32) -> Place {
 /// Row quads times column quads of a product: one column of a matrix a column, its 4 rows.
 struct Tile {
 {% for r in range(row_quads) %}{% for c in range(column_quads) %}
-    s{{ r }}{{ c }}: mat4x4<f32>,
+    s{{ r }}{{ c }}: Mat,
 {% endfor %}{% endfor %}
 }
 
 /// Row quads times channel quads of sums: one column of a matrix a row, 4 of its channels.
 struct Sums {
 {% for r in range(row_quads) %}{% for n in range(channel_quads) %}
-    s{{ r }}{{ n }}: mat4x4<f32>,
+    s{{ r }}{{ n }}: Mat,
 {% endfor %}{% endfor %}
 }
 
 /// 4 rows of each row quad.
 struct Quads {
 {% for r in range(row_quads) %}
-    q{{ r }}: vec4<f32>,
+    q{{ r }}: Acc4,
 {% endfor %}
 }
 
 /// a * b + c.
-fn multiply_add(a: mat4x4<f32>, b: mat4x4<f32>, c: mat4x4<f32>) -> mat4x4<f32> {
-    return mat4x4<f32>(column(a, b[0], c[0]), column(a, b[1], c[1]), column(a, b[2], c[2]), column(a, b[3], c[3]));
+fn multiply_add(a: Mat, b: Mat, c: Mat) -> Mat {
+    return Mat(column(a, b[0], c[0]), column(a, b[1], c[1]), column(a, b[2], c[2]), column(a, b[3], c[3]));
 }
 
-fn column(a: mat4x4<f32>, b: vec4<f32>, c: vec4<f32>) -> vec4<f32> {
-    return fma(a[3], vec4<f32>(b.w), fma(a[2], vec4<f32>(b.z), fma(a[1], vec4<f32>(b.y), fma(a[0], vec4<f32>(b.x), c))));
+fn column(a: Mat, b: Acc4, c: Acc4) -> Acc4 {
+    return fma(a[3], Acc4(b.w), fma(a[2], Acc4(b.z), fma(a[1], Acc4(b.y), fma(a[0], Acc4(b.x), c))));
 }
 
 /// 4 channels of 4 pixels, `step` apart: one column a pixel.
-fn fetch_rows(part: u32, image: u32, first: u32, step: u32, c: u32) -> mat4x4<f32> {
+fn fetch_rows(part: u32, image: u32, first: u32, step: u32, c: u32) -> Mat {
     let last = info.pixels - 1u;
     let base = image * info.pixels;
-    return mat4x4<f32>(
+    return Mat(
         fetch(part, base + min(first, last), c),
         fetch(part, base + min(first + step, last), c),
         fetch(part, base + min(first + 2u * step, last), c),
@@ -150,8 +167,8 @@ fn product(own: u32, other: u32, block: u32, at: Place, lid: u32) -> Tile {
     return sum;
 }
 
-fn staged_rows(first: u32) -> mat4x4<f32> {
-    return mat4x4<f32>(staged[first], staged[first + COLUMNS], staged[first + 2u * COLUMNS], staged[first + 3u * COLUMNS]);
+fn staged_rows(first: u32) -> Mat {
+    return Mat(staged[first], staged[first + COLUMNS], staged[first + 2u * COLUMNS], staged[first + 3u * COLUMNS]);
 }
 
 /// Makes a tile of a product part of the weights.
@@ -164,7 +181,7 @@ fn set_weights(tile: Tile, at: Place, lid: u32) {
     }
 }
 
-fn set_columns(to: u32, tile: mat4x4<f32>) {
+fn set_columns(to: u32, tile: Mat) {
     weights[to] = tile[0];
     weights[to + COLUMNS * QUADS] = tile[1];
     weights[to + 2u * COLUMNS * QUADS] = tile[2];
@@ -191,8 +208,8 @@ fn accumulate(sums: Sums, other: u32, block: u32, at: Place) -> Sums {
     return out;
 }
 
-fn weights_by_row(first: u32) -> mat4x4<f32> {
-    return transpose(mat4x4<f32>(weights[first], weights[first + QUADS], weights[first + 2u * QUADS], weights[first + 3u * QUADS]));
+fn weights_by_row(first: u32) -> Mat {
+    return transpose(Mat(weights[first], weights[first + QUADS], weights[first + 2u * QUADS], weights[first + 3u * QUADS]));
 }
 
 /// Writes the sums of an invocation, times `factor` of their row.
@@ -202,7 +219,7 @@ fn store_sums(part: u32, sums: Sums, factor: Quads, at: Place) {
 {% endfor %}{% endfor %}
 }
 
-fn store_rows(part: u32, rows: mat4x4<f32>, factor: vec4<f32>, image: u32, row: u32, c: u32) {
+fn store_rows(part: u32, rows: Mat, factor: Acc4, image: u32, row: u32, c: u32) {
     if c < info.vectors {
         let pixel = image * info.pixels + row;
         let here = info.pixels - min(row, info.pixels);
@@ -211,8 +228,4 @@ fn store_rows(part: u32, rows: mat4x4<f32>, factor: vec4<f32>, image: u32, row: 
         if here > 2u { store(part, pixel + 2u, c, rows[2] * factor.z); }
         if here > 3u { store(part, pixel + 3u, c, rows[3] * factor.w); }
     }
-}
-
-fn by_row(rows: mat4x4<f32>, factor: vec4<f32>) -> mat4x4<f32> {
-    return mat4x4<f32>(rows[0] * factor.x, rows[1] * factor.y, rows[2] * factor.z, rows[3] * factor.w);
 }

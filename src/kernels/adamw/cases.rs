@@ -1,0 +1,96 @@
+//! The optimizer in the catalogue.
+
+use super::norm::squares_work;
+use super::{Options, Parameter, adamw, forward_work, norm, wgsl};
+use crate::kernels::catalog::{Case, Input, Inputs, Operation, Pass, Suite, Tolerance, Tolerances, Value};
+use crate::kernels::shader::Filled;
+use burn::tensor::Tensor;
+
+/// See [`super`].
+pub struct AdamWOperation;
+
+/// A parameter of `n` numbers, its gradient, and the factors of an update.
+fn inputs(n: usize) -> Vec<Input> {
+    let options = Options { lr: 1e-2, weight_decay: 0.05, betas: [0.9, 0.95], update: 3, ema_decay: 0.97 };
+    let vector = |name| Input::vector(name, n).constant();
+    vec![
+        vector("weight"),
+        vector("first").about(0.0, 0.1),
+        vector("second").about(0.0, 0.1).squared(),
+        vector("average"),
+        vector("grad"),
+        Input::given("factors", &options.factors()),
+    ]
+}
+
+/// What an update makes of them, by the names of what it replaces.
+fn updated(inputs: &mut Inputs, clip: Tensor<1>, grad: Tensor<1>) -> Vec<(&'static str, Value)> {
+    let parameter = Parameter {
+        weight: inputs.vector("weight"),
+        first: inputs.vector("first"),
+        second: inputs.vector("second"),
+        average: inputs.vector("average"),
+    };
+    let Parameter { weight, first, second, average } = adamw(parameter, grad, clip, inputs.vector("factors"));
+    vec![("weight", weight.into()), ("first", first.into()), ("second", second.into()), ("average", average.into())]
+}
+
+/// Clip, AdamW and EMA of `n` numbers in one tensor.
+fn update(n: usize, clip: f32, tolerances: Tolerances) -> Case {
+    let inputs = inputs(n).into_iter().chain([Input::given("clip", &[clip])]).collect();
+    Case::new("adamw", &[n], inputs, tolerances, |inputs| {
+        let (clip, grad) = (inputs.vector("clip"), inputs.vector("grad"));
+        updated(inputs, clip, grad)
+    })
+    .variant("with EMA")
+    .passes(vec![Pass { name: "", learns: vec![], work: forward_work(n) }])
+    .in_place(&["weight", "first", "second", "average"])
+}
+
+/// The norm of tensors of `n` numbers, of 7 and of 64.
+fn norms(n: usize, tolerances: Tolerances) -> Case {
+    let inputs = [("a", n, 1.0), ("b", 7, 1.0), ("c", 64, 3.0)];
+    let inputs = inputs.map(|(name, n, deviation)| Input::vector(name, n).about(0.0, deviation).constant());
+    Case::new("norm", &[n], inputs.into(), tolerances, |inputs| {
+        vec![("the norm", norm(["a", "b", "c"].map(|name| inputs.vector(name)).into()).into())]
+    })
+    .passes(vec![Pass { name: "", learns: vec![], work: squares_work(n + 7 + 64) }])
+}
+
+/// Both: an update clipped by the norm of its gradient and another.
+fn clipped(n: usize, tolerances: Tolerances) -> Case {
+    let inputs = inputs(n).into_iter().chain([Input::vector("other", 7).constant()]).collect();
+    Case::new("adamw", &[n], inputs, tolerances, |inputs| {
+        let grad = inputs.vector("grad");
+        let norm = norm(vec![grad.clone(), inputs.vector("other")]);
+        let mut results = updated(inputs, norm.clone().recip(), grad);
+        results.push(("the norm", norm.into()));
+        results
+    })
+    .variant("clipped by the norm")
+}
+
+impl Operation for AdamWOperation {
+    fn name(&self) -> &'static str {
+        "adamw"
+    }
+
+    fn cases(&self, suite: Suite) -> Vec<Case> {
+        match suite {
+            Suite::SelfTest => vec![clipped(100_004, Tolerances::SELF_TEST)],
+            Suite::Test => {
+                // A handful of roundings; WGSL's division and square root may be a few units in the last place off.
+                let updates = Tolerances { cpu: Tolerance::new(1e-6, 1e-7), wgsl: Tolerance::new(1e-5, 1e-5) };
+                // Burn adds up 100,075 numbers in f32.
+                let sums = Tolerances::both(1e-5, 0.0);
+                let both = |n| [update(n, 0.7, updates), norms(n, sums)];
+                [1, 15, 1_000, 100_003, 100_004].into_iter().flat_map(both).collect()
+            }
+            Suite::Bench { .. } => vec![update(1 << 20, 1.0, Tolerances::SELF_TEST)],
+        }
+    }
+
+    fn shaders(&self) -> Vec<Filled> {
+        wgsl::shaders()
+    }
+}

@@ -1,0 +1,42 @@
+//! The optimizer in operations that every backend has: the oracle of the kernels, and what runs where there is none.
+
+use super::{AdamWInputs, AdamWParameter, FACTORS};
+use crate::kernels::operand::Optional;
+use burn::backend::Backend;
+use burn::backend::tensor::FloatTensor;
+use burn::tensor::Slice;
+
+/// The updated parameter.
+pub(super) fn forward<B: Backend>(inputs: AdamWInputs<B>) -> AdamWParameter<B> {
+    let AdamWInputs { parameter: AdamWParameter { weight, first, second, average }, grad, clip, factors } = inputs;
+    let factor = |i: usize| B::float_slice(factors.clone(), &[Slice::from(i..i + 1)]);
+    let factors: [FloatTensor<B>; FACTORS] = std::array::from_fn(factor);
+    let [beta1, rest1, beta2, rest2, rate, correction, epsilon, shrink, ema, ema_rest] = factors;
+    let blend = |a, of_a, b, of_b| B::float_add(B::float_mul(a, of_a), B::float_mul(b, of_b));
+    let grad = B::float_mul(grad, clip);
+    let first = blend(first, beta1, grad.clone(), rest1);
+    let second = blend(second, beta2, B::float_mul(grad.clone(), grad), rest2);
+    let root = B::float_sqrt(B::float_mul(second.clone(), correction));
+    let update = B::float_mul(B::float_div(first.clone(), B::float_add(root, epsilon)), rate);
+    let weight = B::float_sub(B::float_mul(weight, shrink), update);
+    let average = blend(average, ema, weight.clone(), ema_rest);
+    AdamWParameter { weight, first, second, average }
+}
+
+/// `sums` and one more: that of the squares of `x`.
+pub(super) fn add_squares<B: Backend>(x: FloatTensor<B>, sums: Optional<B>) -> FloatTensor<B> {
+    append(sums, B::float_sum(B::float_mul(x.clone(), x)))
+}
+
+/// `sums` and one more, `[1]`.
+pub(super) fn append<B: Backend>(sums: Optional<B>, sum: FloatTensor<B>) -> FloatTensor<B> {
+    match sums {
+        Optional::Absent => sum,
+        Optional::Given(sums) => B::float_cat(vec![sums, sum], 0),
+    }
+}
+
+/// The root of the sum of `sums`.
+pub(super) fn root<B: Backend>(sums: FloatTensor<B>) -> FloatTensor<B> {
+    B::float_sqrt(B::float_sum(sums))
+}

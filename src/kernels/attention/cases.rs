@@ -1,0 +1,68 @@
+//! Attention in the catalogue.
+
+use super::{attention, backward_work, forward_work, wgsl};
+use crate::kernels::catalog::{Case, Input, Operation, Pass, Suite, Tolerances};
+use crate::kernels::shader::Filled;
+
+/// See [`super`].
+pub struct AttentionOperation;
+
+/// Of q, k and v `[B, C, H, W]`, `deviation` apart.
+fn case(shape: [usize; 4], deviation: f32, tolerances: Tolerances) -> Case {
+    let [b, c, h, w] = shape;
+    let inputs = vec![Input::image("qkv", [b, 3 * c, h, w]).about(0.0, deviation)];
+    let apart = if deviation == 1.0 { String::new() } else { format!(", {deviation} apart") };
+    Case::new("attention", &shape, inputs, tolerances, |inputs| vec![("the value", attention(inputs.map("qkv")).into())])
+        .variant(format!("1 head{apart}"))
+        .passes(vec![
+            Pass { name: "forward", learns: vec![], work: forward_work(shape) },
+            Pass { name: "backward", learns: vec!["qkv"], work: backward_work(shape) },
+        ])
+}
+
+impl Operation for AttentionOperation {
+    fn name(&self) -> &'static str {
+        "attention"
+    }
+
+    fn cases(&self, suite: Suite) -> Vec<Case> {
+        match suite {
+            Suite::SelfTest => [[2, 128, 16, 16], [2, 256, 4, 4]].map(|shape| case(shape, 1.0, Tolerances::SELF_TEST)).into(),
+            // Exponentials of our own polynomial or of the driver, sums of up to 257 numbers in another order.
+            Suite::Test => {
+                let tolerances = Tolerances::both(1e-5, 1e-6);
+                test().into_iter().map(|(shape, deviation)| case(shape, deviation, tolerances)).collect()
+            }
+            Suite::Bench { batch } => vec![case([batch, 64, 16, 16], 1.0, Tolerances::SELF_TEST)],
+        }
+    }
+
+    fn shaders(&self) -> Vec<Filled> {
+        // Few and many channels over small and large images.
+        wgsl::shaders(&[[4, 1], [64, 256], [64, 16], [128, 256], [256, 256], [256, 16], [512, 64]])
+    }
+}
+
+/// The networks' sizes; channels that aren't a multiple of four; one pixel; a row of pixels; more channels than a workgroup has sums;
+/// weights that are nearly all in one pixel.
+fn test() -> Vec<([usize; 4], f32)> {
+    vec![
+        ([2, 64, 16, 16], 1.0),
+        ([2, 64, 16, 16], 2.0),
+        ([2, 256, 4, 4], 1.0),
+        ([1, 256, 16, 16], 1.0),
+        ([3, 16, 4, 4], 1.0),
+        ([3, 16, 4, 4], 2.0),
+        ([1, 128, 8, 8], 1.0),
+        ([1, 5, 3, 7], 2.0),
+        ([1, 33, 9, 8], 2.0),
+        ([2, 6, 5, 5], 1.0),
+        ([1, 130, 6, 7], 1.0),
+        ([1, 300, 5, 3], 1.0),
+        ([2, 8, 1, 1], 1.0),
+        ([2, 8, 1, 1], 2.0),
+        ([1, 12, 1, 257], 1.0),
+        ([1, 72, 11, 13], 1.0),
+        ([2, 64, 16, 16], 4.0),
+    ]
+}

@@ -1,0 +1,55 @@
+//! Concatenation of feature maps along their channels, on NHWC memory: a WGSL kernel on wgpu devices, our own loop on the CPU
+//! backend. reference.rs is the same in plain tensor operations, and the tests hold all of them equal.
+
+mod autodiff;
+mod cases;
+mod cpu;
+mod reference;
+mod wgsl;
+
+pub use cases::ConcatOperation;
+
+use crate::kernels::choice::references;
+use crate::kernels::launch::Work;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
+use burn::tensor::{Tensor, assert_shape};
+
+/// What one call takes.
+#[derive(Clone, Debug, ExtensionType)]
+pub struct ConcatInputs<B: Backend> {
+    /// `[B, C1, H, W]`.
+    pub a: FloatTensor<B>,
+    /// `[B, C2, H, W]`.
+    pub b: FloatTensor<B>,
+}
+
+/// The operation on every backend: by default the reference.
+#[backend_extension(Autodiff, Cube, Flex)]
+pub trait Concat: Backend {
+    /// See [`concat`].
+    fn forward(#[extension_type] inputs: ConcatInputs<Self>) -> FloatTensor<Self> {
+        reference::forward(inputs)
+    }
+
+    /// The gradients of both operands: the first `channels` channels of `dy` `[B, C1 + C2, H, W]`, and the others.
+    fn backward(dy: FloatTensor<Self>, channels: usize) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        reference::backward::<Self>(dy, channels)
+    }
+}
+
+/// `a` `[B, C1, H, W]` and `b` `[B, C2, H, W]` to `[B, C1 + C2, H, W]`.
+///
+/// # Panics
+/// If batch or pixels differ.
+pub fn concat(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
+    let ([batch, _, height, width], [_, channels, ..]) = (a.dims(), b.dims());
+    assert_shape!(b, [batch, channels, height, width]);
+    let inputs = ConcatInputs { a: a.into_dispatch(), b: b.into_dispatch() };
+    Tensor::from_dispatch(if references() { reference::forward(inputs) } else { <Dispatch as Concat>::forward(inputs) })
+}
+
+/// Of either pass, whose whole is `[B, C, H, W]`: everything read and written.
+pub fn work(whole: [usize; 4]) -> Work {
+    Work::floats(&[2 * whole.iter().product::<usize>()])
+}
