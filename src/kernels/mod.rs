@@ -20,6 +20,7 @@ pub mod launch;
 pub mod layout;
 pub mod linear;
 pub mod math;
+pub mod max_pool;
 mod moments;
 pub mod operand;
 pub mod peak;

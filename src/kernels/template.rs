@@ -5,12 +5,13 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, UndefinedBehavior, Value};
 
 /// What templates include or import, by the name they call it.
-const SHARED: [(&str, &str); 8] = [
+const SHARED: [(&str, &str); 9] = [
     ("shared/ada_gn_info.wgsl", include_str!("../../shaders/shared/ada_gn_info.wgsl")),
     ("shared/conv2d_operands.wgsl", include_str!("../../shaders/shared/conv2d_operands.wgsl")),
     ("shared/conv2d_weights_operands.wgsl", include_str!("../../shaders/shared/conv2d_weights_operands.wgsl")),
     ("shared/dropout.wgsl", include_str!("../../shaders/shared/dropout.wgsl")),
     ("shared/four.wgsl", include_str!("../../shaders/shared/four.wgsl")),
+    ("shared/max_pool_window.wgsl", include_str!("../../shaders/shared/max_pool_window.wgsl")),
     ("shared/tiled_product.wgsl", include_str!("../../shaders/shared/tiled_product.wgsl")),
     ("shared/tree.wgsl", include_str!("../../shaders/shared/tree.wgsl")),
     ("shared/types.wgsl", include_str!("../../shaders/shared/types.wgsl")),
