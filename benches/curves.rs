@@ -80,8 +80,9 @@ fn losses(args: &Args, seed: u64) -> Vec<f64> {
     for number in 1..=args.steps {
         let batch = batches.next().expect("a batch");
         let lr = learning_rate(&config.train, number, number as f64 / args.steps as f64);
+        let pair = Pair::new(config.model.sides, batch.source, batch.target, None, &autodiff);
         let outcome;
-        (state, outcome) = step(state, Pair::new(batch.source, batch.target, None, &autodiff), &schedule, &config, number, lr);
+        (state, outcome) = step(state, pair, &schedule, &config, number, lr);
         losses.push(f64::from(outcome.loss.into_scalar::<f32>()));
     }
     losses

@@ -32,7 +32,7 @@ fn compare() -> Result<()> {
     let device = device::select(arguments.get(1).map_or("cpu", String::as_str))?;
     let weights = WeightsFile::open(Path::new(path))?;
     let (model, config) = (weights.model(&device.device)?, &weights.config);
-    let images = data::open(None)?.test.select(&(0..N).collect::<Vec<_>>());
+    let images = data::open(None, config.data.side)?.test.select(&(0..N).collect::<Vec<_>>());
     println!("{path} on {}, {N} images, guidance 0, no clipping, no noise added", device.describe());
 
     let guidance = Guidance::Whole(0.0);
@@ -57,10 +57,13 @@ fn compare() -> Result<()> {
         ("dpm-solver", Sampler::DpmSolver, 25),
     ] {
         let (drawn, seconds) = draw(sampler, steps)?;
-        println!("{name:>10} {steps:>6} {seconds:>9.2} {:>22.1}", similarity(&drawn, &fine, 32)?.psnr);
+        println!("{name:>10} {steps:>6} {seconds:>9.2} {:>22.1}", similarity(&drawn, &fine, config.model.sides.target)?.psnr);
     }
     let (hundred, _) = draw(Sampler::Ddim, 100)?;
     let (twenty, _) = draw(Sampler::DpmSolver, 20)?;
-    println!("dpm-solver in 20 steps beside ddim in 100: {:.1} dB", similarity(&twenty, &hundred, 32)?.psnr);
+    println!(
+        "dpm-solver in 20 steps beside ddim in 100: {:.1} dB",
+        similarity(&twenty, &hundred, config.model.sides.target)?.psnr
+    );
     Ok(())
 }

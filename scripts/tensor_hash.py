@@ -67,11 +67,13 @@ def run(soda, out, steps, device, simd):
     trained = out / "run"
     commands = [
         ["train", "--config", str(ROOT / "configs/quick.toml"), "--run", str(trained), "--set", f"train.steps={steps}", "--set", f"train.checkpoint_every={steps}"],
-        ["embed", "--run", str(trained), "--limit", "1000", "--out", str(out / "features.safetensors")],
+        ["embed", "--run", str(trained), "--split", "train", "--limit", "1000", "--out", str(out / "features.safetensors")],
         ["reconstruct", "--run", str(trained), "-n", "4", "--steps", "10", "--out", str(out / "reconstruction.png")],
     ]
     for command in commands:
-        subprocess.run([soda, *command, *common], check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        done = subprocess.run([soda, *command, *common], env=environment, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise SystemExit(f"{' '.join(command)}:\n{done.stderr}")
     tensors = sorted(trained.glob("checkpoints/*/*.safetensors"))
     return [*tensors, out / "features.safetensors", out / "reconstruction.png"]
 

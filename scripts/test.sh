@@ -3,8 +3,9 @@
 # (Debian, Ubuntu); they are never skipped. Arguments go to `cargo test`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/stage.sh
 
-cargo build --release --locked --tests --bins
+stage build cargo build --release --locked --tests --bins
 # Without it Mesa's window system code complains on every start.
 export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-$(mktemp -d)}"
 
@@ -29,7 +30,13 @@ fi
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
+run_tests() { cargo test --release --locked "$@" 2>&1 | tee "$log"; }
 status=0
-cargo test --release --locked "$@" 2>&1 | tee "$log" || status=$?
+stage tests run_tests "$@" || status=$?
+# `Running tests/NAME/main.rs (..)`, or of the library's own tests `Running unittests src/lib.rs (..)`.
+awk '/^ +Running / { path = $2 == "unittests" ? $3 : $2; gsub("^tests/|/main.rs$", "", path) }
+     /^test result:/ { sub("s$", "", $NF); printf "%s%s %.1f", n++ ? ", " : "minutes of tests: ", path, $NF / 60 }
+     END { print "" }' "$log"
+echo "minutes: $STAGE_MINUTES"
 awk '/^test result:/ { passed += $4; failed += $6 } END { printf "total: %d passed, %d failed\n", passed, failed }' "$log"
 exit "$status"

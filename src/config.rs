@@ -2,10 +2,14 @@
 
 mod check;
 mod difference;
+mod encoder;
 mod sample;
+mod side;
 
 pub use difference::differences;
+pub use encoder::{EncoderConfig, Stem};
 pub use sample::{Guidance, SampleConfig, Sampler};
+pub use side::{DEFAULT_SIDE, Sides};
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -49,6 +53,10 @@ pub enum Views {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
+    /// Height and width of the images in pixels, a multiple of 8 from 16 to 256. Images of a folder are read at that side;
+    /// CIFAR's, of 32, are resampled to it.
+    #[serde(default = "side::default_side")]
+    pub side: usize,
     /// One view or two.
     pub views: Views,
     /// Per-channel mean and standard deviation (of pixels in `[0, 1]`) that the encoder's input is normalised by.
@@ -68,6 +76,9 @@ pub struct DataConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ViewConfig {
+    /// Height and width of the view in pixels, as those of the images; 0: the same as `data.side`. See [`DataConfig::sides`].
+    #[serde(default)]
+    pub side: usize,
     /// Probability of a random resized crop followed by a possible flip (FutureXiang: 0.95).
     pub crop: f32,
     /// Area of the crop as a share of the image, [smallest, largest] (torchvision: 0.08, 1).
@@ -106,18 +117,9 @@ pub struct ModelConfig {
     pub encoder: EncoderConfig,
     /// The denoiser.
     pub unet: UNetConfig,
-}
-
-/// ResNet-18 with a 3x3 stem and no max-pool.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EncoderConfig {
-    /// Channels of the first stage; the four stages have 1, 2, 4 and 8 times as many.
-    pub base: usize,
-    /// Divide z by its root mean square over its numbers: no image can be told apart by the length of its z, which otherwise grows
-    /// without bound for images of extreme colours.
-    #[serde(default)]
-    pub normalise_z: bool,
+    /// Sides of the images that they work on, those of [`DataConfig::sides`]: a recipe names them there.
+    #[serde(skip)]
+    pub sides: Sides,
 }
 
 /// DDPM UNet with AdaGN in every residual block.
@@ -132,7 +134,8 @@ pub struct UNetConfig {
     pub multipliers: Vec<usize>,
     /// Residual blocks of a down stage (an up stage has one more).
     pub blocks: usize,
-    /// Side lengths of the feature maps that get self-attention (the middle always does).
+    /// Sides of the feature maps that get self-attention, in pixels (the middle always does): stage s has `data.target.side` >>
+    /// s.
     pub attention: Vec<usize>,
     /// Groups of every GroupNorm but the last one.
     pub groups: usize,
@@ -269,7 +272,7 @@ impl Default for ProbeConfig {
 }
 
 /// The recipes that the program carries with it.
-pub const BUILT_IN: [(&str, &str); 8] = [
+pub const BUILT_IN: [(&str, &str); 9] = [
     ("configs/finetune.toml", include_str!("../configs/finetune.toml")),
     ("configs/quick.toml", include_str!("../configs/quick.toml")),
     ("configs/tiny.toml", include_str!("../configs/tiny.toml")),
@@ -278,6 +281,7 @@ pub const BUILT_IN: [(&str, &str); 8] = [
     ("configs/cifar10-generate.toml", include_str!("../configs/cifar10-generate.toml")),
     ("configs/paper.toml", include_str!("../configs/paper.toml")),
     ("configs/futurexiang.toml", include_str!("../configs/futurexiang.toml")),
+    ("configs/folder64.toml", include_str!("../configs/folder64.toml")),
 ];
 
 impl Config {
@@ -303,7 +307,8 @@ impl Config {
         }
         // Printed and read again, so that messages carry the offending line, overrides included.
         let resolved = toml::to_string(&table).map_err(|e| Error::usage(format!("{origin}: {e}")))?;
-        let config: Config = toml::from_str(&resolved).map_err(|e| toml_error(origin, &e))?;
+        let mut config: Config = toml::from_str(&resolved).map_err(|e| toml_error(origin, &e))?;
+        config.model.sides = config.data.sides();
         config.check().map_err(|e| Error::usage(format!("{origin}: {e}")))?;
         Ok(config)
     }
@@ -332,7 +337,7 @@ impl UNetConfig {
 
     /// Name and channels of every residual level in the order in which they are computed: `down0.0` (stage 0, the finest, its
     /// block 0), `down0.1`, .. , `middle`, and back from the coarsest stage: `up3.0`, .. , `up0.2`. `downS.B` and `upS.B` work at
-    /// (32 >> S) pixels a side.
+    /// (side >> S) pixels a side, `side` being the target view's.
     pub fn levels(&self) -> Vec<(String, usize)> {
         let widths = self.widths();
         let stage = |way: &str, stage: usize, blocks: usize| -> Vec<(String, usize)> {

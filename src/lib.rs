@@ -12,6 +12,7 @@ pub mod machine;
 pub mod progress;
 pub mod rng;
 pub mod run_dir;
+pub mod shell;
 
 pub mod data;
 pub mod diffusion;

@@ -8,6 +8,7 @@ pub use lock::Lock;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::files::{self, create_dir, write_atomically};
+use crate::shell::quoted;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -281,8 +282,9 @@ impl RunDir {
         match self.checkpoints().last() {
             Some(step) => Ok(self.checkpoint(*step).join("ema.safetensors")),
             None => Err(Error::failed(format!(
-                "{} holds no finished checkpoint; train it first (`soda train --run {0}`)",
-                self.path.display()
+                "{} holds no finished checkpoint; train it first (`soda train --run {}`)",
+                self.path.display(),
+                quoted(&self.path)
             ))),
         }
     }
@@ -367,5 +369,19 @@ impl RunDir {
     pub fn create(&self, config: &Config) -> Result<()> {
         create_dir(&self.path)?;
         write_atomically(&self.config(), config.to_toml().as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_without_a_checkpoint_names_the_command_that_trains_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let run = RunDir::new(folder.path().join("it's a run"));
+        let message = run.weights().unwrap_err().to_string();
+        let command = message.split('`').nth(1).and_then(shlex::split).expect("a command");
+        assert_eq!(command, ["soda", "train", "--run", &*run.path.to_string_lossy()]);
     }
 }

@@ -20,7 +20,7 @@ pub(super) fn run(job: &mut Job) -> Result<()> {
     let batch = config.train.batch_size;
     let mut row = Row { batch: Some(batch), variant: Some("full recipe".into()), ..Row::new("view_pairs", &job.place) };
     job.planned(vec![row.name()])?;
-    let images = bundled()?.train;
+    let images = bundled()?.at(config.data.side)?.train;
     let seconds = (job.left() / (SLICES + 1) as f64).clamp(0.02, 0.8);
     let mut times = Vec::with_capacity(SLICES);
     for _ in 0..SLICES {

@@ -5,7 +5,7 @@ use super::plan::Size;
 use super::row::{Message, ProfileRow, Row};
 use super::step::recipe;
 use super::timing::{Effort, measure, sample as once};
-use crate::config::{Guidance, SampleConfig};
+use crate::config::{Guidance, SampleConfig, Sides};
 use crate::edit::decoder::Decoder;
 use crate::error::Result;
 use crate::kernels::catalog::random;
@@ -43,7 +43,8 @@ pub(super) fn run(job: &mut Job) -> Result<()> {
 
     let config = recipe(Size::Width(SAMPLING_WIDTH))?;
     let small = Soda::new(&config.model, config.seed, &device);
-    let (x, z) = (random([DENOISED, 3, 32, 32], 0, &device), random([DENOISED, Z], 1, &device));
+    let Sides { source, target } = config.model.sides;
+    let (x, z) = (random([DENOISED, 3, target, target], 0, &device), random([DENOISED, Z], 1, &device));
     let (t, mask) = (Tensor::full([DENOISED], 0.5, &device), Tensor::ones([DENOISED, 1], &device));
     let predict = |model: &Soda| drop(model.predict_eps(x.clone(), t.clone(), z.clone(), mask.clone(), None, None));
     let narrow = warmed(job, || predict(&small))?;
@@ -55,7 +56,7 @@ pub(super) fn run(job: &mut Job) -> Result<()> {
         wide = timed(job, Row { parameters: Some(parameters::count(&large.unet)), ..denoise }, || predict(&large))?;
     }
     if job.fits(&encode.name(), 2.0 * ENCODER * wide)? {
-        let images = random([ENCODED, 3, 32, 32], 2, &device);
+        let images = random([ENCODED, 3, source, source], 2, &device);
         let encode = Row { parameters: Some(parameters::count(&large.encoder)), ..encode };
         timed(job, encode, || drop(large.encode(images.clone())))?;
     }

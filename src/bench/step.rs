@@ -4,7 +4,8 @@ use super::job::Job;
 use super::plan::Size;
 use super::row::{Message, ProfileRow, Row, Skipped};
 use super::timing::Timing;
-use crate::config::{BUILT_IN, Config};
+use crate::config::{BUILT_IN, Config, Sides};
+use crate::data::bytes_of;
 use crate::diffusion::Schedule;
 use crate::error::{Error, Result};
 use crate::kernels::profile::observe;
@@ -41,7 +42,8 @@ pub(super) fn recipe(size: Size) -> Result<Config> {
 struct Training {
     config: Config,
     schedule: Schedule,
-    images: Vec<f32>,
+    source: Vec<f32>,
+    target: Vec<f32>,
     /// Between two steps always there.
     state: Option<State>,
     number: u64,
@@ -52,7 +54,8 @@ impl Training {
         let clock = Instant::now();
         let state = self.state.take().ok_or_else(|| Error::failed("a step failed before; please report this"))?;
         self.number += 1;
-        let pair = Pair::new(self.images.clone(), self.images.clone(), None, &job.device.clone().autodiff());
+        let pair =
+            Pair::new(self.config.model.sides, self.source.clone(), self.target.clone(), None, &job.device.clone().autodiff());
         let (state, outcome) = step(state, pair, &self.schedule, &self.config, self.number, 1e-4);
         self.state = Some(state);
         let loss = outcome.loss.try_into_vec_as::<f32>();
@@ -76,10 +79,14 @@ pub(super) fn run(job: &mut Job, size: Size) -> Result<()> {
     job.planned(vec![name.clone()])?;
     let state = State::new(&config, "", &job.device);
     row.parameters = Some(parameters::count(&state.model.valid()));
-    let images = rng::normal(&mut rng::stream(1, Purpose::Test, 0), batch * 3072);
-    let images = images.into_iter().map(|v| v.clamp(-1.0, 1.0)).collect();
+    let images = |side: usize| {
+        let values = rng::normal(&mut rng::stream(1, Purpose::Test, 0), batch * bytes_of(side));
+        values.into_iter().map(|v| v.clamp(-1.0, 1.0)).collect()
+    };
+    let Sides { source, target } = config.model.sides;
+    let (source, target) = (images(source), images(target));
     let schedule = Schedule::new(&config.diffusion);
-    let mut training = Training { config, schedule, images, state: Some(state), number: 0 };
+    let mut training = Training { config, schedule, source, target, state: Some(state), number: 0 };
 
     let mut last = training.step(job)?;
     row.cold_start_s = Some(job.started.elapsed().as_secs_f64());

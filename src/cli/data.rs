@@ -2,7 +2,7 @@
 
 use super::Common;
 use super::output::Output;
-use crate::data::{self, source, subset};
+use crate::data::{self, cifar, source, subset};
 use crate::error::{Error, Result};
 use serde_json::json;
 use std::path::PathBuf;
@@ -47,7 +47,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         Action::Import { path } => ("data import", source::import(path, &root)?.to_string()),
         Action::Verify => ("data verify", data::verify(&root)?.join("\n")),
         Action::Bundle { out } => {
-            let full = data::open(Some(&root)).map_err(|e| Error::failed(format!("the subset is cut from the full set: {e}")))?;
+            let full = data::open(Some(&root), cifar::SIDE);
+            let full = full.map_err(|e| Error::failed(format!("the subset is cut from the full set: {e}")))?;
             if full.name != "CIFAR-10" {
                 return Err(Error::failed(format!(
                     "the subset is cut from CIFAR-10, and {} holds {}",

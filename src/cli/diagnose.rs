@@ -40,7 +40,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut output = Output::new("diagnose");
     let weights = args.weights.open()?;
     let device = device::select(&common.device)?;
-    let dataset = data::open(common.data.as_deref())?;
+    let dataset = data::open(common.data.as_deref(), weights.config.data.side)?;
     if args.n < 2 || args.n > dataset.test.len() {
         return Err(Error::usage(format!(
             "-n {}: the test set holds {} images; choose 2 (for the z of another image) to that",

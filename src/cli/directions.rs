@@ -4,14 +4,14 @@ use super::Common;
 use super::sampling::SamplingArgs;
 use super::source::WeightsArgs;
 use super::studio::{Named, Studio};
-use crate::data::IMAGE;
+use crate::data::bytes_of;
 use crate::edit::decoder::{Decoder, signed};
 use crate::edit::directions::{Direction, of_classes, principal, probabilities, traverse};
 use crate::error::{Error, Result};
 use crate::eval::features::FeatureKind;
 use crate::eval::latent::{LatentStats, statistics};
 use crate::eval::linear::LinearProbe;
-use crate::report::grid::{GridRow, save_table};
+use crate::report::grid::{GridRow, SMALL, save_table, scale};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -44,7 +44,7 @@ const HEADINGS: [&str; 7] = ["-3", "-2", "-1", "0", "+1", "+2", "+3"];
 struct Start {
     name: String,
     z: Vec<f32>,
-    /// `[3, 32, 32]`, where it is an image.
+    /// `[3, side, side]`, where it is an image.
     original: Option<Vec<f32>>,
 }
 
@@ -79,9 +79,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         starts.iter().flat_map(|start| directions.iter().map(|along| traverse(&start.z, along, &PLACES))).collect();
     // Every image starts from the same noise: what differs comes from z.
     let seed = args.sampling.seed;
-    let x_last = Decoder::noise(1, seed).repeat(strips.len() * PLACES.len());
+    let x_last = decoder.noise(1, seed).repeat(strips.len() * PLACES.len());
     let drawn = decoder.decode(&strips.concat(), &x_last, None, seed)?;
-    draw(args, &starts, &directions, &drawn)?;
+    draw(args, &starts, &directions, &drawn, decoder.side())?;
 
     let score = match &probe {
         Some(probe) => Some(probe.score(&frozen.test(&FeatureKind::Z)?)?),
@@ -113,20 +113,21 @@ fn starts(decoder: &Decoder, named: &Named, stats: &LatentStats) -> Result<Vec<S
     }
     let start = |(i, name): (usize, &String)| {
         let image = named.images.select(&[i]);
-        Ok(Start { name: name.clone(), z: decoder.encode(&image)?, original: Some(signed(&image)) })
+        Ok(Start { name: name.clone(), z: decoder.encode(&image)?, original: Some(signed(&image, decoder.side())) })
     };
     named.names.iter().enumerate().map(start).collect()
 }
 
 /// For each start its original, if there is one, over its strips.
-fn draw(args: &Args, starts: &[Start], directions: &[Direction], drawn: &[f32]) -> Result<()> {
+fn draw(args: &Args, starts: &[Start], directions: &[Direction], drawn: &[f32], side: usize) -> Result<()> {
+    let image = bytes_of(side);
     let label = |(i, along): (usize, &Direction)| match i < args.pca {
         true => format!("{}, {:.1} %", along.name, 100.0 * along.share),
         false => along.name.clone(),
     };
     let labels: Vec<String> = directions.iter().enumerate().map(label).collect();
-    let mut strips = drawn.chunks_exact(PLACES.len() * IMAGE);
-    let blank = vec![1.0; IMAGE];
+    let mut strips = drawn.chunks_exact(PLACES.len() * image);
+    let blank = vec![1.0; image];
     let mut rows = Vec::new();
     for start in starts {
         if let Some(original) = &start.original {
@@ -134,10 +135,10 @@ fn draw(args: &Args, starts: &[Start], directions: &[Direction], drawn: &[f32]) 
             rows.push(GridRow { label: Some(&start.name), images: vec![&blank, &blank, &blank, original] });
         }
         for (label, strip) in labels.iter().zip(&mut strips) {
-            rows.push(GridRow { label: Some(label), images: strip.chunks_exact(IMAGE).collect() });
+            rows.push(GridRow { label: Some(label), images: strip.chunks_exact(image).collect() });
         }
     }
-    save_table(&args.out, &HEADINGS, &rows, 32, 2)
+    save_table(&args.out, &HEADINGS, &rows, side, scale(side, SMALL))
 }
 
 /// The directions for machines; for classes also the classifier's probability along the strip of `z`.

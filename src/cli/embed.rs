@@ -4,11 +4,12 @@ use super::Common;
 use super::output::Output;
 use super::source::WeightsArgs;
 use super::train::Interrupt;
+use crate::config::Config;
 use crate::data::stream::Stream;
-use crate::data::{self, Dataset, Pixels};
+use crate::data::{self, Dataset};
 use crate::device;
 use crate::error::{Error, Result};
-use crate::eval::features::{BATCH, Extractor, FeatureKind};
+use crate::eval::features::{Extractor, FeatureKind, batch_size_of};
 use crate::eval::table::{Format, Writer, write_labels};
 use crate::files;
 use crate::progress::{Progress, say};
@@ -25,7 +26,7 @@ use tempfile::NamedTempFile;
 #[command(
     after_help = "Features are z; backbone: the encoder's pooled vector, which z is a linear function of, up to its length; or \
 denoiser:BLOCK@T: what a residual block of the denoiser puts out, averaged over its pixels, as it looks at the image under the \
-noise of step T. Blocks are down0.0 (32 x 32 pixels), down1.0 .. middle .. up1.0, up0.0, as many as the weights have; a wrong name \
+noise of step T. Blocks are down0.0 (the finest, at the side of the denoiser's images), down1.0 .. middle .. up1.0, up0.0, as many as the weights have; a wrong name \
 lists them."
 )]
 pub struct Args {
@@ -64,12 +65,19 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let weights = args.weights.open()?;
     let dim = args.features.dim(&weights.config)?;
     let device = device::select(&common.device)?;
-    let source = Source::open(args, common)?;
+    let source = Source::open(args, &weights.config, common)?;
     say(&format!("embedding {} with {} on {}", source.describe(), weights.path.display(), device.describe()));
     let (model, kinds) = (weights.model(&device.device)?, [args.features.clone()]);
     let extractor = Extractor::new(&model, &weights.config, &kinds, &device.device)?;
     let text = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-    let metadata = BTreeMap::from([text("features", &args.features.to_string()), text("weights_sha256", &weights.sha256)]);
+    let sides = weights.config.model.sides;
+    let metadata = BTreeMap::from([
+        text("features", &args.features.to_string()),
+        text("weights_sha256", &weights.sha256),
+        text("side", &weights.config.data.side.to_string()),
+        text("source_side", &sides.source.to_string()),
+        text("target_side", &sides.target.to_string()),
+    ]);
     let mut table = Writer::create(&args.out, dim, source.labels.as_deref(), metadata)?;
     let mut lines = names.as_deref().map(Lines::create).transpose()?;
 
@@ -127,6 +135,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     }
     let (features, out, labels) = (args.features.to_string(), &args.out, &args.labels);
     output.merge(json!({ "features": features, "n": n, "dim": dim, "out": out, "labels": labels, "names": names }));
+    output.merge(json!({ "side": weights.config.data.side, "source_side": sides.source, "target_side": sides.target }));
     output.merge(json!({ "images_per_s": images_per_s, "skipped": skipped.count, "skipped_first": skipped.first }));
     output.write(common)
 }
@@ -152,7 +161,7 @@ impl Args {
 }
 
 /// Names of images, each with its pixels or why there are none.
-type Batch = Vec<(String, Result<Pixels>)>;
+type Batch = Vec<(String, Result<Vec<u8>>)>;
 
 /// Where images come from.
 struct Source {
@@ -165,13 +174,14 @@ struct Source {
 }
 
 impl Source {
-    fn open(args: &Args, common: &Common) -> Result<Self> {
+    fn open(args: &Args, config: &Config, common: &Common) -> Result<Self> {
+        let (side, at_once) = (config.data.side, batch_size_of(config.model.sides));
         let Some(split) = args.split.clone() else {
-            let named = |(path, read): (PathBuf, Result<Pixels>)| (path.display().to_string(), read);
-            let batches = Stream::open(&args.paths, BATCH)?.map(move |batch| Ok(batch?.into_iter().map(named).collect()));
+            let named = |(path, read): (PathBuf, Result<Vec<u8>>)| (path.display().to_string(), read);
+            let batches = Stream::open(&args.paths, at_once, side)?.map(move |batch| Ok(batch?.into_iter().map(named).collect()));
             return Ok(Self { dataset: None, count: None, labels: None, batches: Box::new(batches) });
         };
-        let dataset = data::open(common.data.as_deref())?;
+        let dataset = data::open(common.data.as_deref(), side)?;
         let images = Arc::clone(if split == "test" { &dataset.test } else { &dataset.train });
         let count = args.limit.map_or(images.len(), |n| n as usize);
         if count > images.len() {
@@ -182,10 +192,10 @@ impl Source {
             return Err(Error::failed(format!("--labels: the images of {} have no classes", dataset.origin)));
         }
         let batch = move |first: usize| {
-            let image = |i: usize| (format!("{split}:{i}"), Ok(*images.image(i)));
-            Ok((first..count.min(first + BATCH)).map(image).collect())
+            let image = |i: usize| (format!("{split}:{i}"), Ok(images.image(i).to_vec()));
+            Ok((first..count.min(first + at_once)).map(image).collect())
         };
-        let batches = (0..count).step_by(BATCH).map(batch);
+        let batches = (0..count).step_by(at_once).map(batch);
         Ok(Self { dataset: Some(dataset), count: Some(count), labels, batches: Box::new(batches) })
     }
 

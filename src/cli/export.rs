@@ -64,7 +64,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
 /// The largest difference between both files' z of some test images, as a share of the largest |z|; and how many images.
 fn cost(before: &WeightsFile, after: &WeightsFile, output: &mut Output, common: &Common) -> Result<(f64, usize)> {
     let device = device::select(&common.device)?;
-    let dataset = data::open(common.data.as_deref())?;
+    let dataset = data::open(common.data.as_deref(), before.config.data.side)?;
     let n = JUDGES.min(dataset.test.len());
     let indices: Vec<usize> = (0..n).collect();
     let z = |weights: &WeightsFile| {

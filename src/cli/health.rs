@@ -40,7 +40,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     files::create_parent(&args.out)?;
     files::check_writable(&args.out)?;
     let device = device::select(&common.device)?;
-    let dataset = data::open(common.data.as_deref())?;
+    let dataset = data::open(common.data.as_deref(), weights.config.data.side)?;
     dataset.require_classes("a probe")?;
     if args.k as usize >= dataset.test.len() {
         return Err(Error::usage(format!("--k {}: there are {} test images; choose fewer", args.k, dataset.test.len())));

@@ -8,8 +8,9 @@ use crate::files;
 use crate::model::futurexiang::{self, Which};
 use crate::model::parameters::is_statistic;
 use crate::model::weights::{self, WeightsFile};
+use crate::shell::quoted;
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Arguments of `soda import`.
 #[derive(clap::Args)]
@@ -64,15 +65,29 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         model.unet.multipliers,
         model.z_dim
     );
-    println!(
-        "{}: {}; next: soda probe --weights {0}",
-        args.out.display(),
-        megabytes(std::fs::metadata(&args.out).map_or(0, |m| m.len()))
-    );
+    println!("{}", written_line(&args.out, std::fs::metadata(&args.out).map_or(0, |m| m.len())));
     output.set("from", json!(args.from));
     output.set("which", json!(args.which));
     output.set("checkpoint", json!({ "path": args.checkpoint, "sha256": sha256 }));
     output.set("model", json!(model));
     output.weights(&written);
     output.write(common)
+}
+
+/// Says that `out` has been written, `bytes` long, and what can be done with it.
+fn written_line(out: &Path, bytes: u64) -> String {
+    format!("{}: {}; next: soda probe --weights {}", out.display(), megabytes(bytes), quoted(out))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_command_takes_any_path() {
+        let line = written_line(Path::new("it's/new weights.safetensors"), 1_000_000);
+        let (_, command) = line.split_once("next: ").expect("a command");
+        let words = shlex::split(command).expect("whole quotes");
+        assert_eq!(words, ["soda", "probe", "--weights", "it's/new weights.safetensors"]);
+    }
 }

@@ -4,12 +4,12 @@ use super::Common;
 use super::sampling::SamplingArgs;
 use super::source::WeightsArgs;
 use super::studio::Studio;
-use crate::data::IMAGE;
+use crate::data::bytes_of;
 use crate::edit::decoder::{Decoder, signed};
 use crate::edit::interpolate::{Path, changes, interpolate};
 use crate::error::Result;
 use crate::eval::image::psnr;
-use crate::report::grid::{GridRow, save_table};
+use crate::report::grid::{GridRow, SMALL, save_table, scale};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -41,7 +41,7 @@ struct Strip {
     /// For machines.
     path: &'static str,
     inverted: bool,
-    /// `[n, 3, 32, 32]`
+    /// `[n, 3, side, side]`
     images: Vec<f32>,
 }
 
@@ -53,7 +53,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let decoder = studio.decoder();
     let ends = [0, 1].map(|i| named.images.select(&[i]));
     let [z_a, z_b] = [decoder.encode(&ends[0])?, decoder.encode(&ends[1])?];
-    let originals = ends.each_ref().map(signed);
+    let originals = ends.each_ref().map(|end| signed(end, decoder.side()));
     let [a, b] = [0, 1].map(|i| named.names[i].as_str());
     let (n, seed) = (args.n as usize, args.sampling.seed);
     // The path for machines, its labels without and with x_T.
@@ -66,18 +66,18 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut strips = Vec::new();
     let mut draw_strips = |decoder: &Decoder, x_last: Vec<f32>, inverted: bool| -> Result<()> {
         let images = decoder.decode(&z.concat(), &x_last.repeat(paths.len()), None, seed)?;
-        for ((path, labels, _), images) in paths.iter().zip(images.chunks_exact(n * IMAGE)) {
+        for ((path, labels, _), images) in paths.iter().zip(images.chunks_exact(n * bytes_of(decoder.side()))) {
             strips.push(Strip { label: labels[usize::from(inverted)], path, inverted, images: images.to_vec() });
         }
         Ok(())
     };
-    draw_strips(&decoder, Decoder::noise(1, seed).repeat(n), false)?;
+    draw_strips(&decoder, decoder.noise(1, seed).repeat(n), false)?;
     if args.invert {
         let plain = decoder.plain();
         let [x_a, x_b] = [plain.invert(&originals[0], &z_a)?, plain.invert(&originals[1], &z_b)?];
         draw_strips(&plain, interpolate(&x_a, &x_b, n, Path::Spherical), true)?;
     }
-    draw(args, &strips, &originals)?;
+    draw(args, &strips, &originals, decoder.side())?;
 
     let blocks: Vec<Value> = strips.iter().map(|strip| measure(strip, &originals)).collect();
     print!("{n} images in a row from {a} to {b} in {}", args.out.display());
@@ -101,29 +101,30 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
 
 /// PSNR of the ends, and how much pixels in [0, 1] change from one image to the next.
 fn measure(strip: &Strip, originals: &[Vec<f32>; 2]) -> Value {
-    let changes = changes(&strip.images, IMAGE);
+    let image = originals[0].len();
+    let changes = changes(&strip.images, image);
     json!({
         "path": strip.path,
         "inverted": strip.inverted,
-        "psnr_a": psnr(&strip.images[..IMAGE], &originals[0]),
-        "psnr_b": psnr(&strip.images[strip.images.len() - IMAGE..], &originals[1]),
+        "psnr_a": psnr(&strip.images[..image], &originals[0]),
+        "psnr_b": psnr(&strip.images[strip.images.len() - image..], &originals[1]),
         "mean_change": changes.iter().sum::<f64>() / changes.len() as f64,
         "largest_change": changes.iter().copied().fold(0.0, f64::max),
     })
 }
 
 /// Each strip between the originals.
-fn draw(args: &Args, strips: &[Strip], originals: &[Vec<f32>; 2]) -> Result<()> {
+fn draw(args: &Args, strips: &[Strip], originals: &[Vec<f32>; 2], side: usize) -> Result<()> {
     let row =
         |strip: &'_ Strip| -> Vec<f32> { [&originals[0], &strip.images, &originals[1]].into_iter().flatten().copied().collect() };
     let whole: Vec<Vec<f32>> = strips.iter().map(row).collect();
     let rows: Vec<GridRow> = strips
         .iter()
         .zip(&whole)
-        .map(|(strip, whole)| GridRow { label: Some(strip.label), images: whole.chunks_exact(IMAGE).collect() })
+        .map(|(strip, whole)| GridRow { label: Some(strip.label), images: whole.chunks_exact(bytes_of(side)).collect() })
         .collect();
     let mut headings = vec![""; args.n as usize + 2];
     headings[0] = "original";
     headings[args.n as usize + 1] = "original";
-    save_table(&args.out, &headings, &rows, 32, 2)
+    save_table(&args.out, &headings, &rows, side, scale(side, SMALL))
 }

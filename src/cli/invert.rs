@@ -4,10 +4,10 @@ use super::Common;
 use super::sampling::SamplingArgs;
 use super::source::WeightsArgs;
 use super::studio::Studio;
-use crate::data::IMAGE;
+use crate::data::bytes_of;
 use crate::edit::decoder::signed;
 use crate::eval::image::similarity;
-use crate::report::grid::{GridRow, save_table};
+use crate::report::grid::{GridRow, LARGE, save_table, scale};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -34,7 +34,8 @@ pub fn run(args: &Args, common: &Common) -> crate::error::Result<()> {
     let mut studio = Studio::open("invert", &args.weights, &args.sampling, &args.out, common)?;
     let named = studio.images(&args.images)?;
     let decoder = studio.decoder();
-    let (z, originals) = (decoder.encode(&named.images)?, signed(&named.images));
+    let side = decoder.side();
+    let (z, originals) = (decoder.encode(&named.images)?, signed(&named.images, side));
     let x_last = decoder.invert(&originals, &z)?;
     let back = decoder.plain().decode(&z, &x_last, None, args.sampling.seed)?;
     let alone = decoder.draw(&z, args.sampling.seed)?;
@@ -42,10 +43,10 @@ pub fn run(args: &Args, common: &Common) -> crate::error::Result<()> {
     let both = [(&back, "z and x_T"), (&alone, "z alone")];
     let rows = [(&originals, "original")].into_iter().chain(both);
     let rows: Vec<GridRow> =
-        rows.map(|(images, label)| GridRow { label: Some(label), images: images.chunks(IMAGE).collect() }).collect();
+        rows.map(|(images, label)| GridRow { label: Some(label), images: images.chunks(bytes_of(side)).collect() }).collect();
     let headings: Vec<&str> = named.names.iter().map(String::as_str).collect();
-    save_table(&args.out, &headings, &rows, 32, 3)?;
-    let [with_noise, alone] = [similarity(&back, &originals, 32)?, similarity(&alone, &originals, 32)?];
+    save_table(&args.out, &headings, &rows, side, scale(side, LARGE))?;
+    let [with_noise, alone] = [similarity(&back, &originals, side)?, similarity(&alone, &originals, side)?];
     // The nearer the last time is to T, the nearer x_T is to noise of mean 0 and deviation 1.
     let n = x_last.len() as f64;
     let mean = x_last.iter().map(|v| f64::from(*v)).sum::<f64>() / n;

@@ -50,7 +50,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let weights = args.weights.open()?;
     args.features.check(&weights.config)?;
     let device = device::select(&common.device)?;
-    let dataset = data::open(common.data.as_deref())?;
+    let dataset = data::open(common.data.as_deref(), weights.config.data.side)?;
     let n = args.limit.min(dataset.test.len());
     if n < FEWEST {
         return Err(Error::usage(format!("--limit {}: a map needs at least {FEWEST} images", args.limit)));

@@ -4,19 +4,19 @@ use super::Common;
 use super::sampling::SamplingArgs;
 use super::source::WeightsArgs;
 use super::studio::Studio;
-use crate::data::IMAGE;
-use crate::edit::decoder::{Decoder, signed};
+use crate::data::bytes_of;
+use crate::edit::decoder::signed;
 use crate::edit::mix::mix;
 use crate::error::{Error, Result};
 use crate::eval::image::mean_change;
-use crate::report::grid::{GridRow, save_table};
+use crate::report::grid::{GridRow, LARGE, save_table, scale};
 use serde_json::json;
 use std::path::PathBuf;
 
 /// Arguments of `soda mix`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Sections are numbered by resolution, the finest first: with four resolutions 0 is 32x32, 3 is 4x4 and 4 the middle."
+    after_help = "Sections are numbered by resolution, the finest first: with four resolutions of images of 32 x 32 pixels 0 is 32x32, 3 is 4x4 and 4 the middle."
 )]
 pub struct Args {
     /// Images of the rows, which give the rest of z: files, or images of the data set such as test:17.
@@ -57,28 +57,29 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let (own, theirs) = (decoder.encode(&rows.images)?, decoder.encode(&columns.images)?);
     let z = mix(&own, &theirs, &all, &chosen);
     // The same noise everywhere: what differs is z.
-    let noise = Decoder::noise(1, args.sampling.seed);
+    let (side, image) = (decoder.side(), bytes_of(decoder.side()));
+    let noise = decoder.noise(1, args.sampling.seed);
     let draw = |z: &[f32], n: usize| decoder.decode(z, &noise.repeat(n), None, args.sampling.seed);
     let drawn = draw(&z, rows.names.len() * columns.names.len())?;
     let unmixed = draw(&own, rows.names.len())?;
     // Mean change of a pixel in [0, 1] from the row's own image, by row and column.
     let changes: Vec<Vec<f64>> = drawn
-        .chunks(columns.names.len() * IMAGE)
-        .zip(unmixed.chunks(IMAGE))
-        .map(|(cells, own)| cells.chunks(IMAGE).map(|cell| mean_change(cell, own)).collect())
+        .chunks(columns.names.len() * image)
+        .zip(unmixed.chunks(image))
+        .map(|(cells, own)| cells.chunks(image).map(|cell| mean_change(cell, own)).collect())
         .collect();
-    let mean = changes.iter().flatten().sum::<f64>() / (drawn.len() / IMAGE) as f64;
+    let mean = changes.iter().flatten().sum::<f64>() / (drawn.len() / image) as f64;
 
-    let (left, top) = (signed(&rows.images), signed(&columns.images));
-    let blank = vec![1.0; IMAGE];
-    let first = std::iter::once(&blank[..]).chain(top.chunks(IMAGE)).collect();
-    let line = |(original, mixed)| std::iter::once(original).chain(<[f32]>::chunks(mixed, IMAGE)).collect();
-    let lines = left.chunks(IMAGE).zip(drawn.chunks(columns.names.len() * IMAGE)).map(line);
+    let (left, top) = (signed(&rows.images, side), signed(&columns.images, side));
+    let blank = vec![1.0; image];
+    let first = std::iter::once(&blank[..]).chain(top.chunks(image)).collect();
+    let line = |(original, mixed)| std::iter::once(original).chain(<[f32]>::chunks(mixed, image)).collect();
+    let lines = left.chunks(image).zip(drawn.chunks(columns.names.len() * image)).map(line);
     let labels = std::iter::once(None).chain(rows.names.iter().map(|n| Some(n.as_str())));
     let grid: Vec<GridRow> =
         std::iter::once(first).chain(lines).zip(labels).map(|(images, label)| GridRow { label, images }).collect();
     let headings: Vec<&str> = std::iter::once("").chain(columns.names.iter().map(String::as_str)).collect();
-    save_table(&args.out, &headings, &grid, 32, 3)?;
+    save_table(&args.out, &headings, &grid, side, scale(side, LARGE))?;
     let list = chosen.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
     println!(
         "sections {list} of {} from the columns change a pixel of the rows' images by {mean:.4} on average; picture {}",

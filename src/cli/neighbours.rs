@@ -4,7 +4,7 @@ use super::Common;
 use super::output::Output;
 use super::source::{WeightsArgs, frozen};
 use crate::data::picture::resolve;
-use crate::data::{self, Dataset, IMAGE, Images};
+use crate::data::{self, Dataset, Images, bytes_of};
 use crate::device;
 use crate::edit::decoder::signed;
 use crate::error::{Error, Result};
@@ -12,7 +12,7 @@ use crate::eval::features::{FeatureKind, extract};
 use crate::eval::knn::nearest;
 use crate::files;
 use crate::progress::say;
-use crate::report::grid::{GridRow, save_captioned};
+use crate::report::grid::{GridRow, LARGE, save_captioned, scale};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -54,7 +54,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let weights = args.weights.open()?;
     args.features.check(&weights.config)?;
     let device = device::select(&common.device)?;
-    let dataset = data::open(common.data.as_deref())?;
+    let dataset = data::open(common.data.as_deref(), weights.config.data.side)?;
     let k = args.k as usize;
     if k >= dataset.train.len() {
         return Err(Error::usage(format!("-k {k}: there are {} training images; choose fewer", dataset.train.len())));
@@ -67,9 +67,10 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     }
     files::create_parent(&args.out)?;
     files::check_writable(&args.out)?;
-    let pictures = args.queries.iter().map(|query| resolve(query, || Ok(dataset.clone()))).collect::<Result<Vec<_>>>()?;
-    let pixels = pictures.iter().flat_map(|p| p.pixels).collect();
-    let queries = Images::new(pixels, pictures.iter().map(|p| p.label.unwrap_or(0)).collect());
+    let side = dataset.train.side();
+    let pictures = args.queries.iter().map(|query| resolve(query, side, || Ok(dataset.clone()))).collect::<Result<Vec<_>>>()?;
+    let pixels = pictures.iter().flat_map(|p| p.pixels.iter().copied()).collect();
+    let queries = Images::new(side, pixels, pictures.iter().map(|p| p.label.unwrap_or(0)).collect());
     say(&format!("neighbours among {} with {} on {}", dataset.describe(), weights.path.display(), device.describe()));
     let model = weights.model(&device.device)?;
     let train = frozen(&weights, &model, &dataset, &device).train(&args.features, false)?;
@@ -129,15 +130,19 @@ fn caption(dataset: &Dataset, found: &Found) -> String {
 
 /// A row for each query: itself, then its neighbours.
 fn draw(args: &Args, dataset: &Dataset, queries: &Images, names: &[&str], found: &[Vec<Found>]) -> Result<()> {
-    let originals = signed(queries);
-    let near: Vec<Vec<f32>> =
-        found.iter().map(|found| signed(&dataset.train.select(&found.iter().map(|f| f.index).collect::<Vec<_>>()))).collect();
+    let (side, image) = (queries.side(), bytes_of(queries.side()));
+    let originals = signed(queries, side);
+    let near = |found: &Vec<Found>| {
+        let indices: Vec<usize> = found.iter().map(|f| f.index).collect();
+        signed(&dataset.train.select(&indices), side)
+    };
+    let near: Vec<Vec<f32>> = found.iter().map(near).collect();
     let mut rows = Vec::new();
     let mut captions = Vec::new();
     for (i, found) in found.iter().enumerate() {
-        let images = std::iter::once(&originals[i * IMAGE..][..IMAGE]).chain(near[i].chunks_exact(IMAGE)).collect();
+        let images = std::iter::once(&originals[i * image..][..image]).chain(near[i].chunks_exact(image)).collect();
         rows.push(GridRow { label: Some(names[i]), images });
         captions.push(std::iter::once(String::new()).chain(found.iter().map(|f| caption(dataset, f))).collect());
     }
-    save_captioned(&args.out, &[], &rows, &captions, 32, 3)
+    save_captioned(&args.out, &[], &rows, &captions, side, scale(side, LARGE))
 }

@@ -7,7 +7,7 @@ mod grid;
 use super::Common;
 use super::output::{Output, with_spread};
 use super::source::{WeightsArgs, frozen};
-use crate::config::ProbeConfig;
+use crate::config::{DEFAULT_SIDE, ProbeConfig};
 use crate::data;
 use crate::device;
 use crate::error::{Error, Result};
@@ -101,7 +101,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     weights.config.probe = args.training(weights.config.probe);
     kind.check(&weights.config)?;
     let device = device::select(&common.device)?;
-    let dataset = data::open(common.data.as_deref())?;
+    let dataset = data::open(common.data.as_deref(), weights.config.data.side)?;
     say(&format!("probing {} on {}, {}", weights.path.display(), device.describe(), dataset.describe()));
     let model = weights.model(&device.device)?;
     let frozen = frozen(&weights, &model, &dataset, &device);
@@ -132,7 +132,7 @@ fn of_pixels(args: &Args, protocol: &Protocol, common: &Common) -> Result<()> {
     }
     let mut output = Output::new("probe");
     let config = args.training(ProbeConfig::default());
-    let dataset = data::open(common.data.as_deref())?;
+    let dataset = data::open(common.data.as_deref(), DEFAULT_SIDE)?;
     say(&format!("probing raw pixels of {}", dataset.describe()));
     let probed = protocol.of_pixels(&dataset, &config)?;
     let n_test = protocol.indices(&dataset).1.len();

@@ -4,12 +4,12 @@ use super::Common;
 use super::sampling::SamplingArgs;
 use super::source::WeightsArgs;
 use super::studio::Studio;
-use crate::data::{IMAGE, Images};
+use crate::data::{Images, bytes_of};
 use crate::edit::decoder::signed;
 use crate::error::{Error, Result};
 use crate::eval::distance::{Distance, NEIGHBOURS, distance};
 use crate::eval::image::similarity;
-use crate::report::grid::{GridRow, save_table};
+use crate::report::grid::{GridRow, LARGE, save_table, scale};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -48,20 +48,21 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let (test, train) = (first(&dataset.test), first(&dataset.train));
     let prior = studio.prior(args.components as usize)?;
     let (decoder, dim) = (studio.decoder(), studio.config().model.z_dim);
-    let (z, originals) = (decoder.encode(&test)?, signed(&test));
+    let (side, image) = (decoder.side(), bytes_of(decoder.side()));
+    let (z, originals) = (decoder.encode(&test)?, signed(&test, side));
 
     let alone = decoder.draw(&z, seed)?;
     let with_noise = decoder.plain().decode(&z, &decoder.invert(&originals, &z)?, None, seed)?;
     let drawn = decoder.draw(&prior.mixture.sample(n, 1.0, seed), seed)?;
     let measured = |images: &Images| -> Result<Distance> { distance(&decoder.encode(images)?, &z, dim) };
-    let samples = measured(&to_images(&drawn))?;
+    let samples = measured(&to_images(&drawn, side))?;
     let real = measured(&train)?;
-    let [with_noise_score, alone_score] = [similarity(&with_noise, &originals, 32)?, similarity(&alone, &originals, 32)?];
+    let [with_noise_score, alone_score] = [similarity(&with_noise, &originals, side)?, similarity(&alone, &originals, side)?];
 
-    let shown = n.min(10) * IMAGE;
+    let shown = n.min(10) * image;
     let rows = [(&originals, "test image"), (&with_noise, "z and x_T"), (&alone, "z alone"), (&drawn, "drawn")];
-    let rows = rows.map(|(images, label)| GridRow { label: Some(label), images: images[..shown].chunks(IMAGE).collect() });
-    save_table(&args.out, &[], &rows, 32, 3)?;
+    let rows = rows.map(|(images, label)| GridRow { label: Some(label), images: images[..shown].chunks(image).collect() });
+    save_table(&args.out, &[], &rows, side, scale(side, LARGE))?;
 
     println!("{n} test images from z and their own x_T: PSNR {:.2} dB, SSIM {:.3}", with_noise_score.psnr, with_noise_score.ssim);
     println!("{n} test images from z alone:            PSNR {:.2} dB, SSIM {:.3}", alone_score.psnr, alone_score.ssim);
@@ -81,8 +82,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     studio.finish()
 }
 
-/// Images `[n, 3, 32, 32]` in [-1, 1] as the encoder gets them: in 8 bits, of no class.
-fn to_images(drawn: &[f32]) -> Images {
+/// Images `[n, 3, side, side]` in [-1, 1] as data of 8 bits, of no class.
+fn to_images(drawn: &[f32], side: usize) -> Images {
     let pixels = drawn.iter().map(|v| ((v + 1.0) * 127.5).round().clamp(0.0, 255.0) as u8).collect();
-    Images::new(pixels, vec![0; drawn.len() / IMAGE])
+    Images::new(side, pixels, vec![0; drawn.len() / bytes_of(side)])
 }

@@ -51,8 +51,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let config = recipe(args, &run)?;
     let device = device::select(&common.device)?;
     let dataset = match &common.data {
-        Some(path) => data::open(Some(path))?,
-        None => data::bundled()?,
+        Some(path) => data::open(Some(path), config.data.side)?,
+        None => data::bundled()?.at(config.data.side)?,
     };
     // Before the minutes of training, not after them.
     dataset.require_classes("quickstart's probe")?;

@@ -4,7 +4,7 @@ use super::Common;
 use super::sampling::SamplingArgs;
 use super::source::WeightsArgs;
 use super::studio::Studio;
-use crate::data::{Dataset, IMAGE};
+use crate::data::{Dataset, bytes_of};
 use crate::edit::decoder::Decoder;
 use crate::edit::reconstruct::reconstruct_first;
 use crate::error::{Error, Result};
@@ -51,7 +51,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
 /// Reconstructs the first `n` test images, draws the first 20 to `out` and measures all.
 pub fn draw(decoder: &Decoder, dataset: &Dataset, n: usize, seed: u64, out: &Path) -> Result<Similarity> {
     let (images, originals) = reconstruct_first(decoder, &dataset.test, n, seed)?;
-    let shown = n.min(20) * IMAGE;
-    grid::save_reconstructions(out, &images[..shown], &originals[..shown])?;
-    similarity(&images, &originals, 32)
+    let shown = n.min(20) * bytes_of(decoder.side());
+    grid::save_reconstructions(out, &images[..shown], &originals[..shown], decoder.side())?;
+    similarity(&images, &originals, decoder.side())
 }

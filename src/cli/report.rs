@@ -14,8 +14,9 @@ use crate::model::weights::WeightsFile;
 use crate::progress::say;
 use crate::report::html::{Figure, Page, Section, Table, render};
 use crate::run_dir::RunDir;
+use crate::shell::quoted;
 use indicatif::HumanCount;
-use kitchen::{Dish, Kitchen, quoted};
+use kitchen::{Dish, Kitchen, typed};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -89,12 +90,12 @@ fn data_of(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<(Opti
     let starts = run.read_starts();
     let trained = weights.trained().map(|t| t.data_sha256).or(starts.last().map(|s| s.data_sha256.clone()));
     let same = |dataset: &Dataset| trained.as_ref().is_none_or(|sha| *sha == dataset.sha256);
-    let found = data::open(common.data.as_deref())?;
+    let found = data::open(common.data.as_deref(), weights.config.data.side)?;
     if same(&found) {
         return Ok((common.data.clone(), found));
     }
     if common.data.is_none() {
-        let bundled = data::bundled()?;
+        let bundled = data::bundled()?.at(weights.config.data.side)?;
         if same(&bundled) {
             return Ok((Some(data::BUNDLED.into()), bundled));
         }
@@ -310,14 +311,8 @@ fn repeat(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<Sectio
             format!("{}, {} training images, SHA-256 {}", start.data, start.images, start.data_sha256),
         ]);
     }
-    let path = run.path.display();
-    let typed = |s: &crate::run_dir::Start| {
-        let program = s.command.first().map(|c| Path::new(c).file_name().unwrap_or_default().to_string_lossy().into_owned());
-        [program.unwrap_or_default(), s.command.iter().skip(1).cloned().collect::<Vec<_>>().join(" ")].join(" ")
-    };
-    let mut commands: Vec<String> = starts.iter().map(typed).collect();
-    let data = common.data.as_ref().map_or(String::new(), |d| format!(" --data {}", quoted(&d.to_string_lossy())));
-    commands.push(format!("soda report --run {}{data}", quoted(&path.to_string())));
+    let mut commands: Vec<String> = starts.iter().map(|start| retyped(&start.command)).collect();
+    commands.push(typed("report", &run.path, common.data.as_deref()));
     Ok(Section {
         id: "repeat".into(),
         title: "How to repeat it".into(),
@@ -346,4 +341,25 @@ fn scored(value: &Value, spread: &Value) -> String {
 fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or(String::new(), |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
+}
+
+/// Returns the command line `words` of a start as a user types it: without the folder of the program.
+fn retyped(words: &[String]) -> String {
+    let program = words.first().and_then(|program| Path::new(program).file_name()).map(quoted);
+    program.into_iter().chain(words.iter().skip(1).map(quoted)).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_is_typed_again_word_by_word() {
+        let words =
+            ["/opt/my programs/soda", "train", "--run", "it's a run", "--set", "data.mean=[0.5, 0.5, 0.5]"].map(str::to_owned);
+        let command = shlex::split(&retyped(&words)).expect("whole quotes");
+        assert_eq!(command[0], "soda");
+        assert_eq!(command[1..], words[1..]);
+        assert_eq!(retyped(&[]), "");
+    }
 }

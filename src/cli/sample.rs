@@ -4,11 +4,11 @@ use super::Common;
 use super::sampling::SamplingArgs;
 use super::source::WeightsArgs;
 use super::studio::Studio;
-use crate::data::{IMAGE, Images};
+use crate::data::{Images, bytes_of};
 use crate::edit::decoder::signed;
 use crate::error::{Error, Result};
 use crate::eval::copies;
-use crate::report::grid::{GridRow, save_rows};
+use crate::report::grid::{GridRow, SMALL, save_rows, scale};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -45,8 +45,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let decoder = studio.decoder();
     let images = decoder.draw(&prior.mixture.sample(n, args.temperature, seed), seed)?;
     let label = format!("sampled, temperature {}", args.temperature);
-    let nearest = copies::nearest(&images, &dataset.train);
-    draw(&args.out, &images, &label, nearest.as_deref().map(|n| (n, dataset.train.as_ref())))?;
+    let side = decoder.side();
+    let nearest = copies::nearest(&images, side, &dataset.train);
+    draw(&args.out, &images, side, &label, nearest.as_deref().map(|n| (n, dataset.train.as_ref())))?;
 
     let quality = prior.quality;
     let mean_squared = |found: Vec<(usize, f64)>| found.iter().map(|f| f.1).sum::<f64>() / found.len() as f64;
@@ -54,7 +55,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let ours = nearest.map(mean_squared);
     // What to expect of images that were not trained on.
     let held = dataset.test.select(&(0..n.min(dataset.test.len())).collect::<Vec<_>>());
-    let theirs = copies::nearest(&signed(&held), &dataset.train).filter(|found| !found.is_empty()).map(mean_squared);
+    let theirs = copies::nearest(&signed(&held, side), side, &dataset.train).filter(|found| !found.is_empty()).map(mean_squared);
     print!("{n} images in {}", args.out.display());
     if let (Some(ours), Some(theirs)) = (ours, theirs) {
         print!(
@@ -77,17 +78,20 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
 }
 
 /// A square of images, and the nearest training images of its first row.
-fn draw(path: &Path, images: &[f32], label: &str, nearest: Option<(&[(usize, f64)], &Images)>) -> Result<()> {
-    let images: Vec<&[f32]> = images.chunks_exact(IMAGE).collect();
+fn draw(path: &Path, images: &[f32], side: usize, label: &str, nearest: Option<(&[(usize, f64)], &Images)>) -> Result<()> {
+    let images: Vec<&[f32]> = images.chunks_exact(bytes_of(side)).collect();
     let columns = images.len().isqrt().clamp(images.len().min(4), 25);
     let mut rows: Vec<GridRow> = images.chunks(columns).map(|row| GridRow { label: None, images: row.to_vec() }).collect();
     rows[0].label = Some(label);
     let neighbours = nearest.map(|(found, train)| {
         let indices: Vec<usize> = found.iter().take(columns).map(|f| f.0).collect();
-        signed(&train.select(&indices))
+        signed(&train.select(&indices), side)
     });
     if let Some(neighbours) = &neighbours {
-        rows.push(GridRow { label: Some("nearest in training to row 1"), images: neighbours.chunks_exact(IMAGE).collect() });
+        rows.push(GridRow {
+            label: Some("nearest in training to row 1"),
+            images: neighbours.chunks_exact(bytes_of(side)).collect(),
+        });
     }
-    save_rows(path, &rows, 32, 2)
+    save_rows(path, &rows, side, scale(side, SMALL))
 }

@@ -34,7 +34,7 @@ pub struct Studio<'a> {
 
 /// Images that the user named.
 pub struct Named {
-    /// Their pixels, 32 x 32.
+    /// Their pixels, at the side of the weights' data.
     pub images: Images,
     /// What to call them in a picture.
     pub names: Vec<String>,
@@ -101,7 +101,7 @@ impl<'a> Studio<'a> {
     /// If it can't be opened.
     pub fn dataset(&mut self) -> Result<&Dataset> {
         if self.dataset.is_none() {
-            let dataset = data::open(self.common.data.as_deref())?;
+            let dataset = data::open(self.common.data.as_deref(), self.config().data.side)?;
             say(&format!("images: {}", dataset.describe()));
             self.output.set("data", json!({ "name": dataset.name, "sha256": dataset.sha256 }));
             self.dataset = Some(dataset);
@@ -121,14 +121,15 @@ impl<'a> Studio<'a> {
     /// # Errors
     /// The first that isn't there or can't be read.
     pub fn images(&mut self, specs: &[String]) -> Result<Named> {
+        let side = self.config().data.side;
         let (mut pixels, mut labels, mut names) = (Vec::new(), Vec::new(), Vec::new());
         for spec in specs {
-            let picture = resolve(spec, || self.dataset().cloned())?;
+            let picture = resolve(spec, side, || self.dataset().cloned())?;
             pixels.extend_from_slice(&picture.pixels);
             labels.push(picture.label.unwrap_or(0));
             names.push(picture.name);
         }
-        Ok(Named { images: Images::new(pixels, labels), names })
+        Ok(Named { images: Images::new(side, pixels, labels), names })
     }
 
     /// What z is drawn from: a mixture of `components` Gaussians, fitted to the z of training images once for these weights and

@@ -13,10 +13,11 @@ use crate::error::{Error, Result};
 use crate::model::weights::WeightsFile;
 use crate::progress::say;
 use crate::run_dir::RunDir;
+use crate::shell::quoted;
 use crate::train::run::{Options, Summary, train};
 use serde_json::json;
 use signal_hook::flag;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -25,7 +26,7 @@ use std::time::Duration;
 #[derive(Clone, clap::Args)]
 pub struct Args {
     /// The recipe: a file, or one of the program's own configs/cifar10.toml (the default), cifar10-generate.toml, paper.toml,
-    /// report.toml, futurexiang.toml, tiny.toml, finetune.toml, quick.toml.
+    /// report.toml, futurexiang.toml, tiny.toml, finetune.toml, quick.toml, folder64.toml.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Override one value of the recipe, for example train.batch_size=64; may be repeated.
@@ -101,7 +102,12 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         let own = if resumed { run.read_config()? } else { config.clone() };
         allow_change |= differences(&own, &config).iter().all(|d| d.starts_with("train.micro_batch:"));
     }
-    let dataset = data::open(common.data.as_deref())?;
+    let dataset = data::open(common.data.as_deref(), config.data.side)?;
+    if let [side, ..] = config.unused_attention()[..] {
+        say(&format!(
+            "model.unet.attention: no stage of the denoiser has feature maps of {side} x {side} pixels, so there is no attention at that side"
+        ));
+    }
     let begun = from.as_ref().map_or(String::new(), |weights| format!(" from {}", weights.path.display()));
     say(&format!("training {}{begun} on {}, {}", run.path.display(), device.describe(), dataset.describe()));
     let summary = train_with(&config, &dataset, &device, &run, from, allow_change, args)?;
@@ -119,7 +125,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         println!("{steps} steps at {images_per_s:.1} images/s, loss {loss_first:.4} -> {loss_last:.4}");
         match summary.interrupted {
             true => println!("stopped at step {steps}, checkpoint written; go on with: {}", resume_command(&run, args, common)),
-            false => println!("run directory {}; next: soda probe --run {0}", run.path.display()),
+            false => println!("{}", finished(&run)),
         }
         if let Some(best) = summary.best.filter(|best| best != steps) {
             println!("best k-NN while training: {}", run.checkpoint(best).join("ema.safetensors").display());
@@ -168,12 +174,13 @@ fn train_with(
     )
 }
 
+/// Says where a finished run is, and what can be done with it.
+fn finished(run: &RunDir) -> String {
+    format!("run directory {}; next: soda probe --run {}", run.path.display(), quoted(&run.path))
+}
+
 /// What continues `run` on the same data and device.
 fn resume_command(run: &RunDir, args: &Args, common: &Common) -> String {
-    let quoted = |path: &Path| match path.display().to_string() {
-        plain if plain.chars().all(|c| c.is_alphanumeric() || "/\\:._-".contains(c)) => plain,
-        other => format!("'{other}'"),
-    };
     let mut command = format!("soda train --resume --run {}", quoted(&run.path));
     if let Some(from) = args.from.as_ref().filter(|_| run.checkpoints().is_empty()) {
         command += &format!(" --from {}", quoted(from));
@@ -182,7 +189,7 @@ fn resume_command(run: &RunDir, args: &Args, common: &Common) -> String {
         command += &format!(" --data {}", quoted(data));
     }
     if common.device != "auto" {
-        command += &format!(" --device {}", quoted(Path::new(&common.device)));
+        command += &format!(" --device {}", quoted(&common.device));
     }
     if let Some(minutes) = args.max_minutes {
         command += &format!(" --max-minutes {minutes}");
@@ -214,5 +221,54 @@ impl Interrupt {
         flag::register(signal_hook::consts::SIGHUP, Arc::default())
             .map_err(|e| Error::failed(format!("cannot listen for SIGHUP: {e}")))?;
         Ok(Self { stop, let_go })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+        #[command(flatten)]
+        common: Common,
+    }
+
+    #[test]
+    fn what_goes_on_with_a_run_is_each_flag_and_path_as_it_was_given() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let run = RunDir::new(folder.path().join("it's a run"));
+        let resume = |more: &[&str]| {
+            let Line { args, common } = Line::parse_from(["train"].iter().chain(more));
+            shlex::split(&resume_command(&run, &args, &common)).expect("whole quotes")
+        };
+        let path = run.path.to_string_lossy();
+        let plain = ["soda", "train", "--resume", "--run", &*path];
+        assert_eq!(resume(&[]), plain);
+        let more = [
+            "--from",
+            "old weights/'a'.safetensors",
+            "--data",
+            "my \"data\"",
+            "--device",
+            "vulkan:Radeon RX",
+            "--max-minutes",
+            "1.5",
+        ];
+        assert_eq!(resume(&more), [&plain[..], &more].concat());
+        // What a run began with is in its checkpoint.
+        std::fs::create_dir_all(run.checkpoint(2)).expect("writable");
+        std::fs::write(run.checkpoint(2).join(crate::run_dir::COMPLETE), "").expect("writable");
+        assert_eq!(resume(&more), [&plain[..], &more[2..]].concat());
+    }
+
+    #[test]
+    fn a_finished_run_names_the_command_that_scores_it() {
+        let line = finished(&RunDir::new("it's a run"));
+        let (_, command) = line.split_once("next: ").expect("a command");
+        assert_eq!(shlex::split(command).expect("whole quotes"), ["soda", "probe", "--run", "it's a run"]);
     }
 }

@@ -5,11 +5,11 @@ use super::sampling::SamplingArgs;
 use super::source::WeightsArgs;
 use super::studio::Studio;
 use crate::data::crop::{Geometry, Window, resized_crop};
-use crate::data::{IMAGE, Images, SIDE};
-use crate::edit::decoder::{Decoder, signed};
+use crate::data::{Images, bytes_of};
+use crate::edit::decoder::signed;
 use crate::error::{Error, Result};
 use crate::eval::image::similarity;
-use crate::report::grid::{GridRow, save_table};
+use crate::report::grid::{GridRow, LARGE, save_table, scale};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ pub struct Args {
     /// Image files, or images of the data set such as test:17.
     #[arg(default_values = ["test:0", "test:1", "test:2", "test:3", "test:4", "test:5", "test:6", "test:7"])]
     images: Vec<String>,
-    /// The part of the image to draw, in pixels of 32 x 32: left, top, width, height (default: all of it).
+    /// The part of the image to draw, in pixels of the weights' data.side: left, top, width, height (default: all of it).
     #[arg(long, value_name = "X,Y,W,H", value_parser = window)]
     crop: Option<Window>,
     /// Draw it mirrored left to right.
@@ -38,14 +38,8 @@ pub struct Args {
 fn window(text: &str) -> std::result::Result<Window, String> {
     let numbers: std::result::Result<Vec<usize>, _> = text.split(',').map(|n| n.trim().parse()).collect();
     match numbers.as_deref() {
-        Ok([left, top, width, height]) => {
-            let inside = |at: usize, length: usize| length >= 1 && at.saturating_add(length) <= SIDE;
-            match inside(*left, *width) && inside(*top, *height) {
-                true => Ok(Window { top: *top, left: *left, height: *height, width: *width }),
-                false => Err(format!("the part must lie within the image of {SIDE} x {SIDE} pixels")),
-            }
-        }
-        _ => Err("expected four whole numbers: left, top, width, height, such as 0,0,16,16".into()),
+        Ok(&[left, top, width, height]) if width >= 1 && height >= 1 => Ok(Window { top, left, height, width }),
+        _ => Err("expected four whole numbers: left, top, width and height, these at least 1, such as 0,0,16,16".into()),
     }
 }
 
@@ -58,21 +52,28 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
             studio.weights.path.display()
         )));
     }
+    let own = studio.config().data.side;
+    let window = args.crop.unwrap_or(Window::whole(own));
+    let inside = |at: usize, length: usize| at.saturating_add(length) <= own;
+    if !inside(window.left, window.width) || !inside(window.top, window.height) {
+        return Err(Error::usage(format!("--crop: the part must lie within the image of {own} x {own} pixels")));
+    }
     let named = studio.images(&args.images)?;
     let n = named.names.len();
-    let geometry = Geometry { window: args.crop.unwrap_or(Window::WHOLE), flip: args.flip };
+    let geometry = Geometry { window, flip: args.flip };
     let decoder = studio.decoder();
+    let side = decoder.side();
     let (z, seed) = (decoder.encode(&named.images)?, args.sampling.seed);
-    let view = geometry.within(&Geometry::PLAIN).repeat(n);
-    let drawn = decoder.decode(&z, &Decoder::noise(n, seed), Some(&view), seed)?;
+    let view = geometry.within(&Geometry::plain(own)).repeat(n);
+    let drawn = decoder.decode(&z, &decoder.noise(n, seed), Some(&view), seed)?;
 
-    let cut = (0..n).flat_map(|i| resized_crop(named.images.image(i), geometry.window, geometry.flip)).collect();
-    let (originals, wanted) = (signed(&named.images), signed(&Images::new(cut, vec![0; n])));
-    let row = |(label, images)| GridRow { label: Some(label), images: <[f32]>::chunks(images, IMAGE).collect() };
+    let cut = (0..n).flat_map(|i| resized_crop(named.images.image(i), geometry.window, geometry.flip, side)).collect();
+    let (originals, wanted) = (signed(&named.images, side), signed(&Images::new(side, cut, vec![0; n]), side));
+    let row = |(label, images)| GridRow { label: Some(label), images: <[f32]>::chunks(images, bytes_of(side)).collect() };
     let rows = [("original", &originals[..]), ("drawn from z", &drawn), ("cut from it", &wanted)].map(row);
     let headings: Vec<&str> = named.names.iter().map(String::as_str).collect();
-    save_table(&args.out, &headings, &rows, 32, 3)?;
-    let quality = similarity(&drawn, &wanted, 32)?;
+    save_table(&args.out, &headings, &rows, side, scale(side, LARGE))?;
+    let quality = similarity(&drawn, &wanted, side)?;
     println!(
         "PSNR {:.2} dB, SSIM {:.3} beside the same part of the image; picture {}",
         quality.psnr,

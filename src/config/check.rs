@@ -56,6 +56,7 @@ impl Config {
             (1..=6).contains(&u.multipliers.len()) && u.multipliers.iter().all(|&m| (1..=1024).contains(&m)),
             format!("model.unet.multipliers = {:?}: name 1 to 6 stages, each between 1 and 1024", u.multipliers),
         )?;
+        self.check_sides()?;
         for channels in u.group_norm_channels() {
             need(
                 channels % u.groups == 0,

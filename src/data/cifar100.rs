@@ -3,8 +3,8 @@
 //! The fine labels are the classes. No SHA-256 of the two files is published, so they are known by their sizes, their labels and
 //! the number of images of each class; the archive is known by its MD5 (see [`source`](super::source)).
 
-use super::cifar::read_sized;
-use super::{IMAGE, Images};
+use super::Images;
+use super::cifar::{IMAGE, SIDE, read_sized};
 use crate::error::{Error, Result};
 use crate::files::sha256;
 use std::path::{Path, PathBuf};
@@ -111,7 +111,7 @@ pub fn parse(bytes: &[u8], per_class: usize) -> std::result::Result<Images, Stri
     if let Some(class) = counts.iter().position(|&count| count != per_class) {
         return Err(format!("has {} images of class {class} ({}) instead of {per_class}", counts[class], CLASSES[class]));
     }
-    Ok(Images::new(pixels, labels))
+    Ok(Images::new(SIDE, pixels, labels))
 }
 
 #[cfg(test)]

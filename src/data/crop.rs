@@ -1,27 +1,29 @@
 //! RandomResizedCrop and horizontal flip, pixel for pixel as torchvision makes them of a PIL image.
 
-use super::{IMAGE, PLANE, Pixels, SIDE};
+use super::{bytes_of, side_of};
 use crate::config::ViewConfig;
 use crate::rng::Stream;
 use rand::RngExt;
-use std::sync::LazyLock;
+use std::borrow::Cow;
 
-/// A part of an image in pixels; `top + height` and `left + width` are at most 32.
+/// A part of an image in pixels; `top + height` and `left + width` are at most the image's side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     /// First row.
     pub top: usize,
     /// First column.
     pub left: usize,
-    /// Rows, 1 to 32.
+    /// Rows, at least 1.
     pub height: usize,
-    /// Columns, 1 to 32.
+    /// Columns, at least 1.
     pub width: usize,
 }
 
 impl Window {
-    /// The whole image.
-    pub const WHOLE: Window = Window { top: 0, left: 0, height: SIDE, width: SIDE };
+    /// The whole of an image of `side` pixels a side.
+    pub const fn whole(side: usize) -> Window {
+        Window { top: 0, left: 0, height: side, width: side }
+    }
 }
 
 /// The geometry of a view.
@@ -34,11 +36,14 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// The image itself.
-    pub const PLAIN: Geometry = Geometry { window: Window::WHOLE, flip: false };
+    /// An image of `side` pixels a side itself.
+    pub const fn plain(side: usize) -> Geometry {
+        Geometry { window: Window::whole(side), flip: false }
+    }
 
     /// How `self` lies in the view `source` of the same image, `[scale_x, offset_x, scale_y, offset_y]`: the point (x, y) of
-    /// `self` is (scale_x x + offset_x, scale_y y + offset_y) of `source`, both from -1 (left, top) to 1 (right, bottom).
+    /// `self` is (scale_x x + offset_x, scale_y y + offset_y) of `source`, both from -1 (left, top) to 1 (right, bottom),
+    /// whatever the sides of the two views.
     pub fn within(&self, source: &Geometry) -> [f32; 4] {
         let axis = |at: usize, length: usize, source_at: usize, source_length: usize| {
             let (scale, shift) = (length as f32 / source_length as f32, at as f32 - source_at as f32);
@@ -52,111 +57,154 @@ impl Geometry {
     }
 }
 
-/// Draws the window of a RandomResizedCrop: area uniform within `crop_scale`, width over height log-uniform within
-/// `crop_ratio`; after ten windows that don't fit, the largest central one of an allowed ratio.
-pub fn draw_window(config: &ViewConfig, rng: &mut Stream) -> Window {
+/// Draws the window of a RandomResizedCrop of an image of `side` pixels a side: area uniform within `crop_scale`, width over
+/// height log-uniform within `crop_ratio`; after ten windows that don't fit, the largest central one of an allowed ratio.
+pub fn draw_window(side: usize, config: &ViewConfig, rng: &mut Stream) -> Window {
     let between = |rng: &mut Stream, [low, high]: [f64; 2]| low + (high - low) * rng.random::<f64>();
     let scale = config.crop_scale.map(f64::from);
     let ratio = config.crop_ratio.map(f64::from);
     for _ in 0..10 {
-        let area = PLANE as f64 * between(rng, scale);
+        let area = (side * side) as f64 * between(rng, scale);
         let ratio = between(rng, ratio.map(f64::ln)).exp();
         let [width, height] = [area * ratio, area / ratio].map(|square| square.sqrt().round_ties_even() as usize);
-        if (1..=SIDE).contains(&width) && (1..=SIDE).contains(&height) {
-            let top = rng.random_range(0..=(SIDE - height) as u32) as usize;
-            let left = rng.random_range(0..=(SIDE - width) as u32) as usize;
+        if (1..=side).contains(&width) && (1..=side).contains(&height) {
+            let top = rng.random_range(0..=(side - height) as u32) as usize;
+            let left = rng.random_range(0..=(side - width) as u32) as usize;
             return Window { top, left, height, width };
         }
     }
-    central_window(ratio)
+    central_window(side, ratio)
 }
 
-/// The largest central window whose width over height lies within `ratio`.
-fn central_window([smallest, largest]: [f64; 2]) -> Window {
-    let shorter = |share: f64| ((SIDE as f64 * share).round_ties_even() as usize).clamp(1, SIDE);
+/// The largest central window of an image of `side` pixels a side whose width over height lies within `ratio`.
+fn central_window(side: usize, [smallest, largest]: [f64; 2]) -> Window {
+    let shorter = |share: f64| ((side as f64 * share).round_ties_even() as usize).clamp(1, side);
     let (width, height) = if smallest > 1.0 {
-        (SIDE, shorter(1.0 / smallest))
+        (side, shorter(1.0 / smallest))
     } else if largest < 1.0 {
-        (shorter(largest), SIDE)
+        (shorter(largest), side)
     } else {
-        (SIDE, SIDE)
+        (side, side)
     };
-    Window { top: (SIDE - height) / 2, left: (SIDE - width) / 2, height, width }
-}
-
-/// One output pixel of a line: the two inputs it mixes, from `first`, and their weights in 1 / 2^22.
-#[derive(Clone, Copy, Default)]
-struct Taps {
-    first: usize,
-    weights: [i32; 2],
+    Window { top: (side - height) / 2, left: (side - width) / 2, height, width }
 }
 
 const PRECISION: u32 = 22;
 
-/// Bilinear taps for stretching a line of n = 0..=32 pixels to 32. A window is never larger than the image, so the antialiasing
-/// of PIL's filter, which widens with the factor of a reduction, never acts.
-static TAPS: LazyLock<[[Taps; SIDE]; SIDE + 1]> = LazyLock::new(|| {
-    std::array::from_fn(|n| {
-        std::array::from_fn(|x| {
-            if n == 0 {
-                return Taps::default();
-            }
-            let center = (x as f64 + 0.5) * n as f64 / SIDE as f64;
-            let first = (center - 0.5).max(0.0) as usize;
-            let weight = |i: usize| if i < n { 1.0 - (i as f64 + 0.5 - center).abs().min(1.0) } else { 0.0 };
-            let pair = [weight(first), weight(first + 1)];
-            let one = f64::from(1u32 << PRECISION);
-            Taps { first, weights: pair.map(|w| (w / (pair[0] + pair[1]) * one + 0.5) as i32) }
-        })
-    })
-});
+/// What each pixel of a resized line is made of: `count` inputs in a row, from `first` on, and their weights in 1 / 2^22.
+struct Taps {
+    count: usize,
+    first: Vec<usize>,
+    /// `[first.len(), count]`
+    weights: Vec<i32>,
+}
 
-/// Stretches `window` of `image` to 32 x 32, bilinearly, with half-pixel centres and PIL's rounding: first along rows, then
-/// along columns, a byte in between. `flip` mirrors the result left to right.
-pub fn resized_crop(image: &Pixels, window: Window, flip: bool) -> Pixels {
-    let Window { top, left, height, width } = window;
-    let mut out = [0u8; IMAGE];
-    let columns = &TAPS[width];
-    for (plane, out) in image.as_chunks::<PLANE>().0.iter().zip(out.as_chunks_mut::<PLANE>().0) {
-        let mut rows = [[0u8; SIDE]; SIDE];
-        for (line, row) in plane.as_chunks::<SIDE>().0[top..top + height].iter().zip(&mut rows) {
-            // One pixel beyond the window is read, with weight 0; below the window that is a row of `rows` left black.
-            let mut padded = [0u8; SIDE + 1];
-            padded[..width].copy_from_slice(&line[left..left + width]);
-            if width == SIDE {
-                *row = *line;
-            } else {
-                for (value, taps) in row.iter_mut().zip(columns) {
-                    let i = taps.first % SIDE;
-                    *value = mix(padded[i], padded[i + 1], taps.weights);
+impl Taps {
+    /// Bilinear taps for resizing a line of `from` pixels to `to`, as PIL has them: two inputs a pixel where the line is
+    /// stretched, and as many more as it is shortened by where it is reduced (antialiasing).
+    fn new(from: usize, to: usize) -> Self {
+        let scale = from as f64 / to as f64;
+        let support = scale.max(1.0);
+        let narrow = 1.0 / support;
+        let count = if scale <= 1.0 { 2 } else { 2 * support.ceil() as usize + 1 }.min(from);
+        let (mut firsts, mut weights) = (Vec::with_capacity(to), Vec::with_capacity(to * count));
+        for x in 0..to {
+            let center = (x as f64 + 0.5) * scale;
+            // Near the end of the line the taps begin earlier; what lies outside the filter weighs nothing.
+            let first = ((center - support + 0.5).max(0.0) as usize).min(from - count);
+            let weight = |i: usize| 1.0 - ((i as f64 - center + 0.5) * narrow).abs().min(1.0);
+            let sum: f64 = (first..first + count).map(weight).sum();
+            let one = f64::from(1u32 << PRECISION);
+            weights.extend((first..first + count).map(|i| (weight(i) / sum * one + 0.5) as i32));
+            firsts.push(first);
+        }
+        Self { count, first: firsts, weights }
+    }
+
+    /// Resizes `line` to `out`.
+    fn along(&self, line: &[u8], out: &mut [u8]) {
+        if self.count == 2 {
+            for ((value, &first), &weights) in out.iter_mut().zip(&self.first).zip(self.weights.as_chunks().0) {
+                *value = mix(line[first], line[first + 1], weights);
+            }
+            return;
+        }
+        for ((value, &first), weights) in out.iter_mut().zip(&self.first).zip(self.weights.chunks_exact(self.count)) {
+            *value = rounded(line[first..].iter().zip(weights).map(|(&p, &weight)| i32::from(p) * weight).sum());
+        }
+    }
+
+    /// Resizes the columns of `rows`, lines of `width` pixels, to those of `out`.
+    fn across(&self, rows: &[u8], width: usize, out: &mut [u8]) {
+        let row = |y: usize| &rows[y * width..][..width];
+        let lines = out.chunks_exact_mut(width).zip(&self.first);
+        if self.count == 2 {
+            for ((line, &first), &weights) in lines.zip(self.weights.as_chunks().0) {
+                for ((value, &a), &b) in line.iter_mut().zip(row(first)).zip(row(first + 1)) {
+                    *value = mix(a, b, weights);
                 }
+            }
+            return;
+        }
+        let mut sums = vec![0; width];
+        for ((line, &first), weights) in lines.zip(self.weights.chunks_exact(self.count)) {
+            sums.fill(0);
+            for (y, &weight) in (first..).zip(weights) {
+                sums.iter_mut().zip(row(y)).for_each(|(sum, &p)| *sum += i32::from(p) * weight);
+            }
+            line.iter_mut().zip(&sums).for_each(|(value, &sum)| *value = rounded(sum));
+        }
+    }
+}
+
+/// Resizes `window` of `image` to `[3, side, side]`, bilinearly, with half-pixel centres and PIL's rounding: first along rows,
+/// then along columns, a byte in between. `flip` mirrors the result left to right.
+pub fn resized_crop(image: &[u8], window: Window, flip: bool, side: usize) -> Vec<u8> {
+    let own = side_of(image);
+    let Window { top, left, height, width } = window;
+    let [columns, lines] = [width, height].map(|from| (from != side).then(|| Taps::new(from, side)));
+    let mut out = vec![0; bytes_of(side)];
+    let mut rows = vec![0; height * side];
+    for (plane, out) in image.chunks_exact(own * own).zip(out.chunks_exact_mut(side * side)) {
+        for (line, row) in plane.chunks_exact(own).skip(top).zip(rows.chunks_exact_mut(side)) {
+            let line = &line[left..left + width];
+            match &columns {
+                Some(taps) => taps.along(line, row),
+                None => row.copy_from_slice(line),
             }
             if flip {
                 row.reverse();
             }
         }
-        if height == SIDE {
-            *out = *rows.as_flattened().first_chunk().expect("32 rows of 32 bytes are one plane");
-            continue;
-        }
-        for (line, taps) in out.as_chunks_mut::<SIDE>().0.iter_mut().zip(&TAPS[height]) {
-            let (upper, lower) = (&rows[taps.first % SIDE], &rows[(taps.first + 1) % SIDE]);
-            for ((value, &a), &b) in line.iter_mut().zip(upper).zip(lower) {
-                *value = mix(a, b, taps.weights);
-            }
+        match &lines {
+            Some(taps) => taps.across(&rows, side, out),
+            None => out.copy_from_slice(&rows),
         }
     }
     out
 }
 
-fn mix(a: u8, b: u8, weights: [i32; 2]) -> u8 {
-    // Weights sum to 2^22 (within one unit), so the result fits a byte after rounding.
-    ((i32::from(a) * weights[0] + i32::from(b) * weights[1] + (1 << (PRECISION - 1))) >> PRECISION).min(255) as u8
+/// The whole of `image` as `[3, side, side]`.
+pub fn resized(image: &[u8], side: usize) -> Cow<'_, [u8]> {
+    match side_of(image) {
+        own if own == side => Cow::Borrowed(image),
+        own => Cow::Owned(resized_crop(image, Window::whole(own), false, side)),
+    }
 }
 
-/// Mirrors an image left to right.
-pub fn flip(image: &mut Pixels) {
-    image.as_chunks_mut::<SIDE>().0.iter_mut().for_each(|row| row.reverse());
+fn mix(a: u8, b: u8, weights: [i32; 2]) -> u8 {
+    rounded(i32::from(a) * weights[0] + i32::from(b) * weights[1])
+}
+
+/// A sum of bytes, weighted in 1 / 2^22. Weights sum to 2^22 (within a unit each), so the result fits a byte after rounding.
+fn rounded(sum: i32) -> u8 {
+    ((sum + (1 << (PRECISION - 1))) >> PRECISION).min(255) as u8
+}
+
+/// Mirrors an image `[3, side, side]` left to right.
+pub fn flip(image: &mut [u8]) {
+    let side = side_of(image);
+    image.chunks_exact_mut(side).for_each(<[u8]>::reverse);
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! A plain folder of images as a data set.
 
+use super::images::allocate;
 use super::picture::{FORMATS, read_picture};
-use super::{IMAGE, Images};
+use super::{Images, bytes_of};
 use crate::error::{Error, Result};
 use crate::files::hex;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -30,7 +31,7 @@ pub(super) struct Contents {
 /// Files and their labels.
 type Files = Vec<(PathBuf, u8)>;
 
-/// Reads the images below `place`; `None` if there are none.
+/// Reads the images below `place` at `side` pixels a side; `None` if there are none.
 ///
 /// Classes are the sub-folders that hold images at any depth, in the order of their names; images in `place` itself have no
 /// class. Where `place` holds the sub-folders `train` and `test`, these are the two sets; otherwise every tenth image of each
@@ -39,7 +40,7 @@ type Files = Vec<(PathBuf, u8)>;
 /// # Errors
 /// A file that [`read_picture`] refuses; images beside class folders; more than 256 classes; a set without images; a class in
 /// `test` that `train` has not.
-pub(super) fn read(place: &Path) -> Result<Option<Contents>> {
+pub(super) fn read(place: &Path, side: usize) -> Result<Option<Contents>> {
     let Some((classes, train, test)) = find(place)? else { return Ok(None) };
     let shown = place.display();
     for (set, files) in [("training", &train), ("test", &test)] {
@@ -52,7 +53,7 @@ pub(super) fn read(place: &Path) -> Result<Option<Contents>> {
     }
     let style = ProgressStyle::with_template("reading images: {pos} of {len} {wide_bar} {eta} left").expect("a valid template");
     let bar = ProgressBar::new((train.len() + test.len()) as u64).with_style(style);
-    let (train, test) = (decode(&train, &bar)?, decode(&test, &bar)?);
+    let (train, test) = (decode(&train, side, &bar)?, decode(&test, side, &bar)?);
     bar.finish_and_clear();
     let mut digest = Sha256::new();
     digest.update(classes.iter().map(|class| format!("{class}\n")).collect::<String>());
@@ -194,18 +195,17 @@ fn labelled(groups: &[Vec<PathBuf>]) -> Files {
     (0..longest).flat_map(round).collect()
 }
 
-fn decode(files: &Files, bar: &ProgressBar) -> Result<Images> {
-    // All of them before the first error is looked for, so that the same file is named each time.
-    let read = |(path, _): &(PathBuf, u8)| {
+fn decode(files: &Files, side: usize, bar: &ProgressBar) -> Result<Images> {
+    let mut pixels = allocate(files.len(), side)?;
+    let read = |((path, _), out): (&(PathBuf, u8), &mut [u8])| -> Result<()> {
         bar.inc(1);
-        read_picture(path)
+        out.copy_from_slice(&read_picture(path, side)?);
+        Ok(())
     };
-    let pictures: Vec<_> = files.par_iter().map(read).collect();
-    let mut pixels = Vec::with_capacity(files.len() * IMAGE);
-    for picture in pictures {
-        pixels.extend_from_slice(&picture?);
-    }
-    Ok(Images::new(pixels, files.iter().map(|&(_, label)| label).collect()))
+    // All of them before the first error is looked for, so that the same file is named each time.
+    let done: Vec<Result<()>> = files.par_iter().zip(pixels.par_chunks_exact_mut(bytes_of(side))).map(read).collect();
+    done.into_iter().collect::<Result<()>>()?;
+    Ok(Images::new(side, pixels, files.iter().map(|&(_, label)| label).collect()))
 }
 
 #[cfg(test)]

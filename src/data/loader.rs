@@ -1,8 +1,8 @@
 //! Batches of view pairs, made ahead by background threads and handed out in order.
 
 use super::views::make_pair;
-use super::{IMAGE, Images};
-use crate::config::DataConfig;
+use super::{Images, bytes_of};
+use crate::config::{DataConfig, Sides};
 use crate::error::{Error, Result};
 use crate::rng::{self, Purpose};
 use std::collections::BTreeMap;
@@ -18,9 +18,9 @@ pub struct Batch {
     pub step: u64,
     /// The images it is made of, `[B]`, as positions in the training set.
     pub indices: Vec<usize>,
-    /// Source views, `[B, 3, 32, 32]`: the encoder's input, normalised.
+    /// Source views, `[B, 3, side, side]`: the encoder's input, normalised.
     pub source: Vec<f32>,
-    /// Target views, `[B, 3, 32, 32]`: x_0 in [-1, 1].
+    /// Target views, `[B, 3, side, side]`: x_0 in [-1, 1].
     pub target: Vec<f32>,
     /// How each target lies in its source, `[B, 4]`, see [`Geometry::within`](super::crop::Geometry::within).
     pub geometry: Vec<f32>,
@@ -45,9 +45,12 @@ impl Recipe {
         let order = self.order(epoch);
         let indices: Vec<usize> =
             order[within * self.batch_size..(within + 1) * self.batch_size].iter().map(|&i| i as usize).collect();
-        let (mut source, mut target) = (vec![0.0; indices.len() * IMAGE], vec![0.0; indices.len() * IMAGE]);
+        let Sides { source, target } = self.data.sides();
+        let sizes = [source, target].map(bytes_of);
+        let [mut source, mut target] = sizes.map(|size| vec![0.0; indices.len() * size]);
         let mut geometry = Vec::with_capacity(4 * indices.len());
-        for ((&i, source), target) in indices.iter().zip(source.chunks_exact_mut(IMAGE)).zip(target.chunks_exact_mut(IMAGE)) {
+        let views = source.chunks_exact_mut(sizes[0]).zip(target.chunks_exact_mut(sizes[1]));
+        for (&i, (source, target)) in indices.iter().zip(views) {
             geometry.extend(make_pair(self.images.image(i), &self.data, self.seed, epoch, i, source, target));
         }
         Batch { step, indices, source, target, geometry }

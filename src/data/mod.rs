@@ -6,6 +6,7 @@ pub mod cifar;
 pub mod cifar100;
 pub mod crop;
 mod folder;
+mod images;
 pub mod loader;
 pub mod picture;
 pub mod rand_augment;
@@ -15,72 +16,19 @@ pub mod stream;
 pub mod subset;
 pub mod views;
 
+pub use images::{Images, bytes_of, side_of};
+
+use crate::config::DEFAULT_SIDE;
 use crate::error::{Error, Result};
 use image::codecs::png::PngDecoder;
 use image::{DynamicImage, ImageDecoder, Limits};
+use picture::resample;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Height and width of an image in pixels.
-pub const SIDE: usize = 32;
-/// Bytes of one colour plane.
-pub const PLANE: usize = SIDE * SIDE;
-/// Bytes of one image: three planes.
-pub const IMAGE: usize = 3 * PLANE;
-/// One image: 3,072 bytes, planes R, G, B, row-major.
-pub type Pixels = [u8; IMAGE];
 /// Names of CIFAR-10's labels 0 to 9.
 pub const CLASSES: [&str; 10] = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
-
-/// Labelled images in memory: pixels `[N, 3, 32, 32]` as bytes (R, G, B planes, row-major) and labels `[N]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Images {
-    pixels: Vec<u8>,
-    labels: Vec<u8>,
-}
-
-impl Images {
-    /// Images out of `pixels` `[N, 3, 32, 32]` and `labels` `[N]`.
-    ///
-    /// # Panics
-    /// When the two disagree on N.
-    pub fn new(pixels: Vec<u8>, labels: Vec<u8>) -> Self {
-        assert_eq!(pixels.len(), labels.len() * IMAGE, "one label for each image of {IMAGE} bytes");
-        Self { pixels, labels }
-    }
-
-    /// Number of images, N.
-    pub fn len(&self) -> usize {
-        self.labels.len()
-    }
-
-    /// Whether there is no image.
-    pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
-    }
-
-    /// Image `i`: 3,072 bytes, planes R, G, B, row-major.
-    pub fn image(&self, i: usize) -> &Pixels {
-        &self.pixels.as_chunks().0[i]
-    }
-
-    /// Label of image `i`, an index into the data set's classes.
-    pub fn label(&self, i: usize) -> u8 {
-        self.labels[i]
-    }
-
-    /// All labels, `[N]`.
-    pub fn labels(&self) -> &[u8] {
-        &self.labels
-    }
-
-    /// A copy of the images `indices`, in that order.
-    pub fn select(&self, indices: &[usize]) -> Images {
-        let pixels = indices.iter().flat_map(|&i| self.image(i)).copied().collect();
-        Images { pixels, labels: indices.iter().map(|&i| self.label(i)).collect() }
-    }
-}
 
 /// A training and a test set, verified.
 #[derive(Clone, Debug)]
@@ -91,8 +39,10 @@ pub struct Dataset {
     pub origin: String,
     /// The training images; probes for choosing settings hold some out, see [`split`].
     pub train: Arc<Images>,
-    /// The test images.
+    /// The test images, of the same side.
     pub test: Arc<Images>,
+    /// The side that the images had in their files, where they were resampled to another one.
+    pub resampled_from: Option<usize>,
     /// Names of the classes in the order of their labels, 256 at most; empty for images without classes, all labelled 0.
     pub classes: Vec<String>,
     /// One SHA-256 in hex over its parts; the same wherever the data lies.
@@ -100,11 +50,26 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// One line for people: name, sizes, origin.
+    /// One line for people: name, sizes, origin, and whether the images were resampled.
     pub fn describe(&self) -> String {
         let count = |images: &Images| indicatif::HumanCount(images.len() as u64);
-        let (train, test) = (count(&self.train), count(&self.test));
-        format!("{} ({train} training, {test} test images; {})", self.name, self.origin)
+        let (train, test, side) = (count(&self.train), count(&self.test), self.train.side());
+        let resampled =
+            self.resampled_from.map_or(String::new(), |own| format!("; resampled from {own} x {own} to {side} x {side} pixels"));
+        format!("{} ({train} training, {test} test images; {}{resampled})", self.name, self.origin)
+    }
+
+    /// The same data with images of `side` pixels a side: as they are, or resampled.
+    ///
+    /// # Errors
+    /// If they don't fit into memory.
+    pub fn at(self, side: usize) -> Result<Self> {
+        let own = self.train.side();
+        if own == side {
+            return Ok(self);
+        }
+        let [train, test] = [resample(&self.train, side)?, resample(&self.test, side)?];
+        Ok(Self { train: Arc::new(train), test: Arc::new(test), resampled_from: Some(own), ..self })
     }
 
     /// That there are classes to tell apart; `what` needs them.
@@ -127,10 +92,14 @@ impl Dataset {
 /// folder of the files or its parent; CIFAR-10 where a parent holds both), else a folder of images; [`BUNDLED`] is the bundled subset. When no place is named, the
 /// full CIFAR-10 in the user's cache folder; where that holds none, the bundled subset. Every file of CIFAR is verified.
 ///
+/// The images have `side` pixels a side (`data.side` of a recipe): those of a folder are read at that side, those of CIFAR are
+/// resampled to it.
+///
 /// # Errors
-/// A place that was named holds no data, or a file is missing, truncated or altered; the message names the remedy.
-pub fn open(explicit: Option<&Path>) -> Result<Dataset> {
-    open_from(explicit, environment().as_deref(), dirs::cache_dir().as_deref())
+/// A place that was named holds no data, or a file is missing, truncated or altered; the message names the remedy. Images that
+/// don't fit into memory.
+pub fn open(explicit: Option<&Path>, side: usize) -> Result<Dataset> {
+    open_from(explicit, environment().as_deref(), dirs::cache_dir().as_deref(), side)
 }
 
 /// Where `soda data fetch` and `soda data import` write: `explicit`, else `$SODA_DATA`, else `soda` in the user's cache folder.
@@ -159,7 +128,7 @@ pub fn verify(root: &Path) -> Result<Vec<String>> {
     }
     if found.is_empty() {
         // Nothing at all is reported as CIFAR-10 that is missing, with the remedy.
-        let images = if root.is_dir() { from_folder(root)? } else { None };
+        let images = if root.is_dir() { from_folder(root, DEFAULT_SIDE)? } else { None };
         match images {
             Some(images) => {
                 let (described, classes, digest) = (images.describe(), images.classes.len(), &images.sha256[..12]);
@@ -208,18 +177,18 @@ fn root_from(explicit: Option<&Path>, environment: Option<&Path>, cache: Option<
 /// What names the bundled subset where a folder of data is asked for.
 pub const BUNDLED: &str = "bundled";
 
-fn open_from(explicit: Option<&Path>, environment: Option<&Path>, cache: Option<&Path>) -> Result<Dataset> {
+fn open_from(explicit: Option<&Path>, environment: Option<&Path>, cache: Option<&Path>, side: usize) -> Result<Dataset> {
     if explicit == Some(Path::new(BUNDLED)) && !Path::new(BUNDLED).exists() {
-        return bundled();
+        return bundled()?.at(side);
     }
     if let Some(named) = explicit.or(environment) {
         if let Some(folder) = cifar::locate(named) {
-            return full(&folder);
+            return full(&folder)?.at(side);
         }
         if let Some(folder) = cifar100::locate(named) {
-            return full_100(&folder, cifar100::PER_CLASS);
+            return full_100(&folder, cifar100::PER_CLASS)?.at(side);
         }
-        let images = if named.is_dir() { from_folder(named)? } else { None };
+        let images = if named.is_dir() { from_folder(named, side)? } else { None };
         return images.ok_or_else(|| {
             let place = if explicit.is_some() { "--data" } else { "SODA_DATA =" };
             let (shown, remedy) = (named.display(), cifar::remedy(named));
@@ -227,8 +196,8 @@ fn open_from(explicit: Option<&Path>, environment: Option<&Path>, cache: Option<
         });
     }
     match cache.map(|c| c.join("soda").join(cifar::FOLDER)).filter(|folder| folder.is_dir()) {
-        Some(folder) => full(&folder),
-        None => bundled(),
+        Some(folder) => full(&folder)?.at(side),
+        None => bundled()?.at(side),
     }
 }
 
@@ -240,20 +209,22 @@ fn full_100(folder: &Path, per_class: [usize; 2]) -> Result<Dataset> {
     Ok(dataset("CIFAR-100", folder.display().to_string(), &cifar100::CLASSES, cifar100::read(folder, per_class)?))
 }
 
-/// The images below `place`, if there are any.
-fn from_folder(place: &Path) -> Result<Option<Dataset>> {
-    let Some(folder::Contents { train, test, classes, sha256 }) = folder::read(place)? else { return Ok(None) };
+/// The images below `place` at `side` pixels a side, if there are any.
+fn from_folder(place: &Path, side: usize) -> Result<Option<Dataset>> {
+    let Some(folder::Contents { train, test, classes, sha256 }) = folder::read(place, side)? else { return Ok(None) };
     let last = place.file_name().unwrap_or(place.as_os_str()).to_string_lossy();
     let (name, origin) = (format!("images of {last}"), place.display().to_string());
-    Ok(Some(Dataset { name, origin, train: Arc::new(train), test: Arc::new(test), classes, sha256 }))
+    let (train, test) = (Arc::new(train), Arc::new(test));
+    Ok(Some(Dataset { name, origin, train, test, resampled_from: None, classes, sha256 }))
 }
 
 fn dataset(name: &str, origin: String, classes: &[&str], (train, test, sha256): (Images, Images, String)) -> Dataset {
     let classes = classes.iter().map(|&class| class.into()).collect();
-    Dataset { name: name.into(), origin, train: Arc::new(train), test: Arc::new(test), classes, sha256 }
+    let (train, test) = (Arc::new(train), Arc::new(test));
+    Dataset { name: name.into(), origin, train, test, resampled_from: None, classes, sha256 }
 }
 
-/// The subset that the program carries with it: 5,000 training and 1,000 test images.
+/// The subset that the program carries with it: 5,000 training and 1,000 test images of CIFAR's own side.
 ///
 /// # Errors
 /// The embedded sheets don't match their manifest.
@@ -269,7 +240,7 @@ mod tests {
     fn a_named_place_without_data_is_an_error_with_the_remedy() {
         let empty = tempfile::tempdir().unwrap();
         for (explicit, environment) in [(Some(empty.path()), None), (None, Some(empty.path()))] {
-            let message = open_from(explicit, environment, None).unwrap_err().to_string();
+            let message = open_from(explicit, environment, None, 32).unwrap_err().to_string();
             assert!(message.contains(&format!("soda data fetch --data {}", empty.path().display())), "{message}");
             assert!(message.contains("soda data import PATH --data"), "{message}");
         }
@@ -280,7 +251,7 @@ mod tests {
     #[test]
     fn a_named_place_is_recognised_by_what_it_holds() {
         let place = tempfile::tempdir().unwrap();
-        let open = |place: &Path| open_from(Some(place), None, None);
+        let open = |place: &Path| open_from(Some(place), None, None, 32);
         for i in 0..20 {
             let grey = image::GrayImage::from_pixel(40, 40, image::Luma([i]));
             let folder = place.path().join(if i < 10 { "a" } else { "b" });
@@ -312,12 +283,12 @@ mod tests {
     #[test]
     fn an_empty_cache_gives_the_bundled_subset_and_damage_in_it_an_error() {
         let cache = tempfile::tempdir().unwrap();
-        let dataset = open_from(None, None, Some(cache.path())).unwrap();
+        let dataset = open_from(None, None, Some(cache.path()), 32).unwrap();
         assert_eq!(dataset.describe(), "CIFAR-10 subset (5,000 training, 1,000 test images; bundled)");
         let folder = cache.path().join("soda").join(cifar::FOLDER);
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("data_batch_1.bin"), "short").unwrap();
-        let message = open_from(None, None, Some(cache.path())).unwrap_err().to_string();
+        let message = open_from(None, None, Some(cache.path()), 32).unwrap_err().to_string();
         assert!(message.contains("data_batch_1.bin has 5 bytes instead of 30730000"), "{message}");
     }
 
@@ -334,9 +305,18 @@ mod tests {
     }
 
     #[test]
-    fn select_keeps_the_order_asked_for() {
-        let pixels = (0..3).flat_map(|i| vec![i; IMAGE]).collect();
-        let chosen = Images::new(pixels, vec![7, 8, 9]).select(&[2, 0]);
-        assert_eq!((chosen.len(), chosen.labels(), chosen.image(0)[5], chosen.image(1)[5]), (2, &[9, 7][..], 2, 0));
+    fn data_of_another_side_is_resampled_and_says_so() {
+        let [own, larger] = [32, 48].map(|side| open_from(Some(Path::new(BUNDLED)), None, None, side).unwrap());
+        assert_eq!((own.resampled_from, larger.resampled_from), (None, Some(32)));
+        assert_eq!((larger.train.side(), larger.test.side(), larger.train.len()), (48, 48, own.train.len()));
+        assert_eq!((larger.train.labels(), &larger.sha256), (own.train.labels(), &own.sha256));
+        assert!(larger.describe().ends_with("; bundled; resampled from 32 x 32 to 48 x 48 pixels)"), "{}", larger.describe());
+        // The same pictures: their means stay within a level.
+        let mean = |image: &[u8]| image.iter().map(|&p| f64::from(p)).sum::<f64>() / image.len() as f64;
+        for i in 0..20 {
+            assert!((mean(own.test.image(i)) - mean(larger.test.image(i))).abs() < 1.0, "image {i}");
+        }
+        // Negative control: another picture has another mean.
+        assert!((mean(own.test.image(0)) - mean(larger.test.image(1))).abs() > 1.0);
     }
 }

@@ -1,12 +1,14 @@
 //! Pictures that a user names: a file of any size and common format, or an image of the data set.
 
-use super::{Dataset, PLANE, Pixels, SIDE};
+use super::images::allocate;
+use super::{Dataset, Images, bytes_of};
 use crate::error::{Error, Result};
 use image::imageops::FilterType;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits, Rgba};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits, RgbImage, Rgba};
+use rayon::prelude::*;
 use std::path::Path;
 
-/// Fewest pixels a side: a smaller image is a patch of colour at 32 x 32.
+/// Fewest pixels a side: a smaller image is a patch of colour.
 pub const SMALLEST_SIDE: u32 = 8;
 /// Most pixels a side.
 const LARGEST_SIDE: u32 = 16_384;
@@ -18,26 +20,26 @@ pub(super) const FORMATS: &str = "PNG, JPEG, WebP, BMP or GIF";
 /// One picture, ready for the encoder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Picture {
-    /// 32 x 32 pixels.
-    pub pixels: Pixels,
+    /// `[3, side, side]`.
+    pub pixels: Vec<u8>,
     /// Its class, where it is an image of a data set that has classes.
     pub label: Option<u8>,
     /// For people: the file's name, or the place in the data set and the name of the class: "test:17 (ship)".
     pub name: String,
 }
 
-/// The picture `spec` names: `test:17` or `train:3`, counted from 0, is an image of the data set, for which alone `dataset` is
-/// called; anything else is the path of a file for [`read_picture`].
+/// The picture `spec` names at `side` pixels a side: `test:17` or `train:3`, counted from 0, is an image of the data set, for
+/// which alone `dataset` is called (its images must have that side); anything else is the path of a file for [`read_picture`].
 ///
 /// # Errors
 /// An index that is no number or out of range; as `dataset`; as [`read_picture`].
-pub fn resolve(spec: &str, dataset: impl FnOnce() -> Result<Dataset>) -> Result<Picture> {
+pub fn resolve(spec: &str, side: usize, dataset: impl FnOnce() -> Result<Dataset>) -> Result<Picture> {
     let indexed = ["test", "train"].into_iter().find_map(|set| Some((set, spec.strip_prefix(set)?.strip_prefix(':')?)));
     // A file of that name can still be meant.
     let Some((set, index)) = indexed.filter(|_| !Path::new(spec).exists()) else {
         let path = Path::new(spec);
         let name = path.file_name().map_or_else(|| spec.into(), |name| name.to_string_lossy());
-        return Ok(Picture { pixels: read_picture(path)?, label: None, name: name.into_owned() });
+        return Ok(Picture { pixels: read_picture(path, side)?, label: None, name: name.into_owned() });
     };
     let index: usize = index.parse().map_err(|_| {
         Error::usage(format!("{spec}: after {set}: comes the number of an image from 0 on, for example {set}:17"))
@@ -50,17 +52,18 @@ pub fn resolve(spec: &str, dataset: impl FnOnce() -> Result<Dataset>) -> Result<
     }
     let class = dataset.classes.get(usize::from(images.label(index)));
     let name = class.map_or_else(|| spec.to_owned(), |class| format!("{spec} ({class})"));
-    Ok(Picture { pixels: *images.image(index), label: class.map(|_| images.label(index)), name })
+    Ok(Picture { pixels: images.image(index).to_vec(), label: class.map(|_| images.label(index)), name })
 }
 
-/// The image in the file `path` (PNG, JPEG, WebP, BMP or GIF, whatever its name ends with) as 32 x 32 pixels: turned as its EXIF
-/// tag says, its middle square resized with a Lanczos filter (enlarged with Catmull-Rom; 32 x 32 pixels stay as they are). Grey, 16-bit, palette
-/// and CMYK images become 8-bit RGB, transparency lies over white, and an animation is its first frame. Colour profiles are not applied.
+/// The image in the file `path` (PNG, JPEG, WebP, BMP or GIF, whatever its name ends with) as `[3, side, side]`: turned as its
+/// EXIF tag says, its middle square resized with a Lanczos filter (enlarged with Catmull-Rom; one of that side stays as it is).
+/// Grey, 16-bit, palette and CMYK images become 8-bit RGB, transparency lies over white, and an animation is its first frame.
+/// Colour profiles are not applied.
 ///
 /// # Errors
 /// No file, not an image of these formats, a damaged one, fewer than 8 or more than 16,384 pixels a side, more than 512 MiB
 /// decoded.
-pub fn read_picture(path: &Path) -> Result<Pixels> {
+pub fn read_picture(path: &Path, side: usize) -> Result<Vec<u8>> {
     let name = path.display();
     if path.is_dir() {
         return Err(Error::failed(format!("{name} is a folder; name an image file")));
@@ -85,11 +88,11 @@ pub fn read_picture(path: &Path) -> Result<Pixels> {
     let orientation = decoder.orientation().map_err(failed)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(failed)?;
     image.apply_orientation(orientation);
-    Ok(shrink(&image))
+    Ok(middle_square(&image, side))
 }
 
-/// The middle square of `image`, resized; planes R, G, B.
-fn shrink(image: &DynamicImage) -> Pixels {
+/// The middle square of `image`, resized to `[3, wanted, wanted]`.
+fn middle_square(image: &DynamicImage, wanted: usize) -> Vec<u8> {
     let side = image.width().min(image.height());
     let mut square = image.crop_imm((image.width() - side) / 2, (image.height() - side) / 2, side, side);
     if square.color().has_alpha() {
@@ -98,13 +101,39 @@ fn shrink(image: &DynamicImage) -> Pixels {
         rgba.pixels_mut().for_each(|pixel| *pixel = over_white(*pixel));
         square = DynamicImage::ImageRgba8(rgba);
     }
-    let wanted = SIDE as u32;
-    if side != wanted {
-        let filter = if side > wanted { FilterType::Lanczos3 } else { FilterType::CatmullRom };
-        square = square.resize_exact(wanted, wanted, filter);
+    planes(resized(square, wanted))
+}
+
+/// The square image `square` with `wanted` pixels a side.
+fn resized(square: DynamicImage, wanted: usize) -> RgbImage {
+    let (side, wanted) = (square.width(), wanted as u32);
+    if side == wanted {
+        return square.into_rgb8();
     }
-    let rgb = square.into_rgb8();
-    std::array::from_fn(|i| rgb.as_raw()[i % PLANE * 3 + i / PLANE])
+    let filter = if side > wanted { FilterType::Lanczos3 } else { FilterType::CatmullRom };
+    square.resize_exact(wanted, wanted, filter).into_rgb8()
+}
+
+/// `rgb` as planes R, G, B.
+fn planes(rgb: RgbImage) -> Vec<u8> {
+    let (pixels, _) = rgb.as_raw().as_chunks::<3>();
+    (0..3).flat_map(|channel| pixels.iter().map(move |pixel| pixel[channel])).collect()
+}
+
+/// `images` with `side` pixels a side, resized as files are.
+///
+/// # Errors
+/// If they don't fit into memory.
+pub(super) fn resample(images: &Images, side: usize) -> Result<Images> {
+    let (own, plane) = (images.side() as u32, images.side() * images.side());
+    let mut pixels = allocate(images.len(), side)?;
+    pixels.par_chunks_exact_mut(bytes_of(side)).enumerate().for_each(|(i, out)| {
+        let image = images.image(i);
+        let rgb = (0..plane).flat_map(|p| [image[p], image[p + plane], image[p + 2 * plane]]).collect();
+        let rgb = RgbImage::from_raw(own, own, rgb).expect("three bytes a pixel");
+        out.copy_from_slice(&planes(resized(DynamicImage::ImageRgb8(rgb), side)));
+    });
+    Ok(Images::new(side, pixels, images.labels().to_vec()))
 }
 
 fn over_white(Rgba([r, g, b, a]): Rgba<u8>) -> Rgba<u8> {

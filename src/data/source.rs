@@ -5,6 +5,7 @@ use super::cifar::{self, FOLDER, Manifest, remedy};
 use super::{CLASSES, cifar100};
 use crate::error::{Error, Result};
 use crate::files::hex;
+use crate::shell::quoted;
 use indicatif::{ProgressBar, ProgressStyle};
 use md5::{Digest, Md5};
 use std::fs::File;
@@ -139,7 +140,7 @@ impl Archive {
                 "cannot download {}: {reason}; try again, name a mirror with --url, or get the archive yourself and run `soda data \
                  import PATH --data {}`",
                 self.url,
-                root.display()
+                quoted(root)
             ))
         };
         let response = self.agent.get(&self.url).call().map_err(|e| failed(e.to_string()))?;

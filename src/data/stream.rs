@@ -1,6 +1,5 @@
 //! Images of files and folders one batch after the other, decoded in the background: more of them than memory holds.
 
-use super::Pixels;
 use super::folder::Entries;
 use super::picture::read_picture;
 use crate::error::{Error, Result};
@@ -13,8 +12,8 @@ use std::thread::JoinHandle;
 /// Batches decoded ahead.
 const AHEAD: usize = 2;
 
-/// A file and the image in it, or why there is none.
-pub type Read = (PathBuf, Result<Pixels>);
+/// A file and the image in it, `[3, side, side]`, or why there is none.
+pub type Read = (PathBuf, Result<Vec<u8>>);
 
 /// Batches of images; dropping it stops what goes on in the background.
 pub struct Stream {
@@ -23,14 +22,14 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// The images that `paths` name, `batch` at a time: files as they are, folders with all images below them (hidden files and
-    /// links to folders are left out; of each folder first its images, then its sub-folders, by name). Files named as images
-    /// of formats that can't be read are there too, with their error. What is in memory is a few batches and the names of
-    /// the files of one folder.
+    /// The images that `paths` name at `side` pixels a side, `batch` at a time: files as they are, folders with all images below
+    /// them (hidden files and links to folders are left out; of each folder first its images, then its sub-folders, by name).
+    /// Files named as images of formats that can't be read are there too, with their error. What is in memory is a few batches
+    /// and the names of the files of one folder.
     ///
     /// # Errors
     /// A path that isn't there; no thread. A folder that can't be read comes as a file does, with its error.
-    pub fn open(paths: &[PathBuf], batch: usize) -> Result<Self> {
+    pub fn open(paths: &[PathBuf], batch: usize, side: usize) -> Result<Self> {
         if let Some((path, e)) = paths.iter().find_map(|path| Some((path, path.metadata().err()?))) {
             return Err(Error::io("read", path, &e));
         }
@@ -40,7 +39,7 @@ impl Stream {
             loop {
                 let files: Vec<_> = walk.by_ref().take(batch).collect();
                 let read = |file| match file {
-                    Ok(path) => decode(path),
+                    Ok(path) => decode(path, side),
                     Err((path, e)) => (path, Err(e)),
                 };
                 let read: Vec<Read> = files.into_par_iter().map(read).collect();
@@ -79,9 +78,9 @@ impl Drop for Stream {
     }
 }
 
-fn decode(path: PathBuf) -> Read {
+fn decode(path: PathBuf, side: usize) -> Read {
     // A decoder that gives up on one file of a million must not take the others with it.
-    let read = catch_unwind(AssertUnwindSafe(|| read_picture(&path)));
+    let read = catch_unwind(AssertUnwindSafe(|| read_picture(&path, side)));
     let broken = |_| Err(Error::failed(format!("{} is damaged; give another file", path.display())));
     let pixels = read.unwrap_or_else(broken);
     (path, pixels)
@@ -155,7 +154,7 @@ mod tests {
         std::fs::write(at("a/photo.heic"), "of another kind").unwrap();
         std::fs::write(at("a/notes.txt"), "not named as an image").unwrap();
         for batch in [1, 2, 100] {
-            let stream = Stream::open(&[at("alone.png"), at("a"), at("b"), at("c.png")], batch).unwrap();
+            let stream = Stream::open(&[at("alone.png"), at("a"), at("b"), at("c.png")], batch, 32).unwrap();
             let batches: Vec<Vec<Read>> = stream.map(Result::unwrap).collect();
             assert!(batches.iter().rev().skip(1).all(|b| b.len() == batch));
             let found: Vec<(String, Option<u8>)> = batches
@@ -183,12 +182,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         (0..40).for_each(|i| write(folder.path(), &format!("{i}.png"), i));
         let gone = folder.path().join("gone.png");
-        let message = Stream::open(&[folder.path().to_owned(), gone], 4).err().unwrap().to_string();
+        let message = Stream::open(&[folder.path().to_owned(), gone], 4, 32).err().unwrap().to_string();
         assert!(message.contains("gone.png") && message.contains("check the path"), "{message}");
-        let mut stream = Stream::open(&[folder.path().to_owned()], 4).unwrap();
+        let mut stream = Stream::open(&[folder.path().to_owned()], 4, 32).unwrap();
         assert_eq!(stream.next().unwrap().unwrap().len(), 4);
         drop(stream);
         let empty = tempfile::tempdir().unwrap();
-        assert!(Stream::open(&[empty.path().to_owned()], 4).unwrap().next().is_none());
+        assert!(Stream::open(&[empty.path().to_owned()], 4, 32).unwrap().next().is_none());
     }
 }

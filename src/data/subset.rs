@@ -1,7 +1,7 @@
 //! The subset that the program carries: 5,000 training and 1,000 test images as two PNG sheets and a manifest.
 
-use super::cifar::RECORD;
-use super::{CLASSES, IMAGE, Images, PLANE, SIDE, decode_sheet};
+use super::cifar::{IMAGE, PLANE, RECORD, SIDE};
+use super::{CLASSES, Images, decode_sheet};
 use crate::error::{Error, Result};
 use crate::files::{sha256, write_atomically};
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
@@ -119,7 +119,7 @@ impl Sheet {
             pixels[at + PLANE] = green;
             pixels[at + 2 * PLANE] = blue.wrapping_add(green);
         }
-        let images = Images::new(pixels, labels);
+        let images = Images::new(SIDE, pixels, labels);
         let found = sha256(&records(&images));
         if found != self.records_sha256 { Err(format!("SHA-256 {found} instead of {}", self.records_sha256)) } else { Ok(images) }
     }
@@ -137,7 +137,7 @@ fn positions() -> impl Iterator<Item = usize> {
 /// on a sheet of its own, take a fifth less than an RGB sheet.
 fn encode(images: &Images) -> Result<Vec<u8>> {
     let plane = |channel: usize| {
-        let at = |p: usize, channel: usize| images.pixels[p + channel * PLANE];
+        let at = |p: usize, channel: usize| images.pixels()[p + channel * PLANE];
         let value = move |p| if channel == 1 { at(p, 1) } else { at(p, channel).wrapping_sub(at(p, 1)) };
         positions().take(images.len() * PLANE).map(value)
     };
@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn a_bundle_gives_back_the_first_images_of_each_class_and_notices_damage() {
         let image = |i: usize| (0..IMAGE).map(move |p| (i * 89 + p * p / 7) as u8);
-        let full = Images::new((0..600).flat_map(image).collect(), (0..600).map(|i| (i * 7 % 10) as u8).collect());
+        let full = Images::new(SIDE, (0..600).flat_map(image).collect(), (0..600).map(|i| (i * 7 % 10) as u8).collect());
         let dir = tempfile::tempdir().unwrap();
         write_sheets([&full, &full], [50, 10], dir.path()).unwrap();
         let read = |name: &str| std::fs::read(dir.path().join(name)).unwrap();

@@ -1,23 +1,27 @@
 //! The two views of an image: what the encoder sees (source) and what the denoiser has to draw (target).
 
-use super::crop::{Geometry, draw_window, flip, resized_crop};
+use super::crop::{Geometry, draw_window, flip, resized, resized_crop};
 use super::rand_augment::rand_augment;
-use super::{IMAGE, Images, PLANE, Pixels};
-use crate::config::{DataConfig, ViewConfig, Views};
+use super::{Images, bytes_of, side_of};
+use crate::config::{DataConfig, Sides, ViewConfig, Views};
 use crate::rng::{self, Purpose, Stream};
 use rand::RngExt;
 use rand_distr::StandardNormal;
+use std::borrow::Cow;
 
-/// One augmented view of `image` and its geometry: with probability `crop` a random resized crop and then, with probability
-/// `flip`, its mirror image; with probability `rand_augment` RandAugment, with or without `geometric` operations (which the
-/// geometry doesn't tell). The noise is not in it: it is added after normalisation.
-pub fn view(image: &Pixels, config: &ViewConfig, geometric: bool, rng: &mut Stream) -> (Pixels, Geometry) {
+/// One augmented view `[3, side, side]` of `image`, and its geometry: with probability `crop` a random resized crop and then,
+/// with probability `flip`, its mirror image; with probability `rand_augment` RandAugment, with or without `geometric` operations
+/// (which the geometry doesn't tell). The noise is not in it: it is added after normalisation.
+pub fn view(image: &[u8], side: usize, config: &ViewConfig, geometric: bool, rng: &mut Stream) -> (Vec<u8>, Geometry) {
     let happens = |rng: &mut Stream, probability: f32| rng.random::<f32>() < probability;
-    let (mut view, mut geometry) = (*image, Geometry::PLAIN);
-    if happens(rng, config.crop) {
-        geometry = Geometry { window: draw_window(config, rng), flip: happens(rng, config.flip) };
-        view = resized_crop(image, geometry.window, geometry.flip);
-    }
+    let own = side_of(image);
+    let mut geometry = Geometry::plain(own);
+    let mut view = if happens(rng, config.crop) {
+        geometry = Geometry { window: draw_window(own, config, rng), flip: happens(rng, config.flip) };
+        resized_crop(image, geometry.window, geometry.flip, side)
+    } else {
+        resized(image, side).into_owned()
+    };
     if happens(rng, config.rand_augment) {
         rand_augment(&mut view, config.rand_augment_ops, config.rand_augment_magnitude, geometric, rng);
     }
@@ -29,9 +33,9 @@ pub fn view(image: &Pixels, config: &ViewConfig, geometric: bool, rng: &mut Stre
 /// `index` alone. With [`Views::Same`] both are the plain image.
 ///
 /// # Shapes
-/// `source_out`, `target_out`: `[3, 32, 32]`.
+/// `source_out`, `target_out`: `[3, side, side]`, the sides being those of [`DataConfig::sides`].
 pub fn make_pair(
-    image: &Pixels,
+    image: &[u8],
     data: &DataConfig,
     seed: u64,
     epoch: u64,
@@ -39,34 +43,37 @@ pub fn make_pair(
     source_out: &mut [f32],
     target_out: &mut [f32],
 ) -> [f32; 4] {
+    let sides = data.sides();
     if data.views == Views::Same {
-        normalise(image, data, source_out);
-        to_signed(image, target_out);
-        return Geometry::PLAIN.within(&Geometry::PLAIN);
+        normalise(&resized(image, sides.source), data, source_out);
+        to_signed(&resized(image, sides.target), target_out);
+        let plain = Geometry::plain(side_of(image));
+        return plain.within(&plain);
     }
     let geometric = data.views != Views::Conditioned;
     let mut rng = rng::stream(seed, Purpose::Views, rng::pair(epoch, index as u64));
-    let (source, source_geometry) = view(image, &data.source, geometric, &mut rng);
+    let (source, source_geometry) = view(image, sides.source, &data.source, geometric, &mut rng);
     normalise(&source, data, source_out);
     add_noise(source_out, data.source.noise, &mut rng);
-    let (target, target_geometry) = view(image, &data.target, geometric, &mut rng);
+    let (target, target_geometry) = view(image, sides.target, &data.target, geometric, &mut rng);
     to_signed(&target, target_out);
     add_noise(target_out, data.target.noise, &mut rng);
     target_geometry.within(&source_geometry)
 }
 
-/// The encoder's input: (p / 255 - mean) / std in each channel. `out`: `[3, 32, 32]`.
-pub fn normalise(image: &Pixels, data: &DataConfig, out: &mut [f32]) {
+/// The encoder's input: (p / 255 - mean) / std in each channel. `image` and `out`: `[3, side, side]`.
+pub fn normalise(image: &[u8], data: &DataConfig, out: &mut [f32]) {
+    let plane = image.len() / 3;
     for ((plane, out), (mean, std)) in
-        image.as_chunks::<PLANE>().0.iter().zip(out.as_chunks_mut::<PLANE>().0).zip(data.mean.iter().zip(data.std))
+        image.chunks_exact(plane).zip(out.chunks_exact_mut(plane)).zip(data.mean.iter().zip(data.std))
     {
         let (scale, shift) = (1.0 / (255.0 * std), -mean / std);
         out.iter_mut().zip(plane).for_each(|(o, &p)| *o = f32::from(p) * scale + shift);
     }
 }
 
-/// The denoiser's x_0: p / 127.5 - 1. `out`: `[3, 32, 32]`.
-pub fn to_signed(image: &Pixels, out: &mut [f32]) {
+/// The denoiser's x_0: p / 127.5 - 1. `image` and `out`: `[3, side, side]`.
+pub fn to_signed(image: &[u8], out: &mut [f32]) {
     out.iter_mut().zip(image).for_each(|(o, &p)| *o = f32::from(p) / 127.5 - 1.0);
 }
 
@@ -79,24 +86,25 @@ fn add_noise(values: &mut [f32], deviation: f32, rng: &mut Stream) {
 /// Encoder inputs of the plain images `indices`, mirrored left to right with `flipped`: what probes read.
 ///
 /// # Shapes
-/// `out`: `[indices.len(), 3, 32, 32]`.
+/// `out`: `[indices.len(), 3, side, side]`, the side being the source view's.
 pub fn plain_source(images: &Images, indices: &[usize], data: &DataConfig, flipped: bool, out: &mut [f32]) {
-    for (&i, out) in indices.iter().zip(out.as_chunks_mut::<IMAGE>().0) {
-        let mut image = *images.image(i);
+    let Sides { source, .. } = data.sides();
+    for (&i, out) in indices.iter().zip(out.chunks_exact_mut(bytes_of(source))) {
+        let mut image = Cow::Borrowed(images.image(i));
         if flipped {
-            flip(&mut image);
+            flip(image.to_mut());
         }
-        normalise(&image, data, out);
+        normalise(&resized(&image, source), data, out);
     }
 }
 
-/// The plain images `indices` in [-1, 1]: what reconstructions are compared with.
+/// The plain images `indices` in [-1, 1], of `side` pixels a side: what reconstructions are compared with.
 ///
 /// # Shapes
-/// `out`: `[indices.len(), 3, 32, 32]`.
-pub fn plain_target(images: &Images, indices: &[usize], out: &mut [f32]) {
-    for (&i, out) in indices.iter().zip(out.as_chunks_mut::<IMAGE>().0) {
-        to_signed(images.image(i), out);
+/// `out`: `[indices.len(), 3, side, side]`.
+pub fn plain_target(images: &Images, indices: &[usize], side: usize, out: &mut [f32]) {
+    for (&i, out) in indices.iter().zip(out.chunks_exact_mut(bytes_of(side))) {
+        to_signed(&resized(images.image(i), side), out);
     }
 }
 

@@ -37,7 +37,7 @@ pub fn draw_t(schedule: &Schedule, batch: usize, stream: &mut Stream, device: &D
     times(schedule, &t, device)
 }
 
-/// x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps; all images `[B, 3, 32, 32]`.
+/// x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps; all images `[B, 3, side, side]`.
 pub fn q_sample(x_0: Tensor<4>, times: &Times, eps: Tensor<4>) -> Tensor<4> {
     x_0 * times.signal.clone() + eps * times.noise.clone()
 }

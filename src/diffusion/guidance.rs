@@ -13,7 +13,7 @@ pub fn guided(eps_c: Tensor<4>, eps_u: Tensor<4>, w: f64) -> Tensor<4> {
 /// So w_i says how much more the image should owe to section i, given the rest of z; a weight of 0 leaves that section as it is,
 /// and its prediction need not be made: give only the sections whose weight isn't 0. One section that is the whole of z is
 /// [`guided`]. Equal weights w on all sections are not [`guided`] with w unless the sections' shares of eps add up; they cost one
-/// evaluation a section instead of one. All tensors `[B, 3, 32, 32]`.
+/// evaluation a section instead of one. All tensors `[B, 3, side, side]`.
 ///
 /// # Panics
 /// If there are not as many weights as predictions.

@@ -1,7 +1,7 @@
 //! Images from z and x_T, and back to x_T.
 
 use crate::config::{Config, Guidance, SampleConfig, Sampler};
-use crate::data::{IMAGE, Images, views};
+use crate::data::{Images, bytes_of, views};
 use crate::diffusion::Schedule;
 use crate::diffusion::guidance::{guided, guided_by};
 use crate::diffusion::sampler::{Inversion, Sampling, ddim_inversion, sample};
@@ -12,11 +12,11 @@ use crate::rng::{self, Purpose};
 use burn::tensor::{Device, Tensor, TensorData};
 use std::ops::Range;
 
-/// Images a batch: what fits small devices.
+/// Images a batch, at most: what fits small devices.
 const BATCH: usize = 64;
 
-/// The trained networks with everything that sampling needs. Images are `[N, 3, 32, 32]` in [-1, 1], z `[N, Z]`, both on the
-/// host.
+/// The trained networks with everything that sampling needs. Images are `[N, 3, side, side]` in [-1, 1], the side being the
+/// target view's, z `[N, Z]`, both on the host.
 pub struct Decoder<'a> {
     /// The networks.
     pub model: &'a Soda,
@@ -35,7 +35,17 @@ impl<'a> Decoder<'a> {
         Self { model, config, sample, device: device.clone(), schedule: Schedule::new(&config.diffusion) }
     }
 
-    /// z of plain images, `[N, Z]`.
+    /// Height and width in pixels of the images that are drawn.
+    pub fn side(&self) -> usize {
+        self.config.model.sides.target
+    }
+
+    /// Values of an image that is drawn, and how many of them make a batch.
+    fn sizes(&self) -> (usize, usize) {
+        (bytes_of(self.side()), BATCH.min(features::batch_size(self.side())))
+    }
+
+    /// z of plain images of any side, `[N, Z]`.
     ///
     /// # Errors
     /// If the device can't be read.
@@ -43,9 +53,10 @@ impl<'a> Decoder<'a> {
         Ok(features::encode_all(self.model, images, &self.config.data, false, &self.device)?.values)
     }
 
-    /// Noise to start from, `[n, 3, 32, 32]`; that of an image depends on `seed` and its number alone.
-    pub fn noise(n: usize, seed: u64) -> Vec<f32> {
-        let image = |i| rng::normal(&mut rng::stream(rng::pair(seed, i as u64), Purpose::Sampling, 0), IMAGE);
+    /// Noise to start from, `[n, 3, side, side]`; that of an image depends on `seed` and its number alone.
+    pub fn noise(&self, n: usize, seed: u64) -> Vec<f32> {
+        let size = bytes_of(self.side());
+        let image = |i| rng::normal(&mut rng::stream(rng::pair(seed, i as u64), Purpose::Sampling, 0), size);
         (0..n).flat_map(image).collect()
     }
 
@@ -56,12 +67,12 @@ impl<'a> Decoder<'a> {
     /// If the device can't be read.
     pub fn decode(&self, z: &[f32], x_last: &[f32], view: Option<&[f32]>, seed: u64) -> Result<Vec<f32>> {
         let mut out = Vec::with_capacity(x_last.len());
-        let z_dim = self.config.model.z_dim;
-        for (i, x) in x_last.chunks(BATCH * IMAGE).enumerate() {
-            let (first, n) = (i * BATCH, x.len() / IMAGE);
+        let (z_dim, side, (size, batch)) = (self.config.model.z_dim, self.side(), self.sizes());
+        for (i, x) in x_last.chunks(batch * size).enumerate() {
+            let (first, n) = (i * batch, x.len() / size);
             let z = self.tensor(&z[first * z_dim..][..n * z_dim], [n, z_dim]);
             let view = view.map(|view| self.tensor(&view[first * 4..][..n * 4], [n, 4]));
-            let x = self.tensor(x, [n, 3, 32, 32]);
+            let x = self.tensor(x, [n, 3, side, side]);
             let SampleConfig { sampler: kind, steps, eta, clip_x0, .. } = self.sample;
             let settings = Sampling { kind, steps, eta, clip_x0, seed: rng::pair(seed, i as u64) };
             let images = sample(&self.schedule, x, settings, self.eps_fn(z, view, &self.sample.guidance));
@@ -75,22 +86,22 @@ impl<'a> Decoder<'a> {
     /// # Errors
     /// If the device can't be read.
     pub fn draw(&self, z: &[f32], seed: u64) -> Result<Vec<f32>> {
-        self.decode(z, &Self::noise(z.len() / self.config.model.z_dim, seed), None, seed)
+        self.decode(z, &self.noise(z.len() / self.config.model.z_dim, seed), None, seed)
     }
 
     /// The x_T from which [`plain`](Decoder::plain) sampling with the same z returns to the image: DDIM inversion in as many steps,
-    /// without guidance. `x_0` `[N, 3, 32, 32]`, `z` `[N, Z]`; returns `[N, 3, 32, 32]`.
+    /// without guidance. `x_0` `[N, 3, side, side]`, `z` `[N, Z]`; returns `[N, 3, side, side]`.
     ///
     /// # Errors
     /// If the device can't be read.
     pub fn invert(&self, x_0: &[f32], z: &[f32]) -> Result<Vec<f32>> {
         let mut out = Vec::with_capacity(x_0.len());
-        let z_dim = self.config.model.z_dim;
+        let (z_dim, side, (size, batch)) = (self.config.model.z_dim, self.side(), self.sizes());
         let settings = Inversion { steps: self.sample.steps, refinements: 0 };
-        for (x, z) in x_0.chunks(BATCH * IMAGE).zip(z.chunks(BATCH * z_dim)) {
-            let n = x.len() / IMAGE;
+        for (x, z) in x_0.chunks(batch * size).zip(z.chunks(batch * z_dim)) {
+            let n = x.len() / size;
             let eps_fn = self.eps_fn(self.tensor(z, [n, z_dim]), None, &Guidance::Whole(0.0));
-            out.extend(read(ddim_inversion(&self.schedule, self.tensor(x, [n, 3, 32, 32]), settings, eps_fn))?);
+            out.extend(read(ddim_inversion(&self.schedule, self.tensor(x, [n, 3, side, side]), settings, eps_fn))?);
         }
         Ok(out)
     }
@@ -140,10 +151,10 @@ fn read(images: Tensor<4>) -> Result<Vec<f32>> {
     images.try_into_vec_as::<f32>().map_err(|e| Error::device("reading the images", &e))
 }
 
-/// The images in [-1, 1], `[N, 3, 32, 32]`.
-pub fn signed(images: &Images) -> Vec<f32> {
+/// The images in [-1, 1] with `side` pixels a side, `[N, 3, side, side]`.
+pub fn signed(images: &Images, side: usize) -> Vec<f32> {
     let all: Vec<usize> = (0..images.len()).collect();
-    let mut out = vec![0.0; images.len() * IMAGE];
-    views::plain_target(images, &all, &mut out);
+    let mut out = vec![0.0; images.len() * bytes_of(side)];
+    views::plain_target(images, &all, side, &mut out);
     out
 }

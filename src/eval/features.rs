@@ -8,8 +8,8 @@ pub use extract::{Extractor, extract};
 pub use frozen::Frozen;
 pub use kind::FeatureKind;
 
-use crate::config::{DataConfig, ViewConfig};
-use crate::data::{Images, views};
+use crate::config::{DataConfig, Sides, ViewConfig};
+use crate::data::{Images, bytes_of, views};
 use crate::error::{Error, Result};
 use crate::model::Soda;
 use crate::rng::{self, Purpose};
@@ -66,8 +66,20 @@ impl Features {
     }
 }
 
-/// Images encoded at a time.
-pub const BATCH: usize = 128;
+/// Images encoded at a time, at most.
+const BATCH: usize = 128;
+/// Pixels of the images encoded at a time, at most: feature maps of larger images take as much more memory.
+const PIXELS: usize = 128 << 10;
+
+/// Images of `side` pixels a side that are encoded at a time.
+pub fn batch_size(side: usize) -> usize {
+    (PIXELS / (side * side)).clamp(1, BATCH)
+}
+
+/// Images that both networks look at at a time.
+pub fn batch_size_of(Sides { source, target }: Sides) -> usize {
+    batch_size(source.max(target))
+}
 
 /// z of the images `indices`, without augmentation; with `flips`, also of each image's mirror image, appended.
 ///
@@ -83,7 +95,7 @@ pub fn encode(
 ) -> Result<Features> {
     let mut features = Features { dim: 0, values: Vec::new(), labels: Vec::new() };
     for flip in [false, true].into_iter().take(1 + usize::from(flips)) {
-        for batch in indices.chunks(BATCH) {
+        for batch in indices.chunks(batch_size(data.sides().source)) {
             let labels = batch.iter().map(|&i| images.label(i).into());
             append(&mut features, model, source_tensor(images, batch, data, flip, device), labels)?;
         }
@@ -131,14 +143,15 @@ impl<'a> Augmented<'a> {
     /// If the device can't be read.
     pub fn encode(&mut self, model: &Soda, epoch: u64, device: &Device) -> Result<Features> {
         let mut features = Features { dim: 0, values: Vec::new(), labels: Vec::new() };
-        for batch in self.indices.chunks(BATCH) {
-            let mut values = vec![0.0; batch.len() * 3072];
-            values.par_chunks_mut(3072).zip(batch).for_each(|(out, &i)| {
+        let Sides { source: side, .. } = self.data.sides();
+        for batch in self.indices.chunks(batch_size(side)) {
+            let mut values = vec![0.0; batch.len() * bytes_of(side)];
+            values.par_chunks_mut(bytes_of(side)).zip(batch).for_each(|(out, &i)| {
                 let mut stream = rng::stream(0, Purpose::Probe, rng::pair(epoch, i as u64));
-                let (view, _) = views::view(self.images.image(i), &self.view, true, &mut stream);
+                let (view, _) = views::view(self.images.image(i), side, &self.view, true, &mut stream);
                 views::normalise(&view, self.data, out);
             });
-            let x = Tensor::from_data(TensorData::new(values, [batch.len(), 3, 32, 32]), device);
+            let x = Tensor::from_data(TensorData::new(values, [batch.len(), 3, side, side]), device);
             append(&mut features, model, x, batch.iter().map(|&i| self.images.label(i).into()))?;
         }
         Ok(features)
@@ -148,18 +161,19 @@ impl<'a> Augmented<'a> {
 /// Raw pixels in `[0, 1]` as features: the baseline that knows nothing.
 pub fn pixels(images: &Images, indices: &[usize], flips: bool) -> Features {
     let rows = indices.len() * (1 + usize::from(flips));
-    let (mut values, mut labels) = (Vec::with_capacity(rows * 3072), Vec::with_capacity(rows));
+    let dim = bytes_of(images.side());
+    let (mut values, mut labels) = (Vec::with_capacity(rows * dim), Vec::with_capacity(rows));
     for flip in [false, true].into_iter().take(1 + usize::from(flips)) {
         for &i in indices {
             let image = images.image(i);
-            for row in image.chunks(32) {
+            for row in image.chunks(images.side()) {
                 let value = |p: &u8| f32::from(*p) / 255.0;
                 if flip { values.extend(row.iter().rev().map(value)) } else { values.extend(row.iter().map(value)) }
             }
             labels.push(images.label(i).into());
         }
     }
-    Features { dim: 3072, values, labels }
+    Features { dim, values, labels }
 }
 
 /// `model` (without autodiff) with BatchNorm statistics of the plain training images instead of its own: what makes a
@@ -169,14 +183,15 @@ pub fn calibrate(model: Soda, images: &Images, indices: &[usize], data: &DataCon
     // Nothing is learnt from: without tracked weights no graph of the pass is kept.
     let training = model.train().no_grad();
     let autodiff = device.clone().autodiff();
-    for batch in indices.chunks(BATCH).cycle().take(60) {
+    for batch in indices.chunks(batch_size(data.sides().source)).cycle().take(60) {
         training.encode(source_tensor(images, batch, data, false, &autodiff));
     }
     training.valid()
 }
 
 fn source_tensor(images: &Images, indices: &[usize], data: &DataConfig, flip: bool, device: &Device) -> Tensor<4> {
-    let mut values = vec![0.0; indices.len() * 3072];
+    let Sides { source: side, .. } = data.sides();
+    let mut values = vec![0.0; indices.len() * bytes_of(side)];
     views::plain_source(images, indices, data, flip, &mut values);
-    Tensor::from_data(TensorData::new(values, [indices.len(), 3, 32, 32]), device)
+    Tensor::from_data(TensorData::new(values, [indices.len(), 3, side, side]), device)
 }

@@ -1,17 +1,18 @@
 //! Does the denoiser use z? Its loss by noise level with the right z, another image's and none.
 
 use crate::config::Config;
-use crate::data::{IMAGE, Images, views};
+use crate::data::{Images, bytes_of, views};
 use crate::diffusion::Schedule;
 use crate::diffusion::forward::{q_sample, times};
 use crate::error::{Error, Result};
+use crate::eval::features::batch_size_of;
 use crate::model::Soda;
 use crate::rng::{self, Purpose};
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::RngExt;
 use serde::Serialize;
 
-/// Images a batch.
+/// Images a batch, at most.
 const BATCH: usize = 50;
 
 /// Mean squared error on the noise, with three kinds of z.
@@ -59,7 +60,7 @@ pub fn by_time(
     seed: u64,
     device: &Device,
 ) -> Result<(Losses, Vec<Bin>)> {
-    let z_dim = config.model.z_dim;
+    let (z_dim, side) = (config.model.z_dim, config.model.sides.target);
     assert_eq!(z.len(), images.len() * z_dim, "one z of {z_dim} numbers for each image");
     let schedule = Schedule::new(&config.diffusion);
     let levels = schedule.steps();
@@ -72,7 +73,7 @@ pub fn by_time(
     let ranges: Vec<[usize; 2]> = (0..bins).map(|i| [i * levels / bins + 1, (i + 1) * levels / bins]).collect();
     let mut sums = vec![[0.0f64; 3]; bins];
     let all: Vec<usize> = (0..images.len()).collect();
-    for (number, batch) in all.chunks(BATCH).enumerate() {
+    for (number, batch) in all.chunks(BATCH.min(batch_size_of(config.model.sides))).enumerate() {
         let n = batch.len();
         let z_of = |image: &dyn Fn(usize) -> usize| {
             let rows = batch.iter().flat_map(|&i| &z[image(i) * z_dim..][..z_dim]);
@@ -80,15 +81,15 @@ pub fn by_time(
         };
         // The z of the next image; after the last one, that of the first.
         let (own, shuffled) = (z_of(&|i| i), z_of(&|i| (i + 1) % images.len()));
-        let mut x_0 = vec![0.0; n * IMAGE];
-        views::plain_target(images, batch, &mut x_0);
-        let x_0 = Tensor::<4>::from_data(TensorData::new(x_0, [n, 3, 32, 32]), device);
+        let mut x_0 = vec![0.0; n * bytes_of(side)];
+        views::plain_target(images, batch, side, &mut x_0);
+        let x_0 = Tensor::<4>::from_data(TensorData::new(x_0, [n, 3, side, side]), device);
         for (bin, &[first, last]) in ranges.iter().enumerate() {
             let mut stream = rng::stream(rng::pair(seed, number as u64), Purpose::Noise, bin as u64);
             let t: Vec<usize> = (0..n).map(|_| stream.random_range(first..=last)).collect();
             let t = times(&schedule, &t, device);
-            let eps = rng::normal(&mut stream, n * IMAGE);
-            let eps = Tensor::<4>::from_data(TensorData::new(eps, [n, 3, 32, 32]), device);
+            let eps = rng::normal(&mut stream, n * bytes_of(side));
+            let eps = Tensor::<4>::from_data(TensorData::new(eps, [n, 3, side, side]), device);
             let x_t = q_sample(x_0.clone(), &t, eps.clone());
             let losses = [(&own, 1.0), (&shuffled, 1.0), (&own, 0.0)].map(|(z, mask)| {
                 let mask = Tensor::<2>::full([n, 1], mask, device);

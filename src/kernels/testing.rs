@@ -86,8 +86,12 @@ pub(super) fn junk(tensor: &CubeTensor) {
 
 /// Guard bytes on either side: WebGPU's largest offset alignment.
 const GUARD: usize = 256;
-/// NaN as f32 and as f16, and no number that a kernel writes.
-const PATTERN: u8 = 0xff;
+
+/// What lies around buffer number `i`: NaN as f32 and as f16, another one for each, so that what is copied from beside one buffer to
+/// beside another shows as well.
+fn pattern(i: usize) -> [u8; 4] {
+    (0xffff_ff00 + i as u32).to_le_bytes()
+}
 
 /// What a launch between guards left in its buffers.
 pub(super) struct Guarded {
@@ -111,9 +115,11 @@ pub(super) fn guarded(name: &'static str, buffers: &[&CubeTensor], run: impl Fn(
             handles.push(copy.clone());
             continue;
         }
-        let mut bytes = vec![PATTERN; GUARD];
+        let guard = pattern(i).repeat(GUARD / 4);
+        let mut bytes = guard.clone();
         bytes.extend(read(&buffer.handle));
-        bytes.resize(bytes.len().next_multiple_of(4) + GUARD, PATTERN);
+        bytes.resize(bytes.len().next_multiple_of(4), 0xff);
+        bytes.extend(&guard);
         let copy = client.create_from_slice(&bytes);
         handles.push(copy.clone());
         copies.push((i, copy));
@@ -122,8 +128,11 @@ pub(super) fn guarded(name: &'static str, buffers: &[&CubeTensor], run: impl Fn(
     run(handles.iter().map(|copy| copy.clone().offset_start(GUARD as u64)).collect());
     for (i, copy) in &copies {
         let (after, size) = (read(copy), buffers[*i].handle.size_in_used() as usize);
-        let intact = |guard: &[u8]| guard.iter().all(|byte| *byte == PATTERN);
-        assert!(intact(&after[..GUARD]) && intact(&after[GUARD + size..]), "{name}: wrote beside its buffer number {i}");
+        let guard = pattern(*i).repeat(GUARD / 4);
+        let behind = &after[GUARD + size..];
+        let intact =
+            after[..GUARD] == guard && behind.ends_with(&guard) && behind[..behind.len() - GUARD].iter().all(|b| *b == 0xff);
+        assert!(intact, "{name}: wrote beside its buffer number {i}");
     }
     let contents = handles.iter().zip(buffers).map(|(copy, buffer)| {
         let size = buffer.handle.size_in_used() as usize;
@@ -161,7 +170,7 @@ mod tests {
         struct Info { write: u32, ahead: u32 }
     }
 
-    /// y[i] = x[i + ahead], for i < write.
+    /// y[i] = x[i % 40 + ahead], for i < write.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     struct Move;
 
@@ -175,7 +184,7 @@ mod tests {
             @group(0) @binding(2) var<uniform> info: Info;
             @compute @workgroup_size({{ wg }})
             fn main(@builtin(local_invocation_index) i: u32) {
-                if i < info.write { y[i] = x[i + info.ahead]; }
+                if i < info.write { y[i] = x[i % 40u + info.ahead]; }
             }";
         const BUFFERS: usize = 2;
 

@@ -15,9 +15,20 @@ use burn::tensor::{Device, Tensor};
 
 /// 3x3 convolution with padding 1.
 pub(super) fn conv3x3(from: usize, to: usize, stride: usize, bias: bool, device: &Device) -> Conv2d {
-    Conv2dConfig::new([from, to], [3, 3])
+    padded(3, from, to, stride, bias, device)
+}
+
+/// 7x7 convolution with padding 3, without a bias.
+pub(super) fn conv7x7(from: usize, to: usize, stride: usize, device: &Device) -> Conv2d {
+    padded(7, from, to, stride, false, device)
+}
+
+/// Convolution whose padding keeps the side, but for the stride; `kernel` is odd.
+fn padded(kernel: usize, from: usize, to: usize, stride: usize, bias: bool, device: &Device) -> Conv2d {
+    let padding = kernel / 2;
+    Conv2dConfig::new([from, to], [kernel, kernel])
         .with_stride([stride, stride])
-        .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
+        .with_padding(PaddingConfig2d::Explicit(padding, padding, padding, padding))
         .with_bias(bias)
         .init(device)
 }

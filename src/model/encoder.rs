@@ -1,10 +1,12 @@
-//! The encoder: ResNet-18 for 32x32 images (He et al. 2015; 3x3 stem, no max-pool), then a linear layer to z.
+//! The encoder: ResNet-18 (He et al. 2015), then a linear layer to z. For small images its stem is a 3x3 convolution; for larger
+//! ones there is torchvision's, 7x7 with stride 2 and a max-pool.
 
-use super::blocks::{conv1x1, conv3x3, convolve};
-use crate::config::EncoderConfig;
+use super::blocks::{conv1x1, conv3x3, conv7x7, convolve};
+use crate::config::{EncoderConfig, Stem};
 use crate::kernels::batch_norm::batch_norm;
 use crate::kernels::layout;
 use crate::kernels::linear::dense;
+use crate::kernels::max_pool::max_pool;
 use burn::module::Module;
 use burn::nn::conv::Conv2d;
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
@@ -37,7 +39,7 @@ impl BasicBlock {
         }
     }
 
-    /// `[B, from, H, W]` to `[B, to, H / stride, W / stride]`.
+    /// `[B, from, H, W]` to `[B, to, H / stride, W / stride]`, rounded up.
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let (x, skip) = layout::fork(x);
         let h = batch_norm(&self.norm1, convolve(&self.conv1, x), None, true);
@@ -57,6 +59,8 @@ pub struct Encoder {
     blocks: Vec<BasicBlock>,
     head: Linear,
     #[module(skip)]
+    pools: bool,
+    #[module(skip)]
     normalise_z: bool,
 }
 
@@ -74,17 +78,24 @@ impl Encoder {
             }
         }
         Self {
-            stem: conv3x3(3, config.base, 1, false, device),
+            stem: match config.stem {
+                Stem::Conv3x3 => conv3x3(3, config.base, 1, false, device),
+                Stem::Conv7x7 => conv7x7(3, config.base, 2, device),
+            },
             stem_norm: BatchNormConfig::new(config.base).init(device),
             blocks,
             head: LinearConfig::new(channels, z_dim).init(device),
+            pools: config.stem == Stem::Conv7x7,
             normalise_z: config.normalise_z,
         }
     }
 
-    /// The pooled vector before the last layer: normalised images `[B, 3, 32, 32]` to `[B, 8 * base]`.
+    /// The pooled vector before the last layer: normalised images `[B, 3, side, side]` to `[B, 8 * base]`.
     pub fn backbone(&self, x: Tensor<4>) -> Tensor<2> {
         let mut h = batch_norm(&self.stem_norm, convolve(&self.stem, x), None, true);
+        if self.pools {
+            h = max_pool(h);
+        }
         for block in &self.blocks {
             h = block.forward(h);
         }
@@ -101,7 +112,7 @@ impl Encoder {
         z / (square + SMALLEST_SQUARE).sqrt()
     }
 
-    /// Normalised images `[B, 3, 32, 32]` to z `[B, Z]`.
+    /// Normalised images `[B, 3, side, side]` to z `[B, Z]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<2> {
         self.project(self.backbone(x))
     }

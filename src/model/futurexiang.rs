@@ -9,7 +9,7 @@ use super::parameters;
 use super::pytorch::{Checkpoint, Tensor};
 use super::soda::Soda;
 use super::weights::Tensors;
-use crate::config::{BUILT_IN, Config, UNetConfig};
+use crate::config::{BUILT_IN, Config, DEFAULT_SIDE, UNetConfig};
 use crate::error::{Error, Result};
 use burn::tensor::Device;
 use std::collections::BTreeMap;
@@ -136,7 +136,7 @@ fn sizes(tensors: &BTreeMap<String, Tensor>) -> std::result::Result<Vec<String>,
         .iter()
         .enumerate()
         .filter(|(_, stage)| stage[0].1)
-        .map(|(i, _)| 32usize.checked_shr(i as u32).unwrap_or(0))
+        .map(|(i, _)| DEFAULT_SIDE.checked_shr(i as u32).unwrap_or(0))
         .collect();
     Ok(vec![
         format!("model.z_dim={z}"),

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! section       0        1        2        3        4            (m = 4, z of 128: 26, 26, 26, 25, 25 numbers)
-//! side         32       16        8        4        4
+//! side         32       16        8        4        4             (of images of 32 x 32 pixels)
 //!            down 0 - down 1 - down 2 - down 3 - middle
 //!                                                  |
 //!             up 0  -  up 1  -  up 2  -  up 3  - - +

@@ -27,12 +27,12 @@ impl Soda {
         Self { encoder: Encoder::new(&config.encoder, config.z_dim, device), unet: UNet::new(config, device) }
     }
 
-    /// z of normalised images: `[B, 3, 32, 32]` to `[B, Z]`.
+    /// z of normalised images: `[B, 3, side, side]` to `[B, Z]`.
     pub fn encode(&self, x_source: Tensor<4>) -> Tensor<2> {
         self.encoder.forward(x_source)
     }
 
-    /// The encoder's pooled vector, which z is made of: normalised images `[B, 3, 32, 32]` to `[B, 8 * base]`.
+    /// The encoder's pooled vector, which z is made of: normalised images `[B, 3, side, side]` to `[B, 8 * base]`.
     pub fn backbone(&self, x_source: Tensor<4>) -> Tensor<2> {
         self.encoder.backbone(x_source)
     }
@@ -49,9 +49,9 @@ impl Soda {
         self.unet.activations(x_t, t, z)
     }
 
-    /// The predicted noise eps_hat `[B, 3, 32, 32]`: the denoiser as the sampler sees it.
+    /// The predicted noise eps_hat `[B, 3, side, side]`: the denoiser as the sampler sees it.
     ///
-    /// - `x_t` `[B, 3, 32, 32]` (images, red green blue, rows, columns): sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps, where
+    /// - `x_t` `[B, 3, side, side]` (images, red green blue, rows, columns): sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps, where
     ///   x_0 is an image in [-1, 1] and eps ~ N(0, 1).
     /// - `t` `[B]`: the noise level as t / T in (0, 1], not the whole number t of 1..=T; 1 is pure noise.
     ///   [`Schedule::time`](crate::diffusion::Schedule::time) gives it. The network multiplies it by `model.unet.time_scale`.
@@ -69,15 +69,16 @@ impl Soda {
     /// let device = Device::flex(); // or soda::device::select("vulkan")?.device
     /// let weights = WeightsFile::open(Path::new("weights.safetensors"))?;
     /// let model = weights.model(&device)?;
-    /// let (mean, std) = (weights.config.data.mean, weights.config.data.std);
-    /// // pixels: [B * 3 * 32 * 32] values in [0, 1]; noise: as many, standard normal
-    /// let normalised: Vec<f32> = pixels.iter().enumerate().map(|(i, p)| (p - mean[i / 1024 % 3]) / std[i / 1024 % 3]).collect();
-    /// let z = model.encode(Tensor::from_data(TensorData::new(normalised, [B, 3, 32, 32]), &device));
+    /// let (mean, std, side) = (weights.config.data.mean, weights.config.data.std, weights.config.data.side);
+    /// // pixels: [B * 3 * side * side] values in [0, 1]; noise: as many, standard normal
+    /// let channel = |i: usize| i / (side * side) % 3;
+    /// let normalised: Vec<f32> = pixels.iter().enumerate().map(|(i, p)| (p - mean[channel(i)]) / std[channel(i)]).collect();
+    /// let z = model.encode(Tensor::from_data(TensorData::new(normalised, [B, 3, side, side]), &device));
     ///
     /// let schedule = Schedule::new(&weights.config.diffusion);
     /// let (t, alpha_bar) = (300, schedule.alpha_bar(300) as f32);
     /// let x_t = pixels.iter().zip(&noise).map(|(p, e)| alpha_bar.sqrt() * (2.0 * p - 1.0) + (1.0 - alpha_bar).sqrt() * e).collect();
-    /// let x_t = Tensor::from_data(TensorData::new(x_t, [B, 3, 32, 32]), &device);
+    /// let x_t = Tensor::from_data(TensorData::new(x_t, [B, 3, side, side]), &device);
     /// let t = Tensor::full([B], schedule.time(t), &device);
     /// let eps_hat = model.predict_eps(x_t, t, z, Tensor::ones([B, 1], &device), None, None);
     /// ```

@@ -12,9 +12,6 @@ use burn::nn::conv::Conv2d;
 use burn::tensor::{Device, Tensor, activation::silu};
 use std::ops::Range;
 
-/// Side length of the images.
-pub(super) const SIDE: usize = 32;
-
 /// A residual block and, at some resolutions, attention after it.
 #[derive(Module, Debug)]
 pub struct Level {
@@ -57,9 +54,10 @@ pub struct UNet {
 }
 
 impl UNet {
-    /// The stages of `model.unet`, as many residual blocks down as it says and one more up each.
+    /// The stages of `model.unet`, as many residual blocks down as it says and one more up each; attention where a stage's
+    /// feature maps have one of the sides that it names.
     pub fn new(model: &ModelConfig, device: &Device) -> Self {
-        let (config, sections) = (&model.unet, model.sections());
+        let (config, sections, side) = (&model.unet, model.sections(), model.sides.target);
         let widths = config.widths();
         let mut layers = 0;
         // `stage` is that of the section that modulates the block; the middle comes after the last one.
@@ -69,7 +67,7 @@ impl UNet {
             ResBlock::new(from, to, section.len(), config, layers, device)
         };
         let attention = |stage: usize, width| {
-            config.attention.contains(&(SIDE >> stage)).then(|| Attention::new(width, config.groups, device))
+            config.attention.contains(&(side >> stage)).then(|| Attention::new(width, config.groups, device))
         };
 
         let mut channels = config.base;
@@ -118,9 +116,9 @@ impl UNet {
         }
     }
 
-    /// `x_t` `[B, 3, 32, 32]`, `t` `[B]` in (0, 1], `z` `[B, Z]` (zero where dropped) to eps_hat `[B, 3, 32, 32]`. `view`
-    /// `[B, 4]` is how x_t lies in the source view (none: it is the source view); networks without view conditioning don't look
-    /// at it. `dropout_key` is given in training only.
+    /// `x_t` `[B, 3, side, side]`, `t` `[B]` in (0, 1], `z` `[B, Z]` (zero where dropped) to eps_hat `[B, 3, side, side]`, the
+    /// side being the target view's. `view` `[B, 4]` is how x_t lies in the source view (none: it is the source view); networks
+    /// without view conditioning don't look at it. `dropout_key` is given in training only.
     pub fn forward(
         &self,
         x_t: Tensor<4>,
@@ -153,8 +151,9 @@ impl UNet {
     ) -> Tensor<4> {
         let x_t = match self.view_conditioning {
             true => {
-                let view = view.unwrap_or_else(|| same_view(x_t.dims()[0], &x_t.device()));
-                Tensor::cat(vec![x_t, position_map(view)], 1)
+                let [batch, _, side, _] = x_t.dims();
+                let view = view.unwrap_or_else(|| same_view(batch, &x_t.device()));
+                Tensor::cat(vec![x_t, position_map(view, side)], 1)
             }
             false => x_t,
         };

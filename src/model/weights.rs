@@ -2,7 +2,7 @@
 
 use super::Soda;
 use super::parameters::{self, Named};
-use crate::config::Config;
+use crate::config::{Config, Sides};
 use crate::error::{Error, Result};
 use crate::files;
 use burn::module::Module;
@@ -140,9 +140,14 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<(Tensors, HashMap<String, String>)
     Ok((tensors, header.metadata().clone().unwrap_or_default()))
 }
 
-/// What every weights file of this program says of itself: by which version it was written, and the recipe.
+/// What every weights file of this program says of itself: by which version it was written, the recipe, and for other programs
+/// how large the networks' images are. (Files without sides are older: theirs are 32.)
 pub fn metadata(config: &Config) -> HashMap<String, String> {
-    [("soda", env!("CARGO_PKG_VERSION").to_owned()), ("config", config.to_toml())].map(|(k, v)| (k.to_owned(), v)).into()
+    let Sides { source, target } = config.data.sides();
+    let sides = [("side", config.data.side), ("source_side", source), ("target_side", target)];
+    let entries = [("soda", env!("CARGO_PKG_VERSION").to_owned()), ("config", config.to_toml())];
+    let entries = entries.into_iter().chain(sides.map(|(key, side)| (key, side.to_string())));
+    entries.map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 /// Saves the networks with their recipe and their training.

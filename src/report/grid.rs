@@ -14,6 +14,11 @@ const TEXT: f64 = 16.0;
 const CAPTION: f64 = 13.0;
 const TEXT_GAP: f64 = 10.0;
 
+/// Pixels that an image is to be wide at least: in large grids, and where details matter.
+pub const SMALL: usize = 64;
+/// See [`SMALL`].
+pub const LARGE: usize = 96;
+
 /// One row of images.
 ///
 /// A row with a label begins a block: it is set off from the rows above, and the label stands beside the middle of the
@@ -45,15 +50,19 @@ pub fn save_grid(path: &Path, images: &[f32], size: usize, columns: usize, scale
     save_rows(path, &rows, size, scale)
 }
 
-/// Reconstructions in rows of ten over as many rows of their originals; both \[N, 3, 32, 32\] in \[-1, 1\].
+/// Times that images of `size` pixels a side are enlarged to stand about `wanted` pixels wide; larger ones stay as they are.
+pub fn scale(size: usize, wanted: usize) -> usize {
+    (wanted / size).max(1)
+}
+
+/// Reconstructions in rows of ten over as many rows of their originals; both \[N, 3, size, size\] in \[-1, 1\].
 ///
 /// # Errors
 /// As [`save_rows`].
-pub fn save_reconstructions(path: &Path, reconstructions: &[f32], originals: &[f32]) -> Result<()> {
-    const SIZE: usize = 32;
+pub fn save_reconstructions(path: &Path, reconstructions: &[f32], originals: &[f32], size: usize) -> Result<()> {
     let mut rows = Vec::new();
     for (label, images) in [("from z alone", reconstructions), ("original", originals)] {
-        let images: Vec<&[f32]> = images.chunks_exact(3 * SIZE * SIZE).collect();
+        let images: Vec<&[f32]> = images.chunks_exact(3 * size * size).collect();
         let first = rows.len();
         rows.extend(images.chunks(10).map(|row| GridRow { label: None, images: row.to_vec() }));
         if let Some(row) = rows.get_mut(first) {
@@ -61,7 +70,7 @@ pub fn save_reconstructions(path: &Path, reconstructions: &[f32], originals: &[f
         }
     }
     crate::files::create_parent(path)?;
-    save_rows(path, &rows, SIZE, 2)
+    save_rows(path, &rows, size, scale(size, SMALL))
 }
 
 /// Writes `rows` of images \[3, size, size\] as a PNG file, each pixel as a square of `scale` pixels; values outside \[-1, 1\]

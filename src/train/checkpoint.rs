@@ -122,6 +122,9 @@ impl State {
 pub fn other_networks(one: &Config, other: &Config) -> Option<&'static str> {
     let mut model = one.model.clone();
     model.unet.dropout = other.model.unet.dropout;
+    if model.sides != other.model.sides {
+        return Some("sides of the images (data.side and those of its views)");
+    }
     if model != other.model {
         return Some("[model]");
     }

@@ -82,8 +82,9 @@ pub fn replay(
         let lr = known.unwrap_or_else(|| learning_rate(&config.train, number, progress));
         let batch = batches.next()?;
         let (images, view) = (batch.indices, config.model.unet.view_conditioning.then_some(batch.geometry));
+        let pair = Pair::new(config.model.sides, batch.source, batch.target, view, &autodiff);
         let outcome;
-        (state, outcome) = step(state, Pair::new(batch.source, batch.target, view, &autodiff), &schedule, config, number, lr);
+        (state, outcome) = step(state, pair, &schedule, config, number, lr);
         state.position.progress = progress;
         let read = |t: Tensor<1>| {
             let value = t.try_into_scalar::<f32>().map(f64::from);

@@ -22,6 +22,7 @@ use crate::progress::say;
 use crate::report::grid;
 use crate::run_dir::{Row, RunDir, Start};
 use crate::selftest;
+use crate::shell::quoted;
 use serde::Serialize;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -129,8 +130,9 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
         let lr = learning_rate(train, number, progress);
         let batch = batches.next()?;
         let view = config.model.unet.view_conditioning.then_some(batch.geometry);
+        let pair = Pair::new(config.model.sides, batch.source, batch.target, view, &autodiff);
         let outcome;
-        (state, outcome) = step(state, Pair::new(batch.source, batch.target, view, &autodiff), &schedule, config, number, lr);
+        (state, outcome) = step(state, pair, &schedule, config, number, lr);
         log.add(outcome, lr);
 
         interrupted = options.interrupt.load(Ordering::Relaxed);
@@ -263,11 +265,7 @@ fn start(
         run.tidy();
         saved = checkpoint::load(run, config, &device.device, &mut |line| say(line))?;
     } else if let Some(step) = run.found_checkpoints()?.last() {
-        return Err(Error::usage(format!(
-            "{} holds checkpoints but no config.toml, without which they can't be gone on with; put it back, or start another --run with --from {}",
-            run.path.display(),
-            run.checkpoint(*step).join("ema.safetensors").display()
-        )));
+        return Err(without_recipe(run, *step));
     }
     if let Some(mut state) = saved {
         if state.position.data_sha256 != data.sha256 {
@@ -323,6 +321,14 @@ fn compare_recipes(config: &Config, run: &RunDir, options: &Options) -> Result<b
     Ok(true)
 }
 
+fn without_recipe(run: &RunDir, step: u64) -> Error {
+    Error::usage(format!(
+        "{} holds checkpoints but no config.toml, without which they can't be gone on with; put it back, or start another --run with --from {}",
+        run.path.display(),
+        quoted(run.checkpoint(step).join("ema.safetensors"))
+    ))
+}
+
 fn already_there(run: &RunDir) -> Error {
     let path = run.path.display();
     Error::usage(format!("{path} already holds a run; add --resume to continue it, or name another directory with --run"))
@@ -353,5 +359,17 @@ fn draw_reconstructions(state: &State, config: &Config, data: &Dataset, device: 
     let model = state.ema.model();
     let decoder = Decoder::new(&model, config, config.sample.clone(), &device.device);
     let (images, originals) = reconstruct_first(&decoder, &data.test, n, config.seed)?;
-    Ok(grid::save_reconstructions(&run.sample(state.position.step), &images, &originals))
+    Ok(grid::save_reconstructions(&run.sample(state.position.step), &images, &originals, config.model.sides.target))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_to_start_from_are_named_as_one_word() {
+        let message = without_recipe(&RunDir::new("it's a run"), 4).to_string();
+        let (_, from) = message.split_once("start another --run with --from ").expect("a remedy");
+        assert_eq!(shlex::split(from), Some(vec!["it's a run/checkpoints/step_4/ema.safetensors".to_owned()]));
+    }
 }

@@ -2,14 +2,15 @@
 
 use super::checkpoint::State;
 use super::optim::Gradients;
-use crate::config::Config;
+use crate::config::{Config, Sides};
+use crate::data::bytes_of;
 use crate::diffusion::Schedule;
 use crate::diffusion::forward::{draw_t, q_sample};
 use crate::rng::{self, Purpose, Stream};
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::RngExt;
 
-/// One batch on the device, the images `[B, 3, 32, 32]`.
+/// One batch on the device, the images `[B, 3, side, side]`.
 pub struct Pair {
     /// The encoder's view, normalised.
     pub x_source: Tensor<4>,
@@ -20,12 +21,12 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// From values on the host, images as NCHW.
-    pub fn new(source: Vec<f32>, target: Vec<f32>, view: Option<Vec<f32>>, device: &Device) -> Self {
-        let batch = source.len() / (3 * 32 * 32);
-        let images = |values| Tensor::from_data(TensorData::new(values, [batch, 3, 32, 32]), device);
+    /// From values on the host, images of `sides` as NCHW.
+    pub fn new(sides: Sides, source: Vec<f32>, target: Vec<f32>, view: Option<Vec<f32>>, device: &Device) -> Self {
+        let batch = source.len() / bytes_of(sides.source);
+        let images = |values, side| Tensor::from_data(TensorData::new(values, [batch, 3, side, side]), device);
         let view = view.map(|view| Tensor::from_data(TensorData::new(view, [batch, 4]), device));
-        Self { x_source: images(source), x_0: images(target), view }
+        Self { x_source: images(source, sides.source), x_0: images(target, sides.target), view }
     }
 
     /// In parts of `size` images (0: all), the last one smaller.
@@ -64,11 +65,11 @@ pub fn step(mut state: State, pair: Pair, schedule: &Schedule, config: &Config, 
 
     // One part, but where memory is short. The draws are the same however the batch is cut.
     for part in pair.parts(config.train.micro_batch) {
-        let [n, ..] = part.x_0.dims();
+        let shape @ [n, ..] = part.x_0.dims();
         let z = state.model.encode(part.x_source);
         let mask = draw_masks(n, config, &mut masks, &device);
         let t = draw_t(schedule, n, &mut times, &device);
-        let eps = Tensor::from_data(TensorData::new(rng::normal(&mut noise, n * 3 * 32 * 32), [n, 3, 32, 32]), &device);
+        let eps = Tensor::from_data(TensorData::new(rng::normal(&mut noise, shape.iter().product()), shape), &device);
         let x_t = q_sample(part.x_0, &t, eps.clone());
         let eps_hat = state.model.predict_eps(x_t, t.time, z, mask, part.view, Some(dropout.random()));
         let loss = (eps_hat - eps).square().mean();

@@ -18,7 +18,21 @@ pub const TINY: [&str; 9] = [
 
 /// The program in `folder`, which is also its home.
 pub fn program(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_soda"));
+    at_home(Command::new(env!("CARGO_BIN_EXE_soda")), folder)
+}
+
+/// A shell in `folder`, which is also its home, that runs `script` and finds the program as `soda`.
+#[cfg(unix)]
+pub fn shell(folder: &Path, script: &str) -> Command {
+    let found = Path::new(env!("CARGO_BIN_EXE_soda")).parent().expect("a folder").to_owned();
+    let others = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths([found].into_iter().chain(std::env::split_paths(&others))).expect("no colon in a folder");
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).env("PATH", path);
+    at_home(command, folder)
+}
+
+fn at_home(mut command: Command, folder: &Path) -> Command {
     command.current_dir(folder).env("HOME", folder).env("XDG_CACHE_HOME", folder.join("cache"));
     command.env_remove("SODA_DATA").env_remove("RUST_BACKTRACE");
     command

@@ -4,7 +4,7 @@ use crate::common;
 use crate::common::{assert_close, error};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use soda::config::{AdaGnScale, BUILT_IN, Config, EncoderConfig, ModelConfig, UNetConfig};
+use soda::config::{AdaGnScale, BUILT_IN, Config, EncoderConfig, ModelConfig, Sides, Stem, UNetConfig};
 use soda::model::{Soda, parameters, weights};
 use soda::train::optim::collect_gradients;
 use std::collections::HashMap;
@@ -21,7 +21,7 @@ fn golden() -> Golden {
 fn config(ada_gn: AdaGnScale) -> ModelConfig {
     ModelConfig {
         z_dim: 6,
-        encoder: EncoderConfig { base: 4, normalise_z: false },
+        encoder: EncoderConfig { base: 4, stem: Stem::Conv3x3, normalise_z: false },
         unet: UNetConfig {
             base: 4,
             time_scale: 1.0,
@@ -35,6 +35,7 @@ fn config(ada_gn: AdaGnScale) -> ModelConfig {
             layer_modulation: false,
             view_conditioning: false,
         },
+        sides: Sides::default(),
     }
 }
 

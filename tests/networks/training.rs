@@ -166,10 +166,10 @@ fn overfit(device: &Selected, steps: u64, lr: f64) -> Vec<f32> {
     let (mut source, mut target) = (vec![0.0; 8 * 3072], vec![0.0; 8 * 3072]);
     let indices: Vec<usize> = (0..8).collect();
     soda::data::views::plain_source(&images, &indices, &config.data, false, &mut source);
-    soda::data::views::plain_target(&images, &indices, &mut target);
+    soda::data::views::plain_target(&images, &indices, 32, &mut target);
     let mut losses = Vec::new();
     for number in 1..=steps {
-        let pair = Pair::new(source.clone(), target.clone(), None, &autodiff);
+        let pair = Pair::new(config.model.sides, source.clone(), target.clone(), None, &autodiff);
         let outcome;
         (state, outcome) = step(state, pair, &schedule, &config, number, lr);
         losses.push(outcome.loss.into_scalar::<f32>());
@@ -210,13 +210,13 @@ fn a_batch_in_parts_gives_the_gradients_of_the_whole_where_no_batch_norm_is_betw
         let (mut source, mut target) = (vec![0.0; 8 * 3072], vec![0.0; 8 * 3072]);
         let indices: Vec<usize> = (0..8).collect();
         soda::data::views::plain_source(&images, &indices, &config.data, false, &mut source);
-        soda::data::views::plain_target(&images, &indices, &mut target);
+        soda::data::views::plain_target(&images, &indices, 32, &mut target);
         // The encoder's BatchNorm would see other statistics: all sources are the same image, so that they are those of the whole.
         let first = source[..3072].to_vec();
         source.chunks_exact_mut(3072).for_each(|image| image.copy_from_slice(&first));
         let mut out = Vec::new();
         for number in 1..=3 {
-            let pair = Pair::new(source.clone(), target.clone(), None, &autodiff);
+            let pair = Pair::new(config.model.sides, source.clone(), target.clone(), None, &autodiff);
             let outcome;
             (state, outcome) = step(state, pair, &schedule, &config, number, 1e-3);
             out.extend([outcome.loss, outcome.grad_norm].map(|t| t.into_scalar::<f32>()));

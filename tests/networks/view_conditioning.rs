@@ -4,10 +4,10 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::RngExt;
 use soda::config::Config;
+use soda::data::Images;
 use soda::data::crop::{Geometry, Window, resized_crop};
 use soda::data::loader::Loader;
 use soda::data::views::plain_source;
-use soda::data::{IMAGE, Images};
 use soda::edit::decoder::{Decoder, signed};
 use soda::eval::image::psnr;
 use soda::model::Soda;
@@ -15,6 +15,9 @@ use soda::rng::{self, Purpose};
 use soda::train::ema::Ema;
 use soda::train::optim::{AdamW, collect_gradients};
 use std::sync::Arc;
+
+const SIDE: usize = 32;
+const IMAGE: usize = 3 * SIDE * SIDE;
 
 fn config() -> Config {
     let overrides = [
@@ -35,7 +38,7 @@ fn pattern(n: usize) -> Images {
     let mut stream = rng::stream(2, Purpose::Test, 0);
     let blocks: [u8; 48] = std::array::from_fn(|_| if stream.random::<bool>() { 230 } else { 25 });
     let image = |i| blocks[16 * (i / 1024) + i % 1024 / 32 / 8 * 4 + i % 32 / 8];
-    Images::new((0..n * IMAGE).map(|i| image(i % IMAGE)).collect(), vec![0; n])
+    Images::new(SIDE, (0..n * IMAGE).map(|i| image(i % IMAGE)).collect(), vec![0; n])
 }
 
 fn images(values: Vec<f32>, n: usize, device: &Device) -> Tensor<4> {
@@ -82,11 +85,11 @@ fn another_box_gives_the_matching_crop() {
     let views: Vec<Geometry> =
         corners.iter().flat_map(|&(top, left)| [false, true].map(|flip| Geometry { window: window(top, left), flip })).collect();
     let crop = |view: &Geometry| {
-        let pixels = resized_crop(pattern(1).image(0), view.window, view.flip);
-        signed(&Images::new(pixels.repeat(n), vec![0; n]))
+        let pixels = resized_crop(pattern(1).image(0), view.window, view.flip, SIDE);
+        signed(&Images::new(SIDE, pixels.repeat(n), vec![0; n]), SIDE)
     };
     for (i, view) in views.iter().enumerate() {
-        let geometry = view.within(&Geometry::PLAIN).repeat(n);
+        let geometry = view.within(&Geometry::plain(SIDE)).repeat(n);
         let (x, t, mask) = inputs(1000, &device);
         let view = Tensor::<2>::from_data(TensorData::new(geometry, [n, 4]), &device);
         let drawn = model.predict_eps(x, t, model.encode(source.clone()), mask, Some(view), None);
@@ -109,7 +112,7 @@ fn no_view_is_the_source_view_and_sampling_follows_the_view() {
     let z = decoder.encode(&pattern(2)).expect("z");
     let draw = |view: Option<[f32; 4]>| {
         let view = view.map(|v| v.repeat(2));
-        decoder.decode(&z, &Decoder::noise(2, 1), view.as_deref(), 1).expect("draws")
+        decoder.decode(&z, &decoder.noise(2, 1), view.as_deref(), 1).expect("draws")
     };
     let plain = draw(None);
     assert!(plain.iter().all(|v| v.is_finite()));

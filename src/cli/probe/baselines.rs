@@ -14,12 +14,13 @@ pub fn cached(protocol: &Protocol, frozen: &Frozen, kind: &FeatureKind) -> Resul
     let config = frozen.config;
     let of_denoiser = matches!(kind, FeatureKind::Denoiser { .. }).then(|| (&config.model, &config.diffusion));
     let key = format!(
-        "{REVISION} {} {} {} {:?} {:?} {:?} {protocol:?} {kind} {of_denoiser:?}",
+        "{REVISION} {} {} {} {:?} {:?} {:?} {:?} {protocol:?} {kind} {of_denoiser:?}",
         frozen.data.sha256,
         config.seed,
         config.model.z_dim,
         config.model.encoder,
         (config.data.mean, config.data.std),
+        (frozen.data.train.side(), config.model.sides),
         config.probe,
     );
     let digest = &files::sha256(key.as_bytes())[..24];

@@ -7,13 +7,15 @@ use crate::device;
 use crate::error::{Error, Result};
 use crate::eval::features::FeatureKind;
 use crate::eval::grid::{Grid, Scan, default_times, scan};
+use crate::eval::method::Method;
 use crate::eval::probe::{Protocol, Split, TrainViews};
 use crate::files;
 use crate::progress::say;
 use crate::report::heatmap::{Heatmap, save_heatmap};
+use crate::shell::quoted;
 use indicatif::HumanCount;
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Flags of the scan.
 #[derive(clap::Args)]
@@ -53,7 +55,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     files::create_parent(&args.grid.out)?;
     files::check_writable(&args.grid.out)?;
     let device = device::select(&common.device)?;
-    let dataset = data::open(common.data.as_deref())?;
+    let dataset = data::open(common.data.as_deref(), weights.config.data.side)?;
     say(&format!("scanning {} on {}, {}", weights.path.display(), device.describe(), dataset.describe()));
     let model = weights.model(&device.device)?;
     let standard = Protocol::new(args.protocol.parse()?, Split::Selection, args.seeds);
@@ -64,13 +66,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     print(&grid, &protocol);
     save_heatmap(&args.grid.out, &picture(&grid, &protocol))?;
 
-    let data = common.data.as_ref().map(|d| format!(" --data {}", d.display())).unwrap_or_default();
-    let report = format!(
-        "soda probe --protocol {} --features {} --weights {}{data}",
-        protocol.method,
-        best.features,
-        weights.path.display()
-    );
+    let report = to_report(protocol.method, &best.features, &weights.path, common.data.as_deref());
     println!("Heat map: {}. The number to report, of the test set: {report}", args.grid.out.display());
     output.device(&device);
     output.weights(&weights);
@@ -115,5 +111,25 @@ fn picture(grid: &Grid, protocol: &Protocol) -> Heatmap {
         columns: grid.times.iter().map(usize::to_string).collect(),
         range: (fold(f64::min, f64::INFINITY), fold(f64::max, 0.0)),
         values,
+    }
+}
+
+/// Returns the command that scores `features` on the test set.
+fn to_report(method: Method, features: &str, weights: &Path, data: Option<&Path>) -> String {
+    let data = data.map_or(String::new(), |data| format!(" --data {}", quoted(data)));
+    format!("soda probe --protocol {method} --features {} --weights {}{data}", quoted(features), quoted(weights))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_to_report_takes_any_path() {
+        let command = to_report(Method::Knn, "middle@50", Path::new("it's/a w.safetensors"), Some(Path::new("my data")));
+        assert_eq!(
+            shlex::split(&command).expect("whole quotes")[2..],
+            ["--protocol", "knn", "--features", "middle@50", "--weights", "it's/a w.safetensors", "--data", "my data"]
+        );
     }
 }

@@ -3,6 +3,7 @@
 use crate::cli::Common;
 use crate::error::{Error, Result};
 use crate::progress::say;
+use crate::shell::quoted;
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
@@ -56,9 +57,7 @@ pub struct Dish {
 impl Kitchen<'_> {
     /// `soda WORDS --run RUN`, under the name `name`; `draws` where the command writes a picture.
     pub fn cook(&self, name: &str, words: &str, draws: bool) -> Dish {
-        let run = self.run.display();
-        let data = self.data.as_ref().map_or(String::new(), |d| format!(" --data {}", quoted(&d.to_string_lossy())));
-        let typed = format!("soda {words} --run {}{data}", quoted(&run.to_string()));
+        let typed = typed(words, self.run, self.data.as_deref());
         say(&typed);
         let (json, picture) = (self.folder.join(format!("{name}.json")), self.folder.join(format!("{name}.png")));
         let mut line: Vec<OsString> = words.split(' ').map(Into::into).collect();
@@ -84,8 +83,21 @@ impl Kitchen<'_> {
     }
 }
 
-/// `text` as a shell takes it for one word.
-pub fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._/:@=,+-".contains(c);
-    if !text.is_empty() && text.chars().all(plain) { text.into() } else { format!("'{}'", text.replace('\'', "'\\''")) }
+/// Returns `soda WORDS --run RUN --data DATA`, as a user types it.
+pub fn typed(words: &str, run: &Path, data: Option<&Path>) -> String {
+    let data = data.map_or(String::new(), |data| format!(" --data {}", quoted(data)));
+    format!("soda {words} --run {}{data}", quoted(run))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_one_word_each() {
+        let command = typed("quality -n 12", Path::new("it's/a run"), Some(Path::new("my data")));
+        let words = shlex::split(&command).expect("a command");
+        assert_eq!(words, ["soda", "quality", "-n", "12", "--run", "it's/a run", "--data", "my data"]);
+        assert_eq!(typed("health", Path::new("runs/quick-1"), None), "soda health --run runs/quick-1");
+    }
 }

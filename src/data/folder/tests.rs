@@ -13,11 +13,11 @@ fn values(images: &Images) -> Vec<u8> {
 }
 
 fn contents(dir: &TempDir) -> Contents {
-    read(dir.path()).unwrap().expect("images")
+    read(dir.path(), 32).unwrap().expect("images")
 }
 
 fn message(dir: &TempDir) -> String {
-    read(dir.path()).unwrap_err().to_string()
+    read(dir.path(), 32).unwrap_err().to_string()
 }
 
 #[test]
@@ -75,18 +75,18 @@ fn train_and_test_folders_are_the_two_sets() {
         write(&dir, name, value);
     }
     assert!(message(&dir).contains("test holds images of a class that"), "{}", message(&dir));
-    let flat = read(&dir.path().join("flat")).unwrap().unwrap();
+    let flat = read(&dir.path().join("flat"), 32).unwrap().unwrap();
     assert_eq!((values(&flat.train), values(&flat.test), flat.classes.len()), (vec![1], vec![2], 0));
     std::fs::remove_file(dir.path().join("flat/train/1.png")).unwrap();
-    assert!(read(&dir.path().join("flat")).is_err());
+    assert!(read(&dir.path().join("flat"), 32).is_err());
 }
 
 #[test]
 fn what_cannot_be_read_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(read(dir.path()).unwrap().is_none());
+    assert!(read(dir.path(), 32).unwrap().is_none());
     std::fs::write(dir.path().join("readme.txt"), "x").unwrap();
-    assert!(read(dir.path()).unwrap().is_none());
+    assert!(read(dir.path(), 32).unwrap().is_none());
     (0..20).for_each(|i| write(&dir, &format!("cat/{i:02}.png"), i));
     for broken in ["cat/07.png", "cat/03.png"] {
         std::fs::write(dir.path().join(broken), "broken").unwrap();

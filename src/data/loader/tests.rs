@@ -3,8 +3,14 @@ use crate::data::views::tests::recipe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+const IMAGE: usize = 3 * 32 * 32;
+
 fn images(n: usize) -> Arc<Images> {
-    Arc::new(Images::new((0..n * IMAGE).map(|i| rng::mix(i as u64) as u8).collect(), (0..n).map(|i| (i % 10) as u8).collect()))
+    Arc::new(Images::new(
+        32,
+        (0..n * IMAGE).map(|i| rng::mix(i as u64) as u8).collect(),
+        (0..n).map(|i| (i % 10) as u8).collect(),
+    ))
 }
 
 fn loader(threads: usize, seed: u64, first_step: u64) -> Loader {

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tempfile::TempDir;
 
+const SIDE: usize = 32;
+const PLANE: usize = SIDE * SIDE;
+
 fn write(dir: &TempDir, name: &str, bytes: &[u8]) -> PathBuf {
     let path = dir.path().join(name);
     std::fs::write(&path, bytes).unwrap();
@@ -12,15 +15,15 @@ fn write(dir: &TempDir, name: &str, bytes: &[u8]) -> PathBuf {
 }
 
 fn message(path: &Path) -> String {
-    read_picture(path).unwrap_err().to_string()
+    read_picture(path, SIDE).unwrap_err().to_string()
 }
 
 /// Red, green and blue at column `x` and row `y`.
-fn at(pixels: &Pixels, x: usize, y: usize) -> [u8; 3] {
+fn at(pixels: &[u8], x: usize, y: usize) -> [u8; 3] {
     std::array::from_fn(|c| pixels[c * PLANE + y * SIDE + x])
 }
 
-fn near(pixels: &Pixels, wanted: [u8; 3], tolerance: u8) -> bool {
+fn near(pixels: &[u8], wanted: [u8; 3], tolerance: u8) -> bool {
     (0..SIDE * SIDE).all(|i| at(pixels, i % SIDE, i / SIDE).into_iter().zip(wanted).all(|(p, w)| p.abs_diff(w) <= tolerance))
 }
 
@@ -30,13 +33,13 @@ fn an_image_of_32_x_32_pixels_stays_as_it_is() {
     let picture = RgbImage::from_fn(32, 32, |x, y| Rgb([(x * 8) as u8, (y * 7) as u8, (x * y) as u8]));
     let path = dir.path().join("a.png");
     picture.save(&path).unwrap();
-    let pixels = read_picture(&path).unwrap();
+    let pixels = read_picture(&path, SIDE).unwrap();
     for (x, y, p) in picture.enumerate_pixels() {
         assert_eq!(at(&pixels, x as usize, y as usize), p.0);
     }
     // The content says what it is, not the name.
     std::fs::rename(&path, dir.path().join("a.jpg")).unwrap();
-    assert_eq!(read_picture(&dir.path().join("a.jpg")).unwrap(), pixels);
+    assert_eq!(read_picture(&dir.path().join("a.jpg"), SIDE).unwrap(), pixels);
 }
 
 #[test]
@@ -50,7 +53,7 @@ fn the_middle_square_is_resized() {
     });
     let path = dir.path().join("wide.bmp");
     wide.save(&path).unwrap();
-    let pixels = read_picture(&path).unwrap();
+    let pixels = read_picture(&path, SIDE).unwrap();
     for x in 2..30 {
         // The middle of 100 / 32 source columns.
         let wanted = ((x as f64 + 0.5) * 100.0 / 32.0 - 0.5) * 2.0;
@@ -60,16 +63,16 @@ fn the_middle_square_is_resized() {
     // A fine pattern becomes its mean, not every n-th pixel of it.
     let fine = GrayImage::from_fn(256, 512, |x, y| Luma([if (x + y) % 2 == 0 { 255 } else { 0 }]));
     fine.save(dir.path().join("fine.png")).unwrap();
-    assert!(near(&read_picture(&dir.path().join("fine.png")).unwrap(), [127; 3], 8));
+    assert!(near(&read_picture(&dir.path().join("fine.png"), SIDE).unwrap(), [127; 3], 8));
     // Enlarged.
     RgbImage::from_pixel(8, 9, Rgb([9, 99, 199])).save(dir.path().join("small.png")).unwrap();
-    assert!(near(&read_picture(&dir.path().join("small.png")).unwrap(), [9, 99, 199], 1));
+    assert!(near(&read_picture(&dir.path().join("small.png"), SIDE).unwrap(), [9, 99, 199], 1));
 }
 
 #[test]
 fn every_kind_of_pixel_becomes_8_bit_rgb() {
     let dir = tempfile::tempdir().unwrap();
-    let read = |name: &str| read_picture(&dir.path().join(name)).unwrap();
+    let read = |name: &str| read_picture(&dir.path().join(name), SIDE).unwrap();
     let path = |name: &str| dir.path().join(name);
     ImageBuffer::from_pixel(40, 40, Rgb([0x8000u16, 0xffff, 0x0100])).save(path("16.png")).unwrap();
     assert!(near(&read("16.png"), [128, 255, 1], 1));
@@ -131,10 +134,10 @@ fn cmyk_jpeg(cmyk: [u8; 4]) -> Vec<u8> {
 #[test]
 fn cmyk_is_converted() {
     let dir = tempfile::tempdir().unwrap();
-    let full = read_picture(&write(&dir, "a.jpg", &cmyk_jpeg([200, 100, 50, 255]))).unwrap();
+    let full = read_picture(&write(&dir, "a.jpg", &cmyk_jpeg([200, 100, 50, 255])), SIDE).unwrap();
     assert!(near(&full, [200, 100, 50], 3), "{:?}", at(&full, 4, 4));
     // Black takes from all three.
-    let dark = read_picture(&write(&dir, "b.jpg", &cmyk_jpeg([200, 100, 50, 130]))).unwrap();
+    let dark = read_picture(&write(&dir, "b.jpg", &cmyk_jpeg([200, 100, 50, 130])), SIDE).unwrap();
     assert!(near(&dark, [102, 51, 25], 3), "{:?}", at(&dark, 4, 4));
 }
 
@@ -179,15 +182,15 @@ fn dataset() -> Result<Dataset> {
 #[test]
 fn a_spec_is_a_place_in_the_data_set_or_a_file() {
     let data = dataset().unwrap();
-    let picture = resolve("test:2", dataset).unwrap();
-    assert_eq!((&picture.pixels, picture.label), (data.test.image(2), Some(data.test.label(2))));
+    let picture = resolve("test:2", SIDE, dataset).unwrap();
+    assert_eq!((&picture.pixels[..], picture.label), (data.test.image(2), Some(data.test.label(2))));
     assert_eq!(picture.name, format!("test:2 ({})", data.classes[usize::from(data.test.label(2))]));
-    assert_eq!(&resolve("train:0", dataset).unwrap().pixels, data.train.image(0));
-    assert_ne!(&resolve("train:1", dataset).unwrap().pixels, data.train.image(0));
-    let unlabelled = resolve("train:1", || Ok(Dataset { classes: vec![], ..dataset()? })).unwrap();
+    assert_eq!(&resolve("train:0", SIDE, dataset).unwrap().pixels, data.train.image(0));
+    assert_ne!(&resolve("train:1", SIDE, dataset).unwrap().pixels, data.train.image(0));
+    let unlabelled = resolve("train:1", SIDE, || Ok(Dataset { classes: vec![], ..dataset()? })).unwrap();
     assert_eq!((unlabelled.label, unlabelled.name.as_str()), (None, "train:1"));
 
-    let error = |spec: &str| resolve(spec, dataset).unwrap_err();
+    let error = |spec: &str| resolve(spec, SIDE, dataset).unwrap_err();
     let range = error("test:3");
     assert_eq!(
         (range.exit_code(), range.to_string().as_str()),
@@ -199,8 +202,30 @@ fn a_spec_is_a_place_in_the_data_set_or_a_file() {
     let dir = tempfile::tempdir().unwrap();
     GrayImage::from_pixel(32, 32, Luma([5])).save(dir.path().join("five.png")).unwrap();
     let unused = || -> Result<Dataset> { panic!("a file needs no data set") };
-    let file = resolve(dir.path().join("five.png").to_str().unwrap(), unused).unwrap();
+    let file = resolve(dir.path().join("five.png").to_str().unwrap(), SIDE, unused).unwrap();
     assert_eq!((file.pixels[3], file.label, file.name.as_str()), (5, None, "five.png"));
-    assert!(resolve("nowhere.png", unused).unwrap_err().to_string().contains("cannot read nowhere.png"));
-    assert!(resolve("test:1", || Err(Error::failed("no data"))).unwrap_err().to_string().contains("no data"));
+    assert!(resolve("nowhere.png", SIDE, unused).unwrap_err().to_string().contains("cannot read nowhere.png"));
+    assert!(resolve("test:1", SIDE, || Err(Error::failed("no data"))).unwrap_err().to_string().contains("no data"));
+}
+
+#[test]
+fn an_image_becomes_as_large_as_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ramp.png");
+    RgbImage::from_fn(120, 100, |x, y| Rgb([(x * 2) as u8, (y * 2) as u8, 60])).save(&path).unwrap();
+    for side in [16, 40, 64, 256] {
+        let pixels = read_picture(&path, side).unwrap();
+        assert_eq!(pixels.len(), bytes_of(side));
+        // The middle square, 100 pixels a side, begins at column 10.
+        let (x, y) = (side / 4, side / 2);
+        let wanted = [20 + 200 * x / side, 200 * y / side, 60];
+        for (channel, wanted) in wanted.into_iter().enumerate() {
+            let found = pixels[channel * side * side + y * side + x];
+            assert!(found.abs_diff(wanted as u8) <= 8, "{side}, channel {channel}: {found} instead of {wanted}");
+        }
+        // Data that is resampled goes the same way.
+        let image = Images::new(100, read_picture(&path, 100).unwrap(), vec![7]);
+        let resampled = resample(&image, side).unwrap();
+        assert_eq!((resampled.image(0), resampled.labels()), (&pixels[..], &[7][..]));
+    }
 }

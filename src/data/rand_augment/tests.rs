@@ -2,16 +2,20 @@ use super::*;
 use crate::files::sha256;
 use crate::rng::{self, Purpose};
 
+const SIDE: usize = 32;
+const PLANE: usize = SIDE * SIDE;
+
 /// Colours without symmetry or saturation; `tests/reference/rand_augment.py` draws the same.
-pub fn pattern() -> Pixels {
-    std::array::from_fn(|i| {
+pub fn pattern() -> Vec<u8> {
+    let value = |i: usize| {
         let (c, y, x) = (i / PLANE, i % PLANE / SIDE, i % SIDE);
         (30 + (x * 7 + y * 13 + c * 40 + x * y % 11 * 9 + c * x) % 190) as u8
-    })
+    };
+    (0..3 * PLANE).map(value).collect()
 }
 
-fn applied(op: Op, image: &Pixels, magnitude: f64) -> Pixels {
-    let mut out = *image;
+fn applied(op: Op, image: &[u8], magnitude: f64) -> Vec<u8> {
+    let mut out = image.to_vec();
     op.apply(&mut out, magnitude);
     out
 }
@@ -36,7 +40,7 @@ fn magnitude_9_gives_what_pillow_gives() {
     for (op, digests) in golden {
         assert_eq!(op.signed(), digests.len() == 2, "{op:?}");
         for (digest, sign) in digests.iter().zip([1.0, -1.0]) {
-            let out = applied(op, &pattern(), sign * op.magnitude(9));
+            let out = applied(op, &pattern(), sign * op.magnitude(9, SIDE));
             assert_eq!(&sha256(&out)[..16], *digest, "{op:?} x {sign}");
         }
     }
@@ -45,7 +49,7 @@ fn magnitude_9_gives_what_pillow_gives() {
 #[test]
 fn magnitude_0_changes_nothing_where_the_magnitude_acts() {
     for op in Op::ALL {
-        let out = applied(op, &pattern(), op.magnitude(0));
+        let out = applied(op, &pattern(), op.magnitude(0, SIDE));
         match op {
             // Both act whatever the magnitude.
             Op::AutoContrast | Op::Equalize => assert_ne!(out, pattern(), "{op:?}"),
@@ -53,21 +57,21 @@ fn magnitude_0_changes_nothing_where_the_magnitude_acts() {
         }
     }
     // The lowest solarize threshold that exists, 255, still inverts white.
-    assert_eq!(applied(Op::Solarize, &[255; 3 * PLANE], Op::Solarize.magnitude(0)), [0; 3 * PLANE]);
+    assert_eq!(applied(Op::Solarize, &[255; 3 * PLANE], Op::Solarize.magnitude(0, SIDE)), [0; 3 * PLANE]);
 }
 
 #[test]
 fn magnitudes_span_the_ranges_of_torchvision() {
-    let last = |op: Op| op.magnitude(BINS - 1);
+    let last = |op: Op| op.magnitude(BINS - 1, SIDE);
     assert_eq!((last(Op::ShearX), last(Op::Rotate), last(Op::Color)), (0.3, 30.0, 0.9));
     assert!((last(Op::TranslateY) - 14.501_510_57).abs() < 1e-6);
-    assert_eq!([0, 3, 4, 9, 15, 30].map(|bin| Op::Posterize.magnitude(bin)), [8.0, 8.0, 7.0, 7.0, 6.0, 4.0]);
-    assert_eq!([0, 9, 30].map(|bin| Op::Solarize.magnitude(bin)), [255.0, 178.5, 0.0]);
+    assert_eq!([0, 3, 4, 9, 15, 30].map(|bin| Op::Posterize.magnitude(bin, SIDE)), [8.0, 8.0, 7.0, 7.0, 6.0, 4.0]);
+    assert_eq!([0, 9, 30].map(|bin| Op::Solarize.magnitude(bin, SIDE)), [255.0, 178.5, 0.0]);
 }
 
 #[test]
 fn rotates_counter_clockwise_about_the_centre() {
-    let mut image = [0; 3 * PLANE];
+    let mut image = vec![0; 3 * PLANE];
     image[3 * SIDE + 20] = 200;
     let out = applied(Op::Rotate, &image, 90.0);
     // A quarter turn takes column x to row 31 - x, and row y to column y.
@@ -90,7 +94,7 @@ fn translates_by_whole_pixels_and_fills_with_black() {
 #[test]
 fn equalize_and_auto_contrast_leave_a_constant_image_alone() {
     for op in [Op::AutoContrast, Op::Equalize, Op::Sharpness] {
-        assert_eq!(applied(op, &[77; 3 * PLANE], op.magnitude(9)), [77; 3 * PLANE], "{op:?}");
+        assert_eq!(applied(op, &[77; 3 * PLANE], op.magnitude(9, SIDE)), [77; 3 * PLANE], "{op:?}");
     }
 }
 
@@ -105,9 +109,11 @@ fn auto_contrast_reaches_both_ends_of_each_channel() {
 #[test]
 fn draws_every_operation_about_equally_often() {
     let mut rng = rng::stream(5, Purpose::Test, 0);
-    let outcomes: Vec<Pixels> = Op::ALL
+    let outcomes: Vec<Vec<u8>> = Op::ALL
         .iter()
-        .flat_map(|&op| [1.0, -1.0].map(|sign| applied(op, &pattern(), if op.signed() { sign } else { 1.0 } * op.magnitude(9))))
+        .flat_map(|&op| {
+            [1.0, -1.0].map(|sign| applied(op, &pattern(), if op.signed() { sign } else { 1.0 } * op.magnitude(9, SIDE)))
+        })
         .collect();
     let mut counts = [0; 14];
     for _ in 0..14_000 {
@@ -123,10 +129,10 @@ fn draws_every_operation_about_equally_often() {
 #[test]
 fn without_geometric_operations_pixels_stay_in_their_places() {
     // A black left and a white right half with nothing between: only moving pixels mixes the halves.
-    let halves: Pixels = std::array::from_fn(|i| if i % SIDE < SIDE / 2 { 0 } else { 255 });
+    let halves: Vec<u8> = (0..3 * PLANE).map(|i| if i % SIDE < SIDE / 2 { 0 } else { 255 }).collect();
     let moved = |geometric: bool| {
         let draw = |i: u64| {
-            let mut image = halves;
+            let mut image = halves.clone();
             rand_augment(&mut image, 2, 30, geometric, &mut rng::stream(1, Purpose::Test, i));
             // Sharpness touches the neighbours of the edge.
             let row = |side: std::ops::Range<usize>| image[side.start..side.end].windows(2).all(|p| p[0] == p[1]);

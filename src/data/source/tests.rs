@@ -1,7 +1,7 @@
 use super::*;
 use crate::data::cifar::tests::write_sample;
 use crate::data::cifar::{RECORD, locate};
-use crate::data::{IMAGE, PLANE};
+use crate::data::cifar::{IMAGE, PLANE};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::collections::BTreeMap;
@@ -217,7 +217,7 @@ fn fetch_downloads_verifies_and_unpacks() {
     };
     let mut flipped = good.clone();
     flipped[good.len() / 2] ^= 1;
-    let root = tempfile::tempdir().unwrap();
+    let root = tempfile::Builder::new().prefix("it's a place ").tempdir().unwrap();
     for (status, body, expected) in [
         ("404 Not Found", &b""[..], "404"),
         ("200 OK", &flipped, "its MD5 is"),
@@ -225,7 +225,9 @@ fn fetch_downloads_verifies_and_unpacks() {
         ("200 OK", &[&good[..], b"more"].concat(), "got more than"),
     ] {
         let message = fetch(status, body, root.path()).unwrap_err().to_string();
-        assert!(message.contains(expected) && message.contains("soda data import PATH --data"), "{message}");
+        assert!(message.contains(expected), "{message}");
+        let command = message.split('`').nth(1).and_then(shlex::split).expect("a command");
+        assert_eq!(command, ["soda", "data", "import", "PATH", "--data", &*root.path().to_string_lossy()]);
         assert_eq!(entries(root.path()), [""; 0], "{expected}");
     }
     assert_eq!(fetch("200 OK", &good, root.path()).unwrap(), Outcome::Installed(root.path().join(FOLDER)));

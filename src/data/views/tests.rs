@@ -1,10 +1,14 @@
 use super::*;
-use crate::data::SIDE;
 use crate::data::rand_augment::tests::pattern;
+
+const SIDE: usize = 32;
+const PLANE: usize = SIDE * SIDE;
+const IMAGE: usize = 3 * PLANE;
 
 /// The recipe of two augmented views, noise on the source.
 pub fn recipe() -> DataConfig {
     let view = |noise| ViewConfig {
+        side: 0,
         crop: 0.95,
         crop_scale: [0.08, 1.0],
         crop_ratio: [0.75, 1.333_333_4],
@@ -15,7 +19,7 @@ pub fn recipe() -> DataConfig {
         noise,
     };
     let (mean, std) = ([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]);
-    DataConfig { views: Views::Two, mean, std, source: view(0.1), target: view(0.0), threads: 2 }
+    DataConfig { side: SIDE, views: Views::Two, mean, std, source: view(0.1), target: view(0.0), threads: 2 }
 }
 
 /// Augments nothing.
@@ -67,13 +71,13 @@ fn noise_has_the_deviation_asked_for_and_only_where_asked() {
 
 #[test]
 fn crops_of_a_ramp_average_to_its_middle_and_flip_half_of_the_time() {
-    let ramp: Pixels = std::array::from_fn(|i| (i % SIDE * 8) as u8);
+    let ramp: Vec<u8> = (0..IMAGE).map(|i| (i % SIDE * 8) as u8).collect();
     let config = ViewConfig { crop: 1.0, ..plain() };
     let mut rng = rng::stream(1, Purpose::Test, 0);
     let n = 4_000;
     let (mut sum, mut flipped, mut contrast) = (0.0, 0, 0.0);
     for _ in 0..n {
-        let (view, _) = view(&ramp, &config, true, &mut rng);
+        let (view, _) = view(&ramp, SIDE, &config, true, &mut rng);
         sum += view.iter().map(|&p| f64::from(p)).sum::<f64>() / IMAGE as f64;
         let (left, right) = (f64::from(view[5 * SIDE]), f64::from(view[5 * SIDE + 31]));
         flipped += usize::from(left > right);
@@ -89,7 +93,7 @@ fn crops_of_a_ramp_average_to_its_middle_and_flip_half_of_the_time() {
 #[test]
 fn every_switch_is_off_at_probability_0_and_on_at_1() {
     let count = |config: &ViewConfig| {
-        (0..200).filter(|&i| view(&pattern(), config, true, &mut rng::stream(1, Purpose::Test, i)).0 != pattern()).count()
+        (0..200).filter(|&i| view(&pattern(), SIDE, config, true, &mut rng::stream(1, Purpose::Test, i)).0 != pattern()).count()
     };
     assert_eq!(count(&ViewConfig { flip: 1.0, ..plain() }), 0, "a flip belongs to the crop");
     assert!(count(&ViewConfig { crop: 1.0, ..plain() }) > 190);
@@ -97,18 +101,56 @@ fn every_switch_is_off_at_probability_0_and_on_at_1() {
     let whole = ViewConfig { crop: 1.0, crop_scale: [1.0, 1.0], crop_ratio: [1.0, 1.0], flip: 1.0, ..plain() };
     let mut mirrored = pattern();
     flip(&mut mirrored);
-    assert_eq!(view(&pattern(), &whole, true, &mut rng::stream(1, Purpose::Test, 0)).0, mirrored);
+    assert_eq!(view(&pattern(), SIDE, &whole, true, &mut rng::stream(1, Purpose::Test, 0)).0, mirrored);
 }
 
 #[test]
 fn plain_inputs_come_in_the_order_of_their_indices_mirrored_on_request() {
     let mut mirrored = pattern();
     flip(&mut mirrored);
-    let images = Images::new([pattern(), mirrored].concat(), vec![0, 1]);
+    let images = Images::new(SIDE, [pattern(), mirrored].concat(), vec![0, 1]);
     let [mut a, mut b, mut target] = [(); 3].map(|()| vec![0.0; 2 * IMAGE]);
     plain_source(&images, &[0, 1], &recipe(), false, &mut a);
     plain_source(&images, &[1, 0], &recipe(), true, &mut b);
     assert_eq!(a, b);
-    plain_target(&images, &[1, 0], &mut target);
+    plain_target(&images, &[1, 0], SIDE, &mut target);
     assert_eq!(target[IMAGE], f32::from(pattern()[0]) / 127.5 - 1.0);
+}
+
+#[test]
+fn views_have_the_sides_asked_for_and_show_the_same_places() {
+    for (own, source, target) in [(32, 16, 48), (64, 40, 64), (40, 40, 40)] {
+        // Red rises from left to right, green from top to bottom.
+        let plane = own * own;
+        let value = |i: usize| [i % own, i % plane / own, 0][i / plane] * 240 / own;
+        let image: Vec<u8> = (0..3 * plane).map(|i| value(i) as u8).collect();
+        let views = [(source, recipe().source), (target, recipe().target)];
+        let [source_view, target_view] =
+            views.map(|(side, view)| ViewConfig { side, crop: 1.0, rand_augment: 0.0, noise: 0.0, ..view });
+        let data = DataConfig { side: own, mean: [0.0; 3], std: [1.0; 3], source: source_view, target: target_view, ..recipe() };
+        let [mut x, mut y] = [source, target].map(|side| vec![f32::NAN; 3 * side * side]);
+        for index in 0..20 {
+            let [scale_x, offset_x, scale_y, offset_y] = make_pair(&image, &data, 1, 0, index, &mut x, &mut y);
+            // The middle of the target as the source shows it; where that is outside, there is nothing to compare.
+            for (channel, scale, offset) in [(0, scale_x, offset_x), (1, scale_y, offset_y)] {
+                let at = |side: usize, place: f32| ((place + 1.0) / 2.0 * side as f32 - 0.5).round() as usize;
+                let pixel = |values: &[f32], side: usize, along: usize, value: fn(f32) -> f32| {
+                    let other = side / 2;
+                    let i = if channel == 0 { other * side + along } else { along * side + other };
+                    value(values[channel * side * side + i])
+                };
+                for place in [-0.4, 0.0, 0.4] {
+                    let seen = scale * place + offset;
+                    if seen.abs() > 0.9 {
+                        continue;
+                    }
+                    let a = pixel(&x, source, at(source, seen), |v| v);
+                    let b = pixel(&y, target, at(target, place), |v| (v + 1.0) / 2.0);
+                    // Half a pixel of either view, and rounding.
+                    let slack = 0.5 * 240.0 / 255.0 * (1.0 / source as f32 + 1.0 / target as f32) + 0.02;
+                    assert!((a - b).abs() < slack, "{own} {source} {target}, {index}, {channel}: {a} beside {b}");
+                }
+            }
+        }
+    }
 }

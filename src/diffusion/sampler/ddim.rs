@@ -16,7 +16,7 @@ pub struct Ddim {
     pub seed: u64,
 }
 
-/// DDIM (Song et al. 2021, equation 12) over [`timesteps`]: from `x_T` `[B, 3, 32, 32]` to x_0.
+/// DDIM (Song et al. 2021, equation 12) over [`timesteps`]: from `x_T` `[B, 3, side, side]` to x_0.
 pub fn ddim(
     schedule: &Schedule,
     x_t: Tensor<4>,

@@ -14,7 +14,7 @@ pub struct Ddpm {
     pub seed: u64,
 }
 
-/// Ancestral sampling (Ho et al. 2020, algorithm 2) over [`timesteps`]: from `x_T` `[B, 3, 32, 32]` to x_0.
+/// Ancestral sampling (Ho et al. 2020, algorithm 2) over [`timesteps`]: from `x_T` `[B, 3, side, side]` to x_0.
 ///
 /// Each step from t to the next time s of the chain draws from the posterior q(x_s | x_t, x_0) at the predicted x_0 (their
 /// equations 6 and 7, with alpha = alpha_bar_t / alpha_bar_s of the chain in place of a single level's):

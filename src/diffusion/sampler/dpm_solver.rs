@@ -43,7 +43,7 @@ pub fn log_snr_timesteps(schedule: &Schedule, steps: usize) -> Vec<usize> {
 }
 
 /// DPM-Solver++(2M) (Lu et al. 2022, algorithm 2: second order, multistep, predicting x_0) over [`log_snr_timesteps`]: from
-/// `x_T` `[B, 3, 32, 32]` to x_0. Deterministic.
+/// `x_T` `[B, 3, side, side]` to x_0. Deterministic.
 ///
 /// The first step, which has no predecessor, and the last, at whose end lambda is infinite, are of first order (as DDIM's): the
 /// last one returns the predicted x_0.

@@ -12,7 +12,7 @@ pub struct Inversion {
     pub refinements: usize,
 }
 
-/// From the image `x_0` `[B, 3, 32, 32]` to an `x_T` from which [`ddim`](super::ddim()) with as many steps, eta 0 and no
+/// From the image `x_0` `[B, 3, side, side]` to an `x_T` from which [`ddim`](super::ddim()) with as many steps, eta 0 and no
 /// clipping returns to it: DDIM (Song et al. 2021, equation 12) run upwards over the same times. Takes
 /// steps * (1 + refinements) evaluations of eps_fn.
 ///

@@ -30,7 +30,7 @@ pub struct Sampling {
     pub seed: u64,
 }
 
-/// From `x_T` `[B, 3, 32, 32]` to x_0 by the sampler that `settings` name.
+/// From `x_T` `[B, 3, side, side]` to x_0 by the sampler that `settings` name.
 pub fn sample(
     schedule: &Schedule,
     x_t: Tensor<4>,

@@ -1,9 +1,9 @@
 //! Features of every kind, several from one pass.
 
-use super::{BATCH, FeatureKind, Features};
-use crate::config::Config;
-use crate::data::crop::flip;
-use crate::data::{IMAGE, Images, Pixels, views};
+use super::{FeatureKind, Features, batch_size_of};
+use crate::config::{Config, Sides};
+use crate::data::crop::{flip, resized};
+use crate::data::{Images, bytes_of, views};
 use crate::diffusion::Schedule;
 use crate::diffusion::forward::{q_sample, times};
 use crate::error::{Error, Result};
@@ -48,18 +48,21 @@ impl<'a> Extractor<'a> {
         Ok(Self { model, config, kinds, device, schedule: Schedule::new(&config.diffusion), t })
     }
 
-    /// Of each kind the features of `images`, `[B, D]`. The encoder runs once, the denoiser once for each noise level.
+    /// Of each kind the features of `images`, each `[3, side, side]` of any side: `[B, D]`. The encoder runs once, the denoiser
+    /// once for each noise level.
     ///
     /// # Errors
     /// If the device can't be read.
-    pub fn features(&self, images: &[Pixels]) -> Result<Vec<Vec<f32>>> {
-        let pooled = self.model.backbone(self.tensor(images, |image, out| views::normalise(image, &self.config.data, out)));
+    pub fn features(&self, images: &[Vec<u8>]) -> Result<Vec<Vec<f32>>> {
+        let Sides { source, target } = self.config.model.sides;
+        let x = self.tensor(images, source, |image, out| views::normalise(image, &self.config.data, out));
+        let pooled = self.model.backbone(x);
         let z = self.model.project(pooled.clone());
         let mut found: Vec<Tensor<2>> =
             self.kinds.iter().map(|kind| if *kind == FeatureKind::Backbone { &pooled } else { &z }.clone()).collect();
         if !self.t.is_empty() {
-            let x_0 = self.tensor(images, views::to_signed);
-            let eps = self.tensor(images, |image, out| out.copy_from_slice(&noise(image)));
+            let x_0 = self.tensor(images, target, views::to_signed);
+            let eps = self.tensor(images, target, |image, out| out.copy_from_slice(&noise(image)));
             for &t in &self.t {
                 let times = times(&self.schedule, &vec![t; images.len()], self.device);
                 let x_t = q_sample(x_0.clone(), &times, eps.clone());
@@ -80,18 +83,18 @@ impl<'a> Extractor<'a> {
         found.into_iter().map(read).collect()
     }
 
-    /// `[B, 3, 32, 32]`, each image written by `write`.
-    fn tensor(&self, images: &[Pixels], write: impl Fn(&Pixels, &mut [f32]) + Sync) -> Tensor<4> {
-        let mut values = vec![0.0; images.len() * IMAGE];
-        values.par_chunks_mut(IMAGE).zip(images).for_each(|(out, image)| write(image, out));
-        Tensor::from_data(TensorData::new(values, [images.len(), 3, 32, 32]), self.device)
+    /// `[B, 3, side, side]`, each image, resized to that side, written by `write`.
+    fn tensor(&self, images: &[Vec<u8>], side: usize, write: impl Fn(&[u8], &mut [f32]) + Sync) -> Tensor<4> {
+        let mut values = vec![0.0; images.len() * bytes_of(side)];
+        values.par_chunks_mut(bytes_of(side)).zip(images).for_each(|(out, image)| write(&resized(image, side), out));
+        Tensor::from_data(TensorData::new(values, [images.len(), 3, side, side]), self.device)
     }
 }
 
-/// eps of an image, `[3, 32, 32]`.
-fn noise(image: &Pixels) -> Vec<f32> {
+/// eps of an image, `[3, side, side]`.
+fn noise(image: &[u8]) -> Vec<f32> {
     let hash = image.as_chunks().0.iter().fold(0, |hash, bytes| rng::pair(hash, u64::from_le_bytes(*bytes)));
-    rng::normal(&mut rng::stream(NOISE_SEED, Purpose::Features, hash), IMAGE)
+    rng::normal(&mut rng::stream(NOISE_SEED, Purpose::Features, hash), image.len())
 }
 
 /// Features of `kinds` of the plain images `indices`, a [`Features`] for each kind; with `flips`, also of each image's mirror image,
@@ -111,8 +114,8 @@ pub fn extract(
     let extractor = Extractor::new(model, config, kinds, device)?;
     let mut all = vec![Features { dim: 0, values: Vec::new(), labels: Vec::new() }; kinds.len()];
     for flipped in [false, true].into_iter().take(1 + usize::from(flips)) {
-        for batch in indices.chunks(BATCH) {
-            let pixels: Vec<Pixels> = batch.iter().map(|&i| picture(images, i, flipped)).collect();
+        for batch in indices.chunks(batch_size_of(config.model.sides)) {
+            let pixels: Vec<Vec<u8>> = batch.iter().map(|&i| picture(images, i, flipped)).collect();
             for (features, values) in all.iter_mut().zip(extractor.features(&pixels)?) {
                 features.dim = values.len() / batch.len();
                 features.values.extend(values);
@@ -124,8 +127,8 @@ pub fn extract(
 }
 
 /// Image `i`, mirrored left to right with `flipped`.
-pub(super) fn picture(images: &Images, i: usize, flipped: bool) -> Pixels {
-    let mut image = *images.image(i);
+pub(super) fn picture(images: &Images, i: usize, flipped: bool) -> Vec<u8> {
+    let mut image = images.image(i).to_vec();
     if flipped {
         flip(&mut image);
     }

@@ -1,7 +1,7 @@
 //! Features of a whole data set under frozen networks, taken once and kept in the user's cache folder.
 
 use super::extract::picture;
-use super::{BATCH, Extractor, FeatureKind, Features};
+use super::{Extractor, FeatureKind, Features, batch_size_of};
 use crate::config::Config;
 use crate::data::{Dataset, Images};
 use crate::error::{Error, Result};
@@ -59,6 +59,8 @@ impl<'a> Frozen<'a> {
         let normalisation = (config.data.mean, config.data.std);
         let untrained =
             format!("untrained {} {:?} {:?} {normalisation:?} {calibrated_on}", config.seed, config.model, config.diffusion);
+        // Of the data set's sides the networks know those of the views alone.
+        let untrained = format!("{untrained} {}", config.data.side);
         let shelf = self.shelf.as_ref();
         let shelf = shelf.map(|s| Shelf { folder: s.folder.clone(), weights: untrained, place: s.place.clone() });
         Self { model, config, data, device, shelf }
@@ -106,8 +108,9 @@ impl<'a> Frozen<'a> {
         let mut features =
             Features { dim, values: Vec::with_capacity(n * dim), labels: images.labels().iter().map(|&l| l.into()).collect() };
         let mut progress = Progress::new(Some(n));
-        for first in (0..n).step_by(BATCH) {
-            let pixels: Vec<_> = (first..n.min(first + BATCH)).map(|i| picture(images, i, flip)).collect();
+        let batch = batch_size_of(self.config.model.sides);
+        for first in (0..n).step_by(batch) {
+            let pixels: Vec<_> = (first..n.min(first + batch)).map(|i| picture(images, i, flip)).collect();
             features.values.extend(extractor.features(&pixels)?.remove(0));
             progress.add(pixels.len());
         }

@@ -7,6 +7,7 @@ use crate::files::write_atomically;
 use crate::progress::say;
 use crate::report::plot;
 use crate::run_dir::{Evaluation, Failure, Metrics, Row, RunDir, json_line};
+use crate::shell::quoted;
 use crate::train::checkpoint::State;
 use crate::train::step::Outcome;
 use burn::tensor::Tensor;
@@ -96,7 +97,7 @@ impl Log {
         let failure = Failure { step, lr, what: what.to_owned() };
         // The run stops in any case.
         let _ = write_atomically(&self.run.failure(), json_line(&failure).as_bytes());
-        let run = self.run.path.display();
+        let run = quoted(&self.run.path);
         Error::failed(format!(
             "{what} at step {step} (lr {lr:.2e}, seed {}, from which and the step its batch follows); the last checkpoint is intact: `soda replay --run {run}` runs that step again, and a smaller train.lr or more train.warmup_steps may avoid it (--resume --set .. --allow-change)",
             self.seed
@@ -180,7 +181,8 @@ mod tests {
     #[test]
     fn the_first_step_with_a_number_that_is_not_finite_is_named_with_its_own_rate() {
         let (device, folder) = (Device::flex(), tempfile::tempdir().expect("a folder"));
-        let run = RunDir::new(folder.path());
+        let run = RunDir::new(folder.path().join("it's a run"));
+        std::fs::create_dir(&run.path).expect("writable");
         let config = Config::load(std::path::Path::new("configs/quick.toml"), &[]).expect("a recipe");
         let mut log = Log::open(&run, &config, &State::new(&config, "", &device)).expect("a new log");
         let mut add = |numbers: &[(f32, f32)]| {
@@ -200,6 +202,8 @@ mod tests {
             let message = add(&numbers).expect_err("not finite").to_string();
             assert!(message.contains(what) && message.contains(&format!("at step {step} ")), "{message}");
             assert_eq!((failure().step, failure().lr), (step, 0.1 * (step - 7) as f64));
+            let replay = message.split('`').nth(1).and_then(shlex::split).expect("a command");
+            assert_eq!(replay, ["soda", "replay", "--run", &*run.path.to_string_lossy()]);
         }
     }
 }

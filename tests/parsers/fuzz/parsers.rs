@@ -122,7 +122,7 @@ pub fn sheets(input: &[u8], _: &Path) -> Outcome {
 
 pub fn picture(input: &[u8], folder: &Path) -> Outcome {
     let path = write(folder, "p.png", input);
-    picture::read_picture(&path).map(|_| "picture".into()).map_err(|e| sentence(&e, "p.png"))
+    picture::read_picture(&path, 32).map(|_| "picture".into()).map_err(|e| sentence(&e, "p.png"))
 }
 
 pub fn recipe(input: &[u8], _: &Path) -> Outcome {

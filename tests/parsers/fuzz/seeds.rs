@@ -366,7 +366,7 @@ pub fn checkpoints() -> Vec<Vec<u8>> {
     let run = RunDir::new(folder.path());
     let mut state = State::new(&CONFIG, "data", &Device::flex());
     let batch = vec![0.5; 2 * 3 * 32 * 32];
-    let pair = Pair::new(batch.clone(), batch, None, &Device::flex().autodiff());
+    let pair = Pair::new(CONFIG.model.sides, batch.clone(), batch, None, &Device::flex().autodiff());
     (state, _) = step(state, pair, &Schedule::new(&CONFIG.diffusion), &CONFIG, 7, 1e-3);
     Snapshot::of(&state, &CONFIG).and_then(|snapshot| snapshot.write(&run, 0, None)).expect("written");
     let files = CHECKPOINT.map(|name| std::fs::read(run.checkpoint(7).join(name)).expect("there"));

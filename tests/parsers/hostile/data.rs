@@ -146,7 +146,7 @@ fn files_of_the_data_that_are_too_long_are_not_read() {
     // 64 GiB that take no room on the disk.
     let file = std::fs::File::create(place.join("data_batch_1.bin")).expect("a file");
     file.set_len(64 << 30).expect("a long file");
-    refused(0, &["data_batch_1.bin has 68719476736 bytes instead of 30730000"], || soda::data::open(Some(&place)));
+    refused(0, &["data_batch_1.bin has 68719476736 bytes instead of 30730000"], || soda::data::open(Some(&place), 32));
     refused(0, &["data_batch_1.bin has 68719476736 bytes"], || cifar::verify(&place));
 }
 
@@ -156,7 +156,7 @@ fn pictures_that_claim_too_much_or_nothing_are_refused() {
     let folder = folder();
     let refused = |name: &str, bytes: &[u8], part: &str| {
         let path = write(&folder, name, bytes);
-        refused(bytes.len(), &[name, part], || read_picture(&path));
+        refused(bytes.len(), &[name, part], || read_picture(&path, 32));
     };
     refused("bomb.png", &png(60_000, 60_000), "too large");
     refused("wide.png", &png(u32::MAX, 1), "");
@@ -192,9 +192,9 @@ fn an_animation_is_its_first_frame() {
     let mut encoder = image::codecs::gif::GifEncoder::new(&mut bytes);
     encoder.encode_frames([frame(40), frame(200), frame(250)]).expect("a GIF");
     drop(encoder);
-    let pixels = read_picture(&write(&folder, "a.gif", &bytes)).expect("a picture");
+    let pixels = read_picture(&write(&folder, "a.gif", &bytes), 32).expect("a picture");
     assert!(pixels.iter().all(|p| p.abs_diff(40) <= 2), "{:?}", &pixels[..9]);
     // Frames after the first aren't looked at, whatever they are.
     let cut = &bytes[..bytes.len() / 2];
-    assert_eq!(read_picture(&write(&folder, "b.gif", cut)).expect("its first frame is whole"), pixels);
+    assert_eq!(read_picture(&write(&folder, "b.gif", cut), 32).expect("its first frame is whole"), pixels);
 }

@@ -14,8 +14,8 @@ fn setup() -> (Config, Soda, Images) {
     ];
     let config = Config::parse(include_str!("../../../../configs/quick.toml"), "quick", &set.map(String::from)).unwrap();
     let model = Soda::new(&config.model, 3, &Device::flex());
-    let pixels = (0..7 * IMAGE).map(|i| (rng::mix(i as u64 / 5) % 256) as u8).collect();
-    (config, model, Images::new(pixels, (0..7).collect()))
+    let pixels = (0..7 * 3072).map(|i| (rng::mix(i as u64 / 5) % 256) as u8).collect();
+    (config, model, Images::new(32, pixels, (0..7).collect()))
 }
 
 fn kinds(names: &[&str]) -> Vec<FeatureKind> {
@@ -59,7 +59,7 @@ fn neither_the_batch_nor_the_place_in_it_changes_an_image() {
     let kinds = kinds(&["z", "backbone", "denoiser:up0.2@11"]);
     let device = Device::flex();
     let extractor = Extractor::new(&model, &config, &kinds, &device).unwrap();
-    let pixels: Vec<Pixels> = (0..7).map(|i| *images.image(i)).collect();
+    let pixels: Vec<Vec<u8>> = (0..7).map(|i| images.image(i).to_vec()).collect();
     let whole = extractor.features(&pixels).unwrap();
     for (kind, whole) in whole.iter().enumerate() {
         let dim = whole.len() / 7;
@@ -78,11 +78,11 @@ fn mirror_images_are_appended_and_seen_mirrored() {
     let setup = setup();
     let mut mirrored = setup.2.select(&[1, 2]);
     let pixels = (0..2).flat_map(|i| {
-        let mut image = *mirrored.image(i);
+        let mut image = mirrored.image(i).to_vec();
         flip(&mut image);
         image
     });
-    mirrored = Images::new(pixels.collect(), vec![1, 2]);
+    mirrored = Images::new(32, pixels.collect(), vec![1, 2]);
     let names = ["z", "denoiser:middle@300"];
     let both = taken(&setup, &names, &[1, 2], true);
     let alone = extract(&setup.1, &mirrored, &[0, 1], &setup.0, &kinds(&names), false, &Device::flex()).unwrap();

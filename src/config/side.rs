@@ -1,0 +1,69 @@
+//! How large images are.
+
+use super::{Config, DataConfig};
+use std::ops::RangeInclusive;
+
+/// Side of the images of recipes that name none, in pixels: CIFAR's.
+pub const DEFAULT_SIDE: usize = 32;
+/// Sides that are possible.
+const RANGE: RangeInclusive<usize> = 16..=256;
+/// What sides are multiples of: three times halved, an image has whole pixels.
+const MULTIPLE: usize = 8;
+
+/// Sides of the images that the two networks work on, in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sides {
+    /// Of the encoder's, the source views.
+    pub source: usize,
+    /// Of the denoiser's, the target views.
+    pub target: usize,
+}
+
+impl Default for Sides {
+    fn default() -> Self {
+        Self { source: DEFAULT_SIDE, target: DEFAULT_SIDE }
+    }
+}
+
+pub(super) fn default_side() -> usize {
+    DEFAULT_SIDE
+}
+
+impl DataConfig {
+    /// Sides of the two views: their own, or that of the images.
+    pub fn sides(&self) -> Sides {
+        let of = |own: usize| if own == 0 { self.side } else { own };
+        Sides { source: of(self.source.side), target: of(self.target.side) }
+    }
+}
+
+impl Config {
+    /// The first side that isn't possible, by its key.
+    pub(super) fn check_sides(&self) -> Result<(), String> {
+        let (data, Sides { source, target }) = (&self.data, self.data.sides());
+        for (key, side) in [("data.side", data.side), ("data.source.side", source), ("data.target.side", target)] {
+            if !RANGE.contains(&side) || !side.is_multiple_of(MULTIPLE) {
+                let (first, last) = RANGE.into_inner();
+                return Err(format!("{key} = {side}: must be a multiple of {MULTIPLE} from {first} to {last}"));
+            }
+        }
+        let stages = self.model.unet.multipliers.len();
+        if !target.is_multiple_of(1 << (stages - 1)) {
+            return Err(format!(
+                "model.unet.multipliers names {stages} stages, which halve the denoiser's images {} times, and {target} pixels a side \
+                 can be halved only {}; take fewer stages or a multiple of {} as data.target.side",
+                stages - 1,
+                target.trailing_zeros(),
+                1 << (stages - 1)
+            ));
+        }
+        Ok(())
+    }
+
+    /// Sides of feature maps that `model.unet.attention` names and no stage of the denoiser has.
+    pub fn unused_attention(&self) -> Vec<usize> {
+        let unet = &self.model.unet;
+        let sides: Vec<usize> = (0..unet.multipliers.len()).map(|stage| self.model.sides.target >> stage).collect();
+        unet.attention.iter().copied().filter(|side| !sides.contains(side)).collect()
+    }
+}

@@ -1,0 +1,41 @@
+//! Commands as a user types them into a shell.
+
+use std::borrow::Cow;
+use std::ffi::OsStr;
+
+/// Returns `word` as a POSIX shell takes it for one word. Every path and name in a command that is printed goes through it.
+pub fn quoted(word: impl AsRef<OsStr>) -> String {
+    let word = word.as_ref().to_string_lossy();
+    // Refused is NUL alone, which no path and no argument holds.
+    shlex::try_quote(&word).unwrap_or(Cow::Borrowed(&word)).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_reads_each_word_back_and_plain_ones_stay_as_they_are() {
+        for plain in ["runs/quick-1", "vulkan:0", "a_b.safetensors", "../x", "dx12:NVIDIA"] {
+            assert_eq!(quoted(plain), plain);
+        }
+        let hostile =
+            ["", "two words", "it's", "$HOME", "`id`", "a\"b", "a\\b", "a;b", "*", "~", "#a", "a\nb", "!!", "'", "k=v", "ü"];
+        for word in hostile {
+            assert_eq!(shlex::split(&quoted(word)), Some(vec![word.to_owned()]), "{word:?}");
+        }
+        let command = hostile.map(quoted).join(" ");
+        assert_eq!(shlex::split(&command), Some(hostile.map(str::to_owned).to_vec()));
+        // Without it they are other words, or none at all.
+        assert_ne!(shlex::split(&hostile.join(" ")), Some(hostile.map(str::to_owned).to_vec()));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_systems_shell_reads_the_same() {
+        let words = ["two words", "it's", "$HOME `id` \"a\" \\ ; * ~ # !", "ü", ""];
+        let command = format!("printf '%s\\n' {}", words.map(quoted).join(" "));
+        let output = std::process::Command::new("sh").args(["-c", &command]).output().expect("a shell");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), words.map(|word| format!("{word}\n")).concat());
+    }
+}

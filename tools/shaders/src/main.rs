@@ -1,0 +1,60 @@
+//! Checks the folder of filled shaders that `soda shaders DIR` writes: its manifest, every shader's validity with exactly the
+//! extensions that it names, its translations for Vulkan, Metal and Direct3D 12, its interface and WebGPU's default limits.
+
+mod check;
+mod limits;
+mod manifest;
+mod module;
+#[cfg(test)]
+mod tests;
+mod translate;
+
+use check::Translation;
+use clap::Parser;
+use manifest::Folder;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Checks the folder of filled shaders that `soda shaders DIR` writes
+#[derive(Parser)]
+struct Arguments {
+    /// The folder: manifest.json and the texts that it names
+    dir: PathBuf,
+    /// Keep the translations: OUT/NAME.spv, .metal and .hlsl for each NAME.wgsl
+    #[arg(long, value_name = "OUT")]
+    out: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(reason) => {
+            eprintln!("error: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Returns whether all is well; prints what isn't.
+fn run(arguments: &Arguments) -> Result<bool, String> {
+    let report = check::folder(&Folder::read(&arguments.dir)?);
+    if let Some(out) = &arguments.out {
+        report.translations.iter().try_for_each(|t| keep(out, t))?;
+    }
+    for failure in &report.failures {
+        println!("FAILED {failure}");
+    }
+    for ((target, extension), n) in &report.unwritable {
+        println!("{n} shaders not translated to {target}: naga can't write {extension} there");
+    }
+    println!("{report}");
+    Ok(report.failures.is_empty())
+}
+
+fn keep(out: &Path, translation: &Translation) -> Result<(), String> {
+    let path = out.join(&translation.file).with_extension(translation.target.ending());
+    let written = std::fs::create_dir_all(out).and_then(|()| std::fs::write(&path, &translation.text));
+    written.map_err(|e| format!("{}: {e}", path.display()))
+}

@@ -1,0 +1,105 @@
+//! A shader as naga understands it.
+
+use crate::manifest::{Binding, Extension};
+use naga::front::wgsl;
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::{AddressSpace, Module, ShaderStage, proc::Layouter};
+use std::collections::BTreeSet;
+use std::error::Error;
+
+/// A valid module with one compute shader.
+pub struct Valid {
+    pub module: Module,
+    pub info: ModuleInfo,
+    layouter: Layouter,
+}
+
+/// A buffer that a module declares.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Buffer {
+    pub group: u32,
+    pub binding: u32,
+    /// None where it is neither a storage nor a uniform buffer.
+    pub kind: Option<Binding>,
+    /// Bytes, or the fewest where its last array has no size.
+    pub bytes: u32,
+}
+
+/// Returns the module of `text` if it is valid WGSL for a device that has `extensions` and no others.
+///
+/// # Errors
+/// In one line what is wrong, and where.
+pub fn validate(text: &str, extensions: &BTreeSet<Extension>) -> Result<Valid, String> {
+    let capabilities = extensions.iter().fold(Capabilities::empty(), |all, e| all | e.capabilities());
+    let options = wgsl::Options { capabilities, ..wgsl::Options::new() };
+    let module = wgsl::Frontend::new_with_options(options).parse(text);
+    let module = module.map_err(|e| located(e.location(text), e.message()))?;
+    let info = Validator::new(ValidationFlags::all(), capabilities).validate(&module);
+    let info = info.map_err(|e| located(e.location(text), &chain(e.as_inner())))?;
+    match &module.entry_points[..] {
+        [only] if only.stage == ShaderStage::Compute => {}
+        _ => return Err("must have one entry point, a compute shader".to_owned()),
+    }
+    let mut layouter = Layouter::default();
+    layouter.update(module.to_ctx()).map_err(|e| chain(&e))?;
+    Ok(Valid { module, info, layouter })
+}
+
+/// Returns those of `extensions` without which `text` is valid just as well.
+pub fn needless(text: &str, extensions: &BTreeSet<Extension>) -> Vec<Extension> {
+    let without = |left_out: Extension| {
+        let others = extensions.iter().copied().filter(|&e| e != left_out).collect();
+        // naga's validator alone would let cooperative matrices through that are no variable's type.
+        validate(&text.replace(left_out.directive(), ""), &others).is_ok()
+    };
+    extensions.iter().copied().filter(|&e| without(e)).collect()
+}
+
+impl Valid {
+    /// Returns the invocations of a workgroup, by dimension.
+    pub fn workgroup_size(&self) -> [u32; 3] {
+        self.module.entry_points[0].workgroup_size
+    }
+
+    /// Returns all declared buffers, by group and binding.
+    pub fn buffers(&self) -> Vec<Buffer> {
+        let bound = self.module.global_variables.iter().filter_map(|(_, v)| {
+            let at = v.binding.as_ref()?;
+            let kind = match v.space {
+                AddressSpace::Storage { .. } => Some(Binding::Storage),
+                AddressSpace::Uniform => Some(Binding::Uniform),
+                _ => None,
+            };
+            Some(Buffer { group: at.group, binding: at.binding, kind, bytes: self.layouter[v.ty].size })
+        });
+        let mut buffers: Vec<_> = bound.collect();
+        buffers.sort_by_key(|b| (b.group, b.binding));
+        buffers
+    }
+
+    /// Returns the bytes of workgroup memory as WebGPU counts them: of each variable in use, a multiple of 16.
+    pub fn workgroup_bytes(&self) -> u32 {
+        let uses = self.info.get_entry_point(0);
+        let variables = self.module.global_variables.iter();
+        let variables = variables.filter(|&(handle, v)| v.space == AddressSpace::WorkGroup && !uses[handle].is_empty());
+        variables.map(|(_, v)| self.layouter[v.ty].size.next_multiple_of(16)).sum()
+    }
+}
+
+/// Puts the place, where it is known, before a message.
+fn located(location: Option<naga::SourceLocation>, message: &str) -> String {
+    match location {
+        Some(l) => format!("line {}, column {}: {}", l.line_number, l.line_position, one_line(message)),
+        None => one_line(message),
+    }
+}
+
+/// Returns an error and its causes in one line.
+pub fn chain(error: &dyn Error) -> String {
+    let causes = std::iter::successors(Some(error), |&e| e.source());
+    one_line(&causes.map(|e| e.to_string()).collect::<Vec<_>>().join(": "))
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
