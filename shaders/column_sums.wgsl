@@ -4,8 +4,10 @@
 //
 // Layouts    x [rows, C];  sums [blocks, C].
 // Workgroup  one block, {{ cols }} columns; its invocations lie along columns first, {{ wg // cols }} to a column, whose sums meet in a tree.
-// Template   wg: invocations;  cols: columns, divides wg.
+// Template   wg: invocations;  cols: columns, divides wg;  elem, acc (shared/types.wgsl).
 
+{% include "shared/types.wgsl" %}
+{% from "shared/tree.wgsl" import tree %}
 {% set lanes = wg // cols %}
 struct Info {
     rows: u32,
@@ -14,11 +16,11 @@ struct Info {
     blocks: u32,
 }
 
-@group(0) @binding(0) var<storage, read_write> x: array<f32>;
-@group(0) @binding(1) var<storage, read_write> sums: array<f32>;
-@group(0) @binding(2) var<storage, read_write> info: Info;
+@group(0) @binding(0) var<storage, read_write> x: array<Elem>;
+@group(0) @binding(1) var<storage, read_write> sums: array<Acc>;
+@group(0) @binding(2) var<uniform> info: Info;
 
-var<workgroup> partial: array<f32, {{ wg }}>;
+var<workgroup> partial: array<Acc, {{ wg }}>;
 
 @compute @workgroup_size({{ wg }})
 fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>) {
@@ -26,17 +28,14 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     let tile = wid.x + wid.y * grid.x;
     let block = tile / tiles;
     if block >= info.blocks { return; }
+    let lane = lid / {{ cols }}u;
     let c = tile % tiles * {{ cols }}u + lid % {{ cols }}u;
     let end = min((block + 1u) * info.block, info.rows);
-    var sum = 0.0;
+    var sum = Acc(0.0);
     if c < info.channels {
-        for (var r = block * info.block + lid / {{ cols }}u; r < end; r += {{ lanes }}u) { sum += x[r * info.channels + c]; }
+        for (var r = block * info.block + lane; r < end; r += {{ lanes }}u) { sum += Acc(x[r * info.channels + c]); }
     }
     partial[lid] = sum;
-    workgroupBarrier();
-    for (var width = {{ lanes // 2 }}u; width > 0u; width >>= 1u) {
-        if lid / {{ cols }}u < width { partial[lid] += partial[lid + width * {{ cols }}u]; }
-        workgroupBarrier();
-    }
-    if lid < {{ cols }}u && c < info.channels { sums[block * info.channels + c] = partial[lid]; }
+{{ tree(["partial"], lanes, cols) }}
+    if lane == 0u && c < info.channels { sums[block * info.channels + c] = partial[lid]; }
 }

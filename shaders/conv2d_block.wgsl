@@ -10,8 +10,9 @@
 // Layouts    x [N, .., .., C / 4] and y, residual [N, .., .., O / 4] of four (NHWC);  w [taps, C, O / 4] of four (packed);  bias [O / 4]
 //            of four. H and W are multiples of {{ rows }} and {{ cols }}.
 // Workgroup  8 invocations along channels, four each;  {{ rows }} x {{ cols }} pixels of one image (of one parity) in registers.
-// Template   rows, cols;  form.
+// Template   rows, cols;  form;  elem, acc (shared/types.wgsl).
 
+{% include "shared/types.wgsl" %}
 {% set same = form == "same" %}
 {% set up = form == "up" %}
 {% set down = form == "down" %}
@@ -29,14 +30,14 @@ struct Info {
     flags: u32,     // 1: bias, 2: residual
 }
 
-@group(0) @binding(0) var<storage, read_write> x: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read_write> w: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> bias: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> residual: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> info: Info;
+@group(0) @binding(0) var<storage, read_write> x: array<Elem4>;
+@group(0) @binding(1) var<storage, read_write> w: array<Elem4>;
+@group(0) @binding(2) var<storage, read_write> bias: array<Acc4>;
+@group(0) @binding(3) var<storage, read_write> residual: array<Elem4>;
+@group(0) @binding(4) var<storage, read_write> y: array<Elem4>;
+@group(0) @binding(5) var<uniform> info: Info;
 
-@compute @workgroup_size(8)
+@compute @workgroup_size({{ wg }})
 fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>) {
     let group = wid.x + wid.y * grid.x;
     if group >= info.total { return; }
@@ -58,7 +59,7 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     let n = block / (W / {{ cols }}u * (H / {{ rows }}u));
 {% for i in range(rows) %}
 {% for j in range(cols) %}
-    var sum{{ i }}_{{ j }} = vec4<f32>(0.0);
+    var sum{{ i }}_{{ j }} = Acc4(0.0);
 {% endfor %}
 {% endfor %}
 {% if down %}
@@ -73,14 +74,14 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     let col{{ j }} = (clamp(col + g + {{ j }}u, 1u, W) - 1u) * {{ x_step }}u{{ " + 1u - g" if down }};
 {% endfor %}
     // 0 for the rows and columns around the image.
-    let top = f32(row + f > 0u);
-    let bottom = f32(row + f + {{ rows + taps - 2 }}u <= H);
-    let left = f32(col + g > 0u);
-    let right = f32(col + g + {{ cols + taps - 2 }}u <= W);
+    let top = Acc(row + f > 0u);
+    let bottom = Acc(row + f + {{ rows + taps - 2 }}u <= H);
+    let left = Acc(col + g > 0u);
+    let right = Acc(col + g + {{ cols + taps - 2 }}u <= W);
     for (var c = 0u; c < C4; c++) {
 {% for i in range(rows + taps - 1) %}
 {% for j in range(cols + taps - 1) %}
-        let x{{ i }}_{{ j }} = x[(row{{ i }} + col{{ j }}) * C4 + c]
+        let x{{ i }}_{{ j }} = Acc4(x[(row{{ i }} + col{{ j }}) * C4 + c])
 {%- if i == 0 %} * top{% elif i == rows + taps - 2 %} * bottom{% endif %}
 {%- if j == 0 %} * left{% elif j == cols + taps - 2 %} * right{% endif %};
 {% endfor %}
@@ -94,7 +95,7 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
             let tap = 4u * (f + {{ 2 * k }}u) + g + {{ 2 * l }}u;
 {% endif %}
 {% for q in range(4) %}
-            let w{{ q }} = w[(tap * C4 * 4u + c * 4u + {{ q }}u) * out4 + o];
+            let w{{ q }} = Acc4(w[(tap * C4 * 4u + c * 4u + {{ q }}u) * out4 + o]);
 {% endfor %}
 {% for i in range(rows) %}
 {% for j in range(cols) %}
@@ -111,7 +112,7 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     }
 {% endif %}
     if wanted >= out4 { return; }
-    var b = vec4<f32>(0.0);
+    var b = Acc4(0.0);
     if (info.flags & 1u) != 0u { b = bias[o]; }
 {% if up %}
     let first = (((n * H + row) * 2u + parity / 2u) * 2u * W + col * 2u + parity % 2u) * out4 + o;
@@ -121,13 +122,13 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     if (info.flags & 2u) != 0u {
 {% for i in range(rows) %}
 {% for j in range(cols) %}
-        y[first + ({{ i * y_step * y_step }}u * W + {{ j * y_step }}u) * out4] = sum{{ i }}_{{ j }} + b + residual[first + ({{ i * y_step * y_step }}u * W + {{ j * y_step }}u) * out4];
+        y[first + ({{ i * y_step * y_step }}u * W + {{ j * y_step }}u) * out4] = Elem4(sum{{ i }}_{{ j }} + b + Acc4(residual[first + ({{ i * y_step * y_step }}u * W + {{ j * y_step }}u) * out4]));
 {% endfor %}
 {% endfor %}
     } else {
 {% for i in range(rows) %}
 {% for j in range(cols) %}
-        y[first + ({{ i * y_step * y_step }}u * W + {{ j * y_step }}u) * out4] = sum{{ i }}_{{ j }} + b;
+        y[first + ({{ i * y_step * y_step }}u * W + {{ j * y_step }}u) * out4] = Elem4(sum{{ i }}_{{ j }} + b);
 {% endfor %}
 {% endfor %}
     }

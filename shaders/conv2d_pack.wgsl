@@ -8,8 +8,9 @@
 //
 // Layouts    w [O, C, taps];  packed [taps, rows, cols4] of four columns each, columns beyond the last are 0.
 // Invocation one group of four columns.
-// Template   wg: invocations;  upsample.
+// Template   wg: invocations;  upsample;  elem, acc (shared/types.wgsl).
 
+{% include "shared/types.wgsl" %}
 struct Info {
     total: u32,     // taps * rows * cols4
     rows: u32,      // input channels of the convolution to come
@@ -18,16 +19,16 @@ struct Info {
     transpose: u32, // 1: for the gradient of the input
 }
 
-@group(0) @binding(0) var<storage, read_write> w: array<f32>;
-@group(0) @binding(1) var<storage, read_write> packed: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> info: Info;
+@group(0) @binding(0) var<storage, read_write> w: array<Acc>;
+@group(0) @binding(1) var<storage, read_write> packed: array<Elem4>;
+@group(0) @binding(2) var<uniform> info: Info;
 
 /// Tap `t` of the kernel number `i`.
-fn tap_of(i: u32, t: u32) -> f32 {
+fn tap_of(i: u32, t: u32) -> Acc {
 {% if upsample %}
     let row = t / 4u;
     let col = t % 4u;
-    var sum = 0.0;
+    var sum = Acc(0.0);
     for (var k = max(row, 1u) - 1u; k < min(row + 1u, 3u); k++) {
         for (var l = max(col, 1u) - 1u; l < min(col + 1u, 3u); l++) { sum += w[i * 9u + k * 3u + l]; }
     }
@@ -45,7 +46,7 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     let col = i % cols4 * 4u;
     let row = i / cols4 % info.rows;
     let tap = i / (cols4 * info.rows);
-    var values = vec4<f32>(0.0);
+    var values = Acc4(0.0);
     for (var k = 0u; k < 4u; k++) {
         let c = col + k;
         if c < info.cols {
@@ -56,5 +57,5 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
             }
         }
     }
-    packed[i] = values;
+    packed[i] = Elem4(values);
 }

@@ -4,9 +4,13 @@
 // Layouts    as conv2d_tiled.wgsl.
 // Workgroup  8 invocations, positions of all images in a row. Along channels: {{ positions }} positions, an invocation has four channels
 //            of each. Along positions: {{ positions }} positions of an invocation, 8 apart, the same four channels.
-// Template   positions;  across: whether invocations lie along positions;  x4, y4: whether C, O are multiples of four.
+// Template   positions;  across: whether invocations lie along positions;  x4, y4: whether C, O are multiples of four;  taps: room for so many;
+//            elem, acc (shared/types.wgsl).
 
-@compute @workgroup_size(8)
+{% include "shared/types.wgsl" %}
+{% include "shared/conv2d_operands.wgsl" %}
+
+@compute @workgroup_size({{ wg }})
 fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>) {
     let out4 = (info.out_channels + 3u) / 4u;
     let groups = (out4 + {{ 0 if across else 7 }}u) / {{ 1 if across else 8 }}u;
@@ -31,24 +35,24 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
 {% endif %}
     let here{{ m }} = p0 + {{ m }}u < info.positions;
 {% endif %}
-    var sum{{ m }} = vec4<f32>(0.0);
+    var sum{{ m }} = Acc4(0.0);
 {% endfor %}
     for (var t = 0u; t < info.taps; t++) {
         let tap = info.tap[t];
 {% for m in range(positions) %}
         let pixel{{ m }} = reach(at{{ m }}, tap);
         let first{{ m }} = select(0u, pixel{{ m }}.x, here{{ m }});
-        let factor{{ m }} = f32(pixel{{ m }}.y);
+        let factor{{ m }} = Acc(pixel{{ m }}.y);
 {% endfor %}
         for (var c = 0u; c < info.channels; c += 4u) {
             // Channels beyond the last have weights of 0.
 {% for q in range(4) %}
             let row{{ q }}_w = (u32(tap.z) * info.channels + min(c + {{ q }}u, info.channels - 1u)) * out4;
-            let w{{ q }} = w[row{{ q }}_w + o]{{ "" if x4 or q == 0 else " * f32(c + " ~ q ~ "u < info.channels)" }};
+            let w{{ q }} = Acc4(w[row{{ q }}_w + o]){{ "" if x4 or q == 0 else " * Acc(c + " ~ q ~ "u < info.channels)" }};
 {% endfor %}
 {% for m in range(positions) %}
             {
-                let v = source(first{{ m }}, c) * factor{{ m }};
+                let v = Acc4(source(first{{ m }}, c)) * factor{{ m }};
 {% for q in range(4) %}
                 sum{{ m }} += v[{{ q }}] * w{{ q }};
 {% endfor %}
@@ -60,4 +64,3 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     if here{{ m }} && wanted < out4 { store(at{{ m }}, o * 4u, sum{{ m }}); }
 {% endfor %}
 }
-

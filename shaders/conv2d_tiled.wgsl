@@ -10,19 +10,22 @@
 // Layouts    x [N, H, W, C], y and residual [N, OH, OW, O] (NHWC);  w [taps, C, O / 4] of four (packed);  bias [O].
 // Workgroup  {{ bm }} positions (of all images in a row) times {{ bn }} channels; {{ bk }} channels of one tap at a time in workgroup memory,
 //            the next ones fetched to registers meanwhile. An invocation: {{ tm }} positions times {{ tn }} channels.
-// Template   bm, bn, bk, tm, tn;  x4, y4: whether C, O are multiples of four.
+// Template   bm, bn, bk, tm, tn;  x4, y4: whether C, O are multiples of four;  taps: room for so many;  elem, acc (shared/types.wgsl).
 
+{% include "shared/types.wgsl" %}
+{% from "shared/tiled_product.wgsl" import registers, main_loop %}
 {% set bk4 = bk // 4 %}
 {% set bn4 = bn // 4 %}
 {% set tn4 = tn // 4 %}
 {% set tx = bn // tn %}
 {% set ty = bm // tm %}
-{% set wg = tx * ty %}
 {% set x_loads = bm * bk4 // wg %}
 {% set w_loads = bk * bn4 // wg %}
-// [position][channel / 4] and [channel][out channel / 4].
-var<workgroup> x_tile: array<vec4<f32>, {{ bm * bk4 }}>;
-var<workgroup> w_tile: array<vec4<f32>, {{ bk * bn4 }}>;
+{% include "shared/conv2d_operands.wgsl" %}
+
+// Of x, [position][channel / 4], and of w, [channel][out channel / 4].
+var<workgroup> a_tile: array<Elem4, {{ bm * bk4 }}>;
+var<workgroup> b_tile: array<Elem4, {{ bk * bn4 }}>;
 
 {# The tiles of step `step`, to registers. #}
 {% macro fetch(step) %}
@@ -33,16 +36,16 @@ var<workgroup> w_tile: array<vec4<f32>, {{ bk * bn4 }}>;
             {
                 let pixel = reach(at{{ i }}, tap);
                 let c = c0 + lid % {{ bk4 }}u * 4u;
-                next_x{{ i }} = vec4<f32>(0.0);
-                if pixel.y == 1u && inside{{ i }} && c < info.channels { next_x{{ i }} = source(pixel.x, c); }
+                next_a{{ i }} = Elem4(0.0);
+                if pixel.y == 1u && inside{{ i }} && c < info.channels { next_a{{ i }} = source(pixel.x, c); }
             }
 {% endfor %}
 {% for i in range(w_loads) %}
             {
                 let c = c0 + (lid + {{ i * wg }}u) / {{ bn4 }}u;
                 let o = o0 + (lid + {{ i * wg }}u) % {{ bn4 }}u;
-                next_w{{ i }} = vec4<f32>(0.0);
-                if c < info.channels && o < out4 { next_w{{ i }} = w[(u32(tap.z) * info.channels + c) * out4 + o]; }
+                next_b{{ i }} = Elem4(0.0);
+                if c < info.channels && o < out4 { next_b{{ i }} = w[(u32(tap.z) * info.channels + c) * out4 + o]; }
             }
 {% endfor %}
         }
@@ -63,47 +66,28 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
 {% for i in range(x_loads) %}
     let at{{ i }} = position(p0 + lid / {{ bk4 }}u + {{ i * (wg // bk4) }}u);
     let inside{{ i }} = p0 + lid / {{ bk4 }}u + {{ i * (wg // bk4) }}u < info.positions;
-    var next_x{{ i }} = vec4<f32>(0.0);
 {% endfor %}
-{% for i in range(w_loads) %}
-    var next_w{{ i }} = vec4<f32>(0.0);
-{% endfor %}
-{% for m in range(tm) %}
-{% for n in range(tn4) %}
-    var sum{{ m }}_{{ n }} = vec4<f32>(0.0);
-{% endfor %}
-{% endfor %}
-    if steps > 0u {
-{{ fetch("0u") }}
-    }
-    for (var step = 0u; step < steps; step++) {
-        workgroupBarrier();
-{% for i in range(x_loads) %}
-        x_tile[lid + {{ i * wg }}u] = next_x{{ i }};
-{% endfor %}
-{% for i in range(w_loads) %}
-        w_tile[lid + {{ i * wg }}u] = next_w{{ i }};
-{% endfor %}
-        workgroupBarrier();
-        if step + 1u < steps {
-{{ fetch("(step + 1u)") }}
-        }
+{{ registers(x_loads, w_loads, tm, tn4) }}
+{% set first %}{{ fetch("0u") }}{% endset %}
+{% set next %}{{ fetch("(step + 1u)") }}{% endset %}
+{% set multiply %}
         for (var k = 0u; k < {{ bk4 }}u; k++) {
 {% for q in range(4) %}
 {% for n in range(tn4) %}
-            let w{{ q }}_{{ n }} = w_tile[(k * 4u + {{ q }}u) * {{ bn4 }}u + tx + {{ n * tx }}u];
+            let w{{ q }}_{{ n }} = Acc4(b_tile[(k * 4u + {{ q }}u) * {{ bn4 }}u + tx + {{ n * tx }}u]);
 {% endfor %}
 {% endfor %}
 {% for m in range(tm) %}
-            let x{{ m }} = x_tile[(ty + {{ m * ty }}u) * {{ bk4 }}u + k];
+            let x{{ m }} = Acc4(a_tile[(ty + {{ m * ty }}u) * {{ bk4 }}u + k]);
 {% for n in range(tn4) %}
 {% for q in range(4) %}
-            sum{{ m }}_{{ n }} = fma(vec4<f32>(x{{ m }}[{{ q }}]), w{{ q }}_{{ n }}, sum{{ m }}_{{ n }});
+            sum{{ m }}_{{ n }} = fma(Acc4(x{{ m }}[{{ q }}]), w{{ q }}_{{ n }}, sum{{ m }}_{{ n }});
 {% endfor %}
 {% endfor %}
 {% endfor %}
         }
-    }
+{% endset %}
+{{ main_loop(wg, x_loads, w_loads, "0u", "steps", "1u", first, next, multiply) }}
 {% for m in range(tm) %}
     {
         let p = p0 + ty + {{ m * ty }}u;

@@ -6,8 +6,9 @@
 // Layouts    x [N, {{ stride }} H, {{ stride }} W, C / 4], dy [N, H, W, O / 4] of four (NHWC);  partial [shares, taps, C, O / 4] of four. W is a
 //            multiple of {{ cols }}.
 // Workgroup  one share, one k, {{ 4 * blocks }} channels c; 8 invocations along channels o, four each; {{ cols }} pixels of a row at a time.
-// Template   cols;  blocks: of four channels c;  kernel, stride: 3 and 1, or 4 and 2.
+// Template   cols;  blocks: of four channels c;  kernel, stride: 3 and 1, or 4 and 2;  elem, acc (shared/types.wgsl).
 
+{% include "shared/types.wgsl" %}
 {% set columns = stride * (cols - 1) + kernel %}
 
 struct Info {
@@ -20,12 +21,12 @@ struct Info {
     shares: u32,
 }
 
-@group(0) @binding(0) var<storage, read_write> x: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read_write> dy: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> partial: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> info: Info;
+@group(0) @binding(0) var<storage, read_write> x: array<Elem4>;
+@group(0) @binding(1) var<storage, read_write> dy: array<Elem4>;
+@group(0) @binding(2) var<storage, read_write> partial: array<Acc4>;
+@group(0) @binding(3) var<uniform> info: Info;
 
-@compute @workgroup_size(8)
+@compute @workgroup_size({{ wg }})
 fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>) {
     let H = info.height;
     let W = info.width;
@@ -47,7 +48,7 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     let c{{ m }} = min(c_wanted + {{ m }}u, C4 - 1u);
 {% for l in range(kernel) %}
 {% for q in range(4) %}
-    var sum{{ l }}_{{ 4 * m + q }} = vec4<f32>(0.0);
+    var sum{{ l }}_{{ 4 * m + q }} = Acc4(0.0);
 {% endfor %}
 {% endfor %}
 {% endfor %}
@@ -57,17 +58,17 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
         if i == 0u || i > {{ stride }}u * H { continue; }
         let source = (row / H * H * {{ stride }}u + i - 1u) * W * {{ stride }}u;
         for (var j = 0u; j < W; j += {{ cols }}u) {
-            let left = f32(j > 0u);
-            let right = f32(j + {{ cols }}u < W);
+            let left = Acc(j > 0u);
+            let right = Acc(j + {{ cols }}u < W);
 {% for m in range(blocks) %}
-            let x0_{{ m }} = x[(source + max(j * {{ stride }}u, 1u) - 1u) * C4 + c{{ m }}] * left;
+            let x0_{{ m }} = Acc4(x[(source + max(j * {{ stride }}u, 1u) - 1u) * C4 + c{{ m }}]) * left;
 {% for p in range(1, columns - 1) %}
-            let x{{ p }}_{{ m }} = x[(source + j * {{ stride }}u + {{ p - 1 }}u) * C4 + c{{ m }}];
+            let x{{ p }}_{{ m }} = Acc4(x[(source + j * {{ stride }}u + {{ p - 1 }}u) * C4 + c{{ m }}]);
 {% endfor %}
-            let x{{ columns - 1 }}_{{ m }} = x[(source + min(j * {{ stride }}u + {{ columns - 2 }}u, W * {{ stride }}u - 1u)) * C4 + c{{ m }}] * right;
+            let x{{ columns - 1 }}_{{ m }} = Acc4(x[(source + min(j * {{ stride }}u + {{ columns - 2 }}u, W * {{ stride }}u - 1u)) * C4 + c{{ m }}]) * right;
 {% endfor %}
 {% for p in range(cols) %}
-            let y{{ p }} = dy[(row * W + j + {{ p }}u) * out4 + o];
+            let y{{ p }} = Acc4(dy[(row * W + j + {{ p }}u) * out4 + o]);
 {% endfor %}
 {% for l in range(kernel) %}
 {% for m in range(blocks) %}

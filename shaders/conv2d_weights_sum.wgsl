@@ -7,8 +7,9 @@
 //
 // Layouts    partial [shares, taps, C, O / 4] of four (the last ones padded);  dw [O, C, taps], with upsampling [C, O, 9].
 // Invocation one group of four o.
-// Template   wg: invocations;  upsample.
+// Template   wg: invocations;  upsample;  elem, acc (shared/types.wgsl).
 
+{% include "shared/types.wgsl" %}
 struct Info {
     total: u32,        // taps of dw * C * O / 4, rounded up
     channels: u32,     // C
@@ -17,14 +18,14 @@ struct Info {
     shares: u32,
 }
 
-@group(0) @binding(0) var<storage, read_write> partial: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read_write> dw: array<f32>;
-@group(0) @binding(2) var<storage, read_write> info: Info;
+@group(0) @binding(0) var<storage, read_write> partial: array<Acc4>;
+@group(0) @binding(1) var<storage, read_write> dw: array<Acc>;
+@group(0) @binding(2) var<uniform> info: Info;
 
 /// The sum over the shares of four values, `at` in each.
-fn total(at: u32) -> vec4<f32> {
+fn total(at: u32) -> Acc4 {
     let share = (info.out_channels + 3u) / 4u * info.channels * info.taps;
-    var sum = vec4<f32>(0.0);
+    var sum = Acc4(0.0);
     for (var s = 0u; s < info.shares; s++) { sum += partial[s * share + at]; }
     return sum;
 }

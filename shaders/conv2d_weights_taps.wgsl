@@ -3,9 +3,13 @@
 //
 // Layouts    as conv2d_weights_tiled.wgsl; shares are of whole rows of dy.
 // Workgroup  one share, one tap, {{ 4 * blocks }} channels c;  8 invocations along channels o, four each;  {{ positions }} positions at a time.
-// Template   blocks: of four channels c;  positions;  x4, y4: whether C, O are multiples of four.
+// Template   blocks: of four channels c;  positions;  x4, y4: whether C, O are multiples of four;  taps: room for so many;  elem, acc (shared/types.wgsl).
 
-@compute @workgroup_size(8)
+{% include "shared/types.wgsl" %}
+{% from "shared/four.wgsl" import four %}
+{% include "shared/conv2d_weights_operands.wgsl" %}
+
+@compute @workgroup_size({{ wg }})
 fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>) {
     let out4 = (info.out_channels + 3u) / 4u;
     let o_groups = (out4 + 7u) / 8u;
@@ -22,11 +26,14 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     // Invocations and blocks beyond the last channels do work of others again, and write nothing.
     let o = min(wanted, out4 - 1u) * 4u;
     let last = info.channels - 1u;
+{% if not y4 %}
+    let last_o = info.out_channels - 1u;
+{% endif %}
 {% for m in range(blocks) %}
     let c{{ m }} = min(channel + {{ 4 * m }}u, last / 4u * 4u);
 {% endfor %}
 {% for m in range(4 * blocks) %}
-    var sum{{ m }} = vec4<f32>(0.0);
+    var sum{{ m }} = Acc4(0.0);
 {% endfor %}
     let end = min((share + 1u) * info.share, info.positions) / info.cols;
     for (var r = share * info.share / info.cols; r < end; r++) {
@@ -39,18 +46,9 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
             let inside{{ i }} = p + {{ i }}u < info.cols && col{{ i }} < info.width;
             let pixel{{ i }} = select(image, image + col{{ i }}, inside{{ i }}) * info.channels;
             let at{{ i }} = (r * info.cols + min(p + {{ i }}u, info.cols - 1u)) * info.out_channels;
-{% if y4 %}
-            let y{{ i }} = dy[(at{{ i }} + o) / 4u] * f32(inside{{ i }});
-{% else %}
-            let end{{ i }} = info.out_channels - 1u;
-            let y{{ i }} = vec4<f32>(dy[at{{ i }} + o], dy[at{{ i }} + min(o + 1u, end{{ i }})], dy[at{{ i }} + min(o + 2u, end{{ i }})], dy[at{{ i }} + min(o + 3u, end{{ i }})]) * f32(inside{{ i }});
-{% endif %}
+            let y{{ i }} = Acc4({{ four("dy", "at" ~ i, "o", "last_o", y4) }}) * Acc(inside{{ i }});
 {% for m in range(blocks) %}
-{% if x4 %}
-            let x{{ i }}_{{ m }} = x[(pixel{{ i }} + c{{ m }}) / 4u];
-{% else %}
-            let x{{ i }}_{{ m }} = vec4<f32>(x[pixel{{ i }} + c{{ m }}], x[pixel{{ i }} + min(c{{ m }} + 1u, last)], x[pixel{{ i }} + min(c{{ m }} + 2u, last)], x[pixel{{ i }} + min(c{{ m }} + 3u, last)]);
-{% endif %}
+            let x{{ i }}_{{ m }} = Acc4({{ four("x", "pixel" ~ i, "c" ~ m, "last", x4) }});
 {% endfor %}
 {% endfor %}
 {% for m in range(blocks) %}
@@ -68,4 +66,3 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     if channel + {{ m }}u < info.channels { partial[(first + channel + {{ m }}u) * out4 + wanted] = sum{{ m }}; }
 {% endfor %}
 }
-

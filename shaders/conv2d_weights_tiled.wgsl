@@ -6,60 +6,54 @@
 // Layouts    x [N, H, W, C], dy [N, rows, cols, O] (NHWC);  partial [shares, taps, C, O / 4] of four (the last ones padded).
 // Workgroup  one share, one tap, {{ bm }} channels c times {{ bn }} channels o; {{ bk }} positions at a time in workgroup memory, the next ones
 //            fetched to registers meanwhile. An invocation: {{ tm }} times {{ tn }}.
-// Template   bm, bn, bk, tm, tn;  x4, y4: whether C, O are multiples of four.
+// Template   bm, bn, bk, tm, tn;  x4, y4: whether C, O are multiples of four;  taps: room for so many;  elem, acc (shared/types.wgsl).
 
+{% include "shared/types.wgsl" %}
+{% from "shared/four.wgsl" import four %}
+{% from "shared/tiled_product.wgsl" import registers, main_loop %}
 {% set bm4 = bm // 4 %}
 {% set bn4 = bn // 4 %}
 {% set tm4 = tm // 4 %}
 {% set tn4 = tn // 4 %}
 {% set tx = bn // tn %}
 {% set ty = bm // tm %}
-{% set wg = tx * ty %}
 {% set x_loads = bk * bm4 // wg %}
 {% set y_loads = bk * bn4 // wg %}
-// [position][channel / 4].
-var<workgroup> x_tile: array<vec4<f32>, {{ bk * bm4 }}>;
-var<workgroup> y_tile: array<vec4<f32>, {{ bk * bn4 }}>;
+{% include "shared/conv2d_weights_operands.wgsl" %}
 
-/// Four channels from `c` on of the pixel that `tap` reaches from position `p`, 0 outside.
-fn source(p: u32, tap: vec4<i32>, c: u32, end: u32) -> vec4<f32> {
+// Of x and of dy, [position][channel / 4].
+var<workgroup> a_tile: array<Elem4, {{ bk * bm4 }}>;
+var<workgroup> b_tile: array<Elem4, {{ bk * bn4 }}>;
+
+/// Four channels from `c` on of the pixel that `tap` reaches from position `p`, 0 outside; channels beyond the last repeat it.
+fn source(p: u32, tap: vec4<i32>, c: u32, end: u32) -> Elem4 {
     let row = p / info.cols % info.rows * info.stride + u32(tap.x);
     let col = p % info.cols * info.stride + u32(tap.y);
-    if !(p < end && row < info.height && col < info.width && c < info.channels) { return vec4<f32>(0.0); }
-    let first = ((p / (info.cols * info.rows) * info.height + row) * info.width + col) * info.channels + c;
-{% if x4 %}
-    return x[first / 4u];
-{% else %}
-    var values = vec4<f32>(0.0);
-    for (var k = 0u; k < 4u; k++) {
-        if c + k < info.channels { values[k] = x[first + k]; }
-    }
-    return values;
+    if !(p < end && row < info.height && col < info.width && c < info.channels) { return Elem4(0.0); }
+    let first = ((p / (info.cols * info.rows) * info.height + row) * info.width + col) * info.channels;
+{% if not x4 %}
+    let last = info.channels - 1u;
 {% endif %}
+    return {{ four("x", "first", "c", "last", x4) }};
 }
 
-/// Four channels from `o` on of position `p` of dy, 0 beyond.
-fn gradient(p: u32, o: u32, end: u32) -> vec4<f32> {
-    if !(p < end && o < info.out_channels) { return vec4<f32>(0.0); }
-    let first = p * info.out_channels + o;
-{% if y4 %}
-    return dy[first / 4u];
-{% else %}
-    var values = vec4<f32>(0.0);
-    for (var k = 0u; k < 4u; k++) {
-        if o + k < info.out_channels { values[k] = dy[first + k]; }
-    }
-    return values;
+/// Four channels from `o` on of position `p` of dy, 0 beyond; channels beyond the last repeat it.
+fn gradient(p: u32, o: u32, end: u32) -> Elem4 {
+    if !(p < end && o < info.out_channels) { return Elem4(0.0); }
+    let first = p * info.out_channels;
+{% if not y4 %}
+    let last = info.out_channels - 1u;
 {% endif %}
+    return {{ four("dy", "first", "o", "last", y4) }};
 }
 
 {# The tiles from position `p` on, to registers. #}
 {% macro fetch(p) %}
 {% for i in range(x_loads) %}
-        next_x{{ i }} = source({{ p }} + (lid + {{ i * wg }}u) / {{ bm4 }}u, tap, (c0 + (lid + {{ i * wg }}u) % {{ bm4 }}u) * 4u, end);
+        next_a{{ i }} = source({{ p }} + (lid + {{ i * wg }}u) / {{ bm4 }}u, tap, (c0 + (lid + {{ i * wg }}u) % {{ bm4 }}u) * 4u, end);
 {% endfor %}
 {% for i in range(y_loads) %}
-        next_y{{ i }} = gradient({{ p }} + (lid + {{ i * wg }}u) / {{ bn4 }}u, (o0 + (lid + {{ i * wg }}u) % {{ bn4 }}u) * 4u, end);
+        next_b{{ i }} = gradient({{ p }} + (lid + {{ i * wg }}u) / {{ bn4 }}u, (o0 + (lid + {{ i * wg }}u) % {{ bn4 }}u) * 4u, end);
 {% endfor %}
 {% endmacro %}
 @compute @workgroup_size({{ wg }})
@@ -81,44 +75,25 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     let tx = lid % {{ tx }}u;
     let ty = lid / {{ tx }}u;
 
-{% for i in range(x_loads) %}
-    var next_x{{ i }} = vec4<f32>(0.0);
-{% endfor %}
-{% for i in range(y_loads) %}
-    var next_y{{ i }} = vec4<f32>(0.0);
-{% endfor %}
-{% for m in range(tm) %}
-{% for n in range(tn4) %}
-    var sum{{ m }}_{{ n }} = vec4<f32>(0.0);
-{% endfor %}
-{% endfor %}
-{{ fetch("begin") }}
-    for (var p = begin; p < end; p += {{ bk }}u) {
-        workgroupBarrier();
-{% for i in range(x_loads) %}
-        x_tile[lid + {{ i * wg }}u] = next_x{{ i }};
-{% endfor %}
-{% for i in range(y_loads) %}
-        y_tile[lid + {{ i * wg }}u] = next_y{{ i }};
-{% endfor %}
-        workgroupBarrier();
-        if p + {{ bk }}u < end {
-{{ fetch("p + " ~ bk ~ "u") }}
-        }
+{{ registers(x_loads, y_loads, tm, tn4) }}
+{% set first %}{{ fetch("begin") }}{% endset %}
+{% set next %}{{ fetch("step + " ~ bk ~ "u") }}{% endset %}
+{% set multiply %}
         for (var k = 0u; k < {{ bk }}u; k++) {
 {% for n in range(tn4) %}
-            let y{{ n }} = y_tile[k * {{ bn4 }}u + tx + {{ n * tx }}u];
+            let y{{ n }} = Acc4(b_tile[k * {{ bn4 }}u + tx + {{ n * tx }}u]);
 {% endfor %}
 {% for m in range(tm4) %}
-            let x{{ m }} = x_tile[k * {{ bm4 }}u + ty + {{ m * ty }}u];
+            let x{{ m }} = Acc4(a_tile[k * {{ bm4 }}u + ty + {{ m * ty }}u]);
 {% for q in range(4) %}
 {% for n in range(tn4) %}
-            sum{{ m * 4 + q }}_{{ n }} = fma(vec4<f32>(x{{ m }}[{{ q }}]), y{{ n }}, sum{{ m * 4 + q }}_{{ n }});
+            sum{{ m * 4 + q }}_{{ n }} = fma(Acc4(x{{ m }}[{{ q }}]), y{{ n }}, sum{{ m * 4 + q }}_{{ n }});
 {% endfor %}
 {% endfor %}
 {% endfor %}
         }
-    }
+{% endset %}
+{{ main_loop(wg, x_loads, y_loads, "begin", "end", bk ~ "u", first, next, multiply) }}
     let row = (share * info.taps + t) * info.channels;
 {% for m in range(tm4) %}
 {% for q in range(4) %}
@@ -133,4 +108,3 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
 {% endfor %}
 {% endfor %}
 }
-

@@ -1,15 +1,16 @@
 // y = x, four floats an invocation: the memory traffic that other kernels are held against.
 //
 // x, y: [vectors] of four floats. One invocation copies one; workgroups are folded into two dimensions.
-// Template parameters: {{ wg }} invocations of a workgroup.
+// Template parameters: {{ wg }} invocations of a workgroup;  elem, acc (shared/types.wgsl).
 
+{% include "shared/types.wgsl" %}
 struct Info {
     vectors: u32,
 }
 
-@group(0) @binding(0) var<storage, read_write> x: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> info: Info;
+@group(0) @binding(0) var<storage, read_write> x: array<Acc4>;
+@group(0) @binding(1) var<storage, read_write> y: array<Acc4>;
+@group(0) @binding(2) var<uniform> info: Info;
 
 @compute @workgroup_size({{ wg }}, 1, 1)
 fn main(

@@ -2,16 +2,17 @@
 //
 // The multiply-adds that other kernels are held against: 6 * 4 * rounds an invocation, all in registers.
 // x, y: [vectors] of four floats. One invocation works on one; workgroups are folded into two dimensions.
-// Template parameters: {{ wg }} invocations of a workgroup.
+// Template parameters: {{ wg }} invocations of a workgroup;  elem, acc (shared/types.wgsl).
 
+{% include "shared/types.wgsl" %}
 struct Info {
     vectors: u32,
     rounds: u32,
 }
 
-@group(0) @binding(0) var<storage, read_write> x: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> info: Info;
+@group(0) @binding(0) var<storage, read_write> x: array<Acc4>;
+@group(0) @binding(1) var<storage, read_write> y: array<Acc4>;
+@group(0) @binding(2) var<uniform> info: Info;
 
 @compute @workgroup_size({{ wg }}, 1, 1)
 fn main(
@@ -23,15 +24,15 @@ fn main(
     if (i >= info.vectors) {
         return;
     }
-    let half = vec4<f32>(0.5);
+    let half = Acc4(0.5);
     let b = x[i] * 0.5;
     // Different starts keep a compiler from seeing one chain in all of them.
-    var a0 = vec4<f32>(0.0);
-    var a1 = vec4<f32>(1.0);
-    var a2 = vec4<f32>(2.0);
-    var a3 = vec4<f32>(3.0);
-    var a4 = vec4<f32>(4.0);
-    var a5 = vec4<f32>(5.0);
+    var a0 = Acc4(0.0);
+    var a1 = Acc4(1.0);
+    var a2 = Acc4(2.0);
+    var a3 = Acc4(3.0);
+    var a4 = Acc4(4.0);
+    var a5 = Acc4(5.0);
     for (var round = 0u; round < info.rounds; round += 1u) {
         a0 = fma(a0, half, b);
         a1 = fma(a1, half, b);

@@ -138,22 +138,6 @@ pub(crate) fn launch<S: Shader>(
     }
 }
 
-/// As it was; goes once all operations are converted.
-pub(crate) fn launch_words(
-    name: &'static str,
-    shader: impl burn::backend::wgpu::KernelSource,
-    workgroup: u32,
-    count: CubeCount,
-    buffers: &[&CubeTensor],
-    info: &[u32],
-) {
-    let client = &buffers[0].client;
-    let mut bindings: Vec<_> = buffers.iter().map(|t| t.handle.clone().binding()).collect();
-    bindings.push(client.create_from_slice(bytemuck::cast_slice(info)).binding());
-    let arguments = KernelArguments::new().with_buffers(bindings);
-    profile::named(name, || client.launch(Box::new(SourceKernel::new(shader, CubeDim::new_1d(workgroup))), count, arguments));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -96,8 +96,21 @@ impl<const N: usize> InfoField for [[i32; 4]; N] {
     }
 }
 
-/// Declares info blocks: plain structs of u32, f32 and arrays of four i32, laid out as WGSL lays out a uniform of the same fields.
+/// Declares info blocks: plain structs of u32, f32 and arrays of four i32, laid out as WGSL lays out a uniform of the same fields. One alone
+/// may leave the length of an array open: it is packed, as bytemuck wants it then, and its fields lie as they would otherwise.
 macro_rules! info {
+    ($(#[$about:meta])* struct $name:ident<const $len:ident: usize> { $($(#[$note:meta])* $field:ident: $kind:ty),* $(,)? }) => {
+        $(#[$about])*
+        #[repr(C, packed)]
+        #[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+        pub struct $name<const $len: usize> { $($(#[$note])* pub $field: $kind),* }
+
+        impl<const $len: usize> $crate::kernels::shader::Info for $name<$len> {
+            fn fields() -> Vec<(&'static str, String)> {
+                vec![$((stringify!($field), <$kind as $crate::kernels::shader::InfoField>::wgsl())),*]
+            }
+        }
+    };
     ($($(#[$about:meta])* struct $name:ident { $($(#[$note:meta])* $field:ident: $kind:ty),* $(,)? })*) => {
         $(
             $(#[$about])*

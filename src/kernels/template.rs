@@ -11,7 +11,12 @@ const SHARED: &[(&str, &str)] = &[
     ("shared/attention_rows.wgsl", include_str!("../../shaders/shared/attention_rows.wgsl")),
     ("shared/attention_tiles.wgsl", include_str!("../../shaders/shared/attention_tiles.wgsl")),
     ("shared/columns.wgsl", include_str!("../../shaders/shared/columns.wgsl")),
+    ("shared/conv2d_operands.wgsl", include_str!("../../shaders/shared/conv2d_operands.wgsl")),
+    ("shared/conv2d_weights_operands.wgsl", include_str!("../../shaders/shared/conv2d_weights_operands.wgsl")),
     ("shared/dropout.wgsl", include_str!("../../shaders/shared/dropout.wgsl")),
+    ("shared/four.wgsl", include_str!("../../shaders/shared/four.wgsl")),
+    ("shared/max_pool_window.wgsl", include_str!("../../shaders/shared/max_pool_window.wgsl")),
+    ("shared/tiled_product.wgsl", include_str!("../../shaders/shared/tiled_product.wgsl")),
     ("shared/tree.wgsl", include_str!("../../shaders/shared/tree.wgsl")),
     ("shared/types.wgsl", include_str!("../../shaders/shared/types.wgsl")),
 ];
@@ -31,26 +36,6 @@ pub(crate) fn render(text: &str, values: Value) -> String {
     }
     environment.render_str(text, values).unwrap_or_else(|e| panic!("the template of a shader: {e:#}"))
 }
-
-/// Makes a type that is all values of a shader, and whose `wgsl()` is its text, a kernel of cubecl.
-macro_rules! kernel_source {
-    ($shader:ty) => {
-        impl burn::backend::wgpu::KernelSource for $shader {
-            fn source(&self) -> burn::backend::wgpu::SourceTemplate {
-                burn::backend::wgpu::SourceTemplate::new(self.wgsl())
-            }
-
-            fn id(&self) -> burn::cubecl::prelude::KernelId {
-                burn::cubecl::prelude::KernelId::new::<Self>().info(*self)
-            }
-
-            fn lang(&self) -> &'static str {
-                "wgsl"
-            }
-        }
-    };
-}
-pub(crate) use kernel_source;
 
 #[cfg(test)]
 mod tests {

@@ -31,7 +31,10 @@ pub fn operations() -> &'static [&'static dyn Operation] {
         &super::batch_norm::BatchNormOperation,
         &super::attention::AttentionOperation,
         &super::concat::ConcatOperation,
+        &super::max_pool::MaxPoolOperation,
         &super::adamw::AdamWOperation,
+        &super::conv2d::Conv2dOperation,
+        &super::peak::PeakOperation,
     ]
 }
 

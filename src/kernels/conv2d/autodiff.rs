@@ -1,108 +1,62 @@
 //! The backward pass of the convolution as a node of Burn's autodiff graph.
 
-use super::{Conv2dGradients, Conv2dOp, Conv2dOptions};
+use super::{Conv2d, Conv2dGradients, Conv2dInputs, Conv2dOptions};
+use crate::kernels::autodiff::{node, register};
+use crate::kernels::operand::Optional;
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::{
     NodeId,
-    checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
     grads::Gradients,
-    ops::{Backward, Ops, OpsKind},
+    ops::{Backward, Ops},
 };
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, TensorMetadata};
-use burn::tensor::Shape;
+use burn::backend::{Autodiff, AutodiffBackend};
 
-/// x and the weight by their places in the graph; the shapes of both.
-type State = (NodeId, NodeId, [Shape; 2], Conv2dOptions);
-
-/// Registers the gradients of x, the weight and the bias, those of them that are wanted.
-fn run<B: Conv2dGradients>(
-    dy: FloatTensor<B>,
-    (x, weight, [x_shape, weight_shape], options): State,
-    parents: [Option<NodeId>; 3],
-    grads: &mut Gradients,
-    checkpointer: &mut Checkpointer,
-) {
-    let x: FloatTensor<B> = checkpointer.retrieve_node_output(x);
-    let weight: FloatTensor<B> = checkpointer.retrieve_node_output(weight);
-    let [x_node, weight_node, bias_node] = parents;
-    if let Some(id) = weight_node {
-        grads.register::<B>(id, B::grad_weight(x, dy.clone(), weight_shape, options));
-    }
-    if let Some(id) = x_node {
-        grads.register::<B>(id, B::grad_input(dy.clone(), weight, x_shape, options));
-    }
-    if let Some(id) = bias_node {
-        grads.register::<B>(id, B::grad_bias(dy));
-    }
-}
-
+/// With respect to x, the weight, and the bias and the residual where there are those.
 #[derive(Debug)]
 struct Conv2dBackward;
 
-impl<B: Conv2dGradients> Backward<B, 3> for Conv2dBackward {
-    type State = State;
+impl<B: Conv2d, const N: usize> Backward<B, N> for Conv2dBackward {
+    /// x and the weight by their places in the graph; whether there is a bias.
+    type State = ([NodeId; 2], bool, Conv2dOptions);
 
-    fn backward(self, ops: Ops<State, 3>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
+    fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
         let dy = grads.consume::<B>(&ops.node);
-        run::<B>(dy, ops.state, ops.parents.map(|p| p.map(|node| node.id)), grads, checkpointer);
+        let (kept, has_bias, options) = ops.state;
+        let [x, weight] = kept.map(|id| checkpointer.retrieve_node_output::<FloatTensor<B>>(id));
+        let parents = ops.parents.map(|parent| parent.map(|node| node.id));
+        let wanted = [0, 1, 2].map(|i| parents.get(i).is_some_and(Option::is_some) && (i < 2 || has_bias));
+        let inputs = Conv2dInputs { x, weight, bias: Optional::Absent, residual: Optional::Absent, options };
+        let Conv2dGradients { x, weight, bias } = <B as Conv2d>::backward(dy.clone(), inputs, wanted);
+        let all = [x, weight, bias, Optional::Given(dy)].into_iter().filter_map(Optional::into_option);
+        register::<B>(grads, parents.into_iter().filter(Option::is_some), all);
     }
 }
 
-#[derive(Debug)]
-struct Conv2dAddBackward;
-
-impl<B: Conv2dGradients> Backward<B, 4> for Conv2dAddBackward {
-    type State = State;
-
-    fn backward(self, ops: Ops<State, 4>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
-        let dy = grads.consume::<B>(&ops.node);
-        let [x, weight, bias, residual] = ops.parents.map(|p| p.map(|node| node.id));
-        run::<B>(dy.clone(), ops.state, [x, weight, bias], grads, checkpointer);
-        if let Some(id) = residual {
-            grads.register::<B>(id, dy);
-        }
-    }
+fn tracked<B: Conv2d, C: CheckpointStrategy, const N: usize>(
+    inputs: &Conv2dInputs<Autodiff<B, C>>,
+    parents: [&FloatTensor<Autodiff<B, C>>; N],
+) -> FloatTensor<Autodiff<B, C>> {
+    let (has_bias, options) = (inputs.bias.as_option().is_some(), inputs.options);
+    let inner = inputs.clone().map(|tensor| tensor.into_primitive());
+    let forward = || (<B as Conv2d>::forward(inner), ());
+    let state = |kept: [NodeId; 2], _: &FloatTensor<B>, (): &()| (kept, has_bias, options);
+    node::<B, C, _, _, N, 2>(Conv2dBackward, parents, [&inputs.x, &inputs.weight], forward, state).0
 }
 
-impl<B: Conv2dOp + Conv2dGradients, C: CheckpointStrategy> Conv2dOp for Autodiff<B, C> {
-    fn tiled_conv2d(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        options: Conv2dOptions,
-    ) -> FloatTensor<Self> {
-        let shapes = [x.shape(), weight.shape()];
-        match Conv2dBackward.prepare::<C>([x.node(), weight.node(), bias.node()]).compute_bound().stateful() {
-            OpsKind::Tracked(mut prep) => {
-                let nodes = [prep.checkpoint(&x), prep.checkpoint(&weight)];
-                let y = B::tiled_conv2d(x.into_primitive(), weight.into_primitive(), bias.into_primitive(), options);
-                prep.finish((nodes[0], nodes[1], shapes, options), y)
-            }
-            OpsKind::UnTracked(prep) => {
-                prep.finish(B::tiled_conv2d(x.into_primitive(), weight.into_primitive(), bias.into_primitive(), options))
-            }
+impl<B: Conv2d, C: CheckpointStrategy> Conv2d for Autodiff<B, C> {
+    fn forward(inputs: Conv2dInputs<Self>) -> FloatTensor<Self> {
+        let Conv2dInputs { x, weight, bias, residual, .. } = &inputs;
+        match (bias.as_option(), residual.as_option()) {
+            (None, None) => tracked(&inputs, [x, weight]),
+            (Some(third), None) | (None, Some(third)) => tracked(&inputs, [x, weight, third]),
+            (Some(bias), Some(residual)) => tracked(&inputs, [x, weight, bias, residual]),
         }
     }
 
-    fn tiled_conv2d_add(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        residual: FloatTensor<Self>,
-        options: Conv2dOptions,
-    ) -> FloatTensor<Self> {
-        let shapes = [x.shape(), weight.shape()];
-        let nodes = [x.node(), weight.node(), bias.node(), residual.node()];
-        let (bias, residual) = (bias.into_primitive(), residual.into_primitive());
-        match Conv2dAddBackward.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(mut prep) => {
-                let nodes = [prep.checkpoint(&x), prep.checkpoint(&weight)];
-                let y = B::tiled_conv2d_add(x.into_primitive(), weight.into_primitive(), bias, residual, options);
-                prep.finish((nodes[0], nodes[1], shapes, options), y)
-            }
-            OpsKind::UnTracked(prep) => {
-                prep.finish(B::tiled_conv2d_add(x.into_primitive(), weight.into_primitive(), bias, residual, options))
-            }
-        }
+    /// Gradients of gradients aren't tracked.
+    fn backward(dy: FloatTensor<Self>, inputs: Conv2dInputs<Self>, wanted: [bool; 3]) -> Conv2dGradients<Self> {
+        let inputs = inputs.map(|tensor| tensor.into_primitive());
+        <B as Conv2d>::backward(dy.into_primitive(), inputs, wanted).map(Self::from_inner)
     }
 }

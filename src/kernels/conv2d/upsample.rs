@@ -12,18 +12,9 @@
 //!
 //! whose forward pass is then the gradient of x. Its gradient of the weights is that of v: dw0 = dv3 + dv2 and so on.
 
-use super::cpu::ConvShape;
+use super::shape::ConvShape;
 use crate::kernels::buffers::Buffer;
-use crate::kernels::layout::{to_nchw, to_nhwc};
-use burn::tensor::Tensor;
 use rayon::prelude::*;
-
-/// Nearest-neighbour upsampling alone, in plain tensor operations: `[B, C, H, W]` to `[B, C, 2H, 2W]`.
-pub(super) fn reference(x: Tensor<4>) -> Tensor<4> {
-    let [b, c, h, w] = x.dims();
-    let x: Tensor<6> = to_nhwc(x).reshape([b, h, 1, w, 1, c]);
-    to_nchw(x.expand([b, h, 2, w, 2, c]).reshape([b, 2 * h, 2 * w, c]))
-}
 
 /// The convolution from y to x, for `x` `[batch, from, height, width]` and `to` channels of y.
 pub(super) fn shape([batch, from, height, width]: [usize; 4], to: usize) -> ConvShape {

@@ -8,7 +8,7 @@
 //! thread's scratch (unless there's no padding), after which the taps (kx, channel) of a row are contiguous and the
 //! innermost loop has no test for borders. Every output is one sum in a fixed order, whatever the bands and threads.
 
-use super::cpu_tiles::{BLOCK, Pixels, gather_any, gather_dots};
+use super::tiles::{BLOCK, Pixels, gather_any, gather_dots};
 use crate::kernels::simd::Path;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;

@@ -3,15 +3,15 @@
 //!
 //! y = A^T [(G g G^T) * (B^T d B)] A for each 2x2 tile of the output, d the 4x4 tile of the input under it, g the kernel
 //!
-//! The gradient of the input is the same with turned kernels; that of the weights stands in `cpu_winograd_weights`. The products,
-//! a matrix product over channels for each of the 16 places, are those of `cpu_tiles`. Tiles are taken in groups that stay in
+//! The gradient of the input is the same with turned kernels; that of the weights stands in `winograd_weights`. The products,
+//! a matrix product over channels for each of the 16 places, are those of `tiles`. Tiles are taken in groups that stay in
 //! cache, in an order that doesn't depend on the threads.
 
 // Loops over places index several arrays of vectors; iterators over such arrays aren't always inlined, and are then compiled
 // without the vectors' instructions.
 #![allow(clippy::needless_range_loop)]
 
-use super::cpu_tiles::{BLOCK, Pixels, gather_any};
+use super::tiles::{BLOCK, Pixels, gather_any};
 use crate::kernels::buffers::Buffer;
 use crate::kernels::simd::Path;
 use pulp::{Simd, WithSimd};

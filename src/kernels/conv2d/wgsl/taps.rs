@@ -1,9 +1,11 @@
 //! Which source pixels a convolution's outputs are made of, for the shaders: positions and taps.
 
-use super::cpu::ConvShape;
+use crate::kernels::conv2d::shape::ConvShape;
 
-/// Taps of the largest kernel that the shaders take, 4x4.
-pub(super) const MOST_TAPS: usize = 16;
+/// Taps of the largest kernel that the shaders take, 7x7.
+pub(super) const MOST_TAPS: usize = 49;
+/// Taps that most info blocks have room for, 4x4.
+pub(super) const FEW_TAPS: usize = 16;
 
 /// One tap: where it reads, from the position times the stride, and which of the packed weights it multiplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +27,13 @@ pub(super) struct Grid {
     /// Source pixels from one position to the next.
     pub source_stride: usize,
     pub taps: Vec<Tap>,
+}
+
+impl Grid {
+    /// Returns the taps as info blocks have them.
+    pub fn info<const TAPS: usize>(&self) -> [[i32; 4]; TAPS] {
+        std::array::from_fn(|i| self.taps.get(i).map_or([0; 4], |tap| [tap.row, tap.col, tap.weight as i32, 0]))
+    }
 }
 
 /// All outputs of the forward pass.
@@ -104,7 +113,7 @@ mod tests {
 
     #[test]
     fn the_gradients_pairs_are_those_of_the_forward_pass() {
-        for (kernel, stride) in [(3, 1), (3, 2), (1, 1), (1, 2), (4, 2)] {
+        for (kernel, stride) in [(3, 1), (3, 2), (1, 1), (1, 2), (4, 2), (7, 1), (7, 2)] {
             let shape = shape(kernel, stride);
             let outputs = [shape.out_height(), shape.out_width()];
             let forward = pairs(&[forward(&shape)], None, [shape.height, shape.width]);

@@ -9,8 +9,8 @@
 // without the vectors' instructions.
 #![allow(clippy::needless_range_loop)]
 
-use super::cpu_tiles::{BLOCK, outer_block};
-use super::cpu_winograd::{PLACES, Tile, Winograd, load, place_step, store, transform_input};
+use super::tiles::{BLOCK, outer_block};
+use super::winograd::{PLACES, Tile, Winograd, load, place_step, store, transform_input};
 use crate::kernels::buffers::Buffer;
 use crate::kernels::simd::Path;
 use pulp::{Simd, WithSimd};

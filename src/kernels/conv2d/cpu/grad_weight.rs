@@ -4,8 +4,8 @@
 //! batch in blocks that stay in cache. Pixels that fall outside the image are cut off, so nothing is copied. A block of
 //! pixels is summed from zero and then added, which keeps rounding errors small; the order doesn't depend on the threads.
 
-use super::cpu::ConvShape;
-use super::cpu_tiles::{BLOCK, Run, Strided, outer_block};
+use super::tiles::{BLOCK, Run, Strided, outer_block};
+use crate::kernels::conv2d::shape::ConvShape;
 use crate::kernels::simd::Path;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -81,7 +81,7 @@ impl Cut {
     }
 }
 
-/// The gradient of the weights, of the sizes that `cpu::grad_weight` checks.
+/// The gradient of the weights, of the sizes that `super::grad_weight` checks.
 pub(super) fn grad_weight(path: Path, shape: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     let lanes = path.lanes();
     let swap = vectors_along_input(shape, lanes);

@@ -1,8 +1,9 @@
-// What the general convolution shaders have in common: their operands, and how they are read and written. Appended to conv2d_tiled.wgsl and
-// conv2d_taps.wgsl, whose headers say more.
-//
-// Template   x4, y4: whether C, O are multiples of four.
+{#
+What the general convolution shaders have in common: their operands, and how they are read and written. conv2d_tiled.wgsl says more of them.
 
+From outside: x4, y4, whether C, O are multiples of four; taps, room for so many.
+#}
+{% from "shared/four.wgsl" import four %}
 struct Info {
     height: u32,
     width: u32,
@@ -20,15 +21,15 @@ struct Info {
     flags: u32,        // 1: bias, 2: residual
     positions: u32,    // N * rows * cols
     unused: u32,
-    tap: array<vec4<i32>, 16>, // (row offset, column offset, index into w)
+    tap: array<vec4<i32>, {{ taps }}>, // (row offset, column offset, index into w)
 }
 
-@group(0) @binding(0) var<storage, read_write> x: array<{{ "vec4<f32>" if x4 else "f32" }}>;
-@group(0) @binding(1) var<storage, read_write> w: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> bias: array<{{ "vec4<f32>" if y4 else "f32" }}>;
-@group(0) @binding(3) var<storage, read_write> residual: array<{{ "vec4<f32>" if y4 else "f32" }}>;
-@group(0) @binding(4) var<storage, read_write> y: array<{{ "vec4<f32>" if y4 else "f32" }}>;
-@group(0) @binding(5) var<storage, read_write> info: Info;
+@group(0) @binding(0) var<storage, read_write> x: array<{{ "Elem4" if x4 else "Elem" }}>;
+@group(0) @binding(1) var<storage, read_write> w: array<Elem4>;
+@group(0) @binding(2) var<storage, read_write> bias: array<{{ "Acc4" if y4 else "Acc" }}>;
+@group(0) @binding(3) var<storage, read_write> residual: array<{{ "Elem4" if y4 else "Elem" }}>;
+@group(0) @binding(4) var<storage, read_write> y: array<{{ "Elem4" if y4 else "Elem" }}>;
+@group(0) @binding(5) var<uniform> info: Info;
 
 /// Row and column of position `p` in the grid, and its image.
 fn position(p: u32) -> vec3<u32> {
@@ -44,31 +45,29 @@ fn reach(at: vec3<u32>, tap: vec4<i32>) -> vec2<u32> {
 }
 
 /// Four channels from `c` on of the pixel that begins at `first`; channels beyond the last repeat it.
-fn source(first: u32, c: u32) -> vec4<f32> {
-{% if x4 %}
-    return x[(first + c) / 4u];
-{% else %}
+fn source(first: u32, c: u32) -> Elem4 {
+{% if not x4 %}
     let last = info.channels - 1u;
-    return vec4<f32>(x[first + c], x[first + min(c + 1u, last)], x[first + min(c + 2u, last)], x[first + min(c + 3u, last)]);
 {% endif %}
+    return {{ four("x", "first", "c", "last", x4) }};
 }
 
 /// Writes four channels of y from `o` on, those beyond the last left out.
-fn store(at: vec3<u32>, o: u32, sum: vec4<f32>) {
+fn store(at: vec3<u32>, o: u32, sum: Acc4) {
     let row = at.x * info.out_stride + info.first_row;
     let col = at.y * info.out_stride + info.first_col;
     let first = ((at.z * info.out_height + row) * info.out_width + col) * info.out_channels + o;
     var value = sum;
 {% if y4 %}
     if (info.flags & 1u) != 0u { value += bias[o / 4u]; }
-    if (info.flags & 2u) != 0u { value += residual[first / 4u]; }
-    y[first / 4u] = value;
+    if (info.flags & 2u) != 0u { value += Acc4(residual[first / 4u]); }
+    y[first / 4u] = Elem4(value);
 {% else %}
     for (var k = 0u; k < 4u; k++) {
         if o + k < info.out_channels {
             if (info.flags & 1u) != 0u { value[k] += bias[o + k]; }
-            if (info.flags & 2u) != 0u { value[k] += residual[first + k]; }
-            y[first + k] = value[k];
+            if (info.flags & 2u) != 0u { value[k] += Acc(residual[first + k]); }
+            y[first + k] = Elem(value[k]);
         }
     }
 {% endif %}

@@ -1,0 +1,60 @@
+//! The sizes of a convolution.
+
+/// The sizes of a convolution of `[batch, height, width, c_in]` with square kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ConvShape {
+    /// Images.
+    pub batch: usize,
+    /// Input channels.
+    pub c_in: usize,
+    /// Output channels.
+    pub c_out: usize,
+    /// Rows of the input.
+    pub height: usize,
+    /// Columns of the input.
+    pub width: usize,
+    /// Taps along each side.
+    pub kernel: usize,
+    /// Input pixels from one output to the next, along both sides.
+    pub stride: usize,
+    /// Zeros around the input.
+    pub padding: usize,
+}
+
+impl ConvShape {
+    /// Rows of the output.
+    pub fn out_height(&self) -> usize {
+        self.outputs(self.height)
+    }
+
+    /// Columns of the output.
+    pub fn out_width(&self) -> usize {
+        self.outputs(self.width)
+    }
+
+    fn outputs(&self, inputs: usize) -> usize {
+        assert!(self.stride > 0 && self.kernel > 0, "conv2d: kernel and stride are at least 1, got {self:?}");
+        assert!(inputs + 2 * self.padding >= self.kernel, "conv2d: the kernel is larger than the padded image, {self:?}");
+        (inputs + 2 * self.padding - self.kernel) / self.stride + 1
+    }
+
+    /// Taps of a kernel.
+    pub fn taps(&self) -> usize {
+        self.kernel * self.kernel
+    }
+
+    /// Elements of x.
+    pub fn inputs_len(&self) -> usize {
+        self.batch * self.height * self.width * self.c_in
+    }
+
+    /// Elements of y.
+    pub fn outputs_len(&self) -> usize {
+        self.batch * self.out_height() * self.out_width() * self.c_out
+    }
+
+    /// Elements of w.
+    pub fn weights_len(&self) -> usize {
+        self.c_out * self.c_in * self.taps()
+    }
+}

@@ -1,0 +1,52 @@
+//! Tiles of the matrix products that convolutions on GPUs are.
+
+/// Sizes of a matrix product's tiles; what conv2d_tiled.wgsl and conv2d_weights_tiled.wgsl say about each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tile {
+    /// Rows of a workgroup's block.
+    pub bm: usize,
+    /// Columns of it.
+    pub bn: usize,
+    /// Terms of the sums that are in workgroup memory at a time.
+    pub bk: usize,
+    /// Rows of an invocation's block.
+    pub tm: usize,
+    /// Columns of it.
+    pub tn: usize,
+}
+
+impl Tile {
+    /// For many rows and columns. 256 invocations and 16 KiB, WebGPU's default limits.
+    pub const LARGE: Self = Self { bm: 128, bn: 128, bk: 16, tm: 8, tn: 8 };
+    /// For many rows and up to 64 columns.
+    pub const TALL: Self = Self { bm: 128, bn: 64, bk: 16, tm: 8, tn: 4 };
+    /// Where larger tiles would leave a GPU idle.
+    pub const MEDIUM: Self = Self { bm: 64, bn: 64, bk: 16, tm: 4, tn: 4 };
+    /// Every tile in use.
+    pub const ALL: [Self; 3] = [Self::LARGE, Self::TALL, Self::MEDIUM];
+
+    /// Workgroups that keep a large GPU busy (an H100 has 132 processors, an A40 84, each with room for two).
+    const BUSY: usize = 256;
+
+    /// Returns the tile for a product of `rows` times `cols`, `products` times.
+    pub(super) fn choose(rows: usize, cols: usize, products: usize) -> Self {
+        let enough = |tile: Self| tile.count(rows, cols) * products >= Self::BUSY;
+        if cols > 64 && rows > 64 && enough(Self::LARGE) {
+            Self::LARGE
+        } else if cols <= 64 && rows > 64 && enough(Self::TALL) {
+            Self::TALL
+        } else {
+            Self::MEDIUM
+        }
+    }
+
+    /// Returns the workgroups that cover `rows` times `cols`.
+    pub(super) fn count(self, rows: usize, cols: usize) -> usize {
+        rows.div_ceil(self.bm) * cols.div_ceil(self.bn)
+    }
+
+    /// Returns the invocations of a workgroup.
+    pub(super) fn workgroup(self) -> u32 {
+        (self.bm / self.tm * (self.bn / self.tn)) as u32
+    }
+}

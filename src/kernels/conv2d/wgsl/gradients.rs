@@ -1,0 +1,136 @@
+//! Launches for the gradients of the weights, as sums over shares of the pixels, and of the bias.
+
+use super::info::{ColumnSumsInfo, WeightsBlockInfo, WeightsInfo, WeightsSumInfo};
+use super::shaders::{ColumnSums, Form, Fours, WeightsBlock, WeightsSum, WeightsTaps, WeightsTiled};
+use super::taps::{self, FEW_TAPS, Grid, MOST_TAPS};
+use super::{Call, ConvShape, Tile};
+use crate::device::Class;
+use crate::kernels::launch::{Work, launch};
+use crate::kernels::layout;
+use crate::kernels::shader::{Shader, Types};
+use burn::backend::wgpu::CubeTensor;
+use burn::tensor::Shape;
+
+/// Workgroups that the gradient of weights is shared among.
+const SOFTWARE_WORKGROUPS: usize = 64;
+/// See [`SOFTWARE_WORKGROUPS`]: two for each place of a large GPU.
+const GPU_WORKGROUPS: usize = 512;
+
+/// Positions of a share, at least: fewer would leave the partial sums as large as the work that makes them.
+const SHARE: usize = 1024;
+
+/// The largest buffer of partial sums.
+const PARTIAL_BYTES: usize = 64 << 20;
+
+const NAME: &str = "conv2d grad_weight";
+
+/// Computes the gradient of the weight, of its shape, from `x` and `dy` over NHWC memory.
+pub(super) fn of_weight(call: &Call, x: CubeTensor, dy: &CubeTensor, weight: Shape) -> CubeTensor {
+    // With upsampling x is the result of the convolution that the call's shape is of.
+    let (source, gradient) = if call.options.upsample { (dy, &x) } else { (&x, dy) };
+    let few = call.shape.taps() <= FEW_TAPS;
+    let (partial, shares) = match call.block_form(source, false) {
+        Some(form) => block(call, form, source, gradient),
+        None if few => general::<FEW_TAPS>(call, source, gradient),
+        None => general::<MOST_TAPS>(call, source, gradient),
+    };
+    sum_shares(call, &partial, shares, weight)
+}
+
+/// Sums over shares of the pixels, and how many shares, of a convolution that has a [`Call::block_form`].
+fn block(call: &Call, form: Form, x: &CubeTensor, dy: &CubeTensor) -> (CubeTensor, usize) {
+    let ConvShape { c_in, c_out, kernel, .. } = call.shape;
+    let [batch, _, height, width] = layout::dims(dy);
+    let products = kernel * c_in.div_ceil(WeightsBlock::CHANNELS) * (c_out / 4).div_ceil(8);
+    let rows = batch * height;
+    // Work for every thread of the processor.
+    let share = rows.div_ceil(SOFTWARE_WORKGROUPS.div_ceil(products));
+    let shares = rows.div_ceil(share);
+    let partial = layout::empty_acc(x, Shape::new([shares, kernel * kernel, c_in, c_out]));
+    let workgroups = products * shares;
+    let [height, width, channels4, out4, rows, share, all] =
+        [height, width, c_in / 4, c_out / 4, rows, share, shares].map(|v| v as u32);
+    let info = WeightsBlockInfo { height, width, channels4, out4, rows, share, shares: all };
+    let shader = WeightsBlock { down: form != Form::Same, types: call.types };
+    launch(NAME, shader, workgroups, &[x, dy, &partial], &info, call.work);
+    (partial, shares)
+}
+
+/// As [`block`], of any convolution.
+fn general<const TAPS: usize>(call: &Call, x: &CubeTensor, dy: &CubeTensor) -> (CubeTensor, usize) {
+    let ConvShape { batch, c_in, c_out, height, width, stride, .. } = call.shape;
+    let grid: Grid = taps::forward(&call.shape);
+    let (count, positions) = (grid.taps.len(), batch * grid.rows * grid.cols);
+    let (types, fours) = (call.types, Fours::new(c_in, c_out));
+    let most = (positions / SHARE).max(1);
+    let tile = call.options.tile.unwrap_or_else(|| Tile::choose(c_in, c_out, count * most));
+    let class = call.class(x);
+    let (products, wanted, unit) = match class {
+        Class::Gpu => (tile.count(c_in, c_out) * count, GPU_WORKGROUPS, tile.bk),
+        Class::Software => {
+            let products = c_in.div_ceil(WeightsTaps::<TAPS>::CHANNELS) * c_out.div_ceil(32) * count;
+            // Shares of whole rows.
+            (products, SOFTWARE_WORKGROUPS, grid.cols)
+        }
+    };
+    let bytes = count * c_in * c_out.next_multiple_of(4) * size_of::<f32>();
+    let shares = (wanted / products.min(wanted)).min(most).min((PARTIAL_BYTES / bytes).max(1)).max(1);
+    let share = positions.div_ceil(shares).next_multiple_of(unit);
+    let shares = positions.div_ceil(share);
+
+    let partial = layout::empty_acc(x, Shape::new([shares, count, c_in, c_out.next_multiple_of(4)]));
+    let info = WeightsInfo::<TAPS> {
+        height: height as u32,
+        width: width as u32,
+        channels: c_in as u32,
+        stride: stride as u32,
+        rows: grid.rows as u32,
+        cols: grid.cols as u32,
+        out_channels: c_out as u32,
+        taps: count as u32,
+        positions: positions as u32,
+        share: share as u32,
+        shares: shares as u32,
+        unused: 0,
+        tap: grid.info(),
+    };
+    let (workgroups, buffers) = (products * shares, [x, dy, &partial]);
+    match class {
+        Class::Gpu => launch(NAME, WeightsTiled::<TAPS> { tile, fours, types }, workgroups, &buffers, &info, call.work),
+        Class::Software => launch(NAME, WeightsTaps::<TAPS> { fours, types }, workgroups, &buffers, &info, call.work),
+    }
+    (partial, shares)
+}
+
+/// The gradient of the weights, of the shape `weight`, from the sums over shares of the pixels.
+fn sum_shares(call: &Call, partial: &CubeTensor, shares: usize, weight: Shape) -> CubeTensor {
+    let ConvShape { c_in, c_out, .. } = call.shape;
+    let total = weight[2] * weight[3] * c_in * c_out.div_ceil(4);
+    let work = Work::floats(&[partial.meta.shape().num_elements(), weight.num_elements()]);
+    let dw = layout::empty_acc(partial, weight);
+    let shader = WeightsSum { upsample: call.options.upsample };
+    let workgroups = total.div_ceil(shader.workgroup() as usize);
+    let [total, channels, out_channels, taps, shares] = [total, c_in, c_out, call.shape.taps(), shares].map(|v| v as u32);
+    let info = WeightsSumInfo { total, channels, out_channels, taps, shares };
+    launch("conv2d grad_weight sum", shader, workgroups, &[partial, &dw], &info, work);
+    dw
+}
+
+/// Sums over the pixels of `dy`, `[O]`: of blocks of pixels, until one is left.
+pub(super) fn of_bias(dy: CubeTensor, types: Types) -> CubeTensor {
+    let [batch, cols, height, width] = layout::dims(&dy);
+    let (mut x, mut rows, mut shader) = (dy, batch * height * width, ColumnSums::new(cols, types));
+    loop {
+        // Enough blocks to keep a GPU busy in the first pass, few enough to end in the second.
+        let block = if rows > 256 { rows.div_ceil(64).max(128) } else { rows };
+        let blocks = rows.div_ceil(block);
+        let sums = layout::empty_acc(&x, Shape::new([blocks * cols]));
+        let workgroups = blocks * cols.div_ceil(shader.cols);
+        let info = ColumnSumsInfo { rows: rows as u32, channels: cols as u32, block: block as u32, blocks: blocks as u32 };
+        launch("column sums", shader, workgroups, &[&x, &sums], &info, Work::floats(&[(rows + blocks) * cols]));
+        if blocks == 1 {
+            return sums;
+        }
+        (x, rows, shader) = (sums, blocks, ColumnSums::new(cols, Types::F32));
+    }
+}

@@ -1,0 +1,62 @@
+//! Info blocks of the convolution's shaders, which say what each field is.
+
+use crate::kernels::shader::info;
+
+info! {
+    /// Of the general shaders of the forward pass and the input's gradient.
+    struct PassInfo<const TAPS: usize> {
+        height: u32,
+        width: u32,
+        channels: u32,
+        stride: u32,
+        rows: u32,
+        cols: u32,
+        out_channels: u32,
+        taps: u32,
+        out_height: u32,
+        out_width: u32,
+        first_row: u32,
+        first_col: u32,
+        out_stride: u32,
+        flags: u32,
+        positions: u32,
+        unused: u32,
+        tap: [[i32; 4]; TAPS],
+    }
+}
+
+info! {
+    /// Of the general shaders of the weights' gradient.
+    struct WeightsInfo<const TAPS: usize> {
+        height: u32,
+        width: u32,
+        channels: u32,
+        stride: u32,
+        rows: u32,
+        cols: u32,
+        out_channels: u32,
+        taps: u32,
+        positions: u32,
+        share: u32,
+        shares: u32,
+        unused: u32,
+        tap: [[i32; 4]; TAPS],
+    }
+}
+
+info! {
+    /// Of [`Pack`](super::shaders::Pack).
+    struct PackInfo { total: u32, rows: u32, cols: u32, taps: u32, transpose: u32 }
+
+    /// Of [`Block`](super::shaders::Block).
+    struct BlockInfo { height: u32, width: u32, channels4: u32, out4: u32, groups: u32, total: u32, flags: u32 }
+
+    /// Of [`WeightsBlock`](super::shaders::WeightsBlock).
+    struct WeightsBlockInfo { height: u32, width: u32, channels4: u32, out4: u32, rows: u32, share: u32, shares: u32 }
+
+    /// Of [`WeightsSum`](super::shaders::WeightsSum).
+    struct WeightsSumInfo { total: u32, channels: u32, out_channels: u32, taps: u32, shares: u32 }
+
+    /// Of [`ColumnSums`](super::shaders::ColumnSums).
+    struct ColumnSumsInfo { rows: u32, channels: u32, block: u32, blocks: u32 }
+}

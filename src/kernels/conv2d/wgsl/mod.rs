@@ -1,0 +1,221 @@
+//! Launches of the convolution shaders on cubecl's wgpu runtime.
+
+mod gradients;
+mod info;
+mod shaders;
+mod taps;
+
+pub(super) use shaders::shaders;
+
+use super::shape::ConvShape;
+use super::tile::Tile;
+use super::{Conv2d, Conv2dGradients, Conv2dInputs, Conv2dOptions, conv_shape, pass_work, reference};
+use crate::device::Class;
+use crate::kernels::launch::{Work, class, launch, on_wgpu};
+use crate::kernels::layout;
+use crate::kernels::operand::Optional;
+use crate::kernels::shader::{Elem, Shader, Types};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::wgpu::{CubeBackend, CubeTensor, into_contiguous};
+use burn::tensor::Shape;
+use info::{BlockInfo, PackInfo, PassInfo};
+use shaders::{Block, Form, Fours, Pack, Taps, Tiled};
+use taps::{FEW_TAPS, Grid, MOST_TAPS};
+
+/// One call.
+#[derive(Clone, Copy)]
+struct Call {
+    shape: ConvShape,
+    options: Conv2dOptions,
+    types: Types,
+    /// Of one pass.
+    work: Work,
+}
+
+impl Call {
+    /// With `x` of `dims`.
+    fn new(dims: [usize; 4], weight: &CubeTensor, types: Types, options: Conv2dOptions) -> Self {
+        layout::check("conv2d", "the weight", weight, Elem::F32);
+        let shape = conv_shape(dims, weight.meta.shape(), options);
+        assert!(shape.taps() <= MOST_TAPS, "conv2d: kernels on wgpu devices have at most {MOST_TAPS} taps, got {shape:?}");
+        Self { shape, options, types, work: pass_work(dims, layout::dims(weight), options) }
+    }
+
+    /// The class that shaders on the device of `x` are chosen by.
+    fn class(&self, x: &CubeTensor) -> Class {
+        if self.options.tile.is_some() { Class::Gpu } else { class(x) }
+    }
+
+    /// The form of the shaders of blocks that does this convolution on the adapter of `x`, if there is one.
+    fn block_form(&self, x: &CubeTensor, transposed: bool) -> Option<Form> {
+        let shape = &self.shape;
+        let (height, width) = (shape.out_height(), shape.out_width());
+        let whole = height.is_multiple_of(Block::SIDE) && width.is_multiple_of(Block::SIDE);
+        let halves = (shape.height, shape.width) == (2 * height, 2 * width);
+        let fours = shape.c_in.is_multiple_of(4) && shape.c_out.is_multiple_of(4);
+        let form = match (shape.kernel, shape.stride, shape.padding) {
+            (3, 1, 1) => Form::Same,
+            (4, 2, 1) if halves && transposed => Form::Up,
+            (4, 2, 1) if halves => Form::Down,
+            _ => return None,
+        };
+        (self.class(x) == Class::Software && whole && fours).then_some(form)
+    }
+
+    /// Weights in the order of the shaders, `rows` channels to `cols`; `gradient`: for the gradient of the input.
+    fn pack(&self, weight: CubeTensor, [rows, cols]: [usize; 2], gradient: bool) -> CubeTensor {
+        let (weight, taps) = (into_contiguous(weight), self.shape.taps());
+        let shape = Shape::new([taps, rows, cols.next_multiple_of(4)]);
+        let packed = layout::empty(&weight, shape, self.types.elem.dtype());
+        let total = taps * rows * cols.div_ceil(4);
+        let [total_, rows, cols, taps] = [total, rows, cols, taps].map(|v| v as u32);
+        let info = PackInfo { total: total_, rows, cols, taps, transpose: u32::from(gradient) };
+        let shader = Pack { upsample: self.options.upsample, types: self.types };
+        let work = Work::floats(&[weight.meta.shape().num_elements(), 4 * total]);
+        let workgroups = total.div_ceil(shader.workgroup() as usize);
+        launch("conv2d pack", shader, workgroups, &[&weight, &packed], &info, work);
+        packed
+    }
+
+    /// The forward pass, or the gradient of the input, from `source`. (With upsampling `shape` is the convolution that the forward
+    /// pass is the transpose of.)
+    fn pass(&self, gradient: bool, source: &CubeTensor, weight: CubeTensor, extra: [Option<&CubeTensor>; 2]) -> CubeTensor {
+        let shape = &self.shape;
+        let transposed = gradient != self.options.upsample;
+        let inputs = [shape.batch, shape.c_in, shape.height, shape.width];
+        let outputs = [shape.batch, shape.c_out, shape.out_height(), shape.out_width()];
+        let (from, to) = if transposed { (outputs, inputs) } else { (inputs, outputs) };
+        let packed = self.pack(weight, [from[1], to[1]], gradient);
+        let y = layout::empty_nhwc(source, to);
+        let name = if gradient { "conv2d grad_input" } else { "conv2d forward" };
+        let pass = Pass { call: self, name, x: source, packed: &packed, extra, y: &y };
+        if let Some(form) = self.block_form(source, transposed) {
+            pass.block(form);
+            return y;
+        }
+        let grids = if transposed { taps::transposed(shape) } else { vec![taps::forward(shape)] };
+        let parts = grids.len() as f64;
+        let work = Work { bytes: self.work.bytes / parts, operations: self.work.operations / parts };
+        for grid in grids {
+            if grid.taps.len() <= FEW_TAPS { pass.grid::<FEW_TAPS>(&grid, work) } else { pass.grid::<MOST_TAPS>(&grid, work) }
+        }
+        y
+    }
+}
+
+/// One pass: source `x` `[B, C, H, W]`, packed weights, bias and residual; `y` `[B, O, H', W']` is written.
+struct Pass<'a> {
+    call: &'a Call,
+    name: &'static str,
+    x: &'a CubeTensor,
+    packed: &'a CubeTensor,
+    extra: [Option<&'a CubeTensor>; 2],
+    y: &'a CubeTensor,
+}
+
+impl Pass<'_> {
+    /// All buffers. What isn't there is stood for: it has to be bound nonetheless.
+    fn buffers(&self) -> [&CubeTensor; 5] {
+        let [bias, residual] = self.extra;
+        [self.x, self.packed, bias.unwrap_or(self.packed), residual.unwrap_or(self.y), self.y]
+    }
+
+    /// Which of bias and residual are there.
+    fn flags(&self) -> u32 {
+        let [bias, residual] = self.extra;
+        u32::from(bias.is_some()) | u32::from(residual.is_some()) << 1
+    }
+
+    /// All outputs of a convolution that has a [`Call::block_form`].
+    fn block(&self, form: Form) {
+        let ([batch, c, ..], [_, o, ..]) = (layout::dims(self.x), layout::dims(self.y));
+        // The smaller of both maps, and how often it is walked over.
+        let [_, _, height, width] = layout::dims(if form == Form::Up { self.x } else { self.y });
+        let parities = if form == Form::Up { 4 } else { 1 };
+        let groups = (o / 4).div_ceil(8);
+        let workgroups = parities * batch * (height / Block::SIDE) * (width / Block::SIDE) * groups;
+        let [height, width, channels4, out4, groups, total] = [height, width, c / 4, o / 4, groups, workgroups].map(|v| v as u32);
+        let info = BlockInfo { height, width, channels4, out4, groups, total, flags: self.flags() };
+        let shader = Block { form, types: self.call.types };
+        launch(self.name, shader, workgroups, &self.buffers(), &info, self.call.work);
+    }
+
+    /// Outputs of one grid.
+    fn grid<const TAPS: usize>(&self, grid: &Grid, work: Work) {
+        let ([batch, c, height, width], [_, o, out_height, out_width]) = (layout::dims(self.x), layout::dims(self.y));
+        let positions = batch * grid.rows * grid.cols;
+        let info = PassInfo::<TAPS> {
+            height: height as u32,
+            width: width as u32,
+            channels: c as u32,
+            stride: grid.source_stride as u32,
+            rows: grid.rows as u32,
+            cols: grid.cols as u32,
+            out_channels: o as u32,
+            taps: grid.taps.len() as u32,
+            out_height: out_height as u32,
+            out_width: out_width as u32,
+            first_row: grid.first[0] as u32,
+            first_col: grid.first[1] as u32,
+            out_stride: grid.out_stride as u32,
+            flags: self.flags(),
+            positions: positions as u32,
+            unused: 0,
+            tap: grid.info(),
+        };
+        let Call { options, types, .. } = *self.call;
+        let (name, fours, buffers) = (self.name, Fours::new(c, o), self.buffers());
+        match self.call.class(self.x) {
+            Class::Gpu => {
+                let tile = options.tile.unwrap_or_else(|| Tile::choose(positions, o, 1));
+                let workgroups = tile.count(positions, o);
+                launch(name, Tiled::<TAPS> { tile, fours, types }, workgroups, &buffers, &info, work);
+            }
+            Class::Software => {
+                // A few channels would leave most invocations idle.
+                let shader = Taps::<TAPS> { across: o < 16, fours, types };
+                let [block, channels] = shader.block();
+                let workgroups = positions.div_ceil(block) * o.div_ceil(channels);
+                launch(name, shader, workgroups, &buffers, &info, work);
+            }
+        }
+    }
+}
+
+impl Conv2d for CubeBackend {
+    fn forward(inputs: Conv2dInputs<Self>) -> FloatTensor<Self> {
+        if !on_wgpu(&inputs.x) {
+            return reference::forward(inputs);
+        }
+        let Conv2dInputs { x, weight, bias, residual, options } = inputs;
+        let elem = layout::elem("conv2d", "x", &x);
+        let x = layout::into_nhwc(x);
+        let call = Call::new(layout::dims(&x), &weight, Types::of(elem), options);
+        let residual = residual.into_option().map(|residual| {
+            layout::check("conv2d", "the residual", &residual, elem);
+            layout::into_nhwc(residual)
+        });
+        let bias = bias.into_option().map(|bias| {
+            layout::check("conv2d", "the bias", &bias, Elem::F32);
+            into_contiguous(bias)
+        });
+        call.pass(false, &x, weight, [bias.as_ref(), residual.as_ref()])
+    }
+
+    fn backward(dy: FloatTensor<Self>, inputs: Conv2dInputs<Self>, wanted: [bool; 3]) -> Conv2dGradients<Self> {
+        if !on_wgpu(&dy) {
+            return reference::backward(dy, inputs, wanted);
+        }
+        let Conv2dInputs { x, weight, options, .. } = inputs;
+        let elem = layout::elem("conv2d", "x", &x);
+        layout::check("conv2d", "the result's gradient", &dy, elem);
+        let call = Call::new(layout::dims(&x), &weight, Types::of(elem), options);
+        let [of_x, of_weight, of_bias] = wanted;
+        let dy = layout::into_nhwc(dy);
+        // x, which is large, isn't held any longer than it is needed.
+        let dw = of_weight.then(|| gradients::of_weight(&call, layout::into_nhwc(x), &dy, weight.meta.shape().clone()));
+        let dx = of_x.then(|| call.pass(true, &dy, weight, [None, None]));
+        let db = of_bias.then(|| gradients::of_bias(dy, call.types));
+        Conv2dGradients { x: Optional::new(dx), weight: Optional::new(dw), bias: Optional::new(db) }
+    }
+}

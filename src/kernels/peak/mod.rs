@@ -1,0 +1,68 @@
+//! What a device can do at best: a copy and a run of multiply-adds, in WGSL on wgpu devices and in the CPU's vectors.
+//! Speeds of other kernels are given as shares of these.
+
+mod cpu;
+mod reference;
+mod wgsl;
+
+use crate::kernels::catalog::{Case, Operation, Suite};
+use crate::kernels::shader::Filled;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch, backend_extension};
+use burn::tensor::Tensor;
+
+/// A copy of `x` `[N]`, N a multiple of 4: N floats read, N written.
+pub fn copy(x: Tensor<1>) -> Tensor<1> {
+    check(&x);
+    Tensor::from_dispatch(<Dispatch as Peak>::copy(x.into_dispatch()))
+}
+
+/// `rounds` steps of six chains a <- (a + x) / 2 for each of `x` `[N]`, N a multiple of 1024, in registers: 12 N `rounds`
+/// floating-point operations. Returns about `x` once `rounds` is 30 or more.
+pub fn multiply_add(x: Tensor<1>, rounds: usize) -> Tensor<1> {
+    check(&x);
+    Tensor::from_dispatch(<Dispatch as Peak>::multiply_add(x.into_dispatch(), rounds))
+}
+
+/// Chains of [`multiply_add`].
+const CHAINS: usize = 6;
+
+/// Floating-point operations of [`multiply_add`].
+pub fn multiply_add_flops(n: usize, rounds: usize) -> f64 {
+    (2 * CHAINS * n * rounds) as f64
+}
+
+fn check(x: &Tensor<1>) {
+    assert!(x.dims()[0].is_multiple_of(1024) && x.dims()[0] > 0, "peak: x has {} elements, no multiple of 1024", x.dims()[0]);
+}
+
+/// The operations on every backend: by default plain tensor operations.
+#[backend_extension(Cube, Flex)]
+pub trait Peak: Backend {
+    /// Computes [`copy`].
+    fn copy(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        reference::copy::<Self>(x)
+    }
+
+    /// Computes [`multiply_add`].
+    fn multiply_add(x: FloatTensor<Self>, rounds: usize) -> FloatTensor<Self> {
+        reference::multiply_add::<Self>(x, rounds)
+    }
+}
+
+/// The peaks in the catalogue: their shaders alone, as the benchmark measures them before all cases, which are held against them.
+pub struct PeakOperation;
+
+impl Operation for PeakOperation {
+    fn name(&self) -> &'static str {
+        "peak"
+    }
+
+    fn cases(&self, _suite: Suite) -> Vec<Case> {
+        Vec::new()
+    }
+
+    fn shaders(&self) -> Vec<Filled> {
+        wgsl::shaders()
+    }
+}
