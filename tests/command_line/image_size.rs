@@ -1,7 +1,7 @@
 //! Images of other sides than 32: every command at them, what recipes may say, and that 32 is what it was.
 
-use burn::tensor::{Device, Tensor, TensorData};
 use crate::common::program::{fails, json, soda, succeeds, text, train};
+use burn::tensor::{Device, Tensor, TensorData};
 use soda::config::{Config, Sides, Stem};
 use soda::data::crop::{Window, resized_crop};
 use soda::data::views::make_pair;

@@ -26,7 +26,12 @@ pub trait Operation: Sync {
 
 /// Every operation, the cheapest to measure first.
 pub fn operations() -> &'static [&'static dyn Operation] {
-    &[&super::peak::PeakOperation, &super::ada_gn::AdaGnOperation, &super::conv2d::Conv2dOperation]
+    &[
+        &super::peak::PeakOperation,
+        &super::ada_gn::AdaGnOperation,
+        &super::max_pool::MaxPoolOperation,
+        &super::conv2d::Conv2dOperation,
+    ]
 }
 
 /// The calls of `operations` for one purpose.

@@ -67,12 +67,12 @@ impl Call {
         let (weight, taps) = (into_contiguous(weight), self.shape.taps());
         let shape = Shape::new([taps, rows, cols.next_multiple_of(4)]);
         let packed = layout::empty(&weight, shape, self.types.elem.dtype());
-        let total = taps * rows * cols.div_ceil(4);
-        let [total_, rows, cols, taps] = [total, rows, cols, taps].map(|v| v as u32);
-        let info = PackInfo { total: total_, rows, cols, taps, transpose: u32::from(gradient) };
+        let fours = taps * rows * cols.div_ceil(4);
+        let [total, rows, cols, taps] = [fours, rows, cols, taps].map(|v| v as u32);
+        let info = PackInfo { total, rows, cols, taps, transpose: u32::from(gradient) };
         let shader = Pack { upsample: self.options.upsample, types: self.types };
-        let work = Work::floats(&[weight.meta.shape().num_elements(), 4 * total]);
-        let workgroups = total.div_ceil(shader.workgroup() as usize);
+        let work = Work::floats(&[weight.meta.shape().num_elements(), 4 * fours]);
+        let workgroups = fours.div_ceil(shader.workgroup() as usize);
         launch("conv2d pack", shader, workgroups, &[&weight, &packed], &info, work);
         packed
     }
