@@ -77,8 +77,8 @@ impl Call {
         packed
     }
 
-    /// The forward pass, or the gradient of the input, from `source`. (With upsampling `shape` is the convolution that the forward
-    /// pass is the transpose of.)
+    /// The forward pass, or the gradient of the input, from `source`, with `extra`: bias and residual. (With upsampling `shape` is
+    /// the convolution that the forward pass is the transpose of.)
     fn pass(&self, gradient: bool, source: &CubeTensor, weight: CubeTensor, extra: [Option<&CubeTensor>; 2]) -> CubeTensor {
         let shape = &self.shape;
         let transposed = gradient != self.options.upsample;
