@@ -22,8 +22,8 @@ struct Best {
     tap: U, // 3 k + l
 }
 
-/// The maximum of the window (i, j) of an image, and where it is: the first one in the order of taps, or the last NaN. `base` is the image's
-/// first value of this unit.
+/// The maximum of the window (i, j) of an image, and where it is: the first one in the order of taps, or the last NaN. `base` is the
+/// image's first value of this unit.
 fn search(base: u32, i: u32, j: u32) -> Best {
     // From the first pixel that there is.
     let top = select(0u, 1u, i == 0u);

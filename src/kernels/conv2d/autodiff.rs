@@ -4,11 +4,8 @@ use super::{Conv2d, Conv2dGradients, Conv2dInputs, Conv2dOptions};
 use crate::kernels::autodiff::{node, register};
 use crate::kernels::operand::Optional;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
-use burn::backend::autodiff::{
-    NodeId,
-    grads::Gradients,
-    ops::{Backward, Ops},
-};
+use burn::backend::autodiff::ops::{Backward, Ops};
+use burn::backend::autodiff::{NodeId, grads::Gradients};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend};
 

@@ -158,9 +158,9 @@ fn out_dims(dims: [usize; 4], weight: &Shape, options: Conv2dOptions) -> [usize;
     [dims[0], weight[0], height, width]
 }
 
-/// Returns the work of the forward pass of a call with `x` of `dims` and `weight` `[O, C, K, K]`, and that of the gradient of x, and
-/// of the weight's: both operands read, the result written, and the direct algorithm's operations, on the upsampled input where that
-/// is asked for. (Other algorithms get by with fewer.)
+/// Returns the work of the forward pass of a call with `x` of `dims` and `weight` `[O, C, K, K]`. The gradients of x and of the weight
+/// take as much: two tensors are read, one is written, and the operations are those of the direct algorithm, on the upsampled input
+/// where that is asked for. (Other algorithms get by with fewer.)
 pub fn pass_work(dims: [usize; 4], weight: [usize; 4], options: Conv2dOptions) -> Work {
     let [_, channels, kernel, _] = weight;
     let [x, y, weights] = [dims, out_dims(dims, &Shape::new(weight), options), weight].map(|dims| dims.iter().product::<usize>());

@@ -3,11 +3,8 @@
 use super::MaxPool;
 use crate::kernels::autodiff::{node, register};
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
-use burn::backend::autodiff::{
-    NodeId,
-    grads::Gradients,
-    ops::{Backward, Ops},
-};
+use burn::backend::autodiff::ops::{Backward, Ops};
+use burn::backend::autodiff::{NodeId, grads::Gradients};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend};
 

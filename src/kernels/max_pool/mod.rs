@@ -1,9 +1,9 @@
-//! Max-pooling over 3x3 windows, two pixels apart, with padding 1, on NHWC memory: what follows the stem of a ResNet for large images.
+//! Max-pooling over 3x3 windows, two pixels apart, with padding 1, on NHWC memory: what follows the 7x7 stem of a ResNet.
 //!
 //! `y[b, c, i, j] = max over k, l of x[b, c, 2 i + k - 1, 2 j + l - 1]`, k and l in 0..3, of those pixels that there are
 //!
-//! A NaN in a window is its maximum. The gradient goes to the first maximum in the order of rows and columns, or to the last NaN, as
-//! PyTorch has it. The backward pass finds it in x once more: nothing else is kept.
+//! A NaN in a window is its maximum. The gradient goes to the first maximum in the order of rows and columns, or to the last
+//! NaN, as in PyTorch. The backward pass finds it in x once more: nothing else is kept.
 
 mod autodiff;
 mod cases;

@@ -1,7 +1,8 @@
 //! 2-d convolution and its gradients on the CPU, over f32 slices in NHWC.
 //!
 //! No im2col: 3x3 kernels of stride 1 over enough channels and pixels go by minimal filtering (`winograd`); all others are
-//! direct, blocks of output channels times pixels that stay in vector registers while the loop runs over taps and input channels. Work is cut so that no sum is shared between threads: results are identical for any number of them.
+//! direct, blocks of output channels times pixels that stay in vector registers while the loop runs over taps and input
+//! channels. Work is cut so that no sum is shared between threads: results are identical for any number of them.
 
 mod direct;
 mod grad_weight;

@@ -115,6 +115,10 @@ fn shapes() -> Vec<ConvShape> {
     shapes.push(shape(2, 8, 8, 9, 11, 5, 1));
     shapes.push(shape(2, 8, 20, 9, 11, 5, 2));
     shapes.push(shape(2, 8, 20, 11, 10, 5, 3));
+    shapes.push(shape(3, 3, 64, 32, 32, 7, 2));
+    shapes.push(shape(2, 20, 12, 9, 11, 7, 2));
+    shapes.push(shape(2, 5, 33, 6, 9, 7, 1));
+    shapes.push(shape(1, 3, 16, 1, 1, 7, 2));
     shapes.push(ConvShape { padding: 1, ..shape(2, 24, 17, 10, 8, 4, 2) });
     shapes.push(ConvShape { padding: 0, ..shape(2, 8, 8, 9, 10, 3, 1) });
     shapes.push(ConvShape { padding: 0, ..shape(2, 8, 8, 9, 10, 3, 2) });

@@ -67,18 +67,18 @@ impl Call {
         let (weight, taps) = (into_contiguous(weight), self.shape.taps());
         let shape = Shape::new([taps, rows, cols.next_multiple_of(4)]);
         let packed = layout::empty(&weight, shape, self.types.elem.dtype());
-        let total = taps * rows * cols.div_ceil(4);
-        let [total_, rows, cols, taps] = [total, rows, cols, taps].map(|v| v as u32);
-        let info = PackInfo { total: total_, rows, cols, taps, transpose: u32::from(gradient) };
+        let fours = taps * rows * cols.div_ceil(4);
+        let [total, rows, cols, taps] = [fours, rows, cols, taps].map(|v| v as u32);
+        let info = PackInfo { total, rows, cols, taps, transpose: u32::from(gradient) };
         let shader = Pack { upsample: self.options.upsample, types: self.types };
-        let work = Work::floats(&[weight.meta.shape().num_elements(), 4 * total]);
-        let workgroups = total.div_ceil(shader.workgroup() as usize);
+        let work = Work::floats(&[weight.meta.shape().num_elements(), 4 * fours]);
+        let workgroups = fours.div_ceil(shader.workgroup() as usize);
         launch("conv2d pack", shader, workgroups, &[&weight, &packed], &info, work);
         packed
     }
 
-    /// The forward pass, or the gradient of the input, from `source`. (With upsampling `shape` is the convolution that the forward
-    /// pass is the transpose of.)
+    /// The forward pass, or the gradient of the input, from `source`, with `extra`: bias and residual. (With upsampling `shape` is
+    /// the convolution that the forward pass is the transpose of.)
     fn pass(&self, gradient: bool, source: &CubeTensor, weight: CubeTensor, extra: [Option<&CubeTensor>; 2]) -> CubeTensor {
         let shape = &self.shape;
         let transposed = gradient != self.options.upsample;
