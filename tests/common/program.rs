@@ -33,6 +33,8 @@ pub fn shell(folder: &Path, script: &str) -> Command {
 }
 
 fn at_home(mut command: Command, folder: &Path) -> Command {
+    // What Mesa has compiled is no file of the program: without this, each home would have every shader compiled anew.
+    command.env("MESA_SHADER_CACHE_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/shaders"));
     command.current_dir(folder).env("HOME", folder).env("XDG_CACHE_HOME", folder.join("cache"));
     command.env_remove("SODA_DATA").env_remove("RUST_BACKTRACE");
     command
