@@ -1,14 +1,14 @@
 //! Nodes of Burn's autodiff graph for operations that bring their own backward pass, and the gradients of those that don't.
 
-use burn::backend::autodiff::{
+// What operations write their backward passes with.
+pub(crate) use burn::backend::autodiff::{
     NodeId,
-    checkpoint::{
-        retro_forward::RetroForward,
-        strategy::{BalancedCheckpointing, CheckpointStrategy},
-    },
+    checkpoint::{base::Checkpointer, retro_forward::RetroForward, state::BackwardStates, strategy::CheckpointStrategy},
     grads::Gradients,
-    ops::{Backward, OpsKind},
+    ops::{Backward, Ops},
 };
+
+use burn::backend::autodiff::{checkpoint::strategy::BalancedCheckpointing, ops::OpsKind};
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Backend};

@@ -1,13 +1,7 @@
 //! The backward pass of attention as a node of Burn's autodiff graph.
 
 use super::Attention;
-use crate::kernels::autodiff::{node, register};
-use burn::backend::autodiff::{
-    NodeId,
-    checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
-    grads::Gradients,
-    ops::{Backward, Ops},
-};
+use crate::kernels::autodiff::{Backward, CheckpointStrategy, Checkpointer, Gradients, NodeId, Ops, node, register};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend};
 

@@ -1,14 +1,11 @@
 //! The backward pass of batch normalisation as a node of Burn's autodiff graph.
 
 use super::{BatchNorm, BatchNormGradients, BatchNormInputs, BatchNormParameters, Statistics, reference};
+use crate::kernels::autodiff::{
+    Backward, BackwardStates, CheckpointStrategy, Checkpointer, Gradients, NodeId, Ops, RetroForward,
+};
 use crate::kernels::autodiff::{node, node_made_again, register};
 use crate::kernels::operand::Optional;
-use burn::backend::autodiff::{
-    NodeId,
-    checkpoint::{base::Checkpointer, retro_forward::RetroForward, state::BackwardStates, strategy::CheckpointStrategy},
-    grads::Gradients,
-    ops::{Backward, Ops},
-};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Backend};
 
@@ -38,18 +35,14 @@ impl<B: BatchNorm, const N: usize> Backward<B, N> for BatchNormBackward {
     }
 }
 
-/// The result, made again for the backward pass of the next layer instead of kept: x, which is kept anyway, and a cheap kernel
-/// give it. (Whatever strategy the rest of the graph follows.)
-#[derive(Clone, Debug)]
-struct Again<B: Backend> {
-    x: NodeId,
-    parameters: BatchNormParameters<B>,
-}
-
-impl<B: BatchNorm> RetroForward for Again<B> {
+/// The result without a residual, made again for the backward pass of the next layer instead of kept: x, which is kept anyway, and a
+/// cheap kernel give it.
+impl<B: BatchNorm> RetroForward for State<B> {
     fn forward(&self, states: &mut BackwardStates, out_node: NodeId) {
         let x = states.get_state::<FloatTensor<B>>(&self.x);
-        let inputs = BatchNormInputs { x, residual: Optional::Absent, parameters: self.parameters.clone() };
+        let statistics = Statistics::Given(self.statistics.clone());
+        let parameters = BatchNormParameters { statistics, ..self.parameters.clone() };
+        let inputs = BatchNormInputs { x, residual: Optional::Absent, parameters };
         states.save(out_node, <B as BatchNorm>::forward(inputs).0);
     }
 }
@@ -59,33 +52,24 @@ impl<B: BatchNorm, C: CheckpointStrategy> BatchNorm for Autodiff<B, C> {
         if let Statistics::Given(_) = inputs.parameters.statistics {
             return reference::forward(inputs);
         }
-        let BatchNormInputs { x, residual, parameters: BatchNormParameters { gamma, beta, options, .. } } = inputs;
-        let [values, inner_gamma, inner_beta] = [&x, &gamma, &beta].map(|tensor| tensor.clone().into_primitive());
-        let parameters = BatchNormParameters { statistics: Statistics::OfBatch, gamma: inner_gamma, beta: inner_beta, options };
-        let inputs = BatchNormInputs {
-            x: values,
-            residual: residual.clone().map(|residual| residual.into_primitive()),
-            parameters: parameters.clone(),
-        };
-        let state = |y: Optional<B>, x: NodeId, statistics: &FloatTensor<B>| State {
-            x,
-            y,
-            statistics: statistics.clone(),
-            parameters: parameters.clone(),
-        };
+        let BatchNormInputs { x, residual, parameters } = inputs;
+        let inner = parameters.clone().map(|tensor| tensor.into_primitive());
+        let of_residual = residual.clone().map(|residual| residual.into_primitive());
+        let inputs = BatchNormInputs { x: x.clone().into_primitive(), residual: of_residual, parameters: inner.clone() };
+        let (forward, gamma, beta) = (|| <B as BatchNorm>::forward(inputs), &parameters.gamma, &parameters.beta);
+        let state = |x, y, statistics: &FloatTensor<B>| State { x, y, statistics: statistics.clone(), parameters: inner };
         let (y, statistics) = match &residual {
             Optional::Absent => {
-                let (y, statistics) = <B as BatchNorm>::forward(inputs);
-                let given = BatchNormParameters { statistics: Statistics::Given(statistics.clone()), ..parameters.clone() };
-                let again = Again::<B> { x: x.node().id(), parameters: given };
-                let state = |[x]: [NodeId; 1], _: &FloatTensor<B>, s: &FloatTensor<B>| state(Optional::Absent, x, s);
-                let parents = [&x, &gamma, &beta];
-                node_made_again::<B, C, _, _, 3, 1>(BatchNormBackward, parents, [&x], again, || (y, statistics), state)
+                let (y, statistics) = forward();
+                let again = state(x.node().id(), Optional::Absent, &statistics);
+                let (kept, parents) = (again.clone(), [&x, gamma, beta]);
+                let forward = || (y, statistics);
+                node_made_again::<B, C, _, _, 3, 1>(BatchNormBackward, parents, [&x], again, forward, |_, _, _| kept)
             }
             Optional::Given(residual) => {
-                let state = |[x]: [NodeId; 1], y: &FloatTensor<B>, s: &FloatTensor<B>| state(Optional::Given(y.clone()), x, s);
-                let parents = [&x, residual, &gamma, &beta];
-                node::<B, C, _, _, 4, 1>(BatchNormBackward, parents, [&x], || <B as BatchNorm>::forward(inputs), state)
+                let parents = [&x, residual, gamma, beta];
+                let state = |[x]: [NodeId; 1], y: &FloatTensor<B>, s: &FloatTensor<B>| state(x, Optional::Given(y.clone()), s);
+                node::<B, C, _, _, 4, 1>(BatchNormBackward, parents, [&x], forward, state)
             }
         };
         (y, Self::from_inner(statistics))

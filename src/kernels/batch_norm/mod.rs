@@ -42,6 +42,16 @@ pub enum Statistics<B: Backend> {
     Given(FloatTensor<B>),
 }
 
+impl<B: Backend> Statistics<B> {
+    /// The same, by `change`.
+    fn map<To: Backend>(self, change: impl FnOnce(FloatTensor<B>) -> FloatTensor<To>) -> Statistics<To> {
+        match self {
+            Self::OfBatch => Statistics::OfBatch,
+            Self::Given(statistics) => Statistics::Given(change(statistics)),
+        }
+    }
+}
+
 /// The small operands of one call, and its constants.
 #[derive(Clone, Debug, ExtensionType)]
 pub struct BatchNormParameters<B: Backend> {
@@ -54,6 +64,14 @@ pub struct BatchNormParameters<B: Backend> {
     pub beta: FloatTensor<B>,
     /// The constants.
     pub options: Options,
+}
+
+impl<B: Backend> BatchNormParameters<B> {
+    /// The same, each tensor by `change`.
+    fn map<To: Backend>(self, change: impl Fn(FloatTensor<B>) -> FloatTensor<To>) -> BatchNormParameters<To> {
+        let Self { statistics, gamma, beta, options } = self;
+        BatchNormParameters { statistics: statistics.map(&change), gamma: change(gamma), beta: change(beta), options }
+    }
 }
 
 /// What one call takes.

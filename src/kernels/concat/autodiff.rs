@@ -1,12 +1,7 @@
 //! The backward pass of concatenation as a node of Burn's autodiff graph.
 
 use super::{Concat, ConcatInputs};
-use crate::kernels::autodiff::{node, register};
-use burn::backend::autodiff::{
-    checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
-    grads::Gradients,
-    ops::{Backward, Ops},
-};
+use crate::kernels::autodiff::{Backward, CheckpointStrategy, Checkpointer, Gradients, Ops, node, register};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, TensorMetadata};
 
