@@ -4,73 +4,68 @@
 pub(crate) use burn::backend::autodiff::{
     NodeId,
     checkpoint::{base::Checkpointer, retro_forward::RetroForward, state::BackwardStates, strategy::CheckpointStrategy},
-    grads::Gradients,
-    ops::{Backward, Ops},
 };
 
-use burn::backend::autodiff::{checkpoint::strategy::BalancedCheckpointing, ops::OpsKind};
+use burn::backend::autodiff::{
+    checkpoint::strategy::BalancedCheckpointing,
+    grads::Gradients,
+    ops::{Backward, Ops, OpsKind},
+};
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Backend};
+use std::fmt::Debug;
+use std::marker::PhantomData;
 
 /// A tensor on autodiff.
 type Tracked<B, C> = FloatTensor<Autodiff<B, C>>;
 
+/// What one call of an operation leaves for its backward pass: large tensors by their places in the graph, small ones by value.
+pub(crate) trait Saved<B: Backend>: Clone + Debug + Send + 'static {
+    /// Computes the gradients of the call's parents, in their order, from `dy`, that of the result. Those that aren't `wanted` needn't be
+    /// there.
+    fn gradients(self, dy: FloatTensor<B>, wanted: &[bool], checkpointer: &mut Checkpointer) -> Vec<Option<FloatTensor<B>>>;
+}
+
+/// The backward pass of every operation, with respect to any number of parents.
+#[derive(Debug)]
+struct BySaved<S>(PhantomData<S>);
+
+impl<B: Backend, S: Saved<B>, const N: usize> Backward<B, N> for BySaved<S> {
+    type State = S;
+
+    fn backward(self, ops: Ops<S, N>, registry: &mut Gradients, checkpointer: &mut Checkpointer) {
+        let dy = registry.consume::<B>(&ops.node);
+        let wanted = ops.parents.each_ref().map(Option::is_some);
+        let gradients = ops.state.gradients(dy, &wanted, checkpointer);
+        for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
+            if let (Some(node), Some(gradient)) = (parent, gradient) {
+                registry.register::<B>(node.id, gradient);
+            }
+        }
+    }
+}
+
 /// Runs an operation on autodiff, tracked or not. `forward` gives its result, and what else it computed, which is returned with the node;
-/// `state` makes what the backward pass needs of the places of `kept` in the graph, the result and the rest. `operation` differentiates
-/// with respect to `parents`, in their order.
-pub(crate) fn node<B, C, Op, X, const N: usize, const K: usize>(
-    operation: Op,
+/// `saved` makes what the backward pass needs of the places of `kept` in the graph, the result and the rest. Gradients are those of
+/// `parents`.
+pub(crate) fn node<B, C, S, X, const N: usize, const K: usize>(
     parents: [&Tracked<B, C>; N],
     kept: [&Tracked<B, C>; K],
     forward: impl FnOnce() -> (FloatTensor<B>, X),
-    state: impl FnOnce([NodeId; K], &FloatTensor<B>, &X) -> Op::State,
+    saved: impl FnOnce([NodeId; K], &FloatTensor<B>, &X) -> S,
 ) -> (Tracked<B, C>, X)
 where
     B: Backend,
     C: CheckpointStrategy,
-    Op: Backward<B, N>,
+    S: Saved<B>,
 {
-    let prep = operation.prepare::<C>(parents.map(|parent| parent.node())).compute_bound();
-    finish(prep.stateful(), kept, forward, state)
-}
-
-/// As [`node`], but the result isn't kept: where the next layer's backward pass wants it, `again` makes it once more. For cheap operations on
-/// inputs that are kept anyway, whatever strategy the rest of the graph follows.
-pub(crate) fn node_made_again<B, C, Op, X, const N: usize, const K: usize>(
-    operation: Op,
-    parents: [&Tracked<B, C>; N],
-    kept: [&Tracked<B, C>; K],
-    again: impl RetroForward,
-    forward: impl FnOnce() -> (FloatTensor<B>, X),
-    state: impl FnOnce([NodeId; K], &FloatTensor<B>, &X) -> Op::State,
-) -> (Tracked<B, C>, X)
-where
-    B: Backend,
-    C: CheckpointStrategy,
-    Op: Backward<B, N>,
-{
-    let prep = operation.prepare::<BalancedCheckpointing>(parents.map(|parent| parent.node())).memory_bound();
-    finish(prep.retro_forward(again).parents(parents).stateful(), kept, forward, state)
-}
-
-fn finish<B, C, Op, S, X, const N: usize, const K: usize>(
-    kind: OpsKind<Op, B, S, C, N>,
-    kept: [&Tracked<B, C>; K],
-    forward: impl FnOnce() -> (FloatTensor<B>, X),
-    state: impl FnOnce([NodeId; K], &FloatTensor<B>, &X) -> S,
-) -> (Tracked<B, C>, X)
-where
-    B: Backend,
-    C: CheckpointStrategy,
-    Op: Backward<B, N, State = S>,
-    S: Clone + Send + std::fmt::Debug + 'static,
-{
-    match kind {
+    let prep = BySaved(PhantomData).prepare::<C>(parents.map(|parent| parent.node())).compute_bound();
+    match prep.stateful() {
         OpsKind::Tracked(mut prep) => {
             let kept = kept.map(|input| prep.checkpoint(input));
             let (y, rest) = forward();
-            (prep.finish(state(kept, &y, &rest), y), rest)
+            (prep.finish(saved(kept, &y, &rest), y), rest)
         }
         OpsKind::UnTracked(prep) => {
             let (y, rest) = forward();
@@ -79,16 +74,21 @@ where
     }
 }
 
-/// Hands `gradients` to those of `parents`, in the same order, that want one.
-pub(crate) fn register<B: Backend>(
-    registry: &mut Gradients,
-    parents: impl IntoIterator<Item = Option<NodeId>>,
-    gradients: impl IntoIterator<Item = FloatTensor<B>>,
-) {
-    for (parent, gradient) in parents.into_iter().zip(gradients) {
-        if let Some(id) = parent {
-            registry.register::<B>(id, gradient);
+/// As [`node`] of a result `y` that isn't kept: where the next layer's backward pass wants it, `saved` makes it once more from the first
+/// parent, which is kept. For cheap operations, whatever strategy the rest of the graph follows.
+pub(crate) fn node_made_again<B, C, S, const N: usize>(parents: [&Tracked<B, C>; N], y: FloatTensor<B>, saved: S) -> Tracked<B, C>
+where
+    B: Backend,
+    C: CheckpointStrategy,
+    S: Saved<B> + RetroForward,
+{
+    let prep = BySaved(PhantomData).prepare::<BalancedCheckpointing>(parents.map(|parent| parent.node())).memory_bound();
+    match prep.retro_forward(saved.clone()).parents(parents).stateful() {
+        OpsKind::Tracked(mut prep) => {
+            prep.checkpoint(parents[0]);
+            prep.finish(saved, y)
         }
+        OpsKind::UnTracked(prep) => prep.finish(y),
     }
 }
 

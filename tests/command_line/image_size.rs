@@ -168,7 +168,7 @@ fn cifar_is_resampled_to_the_recipes_side_and_training_says_so() {
 
 fn recipe(sets: &[&str]) -> Result<Config, String> {
     let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
-    let text = include_str!("../configs/quick.toml").replace("side = 32", "# side").replace("stem = ", "# stem = ");
+    let text = include_str!("../../configs/quick.toml").replace("side = 32", "# side").replace("stem = ", "# stem = ");
     Config::parse(&text, "r.toml", &sets).map_err(|e| e.to_string())
 }
 

@@ -1,24 +1,16 @@
 //! Comparisons and devices that several tests share.
 #![allow(dead_code)]
 
-pub mod cases;
 pub mod program;
 #[cfg(unix)]
 pub mod run;
 
 use burn::tensor::Device;
+use soda::kernels::catalog::Tolerance;
 
-/// The largest error of `got` against `want`, as a multiple of what is tolerated: |got - want| <= relative * max|want| +
-/// absolute. Anything not finite, on either side, is an infinite error.
+/// The largest error of `got` against `want` as a multiple of what is tolerated: |got - want| <= relative * max|want| + absolute.
 pub fn error(got: &[f32], want: &[f32], relative: f32, absolute: f32) -> f32 {
-    assert_eq!(got.len(), want.len(), "comparing tensors of different sizes");
-    assert!(!want.is_empty(), "comparing nothing");
-    if !got.iter().chain(want).all(|v| v.is_finite()) {
-        return f32::INFINITY;
-    }
-    let largest = want.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-    let tolerated = relative * largest + absolute;
-    got.iter().zip(want).fold(0.0f32, |m, (g, w)| m.max((g - w).abs())) / tolerated
+    Tolerance::new(relative, absolute).error(got, want)
 }
 
 /// Panics unless `got` equals `want` within the tolerance of [`error`].

@@ -1,48 +1,20 @@
-//! The WGSL kernels against plain tensor operations on the CPU backend: value and every gradient, with the tiles of real GPUs
-//! and of software adapters, whichever adapter this is.
+//! How many launches operations take on wgpu devices, with the tiles of real GPUs and of software adapters.
 
 use crate::common;
-use crate::common::cases::{self, random};
 use burn::tensor::{Device, Tensor};
+use soda::device::Class;
 use soda::kernels::adamw::{self, Options, Parameter};
 use soda::kernels::batch_norm::batch_norm;
-use soda::kernels::launch::{Class, force_class};
+use soda::kernels::catalog::random;
 use soda::kernels::profile::observe;
+use soda::kernels::testing::with_class;
 
-/// Runs `check` with either class's tiles, alone: some count launches.
+/// Runs `check` with either class's tiles, alone: launches are counted.
 fn with_every_tile(check: impl Fn(&Device)) {
     let _alone = crate::alone();
     for class in [Class::Gpu, Class::Software] {
-        force_class(Some(class));
-        check(&common::wgpu());
-        force_class(None);
+        with_class(class, || check(&common::wgpu()));
     }
-}
-
-#[test]
-fn batch_norm_equals_burns_in_value_gradients_and_running_mean() {
-    with_every_tile(cases::batch_norm);
-}
-
-#[test]
-fn batch_norm_keeps_its_digits_far_from_zero() {
-    with_every_tile(cases::batch_norm_far_from_zero);
-}
-
-#[test]
-fn concatenation_equals_its_composition() {
-    with_every_tile(cases::feature_map);
-}
-
-#[test]
-fn adamw_equals_its_composition() {
-    // WGSL's division and square root may be a few units in the last place off.
-    with_every_tile(|device| cases::adamw(device, 1e-5, 1e-5));
-}
-
-#[test]
-fn adamw_leaves_tensors_that_others_hold() {
-    with_every_tile(cases::adamw_leaves_tensors_that_others_hold);
 }
 
 /// What it is for: an update in place, no copy beside it.
@@ -53,7 +25,8 @@ fn operations_take_few_launches() {
         let parameter = Parameter { weight: make(0), first: make(1), second: make(2), average: make(3) };
         let (grad, clip) = (make(4), Tensor::ones([1], device));
         let options = Options { lr: 1e-2, weight_decay: 0.05, betas: [0.9, 0.95], update: 1, ema_decay: 0.5 };
-        let (_, update) = observe(false, || adamw::adamw(parameter, grad, clip, options));
+        let factors = Tensor::from_floats(options.factors(), device);
+        let (_, update) = observe(false, || adamw::adamw(parameter, grad, clip, factors));
         assert_eq!(update.launches(), 1, "{update:?}");
 
         let tensors = vec![make(5), make(6), make(7)];

@@ -1,43 +1,35 @@
-//! The backward pass of batch normalisation as a node of Burn's autodiff graph.
+//! Batch normalisation as a node of Burn's autodiff graph.
 
 use super::{BatchNorm, BatchNormGradients, BatchNormInputs, BatchNormParameters, Statistics, reference};
 use crate::kernels::autodiff::{
-    Backward, BackwardStates, CheckpointStrategy, Checkpointer, Gradients, NodeId, Ops, RetroForward,
+    BackwardStates, CheckpointStrategy, Checkpointer, NodeId, RetroForward, Saved, node, node_made_again,
 };
-use crate::kernels::autodiff::{node, node_made_again, register};
 use crate::kernels::operand::Optional;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Backend};
 
-/// x by its place in the graph; the result, which the next layer keeps anyway, and the small operands by value.
+/// x by its place in the graph; the result, which the next layer keeps anyway, and the small operands by value. The parents are x, the
+/// residual where there is one, gamma and beta.
 #[derive(Clone, Debug)]
-struct State<B: Backend> {
+struct SavedBatchNorm<B: Backend> {
     x: NodeId,
     y: Optional<B>,
     statistics: FloatTensor<B>,
     parameters: BatchNormParameters<B>,
 }
 
-/// With respect to x, the residual where there is one, gamma and beta.
-#[derive(Debug)]
-struct BatchNormBackward;
-
-impl<B: BatchNorm, const N: usize> Backward<B, N> for BatchNormBackward {
-    type State = State<B>;
-
-    fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
-        let dy = grads.consume::<B>(&ops.node);
-        let State { x, y, statistics, parameters } = ops.state;
-        let x = checkpointer.retrieve_node_output(x);
-        let BatchNormGradients { x, residual, gamma, beta } = <B as BatchNorm>::backward(dy, x, y, statistics, parameters);
-        let all = [Some(x), residual.into_option(), Some(gamma), Some(beta)].into_iter().flatten();
-        register::<B>(grads, ops.parents.map(|parent| parent.map(|node| node.id)), all);
+impl<B: BatchNorm> Saved<B> for SavedBatchNorm<B> {
+    fn gradients(self, dy: FloatTensor<B>, _: &[bool], checkpointer: &mut Checkpointer) -> Vec<Option<FloatTensor<B>>> {
+        let x = checkpointer.retrieve_node_output(self.x);
+        let BatchNormGradients { x, residual, gamma, beta } =
+            <B as BatchNorm>::backward(dy, x, self.y, self.statistics, self.parameters);
+        [Some(x), residual.into_option(), Some(gamma), Some(beta)].into_iter().filter(Option::is_some).collect()
     }
 }
 
 /// The result without a residual, made again for the backward pass of the next layer instead of kept: x, which is kept anyway, and a
 /// cheap kernel give it.
-impl<B: BatchNorm> RetroForward for State<B> {
+impl<B: BatchNorm> RetroForward for SavedBatchNorm<B> {
     fn forward(&self, states: &mut BackwardStates, out_node: NodeId) {
         let x = states.get_state::<FloatTensor<B>>(&self.x);
         let statistics = Statistics::Given(self.statistics.clone());
@@ -57,19 +49,16 @@ impl<B: BatchNorm, C: CheckpointStrategy> BatchNorm for Autodiff<B, C> {
         let of_residual = residual.clone().map(|residual| residual.into_primitive());
         let inputs = BatchNormInputs { x: x.clone().into_primitive(), residual: of_residual, parameters: inner.clone() };
         let (forward, gamma, beta) = (|| <B as BatchNorm>::forward(inputs), &parameters.gamma, &parameters.beta);
-        let state = |x, y, statistics: &FloatTensor<B>| State { x, y, statistics: statistics.clone(), parameters: inner };
+        let saved = |x, y, s: &FloatTensor<B>| SavedBatchNorm { x, y, statistics: s.clone(), parameters: inner };
         let (y, statistics) = match &residual {
             Optional::Absent => {
                 let (y, statistics) = forward();
-                let again = state(x.node().id(), Optional::Absent, &statistics);
-                let (kept, parents) = (again.clone(), [&x, gamma, beta]);
-                let forward = || (y, statistics);
-                node_made_again::<B, C, _, _, 3, 1>(BatchNormBackward, parents, [&x], again, forward, |_, _, _| kept)
+                let saved = saved(x.node().id(), Optional::Absent, &statistics);
+                (node_made_again::<B, C, _, 3>([&x, gamma, beta], y, saved), statistics)
             }
             Optional::Given(residual) => {
-                let parents = [&x, residual, gamma, beta];
-                let state = |[x]: [NodeId; 1], y: &FloatTensor<B>, s: &FloatTensor<B>| state(x, Optional::Given(y.clone()), s);
-                node::<B, C, _, _, 4, 1>(BatchNormBackward, parents, [&x], forward, state)
+                let saved = |[x]: [NodeId; 1], y: &FloatTensor<B>, s: &FloatTensor<B>| saved(x, Optional::Given(y.clone()), s);
+                node::<B, C, _, _, 4, 1>([&x, residual, gamma, beta], [&x], forward, saved)
             }
         };
         (y, Self::from_inner(statistics))

@@ -1,20 +1,18 @@
-//! The backward pass of concatenation as a node of Burn's autodiff graph.
+//! Concatenation as a node of Burn's autodiff graph.
 
 use super::{Concat, ConcatInputs};
-use crate::kernels::autodiff::{Backward, CheckpointStrategy, Checkpointer, Gradients, Ops, node, register};
+use crate::kernels::autodiff::{CheckpointStrategy, Checkpointer, Saved, node};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, TensorMetadata};
 
-#[derive(Debug)]
-struct ConcatBackward;
+/// Channels of the first operand. The parents are both.
+#[derive(Clone, Debug)]
+struct SavedConcat(usize);
 
-impl<B: Concat> Backward<B, 2> for ConcatBackward {
-    /// Channels of the first operand.
-    type State = usize;
-
-    fn backward(self, ops: Ops<usize, 2>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
-        let (a, b) = <B as Concat>::backward(grads.consume::<B>(&ops.node), ops.state);
-        register::<B>(grads, ops.parents.map(|parent| parent.map(|node| node.id)), [a, b]);
+impl<B: Concat> Saved<B> for SavedConcat {
+    fn gradients(self, dy: FloatTensor<B>, _: &[bool], _: &mut Checkpointer) -> Vec<Option<FloatTensor<B>>> {
+        let (a, b) = <B as Concat>::backward(dy, self.0);
+        vec![Some(a), Some(b)]
     }
 }
 
@@ -23,6 +21,6 @@ impl<B: Concat, C: CheckpointStrategy> Concat for Autodiff<B, C> {
         let channels = a.shape()[1];
         let [inner_a, inner_b] = [&a, &b].map(|x| x.clone().into_primitive());
         let forward = || (<B as Concat>::forward(ConcatInputs { a: inner_a, b: inner_b }), ());
-        node::<B, C, _, _, 2, 0>(ConcatBackward, [&a, &b], [], forward, |[], _, ()| channels).0
+        node::<B, C, _, _, 2, 0>([&a, &b], [], forward, |[], _, ()| SavedConcat(channels)).0
     }
 }

@@ -87,13 +87,6 @@ pub struct Conv2dGradients<B: Backend> {
     pub bias: Optional<B>,
 }
 
-impl<B: Backend> Conv2dGradients<B> {
-    /// Returns the same, each tensor by `change`.
-    fn map<To: Backend>(self, change: impl Fn(FloatTensor<B>) -> FloatTensor<To>) -> Conv2dGradients<To> {
-        Conv2dGradients { x: self.x.map(&change), weight: self.weight.map(&change), bias: self.bias.map(&change) }
-    }
-}
-
 /// The operation on every backend: by default the reference.
 #[backend_extension(Autodiff, Cube, Flex)]
 pub trait Conv2d: Backend {
