@@ -65,7 +65,7 @@ impl Types {
     }
 }
 
-/// An info block: what a shader reads as `var<uniform> info: Info`, whose fields and types it repeats. Made by [`info!`].
+/// An info block: what a shader reads as `var<uniform> info: Info`, whose fields and types it repeats. Made by `info!`.
 pub trait Info: Pod {
     /// Names and WGSL types of the fields, in their order: a test holds them against the text of every shader.
     fn fields() -> Vec<(&'static str, String)>;

@@ -1,11 +1,8 @@
 //! The backward pass of the convolution as a node of Burn's autodiff graph.
 
 use super::{Conv2d, Conv2dGradients, Conv2dInputs, Conv2dOptions};
-use crate::kernels::autodiff::{node, register};
+use crate::kernels::autodiff::{Backward, CheckpointStrategy, Checkpointer, Gradients, NodeId, Ops, node, register};
 use crate::kernels::operand::Optional;
-use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
-use burn::backend::autodiff::ops::{Backward, Ops};
-use burn::backend::autodiff::{NodeId, grads::Gradients};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend};
 

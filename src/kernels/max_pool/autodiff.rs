@@ -1,10 +1,7 @@
 //! The backward pass of max-pooling as a node of Burn's autodiff graph.
 
 use super::MaxPool;
-use crate::kernels::autodiff::{node, register};
-use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
-use burn::backend::autodiff::ops::{Backward, Ops};
-use burn::backend::autodiff::{NodeId, grads::Gradients};
+use crate::kernels::autodiff::{Backward, CheckpointStrategy, Checkpointer, Gradients, NodeId, Ops, node, register};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend};
 
