@@ -3,11 +3,13 @@
 mod check;
 mod difference;
 mod encoder;
+mod probe;
 mod sample;
 mod side;
 
 pub use difference::differences;
 pub use encoder::{EncoderConfig, Stem};
+pub use probe::ProbeConfig;
 pub use sample::{Guidance, SampleConfig, Sampler};
 pub use side::{DEFAULT_SIDE, Sides};
 
@@ -250,25 +252,6 @@ pub struct TrainConfig {
     /// Training images that those learn from, at most; 0 takes all.
     #[serde(default)]
     pub evaluate_images: usize,
-}
-
-/// Training of the linear probe.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ProbeConfig {
-    /// Passes over the features.
-    pub epochs: usize,
-    /// Features a step.
-    pub batch_size: usize,
-    /// Adam's learning rate, falling to 0 along half a cosine.
-    pub lr: f64,
-}
-
-impl Default for ProbeConfig {
-    /// The protocol `linear` (SODA on CIFAR-10), for features that no recipe belongs to.
-    fn default() -> Self {
-        Self { epochs: 15, batch_size: 128, lr: 1e-3 }
-    }
 }
 
 /// The recipes that the program carries with it.

@@ -3,9 +3,11 @@
 
 use crate::common::wgpu;
 use burn::tensor::Device;
-use soda::device::Class;
+use soda::device::{Class, Extensions};
 use soda::error::Result;
-use soda::kernels::catalog::{self, Case, Results, Suite, Tolerance, operations};
+use soda::kernels::catalog::{self, Case, Input, Operation, Pass, Results, Suite, Tolerance, Tolerances, operations};
+use soda::kernels::launch::Work;
+use soda::kernels::shader::Filled;
 use soda::kernels::testing::{fill_with_junk, with_class, with_guards, with_references};
 
 /// Compares named tensors, and sees to it that one wrong element of each would be seen.
@@ -28,48 +30,58 @@ fn reference(case: &Case) -> Results {
     with_references(|| results(case, &Device::flex()))
 }
 
-/// All cases but those that only the self test has.
-fn cases() -> Vec<Case> {
-    catalog::cases(operations(), Suite::Test)
+fn cases(operations: &[&dyn Operation]) -> Vec<Case> {
+    catalog::cases(operations, Suite::Test)
 }
 
-#[test]
-fn the_cpu_backends_kernels_equal_the_references() {
+fn the_cpus_kernels_equal_the_references(operations: &[&dyn Operation]) {
     // What a kernel forgets to write is found.
     fill_with_junk(true);
-    for case in cases() {
+    for case in cases(operations) {
         compare(&case, &results(&case, &Device::flex()), &reference(&case), case.tolerances.cpu, "the CPU");
     }
 }
 
-fn shaders_equal_the_references(class: Class) {
+fn shaders_equal_the_references(operations: &[&dyn Operation], class: Class) {
     let device = wgpu();
-    for case in cases() {
+    for case in cases(operations) {
         let got = with_class(class, || results(&case, &device));
         compare(&case, &got, &reference(&case), case.tolerances.wgsl, &format!("{class:?}"));
     }
 }
 
+/// Nothing checks indices for the shaders: their buffers lie between guard bytes, and fresh ones hold NaN.
+fn shaders_stay_within_their_buffers(operations: &[&dyn Operation], class: Class) {
+    let device = wgpu();
+    for case in cases(operations) {
+        with_guards(|| with_class(class, || results(&case, &device)));
+    }
+}
+
+#[test]
+fn the_cpu_backends_kernels_equal_the_references() {
+    the_cpus_kernels_equal_the_references(operations());
+}
+
 /// The tiles that real GPUs get, whichever adapter this is.
 #[test]
 fn the_shaders_of_gpus_equal_the_references() {
-    shaders_equal_the_references(Class::Gpu);
+    shaders_equal_the_references(operations(), Class::Gpu);
 }
 
 #[test]
 fn the_shaders_of_software_adapters_equal_the_references() {
-    shaders_equal_the_references(Class::Software);
+    shaders_equal_the_references(operations(), Class::Software);
 }
 
-/// Nothing checks indices for the shaders: their buffers lie between guard bytes, and fresh ones hold NaN.
 #[test]
-fn no_shader_reads_or_writes_beside_its_buffers() {
-    let device = wgpu();
-    for class in [Class::Gpu, Class::Software] {
-        for case in cases() {
-            with_guards(|| with_class(class, || results(&case, &device)));
-        }
-    }
+fn no_shader_of_gpus_reads_or_writes_beside_its_buffers() {
+    shaders_stay_within_their_buffers(operations(), Class::Gpu);
+}
+
+#[test]
+fn no_shader_of_software_adapters_reads_or_writes_beside_its_buffers() {
+    shaders_stay_within_their_buffers(operations(), Class::Software);
 }
 
 #[test]
@@ -79,4 +91,54 @@ fn the_self_tests_cases_run_on_the_cpu() -> Result<()> {
         assert!(results.iter().all(|(_, values)| !values.is_empty() && values.iter().all(|v| v.is_finite())), "{}", case.name());
     }
     Ok(())
+}
+
+/// An operation that stands in no list of ours: x + x.
+struct Doubling;
+
+impl Operation for Doubling {
+    fn name(&self) -> &'static str {
+        "doubling"
+    }
+
+    fn cases(&self, _suite: Suite) -> Vec<Case> {
+        let inputs = vec![Input::image("x", [2, 3, 4, 4])];
+        let work = Work::floats(&[2 * 96]);
+        vec![
+            Case::new("doubling", &[2, 3, 4, 4], inputs, Tolerances::both(1e-6, 1e-6), |inputs| {
+                let x = inputs.map("x");
+                vec![("the value", (x.clone() + x).into())]
+            })
+            .passes(vec![Pass { name: "forward", learns: vec![], work }, Pass { name: "backward", learns: vec!["x"], work }]),
+        ]
+    }
+
+    fn shaders(&self) -> Vec<Filled> {
+        let text = "@compute @workgroup_size(64)\nfn main() {}\n".to_owned();
+        let (kernel, variant, extensions) = ("doubling", "only".to_owned(), Extensions::default());
+        vec![Filled { kernel, variant, text, workgroup: 64, buffers: 0, extensions, info: vec![] }]
+    }
+}
+
+/// The self test, the benchmark, the comparisons and the checks of shaders go by the list that they are handed: a new operation is a line in
+/// the catalogue.
+#[test]
+fn whatever_takes_operations_takes_a_new_one() {
+    let one: &[&dyn Operation] = &[&Doubling];
+    the_cpus_kernels_equal_the_references(one);
+    shaders_equal_the_references(one, Class::Gpu);
+    shaders_stay_within_their_buffers(one, Class::Software);
+
+    let adapter = soda::device::select("wgpu").expect("an adapter");
+    let mut seen = Vec::new();
+    soda::selftest::run(one, &adapter, |outcome, total| seen.push((outcome.kernel, total))).expect("it is right");
+    assert_eq!(seen, [("doubling", 1)]);
+
+    let timed = soda::bench::kernels::timed(one, 2);
+    let names: Vec<String> = timed.iter().map(|timed| timed.name()).collect();
+    assert_eq!(names, ["doubling_forward 2x3x4x4", "doubling_backward 2x3x4x4"]);
+    assert!(timed.iter().all(|timed| soda::bench::kernels::time(timed, &Device::flex(), 0.0).expect("a time").1.median > 0.0));
+
+    let shaders = catalog::shaders(one);
+    assert_eq!((shaders.len(), shaders[0].0, shaders[0].1.kernel), (1, "doubling", "doubling"));
 }

@@ -134,10 +134,9 @@ fn a_driver_that_computes_wrongly_is_refused_by_name_before_the_first_step() {
 fn counts(at: &Path, steps: usize) -> [f64; 3] {
     let path = at.join(format!("counts_{steps}"));
     let (run, steps) = (format!("r{steps}"), format!("train.steps={steps}"));
-    let sets = ["model.encoder.base=8", "model.unet.base=8", "train.batch_size=2", "train.checkpoint_every=1000", &steps];
     let mut command = program(at);
-    command.args(["train", "--config", &recipe(), "--run", &run, "--device", "wgpu", "--set", "train.sample_every=0"]);
-    for set in sets {
+    command.args(["train", "--config", &recipe(), "--run", &run, "--device", "wgpu"]);
+    for set in TINY.iter().chain(&["train.batch_size=2", "train.checkpoint_every=1000", "train.sample_every=0", &steps]) {
         command.args(["--set", set]);
     }
     command.env("FAULT_COUNTS", &path).env("SODA_CLASS", "gpu").stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -147,20 +146,20 @@ fn counts(at: &Path, steps: usize) -> [f64; 3] {
     numbers.try_into().expect("three counts")
 }
 
-/// What a driver charges for: a step of configs/quick.toml, at a few channels, hands its 1,800 dispatches to a GPU in under 100
-/// submissions.
+/// What a driver charges for. (A step of configs/quick.toml at 8 channels: 88 submissions, 1,857 dispatches, 41 copies.)
 #[test]
 fn a_step_on_a_gpu_takes_few_submissions() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     // The self test, once an adapter, comes first.
     counts(at, 1);
-    let (few, many) = (counts(at, 2), counts(at, 6));
-    let [submissions, dispatches, copies] = [0, 1, 2].map(|i| (many[i] - few[i]) / 4.0);
+    let (few, many) = (counts(at, 2), counts(at, 4));
+    let [submissions, dispatches, copies] = [0, 1, 2].map(|i| (many[i] - few[i]) / 2.0);
     println!("a step: {submissions} submissions, {dispatches} dispatches, {copies} copies");
     // That it counts what it says.
-    assert!(dispatches > 500.0 && submissions >= 1.0, "{submissions} submissions, {dispatches} dispatches");
-    assert!(submissions < 100.0, "{submissions} submissions a step, {dispatches} dispatches, {copies} copies");
+    assert!(dispatches > 300.0 && submissions >= 1.0, "{submissions} submissions, {dispatches} dispatches");
+    assert!(submissions < dispatches / 16.0, "{submissions} submissions a step, {dispatches} dispatches, {copies} copies");
+    assert!(copies < dispatches / 16.0, "{copies} copies a step, {dispatches} dispatches");
 }
 
 #[test]
