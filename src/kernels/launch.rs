@@ -74,12 +74,18 @@ fn make_room(tensor: &CubeTensor, profile: &Profile, work: Work) {
     let seconds = profile.seconds(work.bytes, work.operations);
     WAITING.with_borrow_mut(|waiting| {
         let before = waiting.take().filter(|(device, _)| *device == tensor.device).map_or(0.0, |(_, seconds)| seconds);
-        let full = before > 0.0 && before + seconds > SUBMISSION;
+        let full = fills(before, seconds);
         if full {
             let _ = tensor.client.flush();
         }
         *waiting = Some((tensor.device.clone(), if full { seconds } else { before + seconds }));
     });
+}
+
+/// Whether work of so many `seconds` is too much for the submission that work of `before` seconds waits for. One launch alone never is: it
+/// can't be cut.
+fn fills(before: f64, seconds: f64) -> bool {
+    before > 0.0 && before + seconds > SUBMISSION
 }
 
 /// Waits for a software adapter now and then, see [`AHEAD`].
@@ -151,6 +157,12 @@ mod tests {
         assert_eq!(count(5), [5, 1, 1]);
         assert_eq!(count(65_536), [32_768, 2, 1]);
         assert!(count(200_000).iter().all(|n| *n <= 65_535));
+    }
+
+    #[test]
+    fn work_is_handed_over_before_it_is_too_much_for_one_submission() {
+        assert!(!fills(0.0, 10.0 * SUBMISSION) && !fills(SUBMISSION / 2.0, SUBMISSION / 4.0));
+        assert!(fills(SUBMISSION / 2.0, 0.6 * SUBMISSION) && fills(10.0 * SUBMISSION, 0.1 * SUBMISSION));
     }
 
     #[test]

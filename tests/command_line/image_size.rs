@@ -1,17 +1,18 @@
 //! Images of other sides than 32: every command at them, what recipes may say, and that 32 is what it was.
 
 use crate::common::program::{fails, json, soda, succeeds, text, train};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use soda::config::{Config, Sides, Stem};
 use soda::data::crop::{Window, resized_crop};
 use soda::data::views::make_pair;
 use soda::data::{Images, bytes_of};
+use soda::kernels::catalog::random;
 use soda::kernels::max_pool::max_pool;
 use soda::kernels::testing::{copies, with_references};
 use soda::kernels::{conv2d, conv2d::Conv2dOptions};
 use soda::model::weights::WeightsFile;
 use soda::model::{Soda, parameters, shipped};
-use soda::rng::{self, Purpose};
+use soda::rng;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -236,11 +237,6 @@ fn attention_stands_where_feature_maps_have_the_side_asked_for() {
     assert_eq!(attends(40, 40), [0]);
     assert_eq!(attends(40, 5), [3]);
     assert_eq!(attends(40, 16), [0usize; 0]);
-}
-
-fn random(shape: [usize; 4], index: u64, device: &Device) -> Tensor<4> {
-    let values = rng::normal(&mut rng::stream(1, Purpose::Test, index), shape.iter().product());
-    Tensor::from_data(TensorData::new(values, shape), device)
 }
 
 fn values(tensor: Tensor<4>) -> Vec<f32> {

@@ -1,16 +1,16 @@
 //! The benchmark: its command as a user meets it, jobs that fail, and the kernels that only it uses.
 
 use crate::common::{assert_close, error, wgpu};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use serde_json::Value;
 use soda::bench::plan::{Suite, Target, jobs};
 use soda::bench::row::{Message, Place, Row};
 use soda::bench::runner::{self, Outcome};
 use soda::device::{Kind, adapters};
+use soda::kernels::catalog::random;
 use soda::kernels::conv2d::{Conv2dOptions, conv2d};
 use soda::kernels::peak;
 use soda::kernels::vjp::vjp;
-use soda::rng::{self, Purpose};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::atomic::AtomicBool;
@@ -203,11 +203,6 @@ fn compare_refuses_files_that_are_no_results() {
 
 fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().try_to_vec().expect("f32")
-}
-
-fn random<const D: usize>(shape: [usize; D], index: u64, device: &Device) -> Tensor<D> {
-    let values = rng::normal(&mut rng::stream(5, Purpose::Test, index), shape.iter().product());
-    Tensor::from_data(TensorData::new(values, shape), device)
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub struct ConcatInputs<B: Backend> {
 /// The operation on every backend: by default the reference.
 #[backend_extension(Autodiff, Cube, Flex)]
 pub trait Concat: Backend {
-    /// See [`concat`].
+    /// See [`concat`](fn@concat).
     fn forward(#[extension_type] inputs: ConcatInputs<Self>) -> FloatTensor<Self> {
         reference::forward(inputs)
     }

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Uniform in [-1, 1).
-fn random(len: usize, seed: u64) -> Vec<f32> {
+fn uniform(len: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;
@@ -24,8 +24,8 @@ struct Data {
 
 impl Data {
     fn new(shape: ConvShape) -> Self {
-        let (x, w) = (random(shape.inputs_len(), 1), random(shape.weights_len(), 2));
-        Self { shape, x, w, bias: random(shape.c_out, 3), dy: random(shape.outputs_len(), 4) }
+        let (x, w) = (uniform(shape.inputs_len(), 1), uniform(shape.weights_len(), 2));
+        Self { shape, x, w, bias: uniform(shape.c_out, 3), dy: uniform(shape.outputs_len(), 4) }
     }
 
     /// y, dx, dw and db of the kernels; outputs start as NaN, so that a missing element shows.
