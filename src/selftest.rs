@@ -1,7 +1,7 @@
-//! Whether an adapter computes rightly: every kernel, at the networks' sizes, against the CPU backend.
+//! Whether an adapter computes correctly: every operation, at the networks' sizes, against the CPU backend.
 //!
-//! Drivers have been wrong before, and nothing in a loss curve says so. Before the first training step on an adapter that
-//! hasn't been seen with these shaders and its driver the test runs by itself.
+//! Drivers have been wrong before, and nothing in a loss curve says so. The test runs by itself before the first training step on
+//! an adapter that hasn't passed it with these shaders and this driver.
 
 use crate::device::{Adapter, Selected};
 use crate::error::{Error, Result};
@@ -45,8 +45,8 @@ fn compare(case: &Case, got: &Results, want: &Results, milliseconds: f64) -> Out
     Outcome { kernel: case.kernel, size: case.size(), worst, of, milliseconds }
 }
 
-/// Every case of `operations` on `device`, one after another; `each` sees an outcome as soon as there is one, and how many there will
-/// be.
+/// Runs every case of `operations` on `device`, one after another. `each` gets an outcome as soon as there is one, and the number
+/// of cases.
 ///
 /// # Errors
 /// If one is wrong: names the adapter, the kernel and the error. (All are run first.) If the device is lost or has too little memory.
@@ -99,8 +99,8 @@ pub fn once(device: &Selected) -> Result<()> {
     }
     say(&format!("first use of {}: testing every kernel against the CPU (soda selftest)", device.describe()));
     run(catalog::operations(), device, |_, _| ())?;
-    // What the test's large tensors lay in is given back: training would take its small ones from there, here and there, and its
-    // memory grow for thousands of steps.
+    // Gives the memory of the test's large tensors back: training would scatter its small ones over it, and its own memory would
+    // grow for thousands of steps.
     device.device.memory_cleanup();
     // A cache that isn't there or can't be written only means that the test runs again.
     if let Some(passed) = record
@@ -111,7 +111,7 @@ pub fn once(device: &Selected) -> Result<()> {
     Ok(())
 }
 
-/// The file that says that `device` has passed; `None` for the CPU backend and where there is no cache folder.
+/// Returns the file that says that `device` has passed; `None` for the CPU backend and where there is no cache folder.
 fn record(device: &Selected) -> Option<PathBuf> {
     let adapter = device.adapter.as_ref()?;
     let (shaders, Adapter { backend, name, driver, limits, .. }) = (shaders_hash(catalog::operations()), adapter);
@@ -119,7 +119,7 @@ fn record(device: &Selected) -> Option<PathBuf> {
     Some(dirs::cache_dir()?.join("soda/selftest").join(&sha256(key.as_bytes())[..16]))
 }
 
-/// A hash of the texts of all shaders of `operations`.
+/// Returns a hash of the texts of all shaders of `operations`.
 fn shaders_hash(operations: &[&dyn Operation]) -> String {
     let texts: Vec<String> = catalog::shaders(operations).into_iter().map(|(_, filled)| filled.text).collect();
     sha256(texts.join("\n").as_bytes())

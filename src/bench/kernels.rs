@@ -23,7 +23,7 @@ pub struct Timed {
     pub pass: Pass,
 }
 
-/// Every direction of the calls of `operations` that are to be timed, in their order.
+/// Returns every direction of the calls of `operations` that are to be timed, in their order.
 pub fn timed(operations: &[&dyn Operation], batch: usize) -> Vec<Timed> {
     let cases = catalog::cases(operations, Suite::Bench { batch }).into_iter().map(Rc::new);
     let all = cases.flat_map(|case| case.passes.clone().into_iter().map(move |pass| Timed { case: case.clone(), pass }));
@@ -31,7 +31,7 @@ pub fn timed(operations: &[&dyn Operation], batch: usize) -> Vec<Timed> {
 }
 
 impl Timed {
-    /// The row without times: "conv2d_forward", its shape and what else matters.
+    /// Returns the row without times: "conv2d_forward", its shape and what else matters.
     pub fn row(&self, place: &Place) -> Row {
         let Case { kernel, shape, variant, .. } = &*self.case;
         let op = if self.pass.name.is_empty() { (*kernel).to_owned() } else { format!("{kernel}_{}", self.pass.name) };
@@ -88,7 +88,7 @@ fn backward(case: Rc<Case>, inputs: Inputs) -> Prepare {
     })
 }
 
-/// Warm-up and samples of `timed` on `device` over about `seconds`: seconds of the first run, then the times.
+/// Measures `timed` on `device` for about `seconds`, warm-up included. Returns the seconds of the first run, and the times.
 ///
 /// # Errors
 /// If the device was lost.

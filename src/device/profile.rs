@@ -34,13 +34,13 @@ pub struct Extensions {
 }
 
 impl Extensions {
-    /// Their names: "f16", "subgroups", "cooperative_matrix".
+    /// Returns their names: "f16", "subgroups", "cooperative_matrix".
     pub fn names(self) -> Vec<&'static str> {
         let named = [(self.f16, "f16"), (self.subgroups, "subgroups"), (self.cooperative_matrix, "cooperative_matrix")];
         named.into_iter().filter(|(has, _)| *has).map(|(_, name)| name).collect()
     }
 
-    /// Whether an adapter that has these runs a shader that needs `needed`.
+    /// Returns whether an adapter that has these runs a shader that needs `needed`.
     pub fn cover(self, needed: Self) -> bool {
         let covers = |has: bool, needs: bool| has || !needs;
         covers(self.f16, needed.f16)
@@ -78,7 +78,7 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// WebGPU's default limits and no extension: what every adapter has.
+    /// Returns a profile of WebGPU's default limits without extensions: what every adapter has.
     pub fn least(class: Class) -> Self {
         Self {
             class,
@@ -97,9 +97,9 @@ impl Profile {
         }
     }
 
-    /// Seconds that `bytes` of memory traffic and `operations` may take at worst: what is waiting for a GPU is handed to it before
-    /// that becomes long, as drivers stop a submission after one or two seconds. Floors for each kind: a slow card moves 100 GB and
-    /// does 1 TFLOP a second in our kernels, a laptop's processor graphics a tenth.
+    /// Returns the most seconds that `bytes` of memory traffic and so many floating-point `operations` should take. Submissions
+    /// are kept short by it, as drivers stop those that take one or two seconds. It assumes a slow device of each kind: a
+    /// discrete card that moves 100 GB and does 1 TFLOP a second in our kernels, anything else a tenth of that.
     pub fn seconds(&self, bytes: f64, operations: f64) -> f64 {
         let slower = if self.kind == Kind::DiscreteGpu { 1.0 } else { 10.0 };
         (bytes / 100e9).max(operations / 1e12) * slower
@@ -108,7 +108,7 @@ impl Profile {
 
 static KNOWN: LazyLock<RwLock<HashMap<WgpuDevice, Arc<Profile>>>> = LazyLock::new(RwLock::default);
 
-/// The profile of `device`: found by its adapter the first time.
+/// Returns the profile of `device`, which is asked of its adapter the first time.
 pub(crate) fn profile(device: &WgpuDevice) -> Arc<Profile> {
     if let Some(known) = KNOWN.read().unwrap_or_else(PoisonError::into_inner).get(device) {
         return known.clone();
@@ -119,8 +119,8 @@ pub(crate) fn profile(device: &WgpuDevice) -> Arc<Profile> {
     KNOWN.write().unwrap_or_else(PoisonError::into_inner).entry(device.clone()).or_insert_with(|| found.into()).clone()
 }
 
-/// Makes launches on `device` choose by `profile` from now on, whatever the adapter is: what records a network for another
-/// machine says so here.
+/// Makes launches on `device` choose by `profile` from now on, whatever its adapter is: for recording a network for another
+/// machine.
 pub(crate) fn replace(device: &WgpuDevice, profile: Profile) {
     KNOWN.write().unwrap_or_else(PoisonError::into_inner).insert(device.clone(), profile.into());
 }

@@ -22,8 +22,8 @@ type Tracked<B, C> = FloatTensor<Autodiff<B, C>>;
 
 /// What one call of an operation leaves for its backward pass: large tensors by their places in the graph, small ones by value.
 pub(crate) trait Saved<B: Backend>: Clone + Debug + Send + 'static {
-    /// Computes the gradients of the call's parents, in their order, from `dy`, that of the result. Those that aren't `wanted` needn't be
-    /// there.
+    /// Computes the gradients of the call's parents, in their order, from `dy`, that of the result. Those that aren't `wanted`
+    /// may be left out.
     fn gradients(self, dy: FloatTensor<B>, wanted: &[bool], checkpointer: &mut Checkpointer) -> Vec<Option<FloatTensor<B>>>;
 }
 

@@ -26,23 +26,23 @@ pub struct Work {
 }
 
 impl Work {
-    /// Of `counts` f32 numbers read or written, and no arithmetic that counts.
+    /// Returns the work of reading or writing tensors of `counts` f32 numbers, without arithmetic.
     pub fn floats(counts: &[usize]) -> Self {
         Self { bytes: 4.0 * counts.iter().sum::<usize>() as f64, operations: 0.0 }
     }
 }
 
-/// Whether our WGSL can run where `tensor` is: on cubecl's wgpu runtime. (The others have its type of tensor as well.)
+/// Returns whether our WGSL can run where `tensor` is: on cubecl's wgpu runtime. (Other runtimes have the same type of tensor.)
 pub(crate) fn on_wgpu(tensor: &CubeTensor) -> bool {
     matches!(tensor.device, CubeDevice::Wgpu(_))
 }
 
-/// What launches on `tensor`'s device choose by.
+/// Returns what launches on `tensor`'s device choose by.
 pub(crate) fn profile_of(tensor: &CubeTensor) -> Arc<Profile> {
     testing::profile().unwrap_or_else(|| own_profile(tensor))
 }
 
-/// The class of the adapter that `tensor` is on.
+/// Returns the class of the adapter that `tensor` is on.
 pub(crate) fn class(tensor: &CubeTensor) -> Class {
     profile_of(tensor).class
 }
@@ -82,7 +82,8 @@ fn make_room(tensor: &CubeTensor, profile: &Profile, work: Work) {
     });
 }
 
-/// Whether work of so many `seconds` is too much for the submission that work of `before` seconds waits for. One launch alone never is: it
+/// Returns whether `seconds` of work are too much for a submission that holds `before` seconds already. One launch alone never
+/// is: it
 /// can't be cut.
 fn fills(before: f64, seconds: f64) -> bool {
     before > 0.0 && before + seconds > SUBMISSION
@@ -110,7 +111,8 @@ fn words<I: bytemuck::Pod>(info: &I) -> Vec<u64> {
     words
 }
 
-/// Launches `workgroups` workgroups of `shader` on `buffers`, bound in their order, and on `info`. Profiles know it as `name`.
+/// Launches `workgroups` workgroups of `shader` on `buffers`, bound in their order, and on `info`. Profiles call it `name`;
+/// `work` is what it costs, by which submissions are cut.
 ///
 /// # Panics
 /// If the number of buffers isn't the shader's.

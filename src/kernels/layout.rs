@@ -161,10 +161,10 @@ pub(crate) fn empty_nhwc(like: &CubeTensor, [b, c, h, w]: [usize; 4]) -> CubeTen
     tensor
 }
 
-/// The element type of `tensor`, the operand `name` of `operation`.
+/// Returns the element type of `tensor`, the operand `name` of `operation`.
 ///
 /// # Panics
-/// If shaders don't have it.
+/// If it is neither f32 nor f16.
 pub(crate) fn elem(operation: &str, name: &str, tensor: &CubeTensor) -> Elem {
     let elem = Elem::of(tensor.dtype);
     elem.unwrap_or_else(|| panic!("{operation}: {name} is {:?}, the WGSL kernel takes f32 or f16", tensor.dtype))

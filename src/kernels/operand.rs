@@ -13,7 +13,7 @@ pub enum Optional<B: Backend> {
 }
 
 impl<B: Backend> Optional<B> {
-    /// As Rust has it.
+    /// Returns it as an `Option`.
     pub fn into_option(self) -> Option<FloatTensor<B>> {
         match self {
             Self::Absent => None,
@@ -21,7 +21,7 @@ impl<B: Backend> Optional<B> {
         }
     }
 
-    /// The tensor, if there is one.
+    /// Returns the tensor, if there is one.
     pub fn as_option(&self) -> Option<&FloatTensor<B>> {
         match self {
             Self::Absent => None,
@@ -29,12 +29,12 @@ impl<B: Backend> Optional<B> {
         }
     }
 
-    /// The same on another backend.
+    /// Returns the same, its tensor by `change`.
     pub fn map<To: Backend>(self, change: impl FnOnce(FloatTensor<B>) -> FloatTensor<To>) -> Optional<To> {
         Optional::new(self.into_option().map(change))
     }
 
-    /// Of what Rust has.
+    /// Makes one of an `Option`.
     pub fn new(tensor: Option<FloatTensor<B>>) -> Self {
         tensor.map_or(Self::Absent, Self::Given)
     }

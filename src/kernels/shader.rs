@@ -1,4 +1,4 @@
-//! What every hand-written shader says of itself: its text, its info block, its buffers and the extensions it needs.
+//! What describes a hand-written shader: its text, its info block, its buffers and the extensions that it needs.
 
 use super::template::render;
 use crate::device::Extensions;
@@ -20,7 +20,7 @@ pub enum Elem {
 }
 
 impl Elem {
-    /// WGSL's name.
+    /// Returns WGSL's name of it.
     pub fn wgsl(self) -> &'static str {
         match self {
             Self::F32 => "f32",
@@ -28,7 +28,7 @@ impl Elem {
         }
     }
 
-    /// As Burn calls it.
+    /// Returns Burn's name of it.
     pub fn dtype(self) -> DType {
         match self {
             Self::F32 => DType::F32,
@@ -36,7 +36,7 @@ impl Elem {
         }
     }
 
-    /// The type that `dtype` is, if shaders have it.
+    /// Returns the type that `dtype` is, if shaders have it.
     pub fn of(dtype: DType) -> Option<Self> {
         [Self::F32, Self::F16].into_iter().find(|elem| elem.dtype() == dtype)
     }
@@ -59,7 +59,7 @@ impl Types {
     /// All that shaders are filled with.
     pub const ALL: [Self; 2] = [Self::F32, Self::F16];
 
-    /// For feature maps of `elem`.
+    /// Returns the types for feature maps of `elem`.
     pub fn of(elem: Elem) -> Self {
         Self { elem, acc: Elem::F32 }
     }
@@ -67,7 +67,7 @@ impl Types {
 
 /// An info block: what a shader reads as `var<uniform> info: Info`, whose fields and types it repeats. Made by `info!`.
 pub trait Info: Pod {
-    /// Names and WGSL types of the fields, in their order: a test holds them against the text of every shader.
+    /// Returns names and WGSL types of the fields, in their order: a test compares them with the text of every shader.
     fn fields() -> Vec<(&'static str, String)>;
 }
 
@@ -139,24 +139,24 @@ pub trait Shader: Copy + Debug + Eq + Hash + Send + Sync + 'static {
     /// Storage buffers that it binds, from 0 on; the info block follows.
     const BUFFERS: usize;
 
-    /// Invocations of a workgroup.
+    /// Returns the invocations of a workgroup.
     fn workgroup(&self) -> u32;
 
-    /// The template's values, but elem, acc and wg.
+    /// Returns the template's values, without elem, acc and wg.
     fn values(&self) -> Value;
 
-    /// Types of its numbers.
+    /// Returns the types of its numbers.
     fn types(&self) -> Types {
         Types::F32
     }
 
-    /// What an adapter must have to run it.
+    /// Returns what an adapter must have to run it.
     fn extensions(&self) -> Extensions {
         let Types { elem, acc } = self.types();
         Extensions { f16: [elem, acc].contains(&Elem::F16), ..Extensions::default() }
     }
 
-    /// The complete WGSL text.
+    /// Returns the complete WGSL text.
     fn wgsl(&self) -> String {
         let Types { elem, acc } = self.types();
         let own = context! { elem => elem.wgsl(), acc => acc.wgsl(), wg => self.workgroup() };
@@ -202,7 +202,7 @@ pub struct Filled {
 }
 
 impl Filled {
-    /// `shader`, filled.
+    /// Fills `shader`.
     pub fn new<S: Shader>(shader: S) -> Self {
         Self {
             kernel: S::FILE,

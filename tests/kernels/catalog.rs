@@ -10,7 +10,7 @@ use soda::kernels::launch::Work;
 use soda::kernels::shader::Filled;
 use soda::kernels::testing::{fill_with_junk, with_class, with_guards, with_references};
 
-/// Compares named tensors, and sees to it that one wrong element of each would be seen.
+/// Compares named tensors, and checks that one wrong element in each would be noticed.
 fn compare(case: &Case, got: &Results, want: &Results, tolerance: Tolerance, where_: &str) {
     assert_eq!(got.len(), want.len(), "{} on {where_}", case.name());
     for ((name, got), (_, want)) in got.iter().zip(want) {

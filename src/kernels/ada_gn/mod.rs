@@ -132,12 +132,14 @@ pub struct AdaGnGradients<B: Backend> {
 /// The operation on every backend: by default the reference.
 #[backend_extension(Autodiff, Cube, Flex)]
 pub trait AdaGn: Backend {
-    /// See [`ada_gn`] and [`group_norm`]. Returns the result, and what the backend's own backward pass wants to keep of it.
+    /// Computes [`ada_gn`] or [`group_norm`]. Returns the result `[B, C, H, W]`, and what this backend's backward pass needs of
+    /// the forward pass.
     fn forward(#[extension_type] inputs: AdaGnInputs<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
         reference::forward(inputs)
     }
 
-    /// The gradients of the operands, `d_out` `[B, C, H, W]` being that of the result, `saved` what the forward pass kept.
+    /// Computes the gradients of the operands from `d_out` `[B, C, H, W]`, that of the result, and from `saved`, what the forward
+    /// pass kept.
     fn backward(
         d_out: FloatTensor<Self>,
         saved: FloatTensor<Self>,
@@ -201,12 +203,12 @@ fn check(h: &Tensor<4>, gamma: &Tensor<1>, beta: &Tensor<1>, options: &AdaGnOpti
     }
 }
 
-/// Of the forward pass on `[B, C, H, W]`: h read, the result written.
+/// Returns the work of the forward pass on `[B, C, H, W]`: h read, the result written.
 pub fn forward_work(shape: [usize; 4]) -> Work {
     Work::floats(&[2 * shape.iter().product::<usize>()])
 }
 
-/// Of the backward pass on `[B, C, H, W]`: h and the result's gradient read, the other gradient written.
+/// Returns the work of the backward pass on `[B, C, H, W]`: h and the result's gradient read, the other gradient written.
 pub fn backward_work(shape: [usize; 4]) -> Work {
     Work::floats(&[3 * shape.iter().product::<usize>()])
 }

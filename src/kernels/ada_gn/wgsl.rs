@@ -192,7 +192,7 @@ impl Shader for Parameters {
     }
 }
 
-/// Every variant for feature maps of the given channels, channels of a group and pixels.
+/// Returns the variants for feature maps of the given channels, channels of a group and pixels.
 pub(super) fn shaders(sizes: &[[usize; 3]]) -> Vec<Filled> {
     let mut all = Vec::new();
     for class in [Class::Gpu, Class::Software] {
@@ -207,7 +207,8 @@ pub(super) fn shaders(sizes: &[[usize; 3]]) -> Vec<Filled> {
     all
 }
 
-/// The operands with their memory in order, and the type of h. What isn't there is stood for by gamma: it has to be bound nonetheless.
+/// The operands with their memory in order, and the type of h. gamma stands in for operands that aren't there: every binding
+/// needs a buffer.
 struct Operands {
     h: CubeTensor,
     elem: Elem,

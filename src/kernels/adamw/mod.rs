@@ -97,7 +97,7 @@ pub struct AdamWInputs<B: Backend> {
 /// The update on every backend: by default the reference. It isn't differentiable.
 #[backend_extension(Cube, Flex)]
 pub trait AdamW: Backend {
-    /// See [`adamw`](fn@adamw).
+    /// Computes [`adamw`](fn@adamw).
     fn forward(#[extension_type] inputs: AdamWInputs<Self>) -> AdamWParameter<Self> {
         reference::forward(inputs)
     }
@@ -126,7 +126,7 @@ pub fn adamw(parameter: Parameter, grad: Tensor<1>, clip: Tensor<1>, factors: Te
     Parameter { weight, first, second, average }
 }
 
-/// Of the update of `n` numbers: weight, moments and average read and written, the gradient read.
+/// Returns the work of an update of `n` numbers: weight, moments and average read and written, the gradient read.
 pub fn forward_work(n: usize) -> Work {
     Work::floats(&[9 * n])
 }

@@ -11,19 +11,19 @@ use burn::tensor::Tensor;
 /// What [`norm`] is made of, on every backend: by default the reference. It isn't differentiable.
 #[backend_extension(Cube, Flex)]
 pub trait SquareSums: Backend {
-    /// Adds the squares of `x` `[N]` to `sums`, if there are some yet: numbers whose total is the sum of all squares so far, however
-    /// many the backend likes.
+    /// Adds the squares of `x` `[N]` to `sums`, if there are any yet. Returns as many numbers as the backend likes, whose total
+    /// is the sum of all squares so far.
     fn add(x: FloatTensor<Self>, #[extension_type] sums: Optional<Self>) -> FloatTensor<Self> {
         reference::add_squares(x, sums)
     }
 
-    /// The root of the sum of `sums`, `[1]`.
+    /// Returns the root of the sum of `sums`, `[1]`.
     fn root(sums: FloatTensor<Self>) -> FloatTensor<Self> {
         reference::root::<Self>(sums)
     }
 }
 
-/// The Euclidean norm of `tensors`, `[N]` each, taken together; `[1]`. The same for any number of threads.
+/// Returns the Euclidean norm of `tensors`, `[N]` each, taken together; `[1]`. It is the same for any number of threads.
 ///
 /// # Panics
 /// If there are none.
@@ -37,7 +37,7 @@ pub fn norm(tensors: Vec<Tensor<1>>) -> Tensor<1> {
     Tensor::from_dispatch(root(sums))
 }
 
-/// Of adding up the squares of `n` numbers.
+/// Returns the work of adding up the squares of `n` numbers.
 pub fn squares_work(n: usize) -> Work {
     Work::floats(&[n])
 }

@@ -23,13 +23,14 @@ use burn::tensor::Tensor;
 /// The operation on every backend: by default the reference.
 #[backend_extension(Autodiff, Cube, Flex)]
 pub trait Attention: Backend {
-    /// See [`attention`]. Returns the result, and what the backend's own backward pass wants to keep of it: the logarithm of each row's
-    /// sum of exponentials, `[B, H W]`. (The reference wants nothing: the result stands for it.)
+    /// Computes [`attention`]. Returns the result `[B, C, H, W]`, and what this backend's backward pass needs: the logarithm of
+    /// each row's sum of exponentials, `[B, H W]`. (The reference needs nothing and returns the result twice.)
     fn forward(qkv: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
         reference::forward::<Self>(qkv)
     }
 
-    /// The gradient of `qkv`, `d_out` being that of the result, from what [`Attention::forward`] returned. The weights are computed again.
+    /// Computes the gradient of `qkv` `[B, 3C, H, W]` from `d_out` `[B, C, H, W]`, that of the result, and from what
+    /// [`Attention::forward`] returned. The weights are computed once more.
     fn backward(
         d_out: FloatTensor<Self>,
         qkv: FloatTensor<Self>,
@@ -74,24 +75,27 @@ fn pad(qkv: Tensor<4>, to: usize) -> Tensor<4> {
     to_nchw(Tensor::cat(vec![q, zeros.clone(), k, zeros.clone(), v, zeros], 3))
 }
 
-/// `maps` feature maps `[B, C, H, W]` read or written, and `products` of the products of `[H W, C]` and `[C, H W]` matrices.
+/// Returns the work of `maps` feature maps `[B, C, H, W]`, read or written, and of `products` matrix products of `[H W, C]` and
+/// `[C, H W]` an image.
 fn work([b, c, h, w]: [usize; 4], maps: usize, products: usize) -> Work {
     let n = h * w;
     Work { operations: (products * 2 * b * n * n * c) as f64, ..Work::floats(&[maps * b * n * c]) }
 }
 
-/// Of the forward pass, whose result is `[B, C, H, W]`: q, k, v read and the result written; q k^T and weights * v.
+/// Returns the work of the forward pass, whose result is `[B, C, H, W]`: q, k, v read and the result written; the products q k^T and
+/// of the weights with v.
 pub fn forward_work(shape: [usize; 4]) -> Work {
     work(shape, 4, 2)
 }
 
-/// Of the backward pass: q, k, v and the result's gradient read, three gradients written; the gradients of both products, and the weights
-/// again.
+/// Returns the work of the backward pass: q, k, v and the result's gradient read, three gradients written; the gradients of both
+/// products, and the weights once more.
 pub fn backward_work(shape: [usize; 4]) -> Work {
     work(shape, 7, 5)
 }
 
-/// Of the backward pass as it is launched, for the queries and for the keys: both compute the weights and their gradients.
+/// Returns the work of the backward pass as it is launched, for the queries and for the keys: both compute the weights and their
+/// gradients.
 fn passes_work(shape: [usize; 4]) -> [Work; 2] {
     [work(shape, 6, 3), work(shape, 6, 4)]
 }

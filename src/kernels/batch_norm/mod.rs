@@ -104,13 +104,13 @@ pub struct BatchNormGradients<B: Backend> {
 /// The operation on every backend: by default the reference.
 #[backend_extension(Autodiff, Cube, Flex)]
 pub trait BatchNorm: Backend {
-    /// See [`batch_norm`]. Returns the result and the statistics `[2C]`, into which no gradients flow.
+    /// Computes [`batch_norm`]. Returns the result `[B, C, H, W]` and the statistics `[2C]`, through which no gradients flow.
     fn forward(#[extension_type] inputs: BatchNormInputs<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
         reference::forward(inputs)
     }
 
-    /// The gradients of a call by the batch's statistics, which were `statistics` `[2C]`; `dy` is the result's. `y`, the result, is given
-    /// where there was a residual, and stands for that.
+    /// Computes the gradients of a call that used the batch's statistics, `statistics` `[2C]`, from `dy` `[B, C, H, W]`, that of
+    /// the result. `y`, the result, is given where there was a residual: it tells what the ReLU let through.
     fn backward(
         dy: FloatTensor<Self>,
         x: FloatTensor<Self>,
@@ -154,12 +154,12 @@ pub fn batch_norm(norm: &nn::BatchNorm, x: Tensor<4>, residual: Option<Tensor<4>
     Tensor::from_dispatch(y)
 }
 
-/// Of the forward pass on `[B, C, H, W]`: x read, the result written.
+/// Returns the work of the forward pass on `[B, C, H, W]`: x read, the result written.
 pub fn forward_work(shape: [usize; 4]) -> Work {
     Work::floats(&[2 * shape.iter().product::<usize>()])
 }
 
-/// Of the backward pass on `[B, C, H, W]`: x and the result's gradient read, the other gradient written.
+/// Returns the work of the backward pass on `[B, C, H, W]`: x and the result's gradient read, the other gradient written.
 pub fn backward_work(shape: [usize; 4]) -> Work {
     Work::floats(&[3 * shape.iter().product::<usize>()])
 }

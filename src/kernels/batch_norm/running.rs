@@ -18,16 +18,16 @@ pub struct RunningInputs<B: Backend> {
     pub variance: FloatTensor<B>,
     /// `[2C]`: the batch's mean and biased variance.
     pub statistics: FloatTensor<B>,
-    /// The share that the batch counts for.
+    /// The weight of the batch in the average.
     pub momentum: f64,
-    /// What makes its variance unbiased.
+    /// The factor that makes its variance unbiased.
     pub unbiased: f64,
 }
 
 /// The update on every backend: by default the reference. It isn't differentiable.
 #[backend_extension(Cube, Flex)]
 pub trait Running: Backend {
-    /// The running mean and variance after the batch, `[C]` each.
+    /// Returns the running mean and variance after the batch, `[C]` each.
     fn forward(#[extension_type] inputs: RunningInputs<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
         reference::running(inputs)
     }
@@ -35,7 +35,7 @@ pub trait Running: Backend {
 
 impl Running for Flex {}
 
-/// Updates those of `norm` by `statistics` `[2C]`, the batch's mean and biased variance over `n` pixels.
+/// Updates the running statistics of `norm` by `statistics` `[2C]`, the batch's mean and biased variance over `n` pixels.
 pub(super) fn update(norm: &BatchNorm, statistics: Tensor<1>, n: usize) {
     let inner = |tensor: Tensor<1>| tensor.without_autodiff().into_dispatch();
     let [mean, variance] = [&norm.running_mean, &norm.running_var].map(|state| inner(state.value_sync()));
@@ -45,7 +45,7 @@ pub(super) fn update(norm: &BatchNorm, statistics: Tensor<1>, n: usize) {
     replace(&norm.running_var, Tensor::from_dispatch(variance));
 }
 
-/// What makes a variance over `n` numbers unbiased.
+/// Returns the factor that makes a variance over `n` numbers unbiased.
 fn unbiased(n: usize) -> f64 {
     let n = n as f64;
     n / (n - 1.0).max(1.0)

@@ -57,7 +57,7 @@ pub struct Case {
 }
 
 impl Case {
-    /// A case with nothing to be timed.
+    /// Makes a case with nothing to be timed.
     pub fn new(
         kernel: &'static str,
         shape: &[usize],
@@ -69,34 +69,34 @@ impl Case {
         Self { kernel, shape: shape.to_vec(), variant: None, inputs, tolerances, passes: Vec::new(), in_place: Vec::new(), run }
     }
 
-    /// With what else matters.
+    /// Says what else matters.
     pub fn variant(self, variant: impl Into<String>) -> Self {
         Self { variant: Some(variant.into()), ..self }
     }
 
-    /// With directions to be timed.
+    /// Adds directions to be timed.
     pub fn passes(self, passes: Vec<Pass>) -> Self {
         Self { passes, ..self }
     }
 
-    /// Of an operation that works on these inputs in place.
+    /// Says that the operation works on these inputs in place.
     pub fn in_place(self, names: &[&'static str]) -> Self {
         Self { in_place: names.to_vec(), ..self }
     }
 
-    /// "2x128x16x16, 3x3 to 128".
+    /// Returns "2x128x16x16, 3x3 to 128".
     pub fn size(&self) -> String {
         let shape: Vec<String> = self.shape.iter().map(usize::to_string).collect();
         let variant = self.variant.as_ref().map_or(String::new(), |v| format!(", {v}"));
         shape.join("x") + &variant
     }
 
-    /// "conv2d 2x128x16x16, 3x3 to 128".
+    /// Returns "conv2d 2x128x16x16, 3x3 to 128".
     pub fn name(&self) -> String {
         format!("{} {}", self.kernel, self.size())
     }
 
-    /// Its inputs on `device`, those called one of `learns` tracked.
+    /// Draws its inputs on `device`, those that `learns` accepts tracked.
     pub fn draw(&self, device: &Device, learns: impl Fn(&Input) -> bool) -> Inputs {
         let draw = |(i, input): (usize, &Input)| (input.name, input.draw(100 + i as u64, device, learns(input)));
         Inputs::new(self.inputs.iter().enumerate().map(draw).collect())
@@ -107,7 +107,7 @@ impl Case {
         (self.run)(inputs)
     }
 
-    /// Its results on `device`, and the gradients of all inputs that learn, given a random gradient of the first result.
+    /// Returns its results on `device`, and the gradients of all inputs that learn, given a random gradient of the first result.
     ///
     /// # Errors
     /// If the device was lost or has too little memory.

@@ -12,13 +12,13 @@ pub struct Tolerance {
 }
 
 impl Tolerance {
-    /// Of both parts.
+    /// Makes one of both parts.
     pub const fn new(relative: f32, absolute: f32) -> Self {
         Self { relative, absolute }
     }
 
-    /// The largest error of `got` as a multiple of what is tolerated: up to 1 is right. Infinite if anything, on either side, isn't
-    /// finite, if the lengths differ, or there is nothing to compare.
+    /// Returns the largest error of `got` as a multiple of what is tolerated: up to 1 is right. It is infinite if a number on
+    /// either side isn't finite, if the lengths differ, or if there is nothing to compare.
     pub fn error(self, got: &[f32], want: &[f32]) -> f32 {
         if got.len() != want.len() || want.is_empty() || !got.iter().chain(want).all(|v| v.is_finite()) {
             return f32::INFINITY;
@@ -27,7 +27,8 @@ impl Tolerance {
         got.iter().zip(want).fold(0.0f32, |m, (g, w)| m.max((g - w).abs())) / tolerated
     }
 
-    /// What a wrong number is off by at least in negative controls: twice what is tolerated beside `want`, and more.
+    /// Returns what negative controls add to one number: three times the tolerated error, which is then seen even if that number
+    /// was off by all that is tolerated.
     pub fn wrong(self, want: &[f32]) -> f32 {
         want.iter().fold(0.0f32, |m, v| m.max(v.abs())) * 3.0 * self.relative + 3.0 * self.absolute
     }
@@ -49,8 +50,8 @@ impl Tolerances {
         Self { cpu: both, wgsl: both }
     }
 
-    /// Of the self test, which compares adapters with the CPU backend: sums of up to 2,304 products in another order and the drivers' own
-    /// exponentials stay ten times below; an indexing error or a missing barrier is far above.
+    /// Those of the self test, which compares adapters with the CPU backend. Sums of up to 2,304 products in another order and
+    /// the drivers' own exponentials stay below a tenth of it; an indexing error or a missing barrier is far above.
     pub const SELF_TEST: Self = Self::both(1e-4, 1e-5);
 }
 

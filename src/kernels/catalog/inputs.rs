@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::rng::{self, Purpose};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
-/// Normal numbers of a stream of their own, the same on every device.
+/// Draws standard normal numbers from the stream of this number: the same on every device.
 pub fn random<const D: usize>(shape: [usize; D], stream: u64, device: &Device) -> Tensor<D> {
     let values = rng::normal(&mut rng::stream(7, Purpose::Test, stream), shape.iter().product());
     Tensor::from_data(TensorData::new(values, shape), device)
@@ -53,27 +53,27 @@ impl Input {
         Self::new(name, &[n])
     }
 
-    /// A vector of exactly these numbers, with respect to which no gradient is taken.
+    /// Returns a vector of exactly these numbers, which takes no gradient.
     pub fn given(name: &'static str, values: &[f32]) -> Self {
         Self { learns: false, given: Some(values.to_vec()), ..Self::new(name, &[values.len()]) }
     }
 
-    /// Numbers about `mean`, `deviation` apart. (As they are: about 0, 1 apart.)
+    /// Draws numbers of this mean and standard deviation. (Otherwise they are 0 and 1.)
     pub fn about(self, mean: f32, deviation: f32) -> Self {
         Self { mean, deviation, ..self }
     }
 
-    /// The squares of what would have been drawn.
+    /// Squares every number that is drawn.
     pub fn squared(self) -> Self {
         Self { square: true, ..self }
     }
 
-    /// No gradient is taken with respect to it.
+    /// Takes no gradient with respect to it.
     pub fn constant(self) -> Self {
         Self { learns: false, ..self }
     }
 
-    /// Its tensor on `device`, from the stream of this number.
+    /// Draws its tensor on `device` from the stream of this number, tracked where it `learns`.
     pub fn draw(&self, stream: u64, device: &Device, learns: bool) -> Value {
         let finish = |values: f32| if self.square { values * values } else { values };
         let values = self.given.clone().unwrap_or_else(|| {
@@ -131,7 +131,7 @@ impl Value {
         }
     }
 
-    /// Its numbers, in the order of its axes.
+    /// Reads its numbers back, in the order of its axes.
     ///
     /// # Errors
     /// If the device was lost.
@@ -146,7 +146,7 @@ impl Value {
         }
     }
 
-    /// The numbers of its gradient; none where there is none, which no comparison passes.
+    /// Reads the numbers of its gradient back; none where there is no gradient, which no comparison passes.
     ///
     /// # Errors
     /// If the device was lost.
@@ -159,7 +159,7 @@ impl Value {
         gradient.map_or(Ok(Vec::new()), Self::numbers)
     }
 
-    /// Without what it was computed from.
+    /// Returns it without autodiff.
     pub fn inner(self) -> Self {
         match self {
             Self::Vector(x) => Self::Vector(x.without_autodiff()),
@@ -231,7 +231,7 @@ impl Inputs {
         self.0.iter().any(|(other, _)| *other == name)
     }
 
-    /// Copies of those that aren't called one of `names`.
+    /// Returns copies of all but those called one of `names`.
     pub fn without(&self, names: &[&str]) -> Self {
         Self(self.0.iter().filter(|(name, _)| !names.contains(name)).cloned().collect())
     }

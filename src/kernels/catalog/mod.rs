@@ -14,17 +14,17 @@ use std::collections::BTreeSet;
 
 /// An operation with hand-written kernels.
 pub trait Operation: Sync {
-    /// Its name: "ada_gn".
+    /// Returns its name: "ada_gn".
     fn name(&self) -> &'static str;
 
-    /// Calls of it for one purpose.
+    /// Returns its calls for one purpose.
     fn cases(&self, suite: Suite) -> Vec<Case>;
 
-    /// Every variant of its shaders, the same text once or several times.
+    /// Returns every variant of its shaders; the same text may occur more than once.
     fn shaders(&self) -> Vec<Filled>;
 }
 
-/// Every operation, the cheapest to measure first.
+/// Returns every operation, the cheapest to measure first.
 pub fn operations() -> &'static [&'static dyn Operation] {
     &[
         &super::ada_gn::AdaGnOperation,
@@ -38,12 +38,12 @@ pub fn operations() -> &'static [&'static dyn Operation] {
     ]
 }
 
-/// The calls of `operations` for one purpose.
+/// Returns the calls of `operations` for one purpose.
 pub fn cases(operations: &[&dyn Operation], suite: Suite) -> Vec<Case> {
     operations.iter().flat_map(|operation| operation.cases(suite)).collect()
 }
 
-/// The shaders of `operations`, each text once, with the name of its operation.
+/// Returns the shaders of `operations`, each text once, with the name of its operation.
 pub fn shaders(operations: &[&dyn Operation]) -> Vec<(&'static str, Filled)> {
     let mut seen = BTreeSet::new();
     let all = operations.iter().flat_map(|op| op.shaders().into_iter().map(|filled| (op.name(), filled)));

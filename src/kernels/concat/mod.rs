@@ -27,18 +27,18 @@ pub struct ConcatInputs<B: Backend> {
 /// The operation on every backend: by default the reference.
 #[backend_extension(Autodiff, Cube, Flex)]
 pub trait Concat: Backend {
-    /// See [`concat`](fn@concat).
+    /// Computes [`concat`](fn@concat).
     fn forward(#[extension_type] inputs: ConcatInputs<Self>) -> FloatTensor<Self> {
         reference::forward(inputs)
     }
 
-    /// The gradients of both operands: the first `channels` channels of `dy` `[B, C1 + C2, H, W]`, and the others.
+    /// Returns the gradients of both operands: the first `channels` channels of `dy` `[B, C1 + C2, H, W]`, and the others.
     fn backward(dy: FloatTensor<Self>, channels: usize) -> (FloatTensor<Self>, FloatTensor<Self>) {
         reference::backward::<Self>(dy, channels)
     }
 }
 
-/// `a` `[B, C1, H, W]` and `b` `[B, C2, H, W]` to `[B, C1 + C2, H, W]`.
+/// Concatenates `a` `[B, C1, H, W]` and `b` `[B, C2, H, W]` to `[B, C1 + C2, H, W]` over NHWC memory.
 ///
 /// # Panics
 /// If batch or pixels differ.
@@ -49,7 +49,7 @@ pub fn concat(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
     Tensor::from_dispatch(if references() { reference::forward(inputs) } else { <Dispatch as Concat>::forward(inputs) })
 }
 
-/// Of either pass, whose whole is `[B, C, H, W]`: everything read and written.
+/// Returns the work of either pass, whose whole is `[B, C, H, W]`: everything read and written.
 pub fn work(whole: [usize; 4]) -> Work {
     Work::floats(&[2 * whole.iter().product::<usize>()])
 }

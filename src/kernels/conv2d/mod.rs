@@ -33,7 +33,7 @@ pub struct Conv2dOptions {
     pub padding: usize,
     /// Whether every pixel of the input stands for 2x2 (for 3x3 kernels, stride 1 and padding 1).
     pub upsample: bool,
-    /// What GPUs are to use, else what fits the size. (A software adapter that is given one does as GPUs do.)
+    /// The tile that GPUs use; without one, what fits the size. (A software adapter that is given one runs the shaders of GPUs.)
     pub tile: Option<Tile>,
 }
 
@@ -95,14 +95,14 @@ pub trait Conv2d: Backend {
         reference::forward(inputs)
     }
 
-    /// Computes those gradients of x, the weight and the bias that are `wanted`, `dy` `[B, O, H', W']` being that of the result.
+    /// Computes those gradients of x, the weight and the bias that are `wanted` from `dy` `[B, O, H', W']`, that of the result.
     fn backward(dy: FloatTensor<Self>, #[extension_type] inputs: Conv2dInputs<Self>, wanted: [bool; 3]) -> Conv2dGradients<Self> {
         reference::backward(dy, inputs, wanted)
     }
 }
 
-/// `x` `[B, C, H, W]`, `weight` `[O, C, K, K]`, `bias` `[O]`, `residual` `[B, O, H', W']`; returns `[B, O, H', W']` over NHWC
-/// memory.
+/// Convolves `x` `[B, C, H, W]` with `weight` `[O, C, K, K]` and adds `bias` `[O]` and `residual` `[B, O, H', W']`. Returns
+/// `[B, O, H', W']` over NHWC memory.
 ///
 /// # Panics
 /// If a shape doesn't fit, naming the operand.

@@ -33,7 +33,7 @@ pub trait MaxPool: Backend {
     }
 }
 
-/// `x` `[B, C, H, W]`; returns `[B, C, H / 2, W / 2]`, rounded up, over NHWC memory.
+/// Pools `x` `[B, C, H, W]`. Returns `[B, C, H / 2, W / 2]`, rounded up, over NHWC memory.
 ///
 /// # Panics
 /// If `x` has no pixels.

@@ -11,14 +11,20 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
 
-/// A copy of `x` `[N]`, N a multiple of 4: N floats read, N written.
+/// Copies `x` `[N]`: N floats read, N written.
+///
+/// # Panics
+/// If N is 0 or no multiple of 1024.
 pub fn copy(x: Tensor<1>) -> Tensor<1> {
     check(&x);
     Tensor::from_dispatch(<Dispatch as Peak>::copy(x.into_dispatch()))
 }
 
-/// `rounds` steps of six chains a <- (a + x) / 2 for each of `x` `[N]`, N a multiple of 1024, in registers: 12 N `rounds`
-/// floating-point operations. Returns about `x` once `rounds` is 30 or more.
+/// Makes `rounds` steps of six chains a <- (a + x) / 2 for each of `x` `[N]`, in registers: 12 N `rounds` floating-point
+/// operations. Returns about `x` once `rounds` is 30 or more.
+///
+/// # Panics
+/// As [`copy`].
 pub fn multiply_add(x: Tensor<1>, rounds: usize) -> Tensor<1> {
     check(&x);
     Tensor::from_dispatch(<Dispatch as Peak>::multiply_add(x.into_dispatch(), rounds))
@@ -27,7 +33,7 @@ pub fn multiply_add(x: Tensor<1>, rounds: usize) -> Tensor<1> {
 /// Chains of [`multiply_add`].
 const CHAINS: usize = 6;
 
-/// Floating-point operations of [`multiply_add`].
+/// Returns the floating-point operations of [`multiply_add`].
 pub fn multiply_add_flops(n: usize, rounds: usize) -> f64 {
     (2 * CHAINS * n * rounds) as f64
 }

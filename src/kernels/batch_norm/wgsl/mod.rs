@@ -124,7 +124,7 @@ impl BatchNorm for CubeBackend {
             "batch_norm apply",
             shaders::Apply(call.columns, call.types()),
             blocks.workgroups(),
-            // What isn't read has to be bound nonetheless.
+            // x stands in for a residual that isn't there: every binding needs a buffer.
             &[&x, residual.as_ref().unwrap_or(&x), &statistics, &gamma, &beta, &y],
             &ApplyInfo { width, pixels, size, count, flags, eps: options.eps },
             call.work(if residual.is_some() { 3 } else { 2 }),

@@ -114,7 +114,7 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// All buffers. What isn't there is stood for: it has to be bound nonetheless.
+    /// Returns all buffers. Others stand in for a bias and a residual that aren't there: every binding needs a buffer.
     fn buffers(&self) -> [&CubeTensor; 5] {
         let [bias, residual] = self.extra;
         [self.x, self.packed, bias.unwrap_or(self.packed), residual.unwrap_or(self.y), self.y]
