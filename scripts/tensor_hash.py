@@ -16,7 +16,6 @@ import hashlib
 import json
 import os
 import pathlib
-import shutil
 import struct
 import subprocess
 
@@ -60,8 +59,9 @@ def tensor_hash(path):
 
 def run(soda, out, steps, device, simd):
     """Trains, embeds and reconstructs in the folder `out`; the files that are to be compared."""
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
+    if out.exists() and any(out.iterdir()):
+        raise SystemExit(f"{out} isn't empty: name a new folder with --out")
+    out.mkdir(parents=True, exist_ok=True)
     environment = dict(os.environ, **({"SODA_SIMD": simd} if simd else {}))
     common = ["--device", device, "--data", "bundled"]
     trained = out / "run"
@@ -82,7 +82,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("files", nargs="*", type=pathlib.Path)
     p.add_argument("--run", metavar="SODA")
-    p.add_argument("--out", type=pathlib.Path, default="tensor_hash")
+    p.add_argument("--out", type=pathlib.Path, default=pathlib.Path("tensor_hash"))
     p.add_argument("--steps", type=int, default=50)
     p.add_argument("--device", default="cpu")
     p.add_argument("--simd")

@@ -141,8 +141,10 @@ pub fn run() -> Result<()> {
     if let Ok(path) = std::env::var("SODA_SIMD") {
         crate::kernels::testing::force_simd(&path).map_err(|e| Error::usage(format!("SODA_SIMD: {e}")))?;
     }
-    if std::env::var("SODA_CLASS").is_ok_and(|class| class == "gpu") {
-        crate::kernels::testing::treat_adapters_as_gpus();
+    match std::env::var("SODA_CLASS").as_deref() {
+        Ok("gpu") => crate::kernels::testing::treat_adapters_as_gpus(),
+        Ok(other) => return Err(Error::usage(format!("SODA_CLASS: expected gpu, got {other}"))),
+        Err(_) => {}
     }
     dispatch(verb, &common).map_err(|e| match e {
         Error::Device(what) => failure::device_failed(&what),

@@ -109,13 +109,13 @@ impl Profile {
 static KNOWN: LazyLock<RwLock<HashMap<WgpuDevice, Arc<Profile>>>> = LazyLock::new(RwLock::default);
 
 /// Returns the profile of `device`, which is asked of its adapter the first time.
-pub(crate) fn profile(device: &WgpuDevice) -> Arc<Profile> {
+/// Where no adapter is what `device` names (it was brought in from outside, or left to the API), `otherwise` says its class.
+pub(crate) fn profile(device: &WgpuDevice, otherwise: impl FnOnce() -> Class) -> Arc<Profile> {
     if let Some(known) = KNOWN.read().unwrap_or_else(PoisonError::into_inner).get(device) {
         return known.clone();
     }
     let found = super::every_adapter(None).into_iter().find(|adapter| adapter.is(device)).map(|adapter| adapter.profile);
-    // A device that was brought in from outside, or that the API chose: correct on anything.
-    let found = found.unwrap_or_else(|| Profile::least(Class::Gpu));
+    let found = found.unwrap_or_else(|| Profile::least(otherwise()));
     KNOWN.write().unwrap_or_else(PoisonError::into_inner).entry(device.clone()).or_insert_with(|| found.into()).clone()
 }
 
@@ -151,10 +151,10 @@ mod tests {
     fn a_profile_is_kept_and_can_be_replaced() {
         // No adapter has this number.
         let device = WgpuDevice::new(WgpuDeviceKind::Existing(4_000_000));
-        assert_eq!(*profile(&device), Profile::least(Class::Gpu));
-        let other = Profile { vendor: 7, ..Profile::least(Class::Software) };
+        assert_eq!(*profile(&device, || Class::Software), Profile::least(Class::Software));
+        let other = Profile { vendor: 7, ..Profile::least(Class::Gpu) };
         replace(&device, other.clone());
-        assert_eq!(*profile(&device), other);
+        assert_eq!(*profile(&device, || unreachable!("it is known")), other);
     }
 
     #[test]

@@ -49,7 +49,11 @@ pub(crate) fn class(tensor: &CubeTensor) -> Class {
 
 fn own_profile(tensor: &CubeTensor) -> Arc<Profile> {
     match &tensor.device {
-        CubeDevice::Wgpu(device) => device::profile(device),
+        CubeDevice::Wgpu(device) => device::profile(device, || {
+            // lavapipe's and SwiftShader's subgroups are a vector of the processor.
+            let widest = tensor.client.properties().hardware.plane_size_max;
+            if widest <= 8 { Class::Software } else { Class::Gpu }
+        }),
         _ => Profile::least(Class::Gpu).into(),
     }
 }
@@ -115,7 +119,7 @@ fn words<I: bytemuck::Pod>(info: &I) -> Vec<u64> {
 /// `work` is what it costs, by which submissions are cut.
 ///
 /// # Panics
-/// If the number of buffers isn't the shader's.
+/// If the number of buffers isn't the shader's, they lie on several devices, or the adapter lacks an extension that the shader needs.
 pub(crate) fn launch<S: Shader>(
     name: &'static str,
     shader: S,
@@ -127,13 +131,15 @@ pub(crate) fn launch<S: Shader>(
     assert_eq!(buffers.len(), S::BUFFERS, "{name}: buffers of {shader:?}");
     let first = buffers[0];
     let own = own_profile(first);
+    assert!(buffers.iter().all(|buffer| buffer.device == first.device), "{name}: operands on several devices");
+    assert!(own.extensions.cover(shader.extensions()), "{name}: the adapter lacks {:?}", shader.extensions().names());
     let run = |handles: Vec<Handle>| {
         let bindings = handles.into_iter().map(Handle::binding).collect();
         let arguments = KernelArguments::new().with_buffers(bindings).with_info(MetadataBindingInfo::custom(words(info)));
         let kernel = SourceKernel::new(Source(shader), CubeDim::new_1d(shader.workgroup()));
         first.client.launch(Box::new(kernel), grid(workgroups), arguments);
     };
-    let guarded = testing::guarded(name, buffers, run);
+    let guarded = testing::guarded(name, || shader.wgsl(), buffers, run);
     if own.class == Class::Gpu {
         make_room(first, &own, work);
     }

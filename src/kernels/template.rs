@@ -3,6 +3,7 @@
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, UndefinedBehavior, Value};
+use std::sync::LazyLock;
 
 /// What templates include or import, by the name they call it.
 const SHARED: &[(&str, &str)] = &[
@@ -26,6 +27,11 @@ const SHARED: &[(&str, &str)] = &[
 /// # Panics
 /// If the template is malformed or uses a value that isn't given (a test renders every variant of the catalogue).
 pub(crate) fn render(text: &str, values: Value) -> String {
+    ENVIRONMENT.render_str(text, values).unwrap_or_else(|e| panic!("the template of a shader: {e:#}"))
+}
+
+/// Jinja with our syntax, functions and shared templates.
+static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().expect("Jinja's own syntax"));
@@ -34,8 +40,8 @@ pub(crate) fn render(text: &str, values: Value) -> String {
     for &(name, text) in SHARED {
         environment.add_template(name, text).unwrap_or_else(|e| panic!("shaders/{name}: {e:#}"));
     }
-    environment.render_str(text, values).unwrap_or_else(|e| panic!("the template of a shader: {e:#}"))
-}
+    environment
+});
 
 #[cfg(test)]
 mod tests {

@@ -7,6 +7,7 @@ use burn::backend::wgpu::CubeTensor;
 use burn::cubecl::bytes::Bytes;
 use burn::cubecl::server::Handle;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub use super::buffers::fill_with_junk;
@@ -25,6 +26,7 @@ pub fn force_simd(name: &str) -> Result<(), String> {
 thread_local! {
     static PROFILE: RefCell<Option<Arc<Profile>>> = const { RefCell::new(None) };
     static GUARDS: Cell<bool> = const { Cell::new(false) };
+    static LAUNCHED: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
 }
 
 /// Runs `work`, whose launches on this thread choose by `profile` instead of their adapter's own: the kernels of real GPUs on a
@@ -75,6 +77,11 @@ pub fn with_guards<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
+/// Returns the texts of the shaders that this thread launched between guards so far.
+pub fn launched() -> BTreeSet<String> {
+    LAUNCHED.with_borrow(Clone::clone)
+}
+
 /// Fills a fresh tensor with NaN, between guards.
 pub(super) fn junk(tensor: &CubeTensor) {
     if GUARDS.get() {
@@ -100,10 +107,16 @@ pub(super) struct Guarded {
 }
 
 /// Where guards were asked for: calls `run` on copies of `buffers` between guard bytes, and compares those.
-pub(super) fn guarded(name: &'static str, buffers: &[&CubeTensor], run: impl Fn(Vec<Handle>)) -> Option<Guarded> {
+pub(super) fn guarded(
+    name: &'static str,
+    text: impl FnOnce() -> String,
+    buffers: &[&CubeTensor],
+    run: impl Fn(Vec<Handle>),
+) -> Option<Guarded> {
     if !GUARDS.get() {
         return None;
     }
+    LAUNCHED.with_borrow_mut(|launched| launched.insert(text()));
     let client = &buffers[0].client;
     let read =
         |handle: &Handle| client.read_one(handle.clone()).unwrap_or_else(|e| panic!("{name}: reading a buffer: {e:?}")).to_vec();
@@ -160,6 +173,7 @@ fn same(a: &Handle, b: &Handle) -> bool {
 mod tests {
     use super::*;
     use crate::kernels::launch::{Work, launch};
+    use crate::kernels::layout;
     use crate::kernels::shader::{Shader, info};
     use burn::cubecl::Device as CubeDevice;
     use burn::tensor::{DType, Shape};
@@ -197,21 +211,30 @@ mod tests {
         }
     }
 
-    /// Launches it on 40 numbers, between guards.
-    fn moves(write: u32, ahead: u32) -> Result<(), String> {
+    /// Launches it on 40 numbers, between guards: what it left.
+    fn moves(write: u32, ahead: u32) -> Result<Vec<f32>, String> {
         let adapter = crate::device::adapters().into_iter().next().expect("an adapter; scripts/test.sh installs a software one");
         let device = CubeDevice::Wgpu(adapter.device());
         let client = device.client();
-        let tensor = |bytes: &[u8]| {
-            let handle = client.create_from_slice(bytes);
-            CubeTensor::new_contiguous(client.clone(), device.clone(), Shape::new([40]), handle, DType::F32)
-        };
         let numbers: Vec<f32> = (0..40).map(|i| i as f32).collect();
-        let (x, y) = (tensor(bytemuck::cast_slice(&numbers)), tensor(&[0; 160]));
+        let handle = client.create_from_slice(bytemuck::cast_slice(&numbers));
+        let x = CubeTensor::new_contiguous(client.clone(), device.clone(), Shape::new([40]), handle, DType::F32);
         let launched = catch_unwind(AssertUnwindSafe(|| {
-            with_guards(|| launch("move", Move, 1, &[&x, &y], &Info { write, ahead }, Work::default()));
+            with_guards(|| {
+                let y = layout::empty(&x, Shape::new([40]), DType::F32);
+                launch("move", Move, 1, &[&x, &y], &Info { write, ahead }, Work::default());
+                client.read_one(y.handle).expect("a buffer").to_vec()
+            })
         }));
-        launched.map_err(|panic| panic.downcast_ref::<String>().cloned().unwrap_or_default())
+        let bytes = launched.map_err(|panic| panic.downcast_ref::<String>().cloned().unwrap_or_default())?;
+        Ok(bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+    }
+
+    #[test]
+    fn what_a_kernel_leaves_unwritten_is_no_number() {
+        let left = moves(39, 0).expect("within its buffers");
+        assert!(left[38] == 38.0 && left[39].is_nan(), "{left:?}");
+        assert!(launched().iter().any(|text| text.contains("info.ahead")));
     }
 
     #[test]

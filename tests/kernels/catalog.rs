@@ -8,7 +8,8 @@ use soda::error::Result;
 use soda::kernels::catalog::{self, Case, Input, Operation, Pass, Results, Suite, Tolerance, Tolerances, operations};
 use soda::kernels::launch::Work;
 use soda::kernels::shader::Filled;
-use soda::kernels::testing::{fill_with_junk, with_class, with_guards, with_references};
+use soda::kernels::testing::{fill_with_junk, launched, with_class, with_guards, with_references};
+use std::collections::BTreeSet;
 
 /// Compares named tensors, and checks that one wrong element in each would be noticed.
 fn compare(case: &Case, got: &Results, want: &Results, tolerance: Tolerance, where_: &str) {
@@ -54,7 +55,14 @@ fn shaders_equal_the_references(operations: &[&dyn Operation], class: Class) {
 fn shaders_stay_within_their_buffers(operations: &[&dyn Operation], class: Class) {
     let device = wgpu();
     for case in cases(operations) {
-        with_guards(|| with_class(class, || results(&case, &device)));
+        let results = with_guards(|| with_class(class, || results(&case, &device)));
+        let written = results.iter().all(|(_, values)| !values.is_empty() && values.iter().all(|v| v.is_finite()));
+        assert!(written, "{}: a kernel leaves a number unwritten", case.name());
+    }
+    // What ran is what the checks of shaders see.
+    let listed: BTreeSet<String> = catalog::shaders(operations).into_iter().map(|(_, filled)| filled.text).collect();
+    if let Some(other) = launched().difference(&listed).next() {
+        panic!("the catalogue doesn't list a shader that was launched:\n{other}");
     }
 }
 

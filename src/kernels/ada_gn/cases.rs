@@ -75,17 +75,25 @@ impl Operation for AdaGnOperation {
     }
 
     fn shaders(&self) -> Vec<Filled> {
-        // Channels, channels of a group, pixels: the networks' and odd ones.
-        wgsl::shaders(&[
+        // Channels, channels of a group, pixels: the networks' at sides of 32, 40 and 64, odd ones, and those of the cases.
+        let mut sizes = vec![
             [32, 1, 1024],
             [64, 2, 256],
+            [64, 2, 6400],
+            [128, 4, 400],
             [128, 4, 1024],
+            [128, 4, 1600],
+            [128, 4, 4096],
+            [256, 8, 25],
+            [256, 8, 100],
             [384, 12, 64],
             [512, 16, 16],
             [15, 3, 9],
-            [520, 520, 4],
             [17, 1, 35],
-        ])
+        ];
+        let cases = self_test().into_iter().chain(test());
+        sizes.extend(cases.map(|Call { shape: [_, c, h, w], groups, .. }| [c, c / groups, h * w]));
+        wgsl::shaders(&sizes)
     }
 }
 

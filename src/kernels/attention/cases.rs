@@ -38,8 +38,13 @@ impl Operation for AttentionOperation {
     }
 
     fn shaders(&self) -> Vec<Filled> {
-        // Few and many channels over small and large images.
-        wgsl::shaders(&[[4, 1], [64, 256], [64, 16], [128, 256], [256, 256], [256, 16], [512, 64]])
+        // Few and many channels over small and large images, and those of the cases, padded to multiples of four.
+        let mut sizes: Vec<[usize; 2]> = [4, 64, 128, 256, 512]
+            .into_iter()
+            .flat_map(|channels| [1, 8, 16, 32, 64, 256].map(|pixels| [channels, pixels]))
+            .collect();
+        sizes.extend(test().into_iter().map(|([_, channels, height, width], _)| [channels.next_multiple_of(4), height * width]));
+        wgsl::shaders(&sizes)
     }
 }
 

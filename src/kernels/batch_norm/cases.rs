@@ -107,8 +107,10 @@ impl Operation for BatchNormOperation {
     }
 
     fn shaders(&self) -> Vec<Filled> {
-        // One channel; fewer than invocations, not a power of two; the networks' own; more than invocations.
-        wgsl::shaders(&[1, 17, 64, 512, 1_001, 2_048])
+        // One channel; fewer than invocations, not a power of two; the networks' own; more than invocations; those of the cases.
+        let mut channels = vec![1, 17, 32, 64, 128, 256, 512, 1_001, 2_048];
+        channels.extend(test().into_iter().map(|call| call.shape[1]));
+        wgsl::shaders(&channels)
     }
 }
 

@@ -4,10 +4,14 @@ use crate::error::{Error, Result};
 use crate::rng::{self, Purpose};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
+/// The numbers behind all that is drawn here.
+fn normal(stream: u64, count: usize) -> Vec<f32> {
+    rng::normal(&mut rng::stream(7, Purpose::Test, stream), count)
+}
+
 /// Draws standard normal numbers from the stream of this number: the same on every device.
 pub fn random<const D: usize>(shape: [usize; D], stream: u64, device: &Device) -> Tensor<D> {
-    let values = rng::normal(&mut rng::stream(7, Purpose::Test, stream), shape.iter().product());
-    Tensor::from_data(TensorData::new(values, shape), device)
+    Tensor::from_data(TensorData::new(normal(stream, shape.iter().product()), shape), device)
 }
 
 /// One input of a case: what it is called, and how its numbers are drawn.
@@ -77,7 +81,7 @@ impl Input {
     pub fn draw(&self, stream: u64, device: &Device, learns: bool) -> Value {
         let finish = |values: f32| if self.square { values * values } else { values };
         let values = self.given.clone().unwrap_or_else(|| {
-            let values = rng::normal(&mut rng::stream(7, Purpose::Test, stream), self.shape.iter().product());
+            let values = normal(stream, self.shape.iter().product());
             values.into_iter().map(|v| finish(self.mean + self.deviation * v)).collect()
         });
         let value = match self.shape[..] {

@@ -36,8 +36,10 @@ impl Operation for ConcatOperation {
     }
 
     fn shaders(&self) -> Vec<Filled> {
-        // One channel; fewer than invocations, not a power of two; the networks' own; more than invocations.
-        wgsl::shaders(&[[1, 1], [5, 12], [32, 32], [256, 256], [1_000, 1], [1_024, 1_024]])
+        // One channel; fewer than invocations, not a power of two; the networks' own; more than invocations; those of the cases.
+        let mut channels = vec![[1, 1], [5, 12], [32, 32], [128, 64], [256, 256], [1_000, 1], [1_024, 1_024]];
+        channels.extend(test().map(|[_, c_a, c_b, ..]| [c_a, c_b]));
+        wgsl::shaders(&channels)
     }
 }
 
