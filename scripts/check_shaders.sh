@@ -6,19 +6,11 @@ set -euo pipefail
 [ $# -le 1 ] || { echo "usage: $0 [DIR]" >&2; exit 2; }
 dir=${1:+$(realpath -- "$1")}
 cd "$(dirname "$0")/.."
+. scripts/stage.sh
 
 fail() {
     echo "error: $1" >&2
     exit 1
-}
-
-# Runs the rest of the arguments as the part of that name, and prints its minutes; returns its exit code.
-part() {
-    local name=$1 began=$SECONDS status=0
-    shift
-    "$@" || status=$?
-    awk -v name="$name" -v s=$((SECONDS - began)) 'BEGIN { printf "%s: %.1f minutes\n", name, s / 60 }'
-    return "$status"
 }
 
 # Version of naga in a lock file.
@@ -33,7 +25,7 @@ done
 if [ -z "$dir" ]; then
     dir=$(mktemp -d)
     trap 'rm -rf "$dir"' EXIT
-    part "shaders written" cargo run --release --locked --quiet -- shaders "$dir" || fail "the shaders couldn't be written"
+    stage "shaders written" cargo run --release --locked --quiet -- shaders "$dir" || fail "the shaders couldn't be written"
 fi
 
 # A target folder of its own, whatever the caller's is.
@@ -43,14 +35,14 @@ tool() {
     cargo "$command" --release --locked --quiet --manifest-path tools/shaders/Cargo.toml --target-dir tools/shaders/target "$@"
 }
 failed=()
-part "tests of tools/shaders" tool test || failed+=("tests of tools/shaders")
-part "naga" tool run -- "$dir" || failed+=("naga")
+stage "tests of tools/shaders" tool test || failed+=("tests of tools/shaders")
+stage "naga" tool run -- "$dir" || failed+=("naga")
 
 # What `npm ci` installed, unless package-lock.json is newer.
 if [ ! tools/gpu/node_modules/.package-lock.json -nt tools/gpu/package-lock.json ]; then
-    part "packages of tools/gpu" npm ci --prefix tools/gpu --ignore-scripts --no-audit --no-fund --silent ||
+    stage "packages of tools/gpu" npm ci --prefix tools/gpu --ignore-scripts --no-audit --no-fund --silent ||
         fail "the packages of tools/gpu can't be installed: see what npm ci --prefix tools/gpu says"
 fi
-part "Dawn" node tools/gpu/dawn.mjs "$dir" || failed+=("Dawn")
+stage "Dawn" node tools/gpu/dawn.mjs "$dir" || failed+=("Dawn")
 
 [ ${#failed[@]} = 0 ] || fail "failed: $(printf '%s, ' "${failed[@]}" | sed 's/, $//')"
