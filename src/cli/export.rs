@@ -41,7 +41,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         return Err(Error::usage(format!("--out {} is the file that is read; choose another name", args.out.display())));
     }
     let trained = weights.trained().or_else(|| trained_beside(&weights.path));
-    let bytes = weights.export(&args.out, args.half, trained.as_ref())?;
+    let bytes = weights.export(&args.out, args.half, trained.as_ref(), &Vec::new())?;
     let length = weights.bytes as u64;
     println!("{}: {}, from {} of {}", args.out.display(), megabytes(bytes as u64), megabytes(length), weights.path.display());
     match &trained {

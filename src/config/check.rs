@@ -137,6 +137,10 @@ impl Config {
             format!("sample.steps = {}: there are only diffusion.steps = {}", self.sample.steps, self.diffusion.steps),
         )?;
         need((0.0..=1.0).contains(&self.sample.eta), format!("sample.eta = {}: lies in [0, 1]", self.sample.eta))?;
+        need(
+            self.sample.start > 0.0 && self.sample.start <= 1.0,
+            format!("sample.start = {}: lies above 0 and up to 1, which is pure noise", self.sample.start),
+        )?;
         self.sample.guidance.check(m.sections().len()).map_err(|e| format!("sample.guidance: {e}"))?;
         need(
             self.probe.batch_size >= 2,

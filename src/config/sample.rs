@@ -60,4 +60,20 @@ pub struct SampleConfig {
     pub guidance: Guidance,
     /// Clip the predicted x_0 to [-1, 1] at each step.
     pub clip_x0: bool,
+    /// Where sampling begins, as t / T: above 0, and below 1 with the linear decoder's picture of z noised to that level; 1 is pure
+    /// noise, x_T.
+    #[serde(default = "pure_noise")]
+    pub start: f64,
+}
+
+/// What recipes mean that don't name a start: theirs are older.
+fn pure_noise() -> f64 {
+    1.0
+}
+
+impl SampleConfig {
+    /// The level t of `levels` that sampling begins at with the linear decoder's picture; none: with x_T.
+    pub fn start_level(&self, levels: usize) -> Option<usize> {
+        (self.start < 1.0).then(|| ((self.start * levels as f64).round() as usize).clamp(1, levels))
+    }
 }

@@ -57,6 +57,20 @@ impl Geometry {
     }
 }
 
+impl Geometry {
+    /// The geometry, in the plain image of `side` pixels a side, that lies in it as `within` says: what [`Geometry::within`] of it
+    /// gives, to a pixel; what would lie outside is cut off.
+    pub fn of_plain([scale_x, offset_x, scale_y, offset_y]: [f32; 4], side: usize) -> Geometry {
+        let axis = |scale: f32, offset: f32| {
+            let pixels = |share: f32| (share * side as f32).round().max(0.0) as usize;
+            let length = pixels(scale.abs()).clamp(1, side);
+            (pixels((offset - scale.abs() + 1.0) / 2.0).min(side - length), length)
+        };
+        let ((left, width), (top, height)) = (axis(scale_x, offset_x), axis(scale_y, offset_y));
+        Geometry { window: Window { top, left, height, width }, flip: scale_x < 0.0 }
+    }
+}
+
 /// Draws the window of a RandomResizedCrop of an image of `side` pixels a side: area uniform within `crop_scale`, width over
 /// height log-uniform within `crop_ratio`; after ten windows that don't fit, the largest central one of an allowed ratio.
 pub fn draw_window(side: usize, config: &ViewConfig, rng: &mut Stream) -> Window {

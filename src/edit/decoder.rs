@@ -1,5 +1,6 @@
 //! Images from z and x_T, and back to x_T.
 
+use super::linear_decoder::LinearDecoder;
 use crate::config::{Config, Guidance, SampleConfig, Sampler};
 use crate::data::{Images, bytes_of, views};
 use crate::diffusion::Schedule;
@@ -11,6 +12,7 @@ use crate::model::Soda;
 use crate::rng::{self, Purpose};
 use burn::tensor::{Device, Tensor, TensorData};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Images a batch, at most: what fits small devices.
 const BATCH: usize = 64;
@@ -27,12 +29,32 @@ pub struct Decoder<'a> {
     /// Where the networks are.
     pub device: Device,
     schedule: Schedule,
+    linear: Option<Arc<LinearDecoder>>,
+    varied: bool,
 }
 
 impl<'a> Decoder<'a> {
     /// Networks on `device` and the recipe they were trained with.
     pub fn new(model: &'a Soda, config: &'a Config, sample: SampleConfig, device: &Device) -> Self {
-        Self { model, config, sample, device: device.clone(), schedule: Schedule::new(&config.diffusion) }
+        let schedule = Schedule::new(&config.diffusion);
+        Self { model, config, sample, device: device.clone(), schedule, linear: None, varied: false }
+    }
+
+    /// The same, which begins with the pictures of `linear`, where there is one, at the noise level that the settings name; without
+    /// one, or where that level is T, it begins with pure noise.
+    pub fn beginning_with(self, linear: Option<Arc<LinearDecoder>>) -> Self {
+        Self { linear, ..self }
+    }
+
+    /// The same for samples instead of reconstructions: each begins with one of the pictures that its z may stand for, not with their
+    /// mean.
+    pub fn varied(self) -> Self {
+        Self { varied: true, ..self }
+    }
+
+    /// What it begins with, and the level of noise that goes over that.
+    fn beginning(&self) -> Option<(&LinearDecoder, usize)> {
+        Some((self.linear.as_deref()?, self.sample.start_level(self.schedule.steps())?))
     }
 
     /// Height and width in pixels of the images that are drawn.
@@ -60,25 +82,42 @@ impl<'a> Decoder<'a> {
         (0..n).flat_map(image).collect()
     }
 
-    /// One image for each z and x_T. `view` `[N, 4]` says how each image is to lie in the one that its z was made of (none: like
+    /// Where sampling begins: the linear decoder's pictures of `z` noised by `noise`, or that itself where there is none.
+    fn begin(&self, z: &[f32], noise: &[f32], view: Option<&[f32]>, seed: u64) -> Vec<f32> {
+        let Some((linear, level)) = self.beginning() else { return noise.to_vec() };
+        let mut pictures = linear.mean(z);
+        if self.varied {
+            let residuals = linear.residuals(z.len() / linear.z_dim(), seed);
+            pictures.iter_mut().zip(residuals).for_each(|(v, r)| *v += r);
+        }
+        let alpha_bar = self.schedule.alpha_bar(level);
+        let (signal, sigma) = (alpha_bar.sqrt() as f32, (1.0 - alpha_bar).sqrt() as f32);
+        linear.at(&pictures, self.side(), view).iter().zip(noise).map(|(x_0, eps)| signal * x_0 + sigma * eps).collect()
+    }
+
+    /// One image for each z and noise, which is x_T itself where sampling begins there. `view` `[N, 4]` says how each image is to lie in the one that its z was made of (none: like
     /// it), for networks with view conditioning; `seed` is that of the noise that a sampler adds.
     ///
     /// # Errors
     /// If the device can't be read.
-    pub fn decode(&self, z: &[f32], x_last: &[f32], view: Option<&[f32]>, seed: u64) -> Result<Vec<f32>> {
-        let mut out = Vec::with_capacity(x_last.len());
+    pub fn decode(&self, z: &[f32], noise: &[f32], view: Option<&[f32]>, seed: u64) -> Result<Vec<f32>> {
+        let mut out = Vec::with_capacity(noise.len());
         let (z_dim, side, (size, batch)) = (self.config.model.z_dim, self.side(), self.sizes());
-        for (i, x) in x_last.chunks(batch * size).enumerate() {
+        let (start, from) = (self.begin(z, noise, view, seed), self.beginning().map(|(_, level)| level));
+        for (i, x) in start.chunks(batch * size).enumerate() {
             let (first, n) = (i * batch, x.len() / size);
             let z = self.tensor(&z[first * z_dim..][..n * z_dim], [n, z_dim]);
             let view = view.map(|view| self.tensor(&view[first * 4..][..n * 4], [n, 4]));
             let x = self.tensor(x, [n, 3, side, side]);
             let SampleConfig { sampler: kind, steps, eta, clip_x0, .. } = self.sample;
-            let settings = Sampling { kind, steps, eta, clip_x0, seed: rng::pair(seed, i as u64) };
+            let settings = Sampling { kind, steps, from, eta, clip_x0, seed: rng::pair(seed, i as u64) };
             let images = sample(&self.schedule, x, settings, self.eps_fn(z, view, &self.sample.guidance));
             out.extend(read(images.clamp(-1.0, 1.0))?);
         }
-        Ok(out)
+        Ok(match self.beginning() {
+            Some((linear, _)) => linear.detailed(out, side),
+            None => out,
+        })
     }
 
     /// One image for each z, from the noise of `seed`.
@@ -106,10 +145,10 @@ impl<'a> Decoder<'a> {
         Ok(out)
     }
 
-    /// The same networks sampled as [`invert`](Decoder::invert) needs it: DDIM with eta 0, no guidance, no clipping.
+    /// The same networks sampled as [`invert`](Decoder::invert) needs it: DDIM with eta 0 from x_T on, no guidance, no clipping.
     pub fn plain(&self) -> Decoder<'a> {
         let (sampler, guidance) = (Sampler::Ddim, Guidance::Whole(0.0));
-        let sample = SampleConfig { sampler, eta: 0.0, guidance, clip_x0: false, ..self.sample };
+        let sample = SampleConfig { sampler, eta: 0.0, guidance, clip_x0: false, start: 1.0, ..self.sample };
         Decoder::new(self.model, self.config, sample, &self.device)
     }
 

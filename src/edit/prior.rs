@@ -1,5 +1,6 @@
 //! The latent prior: a Gaussian mixture fitted to the z of the training images, kept in the user's cache folder.
 
+use super::kept;
 use super::mixture::{Mixture, fit};
 use crate::error::{Error, Result};
 use crate::files;
@@ -87,17 +88,8 @@ impl Prior {
         let key = format!("{REVISION} {weights_sha256} {data_sha256} {dim} {components} {MOST_IMAGES} {FIT_SEED}");
         let digest = &files::sha256(key.as_bytes())[..24];
         let path = folder.map(|folder| folder.join(format!("{digest}.safetensors")));
-        if let Some(prior) = path.as_ref().filter(|p| p.exists()).and_then(|p| Self::read(p, dim)) {
-            return Ok(prior);
-        }
-        let prior = Self::fit(&encode()?, dim, components)?;
-        if let Some(path) = path
-            && let Err(e) = files::create_parent(&path).and_then(|()| prior.write(&path))
-        {
-            // The next caller pays for it with some time, nothing else.
-            log::warn!("the latent prior is not cached: {e}");
-        }
-        Ok(prior)
+        let make = || Self::fit(&encode()?, dim, components);
+        kept("the latent prior", path.as_deref(), |path| Self::read(path, dim), make, Self::write)
     }
 
     fn write(&self, path: &Path) -> Result<()> {

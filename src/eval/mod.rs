@@ -16,5 +16,6 @@ pub mod map;
 pub mod matrix;
 pub mod method;
 pub mod probe;
+pub mod spectrum;
 pub mod table;
 pub mod validation;

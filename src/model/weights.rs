@@ -29,7 +29,12 @@ pub struct WeightsFile {
     /// All of its metadata.
     pub metadata: HashMap<String, String>,
     tensors: HashMap<String, (Vec<usize>, Vec<f32>)>,
+    /// Tensors that are no part of the networks, by names that begin with [`MORE`]: what was fitted to their z afterwards.
+    pub more: Tensors,
 }
+
+/// What tensors are called that are no part of the networks.
+pub const MORE: &str = "linear.";
 
 /// The training that made weights.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +80,15 @@ pub fn write(path: &Path, tensors: &Tensors, metadata: HashMap<String, String>) 
     write_stored(path, tensors, metadata, false).map(drop)
 }
 
+/// As [`write`], matrices and pictures as f16.
+///
+/// # Errors
+/// If the file can't be written.
+pub fn write_half(path: &Path, tensors: &Tensors, metadata: HashMap<String, String>) -> Result<()> {
+    let tensors = tensors.iter().map(|(name, shape, values)| (name.as_str(), shape.as_slice(), values.as_slice()));
+    write_stored(path, tensors, metadata, true).map(drop)
+}
+
 /// As [`write`]; `half` stores matrices and convolutions as f16 where none of their numbers is too large for that. Vectors (norms,
 /// their statistics, biases) stay f32: they weigh nothing. Gives the length of the file.
 fn write_stored<'a>(
@@ -85,6 +99,7 @@ fn write_stored<'a>(
 ) -> Result<usize> {
     let stored: Vec<_> = tensors
         .map(|(name, shape, values)| {
+            let half = half || name.starts_with(MORE);
             let small = half && shape.len() > 1 && values.iter().all(|v| v.abs() <= f16::MAX.to_f32());
             let (dtype, bytes) = match small {
                 true => (Dtype::F16, Cow::Owned(values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect())),
@@ -200,8 +215,9 @@ impl WeightsFile {
             )));
         };
         let config = Config::parse(config, &format!("{} (recipe in the file)", path.display()), &[])?;
+        let (more, tensors): (Tensors, Tensors) = tensors.into_iter().partition(|(name, ..)| name.starts_with(MORE));
         let tensors = tensors.into_iter().map(|(name, shape, values)| (name, (shape, values))).collect();
-        Ok(Self { path: path.to_owned(), bytes: bytes.len(), sha256, config, metadata, tensors })
+        Ok(Self { path: path.to_owned(), bytes: bytes.len(), sha256, config, metadata, tensors, more })
     }
 
     /// The training that made the weights; `None` for weights of older versions, and for imported ones.
@@ -210,17 +226,19 @@ impl WeightsFile {
         Some(Trained { data_sha256: self.metadata.get("data_sha256")?.clone(), step: number("step")?, images: number("images")? })
     }
 
-    /// Writes the same weights and metadata to `path`, matrices and convolutions as f16 if `half`; `trained` is added where it is
-    /// known. Gives the length of the file.
+    /// Writes the same weights, `more` tensors beside them (their own where that is empty) and the metadata to `path`, matrices and
+    /// convolutions as f16 if `half`; `trained` is added where it is known. Gives the length of the file.
     ///
     /// # Errors
     /// If the file can't be written.
-    pub fn export(&self, path: &Path, half: bool, trained: Option<&Trained>) -> Result<usize> {
+    pub fn export(&self, path: &Path, half: bool, trained: Option<&Trained>, more: &Tensors) -> Result<usize> {
         let mut all = self.metadata.clone();
         all.extend(metadata(&self.config));
         all.extend(trained.into_iter().flat_map(Trained::entries));
         let tensors = self.tensors.iter().map(|(name, (shape, values))| (name.as_str(), shape.as_slice(), values.as_slice()));
-        write_stored(path, tensors, all, half)
+        let more = if more.is_empty() { &self.more } else { more };
+        let more = more.iter().map(|(name, shape, values)| (name.as_str(), shape.as_slice(), values.as_slice()));
+        write_stored(path, tensors.chain(more), all, half)
     }
 
     /// The networks on `device`.

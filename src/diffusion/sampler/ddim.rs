@@ -21,9 +21,19 @@ pub fn ddim(
     schedule: &Schedule,
     x_t: Tensor<4>,
     settings: Ddim,
+    eps_fn: impl FnMut(Tensor<4>, usize) -> Tensor<4>,
+) -> Tensor<4> {
+    over(&timesteps(schedule, settings.steps), schedule, x_t, settings, eps_fn)
+}
+
+/// [`ddim`] over `times`.
+pub(super) fn over(
+    times: &[usize],
+    schedule: &Schedule,
+    x_t: Tensor<4>,
+    settings: Ddim,
     mut eps_fn: impl FnMut(Tensor<4>, usize) -> Tensor<4>,
 ) -> Tensor<4> {
-    let times = timesteps(schedule, settings.steps);
     let mut x = x_t;
     for (i, &t) in times.iter().enumerate() {
         let next = times.get(i + 1).copied().unwrap_or(0);

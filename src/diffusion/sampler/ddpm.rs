@@ -29,9 +29,19 @@ pub fn ddpm(
     schedule: &Schedule,
     x_t: Tensor<4>,
     settings: Ddpm,
+    eps_fn: impl FnMut(Tensor<4>, usize) -> Tensor<4>,
+) -> Tensor<4> {
+    over(&timesteps(schedule, settings.steps), schedule, x_t, settings, eps_fn)
+}
+
+/// [`ddpm`] over `times`.
+pub(super) fn over(
+    times: &[usize],
+    schedule: &Schedule,
+    x_t: Tensor<4>,
+    settings: Ddpm,
     mut eps_fn: impl FnMut(Tensor<4>, usize) -> Tensor<4>,
 ) -> Tensor<4> {
-    let times = timesteps(schedule, settings.steps);
     let mut x = x_t;
     for (i, &t) in times.iter().enumerate() {
         let s = times.get(i + 1).copied().unwrap_or(0);

@@ -25,9 +25,13 @@ fn lambda(alpha_bar: f64) -> f64 {
 /// than half the error of as many that are uniform in t on the linear and the inverted schedule, and about as much on the cosine
 /// schedule.
 pub fn log_snr_timesteps(schedule: &Schedule, steps: usize) -> Vec<usize> {
-    let n = schedule.steps();
-    let steps = steps.clamp(1, n);
-    let above_floor = (1..=n).rev().find(|&t| schedule.alpha_bar(t) > Schedule::FLOOR).unwrap_or(n);
+    log_snr_timesteps_from(schedule, schedule.steps(), steps)
+}
+
+/// [`log_snr_timesteps`] from the level `from` on, or from the noisiest above the floor where that is none.
+pub fn log_snr_timesteps_from(schedule: &Schedule, from: usize, steps: usize) -> Vec<usize> {
+    let steps = steps.clamp(1, from);
+    let above_floor = (1..=from).rev().find(|&t| schedule.alpha_bar(t) > Schedule::FLOOR).unwrap_or(from);
     let first = above_floor.max(steps);
     let level = |t: usize| lambda(schedule.alpha_bar(t));
     let spacing = (level(1) - level(first)) / (steps - 1).max(1) as f64;

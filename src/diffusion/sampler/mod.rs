@@ -7,7 +7,7 @@ mod inversion;
 
 pub use ddim::{Ddim, ddim};
 pub use ddpm::{Ddpm, ddpm};
-pub use dpm_solver::{DpmSolver, dpm_solver_pp_2m, log_snr_timesteps};
+pub use dpm_solver::{DpmSolver, dpm_solver_pp_2m, log_snr_timesteps, log_snr_timesteps_from};
 pub use inversion::{Inversion, ddim_inversion};
 
 use super::Schedule;
@@ -22,6 +22,8 @@ pub struct Sampling {
     pub kind: Sampler,
     /// Evaluations of eps_fn.
     pub steps: usize,
+    /// The noise level t that the image to begin with is at; none: it is x_T.
+    pub from: Option<usize>,
     /// DDIM's eta; the other samplers have none and ignore it.
     pub eta: f64,
     /// Clip the predicted x_0 to [-1, 1].
@@ -30,18 +32,25 @@ pub struct Sampling {
     pub seed: u64,
 }
 
-/// From `x_T` `[B, 3, side, side]` to x_0 by the sampler that `settings` name.
+/// From `x_t` `[B, 3, side, side]` to x_0 by the sampler that `settings` name. Which times it takes is the sampler's own where that
+/// is x_T; from another level on all take [`log_snr_timesteps_from`] there: uniform ones leave out the low noise in which detail is
+/// made.
 pub fn sample(
     schedule: &Schedule,
     x_t: Tensor<4>,
     settings: Sampling,
     eps_fn: impl FnMut(Tensor<4>, usize) -> Tensor<4>,
 ) -> Tensor<4> {
-    let Sampling { kind, steps, eta, clip_x0, seed } = settings;
+    let Sampling { kind, steps, from, eta, clip_x0, seed } = settings;
+    let times = match (from, kind) {
+        (Some(from), _) => log_snr_timesteps_from(schedule, from, steps),
+        (None, Sampler::Ddim | Sampler::Ddpm) => timesteps(schedule, steps),
+        (None, Sampler::DpmSolver) => log_snr_timesteps(schedule, steps),
+    };
     match kind {
-        Sampler::Ddim => ddim(schedule, x_t, Ddim { steps, eta, clip_x0, seed }, eps_fn),
-        Sampler::Ddpm => ddpm(schedule, x_t, Ddpm { steps, clip_x0, seed }, eps_fn),
-        Sampler::DpmSolver => dpm_solver_pp_2m(schedule, x_t, DpmSolver { steps, clip_x0 }, eps_fn),
+        Sampler::Ddim => ddim::over(&times, schedule, x_t, Ddim { steps, eta, clip_x0, seed }, eps_fn),
+        Sampler::Ddpm => ddpm::over(&times, schedule, x_t, Ddpm { steps, clip_x0, seed }, eps_fn),
+        Sampler::DpmSolver => dpm_solver::over(&times, schedule, x_t, clip_x0, eps_fn),
     }
 }
 
