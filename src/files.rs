@@ -1,49 +1,96 @@
-//! Files that appear whole or not at all.
+//! Files that appear whole or not at all; what is no file is written to and stays what it is.
+
+mod destination;
+
+pub use destination::Destination;
 
 use crate::error::{Error, Result};
 use sha2::{Digest, Sha256};
 use std::fs::File;
-use std::io::{Read, Write};
-use std::path::Path;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
-/// Writes `bytes` to `path` with the permissions of any new file: under another name first, so that nobody finds half of it.
+/// Writes `bytes` to `path` with the permissions of any new file: under another name first, so that nobody finds half of it. Links
+/// are followed; what is no regular file is opened and written to; `-` is standard output.
 ///
 /// # Errors
 /// If the folder doesn't exist or can't be written, or the disk is full; what was at `path` stays.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    match Destination::of(path)? {
+        Destination::File(_) => {}
+        stream => return stream.pour(path, bytes),
+    }
     let mut file = partial(path)?;
     crash::point()?;
     file.write_all(bytes).map_err(|e| Error::io("write", path, &e))?;
     crash::point()?;
-    complete(file, path)
+    complete(file)
 }
 
-/// A new file beside `path`, named after it, for [`complete`]; gone when it is dropped before.
+/// A file being written, which [`complete`] puts in its place; gone when it is dropped before.
+#[derive(Debug)]
+pub struct Partial {
+    file: NamedTempFile,
+    path: PathBuf,
+    destination: Destination,
+}
+
+impl Write for Partial {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Seek for Partial {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        self.file.seek(to)
+    }
+}
+
+/// A new file for `path`, beside it and named after it; for what is no regular file, among the system's temporary files.
 ///
 /// # Errors
 /// If the folder doesn't exist or can't be written.
-pub fn partial(path: &Path) -> Result<NamedTempFile> {
+pub fn partial(path: &Path) -> Result<Partial> {
+    let destination = Destination::of(path)?;
+    let file = match &destination {
+        Destination::File(target) => beside(target).map_err(|e| Error::io("write", path, &e)),
+        _ => NamedTempFile::new().map_err(|e| Error::io("write to", &std::env::temp_dir(), &e)),
+    };
+    Ok(Partial { file: file?, path: path.to_owned(), destination })
+}
+
+fn beside(target: &Path) -> std::io::Result<NamedTempFile> {
     // tempfile's own files are for their owner's eyes only; one that we open obeys the umask.
     let open = |name: &Path| std::fs::OpenOptions::new().write(true).create_new(true).open(name);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
     let mut builder = tempfile::Builder::new();
     // Who stops the program at once finds it, and sees what it is.
     let builder = builder.prefix(&*name).suffix(".partial");
-    builder.make_in(folder(path), open).map_err(|e| Error::io("write", path, &e))
+    builder.make_in(folder(target), open)
 }
 
-/// Puts a [`partial`] file in its place.
+/// Puts a [`partial`] file in its place, or its contents into what is no regular file.
 ///
 /// # Errors
-/// If the disk is full, or `path` is a folder; what was there stays.
-pub fn complete(file: NamedTempFile, path: &Path) -> Result<()> {
-    let failed = |e: std::io::Error| Error::io("write", path, &e);
+/// If the disk is full, or a folder is in its place; what was there stays.
+pub fn complete(partial: Partial) -> Result<()> {
+    let Partial { mut file, path, destination } = partial;
+    let failed = |e: std::io::Error| Error::io("write", &path, &e);
+    let Destination::File(target) = destination else {
+        file.rewind().map_err(failed)?;
+        return destination.pour(&path, file);
+    };
     file.as_file().sync_all().map_err(failed)?;
     crash::point()?;
-    file.persist(path).map_err(|e| failed(e.error))?;
+    file.persist(&target).map_err(|e| failed(e.error))?;
     crash::point()?;
-    sync_folder(folder(path))
+    sync_folder(folder(&target))
 }
 
 /// Moves the folder `from` to `to`, which doesn't exist; a power cut leaves one of both names.
@@ -92,16 +139,37 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Whether a file can be written at `path`, found out before the work that makes it.
+/// Whether something can be written to `path`, found out before the work that makes it; folders that aren't there yet can be made.
+/// What is no regular file isn't opened for that: its readers would take it for the end.
 ///
 /// # Errors
-/// If `path` is a folder, or nothing can be written beside it.
+/// If `path` is a folder or a socket, or nothing can be written beside it.
 pub fn check_writable(path: &Path) -> Result<()> {
-    if path.is_dir() {
-        return Err(Error::usage(format!("{} is a folder; name a file in it", path.display())));
+    match Destination::of(path)? {
+        Destination::File(target) if target.is_dir() => {
+            Err(Error::usage(format!("{} is a folder; name a file in it", path.display())))
+        }
+        Destination::File(target) => {
+            let there = |folder: &&Path| folder.as_os_str().is_empty() || std::fs::symlink_metadata(folder).is_ok();
+            let nearest = folder(&target).ancestors().find(there).filter(|p| !p.as_os_str().is_empty());
+            tempfile::tempfile_in(nearest.unwrap_or(Path::new("."))).map(drop).map_err(|e| Error::io("write", path, &e))
+        }
+        Destination::Stream if is_socket(path) => {
+            Err(Error::usage(format!("{} is a socket; name a file or a pipe", path.display())))
+        }
+        _ => Ok(()),
     }
-    let folder = folder(path);
-    tempfile::tempfile_in(folder).map(drop).map_err(|e| Error::io("write", path, &e))
+}
+
+#[cfg(unix)]
+fn is_socket(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    std::fs::metadata(path).is_ok_and(|found| found.file_type().is_socket())
+}
+
+#[cfg(not(unix))]
+fn is_socket(_path: &Path) -> bool {
+    false
 }
 
 /// Moments between two changes on disk, at which a test can end the work as a kill would.
@@ -191,10 +259,16 @@ pub fn create_dir(path: &Path) -> Result<()> {
     std::fs::create_dir_all(path).map_err(|e| Error::io("create the directory", path, &e))
 }
 
-/// Makes the directory that `path` lies in.
+/// Makes the directory that what is written to `path` lies in.
 ///
 /// # Errors
 /// If that isn't allowed.
 pub fn create_parent(path: &Path) -> Result<()> {
-    create_dir(folder(path))
+    match Destination::of(path)? {
+        Destination::File(target) => create_dir(folder(&target)),
+        _ => Ok(()),
+    }
 }
+
+#[cfg(all(test, unix))]
+mod tests;
