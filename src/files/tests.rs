@@ -55,6 +55,12 @@ fn a_link_that_leads_to_nothing_yet_has_its_target_made() {
     write_atomically(&link, b"x").expect("written");
     assert!(link.symlink_metadata().expect("there").is_symlink());
     assert_eq!(text(&target), "x");
+    // Taken away, it can be made once more.
+    remove_file(&link).expect("removed");
+    remove_file(&link).expect("not there");
+    assert!(!target.exists() && link.symlink_metadata().expect("there").is_symlink());
+    write_atomically(&link, b"y").expect("written");
+    assert_eq!(text(&target), "y");
 }
 
 #[test]
@@ -151,6 +157,7 @@ fn devices_are_written_to_and_stay_devices() {
     symlink("/dev/null", &link).expect("linked");
     assert_eq!(Destination::of(&link).expect("there"), Destination::Stream);
     write_atomically(&link, b"x").expect("taken");
+    remove_file(&link).expect("left where it is");
     complete(partial(&link).expect("a temporary file")).expect("taken");
     assert!(link.symlink_metadata().expect("there").is_symlink());
     assert!(std::fs::metadata("/dev/null").expect("there").file_type().is_char_device());

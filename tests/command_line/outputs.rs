@@ -174,12 +174,16 @@ fn a_run_directory_that_links_to_another_disk_goes_on_there() {
     for name in ["checkpoints", "metrics.jsonl", "starts.jsonl", "config.toml", "loss.png"] {
         symlink(here.join("disk").join(name), here.join("r").join(name)).expect("linked");
     }
+    let half = here.join("disk/metrics.jsonlAb12Cd.partial");
     for steps in ["train.steps=1", "train.steps=2"] {
+        // As a kill leaves it.
+        std::fs::write(&half, "{").expect("written");
         succeeds(&train(here, &["--run", "r", "--resume", "--allow-change", "--set", steps]));
         for name in ["checkpoints", "metrics.jsonl", "starts.jsonl", "config.toml", "loss.png"] {
             assert!(here.join("r").join(name).symlink_metadata().expect("there").is_symlink(), "{name} after {steps}");
             assert!(here.join("disk").join(name).exists(), "{name} after {steps}");
         }
+        assert!(steps.ends_with('1') || !half.exists(), "tidied where the file lies");
     }
     let metrics = std::fs::read_to_string(here.join("disk/metrics.jsonl")).expect("there");
     assert!(metrics.contains("\"step\":1,") && metrics.contains("\"step\":2,"), "{metrics}");
