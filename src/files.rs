@@ -1,49 +1,32 @@
-//! Files that appear whole or not at all.
+//! Files that appear whole or not at all; what is no file is written to and stays what it is.
+
+mod destination;
+mod partial;
+
+pub use destination::Destination;
+pub use partial::{Partial, complete, partial};
 
 use crate::error::{Error, Result};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
-use tempfile::NamedTempFile;
 
-/// Writes `bytes` to `path` with the permissions of any new file: under another name first, so that nobody finds half of it.
+/// Writes `bytes` to `path` with the permissions of any new file: under another name first, so that nobody finds half of it. Links
+/// are followed; what is no regular file is opened and written to; `-` is standard output.
 ///
 /// # Errors
 /// If the folder doesn't exist or can't be written, or the disk is full; what was at `path` stays.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    match Destination::of(path)? {
+        Destination::File(_) => {}
+        stream => return stream.pour(path, bytes),
+    }
     let mut file = partial(path)?;
     crash::point()?;
     file.write_all(bytes).map_err(|e| Error::io("write", path, &e))?;
     crash::point()?;
-    complete(file, path)
-}
-
-/// A new file beside `path`, named after it, for [`complete`]; gone when it is dropped before.
-///
-/// # Errors
-/// If the folder doesn't exist or can't be written.
-pub fn partial(path: &Path) -> Result<NamedTempFile> {
-    // tempfile's own files are for their owner's eyes only; one that we open obeys the umask.
-    let open = |name: &Path| std::fs::OpenOptions::new().write(true).create_new(true).open(name);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let mut builder = tempfile::Builder::new();
-    // Who stops the program at once finds it, and sees what it is.
-    let builder = builder.prefix(&*name).suffix(".partial");
-    builder.make_in(folder(path), open).map_err(|e| Error::io("write", path, &e))
-}
-
-/// Puts a [`partial`] file in its place.
-///
-/// # Errors
-/// If the disk is full, or `path` is a folder; what was there stays.
-pub fn complete(file: NamedTempFile, path: &Path) -> Result<()> {
-    let failed = |e: std::io::Error| Error::io("write", path, &e);
-    file.as_file().sync_all().map_err(failed)?;
-    crash::point()?;
-    file.persist(path).map_err(|e| failed(e.error))?;
-    crash::point()?;
-    sync_folder(folder(path))
+    complete(file)
 }
 
 /// Moves the folder `from` to `to`, which doesn't exist; a power cut leaves one of both names.
@@ -72,6 +55,18 @@ pub fn remove_folder(path: &Path) -> Result<()> {
     removed.map_err(|e| Error::io("remove", path, &e))
 }
 
+/// Removes the file `path`, whether or not it is there; behind links, so that they stay and lead to nothing yet.
+///
+/// # Errors
+/// If that isn't allowed.
+pub fn remove_file(path: &Path) -> Result<()> {
+    let Destination::File(target) = Destination::of(path)? else { return Ok(()) };
+    match std::fs::remove_file(target) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, &e)),
+        _ => Ok(()),
+    }
+}
+
 /// Makes names in `path` outlive a power cut, where the system can be asked for that.
 fn sync_folder(path: &Path) -> Result<()> {
     if cfg!(unix) {
@@ -92,16 +87,37 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Whether a file can be written at `path`, found out before the work that makes it.
+/// Whether something can be written to `path`, found out before the work that makes it; folders that aren't there yet can be made.
+/// What is no regular file isn't opened for that: its readers would take it for the end.
 ///
 /// # Errors
-/// If `path` is a folder, or nothing can be written beside it.
+/// If `path` is a folder or a socket, or nothing can be written beside it.
 pub fn check_writable(path: &Path) -> Result<()> {
-    if path.is_dir() {
-        return Err(Error::usage(format!("{} is a folder; name a file in it", path.display())));
+    match Destination::of(path)? {
+        Destination::File(target) if target.is_dir() => {
+            Err(Error::usage(format!("{} is a folder; name a file in it", path.display())))
+        }
+        Destination::File(target) => {
+            let there = |folder: &&Path| folder.as_os_str().is_empty() || std::fs::symlink_metadata(folder).is_ok();
+            let nearest = folder(&target).ancestors().find(there).filter(|p| !p.as_os_str().is_empty());
+            tempfile::tempfile_in(nearest.unwrap_or(Path::new("."))).map(drop).map_err(|e| Error::io("write", path, &e))
+        }
+        Destination::Stream if is_socket(path) => {
+            Err(Error::usage(format!("{} is a socket; name a file or a pipe", path.display())))
+        }
+        _ => Ok(()),
     }
-    let folder = folder(path);
-    tempfile::tempfile_in(folder).map(drop).map_err(|e| Error::io("write", path, &e))
+}
+
+#[cfg(unix)]
+fn is_socket(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    std::fs::metadata(path).is_ok_and(|found| found.file_type().is_socket())
+}
+
+#[cfg(not(unix))]
+fn is_socket(_path: &Path) -> bool {
+    false
 }
 
 /// Moments between two changes on disk, at which a test can end the work as a kill would.
@@ -191,10 +207,16 @@ pub fn create_dir(path: &Path) -> Result<()> {
     std::fs::create_dir_all(path).map_err(|e| Error::io("create the directory", path, &e))
 }
 
-/// Makes the directory that `path` lies in.
+/// Makes the directory that what is written to `path` lies in.
 ///
 /// # Errors
 /// If that isn't allowed.
 pub fn create_parent(path: &Path) -> Result<()> {
-    create_dir(folder(path))
+    match Destination::of(path)? {
+        Destination::File(target) => create_dir(folder(&target)),
+        _ => Ok(()),
+    }
 }
+
+#[cfg(all(test, unix))]
+mod tests;

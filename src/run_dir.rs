@@ -7,7 +7,7 @@ pub use lock::Lock;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::files::{self, create_dir, write_atomically};
+use crate::files::{self, Destination, create_dir, write_atomically};
 use crate::shell::quoted;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -266,10 +266,16 @@ impl RunDir {
         own(&self.path.join("checkpoints"), &["step_"], extension)
     }
 
-    /// Removes the files that a kill left half-written. Whoever calls it holds the run's lock.
+    /// Removes the files that a kill left half-written, here and where links of the run lead to files of the same names. Whoever
+    /// calls it holds the run's lock.
     pub fn tidy(&self) {
         let names = ["config.toml", "metrics.jsonl", "starts.jsonl", "best.json", "failure.json", "loss.png"];
-        for path in own(&self.path, &names, PARTIAL).into_iter().chain(own(&self.path.join("samples"), &["step_"], PARTIAL)) {
+        let linked = names.iter().flat_map(|name| match Destination::of(&self.path.join(name)) {
+            Ok(Destination::File(file)) if file.ends_with(name) => own(file.parent().unwrap_or(&self.path), &[name], PARTIAL),
+            _ => Vec::new(),
+        });
+        let here = own(&self.path, &names, PARTIAL).into_iter().chain(own(&self.path.join("samples"), &["step_"], PARTIAL));
+        for path in here.chain(linked) {
             let _ = std::fs::remove_file(path);
         }
     }
@@ -342,10 +348,7 @@ impl RunDir {
     /// # Errors
     /// If that isn't allowed.
     pub fn forget_starts(&self) -> Result<()> {
-        match std::fs::remove_file(self.starts()) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &self.starts(), &e)),
-            _ => Ok(()),
-        }
+        files::remove_file(&self.starts())
     }
 
     /// Adds `start` to starts.jsonl.

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::report::bars::{Bar, Group, Section, save_bars};
 use std::path::Path;
 
-/// Draws every measured row to `path`, a PNG file.
+/// Draws every measured row to `path`.
 ///
 /// # Errors
 /// There are no measured rows, or `path` can't be written.

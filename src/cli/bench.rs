@@ -1,7 +1,7 @@
 //! `soda bench`
 
 use super::Common;
-use super::output::Output;
+use super::output::{self, Holds, Output};
 use super::train::Interrupt;
 use crate::bench::job::Job;
 use crate::bench::plan::{Group, Planned, Suite, Target, jobs};
@@ -10,7 +10,6 @@ use crate::bench::runner::{self, Outcome};
 use crate::bench::{chart, compare, table};
 use crate::device::{self, Selected};
 use crate::error::{Error, Result};
-use crate::files;
 use crate::machine;
 use crate::progress::say;
 use indicatif::ProgressBar;
@@ -66,8 +65,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut output = Output::new("bench");
     if let Some([a, b]) = args.compare.as_deref() {
         let comparison = compare::compare(&compare::read(a)?, &compare::read(b)?);
-        println!("A: {}\nB: {}\nA / B above 1: B is faster", a.display(), b.display());
-        print!("{}", table::comparison(&comparison));
+        outln!("A: {}\nB: {}\nA / B above 1: B is faster", a.display(), b.display());
+        out!("{}", table::comparison(&comparison));
         output.set("compared", json!([a, b]));
         output.merge(json!(comparison));
         return output.write(common);
@@ -75,13 +74,12 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let targets = targets(&common.device)?;
     let planned = jobs(&targets, &target(&Selected::cpu("")), args.suite);
     // What can't be written shall be known before.
-    for path in args.plot.iter().chain(&common.json) {
-        files::create_parent(path)?;
-        files::check_writable(path)?;
+    if let Some(path) = &args.plot {
+        output::prepare("--plot", path, Holds::Picture)?;
     }
     let interrupt = Interrupt::listen()?;
     let outcome = measure(&planned, args, common.verbose, &interrupt)?;
-    print!("{}{}{}", table::rows(&outcome.rows), table::profile(&outcome.profile), table::skipped(&outcome.skipped));
+    out!("{}{}{}", table::rows(&outcome.rows), table::profile(&outcome.profile), table::skipped(&outcome.skipped));
     let only = if let [only] = targets.as_slice() { Some(&only.place) } else { None };
     output.set("device", json!(only.map(|p| if p.device == "cpu" { "cpu" } else { p.backend.as_str() })));
     output.set("adapter", json!(only.map(|p| &p.adapter)));

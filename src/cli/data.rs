@@ -60,7 +60,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
             ("data bundle", format!("wrote the subset to {}", out.display()))
         }
     };
-    println!("{message}");
+    outln!("{message}");
     let mut output = Output::new(name);
     output.set("root", json!(root));
     output.set("message", json!(message));

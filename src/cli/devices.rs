@@ -13,10 +13,10 @@ pub fn run(common: &Common) -> Result<()> {
     let found = adapters();
     let chosen = select("auto")?;
     for a in &found {
-        println!("{}  {} ({})", a.selector(), a.name, a.kind.label());
-        println!("    driver     {}", a.driver);
+        outln!("{}  {} ({})", a.selector(), a.name, a.kind.label());
+        outln!("    driver     {}", a.driver);
         let l = &a.limits;
-        println!(
+        outln!(
             "    limits     storage binding {}, buffer {}, {} storage buffers a shader, workgroup {} invocations and {}, subgroup {}..{}",
             BinaryBytes(l.max_storage_binding),
             BinaryBytes(l.max_buffer),
@@ -26,13 +26,13 @@ pub fn run(common: &Common) -> Result<()> {
             l.subgroup_size[0],
             l.subgroup_size[1],
         );
-        println!("    features   {}", if a.features.is_empty() { "none that matter here".into() } else { a.features.join(", ") });
+        outln!("    features   {}", if a.features.is_empty() { "none that matter here".into() } else { a.features.join(", ") });
     }
     if found.is_empty() {
-        println!("no adapter: install a Vulkan driver, or stay with the CPU");
+        outln!("no adapter: install a Vulkan driver, or stay with the CPU");
     }
-    println!("cpu       {} (Burn's CPU backend, always there)", select("cpu")?.name);
-    println!("auto takes {} ({})", chosen.describe(), chosen.why);
+    outln!("cpu       {} (Burn's CPU backend, always there)", select("cpu")?.name);
+    outln!("auto takes {} ({})", chosen.describe(), chosen.why);
     output.device(&chosen);
     output.set("why", json!(chosen.why));
     output.set("adapters", json!(found));

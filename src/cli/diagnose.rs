@@ -1,7 +1,7 @@
 //! `soda diagnose`
 
 use super::Common;
-use super::output::Output;
+use super::output::{self, Holds, Output};
 use super::source::{WeightsArgs, frozen};
 use crate::data;
 use crate::device;
@@ -9,7 +9,6 @@ use crate::error::{Error, Result};
 use crate::eval::features::FeatureKind;
 use crate::eval::latent::{LatentStats, outliers, statistics};
 use crate::eval::loss::{Bin, Losses, by_time};
-use crate::files;
 use crate::progress::say;
 use crate::report::plot::{CurveStyle, Series, save_curve};
 use serde_json::json;
@@ -54,8 +53,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
             args.bins, weights.config.diffusion.steps
         )));
     }
-    files::create_parent(&args.out)?;
-    files::check_writable(&args.out)?;
+    output::prepare("--out", &args.out, Holds::Picture)?;
     say(&format!("diagnosing {} on {}, {}", weights.path.display(), device.describe(), dataset.describe()));
     let model = weights.model(&device.device)?;
     let images = dataset.test.select(&(0..args.n).collect::<Vec<_>>());
@@ -64,22 +62,22 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let (all, bins) = by_time(&model, &weights.config, measured, args.bins, args.seed, &device.device)?;
     let stats = statistics(&z.values, z.dim)?;
 
-    println!("mean squared error on the noise, by t of {}:", weights.config.diffusion.steps);
-    println!("  {:>11} {:>9} {:>9} {:>9} {:>12}", "t", "own z", "other z", "no z", "explained");
+    outln!("mean squared error on the noise, by t of {}:", weights.config.diffusion.steps);
+    outln!("  {:>11} {:>9} {:>9} {:>9} {:>12}", "t", "own z", "other z", "no z", "explained");
     for Bin { t: [first, last], losses } in &bins {
         print_row(&format!("{first}-{last}"), losses);
     }
     print_row("all", &all);
     let apart = outliers(&z.values, &stats);
     let words = in_words(&all, &stats, apart);
-    words.iter().for_each(|line| println!("{line}"));
+    words.iter().for_each(|line| outln!("{line}"));
     let middle = |bin: &Bin| (bin.t[0] + bin.t[1]) as f64 / 2.0;
     let series =
         |name, of: fn(&Losses) -> f64| Series { name, points: bins.iter().map(|bin| (middle(bin), of(&bin.losses))).collect() };
     let curves = [series("own z", |l| l.own), series("another image's z", |l| l.shuffled), series("no z", |l| l.none)];
     let style = CurveStyle { log_y: true, ..Default::default() };
     save_curve(&args.out, "Loss by noise level", "t", "mean squared error on the noise", &curves, style)?;
-    println!("picture {}", args.out.display());
+    outln!("picture {}", args.out.display());
 
     output.device(&device);
     output.weights(&weights);
@@ -94,7 +92,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
 
 fn print_row(name: &str, losses: &Losses) {
     let Losses { own, shuffled, none } = losses;
-    println!("  {name:>11} {own:>9.4} {shuffled:>9.4} {none:>9.4} {:>10.1} %", losses.explained());
+    outln!("  {name:>11} {own:>9.4} {shuffled:>9.4} {none:>9.4} {:>10.1} %", losses.explained());
 }
 
 /// What the numbers say.

@@ -89,14 +89,14 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     };
     let rank = stats.effective_rank();
     let share: f64 = directions[..args.pca].iter().map(|d| 100.0 * d.share).sum();
-    print!("{} strips in {}; effective rank of z {rank:.1} of {z_dim}", strips.len(), args.out.display());
+    out!("{} strips in {}; effective rank of z {rank:.1} of {z_dim}", strips.len(), args.out.display());
     if args.pca > 0 {
-        print!("; {} principal directions hold {share:.1} % of its variance", args.pca);
+        out!("; {} principal directions hold {share:.1} % of its variance", args.pca);
     }
     if let Some(score) = score {
-        print!("; the classifier is right on {:.1} % of unseen images", score.top1);
+        out!("; the classifier is right on {:.1} % of unseen images", score.top1);
     }
-    println!();
+    outln!();
     studio.used("train", dataset.train.len());
     studio.output.set("effective_rank", json!(rank));
     studio.output.set("directions", describe(&directions, args.pca, probe.as_ref(), &starts[0].z));

@@ -1,7 +1,7 @@
 //! `soda embed`
 
 use super::Common;
-use super::output::Output;
+use super::output::{self, Holds, Output};
 use super::source::WeightsArgs;
 use super::train::Interrupt;
 use crate::config::Config;
@@ -11,7 +11,7 @@ use crate::device;
 use crate::error::{Error, Result};
 use crate::eval::features::{Extractor, FeatureKind, batch_size_of};
 use crate::eval::table::{Format, Writer, write_labels};
-use crate::files;
+use crate::files::{self, Destination, Partial};
 use crate::progress::{Progress, say};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -19,7 +19,6 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use tempfile::NamedTempFile;
 
 /// Arguments of `soda embed`.
 #[derive(clap::Args)]
@@ -44,13 +43,14 @@ pub struct Args {
     /// z, backbone or denoiser:BLOCK@T, such as denoiser:up1.0@11.
     #[arg(long, value_name = "KIND", default_value = "z")]
     features: FeatureKind,
-    /// The features, a row for each image: a .npy file, or a .safetensors file that holds the labels of a --split as well.
+    /// The features, a row for each image: a .npy file, or a .safetensors file that holds the labels of a --split as well (`-`, pipes
+    /// and devices: .npy).
     #[arg(long, value_name = "FILE", default_value = "features.npy")]
     out: PathBuf,
     /// Also the labels of a --split, to a .npy file.
     #[arg(long, value_name = "FILE", conflicts_with = "paths")]
     labels: Option<PathBuf>,
-    /// Also what each row is of, to a text file: the image's file, or train:17 (files and folders: beside --out if not said).
+    /// Also what each row is of, to a text file: the image's file, or train:17 (files and folders: beside the file --out if not said).
     #[arg(long, value_name = "FILE")]
     names: Option<PathBuf>,
     /// Stop at an image that can't be read, instead of naming it and leaving it out.
@@ -122,11 +122,11 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     }
     let images_per_s = progress.finish();
 
-    print!("{n} x {dim} features ({}) in {} at {images_per_s:.1} images/s", args.features, args.out.display());
+    out!("{n} x {dim} features ({}) in {} at {images_per_s:.1} images/s", args.features, args.out.display());
     match skipped.count {
-        0 => println!(),
-        1 => println!("; one file can't be read and was left out"),
-        n => println!("; {n} files can't be read and were left out"),
+        0 => outln!(),
+        1 => outln!("; one file can't be read and was left out"),
+        n => outln!("; {n} files can't be read and were left out"),
     }
     output.device(&device);
     output.weights(&weights);
@@ -143,19 +143,16 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
 impl Args {
     /// What can be known before the work: that all can be written. Returns where the names go.
     fn check(&self) -> Result<Option<PathBuf>> {
-        Format::of(&self.out)?;
-        if let Some(labels) = self.labels.as_ref().filter(|path| !Format::of(path).is_ok_and(|f| f == Format::Npy)) {
+        Format::to_write(&self.out)?;
+        if let Some(labels) = self.labels.as_ref().filter(|path| !Format::to_write(path).is_ok_and(|f| f == Format::Npy)) {
             return Err(Error::usage(format!("--labels {}: name a .npy file", labels.display())));
         }
-        let names = self.names.clone().or_else(|| self.split.is_none().then(|| self.out.with_extension("txt")));
-        let files: Vec<&PathBuf> = [Some(&self.out), self.labels.as_ref(), names.as_ref()].into_iter().flatten().collect();
-        for (i, file) in files.iter().enumerate() {
-            if files[..i].contains(file) {
-                return Err(Error::usage(format!("{} can't hold two things; name another file", file.display())));
-            }
-            files::create_parent(file)?;
-            files::check_writable(file)?;
-        }
+        // Nothing lies beside a pipe.
+        let beside = self.split.is_none() && matches!(Destination::of(&self.out)?, Destination::File(_));
+        let names = self.names.clone().or_else(|| beside.then(|| self.out.with_extension("txt")));
+        output::prepare("--out", &self.out, Holds::Bytes)?;
+        self.labels.iter().try_for_each(|path| output::prepare("--labels", path, Holds::Bytes))?;
+        names.iter().try_for_each(|path| output::prepare("--names", path, Holds::Text))?;
         Ok(names)
     }
 }
@@ -229,7 +226,7 @@ impl Skipped {
 
 /// A text file, whole or not at all.
 struct Lines {
-    file: BufWriter<NamedTempFile>,
+    file: BufWriter<Partial>,
     path: PathBuf,
 }
 
@@ -246,6 +243,6 @@ impl Lines {
 
     fn finish(self) -> Result<()> {
         let file = self.file.into_inner().map_err(|e| Error::io("write", &self.path, e.error()))?;
-        files::complete(file, &self.path)
+        files::complete(file)
     }
 }

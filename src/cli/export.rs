@@ -1,7 +1,7 @@
 //! `soda export`
 
 use super::Common;
-use super::output::Output;
+use super::output::{self, Holds, Output};
 use super::source::WeightsArgs;
 use crate::data;
 use crate::device;
@@ -34,23 +34,23 @@ const JUDGES: usize = 100;
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut output = Output::new("export");
     let weights = args.weights.open()?;
-    files::create_parent(&args.out)?;
-    files::check_writable(&args.out)?;
+    output::prepare("--out", &args.out, Holds::Bytes)?;
     let same = |path: &PathBuf| std::fs::canonicalize(path).ok();
     if same(&args.out).is_some_and(|out| Some(out) == same(&weights.path)) {
         return Err(Error::usage(format!("--out {} is the file that is read; choose another name", args.out.display())));
     }
     let trained = weights.trained().or_else(|| trained_beside(&weights.path));
-    let bytes = weights.export(&args.out, args.half, trained.as_ref(), &Vec::new())?;
-    let length = weights.bytes as u64;
-    println!("{}: {}, from {} of {}", args.out.display(), megabytes(bytes as u64), megabytes(length), weights.path.display());
+    let file = weights.export(args.half, trained.as_ref(), &Vec::new())?;
+    files::write_atomically(&args.out, &file)?;
+    let (bytes, length) = (file.len(), weights.bytes as u64);
+    outln!("{}: {}, from {} of {}", args.out.display(), megabytes(bytes as u64), megabytes(length), weights.path.display());
     match &trained {
-        Some(t) => println!("trained for {} steps on {} images with checksum {}", t.step, t.images, t.data_sha256),
-        None => println!("step and data of its training are not recorded in it"),
+        Some(t) => outln!("trained for {} steps on {} images with checksum {}", t.step, t.images, t.data_sha256),
+        None => outln!("step and data of its training are not recorded in it"),
     }
     if args.half {
-        let (difference, n) = cost(&weights, &WeightsFile::open(&args.out)?, &mut output, common)?;
-        println!("z of {n} test images differs by at most {difference:.1e} of the largest |z|");
+        let (difference, n) = cost(&weights, &WeightsFile::parse(&args.out, &file)?, &mut output, common)?;
+        outln!("z of {n} test images differs by at most {difference:.1e} of the largest |z|");
         output.set("z_difference", json!(difference));
     }
     output.weights(&weights);

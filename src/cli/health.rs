@@ -1,7 +1,7 @@
 //! `soda health`
 
 use super::Common;
-use super::output::Output;
+use super::output::{self, Holds, Output};
 use super::source::{WeightsArgs, frozen};
 use crate::data;
 use crate::device;
@@ -10,7 +10,6 @@ use crate::eval::features::{Augmented, FeatureKind};
 use crate::eval::health::{alignment, purity, uniformity, verdicts};
 use crate::eval::latent::statistics;
 use crate::eval::linear::LinearProbe;
-use crate::files;
 use crate::progress::say;
 use crate::report::heatmap::{Heatmap, save_heatmap};
 use serde_json::json;
@@ -37,8 +36,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut output = Output::new("health");
     let weights = args.weights.open()?;
     // What can't be written shall be known before.
-    files::create_parent(&args.out)?;
-    files::check_writable(&args.out)?;
+    output::prepare("--out", &args.out, Holds::Picture)?;
     let device = device::select(&common.device)?;
     let dataset = data::open(common.data.as_deref(), weights.config.data.side)?;
     dataset.require_classes("a probe")?;
@@ -81,12 +79,12 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     )?;
 
     let c = &found.calibration;
-    println!("z of {} test images:", test.rows());
-    println!("  alignment   {aligned:.3}   (squared distance of two views of an image; 0: not told apart, 2: unrelated)");
-    println!("  uniformity  {uniform:.3}  (0: all in one place, -4: spread over the whole sphere)");
-    println!("  rank        {rank:.1} of {} directions used", test.dim);
-    println!("  purity      {pure:.1} % of the {k} nearest neighbours are of an image's class");
-    println!(
+    outln!("z of {} test images:", test.rows());
+    outln!("  alignment   {aligned:.3}   (squared distance of two views of an image; 0: not told apart, 2: unrelated)");
+    outln!("  uniformity  {uniform:.3}  (0: all in one place, -4: spread over the whole sphere)");
+    outln!("  rank        {rank:.1} of {} directions used", test.dim);
+    outln!("  purity      {pure:.1} % of the {k} nearest neighbours are of an image's class");
+    outln!(
         "linear probe: right {top1:.1} %, sure {:.1} %; expected calibration error {:.1} %; picture {}",
         c.confidence,
         c.ece,

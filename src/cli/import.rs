@@ -2,9 +2,9 @@
 
 use super::Common;
 use super::export::megabytes;
-use super::output::Output;
+use super::output::{self, Holds, Output};
 use crate::error::Result;
-use crate::files;
+use crate::files::{self, Destination};
 use crate::model::futurexiang::{self, Which};
 use crate::model::parameters::is_statistic;
 use crate::model::weights::{self, WeightsFile};
@@ -39,24 +39,24 @@ pub struct Args {
 /// Takes the weights of another program.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut output = Output::new("import");
-    files::create_parent(&args.out)?;
-    files::check_writable(&args.out)?;
+    output::prepare("--out", &args.out, Holds::Bytes)?;
     let which = if args.which == "ema" { Which::Ema } else { Which::Model };
     let (tensors, config) = futurexiang::import(&args.checkpoint, which, &args.set)?;
     let sha256 = files::sha256_of(&args.checkpoint)?;
     let mut metadata = weights::metadata(&config);
     metadata.insert("imported_from".into(), format!("FutureXiang/soda, {}", which.key()));
     metadata.insert("imported_sha256".into(), sha256.clone());
-    weights::write(&args.out, &tensors, metadata)?;
+    let file = weights::encode(&tensors, metadata)?;
+    files::write_atomically(&args.out, &file)?;
 
-    let written = WeightsFile::open(&args.out)?;
+    let written = WeightsFile::parse(&args.out, &file)?;
     let parameters = |network: &str| {
         let own = tensors.iter().filter(|(name, ..)| name.starts_with(network) && !is_statistic(name));
         own.map(|(.., values)| values.len()).sum::<usize>()
     };
     let (encoder, denoiser) = (parameters("encoder."), parameters("unet."));
     let model = &config.model;
-    println!(
+    outln!(
         "{} of {}: encoder of base {} ({encoder} parameters), denoiser of base {} x {:?} ({denoiser} parameters), z of {}",
         which.key(),
         args.checkpoint.display(),
@@ -65,7 +65,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         model.unet.multipliers,
         model.z_dim
     );
-    println!("{}", written_line(&args.out, std::fs::metadata(&args.out).map_or(0, |m| m.len())));
+    outln!("{}", written_line(&args.out, file.len() as u64));
     output.set("from", json!(args.from));
     output.set("which", json!(args.which));
     output.set("checkpoint", json!({ "path": args.checkpoint, "sha256": sha256 }));
@@ -76,7 +76,12 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
 
 /// Says that `out` has been written, `bytes` long, and what can be done with it.
 fn written_line(out: &Path, bytes: u64) -> String {
-    format!("{}: {}; next: soda probe --weights {}", out.display(), megabytes(bytes), quoted(out))
+    let written = format!("{}: {}", out.display(), megabytes(bytes));
+    // What went down a pipe is read by others.
+    match Destination::of(out) {
+        Ok(Destination::File(_)) => format!("{written}; next: soda probe --weights {}", quoted(out)),
+        _ => written,
+    }
 }
 
 #[cfg(test)]

@@ -80,10 +80,10 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     draw(args, &strips, &originals, decoder.side())?;
 
     let blocks: Vec<Value> = strips.iter().map(|strip| measure(strip, &originals)).collect();
-    print!("{n} images in a row from {a} to {b} in {}", args.out.display());
+    out!("{n} images in a row from {a} to {b} in {}", args.out.display());
     for (strip, block) in strips.iter().zip(&blocks) {
         let number = |key: &str| block[key].as_f64().unwrap_or(f64::NAN);
-        print!(
+        out!(
             "; {}: ends {:.1} and {:.1} dB, change {:.4} a step",
             strip.label,
             number("psnr_a"),
@@ -91,7 +91,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
             number("mean_change")
         );
     }
-    println!();
+    outln!();
     studio.output.set("a", json!(a));
     studio.output.set("b", json!(b));
     studio.output.set("n", json!(n));

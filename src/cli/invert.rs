@@ -51,8 +51,8 @@ pub fn run(args: &Args, common: &Common) -> crate::error::Result<()> {
     let n = x_last.len() as f64;
     let mean = x_last.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
     let deviation = (x_last.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / n).sqrt();
-    println!("z and x_T: PSNR {:.2} dB, SSIM {:.3}; x_T has deviation {deviation:.3}", with_noise.psnr, with_noise.ssim);
-    println!("z alone:   PSNR {:.2} dB, SSIM {:.3}; picture {}", alone.psnr, alone.ssim, args.out.display());
+    outln!("z and x_T: PSNR {:.2} dB, SSIM {:.3}; x_T has deviation {deviation:.3}", with_noise.psnr, with_noise.ssim);
+    outln!("z alone:   PSNR {:.2} dB, SSIM {:.3}; picture {}", alone.psnr, alone.ssim, args.out.display());
     studio.output.set("images", json!(named.names));
     studio.output.merge(json!(with_noise));
     studio.output.set("z_alone", json!(alone));

@@ -1,14 +1,13 @@
 //! `soda map`
 
 use super::Common;
-use super::output::Output;
+use super::output::{self, Holds, Output};
 use super::source::WeightsArgs;
 use crate::data;
 use crate::device;
 use crate::error::{Error, Result};
 use crate::eval::features::{FeatureKind, extract};
 use crate::eval::map::{FEWEST, ROUNDS, pca, preserved, tsne};
-use crate::files;
 use crate::progress::say;
 use crate::report::scatter::{Scatter, save_scatter};
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
@@ -58,8 +57,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     if !(args.perplexity >= 1.0 && args.perplexity.is_finite()) {
         return Err(Error::usage(format!("--perplexity {}: choose 1 or more, 5 to 50 as a rule", args.perplexity)));
     }
-    files::create_parent(&args.out)?;
-    files::check_writable(&args.out)?;
+    output::prepare("--out", &args.out, Holds::Picture)?;
     say(&format!("mapping {} with {} on {}", dataset.describe(), weights.path.display(), device.describe()));
     let model = weights.model(&device.device)?;
     let (all, kinds): (Vec<usize>, _) = ((0..n).collect(), [args.features.clone()]);
@@ -83,7 +81,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let labels = &features.labels;
     let axes = axes.each_ref().map(String::as_str);
     save_scatter(&args.out, &Scatter { title: &title, axes, points: &points, labels, classes: &dataset.classes })?;
-    println!(
+    outln!(
         "{title}: {kept:.1} % of the {NEIGHBOURS} nearest neighbours kept (by chance {chance:.1} %); picture {}",
         args.out.display()
     );

@@ -81,7 +81,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let headings: Vec<&str> = std::iter::once("").chain(columns.names.iter().map(String::as_str)).collect();
     save_table(&args.out, &headings, &grid, side, scale(side, LARGE))?;
     let list = chosen.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
-    println!(
+    outln!(
         "sections {list} of {} from the columns change a pixel of the rows' images by {mean:.4} on average; picture {}",
         all.len(),
         args.out.display()

@@ -1,5 +1,9 @@
 //! The command line: one file a verb.
 
+// First, for its macros.
+#[macro_use]
+mod output;
+
 mod bench;
 mod data;
 mod devices;
@@ -15,7 +19,6 @@ mod invert;
 mod map;
 mod mix;
 mod neighbours;
-mod output;
 mod probe;
 mod quality;
 mod quickstart;
@@ -35,6 +38,7 @@ pub use failure::{overhear, panicked};
 
 use crate::error::{Error, Result};
 use clap::{Parser, Subcommand};
+use output::Holds;
 use std::path::PathBuf;
 
 /// SODA: a diffusion model that learns what images are, on any GPU, without CUDA or Python.
@@ -57,7 +61,7 @@ struct Common {
     /// cache, else the bundled subset).
     #[arg(long, global = true, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Also write the result to this file, for machines.
+    /// Also write the result to this file, for machines; `-` is standard output, and messages then go to standard error.
     #[arg(long, global = true, value_name = "FILE")]
     json: Option<PathBuf>,
     /// More log messages (-v, -vv); RUST_LOG is honoured.
@@ -146,7 +150,10 @@ pub fn run() -> Result<()> {
         Ok(other) => return Err(Error::usage(format!("SODA_CLASS: expected gpu, got {other}"))),
         Err(_) => {}
     }
-    dispatch(verb, &common).map_err(|e| match e {
+    if let Some(path) = &common.json {
+        output::claim("--json", path, Holds::Text)?;
+    }
+    dispatch(verb, &common).and_then(|()| output::printed()).map_err(|e| match e {
         Error::Device(what) => failure::device_failed(&what),
         other => other,
     })

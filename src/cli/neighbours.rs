@@ -1,7 +1,7 @@
 //! `soda neighbours`
 
 use super::Common;
-use super::output::Output;
+use super::output::{self, Holds, Output};
 use super::source::{WeightsArgs, frozen};
 use crate::data::picture::resolve;
 use crate::data::{self, Dataset, Images, bytes_of};
@@ -10,7 +10,6 @@ use crate::edit::decoder::signed;
 use crate::error::{Error, Result};
 use crate::eval::features::{FeatureKind, extract};
 use crate::eval::knn::nearest;
-use crate::files;
 use crate::progress::say;
 use crate::report::grid::{GridRow, LARGE, save_captioned, scale};
 use serde_json::{Value, json};
@@ -65,8 +64,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
             args.queries.len()
         )));
     }
-    files::create_parent(&args.out)?;
-    files::check_writable(&args.out)?;
+    output::prepare("--out", &args.out, Holds::Picture)?;
     let side = dataset.train.side();
     let pictures = args.queries.iter().map(|query| resolve(query, side, || Ok(dataset.clone()))).collect::<Result<Vec<_>>>()?;
     let pixels = pictures.iter().flat_map(|p| p.pixels.iter().copied()).collect();
@@ -91,7 +89,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         let same = picture.label.map(|label| found.iter().filter(|f| dataset.train.label(f.index) == label).count());
         let names: Vec<String> = found.iter().map(|f| caption(&dataset, f)).collect();
         let right = same.map_or(String::new(), |same| format!(" ({same} of {k} of its class)"));
-        println!("{}{right}: {}", picture.name, names.join(", "));
+        outln!("{}{right}: {}", picture.name, names.join(", "));
         let one = |f: &Found| {
             let label = dataset.train.label(f.index);
             let (image, class) = (format!("train:{}", f.index), class(&dataset, label));
@@ -101,7 +99,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         let class = picture.label.map(|label| class(&dataset, label));
         rows.push(json!({ "query": picture.name, "class": class, "same_class": same, "neighbours": neighbours }));
     }
-    println!("picture {}", args.out.display());
+    outln!("picture {}", args.out.display());
     output.device(&device);
     output.weights(&weights);
     output.data(&dataset, "train", dataset.train.len());

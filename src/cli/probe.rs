@@ -184,7 +184,7 @@ fn print_head(protocol: &Protocol, features: &str, what: &str, probed: &Probed, 
         (1, _) => "one seed".into(),
         _ => format!("{runs} seeds"),
     };
-    println!("{method} on {features}: {judge}, {runs}");
+    outln!("{method} on {features}: {judge}, {runs}");
 }
 
 fn print_scores(name: &str, probed: &Probed) {
@@ -197,6 +197,6 @@ fn print_scores(name: &str, probed: &Probed) {
             _ => with_spread((mean, spread)),
         });
         let labels = format!("{:>6} labels", HumanCount(point.n_train as u64));
-        println!("  {name:<15} {labels}  top-1 {top1:<16} top-3 {top3:<16} top-5 {top5}");
+        outln!("  {name:<15} {labels}  top-1 {top1:<16} top-3 {top3:<16} top-5 {top5}");
     }
 }

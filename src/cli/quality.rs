@@ -64,13 +64,13 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let rows = rows.map(|(images, label)| GridRow { label: Some(label), images: images[..shown].chunks(image).collect() });
     save_table(&args.out, &[], &rows, side, scale(side, LARGE))?;
 
-    println!("{n} test images from z and their own x_T: PSNR {:.2} dB, SSIM {:.3}", with_noise_score.psnr, with_noise_score.ssim);
-    println!("{n} test images from z alone:            PSNR {:.2} dB, SSIM {:.3}", alone_score.psnr, alone_score.ssim);
-    println!("beside these test images, in z:          Frechet distance  precision  recall");
+    outln!("{n} test images from z and their own x_T: PSNR {:.2} dB, SSIM {:.3}", with_noise_score.psnr, with_noise_score.ssim);
+    outln!("{n} test images from z alone:            PSNR {:.2} dB, SSIM {:.3}", alone_score.psnr, alone_score.ssim);
+    outln!("beside these test images, in z:          Frechet distance  precision  recall");
     for (name, d) in [("drawn images", samples), ("training images", real)] {
-        println!("  {n:>5} {name:<16} {:>33.4} {:>8.1} % {:>5.1} %", d.frechet, d.precision, d.recall);
+        outln!("  {n:>5} {name:<16} {:>33.4} {:>8.1} % {:>5.1} %", d.frechet, d.precision, d.recall);
     }
-    println!("picture {}", args.out.display());
+    outln!("picture {}", args.out.display());
     studio.used("test", n);
     studio.output.set("n", json!(n));
     studio.output.set("z_and_x_T", json!(with_noise_score));

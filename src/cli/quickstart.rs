@@ -76,7 +76,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let trained = train_run(&config, &dataset, &device, &run, &options)?;
     interrupt.let_go.store(true, Ordering::Relaxed);
     if trained.interrupted {
-        println!("stopped at step {}, checkpoint written; the same command goes on from there", trained.steps);
+        outln!("stopped at step {}, checkpoint written; the same command goes on from there", trained.steps);
         return output.write(common);
     }
     let took = started.elapsed().as_secs_f64();
@@ -95,7 +95,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.set("baselines", json!({ "pixels_top1": pixels, "random_encoder_top1": random }));
     write_json(&args.out.join("summary.json"), &output.finish())?;
     output.write(common)?;
-    println!(
+    outln!(
         "Trained {} {}steps at {:.0} images/s on {} ({took:.0} s), loss {:.3} -> {:.3} ({}).",
         trained.steps,
         if args.from_scratch { "" } else { "more " },
@@ -107,7 +107,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     );
     shown.print("After it");
     print_baselines(&baselines, dataset.classes.len());
-    println!(
+    outln!(
         "Next: `soda data fetch`, then `soda train --config configs/cifar10.toml`; `soda devices` shows what it would run on."
     );
     Ok(())
@@ -172,12 +172,12 @@ impl Shown {
     /// Scores and picture in a line or two.
     fn print(&self, what: &str) {
         let score = &self.probed.point.score;
-        println!(
+        outln!(
             "{what}: a linear classifier on z finds the class of {} of unseen images (top-3 {:.1} %).",
             with_spread((score.top1, score.top1_spread)),
             score.top3
         );
-        println!(
+        outln!(
             "  Images drawn from their z alone, over the originals: {} (PSNR {:.1} dB).",
             self.picture.display(),
             self.quality.psnr
@@ -187,7 +187,7 @@ impl Shown {
 
 fn print_baselines(baselines: &Baselines, classes: usize) {
     let [pixels, random] = [&baselines.pixels, &baselines.random_encoder].map(|b| &b.point.score);
-    println!(
+    outln!(
         "  The same classifier on raw pixels: {}; on an untrained encoder: {}; chance: {} %.",
         with_spread((pixels.top1, pixels.top1_spread)),
         with_spread((random.top1, random.top1_spread)),

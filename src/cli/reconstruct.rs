@@ -36,7 +36,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         return Err(Error::usage(format!("-n {}: the test set holds {} images; choose 1 to that", args.n, dataset.test.len())));
     }
     let quality = draw(&studio.decoder(), &dataset, args.n, args.sampling.seed, &args.out)?;
-    println!(
+    outln!(
         "PSNR {:.2} dB, SSIM {:.3} over {} test images from z alone; picture {}",
         quality.psnr,
         quality.ssim,

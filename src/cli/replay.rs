@@ -38,12 +38,12 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     say(&format!("replaying {} up to step {step} on {}, {}", run.path.display(), device.describe(), dataset.describe()));
     let replayed = replay(&config, &dataset, &device, &run, step, failure.as_ref())?;
     let Replayed { step, lr, seed, images, loss, grad_norm, broken_before, broken_after } = &replayed;
-    println!("step {step}: lr {lr:.3e}, loss {loss:.6}, norm of the gradients {grad_norm:.6}");
-    println!("seed {seed}; images {images:?} of the training set");
+    outln!("step {step}: lr {lr:.3e}, loss {loss:.6}, norm of the gradients {grad_norm:.6}");
+    outln!("seed {seed}; images {images:?} of the training set");
     for (when, broken) in [("before", broken_before), ("after", broken_after)] {
         match broken.as_slice() {
-            [] => println!("weights and moments {when} it: all finite"),
-            [first, rest @ ..] => println!("not finite {when} it: {first} and {} other tensors", rest.len()),
+            [] => outln!("weights and moments {when} it: all finite"),
+            [first, rest @ ..] => outln!("not finite {when} it: {first} and {} other tensors", rest.len()),
         }
     }
     output.device(&device);

@@ -4,7 +4,7 @@ mod kitchen;
 mod training;
 
 use super::Common;
-use super::output::Output;
+use super::output::{self, Holds, Output};
 use crate::config::Config;
 use crate::data::{self, Dataset};
 use crate::device;
@@ -45,8 +45,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         )));
     }
     let out = args.out.clone().unwrap_or_else(|| args.run.join("report.html"));
-    files::create_parent(&out)?;
-    files::check_writable(&out)?;
+    output::prepare("--out", &out, Holds::Text)?;
     let weights = WeightsFile::open(&run.weights()?)?;
     // What can't work shall be known before anything is written over.
     device::select(&common.device)?;
@@ -75,7 +74,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.set("missing", json!(missing));
     let page = Page { title: format!("SODA run {name}"), lead: training::lead(&run, &weights.config)?, facts, sections };
     files::write_atomically(&out, render(&page).as_bytes())?;
-    println!("{}", out.display());
+    outln!("{}", out.display());
     output.weights(&weights);
     output.set("run", json!(args.run));
     output.set("out", json!(out));

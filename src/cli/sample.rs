@@ -56,17 +56,15 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     // What to expect of images that were not trained on.
     let held = dataset.test.select(&(0..n.min(dataset.test.len())).collect::<Vec<_>>());
     let theirs = copies::nearest(&signed(&held, side), side, &dataset.train).filter(|found| !found.is_empty()).map(mean_squared);
-    print!("{n} images in {}", args.out.display());
+    out!("{n} images in {}", args.out.display());
     if let (Some(ours), Some(theirs)) = (ours, theirs) {
-        print!(
-            "; mean squared distance to the nearest training image {ours:.4} (smallest {smallest:.4}; test images {theirs:.4})"
-        );
+        out!("; mean squared distance to the nearest training image {ours:.4} (smallest {smallest:.4}; test images {theirs:.4})");
     }
     if let (Some(mixture), Some(gaussian)) = (quality.held_out, quality.held_out_gaussian) {
         let k = quality.components;
-        print!("; held-out z {mixture:.3} nats a dimension under {k} Gaussians, {gaussian:.3} under one");
+        out!("; held-out z {mixture:.3} nats a dimension under {k} Gaussians, {gaussian:.3} under one");
     }
-    println!();
+    outln!();
     studio.used("train", dataset.train.len());
     studio.output.set("n", json!(n));
     studio.output.set("temperature", json!(args.temperature));

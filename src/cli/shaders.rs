@@ -31,7 +31,7 @@ pub fn run(args: &Args, _common: &Common) -> Result<()> {
     let count = rows.len();
     let manifest = serde_json::to_string_pretty(&json!({ "shaders": rows })).expect("JSON");
     write_atomically(&folder.join("manifest.json"), manifest.as_bytes())?;
-    println!("{count} shaders in {}", folder.display());
+    outln!("{count} shaders in {}", folder.display());
     Ok(())
 }
 

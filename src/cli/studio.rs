@@ -1,7 +1,7 @@
 //! What the commands that draw from z have in common: weights, device, sampling, images named on the command line.
 
 use super::Common;
-use super::output::Output;
+use super::output::{self, Holds, Output};
 use super::sampling::SamplingArgs;
 use super::source::{WeightsArgs, frozen};
 use crate::config::{Config, SampleConfig, Sampler};
@@ -12,7 +12,6 @@ use crate::edit::decoder::Decoder;
 use crate::edit::prior::{Prior, chosen};
 use crate::error::{Error, Result};
 use crate::eval::features::{FeatureKind, Frozen};
-use crate::files;
 use crate::model::Soda;
 use crate::model::weights::WeightsFile;
 use crate::progress::say;
@@ -50,8 +49,7 @@ impl<'a> Studio<'a> {
         let weights = weights.open()?;
         let sample = sampling.resolve(&weights.config)?;
         // What can't be written shall be known before.
-        files::create_parent(out)?;
-        files::check_writable(out)?;
+        output::prepare("--out", out, Holds::Picture)?;
         let device = device::select(&common.device)?;
         say(&format!("{} with {} on {}", command, weights.path.display(), device.describe()));
         let model = weights.model(&device.device)?;

@@ -78,7 +78,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         None => Config::load(&path, &args.set)?,
     };
     if args.dry_run {
-        print!("{}", config.to_toml());
+        out!("{}", config.to_toml());
         return Ok(());
     }
     let mut output = Output::new("train");
@@ -119,16 +119,16 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     // Before anything is printed: who read that may be gone.
     output.write(common)?;
     if resumed && summary.trained == 0 {
-        println!("{} is finished at step {}; nothing to resume", run.path.display(), summary.steps);
+        outln!("{} is finished at step {}; nothing to resume", run.path.display(), summary.steps);
     } else {
         let Summary { steps, images_per_s, loss_first, loss_last, .. } = &summary;
-        println!("{steps} steps at {images_per_s:.1} images/s, loss {loss_first:.4} -> {loss_last:.4}");
+        outln!("{steps} steps at {images_per_s:.1} images/s, loss {loss_first:.4} -> {loss_last:.4}");
         match summary.interrupted {
-            true => println!("stopped at step {steps}, checkpoint written; go on with: {}", resume_command(&run, args, common)),
-            false => println!("{}", finished(&run)),
+            true => outln!("stopped at step {steps}, checkpoint written; go on with: {}", resume_command(&run, args, common)),
+            false => outln!("{}", finished(&run)),
         }
         if let Some(best) = summary.best.filter(|best| best != steps) {
-            println!("best k-NN while training: {}", run.checkpoint(best).join("ema.safetensors").display());
+            outln!("best k-NN while training: {}", run.checkpoint(best).join("ema.safetensors").display());
         }
     }
     Ok(())

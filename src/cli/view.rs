@@ -74,7 +74,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let headings: Vec<&str> = named.names.iter().map(String::as_str).collect();
     save_table(&args.out, &headings, &rows, side, scale(side, LARGE))?;
     let quality = similarity(&drawn, &wanted, side)?;
-    println!(
+    outln!(
         "PSNR {:.2} dB, SSIM {:.3} beside the same part of the image; picture {}",
         quality.psnr,
         quality.ssim,

@@ -179,7 +179,7 @@ impl LinearDecoder {
     /// If the file can't be written.
     pub fn write(&self, path: &Path, weights_sha256: &str) -> Result<()> {
         let metadata = [("weights_sha256".to_owned(), weights_sha256.to_owned())].into();
-        weights::write_half(path, &self.to_tensors(), metadata)
+        weights::write(path, &self.to_tensors(), metadata)
     }
 
     /// That of the weights with this SHA-256 on these training images, from `folder` (none: nothing is kept), or as `fit` gives it,

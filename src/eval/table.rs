@@ -7,6 +7,7 @@ pub use read::read;
 pub use write::{Writer, write_labels};
 
 use crate::error::{Error, Result};
+use crate::files::Destination;
 use std::path::Path;
 
 /// The two formats, told apart by what a file's name ends with.
@@ -28,6 +29,17 @@ impl Format {
             "npy" => Ok(Self::Npy),
             "safetensors" => Ok(Self::Safetensors),
             _ => Err(Error::usage(format!("{}: name a file that ends with .npy or .safetensors", path.display()))),
+        }
+    }
+
+    /// The format of what is written to `path`: for standard output, pipes and devices one array, whatever they are called.
+    ///
+    /// # Errors
+    /// Another ending of a regular file.
+    pub fn to_write(path: &Path) -> Result<Self> {
+        match Destination::of(path)? {
+            Destination::File(_) => Self::of(path),
+            _ => Ok(Self::Npy),
         }
     }
 }

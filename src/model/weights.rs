@@ -76,27 +76,25 @@ pub fn to_host(named: Vec<Named>) -> Result<Tensors> {
 /// # Errors
 /// If the file can't be written.
 pub fn write(path: &Path, tensors: &Tensors, metadata: HashMap<String, String>) -> Result<()> {
-    let tensors = tensors.iter().map(|(name, shape, values)| (name.as_str(), shape.as_slice(), values.as_slice()));
-    write_stored(path, tensors, metadata, false).map(drop)
+    files::write_atomically(path, &encode(tensors, metadata)?)
 }
 
-/// As [`write`], matrices and pictures as f16.
+/// The safetensors file of `tensors` and `metadata`: the same bytes for the same content.
 ///
 /// # Errors
-/// If the file can't be written.
-pub fn write_half(path: &Path, tensors: &Tensors, metadata: HashMap<String, String>) -> Result<()> {
+/// If it can't be put into that form.
+pub fn encode(tensors: &Tensors, metadata: HashMap<String, String>) -> Result<Vec<u8>> {
     let tensors = tensors.iter().map(|(name, shape, values)| (name.as_str(), shape.as_slice(), values.as_slice()));
-    write_stored(path, tensors, metadata, true).map(drop)
+    encode_stored(tensors, metadata, false)
 }
 
-/// As [`write`]; `half` stores matrices and convolutions as f16 where none of their numbers is too large for that. Vectors (norms,
-/// their statistics, biases) stay f32: they weigh nothing. Gives the length of the file.
-fn write_stored<'a>(
-    path: &Path,
+/// As [`encode`]; `half` stores matrices and convolutions as f16 where none of their numbers is too large for that. Vectors (norms,
+/// their statistics, biases) stay f32: they weigh nothing. Tensors that are no part of the networks are always stored so.
+fn encode_stored<'a>(
     tensors: impl Iterator<Item = (&'a str, &'a [usize], &'a [f32])>,
     metadata: HashMap<String, String>,
     half: bool,
-) -> Result<usize> {
+) -> Result<Vec<u8>> {
     let stored: Vec<_> = tensors
         .map(|(name, shape, values)| {
             let half = half || name.starts_with(MORE);
@@ -111,7 +109,7 @@ fn write_stored<'a>(
     let views = stored.iter().map(|(name, dtype, shape, bytes)| {
         (*name, TensorView::new(*dtype, shape.to_vec(), bytes).expect("as many values as the shape says"))
     });
-    let failed = |e: &dyn std::fmt::Display| Error::failed(format!("cannot write {}: {e}", path.display()));
+    let failed = |e: &dyn std::fmt::Display| Error::failed(format!("cannot encode the weights: {e}"));
     let mut bytes = safetensors::serialize(views, None).map_err(|e| failed(&e))?;
     // The library writes metadata in any order; sorted, a file has the same checksum each time.
     let metadata: BTreeMap<_, _> = metadata.into_iter().collect();
@@ -124,8 +122,7 @@ fn write_stored<'a>(
     header.resize(header.len().next_multiple_of(8), b' ');
     let length = (header.len() as u64).to_le_bytes();
     bytes.splice(..8 + end, length.into_iter().chain(header));
-    files::write_atomically(path, &bytes)?;
-    Ok(bytes.len())
+    Ok(bytes)
 }
 
 /// Reads the tensors and metadata of a safetensors file; f16 becomes f32.
@@ -226,19 +223,18 @@ impl WeightsFile {
         Some(Trained { data_sha256: self.metadata.get("data_sha256")?.clone(), step: number("step")?, images: number("images")? })
     }
 
-    /// Writes the same weights, `more` tensors beside them (their own where that is empty) and the metadata to `path`, matrices and
-    /// convolutions as f16 if `half`; `trained` is added where it is known. Gives the length of the file.
+    /// The file of the same weights, `more` tensors beside them (their own where that is empty) and the metadata, matrices and convolutions as f16 if `half`; `trained` is added where it is known.
     ///
     /// # Errors
-    /// If the file can't be written.
-    pub fn export(&self, path: &Path, half: bool, trained: Option<&Trained>, more: &Tensors) -> Result<usize> {
+    /// If they can't be put into that form.
+    pub fn export(&self, half: bool, trained: Option<&Trained>, more: &Tensors) -> Result<Vec<u8>> {
         let mut all = self.metadata.clone();
         all.extend(metadata(&self.config));
         all.extend(trained.into_iter().flat_map(Trained::entries));
         let tensors = self.tensors.iter().map(|(name, (shape, values))| (name.as_str(), shape.as_slice(), values.as_slice()));
         let more = if more.is_empty() { &self.more } else { more };
         let more = more.iter().map(|(name, shape, values)| (name.as_str(), shape.as_slice(), values.as_slice()));
-        write_stored(path, tensors.chain(more), all, half)
+        encode_stored(tensors.chain(more), all, half)
     }
 
     /// The networks on `device`.

@@ -1,6 +1,7 @@
-//! Horizontal bar charts as PNG files.
+//! Horizontal bar charts.
 
-use super::canvas::{Canvas, INK, PALETTE, SOFT_INK, draw, text_width, write_png};
+use super::canvas::{Canvas, INK, PALETTE, SOFT_INK, draw, text_width};
+use super::picture::write_picture;
 use crate::error::{Error, Result};
 use plotters::style::text_anchor::{HPos, VPos};
 use std::path::Path;
@@ -89,7 +90,7 @@ pub fn save_bars(path: &Path, title: &str, series: &[&str], sections: &[Section]
             y += section_height(section);
         }
     });
-    write_png(path, &pixels, width, height.ceil() as usize)
+    write_picture(path, &pixels, width, height.ceil() as usize)
 }
 
 fn group_height(group: &Group) -> f64 {

@@ -1,13 +1,8 @@
-//! What every picture of a report is drawn on and written through.
+//! What every picture of a report is drawn on.
 
-use crate::error::{Error, Result};
-use crate::files::write_atomically;
-use image::ImageEncoder;
-use image::codecs::png::PngEncoder;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontTransform, register_font};
-use std::path::Path;
 use std::sync::Once;
 
 /// Pictures with text and lines are drawn this many times larger and averaged down: plotters itself smooths neither well.
@@ -116,13 +111,4 @@ fn register() {
         let font = register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
         assert!(font.is_ok(), "the embedded font is a font");
     });
-}
-
-/// Writes RGB bytes, \[height, width, 3\], as a PNG file, whole or not at all.
-pub(super) fn write_png(path: &Path, rgb: &[u8], width: usize, height: usize) -> Result<()> {
-    let mut png = Vec::new();
-    PngEncoder::new(&mut png)
-        .write_image(rgb, width as u32, height as u32, image::ExtendedColorType::Rgb8)
-        .map_err(|e| Error::failed(format!("cannot encode {}: {e}", path.display())))?;
-    write_atomically(path, &png)
 }

@@ -1,6 +1,7 @@
 //! Pictures laid out in rows: reconstructions over their originals, interpolations, samples.
 
-use super::canvas::{INK, SOFT_INK, draw, text_width, write_png};
+use super::canvas::{INK, SOFT_INK, draw, text_width};
+use super::picture::write_picture;
 use crate::error::{Error, Result};
 use plotters::style::text_anchor::{HPos, VPos};
 use std::path::Path;
@@ -32,7 +33,7 @@ pub struct GridRow<'a> {
     pub images: Vec<&'a [f32]>,
 }
 
-/// Writes `images`, \[N, 3, size, size\] in \[-1, 1\], as a PNG file of `columns` images a row, each `scale` times as large.
+/// Writes `images`, \[N, 3, size, size\] in \[-1, 1\], as a picture of `columns` images a row, each `scale` times as large.
 ///
 /// # Errors
 /// As [`save_rows`]; no `columns`.
@@ -73,7 +74,7 @@ pub fn save_reconstructions(path: &Path, reconstructions: &[f32], originals: &[f
     save_rows(path, &rows, size, scale(size, SMALL))
 }
 
-/// Writes `rows` of images \[3, size, size\] as a PNG file, each pixel as a square of `scale` pixels; values outside \[-1, 1\]
+/// Writes `rows` of images \[3, size, size\] as a picture, each pixel as a square of `scale` pixels; values outside \[-1, 1\]
 /// are clipped. The file appears whole or not at all.
 ///
 /// # Errors
@@ -182,7 +183,7 @@ pub fn save_captioned(
             }
         }
     }
-    write_png(path, &pixels, width, height)
+    write_picture(path, &pixels, width, height)
 }
 
 /// \[-1, 1\] to 0..=255, clipped.

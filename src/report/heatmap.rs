@@ -1,6 +1,7 @@
-//! Heat maps as PNG files: a table of numbers with colours behind them.
+//! Heat maps: a table of numbers with colours behind them.
 
-use super::canvas::{Canvas, INK, SOFT_INK, draw, text_width, write_png};
+use super::canvas::{Canvas, INK, SOFT_INK, draw, text_width};
+use super::picture::write_picture;
 use crate::error::{Error, Result};
 use plotters::style::RGBColor;
 use plotters::style::text_anchor::{HPos, VPos};
@@ -65,7 +66,7 @@ pub fn save_heatmap(path: &Path, map: &Heatmap) -> Result<()> {
     }
     let layout = Layout::new(map);
     let pixels = draw(layout.width, layout.height, |canvas| layout.draw(canvas, map));
-    write_png(path, &pixels, layout.width, layout.height)
+    write_picture(path, &pixels, layout.width, layout.height)
 }
 
 /// Places in pixels of the finished picture.

@@ -5,5 +5,6 @@ mod canvas;
 pub mod grid;
 pub mod heatmap;
 pub mod html;
+pub mod picture;
 pub mod plot;
 pub mod scatter;

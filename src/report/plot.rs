@@ -1,6 +1,7 @@
-//! Line charts as PNG files.
+//! Line charts.
 
-use super::canvas::{Canvas, INK, PALETTE, SOFT_INK, draw_sharp, text_width, write_png};
+use super::canvas::{Canvas, INK, PALETTE, SOFT_INK, draw_sharp, text_width};
+use super::picture::write_picture;
 use crate::error::{Error, Result};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
@@ -81,7 +82,7 @@ pub fn save_curve(path: &Path, title: &str, x_label: &str, y_label: &str, series
         }
         chart.legend(&shown);
     });
-    write_png(path, &pixels, width * unit, height * unit)
+    write_picture(path, &pixels, width * unit, height * unit)
 }
 
 /// Where numbers lie along an axis and which of them are written beside it.

@@ -1,6 +1,7 @@
-//! Maps as PNG files: points in the plane, coloured by class.
+//! Maps: points in the plane, coloured by class.
 
-use super::canvas::{Canvas, INK, PALETTE, SOFT_INK, draw, text_width, write_png};
+use super::canvas::{Canvas, INK, PALETTE, SOFT_INK, draw, text_width};
+use super::picture::write_picture;
 use crate::error::{Error, Result};
 use plotters::style::text_anchor::{HPos, VPos};
 use plotters::style::{Color, HSLColor, RGBColor};
@@ -84,7 +85,7 @@ pub fn save_scatter(path: &Path, scatter: &Scatter) -> Result<()> {
         canvas.text_upwards(axes[1], (MARGIN - 8.0, TOP + SIDE / 2.0), TEXT, SOFT_INK);
         legend.draw(canvas, left + SIDE + MARGIN);
     });
-    write_png(path, &pixels, width, height)
+    write_picture(path, &pixels, width, height)
 }
 
 /// Where a point lies in the square, 0 to 1 from left and from below: all of `points` with a margin, to one scale.

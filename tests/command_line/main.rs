@@ -8,6 +8,7 @@ mod embed;
 mod image_size;
 mod import;
 mod latent;
+mod outputs;
 mod probe;
 mod report;
 mod shipped;

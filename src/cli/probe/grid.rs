@@ -1,7 +1,7 @@
 //! `soda probe --grid`
 
 use super::{Args, Common};
-use crate::cli::output::Output;
+use crate::cli::output::{self, Holds, Output};
 use crate::data;
 use crate::device;
 use crate::error::{Error, Result};
@@ -9,7 +9,6 @@ use crate::eval::features::FeatureKind;
 use crate::eval::grid::{Grid, Scan, default_times, scan};
 use crate::eval::method::Method;
 use crate::eval::probe::{Protocol, Split, TrainViews};
-use crate::files;
 use crate::progress::say;
 use crate::report::heatmap::{Heatmap, save_heatmap};
 use crate::shell::quoted;
@@ -52,8 +51,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         let kind = FeatureKind::Denoiser { block: "middle".into(), t };
         kind.check(config).map_err(|e| Error::usage(format!("--times {t}: {e}")))?;
     }
-    files::create_parent(&args.grid.out)?;
-    files::check_writable(&args.grid.out)?;
+    output::prepare("--out", &args.grid.out, Holds::Picture)?;
     let device = device::select(&common.device)?;
     let dataset = data::open(common.data.as_deref(), weights.config.data.side)?;
     say(&format!("scanning {} on {}, {}", weights.path.display(), device.describe(), dataset.describe()));
@@ -67,7 +65,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     save_heatmap(&args.grid.out, &picture(&grid, &protocol))?;
 
     let report = to_report(protocol.method, &best.features, &weights.path, common.data.as_deref());
-    println!("Heat map: {}. The number to report, of the test set: {report}", args.grid.out.display());
+    outln!("Heat map: {}. The number to report, of the test set: {report}", args.grid.out.display());
     output.device(&device);
     output.weights(&weights);
     output.data(&dataset, "selection", grid.n_test);
@@ -87,17 +85,17 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
 
 fn print(grid: &Grid, protocol: &Protocol) {
     let (train, judge) = (HumanCount(grid.n_train as u64), HumanCount(grid.n_test as u64));
-    println!("{} on the denoiser's blocks: {train} training images, {judge} held out judge; top-1 in per cent", protocol.method);
+    outln!("{} on the denoiser's blocks: {train} training images, {judge} held out judge; top-1 in per cent", protocol.method);
     let line = |name: &str, cells: Vec<String>| {
         let cells: String = cells.iter().map(|c| format!("{c:>7}")).collect();
-        println!("  {name:<9}{cells}");
+        outln!("  {name:<9}{cells}");
     };
     line("block", grid.times.iter().map(|t| format!("@{t}")).collect());
     for (block, cells) in grid.blocks.iter().zip(grid.cells.chunks_exact(grid.times.len())) {
         line(block, cells.iter().map(|c| format!("{:.1}", c.point.score.top1)).collect());
     }
     let best = grid.best();
-    println!("Best: {} with {:.1} %; z of the same images: {:.1} %", best.features, best.point.score.top1, grid.z.score.top1);
+    outln!("Best: {} with {:.1} %; z of the same images: {:.1} %", best.features, best.point.score.top1, grid.z.score.top1);
 }
 
 fn picture(grid: &Grid, protocol: &Protocol) -> Heatmap {

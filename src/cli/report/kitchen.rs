@@ -1,6 +1,7 @@
 //! The commands that make the parts of a report.
 
 use crate::cli::Common;
+use crate::cli::output;
 use crate::error::{Error, Result};
 use crate::progress::say;
 use crate::shell::quoted;
@@ -31,7 +32,12 @@ pub struct Kitchen<'a> {
 fn execute(line: &[OsString]) -> Result<()> {
     let failed = |e: std::io::Error| Error::failed(format!("cannot start this program again: {e}"));
     let program = std::env::current_exe().map_err(failed)?;
-    let mut child = Command::new(program).args(line).stderr(Stdio::piped()).spawn().map_err(failed)?;
+    let mut command = Command::new(program);
+    command.args(line).stderr(Stdio::piped());
+    if output::taken() {
+        command.stdout(std::io::stderr());
+    }
+    let mut child = command.spawn().map_err(failed)?;
     let mut error = None;
     for line in child.stderr.take().map(BufReader::new).into_iter().flat_map(BufRead::lines).map_while(|line| line.ok()) {
         error = line.strip_prefix("error: ").map(str::to_owned).or(error);

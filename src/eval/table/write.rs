@@ -2,19 +2,18 @@
 
 use super::Format;
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Partial};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
-use tempfile::NamedTempFile;
 
 /// A file of features being written; [`finish`](Writer::finish) puts it in its place, and without that nothing is left of it.
 ///
 /// A `.npy` file holds them as little-endian f32 `[N, D]`. A `.safetensors` file holds a tensor `features` of that type and
 /// shape and, where labels were given, a tensor `labels`, i64 `[N]`.
 pub struct Writer {
-    file: BufWriter<NamedTempFile>,
+    file: BufWriter<Partial>,
     path: PathBuf,
     format: Format,
     dim: usize,
@@ -32,7 +31,7 @@ impl Writer {
     /// # Errors
     /// A name that ends otherwise; a place that can't be written.
     pub fn create(path: &Path, dim: usize, labels: Option<&[u16]>, metadata: BTreeMap<String, String>) -> Result<Self> {
-        let format = Format::of(path)?;
+        let format = Format::to_write(path)?;
         let labels = labels.filter(|_| format == Format::Safetensors);
         let file = BufWriter::new(files::partial(path)?);
         let count = labels.map(<[u16]>::len);
@@ -86,7 +85,7 @@ impl Writer {
         let header = self.header(self.rows, self.header);
         self.file.rewind().and_then(|()| self.file.write_all(&header)).map_err(failed)?;
         let file = self.file.into_inner().map_err(|e| failed(e.into_error()))?;
-        files::complete(file, &self.path)
+        files::complete(file)
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
@@ -138,7 +137,7 @@ fn framed(format: Format, text: &str, least: usize) -> Vec<u8> {
 /// # Errors
 /// A name that ends otherwise; a place that can't be written.
 pub fn write_labels(path: &Path, labels: &[u16]) -> Result<()> {
-    if Format::of(path)? != Format::Npy {
+    if Format::to_write(path)? != Format::Npy {
         return Err(Error::usage(format!("{}: labels go to a .npy file", path.display())));
     }
     let mut bytes = framed(Format::Npy, &npy_text("<i8", &format!("{},", labels.len())), 0);

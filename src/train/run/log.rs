@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::eval::validation::Validation;
-use crate::files::write_atomically;
+use crate::files::{self, write_atomically};
 use crate::progress::say;
 use crate::report::plot;
 use crate::run_dir::{Evaluation, Failure, Metrics, Row, RunDir, json_line};
@@ -35,7 +35,7 @@ impl Log {
     /// Continues the log of a resumed run: rows beyond its checkpoint are dropped.
     pub fn open(run: &RunDir, config: &Config, state: &State) -> Result<Self> {
         // The step that ended the last call is taken again.
-        let _ = std::fs::remove_file(run.failure());
+        let _ = files::remove_file(&run.failure());
         let mut metrics = run.read_metrics()?;
         metrics.truncate(state.position.step);
         match run.read_best() {
@@ -45,7 +45,7 @@ impl Log {
                 metrics.evaluations.sort_by_key(|e| e.step);
             }
             // Of a checkpoint that was gone back behind, or of another run.
-            _ => drop(std::fs::remove_file(run.best())),
+            _ => drop(files::remove_file(&run.best())),
         }
         write_atomically(&run.metrics(), metrics.to_jsonl().as_bytes())?;
         let bar = ProgressBar::new(config.train.steps as u64).with_position(state.position.step);
