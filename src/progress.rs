@@ -6,15 +6,20 @@ use std::io::{IsTerminal, Write as _};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Milliseconds until the first line of something that lasts, and between lines.
+/// Milliseconds of silence that the first line of something that lasts ends, and its other lines: several things of a few seconds
+/// each aren't silent either.
 const FIRST: u64 = 5_000;
 const INTERVAL: u64 = 10_000;
+/// What takes less milliseconds than that says nothing.
+const SHORTEST: u64 = 1_000;
 
 static QUIET: AtomicBool = AtomicBool::new(false);
-/// Replaces both times above; 0: doesn't.
+/// Replaces the times above; 0: doesn't.
 static PACE: AtomicU64 = AtomicU64::new(0);
+/// When the last line was printed.
+static PRINTED: LazyLock<Mutex<Instant>> = LazyLock::new(|| Mutex::new(Instant::now()));
 /// All bars on the terminal, so that they keep out of each other's way and out of that of lines.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
@@ -23,7 +28,7 @@ pub fn be_quiet() {
     QUIET.store(true, Relaxed);
 }
 
-/// From now on lines come every `milliseconds`, the first one as soon: for tests.
+/// From now on lines come after `milliseconds` of silence, also of what is shorter than a second: for tests.
 pub fn set_pace(milliseconds: u64) {
     PACE.store(milliseconds, Relaxed);
 }
@@ -37,6 +42,7 @@ pub fn say(line: &str) {
 
 /// As [`say`], of what the user has to know: it is printed where it is quiet, too.
 pub fn warn(line: &str) {
+    *PRINTED.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     BARS.suspend(|| drop(writeln!(std::io::stderr(), "{line}")));
 }
 
@@ -107,20 +113,25 @@ impl Lines {
         let stopped = Arc::new((Mutex::new(false), Condvar::new()));
         let shared = stopped.clone();
         let work = move || {
-            let (first, interval) = match PACE.load(Relaxed) {
-                0 => (FIRST, INTERVAL),
-                pace => (pace, pace),
-            };
-            let mut wait = first;
+            let [mut silence, interval, mut least] = match PACE.load(Relaxed) {
+                0 => [FIRST, INTERVAL, SHORTEST],
+                pace => [pace; 3],
+            }
+            .map(Duration::from_millis);
             let mut stopped = shared.0.lock().unwrap_or_else(PoisonError::into_inner);
             loop {
-                let waited = shared.1.wait_timeout_while(stopped, Duration::from_millis(wait), |stopped| !*stopped);
-                stopped = waited.unwrap_or_else(PoisonError::into_inner).0;
+                let since = PRINTED.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+                if least.is_zero() && since >= silence {
+                    warn(&format!("{label}: {}", status(bar.position(), bar.length(), bar.elapsed())));
+                    silence = interval;
+                    continue;
+                }
+                let wait = silence.saturating_sub(since).max(std::mem::take(&mut least));
+                stopped =
+                    shared.1.wait_timeout_while(stopped, wait, |stopped| !*stopped).unwrap_or_else(PoisonError::into_inner).0;
                 if *stopped {
                     return;
                 }
-                say(&format!("{label}: {}", status(bar.position(), bar.length(), bar.elapsed())));
-                wait = interval;
             }
         };
         // A system without another thread goes without lines.

@@ -1,7 +1,7 @@
 //! Features of a whole data set under frozen networks, taken once and kept in the user's cache folder.
 
 use super::extract::picture;
-use super::{Extractor, FeatureKind, Features, batch_size_of};
+use super::{Extractor, FeatureKind, Features, Rows, batch_size_of};
 use crate::config::Config;
 use crate::data::{Dataset, Images};
 use crate::error::{Error, Result};
