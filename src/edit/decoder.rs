@@ -134,7 +134,8 @@ impl<'a> Decoder<'a> {
     /// Counts steps of images: `n` of them take all the steps.
     fn progress(&self, what: &str, n: usize) -> Progress {
         let steps = self.sample.steps;
-        Progress::new(format!("{what} {n} {} in {steps} steps", if n == 1 { "image" } else { "images" }), Some(n * steps))
+        let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+        Progress::new(format!("{what} {} in {}", count(n, "image"), count(steps, "step")), Some(n * steps))
     }
 
     /// The guided prediction: a closure over (x_t, t).

@@ -11,6 +11,11 @@ fn run(at: &Path, command: &str) -> Output {
     program.output().expect("the program starts")
 }
 
+/// What is on stderr, but for what drivers say there.
+fn said(output: &Output) -> String {
+    text(&output.stderr).lines().filter(|line| !line.contains("XDG_RUNTIME_DIR")).map(|line| format!("{line}\n")).collect()
+}
+
 #[test]
 fn every_command_that_lasts_says_what_it_counts_and_none_with_quiet() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -29,10 +34,7 @@ fn every_command_that_lasts_says_what_it_counts_and_none_with_quiet() {
         ("reconstruct -n 1 --steps 40", &["drawing 1 image in 40 steps"]),
         ("invert test:0 test:1 --steps 40", &["inverting 2 images in 40 steps", "drawing 2 images in 40 steps"]),
         ("sample -n 4 --components 3", &["fitting 3 Gaussians to z, rounds", "looking for the nearest training images"]),
-        (
-            "quality -n 60 --components 3 --steps 1",
-            &["encoding images", "drawing 60 images in 1 steps", "precision and recall, images"],
-        ),
+        ("quality -n 60 --components 3 --steps 1", &["encoding images", "drawing 60 images in 1 step"]),
         ("diagnose -n 40 --bins 4", &["measuring losses, images at each noise level"]),
         ("map --limit 200", &["t-SNE, rounds"]),
         ("embed --split test", &["encoding images"]),
@@ -40,7 +42,7 @@ fn every_command_that_lasts_says_what_it_counts_and_none_with_quiet() {
     for (command, labels) in commands {
         let output = run(at, command);
         succeeds(&output);
-        let said = text(&output.stderr);
+        let said = said(&output);
         for label in labels {
             let status = said.lines().find_map(|line| line.strip_prefix(&format!("{label}: ")));
             let status = status.unwrap_or_else(|| panic!("soda {command} doesn't say {label:?}: {said}"));
@@ -52,7 +54,7 @@ fn every_command_that_lasts_says_what_it_counts_and_none_with_quiet() {
     for command in ["probe --seeds 2", "reconstruct -n 1 --steps 40", "map --limit 200", "diagnose -n 40 --bins 4"] {
         let output = run(at, &format!("{command} --quiet"));
         assert!(!succeeds(&output).is_empty(), "soda {command} has a result");
-        assert_eq!(text(&output.stderr), "", "soda {command}");
+        assert_eq!(said(&output), "", "soda {command}");
     }
     let wrong = run(at, "reconstruct -n 0 --quiet");
     assert!(text(&wrong.stderr).starts_with("error: ") && wrong.status.code() == Some(2));
@@ -63,5 +65,5 @@ fn a_quiet_training_only_answers() {
     let folder = tempfile::tempdir().expect("a folder");
     let output = train(folder.path(), &["--run", "r", "-q"]);
     assert!(!succeeds(&output).is_empty());
-    assert_eq!(text(&output.stderr), "");
+    assert_eq!(said(&output), "");
 }
