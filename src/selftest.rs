@@ -7,7 +7,7 @@ use crate::device::{Adapter, Selected};
 use crate::error::{Error, Result};
 use crate::files::{create_parent, sha256, write_atomically};
 use crate::kernels::catalog::{self, Case, Operation, Results, Suite};
-use crate::progress::say;
+use crate::progress::{Progress, say};
 use burn::tensor::Device;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -98,7 +98,9 @@ pub fn once(device: &Selected) -> Result<()> {
         return Ok(());
     }
     say(&format!("first use of {}: testing every kernel against the CPU (soda selftest)", device.describe()));
-    run(catalog::operations(), device, |_, _| ())?;
+    let progress = Progress::new("testing kernels", Some(catalog::cases(catalog::operations(), Suite::SelfTest).len()));
+    run(catalog::operations(), device, |_, _| progress.add(1))?;
+    progress.finish();
     // Gives the memory of the test's large tensors back: training would scatter its small ones over it, and its own memory would
     // grow for thousands of steps.
     device.device.memory_cleanup();

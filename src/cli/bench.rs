@@ -12,9 +12,9 @@ use crate::device::{self, Selected};
 use crate::error::{Error, Result};
 use crate::machine;
 use crate::progress::say;
-use indicatif::ProgressBar;
+use indicatif::ProgressStyle;
 use serde_json::json;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::Ordering;
@@ -131,22 +131,19 @@ fn measure(planned: &[Planned], args: &Args, verbose: u8, interrupt: &Interrupt)
         command.args((0..verbose).map(|_| "-v"));
         command
     };
-    let bar = std::io::stderr().is_terminal().then(|| {
-        let bar = ProgressBar::new_spinner();
+    let bar = crate::progress::bar(None).with_style(ProgressStyle::default_spinner());
+    if !bar.is_hidden() {
         bar.enable_steady_tick(Duration::from_millis(120));
-        bar
-    });
+    }
     let outcome = runner::run(planned, args.budget, command, &interrupt.stop, |i, job, seconds| {
         let (place, count) = (&job.target.place, planned.len());
         let line = format!("[{}/{count}] {}: {}, up to {seconds:.0} s", i + 1, place.device, job.group.describe());
-        match &bar {
-            Some(bar) => bar.set_message(line),
-            None => say(&line),
+        match bar.is_hidden() {
+            true => say(&line),
+            false => bar.set_message(line),
         }
     });
-    if let Some(bar) = bar {
-        bar.finish_and_clear();
-    }
+    bar.finish_and_clear();
     Ok(outcome)
 }
 

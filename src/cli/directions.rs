@@ -67,7 +67,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let stats = statistics(&train.values[..dataset.train.len() * z_dim], z_dim)?;
     let mut directions = principal(&stats, args.pca);
     let probe = match args.classes {
-        true => Some(LinearProbe::trained(&train, dataset.classes.len(), &config.probe, 0)?),
+        true => Some(LinearProbe::trained(&train, dataset.classes.len(), &config.probe, 0, "linear probe")?),
         false => None,
     };
     if let Some(probe) = &probe {

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::eval::features::{Extractor, FeatureKind, batch_size_of};
 use crate::eval::table::{Format, Writer, write_labels};
 use crate::files::{self, Destination, Partial};
-use crate::progress::{Progress, say};
+use crate::progress::{Progress, say, warn};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
@@ -81,7 +81,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut table = Writer::create(&args.out, dim, source.labels.as_deref(), metadata)?;
     let mut lines = names.as_deref().map(Lines::create).transpose()?;
 
-    let mut progress = Progress::new(source.count);
+    let progress = Progress::new("encoding images", source.count);
     let mut skipped = Skipped::default();
     let interrupt = Interrupt::listen()?;
     let most = args.limit.map_or(usize::MAX, |n| n as usize);
@@ -95,7 +95,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
                     lines.as_mut().map_or(Ok(()), |lines| lines.add(&name))?;
                 }
                 Err(e) if args.strict => return Err(e),
-                Err(e) => skipped.add(&e, &progress),
+                Err(e) => skipped.add(&e),
             }
         }
         if !pixels.is_empty() {
@@ -213,13 +213,13 @@ impl Skipped {
     /// Of so many it is said why.
     const NAMED: usize = 20;
 
-    fn add(&mut self, error: &Error, progress: &Progress) {
+    fn add(&mut self, error: &Error) {
         self.count += 1;
         if self.count <= Self::NAMED {
-            progress.say(&format!("left out: {error}"));
+            warn(&format!("left out: {error}"));
             self.first.push(error.to_string());
         } else if self.count == Self::NAMED + 1 {
-            progress.say("left out: more, which are only counted from here on (--strict stops at the first)");
+            warn("left out: more, which are only counted from here on (--strict stops at the first)");
         }
     }
 }

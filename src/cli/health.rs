@@ -58,7 +58,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let pure = purity(&test, k)?;
 
     let train = frozen.train(&FeatureKind::Z, true)?;
-    let probe = LinearProbe::trained(&train, classes, &config.probe, 0)?;
+    let probe = LinearProbe::trained(&train, classes, &config.probe, 0, "linear probe")?;
     let top1 = probe.score(&test)?.top1;
     let found = verdicts(&probe.logits(&test), &test.labels, classes);
     let share = |row: &Vec<usize>| {

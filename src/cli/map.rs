@@ -7,10 +7,10 @@ use crate::data;
 use crate::device;
 use crate::error::{Error, Result};
 use crate::eval::features::{FeatureKind, extract};
-use crate::eval::map::{FEWEST, ROUNDS, pca, preserved, tsne};
+use crate::eval::map::{FEWEST, pca, preserved, tsne};
 use crate::progress::say;
 use crate::report::scatter::{Scatter, save_scatter};
-use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use indicatif::HumanCount;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -69,10 +69,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         let axis = |i: usize| format!("principal component {}, {:.1} % of the variance", i + 1, 100.0 * shares[i]);
         (points, [axis(0), axis(1)], "principal components".to_owned())
     } else {
-        let style = ProgressStyle::with_template("{bar:30} round {pos}/{len}, {eta} left").expect("a valid template");
-        let bar = ProgressBar::new(ROUNDS as u64).with_style(style);
-        let points = tsne(&features, perplexity, |_| bar.inc(1))?;
-        bar.finish_and_clear();
+        let points = tsne(&features, perplexity)?;
         (points, [String::new(), String::new()], format!("t-SNE, perplexity {perplexity:.0}"))
     };
     let kept = preserved(&features, &points, NEIGHBOURS.min(n - 1));

@@ -37,6 +37,7 @@ mod view;
 pub use failure::{overhear, panicked};
 
 use crate::error::{Error, Result};
+use crate::progress;
 use clap::{Parser, Subcommand};
 use output::Holds;
 use std::path::PathBuf;
@@ -67,6 +68,9 @@ struct Common {
     /// More log messages (-v, -vv); RUST_LOG is honoured.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
+    /// No progress and no other lines that only inform; results, warnings and errors stay.
+    #[arg(short, long, global = true)]
+    quiet: bool,
 }
 
 #[derive(Subcommand)]
@@ -141,6 +145,13 @@ pub fn run() -> Result<()> {
     let Cli { verb, common } = Cli::parse();
     let level = ["warn,wgpu=error,naga=error,cubecl=error", "info", "debug"][usize::from(common.verbose.min(2))];
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
+    if common.quiet {
+        progress::be_quiet();
+    }
+    // Hidden: how often progress says where it is, for tests.
+    if let Some(pace) = std::env::var("SODA_PROGRESS").ok().and_then(|milliseconds| milliseconds.parse().ok()) {
+        progress::set_pace(pace);
+    }
     // Hidden: to compare the SIMD paths of one machine, and to run what GPUs run where there is none.
     if let Ok(path) = std::env::var("SODA_SIMD") {
         crate::kernels::testing::force_simd(&path).map_err(|e| Error::usage(format!("SODA_SIMD: {e}")))?;

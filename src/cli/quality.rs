@@ -7,8 +7,8 @@ use super::studio::Studio;
 use crate::data::{Images, bytes_of};
 use crate::edit::decoder::signed;
 use crate::error::{Error, Result};
-use crate::eval::distance::{Distance, NEIGHBOURS, distance};
-use crate::eval::image::similarity;
+use crate::eval::distance::{NEIGHBOURS, distance};
+use crate::eval::image::{Similarity, similarity};
 use crate::report::grid::{GridRow, LARGE, save_table, scale};
 use serde_json::json;
 use std::path::PathBuf;
@@ -44,25 +44,36 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         let least = NEIGHBOURS + 1;
         return Err(Error::usage(format!("-n {n}: choose {least} to {most}, the images that training and test set both hold")));
     }
-    let first = |images: &Images| images.select(&(0..n).collect::<Vec<_>>());
-    let (test, train) = (first(&dataset.test), first(&dataset.train));
     let prior = studio.prior(args.components as usize)?;
     let (decoder, dim) = (studio.decoder(), studio.config().model.z_dim);
     let (side, image) = (decoder.side(), bytes_of(decoder.side()));
-    let (z, originals) = (decoder.encode(&test)?, signed(&test, side));
+    let latent = prior.mixture.sample(n, 1.0, seed);
 
-    let alone = decoder.draw(&z, seed)?;
-    let with_noise = decoder.plain().decode(&z, &decoder.invert(&originals, &z)?, None, seed)?;
-    let drawn = decoder.draw(&prior.mixture.sample(n, 1.0, seed), seed)?;
-    let measured = |images: &Images| -> Result<Distance> { distance(&decoder.encode(images)?, &z, dim) };
-    let samples = measured(&to_images(&drawn, side))?;
-    let real = measured(&train)?;
-    let [with_noise_score, alone_score] = [similarity(&with_noise, &originals, side)?, similarity(&alone, &originals, side)?];
-
-    let shown = n.min(10) * image;
-    let rows = [(&originals, "test image"), (&with_noise, "z and x_T"), (&alone, "z alone"), (&drawn, "drawn")];
-    let rows = rows.map(|(images, label)| GridRow { label: Some(label), images: images[..shown].chunks(image).collect() });
-    save_table(&args.out, &[], &rows, side, scale(side, LARGE))?;
+    // Of all images only z is kept.
+    let [mut z, mut z_drawn, mut z_train] = [const { Vec::new() }; 3];
+    let (mut with_noise_scores, mut alone_scores) = (Vec::new(), Vec::new());
+    for (part, decoder) in decoder.parts(n) {
+        let indices: Vec<usize> = part.clone().collect();
+        let (test, train) = (dataset.test.select(&indices), dataset.train.select(&indices));
+        let (own, originals) = (decoder.encode(&test)?, signed(&test, side));
+        let alone = decoder.draw(&own, seed)?;
+        let with_noise = decoder.plain().decode(&own, &decoder.invert(&originals, &own)?, None, seed)?;
+        let drawn = decoder.draw(&latent[part.start * dim..part.end * dim], seed)?;
+        with_noise_scores.push(similarity(&with_noise, &originals, side)?);
+        alone_scores.push(similarity(&alone, &originals, side)?);
+        if part.start == 0 {
+            let shown = n.min(10) * image;
+            let rows = [(&originals, "test image"), (&with_noise, "z and x_T"), (&alone, "z alone"), (&drawn, "drawn")];
+            let rows =
+                rows.map(|(images, label)| GridRow { label: Some(label), images: images[..shown].chunks(image).collect() });
+            save_table(&args.out, &[], &rows, side, scale(side, LARGE))?;
+        }
+        z.extend(own);
+        z_drawn.extend(decoder.encode(&to_images(&drawn, side))?);
+        z_train.extend(decoder.encode(&train)?);
+    }
+    let [samples, real] = [distance(&z_drawn, &z, dim)?, distance(&z_train, &z, dim)?];
+    let [with_noise_score, alone_score] = [Similarity::over(&with_noise_scores), Similarity::over(&alone_scores)];
 
     outln!("{n} test images from z and their own x_T: PSNR {:.2} dB, SSIM {:.3}", with_noise_score.psnr, with_noise_score.ssim);
     outln!("{n} test images from z alone:            PSNR {:.2} dB, SSIM {:.3}", alone_score.psnr, alone_score.ssim);

@@ -107,7 +107,7 @@ impl Manifest {
         }
         let mut files: Vec<Vec<u8>> = files.into_iter().flatten().collect();
         let test = files.pop().unwrap_or_default();
-        Ok((images(&files), images(&[test]), self.digest()))
+        Ok((images(files), images(vec![test]), self.digest()))
     }
 }
 
@@ -150,7 +150,7 @@ pub fn parse(bytes: &[u8]) -> std::result::Result<Images, String> {
         return Err(format!("has {} bytes, which are no records of {RECORD}", bytes.len()));
     }
     check_labels(bytes)?;
-    Ok(images(&[bytes]))
+    Ok(images(vec![bytes]))
 }
 
 fn check_labels(bytes: &[u8]) -> std::result::Result<(), String> {
@@ -160,13 +160,15 @@ fn check_labels(bytes: &[u8]) -> std::result::Result<(), String> {
     }
 }
 
-/// The records of `files`, in order.
-fn images(files: &[impl AsRef<[u8]>]) -> Images {
+/// The records of `files`, in order. Each file is let go of once it has been taken up: nobody needs room for two of all.
+fn images(files: Vec<impl AsRef<[u8]>>) -> Images {
     let n = files.iter().map(|f| f.as_ref().len() / RECORD).sum::<usize>();
     let (mut pixels, mut labels) = (Vec::with_capacity(n * IMAGE), Vec::with_capacity(n));
-    for record in files.iter().flat_map(|f| f.as_ref().chunks_exact(RECORD)) {
-        labels.push(record[0]);
-        pixels.extend_from_slice(&record[1..]);
+    for file in files {
+        for record in file.as_ref().chunks_exact(RECORD) {
+            labels.push(record[0]);
+            pixels.extend_from_slice(&record[1..]);
+        }
     }
     Images::new(SIDE, pixels, labels)
 }

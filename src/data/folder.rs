@@ -5,7 +5,7 @@ use super::picture::{FORMATS, read_picture};
 use super::{Images, bytes_of};
 use crate::error::{Error, Result};
 use crate::files::hex;
-use indicatif::{ProgressBar, ProgressStyle};
+use crate::progress::Progress;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -51,10 +51,9 @@ pub(super) fn read(place: &Path, side: usize) -> Result<Option<Contents>> {
             )));
         }
     }
-    let style = ProgressStyle::with_template("reading images: {pos} of {len} {wide_bar} {eta} left").expect("a valid template");
-    let bar = ProgressBar::new((train.len() + test.len()) as u64).with_style(style);
-    let (train, test) = (decode(&train, side, &bar)?, decode(&test, side, &bar)?);
-    bar.finish_and_clear();
+    let progress = Progress::new("reading images", Some(train.len() + test.len()));
+    let (train, test) = (decode(&train, side, &progress)?, decode(&test, side, &progress)?);
+    progress.finish();
     let mut digest = Sha256::new();
     digest.update(classes.iter().map(|class| format!("{class}\n")).collect::<String>());
     for images in [&train, &test] {
@@ -195,10 +194,10 @@ fn labelled(groups: &[Vec<PathBuf>]) -> Files {
     (0..longest).flat_map(round).collect()
 }
 
-fn decode(files: &Files, side: usize, bar: &ProgressBar) -> Result<Images> {
+fn decode(files: &Files, side: usize, progress: &Progress) -> Result<Images> {
     let mut pixels = allocate(files.len(), side)?;
     let read = |((path, _), out): (&(PathBuf, u8), &mut [u8])| -> Result<()> {
-        bar.inc(1);
+        progress.add(1);
         out.copy_from_slice(&read_picture(path, side)?);
         Ok(())
     };

@@ -3,6 +3,7 @@
 use super::images::allocate;
 use super::{Dataset, Images, bytes_of};
 use crate::error::{Error, Result};
+use crate::progress::Progress;
 use image::imageops::FilterType;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits, RgbImage, Rgba};
 use rayon::prelude::*;
@@ -127,11 +128,13 @@ fn planes(rgb: RgbImage) -> Vec<u8> {
 pub(super) fn resample(images: &Images, side: usize) -> Result<Images> {
     let (own, plane) = (images.side() as u32, images.side() * images.side());
     let mut pixels = allocate(images.len(), side)?;
+    let progress = Progress::new("resampling images", Some(images.len()));
     pixels.par_chunks_exact_mut(bytes_of(side)).enumerate().for_each(|(i, out)| {
         let image = images.image(i);
         let rgb = (0..plane).flat_map(|p| [image[p], image[p + plane], image[p + 2 * plane]]).collect();
         let rgb = RgbImage::from_raw(own, own, rgb).expect("three bytes a pixel");
         out.copy_from_slice(&planes(resized(DynamicImage::ImageRgb8(rgb), side)));
+        progress.add(1);
     });
     Ok(Images::new(side, pixels, images.labels().to_vec()))
 }

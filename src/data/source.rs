@@ -5,13 +5,16 @@ use super::cifar::{self, FOLDER, Manifest, remedy};
 use super::{CLASSES, cifar100};
 use crate::error::{Error, Result};
 use crate::files::hex;
+use crate::progress::Progress;
 use crate::shell::quoted;
-use indicatif::{ProgressBar, ProgressStyle};
 use md5::{Digest, Md5};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// What a download is counted in, bytes.
+const KB: u64 = 1000;
 
 /// What [`fetch`] and [`import`] did. `Display` is a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,20 +148,19 @@ impl Archive {
         };
         let response = self.agent.get(&self.url).call().map_err(|e| failed(e.to_string()))?;
         let mut body = response.into_body().into_reader();
-        let style = "{bytes} of {total_bytes} {wide_bar} {bytes_per_sec}, {eta} left";
-        let bar = ProgressBar::new(self.bytes).with_style(ProgressStyle::with_template(style).expect("a valid template"));
+        let progress = Progress::new("downloading, kB", Some((self.bytes / KB) as usize));
         let (mut md5, mut received, mut buffer) = (Md5::new(), 0, vec![0; 1 << 16]);
         loop {
             let n = body.read(&mut buffer).map_err(|e| failed(e.to_string()))?;
+            progress.add(((received + n as u64) / KB - received / KB) as usize);
             received += n as u64;
             if n == 0 || received > self.bytes {
                 break;
             }
             md5.update(&buffer[..n]);
             file.write_all(&buffer[..n]).map_err(|e| Error::io("write the download to", root, &e))?;
-            bar.set_position(received);
         }
-        bar.finish_and_clear();
+        progress.finish();
         if received != self.bytes {
             let more = if received > self.bytes { "more than " } else { "" };
             return Err(failed(format!("got {more}{} bytes instead of {}", received.min(self.bytes), self.bytes)));

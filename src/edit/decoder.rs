@@ -9,6 +9,7 @@ use crate::diffusion::sampler::{Inversion, Sampling, ddim_inversion, sample};
 use crate::error::{Error, Result};
 use crate::eval::features;
 use crate::model::Soda;
+use crate::progress::Progress;
 use crate::rng::{self, Purpose};
 use burn::tensor::{Device, Tensor, TensorData};
 use std::ops::Range;
@@ -16,9 +17,12 @@ use std::sync::Arc;
 
 /// Images a batch, at most: what fits small devices.
 const BATCH: usize = 64;
+/// Images of a part, about: their pixels are in memory several times.
+const PART: usize = 512;
 
 /// The trained networks with everything that sampling needs. Images are `[N, 3, side, side]` in [-1, 1], the side being the
 /// target view's, z `[N, Z]`, both on the host.
+#[derive(Clone)]
 pub struct Decoder<'a> {
     /// The networks.
     pub model: &'a Soda,
@@ -31,13 +35,15 @@ pub struct Decoder<'a> {
     schedule: Schedule,
     linear: Option<Arc<LinearDecoder>>,
     varied: bool,
+    /// The number of the first image, on which noise depends.
+    first: usize,
 }
 
 impl<'a> Decoder<'a> {
     /// Networks on `device` and the recipe they were trained with.
     pub fn new(model: &'a Soda, config: &'a Config, sample: SampleConfig, device: &Device) -> Self {
         let schedule = Schedule::new(&config.diffusion);
-        Self { model, config, sample, device: device.clone(), schedule, linear: None, varied: false }
+        Self { model, config, sample, device: device.clone(), schedule, linear: None, varied: false, first: 0 }
     }
 
     /// The same, which begins with the pictures of `linear`, where there is one, at the noise level that the settings name; without
@@ -67,6 +73,16 @@ impl<'a> Decoder<'a> {
         (bytes_of(self.side()), BATCH.min(features::batch_size(self.side())))
     }
 
+    /// `n` images in parts, each with the decoder that makes of them what this one would make of them in one call for all: memory
+    /// doesn't grow with their number.
+    pub fn parts(&self, n: usize) -> impl Iterator<Item = (Range<usize>, Decoder<'a>)> {
+        let (_, batch) = self.sizes();
+        let part = batch * (PART / batch).max(1);
+        (0..n).step_by(part).map(move |first| {
+            (first..n.min(first + part), Decoder { first: self.first + first, ..self.clone() })
+        })
+    }
+
     /// z of plain images of any side, `[N, Z]`.
     ///
     /// # Errors
@@ -79,15 +95,16 @@ impl<'a> Decoder<'a> {
     pub fn noise(&self, n: usize, seed: u64) -> Vec<f32> {
         let size = bytes_of(self.side());
         let image = |i| rng::normal(&mut rng::stream(rng::pair(seed, i as u64), Purpose::Sampling, 0), size);
-        (0..n).flat_map(image).collect()
+        (self.first..self.first + n).flat_map(image).collect()
     }
 
-    /// Where sampling begins: the linear decoder's pictures of `z` noised by `noise`, or that itself where there is none.
-    fn begin(&self, z: &[f32], noise: &[f32], view: Option<&[f32]>, seed: u64) -> Vec<f32> {
+    /// Where sampling begins for the images from number `first` on: the linear decoder's pictures of `z` noised by `noise`, or that
+    /// itself where there is none.
+    fn begin(&self, z: &[f32], noise: &[f32], view: Option<&[f32]>, first: usize, seed: u64) -> Vec<f32> {
         let Some((linear, level)) = self.beginning() else { return noise.to_vec() };
         let mut pictures = linear.mean(z);
         if self.varied {
-            let residuals = linear.residuals(z.len() / linear.z_dim(), seed);
+            let residuals = linear.residuals(first..first + z.len() / linear.z_dim(), seed);
             pictures.iter_mut().zip(residuals).for_each(|(v, r)| *v += r);
         }
         let alpha_bar = self.schedule.alpha_bar(level);
@@ -95,29 +112,31 @@ impl<'a> Decoder<'a> {
         linear.at(&pictures, self.side(), view).iter().zip(noise).map(|(x_0, eps)| signal * x_0 + sigma * eps).collect()
     }
 
-    /// One image for each z and noise, which is x_T itself where sampling begins there. `view` `[N, 4]` says how each image is to lie in the one that its z was made of (none: like
-    /// it), for networks with view conditioning; `seed` is that of the noise that a sampler adds.
+    /// One image for each z and noise, which is x_T itself where sampling begins there. `view` `[N, 4]` says how each image is to lie
+    /// in the one that its z was made of (none: like it), for networks with view conditioning; `seed` is that of the noise that a sampler adds.
     ///
     /// # Errors
     /// If the device can't be read.
     pub fn decode(&self, z: &[f32], noise: &[f32], view: Option<&[f32]>, seed: u64) -> Result<Vec<f32>> {
         let mut out = Vec::with_capacity(noise.len());
         let (z_dim, side, (size, batch)) = (self.config.model.z_dim, self.side(), self.sizes());
-        let (start, from) = (self.begin(z, noise, view, seed), self.beginning().map(|(_, level)| level));
-        for (i, x) in start.chunks(batch * size).enumerate() {
-            let (first, n) = (i * batch, x.len() / size);
-            let z = self.tensor(&z[first * z_dim..][..n * z_dim], [n, z_dim]);
-            let view = view.map(|view| self.tensor(&view[first * 4..][..n * 4], [n, 4]));
-            let x = self.tensor(x, [n, 3, side, side]);
+        let from = self.beginning().map(|(_, level)| level);
+        let progress = self.progress("drawing", noise.len() / size);
+        for (i, noise) in noise.chunks(batch * size).enumerate() {
+            let (first, n) = (i * batch, noise.len() / size);
+            let (z, view) = (&z[first * z_dim..][..n * z_dim], view.map(|view| &view[first * 4..][..n * 4]));
+            let x = self.tensor(&self.begin(z, noise, view, self.first + first, seed), [n, 3, side, side]);
+            let (z, view) = (self.tensor(z, [n, z_dim]), view.map(|view| self.tensor(view, [n, 4])));
             let SampleConfig { sampler: kind, steps, eta, clip_x0, .. } = self.sample;
-            let settings = Sampling { kind, steps, from, eta, clip_x0, seed: rng::pair(seed, i as u64) };
-            let images = sample(&self.schedule, x, settings, self.eps_fn(z, view, &self.sample.guidance));
-            out.extend(read(images.clamp(-1.0, 1.0))?);
+            let settings = Sampling { kind, steps, from, eta, clip_x0, seed: rng::pair(seed, (self.first / batch + i) as u64) };
+            let images = sample(&self.schedule, x, settings, self.eps_fn(z, view, &self.sample.guidance, &progress));
+            let images = read(images.clamp(-1.0, 1.0))?;
+            out.extend(match self.beginning() {
+                Some((linear, _)) => linear.detailed(images, side),
+                None => images,
+            });
         }
-        Ok(match self.beginning() {
-            Some((linear, _)) => linear.detailed(out, side),
-            None => out,
-        })
+        Ok(out)
     }
 
     /// One image for each z, from the noise of `seed`.
@@ -137,9 +156,10 @@ impl<'a> Decoder<'a> {
         let mut out = Vec::with_capacity(x_0.len());
         let (z_dim, side, (size, batch)) = (self.config.model.z_dim, self.side(), self.sizes());
         let settings = Inversion { steps: self.sample.steps, refinements: 0 };
+        let progress = self.progress("inverting", x_0.len() / size);
         for (x, z) in x_0.chunks(batch * size).zip(z.chunks(batch * z_dim)) {
             let n = x.len() / size;
-            let eps_fn = self.eps_fn(self.tensor(z, [n, z_dim]), None, &Guidance::Whole(0.0));
+            let eps_fn = self.eps_fn(self.tensor(z, [n, z_dim]), None, &Guidance::Whole(0.0), &progress);
             out.extend(read(ddim_inversion(&self.schedule, self.tensor(x, [n, 3, side, side]), settings, eps_fn))?);
         }
         Ok(out)
@@ -149,11 +169,24 @@ impl<'a> Decoder<'a> {
     pub fn plain(&self) -> Decoder<'a> {
         let (sampler, guidance) = (Sampler::Ddim, Guidance::Whole(0.0));
         let sample = SampleConfig { sampler, eta: 0.0, guidance, clip_x0: false, start: 1.0, ..self.sample };
-        Decoder::new(self.model, self.config, sample, &self.device)
+        Decoder { first: self.first, ..Decoder::new(self.model, self.config, sample, &self.device) }
+    }
+
+    /// Counts steps of images: `n` of them take all the steps.
+    fn progress(&self, what: &str, n: usize) -> Progress {
+        let steps = self.sample.steps;
+        let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+        Progress::new(format!("{what} {} in {}", count(n, "image"), count(steps, "step")), Some(n * steps))
     }
 
     /// The guided prediction: a closure over (x_t, t).
-    fn eps_fn(&self, z: Tensor<2>, view: Option<Tensor<2>>, guidance: &Guidance) -> impl FnMut(Tensor<4>, usize) -> Tensor<4> {
+    fn eps_fn(
+        &self,
+        z: Tensor<2>,
+        view: Option<Tensor<2>>,
+        guidance: &Guidance,
+        progress: &Progress,
+    ) -> impl FnMut(Tensor<4>, usize) -> Tensor<4> {
         let [n, z_dim] = z.dims();
         let sections = self.config.model.sections();
         let mask = |dropped: &Range<usize>| {
@@ -168,6 +201,7 @@ impl<'a> Decoder<'a> {
         };
         let (w, masks): (Vec<f64>, Vec<Tensor<2>>) = weights.into_iter().filter(|(w, _)| *w != 0.0).unzip();
         move |x, t| {
+            progress.add(n);
             let time = Tensor::<1>::full([n], self.schedule.time(t), &self.device);
             let predict =
                 |mask: &Tensor<2>| self.model.predict_eps(x.clone(), time.clone(), z.clone(), mask.clone(), view.clone(), None);
@@ -196,4 +230,40 @@ pub fn signed(images: &Images, side: usize) -> Vec<f32> {
     let mut out = vec![0.0; images.len() * bytes_of(side)];
     views::plain_target(images, &all, side, &mut out);
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_drawn_as_all_images_are_in_one_call() {
+        let set = [
+            "model.z_dim=4",
+            "model.encoder.base=4",
+            "model.unet.base=4",
+            "model.unet.multipliers=[1]",
+            "model.unet.groups=2",
+            "model.unet.final_groups=2",
+            "data.side=16",
+            "sample.steps=2",
+        ];
+        let config = Config::parse(include_str!("../../configs/quick.toml"), "quick", &set.map(String::from)).unwrap();
+        let (device, n) = (Device::flex(), PART + 70);
+        let model = Soda::new(&config.model, 3, &device);
+        let sample = SampleConfig { sampler: Sampler::Ddpm, ..config.sample.clone() };
+        let decoder = Decoder::new(&model, &config, sample, &device);
+        let z = rng::normal(&mut rng::stream(3, Purpose::Test, 0), n * 4);
+        let whole = decoder.draw(&z, 5).unwrap();
+        let (mut parts, mut same_noise) = (Vec::new(), Vec::new());
+        for (part, decoder) in decoder.parts(n) {
+            let z = &z[part.start * 4..part.end * 4];
+            parts.extend(decoder.draw(z, 5).unwrap());
+            same_noise.extend(Decoder { first: 0, ..decoder }.draw(z, 5).unwrap());
+        }
+        assert!(whole.iter().all(|v| v.is_finite()) && whole.len() == n * bytes_of(16));
+        assert_eq!(parts, whole);
+        // Negative control: noise that begins anew in each part.
+        assert_ne!(same_noise, whole);
+    }
 }

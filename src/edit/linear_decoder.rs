@@ -21,6 +21,7 @@ use crate::files;
 use crate::model::weights::{self, MORE, Tensors, WeightsFile};
 use crate::rng::{self, Purpose};
 use rayon::prelude::*;
+use std::ops::Range;
 use std::path::Path;
 
 pub use fit::{MOST_IMAGES, chosen, fit};
@@ -70,15 +71,15 @@ impl LinearDecoder {
         z.par_chunks_exact(z_dim).flat_map_iter(of_one).collect()
     }
 
-    /// What the mean lacks, drawn for the `n` images of `seed`, each from its number alone: `[n, 3, side, side]`.
-    pub fn residuals(&self, n: usize, seed: u64) -> Vec<f32> {
+    /// What the mean lacks, drawn for the images of these numbers, each from that and `seed` alone: `[N, 3, side, side]`.
+    pub fn residuals(&self, numbers: Range<usize>, seed: u64) -> Vec<f32> {
         let image = bytes_of(self.side);
         let count = self.components.len() / image;
         let of_one = |i| {
             let weights = rng::normal(&mut rng::stream(rng::pair(seed, i as u64), Purpose::Sampling, u64::MAX), count);
             add_scaled(vec![0.0; image], &self.components, &weights)
         };
-        (0..n).into_par_iter().flat_map_iter(of_one).collect()
+        numbers.into_par_iter().flat_map_iter(of_one).collect()
     }
 
     /// `pictures` `[N, 3, own side, own side]` in [-1, 1] at `side` pixels. With `view` `[N, 4]`, see [`Geometry::within`], the part

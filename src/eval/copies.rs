@@ -2,6 +2,7 @@
 
 use crate::data::crop::resized;
 use crate::data::{Images, bytes_of};
+use crate::progress::Progress;
 use rayon::prelude::*;
 
 /// Bytes that are compared before a candidate is given up.
@@ -34,7 +35,13 @@ pub fn nearest(images: &[f32], side: usize, among: &Images) -> Option<Vec<(usize
         }
         (best.0, best.1 as f64 / (255.0 * 255.0 * bytes_of(side) as f64))
     };
-    Some(images.par_chunks_exact(bytes_of(side)).map(find).collect())
+    let progress = Progress::new("looking for the nearest training images", Some(images.len() / bytes_of(side)));
+    let seen = |image: &[f32]| {
+        let found = find(image);
+        progress.add(1);
+        found
+    };
+    Some(images.par_chunks_exact(bytes_of(side)).map(seen).collect())
 }
 
 #[cfg(test)]

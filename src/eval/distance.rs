@@ -6,6 +6,7 @@
 use super::latent::mean_and_covariance;
 use super::matrix::{eigen_symmetric, times_transposed};
 use crate::error::{Error, Result};
+use crate::progress::Progress;
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -75,14 +76,19 @@ pub fn precision_recall(drawn: &[f32], real: &[f32], dim: usize) -> Result<(f64,
 
 /// Share of `points` within the ball of some row of `among`, per cent.
 fn share_within(points: &[f32], among: &[f32], dim: usize) -> f64 {
+    let progress = Progress::new("precision and recall, images", Some((points.len() + among.len()) / dim));
     let radius = |i: usize| {
+        progress.add(1);
         let own = &among[i * dim..][..dim];
         let mut distances: Vec<f32> = among.chunks_exact(dim).map(|other| squared(own, other)).collect();
         // The row itself is the nearest, at 0.
         *distances.select_nth_unstable_by(NEIGHBOURS, f32::total_cmp).1
     };
     let radii: Vec<f32> = (0..among.len() / dim).into_par_iter().map(radius).collect();
-    let within = |p: &[f32]| among.chunks_exact(dim).zip(&radii).any(|(row, &radius)| squared(p, row) <= radius);
+    let within = |p: &[f32]| {
+        progress.add(1);
+        among.chunks_exact(dim).zip(&radii).any(|(row, &radius)| squared(p, row) <= radius)
+    };
     let inside = points.par_chunks_exact(dim).filter(|p| within(p)).count();
     100.0 * inside as f64 / (points.len() / dim) as f64
 }

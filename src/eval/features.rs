@@ -3,15 +3,18 @@
 mod extract;
 mod frozen;
 mod kind;
+mod rows;
 
 pub use extract::{Extractor, extract};
 pub use frozen::Frozen;
 pub use kind::FeatureKind;
+pub use rows::{Pixels, Rows, Selected};
 
 use crate::config::{DataConfig, Sides, ViewConfig};
 use crate::data::{Images, bytes_of, views};
 use crate::error::{Error, Result};
 use crate::model::Soda;
+use crate::progress::Progress;
 use crate::rng::{self, Purpose};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -43,29 +46,10 @@ impl Features {
         let values = rows.iter().flat_map(|&i| self.row(i)).copied().collect();
         Features { dim: self.dim, values, labels: rows.iter().map(|&i| self.labels[i]).collect() }
     }
-
-    /// Refuses what would make a score meaningless; `name` is what the message calls these features.
-    pub(super) fn check(&self, name: &str, dim: usize, classes: usize) -> Result<()> {
-        assert_eq!(self.dim, dim, "{name} features: length of a vector, beside that of the probe");
-        assert_eq!(self.values.len(), self.rows() * dim, "{name} features: values, beside [N = {}, D = {dim}]", self.rows());
-        if let Some(at) = self.values.iter().position(|v| !v.is_finite()) {
-            return Err(Error::failed(format!(
-                "the {name} features hold {} (row {}, entry {}); the weights that they come from have diverged, or their file is damaged",
-                self.values[at],
-                at / dim,
-                at % dim
-            )));
-        }
-        if let Some(at) = self.labels.iter().position(|&l| usize::from(l) >= classes) {
-            let label = self.labels[at];
-            return Err(Error::failed(format!(
-                "the {name} features have class {label} at row {at}; there are {classes} classes"
-            )));
-        }
-        Ok(())
-    }
 }
 
+/// Batches of a calibration: at momentum 0.1 they forget the start (0.9^60 = 0.2 %).
+const CALIBRATION: usize = 60;
 /// Images encoded at a time, at most.
 const BATCH: usize = 128;
 /// Pixels of the images encoded at a time, at most: feature maps of larger images take as much more memory.
@@ -94,10 +78,12 @@ pub fn encode(
     device: &Device,
 ) -> Result<Features> {
     let mut features = Features { dim: 0, values: Vec::new(), labels: Vec::new() };
+    let progress = Progress::new("encoding images", Some(indices.len() * (1 + usize::from(flips))));
     for flip in [false, true].into_iter().take(1 + usize::from(flips)) {
         for batch in indices.chunks(batch_size(data.sides().source)) {
             let labels = batch.iter().map(|&i| images.label(i).into());
             append(&mut features, model, source_tensor(images, batch, data, flip, device), labels)?;
+            progress.add(batch.len());
         }
     }
     Ok(features)
@@ -144,6 +130,7 @@ impl<'a> Augmented<'a> {
     pub fn encode(&mut self, model: &Soda, epoch: u64, device: &Device) -> Result<Features> {
         let mut features = Features { dim: 0, values: Vec::new(), labels: Vec::new() };
         let Sides { source: side, .. } = self.data.sides();
+        let progress = Progress::new("encoding views", Some(self.indices.len()));
         for batch in self.indices.chunks(batch_size(side)) {
             let mut values = vec![0.0; batch.len() * bytes_of(side)];
             values.par_chunks_mut(bytes_of(side)).zip(batch).for_each(|(out, &i)| {
@@ -153,38 +140,23 @@ impl<'a> Augmented<'a> {
             });
             let x = Tensor::from_data(TensorData::new(values, [batch.len(), 3, side, side]), device);
             append(&mut features, model, x, batch.iter().map(|&i| self.images.label(i).into()))?;
+            progress.add(batch.len());
         }
         Ok(features)
     }
 }
 
-/// Raw pixels in `[0, 1]` as features: the baseline that knows nothing.
-pub fn pixels(images: &Images, indices: &[usize], flips: bool) -> Features {
-    let rows = indices.len() * (1 + usize::from(flips));
-    let dim = bytes_of(images.side());
-    let (mut values, mut labels) = (Vec::with_capacity(rows * dim), Vec::with_capacity(rows));
-    for flip in [false, true].into_iter().take(1 + usize::from(flips)) {
-        for &i in indices {
-            let image = images.image(i);
-            for row in image.chunks(images.side()) {
-                let value = |p: &u8| f32::from(*p) / 255.0;
-                if flip { values.extend(row.iter().rev().map(value)) } else { values.extend(row.iter().map(value)) }
-            }
-            labels.push(images.label(i).into());
-        }
-    }
-    Features { dim, values, labels }
-}
-
 /// `model` (without autodiff) with BatchNorm statistics of the plain training images instead of its own: what makes a
 /// randomly initialised encoder a fair baseline.
 pub fn calibrate(model: Soda, images: &Images, indices: &[usize], data: &DataConfig, device: &Device) -> Soda {
-    // A forward pass on an autodiff device updates the statistics; 60 batches at momentum 0.1 forget the start (0.9^60 = 0.2 %).
+    // A forward pass on an autodiff device updates the statistics.
     // Nothing is learnt from: without tracked weights no graph of the pass is kept.
     let training = model.train().no_grad();
     let autodiff = device.clone().autodiff();
-    for batch in indices.chunks(batch_size(data.sides().source)).cycle().take(60) {
+    let progress = Progress::new("calibrating the untrained encoder, batches", Some(CALIBRATION));
+    for batch in indices.chunks(batch_size(data.sides().source)).cycle().take(CALIBRATION) {
         training.encode(source_tensor(images, batch, data, false, &autodiff));
+        progress.add(1);
     }
     training.valid()
 }

@@ -27,6 +27,19 @@ pub struct Similarity {
     pub n: usize,
 }
 
+impl Similarity {
+    /// That of several sets of images together.
+    ///
+    /// # Panics
+    /// If there are none.
+    pub fn over(parts: &[Similarity]) -> Self {
+        let n = parts.iter().map(|part| part.n).sum::<usize>();
+        assert!(n > 0, "similarity of no images");
+        let mean = |of: fn(&Similarity) -> f64| parts.iter().map(|part| of(part) * part.n as f64).sum::<f64>() / n as f64;
+        Self { psnr: mean(|part| part.psnr), ssim: mean(|part| part.ssim), n }
+    }
+}
+
 /// PSNR and SSIM of each image of `a` against the one at its place in `b`, both \[N, 3, size, size\], averaged.
 ///
 /// # Errors
@@ -190,6 +203,10 @@ mod tests {
         assert!((got.psnr - (psnr_0 + psnr_1) / 2.0).abs() < 1e-6, "{got:?}");
         assert!((got.ssim - (ssim_0 + ssim_1) / 2.0).abs() < 1e-7, "{got:?}");
         assert_eq!(got.n, 2);
+        // The parts of a set weigh as much as their images.
+        let part = |psnr, n| Similarity { psnr, ssim: psnr / 100.0, n };
+        let over = Similarity::over(&[part(10.0, 3), part(20.0, 1)]);
+        assert!((over.psnr - 12.5).abs() < 1e-12 && (over.ssim - 0.125).abs() < 1e-12 && over.n == 4, "{over:?}");
     }
 
     #[test]

@@ -3,10 +3,11 @@
 //!
 //! All pairs are compared by blocked matrix products in f32; no more than a block of them is held at a time.
 
-use super::features::Features;
+use super::features::Rows;
 use super::linear::{Scores, rank};
 use crate::error::{Error, Result};
 use crate::kernels::gemm::{Matrix, product};
+use crate::progress::Progress;
 use rayon::prelude::*;
 use std::cmp::Ordering;
 
@@ -46,9 +47,9 @@ impl Rule {
 ///
 /// # Panics
 /// If `test` has another feature length than `train`, or `values` is not `[N, D]`.
-pub fn score(train: &Features, test: &Features, classes: usize, rule: Rule) -> Result<Scores> {
-    train.check("training", train.dim, classes)?;
-    test.check("test", train.dim, classes)?;
+pub fn score(train: &dyn Rows, test: &dyn Rows, classes: usize, rule: Rule) -> Result<Scores> {
+    train.check("training", train.dim(), classes)?;
+    test.check("test", train.dim(), classes)?;
     if train.rows() == 0 || test.rows() == 0 {
         let (train, test) = (train.rows(), test.rows());
         return Err(Error::failed(format!("{train} training and {test} test rows: neighbours need at least one of each")));
@@ -56,10 +57,10 @@ pub fn score(train: &Features, test: &Features, classes: usize, rule: Rule) -> R
     if train.rows() < rule.k {
         log::warn!("{} training rows are fewer than the {} neighbours of this protocol: all of them vote", train.rows(), rule.k);
     }
-    let ranks = nearest(train, test, rule.k).into_iter().zip(&test.labels).map(|(neighbours, &label)| {
+    let ranks = nearest(train, test, rule.k).into_iter().zip(test.labels()).map(|(neighbours, &label)| {
         let mut votes = vec![0.0; classes];
         for (row, cosine) in neighbours {
-            votes[usize::from(train.labels[row])] += rule.weight(cosine);
+            votes[usize::from(train.labels()[row])] += rule.weight(cosine);
         }
         vote_rank(&votes, label.into())
     });
@@ -72,25 +73,25 @@ pub fn score(train: &Features, test: &Features, classes: usize, rule: Rule) -> R
 ///
 /// # Panics
 /// If `queries` has another feature length than `train`.
-pub fn nearest(train: &Features, queries: &Features, k: usize) -> Vec<Vec<(usize, f32)>> {
-    assert_eq!(train.dim, queries.dim, "queries: length of a vector, beside that of the training features");
-    let (dim, k) = (train.dim, k.min(train.rows()));
+pub fn nearest(train: &dyn Rows, queries: &dyn Rows, k: usize) -> Vec<Vec<(usize, f32)>> {
+    assert_eq!(train.dim(), queries.dim(), "queries: length of a vector, beside that of the training features");
+    let (dim, k) = (train.dim(), k.min(train.rows()));
     let mut best: Vec<Best> = (0..queries.rows()).map(|_| Best::new(k)).collect();
     if k == 0 || dim == 0 {
         return best.into_iter().map(Best::finish).collect();
     }
     let mut block = Vec::new();
+    let progress = Progress::new("finding nearest neighbours", Some(train.rows()));
     for start in (0..train.rows()).step_by(TRAIN_BLOCK) {
         let rows = TRAIN_BLOCK.min(train.rows() - start);
         block.resize(rows * dim, 0.0);
-        let (from, to) = (&train.values[start * dim..][..rows * dim], &mut block);
-        from.par_chunks(dim).zip(to.par_chunks_mut(dim)).for_each(|(from, to)| normalise(from, to));
+        block.par_chunks_mut(dim).enumerate().for_each(|(i, to)| read_normalised(train, start + i, to));
 
-        let queries = queries.values.par_chunks(QUERY_BLOCK * dim);
-        queries.zip(best.par_chunks_mut(QUERY_BLOCK)).for_each_init(Scratch::default, |scratch, (queries, best)| {
+        best.par_chunks_mut(QUERY_BLOCK).enumerate().for_each_init(Scratch::default, |scratch, (number, best)| {
             let Scratch { normalised, cosines } = scratch;
-            normalised.resize(queries.len(), 0.0);
-            queries.chunks_exact(dim).zip(normalised.chunks_exact_mut(dim)).for_each(|(from, to)| normalise(from, to));
+            normalised.resize(best.len() * dim, 0.0);
+            let first = number * QUERY_BLOCK;
+            normalised.chunks_exact_mut(dim).enumerate().for_each(|(i, to)| read_normalised(queries, first + i, to));
             cosines.resize(best.len() * rows, 0.0);
             let (a, b) = (Matrix::new(normalised, dim), Matrix::new(&block, dim).t());
             product((best.len(), rows, dim), 1.0, a, b, cosines, rows);
@@ -98,6 +99,7 @@ pub fn nearest(train: &Features, queries: &Features, k: usize) -> Vec<Vec<(usize
                 cosines.iter().enumerate().for_each(|(i, &cosine)| best.offer(start + i, cosine));
             }
         });
+        progress.add(rows);
     }
     best.into_iter().map(Best::finish).collect()
 }
@@ -149,10 +151,21 @@ impl Best {
     }
 }
 
+/// Row `i` of `rows`, of length 1.
+fn read_normalised(rows: &dyn Rows, i: usize, to: &mut [f32]) {
+    rows.read(i, 0, to);
+    let scale = inverse_norm(to);
+    to.iter_mut().for_each(|v| *v = (f64::from(*v) * scale) as f32);
+}
+
 pub(super) fn normalise(from: &[f32], to: &mut [f32]) {
-    let squares: f64 = from.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
-    let scale = squares.sqrt().max(MIN_NORM).recip();
+    let scale = inverse_norm(from);
     to.iter_mut().zip(from).for_each(|(to, &from)| *to = (f64::from(from) * scale) as f32);
+}
+
+fn inverse_norm(values: &[f32]) -> f64 {
+    let squares: f64 = values.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
+    squares.sqrt().max(MIN_NORM).recip()
 }
 
 /// [`rank`], where a class without votes comes last.
@@ -163,6 +176,7 @@ fn vote_rank(votes: &[f64], label: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::eval::features::Features;
     use crate::rng::{self, Purpose};
     use rand::RngExt;
 
@@ -222,7 +236,7 @@ mod tests {
                 order.sort_by(|&a, &b| cosines[b].total_cmp(&cosines[a]));
                 let mut votes = [(0.0, 0), (0.0, 1), (0.0, 2), (0.0, 3), (0.0, 4)];
                 for &row in &order[..rule.k] {
-                    votes[usize::from(train.labels[row])].0 += rule.temperature.map_or(1.0, |t| (cosines[row] / t).exp());
+                    votes[usize::from(train.labels()[row])].0 += rule.temperature.map_or(1.0, |t| (cosines[row] / t).exp());
                 }
                 votes.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
                 for (right, k) in right.iter_mut().zip([1, 3]) {

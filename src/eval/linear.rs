@@ -5,9 +5,10 @@
 
 mod adam;
 
-use super::features::Features;
+use super::features::Rows;
 use crate::config::ProbeConfig;
 use crate::error::{Error, Result};
+use crate::progress::Progress;
 use crate::rng::{self, Purpose};
 use adam::{Adam, AdamStep};
 use rand::RngExt;
@@ -97,19 +98,21 @@ struct Block {
 ///
 /// # Panics
 /// If `test` has another feature length than `train`, or `values` is not `[N, D]`.
-pub fn train_and_score(train: &Features, test: &Features, classes: usize, config: &ProbeConfig, seed: u64) -> Result<Scores> {
-    LinearProbe::trained(train, classes, config, seed)?.score(test)
+pub fn train_and_score(train: &dyn Rows, test: &dyn Rows, classes: usize, config: &ProbeConfig, seed: u64) -> Result<Scores> {
+    LinearProbe::trained(train, classes, config, seed, "linear probe")?.score(test)
 }
 
 impl LinearProbe {
-    /// A probe of the `linear` protocol for `classes` classes, trained on `train` as `config` says.
+    /// A probe of the `linear` protocol for `classes` classes, trained on `train` as `config` says; `name` is what progress calls
+    /// it.
     ///
     /// # Errors
     /// As [`train_and_score`].
-    pub fn trained(train: &Features, classes: usize, config: &ProbeConfig, seed: u64) -> Result<Self> {
-        let mut probe = Self::new(train.dim, train.rows(), ProbeShape::linear(classes), config, seed)?;
+    pub fn trained(train: &dyn Rows, classes: usize, config: &ProbeConfig, seed: u64, name: &str) -> Result<Self> {
+        let mut probe = Self::new(train.dim(), train.rows(), ProbeShape::linear(classes), config, seed)?;
+        let progress = Progress::new(name, Some(config.epochs * train.rows()));
         for _ in 0..config.epochs {
-            probe.train_epoch(train)?;
+            probe.train_epoch_seen(train, |rows| progress.add(rows))?;
         }
         Ok(probe)
     }
@@ -157,27 +160,33 @@ impl LinearProbe {
     ///
     /// # Errors
     /// Features that are not finite, a class out of range.
-    pub fn train_epoch(&mut self, train: &Features) -> Result<()> {
+    pub fn train_epoch(&mut self, train: &dyn Rows) -> Result<()> {
+        self.train_epoch_seen(train, |_| ())
+    }
+
+    /// [`LinearProbe::train_epoch`]; `seen` is told the rows of each batch.
+    fn train_epoch_seen(&mut self, train: &dyn Rows, seen: impl Fn(usize)) -> Result<()> {
         train.check("training", self.dim, self.shape.classes)?;
         let scales = self.scales(train);
         let mut rng = rng::stream(self.seed, Purpose::Probe, 1 + self.epochs_done as u64);
         let order = rng::permutation(&mut rng, train.rows());
         for rows in order.chunks(self.config.batch_size).filter(|rows| rows.len() > 1) {
             self.step(train, &scales, rows);
+            seen(rows.len());
         }
         self.epochs_done += 1;
         Ok(())
     }
 
     /// Logits of every row of `features`, \[N, C\], with the running statistics of the training.
-    pub fn logits(&self, features: &Features) -> Vec<f32> {
-        assert_eq!(features.dim, self.dim, "features: length of a vector, beside that of the probe");
+    pub fn logits(&self, features: &dyn Rows) -> Vec<f32> {
+        assert_eq!(features.dim(), self.dim, "features: length of a vector, beside that of the probe");
         let (classes, scales) = (self.shape.classes, self.scales(features));
         let mut logits = vec![0.0; features.rows() * classes];
         logits.par_chunks_mut(classes).enumerate().for_each(|(i, out)| {
             out.copy_from_slice(&self.bias.value);
             for block in &self.blocks {
-                let mut x = padded(features.row(i), block.start);
+                let mut x = part(features, i, block.start);
                 for ((x, mean), var) in x.iter_mut().zip(&block.running_mean).zip(&block.running_var) {
                     *x = (*x * scales[i] - mean) / (var + BN_EPS).sqrt();
                 }
@@ -211,7 +220,7 @@ impl LinearProbe {
     ///
     /// # Errors
     /// Features or logits that are not finite, a class out of range, no rows.
-    pub fn score(&self, test: &Features) -> Result<Scores> {
+    pub fn score(&self, test: &dyn Rows) -> Result<Scores> {
         test.check("test", self.dim, self.shape.classes)?;
         if test.rows() == 0 {
             return Err(Error::failed("there are no test rows to score a probe on"));
@@ -221,12 +230,12 @@ impl LinearProbe {
             return Err(Error::failed("the probe diverged: its logits are not finite; choose a smaller probe.lr"));
         }
         let ranks: Vec<usize> =
-            logits.chunks_exact(self.shape.classes).zip(&test.labels).map(|(l, &label)| rank(l, label.into())).collect();
+            logits.chunks_exact(self.shape.classes).zip(test.labels()).map(|(l, &label)| rank(l, label.into())).collect();
         Ok(Scores::of_ranks(&ranks))
     }
 
     /// One step of Adam on the mean cross-entropy of `rows`.
-    fn step(&mut self, train: &Features, scales: &[f32], rows: &[u32]) {
+    fn step(&mut self, train: &dyn Rows, scales: &[f32], rows: &[u32]) {
         let classes = self.shape.classes;
         each(&mut self.blocks, |block| block.forward(train, scales, rows));
 
@@ -243,7 +252,7 @@ impl LinearProbe {
             logits.iter_mut().for_each(|l| *l = (*l - largest).exp());
             let sum: f32 = logits.iter().sum();
             logits.iter_mut().for_each(|l| *l *= share / sum);
-            logits[usize::from(train.labels[row as usize])] -= share;
+            logits[usize::from(train.labels()[row as usize])] -= share;
             self.bias.grad.iter_mut().zip(&*logits).for_each(|(sum, g)| *sum += g);
         }
 
@@ -259,13 +268,12 @@ impl LinearProbe {
     }
 
     /// What each row is multiplied by before anything else: 1 / |z|, or 1.
-    fn scales(&self, features: &Features) -> Vec<f32> {
+    fn scales(&self, features: &dyn Rows) -> Vec<f32> {
         if !self.shape.normalise {
             return vec![1.0; features.rows()];
         }
         let scale = |i| {
-            let row: &[f32] = features.row(i);
-            let squares: f32 = (0..self.dim).step_by(BLOCK).map(|start| padded(row, start)).map(|x| dot(&x, &x)).sum();
+            let squares: f32 = (0..self.dim).step_by(BLOCK).map(|start| part(features, i, start)).map(|x| dot(&x, &x)).sum();
             squares.sqrt().max(MIN_NORM).recip()
         };
         (0..features.rows()).into_par_iter().map(scale).collect()
@@ -274,10 +282,10 @@ impl LinearProbe {
 
 impl Block {
     /// Gathers and normalises the batch, updates the running statistics, computes this block's share of the logits.
-    fn forward(&mut self, train: &Features, scales: &[f32], rows: &[u32]) {
+    fn forward(&mut self, train: &dyn Rows, scales: &[f32], rows: &[u32]) {
         self.x.clear();
         self.x.extend(rows.iter().map(|&i| {
-            let mut x = padded(train.row(i as usize), self.start);
+            let mut x = part(train, i as usize, self.start);
             x.iter_mut().for_each(|v| *v *= scales[i as usize]);
             x
         }));
@@ -350,6 +358,13 @@ fn each(blocks: &mut [Block], work: impl Fn(&mut Block) + Send + Sync) {
         [only] => work(only),
         many => many.par_iter_mut().for_each(work),
     }
+}
+
+/// Entries `start..start + BLOCK` of row `i`, zeros beyond its end.
+fn part(rows: &dyn Rows, i: usize, start: usize) -> Row {
+    let mut out = [0.0; BLOCK];
+    rows.read(i, start, &mut out[..BLOCK.min(rows.dim() - start)]);
+    out
 }
 
 /// Entries `start..start + BLOCK` of `row`, zeros beyond its end.

@@ -6,11 +6,12 @@
 //! nothing the size of the features is held beside them. The sums run in a fixed order: neither the device nor the number of
 //! threads has a say in the scores.
 
-use super::features::Features;
+use super::features::Rows;
 use super::lbfgs::{self, Minimum};
 use super::linear::{Scores, rank};
 use crate::error::{Error, Result};
 use crate::kernels::gemm::{Matrix, product};
+use crate::progress::Progress;
 use rayon::prelude::*;
 
 /// scikit-learn's C and its bound for the entries of the gradient of the mean loss.
@@ -43,7 +44,7 @@ pub struct LogisticRegression {
 ///
 /// # Panics
 /// If `test` has another feature length than `train`, or `values` is not `[N, D]`.
-pub fn score(train: &Features, test: &Features, classes: usize) -> Result<Scores> {
+pub fn score(train: &dyn Rows, test: &dyn Rows, classes: usize) -> Result<Scores> {
     LogisticRegression::fit(train, classes)?.score(test)
 }
 
@@ -53,15 +54,21 @@ impl LogisticRegression {
     ///
     /// # Errors
     /// Features that are not finite, a class outside 0..`classes`, no rows.
-    pub fn fit(train: &Features, classes: usize) -> Result<Self> {
-        train.check("training", train.dim, classes)?;
+    pub fn fit(train: &dyn Rows, classes: usize) -> Result<Self> {
+        train.check("training", train.dim(), classes)?;
         if train.rows() == 0 {
             return Err(Error::failed("there are no training rows for a logistic regression"));
         }
         let scaler = Scaler::new(train);
-        let start = vec![0.0; classes * (train.dim + 1)];
-        let Minimum { x, gradient, iterations } =
-            lbfgs::minimise(start, TOLERANCE, LIMIT, |x, g| objective(train, &scaler, classes, x, g));
+        let start = vec![0.0; classes * (train.dim() + 1)];
+        // Nobody knows how many there will be.
+        let progress = Progress::new("logistic regression, passes over the images", None);
+        let Minimum { x, gradient, iterations } = lbfgs::minimise(start, TOLERANCE, LIMIT, |x, g| {
+            let value = objective(train, &scaler, classes, x, g);
+            progress.add(1);
+            value
+        });
+        progress.finish();
         log::info!("linear-full: {iterations} iterations to a gradient of {gradient:.1e}");
         if gradient.is_nan() || gradient > TOLERANCE {
             log::warn!("linear-full ended after {iterations} iterations at a gradient of {gradient:.1e}, above {TOLERANCE:.0e}");
@@ -73,7 +80,7 @@ impl LogisticRegression {
     ///
     /// # Errors
     /// As [`score`].
-    pub fn score(&self, test: &Features) -> Result<Scores> {
+    pub fn score(&self, test: &dyn Rows) -> Result<Scores> {
         test.check("test", self.scaler.mean.len(), self.classes)?;
         if test.rows() == 0 {
             return Err(Error::failed("there are no test rows to score a probe on"));
@@ -84,12 +91,12 @@ impl LogisticRegression {
                 "the test features are so far from the training features that their scores are not finite; are they of the same kind?",
             ));
         }
-        let ranks = logits.chunks_exact(self.classes).zip(&test.labels).map(|(l, &label)| rank(l, label.into()));
+        let ranks = logits.chunks_exact(self.classes).zip(test.labels()).map(|(l, &label)| rank(l, label.into()));
         Ok(Scores::of_ranks(&ranks.collect::<Vec<_>>()))
     }
 
     /// Logits of every row of `features`, `[N, C]`.
-    pub fn logits(&self, features: &Features) -> Vec<f32> {
+    pub fn logits(&self, features: &dyn Rows) -> Vec<f32> {
         let weights = Weights::new(&self.parameters, self.classes);
         let mut out = vec![0.0; features.rows() * self.classes];
         out.par_chunks_mut(BLOCK * self.classes).enumerate().for_each_init(Vec::new, |x, (i, out)| {
@@ -102,8 +109,8 @@ impl LogisticRegression {
 }
 
 /// Mean loss plus |W|^2 / (2 C N) at `parameters`, and its gradient.
-fn objective(train: &Features, scaler: &Scaler, classes: usize, parameters: &[f64], gradient: &mut [f64]) -> f64 {
-    let (rows, dim) = (train.rows(), train.dim);
+fn objective(train: &dyn Rows, scaler: &Scaler, classes: usize, parameters: &[f64], gradient: &mut [f64]) -> f64 {
+    let (rows, dim) = (train.rows(), train.dim());
     let weights = Weights::new(parameters, classes);
     let parts: Vec<(f64, Vec<f64>)> =
         parts(rows).into_par_iter().map(|part| part_of_objective(train, scaler, &weights, part)).collect();
@@ -121,8 +128,8 @@ fn objective(train: &Features, scaler: &Scaler, classes: usize, parameters: &[f6
 }
 
 /// Sum of the losses of the rows `part`, and its gradient.
-fn part_of_objective(train: &Features, scaler: &Scaler, weights: &Weights, part: std::ops::Range<usize>) -> (f64, Vec<f64>) {
-    let (classes, dim) = (weights.intercepts.len(), train.dim);
+fn part_of_objective(train: &dyn Rows, scaler: &Scaler, weights: &Weights, part: std::ops::Range<usize>) -> (f64, Vec<f64>) {
+    let (classes, dim) = (weights.intercepts.len(), train.dim());
     let (mut loss, mut gradient) = (0.0, vec![0.0; classes * (dim + 1)]);
     let (mut x, mut logits, mut block) = (Vec::new(), vec![0.0; BLOCK * classes], vec![0.0; classes * dim]);
     for start in part.clone().step_by(BLOCK) {
@@ -132,7 +139,7 @@ fn part_of_objective(train: &Features, scaler: &Scaler, weights: &Weights, part:
         weights.logits(&x, rows, logits);
         // d loss / d logits = softmax - one-hot, in place.
         let (of_weights, of_intercepts) = gradient.split_at_mut(classes * dim);
-        for (logits, &label) in logits.chunks_exact_mut(classes).zip(&train.labels[start..]) {
+        for (logits, &label) in logits.chunks_exact_mut(classes).zip(&train.labels()[start..]) {
             let label = usize::from(label);
             let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let own = f64::from(logits[label] - largest);
@@ -181,9 +188,9 @@ struct Scaler {
 }
 
 impl Scaler {
-    fn new(train: &Features) -> Self {
+    fn new(train: &dyn Rows) -> Self {
         let n = train.rows() as f64;
-        let mean: Vec<f64> = column_sums(train, |v, _| v, &vec![0.0; train.dim]).into_iter().map(|s| s / n).collect();
+        let mean: Vec<f64> = column_sums(train, |v, _| v, &vec![0.0; train.dim()]).into_iter().map(|s| s / n).collect();
         let variance = column_sums(train, |v, mean| (v - mean).powi(2), &mean).into_iter().map(|s| s / n);
         let scale = variance.zip(&mean).map(|(variance, mean)| {
             // What the rounding of the mean can leave of a constant.
@@ -196,26 +203,28 @@ impl Scaler {
     }
 
     /// Rows `start..start + rows` of `features`, standardised, into `out`.
-    fn standardise(&self, features: &Features, start: usize, rows: usize, out: &mut Vec<f32>) {
+    fn standardise(&self, features: &dyn Rows, start: usize, rows: usize, out: &mut Vec<f32>) {
         let dim = self.mean.len();
-        out.clear();
-        for row in features.values[start * dim..][..rows * dim].chunks_exact(dim) {
-            out.extend(row.iter().zip(&self.mean).zip(&self.scale).map(|((x, mean), scale)| (x - mean) * scale));
+        out.resize(rows * dim, 0.0);
+        for (i, out) in out.chunks_exact_mut(dim).enumerate() {
+            features.read(start + i, 0, out);
+            out.iter_mut().zip(&self.mean).zip(&self.scale).for_each(|((x, mean), scale)| *x = (*x - mean) * scale);
         }
     }
 }
 
 /// For each column j the sum of `term(value, of[j])` over the rows.
-fn column_sums(features: &Features, term: impl Fn(f64, f64) -> f64 + Sync, of: &[f64]) -> Vec<f64> {
+fn column_sums(features: &dyn Rows, term: impl Fn(f64, f64) -> f64 + Sync, of: &[f64]) -> Vec<f64> {
     let sum = |part: std::ops::Range<usize>| {
-        let mut sums = vec![0.0; features.dim];
+        let (mut sums, mut row) = (vec![0.0; features.dim()], vec![0.0; features.dim()]);
         for i in part {
-            sums.iter_mut().zip(features.row(i)).zip(of).for_each(|((sum, &v), &of)| *sum += term(v.into(), of));
+            features.read(i, 0, &mut row);
+            sums.iter_mut().zip(&row).zip(of).for_each(|((sum, &v), &of)| *sum += term(v.into(), of));
         }
         sums
     };
     let parts: Vec<Vec<f64>> = parts(features.rows()).into_par_iter().map(sum).collect();
-    let mut total = vec![0.0; features.dim];
+    let mut total = vec![0.0; features.dim()];
     parts.iter().for_each(|part| total.iter_mut().zip(part).for_each(|(t, p)| *t += p));
     total
 }

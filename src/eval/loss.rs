@@ -7,6 +7,7 @@ use crate::diffusion::forward::{q_sample, times};
 use crate::error::{Error, Result};
 use crate::eval::features::batch_size_of;
 use crate::model::Soda;
+use crate::progress::Progress;
 use crate::rng::{self, Purpose};
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::RngExt;
@@ -73,6 +74,7 @@ pub fn by_time(
     let ranges: Vec<[usize; 2]> = (0..bins).map(|i| [i * levels / bins + 1, (i + 1) * levels / bins]).collect();
     let mut sums = vec![[0.0f64; 3]; bins];
     let all: Vec<usize> = (0..images.len()).collect();
+    let progress = Progress::new("measuring losses, images at each noise level", Some(images.len() * bins));
     for (number, batch) in all.chunks(BATCH.min(batch_size_of(config.model.sides))).enumerate() {
         let n = batch.len();
         let z_of = |image: &dyn Fn(usize) -> usize| {
@@ -102,6 +104,7 @@ pub fn by_time(
                 return Err(Error::failed(format!("a loss is {bad}; the weights are damaged or have diverged")));
             }
             sums[bin].iter_mut().zip(read).for_each(|(sum, loss)| *sum += f64::from(loss) * n as f64);
+            progress.add(n);
         }
     }
     let mean = |[own, shuffled, none]: [f64; 3], n: f64| Losses { own: own / n, shuffled: shuffled / n, none: none / n };

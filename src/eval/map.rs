@@ -6,13 +6,14 @@ use super::features::Features;
 use super::knn::{nearest, normalise};
 use super::latent::statistics;
 use crate::error::{Error, Result};
+use crate::progress::Progress;
 use bhtsne::{Neighbor, tSNE};
 use rayon::prelude::*;
 
 /// Fewest images that make a map.
 pub const FEWEST: usize = 10;
 /// Rounds of t-SNE, the usual number; the first quarter exaggerates.
-pub const ROUNDS: usize = 1000;
+const ROUNDS: usize = 1000;
 /// Accuracy of the Barnes-Hut approximation, the usual value.
 const THETA: f32 = 0.5;
 /// Deviation that t-SNE's points start with along the first axis (scikit-learn).
@@ -40,11 +41,11 @@ pub fn pca(features: &Features) -> Result<(Vec<[f64; 2]>, [f64; 2])> {
 
 /// t-SNE (van der Maaten and Hinton 2008; Barnes-Hut) of the features at `perplexity`, `[N]` of (x, y), from their principal
 /// components on. It runs on one thread, which makes it the same map each time: sums of several threads would come out
-/// differently, and t-SNE is chaotic. `seen` is called with each round of [`ROUNDS`].
+/// differently, and t-SNE is chaotic.
 ///
 /// # Errors
 /// As [`pca`]; features that are all the same; a perplexity that isn't at least 1 and at most a third of the other images.
-pub fn tsne(features: &Features, perplexity: f64, mut seen: impl FnMut(usize) + Send) -> Result<Vec<[f64; 2]>> {
+pub fn tsne(features: &Features, perplexity: f64) -> Result<Vec<[f64; 2]>> {
     let (start, _) = pca(features)?;
     let n = features.rows();
     let most = (n - 1) as f64 / 3.0;
@@ -63,10 +64,11 @@ pub fn tsne(features: &Features, perplexity: f64, mut seen: impl FnMut(usize) + 
     let neighbours: Vec<_> = others(features, (3.0 * perplexity) as usize).into_iter().map(row).collect();
     let one = rayon::ThreadPoolBuilder::new().num_threads(1).build();
     let one = one.map_err(|e| Error::failed(format!("cannot start a thread: {e}")))?;
+    let progress = Progress::new("t-SNE, rounds", Some(ROUNDS));
     let points = one.install(|| {
         let samples = vec![(); n];
         let mut tsne = tSNE::<f32, (), 2>::new(&samples);
-        tsne.perplexity(perplexity as f32).epochs(ROUNDS).initial_embedding(start).epoch_callback(|round, _| seen(round));
+        tsne.perplexity(perplexity as f32).epochs(ROUNDS).initial_embedding(start).epoch_callback(|_, _| progress.add(1));
         tsne.barnes_hut_with_neighbors(THETA, &neighbours).embedding()
     });
     Ok(points.chunks_exact(2).map(|p| [p[0].into(), p[1].into()]).collect())
@@ -143,9 +145,7 @@ mod tests {
     #[test]
     fn tsne_keeps_clusters_and_more_neighbours_than_chance_or_pca_and_repeats() {
         let features = clusters(300);
-        let mut rounds = 0;
-        let points = tsne(&features, 20.0, |_| rounds += 1).unwrap();
-        assert_eq!(rounds, ROUNDS);
+        let points = tsne(&features, 20.0).unwrap();
         assert!(points.iter().flatten().all(|v| v.is_finite()));
         assert!(purity(&points, &features.labels) > 95.0);
         let (plane, _) = pca(&features).unwrap();
@@ -155,7 +155,7 @@ mod tests {
         let order = rng::permutation(&mut rng::stream(8, Purpose::Test, 1), 300);
         let mixed: Vec<[f64; 2]> = order.iter().map(|&i| points[i as usize]).collect();
         assert!(purity(&mixed, &features.labels) < 40.0 && preserved(&features, &mixed, 10) < kept[0] / 2.0);
-        assert!(tsne(&features, 20.0, |_| ()).unwrap() == points);
+        assert!(tsne(&features, 20.0).unwrap() == points);
     }
 
     #[test]
@@ -177,17 +177,17 @@ mod tests {
         assert!(pca(&few).unwrap_err().to_string().contains("9 images"));
         let features = clusters(30);
         for perplexity in [0.5, 10.0, f64::NAN] {
-            assert_eq!(tsne(&features, perplexity, |_| ()).unwrap_err().exit_code(), 2);
+            assert_eq!(tsne(&features, perplexity).unwrap_err().exit_code(), 2);
         }
         let copies = Features { dim: 12, values: vec![1.0; 30 * 12], labels: vec![0; 30] };
-        assert!(tsne(&copies, 5.0, |_| ()).unwrap_err().to_string().contains("all images are the same"));
+        assert!(tsne(&copies, 5.0).unwrap_err().to_string().contains("all images are the same"));
         // Some copies are no harm.
         let mut some = clusters(60);
         let first = some.values[..12].to_vec();
         some.values[12..96].chunks_exact_mut(12).for_each(|row| row.copy_from_slice(&first));
-        assert!(tsne(&some, 5.0, |_| ()).unwrap().iter().flatten().all(|v| v.is_finite()));
+        assert!(tsne(&some, 5.0).unwrap().iter().flatten().all(|v| v.is_finite()));
         let mut broken = clusters(30);
         broken.values[5] = f32::NAN;
-        assert!(tsne(&broken, 5.0, |_| ()).is_err());
+        assert!(tsne(&broken, 5.0).is_err());
     }
 }

@@ -1,8 +1,8 @@
 //! The protocols by which features are scored (soda.md, "Evaluation protocols").
 
-use super::features::Features;
+use super::features::Rows;
 use super::knn::{self, Rule};
-use super::linear::{Scores, train_and_score};
+use super::linear::{LinearProbe, Scores};
 use super::linear_full;
 use crate::config::ProbeConfig;
 use crate::error::{Error, Result};
@@ -51,14 +51,20 @@ impl Method {
         }
     }
 
-    /// Learns from `train` and scores on `test`; `config` and `seed` are those of `linear`.
+    /// Learns from `train` and scores on `test`; `config` and `seed` are those of `linear`, and `name` is what progress calls its run.
     ///
     /// # Errors
     /// Features that are not finite, a class outside 0..`classes`, too few rows.
-    pub fn score(self, train: &Features, test: &Features, classes: usize, config: &ProbeConfig, seed: u64) -> Result<Scores> {
+    pub fn score(
+        self,
+        train: &dyn Rows,
+        test: &dyn Rows,
+        classes: usize,
+        (config, seed, name): (&ProbeConfig, u64, &str),
+    ) -> Result<Scores> {
         match (self, self.rule()) {
             (_, Some(rule)) => knn::score(train, test, classes, rule),
-            (Self::Linear, _) => train_and_score(train, test, classes, config, seed),
+            (Self::Linear, _) => LinearProbe::trained(train, classes, config, seed, name)?.score(test),
             _ => linear_full::score(train, test, classes),
         }
     }

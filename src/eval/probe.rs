@@ -1,6 +1,6 @@
 //! The protocols from images to scores, and what these are compared with.
 
-use super::features::{self, Augmented, FeatureKind, Features, Frozen};
+use super::features::{self, Augmented, FeatureKind, Frozen, Pixels, Rows, Selected};
 use super::linear::{LinearProbe, ProbeShape, Scores, batches, mean_and_spread};
 use super::method::Method;
 use crate::config::ProbeConfig;
@@ -141,18 +141,20 @@ impl Protocol {
     ///
     /// # Errors
     /// Features that no score can be given to: not finite, fewer rows than classes, one class only, vectors of different lengths.
-    pub fn of_features(&self, train: &Features, test: &Features, classes: usize, config: &ProbeConfig) -> Result<Probed> {
+    pub fn of_features(&self, train: &dyn Rows, test: &dyn Rows, classes: usize, config: &ProbeConfig) -> Result<Probed> {
         assert!(self.views != TrainViews::Online && !self.fractions.is_empty());
         check_pair(train, test, classes)?;
         let images = if self.views == TrainViews::Flip { train.rows() / 2 } else { train.rows() };
         let point = |&fraction: &f64| {
             let runs = if self.method.is_drawn() || fraction < 1.0 { self.seeds } else { 1 };
             let mut n_train = images;
+            let share = if fraction < 1.0 { format!(" with {} % of the labels", 100.0 * fraction) } else { String::new() };
             let score = |seed| {
+                let name = format!("linear probe{share}, seed {} of {runs}", seed + 1);
                 if fraction == 1.0 {
-                    return self.method.score(train, test, classes, config, seed);
+                    return self.method.score(train, test, classes, (config, seed, &name));
                 }
-                let mut rows = split::few_labels(&train.labels[..images], fraction, seed);
+                let mut rows = split::few_labels(&train.labels()[..images], fraction, seed);
                 n_train = rows.len();
                 if self.views == TrainViews::Flip {
                     rows.extend(rows.clone().iter().map(|i| i + images));
@@ -160,7 +162,7 @@ impl Protocol {
                 let steps = |rows| batches(rows, config.batch_size).max(1);
                 let epochs = (config.epochs * steps(train.rows())).div_ceil(steps(rows.len()));
                 let config = ProbeConfig { epochs, ..config.clone() };
-                self.method.score(&train.select(&rows), test, classes, &config, seed)
+                self.method.score(&Selected::new(train, rows), test, classes, (&config, seed, &name))
             };
             let scores = (0..runs).map(score).collect::<Result<Vec<_>>>()?;
             Ok(Point { fraction, n_train, runs, score: Score::of(&scores) })
@@ -189,7 +191,7 @@ impl Protocol {
         if self.views == TrainViews::Flip {
             train.extend(train.clone().iter().map(|i| i + n));
         }
-        self.of_features(&all.select(&train), &all.select(&judge), classes, &frozen.config.probe)
+        self.of_features(&Selected::new(&all, train), &Selected::new(&all, judge), classes, &frozen.config.probe)
     }
 
     /// The score of raw pixels; the test set or the images held out judge, as for any other features.
@@ -198,8 +200,8 @@ impl Protocol {
     /// If the data has no two classes or too few images.
     pub fn of_pixels(&self, data: &Dataset, config: &ProbeConfig) -> Result<Probed> {
         let (train, judge) = self.probe_indices(data)?;
-        let of_train = features::pixels(&data.train, &train, self.views == TrainViews::Flip);
-        self.of_features(&of_train, &features::pixels(self.judges(data), &judge, false), data.classes.len(), config)
+        let of_train = Pixels::new(&data.train, &train, self.views == TrainViews::Flip);
+        self.of_features(&of_train, &Pixels::new(self.judges(data), &judge, false), data.classes.len(), config)
     }
 
     /// [`TrainViews::Online`]: one encoding an epoch serves the probes of every seed.
@@ -257,22 +259,22 @@ pub struct Baselines {
 }
 
 /// Refuses features that no score can be given to.
-fn check_pair(train: &Features, test: &Features, classes: usize) -> Result<()> {
-    if train.dim != test.dim {
-        let (train, test) = (train.dim, test.dim);
+fn check_pair(train: &dyn Rows, test: &dyn Rows, classes: usize) -> Result<()> {
+    if train.dim() != test.dim() {
+        let (train, test) = (train.dim(), test.dim());
         return Err(Error::failed(format!(
             "training features have {train} numbers each and test features {test}; take both from the same place"
         )));
     }
-    train.check("training", train.dim, classes)?;
-    test.check("test", train.dim, classes)?;
+    train.check("training", train.dim(), classes)?;
+    test.check("test", train.dim(), classes)?;
     if test.rows() == 0 {
         return Err(Error::failed("there are no test features to judge by"));
     }
-    let Some(first) = train.labels.first() else {
+    let Some(first) = train.labels().first() else {
         return Err(Error::failed("there are no training features to learn from"));
     };
-    if train.labels.iter().all(|label| label == first) {
+    if train.labels().iter().all(|label| label == first) {
         return Err(Error::failed(format!(
             "all training features are of one class, {first}; a probe needs at least two to tell apart"
         )));

@@ -75,13 +75,19 @@ where
 }
 
 /// As [`node`] of a result `y` that isn't kept: where the next layer's backward pass wants it, `saved` makes it once more from the first
-/// parent, which is kept. For cheap operations, whatever strategy the rest of the graph follows.
+/// parent, which is kept. For cheap operations, whatever strategy the rest of the graph follows. Where nothing is tracked, nothing is
+/// kept.
 pub(crate) fn node_made_again<B, C, S, const N: usize>(parents: [&Tracked<B, C>; N], y: FloatTensor<B>, saved: S) -> Tracked<B, C>
 where
     B: Backend,
     C: CheckpointStrategy,
     S: Saved<B> + RetroForward,
 {
+    // What such an operation is told to keep stays in the graph until a backward pass, which never comes.
+    let untracked = BySaved(PhantomData::<S>).prepare::<C>(parents.map(|parent| parent.node())).compute_bound().stateful();
+    if let OpsKind::UnTracked(prep) = untracked {
+        return prep.finish(y);
+    }
     let prep = BySaved(PhantomData).prepare::<BalancedCheckpointing>(parents.map(|parent| parent.node())).memory_bound();
     match prep.retro_forward(saved.clone()).parents(parents).stateful() {
         OpsKind::Tracked(mut prep) => {

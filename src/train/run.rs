@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::eval::validation::validate;
 use crate::machine;
 use crate::model::weights::WeightsFile;
-use crate::progress::say;
+use crate::progress::{say, warn};
 use crate::report::grid;
 use crate::run_dir::{Row, RunDir, Start};
 use crate::selftest;
@@ -263,7 +263,7 @@ fn start(
         }
         changed = compare_recipes(config, run, options)?;
         run.tidy();
-        saved = checkpoint::load(run, config, &device.device, &mut |line| say(line))?;
+        saved = checkpoint::load(run, config, &device.device, &mut |line| warn(line))?;
     } else if let Some(step) = run.found_checkpoints()?.last() {
         return Err(without_recipe(run, *step));
     }

@@ -10,6 +10,7 @@ mod import;
 mod latent;
 mod outputs;
 mod probe;
+mod progress;
 mod report;
 mod shipped;
 mod sources;

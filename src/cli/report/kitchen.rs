@@ -3,7 +3,7 @@
 use crate::cli::Common;
 use crate::cli::output;
 use crate::error::{Error, Result};
-use crate::progress::say;
+use crate::progress::{say, warn};
 use crate::shell::quoted;
 use serde_json::{Value, json};
 use std::ffi::OsString;
@@ -41,7 +41,8 @@ fn execute(line: &[OsString]) -> Result<()> {
     let mut error = None;
     for line in child.stderr.take().map(BufReader::new).into_iter().flat_map(BufRead::lines).map_while(|line| line.ok()) {
         error = line.strip_prefix("error: ").map(str::to_owned).or(error);
-        say(&line);
+        // It keeps quiet by itself.
+        warn(&line);
     }
     let status = child.wait().map_err(failed)?;
     match status.success() {
@@ -69,6 +70,9 @@ impl Kitchen<'_> {
         let mut line: Vec<OsString> = words.split(' ').map(Into::into).collect();
         line.extend(["--run".into(), self.run.into(), "--json".into(), json.clone().into()]);
         line.extend(["--device".into(), self.common.device.clone().into()]);
+        if self.common.quiet {
+            line.push("--quiet".into());
+        }
         if let Some(data) = &self.data {
             line.extend(["--data".into(), data.into()]);
         }

@@ -4,6 +4,7 @@ use super::{Density, Mixture, Result, log_joint, log_sum_exp, to_f64};
 use crate::error::Error;
 use crate::eval::latent::mean_and_covariance;
 use crate::eval::matrix::{cholesky, gram, invert_lower, times_transposed};
+use crate::progress::Progress;
 use crate::rng::{self, Purpose, Stream};
 use rand::RngExt;
 use rayon::prelude::*;
@@ -65,6 +66,7 @@ pub fn fit(z: &[f32], dim: usize, components: usize, strength: f64, seed: u64) -
     let pooled_factor = cholesky(&pooled, dim).ok_or_else(not_positive)?;
     let problem = Problem { z: to_f64(z), dim, pooled, pooled_factor, strength };
     let count = components.min(problem.len());
+    let progress = Progress::new(format!("fitting {count} Gaussians to z, rounds"), None);
     let mut rng = rng::stream(seed, Purpose::Latent, u64::MAX);
     let centres = problem.kmeans(problem.start(count, &mut rng));
     let mut shares: Vec<f64> = vec![0.0; problem.len() * count];
@@ -74,6 +76,7 @@ pub fn fit(z: &[f32], dim: usize, components: usize, strength: f64, seed: u64) -
     let mut objective = Vec::new();
     for _ in 0..=MAX_ROUNDS {
         let value = problem.expect(&model, &mut shares);
+        progress.add(1);
         let gain = objective.last().map(|last| value - last);
         objective.push(value);
         // A single Gaussian is already where EM would bring it.

@@ -8,6 +8,7 @@ use crate::diffusion::Schedule;
 use crate::diffusion::forward::{q_sample, times};
 use crate::error::{Error, Result};
 use crate::model::Soda;
+use crate::progress::Progress;
 use crate::rng::{self, Purpose};
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
@@ -113,6 +114,7 @@ pub fn extract(
 ) -> Result<Vec<Features>> {
     let extractor = Extractor::new(model, config, kinds, device)?;
     let mut all = vec![Features { dim: 0, values: Vec::new(), labels: Vec::new() }; kinds.len()];
+    let progress = Progress::new("encoding images", Some(indices.len() * (1 + usize::from(flips))));
     for flipped in [false, true].into_iter().take(1 + usize::from(flips)) {
         for batch in indices.chunks(batch_size_of(config.model.sides)) {
             let pixels: Vec<Vec<u8>> = batch.iter().map(|&i| picture(images, i, flipped)).collect();
@@ -121,6 +123,7 @@ pub fn extract(
                 features.values.extend(values);
                 batch.iter().for_each(|&i| features.labels.push(images.label(i).into()));
             }
+            progress.add(batch.len());
         }
     }
     Ok(all)

@@ -1,7 +1,7 @@
 //! Features of a whole data set under frozen networks, taken once and kept in the user's cache folder.
 
 use super::extract::picture;
-use super::{Extractor, FeatureKind, Features, batch_size_of};
+use super::{Extractor, FeatureKind, Features, Rows, batch_size_of};
 use crate::config::Config;
 use crate::data::{Dataset, Images};
 use crate::error::{Error, Result};
@@ -107,7 +107,9 @@ impl<'a> Frozen<'a> {
         let extractor = Extractor::new(self.model, self.config, std::slice::from_ref(kind), self.device)?;
         let mut features =
             Features { dim, values: Vec::with_capacity(n * dim), labels: images.labels().iter().map(|&l| l.into()).collect() };
-        let mut progress = Progress::new(Some(n));
+        let mirrored = if flip { ", mirrored" } else { "" };
+        let progress =
+            Progress::new(format!("encoding {} images{mirrored}", if set == "train" { "training" } else { set }), Some(n));
         let batch = batch_size_of(self.config.model.sides);
         for first in (0..n).step_by(batch) {
             let pixels: Vec<_> = (first..n.min(first + batch)).map(|i| picture(images, i, flip)).collect();

@@ -1,4 +1,5 @@
 use super::*;
+use crate::eval::features::Features;
 
 fn config(epochs: usize, batch_size: usize, lr: f64) -> ProbeConfig {
     ProbeConfig { epochs, batch_size, lr }

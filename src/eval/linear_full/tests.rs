@@ -1,4 +1,5 @@
 use super::*;
+use crate::eval::features::Features;
 use crate::rng::{self, Purpose};
 use rand::RngExt;
 

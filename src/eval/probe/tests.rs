@@ -1,4 +1,5 @@
 use super::*;
+use crate::eval::features::Features;
 use crate::rng::{self, Purpose};
 
 /// `n` rows of noise in which row i, of class i % 4, stands out by `signal`.

@@ -67,9 +67,8 @@ impl Writer {
                 values[at]
             )));
         }
-        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         self.rows += values.len() / self.dim;
-        self.write(&bytes)
+        values.iter().try_for_each(|v| self.write(&v.to_le_bytes()))
     }
 
     /// Completes the file and puts it in its place.
