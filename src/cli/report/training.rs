@@ -2,11 +2,14 @@
 
 use super::kitchen::Dish;
 use super::{per_cent, scored};
+use crate::cli::source::began_with;
 use crate::config::Config;
 use crate::error::Result;
+use crate::model::shipped;
 use crate::report::html::{Fact, Figure, Section};
 use crate::report::plot::{CurveStyle, Series, Size, save_curve};
-use crate::run_dir::RunDir;
+use crate::run_dir::{RunDir, Start};
+use crate::train::checkpoint::images_behind;
 use indicatif::HumanCount;
 use serde_json::Value;
 use std::path::Path;
@@ -19,12 +22,34 @@ pub fn lead(run: &RunDir, config: &Config) -> Result<String> {
     let on = starts.last().map_or(String::new(), |s| format!(" on {} ({})", s.data, s.adapter));
     let m = &config.model;
     Ok(format!(
-        "A ResNet-18 encoder of base width {} that distils an image into {} numbers, and a UNet of base width {} that draws images from them, trained without labels{on}: {} images seen.",
+        "A ResNet-18 encoder of base width {} that distils an image into {} numbers, and a UNet of base width {} that draws images from them, trained without labels{on}: {} images seen{}.",
         m.encoder.base,
         m.z_dim,
         m.unet.base,
-        grouped(images)
+        grouped(images),
+        starts.first().and_then(beginning).map_or(String::new(), |from| format!(", starting from {from}"))
     ))
+}
+
+/// "shipped weights with 559,872 images behind them": what a run of this first `start` did not earn itself; none where it began
+/// with random weights.
+fn beginning(start: &Start) -> Option<String> {
+    let sha256 = start.from.as_ref()?;
+    let name = began_with(start);
+    let images = start.from_images.or_else(|| {
+        let shipped = name.as_ref().filter(|name| *name == "shipped").and_then(|_| shipped::open().ok());
+        // Another version may carry others.
+        images_behind(&shipped.filter(|weights| weights.sha256 == *sha256)?)
+    });
+    let named = match name.as_deref() {
+        Some("shipped") => "shipped weights".into(),
+        Some(file) => format!("the weights {file}"),
+        None => format!("weights with checksum {sha256:.12}.."),
+    };
+    Some(match images {
+        Some(images) => format!("{named} with {} images behind them", grouped(images)),
+        None => named,
+    })
 }
 
 /// The numbers at the top.
@@ -49,6 +74,9 @@ pub fn facts(run: &RunDir, config: &Config, probes: &[(&'static str, Dish)]) -> 
         add(grouped(last.step), &format!("steps of {} images", config.train.batch_size));
         if let Some(start) = run.read_starts().last() {
             add(format!("{:.1}", last.images as f64 / start.images as f64), "passes over the training images");
+        }
+        if let Some(before) = run.read_starts().first().and_then(|start| start.from_images) {
+            add(grouped(before), "images behind the weights that it started from");
         }
         add(duration(last.seconds), "of training");
         add(format!("{:.0}", last.images as f64 / last.seconds.max(1e-9)), "images a second");
