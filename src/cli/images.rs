@@ -91,3 +91,17 @@ impl Own {
         )))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_only_noted_a_checksum_finds_the_bundled_subset_and_refuses_other_data() {
+        let sha256 = data::bundled().expect("the subset").sha256;
+        let own = |sha256: &str| Own { run: "it's a run".into(), sha256: sha256.into(), location: None };
+        assert_eq!(own(&sha256).open(32).expect("found").sha256, sha256);
+        let error = own("another").open(32).expect_err("nowhere");
+        assert!(error.exit_code() == 2 && error.to_string().contains("--data DIR"), "{error}");
+    }
+}

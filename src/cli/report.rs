@@ -279,9 +279,9 @@ fn repeat(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<Sectio
         vec!["their SHA-256".to_owned(), weights.sha256.clone()],
     ];
     let starts = run.read_starts();
-    if let Some((start, sha256)) = starts.first().and_then(|start| Some((start, start.from.as_ref()?))) {
-        let name = source::began_with(start).unwrap_or_else(|| "weights whose name isn't known".into());
-        rows.push(vec!["started from".into(), format!("{name}, SHA-256 {sha256:.12}..")]);
+    if let Some(start) = starts.first() {
+        let from = training::beginning(start).zip(start.from.as_ref());
+        rows.extend(from.map(|(name, sha256)| vec!["started from".into(), format!("{name}, SHA-256 {sha256:.12}..")]));
     }
     for (i, start) in starts.iter().enumerate() {
         let machine = |key: &str| match &start.machine[key] {
@@ -321,7 +321,10 @@ fn repeat(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<Sectio
     Ok(Section {
         id: "repeat".into(),
         title: "How to repeat it".into(),
-        words: vec![format!("The recipe below, saved as recipe.toml, is what `{}` trains. On one device the same seed and data give the same numbers, unless a time limit ended the run: then the learning rate followed the clock.", from_recipe(&starts))],
+        words: vec![format!(
+            "The recipe below, saved as recipe.toml, is what `{}` trains. On one device the same seed and data give the same numbers, unless a time limit ended the run: then the learning rate followed the clock.",
+            from_recipe(&starts)
+        )],
         tables: vec![Table { head: Vec::new(), rows }],
         commands,
         listing: Some(weights.config.to_toml()),
@@ -353,4 +356,26 @@ fn scored(value: &Value, spread: &Value) -> String {
 fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or(String::new(), |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_recipe_is_trained_from_the_same_weights_on_the_same_data() {
+        let start = |more: Value| -> Start {
+            let mut start = json!({
+                "time": "", "step": 0, "command": [], "version": "", "commit": null, "device": "cpu", "adapter": "a", "machine": {},
+                "data": "CIFAR-10", "data_sha256": "ab", "images": 9,
+            });
+            let Value::Object(more) = more else { panic!("no object") };
+            start.as_object_mut().expect("an object").extend(more);
+            serde_json::from_value(start).expect("a start")
+        };
+        assert_eq!(from_recipe(&[start(json!({}))]), "soda train --config recipe.toml");
+        let first = start(json!({ "from": "cd", "from_name": "/it's/w.safetensors", "data_location": "/old data" }));
+        let command = from_recipe(&[first, start(json!({ "data_location": "/my data" }))]);
+        assert_eq!(shlex::split(&command).expect("whole quotes")[4..], ["--from", "/it's/w.safetensors", "--data", "/my data"]);
+    }
 }

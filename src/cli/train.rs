@@ -191,7 +191,9 @@ fn began(run: &RunDir, args: &Args) -> Result<Option<(PathBuf, Arc<WeightsFile>)
     let Some(name) = noted.as_ref().and_then(source::began_with) else { return Ok(None) };
     opened(name.into()).map_err(|e| {
         let run = run.path.display();
-        Error::usage(format!("{run} holds no checkpoint yet, and what it began from can't be opened: {e}; name it with --from FILE"))
+        Error::usage(format!(
+            "{run} holds no checkpoint yet, and what it began from can't be opened: {e}; name it with --from FILE"
+        ))
     })
 }
 

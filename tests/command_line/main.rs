@@ -10,5 +10,6 @@ mod import;
 mod latent;
 mod probe;
 mod report;
+mod runs;
 mod shipped;
 mod sources;

@@ -6,6 +6,7 @@ use crate::cli::source::began_with;
 use crate::config::Config;
 use crate::error::Result;
 use crate::model::shipped;
+use crate::model::weights::WeightsFile;
 use crate::report::html::{Fact, Figure, Section};
 use crate::report::plot::{CurveStyle, Series, Size, save_curve};
 use crate::run_dir::{RunDir, Start};
@@ -33,23 +34,24 @@ pub fn lead(run: &RunDir, config: &Config) -> Result<String> {
 
 /// "shipped weights with 559,872 images behind them": what a run of this first `start` did not earn itself; none where it began
 /// with random weights.
-fn beginning(start: &Start) -> Option<String> {
+pub fn beginning(start: &Start) -> Option<String> {
     let sha256 = start.from.as_ref()?;
-    let name = began_with(start);
-    let images = start.from_images.or_else(|| {
-        let shipped = name.as_ref().filter(|name| *name == "shipped").and_then(|_| shipped::open().ok());
-        // Another version may carry others.
-        images_behind(&shipped.filter(|weights| weights.sha256 == *sha256)?)
-    });
-    let named = match name.as_deref() {
+    let named = match began_with(start).as_deref() {
         Some("shipped") => "shipped weights".into(),
         Some(file) => format!("the weights {file}"),
         None => format!("weights with checksum {sha256:.12}.."),
     };
-    Some(match images {
+    Some(match images_before(start) {
         Some(images) => format!("{named} with {} images behind them", grouped(images)),
         None => named,
     })
+}
+
+/// Images behind the weights that a run of this first `start` began with. Older versions didn't note them: of the shipped weights
+/// they are known all the same.
+fn images_before(start: &Start) -> Option<u64> {
+    let is_shipped = |weights: &WeightsFile| start.from.as_ref() == Some(&weights.sha256);
+    start.from_images.or_else(|| images_behind(&shipped::open().ok().filter(is_shipped)?))
 }
 
 /// The numbers at the top.
@@ -75,7 +77,7 @@ pub fn facts(run: &RunDir, config: &Config, probes: &[(&'static str, Dish)]) -> 
         if let Some(start) = run.read_starts().last() {
             add(format!("{:.1}", last.images as f64 / start.images as f64), "passes over the training images");
         }
-        if let Some(before) = run.read_starts().first().and_then(|start| start.from_images) {
+        if let Some(before) = run.read_starts().first().and_then(images_before) {
             add(grouped(before), "images behind the weights that it started from");
         }
         add(duration(last.seconds), "of training");
@@ -174,6 +176,32 @@ fn duration(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_run_began_with_is_no_merit_of_its_own() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let run = RunDir::new(folder.path());
+        let shipped = shipped::open().expect("the shipped weights");
+        let says = |from: Option<&str>, name: Option<&str>, images: Option<u64>| {
+            let start = serde_json::json!({
+                "time": "", "step": 0, "from": from, "from_name": name, "from_images": images, "command": [], "version": "", "commit": null,
+                "device": "cpu", "adapter": "a", "machine": {}, "data": "CIFAR-10", "data_sha256": "ab", "images": 9,
+            });
+            std::fs::write(run.starts(), format!("{start}\n")).expect("writable");
+            lead(&run, &shipped.config).expect("a sentence")
+        };
+        assert!(says(None, None, None).ends_with(": 0 images seen."));
+        let file = says(Some("ab"), Some("/w.safetensors"), Some(1_920));
+        assert!(
+            file.ends_with(": 0 images seen, starting from the weights /w.safetensors with 1,920 images behind them."),
+            "{file}"
+        );
+        // As an older version noted it.
+        let behind = grouped(shipped.trained().expect("its training").images);
+        let old = says(Some(&shipped.sha256), None, None);
+        assert!(old.ends_with(&format!("images seen, starting from shipped weights with {behind} images behind them.")), "{old}");
+        assert!(says(Some("ab"), None, None).ends_with("starting from weights with checksum ab..."));
+    }
 
     #[test]
     fn numbers_for_people() {
