@@ -21,7 +21,8 @@ use std::path::PathBuf;
 pub struct Args {
     #[command(flatten)]
     weights: WeightsArgs,
-    /// The file to write: a safetensors file with recipe, data checksum, step, images seen, the command that made them and version in its metadata.
+    /// The file to write: a safetensors file with recipe, data checksum, step, images seen, version and, for weights of a run, the
+    /// command that made them in its metadata.
     #[arg(long, value_name = "FILE", default_value = "soda.safetensors")]
     out: PathBuf,
     /// Store matrices and convolutions as 16-bit floats, and say what that costs; they are computed with as 32-bit ones.
