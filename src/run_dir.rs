@@ -102,6 +102,12 @@ pub struct Start {
     /// SHA-256 of the weights file that a new run began with; none where it began with random weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
+    /// What that file was called: `shipped`, or its absolute path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_name: Option<String>,
+    /// Images that had been seen before, by the training that made those weights and whatever that began with; where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_images: Option<u64>,
     /// The command line, where there is one.
     pub command: Vec<String>,
     /// Version of the program.
@@ -119,6 +125,9 @@ pub struct Start {
     pub machine: serde_json::Value,
     /// Name of the data.
     pub data: String,
+    /// Where it lay: the absolute path of its folder, or `bundled`. Older versions didn't note it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_location: Option<String>,
     /// Its SHA-256.
     pub data_sha256: String,
     /// Training images.
@@ -183,6 +192,17 @@ impl RunDir {
     pub fn numbered(name: &str) -> Self {
         let path = (1..).map(|n| PathBuf::from(format!("runs/{name}-{n}"))).find(|p| !p.exists());
         Self::new(path.expect("some number is free"))
+    }
+
+    /// The run that a weights file belongs to, if it lies in one of a run's checkpoints.
+    pub fn of_weights(file: &Path) -> Option<Self> {
+        let above = |file: &Path| {
+            let checkpoints = file.parent()?.parent()?;
+            let run = checkpoints.parent().filter(|run| checkpoints.ends_with("checkpoints") && *run != Path::new(""))?;
+            Some(Self::new(run)).filter(|run| run.exists() || run.starts().exists())
+        };
+        // As it was named, else wherever that leads.
+        above(file).or_else(|| above(&std::fs::canonicalize(file).ok()?))
     }
 
     /// The resolved recipe.
@@ -386,5 +406,35 @@ mod tests {
         let message = run.weights().unwrap_err().to_string();
         let command = message.split('`').nth(1).and_then(shlex::split).expect("a command");
         assert_eq!(command, ["soda", "train", "--run", &*run.path.to_string_lossy()]);
+    }
+
+    #[test]
+    fn weights_in_a_checkpoint_are_their_runs() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let run = RunDir::new(folder.path().join("a run"));
+        let weights = run.checkpoint(4).join("ema.safetensors");
+        std::fs::create_dir_all(run.checkpoint(4)).expect("writable");
+        std::fs::write(&weights, "").expect("writable");
+        let found = |file: &Path| RunDir::of_weights(file).map(|run| run.path);
+        assert_eq!(found(&weights), None, "nothing says that it is a run");
+        std::fs::write(run.config(), "").expect("writable");
+        assert_eq!(found(&weights).as_ref(), Some(&run.path));
+        let roundabout = run.checkpoint(4).join("../step_4/ema.safetensors");
+        assert_eq!(found(&roundabout), std::fs::canonicalize(&run.path).ok());
+        for other in [run.path.join("ema.safetensors"), "assets/weights/tiny.safetensors".into(), "w.safetensors".into()] {
+            assert_eq!(found(&other), None, "{}", other.display());
+        }
+    }
+
+    #[test]
+    fn starts_of_older_versions_are_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let run = RunDir::new(folder.path());
+        let old = r#"{"time":"2026-11-24T00:00:00Z","step":0,"from":"ab","command":["soda"],"version":"0.1.0","commit":null,"device":"cpu","adapter":"a","machine":{},"data":"CIFAR-10","data_sha256":"cd","images":9}"#;
+        std::fs::write(run.starts(), format!("{old}\n")).expect("writable");
+        let [start] = &run.read_starts()[..] else { panic!("not one start") };
+        assert_eq!((start.from.as_deref(), &start.from_name, start.from_images), (Some("ab"), &None, None));
+        assert_eq!((start.data_sha256.as_str(), &start.data_location), ("cd", &None));
+        assert_eq!(json_line(start).trim_end(), old, "what isn't known isn't written");
     }
 }

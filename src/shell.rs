@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
+use std::path::Path;
 
 /// Returns `word` as a POSIX shell takes it for one word. Every path and name in a command that is printed goes through it.
 pub fn quoted(word: impl AsRef<OsStr>) -> String {
@@ -10,9 +11,25 @@ pub fn quoted(word: impl AsRef<OsStr>) -> String {
     shlex::try_quote(&word).unwrap_or(Cow::Borrowed(&word)).into_owned()
 }
 
+/// Returns the command line `words` of a process as a user types it: without the folder of the program.
+pub fn retyped(words: &[String]) -> String {
+    let program = words.first().and_then(|program| Path::new(program).file_name()).map(quoted);
+    program.into_iter().chain(words.iter().skip(1).map(quoted)).collect::<Vec<_>>().join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_line_is_typed_again_word_by_word() {
+        let words =
+            ["/opt/my programs/soda", "train", "--run", "it's a run", "--set", "data.mean=[0.5, 0.5, 0.5]"].map(str::to_owned);
+        let command = shlex::split(&retyped(&words)).expect("whole quotes");
+        assert_eq!(command[0], "soda");
+        assert_eq!(command[1..], words[1..]);
+        assert_eq!(retyped(&[]), "");
+    }
 
     #[test]
     fn a_shell_reads_each_word_back_and_plain_ones_stay_as_they_are() {

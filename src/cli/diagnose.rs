@@ -1,9 +1,9 @@
 //! `soda diagnose`
 
 use super::Common;
+use super::images;
 use super::output::{self, Holds, Output};
 use super::source::{WeightsArgs, frozen};
-use crate::data;
 use crate::device;
 use crate::error::{Error, Result};
 use crate::eval::features::FeatureKind;
@@ -39,7 +39,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut output = Output::new("diagnose");
     let weights = args.weights.open()?;
     let device = device::select(&common.device)?;
-    let dataset = data::open(common.data.as_deref(), weights.config.data.side)?;
+    let dataset = images::open(common, &weights)?;
     if args.n < 2 || args.n > dataset.test.len() {
         return Err(Error::usage(format!(
             "-n {}: the test set holds {} images; choose 2 (for the z of another image) to that",

@@ -1,17 +1,18 @@
 //! `soda embed`
 
 use super::Common;
+use super::images;
 use super::output::{self, Holds, Output};
 use super::source::WeightsArgs;
 use super::train::Interrupt;
-use crate::config::Config;
+use crate::data::Dataset;
 use crate::data::stream::Stream;
-use crate::data::{self, Dataset};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::eval::features::{Extractor, FeatureKind, batch_size_of};
 use crate::eval::table::{Format, Writer, write_labels};
 use crate::files::{self, Destination, Partial};
+use crate::model::weights::WeightsFile;
 use crate::progress::{Progress, say, warn};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -65,7 +66,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let weights = args.weights.open()?;
     let dim = args.features.dim(&weights.config)?;
     let device = device::select(&common.device)?;
-    let source = Source::open(args, &weights.config, common)?;
+    let source = Source::open(args, &weights, common)?;
     say(&format!("embedding {} with {} on {}", source.describe(), weights.path.display(), device.describe()));
     let (model, kinds) = (weights.model(&device.device)?, [args.features.clone()]);
     let extractor = Extractor::new(&model, &weights.config, &kinds, &device.device)?;
@@ -171,14 +172,15 @@ struct Source {
 }
 
 impl Source {
-    fn open(args: &Args, config: &Config, common: &Common) -> Result<Self> {
+    fn open(args: &Args, weights: &WeightsFile, common: &Common) -> Result<Self> {
+        let config = &weights.config;
         let (side, at_once) = (config.data.side, batch_size_of(config.model.sides));
         let Some(split) = args.split.clone() else {
             let named = |(path, read): (PathBuf, Result<Vec<u8>>)| (path.display().to_string(), read);
             let batches = Stream::open(&args.paths, at_once, side)?.map(move |batch| Ok(batch?.into_iter().map(named).collect()));
             return Ok(Self { dataset: None, count: None, labels: None, batches: Box::new(batches) });
         };
-        let dataset = data::open(common.data.as_deref(), side)?;
+        let dataset = images::open(common, weights)?;
         let images = Arc::clone(if split == "test" { &dataset.test } else { &dataset.train });
         let count = args.limit.map_or(images.len(), |n| n as usize);
         if count > images.len() {

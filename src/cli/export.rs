@@ -1,15 +1,17 @@
 //! `soda export`
 
 use super::Common;
+use super::images;
 use super::output::{self, Holds, Output};
 use super::source::WeightsArgs;
-use crate::data;
 use crate::device;
 use crate::error::{Error, Result};
 use crate::eval::features::encode;
 use crate::files;
 use crate::model::weights::WeightsFile;
-use crate::train::checkpoint::trained_beside;
+use crate::run_dir::RunDir;
+use crate::shell::retyped;
+use crate::train::checkpoint::{IMAGES_BEFORE, trained_beside};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -19,7 +21,8 @@ use std::path::PathBuf;
 pub struct Args {
     #[command(flatten)]
     weights: WeightsArgs,
-    /// The file to write: a safetensors file with recipe, data checksum, step, images seen and version in its metadata.
+    /// The file to write: a safetensors file with recipe, data checksum, step, images seen, version and, for weights of a run, the
+    /// command that made them in its metadata.
     #[arg(long, value_name = "FILE", default_value = "soda.safetensors")]
     out: PathBuf,
     /// Store matrices and convolutions as 16-bit floats, and say what that costs; they are computed with as 32-bit ones.
@@ -33,7 +36,8 @@ const JUDGES: usize = 100;
 /// Writes weights to a file of their own.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut output = Output::new("export");
-    let weights = args.weights.open()?;
+    let mut weights = args.weights.open()?;
+    add_beginning(&mut weights);
     output::prepare("--out", &args.out, Holds::Bytes)?;
     let same = |path: &PathBuf| std::fs::canonicalize(path).ok();
     if same(&args.out).is_some_and(|out| Some(out) == same(&weights.path)) {
@@ -61,10 +65,19 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.write(common)
 }
 
+/// Adds to the metadata of a run's weights the command that made them, and how many images were behind what the run began with.
+fn add_beginning(weights: &mut WeightsFile) {
+    let Some(first) = RunDir::of_weights(&weights.path).and_then(|run| run.read_starts().into_iter().next()) else { return };
+    if !first.command.is_empty() {
+        weights.metadata.insert("command".into(), retyped(&first.command));
+    }
+    weights.metadata.extend(first.from_images.map(|images| (IMAGES_BEFORE.into(), images.to_string())));
+}
+
 /// The largest difference between both files' z of some test images, as a share of the largest |z|; and how many images.
 fn cost(before: &WeightsFile, after: &WeightsFile, output: &mut Output, common: &Common) -> Result<(f64, usize)> {
     let device = device::select(&common.device)?;
-    let dataset = data::open(common.data.as_deref(), before.config.data.side)?;
+    let dataset = images::open(common, before)?;
     let n = JUDGES.min(dataset.test.len());
     let indices: Vec<usize> = (0..n).collect();
     let z = |weights: &WeightsFile| {

@@ -1,9 +1,9 @@
 //! `soda health`
 
 use super::Common;
+use super::images;
 use super::output::{self, Holds, Output};
 use super::source::{WeightsArgs, frozen};
-use crate::data;
 use crate::device;
 use crate::error::{Error, Result};
 use crate::eval::features::{Augmented, FeatureKind};
@@ -38,7 +38,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     // What can't be written shall be known before.
     output::prepare("--out", &args.out, Holds::Picture)?;
     let device = device::select(&common.device)?;
-    let dataset = data::open(common.data.as_deref(), weights.config.data.side)?;
+    let dataset = images::open(common, &weights)?;
     dataset.require_classes("a probe")?;
     if args.k as usize >= dataset.test.len() {
         return Err(Error::usage(format!("--k {}: there are {} test images; choose fewer", args.k, dataset.test.len())));

@@ -1,9 +1,9 @@
 //! `soda map`
 
 use super::Common;
+use super::images;
 use super::output::{self, Holds, Output};
 use super::source::WeightsArgs;
-use crate::data;
 use crate::device;
 use crate::error::{Error, Result};
 use crate::eval::features::{FeatureKind, extract};
@@ -49,7 +49,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let weights = args.weights.open()?;
     args.features.check(&weights.config)?;
     let device = device::select(&common.device)?;
-    let dataset = data::open(common.data.as_deref(), weights.config.data.side)?;
+    let dataset = images::open(common, &weights)?;
     let n = args.limit.min(dataset.test.len());
     if n < FEWEST {
         return Err(Error::usage(format!("--limit {}: a map needs at least {FEWEST} images", args.limit)));

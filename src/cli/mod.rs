@@ -13,6 +13,7 @@ mod embed;
 mod export;
 mod failure;
 mod health;
+mod images;
 mod import;
 mod interpolate;
 mod invert;
@@ -25,6 +26,7 @@ mod quickstart;
 mod reconstruct;
 mod replay;
 mod report;
+mod runs;
 mod sample;
 mod sampling;
 mod selftest;
@@ -58,8 +60,8 @@ struct Common {
     /// auto, cpu, or wgpu, vulkan, metal, dx12 with :INDEX or :NAME.
     #[arg(long, global = true, default_value = "auto")]
     device: String,
-    /// Folder that holds cifar-10-batches-bin, cifar-100-binary or images, or `bundled` (default: $SODA_DATA, else the user's
-    /// cache, else the bundled subset).
+    /// Folder that holds cifar-10-batches-bin, cifar-100-binary or images, or `bundled` (default: the data that the run was
+    /// trained on; without a run $SODA_DATA, else the user's cache, else the bundled subset).
     #[arg(long, global = true, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Also write the result to this file, for machines; `-` is standard output, and messages then go to standard error.
@@ -103,6 +105,8 @@ enum Verb {
     View(view::Args),
     /// Draw what lies along the directions of z: its principal components, and the classes.
     Directions(directions::Args),
+    /// List the runs in a folder: how far each is, what it scores, what it began from.
+    Runs(runs::Args),
     /// Write one page about a run: curves, scores, pictures, and the commands that repeat them.
     Report(report::Args),
     /// Write the features of images to a .npy or .safetensors file.
@@ -186,6 +190,7 @@ fn dispatch(verb: Verb, common: &Common) -> Result<()> {
         Verb::Mix(args) => mix::run(&args, common),
         Verb::Invert(args) => invert::run(&args, common),
         Verb::View(args) => view::run(&args, common),
+        Verb::Runs(args) => runs::run(&args, common),
         Verb::Report(args) => report::run(&args, common),
         Verb::Data(args) => data::run(&args, common),
         Verb::Bench(args) => bench::run(&args, common),

@@ -1,10 +1,11 @@
 //! `soda neighbours`
 
 use super::Common;
+use super::images;
 use super::output::{self, Holds, Output};
 use super::source::{WeightsArgs, frozen};
 use crate::data::picture::resolve;
-use crate::data::{self, Dataset, Images, bytes_of};
+use crate::data::{Dataset, Images, bytes_of};
 use crate::device;
 use crate::edit::decoder::signed;
 use crate::error::{Error, Result};
@@ -53,7 +54,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let weights = args.weights.open()?;
     args.features.check(&weights.config)?;
     let device = device::select(&common.device)?;
-    let dataset = data::open(common.data.as_deref(), weights.config.data.side)?;
+    let dataset = images::open(common, &weights)?;
     let k = args.k as usize;
     if k >= dataset.train.len() {
         return Err(Error::usage(format!("-k {k}: there are {} training images; choose fewer", dataset.train.len())));

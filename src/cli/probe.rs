@@ -5,6 +5,7 @@ mod files;
 mod grid;
 
 use super::Common;
+use super::images;
 use super::output::{Output, with_spread};
 use super::source::{WeightsArgs, frozen};
 use crate::config::{DEFAULT_SIDE, ProbeConfig};
@@ -101,7 +102,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     weights.config.probe = args.training(weights.config.probe);
     kind.check(&weights.config)?;
     let device = device::select(&common.device)?;
-    let dataset = data::open(common.data.as_deref(), weights.config.data.side)?;
+    let dataset = images::open(common, &weights)?;
     say(&format!("probing {} on {}, {}", weights.path.display(), device.describe(), dataset.describe()));
     let model = weights.model(&device.device)?;
     let frozen = frozen(&weights, &model, &dataset, &device);

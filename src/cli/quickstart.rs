@@ -2,7 +2,7 @@
 
 use super::Common;
 use super::output::{Output, with_spread, write_json};
-use super::source::{QUICKSTART, describe, frozen};
+use super::source::{QUICKSTART, called, describe, frozen};
 use super::train::Interrupt;
 use super::{probe, reconstruct};
 use crate::config::{BUILT_IN, Config, SampleConfig, Sampler};
@@ -72,7 +72,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let started = Instant::now();
     let limit = Some(Duration::from_secs_f64(60.0 * args.max_minutes.unwrap_or(if args.from_scratch { 7.0 } else { 2.0 })));
     let interrupt = Interrupt::listen()?;
-    let options = Options { limit, resume: true, from: shipped.clone(), interrupt: interrupt.stop, ..Options::default() };
+    let called = called(shipped.is_some().then_some("shipped".as_ref()));
+    let options = Options { limit, resume: true, from: shipped.clone(), interrupt: interrupt.stop, called, ..Options::default() };
     let trained = train_run(&config, &dataset, &device, &run, &options)?;
     interrupt.let_go.store(true, Ordering::Relaxed);
     if trained.interrupted {

@@ -1,8 +1,8 @@
 //! `soda replay`
 
 use super::Common;
+use super::images;
 use super::output::Output;
-use crate::data;
 use crate::device;
 use crate::error::{Error, Result};
 use crate::files;
@@ -34,7 +34,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         .or(failure.as_ref().map(|failure| failure.step))
         .ok_or_else(|| Error::usage(format!("{} notes no step that failed; name one with --step", run.path.display())))?;
     let device = device::select(&common.device)?;
-    let dataset = data::open(common.data.as_deref(), config.data.side)?;
+    let dataset = images::of_run(common, Some(&run), config.data.side)?;
     say(&format!("replaying {} up to step {step} on {}, {}", run.path.display(), device.describe(), dataset.describe()));
     let replayed = replay(&config, &dataset, &device, &run, step, failure.as_ref())?;
     let Replayed { step, lr, seed, images, loss, grad_norm, broken_before, broken_after } = &replayed;

@@ -4,21 +4,23 @@ mod kitchen;
 mod training;
 
 use super::Common;
+use super::images;
 use super::output::{self, Holds, Output};
+use super::source;
 use crate::config::Config;
-use crate::data::{self, Dataset};
+use crate::data::Dataset;
 use crate::device;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::weights::WeightsFile;
 use crate::progress::say;
 use crate::report::html::{Figure, Page, Section, Table, render};
-use crate::run_dir::RunDir;
-use crate::shell::quoted;
+use crate::run_dir::{RunDir, Start};
+use crate::shell::{quoted, retyped};
 use indicatif::HumanCount;
 use kitchen::{Dish, Kitchen, typed};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Arguments of `soda report`.
 #[derive(clap::Args)]
@@ -49,11 +51,11 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let weights = WeightsFile::open(&run.weights()?)?;
     // What can't work shall be known before anything is written over.
     device::select(&common.device)?;
-    let (data, dataset) = data_of(&run, &weights, common)?;
+    let dataset = data_of(&run, &weights, common)?;
     let kitchen = Kitchen {
         run: &args.run,
         common,
-        data,
+        data: common.data.clone(),
         weights: &weights.sha256,
         images: dataset.test.len(),
         folder: args.run.join("report"),
@@ -81,29 +83,22 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.write(common)
 }
 
-/// The data that the run was trained on, and `--data` for the commands that use it.
+/// The data that the run was trained on.
 ///
 /// # Errors
-/// If it isn't what is found, or can't be opened.
-fn data_of(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<(Option<PathBuf>, Dataset)> {
+/// If that of `--data` is other data, or there is none that can be opened.
+fn data_of(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<Dataset> {
+    let dataset = images::of_run(common, Some(run), weights.config.data.side)?;
     let starts = run.read_starts();
     let trained = weights.trained().map(|t| t.data_sha256).or(starts.last().map(|s| s.data_sha256.clone()));
-    let same = |dataset: &Dataset| trained.as_ref().is_none_or(|sha| *sha == dataset.sha256);
-    let found = data::open(common.data.as_deref(), weights.config.data.side)?;
-    if same(&found) {
-        return Ok((common.data.clone(), found));
+    match trained.is_none_or(|sha| sha == dataset.sha256) {
+        true => Ok(dataset),
+        false => Err(Error::usage(format!(
+            "{} was trained on other data than {}; leave --data out for its own, or name the same data",
+            run.path.display(),
+            dataset.describe()
+        ))),
     }
-    if common.data.is_none() {
-        let bundled = data::bundled()?.at(weights.config.data.side)?;
-        if same(&bundled) {
-            return Ok((Some(data::BUNDLED.into()), bundled));
-        }
-    }
-    Err(Error::usage(format!(
-        "{} was trained on other data than {}; name the same data with --data",
-        run.path.display(),
-        found.describe()
-    )))
 }
 
 impl Kitchen<'_> {
@@ -283,6 +278,10 @@ fn repeat(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<Sectio
         vec!["their SHA-256".to_owned(), weights.sha256.clone()],
     ];
     let starts = run.read_starts();
+    if let Some(start) = starts.first() {
+        let from = training::beginning(start).zip(start.from.as_ref());
+        rows.extend(from.map(|(name, sha256)| vec!["started from".into(), format!("{name}, SHA-256 {sha256:.12}..")]));
+    }
     for (i, start) in starts.iter().enumerate() {
         let machine = |key: &str| match &start.machine[key] {
             Value::String(text) => text.clone(),
@@ -307,7 +306,13 @@ fn repeat(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<Sectio
         ]);
         rows.push(vec![
             String::new(),
-            format!("{}, {} training images, SHA-256 {}", start.data, start.images, start.data_sha256),
+            format!(
+                "{}{}, {} training images, SHA-256 {}",
+                start.data,
+                start.data_location.as_ref().map_or(String::new(), |place| format!(" ({place})")),
+                start.images,
+                start.data_sha256
+            ),
         ]);
     }
     let mut commands: Vec<String> = starts.iter().map(|start| retyped(&start.command)).collect();
@@ -315,12 +320,22 @@ fn repeat(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<Sectio
     Ok(Section {
         id: "repeat".into(),
         title: "How to repeat it".into(),
-        words: vec!["The recipe below, saved as recipe.toml, is what `soda train --config recipe.toml` trains. On one device the same seed and data give the same numbers, unless a time limit ended the run: then the learning rate followed the clock.".into()],
+        words: vec![format!(
+            "The recipe below, saved as recipe.toml, is what `{}` trains. On one device the same seed and data give the same numbers, unless a time limit ended the run: then the learning rate followed the clock.",
+            from_recipe(&starts)
+        )],
         tables: vec![Table { head: Vec::new(), rows }],
         commands,
         listing: Some(weights.config.to_toml()),
         ..Default::default()
     })
+}
+
+/// What trains a saved recipe as a run with these `starts` was trained.
+fn from_recipe(starts: &[Start]) -> String {
+    let from = starts.first().and_then(source::began_with).map_or(String::new(), |from| format!(" --from {}", quoted(from)));
+    let data = starts.last().and_then(|start| start.data_location.as_ref());
+    format!("soda train --config recipe.toml{from}{}", data.map_or(String::new(), |data| format!(" --data {}", quoted(data))))
 }
 
 /// "41.2 %", or nothing.
@@ -342,23 +357,24 @@ fn sentence(text: &str) -> String {
     letters.next().map_or(String::new(), |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
 }
 
-/// Returns the command line `words` of a start as a user types it: without the folder of the program.
-fn retyped(words: &[String]) -> String {
-    let program = words.first().and_then(|program| Path::new(program).file_name()).map(quoted);
-    program.into_iter().chain(words.iter().skip(1).map(quoted)).collect::<Vec<_>>().join(" ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_start_is_typed_again_word_by_word() {
-        let words =
-            ["/opt/my programs/soda", "train", "--run", "it's a run", "--set", "data.mean=[0.5, 0.5, 0.5]"].map(str::to_owned);
-        let command = shlex::split(&retyped(&words)).expect("whole quotes");
-        assert_eq!(command[0], "soda");
-        assert_eq!(command[1..], words[1..]);
-        assert_eq!(retyped(&[]), "");
+    fn the_recipe_is_trained_from_the_same_weights_on_the_same_data() {
+        let start = |more: Value| -> Start {
+            let mut start = json!({
+                "time": "", "step": 0, "command": [], "version": "", "commit": null, "device": "cpu", "adapter": "a", "machine": {},
+                "data": "CIFAR-10", "data_sha256": "ab", "images": 9,
+            });
+            let Value::Object(more) = more else { panic!("no object") };
+            start.as_object_mut().expect("an object").extend(more);
+            serde_json::from_value(start).expect("a start")
+        };
+        assert_eq!(from_recipe(&[start(json!({}))]), "soda train --config recipe.toml");
+        let first = start(json!({ "from": "cd", "from_name": "/it's/w.safetensors", "data_location": "/old data" }));
+        let command = from_recipe(&[first, start(json!({ "data_location": "/my data" }))]);
+        assert_eq!(shlex::split(&command).expect("whole quotes")[4..], ["--from", "/it's/w.safetensors", "--data", "/my data"]);
     }
 }

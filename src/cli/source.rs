@@ -8,8 +8,9 @@ use crate::model::Soda;
 use crate::model::shipped;
 use crate::model::weights::WeightsFile;
 use crate::progress::say;
-use crate::run_dir::RunDir;
+use crate::run_dir::{RunDir, Start};
 use crate::train::checkpoint;
+use crate::train::run::Called;
 use indicatif::HumanCount;
 use std::path::{Path, PathBuf};
 
@@ -62,6 +63,23 @@ pub fn named(file: &Path) -> Result<WeightsFile> {
     }
     checkpoint::verify_weights(file)?;
     WeightsFile::open(file)
+}
+
+/// What a run notes of this call; `from` names the weights that it begins with.
+pub fn called(from: Option<&Path>) -> Called {
+    let from = from.map(|file| match file == Path::new("shipped") {
+        true => "shipped".into(),
+        false => std::path::absolute(file).unwrap_or_else(|_| file.to_owned()).to_string_lossy().into_owned(),
+    });
+    Called { command: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(), from }
+}
+
+/// What the weights are called that a run of this first `start` began with; none where they were random, or older versions only
+/// noted their checksum.
+pub fn began_with(start: &Start) -> Option<String> {
+    let is_shipped = || shipped::open().is_ok_and(|weights| start.from.as_ref() == Some(&weights.sha256));
+    start.from.as_ref()?;
+    start.from_name.clone().or_else(|| is_shipped().then(|| "shipped".into()))
 }
 
 /// The shipped weights in half a sentence: `shipped weights assets/weights/tiny.safetensors (6,000 steps, 384,000 images)`.

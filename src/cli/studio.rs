@@ -1,12 +1,13 @@
 //! What the commands that draw from z have in common: weights, device, sampling, images named on the command line.
 
 use super::Common;
+use super::images;
 use super::output::{self, Holds, Output};
 use super::sampling::SamplingArgs;
 use super::source::{WeightsArgs, frozen};
 use crate::config::{Config, SampleConfig, Sampler};
 use crate::data::picture::resolve;
-use crate::data::{self, Dataset, Images};
+use crate::data::{Dataset, Images};
 use crate::device::{self, Selected};
 use crate::edit::decoder::Decoder;
 use crate::edit::prior::{Prior, chosen};
@@ -99,7 +100,7 @@ impl<'a> Studio<'a> {
     /// If it can't be opened.
     pub fn dataset(&mut self) -> Result<&Dataset> {
         if self.dataset.is_none() {
-            let dataset = data::open(self.common.data.as_deref(), self.config().data.side)?;
+            let dataset = images::open(self.common, &self.weights)?;
             say(&format!("images: {}", dataset.describe()));
             self.output.set("data", json!({ "name": dataset.name, "sha256": dataset.sha256 }));
             self.dataset = Some(dataset);

@@ -1,9 +1,11 @@
 //! `soda train`
 
 mod auto_batch;
+mod newest;
 
 use super::Common;
 use super::failure::{Advice, advise};
+use super::images;
 use super::output::Output;
 use super::source;
 use crate::config::{Config, differences};
@@ -14,7 +16,7 @@ use crate::model::weights::WeightsFile;
 use crate::progress::say;
 use crate::run_dir::RunDir;
 use crate::shell::quoted;
-use crate::train::run::{Options, Summary, train};
+use crate::train::run::{Called, Options, Summary, train};
 use serde_json::json;
 use signal_hook::flag;
 use std::path::PathBuf;
@@ -35,8 +37,9 @@ pub struct Args {
     /// The run directory (default: runs/CONFIG-N with a new number).
     #[arg(long, value_name = "DIR")]
     run: Option<PathBuf>,
-    /// Continue --run from its newest checkpoint, or start it when there is none.
-    #[arg(long, requires = "run")]
+    /// Continue --run from its newest checkpoint, or start it when there is none; without --run continue the newest run below
+    /// runs/ that isn't finished. Data and starting weights are the run's own.
+    #[arg(long)]
     resume: bool,
     /// With --resume: go on with the recipe of --config and --set where it isn't the run's own.
     #[arg(long, requires = "resume")]
@@ -68,9 +71,17 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let path = args.config.clone().unwrap_or_else(|| "configs/cifar10.toml".into());
     let named_by = args.config.as_ref().or(args.from.as_ref()).unwrap_or(&path);
     let name = named_by.file_stem().map_or("run".into(), |s| s.to_string_lossy().into_owned());
-    let run = args.run.as_ref().map_or_else(|| RunDir::numbered(&name), RunDir::new);
+    let run = match &args.run {
+        Some(run) => RunDir::new(run),
+        None if args.resume => match newest::unfinished()? {
+            Some(run) => run,
+            None => return Output::new("train").write(common),
+        },
+        None => RunDir::numbered(&name),
+    };
     let resumed = args.resume && run.exists();
-    let from = args.from.as_deref().map(source::named).transpose()?;
+    let began = began(&run, args)?;
+    let from = began.as_ref().map(|(_, weights)| Arc::clone(weights));
     let mut config = match &from {
         _ if args.config.is_some() => Config::load(&path, &args.set)?,
         _ if resumed => Config::load(&run.config(), &args.set)?,
@@ -102,7 +113,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         let own = if resumed { run.read_config()? } else { config.clone() };
         allow_change |= differences(&own, &config).iter().all(|d| d.starts_with("train.micro_batch:"));
     }
-    let dataset = data::open(common.data.as_deref(), config.data.side)?;
+    let dataset = images::of_run(common, resumed.then_some(&run), config.data.side)?;
     if let [side, ..] = config.unused_attention()[..] {
         say(&format!(
             "model.unet.attention: no stage of the denoiser has feature maps of {side} x {side} pixels, so there is no attention at that side"
@@ -110,7 +121,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     }
     let begun = from.as_ref().map_or(String::new(), |weights| format!(" from {}", weights.path.display()));
     say(&format!("training {}{begun} on {}, {}", run.path.display(), device.describe(), dataset.describe()));
-    let summary = train_with(&config, &dataset, &device, &run, from, allow_change, args)?;
+    let called = source::called(began.as_ref().map(|(name, _)| name.as_path()));
+    let summary = train_with(&config, &dataset, &device, &run, (from, called), allow_change, args)?;
     output.device(&device);
     output.data(&dataset, "train", dataset.train.len());
     output.set("run", json!(run.path));
@@ -159,19 +171,30 @@ fn train_with(
     dataset: &data::Dataset,
     device: &Selected,
     run: &RunDir,
-    from: Option<WeightsFile>,
+    (from, called): (Option<Arc<WeightsFile>>, Called),
     allow_change: bool,
     args: &Args,
 ) -> Result<Summary> {
     let limit = args.max_minutes.map(|m| Duration::from_secs_f64(m * 60.0));
     let interrupt = Interrupt::listen()?.stop;
-    train(
-        config,
-        dataset,
-        device,
-        run,
-        &Options { limit, resume: args.resume, allow_change, from: from.map(Arc::new), interrupt },
-    )
+    train(config, dataset, device, run, &Options { limit, resume: args.resume, allow_change, from, interrupt, called })
+}
+
+/// The weights that `run` begins with, and their name: those of `--from`, else those that a run without a checkpoint began with.
+fn began(run: &RunDir, args: &Args) -> Result<Option<(PathBuf, Arc<WeightsFile>)>> {
+    let opened = |name: PathBuf| source::named(&name).map(|weights| Some((name, Arc::new(weights))));
+    if let Some(named) = &args.from {
+        return opened(named.clone());
+    }
+    let first = || run.read_starts().into_iter().next();
+    let noted = (args.resume && run.exists() && run.checkpoints().is_empty()).then(first).flatten();
+    let Some(name) = noted.as_ref().and_then(source::began_with) else { return Ok(None) };
+    opened(name.into()).map_err(|e| {
+        let run = run.path.display();
+        Error::usage(format!(
+            "{run} holds no checkpoint yet, and what it began from can't be opened: {e}; name it with --from FILE"
+        ))
+    })
 }
 
 /// Says where a finished run is, and what can be done with it.
@@ -179,15 +202,9 @@ fn finished(run: &RunDir) -> String {
     format!("run directory {}; next: soda probe --run {}", run.path.display(), quoted(&run.path))
 }
 
-/// What continues `run` on the same data and device.
+/// What continues `run` on the same device; the run knows its data and what it began from.
 fn resume_command(run: &RunDir, args: &Args, common: &Common) -> String {
     let mut command = format!("soda train --resume --run {}", quoted(&run.path));
-    if let Some(from) = args.from.as_ref().filter(|_| run.checkpoints().is_empty()) {
-        command += &format!(" --from {}", quoted(from));
-    }
-    if let Some(data) = &common.data {
-        command += &format!(" --data {}", quoted(data));
-    }
     if common.device != "auto" {
         command += &format!(" --device {}", quoted(&common.device));
     }
@@ -248,21 +265,11 @@ mod tests {
         let path = run.path.to_string_lossy();
         let plain = ["soda", "train", "--resume", "--run", &*path];
         assert_eq!(resume(&[]), plain);
-        let more = [
-            "--from",
-            "old weights/'a'.safetensors",
-            "--data",
-            "my \"data\"",
-            "--device",
-            "vulkan:Radeon RX",
-            "--max-minutes",
-            "1.5",
-        ];
+        let more = ["--device", "vulkan:Radeon RX", "--max-minutes", "1.5"];
         assert_eq!(resume(&more), [&plain[..], &more].concat());
-        // What a run began with is in its checkpoint.
-        std::fs::create_dir_all(run.checkpoint(2)).expect("writable");
-        std::fs::write(run.checkpoint(2).join(crate::run_dir::COMPLETE), "").expect("writable");
-        assert_eq!(resume(&more), [&plain[..], &more[2..]].concat());
+        // The run remembers what it began from, and its data.
+        let own = ["--from", "old weights/'a'.safetensors", "--data", "my \"data\""];
+        assert_eq!(resume(&[&own[..], &more].concat()), [&plain[..], &more].concat());
     }
 
     #[test]

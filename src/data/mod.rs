@@ -35,7 +35,7 @@ pub const CLASSES: [&str; 10] = ["airplane", "automobile", "bird", "cat", "deer"
 pub struct Dataset {
     /// "CIFAR-10", "CIFAR-10 subset", "CIFAR-100", or "images of" a folder.
     pub name: String,
-    /// The folder it was read from, or "bundled".
+    /// The folder it was read from, or [`BUNDLED`].
     pub origin: String,
     /// The training images; probes for choosing settings hold some out, see [`split`].
     pub train: Arc<Images>,
@@ -57,6 +57,15 @@ impl Dataset {
         let resampled =
             self.resampled_from.map_or(String::new(), |own| format!("; resampled from {own} x {own} to {side} x {side} pixels"));
         format!("{} ({train} training, {test} test images; {}{resampled})", self.name, self.origin)
+    }
+
+    /// Where it can be opened again, for [`reopen`]: the absolute path of its folder, or [`BUNDLED`].
+    pub fn location(&self) -> String {
+        // A folder may have that name; its path is longer once it is absolute.
+        if self.origin == BUNDLED && self.name == SUBSET {
+            return BUNDLED.into();
+        }
+        std::path::absolute(&self.origin).map_or_else(|_| self.origin.clone(), |path| path.display().to_string())
     }
 
     /// The same data with images of `side` pixels a side: as they are, or resampled.
@@ -100,6 +109,17 @@ impl Dataset {
 /// don't fit into memory.
 pub fn open(explicit: Option<&Path>, side: usize) -> Result<Dataset> {
     open_from(explicit, environment().as_deref(), dirs::cache_dir().as_deref(), side)
+}
+
+/// Opens the data at a [`Dataset::location`].
+///
+/// # Errors
+/// See [`open`].
+pub fn reopen(location: &str, side: usize) -> Result<Dataset> {
+    match location {
+        BUNDLED => bundled()?.at(side),
+        folder => open(Some(Path::new(folder)), side),
+    }
 }
 
 /// Where `soda data fetch` and `soda data import` write: `explicit`, else `$SODA_DATA`, else `soda` in the user's cache folder.
@@ -176,6 +196,8 @@ fn root_from(explicit: Option<&Path>, environment: Option<&Path>, cache: Option<
 
 /// What names the bundled subset where a folder of data is asked for.
 pub const BUNDLED: &str = "bundled";
+/// What that subset is called.
+const SUBSET: &str = "CIFAR-10 subset";
 
 fn open_from(explicit: Option<&Path>, environment: Option<&Path>, cache: Option<&Path>, side: usize) -> Result<Dataset> {
     if explicit == Some(Path::new(BUNDLED)) && !Path::new(BUNDLED).exists() {
@@ -229,7 +251,7 @@ fn dataset(name: &str, origin: String, classes: &[&str], (train, test, sha256): 
 /// # Errors
 /// The embedded sheets don't match their manifest.
 pub fn bundled() -> Result<Dataset> {
-    Ok(dataset("CIFAR-10 subset", "bundled".into(), &CLASSES, subset::bundled()?))
+    Ok(dataset(SUBSET, BUNDLED.into(), &CLASSES, subset::bundled()?))
 }
 
 #[cfg(test)]
@@ -265,6 +287,11 @@ mod tests {
         );
         assert!(images.name.starts_with("images of ") && images.require_classes("a probe").is_ok());
         assert!(verify(place.path()).unwrap()[0].contains("18 training, 2 test images"));
+        // It is found again from any folder.
+        assert_eq!(reopen(&images.location(), 32).unwrap().sha256, images.sha256);
+        let relative = Dataset { origin: BUNDLED.into(), ..images.clone() }.location();
+        assert!(Path::new(&relative).is_absolute() && relative.ends_with(BUNDLED), "{relative}");
+        assert_eq!(reopen(&bundled().unwrap().location(), 32).unwrap().name, SUBSET);
         let one = open(&place.path().join("a")).unwrap();
         assert_eq!((one.classes.len(), one.test.image(0)[0]), (0, 9));
         assert!(one.require_classes("a probe").unwrap_err().to_string().contains("one sub-folder a class"));

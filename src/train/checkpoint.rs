@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::files::{self, create_dir, remove_folder, rename_folder};
 use crate::model::weights::{self, Tensors, Trained, WeightsFile};
 use crate::model::{Soda, parameters};
-use crate::run_dir::{DAMAGED, OLD, PARTIAL, RunDir};
+use crate::run_dir::{DAMAGED, OLD, PARTIAL, RunDir, Start};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
@@ -270,10 +270,7 @@ pub fn load_step(run: &RunDir, step: u64, config: &Config, device: &Device) -> R
 }
 
 fn read(path: &Path, config: &Config, device: &Device) -> Result<State> {
-    let state_path = path.join("state.json");
-    let json = files::read(&state_path).map_err(|e| Error::io("read", &state_path, &e))?;
-    let position: Position =
-        serde_json::from_slice(&json).map_err(|e| Error::failed(format!("{} is damaged ({e})", state_path.display())))?;
+    let position = position(path)?;
     let read = |name: &str, device: &Device| -> Result<Soda> {
         let path = path.join(name);
         let (tensors, _) = weights::read(&path)?;
@@ -287,10 +284,35 @@ fn read(path: &Path, config: &Config, device: &Device) -> Result<State> {
     Ok(State { model, ema: Ema::new(&averaged, position.updates), optim, position })
 }
 
+/// Where the run stood at the checkpoint in the folder `path`.
+///
+/// # Errors
+/// If its state.json is missing or damaged.
+pub fn position(path: &Path) -> Result<Position> {
+    let path = path.join("state.json");
+    let json = files::read(&path).map_err(|e| Error::io("read", &path, &e))?;
+    serde_json::from_slice(&json).map_err(|e| Error::failed(format!("{} is damaged ({e})", path.display())))
+}
+
 /// The training of the weights file `weights`, from the state that lies beside it in a checkpoint; `None` elsewhere.
 pub fn trained_beside(weights: &Path) -> Option<Trained> {
-    let json = files::read(&weights.with_file_name("state.json")).ok()?;
-    serde_json::from_slice(&json).ok().map(|position: Position| position.trained())
+    position(weights.parent()?).ok().map(|position| position.trained())
+}
+
+/// The entry of a weights file's metadata that says how many images had been seen before the training that made the weights.
+pub const IMAGES_BEFORE: &str = "images_before";
+
+/// All images that made `weights` what they are: those of their own training, and those behind what it began with. `None` where
+/// either isn't known.
+pub fn images_behind(weights: &WeightsFile) -> Option<u64> {
+    let own = weights.trained().or_else(|| trained_beside(&weights.path))?.images;
+    let first = RunDir::of_weights(&weights.path).and_then(|run| run.read_starts().into_iter().next());
+    let before = match (weights.metadata.get(IMAGES_BEFORE), first) {
+        (Some(before), _) => before.parse().ok()?,
+        (None, Some(Start { from: Some(_), from_images, .. })) => from_images?,
+        (None, _) => 0,
+    };
+    own.checked_add(before)
 }
 
 fn moments_to_host(optim: &AdamW) -> Result<Tensors> {

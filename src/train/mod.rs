@@ -7,3 +7,4 @@ pub mod replay;
 pub mod run;
 pub mod saver;
 pub mod step;
+pub mod survey;

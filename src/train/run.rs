@@ -42,6 +42,17 @@ pub struct Options {
     pub allow_change: bool,
     /// Set from outside to stop after the current step, with a checkpoint.
     pub interrupt: Arc<AtomicBool>,
+    /// What starts.jsonl is to note of the command line.
+    pub called: Called,
+}
+
+/// How training was asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Called {
+    /// The command line, word by word.
+    pub command: Vec<String>,
+    /// What the weights of [`Options::from`] are called: `shipped`, or their absolute path.
+    pub from: Option<String>,
 }
 
 /// What a run came to.
@@ -74,7 +85,7 @@ const GRID: usize = 20;
 /// data is another, `device` fails the self test, or the loss is no longer finite; in the last case earlier checkpoints stay.
 pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, options: &Options) -> Result<Summary> {
     let mut lock = if run.exists() { Some(run.lock()?) } else { None };
-    let now = described(data, device);
+    let now = described(data, device, &options.called);
     let (mut state, changed) = start(config, data, device, run, &now, options)?;
     if !state.position.finished {
         selftest::once(device)?;
@@ -95,7 +106,13 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
     }
     if !state.position.finished {
         let from = options.from.as_ref().filter(|_| state.position.step == 0);
-        run.add_start(&Start { step: state.position.step, from: from.map(|weights| weights.sha256.clone()), ..now })?;
+        run.add_start(&Start {
+            step: state.position.step,
+            from: from.map(|weights| weights.sha256.clone()),
+            from_name: options.called.from.clone().filter(|_| from.is_some()),
+            from_images: from.and_then(|weights| checkpoint::images_behind(weights)),
+            ..now
+        })?;
         // The recipe last: it is what makes a directory a run.
         if new || changed {
             run.create(config)?;
@@ -335,12 +352,14 @@ fn already_there(run: &RunDir) -> Error {
 }
 
 /// This call of training, for who reads the run later; what it begins with isn't known yet.
-fn described(data: &Dataset, device: &Selected) -> Start {
+fn described(data: &Dataset, device: &Selected, called: &Called) -> Start {
     Start {
         time: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         step: 0,
         from: None,
-        command: std::env::args().collect(),
+        from_name: None,
+        from_images: None,
+        command: called.command.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
         commit: machine::commit(),
         device: device.backend.into(),
@@ -348,6 +367,7 @@ fn described(data: &Dataset, device: &Selected) -> Start {
         driver: device.adapter.as_ref().map(|adapter| adapter.driver.clone()),
         machine: machine::describe(),
         data: data.name.to_string(),
+        data_location: Some(data.location()),
         data_sha256: data.sha256.clone(),
         images: data.train.len(),
     }

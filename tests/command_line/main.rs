@@ -12,5 +12,6 @@ mod outputs;
 mod probe;
 mod progress;
 mod report;
+mod runs;
 mod shipped;
 mod sources;

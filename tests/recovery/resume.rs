@@ -141,10 +141,18 @@ fn a_run_that_starts_from_weights_has_them_before_its_first_step() {
     let other = [&["train", "--device", "cpu", "--from", weights, "--run", "third"][..], &["--set", "model.z_dim=16"]].concat();
     fails(&soda(at, &other), 2, &["[model]", weights]);
     assert!(!at.join("third").exists());
-    // Without a checkpoint yet, a resumed run must be told again what it began from.
+    // Without a checkpoint yet, a resumed run begins with the same ones again.
     let second = RunDir::new(at.join("second"));
     std::fs::remove_dir_all(second.path.join("checkpoints")).expect("there");
-    fails(&soda(at, &["train", "--device", "cpu", "--run", "second", "--resume"]), 2, &["--from"]);
+    let resume = ["train", "--device", "cpu", "--run", "second", "--resume"];
+    succeeds(&soda(at, &resume));
+    assert!(read("second", 1, "model.safetensors") == began, "other weights than before");
+    // Where they are gone, or others by now, it must be told.
+    std::fs::remove_dir_all(second.path.join("checkpoints")).expect("there");
+    std::fs::copy(at.join("first/checkpoints/step_2/model.safetensors"), at.join("other.safetensors")).expect("there");
+    fails(&soda(at, &[&resume[..], &["--from", "other.safetensors"]].concat()), 2, &["other weights", "--from"]);
+    std::fs::rename(at.join("first"), at.join("moved")).expect("there");
+    fails(&soda(at, &resume), 2, &["second", "first/checkpoints/step_2/ema.safetensors", "--from"]);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! `soda probe --grid`
 
 use super::{Args, Common};
+use crate::cli::images;
 use crate::cli::output::{self, Holds, Output};
-use crate::data;
 use crate::device;
 use crate::error::{Error, Result};
 use crate::eval::features::FeatureKind;
@@ -53,7 +53,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     }
     output::prepare("--out", &args.grid.out, Holds::Picture)?;
     let device = device::select(&common.device)?;
-    let dataset = data::open(common.data.as_deref(), weights.config.data.side)?;
+    let dataset = images::open(common, &weights)?;
     say(&format!("scanning {} on {}, {}", weights.path.display(), device.describe(), dataset.describe()));
     let model = weights.model(&device.device)?;
     let standard = Protocol::new(args.protocol.parse()?, Split::Selection, args.seeds);

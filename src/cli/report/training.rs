@@ -2,11 +2,15 @@
 
 use super::kitchen::Dish;
 use super::{per_cent, scored};
+use crate::cli::source::began_with;
 use crate::config::Config;
 use crate::error::Result;
+use crate::model::shipped;
+use crate::model::weights::WeightsFile;
 use crate::report::html::{Fact, Figure, Section};
 use crate::report::plot::{CurveStyle, Series, Size, save_curve};
-use crate::run_dir::RunDir;
+use crate::run_dir::{RunDir, Start};
+use crate::train::checkpoint::images_behind;
 use indicatif::HumanCount;
 use serde_json::Value;
 use std::path::Path;
@@ -19,12 +23,35 @@ pub fn lead(run: &RunDir, config: &Config) -> Result<String> {
     let on = starts.last().map_or(String::new(), |s| format!(" on {} ({})", s.data, s.adapter));
     let m = &config.model;
     Ok(format!(
-        "A ResNet-18 encoder of base width {} that distils an image into {} numbers, and a UNet of base width {} that draws images from them, trained without labels{on}: {} images seen.",
+        "A ResNet-18 encoder of base width {} that distils an image into {} numbers, and a UNet of base width {} that draws images from them, trained without labels{on}: {} images seen{}.",
         m.encoder.base,
         m.z_dim,
         m.unet.base,
-        grouped(images)
+        grouped(images),
+        starts.first().and_then(beginning).map_or(String::new(), |from| format!(", starting from {from}"))
     ))
+}
+
+/// "shipped weights with 559,872 images behind them": what a run of this first `start` did not earn itself; none where it began
+/// with random weights.
+pub fn beginning(start: &Start) -> Option<String> {
+    let sha256 = start.from.as_ref()?;
+    let named = match began_with(start).as_deref() {
+        Some("shipped") => "shipped weights".into(),
+        Some(file) => format!("the weights {file}"),
+        None => format!("weights with checksum {sha256:.12}.."),
+    };
+    Some(match images_before(start) {
+        Some(images) => format!("{named} with {} images behind them", grouped(images)),
+        None => named,
+    })
+}
+
+/// Images behind the weights that a run of this first `start` began with. Older versions didn't note them: of the shipped weights
+/// they are known all the same.
+fn images_before(start: &Start) -> Option<u64> {
+    let is_shipped = |weights: &WeightsFile| start.from.as_ref() == Some(&weights.sha256);
+    start.from_images.or_else(|| images_behind(&shipped::open().ok().filter(is_shipped)?))
 }
 
 /// The numbers at the top.
@@ -49,6 +76,9 @@ pub fn facts(run: &RunDir, config: &Config, probes: &[(&'static str, Dish)]) -> 
         add(grouped(last.step), &format!("steps of {} images", config.train.batch_size));
         if let Some(start) = run.read_starts().last() {
             add(format!("{:.1}", last.images as f64 / start.images as f64), "passes over the training images");
+        }
+        if let Some(before) = run.read_starts().first().and_then(images_before) {
+            add(grouped(before), "images behind the weights that it started from");
         }
         add(duration(last.seconds), "of training");
         add(format!("{:.0}", last.images as f64 / last.seconds.max(1e-9)), "images a second");
@@ -146,6 +176,32 @@ fn duration(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_run_began_with_is_no_merit_of_its_own() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let run = RunDir::new(folder.path());
+        let shipped = shipped::open().expect("the shipped weights");
+        let says = |from: Option<&str>, name: Option<&str>, images: Option<u64>| {
+            let start = serde_json::json!({
+                "time": "", "step": 0, "from": from, "from_name": name, "from_images": images, "command": [], "version": "", "commit": null,
+                "device": "cpu", "adapter": "a", "machine": {}, "data": "CIFAR-10", "data_sha256": "ab", "images": 9,
+            });
+            std::fs::write(run.starts(), format!("{start}\n")).expect("writable");
+            lead(&run, &shipped.config).expect("a sentence")
+        };
+        assert!(says(None, None, None).ends_with(": 0 images seen."));
+        let file = says(Some("ab"), Some("/w.safetensors"), Some(1_920));
+        assert!(
+            file.ends_with(": 0 images seen, starting from the weights /w.safetensors with 1,920 images behind them."),
+            "{file}"
+        );
+        // As an older version noted it.
+        let behind = grouped(shipped.trained().expect("its training").images);
+        let old = says(Some(&shipped.sha256), None, None);
+        assert!(old.ends_with(&format!("images seen, starting from shipped weights with {behind} images behind them.")), "{old}");
+        assert!(says(Some("ab"), None, None).ends_with("starting from weights with checksum ab..."));
+    }
 
     #[test]
     fn numbers_for_people() {

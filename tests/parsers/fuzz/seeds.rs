@@ -328,6 +328,8 @@ pub fn starts() -> Vec<Vec<u8>> {
         time: "2026-01-01T00:00:00Z".into(),
         step: 0,
         from: Some("0".repeat(64)),
+        from_name: Some("shipped".into()),
+        from_images: Some(559_872),
         command: vec!["soda".into(), "train".into()],
         version: "0.1.0".into(),
         commit: None,
@@ -336,6 +338,7 @@ pub fn starts() -> Vec<Vec<u8>> {
         driver: None,
         machine: json!({ "cores": 2, "memory_gib": 8.5 }),
         data: "CIFAR-10".into(),
+        data_location: Some("bundled".into()),
         data_sha256: "1".repeat(64),
         images: 50_000,
     };
