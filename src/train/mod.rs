@@ -3,7 +3,9 @@
 pub mod checkpoint;
 pub mod ema;
 pub mod optim;
+pub mod plan;
 pub mod replay;
 pub mod run;
 pub mod saver;
 pub mod step;
+pub mod trial;

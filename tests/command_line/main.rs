@@ -12,3 +12,4 @@ mod probe;
 mod report;
 mod shipped;
 mod sources;
+mod train_first;
