@@ -1,5 +1,6 @@
 //! The recipe of a run: one typed structure, read from TOML; every number of a recipe stands in its file.
 
+mod built_in;
 mod check;
 mod difference;
 mod encoder;
@@ -7,6 +8,7 @@ mod probe;
 mod sample;
 mod side;
 
+pub use built_in::BUILT_IN;
 pub use difference::differences;
 pub use encoder::{EncoderConfig, Stem};
 pub use probe::ProbeConfig;
@@ -253,19 +255,6 @@ pub struct TrainConfig {
     #[serde(default)]
     pub evaluate_images: usize,
 }
-
-/// The recipes that the program carries with it.
-pub const BUILT_IN: [(&str, &str); 9] = [
-    ("configs/finetune.toml", include_str!("../configs/finetune.toml")),
-    ("configs/quick.toml", include_str!("../configs/quick.toml")),
-    ("configs/tiny.toml", include_str!("../configs/tiny.toml")),
-    ("configs/report.toml", include_str!("../configs/report.toml")),
-    ("configs/cifar10.toml", include_str!("../configs/cifar10.toml")),
-    ("configs/cifar10-generate.toml", include_str!("../configs/cifar10-generate.toml")),
-    ("configs/paper.toml", include_str!("../configs/paper.toml")),
-    ("configs/futurexiang.toml", include_str!("../configs/futurexiang.toml")),
-    ("configs/folder64.toml", include_str!("../configs/folder64.toml")),
-];
 
 impl Config {
     /// Reads `path`, applies `--set key=value` overrides in order and checks every value.

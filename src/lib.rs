@@ -16,6 +16,7 @@ pub mod progress;
 pub mod rng;
 pub mod run_dir;
 pub mod shell;
+pub mod units;
 
 pub mod data;
 pub mod diffusion;

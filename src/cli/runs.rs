@@ -40,7 +40,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         outln!("no runs in {}; `soda train` starts one", args.folder.display());
         return Ok(());
     }
-    print!("{}", render(&columns(&runs)));
+    out!("{}", render(&columns(&runs)));
     for listed in &runs {
         for what in &listed.survey.wrong {
             outln!("{}: {what}", table::harmless(&listed.name));

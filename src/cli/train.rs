@@ -2,6 +2,7 @@
 
 mod auto_batch;
 mod newest;
+mod preview;
 
 use super::Common;
 use super::failure::{Advice, advise};
@@ -19,6 +20,7 @@ use crate::shell::quoted;
 use crate::train::run::{Called, Options, Summary, train};
 use serde_json::json;
 use signal_hook::flag;
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -27,8 +29,8 @@ use std::time::Duration;
 /// Arguments of `soda train`.
 #[derive(Clone, clap::Args)]
 pub struct Args {
-    /// The recipe: a file, or one of the program's own configs/cifar10.toml (the default), cifar10-generate.toml, paper.toml,
-    /// report.toml, futurexiang.toml, tiny.toml, finetune.toml, quick.toml, folder64.toml.
+    /// The recipe: a file, or one of the program's own: cifar10 (the default on a GPU), cifar10-generate, paper, report,
+    /// futurexiang, tiny, finetune, quick, folder64.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Override one value of the recipe, for example train.batch_size=64; may be repeated.
@@ -48,7 +50,7 @@ pub struct Args {
     /// --config with the recipe in the file. Moments and average begin anew.
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
-    /// End after this many minutes as a finished run: the learning rate follows, a checkpoint is written.
+    /// End within this many minutes as a finished run, closing picture included: the learning rate follows, a checkpoint is written.
     #[arg(long, value_name = "MINUTES", value_parser = super::minutes)]
     max_minutes: Option<f64>,
     /// Find out how many images go through the networks at once before training (train.micro_batch): the whole batch where the
@@ -61,7 +63,7 @@ pub struct Args {
     /// Only find out how many images fit, after a failure for want of memory, and tell that: what that failure begins anew.
     #[arg(long, hide = true, value_name = "WHY")]
     fits: Option<String>,
-    /// Print the resolved recipe and stop.
+    /// Print the resolved recipe, and on stderr what it takes (parameters, memory, disk, time from a step of 2 images), and stop.
     #[arg(long)]
     dry_run: bool,
 }
@@ -83,19 +85,25 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let began = began(&run, args)?;
     let from = began.as_ref().map(|(_, weights)| Arc::clone(weights));
     let mut config = match &from {
-        _ if args.config.is_some() => Config::load(&path, &args.set)?,
+        _ if args.config.is_some() => Config::named(&path, &args.set)?,
         _ if resumed => Config::load(&run.config(), &args.set)?,
         Some(weights) => Config::parse(&weights.config.to_toml(), &weights.path.display().to_string(), &args.set)?,
-        None => Config::load(&path, &args.set)?,
+        None => Config::named(&path, &args.set)?,
     };
     if args.dry_run {
         out!("{}", config.to_toml());
-        return Ok(());
     }
     let mut output = Output::new("train");
     let device = device::select(&common.device)?;
+    if args.dry_run {
+        let dataset = images::of_run(common, resumed.then_some(&run), config.data.side)?;
+        return preview::tell(&config, &dataset, &device, args.max_minutes);
+    }
     if args.try_step {
         return auto_batch::try_step(&config, &device);
+    }
+    if args.config.is_none() && args.from.is_none() && !resumed && !device.gpu {
+        return Err(too_much(args, common));
     }
     if let Some(why) = &args.fits {
         return Err(Error::failed(format!("{why}. {}", what_fits(&run, &config, args, common))));
@@ -144,6 +152,19 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses to begin by itself what a CPU doesn't end: names what it does end.
+fn too_much(args: &Args, common: &Common) -> Error {
+    let place = place(common);
+    let limit = args.max_minutes.unwrap_or(120.0);
+    // Of more than one line, so that commands can be copied.
+    Error::Usage(format!(
+        "`soda train` without --config trains configs/cifar10.toml, which takes a GPU days and a CPU months to years. Try:
+  soda train --config quick{place}    (minutes, on the bundled images)
+  soda train --config tiny --max-minutes {limit}{place}    (after two hours as good as the shipped weights, on the full CIFAR-10)
+--config cifar10 begins it all the same, and --dry-run tells how long it would take"
+    ))
 }
 
 /// How many images the device has memory for, and how to go on with them: for a run that ran out of it.
@@ -212,6 +233,13 @@ fn resume_command(run: &RunDir, args: &Args, common: &Common) -> String {
         command += &format!(" --max-minutes {minutes}");
     }
     command
+}
+
+/// The flags that say which data and device, as they were given.
+fn place(common: &Common) -> String {
+    let data = common.data.as_ref().map_or(String::new(), |data| format!(" --data {}", quoted(data)));
+    let device = if common.device == "auto" { String::new() } else { format!(" --device {}", quoted(&common.device)) };
+    data + &device
 }
 
 /// What Ctrl-C (and SIGTERM) do: the first one asks the run to end with a checkpoint, a second one ends it at once.

@@ -78,9 +78,7 @@ impl<'a> Decoder<'a> {
     pub fn parts(&self, n: usize) -> impl Iterator<Item = (Range<usize>, Decoder<'a>)> {
         let (_, batch) = self.sizes();
         let part = batch * (PART / batch).max(1);
-        (0..n).step_by(part).map(move |first| {
-            (first..n.min(first + part), Decoder { first: self.first + first, ..self.clone() })
-        })
+        (0..n).step_by(part).map(move |first| (first..n.min(first + part), Decoder { first: self.first + first, ..self.clone() }))
     }
 
     /// z of plain images of any side, `[N, Z]`.

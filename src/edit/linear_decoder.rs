@@ -116,7 +116,8 @@ impl LinearDecoder {
         let (side, image) = (self.side, bytes_of(self.side));
         let named = |name: &str, shape: Vec<usize>, values: &[f32]| (format!("{MORE}{name}"), shape, values.to_vec());
         let pictures = |values: &[f32]| vec![values.len() / image, 3, side, side];
-        let mut tensors = vec![named("map", pictures(&self.map), &self.map), named("detail", vec![self.detail.len()], &self.detail)];
+        let mut tensors =
+            vec![named("map", pictures(&self.map), &self.map), named("detail", vec![self.detail.len()], &self.detail)];
         if !self.components.is_empty() {
             tensors.push(named("components", pictures(&self.components), &self.components));
         }
@@ -139,7 +140,9 @@ impl LinearDecoder {
         };
         let components = match find("components") {
             Some((_, shape, values)) if shape[1..] == [3, side, side] => values.clone(),
-            Some((_, shape, _)) => return Err(wrong(&format!("components has shape {shape:?} beside pictures of {side} pixels"))),
+            Some((_, shape, _)) => {
+                return Err(wrong(&format!("components has shape {shape:?} beside pictures of {side} pixels")));
+            }
             None => Vec::new(),
         };
         let detail = match find("detail") {

@@ -1,5 +1,6 @@
 //! The networks: an encoder that distils an image into z, and a denoiser that sees the image only through z.
 
+pub mod activations;
 pub mod blocks;
 pub mod embedding;
 pub mod encoder;

@@ -23,7 +23,7 @@ impl Soda {
     }
 
     /// The networks' structure: nearly all of their tensors take no memory until they are looked at.
-    pub(super) fn blank(config: &ModelConfig, device: &Device) -> Self {
+    pub(crate) fn blank(config: &ModelConfig, device: &Device) -> Self {
         Self { encoder: Encoder::new(&config.encoder, config.z_dim, device), unet: UNet::new(config, device) }
     }
 

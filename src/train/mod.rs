@@ -3,8 +3,10 @@
 pub mod checkpoint;
 pub mod ema;
 pub mod optim;
+pub mod plan;
 pub mod replay;
 pub mod run;
 pub mod saver;
 pub mod step;
 pub mod survey;
+pub mod trial;

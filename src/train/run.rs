@@ -1,12 +1,22 @@
 //! The training loop.
 
+mod due;
+mod limit;
 mod log;
+mod pace;
+mod watch;
 
+use self::due::{Due, Work};
+use self::limit::Limit;
 use self::log::Log;
+use self::pace::Pace;
+use self::watch::{Doing, Watch};
 use super::checkpoint::{self, Snapshot, State};
 use super::optim::learning_rate;
+use super::plan::Plan;
 use super::saver::Saver;
 use super::step::{Pair, step};
+use super::trial;
 use crate::config::{Config, OnSaveError, TrainConfig, differences};
 use crate::data::Dataset;
 use crate::data::loader::Loader;
@@ -23,6 +33,7 @@ use crate::report::grid;
 use crate::run_dir::{Row, RunDir, Start};
 use crate::selftest;
 use crate::shell::quoted;
+use crate::units::grouped;
 use serde::Serialize;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -32,7 +43,7 @@ use std::time::{Duration, Instant};
 /// What a call of [`train`] may decide.
 #[derive(Clone, Default)]
 pub struct Options {
-    /// Stop after this much time, ending like a finished run.
+    /// Stop within this much time, closing work included, ending like a finished run; at least one step is taken.
     pub limit: Option<Duration>,
     /// Continue from the newest checkpoint, or start when there is none.
     pub resume: bool,
@@ -84,6 +95,9 @@ const GRID: usize = 20;
 /// If `run` already holds a run and `resume` isn't set, another process trains it, its directory can't be written, its recipe or
 /// data is another, `device` fails the self test, or the loss is no longer finite; in the last case earlier checkpoints stay.
 pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, options: &Options) -> Result<Summary> {
+    let began = Instant::now();
+    let bar = Log::bar(config);
+    let watch = Watch::new(&options.interrupt, &bar, options.limit.filter(|_| device.gpu));
     let mut lock = if run.exists() { Some(run.lock()?) } else { None };
     let now = described(data, device, &options.called);
     let (mut state, changed) = start(config, data, device, run, &now, options)?;
@@ -119,7 +133,7 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
         }
     }
     let before = state.position.step;
-    let mut log = Log::open(run, config, &state)?;
+    let mut log = Log::open(run, config, &state, bar)?;
     let mut keeper = Keeper::new(run, train);
     let score = |state: &State, log: &mut Log, keeper: &mut Keeper| {
         let scores = validate(&state.ema.model(), config, data, train.evaluate_images, &device.device)?;
@@ -134,16 +148,16 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
         score(&state, &mut log, &mut keeper)?;
         log.pause(pause);
     }
-    let started = Instant::now();
     let already = state.position.seconds;
     let mut interrupted = false;
+    let (mut pace, mut limit) = begin(config, data, device, options, &state, began)?;
 
     while !state.position.finished && !interrupted {
         let clock = Instant::now();
         let number = state.position.step + 1;
-        let in_time = options.limit.map_or(0.0, |limit| started.elapsed().as_secs_f64() / limit.as_secs_f64());
+        watch.doing(if pace.taken == 0 { Doing::FirstStep(number) } else { Doing::Step(number) });
         // Never back, not even where a resumed call has more time than the first one.
-        let progress = state.position.progress.max(in_time).max(number as f64 / last_step as f64);
+        let progress = state.position.progress.max(limit.share(&pace)).max(number as f64 / last_step as f64);
         let lr = learning_rate(train, number, progress);
         let batch = batches.next()?;
         let view = config.model.unet.view_conditioning.then_some(batch.geometry);
@@ -152,25 +166,28 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
         (state, outcome) = step(state, pair, &schedule, config, number, lr);
         log.add(outcome, lr);
 
+        if let Some(news) = pace.stepped(|pace| limit.to_go(number, pace))? {
+            log.say(&news);
+        }
         interrupted = options.interrupt.load(Ordering::Relaxed);
-        let timed_out = options.limit.is_some_and(|limit| started.elapsed() >= limit);
-        let last = number >= last_step || timed_out;
-        let due = |every: usize| every > 0 && number.is_multiple_of(every as u64);
-        let evaluate = due(train.evaluate_every) || (last && train.evaluate_every > 0);
-        let save = due(train.checkpoint_every) || evaluate || last || interrupted;
+        let due = Due::after(number, train, interrupted, |work| limit.is_over(&pace, work));
+        if due.cut {
+            log.say(&limit.ends(number));
+        }
         let images = state.position.images;
-        let row = (due(train.log_every) || save).then(|| log.row(number, images)).transpose()?;
+        let row = due.row.then(|| log.row(number, images)).transpose()?;
         log.stepping += clock.elapsed();
         state.position.seconds = already + log.stepping.as_secs_f64();
         if let Some(row) = row {
             state.position.loss_first.get_or_insert(row.loss);
-            let written = log.write(Row { seconds: state.position.seconds, ..row });
+            let written = log.write(Row { seconds: state.position.seconds, ..row }, || limit.time_left(number, &pace));
             keeper.noted(written, &log)?;
         }
-        (state.position.finished, state.position.planned) = (last, last_step);
+        log.show(number, pace.images_per_s(), || limit.time_left(number, &pace))?;
+        (state.position.finished, state.position.planned) = (due.last, last_step);
         state.position.progress = progress;
         let pause = Instant::now();
-        if save {
+        if due.save {
             keeper.ready(&log)?;
             let snapshot = Snapshot::of(&state, config)?;
             if !snapshot.is_finite() {
@@ -182,19 +199,36 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
             ::log::info!("checkpoint of step {number}: training waited {copied:.0} ms for its copy, {all:.0} ms in all");
             keeper.noted(log.plot(), &log)?;
         }
-        if due(train.sample_every) || last {
-            let written = draw_reconstructions(&state, config, data, device, run)?;
+        if due.draw {
+            watch.doing(Doing::Work("the picture", number));
+            let n = if due.last { limit.images(&pace) } else { GRID };
+            if n < GRID {
+                log.say(&less_drawn(n, &limit.about(Work::Picture, &pace), run));
+            }
+            let clock = Instant::now();
+            let written = draw_reconstructions(&state, config, data, device, run, n)?;
             keeper.noted(written, &log)?;
+            limit.took(Work::Picture, clock.elapsed(), n);
         }
-        if evaluate {
+        if due.score && due.last && !limit.scores_fit(&pace) {
+            log.say(&not_scored(&limit.about(Work::Scores, &pace), run));
+        } else if due.score {
+            watch.doing(Doing::Work("the scores", number));
+            let clock = Instant::now();
             score(&state, &mut log, &mut keeper)?;
+            limit.took(Work::Scores, clock.elapsed(), GRID);
         }
         // Pictures, checkpoints and scores don't count as training.
         log.pause(pause);
+        pace.pause(pause);
+        limit.saved(keeper.saver.took);
+        // What is saved needs no other step.
+        interrupted |= due.save && options.interrupt.load(Ordering::Relaxed);
     }
+    watch.doing(Doing::Closing);
     log.finish();
     keeper.end()?;
-    drop(lock);
+    drop((watch, lock));
     Ok(Summary {
         steps: state.position.step,
         images_per_s: state.position.images as f64 / state.position.seconds,
@@ -204,6 +238,49 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
         trained: state.position.step - before,
         best: log.metrics.best(&run.checkpoints()).map(|e| e.step),
     })
+}
+
+/// Says what is to be done, and what it takes; gives how fast it goes and when it ends.
+fn begin<'a>(
+    config: &Config,
+    data: &Dataset,
+    device: &'a Selected,
+    options: &Options,
+    state: &State,
+    began: Instant,
+) -> Result<(Pace<'a>, Limit)> {
+    let (batch, last_step) = (config.train.batch_size, config.train.steps as u64);
+    let plan = Plan::new(config, data, device);
+    let limit = Limit::new(options.limit, began, config, data, &plan);
+    if state.position.finished {
+        return Ok((Pace::new(device, batch, None), limit));
+    }
+    say(&format!("parameters {}; memory {}; disk {}", plan.parameters(), plan.memory(), plan.disk()));
+    // Where one step could already be too long it is tried with few images; a GPU compiles longer than it then computes.
+    let guess = if options.limit.is_some() && !device.gpu { Some(trial::rate(config, device)?.step) } else { None };
+    let pace = Pace::new(device, batch, guess);
+    let first = state.position.step + 1;
+    let compiles = if device.adapter.is_some() { "compiling shaders and " } else { "" };
+    if let Some(short) = limit.too_short(&pace) {
+        say(&short);
+    } else if guess.is_some() {
+        say(&format!("{} (from a step of few images)", limit.to_go(first - 1, &pace)));
+    }
+    say(&format!("{compiles}taking step {} of {}, {batch} images each", grouped(first), grouped(last_step)));
+    Ok((pace, limit))
+}
+
+/// Why the closing picture shows `n` images only, or isn't there.
+fn less_drawn(n: usize, time: &str, run: &RunDir) -> String {
+    let what =
+        if n == 0 { "the closing picture is left out".into() } else { format!("the closing picture shows {n} images only") };
+    format!("{what}: it would take {time}; `soda reconstruct --run {}` draws it", quoted(&run.path))
+}
+
+/// Why the last step has no scores.
+fn not_scored(time: &str, run: &RunDir) -> String {
+    let run = quoted(&run.path);
+    format!("the last step isn't scored: that would take {time}; `soda probe --split selection --run {run}` does it")
 }
 
 /// Saves checkpoints, and does with failures to write what `train.on_save_error` says.
@@ -373,9 +450,19 @@ fn described(data: &Dataset, device: &Selected, called: &Called) -> Start {
     }
 }
 
-/// Two rows of test images and what their z alone gives; the inner result is that of writing them.
-fn draw_reconstructions(state: &State, config: &Config, data: &Dataset, device: &Selected, run: &RunDir) -> Result<Result<()>> {
-    let n = GRID.min(data.test.len());
+/// The first `n` test images and what their z alone gives; the inner result is that of writing them.
+fn draw_reconstructions(
+    state: &State,
+    config: &Config,
+    data: &Dataset,
+    device: &Selected,
+    run: &RunDir,
+    n: usize,
+) -> Result<Result<()>> {
+    if n == 0 {
+        return Ok(Ok(()));
+    }
+    let n = n.min(data.test.len());
     let model = state.ema.model();
     let decoder = Decoder::new(&model, config, config.sample.clone(), &device.device);
     let (images, originals) = reconstruct_first(&decoder, &data.test, n, config.seed)?;

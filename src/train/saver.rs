@@ -12,18 +12,23 @@ pub struct Saver {
     run: RunDir,
     keep: usize,
     writing: Option<(u64, Writing)>,
+    /// How long the last checkpoint took to be written.
+    pub took: Option<Duration>,
 }
 
+/// What came of writing a checkpoint, and how long it took.
+type Written = (Result<()>, Duration);
+
 enum Writing {
-    Thread(JoinHandle<Result<()>>),
+    Thread(JoinHandle<Written>),
     /// Where the system refused a thread.
-    Done(Result<()>),
+    Done(Written),
 }
 
 impl Saver {
     /// For `run`, of which the newest `keep` checkpoints are kept (0: all).
     pub fn new(run: &RunDir, keep: usize) -> Self {
-        Self { run: run.clone(), keep, writing: None }
+        Self { run: run.clone(), keep, writing: None, took: None }
     }
 
     /// Begins to write `snapshot`, once the one before is written; [`Saver::wait`] tells what came of it. `best` is the step of
@@ -36,10 +41,14 @@ impl Saver {
         let (step, run, keep) = (snapshot.step(), self.run.clone(), self.keep);
         let snapshot = Arc::new(snapshot);
         let copy = snapshot.clone();
-        let write = move || copy.write(&run, keep, best);
+        let timed = move |snapshot: &Snapshot, run: &RunDir| {
+            let clock = Instant::now();
+            (snapshot.write(run, keep, best), clock.elapsed())
+        };
+        let write = move || timed(&copy, &run);
         let writing = match std::thread::Builder::new().name("checkpoint".into()).spawn(write) {
             Ok(handle) => Writing::Thread(handle),
-            Err(_) => Writing::Done(snapshot.write(&self.run, keep, best)),
+            Err(_) => Writing::Done(timed(&snapshot, &self.run)),
         };
         self.writing = Some((step, writing));
         Ok(())
@@ -52,9 +61,13 @@ impl Saver {
     pub fn wait(&mut self) -> Result<bool> {
         let Some((step, writing)) = self.writing.take() else { return Ok(false) };
         let written = match writing {
-            Writing::Thread(handle) => handle.join().unwrap_or_else(|_| Err(Error::failed("something failed that should not"))),
+            Writing::Thread(handle) => {
+                handle.join().unwrap_or_else(|_| (Err(Error::failed("something failed that should not")), Duration::ZERO))
+            }
             Writing::Done(written) => written,
         };
+        let (written, took) = written;
+        self.took = Some(took);
         written.map(|()| true).map_err(|e| Error::failed(format!("the checkpoint of step {step} was not written: {e}")))
     }
 

@@ -139,7 +139,9 @@ fn fails_for_wrong_type_and_impossible_values() {
 fn the_programs_own_recipes_are_there_without_the_source_tree() {
     let folder = tempfile::tempdir().expect("a folder");
     for recipe in ["configs/quick.toml", "configs/report.toml", "configs/cifar10.toml"] {
-        let out = soda(folder.path(), &["train", "--dry-run", "--config", recipe]);
+        // Small, as a step is tried.
+        let small = ["train.batch_size=4", "model.encoder.base=4", "model.unet.base=32"].map(|set| ["--set", set]).concat();
+        let out = soda(folder.path(), &[&["train", "--dry-run", "--device", "cpu", "--config", recipe], &small[..]].concat());
         assert!(succeeds(&out).contains("[model.unet]"), "{recipe}");
     }
 }

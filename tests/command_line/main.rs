@@ -15,3 +15,4 @@ mod report;
 mod runs;
 mod shipped;
 mod sources;
+mod train_first;

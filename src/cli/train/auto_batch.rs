@@ -1,15 +1,11 @@
 //! `soda train --auto-batch`: how many images the device takes at once.
 
 use crate::cli::Common;
-use crate::config::{Config, Sides};
-use crate::data::bytes_of;
+use crate::config::Config;
 use crate::device::Selected;
-use crate::diffusion::Schedule;
 use crate::error::{Error, Result};
 use crate::progress::say;
-use crate::rng::{self, Purpose};
-use crate::train::checkpoint::State;
-use crate::train::step::{Pair, step};
+use crate::train::trial::Trial;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
@@ -69,20 +65,9 @@ fn try_in_a_process(config: &Config, size: usize, common: &Common) -> Result<Str
 /// # Errors
 /// If the device fails.
 pub fn try_step(config: &Config, device: &Selected) -> Result<()> {
-    let autodiff = device.device.clone().autodiff();
-    let schedule = Schedule::new(&config.diffusion);
-    let batch = config.train.batch_size;
-    let Sides { source, target } = config.model.sides;
-    let [source, target] =
-        [source, target].map(|side| rng::normal(&mut rng::stream(config.seed, Purpose::Test, 0), batch * bytes_of(side)));
-    let view = config.model.unet.view_conditioning.then(|| vec![0.0; batch * 4]);
-    let mut state = State::new(config, "", &device.device);
-    for number in 1..=2 {
-        let pair = Pair::new(config.model.sides, source.clone(), target.clone(), view.clone(), &autodiff);
-        let outcome;
-        (state, outcome) = step(state, pair, &schedule, config, number, 1e-4);
-        let loss = outcome.loss.try_into_scalar::<f32>();
-        loss.map_err(|e| Error::device("trying a step", &e))?;
+    let mut trial = Trial::new(config, device);
+    for _ in 1..=2 {
+        trial.step(config.train.batch_size)?;
     }
     Ok(())
 }

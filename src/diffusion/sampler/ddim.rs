@@ -17,12 +17,7 @@ pub struct Ddim {
 }
 
 /// DDIM (Song et al. 2021, equation 12) over [`timesteps`]: from `x_T` `[B, 3, side, side]` to x_0.
-pub fn ddim(
-    schedule: &Schedule,
-    x_t: Tensor<4>,
-    settings: Ddim,
-    eps_fn: impl FnMut(Tensor<4>, usize) -> Tensor<4>,
-) -> Tensor<4> {
+pub fn ddim(schedule: &Schedule, x_t: Tensor<4>, settings: Ddim, eps_fn: impl FnMut(Tensor<4>, usize) -> Tensor<4>) -> Tensor<4> {
     over(&timesteps(schedule, settings.steps), schedule, x_t, settings, eps_fn)
 }
 

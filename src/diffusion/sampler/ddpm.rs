@@ -25,12 +25,7 @@ pub struct Ddpm {
 /// ```
 ///
 /// The last step, to the clean image, has no variance. [`ddim`](super::ddim()) with eta 1 draws from the same chain.
-pub fn ddpm(
-    schedule: &Schedule,
-    x_t: Tensor<4>,
-    settings: Ddpm,
-    eps_fn: impl FnMut(Tensor<4>, usize) -> Tensor<4>,
-) -> Tensor<4> {
+pub fn ddpm(schedule: &Schedule, x_t: Tensor<4>, settings: Ddpm, eps_fn: impl FnMut(Tensor<4>, usize) -> Tensor<4>) -> Tensor<4> {
     over(&timesteps(schedule, settings.steps), schedule, x_t, settings, eps_fn)
 }
 

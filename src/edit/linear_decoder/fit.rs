@@ -50,7 +50,8 @@ pub fn fit(z: &[f32], z_dim: usize, images: &Images, data: &DataConfig) -> Resul
     let image = bytes_of(side);
     let (z_mean, covariance) = mean_and_covariance(z, z_dim)?;
     // Constant entries of z tell nothing; their deviation would be divided by.
-    let deviation: Vec<f64> = (0..z_dim).map(|i| covariance[i * z_dim + i].sqrt()).map(|d| if d > 1e-8 { d } else { 1e8 }).collect();
+    let deviation: Vec<f64> =
+        (0..z_dim).map(|i| covariance[i * z_dim + i].sqrt()).map(|d| if d > 1e-8 { d } else { 1e8 }).collect();
     let standardised = |v: &[f32]| -> Vec<f32> {
         v.iter().zip(&z_mean).zip(&deviation).map(|((v, mean), d)| ((f64::from(*v) - mean) / d) as f32).collect()
     };

@@ -10,11 +10,15 @@ use crate::run_dir::{Evaluation, Failure, Metrics, Row, RunDir, json_line};
 use crate::shell::quoted;
 use crate::train::checkpoint::State;
 use crate::train::step::Outcome;
+use crate::units::rate;
 use burn::tensor::Tensor;
-use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
+
+/// Seconds of silence at most, once there is a step to tell of.
+const SILENCE: Duration = Duration::from_secs(15);
 
 /// What has happened since the last row, and all rows.
 pub(super) struct Log {
@@ -33,7 +37,7 @@ pub(super) struct Log {
 
 impl Log {
     /// Continues the log of a resumed run: rows beyond its checkpoint are dropped.
-    pub fn open(run: &RunDir, config: &Config, state: &State) -> Result<Self> {
+    pub fn open(run: &RunDir, config: &Config, state: &State, bar: ProgressBar) -> Result<Self> {
         // The step that ended the last call is taken again.
         let _ = files::remove_file(&run.failure());
         let mut metrics = run.read_metrics()?;
@@ -48,10 +52,7 @@ impl Log {
             _ => drop(files::remove_file(&run.best())),
         }
         write_atomically(&run.metrics(), metrics.to_jsonl().as_bytes())?;
-        let bar = ProgressBar::new(config.train.steps as u64).with_position(state.position.step);
-        let style = "{bar:30} step {pos}/{len}, {msg}, {eta} left";
-        bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));
-        bar.reset_eta();
+        bar.set_position(state.position.step);
         let now = Instant::now();
         Ok(Self {
             run: run.clone(),
@@ -66,8 +67,39 @@ impl Log {
         })
     }
 
+    /// The bar of a run, of which nothing is seen yet.
+    pub fn bar(config: &Config) -> ProgressBar {
+        let style = ProgressStyle::with_template("{bar:30} step {pos}/{len}, {msg}").expect("a valid template");
+        ProgressBar::new(config.train.steps as u64).with_style(style).with_message("taking the first step")
+    }
+
     pub fn add(&mut self, outcome: Outcome, lr: f64) {
         self.steps.push((outcome, lr));
+    }
+
+    /// Shows that `step` is done. Where nothing was told for a while, also its loss and `images_per_s`, and the time that is `left`:
+    /// rows can be far apart, and metrics.jsonl holds those that the recipe asks for and no others.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn show(&mut self, step: u64, images_per_s: f64, left: impl Fn() -> String) -> Result<()> {
+        self.bar.set_position(step);
+        if self.printed.elapsed() < SILENCE || self.steps.is_empty() {
+            return Ok(());
+        }
+        let losses = Tensor::cat(self.steps.iter().map(|(outcome, _)| outcome.loss.clone()).collect(), 0);
+        let loss = losses.mean().try_into_scalar::<f32>().map_err(|e| Error::device(&format!("computing step {step}"), &e))?;
+        self.tell(step, f64::from(loss), images_per_s, &left());
+        Ok(())
+    }
+
+    fn tell(&mut self, step: u64, loss: f64, images_per_s: f64, left: &str) {
+        let summary = format!("loss {loss:.4}, {} images/s, {left}", rate(images_per_s));
+        if !std::io::stderr().is_terminal() {
+            say(&format!("step {step}/{}, {summary}", self.bar.length().unwrap_or(0)));
+        }
+        self.bar.set_message(summary);
+        self.printed = Instant::now();
     }
 
     /// Reads the numbers of the steps since the last row, up to `step`: the only place where the loop waits for the device.
@@ -132,17 +164,11 @@ impl Log {
         appended.and(noted)
     }
 
-    pub fn write(&mut self, row: Row) -> Result<()> {
-        let summary = format!("loss {:.4}, {:.1} images/s", row.loss, row.images_per_s);
+    /// Appends `row`, after which so much time is `left`.
+    pub fn write(&mut self, row: Row, left: impl Fn() -> String) -> Result<()> {
         self.bar.set_position(row.step);
-        self.bar.set_message(summary.clone());
-        let plain = !std::io::stderr().is_terminal();
-        if plain && (self.metrics.rows.is_empty() || self.printed.elapsed() > Duration::from_secs(15)) {
-            let length = self.bar.length().unwrap_or(0);
-            let left = length.saturating_sub(row.step) * self.batch;
-            let eta = Duration::from_secs_f64((left as f64 / row.images_per_s.max(1e-9)).min(1e9));
-            say(&format!("step {}/{length}, {summary}, {} left", row.step, HumanDuration(eta)));
-            self.printed = Instant::now();
+        if std::io::stderr().is_terminal() || self.metrics.rows.is_empty() || self.printed.elapsed() > SILENCE {
+            self.tell(row.step, row.loss, row.images_per_s, &left());
         }
         let appended = self.append(&row);
         self.metrics.rows.push(row);
@@ -184,7 +210,7 @@ mod tests {
         let run = RunDir::new(folder.path().join("it's a run"));
         std::fs::create_dir(&run.path).expect("writable");
         let config = Config::load(std::path::Path::new("configs/quick.toml"), &[]).expect("a recipe");
-        let mut log = Log::open(&run, &config, &State::new(&config, "", &device)).expect("a new log");
+        let mut log = Log::open(&run, &config, &State::new(&config, "", &device), Log::bar(&config)).expect("a new log");
         let mut add = |numbers: &[(f32, f32)]| {
             for (i, (loss, norm)) in numbers.iter().enumerate() {
                 let tensor = |value: f32| Tensor::<1>::from_floats([value], &device);
@@ -205,5 +231,27 @@ mod tests {
             let replay = message.split('`').nth(1).and_then(shlex::split).expect("a command");
             assert_eq!(replay, ["soda", "replay", "--run", &*run.path.to_string_lossy()]);
         }
+    }
+
+    #[test]
+    fn after_a_silence_steps_are_told_of_that_have_no_row_and_the_file_stays_as_it_is() {
+        let (device, folder) = (Device::flex(), tempfile::tempdir().expect("a folder"));
+        let run = RunDir::new(folder.path().join("run"));
+        std::fs::create_dir(&run.path).expect("writable");
+        let config = Config::load(std::path::Path::new("configs/quick.toml"), &[]).expect("a recipe");
+        let mut log = Log::open(&run, &config, &State::new(&config, "", &device), Log::bar(&config)).expect("a new log");
+        for loss in [1.0, 2.0] {
+            let [loss, grad_norm] = [loss, 5.0].map(|value: f32| Tensor::<1>::from_floats([value], &device));
+            log.add(Outcome { loss, grad_norm }, 0.1);
+        }
+        let left = || "about 3 hours left".to_owned();
+        log.show(2, 12.0, left).expect("computed");
+        assert_eq!(log.bar.message(), "taking the first step", "no silence yet");
+        log.printed = Instant::now().checked_sub(Duration::from_secs(16)).expect("the machine has run that long");
+        log.show(2, 12.0, left).expect("computed");
+        assert_eq!(log.bar.message(), "loss 1.5000, 12.0 images/s, about 3 hours left");
+        assert!(log.printed.elapsed() < SILENCE && log.metrics.rows.is_empty());
+        assert_eq!(std::fs::read(run.metrics()).expect("there"), b"");
+        assert_eq!(log.row(2, 64).expect("finite").loss, 1.5, "the row has both");
     }
 }

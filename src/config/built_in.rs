@@ -1,0 +1,96 @@
+//! The recipes that the program carries with it.
+
+use super::Config;
+use crate::error::{Error, Result};
+use std::path::Path;
+
+/// Their names, as paths of the source tree, and texts.
+pub const BUILT_IN: [(&str, &str); 9] = [
+    ("configs/finetune.toml", include_str!("../../configs/finetune.toml")),
+    ("configs/quick.toml", include_str!("../../configs/quick.toml")),
+    ("configs/tiny.toml", include_str!("../../configs/tiny.toml")),
+    ("configs/report.toml", include_str!("../../configs/report.toml")),
+    ("configs/cifar10.toml", include_str!("../../configs/cifar10.toml")),
+    ("configs/cifar10-generate.toml", include_str!("../../configs/cifar10-generate.toml")),
+    ("configs/paper.toml", include_str!("../../configs/paper.toml")),
+    ("configs/futurexiang.toml", include_str!("../../configs/futurexiang.toml")),
+    ("configs/folder64.toml", include_str!("../../configs/folder64.toml")),
+];
+
+/// How alike a mistyped name and the one that was meant are at least, from 0 to 1.
+const ALIKE: f64 = 0.7;
+
+/// "quick" of "configs/quick.toml".
+fn short(path: &str) -> &str {
+    path.trim_start_matches("configs/").trim_end_matches(".toml")
+}
+
+impl Config {
+    /// As [`Config::load`], where `path` may also be a recipe of the program, from any folder: `quick`, `quick.toml` or
+    /// `configs/quick.toml`. A file of that name comes first.
+    ///
+    /// # Errors
+    /// As [`Config::load`]; what is neither a file nor a recipe of the program is told with the names that there are.
+    pub fn named(path: &Path, overrides: &[String]) -> Result<Self> {
+        if path.exists() && !path.is_dir() {
+            return Self::load(path, overrides);
+        }
+        let is_called =
+            |name: &str| [name, name.trim_start_matches("configs/"), short(name)].iter().any(|n| path == Path::new(n));
+        if let Some((name, text)) = BUILT_IN.iter().find(|(name, _)| is_called(name)) {
+            return Self::parse(text, name, overrides);
+        }
+        Self::load(path, overrides).map_err(|e| match e {
+            Error::Failed(what) => Error::failed(format!("{what}. The program's own recipes are {}{}", all(), meant(path))),
+            other => other,
+        })
+    }
+}
+
+fn all() -> String {
+    let mut names = BUILT_IN.map(|(name, _)| short(name));
+    names.sort_unstable();
+    names.join(", ")
+}
+
+/// The recipe that someone who wrote `path` may have meant.
+fn meant(path: &Path) -> String {
+    let Some(stem) = path.file_stem().map(|stem| stem.to_string_lossy()) else { return String::new() };
+    let likeness = |name: &str| strsim::normalized_damerau_levenshtein(&stem, name);
+    let nearest = BUILT_IN.iter().map(|(name, _)| short(name)).max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    nearest.filter(|name| likeness(name) >= ALIKE).map_or(String::new(), |name| format!("; did you mean --config {name}?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recipe_of_the_program_has_three_names_and_a_mistyped_one_names_it() {
+        for (name, text) in BUILT_IN {
+            let want = Config::parse(text, name, &[]).expect("a valid recipe");
+            let file = name.trim_start_matches("configs/");
+            for called in [file, short(name)] {
+                assert_eq!(Config::named(Path::new(called), &[]).expect("a recipe"), want, "{called}");
+            }
+        }
+        let message = |name: &str| Config::named(Path::new(name), &[]).expect_err("no such recipe").to_string();
+        for wrong in ["configs/tinny.toml", "tinny", "tiyn"] {
+            let said = message(wrong);
+            assert!(
+                said.contains(wrong) && said.contains("cifar10-generate, ") && said.contains("did you mean --config tiny?"),
+                "{said}"
+            );
+        }
+        let said = message("nowhere.toml");
+        assert!(said.contains("finetune, ") && !said.contains("did you mean"), "{said}");
+    }
+
+    #[test]
+    fn a_file_comes_before_a_recipe_of_the_program() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let own = folder.path().join("quick.toml");
+        std::fs::write(&own, BUILT_IN[1].1.replace("seed = 1 ", "seed = 77 ")).expect("writable");
+        assert_eq!(Config::named(&own, &[]).expect("a recipe").seed, 77);
+    }
+}

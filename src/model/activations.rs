@@ -1,0 +1,82 @@
+//! How many numbers a forward pass leaves for the backward pass: the outputs of all convolutions, normalisations and attentions.
+
+use crate::config::{ModelConfig, Stem, UNetConfig};
+
+/// Numbers that both networks hold for one image in training. Vectors, which have no pixels, aren't counted.
+pub fn activations(model: &ModelConfig) -> usize {
+    encoder(model) + denoiser(&model.unet, model.sides.target)
+}
+
+fn encoder(model: &ModelConfig) -> usize {
+    let (base, side) = (model.encoder.base, model.sides.source);
+    let (stem, first) = match model.encoder.stem {
+        // Convolution and normalisation.
+        Stem::Conv3x3 => (2 * base * side * side, side),
+        // At half of the side, and the max-pool.
+        Stem::Conv7x7 => (2 * base * (side / 2).pow(2) + base * (side / 4).pow(2), side / 4),
+    };
+    let stage = |stage: usize| {
+        // Two blocks of two convolutions and their normalisations; from the second stage on a shortcut, and its normalisation.
+        let outputs = 2 * 4 + 1 + if stage > 0 { 2 } else { 0 };
+        outputs * (base << stage) * (first >> stage).pow(2)
+    };
+    stem + (0..4).map(stage).sum::<usize>()
+}
+
+fn denoiser(unet: &UNetConfig, side: usize) -> usize {
+    let widths = unet.widths();
+    let pixels = |stage: usize| (side >> stage).pow(2);
+    // Both normalisations and convolutions, and the sum.
+    let block = |from: usize, to: usize| from + 3 * to;
+    // Normalisation, queries, keys and values, what is attended to, and the last layer.
+    let attention = |width: usize| 6 * width;
+    let attends = |stage: usize, width: usize| if unet.attention.contains(&(side >> stage)) { attention(width) } else { 0 };
+
+    let mut sum = unet.base * pixels(0);
+    let mut channels = unet.base;
+    for (stage, &width) in widths.iter().enumerate() {
+        for _ in 0..unet.blocks {
+            sum += (block(channels, width) + attends(stage, width)) * pixels(stage);
+            channels = width;
+        }
+        if stage + 1 < widths.len() {
+            sum += width * pixels(stage + 1);
+        }
+    }
+    sum += (2 * block(channels, channels) + attention(channels)) * pixels(widths.len() - 1);
+    let mut skips = unet.skip_widths();
+    for (stage, &width) in widths.iter().enumerate().rev() {
+        for _ in 0..=unet.blocks {
+            // The skip connection is put beside what comes from below.
+            let both = channels + skips.pop().unwrap_or(0);
+            sum += (both + block(both, width) + attends(stage, width)) * pixels(stage);
+            channels = width;
+        }
+        if stage > 0 {
+            sum += channels * pixels(stage - 1);
+        }
+    }
+    sum + channels * pixels(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{BUILT_IN, Config};
+
+    #[test]
+    fn a_convolutional_network_holds_four_times_as_much_at_twice_the_side_and_half_at_half_the_width() {
+        let of = |sets: &[&str]| {
+            let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+            activations(&Config::parse(BUILT_IN[1].1, "quick.toml", &sets).expect("a recipe").model)
+        };
+        let quick = of(&[]);
+        assert_eq!(of(&["data.side=64"]), 4 * quick);
+        let half = ["model.encoder.base=8", "model.unet.base=8", "model.unet.groups=4", "model.unet.final_groups=4"];
+        assert_eq!(2 * of(&half), quick);
+        // The stem of large images leaves a sixteenth of the pixels to the stages.
+        let [small, large] = ["3x3", "7x7"].map(|stem| of(&["data.side=64", &format!("model.encoder.stem={stem}")]));
+        assert!(large < small && large > 4 * of(&["model.encoder.base=8"]) / 2, "{large} of {small}");
+        assert_eq!(of(&["model.unet.attention=[16]"]) - quick, 3 * 6 * 32 * 16 * 16);
+    }
+}

@@ -1,0 +1,140 @@
+//! What a run takes, known before its first step: parameters, memory, disk.
+
+use crate::config::Config;
+use crate::data::Dataset;
+use crate::device::Selected;
+use crate::model::activations::activations;
+use crate::model::{Soda, parameters};
+use crate::units::{bytes, grouped};
+use burn::tensor::Device;
+
+/// Bytes of a number.
+const NUMBER: f64 = 4.0;
+/// Bytes of the program itself, and of what its allocator keeps.
+const PROGRAM: f64 = 80.0 * 1024.0 * 1024.0;
+/// What of the activations is there at once: the backward pass begins to free them before the last ones are made. Measured from 8
+/// to 128 images at once, base 16 to 128 (`train --try-step`, peak resident memory).
+const AT_ONCE: f64 = 0.87;
+/// Weights, average and two moments: what training holds, and a checkpoint is made of.
+const COPIES: f64 = 4.0;
+/// The same while the optimizer makes new ones of them, without activations.
+const COPIES_IN_UPDATE: f64 = 5.5;
+/// Bytes of a row of metrics.jsonl and of a picture, about.
+const ROW: f64 = 200.0;
+const PICTURE: f64 = 150e3;
+
+/// What a run takes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Trainable parameters of the encoder.
+    pub encoder: usize,
+    /// Trainable parameters of the denoiser.
+    pub denoiser: usize,
+    /// Bytes of memory at most: of the process on the CPU, of the adapter otherwise. An estimate.
+    pub memory: f64,
+    /// Bytes of a checkpoint.
+    pub checkpoint: f64,
+    /// Checkpoints that lie there at the end.
+    pub kept: usize,
+    /// Bytes of the run directory at its end.
+    pub disk: f64,
+    on_adapter: bool,
+}
+
+impl Plan {
+    /// Of `config` on `data` and `device`.
+    ///
+    /// Memory is four times the weights (themselves, average, two moments), and the [`activations`] of as many images as go through
+    /// the networks at once, or what the optimizer needs if that is more. On the CPU the checkpoint that is being written comes to
+    /// it, the images, and the program.
+    pub fn new(config: &Config, data: &Dataset, device: &Selected) -> Self {
+        let train = &config.train;
+        // Names and shapes alone: the weights take no memory.
+        let shapes = parameters::shapes(&Soda::blank(&config.model, &Device::flex()));
+        let count = |of_encoder: bool| {
+            let wanted =
+                shapes.iter().filter(|(name, _)| name.starts_with("encoder.") == of_encoder && !parameters::is_statistic(name));
+            wanted.map(|(_, shape)| shape.iter().product::<usize>()).sum::<usize>()
+        };
+        let (encoder, denoiser) = (count(true), count(false));
+        let weights = NUMBER * (encoder + denoiser) as f64;
+
+        let at_once = match train.micro_batch {
+            0 => train.batch_size,
+            n => n.min(train.batch_size),
+        };
+        let activations = AT_ONCE * NUMBER * (activations(&config.model) * at_once) as f64;
+        let on_adapter = device.adapter.is_some();
+        let training = (COPIES * weights + activations).max(COPIES_IN_UPDATE * weights);
+        let images = [&data.train, &data.test].map(|images| images.len() * 3 * images.side().pow(2)).iter().sum::<usize>();
+        let memory = if on_adapter { training } else { training + COPIES * weights + images as f64 + PROGRAM };
+
+        let times = |every: usize| train.steps.checked_div(every).unwrap_or(0);
+        let saved = times(train.checkpoint_every).max(1);
+        let kept = if train.keep_checkpoints == 0 { saved } else { saved.min(train.keep_checkpoints) };
+        // The best one, where that is known.
+        let kept = if train.evaluate_every > 0 && kept < saved { kept + 1 } else { kept };
+        let checkpoint = COPIES * weights;
+        let rows = times(train.log_every) + times(train.evaluate_every);
+        let disk = kept as f64 * checkpoint + ROW * rows as f64 + PICTURE * (times(train.sample_every) + 2) as f64;
+        Self { encoder, denoiser, memory, checkpoint, kept, disk, on_adapter }
+    }
+
+    /// "2,826,464 + 385,507 (encoder + denoiser)".
+    pub fn parameters(&self) -> String {
+        format!("{} + {} (encoder + denoiser)", grouped(self.encoder as u64), grouped(self.denoiser as u64))
+    }
+
+    /// "about 500 MiB".
+    pub fn memory(&self) -> String {
+        let whose = if self.on_adapter { " of the adapter's (an estimate)" } else { "" };
+        format!("about {}{whose}", bytes(self.memory))
+    }
+
+    /// "about 130 MiB (2 checkpoints of 50 MiB, metrics, pictures)".
+    pub fn disk(&self) -> String {
+        let checkpoints = if self.kept == 1 { "1 checkpoint" } else { &format!("{} checkpoints", grouped(self.kept as u64)) };
+        format!("about {} ({checkpoints} of {}, metrics, pictures)", bytes(self.disk), bytes(self.checkpoint))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::BUILT_IN;
+    use crate::data::bundled;
+
+    #[test]
+    fn memory_is_within_thirty_per_cent_of_what_was_measured() {
+        let (cpu, data) = (Selected::cpu("a test"), bundled().expect("the subset"));
+        let plan = |name: &str, sets: &[&str]| {
+            let (_, text) = BUILT_IN.iter().find(|(n, _)| *n == name).expect("a recipe");
+            let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+            Plan::new(&Config::parse(text, name, &sets).expect("a recipe"), &data, &cpu)
+        };
+        let base_64 = ["model.encoder.base=64", "model.unet.base=64", "train.batch_size=32"];
+        // Peak resident memory of `soda train` on two cores and the bundled images, MiB.
+        let measured: [(&str, &[&str], f64); 3] =
+            [("configs/quick.toml", &[], 257.0), ("configs/tiny.toml", &[], 354.0), ("configs/cifar10.toml", &base_64, 1563.0)];
+        for (name, sets, measured) in measured {
+            let got = plan(name, sets).memory / f64::from(1 << 20);
+            assert!((got / measured - 1.0).abs() < 0.3, "{name}: {got:.0} MiB, measured {measured}");
+        }
+        let [small, large] = ["16", "64"].map(|n| plan("configs/quick.toml", &[&format!("train.batch_size={n}")]).memory);
+        let parts = plan("configs/quick.toml", &["train.batch_size=64", "train.micro_batch=16"]).memory;
+        assert!(large > 1.5 * small && parts == small, "{small} {large} {parts}");
+    }
+
+    #[test]
+    fn parameters_and_disk_are_counted() {
+        let data = bundled().expect("the subset");
+        let config = |sets: &[String]| Config::parse(BUILT_IN[1].1, "quick.toml", sets).expect("a recipe");
+        let plan = Plan::new(&config(&[]), &data, &Selected::cpu("a test"));
+        let soda = Soda::new(&config(&[]).model, 1, &Selected::cpu("a test").device);
+        assert_eq!((plan.encoder, plan.denoiser), (parameters::count(&soda.encoder), parameters::count(&soda.unet)));
+        assert_eq!(plan.checkpoint, 16.0 * (plan.encoder + plan.denoiser) as f64);
+        assert!(plan.kept == 2 && plan.disk > 2.0 * plan.checkpoint && plan.disk < 2.2 * plan.checkpoint, "{plan:?}");
+        let all = Plan::new(&config(&["train.keep_checkpoints=0".into()]), &data, &Selected::cpu("a test"));
+        assert_eq!(all.kept, 17);
+    }
+}

@@ -1,0 +1,233 @@
+//! The time limit of a call, within which its closing work must end too.
+
+use super::GRID;
+use super::due::Work;
+use super::pace::Pace;
+use crate::config::{Config, Guidance};
+use crate::data::Dataset;
+use crate::train::plan::Plan;
+use crate::units::{about, grouped};
+use std::time::{Duration, Instant};
+
+/// What of the limit closing pictures and scores may take each.
+const SHARE: f64 = 0.25;
+/// How late a call may end, of which estimates use half: a share of the limit, and seconds.
+const LATE: (f64, f64) = (0.1, 20.0);
+/// Bytes a second of a disk, until a checkpoint has been written.
+const DISK: f64 = 100e6;
+
+/// When to end. Times are in seconds.
+pub(super) struct Limit {
+    allowed: Option<f64>,
+    began: Instant,
+    last_step: u64,
+    /// What a picture and scores cost, in steps: the forward pass of an image is at most a third of its training.
+    in_steps: [f64; 2],
+    /// What they took.
+    measured: [Option<f64>; 2],
+    checkpoint: f64,
+}
+
+impl Limit {
+    /// Counts from `began`.
+    pub fn new(allowed: Option<Duration>, began: Instant, config: &Config, data: &Dataset, plan: &Plan) -> Self {
+        let (train, sample) = (&config.train, &config.sample);
+        let of_images = |n: usize| n as f64 / (3 * train.batch_size) as f64;
+        let passes = match &sample.guidance {
+            Guidance::Whole(w) => 1 + usize::from(*w != 0.0),
+            Guidance::Sections(w) => 1 + w.iter().filter(|w| **w != 0.0).count(),
+        };
+        let picture = of_images(GRID.min(data.test.len()) * sample.steps * passes);
+        let held_out = data.train.len() / 10;
+        let learnt_from = match train.evaluate_images {
+            0 => data.train.len() - held_out,
+            n => n.min(data.train.len() - held_out),
+        };
+        let scores = if train.evaluate_every > 0 { of_images(learnt_from + held_out) } else { 0.0 };
+        Self {
+            allowed: allowed.map(|limit| limit.as_secs_f64()),
+            began,
+            last_step: train.steps as u64,
+            in_steps: [picture, scores],
+            measured: [None; 2],
+            checkpoint: plan.checkpoint / DISK,
+        }
+    }
+
+    /// `work` took so long, and will again; `images` of [`GRID`] were drawn.
+    pub fn took(&mut self, work: Work, time: Duration, images: usize) {
+        if images > 0 {
+            self.measured[work as usize] = Some(time.as_secs_f64() * GRID as f64 / images as f64);
+        }
+    }
+
+    /// A checkpoint took so long to be written.
+    pub fn saved(&mut self, time: Option<Duration>) {
+        self.checkpoint = time.map_or(self.checkpoint, |time| time.as_secs_f64());
+    }
+
+    fn elapsed(&self) -> f64 {
+        self.began.elapsed().as_secs_f64()
+    }
+
+    fn cost(&self, work: Work, pace: &Pace) -> f64 {
+        self.measured[work as usize].unwrap_or_else(|| self.in_steps[work as usize] * pace.seconds().unwrap_or(0.0))
+    }
+
+    /// What is kept free for what comes after the last step.
+    fn closing(&self, pace: &Pace, allowed: f64) -> f64 {
+        let most = SHARE * allowed;
+        self.checkpoint + self.cost(Work::Picture, pace).min(most) + self.cost(Work::Scores, pace).min(most)
+    }
+
+    /// The share of its time that a call has used, from 0 to 1; 0 without a limit.
+    pub fn share(&self, pace: &Pace) -> f64 {
+        self.allowed.map_or(0.0, |allowed| (self.elapsed() / (allowed - self.closing(pace, allowed)).max(1e-3)).clamp(0.0, 1.0))
+    }
+
+    /// Whether no other step fits, after the `due` work.
+    pub fn is_over(&self, pace: &Pace, due: &[Work]) -> bool {
+        let Some(allowed) = self.allowed else { return false };
+        // What compiling took isn't taken again: the second step may use the time by which a call may be late.
+        let late = if pace.is_warming_up() { LATE.0 * allowed + LATE.1 } else { 0.0 };
+        let due: f64 = due.iter().map(|work| self.cost(*work, pace)).sum();
+        self.elapsed() + due + pace.seconds().unwrap_or(0.0) + self.closing(pace, allowed) > allowed + late
+    }
+
+    /// Seconds that are left for work after the last step.
+    fn spare(&self, allowed: f64) -> f64 {
+        allowed + 0.5 * (LATE.0 * allowed + LATE.1) - self.elapsed()
+    }
+
+    /// Images of the closing picture that there is time for.
+    pub fn images(&self, pace: &Pace) -> usize {
+        let share = self.allowed.map_or(1.0, |allowed| self.spare(allowed) / self.cost(Work::Picture, pace).max(1e-9));
+        let images = (GRID as f64 * share.clamp(0.0, 1.0)) as usize;
+        // One image says little.
+        if images < 2 { 0 } else { images }
+    }
+
+    /// Whether there is time for closing scores.
+    pub fn scores_fit(&self, pace: &Pace) -> bool {
+        self.allowed.is_none_or(|allowed| self.cost(Work::Scores, pace) <= self.spare(allowed))
+    }
+
+    /// "about 6 minutes", of `work`.
+    pub fn about(&self, work: Work, pace: &Pace) -> String {
+        about(Duration::from_secs_f64(self.cost(work, pace)))
+    }
+
+    /// What is said where the limit ends the run at `step`.
+    pub fn ends(&self, step: u64) -> String {
+        format!("{} ends the run at step {} of {}", self.name(), grouped(step), grouped(self.last_step))
+    }
+
+    /// "--max-minutes 2".
+    pub fn name(&self) -> String {
+        self.allowed.map_or(String::new(), |allowed| format!("--max-minutes {}", allowed / 60.0))
+    }
+
+    /// Seconds until the last step, after `step`; and whether the limit comes before the recipe's last step.
+    fn left(&self, step: u64, pace: &Pace) -> (f64, bool) {
+        let by_steps = self.last_step.saturating_sub(step) as f64 * pace.seconds().unwrap_or(0.0);
+        let by_time = self.allowed.map_or(f64::INFINITY, |a| (a - self.closing(pace, a) - self.elapsed()).max(0.0));
+        (by_steps.min(by_time).min(1e11), by_time < by_steps)
+    }
+
+    /// "about 3 hours left", after `step`; the limit is named where it is what ends the run.
+    pub fn time_left(&self, step: u64, pace: &Pace) -> String {
+        let (seconds, by_time) = self.left(step, pace);
+        let why = if by_time { format!(" ({})", self.name()) } else { String::new() };
+        format!("{} left{why}", about(Duration::from_secs_f64(seconds)))
+    }
+
+    /// "about 3 hours to step 80,000", after `step`; or at which step the limit ends the run.
+    pub fn to_go(&self, step: u64, pace: &Pace) -> String {
+        let (seconds, by_time) = self.left(step, pace);
+        let (time, last) = (about(Duration::from_secs_f64(seconds)), grouped(self.last_step));
+        match (by_time, pace.seconds()) {
+            (true, Some(each)) => {
+                let reached = step + (seconds / each) as u64;
+                format!("{time} to the end ({}), near step {} of {last}", self.name(), grouped(reached))
+            }
+            _ => format!("{time} to step {last}"),
+        }
+    }
+
+    /// What is said at the start where a step takes longer than there is.
+    pub fn too_short(&self, pace: &Pace) -> Option<String> {
+        let (allowed, step) = (self.allowed?, pace.seconds()?);
+        let time = about(Duration::from_secs_f64(step));
+        (self.elapsed() + step > allowed)
+            .then(|| format!("one step takes {time}, longer than {} allows: it will take one step and end", self.name()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::BUILT_IN;
+    use crate::data::bundled;
+    use crate::device::Selected;
+
+    /// A limit of `minutes`, of which `used` seconds are over, for configs/quick.toml on a CPU; and steps of `seconds`.
+    fn case(minutes: f64, used: u64, seconds: f64, sets: &[&str], check: impl FnOnce(&Limit, &Pace)) {
+        let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+        let config = Config::parse(BUILT_IN[1].1, "quick.toml", &sets).expect("a recipe");
+        let (data, device) = (bundled().expect("the subset"), Selected::cpu("a test"));
+        let plan = Plan::new(&config, &data, &device);
+        let began = Instant::now().checked_sub(Duration::from_secs(used)).expect("the machine has run that long");
+        let allowed = Some(Duration::from_secs_f64(60.0 * minutes));
+        let pace = Pace::new(&device, config.train.batch_size, Some(seconds));
+        check(&Limit::new(allowed, began, &config, &data, &plan), &pace);
+    }
+
+    #[test]
+    fn time_for_the_closing_work_is_kept_free() {
+        // 20 images in 50 steps with guidance: a third of 62.5 steps of 32 images, 2.1 s.
+        for (used, over) in [(100, false), (117, false), (118, true), (125, true)] {
+            case(2.0, used, 0.1, &[], |limit, pace| assert_eq!(limit.is_over(pace, &[]), over, "after {used} s"));
+        }
+        // Work that is due comes first.
+        case(2.0, 117, 0.1, &[], |limit, pace| assert!(limit.is_over(pace, &[Work::Picture])));
+        // Scores of 5,000 images: 52 steps, a quarter of the time at most.
+        let scored = ["train.evaluate_every=100"];
+        case(2.0, 111, 0.1, &scored, |limit, pace| assert!(!limit.is_over(pace, &[])));
+        case(2.0, 114, 0.1, &scored, |limit, pace| assert!(limit.is_over(pace, &[])));
+        case(2.0, 40, 10.0, &scored, |limit, pace| assert!(!limit.is_over(pace, &[]) && !limit.scores_fit(pace)));
+        // The share of the time that the learning rate follows ends with the steps.
+        case(2.0, 59, 0.1, &[], |limit, pace| assert!((limit.share(pace) - 0.5).abs() < 0.02, "{}", limit.share(pace)));
+        case(2.0, 130, 0.1, &[], |limit, pace| assert!(limit.share(pace) == 1.0 && limit.spare(120.0) < 7.0));
+    }
+
+    #[test]
+    fn a_picture_that_takes_longer_than_there_is_time_has_fewer_images_or_none() {
+        case(2.0, 117, 0.1, &[], |limit, pace| assert_eq!(limit.images(pace), GRID));
+        // 208 s of which there are 16 + 60.
+        case(2.0, 60, 10.0, &[], |limit, pace| assert_eq!(limit.images(pace), 7));
+        case(0.5, 55, 25.0, &[], |limit, pace| {
+            assert_eq!(limit.images(pace), 0);
+            assert_eq!(limit.about(Work::Picture, pace), "about 8.5 minutes");
+            assert!(limit.too_short(pace).is_some_and(|said| said.contains("about 25 seconds, longer than --max-minutes 0.5")));
+        });
+        case(2.0, 60, 10.0, &[], |limit, pace| {
+            assert!(limit.too_short(pace).is_none());
+            let mut limit = Limit { measured: limit.measured, ..*limit };
+            limit.took(Work::Picture, Duration::from_secs(4), 4);
+            assert_eq!(limit.images(pace), GRID, "20 s, as was measured");
+        });
+    }
+
+    #[test]
+    fn the_time_that_is_left_is_the_recipes_or_the_limits_whichever_ends_first() {
+        case(2.0, 0, 0.05, &[], |limit, pace| {
+            assert_eq!(limit.to_go(100, pace), "about 80 seconds to step 1,700");
+            assert_eq!(limit.time_left(100, pace), "about 80 seconds left");
+        });
+        case(2.0, 60, 1.0, &["train.steps=80000"], |limit, pace| {
+            let said = limit.to_go(60, pace);
+            assert!(said.contains("to the end (--max-minutes 2), near step ") && said.ends_with(" of 80,000"), "{said}");
+            assert!(limit.time_left(60, pace).ends_with(" seconds left (--max-minutes 2)"), "{}", limit.time_left(60, pace));
+        });
+    }
+}

@@ -1,0 +1,142 @@
+//! Answers while the loop is at work: to Ctrl-C at once, and to who waits for the first step.
+
+use crate::progress::say;
+use crate::units::about;
+use indicatif::ProgressBar;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How often it looks.
+const EVERY: Duration = Duration::from_millis(100);
+/// After how long, and from then on how often, it says that the first step isn't done yet.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// What the loop is doing.
+pub(super) enum Doing {
+    /// What comes before the first step: a self test, for example.
+    Starting,
+    /// A step of training; the first one of a call.
+    FirstStep(u64),
+    /// Another one.
+    Step(u64),
+    /// A picture or scores, as part of a sentence, after a step.
+    Work(&'static str, u64),
+    /// The last checkpoint is being written.
+    Closing,
+}
+
+impl Doing {
+    /// What is done after Ctrl-C, as the rest of a sentence.
+    fn finishing(&self) -> String {
+        match self {
+            Self::Starting => "the start and one step, then saving a checkpoint".into(),
+            Self::FirstStep(step) | Self::Step(step) => format!("step {step}, then saving a checkpoint"),
+            Self::Work(what, step) => format!("{what} of step {step}, then saving a checkpoint"),
+            Self::Closing => "the checkpoint".into(),
+        }
+    }
+}
+
+/// A thread that answers, until it is dropped.
+pub(super) struct Watch {
+    doing: Option<mpsc::Sender<Doing>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watch {
+    /// Watches `interrupt`; what it says it says beside `bar`. After the `limit` the first step will be the only one.
+    pub fn new(interrupt: &Arc<AtomicBool>, bar: &ProgressBar, limit: Option<Duration>) -> Self {
+        let (doing, changes) = mpsc::channel();
+        let (interrupt, bar) = (interrupt.clone(), bar.clone());
+        let tell = move |line: &str| bar.suspend(|| say(line));
+        let watch = move || watch(&changes, &interrupt, limit, EVERY, SILENCE, tell);
+        // Without a thread all goes on, in silence.
+        let thread = std::thread::Builder::new().name("watch".into()).spawn(watch).ok();
+        Self { doing: Some(doing), thread }
+    }
+
+    /// From now on the loop does this.
+    pub fn doing(&self, what: Doing) {
+        if let Some(doing) = &self.doing {
+            // Nobody listens where the thread wasn't to be had.
+            let _ = doing.send(what);
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        drop(self.doing.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn watch(
+    changes: &mpsc::Receiver<Doing>,
+    interrupt: &AtomicBool,
+    mut limit: Option<Duration>,
+    every: Duration,
+    silence: Duration,
+    tell: impl Fn(&str),
+) {
+    let (began, mut told) = (Instant::now(), 0);
+    let mut doing = Doing::Starting;
+    let mut answered = false;
+    loop {
+        match changes.recv_timeout(every) {
+            Ok(now) => doing = now,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        if !answered && interrupt.load(Ordering::Relaxed) {
+            tell(&format!("finishing {}; Ctrl-C again ends at once", doing.finishing()));
+            answered = true;
+        }
+        if let Doing::FirstStep(_) = doing {
+            if limit.take_if(|time| began.elapsed() > *time).is_some() {
+                tell("the first step takes longer than --max-minutes allows: it will be the only one");
+            }
+            if began.elapsed() > silence * (told + 1) {
+                told += 1;
+                tell(&format!("the first step has taken {} so far", about(silence * told)));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    #[test]
+    fn an_interrupt_is_answered_once_and_a_long_first_step_is_told_of_now_and_then() {
+        let ms = Duration::from_millis;
+        let (said, interrupt) = (Mutex::new(Vec::new()), AtomicBool::new(false));
+        let tell = |line: &str| said.lock().expect("whole").push(line.to_owned());
+        let (doing, changes) = mpsc::channel();
+        std::thread::scope(|scope| {
+            let (interrupt_here, tell) = (&interrupt, &tell);
+            scope.spawn(move || watch(&changes, interrupt_here, Some(ms(1)), ms(2), ms(60), tell));
+            doing.send(Doing::FirstStep(8)).expect("listens");
+            std::thread::sleep(ms(100));
+            doing.send(Doing::Step(9)).expect("listens");
+            std::thread::sleep(ms(100));
+            interrupt.store(true, Ordering::Relaxed);
+            std::thread::sleep(ms(100));
+            doing.send(Doing::Closing).expect("listens");
+            std::thread::sleep(ms(50));
+            drop(doing);
+        });
+        let said = said.into_inner().expect("whole");
+        assert_eq!(said.len(), 3, "{said:?}");
+        assert_eq!(said[0], "the first step takes longer than --max-minutes allows: it will be the only one");
+        assert_eq!(said[1], "the first step has taken less than a second so far");
+        assert_eq!(said[2], "finishing step 9, then saving a checkpoint; Ctrl-C again ends at once");
+    }
+}

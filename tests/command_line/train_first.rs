@@ -1,0 +1,121 @@
+//! What `soda train` says before and while it begins: what a run takes, which recipes there are, when it ends.
+
+use crate::common::program::{TINY, fails, program, soda, succeeds, text, train};
+use soda::config::Config;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// `--set` before each of `sets`.
+fn set<'a>(sets: &[&'a str]) -> Vec<&'a str> {
+    sets.iter().flat_map(|set| ["--set", *set]).collect()
+}
+
+#[test]
+fn without_a_recipe_a_cpu_is_given_two_commands_and_no_run_begins() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let output = soda(at, &["train", "--device", "cpu", "--data", "bundled"]);
+    fails(&output, 2, &["`soda train` without --config", "configs/cifar10.toml"]);
+    let said = text(&output.stderr);
+    let commands: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("  soda ")).collect();
+    assert_eq!(commands.len(), 2, "{said}");
+    for (command, wanted) in commands.iter().zip(["--config quick ", "--config tiny --max-minutes 120 "]) {
+        assert!(command.contains(wanted), "{command}");
+        // Pasted as it is, up to the words about it.
+        let mut words = shlex::split(command.split("    (").next().expect("a command")).expect("whole quotes");
+        assert!(words.ends_with(&["--data", "bundled", "--device", "cpu"].map(str::to_owned)), "{words:?}");
+        words.extend(set(&TINY).iter().map(|word| (*word).to_owned()).chain(["--dry-run".into()]));
+        succeeds(&program(at).args(&words).output().expect("starts"));
+    }
+    assert!(!at.join("runs").exists());
+    // Who asks for it gets it.
+    let mut args = vec!["train", "--device", "cpu", "--config", "cifar10"];
+    args.extend(set(&TINY));
+    args.extend(set(&["train.steps=1", "train.evaluate_every=0"]));
+    succeeds(&soda(at, &args));
+    assert!(at.join("runs/cifar10-1/config.toml").exists());
+}
+
+#[test]
+fn a_dry_run_prints_the_recipe_and_says_beside_it_what_it_takes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut args = vec!["train", "--dry-run", "--config", "tiny", "--device", "cpu", "--max-minutes", "0.2"];
+    args.extend(set(&TINY));
+    let output = soda(folder.path(), &args);
+    let recipe = Config::parse(&succeeds(&output), "standard output", &[]).expect("a recipe and nothing else");
+    let sets = TINY.map(str::to_owned);
+    assert_eq!(recipe, Config::load(Path::new("configs/tiny.toml"), &sets).expect("the recipe"));
+    let said = text(&output.stderr);
+    let line = |name: &str| {
+        let found = said.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        found.unwrap_or_else(|| panic!("no {name} in {said}")).to_owned()
+    };
+    assert!(line("device").starts_with("cpu: CPU"), "{said}");
+    assert!(line("data").contains("5,000 training"), "{said}");
+    assert_eq!(line("steps"), "80,000 of 8 images (128 epochs)");
+    assert!(line("parameters").ends_with("(encoder + denoiser)"), "{said}");
+    assert!(line("memory").ends_with("MiB"), "{said}");
+    assert!(line("disk").contains("3 checkpoints of 1 MiB"), "two, and the best one: {said}");
+    assert!(line("rate").contains(" images/s"), "{said}");
+    assert!(line("time").starts_with("ends after 0.2 minutes (--max-minutes), near step "), "{said}");
+    assert_eq!(std::fs::read_dir(folder.path()).expect("readable").count(), 0, "something was written");
+}
+
+#[test]
+fn recipes_of_the_program_are_found_by_name_and_a_wrong_name_lists_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let output = soda(at, &["train", "--config", "tinny", "--dry-run"]);
+    fails(&output, 1, &["tinny", "check the path", "cifar10, cifar10-generate, finetune", "did you mean --config tiny?"]);
+    // A file of that name comes first.
+    std::fs::write(at.join("quick"), "seed = 1").expect("writable");
+    fails(&soda(at, &["train", "--config", "quick", "--dry-run"]), 2, &["quick: missing field"]);
+    // A folder is no recipe.
+    std::fs::create_dir(at.join("tiny")).expect("writable");
+    let args = [&["train", "--config", "tiny", "--dry-run", "--device", "cpu"][..], &set(&TINY)].concat();
+    assert!(succeeds(&soda(at, &args)).contains("[model.unet]"));
+}
+
+#[test]
+fn a_limit_ends_a_run_with_its_closing_work_and_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let sets =
+        set(&["train.steps=1000000", "train.log_every=100000", "train.evaluate_every=100000", "train.evaluate_images=100"]);
+    let clock = Instant::now();
+    let output = train(at, &[&["--run", "r", "--max-minutes", "0.05"][..], &sets].concat());
+    assert!(clock.elapsed() < Duration::from_secs(8), "{:?}", clock.elapsed());
+    let (out, said) = (succeeds(&output), text(&output.stderr));
+    for part in ["parameters ", "taking step 1 of 1,000,000", "the first step took", "--max-minutes 0.05 ends the run at step "] {
+        assert!(said.contains(part), "{part:?} is not in {said}");
+    }
+    assert!(said.contains(" (--max-minutes 0.05), near step ") && said.contains("k-NN"), "{said}");
+    let steps: u64 = out.split(' ').next().and_then(|n| n.parse().ok()).expect("steps");
+    assert!(steps > 1 && at.join(format!("r/samples/step_{steps}.png")).exists(), "{out}");
+
+    let output = train(at, &["--run", "short", "--max-minutes", "0.00001", "--set", "train.steps=1000"]);
+    assert!(succeeds(&output).starts_with("1 step"), "{}", text(&output.stdout));
+    assert!(text(&output.stderr).contains("longer than --max-minutes 0.00001 allows: it will take one step and end"));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_is_answered_within_a_second_whatever_a_step_takes() {
+    use crate::common::run::{command, signal, wait_for};
+    use std::io::{BufRead, BufReader};
+    let folder = tempfile::tempdir().expect("a folder");
+    // A step takes many seconds.
+    let slow = ["train.batch_size=512", "model.encoder.base=32", "model.unet.base=32", "train.log_every=1000"];
+    let mut child = command(folder.path(), "slow", &slow).stderr(std::process::Stdio::piped()).spawn().expect("starts");
+    wait_for("the start", || folder.path().join("slow/metrics.jsonl").exists());
+    let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("taking step 1 of 1,000,000")));
+    let clock = Instant::now();
+    signal(&child, "INT");
+    let answer = lines.find(|line| line.starts_with("finishing")).expect("an answer");
+    assert!(clock.elapsed() < Duration::from_secs(1), "{:?}", clock.elapsed());
+    assert_eq!(answer, "finishing step 1, then saving a checkpoint; Ctrl-C again ends at once");
+    signal(&child, "INT");
+    assert_eq!(child.wait().expect("it ends").code(), Some(130));
+    assert!(clock.elapsed() < Duration::from_secs(2), "{:?}", clock.elapsed());
+}
