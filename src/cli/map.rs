@@ -75,9 +75,10 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let model = weights.model(&device.device)?;
     let kinds = [args.features.clone()];
     let mut features = Features { dim: 0, values: Vec::new(), labels: Vec::new() };
-    for (images, indices) in [(&dataset.test, &shown.test), (&dataset.train, &shown.train)] {
+    let sets = [(&dataset.test, &shown.test), (&dataset.train, &shown.train)];
+    for (images, indices) in sets.into_iter().filter(|(_, indices)| !indices.is_empty()) {
         let part = extract(&model, images, indices, &weights.config, &kinds, false, &device.device)?.remove(0);
-        features.dim = features.dim.max(part.dim);
+        features.dim = part.dim;
         features.values.extend(part.values);
         features.labels.extend(part.labels);
     }
