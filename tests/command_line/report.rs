@@ -44,7 +44,7 @@ fn a_report_holds_everything_in_one_file() {
         "soda probe --protocol knn",
         "Frechet distance",
         "SHA-256",
-        "raw pixels under `linear`",
+        "under `linear`: ",
         "points that z adds to raw pixels",
         "Each row learns from 5,000 labels and is scored on 1,000 test images.",
         "<summary>The recipe</summary>",
