@@ -6,11 +6,12 @@ use crate::error::Result;
 use crate::report::bars::{Bar, Group, Section, save_bars};
 use std::path::Path;
 
-/// Draws every measured row to `path`.
+/// Draws every measured row to `path`, if a case was measured on two devices or more; returns whether it was: bars of
+/// one device compare nothing.
 ///
 /// # Errors
-/// There are no measured rows, or `path` can't be written.
-pub fn save(path: &Path, rows: &[Row]) -> Result<()> {
+/// `path` can't be written.
+pub fn save(path: &Path, rows: &[Row]) -> Result<bool> {
     let mut places: Vec<&Place> = Vec::new();
     for row in rows.iter().filter(|r| r.median_ms.is_some()) {
         if !places.contains(&&row.place) {
@@ -49,7 +50,11 @@ pub fn save(path: &Path, rows: &[Row]) -> Result<()> {
         section("Arithmetic, TFLOP/s (batch 16, on a GPU 128)", true, &compute),
         section("Memory, GB/s (batch 16, on a GPU 128)", true, &memory),
     ];
-    save_bars(path, "soda bench", &series, &sections)
+    let several = |group: &Group| group.bars.iter().any(|bar| bar.series != group.bars[0].series);
+    if !sections.iter().flat_map(|s| &s.groups).any(several) {
+        return Ok(false);
+    }
+    save_bars(path, "soda bench", &series, &sections).map(|()| true)
 }
 
 /// The row's name without what differs between devices by design: a kernel's batch, the length of a peak's vector.
@@ -80,10 +85,30 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let height = |rows: &[Row]| {
             let path = folder.path().join("b.png");
-            save(&path, rows).map(|()| image::image_dimensions(&path).unwrap().1)
+            save(&path, rows).unwrap().then(|| image::image_dimensions(&path).unwrap().1)
         };
-        let (one, two) = (height(&[row("cpu")]).unwrap(), height(&[row("cpu"), row("vulkan:0")]).unwrap());
-        assert!(two > one + 30, "a bar and a line of the legend: {one} {two}");
-        assert!(height(&[Row { median_ms: None, gb_per_s: None, ..row("cpu") }]).is_err());
+        let (two, three) = ([row("cpu"), row("vulkan:0")], [row("cpu"), row("vulkan:0"), row("vulkan:1")]);
+        let (two, three) = (height(&two).unwrap(), height(&three).unwrap());
+        assert!(three > two + 30, "a bar and a line of the legend: {two} {three}");
+    }
+
+    #[test]
+    fn what_compares_nothing_is_not_drawn() {
+        let place = |device: &str| Place { device: device.into(), ..Place::default() };
+        let row = |op: &str, device| Row { median_ms: Some(2.0), gb_per_s: Some(3.0), ..Row::new(op, &place(device)) };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("b.png");
+        let unmeasured = Row { median_ms: None, gb_per_s: None, ..row("copy", "vulkan:0") };
+        for rows in [
+            vec![],
+            vec![row("copy", "cpu")],
+            vec![row("copy", "cpu"), row("other", "cpu")],
+            // Two devices, but no case that both of them measured.
+            vec![row("copy", "cpu"), row("other", "vulkan:0")],
+            vec![row("copy", "cpu"), unmeasured],
+        ] {
+            assert!(!save(&path, &rows).unwrap(), "{rows:?}");
+            assert!(!path.exists());
+        }
     }
 }

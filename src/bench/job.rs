@@ -96,7 +96,7 @@ impl Job {
         if seconds <= left {
             return Ok(true);
         }
-        let reason = format!("would take about {seconds:.1} s of the {left:.1} s left; raise --budget");
+        let reason = format!("needs about {seconds:.0} s, {left:.0} s left: raise --budget");
         let skipped = Skipped { device: self.place.device.clone(), op: name.into(), reason };
         self.send(&Message::Skipped(skipped))?;
         Ok(false)

@@ -44,6 +44,8 @@ pub fn run(
 ) -> Outcome {
     let start = Instant::now();
     let mut outcome = Outcome::default();
+    // Rounded up: what runs before takes its time as well.
+    let enough = |needed: f64| ((budget + needed) / 10.0).ceil() * 10.0;
     for (i, job) in jobs.iter().enumerate() {
         let name = job.group.describe();
         if stop.load(Ordering::Relaxed) {
@@ -58,7 +60,9 @@ pub fn run(
         let mut seconds = share(left, &jobs[i..]);
         if let Some(needed) = prediction(job, &outcome.rows) {
             if needed > left {
-                outcome.skip(job, name, format!("would take about {needed:.0} s of the {left:.0} s left; raise --budget"));
+                let enough = enough(needed);
+                let reason = format!("needs about {needed:.0} s, {left:.0} s left: try --budget {enough:.0}");
+                outcome.skip(job, name, reason);
                 continue;
             }
             seconds = seconds.max(needed * 1.1).min(left);

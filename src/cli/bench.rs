@@ -32,7 +32,7 @@ pub struct Args {
     /// Time for everything together.
     #[arg(long, value_name = "SECONDS", default_value_t = 120.0, value_parser = seconds)]
     budget: f64,
-    /// A bar chart that compares the devices.
+    /// A bar chart that compares the devices; not drawn where only one was measured.
     #[arg(long, value_name = "F.png")]
     plot: Option<PathBuf>,
     /// Time and launches by kernel of one training step, encoding and denoising.
@@ -91,10 +91,12 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         output.set("profile", json!(outcome.profile));
     }
     let written = output.write(common);
-    match &args.plot {
-        Some(path) if outcome.rows.iter().any(|r| r.median_ms.is_some()) => chart::save(path, &outcome.rows)?,
-        Some(path) => say(&format!("nothing was measured, so {} is not drawn", path.display())),
-        None => {}
+    if let Some(path) = &args.plot
+        && !chart::save(path, &outcome.rows)?
+    {
+        let why = "nothing was measured on two devices that bars could compare";
+        let remedy = if targets.len() == 1 { "; --device all measures every device" } else { "" };
+        say(&format!("{} is not drawn: {why}{remedy}", path.display()));
     }
     written?;
     if interrupt.stop.load(Ordering::Relaxed) {

@@ -26,7 +26,7 @@ pub struct Args {
     /// Ranges of noise levels.
     #[arg(long, default_value_t = 10)]
     bins: usize,
-    /// The picture: losses by noise level.
+    /// The picture: how much of the loss z explains, by noise level.
     #[arg(long, value_name = "FILE", default_value = "diagnosis.png")]
     out: PathBuf,
     /// Seed of times and noise.
@@ -42,7 +42,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let dataset = images::open(common, &weights)?;
     if args.n < 2 || args.n > dataset.test.len() {
         return Err(Error::usage(format!(
-            "-n {}: the test set holds {} images; choose 2 (for the z of another image) to that",
+            "-n {}: must be between 2 (one image's z is tried on another) and {} (the size of the test set)",
             args.n,
             dataset.test.len()
         )));
@@ -74,9 +74,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let middle = |bin: &Bin| (bin.t[0] + bin.t[1]) as f64 / 2.0;
     let series =
         |name, of: fn(&Losses) -> f64| Series { name, points: bins.iter().map(|bin| (middle(bin), of(&bin.losses))).collect() };
-    let curves = [series("own z", |l| l.own), series("another image's z", |l| l.shuffled), series("no z", |l| l.none)];
-    let style = CurveStyle { log_y: true, ..Default::default() };
-    save_curve(&args.out, "Loss by noise level", "t", "mean squared error on the noise", &curves, style)?;
+    let curves = [series("own z", Losses::explained), series("another image's z", Losses::explained_by_another)];
+    let style = CurveStyle { reach: Some((0.0, 0.0)), ..Default::default() };
+    save_curve(&args.out, "How much of the loss z explains", "noise level t", "% of the loss without z", &curves, style)?;
     outln!("picture {}", args.out.display());
 
     output.device(&device);
@@ -84,7 +84,11 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.data(&dataset, "test", args.n);
     output.set("loss", json!(all));
     output.set("explained", json!(all.explained()));
-    output.set("bins", json!(bins));
+    let of_bin = |Bin { t, losses: l @ Losses { own, shuffled, none } }: &Bin| {
+        let [explained, other] = [l.explained(), l.explained_by_another()];
+        json!({ "t": t, "own": own, "shuffled": shuffled, "none": none, "explained": explained, "explained_by_another": other })
+    };
+    output.set("bins", bins.iter().map(of_bin).collect());
     output.set("z", json!({ "effective_rank": stats.effective_rank(), "variance": stats.variance, "shares": stats.shares(), "outliers": apart }));
     output.set("findings", json!(words));
     output.write(common)
@@ -100,11 +104,11 @@ fn in_words(losses: &Losses, stats: &LatentStats, apart: f64) -> Vec<String> {
     let (explained, dim, rank) = (losses.explained(), stats.dim, stats.effective_rank());
     let mut words = vec![if explained < 1.0 {
         format!(
-            "warning: the denoiser hardly uses z, which takes away {explained:.1} % of the loss: train longer, or with a schedule that spends more steps at medium noise"
+            "warning: the denoiser hardly uses z, which explains {explained:.1} % of its loss: train longer, or with a schedule that spends more steps at medium noise"
         )
     } else {
         let wrong = 100.0 * (losses.shuffled / losses.own - 1.0);
-        format!("z takes away {explained:.1} % of the loss; another image's z in its place costs {wrong:.1} %")
+        format!("z explains {explained:.1} % of the denoiser's loss; with another image's z the loss is {wrong:.1} % higher")
     }];
     let range = |pick: fn(f64, f64) -> f64, from: f64| stats.variance.iter().copied().fold(from, pick);
     let (least, most) = (range(f64::min, f64::INFINITY), range(f64::max, 0.0));

@@ -68,9 +68,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     save_heatmap(
         &args.out,
         &Heatmap {
-            title: "What the linear probe takes for what, per cent of a class".into(),
-            row_title: "class".into(),
-            column_title: "taken for".into(),
+            title: "Confusion matrix of the linear probe (% of each true class)".into(),
+            row_title: "true class".into(),
+            column_title: "predicted class".into(),
             rows: dataset.classes.clone(),
             columns: dataset.classes.clone(),
             values: found.confusion.iter().flat_map(share).collect(),
@@ -85,7 +85,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     outln!("  rank        {rank:.1} of {} directions used", test.dim);
     outln!("  purity      {pure:.1} % of the {k} nearest neighbours are of an image's class");
     outln!(
-        "linear probe: right {top1:.1} %, sure {:.1} %; expected calibration error {:.1} %; picture {}",
+        "linear probe: accuracy {top1:.1} %, mean confidence {:.1} %, expected calibration error {:.1} %; picture {}",
         c.confidence,
         c.ece,
         args.out.display()

@@ -6,7 +6,7 @@ use super::source::WeightsArgs;
 use super::studio::Studio;
 use crate::data::bytes_of;
 use crate::edit::decoder::{Decoder, signed};
-use crate::edit::interpolate::{Path, changes, interpolate};
+use crate::edit::interpolate::{Path, VISIBLE, changes, interpolate, look_alike};
 use crate::error::Result;
 use crate::eval::image::psnr;
 use crate::report::grid::{GridRow, SMALL, save_table, scale};
@@ -15,6 +15,9 @@ use std::path::PathBuf;
 
 /// Arguments of `soda interpolate`.
 #[derive(clap::Args)]
+#[command(
+    after_help = "Where the straight and the spherical row can't be told apart (pixels differ by less than 4 of 255 levels on average, in each image), the picture shows one row; the JSON has the numbers of both."
+)]
 pub struct Args {
     /// The image to begin with: a file, test:17 or train:3.
     a: String,
@@ -37,6 +40,8 @@ pub struct Args {
 
 /// One row of the picture.
 struct Strip {
+    /// Its place among all that were drawn.
+    number: usize,
     label: &'static str,
     /// For machines.
     path: &'static str,
@@ -67,7 +72,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut draw_strips = |decoder: &Decoder, x_last: Vec<f32>, inverted: bool| -> Result<()> {
         let images = decoder.decode(&z.concat(), &x_last.repeat(paths.len()), None, seed)?;
         for ((path, labels, _), images) in paths.iter().zip(images.chunks_exact(n * bytes_of(decoder.side()))) {
-            strips.push(Strip { label: labels[usize::from(inverted)], path, inverted, images: images.to_vec() });
+            let (number, label) = (strips.len(), labels[usize::from(inverted)]);
+            strips.push(Strip { number, label, path, inverted, images: images.to_vec() });
         }
         Ok(())
     };
@@ -77,11 +83,13 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         let [x_a, x_b] = [plain.invert(&originals[0], &z_a)?, plain.invert(&originals[1], &z_b)?];
         draw_strips(&plain, interpolate(&x_a, &x_b, n, Path::Spherical), true)?;
     }
-    draw(args, &strips, &originals, decoder.side())?;
-
     let blocks: Vec<Value> = strips.iter().map(|strip| measure(strip, &originals)).collect();
+    let (shown, alike) = distinct(strips, bytes_of(decoder.side()));
+    draw(args, &shown, &originals, decoder.side())?;
+
     out!("{n} images in a row from {a} to {b} in {}", args.out.display());
-    for (strip, block) in strips.iter().zip(&blocks) {
+    for strip in &shown {
+        let block = &blocks[strip.number];
         let number = |key: &str| block[key].as_f64().unwrap_or(f64::NAN);
         out!(
             "; {}: ends {:.1} and {:.1} dB, change {:.4} a step",
@@ -92,11 +100,33 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         );
     }
     outln!();
+    if alike {
+        let levels = VISIBLE * 255.0;
+        outln!("straight and spherical look the same (pixels differ by less than {levels:.0} of 255 levels): one row shows both");
+    }
     studio.output.set("a", json!(a));
     studio.output.set("b", json!(b));
     studio.output.set("n", json!(n));
     studio.output.set("strips", json!(blocks));
+    studio.output.set("rows", shown.iter().map(|strip| json!(strip.label)).collect());
     studio.finish()
+}
+
+/// `strips`, which come in pairs, straight and spherical from the same x_T, with one for both of a pair that looks the same; and
+/// whether there was such a pair.
+fn distinct(strips: Vec<Strip>, image: usize) -> (Vec<Strip>, bool) {
+    let mut shown: Vec<Strip> = Vec::new();
+    let mut alike = false;
+    for strip in strips {
+        match shown.last_mut() {
+            Some(other) if other.inverted == strip.inverted && look_alike(&other.images, &strip.images, image) => {
+                other.label = if strip.inverted { "in z, inverted x_T" } else { "in z" };
+                alike = true;
+            }
+            _ => shown.push(strip),
+        }
+    }
+    (shown, alike)
 }
 
 /// PSNR of the ends, and how much pixels in [0, 1] change from one image to the next.
@@ -127,4 +157,28 @@ fn draw(args: &Args, strips: &[Strip], originals: &[Vec<f32>; 2], side: usize) -
     headings[0] = "original";
     headings[args.n as usize + 1] = "original";
     save_table(&args.out, &headings, &rows, side, scale(side, SMALL))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn strip(number: usize, inverted: bool, value: f32) -> Strip {
+        Strip { number, label: ["linear in z", "spherical in z"][number % 2], path: "", inverted, images: vec![value; 6] }
+    }
+
+    #[test]
+    fn pairs_that_look_the_same_become_one_row_and_others_stay() {
+        let shown = |values: [f32; 4]| {
+            let strips = values.iter().enumerate().map(|(i, v)| strip(i, i > 1, *v)).collect();
+            let (shown, alike) = distinct(strips, 3);
+            (shown.iter().map(|s| (s.number, s.label)).collect::<Vec<_>>(), alike)
+        };
+        let (rows, alike) = shown([0.0, 0.001, 0.001, 0.5]);
+        assert_eq!(rows, [(0, "in z"), (2, "linear in z"), (3, "spherical in z")]);
+        assert!(alike);
+        assert_eq!(shown([0.0, 0.0, 0.0, 0.0]), (vec![(0, "in z"), (2, "in z, inverted x_T")], true));
+        assert_eq!(shown([0.0, 0.5, 0.5, 0.0]).0.len(), 4);
+        assert!(!shown([0.0, 0.5, 0.5, 0.0]).1);
+    }
 }

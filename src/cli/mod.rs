@@ -42,6 +42,7 @@ use crate::error::{Error, Result};
 use crate::progress;
 use clap::{Parser, Subcommand};
 use output::Holds;
+use std::io::Write;
 use std::path::PathBuf;
 
 /// SODA: a diffusion model that learns what images are, on any GPU, without CUDA or Python.
@@ -87,13 +88,13 @@ enum Verb {
     Probe(probe::Args),
     /// Draw images from their z alone, beside the originals.
     Reconstruct(reconstruct::Args),
-    /// Draw images that nobody took: z from a distribution fitted to those of the training images.
+    /// Generate new images, with z sampled from a Gaussian mixture.
     Sample(sample::Args),
     /// Measure reconstructions (PSNR, SSIM) and drawn images (Frechet distance, precision, recall in z).
     Quality(quality::Args),
-    /// Is the representation healthy? Alignment, uniformity, rank, purity; what a probe confuses and how sure it is.
+    /// Is the representation healthy? Alignment, uniformity, rank, purity; a probe's confusion matrix and confidence.
     Health(health::Args),
-    /// Does the denoiser use z, and how is z spread? Losses by noise level with the right z, another's and none.
+    /// Does the denoiser use z, and how is z spread? How much of the loss z explains, by noise level.
     Diagnose(diagnose::Args),
     /// Draw the way from one image to another, in z.
     Interpolate(interpolate::Args),
@@ -114,13 +115,13 @@ enum Verb {
     /// Draw the training images whose features are nearest to those of an image.
     #[command(alias = "neighbors")]
     Neighbours(neighbours::Args),
-    /// Draw the test images as points in the plane, near where their features are near.
+    /// Draw images as points (or thumbnails) in the plane, near where their features are near.
     Map(map::Args),
     /// Fetch, import or verify data sets.
     Data(data::Args),
     /// Take weights from another program's checkpoint (`soda data import` takes data sets).
     Import(import::Args),
-    /// Write weights to one file with all that is known of them, for Python or half the size.
+    /// Export weights and their metadata to one file (`--half`: 16-bit).
     Export(export::Args),
     /// Measure this machine's devices: kernels, training steps, inference, view pipeline.
     Bench(bench::Args),
@@ -148,7 +149,15 @@ fn minutes(text: &str) -> std::result::Result<f64, String> {
 pub fn run() -> Result<()> {
     let Cli { verb, common } = Cli::parse();
     let level = ["warn,wgpu=error,naga=error,cubecl=error", "info", "debug"][usize::from(common.verbose.min(2))];
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
+    let mut logger = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level));
+    // Who asked for no log reads sentences.
+    if common.verbose == 0 && std::env::var_os("RUST_LOG").is_none() {
+        logger.format(|out, record| match (record.level(), record.args()) {
+            (log::Level::Warn, what) => writeln!(out, "warning: {what}"),
+            (level, what) => writeln!(out, "[{level} {}] {what}", record.target()),
+        });
+    }
+    logger.init();
     if common.quiet {
         progress::be_quiet();
     }

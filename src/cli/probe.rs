@@ -34,7 +34,7 @@ pub struct Args {
     /// What is learnt from: the plain image, image and mirror image, or fresh crops in each epoch (default: 2 for linear, else 1).
     #[arg(long, value_parser = ["1", "2", "online"])]
     train_views: Option<String>,
-    /// Who judges: the test set, or 10 % of the training set (for choosing between recipes).
+    /// What scores: the test set, or 10 % of the training set (for choosing between recipes).
     #[arg(long, value_parser = ["test", "selection"], default_value = "test")]
     split: String,
     /// Runs with different seeds (of the linear probe, and of the choice of labels); their mean and spread are reported.
@@ -178,14 +178,14 @@ pub fn to_json(
 /// `what` is what the test set consists of.
 fn print_head(protocol: &Protocol, features: &str, what: &str, probed: &Probed, n_test: usize) {
     let judge = if protocol.split == Split::Test { format!("test {what}") } else { format!("training {what} held out") };
-    let judge = format!("{} {judge} judge", HumanCount(n_test as u64));
+    let judge = format!("scored on {} {judge}", HumanCount(n_test as u64));
     let (method, runs) = (protocol.method, probed.point.runs);
     let runs = match (runs, method.is_drawn() || probed.point.fraction < 1.0) {
-        (_, false) => "one run, as nothing in it is drawn".into(),
-        (1, _) => "one seed".into(),
-        _ => format!("{runs} seeds"),
+        (_, false) => " (deterministic)".into(),
+        (1, _) => ", one seed".into(),
+        _ => format!(", {runs} seeds"),
     };
-    outln!("{method} on {features}: {judge}, {runs}");
+    outln!("{method} on {features}: {judge}{runs}");
 }
 
 fn print_scores(name: &str, probed: &Probed) {

@@ -33,7 +33,11 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut studio = Studio::open("reconstruct", &args.weights, &args.sampling, &args.out, common)?;
     let dataset = studio.dataset()?.clone();
     if args.n == 0 || args.n > dataset.test.len() {
-        return Err(Error::usage(format!("-n {}: the test set holds {} images; choose 1 to that", args.n, dataset.test.len())));
+        return Err(Error::usage(format!(
+            "-n {}: must be between 1 and {} (the size of the test set)",
+            args.n,
+            dataset.test.len()
+        )));
     }
     let quality = draw(&studio.decoder(), &dataset, args.n, args.sampling.seed, &args.out)?;
     outln!(

@@ -1,6 +1,8 @@
 //! `soda report`: one page about a run. Each part is made by the command that makes it by hand, and says so.
 
+mod beside;
 mod kitchen;
+mod scores;
 mod training;
 
 use super::Common;
@@ -14,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::model::weights::WeightsFile;
 use crate::progress::say;
-use crate::report::html::{Figure, Page, Section, Table, render};
+use crate::report::html::{Figure, Listing, Page, Section, Table, render};
 use crate::run_dir::{RunDir, Start};
 use crate::shell::{quoted, retyped};
 use indicatif::HumanCount;
@@ -65,7 +67,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let probes = kitchen.probes();
     let training = training::section(&run, &weights.config, &probes, &kitchen.folder)?;
     let facts = training::facts(&run, &weights.config, &probes)?;
-    let mut sections = vec![training, worth(&probes), kitchen.health()];
+    let mut sections = vec![training, scores::section(&probes), kitchen.health()];
     sections.extend(kitchen.pictures(&weights.config));
     sections.push(repeat(&run, &weights, common)?);
     let missing: Vec<&String> = sections.iter().flat_map(|s| &s.missing).collect();
@@ -125,25 +127,22 @@ impl Kitchen<'_> {
         if let Ok(v) = &health.result {
             section.tables.push(health_table(v));
         }
-        section.serve(&health, "Which classes the linear probe takes for which: rows are the true classes, numbers per cent of their test images.", |v| {
+        let caption =
+            "Confusion matrix of the linear probe: a row is a true class, its numbers are per cent of that class' test images.";
+        section.serve(&health, caption, |v| {
             let c = &v["calibration"];
-            vec![format!(
-                "The linear probe is right for {} of the test images and sure of {} on average; its expected calibration error is {}.",
-                per_cent(&v["top1"]), per_cent(&c["confidence"]), per_cent(&c["ece"])
-            )]
+            let [right, sure, error] = [&v["top1"], &c["confidence"], &c["ece"]].map(per_cent);
+            vec![format!("Linear probe: accuracy {right}, mean confidence {sure}, expected calibration error {error}.")]
         });
         let diagnosis = self.cook("diagnosis", &format!("diagnose -n {}", self.most(200)), true);
         section.serve(
             &diagnosis,
-            "Loss by noise level with an image's own z, another image's and none: how much the denoiser uses z.",
+            "How much of the denoiser's loss z explains, by noise level: 0 % is the loss without z. Another image's z shows what a wrong one costs.",
             |v| v["findings"].as_array().into_iter().flatten().filter_map(|f| f.as_str().map(sentence)).collect(),
         );
         let map = self.cook("map", "map --method tsne --limit 2000", true);
-        section.serve(
-            &map,
-            &format!("t-SNE of z of {} test images, coloured by class.", HumanCount(self.most(2000) as u64)),
-            |_| Vec::new(),
-        );
+        let caption = map.result.as_ref().map_or_else(|_| String::new(), map_caption);
+        section.serve(&map, &caption, |_| Vec::new());
         section
     }
 
@@ -163,11 +162,15 @@ impl Kitchen<'_> {
 
         let mut samples = section("samples", "Samples");
         let dish = self.cook("samples", "sample -n 40", true);
-        samples.serve(&dish, "Images that nobody took: z from a Gaussian mixture fitted to those of the training images; below, the training images nearest to the first row.", |_| Vec::new());
+        samples.serve(&dish, "New images, with z sampled from a Gaussian mixture fitted to that of the training images; below, the training images nearest to the first row.", |_| Vec::new());
 
         let mut editing = section("editing", "Ways through z");
         let dish = self.cook("interpolation", &format!("interpolate test:1 test:{}", self.most(14) - 1), true);
-        editing.serve(&dish, "From one test image to another in z.", |_| Vec::new());
+        editing.serve(
+            &dish,
+            "From one test image to another, straight and on the sphere in z; one row where the two look the same.",
+            |_| Vec::new(),
+        );
         let dish = self.cook("directions", "directions --pca 4 --classes", true);
         editing.serve(
             &dish,
@@ -206,33 +209,12 @@ impl Section {
     }
 }
 
-/// The table of scores.
-fn worth(probes: &[(&'static str, Dish)]) -> Section {
-    let head = ["protocol", "features", "learnt from", "judged by", "top-1", "top-3", "top-5"].map(str::to_owned).to_vec();
-    let mut section = Section { id: "worth".into(), title: "What z is worth".into(), ..Default::default() };
-    section.words.push("Frozen features, judged once by the test set; beside them raw pixels and the untrained encoder under the same protocol. Mean and deviation over the probe's seeds where it has any; the encoder was trained once.".into());
-    let mut table = Table { head, rows: Vec::new() };
-    for (protocol, dish) in probes {
-        match &dish.result {
-            Ok(v) => {
-                let rows = [
-                    ("z", v),
-                    ("raw pixels", &v["baselines"]["pixels"]),
-                    ("untrained encoder", &v["baselines"]["random_encoder"]),
-                ];
-                for (name, row) in rows.into_iter().filter(|(_, row)| row["top1"].is_number()) {
-                    let cells = ["top1", "top3", "top5"].map(|k| scored(&row[k], &row[format!("{k}_spread")]));
-                    let n = |v: &Value| v.as_u64().map_or(String::new(), |n| HumanCount(n).to_string());
-                    let sizes = [format!("{} labels", n(&row["n_train"])), format!("{} test images", n(&v["n_test"]))];
-                    table.rows.push([vec![(*protocol).to_owned(), name.to_owned()], sizes.to_vec(), cells.to_vec()].concat());
-                }
-                section.commands.push(dish.typed.clone());
-            }
-            Err(reason) => section.missing.push(format!("{}: {reason}", dish.typed)),
-        }
-    }
-    section.tables.push(table);
-    section
+/// What the map shows: the test images, or all of a small set.
+fn map_caption(v: &Value) -> String {
+    let n = HumanCount(v["n"].as_u64().unwrap_or(0));
+    let which = if v["data"]["split"] == "all" { "images; dots are test images, rings training images" } else { "test images" };
+    let coloured = if v["classes"].as_array().is_some_and(|c| !c.is_empty()) { ", coloured by class" } else { "" };
+    format!("t-SNE of z{coloured}, of {n} {which}.")
 }
 
 fn health_table(v: &Value) -> Table {
@@ -290,7 +272,7 @@ fn repeat(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<Sectio
         };
         let commit = start.commit.as_ref().map_or(String::new(), |c| format!(", commit {c}"));
         rows.push(vec![
-            format!("training, call {}", i + 1),
+            (if i == 0 { "training began" } else { "training went on" }).to_owned(),
             format!(
                 "{} after step {}: soda {}{commit} on {} ({}); {}, {} threads, {} {}",
                 start.time,
@@ -326,7 +308,7 @@ fn repeat(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<Sectio
         )],
         tables: vec![Table { head: Vec::new(), rows }],
         commands,
-        listing: Some(weights.config.to_toml()),
+        listing: Some(Listing { title: "The recipe".into(), text: weights.config.to_toml() }),
         ..Default::default()
     })
 }
@@ -351,10 +333,13 @@ fn scored(value: &Value, spread: &Value) -> String {
     }
 }
 
-/// With a capital letter and a full stop.
+/// With a capital letter and a full stop; a symbol such as z stays as it is.
 fn sentence(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map_or(String::new(), |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
+    let (first, rest) = text.split_at(text.chars().next().map_or(0, char::len_utf8));
+    match rest.chars().next() {
+        Some(next) if next.is_alphabetic() => format!("{}{rest}.", first.to_uppercase()),
+        _ => format!("{text}."),
+    }
 }
 
 #[cfg(test)]
@@ -376,5 +361,30 @@ mod tests {
         let first = start(json!({ "from": "cd", "from_name": "/it's/w.safetensors", "data_location": "/old data" }));
         let command = from_recipe(&[first, start(json!({ "data_location": "/my data" }))]);
         assert_eq!(shlex::split(&command).expect("whole quotes")[4..], ["--from", "/it's/w.safetensors", "--data", "/my data"]);
+    }
+
+    #[test]
+    fn sentences_begin_with_a_capital_letter_but_symbols_stay() {
+        assert_eq!(sentence("warning: z has collapsed"), "Warning: z has collapsed.");
+        assert_eq!(sentence("z has an effective rank of 3"), "z has an effective rank of 3.");
+        assert_eq!(sentence("x"), "x.");
+    }
+
+    #[test]
+    fn the_caption_of_a_map_says_which_images_it_shows() {
+        let some = map_caption(&json!({ "n": 2000, "data": { "split": "test" }, "classes": ["cat"] }));
+        assert_eq!(some, "t-SNE of z, coloured by class, of 2,000 test images.");
+        let all = map_caption(&json!({ "n": 20, "data": { "split": "all" }, "classes": [] }));
+        assert_eq!(all, "t-SNE of z, of 20 images; dots are test images, rings training images.");
+    }
+
+    #[test]
+    fn a_start_is_typed_again_word_by_word() {
+        let words =
+            ["/opt/my programs/soda", "train", "--run", "it's a run", "--set", "data.mean=[0.5, 0.5, 0.5]"].map(str::to_owned);
+        let command = shlex::split(&retyped(&words)).expect("whole quotes");
+        assert_eq!(command[0], "soda");
+        assert_eq!(command[1..], words[1..]);
+        assert_eq!(retyped(&[]), "");
     }
 }

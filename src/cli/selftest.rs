@@ -5,7 +5,7 @@ use super::output::Output;
 use crate::device;
 use crate::error::Result;
 use crate::kernels::catalog::operations;
-use crate::selftest;
+use crate::selftest::{self, Outcome};
 use serde_json::json;
 use std::time::Instant;
 
@@ -17,10 +17,9 @@ pub fn run(common: &Common) -> Result<()> {
     let clock = Instant::now();
     let mut seen = Vec::new();
     let outcome = selftest::run(operations(), &device, |o, total| {
-        let verdict = if o.passed() { "right" } else { "WRONG" };
         seen.push(o.clone());
         let number = format!("{}/{total}", seen.len());
-        outln!("{number:>6}  {verdict}  {:16} {:44} error {:.3} of what is tolerated ({})", o.kernel, o.size, o.worst, o.of);
+        outln!("{number:>6}  {:16} {:44} {}", o.kernel, o.size, verdict(o));
     });
     output.device(&device);
     output.set("passed", json!(outcome.is_ok()));
@@ -29,4 +28,30 @@ pub fn run(common: &Common) -> Result<()> {
     outcome?;
     outln!("all {} kernels are right, {:.1} s", seen.len(), clock.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// "ok, 1.1 % of tolerance (x gradient)".
+fn verdict(outcome: &Outcome) -> String {
+    let word = if outcome.passed() { "ok" } else { "FAIL" };
+    let of = outcome.of.strip_prefix("the ").unwrap_or(&outcome.of);
+    let of = of.strip_prefix("gradient of ").map_or(of.to_owned(), |input| format!("{input} gradient"));
+    let share =
+        if outcome.worst.is_finite() { format!("{:.1} % of tolerance", 100.0 * outcome.worst) } else { "not finite".into() };
+    format!("{word}, {share} ({of})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verdicts_say_how_near_to_the_limit_a_kernel_is() {
+        let of = |worst: f32, of: &str| {
+            verdict(&Outcome { kernel: "conv2d", size: String::new(), worst, of: of.into(), milliseconds: 1.0 })
+        };
+        assert_eq!(of(0.011, "the gradient of x"), "ok, 1.1 % of tolerance (x gradient)");
+        assert_eq!(of(1.0, "the value"), "ok, 100.0 % of tolerance (value)");
+        assert_eq!(of(2.5, "the running mean"), "FAIL, 250.0 % of tolerance (running mean)");
+        assert_eq!(of(f32::INFINITY, "nothing"), "FAIL, not finite (nothing)");
+    }
 }

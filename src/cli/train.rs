@@ -20,7 +20,6 @@ use crate::shell::quoted;
 use crate::train::run::{Called, Options, Summary, train};
 use serde_json::json;
 use signal_hook::flag;
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

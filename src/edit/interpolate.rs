@@ -12,6 +12,9 @@ pub enum Path {
     Spherical,
 }
 
+/// Mean absolute difference of pixels in [0, 1] from which on images side by side can be told apart: 4 of 255 levels.
+pub const VISIBLE: f64 = 4.0 / 255.0;
+
 /// Sine of the angle below which two directions count as the same or opposite.
 const MIN_SINE: f64 = 1e-6;
 
@@ -53,6 +56,17 @@ fn spherical(a: &[f32], b: &[f32], t: f64) -> (f64, f64) {
 pub fn changes(images: &[f32], image: usize) -> Vec<f64> {
     let each: Vec<&[f32]> = images.chunks_exact(image).collect();
     each.windows(2).map(|pair| mean_change(pair[0], pair[1])).collect()
+}
+
+/// Whether two rows of `images` `[n, image]` in [-1, 1] look the same: in none of them do pixels differ by [`VISIBLE`] or more on
+/// average.
+///
+/// # Panics
+/// If the rows differ in length.
+pub fn look_alike(a: &[f32], b: &[f32], image: usize) -> bool {
+    assert_eq!(a.len(), b.len(), "rows of different lengths");
+    let mut pairs = a.chunks_exact(image).zip(b.chunks_exact(image));
+    pairs.all(|(a, b)| mean_change(a, b) < VISIBLE)
 }
 
 #[cfg(test)]
@@ -106,6 +120,23 @@ mod tests {
         for (a, b) in [([1.0f32, 1.0], [2.0f32, 2.0]), ([1.0, 0.0], [-1.0, 0.0]), ([0.0, 0.0], [1.0, 3.0])] {
             assert_eq!(interpolate(&a, &b, 4, Path::Spherical), interpolate(&a, &b, 4, Path::Linear));
         }
+    }
+
+    #[test]
+    fn rows_look_alike_until_one_image_differs_visibly() {
+        let row = vec![0.0; 12];
+        let with = |at: usize, levels: f32| {
+            let mut other = row.clone();
+            // [-1, 1] is 255 levels wide.
+            other[at..at + 4].iter_mut().for_each(|v| *v += levels * 2.0 / 255.0);
+            other
+        };
+        assert!(look_alike(&row, &row, 4));
+        for at in [0, 8] {
+            assert!(look_alike(&row, &with(at, 3.9), 4));
+            assert!(!look_alike(&row, &with(at, 4.1), 4) && !look_alike(&with(at, 4.1), &row, 4));
+        }
+        assert!(!look_alike(&row, &with(0, f32::NAN), 4), "what isn't finite looks like nothing");
     }
 
     #[test]

@@ -28,9 +28,14 @@ pub struct Losses {
 }
 
 impl Losses {
-    /// How much of the loss without z the right z takes away, in per cent.
+    /// How much of the loss without z the right z explains, in per cent.
     pub fn explained(&self) -> f64 {
         100.0 * (1.0 - self.own / self.none)
+    }
+
+    /// The same for the z of another image: below 0 where that is worse than none.
+    pub fn explained_by_another(&self) -> f64 {
+        100.0 * (1.0 - self.shuffled / self.none)
     }
 }
 

@@ -69,6 +69,18 @@ impl Canvas<'_> {
         self.0.draw(&Circle::new(self.scaled(at), (radius * self.1).floor() as i32, colour.filled())).expect(MEMORY);
     }
 
+    /// The picture `pixels`, \[3, side, side\] in planes of bytes, as a square of `size` whose top left corner is `at`.
+    pub(super) fn picture(&self, pixels: &[u8], at: (f64, f64), size: f64) {
+        let side = (pixels.len() / 3).isqrt();
+        let wide = (size * self.1).round() as usize;
+        let from = |to: usize| (2 * to + 1) * side / (2 * wide);
+        let places = (0..wide * wide).map(|i| from(i / wide) * side + from(i % wide));
+        let rgb: Vec<u8> = places.flat_map(|i| [0, 1, 2].map(|plane| pixels[plane * side * side + i])).collect();
+        let element: BitMapElement<_> = BitMapElement::with_owned_buffer(self.scaled(at), (wide as u32, wide as u32), rgb)
+            .expect("as many pixels as it says");
+        self.0.draw(&element).expect(MEMORY);
+    }
+
     /// Segment by segment with round joints: plotters fills a thick path as one polygon, which fails where it crosses itself.
     pub(super) fn polyline(&self, points: &[(f64, f64)], colour: RGBColor, width: f64) {
         for pair in points.windows(2) {

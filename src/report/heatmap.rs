@@ -111,7 +111,7 @@ impl Layout {
             if self.cell >= NUMBERED {
                 let ink = if share > 0.65 { RGBColor(255, 255, 255) } else { INK };
                 let at = (x + self.cell / 2.0, y + self.cell / 2.0);
-                canvas.text(&format!("{value:.1}"), at, (self.cell * 0.3).min(TEXT), ink, (HPos::Center, VPos::Center));
+                canvas.text(&number(value), at, (self.cell * 0.3).min(TEXT), ink, (HPos::Center, VPos::Center));
             }
         }
         let middle = |i: usize| (i as f64 + 0.5) * self.cell;
@@ -147,6 +147,12 @@ impl Layout {
         canvas.text(&format!("{high:.0} %"), (beside, self.top), TEXT, SOFT_INK, (HPos::Left, VPos::Top));
         canvas.text(&format!("{low:.0} %"), (beside, bottom), TEXT, SOFT_INK, (HPos::Left, VPos::Bottom));
     }
+}
+
+/// With one decimal place, unless that is a 0: counts out of a hundred are whole numbers.
+fn number(value: f64) -> String {
+    let text = format!("{value:.1}");
+    text.strip_suffix(".0").map_or(text.clone(), str::to_owned)
 }
 
 impl Heatmap {
@@ -212,6 +218,11 @@ mod tests {
             let ink = pixels.filter(|p| if light { p[0] > 120 } else { p[0] < 140 });
             assert!(ink.count() > 15, "cell {at}");
         }
+    }
+
+    #[test]
+    fn whole_numbers_have_no_decimals() {
+        assert_eq!([51.0, 50.7, 0.0, 100.0, 9.96, 0.04].map(number), ["51", "50.7", "0", "100", "10", "0"]);
     }
 
     #[test]

@@ -50,8 +50,17 @@ pub struct Section {
     pub commands: Vec<String>,
     /// Why something is missing.
     pub missing: Vec<String>,
-    /// Text that is shown when asked for, in its own lines: a recipe.
-    pub listing: Option<String>,
+    /// Text that can be folded away, in its own lines: a recipe.
+    pub listing: Option<Listing>,
+}
+
+/// Text in its own lines under a heading.
+#[derive(Clone, Debug, Serialize)]
+pub struct Listing {
+    /// What it is.
+    pub title: String,
+    /// The text.
+    pub text: String,
 }
 
 /// A table of text.
@@ -112,6 +121,7 @@ mod tests {
             words: vec!["a < b & \"c\"".into()],
             tables: vec![table],
             commands: vec!["soda probe --run runs/<x>".into()],
+            listing: Some(Listing { title: "The recipe".into(), text: "[train]".into() }),
             ..Default::default()
         };
         let fact = Fact { value: "41 %".into(), name: "linear probe".into() };
@@ -128,6 +138,7 @@ mod tests {
             "<td>41 %</td>",
             "runs&#x2f;&lt;x&gt;",
             "linear probe",
+            "<summary>The recipe</summary>",
         ] {
             assert!(html.contains(part), "{part} is missing in {html}");
         }

@@ -10,6 +10,12 @@ use std::path::Path;
 /// Height of a row of the legend.
 const LEGEND_LINE: f64 = 22.0;
 const GRID: RGBColor = RGBColor(0xe6, 0xe6, 0xe6);
+/// The line at 0 of an axis that goes below.
+const ZERO: RGBColor = RGBColor(0x99, 0x99, 0x99);
+/// Rows from which on a log has a running mean.
+const MEAN_FROM: usize = 8;
+/// The largest and the smallest value on the axis of a log differ by this factor at least.
+const LEAST_RATIO: f64 = 1.5;
 
 /// One line of a chart.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,14 +27,34 @@ pub struct Series<'a> {
 }
 
 /// How a chart is drawn.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CurveStyle {
     /// Logarithmic y axis.
     pub log_y: bool,
     /// Draw the mean over this many neighbouring points bold over the pale raw curve; 0 and 1 draw the raw curve alone.
     pub smooth: usize,
+    /// Values of y that the axis reaches in any case.
+    pub reach: Option<(f64, f64)>,
     /// How large.
     pub size: Size,
+}
+
+impl CurveStyle {
+    /// For what a log of `points` tells: with a running mean, unless there are only a few points, and on an axis on which noise
+    /// of a few per cent doesn't look like a trend.
+    pub fn of_log(points: &[(f64, f64)]) -> Self {
+        let smooth = if points.len() < MEAN_FROM { 0 } else { (points.len() / 20).max(5) };
+        let (low, high) = points.iter().fold((f64::INFINITY, 0.0), |(l, h): (f64, f64), p| (l.min(p.1), h.max(p.1)));
+        let middle = low.sqrt() * high.sqrt();
+        let narrow = low > 0.0 && (low..low * LEAST_RATIO).contains(&high);
+        let reach = narrow.then(|| (middle / LEAST_RATIO.sqrt(), middle * LEAST_RATIO.sqrt()));
+        Self { smooth, reach, ..Self::default() }
+    }
+
+    /// Whether `points` points get a running mean.
+    pub fn smooths(&self, points: usize) -> bool {
+        self.smooth > 1 && points > 1
+    }
 }
 
 /// Size of a chart.
@@ -51,7 +77,8 @@ impl Size {
     }
 }
 
-/// Draws `series` as a line chart with a legend if there are several; the file appears whole or not at all.
+/// Draws `series` as a line chart with a legend if there are several, or one and its running mean; the file appears whole or not
+/// at all.
 ///
 /// # Errors
 /// No points at all, a point that is not finite or, on a logarithmic axis, not above 0 (the message names the series); `path`
@@ -70,20 +97,34 @@ pub fn save_curve(path: &Path, title: &str, x_label: &str, y_label: &str, series
         }
     }
     let all = || shown.iter().flat_map(|s| &s.points);
-    let (Some(x_axis), Some(y_axis)) = (Axis::new(all().map(|p| p.0), false), Axis::new(all().map(|p| p.1), style.log_y)) else {
+    let reach = style.reach.into_iter().flat_map(|(low, high)| [low, high]);
+    let (Some(x_axis), Some(y_axis)) =
+        (Axis::new(all().map(|p| p.0), false), Axis::new(all().map(|p| p.1).chain(reach), style.log_y))
+    else {
         return refuse("the points span more than a number can hold".into());
     };
     let (width, height, unit) = style.size.units();
-    let pixels = draw_sharp(width, height, unit, |canvas| {
-        let chart = Chart::new(canvas, (width as f64, height as f64), x_axis, y_axis, &shown);
-        chart.axes(title, x_label, y_label);
-        for (s, colour) in shown.iter().zip(PALETTE.iter().cycle()) {
-            chart.curve(&s.points, *colour, style.smooth);
+    let colours = PALETTE.iter().cycle();
+    let entries: Vec<Entry> = match shown.as_slice() {
+        [one] if style.smooths(one.points.len()) => {
+            vec![(one.name, pale(PALETTE[0]), 1.5), ("running mean", PALETTE[0], 3.0)]
         }
-        chart.legend(&shown);
+        [_] => Vec::new(),
+        several => several.iter().zip(colours.clone()).map(|(s, colour)| (s.name, *colour, 3.0)).collect(),
+    };
+    let pixels = draw_sharp(width, height, unit, |canvas| {
+        let chart = Chart::new(canvas, (width as f64, height as f64), x_axis, y_axis, &entries);
+        chart.axes(title, x_label, y_label);
+        for (s, colour) in shown.iter().zip(colours) {
+            chart.curve(&s.points, *colour, style);
+        }
+        chart.legend(&entries);
     });
     write_picture(path, &pixels, width * unit, height * unit)
 }
+
+/// A line of the legend: its text, its colour, and its width.
+type Entry<'a> = (&'a str, RGBColor, f64);
 
 /// Where numbers lie along an axis and which of them are written beside it.
 #[derive(Debug)]
@@ -188,18 +229,18 @@ struct Chart<'a, 'b> {
     top: f64,
     bottom: f64,
     height: f64,
-    /// Rows of the legend, each of (index of the series, x).
+    /// Rows of the legend, each of (index of the entry, x).
     legend: Vec<Vec<(usize, f64)>>,
 }
 
 impl<'a, 'b> Chart<'a, 'b> {
-    fn new(canvas: &'a Canvas<'b>, (width, height): (f64, f64), x_axis: Axis, y_axis: Axis, series: &[&Series]) -> Self {
+    fn new(canvas: &'a Canvas<'b>, (width, height): (f64, f64), x_axis: Axis, y_axis: Axis, entries: &[Entry]) -> Self {
         let widest = y_axis.ticks.iter().map(|(_, text)| text_width(text, 15.0)).fold(0.0, f64::max);
         let (left, right) = ((widest + 52.0).max(64.0), width - 28.0);
         let mut legend: Vec<Vec<(usize, f64)>> = Vec::new();
         let mut x = f64::INFINITY;
-        for (i, s) in series.iter().enumerate().filter(|_| series.len() > 1) {
-            let width = 32.0 + text_width(s.name, 15.0) + 22.0;
+        for (i, (text, ..)) in entries.iter().enumerate() {
+            let width = 32.0 + text_width(text, 15.0) + 22.0;
             if x + width > right {
                 legend.push(Vec::new());
                 x = left;
@@ -225,7 +266,8 @@ impl<'a, 'b> Chart<'a, 'b> {
         }
         for (value, text) in &self.y_axis.ticks {
             let y = bottom - (bottom - top) * self.y_axis.place(*value);
-            canvas.line((left, y), (right, y), GRID, 1.0);
+            let colour = if *value == 0.0 && self.y_axis.from < 0.0 && !self.y_axis.log { ZERO } else { GRID };
+            canvas.line((left, y), (right, y), colour, 1.0);
             canvas.text(text, (left - 9.0, y), 15.0, SOFT_INK, (HPos::Right, VPos::Center));
         }
         canvas.line((left, bottom), (right, bottom), SOFT_INK, 1.0);
@@ -235,12 +277,12 @@ impl<'a, 'b> Chart<'a, 'b> {
         canvas.text_upwards(y_label, (12.0, (top + bottom) / 2.0), 16.0, INK);
     }
 
-    fn curve(&self, points: &[(f64, f64)], colour: RGBColor, smooth: usize) {
+    fn curve(&self, points: &[(f64, f64)], colour: RGBColor, style: CurveStyle) {
         let places = |points: &[(f64, f64)]| thinned(&points.iter().map(|p| self.at(*p)).collect::<Vec<_>>());
         let raw = places(points);
-        if smooth > 1 && points.len() > 1 {
+        if style.smooths(points.len()) {
             self.canvas.polyline(&raw, pale(colour), 1.0);
-            self.canvas.polyline(&places(&running_mean(points, smooth)), colour, 2.4);
+            self.canvas.polyline(&places(&running_mean(points, style.smooth)), colour, 2.4);
             return;
         }
         self.canvas.polyline(&raw, colour, 1.8);
@@ -249,12 +291,13 @@ impl<'a, 'b> Chart<'a, 'b> {
         }
     }
 
-    fn legend(&self, series: &[&Series]) {
+    fn legend(&self, entries: &[Entry]) {
         for (row, items) in self.legend.iter().enumerate() {
             let y = 52.0 + LEGEND_LINE * row as f64;
             for &(i, x) in items {
-                self.canvas.line((x, y), (x + 24.0, y), PALETTE[i % PALETTE.len()], 3.0);
-                self.canvas.text(series[i].name, (x + 32.0, y), 15.0, INK, (HPos::Left, VPos::Center));
+                let (text, colour, width) = entries[i];
+                self.canvas.line((x, y), (x + 24.0, y), colour, width);
+                self.canvas.text(text, (x + 32.0, y), 15.0, INK, (HPos::Left, VPos::Center));
             }
         }
     }

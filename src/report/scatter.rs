@@ -1,4 +1,4 @@
-//! Maps: points in the plane, coloured by class.
+//! Maps: points in the plane, coloured by class, or pictures of what they stand for.
 
 use super::canvas::{Canvas, INK, PALETTE, SOFT_INK, draw, text_width};
 use super::picture::write_picture;
@@ -7,23 +7,33 @@ use plotters::style::text_anchor::{HPos, VPos};
 use plotters::style::{Color, HSLColor, RGBColor};
 use std::path::Path;
 
-/// Side of the square that the points lie in, and what is around it: margin, the title above, the names of the axes.
+/// The longer side of the frame that the points lie in, without and with thumbnails; the shorter one has this share of it at least.
 const SIDE: f64 = 760.0;
+const LARGE_SIDE: f64 = 1200.0;
+const LEAST: f64 = 0.4;
+/// What is around the frame: margin, the title above, the names of the axes.
 const MARGIN: f64 = 22.0;
 const TOP: f64 = 58.0;
 const AXIS: f64 = 30.0;
+/// Thumbnails: their frame, the least distance of two frames, their sides among few and many points, and how many points are few.
+const FRAME_WIDTH: f64 = 2.0;
+const APART: f64 = 2.0;
+const BIG: f64 = 48.0;
+const SMALL: f64 = 36.0;
+const FEW: usize = 300;
 /// The legend: height of a line, lines of a column, classes shown at most.
 const LINE: f64 = 22.0;
 const LINES: usize = 34;
 const MOST: usize = 102;
 const TEXT: f64 = 15.0;
 const FRAME: RGBColor = RGBColor(0xc8, 0xc8, 0xc8);
+const WHITE: RGBColor = RGBColor(0xff, 0xff, 0xff);
 /// Colours of up to ten classes: the usual six and four that differ from them in lightness as well.
 const MORE: [RGBColor; 4] =
     [RGBColor(0x7a, 0x51, 0x3b), RGBColor(0x5b, 0x2a, 0x86), RGBColor(0x8a, 0x8a, 0x8a), RGBColor(0xa6, 0xa0, 0x1a)];
 
 /// A map.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scatter<'a> {
     /// The text above.
     pub title: &'a str,
@@ -35,18 +45,35 @@ pub struct Scatter<'a> {
     pub labels: &'a [u16],
     /// Names of the classes for the legend; without any all points have one colour.
     pub classes: &'a [String],
+    /// Where the points are of two kinds.
+    pub kinds: Option<Kinds<'a>>,
+    /// The picture of each point, \[3, side, side\] in planes of bytes; empty where points are dots alone.
+    pub thumbnails: &'a [&'a [u8]],
 }
 
-/// Draws `scatter`, x and y to the same scale, with a legend if there are classes; the file appears whole or not at all.
+/// Points of two kinds, dots and rings.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Kinds<'a> {
+    /// What dots are and what rings are, for the legend.
+    pub names: [&'a str; 2],
+    /// Whether a point is a ring.
+    pub rings: &'a [bool],
+}
+
+/// Draws `scatter`, x and y to the same scale in a frame of the points' own proportions, with a legend if there are classes or kinds;
+/// the file appears whole or not at all. Of the thumbnails those are drawn that don't cover each other; the other points stay
+/// dots. Returns how many thumbnails were drawn.
 ///
 /// # Errors
 /// No points, a place that isn't finite (the message names the point); `path` cannot be written.
 ///
 /// # Panics
-/// If there are more or fewer labels than points, or a label without a class (where there are classes).
-pub fn save_scatter(path: &Path, scatter: &Scatter) -> Result<()> {
-    let Scatter { title, axes, points, labels, classes } = *scatter;
+/// If there are more or fewer labels, rings or thumbnails than points, or a label without a class (where there are classes).
+pub fn save_scatter(path: &Path, scatter: &Scatter) -> Result<usize> {
+    let Scatter { title, axes, points, labels, classes, kinds, thumbnails } = *scatter;
     assert_eq!(points.len(), labels.len(), "save_scatter: points beside labels");
+    assert!(kinds.is_none_or(|k| k.rings.len() == points.len()), "save_scatter: points beside rings");
+    assert!(thumbnails.is_empty() || thumbnails.len() == points.len(), "save_scatter: points beside thumbnails");
     assert!(
         classes.is_empty() || labels.iter().all(|&l| usize::from(l) < classes.len()),
         "save_scatter: a label without a class"
@@ -58,12 +85,19 @@ pub fn save_scatter(path: &Path, scatter: &Scatter) -> Result<()> {
     if let Some(i) = points.iter().position(|p| !p.iter().all(|v| v.is_finite())) {
         return refuse(format!("point {i} lies at {:?}, which has no place", points[i]));
     }
-    let legend = Legend::new(classes);
+    let legend = Legend::new(classes, kinds.map(|k| k.names));
+    let thumb = if points.len() <= FEW { BIG } else { SMALL };
+    let (side, pad) = match thumbnails {
+        [] => (SIDE, 0.02 * SIDE),
+        _ => (LARGE_SIDE, thumb / 2.0 + FRAME_WIDTH + APART),
+    };
     let left = MARGIN + if axes[1].is_empty() { 0.0 } else { AXIS };
-    let bottom = TOP + SIDE;
-    let (width, height) = (left + SIDE + MARGIN + legend.width(), bottom + MARGIN + if axes[0].is_empty() { 0.0 } else { AXIS });
-    let (width, height) = (width.ceil() as usize, height.ceil() as usize);
-    let place = fit(points);
+    let ((wide, high), places) = fit(points, side, pad);
+    let places: Vec<(f64, f64)> = places.into_iter().map(|(x, y)| (left + x, TOP + high - y)).collect();
+    let bottom = TOP + high;
+    let below = MARGIN + if axes[0].is_empty() { 0.0 } else { AXIS };
+    let width = (left + wide + MARGIN + legend.width()).max(left + text_width(title, 20.0) + MARGIN).ceil() as usize;
+    let height = (bottom + below).max(TOP + legend.height() + MARGIN).ceil() as usize;
     let radius = if points.len() > 4_000 {
         1.8
     } else if points.len() > 1_000 {
@@ -71,25 +105,42 @@ pub fn save_scatter(path: &Path, scatter: &Scatter) -> Result<()> {
     } else {
         3.6
     };
+    let pictured = if thumbnails.is_empty() { Vec::new() } else { uncovered(&places, thumb + 2.0 * FRAME_WIDTH + APART) };
+    let mark = |canvas: &Canvas, i: usize, at: (f64, f64), radius: f64| {
+        canvas.dot(at, radius, colour(usize::from(labels[i]), classes.len()));
+        if kinds.is_some_and(|k| k.rings[i]) {
+            canvas.dot(at, radius * 0.55, WHITE);
+        }
+    };
     let pixels = draw(width, height, |canvas| {
         canvas.text(title, (left, 18.0), 20.0, INK, (HPos::Left, VPos::Top));
         for corners in [[(0.0, 0.0), (1.0, 0.0)], [(1.0, 0.0), (1.0, 1.0)], [(1.0, 1.0), (0.0, 1.0)], [(0.0, 1.0), (0.0, 0.0)]] {
-            let [from, to] = corners.map(|(x, y)| (left + x * SIDE, TOP + y * SIDE));
+            let [from, to] = corners.map(|(x, y)| (left + x * wide, TOP + y * high));
             canvas.line(from, to, FRAME, 1.0);
         }
-        for (point, label) in points.iter().zip(labels) {
-            let (x, y) = place(*point);
-            canvas.dot((left + x * SIDE, bottom - y * SIDE), radius, colour(usize::from(*label), classes.len()));
+        places.iter().enumerate().for_each(|(i, at)| mark(canvas, i, *at, radius));
+        for &i in &pictured {
+            // On whole pixels, where the pictures' own stay sharp.
+            let corner = ((places[i].0 - thumb / 2.0).round(), (places[i].1 - thumb / 2.0).round());
+            let moved = |by: f64| (corner.0 + by, corner.1 + by);
+            canvas.bar(moved(-FRAME_WIDTH), moved(thumb + FRAME_WIDTH), colour(usize::from(labels[i]), classes.len()));
+            canvas.picture(thumbnails[i], corner, thumb);
+            if kinds.is_some() {
+                canvas.dot(moved(3.5), 6.0, WHITE);
+                mark(canvas, i, moved(3.5), 4.5);
+            }
         }
-        canvas.text(axes[0], (left + SIDE / 2.0, bottom + 12.0), TEXT, SOFT_INK, (HPos::Center, VPos::Top));
-        canvas.text_upwards(axes[1], (MARGIN - 8.0, TOP + SIDE / 2.0), TEXT, SOFT_INK);
-        legend.draw(canvas, left + SIDE + MARGIN);
+        canvas.text(axes[0], (left + wide / 2.0, bottom + 12.0), TEXT, SOFT_INK, (HPos::Center, VPos::Top));
+        canvas.text_upwards(axes[1], (MARGIN - 8.0, TOP + high / 2.0), TEXT, SOFT_INK);
+        legend.draw(canvas, left + wide + MARGIN);
     });
-    write_picture(path, &pixels, width, height)
+    write_picture(path, &pixels, width, height)?;
+    Ok(pictured.len())
 }
 
-/// Where a point lies in the square, 0 to 1 from left and from below: all of `points` with a margin, to one scale.
-fn fit(points: &[[f64; 2]]) -> impl Fn([f64; 2]) -> (f64, f64) {
+/// Width and height of the frame, and where in it the points lie, from the left and from below: all of them at least `pad` inside,
+/// to one scale, so that the longer side is `side`.
+fn fit(points: &[[f64; 2]], side: f64, pad: f64) -> ((f64, f64), Vec<(f64, f64)>) {
     let range = |axis: usize| {
         let values = points.iter().map(|p| p[axis]);
         values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)))
@@ -97,9 +148,28 @@ fn fit(points: &[[f64; 2]]) -> impl Fn([f64; 2]) -> (f64, f64) {
     let ranges = [range(0), range(1)];
     // Halves, which don't overflow.
     let middle = ranges.map(|(low, high)| low / 2.0 + high / 2.0);
-    let half = ranges.map(|(low, high)| high / 2.0 - low / 2.0).into_iter().fold(0.0, f64::max);
-    let scale = if half > 0.0 { 0.48 / half } else { 0.0 };
-    move |[x, y]| (0.5 + (x - middle[0]) * scale, 0.5 + (y - middle[1]) * scale)
+    let halves = ranges.map(|(low, high)| high / 2.0 - low / 2.0);
+    let half = halves[0].max(halves[1]);
+    let scale = if half > 0.0 { (side / 2.0 - pad) / half } else { 0.0 };
+    let [wide, high] = halves.map(|h| if half > 0.0 { (2.0 * (h * scale + pad)).max(LEAST * side) } else { side });
+    let place = |p: &[f64; 2]| (wide / 2.0 + (p[0] - middle[0]) * scale, high / 2.0 + (p[1] - middle[1]) * scale);
+    ((wide, high), points.iter().map(place).collect())
+}
+
+/// Points whose squares of `size` don't cover each other, as many as are found: each is taken unless one taken before is in its way.
+fn uncovered(places: &[(f64, f64)], size: f64) -> Vec<usize> {
+    // Sets often come sorted by class: steps of the golden ratio go through all of it alike.
+    let mut order: Vec<usize> = (0..places.len()).collect();
+    let turn = |i: usize| (i as f64 * 0.618_033_988_749_895).fract();
+    order.sort_by(|&i, &j| turn(i).total_cmp(&turn(j)));
+    let mut taken: Vec<usize> = Vec::new();
+    for i in order {
+        let apart = |j: &usize| (places[i].0 - places[*j].0).abs().max((places[i].1 - places[*j].1).abs()) >= size;
+        if taken.iter().all(apart) {
+            taken.push(i);
+        }
+    }
+    taken
 }
 
 /// The colour of class `i` of `n`.
@@ -112,94 +182,61 @@ fn colour(i: usize, n: usize) -> RGBColor {
     RGBColor(r, g, b)
 }
 
-/// Dots and names, in columns.
+/// Dots and names, in columns: the kinds of points, if any, above the classes.
 struct Legend<'a> {
     classes: &'a [String],
+    kinds: Option<[&'a str; 2]>,
     column: f64,
 }
 
 impl<'a> Legend<'a> {
-    fn new(classes: &'a [String]) -> Self {
-        let widest = classes.iter().take(MOST).map(|name| text_width(name, TEXT)).fold(0.0, f64::max);
-        Self { classes, column: 20.0 + widest + 18.0 }
+    fn new(classes: &'a [String], kinds: Option<[&'a str; 2]>) -> Self {
+        let names = classes.iter().take(MOST).map(String::as_str).chain(kinds.into_iter().flatten());
+        let widest = names.map(|name| text_width(name, TEXT)).fold(0.0, f64::max);
+        Self { classes, kinds, column: 20.0 + widest + 18.0 }
+    }
+
+    /// Lines above the classes: the kinds and an empty one.
+    fn before(&self) -> usize {
+        if self.kinds.is_some() { 3 } else { 0 }
+    }
+
+    fn lines(&self) -> usize {
+        self.before() + self.classes.len().min(MOST)
     }
 
     fn width(&self) -> f64 {
-        self.column * self.classes.len().min(MOST).div_ceil(LINES) as f64
+        self.column * self.lines().div_ceil(LINES) as f64
+    }
+
+    fn height(&self) -> f64 {
+        LINE * self.lines().min(LINES) as f64
     }
 
     fn draw(&self, canvas: &Canvas, left: f64) {
         let (n, shown) = (self.classes.len(), self.classes.len().min(MOST));
-        for (i, name) in self.classes[..shown].iter().enumerate() {
-            let (x, y) = (left + self.column * (i / LINES) as f64, TOP + LINE * (i % LINES) as f64 + LINE / 2.0);
+        let place = |i: usize| (left + self.column * (i / LINES) as f64, TOP + LINE * (i % LINES) as f64 + LINE / 2.0);
+        let name = |text: &str, (x, y): (f64, f64)| canvas.text(text, (x + 20.0, y), TEXT, INK, (HPos::Left, VPos::Center));
+        for (i, kind) in self.kinds.into_iter().flatten().enumerate() {
+            let (x, y) = place(i);
+            canvas.dot((x + 6.0, y), 5.5, SOFT_INK);
+            if i == 1 {
+                canvas.dot((x + 6.0, y), 5.5 * 0.55, WHITE);
+            }
+            name(kind, (x, y));
+        }
+        for (i, class) in self.classes[..shown].iter().enumerate() {
+            let (x, y) = place(self.before() + i);
             // The last line says that there are more.
             if n > shown && i + 1 == shown {
                 canvas.text(&format!("and {} more", n - i), (x, y), TEXT, SOFT_INK, (HPos::Left, VPos::Center));
             } else {
                 canvas.dot((x + 6.0, y), 5.5, colour(i, n));
-                canvas.text(name, (x + 20.0, y), TEXT, INK, (HPos::Left, VPos::Center));
+                name(class, (x, y));
             }
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn names(n: usize) -> Vec<String> {
-        (0..n).map(|i| format!("class {i}")).collect()
-    }
-
-    fn save(points: &[[f64; 2]], labels: &[u16], classes: &[String]) -> Result<image::RgbImage> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("map.png");
-        let scatter = Scatter { title: "title", axes: ["", ""], points, labels, classes };
-        save_scatter(&path, &scatter).map(|()| image::open(&path).unwrap().to_rgb8())
-    }
-
-    /// The middle of all pixels of the colour of class `i` within the square, and how many there are.
-    fn found(picture: &image::RgbImage, i: usize, n: usize) -> (f64, f64, usize) {
-        let RGBColor(r, g, b) = colour(i, n);
-        let inside = picture
-            .enumerate_pixels()
-            .filter(|(x, y, p)| f64::from(*x) < MARGIN + SIDE && f64::from(*y) > TOP && p.0 == [r, g, b]);
-        let (x, y, count) = inside.fold((0.0, 0.0, 0), |(sx, sy, n), (x, y, _)| (sx + f64::from(x), sy + f64::from(y), n + 1));
-        (x / f64::from(count.max(1)), y / f64::from(count.max(1)), count as usize)
-    }
-
-    #[test]
-    fn points_lie_where_they_should_to_one_scale_in_the_colour_of_their_class() {
-        let picture = save(&[[0.0, 0.0], [10.0, 0.0], [0.0, 5.0]], &[0, 1, 2], &names(3)).unwrap();
-        let [a, b, c] = [0, 1, 2].map(|i| found(&picture, i, 3));
-        assert!([a, b, c].iter().all(|p| p.2 > 15), "{a:?} {b:?} {c:?}");
-        // x grows to the right, y upwards, 10 in x is twice 5 in y; dots are placed to a third of a pixel.
-        assert!((b.0 - a.0 - 0.96 * SIDE).abs() < 1.5 && (b.1 - a.1).abs() < 1.0, "{a:?} {b:?}");
-        assert!((a.1 - c.1 - 0.48 * SIDE).abs() < 1.5 && (a.0 - c.0).abs() < 1.0, "{a:?} {c:?}");
-    }
-
-    #[test]
-    fn the_legend_grows_with_the_classes_and_colours_differ() {
-        let width = |n: usize| save(&[[0.0, 0.0]], &[0], &names(n)).unwrap().width();
-        assert!(width(0) < width(2) && width(2) < width(LINES + 1) && width(LINES + 1) < width(MOST));
-        assert_eq!(width(MOST), width(MOST + 100));
-        for n in [10, 100] {
-            let mut colours: Vec<(u8, u8, u8)> = (0..n).map(|i| colour(i, n).rgb()).collect();
-            colours.sort_unstable();
-            colours.dedup();
-            assert_eq!(colours.len(), n);
-        }
-    }
-
-    #[test]
-    fn says_what_cannot_be_drawn_and_draws_what_lies_on_one_spot() {
-        assert!(save(&[], &[], &[]).unwrap_err().to_string().contains("no points"));
-        assert!(
-            save(&[[0.0, 0.0], [f64::NAN, 1.0]], &[0, 0], &[]).unwrap_err().to_string().contains("point 1 lies at [NaN, 1.0]")
-        );
-        let spot = save(&[[3.0, 3.0]; 4], &[0; 4], &[]).unwrap();
-        let (x, y, count) = found(&spot, 0, 0);
-        assert!(count > 15 && (x - MARGIN - SIDE / 2.0).abs() < 1.5 && (y - TOP - SIDE / 2.0).abs() < 1.5);
-        assert!(save(&[[f64::MAX, 0.0], [-f64::MAX, 0.0]], &[0, 0], &[]).is_ok());
-    }
-}
+mod tests;

@@ -95,10 +95,14 @@ fn diagnose_measures_three_kinds_of_z() {
         let mean = bins.iter().map(|b| finite(&b[kind])).sum::<f64>() / 4.0;
         assert!((mean - finite(&report["loss"][kind])).abs() < 1e-9);
     }
+    for (bin, of) in bins.iter().flat_map(|bin| [(bin, ["explained", "own"]), (bin, ["explained_by_another", "shuffled"])]) {
+        let share = 100.0 * (1.0 - finite(&bin[of[1]]) / finite(&bin["none"]));
+        assert!((share - finite(&bin[of[0]])).abs() < 1e-9, "{bin}");
+    }
     let rank = finite(&report["z"]["effective_rank"]);
     assert!((1.0..=8.0).contains(&rank), "{rank}");
     assert!(picture("d.png").dimensions().0 > 100);
-    fails(&run(&["diagnose", "--run", "sections", "-n", "1"]), 2, &["-n 1", "to that"]);
+    fails(&run(&["diagnose", "--run", "sections", "-n", "1"]), 2, &["-n 1", "between 2 ", "and 1000"]);
     fails(&run(&["diagnose", "--run", "sections", "--bins", "0"]), 2, &["--bins 0", "1 to 1000"]);
 }
 

@@ -203,7 +203,33 @@ fn a_map_is_drawn_and_measured_both_ways() {
     let (out, pca, drawn_pca) = map(&["--method", "pca", "--features", "denoiser:middle@20"]);
     assert!(out.contains("denoiser:middle@20 of 120 test images, principal components"), "{out}");
     assert!(drawn_pca != drawn && pca["perplexity"].is_null() && kept(&pca) <= 100.0);
+    // Both sets at once, and the images themselves.
+    let (out, all, drawn_all) = map(&["--split", "all", "--thumbnails", "--method", "pca"]);
+    assert!(out.contains("60 test and 60 training images") && out.contains("of 120 images as thumbnails"), "{out}");
+    let names = all["images"].as_array().expect("names");
+    assert_eq!((names.len(), &names[0], &names[119]), (120, &"test:0".into(), &"train:4916".into()));
+    assert!(all["thumbnails"].as_u64().is_some_and(|n| (5..=120).contains(&n)) && tsne["thumbnails"].is_null());
+    assert!(drawn_all.width() > drawn.width(), "a larger frame, for pictures");
+    assert_eq!((&all["data"]["split"], &tsne["data"]["split"]), (&"all".into(), &"test".into()));
     fails(&run(&["map", "--limit", "9"]), 2, &["--limit 9", "at least 10"]);
     fails(&run(&["map", "--perplexity", "0.5"]), 2, &["--perplexity 0.5"]);
     assert_eq!(run(&["map", "--method", "umap"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_map_of_a_small_folder_shows_all_of_its_images() {
+    let folder = at("small");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    for i in 0..30 {
+        std::fs::copy(at(&format!("pictures/a/{:04}.png", 2 * i)), folder.join(format!("{i}.png"))).expect("a copy");
+    }
+    let map = |more: &[&str]| {
+        run(&[&["map", "--data", "small", "--method", "pca", "--out", "small.png", "--json", "small.json"], more].concat())
+    };
+    let out = succeeds(&map(&[]));
+    assert!(out.contains("3 test and 27 training images"), "{out}");
+    assert_eq!((&json(&at("small.json"))["n"], &json(&at("small.json"))["data"]["split"]), (&30.into(), &"all".into()));
+    succeeds(&map(&["--split", "train"]));
+    assert_eq!(json(&at("small.json"))["n"], 27);
+    fails(&map(&["--split", "test"]), 2, &["--split test: 3 images", "at least 10"]);
 }

@@ -96,6 +96,12 @@ fn features_without_a_score_are_refused_in_one_sentence() {
     };
     write_features("good", 30, |_, _, _| {});
     succeeds(&with("good", "good", &[]));
+    // A warning is a sentence, not a line of a log.
+    write_features("few", 15, |_, _, _| {});
+    let few = with("few", "good", &[]);
+    succeeds(&few);
+    let said = String::from_utf8_lossy(&few.stderr).into_owned();
+    assert!(said.lines().any(|l| l.starts_with("warning: 15 training rows are fewer")) && !said.contains("WARN"), "{said}");
     write_features("nan", 30, |i, row, _| {
         if i == 4 {
             row[1] = f32::NAN
@@ -135,7 +141,7 @@ fn every_protocol_scores_z_and_says_how() {
     for (protocol, views, runs) in [("linear", "2", 2), ("linear-full", "1", 1), ("knn", "1", 1), ("knn-lightly", "1", 1)] {
         let args = ["--run", "r", "--protocol", protocol, "--split", "selection", "--seeds", "2"];
         let (out, report) = probed(protocol, &args);
-        assert!(out.starts_with(&format!("{protocol} on z: 500 training images held out judge")), "{out}");
+        assert!(out.starts_with(&format!("{protocol} on z: scored on 500 training images held out")), "{out}");
         assert_eq!((&report["protocol"], &report["features"]), (&protocol.into(), &"z".into()));
         assert_eq!((&report["train_views"], &report["runs"], &report["seeds"]), (&views.into(), &runs.into(), &2.into()));
         assert_eq!((&report["n_train"], &report["n_test"], &report["split_seed"]), (&4500.into(), &500.into(), &0.into()));

@@ -85,7 +85,10 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
 
 fn print(grid: &Grid, protocol: &Protocol) {
     let (train, judge) = (HumanCount(grid.n_train as u64), HumanCount(grid.n_test as u64));
-    outln!("{} on the denoiser's blocks: {train} training images, {judge} held out judge; top-1 in per cent", protocol.method);
+    outln!(
+        "{} on the denoiser's blocks: learnt from {train} training images, scored on {judge} held out; top-1 in per cent",
+        protocol.method
+    );
     let line = |name: &str, cells: Vec<String>| {
         let cells: String = cells.iter().map(|c| format!("{c:>7}")).collect();
         outln!("  {name:<9}{cells}");

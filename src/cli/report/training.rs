@@ -1,7 +1,8 @@
 //! How a run was trained: what metrics.jsonl and starts.jsonl tell.
 
+use super::beside::Beside;
 use super::kitchen::Dish;
-use super::{per_cent, scored};
+use super::scored;
 use crate::cli::source::began_with;
 use crate::config::Config;
 use crate::error::Result;
@@ -67,8 +68,12 @@ pub fn facts(run: &RunDir, config: &Config, probes: &[(&'static str, Dish)]) -> 
         };
         if let Ok(v) = &dish.result {
             add(scored(&v["top1"], &v["top1_spread"]), name);
-            if *protocol == "linear" && v["baselines"]["pixels"]["top1"].is_number() {
-                add(per_cent(&v["baselines"]["pixels"]["top1"]), "the same on raw pixels");
+            if *protocol == "linear"
+                && let Some(beside) = Beside::pixels(v)
+            {
+                let pixels = &v["baselines"]["pixels"];
+                add(scored(&pixels["top1"], &pixels["top1_spread"]), "the same on raw pixels");
+                add(beside.points(), "points that z adds to raw pixels");
             }
         }
     }
@@ -91,7 +96,6 @@ pub fn facts(run: &RunDir, config: &Config, probes: &[(&'static str, Dish)]) -> 
 pub fn section(run: &RunDir, config: &Config, probes: &[(&'static str, Dish)], folder: &Path) -> Result<Section> {
     let metrics = run.read_metrics()?;
     let mut section = Section { id: "training".into(), title: "Training".into(), ..Default::default() };
-    let smooth = (metrics.rows.len() / 20).max(1);
     let by_images =
         |of: fn(&crate::run_dir::Row) -> f64| metrics.rows.iter().map(|r| (r.images as f64, of(r))).collect::<Vec<_>>();
     let mut draw = |name: &str, title: &str, y: &str, series: &[Series], style: CurveStyle, caption: &str| {
@@ -103,34 +107,28 @@ pub fn section(run: &RunDir, config: &Config, probes: &[(&'static str, Dish)], f
         }
     };
     let style = CurveStyle { size: Size::Phone, ..Default::default() };
-    let log = CurveStyle { log_y: true, smooth, ..style };
-    let one = |points| [Series { name: "", points }];
+    let one = |points| [Series { name: "each row of the log", points }];
+    let (losses, speeds) = (by_images(|r| r.loss), by_images(|r| r.images_per_s));
+    let of_log = |points: &[(f64, f64)]| CurveStyle { size: Size::Phone, ..CurveStyle::of_log(points) };
+    let log = CurveStyle { log_y: true, ..of_log(&losses) };
     draw(
         "loss",
         "Loss",
         "mean squared error",
-        &one(by_images(|r| r.loss)),
+        &one(losses.clone()),
         log,
-        "Mean squared error on the noise; pale: each row of the log, bold: their running mean.",
+        &format!("Mean squared error on the noise; {}", rows_shown(log, losses.len())),
     );
     draw(
         "lr",
         "Learning rate",
-        "of the denoiser",
+        "learning rate",
         &one(by_images(|r| r.lr)),
         style,
         &match config.train.encoder_lr_ratio {
             1.0 => "Learning rate of both networks.".to_owned(),
             ratio => format!("Learning rate of the denoiser; the encoder's is {ratio} times as high."),
         },
-    );
-    draw(
-        "speed",
-        "Throughput",
-        "images a second",
-        &one(by_images(|r| r.images_per_s)),
-        CurveStyle { smooth, ..style },
-        "Training alone; pictures, scores and checkpoints are not counted.",
     );
     let scores = &metrics.evaluations;
     if let (Some(first), Some(last)) = (scores.first(), scores.last()) {
@@ -155,7 +153,24 @@ pub fn section(run: &RunDir, config: &Config, probes: &[(&'static str, Dish)], f
         );
         draw("scores", "What z is worth", "per cent", &lines, style, &caption);
     }
+    let log = of_log(&speeds);
+    draw(
+        "speed",
+        "Throughput",
+        "images a second",
+        &one(speeds.clone()),
+        log,
+        &format!("Training alone, without pictures, scores and checkpoints; {}", rows_shown(log, speeds.len())),
+    );
     Ok(section)
+}
+
+/// What the lines of a chart of `rows` rows are.
+fn rows_shown(style: CurveStyle, rows: usize) -> &'static str {
+    match style.smooths(rows) {
+        true => "pale: each row of the log, bold: their running mean.",
+        false => "each row of the log.",
+    }
 }
 
 /// "1,280,000".
@@ -201,6 +216,13 @@ mod tests {
         let old = says(Some(&shipped.sha256), None, None);
         assert!(old.ends_with(&format!("images seen, starting from shipped weights with {behind} images behind them.")), "{old}");
         assert!(says(Some("ab"), None, None).ends_with("starting from weights with checksum ab..."));
+    }
+
+    #[test]
+    fn captions_say_what_is_drawn() {
+        let points: Vec<(f64, f64)> = (0..100).map(|i| (f64::from(i), 1.0)).collect();
+        let caption = |n: usize| rows_shown(CurveStyle::of_log(&points[..n]), n);
+        assert!(caption(100).contains("running mean") && !caption(3).contains("running mean") && !caption(3).contains("bold"));
     }
 
     #[test]

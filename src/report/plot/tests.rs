@@ -86,6 +86,50 @@ fn smoothing_keeps_straight_lines_and_flattens_noise() {
     assert!(running_mean(&noise, 7)[3..6].iter().all(|p| (p.1 - 0.5).abs() < 0.1));
 }
 
+/// Rows that hold pixels of exactly the colour of the first series within the plot: the first and the last.
+fn height_of(picture: &image::RgbImage) -> u32 {
+    let RGBColor(r, g, b) = PALETTE[0];
+    let inked: Vec<u32> = picture.enumerate_pixels().filter(|(_, y, p)| *y > 90 && p.0 == [r, g, b]).map(|(_, y, _)| y).collect();
+    inked.iter().max().expect("a curve") - inked.iter().min().expect("a curve")
+}
+
+#[test]
+fn noise_of_a_few_rows_does_not_fill_the_axis_and_a_fall_still_does() {
+    let zigzag: Vec<(f64, f64)> = (0..6).map(|i| (f64::from(i), if i % 2 == 0 { 0.050 } else { 0.054 })).collect();
+    let style = CurveStyle::of_log(&zigzag);
+    assert!(!style.smooths(zigzag.len()), "six points are points and a line");
+    let (calm, before) = (save(&[series(&zigzag)], style).unwrap(), save(&[series(&zigzag)], CurveStyle::default()).unwrap());
+    assert!(height_of(&before) > 350, "the negative control fills the plot: {}", height_of(&before));
+    assert!(height_of(&calm) < 120, "{}", height_of(&calm));
+    let falling: Vec<(f64, f64)> = (0..6).map(|i| (f64::from(i), 1.0 / f64::from(i + 1))).collect();
+    assert_eq!(CurveStyle::of_log(&falling).reach, None);
+    // What has no ratio has no such axis either.
+    for odd in [&[][..], &[(0.0, 0.0)], &[(0.0, -1.0), (1.0, -1.1)], &[(0.0, f64::NAN)]] {
+        assert_eq!(CurveStyle::of_log(odd).reach, None, "{odd:?}");
+    }
+    let (low, high) = CurveStyle::of_log(&[(0.0, 1e-300)]).reach.unwrap();
+    assert!(low > 0.0 && (high / low - LEAST_RATIO).abs() < 1e-9);
+}
+
+#[test]
+fn a_log_has_pale_rows_a_bold_mean_and_both_in_the_legend() {
+    let noisy: Vec<(f64, f64)> = (0..40).map(|i| (f64::from(i), 1.0 + f64::from(i * 37 % 11))).collect();
+    let picture = save(&[series(&noisy)], CurveStyle::of_log(&noisy)).unwrap();
+    let RGBColor(r, g, b) = pale(PALETTE[0]);
+    let pale_in =
+        |rows: std::ops::Range<u32>| picture.enumerate_pixels().filter(|(_, y, p)| rows.contains(y) && p.0 == [r, g, b]).count();
+    assert!(pale_in(40..65) > 10, "the rows in the legend");
+    // The rows reach further up and down than their mean; thin lines are mixed with the white around them.
+    let tinted: Vec<u32> =
+        picture.enumerate_pixels().filter(|(_, y, p)| *y > 90 && p.0[2] > p.0[0] + 20).map(|(_, y, _)| y).collect();
+    let rows = tinted.iter().max().expect("rows") - tinted.iter().min().expect("rows");
+    assert!(rows > height_of(&picture) + 100, "{rows} beside {}", height_of(&picture));
+    assert!(coloured(&picture, 0) > 300 && coloured(&picture, 1) == 0, "the mean");
+    let few = &noisy[..MEAN_FROM - 1];
+    let picture = save(&[series(few)], CurveStyle::of_log(few)).unwrap();
+    assert_eq!(picture.pixels().filter(|p| p.0 == [r, g, b]).count(), 0, "a few rows have no mean");
+}
+
 #[test]
 fn thinning_keeps_the_extremes_of_every_column() {
     let points: Vec<(f64, f64)> = (0..1000).map(|i| (f64::from(i) / 100.0, f64::from((i * 37) % 101))).collect();

@@ -177,9 +177,9 @@ impl Log {
     }
 
     pub fn plot(&self) -> Result<()> {
-        let points = self.metrics.rows.iter().map(|r| (r.images as f64, r.loss)).collect();
-        let style = plot::CurveStyle { smooth: (self.metrics.rows.len() / 20).max(1), ..Default::default() };
-        let series = [plot::Series { name: "loss", points }];
+        let points: Vec<_> = self.metrics.rows.iter().map(|r| (r.images as f64, r.loss)).collect();
+        let style = plot::CurveStyle::of_log(&points);
+        let series = [plot::Series { name: "each row of the log", points }];
         let (title, y) = ("Training loss", "mean squared error on the noise");
         plot::save_curve(&self.run.loss_plot(), title, "images seen", y, &series, style).map(drop)
     }
