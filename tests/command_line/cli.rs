@@ -42,38 +42,6 @@ fn train_probe_and_reconstruct_work_from_a_run_directory() {
 }
 
 #[test]
-fn quickstart_writes_its_summary_and_ends_in_five_lines() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut args = vec!["quickstart", "--from-scratch", "--device", "cpu", "--out", "q"];
-    for set in TINY.iter().chain(&["train.steps=3"]) {
-        args.extend(["--set", set]);
-    }
-    let out = succeeds(&soda(folder.path(), &args));
-    assert_eq!(out.lines().count(), 5, "{out}");
-    let summary = json(&folder.path().join("q/summary.json"));
-    for path in [
-        "/device",
-        "/seconds",
-        "/train/steps",
-        "/train/images_per_s",
-        "/train/loss_first",
-        "/train/loss_last",
-        "/probe/top1",
-        "/probe/top3",
-    ]
-    .iter()
-    .chain(&["/baselines/pixels_top1", "/baselines/random_encoder_top1", "/reconstruction/psnr"])
-    {
-        assert!(summary.pointer(path).is_some_and(|v| !v.is_null()), "{path} is missing");
-    }
-    for file in ["loss.png", "reconstruction.png"] {
-        assert!(image::image_dimensions(folder.path().join("q").join(file)).is_ok(), "{file}");
-    }
-    fails(&soda(folder.path(), &["quickstart", "--out", "q", "--set", "seed=2"]), 2, &["--set", "another --out"]);
-    fails(&soda(folder.path(), &["quickstart", "--out", "q"]), 2, &["from scratch", "--from-scratch"]);
-}
-
-#[test]
 fn trains_on_a_graphics_adapter() {
     let folder = tempfile::tempdir().expect("a folder");
     let out = train(folder.path(), &["--run", "r", "--device", "wgpu", "--json", "t.json", "--set", "train.steps=1"]);

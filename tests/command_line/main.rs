@@ -9,6 +9,7 @@ mod image_size;
 mod import;
 mod latent;
 mod probe;
+mod quickstart;
 mod report;
 mod shipped;
 mod sources;

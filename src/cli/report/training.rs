@@ -2,6 +2,7 @@
 
 use super::kitchen::Dish;
 use super::{per_cent, scored};
+use crate::cli::quickstart::summary as quickstart;
 use crate::config::Config;
 use crate::error::Result;
 use crate::report::html::{Fact, Figure, Section};
@@ -17,9 +18,17 @@ pub fn lead(run: &RunDir, config: &Config) -> Result<String> {
     let images = metrics.rows.last().map_or(0, |r| r.images);
     let starts = run.read_starts();
     let on = starts.last().map_or(String::new(), |s| format!(" on {} ({})", s.data, s.adapter));
+    let began = match starts.first().and_then(|s| s.from.as_ref()) {
+        Some(sha256) => format!(", beginning from trained weights (SHA-256 {sha256:.16}..)"),
+        None => String::new(),
+    };
+    let quickstart = match quickstart::read(&run.path)["command"] == "quickstart" {
+        true => " `soda quickstart` trained it from random weights; the scores and the picture that it shows first are those of the shipped weights, not of this run.",
+        false => "",
+    };
     let m = &config.model;
     Ok(format!(
-        "A ResNet-18 encoder of base width {} that distils an image into {} numbers, and a UNet of base width {} that draws images from them, trained without labels{on}: {} images seen.",
+        "A ResNet-18 encoder of base width {} that distils an image into {} numbers, and a UNet of base width {} that draws images from them, trained without labels{on}{began}: {} images seen.{quickstart}",
         m.encoder.base,
         m.z_dim,
         m.unet.base,
