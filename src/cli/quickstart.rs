@@ -45,7 +45,7 @@ pub struct Args {
 
 /// The minute trains as the shipped weights were, so that an untrained encoder is the same one for both, but with a rate that comes to
 /// rest within it, and a log that shows how the loss falls.
-const MINUTE: [&str; 8] = [
+const MINUTE: [&str; 9] = [
     "train.steps=200",
     "train.lr_schedule=cosine",
     "train.warmup_steps=20",
@@ -54,6 +54,7 @@ const MINUTE: [&str; 8] = [
     "train.checkpoint_every=50",
     "train.evaluate_every=0",
     "train.evaluate_images=0",
+    "sample.steps=20",
 ];
 
 /// The seed of the noise that pictures begin with: that of `soda reconstruct`, which draws the same ones.

@@ -1,6 +1,6 @@
 //! The command line as a user meets it: what works, and one clear sentence for each mistake.
 
-use crate::common::program::{TINY, fails, json, soda, succeeds, text, train};
+use crate::common::program::{fails, json, soda, succeeds, text, train};
 use std::process::{Command, Stdio};
 
 #[test]

@@ -157,6 +157,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_lead_says_whose_scores_a_quickstart_shows() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let run = RunDir::new(folder.path());
+        let config = Config::load(Path::new("configs/tiny.toml"), &[]).expect("a recipe");
+        assert!(!lead(&run, &config).expect("a sentence").contains("quickstart"));
+        std::fs::write(folder.path().join("summary.json"), r#"{"command": "quickstart"}"#).expect("writable");
+        assert!(lead(&run, &config).expect("two sentences").contains("those of the shipped weights, not of this run"));
+    }
+
+    #[test]
     fn numbers_for_people() {
         assert_eq!([0, 7, 999, 1000, 50_000, 1_234_567].map(grouped), ["0", "7", "999", "1,000", "50,000", "1,234,567"]);
         assert_eq!([0.4, 99.0, 100.0, 3599.0, 7500.0].map(duration), ["0 s", "99 s", "2 min", "60 min", "2 h 05 min"]);
