@@ -19,6 +19,11 @@ pub fn peak_resident_mib() -> Option<f64> {
     kibibytes("/proc/self/status", "VmHWM:").map(|k| k / 1024.0)
 }
 
+/// Seconds that the processors have worked for this process, all of its threads together, where the system tells.
+pub fn processor_seconds() -> Option<f64> {
+    cpu_time::ProcessTime::try_now().ok().map(|time| time.as_duration().as_secs_f64())
+}
+
 /// The commit of the source tree that this binary lies in (or `SODA_COMMIT` at build time); null for an installed binary.
 pub fn commit() -> Option<String> {
     if let Some(commit) = option_env!("SODA_COMMIT") {

@@ -78,7 +78,7 @@ struct Common {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Score and show the shipped weights, train them a little further on the bundled images, and do so again: minutes.
+    /// Score and show the shipped weights beside raw pixels, then train a small network from random weights for a minute.
     Quickstart(quickstart::Args),
     /// Train a recipe.
     Train(train::Args),

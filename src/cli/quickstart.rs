@@ -1,19 +1,20 @@
-//! `soda quickstart`: score and show the shipped weights, train them a little further, score and show again.
+//! `soda quickstart`: score and show the shipped weights beside what knows nothing, then train a small network for a minute.
 
-use super::Common;
-use super::output::{Output, with_spread, write_json};
+pub mod summary;
+
+use self::summary::Summary;
+use super::output::{Output, with_spread};
 use super::source::{QUICKSTART, called, describe, frozen};
 use super::train::Interrupt;
-use super::{probe, reconstruct};
-use crate::config::{BUILT_IN, Config, SampleConfig, Sampler};
+use super::{Common, probe, reconstruct};
+use crate::config::{BUILT_IN, Config, ProbeConfig};
 use crate::data::{self, Dataset};
 use crate::device::{self, Selected};
 use crate::edit::decoder::Decoder;
 use crate::error::{Error, Result};
 use crate::eval::features::FeatureKind;
-use crate::eval::image::Similarity;
 use crate::eval::method::Method;
-use crate::eval::probe::{Baselines, Probed, Protocol, Split};
+use crate::eval::probe::{Protocol, Split};
 use crate::files;
 use crate::model::shipped;
 use crate::model::weights::WeightsFile;
@@ -21,177 +22,297 @@ use crate::progress::say;
 use crate::run_dir::RunDir;
 use crate::train::run::{Options, train as train_run};
 use serde_json::{Value, json};
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Arguments of `soda quickstart`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Where everything is written; an interrupted quickstart there goes on.
+    /// Where everything is written; a quickstart that is there goes on, and what it has finished isn't done again.
     #[arg(long, value_name = "DIR", default_value = QUICKSTART)]
     out: PathBuf,
-    /// Minutes of training at most (default: 2, from scratch 7); slower machines stop earlier than the recipe's last step.
+    /// Minutes of training at most (default: 1, from scratch 7); slower machines stop earlier than the recipe's last step.
     #[arg(long, value_name = "MINUTES", value_parser = super::minutes)]
     max_minutes: Option<f64>,
-    /// Train a smaller network from random weights (configs/quick.toml) instead of the shipped one a little further
-    /// (configs/finetune.toml).
+    /// Train configs/quick.toml for minutes instead of the beginning of configs/tiny.toml for one, and score the trained network too.
     #[arg(long)]
     from_scratch: bool,
-    /// Override one value of that recipe, for example train.steps=100; may be repeated.
+    /// Override one value of the recipe that is trained, for example train.steps=100; may be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
 
-/// Scores and draws the shipped weights, trains, and does so again.
+/// The minute trains as the shipped weights were, so that an untrained encoder is the same one for both, but with a rate that comes to
+/// rest within it, and a log that shows how the loss falls.
+const MINUTE: [&str; 9] = [
+    "train.steps=200",
+    "train.lr_schedule=cosine",
+    "train.warmup_steps=20",
+    "train.ema_decay=0.98",
+    "train.log_every=5",
+    "train.checkpoint_every=50",
+    "train.evaluate_every=0",
+    "train.evaluate_images=0",
+    "sample.steps=20",
+];
+
+/// The seed of the noise that pictures begin with: that of `soda reconstruct`, which draws the same ones.
+const SEED: u64 = 0;
+
+/// Scores and draws with the shipped weights, scores what knows nothing, trains.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut output = Output::new("quickstart");
+    let weights = shipped::open()?;
+    let side = weights.config.data.side;
     let run = RunDir::new(&args.out);
     let config = recipe(args, &run)?;
     let device = device::select(&common.device)?;
-    let dataset = match &common.data {
-        Some(path) => data::open(Some(path), config.data.side)?,
-        None => data::bundled()?.at(config.data.side)?,
+    let open = |side| match &common.data {
+        Some(path) => data::open(Some(path), side),
+        None => data::bundled()?.at(side),
     };
-    // Before the minutes of training, not after them.
+    let dataset = open(side)?;
+    let trained_on = if config.data.side == side { dataset.clone() } else { open(config.data.side)? };
+    // Before the minutes of work, not after them.
     dataset.require_classes("quickstart's probe")?;
-    say(&format!("quickstart on {} ({}), {}", device.describe(), device.why, dataset.describe()));
+    same_data(&run, &trained_on)?;
     files::create_dir(&args.out)?;
+    let minutes = args.max_minutes.unwrap_or(if args.from_scratch { 7.0 } else { 1.0 });
+    say(&format!("quickstart on {} ({}), {}", device.describe(), device.why, dataset.describe()));
 
-    let shipped = if args.from_scratch { None } else { Some(Arc::new(shipped::open()?)) };
-    let mut baselines = None;
-    if let Some(weights) = &shipped {
-        say(&format!("probing and drawing with the {}", describe(weights)));
-        let shown = show(weights, &dataset, &device, args.out.join("shipped.png"), &mut baselines)?;
-        shown.print(&format!("The {}", describe(weights)));
-        let sha256 = &weights.sha256;
-        output.set("shipped", json!({ "sha256": sha256, "probe": shown.probe, "reconstruction": shown.quality }));
-    }
-
-    let started = Instant::now();
-    let limit = Some(Duration::from_secs_f64(60.0 * args.max_minutes.unwrap_or(if args.from_scratch { 7.0 } else { 2.0 })));
-    let interrupt = Interrupt::listen()?;
-    let called = called(shipped.is_some().then_some("shipped".as_ref()));
-    let options = Options { limit, resume: true, from: shipped.clone(), interrupt: interrupt.stop, called, ..Options::default() };
-    let trained = train_run(&config, &dataset, &device, &run, &options)?;
-    interrupt.let_go.store(true, Ordering::Relaxed);
-    if trained.interrupted {
-        outln!("stopped at step {}, checkpoint written; the same command goes on from there", trained.steps);
-        return output.write(common);
-    }
-    let took = started.elapsed().as_secs_f64();
-
-    say("probing and drawing with the trained weights");
-    let weights = WeightsFile::open(&run.weights()?)?;
-    let shown = show(&weights, &dataset, &device, args.out.join("reconstruction.png"), &mut baselines)?;
-    let baselines = baselines.expect("scored with the first weights");
+    let judge = Judge { protocol: Protocol::new(Method::Linear, Split::Test, 3), dataset: &dataset, device: &device };
+    let probe_config = &weights.config.probe;
     output.device(&device);
     output.weights(&weights);
     output.data(&dataset, "test", dataset.test.len());
-    output.set("train", json!(trained));
-    output.set("probe", shown.probe.clone());
-    output.set("reconstruction", json!(shown.quality));
-    let [pixels, random] = [&baselines.pixels, &baselines.random_encoder].map(|b| b.point.score.top1);
-    output.set("baselines", json!({ "pixels_top1": pixels, "random_encoder_top1": random }));
-    write_json(&args.out.join("summary.json"), &output.finish())?;
-    output.write(common)?;
+    output.set("linear", judge.settings(probe_config));
+    output.set("recipe", json!(recipe_name(args.from_scratch)));
+    let mut summary = Summary::open(&args.out, output.finish());
+
+    let named = describe(&weights);
+    let picture = args.out.join("reconstruction.png");
+    let score = summary.block("probe", || {
+        say(&format!("scoring the {named}"));
+        judge.score(&weights)
+    })?;
+    print_score(&format!("The {named}"), &score);
+    let drawn = summary.picture("reconstruction", &picture, || {
+        say("drawing images from their z");
+        judge.draw(&weights, &picture)
+    })?;
+    summary.first()?;
+    print_picture(&drawn, &picture);
+    let baselines = summary.block("baselines", || {
+        say("scoring raw pixels and an untrained encoder in the same way");
+        judge.baselines(&weights)
+    })?;
     outln!(
-        "Trained {} {}steps at {:.0} images/s on {} ({took:.0} s), loss {:.3} -> {:.3} ({}).",
-        trained.steps,
-        if args.from_scratch { "" } else { "more " },
-        trained.images_per_s,
-        device.describe(),
-        trained.loss_first,
-        trained.loss_last,
-        run.loss_plot().display()
+        "  The same classifier on raw pixels: {}; on an untrained encoder: {}; chance: {} %.",
+        top1(&baselines["pixels"]),
+        top1(&baselines["random_encoder"]),
+        (1000.0 / dataset.classes.len() as f64).round() / 10.0
     );
-    shown.print("After it");
-    print_baselines(&baselines, dataset.classes.len());
+
+    let trained = match summary.trained(&run) {
+        Some(trained) => trained,
+        None => {
+            let most = minutes_of(minutes);
+            say(&format!("training a small network from random weights: {most} at most, {} steps", config.train.steps));
+            let interrupt = Interrupt::listen()?;
+            let limit = Some(Duration::from_secs_f64(60.0 * minutes));
+            let called = called(None);
+            let options = Options { limit, resume: true, interrupt: interrupt.stop, called, ..Options::default() };
+            let trained = train_run(&config, &trained_on, &device, &run, &options)?;
+            interrupt.let_go.store(true, Ordering::Relaxed);
+            if trained.interrupted {
+                outln!("stopped at step {}, checkpoint written; the same command goes on from there", trained.steps);
+                output.merge(summary.write()?);
+                return output.write(common);
+            }
+            let mut block = json!(trained);
+            let weights = WeightsFile::open(&run.weights()?)?;
+            block["weights"] = json!({ "path": weights.path, "sha256": weights.sha256 });
+            block["planned_steps"] = json!(config.train.steps);
+            // Of a run that an earlier call ended it isn't known.
+            block["max_minutes"] = json!((trained.trained > 0).then_some(minutes));
+            summary.set("train", block)
+        }
+    };
+    print_trained(&trained, &run, &device);
+    if args.from_scratch {
+        score_trained(&judge, &mut summary, &run, probe_config, &baselines)?;
+    }
+    output.merge(summary.write()?);
+    output.write(common)?;
+    if let Some(kept) = summary.kept() {
+        let out = args.out.display();
+        say(&format!("already there: {kept}; delete {out} or choose --out to do it again"));
+    }
     outln!(
         "Next: `soda data fetch`, then `soda train --config configs/cifar10.toml`; `soda devices` shows what it would run on."
     );
     Ok(())
 }
 
+/// Scores and draws with what the longer training made, under keys of its own.
+fn score_trained(judge: &Judge, summary: &mut Summary, run: &RunDir, probe: &ProbeConfig, baselines: &Value) -> Result<()> {
+    let mut weights = WeightsFile::open(&run.weights()?)?;
+    // Scored as the shipped weights are, whatever its recipe says.
+    weights.config.probe = probe.clone();
+    let picture = run.path.join("from_scratch.png");
+    if summary.before("from_scratch")["weights"]["sha256"] != weights.sha256 {
+        summary.forget("from_scratch");
+    }
+    let scored = summary.picture("from_scratch", &picture, || {
+        say("scoring and drawing with the trained weights");
+        Ok(json!({
+            "weights": { "path": weights.path, "sha256": weights.sha256 },
+            "probe": judge.score(&weights)?,
+            "reconstruction": judge.draw(&weights, &picture)?,
+        }))
+    })?;
+    print_score("After it", &scored["probe"]);
+    print_picture(&scored["reconstruction"], &picture);
+    let [own, pixels] = [&scored["probe"], &baselines["pixels"]].map(|v| v["top1"].as_f64().unwrap_or(f64::NAN));
+    if own < pixels {
+        outln!(
+            "  That is below raw pixels: the training was too short. The default 7 minutes reach about 40 % on two CPU cores."
+        );
+    }
+    Ok(())
+}
+
+fn recipe_name(from_scratch: bool) -> &'static str {
+    if from_scratch { "configs/quick.toml" } else { "configs/tiny.toml" }
+}
+
 /// The recipe of what is trained.
 fn recipe(args: &Args, run: &RunDir) -> Result<Config> {
-    let out = args.out.display();
+    let (out, name) = (args.out.display(), recipe_name(args.from_scratch));
     if !run.exists() {
-        let name = if args.from_scratch { "configs/quick.toml" } else { "configs/finetune.toml" };
         let (name, text) = BUILT_IN.iter().find(|(built_in, _)| *built_in == name).expect("a recipe of that name");
-        return Config::parse(text, name, &args.set);
+        let shortened = MINUTE.into_iter().filter(|_| !args.from_scratch).map(str::to_owned);
+        return Config::parse(text, name, &shortened.chain(args.set.clone()).collect::<Vec<_>>());
+    }
+    match summary::read(&args.out)["recipe"].as_str() {
+        Some(own) if own == name => {}
+        own => {
+            let (holds, change) = match own {
+                Some("configs/quick.toml") => ("a quickstart that trains from scratch", "add --from-scratch, or "),
+                Some(_) => ("a quickstart that trains for a minute", "leave --from-scratch out, or "),
+                None => ("a run that isn't this quickstart's", ""),
+            };
+            return Err(Error::usage(format!("{out} holds {holds}; {change}choose another --out")));
+        }
     }
     let own = run.read_config()?;
     if Config::load(&run.config(), &args.set)? != own {
         return Err(Error::usage(format!("--set: {out} continues with its own recipe; choose another --out to change it")));
     }
-    let began_trained = run.read_starts().first().is_some_and(|start| start.from.is_some());
-    if began_trained == args.from_scratch {
-        let (holds, change) =
-            if args.from_scratch { ("further", "leave --from-scratch out") } else { ("from scratch", "add --from-scratch") };
-        return Err(Error::usage(format!("{out} holds a quickstart that trains {holds}; {change}, or choose another --out")));
-    }
     Ok(own)
 }
 
-/// What weights came to.
-struct Shown {
-    probe: Value,
-    probed: Probed,
-    quality: Similarity,
-    picture: PathBuf,
-}
-
-/// Probes `weights` and draws with them to `picture`; `baselines` are scored where they haven't been.
-fn show(
-    weights: &WeightsFile,
-    dataset: &Dataset,
-    device: &Selected,
-    picture: PathBuf,
-    baselines: &mut Option<Baselines>,
-) -> Result<Shown> {
-    let (config, n_test) = (&weights.config, dataset.test.len());
-    let model = weights.model(&device.device)?;
-    let protocol = Protocol::new(Method::Linear, Split::Test, 3);
-    let frozen = frozen(weights, &model, dataset, device);
-    let probed = protocol.of_model(&frozen, &FeatureKind::Z)?;
-    let baselines = match baselines {
-        Some(baselines) => baselines,
-        None => baselines.insert(protocol.baselines(&frozen, &FeatureKind::Z)?),
-    };
-    let probe = probe::to_json(&protocol, &config.probe, "z", &probed, Some(baselines), n_test);
-    // The noise of ancestral sampling mends what a small denoiser gets wrong; DDIM in 50 steps leaves it in the picture.
-    let steps = (2 * config.sample.steps).min(config.diffusion.steps);
-    let sample = SampleConfig { sampler: Sampler::Ddpm, steps, ..config.sample.clone() };
-    let decoder = Decoder::new(&model, config, sample, &device.device);
-    let quality = reconstruct::draw(&decoder, dataset, 20.min(n_test), config.seed, &picture)?;
-    Ok(Shown { probe, probed, quality, picture })
-}
-
-impl Shown {
-    /// Scores and picture in a line or two.
-    fn print(&self, what: &str) {
-        let score = &self.probed.point.score;
-        outln!(
-            "{what}: a linear classifier on z finds the class of {} of unseen images (top-3 {:.1} %).",
-            with_spread((score.top1, score.top1_spread)),
-            score.top3
-        );
-        outln!(
-            "  Images drawn from their z alone, over the originals: {} (PSNR {:.1} dB).",
-            self.picture.display(),
-            self.quality.psnr
-        );
+/// Refuses other images than those that the run began with.
+fn same_data(run: &RunDir, data: &Dataset) -> Result<()> {
+    let began = if run.exists() { run.read_starts().pop() } else { None };
+    match began.filter(|start| start.data_sha256 != data.sha256) {
+        Some(start) => Err(Error::usage(format!(
+            "{} holds a quickstart on {}, not on {}; name the same data with --data, or choose another --out",
+            run.path.display(),
+            start.data,
+            data.describe()
+        ))),
+        None => Ok(()),
     }
 }
 
-fn print_baselines(baselines: &Baselines, classes: usize) {
-    let [pixels, random] = [&baselines.pixels, &baselines.random_encoder].map(|b| &b.point.score);
+/// What scores and draws, in the same way for all that is compared.
+struct Judge<'a> {
+    protocol: Protocol,
+    dataset: &'a Dataset,
+    device: &'a Selected,
+}
+
+impl Judge<'_> {
+    /// What scores depend on beside weights, images and device.
+    fn settings(&self, probe: &ProbeConfig) -> Value {
+        let Protocol { method, views, split, seeds, .. } = &self.protocol;
+        json!({
+            "protocol": method, "train_views": views, "split": split, "seeds": seeds,
+            "epochs": probe.epochs, "batch_size": probe.batch_size, "lr": probe.lr,
+        })
+    }
+
+    /// The probe block of z of `weights`.
+    fn score(&self, weights: &WeightsFile) -> Result<Value> {
+        let model = weights.model(&self.device.device)?;
+        let frozen = frozen(weights, &model, self.dataset, self.device);
+        let probed = self.protocol.of_model(&frozen, &FeatureKind::Z)?;
+        Ok(probe::to_json(&self.protocol, &weights.config.probe, "z", &probed, None, self.dataset.test.len()))
+    }
+
+    /// The probe blocks of raw pixels and of an encoder like that of `weights` that nobody trained.
+    fn baselines(&self, weights: &WeightsFile) -> Result<Value> {
+        let model = weights.model(&self.device.device)?;
+        let scored = self.protocol.baselines(&frozen(weights, &model, self.dataset, self.device), &FeatureKind::Z)?;
+        let block = |features, probed| {
+            probe::to_json(&self.protocol, &weights.config.probe, features, probed, None, self.dataset.test.len())
+        };
+        Ok(json!({
+            "pixels_top1": scored.pixels.point.score.top1,
+            "random_encoder_top1": scored.random_encoder.point.score.top1,
+            "pixels": block("pixels", &scored.pixels),
+            "random_encoder": block("z", &scored.random_encoder),
+        }))
+    }
+
+    /// Draws test images from their z to `picture`, and says how near they come.
+    fn draw(&self, weights: &WeightsFile, picture: &Path) -> Result<Value> {
+        let model = weights.model(&self.device.device)?;
+        let decoder = Decoder::new(&model, &weights.config, weights.config.sample.clone(), &self.device.device);
+        let n = 20.min(self.dataset.test.len());
+        Ok(json!(reconstruct::draw(&decoder, self.dataset, n, SEED, picture)?))
+    }
+}
+
+/// "54.6 % +- 0.3" of a probe block.
+fn top1(probe: &Value) -> String {
+    let number = |key: &str| probe[key].as_f64().unwrap_or(f64::NAN);
+    with_spread((number("top1"), number("top1_spread")))
+}
+
+fn print_score(what: &str, probe: &Value) {
+    let top3 = probe["top3"].as_f64().unwrap_or(f64::NAN);
+    outln!("{what}: a linear classifier on z finds the class of {} of unseen images (top-3 {top3:.1} %).", top1(probe));
+}
+
+fn print_picture(quality: &Value, picture: &Path) {
+    let psnr = quality["psnr"].as_f64().unwrap_or(f64::NAN);
+    outln!("  Images drawn from their z alone, over the originals: {} (PSNR {psnr:.1} dB).", picture.display());
+}
+
+/// What the training came to; of scores it says nothing.
+fn print_trained(trained: &Value, run: &RunDir, device: &Selected) {
+    let number = |key: &str| trained[key].as_f64().unwrap_or(f64::NAN);
+    let (steps, planned) = (&trained["steps"], &trained["planned_steps"]);
+    let ended = match trained["max_minutes"].as_f64() {
+        Some(minutes) if steps.as_u64() < planned.as_u64() => {
+            format!(" It ended after {} (--max-minutes), at step {steps} of {planned}.", minutes_of(minutes))
+        }
+        _ => String::new(),
+    };
     outln!(
-        "  The same classifier on raw pixels: {}; on an untrained encoder: {}; chance: {} %.",
-        with_spread((pixels.top1, pixels.top1_spread)),
-        with_spread((random.top1, random.top1_spread)),
-        (1000.0 / classes as f64).round() / 10.0
+        "Training a small network from random weights: loss {:.3} -> {:.3} in {steps} steps, {:.0} images/s on {} ({}).{ended}",
+        number("loss_first"),
+        number("loss_last"),
+        number("images_per_s"),
+        device.describe(),
+        run.loss_plot().display()
     );
+}
+
+/// "1 minute", "0.5 minutes".
+fn minutes_of(minutes: f64) -> String {
+    format!("{minutes} minute{}", if minutes == 1.0 { "" } else { "s" })
 }

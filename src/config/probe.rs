@@ -20,3 +20,18 @@ impl Default for ProbeConfig {
         Self { epochs: 15, batch_size: 128, lr: 1e-3 }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{BUILT_IN, Config};
+
+    #[test]
+    fn every_recipe_scores_by_the_protocol_so_that_scores_compare() {
+        for (name, text) in BUILT_IN {
+            assert_eq!(Config::parse(text, name, &[]).unwrap().probe, ProbeConfig::default(), "{name}");
+        }
+        let asked = Config::parse(BUILT_IN[0].1, BUILT_IN[0].0, &["probe.epochs=40".into()]).unwrap();
+        assert_ne!(asked.probe, ProbeConfig::default());
+    }
+}

@@ -1,6 +1,6 @@
 //! The command line as a user meets it: what works, and one clear sentence for each mistake.
 
-use crate::common::program::{TINY, fails, json, soda, succeeds, text, train};
+use crate::common::program::{fails, json, soda, succeeds, text, train};
 use std::process::{Command, Stdio};
 
 #[test]
@@ -39,38 +39,6 @@ fn train_probe_and_reconstruct_work_from_a_run_directory() {
     assert_eq!(json(&at.join("p.json"))["n"], 12);
     let size = image::image_dimensions(at.join("p.png")).expect("a PNG");
     assert!(size.0 > 640 && size.1 > 256, "{size:?}");
-}
-
-#[test]
-fn quickstart_writes_its_summary_and_ends_in_five_lines() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut args = vec!["quickstart", "--from-scratch", "--device", "cpu", "--out", "q"];
-    for set in TINY.iter().chain(&["train.steps=3"]) {
-        args.extend(["--set", set]);
-    }
-    let out = succeeds(&soda(folder.path(), &args));
-    assert_eq!(out.lines().count(), 5, "{out}");
-    let summary = json(&folder.path().join("q/summary.json"));
-    for path in [
-        "/device",
-        "/seconds",
-        "/train/steps",
-        "/train/images_per_s",
-        "/train/loss_first",
-        "/train/loss_last",
-        "/probe/top1",
-        "/probe/top3",
-    ]
-    .iter()
-    .chain(&["/baselines/pixels_top1", "/baselines/random_encoder_top1", "/reconstruction/psnr"])
-    {
-        assert!(summary.pointer(path).is_some_and(|v| !v.is_null()), "{path} is missing");
-    }
-    for file in ["loss.png", "reconstruction.png"] {
-        assert!(image::image_dimensions(folder.path().join("q").join(file)).is_ok(), "{file}");
-    }
-    fails(&soda(folder.path(), &["quickstart", "--out", "q", "--set", "seed=2"]), 2, &["--set", "another --out"]);
-    fails(&soda(folder.path(), &["quickstart", "--out", "q"]), 2, &["from scratch", "--from-scratch"]);
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod latent;
 mod outputs;
 mod probe;
 mod progress;
+mod quickstart;
 mod report;
 mod runs;
 mod shipped;

@@ -1,6 +1,6 @@
 //! The weights that the program carries: whole, better than pixels, and used where none are named.
 
-use crate::common::program::{fails, json, soda, succeeds, text};
+use crate::common::program::{json, soda, succeeds, text};
 use burn::tensor::Device;
 use soda::config::Config;
 use soda::model::shipped;
@@ -63,37 +63,4 @@ fn commands_use_them_where_none_are_named_and_say_so() {
         succeeds(&output);
         assert!(text(&output.stderr).contains("using the shipped weights"), "{command:?}: {}", text(&output.stderr));
     }
-}
-
-#[test]
-fn quickstart_scores_them_beside_pixels_and_an_untrained_encoder_and_trains_them_further() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let at = folder.path();
-    let args = [
-        "quickstart",
-        "--device",
-        "cpu",
-        "--out",
-        "q",
-        "--set",
-        "train.steps=2",
-        "--set",
-        "sample.steps=2",
-        "--set",
-        "probe.epochs=2",
-    ];
-    let out = succeeds(&soda(at, &args));
-    assert!(out.starts_with("The shipped weights") && out.contains("raw pixels") && out.contains("untrained encoder"), "{out}");
-    assert!(out.contains("Trained 2 more steps"), "{out}");
-    let summary = json(&at.join("q/summary.json"));
-    for path in
-        ["/shipped/probe/top1", "/probe/top1", "/baselines/pixels_top1", "/baselines/random_encoder_top1", "/reconstruction/psnr"]
-    {
-        let score = summary.pointer(path).and_then(serde_json::Value::as_f64);
-        assert!(score.is_some_and(|s| s > 0.0 && s < 100.0), "{path}: {score:?}");
-    }
-    for picture in ["shipped.png", "reconstruction.png", "loss.png"] {
-        assert!(image::image_dimensions(at.join("q").join(picture)).is_ok(), "{picture}");
-    }
-    fails(&soda(at, &["quickstart", "--from-scratch", "--out", "q"]), 2, &["further", "--from-scratch"]);
 }

@@ -3,6 +3,7 @@
 use super::beside::Beside;
 use super::kitchen::Dish;
 use super::scored;
+use crate::cli::quickstart::summary as quickstart;
 use crate::cli::source::began_with;
 use crate::config::Config;
 use crate::error::Result;
@@ -22,9 +23,15 @@ pub fn lead(run: &RunDir, config: &Config) -> Result<String> {
     let images = metrics.rows.last().map_or(0, |r| r.images);
     let starts = run.read_starts();
     let on = starts.last().map_or(String::new(), |s| format!(" on {} ({})", s.data, s.adapter));
+    let quickstart = match quickstart::read(&run.path)["command"] == "quickstart" {
+        true => {
+            " `soda quickstart` trained it from random weights; the scores and the picture that it shows first are those of the shipped weights, not of this run."
+        }
+        false => "",
+    };
     let m = &config.model;
     Ok(format!(
-        "A ResNet-18 encoder of base width {} that distils an image into {} numbers, and a UNet of base width {} that draws images from them, trained without labels{on}: {} images seen{}.",
+        "A ResNet-18 encoder of base width {} that distils an image into {} numbers, and a UNet of base width {} that draws images from them, trained without labels{on}: {} images seen{}.{quickstart}",
         m.encoder.base,
         m.z_dim,
         m.unet.base,
@@ -223,6 +230,16 @@ mod tests {
         let points: Vec<(f64, f64)> = (0..100).map(|i| (f64::from(i), 1.0)).collect();
         let caption = |n: usize| rows_shown(CurveStyle::of_log(&points[..n]), n);
         assert!(caption(100).contains("running mean") && !caption(3).contains("running mean") && !caption(3).contains("bold"));
+    }
+
+    #[test]
+    fn the_lead_says_whose_scores_a_quickstart_shows() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let run = RunDir::new(folder.path());
+        let config = Config::load(Path::new("configs/tiny.toml"), &[]).expect("a recipe");
+        assert!(!lead(&run, &config).expect("a sentence").contains("quickstart"));
+        std::fs::write(folder.path().join("summary.json"), r#"{"command": "quickstart"}"#).expect("writable");
+        assert!(lead(&run, &config).expect("two sentences").contains("those of the shipped weights, not of this run"));
     }
 
     #[test]
