@@ -158,7 +158,7 @@ pub enum Holds {
 /// What flags have named so far, each with where it leads.
 static CLAIMED: Mutex<Vec<(String, Destination)>> = Mutex::new(Vec::new());
 
-/// Looks before the work at `path`, which `flag` names for its result. Is it standard output, then lines go to standard error from
+/// Looks before the work at `path`, which `flag` names for its result. If it is standard output, lines go to standard error from
 /// now on.
 ///
 /// # Errors
