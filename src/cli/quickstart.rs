@@ -175,7 +175,9 @@ fn score_trained(judge: &Judge, summary: &mut Summary, run: &RunDir, probe: &Pro
     print_picture(&scored["reconstruction"], &picture);
     let [own, pixels] = [&scored["probe"], &baselines["pixels"]].map(|v| v["top1"].as_f64().unwrap_or(f64::NAN));
     if own < pixels {
-        println!("  That is below raw pixels: the training was too short. The default 7 minutes reach about 40 % on two CPU cores.");
+        println!(
+            "  That is below raw pixels: the training was too short. The default 7 minutes reach about 40 % on two CPU cores."
+        );
     }
     Ok(())
 }

@@ -23,7 +23,9 @@ pub fn lead(run: &RunDir, config: &Config) -> Result<String> {
         None => String::new(),
     };
     let quickstart = match quickstart::read(&run.path)["command"] == "quickstart" {
-        true => " `soda quickstart` trained it from random weights; the scores and the picture that it shows first are those of the shipped weights, not of this run.",
+        true => {
+            " `soda quickstart` trained it from random weights; the scores and the picture that it shows first are those of the shipped weights, not of this run."
+        }
         false => "",
     };
     let m = &config.model;
