@@ -58,7 +58,7 @@ fn gaussian(schedule: &Schedule, deviation: f64) -> impl FnMut(Tensor<4>, usize)
 /// Every kind with and without clipping; DDIM also with noise.
 fn all(steps: usize) -> Vec<Sampling> {
     let kinds = [(Sampler::Ddim, 0.0), (Sampler::Ddim, 0.5), (Sampler::Ddpm, 0.0), (Sampler::DpmSolver, 0.0)];
-    let both = |(kind, eta)| [false, true].map(|clip_x0| Sampling { kind, steps, eta, clip_x0, seed: 3 });
+    let both = |(kind, eta)| [false, true].map(|clip_x0| Sampling { kind, steps, from: None, eta, clip_x0, seed: 3 });
     kinds.into_iter().flat_map(both).collect()
 }
 
@@ -263,7 +263,7 @@ fn samplers_go_by_their_names() {
 
     let schedule = schedule(ScheduleKind::Cosine);
     let draw = |kind| {
-        let settings = Sampling { kind, steps: 7, eta: 0.5, clip_x0: true, seed: 3 };
+        let settings = Sampling { kind, steps: 7, from: None, eta: 0.5, clip_x0: true, seed: 3 };
         sample(&schedule, images(1), settings, gaussian(&schedule, DEVIATION))
     };
     let (x, eps) = (|| images(1), || gaussian(&schedule, DEVIATION));

@@ -156,7 +156,7 @@ pub fn weights() -> Vec<Vec<u8>> {
     let whole = written("w.safetensors", |path| weights::save(path, &model, &CONFIG, &trained).expect("saved"));
     let file = WeightsFile::parse(Path::new("w"), &whole).expect("weights");
     let half =
-        written("h.safetensors", |path| std::fs::write(path, file.export(true, None).expect("exported")).expect("written"));
+        written("h.safetensors", |path| std::fs::write(path, file.export(true, None, &Vec::new()).expect("exported")).expect("written"));
     vec![whole, half]
 }
 
