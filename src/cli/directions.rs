@@ -56,7 +56,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     if args.classes {
         dataset.require_classes("--classes")?;
     }
-    let (decoder, config) = (studio.decoder(), studio.config());
+    let (decoder, config) = (studio.decoder()?, studio.config());
     let z_dim = config.model.z_dim;
     if args.pca > z_dim || (args.pca == 0 && !args.classes) {
         return Err(Error::usage(format!("--pca {}: choose 1 to {z_dim}, the length of z, or 0 with --classes", args.pca)));

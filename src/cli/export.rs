@@ -3,8 +3,10 @@
 use super::Common;
 use super::images;
 use super::output::{self, Holds, Output};
-use super::source::WeightsArgs;
+use super::source::{WeightsArgs, linear_decoder};
+use crate::config::Config;
 use crate::device;
+use crate::edit::linear_decoder::LinearDecoder;
 use crate::error::{Error, Result};
 use crate::eval::features::encode;
 use crate::files;
@@ -14,6 +16,7 @@ use crate::shell::retyped;
 use crate::train::checkpoint::{IMAGES_BEFORE, trained_beside};
 use serde_json::json;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Arguments of `soda export`.
 #[derive(clap::Args)]
@@ -28,6 +31,9 @@ pub struct Args {
     /// Store matrices and convolutions as 16-bit floats, and say what that costs; they are computed with as 32-bit ones.
     #[arg(long)]
     half: bool,
+    /// Store another way of sampling as the weights' own, for example sample.guidance=1; may be repeated.
+    #[arg(long, value_name = "sample.KEY=VALUE")]
+    set: Vec<String>,
 }
 
 /// Test images by whose z the cost of --half is measured.
@@ -43,8 +49,10 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     if same(&args.out).is_some_and(|out| Some(out) == same(&weights.path)) {
         return Err(Error::usage(format!("--out {} is the file that is read; choose another name", args.out.display())));
     }
+    resample(&mut weights, &args.set)?;
     let trained = weights.trained().or_else(|| trained_beside(&weights.path));
-    let file = weights.export(args.half, trained.as_ref(), &Vec::new())?;
+    let linear = linear(&weights, common)?;
+    let file = weights.export(args.half, trained.as_ref(), &linear.as_ref().map_or(Vec::new(), |linear| linear.to_tensors()))?;
     files::write_atomically(&args.out, &file)?;
     let (bytes, length) = (file.len(), weights.bytes as u64);
     outln!("{}: {}, from {} of {}", args.out.display(), megabytes(bytes as u64), megabytes(length), weights.path.display());
@@ -63,6 +71,30 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.set("half", json!(args.half));
     output.set("trained", json!(trained));
     output.write(common)
+}
+
+/// Changes how the weights are sampled.
+fn resample(weights: &mut WeightsFile, set: &[String]) -> Result<()> {
+    if let Some(other) = set.iter().find(|set| !set.starts_with("sample.")) {
+        return Err(Error::usage(format!(
+            "--set {other}: weights stay as they were trained; only keys of [sample] can be changed"
+        )));
+    }
+    weights.config = Config::parse(&weights.config.to_toml(), &weights.path.display().to_string(), set)?;
+    Ok(())
+}
+
+/// What sampling begins with, from where the weights lie or fitted now; none where that is pure noise.
+fn linear(weights: &WeightsFile, common: &Common) -> Result<Option<Arc<LinearDecoder>>> {
+    if weights.config.sample.start_level(weights.config.diffusion.steps).is_none() {
+        return Ok(None);
+    }
+    if let Some(stored) = LinearDecoder::stored(weights)? {
+        return Ok(Some(Arc::new(stored)));
+    }
+    let (device, dataset) = (device::select(&common.device)?, images::open(common, weights)?);
+    let model = weights.model(&device.device)?;
+    linear_decoder(weights, &model, || Ok(Some(&dataset)), &device)
 }
 
 /// Adds to the metadata of a run's weights the command that made them, and how many images were behind what the run began with.

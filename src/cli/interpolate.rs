@@ -55,7 +55,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut studio = Studio::open("interpolate", &args.weights, &args.sampling, &args.out, common)?;
     studio.deterministic("interpolate")?;
     let named = studio.images(&[args.a.clone(), args.b.clone()])?;
-    let decoder = studio.decoder();
+    let decoder = studio.decoder()?;
     let ends = [0, 1].map(|i| named.images.select(&[i]));
     let [z_a, z_b] = [decoder.encode(&ends[0])?, decoder.encode(&ends[1])?];
     let originals = ends.each_ref().map(|end| signed(end, decoder.side()));

@@ -33,7 +33,7 @@ pub struct Args {
 pub fn run(args: &Args, common: &Common) -> crate::error::Result<()> {
     let mut studio = Studio::open("invert", &args.weights, &args.sampling, &args.out, common)?;
     let named = studio.images(&args.images)?;
-    let decoder = studio.decoder();
+    let decoder = studio.decoder()?;
     let side = decoder.side();
     let (z, originals) = (decoder.encode(&named.images)?, signed(&named.images, side));
     let x_last = decoder.invert(&originals, &z)?;

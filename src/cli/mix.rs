@@ -53,7 +53,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         return Err(Error::usage(format!("--sections {bad}: these weights have sections 0 to {}", all.len() - 1)));
     }
     let (rows, columns) = (studio.images(&args.images)?, studio.images(&args.with)?);
-    let decoder = studio.decoder();
+    let decoder = studio.decoder()?;
     let (own, theirs) = (decoder.encode(&rows.images)?, decoder.encode(&columns.images)?);
     let z = mix(&own, &theirs, &all, &chosen);
     // The same noise everywhere: what differs is z.

@@ -43,6 +43,11 @@ impl Output {
         output
     }
 
+    /// Whether a field is set.
+    pub fn has(&self, key: &str) -> bool {
+        self.fields.contains_key(key)
+    }
+
     /// Sets one field.
     pub fn set(&mut self, key: &str, value: Value) {
         self.fields.insert(key.into(), value);

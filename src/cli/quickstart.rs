@@ -4,7 +4,7 @@ pub mod summary;
 
 use self::summary::Summary;
 use super::output::{Output, with_spread};
-use super::source::{QUICKSTART, called, describe, frozen};
+use super::source::{QUICKSTART, called, describe, frozen, linear_decoder};
 use super::train::Interrupt;
 use super::{Common, probe, reconstruct};
 use crate::config::{BUILT_IN, Config, ProbeConfig};
@@ -270,7 +270,12 @@ impl Judge<'_> {
     /// Draws test images from their z to `picture`, and says how near they come.
     fn draw(&self, weights: &WeightsFile, picture: &Path) -> Result<Value> {
         let model = weights.model(&self.device.device)?;
-        let decoder = Decoder::new(&model, &weights.config, weights.config.sample.clone(), &self.device.device);
+        let sample = &weights.config.sample;
+        let linear = match sample.start_level(weights.config.diffusion.steps) {
+            Some(_) => linear_decoder(weights, &model, || Ok(Some(self.dataset)), self.device)?,
+            None => None,
+        };
+        let decoder = Decoder::new(&model, &weights.config, sample.clone(), &self.device.device).beginning_with(linear);
         let n = 20.min(self.dataset.test.len());
         Ok(json!(reconstruct::draw(&decoder, self.dataset, n, SEED, picture)?))
     }

@@ -39,7 +39,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
             dataset.test.len()
         )));
     }
-    let quality = draw(&studio.decoder(), &dataset, args.n, args.sampling.seed, &args.out)?;
+    let quality = draw(&studio.decoder()?, &dataset, args.n, args.sampling.seed, &args.out)?;
     outln!(
         "PSNR {:.2} dB, SSIM {:.3} over {} test images from z alone; picture {}",
         quality.psnr,

@@ -42,7 +42,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut studio = Studio::open("sample", &args.weights, &args.sampling, &args.out, common)?;
     let dataset = studio.dataset()?.clone();
     let prior = studio.prior(args.components as usize)?;
-    let decoder = studio.decoder();
+    let decoder = studio.decoder()?.varied();
     let images = decoder.draw(&prior.mixture.sample(n, args.temperature, seed), seed)?;
     let label = format!("sampled, temperature {}", args.temperature);
     let side = decoder.side();

@@ -18,6 +18,10 @@ pub struct SamplingArgs {
     /// Guidance weight w in (1 + w) eps_c - w eps_u, or one for each section of z, joined by commas (default: the recipe's).
     #[arg(long, allow_hyphen_values = true, value_parser = guidance)]
     guidance: Option<Guidance>,
+    /// Where sampling begins, as a share of the noise levels: below 1 with the linear decoder's picture of z noised to that level, at 1
+    /// with pure noise (default: the recipe's).
+    #[arg(long, value_name = "SHARE")]
+    start: Option<f64>,
     /// Seed of the noise.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -51,6 +55,10 @@ impl SamplingArgs {
         }
         sample.steps = self.steps.unwrap_or(sample.steps);
         sample.eta = self.eta.unwrap_or(sample.eta);
+        sample.start = self.start.unwrap_or(sample.start);
+        if !(sample.start > 0.0 && sample.start <= 1.0) {
+            return Err(Error::usage(format!("--start {}: lies above 0 and up to 1, which is pure noise", sample.start)));
+        }
         let levels = config.diffusion.steps;
         if sample.steps == 0 || sample.steps > levels {
             return Err(Error::usage(format!(

@@ -2,6 +2,7 @@
 
 use crate::data::Dataset;
 use crate::device::Selected;
+use crate::edit::linear_decoder::{LinearDecoder, MOST_IMAGES, fit_to};
 use crate::error::{Error, Result};
 use crate::eval::features::Frozen;
 use crate::model::Soda;
@@ -13,6 +14,7 @@ use crate::train::checkpoint;
 use crate::train::run::Called;
 use indicatif::HumanCount;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Which trained networks to use.
 #[derive(clap::Args, Clone, Debug)]
@@ -51,6 +53,32 @@ pub fn frozen<'a>(weights: &'a WeightsFile, model: &'a Soda, data: &'a Dataset, 
     let driver = device.adapter.as_ref().map_or("", |a| &a.driver);
     let place = format!("{} {} {driver}", device.backend, device.name);
     Frozen::new(model, &weights.config, data, &device.device).kept(Frozen::folder(), &weights.sha256, &place)
+}
+
+/// The linear decoder that is stored with `weights`, or one that is fitted to the training images of `data` and kept in the user's cache
+/// folder; none without either.
+///
+/// # Errors
+/// If what is stored is damaged, `data` can't be opened or the fit fails.
+pub fn linear_decoder<'a>(
+    weights: &WeightsFile,
+    model: &Soda,
+    data: impl FnOnce() -> Result<Option<&'a Dataset>>,
+    device: &Selected,
+) -> Result<Option<Arc<LinearDecoder>>> {
+    let config = &weights.config;
+    if let Some(stored) = LinearDecoder::stored(weights)? {
+        return Ok(Some(Arc::new(stored)));
+    }
+    let Some(data) = data()? else { return Ok(None) };
+    let folder = dirs::cache_dir().map(|dir| dir.join("soda/linear"));
+    let key = (weights.sha256.as_str(), data.sha256.as_str());
+    let found = LinearDecoder::cached(folder.as_deref(), key, config.model.z_dim, || {
+        let n = MOST_IMAGES.min(data.train.len());
+        say(&format!("fitting the linear decoder, which pictures begin with, to {n} training images (once)"));
+        fit_to(model, &data.train, n, config, &device.device)
+    })?;
+    Ok(Some(Arc::new(found)))
 }
 
 /// The weights that a file is named for: `shipped` is those that the program carries.

@@ -4,12 +4,13 @@ use super::Common;
 use super::images;
 use super::output::{self, Holds, Output};
 use super::sampling::SamplingArgs;
-use super::source::{WeightsArgs, frozen};
+use super::source::{WeightsArgs, frozen, linear_decoder};
 use crate::config::{Config, SampleConfig, Sampler};
 use crate::data::picture::resolve;
 use crate::data::{Dataset, Images};
 use crate::device::{self, Selected};
 use crate::edit::decoder::Decoder;
+use crate::edit::linear_decoder::LinearDecoder;
 use crate::edit::prior::{Prior, chosen};
 use crate::error::{Error, Result};
 use crate::eval::features::{FeatureKind, Frozen};
@@ -17,7 +18,9 @@ use crate::model::Soda;
 use crate::model::weights::WeightsFile;
 use crate::progress::say;
 use serde_json::json;
+use std::cell::OnceCell;
 use std::path::Path;
+use std::sync::Arc;
 
 /// An open command.
 pub struct Studio<'a> {
@@ -29,7 +32,8 @@ pub struct Studio<'a> {
     model: Soda,
     sample: SampleConfig,
     common: &'a Common,
-    dataset: Option<Dataset>,
+    dataset: OnceCell<Dataset>,
+    linear: OnceCell<Option<Arc<LinearDecoder>>>,
 }
 
 /// Images that the user named.
@@ -59,7 +63,7 @@ impl<'a> Studio<'a> {
         output.set("sample", json!(sample));
         output.set("seed", json!(sampling.seed));
         output.set("out", json!(out));
-        Ok(Self { output, weights, device, model, sample, common, dataset: None })
+        Ok(Self { output, weights, device, model, sample, common, dataset: OnceCell::new(), linear: OnceCell::new() })
     }
 
     /// The recipe of the weights.
@@ -68,8 +72,33 @@ impl<'a> Studio<'a> {
     }
 
     /// What encodes and draws.
-    pub fn decoder(&self) -> Decoder<'_> {
-        Decoder::new(&self.model, &self.weights.config, self.sample.clone(), &self.device.device)
+    ///
+    /// # Errors
+    /// If what sampling begins with is damaged, or has to be fitted and can't be.
+    pub fn decoder(&self) -> Result<Decoder<'_>> {
+        let decoder = Decoder::new(&self.model, &self.weights.config, self.sample.clone(), &self.device.device);
+        let conditioned = self.sample.start_level(self.config().diffusion.steps).is_some();
+        Ok(decoder.beginning_with(if conditioned { self.linear()? } else { None }))
+    }
+
+    /// The linear decoder of the weights; none where it would have to be fitted and there are no images.
+    ///
+    /// # Errors
+    /// As [`Studio::decoder`].
+    pub fn linear(&self) -> Result<Option<Arc<LinearDecoder>>> {
+        if let Some(found) = self.linear.get() {
+            return Ok(found.clone());
+        }
+        let data = || match self.dataset() {
+            Ok(dataset) => Ok(Some(dataset)),
+            Err(e) if self.common.data.is_none() => {
+                say(&format!("{e}. Without training images sampling begins with pure noise"));
+                Ok(None)
+            }
+            Err(e) => Err(e),
+        };
+        let found = linear_decoder(&self.weights, &self.model, data, &self.device)?;
+        Ok(self.linear.get_or_init(|| found).clone())
     }
 
     /// The networks before the images of `dataset`.
@@ -98,19 +127,18 @@ impl<'a> Studio<'a> {
     ///
     /// # Errors
     /// If it can't be opened.
-    pub fn dataset(&mut self) -> Result<&Dataset> {
-        if self.dataset.is_none() {
-            let dataset = images::open(self.common, &self.weights)?;
-            say(&format!("images: {}", dataset.describe()));
-            self.output.set("data", json!({ "name": dataset.name, "sha256": dataset.sha256 }));
-            self.dataset = Some(dataset);
+    pub fn dataset(&self) -> Result<&Dataset> {
+        if let Some(dataset) = self.dataset.get() {
+            return Ok(dataset);
         }
-        Ok(self.dataset.as_ref().expect("opened above"))
+        let dataset = images::open(self.common, &self.weights)?;
+        say(&format!("images: {}", dataset.describe()));
+        Ok(self.dataset.get_or_init(|| dataset))
     }
 
     /// Says in the JSON that `n` images of `split` of the data set were used.
     pub fn used(&mut self, split: &str, n: usize) {
-        if let Some(dataset) = &self.dataset {
+        if let Some(dataset) = self.dataset.get() {
             self.output.data(dataset, split, n);
         }
     }
@@ -119,7 +147,7 @@ impl<'a> Studio<'a> {
     ///
     /// # Errors
     /// The first that isn't there or can't be read.
-    pub fn images(&mut self, specs: &[String]) -> Result<Named> {
+    pub fn images(&self, specs: &[String]) -> Result<Named> {
         let side = self.config().data.side;
         let (mut pixels, mut labels, mut names) = (Vec::new(), Vec::new(), Vec::new());
         for spec in specs {
@@ -136,14 +164,14 @@ impl<'a> Studio<'a> {
     ///
     /// # Errors
     /// If the data can't be opened, the images can't be encoded or the fit fails.
-    pub fn prior(&mut self, components: usize) -> Result<Prior> {
-        let dataset = self.dataset()?.clone();
+    pub fn prior(&self, components: usize) -> Result<Prior> {
+        let dataset = self.dataset()?;
         let cache = dirs::cache_dir().map(|dir| dir.join("soda/priors"));
         let key = (self.weights.sha256.as_str(), dataset.sha256.as_str());
         Prior::cached(cache.as_deref(), key, self.config().model.z_dim, components, || {
             let indices = chosen(dataset.train.len());
             say(&format!("fitting the distribution of z to {} training images", indices.len()));
-            Ok(self.frozen(&dataset).train(&FeatureKind::Z, false)?.select(&indices).values)
+            Ok(self.frozen(dataset).train(&FeatureKind::Z, false)?.select(&indices).values)
         })
     }
 
@@ -152,6 +180,9 @@ impl<'a> Studio<'a> {
     /// # Errors
     /// If the file can't be written.
     pub fn finish(mut self) -> Result<()> {
+        if let Some(dataset) = self.dataset.get().filter(|_| !self.output.has("data")) {
+            self.output.set("data", json!({ "name": dataset.name, "sha256": dataset.sha256 }));
+        }
         self.output.write(self.common)
     }
 }

@@ -61,7 +61,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let named = studio.images(&args.images)?;
     let n = named.names.len();
     let geometry = Geometry { window, flip: args.flip };
-    let decoder = studio.decoder();
+    let decoder = studio.decoder()?;
     let side = decoder.side();
     let (z, seed) = (decoder.encode(&named.images)?, args.sampling.seed);
     let view = geometry.within(&Geometry::plain(own)).repeat(n);

@@ -24,7 +24,7 @@ use rayon::prelude::*;
 use std::ops::Range;
 use std::path::Path;
 
-pub use fit::{MOST_IMAGES, chosen, fit};
+pub use fit::{MOST_IMAGES, fit, fit_to};
 
 /// Side in pixels of the largest pictures it makes; larger images begin with enlarged ones, as low frequencies are what counts.
 pub const LARGEST_SIDE: usize = 32;

@@ -23,9 +23,11 @@ use crate::data::loader::Loader;
 use crate::device::Selected;
 use crate::diffusion::Schedule;
 use crate::edit::decoder::Decoder;
+use crate::edit::linear_decoder::{BESIDE, LinearDecoder, MOST_IMAGES, fit_to};
 use crate::edit::reconstruct::reconstruct_first;
 use crate::error::{Error, Result};
 use crate::eval::validation::validate;
+use crate::files;
 use crate::machine;
 use crate::model::weights::WeightsFile;
 use crate::progress::{say, warn};
@@ -36,6 +38,7 @@ use crate::shell::quoted;
 use crate::units::grouped;
 use serde::Serialize;
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -87,6 +90,8 @@ pub struct Summary {
 
 /// Images of the reconstruction grid: two rows.
 const GRID: usize = 20;
+/// Training images that the linear decoder of a picture before the last is fitted to.
+const SKETCH: usize = 1_000;
 
 /// Trains `config` on the training images of `data` until its last step, the time limit or an interrupt; all of them leave a
 /// checkpoint.
@@ -150,6 +155,7 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
     }
     let already = state.position.seconds;
     let mut interrupted = false;
+    let mut linear = None;
     let (mut pace, mut limit) = begin(config, data, device, options, &state, began)?;
 
     while !state.position.finished && !interrupted {
@@ -206,8 +212,10 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
                 log.say(&less_drawn(n, &limit.about(Work::Picture, &pace), run));
             }
             let clock = Instant::now();
-            let written = draw_reconstructions(&state, config, data, device, run, n)?;
-            keeper.noted(written, &log)?;
+            let most = if due.last { MOST_IMAGES } else { SKETCH };
+            let drawn = draw_reconstructions(&state, config, data, device, run, n, most)?;
+            keeper.noted(drawn.written, &log)?;
+            linear = drawn.linear.filter(|_| due.last);
             limit.took(Work::Picture, clock.elapsed(), n);
         }
         if due.score && due.last && !limit.scores_fit(&pace) {
@@ -228,6 +236,9 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
     watch.doing(Doing::Closing);
     log.finish();
     keeper.end()?;
+    if let Some(linear) = linear {
+        store(&linear, &run.weights()?);
+    }
     drop((watch, lock));
     Ok(Summary {
         steps: state.position.step,
@@ -450,7 +461,15 @@ fn described(data: &Dataset, device: &Selected, called: &Called) -> Start {
     }
 }
 
-/// The first `n` test images and what their z alone gives; the inner result is that of writing them.
+/// What [`draw_reconstructions`] did.
+struct Drawn {
+    /// What the pictures began with, where that isn't noise.
+    linear: Option<LinearDecoder>,
+    /// Whether the picture could be written.
+    written: Result<()>,
+}
+
+/// The first `n` test images and what their z alone gives; the linear decoder that they begin with is fitted to `most` training images.
 fn draw_reconstructions(
     state: &State,
     config: &Config,
@@ -458,15 +477,29 @@ fn draw_reconstructions(
     device: &Selected,
     run: &RunDir,
     n: usize,
-) -> Result<Result<()>> {
+    most: usize,
+) -> Result<Drawn> {
     if n == 0 {
-        return Ok(Ok(()));
+        return Ok(Drawn { linear: None, written: Ok(()) });
     }
     let n = n.min(data.test.len());
     let model = state.ema.model();
+    let conditioned = config.sample.start_level(config.diffusion.steps).is_some();
+    let linear = conditioned.then(|| fit_to(&model, &data.train, most, config, &device.device)).transpose()?;
     let decoder = Decoder::new(&model, config, config.sample.clone(), &device.device);
+    let decoder = decoder.beginning_with(linear.clone().map(Arc::new));
     let (images, originals) = reconstruct_first(&decoder, &data.test, n, config.seed)?;
-    Ok(grid::save_reconstructions(&run.sample(state.position.step), &images, &originals, config.model.sides.target))
+    let picture = run.sample(state.position.step);
+    let written = grid::save_reconstructions(&picture, &images, &originals, config.model.sides.target);
+    Ok(Drawn { linear, written })
+}
+
+/// Keeps `linear` beside the `weights` that it belongs to. Where that fails it is fitted anew for the next picture.
+fn store(linear: &LinearDecoder, weights: &Path) {
+    let written = files::sha256_of(weights).and_then(|sha256| linear.write(&weights.with_file_name(BESIDE), &sha256));
+    if let Err(e) = written {
+        warn(&format!("the linear decoder is not kept: {e}"));
+    }
 }
 
 #[cfg(test)]

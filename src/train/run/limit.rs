@@ -5,6 +5,7 @@ use super::due::Work;
 use super::pace::Pace;
 use crate::config::{Config, Guidance};
 use crate::data::Dataset;
+use crate::edit::linear_decoder::MOST_IMAGES;
 use crate::train::plan::Plan;
 use crate::units::{about, grouped};
 use std::time::{Duration, Instant};
@@ -37,7 +38,9 @@ impl Limit {
             Guidance::Whole(w) => 1 + usize::from(*w != 0.0),
             Guidance::Sections(w) => 1 + w.iter().filter(|w| **w != 0.0).count(),
         };
-        let picture = of_images(GRID.min(data.test.len()) * sample.steps * passes);
+        // What pictures begin with is fitted first.
+        let fitted = if sample.start_level(config.diffusion.steps).is_some() { MOST_IMAGES.min(data.train.len()) } else { 0 };
+        let picture = of_images(GRID.min(data.test.len()) * sample.steps * passes + fitted);
         let held_out = data.train.len() / 10;
         let learnt_from = match train.evaluate_images {
             0 => data.train.len() - held_out,

@@ -155,8 +155,9 @@ pub fn weights() -> Vec<Vec<u8>> {
     let trained = Trained { data_sha256: "0".repeat(64), step: 7, images: 56 };
     let whole = written("w.safetensors", |path| weights::save(path, &model, &CONFIG, &trained).expect("saved"));
     let file = WeightsFile::parse(Path::new("w"), &whole).expect("weights");
-    let half =
-        written("h.safetensors", |path| std::fs::write(path, file.export(true, None, &Vec::new()).expect("exported")).expect("written"));
+    let half = written("h.safetensors", |path| {
+        std::fs::write(path, file.export(true, None, &Vec::new()).expect("exported")).expect("written")
+    });
     vec![whole, half]
 }
 
