@@ -291,7 +291,7 @@ impl RunDir {
     pub fn tidy(&self) {
         let names = ["config.toml", "metrics.jsonl", "starts.jsonl", "best.json", "failure.json", "loss.png"];
         let linked = names.iter().flat_map(|name| match Destination::of(&self.path.join(name)) {
-            Ok(Destination::File(file)) if file.ends_with(name) => own(file.parent().unwrap_or(&self.path), &[name], PARTIAL),
+            Ok(Destination::File(file)) if file.ends_with(name) => own(file.parent().unwrap_or(&self.path), &[*name], PARTIAL),
             _ => Vec::new(),
         });
         let here = own(&self.path, &names, PARTIAL).into_iter().chain(own(&self.path.join("samples"), &["step_"], PARTIAL));

@@ -1,4 +1,5 @@
 use super::*;
+use std::io::Seek;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::process::Command;
 use tempfile::TempDir;
