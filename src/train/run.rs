@@ -133,7 +133,9 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
     }
     let already = state.position.seconds;
     let mut interrupted = false;
+    let clock = Instant::now();
     let (mut pace, mut limit) = begin(config, data, device, options, &state, began)?;
+    log.pause(clock);
 
     while !state.position.finished && !interrupted {
         let clock = Instant::now();
