@@ -102,7 +102,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         return auto_batch::try_step(&config, &device);
     }
     if args.config.is_none() && args.from.is_none() && !resumed && !device.gpu {
-        return Err(too_much(args, common));
+        return Err(too_much(common));
     }
     if let Some(why) = &args.fits {
         return Err(Error::failed(format!("{why}. {}", what_fits(&run, &config, args, common))));
@@ -154,14 +154,13 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
 }
 
 /// Refuses to begin by itself what a CPU doesn't end: names what it does end.
-fn too_much(args: &Args, common: &Common) -> Error {
+fn too_much(common: &Common) -> Error {
     let place = place(common);
-    let limit = args.max_minutes.unwrap_or(120.0);
     // Of more than one line, so that commands can be copied.
     Error::Usage(format!(
         "`soda train` without --config trains configs/cifar10.toml, which takes a GPU days and a CPU months to years. Try:
   soda train --config quick{place}    (minutes, on the bundled images)
-  soda train --config tiny --max-minutes {limit}{place}    (after two hours as good as the shipped weights, on the full CIFAR-10)
+  soda train --config tiny --max-minutes 120{place}    (what made the shipped weights, on the full CIFAR-10)
 --config cifar10 begins it all the same, and --dry-run tells how long it would take"
     ))
 }

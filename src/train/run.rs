@@ -156,7 +156,9 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
     let already = state.position.seconds;
     let mut interrupted = false;
     let mut linear = None;
-    let (mut pace, mut limit) = begin(config, data, device, options, &state, began)?;
+    let clock = Instant::now();
+    let (mut pace, mut limit) = begin(config, data, device, options, &state, began, &log)?;
+    log.pause(clock);
 
     while !state.position.finished && !interrupted {
         let clock = Instant::now();
@@ -259,6 +261,7 @@ fn begin<'a>(
     options: &Options,
     state: &State,
     began: Instant,
+    log: &Log,
 ) -> Result<(Pace<'a>, Limit)> {
     let (batch, last_step) = (config.train.batch_size, config.train.steps as u64);
     let plan = Plan::new(config, data, device);
@@ -266,18 +269,18 @@ fn begin<'a>(
     if state.position.finished {
         return Ok((Pace::new(device, batch, None), limit));
     }
-    say(&format!("parameters {}; memory {}; disk {}", plan.parameters(), plan.memory(), plan.disk()));
+    log.say(&format!("parameters {}; memory {}; disk {}", plan.parameters(), plan.memory(), plan.disk()));
     // Where one step could already be too long it is tried with few images; a GPU compiles longer than it then computes.
     let guess = if options.limit.is_some() && !device.gpu { Some(trial::rate(config, device)?.step) } else { None };
     let pace = Pace::new(device, batch, guess);
     let first = state.position.step + 1;
     let compiles = if device.adapter.is_some() { "compiling shaders and " } else { "" };
     if let Some(short) = limit.too_short(&pace) {
-        say(&short);
+        log.say(&short);
     } else if guess.is_some() {
-        say(&format!("{} (from a step of few images)", limit.to_go(first - 1, &pace)));
+        log.say(&format!("{} (from a step of few images)", limit.to_go(first - 1, &pace)));
     }
-    say(&format!("{compiles}taking step {} of {}, {batch} images each", grouped(first), grouped(last_step)));
+    log.say(&format!("{compiles}taking step {} of {}, {batch} images each", grouped(first), grouped(last_step)));
     Ok((pace, limit))
 }
 

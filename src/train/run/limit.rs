@@ -10,7 +10,7 @@ use crate::train::plan::Plan;
 use crate::units::{about, grouped};
 use std::time::{Duration, Instant};
 
-/// What of the limit closing pictures and scores may take each.
+/// What of the limit the closing picture may take, which can be cut down, and scores, which are left out where they take more.
 const SHARE: f64 = 0.25;
 /// How late a call may end, of which estimates use half: a share of the limit, and seconds.
 const LATE: (f64, f64) = (0.1, 20.0);
@@ -80,7 +80,8 @@ impl Limit {
     /// What is kept free for what comes after the last step.
     fn closing(&self, pace: &Pace, allowed: f64) -> f64 {
         let most = SHARE * allowed;
-        self.checkpoint + self.cost(Work::Picture, pace).min(most) + self.cost(Work::Scores, pace).min(most)
+        let scores = self.cost(Work::Scores, pace);
+        self.checkpoint + self.cost(Work::Picture, pace).min(most) + if scores > most { 0.0 } else { scores }
     }
 
     /// The share of its time that a call has used, from 0 to 1; 0 without a limit.
@@ -112,7 +113,8 @@ impl Limit {
 
     /// Whether there is time for closing scores.
     pub fn scores_fit(&self, pace: &Pace) -> bool {
-        self.allowed.is_none_or(|allowed| self.cost(Work::Scores, pace) <= self.spare(allowed))
+        let cost = self.cost(Work::Scores, pace);
+        self.allowed.is_none_or(|allowed| cost <= SHARE * allowed && cost <= self.spare(allowed))
     }
 
     /// "about 6 minutes", of `work`.
@@ -127,7 +129,8 @@ impl Limit {
 
     /// "--max-minutes 2".
     pub fn name(&self) -> String {
-        self.allowed.map_or(String::new(), |allowed| format!("--max-minutes {}", allowed / 60.0))
+        // As it was written, not as seconds make of it.
+        self.allowed.map_or(String::new(), |allowed| format!("--max-minutes {}", (1e6 * allowed / 60.0).round() / 1e6))
     }
 
     /// Seconds until the last step, after `step`; and whether the limit comes before the recipe's last step.
@@ -159,10 +162,12 @@ impl Limit {
 
     /// What is said at the start where a step takes longer than there is.
     pub fn too_short(&self, pace: &Pace) -> Option<String> {
-        let (allowed, step) = (self.allowed?, pace.seconds()?);
-        let time = about(Duration::from_secs_f64(step));
-        (self.elapsed() + step > allowed)
-            .then(|| format!("one step takes {time}, longer than {} allows: it will take one step and end", self.name()))
+        let (allowed, step, name) = (self.allowed?, pace.seconds()?, self.name());
+        if step > allowed {
+            let time = about(Duration::from_secs_f64(step));
+            return Some(format!("one step takes {time}, longer than {name} allows: it will take one step and end"));
+        }
+        (self.elapsed() + step > allowed).then(|| format!("the start has used up {name}: it will take one step and end"))
     }
 }
 
@@ -172,17 +177,20 @@ mod tests {
     use crate::config::BUILT_IN;
     use crate::data::bundled;
     use crate::device::Selected;
+    use std::sync::LazyLock;
+
+    static DATA: LazyLock<Dataset> = LazyLock::new(|| bundled().expect("the subset"));
 
     /// A limit of `minutes`, of which `used` seconds are over, for configs/quick.toml on a CPU; and steps of `seconds`.
     fn case(minutes: f64, used: u64, seconds: f64, sets: &[&str], check: impl FnOnce(&Limit, &Pace)) {
         let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
         let config = Config::parse(BUILT_IN[1].1, "quick.toml", &sets).expect("a recipe");
-        let (data, device) = (bundled().expect("the subset"), Selected::cpu("a test"));
-        let plan = Plan::new(&config, &data, &device);
+        let (data, device) = (&*DATA, Selected::cpu("a test"));
+        let plan = Plan::new(&config, data, &device);
         let began = Instant::now().checked_sub(Duration::from_secs(used)).expect("the machine has run that long");
         let allowed = Some(Duration::from_secs_f64(60.0 * minutes));
         let pace = Pace::new(&device, config.train.batch_size, Some(seconds));
-        check(&Limit::new(allowed, began, &config, &data, &plan), &pace);
+        check(&Limit::new(allowed, began, &config, data, &plan), &pace);
     }
 
     #[test]
@@ -198,6 +206,8 @@ mod tests {
         case(2.0, 111, 0.1, &scored, |limit, pace| assert!(!limit.is_over(pace, &[])));
         case(2.0, 114, 0.1, &scored, |limit, pace| assert!(limit.is_over(pace, &[])));
         case(2.0, 40, 10.0, &scored, |limit, pace| assert!(!limit.is_over(pace, &[]) && !limit.scores_fit(pace)));
+        // Nothing is kept free for what is left out.
+        case(2.0, 75, 10.0, &scored, |limit, pace| assert!(!limit.is_over(pace, &[]), "30 s for a part of the picture"));
         // The share of the time that the learning rate follows ends with the steps.
         case(2.0, 59, 0.1, &[], |limit, pace| assert!((limit.share(pace) - 0.5).abs() < 0.02, "{}", limit.share(pace)));
         case(2.0, 130, 0.1, &[], |limit, pace| assert!(limit.share(pace) == 1.0 && limit.spare(120.0) < 7.0));
@@ -210,8 +220,11 @@ mod tests {
         case(2.0, 60, 10.0, &[], |limit, pace| assert_eq!(limit.images(pace), 7));
         case(0.5, 55, 25.0, &[], |limit, pace| {
             assert_eq!(limit.images(pace), 0);
+            assert!(limit.too_short(pace).is_some_and(|said| said.starts_with("the start has used up --max-minutes 0.5")));
             assert_eq!(limit.about(Work::Picture, pace), "about 8.5 minutes");
-            assert!(limit.too_short(pace).is_some_and(|said| said.contains("about 25 seconds, longer than --max-minutes 0.5")));
+        });
+        case(0.5, 0, 55.0, &[], |limit, pace| {
+            assert!(limit.too_short(pace).is_some_and(|said| said.contains("about 55 seconds, longer than --max-minutes 0.5")));
         });
         case(2.0, 60, 10.0, &[], |limit, pace| {
             assert!(limit.too_short(pace).is_none());

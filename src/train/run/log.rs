@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 
 /// Seconds of silence at most, once there is a step to tell of.
 const SILENCE: Duration = Duration::from_secs(15);
+/// What the bar says before there is anything to tell.
+const FIRST: &str = "taking the first step";
 
 /// What has happened since the last row, and all rows.
 pub(super) struct Log {
@@ -70,7 +72,7 @@ impl Log {
     /// The bar of a run, of which nothing is seen yet.
     pub fn bar(config: &Config) -> ProgressBar {
         let style = ProgressStyle::with_template("{bar:30} step {pos}/{len}, {msg}").expect("a valid template");
-        ProgressBar::new(config.train.steps as u64).with_style(style).with_message("taking the first step")
+        ProgressBar::new(config.train.steps as u64).with_style(style).with_message(FIRST)
     }
 
     pub fn add(&mut self, outcome: Outcome, lr: f64) {
@@ -84,6 +86,9 @@ impl Log {
     /// If the device fails.
     pub fn show(&mut self, step: u64, images_per_s: f64, left: impl Fn() -> String) -> Result<()> {
         self.bar.set_position(step);
+        if self.bar.message() == FIRST {
+            self.bar.set_message(format!("{} images/s, {}", rate(images_per_s), left()));
+        }
         if self.printed.elapsed() < SILENCE || self.steps.is_empty() {
             return Ok(());
         }
@@ -244,9 +249,10 @@ mod tests {
             let [loss, grad_norm] = [loss, 5.0].map(|value: f32| Tensor::<1>::from_floats([value], &device));
             log.add(Outcome { loss, grad_norm }, 0.1);
         }
+        assert_eq!(log.bar.message(), FIRST);
         let left = || "about 3 hours left".to_owned();
         log.show(2, 12.0, left).expect("computed");
-        assert_eq!(log.bar.message(), "taking the first step", "no silence yet");
+        assert_eq!(log.bar.message(), "12.0 images/s, about 3 hours left", "no silence yet");
         log.printed = Instant::now().checked_sub(Duration::from_secs(16)).expect("the machine has run that long");
         log.show(2, 12.0, left).expect("computed");
         assert_eq!(log.bar.message(), "loss 1.5000, 12.0 images/s, about 3 hours left");

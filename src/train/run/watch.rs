@@ -84,12 +84,14 @@ fn watch(
     silence: Duration,
     tell: impl Fn(&str),
 ) {
-    let (began, mut told) = (Instant::now(), 0);
+    let began = Instant::now();
+    // The first step's own time.
+    let (mut since, mut told) = (began, 0);
     let mut doing = Doing::Starting;
     let mut answered = false;
     loop {
         match changes.recv_timeout(every) {
-            Ok(now) => doing = now,
+            Ok(now) => (doing, since) = (now, Instant::now()),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
@@ -101,7 +103,7 @@ fn watch(
             if limit.take_if(|time| began.elapsed() > *time).is_some() {
                 tell("the first step takes longer than --max-minutes allows: it will be the only one");
             }
-            if began.elapsed() > silence * (told + 1) {
+            if since.elapsed() > silence * (told + 1) {
                 told += 1;
                 tell(&format!("the first step has taken {} so far", about(silence * told)));
             }
