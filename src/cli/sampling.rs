@@ -9,7 +9,7 @@ pub struct SamplingArgs {
     /// ddim, ddpm or dpm-solver (default: the recipe's).
     #[arg(long, value_parser = sampler)]
     sampler: Option<Sampler>,
-    /// Evaluations of the denoiser (default: the recipe's).
+    /// Evaluations of the denoiser, for an inversion each way (default: the recipe's).
     #[arg(long)]
     steps: Option<usize>,
     /// DDIM's eta: 0 is deterministic, 1 has DDPM's variance (default: the recipe's).
@@ -54,6 +54,7 @@ impl SamplingArgs {
             sample.guidance = guidance.clone();
         }
         sample.steps = self.steps.unwrap_or(sample.steps);
+        sample.inversion_steps = self.steps.unwrap_or(sample.inversion_steps);
         sample.eta = self.eta.unwrap_or(sample.eta);
         sample.start = self.start.unwrap_or(sample.start);
         if !(sample.start > 0.0 && sample.start <= 1.0) {

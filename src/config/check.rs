@@ -31,6 +31,7 @@ impl Config {
             ("train.log_every", t.log_every),
             ("train.checkpoint_every", t.checkpoint_every),
             ("sample.steps", self.sample.steps),
+            ("sample.inversion_steps", self.sample.inversion_steps),
             ("probe.epochs", self.probe.epochs),
             ("probe.batch_size", self.probe.batch_size),
         ] {
@@ -135,6 +136,13 @@ impl Config {
         need(
             self.sample.steps <= self.diffusion.steps,
             format!("sample.steps = {}: there are only diffusion.steps = {}", self.sample.steps, self.diffusion.steps),
+        )?;
+        need(
+            self.sample.inversion_steps <= self.diffusion.steps,
+            format!(
+                "sample.inversion_steps = {}: there are only diffusion.steps = {}",
+                self.sample.inversion_steps, self.diffusion.steps
+            ),
         )?;
         need((0.0..=1.0).contains(&self.sample.eta), format!("sample.eta = {}: lies in [0, 1]", self.sample.eta))?;
         need(

@@ -64,9 +64,17 @@ pub struct SampleConfig {
     /// noise, x_T.
     #[serde(default = "pure_noise")]
     pub start: f64,
+    /// Evaluations of the denoiser each way where an image is inverted and drawn again from its own noise.
+    #[serde(default = "inversion_steps")]
+    pub inversion_steps: usize,
 }
 
-/// What recipes mean that don't name a start: theirs are older.
+/// What recipes mean that don't name it: theirs are older.
+fn inversion_steps() -> usize {
+    50
+}
+
+/// What recipes mean that don't name a start.
 fn pure_noise() -> f64 {
     1.0
 }

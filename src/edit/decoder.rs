@@ -119,7 +119,7 @@ impl<'a> Decoder<'a> {
         let mut out = Vec::with_capacity(noise.len());
         let (z_dim, side, (size, batch)) = (self.config.model.z_dim, self.side(), self.sizes());
         let from = self.beginning().map(|(_, level)| level);
-        let progress = self.progress("drawing", noise.len() / size);
+        let progress = self.progress("drawing", noise.len() / size, self.sample.steps);
         for (i, noise) in noise.chunks(batch * size).enumerate() {
             let (first, n) = (i * batch, noise.len() / size);
             let (z, view) = (&z[first * z_dim..][..n * z_dim], view.map(|view| &view[first * 4..][..n * 4]));
@@ -145,16 +145,17 @@ impl<'a> Decoder<'a> {
         self.decode(z, &self.noise(z.len() / self.config.model.z_dim, seed), None, seed)
     }
 
-    /// The x_T from which [`plain`](Decoder::plain) sampling with the same z returns to the image: DDIM inversion in as many steps,
-    /// without guidance. `x_0` `[N, 3, side, side]`, `z` `[N, Z]`; returns `[N, 3, side, side]`.
+    /// The x_T from which [`plain`](Decoder::plain) sampling with the same z returns to the image: DDIM inversion in as many
+    /// steps, without guidance. `x_0` `[N, 3, side, side]`, `z` `[N, Z]`; returns `[N, 3, side, side]`.
     ///
     /// # Errors
     /// If the device can't be read.
     pub fn invert(&self, x_0: &[f32], z: &[f32]) -> Result<Vec<f32>> {
         let mut out = Vec::with_capacity(x_0.len());
         let (z_dim, side, (size, batch)) = (self.config.model.z_dim, self.side(), self.sizes());
-        let settings = Inversion { steps: self.sample.steps, refinements: 0 };
-        let progress = self.progress("inverting", x_0.len() / size);
+        let steps = self.sample.inversion_steps;
+        let settings = Inversion { steps, refinements: 0 };
+        let progress = self.progress("inverting", x_0.len() / size, steps);
         for (x, z) in x_0.chunks(batch * size).zip(z.chunks(batch * z_dim)) {
             let n = x.len() / size;
             let eps_fn = self.eps_fn(self.tensor(z, [n, z_dim]), None, &Guidance::Whole(0.0), &progress);
@@ -165,14 +166,13 @@ impl<'a> Decoder<'a> {
 
     /// The same networks sampled as [`invert`](Decoder::invert) needs it: DDIM with eta 0 from x_T on, no guidance, no clipping.
     pub fn plain(&self) -> Decoder<'a> {
-        let (sampler, guidance) = (Sampler::Ddim, Guidance::Whole(0.0));
-        let sample = SampleConfig { sampler, eta: 0.0, guidance, clip_x0: false, start: 1.0, ..self.sample };
+        let (sampler, guidance, steps) = (Sampler::Ddim, Guidance::Whole(0.0), self.sample.inversion_steps);
+        let sample = SampleConfig { sampler, eta: 0.0, guidance, clip_x0: false, start: 1.0, steps, ..self.sample };
         Decoder { first: self.first, ..Decoder::new(self.model, self.config, sample, &self.device) }
     }
 
     /// Counts steps of images: `n` of them take all the steps.
-    fn progress(&self, what: &str, n: usize) -> Progress {
-        let steps = self.sample.steps;
+    fn progress(&self, what: &str, n: usize, steps: usize) -> Progress {
         let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
         Progress::new(format!("{what} {} in {}", count(n, "image"), count(steps, "step")), Some(n * steps))
     }

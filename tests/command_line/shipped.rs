@@ -3,6 +3,7 @@
 use crate::common::program::{json, soda, succeeds, text};
 use burn::tensor::Device;
 use soda::config::Config;
+use soda::edit::linear_decoder::LinearDecoder;
 use soda::model::shipped;
 use soda::train::checkpoint::State;
 use std::path::Path;
@@ -27,6 +28,9 @@ fn they_say_what_made_them_and_the_recipe_that_goes_on_from_them_has_their_netwo
     State::trained(&config, &weights, "", &Device::flex()).map(drop).expect("the same networks");
     let other = Config::load(Path::new("configs/finetune.toml"), &["model.z_dim=64".into()]).expect("a recipe");
     assert!(State::trained(&other, &weights, "", &Device::flex()).is_err(), "other networks would pass");
+    // Their pictures begin with more than noise.
+    let linear = LinearDecoder::stored(&weights).expect("whole").expect("with them");
+    assert_eq!((linear.z_dim(), linear.side()), (weights.config.model.z_dim, 32));
     // The recipe that they were trained with is the one in the sources.
     let tiny = Config::load(Path::new("configs/tiny.toml"), &[]).expect("a recipe");
     assert_eq!((&tiny.model, &tiny.diffusion), (&weights.config.model, &weights.config.diffusion));

@@ -9,7 +9,9 @@ use soda::config::{Config, LrSchedule};
 use soda::data::{Dataset, Images, bundled};
 use soda::device::{Selected, select};
 use soda::diffusion::Schedule;
+use soda::edit::linear_decoder::{BESIDE, LinearDecoder};
 use soda::kernels::testing::with_references;
+use soda::model::weights::WeightsFile;
 use soda::model::{Soda, parameters, weights};
 use soda::rng::{self, Purpose};
 use soda::run_dir::RunDir;
@@ -97,6 +99,31 @@ fn a_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_does() {
     let other = RunDir::new(folder.path().join("other"));
     run(&tiny(&["seed=2"]), &other, &Options::default()).expect("trains");
     assert!(newest(&whole, "model.safetensors") != newest(&other, "model.safetensors"));
+}
+
+#[test]
+fn a_finished_run_keeps_what_its_pictures_begin_with_and_an_interrupted_one_has_none() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let stored = |run: &RunDir| {
+        let weights = WeightsFile::open(&run.weights().expect("weights")).expect("readable");
+        LinearDecoder::stored(&weights).expect("whole")
+    };
+    let (done, stopped) = (RunDir::new(folder.path().join("done")), RunDir::new(folder.path().join("stopped")));
+    let config = tiny(&["sample.start=0.4"]);
+    run(&config, &done, &Options::default()).expect("trains");
+    let linear = stored(&done).expect("fitted at the end");
+    assert_eq!((linear.z_dim(), linear.side()), (config.model.z_dim, 32));
+    let options = Options { interrupt: Arc::new(AtomicBool::new(true)), ..Options::default() };
+    run(&config, &stopped, &options).expect("stops");
+    assert!(stored(&stopped).is_none());
+    // It belongs to these weights: beside others it is nothing.
+    let beside = |run: &RunDir| run.weights().expect("weights").with_file_name(BESIDE);
+    std::fs::copy(beside(&done), beside(&stopped)).expect("copied");
+    assert!(stored(&stopped).is_none());
+    // Where pictures begin with pure noise nothing is fitted.
+    let noise = RunDir::new(folder.path().join("noise"));
+    run(&tiny(&[]), &noise, &Options::default()).expect("trains");
+    assert!(!beside(&noise).exists());
 }
 
 #[test]

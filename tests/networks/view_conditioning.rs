@@ -3,12 +3,13 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::RngExt;
-use soda::config::Config;
+use soda::config::{Config, SampleConfig};
 use soda::data::Images;
 use soda::data::crop::{Geometry, Window, resized_crop};
 use soda::data::loader::Loader;
 use soda::data::views::plain_source;
 use soda::edit::decoder::{Decoder, signed};
+use soda::edit::linear_decoder::fit_to;
 use soda::eval::image::psnr;
 use soda::model::Soda;
 use soda::rng::{self, Purpose};
@@ -119,4 +120,20 @@ fn no_view_is_the_source_view_and_sampling_follows_the_view() {
     assert_eq!(plain, draw(Some([1.0, 0.0, 1.0, 0.0])));
     assert_ne!(plain, draw(Some([-1.0, 0.0, 1.0, 0.0])));
     assert_ne!(plain, draw(Some([1.0, 0.0, 0.5, 0.5])));
+    // So does what it begins with.
+    let mut stream = rng::stream(2, Purpose::Test, 1);
+    let others = Images::new(SIDE, (0..40 * IMAGE).map(|_| stream.random()).collect(), vec![0; 40]);
+    let linear = fit_to(&model, &others, 40, &config, &device).expect("a fit");
+    let sample = SampleConfig { start: 0.1, ..decoder.sample.clone() };
+    let decoder = Decoder::new(&model, &config, sample, &device);
+    let noise = vec![0.0; 2 * IMAGE];
+    let from_noise = decoder.decode(&z, &noise, None, 1).expect("draws");
+    let decoder = decoder.beginning_with(Some(Arc::new(linear)));
+    let from_picture = |view: [f32; 4]| decoder.decode(&z, &noise, Some(&view.repeat(2)), 1).expect("draws");
+    let whole = from_picture([1.0, 0.0, 1.0, 0.0]);
+    assert_ne!(whole, from_noise);
+    assert_ne!(whole, from_picture([-1.0, 0.0, 1.0, 0.0]));
+    // Samples begin with other pictures of the same z, each seed with its own.
+    let varied = |seed| decoder.clone().varied().decode(&z, &noise, None, seed).expect("draws");
+    assert!(varied(1) != whole && varied(1) != varied(2) && varied(1) == varied(1));
 }

@@ -129,3 +129,19 @@ fn a_geometry_says_where_a_view_lies_in_another() {
     }
     assert!(largest > 20.0, "the views differ from the plain image");
 }
+
+#[test]
+fn a_window_of_a_plain_image_follows_from_how_it_lies_in_it() {
+    let plain = Geometry::plain(32);
+    for (window, flip) in [
+        (Window { top: 0, left: 0, height: 32, width: 32 }, false),
+        (Window { top: 3, left: 10, height: 20, width: 7 }, true),
+        (Window { top: 31, left: 31, height: 1, width: 1 }, false),
+    ] {
+        let geometry = Geometry { window, flip };
+        assert_eq!(Geometry::of_plain(geometry.within(&plain), 32), geometry);
+    }
+    // What lies outside is moved inside.
+    let outside = Geometry::of_plain([1.0, 3.0, 2.0, 0.0], 32);
+    assert_eq!(outside.window, Window::whole(32));
+}

@@ -287,3 +287,29 @@ fn q_sample_has_the_stated_moments() {
     // Standard error of a mean over 3,072 pixels is 0.013.
     assert!((mean - 0.5f32.sqrt()).abs() < 0.065 && (deviation - 0.5f32.sqrt()).abs() < 0.05, "{mean} {deviation}");
 }
+
+#[test]
+fn every_sampler_begins_at_the_level_that_it_is_given() {
+    let x_0 = images(0).clamp(-1.0, 1.0);
+    for kind in SCHEDULES {
+        let schedule = schedule(kind);
+        for (from, steps) in [(400, 10), (400, 1), (5, 20), (1000, 30)] {
+            for settings in all(steps) {
+                let a = schedule.alpha_bar(from);
+                let start = x_0.clone() * a.sqrt() + images(1) * (1.0 - a).sqrt();
+                let mut asked = Vec::new();
+                let settings = Sampling { from: Some(from), ..settings };
+                let out = sample(&schedule, start, settings, |x, t| {
+                    asked.push(t);
+                    exact(&schedule, &x_0, x, t)
+                });
+                let error = largest(out - x_0.clone());
+                assert!(error < 2e-4, "{kind:?}, {settings:?}: {error}");
+                // The level T of the cosine schedules, where alpha_bar is on its floor, is left out.
+                assert!(asked[0] == from || (from == 1000 && asked[0] >= 990), "{asked:?}");
+                assert!(asked.len() == steps.min(from) && asked.is_sorted_by(|a, b| a > b) && asked.last() >= Some(&1));
+                assert!(steps == 1 || asked.last() == Some(&1), "down to the least noise: {asked:?}");
+            }
+        }
+    }
+}

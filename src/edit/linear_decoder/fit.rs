@@ -132,7 +132,7 @@ fn transposed_times(a: &[f32], m: usize, b: &[f32], n: usize) -> Vec<f64> {
 
 /// The `count` principal components of centred `rows` `[N, dim]`, each times its deviation: `[count, dim]`, by subspace iteration
 /// (Halko, Martinsson and Tropp 2011): the covariance itself, of dim^2 numbers, is never made.
-fn components(rows: &[f32], dim: usize, count: usize) -> Vec<f64> {
+pub(super) fn components(rows: &[f32], dim: usize, count: usize) -> Vec<f64> {
     let (n, tried) = (rows.len() / dim, (count + SPARE).min(dim));
     if count == 0 {
         return Vec::new();
@@ -146,6 +146,9 @@ fn components(rows: &[f32], dim: usize, count: usize) -> Vec<f64> {
         let mut next = transposed_times(&along, directions.len() / dim, rows, dim);
         next.iter_mut().for_each(|v| *v /= n as f64);
         basis = orthonormal(next, dim);
+        if basis.is_empty() {
+            return basis;
+        }
     }
     let directions: Vec<f32> = basis.iter().map(|&v| v as f32).collect();
     let (along, found) = (times_rows(rows, dim, &directions), basis.len() / dim);
