@@ -177,7 +177,7 @@ fn fails_for_impossible_counts() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     succeeds(&train(at, &["--run", "r"]));
-    fails(&soda(at, &["reconstruct", "--run", "r", "-n", "0"]), 2, &["-n 0", "1000 images"]);
+    fails(&soda(at, &["reconstruct", "--run", "r", "-n", "0"]), 2, &["-n 0", "between 1 and 1000"]);
     fails(&soda(at, &["reconstruct", "--run", "r", "--steps", "0"]), 2, &["--steps 0"]);
     for minutes in ["0", "nan", "1e30"] {
         fails(&train(at, &["--max-minutes", minutes]), 2, &["--max-minutes", minutes]);

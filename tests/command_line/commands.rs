@@ -59,9 +59,9 @@ fn mix_draws_a_matrix_and_names_weights_without_sections() {
     fails(&mixed(&["--eta", "0.5"]), 2, &["eta 0.5"]);
     let some = picture("m.png");
     succeeds(&mixed(&["--sections", "0,2"]));
-    assert_eq!(picture("m.png"), some, "the same seed draws the same picture");
+    assert!(picture("m.png") == some, "the same seed draws the same picture");
     succeeds(&mixed(&["--sections", "0,1,2"]));
-    assert_ne!(picture("m.png"), some);
+    assert!(picture("m.png") != some);
     fails(&mixed(&["--sections", "3"]), 2, &["--sections 3", "sections 0 to 2"]);
     fails(&run(&[&base[..], &["--run", "whole"]].concat()), 2, &["whole", "no sections of z", "layer_modulation"]);
 }
@@ -76,7 +76,7 @@ fn view_follows_its_box_and_names_weights_that_cannot() {
     finite(&report["psnr"]);
     let some = picture("v.png");
     succeeds(&view(&["--run", "views", "--crop", "16,8,16,24"]));
-    assert_ne!(picture("v.png"), some);
+    assert!(picture("v.png") != some);
     fails(&view(&["--run", "sections"]), 2, &["sections", "view_conditioning"]);
     for crop in ["20,0,16,16", "0,0,0,4", "0,0,18446744073709551615,4"] {
         assert_eq!(view(&["--run", "views", "--crop", crop]).status.code(), Some(2));
@@ -119,7 +119,7 @@ fn guidance_and_samplers_are_checked_and_change_the_picture() {
         &["--eta", "1"],
     ] {
         succeeds(&draw(more));
-        assert_ne!(picture("g.png"), plain, "{more:?}");
+        assert!(picture("g.png") != plain, "{more:?}");
     }
     fails(&draw(&["--steps", "0"]), 2, &["--steps 0", "1 to 1000"]);
     fails(&draw(&["--guidance", "1,2"]), 2, &["--guidance", "2 weights", "3 sections"]);

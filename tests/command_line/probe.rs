@@ -180,7 +180,7 @@ fn shares_of_the_labels_make_a_curve_with_baselines_of_the_same_kind() {
 #[test]
 fn pixels_need_no_weights_and_beat_chance() {
     let (out, report) = probed("pixels", &["--protocol", "knn", "--features", "pixels", "--split", "selection"]);
-    assert!(out.contains("raw pixels") && out.contains("one run"), "{out}");
+    assert!(out.contains("raw pixels") && out.contains("(deterministic)"), "{out}");
     assert!(per_cent(&report["top1"]) > 20.0 && report.get("weights").is_none(), "{report}");
     let base = ["probe", "--features", "pixels"];
     for more in [&["--run", "r"][..], &["--baselines"], &["--train-views", "online"]] {

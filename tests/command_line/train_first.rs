@@ -89,7 +89,9 @@ fn a_limit_ends_a_run_with_its_closing_work_and_is_named() {
     for part in ["parameters ", "taking step 1 of 1,000,000", "the first step took", "--max-minutes 0.05 ends the run at step "] {
         assert!(said.contains(part), "{part:?} is not in {said}");
     }
-    assert!(said.contains(" (--max-minutes 0.05), near step ") && said.contains("k-NN"), "{said}");
+    // On a busy machine scores may not fit.
+    let scored = said.contains("k-NN") || said.contains("the last step isn't scored");
+    assert!(said.contains(" (--max-minutes 0.05), near step ") && scored, "{said}");
     let steps: u64 = out.split(' ').next().and_then(|n| n.parse().ok()).expect("steps");
     assert!(steps > 1 && at.join(format!("r/samples/step_{steps}.png")).exists(), "{out}");
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 /// Networks that train in a moment.
-pub const TINY: [&str; 10] = [
+pub const TINY: [&str; 11] = [
     "model.z_dim=8",
     "model.encoder.base=4",
     "model.unet.base=8",
@@ -12,6 +12,7 @@ pub const TINY: [&str; 10] = [
     "model.unet.groups=2",
     "model.unet.final_groups=2",
     "train.batch_size=8",
+    "sample.sampler=ddim",
     "sample.steps=2",
     // Pure noise: the linear decoder would be fitted to all bundled images each time.
     "sample.start=1",

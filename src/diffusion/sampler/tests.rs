@@ -305,8 +305,8 @@ fn every_sampler_begins_at_the_level_that_it_is_given() {
                 });
                 let error = largest(out - x_0.clone());
                 assert!(error < 2e-4, "{kind:?}, {settings:?}: {error}");
-                // The level T of the cosine schedules, where alpha_bar is on its floor, is left out.
-                assert!(asked[0] == from || (from == 1000 && asked[0] >= 990), "{asked:?}");
+                // Levels where alpha_bar is on its floor or below are left out.
+                assert!(asked[0] == from || (from == 1000 && asked[0] > 900), "{asked:?}");
                 assert!(asked.len() == steps.min(from) && asked.is_sorted_by(|a, b| a > b) && asked.last() >= Some(&1));
                 assert!(steps == 1 || asked.last() == Some(&1), "down to the least noise: {asked:?}");
             }

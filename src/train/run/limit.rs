@@ -183,7 +183,8 @@ mod tests {
 
     /// A limit of `minutes`, of which `used` seconds are over, for configs/quick.toml on a CPU; and steps of `seconds`.
     fn case(minutes: f64, used: u64, seconds: f64, sets: &[&str], check: impl FnOnce(&Limit, &Pace)) {
-        let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+        let drawn = ["sample.start=1", "sample.steps=50", "sample.guidance=0.3"];
+        let sets: Vec<String> = drawn.iter().chain(sets).map(|set| (*set).to_owned()).collect();
         let config = Config::parse(BUILT_IN[1].1, "quick.toml", &sets).expect("a recipe");
         let (data, device) = (&*DATA, Selected::cpu("a test"));
         let plan = Plan::new(&config, data, &device);
@@ -199,6 +200,10 @@ mod tests {
         for (used, over) in [(100, false), (117, false), (118, true), (125, true)] {
             case(2.0, used, 0.1, &[], |limit, pace| assert_eq!(limit.is_over(pace, &[]), over, "after {used} s"));
         }
+        // What pictures begin with is fitted to 5,000 images: 52 steps, 7.3 s with the picture.
+        let fitted = ["sample.start=0.5"];
+        case(2.0, 112, 0.1, &fitted, |limit, pace| assert!(!limit.is_over(pace, &[])));
+        case(2.0, 114, 0.1, &fitted, |limit, pace| assert!(limit.is_over(pace, &[])));
         // Work that is due comes first.
         case(2.0, 117, 0.1, &[], |limit, pace| assert!(limit.is_over(pace, &[Work::Picture])));
         // Scores of 5,000 images: 52 steps, a quarter of the time at most.
