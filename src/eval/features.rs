@@ -150,7 +150,7 @@ impl<'a> Augmented<'a> {
 /// randomly initialised encoder a fair baseline.
 pub fn calibrate(model: Soda, images: &Images, indices: &[usize], data: &DataConfig, device: &Device) -> Soda {
     // A forward pass on an autodiff device updates the statistics.
-    // Nothing is learnt from: without tracked weights no graph of the pass is kept.
+    // Nothing is learnt from it: without tracked weights nothing of the pass is kept.
     let training = model.train().no_grad();
     let autodiff = device.clone().autodiff();
     let progress = Progress::new("calibrating the untrained encoder, batches", Some(CALIBRATION));

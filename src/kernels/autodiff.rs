@@ -83,7 +83,7 @@ where
     C: CheckpointStrategy,
     S: Saved<B> + RetroForward,
 {
-    // What such an operation is told to keep stays in the graph until a backward pass, which never comes.
+    // Else the first parent would be kept for as long as there is any part of the graph.
     let untracked = BySaved(PhantomData::<S>).prepare::<C>(parents.map(|parent| parent.node())).compute_bound().stateful();
     if let OpsKind::UnTracked(prep) = untracked {
         return prep.finish(y);

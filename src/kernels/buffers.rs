@@ -10,13 +10,16 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
-/// One cache line, so that no vector straddles two.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([f32; 16]);
+/// As many values as a cache line has, but not aligned as one: older versions of glibc (2.36, for example) hardly ever use the
+/// memory of a large block again that was asked for with more than malloc's alignment, and the process grows without end.
+type Line = [f32; 16];
+
+/// Bytes of a cache line: values begin with one, so that no vector straddles two.
+const ALIGNMENT: usize = 64;
 
 /// f32 values whose memory returns to the pool when they are dropped, as a tensor's too.
 pub(crate) struct Buffer {
+    /// The values, and what lies before the first whole cache line.
     lines: Vec<Line>,
     len: usize,
 }
@@ -24,13 +27,13 @@ pub(crate) struct Buffer {
 impl Buffer {
     /// `len` values of whatever was there: the caller overwrites them all.
     pub fn new(len: usize) -> Self {
-        let count = len.div_ceil(16);
+        let count = len.div_ceil(16) + 1;
         let (idle, freed) = pool().take(count);
         // Outside the pool's lock, which other threads wait for.
         drop(freed);
-        let mut lines = idle.unwrap_or_else(|| vec![Line([0.0; 16]); count]);
+        let mut lines = idle.unwrap_or_else(|| vec![[0.0; 16]; count]);
         if JUNK.load(Ordering::Relaxed) {
-            lines.fill(Line([f32::NAN; 16]));
+            lines.fill([f32::NAN; 16]);
         }
         Self { lines, len }
     }
@@ -47,6 +50,11 @@ impl Buffer {
         let mut buffer = Self::new(values.len());
         buffer.copy_from_slice(values);
         buffer
+    }
+
+    /// Values before the first whole cache line.
+    fn offset(&self) -> usize {
+        self.lines.as_ptr().cast::<f32>().align_offset(ALIGNMENT)
     }
 
     /// A CPU tensor of these values.
@@ -68,21 +76,20 @@ impl Deref for Buffer {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        // SAFETY: `lines` holds at least `len` initialised f32 without padding between them.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+        &self.lines.as_flattened()[self.offset()..][..self.len]
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
-        // SAFETY: as above, and the borrow is exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+        let offset = self.offset();
+        &mut self.lines.as_flattened_mut()[offset..][..self.len]
     }
 }
 
 impl AllocationController for Buffer {
     fn alloc_align(&self) -> usize {
-        align_of::<Line>()
+        ALIGNMENT
     }
 
     fn property(&self) -> AllocationProperty {
@@ -90,14 +97,15 @@ impl AllocationController for Buffer {
     }
 
     unsafe fn memory_mut(&mut self, _policy: AccessPolicy) -> Result<&mut [MaybeUninit<u8>], AccessError> {
-        let bytes = self.len * size_of::<f32>();
+        let values: &mut [f32] = self;
         // SAFETY: the memory of `deref_mut`, seen as bytes; callers write initialised data only, as the trait demands.
-        Ok(unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), bytes) })
+        Ok(unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), size_of_val(values)) })
     }
 
     fn memory(&self, _policy: AccessPolicy) -> Result<&[MaybeUninit<u8>], AccessError> {
+        let values: &[f32] = self;
         // SAFETY: the memory of `deref`, seen as bytes.
-        Ok(unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len * size_of::<f32>()) })
+        Ok(unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) })
     }
 }
 
@@ -174,14 +182,25 @@ mod tests {
     use super::*;
 
     fn take(pool: &mut Pool, lines: usize) -> Vec<Line> {
-        pool.take(lines).0.unwrap_or_else(|| vec![Line([0.0; 16]); lines])
+        pool.take(lines).0.unwrap_or_else(|| vec![[0.0; 16]; lines])
+    }
+
+    #[test]
+    fn values_begin_with_a_cache_line_in_memory_that_is_not_asked_for_so() {
+        assert!(align_of::<Line>() <= 16, "malloc's alignment");
+        for len in [1, 15, 16, 17, 1000, 1 << 20] {
+            let mut buffer = Buffer::zeros(len);
+            assert_eq!((buffer.as_ptr().addr() % ALIGNMENT, buffer.len()), (0, len));
+            buffer.fill(1.5);
+            assert!(buffer.tensor(Shape::new([len])).storage::<f32>().iter().all(|v| *v == 1.5));
+        }
     }
 
     #[test]
     fn a_size_that_comes_again_is_not_allocated_again() {
         let mut pool = Pool::default();
         assert!(pool.take(10).0.is_none());
-        pool.give(vec![Line([0.0; 16]); 10]);
+        pool.give(vec![[0.0; 16]; 10]);
         assert!(pool.take(10).0.is_some());
     }
 

@@ -52,6 +52,14 @@ fn a_probe_of_raw_pixels_holds_no_copy_of_them() {
     }
 }
 
+/// Bytes of this process in memory; 0 where the system doesn't say.
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kib =
+        status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.trim().parse::<usize>().ok());
+    kib.unwrap_or(0) << 10
+}
+
 #[test]
 fn calibrating_an_untrained_encoder_takes_the_memory_of_one_batch() {
     let _alone = memory::alone();
@@ -67,7 +75,11 @@ fn calibrating_an_untrained_encoder_takes_the_memory_of_one_batch() {
     let (data, device) = (dataset(1000, 10, 32), Device::flex());
     let indices: Vec<usize> = (0..1000).collect();
     let calibrated = || calibrate(Soda::new(&config.model, 0, &device), &data.train, &indices, &config.data, &device);
+    let before = resident();
     let (_, peak) = memory::peak(calibrated);
     // A feature map of a batch takes 2 MiB, and there are 60 batches.
     assert!(peak < 48 * MIB, "{} MiB", peak / MIB);
+    // What the allocator is given back it has to use again.
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 100 * MIB, "grew by {} MiB", grown / MIB);
 }
