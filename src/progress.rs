@@ -130,6 +130,10 @@ impl Lines {
                 stopped =
                     shared.1.wait_timeout_while(stopped, wait, |stopped| !*stopped).unwrap_or_else(PoisonError::into_inner).0;
                 if *stopped {
+                    // Who looks at every line sees one of each label, however soon it is done.
+                    if PACE.load(Relaxed) != 0 {
+                        warn(&format!("{label}: {}", status(bar.position(), bar.length(), bar.elapsed())));
+                    }
                     return;
                 }
             }

@@ -27,7 +27,7 @@ pub fn about(time: Duration) -> String {
     // Halves matter where there are few.
     let n = if n < 9.75 && !of_seconds { (2.0 * n).round() / 2.0 } else { n.round() };
     match n {
-        n if n == 1.0 => format!("about {one}"),
+        1.0 => format!("about {one}"),
         n if n < 1.0 => format!("less than {one}"),
         n if n.fract() == 0.0 => format!("about {} {many}", grouped(n as u64)),
         n => format!("about {n} {many}"),

@@ -1,44 +1,41 @@
 //! The training loop.
 
 mod due;
+mod keeper;
 mod limit;
 mod log;
 mod pace;
+mod pictures;
 mod watch;
 
 use self::due::{Due, Work};
+use self::keeper::Keeper;
 use self::limit::Limit;
 use self::log::Log;
 use self::pace::Pace;
+use self::pictures::{draw_reconstructions, less_drawn, store};
 use self::watch::{Doing, Watch};
 use super::checkpoint::{self, Snapshot, State};
 use super::optim::learning_rate;
 use super::plan::Plan;
-use super::saver::Saver;
 use super::step::{Pair, step};
 use super::trial;
-use crate::config::{Config, OnSaveError, TrainConfig, differences};
+use crate::config::{Config, differences};
 use crate::data::Dataset;
 use crate::data::loader::Loader;
 use crate::device::Selected;
 use crate::diffusion::Schedule;
-use crate::edit::decoder::Decoder;
-use crate::edit::linear_decoder::{BESIDE, LinearDecoder, MOST_IMAGES, fit_to};
-use crate::edit::reconstruct::reconstruct_first;
+use crate::edit::linear_decoder::MOST_IMAGES;
 use crate::error::{Error, Result};
 use crate::eval::validation::validate;
-use crate::files;
 use crate::machine;
 use crate::model::weights::WeightsFile;
 use crate::progress::{say, warn};
-use crate::report::grid;
 use crate::run_dir::{Row, RunDir, Start};
 use crate::selftest;
 use crate::shell::quoted;
 use crate::units::grouped;
 use serde::Serialize;
-use std::collections::HashSet;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -284,74 +281,10 @@ fn begin<'a>(
     Ok((pace, limit))
 }
 
-/// Why the closing picture shows `n` images only, or isn't there.
-fn less_drawn(n: usize, time: &str, run: &RunDir) -> String {
-    let what =
-        if n == 0 { "the closing picture is left out".into() } else { format!("the closing picture shows {n} images only") };
-    format!("{what}: it would take {time}; `soda reconstruct --run {}` draws it", quoted(&run.path))
-}
-
 /// Why the last step has no scores.
 fn not_scored(time: &str, run: &RunDir) -> String {
     let run = quoted(&run.path);
     format!("the last step isn't scored: that would take {time}; `soda probe --split selection --run {run}` does it")
-}
-
-/// Saves checkpoints, and does with failures to write what `train.on_save_error` says.
-struct Keeper<'a> {
-    run: &'a RunDir,
-    saver: Saver,
-    /// When the last checkpoint began to be written.
-    saved: Instant,
-    policy: OnSaveError,
-    /// What has been said since the last checkpoint that was written.
-    said: HashSet<String>,
-}
-
-impl<'a> Keeper<'a> {
-    fn new(run: &'a RunDir, train: &TrainConfig) -> Self {
-        let saver = Saver::new(run, train.keep_checkpoints);
-        Self { run, saver, saved: Instant::now(), policy: train.on_save_error, said: HashSet::new() }
-    }
-
-    /// Waits for the checkpoint that is being written: two copies of the state at once are too many.
-    fn ready(&mut self, log: &Log) -> Result<()> {
-        let written = self.saver.wait();
-        if let Ok(true) = written {
-            self.said.clear();
-        }
-        self.noted(written.map(drop), log)
-    }
-
-    /// Begins to write a checkpoint. A hundredth of the time since the last one is waited for it: once it is written, a kill
-    /// costs an interval and not a step more.
-    fn save(&mut self, snapshot: Snapshot, log: &Log) -> Result<()> {
-        let best = log.metrics.best(&self.run.checkpoints()).map(|e| e.step);
-        let written = self.saver.save(snapshot, best);
-        self.saver.pause(self.saved.elapsed() / 100);
-        self.saved = Instant::now();
-        self.noted(written, log)
-    }
-
-    /// Ends training, or says that it goes on, where `written` is an error.
-    fn noted(&mut self, written: Result<()>, log: &Log) -> Result<()> {
-        match (written, self.policy) {
-            (Ok(()), _) => Ok(()),
-            (Err(error), OnSaveError::Stop) => Err(error),
-            (Err(error), OnSaveError::Continue) => {
-                let said = format!("{error}; training goes on");
-                if self.said.insert(said.clone()) {
-                    log.say(&said);
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// The last checkpoint is written, or an error whatever the policy: what isn't on disk is lost when the program ends.
-    fn end(&mut self) -> Result<()> {
-        self.saver.wait().map(drop)
-    }
 }
 
 /// A fresh state, or that of the newest checkpoint; and whether the recipe is another than the run's so far. `now` is this call.
@@ -461,47 +394,6 @@ fn described(data: &Dataset, device: &Selected, called: &Called) -> Start {
         data_location: Some(data.location()),
         data_sha256: data.sha256.clone(),
         images: data.train.len(),
-    }
-}
-
-/// What [`draw_reconstructions`] did.
-struct Drawn {
-    /// What the pictures began with, where that isn't noise.
-    linear: Option<LinearDecoder>,
-    /// Whether the picture could be written.
-    written: Result<()>,
-}
-
-/// The first `n` test images and what their z alone gives; the linear decoder that they begin with is fitted to `most` training images.
-fn draw_reconstructions(
-    state: &State,
-    config: &Config,
-    data: &Dataset,
-    device: &Selected,
-    run: &RunDir,
-    n: usize,
-    most: usize,
-) -> Result<Drawn> {
-    if n == 0 {
-        return Ok(Drawn { linear: None, written: Ok(()) });
-    }
-    let n = n.min(data.test.len());
-    let model = state.ema.model();
-    let conditioned = config.sample.start_level(config.diffusion.steps).is_some();
-    let linear = conditioned.then(|| fit_to(&model, &data.train, most, config, &device.device)).transpose()?;
-    let decoder = Decoder::new(&model, config, config.sample.clone(), &device.device);
-    let decoder = decoder.beginning_with(linear.clone().map(Arc::new));
-    let (images, originals) = reconstruct_first(&decoder, &data.test, n, config.seed)?;
-    let picture = run.sample(state.position.step);
-    let written = grid::save_reconstructions(&picture, &images, &originals, config.model.sides.target);
-    Ok(Drawn { linear, written })
-}
-
-/// Keeps `linear` beside the `weights` that it belongs to. Where that fails it is fitted anew for the next picture.
-fn store(linear: &LinearDecoder, weights: &Path) {
-    let written = files::sha256_of(weights).and_then(|sha256| linear.write(&weights.with_file_name(BESIDE), &sha256));
-    if let Err(e) = written {
-        warn(&format!("the linear decoder is not kept: {e}"));
     }
 }
 

@@ -4,10 +4,10 @@ use crate::common::program::{program, succeeds, text, train};
 use std::path::Path;
 use std::process::Output;
 
-/// With a line for each part.
+/// With a line each millisecond, and one at the end of each label.
 fn run(at: &Path, command: &str) -> Output {
     let mut program = program(at);
-    program.args(command.split(' ')).args(["--run", "r", "--device", "cpu"]).env("SODA_PROGRESS", "0");
+    program.args(command.split(' ')).args(["--run", "r", "--device", "cpu"]).env("SODA_PROGRESS", "1");
     program.output().expect("the program starts")
 }
 
