@@ -77,13 +77,7 @@ impl<'a> Frozen<'a> {
     /// If the networks have no such features, one is not finite, or the device can't be read. A damaged file is replaced, and a folder that can't be
     /// written only costs time.
     pub fn train(&self, kind: &FeatureKind, flips: bool) -> Result<Features> {
-        let mut features = self.all(&self.data.train, "train", kind, false)?;
-        if flips {
-            let mirrored = self.all(&self.data.train, "train", kind, true)?;
-            features.values.extend(mirrored.values);
-            features.labels.extend(mirrored.labels);
-        }
-        Ok(features)
+        self.all(&self.data.train, "train", kind, flips)
     }
 
     /// Features of all test images, `[N, D]`.
@@ -94,19 +88,30 @@ impl<'a> Frozen<'a> {
         self.all(&self.data.test, "test", kind, false)
     }
 
-    fn all(&self, images: &Images, set: &str, kind: &FeatureKind, flip: bool) -> Result<Features> {
-        let (n, dim) = (images.len(), kind.dim(self.config)?);
+    fn all(&self, images: &Images, set: &str, kind: &FeatureKind, flips: bool) -> Result<Features> {
+        let (dim, flips) = (kind.dim(self.config)?, [false, true].into_iter().take(1 + usize::from(flips)));
+        let values = Vec::with_capacity(flips.len() * images.len() * dim);
+        let mut features = Features { dim, values, labels: Vec::new() };
+        for flip in flips {
+            self.append(&mut features, images, set, kind, flip)?;
+        }
+        Ok(features)
+    }
+
+    /// Adds the features of `images`, or of their mirror images, to `features`.
+    fn append(&self, features: &mut Features, images: &Images, set: &str, kind: &FeatureKind, flip: bool) -> Result<()> {
+        let (n, dim, before) = (images.len(), features.dim, features.rows());
         let path = self.shelf.as_ref().map(|Shelf { folder, weights, place }| {
             let key = format!("{REVISION} {weights} {place} {} {set} {flip} {kind}", self.data.sha256);
             folder.join(format!("{}.safetensors", &files::sha256(key.as_bytes())[..24]))
         });
         let kept = path.as_ref().filter(|p| p.exists()).and_then(|p| table::read(p, None).ok());
-        if let Some(features) = kept.filter(|f| f.rows() == n && f.dim == dim) {
-            return Ok(features);
+        if let Some(kept) = kept.filter(|f| f.rows() == n && f.dim == dim) {
+            features.values.extend(kept.values);
+            features.labels.extend(kept.labels);
+            return Ok(());
         }
         let extractor = Extractor::new(self.model, self.config, std::slice::from_ref(kind), self.device)?;
-        let mut features =
-            Features { dim, values: Vec::with_capacity(n * dim), labels: images.labels().iter().map(|&l| l.into()).collect() };
         let mirrored = if flip { ", mirrored" } else { "" };
         let progress =
             Progress::new(format!("encoding {} images{mirrored}", if set == "train" { "training" } else { set }), Some(n));
@@ -117,20 +122,22 @@ impl<'a> Frozen<'a> {
             progress.add(pixels.len());
         }
         progress.finish();
+        features.labels.extend(images.labels().iter().map(|&l| u16::from(l)));
         features.check(set, dim, usize::from(u16::MAX) + 1)?;
         if let (Some(path), Some(shelf)) = (path, &self.shelf)
-            && let Err(e) = keep(&path, &features).and_then(|()| prune(&shelf.folder))
+            && let Err(e) = keep(&path, features, before).and_then(|()| prune(&shelf.folder))
         {
             log::warn!("features are not kept: {e}");
         }
-        Ok(features)
+        Ok(())
     }
 }
 
-fn keep(path: &Path, features: &Features) -> Result<()> {
+/// Writes the rows from `first` on.
+fn keep(path: &Path, features: &Features, first: usize) -> Result<()> {
     files::create_parent(path)?;
-    let mut writer = table::Writer::create(path, features.dim, Some(&features.labels), BTreeMap::new())?;
-    writer.append(&features.values)?;
+    let mut writer = table::Writer::create(path, features.dim, Some(&features.labels[first..]), BTreeMap::new())?;
+    writer.append(&features.values[first * features.dim..])?;
     writer.finish()
 }
 
