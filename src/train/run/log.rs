@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::eval::validation::Validation;
 use crate::files::{self, write_atomically};
-use crate::progress::say;
+use crate::progress::{self, say};
 use crate::report::plot;
 use crate::run_dir::{Evaluation, Failure, Metrics, Row, RunDir, json_line};
 use crate::shell::quoted;
@@ -72,7 +72,7 @@ impl Log {
     /// The bar of a run, of which nothing is seen yet.
     pub fn bar(config: &Config) -> ProgressBar {
         let style = ProgressStyle::with_template("{bar:30} step {pos}/{len}, {msg}").expect("a valid template");
-        ProgressBar::new(config.train.steps as u64).with_style(style).with_message(FIRST)
+        progress::bar(Some(config.train.steps)).with_style(style).with_message(FIRST)
     }
 
     pub fn add(&mut self, outcome: Outcome, lr: f64) {
