@@ -16,7 +16,7 @@ use std::path::PathBuf;
 /// Arguments of `soda interpolate`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Where the straight and the spherical row can't be told apart (pixels differ by less than 4 of 255 levels on average, in each image), the picture shows one row; the JSON has the numbers of both."
+    after_help = "Where the straight and the spherical row can't be told apart (pixels differ by less than 10 of 255 levels on average, in each image), the picture shows one row; the JSON has the numbers of both."
 )]
 pub struct Args {
     /// The image to begin with: a file, test:17 or train:3.

@@ -57,7 +57,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     // Of all images only z and sums are kept.
     let mut kinds = vec![Measured::new(TEST), Measured::new("z and x_T"), Measured::new("z alone")];
     kinds.extend(linear.is_some().then(|| Measured::new("linear map of z")));
-    kinds.extend([Measured::new("mean image"), Measured::new("drawn"), Measured::new("training images")]);
+    kinds.extend([Measured::new("mean image"), Measured::new("drawn")]);
+    kinds.extend(linear.is_some().then(|| Measured::new("drawn linearly")));
+    kinds.push(Measured::new("training images"));
     for (part, decoder) in decoder.parts(n) {
         let indices: Vec<usize> = part.clone().collect();
         let (test, train) = (dataset.test.select(&indices), dataset.train.select(&indices));
@@ -69,6 +71,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
                 "z alone" => decoder.draw(&z, seed)?,
                 "mean image" => mean.repeat(part.len()),
                 "drawn" => decoder.clone().varied().draw(&latent[part.start * dim..part.end * dim], seed)?,
+                "drawn linearly" => {
+                    linear.as_ref().map_or(Vec::new(), |l| l.at(&l.mean(&latent[part.start * dim..part.end * dim]), side, None))
+                }
                 "training images" => signed(&train, side),
                 _ => linear.as_ref().map_or(Vec::new(), |linear| linear.at(&linear.mean(&z), side, None)),
             };
@@ -144,6 +149,7 @@ impl Measured {
             "z alone" => "z_alone",
             "linear map of z" => "linear_map",
             "mean image" => "mean_image",
+            "drawn linearly" => "drawn_linear_map",
             "training images" => "training_images",
             other => other,
         }
@@ -151,7 +157,7 @@ impl Measured {
 
     /// Whether each of its images stands for the test image at its place.
     fn is_reconstruction(&self) -> bool {
-        !["drawn", "training images"].contains(&self.name)
+        !["drawn", "drawn linearly", "training images"].contains(&self.name)
     }
 
     /// Looks at more `images`, beside the test images `originals`.
@@ -217,7 +223,7 @@ fn mean_image(images: &Images, side: usize) -> Vec<f32> {
 /// Draws the first images of each kind that shows something.
 fn save(out: &Path, kinds: &[Measured], n: usize, side: usize) -> Result<()> {
     let shown = n.min(SHOWN) * bytes_of(side);
-    let rows = kinds.iter().filter(|kind| !["mean image", "training images"].contains(&kind.name));
+    let rows = kinds.iter().filter(|kind| !["mean image", "drawn linearly", "training images"].contains(&kind.name));
     let row =
         |kind: &'_ Measured| (kind.name, kind.shown[..shown].chunks(bytes_of(side)).map(<[f32]>::to_vec).collect::<Vec<_>>());
     let rows: Vec<_> = rows.map(row).collect();

@@ -12,8 +12,8 @@ pub enum Path {
     Spherical,
 }
 
-/// Mean absolute difference of pixels in [0, 1] from which on images side by side can be told apart: 4 of 255 levels.
-pub const VISIBLE: f64 = 4.0 / 255.0;
+/// Mean absolute difference of pixels in [0, 1] from which on images side by side can be told apart: 10 of 255 levels, 4 %.
+pub const VISIBLE: f64 = 10.0 / 255.0;
 
 /// Sine of the angle below which two directions count as the same or opposite.
 const MIN_SINE: f64 = 1e-6;
