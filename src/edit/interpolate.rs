@@ -133,8 +133,8 @@ mod tests {
         };
         assert!(look_alike(&row, &row, 4));
         for at in [0, 8] {
-            assert!(look_alike(&row, &with(at, 3.9), 4));
-            assert!(!look_alike(&row, &with(at, 4.1), 4) && !look_alike(&with(at, 4.1), &row, 4));
+            assert!(look_alike(&row, &with(at, 9.9), 4));
+            assert!(!look_alike(&row, &with(at, 10.1), 4) && !look_alike(&with(at, 10.1), &row, 4));
         }
         assert!(!look_alike(&row, &with(0, f32::NAN), 4), "what isn't finite looks like nothing");
     }
