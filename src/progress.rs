@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// Milliseconds of silence that the first line of something that lasts ends, and its other lines: several things of a few seconds
 /// each aren't silent either.
 const FIRST: u64 = 5_000;
-const INTERVAL: u64 = 10_000;
+const INTERVAL: u64 = 9_000;
 /// What takes less milliseconds than that says nothing.
 const SHORTEST: u64 = 1_000;
 

@@ -160,7 +160,7 @@ fn too_much(common: &Common) -> Error {
     Error::Usage(format!(
         "`soda train` without --config trains configs/cifar10.toml, which takes a GPU days and a CPU months to years. Try:
   soda train --config quick{place}    (minutes, on the bundled images)
-  soda train --config tiny --max-minutes 120{place}    (what made the shipped weights, on the full CIFAR-10)
+  soda train --config tiny --max-minutes 120{place}    (what made the shipped weights; `soda data fetch` gets the full CIFAR-10 for it)
 --config cifar10 begins it all the same, and --dry-run tells how long it would take"
     ))
 }

@@ -18,7 +18,7 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 /// Seconds of silence at most, once there is a step to tell of.
-const SILENCE: Duration = Duration::from_secs(15);
+const SILENCE: Duration = Duration::from_secs(9);
 /// What the bar says before there is anything to tell.
 const FIRST: &str = "taking the first step";
 
