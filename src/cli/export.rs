@@ -86,7 +86,7 @@ fn resample(weights: &mut WeightsFile, set: &[String]) -> Result<()> {
 
 /// What sampling begins with, from where the weights lie or fitted now; none where that is pure noise.
 fn linear(weights: &WeightsFile, common: &Common) -> Result<Option<Arc<LinearDecoder>>> {
-    if weights.config.sample.start_level(weights.config.diffusion.steps).is_none() {
+    if !weights.config.sample.begins_with_picture() {
         return Ok(None);
     }
     if let Some(stored) = LinearDecoder::stored(weights)? {

@@ -270,9 +270,9 @@ impl Judge<'_> {
     fn draw(&self, weights: &WeightsFile, picture: &Path) -> Result<Value> {
         let model = weights.model(&self.device.device)?;
         let sample = &weights.config.sample;
-        let linear = match sample.start_level(weights.config.diffusion.steps) {
-            Some(_) => linear_decoder(weights, &model, || Ok(Some(self.dataset)), self.device)?,
-            None => None,
+        let linear = match sample.begins_with_picture() {
+            true => linear_decoder(weights, &model, || Ok(Some(self.dataset)), self.device)?,
+            false => None,
         };
         let decoder = Decoder::new(&model, &weights.config, sample.clone(), &self.device.device).beginning_with(linear);
         let n = 20.min(self.dataset.test.len());

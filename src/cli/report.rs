@@ -377,14 +377,4 @@ mod tests {
         let all = map_caption(&json!({ "n": 20, "data": { "split": "all" }, "classes": [] }));
         assert_eq!(all, "t-SNE of z, of 20 images; dots are test images, rings training images.");
     }
-
-    #[test]
-    fn a_start_is_typed_again_word_by_word() {
-        let words =
-            ["/opt/my programs/soda", "train", "--run", "it's a run", "--set", "data.mean=[0.5, 0.5, 0.5]"].map(str::to_owned);
-        let command = shlex::split(&retyped(&words)).expect("whole quotes");
-        assert_eq!(command[0], "soda");
-        assert_eq!(command[1..], words[1..]);
-        assert_eq!(retyped(&[]), "");
-    }
 }

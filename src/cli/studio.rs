@@ -77,8 +77,7 @@ impl<'a> Studio<'a> {
     /// If what sampling begins with is damaged, or has to be fitted and can't be.
     pub fn decoder(&self) -> Result<Decoder<'_>> {
         let decoder = Decoder::new(&self.model, &self.weights.config, self.sample.clone(), &self.device.device);
-        let conditioned = self.sample.start_level(self.config().diffusion.steps).is_some();
-        Ok(decoder.beginning_with(if conditioned { self.linear()? } else { None }))
+        Ok(decoder.beginning_with(if self.sample.begins_with_picture() { self.linear()? } else { None }))
     }
 
     /// The linear decoder of the weights; none where it would have to be fitted and there are no images.

@@ -80,8 +80,13 @@ fn pure_noise() -> f64 {
 }
 
 impl SampleConfig {
+    /// Whether sampling begins with the linear decoder's picture.
+    pub fn begins_with_picture(&self) -> bool {
+        self.start < 1.0
+    }
+
     /// The level t of `levels` that sampling begins at with the linear decoder's picture; none: with x_T.
     pub fn start_level(&self, levels: usize) -> Option<usize> {
-        (self.start < 1.0).then(|| ((self.start * levels as f64).round() as usize).clamp(1, levels))
+        self.begins_with_picture().then(|| ((self.start * levels as f64).round() as usize).clamp(1, levels))
     }
 }

@@ -39,7 +39,7 @@ impl Limit {
             Guidance::Sections(w) => 1 + w.iter().filter(|w| **w != 0.0).count(),
         };
         // What pictures begin with is fitted first.
-        let fitted = if sample.start_level(config.diffusion.steps).is_some() { MOST_IMAGES.min(data.train.len()) } else { 0 };
+        let fitted = if sample.begins_with_picture() { MOST_IMAGES.min(data.train.len()) } else { 0 };
         let picture = of_images(GRID.min(data.test.len()) * sample.steps * passes + fitted);
         let held_out = data.train.len() / 10;
         let learnt_from = match train.evaluate_images {

@@ -39,8 +39,8 @@ pub(super) fn draw_reconstructions(
     }
     let n = n.min(data.test.len());
     let model = state.ema.model();
-    let conditioned = config.sample.start_level(config.diffusion.steps).is_some();
-    let linear = conditioned.then(|| fit_to(&model, &data.train, most, config, &device.device)).transpose()?;
+    let linear =
+        config.sample.begins_with_picture().then(|| fit_to(&model, &data.train, most, config, &device.device)).transpose()?;
     let decoder = Decoder::new(&model, config, config.sample.clone(), &device.device);
     let decoder = decoder.beginning_with(linear.clone().map(Arc::new));
     let (images, originals) = reconstruct_first(&decoder, &data.test, n, config.seed)?;
