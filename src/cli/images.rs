@@ -50,7 +50,7 @@ impl Own {
             Some(location) => self.at(location, side)?,
             None => self.found(side)?,
         };
-        say(&format!("images: the run's own data, {}; --data takes others", dataset.origin));
+        say(&format!("taking the run's own data, {}; --data takes others", dataset.origin));
         Ok(dataset)
     }
 

@@ -1,6 +1,6 @@
 //! `soda probe`
 
-mod baselines;
+pub mod baselines;
 mod files;
 mod grid;
 
@@ -116,7 +116,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     };
     if let Some(b) = &baselines {
         print_scores("raw pixels", &b.pixels);
-        print_scores("random encoder", &b.random_encoder);
+        print_scores("untrained encoder", &b.random_encoder);
     }
     output.device(&device);
     output.weights(&weights);

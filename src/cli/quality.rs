@@ -55,27 +55,24 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mean = mean_image(&dataset.train, side);
 
     // Of all images only z and sums are kept.
-    let mut kinds = vec![Measured::new(TEST), Measured::new("z and x_T"), Measured::new("z alone")];
-    kinds.extend(linear.is_some().then(|| Measured::new("linear map of z")));
-    kinds.extend([Measured::new("mean image"), Measured::new("drawn")]);
-    kinds.extend(linear.is_some().then(|| Measured::new("drawn linearly")));
-    kinds.push(Measured::new("training images"));
+    let of_map = |kind: &Kind| linear.is_some() || !matches!(kind, Kind::LinearMap | Kind::DrawnLinearly);
+    let mut kinds: Vec<Measured> = Kind::ALL.into_iter().filter(of_map).map(Measured::new).collect();
     for (part, decoder) in decoder.parts(n) {
         let indices: Vec<usize> = part.clone().collect();
         let (test, train) = (dataset.test.select(&indices), dataset.train.select(&indices));
         let (z, originals) = (decoder.encode(&test)?, signed(&test, side));
         for kind in &mut kinds {
-            let images = match kind.name {
-                TEST => originals.clone(),
-                "z and x_T" => decoder.plain().decode(&z, &decoder.invert(&originals, &z)?, None, seed)?,
-                "z alone" => decoder.draw(&z, seed)?,
-                "mean image" => mean.repeat(part.len()),
-                "drawn" => decoder.clone().varied().draw(&latent[part.start * dim..part.end * dim], seed)?,
-                "drawn linearly" => {
-                    linear.as_ref().map_or(Vec::new(), |l| l.at(&l.mean(&latent[part.start * dim..part.end * dim]), side, None))
-                }
-                "training images" => signed(&train, side),
-                _ => linear.as_ref().map_or(Vec::new(), |linear| linear.at(&linear.mean(&z), side, None)),
+            let latent = &latent[part.start * dim..part.end * dim];
+            let map = |z: &[f32]| linear.as_ref().map_or(Vec::new(), |linear| linear.at(&linear.mean(z), side, None));
+            let images = match kind.kind {
+                Kind::Test => originals.clone(),
+                Kind::OwnNoise => decoder.plain().decode(&z, &decoder.invert(&originals, &z)?, None, seed)?,
+                Kind::ZAlone => decoder.draw(&z, seed)?,
+                Kind::LinearMap => map(&z),
+                Kind::Mean => mean.repeat(part.len()),
+                Kind::Drawn => decoder.clone().varied().draw(latent, seed)?,
+                Kind::DrawnLinearly => map(latent),
+                Kind::Training => signed(&train, side),
             };
             kind.add(images, &originals, side, &decoder)?;
         }
@@ -105,9 +102,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         "recall"
     );
     for (number, kind) in kinds.iter().enumerate() {
-        let found = Found::of(kind, &kinds[0], &real, dim, if kind.is_reconstruction() { right(kind)? } else { None })?;
-        outln!("  {}", found.line(kind.name, number == 0));
-        studio.output.set(kind.key(), json!(found));
+        let found = Found::of(kind, &kinds[0], &real, dim, if kind.kind.is_reconstruction() { right(kind)? } else { None })?;
+        outln!("  {}", found.line(kind.kind.name(), number == 0));
+        studio.output.set(kind.kind.key(), json!(found));
     }
     outln!("picture {}", args.out.display());
     studio.used("test", n);
@@ -117,16 +114,74 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     studio.finish()
 }
 
-/// What the first kind is called, with which all are compared.
-const TEST: &str = "test images";
 /// Detail is what lies above so many cycles an image.
 const CYCLES: f64 = 8.0;
 /// Images of each kind in the picture.
 const SHOWN: usize = 10;
 
+/// A kind of images.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    /// With which all others are compared.
+    Test,
+    /// From z and the x_T that the test image is carried to.
+    OwnNoise,
+    ZAlone,
+    LinearMap,
+    Mean,
+    /// From z of the latent prior.
+    Drawn,
+    DrawnLinearly,
+    Training,
+}
+
+impl Kind {
+    /// In the order of the table.
+    const ALL: [Self; 8] =
+        [Self::Test, Self::OwnNoise, Self::ZAlone, Self::LinearMap, Self::Mean, Self::Drawn, Self::DrawnLinearly, Self::Training];
+
+    /// In words.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Test => "test images",
+            Self::OwnNoise => "z and x_T",
+            Self::ZAlone => "z alone",
+            Self::LinearMap => "linear map of z",
+            Self::Mean => "mean image",
+            Self::Drawn => "drawn",
+            Self::DrawnLinearly => "drawn linearly",
+            Self::Training => "training images",
+        }
+    }
+
+    /// Its key in the JSON.
+    fn key(self) -> &'static str {
+        match self {
+            Self::Test => "test_images",
+            Self::OwnNoise => "z_and_x_T",
+            Self::ZAlone => "z_alone",
+            Self::LinearMap => "linear_map",
+            Self::Mean => "mean_image",
+            Self::Drawn => "drawn",
+            Self::DrawnLinearly => "drawn_linear_map",
+            Self::Training => "training_images",
+        }
+    }
+
+    /// Whether each of its images stands for the test image at its place.
+    fn is_reconstruction(self) -> bool {
+        !matches!(self, Self::Drawn | Self::DrawnLinearly | Self::Training)
+    }
+
+    /// Whether the picture has a row of it.
+    fn is_shown(self) -> bool {
+        !matches!(self, Self::Mean | Self::DrawnLinearly | Self::Training)
+    }
+}
+
 /// Images of one kind, as far as they were looked at.
 struct Measured {
-    name: &'static str,
+    kind: Kind,
     /// z of them.
     z: Vec<f32>,
     similarity: Vec<Similarity>,
@@ -137,34 +192,15 @@ struct Measured {
 }
 
 impl Measured {
-    fn new(name: &'static str) -> Self {
-        Self { name, z: Vec::new(), similarity: Vec::new(), detail: 0.0, shown: Vec::new() }
-    }
-
-    /// Its key in the JSON.
-    fn key(&self) -> &'static str {
-        match self.name {
-            TEST => "test_images",
-            "z and x_T" => "z_and_x_T",
-            "z alone" => "z_alone",
-            "linear map of z" => "linear_map",
-            "mean image" => "mean_image",
-            "drawn linearly" => "drawn_linear_map",
-            "training images" => "training_images",
-            other => other,
-        }
-    }
-
-    /// Whether each of its images stands for the test image at its place.
-    fn is_reconstruction(&self) -> bool {
-        !["drawn", "drawn linearly", "training images"].contains(&self.name)
+    fn new(kind: Kind) -> Self {
+        Self { kind, z: Vec::new(), similarity: Vec::new(), detail: 0.0, shown: Vec::new() }
     }
 
     /// Looks at more `images`, beside the test images `originals`.
     fn add(&mut self, images: Vec<f32>, originals: &[f32], side: usize, decoder: &Decoder) -> Result<()> {
         let count = images.len() / bytes_of(side);
         self.detail += energy_above(CYCLES, &images, side) * count as f64;
-        if self.is_reconstruction() && self.name != TEST {
+        if self.kind.is_reconstruction() && self.kind != Kind::Test {
             self.similarity.push(similarity(&images, originals, side)?);
         }
         self.z.extend(decoder.encode(&to_images(&images, side))?);
@@ -191,7 +227,7 @@ struct Found {
 
 impl Found {
     fn of(kind: &Measured, test: &Measured, real: &[f32], dim: usize, class_top1: Option<f64>) -> Result<Self> {
-        let distance = if kind.name == TEST { None } else { Some(distance(&kind.z, real, dim)?) };
+        let distance = if kind.kind == Kind::Test { None } else { Some(distance(&kind.z, real, dim)?) };
         let similarity = (!kind.similarity.is_empty()).then(|| Similarity::over(&kind.similarity));
         Ok(Self { similarity, detail: kind.detail / test.detail.max(f64::MIN_POSITIVE), class_top1, distance })
     }
@@ -223,9 +259,10 @@ fn mean_image(images: &Images, side: usize) -> Vec<f32> {
 /// Draws the first images of each kind that shows something.
 fn save(out: &Path, kinds: &[Measured], n: usize, side: usize) -> Result<()> {
     let shown = n.min(SHOWN) * bytes_of(side);
-    let rows = kinds.iter().filter(|kind| !["mean image", "drawn linearly", "training images"].contains(&kind.name));
-    let row =
-        |kind: &'_ Measured| (kind.name, kind.shown[..shown].chunks(bytes_of(side)).map(<[f32]>::to_vec).collect::<Vec<_>>());
+    let rows = kinds.iter().filter(|measured| measured.kind.is_shown());
+    let row = |kind: &'_ Measured| {
+        (kind.kind.name(), kind.shown[..shown].chunks(bytes_of(side)).map(<[f32]>::to_vec).collect::<Vec<_>>())
+    };
     let rows: Vec<_> = rows.map(row).collect();
     let rows: Vec<GridRow> = rows
         .iter()

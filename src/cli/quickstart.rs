@@ -4,6 +4,7 @@ pub mod summary;
 
 use self::summary::Summary;
 use super::output::{Output, with_spread};
+use super::probe::baselines;
 use super::source::{QUICKSTART, called, describe, frozen, linear_decoder};
 use super::train::Interrupt;
 use super::{Common, probe, reconstruct};
@@ -254,7 +255,7 @@ impl Judge<'_> {
     /// The probe blocks of raw pixels and of an encoder like that of `weights` that nobody trained.
     fn baselines(&self, weights: &WeightsFile) -> Result<Value> {
         let model = weights.model(&self.device.device)?;
-        let scored = self.protocol.baselines(&frozen(weights, &model, self.dataset, self.device), &FeatureKind::Z)?;
+        let scored = baselines::cached(&self.protocol, &frozen(weights, &model, self.dataset, self.device), &FeatureKind::Z)?;
         let block = |features, probed| {
             probe::to_json(&self.protocol, &weights.config.probe, features, probed, None, self.dataset.test.len())
         };

@@ -9,7 +9,7 @@ use super::Common;
 use super::images;
 use super::output::{self, Holds, Output};
 use super::source;
-use crate::config::Config;
+use crate::config::{Config, LrSchedule};
 use crate::data::Dataset;
 use crate::device;
 use crate::error::{Error, Result};
@@ -156,8 +156,9 @@ impl Kitchen<'_> {
         if let Ok(v) = &dish.result {
             reconstructions.tables.extend(quality_tables(v));
         }
-        reconstructions.serve(&dish, "From top: test images; drawn from z and their own x_T; from z alone; drawn from the latent prior.", |_| {
-            vec!["Frechet distance, precision and recall are measured in this encoder's own z. They are no FID and compare with nothing outside this run but the training images beside them.".into()]
+        reconstructions.serve(&dish, "From top: test images; drawn from z and their own x_T; from z alone; drawn from the latent prior.", |v| {
+            let young = worse_than_the_mean(v);
+            young.into_iter().chain(["Frechet distance, precision and recall are measured in this encoder's own z. They are no FID and compare with nothing outside this run but the training images beside them.".into()]).collect()
         });
 
         let mut samples = section("samples", "Samples");
@@ -253,6 +254,15 @@ fn quality_tables(v: &Value) -> Vec<Table> {
     ]
 }
 
+/// Why pictures show nothing yet, where they are further from the test images than one that is the same for all.
+fn worse_than_the_mean(quality: &Value) -> Option<String> {
+    let [drawn, mean] = ["z_alone", "mean_image"].map(|kind| quality[kind]["psnr"].as_f64());
+    let (drawn, mean) = (drawn?, mean?);
+    (drawn < mean).then(|| {
+        format!("Pictures from z alone are further from the test images ({drawn:.1} dB) than the mean of all training images is ({mean:.1} dB): the denoiser can't tell noise from an image yet. Longer training changes that; z may be worth something before.")
+    })
+}
+
 /// What it takes to get all this again.
 fn repeat(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<Section> {
     let mut rows = vec![
@@ -303,8 +313,12 @@ fn repeat(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<Sectio
         id: "repeat".into(),
         title: "How to repeat it".into(),
         words: vec![format!(
-            "The recipe below, saved as recipe.toml, is what `{}` trains. On one device the same seed and data give the same numbers, unless a time limit ended the run: then the learning rate followed the clock.",
-            from_recipe(&starts)
+            "The recipe below, saved as recipe.toml, is what `{}` trains. On one device the same seed and data give the same numbers{}.",
+            from_recipe(&starts),
+            match weights.config.train.lr_schedule {
+                LrSchedule::Constant => "",
+                LrSchedule::Cosine => ", unless a time limit ended the run: then the learning rate followed the clock",
+            }
         )],
         tables: vec![Table { head: Vec::new(), rows }],
         commands,
@@ -361,6 +375,16 @@ mod tests {
         let first = start(json!({ "from": "cd", "from_name": "/it's/w.safetensors", "data_location": "/old data" }));
         let command = from_recipe(&[first, start(json!({ "data_location": "/my data" }))]);
         assert_eq!(shlex::split(&command).expect("whole quotes")[4..], ["--from", "/it's/w.safetensors", "--data", "/my data"]);
+    }
+
+    #[test]
+    fn pictures_of_a_young_denoiser_are_explained() {
+        let quality = |drawn: f64| json!({ "z_alone": { "psnr": drawn }, "mean_image": { "psnr": 12.7 } });
+        assert!(
+            worse_than_the_mean(&quality(9.1)).is_some_and(|words| words.contains("(9.1 dB)") && words.contains("(12.7 dB)"))
+        );
+        assert_eq!(worse_than_the_mean(&quality(14.6)), None);
+        assert_eq!(worse_than_the_mean(&json!({})), None);
     }
 
     #[test]

@@ -138,10 +138,13 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     // Before anything is printed: who read that may be gone.
     output.write(common)?;
     if resumed && summary.trained == 0 {
-        outln!("{} is finished at step {}; nothing to resume", run.path.display(), summary.steps);
+        outln!("{} is finished at step {}; no step is left to resume", run.path.display(), summary.steps);
     } else {
         let Summary { steps, images_per_s, loss_first, loss_last, .. } = &summary;
-        outln!("{steps} steps at {images_per_s:.1} images/s, loss {loss_first:.4} -> {loss_last:.4}");
+        match steps {
+            1 => outln!("1 step at {images_per_s:.1} images/s, loss {loss_last:.4}"),
+            _ => outln!("{steps} steps at {images_per_s:.1} images/s, loss {loss_first:.4} -> {loss_last:.4}"),
+        }
         match summary.interrupted {
             true => outln!("stopped at step {steps}, checkpoint written; go on with: {}", resume_command(&run, args, common)),
             false => outln!("{}", finished(&run)),

@@ -13,7 +13,7 @@ use self::keeper::Keeper;
 use self::limit::Limit;
 use self::log::Log;
 use self::pace::Pace;
-use self::pictures::{draw_reconstructions, less_drawn, store};
+use self::pictures::{Picture, draw_reconstructions, store};
 use self::watch::{Doing, Watch};
 use super::checkpoint::{self, Snapshot, State};
 use super::optim::learning_rate;
@@ -25,7 +25,6 @@ use crate::data::Dataset;
 use crate::data::loader::Loader;
 use crate::device::Selected;
 use crate::diffusion::Schedule;
-use crate::edit::linear_decoder::MOST_IMAGES;
 use crate::error::{Error, Result};
 use crate::eval::validation::validate;
 use crate::machine;
@@ -85,11 +84,6 @@ pub struct Summary {
     pub best: Option<u64>,
 }
 
-/// Images of the reconstruction grid: two rows.
-const GRID: usize = 20;
-/// Training images that the linear decoder of a picture before the last is fitted to.
-const SKETCH: usize = 1_000;
-
 /// Trains `config` on the training images of `data` until its last step, the time limit or an interrupt; all of them leave a
 /// checkpoint.
 ///
@@ -145,6 +139,7 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
     // A kill may have come between a checkpoint and its scores.
     let scored = state.position.finished || before.is_multiple_of(train.evaluate_every.max(1) as u64);
     if train.evaluate_every > 0 && before > 0 && scored && log.metrics.evaluations.iter().all(|e| e.step != before) {
+        log.say(&format!("step {} has no scores yet: taking them", grouped(before)));
         let pause = Instant::now();
         selftest::once(device)?;
         score(&state, &mut log, &mut keeper)?;
@@ -160,7 +155,7 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
     while !state.position.finished && !interrupted {
         let clock = Instant::now();
         let number = state.position.step + 1;
-        watch.doing(if pace.taken == 0 { Doing::FirstStep(number) } else { Doing::Step(number) });
+        watch.doing(if pace.taken == 0 { Doing::FirstStep(number) } else { Doing::Step(number, pace.seconds()) });
         // Never back, not even where a resumed call has more time than the first one.
         let progress = state.position.progress.max(limit.share(&pace)).max(number as f64 / last_step as f64);
         let lr = learning_rate(train, number, progress);
@@ -178,6 +173,9 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
         let due = Due::after(number, train, interrupted, |work| limit.is_over(&pace, work));
         if due.cut {
             log.say(&limit.ends(number));
+        }
+        if due.save {
+            watch.doing(Doing::Saving(number));
         }
         let images = state.position.images;
         let row = due.row.then(|| log.row(number, images)).transpose()?;
@@ -206,16 +204,19 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
         }
         if due.draw {
             watch.doing(Doing::Work("the picture", number));
-            let n = if due.last { limit.images(&pace) } else { GRID };
-            if n < GRID {
-                log.say(&less_drawn(n, &limit.about(Work::Picture, &pace), run));
+            let whole = Picture::closing(config, data);
+            let picture = if due.last { limit.picture(&pace) } else { Picture::between(config, data) };
+            if due.last
+                && let Some(lacks) = picture.lacks(whole, &limit.about(Work::Picture, &pace), run)
+            {
+                log.say(&lacks);
             }
             let clock = Instant::now();
-            let most = if due.last { MOST_IMAGES } else { SKETCH };
-            let drawn = draw_reconstructions(&state, config, data, device, run, n, most)?;
+            let drawn = draw_reconstructions(&state, config, data, device, run, picture)?;
             keeper.noted(drawn.written, &log)?;
-            linear = drawn.linear.filter(|_| due.last);
-            limit.took(Work::Picture, clock.elapsed(), n);
+            // One that was fitted to fewer images isn't kept: the next picture has time.
+            linear = drawn.linear.filter(|_| due.last && picture == whole);
+            limit.drew(picture, clock.elapsed());
         }
         if due.score && due.last && !limit.scores_fit(&pace) {
             log.say(&not_scored(&limit.about(Work::Scores, &pace), run));
@@ -223,7 +224,7 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
             watch.doing(Doing::Work("the scores", number));
             let clock = Instant::now();
             score(&state, &mut log, &mut keeper)?;
-            limit.took(Work::Scores, clock.elapsed(), GRID);
+            limit.scored(clock.elapsed());
         }
         // Pictures, checkpoints and scores don't count as training.
         log.pause(pause);

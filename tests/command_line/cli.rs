@@ -25,7 +25,7 @@ fn train_probe_and_reconstruct_work_from_a_run_directory() {
     fails(&soda(at, &other), 2, &["r has its own recipe", "[model]", "model.encoder.base: 4 -> 64"]);
 
     let probe = ["probe", "--device", "cpu", "--run", "r", "--baselines", "--split", "selection", "--json", "probe.json"];
-    assert!(succeeds(&soda(at, &probe)).contains("random encoder"));
+    assert!(succeeds(&soda(at, &probe)).contains("untrained encoder"));
     let report = json(&at.join("probe.json"));
     assert_eq!((&report["n_train"], &report["n_test"]), (&4500.into(), &500.into()));
     assert_eq!(report["protocol"], "linear");

@@ -24,6 +24,6 @@ pub fn unfinished() -> Result<Option<RunDir>> {
         return Ok(Some(found.run.clone()));
     }
     let (path, step) = (newest.run.path.display(), HumanCount(newest.step));
-    outln!("all runs below runs/ are finished ({path}, the newest, at step {step}); nothing to resume");
+    outln!("all runs below runs/ have ended ({path}, the newest, at step {step}); nothing to resume");
     Ok(None)
 }

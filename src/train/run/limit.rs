@@ -1,11 +1,10 @@
 //! The time limit of a call, within which its closing work must end too.
 
-use super::GRID;
 use super::due::Work;
 use super::pace::Pace;
+use super::pictures::Picture;
 use crate::config::{Config, Guidance};
 use crate::data::Dataset;
-use crate::edit::linear_decoder::MOST_IMAGES;
 use crate::train::plan::Plan;
 use crate::units::{about, grouped};
 use std::time::{Duration, Instant};
@@ -22,9 +21,15 @@ pub(super) struct Limit {
     allowed: Option<f64>,
     began: Instant,
     last_step: u64,
-    /// What a picture and scores cost, in steps: the forward pass of an image is at most a third of its training.
-    in_steps: [f64; 2],
-    /// What they took.
+    /// The closing picture as it is where there is time.
+    whole: Picture,
+    /// Forward passes that an image of the picture takes.
+    passes: usize,
+    /// Forward passes that scores take.
+    scores: usize,
+    /// What a forward pass costs in steps: at most a third of an image's training.
+    pass: f64,
+    /// What one took where a picture was drawn, and where scores were taken.
     measured: [Option<f64>; 2],
     checkpoint: f64,
 }
@@ -33,35 +38,37 @@ impl Limit {
     /// Counts from `began`.
     pub fn new(allowed: Option<Duration>, began: Instant, config: &Config, data: &Dataset, plan: &Plan) -> Self {
         let (train, sample) = (&config.train, &config.sample);
-        let of_images = |n: usize| n as f64 / (3 * train.batch_size) as f64;
-        let passes = match &sample.guidance {
+        let evaluations = match &sample.guidance {
             Guidance::Whole(w) => 1 + usize::from(*w != 0.0),
             Guidance::Sections(w) => 1 + w.iter().filter(|w| **w != 0.0).count(),
         };
-        // What pictures begin with is fitted first.
-        let fitted = if sample.begins_with_picture() { MOST_IMAGES.min(data.train.len()) } else { 0 };
-        let picture = of_images(GRID.min(data.test.len()) * sample.steps * passes + fitted);
         let held_out = data.train.len() / 10;
         let learnt_from = match train.evaluate_images {
             0 => data.train.len() - held_out,
             n => n.min(data.train.len() - held_out),
         };
-        let scores = if train.evaluate_every > 0 { of_images(learnt_from + held_out) } else { 0.0 };
+        let scores = if train.evaluate_every > 0 { learnt_from + held_out } else { 0 };
         Self {
             allowed: allowed.map(|limit| limit.as_secs_f64()),
             began,
             last_step: train.steps as u64,
-            in_steps: [picture, scores],
+            whole: Picture::closing(config, data),
+            passes: sample.steps * evaluations,
+            scores,
+            pass: 1.0 / (3 * train.batch_size) as f64,
             measured: [None; 2],
             checkpoint: plan.checkpoint / DISK,
         }
     }
 
-    /// `work` took so long, and will again; `images` of [`GRID`] were drawn.
-    pub fn took(&mut self, work: Work, time: Duration, images: usize) {
-        if images > 0 {
-            self.measured[work as usize] = Some(time.as_secs_f64() * GRID as f64 / images as f64);
-        }
+    /// `picture` took so long to be drawn.
+    pub fn drew(&mut self, picture: Picture, time: Duration) {
+        self.measured[Work::Picture as usize] = Some(time.as_secs_f64() / self.passes_of(picture).max(1) as f64);
+    }
+
+    /// Scores took so long.
+    pub fn scored(&mut self, time: Duration) {
+        self.measured[Work::Scores as usize] = Some(time.as_secs_f64() / self.scores.max(1) as f64);
     }
 
     /// A checkpoint took so long to be written.
@@ -73,8 +80,22 @@ impl Limit {
         self.began.elapsed().as_secs_f64()
     }
 
+    /// Forward passes of `picture`.
+    fn passes_of(&self, picture: Picture) -> usize {
+        picture.drawn * self.passes + picture.fitted
+    }
+
+    /// What a forward pass takes in `work`.
+    fn pass(&self, work: Work, pace: &Pace) -> f64 {
+        self.measured[work as usize].unwrap_or_else(|| self.pass * pace.seconds().unwrap_or(0.0))
+    }
+
     fn cost(&self, work: Work, pace: &Pace) -> f64 {
-        self.measured[work as usize].unwrap_or_else(|| self.in_steps[work as usize] * pace.seconds().unwrap_or(0.0))
+        let passes = match work {
+            Work::Picture => self.passes_of(self.whole),
+            Work::Scores => self.scores,
+        };
+        passes as f64 * self.pass(work, pace)
     }
 
     /// What is kept free for what comes after the last step.
@@ -103,12 +124,15 @@ impl Limit {
         allowed + 0.5 * (LATE.0 * allowed + LATE.1) - self.elapsed()
     }
 
-    /// Images of the closing picture that there is time for.
-    pub fn images(&self, pace: &Pace) -> usize {
-        let share = self.allowed.map_or(1.0, |allowed| self.spare(allowed) / self.cost(Work::Picture, pace).max(1e-9));
-        let images = (GRID as f64 * share.clamp(0.0, 1.0)) as usize;
+    /// The closing picture that there is time for. What it begins with is fitted to fewer images before fewer are drawn.
+    pub fn picture(&self, pace: &Pace) -> Picture {
+        let spare = self.allowed.map_or(f64::INFINITY, |allowed| self.spare(allowed).max(0.0));
+        let passes = (spare / self.pass(Work::Picture, pace).max(1e-12)) as usize;
+        let Picture { drawn, fitted } = self.whole;
+        let fitted = passes.saturating_sub(drawn * self.passes).clamp(fitted.min(Picture::FEWEST), fitted);
+        let drawn = drawn.min(passes.saturating_sub(fitted) / self.passes.max(1));
         // One image says little.
-        if images < 2 { 0 } else { images }
+        if drawn < 2 { Picture::default() } else { Picture { drawn, fitted } }
     }
 
     /// Whether there is time for closing scores.
@@ -220,11 +244,11 @@ mod tests {
 
     #[test]
     fn a_picture_that_takes_longer_than_there_is_time_has_fewer_images_or_none() {
-        case(2.0, 117, 0.1, &[], |limit, pace| assert_eq!(limit.images(pace), GRID));
+        case(2.0, 117, 0.1, &[], |limit, pace| assert_eq!(limit.picture(pace), limit.whole));
         // 208 s of which there are 16 + 60.
-        case(2.0, 60, 10.0, &[], |limit, pace| assert_eq!(limit.images(pace), 7));
+        case(2.0, 60, 10.0, &[], |limit, pace| assert_eq!(limit.picture(pace), Picture { drawn: 7, fitted: 0 }));
         case(0.5, 55, 25.0, &[], |limit, pace| {
-            assert_eq!(limit.images(pace), 0);
+            assert_eq!(limit.picture(pace), Picture::default());
             assert!(limit.too_short(pace).is_some_and(|said| said.starts_with("the start has used up --max-minutes 0.5")));
             assert_eq!(limit.about(Work::Picture, pace), "about 8.5 minutes");
         });
@@ -234,9 +258,21 @@ mod tests {
         case(2.0, 60, 10.0, &[], |limit, pace| {
             assert!(limit.too_short(pace).is_none());
             let mut limit = Limit { measured: limit.measured, ..*limit };
-            limit.took(Work::Picture, Duration::from_secs(4), 4);
-            assert_eq!(limit.images(pace), GRID, "20 s, as was measured");
+            limit.drew(Picture { drawn: 4, fitted: 0 }, Duration::from_secs(4));
+            assert_eq!(limit.picture(pace), limit.whole, "20 s, as was measured");
         });
+    }
+
+    #[test]
+    fn the_picture_begins_with_a_poorer_fit_before_it_shows_fewer_images() {
+        // Steps of 1 s and 32 images: a pass takes 1/96 s, 20 images in 50 steps with guidance 20.8 s, the fit 52.
+        let fitted = ["sample.start=0.5"];
+        let of = |used: u64, check: fn(Picture)| case(2.0, used, 1.0, &fitted, |limit, pace| check(limit.picture(pace)));
+        of(50, |picture| assert_eq!(picture, Picture { drawn: 20, fitted: 5_000 }));
+        // 136 - 90 seconds are left.
+        of(90, |picture| assert!(picture.drawn == 20 && (2_300..2_420).contains(&picture.fitted), "{picture:?}"));
+        of(120, |picture| assert_eq!(picture, Picture { drawn: 10, fitted: Picture::FEWEST }));
+        of(133, |picture| assert_eq!(picture, Picture::default()));
     }
 
     #[test]

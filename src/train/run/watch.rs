@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 const EVERY: Duration = Duration::from_millis(100);
 /// After how long, and from then on how often, it says that the first step isn't done yet.
 const SILENCE: Duration = Duration::from_secs(30);
+/// Who waits for a step of so many seconds is told what it takes.
+const LONG: f64 = 2.0;
 
 /// What the loop is doing.
 pub(super) enum Doing {
@@ -20,8 +22,10 @@ pub(super) enum Doing {
     Starting,
     /// A step of training; the first one of a call.
     FirstStep(u64),
-    /// Another one.
-    Step(u64),
+    /// Another one, and the seconds that one takes.
+    Step(u64, Option<f64>),
+    /// A checkpoint after a step.
+    Saving(u64),
     /// A picture or scores, as part of a sentence, after a step.
     Work(&'static str, u64),
     /// The last checkpoint is being written.
@@ -33,7 +37,12 @@ impl Doing {
     fn finishing(&self) -> String {
         match self {
             Self::Starting => "the start and one step, then saving a checkpoint".into(),
-            Self::FirstStep(step) | Self::Step(step) => format!("step {step}, then saving a checkpoint"),
+            Self::Step(step, Some(seconds)) if *seconds >= LONG => {
+                let time = about(Duration::from_secs_f64(*seconds));
+                format!("step {step} (one takes {time}), then saving a checkpoint")
+            }
+            Self::FirstStep(step) | Self::Step(step, _) => format!("step {step}, then saving a checkpoint"),
+            Self::Saving(step) => format!("the checkpoint of step {step}"),
             Self::Work(what, step) => format!("{what} of step {step}, then saving a checkpoint"),
             Self::Closing => "the checkpoint".into(),
         }
@@ -127,7 +136,7 @@ mod tests {
             scope.spawn(move || watch(&changes, interrupt_here, Some(ms(1)), ms(2), ms(60), tell));
             doing.send(Doing::FirstStep(8)).expect("listens");
             std::thread::sleep(ms(100));
-            doing.send(Doing::Step(9)).expect("listens");
+            doing.send(Doing::Step(9, Some(120.0))).expect("listens");
             std::thread::sleep(ms(100));
             interrupt.store(true, Ordering::Relaxed);
             std::thread::sleep(ms(100));
@@ -139,6 +148,6 @@ mod tests {
         assert_eq!(said.len(), 3, "{said:?}");
         assert_eq!(said[0], "the first step takes longer than --max-minutes allows: it will be the only one");
         assert_eq!(said[1], "the first step has taken less than a second so far");
-        assert_eq!(said[2], "finishing step 9, then saving a checkpoint; Ctrl-C again ends at once");
+        assert_eq!(said[2], "finishing step 9 (one takes about 2 minutes), then saving a checkpoint; Ctrl-C again ends at once");
     }
 }
