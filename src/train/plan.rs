@@ -1,8 +1,9 @@
 //! What a run takes, known before its first step: parameters, memory, disk.
 
 use crate::config::Config;
-use crate::data::Dataset;
+use crate::data::{Dataset, bytes_of};
 use crate::device::Selected;
+use crate::edit::linear_decoder::{LARGEST_SIDE, MOST_IMAGES};
 use crate::model::activations::activations;
 use crate::model::{Soda, parameters};
 use crate::units::{bytes, grouped};
@@ -19,6 +20,8 @@ const AT_ONCE: f64 = 0.87;
 const COPIES: f64 = 4.0;
 /// The same while the optimizer makes new ones of them, without activations.
 const COPIES_IN_UPDATE: f64 = 5.5;
+/// Copies of its images that the fit of the linear decoder at the end holds, beside what training still holds.
+const COPIES_IN_FIT: f64 = 1.5;
 /// Bytes of a row of metrics.jsonl and of a picture, about.
 const ROW: f64 = 200.0;
 const PICTURE: f64 = 150e3;
@@ -46,7 +49,7 @@ impl Plan {
     ///
     /// Memory is four times the weights (themselves, average, two moments), and the [`activations`] of as many images as go through
     /// the networks at once, or what the optimizer needs if that is more. On the CPU the checkpoint that is being written comes to
-    /// it, the images, and the program.
+    /// it, the images, the fit of the linear decoder that the closing picture begins with, and the program.
     pub fn new(config: &Config, data: &Dataset, device: &Selected) -> Self {
         let train = &config.train;
         // Names and shapes alone: the weights take no memory.
@@ -67,7 +70,9 @@ impl Plan {
         let on_adapter = device.adapter.is_some();
         let training = (COPIES * weights + activations).max(COPIES_IN_UPDATE * weights);
         let images = [&data.train, &data.test].map(|images| images.len() * 3 * images.side().pow(2)).iter().sum::<usize>();
-        let memory = if on_adapter { training } else { training + COPIES * weights + images as f64 + PROGRAM };
+        let fitted = if config.sample.begins_with_picture() { MOST_IMAGES.min(data.train.len()) } else { 0 };
+        let fit = COPIES_IN_FIT * NUMBER * (fitted * bytes_of(config.model.sides.target.min(LARGEST_SIDE))) as f64;
+        let memory = if on_adapter { training } else { training + COPIES * weights + images as f64 + fit + PROGRAM };
 
         let times = |every: usize| train.steps.checked_div(every).unwrap_or(0);
         let saved = times(train.checkpoint_every).max(1);
@@ -105,7 +110,7 @@ mod tests {
     use crate::data::bundled;
 
     #[test]
-    fn memory_is_within_thirty_per_cent_of_what_was_measured() {
+    fn memory_is_within_a_fifth_of_what_was_measured() {
         let (cpu, data) = (Selected::cpu("a test"), bundled().expect("the subset"));
         let plan = |name: &str, sets: &[&str]| {
             let (_, text) = BUILT_IN.iter().find(|(n, _)| *n == name).expect("a recipe");
@@ -113,12 +118,12 @@ mod tests {
             Plan::new(&Config::parse(text, name, &sets).expect("a recipe"), &data, &cpu)
         };
         let base_64 = ["model.encoder.base=64", "model.unet.base=64", "train.batch_size=32"];
-        // Peak resident memory of `soda train` on two cores and the bundled images, MiB.
+        // Peak resident memory of `soda train`, closing picture included, on two cores and the bundled images, MiB.
         let measured: [(&str, &[&str], f64); 3] =
-            [("configs/quick.toml", &[], 257.0), ("configs/tiny.toml", &[], 354.0), ("configs/cifar10.toml", &base_64, 1563.0)];
+            [("configs/quick.toml", &[], 349.0), ("configs/tiny.toml", &[], 451.0), ("configs/cifar10.toml", &base_64, 1533.0)];
         for (name, sets, measured) in measured {
             let got = plan(name, sets).memory / f64::from(1 << 20);
-            assert!((got / measured - 1.0).abs() < 0.3, "{name}: {got:.0} MiB, measured {measured}");
+            assert!((got / measured - 1.0).abs() < 0.2, "{name}: {got:.0} MiB, measured {measured}");
         }
         let [small, large] = ["16", "64"].map(|n| plan("configs/quick.toml", &[&format!("train.batch_size={n}")]).memory);
         let parts = plan("configs/quick.toml", &["train.batch_size=64", "train.micro_batch=16"]).memory;

@@ -89,7 +89,9 @@ impl Log {
         if self.bar.message() == FIRST {
             self.bar.set_message(format!("{} images/s, {}", rate(images_per_s), left()));
         }
-        if self.printed.elapsed() < SILENCE || self.steps.is_empty() {
+        // The next step is silent too.
+        let next = Duration::from_secs_f64((self.batch as f64 / images_per_s.max(1e-9)).min(SILENCE.as_secs_f64()));
+        if self.printed.elapsed() + next < SILENCE || self.steps.is_empty() {
             return Ok(());
         }
         let losses = Tensor::cat(self.steps.iter().map(|(outcome, _)| outcome.loss.clone()).collect(), 0);
