@@ -118,7 +118,7 @@ fn resume_without_a_run_goes_on_with_the_newest_that_is_not_finished() {
     assert_eq!(new.read_starts()[1].from, start.from);
     assert!(succeeds(&resume()).contains("next: soda probe --run runs/old"));
     let out = succeeds(&resume());
-    assert!(out.contains("all runs below runs/ are finished") && out.contains("runs/old"), "{out}");
+    assert!(out.contains("all runs below runs/ have ended") && out.contains("runs/old"), "{out}");
 
     // What leaves the run says how it was made.
     succeeds(&soda(at, &["export", "--run", "runs/new", "--out", "w.safetensors"]));
