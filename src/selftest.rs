@@ -1,14 +1,21 @@
-//! Whether an adapter computes correctly: every operation, at the networks' sizes, against the CPU backend.
+//! Whether an adapter computes correctly: every operation, at the networks' sizes, against the CPU backend; the same bits twice; many
+//! launches and large buffers.
 //!
 //! Drivers have been wrong before, and nothing in a loss curve says so. The test runs by itself before the first training step on
 //! an adapter that hasn't passed it with these shaders and this driver.
 
+mod again;
+mod burn;
+mod limits;
+
+use self::burn::BurnOperations;
+use self::limits::LIMITS;
 use crate::device::{Adapter, Selected};
 use crate::error::{Error, Result};
 use crate::files::{create_parent, sha256, write_atomically};
 use crate::kernels::catalog::{self, Case, Operation, Results, Suite};
-use crate::progress::{Progress, say};
-use burn::tensor::Device;
+use crate::progress::{Progress, say, warn};
+use ::burn::tensor::Device;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::mpsc;
@@ -27,6 +34,8 @@ pub struct Outcome {
     pub of: String,
     /// On the adapter, its first launch included.
     pub milliseconds: f64,
+    /// Whether it only warns where it fails.
+    pub warns: bool,
 }
 
 impl Outcome {
@@ -42,7 +51,7 @@ fn compare(case: &Case, got: &Results, want: &Results, milliseconds: f64) -> Out
     let errors = got.iter().zip(want).map(|((name, got), (_, want))| (tolerance.error(got, want), name.clone()));
     let nothing = (if got.is_empty() { f32::INFINITY } else { 0.0 }, "nothing".to_owned());
     let (worst, of) = errors.fold(nothing, |a, b| if b.0 > a.0 { b } else { a });
-    Outcome { kernel: case.kernel, size: case.size(), worst, of, milliseconds }
+    Outcome { kernel: case.kernel, size: case.size(), worst, of, milliseconds, warns: false }
 }
 
 /// Runs every case of `operations` on `device`, one after another. `each` gets an outcome as soon as there is one, and the number
@@ -75,7 +84,12 @@ pub fn run(operations: &[&dyn Operation], device: &Selected, mut each: impl FnMu
         }
         Ok::<_, Error>(())
     })?;
-    match outcomes.iter().find(|o| !o.passed()) {
+    judge(&outcomes, device).map(|()| outcomes)
+}
+
+/// Refuses `device` where one of `outcomes` is wrong.
+fn judge(outcomes: &[Outcome], device: &Selected) -> Result<()> {
+    match outcomes.iter().find(|o| !o.passed() && !o.warns) {
         Some(wrong) => Err(Error::failed(format!(
             "{} computes {} {} wrongly ({} is {:.0} times the tolerated error off); use --device cpu or another adapter, or update its driver",
             device.describe(),
@@ -84,33 +98,91 @@ pub fn run(operations: &[&dyn Operation], device: &Selected, mut each: impl FnMu
             wrong.of,
             wrong.worst
         ))),
-        None => Ok(outcomes),
+        None => Ok(()),
     }
 }
 
-/// Runs the test unless `device` is the CPU backend, or has passed before with these shaders and its driver.
+/// What the whole test found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Findings {
+    /// Of each case.
+    pub outcomes: Vec<Outcome>,
+    /// Floating-point operations a second of the largest layer's convolution.
+    pub speed: Option<f64>,
+}
+
+/// Cases of the whole test.
+fn count() -> usize {
+    let first = again::first_cases(catalog::operations()).len();
+    catalog::cases(&operations(), Suite::SelfTest).len() + 2 * first + LIMITS.len()
+}
+
+/// Our operations and Burn's.
+fn operations() -> Vec<&'static dyn Operation> {
+    catalog::operations().iter().copied().chain([&BurnOperations as &dyn Operation]).collect()
+}
+
+/// Runs the whole test on `device`: the cases of all operations, our kernels twice and on what isn't finite, and what shows only at
+/// size. `each` gets an outcome as soon as there is one, and their number.
 ///
 /// # Errors
 /// As [`run`].
-pub fn once(device: &Selected) -> Result<()> {
+pub fn whole(device: &Selected, mut each: impl FnMut(&Outcome, usize)) -> Result<Findings> {
+    let count = count();
+    let mut outcomes = run(&operations(), device, |outcome, _| each(outcome, count))?;
+    let mut add = |outcome: Outcome| {
+        each(&outcome, count);
+        outcomes.push(outcome);
+    };
+    for mut case in again::first_cases(catalog::operations()) {
+        add(again::same_bits(&case, device)?);
+        add(again::shows_what_is_not_finite(&mut case, device)?);
+    }
+    let mut speed = None;
+    for limit in LIMITS {
+        let (outcome, measured) = limit.outcome(device)?;
+        add(outcome);
+        speed = measured.or(speed);
+    }
+    judge(&outcomes, device)?;
+    Ok(Findings { outcomes, speed })
+}
+
+/// Runs the test unless `device` is the CPU backend, or has passed before with these shaders and its driver. Gives the speed of the
+/// largest layer's convolution then, in floating-point operations a second; none on the CPU backend.
+///
+/// # Errors
+/// As [`run`].
+pub fn once(device: &Selected) -> Result<Option<f64>> {
     let record = record(device);
-    if device.adapter.is_none() || record.as_ref().is_some_and(|path| path.exists()) {
-        return Ok(());
+    let passed = record.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
+    if device.adapter.is_none() || passed.is_some() {
+        return Ok(passed.and_then(|speed| speed.trim().parse().ok()));
     }
     say(&format!("first use of {}: testing every kernel against the CPU (soda selftest)", device.describe()));
-    let progress = Progress::new("testing kernels", Some(catalog::cases(catalog::operations(), Suite::SelfTest).len()));
-    run(catalog::operations(), device, |_, _| progress.add(1))?;
+    let progress = Progress::new("testing kernels", Some(count()));
+    let found = whole(device, |_, _| progress.add(1))?;
     progress.finish();
+    for hidden in found.outcomes.iter().filter(|outcome| !outcome.passed()) {
+        warn(&format!(
+            "{}: {} {} doesn't show {}; a run that diverges is noticed later",
+            device.describe(),
+            hidden.kernel,
+            hidden.size,
+            hidden.of
+        ));
+    }
     // Gives the memory of the test's large tensors back: training would scatter its small ones over it, and its own memory would
     // grow for thousands of steps.
     device.device.memory_cleanup();
     // A cache that isn't there or can't be written only means that the test runs again.
     if let Some(passed) = record
-        && let Err(e) = create_parent(&passed).and_then(|()| write_atomically(&passed, b"passed\n"))
+        && let Err(e) = create_parent(&passed)
+            .and_then(|()| write_atomically(&passed, found.speed.map_or(String::new(), |speed| format!("{speed}\n")).as_bytes()))
     {
         log::info!("{e}");
     }
-    Ok(())
+    Ok(found.speed)
 }
 
 /// Returns the file that says that `device` has passed; `None` for the CPU backend and where there is no cache folder.

@@ -4,7 +4,6 @@ use super::Common;
 use super::output::Output;
 use crate::device;
 use crate::error::Result;
-use crate::kernels::catalog::operations;
 use crate::selftest::{self, Outcome};
 use serde_json::json;
 use std::time::Instant;
@@ -16,7 +15,7 @@ pub fn run(common: &Common) -> Result<()> {
     outln!("{}", device.describe());
     let clock = Instant::now();
     let mut seen = Vec::new();
-    let outcome = selftest::run(operations(), &device, |o, total| {
+    let outcome = selftest::whole(&device, |o, total| {
         seen.push(o.clone());
         let number = format!("{}/{total}", seen.len());
         outln!("{number:>6}  {:16} {:44} {}", o.kernel, o.size, verdict(o));
@@ -24,15 +23,20 @@ pub fn run(common: &Common) -> Result<()> {
     output.device(&device);
     output.set("passed", json!(outcome.is_ok()));
     output.set("cases", json!(seen));
+    output.set("flops", json!(outcome.as_ref().ok().and_then(|found| found.speed)));
     output.write(common)?;
     outcome?;
-    outln!("all {} kernels are right, {:.1} s", seen.len(), clock.elapsed().as_secs_f64());
+    outln!("all {} cases are right, {:.1} s", seen.len(), clock.elapsed().as_secs_f64());
     Ok(())
 }
 
 /// "ok, 1.1 % of tolerance (x gradient)".
 fn verdict(outcome: &Outcome) -> String {
-    let word = if outcome.passed() { "ok" } else { "FAIL" };
+    let word = match outcome {
+        o if o.passed() => "ok",
+        o if o.warns => "warning",
+        _ => "FAIL",
+    };
     let of = outcome.of.strip_prefix("the ").unwrap_or(&outcome.of);
     let of = of.strip_prefix("gradient of ").map_or(of.to_owned(), |input| format!("{input} gradient"));
     let share =
@@ -47,7 +51,7 @@ mod tests {
     #[test]
     fn verdicts_say_how_near_to_the_limit_a_kernel_is() {
         let of = |worst: f32, of: &str| {
-            verdict(&Outcome { kernel: "conv2d", size: String::new(), worst, of: of.into(), milliseconds: 1.0 })
+            verdict(&Outcome { kernel: "conv2d", size: String::new(), worst, of: of.into(), milliseconds: 1.0, warns: false })
         };
         assert_eq!(of(0.011, "the gradient of x"), "ok, 1.1 % of tolerance (x gradient)");
         assert_eq!(of(1.0, "the value"), "ok, 100.0 % of tolerance (value)");

@@ -3,6 +3,7 @@
 mod auto_batch;
 mod newest;
 mod preview;
+mod watchdog;
 
 use super::Common;
 use super::failure::{Advice, advise};
@@ -116,9 +117,11 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut allow_change = args.allow_change;
     if args.auto_batch {
         config.train.micro_batch = auto_batch::find(&config, common)?;
-        // What was asked for needs no other leave.
-        let own = if resumed { run.read_config()? } else { config.clone() };
-        allow_change |= differences(&own, &config).iter().all(|d| d.starts_with("train.micro_batch:"));
+        allow_change |= only_the_parts(&run, resumed, &config)?;
+    }
+    if device.gpu && !args.auto_batch {
+        let shortened = watchdog::shorten(&mut config, &device)?;
+        allow_change |= shortened && only_the_parts(&run, resumed, &config)?;
     }
     let dataset = images::of_run(common, resumed.then_some(&run), config.data.side)?;
     if let [side, ..] = config.unused_attention()[..] {
@@ -154,6 +157,12 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether `config` differs from the run's own recipe in the size of the parts of a batch alone, which then needs no other leave.
+fn only_the_parts(run: &RunDir, resumed: bool, config: &Config) -> Result<bool> {
+    let own = if resumed { run.read_config()? } else { config.clone() };
+    Ok(differences(&own, config).iter().all(|d| d.starts_with("train.micro_batch:")))
 }
 
 /// Refuses to begin by itself what a CPU doesn't end: names what it does end.

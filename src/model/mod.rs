@@ -15,4 +15,5 @@ pub mod soda;
 pub mod unet;
 pub mod weights;
 
+pub(crate) use embedding::waves;
 pub use soda::Soda;

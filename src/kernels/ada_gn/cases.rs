@@ -63,7 +63,11 @@ impl Operation for AdaGnOperation {
 
     fn cases(&self, suite: Suite) -> Vec<Case> {
         let (calls, tolerances) = match suite {
-            Suite::SelfTest => (self_test(), Tolerances::SELF_TEST),
+            Suite::SelfTest => {
+                let mut cases: Vec<Case> = self_test().into_iter().map(|call| call.case(Tolerances::SELF_TEST)).collect();
+                cases.extend([large(), many_groups().case(Tolerances::SELF_TEST)]);
+                return cases;
+            }
             // Sums over up to 12,288 numbers in another order: relative errors of a few 1e-6 of the largest entry.
             Suite::Test => (test(), Tolerances::both(1e-5, 1e-5)),
             Suite::Bench { batch } => {
@@ -91,7 +95,7 @@ impl Operation for AdaGnOperation {
             [15, 3, 9],
             [17, 1, 35],
         ];
-        let cases = self_test().into_iter().chain(test());
+        let cases = self_test().into_iter().chain(test()).chain([Call::sized(2, 64, 8, 8, 32), many_groups()]);
         sizes.extend(cases.map(|Call { shape: [_, c, h, w], groups, .. }| [c, c / groups, h * w]));
         wgsl::shaders(&sizes)
     }
@@ -107,6 +111,20 @@ fn self_test() -> Vec<Call> {
             ..Call::sized(2, channels, side, side, 32)
         })
         .to_vec()
+}
+
+/// SiLU of numbers up to a thousand, where exponentials overflow.
+fn large() -> Case {
+    let mut case = Call { modulated: false, ..Call::sized(2, 64, 8, 8, 32) }.case(Tolerances::SELF_TEST);
+    let gamma = case.inputs.iter_mut().find(|input| input.name == "gamma").expect("an input of group_norm");
+    *gamma = Input::vector("gamma", 64).about(0.0, 300.0);
+    let variant = case.variant.take().unwrap_or_default();
+    case.variant(variant + ", large")
+}
+
+/// More groups than a grid has workgroups along one axis: it is folded.
+fn many_groups() -> Call {
+    Call { modulated: false, ..Call::sized(4100, 32, 2, 2, 16) }
 }
 
 /// Odd sizes: pixels that aren't a multiple of the workgroup, one channel a group, batch 1, groups larger than the cache, more channels

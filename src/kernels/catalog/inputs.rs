@@ -30,11 +30,23 @@ pub struct Input {
     square: bool,
     /// Its numbers, where they aren't drawn.
     given: Option<Vec<f32>>,
+    /// What its first number is replaced by.
+    pub poison: Option<f32>,
 }
 
 impl Input {
     fn new(name: &'static str, shape: &[usize]) -> Self {
-        Self { name, shape: shape.to_vec(), image: false, learns: true, mean: 0.0, deviation: 1.0, square: false, given: None }
+        Self {
+            name,
+            shape: shape.to_vec(),
+            image: false,
+            learns: true,
+            mean: 0.0,
+            deviation: 1.0,
+            square: false,
+            given: None,
+            poison: None,
+        }
     }
 
     /// A feature map `[B, C, H, W]` over NHWC memory.
@@ -80,10 +92,13 @@ impl Input {
     /// Draws its tensor on `device` from the stream of this number, tracked where it `learns`.
     pub fn draw(&self, stream: u64, device: &Device, learns: bool) -> Value {
         let finish = |values: f32| if self.square { values * values } else { values };
-        let values = self.given.clone().unwrap_or_else(|| {
+        let mut values = self.given.clone().unwrap_or_else(|| {
             let values = normal(stream, self.shape.iter().product());
             values.into_iter().map(|v| finish(self.mean + self.deviation * v)).collect()
         });
+        if let (Some(poison), Some(first)) = (self.poison, values.first_mut()) {
+            *first = poison;
+        }
         let value = match self.shape[..] {
             [n] => Value::Vector(Tensor::from_data(TensorData::new(values, [n]), device)),
             [n, m] => Value::Matrix(Tensor::from_data(TensorData::new(values, [n, m]), device)),

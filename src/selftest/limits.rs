@@ -1,0 +1,186 @@
+//! What shows only at size: many launches, many uploads, large buffers, and a convolution of the paper's largest layer, which also tells
+//! how fast the adapter is.
+
+use super::Outcome;
+use crate::device::{Kind, Selected};
+use crate::error::{Error, Result};
+use crate::kernels::catalog::Tolerance;
+use crate::kernels::conv2d::{Conv2dOptions, conv2d};
+use crate::kernels::peak;
+use crate::rng::{self, Purpose};
+use burn::tensor::{Device, Tensor, TensorData};
+use std::time::Instant;
+
+/// What software adapters are spared: they do the same a hundred times smaller.
+const OF_SOFTWARE: f64 = 0.01;
+/// Tensors that are uploaded, then read: as many as networks have.
+const UPLOADS: usize = 300;
+/// Launches without a read between them: more than some queues hold.
+const LAUNCHES: usize = 5_000;
+/// Bytes of the largest buffer of a step at paper size.
+const LARGEST_BUFFER: u64 = 384 << 20;
+/// The largest layer at paper size: channels in, channels out, side of image and kernel; and the images here.
+const LAYER: [usize; 4] = [384, 128, 32, 3];
+const IMAGES: usize = 64;
+/// Outputs of it that are compared.
+const SAMPLES: usize = 300;
+
+/// One of them.
+pub(super) struct Limit {
+    pub name: &'static str,
+    pub run: fn(&Selected, f64) -> Result<Finding>,
+}
+
+/// What it came to.
+pub(super) struct Finding {
+    size: String,
+    /// As a multiple of what is tolerated; infinite where nothing is.
+    worst: f32,
+    of: &'static str,
+    /// Floating-point operations a second, where that was measured.
+    pub speed: Option<f64>,
+}
+
+/// All of them, the cheap ones first.
+pub(super) const LIMITS: [Limit; 4] = [
+    Limit { name: "uploads", run: uploads },
+    Limit { name: "launches", run: launches },
+    Limit { name: "large buffer", run: large_buffer },
+    Limit { name: "large layer", run: large_layer },
+];
+
+impl Limit {
+    /// Runs it on `device`.
+    pub fn outcome(&self, device: &Selected) -> Result<(Outcome, Option<f64>)> {
+        let software = device.adapter.as_ref().is_none_or(|adapter| adapter.kind == Kind::Software);
+        let clock = Instant::now();
+        let found = (self.run)(device, if software { OF_SOFTWARE } else { 1.0 })?;
+        let milliseconds = clock.elapsed().as_secs_f64() * 1e3;
+        let Finding { size, worst, of, speed } = found;
+        Ok((Outcome { kernel: self.name, size, worst, of: of.into(), milliseconds, warns: false }, speed))
+    }
+}
+
+/// 0 or infinite.
+fn exact(got: &[f32], want: &[f32]) -> f32 {
+    if got == want { 0.0 } else { f32::INFINITY }
+}
+
+fn scaled(whole: usize, share: f64) -> usize {
+    ((whole as f64 * share) as usize).max(1)
+}
+
+fn read(x: Tensor<1>) -> Result<Vec<f32>> {
+    x.try_into_vec_as().map_err(|e| Error::device("testing its limits", &e))
+}
+
+fn uploads(device: &Selected, _: f64) -> Result<Finding> {
+    let values = |i: usize| -> Vec<f32> { (0..1 + i * 37 % 4099).map(|j| (i * 10_000 + j) as f32).collect() };
+    let tensors: Vec<_> = (0..UPLOADS).map(|i| Tensor::<1>::from_data(values(i).as_slice(), &device.device)).collect();
+    let mut worst = 0.0;
+    for (i, tensor) in tensors.into_iter().enumerate() {
+        worst = exact(&read(tensor)?, &values(i)).max(worst);
+    }
+    Ok(Finding { size: format!("{UPLOADS} tensors"), worst, of: "what was read back", speed: None })
+}
+
+fn launches(device: &Selected, share: f64) -> Result<Finding> {
+    let n = scaled(LAUNCHES, share);
+    let mut x = Tensor::<1>::zeros([256], &device.device);
+    for _ in 0..n {
+        x = x + 1.0;
+    }
+    Ok(Finding {
+        size: format!("{n} without a read"),
+        worst: exact(&read(x)?, &[n as f32; 256]),
+        of: "their number",
+        speed: None,
+    })
+}
+
+fn large_buffer(device: &Selected, share: f64) -> Result<Finding> {
+    let most = device
+        .adapter
+        .as_ref()
+        .map_or(LARGEST_BUFFER, |adapter| adapter.limits.max_storage_binding.min(adapter.limits.max_buffer));
+    // `copy` takes multiples of 1024 numbers.
+    let n = (scaled(most.min(LARGEST_BUFFER) as usize / 4, share) / 1024 * 1024).max(1024);
+    let mut x = Tensor::<1>::zeros([n], &device.device);
+    let marks = [0, n / 2, n - 4];
+    let values = |at: usize| [1.0, 2.0, 3.0, 4.0].map(|v| v + (at % 1000) as f32);
+    for at in marks {
+        x = x.slice_assign([at..at + 4], Tensor::from_data(values(at), &device.device));
+    }
+    let y = peak::copy(x);
+    let mut worst = 0.0;
+    for at in marks {
+        worst = exact(&read(y.clone().slice([at..at + 4]))?, &values(at)).max(worst);
+    }
+    Ok(Finding { size: format!("{} MiB", n * 4 >> 20), worst, of: "its first, middle and last numbers", speed: None })
+}
+
+fn large_layer(device: &Selected, share: f64) -> Result<Finding> {
+    let [from, to, side, kernel] = LAYER;
+    let images = scaled(IMAGES, share);
+    let draw = |stream: u64, n: usize| rng::normal(&mut rng::stream(7, Purpose::Test, stream), n);
+    let (x, weight) = (draw(1, images * side * side * from), draw(2, to * from * kernel * kernel));
+    let on = |values: &[f32], shape: [usize; 4], device: &Device| {
+        Tensor::<4>::from_data(TensorData::new(values.to_vec(), shape), device)
+    };
+    // As feature maps lie: channels last.
+    let x_there = on(&x, [images, side, side, from], &device.device).permute([0, 3, 1, 2]);
+    let weight_there = on(&weight, [to, from, kernel, kernel], &device.device);
+    let run = || {
+        let y = conv2d(x_there.clone(), weight_there.clone(), None, None, Conv2dOptions::same(kernel, 1));
+        y.permute([0, 2, 3, 1]).reshape([images * side * side * to])
+    };
+    let y = read(run())?;
+    // Compiled by now. Reading one number waits for all.
+    let clock = Instant::now();
+    read(run().slice([0..1]))?;
+    let operations = 2.0 * (kernel * kernel * from * to * side * side * images) as f64;
+    let speed = operations / clock.elapsed().as_secs_f64();
+
+    let places: Vec<usize> = (0..SAMPLES).map(|i| (i * 7_919 + i * i * 104_729) % y.len()).chain([0, y.len() - 1]).collect();
+    let got: Vec<f32> = places.iter().map(|&at| y[at]).collect();
+    let want: Vec<f32> = places.iter().map(|&at| output(&x, &weight, at)).collect();
+    // Sums of 3,456 products in another order.
+    let worst = Tolerance::new(1e-4, 1e-4).error(&got, &want);
+    let size = format!("{images}x{from}x{side}x{side}, {kernel}x{kernel} to {to}, {:.3} TFLOP/s", speed / 1e12);
+    Ok(Finding { size, worst, of: "a sample of the value", speed: Some(speed) })
+}
+
+/// The number at place `at` of the layer's output, summed in 64 bits.
+fn output(x: &[f32], weight: &[f32], at: usize) -> f32 {
+    let [from, to, side, kernel] = LAYER;
+    let (o, column, row, image) = (at % to, at / to % side, at / to / side % side, at / to / side / side);
+    let mut sum = 0.0;
+    for (k, l) in (0..kernel).flat_map(|k| (0..kernel).map(move |l| (k, l))) {
+        let (i, j) = (row + k, column + l);
+        // One pixel of zeros around the image.
+        if i == 0 || j == 0 || i > side || j > side {
+            continue;
+        }
+        let pixel = ((image * side + i - 1) * side + j - 1) * from;
+        sum += (0..from)
+            .map(|c| f64::from(x[pixel + c]) * f64::from(weight[((o * from + c) * kernel + k) * kernel + l]))
+            .sum::<f64>();
+    }
+    sum as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cpu_backend_passes_and_one_wrong_number_does_not() {
+        for limit in LIMITS {
+            let (outcome, speed) = limit.outcome(&Selected::cpu("a test")).expect("a result");
+            assert!(outcome.passed(), "{}: {} off in {}", outcome.kernel, outcome.worst, outcome.of);
+            assert_eq!(speed.is_some_and(|speed| speed > 1e8), limit.name == "large layer");
+        }
+        assert_eq!((exact(&[1.0], &[1.0]), exact(&[1.0], &[1.5])), (0.0, f32::INFINITY));
+        assert_eq!((exact(&[], &[1.0]), exact(&[f32::NAN], &[f32::NAN])), (f32::INFINITY, f32::INFINITY));
+    }
+}
