@@ -17,6 +17,11 @@ const NETWORK_WORDS: [&str; 10] =
 /// Programs that could do it instead.
 const NETWORK_PROGRAMS: [&str; 3] = ["\"curl\"", "\"wget\"", "\"ssh\""];
 
+/// Names that Unix alone has.
+const UNIX_WORDS: [&str; 3] = ["os::unix", "os::fd", "mkfifo"];
+/// Files whose `mod` line stands behind `cfg(unix)`.
+const UNIX_FILES: [&str; 1] = ["src/files/tests.rs"];
+
 /// All Rust sources, by their names from the root on.
 fn sources() -> Vec<(String, String)> {
     fn collect(folder: &Path, out: &mut Vec<(String, String)>) {
@@ -146,4 +151,35 @@ fn what_breaks_the_rules_is_seen() {
         assert!(wrong_network(NETWORK[0], line).is_empty(), "{line}");
     }
     assert!(wrong_network("src/eval/a.rs", "let fraction = sequreq + 1; // as std::net").is_empty());
+}
+
+/// Lines of the source that use what Unix alone has, neither in a file nor in an item behind `cfg(unix)`.
+fn unguarded_unix(name: &str, text: &str) -> Vec<String> {
+    let lines: Vec<&str> = text.lines().collect();
+    if UNIX_FILES.contains(&name) || lines.iter().any(|line| line.starts_with("#![cfg(unix)]")) {
+        return Vec::new();
+    }
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let guarded = |at: usize| {
+        let attribute = (0..at).rev().find(|i| lines[*i].trim_start().starts_with("#[cfg(unix)]"));
+        // The item has not ended before.
+        attribute.is_some_and(|i| !lines[i..at].iter().any(|line| line.trim() == "}" && indent(line) == indent(lines[i])))
+    };
+    let uses = (0..lines.len()).filter(|i| UNIX_WORDS.iter().any(|word| code(lines[*i]).contains(word)));
+    uses.filter(|i| !guarded(*i)).map(|i| format!("{name}:{}: {}", i + 1, lines[i].trim())).collect()
+}
+
+#[test]
+fn what_only_unix_has_stands_behind_cfg() {
+    let wrong: Vec<String> = sources()
+        .iter()
+        .filter(|(name, _)| name.starts_with("src/"))
+        .flat_map(|(name, text)| unguarded_unix(name, text))
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    // It can fail.
+    let behind = "#[cfg(unix)]\nfn f() {\n    use std::os::unix::fs;\n}\n";
+    assert!(unguarded_unix("src/a.rs", behind).is_empty());
+    assert_eq!(unguarded_unix("src/a.rs", &format!("{behind}use std::os::unix::fs;\n")).len(), 1);
+    assert_eq!(unguarded_unix("src/a.rs", "fn f(x: impl std::os::fd::AsFd) {}\n").len(), 1);
 }
