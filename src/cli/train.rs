@@ -107,12 +107,6 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     if let Some(why) = &args.fits {
         return Err(Error::failed(format!("{why}. {}", what_fits(&run, &config, args, common))));
     }
-    let owned = (run.clone(), args.clone(), common.clone());
-    advise(move || {
-        let (run, args, common) = &owned;
-        let unnamed = args.run.is_none().then(|| run.path.clone());
-        run.exists().then(|| Advice { resume: resume_command(run, args, common), run: unnamed })
-    });
     let mut allow_change = args.allow_change;
     if args.auto_batch {
         config.train.micro_batch = auto_batch::find(&config, common)?;
@@ -120,6 +114,17 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         let own = if resumed { run.read_config()? } else { config.clone() };
         allow_change |= differences(&own, &config).iter().all(|d| d.starts_with("train.micro_batch:"));
     }
+    let owned = (run.clone(), args.clone(), common.clone(), config.train.at_once() / 2);
+    advise(move || {
+        let (run, args, common, smaller) = &owned;
+        let unnamed = args.run.is_none().then(|| run.path.clone());
+        let advice = || Advice {
+            resume: resume_command(run, args, common),
+            run: unnamed,
+            smaller: Some(*smaller).filter(|smaller| *smaller > 0),
+        };
+        run.exists().then(advice)
+    });
     let dataset = images::of_run(common, resumed.then_some(&run), config.data.side)?;
     if let [side, ..] = config.unused_attention()[..] {
         say(&format!(
@@ -171,11 +176,7 @@ fn too_much(common: &Common) -> Error {
 /// How many images the device has memory for, and how to go on with them: for a run that ran out of it.
 fn what_fits(run: &RunDir, config: &Config, args: &Args, common: &Common) -> String {
     let resume = resume_command(run, args, common);
-    let at_once = |config: &Config| match config.train.micro_batch {
-        0 => config.train.batch_size,
-        n => n,
-    };
-    let now = run.read_config().map_or(at_once(config), |own| at_once(&own));
+    let now = run.read_config().map_or(config.train.at_once(), |own| own.train.at_once());
     let fits = match auto_batch::find(config, common) {
         Ok(0) => config.train.batch_size,
         Ok(n) => n,

@@ -9,4 +9,5 @@ pub mod run;
 pub mod saver;
 pub mod step;
 pub mod survey;
+pub mod tally;
 pub mod trial;

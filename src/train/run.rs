@@ -178,7 +178,7 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
             watch.doing(Doing::Saving(number));
         }
         let images = state.position.images;
-        let row = due.row.then(|| log.row(number, images)).transpose()?;
+        let row = due.row.then(|| log.row(number, images, &mut state.tally)).transpose()?;
         log.stepping += clock.elapsed();
         state.position.seconds = already + log.stepping.as_secs_f64();
         if let Some(row) = row {
@@ -193,6 +193,8 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
         if due.save {
             keeper.ready(&log)?;
             let snapshot = Snapshot::of(&state, config)?;
+            // Before it takes the place of a good one: whether it is what the device should have computed.
+            state.tally.check()?;
             if !snapshot.is_finite() {
                 return Err(log.broken(number, lr, "the weights after it are not finite"));
             }

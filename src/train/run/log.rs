@@ -10,6 +10,7 @@ use crate::run_dir::{Evaluation, Failure, Metrics, Row, RunDir, json_line};
 use crate::shell::quoted;
 use crate::train::checkpoint::State;
 use crate::train::step::Outcome;
+use crate::train::tally::Tally;
 use crate::units::rate;
 use burn::tensor::Tensor;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -108,11 +109,15 @@ impl Log {
     }
 
     /// Reads the numbers of the steps since the last row, up to `step`: the only place where the loop waits for the device.
-    pub fn row(&mut self, step: u64, images: u64) -> Result<Row> {
+    ///
+    /// # Errors
+    /// If they aren't finite, the device fails, or by `tally` it has left out work.
+    pub fn row(&mut self, step: u64, images: u64, tally: &mut Tally) -> Result<Row> {
         let (outcomes, rates): (Vec<Outcome>, Vec<f64>) = std::mem::take(&mut self.steps).into_iter().unzip();
         let steps = rates.len() as u64;
         let numbers = Tensor::cat(outcomes.into_iter().flat_map(|o| [o.loss, o.grad_norm]).collect(), 0).try_to_vec_as::<f32>();
         let numbers = numbers.map_err(|e| Error::device(&format!("computing the steps up to {step}"), &e))?;
+        tally.check()?;
         let (losses, norms): (Vec<f32>, Vec<f32>) = numbers.as_chunks().0.iter().map(|[loss, norm]| (*loss, *norm)).unzip();
         let first = step - steps + 1;
         for (number, ((loss, norm), lr)) in (first..).zip(losses.iter().zip(&norms).zip(&rates)) {
@@ -221,7 +226,7 @@ mod tests {
                 let tensor = |value: f32| Tensor::<1>::from_floats([value], &device);
                 log.add(Outcome { loss: tensor(*loss), grad_norm: tensor(*norm) }, 0.1 * (i + 1) as f64);
             }
-            log.row(10, 80)
+            log.row(10, 80, &mut Tally::new(&device))
         };
         let row = add(&[(1.0, 4.0), (2.0, 5.0), (3.0, 6.0)]).expect("all are finite");
         assert!((row.loss, row.grad_norm) == (2.0, 6.0) && (row.lr - 0.3).abs() < 1e-12, "{row:?}");
@@ -258,6 +263,6 @@ mod tests {
         assert_eq!(log.bar.message(), "loss 1.5000, 12.0 images/s, about 3 hours left");
         assert!(log.printed.elapsed() < SILENCE && log.metrics.rows.is_empty());
         assert_eq!(std::fs::read(run.metrics()).expect("there"), b"");
-        assert_eq!(log.row(2, 64).expect("finite").loss, 1.5, "the row has both");
+        assert_eq!(log.row(2, 64, &mut Tally::new(&device)).expect("finite").loss, 1.5, "the row has both");
     }
 }
