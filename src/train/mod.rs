@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 pub mod ema;
+pub mod limits;
 pub mod optim;
 pub mod plan;
 pub mod replay;

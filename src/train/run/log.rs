@@ -1,10 +1,11 @@
 //! metrics.jsonl, the progress bar, the loss curve.
 
+use super::pools::Pools;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::eval::validation::Validation;
 use crate::files::{self, write_atomically};
-use crate::progress::{self, say};
+use crate::progress::{self, say, warn};
 use crate::report::plot;
 use crate::run_dir::{Evaluation, Failure, Metrics, Row, RunDir, json_line};
 use crate::shell::quoted;
@@ -12,7 +13,7 @@ use crate::train::checkpoint::State;
 use crate::train::step::Outcome;
 use crate::train::tally::Tally;
 use crate::units::rate;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
@@ -32,6 +33,9 @@ pub(super) struct Log {
     seed: u64,
     /// Steps since the last row, each with its learning rate; their numbers are still on the device.
     steps: Vec<(Outcome, f64)>,
+    /// Whose memory pools are watched.
+    device: Device,
+    pub pools: Pools,
     since: Instant,
     printed: Instant,
     /// Time spent in steps, by this call.
@@ -40,7 +44,7 @@ pub(super) struct Log {
 
 impl Log {
     /// Continues the log of a resumed run: rows beyond its checkpoint are dropped.
-    pub fn open(run: &RunDir, config: &Config, state: &State, bar: ProgressBar) -> Result<Self> {
+    pub fn open(run: &RunDir, config: &Config, state: &State, device: &Device, bar: ProgressBar) -> Result<Self> {
         // The step that ended the last call is taken again.
         let _ = files::remove_file(&run.failure());
         let mut metrics = run.read_metrics()?;
@@ -64,6 +68,8 @@ impl Log {
             batch: config.train.batch_size as u64,
             seed: config.seed,
             steps: Vec::new(),
+            device: device.clone(),
+            pools: Pools::new(state.position.step),
             since: now,
             printed: now,
             stepping: Duration::ZERO,
@@ -131,7 +137,12 @@ impl Log {
         let (lr, grad_norm) = (rates[rates.len() - 1], f64::from(norms[norms.len() - 1]));
         let loss = losses.iter().map(|l| f64::from(*l)).sum::<f64>() / steps as f64;
         let images_per_s = (steps * self.batch) as f64 / self.since.elapsed().as_secs_f64();
-        Ok(Row { step, images, loss, grad_norm, lr, images_per_s, seconds: 0.0 })
+        let pools = self.device.memory_pool_usage();
+        if let Some(grown) = pools.and_then(|pools| self.pools.seen(step, pools.bytes_reserved)) {
+            self.bar.suspend(|| warn(&grown));
+        }
+        let [pool_bytes, pool_bytes_used] = [pools.map(|pools| pools.bytes_reserved), pools.map(|pools| pools.bytes_in_use)];
+        Ok(Row { step, images, loss, grad_norm, lr, images_per_s, seconds: 0.0, pool_bytes, pool_bytes_used })
     }
 
     /// Notes which step broke, so that `soda replay` finds it.
@@ -212,7 +223,6 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::Device;
 
     #[test]
     fn the_first_step_with_a_number_that_is_not_finite_is_named_with_its_own_rate() {
@@ -220,7 +230,7 @@ mod tests {
         let run = RunDir::new(folder.path().join("it's a run"));
         std::fs::create_dir(&run.path).expect("writable");
         let config = Config::load(std::path::Path::new("configs/quick.toml"), &[]).expect("a recipe");
-        let mut log = Log::open(&run, &config, &State::new(&config, "", &device), Log::bar(&config)).expect("a new log");
+        let mut log = Log::open(&run, &config, &State::new(&config, "", &device), &device, Log::bar(&config)).expect("a new log");
         let mut add = |numbers: &[(f32, f32)]| {
             for (i, (loss, norm)) in numbers.iter().enumerate() {
                 let tensor = |value: f32| Tensor::<1>::from_floats([value], &device);
@@ -249,7 +259,7 @@ mod tests {
         let run = RunDir::new(folder.path().join("run"));
         std::fs::create_dir(&run.path).expect("writable");
         let config = Config::load(std::path::Path::new("configs/quick.toml"), &[]).expect("a recipe");
-        let mut log = Log::open(&run, &config, &State::new(&config, "", &device), Log::bar(&config)).expect("a new log");
+        let mut log = Log::open(&run, &config, &State::new(&config, "", &device), &device, Log::bar(&config)).expect("a new log");
         for loss in [1.0, 2.0] {
             let [loss, grad_norm] = [loss, 5.0].map(|value: f32| Tensor::<1>::from_floats([value], &device));
             log.add(Outcome { loss, grad_norm }, 0.1);

@@ -12,6 +12,7 @@ use inject::{Fault, inject};
 use soda::run_dir::RunDir;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// The adapter that the tests run on, as `soda` names it.
 fn adapter() -> String {
@@ -65,6 +66,59 @@ fn a_device_that_is_lost_ends_training_with_the_command_that_goes_on_and_costs_n
 }
 
 #[test]
+fn a_device_whose_loss_only_those_learn_who_wait_for_it_ends_the_program_with_advice() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let run = RunDir::new(at.join("r"));
+    let lost = run.checkpoint(2).join("COMPLETE");
+    let mut command = train(at, "r", &[], &["train.steps=1000", "train.checkpoint_every=2"]);
+    let child = inject(&mut command, Fault::LostWait, Some(&lost)).spawn().expect("starts");
+    wait_for("a checkpoint", || lost.exists());
+    let clock = Instant::now();
+    let output = child.wait_with_output().expect("it ends");
+    assert!(clock.elapsed() < Duration::from_secs(10), "{:?}", clock.elapsed());
+    let resume = "`soda train --resume --run r --device wgpu";
+    let parts = ["checkpoints are intact", &format!("{resume} --set train.micro_batch=4 --allow-change`"), &format!("{resume}`")];
+    fails(&output, 1, &[&parts[..], &["lost", "--auto-batch`", "preempt_timeout_ms"]].concat());
+    let step = newest(&run);
+    assert!(step >= 2 && soda::train::checkpoint::damage(&run.checkpoint(step)).expect("readable").is_none());
+}
+
+#[test]
+fn work_that_the_device_silently_leaves_out_is_found_in_the_next_row_and_before_a_checkpoint_is_replaced() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    // With a row for every step; with none before the next checkpoint.
+    for (name, rows) in [("rows", "train.log_every=1"), ("no_rows", "train.log_every=1000")] {
+        let run = RunDir::new(at.join(name));
+        let sets = ["train.steps=1000", "train.checkpoint_every=4", "train.keep_checkpoints=0", rows];
+        let mut command = train(at, name, &[], &sets);
+        let when = run.checkpoint(4).join("COMPLETE");
+        let output = inject(&mut command, Fault::Silent(0), Some(&when)).output().expect("starts");
+        fails(&output, 1, &["silently left out", "checkpoints are intact", "train.micro_batch=4"]);
+        // Those that were made before the fault, whenever it came.
+        let (step, metrics) = (newest(&run), run.read_metrics().expect("metrics"));
+        let row = metrics.rows.last().map_or(0, |row| row.step);
+        assert!((4..1000).contains(&step) && row < 1000, "{step}, {row}");
+        assert!(!run.failure().exists(), "nothing is wrong with the numbers of the run");
+    }
+}
+
+#[test]
+fn a_device_that_leaves_out_what_is_too_large_for_it_gets_smaller_parts_by_auto_batch() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    succeeds(&train(at, "first", &[], &["train.steps=1"]).output().expect("starts"));
+    let mut command = train(at, "r", &["--auto-batch", "--device", "wgpu"], &["train.batch_size=16", "train.steps=1"]);
+    let output = inject(&mut command, Fault::Silent(60_000_000), None).output().expect("starts");
+    let said = text(&output.stderr);
+    assert!(said.contains("16 images at once are too many for the device"), "{said}");
+    succeeds(&output);
+    let parts = RunDir::new(at.join("r")).read_config().expect("a recipe").train.micro_batch;
+    assert!((1..16).contains(&parts), "{parts}");
+}
+
+#[test]
 fn a_device_with_too_little_memory_says_how_many_images_fit_and_auto_batch_trains_with_them() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
@@ -97,7 +151,8 @@ fn other_commands_say_that_the_device_is_lost_or_lacks_memory() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     for (fault, parts) in [
-        (Fault::Lost, ["The device was lost: run the command again", "--device cpu"]),
+        (Fault::Lost, ["The device was lost, as drivers end work that takes too long", "run the command again"]),
+        (Fault::LostWait, ["The device was lost, as drivers end work that takes too long", "run the command again"]),
         (Fault::Memory(3_000_000), ["emory", "take less at once"]),
     ] {
         for args in [&["embed", "--split", "test", "--limit", "8", "--out", "z.npy"][..], &["selftest"]] {
