@@ -1,12 +1,13 @@
 //! What a user is told when a device fails, and the command that goes on.
 
 use crate::error::Error;
+use crate::train::saver::is_writing;
 use std::any::Any;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a panic comes to for a user; `None` where nobody is left to tell (the reader of a pipe has gone).
 pub fn panicked(panic: &(dyn Any + Send)) -> Option<Error> {
@@ -37,6 +38,8 @@ static DEVICE_SAID: OnceLock<String> = OnceLock::new();
 /// How long the program has to end by itself once a device was lost. A panic in a thread of the device's own is heard of by nobody
 /// else, and who waits for the device would wait for ever.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// And with a checkpoint that is being written, which needs no device.
+const SAVING: Duration = Duration::from_secs(60);
 
 /// Whether the error of a failed device is on its way to the user.
 static REPORTED: AtomicBool = AtomicBool::new(false);
@@ -71,7 +74,10 @@ fn gist(message: &str) -> String {
 
 /// Ends the program with the error of a lost device, unless it ends by itself.
 fn end(said: &str) {
-    std::thread::sleep(PATIENCE);
+    let clock = Instant::now();
+    while clock.elapsed() < PATIENCE || (is_writing() && clock.elapsed() < SAVING) {
+        std::thread::sleep(Duration::from_millis(100));
+    }
     if REPORTED.load(Ordering::Relaxed) {
         std::thread::sleep(PATIENCE);
     } else {

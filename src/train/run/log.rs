@@ -239,6 +239,7 @@ mod tests {
             log.row(10, 80, &mut Tally::new(&device))
         };
         let row = add(&[(1.0, 4.0), (2.0, 5.0), (3.0, 6.0)]).expect("all are finite");
+        assert_eq!(row.pool_bytes, None, "the CPU backend has no pools");
         assert!((row.loss, row.grad_norm) == (2.0, 6.0) && (row.lr - 0.3).abs() < 1e-12, "{row:?}");
         let failure = || -> Failure { serde_json::from_slice(&std::fs::read(run.failure()).expect("noted")).expect("JSON") };
         for (numbers, step, what) in [

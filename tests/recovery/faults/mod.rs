@@ -114,8 +114,13 @@ fn a_device_that_leaves_out_what_is_too_large_for_it_gets_smaller_parts_by_auto_
     let said = text(&output.stderr);
     assert!(said.contains("16 images at once are too many for the device"), "{said}");
     succeeds(&output);
-    let parts = RunDir::new(at.join("r")).read_config().expect("a recipe").train.micro_batch;
+    let run = RunDir::new(at.join("r"));
+    let parts = run.read_config().expect("a recipe").train.micro_batch;
     assert!((1..16).contains(&parts), "{parts}");
+    // What it takes of the adapter stands in the log.
+    let row = &run.read_metrics().expect("metrics").rows[0];
+    let [reserved, used] = [row.pool_bytes, row.pool_bytes_used].map(|bytes| bytes.expect("an adapter has pools"));
+    assert!(used > 100_000 && reserved >= used && reserved < 60_000_000, "{reserved}, {used}");
 }
 
 #[test]
