@@ -34,12 +34,12 @@ impl Tally {
     pub fn check(&mut self) -> Result<()> {
         self.add();
         let Some(counted) = &self.counted else { return Ok(()) };
-        let counted = counted.clone().try_into_scalar::<i32>().map_err(|e| Error::device("counting its work", &e))?;
+        let counted = counted.clone().try_into_scalar::<i32>().map_err(|e| Error::device("counting its steps", &e))?;
         if counted == self.asked {
             return Ok(());
         }
         let asked = self.asked;
-        Err(Error::device("counting its work", &format!("of {asked} steps it has done {counted}; work was silently left out")))
+        Err(Error::device("counting its steps", &format!("the count is {counted}, not {asked}: work was silently left out")))
     }
 }
 
@@ -57,7 +57,7 @@ mod tests {
         }
         tally.asked += 1;
         let message = tally.check().expect_err("one is missing").to_string();
-        assert!(message.contains("of 8 steps it has done 7") && message.contains("silently left out"), "{message}");
+        assert!(message.contains("the count is 7, not 8") && message.contains("silently left out"), "{message}");
         // The CPU backend takes no part.
         let mut tally = Tally::new(&Device::flex());
         tally.asked += 1;

@@ -41,7 +41,7 @@ fn a_batch_beyond_the_adapters_buffers_is_refused_before_anything_is_trained() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut args = vec!["train", "--config", "quick", "--device", "wgpu", "--run", "r"];
     args.extend(set(&TINY));
-    // A map of the finest stage and its skip connection: 100 GiB and more.
+    // The widest map, beside its skip connection, takes 96 GiB.
     args.extend(set(&["train.batch_size=1048576"]));
     fails(
         &soda(folder.path(), &args),

@@ -19,6 +19,9 @@ fn adapter() -> String {
     soda::device::select("wgpu").expect("an adapter; scripts/test.sh installs a software one").name
 }
 
+/// Where it is noted that the adapter has passed the self test, for tests that aren't about it: it takes longer than most of them.
+const TESTED: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/tested");
+
 /// `soda train` of the tiny networks into `run` (empty: a new one), on a graphics adapter unless `more` says otherwise.
 fn train(at: &Path, run: &str, more: &[&str], sets: &[&str]) -> Command {
     let mut command = program(at);
@@ -32,7 +35,7 @@ fn train(at: &Path, run: &str, more: &[&str], sets: &[&str]) -> Command {
     for set in TINY.iter().chain(&["train.log_every=1", "train.sample_every=0", "train.checkpoint_every=5"]).chain(sets) {
         command.args(["--set", set]);
     }
-    command.args(more).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args(more).env("XDG_CACHE_HOME", TESTED).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
@@ -58,7 +61,9 @@ fn a_device_that_is_lost_ends_training_with_the_command_that_goes_on_and_costs_n
     assert!((2..=10).contains(&step), "{step}");
 
     // The command that was named goes on, and ends where a run without the fault does.
-    succeeds(&soda(at, &["train", "--resume", "--run", "r", "--device", "wgpu"]));
+    let mut named = program(at);
+    named.args(["train", "--resume", "--run", "r", "--device", "wgpu"]).env("XDG_CACHE_HOME", TESTED);
+    succeeds(&named.output().expect("starts"));
     succeeds(&train(at, "straight", &[], &sets).output().expect("starts"));
     let straight = RunDir::new(at.join("straight"));
     assert_eq!((newest(&run), newest(&straight)), (10, 10));
@@ -145,6 +150,7 @@ fn a_device_with_too_little_memory_says_how_many_images_fit_and_auto_batch_train
 
     let mut command = program(at);
     command.args(["train", "--resume", "--run", "runs/quick-1", "--device", "wgpu", "--auto-batch"]);
+    command.env("XDG_CACHE_HOME", TESTED);
     succeeds(&inject(&mut command, little, None).output().expect("starts"));
     let run = RunDir::new(at.join("runs/quick-1"));
     let config = run.read_config().expect("a recipe");
@@ -178,7 +184,9 @@ fn a_driver_that_computes_wrongly_is_refused_by_name_before_the_first_step() {
     let adapter = adapter();
     let name = adapter.as_str();
     let wrong = Fault::Wrong(50);
-    fails(&inject(&mut train(at, "r", &[], &["train.steps=1"]), wrong, None).output().expect("starts"), 1, &[name, "wrongly"]);
+    let mut untested = train(at, "r", &[], &["train.steps=1"]);
+    untested.env("XDG_CACHE_HOME", at.join("cache"));
+    fails(&inject(&mut untested, wrong, None).output().expect("starts"), 1, &[name, "wrongly"]);
     assert!(!at.join("r").exists(), "training began on a driver that computes wrongly");
     let selftest = |fault: Option<&Path>| -> Output {
         let mut command = program(at);
