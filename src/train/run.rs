@@ -232,6 +232,7 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
             limit.scored(clock.elapsed());
         }
         if due.draw || due.score {
+            state.tally.check()?;
             log.pools.other_work();
         }
         // Pictures, checkpoints and scores don't count as training.
