@@ -256,6 +256,16 @@ pub struct TrainConfig {
     pub evaluate_images: usize,
 }
 
+impl TrainConfig {
+    /// Images that go through the networks at once.
+    pub fn at_once(&self) -> usize {
+        match self.micro_batch {
+            0 => self.batch_size,
+            n => n.min(self.batch_size),
+        }
+    }
+}
+
 impl Config {
     /// Reads `path`, applies `--set key=value` overrides in order and checks every value.
     ///

@@ -29,6 +29,12 @@ pub struct Row {
     pub images_per_s: f64,
     /// Seconds of training, interruptions not counted.
     pub seconds: f64,
+    /// Bytes that the memory pools of the adapter have reserved; none on the CPU backend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool_bytes: Option<u64>,
+    /// Bytes of them that are in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool_bytes_used: Option<u64>,
 }
 
 /// A row of metrics.jsonl about what z is worth: scores of the averaged weights on the validation split, per cent.

@@ -71,7 +71,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         output.merge(json!(comparison));
         return output.write(common);
     }
-    let targets = targets(&common.device)?;
+    let targets = targets(common)?;
     let planned = jobs(&targets, &target(&Selected::cpu("")), args.suite);
     // What can't be written shall be known before.
     if let Some(path) = &args.plot {
@@ -105,10 +105,10 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     Ok(())
 }
 
-/// The devices that `selection` means; `all` is the CPU and every adapter.
-fn targets(selection: &str) -> Result<Vec<Target>> {
-    if selection != "all" {
-        return Ok(vec![target(&device::select(selection)?)]);
+/// The devices of the command line; `all` is the CPU and every adapter.
+fn targets(common: &Common) -> Result<Vec<Target>> {
+    if common.device != "all" {
+        return Ok(vec![target(&super::device(common)?)]);
     }
     let adapters = device::adapters();
     let selected = adapters.iter().map(|a| device::select(&a.selector()));

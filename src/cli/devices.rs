@@ -28,13 +28,16 @@ pub fn run(common: &Common) -> Result<()> {
         );
         outln!("    features   {}", if a.features.is_empty() { "none that matter here".into() } else { a.features.join(", ") });
     }
-    if found.is_empty() {
+    if let Some(missed) = &chosen.missed {
+        outln!("{missed}");
+    } else if found.is_empty() {
         outln!("no adapter: install a Vulkan driver, or stay with the CPU");
     }
     outln!("cpu       {} (Burn's CPU backend, always there)", select("cpu")?.name);
     outln!("auto takes {} ({})", chosen.describe(), chosen.why);
     output.device(&chosen);
     output.set("why", json!(chosen.why));
+    output.set("missed", json!(chosen.missed));
     output.set("adapters", json!(found));
     output.write(common)
 }

@@ -4,7 +4,6 @@ use super::Common;
 use super::images;
 use super::output::{self, Holds, Output};
 use super::source::{WeightsArgs, frozen};
-use crate::device;
 use crate::error::{Error, Result};
 use crate::eval::features::FeatureKind;
 use crate::eval::latent::{LatentStats, outliers, statistics};
@@ -38,7 +37,7 @@ pub struct Args {
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut output = Output::new("diagnose");
     let weights = args.weights.open()?;
-    let device = device::select(&common.device)?;
+    let device = super::device(common)?;
     let dataset = images::open(common, &weights)?;
     if args.n < 2 || args.n > dataset.test.len() {
         return Err(Error::usage(format!(

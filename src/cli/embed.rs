@@ -7,7 +7,6 @@ use super::source::WeightsArgs;
 use super::train::Interrupt;
 use crate::data::Dataset;
 use crate::data::stream::Stream;
-use crate::device;
 use crate::error::{Error, Result};
 use crate::eval::features::{Extractor, FeatureKind, batch_size_of};
 use crate::eval::table::{Format, Writer, write_labels};
@@ -65,7 +64,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let names = args.check()?;
     let weights = args.weights.open()?;
     let dim = args.features.dim(&weights.config)?;
-    let device = device::select(&common.device)?;
+    let device = super::device(common)?;
     let source = Source::open(args, &weights, common)?;
     say(&format!("embedding {} with {} on {}", source.describe(), weights.path.display(), device.describe()));
     let (model, kinds) = (weights.model(&device.device)?, [args.features.clone()]);

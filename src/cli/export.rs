@@ -5,7 +5,6 @@ use super::images;
 use super::output::{self, Holds, Output};
 use super::source::{WeightsArgs, linear_decoder};
 use crate::config::Config;
-use crate::device;
 use crate::edit::linear_decoder::LinearDecoder;
 use crate::error::{Error, Result};
 use crate::eval::features::encode;
@@ -92,7 +91,7 @@ fn linear(weights: &WeightsFile, common: &Common) -> Result<Option<Arc<LinearDec
     if let Some(stored) = LinearDecoder::stored(weights)? {
         return Ok(Some(Arc::new(stored)));
     }
-    let (device, dataset) = (device::select(&common.device)?, images::open(common, weights)?);
+    let (device, dataset) = (super::device(common)?, images::open(common, weights)?);
     let model = weights.model(&device.device)?;
     linear_decoder(weights, &model, || Ok(Some(&dataset)), &device)
 }
@@ -108,7 +107,7 @@ fn add_beginning(weights: &mut WeightsFile) {
 
 /// The largest difference between both files' z of some test images, as a share of the largest |z|; and how many images.
 fn cost(before: &WeightsFile, after: &WeightsFile, output: &mut Output, common: &Common) -> Result<(f64, usize)> {
-    let device = device::select(&common.device)?;
+    let device = super::device(common)?;
     let dataset = images::open(common, before)?;
     let n = JUDGES.min(dataset.test.len());
     let indices: Vec<usize> = (0..n).collect();

@@ -4,7 +4,6 @@ use super::Common;
 use super::images;
 use super::output::{self, Holds, Output};
 use super::source::{WeightsArgs, frozen};
-use crate::device;
 use crate::error::{Error, Result};
 use crate::eval::features::{Augmented, FeatureKind};
 use crate::eval::health::{alignment, purity, uniformity, verdicts};
@@ -37,7 +36,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let weights = args.weights.open()?;
     // What can't be written shall be known before.
     output::prepare("--out", &args.out, Holds::Picture)?;
-    let device = device::select(&common.device)?;
+    let device = super::device(common)?;
     let dataset = images::open(common, &weights)?;
     dataset.require_classes("a probe")?;
     if args.k as usize >= dataset.test.len() {

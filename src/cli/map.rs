@@ -5,7 +5,6 @@ use super::images;
 use super::output::{self, Holds, Output};
 use super::source::WeightsArgs;
 use crate::data::Dataset;
-use crate::device;
 use crate::error::{Error, Result};
 use crate::eval::features::{FeatureKind, Features, extract};
 use crate::eval::map::{FEWEST, pca, preserved, tsne};
@@ -57,7 +56,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut output = Output::new("map");
     let weights = args.weights.open()?;
     args.features.check(&weights.config)?;
-    let device = device::select(&common.device)?;
+    let device = super::device(common)?;
     let dataset = images::open(common, &weights)?;
     let split = args.split.as_deref().unwrap_or(if dataset.test.len() < ENOUGH { "all" } else { "test" });
     let shown = Shown::new(&dataset, split, args.limit);

@@ -38,6 +38,7 @@ mod view;
 
 pub use failure::{overhear, panicked};
 
+use crate::device::{self, Selected};
 use crate::error::{Error, Result};
 use crate::progress;
 use clap::{Parser, Subcommand};
@@ -132,6 +133,18 @@ enum Verb {
     Shaders(shaders::Args),
     /// List the devices, and which one `auto` takes.
     Devices,
+}
+
+/// The device of the command line; warns where a GPU is there that `auto` can't take.
+///
+/// # Errors
+/// If there is no such device.
+fn device(common: &Common) -> Result<Selected> {
+    let device = device::select(&common.device)?;
+    if let Some(why) = &device.missed {
+        progress::warn(&format!("warning: {why}; using the CPU"));
+    }
+    Ok(device)
 }
 
 /// A time limit in minutes, for clap.

@@ -6,7 +6,6 @@ use super::output::{self, Holds, Output};
 use super::source::{WeightsArgs, frozen};
 use crate::data::picture::resolve;
 use crate::data::{Dataset, Images, bytes_of};
-use crate::device;
 use crate::edit::decoder::signed;
 use crate::error::{Error, Result};
 use crate::eval::features::{FeatureKind, extract};
@@ -53,7 +52,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut output = Output::new("neighbours");
     let weights = args.weights.open()?;
     args.features.check(&weights.config)?;
-    let device = device::select(&common.device)?;
+    let device = super::device(common)?;
     let dataset = images::open(common, &weights)?;
     let k = args.k as usize;
     if k >= dataset.train.len() {

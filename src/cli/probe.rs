@@ -10,7 +10,6 @@ use super::output::{Output, with_spread};
 use super::source::{WeightsArgs, frozen};
 use crate::config::{DEFAULT_SIDE, ProbeConfig};
 use crate::data;
-use crate::device;
 use crate::error::{Error, Result};
 use crate::eval::features::FeatureKind;
 use crate::eval::method::Method;
@@ -101,7 +100,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut weights = args.weights.open()?;
     weights.config.probe = args.training(weights.config.probe);
     kind.check(&weights.config)?;
-    let device = device::select(&common.device)?;
+    let device = super::device(common)?;
     let dataset = images::open(common, &weights)?;
     say(&format!("probing {} on {}, {}", weights.path.display(), device.describe(), dataset.describe()));
     let model = weights.model(&device.device)?;

@@ -10,7 +10,7 @@ use super::train::Interrupt;
 use super::{Common, probe, reconstruct};
 use crate::config::{BUILT_IN, Config, ProbeConfig};
 use crate::data::{self, Dataset};
-use crate::device::{self, Selected};
+use crate::device::Selected;
 use crate::edit::decoder::Decoder;
 use crate::error::{Error, Result};
 use crate::eval::features::FeatureKind;
@@ -67,7 +67,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let side = weights.config.data.side;
     let run = RunDir::new(&args.out);
     let config = recipe(args, &run)?;
-    let device = device::select(&common.device)?;
+    let device = super::device(common)?;
     let open = |side| match &common.data {
         Some(path) => data::open(Some(path), side),
         None => data::bundled()?.at(side),

@@ -3,7 +3,6 @@
 use super::Common;
 use super::images;
 use super::output::Output;
-use crate::device;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::progress::say;
@@ -33,7 +32,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         .step
         .or(failure.as_ref().map(|failure| failure.step))
         .ok_or_else(|| Error::usage(format!("{} notes no step that failed; name one with --step", run.path.display())))?;
-    let device = device::select(&common.device)?;
+    let device = super::device(common)?;
     let dataset = images::of_run(common, Some(&run), config.data.side)?;
     say(&format!("replaying {} up to step {step} on {}, {}", run.path.display(), device.describe(), dataset.describe()));
     let replayed = replay(&config, &dataset, &device, &run, step, failure.as_ref())?;

@@ -11,7 +11,6 @@ use super::output::{self, Holds, Output};
 use super::source;
 use crate::config::{Config, LrSchedule};
 use crate::data::Dataset;
-use crate::device;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::weights::WeightsFile;
@@ -52,7 +51,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output::prepare("--out", &out, Holds::Text)?;
     let weights = WeightsFile::open(&run.weights()?)?;
     // What can't work shall be known before anything is written over.
-    device::select(&common.device)?;
+    super::device(common)?;
     let dataset = data_of(&run, &weights, common)?;
     let kitchen = Kitchen {
         run: &args.run,

@@ -2,7 +2,6 @@
 
 use super::Common;
 use super::output::Output;
-use crate::device;
 use crate::error::Result;
 use crate::selftest::{self, Outcome};
 use serde_json::json;
@@ -11,7 +10,7 @@ use std::time::Instant;
 /// Tests every kernel on the device of `common` against the CPU backend.
 pub fn run(common: &Common) -> Result<()> {
     let mut output = Output::new("selftest");
-    let device = device::select(&common.device)?;
+    let device = super::device(common)?;
     outln!("{}", device.describe());
     let clock = Instant::now();
     let mut seen = Vec::new();

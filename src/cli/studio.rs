@@ -8,7 +8,7 @@ use super::source::{WeightsArgs, frozen, linear_decoder};
 use crate::config::{Config, SampleConfig, Sampler};
 use crate::data::picture::resolve;
 use crate::data::{Dataset, Images};
-use crate::device::{self, Selected};
+use crate::device::Selected;
 use crate::edit::decoder::Decoder;
 use crate::edit::linear_decoder::LinearDecoder;
 use crate::edit::prior::{Prior, chosen};
@@ -55,7 +55,7 @@ impl<'a> Studio<'a> {
         let sample = sampling.resolve(&weights.config)?;
         // What can't be written shall be known before.
         output::prepare("--out", out, Holds::Picture)?;
-        let device = device::select(&common.device)?;
+        let device = super::device(common)?;
         say(&format!("{} with {} on {}", command, weights.path.display(), device.describe()));
         let model = weights.model(&device.device)?;
         output.device(&device);

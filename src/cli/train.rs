@@ -94,7 +94,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         out!("{}", config.to_toml());
     }
     let mut output = Output::new("train");
-    let device = device::select(&common.device)?;
+    let device = if args.dry_run { super::device(common)? } else { device::select(&common.device)? };
     if args.dry_run {
         let dataset = images::of_run(common, resumed.then_some(&run), config.data.side)?;
         return preview::tell(&config, &dataset, &device, args.max_minutes);
@@ -102,27 +102,33 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     if args.try_step {
         return auto_batch::try_step(&config, &device);
     }
+    may_train(&device)?;
     if args.config.is_none() && args.from.is_none() && !resumed && !device.gpu {
         return Err(too_much(common));
     }
     if let Some(why) = &args.fits {
-        return Err(Error::failed(format!("{why}. {}", what_fits(&run, &config, args, common))));
+        return Err(Error::failed(format!("{why}. {}", what_fits(&run, &config, &device, args, common))));
     }
-    let owned = (run.clone(), args.clone(), common.clone());
-    advise(move || {
-        let (run, args, common) = &owned;
-        let unnamed = args.run.is_none().then(|| run.path.clone());
-        run.exists().then(|| Advice { resume: resume_command(run, args, common), run: unnamed })
-    });
     let mut allow_change = args.allow_change;
     if args.auto_batch {
-        config.train.micro_batch = auto_batch::find(&config, common)?;
+        config.train.micro_batch = auto_batch::find(&config, common, &device)?;
         allow_change |= only_the_parts(&run, resumed, &config)?;
     }
     if device.gpu && !args.auto_batch {
         let shortened = watchdog::shorten(&mut config, &device)?;
         allow_change |= shortened && only_the_parts(&run, resumed, &config)?;
     }
+    let owned = (run.clone(), args.clone(), common.clone(), config.train.at_once() / 2);
+    advise(move || {
+        let (run, args, common, smaller) = &owned;
+        let unnamed = args.run.is_none().then(|| run.path.clone());
+        let advice = || Advice {
+            resume: resume_command(run, args, common),
+            run: unnamed,
+            smaller: Some(*smaller).filter(|smaller| *smaller > 0),
+        };
+        run.exists().then(advice)
+    });
     let dataset = images::of_run(common, resumed.then_some(&run), config.data.side)?;
     if let [side, ..] = config.unused_attention()[..] {
         say(&format!(
@@ -165,6 +171,14 @@ fn only_the_parts(run: &RunDir, resumed: bool, config: &Config) -> Result<bool> 
     Ok(differences(&own, config).iter().all(|d| d.starts_with("train.micro_batch:")))
 }
 
+/// Refuses to train for days on a CPU by mistake, beside a GPU.
+fn may_train(device: &Selected) -> Result<()> {
+    match &device.missed {
+        Some(why) => Err(Error::usage(format!("{why}. To train on the CPU all the same, add --device cpu"))),
+        None => Ok(()),
+    }
+}
+
 /// Refuses to begin by itself what a CPU doesn't end: names what it does end.
 fn too_much(common: &Common) -> Error {
     let place = place(common);
@@ -178,14 +192,10 @@ fn too_much(common: &Common) -> Error {
 }
 
 /// How many images the device has memory for, and how to go on with them: for a run that ran out of it.
-fn what_fits(run: &RunDir, config: &Config, args: &Args, common: &Common) -> String {
+fn what_fits(run: &RunDir, config: &Config, device: &Selected, args: &Args, common: &Common) -> String {
     let resume = resume_command(run, args, common);
-    let at_once = |config: &Config| match config.train.micro_batch {
-        0 => config.train.batch_size,
-        n => n,
-    };
-    let now = run.read_config().map_or(at_once(config), |own| at_once(&own));
-    let fits = match auto_batch::find(config, common) {
+    let now = run.read_config().map_or(config.train.at_once(), |own| own.train.at_once());
+    let fits = match auto_batch::find(config, common, device) {
         Ok(0) => config.train.batch_size,
         Ok(n) => n,
         Err(e) => return e.to_string(),
@@ -308,6 +318,15 @@ mod tests {
         // The run remembers what it began from, and its data.
         let own = ["--from", "old weights/'a'.safetensors", "--data", "my \"data\""];
         assert_eq!(resume(&[&own[..], &more].concat()), [&plain[..], &more].concat());
+    }
+
+    #[test]
+    fn a_gpu_that_cannot_be_used_is_not_replaced_by_the_cpu_without_leave() {
+        let missed = Selected { missed: Some("a GPU is there, hidden".into()), ..Selected::cpu("no GPU found") };
+        let error = may_train(&missed).expect_err("refused");
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("a GPU is there, hidden. To train on the CPU all the same, add --device cpu"));
+        assert!(may_train(&device::select("cpu").expect("always there")).is_ok(), "it was asked for");
     }
 
     #[test]

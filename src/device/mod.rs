@@ -1,5 +1,6 @@
 //! Devices: what this machine has, and which one a selection such as `vulkan:0` or `auto` means.
 
+mod missed;
 mod profile;
 
 pub use profile::{Class, Extensions, MatrixSize, Profile};
@@ -9,6 +10,7 @@ use crate::error::{Error, Result};
 use burn::cubecl::wgpu::{WgpuBackend, WgpuDevice, WgpuDeviceKind};
 use burn::tensor::Device;
 use serde::Serialize;
+use std::path::Path;
 
 /// What kind of hardware an adapter is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -117,13 +119,15 @@ pub struct Selected {
     pub gpu: bool,
     /// The adapter, unless it is the CPU backend.
     pub adapter: Option<Adapter>,
+    /// Where `auto` took the CPU though a GPU is there: what keeps it from being used, and what to do.
+    pub missed: Option<String>,
 }
 
 impl Selected {
     /// The CPU backend.
     pub fn cpu(why: &str) -> Self {
         let name = format!("CPU, {} threads", rayon::current_num_threads());
-        Self { device: Device::flex(), backend: "cpu", name, why: why.into(), gpu: false, adapter: None }
+        Self { device: Device::flex(), backend: "cpu", name, why: why.into(), gpu: false, adapter: None, missed: None }
     }
 
     fn adapter(adapter: &Adapter, why: &str) -> Self {
@@ -134,6 +138,7 @@ impl Selected {
             why: why.into(),
             gpu: adapter.kind.is_gpu(),
             adapter: Some(adapter.clone()),
+            missed: None,
         }
     }
 
@@ -251,9 +256,29 @@ fn backend_name(name: &str) -> &str {
     }
 }
 
+/// The best GPU of `adapters`.
+fn best(adapters: Vec<Adapter>) -> Option<Adapter> {
+    adapters.into_iter().filter(|a| a.kind.is_gpu()).min_by_key(|a| a.kind as u8)
+}
+
+/// What `auto` means where no adapter is a GPU, though one may have been `missed`.
+fn without_gpu(missed: Option<String>) -> Selected {
+    let why = if missed.is_some() { "the GPU that is there can't be used" } else { "no GPU found" };
+    Selected { missed, ..Selected::cpu(why) }
+}
+
+/// What keeps a GPU of this machine from being used.
+fn missed_here() -> Option<String> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let narrowed = ["WGPU_BACKEND", "WGPU_ADAPTER_NAME"].iter().any(|name| std::env::var_os(name).is_some());
+    let elsewhere = narrowed.then(|| best(every_adapter(None))).flatten();
+    missed::missed(Path::new("/"), elsewhere.as_ref().map(|a| a.name.as_str()), variable)
+}
+
 /// The device that `selection` means: `auto`, `cpu`, or `wgpu`, `vulkan`, `metal`, `dx12` with `:INDEX` or `:NAME`.
 ///
-/// `auto` takes a real GPU, else the CPU backend; a software adapter is used only when named.
+/// `auto` takes a real GPU, else the CPU backend, and notes where a GPU is [missed](Selected::missed); a software adapter is used only
+/// when named.
 ///
 /// # Errors
 /// If there is no such device; the message lists what there is.
@@ -265,10 +290,9 @@ pub fn select(selection: &str) -> Result<Selected> {
     match (family, which) {
         ("cpu", None) => return Ok(Selected::cpu("asked for")),
         ("auto", None) => {
-            let gpu = adapters().into_iter().filter(|a| a.kind.is_gpu()).min_by_key(|a| a.kind as u8);
-            return Ok(match gpu {
+            return Ok(match best(adapters()) {
                 Some(adapter) => Selected::adapter(&adapter, "the best GPU here"),
-                None => Selected::cpu("no GPU found"),
+                None => without_gpu(missed_here()),
             });
         }
         ("wgpu" | "vulkan" | "metal" | "dx12", _) => {}

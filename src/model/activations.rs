@@ -1,62 +1,84 @@
-//! How many numbers a forward pass leaves for the backward pass: the outputs of all convolutions, normalisations and attentions.
+//! What a forward pass leaves for the backward pass: the outputs of all convolutions, normalisations and attentions.
 
 use crate::config::{ModelConfig, Stem, UNetConfig};
 
 /// Numbers that both networks hold for one image in training. Vectors, which have no pixels, aren't counted.
 pub fn activations(model: &ModelConfig) -> usize {
-    encoder(model) + denoiser(&model.unet, model.sides.target)
+    maps(model).iter().sum()
 }
 
-fn encoder(model: &ModelConfig) -> usize {
+/// Numbers of the largest tensor for one image.
+pub fn largest(model: &ModelConfig) -> usize {
+    maps(model).into_iter().max().unwrap_or(0)
+}
+
+/// Numbers of every feature map of one image.
+fn maps(model: &ModelConfig) -> Vec<usize> {
+    let mut maps = encoder(model);
+    maps.extend(denoiser(&model.unet, model.sides.target));
+    maps
+}
+
+fn encoder(model: &ModelConfig) -> Vec<usize> {
     let (base, side) = (model.encoder.base, model.sides.source);
-    let (stem, first) = match model.encoder.stem {
+    let (mut maps, first) = match model.encoder.stem {
         // Convolution and normalisation.
-        Stem::Conv3x3 => (2 * base * side * side, side),
+        Stem::Conv3x3 => (vec![base * side * side; 2], side),
         // At half of the side, and the max-pool.
-        Stem::Conv7x7 => (2 * base * (side / 2).pow(2) + base * (side / 4).pow(2), side / 4),
+        Stem::Conv7x7 => (vec![base * (side / 2).pow(2), base * (side / 2).pow(2), base * (side / 4).pow(2)], side / 4),
     };
-    let stage = |stage: usize| {
+    for stage in 0..4 {
         // Two blocks of two convolutions and their normalisations; from the second stage on a shortcut, and its normalisation.
         let outputs = 2 * 4 + 1 + if stage > 0 { 2 } else { 0 };
-        outputs * (base << stage) * (first >> stage).pow(2)
-    };
-    stem + (0..4).map(stage).sum::<usize>()
+        maps.extend(vec![(base << stage) * (first >> stage).pow(2); outputs]);
+    }
+    maps
 }
 
-fn denoiser(unet: &UNetConfig, side: usize) -> usize {
+fn denoiser(unet: &UNetConfig, side: usize) -> Vec<usize> {
     let widths = unet.widths();
     let pixels = |stage: usize| (side >> stage).pow(2);
+    let at = |stage: usize, widths: &[usize]| widths.iter().map(|width| width * pixels(stage)).collect::<Vec<_>>();
     // Both normalisations and convolutions, and the sum.
-    let block = |from: usize, to: usize| from + 3 * to;
+    let block = |stage: usize, from: usize, to: usize| at(stage, &[from, to, to, to]);
     // Normalisation, queries, keys and values, what is attended to, and the last layer.
-    let attention = |width: usize| 6 * width;
-    let attends = |stage: usize, width: usize| if unet.attention.contains(&(side >> stage)) { attention(width) } else { 0 };
+    let attention = |stage: usize, width: usize| at(stage, &[width, 3 * width, width, width]);
+    let attends = |stage: usize, width: usize| match unet.attention.contains(&(side >> stage)) {
+        true => attention(stage, width),
+        false => Vec::new(),
+    };
 
-    let mut sum = unet.base * pixels(0);
+    let mut maps = at(0, &[unet.base]);
     let mut channels = unet.base;
     for (stage, &width) in widths.iter().enumerate() {
         for _ in 0..unet.blocks {
-            sum += (block(channels, width) + attends(stage, width)) * pixels(stage);
+            maps.extend(block(stage, channels, width));
+            maps.extend(attends(stage, width));
             channels = width;
         }
         if stage + 1 < widths.len() {
-            sum += width * pixels(stage + 1);
+            maps.extend(at(stage + 1, &[width]));
         }
     }
-    sum += (2 * block(channels, channels) + attention(channels)) * pixels(widths.len() - 1);
+    let last = widths.len() - 1;
+    maps.extend((0..2).flat_map(|_| block(last, channels, channels)));
+    maps.extend(attention(last, channels));
     let mut skips = unet.skip_widths();
     for (stage, &width) in widths.iter().enumerate().rev() {
         for _ in 0..=unet.blocks {
             // The skip connection is put beside what comes from below.
             let both = channels + skips.pop().unwrap_or(0);
-            sum += (both + block(both, width) + attends(stage, width)) * pixels(stage);
+            maps.extend(at(stage, &[both]));
+            maps.extend(block(stage, both, width));
+            maps.extend(attends(stage, width));
             channels = width;
         }
         if stage > 0 {
-            sum += channels * pixels(stage - 1);
+            maps.extend(at(stage - 1, &[channels]));
         }
     }
-    sum + channels * pixels(0)
+    maps.extend(at(0, &[channels]));
+    maps
 }
 
 /// Floating-point operations for one image of the convolution that has the most: what the longest launch of a step consists of.
@@ -114,5 +136,12 @@ mod tests {
         let [small, large] = ["3x3", "7x7"].map(|stem| of(&["data.side=64", &format!("model.encoder.stem={stem}")]));
         assert!(large < small && large > 4 * of(&["model.encoder.base=8"]) / 2, "{large} of {small}");
         assert_eq!(of(&["model.unet.attention=[16]"]) - quick, 3 * 6 * 32 * 16 * 16);
+    }
+
+    #[test]
+    fn the_largest_tensor_is_that_of_the_finest_stage_with_its_skip_connection() {
+        let (_, text) = BUILT_IN.iter().find(|(name, _)| name.ends_with("cifar10.toml")).expect("a recipe");
+        let config = Config::parse(text, "cifar10.toml", &[]).expect("a recipe");
+        assert_eq!(config.train.batch_size * 4 * largest(&config.model), 384 << 20);
     }
 }

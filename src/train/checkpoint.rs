@@ -4,6 +4,7 @@
 
 use super::ema::Ema;
 use super::optim::{AdamW, Moments};
+use super::tally::Tally;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::files::{self, create_dir, remove_folder, rename_folder};
@@ -73,12 +74,14 @@ pub struct State {
     pub optim: AdamW,
     /// Where the run stands.
     pub position: Position,
+    /// The steps that the device has taken in this process.
+    pub tally: Tally,
 }
 
 impl State {
     /// A fresh start on `device` (without autodiff).
     pub fn new(config: &Config, data_sha256: &str, device: &Device) -> Self {
-        Self::beginning(Soda::new(&config.model, config.seed, &device.clone().autodiff()), data_sha256)
+        Self::beginning(Soda::new(&config.model, config.seed, &device.clone().autodiff()), data_sha256, device)
     }
 
     /// A start from `weights`: moments and average begin anew.
@@ -95,10 +98,10 @@ impl State {
         if let Some(what) = other_networks(&weights.config, config) {
             return other(what);
         }
-        Ok(Self::beginning(weights.model(&device.clone().autodiff())?, data_sha256))
+        Ok(Self::beginning(weights.model(&device.clone().autodiff())?, data_sha256, device))
     }
 
-    fn beginning(model: Soda, data_sha256: &str) -> Self {
+    fn beginning(model: Soda, data_sha256: &str, device: &Device) -> Self {
         Self {
             ema: Ema::new(&model, 0),
             model,
@@ -114,6 +117,7 @@ impl State {
                 planned: 0,
                 data_sha256: data_sha256.to_owned(),
             },
+            tally: Tally::new(device),
         }
     }
 }
@@ -281,7 +285,7 @@ fn read(path: &Path, config: &Config, device: &Device) -> Result<State> {
     let averaged = read("ema.safetensors", device)?;
     let optim =
         AdamW { moments: read_moments(&path.join("optimizer.safetensors"), &averaged, device)?, updates: position.updates };
-    Ok(State { model, ema: Ema::new(&averaged, position.updates), optim, position })
+    Ok(State { model, ema: Ema::new(&averaged, position.updates), optim, position, tally: Tally::new(device) })
 }
 
 /// Where the run stood at the checkpoint in the folder `path`.

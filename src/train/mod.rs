@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 pub mod ema;
+pub mod limits;
 pub mod optim;
 pub mod plan;
 pub mod replay;
@@ -9,4 +10,5 @@ pub mod run;
 pub mod saver;
 pub mod step;
 pub mod survey;
+pub mod tally;
 pub mod trial;

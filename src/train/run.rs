@@ -6,6 +6,7 @@ mod limit;
 mod log;
 mod pace;
 mod pictures;
+mod pools;
 mod watch;
 
 use self::due::{Due, Work};
@@ -16,6 +17,7 @@ use self::pace::Pace;
 use self::pictures::{Picture, draw_reconstructions, store};
 use self::watch::{Doing, Watch};
 use super::checkpoint::{self, Snapshot, State};
+use super::limits;
 use super::optim::learning_rate;
 use super::plan::Plan;
 use super::step::{Pair, step};
@@ -89,7 +91,7 @@ pub struct Summary {
 ///
 /// # Errors
 /// If `run` already holds a run and `resume` isn't set, another process trains it, its directory can't be written, its recipe or
-/// data is another, `device` fails the self test, or the loss is no longer finite; in the last case earlier checkpoints stay.
+/// data is another, `device` fails the self test or takes no tensors of the recipe's size, or the loss is no longer finite; in the last case earlier checkpoints stay.
 pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, options: &Options) -> Result<Summary> {
     let began = Instant::now();
     let bar = Log::bar(config);
@@ -98,6 +100,7 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
     let now = described(data, device, &options.called);
     let (mut state, changed) = start(config, data, device, run, &now, options)?;
     if !state.position.finished {
+        limits::check(config, device)?;
         selftest::once(device)?;
     }
     let schedule = Schedule::new(&config.diffusion);
@@ -129,7 +132,7 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
         }
     }
     let before = state.position.step;
-    let mut log = Log::open(run, config, &state, bar)?;
+    let mut log = Log::open(run, config, &state, &device.device, bar)?;
     let mut keeper = Keeper::new(run, train);
     let score = |state: &State, log: &mut Log, keeper: &mut Keeper| {
         let scores = validate(&state.ema.model(), config, data, train.evaluate_images, &device.device)?;
@@ -178,7 +181,7 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
             watch.doing(Doing::Saving(number));
         }
         let images = state.position.images;
-        let row = due.row.then(|| log.row(number, images)).transpose()?;
+        let row = due.row.then(|| log.row(number, images, &mut state.tally)).transpose()?;
         log.stepping += clock.elapsed();
         state.position.seconds = already + log.stepping.as_secs_f64();
         if let Some(row) = row {
@@ -193,6 +196,8 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
         if due.save {
             keeper.ready(&log)?;
             let snapshot = Snapshot::of(&state, config)?;
+            // Before it takes the place of a good one: whether it is what the device should have computed.
+            state.tally.check()?;
             if !snapshot.is_finite() {
                 return Err(log.broken(number, lr, "the weights after it are not finite"));
             }
@@ -225,6 +230,10 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
             let clock = Instant::now();
             score(&state, &mut log, &mut keeper)?;
             limit.scored(clock.elapsed());
+        }
+        if due.draw || due.score {
+            state.tally.check()?;
+            log.pools.other_work();
         }
         // Pictures, checkpoints and scores don't count as training.
         log.pause(pause);

@@ -4,8 +4,17 @@ use super::checkpoint::Snapshot;
 use crate::error::{Error, Result};
 use crate::run_dir::RunDir;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+/// Checkpoints that are being written.
+static WRITING: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether a checkpoint is being written: who ends the process would cost it.
+pub fn is_writing() -> bool {
+    WRITING.load(Ordering::Relaxed) > 0
+}
 
 /// Writes one checkpoint at a time.
 pub struct Saver {
@@ -43,7 +52,10 @@ impl Saver {
         let copy = snapshot.clone();
         let timed = move |snapshot: &Snapshot, run: &RunDir| {
             let clock = Instant::now();
-            (snapshot.write(run, keep, best), clock.elapsed())
+            WRITING.fetch_add(1, Ordering::Relaxed);
+            let written = snapshot.write(run, keep, best);
+            WRITING.fetch_sub(1, Ordering::Relaxed);
+            (written, clock.elapsed())
         };
         let write = move || timed(&copy, &run);
         let writing = match std::thread::Builder::new().name("checkpoint".into()).spawn(write) {

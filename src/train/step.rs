@@ -80,6 +80,8 @@ pub fn step(mut state: State, pair: Pair, schedule: &Schedule, config: &Config, 
     // Global-norm clip, AdamW (the encoder at lr x ratio) and the EMA, in one pass over the parameters.
     let (model, grad_norm) = state.optim.step(lr, state.model, total.by_name, &mut state.ema, &config.train);
     state.model = model;
+    // The last work of a step: what the device counts it has done.
+    state.tally.add();
     state.position.step = step;
     state.position.images += batch as u64;
     state.position.updates = state.optim.updates;

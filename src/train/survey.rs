@@ -156,7 +156,17 @@ mod tests {
             let complete = std::fs::File::create(run.checkpoint(step).join(COMPLETE)).expect("writable");
             complete.set_modified(UNIX_EPOCH + Duration::from_secs(step)).expect("a date");
         }
-        let row = |step| Row { step, images: 8 * step, loss: 0.5, grad_norm: 1.0, lr: 1e-3, images_per_s: 9.0, seconds: 1.0 };
+        let row = |step| Row {
+            step,
+            images: 8 * step,
+            loss: 0.5,
+            grad_norm: 1.0,
+            lr: 1e-3,
+            images_per_s: 9.0,
+            seconds: 1.0,
+            pool_bytes: None,
+            pool_bytes_used: None,
+        };
         let score = |step, knn| Evaluation { step, images: 8 * step, knn, linear: 20.0, n_train: 9, n_validation: 9 };
         let metrics = Metrics { rows: vec![row(2), row(9)], evaluations: vec![score(2, 31.0), score(9, 30.0)] };
         std::fs::write(run.metrics(), metrics.to_jsonl()).expect("writable");

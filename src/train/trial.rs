@@ -29,7 +29,7 @@ impl<'a> Trial<'a> {
     /// One step of `images` images, to its end on the device; gives its time.
     ///
     /// # Errors
-    /// If the device fails.
+    /// If the device fails, leaves out work, or the loss is none that a new network has.
     pub fn step(&mut self, images: usize) -> Result<Duration> {
         let config = self.config;
         let Sides { source, target } = config.model.sides;
@@ -40,12 +40,23 @@ impl<'a> Trial<'a> {
         let clock = Instant::now();
         let number = state.position.step + 1;
         let pair = Pair::new(config.model.sides, source, target, view, &self.device.device.clone().autodiff());
-        let (state, outcome) = step(state, pair, &self.schedule, config, number, 1e-4);
-        self.state = Some(state);
-        outcome.loss.try_into_scalar::<f32>().map_err(|e| Error::device("trying a step", &e))?;
+        let (mut state, outcome) = step(state, pair, &self.schedule, config, number, 1e-4);
+        let loss = outcome.loss.try_into_scalar::<f32>().map_err(|e| Error::device("trying a step", &e))?;
         // The loss is known before the weights are.
         self.device.device.sync().map_err(|e| Error::device("trying a step", &e))?;
-        Ok(clock.elapsed())
+        let took = clock.elapsed();
+        state.tally.check()?;
+        plausible(loss)?;
+        self.state = Some(state);
+        Ok(took)
+    }
+}
+
+/// Refuses what can't be the loss of networks that haven't learnt anything: it is near 1, the noise's variance.
+fn plausible(loss: f32) -> Result<()> {
+    match loss {
+        0.01..100.0 => Ok(()),
+        _ => Err(Error::device("trying a step", &format!("the loss is {loss}, not near 1; work was silently left out"))),
     }
 }
 
@@ -84,4 +95,15 @@ pub fn rate(config: &Config, device: &Selected) -> Result<Rate> {
     }
     let (images, time) = timed;
     Ok(Rate { step: time.as_secs_f64() * batch as f64 / images as f64, images })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_that_no_new_network_has_is_refused() {
+        assert!([0.8, 1.0, 1.3].iter().all(|loss| plausible(*loss).is_ok()));
+        assert!([0.0, -1.0, 1e30, f32::INFINITY, f32::NAN].iter().all(|loss| plausible(*loss).is_err()));
+    }
 }

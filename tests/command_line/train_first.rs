@@ -37,6 +37,21 @@ fn without_a_recipe_a_cpu_is_given_two_commands_and_no_run_begins() {
 }
 
 #[test]
+fn a_batch_beyond_the_adapters_buffers_is_refused_before_anything_is_trained() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut args = vec!["train", "--config", "quick", "--device", "wgpu", "--run", "r"];
+    args.extend(set(&TINY));
+    // The widest map, beside its skip connection, takes 96 GiB.
+    args.extend(set(&["train.batch_size=1048576"]));
+    fails(
+        &soda(folder.path(), &args),
+        2,
+        &["1048576 images at once make a tensor of", "--set train.micro_batch=", "--auto-batch"],
+    );
+    assert!(!folder.path().join("r/config.toml").exists());
+}
+
+#[test]
 fn a_dry_run_prints_the_recipe_and_says_beside_it_what_it_takes() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut args = vec!["train", "--dry-run", "--config", "tiny", "--device", "cpu", "--max-minutes", "0.2"];

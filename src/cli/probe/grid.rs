@@ -3,7 +3,6 @@
 use super::{Args, Common};
 use crate::cli::images;
 use crate::cli::output::{self, Holds, Output};
-use crate::device;
 use crate::error::{Error, Result};
 use crate::eval::features::FeatureKind;
 use crate::eval::grid::{Grid, Scan, default_times, scan};
@@ -52,7 +51,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         kind.check(config).map_err(|e| Error::usage(format!("--times {t}: {e}")))?;
     }
     output::prepare("--out", &args.grid.out, Holds::Picture)?;
-    let device = device::select(&common.device)?;
+    let device = crate::cli::device(common)?;
     let dataset = images::open(common, &weights)?;
     say(&format!("scanning {} on {}, {}", weights.path.display(), device.describe(), dataset.describe()));
     let model = weights.model(&device.device)?;

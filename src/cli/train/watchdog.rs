@@ -21,10 +21,7 @@ const LONGEST_ON_METAL: f64 = 0.2;
 pub fn shorten(config: &mut Config, device: &Selected) -> Result<bool> {
     let Some(speed) = selftest::once(device)? else { return Ok(false) };
     let longest = if device.backend == "metal" { LONGEST_ON_METAL } else { LONGEST };
-    let images = match config.train.micro_batch {
-        0 => config.train.batch_size,
-        n => n.min(config.train.batch_size),
-    };
+    let images = config.train.at_once();
     let seconds = longest_convolution(&config.model) / speed;
     let Some(parts) = parts(images, seconds, longest) else {
         return Err(Error::failed(format!(

@@ -1,17 +1,19 @@
 //! metrics.jsonl, the progress bar, the loss curve.
 
+use super::pools::Pools;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::eval::validation::Validation;
 use crate::files::{self, write_atomically};
-use crate::progress::{self, say};
+use crate::progress::{self, say, warn};
 use crate::report::plot;
 use crate::run_dir::{Evaluation, Failure, Metrics, Row, RunDir, json_line};
 use crate::shell::quoted;
 use crate::train::checkpoint::State;
 use crate::train::step::Outcome;
+use crate::train::tally::Tally;
 use crate::units::rate;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
@@ -31,6 +33,9 @@ pub(super) struct Log {
     seed: u64,
     /// Steps since the last row, each with its learning rate; their numbers are still on the device.
     steps: Vec<(Outcome, f64)>,
+    /// Whose memory pools are watched.
+    device: Device,
+    pub pools: Pools,
     since: Instant,
     printed: Instant,
     /// Time spent in steps, by this call.
@@ -39,7 +44,7 @@ pub(super) struct Log {
 
 impl Log {
     /// Continues the log of a resumed run: rows beyond its checkpoint are dropped.
-    pub fn open(run: &RunDir, config: &Config, state: &State, bar: ProgressBar) -> Result<Self> {
+    pub fn open(run: &RunDir, config: &Config, state: &State, device: &Device, bar: ProgressBar) -> Result<Self> {
         // The step that ended the last call is taken again.
         let _ = files::remove_file(&run.failure());
         let mut metrics = run.read_metrics()?;
@@ -63,6 +68,8 @@ impl Log {
             batch: config.train.batch_size as u64,
             seed: config.seed,
             steps: Vec::new(),
+            device: device.clone(),
+            pools: Pools::new(state.position.step),
             since: now,
             printed: now,
             stepping: Duration::ZERO,
@@ -110,11 +117,15 @@ impl Log {
     }
 
     /// Reads the numbers of the steps since the last row, up to `step`: the only place where the loop waits for the device.
-    pub fn row(&mut self, step: u64, images: u64) -> Result<Row> {
+    ///
+    /// # Errors
+    /// If they aren't finite, the device fails, or by `tally` it has left out work.
+    pub fn row(&mut self, step: u64, images: u64, tally: &mut Tally) -> Result<Row> {
         let (outcomes, rates): (Vec<Outcome>, Vec<f64>) = std::mem::take(&mut self.steps).into_iter().unzip();
         let steps = rates.len() as u64;
         let numbers = Tensor::cat(outcomes.into_iter().flat_map(|o| [o.loss, o.grad_norm]).collect(), 0).try_to_vec_as::<f32>();
         let numbers = numbers.map_err(|e| Error::device(&format!("computing the steps up to {step}"), &e))?;
+        tally.check()?;
         let (losses, norms): (Vec<f32>, Vec<f32>) = numbers.as_chunks().0.iter().map(|[loss, norm]| (*loss, *norm)).unzip();
         let first = step - steps + 1;
         for (number, ((loss, norm), lr)) in (first..).zip(losses.iter().zip(&norms).zip(&rates)) {
@@ -128,7 +139,12 @@ impl Log {
         let (lr, grad_norm) = (rates[rates.len() - 1], f64::from(norms[norms.len() - 1]));
         let loss = losses.iter().map(|l| f64::from(*l)).sum::<f64>() / steps as f64;
         let images_per_s = (steps * self.batch) as f64 / self.since.elapsed().as_secs_f64();
-        Ok(Row { step, images, loss, grad_norm, lr, images_per_s, seconds: 0.0 })
+        let pools = self.device.memory_pool_usage();
+        if let Some(grown) = pools.and_then(|pools| self.pools.seen(step, pools.bytes_reserved)) {
+            self.bar.suspend(|| warn(&grown));
+        }
+        let [pool_bytes, pool_bytes_used] = [pools.map(|pools| pools.bytes_reserved), pools.map(|pools| pools.bytes_in_use)];
+        Ok(Row { step, images, loss, grad_norm, lr, images_per_s, seconds: 0.0, pool_bytes, pool_bytes_used })
     }
 
     /// Notes which step broke, so that `soda replay` finds it.
@@ -209,7 +225,6 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::Device;
 
     #[test]
     fn the_first_step_with_a_number_that_is_not_finite_is_named_with_its_own_rate() {
@@ -217,15 +232,16 @@ mod tests {
         let run = RunDir::new(folder.path().join("it's a run"));
         std::fs::create_dir(&run.path).expect("writable");
         let config = Config::load(std::path::Path::new("configs/quick.toml"), &[]).expect("a recipe");
-        let mut log = Log::open(&run, &config, &State::new(&config, "", &device), Log::bar(&config)).expect("a new log");
+        let mut log = Log::open(&run, &config, &State::new(&config, "", &device), &device, Log::bar(&config)).expect("a new log");
         let mut add = |numbers: &[(f32, f32)]| {
             for (i, (loss, norm)) in numbers.iter().enumerate() {
                 let tensor = |value: f32| Tensor::<1>::from_floats([value], &device);
                 log.add(Outcome { loss: tensor(*loss), grad_norm: tensor(*norm) }, 0.1 * (i + 1) as f64);
             }
-            log.row(10, 80)
+            log.row(10, 80, &mut Tally::new(&device))
         };
         let row = add(&[(1.0, 4.0), (2.0, 5.0), (3.0, 6.0)]).expect("all are finite");
+        assert_eq!(row.pool_bytes, None, "the CPU backend has no pools");
         assert!((row.loss, row.grad_norm) == (2.0, 6.0) && (row.lr - 0.3).abs() < 1e-12, "{row:?}");
         let failure = || -> Failure { serde_json::from_slice(&std::fs::read(run.failure()).expect("noted")).expect("JSON") };
         for (numbers, step, what) in [
@@ -246,7 +262,7 @@ mod tests {
         let run = RunDir::new(folder.path().join("run"));
         std::fs::create_dir(&run.path).expect("writable");
         let config = Config::load(std::path::Path::new("configs/quick.toml"), &[]).expect("a recipe");
-        let mut log = Log::open(&run, &config, &State::new(&config, "", &device), Log::bar(&config)).expect("a new log");
+        let mut log = Log::open(&run, &config, &State::new(&config, "", &device), &device, Log::bar(&config)).expect("a new log");
         for loss in [1.0, 2.0] {
             let [loss, grad_norm] = [loss, 5.0].map(|value: f32| Tensor::<1>::from_floats([value], &device));
             log.add(Outcome { loss, grad_norm }, 0.1);
@@ -260,6 +276,6 @@ mod tests {
         assert_eq!(log.bar.message(), "loss 1.5000, 12.0 images/s, about 3 hours left");
         assert!(log.printed.elapsed() < SILENCE && log.metrics.rows.is_empty());
         assert_eq!(std::fs::read(run.metrics()).expect("there"), b"");
-        assert_eq!(log.row(2, 64).expect("finite").loss, 1.5, "the row has both");
+        assert_eq!(log.row(2, 64, &mut Tally::new(&device)).expect("finite").loss, 1.5, "the row has both");
     }
 }

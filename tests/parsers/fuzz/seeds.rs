@@ -319,6 +319,8 @@ pub fn metrics() -> Vec<Vec<u8>> {
         lr: 1e-3,
         images_per_s: 99.5,
         seconds: 1.25,
+        pool_bytes: Some(3_000_000),
+        pool_bytes_used: None,
     };
     let evaluation = Evaluation { step: 2, images: 16, knn: 31.5, linear: 40.25, n_train: 100, n_validation: 50 };
     vec![Metrics { rows: vec![row(1), row(2)], evaluations: vec![evaluation] }.to_jsonl().into_bytes()]

@@ -9,6 +9,10 @@ use std::sync::OnceLock;
 pub enum Fault {
     /// The device is lost.
     Lost,
+    /// The device is lost, which only those learn who wait for it.
+    LostWait,
+    /// Work that is handed in while more than so many bytes of memory are given out isn't done, and counts as done.
+    Silent(u64),
     /// The device has so many bytes of memory.
     Memory(u64),
     /// The driver leaves out every Nth dispatch.
@@ -60,6 +64,8 @@ fn preload() -> &'static Path {
 pub fn inject<'a>(command: &'a mut Command, fault: Fault, when: Option<&Path>) -> &'a mut Command {
     let said = match fault {
         Fault::Lost => "lost".into(),
+        Fault::LostWait => "lost_wait".into(),
+        Fault::Silent(bytes) => format!("silent:{bytes}"),
         Fault::Memory(bytes) => format!("memory:{bytes}"),
         Fault::Wrong(every) => format!("wrong:{every}"),
         Fault::Count => "count".into(),
@@ -71,7 +77,7 @@ pub fn inject<'a>(command: &'a mut Command, fault: Fault, when: Option<&Path>) -
         command.env("FAULT_WHEN", when);
     }
     match fault {
-        Fault::Lost | Fault::Memory(_) | Fault::Wrong(_) | Fault::Count => {
+        Fault::Lost | Fault::LostWait | Fault::Silent(_) | Fault::Memory(_) | Fault::Wrong(_) | Fault::Count => {
             command.env("VK_LAYER_PATH", layer()).env("VK_INSTANCE_LAYERS", "VK_LAYER_SODA_faults")
         }
         Fault::Disk(_, under) => command.env("LD_PRELOAD", preload()).env("FAULT_UNDER", under),

@@ -12,11 +12,15 @@ use inject::{Fault, inject};
 use soda::run_dir::RunDir;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// The adapter that the tests run on, as `soda` names it.
 fn adapter() -> String {
     soda::device::select("wgpu").expect("an adapter; scripts/test.sh installs a software one").name
 }
+
+/// Where it is noted that the adapter has passed the self test, for tests that aren't about it: it takes longer than most of them.
+const TESTED: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/tested");
 
 /// `soda train` of the tiny networks into `run` (empty: a new one), on a graphics adapter unless `more` says otherwise.
 fn train(at: &Path, run: &str, more: &[&str], sets: &[&str]) -> Command {
@@ -31,7 +35,7 @@ fn train(at: &Path, run: &str, more: &[&str], sets: &[&str]) -> Command {
     for set in TINY.iter().chain(&["train.log_every=1", "train.sample_every=0", "train.checkpoint_every=5"]).chain(sets) {
         command.args(["--set", set]);
     }
-    command.args(more).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args(more).env("XDG_CACHE_HOME", TESTED).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
@@ -57,11 +61,71 @@ fn a_device_that_is_lost_ends_training_with_the_command_that_goes_on_and_costs_n
     assert!((2..=10).contains(&step), "{step}");
 
     // The command that was named goes on, and ends where a run without the fault does.
-    succeeds(&soda(at, &["train", "--resume", "--run", "r", "--device", "wgpu"]));
+    let mut named = program(at);
+    named.args(["train", "--resume", "--run", "r", "--device", "wgpu"]).env("XDG_CACHE_HOME", TESTED);
+    succeeds(&named.output().expect("starts"));
     succeeds(&train(at, "straight", &[], &sets).output().expect("starts"));
     let straight = RunDir::new(at.join("straight"));
     assert_eq!((newest(&run), newest(&straight)), (10, 10));
     assert!(tensors(&run) == tensors(&straight), "the resumed run ended elsewhere");
+}
+
+#[test]
+fn a_device_whose_loss_only_those_learn_who_wait_for_it_ends_the_program_with_advice() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let run = RunDir::new(at.join("r"));
+    let lost = run.checkpoint(2).join("COMPLETE");
+    let mut command = train(at, "r", &[], &["train.steps=1000", "train.checkpoint_every=2"]);
+    let child = inject(&mut command, Fault::LostWait, Some(&lost)).spawn().expect("starts");
+    wait_for("a checkpoint", || lost.exists());
+    let clock = Instant::now();
+    let output = child.wait_with_output().expect("it ends");
+    assert!(clock.elapsed() < Duration::from_secs(10), "{:?}", clock.elapsed());
+    let resume = "`soda train --resume --run r --device wgpu";
+    let parts = ["checkpoints are intact", &format!("{resume} --set train.micro_batch=4 --allow-change`"), &format!("{resume}`")];
+    fails(&output, 1, &[&parts[..], &["lost", "--auto-batch`", "preempt_timeout_ms"]].concat());
+    let step = newest(&run);
+    assert!(step >= 2 && soda::train::checkpoint::damage(&run.checkpoint(step)).expect("readable").is_none());
+}
+
+#[test]
+fn work_that_the_device_silently_leaves_out_is_found_in_the_next_row_and_before_a_checkpoint_is_replaced() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    // With a row for every step; with none before the next checkpoint.
+    for (name, rows) in [("rows", "train.log_every=1"), ("no_rows", "train.log_every=1000")] {
+        let run = RunDir::new(at.join(name));
+        let sets = ["train.steps=1000", "train.checkpoint_every=4", "train.keep_checkpoints=0", rows];
+        let mut command = train(at, name, &[], &sets);
+        let when = run.checkpoint(4).join("COMPLETE");
+        let output = inject(&mut command, Fault::Silent(0), Some(&when)).output().expect("starts");
+        fails(&output, 1, &["silently left out", "checkpoints are intact", "train.micro_batch=4"]);
+        // Those that were made before the fault, whenever it came.
+        let (step, metrics) = (newest(&run), run.read_metrics().expect("metrics"));
+        let row = metrics.rows.last().map_or(0, |row| row.step);
+        assert!((4..1000).contains(&step) && row < 1000, "{step}, {row}");
+        assert!(!run.failure().exists(), "nothing is wrong with the numbers of the run");
+    }
+}
+
+#[test]
+fn a_device_that_leaves_out_what_is_too_large_for_it_gets_smaller_parts_by_auto_batch() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    succeeds(&train(at, "first", &[], &["train.steps=1"]).output().expect("starts"));
+    let mut command = train(at, "r", &["--auto-batch", "--device", "wgpu"], &["train.batch_size=16", "train.steps=1"]);
+    let output = inject(&mut command, Fault::Silent(60_000_000), None).output().expect("starts");
+    let said = text(&output.stderr);
+    assert!(said.contains("16 images at once are too many for the device"), "{said}");
+    succeeds(&output);
+    let run = RunDir::new(at.join("r"));
+    let parts = run.read_config().expect("a recipe").train.micro_batch;
+    assert!((1..16).contains(&parts), "{parts}");
+    // What it takes of the adapter stands in the log.
+    let row = &run.read_metrics().expect("metrics").rows[0];
+    let [reserved, used] = [row.pool_bytes, row.pool_bytes_used].map(|bytes| bytes.expect("an adapter has pools"));
+    assert!(used > 100_000 && reserved >= used && reserved < 60_000_000, "{reserved}, {used}");
 }
 
 #[test]
@@ -86,6 +150,7 @@ fn a_device_with_too_little_memory_says_how_many_images_fit_and_auto_batch_train
 
     let mut command = program(at);
     command.args(["train", "--resume", "--run", "runs/quick-1", "--device", "wgpu", "--auto-batch"]);
+    command.env("XDG_CACHE_HOME", TESTED);
     succeeds(&inject(&mut command, little, None).output().expect("starts"));
     let run = RunDir::new(at.join("runs/quick-1"));
     let config = run.read_config().expect("a recipe");
@@ -97,7 +162,8 @@ fn other_commands_say_that_the_device_is_lost_or_lacks_memory() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     for (fault, parts) in [
-        (Fault::Lost, ["The device was lost: run the command again", "--device cpu"]),
+        (Fault::Lost, ["The device was lost, as drivers end work that takes too long", "run the command again"]),
+        (Fault::LostWait, ["The device was lost, as drivers end work that takes too long", "run the command again"]),
         (Fault::Memory(3_000_000), ["emory", "take less at once"]),
     ] {
         for args in [&["embed", "--split", "test", "--limit", "8", "--out", "z.npy"][..], &["selftest"]] {
@@ -118,7 +184,9 @@ fn a_driver_that_computes_wrongly_is_refused_by_name_before_the_first_step() {
     let adapter = adapter();
     let name = adapter.as_str();
     let wrong = Fault::Wrong(50);
-    fails(&inject(&mut train(at, "r", &[], &["train.steps=1"]), wrong, None).output().expect("starts"), 1, &[name, "wrongly"]);
+    let mut untested = train(at, "r", &[], &["train.steps=1"]);
+    untested.env("XDG_CACHE_HOME", at.join("cache"));
+    fails(&inject(&mut untested, wrong, None).output().expect("starts"), 1, &[name, "wrongly"]);
     assert!(!at.join("r").exists(), "training began on a driver that computes wrongly");
     let selftest = |fault: Option<&Path>| -> Output {
         let mut command = program(at);

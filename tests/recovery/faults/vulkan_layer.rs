@@ -2,6 +2,9 @@
 //! there (from the start where none is named) does what $FAULT says:
 //!
 //! - `lost`: work that is handed in is answered with VK_ERROR_DEVICE_LOST, as after a driver's reset;
+//! - `lost_wait`: work is taken, and who waits for it or asks how far it is gets that answer;
+//! - `silent:BYTES`: work that is handed in while the device has given out more than BYTES of memory isn't done, and counts as
+//!   finished, as on Metal after an error;
 //! - `memory:BYTES`: the device has that much memory and answers more with VK_ERROR_OUT_OF_DEVICE_MEMORY;
 //! - `wrong:N`: every Nth dispatch is left out, without a word;
 //! - `count`: nothing fails; how often work was handed in, dispatched and copied stands in the file $FAULT_COUNTS once the process ends.
@@ -21,6 +24,9 @@ type GetProcAddr = unsafe extern "system" fn(Handle, *const c_char) -> Function;
 type Create3 = unsafe extern "system" fn(*const Header, Handle, *mut Handle) -> i32;
 type Create4 = unsafe extern "system" fn(Handle, *const Header, Handle, *mut Handle) -> i32;
 type Submit = unsafe extern "system" fn(Handle, u32, Handle, u64) -> i32;
+type WaitSemaphores = unsafe extern "system" fn(Handle, Handle, u64) -> i32;
+type WaitFences = unsafe extern "system" fn(Handle, u32, *const u64, u32, u64) -> i32;
+type CounterValue = unsafe extern "system" fn(Handle, u64, *mut u64) -> i32;
 type Allocate = unsafe extern "system" fn(Handle, *const MemoryAllocateInfo, Handle, *mut u64) -> i32;
 type Free = unsafe extern "system" fn(Handle, u64, Handle);
 type Dispatch = unsafe extern "system" fn(Handle, u32, u32, u32);
@@ -60,6 +66,21 @@ struct Link {
 struct MemoryAllocateInfo {
     header: Header,
     size: u64,
+}
+
+/// VkSubmitInfo.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct SubmitInfo {
+    kind: u32,
+    next: Handle,
+    waits: u32,
+    wait_semaphores: Handle,
+    stages: Handle,
+    command_buffers: u32,
+    commands: Handle,
+    signals: u32,
+    signal_semaphores: Handle,
 }
 
 /// The next layer's (the driver's) ways to find functions: the same ones for all instances and devices of a process.
@@ -145,7 +166,42 @@ unsafe extern "system" fn queue_submit(queue: Handle, count: u32, submits: Handl
         return ERROR_DEVICE_LOST;
     }
     let submit: Submit = unsafe { transmute(next(c"vkQueueSubmit")) };
+    if fault("silent").is_some_and(|limit| allocated() > limit) {
+        // Semaphores and fences are signalled, nothing is done.
+        let mut submits = unsafe { std::slice::from_raw_parts(submits as *const SubmitInfo, count as usize) }.to_vec();
+        submits.iter_mut().for_each(|submit| submit.command_buffers = 0);
+        return unsafe { submit(queue, count, submits.as_mut_ptr().cast(), fence) };
+    }
     unsafe { submit(queue, count, submits, fence) }
+}
+
+unsafe extern "system" fn wait_semaphores(device: Handle, info: Handle, timeout: u64) -> i32 {
+    if fault("lost_wait").is_some() {
+        return ERROR_DEVICE_LOST;
+    }
+    let wait: WaitSemaphores = unsafe { transmute(next(c"vkWaitSemaphores")) };
+    unsafe { wait(device, info, timeout) }
+}
+
+unsafe extern "system" fn wait_for_fences(device: Handle, count: u32, fences: *const u64, all: u32, timeout: u64) -> i32 {
+    if fault("lost_wait").is_some() {
+        return ERROR_DEVICE_LOST;
+    }
+    let wait: WaitFences = unsafe { transmute(next(c"vkWaitForFences")) };
+    unsafe { wait(device, count, fences, all, timeout) }
+}
+
+unsafe extern "system" fn semaphore_value(device: Handle, semaphore: u64, value: *mut u64) -> i32 {
+    if fault("lost_wait").is_some() {
+        return ERROR_DEVICE_LOST;
+    }
+    let get: CounterValue = unsafe { transmute(next(c"vkGetSemaphoreCounterValue")) };
+    unsafe { get(device, semaphore, value) }
+}
+
+/// Bytes of the device's memory that are given out.
+fn allocated() -> u64 {
+    ALLOCATED.lock().expect("no panic").get_or_insert_default().values().sum()
 }
 
 unsafe extern "system" fn allocate_memory(
@@ -207,6 +263,9 @@ fn ours(name: *const c_char) -> Option<Function> {
         "vkCreateInstance" => create_instance as Function,
         "vkCreateDevice" => create_device as Function,
         "vkQueueSubmit" => queue_submit as Function,
+        "vkWaitSemaphores" => wait_semaphores as Function,
+        "vkWaitForFences" => wait_for_fences as Function,
+        "vkGetSemaphoreCounterValue" => semaphore_value as Function,
         "vkAllocateMemory" => allocate_memory as Function,
         "vkFreeMemory" => free_memory as Function,
         "vkCmdDispatch" => cmd_dispatch as Function,
