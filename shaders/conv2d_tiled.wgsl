@@ -10,7 +10,8 @@
 // Layouts    x [N, H, W, C], y and residual [N, OH, OW, O] (NHWC);  w [taps, C, O / 4] of four (packed);  bias [O].
 // Workgroup  {{ bm }} positions (of all images in a row) times {{ bn }} channels; {{ bk }} channels of one tap at a time in workgroup memory,
 //            the next ones fetched to registers meanwhile. An invocation: {{ tm }} positions times {{ tn }} channels.
-// Template   bm, bn, bk, tm, tn;  x4, y4: whether C, O are multiples of four;  taps: room for so many;  elem, acc (shared/types.wgsl).
+// Template   bm, bn, bk, tm, tn;  round: channels of a round of the innermost loop, even;  x4, y4: whether C, O are multiples of
+//            four;  taps: room for so many;  elem, acc (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}
 {% from "shared/tiled_product.wgsl" import registers, step %}
@@ -27,12 +28,12 @@
 var<workgroup> a_tile: array<vec2<Elem>, {{ bm * bk // 2 }}>;
 var<workgroup> b_tile: array<Elem4, {{ bk * bn4 }}>;
 
-/// Four channels from 4 c on of the pixel that begins at `first`.
+/// Four channels from 4 c on of the pixel that begins at `first`; channels beyond the last are 0.
 fn channels(first: u32, c: u32) -> Elem4 {
 {% if x4 %}
     return x[first + c];
 {% else %}
-    return source(first, 4u * c);
+    return select(Elem4(0.0), source(first, 4u * c), 4u * c + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(info.channels));
 {% endif %}
 }
 
@@ -46,16 +47,16 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     let tx = lid % {{ tx }}u;
     let ty = lid / {{ tx }}u;
 
-    // What the invocation fetches: quad k4 of the channels of some pixels, and quad o of the weights of some channels. (Beyond the last, quad o is
-    // one that nobody stores.)
+    // What the invocation fetches of x: quad k4 of the channels of the pixels that taps reach from row and column `corner` (16 bits each), and
+    // that begin at `first`.
     let k4 = lid % {{ bk4 }}u;
 {% for i in range(x_loads) %}
     let own{{ i }} = p0 + lid / {{ bk4 }}u + {{ i * (wg // bk4) }}u;
     let at{{ i }} = position(own{{ i }});
     // A row that no tap leads into the image from, for positions beyond the last.
-    let row{{ i }} = select(at{{ i }}.x * info.stride, 0xffffu >> 1u, own{{ i }} >= info.positions);
+    let row{{ i }} = select(at{{ i }}.x * info.stride, 0x7fffu, own{{ i }} >= info.positions);
     let col{{ i }} = at{{ i }}.y * info.stride;
-    let at_{{ i }} = row{{ i }} << 16u | col{{ i }};
+    let corner{{ i }} = row{{ i }} << 16u | col{{ i }};
     var first{{ i }} = ((at{{ i }}.z * info.height + at{{ i }}.x * info.stride) * info.width + col{{ i }}) * info.pixel{{ " + k4" if x4 }};
 {% endfor %}
 {{ registers(x_loads, w_loads, tm, tn4) }}
@@ -86,6 +87,7 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
         a_tile[2u * (lid + {{ i * wg }}u) + 1u] = next_a{{ i }}.zw;
 {% endfor %}
 {% endset %}
+    // By how much the tap before moved `first`.
     var before = 0u;
     // One more tap than there are, in which nothing is fetched.
     for (var t = 0u; t <= info.taps; t++) {
@@ -93,7 +95,7 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
         let shift = (u32(tap.x) * info.width + u32(tap.y)) * info.pixel;
         let w_tap = (u32(tap.z) * info.channels + lid / {{ bn4 }}u) * info.out4 + min(o0 + lid % {{ bn4 }}u, info.out4 - 1u);
 {% for i in range(x_loads) %}
-        let here{{ i }} = t < info.taps && (at_{{ i }} >> 16u) + u32(tap.x) < info.height && (at_{{ i }} & 0xffffu) + u32(tap.y) < info.width;
+        let here{{ i }} = t < info.taps && (corner{{ i }} >> 16u) + u32(tap.x) < info.height && (corner{{ i }} & 0xffffu) + u32(tap.y) < info.width;
         first{{ i }} += shift - before;
 {% endfor %}
         before = shift;
@@ -102,14 +104,9 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
             next_a{{ i }} = Elem4(0.0);
             if here{{ i }} && c + k4 < info.channels4 { next_a{{ i }} = channels(first{{ i }}, {{ 'c' if x4 else 'c + k4' }}); }
 {% endfor %}
+            // Any weight will do beyond the last channel, where x is 0; and beyond the last output, which nobody stores.
 {% for i in range(w_loads) %}
-{% if x4 %}
-            // Beyond the last channel x is 0, and any weight will do.
             next_b{{ i }} = w[min(w_tap + (4u * c + {{ i * wg // bn4 }}u) * info.out4, info.last_w)];
-{% else %}
-            next_b{{ i }} = Elem4(0.0);
-            if 4u * c + lid / {{ bn4 }}u + {{ i * wg // bn4 }}u < info.channels { next_b{{ i }} = w[w_tap + (4u * c + {{ i * wg // bn4 }}u) * info.out4]; }
-{% endif %}
 {% endfor %}
 {{ step(wg, w_loads, "t + c > 0u", multiply, set_a) }}
         }

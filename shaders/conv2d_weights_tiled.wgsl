@@ -6,7 +6,8 @@
 // Layouts    x [N, H, W, C], dy [N, rows, cols, O] (NHWC);  partial [shares, taps, C, O / 4] of four (the last ones padded).
 // Workgroup  one share, one tap, {{ bm }} channels c times {{ bn }} channels o; {{ bk }} positions at a time in workgroup memory, the next ones
 //            fetched to registers meanwhile. An invocation: {{ tm }} times {{ tn }}.
-// Template   bm, bn, bk, tm, tn;  x4, y4: whether C, O are multiples of four;  taps: room for so many;  elem, acc (shared/types.wgsl).
+// Template   bm, bn, bk, tm, tn;  round: positions of a round of the innermost loop;  x4, y4: whether C, O are multiples of
+//            four;  taps: room for so many;  elem, acc (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}
 {% from "shared/four.wgsl" import four %}
@@ -31,7 +32,7 @@ fn source(first: u32, c: u32) -> Elem4 {
     return x[first];
 {% else %}
     let last = info.channels - 1u;
-    return Elem4(x[first + min(4u * c, last)], x[first + min(4u * c + 1u, last)], x[first + min(4u * c + 2u, last)], x[first + min(4u * c + 3u, last)]);
+    return {{ four("x", "first", "4u * c", "last", false) }};
 {% endif %}
 }
 
@@ -42,7 +43,7 @@ fn gradient(p: u32, o: u32) -> Elem4 {
 {% else %}
     let last = info.out_channels - 1u;
     let first = p * info.out_channels;
-    return Elem4(dy[first + min(4u * o, last)], dy[first + min(4u * o + 1u, last)], dy[first + min(4u * o + 2u, last)], dy[first + min(4u * o + 3u, last)]);
+    return {{ four("dy", "first", "4u * o", "last", false) }};
 {% endif %}
 }
 

@@ -40,7 +40,10 @@ impl Call {
     fn new(dims: [usize; 4], weight: &CubeTensor, types: Types, options: Conv2dOptions) -> Self {
         layout::check("conv2d", "the weight", weight, Elem::F32);
         let shape = conv_shape(dims, weight.meta.shape(), options);
-        assert!(shape.height.max(shape.width) < MOST_PIXELS, "conv2d: images on wgpu devices are below {MOST_PIXELS} a side, got {shape:?}");
+        assert!(
+            shape.height.max(shape.width) < MOST_PIXELS,
+            "conv2d: images on wgpu devices are below {MOST_PIXELS} a side, got {shape:?}"
+        );
         assert!(shape.taps() <= MOST_TAPS, "conv2d: kernels on wgpu devices have at most {MOST_TAPS} taps, got {shape:?}");
         Self { shape, options, types, work: pass_work(dims, layout::dims(weight), options) }
     }
