@@ -23,8 +23,12 @@ const LOWEST: Acc = -1e30;
 /// [QUADS, COLUMNS]: of each tile of scores the maxima of 4 rows; in the end their sums.
 var<workgroup> partial: array<Acc4, QUADS * COLUMNS>;
 
-fn fetch(part: u32, pixel: u32, c: u32) -> Acc4 {
-    return Acc4(qkv[(3u * pixel + part) * info.vectors + c]);
+fn first(part: u32, pixel: u32) -> u32 {
+    return (3u * pixel + part) * info.vectors;
+}
+
+fn fetch(part: u32, i: u32) -> Acc4 {
+    return Acc4(qkv[i]);
 }
 
 fn store(part: u32, pixel: u32, c: u32, value: Acc4) {

@@ -5,7 +5,8 @@
 //
 // Layouts    qkv, d_qkv [B, H*W, 3C] (q | k | v);  d_out [B, H*W, C];  log_sums, deltas [B, H*W] (deltas: see
 //            attention_queries.wgsl). C is a multiple of 4. Writes dk and dv.
-// Workgroup  ROWS keys of one image and a chunk of the channels of dk and dv; the blocks are queries.
+// Workgroup  ROWS keys of one image and a chunk of the channels of dk and dv; the blocks are queries. On GPUs first dv, then dk, each from
+//            products of its own.
 // Template   wg: invocations;  the others as in shared/attention_tiles.wgsl;  elem, acc (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}
@@ -49,38 +50,60 @@ fn delta(image: u32, pixel: u32) -> Acc {
     return deltas[image * info.pixels + min(pixel, info.pixels - 1u)];
 }
 
+{% macro weights() %}
+        var p = product(K, Q, block, at, lid);
+{% for r in range(row_quads) %}{% for c in range(column_quads) %}
+        p.s{{ r }}{{ c }} = weights_of(p.s{{ r }}{{ c }}, at.image, block + at.column + 4u * {{ c }}u * COLUMNS);
+{% endfor %}{% endfor %}
+{% endmacro %}
+{% macro gradients() %}
+        var ds = product(V, D_OUT, block, at, lid);
+{% for r in range(row_quads) %}{% for c in range(column_quads) %}
+        ds.s{{ r }}{{ c }} = score_gradients(p.s{{ r }}{{ c }}, ds.s{{ r }}{{ c }}, at.image, block + at.column + 4u * {{ c }}u * COLUMNS);
+{% endfor %}{% endfor %}
+{% endmacro %}
+{# Adds to dv or dk. The first barrier: nobody still reads the weights before. #}
+{% macro add(sums, scores, other) %}
+        workgroupBarrier();
+        set_weights({{ scores }}, at, lid);
+        workgroupBarrier();
+        {{ sums }} = accumulate({{ sums }}, {{ other }}, block, at);
+{% endmacro %}
 @compute @workgroup_size({{ wg }})
 fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>) {
     let workgroup = wid.x + wid.y * grid.x;
     if workgroup >= info.workgroups { return; }
     let at = place(lid, workgroup);
-    var dk = Sums();
-    var dv = Sums();
-    for (var block = 0u; block < info.pixels; block += BLOCK) {
-        var p = product(K, Q, block, at, lid);
-        var ds = product(V, D_OUT, block, at, lid);
-        let pixel = block + at.column;
-{% for r in range(row_quads) %}{% for c in range(column_quads) %}
-        p.s{{ r }}{{ c }} = weights_of(p.s{{ r }}{{ c }}, at.image, pixel + 4u * {{ c }}u * COLUMNS);
-        ds.s{{ r }}{{ c }} = score_gradients(p.s{{ r }}{{ c }}, ds.s{{ r }}{{ c }}, at.image, pixel + 4u * {{ c }}u * COLUMNS);
-{% endfor %}{% endfor %}
-        // Nobody still reads the weights of the block before.
-        workgroupBarrier();
-        set_weights(p, at, lid);
-        workgroupBarrier();
-        dv = accumulate(dv, D_OUT, block, at);
-        workgroupBarrier();
-        set_weights(ds, at, lid);
-        workgroupBarrier();
-        dk = accumulate(dk, Q, block, at);
-    }
     var factor: Quads;
+{% for r in range(row_quads) %}
+    factor.q{{ r }} = Acc4(1.0);
+{% endfor %}
+    var dv = Sums();
+{% if depth == 0 %}
+    var dk = Sums();
+    for (var block = 0u; block < info.pixels; block += BLOCK) {
+{{ weights() }}
+{{ gradients() }}
+{{ add("dv", "p", "D_OUT") }}
+{{ add("dk", "ds", "Q") }}
+    }
+    store_sums(V, dv, factor, at);
+{% else %}
+    // One after the other, p made twice: both sums at a time, with what the products need, are more than a GPU's registers.
+    for (var block = 0u; block < info.pixels; block += BLOCK) {
+{{ weights() }}
+{{ add("dv", "p", "D_OUT") }}
+    }
+    store_sums(V, dv, factor, at);
+    var dk = Sums();
+    for (var block = 0u; block < info.pixels; block += BLOCK) {
+{{ weights() }}
+{{ gradients() }}
+{{ add("dk", "ds", "Q") }}
+    }
+{% endif %}
 {% for r in range(row_quads) %}
     factor.q{{ r }} = Acc4(info.scale);
 {% endfor %}
     store_sums(K, dk, factor, at);
-{% for r in range(row_quads) %}
-    factor.q{{ r }} = Acc4(1.0);
-{% endfor %}
-    store_sums(V, dv, factor, at);
 }

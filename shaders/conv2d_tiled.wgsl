@@ -10,10 +10,11 @@
 // Layouts    x [N, H, W, C], y and residual [N, OH, OW, O] (NHWC);  w [taps, C, O / 4] of four (packed);  bias [O].
 // Workgroup  {{ bm }} positions (of all images in a row) times {{ bn }} channels; {{ bk }} channels of one tap at a time in workgroup memory,
 //            the next ones fetched to registers meanwhile. An invocation: {{ tm }} positions times {{ tn }} channels.
-// Template   bm, bn, bk, tm, tn;  x4, y4: whether C, O are multiples of four;  taps: room for so many;  elem, acc (shared/types.wgsl).
+// Template   bm, bn, bk, tm, tn;  round: channels of a round of the innermost loop, even;  x4, y4: whether C, O are multiples of
+//            four;  taps: room for so many;  elem, acc (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}
-{% from "shared/tiled_product.wgsl" import registers, main_loop %}
+{% from "shared/tiled_product.wgsl" import registers, step %}
 {% set bk4 = bk // 4 %}
 {% set bn4 = bn // 4 %}
 {% set tn4 = tn // 4 %}
@@ -23,77 +24,99 @@
 {% set w_loads = bk * bn4 // wg %}
 {% include "shared/conv2d_operands.wgsl" %}
 
-// Of x, [position][channel / 4], and of w, [channel][out channel / 4].
-var<workgroup> a_tile: array<Elem4, {{ bm * bk4 }}>;
+// Of x, [position][channel / 2] of two: an invocation holds two channels of its operands at a time. Of w, [channel][out channel / 4].
+var<workgroup> a_tile: array<vec2<Elem>, {{ bm * bk // 2 }}>;
 var<workgroup> b_tile: array<Elem4, {{ bk * bn4 }}>;
 
-{# The tiles of step `step`, to registers. #}
-{% macro fetch(step) %}
-        {
-            let tap = info.tap[{{ step }} / chunks];
-            let c0 = {{ step }} % chunks * {{ bk }}u;
-{% for i in range(x_loads) %}
-            {
-                let pixel = reach(at{{ i }}, tap);
-                let c = c0 + lid % {{ bk4 }}u * 4u;
-                next_a{{ i }} = Elem4(0.0);
-                if pixel.y == 1u && inside{{ i }} && c < info.channels { next_a{{ i }} = source(pixel.x, c); }
-            }
-{% endfor %}
-{% for i in range(w_loads) %}
-            {
-                let c = c0 + (lid + {{ i * wg }}u) / {{ bn4 }}u;
-                let o = o0 + (lid + {{ i * wg }}u) % {{ bn4 }}u;
-                next_b{{ i }} = Elem4(0.0);
-                if c < info.channels && o < out4 { next_b{{ i }} = w[(u32(tap.z) * info.channels + c) * out4 + o]; }
-            }
-{% endfor %}
-        }
-{% endmacro %}
+/// Four channels from 4 c on of the pixel that begins at `first`; channels beyond the last are 0.
+fn channels(first: u32, c: u32) -> Elem4 {
+{% if x4 %}
+    return x[first + c];
+{% else %}
+    return select(Elem4(0.0), source(first, 4u * c), 4u * c + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(info.channels));
+{% endif %}
+}
+
 @compute @workgroup_size({{ wg }})
 fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>) {
-    let out4 = (info.out_channels + 3u) / 4u;
-    let tiles = (out4 + {{ bn4 - 1 }}u) / {{ bn4 }}u;
+    let tiles = (info.out4 + {{ bn4 - 1 }}u) / {{ bn4 }}u;
     let tile = wid.x + wid.y * grid.x;
     let p0 = tile / tiles * {{ bm }}u;
     let o0 = tile % tiles * {{ bn4 }}u;
     if p0 >= info.positions { return; }
-    let chunks = (info.channels + {{ bk - 1 }}u) / {{ bk }}u;
-    let steps = info.taps * chunks;
     let tx = lid % {{ tx }}u;
     let ty = lid / {{ tx }}u;
 
+    // What the invocation fetches of x: quad k4 of the channels of the pixels that taps reach from row and column `corner` (16 bits each), and
+    // that begin at `first`.
+    let k4 = lid % {{ bk4 }}u;
 {% for i in range(x_loads) %}
-    let at{{ i }} = position(p0 + lid / {{ bk4 }}u + {{ i * (wg // bk4) }}u);
-    let inside{{ i }} = p0 + lid / {{ bk4 }}u + {{ i * (wg // bk4) }}u < info.positions;
+    let own{{ i }} = p0 + lid / {{ bk4 }}u + {{ i * (wg // bk4) }}u;
+    let at{{ i }} = position(own{{ i }});
+    // A row that no tap leads into the image from, for positions beyond the last.
+    let row{{ i }} = select(at{{ i }}.x * info.stride, 0x7fffu, own{{ i }} >= info.positions);
+    let col{{ i }} = at{{ i }}.y * info.stride;
+    let corner{{ i }} = row{{ i }} << 16u | col{{ i }};
+    var first{{ i }} = ((at{{ i }}.z * info.height + at{{ i }}.x * info.stride) * info.width + col{{ i }}) * info.pixel{{ " + k4" if x4 }};
 {% endfor %}
 {{ registers(x_loads, w_loads, tm, tn4) }}
-{% set first %}{{ fetch("0u") }}{% endset %}
-{% set next %}{{ fetch("(step + 1u)") }}{% endset %}
 {% set multiply %}
-        for (var k = 0u; k < {{ bk4 }}u; k++) {
-{% for q in range(4) %}
+            for (var k = 0u; k < info.rounds; k++) {
+{% for r in range(round // 2) %}
+                {
+{% for q in range(2) %}
 {% for n in range(tn4) %}
-            let w{{ q }}_{{ n }} = Acc4(b_tile[(k * 4u + {{ q }}u) * {{ bn4 }}u + tx + {{ n * tx }}u]);
+                    let w{{ q }}_{{ n }} = Acc4(b_tile[k * {{ round * bn4 }}u + tx + {{ (2 * r + q) * bn4 + n * tx }}u]);
 {% endfor %}
 {% endfor %}
 {% for m in range(tm) %}
-            let x{{ m }} = Acc4(a_tile[(ty + {{ m * ty }}u) * {{ bk4 }}u + k]);
+                    let x{{ m }} = vec2<Acc>(a_tile[ty * {{ bk // 2 }}u + k * {{ round // 2 }}u + {{ m * ty * bk // 2 + r }}u]);
+{% for q in range(2) %}
 {% for n in range(tn4) %}
-{% for q in range(4) %}
-            sum{{ m }}_{{ n }} = fma(Acc4(x{{ m }}[{{ q }}]), w{{ q }}_{{ n }}, sum{{ m }}_{{ n }});
+                    sum{{ m }}_{{ n }} = fma(Acc4(x{{ m }}[{{ q }}]), w{{ q }}_{{ n }}, sum{{ m }}_{{ n }});
 {% endfor %}
 {% endfor %}
 {% endfor %}
-        }
+                }
+{% endfor %}
+            }
 {% endset %}
-{{ main_loop(wg, x_loads, w_loads, "0u", "steps", "1u", first, next, multiply) }}
+{% set set_a %}
+{% for i in range(x_loads) %}
+        a_tile[2u * (lid + {{ i * wg }}u)] = next_a{{ i }}.xy;
+        a_tile[2u * (lid + {{ i * wg }}u) + 1u] = next_a{{ i }}.zw;
+{% endfor %}
+{% endset %}
+    // By how much the tap before moved `first`.
+    var before = 0u;
+    // One more tap than there are, in which nothing is fetched.
+    for (var t = 0u; t <= info.taps; t++) {
+        let tap = info.tap[min(t, info.taps - 1u)];
+        let shift = (u32(tap.x) * info.width + u32(tap.y)) * info.pixel;
+        let w_tap = (u32(tap.z) * info.channels + lid / {{ bn4 }}u) * info.out4 + min(o0 + lid % {{ bn4 }}u, info.out4 - 1u);
+{% for i in range(x_loads) %}
+        let here{{ i }} = t < info.taps && (corner{{ i }} >> 16u) + u32(tap.x) < info.height && (corner{{ i }} & 0xffffu) + u32(tap.y) < info.width;
+        first{{ i }} += shift - before;
+{% endfor %}
+        before = shift;
+        for (var c = 0u; c < info.channels4 && (c == 0u || t < info.taps); c += {{ bk4 }}u) {
+{% for i in range(x_loads) %}
+            next_a{{ i }} = Elem4(0.0);
+            if here{{ i }} && c + k4 < info.channels4 { next_a{{ i }} = channels(first{{ i }}, {{ 'c' if x4 else 'c + k4' }}); }
+{% endfor %}
+            // Any weight will do beyond the last channel, where x is 0; and beyond the last output, which nobody stores.
+{% for i in range(w_loads) %}
+            next_b{{ i }} = w[min(w_tap + (4u * c + {{ i * wg // bn4 }}u) * info.out4, info.last_w)];
+{% endfor %}
+{{ step(wg, w_loads, "t + c > 0u", multiply, set_a) }}
+        }
+    }
 {% for m in range(tm) %}
     {
         let p = p0 + ty + {{ m * ty }}u;
         if p < info.positions {
 {% for n in range(tn4) %}
-            if o0 + tx + {{ n * tx }}u < out4 { store(position(p), (o0 + tx + {{ n * tx }}u) * 4u, sum{{ m }}_{{ n }}); }
+            if o0 + tx + {{ n * tx }}u < info.out4 { store(position(p), (o0 + tx + {{ n * tx }}u) * 4u, sum{{ m }}_{{ n }}); }
 {% endfor %}
         }
     }

@@ -6,11 +6,12 @@
 // Layouts    x [N, H, W, C], dy [N, rows, cols, O] (NHWC);  partial [shares, taps, C, O / 4] of four (the last ones padded).
 // Workgroup  one share, one tap, {{ bm }} channels c times {{ bn }} channels o; {{ bk }} positions at a time in workgroup memory, the next ones
 //            fetched to registers meanwhile. An invocation: {{ tm }} times {{ tn }}.
-// Template   bm, bn, bk, tm, tn;  x4, y4: whether C, O are multiples of four;  taps: room for so many;  elem, acc (shared/types.wgsl).
+// Template   bm, bn, bk, tm, tn;  round: positions of a round of the innermost loop;  x4, y4: whether C, O are multiples of
+//            four;  taps: room for so many;  elem, acc (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}
 {% from "shared/four.wgsl" import four %}
-{% from "shared/tiled_product.wgsl" import registers, main_loop %}
+{% from "shared/tiled_product.wgsl" import registers, step %}
 {% set bm4 = bm // 4 %}
 {% set bn4 = bn // 4 %}
 {% set tm4 = tm // 4 %}
@@ -25,41 +26,30 @@
 var<workgroup> a_tile: array<Elem4, {{ bk * bm4 }}>;
 var<workgroup> b_tile: array<Elem4, {{ bk * bn4 }}>;
 
-/// Four channels from `c` on of the pixel that `tap` reaches from position `p`, 0 outside; channels beyond the last repeat it.
-fn source(p: u32, tap: vec4<i32>, c: u32, end: u32) -> Elem4 {
-    let row = p / info.cols % info.rows * info.stride + u32(tap.x);
-    let col = p % info.cols * info.stride + u32(tap.y);
-    if !(p < end && row < info.height && col < info.width && c < info.channels) { return Elem4(0.0); }
-    let first = ((p / (info.cols * info.rows) * info.height + row) * info.width + col) * info.channels;
-{% if not x4 %}
+/// Four channels from 4 c on of the pixel of x that begins at `first`.
+fn source(first: u32, c: u32) -> Elem4 {
+{% if x4 %}
+    return x[first];
+{% else %}
     let last = info.channels - 1u;
+    return {{ four("x", "first", "4u * c", "last", false) }};
 {% endif %}
-    return {{ four("x", "first", "c", "last", x4) }};
 }
 
-/// Four channels from `o` on of position `p` of dy, 0 beyond; channels beyond the last repeat it.
-fn gradient(p: u32, o: u32, end: u32) -> Elem4 {
-    if !(p < end && o < info.out_channels) { return Elem4(0.0); }
-    let first = p * info.out_channels;
-{% if not y4 %}
+/// Four channels from 4 o on of position `p` of dy.
+fn gradient(p: u32, o: u32) -> Elem4 {
+{% if y4 %}
+    return dy[p * info.out4 + o];
+{% else %}
     let last = info.out_channels - 1u;
+    let first = p * info.out_channels;
+    return {{ four("dy", "first", "4u * o", "last", false) }};
 {% endif %}
-    return {{ four("dy", "first", "o", "last", y4) }};
 }
 
-{# The tiles from position `p` on, to registers. #}
-{% macro fetch(p) %}
-{% for i in range(x_loads) %}
-        next_a{{ i }} = source({{ p }} + (lid + {{ i * wg }}u) / {{ bm4 }}u, tap, (c0 + (lid + {{ i * wg }}u) % {{ bm4 }}u) * 4u, end);
-{% endfor %}
-{% for i in range(y_loads) %}
-        next_b{{ i }} = gradient({{ p }} + (lid + {{ i * wg }}u) / {{ bn4 }}u, (o0 + (lid + {{ i * wg }}u) % {{ bn4 }}u) * 4u, end);
-{% endfor %}
-{% endmacro %}
 @compute @workgroup_size({{ wg }})
 fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>) {
-    let out4 = (info.out_channels + 3u) / 4u;
-    let o_tiles = (out4 + {{ bn4 - 1 }}u) / {{ bn4 }}u;
+    let o_tiles = (info.out4 + {{ bn4 - 1 }}u) / {{ bn4 }}u;
     let c_tiles = (info.channels + {{ bm - 1 }}u) / {{ bm }}u;
     var tile = wid.x + wid.y * grid.x;
     let o0 = tile % o_tiles * {{ bn4 }}u;
@@ -75,25 +65,65 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     let tx = lid % {{ tx }}u;
     let ty = lid / {{ tx }}u;
 
+    // What the invocation fetches: quads c and o of some positions. (Beyond the last, they are ones that nobody stores.) Positions advance by
+    // {{ bk }}: so many columns, rows and images; and once more where they leave a row or an image.
+    let c = min(c0 + lid % {{ bm4 }}u, info.channels4 - 1u);
+    let o = min(o0 + lid % {{ bn4 }}u, info.out4 - 1u);
+{% for i in range(x_loads) %}
+    let p{{ i }} = begin + (lid + {{ i * wg }}u) / {{ bm4 }}u;
+    var col{{ i }} = p{{ i }} % info.cols * info.stride;
+    var row{{ i }} = p{{ i }} / info.cols % info.rows * info.stride;
+    var first{{ i }} = ((p{{ i }} / (info.cols * info.rows) * info.height + row{{ i }} + u32(tap.x)) * info.width + col{{ i }} + u32(tap.y)) * info.pixel{{ " + c" if x4 }};
+{% endfor %}
 {{ registers(x_loads, y_loads, tm, tn4) }}
-{% set first %}{{ fetch("begin") }}{% endset %}
-{% set next %}{{ fetch("step + " ~ bk ~ "u") }}{% endset %}
 {% set multiply %}
-        for (var k = 0u; k < {{ bk }}u; k++) {
+            for (var k = 0u; k < info.rounds; k++) {
+{% for r in range(round) %}
+                {
 {% for n in range(tn4) %}
-            let y{{ n }} = Acc4(b_tile[k * {{ bn4 }}u + tx + {{ n * tx }}u]);
+                    let y{{ n }} = Acc4(b_tile[k * {{ round * bn4 }}u + tx + {{ r * bn4 + n * tx }}u]);
 {% endfor %}
 {% for m in range(tm4) %}
-            let x{{ m }} = Acc4(a_tile[k * {{ bm4 }}u + ty + {{ m * ty }}u]);
+                    let x{{ m }} = Acc4(a_tile[k * {{ round * bm4 }}u + ty + {{ r * bm4 + m * ty }}u]);
 {% for q in range(4) %}
 {% for n in range(tn4) %}
-            sum{{ m * 4 + q }}_{{ n }} = fma(Acc4(x{{ m }}[{{ q }}]), y{{ n }}, sum{{ m * 4 + q }}_{{ n }});
+                    sum{{ m * 4 + q }}_{{ n }} = fma(Acc4(x{{ m }}[{{ q }}]), y{{ n }}, sum{{ m * 4 + q }}_{{ n }});
 {% endfor %}
 {% endfor %}
 {% endfor %}
-        }
+                }
+{% endfor %}
+            }
 {% endset %}
-{{ main_loop(wg, x_loads, y_loads, "begin", "end", bk ~ "u", first, next, multiply) }}
+{% set set_a %}
+{% for i in range(x_loads) %}
+        a_tile[lid + {{ i * wg }}u] = next_a{{ i }};
+{% endfor %}
+{% endset %}
+    // One more step than there are tiles, in which nothing is fetched.
+    for (var p = begin; p < end + {{ bk }}u; p += {{ bk }}u) {
+{% for i in range(x_loads) %}
+        next_a{{ i }} = Elem4(0.0);
+        if p + (lid + {{ i * wg }}u) / {{ bm4 }}u < end && row{{ i }} + u32(tap.x) < info.height && col{{ i }} + u32(tap.y) < info.width { next_a{{ i }} = source(first{{ i }}, c); }
+        col{{ i }} += info.on_cols;
+        row{{ i }} += info.on_rows;
+        first{{ i }} += info.on;
+        if col{{ i }} >= info.span_cols {
+            col{{ i }} -= info.span_cols;
+            row{{ i }} += info.stride;
+            first{{ i }} += info.next_row;
+        }
+        if row{{ i }} >= info.span_rows {
+            row{{ i }} -= info.span_rows;
+            first{{ i }} += info.next_image;
+        }
+{% endfor %}
+{% for i in range(y_loads) %}
+        // Beyond the end x is 0, and any gradient will do.
+        next_b{{ i }} = gradient(min(p + (lid + {{ i * wg }}u) / {{ bn4 }}u, info.last), o);
+{% endfor %}
+{{ step(wg, y_loads, "p > begin", multiply, set_a) }}
+    }
     let row = (share * info.taps + t) * info.channels;
 {% for m in range(tm4) %}
 {% for q in range(4) %}
@@ -101,7 +131,7 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
         let c = (c0 + ty + {{ m * ty }}u) * 4u + {{ q }}u;
         if c < info.channels {
 {% for n in range(tn4) %}
-            if o0 + tx + {{ n * tx }}u < out4 { partial[(row + c) * out4 + o0 + tx + {{ n * tx }}u] = sum{{ m * 4 + q }}_{{ n }}; }
+            if o0 + tx + {{ n * tx }}u < info.out4 { partial[(row + c) * info.out4 + o0 + tx + {{ n * tx }}u] = sum{{ m * 4 + q }}_{{ n }}; }
 {% endfor %}
         }
     }

@@ -10,9 +10,10 @@ column_quads of them, its columns COLUMNS apart; in an accumulation row_quads x 
 Pixels and channels beyond the last are read as the last: their weights are 0, or their results aren't written.
 
 Loops over row_quads (r), column_quads (c) and channel_quads (n) are written out: all of an invocation's tiles are in registers,
-without a loop that a compiler might leave in memory.
+without a loop that a compiler might leave in memory. Where rows of operands begin is found outside the loops over channels.
 
-Uses       fetch(part, pixel, c), the 4 channels from 4 c on of one operand, and store: each pass defines them.
+Uses       first(part, pixel), where the channels of a pixel begin in one operand, in fours; fetch(part, i), the four at i; and store: each pass
+           defines them.
 From outside:
   row_quads, column_quads, channel_quads: as above;
   groups, columns, lanes: ROWS = 4 row_quads groups, BLOCK = 4 column_quads columns, 4 channel_quads lanes channels
@@ -112,49 +113,55 @@ fn column(a: Mat, b: Acc4, c: Acc4) -> Acc4 {
     return fma(a[3], Acc4(b.w), fma(a[2], Acc4(b.z), fma(a[1], Acc4(b.y), fma(a[0], Acc4(b.x), c))));
 }
 
-/// 4 channels of 4 pixels, `step` apart: one column a pixel.
-fn fetch_rows(part: u32, image: u32, first: u32, step: u32, c: u32) -> Mat {
-    let last = info.pixels - 1u;
-    let base = image * info.pixels;
-    return Mat(
-        fetch(part, base + min(first, last), c),
-        fetch(part, base + min(first + step, last), c),
-        fetch(part, base + min(first + 2u * step, last), c),
-        fetch(part, base + min(first + 3u * step, last), c),
-    );
+/// sum + x times each number of w, one column each.
+fn outer(x: Acc4, w: Acc4, sum: Mat) -> Mat {
+    return Mat(fma(x, Acc4(w.x), sum[0]), fma(x, Acc4(w.y), sum[1]), fma(x, Acc4(w.z), sum[2]), fma(x, Acc4(w.w), sum[3]));
 }
 
 /// Sums over all channels of the invocation's rows of `own` times its columns of `other`. Every invocation of the workgroup
 /// calls it.
 fn product(own: u32, other: u32, block: u32, at: Place, lid: u32) -> Tile {
+    let base = at.image * info.pixels;
+    let last = info.pixels - 1u;
+    // Where the invocation's rows begin.
+{% for r in range(row_quads) %}{% for i in range(4) %}
+    let own{{ r }}{{ i }} = first(own, base + min(at.row + {{ 4 * r + i }}u, last));
+{% endfor %}{% endfor %}
     var sum = Tile();
-    if DEPTH == 0u {
-        for (var c = 0u; c < info.vectors && lid < SCORERS; c++) {
+{% if depth == 0 %}
+{% for c in range(column_quads) %}{% for i in range(4) %}
+    let other{{ c }}{{ i }} = first(other, base + min(block + at.column + {{ 4 * c + i }}u * COLUMNS, last));
+{% endfor %}{% endfor %}
+    for (var c = 0u; c < info.vectors && lid < SCORERS; c++) {
 {% for r in range(row_quads) %}
-            let a{{ r }} = transpose(fetch_rows(own, at.image, at.row + 4u * {{ r }}u, 1u, c));
+        let a{{ r }} = transpose(Mat({% for i in range(4) %}fetch(own, own{{ r }}{{ i }} + c){{ ", " if not loop.last }}{% endfor %}));
 {% endfor %}
 {% for c in range(column_quads) %}
-            let b{{ c }} = fetch_rows(other, at.image, block + at.column + 4u * {{ c }}u * COLUMNS, COLUMNS, c);
+        let b{{ c }} = Mat({% for i in range(4) %}fetch(other, other{{ c }}{{ i }} + c){{ ", " if not loop.last }}{% endfor %});
 {% endfor %}
 {% for r in range(row_quads) %}{% for c in range(column_quads) %}
-            sum.s{{ r }}{{ c }} = multiply_add(a{{ r }}, b{{ c }}, sum.s{{ r }}{{ c }});
+        sum.s{{ r }}{{ c }} = multiply_add(a{{ r }}, b{{ c }}, sum.s{{ r }}{{ c }});
 {% endfor %}{% endfor %}
-        }
-        return sum;
     }
-    for (var start = 0u; start < info.vectors; start += max(DEPTH, 1u)) {
+{% else %}
+{% set fours = depth * 4 * column_quads * columns %}
+{% set loads = (fours + wg - 1) // wg %}
+{% for i in range(loads) %}
+    let other{{ i }} = first(other, base + min(block + (lid + {{ i * wg }}u) / DEPTH, last));
+{% endfor %}
+    for (var start = 0u; start < info.vectors; start += DEPTH) {
         workgroupBarrier();
-        for (var i = lid; i < DEPTH * BLOCK; i += WG) {
-            let c = i % max(DEPTH, 1u);
-            let t = i / max(DEPTH, 1u);
-            let pixel = at.image * info.pixels + min(block + t, info.pixels - 1u);
-            staged[c * BLOCK + t] = fetch(other, pixel, min(start + c, info.vectors - 1u));
+{% for i in range(loads) %}
+        {% if fours < (i + 1) * wg %}if lid < {{ fours - i * wg }}u {% endif %}{
+            let c = (lid + {{ i * wg }}u) % DEPTH;
+            staged[c * BLOCK + (lid + {{ i * wg }}u) / DEPTH] = fetch(other, other{{ i }} + min(start + c, info.vectors - 1u));
         }
+{% endfor %}
         workgroupBarrier();
         for (var c = 0u; c < min(DEPTH, info.vectors - start) && lid < SCORERS; c++) {
             let t = c * BLOCK + at.column;
 {% for r in range(row_quads) %}
-            let a{{ r }} = transpose(fetch_rows(own, at.image, at.row + 4u * {{ r }}u, 1u, start + c));
+            let a{{ r }} = transpose(Mat({% for i in range(4) %}fetch(own, own{{ r }}{{ i }} + start + c){{ ", " if not loop.last }}{% endfor %}));
 {% endfor %}
 {% for c in range(column_quads) %}
             let b{{ c }} = staged_rows(t + 4u * {{ c }}u * COLUMNS);
@@ -164,6 +171,7 @@ fn product(own: u32, other: u32, block: u32, at: Place, lid: u32) -> Tile {
 {% endfor %}{% endfor %}
         }
     }
+{% endif %}
     return sum;
 }
 
@@ -190,26 +198,32 @@ fn set_columns(to: u32, tile: Mat) {
 
 fn accumulate(sums: Sums, other: u32, block: u32, at: Place) -> Sums {
     var out = sums;
+    let base = at.image * info.pixels;
+    let step = first(other, base + 1u) - first(other, base);
+    let last = first(other, base + info.pixels - 1u);
+    var row = first(other, base + block);
 {% for n in range(channel_quads) %}
     let c{{ n }} = min(at.channel + {{ n }}u * LANES, info.vectors - 1u);
 {% endfor %}
     for (var t = 0u; t < min(BLOCK, info.pixels - block); t += 4u) {
         let w = t * QUADS + at.sum_quad;
+{% for i in range(4) %}
+        {
+            let pixel = min(row + {{ i }}u * step, last);
 {% for r in range(row_quads) %}
-        let w{{ r }} = weights_by_row(w + {{ r }}u);
+            let w{{ r }} = weights[w + {{ i }}u * QUADS + {{ r }}u];
 {% endfor %}
 {% for n in range(channel_quads) %}
-        let x{{ n }} = fetch_rows(other, at.image, block + t, 1u, c{{ n }});
+            let x{{ n }} = fetch(other, pixel + c{{ n }});
 {% endfor %}
 {% for r in range(row_quads) %}{% for n in range(channel_quads) %}
-        out.s{{ r }}{{ n }} = multiply_add(x{{ n }}, w{{ r }}, out.s{{ r }}{{ n }});
+            out.s{{ r }}{{ n }} = outer(x{{ n }}, w{{ r }}, out.s{{ r }}{{ n }});
 {% endfor %}{% endfor %}
+        }
+{% endfor %}
+        row += 4u * step;
     }
     return out;
-}
-
-fn weights_by_row(first: u32) -> Mat {
-    return transpose(Mat(weights[first], weights[first + QUADS], weights[first + 2u * QUADS], weights[first + 3u * QUADS]));
 }
 
 /// Writes the sums of an invocation, times `factor` of their row.

@@ -20,7 +20,11 @@ struct Info {
     out_stride: u32,
     flags: u32,        // 1: bias, 2: residual
     positions: u32,    // N * rows * cols
-    unused: u32,
+    last_w: u32,       // of w's fours
+    channels4: u32,    // C / 4, rounded up
+    out4: u32,         // O / 4, rounded up
+    pixel: u32,        // elements of x: C / 4 where C is a multiple of four, else C
+    rounds: u32,       // of a tile's product
     tap: array<vec4<i32>, {{ taps }}>, // (row offset, column offset, index into w)
 }
 

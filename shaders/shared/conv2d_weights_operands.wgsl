@@ -15,6 +15,18 @@ struct Info {
     positions: u32,    // N * rows * cols
     share: u32,        // positions of a share
     shares: u32,
+    channels4: u32,    // C / 4, rounded up
+    out4: u32,         // O / 4, rounded up
+    pixel: u32,        // elements of x: C / 4 where C is a multiple of four, else C
+    on_cols: u32,      // one tile of positions further on: columns and rows of x, and elements of it
+    on_rows: u32,
+    on: u32,
+    span_cols: u32,    // columns and rows of x that a row and a column of positions take
+    span_rows: u32,
+    next_row: u32,     // elements of x to go on by where columns have passed their span, and where rows have
+    next_image: u32,
+    last: u32,         // position
+    rounds: u32,       // of a tile's product
     unused: u32,
     tap: array<vec4<i32>, {{ taps }}>, // (row offset, column offset)
 }

@@ -1,11 +1,11 @@
 {#
-A matrix product whose operands a and b pass through workgroup memory in tiles of four numbers, the next tiles being fetched to registers
-meanwhile; the sums stay in registers.
+A matrix product whose operands a and b pass through workgroup memory in tiles, the next tiles being fetched to registers meanwhile; the sums stay
+in registers.
 
 registers(a_loads, b_loads, rows, cols): what an invocation keeps: next_a<i> and next_b<i>, its parts of the next tiles, and sum<m>_<n>.
-main_loop(wg, a_loads, b_loads, from, to, by, first, next, multiply): steps from `from` up to `to`, `by` apart. Texts: `first` fetches the tiles of
-the first step, `next` those of step + by, `multiply` adds the products of those in a_tile and b_tile to the sums. In scope: lid, the invocation.
-The bounds are the same in the whole workgroup.
+step(wg, b_loads, follows, multiply, set_a): what comes after a step's fetch: the product of the tiles before, if it `follows` a step, and the fetched
+ones to workgroup memory. So a loop of steps takes one more than there are tiles. Texts: `multiply` adds the products of those in a_tile and b_tile
+to the sums, `set_a` writes next_a<i>. In scope: lid, the invocation. The bounds are the same in the whole workgroup.
 #}
 {% macro registers(a_loads, b_loads, rows, cols) %}
 {% for i in range(a_loads) %}
@@ -20,22 +20,14 @@ The bounds are the same in the whole workgroup.
 {% endfor %}
 {% endfor %}
 {% endmacro %}
-{% macro main_loop(wg, a_loads, b_loads, from, to, by, first, next, multiply) %}
-    if {{ from }} < {{ to }} {
-{{ first }}
-    }
-    for (var step = {{ from }}; step < {{ to }}; step += {{ by }}) {
+{% macro step(wg, b_loads, follows, multiply, set_a) %}
+        if {{ follows }} {
+{{ multiply }}
+        }
         workgroupBarrier();
-{% for i in range(a_loads) %}
-        a_tile[lid + {{ i * wg }}u] = next_a{{ i }};
-{% endfor %}
+{{ set_a }}
 {% for i in range(b_loads) %}
         b_tile[lid + {{ i * wg }}u] = next_b{{ i }};
 {% endfor %}
         workgroupBarrier();
-        if step + {{ by }} < {{ to }} {
-{{ next }}
-        }
-{{ multiply }}
-    }
 {% endmacro %}

@@ -45,6 +45,17 @@ impl Tile {
         rows.div_ceil(self.bm) * cols.div_ceil(self.bn)
     }
 
+    /// Returns the terms of a sum that the passes over the input's channels write out: as many as there are registers for at two
+    /// workgroups a processor. (Loops that compilers could unroll further have their bounds in the info block.)
+    pub(super) fn round(self) -> usize {
+        128 / (self.tm * self.tn)
+    }
+
+    /// Returns the same for the weights' gradient.
+    pub(super) fn weights_round(self) -> usize {
+        if self.tm * self.tn > 32 { 1 } else { 8 }
+    }
+
     /// Returns the invocations of a workgroup.
     pub(super) fn workgroup(self) -> u32 {
         (self.bm / self.tm * (self.bn / self.tn)) as u32

@@ -1,7 +1,7 @@
 //! Launches for the gradients of the weights, as sums over shares of the pixels, and of the bias.
 
 use super::info::{ColumnSumsInfo, WeightsBlockInfo, WeightsInfo, WeightsSumInfo};
-use super::shaders::{ColumnSums, Form, Fours, WeightsBlock, WeightsSum, WeightsTaps, WeightsTiled};
+use super::shaders::{self, ColumnSums, Form, Fours, WeightsBlock, WeightsSum, WeightsTaps, WeightsTiled};
 use super::taps::{self, FEW_TAPS, Grid, MOST_TAPS};
 use super::{Call, ConvShape, Tile};
 use crate::device::Class;
@@ -79,6 +79,14 @@ fn general<const TAPS: usize>(call: &Call, x: &CubeTensor, dy: &CubeTensor) -> (
     let shares = positions.div_ceil(share);
 
     let partial = layout::empty_acc(x, Shape::new([shares, count, c_in, c_out.next_multiple_of(4)]));
+    // One tile of positions further on: so many columns, rows and images.
+    let (pixel, step) = (shaders::pixel(c_in), tile.bk);
+    let line = width * pixel;
+    let on_cols = step % grid.cols * stride;
+    let on_rows = step / grid.cols % grid.rows * stride;
+    let (span_cols, span_rows) = (grid.cols * stride, grid.rows * stride);
+    // Spans can pass the image's edges: differences are modulo 2^32, as the shader adds them.
+    let less = |a: usize, b: usize| (a as u32).wrapping_sub(b as u32);
     let info = WeightsInfo::<TAPS> {
         height: height as u32,
         width: width as u32,
@@ -91,6 +99,18 @@ fn general<const TAPS: usize>(call: &Call, x: &CubeTensor, dy: &CubeTensor) -> (
         positions: positions as u32,
         share: share as u32,
         shares: shares as u32,
+        channels4: c_in.div_ceil(4) as u32,
+        out4: c_out.div_ceil(4) as u32,
+        pixel: pixel as u32,
+        on_cols: on_cols as u32,
+        on_rows: on_rows as u32,
+        on: (step / (grid.cols * grid.rows) * height * line + on_rows * line + on_cols * pixel) as u32,
+        span_cols: span_cols as u32,
+        span_rows: span_rows as u32,
+        next_row: less(stride * line, span_cols * pixel),
+        next_image: less(height * line, span_rows * line),
+        last: (positions - 1) as u32,
+        rounds: (tile.bk / tile.weights_round()) as u32,
         unused: 0,
         tap: grid.info(),
     };

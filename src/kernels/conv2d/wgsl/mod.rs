@@ -22,6 +22,9 @@ use info::{BlockInfo, PackInfo, PassInfo};
 use shaders::{Block, Form, Fours, Pack, Taps, Tiled};
 use taps::{FEW_TAPS, Grid, MOST_TAPS};
 
+/// Pixels along a side that the shaders' counters don't reach.
+const MOST_PIXELS: usize = 1 << 14;
+
 /// One call.
 #[derive(Clone, Copy)]
 struct Call {
@@ -37,6 +40,10 @@ impl Call {
     fn new(dims: [usize; 4], weight: &CubeTensor, types: Types, options: Conv2dOptions) -> Self {
         layout::check("conv2d", "the weight", weight, Elem::F32);
         let shape = conv_shape(dims, weight.meta.shape(), options);
+        assert!(
+            shape.height.max(shape.width) < MOST_PIXELS,
+            "conv2d: images on wgpu devices are below {MOST_PIXELS} a side, got {shape:?}"
+        );
         assert!(shape.taps() <= MOST_TAPS, "conv2d: kernels on wgpu devices have at most {MOST_TAPS} taps, got {shape:?}");
         Self { shape, options, types, work: pass_work(dims, layout::dims(weight), options) }
     }
@@ -144,6 +151,8 @@ impl Pass<'_> {
     fn grid<const TAPS: usize>(&self, grid: &Grid, work: Work) {
         let ([batch, c, height, width], [_, o, out_height, out_width]) = (layout::dims(self.x), layout::dims(self.y));
         let positions = batch * grid.rows * grid.cols;
+        let Call { options, types, .. } = *self.call;
+        let tile = options.tile.unwrap_or_else(|| Tile::choose(positions, o, 1));
         let info = PassInfo::<TAPS> {
             height: height as u32,
             width: width as u32,
@@ -160,14 +169,16 @@ impl Pass<'_> {
             out_stride: grid.out_stride as u32,
             flags: self.flags(),
             positions: positions as u32,
-            unused: 0,
+            last_w: (self.packed.meta.shape().num_elements() / 4 - 1) as u32,
+            channels4: c.div_ceil(4) as u32,
+            out4: o.div_ceil(4) as u32,
+            pixel: shaders::pixel(c) as u32,
+            rounds: (tile.bk / tile.round()) as u32,
             tap: grid.info(),
         };
-        let Call { options, types, .. } = *self.call;
         let (name, fours, buffers) = (self.name, Fours::new(c, o), self.buffers());
         match self.call.class(self.x) {
             Class::Gpu => {
-                let tile = options.tile.unwrap_or_else(|| Tile::choose(positions, o, 1));
                 let workgroups = tile.count(positions, o);
                 launch(name, Tiled::<TAPS> { tile, fours, types }, workgroups, &buffers, &info, work);
             }

@@ -25,9 +25,14 @@ impl Fours {
     }
 }
 
+/// Returns the elements of a pixel of `c` channels, as the shaders of tiles read it.
+pub(super) fn pixel(c: usize) -> usize {
+    if c.is_multiple_of(4) { c / 4 } else { c }
+}
+
 /// Returns the template values of the shaders of tiles.
-fn tiled(Tile { bm, bn, bk, tm, tn }: Tile, Fours { x4, y4 }: Fours, taps: usize) -> Value {
-    context! { bm, bn, bk, tm, tn, x4, y4, taps }
+fn tiled(Tile { bm, bn, bk, tm, tn }: Tile, round: usize, Fours { x4, y4 }: Fours, taps: usize) -> Value {
+    context! { bm, bn, bk, tm, tn, round, x4, y4, taps }
 }
 
 /// Invocations of a workgroup of the shaders for software adapters.
@@ -79,7 +84,7 @@ impl<const TAPS: usize> Shader for Tiled<TAPS> {
     }
 
     fn values(&self) -> Value {
-        tiled(self.tile, self.fours, TAPS)
+        tiled(self.tile, self.tile.round(), self.fours, TAPS)
     }
 
     fn types(&self) -> Types {
@@ -195,7 +200,7 @@ impl<const TAPS: usize> Shader for WeightsTiled<TAPS> {
     }
 
     fn values(&self) -> Value {
-        tiled(self.tile, self.fours, TAPS)
+        tiled(self.tile, self.tile.weights_round(), self.fours, TAPS)
     }
 
     fn types(&self) -> Types {
