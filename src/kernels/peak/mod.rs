@@ -5,7 +5,7 @@ mod cpu;
 mod reference;
 mod wgsl;
 
-use crate::kernels::catalog::{Case, Input, Operation, Suite, Tolerances};
+use crate::kernels::catalog::{Case, Input, Layer, Operation, Suite, Tolerances};
 use crate::kernels::choice::references;
 use crate::kernels::shader::Filled;
 use burn::backend::tensor::FloatTensor;
@@ -84,6 +84,10 @@ impl Operation for PeakOperation {
     }
 
     fn shaders(&self) -> Vec<Filled> {
+        wgsl::shaders()
+    }
+
+    fn launched(&self, _layers: &[Layer], _batch: usize) -> Vec<Filled> {
         wgsl::shaders()
     }
 }

@@ -82,6 +82,10 @@ impl<const TAPS: usize> Shader for Tiled<TAPS> {
         tiled(self.tile, self.fours, TAPS)
     }
 
+    fn multiply_adds(&self) -> Vec<u32> {
+        self.tile.multiply_adds()
+    }
+
     fn types(&self) -> Types {
         self.types
     }
@@ -196,6 +200,10 @@ impl<const TAPS: usize> Shader for WeightsTiled<TAPS> {
 
     fn values(&self) -> Value {
         tiled(self.tile, self.fours, TAPS)
+    }
+
+    fn multiply_adds(&self) -> Vec<u32> {
+        self.tile.multiply_adds()
     }
 
     fn types(&self) -> Types {
