@@ -233,7 +233,8 @@ impl Code {
 
     /// Returns it for tables: counts of the whole, loads and stores by bytes, and the loops, each with the place of the one around it.
     pub fn json(&self) -> Value {
-        let counts = |counts: &Counts| -> Map<String, Value> { counts.iter().map(|(k, n)| (k.name().to_owned(), json!(n))).collect() };
+        let counts =
+            |counts: &Counts| -> Map<String, Value> { counts.iter().map(|(k, n)| (k.name().to_owned(), json!(n))).collect() };
         let loops = self.loops.iter().map(|one| {
             let parent = self.loops.iter().position(|other| Some(other.header) == one.parent);
             let alu = one.counts.iter().filter(|(kind, _)| kind.is_alu()).map(|(_, n)| n).sum::<usize>();

@@ -60,7 +60,9 @@ fn starts(op: &str, all: &[&str]) -> bool {
 /// Of an instruction of GCN and RDNA.
 fn amd(op: &str) -> Kind {
     match op {
-        _ if starts(op, &["v_fma", "v_mac", "v_mad_f32", "v_pk_fma", "v_dual_fma", "v_dot", "v_wmma", "v_mfma"]) => Kind::MultiplyAdd,
+        _ if starts(op, &["v_fma", "v_mac", "v_mad_f32", "v_pk_fma", "v_dual_fma", "v_dot", "v_wmma", "v_mfma"]) => {
+            Kind::MultiplyAdd
+        }
         _ if starts(op, &["v_exp", "v_log", "v_rcp", "v_rsq", "v_sqrt", "v_sin", "v_cos"]) => Kind::Transcendental,
         _ if starts(op, &["v_mul_lo_u32", "v_mul_hi", "v_mad_u64", "v_mad_i64", "v_mad_co_u64"]) => Kind::IntegerMultiply,
         _ if starts(op, &["v_mov", "v_dual_mov"]) => Kind::Move,
@@ -94,7 +96,9 @@ fn nvidia(op: &str) -> Kind {
         _ if starts(op, &["ld"]) => Kind::Load,
         _ if starts(op, &["st"]) => Kind::Store,
         _ if starts(op, &["bar", "membar"]) => Kind::Barrier,
-        _ if starts(op, &["bra", "exit", "bsync", "bssy", "bclear", "break", "warpsync", "brx", "jmp", "call", "ret"]) => Kind::Branch,
+        _ if starts(op, &["bra", "exit", "bsync", "bssy", "bclear", "break", "warpsync", "brx", "jmp", "call", "ret"]) => {
+            Kind::Branch
+        }
         _ if starts(op, &["nop", "errbar", "depbar"]) => Kind::Wait,
         _ => Kind::OtherAlu,
     }

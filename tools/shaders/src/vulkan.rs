@@ -112,7 +112,8 @@ impl Driver {
                 .stage(vk::ShaderStageFlags::COMPUTE)
                 .module(module)
                 .name(&entry);
-            let flags = vk::PipelineCreateFlags::CAPTURE_STATISTICS_KHR | vk::PipelineCreateFlags::CAPTURE_INTERNAL_REPRESENTATIONS_KHR;
+            let flags =
+                vk::PipelineCreateFlags::CAPTURE_STATISTICS_KHR | vk::PipelineCreateFlags::CAPTURE_INTERNAL_REPRESENTATIONS_KHR;
             let create = [vk::ComputePipelineCreateInfo::default().flags(flags).stage(stage).layout(layout)];
             let pipelines = d.create_compute_pipelines(vk::PipelineCache::null(), &create, None);
             let pipeline = pipelines.map_err(|(_, result)| reason(result))?[0];
