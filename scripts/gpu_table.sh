@@ -11,5 +11,7 @@ if [ -z "$dir" ]; then
     trap 'rm -rf "$dir"' EXIT
     cargo run --release --locked --quiet -- shaders "$dir"
 fi
+SODA_TRAFFIC="$out/bytes.json" cargo test --release --locked --quiet --test kernels traffic >/dev/null
 cargo build --release --locked --quiet --manifest-path tools/shaders/Cargo.toml --target-dir tools/shaders/target
-exec node tools/gpu/table.mjs "$dir" --mesa --on navi21,dg2,sm_86,ga102 --json "$out/gpu_shaders.json" --markdown "$out/gpu_shaders.md"
+exec node tools/gpu/table.mjs "$dir" --mesa --on navi21,dg2,sm_86,ga102 --bytes "$out/bytes.json" \
+    --json "$out/gpu_shaders.json" --markdown "$out/gpu_shaders.md"

@@ -4,6 +4,7 @@
 //   --on LIST          navi21 (RADV), dg2 (ANV), sm_86 (ptxas), ga102 (NAK): separated by commas; default navi21
 //   --mesa             for navi21, the Mesa that setup.sh installed instead of this machine's
 //   --json F, --markdown F   write the table
+//   --bytes F          add what shaders move, as tests/kernels/traffic.rs writes it
 //   --baseline F       fail where a share of multiply-adds is more than 2 points below F's, or there is a spill
 //   --write-baseline F write that file anew
 // Fails where the multiply-adds of a loop aren't those that the catalogue counts, within 2 %.
@@ -176,8 +177,12 @@ function table(dir, on, options) {
   if (!wanted.length) throw new Error('manifest.json: no recipe launches any of its shaders');
   const made = Object.fromEntries(on.map((gpu) => [gpu, GPUS[gpu](dir, wanted, options)]));
   const failures = [];
+  const named = {};
   const rows = wanted.map((s) => {
-    const row = { kernel: s.kernel, variant: short(s.variant), file: s.file, recipes: s.recipes, workgroup: s.workgroup_size[0],
+    // Shaders for more taps have the same values otherwise.
+    const values = short(s.variant) || 'only';
+    const times = (named[`${s.kernel}, ${values}`] = (named[`${s.kernel}, ${values}`] ?? 0) + 1);
+    const row = { kernel: s.kernel, variant: times > 1 ? `${values} (${times})` : values, file: s.file, recipes: s.recipes, workgroup: s.workgroup_size[0],
       multiply_adds: s.multiply_adds, gpus: {} };
     for (const gpu of on) {
       const { code, ...rest } = made[gpu].shaders[s.file];
@@ -200,7 +205,7 @@ const NOTES = {
   ga102: 'warps: of 48 on a processor',
 };
 
-function markdown({ compilers: names, rewritings, rows }) {
+function markdown({ compilers: names, rewritings, rows, bytes }) {
   const on = Object.keys(names);
   const lines = ['# Shaders, by the compilers of GPUs', '',
     'Written by `scripts/gpu_table.sh`. Share: multiply-adds among the instructions of the vector units, in the loop that makes them and the one',
@@ -224,7 +229,15 @@ function markdown({ compilers: names, rewritings, rows }) {
           ...(own.some((r) => r.multiply_adds.length) ? [g.share?.toFixed(1) ?? '', g.integer_multiplies ?? ''] : []), `${wide}/${all(g.loads) + all(g.stores)}`];
       });
       const memory = Object.values(row.gpus)[0].workgroup_memory;
-      lines.push(`| ${row.variant || 'only'} | ${row.recipes.join(', ')} | ${memory} | ${cells.join(' | ')} |`);
+      lines.push(`| ${row.variant} | ${row.recipes.join(', ')} | ${memory} | ${cells.join(' | ')} |`);
+    }
+  }
+  if (bytes) {
+    lines.push('', '## Bytes', '', 'Those of all loads and stores of a launch, counted while it ran (tests/kernels/traffic.rs), over the fewest possible. What several',
+      'invocations read at one place is counted for each of them; caches and whole waves make one access of it.', '',
+      '| kernel | | case | MiB | of the fewest |', '| --- | --- | --- | --- | --- |');
+    for (const { kernel, variant, case: of, bytes: moved, fewest } of bytes) {
+      lines.push(`| ${kernel} | ${short(variant)} | ${of} | ${(moved / 2 ** 20).toFixed(3)} | ${(moved / fewest).toFixed(3)} |`);
     }
   }
   return `${lines.join('\n')}\n`;
@@ -270,12 +283,13 @@ function main(args) {
     const arg = args.shift();
     if (arg === '--mesa') options.mesa = true;
     else if (arg === '--on') options.on = args.shift().split(',');
-    else if (['--json', '--markdown', '--baseline', '--write-baseline'].includes(arg)) options[arg.slice(2)] = args.shift();
+    else if (['--json', '--markdown', '--bytes', '--baseline', '--write-baseline'].includes(arg)) options[arg.slice(2)] = args.shift();
     else dirs.push(arg);
   }
   const unknown = options.on.find((gpu) => !GPUS[gpu]);
   if (dirs.length !== 1 || unknown) throw new Error(unknown ? `--on ${unknown}: one of ${Object.keys(GPUS)}` : 'usage: node table.mjs DIR [options]');
   const { failures, table: now } = table(resolve(dirs[0]), options.on, options);
+  if (options.bytes) now.bytes = JSON.parse(readFileSync(options.bytes, 'utf8'));
   if (options.json) writeFileSync(options.json, `${JSON.stringify(now, null, 1)}\n`);
   if (options.markdown) writeFileSync(options.markdown, markdown(now));
   if (options['write-baseline']) writeFileSync(options['write-baseline'], `${JSON.stringify(baseline(now), null, 1)}\n`);
