@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # Checks every filled shader of the catalogue, or those in DIR as `soda shaders DIR` writes them: check_shaders.sh [DIR]
-# tools/shaders: validity, translations, interface and limits by naga. tools/gpu: Dawn (Tint), the WGSL compiler of Chrome.
+# tools/shaders: validity, translations, interface and limits by naga. tools/gpu: Dawn (Tint), the WGSL compiler of Chrome, and
+# RADV, AMD's compiler: no spills, and no fewer multiply-adds than tools/gpu/baseline.json says (see tools/gpu/README.md).
 # Needs Node 20 or newer with npm; nothing is skipped.
 set -euo pipefail
 [ $# -le 1 ] || { echo "usage: $0 [DIR]" >&2; exit 2; }
 dir=${1:+$(realpath -- "$1")}
 cd "$(dirname "$0")/.."
 . scripts/stage.sh
+. scripts/vulkan.sh
 
 fail() {
     echo "error: $1" >&2
@@ -44,5 +46,11 @@ if [ ! tools/gpu/node_modules/.package-lock.json -nt tools/gpu/package-lock.json
         fail "the packages of tools/gpu can't be installed: see what npm ci --prefix tools/gpu says"
 fi
 stage "Dawn" node tools/gpu/dawn.mjs "$dir" || failed+=("Dawn")
+
+if ! compgen -G "/usr/share/vulkan/icd.d/radeon_icd*.json" >/dev/null; then
+    stage "Mesa" install_vulkan || fail "RADV isn't there"
+fi
+stage "tests of tools/gpu" node --test tools/gpu/*.test.mjs || failed+=("tests of tools/gpu")
+stage "RADV" node tools/gpu/table.mjs "$dir" --baseline tools/gpu/baseline.json || failed+=("RADV")
 
 [ ${#failed[@]} = 0 ] || fail "failed: $(printf '%s, ' "${failed[@]}" | sed 's/, $//')"

@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/stage.sh
+. scripts/vulkan.sh
 
 stage build cargo build --release --locked --tests --bins
 # Without it Mesa's window system code complains on every start.
@@ -13,14 +14,7 @@ adapters() { cargo run --release --locked --quiet -- devices; }
 found=$(adapters)
 if grep -q '^no adapter' <<<"$found"; then
     echo "no graphics adapter found: installing Mesa's software Vulkan driver"
-    if ! command -v apt-get >/dev/null; then
-        echo "error: install a Vulkan driver (Mesa's lavapipe will do) and run this again" >&2
-        exit 1
-    fi
-    as_root=()
-    [ "$(id -u)" = 0 ] || as_root=(sudo)
-    "${as_root[@]}" apt-get update -qq
-    "${as_root[@]}" apt-get install -y -qq mesa-vulkan-drivers libvulkan1
+    install_vulkan
     found=$(adapters)
     if grep -q '^no adapter' <<<"$found"; then
         echo "error: the software Vulkan driver is installed but not found" >&2

@@ -101,9 +101,9 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
         sums[b * units + c] = s0;
         sums[b * units + c + plane] = s1;
     }
-    let a0 = A * s0;
-    let a1 = A * s1;
     if lid < {{ cols }}u {
+        let a0 = A * s0;
+        let a1 = A * s1;
 {% for q in range(width) %}
         weighted_0[col * {{ width }}u + {{ q }}u] = a0{{ "[" ~ q ~ "]" if four }};
         weighted_1[col * {{ width }}u + {{ q }}u] = a1{{ "[" ~ q ~ "]" if four }};
@@ -112,6 +112,10 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     workgroupBarrier();
     var m0: T;
     var m1: T;
+{% if lanes > 1 %}
+    // One lane for all of them.
+    if lane == 0u {
+{% endif %}
 {% for q in range(width) %}
     {
         let size = info.group_size;
@@ -123,6 +127,14 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
         m1{{ "[" ~ q ~ "]" if four }} = total.y;
     }
 {% endfor %}
+{% if lanes > 1 %}
+        partial_0[lid] = m0;
+        partial_1[lid] = m1;
+    }
+    workgroupBarrier();
+    m0 = partial_0[col];
+    m1 = partial_1[col];
+{% endif %}
 
 {% for s in range(depth) %}
     if begin + {{ s * lanes }}u < HW {

@@ -7,7 +7,7 @@
 //            saved [4, B, C]: A, D, mean, rstd for the backward pass. In units of four channels, or of one.
 // Workgroup  {{ cols }} units of one image's channels, which are whole groups: reads them once and writes them once, {{ depth }} pixels of
 //            an invocation in registers (what exceeds them is read twice). Invocations lie along channels first, as memory
-//            does; those of a unit share its pixels, and their sums meet in a tree.
+//            does; those of a unit share its pixels, and their sums meet in a tree. The first of them works out A, D, mean and rstd.
 //            Statistics are sums of h - pivot and of its square, pivot the channel's first pixel, so that one pass is enough.
 // Template   wg: invocations;  cols;  depth;  four: whether S and T are four channels, not one;  elem, acc (shared/types.wgsl).
 
@@ -85,18 +85,44 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     sum = sums[col];
     square = squares[col];
 {% endif %}
-    let mean_c = pivot + sum / n;
-    // Rounding may take equal numbers below 0.
-    let spread_c = max(square - sum * sum / n, T(0.0));
     if lid < {{ cols }}u {
+        let mean_c = pivot + sum / n;
+        // Rounding may take equal numbers below 0.
+        let spread_c = max(square - sum * sum / n, T(0.0));
 {% for q in range(width) %}
         means[col * {{ width }}u + {{ q }}u] = mean_c{{ "[" ~ q ~ "]" if four }};
         spreads[col * {{ width }}u + {{ q }}u] = spread_c{{ "[" ~ q ~ "]" if four }};
 {% endfor %}
     }
     workgroupBarrier();
+    var A: T;
+    var D: T;
     var mean: T;
     var rstd: T;
+{% if lanes > 1 %}
+    // One lane for all of them.
+    if lane == 0u {
+{% endif %}
+    let at = b * units + c;
+    let plane = info.batch * units;
+    A = gamma[c];
+    D = beta[c];
+    if (info.flags & 1u) != 0u {
+        let m = b * 2u * units + c;
+        let t_scale = t_mod[m];
+        let z_scale = z_mod[m];
+        A = z_scale * (t_scale * A);
+        D = z_scale * (t_scale * D + t_mod[m + units]) + z_mod[m + units];
+    }
+    if here && lane == 0u {
+        saved[at] = A;
+        saved[at + plane] = D;
+    }
+{% if lanes > 1 %}
+    // There are two lanes at least.
+    sums[lid + {{ cols }}u] = A;
+    squares[lid + {{ cols }}u] = D;
+{% endif %}
 {% for q in range(width) %}
     {
         let size = info.group_size;
@@ -113,24 +139,20 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
         rstd{{ "[" ~ q ~ "]" if four }} = inverseSqrt(spread / (Acc(size) * n) + info.eps);
     }
 {% endfor %}
-
-    var A = gamma[c];
-    var D = beta[c];
-    if (info.flags & 1u) != 0u {
-        let m = b * 2u * units + c;
-        A = t_mod[m] * A;
-        D = t_mod[m] * D + t_mod[m + units];
-        A = z_mod[m] * A;
-        D = z_mod[m] * D + z_mod[m + units];
-    }
     if here && lane == 0u {
-        let plane = info.batch * units;
-        let at = b * units + c;
-        saved[at] = A;
-        saved[at + plane] = D;
         saved[at + 2u * plane] = mean;
         saved[at + 3u * plane] = rstd;
     }
+{% if lanes > 1 %}
+    sums[lid] = mean;
+    squares[lid] = rstd;
+    }
+    workgroupBarrier();
+    mean = sums[col];
+    rstd = squares[col];
+    A = sums[col + {{ cols }}u];
+    D = squares[col + {{ cols }}u];
+{% endif %}
 {% for s in range(depth) %}
     if begin + {{ s * lanes }}u < HW { finish(base + (begin + {{ s * lanes }}u) * units, (d{{ s }} + (pivot - mean)) * rstd, A, D); }
 {% endfor %}

@@ -1,13 +1,16 @@
-// Six chains of a <- (a + x) / 2 for each vector x, a from 0, which converge to x; y is their mean.
+// {{ chains }} chains of a <- (a + x) / 2 for each vector x, a from 0, which converge to x; y is their mean.
 //
-// The multiply-adds that other kernels are held against: 6 * 4 * rounds an invocation, all in registers.
+// The multiply-adds that other kernels are held against: {{ chains }} * 4 * rounds an invocation, all in registers, as many sums that don't wait for
+// each other.
 // x, y: [vectors] of four floats. One invocation works on one; workgroups are folded into two dimensions.
-// Template parameters: {{ wg }} invocations of a workgroup;  elem, acc (shared/types.wgsl).
+// Template parameters: {{ wg }} invocations of a workgroup;  chains;  unroll: rounds that are written out, so that the loop itself costs
+// next to nothing;  elem, acc (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}
 struct Info {
     vectors: u32,
     rounds: u32,
+    half: f32,     // 0.5: a compiler that knows it may make a multiplication and an addition of each multiply-add
 }
 
 @group(0) @binding(0) var<storage, read_write> x: array<Acc4>;
@@ -24,22 +27,28 @@ fn main(
     if (i >= info.vectors) {
         return;
     }
-    let half = Acc4(0.5);
-    let b = x[i] * 0.5;
+    let half = Acc4(info.half);
+    let b = x[i] * half;
     // Different starts keep a compiler from seeing one chain in all of them.
-    var a0 = Acc4(0.0);
-    var a1 = Acc4(1.0);
-    var a2 = Acc4(2.0);
-    var a3 = Acc4(3.0);
-    var a4 = Acc4(4.0);
-    var a5 = Acc4(5.0);
-    for (var round = 0u; round < info.rounds; round += 1u) {
-        a0 = fma(a0, half, b);
-        a1 = fma(a1, half, b);
-        a2 = fma(a2, half, b);
-        a3 = fma(a3, half, b);
-        a4 = fma(a4, half, b);
-        a5 = fma(a5, half, b);
+{% for c in range(chains) %}
+    var a{{ c }} = Acc4({{ c }}.0);
+{% endfor %}
+{% macro round() %}
+{% for c in range(chains) %}
+        a{{ c }} = fma(a{{ c }}, half, b);
+{% endfor %}
+{% endmacro %}
+    for (var round = 0u; round < info.rounds / {{ unroll }}u; round += 1u) {
+{% for r in range(unroll) %}
+{{ round() }}
+{% endfor %}
     }
-    y[i] = (((a0 + a1) + (a2 + a3)) + (a4 + a5)) / 6.0;
+    for (var round = 0u; round < info.rounds % {{ unroll }}u; round += 1u) {
+{{ round() }}
+    }
+    var sum = a0;
+{% for c in range(1, chains) %}
+    sum += a{{ c }};
+{% endfor %}
+    y[i] = sum / {{ chains }}.0;
 }

@@ -7,6 +7,7 @@
 use super::profile;
 use super::shader::{Shader, Source};
 use super::testing;
+use super::traffic::{self, Counted, Moved};
 pub(crate) use crate::device::Class;
 use crate::device::{self, Profile};
 use burn::backend::wgpu::{CubeTensor, SourceKernel};
@@ -139,6 +140,9 @@ pub(crate) fn launch<S: Shader>(
         let kernel = SourceKernel::new(Source(shader), CubeDim::new_1d(shader.workgroup()));
         first.client.launch(Box::new(kernel), grid(workgroups), arguments);
     };
+    if traffic::counts() {
+        return counted(&shader, workgroups, buffers, info, work);
+    }
     let guarded = testing::guarded(name, || shader.wgsl(), buffers, run);
     if own.class == Class::Gpu {
         make_room(first, &own, work);
@@ -150,6 +154,21 @@ pub(crate) fn launch<S: Shader>(
     if own.class == Class::Software {
         keep_pace(first);
     }
+}
+
+/// A launch that counts its accesses, see [`traffic`].
+fn counted<S: Shader>(shader: &S, workgroups: usize, buffers: &[&CubeTensor], info: &S::Info, work: Work) {
+    let (source, client) = (Counted::new(shader), &buffers[0].client);
+    let counters = client.create_from_slice(&vec![0; 4 * source.bytes.len()]);
+    let handles = buffers.iter().map(|tensor| tensor.handle.clone()).chain([counters.clone()]);
+    let bindings = handles.map(Handle::binding).collect();
+    let arguments = KernelArguments::new().with_buffers(bindings).with_info(MetadataBindingInfo::custom(words(info)));
+    let kernel = SourceKernel::new(source.clone(), CubeDim::new_1d(shader.workgroup()));
+    client.launch(Box::new(kernel), grid(workgroups), arguments);
+    let counters = client.read_one(counters).unwrap_or_else(|e| panic!("{shader:?}: reading its counters: {e:?}"));
+    let counters: Vec<u32> = bytemuck::pod_collect_to_vec(&counters[..]);
+    let (variant, bytes) = (format!("{shader:?}"), source.total(&counters, workgroups));
+    traffic::add(Moved { kernel: S::FILE, variant, bytes, fewest: work.bytes });
 }
 
 #[cfg(test)]

@@ -36,4 +36,6 @@ mod simd;
 mod template;
 #[doc(hidden)]
 pub mod testing;
+#[doc(hidden)]
+pub mod traffic;
 pub mod vjp;

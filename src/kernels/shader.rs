@@ -156,6 +156,11 @@ pub trait Shader: Copy + Debug + Eq + Hash + Send + Sync + 'static {
         Extensions { f16: [elem, acc].contains(&Elem::F16), ..Extensions::default() }
     }
 
+    /// Returns the multiply-adds of an invocation in one round of each loop that makes them; none where memory decides.
+    fn multiply_adds(&self) -> Vec<u32> {
+        Vec::new()
+    }
+
     /// Returns the complete WGSL text.
     fn wgsl(&self) -> String {
         let Types { elem, acc } = self.types();
@@ -197,6 +202,8 @@ pub struct Filled {
     pub buffers: usize,
     /// What it needs.
     pub extensions: Extensions,
+    /// Multiply-adds of an invocation in one round of each loop that makes them; none where memory decides.
+    pub multiply_adds: Vec<u32>,
     /// Names and types of the info block's fields, as the program writes them.
     pub info: Vec<(&'static str, String)>,
 }
@@ -211,6 +218,7 @@ impl Filled {
             workgroup: shader.workgroup(),
             buffers: S::BUFFERS,
             extensions: shader.extensions(),
+            multiply_adds: shader.multiply_adds(),
             info: S::Info::fields(),
         }
     }

@@ -6,6 +6,7 @@ pub mod embedding;
 pub mod encoder;
 pub mod futurexiang;
 mod init;
+pub mod layers;
 pub mod modulation;
 pub mod parameters;
 pub mod position;

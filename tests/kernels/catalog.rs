@@ -124,7 +124,7 @@ impl Operation for Doubling {
     fn shaders(&self) -> Vec<Filled> {
         let text = "@compute @workgroup_size(64)\nfn main() {}\n".to_owned();
         let (kernel, variant, extensions) = ("doubling", "only".to_owned(), Extensions::default());
-        vec![Filled { kernel, variant, text, workgroup: 64, buffers: 0, extensions, info: vec![] }]
+        vec![Filled { kernel, variant, text, workgroup: 64, buffers: 0, extensions, multiply_adds: vec![], info: vec![] }]
     }
 }
 

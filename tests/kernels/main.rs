@@ -8,3 +8,4 @@ mod catalog;
 #[path = "../common/mod.rs"]
 mod common;
 mod others;
+mod traffic;

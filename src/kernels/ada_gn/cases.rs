@@ -1,7 +1,7 @@
 //! AdaGN in the catalogue.
 
 use super::{Activation, AdaGnOptions, Dropout, ada_gn, backward_work, forward_work, group_norm, wgsl};
-use crate::kernels::catalog::{Case, Input, Operation, Pass, Suite, Tolerances};
+use crate::kernels::catalog::{Case, Input, Layer, Operation, Pass, Suite, Tolerances};
 use crate::kernels::shader::Filled;
 
 /// See [`super`].
@@ -98,6 +98,14 @@ impl Operation for AdaGnOperation {
         let cases = self_test().into_iter().chain(test()).chain([Call::sized(2, 64, 8, 8, 32), many_groups()]);
         sizes.extend(cases.map(|Call { shape: [_, c, h, w], groups, .. }| [c, c / groups, h * w]));
         wgsl::shaders(&sizes)
+    }
+
+    fn launched(&self, layers: &[Layer], _batch: usize) -> Vec<Filled> {
+        let of = |layer: &Layer| match *layer {
+            Layer::AdaGn { channels, groups, side } => Some(wgsl::launched([channels, channels / groups, side * side])),
+            _ => None,
+        };
+        layers.iter().filter_map(of).flatten().collect()
     }
 }
 

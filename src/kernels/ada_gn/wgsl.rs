@@ -194,17 +194,20 @@ impl Shader for Parameters {
 
 /// Returns the variants for feature maps of the given channels, channels of a group and pixels.
 pub(super) fn shaders(sizes: &[[usize; 3]]) -> Vec<Filled> {
-    let mut all = Vec::new();
-    for class in [Class::Gpu, Class::Software] {
-        for &[channels, group_size, pixels] in sizes {
-            let [forward, backward] = Tile::choose(class, channels, group_size, pixels);
-            for types in Types::ALL {
-                all.extend([Filled::new(Forward(forward, types)), Filled::new(Backward(backward, types))]);
-            }
-            all.push(Filled::new(Parameters::new(class, channels)));
-        }
-    }
-    all
+    let classes = [Class::Gpu, Class::Software].into_iter();
+    let all = classes.flat_map(|class| sizes.iter().flat_map(move |size| Types::ALL.map(|types| (class, *size, types))));
+    all.flat_map(|(class, size, types)| of_size(class, size, types)).collect()
+}
+
+/// Those of GPUs for feature maps of f32 of the given channels, channels of a group and pixels.
+pub(super) fn launched(size: [usize; 3]) -> [Filled; 3] {
+    of_size(Class::Gpu, size, Types::F32)
+}
+
+fn of_size(class: Class, [channels, group_size, pixels]: [usize; 3], types: Types) -> [Filled; 3] {
+    let [forward, backward] = Tile::choose(class, channels, group_size, pixels);
+    let parameters = Filled::new(Parameters::new(class, channels));
+    [Filled::new(Forward(forward, types)), Filled::new(Backward(backward, types)), parameters]
 }
 
 /// The operands with their memory in order, and the type of h. gamma stands in for operands that aren't there: every binding

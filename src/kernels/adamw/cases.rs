@@ -2,7 +2,7 @@
 
 use super::norm::squares_work;
 use super::{Options, Parameter, adamw, forward_work, norm, wgsl};
-use crate::kernels::catalog::{Case, Input, Inputs, Operation, Pass, Suite, Tolerance, Tolerances, Value};
+use crate::kernels::catalog::{Case, Input, Inputs, Layer, Operation, Pass, Suite, Tolerance, Tolerances, Value};
 use crate::kernels::shader::Filled;
 use burn::tensor::Tensor;
 
@@ -92,5 +92,9 @@ impl Operation for AdamWOperation {
 
     fn shaders(&self) -> Vec<Filled> {
         wgsl::shaders()
+    }
+
+    fn launched(&self, _layers: &[Layer], _batch: usize) -> Vec<Filled> {
+        wgsl::launched()
     }
 }

@@ -106,12 +106,20 @@ impl Shader for Norm {
 
 /// Every variant.
 pub(super) fn shaders() -> Vec<Filled> {
-    let mut all = Vec::new();
+    [Class::Gpu, Class::Software].into_iter().flat_map(of_class).collect()
+}
+
+/// Those of GPUs.
+pub(super) fn launched() -> Vec<Filled> {
+    of_class(Class::Gpu)
+}
+
+fn of_class(class: Class) -> Vec<Filled> {
+    let wg = adding(class);
+    let mut all = vec![Filled::new(Norm { wg })];
     for four in [false, true] {
-        all.push(Filled::new(Update { four }));
-        all.extend([Class::Gpu, Class::Software].map(|class| Filled::new(Squares { wg: adding(class), four })));
+        all.extend([Filled::new(Update { four }), Filled::new(Squares { wg, four })]);
     }
-    all.extend([Class::Gpu, Class::Software].map(|class| Filled::new(Norm { wg: adding(class) })));
     all
 }
 

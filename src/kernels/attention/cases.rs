@@ -1,7 +1,7 @@
 //! Attention in the catalogue.
 
 use super::{attention, backward_work, forward_work, wgsl};
-use crate::kernels::catalog::{Case, Input, Operation, Pass, Suite, Tolerances};
+use crate::kernels::catalog::{Case, Input, Layer, Operation, Pass, Suite, Tolerances};
 use crate::kernels::shader::Filled;
 
 /// See [`super`].
@@ -49,6 +49,14 @@ impl Operation for AttentionOperation {
             .collect();
         sizes.extend(test().into_iter().map(|([_, channels, height, width], _)| [channels.next_multiple_of(4), height * width]));
         wgsl::shaders(&sizes)
+    }
+
+    fn launched(&self, layers: &[Layer], _batch: usize) -> Vec<Filled> {
+        let of = |layer: &Layer| match *layer {
+            Layer::Attention { channels, side } => Some(wgsl::launched(channels, side * side)),
+            _ => None,
+        };
+        layers.iter().filter_map(of).flatten().collect()
     }
 }
 

@@ -71,6 +71,11 @@ impl Tile {
         4 * (self.channel_quads * self.lanes) as usize
     }
 
+    /// Multiply-adds of a round of a product's loop, and of an accumulation's.
+    fn multiply_adds(self) -> Vec<u32> {
+        [self.column_quads, self.channel_quads].map(|quads| 64 * self.row_quads * quads).into()
+    }
+
     fn context(self) -> Value {
         let Self { row_quads, column_quads, channel_quads, groups, columns, lanes, depth } = self;
         context! { row_quads, column_quads, channel_quads, groups, columns, lanes, depth }
@@ -109,6 +114,10 @@ impl Shader for Forward {
     fn types(&self) -> Types {
         self.1
     }
+
+    fn multiply_adds(&self) -> Vec<u32> {
+        self.0.multiply_adds()
+    }
 }
 
 /// shaders/attention_queries.wgsl
@@ -131,6 +140,10 @@ impl Shader for Queries {
 
     fn types(&self) -> Types {
         self.1
+    }
+
+    fn multiply_adds(&self) -> Vec<u32> {
+        self.0.multiply_adds()
     }
 }
 
@@ -155,24 +168,27 @@ impl Shader for Keys {
     fn types(&self) -> Types {
         self.1
     }
+
+    fn multiply_adds(&self) -> Vec<u32> {
+        self.0.multiply_adds()
+    }
 }
 
 /// Every variant for q, k and v of the given channels and pixels.
 pub(super) fn shaders(sizes: &[[usize; 2]]) -> Vec<Filled> {
-    let mut all = Vec::new();
-    for class in [Class::Gpu, Class::Software] {
-        for &[channels, pixels] in sizes {
-            let tile = Tile::new(class, channels, pixels);
-            for types in Types::ALL {
-                all.extend([
-                    Filled::new(Forward(tile, types)),
-                    Filled::new(Queries(tile, types)),
-                    Filled::new(Keys(tile, types)),
-                ]);
-            }
-        }
-    }
-    all
+    let classes = [Class::Gpu, Class::Software].into_iter();
+    let all = classes.flat_map(|class| sizes.iter().flat_map(move |size| Types::ALL.map(|types| (class, *size, types))));
+    all.flat_map(|(class, size, types)| of_size(class, size, types)).collect()
+}
+
+/// Those of GPUs for f32.
+pub(super) fn launched(channels: usize, pixels: usize) -> [Filled; 3] {
+    of_size(Class::Gpu, [channels, pixels], Types::F32)
+}
+
+fn of_size(class: Class, [channels, pixels]: [usize; 2], types: Types) -> [Filled; 3] {
+    let tile = Tile::new(class, channels, pixels);
+    [Filled::new(Forward(tile, types)), Filled::new(Queries(tile, types)), Filled::new(Keys(tile, types))]
 }
 
 /// One call's sizes.

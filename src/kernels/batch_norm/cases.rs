@@ -1,7 +1,7 @@
 //! Batch normalisation in the catalogue.
 
 use super::{backward_work, batch_norm, forward_work, wgsl};
-use crate::kernels::catalog::{Case, Input, Inputs, Operation, Pass, Suite, Tolerances};
+use crate::kernels::catalog::{Case, Input, Inputs, Layer, Operation, Pass, Suite, Tolerances};
 use crate::kernels::shader::Filled;
 use burn::module::{Param, RunningState};
 use burn::nn::BatchNorm;
@@ -111,6 +111,11 @@ impl Operation for BatchNormOperation {
         let mut channels = vec![1, 17, 32, 64, 128, 256, 512, 1_001, 2_048];
         channels.extend(test().into_iter().map(|call| call.shape[1]));
         wgsl::shaders(&channels)
+    }
+
+    fn launched(&self, layers: &[Layer], _batch: usize) -> Vec<Filled> {
+        let of = |layer: &Layer| if let Layer::BatchNorm { channels } = *layer { Some(wgsl::launched(channels)) } else { None };
+        layers.iter().filter_map(of).flatten().collect()
     }
 }
 

@@ -4,10 +4,12 @@
 mod case;
 mod compare;
 mod inputs;
+mod layer;
 
 pub use case::{Case, Pass, Results, Suite};
 pub use compare::{Tolerance, Tolerances};
 pub use inputs::{Input, Inputs, Value, random};
+pub use layer::Layer;
 
 use super::shader::Filled;
 use std::collections::BTreeSet;
@@ -22,6 +24,12 @@ pub trait Operation: Sync {
 
     /// Returns every variant of its shaders; the same text may occur more than once.
     fn shaders(&self) -> Vec<Filled>;
+
+    /// Returns the shaders that GPUs run for `layers` of `batch` images in a training step; the same text may occur more than once.
+    fn launched(&self, layers: &[Layer], batch: usize) -> Vec<Filled> {
+        let _ = (layers, batch);
+        Vec::new()
+    }
 }
 
 /// Returns every operation, the cheapest to measure first.
@@ -45,8 +53,16 @@ pub fn cases(operations: &[&dyn Operation], suite: Suite) -> Vec<Case> {
 
 /// Returns the shaders of `operations`, each text once, with the name of its operation.
 pub fn shaders(operations: &[&dyn Operation]) -> Vec<(&'static str, Filled)> {
+    once(operations.iter().flat_map(|op| op.shaders().into_iter().map(|filled| (op.name(), filled))))
+}
+
+/// Returns the shaders that GPUs run for `layers` of `batch` images in a training step, as [`shaders`] does.
+pub fn launched(operations: &[&dyn Operation], layers: &[Layer], batch: usize) -> Vec<(&'static str, Filled)> {
+    once(operations.iter().flat_map(|op| op.launched(layers, batch).into_iter().map(|filled| (op.name(), filled))))
+}
+
+fn once(all: impl Iterator<Item = (&'static str, Filled)>) -> Vec<(&'static str, Filled)> {
     let mut seen = BTreeSet::new();
-    let all = operations.iter().flat_map(|op| op.shaders().into_iter().map(|filled| (op.name(), filled)));
     all.filter(|(_, filled)| seen.insert(filled.text.clone())).collect()
 }
 

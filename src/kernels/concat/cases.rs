@@ -1,7 +1,7 @@
 //! Concatenation in the catalogue.
 
 use super::{concat, wgsl, work};
-use crate::kernels::catalog::{Case, Input, Operation, Pass, Suite, Tolerances};
+use crate::kernels::catalog::{Case, Input, Layer, Operation, Pass, Suite, Tolerances};
 use crate::kernels::shader::Filled;
 
 /// See [`super`].
@@ -40,6 +40,11 @@ impl Operation for ConcatOperation {
         let mut channels = vec![[1, 1], [5, 12], [32, 32], [128, 64], [256, 256], [1_000, 1], [1_024, 1_024]];
         channels.extend(test().map(|[_, c_a, c_b, ..]| [c_a, c_b]));
         wgsl::shaders(&channels)
+    }
+
+    fn launched(&self, layers: &[Layer], _batch: usize) -> Vec<Filled> {
+        let of = |layer: &Layer| if let Layer::Concat { channels } = layer { Some(wgsl::launched(channels)) } else { None };
+        layers.iter().filter_map(of).flatten().collect()
     }
 }
 

@@ -51,16 +51,20 @@ impl Shader for Move {
 
 /// Every variant for parts of `channels` channels.
 pub(super) fn shaders(channels: &[[usize; 2]]) -> Vec<Filled> {
-    let mut all = Vec::new();
-    for class in [Class::Gpu, Class::Software] {
-        for channels in channels {
-            let columns = Columns::new(class, channels);
-            for types in Types::ALL {
-                all.extend([false, true].map(|split| Filled::new(Move { columns, split, types })));
-            }
-        }
-    }
-    all
+    let classes = [Class::Gpu, Class::Software].into_iter();
+    let all =
+        classes.flat_map(|class| channels.iter().flat_map(move |channels| Types::ALL.map(|types| (class, channels, types))));
+    all.flat_map(|(class, channels, types)| both(class, channels, types)).collect()
+}
+
+/// Those of GPUs for parts of `channels` channels of f32.
+pub(super) fn launched(channels: &[usize; 2]) -> [Filled; 2] {
+    both(Class::Gpu, channels, Types::F32)
+}
+
+fn both(class: Class, channels: &[usize; 2], types: Types) -> [Filled; 2] {
+    let columns = Columns::new(class, channels);
+    [false, true].map(|split| Filled::new(Move { columns, split, types }))
 }
 
 /// Between the parts `a`, `b` and the whole `y`, as `split` says.

@@ -1,7 +1,7 @@
 //! The convolution in the catalogue.
 
 use super::{Conv2dOptions, Tile, conv2d, out_dims, pass_work, wgsl};
-use crate::kernels::catalog::{Case, Input, Operation, Pass, Suite, Tolerance, Tolerances};
+use crate::kernels::catalog::{Case, Input, Layer, Operation, Pass, Suite, Tolerance, Tolerances};
 use crate::kernels::shader::Filled;
 use burn::tensor::Shape;
 
@@ -91,6 +91,17 @@ impl Operation for Conv2dOperation {
 
     fn shaders(&self) -> Vec<Filled> {
         wgsl::shaders()
+    }
+
+    fn launched(&self, layers: &[Layer], batch: usize) -> Vec<Filled> {
+        let of = |layer: &Layer| match *layer {
+            Layer::Conv2d { from, to, kernel, stride, side, upsample, bias } => {
+                let options = if upsample { Conv2dOptions::UPSAMPLE } else { Conv2dOptions::same(kernel, stride) };
+                Some(wgsl::launched([batch, from, side, side], [to, from, kernel, kernel], options, bias))
+            }
+            _ => None,
+        };
+        layers.iter().filter_map(of).flatten().collect()
     }
 }
 

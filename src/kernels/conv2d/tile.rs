@@ -56,6 +56,11 @@ impl Tile {
         if self.tm * self.tn > 32 { 1 } else { 8 }
     }
 
+    /// Returns the multiply-adds of an invocation while one pair of tiles is in workgroup memory.
+    pub(super) fn multiply_adds(self) -> Vec<u32> {
+        vec![(self.tm * self.tn * self.bk) as u32]
+    }
+
     /// Returns the invocations of a workgroup.
     pub(super) fn workgroup(self) -> u32 {
         (self.bm / self.tm * (self.bn / self.tn)) as u32

@@ -1,7 +1,7 @@
 //! Max-pooling in the catalogue.
 
 use super::{backward_work, forward_work, max_pool, wgsl};
-use crate::kernels::catalog::{Case, Input, Operation, Pass, Suite, Tolerances};
+use crate::kernels::catalog::{Case, Input, Layer, Operation, Pass, Suite, Tolerances};
 use crate::kernels::shader::Filled;
 
 /// See [`super`].
@@ -77,5 +77,10 @@ impl Operation for MaxPoolOperation {
 
     fn shaders(&self) -> Vec<Filled> {
         wgsl::shaders()
+    }
+
+    fn launched(&self, layers: &[Layer], _batch: usize) -> Vec<Filled> {
+        let of = |layer: &Layer| if let Layer::MaxPool { channels } = *layer { Some(wgsl::launched(channels)) } else { None };
+        layers.iter().filter_map(of).flatten().collect()
     }
 }

@@ -70,6 +70,12 @@ impl Shader for Backward {
     }
 }
 
+/// Returns the variants for feature maps of f32 and `channels` channels.
+pub(super) fn launched(channels: usize) -> [Filled; 2] {
+    let (four, types) = (channels.is_multiple_of(4), Types::F32);
+    [Filled::new(Forward { four, types }), Filled::new(Backward { four, types })]
+}
+
 /// Returns every variant.
 pub(super) fn shaders() -> Vec<Filled> {
     let all = Types::ALL.into_iter().flat_map(|types| [false, true].map(|four| (four, types)));

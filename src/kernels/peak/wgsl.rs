@@ -1,6 +1,6 @@
 //! The peaks of wgpu devices.
 
-use super::{Peak, multiply_add_flops, reference};
+use super::{CHAINS, Peak, multiply_add_flops, reference};
 use crate::kernels::launch::{Work, launch, on_wgpu};
 use crate::kernels::layout;
 use crate::kernels::shader::{Elem, Filled, Shader, info};
@@ -13,11 +13,14 @@ info! {
     struct CopyInfo { vectors: u32 }
 
     /// Of [`MultiplyAddShader`].
-    struct MultiplyAddInfo { vectors: u32, rounds: u32 }
+    struct MultiplyAddInfo { vectors: u32, rounds: u32, half: f32 }
 }
 
 /// Invocations of a workgroup, each with a vector of four numbers.
 const WORKGROUP: u32 = 256;
+
+/// Rounds of multiply-adds that are written out: a loop's own few instructions are then a hundredth.
+const UNROLL: u32 = 8;
 
 /// shaders/copy.wgsl
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,7 +56,11 @@ impl Shader for MultiplyAddShader {
     }
 
     fn values(&self) -> Value {
-        context! {}
+        context! { chains => CHAINS, unroll => UNROLL }
+    }
+
+    fn multiply_adds(&self) -> Vec<u32> {
+        vec![4 * CHAINS as u32 * UNROLL, 4 * CHAINS as u32]
     }
 }
 
@@ -88,7 +95,7 @@ impl Peak for CubeBackend {
         }
         let [x, y] = operands("multiply_add", x);
         let n = x.meta.shape().num_elements();
-        let info = MultiplyAddInfo { vectors: (n / 4) as u32, rounds: rounds as u32 };
+        let info = MultiplyAddInfo { vectors: (n / 4) as u32, rounds: rounds as u32, half: 0.5 };
         let work = Work { operations: multiply_add_flops(n, rounds), ..Work::floats(&[2 * n]) };
         launch("multiply_add", MultiplyAddShader, (n / 4).div_ceil(WORKGROUP as usize), &[&x, &y], &info, work);
         y

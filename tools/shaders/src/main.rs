@@ -1,17 +1,9 @@
 //! Checks the folder of filled shaders that `soda shaders DIR` writes: its manifest, every shader's validity with exactly the
 //! extensions that it names, its translations for Vulkan, Metal and Direct3D 12, its interface and WebGPU's default limits.
 
-mod check;
-mod limits;
-mod manifest;
-mod module;
-#[cfg(test)]
-mod tests;
-mod translate;
-
-use check::Translation;
+use check_shaders::check::{self, Translation};
+use check_shaders::manifest::Folder;
 use clap::Parser;
-use manifest::Folder;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 

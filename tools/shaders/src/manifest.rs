@@ -79,6 +79,12 @@ pub struct Shader {
     /// Workgroup memory, counted as WebGPU does; not claimed where absent.
     #[serde(default)]
     pub workgroup_bytes: Option<u32>,
+    /// Multiply-adds of an invocation in one round of each loop that makes them; none where memory decides.
+    #[serde(default)]
+    pub multiply_adds: Vec<u32>,
+    /// The recipes that launch it on GPUs.
+    #[serde(default)]
+    pub recipes: Vec<String>,
 }
 
 impl fmt::Display for Shader {

@@ -3,7 +3,7 @@
 use crate::manifest::{Binding, Extension};
 use naga::front::wgsl;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
-use naga::{AddressSpace, Module, ShaderStage, proc::Layouter};
+use naga::{AddressSpace, Module, ShaderStage, TypeInner, proc::Layouter};
 use std::collections::BTreeSet;
 use std::error::Error;
 
@@ -75,6 +75,16 @@ impl Valid {
         let mut buffers: Vec<_> = bound.collect();
         buffers.sort_by_key(|b| (b.group, b.binding));
         buffers
+    }
+
+    /// Returns the bytes of an element of each storage buffer that is an array.
+    pub fn element_bytes(&self) -> BTreeSet<u32> {
+        let variables = self.module.global_variables.iter().filter(|(_, v)| matches!(v.space, AddressSpace::Storage { .. }));
+        let stride = |ty| match self.module.types[ty].inner {
+            TypeInner::Array { stride, .. } => Some(stride),
+            _ => None,
+        };
+        variables.filter_map(|(_, v)| stride(v.ty)).collect()
     }
 
     /// Returns the bytes of workgroup memory as WebGPU counts them: of each variable in use, a multiple of 16.

@@ -61,6 +61,8 @@ fn entry(file: &str, size: u32, storage: usize, uniform: bool, extensions: &[Ext
         workgroup_size: [size, 1, 1],
         bindings: [&vec![Binding::Storage; storage], uniform].concat(),
         workgroup_bytes: None,
+        multiply_adds: vec![],
+        recipes: vec![],
     }
 }
 

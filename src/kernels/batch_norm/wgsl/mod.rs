@@ -2,7 +2,7 @@
 
 mod shaders;
 
-pub(super) use shaders::shaders;
+pub(super) use shaders::{launched, shaders};
 
 use super::{BatchNorm, BatchNormGradients, BatchNormInputs, BatchNormParameters, Options, Statistics};
 use super::{Running, RunningInputs, backward_work, reference};

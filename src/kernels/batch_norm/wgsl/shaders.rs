@@ -252,20 +252,27 @@ impl Shader for Backward {
 
 /// Every variant for feature maps of `channels` channels.
 pub(in super::super) fn shaders(channels: &[usize]) -> Vec<Filled> {
-    let mut all = vec![Filled::new(Running)];
-    for class in [Class::Gpu, Class::Software] {
-        all.extend([Filled::new(Statistics::new(class)), Filled::new(Totals::new(class))]);
-        for channels in channels {
-            let columns = Columns::new(class, &[*channels]);
-            for types in Types::ALL {
-                all.extend([
-                    Filled::new(Moments(columns, types)),
-                    Filled::new(Apply(columns, types)),
-                    Filled::new(Backward(columns, types)),
-                ]);
-                all.extend([false, true].map(|by_result| Filled::new(Sums { columns, by_result, types })));
-            }
-        }
-    }
-    all
+    let classes = [Class::Gpu, Class::Software].into_iter();
+    let all =
+        classes.flat_map(|class| channels.iter().flat_map(move |channels| Types::ALL.map(|types| (class, *channels, types))));
+    all.flat_map(|(class, channels, types)| of_channels(class, channels, types)).collect()
+}
+
+/// Those of GPUs for feature maps of f32.
+pub(in super::super) fn launched(channels: usize) -> Vec<Filled> {
+    of_channels(Class::Gpu, channels, Types::F32)
+}
+
+fn of_channels(class: Class, channels: usize, types: Types) -> Vec<Filled> {
+    let columns = Columns::new(class, &[channels]);
+    vec![
+        Filled::new(Running),
+        Filled::new(Statistics::new(class)),
+        Filled::new(Totals::new(class)),
+        Filled::new(Moments(columns, types)),
+        Filled::new(Apply(columns, types)),
+        Filled::new(Backward(columns, types)),
+        Filled::new(Sums { columns, by_result: false, types }),
+        Filled::new(Sums { columns, by_result: true, types }),
+    ]
 }

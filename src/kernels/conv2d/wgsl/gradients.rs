@@ -56,14 +56,25 @@ fn block(call: &Call, form: Form, x: &CubeTensor, dy: &CubeTensor) -> (CubeTenso
     (partial, shares)
 }
 
+/// The most shares that so many positions are worth.
+fn most_shares(positions: usize) -> usize {
+    (positions / SHARE).max(1)
+}
+
+/// The tile of GPUs for the products over the positions of `grid`.
+pub(super) fn tile(shape: &ConvShape, grid: &Grid) -> Tile {
+    let positions = shape.batch * grid.rows * grid.cols;
+    Tile::choose(shape.c_in, shape.c_out, grid.taps.len() * most_shares(positions))
+}
+
 /// As [`block`], of any convolution.
 fn general<const TAPS: usize>(call: &Call, x: &CubeTensor, dy: &CubeTensor) -> (CubeTensor, usize) {
     let ConvShape { batch, c_in, c_out, height, width, stride, .. } = call.shape;
     let grid: Grid = taps::forward(&call.shape);
     let (count, positions) = (grid.taps.len(), batch * grid.rows * grid.cols);
     let (types, fours) = (call.types, Fours::new(c_in, c_out));
-    let most = (positions / SHARE).max(1);
-    let tile = call.options.tile.unwrap_or_else(|| Tile::choose(c_in, c_out, count * most));
+    let most = most_shares(positions);
+    let tile = call.options.tile.unwrap_or_else(|| tile(&call.shape, &grid));
     let class = call.class(x);
     let (products, wanted, unit) = match class {
         Class::Gpu => (tile.count(c_in, c_out) * count, GPU_WORKGROUPS, tile.bk),

@@ -2,9 +2,11 @@
 
 mod gradients;
 mod info;
+mod launched;
 mod shaders;
 mod taps;
 
+pub(super) use launched::launched;
 pub(super) use shaders::shaders;
 
 use super::shape::ConvShape;

@@ -87,6 +87,10 @@ impl<const TAPS: usize> Shader for Tiled<TAPS> {
         tiled(self.tile, self.tile.round(), self.fours, TAPS)
     }
 
+    fn multiply_adds(&self) -> Vec<u32> {
+        self.tile.multiply_adds()
+    }
+
     fn types(&self) -> Types {
         self.types
     }
@@ -201,6 +205,10 @@ impl<const TAPS: usize> Shader for WeightsTiled<TAPS> {
 
     fn values(&self) -> Value {
         tiled(self.tile, self.tile.weights_round(), self.fours, TAPS)
+    }
+
+    fn multiply_adds(&self) -> Vec<u32> {
+        self.tile.multiply_adds()
     }
 
     fn types(&self) -> Types {

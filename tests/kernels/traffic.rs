@@ -1,0 +1,64 @@
+//! Where memory decides: the bytes that shaders of GPUs move, over the fewest possible.
+
+use crate::common::wgpu;
+use soda::device::Class;
+use soda::kernels::ada_gn::AdaGnOperation;
+use soda::kernels::adamw::AdamWOperation;
+use soda::kernels::batch_norm::BatchNormOperation;
+use soda::kernels::catalog::{Operation, Suite, cases};
+use soda::kernels::concat::ConcatOperation;
+use soda::kernels::testing::with_class;
+use soda::kernels::traffic::counted;
+use std::collections::BTreeMap;
+
+/// The most that a kernel moves, as a multiple of the fewest bytes, over all cases.
+const MOST: [(&str, f64); 12] = [
+    ("ada_gn_forward", 9.9),
+    ("ada_gn_backward", 9.9),
+    ("ada_gn_parameters", 9.9),
+    ("batch_norm_moments", 9.9),
+    ("batch_norm_statistics", 9.9),
+    ("batch_norm_apply", 9.9),
+    ("batch_norm_sums", 9.9),
+    ("batch_norm_totals", 9.9),
+    ("batch_norm_backward", 9.9),
+    ("concat", 9.9),
+    ("adamw", 9.9),
+    ("squares", 9.9),
+];
+
+/// With SODA_TRAFFIC, a file, also writes the table to it, as JSON.
+#[test]
+fn shaders_move_few_more_bytes_than_they_must() {
+    let operations: [&dyn Operation; 4] = [&AdaGnOperation, &BatchNormOperation, &ConcatOperation, &AdamWOperation];
+    let device = wgpu();
+    let mut all = Vec::new();
+    for suite in [Suite::SelfTest, Suite::Bench { batch: 2 }] {
+        for case in cases(&operations, suite) {
+            let moved = counted(|| {
+                with_class(Class::Gpu, || case.results(&device).expect("the device works"));
+            });
+            all.extend(moved.into_iter().map(|moved| (case.name(), moved)));
+        }
+    }
+    let mut most = BTreeMap::<&str, f64>::new();
+    for (name, moved) in &all {
+        let ratio = moved.bytes / moved.fewest;
+        let highest = most.entry(moved.kernel).or_default();
+        *highest = highest.max(ratio);
+        assert!(ratio > 0.5, "{name}: {} of {} bytes were seen: {moved:?}", moved.bytes, moved.fewest);
+    }
+    if let Some(path) = std::env::var_os("SODA_TRAFFIC") {
+        let rows: Vec<_> = all
+            .iter()
+            .map(|(case, m)| {
+                serde_json::json!({ "case": case, "kernel": m.kernel, "variant": m.variant, "bytes": m.bytes, "fewest": m.fewest })
+            })
+            .collect();
+        std::fs::write(path, serde_json::to_string_pretty(&rows).expect("JSON") + "\n").expect("written");
+    }
+    for (kernel, limit) in MOST {
+        let found = most.get(kernel).unwrap_or_else(|| panic!("{kernel} wasn't launched"));
+        assert!(*found <= limit, "{kernel} moves {found:.3} times the fewest bytes, {limit} at most: {most:?}");
+    }
+}
