@@ -185,7 +185,7 @@ impl Source {
         if count > images.len() {
             return Err(Error::usage(format!("--limit {count}: the {split} set holds {} images", images.len())));
         }
-        let labels = (!dataset.classes.is_empty()).then(|| images.labels()[..count].iter().map(|&l| l.into()).collect());
+        let labels = (!dataset.classes.is_empty()).then(|| images.labels()[..count].iter().map(|&l| u16::from(l)).collect());
         if args.labels.is_some() && labels.is_none() {
             return Err(Error::failed(format!("--labels: the images of {} have no classes", dataset.origin)));
         }

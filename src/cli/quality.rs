@@ -84,7 +84,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         classes => Some(LogisticRegression::fit(&studio.frozen(&dataset).train(&FeatureKind::Z, false)?, classes)?),
     };
     let real = kinds[0].z.clone();
-    let labels: Vec<u16> = dataset.test.labels()[..n].iter().map(|&label| label.into()).collect();
+    let labels: Vec<u16> = dataset.test.labels()[..n].iter().map(|&label| u16::from(label)).collect();
     let right = |kind: &Measured| -> Result<Option<f64>> {
         let Some(classifier) = &classifier else { return Ok(None) };
         Ok(Some(classifier.score(&Features { dim, values: kind.z.clone(), labels: labels.clone() })?.top1))

@@ -117,7 +117,7 @@ pub struct Pixels<'a> {
 impl<'a> Pixels<'a> {
     /// Those of the images `indices`; with `flips`, also those of each image's mirror image, appended.
     pub fn new(images: &'a Images, indices: &'a [usize], flips: bool) -> Self {
-        let labels: Vec<u16> = indices.iter().map(|&i| images.label(i).into()).collect();
+        let labels: Vec<u16> = indices.iter().map(|&i| u16::from(images.label(i))).collect();
         Self { images, indices, labels: labels.repeat(1 + usize::from(flips)) }
     }
 }
