@@ -6,7 +6,10 @@
 
 mod again;
 mod burn;
+mod faster;
 mod limits;
+
+pub use self::faster::faster;
 
 use self::burn::BurnOperations;
 use self::limits::LIMITS;
@@ -187,10 +190,15 @@ pub fn once(device: &Selected) -> Result<Option<f64>> {
 
 /// Returns the file that says that `device` has passed; `None` for the CPU backend and where there is no cache folder.
 fn record(device: &Selected) -> Option<PathBuf> {
+    Some(dirs::cache_dir()?.join("soda/selftest").join(key(device)?))
+}
+
+/// Returns a name that stands for `device`, its driver and our shaders; `None` for the CPU backend.
+fn key(device: &Selected) -> Option<String> {
     let adapter = device.adapter.as_ref()?;
     let (shaders, Adapter { backend, name, driver, limits, .. }) = (shaders_hash(catalog::operations()), adapter);
     let key = format!("{shaders} {backend} {name} {driver} {limits:?}");
-    Some(dirs::cache_dir()?.join("soda/selftest").join(&sha256(key.as_bytes())[..16]))
+    Some(sha256(key.as_bytes())[..16].to_owned())
 }
 
 /// Returns a hash of the texts of all shaders of `operations`.

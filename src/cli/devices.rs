@@ -12,7 +12,7 @@ pub fn run(common: &Common) -> Result<()> {
     let mut output = Output::new("devices");
     let found = adapters();
     let chosen = select("auto")?;
-    for a in &found {
+    for a in found.iter().filter(|a| a.same_as.is_none()) {
         outln!("{}  {} ({})", a.selector(), a.name, a.kind.label());
         outln!("    driver     {}", a.driver);
         let l = &a.limits;
@@ -26,6 +26,9 @@ pub fn run(common: &Common) -> Result<()> {
             l.subgroup_size[0],
             l.subgroup_size[1],
         );
+        for same in found.iter().filter(|other| other.same_as.as_ref() == Some(&a.selector())) {
+            outln!("    also       {} by {}", same.selector(), same.driver);
+        }
         outln!("    features   {}", if a.features.is_empty() { "none that matter here".into() } else { a.features.join(", ") });
     }
     if let Some(missed) = &chosen.missed {

@@ -38,7 +38,7 @@ mod view;
 
 pub use failure::{overhear, panicked};
 
-use crate::device::{self, Selected};
+use crate::device::{self, Kind, Selected};
 use crate::error::{Error, Result};
 use crate::progress;
 use clap::{Parser, Subcommand};
@@ -135,12 +135,24 @@ enum Verb {
     Devices,
 }
 
+/// The device of the command line. `auto` takes an integrated GPU only where it is faster than the CPU.
+///
+/// # Errors
+/// If there is no such device.
+fn chosen(common: &Common) -> Result<Selected> {
+    let device = device::select(&common.device)?;
+    match &device.adapter {
+        Some(adapter) if common.device == "auto" && adapter.kind == Kind::IntegratedGpu => crate::selftest::faster(device),
+        _ => Ok(device),
+    }
+}
+
 /// The device of the command line; warns where a GPU is there that `auto` can't take.
 ///
 /// # Errors
 /// If there is no such device.
 fn device(common: &Common) -> Result<Selected> {
-    let device = device::select(&common.device)?;
+    let device = chosen(common)?;
     if let Some(why) = &device.missed {
         progress::warn(&format!("warning: {why}; using the CPU"));
     }

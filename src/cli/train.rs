@@ -12,7 +12,7 @@ use super::output::Output;
 use super::source;
 use crate::config::{Config, differences};
 use crate::data;
-use crate::device::{self, Selected};
+use crate::device::Selected;
 use crate::error::{Error, Result};
 use crate::model::weights::WeightsFile;
 use crate::progress::say;
@@ -94,7 +94,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         out!("{}", config.to_toml());
     }
     let mut output = Output::new("train");
-    let device = if args.dry_run { super::device(common)? } else { device::select(&common.device)? };
+    let device = if args.dry_run { super::device(common)? } else { super::chosen(common)? };
     if args.dry_run {
         let dataset = images::of_run(common, resumed.then_some(&run), config.data.side)?;
         return preview::tell(&config, &dataset, &device, args.max_minutes);
@@ -326,7 +326,7 @@ mod tests {
         let error = may_train(&missed).expect_err("refused");
         assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().contains("a GPU is there, hidden. To train on the CPU all the same, add --device cpu"));
-        assert!(may_train(&device::select("cpu").expect("always there")).is_ok(), "it was asked for");
+        assert!(may_train(&crate::device::select("cpu").expect("always there")).is_ok(), "it was asked for");
     }
 
     #[test]

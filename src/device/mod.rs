@@ -2,6 +2,7 @@
 
 mod missed;
 mod profile;
+mod rank;
 
 pub use profile::{Class, Extensions, MatrixSize, Profile};
 pub(crate) use profile::{profile, replace};
@@ -63,6 +64,10 @@ pub struct Adapter {
     pub limits: Limits,
     /// Features that matter for training, by name.
     pub features: Vec<&'static str>,
+    /// Its place on the PCI bus; empty where the API doesn't tell.
+    pub pci: String,
+    /// The selector of a better adapter for the same GPU: another driver's, or another API's.
+    pub same_as: Option<String>,
     /// What kernels choose by.
     #[serde(skip)]
     pub profile: Profile,
@@ -162,6 +167,7 @@ pub fn adapters() -> Vec<Adapter> {
     let wanted_name = std::env::var("WGPU_ADAPTER_NAME").ok().map(|n| n.to_lowercase());
     let mut found = every_adapter(wanted.as_deref());
     found.retain(|a| wanted_name.as_ref().is_none_or(|n| a.name.to_lowercase().contains(n)));
+    rank::mark_doubles(&mut found);
     found
 }
 
@@ -223,6 +229,8 @@ fn every_adapter(wanted: Option<&str>) -> Vec<Adapter> {
             found.push(Adapter {
                 driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
                 name: info.name,
+                pci: info.device_pci_bus_id,
+                same_as: None,
                 backend: name,
                 kind,
                 index,
@@ -258,7 +266,40 @@ fn backend_name(name: &str) -> &str {
 
 /// The best GPU of `adapters`.
 fn best(adapters: Vec<Adapter>) -> Option<Adapter> {
-    adapters.into_iter().filter(|a| a.kind.is_gpu()).min_by_key(|a| a.kind as u8)
+    rank::ranked(adapters).into_iter().next()
+}
+
+/// What `auto` means: the best of the GPUs `ranked` that `opens` doesn't refuse with a reason, else the CPU backend.
+fn automatic(ranked: Vec<Adapter>, opens: impl Fn(&Adapter) -> std::result::Result<(), String>) -> Selected {
+    let several = ranked.len() > 1;
+    let mut refused = Vec::new();
+    for adapter in ranked {
+        // Where there is no other, what opens it for good gives the reason.
+        match if several { opens(&adapter) } else { Ok(()) } {
+            Ok(()) if refused.is_empty() => return Selected::adapter(&adapter, "the best GPU here"),
+            Ok(()) => return Selected::adapter(&adapter, &format!("the best GPU here that can be opened; {}", refused.join("; "))),
+            Err(why) => refused.push(format!("{} ({}) can't: {why}", adapter.selector(), adapter.name)),
+        }
+    }
+    without_gpu(if refused.is_empty() { missed_here() } else { Some(format!("no GPU can be opened; {}", refused.join("; "))) })
+}
+
+/// Whether a device of `adapter` can be made, as it will be for computing.
+fn opens(adapter: &Adapter) -> std::result::Result<(), String> {
+    let backends = BACKENDS.iter().find(|(name, ..)| *name == adapter.backend).map_or(wgpu::Backends::empty(), |(_, b, _)| (*b).into());
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+        backends,
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    });
+    let found = pollster::block_on(instance.enumerate_adapters(backends)).into_iter().nth(adapter.index);
+    let found = found.ok_or("it is gone")?;
+    let unwanted = wgpu::Features::MAPPABLE_PRIMARY_BUFFERS | wgpu::Features::all_experimental_mask();
+    let made = found.request_device(&wgpu::DeviceDescriptor {
+        required_features: found.features().difference(unwanted),
+        required_limits: found.limits(),
+        ..Default::default()
+    });
+    pollster::block_on(made).map(drop).map_err(|e| e.to_string())
 }
 
 /// What `auto` means where no adapter is a GPU, though one may have been `missed`.
@@ -277,7 +318,7 @@ fn missed_here() -> Option<String> {
 
 /// The device that `selection` means: `auto`, `cpu`, or `wgpu`, `vulkan`, `metal`, `dx12` with `:INDEX` or `:NAME`.
 ///
-/// `auto` takes a real GPU, else the CPU backend, and notes where a GPU is [missed](Selected::missed); a software adapter is used only
+/// `auto` takes the best GPU that can be opened, else the CPU backend, and notes where a GPU is [missed](Selected::missed); a software adapter is used only
 /// when named.
 ///
 /// # Errors
@@ -290,10 +331,7 @@ pub fn select(selection: &str) -> Result<Selected> {
     match (family, which) {
         ("cpu", None) => return Ok(Selected::cpu("asked for")),
         ("auto", None) => {
-            return Ok(match best(adapters()) {
-                Some(adapter) => Selected::adapter(&adapter, "the best GPU here"),
-                None => without_gpu(missed_here()),
-            });
+            return Ok(automatic(rank::ranked(adapters()), opens));
         }
         ("wgpu" | "vulkan" | "metal" | "dx12", _) => {}
         _ => {
@@ -318,5 +356,24 @@ pub fn select(selection: &str) -> Result<Selected> {
             let list = if list.is_empty() { "no adapter at all".to_owned() } else { list.join(", ") };
             Err(Error::usage(format!("--device {selection}: no such device; this machine has {list} and cpu")))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_goes_on_to_the_next_gpu_where_one_cannot_be_opened() {
+        let one = adapters().into_iter().next().expect("an adapter; scripts/test.sh installs a software one");
+        let gpus: Vec<Adapter> = (0..2).map(|index| Adapter { kind: Kind::DiscreteGpu, index, ..one.clone() }).collect();
+        let chosen = automatic(gpus.clone(), |adapter| if adapter.index == 0 { Err("no memory".into()) } else { Ok(()) });
+        assert_eq!(chosen.adapter.expect("the second").index, 1);
+        assert!(chosen.why.contains("vulkan:0") && chosen.why.contains("no memory"), "{}", chosen.why);
+        let chosen = automatic(gpus, |_| Err("lost".into()));
+        assert!(chosen.adapter.is_none() && chosen.missed.is_some_and(|why| why.contains("vulkan:1") && why.contains("lost")));
+        // The real one opens.
+        assert_eq!(opens(&one), Ok(()));
+        assert!(opens(&Adapter { index: 1000, ..one }).is_err());
     }
 }

@@ -1,0 +1,77 @@
+//! Which adapter is the better one, and which are the same GPU.
+
+use super::Adapter;
+
+/// How a driver compares with others for the same GPU: 0 is what its vendor or Mesa maintains for computing.
+fn of_driver(driver: &str) -> u8 {
+    let driver = driver.to_lowercase();
+    let is = |names: &[&str]| names.iter().any(|name| driver.contains(name));
+    match driver {
+        // Vulkan over Direct3D 12, slow and not conformant.
+        _ if is(&["dozen", "dzn"]) => 3,
+        // Beside NVIDIA's own.
+        _ if is(&["nvk", "nouveau"]) => 2,
+        // Beside RADV, which is what others test on.
+        _ if is(&["amdvlk", "amd open-source"]) => 1,
+        _ => 0,
+    }
+}
+
+/// The GPUs of `adapters`, the best first: by kind, by driver, as they were found.
+pub(super) fn ranked(mut adapters: Vec<Adapter>) -> Vec<Adapter> {
+    adapters.retain(|adapter| adapter.kind.is_gpu());
+    adapters.sort_by_key(|adapter| (adapter.kind as u8, of_driver(&adapter.driver)));
+    adapters
+}
+
+/// Notes of all adapters that are one GPU, by another driver or another API, which of them is the best.
+pub(super) fn mark_doubles(adapters: &mut [Adapter]) {
+    let best = ranked(adapters.to_vec());
+    for adapter in adapters {
+        let same = best.iter().find(|other| !other.pci.is_empty() && other.pci == adapter.pci);
+        adapter.same_as = same.map(Adapter::selector).filter(|best| *best != adapter.selector());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::{Kind, Profile, Class};
+    use burn::cubecl::wgpu::{WgpuBackend, WgpuDeviceKind};
+
+    fn adapter(index: usize, kind: Kind, driver: &str, pci: &str) -> Adapter {
+        let profile = Profile::least(Class::Gpu);
+        Adapter {
+            name: "a GPU".into(),
+            backend: "vulkan",
+            kind,
+            driver: driver.into(),
+            index,
+            limits: profile.limits.clone(),
+            features: Vec::new(),
+            pci: pci.into(),
+            same_as: None,
+            profile,
+            handle: (WgpuDeviceKind::DiscreteGpu(index), WgpuBackend::Vulkan),
+        }
+    }
+
+    #[test]
+    fn the_better_driver_of_equals_comes_first_and_doubles_are_one() {
+        let mut found = vec![
+            adapter(0, Kind::Software, "llvmpipe Mesa 25", ""),
+            adapter(1, Kind::IntegratedGpu, "radv Mesa 25", "0000:06:00.0"),
+            adapter(2, Kind::DiscreteGpu, "NVK Mesa 25", "0000:01:00.0"),
+            adapter(3, Kind::DiscreteGpu, "NVIDIA 580.95", "0000:01:00.0"),
+            adapter(4, Kind::DiscreteGpu, "Dozen Mesa 25", ""),
+            adapter(5, Kind::IntegratedGpu, "AMD open-source driver 2025.Q2", "0000:06:00.0"),
+        ];
+        let order = |adapters: &[Adapter]| ranked(adapters.to_vec()).iter().map(|a| a.index).collect::<Vec<_>>();
+        assert_eq!(order(&found), [3, 2, 4, 1, 5]);
+        mark_doubles(&mut found);
+        let same: Vec<Option<&str>> = found.iter().map(|a| a.same_as.as_deref()).collect();
+        assert_eq!(same, [None, None, Some("vulkan:3"), None, None, Some("vulkan:1")]);
+        // Where it is the only one, a driver that others are preferred to is taken.
+        assert_eq!(order(&found[2..3]), [2]);
+    }
+}

@@ -1,0 +1,88 @@
+//! Whether an integrated GPU is faster than the processor that it sits beside.
+
+use super::key;
+use crate::config::{BUILT_IN, Config};
+use crate::device::Selected;
+use crate::error::{Error, Result};
+use crate::files::{create_parent, write_atomically};
+use crate::model::Soda;
+use crate::progress::say;
+use crate::units::about;
+use burn::tensor::{Device, Tensor};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Images that are encoded.
+const IMAGES: usize = 32;
+
+/// `gpu`, or the CPU backend where that encodes images faster: found once for each adapter and driver, and kept in the user's cache
+/// folder.
+///
+/// # Errors
+/// If the CPU fails; a GPU that fails is not taken.
+pub fn faster(gpu: Selected) -> Result<Selected> {
+    let kept = key(&gpu).zip(dirs::cache_dir()).map(|(key, folder)| folder.join("soda/faster").join(key));
+    faster_by(gpu, kept)
+}
+
+fn faster_by(gpu: Selected, kept: Option<PathBuf>) -> Result<Selected> {
+    let cpu = Selected::cpu("faster here than the integrated GPU");
+    let known = kept.as_deref().and_then(|path: &Path| std::fs::read_to_string(path).ok());
+    let takes_gpu = match known.as_deref().map(str::trim) {
+        Some("gpu") => true,
+        Some("cpu") => false,
+        _ => {
+            let on_cpu = seconds(&cpu.device)?;
+            let on_gpu = seconds(&gpu.device).unwrap_or(f64::INFINITY);
+            let takes_gpu = on_gpu < on_cpu;
+            let time = |seconds: f64| if seconds.is_finite() { about(Duration::from_secs_f64(seconds)) } else { "for ever".into() };
+            say(&format!(
+                "encoding {IMAGES} images takes {} on {} and {} on the CPU: auto takes {} from now on",
+                time(on_gpu),
+                gpu.describe(),
+                time(on_cpu),
+                if takes_gpu { "the GPU" } else { "the CPU" }
+            ));
+            if let Some(path) = kept {
+                let answer: &[u8] = if takes_gpu { b"gpu\n" } else { b"cpu\n" };
+                if let Err(e) = create_parent(&path).and_then(|()| write_atomically(&path, answer)) {
+                    log::info!("{e}");
+                }
+            }
+            takes_gpu
+        }
+    };
+    Ok(if takes_gpu { gpu } else { cpu })
+}
+
+/// What encoding takes once shaders are compiled.
+fn seconds(device: &Device) -> Result<f64> {
+    let (name, text) = BUILT_IN.iter().find(|(name, _)| name.ends_with("tiny.toml")).expect("a recipe of that name");
+    let config = Config::parse(text, name, &[])?;
+    let model = Soda::new(&config.model, config.seed, device);
+    let side = config.model.sides.source;
+    let encode = || {
+        let z = model.encode(Tensor::zeros([IMAGES, 3, side, side], device));
+        z.try_into_vec_as::<f32>().map_err(|e| Error::device("encoding a few images", &e))
+    };
+    encode()?;
+    let clock = Instant::now();
+    encode()?;
+    Ok(clock.elapsed().as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cpu_is_taken_beside_a_slow_adapter_and_the_answer_is_kept() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let kept = folder.path().join("soda/faster/one");
+        let slow = || crate::device::select("wgpu").expect("an adapter; scripts/test.sh installs a software one");
+        let chosen = faster_by(slow(), Some(kept.clone())).expect("both work");
+        assert_eq!((chosen.backend, std::fs::read_to_string(&kept).expect("kept").as_str()), ("cpu", "cpu\n"));
+        std::fs::write(&kept, "gpu\n").expect("writable");
+        assert_ne!(faster_by(slow(), Some(kept)).expect("nothing is measured").backend, "cpu");
+    }
+}
