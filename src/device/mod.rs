@@ -277,7 +277,9 @@ fn automatic(ranked: Vec<Adapter>, opens: impl Fn(&Adapter) -> std::result::Resu
         // Where there is no other, what opens it for good gives the reason.
         match if several { opens(&adapter) } else { Ok(()) } {
             Ok(()) if refused.is_empty() => return Selected::adapter(&adapter, "the best GPU here"),
-            Ok(()) => return Selected::adapter(&adapter, &format!("the best GPU here that can be opened; {}", refused.join("; "))),
+            Ok(()) => {
+                return Selected::adapter(&adapter, &format!("the best GPU here that can be opened; {}", refused.join("; ")));
+            }
             Err(why) => refused.push(format!("{} ({}) can't: {why}", adapter.selector(), adapter.name)),
         }
     }
@@ -286,11 +288,10 @@ fn automatic(ranked: Vec<Adapter>, opens: impl Fn(&Adapter) -> std::result::Resu
 
 /// Whether a device of `adapter` can be made, as it will be for computing.
 fn opens(adapter: &Adapter) -> std::result::Result<(), String> {
-    let backends = BACKENDS.iter().find(|(name, ..)| *name == adapter.backend).map_or(wgpu::Backends::empty(), |(_, b, _)| (*b).into());
-    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
-        backends,
-        ..wgpu::InstanceDescriptor::new_without_display_handle()
-    });
+    let backends =
+        BACKENDS.iter().find(|(name, ..)| *name == adapter.backend).map_or(wgpu::Backends::empty(), |(_, b, _)| (*b).into());
+    let instance =
+        wgpu::Instance::new(wgpu::InstanceDescriptor { backends, ..wgpu::InstanceDescriptor::new_without_display_handle() });
     let found = pollster::block_on(instance.enumerate_adapters(backends)).into_iter().nth(adapter.index);
     let found = found.ok_or("it is gone")?;
     let unwanted = wgpu::Features::MAPPABLE_PRIMARY_BUFFERS | wgpu::Features::all_experimental_mask();

@@ -36,7 +36,7 @@ pub(super) fn mark_doubles(adapters: &mut [Adapter]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::{Kind, Profile, Class};
+    use crate::device::{Class, Kind, Profile};
     use burn::cubecl::wgpu::{WgpuBackend, WgpuDeviceKind};
 
     fn adapter(index: usize, kind: Kind, driver: &str, pci: &str) -> Adapter {

@@ -35,7 +35,8 @@ fn faster_by(gpu: Selected, kept: Option<PathBuf>) -> Result<Selected> {
             let on_cpu = seconds(&cpu.device)?;
             let on_gpu = seconds(&gpu.device).unwrap_or(f64::INFINITY);
             let takes_gpu = on_gpu < on_cpu;
-            let time = |seconds: f64| if seconds.is_finite() { about(Duration::from_secs_f64(seconds)) } else { "for ever".into() };
+            let time =
+                |seconds: f64| if seconds.is_finite() { about(Duration::from_secs_f64(seconds)) } else { "for ever".into() };
             say(&format!(
                 "encoding {IMAGES} images takes {} on {} and {} on the CPU: auto takes {} from now on",
                 time(on_gpu),
