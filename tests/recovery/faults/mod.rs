@@ -6,7 +6,7 @@
 
 mod inject;
 
-use crate::common::program::{TINY, fails, program, recipe, soda, succeeds, text};
+use crate::common::program::{TINY, fails, program, recipe, succeeds, text};
 use crate::common::run::{newest, signal, wait_for};
 use inject::{Fault, inject};
 use soda::run_dir::RunDir;
