@@ -51,7 +51,10 @@ impl Tile {
                 };
                 // Small images would leave most of a tile idle.
                 let quads = (pixels as u32).div_ceil(4).next_power_of_two();
-                Self { groups: tile.groups.min(quads), columns: tile.columns.min(quads), ..tile }
+                let (groups, columns) = (tile.groups.min(quads), tile.columns.min(quads));
+                // An invocation of a smaller tile has more to stage, in registers on the way.
+                let depth = if groups < tile.groups { tile.depth.min(4) } else { tile.depth };
+                Self { groups, columns, depth, ..tile }
             }
             // One for all sizes: these shaders take the drivers of such adapters a second each to compile.
             Class::Software => Self::SOFTWARE,
