@@ -11,20 +11,18 @@ use soda::kernels::testing::with_class;
 use soda::kernels::traffic::counted;
 use std::collections::BTreeMap;
 
-/// The most that a kernel moves, as a multiple of the fewest bytes, over all cases.
-const MOST: [(&str, f64); 12] = [
-    ("ada_gn_forward", 9.9),
-    ("ada_gn_backward", 9.9),
-    ("ada_gn_parameters", 9.9),
-    ("batch_norm_moments", 9.9),
-    ("batch_norm_statistics", 9.9),
-    ("batch_norm_apply", 9.9),
-    ("batch_norm_sums", 9.9),
-    ("batch_norm_totals", 9.9),
-    ("batch_norm_backward", 9.9),
-    ("concat", 9.9),
-    ("adamw", 9.9),
-    ("squares", 9.9),
+/// The most that a kernel moves, as a multiple of the fewest bytes, over all cases. Small maps have the most beside them: what every
+/// invocation reads once, before its pixels.
+const MOST: [(&str, f64); 9] = [
+    ("ada_gn_forward", 2.0),
+    ("ada_gn_backward", 3.0),
+    ("ada_gn_parameters", 2.0),
+    ("batch_norm_moments", 1.2),
+    ("batch_norm_apply", 1.5),
+    ("batch_norm_sums", 1.5),
+    ("batch_norm_backward", 1.5),
+    ("concat", 1.01),
+    ("adamw", 1.01),
 ];
 
 /// With SODA_TRAFFIC, a file, also writes the table to it, as JSON.
