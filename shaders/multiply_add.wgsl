@@ -28,7 +28,8 @@ fn main(
         return;
     }
     let half = Acc4(info.half);
-    let b = x[i] * half;
+    // Not by info.half: half * a + half * x would become half * (a + x).
+    let b = x[i] * 0.5;
     // Different starts keep a compiler from seeing one chain in all of them.
 {% for c in range(chains) %}
     var a{{ c }} = Acc4({{ c }}.0);

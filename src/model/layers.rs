@@ -133,11 +133,9 @@ mod tests {
     /// Convolutions, linear layers, normalisations: their weights are the network's.
     #[test]
     fn every_weight_of_a_network_belongs_to_one_of_its_layers() {
-        for (name, sets) in [
-            ("tiny", vec![]),
-            ("folder64", vec!["model.unet.base=32", "model.encoder.base=8"]),
-            ("quick", vec!["model.unet.view_conditioning=true", "model.unet.attention=[16]"]),
-        ] {
+        let views = vec!["data.views=conditioned", "model.unet.view_conditioning=true", "model.unet.attention=[16]"];
+        let narrow = vec!["model.unet.base=32", "model.encoder.base=8"];
+        for (name, sets) in [("tiny", vec![]), ("folder64", narrow), ("quick", views)] {
             let (file, text) = BUILT_IN.iter().find(|(file, _)| file.contains(&format!("/{name}."))).expect("a recipe");
             let sets: Vec<String> = sets.into_iter().map(str::to_owned).collect();
             let model = Config::parse(text, file, &sets).expect("a recipe").model;

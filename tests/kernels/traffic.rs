@@ -11,20 +11,18 @@ use soda::kernels::testing::with_class;
 use soda::kernels::traffic::counted;
 use std::collections::BTreeMap;
 
-/// The most that a kernel moves, as a multiple of the fewest bytes, over all cases.
-const MOST: [(&str, f64); 12] = [
-    ("ada_gn_forward", 9.9),
-    ("ada_gn_backward", 9.9),
-    ("ada_gn_parameters", 9.9),
-    ("batch_norm_moments", 9.9),
-    ("batch_norm_statistics", 9.9),
-    ("batch_norm_apply", 9.9),
-    ("batch_norm_sums", 9.9),
-    ("batch_norm_totals", 9.9),
-    ("batch_norm_backward", 9.9),
-    ("concat", 9.9),
-    ("adamw", 9.9),
-    ("squares", 9.9),
+/// The most that a kernel moves, as a multiple of the fewest bytes, over all cases. Small maps have the most beside them: what every
+/// invocation reads once, before its pixels.
+const MOST: [(&str, f64); 9] = [
+    ("ada_gn_forward", 2.0),
+    ("ada_gn_backward", 3.0),
+    ("ada_gn_parameters", 2.0),
+    ("batch_norm_moments", 1.2),
+    ("batch_norm_apply", 1.5),
+    ("batch_norm_sums", 1.5),
+    ("batch_norm_backward", 1.5),
+    ("concat", 1.01),
+    ("adamw", 1.01),
 ];
 
 /// With SODA_TRAFFIC, a file, also writes the table to it, as JSON.
@@ -41,13 +39,6 @@ fn shaders_move_few_more_bytes_than_they_must() {
             all.extend(moved.into_iter().map(|moved| (case.name(), moved)));
         }
     }
-    let mut most = BTreeMap::<&str, f64>::new();
-    for (name, moved) in &all {
-        let ratio = moved.bytes / moved.fewest;
-        let highest = most.entry(moved.kernel).or_default();
-        *highest = highest.max(ratio);
-        assert!(ratio > 0.5, "{name}: {} of {} bytes were seen: {moved:?}", moved.bytes, moved.fewest);
-    }
     if let Some(path) = std::env::var_os("SODA_TRAFFIC") {
         let rows: Vec<_> = all
             .iter()
@@ -56,6 +47,13 @@ fn shaders_move_few_more_bytes_than_they_must() {
             })
             .collect();
         std::fs::write(path, serde_json::to_string_pretty(&rows).expect("JSON") + "\n").expect("written");
+    }
+    let mut most = BTreeMap::<&str, f64>::new();
+    for (name, moved) in &all {
+        let ratio = moved.bytes / moved.fewest;
+        let highest = most.entry(moved.kernel).or_default();
+        *highest = highest.max(ratio);
+        assert!(ratio > 0.5, "{name}: {} of {} bytes were seen: {moved:?}", moved.bytes, moved.fewest);
     }
     for (kernel, limit) in MOST {
         let found = most.get(kernel).unwrap_or_else(|| panic!("{kernel} wasn't launched"));

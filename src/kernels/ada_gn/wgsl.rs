@@ -311,7 +311,8 @@ impl AdaGn for CubeBackend {
             (c / unit).div_ceil(Parameters::COLS),
             &[&sums, t, z, gamma, beta, &d_mod, &d_affine],
             &info,
-            Work::floats(&[2 * b * c, 8 * b * c]),
+            // The sums, their totals and, with modulation, its scales and shifts and their gradients.
+            Work::floats(&[2 * b * c + 2 * c, if *modulated { 8 * b * c + 2 * c } else { 0 }]),
         );
         let pair = |i| layout::part(&d_mod, i, Shape::new([b, 2 * c]));
         AdaGnGradients {
