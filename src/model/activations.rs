@@ -117,7 +117,8 @@ mod tests {
 
     #[test]
     fn the_longest_convolution_at_paper_size_is_the_first_of_the_last_level() {
-        let config = Config::parse(BUILT_IN[0].1, "cifar10.toml", &[]).expect("a recipe");
+        let (name, text) = BUILT_IN.iter().find(|(name, _)| name.ends_with("cifar10.toml")).expect("a recipe of that name");
+        let config = Config::parse(text, name, &[]).expect("a recipe");
         // 384 to 128 channels at 32x32; 256 images of it are 232 GFLOP.
         assert_eq!(longest_convolution(&config.model), 2.0 * (9 * 384 * 128 * 32 * 32) as f64);
     }
