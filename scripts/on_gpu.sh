@@ -62,7 +62,7 @@ say() { echo "$*" | tee -a "$out/summary.txt" >&2; }
 
 if [ "${SIZE:-paper}" = small ]; then
     train=(--config quick --set train.batch_size=8 --set sample.steps=2)
-    memory=100000000
+    memory=20000000
     pytorch=(--batch 4 --base 16 --encoder-base 16 --groups 8 --steps 2)
 else
     train=(--config cifar10)

@@ -1,9 +1,10 @@
-//! What shows only at size: many launches, many uploads, large buffers, and a convolution of the paper's largest layer, which also tells
+//! What shows only at size: many launches, many uploads, more workgroups than a grid has along one axis, large buffers, and a convolution of the paper's largest layer, which also tells
 //! how fast the adapter is.
 
 use super::Outcome;
 use crate::device::{Kind, Selected};
 use crate::error::{Error, Result};
+use crate::kernels::ada_gn::{Activation, AdaGnOptions, group_norm};
 use crate::kernels::catalog::Tolerance;
 use crate::kernels::conv2d::{Conv2dOptions, conv2d};
 use crate::kernels::peak;
@@ -42,9 +43,10 @@ pub(super) struct Finding {
 }
 
 /// All of them, the cheap ones first.
-pub(super) const LIMITS: [Limit; 4] = [
+pub(super) const LIMITS: [Limit; 5] = [
     Limit { name: "uploads", run: uploads },
     Limit { name: "launches", run: launches },
+    Limit { name: "folded grid", run: folded_grid },
     Limit { name: "large buffer", run: large_buffer },
     Limit { name: "large layer", run: large_layer },
 ];
@@ -96,6 +98,21 @@ fn launches(device: &Selected, share: f64) -> Result<Finding> {
         of: "their number",
         speed: None,
     })
+}
+
+fn folded_grid(device: &Selected, _: f64) -> Result<Finding> {
+    // A workgroup each: 65,600 groups of 8 numbers, which cost nothing.
+    let [images, channels, groups] = [4_100, 32, 16];
+    let values = |stream: u64, n: usize| rng::normal(&mut rng::stream(7, Purpose::Test, stream), n);
+    let run = |device: &Device| {
+        let x = Tensor::<4>::from_data(TensorData::new(values(3, images * channels * 4), [images, 2, 2, channels]), device);
+        let [gamma, beta] = [4, 5].map(|stream| Tensor::<1>::from_data(values(stream, channels).as_slice(), device));
+        let options = AdaGnOptions { groups, eps: 1e-5, activation: Activation::Silu, dropout: None };
+        read(group_norm(x.permute([0, 3, 1, 2]), gamma, beta, options).permute([0, 2, 3, 1]).reshape([images * channels * 4]))
+    };
+    // Sums of 8 numbers and the driver's own exponentials.
+    let worst = Tolerance::new(1e-4, 1e-5).error(&run(&device.device)?, &run(&Device::flex())?);
+    Ok(Finding { size: format!("{} groups", images * groups), worst, of: "the value", speed: None })
 }
 
 fn large_buffer(device: &Selected, share: f64) -> Result<Finding> {
