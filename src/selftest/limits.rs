@@ -126,14 +126,14 @@ fn large_buffer(device: &Selected, share: f64) -> Result<Finding> {
     let marks = [0, n / 2, n - 4];
     let values = |at: usize| [1.0, 2.0, 3.0, 4.0].map(|v| v + (at % 1000) as f32);
     for at in marks {
-        x = x.slice_assign([at..at + 4], Tensor::from_data(values(at), &device.device));
+        x = x.slice_assign(at..at + 4, Tensor::from_data(values(at), &device.device));
     }
     let y = peak::copy(x);
     let mut worst = 0.0;
     for at in marks {
-        worst = exact(&read(y.clone().slice([at..at + 4]))?, &values(at)).max(worst);
+        worst = exact(&read(y.clone().narrow(0, at, 4))?, &values(at)).max(worst);
     }
-    Ok(Finding { size: format!("{} MiB", n * 4 >> 20), worst, of: "its first, middle and last numbers", speed: None })
+    Ok(Finding { size: format!("{} MiB", (4 * n) >> 20), worst, of: "its first, middle and last numbers", speed: None })
 }
 
 fn large_layer(device: &Selected, share: f64) -> Result<Finding> {
@@ -154,7 +154,7 @@ fn large_layer(device: &Selected, share: f64) -> Result<Finding> {
     let y = read(run())?;
     // Compiled by now. Reading one number waits for all.
     let clock = Instant::now();
-    read(run().slice([0..1]))?;
+    read(run().narrow(0, 0, 1))?;
     let operations = 2.0 * (kernel * kernel * from * to * side * side * images) as f64;
     let speed = operations / clock.elapsed().as_secs_f64();
 
