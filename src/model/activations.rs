@@ -103,8 +103,8 @@ pub fn longest_convolution(model: &ModelConfig) -> f64 {
             channels = width;
         }
         if stage > 0 {
-            // On the pixels of the stage above.
-            up.push(of(channels, channels, (model.sides.target >> (stage - 1)).pow(2)));
+            // On the pixels of the stage above; of an upsampled input nine taps are four.
+            up.push(of(channels, channels, (model.sides.target >> (stage - 1)).pow(2)) * 4.0 / 9.0);
         }
     }
     encoder.chain(up).fold(0.0, f64::max)
