@@ -88,7 +88,12 @@ step() {
     timeout --kill-after=5 "$most" "$@" >"$work/$name.out" 2>&1 || status=$?
     cat "$work/$name.out" >>"$out/log.txt"
     json=null
-    [ -s "$work/$name.json" ] && json=$(tr -d '\n' <"$work/$name.json")
+    # A file, or a last line that is an object.
+    if [ -s "$work/$name.json" ]; then
+        json=$(tr -d '\n' <"$work/$name.json")
+    elif [ "$status" = 0 ] && tail -1 "$work/$name.out" | grep -q '^{.*}$'; then
+        json=$(tail -1 "$work/$name.out")
+    fi
     printf '{"step":"%s","status":%d,"seconds":%d,"result":%s}\n' "$name" "$status" $((SECONDS - began)) "$json" >>"$out/results.jsonl"
     case $status in
     0) verdict=ok ;;
