@@ -20,7 +20,7 @@ fn task_rows(lanes: usize) -> usize {
 }
 
 /// Rows of the next tile, of `left`.
-fn tile_rows(left: usize, registers: usize) -> usize {
+pub(super) fn tile_rows(left: usize, registers: usize) -> usize {
     match left {
         8.. if registers >= 32 => 8,
         // Not 6 and 2.

@@ -45,6 +45,43 @@ pub(super) struct Pixels<'a> {
     pub row_len: usize,
 }
 
+/// sums[i]`[NR vectors]` += sum over c of values[i][c] * weights[c]`[NR vectors]`, all values as many as weights.
+#[inline(always)]
+fn accumulate<S: Simd, const MR: usize, const NR: usize>(
+    simd: S,
+    values: &[&[f32]; MR],
+    weights: &[[S::f32s; NR]],
+    sums: &mut [[S::f32s; NR]; MR],
+) {
+    // Four steps share the tests of the bounds, which would otherwise cost as much as half of the products.
+    let (fours, rest) = weights.as_chunks::<4>();
+    let mut value_fours: [&[[f32; 4]]; MR] = [&[]; MR];
+    let mut value_rests: [&[f32]; MR] = [&[]; MR];
+    for i in 0..MR {
+        (value_fours[i], value_rests[i]) = values[i].as_chunks::<4>();
+        value_fours[i] = &value_fours[i][..fours.len()];
+        value_rests[i] = &value_rests[i][..rest.len()];
+    }
+    for (four, vectors) in fours.iter().enumerate() {
+        for step in 0..4 {
+            for i in 0..MR {
+                let value = simd.splat_f32s(value_fours[i][four][step]);
+                for j in 0..NR {
+                    sums[i][j] = mul_add(simd, value, vectors[step][j], sums[i][j]);
+                }
+            }
+        }
+    }
+    for (step, vectors) in rest.iter().enumerate() {
+        for i in 0..MR {
+            let value = simd.splat_f32s(value_rests[i][step]);
+            for j in 0..NR {
+                sums[i][j] = mul_add(simd, value, vectors[j], sums[i][j]);
+            }
+        }
+    }
+}
+
 /// out[pixel][0..valid] = bias + residual + sum over taps and source channels of source * weights, for all `pixels`.
 /// `weights` is [tap row][element]`[NR vectors]`, `bias` NR vectors.
 #[inline(always)]
@@ -70,16 +107,11 @@ fn gather_block<S: Simd, const MR: usize, const NR: usize>(
             let from = row * pixels.row_len;
             for start in (0..pixels.row_len).step_by(SUM) {
                 let weights = &weights[from + start..from + pixels.row_len.min(start + SUM)];
-                let values: [&[f32]; MR] =
-                    std::array::from_fn(|i| &source[pixels.source[at[i]] + row * pixels.row_step + start..][..weights.len()]);
-                for (c, vectors) in weights.iter().enumerate() {
-                    for i in 0..MR {
-                        let value = simd.splat_f32s(values[i][c]);
-                        for j in 0..NR {
-                            sums[i][j] = mul_add(simd, value, vectors[j], sums[i][j]);
-                        }
-                    }
+                let mut values: [&[f32]; MR] = [&[]; MR];
+                for i in 0..MR {
+                    values[i] = &source[pixels.source[at[i]] + row * pixels.row_step + start..][..weights.len()];
                 }
+                accumulate(simd, &values, weights, &mut sums);
                 summed += weights.len();
                 if summed >= SUM {
                     add(simd, &mut totals, &sums);
@@ -97,6 +129,49 @@ fn gather_block<S: Simd, const MR: usize, const NR: usize>(
             }
             store::<S, NR>(simd, &mut out[pixels.out[at[i]]..], valid, &totals[i]);
         }
+    }
+}
+
+/// out[row]`[NR vectors]` = sum over c of source[row][c] * weights[c]`[NR vectors]`: `source` is [row][weights.len()], `out`
+/// [row]`[NR vectors]`.
+#[inline(always)]
+fn product_block<S: Simd, const MR: usize, const NR: usize>(simd: S, source: &[f32], weights: &[f32], out: &mut [f32]) {
+    let weights = pulp::bytemuck::cast_slice::<f32, S::f32s>(weights).as_chunks::<NR>().0;
+    let out = pulp::bytemuck::cast_slice_mut::<f32, S::f32s>(out).as_chunks_mut::<NR>().0;
+    let len = weights.len();
+    let rows = source.len() / len;
+    for first in (0..rows).step_by(MR) {
+        let at: [usize; MR] = std::array::from_fn(|i| (first + i).min(rows - 1));
+        let mut totals = [[simd.splat_f32s(0.0); NR]; MR];
+        for start in (0..len).step_by(SUM) {
+            let weights = &weights[start..len.min(start + SUM)];
+            let mut values: [&[f32]; MR] = [&[]; MR];
+            for i in 0..MR {
+                values[i] = &source[at[i] * len + start..][..weights.len()];
+            }
+            let mut sums = [[simd.splat_f32s(0.0); NR]; MR];
+            accumulate(simd, &values, weights, &mut sums);
+            if start == 0 {
+                totals = sums;
+            } else {
+                add(simd, &mut totals, &sums);
+            }
+        }
+        for i in 0..MR {
+            out[at[i]] = totals[i];
+        }
+    }
+}
+
+/// The matrix product `out` = `source` * `weights`, by the tile that suits this instruction set: `source` is [row][channel],
+/// `weights` [channel]`[width]` and `out` [row]`[width]`, `width` one vector or two.
+#[inline(always)]
+pub(super) fn product<S: Simd>(simd: S, source: &[f32], weights: &[f32], out: &mut [f32], width: usize) {
+    match (width == S::F32_LANES, S::REGISTER_COUNT >= 32) {
+        (false, true) => product_block::<S, 8, 2>(simd, source, weights, out),
+        (true, true) => product_block::<S, 12, 1>(simd, source, weights, out),
+        (false, false) => product_block::<S, 6, 2>(simd, source, weights, out),
+        (true, false) => product_block::<S, 8, 1>(simd, source, weights, out),
     }
 }
 
@@ -140,10 +215,12 @@ pub(super) fn outer_block<S: Simd, const MR: usize, const NR: usize>(
     let mut block = [[simd.splat_f32s(0.0); NR]; MR];
     for &(scalar, vector, count) in runs {
         let (scalars, vectors) = (&scalars[scalar..], &vectors[vector..]);
-        for pixel in 0..whole_blocks(vectors.len(), vector_step, count, width) {
+        let whole = whole_blocks(vectors.len(), vector_step, count, width);
+        for pixel in 0..whole {
             let values = &scalars[pixel * scalar_step..][..MR];
-            let channels = S::as_simd_f32s(&vectors[pixel * vector_step..][..width]).0;
-            let mut b = [channels[0]; NR];
+            let channels = &vectors[pixel * vector_step..][..width];
+            let channels = S::as_simd_f32s(channels).0;
+            let mut b = [simd.splat_f32s(0.0); NR];
             b.copy_from_slice(&channels[..NR]);
             for i in 0..MR {
                 let value = simd.splat_f32s(values[i]);
@@ -153,8 +230,11 @@ pub(super) fn outer_block<S: Simd, const MR: usize, const NR: usize>(
             }
         }
     }
-    for (sum, value) in S::as_mut_simd_f32s(sums).0.iter_mut().zip(block.as_flattened()) {
-        *sum = simd.add_f32s(*sum, *value);
+    let totals = S::as_mut_simd_f32s(sums).0.as_chunks_mut::<NR>().0;
+    for i in 0..MR {
+        for j in 0..NR {
+            totals[i][j] = simd.add_f32s(totals[i][j], block[i][j]);
+        }
     }
     // The last pixels of the tensor, where a whole block would reach beyond it.
     for &(scalar, vector, count) in runs {

@@ -11,11 +11,12 @@
 // without the vectors' instructions.
 #![allow(clippy::needless_range_loop)]
 
-use super::tiles::{BLOCK, Pixels, gather_any};
+use super::tiles::{BLOCK, product};
 use crate::kernels::buffers::Buffer;
 use crate::kernels::simd::Path;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Places of a transformed tile.
 pub(super) const PLACES: usize = 16;
@@ -198,37 +199,85 @@ pub(super) fn transform_input<S: Simd>(
 ) {
     let step = place_step(tiles.len() * count);
     let whole = count / S::F32_LANES * S::F32_LANES;
+    let row = winograd.width * channels;
     for (t, tile) in tiles.iter().enumerate() {
-        let inner = tile.row > 0 && tile.col > 0 && tile.row + 2 < winograd.height && tile.col + 2 < winograd.width;
-        // Where the tile's pixels are; those beside the image are never read.
-        let mut at = [0usize; 16];
-        let mut inside = [true; 16];
-        for r in 0..4 {
-            for c in 0..4 {
-                let (y, x) = ((tile.row + r).wrapping_sub(1), (tile.col + c).wrapping_sub(1));
-                inside[r * 4 + c] = y < winograd.height && x < winograd.width;
-                if inside[r * 4 + c] {
-                    at[r * 4 + c] = ((tile.image * winograd.height + y) * winograd.width + x) * channels + first;
-                }
+        let v = &mut v[t * count..][..15 * step + count];
+        let mut from = 0;
+        if tile.row > 0 && tile.col > 0 && tile.row + 2 < winograd.height && tile.col + 2 < winograd.width {
+            let at = ((tile.image * winograd.height + tile.row - 1) * winograd.width + tile.col - 1) * channels + first;
+            let pixels = &source[at..][..3 * (row + channels) + count];
+            while from < whole {
+                transform_inner(simd, (&pixels[from..], row, channels), &mut v[from..], step);
+                from += S::F32_LANES;
             }
         }
-        let v = &mut v[t * count..];
-        for channel in (0..whole).step_by(S::F32_LANES) {
-            if inner {
-                transform_vector::<S, true, true>(simd, source, (&at, &inside), channel, S::F32_LANES, &mut v[channel..], step);
-            } else {
-                transform_vector::<S, true, false>(simd, source, (&at, &inside), channel, S::F32_LANES, &mut v[channel..], step);
-            }
-        }
-        if whole < count {
-            transform_vector::<S, false, false>(simd, source, (&at, &inside), whole, count - whole, &mut v[whole..], step);
+        if from < count {
+            transform_border(simd, winograd, source, tile, (channels, first), from..count, v, step);
         }
     }
 }
 
-/// One vector of channels of [`transform_input`], `WHOLE` or of `len`; `INNER`: no pixel lies beside the image.
+/// One whole vector of channels of [`transform_input`], for a tile with no pixel beside the image: `pixels` begins with its first
+/// value; its rows and columns are so many elements apart.
 #[inline(always)]
-fn transform_vector<S: Simd, const WHOLE: bool, const INNER: bool>(
+fn transform_inner<S: Simd>(simd: S, (pixels, row, col): (&[f32], usize, usize), v: &mut [f32], step: usize) {
+    assert!(3 * (row + col) + S::F32_LANES <= pixels.len() && 15 * step + S::F32_LANES <= v.len(), "a tile beyond its image");
+    let mut rows = [[simd.splat_f32s(0.0); 4]; 4];
+    for r in 0..4 {
+        let mut d = [simd.splat_f32s(0.0); 4];
+        for c in 0..4 {
+            let at = r * row + c * col;
+            d[c] = load(simd, &pixels[at..at + S::F32_LANES]);
+        }
+        rows[r] = input4(simd, d[0], d[1], d[2], d[3]);
+    }
+    for c in 0..4 {
+        let column = input4(simd, rows[0][c], rows[1][c], rows[2][c], rows[3][c]);
+        for r in 0..4 {
+            let at = (r * 4 + c) * step;
+            store(simd, &mut v[at..at + S::F32_LANES], column[r]);
+        }
+    }
+}
+
+/// The vectors of `range` of [`transform_input`] for any tile: pixels beside the image count as zeros.
+#[allow(clippy::too_many_arguments)] // as `transform_input`, of which it is a part
+#[inline(always)]
+fn transform_border<S: Simd>(
+    simd: S,
+    winograd: &Winograd,
+    source: &[f32],
+    tile: &Tile,
+    (channels, first): (usize, usize),
+    range: Range<usize>,
+    v: &mut [f32],
+    step: usize,
+) {
+    // Where the tile's pixels are; those beside the image are never read.
+    let mut at = [0usize; 16];
+    let mut inside = [true; 16];
+    for r in 0..4 {
+        for c in 0..4 {
+            let (y, x) = ((tile.row + r).wrapping_sub(1), (tile.col + c).wrapping_sub(1));
+            inside[r * 4 + c] = y < winograd.height && x < winograd.width;
+            if inside[r * 4 + c] {
+                at[r * 4 + c] = ((tile.image * winograd.height + y) * winograd.width + x) * channels + first;
+            }
+        }
+    }
+    for channel in range.clone().step_by(S::F32_LANES) {
+        let len = S::F32_LANES.min(range.end - channel);
+        if len == S::F32_LANES {
+            transform_vector::<S, true>(simd, source, (&at, &inside), channel, len, &mut v[channel..], step);
+        } else {
+            transform_vector::<S, false>(simd, source, (&at, &inside), channel, len, &mut v[channel..], step);
+        }
+    }
+}
+
+/// One vector of channels of [`transform_border`], `WHOLE` or of `len`.
+#[inline(always)]
+fn transform_vector<S: Simd, const WHOLE: bool>(
     simd: S,
     source: &[f32],
     (at, inside): (&[usize; 16], &[bool; 16]),
@@ -242,7 +291,7 @@ fn transform_vector<S: Simd, const WHOLE: bool, const INNER: bool>(
     for r in 0..4 {
         let mut d = [simd.splat_f32s(0.0); 4];
         for c in 0..4 {
-            if INNER || inside[r * 4 + c] {
+            if inside[r * 4 + c] {
                 d[c] = load(simd, &source[at[r * 4 + c] + channel..][..len]);
             }
         }
@@ -290,36 +339,37 @@ impl WithSimd for ForwardTask<'_, '_> {
         transform_input(simd, w, source, &tiles, (inputs, 0, inputs), &mut v);
 
         let mut products = Buffer::new(PLACES * place_step(group * BLOCK * lanes));
-        let zeros = [0.0; 64];
-        let from: Vec<usize> = (0..group).map(|t| t * inputs).collect();
         for first in (0..channels).step_by(BLOCK * lanes) {
             let width = (channels - first).next_multiple_of(lanes).min(BLOCK * lanes);
-            let to: Vec<usize> = (0..group).map(|t| t * width).collect();
             let step = place_step(group * width);
-            let pixels = Pixels { source: &from, out: &to, tap_rows: 1, row_step: 0, row_len: inputs };
             for place in 0..PLACES {
                 let weights = &weights[(PLACES * first + place * width) * inputs..][..inputs * width];
-                let products = &mut products[place * step..][..group * width];
-                gather_any(simd, &pixels, &v[place * v_step..], weights, &zeros[..width], None, (products, width));
+                product(
+                    simd,
+                    &v[place * v_step..][..group * inputs],
+                    weights,
+                    &mut products[place * step..][..group * width],
+                    width,
+                );
             }
-            for at in (0..width.min(channels - first)).step_by(lanes) {
-                let len = lanes.min(channels - first - at);
-                let bias = bias.map_or(simd.splat_f32s(0.0), |bias| load(simd, &bias[first + at..][..len]));
-                for (t, (tile, band)) in tiles.iter().zip(&band_of).enumerate() {
-                    let mut columns = [[simd.splat_f32s(0.0); 2]; 4];
-                    for c in 0..4 {
-                        let m = |r: usize| &products[(r * 4 + c) * step + t * width + at..][..lanes];
-                        columns[c] = output4(simd, load(simd, m(0)), load(simd, m(1)), load(simd, m(2)), load(simd, m(3)));
-                    }
-                    let (image, first_row, out) = &mut bands[*band];
+            let valid = width.min(channels - first);
+            for (t, (tile, band)) in tiles.iter().zip(&band_of).enumerate() {
+                let (image, first_row, out) = &mut bands[*band];
+                let products = &products[t * width..][..15 * step + width];
+                let bias = bias.map(|bias| &bias[first..]);
+                for at in (0..valid).step_by(lanes) {
+                    let y = transform_output(simd, &products[at..], step);
+                    let len = lanes.min(valid - at);
                     for r in 0..2 {
-                        let y = output4(simd, columns[0][r], columns[1][r], columns[2][r], columns[3][r]);
                         for c in 0..2 {
                             let (row, col) = (tile.row + r, tile.col + c);
                             if row >= w.height || col >= w.width {
                                 continue;
                             }
-                            let mut value = simd.add_f32s(y[c], bias);
+                            let mut value = y[r][c];
+                            if let Some(bias) = bias {
+                                value = simd.add_f32s(value, load(simd, &bias[at..][..len]));
+                            }
                             let within = col * channels + first + at;
                             if let Some(residual) = residual {
                                 let from = (*image * w.height + row) * out_row + within;
@@ -332,6 +382,26 @@ impl WithSimd for ForwardTask<'_, '_> {
             }
         }
     }
+}
+
+/// A^T m A of one vector of channels: `products` begins with the first place's, the others follow every `step` elements.
+#[inline(always)]
+fn transform_output<S: Simd>(simd: S, products: &[f32], step: usize) -> [[S::f32s; 2]; 2] {
+    assert!(15 * step + S::F32_LANES <= products.len(), "a tile beyond its products");
+    let mut columns = [[simd.splat_f32s(0.0); 2]; 4];
+    for c in 0..4 {
+        let mut m = [simd.splat_f32s(0.0); 4];
+        for r in 0..4 {
+            let at = (r * 4 + c) * step;
+            m[r] = load(simd, &products[at..at + S::F32_LANES]);
+        }
+        columns[c] = output4(simd, m[0], m[1], m[2], m[3]);
+    }
+    let mut y = [[simd.splat_f32s(0.0); 2]; 2];
+    for r in 0..2 {
+        y[r] = output4(simd, columns[0][r], columns[1][r], columns[2][r], columns[3][r]);
+    }
+    y
 }
 
 /// A^T of F(2, 3): (m0 + m1 + m2, m1 - m2 - m3).

@@ -9,6 +9,7 @@
 // without the vectors' instructions.
 #![allow(clippy::needless_range_loop)]
 
+use super::grad_weight::tile_rows;
 use super::tiles::{BLOCK, outer_block};
 use super::winograd::{PLACES, Tile, Winograd, load, place_step, store, transform_input};
 use crate::kernels::buffers::Buffer;
@@ -130,28 +131,16 @@ impl WithSimd for WeightTask<'_> {
                                 }
                             };
                         }
-                        at += match rows - at {
-                            8.. if S::REGISTER_COUNT >= 32 => {
-                                tile!(8);
-                                8
-                            }
-                            4.. => {
-                                tile!(4);
-                                4
-                            }
-                            3 => {
-                                tile!(3);
-                                3
-                            }
-                            2 => {
-                                tile!(2);
-                                2
-                            }
-                            _ => {
-                                tile!(1);
-                                1
-                            }
-                        };
+                        let tile = tile_rows(rows - at, S::REGISTER_COUNT);
+                        match tile {
+                            8 => tile!(8),
+                            6 => tile!(6),
+                            4 => tile!(4),
+                            3 => tile!(3),
+                            2 => tile!(2),
+                            _ => tile!(1),
+                        }
+                        at += tile;
                     }
                 }
             }
@@ -163,8 +152,11 @@ impl WithSimd for WeightTask<'_> {
                 let at = block * cut.rows + at;
                 let mut columns = [[simd.splat_f32s(0.0); 3]; 4];
                 for c in 0..4 {
-                    let m = |r: usize| &sums[(r * 4 + c) * cut.place() + at..][..lanes];
-                    columns[c] = weight4(simd, load(simd, m(0)), load(simd, m(1)), load(simd, m(2)), load(simd, m(3)));
+                    let mut m = [simd.splat_f32s(0.0); 4];
+                    for r in 0..4 {
+                        m[r] = load(simd, &sums[(r * 4 + c) * cut.place() + at..][..lanes]);
+                    }
+                    columns[c] = weight4(simd, m[0], m[1], m[2], m[3]);
                 }
                 for r in 0..3 {
                     let taps = weight4(simd, columns[0][r], columns[1][r], columns[2][r], columns[3][r]);
