@@ -49,12 +49,12 @@ pub(super) struct Tile {
 impl Winograd {
     /// Whether it pays: enough tiles for the transformed weights, enough channels for the transformed tiles.
     pub fn pays(&self) -> bool {
-        self.height >= 4 && self.width >= 4 && self.source_channels >= 12 && self.out_channels >= 12 && self.tiles() >= 128
+        self.height >= 4 && self.width >= 4 && self.source_channels >= 12 && self.out_channels >= 12 && self.tiles() >= 32
     }
 
     /// As [`pays`](Self::pays), for the gradient of the weights: each task transforms its part of dy anew.
     pub fn pays_for_weights(&self) -> bool {
-        self.pays() && (self.out_channels >= 48 || self.source_channels <= 64)
+        self.pays() && self.tiles() >= 64 && (self.out_channels >= 48 || self.source_channels <= 64)
     }
 
     pub fn tiles(&self) -> usize {
