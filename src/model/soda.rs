@@ -44,7 +44,7 @@ impl Soda {
 
     /// What every residual level of the denoiser puts out, averaged over its pixels: `[B, C]` each, in the order of
     /// [`UNetConfig::levels`](crate::config::UNetConfig::levels), from one pass. Arguments as for
-    /// [`predict_eps`](Soda::predict_eps), with all of z.
+    /// [`predict`](Soda::predict), with all of z.
     pub fn activations(&self, x_t: Tensor<4>, t: Tensor<1>, z: Tensor<2>) -> Vec<Tensor<2>> {
         self.unet.activations(x_t, t, z)
     }
@@ -80,9 +80,9 @@ impl Soda {
     /// let x_t = pixels.iter().zip(&noise).map(|(p, e)| alpha_bar.sqrt() * (2.0 * p - 1.0) + (1.0 - alpha_bar).sqrt() * e).collect();
     /// let x_t = Tensor::from_data(TensorData::new(x_t, [B, 3, side, side]), &device);
     /// let t = Tensor::full([B], schedule.time(t), &device);
-    /// let eps_hat = model.predict_eps(x_t, t, z, Tensor::ones([B, 1], &device), None, None);
+    /// let eps_hat = model.predict(x_t, t, z, Tensor::ones([B, 1], &device), None, None);
     /// ```
-    pub fn predict_eps(
+    pub fn predict(
         &self,
         x_t: Tensor<4>,
         t: Tensor<1>,
