@@ -5,8 +5,19 @@ use crate::kernels::catalog::Layer;
 
 /// The calls of both networks, in their order.
 pub fn layers(model: &ModelConfig) -> Vec<Layer> {
+    [encoder(model), denoiser(model)].concat()
+}
+
+/// The calls of the encoder.
+pub fn encoder(model: &ModelConfig) -> Vec<Layer> {
     let mut layers = Layers(Vec::new());
     layers.encoder(model);
+    layers.0
+}
+
+/// The calls of the denoiser.
+pub fn denoiser(model: &ModelConfig) -> Vec<Layer> {
+    let mut layers = Layers(Vec::new());
     layers.denoiser(model);
     layers.0
 }
@@ -20,12 +31,8 @@ pub fn longest_convolution(model: &ModelConfig, draws: usize) -> f64 {
         Layer::Conv2d { from, to, kernel, stride, side, .. } => kernel * kernel * from * to * side.div_ceil(stride).pow(2),
         _ => 0,
     };
-    let most = |part: fn(&mut Layers, &ModelConfig)| {
-        let mut layers = Layers(Vec::new());
-        part(&mut layers, model);
-        layers.0.into_iter().map(operations).max().unwrap_or(0)
-    };
-    2.0 * most(Layers::encoder).max(draws * most(Layers::denoiser)) as f64
+    let most = |layers: Vec<Layer>| layers.into_iter().map(operations).max().unwrap_or(0);
+    2.0 * most(encoder(model)).max(draws * most(denoiser(model))) as f64
 }
 
 struct Layers(Vec<Layer>);

@@ -12,7 +12,7 @@ use burn::tensor::{Device, Tensor};
 pub struct Soda {
     /// Image to z.
     pub encoder: Encoder,
-    /// (x_t, t, z) to eps_hat.
+    /// (x_t, t, z) to eps_hat, or to v.
     pub unet: UNet,
 }
 
@@ -49,7 +49,8 @@ impl Soda {
         self.unet.activations(x_t, t, z)
     }
 
-    /// The predicted noise eps_hat `[B, 3, side, side]`: the denoiser as the sampler sees it.
+    /// The predicted noise eps_hat `[B, 3, side, side]`, or v where the recipe says `diffusion.prediction = "v"`: the denoiser as the
+    /// sampler sees it. [`Prediction`](crate::config::Prediction) makes x_0 and eps of either.
     ///
     /// - `x_t` `[B, 3, side, side]` (images, red green blue, rows, columns): sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps, where
     ///   x_0 is an image in [-1, 1] and eps ~ N(0, 1).
@@ -61,7 +62,7 @@ impl Soda {
     /// - `view` `[B, 4]`: how x_t lies in the source view, for networks with view conditioning (none: it is the source view).
     /// - `dropout_key`: in training only; `None` switches dropout off.
     ///
-    /// eps_hat has the scale of eps: its mean square is near 1 where x_t is nearly pure noise.
+    /// eps_hat has the scale of eps: its mean square is near 1 where x_t is nearly pure noise, where v is near -x_0.
     ///
     /// To check it against another implementation, from a file that `soda train`, `soda import` or `soda export` wrote:
     ///
