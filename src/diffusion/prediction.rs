@@ -79,7 +79,8 @@ mod tests {
                 assert!(wrong < if prediction == Prediction::V { 1e-5 } else { 1e-3 }, "{prediction:?} at {t}: {wrong}");
                 assert!(largest(prediction.eps(&x_t, target.clone(), a) - eps.clone()) < 1e-5);
                 assert!(largest(prediction.x_0(&x_t, target.clone(), a, true)) <= 1.0);
-                assert!(largest(prediction.eps(&x_t, target * 0.9, a) - eps) > 1e-3, "another output, another noise");
+                let another = largest(prediction.eps(&x_t, target * 0.9, a) - eps);
+                assert!(another > 1e-3 || a == 0.0, "another output, another noise, but where all is noise");
             }
         }
     }

@@ -56,7 +56,11 @@ fn every_command_works_with_weights_that_predict_v_and_a_smaller_target() {
     assert_eq!((config.train.denoisings, config.train.loss_weight), (2, LossWeight::OneMinusAlphaBar));
     assert_eq!(config.model.sides, Sides { source: 32, target: 16 });
     let other = ["train", "--run", "v", "--resume", "--device", "cpu", "--set", "diffusion.prediction=eps"];
-    fails(&soda(at, &[&other[..], &["--allow-change"]].concat()), 2, &["diffusion.prediction: \"v\" -> \"eps\"", "belong to its weights"]);
+    fails(
+        &soda(at, &[&other[..], &["--allow-change"]].concat()),
+        2,
+        &["diffusion.prediction: \"v\" -> \"eps\"", "belong to its weights"],
+    );
 }
 
 #[test]

@@ -331,7 +331,8 @@ fn every_sampler_begins_at_the_level_that_it_is_given() {
 #[test]
 fn networks_that_know_pure_noise_are_asked_there_first_and_others_never() {
     for kind in SCHEDULES {
-        for settings in [1, 2, 12, 999, 1000].into_iter().flat_map(all) {
+        let [v, eps] = [of_v(kind), schedule(kind)];
+        for settings in [1, 2, 12].into_iter().flat_map(all) {
             let asked = |schedule: &Schedule, settings| {
                 let mut asked = Vec::new();
                 let out = sample(schedule, images(1), settings, |x, t| {
@@ -341,28 +342,40 @@ fn networks_that_know_pure_noise_are_asked_there_first_and_others_never() {
                 assert!(largest(out) > 0.5);
                 asked
             };
-            let v = asked(&of_v(kind), settings);
-            assert_eq!((v[0], v.len()), (1000, settings.steps), "{kind:?}, {settings:?}: {v:?}");
-            assert!(v.is_sorted_by(|a, b| a > b) && *v.last().unwrap() >= 1, "{v:?}");
+            let first = asked(&v, settings);
+            assert_eq!((first[0], first.len()), (1000, settings.steps), "{kind:?}, {settings:?}: {first:?}");
             // An x_T that an inversion found is at the first time of its own.
-            let inverted = asked(&of_v(kind), Sampling { kind: Sampler::Ddim, from: Begin::Inverted, ..settings });
-            assert_eq!(inverted, timesteps(&of_v(kind), settings.steps));
-            let eps = asked(&schedule(kind), settings);
-            assert!(eps[0] < 1000 || settings.steps >= 999, "{eps:?}");
+            let inverted = asked(&v, Sampling { kind: Sampler::Ddim, from: Begin::Inverted, ..settings });
+            assert_eq!(inverted, timesteps(&v, settings.steps));
+            assert!(asked(&eps, settings)[0] < 1000);
+        }
+        for (sampler, steps) in
+            [Sampler::Ddim, Sampler::DpmSolver].into_iter().flat_map(|s| [1, 2, 3, 50, 500, 998, 999, 1000].map(|n| (s, n)))
+        {
+            let times = from_pure_noise(&v, sampler, steps);
+            assert!(times.len() == steps && times.is_sorted_by(|a, b| a > b), "{kind:?}, {sampler:?}: {times:?}");
+            assert!(times[0] == 1000 && *times.last().unwrap() >= 1);
         }
     }
 }
 
 #[test]
-fn from_pure_noise_every_sampler_draws_the_data_that_v_was_learnt_from() {
-    for kind in [ScheduleKind::Cosine, ScheduleKind::InvertedCosine] {
-        let schedule = of_v(kind);
-        for settings in all(200) {
-            let drawn = |network: f64| rms(sample(&schedule, images(1), settings, gaussian(&schedule, network)) - means());
-            // Steps of finite length draw too little of the deviation where it is small beside the noise.
-            let found = f64::from(drawn(DEVIATION)) / DEVIATION;
-            assert!((0.85..1.1).contains(&found), "{kind:?}, {settings:?}: {found}");
-            assert!(f64::from(drawn(1.5 * DEVIATION)) / DEVIATION > 1.25, "another network draws others");
+fn from_pure_noise_v_draws_what_eps_draws_of_the_same_data() {
+    for kind in SCHEDULES {
+        let (v, eps) = (of_v(kind), schedule(kind));
+        for settings in all(50) {
+            let drawn = |schedule: &Schedule, deviation| {
+                let out = sample(schedule, images(1), settings, gaussian(schedule, deviation));
+                (rms(out.clone() - means()), out)
+            };
+            let ((of_v, image), (of_eps, other)) = (drawn(&v, DEVIATION), drawn(&eps, DEVIATION));
+            // Other levels on the way: not the same to the last digit.
+            assert!((of_v / of_eps - 1.0).abs() < 0.12, "{kind:?}, {settings:?}: {of_v} beside {of_eps}");
+            assert!((drawn(&v, 1.5 * DEVIATION).0 / of_eps - 1.0).abs() > 0.2, "{kind:?}: another network draws others");
+            if settings.eta == 0.0 && settings.kind != Sampler::Ddpm {
+                let apart = rms(image - other);
+                assert!(apart < 0.12 * of_eps, "{kind:?}, {settings:?}: {apart} of {of_eps} apart, from the same noise");
+            }
         }
     }
 }
