@@ -3,6 +3,7 @@
 mod built_in;
 mod check;
 mod difference;
+mod diffusion;
 mod encoder;
 mod probe;
 mod sample;
@@ -10,6 +11,7 @@ mod side;
 
 pub use built_in::BUILT_IN;
 pub use difference::differences;
+pub use diffusion::{Levels, LossWeight, Prediction};
 pub use encoder::{EncoderConfig, Stem};
 pub use probe::ProbeConfig;
 pub use sample::{Guidance, SampleConfig, Sampler};
@@ -178,6 +180,23 @@ pub struct DiffusionConfig {
     pub schedule: ScheduleKind,
     /// Number of noise levels, T.
     pub steps: usize,
+    /// What the denoiser puts out: "eps" or "v".
+    #[serde(default)]
+    pub prediction: Prediction,
+    /// The levels that training draws from: "discrete" or "continuous".
+    #[serde(default)]
+    pub levels: Levels,
+    /// Share of the draws that have an alpha_bar between 0 and [`HIGH_NOISE`](crate::diffusion::schedule::HIGH_NOISE), uniformly; the
+    /// inverted cosine has next to none there. Needs continuous levels. With v, samplers then begin with pure noise as one more level.
+    #[serde(default)]
+    pub high_noise: f64,
+}
+
+impl DiffusionConfig {
+    /// eps at `steps` discrete levels of `schedule`.
+    pub fn new(schedule: ScheduleKind, steps: usize) -> Self {
+        Self { schedule, steps, prediction: Prediction::Eps, levels: Levels::Discrete, high_noise: 0.0 }
+    }
 }
 
 /// How the learning rate goes on after the warm-up.
@@ -237,6 +256,17 @@ pub struct TrainConfig {
     /// layer modulation.
     #[serde(default)]
     pub layer_mask: f64,
+    /// What each noise level counts in the loss: "uniform", "one_minus_alpha_bar", "pdae" or "min_snr".
+    #[serde(default)]
+    pub loss_weight: LossWeight,
+    /// Draws of t, eps and mask for the z of one image: the encoder sees an image once, the denoiser that many times, and the loss is
+    /// the mean.
+    #[serde(default = "one")]
+    pub denoisings: usize,
+    /// Whether the t of a step are spread evenly, t_i = (u + i / B) mod 1 with one u (VDM, Kingma et al. 2021), instead of drawn each by
+    /// itself.
+    #[serde(default)]
+    pub stratified_t: bool,
     /// Steps between two rows of metrics.jsonl.
     pub log_every: usize,
     /// Steps between two checkpoints.
@@ -254,6 +284,11 @@ pub struct TrainConfig {
     /// Training images that those learn from, at most; 0 takes all.
     #[serde(default)]
     pub evaluate_images: usize,
+}
+
+/// What recipes mean that don't name a number of draws.
+fn one() -> usize {
+    1
 }
 
 impl TrainConfig {

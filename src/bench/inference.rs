@@ -46,7 +46,7 @@ pub(super) fn run(job: &mut Job) -> Result<()> {
     let Sides { source, target } = config.model.sides;
     let (x, z) = (random([DENOISED, 3, target, target], 0, &device), random([DENOISED, Z], 1, &device));
     let (t, mask) = (Tensor::full([DENOISED], 0.5, &device), Tensor::ones([DENOISED, 1], &device));
-    let predict = |model: &Soda| drop(model.predict_eps(x.clone(), t.clone(), z.clone(), mask.clone(), None, None));
+    let predict = |model: &Soda| drop(model.predict(x.clone(), t.clone(), z.clone(), mask.clone(), None, None));
     let narrow = warmed(job, || predict(&small))?;
 
     let wide_config = recipe(Size::Width(WIDTH))?;

@@ -61,7 +61,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let (all, bins) = by_time(&model, &weights.config, measured, args.bins, args.seed, &device.device)?;
     let stats = statistics(&z.values, z.dim)?;
 
-    outln!("mean squared error on the noise, by t of {}:", weights.config.diffusion.steps);
+    let diffusion = &weights.config.diffusion;
+    outln!("mean squared error on {}, by t of {}:", diffusion.prediction.name(), diffusion.steps);
     outln!("  {:>11} {:>9} {:>9} {:>9} {:>12}", "t", "own z", "other z", "no z", "explained");
     for Bin { t: [first, last], losses } in &bins {
         print_row(&format!("{first}-{last}"), losses);
@@ -81,6 +82,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.device(&device);
     output.weights(&weights);
     output.data(&dataset, "test", args.n);
+    output.set("prediction", json!(weights.config.diffusion.prediction));
     output.set("loss", json!(all));
     output.set("explained", json!(all.explained()));
     let of_bin = |Bin { t, losses: l @ Losses { own, shuffled, none } }: &Bin| {

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::files::{create_dir, sha256, write_atomically};
 use crate::kernels::catalog::{launched, operations, shaders};
 use crate::kernels::shader::Filled;
-use crate::model::layers::layers;
+use crate::model::layers::{denoiser, encoder};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -35,11 +35,17 @@ pub fn run(args: &Args, _common: &Common) -> Result<()> {
             0 => config.train.batch_size,
             micro => micro,
         };
-        for (operation, filled) in launched(operations(), &layers(&config.model), batch) {
+        let encoder = launched(operations(), &encoder(&config.model), batch);
+        let denoiser = launched(operations(), &denoiser(&config.model), batch * config.train.denoisings);
+        for (operation, filled) in encoder.into_iter().chain(denoiser) {
             if !all.iter().any(|(_, known)| known.text == filled.text) {
                 all.push((operation, filled.clone()));
             }
-            recipes.entry(filled.text).or_default().push(name);
+            // Both networks may launch the same text.
+            let by = recipes.entry(filled.text).or_default();
+            if by.last() != Some(&name) {
+                by.push(name);
+            }
         }
     }
     let mut rows = Vec::new();

@@ -1,6 +1,6 @@
 //! What a recipe must satisfy before a run starts.
 
-use super::{Config, UNetConfig, Views};
+use super::{Config, Levels, UNetConfig, Views};
 
 impl Config {
     /// The first impossible value, by its key.
@@ -28,6 +28,7 @@ impl Config {
             ("model.unet.final_groups", u.final_groups),
             ("diffusion.steps", self.diffusion.steps),
             ("train.batch_size", t.batch_size),
+            ("train.denoisings", t.denoisings),
             ("train.log_every", t.log_every),
             ("train.checkpoint_every", t.checkpoint_every),
             ("sample.steps", self.sample.steps),
@@ -47,6 +48,7 @@ impl Config {
             ("model.unet.base", u.base, 1 << 14),
             ("model.unet.blocks", u.blocks, 64),
             ("train.steps", t.steps, 1 << 40),
+            ("train.denoisings", t.denoisings, 1 << 8),
             ("data.threads", self.data.threads, 1 << 10),
             ("data.source.rand_augment_ops", self.data.source.rand_augment_ops, 1 << 10),
             ("data.target.rand_augment_ops", self.data.target.rand_augment_ops, 1 << 10),
@@ -110,6 +112,15 @@ impl Config {
         need(
             !u.layer_modulation || m.z_dim > stages,
             format!("model.z_dim = {}: layer modulation shares z out to {} sections; choose at least that", m.z_dim, stages + 1),
+        )?;
+        let d = &self.diffusion;
+        need(
+            (0.0..1.0).contains(&d.high_noise),
+            format!("diffusion.high_noise = {}: a share of the draws, from 0 to less than 1", d.high_noise),
+        )?;
+        need(
+            d.high_noise == 0.0 || d.levels == Levels::Continuous,
+            format!("diffusion.high_noise = {}: it needs diffusion.levels = \"continuous\"", d.high_noise),
         )?;
         probability("train.z_drop", t.z_drop)?;
         probability("train.layer_mask", t.layer_mask)?;

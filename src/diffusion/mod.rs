@@ -2,7 +2,9 @@
 
 pub mod forward;
 pub mod guidance;
+pub mod prediction;
 pub mod sampler;
 pub mod schedule;
+pub mod weight;
 
 pub use schedule::Schedule;

@@ -5,7 +5,7 @@ use crate::config::{Config, Guidance, SampleConfig, Sampler};
 use crate::data::{Images, bytes_of, views};
 use crate::diffusion::Schedule;
 use crate::diffusion::guidance::{guided, guided_by};
-use crate::diffusion::sampler::{Inversion, Sampling, ddim_inversion, sample};
+use crate::diffusion::sampler::{Begin, Inversion, Sampling, ddim_inversion, sample};
 use crate::error::{Error, Result};
 use crate::eval::features;
 use crate::model::Soda;
@@ -35,6 +35,8 @@ pub struct Decoder<'a> {
     schedule: Schedule,
     linear: Option<Arc<LinearDecoder>>,
     varied: bool,
+    /// Whether x_T is one that an inversion found.
+    inverted: bool,
     /// The number of the first image, on which noise depends.
     first: usize,
 }
@@ -43,7 +45,7 @@ impl<'a> Decoder<'a> {
     /// Networks on `device` and the recipe they were trained with.
     pub fn new(model: &'a Soda, config: &'a Config, sample: SampleConfig, device: &Device) -> Self {
         let schedule = Schedule::new(&config.diffusion);
-        Self { model, config, sample, device: device.clone(), schedule, linear: None, varied: false, first: 0 }
+        Self { model, config, sample, device: device.clone(), schedule, linear: None, varied: false, inverted: false, first: 0 }
     }
 
     /// The same, which begins with the pictures of `linear`, where there is one, at the noise level that the settings name; without
@@ -118,7 +120,11 @@ impl<'a> Decoder<'a> {
     pub fn decode(&self, z: &[f32], noise: &[f32], view: Option<&[f32]>, seed: u64) -> Result<Vec<f32>> {
         let mut out = Vec::with_capacity(noise.len());
         let (z_dim, side, (size, batch)) = (self.config.model.z_dim, self.side(), self.sizes());
-        let from = self.beginning().map(|(_, level)| level);
+        let from = match self.beginning() {
+            Some((_, level)) => Begin::Level(level),
+            None if self.inverted => Begin::Inverted,
+            None => Begin::Noise,
+        };
         let progress = self.progress("drawing", noise.len() / size, self.sample.steps);
         for (i, noise) in noise.chunks(batch * size).enumerate() {
             let (first, n) = (i * batch, noise.len() / size);
@@ -127,7 +133,7 @@ impl<'a> Decoder<'a> {
             let (z, view) = (self.tensor(z, [n, z_dim]), view.map(|view| self.tensor(view, [n, 4])));
             let SampleConfig { sampler: kind, steps, eta, clip_x0, .. } = self.sample;
             let settings = Sampling { kind, steps, from, eta, clip_x0, seed: rng::pair(seed, (self.first / batch + i) as u64) };
-            let images = sample(&self.schedule, x, settings, self.eps_fn(z, view, &self.sample.guidance, &progress));
+            let images = sample(&self.schedule, x, settings, self.predict(z, view, &self.sample.guidance, &progress));
             let images = read(images.clamp(-1.0, 1.0))?;
             out.extend(match self.beginning() {
                 Some((linear, _)) => linear.detailed(images, side),
@@ -158,8 +164,8 @@ impl<'a> Decoder<'a> {
         let progress = self.progress("inverting", x_0.len() / size, steps);
         for (x, z) in x_0.chunks(batch * size).zip(z.chunks(batch * z_dim)) {
             let n = x.len() / size;
-            let eps_fn = self.eps_fn(self.tensor(z, [n, z_dim]), None, &Guidance::Whole(0.0), &progress);
-            out.extend(read(ddim_inversion(&self.schedule, self.tensor(x, [n, 3, side, side]), settings, eps_fn))?);
+            let predict = self.predict(self.tensor(z, [n, z_dim]), None, &Guidance::Whole(0.0), &progress);
+            out.extend(read(ddim_inversion(&self.schedule, self.tensor(x, [n, 3, side, side]), settings, predict))?);
         }
         Ok(out)
     }
@@ -168,7 +174,7 @@ impl<'a> Decoder<'a> {
     pub fn plain(&self) -> Decoder<'a> {
         let (sampler, guidance, steps) = (Sampler::Ddim, Guidance::Whole(0.0), self.sample.inversion_steps);
         let sample = SampleConfig { sampler, eta: 0.0, guidance, clip_x0: false, start: 1.0, steps, ..self.sample };
-        Decoder { first: self.first, ..Decoder::new(self.model, self.config, sample, &self.device) }
+        Decoder { inverted: true, first: self.first, ..Decoder::new(self.model, self.config, sample, &self.device) }
     }
 
     /// Counts steps of images: `n` of them take all the steps.
@@ -177,8 +183,8 @@ impl<'a> Decoder<'a> {
         Progress::new(format!("{what} {} in {}", count(n, "image"), count(steps, "step")), Some(n * steps))
     }
 
-    /// The guided prediction: a closure over (x_t, t).
-    fn eps_fn(
+    /// The guided prediction, of eps or v: a closure over (x_t, t).
+    fn predict(
         &self,
         z: Tensor<2>,
         view: Option<Tensor<2>>,
@@ -201,10 +207,10 @@ impl<'a> Decoder<'a> {
         move |x, t| {
             progress.add(n);
             let time = Tensor::<1>::full([n], self.schedule.time(t), &self.device);
-            let predict =
-                |mask: &Tensor<2>| self.model.predict_eps(x.clone(), time.clone(), z.clone(), mask.clone(), view.clone(), None);
-            let eps_c = predict(&whole);
-            let without: Vec<_> = masks.iter().map(predict).collect();
+            let masked =
+                |mask: &Tensor<2>| self.model.predict(x.clone(), time.clone(), z.clone(), mask.clone(), view.clone(), None);
+            let eps_c = masked(&whole);
+            let without: Vec<_> = masks.iter().map(masked).collect();
             match (whole_of_z, without.as_slice()) {
                 (true, [eps_u]) => guided(eps_c, eps_u.clone(), w[0]),
                 _ => guided_by(eps_c, &without, &w),

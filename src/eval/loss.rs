@@ -16,7 +16,7 @@ use serde::Serialize;
 /// Images a batch, at most.
 const BATCH: usize = 50;
 
-/// Mean squared error on the noise, with three kinds of z.
+/// Mean squared error on what the denoiser predicts (the noise, or v), with three kinds of z.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Losses {
     /// With the image's own z.
@@ -98,10 +98,11 @@ pub fn by_time(
             let eps = rng::normal(&mut stream, n * bytes_of(side));
             let eps = Tensor::<4>::from_data(TensorData::new(eps, [n, 3, side, side]), device);
             let x_t = q_sample(x_0.clone(), &t, eps.clone());
+            let target = schedule.prediction().target(x_0.clone(), eps, &t);
             let losses = [(&own, 1.0), (&shuffled, 1.0), (&own, 0.0)].map(|(z, mask)| {
                 let mask = Tensor::<2>::full([n, 1], mask, device);
-                let eps_hat = model.predict_eps(x_t.clone(), t.time.clone(), z.clone(), mask, None, None);
-                (eps_hat - eps.clone()).square().mean()
+                let output = model.predict(x_t.clone(), t.time.clone(), z.clone(), mask, None, None);
+                (output - target.clone()).square().mean()
             });
             let read = Tensor::cat(losses.to_vec(), 0).try_into_vec_as::<f32>();
             let read = read.map_err(|e| Error::device("reading the losses", &e))?;

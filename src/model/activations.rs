@@ -2,20 +2,21 @@
 
 use crate::config::{ModelConfig, Stem, UNetConfig};
 
-/// Numbers that both networks hold for one image in training. Vectors, which have no pixels, aren't counted.
-pub fn activations(model: &ModelConfig) -> usize {
-    maps(model).iter().sum()
+/// Numbers that both networks hold for one image in training, of which the denoiser sees `draws`. Vectors, which have no pixels,
+/// aren't counted.
+pub fn activations(model: &ModelConfig, draws: usize) -> usize {
+    maps(model, draws).iter().sum()
 }
 
-/// Numbers of the largest tensor for one image.
-pub fn largest(model: &ModelConfig) -> usize {
-    maps(model).into_iter().max().unwrap_or(0)
+/// Numbers of the largest tensor for one image and `draws` of it.
+pub fn largest(model: &ModelConfig, draws: usize) -> usize {
+    maps(model, draws).into_iter().max().unwrap_or(0)
 }
 
 /// Numbers of every feature map of one image.
-fn maps(model: &ModelConfig) -> Vec<usize> {
+fn maps(model: &ModelConfig, draws: usize) -> Vec<usize> {
     let mut maps = encoder(model);
-    maps.extend(denoiser(&model.unet, model.sides.target));
+    maps.extend(denoiser(&model.unet, model.sides.target).into_iter().map(|map| map * draws));
     maps
 }
 
@@ -90,7 +91,7 @@ mod tests {
     fn a_convolutional_network_holds_four_times_as_much_at_twice_the_side_and_half_at_half_the_width() {
         let of = |sets: &[&str]| {
             let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
-            activations(&Config::parse(BUILT_IN[1].1, "quick.toml", &sets).expect("a recipe").model)
+            activations(&Config::parse(BUILT_IN[1].1, "quick.toml", &sets).expect("a recipe").model, 1)
         };
         let quick = of(&[]);
         assert_eq!(of(&["data.side=64"]), 4 * quick);
@@ -106,6 +107,7 @@ mod tests {
     fn the_largest_tensor_is_that_of_the_finest_stage_with_its_skip_connection() {
         let (_, text) = BUILT_IN.iter().find(|(name, _)| name.ends_with("cifar10.toml")).expect("a recipe");
         let config = Config::parse(text, "cifar10.toml", &[]).expect("a recipe");
-        assert_eq!(config.train.batch_size * 4 * largest(&config.model), 384 << 20);
+        assert_eq!(config.train.batch_size * 4 * largest(&config.model, 1), 384 << 20);
+        assert_eq!(largest(&config.model, 3), 3 * largest(&config.model, 1), "it is the denoiser's");
     }
 }

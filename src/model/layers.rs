@@ -5,21 +5,34 @@ use crate::kernels::catalog::Layer;
 
 /// The calls of both networks, in their order.
 pub fn layers(model: &ModelConfig) -> Vec<Layer> {
+    [encoder(model), denoiser(model)].concat()
+}
+
+/// The calls of the encoder.
+pub fn encoder(model: &ModelConfig) -> Vec<Layer> {
     let mut layers = Layers(Vec::new());
     layers.encoder(model);
+    layers.0
+}
+
+/// The calls of the denoiser.
+pub fn denoiser(model: &ModelConfig) -> Vec<Layer> {
+    let mut layers = Layers(Vec::new());
     layers.denoiser(model);
     layers.0
 }
 
-/// Floating-point operations for one image of the convolution that has the most: what the longest launch of a step consists of.
-pub fn longest_convolution(model: &ModelConfig) -> f64 {
+/// Floating-point operations for one image, of which the denoiser sees `draws`, of the convolution that has the most: what the longest
+/// launch of a step consists of.
+pub fn longest_convolution(model: &ModelConfig, draws: usize) -> f64 {
     let operations = |layer| match layer {
         // Of an upsampled input nine taps on four times the pixels are four.
         Layer::Conv2d { from, to, side, upsample: true, .. } => 4 * 4 * from * to * side * side,
         Layer::Conv2d { from, to, kernel, stride, side, .. } => kernel * kernel * from * to * side.div_ceil(stride).pow(2),
         _ => 0,
     };
-    2.0 * layers(model).into_iter().map(operations).max().unwrap_or(0) as f64
+    let most = |layers: Vec<Layer>| layers.into_iter().map(operations).max().unwrap_or(0);
+    2.0 * most(encoder(model)).max(draws * most(denoiser(model))) as f64
 }
 
 struct Layers(Vec<Layer>);
@@ -184,7 +197,7 @@ mod tests {
         let (name, text) = BUILT_IN.iter().find(|(name, _)| name.ends_with("cifar10.toml")).expect("a recipe of that name");
         let config = Config::parse(text, name, &[]).expect("a recipe");
         // 384 to 128 channels at 32x32; 256 images of it are 232 GFLOP.
-        assert_eq!(longest_convolution(&config.model), 2.0 * (9 * 384 * 128 * 32 * 32) as f64);
+        assert_eq!(longest_convolution(&config.model, 1), 2.0 * (9 * 384 * 128 * 32 * 32) as f64);
     }
 
     #[test]
@@ -198,7 +211,7 @@ mod tests {
             Layer::Conv2d { to, side, stride, .. } => to * side.div_ceil(stride).pow(2),
             Layer::AdaGn { channels, side, .. } | Layer::Attention { channels, side } => channels * side * side,
         });
-        let (held, counted) = (held.sum::<usize>() as f64, crate::model::activations::activations(&model) as f64);
+        let (held, counted) = (held.sum::<usize>() as f64, crate::model::activations::activations(&model, 1) as f64);
         assert!((0.6..1.0).contains(&(held / counted)), "{held} of {counted}");
     }
 }

@@ -12,7 +12,7 @@ use burn::tensor::{Device, Tensor};
 pub struct Soda {
     /// Image to z.
     pub encoder: Encoder,
-    /// (x_t, t, z) to eps_hat.
+    /// (x_t, t, z) to eps_hat, or to v.
     pub unet: UNet,
 }
 
@@ -44,12 +44,13 @@ impl Soda {
 
     /// What every residual level of the denoiser puts out, averaged over its pixels: `[B, C]` each, in the order of
     /// [`UNetConfig::levels`](crate::config::UNetConfig::levels), from one pass. Arguments as for
-    /// [`predict_eps`](Soda::predict_eps), with all of z.
+    /// [`predict`](Soda::predict), with all of z.
     pub fn activations(&self, x_t: Tensor<4>, t: Tensor<1>, z: Tensor<2>) -> Vec<Tensor<2>> {
         self.unet.activations(x_t, t, z)
     }
 
-    /// The predicted noise eps_hat `[B, 3, side, side]`: the denoiser as the sampler sees it.
+    /// The predicted noise eps_hat `[B, 3, side, side]`, or v where the recipe says `diffusion.prediction = "v"`: the denoiser as the
+    /// sampler sees it. [`Prediction`](crate::config::Prediction) makes x_0 and eps of either.
     ///
     /// - `x_t` `[B, 3, side, side]` (images, red green blue, rows, columns): sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps, where
     ///   x_0 is an image in [-1, 1] and eps ~ N(0, 1).
@@ -61,7 +62,7 @@ impl Soda {
     /// - `view` `[B, 4]`: how x_t lies in the source view, for networks with view conditioning (none: it is the source view).
     /// - `dropout_key`: in training only; `None` switches dropout off.
     ///
-    /// eps_hat has the scale of eps: its mean square is near 1 where x_t is nearly pure noise.
+    /// eps_hat has the scale of eps: its mean square is near 1 where x_t is nearly pure noise, where v is near -x_0.
     ///
     /// To check it against another implementation, from a file that `soda train`, `soda import` or `soda export` wrote:
     ///
@@ -80,9 +81,9 @@ impl Soda {
     /// let x_t = pixels.iter().zip(&noise).map(|(p, e)| alpha_bar.sqrt() * (2.0 * p - 1.0) + (1.0 - alpha_bar).sqrt() * e).collect();
     /// let x_t = Tensor::from_data(TensorData::new(x_t, [B, 3, side, side]), &device);
     /// let t = Tensor::full([B], schedule.time(t), &device);
-    /// let eps_hat = model.predict_eps(x_t, t, z, Tensor::ones([B, 1], &device), None, None);
+    /// let eps_hat = model.predict(x_t, t, z, Tensor::ones([B, 1], &device), None, None);
     /// ```
-    pub fn predict_eps(
+    pub fn predict(
         &self,
         x_t: Tensor<4>,
         t: Tensor<1>,

@@ -132,6 +132,9 @@ pub fn other_networks(one: &Config, other: &Config) -> Option<&'static str> {
     if model != other.model {
         return Some("[model]");
     }
+    if one.diffusion.prediction != other.diffusion.prediction {
+        return Some("predictions (diffusion.prediction)");
+    }
     let normalised = |config: &Config| (config.data.mean, config.data.std);
     (normalised(one) != normalised(other)).then_some("data.mean and data.std")
 }

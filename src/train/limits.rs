@@ -22,7 +22,7 @@ pub fn check(config: &Config, device: &Selected) -> Result<()> {
 
 /// What is wrong where a buffer holds `limit` bytes at most.
 fn fits(config: &Config, limit: u64) -> std::result::Result<(), String> {
-    let (image, at_once) = (NUMBER * largest(&config.model) as u64, config.train.at_once());
+    let (image, at_once) = (NUMBER * largest(&config.model, config.train.denoisings) as u64, config.train.at_once());
     let whole = image * at_once as u64;
     if whole <= limit {
         return Ok(());

@@ -62,7 +62,7 @@ impl Plan {
         let (encoder, denoiser) = (count(true), count(false));
         let weights = NUMBER * (encoder + denoiser) as f64;
 
-        let activations = AT_ONCE * NUMBER * (activations(&config.model) * train.at_once()) as f64;
+        let activations = AT_ONCE * NUMBER * (activations(&config.model, train.denoisings) * train.at_once()) as f64;
         let on_adapter = device.adapter.is_some();
         let training = (COPIES * weights + activations).max(COPIES_IN_UPDATE * weights);
         let images = [&data.train, &data.test].map(|images| images.len() * 3 * images.side().pow(2)).iter().sum::<usize>();

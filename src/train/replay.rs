@@ -26,7 +26,7 @@ pub struct Replayed {
     pub seed: u64,
     /// The images, as positions in the training set.
     pub images: Vec<usize>,
-    /// Mean squared error on the noise.
+    /// Mean squared error on the noise or v, as the recipe weights it.
     pub loss: f64,
     /// L2 norm of all gradients before the clip.
     pub grad_norm: f64,

@@ -5,7 +5,8 @@ use super::optim::Gradients;
 use crate::config::{Config, Sides};
 use crate::data::bytes_of;
 use crate::diffusion::Schedule;
-use crate::diffusion::forward::{draw_t, q_sample};
+use crate::diffusion::forward::{draw_levels, q_sample, times_of};
+use crate::diffusion::weight::weights;
 use crate::rng::{self, Purpose, Stream};
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::RngExt;
@@ -49,36 +50,50 @@ impl Pair {
 
 /// What a step leaves to be read, still on the device.
 pub struct Outcome {
-    /// Mean squared error on the noise, `[1]`.
+    /// Mean squared error on the noise (or v), weighted by level, `[1]`.
     pub loss: Tensor<1>,
     /// L2 norm of all gradients before the clip, `[1]`.
     pub grad_norm: Tensor<1>,
 }
 
-/// Step number `step` (from 1) of training: encode, noise, predict, compare, update. `lr` is the denoiser's.
+/// Step number `step` (from 1) of training: encode, noise (`train.denoisings` times), predict, compare, update. `lr` is the denoiser's.
 pub fn step(mut state: State, pair: Pair, schedule: &Schedule, config: &Config, step: u64, lr: f64) -> (State, Outcome) {
     let device = pair.x_0.device();
     let [batch, ..] = pair.x_0.dims();
+    let train = &config.train;
+    let draws = train.denoisings;
     let [mut masks, mut times, mut noise, mut dropout] =
         [Purpose::Masks, Purpose::Time, Purpose::Noise, Purpose::Dropout].map(|purpose| rng::stream(config.seed, purpose, step));
+    let levels = draw_levels(schedule, [batch, draws], train.stratified_t, &mut times);
+    let mut levels = levels.as_slice();
     let mut total = Gradients::default();
 
     // One part, but where memory is short. The draws are the same however the batch is cut.
-    for part in pair.parts(config.train.micro_batch) {
-        let shape @ [n, ..] = part.x_0.dims();
-        let z = state.model.encode(part.x_source);
-        let mask = draw_masks(n, config, &mut masks, &device);
-        let t = draw_t(schedule, n, &mut times, &device);
+    for part in pair.parts(train.micro_batch) {
+        let [n, ..] = part.x_0.dims();
+        let at;
+        (at, levels) = levels.split_at(n * draws);
+        let z = repeated(state.model.encode(part.x_source), draws);
+        let x_0 = repeated(part.x_0, draws);
+        let view = part.view.map(|view| repeated(view, draws));
+        let mask = draw_masks(n * draws, config, &mut masks, &device);
+        let t = times_of(at, &device);
+        let shape = x_0.dims();
         let eps = Tensor::from_data(TensorData::new(rng::normal(&mut noise, shape.iter().product()), shape), &device);
-        let x_t = q_sample(part.x_0, &t, eps.clone());
-        let eps_hat = state.model.predict_eps(x_t, t.time, z, mask, part.view, Some(dropout.random()));
-        let loss = (eps_hat - eps).square().mean();
+        let x_t = q_sample(x_0.clone(), &t, eps.clone());
+        let target = schedule.prediction().target(x_0, eps, &t);
+        let output = state.model.predict(x_t, t.time, z, mask, view, Some(dropout.random()));
+        let errors = (output - target).square();
+        let loss = match weights(train.loss_weight, schedule, at, &device) {
+            Some(weights) => (errors * weights).mean(),
+            None => errors.mean(),
+        };
         total.add(&state.model, loss, n as f64 / batch as f64);
     }
 
     let loss = total.loss();
     // Global-norm clip, AdamW (the encoder at lr x ratio) and the EMA, in one pass over the parameters.
-    let (model, grad_norm) = state.optim.step(lr, state.model, total.by_name, &mut state.ema, &config.train);
+    let (model, grad_norm) = state.optim.step(lr, state.model, total.by_name, &mut state.ema, train);
     state.model = model;
     // The last work of a step: what the device counts it has done.
     state.tally.add();
@@ -86,6 +101,17 @@ pub fn step(mut state: State, pair: Pair, schedule: &Schedule, config: &Config, 
     state.position.images += batch as u64;
     state.position.updates = state.optim.updates;
     (state, Outcome { loss, grad_norm })
+}
+
+/// Each row `draws` times, one after the other: `[B, ..]` to `[B draws, ..]`.
+fn repeated<const D: usize>(x: Tensor<D>, draws: usize) -> Tensor<D> {
+    if draws == 1 {
+        return x;
+    }
+    let mut shape = x.dims();
+    let (batch, row) = (shape[0], shape[1..].iter().product::<usize>());
+    shape[0] *= draws;
+    x.reshape([batch, 1, row]).expand([batch, draws, row]).reshape(shape)
 }
 
 /// `[B, Z]`, 1 where z passes: an image's whole z is dropped with probability `z_drop` (classifier-free guidance), else each

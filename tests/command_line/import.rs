@@ -49,7 +49,7 @@ impl Expected {
     fn outputs(&self, model: &Soda, device: &Device) -> [Vec<f32>; 2] {
         let z = model.encode(self.tensor("x_source", device));
         let ones = Tensor::ones([z.dims()[0], 1], device);
-        let eps = model.predict_eps(self.tensor("x_t", device), self.tensor("t", device), z.clone(), ones, None, None);
+        let eps = model.predict(self.tensor("x_t", device), self.tensor("t", device), z.clone(), ones, None, None);
         [z.into_data(), eps.into_data()].map(|data| data.try_to_vec().expect("f32"))
     }
 }

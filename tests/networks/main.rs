@@ -2,6 +2,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod denoising;
 mod modulation;
 mod networks;
 mod training;

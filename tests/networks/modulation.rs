@@ -48,7 +48,7 @@ fn reached(config: &Config, nonzero: std::ops::Range<usize>, device: &Device) ->
     let z: Vec<f32> = (0..128).map(|i| if nonzero.contains(&i) { 1.0 } else { 0.0 }).collect();
     let z = Tensor::<2>::from_data(TensorData::new(z, [1, 128]), &device).expand([2, 128]);
     let (t, mask) = (Tensor::full([2], 0.5, &device), Tensor::ones([2, 1], &device));
-    let eps = model.predict_eps(random(0, [2, 3, 32, 32]), t, z, mask, None, None);
+    let eps = model.predict(random(0, [2, 3, 32, 32]), t, z, mask, None, None);
     let gradients = collect_gradients(&model, &(eps * random(1, [2, 3, 32, 32])).sum().backward());
     let mut blocks = BTreeSet::new();
     for (name, gradient) in gradients {

@@ -56,7 +56,7 @@ fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 fn predict(golden: &Golden, ada_gn: AdaGnScale, device: &Device) -> Vec<f32> {
     let (x_t, t, z) =
         (tensor(golden, "golden.x_t", device), tensor(golden, "golden.t", device), tensor(golden, "golden.z", device));
-    values(model(golden, ada_gn, device).predict_eps(x_t, t, z, Tensor::ones([2, 1], device), None, None))
+    values(model(golden, ada_gn, device).predict(x_t, t, z, Tensor::ones([2, 1], device), None, None))
 }
 
 /// z, eps (both conventions), z with batch statistics, and six gradients through everything.
@@ -83,7 +83,7 @@ fn agrees_with_pytorch(device: &Device) {
     let frozen = model(&golden, AdaGnScale::OnePlus, &autodiff).freeze().set_require_grad(true);
     let z = frozen.encode(x_source);
     let (x_t, t) = (tensor(&golden, "golden.x_t", &autodiff), tensor(&golden, "golden.t", &autodiff));
-    let eps = frozen.predict_eps(x_t, t, z, Tensor::ones([2, 1], &autodiff), None, None);
+    let eps = frozen.predict(x_t, t, z, Tensor::ones([2, 1], &autodiff), None, None);
     let loss = (eps * tensor::<4>(&golden, "golden.g", &autodiff)).sum();
     let grads = collect_gradients(&frozen, &loss.backward());
     let wanted = golden.keys().filter_map(|k| k.strip_prefix("golden.grad."));
@@ -112,7 +112,7 @@ fn layout_copies(device: &Device) -> usize {
     let before = soda::kernels::testing::copies();
     let z = model.encode(tensor(&golden, "golden.x_source", &device));
     let (x_t, t) = (tensor(&golden, "golden.x_t", &device), tensor(&golden, "golden.t", &device));
-    let eps = model.predict_eps(x_t, t, z, Tensor::ones([2, 1], &device), None, Some(1));
+    let eps = model.predict(x_t, t, z, Tensor::ones([2, 1], &device), None, Some(1));
     let grads = eps.square().mean().backward();
     assert!(!collect_gradients(&model, &grads).is_empty());
     soda::kernels::testing::copies() - before
@@ -188,7 +188,7 @@ fn dropout_is_the_same_on_every_device_and_changes_with_its_key() {
     let run = |device: &Device, key| {
         let (x_t, t, z) =
             (tensor(&golden, "golden.x_t", device), tensor(&golden, "golden.t", device), tensor(&golden, "golden.z", device));
-        values(model(&golden, AdaGnScale::OnePlus, device).predict_eps(x_t, t, z, Tensor::ones([2, 1], device), None, key))
+        values(model(&golden, AdaGnScale::OnePlus, device).predict(x_t, t, z, Tensor::ones([2, 1], device), None, key))
     };
     let cpu = run(&Device::flex(), Some(5));
     // As above: f32 rounding through the whole network.

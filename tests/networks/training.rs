@@ -61,23 +61,21 @@ fn newest(run: &RunDir, file: &str) -> HashMap<String, Vec<f32>> {
     tensors.into_iter().map(|(name, _, values)| (name, values)).collect()
 }
 
-#[test]
-fn a_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_does() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (whole, parts) = (RunDir::new(folder.path().join("whole")), RunDir::new(folder.path().join("parts")));
-    let config = tiny(&[]);
-    run(&config, &whole, &Options::default()).expect("trains");
+/// Trains `config` in one go into `folder`/whole and with interruptions, which end in the same bits.
+fn resumes_bit_for_bit(folder: &std::path::Path, config: &Config) -> RunDir {
+    let (whole, parts) = (RunDir::new(folder.join("whole")), RunDir::new(folder.join("parts")));
+    run(config, &whole, &Options::default()).expect("trains");
 
     // Interrupted in its first and second step: checkpoints are written.
     let flag = Arc::new(AtomicBool::new(true));
     for expected in [1, 2] {
         let options = Options { resume: true, interrupt: flag.clone(), ..Options::default() };
-        let summary = run(&config, &parts, &options).expect("stops");
+        let summary = run(config, &parts, &options).expect("stops");
         assert!(summary.interrupted && summary.steps == expected, "{summary:?}");
         assert_eq!(parts.checkpoints().last(), Some(&expected));
     }
     let resume = Options { resume: true, ..Options::default() };
-    let summary = run(&config, &parts, &resume).expect("resumes");
+    let summary = run(config, &parts, &resume).expect("resumes");
     assert!(summary.steps == 6 && !summary.interrupted);
     for file in ["model.safetensors", "ema.safetensors", "optimizer.safetensors"] {
         let (whole, parts) = (newest(&whole, file), newest(&parts, file));
@@ -89,6 +87,15 @@ fn a_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_does() {
     let losses = |run: &RunDir| run.read_metrics().expect("metrics").rows.iter().map(|r| (r.step, r.loss)).collect::<Vec<_>>();
     assert_eq!(losses(&whole), losses(&parts));
     assert_eq!(losses(&whole).len(), 6);
+    whole
+}
+
+#[test]
+fn a_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_does() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = tiny(&[]);
+    let whole = resumes_bit_for_bit(folder.path(), &config);
+    let resume = Options { resume: true, ..Options::default() };
 
     // A finished run is left as it is.
     let before = std::fs::read(whole.weights().expect("weights")).expect("readable");
@@ -99,6 +106,21 @@ fn a_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_does() {
     let other = RunDir::new(folder.path().join("other"));
     run(&tiny(&["seed=2"]), &other, &Options::default()).expect("trains");
     assert!(newest(&whole, "model.safetensors") != newest(&other, "model.safetensors"));
+}
+
+#[test]
+fn a_resumed_run_ends_in_the_same_bits_with_every_switch_of_the_loss() {
+    let weights = |sets: &[&str]| {
+        let folder = tempfile::tempdir().expect("a folder");
+        newest(&resumes_bit_for_bit(folder.path(), &tiny(sets)), "model.safetensors")
+    };
+    let all = [
+        &["train.denoisings=2", "train.stratified_t=true", "train.loss_weight=min_snr", "train.micro_batch=3"][..],
+        &["train.loss_weight=one_minus_alpha_bar", "data.target.side=16"],
+        &["diffusion.prediction=v", "diffusion.levels=continuous", "diffusion.high_noise=0.2", "train.loss_weight=pdae"],
+    ]
+    .map(weights);
+    assert!(all.iter().enumerate().all(|(i, one)| all[..i].iter().all(|other| other != one)), "a switch changes nothing");
 }
 
 #[test]
@@ -236,9 +258,9 @@ fn ten_steps_of_our_kernels_are_those_of_burns_own_operations() {
 fn a_batch_in_parts_gives_the_gradients_of_the_whole_where_no_batch_norm_is_between() {
     let device = Device::flex();
     // Parts of 3, 3 and 2 images, and the whole.
-    let losses = |parts: usize, seed: u64| {
+    let losses = |switches: &[&str], parts: usize, seed: u64| {
         let (parts, seed) = (format!("train.micro_batch={parts}"), format!("seed={seed}"));
-        let config = tiny(&["model.unet.dropout=0", &parts, &seed]);
+        let config = tiny(&[switches, &["model.unet.dropout=0", &parts, &seed]].concat());
         let (schedule, autodiff) = (Schedule::new(&config.diffusion), device.clone().autodiff());
         let mut state = State::new(&config, "", &device);
         let images = data().train;
@@ -259,13 +281,16 @@ fn a_batch_in_parts_gives_the_gradients_of_the_whole_where_no_batch_norm_is_betw
         assert_eq!(state.position.images, 24);
         out
     };
-    let whole = losses(0, 1);
-    assert!(whole.iter().all(|v| v.is_finite()));
-    assert_eq!(whole, losses(8, 1));
-    // Sums in another order; after an update Adam makes of rounding up to lr, see below.
-    assert_close("loss and norm of the first step", &losses(3, 1)[..2], &whole[..2], 1e-4, 0.0);
-    assert_close("losses and norms", &losses(3, 1), &whole, 5e-3, 0.0);
-    assert!(common::error(&losses(3, 2), &whole, 5e-3, 0.0) > 1.0, "other draws would pass");
+    for switches in [&[][..], &["train.denoisings=2", "train.stratified_t=true", "train.loss_weight=pdae"]] {
+        let losses = |parts, seed| losses(switches, parts, seed);
+        let whole = losses(0, 1);
+        assert!(whole.iter().all(|v| v.is_finite()));
+        assert_eq!(whole, losses(8, 1));
+        // Sums in another order; after an update Adam makes of rounding up to lr, see below.
+        assert_close("loss and norm of the first step", &losses(3, 1)[..2], &whole[..2], 1e-4, 0.0);
+        assert_close("losses and norms", &losses(3, 1), &whole, 5e-3, 0.0);
+        assert!(common::error(&losses(3, 2), &whole, 5e-3, 0.0) > 1.0, "other draws would pass");
+    }
 }
 
 #[test]
@@ -378,7 +403,7 @@ fn adamw_follows_its_definition() {
         let x: Tensor<4> = Tensor::from_data(TensorData::new(images, [4, 3, 32, 32]), &device.clone().autodiff());
         let t = Tensor::from_floats([0.1, 0.4, 0.7, 1.0], &x.device());
         let z = model.encode(x.clone());
-        let loss = (model.predict_eps(x.clone(), t, z, Tensor::ones([4, 1], &x.device()), None, None) - x).square().mean() * 30.0;
+        let loss = (model.predict(x.clone(), t, z, Tensor::ones([4, 1], &x.device()), None, None) - x).square().mean() * 30.0;
         let grads = loss.backward();
         let host: HashMap<String, Vec<f64>> = collect_gradients(&model, &grads)
             .into_iter()
@@ -431,7 +456,7 @@ fn ema_averages_weights_and_copies_batch_norm_statistics() {
     let x: Tensor<4> = Tensor::ones([2, 3, 32, 32], &device.clone().autodiff());
     let z = model.encode(x.clone());
     let mask = Tensor::ones([2, 1], &x.device());
-    let grads = model.predict_eps(x.clone(), Tensor::ones([2], &x.device()), z, mask, None, None).sum().backward();
+    let grads = model.predict(x.clone(), Tensor::ones([2], &x.device()), z, mask, None, None).sum().backward();
     let grads = collect_gradients(&model, &grads);
     let (model, _) = optim.step(1e-2, model, grads, &mut ema, &config.train);
     let (after, average) = (values(&model.valid()), values(&ema.model()));

@@ -70,7 +70,7 @@ fn another_box_gives_the_matching_crop() {
         let view = Tensor::<2>::from_data(TensorData::new(batch.geometry, [n, 4]), &autodiff);
         let (x, t, mask) = inputs(number, &autodiff);
         let z = model.encode(images(batch.source, n, &autodiff));
-        let drawn = model.predict_eps(x, t, z, mask, Some(view), None);
+        let drawn = model.predict(x, t, z, mask, Some(view), None);
         let loss = (drawn - images(batch.target, n, &autodiff)).square().mean();
         let lr = 2e-3 * ((number + 1) as f64 / 20.0).min(1.0);
         let grads = collect_gradients(&model, &loss.backward());
@@ -93,7 +93,7 @@ fn another_box_gives_the_matching_crop() {
         let geometry = view.within(&Geometry::plain(SIDE)).repeat(n);
         let (x, t, mask) = inputs(1000, &device);
         let view = Tensor::<2>::from_data(TensorData::new(geometry, [n, 4]), &device);
-        let drawn = model.predict_eps(x, t, model.encode(source.clone()), mask, Some(view), None);
+        let drawn = model.predict(x, t, model.encode(source.clone()), mask, Some(view), None);
         let drawn = drawn.clamp(-1.0, 1.0).into_data().try_to_vec::<f32>().expect("f32");
         assert!(drawn.iter().all(|v| v.is_finite()));
         let scores: Vec<f64> = views.iter().map(|other| psnr(&drawn, &crop(other))).collect();

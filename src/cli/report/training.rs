@@ -94,7 +94,7 @@ pub fn facts(run: &RunDir, config: &Config, probes: &[(&'static str, Dish)]) -> 
         }
         add(duration(last.seconds), "of training");
         add(format!("{:.0}", last.images as f64 / last.seconds.max(1e-9)), "images a second");
-        add(format!("{:.4}", last.loss), "mean squared error on the noise");
+        add(format!("{:.4}", last.loss), &config.loss_in_words());
     }
     Ok(facts)
 }
@@ -124,7 +124,7 @@ pub fn section(run: &RunDir, config: &Config, probes: &[(&'static str, Dish)], f
         "mean squared error",
         &one(losses.clone()),
         log,
-        &format!("Mean squared error on the noise; {}", rows_shown(log, losses.len())),
+        &format!("The {}; {}", config.loss_in_words(), rows_shown(log, losses.len())),
     );
     draw(
         "lr",

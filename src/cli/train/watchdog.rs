@@ -22,7 +22,7 @@ pub fn shorten(config: &mut Config, device: &Selected) -> Result<bool> {
     let Some(speed) = selftest::once(device)? else { return Ok(false) };
     let longest = if device.backend == "metal" { LONGEST_ON_METAL } else { LONGEST };
     let images = config.train.at_once();
-    let seconds = longest_convolution(&config.model) / speed;
+    let seconds = longest_convolution(&config.model, config.train.denoisings) / speed;
     let Some(parts) = parts(images, seconds, longest) else {
         return Err(Error::failed(format!(
             "{}: a convolution of this recipe takes {seconds:.1} s for one image, and drivers end what takes longer than about {longest} s; choose smaller networks, or --device cpu",

@@ -1,12 +1,12 @@
 //! DDIM (Song et al. 2021).
 
-use super::{Schedule, predicted_x_0, step_noise, timesteps};
+use super::{Schedule, step_noise, timesteps};
 use burn::tensor::Tensor;
 
 /// Settings of [`ddim`].
 #[derive(Clone, Copy, Debug)]
 pub struct Ddim {
-    /// Evaluations of eps_fn.
+    /// Evaluations of predict.
     pub steps: usize,
     /// 0 is deterministic, 1 has DDPM's variance.
     pub eta: f64,
@@ -17,8 +17,13 @@ pub struct Ddim {
 }
 
 /// DDIM (Song et al. 2021, equation 12) over [`timesteps`]: from `x_T` `[B, 3, side, side]` to x_0.
-pub fn ddim(schedule: &Schedule, x_t: Tensor<4>, settings: Ddim, eps_fn: impl FnMut(Tensor<4>, usize) -> Tensor<4>) -> Tensor<4> {
-    over(&timesteps(schedule, settings.steps), schedule, x_t, settings, eps_fn)
+pub fn ddim(
+    schedule: &Schedule,
+    x_t: Tensor<4>,
+    settings: Ddim,
+    predict: impl FnMut(Tensor<4>, usize) -> Tensor<4>,
+) -> Tensor<4> {
+    over(&timesteps(schedule, settings.steps), schedule, x_t, settings, predict)
 }
 
 /// [`ddim`] over `times`.
@@ -27,19 +32,19 @@ pub(super) fn over(
     schedule: &Schedule,
     x_t: Tensor<4>,
     settings: Ddim,
-    mut eps_fn: impl FnMut(Tensor<4>, usize) -> Tensor<4>,
+    mut predict: impl FnMut(Tensor<4>, usize) -> Tensor<4>,
 ) -> Tensor<4> {
     let mut x = x_t;
     for (i, &t) in times.iter().enumerate() {
         let next = times.get(i + 1).copied().unwrap_or(0);
         let (a, a_next) = (schedule.alpha_bar(t), schedule.alpha_bar(next));
-        let eps = eps_fn(x.clone(), t);
-        let x_0 = predicted_x_0(&x, eps.clone(), a, settings.clip_x0);
+        let output = predict(x.clone(), t);
+        let x_0 = schedule.prediction().x_0(&x, output.clone(), a, settings.clip_x0);
         let eps = if settings.clip_x0 {
             // The noise that goes with the clipped image.
             (x - x_0.clone() * a.sqrt()) / (1.0 - a).sqrt()
         } else {
-            eps
+            schedule.prediction().eps(&x, output, a)
         };
         let sigma = settings.eta * ((1.0 - a_next) / (1.0 - a) * (1.0 - a / a_next)).max(0.0).sqrt();
         x = x_0 * a_next.sqrt() + eps * (1.0 - a_next - sigma * sigma).max(0.0).sqrt();

@@ -1,12 +1,12 @@
 //! DDPM's ancestral sampling (Ho et al. 2020).
 
-use super::{Schedule, predicted_x_0, step_noise, timesteps};
+use super::{Schedule, step_noise, timesteps};
 use burn::tensor::Tensor;
 
 /// Settings of [`ddpm`].
 #[derive(Clone, Copy, Debug)]
 pub struct Ddpm {
-    /// Evaluations of eps_fn; as many as the schedule has levels is the algorithm as published.
+    /// Evaluations of predict; as many as the schedule has levels is the algorithm as published.
     pub steps: usize,
     /// Clip the predicted x_0 to [-1, 1].
     pub clip_x0: bool,
@@ -25,8 +25,13 @@ pub struct Ddpm {
 /// ```
 ///
 /// The last step, to the clean image, has no variance. [`ddim`](super::ddim()) with eta 1 draws from the same chain.
-pub fn ddpm(schedule: &Schedule, x_t: Tensor<4>, settings: Ddpm, eps_fn: impl FnMut(Tensor<4>, usize) -> Tensor<4>) -> Tensor<4> {
-    over(&timesteps(schedule, settings.steps), schedule, x_t, settings, eps_fn)
+pub fn ddpm(
+    schedule: &Schedule,
+    x_t: Tensor<4>,
+    settings: Ddpm,
+    predict: impl FnMut(Tensor<4>, usize) -> Tensor<4>,
+) -> Tensor<4> {
+    over(&timesteps(schedule, settings.steps), schedule, x_t, settings, predict)
 }
 
 /// [`ddpm`] over `times`.
@@ -35,15 +40,15 @@ pub(super) fn over(
     schedule: &Schedule,
     x_t: Tensor<4>,
     settings: Ddpm,
-    mut eps_fn: impl FnMut(Tensor<4>, usize) -> Tensor<4>,
+    mut predict: impl FnMut(Tensor<4>, usize) -> Tensor<4>,
 ) -> Tensor<4> {
     let mut x = x_t;
     for (i, &t) in times.iter().enumerate() {
         let s = times.get(i + 1).copied().unwrap_or(0);
         let (a_t, a_s) = (schedule.alpha_bar(t), schedule.alpha_bar(s));
         let alpha = a_t / a_s;
-        let eps = eps_fn(x.clone(), t);
-        let x_0 = predicted_x_0(&x, eps, a_t, settings.clip_x0);
+        let output = predict(x.clone(), t);
+        let x_0 = schedule.prediction().x_0(&x, output, a_t, settings.clip_x0);
         let (of_x_0, of_x_t) = (a_s.sqrt() * (1.0 - alpha) / (1.0 - a_t), alpha.sqrt() * (1.0 - a_s) / (1.0 - a_t));
         x = x_0 * of_x_0 + x * of_x_t;
         let variance = (1.0 - alpha) * (1.0 - a_s) / (1.0 - a_t);

@@ -1,12 +1,12 @@
 //! DPM-Solver++(2M) (Lu et al. 2022).
 
-use super::{Schedule, predicted_x_0};
+use super::Schedule;
 use burn::tensor::Tensor;
 
 /// Settings of [`dpm_solver_pp_2m`].
 #[derive(Clone, Copy, Debug)]
 pub struct DpmSolver {
-    /// Evaluations of eps_fn; 10 to 25 do.
+    /// Evaluations of predict; 10 to 25 do.
     pub steps: usize,
     /// Clip the predicted x_0 to [-1, 1].
     pub clip_x0: bool,
@@ -55,9 +55,9 @@ pub fn dpm_solver_pp_2m(
     schedule: &Schedule,
     x_t: Tensor<4>,
     settings: DpmSolver,
-    eps_fn: impl FnMut(Tensor<4>, usize) -> Tensor<4>,
+    predict: impl FnMut(Tensor<4>, usize) -> Tensor<4>,
 ) -> Tensor<4> {
-    over(&log_snr_timesteps(schedule, settings.steps), schedule, x_t, settings.clip_x0, eps_fn)
+    over(&log_snr_timesteps(schedule, settings.steps), schedule, x_t, settings.clip_x0, predict)
 }
 
 /// [`dpm_solver_pp_2m`] over `times`.
@@ -66,7 +66,7 @@ pub(super) fn over(
     schedule: &Schedule,
     x_t: Tensor<4>,
     clip_x0: bool,
-    mut eps_fn: impl FnMut(Tensor<4>, usize) -> Tensor<4>,
+    mut predict: impl FnMut(Tensor<4>, usize) -> Tensor<4>,
 ) -> Tensor<4> {
     let mut x = x_t;
     // The last prediction of x_0 and the step in lambda that it was used for.
@@ -74,15 +74,15 @@ pub(super) fn over(
     for (i, &t) in times.iter().enumerate() {
         let next = times.get(i + 1).copied().unwrap_or(0);
         let (a, a_next) = (schedule.alpha_bar(t), schedule.alpha_bar(next));
-        let eps = eps_fn(x.clone(), t);
-        let x_0 = predicted_x_0(&x, eps, a, clip_x0);
+        let output = predict(x.clone(), t);
+        let x_0 = schedule.prediction().x_0(&x, output, a, clip_x0);
         // sigma_next / sigma; alpha_next e^-h is this times alpha, so that nothing is infinite at t = 0.
         let shrink = ((1.0 - a_next) / (1.0 - a)).sqrt();
         let of_x_0 = a_next.sqrt() - shrink * a.sqrt();
         let h = lambda(a_next) - lambda(a);
         let target = match &previous {
             // x_0 extrapolated to the middle of the step: (1 + 1 / 2r) x_0 - 1 / 2r x_0_previous with r = h_previous / h. Two
-            // levels on the floor of alpha_bar are no step apart.
+            // levels on the floor of alpha_bar are no step apart, and a step from pure noise is infinite: it adds nothing.
             Some((before, h_before)) if next > 0 && *h_before > 0.0 => {
                 x_0.clone() + (x_0.clone() - before.clone()) * (h / (2.0 * h_before))
             }

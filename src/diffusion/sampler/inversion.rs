@@ -8,13 +8,13 @@ use burn::tensor::Tensor;
 pub struct Inversion {
     /// Steps, as many as the [`ddim`](super::ddim()) that decodes takes.
     pub steps: usize,
-    /// Further evaluations of eps_fn in each step; 0 is the usual choice.
+    /// Further evaluations of predict in each step; 0 is the usual choice.
     pub refinements: usize,
 }
 
 /// From the image `x_0` `[B, 3, side, side]` to an `x_T` from which [`ddim`](super::ddim()) with as many steps, eta 0 and no
 /// clipping returns to it: DDIM (Song et al. 2021, equation 12) run upwards over the same times. Takes
-/// steps * (1 + refinements) evaluations of eps_fn.
+/// steps * (1 + refinements) evaluations of predict.
 ///
 /// The step down from t to s uses eps(x_t, t), which the step up has to solve for: x_t = step(x_s, eps(x_t, t)). Here eps is
 /// evaluated at t where the last eps leads to, not at (x_s, s) as is common: as many evaluations, no evaluation at t = 0, where
@@ -25,8 +25,12 @@ pub fn ddim_inversion(
     schedule: &Schedule,
     x_0: Tensor<4>,
     settings: Inversion,
-    mut eps_fn: impl FnMut(Tensor<4>, usize) -> Tensor<4>,
+    mut predict: impl FnMut(Tensor<4>, usize) -> Tensor<4>,
 ) -> Tensor<4> {
+    let mut eps_at = |x_t: Tensor<4>, t| {
+        let output = predict(x_t.clone(), t);
+        schedule.prediction().eps(&x_t, output, schedule.alpha_bar(t))
+    };
     let (mut x, mut s) = (x_0, 0);
     let mut last_eps: Option<Tensor<4>> = None;
     for &t in timesteps(schedule, settings.steps).iter().rev() {
@@ -35,10 +39,10 @@ pub fn ddim_inversion(
         let of_eps = (1.0 - a_t).sqrt() - of_x * (1.0 - a_s).sqrt();
         let step = |eps: Tensor<4>| x.clone() * of_x + eps * of_eps;
         let mut x_t = last_eps.map_or_else(|| x.clone(), step);
-        let mut eps = eps_fn(x_t, t);
+        let mut eps = eps_at(x_t, t);
         for _ in 0..settings.refinements {
             x_t = step(eps);
-            eps = eps_fn(x_t, t);
+            eps = eps_at(x_t, t);
         }
         x = step(eps.clone());
         (last_eps, s) = (Some(eps), t);

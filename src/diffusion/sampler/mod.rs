@@ -1,4 +1,4 @@
-//! Samplers: free functions over a closure `eps_fn(x_t, t)` that predicts the noise.
+//! Samplers: free functions over a closure `predict(x_t, t)`, which puts out what the schedule's networks do: eps or v.
 
 mod ddim;
 mod ddpm;
@@ -15,15 +15,26 @@ use crate::config::Sampler;
 use crate::rng::{self, Purpose};
 use burn::tensor::{Tensor, TensorData};
 
+/// What sampling begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// x_T, drawn.
+    Noise,
+    /// The x_T that [`ddim_inversion`] found with as many steps.
+    Inverted,
+    /// An image at the noise level t.
+    Level(usize),
+}
+
 /// Settings of [`sample`].
 #[derive(Clone, Copy, Debug)]
 pub struct Sampling {
     /// Which sampler.
     pub kind: Sampler,
-    /// Evaluations of eps_fn.
+    /// Evaluations of predict.
     pub steps: usize,
-    /// The noise level t that the image to begin with is at; none: it is x_T.
-    pub from: Option<usize>,
+    /// What it begins with.
+    pub from: Begin,
     /// DDIM's eta; the other samplers have none and ignore it.
     pub eta: f64,
     /// Clip the predicted x_0 to [-1, 1].
@@ -33,24 +44,25 @@ pub struct Sampling {
 }
 
 /// From `x_t` `[B, 3, side, side]` to x_0 by the sampler that `settings` name. Which times it takes is the sampler's own where that
-/// is x_T; from another level on all take [`log_snr_timesteps_from`] there: uniform ones leave out the low noise in which detail is
+/// is x_T, with t = T before them where the schedule [begins at pure noise](Schedule::begins_at_pure_noise); from another level on all take [`log_snr_timesteps_from`] there: uniform ones leave out the low noise in which detail is
 /// made.
 pub fn sample(
     schedule: &Schedule,
     x_t: Tensor<4>,
     settings: Sampling,
-    eps_fn: impl FnMut(Tensor<4>, usize) -> Tensor<4>,
+    predict: impl FnMut(Tensor<4>, usize) -> Tensor<4>,
 ) -> Tensor<4> {
     let Sampling { kind, steps, from, eta, clip_x0, seed } = settings;
     let times = match (from, kind) {
-        (Some(from), _) => log_snr_timesteps_from(schedule, from, steps),
-        (None, Sampler::Ddim | Sampler::Ddpm) => timesteps(schedule, steps),
-        (None, Sampler::DpmSolver) => log_snr_timesteps(schedule, steps),
+        (Begin::Level(from), _) => log_snr_timesteps_from(schedule, from, steps),
+        (Begin::Noise, _) if schedule.begins_at_pure_noise() => from_pure_noise(schedule, kind, steps),
+        (_, Sampler::Ddim | Sampler::Ddpm) => timesteps(schedule, steps),
+        (_, Sampler::DpmSolver) => log_snr_timesteps(schedule, steps),
     };
     match kind {
-        Sampler::Ddim => ddim::over(&times, schedule, x_t, Ddim { steps, eta, clip_x0, seed }, eps_fn),
-        Sampler::Ddpm => ddpm::over(&times, schedule, x_t, Ddpm { steps, clip_x0, seed }, eps_fn),
-        Sampler::DpmSolver => dpm_solver::over(&times, schedule, x_t, clip_x0, eps_fn),
+        Sampler::Ddim => ddim::over(&times, schedule, x_t, Ddim { steps, eta, clip_x0, seed }, predict),
+        Sampler::Ddpm => ddpm::over(&times, schedule, x_t, Ddpm { steps, clip_x0, seed }, predict),
+        Sampler::DpmSolver => dpm_solver::over(&times, schedule, x_t, clip_x0, predict),
     }
 }
 
@@ -59,15 +71,24 @@ pub fn sample(
 /// Not from T on: there alpha_bar is (almost) 0 for the cosine schedules, so that the first x_0 would be a guess multiplied by
 /// 1 / sqrt(alpha_bar_T) <= 100, and a long step would make it part of the image.
 pub fn timesteps(schedule: &Schedule, steps: usize) -> Vec<usize> {
-    let n = schedule.steps();
+    middles(schedule.steps(), steps)
+}
+
+/// The middles of `steps` equal parts of 0..=`n`, in descending order.
+fn middles(n: usize, steps: usize) -> Vec<usize> {
     let steps = steps.clamp(1, n);
     (0..steps).map(|i| n - (2 * i + 1) * n / (2 * steps)).collect()
 }
 
-/// x_0 = (x_t - sqrt(1 - alpha_bar_t) eps) / sqrt(alpha_bar_t), clipped to [-1, 1] if `clip`.
-fn predicted_x_0(x_t: &Tensor<4>, eps: Tensor<4>, alpha_bar: f64, clip: bool) -> Tensor<4> {
-    let x_0 = (x_t.clone() - eps * (1.0 - alpha_bar).sqrt()) / alpha_bar.sqrt();
-    if clip { x_0.clamp(-1.0, 1.0) } else { x_0 }
+/// `steps` times in descending order: T, and below it the sampler's own.
+fn from_pure_noise(schedule: &Schedule, kind: Sampler, steps: usize) -> Vec<usize> {
+    let (first, below) = (schedule.steps(), schedule.steps() - 1);
+    let rest = match (steps.min(first) - 1, kind) {
+        (0, _) => Vec::new(),
+        (rest, Sampler::Ddim | Sampler::Ddpm) => middles(below, rest),
+        (rest, Sampler::DpmSolver) => log_snr_timesteps_from(schedule, below, rest),
+    };
+    [vec![first], rest].concat()
 }
 
 /// The noise that the step away from `t` adds, shaped as `x`; each t has a stream of its own.

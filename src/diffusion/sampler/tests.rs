@@ -2,7 +2,7 @@
 //! whose path are known.
 
 use super::*;
-use crate::config::{DiffusionConfig, ScheduleKind};
+use crate::config::{DiffusionConfig, Levels, Prediction, ScheduleKind};
 use crate::diffusion::forward;
 use burn::tensor::Device;
 
@@ -11,7 +11,18 @@ const SCHEDULES: [ScheduleKind; 3] = [ScheduleKind::Linear, ScheduleKind::Cosine
 const DEVIATION: f64 = 0.2;
 
 fn schedule(schedule: ScheduleKind) -> Schedule {
-    Schedule::new(&DiffusionConfig { schedule, steps: 1000 })
+    Schedule::new(&DiffusionConfig::new(schedule, 1000))
+}
+
+/// The same for networks that put out v and know pure noise.
+fn of_v(schedule: ScheduleKind) -> Schedule {
+    let (prediction, levels, high_noise) = (Prediction::V, Levels::Continuous, 0.1);
+    Schedule::new(&DiffusionConfig { prediction, levels, high_noise, ..DiffusionConfig::new(schedule, 1000) })
+}
+
+/// Every schedule, of either kind of networks.
+fn schedules() -> impl Iterator<Item = (ScheduleKind, Schedule)> {
+    SCHEDULES.into_iter().flat_map(|kind| [(kind, schedule(kind)), (kind, of_v(kind))])
 }
 
 fn images(index: u64) -> Tensor<4> {
@@ -35,10 +46,19 @@ fn rms(x: Tensor<4>) -> f32 {
     (values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32).sqrt()
 }
 
-/// The noise in `x` when the clean image is `x_0`.
+/// What a network puts out for `x` when the clean image is `x_0`.
 fn exact(schedule: &Schedule, x_0: &Tensor<4>, x: Tensor<4>, t: usize) -> Tensor<4> {
     let a = schedule.alpha_bar(t);
-    (x - x_0.clone() * a.sqrt()) / (1.0 - a).sqrt()
+    let eps = (x - x_0.clone() * a.sqrt()) / (1.0 - a).sqrt();
+    as_output(schedule, eps, x_0, a)
+}
+
+/// What networks put out that see so much noise and that image.
+fn as_output(schedule: &Schedule, eps: Tensor<4>, x_0: &Tensor<4>, a: f64) -> Tensor<4> {
+    match schedule.prediction() {
+        Prediction::Eps => eps,
+        Prediction::V => eps * a.sqrt() - x_0.clone() * (1.0 - a).sqrt(),
+    }
 }
 
 /// The means of the Gaussian data: another one for each pixel.
@@ -46,27 +66,28 @@ fn means() -> Tensor<4> {
     images(0).clamp(-1.0, 1.0) * 0.6
 }
 
-/// E[eps | x_t] for independent pixels x_0 ~ N(mean, deviation^2).
+/// E[eps | x_t], or that of v, for independent pixels x_0 ~ N(mean, deviation^2).
 fn gaussian(schedule: &Schedule, deviation: f64) -> impl FnMut(Tensor<4>, usize) -> Tensor<4> + '_ {
     let means = means();
     move |x, t| {
         let a = schedule.alpha_bar(t);
-        (x - means.clone() * a.sqrt()) * ((1.0 - a).sqrt() / (a * deviation * deviation + 1.0 - a))
+        let (variance, from_mean) = (a * deviation * deviation + 1.0 - a, x - means.clone() * a.sqrt());
+        let x_0 = means.clone() + from_mean.clone() * (a.sqrt() * deviation * deviation / variance);
+        as_output(schedule, from_mean * ((1.0 - a).sqrt() / variance), &x_0, a)
     }
 }
 
 /// Every kind with and without clipping; DDIM also with noise.
 fn all(steps: usize) -> Vec<Sampling> {
     let kinds = [(Sampler::Ddim, 0.0), (Sampler::Ddim, 0.5), (Sampler::Ddpm, 0.0), (Sampler::DpmSolver, 0.0)];
-    let both = |(kind, eta)| [false, true].map(|clip_x0| Sampling { kind, steps, from: None, eta, clip_x0, seed: 3 });
+    let both = |(kind, eta)| [false, true].map(|clip_x0| Sampling { kind, steps, from: Begin::Noise, eta, clip_x0, seed: 3 });
     kinds.into_iter().flat_map(both).collect()
 }
 
 #[test]
 fn every_sampler_returns_x_0_for_the_exact_noise() {
     let x_0 = images(0).clamp(-1.0, 1.0);
-    for kind in SCHEDULES {
-        let schedule = schedule(kind);
+    for (kind, schedule) in schedules() {
         for settings in [1, 2, 3, 10, 20, 100, 1000].into_iter().flat_map(all) {
             let mut evaluations = 0;
             let out = sample(&schedule, images(1), settings, |x, t| {
@@ -84,8 +105,8 @@ fn every_sampler_returns_x_0_for_the_exact_noise() {
 #[test]
 fn every_sampler_misses_x_0_for_a_wrong_noise() {
     let x_0 = images(0).clamp(-1.0, 1.0);
-    let schedule = schedule(ScheduleKind::Linear);
-    for settings in all(20) {
+    let kind = ScheduleKind::Linear;
+    for (schedule, settings) in all(20).into_iter().flat_map(|s| [(schedule(kind), s), (of_v(kind), s)]) {
         let out = sample(&schedule, images(1), settings, |x, t| exact(&schedule, &x_0, x, t) * 0.9);
         // DPM-Solver ends at t = 1, where a tenth of the noise is a hundredth of the image: still 25 times the error above.
         let error = largest(out - x_0.clone());
@@ -104,8 +125,7 @@ fn clipping_keeps_the_last_x_0_in_range() {
 
 #[test]
 fn ddpm_is_ddim_with_eta_1() {
-    for (kind, steps) in SCHEDULES.into_iter().flat_map(|kind| [(kind, 10), (kind, 1000)]) {
-        let schedule = schedule(kind);
+    for ((kind, schedule), steps) in schedules().flat_map(|of| [(of.clone(), 10), (of, 1000)]) {
         for clip_x0 in [false, true] {
             let ddpm = ddpm(&schedule, images(1), Ddpm { steps, clip_x0, seed: 3 }, gaussian(&schedule, DEVIATION));
             let ddim = |eta, seed| ddim(&schedule, images(1), Ddim { steps, eta, clip_x0, seed }, gaussian(&schedule, DEVIATION));
@@ -160,8 +180,7 @@ fn dpm_solver_is_nearer_to_the_fine_solution_than_ddim() {
 #[test]
 fn ddim_after_inversion_is_the_identity_for_the_exact_noise() {
     let x_0 = images(0).clamp(-1.0, 1.0);
-    for kind in SCHEDULES {
-        let schedule = schedule(kind);
+    for (kind, schedule) in schedules() {
         for (steps, refinements) in [(1, 0), (20, 0), (20, 2), (100, 0), (1000, 0)] {
             let mut evaluations = 0;
             let x_t = ddim_inversion(&schedule, x_0.clone(), Inversion { steps, refinements }, |x, t| {
@@ -192,8 +211,7 @@ fn there_and_back(schedule: &Schedule, settings: Inversion, decoder_deviation: f
 
 #[test]
 fn inversion_errors_fall_with_steps_and_refinements_for_gaussian_data() {
-    for kind in SCHEDULES {
-        let schedule = schedule(kind);
+    for (kind, schedule) in schedules() {
         let at = |steps, refinements| there_and_back(&schedule, Inversion { steps, refinements }, DEVIATION);
         let errors = [10, 20, 40, 80, 160].map(|steps| at(steps, 0));
         let refined = [0, 1, 3, 9].map(|refinements| at(20, refinements).0);
@@ -226,7 +244,7 @@ fn timesteps_are_the_middles_of_equal_parts() {
 #[test]
 fn log_snr_timesteps_fall_to_1_above_the_floor() {
     for (kind, levels) in SCHEDULES.into_iter().flat_map(|kind| [1, 2, 7, 50, 1000].map(|levels| (kind, levels))) {
-        let schedule = Schedule::new(&DiffusionConfig { schedule: kind, steps: levels });
+        let schedule = Schedule::new(&DiffusionConfig::new(kind, levels));
         for steps in [1, 2, 5, 20, levels, levels + 1] {
             let times = log_snr_timesteps(&schedule, steps);
             assert_eq!(times.len(), steps.min(levels));
@@ -246,10 +264,7 @@ fn log_snr_timesteps_fall_to_1_above_the_floor() {
     for t in times[..15].windows(2) {
         assert!(((level(t[1]) - level(t[0])) / mean - 1.0).abs() < 0.1, "{t:?} of {times:?}");
     }
-    assert_eq!(
-        log_snr_timesteps(&Schedule::new(&DiffusionConfig { schedule: ScheduleKind::InvertedCosine, steps: 1000 }), 2)[0],
-        999
-    );
+    assert_eq!(log_snr_timesteps(&Schedule::new(&DiffusionConfig::new(ScheduleKind::InvertedCosine, 1000)), 2)[0], 999);
 }
 
 #[test]
@@ -263,7 +278,7 @@ fn samplers_go_by_their_names() {
 
     let schedule = schedule(ScheduleKind::Cosine);
     let draw = |kind| {
-        let settings = Sampling { kind, steps: 7, from: None, eta: 0.5, clip_x0: true, seed: 3 };
+        let settings = Sampling { kind, steps: 7, from: Begin::Noise, eta: 0.5, clip_x0: true, seed: 3 };
         sample(&schedule, images(1), settings, gaussian(&schedule, DEVIATION))
     };
     let (x, eps) = (|| images(1), || gaussian(&schedule, DEVIATION));
@@ -291,14 +306,13 @@ fn q_sample_has_the_stated_moments() {
 #[test]
 fn every_sampler_begins_at_the_level_that_it_is_given() {
     let x_0 = images(0).clamp(-1.0, 1.0);
-    for kind in SCHEDULES {
-        let schedule = schedule(kind);
+    for (kind, schedule) in schedules() {
         for (from, steps) in [(400, 10), (400, 1), (5, 20), (1000, 30)] {
             for settings in all(steps) {
                 let a = schedule.alpha_bar(from);
                 let start = x_0.clone() * a.sqrt() + images(1) * (1.0 - a).sqrt();
                 let mut asked = Vec::new();
-                let settings = Sampling { from: Some(from), ..settings };
+                let settings = Sampling { from: Begin::Level(from), ..settings };
                 let out = sample(&schedule, start, settings, |x, t| {
                     asked.push(t);
                     exact(&schedule, &x_0, x, t)
@@ -309,6 +323,58 @@ fn every_sampler_begins_at_the_level_that_it_is_given() {
                 assert!(asked[0] == from || (from == 1000 && asked[0] > 900), "{asked:?}");
                 assert!(asked.len() == steps.min(from) && asked.is_sorted_by(|a, b| a > b) && asked.last() >= Some(&1));
                 assert!(steps == 1 || asked.last() == Some(&1), "down to the least noise: {asked:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn networks_that_know_pure_noise_are_asked_there_first_and_others_never() {
+    for kind in SCHEDULES {
+        let [v, eps] = [of_v(kind), schedule(kind)];
+        for settings in [1, 2, 12].into_iter().flat_map(all) {
+            let asked = |schedule: &Schedule, settings| {
+                let mut asked = Vec::new();
+                let out = sample(schedule, images(1), settings, |x, t| {
+                    asked.push(t);
+                    exact(schedule, &images(2), x, t)
+                });
+                assert!(largest(out) > 0.5);
+                asked
+            };
+            let first = asked(&v, settings);
+            assert_eq!((first[0], first.len()), (1000, settings.steps), "{kind:?}, {settings:?}: {first:?}");
+            // An x_T that an inversion found is at the first time of its own.
+            let inverted = asked(&v, Sampling { kind: Sampler::Ddim, from: Begin::Inverted, ..settings });
+            assert_eq!(inverted, timesteps(&v, settings.steps));
+            assert!(asked(&eps, settings)[0] < 1000);
+        }
+        for (sampler, steps) in
+            [Sampler::Ddim, Sampler::DpmSolver].into_iter().flat_map(|s| [1, 2, 3, 50, 500, 998, 999, 1000].map(|n| (s, n)))
+        {
+            let times = from_pure_noise(&v, sampler, steps);
+            assert!(times.len() == steps && times.is_sorted_by(|a, b| a > b), "{kind:?}, {sampler:?}: {times:?}");
+            assert!(times[0] == 1000 && *times.last().unwrap() >= 1);
+        }
+    }
+}
+
+#[test]
+fn from_pure_noise_v_draws_what_eps_draws_of_the_same_data() {
+    for kind in SCHEDULES {
+        let (v, eps) = (of_v(kind), schedule(kind));
+        for settings in all(50) {
+            let drawn = |schedule: &Schedule, deviation| {
+                let out = sample(schedule, images(1), settings, gaussian(schedule, deviation));
+                (rms(out.clone() - means()), out)
+            };
+            let ((of_v, image), (of_eps, other)) = (drawn(&v, DEVIATION), drawn(&eps, DEVIATION));
+            // Other levels on the way: not the same to the last digit.
+            assert!((of_v / of_eps - 1.0).abs() < 0.12, "{kind:?}, {settings:?}: {of_v} beside {of_eps}");
+            assert!((drawn(&v, 1.5 * DEVIATION).0 / of_eps - 1.0).abs() > 0.2, "{kind:?}: another network draws others");
+            if settings.eta == 0.0 && settings.kind != Sampler::Ddpm {
+                let apart = rms(image - other);
+                assert!(apart < 0.12 * of_eps, "{kind:?}, {settings:?}: {apart} of {of_eps} apart, from the same noise");
             }
         }
     }

@@ -31,6 +31,8 @@ pub(super) struct Log {
     bar: ProgressBar,
     batch: u64,
     seed: u64,
+    /// What the loss is, in words.
+    loss: String,
     /// Steps since the last row, each with its learning rate; their numbers are still on the device.
     steps: Vec<(Outcome, f64)>,
     /// Whose memory pools are watched.
@@ -66,6 +68,7 @@ impl Log {
             metrics,
             bar,
             batch: config.train.batch_size as u64,
+            loss: config.loss_in_words(),
             seed: config.seed,
             steps: Vec::new(),
             device: device.clone(),
@@ -203,8 +206,8 @@ impl Log {
         let points: Vec<_> = self.metrics.rows.iter().map(|r| (r.images as f64, r.loss)).collect();
         let style = plot::CurveStyle::of_log(&points);
         let series = [plot::Series { name: "each row of the log", points }];
-        let (title, y) = ("Training loss", "mean squared error on the noise");
-        plot::save_curve(&self.run.loss_plot(), title, "images seen", y, &series, style).map(drop)
+        let title = "Training loss";
+        plot::save_curve(&self.run.loss_plot(), title, "images seen", &self.loss, &series, style).map(drop)
     }
 
     /// A line beside the bar.

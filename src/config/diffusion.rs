@@ -1,0 +1,109 @@
+//! What of the forward process is trained on, and how it counts.
+
+use super::Config;
+use serde::{Deserialize, Serialize};
+
+/// What the denoiser is trained to put out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Prediction {
+    /// The noise (Ho et al. 2020).
+    #[default]
+    Eps,
+    /// v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0 (Salimans and Ho 2022): the noise where there is little of it, the image
+    /// where there is nothing else, and so of use at pure noise too.
+    V,
+}
+
+impl Prediction {
+    /// As sentences call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Eps => "the noise",
+            Self::V => "v",
+        }
+    }
+}
+
+/// Which noise levels are drawn in training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Levels {
+    /// The T levels t = 1..=T.
+    #[default]
+    Discrete,
+    /// Every t / T in (0, 1].
+    Continuous,
+}
+
+/// What the squared error of a noise level counts in the loss, by SNR = alpha_bar / (1 - alpha_bar). Each is divided by its mean over
+/// the levels that are drawn, so that losses and the clip of gradients keep their scale.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LossWeight {
+    /// All levels the same.
+    #[default]
+    Uniform,
+    /// 1 - alpha_bar = 1 / (1 + SNR): PDAE's with its exponent at 0.
+    OneMinusAlphaBar,
+    /// (1 / (1 + SNR))^0.9 (SNR / (1 + SNR))^0.1 (PDAE, Zhang et al. 2022).
+    Pdae,
+    /// min(SNR, 5) / SNR for eps, min(SNR, 5) / (SNR + 1) for v (Hang et al. 2023).
+    MinSnr,
+}
+
+impl Config {
+    /// What the loss is, in words.
+    pub fn loss_in_words(&self) -> String {
+        let weighted = if self.train.loss_weight == LossWeight::Uniform { "" } else { ", weighted by noise level" };
+        format!("mean squared error on {}{weighted}", self.diffusion.prediction.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str, set: &[&str]) -> Result<Config, String> {
+        let set: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();
+        Config::parse(text, "a recipe", &set).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn recipes_that_name_none_of_it_mean_eps_at_discrete_levels_one_draw_and_no_weights() {
+        let old = parse(include_str!("../../configs/quick.toml"), &[]).expect("a recipe");
+        let (d, t) = (&old.diffusion, &old.train);
+        assert_eq!((d.prediction, d.levels, d.high_noise), (Prediction::Eps, Levels::Discrete, 0.0));
+        assert_eq!((t.loss_weight, t.denoisings, t.stratified_t), (LossWeight::Uniform, 1, false));
+        assert_eq!(old.loss_in_words(), "mean squared error on the noise");
+        // And with all of it, a recipe is written and read back the same.
+        let sets = [
+            "diffusion.prediction=v",
+            "diffusion.levels=continuous",
+            "diffusion.high_noise=0.05",
+            "train.loss_weight=min_snr",
+            "train.denoisings=4",
+            "train.stratified_t=true",
+        ];
+        let new = parse(include_str!("../../configs/quick.toml"), &sets).expect("a recipe");
+        assert_eq!(parse(&new.to_toml(), &[]).expect("a recipe"), new);
+        assert_ne!(new, old);
+        assert_eq!(new.loss_in_words(), "mean squared error on v, weighted by noise level");
+    }
+
+    #[test]
+    fn impossible_values_are_named() {
+        let text = include_str!("../../configs/quick.toml");
+        for (set, part) in [
+            (&["train.denoisings=0"][..], "train.denoisings = 0"),
+            (&["train.denoisings=100000"], "train.denoisings = 100000"),
+            (&["train.loss_weight=snr"], "one_minus_alpha_bar"),
+            (&["diffusion.prediction=x_0"], "`eps` or `v`"),
+            (&["diffusion.levels=continuous", "diffusion.high_noise=1.0"], "diffusion.high_noise = 1"),
+            (&["diffusion.high_noise=0.1"], "diffusion.levels"),
+        ] {
+            let message = parse(text, set).expect_err("refused");
+            assert!(message.contains(part), "{message}");
+        }
+    }
+}
