@@ -70,12 +70,11 @@ fn to_rgb([h, s, v]: [u8; 3]) -> [u8; 3] {
     if s == 0 {
         return [v; 3];
     }
-    let sixths = (f64::from(h) * 6.0 / 255.0) as f32;
-    let saturation = (f64::from(s) / 255.0) as f32;
-    let sector = sixths.floor();
-    let part = f64::from(sixths - sector);
+    let single = |value: f64| f64::from(value as f32);
+    let sixths = f64::from(h) * 6.0 / 255.0;
+    let (sector, saturation) = (sixths.floor(), single(f64::from(s) / 255.0));
+    let part = single(sixths - sector);
     let darker = |share: f64| (f64::from(v) * (1.0 - share)).round() as u8;
-    let saturation = f64::from(saturation);
     let [p, q, t] = [saturation, saturation * part, saturation * (1.0 - part)].map(darker);
     match sector as u8 % 6 {
         0 => [v, t, p],

@@ -147,13 +147,13 @@ impl<'a> Augmented<'a> {
 }
 
 /// `model` (without autodiff) with BatchNorm statistics of the plain training images instead of its own: what makes a
-/// randomly initialised encoder a fair baseline.
+/// randomly initialised encoder a fair baseline, and fits a trained one to images of another side.
 pub fn calibrate(model: Soda, images: &Images, indices: &[usize], data: &DataConfig, device: &Device) -> Soda {
     // A forward pass on an autodiff device updates the statistics.
     // Nothing is learnt from it: without tracked weights nothing of the pass is kept.
     let training = model.train().no_grad();
     let autodiff = device.clone().autodiff();
-    let progress = Progress::new("calibrating the untrained encoder, batches", Some(CALIBRATION));
+    let progress = Progress::new("calibrating BatchNorm, batches", Some(CALIBRATION));
     for batch in indices.chunks(batch_size(data.sides().source)).cycle().take(CALIBRATION) {
         training.encode(source_tensor(images, batch, data, false, &autodiff));
         progress.add(1);

@@ -1,6 +1,7 @@
 //! One training step, as the paper has it.
 
 use super::checkpoint::State;
+use super::decorrelation::decorrelation;
 use super::optim::Gradients;
 use crate::config::{Config, Sides};
 use crate::data::bytes_of;
@@ -49,7 +50,7 @@ impl Pair {
 
 /// What a step leaves to be read, still on the device.
 pub struct Outcome {
-    /// Mean squared error on the noise, `[1]`.
+    /// Mean squared error on the noise, with the penalty on z where there is one, `[1]`.
     pub loss: Tensor<1>,
     /// L2 norm of all gradients before the clip, `[1]`.
     pub grad_norm: Tensor<1>,
@@ -67,12 +68,14 @@ pub fn step(mut state: State, pair: Pair, schedule: &Schedule, config: &Config, 
     for part in pair.parts(config.train.micro_batch) {
         let shape @ [n, ..] = part.x_0.dims();
         let z = state.model.encode(part.x_source);
+        let penalty = (config.train.decorrelation > 0.0).then(|| decorrelation(z.clone()) * config.train.decorrelation);
         let mask = draw_masks(n, config, &mut masks, &device);
         let t = draw_t(schedule, n, &mut times, &device);
         let eps = Tensor::from_data(TensorData::new(rng::normal(&mut noise, shape.iter().product()), shape), &device);
         let x_t = q_sample(part.x_0, &t, eps.clone());
         let eps_hat = state.model.predict_eps(x_t, t.time, z, mask, part.view, Some(dropout.random()));
         let loss = (eps_hat - eps).square().mean();
+        let loss = penalty.into_iter().fold(loss, |loss, penalty| loss + penalty);
         total.add(&state.model, loss, n as f64 / batch as f64);
     }
 
