@@ -10,7 +10,8 @@
 #            before. Where DIR holds no run yet, training goes on from that file (`soda train --from F --continue`).
 #
 # While a file DIR/PAUSE exists, training stands still: it writes a checkpoint and ends, and begins again when the file is gone. SIGTERM and
-# Ctrl-C end the script, with a checkpoint. SODA names another program than target/release/soda.
+# Ctrl-C end the script, with a checkpoint. SODA names another program than target/release/soda,
+# SNAPSHOT another file than that of the tree.
 set -euo pipefail
 tree=$(cd "$(dirname "$0")/.." && pwd)
 
@@ -30,7 +31,7 @@ done
 mkdir -p "$dir"
 dir=$(cd "$dir" && pwd)
 case $dir/ in "$tree"/*) echo "error: $dir lies in the work tree; name another folder with --dir" >&2; exit 2 ;; esac
-saved=$tree/assets/long_run/snapshot.safetensors
+saved=${SNAPSHOT:-$tree/assets/long_run/snapshot.safetensors}
 
 if [ ! -x "$dir/soda" ]; then
     program=${SODA:-$tree/target/release/soda}

@@ -136,7 +136,12 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     }
     let images_per_s = progress.finish();
 
-    out!("{n} x {dim} features ({}{}) in {} at {images_per_s:.1} images/s", args.features, if args.whiten { ", whitened" } else { "" }, args.out.display());
+    out!(
+        "{n} x {dim} features ({}{}) in {} at {images_per_s:.1} images/s",
+        args.features,
+        if args.whiten { ", whitened" } else { "" },
+        args.out.display()
+    );
     match skipped.count {
         0 => outln!(),
         1 => outln!("; one file can't be read and was left out"),

@@ -81,7 +81,12 @@ impl Args {
     }
 
     /// The score of the same features whitened, where it is asked for; printed.
-    fn whitened(&self, name: &str, protocol: &Protocol, score: impl FnOnce(&Protocol) -> Result<Probed>) -> Result<Option<Probed>> {
+    fn whitened(
+        &self,
+        name: &str,
+        protocol: &Protocol,
+        score: impl FnOnce(&Protocol) -> Result<Probed>,
+    ) -> Result<Option<Probed>> {
         if !self.whiten {
             return Ok(None);
         }
@@ -141,9 +146,16 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
 
 /// Scores raw pixels, for which no weights are needed.
 fn of_pixels(args: &Args, protocol: &Protocol, common: &Common) -> Result<()> {
-    if args.baselines || args.whiten || args.weights.run.is_some() || args.weights.weights.is_some() || protocol.views == TrainViews::Online {
+    if args.baselines
+        || args.whiten
+        || args.weights.run.is_some()
+        || args.weights.weights.is_some()
+        || protocol.views == TrainViews::Online
+    {
         let message = "--features pixels needs no weights and is a baseline itself, of images that were read once";
-        return Err(Error::usage(format!("{message}; leave out --run, --weights, --baselines, --whiten and --train-views online")));
+        return Err(Error::usage(format!(
+            "{message}; leave out --run, --weights, --baselines, --whiten and --train-views online"
+        )));
     }
     let mut output = Output::new("probe");
     let config = args.training(ProbeConfig::default());

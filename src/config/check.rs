@@ -131,10 +131,16 @@ impl Config {
             format!("train.lr = {}, train.encoder_lr_ratio = {}: must be positive numbers", t.lr, t.encoder_lr_ratio),
         )?;
         need(t.betas.iter().all(|b| (0.0..1.0).contains(b)), format!("train.betas = {:?}: each lies in [0, 1)", t.betas))?;
-        need((0.0..=1.0).contains(&t.cooldown), format!("train.cooldown = {}: a share of the run lies between 0 and 1", t.cooldown))?;
+        need(
+            (0.0..=1.0).contains(&t.cooldown),
+            format!("train.cooldown = {}: a share of the run lies between 0 and 1", t.cooldown),
+        )?;
         need(
             t.cooldown == 0.0 || t.lr_schedule == LrSchedule::Constant,
-            format!("train.cooldown = {}: it ends a constant rate; set train.lr_schedule = \"constant\", or cooldown = 0", t.cooldown),
+            format!(
+                "train.cooldown = {}: it ends a constant rate; set train.lr_schedule = \"constant\", or cooldown = 0",
+                t.cooldown
+            ),
         )?;
         for (key, value) in [
             ("weight_decay", t.weight_decay),

@@ -118,7 +118,15 @@ pub struct Augmented<'a> {
 impl<'a> Augmented<'a> {
     /// Of the images `indices`.
     pub fn new(images: &'a Images, indices: &'a [usize], data: &'a DataConfig) -> Self {
-        let view = ViewConfig { crop: 0.65, flip: 0.5, color_jitter: 0.0, grayscale: 0.0, rand_augment: 0.0, noise: 0.0, ..data.source.clone() };
+        let view = ViewConfig {
+            crop: 0.65,
+            flip: 0.5,
+            color_jitter: 0.0,
+            grayscale: 0.0,
+            rand_augment: 0.0,
+            noise: 0.0,
+            ..data.source.clone()
+        };
         let view = ViewConfig { crop_scale: [0.08, 1.0], crop_ratio: [0.75, 4.0 / 3.0], ..view };
         Self { images, indices, data, view }
     }

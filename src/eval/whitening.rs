@@ -154,7 +154,8 @@ mod tests {
         assert!(from_white(&white.values, dim) < 1e-3, "{}", from_white(&white.values, dim));
         assert_eq!((&white.values, &white.labels), (&whitening.apply(&features.values), &features.labels));
         // Others of the same kind are nearly white, and without the mean they are not.
-        let others = Features { values: features.values[100 * dim..].to_vec(), labels: features.labels[100..].to_vec(), ..features };
+        let others =
+            Features { values: features.values[100 * dim..].to_vec(), labels: features.labels[100..].to_vec(), ..features };
         let fitted = Whitening::fit(&others).expect("a fit");
         assert!(from_white(&fitted.apply(&features.values), dim) < 0.5);
         let without = Whitening { mean: vec![0.0; dim], ..whitening };

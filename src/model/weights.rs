@@ -255,10 +255,8 @@ impl WeightsFile {
     /// See [`WeightsFile::model`].
     pub fn model_of(&self, config: &ModelConfig, device: &Device) -> Result<Soda> {
         // A recipe may claim networks of any size: nothing is allocated for them before the tensors are seen to be there.
-        let needed: usize = parameters::shapes(&Soda::blank(config, device))
-            .iter()
-            .map(|(_, shape)| shape.iter().product::<usize>())
-            .sum();
+        let needed: usize =
+            parameters::shapes(&Soda::blank(config, device)).iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
         let there: usize = self.tensors.values().map(|(_, values)| values.len()).sum();
         if needed != there {
             let path = self.path.display();

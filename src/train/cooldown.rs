@@ -92,7 +92,8 @@ pub fn cool_down(run: &RunDir, length: Length) -> Result<RunDir> {
 }
 
 fn beside(run: &RunDir, step: u64) -> Result<RunDir> {
-    let named = |path: &Path| path.file_name().map(|name| path.with_file_name(format!("{}-cooldown-{step}", name.to_string_lossy())));
+    let named =
+        |path: &Path| path.file_name().map(|name| path.with_file_name(format!("{}-cooldown-{step}", name.to_string_lossy())));
     let real = || std::fs::canonicalize(&run.path).map_err(|e| Error::io("read", &run.path, &e));
     let path = match named(&run.path) {
         Some(path) => path,

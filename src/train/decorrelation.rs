@@ -44,7 +44,8 @@ mod tests {
         values.chunks_exact_mut(dim).for_each(|row| row[1] = 30.0 * (row[0] + row[1]) + 7.0);
         let column = |j: usize| values.iter().skip(j).step_by(dim).map(|v| f64::from(*v)).collect::<Vec<_>>();
         let mean = |v: &[f64]| v.iter().sum::<f64>() / rows as f64;
-        let covariance = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| (x - mean(a)) * (y - mean(b))).sum::<f64>() / rows as f64;
+        let covariance =
+            |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| (x - mean(a)) * (y - mean(b))).sum::<f64>() / rows as f64;
         let mut want = 0.0;
         for (i, j) in (0..dim).flat_map(|i| (0..dim).map(move |j| (i, j))).filter(|(i, j)| i != j) {
             let (a, b) = (column(i), column(j));

@@ -64,7 +64,8 @@ impl AdamW {
         // One tensor for all parameters of a learning rate and a decay: the denoiser's, then the encoder's, each for matrices and
         // for vectors.
         let factors = [lr, lr * config.encoder_lr_ratio].map(|lr| {
-            let factors = |weight_decay| Tensor::<1>::from_floats(Options { lr, weight_decay, ..options }.factors(), &norm.device());
+            let factors =
+                |weight_decay| Tensor::<1>::from_floats(Options { lr, weight_decay, ..options }.factors(), &norm.device());
             let all = factors(config.weight_decay);
             let vectors = if config.decay_1d { all.clone() } else { factors(0.0) };
             [all, vectors]

@@ -255,7 +255,8 @@ fn whitened_z_is_that_of_the_training_images_whether_it_is_stored_or_not() {
     assert!(stats("plain.npy").variance.iter().any(|v| (v - 1.0).abs() > 0.1));
 
     // Stored with the weights, and so for images of which there are no training images.
-    let export = ["export", "--run", "run", "--device", "cpu", "--whiten", "--half", "--out", "white.safetensors", "--json", "e.json"];
+    let export =
+        ["export", "--run", "run", "--device", "cpu", "--whiten", "--half", "--out", "white.safetensors", "--json", "e.json"];
     succeeds(&soda(FOLDER.path(), &export));
     assert_eq!(json(&at("e.json"))["whitening"], true);
     embed("stored.npy", &["--whiten"], ["--weights", "white.safetensors"]);
@@ -264,7 +265,10 @@ fn whitened_z_is_that_of_the_training_images_whether_it_is_stored_or_not() {
     // Weights of 16 bits.
     assert!(difference.sqrt() < 0.1, "{difference}");
     // It stays where the file is exported again, and what has none is as before.
-    succeeds(&soda(FOLDER.path(), &["export", "--weights", "white.safetensors", "--out", "again.safetensors", "--json", "e.json"]));
+    succeeds(&soda(
+        FOLDER.path(),
+        &["export", "--weights", "white.safetensors", "--out", "again.safetensors", "--json", "e.json"],
+    ));
     assert_eq!(json(&at("e.json"))["whitening"], true);
     succeeds(&soda(FOLDER.path(), &["export", "--run", "run", "--out", "bare.safetensors", "--json", "e.json"]));
     assert_eq!(json(&at("e.json"))["whitening"], false);

@@ -159,7 +159,8 @@ fn a_run_that_starts_from_weights_has_them_before_its_first_step() {
 fn a_cooldown_ends_a_copy_of_a_run_that_itself_goes_on() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
-    let sets = ["train.lr_schedule=constant", "train.steps=40", "train.checkpoint_every=4", "train.log_every=1", "train.warmup_steps=1"];
+    let sets =
+        ["train.lr_schedule=constant", "train.steps=40", "train.checkpoint_every=4", "train.log_every=1", "train.warmup_steps=1"];
     let long = |run: &str, steps: &str| {
         let mut args = vec!["--run", run];
         args.extend(sets.iter().chain(&[steps]).flat_map(|set| ["--set", set]));
@@ -182,9 +183,8 @@ fn a_cooldown_ends_a_copy_of_a_run_that_itself_goes_on() {
     let on = ["--allow-change", "--set", "train.steps=6"];
     succeeds(&resume("r", &on));
     succeeds(&long("uninterrupted", "train.steps=6"));
-    let tensors = |run: &str| {
-        soda::model::weights::read(&at.join(run).join("checkpoints/step_6/model.safetensors")).expect("weights").0
-    };
+    let tensors =
+        |run: &str| soda::model::weights::read(&at.join(run).join("checkpoints/step_6/model.safetensors")).expect("weights").0;
     assert!(tensors("r") == tensors("uninterrupted"));
     // Where it stands there is a cooldown to be gone on with, ends by itself, or has no constant rate.
     let again = cool("r-cooldown-4", "4");
