@@ -42,7 +42,7 @@ fi
 
 if [ -n "$snapshot" ]; then
     mkdir -p "$(dirname "$saved")"
-    exec nice -n 19 "$dir/soda" export --run "$dir/run" --half --out "$saved" "${data[@]}"
+    exec nice -n 19 "$dir/soda" export --run "$dir/run" --half --out "$saved" ${data[@]+"${data[@]}"}
 fi
 
 child= stop= asked=
@@ -73,7 +73,7 @@ while [ -z "$stop" ]; do
         echo "beginning $dir/run: ${begin[*]}"
     fi
     asked= paused=
-    nice -n 19 "$dir/soda" train --resume --run "$dir/run" "${begin[@]}" "${data[@]}" "$@" &
+    nice -n 19 "$dir/soda" train --resume --run "$dir/run" ${begin[@]+"${begin[@]}"} ${data[@]+"${data[@]}"} "$@" &
     child=$!
     while kill -0 "$child" 2>/dev/null; do
         if [ -z "$paused" ] && [ -e "$dir/PAUSE" ]; then

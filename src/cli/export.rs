@@ -61,7 +61,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         recalibrate(&mut weights, common)?;
     }
     let trained = weights.trained().or_else(|| trained_beside(&weights.path));
-    let more = more(&weights, args.whiten, common)?;
+    let more = more(&weights, args, common)?;
     let file = weights.export(args.half, trained.as_ref(), &more)?;
     files::write_atomically(&args.out, &file)?;
     let (bytes, length) = (file.len(), weights.bytes as u64);
@@ -113,10 +113,13 @@ fn recalibrate(weights: &mut WeightsFile, common: &Common) -> Result<()> {
 }
 
 /// What is stored beside the networks: the linear decoder, and what whitens z where that is asked for or there already.
-fn more(weights: &WeightsFile, whiten: bool, common: &Common) -> Result<Tensors> {
+fn more(weights: &WeightsFile, args: &Args, common: &Common) -> Result<Tensors> {
     let own = |prefix: &str| weights.more.iter().filter(|(name, ..)| name.starts_with(prefix)).cloned().collect::<Tensors>();
     let mut more = linear(weights, common)?.map_or_else(|| own(MORE), |linear| linear.to_tensors());
-    if whiten {
+    if args.whiten {
+        // Of the weights as they will be read: small differences of z become large.
+        let rounded = if args.half { Some(WeightsFile::parse(&weights.path, &weights.export(true, None, &more)?)?) } else { None };
+        let weights = rounded.as_ref().unwrap_or(weights);
         let (device, dataset) = (super::device(common)?, images::open(common, weights)?);
         let model = weights.model(&device.device)?;
         let z = frozen(weights, &model, &dataset, &device).train(&FeatureKind::Z, false)?;

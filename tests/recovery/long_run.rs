@@ -76,6 +76,6 @@ fn a_long_run_pauses_goes_on_ends_with_a_checkpoint_and_moves_by_its_snapshot() 
     ended(child);
     assert_eq!(other.read_starts()[0].step, last);
     // A folder in the tree is refused.
-    let tree = script(at, &["--dir", concat!(env!("CARGO_MANIFEST_DIR"), "/target")]).output().expect("bash");
+    let tree = script(at, &["--dir", concat!(env!("CARGO_MANIFEST_DIR"), "/src")]).output().expect("bash");
     assert_eq!(tree.status.code(), Some(2));
 }
