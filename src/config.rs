@@ -93,6 +93,16 @@ pub struct ViewConfig {
     pub crop_ratio: [f32; 2],
     /// Probability of a horizontal flip, given that the crop is applied (0.5).
     pub flip: f32,
+    /// Probability of colour jitter (SimCLR: 0.8): brightness, contrast, saturation and hue, in an order that is drawn.
+    #[serde(default)]
+    pub color_jitter: f32,
+    /// Strength s of the colour jitter (SimCLR: 0.5 for CIFAR): factors of brightness, contrast and saturation within 1 +- 0.8 s,
+    /// hue within +- 0.2 s turns of the colour circle.
+    #[serde(default = "default_color_jitter_strength")]
+    pub color_jitter_strength: f32,
+    /// Probability that the colours are taken away (torchvision's RandomGrayscale; SimCLR: 0.2).
+    #[serde(default)]
+    pub grayscale: f32,
     /// Probability of RandAugment (FutureXiang: 0.65).
     pub rand_augment: f32,
     /// RandAugment: operations in a row (2) and their magnitude on a scale of 0 to 30 (9).
@@ -101,6 +111,11 @@ pub struct ViewConfig {
     pub rand_augment_magnitude: usize,
     /// Standard deviation of Gaussian noise added after normalisation (FutureXiang: 0.1 on the source, 0 on the target).
     pub noise: f32,
+}
+
+/// SimCLR's for CIFAR-10.
+fn default_color_jitter_strength() -> f32 {
+    0.5
 }
 
 /// How the scales of AdaGN enter (soda.md, "convention").
@@ -238,10 +253,17 @@ pub struct TrainConfig {
     pub encoder_lr_ratio: f64,
     /// What follows the warm-up.
     pub lr_schedule: LrSchedule,
+    /// Share of the run, its last, in which a constant rate falls to 0 as 1 - sqrt of the share of it that is over (a
+    /// warm-up-stable-decay or trapezoidal schedule; Haegele et al. 2024, arXiv 2405.18392, who take 0.2); 0: none.
+    #[serde(default)]
+    pub cooldown: f64,
     /// Steps of linear warm-up from 0.
     pub warmup_steps: usize,
     /// AdamW's decoupled weight decay.
     pub weight_decay: f64,
+    /// Whether one-dimensional parameters (the gains and shifts of norms, and biases) decay too.
+    #[serde(default = "default_decay_1d")]
+    pub decay_1d: bool,
     /// AdamW's decays of the first and second moments.
     pub betas: [f64; 2],
     /// Largest global L2 norm of the gradients; 0 switches clipping off.
@@ -267,6 +289,11 @@ pub struct TrainConfig {
     /// itself.
     #[serde(default)]
     pub stratified_t: bool,
+    /// Weight of a penalty on what the numbers of z share, added to the loss: the squares of their correlations within a batch (a
+    /// part of one with `micro_batch`), summed over pairs of different ones, over Z (the redundancy term of Barlow Twins, the
+    /// covariance term of VICReg on standardised z); 0: none.
+    #[serde(default)]
+    pub decorrelation: f64,
     /// Steps between two rows of metrics.jsonl.
     pub log_every: usize,
     /// Steps between two checkpoints.
@@ -289,6 +316,11 @@ pub struct TrainConfig {
 /// What recipes mean that don't name a number of draws.
 fn one() -> usize {
     1
+}
+
+/// As all public implementations have it.
+fn default_decay_1d() -> bool {
+    true
 }
 
 impl TrainConfig {

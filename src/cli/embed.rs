@@ -3,7 +3,7 @@
 use super::Common;
 use super::images;
 use super::output::{self, Holds, Output};
-use super::source::WeightsArgs;
+use super::source::{WeightsArgs, frozen, whitening};
 use super::train::Interrupt;
 use crate::data::Dataset;
 use crate::data::stream::Stream;
@@ -43,6 +43,10 @@ pub struct Args {
     /// z, backbone or denoiser:BLOCK@T, such as denoiser:up1.0@11.
     #[arg(long, value_name = "KIND", default_value = "z")]
     features: FeatureKind,
+    /// Whiten the features: without correlations and of variance 1, by falling variance of the principal directions they lie along. With
+    /// mean and covariance that the weights hold for z (`soda export --whiten`), else those of the training images; no labels.
+    #[arg(long)]
+    whiten: bool,
     /// The features, a row for each image: a .npy file, or a .safetensors file that holds the labels of a --split as well (`-`, pipes
     /// and devices: .npy).
     #[arg(long, value_name = "FILE", default_value = "features.npy")]
@@ -69,15 +73,24 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     say(&format!("embedding {} with {} on {}", source.describe(), weights.path.display(), device.describe()));
     let (model, kinds) = (weights.model(&device.device)?, [args.features.clone()]);
     let extractor = Extractor::new(&model, &weights.config, &kinds, &device.device)?;
+    let whitening = args.whiten.then(|| {
+        whitening(&weights, &args.features, || {
+            let opened = if source.dataset.is_none() { Some(images::open(common, &weights)?) } else { None };
+            let dataset = source.dataset.as_ref().or(opened.as_ref()).expect("either");
+            frozen(&weights, &model, dataset, &device).train(&args.features, false)
+        })
+    });
+    let whitening = whitening.transpose()?;
     let text = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     let sides = weights.config.model.sides;
-    let metadata = BTreeMap::from([
+    let mut metadata = BTreeMap::from([
         text("features", &args.features.to_string()),
         text("weights_sha256", &weights.sha256),
         text("side", &weights.config.data.side.to_string()),
         text("source_side", &sides.source.to_string()),
         text("target_side", &sides.target.to_string()),
     ]);
+    metadata.extend(args.whiten.then(|| text("whitened", "true")));
     let mut table = Writer::create(&args.out, dim, source.labels.as_deref(), metadata)?;
     let mut lines = names.as_deref().map(Lines::create).transpose()?;
 
@@ -99,7 +112,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
             }
         }
         if !pixels.is_empty() {
-            table.append(&extractor.features(&pixels)?[0])?;
+            let features = extractor.features(&pixels)?.remove(0);
+            table.append(&whitening.as_ref().map_or(features.clone(), |whitening| whitening.apply(&features)))?;
             progress.add(pixels.len());
         }
         if interrupt.stop.load(Ordering::Relaxed) {
@@ -122,7 +136,12 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     }
     let images_per_s = progress.finish();
 
-    out!("{n} x {dim} features ({}) in {} at {images_per_s:.1} images/s", args.features, args.out.display());
+    out!(
+        "{n} x {dim} features ({}{}) in {} at {images_per_s:.1} images/s",
+        args.features,
+        if args.whiten { ", whitened" } else { "" },
+        args.out.display()
+    );
     match skipped.count {
         0 => outln!(),
         1 => outln!("; one file can't be read and was left out"),
@@ -134,7 +153,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         output.data(dataset, split, n);
     }
     let (features, out, labels) = (args.features.to_string(), &args.out, &args.labels);
-    output.merge(json!({ "features": features, "n": n, "dim": dim, "out": out, "labels": labels, "names": names }));
+    output.merge(json!({ "features": features, "n": n, "dim": dim, "whitened": args.whiten, "out": out, "labels": labels, "names": names }));
     output.merge(json!({ "side": weights.config.data.side, "source_side": sides.source, "target_side": sides.target }));
     output.merge(json!({ "images_per_s": images_per_s, "skipped": skipped.count, "skipped_first": skipped.first }));
     output.write(common)

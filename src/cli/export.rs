@@ -3,16 +3,17 @@
 use super::Common;
 use super::images;
 use super::output::{self, Holds, Output};
-use super::source::{WeightsArgs, linear_decoder};
+use super::source::{WeightsArgs, frozen, linear_decoder};
 use crate::config::Config;
 use crate::edit::linear_decoder::LinearDecoder;
 use crate::error::{Error, Result};
-use crate::eval::features::encode;
+use crate::eval::features::{FeatureKind, calibrate, encode};
+use crate::eval::whitening::Whitening;
 use crate::files;
-use crate::model::weights::WeightsFile;
+use crate::model::weights::{MORE, Tensors, WHITENING, WeightsFile};
 use crate::run_dir::RunDir;
 use crate::shell::retyped;
-use crate::train::checkpoint::{IMAGES_BEFORE, trained_beside};
+use crate::train::checkpoint::{IMAGES_BEFORE, other_networks, trained_beside};
 use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,8 +31,12 @@ pub struct Args {
     /// Store matrices and convolutions as 16-bit floats, and say what that costs; they are computed with as 32-bit ones.
     #[arg(long)]
     half: bool,
-    /// Store another way of sampling as the weights' own, for example sample.guidance=1; may be repeated.
-    #[arg(long, value_name = "sample.KEY=VALUE")]
+    /// Also store what whitens z, mean and covariance of the training images' z as one matrix: for `soda embed --whiten` and others.
+    #[arg(long)]
+    whiten: bool,
+    /// Store another way of sampling as the weights' own, for example sample.guidance=1, or another side of the images, for example
+    /// data.side=32: BatchNorm's statistics are then taken anew from training images at that side; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
 
@@ -48,10 +53,16 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     if same(&args.out).is_some_and(|out| Some(out) == same(&weights.path)) {
         return Err(Error::usage(format!("--out {} is the file that is read; choose another name", args.out.display())));
     }
-    resample(&mut weights, &args.set)?;
+    let before = weights.config.model.sides.source;
+    change(&mut weights, &args.set)?;
+    // Of what was read: other statistics make other weights.
+    output.weights(&weights);
+    if weights.config.model.sides.source != before {
+        recalibrate(&mut weights, common)?;
+    }
     let trained = weights.trained().or_else(|| trained_beside(&weights.path));
-    let linear = linear(&weights, common)?;
-    let file = weights.export(args.half, trained.as_ref(), &linear.as_ref().map_or(Vec::new(), |linear| linear.to_tensors()))?;
+    let more = more(&weights, args, common)?;
+    let file = weights.export(args.half, trained.as_ref(), &more)?;
     files::write_atomically(&args.out, &file)?;
     let (bytes, length) = (file.len(), weights.bytes as u64);
     outln!("{}: {}, from {} of {}", args.out.display(), megabytes(bytes as u64), megabytes(length), weights.path.display());
@@ -64,23 +75,59 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         outln!("z of {n} test images differs by at most {difference:.1e} of the largest |z|");
         output.set("z_difference", json!(difference));
     }
-    output.weights(&weights);
     output.set("out", json!(args.out));
     output.set("bytes", json!(bytes));
     output.set("half", json!(args.half));
+    output.set("whitening", json!(more.iter().any(|(name, ..)| name.starts_with(WHITENING))));
     output.set("trained", json!(trained));
     output.write(common)
 }
 
-/// Changes how the weights are sampled.
-fn resample(weights: &mut WeightsFile, set: &[String]) -> Result<()> {
-    if let Some(other) = set.iter().find(|set| !set.starts_with("sample.")) {
+/// Keys that can be changed, apart from those of [sample].
+const SIDES: [&str; 3] = ["data.side", "data.source.side", "data.target.side"];
+
+/// Changes how the weights are sampled, or the sides of their images.
+fn change(weights: &mut WeightsFile, set: &[String]) -> Result<()> {
+    let may = |set: &&String| set.starts_with("sample.") || SIDES.contains(&set.split('=').next().unwrap_or_default().trim());
+    if let Some(other) = set.iter().find(|set| !may(set)) {
         return Err(Error::usage(format!(
-            "--set {other}: weights stay as they were trained; only keys of [sample] can be changed"
+            "--set {other}: weights stay as they were trained; only keys of [sample] and sides of images (data.side and those of its views) can be changed"
         )));
     }
-    weights.config = Config::parse(&weights.config.to_toml(), &weights.path.display().to_string(), set)?;
+    let config = Config::parse(&weights.config.to_toml(), &weights.path.display().to_string(), set)?;
+    if let Some(what) = other_networks(&weights.config, &config) {
+        return Err(Error::usage(format!("--set: with these sides the denoiser would have other {what}")));
+    }
+    weights.config = config;
     Ok(())
+}
+
+/// BatchNorm's statistics of plain training images at the sides that the weights have now: features of larger images have others, which
+/// the same filters then meet (Touvron et al. 2019, "Fixing the train-test resolution discrepancy").
+fn recalibrate(weights: &mut WeightsFile, common: &Common) -> Result<()> {
+    let (device, dataset) = (super::device(common)?, images::open(common, weights)?);
+    let all: Vec<usize> = (0..dataset.train.len()).collect();
+    let model = weights.model(&device.device)?;
+    let how = format!("calibrated at {:?} of {} on {}", weights.config.model.sides, weights.config.data.side, dataset.sha256);
+    weights.replace(&calibrate(model, &dataset.train, &all, &weights.config.data, &device.device), &how)
+}
+
+/// What is stored beside the networks: the linear decoder, and what whitens z where that is asked for or there already.
+fn more(weights: &WeightsFile, args: &Args, common: &Common) -> Result<Tensors> {
+    let own = |prefix: &str| weights.more.iter().filter(|(name, ..)| name.starts_with(prefix)).cloned().collect::<Tensors>();
+    let mut more = linear(weights, common)?.map_or_else(|| own(MORE), |linear| linear.to_tensors());
+    if args.whiten {
+        // Of the weights as they will be read: small differences of z become large.
+        let rounded = if args.half { Some(WeightsFile::parse(&weights.path, &weights.export(true, None, &more)?)?) } else { None };
+        let weights = rounded.as_ref().unwrap_or(weights);
+        let (device, dataset) = (super::device(common)?, images::open(common, weights)?);
+        let model = weights.model(&device.device)?;
+        let z = frozen(weights, &model, &dataset, &device).train(&FeatureKind::Z, false)?;
+        more.extend(Whitening::fit(&z)?.to_tensors());
+    } else {
+        more.extend(own(WHITENING));
+    }
+    Ok(more)
 }
 
 /// What sampling begins with, from where the weights lie or fitted now; none where that is pure noise.

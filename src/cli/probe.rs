@@ -45,6 +45,9 @@ pub struct Args {
     /// Epochs that `linear` trains for (default: those of the weights' recipe, else 15); few images want many.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     epochs: Option<u64>,
+    /// Also score the features whitened: without correlations and of variance 1 by mean and covariance of what is learnt from, no labels.
+    #[arg(long)]
+    whiten: bool,
     /// Also score raw pixels and a randomly initialised encoder (computed once, then cached).
     #[arg(long)]
     baselines: bool,
@@ -75,6 +78,21 @@ impl Args {
         fractions.sort_by(f64::total_cmp);
         fractions.dedup();
         Ok(Protocol { views, fractions, ..standard })
+    }
+
+    /// The score of the same features whitened, where it is asked for; printed.
+    fn whitened(
+        &self,
+        name: &str,
+        protocol: &Protocol,
+        score: impl FnOnce(&Protocol) -> Result<Probed>,
+    ) -> Result<Option<Probed>> {
+        if !self.whiten {
+            return Ok(None);
+        }
+        let probed = score(&Protocol { whiten: true, ..protocol.clone() })?;
+        print_scores(&format!("{name} (whitened)"), &probed);
+        Ok(Some(probed))
     }
 
     /// What `linear` trains as: the recipe's settings, or SODA's.
@@ -109,6 +127,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let n_test = protocol.indices(&dataset).1.len();
     print_head(&protocol, &args.features, "images", &probed, n_test);
     print_scores(&args.features, &probed);
+    let whitened = args.whitened(&args.features, &protocol, |protocol| protocol.of_model(&frozen, &kind))?;
     let baselines = match args.baselines {
         true => Some(baselines::cached(&protocol, &frozen, &kind)?),
         false => None,
@@ -121,14 +140,22 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.weights(&weights);
     output.data(&dataset, &args.split, n_test);
     output.merge(to_json(&protocol, &weights.config.probe, &args.features, &probed, baselines.as_ref(), n_test));
+    whitened.iter().for_each(|probed| output.set("whitened", json!(probed)));
     output.write(common)
 }
 
 /// Scores raw pixels, for which no weights are needed.
 fn of_pixels(args: &Args, protocol: &Protocol, common: &Common) -> Result<()> {
-    if args.baselines || args.weights.run.is_some() || args.weights.weights.is_some() || protocol.views == TrainViews::Online {
+    if args.baselines
+        || args.whiten
+        || args.weights.run.is_some()
+        || args.weights.weights.is_some()
+        || protocol.views == TrainViews::Online
+    {
         let message = "--features pixels needs no weights and is a baseline itself, of images that were read once";
-        return Err(Error::usage(format!("{message}; leave out --run, --weights, --baselines and --train-views online")));
+        return Err(Error::usage(format!(
+            "{message}; leave out --run, --weights, --baselines, --whiten and --train-views online"
+        )));
     }
     let mut output = Output::new("probe");
     let config = args.training(ProbeConfig::default());

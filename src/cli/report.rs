@@ -314,9 +314,9 @@ fn repeat(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<Sectio
         words: vec![format!(
             "The recipe below, saved as recipe.toml, is what `{}` trains. On one device the same seed and data give the same numbers{}.",
             from_recipe(&starts),
-            match weights.config.train.lr_schedule {
-                LrSchedule::Constant => "",
-                LrSchedule::Cosine => ", unless a time limit ended the run: then the learning rate followed the clock",
+            match (weights.config.train.lr_schedule, weights.config.train.cooldown > 0.0) {
+                (LrSchedule::Constant, false) => "",
+                _ => ", unless a time limit ended the run: then the learning rate followed the clock",
             }
         )],
         tables: vec![Table { head: Vec::new(), rows }],

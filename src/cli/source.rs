@@ -4,7 +4,8 @@ use crate::data::Dataset;
 use crate::device::Selected;
 use crate::edit::linear_decoder::{LinearDecoder, MOST_IMAGES, fit_to};
 use crate::error::{Error, Result};
-use crate::eval::features::Frozen;
+use crate::eval::features::{FeatureKind, Features, Frozen};
+use crate::eval::whitening::Whitening;
 use crate::model::Soda;
 use crate::model::shipped;
 use crate::model::weights::WeightsFile;
@@ -79,6 +80,18 @@ pub fn linear_decoder<'a>(
         fit_to(model, &data.train, n, config, &device.device)
     })?;
     Ok(Some(Arc::new(found)))
+}
+
+/// What whitens the features `kind` of these networks: that stored with `weights` for their z, else that of the training images.
+///
+/// # Errors
+/// If what is stored is damaged, or the features can't be taken.
+pub fn whitening(weights: &WeightsFile, kind: &FeatureKind, frozen: impl FnOnce() -> Result<Features>) -> Result<Whitening> {
+    let z_dim = weights.config.model.z_dim;
+    match (kind, Whitening::of_tensors(&weights.more, z_dim, &weights.path)?) {
+        (FeatureKind::Z, Some(stored)) => Ok(stored),
+        _ => Whitening::fit(&frozen()?),
+    }
 }
 
 /// The weights that a file is named for: `shipped` is those that the program carries.

@@ -18,6 +18,7 @@ use crate::model::weights::WeightsFile;
 use crate::progress::say;
 use crate::run_dir::RunDir;
 use crate::shell::quoted;
+use crate::train::cooldown::{Length, cool_down};
 use crate::train::run::{Called, Options, Summary, train};
 use serde_json::json;
 use signal_hook::flag;
@@ -50,6 +51,14 @@ pub struct Args {
     /// --config with the recipe in the file. Moments and average begin anew.
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
+    /// With --from: go on with the training that made those weights, where they say how long it was: step, images seen and the streams
+    /// of all draws are taken over. Moments begin anew, and with them the warm-up.
+    #[arg(long = "continue", requires = "from")]
+    continues: bool,
+    /// With --resume: end a run of constant rate from its newest checkpoint on: in a run directory of its own, DIR-cooldown-STEP, the rate
+    /// falls to 0 within so many steps (or that share of the whole, such as 0.2). DIR stays as it is, and can go on.
+    #[arg(long, value_name = "STEPS", requires = "resume", conflicts_with_all = ["config", "set", "from", "dry_run"])]
+    cooldown: Option<Length>,
     /// End within this many minutes as a finished run, closing picture included: the learning rate follows, a checkpoint is written.
     #[arg(long, value_name = "MINUTES", value_parser = super::minutes)]
     max_minutes: Option<f64>,
@@ -80,6 +89,10 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
             None => return Output::new("train").write(common),
         },
         None => RunDir::numbered(&name),
+    };
+    let run = match args.cooldown {
+        Some(length) if args.fits.is_none() => cool_down(&run, length)?,
+        _ => run,
     };
     let resumed = args.resume && run.exists();
     let began = began(&run, args)?;
@@ -218,7 +231,8 @@ fn train_with(
 ) -> Result<Summary> {
     let limit = args.max_minutes.map(|m| Duration::from_secs_f64(m * 60.0));
     let interrupt = Interrupt::listen()?.stop;
-    train(config, dataset, device, run, &Options { limit, resume: args.resume, allow_change, from, interrupt, called })
+    let continues = args.continues;
+    train(config, dataset, device, run, &Options { limit, resume: args.resume, allow_change, from, continues, interrupt, called })
 }
 
 /// The weights that `run` begins with, and their name: those of `--from`, else those that a run without a checkpoint began with.

@@ -1,6 +1,6 @@
 //! What a recipe must satisfy before a run starts.
 
-use super::{Config, Levels, UNetConfig, Views};
+use super::{Config, Levels, LrSchedule, UNetConfig, Views};
 
 impl Config {
     /// The first impossible value, by its key.
@@ -74,6 +74,12 @@ impl Config {
         for (name, view) in [("source", &self.data.source), ("target", &self.data.target)] {
             probability(&format!("data.{name}.crop"), view.crop.into())?;
             probability(&format!("data.{name}.flip"), view.flip.into())?;
+            probability(&format!("data.{name}.color_jitter"), view.color_jitter.into())?;
+            need(
+                (0.0..=1.0).contains(&view.color_jitter_strength),
+                format!("data.{name}.color_jitter_strength = {}: lies in [0, 1]", view.color_jitter_strength),
+            )?;
+            probability(&format!("data.{name}.grayscale"), view.grayscale.into())?;
             probability(&format!("data.{name}.rand_augment"), view.rand_augment.into())?;
             let [low, high] = view.crop_scale;
             need(
@@ -136,7 +142,23 @@ impl Config {
             format!("train.lr = {}, train.encoder_lr_ratio = {}: must be positive numbers", t.lr, t.encoder_lr_ratio),
         )?;
         need(t.betas.iter().all(|b| (0.0..1.0).contains(b)), format!("train.betas = {:?}: each lies in [0, 1)", t.betas))?;
-        for (key, value) in [("weight_decay", t.weight_decay), ("clip_norm", t.clip_norm), ("ema_power", t.ema_power)] {
+        need(
+            (0.0..=1.0).contains(&t.cooldown),
+            format!("train.cooldown = {}: a share of the run lies between 0 and 1", t.cooldown),
+        )?;
+        need(
+            t.cooldown == 0.0 || t.lr_schedule == LrSchedule::Constant,
+            format!(
+                "train.cooldown = {}: it ends a constant rate; set train.lr_schedule = \"constant\", or cooldown = 0",
+                t.cooldown
+            ),
+        )?;
+        for (key, value) in [
+            ("weight_decay", t.weight_decay),
+            ("clip_norm", t.clip_norm),
+            ("ema_power", t.ema_power),
+            ("decorrelation", t.decorrelation),
+        ] {
             need(value >= 0.0 && value.is_finite(), format!("train.{key} = {value}: must be 0 or more"))?;
         }
         need(

@@ -4,6 +4,7 @@
 pub mod archive;
 pub mod cifar;
 pub mod cifar100;
+pub mod color_jitter;
 pub mod crop;
 mod folder;
 mod images;

@@ -197,7 +197,7 @@ fn look_up(bytes: &mut [u8], f: impl Fn(u8) -> u8) {
 }
 
 /// Luma of ITU-R 601, as PIL rounds it, of an image `[3, side, side]`.
-fn grey(image: &[u8]) -> Vec<u8> {
+pub(super) fn grey(image: &[u8]) -> Vec<u8> {
     let plane = image.len() / 3;
     let luma = |[r, g, b]: [u8; 3]| ((u32::from(r) * 19595 + u32::from(g) * 38470 + u32::from(b) * 7471 + 0x8000) >> 16) as u8;
     let (red, rest) = image.split_at(plane);

@@ -1,5 +1,6 @@
 //! The two views of an image: what the encoder sees (source) and what the denoiser has to draw (target).
 
+use super::color_jitter::{color_jitter, grayscale};
 use super::crop::{Geometry, draw_window, flip, resized, resized_crop};
 use super::rand_augment::rand_augment;
 use super::{Images, bytes_of, side_of};
@@ -10,8 +11,8 @@ use rand_distr::StandardNormal;
 use std::borrow::Cow;
 
 /// One augmented view `[3, side, side]` of `image`, and its geometry: with probability `crop` a random resized crop and then,
-/// with probability `flip`, its mirror image; with probability `rand_augment` RandAugment, with or without `geometric` operations
-/// (which the geometry doesn't tell). The noise is not in it: it is added after normalisation.
+/// with probability `flip`, its mirror image; with probability `color_jitter` colour jitter, with probability `grayscale` no colours;
+/// with probability `rand_augment` RandAugment, with or without `geometric` operations (which the geometry doesn't tell). The noise is not in it: it is added after normalisation.
 pub fn view(image: &[u8], side: usize, config: &ViewConfig, geometric: bool, rng: &mut Stream) -> (Vec<u8>, Geometry) {
     let happens = |rng: &mut Stream, probability: f32| rng.random::<f32>() < probability;
     let own = side_of(image);
@@ -22,6 +23,13 @@ pub fn view(image: &[u8], side: usize, config: &ViewConfig, geometric: bool, rng
     } else {
         resized(image, side).into_owned()
     };
+    // Nothing is drawn for what is switched off: older recipes see the views that they always saw.
+    if config.color_jitter > 0.0 && happens(rng, config.color_jitter) {
+        color_jitter(&mut view, config.color_jitter_strength, rng);
+    }
+    if config.grayscale > 0.0 && happens(rng, config.grayscale) {
+        grayscale(&mut view);
+    }
     if happens(rng, config.rand_augment) {
         rand_augment(&mut view, config.rand_augment_ops, config.rand_augment_magnitude, geometric, rng);
     }

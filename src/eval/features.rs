@@ -118,7 +118,15 @@ pub struct Augmented<'a> {
 impl<'a> Augmented<'a> {
     /// Of the images `indices`.
     pub fn new(images: &'a Images, indices: &'a [usize], data: &'a DataConfig) -> Self {
-        let view = ViewConfig { crop: 0.65, flip: 0.5, rand_augment: 0.0, noise: 0.0, ..data.source.clone() };
+        let view = ViewConfig {
+            crop: 0.65,
+            flip: 0.5,
+            color_jitter: 0.0,
+            grayscale: 0.0,
+            rand_augment: 0.0,
+            noise: 0.0,
+            ..data.source.clone()
+        };
         let view = ViewConfig { crop_scale: [0.08, 1.0], crop_ratio: [0.75, 4.0 / 3.0], ..view };
         Self { images, indices, data, view }
     }
@@ -147,13 +155,13 @@ impl<'a> Augmented<'a> {
 }
 
 /// `model` (without autodiff) with BatchNorm statistics of the plain training images instead of its own: what makes a
-/// randomly initialised encoder a fair baseline.
+/// randomly initialised encoder a fair baseline, and fits a trained one to images of another side.
 pub fn calibrate(model: Soda, images: &Images, indices: &[usize], data: &DataConfig, device: &Device) -> Soda {
     // A forward pass on an autodiff device updates the statistics.
     // Nothing is learnt from it: without tracked weights nothing of the pass is kept.
     let training = model.train().no_grad();
     let autodiff = device.clone().autodiff();
-    let progress = Progress::new("calibrating the untrained encoder, batches", Some(CALIBRATION));
+    let progress = Progress::new("calibrating BatchNorm, batches", Some(CALIBRATION));
     for batch in indices.chunks(batch_size(data.sides().source)).cycle().take(CALIBRATION) {
         training.encode(source_tensor(images, batch, data, false, &autodiff));
         progress.add(1);

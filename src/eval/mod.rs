@@ -19,3 +19,4 @@ pub mod probe;
 pub mod spectrum;
 pub mod table;
 pub mod validation;
+pub mod whitening;

@@ -3,6 +3,7 @@
 use super::features::{self, Augmented, FeatureKind, Frozen, Pixels, Rows, Selected};
 use super::linear::{LinearProbe, ProbeShape, Scores, batches, mean_and_spread};
 use super::method::Method;
+use super::whitening::Whitening;
 use crate::config::ProbeConfig;
 use crate::data::{Dataset, Images, split};
 use crate::error::{Error, Result};
@@ -97,13 +98,15 @@ pub struct Protocol {
     pub seeds: u64,
     /// Shares of the training labels, each above 0 and up to 1; at least one.
     pub fractions: Vec<f64>,
+    /// Whether features are whitened first, by what is learnt from (all of it, whatever the share of labels).
+    pub whiten: bool,
 }
 
 impl Protocol {
     /// With all labels, on the views that `method` is defined on: image and mirror image for `linear`, plain images else.
     pub fn new(method: Method, split: Split, seeds: u64) -> Self {
         let views = if method == Method::Linear { TrainViews::Flip } else { TrainViews::Plain };
-        Self { method, views, split, seeds, fractions: vec![1.0] }
+        Self { method, views, split, seeds, fractions: vec![1.0], whiten: false }
     }
 
     /// Images that are learnt from and images that judge: indices of the training set, and of the training or the test set.
@@ -144,6 +147,11 @@ impl Protocol {
     pub fn of_features(&self, train: &dyn Rows, test: &dyn Rows, classes: usize, config: &ProbeConfig) -> Result<Probed> {
         assert!(self.views != TrainViews::Online && !self.fractions.is_empty());
         check_pair(train, test, classes)?;
+        if self.whiten {
+            let whitening = Whitening::fit(train)?;
+            let plain = Protocol { whiten: false, ..self.clone() };
+            return plain.of_features(&whitening.of(train), &whitening.of(test), classes, config);
+        }
         let images = if self.views == TrainViews::Flip { train.rows() / 2 } else { train.rows() };
         let point = |&fraction: &f64| {
             let runs = if self.method.is_drawn() || fraction < 1.0 { self.seeds } else { 1 };
@@ -211,6 +219,9 @@ impl Protocol {
             let message =
                 "--train-views online: fresh crops in each epoch go with --protocol linear, --features z and all labels";
             return Err(Error::usage(format!("{message}; take 1 or 2")));
+        }
+        if self.whiten {
+            return Err(Error::usage("--train-views online can't be whitened: views are drawn anew in each epoch; take 1 or 2"));
         }
         let (train, judge) = self.probe_indices(data)?;
         let test = features::encode(model, self.judges(data), &judge, &config.data, false, device)?;

@@ -2,7 +2,7 @@
 
 use super::Soda;
 use super::parameters::{self, Named};
-use crate::config::{Config, Sides};
+use crate::config::{Config, ModelConfig, Sides};
 use crate::error::{Error, Result};
 use crate::files;
 use burn::module::Module;
@@ -29,12 +29,14 @@ pub struct WeightsFile {
     /// All of its metadata.
     pub metadata: HashMap<String, String>,
     tensors: HashMap<String, (Vec<usize>, Vec<f32>)>,
-    /// Tensors that are no part of the networks, by names that begin with [`MORE`]: what was fitted to their z afterwards.
+    /// Tensors that are no part of the networks, by names that begin with [`MORE`] or [`WHITENING`]: what was fitted to their z afterwards.
     pub more: Tensors,
 }
 
-/// What tensors are called that are no part of the networks.
+/// What tensors of the linear decoder are called, which are no part of the networks.
 pub const MORE: &str = "linear.";
+/// What those of the whitening of z are called, which aren't either.
+pub const WHITENING: &str = "whitening.";
 
 /// The training that made weights.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,7 +91,8 @@ pub fn encode(tensors: &Tensors, metadata: HashMap<String, String>) -> Result<Ve
 }
 
 /// As [`encode`]; `half` stores matrices and convolutions as f16 where none of their numbers is too large for that. Vectors (norms,
-/// their statistics, biases) stay f32: they weigh nothing. Tensors that are no part of the networks are always stored so.
+/// their statistics, biases) stay f32: they weigh nothing. The linear decoder is always stored so, the whitening never: it makes small
+/// differences of z large.
 fn encode_stored<'a>(
     tensors: impl Iterator<Item = (&'a str, &'a [usize], &'a [f32])>,
     metadata: HashMap<String, String>,
@@ -97,7 +100,7 @@ fn encode_stored<'a>(
 ) -> Result<Vec<u8>> {
     let stored: Vec<_> = tensors
         .map(|(name, shape, values)| {
-            let half = half || name.starts_with(MORE);
+            let half = (half || name.starts_with(MORE)) && !name.starts_with(WHITENING);
             let small = half && shape.len() > 1 && values.iter().all(|v| v.abs() <= f16::MAX.to_f32());
             let (dtype, bytes) = match small {
                 true => (Dtype::F16, Cow::Owned(values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect())),
@@ -212,7 +215,8 @@ impl WeightsFile {
             )));
         };
         let config = Config::parse(config, &format!("{} (recipe in the file)", path.display()), &[])?;
-        let (more, tensors): (Tensors, Tensors) = tensors.into_iter().partition(|(name, ..)| name.starts_with(MORE));
+        let is_more = |name: &str| name.starts_with(MORE) || name.starts_with(WHITENING);
+        let (more, tensors): (Tensors, Tensors) = tensors.into_iter().partition(|(name, ..)| is_more(name));
         let tensors = tensors.into_iter().map(|(name, shape, values)| (name, (shape, values))).collect();
         Ok(Self { path: path.to_owned(), bytes: bytes.len(), sha256, config, metadata, tensors, more })
     }
@@ -242,11 +246,17 @@ impl WeightsFile {
     /// # Errors
     /// If a tensor is missing, superfluous or of another shape than the recipe says.
     pub fn model(&self, device: &Device) -> Result<Soda> {
+        self.model_of(&self.config.model, device)
+    }
+
+    /// As [`WeightsFile::model`], of a recipe whose networks differ in nothing that weights know, such as the sides of images.
+    ///
+    /// # Errors
+    /// See [`WeightsFile::model`].
+    pub fn model_of(&self, config: &ModelConfig, device: &Device) -> Result<Soda> {
         // A recipe may claim networks of any size: nothing is allocated for them before the tensors are seen to be there.
-        let needed: usize = parameters::shapes(&Soda::blank(&self.config.model, device))
-            .iter()
-            .map(|(_, shape)| shape.iter().product::<usize>())
-            .sum();
+        let needed: usize =
+            parameters::shapes(&Soda::blank(config, device)).iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
         let there: usize = self.tensors.values().map(|(_, values)| values.len()).sum();
         if needed != there {
             let path = self.path.display();
@@ -254,8 +264,23 @@ impl WeightsFile {
                 "{path} holds {there} numbers and the network of its recipe has {needed}; these are weights of another network"
             )));
         }
-        let model = Soda::new(&self.config.model, self.config.seed, device);
+        let model = Soda::new(config, self.config.seed, device);
         load(model, &self.tensors, &self.path.display().to_string())
+    }
+}
+
+impl WeightsFile {
+    /// Takes the tensors of `model` (without autodiff) as its own, changed in a way that `how` names: with the file's, its checksum stands
+    /// for these very weights. What was fitted to z is dropped: z is another.
+    ///
+    /// # Errors
+    /// If the device can't be read.
+    pub fn replace(&mut self, model: &Soda, how: &str) -> Result<()> {
+        let tensors = to_host(parameters::collect(model))?;
+        self.tensors = tensors.into_iter().map(|(name, shape, values)| (name, (shape, values))).collect();
+        self.more = Tensors::new();
+        self.sha256 = files::sha256(format!("{} {how}", self.sha256).as_bytes());
+        Ok(())
     }
 }
 

@@ -44,9 +44,31 @@ pub struct Position {
     pub planned: u64,
     /// SHA-256 of the data it was trained on.
     pub data_sha256: String,
+    /// Where the weights stood that the run goes on from without their moments; step and images count on from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continued: Option<Continued>,
+}
+
+/// What a run that goes on from a weights file takes over from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Continued {
+    /// Optimizer steps behind the weights.
+    pub step: u64,
+    /// Images seen by then.
+    pub images: u64,
 }
 
 impl Position {
+    /// Images that this run itself has seen.
+    pub fn own_images(&self) -> u64 {
+        self.images - self.continued.map_or(0, |continued| continued.images)
+    }
+
+    /// Updates of the average, those behind the weights that the run goes on from counted.
+    fn averaged(&self) -> u64 {
+        self.updates + self.continued.map_or(0, |continued| continued.step)
+    }
+
     /// Goes on with a run of `steps` steps, and with another recipe where it has `changed`: what was the end, or half of the way,
     /// may be so no longer.
     pub fn replan(&mut self, steps: u64, changed: bool) {
@@ -98,7 +120,35 @@ impl State {
         if let Some(what) = other_networks(&weights.config, config) {
             return other(what);
         }
-        Ok(Self::beginning(weights.model(&device.clone().autodiff())?, data_sha256, device))
+        Ok(Self::beginning(weights.model_of(&config.model, &device.clone().autodiff())?, data_sha256, device))
+    }
+
+    /// Goes on with the training that made `weights`, which stand for the average and for the networks in training: their step, images
+    /// seen and so the streams of all draws. Moments begin anew, and with them the warm-up of the learning rate.
+    ///
+    /// # Errors
+    /// As [`State::trained`]; if the weights don't tell how long they were trained, or it was on other data.
+    pub fn continued(config: &Config, weights: &WeightsFile, data_sha256: &str, device: &Device) -> Result<Self> {
+        let path = weights.path.display();
+        let Some(Trained { step, images, data_sha256: own }) = weights.trained().or_else(|| trained_beside(&weights.path)) else {
+            return Err(Error::usage(format!("--continue: {path} doesn't tell its step and images seen; leave --continue out")));
+        };
+        if own != data_sha256 {
+            return Err(Error::usage(format!(
+                "--continue: {path} was trained on other data (checksum {own:.16}.. instead of {data_sha256:.16}..); name the same data with --data, or leave --continue out"
+            )));
+        }
+        let steps = config.train.steps as u64;
+        if step >= steps {
+            return Err(Error::usage(format!(
+                "--continue: {path} has {step} steps behind it and train.steps = {steps}; set more (--set train.steps={})",
+                2 * step
+            )));
+        }
+        let state = Self::trained(config, weights, data_sha256, device)?;
+        let continued = Some(Continued { step, images });
+        let position = Position { step, images, continued, progress: step as f64 / steps as f64, ..state.position };
+        Ok(Self { ema: Ema::new(&state.ema.model(), step), position, ..state })
     }
 
     fn beginning(model: Soda, data_sha256: &str, device: &Device) -> Self {
@@ -116,18 +166,27 @@ impl State {
                 finished: false,
                 planned: 0,
                 data_sha256: data_sha256.to_owned(),
+                continued: None,
             },
             tally: Tally::new(device),
         }
     }
 }
 
-/// Which part of two recipes says that weights of one are of no use to the other; dropout may differ.
+/// Which part of two recipes says that weights of one are of no use to the other. Dropout may differ, and so may the sides of the images:
+/// convolutions don't know them. The same stages must have attention.
 pub fn other_networks(one: &Config, other: &Config) -> Option<&'static str> {
     let mut model = one.model.clone();
     model.unet.dropout = other.model.unet.dropout;
     if model.sides != other.model.sides {
-        return Some("sides of the images (data.side and those of its views)");
+        let attention = |config: &Config| {
+            let side = |stage: usize| config.model.sides.target >> stage;
+            (0..config.model.unet.multipliers.len()).map(|s| config.model.unet.attention.contains(&side(s))).collect::<Vec<_>>()
+        };
+        if attention(one) != attention(other) {
+            return Some("stages with attention (model.unet.attention names sides of feature maps)");
+        }
+        (model.sides, model.unet.attention) = (other.model.sides, other.model.unet.attention.clone());
     }
     if model != other.model {
         return Some("[model]");
@@ -203,6 +262,26 @@ impl Snapshot {
     pub fn is_finite(&self) -> bool {
         self.model.iter().chain(&self.ema).chain(&self.moments).all(|(_, _, values)| values.iter().all(|v| v.is_finite()))
     }
+}
+
+/// Writes the whole checkpoint of `step` of `run` into `to` as well, at `position`.
+///
+/// # Errors
+/// If it can't be read or written.
+pub(super) fn copy(run: &RunDir, step: u64, to: &RunDir, position: &Position) -> Result<()> {
+    let (from, target) = (run.checkpoint(step), to.checkpoint(position.step));
+    let partial = target.with_extension(PARTIAL);
+    remove_folder(&partial)?;
+    create_dir(&partial)?;
+    for name in &FILES[..3] {
+        let bytes = files::read(&from.join(name)).map_err(|e| Error::io("read", &from.join(name), &e))?;
+        files::write_atomically(&partial.join(name), &bytes)?;
+    }
+    let json = serde_json::to_vec_pretty(position).map_err(|e| Error::failed(format!("cannot encode the state: {e}")))?;
+    files::write_atomically(&partial.join(FILES[3]), &json)?;
+    marker::write(&partial)?;
+    discard(&target)?;
+    rename_folder(&partial, &target)
 }
 
 /// Removes all checkpoints but the newest `keep` (0: none) and that of step `best`. What can't be removed only takes room.
@@ -288,7 +367,7 @@ fn read(path: &Path, config: &Config, device: &Device) -> Result<State> {
     let averaged = read("ema.safetensors", device)?;
     let optim =
         AdamW { moments: read_moments(&path.join("optimizer.safetensors"), &averaged, device)?, updates: position.updates };
-    Ok(State { model, ema: Ema::new(&averaged, position.updates), optim, position, tally: Tally::new(device) })
+    Ok(State { model, ema: Ema::new(&averaged, position.averaged()), optim, position, tally: Tally::new(device) })
 }
 
 /// Where the run stood at the checkpoint in the folder `path`.

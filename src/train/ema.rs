@@ -38,6 +38,11 @@ impl Ema {
         }
     }
 
+    /// Whether parameter `name` has one dimension: a gain, a shift, a bias.
+    pub(super) fn is_vector(&self, name: &str) -> bool {
+        self.average[name].shape.len() < 2
+    }
+
     /// Sets the average of parameter `name` to what `update` makes of it. Both are flattened; nobody else holds it meanwhile,
     /// so it may be updated in place.
     pub(super) fn update<T>(&mut self, name: &str, update: impl FnOnce(Tensor<1>) -> (Tensor<1>, T)) -> T {

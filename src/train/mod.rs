@@ -1,6 +1,8 @@
 //! Training: the loop, the optimizer, the EMA and the whole state of a run on disk.
 
 pub mod checkpoint;
+pub mod cooldown;
+pub mod decorrelation;
 pub mod ema;
 pub mod limits;
 pub mod optim;

@@ -28,11 +28,15 @@ pub struct AdamW {
     pub updates: u64,
 }
 
-/// Learning rate of the denoiser at `step` (from 1): linear warm-up, then constant or half a cosine down to 0 at
-/// `progress` = 1. `progress` is the share of the run that is done, in steps or in time, whichever ends first.
-pub fn learning_rate(config: &TrainConfig, step: u64, progress: f64) -> f64 {
-    let warmup = (step as f64 / config.warmup_steps.max(1) as f64).min(1.0);
+/// Learning rate of the denoiser at `update` of the optimizer (from 1): linear warm-up, then constant, with or without a cooldown
+/// (1 - sqrt, which Haegele et al. 2024, arXiv 2405.18392, found better than a line), or half a cosine, both down to 0 at `progress` = 1.
+/// `progress` is the share of the run that is done, in steps or in time, whichever ends first.
+pub fn learning_rate(config: &TrainConfig, update: u64, progress: f64) -> f64 {
+    let warmup = (update as f64 / config.warmup_steps.max(1) as f64).min(1.0);
     let decay = match config.lr_schedule {
+        LrSchedule::Constant if config.cooldown > 0.0 && progress + config.cooldown > 1.0 => {
+            1.0 - ((progress - (1.0 - config.cooldown)) / config.cooldown).clamp(0.0, 1.0).sqrt()
+        }
         LrSchedule::Constant => 1.0,
         LrSchedule::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * progress.clamp(0.0, 1.0)).cos()),
     };
@@ -57,9 +61,15 @@ impl AdamW {
             update: self.updates as i32,
             ema_decay: Ema::decay(config, ema.updates),
         };
-        // One tensor for all parameters of a learning rate: the denoiser's, then the encoder's.
-        let factors = [lr, lr * config.encoder_lr_ratio]
-            .map(|lr| Tensor::<1>::from_floats(Options { lr, ..options }.factors(), &norm.device()));
+        // One tensor for all parameters of a learning rate and a decay: the denoiser's, then the encoder's, each for matrices and
+        // for vectors.
+        let factors = [lr, lr * config.encoder_lr_ratio].map(|lr| {
+            let factors =
+                |weight_decay| Tensor::<1>::from_floats(Options { lr, weight_decay, ..options }.factors(), &norm.device());
+            let all = factors(config.weight_decay);
+            let vectors = if config.decay_1d { all.clone() } else { factors(0.0) };
+            [all, vectors]
+        });
         let model = parameters::map(model, |name, weight| {
             if parameters::is_statistic(name) {
                 return weight;
@@ -71,7 +81,7 @@ impl AdamW {
             };
             let Moments { first, second } =
                 self.moments.remove(name).unwrap_or_else(|| Moments { first: grad.zeros_like(), second: grad.zeros_like() });
-            let factors = factors[usize::from(name.starts_with("encoder."))].clone();
+            let factors = factors[usize::from(name.starts_with("encoder."))][usize::from(ema.is_vector(name))].clone();
             let new = ema.update(name, |average| {
                 let new = adamw(Parameter { weight, first, second, average }, grad, clip.clone(), factors);
                 (new.average.clone(), new)

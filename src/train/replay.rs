@@ -79,7 +79,7 @@ pub fn replay(
         let progress = state.position.progress.max(number as f64 / config.train.steps as f64);
         // The rate of the step that failed is known; a cosine that followed a limit of time isn't for those before it.
         let known = failure.filter(|failure| failure.step == number).map(|failure| failure.lr);
-        let lr = known.unwrap_or_else(|| learning_rate(&config.train, number, progress));
+        let lr = known.unwrap_or_else(|| learning_rate(&config.train, state.position.updates + 1, progress));
         let batch = batches.next()?;
         let (images, view) = (batch.indices, config.model.unet.view_conditioning.then_some(batch.geometry));
         let pair = Pair::new(config.model.sides, batch.source, batch.target, view, &autodiff);

@@ -50,6 +50,8 @@ pub struct Options {
     pub resume: bool,
     /// What a new run starts from; none: random weights. Of a run that goes on it is ignored.
     pub from: Option<Arc<WeightsFile>>,
+    /// Go on with the training that made those, instead of beginning anew at step 0.
+    pub continues: bool,
     /// Go on with a recipe that isn't the run's own, where its networks are the same.
     pub allow_change: bool,
     /// Set from outside to stop after the current step, with a checkpoint.
@@ -118,12 +120,14 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
         run.forget_starts()?;
     }
     if !state.position.finished {
-        let from = options.from.as_ref().filter(|_| state.position.step == 0);
+        let from = options.from.as_ref().filter(|_| state.position.updates == 0);
+        // Images behind weights that are gone on with are counted as the run's own.
+        let counted = state.position.continued.map_or(0, |continued| continued.images);
         run.add_start(&Start {
             step: state.position.step,
             from: from.map(|weights| weights.sha256.clone()),
             from_name: options.called.from.clone().filter(|_| from.is_some()),
-            from_images: from.and_then(|weights| checkpoint::images_behind(weights)),
+            from_images: from.and_then(|weights| checkpoint::images_behind(weights)?.checked_sub(counted)),
             ..now
         })?;
         // The recipe last: it is what makes a directory a run.
@@ -161,7 +165,7 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
         watch.doing(if pace.taken == 0 { Doing::FirstStep(number) } else { Doing::Step(number, pace.seconds()) });
         // Never back, not even where a resumed call has more time than the first one.
         let progress = state.position.progress.max(limit.share(&pace)).max(number as f64 / last_step as f64);
-        let lr = learning_rate(train, number, progress);
+        let lr = learning_rate(train, state.position.updates + 1, progress);
         let batch = batches.next()?;
         let view = config.model.unet.view_conditioning.then_some(batch.geometry);
         let pair = Pair::new(config.model.sides, batch.source, batch.target, view, &autodiff);
@@ -251,7 +255,7 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
     drop((watch, lock));
     Ok(Summary {
         steps: state.position.step,
-        images_per_s: state.position.images as f64 / state.position.seconds,
+        images_per_s: state.position.own_images() as f64 / state.position.seconds,
         loss_first: state.position.loss_first.unwrap_or(f64::NAN),
         loss_last: log.metrics.rows.last().map_or(f64::NAN, |r| r.loss),
         interrupted: !state.position.finished,
@@ -343,7 +347,10 @@ fn start(
             run.path.display()
         )));
     }
+    // A run without a checkpoint yet begins as it did.
+    let continues = options.continues || (run.exists() && run.read_starts().first().is_some_and(|start| start.step > 0));
     let state = match &options.from {
+        Some(weights) if continues => State::continued(config, weights, &data.sha256, &device.device)?,
         Some(weights) => State::trained(config, weights, &data.sha256, &device.device)?,
         None => State::new(config, &data.sha256, &device.device),
     };

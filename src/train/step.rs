@@ -1,6 +1,7 @@
 //! One training step, as the paper has it.
 
 use super::checkpoint::State;
+use super::decorrelation::decorrelation;
 use super::optim::Gradients;
 use crate::config::{Config, Sides};
 use crate::data::bytes_of;
@@ -50,7 +51,7 @@ impl Pair {
 
 /// What a step leaves to be read, still on the device.
 pub struct Outcome {
-    /// Mean squared error on the noise (or v), weighted by level, `[1]`.
+    /// Mean squared error on the noise (or v), weighted by level, with the penalty on z where there is one, `[1]`.
     pub loss: Tensor<1>,
     /// L2 norm of all gradients before the clip, `[1]`.
     pub grad_norm: Tensor<1>,
@@ -73,7 +74,9 @@ pub fn step(mut state: State, pair: Pair, schedule: &Schedule, config: &Config, 
         let [n, ..] = part.x_0.dims();
         let at;
         (at, levels) = levels.split_at(n * draws);
-        let z = repeated(state.model.encode(part.x_source), draws);
+        let z = state.model.encode(part.x_source);
+        let penalty = (train.decorrelation > 0.0).then(|| decorrelation(z.clone()) * train.decorrelation);
+        let z = repeated(z, draws);
         let x_0 = repeated(part.x_0, draws);
         let view = part.view.map(|view| repeated(view, draws));
         let mask = draw_masks(n * draws, config, &mut masks, &device);
@@ -88,6 +91,7 @@ pub fn step(mut state: State, pair: Pair, schedule: &Schedule, config: &Config, 
             Some(weights) => (errors * weights).mean(),
             None => errors.mean(),
         };
+        let loss = penalty.into_iter().fold(loss, |loss, penalty| loss + penalty);
         total.add(&state.model, loss, n as f64 / batch as f64);
     }
 

@@ -150,6 +150,7 @@ mod tests {
                 finished: step == 10,
                 planned: 10,
                 data_sha256: "ab".into(),
+                continued: None,
             };
             std::fs::create_dir_all(run.checkpoint(step)).expect("writable");
             std::fs::write(run.checkpoint(step).join("state.json"), json_line(&position)).expect("writable");

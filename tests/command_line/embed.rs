@@ -233,3 +233,46 @@ fn a_map_of_a_small_folder_shows_all_of_its_images() {
     assert_eq!(json(&at("small.json"))["n"], 27);
     fails(&map(&["--split", "test"]), 2, &["--split test: 3 images", "at least 10"]);
 }
+
+#[test]
+fn whitened_z_is_that_of_the_training_images_whether_it_is_stored_or_not() {
+    let embed = |out: &str, more: &[&str], from: [&str; 2]| {
+        let base = ["embed", "--split", "train", "--device", "cpu", "--out", out, "--json", "w.json"];
+        let out = succeeds(&soda(FOLDER.path(), &[&base[..], more, &from].concat()));
+        (out, json(&at("w.json")))
+    };
+    let own = ["--run", "run"];
+    let (out, report) = embed("white.npy", &["--whiten", "--labels", "l.npy"], own);
+    assert!(out.contains("features (z, whitened) in white.npy") && report["whitened"] == true, "{out}");
+    let stats = |name: &str| {
+        let features = read(name, Some("l.npy"));
+        soda::eval::latent::statistics(&features.values, features.dim).expect("statistics")
+    };
+    // A run of two steps may leave directions that hold nothing.
+    let variances = stats("white.npy").variance;
+    assert!(variances[..4].iter().all(|v| (v - 1.0).abs() < 1e-2) && variances.iter().all(|v| *v < 1.01), "{variances:?}");
+    embed("plain.npy", &[], own);
+    assert!(stats("plain.npy").variance.iter().any(|v| (v - 1.0).abs() > 0.1));
+
+    // Stored with the weights, and so for images of which there are no training images.
+    let export =
+        ["export", "--run", "run", "--device", "cpu", "--whiten", "--half", "--out", "white.safetensors", "--json", "e.json"];
+    succeeds(&soda(FOLDER.path(), &export));
+    assert_eq!(json(&at("e.json"))["whitening"], true);
+    embed("stored.npy", &["--whiten"], ["--weights", "white.safetensors"]);
+    let variances = stats("stored.npy").variance;
+    assert!(variances[..4].iter().all(|v| (v - 1.0).abs() < 1e-2) && variances.iter().all(|v| *v < 1.01), "{variances:?}");
+    // Nothing is taken from images: the stored matrix is what is applied.
+    let weights = soda::model::weights::WeightsFile::open(&at("white.safetensors")).expect("weights");
+    let whitening = soda::eval::whitening::Whitening::of_tensors(&weights.more, 8, &weights.path).expect("whole").expect("stored");
+    embed("half.npy", &[], ["--weights", "white.safetensors"]);
+    assert!(same(&whitening.apply(&read("half.npy", Some("l.npy")).values), &read("stored.npy", Some("l.npy")).values));
+    // It stays where the file is exported again, and what has none is as before.
+    succeeds(&soda(
+        FOLDER.path(),
+        &["export", "--weights", "white.safetensors", "--out", "again.safetensors", "--json", "e.json"],
+    ));
+    assert_eq!(json(&at("e.json"))["whitening"], true);
+    succeeds(&soda(FOLDER.path(), &["export", "--run", "run", "--out", "bare.safetensors", "--json", "e.json"]));
+    assert_eq!(json(&at("e.json"))["whitening"], false);
+}

@@ -162,9 +162,45 @@ fn cifar_is_resampled_to_the_recipes_side_and_training_says_so() {
     succeeds(&output);
     let said = text(&output.stderr);
     assert!(said.contains("no stage of the denoiser has feature maps of 16 x 16 pixels"), "{said}");
-    // Weights of one side don't go on at another.
+    // Weights of one side go on at another, with the same stages under attention alone.
     let from = ["--run", "c", "--set", "data.side=48", "--from", "run/checkpoints/step_2/ema.safetensors"];
-    fails(&train(folder.path(), &from), 2, &["other sides of the images"]);
+    succeeds(&train(folder.path(), &from));
+    assert_eq!(metadata(&folder.path().join("c/checkpoints/step_2/ema.safetensors"))["source_side"], "48");
+    let other = [&from[..], &["--set", "model.unet.attention=[24]"]].concat();
+    fails(&train(folder.path(), &[&other[..], &["--run", "d"]].concat()[2..]), 2, &["stages with attention"]);
+}
+
+#[test]
+fn an_exported_encoder_for_another_side_has_batch_norm_statistics_of_that_side() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    succeeds(&train(at, &["--run", "run", "--set", "data.source.side=24", "--set", "data.target.side=24"]));
+    let export = |out: &str, more: &[&str]| {
+        soda(at, &[&["export", "--run", "run", "--device", "cpu", "--out", out, "--json", "e.json"], more].concat())
+    };
+    let larger = ["--set", "data.source.side=32", "--set", "data.target.side=32"];
+    succeeds(&export("same.safetensors", &[]));
+    succeeds(&export("larger.safetensors", &larger));
+    succeeds(&export("target.safetensors", &["--set", "data.target.side=32"]));
+    let open = |name: &str| WeightsFile::open(&at.join(name)).expect("weights");
+    assert_eq!(open("larger.safetensors").config.model.sides, Sides { source: 32, target: 32 });
+    let tensors = |name: &str| weights::read(&at.join(name)).expect("a file").0.into_iter().collect::<Vec<_>>();
+    let changed = |a: &str, b: &str| {
+        let b: HashMap<_, _> = tensors(b).into_iter().map(|(name, _, values)| (name, values)).collect();
+        tensors(a).into_iter().filter(|(name, _, values)| b[name] != *values).map(|(name, ..)| name).collect::<Vec<_>>()
+    };
+    let other = changed("same.safetensors", "larger.safetensors");
+    assert!(!other.is_empty() && other.iter().all(|name| parameters::is_statistic(name)), "{other:?}");
+    assert!(changed("same.safetensors", "target.safetensors").is_empty(), "the encoder's images are the same");
+    // They are those of images at that side: under them the stem's normalised outputs have mean 0 and variance 1, roughly.
+    let statistics = |name: &str, which: &str| {
+        let found = tensors(name).into_iter().find(|(own, ..)| own == which);
+        found.unwrap_or_else(|| panic!("no {which}")).2
+    };
+    let name = "encoder.stem_norm.running_mean";
+    assert_ne!(statistics("same.safetensors", name), statistics("larger.safetensors", name));
+    fails(&export("x.safetensors", &["--set", "train.lr=1"]), 2, &["stay as they were trained"]);
+    fails(&export("x.safetensors", &["--set", "data.source.side=20"]), 2, &["multiple of 8"]);
 }
 
 fn recipe(sets: &[&str]) -> Result<Config, String> {

@@ -233,3 +233,30 @@ fn the_scan_draws_its_cells_and_names_the_best() {
     std::fs::write(at().join("file"), "in the way").expect("writable");
     fails(&scan(&["--out", "file/grid.png"]), 1, &["file"]);
 }
+
+#[test]
+fn whitened_features_are_scored_beside_those_that_are_as_they_are() {
+    // What tells classes apart is small beside what doesn't.
+    let loud = |i: usize, row: &mut [f32; 4], _: &mut i64| {
+        let noise = 400.0 * ((i * i % 97) as f32 * 0.9).sin();
+        *row = [row[0] + noise, row[1] + noise, row[2] - noise, noise];
+    };
+    write_features("loud", 300, loud);
+    write_features("loud_test", 90, |i, row, label| loud(i + 1000, row, label));
+    let files = ["--features-from", "loud.npy", "--labels-from", "loud_labels.npy", "--test-features", "loud_test.npy"];
+    let files = [&files[..], &["--test-labels", "loud_test_labels.npy", "--protocol", "knn"]].concat();
+    let (out, report) = probed("loud", &[&files[..], &["--whiten"]].concat());
+    let (plain, white) = (per_cent(&report["top1"]), per_cent(&report["whitened"]["top1"]));
+    assert!(white > 95.0 && plain < white - 10.0, "{report}");
+    assert!(out.contains("loud.npy (whitened)"), "{out}");
+    let (_, without) = probed("plain", &files);
+    assert_eq!((&without["top1"], &without["whitened"]), (&report["top1"], &Value::Null));
+
+    let base = ["--run", "r", "--protocol", "linear", "--split", "selection", "--seeds", "1"];
+    let (out, report) = probed("white", &[&base[..], &["--whiten"]].concat());
+    assert!(out.contains("  z (whitened) ") && report["whitened"]["n_train"] == report["n_train"], "{out}");
+    per_cent(&report["whitened"]["top1"]);
+    for more in [&["--train-views", "online"][..], &["--features", "pixels"], &["--grid"]] {
+        assert_eq!(soda(at(), &[&["probe", "--run", "r", "--whiten"], more].concat()).status.code(), Some(2), "{more:?}");
+    }
+}

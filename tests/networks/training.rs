@@ -484,4 +484,128 @@ fn learning_rate_warms_up_and_then_stays_or_falls() {
     config.lr_schedule = LrSchedule::Cosine;
     assert!((learning_rate(&config, 50, 0.5) - 5e-4).abs() < 1e-12);
     assert!(learning_rate(&config, 100, 1.0) < 1e-12);
+    // The last fifth: 1 - sqrt of the share of it that is over.
+    (config.lr_schedule, config.cooldown) = (LrSchedule::Constant, 0.2);
+    for (progress, rate) in [(0.5, 1e-3), (0.79, 1e-3), (0.85, 5e-4), (0.95, 1e-3 * (1.0 - 0.75f64.sqrt())), (1.0, 0.0)] {
+        let got = learning_rate(&config, 50, progress);
+        assert!((got - rate).abs() < 1e-12, "{got} at {progress}");
+    }
+}
+
+/// What recipes may switch on beside configs/quick.toml.
+const SWITCHES: [&[&str]; 5] = [
+    &["train.lr_schedule=constant", "train.cooldown=0.5"],
+    &["train.decay_1d=false"],
+    &["train.decorrelation=0.1"],
+    &["data.source.color_jitter=0.8", "data.source.color_jitter_strength=1"],
+    &["data.source.grayscale=0.5"],
+];
+
+#[test]
+fn with_each_switch_a_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_does() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let weights = |name: &str, config: &Config, interrupt: bool| {
+        let at = RunDir::new(folder.path().join(name));
+        let resume = Options { resume: true, ..Options::default() };
+        if interrupt {
+            let stop = Options { interrupt: Arc::new(AtomicBool::new(true)), ..resume.clone() };
+            let steps = [1, 2, 3].map(|_| run(config, &at, &stop).expect("stops").steps);
+            assert_eq!(steps, [1, 2, 3]);
+        }
+        run(config, &at, &resume).expect("trains");
+        ["model.safetensors", "ema.safetensors", "optimizer.safetensors"].map(|file| newest(&at, file))
+    };
+    // The last step's picture is not what this is about.
+    let small = ["train.steps=5", "train.checkpoint_every=100", "sample.steps=1"];
+    let config = |sets: &[&str]| tiny(&[&small[..], sets].concat());
+    let plain = weights("plain", &config(&[]), false);
+    let constant = weights("constant", &config(&["train.lr_schedule=constant"]), false);
+    for (i, sets) in SWITCHES.iter().enumerate() {
+        let whole = weights(&format!("whole {i}"), &config(sets), false);
+        let parts = weights(&format!("parts {i}"), &config(sets), true);
+        assert!(whole == parts, "{sets:?}: resuming changes the numbers");
+        assert!(whole != plain && whole != constant, "{sets:?} does nothing");
+    }
+    // What is switched off by its own value is switched off.
+    let off = ["train.cooldown=0", "train.decay_1d=true", "train.decorrelation=0", "data.source.color_jitter=0"];
+    assert!(weights("off", &config(&off), false) == plain);
+}
+
+#[test]
+fn gains_shifts_and_biases_keep_their_size_where_only_matrices_decay() {
+    let stepped = |set: &str| {
+        let config = tiny(&["train.clip_norm=0", "train.encoder_lr_ratio=1", "train.weight_decay=0.5", set]);
+        let mut state = State::new(&config, "", &Device::flex());
+        let values = |model: &Soda| -> HashMap<String, (usize, Vec<f32>)> {
+            let named = parameters::collect(&model.valid()).into_iter();
+            named.map(|t| (t.name, (t.shape.len(), t.values.to_data().try_to_vec().expect("f32")))).collect()
+        };
+        let before = values(&state.model);
+        // Gradients of 0: what changes is what decays.
+        let zeros = parameters::collect(&state.model.valid()).into_iter().filter(|t| !parameters::is_statistic(&t.name));
+        let zeros = zeros.map(|t| (t.name, t.values.zeros_like())).collect();
+        let (model, _) = state.optim.step(0.1, state.model, zeros, &mut state.ema, &config.train);
+        (before, values(&model))
+    };
+    for (set, all) in [("train.decay_1d=true", true), ("train.decay_1d=false", false)] {
+        let (before, after) = stepped(set);
+        let mut seen = [0, 0];
+        for (name, (dims, values)) in before.iter().filter(|(name, _)| !parameters::is_statistic(name)) {
+            let decays = all || *dims > 1;
+            let want: Vec<f32> = values.iter().map(|v| if decays { 0.95 * v } else { *v }).collect();
+            assert_close(name, &after[name].1, &want, 1e-6, 0.0);
+            seen[usize::from(*dims > 1)] += usize::from(values.iter().any(|v| *v != 0.0));
+        }
+        assert!(seen.iter().all(|n| *n > 3), "vectors and matrices that aren't 0: {seen:?}");
+    }
+}
+
+#[test]
+fn a_run_that_goes_on_from_weights_counts_on_and_draws_on_and_resumes_bit_for_bit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| RunDir::new(folder.path().join(name));
+    let with = |steps: &str| tiny(&[steps, "train.lr_schedule=constant", "train.checkpoint_every=100", "sample.steps=1"]);
+    let config = with("train.steps=4");
+    run(&config, &at("first"), &Options::default()).expect("trains");
+    let from = Arc::new(WeightsFile::open(&at("first").weights().expect("weights")).expect("weights"));
+    let longer = with("train.steps=7");
+    let on = Options { from: Some(from.clone()), continues: true, ..Options::default() };
+    run(&longer, &at("whole"), &on).expect("goes on");
+    let rows = |name: &str| at(name).read_metrics().expect("metrics").rows;
+    let counts: Vec<_> = rows("whole").iter().map(|r| (r.step, r.images)).collect();
+    assert_eq!(counts, [(5, 40), (6, 48), (7, 56)]);
+    // The warm-up begins anew: moments of one update are worth little.
+    let rates: Vec<f64> = rows("whole").iter().map(|r| r.lr).collect();
+    assert!(rates[0] < 0.6 * rates[1], "{rates:?}");
+    let start = &at("whole").read_starts()[0];
+    assert_eq!((start.step, start.from.as_ref(), start.from_images), (4, Some(&from.sha256), Some(0)));
+
+    // Stopped and gone on with: after a step, and before there was a checkpoint.
+    let stop = Options { interrupt: Arc::new(AtomicBool::new(true)), ..on.clone() };
+    assert_eq!(run(&longer, &at("parts"), &stop).expect("stops").steps, 5);
+    let resume = Options { resume: true, ..Options::default() };
+    run(&longer, &at("parts"), &resume).expect("resumes");
+    std::fs::create_dir_all(&at("killed").path).expect("a folder");
+    for name in ["config.toml", "starts.jsonl"] {
+        std::fs::copy(at("whole").path.join(name), at("killed").path.join(name)).expect("there");
+    }
+    run(&longer, &at("killed"), &Options { from: Some(from.clone()), ..resume.clone() }).expect("begins again");
+    for file in ["model.safetensors", "ema.safetensors", "optimizer.safetensors"] {
+        let whole = newest(&at("whole"), file);
+        assert!(whole == newest(&at("parts"), file) && whole == newest(&at("killed"), file), "{file}");
+    }
+    // Negative control: a new run from the same weights is another, with the draws of steps 1, 2, 3 and a young average.
+    let anew = Options { from: Some(from.clone()), ..Options::default() };
+    run(&with("train.steps=3"), &at("anew"), &anew).expect("trains");
+    assert_eq!(rows("anew").iter().map(|r| (r.step, r.images)).collect::<Vec<_>>(), [(1, 8), (2, 16), (3, 24)]);
+    assert!(newest(&at("anew"), "model.safetensors") != newest(&at("whole"), "model.safetensors"));
+    // The average remembers: 3 of 7 updates at decays of an average that has seen four already.
+    let trained = State::continued(&longer, &from, &data().sha256, &Device::flex()).expect("goes on");
+    assert_eq!((trained.ema.updates, trained.optim.updates, trained.position.images), (4, 0, 32));
+    // What can't be gone on with.
+    let message = |config: &Config, sha256: &str| {
+        State::continued(config, &from, sha256, &Device::flex()).err().expect("refused").to_string()
+    };
+    assert!(message(&config, &data().sha256).contains("train.steps = 4"));
+    assert!(message(&longer, "other").contains("other data"));
 }

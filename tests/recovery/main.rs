@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod faults;
+mod long_run;
 mod printed;
 mod resume;
 mod soak;

@@ -156,6 +156,49 @@ fn a_run_that_starts_from_weights_has_them_before_its_first_step() {
 }
 
 #[test]
+fn a_cooldown_ends_a_copy_of_a_run_that_itself_goes_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let sets =
+        ["train.lr_schedule=constant", "train.steps=40", "train.checkpoint_every=4", "train.log_every=1", "train.warmup_steps=1"];
+    let long = |run: &str, steps: &str| {
+        let mut args = vec!["--run", run];
+        args.extend(sets.iter().chain(&[steps]).flat_map(|set| ["--set", set]));
+        train(at, &args)
+    };
+    // As if it had been stopped after four of its steps.
+    succeeds(&long("r", "train.steps=4"));
+    let resume = |run: &str, more: &[&str]| soda(at, &[&["train", "--resume", "--device", "cpu", "--run", run], more].concat());
+    let cool = |run: &str, length: &str| resume(run, &["--cooldown", length]);
+    let out = succeeds(&cool("r", "4"));
+    assert!(out.contains("r-cooldown-4"), "{out}");
+    let (run, cooled) = (RunDir::new(at.join("r")), RunDir::new(at.join("r-cooldown-4")));
+    assert_eq!((run.checkpoints(), newest(&cooled)), (vec![4], 8));
+    let rates = |run: &RunDir| run.read_metrics().expect("metrics").rows.iter().map(|r| r.lr).collect::<Vec<_>>();
+    let (before, after) = (rates(&run), rates(&cooled));
+    assert_eq!((before.len(), &after[..4]), (4, &before[..]), "its log has the steps before");
+    let share = [0.25f64, 0.5, 0.75, 1.0].map(|over| before[3] * (1.0 - over.sqrt()));
+    assert!(after[4..].iter().zip(share).all(|(lr, want)| (lr - want).abs() < 1e-9), "{after:?}");
+    // The long run goes on as if nothing had been.
+    let on = ["--allow-change", "--set", "train.steps=6"];
+    succeeds(&resume("r", &on));
+    succeeds(&long("uninterrupted", "train.steps=6"));
+    let tensors =
+        |run: &str| soda::model::weights::read(&at.join(run).join("checkpoints/step_6/model.safetensors")).expect("weights").0;
+    assert!(tensors("r") == tensors("uninterrupted"));
+    // Where it stands there is a cooldown to be gone on with, ends by itself, or has no constant rate.
+    let again = cool("r-cooldown-4", "4");
+    fails(&again, 2, &["falls by itself"]);
+    succeeds(&cool("r", "0.25"));
+    assert_eq!(RunDir::new(at.join("r-cooldown-6")).read_config().expect("a recipe").train.steps, 8);
+    fails(&cool("r", "2"), 2, &["r-cooldown-6 is there already", "--resume --run"]);
+    succeeds(&train(at, &["--run", "cosine"]));
+    fails(&cool("cosine", "2"), 2, &["falls by itself"]);
+    fails(&cool("nothing", "2"), 2, &["holds no run"]);
+    assert_eq!(soda(at, &["train", "--run", "r", "--cooldown", "2"]).status.code(), Some(2), "without --resume");
+}
+
+#[test]
 fn auto_batch_finds_how_many_images_fit_and_keeps_the_batch() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Prints the golden digests of rand_augment/tests.rs and crop/tests.rs: what Pillow makes of the tests' pattern image.
+"""Prints the golden digests of rand_augment/tests.rs, color_jitter/tests.rs and crop/tests.rs: what Pillow makes of the tests' pattern image.
 
 usage: rand_augment.py      (needs pip for pillow below 12; calls it as torchvision's RandAugment and RandomResizedCrop do)
 
@@ -65,6 +65,11 @@ def digest(image):
 for name in NAMES.split():
     signs = (1, -1) if name in NAMES.split()[:9] else (1,)
     print(name, [digest(apply(pattern(), name, sign * magnitude(name, 9))) for sign in signs])
+for turn in [0.1, -0.1, 0.05, -0.37, 0.5, 0]:
+    hue, saturation, value = pattern().convert("HSV").split()
+    turned = hue.point([(h + int(turn * 255)) % 256 for h in range(256)])
+    print("hue", turn, digest(Image.merge("HSV", (turned, saturation, value)).convert("RGB")))
+print("grey", digest(pattern().convert("L").convert("RGB")))
 for top, left, height, width in [(0, 0, 32, 32), (3, 5, 20, 17), (31, 30, 1, 2), (1, 0, 31, 9), (10, 4, 5, 28)]:
     for size in [32, 8, 16, 48]:
         box = (left, top, left + width, top + height)

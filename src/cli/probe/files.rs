@@ -61,6 +61,8 @@ fn score(args: &Args, common: &Common, train: Named, test: Named) -> Result<()> 
     let name = train.0.display().to_string();
     super::print_head(&protocol, &name, "rows", &probed, of_test.rows());
     super::print_scores(&name, &probed);
+    let whitened =
+        args.whitened(&name, &protocol, |protocol| protocol.of_features(&of_train, &of_test, usize::from(largest) + 1, &config))?;
     output.set("device", json!("cpu"));
     output.set("adapter", Value::Null);
     let files = [train, test].map(|(features, labels)| {
@@ -73,5 +75,6 @@ fn score(args: &Args, common: &Common, train: Named, test: Named) -> Result<()> 
     // Who judges is decided by the files.
     output.set("split", json!("files"));
     output.set("train_views", Value::Null);
+    whitened.iter().for_each(|probed| output.set("whitened", json!(probed)));
     output.write(common)
 }

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 #[derive(clap::Args)]
 pub struct GridArgs {
     /// Score every decoder block at several noise levels on the selection split (as DDAE does), and draw the result.
-    #[arg(long, conflicts_with_all = ["features", "split", "fraction", "train_views", "baselines", "epochs"])]
+    #[arg(long, conflicts_with_all = ["features", "split", "fraction", "train_views", "baselines", "whiten", "epochs"])]
     grid: bool,
     /// Noise levels of --grid (default: seven of them, close to 0 closer together).
     #[arg(long, value_name = "T,..", value_delimiter = ',', requires = "grid")]

@@ -13,6 +13,9 @@ pub fn recipe() -> DataConfig {
         crop_scale: [0.08, 1.0],
         crop_ratio: [0.75, 1.333_333_4],
         flip: 0.5,
+        color_jitter: 0.0,
+        color_jitter_strength: 0.5,
+        grayscale: 0.0,
         rand_augment: 0.65,
         rand_augment_ops: 2,
         rand_augment_magnitude: 9,
@@ -152,5 +155,33 @@ fn views_have_the_sides_asked_for_and_show_the_same_places() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn colours_change_only_where_asked_and_switches_that_are_off_draw_nothing() {
+    let drawn = |config: &ViewConfig| {
+        let mut rng = rng::stream(5, Purpose::Test, 0);
+        let (image, geometry) = view(&pattern(), SIDE, config, true, &mut rng);
+        (image, geometry, rng.random::<u64>())
+    };
+    let cropped = ViewConfig { crop: 1.0, ..plain() };
+    let (image, geometry, next) = drawn(&cropped);
+    // The strength alone does nothing.
+    assert_eq!(drawn(&ViewConfig { color_jitter_strength: 1.0, ..cropped.clone() }), (image.clone(), geometry, next));
+    let (grey, same, after) = drawn(&ViewConfig { grayscale: 1.0, ..cropped.clone() });
+    assert!(same == geometry && after != next && grey != image);
+    assert!(grey[..PLANE] == grey[PLANE..2 * PLANE] && grey[..PLANE] == grey[2 * PLANE..]);
+    let (jittered, same, _) = drawn(&ViewConfig { color_jitter: 1.0, ..cropped.clone() });
+    assert!(same == geometry && jittered != image && jittered[..PLANE] != jittered[PLANE..2 * PLANE]);
+    // As often as asked for.
+    let count = |config: &ViewConfig| {
+        (0..400).filter(|&i| view(&pattern(), SIDE, config, true, &mut rng::stream(5, Purpose::Test, i)).0 != pattern()).count()
+    };
+    let [grey, jittered] = [0.2, 0.8].map(|p: f64| (400.0 * p, (400.0 * p * (1.0 - p)).sqrt()));
+    for (config, (mean, deviation)) in
+        [(ViewConfig { grayscale: 0.2, ..plain() }, grey), (ViewConfig { color_jitter: 0.8, ..plain() }, jittered)]
+    {
+        assert!((count(&config) as f64 - mean).abs() < 5.0 * deviation, "{config:?}");
     }
 }

@@ -18,7 +18,7 @@ use soda::model::Soda;
 use soda::model::pytorch::Checkpoint;
 use soda::model::weights::{self, Trained, WeightsFile};
 use soda::run_dir::{self, Evaluation, Metrics, RunDir, Start};
-use soda::train::checkpoint::{Position, Snapshot, State};
+use soda::train::checkpoint::{Continued, Position, Snapshot, State};
 use soda::train::step::{Pair, step};
 use std::collections::BTreeMap;
 use std::io::Cursor;
@@ -360,8 +360,10 @@ pub fn states() -> Vec<Vec<u8>> {
         finished: false,
         planned: 1700,
         data_sha256: "1".repeat(64),
+        continued: None,
     };
-    vec![serde_json::to_vec_pretty(&position).expect("JSON")]
+    let continued = Position { continued: Some(Continued { step: 3, images: 24 }), ..position.clone() };
+    [position, continued].iter().map(|position| serde_json::to_vec_pretty(position).expect("JSON")).collect()
 }
 
 /// The files of a checkpoint.

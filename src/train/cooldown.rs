@@ -1,0 +1,126 @@
+//! Ending a run of constant rate: a cooldown from one of its checkpoints on, beside it, so that it can also go on (Haegele et al. 2024,
+//! arXiv 2405.18392: as good as a schedule that knew the end from the start).
+
+use super::checkpoint::{self, Position};
+use crate::config::LrSchedule;
+use crate::error::{Error, Result};
+use crate::files::{self, create_dir, write_atomically};
+use crate::run_dir::RunDir;
+use crate::shell::quoted;
+use std::path::Path;
+use std::str::FromStr;
+
+/// How long a cooldown lasts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Length {
+    /// So many steps.
+    Steps(u64),
+    /// This share of the whole run, above 0 and below 1.
+    Share(f64),
+}
+
+impl FromStr for Length {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match (text.parse(), text.parse()) {
+            (Ok(steps @ 1..=0xff_ffff_ffff), _) => Ok(Self::Steps(steps)),
+            (_, Ok(share)) if share > 0.0 && share < 1.0 => Ok(Self::Share(share)),
+            _ => Err("expected a number of steps, or a share of the run between 0 and 1".into()),
+        }
+    }
+}
+
+impl Length {
+    /// In steps, after `step` steps of constant rate; at least one.
+    fn steps(self, step: u64) -> u64 {
+        match self {
+            Self::Steps(steps) => steps,
+            Self::Share(share) => ((step as f64 * share / (1.0 - share)).round() as u64).max(1),
+        }
+    }
+}
+
+/// Makes a run directory beside `run`, DIR-cooldown-STEP, that goes on from its newest whole checkpoint, of step STEP, and ends `length`
+/// later, its rate falling from the first step on. `run` itself stays as it is.
+///
+/// # Errors
+/// If the run's rate isn't constant, it has no whole checkpoint, it ended in such a way before, or nothing can be written.
+pub fn cool_down(run: &RunDir, length: Length) -> Result<RunDir> {
+    let path = run.path.display();
+    if !run.exists() {
+        return Err(Error::usage(format!("--cooldown: {path} holds no run; name one with --run")));
+    }
+    let mut config = run.read_config()?;
+    if config.train.lr_schedule != LrSchedule::Constant || config.train.cooldown > 0.0 {
+        return Err(Error::usage(format!(
+            "--cooldown: the rate of {path} falls by itself (train.lr_schedule, train.cooldown); it is for runs of constant rate"
+        )));
+    }
+    let mut whole = None;
+    for step in run.checkpoints().into_iter().rev() {
+        if checkpoint::damage(&run.checkpoint(step))?.is_none() {
+            whole = Some(step);
+            break;
+        }
+    }
+    let Some(step) = whole else {
+        return Err(Error::failed(format!("--cooldown: {path} holds no whole checkpoint yet; train it first")));
+    };
+    let cooled = beside(run, step)?;
+    if cooled.exists() {
+        let to = cooled.path.display();
+        let command = format!("soda train --resume --run {}", quoted(&cooled.path));
+        return Err(Error::usage(format!("--cooldown: {to} is there already; go on with it (`{command}`), or move it away")));
+    }
+    let steps = step + length.steps(step);
+    config.train.steps = usize::try_from(steps).unwrap_or(usize::MAX);
+    config.train.cooldown = (steps - step) as f64 / steps as f64;
+    let before = checkpoint::position(&run.checkpoint(step))?;
+    let progress = step as f64 / steps as f64;
+    let position = Position { planned: steps, progress, finished: false, ..before };
+    create_dir(&cooled.path.join("checkpoints"))?;
+    checkpoint::copy(run, step, &cooled, &position)?;
+    for (from, to) in [(run.starts(), cooled.starts()), (run.metrics(), cooled.metrics())] {
+        if let Ok(bytes) = files::read(&from) {
+            write_atomically(&to, &bytes)?;
+        }
+    }
+    // The recipe last: it is what makes a directory a run.
+    cooled.create(&config)?;
+    Ok(cooled)
+}
+
+fn beside(run: &RunDir, step: u64) -> Result<RunDir> {
+    let named =
+        |path: &Path| path.file_name().map(|name| path.with_file_name(format!("{}-cooldown-{step}", name.to_string_lossy())));
+    let real = || std::fs::canonicalize(&run.path).map_err(|e| Error::io("read", &run.path, &e));
+    let path = match named(&run.path) {
+        Some(path) => path,
+        None => named(&real()?).ok_or_else(|| Error::usage("--cooldown: the run has no name to call another one after"))?,
+    };
+    Ok(RunDir::new(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_steps_or_shares_of_the_whole() {
+        assert_eq!("1500".parse(), Ok(Length::Steps(1500)));
+        assert_eq!("0.2".parse(), Ok(Length::Share(0.2)));
+        for wrong in ["0", "-3", "1.0", "1.5", "0.0", "nan", "20%", ""] {
+            assert!(wrong.parse::<Length>().is_err(), "{wrong}");
+        }
+        assert_eq!((Length::Share(0.2).steps(800), Length::Share(0.01).steps(1), Length::Steps(7).steps(800)), (200, 1, 7));
+    }
+
+    #[test]
+    fn the_directory_is_called_after_the_run_and_the_step() {
+        let path = |run: &str| beside(&RunDir::new(run), 40).expect("a name").path;
+        assert_eq!(path("runs/tiny-1"), Path::new("runs/tiny-1-cooldown-40"));
+        assert_eq!(path("runs/tiny-1/"), Path::new("runs/tiny-1-cooldown-40"));
+        assert!(path(".").to_string_lossy().ends_with("-cooldown-40"));
+    }
+}

@@ -1,0 +1,81 @@
+//! scripts/long_run.sh: it begins, stands still, goes on, ends with a checkpoint, and begins elsewhere from its snapshot.
+
+#![cfg(unix)]
+
+use crate::common::program::{TINY, program, recipe, soda, succeeds, text};
+use crate::common::run::{newest, signal, wait_for};
+use soda::model::weights::WeightsFile;
+use soda::run_dir::RunDir;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/long_run.sh");
+
+/// The script with `args`, in `folder`, which is also its home.
+fn script(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new("bash");
+    // As for the program itself.
+    for (name, value) in program(folder).get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.env("SODA", env!("CARGO_BIN_EXE_soda")).env("SNAPSHOT", folder.join("saved/snapshot.safetensors"));
+    command.arg(SCRIPT).args(args).current_dir(folder).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+/// The script that trains in `dir` until it is ended.
+fn training(folder: &Path, dir: &str) -> Child {
+    let args = ["--config", "long.toml", "--dir", dir, "--data", "bundled", "--", "--device", "cpu"];
+    script(folder, &args).spawn().expect("bash")
+}
+
+fn ended(mut child: Child) {
+    signal(&child, "TERM");
+    let status = child.wait().expect("ends");
+    assert!(status.success(), "{status}");
+}
+
+#[test]
+fn a_long_run_pauses_goes_on_ends_with_a_checkpoint_and_moves_by_its_snapshot() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let recipe = recipe();
+    let mut args = vec!["train", "--dry-run", "--device", "cpu", "--data", "bundled", "--config", &recipe];
+    let sets = ["train.lr_schedule=constant", "train.steps=1000000", "train.sample_every=0", "train.checkpoint_every=20"];
+    TINY.iter().chain(&sets).for_each(|set| args.extend(["--set", set]));
+    std::fs::write(at.join("long.toml"), succeeds(&soda(at, &args))).expect("writable");
+
+    let run = RunDir::new(at.join("state/run"));
+    let child = training(at, "state");
+    wait_for("a checkpoint", || newest(&run) > 0);
+    std::fs::write(at.join("state/PAUSE"), "").expect("writable");
+    wait_for("a pause", || run.trained_by().is_none());
+    let paused = newest(&run);
+    std::thread::sleep(std::time::Duration::from_millis(1200));
+    assert_eq!(newest(&run), paused, "it stands still");
+    std::fs::remove_file(at.join("state/PAUSE")).expect("there");
+    wait_for("more steps", || newest(&run) > paused);
+    ended(child);
+    assert!(run.trained_by().is_none() && run.read_starts().len() == 2);
+    let last = newest(&run);
+    let steps: Vec<u64> = run.read_metrics().expect("metrics").rows.iter().map(|row| row.step).collect();
+    assert!(steps.is_sorted() && steps.last() == Some(&last), "{last} {steps:?}");
+
+    let output =
+        script(at, &["--dir", "state", "--snapshot", "--data", "bundled"]).stderr(Stdio::piped()).output().expect("bash");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let saved = WeightsFile::open(&at.join("saved/snapshot.safetensors")).expect("weights");
+    assert_eq!(saved.trained().expect("known").step, last);
+    // Another machine has the snapshot alone.
+    let other = RunDir::new(at.join("other/run"));
+    let child = training(at, "other");
+    wait_for("more steps", || newest(&other) > last);
+    ended(child);
+    assert_eq!(other.read_starts()[0].step, last);
+    // A folder in the tree is refused.
+    let tree = script(at, &["--dir", concat!(env!("CARGO_MANIFEST_DIR"), "/src")]).output().expect("bash");
+    assert_eq!(tree.status.code(), Some(2));
+}
