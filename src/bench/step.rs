@@ -12,8 +12,9 @@ use crate::kernels::profile::observe;
 use crate::model::parameters;
 use crate::rng::{self, Purpose};
 use crate::train::checkpoint::State;
-use crate::train::step::{Pair, step};
+use crate::train::step::{Outcome, Pair, step};
 use burn::module::Module;
+use burn::tensor::Device;
 use std::time::Instant;
 
 /// Timed steps at most.
@@ -31,16 +32,18 @@ pub(super) fn recipe(size: Size) -> Result<Config> {
         Size::Width(width) => vec![
             format!("model.encoder.base={width}"),
             format!("model.unet.base={width}"),
-            format!("model.unet.groups={}", width.min(32)),
+            // The most groups up to 32 that divide every width.
+            format!("model.unet.groups={}", (1..=32).rev().find(|groups| width.is_multiple_of(*groups)).unwrap_or(1)),
             "train.batch_size=16".to_owned(),
         ],
     };
     Config::parse(text, name, &overrides)
 }
 
-/// Training, one step at a time.
-struct Training {
+/// Training on random images, one step at a time.
+pub(super) struct Training {
     config: Config,
+    device: Device,
     schedule: Schedule,
     source: Vec<f32>,
     target: Vec<f32>,
@@ -50,14 +53,35 @@ struct Training {
 }
 
 impl Training {
-    fn step(&mut self, job: &Job) -> Result<f64> {
-        let clock = Instant::now();
+    /// Of new networks on `device`, without autodiff.
+    pub fn new(config: Config, device: &Device) -> Self {
+        let state = State::new(&config, "", device);
+        let images = |side: usize| {
+            let values = rng::normal(&mut rng::stream(1, Purpose::Test, 0), config.train.batch_size * bytes_of(side));
+            values.into_iter().map(|v| v.clamp(-1.0, 1.0)).collect()
+        };
+        let Sides { source, target } = config.model.sides;
+        let (source, target) = (images(source), images(target));
+        let schedule = Schedule::new(&config.diffusion);
+        Self { config, device: device.clone(), schedule, source, target, state: Some(state), number: 0 }
+    }
+
+    /// Launches a step without waiting for it.
+    pub fn launch(&mut self) -> Result<Outcome> {
         let state = self.state.take().ok_or_else(|| Error::failed("a step failed before; please report this"))?;
         self.number += 1;
-        let pair =
-            Pair::new(self.config.model.sides, self.source.clone(), self.target.clone(), None, &job.device.clone().autodiff());
+        let view = self.config.model.unet.view_conditioning.then(|| vec![0.0; 4 * self.config.train.batch_size]);
+        let (source, target) = (self.source.clone(), self.target.clone());
+        let pair = Pair::new(self.config.model.sides, source, target, view, &self.device.clone().autodiff());
         let (state, outcome) = step(state, pair, &self.schedule, &self.config, self.number, 1e-4);
         self.state = Some(state);
+        Ok(outcome)
+    }
+
+    /// Takes a step and returns its seconds, once its loss is read.
+    pub fn step(&mut self) -> Result<f64> {
+        let clock = Instant::now();
+        let outcome = self.launch()?;
         let loss = outcome.loss.try_into_vec_as::<f32>();
         let loss = loss.map_err(|e| Error::failed(format!("the device failed ({e}); try another --device")))?;
         if !loss.iter().all(|v| v.is_finite()) {
@@ -77,24 +101,16 @@ pub(super) fn run(job: &mut Job, size: Size) -> Result<()> {
     let mut row = Row { width: Some(config.model.unet.base), batch: Some(batch), ..Row::new("train_step", &job.place) };
     let name = row.name();
     job.planned(vec![name.clone()])?;
-    let state = State::new(&config, "", &job.device);
-    row.parameters = Some(parameters::count(&state.model.valid()));
-    let images = |side: usize| {
-        let values = rng::normal(&mut rng::stream(1, Purpose::Test, 0), batch * bytes_of(side));
-        values.into_iter().map(|v| v.clamp(-1.0, 1.0)).collect()
-    };
-    let Sides { source, target } = config.model.sides;
-    let (source, target) = (images(source), images(target));
-    let schedule = Schedule::new(&config.diffusion);
-    let mut training = Training { config, schedule, source, target, state: Some(state), number: 0 };
+    let mut training = Training::new(config, &job.device);
+    row.parameters = training.state.as_ref().map(|state| parameters::count(&state.model.valid()));
 
-    let mut last = training.step(job)?;
+    let mut last = training.step()?;
     row.cold_start_s = Some(job.started.elapsed().as_secs_f64());
     job.row(row.clone())?;
 
     let clock = Instant::now();
     while training.number < 3 && clock.elapsed().as_secs_f64() + last < WARM_UP.min(job.left() / 4.0) {
-        last = training.step(job)?;
+        last = training.step()?;
     }
     if !job.fits(&format!("{name}: steps after the first"), last * 0.9)? {
         return Ok(());
@@ -105,7 +121,7 @@ pub(super) fn run(job: &mut Job, size: Size) -> Result<()> {
     while times.is_empty()
         || (times.len() < MOST && clock.elapsed().as_secs_f64() + last < ENOUGH && job.left() > (observed + 1.0) * last)
     {
-        last = training.step(job)?;
+        last = training.step()?;
         times.push(last);
     }
     if let Some(timing) = Timing::of(times) {
@@ -117,7 +133,7 @@ pub(super) fn run(job: &mut Job, size: Size) -> Result<()> {
     if !job.fits(&format!("{name}: launches"), last * 0.9)? {
         return Ok(());
     }
-    let (done, counted) = observe(false, || training.step(job));
+    let (done, counted) = observe(false, || training.step());
     done?;
     row.launches = Some(counted.launches());
     job.row(row)?;
@@ -128,7 +144,7 @@ pub(super) fn run(job: &mut Job, size: Size) -> Result<()> {
             let reason = "the budget is used up; raise --budget".into();
             return job.send(&Message::Skipped(Skipped { device, op: format!("{name}: profile"), reason }));
         }
-        let (wall, profile) = observe(true, || training.step(job));
+        let (wall, profile) = observe(true, || training.step());
         job.send(&Message::Profile(ProfileRow::new(name, &job.place, wall?, &profile)))?;
     }
     Ok(())
