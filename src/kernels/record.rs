@@ -10,6 +10,7 @@ use super::{profile, testing};
 use crate::device::Profile;
 use burn::backend::wgpu::CubeTensor;
 use burn::cubecl::MemoryScope;
+use burn::cubecl::client::Client;
 use burn::cubecl::dry_run::DryRun;
 use burn::cubecl::logging::{LaunchObservation, LaunchObserver};
 use burn::cubecl::server::BufferBinding;
@@ -40,7 +41,7 @@ pub struct Recording {
     pub launches: Vec<Launch>,
     /// Most bytes of the tensors on an adapter that lived at a time. (Not what the allocator keeps beside them.)
     pub live_bytes: u64,
-    /// The same as cubecl's allocator counts them; 0 where nothing ran.
+    /// The same as cubecl's allocator counts them, at Burn's launches too; 0 where nothing ran.
     pub used_bytes: u64,
 }
 
@@ -76,6 +77,18 @@ struct Recorder {
     recording: Recording,
     /// Tensors that launches were given, by the number of their memory.
     held: HashMap<usize, Held>,
+    /// Of the adapter that our launches are on.
+    client: Option<Client>,
+}
+
+/// Notes what the allocator has in use, where it runs. (Asking lets go of what was queued for earlier launches.)
+fn ask_allocator(client: &Client) {
+    let used = client.memory_report(MemoryScope::Device).usage().bytes_in_use;
+    RECORDER.with_borrow_mut(|recorder| {
+        if let Some(Recorder { recording, dry: false, .. }) = recorder {
+            recording.used_bytes = recording.used_bytes.max(used);
+        }
+    });
 }
 
 thread_local! {
@@ -114,14 +127,11 @@ pub(crate) fn launched<S: Shader>(name: &'static str, shader: &S, buffers: &[&Cu
     if RECORDER.with_borrow(Option::is_none) {
         return false;
     }
-    // Asking lets go of what is queued for Burn's launches.
-    let used = buffers[0].client.memory_report(MemoryScope::Device).usage().bytes_in_use;
+    ask_allocator(&buffers[0].client);
     add(Launch { name, shader: Some((S::FILE, format!("{shader:?}"))), work, launches: 1 });
     RECORDER.with_borrow_mut(|recorder| {
-        let Some(Recorder { recording, held, dry }) = recorder else { return };
-        if !*dry {
-            recording.used_bytes = recording.used_bytes.max(used);
-        }
+        let Some(Recorder { recording, held, client, .. }) = recorder else { return };
+        client.get_or_insert_with(|| buffers[0].client.clone());
         for buffer in buffers {
             let binding = buffer.handle.clone().binding();
             let largest = buffer.client.properties().memory.max_page_size;
@@ -139,8 +149,13 @@ struct Burns;
 impl LaunchObserver for Burns {
     fn launched(&self, _: &'static str) {
         // Our own are noted before they are launched, and have names.
-        if !profile::is_named() {
-            add(Launch { name: BURN, shader: None, work: Work::default(), launches: 1 });
+        if profile::is_named() {
+            return;
+        }
+        add(Launch { name: BURN, shader: None, work: Work::default(), launches: 1 });
+        let client = RECORDER.with_borrow(|recorder| recorder.as_ref().filter(|recorder| !recorder.dry)?.client.clone());
+        if let Some(client) = client {
+            ask_allocator(&client);
         }
     }
 }

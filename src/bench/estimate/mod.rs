@@ -73,8 +73,12 @@ fn recorder() -> Result<Selected> {
     device::select(&any.ok_or_else(none)?.selector())
 }
 
-/// Records the second step of `config` on `adapter` with kernels for `profile`: the first one makes the optimizer's moments.
-pub(crate) fn recorded(config: &Config, adapter: &Selected, profile: Profile) -> Result<Recording> {
+/// Records the second step of `config` on `adapter` with kernels for `profile`: the first one makes the optimizer's moments. Nothing is
+/// computed, and every launch of this process is left out meanwhile.
+///
+/// # Errors
+/// If the device fails.
+pub fn recorded(config: &Config, adapter: &Selected, profile: Profile) -> Result<Recording> {
     let prepare = || {
         let mut training = super::step::Training::new(config.clone(), &adapter.device);
         training.launch()?;

@@ -1,5 +1,6 @@
 //! `soda train --dry-run`: what would be trained, and what it would take.
 
+use crate::bench::estimate::recorded;
 use crate::config::Config;
 use crate::data::Dataset;
 use crate::device::Selected;
@@ -7,7 +8,7 @@ use crate::error::Result;
 use crate::progress::say;
 use crate::train::plan::Plan;
 use crate::train::trial;
-use crate::units::{about, grouped, rate};
+use crate::units::{about, bytes, grouped, rate};
 use std::time::Duration;
 
 /// Tells on stderr what training takes; one step of few images is timed.
@@ -22,13 +23,20 @@ pub fn tell(config: &Config, data: &Dataset, device: &Selected, max_minutes: Opt
     say(&format!("data        {}", data.describe()));
     say(&format!("steps       {} of {} images ({} epochs)", grouped(steps), grouped(batch as u64), rate(epochs)));
     say(&format!("parameters  {}", plan.parameters()));
-    say(&format!("memory      {}", plan.memory()));
+    say(&format!("memory      {}{}", plan.memory(), tensors(config, device)?));
     say(&format!("disk        {}", plan.disk()));
     let found = trial::rate(config, device)?;
     let whole = if found.images == batch { String::new() } else { format!(" (from a step of {} images)", found.images) };
     say(&format!("rate        about {} images/s{whole}", rate(batch as f64 / found.step)));
     say(&format!("time        {}", time(found.step, steps, max_minutes)));
     Ok(())
+}
+
+/// What the tensors of a step take of an adapter, counted launch by launch: "; its tensors take 7.0 GiB at a time".
+fn tensors(config: &Config, device: &Selected) -> Result<String> {
+    let Some(adapter) = &device.adapter else { return Ok(String::new()) };
+    let recording = recorded(config, device, adapter.profile.clone())?;
+    Ok(format!("; the tensors of a step take {} at a time (counted)", bytes(recording.live_bytes as f64)))
 }
 
 /// How long `steps` steps of so many `seconds` each take, or how far a limit lets them come.
