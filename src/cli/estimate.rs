@@ -5,7 +5,7 @@ use super::output::Output;
 use crate::bench::estimate::shares::Shares;
 use crate::bench::estimate::{card, check, estimate, launches, text};
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::machine;
 use crate::progress::say;
 use serde_json::json;
@@ -38,13 +38,19 @@ pub fn run(name: &str, args: &Args, common: &Common, mut output: Output) -> Resu
         return output.write(common);
     }
     let cards = card::known()?;
-    let card = card::named(name, &cards)?;
+    let (card, shares) = (card::named(name, &cards)?, Shares::known()?);
+    if let Some(compiler) = &card.compiler
+        && !shares.compilers().contains(&compiler.as_str())
+    {
+        let known = shares.compilers().join(", ");
+        return Err(Error::usage(format!("{name}: compiler = \"{compiler}\": expected one of {known}, or no such line")));
+    }
     let path = args.config.clone().unwrap_or_else(|| "configs/cifar10.toml".into());
     let config = Config::named(&path, &args.set)?;
     say("recording what a step launches");
     let recording = launches(&config, &card)?;
     let images = config.train.batch_size;
-    let estimate = estimate(&recording, images, &card, &Shares::known()?, &cards.assumed);
+    let estimate = estimate(&recording, images, &card, &shares, &cards.assumed);
     let what = format!("a training step of {} images, {}", images, path.display());
     out!("{}", text::step(&estimate, &card, &cards.assumed, &what));
     output.set("estimate", json!(true));

@@ -256,4 +256,9 @@ fn a_step_is_estimated_on_a_card_that_is_not_here() {
     let unknown = soda(folder.path(), &["bench", "--estimate", "gtx9"]);
     assert_eq!(unknown.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("a40, arc770, m1, rtx3060, rx6800"));
+    let card = "name = 'Mine'\ntflops = 1.0\ngb_per_s = 100.0\nvendor = 1\nintegrated = true\ncompiler = 'gcc'\nsources = []\n";
+    std::fs::write(folder.path().join("mine.toml"), card).expect("written");
+    let unknown = soda(folder.path(), &["bench", "--estimate", "mine.toml"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("dg2, ga102, navi21, sm_86"));
 }

@@ -1,8 +1,11 @@
 //! What is recorded of a step without computing it, beside a step that runs.
 
+use burn::tensor::Device;
 use soda::bench::estimate::recorded;
 use soda::config::{BUILT_IN, Config};
 use soda::device::{Class, Profile, adapters, select};
+use soda::kernels::catalog::random;
+use soda::kernels::conv2d::{Conv2dOptions, conv2d, pass_work};
 use soda::kernels::profile::observe;
 use soda::kernels::record::{BURN, Recording, record_running};
 use soda::train::trial::Trial;
@@ -69,4 +72,18 @@ fn a_step_is_recorded_with_the_kernels_of_another_class() {
     let ((of_gpus, work), (of_software, same)) = (tiled(Class::Gpu), tiled(Class::Software));
     assert!(of_gpus > 50 && of_software == 0, "{of_gpus} {of_software}");
     assert!((work / same - 1.0).abs() < 1e-9 && work > 1e9, "{work} {same}");
+}
+
+#[test]
+fn what_runs_on_the_cpu_is_recorded_with_its_work() {
+    let _alone = crate::alone();
+    let device = Device::flex();
+    let (x, weight, options) = (random([2, 8, 6, 6], 1, &device), random([4, 8, 3, 3], 2, &device), Conv2dOptions::same(3, 1));
+    let (y, recording) = record_running(|| (), |()| conv2d(x.clone(), weight.clone(), None, None, options));
+    let [launch] = recording.launches.as_slice() else { panic!("{recording:?}") };
+    assert_eq!((launch.name, launch.work), ("conv2d forward", pass_work([2, 8, 6, 6], [4, 8, 3, 3], options)));
+    // It ran, and nothing is recorded when nobody asks.
+    let again = conv2d(x, weight, None, None, options);
+    assert_eq!(y.into_data(), again.into_data());
+    assert_eq!((recording.live_bytes, recording.used_bytes), (0, 0));
 }
