@@ -6,7 +6,7 @@
 #
 # Where the packed file is unpacked, SODA=DIR/soda KERNELS=DIR/kernels LAYER=DIR/libvulkan_layer.so name its parts; without them it is what
 # cargo built here. Further variables:
-#   DEVICE=vulkan:0    which device; default: auto, which must be a GPU
+#   DEVICE=vulkan:0    which device; default: auto, which must find a GPU
 #   TIME=480           seconds for everything
 #   SKIP="pytorch"     steps to leave out, ONLY="devices selftest" steps to run alone
 #   SIZE=small         networks and batches that a software adapter can do: to try the script itself
@@ -62,11 +62,11 @@ say() { echo "$*" | tee -a "$out/summary.txt" >&2; }
 
 if [ "${SIZE:-paper}" = small ]; then
     train=(--config quick --set train.batch_size=8 --set sample.steps=2)
-    too_large=(--config quick --set train.batch_size=200000)
+    memory=20000000
     pytorch=(--batch 4 --base 16 --encoder-base 16 --groups 8 --steps 2)
 else
     train=(--config cifar10)
-    too_large=(--config cifar10 --set train.batch_size=65536)
+    memory=4000000000
     pytorch=(--batch 256 --base 128 --steps 10)
 fi
 train+=(--data bundled --set train.log_every=1 --set train.evaluate_every=0)
@@ -88,7 +88,12 @@ step() {
     timeout --kill-after=5 "$most" "$@" >"$work/$name.out" 2>&1 || status=$?
     cat "$work/$name.out" >>"$out/log.txt"
     json=null
-    [ -s "$work/$name.json" ] && json=$(tr -d '\n' <"$work/$name.json")
+    # A file, or a last line that is an object.
+    if [ -s "$work/$name.json" ]; then
+        json=$(tr -d '\n' <"$work/$name.json")
+    elif [ "$status" = 0 ] && tail -1 "$work/$name.out" | grep -q '^{.*}$'; then
+        json=$(tail -1 "$work/$name.out")
+    fi
     printf '{"step":"%s","status":%d,"seconds":%d,"result":%s}\n' "$name" "$status" $((SECONDS - began)) "$json" >>"$out/results.jsonl"
     case $status in
     0) verdict=ok ;;
@@ -112,7 +117,7 @@ soda_step() {
 }
 
 say "$(date -u +%Y-%m-%dT%H:%MZ) $("$soda" --version) $(cd "$here" && git rev-parse --short HEAD 2>/dev/null) on $device"
-step gpu 10 bash -c 'nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,power.limit --format=csv,noheader || vulkaninfo --summary'
+step gpu 10 bash -c 'nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,power.limit --format=csv,noheader 2>&1 || lspci 2>&1 | grep -Ei "vga|3d|display" || uname -a'
 soda_step devices 20 devices
 soda_step selftest 60 selftest
 step kernels 80 "${kernels:-false}"
@@ -124,15 +129,17 @@ done
 soda_step train 120 train "${train[@]}" --max-minutes 1.5 --run "$work/run"
 cp "$work/run/metrics.jsonl" "$out/train_metrics.jsonl" 2>/dev/null
 soda_step bench_inference 50 bench --suite inference --budget 35
-fails out_of_memory 40 "$soda" train "${too_large[@]}" --data bundled --device "$device" --run "$work/large"
+# A layer of Vulkan below the program: the device's memory ends early, and the device is lost.
 if [ -n "${layer:-}" ]; then
     cat >"$work/faults.json" <<JSON
 { "file_format_version": "1.0.0", "layer": { "name": "VK_LAYER_SODA_faults", "type": "GLOBAL", "library_path": "$(realpath "$layer")",
   "api_version": "1.3.0", "implementation_version": "1", "description": "a driver that fails" } }
 JSON
-    fails lost_device 40 env VK_LAYER_PATH="$work" VK_INSTANCE_LAYERS=VK_LAYER_SODA_faults FAULT=lost \
-        "$soda" train "${train[@]}" --device "$device" --run "$work/lost"
+    for fault in "memory:$memory" lost lost_wait; do
+        fails "fault_${fault%%:*}" 40 env VK_LAYER_PATH="$work" VK_INSTANCE_LAYERS=VK_LAYER_SODA_faults FAULT="$fault" \
+            "$soda" train "${train[@]}" --device "$device" --run "$work/$fault"
+    done
 else
-    say "lost_device: left out, no libvulkan_layer.so (LAYER)"
+    say "faults: left out, no libvulkan_layer.so (LAYER)"
 fi
 say "$SECONDS s in all; $out"

@@ -3,8 +3,9 @@
 # Debian and its like where it isn't there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/vulkan.sh
 
-# Folders of Chromium's files on Debian, Ubuntu and where it was unpacked.
+# Folders of Chromium's files: where SWIFTSHADER says, on Debian, on Ubuntu.
 find_driver() {
     for folder in ${SWIFTSHADER:-} /usr/lib/chromium /usr/lib/chromium-browser; do
         [ -f "$folder/vk_swiftshader_icd.json" ] && echo "$folder/vk_swiftshader_icd.json" && return
@@ -13,14 +14,7 @@ find_driver() {
 }
 
 if ! driver=$(find_driver); then
-    if ! command -v apt-get >/dev/null; then
-        echo "error: install Chromium, whose SwiftShader is needed, or name its folder: SWIFTSHADER=DIR" >&2
-        exit 1
-    fi
-    as_root=()
-    [ "$(id -u)" = 0 ] || as_root=(sudo)
-    "${as_root[@]}" apt-get update -qq
-    "${as_root[@]}" apt-get install -y -qq --no-install-recommends chromium libvulkan1 >/dev/null
+    install_packages chromium libvulkan1 >/dev/null
     driver=$(find_driver) || {
         echo "error: Chromium is installed, but it has no vk_swiftshader_icd.json" >&2
         exit 1

@@ -56,7 +56,7 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     // A row that no tap leads into the image from, for positions beyond the last.
     let row{{ i }} = select(at{{ i }}.x * info.stride, 0x7fffu, own{{ i }} >= info.positions);
     let col{{ i }} = at{{ i }}.y * info.stride;
-    let corner{{ i }} = row{{ i }} << 16u | col{{ i }};
+    let corner{{ i }} = (row{{ i }} << 16u) | col{{ i }};
     var first{{ i }} = ((at{{ i }}.z * info.height + at{{ i }}.x * info.stride) * info.width + col{{ i }}) * info.pixel{{ " + k4" if x4 }};
 {% endfor %}
 {{ registers(x_loads, w_loads, tm, tn4) }}

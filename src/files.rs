@@ -1,9 +1,11 @@
 //! Files that appear whole or not at all; what is no file is written to and stays what it is.
 
 mod destination;
+mod kept;
 mod partial;
 
 pub use destination::Destination;
+pub use kept::kept;
 pub use partial::{Partial, complete, partial};
 
 use crate::error::{Error, Result};

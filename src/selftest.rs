@@ -53,7 +53,7 @@ fn compare(case: &Case, got: &Results, want: &Results, milliseconds: f64) -> Out
     let tolerance = case.tolerances.wgsl;
     let errors = got.iter().zip(want).map(|((name, got), (_, want))| (tolerance.error(got, want), name.clone()));
     let nothing = (if got.is_empty() { f32::INFINITY } else { 0.0 }, "nothing".to_owned());
-    let (worst, of) = errors.fold(nothing, |a, b| if b.0 > a.0 { b } else { a });
+    let (worst, of) = errors.fold(nothing, |a, b| if b.0 >= a.0 { b } else { a });
     Outcome { kernel: case.kernel, size: case.size(), worst, of, milliseconds, warns: false }
 }
 

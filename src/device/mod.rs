@@ -178,13 +178,9 @@ fn every_adapter(wanted: Option<&str>) -> Vec<Adapter> {
         if wanted.as_ref().is_some_and(|w| !w.split(',').any(|b| backend_name(b) == name)) {
             continue;
         }
-        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
-            backends: backend.into(),
-            ..wgpu::InstanceDescriptor::new_without_display_handle()
-        });
         // cubecl numbers the adapters of each kind on their own.
         let mut of_kind = [0usize; 4];
-        for (index, adapter) in pollster::block_on(instance.enumerate_adapters(backend.into())).into_iter().enumerate() {
+        for (index, adapter) in enumerate(backend).into_iter().enumerate() {
             let mut next = |slot: usize| {
                 of_kind[slot] += 1;
                 of_kind[slot] - 1
@@ -286,14 +282,19 @@ fn automatic(ranked: Vec<Adapter>, opens: impl Fn(&Adapter) -> std::result::Resu
     without_gpu(if refused.is_empty() { missed_here() } else { Some(format!("no GPU can be opened; {}", refused.join("; "))) })
 }
 
+/// What wgpu finds by `backend`, in its order.
+fn enumerate(backend: wgpu::Backend) -> Vec<wgpu::Adapter> {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+        backends: backend.into(),
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    });
+    pollster::block_on(instance.enumerate_adapters(backend.into()))
+}
+
 /// Whether a device of `adapter` can be made, as it will be for computing.
 fn opens(adapter: &Adapter) -> std::result::Result<(), String> {
-    let backends =
-        BACKENDS.iter().find(|(name, ..)| *name == adapter.backend).map_or(wgpu::Backends::empty(), |(_, b, _)| (*b).into());
-    let instance =
-        wgpu::Instance::new(wgpu::InstanceDescriptor { backends, ..wgpu::InstanceDescriptor::new_without_display_handle() });
-    let found = pollster::block_on(instance.enumerate_adapters(backends)).into_iter().nth(adapter.index);
-    let found = found.ok_or("it is gone")?;
+    let backend = BACKENDS.iter().find(|(name, ..)| *name == adapter.backend).map(|(_, backend, _)| *backend);
+    let found = backend.and_then(|backend| enumerate(backend).into_iter().nth(adapter.index)).ok_or("it is gone")?;
     let unwanted = wgpu::Features::MAPPABLE_PRIMARY_BUFFERS | wgpu::Features::all_experimental_mask();
     let made = found.request_device(&wgpu::DeviceDescriptor {
         required_features: found.features().difference(unwanted),

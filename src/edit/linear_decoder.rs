@@ -12,12 +12,11 @@
 
 mod fit;
 
-use super::kept;
 use crate::data::crop::{Geometry, resized_crop};
 use crate::data::{bytes_of, views};
 use crate::error::{Error, Result};
 use crate::eval::spectrum::Cosines;
-use crate::files;
+use crate::files::{self, kept};
 use crate::model::weights::{self, MORE, Tensors, WeightsFile};
 use crate::rng::{self, Purpose};
 use rayon::prelude::*;

@@ -3,11 +3,8 @@
 pub mod decoder;
 pub mod directions;
 pub mod interpolate;
-mod kept;
 pub mod linear_decoder;
 pub mod mix;
 pub mod mixture;
 pub mod prior;
 pub mod reconstruct;
-
-use kept::kept;

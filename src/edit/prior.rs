@@ -1,9 +1,8 @@
 //! The latent prior: a Gaussian mixture fitted to the z of the training images, kept in the user's cache folder.
 
-use super::kept;
 use super::mixture::{Mixture, fit};
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, kept};
 use crate::model::weights;
 use crate::rng::{self, Purpose};
 use serde::{Deserialize, Serialize};

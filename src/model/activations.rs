@@ -81,46 +81,10 @@ fn denoiser(unet: &UNetConfig, side: usize) -> Vec<usize> {
     maps
 }
 
-/// Floating-point operations for one image of the convolution that has the most: what the longest launch of a step consists of.
-pub fn longest_convolution(model: &ModelConfig) -> f64 {
-    // 3x3 from so many channels to so many, on so many pixels.
-    let of = |from: usize, to: usize, pixels: usize| 2.0 * (9 * from * to * pixels) as f64;
-    let base = model.encoder.base;
-    let first = match model.encoder.stem {
-        Stem::Conv3x3 => model.sides.source,
-        Stem::Conv7x7 => model.sides.source / 4,
-    };
-    let encoder = (0..4).map(|stage| of(base << stage, base << stage, (first >> stage).pow(2)));
-
-    let unet = &model.unet;
-    let (widths, mut skips) = (unet.widths(), unet.skip_widths());
-    // The way up has the widest: what comes from below beside the skip connection.
-    let mut channels = widths.last().copied().unwrap_or(0);
-    let mut up = Vec::new();
-    for (stage, &width) in widths.iter().enumerate().rev() {
-        for _ in 0..=unet.blocks {
-            up.push(of(channels + skips.pop().unwrap_or(0), width, (model.sides.target >> stage).pow(2)));
-            channels = width;
-        }
-        if stage > 0 {
-            // On the pixels of the stage above.
-            up.push(of(channels, channels, (model.sides.target >> (stage - 1)).pow(2)));
-        }
-    }
-    encoder.chain(up).fold(0.0, f64::max)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{BUILT_IN, Config};
-
-    #[test]
-    fn the_longest_convolution_at_paper_size_is_the_first_of_the_last_level() {
-        let config = Config::parse(BUILT_IN[0].1, "cifar10.toml", &[]).expect("a recipe");
-        // 384 to 128 channels at 32x32; 256 images of it are 232 GFLOP.
-        assert_eq!(longest_convolution(&config.model), 2.0 * (9 * 384 * 128 * 32 * 32) as f64);
-    }
 
     #[test]
     fn a_convolutional_network_holds_four_times_as_much_at_twice_the_side_and_half_at_half_the_width() {

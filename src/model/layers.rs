@@ -11,6 +11,17 @@ pub fn layers(model: &ModelConfig) -> Vec<Layer> {
     layers.0
 }
 
+/// Floating-point operations for one image of the convolution that has the most: what the longest launch of a step consists of.
+pub fn longest_convolution(model: &ModelConfig) -> f64 {
+    let operations = |layer| match layer {
+        // Of an upsampled input nine taps on four times the pixels are four.
+        Layer::Conv2d { from, to, side, upsample: true, .. } => 4 * 4 * from * to * side * side,
+        Layer::Conv2d { from, to, kernel, stride, side, .. } => kernel * kernel * from * to * side.div_ceil(stride).pow(2),
+        _ => 0,
+    };
+    2.0 * layers(model).into_iter().map(operations).max().unwrap_or(0) as f64
+}
+
 struct Layers(Vec<Layer>);
 
 impl Layers {
@@ -166,6 +177,14 @@ mod tests {
             assert_eq!(of_layers, weights, "{name}");
             assert_eq!(of_norms, scales, "{name}");
         }
+    }
+
+    #[test]
+    fn the_longest_convolution_at_paper_size_is_the_first_of_the_last_level() {
+        let (name, text) = BUILT_IN.iter().find(|(name, _)| name.ends_with("cifar10.toml")).expect("a recipe of that name");
+        let config = Config::parse(text, name, &[]).expect("a recipe");
+        // 384 to 128 channels at 32x32; 256 images of it are 232 GFLOP.
+        assert_eq!(longest_convolution(&config.model), 2.0 * (9 * 384 * 128 * 32 * 32) as f64);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::key;
 use crate::config::{BUILT_IN, Config};
 use crate::device::Selected;
 use crate::error::{Error, Result};
-use crate::files::{create_parent, write_atomically};
+use crate::files::{kept, write_atomically};
 use crate::model::Soda;
 use crate::progress::say;
 use crate::units::about;
@@ -21,39 +21,36 @@ const IMAGES: usize = 32;
 /// # Errors
 /// If the CPU fails; a GPU that fails is not taken.
 pub fn faster(gpu: Selected) -> Result<Selected> {
-    let kept = key(&gpu).zip(dirs::cache_dir()).map(|(key, folder)| folder.join("soda/faster").join(key));
-    faster_by(gpu, kept)
+    let kept_at = key(&gpu).zip(dirs::cache_dir()).map(|(key, folder)| folder.join("soda/faster").join(key));
+    faster_by(gpu, kept_at)
 }
 
-fn faster_by(gpu: Selected, kept: Option<PathBuf>) -> Result<Selected> {
+fn faster_by(gpu: Selected, kept_at: Option<PathBuf>) -> Result<Selected> {
     let cpu = Selected::cpu("faster here than the integrated GPU");
-    let known = kept.as_deref().and_then(|path: &Path| std::fs::read_to_string(path).ok());
-    let takes_gpu = match known.as_deref().map(str::trim) {
-        Some("gpu") => true,
-        Some("cpu") => false,
-        _ => {
-            let on_cpu = seconds(&cpu.device)?;
-            let on_gpu = seconds(&gpu.device).unwrap_or(f64::INFINITY);
-            let takes_gpu = on_gpu < on_cpu;
-            let time =
-                |seconds: f64| if seconds.is_finite() { about(Duration::from_secs_f64(seconds)) } else { "for ever".into() };
-            say(&format!(
-                "encoding {IMAGES} images takes {} on {} and {} on the CPU: auto takes {} from now on",
-                time(on_gpu),
-                gpu.describe(),
-                time(on_cpu),
-                if takes_gpu { "the GPU" } else { "the CPU" }
-            ));
-            if let Some(path) = kept {
-                let answer: &[u8] = if takes_gpu { b"gpu\n" } else { b"cpu\n" };
-                if let Err(e) = create_parent(&path).and_then(|()| write_atomically(&path, answer)) {
-                    log::info!("{e}");
-                }
-            }
-            takes_gpu
-        }
+    let read = |path: &Path| match std::fs::read_to_string(path).ok()?.trim() {
+        "gpu" => Some(true),
+        "cpu" => Some(false),
+        _ => None,
     };
+    let write = |takes_gpu: &bool, path: &Path| write_atomically(path, if *takes_gpu { b"gpu\n" } else { b"cpu\n" });
+    let takes_gpu = kept("the faster device", kept_at.as_deref(), read, || race(&gpu, &cpu), write)?;
     Ok(if takes_gpu { gpu } else { cpu })
+}
+
+/// Whether `gpu` is faster than `cpu`; says what both take.
+fn race(gpu: &Selected, cpu: &Selected) -> Result<bool> {
+    let on_cpu = seconds(&cpu.device)?;
+    let on_gpu = seconds(&gpu.device).unwrap_or(f64::INFINITY);
+    let takes_gpu = on_gpu < on_cpu;
+    let time = |seconds: f64| if seconds.is_finite() { about(Duration::from_secs_f64(seconds)) } else { "for ever".into() };
+    say(&format!(
+        "encoding {IMAGES} images takes {} on {} and {} on the CPU: auto takes {} from now on",
+        time(on_gpu),
+        gpu.describe(),
+        time(on_cpu),
+        if takes_gpu { "the GPU" } else { "the CPU" }
+    ));
+    Ok(takes_gpu)
 }
 
 /// What encoding takes once shaders are compiled.
@@ -79,11 +76,11 @@ mod tests {
     #[test]
     fn the_cpu_is_taken_beside_a_slow_adapter_and_the_answer_is_kept() {
         let folder = tempfile::tempdir().expect("a folder");
-        let kept = folder.path().join("soda/faster/one");
+        let kept_at = folder.path().join("soda/faster/one");
         let slow = || crate::device::select("wgpu").expect("an adapter; scripts/test.sh installs a software one");
-        let chosen = faster_by(slow(), Some(kept.clone())).expect("both work");
-        assert_eq!((chosen.backend, std::fs::read_to_string(&kept).expect("kept").as_str()), ("cpu", "cpu\n"));
-        std::fs::write(&kept, "gpu\n").expect("writable");
-        assert_ne!(faster_by(slow(), Some(kept)).expect("nothing is measured").backend, "cpu");
+        let chosen = faster_by(slow(), Some(kept_at.clone())).expect("both work");
+        assert_eq!((chosen.backend, std::fs::read_to_string(&kept_at).expect("kept").as_str()), ("cpu", "cpu\n"));
+        std::fs::write(&kept_at, "gpu\n").expect("writable");
+        assert_ne!(faster_by(slow(), Some(kept_at)).expect("nothing is measured").backend, "cpu");
     }
 }

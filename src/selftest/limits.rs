@@ -1,9 +1,10 @@
-//! What shows only at size: many launches, many uploads, large buffers, and a convolution of the paper's largest layer, which also tells
+//! What shows only at size: many launches, many uploads, more workgroups than a grid has along one axis, large buffers, and a convolution of the paper's largest layer, which also tells
 //! how fast the adapter is.
 
 use super::Outcome;
 use crate::device::{Kind, Selected};
 use crate::error::{Error, Result};
+use crate::kernels::ada_gn::{Activation, AdaGnOptions, group_norm};
 use crate::kernels::catalog::Tolerance;
 use crate::kernels::conv2d::{Conv2dOptions, conv2d};
 use crate::kernels::peak;
@@ -42,9 +43,10 @@ pub(super) struct Finding {
 }
 
 /// All of them, the cheap ones first.
-pub(super) const LIMITS: [Limit; 4] = [
+pub(super) const LIMITS: [Limit; 5] = [
     Limit { name: "uploads", run: uploads },
     Limit { name: "launches", run: launches },
+    Limit { name: "folded grid", run: folded_grid },
     Limit { name: "large buffer", run: large_buffer },
     Limit { name: "large layer", run: large_layer },
 ];
@@ -98,6 +100,21 @@ fn launches(device: &Selected, share: f64) -> Result<Finding> {
     })
 }
 
+fn folded_grid(device: &Selected, _: f64) -> Result<Finding> {
+    // A workgroup each: 65,600 groups of 8 numbers, which cost nothing.
+    let [images, channels, groups] = [4_100, 32, 16];
+    let values = |stream: u64, n: usize| rng::normal(&mut rng::stream(7, Purpose::Test, stream), n);
+    let run = |device: &Device| {
+        let x = Tensor::<4>::from_data(TensorData::new(values(3, images * channels * 4), [images, 2, 2, channels]), device);
+        let [gamma, beta] = [4, 5].map(|stream| Tensor::<1>::from_data(values(stream, channels).as_slice(), device));
+        let options = AdaGnOptions { groups, eps: 1e-5, activation: Activation::Silu, dropout: None };
+        read(group_norm(x.permute([0, 3, 1, 2]), gamma, beta, options).permute([0, 2, 3, 1]).reshape([images * channels * 4]))
+    };
+    // Sums of 8 numbers and the driver's own exponentials.
+    let worst = Tolerance::new(1e-4, 1e-5).error(&run(&device.device)?, &run(&Device::flex())?);
+    Ok(Finding { size: format!("{} groups", images * groups), worst, of: "the value", speed: None })
+}
+
 fn large_buffer(device: &Selected, share: f64) -> Result<Finding> {
     let most = device
         .adapter
@@ -109,14 +126,14 @@ fn large_buffer(device: &Selected, share: f64) -> Result<Finding> {
     let marks = [0, n / 2, n - 4];
     let values = |at: usize| [1.0, 2.0, 3.0, 4.0].map(|v| v + (at % 1000) as f32);
     for at in marks {
-        x = x.slice_assign([at..at + 4], Tensor::from_data(values(at), &device.device));
+        x = x.slice_assign(at..at + 4, Tensor::from_data(values(at), &device.device));
     }
     let y = peak::copy(x);
     let mut worst = 0.0;
     for at in marks {
-        worst = exact(&read(y.clone().slice([at..at + 4]))?, &values(at)).max(worst);
+        worst = exact(&read(y.clone().narrow(0, at, 4))?, &values(at)).max(worst);
     }
-    Ok(Finding { size: format!("{} MiB", n * 4 >> 20), worst, of: "its first, middle and last numbers", speed: None })
+    Ok(Finding { size: format!("{} MiB", (4 * n) >> 20), worst, of: "its first, middle and last numbers", speed: None })
 }
 
 fn large_layer(device: &Selected, share: f64) -> Result<Finding> {
@@ -137,7 +154,7 @@ fn large_layer(device: &Selected, share: f64) -> Result<Finding> {
     let y = read(run())?;
     // Compiled by now. Reading one number waits for all.
     let clock = Instant::now();
-    read(run().slice([0..1]))?;
+    read(run().narrow(0, 0, 1))?;
     let operations = 2.0 * (kernel * kernel * from * to * side * side * images) as f64;
     let speed = operations / clock.elapsed().as_secs_f64();
 

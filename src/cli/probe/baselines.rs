@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::eval::features::{FeatureKind, Frozen};
 use crate::eval::probe::{Baselines, Protocol};
 use crate::files;
+use std::path::Path;
 
 /// To be raised whenever initial weights, features or a protocol change: cached baselines are then computed anew.
 const REVISION: u32 = 3;
@@ -25,17 +26,10 @@ pub fn cached(protocol: &Protocol, frozen: &Frozen, kind: &FeatureKind) -> Resul
     );
     let digest = &files::sha256(key.as_bytes())[..24];
     let path = dirs::cache_dir().map(|dir| dir.join("soda/baselines").join(format!("{digest}.json")));
-    let read = path.as_ref().and_then(|p| std::fs::read(p).ok());
-    if let Some(baselines) = read.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
-        return Ok(baselines);
-    }
-    let baselines = protocol.baselines(frozen, kind)?;
-    if let Some(path) = path {
-        let bytes = serde_json::to_vec(&baselines).map_err(|e| Error::failed(format!("cannot encode the baselines: {e}")))?;
-        // A cache that can't be written costs the next caller some time, nothing else.
-        if let Err(e) = files::create_parent(&path).and_then(|()| files::write_atomically(&path, &bytes)) {
-            log::warn!("baselines not cached: {e}");
-        }
-    }
-    Ok(baselines)
+    let read = |path: &Path| serde_json::from_slice(&std::fs::read(path).ok()?).ok();
+    let write = |baselines: &Baselines, path: &Path| {
+        let bytes = serde_json::to_vec(baselines).map_err(|e| Error::failed(format!("cannot encode the baselines: {e}")))?;
+        files::write_atomically(path, &bytes)
+    };
+    files::kept("the score of the baselines", path.as_deref(), read, || protocol.baselines(frozen, kind), write)
 }

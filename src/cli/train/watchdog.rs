@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::device::Selected;
 use crate::error::{Error, Result};
-use crate::model::activations::longest_convolution;
+use crate::model::layers::longest_convolution;
 use crate::progress::say;
 use crate::selftest;
 use crate::units::grouped;

@@ -69,6 +69,11 @@ impl Case {
         Self { kernel, shape: shape.to_vec(), variant: None, inputs, tolerances, passes: Vec::new(), in_place: Vec::new(), run }
     }
 
+    /// Tolerates something else.
+    pub fn tolerances(self, tolerances: Tolerances) -> Self {
+        Self { tolerances, ..self }
+    }
+
     /// Says what else matters.
     pub fn variant(self, variant: impl Into<String>) -> Self {
         Self { variant: Some(variant.into()), ..self }

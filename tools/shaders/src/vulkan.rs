@@ -163,8 +163,8 @@ impl Driver {
             representation.p_data = buffer.as_mut_ptr().cast();
         }
         unsafe { function(self.device.handle(), at, &mut count, all.as_mut_ptr()) }.result().map_err(reason)?;
-        let named = all.iter().zip(&buffers).map(|(r, buffer)| (text(&r.name).to_lowercase(), buffer));
-        let code = named.filter(|(name, _)| name.contains("assembly")).last().ok_or("the driver gives no assembly")?.1;
+        let mut named = all.iter().zip(&buffers).map(|(r, buffer)| (text(&r.name).to_lowercase(), buffer));
+        let code = named.rfind(|(name, _)| name.contains("assembly")).ok_or("the driver gives no assembly")?.1;
         Ok(String::from_utf8_lossy(code).trim_end_matches('\0').to_owned())
     }
 }

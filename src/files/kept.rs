@@ -1,7 +1,7 @@
-//! What is fitted to the training images once and kept in the user's cache folder.
+//! What is found once and kept in the user's cache folder.
 
+use super::create_parent;
 use crate::error::Result;
-use crate::files;
 use std::path::Path;
 
 /// What `read` finds at `path`, or what `make` gives, which `write` then puts there. `what` is its name in the log. Without a path
@@ -22,7 +22,7 @@ pub fn kept<T>(
     }
     let made = make()?;
     if let Some(path) = path
-        && let Err(e) = files::create_parent(path).and_then(|()| write(&made, path))
+        && let Err(e) = create_parent(path).and_then(|()| write(&made, path))
     {
         log::warn!("{what} is not cached: {e}");
     }
