@@ -12,9 +12,8 @@ use crate::kernels::profile::observe;
 use crate::model::parameters;
 use crate::rng::{self, Purpose};
 use crate::train::checkpoint::State;
-use crate::train::step::{Outcome, Pair, step};
+use crate::train::step::{Pair, step};
 use burn::module::Module;
-use burn::tensor::Device;
 use std::time::Instant;
 
 /// Timed steps at most.
@@ -40,10 +39,9 @@ pub(super) fn recipe(size: Size) -> Result<Config> {
     Config::parse(text, name, &overrides)
 }
 
-/// Training on random images, one step at a time.
-pub(super) struct Training {
+/// Training, one step at a time.
+struct Training {
     config: Config,
-    device: Device,
     schedule: Schedule,
     source: Vec<f32>,
     target: Vec<f32>,
@@ -53,35 +51,14 @@ pub(super) struct Training {
 }
 
 impl Training {
-    /// Of new networks on `device`, without autodiff.
-    pub fn new(config: Config, device: &Device) -> Self {
-        let state = State::new(&config, "", device);
-        let images = |side: usize| {
-            let values = rng::normal(&mut rng::stream(1, Purpose::Test, 0), config.train.batch_size * bytes_of(side));
-            values.into_iter().map(|v| v.clamp(-1.0, 1.0)).collect()
-        };
-        let Sides { source, target } = config.model.sides;
-        let (source, target) = (images(source), images(target));
-        let schedule = Schedule::new(&config.diffusion);
-        Self { config, device: device.clone(), schedule, source, target, state: Some(state), number: 0 }
-    }
-
-    /// Launches a step without waiting for it.
-    pub fn launch(&mut self) -> Result<Outcome> {
+    fn step(&mut self, job: &Job) -> Result<f64> {
+        let clock = Instant::now();
         let state = self.state.take().ok_or_else(|| Error::failed("a step failed before; please report this"))?;
         self.number += 1;
-        let view = self.config.model.unet.view_conditioning.then(|| vec![0.0; 4 * self.config.train.batch_size]);
-        let (source, target) = (self.source.clone(), self.target.clone());
-        let pair = Pair::new(self.config.model.sides, source, target, view, &self.device.clone().autodiff());
+        let pair =
+            Pair::new(self.config.model.sides, self.source.clone(), self.target.clone(), None, &job.device.clone().autodiff());
         let (state, outcome) = step(state, pair, &self.schedule, &self.config, self.number, 1e-4);
         self.state = Some(state);
-        Ok(outcome)
-    }
-
-    /// Takes a step and returns its seconds, once its loss is read.
-    pub fn step(&mut self) -> Result<f64> {
-        let clock = Instant::now();
-        let outcome = self.launch()?;
         let loss = outcome.loss.try_into_vec_as::<f32>();
         let loss = loss.map_err(|e| Error::failed(format!("the device failed ({e}); try another --device")))?;
         if !loss.iter().all(|v| v.is_finite()) {
@@ -101,16 +78,24 @@ pub(super) fn run(job: &mut Job, size: Size) -> Result<()> {
     let mut row = Row { width: Some(config.model.unet.base), batch: Some(batch), ..Row::new("train_step", &job.place) };
     let name = row.name();
     job.planned(vec![name.clone()])?;
-    let mut training = Training::new(config, &job.device);
-    row.parameters = training.state.as_ref().map(|state| parameters::count(&state.model.valid()));
+    let state = State::new(&config, "", &job.device);
+    row.parameters = Some(parameters::count(&state.model.valid()));
+    let images = |side: usize| {
+        let values = rng::normal(&mut rng::stream(1, Purpose::Test, 0), batch * bytes_of(side));
+        values.into_iter().map(|v| v.clamp(-1.0, 1.0)).collect()
+    };
+    let Sides { source, target } = config.model.sides;
+    let (source, target) = (images(source), images(target));
+    let schedule = Schedule::new(&config.diffusion);
+    let mut training = Training { config, schedule, source, target, state: Some(state), number: 0 };
 
-    let mut last = training.step()?;
+    let mut last = training.step(job)?;
     row.cold_start_s = Some(job.started.elapsed().as_secs_f64());
     job.row(row.clone())?;
 
     let clock = Instant::now();
     while training.number < 3 && clock.elapsed().as_secs_f64() + last < WARM_UP.min(job.left() / 4.0) {
-        last = training.step()?;
+        last = training.step(job)?;
     }
     if !job.fits(&format!("{name}: steps after the first"), last * 0.9)? {
         return Ok(());
@@ -121,7 +106,7 @@ pub(super) fn run(job: &mut Job, size: Size) -> Result<()> {
     while times.is_empty()
         || (times.len() < MOST && clock.elapsed().as_secs_f64() + last < ENOUGH && job.left() > (observed + 1.0) * last)
     {
-        last = training.step()?;
+        last = training.step(job)?;
         times.push(last);
     }
     if let Some(timing) = Timing::of(times) {
@@ -133,7 +118,7 @@ pub(super) fn run(job: &mut Job, size: Size) -> Result<()> {
     if !job.fits(&format!("{name}: launches"), last * 0.9)? {
         return Ok(());
     }
-    let (done, counted) = observe(false, || training.step());
+    let (done, counted) = observe(false, || training.step(job));
     done?;
     row.launches = Some(counted.launches());
     job.row(row)?;
@@ -144,7 +129,7 @@ pub(super) fn run(job: &mut Job, size: Size) -> Result<()> {
             let reason = "the budget is used up; raise --budget".into();
             return job.send(&Message::Skipped(Skipped { device, op: format!("{name}: profile"), reason }));
         }
-        let (wall, profile) = observe(true, || training.step());
+        let (wall, profile) = observe(true, || training.step(job));
         job.send(&Message::Profile(ProfileRow::new(name, &job.place, wall?, &profile)))?;
     }
     Ok(())

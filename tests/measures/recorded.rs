@@ -1,14 +1,13 @@
 //! What is recorded of a step without computing it, beside a step that runs.
 
 use burn::tensor::{Device, Tensor};
-use soda::bench::estimate::recorded;
 use soda::config::{BUILT_IN, Config};
 use soda::device::{Class, Profile, adapters, select};
 use soda::kernels::catalog::random;
 use soda::kernels::conv2d::{Conv2dOptions, conv2d, pass_work};
 use soda::kernels::profile::observe;
 use soda::kernels::record::{BURN, Recording, record_running};
-use soda::train::trial::Trial;
+use soda::train::trial::{Trial, recorded};
 use std::collections::BTreeMap;
 
 fn config(images: usize) -> Config {

@@ -4,13 +4,14 @@
 use super::super::job::Job;
 use super::super::peaks::{self, Peaks};
 use super::super::plan::Size;
-use super::super::step::{Training, recipe};
+use super::super::step::recipe;
 use super::super::timing::Timing;
-use super::{ours, recorded};
+use super::ours;
 use crate::device::Selected;
 use crate::error::{Error, Result};
 use crate::kernels::profile::observe;
 use crate::kernels::record::{BURN, Recording, record_running};
+use crate::train::trial::{Trial, recorded};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -92,18 +93,19 @@ pub fn check(device: &Selected, widths: &[usize], mut before: impl FnMut(usize))
 
 fn measure(device: &Selected, width: usize) -> Result<Measured> {
     let config = recipe(Size::Width(width))?;
-    let mut training = Training::new(config.clone(), &device.device);
-    training.step()?;
-    let mut last = training.step()?;
+    let mut trial = Trial::new(&config, device);
+    let mut step = || trial.step(config.train.batch_size).map(|took| took.as_secs_f64());
+    step()?;
+    let mut last = step()?;
     let (clock, mut times) = (Instant::now(), Vec::new());
     while times.len() < STEPS && (times.is_empty() || clock.elapsed().as_secs_f64() + last < ENOUGH) {
-        last = training.step()?;
+        last = step()?;
         times.push(last);
     }
-    let step = Timing::of(times).map_or(last, |timing| timing.median);
-    let (done, profile) = observe(true, || training.step());
+    let median = Timing::of(times).map_or(last, |timing| timing.median);
+    let (done, profile) = observe(true, &mut step);
     done?;
-    let (done, running) = record_running(|| (), |()| training.step());
+    let (done, running) = record_running(|| (), |()| step());
     done?;
     // The CPU backend leaves nothing out: what it records has run.
     let used_bytes = running.used_bytes;
@@ -122,7 +124,7 @@ fn measure(device: &Selected, width: usize) -> Result<Measured> {
     if kernels.is_empty() {
         return Err(Error::failed("no kernel of a step was seen; please report this"));
     }
-    Ok(Measured { recording, used_bytes, kernels, step })
+    Ok(Measured { recording, used_bytes, kernels, step: median })
 }
 
 /// Seconds that the launches of each kernel need at the peaks, and how many there are.

@@ -1,6 +1,6 @@
 //! How long a training step takes on a card that isn't here: an estimate.
 //!
-//! The launches are those that the step makes ([`record`]), with the kernels of such a card. Each takes
+//! The launches are those that the step makes ([`recorded`]), with the kernels of such a card. Each takes
 //! `max(operations / (share * peak), bytes / bandwidth) + launch`. The share is that of multiply-adds among a shader's instructions, as the
 //! compiler of such a card makes them ([`shares`]); peak and bandwidth stand in assets/cards.toml ([`card`]). [`mod@check`] holds the method
 //! against devices that are here.
@@ -13,7 +13,8 @@ pub mod text;
 use crate::config::Config;
 use crate::device::{self, Class, Kind, Profile, Selected};
 use crate::error::{Error, Result};
-use crate::kernels::record::{BURN, Launch, Recording, record};
+use crate::kernels::record::{BURN, Launch, Recording};
+use crate::train::trial::recorded;
 use card::{Assumed, Card};
 use serde::Serialize;
 use shares::Shares;
@@ -71,24 +72,6 @@ fn recorder() -> Result<Selected> {
         )
     };
     device::select(&any.ok_or_else(none)?.selector())
-}
-
-/// Records the second step of `config` on `adapter` with kernels for `profile`: the first one makes the optimizer's moments. Nothing is
-/// computed, and every launch of this process is left out meanwhile.
-///
-/// # Errors
-/// If the device fails.
-pub fn recorded(config: &Config, adapter: &Selected, profile: Profile) -> Result<Recording> {
-    let prepare = || {
-        let mut training = super::step::Training::new(config.clone(), &adapter.device);
-        training.launch()?;
-        Ok::<_, Error>(training)
-    };
-    let (done, recording) = record(profile, prepare, |training| {
-        let mut training = training?;
-        training.launch().map(drop)
-    });
-    done.map(|()| recording)
 }
 
 /// Estimates a step of `images` that launches what was recorded.

@@ -1,6 +1,5 @@
 //! `soda train --dry-run`: what would be trained, and what it would take.
 
-use crate::bench::estimate::recorded;
 use crate::config::Config;
 use crate::data::Dataset;
 use crate::device::Selected;
@@ -8,35 +7,35 @@ use crate::error::Result;
 use crate::progress::say;
 use crate::train::plan::Plan;
 use crate::train::trial;
-use crate::units::{about, bytes, grouped, rate};
+use crate::units::{about, grouped, rate};
 use std::time::Duration;
 
-/// Tells on stderr what training takes; one step of few images is timed.
+/// Tells on stderr what training takes; one step of few images is timed, but on software adapters.
 ///
 /// # Errors
 /// If the device fails.
 pub fn tell(config: &Config, data: &Dataset, device: &Selected, max_minutes: Option<f64>) -> Result<()> {
     let (batch, steps) = (config.train.batch_size, config.train.steps as u64);
     let epochs = steps as f64 * batch as f64 / data.train.len() as f64;
-    let plan = Plan::new(config, data, device);
+    let mut plan = Plan::new(config, data, device);
+    plan.count(config, device)?;
     say(&format!("device      {} ({})", device.describe(), device.why));
     say(&format!("data        {}", data.describe()));
     say(&format!("steps       {} of {} images ({} epochs)", grouped(steps), grouped(batch as u64), rate(epochs)));
     say(&format!("parameters  {}", plan.parameters()));
-    say(&format!("memory      {}{}", plan.memory(), tensors(config, device)?));
+    let of_adapter = if device.adapter.is_some() { " of the adapter's, in tensors" } else { "" };
+    say(&format!("memory      {}{of_adapter}", plan.memory().unwrap_or_default()));
     say(&format!("disk        {}", plan.disk()));
+    if device.adapter.is_some() && !device.gpu {
+        // To compile for it takes most of a minute, and the CPU itself is several times as fast.
+        say("rate        not timed, as this is no GPU; with --device cpu it is");
+        return Ok(());
+    }
     let found = trial::rate(config, device)?;
     let whole = if found.images == batch { String::new() } else { format!(" (from a step of {} images)", found.images) };
     say(&format!("rate        about {} images/s{whole}", rate(batch as f64 / found.step)));
     say(&format!("time        {}", time(found.step, steps, max_minutes)));
     Ok(())
-}
-
-/// What the tensors of a step take of an adapter, counted launch by launch: "; its tensors take 7.0 GiB at a time".
-fn tensors(config: &Config, device: &Selected) -> Result<String> {
-    let Some(adapter) = &device.adapter else { return Ok(String::new()) };
-    let recording = recorded(config, device, adapter.profile.clone())?;
-    Ok(format!("; the tensors of a step take {} at a time (counted)", bytes(recording.live_bytes as f64)))
 }
 
 /// How long `steps` steps of so many `seconds` each take, or how far a limit lets them come.
