@@ -37,7 +37,9 @@ fn a_recorded_step_makes_the_launches_of_a_step_and_holds_its_memory() {
     trial.step(2).expect("a step");
     let (done, profile) = observe(false, || trial.step(2));
     done.expect("a step");
-    let names = launches(&recording);
+    let mut names = launches(&recording);
+    // A trial counts its step once more, see `Tally::check`.
+    *names.get_mut(BURN).expect("Burn's") += 1;
     let mut made: BTreeMap<String, u64> = BTreeMap::new();
     for (name, kernel) in &profile.kernels {
         *made.entry(if names.contains_key(name) { name.clone() } else { BURN.to_owned() }).or_default() += kernel.launches;
