@@ -6,17 +6,16 @@ use super::super::peaks::{self, Peaks};
 use super::super::plan::Size;
 use super::super::step::recipe;
 use super::super::timing::Timing;
-use super::ours;
 use crate::device::Selected;
 use crate::error::{Error, Result};
-use crate::kernels::profile::observe;
+use crate::kernels::profile::{Profile, observe};
 use crate::kernels::record::{BURN, Recording, record_running};
 use crate::train::trial::{Trial, recorded};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-/// Timed steps, and the seconds after which no more are taken.
+/// Timed steps, of which the medians are taken, and the seconds after which no more are.
 const STEPS: usize = 5;
 const ENOUGH: f64 = 12.0;
 
@@ -103,8 +102,12 @@ fn measure(device: &Selected, width: usize) -> Result<Measured> {
         times.push(last);
     }
     let median = Timing::of(times).map_or(last, |timing| timing.median);
-    let (done, profile) = observe(true, &mut step);
-    done?;
+    let (clock, mut profiles) = (Instant::now(), Vec::new());
+    while profiles.len() < STEPS && (profiles.is_empty() || clock.elapsed().as_secs_f64() + last < ENOUGH) {
+        let (done, profile) = observe(true, &mut step);
+        last = done?;
+        profiles.push(profile);
+    }
     let (done, running) = record_running(|| (), |()| step());
     done?;
     // The CPU backend leaves nothing out: what it records has run.
@@ -113,18 +116,32 @@ fn measure(device: &Selected, width: usize) -> Result<Measured> {
         Some(adapter) => recorded(&config, device, adapter.profile.clone())?,
         None => running,
     };
-    let names: Vec<&'static str> = recording.launches.iter().map(|launch| launch.name).filter(|name| ours(name)).collect();
-    let mut kernels: BTreeMap<&'static str, (u64, f64)> = BTreeMap::new();
-    for (name, kernel) in &profile.kernels {
-        let name = names.iter().find(|ours| *ours == name).copied().unwrap_or(BURN);
-        let (launches, seconds) = kernels.entry(name).or_default();
-        *launches += kernel.launches;
-        *seconds += kernel.time.as_secs_f64();
-    }
+    let names: Vec<&'static str> = recording.launches.iter().map(|launch| launch.name).filter(|name| *name != BURN).collect();
+    let kernels = medians(&profiles, &names);
     if kernels.is_empty() {
         return Err(Error::failed("no kernel of a step was seen; please report this"));
     }
     Ok(Measured { recording, used_bytes, kernels, step: median })
+}
+
+/// Launches and median seconds of the kernels of one step, by those of `names` or as Burn's.
+fn medians(profiles: &[Profile], names: &[&'static str]) -> BTreeMap<&'static str, (u64, f64)> {
+    let mut all: BTreeMap<&'static str, (u64, Vec<f64>)> = BTreeMap::new();
+    for (i, profile) in profiles.iter().enumerate() {
+        for (name, kernel) in &profile.kernels {
+            let name = names.iter().find(|ours| *ours == name).copied().unwrap_or(BURN);
+            let (launches, seconds) = all.entry(name).or_default();
+            seconds.resize(profiles.len(), 0.0);
+            seconds[i] += kernel.time.as_secs_f64();
+            *launches += kernel.launches;
+        }
+    }
+    let steps = profiles.len().max(1) as u64;
+    let medians = all.into_iter().map(|(name, (launches, seconds))| {
+        let median = Timing::of(seconds).map_or(0.0, |timing| timing.median);
+        (name, (launches / steps, median))
+    });
+    medians.collect()
 }
 
 /// Seconds that the launches of each kernel need at the peaks, and how many there are.
@@ -185,12 +202,25 @@ impl Tuned {
 mod tests {
     use super::*;
     use crate::kernels::launch::Work;
+    use crate::kernels::profile::Kernel;
     use crate::kernels::record::Launch;
+    use std::time::Duration;
 
     fn measured(launches: u64, operations: f64, seconds: f64, step: f64) -> Measured {
         let launch = Launch { name: "a kernel", shader: None, work: Work { bytes: 1.0, operations }, launches: 1 };
         let recording = Recording { launches: vec![launch; launches as usize], ..Recording::default() };
         Measured { recording, used_bytes: 0, kernels: [("a kernel", (launches, seconds))].into(), step }
+    }
+
+    #[test]
+    fn kernels_take_the_median_of_the_steps_and_burns_are_one() {
+        let step = |ours: u64, first: u64, second: u64| {
+            let of = |ms| Kernel { launches: 2, time: Duration::from_millis(ms) };
+            let kernels = [("a kernel", ours), ("reduce", first), ("cast", second)];
+            Profile { kernels: kernels.map(|(name, ms)| (name.to_owned(), of(ms))).into(), ..Profile::default() }
+        };
+        let medians = medians(&[step(10, 1, 2), step(500, 3, 3), step(20, 1, 4)], &["a kernel"]);
+        assert_eq!(medians, [("a kernel", (2, 0.02)), (BURN, (4, 0.005))].into());
     }
 
     #[test]

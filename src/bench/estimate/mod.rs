@@ -13,7 +13,7 @@ pub mod text;
 use crate::config::Config;
 use crate::device::{self, Class, Kind, Profile, Selected};
 use crate::error::{Error, Result};
-use crate::kernels::record::{BURN, Launch, Recording};
+use crate::kernels::record::{Launch, Recording};
 use crate::train::trial::recorded;
 use card::{Assumed, Card};
 use serde::Serialize;
@@ -115,11 +115,6 @@ fn seconds(launch: &Launch, share: Option<f64>, card: &Card, assumed: &Assumed, 
     let arithmetic = share.map_or(0.0, |share| launch.work.operations / (share * assumed.arithmetic[end] * card.tflops * 1e12));
     let memory = launch.work.bytes / (assumed.bandwidth[end] * card.gb_per_s * 1e9);
     arithmetic.max(memory) + launch.launches as f64 * assumed.launch_us[end] * 1e-6
-}
-
-/// Whether `name` is a kernel of ours.
-pub(crate) fn ours(name: &str) -> bool {
-    name != BURN
 }
 
 #[cfg(test)]
