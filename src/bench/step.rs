@@ -31,7 +31,8 @@ pub(super) fn recipe(size: Size) -> Result<Config> {
         Size::Width(width) => vec![
             format!("model.encoder.base={width}"),
             format!("model.unet.base={width}"),
-            format!("model.unet.groups={}", width.min(32)),
+            // The most groups up to 32 that divide every width.
+            format!("model.unet.groups={}", (1..=32).rev().find(|groups| width.is_multiple_of(*groups)).unwrap_or(1)),
             "train.batch_size=16".to_owned(),
         ],
     };

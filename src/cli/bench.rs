@@ -1,6 +1,7 @@
 //! `soda bench`
 
 use super::Common;
+use super::estimate;
 use super::output::{self, Holds, Output};
 use super::train::Interrupt;
 use crate::bench::job::Job;
@@ -41,6 +42,12 @@ pub struct Args {
     /// Print the ratios of two earlier results (--json) instead.
     #[arg(long, num_args = 2, value_names = ["A.json", "B.json"], conflicts_with_all = ["suite", "budget", "plot", "profile"])]
     compare: Option<Vec<PathBuf>>,
+    /// Estimate a training step on a card that isn't here: a40, rtx3060, rx6800, arc770, m1 or a file of a card's facts; nothing is
+    /// measured. `check` holds the method against --device.
+    #[arg(long, value_name = "CARD|FILE.toml", conflicts_with_all = ["suite", "budget", "plot", "profile", "compare"])]
+    estimate: Option<String>,
+    #[command(flatten)]
+    estimated: estimate::Args,
     /// Do this job, in this process, and print its rows as they come.
     #[arg(long, hide = true)]
     job: Option<Group>,
@@ -70,6 +77,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         output.set("compared", json!([a, b]));
         output.merge(json!(comparison));
         return output.write(common);
+    }
+    if let Some(card) = &args.estimate {
+        return estimate::run(card, &args.estimated, common, output);
     }
     let targets = targets(common)?;
     let planned = jobs(&targets, &target(&Selected::cpu("")), args.suite);

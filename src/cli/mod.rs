@@ -10,6 +10,7 @@ mod devices;
 mod diagnose;
 mod directions;
 mod embed;
+mod estimate;
 mod export;
 mod failure;
 mod health;

@@ -4,6 +4,8 @@
 //! operation of this room keeps it. The operations here are those that Burn would otherwise carry out on NCHW memory.
 
 use super::buffers::Buffer;
+use super::launch::Work;
+use super::record;
 use super::shader::Elem;
 use super::testing;
 use burn::backend::wgpu::{CubeTensor, into_contiguous};
@@ -38,6 +40,8 @@ pub(super) fn to_nchw(x: Tensor<4>) -> Tensor<4> {
 /// Two uses of one feature map. Their gradients are added up on NHWC memory; used twice as it is, `x` would have them added
 /// in NCHW order.
 pub fn fork(x: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
+    // The sum of both gradients.
+    record::moves(|| Work::floats(&[3 * x.shape().num_elements()]).bytes);
     let x = to_nhwc(x);
     (to_nchw(x.clone()), to_nchw(x))
 }
@@ -45,7 +49,10 @@ pub fn fork(x: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
 /// `x` plus `residual`, if there is one; both `[B, C, H, W]`.
 pub fn add(x: Tensor<4>, residual: Option<Tensor<4>>) -> Tensor<4> {
     match residual {
-        Some(residual) => to_nchw(to_nhwc(x) + to_nhwc(residual)),
+        Some(residual) => {
+            record::moves(|| Work::floats(&[3 * x.shape().num_elements()]).bytes);
+            to_nchw(to_nhwc(x) + to_nhwc(residual))
+        }
         None => x,
     }
 }
@@ -89,6 +96,12 @@ impl FlexImage {
     pub fn tensor(values: Buffer, [b, c, h, w]: [usize; 4]) -> FlexTensor {
         values.tensor(Shape::new([b, h, w, c])).permute(&[0, 3, 1, 2])
     }
+}
+
+/// `[B, C, H, W]` of a feature map of the CPU backend.
+pub(crate) fn flex_dims(tensor: &FlexTensor) -> [usize; 4] {
+    let shape = tensor.layout().shape();
+    [shape[0], shape[1], shape[2], shape[3]]
 }
 
 /// The values of a contiguous f32 tensor.

@@ -30,6 +30,7 @@ mod moments;
 pub mod operand;
 pub mod peak;
 pub mod profile;
+pub mod record;
 #[allow(unsafe_code)]
 pub mod shader;
 mod simd;

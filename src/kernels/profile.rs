@@ -1,6 +1,8 @@
 //! Which kernels ran, how often and for how long: on wgpu devices by cubecl's launch observer, on the CPU by timers in our
 //! own kernels.
 
+use super::launch::Work;
+use super::record;
 use burn::cubecl::config::{TypeNameFormatLevel, type_name_format};
 use burn::cubecl::logging::{Duration as Span, LaunchObservation, LaunchObserver, TimingMethod, TimingRequest};
 use burn::tensor::Device;
@@ -44,8 +46,7 @@ impl Profile {
 /// Counts the kernels of `work`; with `timed` also their times, each kernel waited for: the sum is no measure of `work`.
 /// One observation at a time in a process.
 pub fn observe<T>(timed: bool, work: impl FnOnce() -> T) -> (T, Profile) {
-    static ONE: Mutex<()> = Mutex::new(());
-    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one = alone();
     table().clear();
     CPU.store(true, Ordering::Relaxed);
     let observer = Arc::new(Observer { timed, gpu: Mutex::default() });
@@ -71,6 +72,12 @@ pub fn memory(device: &Device) -> Option<u64> {
     Some(now.max(peaks.unwrap_or(0)))
 }
 
+/// Waits until nobody else in this process observes launches.
+pub(super) fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    lock(&ONE)
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -83,9 +90,10 @@ fn table() -> MutexGuard<'static, BTreeMap<&'static str, Kernel>> {
     lock(&TABLE)
 }
 
-/// Measures a CPU kernel from here to the end of the scope that holds it; one relaxed load where nobody observes.
+/// Measures a CPU kernel, which costs `work`, from here to the end of the scope that holds it; next to nothing where nobody observes.
 #[must_use]
-pub(crate) fn timer(name: &'static str) -> Option<Timer> {
+pub(crate) fn timer(name: &'static str, work: impl FnOnce() -> Work) -> Option<Timer> {
+    record::called(name, work);
     CPU.load(Ordering::Relaxed).then(|| Timer { name, start: Instant::now() })
 }
 
@@ -106,6 +114,11 @@ impl Drop for Timer {
 thread_local! {
     /// What the shader that is being launched is called; cubecl knows hand-written ones by their Rust type only.
     static SHADER: Cell<Option<&'static str>> = const { Cell::new(None) };
+}
+
+/// Whether the launch that is being made is one of a hand-written shader.
+pub(super) fn is_named() -> bool {
+    SHADER.get().is_some()
 }
 
 /// Runs `launch`, whose kernel observers shall know as `name`.

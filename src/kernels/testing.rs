@@ -1,5 +1,5 @@
 //! Hooks for tests and comparisons. Nothing that the program itself runs calls them, but for two hidden variables of the environment,
-//! SODA_SIMD and SODA_CLASS.
+//! SODA_SIMD and SODA_CLASS, and [`record`](super::record), which chooses kernels for another card.
 
 use super::simd::Path;
 use crate::device::{self, Class, Kind, Profile};

@@ -1,9 +1,11 @@
 //! What a run takes, known before its first step: parameters, memory, disk.
 
+use super::trial::recorded;
 use crate::config::Config;
 use crate::data::{Dataset, bytes_of};
 use crate::device::Selected;
 use crate::edit::linear_decoder::{LARGEST_SIDE, MOST_IMAGES};
+use crate::error::Result;
 use crate::model::activations::activations;
 use crate::model::{Soda, parameters};
 use crate::units::{bytes, grouped};
@@ -33,23 +35,22 @@ pub struct Plan {
     pub encoder: usize,
     /// Trainable parameters of the denoiser.
     pub denoiser: usize,
-    /// Bytes of memory at most: of the process on the CPU, of the adapter otherwise. An estimate.
-    pub memory: f64,
+    /// Bytes of memory at most: of the process on the CPU, an estimate; of the tensors on an adapter, where [`Plan::count`] counted them.
+    pub memory: Option<f64>,
     /// Bytes of a checkpoint.
     pub checkpoint: f64,
     /// Checkpoints that lie there at the end.
     pub kept: usize,
     /// Bytes of the run directory at its end.
     pub disk: f64,
-    on_adapter: bool,
 }
 
 impl Plan {
     /// Of `config` on `data` and `device`.
     ///
-    /// Memory is four times the weights (themselves, average, two moments), and the [`activations`] of as many images as go through
-    /// the networks at once, or what the optimizer needs if that is more. On the CPU the checkpoint that is being written comes to
-    /// it, the images, the fit of the linear decoder that the closing picture begins with, and the program.
+    /// The CPU's memory is four times the weights (themselves, average, two moments), and the [`activations`] of as many images as go
+    /// through the networks at once, or what the optimizer needs if that is more; and the checkpoint that is being written, the images,
+    /// the fit of the linear decoder that the closing picture begins with, and the program.
     pub fn new(config: &Config, data: &Dataset, device: &Selected) -> Self {
         let train = &config.train;
         // Names and shapes alone: the weights take no memory.
@@ -63,12 +64,12 @@ impl Plan {
         let weights = NUMBER * (encoder + denoiser) as f64;
 
         let activations = AT_ONCE * NUMBER * (activations(&config.model, train.denoisings) * train.at_once()) as f64;
-        let on_adapter = device.adapter.is_some();
         let training = (COPIES * weights + activations).max(COPIES_IN_UPDATE * weights);
         let images = [&data.train, &data.test].map(|images| images.len() * 3 * images.side().pow(2)).iter().sum::<usize>();
         let fitted = if config.sample.begins_with_picture() { MOST_IMAGES.min(data.train.len()) } else { 0 };
         let fit = COPIES_IN_FIT * NUMBER * (fitted * bytes_of(config.model.sides.target.min(LARGEST_SIDE))) as f64;
-        let memory = if on_adapter { training } else { training + COPIES * weights + images as f64 + fit + PROGRAM };
+        let on_cpu = training + COPIES * weights + images as f64 + fit + PROGRAM;
+        let memory = device.adapter.is_none().then_some(on_cpu);
 
         let times = |every: usize| train.steps.checked_div(every).unwrap_or(0);
         let saved = times(train.checkpoint_every).max(1);
@@ -78,7 +79,19 @@ impl Plan {
         let checkpoint = COPIES * weights;
         let rows = times(train.log_every) + times(train.evaluate_every);
         let disk = kept as f64 * checkpoint + ROW * rows as f64 + PICTURE * (times(train.sample_every) + 2) as f64;
-        Self { encoder, denoiser, memory, checkpoint, kept, disk, on_adapter }
+        Self { encoder, denoiser, memory, checkpoint, kept, disk }
+    }
+
+    /// Counts what the tensors of a step take of an adapter: its launches are [`recorded`]. Does nothing on the CPU, which can't leave
+    /// launches out.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn count(&mut self, config: &Config, device: &Selected) -> Result<()> {
+        if let Some(adapter) = &device.adapter {
+            self.memory = Some(recorded(config, device, adapter.profile.clone())?.live_bytes as f64);
+        }
+        Ok(())
     }
 
     /// "2,826,464 + 385,507 (encoder + denoiser)".
@@ -86,10 +99,9 @@ impl Plan {
         format!("{} + {} (encoder + denoiser)", grouped(self.encoder as u64), grouped(self.denoiser as u64))
     }
 
-    /// "about 500 MiB".
-    pub fn memory(&self) -> String {
-        let whose = if self.on_adapter { " of the adapter's (an estimate)" } else { "" };
-        format!("about {}{whose}", bytes(self.memory))
+    /// "about 500 MiB", where it is known.
+    pub fn memory(&self) -> Option<String> {
+        self.memory.map(|memory| format!("about {}", bytes(memory)))
     }
 
     /// "about 130 MiB (2 checkpoints of 50 MiB, metrics, pictures)".
@@ -118,11 +130,12 @@ mod tests {
         let measured: [(&str, &[&str], f64); 3] =
             [("configs/quick.toml", &[], 349.0), ("configs/tiny.toml", &[], 451.0), ("configs/cifar10.toml", &base_64, 1533.0)];
         for (name, sets, measured) in measured {
-            let got = plan(name, sets).memory / f64::from(1 << 20);
+            let got = plan(name, sets).memory.expect("a CPU's") / f64::from(1 << 20);
             assert!((got / measured - 1.0).abs() < 0.2, "{name}: {got:.0} MiB, measured {measured}");
         }
-        let [small, large] = ["16", "64"].map(|n| plan("configs/quick.toml", &[&format!("train.batch_size={n}")]).memory);
-        let parts = plan("configs/quick.toml", &["train.batch_size=64", "train.micro_batch=16"]).memory;
+        let [small, large] =
+            ["16", "64"].map(|n| plan("configs/quick.toml", &[&format!("train.batch_size={n}")]).memory.expect("a CPU's"));
+        let parts = plan("configs/quick.toml", &["train.batch_size=64", "train.micro_batch=16"]).memory.expect("a CPU's");
         assert!(large > 1.5 * small && parts == small, "{small} {large} {parts}");
     }
 

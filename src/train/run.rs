@@ -280,7 +280,8 @@ fn begin<'a>(
     if state.position.finished {
         return Ok((Pace::new(device, batch, None), limit));
     }
-    log.say(&format!("parameters {}; memory {}; disk {}", plan.parameters(), plan.memory(), plan.disk()));
+    let memory = plan.memory().map_or(String::new(), |memory| format!("memory {memory}; "));
+    log.say(&format!("parameters {}; {memory}disk {}", plan.parameters(), plan.disk()));
     // Where one step could already be too long it is tried with few images; a GPU compiles longer than it then computes.
     let guess = if options.limit.is_some() && !device.gpu { Some(trial::rate(config, device)?.step) } else { None };
     let pace = Pace::new(device, batch, guess);

@@ -1,12 +1,13 @@
 //! Steps on images of noise: what a recipe costs on a device, before anything is trained.
 
 use super::checkpoint::State;
-use super::step::{Pair, step};
+use super::step::{Outcome, Pair, step};
 use crate::config::{Config, Sides};
 use crate::data::bytes_of;
-use crate::device::Selected;
+use crate::device::{Profile, Selected};
 use crate::diffusion::Schedule;
 use crate::error::{Error, Result};
+use crate::kernels::record::{Recording, record};
 use crate::rng::{self, Purpose};
 use std::time::{Duration, Instant};
 
@@ -31,16 +32,7 @@ impl<'a> Trial<'a> {
     /// # Errors
     /// If the device fails, leaves out work, or the loss is none that a new network has.
     pub fn step(&mut self, images: usize) -> Result<Duration> {
-        let config = self.config;
-        let Sides { source, target } = config.model.sides;
-        let noise = |side| rng::normal(&mut rng::stream(config.seed, Purpose::Test, 0), images * bytes_of(side));
-        let (source, target) = (noise(source), noise(target));
-        let view = config.model.unet.view_conditioning.then(|| vec![0.0; images * 4]);
-        let state = self.state.take().ok_or_else(|| Error::failed("a step failed before; please report this"))?;
-        let clock = Instant::now();
-        let number = state.position.step + 1;
-        let pair = Pair::new(config.model.sides, source, target, view, &self.device.device.clone().autodiff());
-        let (mut state, outcome) = step(state, pair, &self.schedule, config, number, 1e-4);
+        let (clock, mut state, outcome) = self.launch(images)?;
         let loss = outcome.loss.try_into_scalar::<f32>().map_err(|e| Error::device("trying a step", &e))?;
         // The loss is known before the weights are.
         self.device.device.sync().map_err(|e| Error::device("trying a step", &e))?;
@@ -50,6 +42,38 @@ impl<'a> Trial<'a> {
         self.state = Some(state);
         Ok(took)
     }
+
+    /// Launches a step without waiting for it; gives when that began, and what the step leaves.
+    fn launch(&mut self, images: usize) -> Result<(Instant, State, Outcome)> {
+        let config = self.config;
+        let Sides { source, target } = config.model.sides;
+        let noise = |side| rng::normal(&mut rng::stream(config.seed, Purpose::Test, 0), images * bytes_of(side));
+        let (source, target) = (noise(source), noise(target));
+        let view = config.model.unet.view_conditioning.then(|| vec![0.0; images * 4]);
+        let state = self.state.take().ok_or_else(|| Error::failed("a step failed before; please report this"))?;
+        let clock = Instant::now();
+        let number = state.position.step + 1;
+        let pair = Pair::new(config.model.sides, source, target, view, &self.device.device.clone().autodiff());
+        let (state, outcome) = step(state, pair, &self.schedule, config, number, 1e-4);
+        Ok((clock, state, outcome))
+    }
+}
+
+/// Records the second step of `config` on `adapter`, whole batch, with kernels for `profile`: the first one makes the optimizer's moments.
+/// Nothing is computed, and every launch of this process is left out meanwhile.
+///
+/// # Errors
+/// If the device fails.
+pub fn recorded(config: &Config, adapter: &Selected, profile: Profile) -> Result<Recording> {
+    let images = config.train.batch_size;
+    let prepare = || {
+        let mut trial = Trial::new(config, adapter);
+        let (_, state, _) = trial.launch(images)?;
+        trial.state = Some(state);
+        Ok::<_, Error>(trial)
+    };
+    let (done, recording) = record(profile, prepare, |trial| trial?.launch(images).map(drop));
+    done.map(|()| recording)
 }
 
 /// Refuses what can't be the loss of networks that haven't learnt anything: it is near 1, the noise's variance.

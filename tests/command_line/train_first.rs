@@ -73,6 +73,25 @@ fn a_dry_run_prints_the_recipe_and_says_beside_it_what_it_takes() {
 }
 
 #[test]
+fn a_dry_run_on_an_adapter_counts_the_tensors_of_a_step() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = |images: &str| {
+        let mut args = vec!["train", "--dry-run", "--config", "quick", "--device", "wgpu"];
+        args.extend(set(&TINY));
+        args.extend(set(&[images]));
+        let output = soda(folder.path(), &args);
+        succeeds(&output);
+        let said = text(&output.stderr);
+        let line = said.lines().find_map(|line| line.strip_prefix("memory ")).unwrap_or_else(|| panic!("{said}"));
+        let mib = line.trim().strip_prefix("about ").and_then(|line| line.strip_suffix(" MiB of the adapter's, in tensors"));
+        mib.and_then(|mib| mib.parse::<u64>().ok()).unwrap_or_else(|| panic!("{said}"))
+    };
+    // Most of it goes with the images. Nothing was computed: that would compile for seconds.
+    let [few, many] = ["train.batch_size=16", "train.batch_size=64"].map(memory);
+    assert!((3 * few..5 * few).contains(&many), "{few} {many}");
+}
+
+#[test]
 fn recipes_of_the_program_are_found_by_name_and_a_wrong_name_lists_them() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();

@@ -242,3 +242,23 @@ fn vjp_is_the_gradient_of_the_weighted_sum() {
         }
     }
 }
+
+#[test]
+fn a_step_is_estimated_on_a_card_that_is_not_here() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let small = ["bench", "--estimate", "rtx3060", "--config", "quick", "--set", "train.batch_size=4", "--json", "e.json"];
+    let shown = succeeds(&soda(folder.path(), &small));
+    assert!(shown.contains("An estimate, nothing measured") && shown.contains("conv2d forward"), "{shown}");
+    let json: Value = serde_json::from_slice(&std::fs::read(folder.path().join("e.json")).expect("written")).expect("JSON");
+    let [fast, slow] = [0, 1].map(|end| json["step_ms"][end].as_f64().expect("a time"));
+    assert!(json["estimate"] == true && 0.0 < fast && fast < slow, "{json}");
+    assert!(json["live_bytes"].as_u64().is_some_and(|bytes| bytes > 10 << 20), "{json}");
+    let unknown = soda(folder.path(), &["bench", "--estimate", "gtx9"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("a40, arc770, m1, rtx3060, rx6800"));
+    let card = "name = 'Mine'\ntflops = 1.0\ngb_per_s = 100.0\nvendor = 1\nintegrated = true\ncompiler = 'gcc'\nsources = []\n";
+    std::fs::write(folder.path().join("mine.toml"), card).expect("written");
+    let unknown = soda(folder.path(), &["bench", "--estimate", "mine.toml"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("dg2, ga102, navi21, sm_86"));
+}

@@ -3,6 +3,7 @@
 mod bench;
 #[path = "../common/mod.rs"]
 mod common;
+mod recorded;
 mod wgpu_kernels;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

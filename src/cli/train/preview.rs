@@ -10,20 +10,27 @@ use crate::train::trial;
 use crate::units::{about, grouped, rate};
 use std::time::Duration;
 
-/// Tells on stderr what training takes; one step of few images is timed.
+/// Tells on stderr what training takes; one step of few images is timed, but on software adapters.
 ///
 /// # Errors
 /// If the device fails.
 pub fn tell(config: &Config, data: &Dataset, device: &Selected, max_minutes: Option<f64>) -> Result<()> {
     let (batch, steps) = (config.train.batch_size, config.train.steps as u64);
     let epochs = steps as f64 * batch as f64 / data.train.len() as f64;
-    let plan = Plan::new(config, data, device);
+    let mut plan = Plan::new(config, data, device);
+    plan.count(config, device)?;
     say(&format!("device      {} ({})", device.describe(), device.why));
     say(&format!("data        {}", data.describe()));
     say(&format!("steps       {} of {} images ({} epochs)", grouped(steps), grouped(batch as u64), rate(epochs)));
     say(&format!("parameters  {}", plan.parameters()));
-    say(&format!("memory      {}", plan.memory()));
+    let of_adapter = if device.adapter.is_some() { " of the adapter's, in tensors" } else { "" };
+    say(&format!("memory      {}{of_adapter}", plan.memory().unwrap_or_default()));
     say(&format!("disk        {}", plan.disk()));
+    if device.adapter.is_some() && !device.gpu {
+        // To compile for it takes most of a minute, and the CPU itself is several times as fast.
+        say("rate        not timed, as this is no GPU; with --device cpu it is");
+        return Ok(());
+    }
     let found = trial::rate(config, device)?;
     let whole = if found.images == batch { String::new() } else { format!(" (from a step of {} images)", found.images) };
     say(&format!("rate        about {} images/s{whole}", rate(batch as f64 / found.step)));

@@ -1,9 +1,12 @@
 //! Fused AdaGN on Burn's CPU backend, on NHWC memory: each image is worked on by one thread while it is in cache, channels
 //! along the vector lanes, so the result doesn't depend on the number of threads.
 
-use super::{Activation, AdaGn, AdaGnGradients, AdaGnInputs, AdaGnOptions, AdaGnParameters, Dropout, Modulation};
+use super::{
+    Activation, AdaGn, AdaGnGradients, AdaGnInputs, AdaGnOptions, AdaGnParameters, Dropout, Modulation, backward_work,
+    forward_work,
+};
 use crate::kernels::buffers::Buffer;
-use crate::kernels::layout::{FlexImage, flex_values};
+use crate::kernels::layout::{FlexImage, flex_dims, flex_values};
 use crate::kernels::math;
 use crate::kernels::moments::{self, TILE, accumulate};
 use crate::kernels::profile;
@@ -259,7 +262,7 @@ fn values(modulation: &Modulation<Flex>) -> Option<[&[f32]; 2]> {
 impl AdaGn for Flex {
     /// Keeps A, D, mean and 1 / deviation of each image's channels, `[B, C, 4]`.
     fn forward(inputs: AdaGnInputs<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let _timer = profile::timer("ada_gn forward");
+        let _timer = profile::timer("ada_gn forward", || forward_work(flex_dims(&inputs.h)));
         let (h, parameters) = (FlexImage::new(inputs.h), contiguous(inputs.parameters));
         let [batch, channels, ..] = h.dims;
         let image = h.len() / batch;
@@ -280,7 +283,7 @@ impl AdaGn for Flex {
     }
 
     fn backward(d_out: FloatTensor<Self>, saved: FloatTensor<Self>, inputs: AdaGnInputs<Self>) -> AdaGnGradients<Self> {
-        let _timer = profile::timer("ada_gn backward");
+        let _timer = profile::timer("ada_gn backward", || backward_work(flex_dims(&inputs.h)));
         let (d_out, h) = (FlexImage::new(d_out), FlexImage::new(inputs.h));
         let options = &inputs.parameters.options;
         let [batch, channels, ..] = h.dims;

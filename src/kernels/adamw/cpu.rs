@@ -1,6 +1,6 @@
 //! AdamW and the EMA over f32 slices, in place.
 
-use super::{AdamW, AdamWInputs, AdamWParameter, FACTORS, SquareSums, reference};
+use super::{AdamW, AdamWInputs, AdamWParameter, FACTORS, SquareSums, forward_work, norm::squares_work, reference};
 use crate::kernels::buffers::Buffer;
 use crate::kernels::layout::flex_values;
 use crate::kernels::operand::Optional;
@@ -84,7 +84,7 @@ fn owned(tensor: FlexTensor) -> FlexTensor {
 
 impl AdamW for Flex {
     fn forward(inputs: AdamWInputs<Self>) -> AdamWParameter<Self> {
-        let _timer = profile::timer("adamw");
+        let _timer = profile::timer("adamw", || forward_work(inputs.grad.layout().shape().num_elements()));
         let AdamWInputs { parameter: AdamWParameter { weight, first, second, average }, grad, clip, factors } = inputs;
         let (clip, factors) = (clip.to_contiguous(), factors.to_contiguous());
         let (clip, factors) = (flex_values(&clip)[0], *flex_values(&factors).first_chunk().expect("all factors"));
@@ -112,7 +112,7 @@ impl AdamW for Flex {
 impl SquareSums for Flex {
     /// A number for each tensor.
     fn add(x: FlexTensor, sums: Optional<Self>) -> FlexTensor {
-        let _timer = profile::timer("square_sum");
+        let _timer = profile::timer("square_sum", || squares_work(x.layout().shape().num_elements()));
         let x = x.to_contiguous();
         let blocks: Vec<f64> = flex_values(&x).par_chunks(TASK).map(vectorised::<Squares, _>).collect();
         let sum = Buffer::copy(&[blocks.iter().sum::<f64>() as f32]).tensor(Shape::new([1]));

@@ -1,9 +1,9 @@
 //! Attention over f32 slices, `[pixels, 3C]` an image: blocks of queries forward, whole images backward, each by one thread.
 
-use super::Attention;
+use super::{Attention, backward_work, forward_work};
 use crate::kernels::buffers::Buffer;
 use crate::kernels::gemm::{Matrix, product};
-use crate::kernels::layout::{FlexImage, flex_values};
+use crate::kernels::layout::{FlexImage, flex_dims, flex_values};
 use crate::kernels::math;
 use crate::kernels::profile;
 use crate::kernels::simd::{LANES, Loop, vectorised};
@@ -122,10 +122,10 @@ impl<'a> Loop<(&'a mut [f32], &'a [f32], usize)> for ScoreGradient {
 
 impl Attention for Flex {
     fn forward(qkv: FlexTensor) -> (FlexTensor, FlexTensor) {
-        let _timer = profile::timer("attention forward");
-        let qkv = FlexImage::new(qkv);
-        let [batch, channels, height, width] = qkv.dims;
+        let [batch, channels, height, width] = flex_dims(&qkv);
         let (c, n) = (channels / 3, height * width);
+        let _timer = profile::timer("attention forward", || forward_work([batch, c, height, width]));
+        let qkv = FlexImage::new(qkv);
         let mut out = Buffer::new(batch * n * c);
         let mut log_sums = Buffer::new(batch * n);
         let tasks: Vec<_> = out
@@ -148,7 +148,7 @@ impl Attention for Flex {
     }
 
     fn backward(d_out: FlexTensor, qkv: FlexTensor, _out: FlexTensor, log_sums: FlexTensor) -> FlexTensor {
-        let _timer = profile::timer("attention backward");
+        let _timer = profile::timer("attention backward", || backward_work(flex_dims(&d_out)));
         let (d_out, qkv) = (FlexImage::new(d_out), FlexImage::new(qkv));
         let [_, channels, height, width] = qkv.dims;
         let (c, n) = (channels / 3, height * width);

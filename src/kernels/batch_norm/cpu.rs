@@ -1,9 +1,9 @@
 //! Batch normalisation on NHWC memory: each image's sums by one thread, added up in the order of the images, so that the
 //! result doesn't depend on the number of threads.
 
-use super::{BatchNorm, BatchNormGradients, BatchNormInputs, BatchNormParameters, Statistics};
+use super::{BatchNorm, BatchNormGradients, BatchNormInputs, BatchNormParameters, Statistics, backward_work, forward_work};
 use crate::kernels::buffers::Buffer;
-use crate::kernels::layout::{FlexImage, flex_values};
+use crate::kernels::layout::{FlexImage, flex_dims, flex_values};
 use crate::kernels::math::mul_add;
 use crate::kernels::moments::{Sums, TILE, accumulate, not_below_0, pivots};
 use crate::kernels::operand::Optional;
@@ -167,10 +167,11 @@ impl<'a> Loop<(&'a mut [f32], &'a [f32], &'a [f32], [&'a [f32]; 2], &'a Affine)>
 impl BatchNorm for Flex {
     fn forward(inputs: BatchNormInputs<Self>) -> (FlexTensor, FlexTensor) {
         let BatchNormInputs { x, residual, parameters: BatchNormParameters { statistics, gamma, beta, options } } = inputs;
-        let _timer = profile::timer(match statistics {
+        let name = match statistics {
             Statistics::OfBatch => "batch_norm forward",
             Statistics::Given(_) => "batch_norm normalise",
-        });
+        };
+        let _timer = profile::timer(name, || forward_work(flex_dims(&x)));
         let (x, residual) = (FlexImage::new(x), residual.into_option().map(FlexImage::new));
         let statistics = match statistics {
             Statistics::OfBatch => {
@@ -193,7 +194,7 @@ impl BatchNorm for Flex {
         parameters: BatchNormParameters<Self>,
     ) -> BatchNormGradients<Self> {
         let BatchNormParameters { gamma, beta, options, .. } = parameters;
-        let _timer = profile::timer("batch_norm backward");
+        let _timer = profile::timer("batch_norm backward", || backward_work(flex_dims(&x)));
         let (dy, x, y) = (FlexImage::new(dy), FlexImage::new(x), y.into_option().map(FlexImage::new));
         let (gamma, beta) = (gamma.to_contiguous(), beta.to_contiguous());
         let affine = Affine::new(flex_values(&statistics), flex_values(&gamma), flex_values(&beta), options.eps);

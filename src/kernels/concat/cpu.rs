@@ -1,8 +1,8 @@
 //! Concatenation over f32 slices in NHWC, rows of pixels by threads.
 
-use super::{Concat, ConcatInputs};
+use super::{Concat, ConcatInputs, work};
 use crate::kernels::buffers::Buffer;
-use crate::kernels::layout::FlexImage;
+use crate::kernels::layout::{FlexImage, flex_dims};
 use crate::kernels::profile;
 use burn_flex::{Flex, FlexTensor};
 use rayon::prelude::*;
@@ -12,10 +12,10 @@ const PIXELS: usize = 512;
 
 impl Concat for Flex {
     fn forward(ConcatInputs { a, b }: ConcatInputs<Self>) -> FlexTensor {
-        let _timer = profile::timer("concat");
-        let (a, b) = (FlexImage::new(a), FlexImage::new(b));
-        let ([batch, c_a, height, width], c_b) = (a.dims, b.dims[1]);
+        let ([batch, c_a, height, width], [_, c_b, ..]) = (flex_dims(&a), flex_dims(&b));
         let both = c_a + c_b;
+        let _timer = profile::timer("concat", || work([batch, both, height, width]));
+        let (a, b) = (FlexImage::new(a), FlexImage::new(b));
         let mut out = Buffer::new(a.len() + b.len());
         (out.par_chunks_mut(PIXELS * both), a.values().par_chunks(PIXELS * c_a), b.values().par_chunks(PIXELS * c_b))
             .into_par_iter()
@@ -29,7 +29,7 @@ impl Concat for Flex {
     }
 
     fn backward(dy: FlexTensor, channels: usize) -> (FlexTensor, FlexTensor) {
-        let _timer = profile::timer("concat backward");
+        let _timer = profile::timer("concat backward", || work(flex_dims(&dy)));
         let dy = FlexImage::new(dy);
         let [batch, both, height, width] = dy.dims;
         let pixels = batch * height * width;

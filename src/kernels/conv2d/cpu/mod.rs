@@ -13,9 +13,10 @@ mod winograd;
 mod winograd_weights;
 
 use super::shape::ConvShape;
-use super::{Conv2d, Conv2dGradients, Conv2dInputs, Conv2dOptions, conv_shape, out_dims, upsample};
+use super::{Conv2d, Conv2dGradients, Conv2dInputs, Conv2dOptions, conv_shape, out_dims, pass_work, upsample};
 use crate::kernels::buffers::Buffer;
-use crate::kernels::layout::{FlexImage, flex_values};
+use crate::kernels::launch::Work;
+use crate::kernels::layout::{FlexImage, flex_dims, flex_values};
 use crate::kernels::moments::Sums;
 use crate::kernels::operand::Optional;
 use crate::kernels::profile;
@@ -155,7 +156,8 @@ fn grad_bias(shape: &ConvShape, dy: &[f32], db: &mut [f32]) {
 
 impl Conv2d for Flex {
     fn forward(inputs: Conv2dInputs<Self>) -> FlexTensor {
-        let _timer = profile::timer("conv2d forward");
+        let _timer =
+            profile::timer("conv2d forward", || work(flex_dims(&inputs.x), inputs.weight.layout().shape(), inputs.options));
         let Conv2dInputs { x, weight, bias, residual, options } = inputs;
         let (x, weight) = (FlexImage::new(x), weight.to_contiguous());
         let bias = bias.into_option().map(|bias| bias.to_contiguous());
@@ -186,9 +188,13 @@ impl Conv2d for Flex {
     }
 }
 
+fn work(dims: [usize; 4], weight: &Shape, options: Conv2dOptions) -> Work {
+    pass_work(dims, [weight[0], weight[1], weight[2], weight[3]], options)
+}
+
 /// The gradient of x, which is of `dims`.
 fn input_gradient(dy: FlexTensor, weight: FlexTensor, dims: [usize; 4], options: Conv2dOptions) -> FlexTensor {
-    let _timer = profile::timer("conv2d grad_input");
+    let _timer = profile::timer("conv2d grad_input", || work(dims, weight.layout().shape(), options));
     let (dy, weight) = (FlexImage::new(dy), weight.to_contiguous());
     let mut dx = Buffer::new(dims.iter().product());
     let (shape, w) = (conv_shape(dims, weight.layout().shape(), options), flex_values(&weight));
@@ -202,7 +208,7 @@ fn input_gradient(dy: FlexTensor, weight: FlexTensor, dims: [usize; 4], options:
 
 /// The gradient of the weight, which is of the shape `weight`.
 fn weight_gradient(x: FlexTensor, dy: FlexTensor, weight: Shape, options: Conv2dOptions) -> FlexTensor {
-    let _timer = profile::timer("conv2d grad_weight");
+    let _timer = profile::timer("conv2d grad_weight", || work(flex_dims(&x), &weight, options));
     let (x, dy) = (FlexImage::new(x), FlexImage::new(dy));
     let mut dw = Buffer::new(weight.num_elements());
     let shape = conv_shape(x.dims, &weight, options);
@@ -217,7 +223,7 @@ fn weight_gradient(x: FlexTensor, dy: FlexTensor, weight: Shape, options: Conv2d
 }
 
 fn bias_gradient(dy: FlexTensor) -> FlexTensor {
-    let _timer = profile::timer("conv2d grad_bias");
+    let _timer = profile::timer("conv2d grad_bias", || Work::floats(&[dy.layout().shape().num_elements()]));
     let dy = FlexImage::new(dy);
     let [batch, c_out, height, width] = dy.dims;
     // Only dy's own shape matters here: a 1x1 convolution has it on both sides.

@@ -1,0 +1,116 @@
+//! Cards: what is known of them, and where from.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The program's own file.
+const OWN: &str = include_str!("../../../assets/cards.toml");
+
+/// A card, see assets/cards.toml.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Card {
+    /// For people.
+    pub name: String,
+    /// 1e12 f32 operations a second.
+    pub tflops: f64,
+    /// 1e9 bytes a second.
+    pub gb_per_s: f64,
+    /// 1e9 bytes.
+    pub memory_gb: Option<f64>,
+    /// Its number on the PCI bus.
+    pub vendor: u32,
+    /// Whether it shares the processor's memory.
+    pub integrated: bool,
+    /// Whose shares of multiply-adds it is estimated by.
+    pub compiler: Option<String>,
+    /// Where the numbers stand.
+    pub sources: Vec<String>,
+}
+
+/// What the ends of a range assume, the fast one first.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Assumed {
+    /// Of the rate that the share of multiply-adds leaves.
+    pub arithmetic: [f64; 2],
+    /// Of the memory's bandwidth.
+    pub bandwidth: [f64; 2],
+    /// Microseconds that a launch adds.
+    pub launch_us: [f64; 2],
+}
+
+/// assets/cards.toml.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cards {
+    /// By their names on the command line.
+    pub cards: BTreeMap<String, Card>,
+    /// For all of them.
+    pub assumed: Assumed,
+}
+
+/// Returns the program's own cards.
+///
+/// # Errors
+/// Never, unless the program was built with a broken file.
+pub fn known() -> Result<Cards> {
+    toml::from_str(OWN).map_err(|e| Error::failed(format!("assets/cards.toml: {e}")))
+}
+
+/// Returns the card called `name`, or that of the file `name`.
+///
+/// # Errors
+/// If there is none, or the file isn't one.
+pub fn named(name: &str, cards: &Cards) -> Result<Card> {
+    if let Some(card) = cards.cards.get(name) {
+        return Ok(card.clone());
+    }
+    let path = Path::new(name);
+    if path.extension().is_none_or(|ending| ending != "toml") {
+        let names: Vec<&str> = cards.cards.keys().map(String::as_str).collect();
+        return Err(Error::usage(format!("--estimate {name}: expected {}, check or a FILE.toml", names.join(", "))));
+    }
+    let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, &e))?;
+    let card: Card = toml::from_str(&text).map_err(|e| Error::usage(format!("{name}: {e}")))?;
+    if !(card.tflops > 0.0 && card.gb_per_s > 0.0) {
+        return Err(Error::usage(format!("{name}: tflops and gb_per_s are above 0")));
+    }
+    Ok(card)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_of_a_card_has_a_source() {
+        let cards = known().expect("the file").cards;
+        assert_eq!(cards.keys().collect::<Vec<_>>(), ["a40", "arc770", "m1", "rtx3060", "rx6800"]);
+        for (name, card) in cards {
+            assert!(card.tflops > 0.0 && card.gb_per_s > 0.0 && card.vendor > 0, "{name}");
+            assert!(!card.sources.is_empty() && card.sources.iter().all(|s| s.starts_with("https://")), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_card_can_be_a_file() {
+        let cards = known().expect("the file");
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("mine.toml");
+        let write = |tflops: &str| {
+            let text =
+                format!("name = 'Mine'\ntflops = {tflops}\ngb_per_s = 100.0\nvendor = 1\nintegrated = true\nsources = []\n");
+            std::fs::write(&path, text).expect("a file");
+            named(&path.display().to_string(), &cards)
+        };
+        let card = write("1.5").expect("a card");
+        assert!(card.tflops == 1.5 && card.compiler.is_none() && card.integrated);
+        assert!(write("0.0").expect_err("no peak").to_string().contains("above 0"));
+        assert!(write("'fast'").expect_err("a word").to_string().contains("mine.toml"));
+        assert!(named("gtx9", &cards).expect_err("unknown").to_string().contains("rx6800"));
+        assert!(named("none.toml", &cards).expect_err("not there").to_string().contains("none.toml"));
+    }
+}

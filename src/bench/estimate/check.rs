@@ -1,0 +1,239 @@
+//! How far estimates are from what a device of this machine takes: shares measured on a step of one width, steps of other widths estimated
+//! by them, and measured.
+
+use super::super::job::Job;
+use super::super::peaks::{self, Peaks};
+use super::super::plan::Size;
+use super::super::step::recipe;
+use super::super::timing::Timing;
+use crate::device::Selected;
+use crate::error::{Error, Result};
+use crate::kernels::profile::{Profile, observe};
+use crate::kernels::record::{BURN, Recording, record_running};
+use crate::train::trial::{Trial, recorded};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+/// Timed steps, of which the medians are taken, and the seconds after which no more are.
+const STEPS: usize = 5;
+const ENOUGH: f64 = 12.0;
+
+/// One kernel of a step, estimated and measured.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct KernelCheck {
+    /// As profiles call it.
+    pub name: String,
+    /// Launches that were recorded, and that were made.
+    pub launches: [u64; 2],
+    /// Milliseconds.
+    pub estimated_ms: f64,
+    /// Milliseconds.
+    pub measured_ms: f64,
+    /// Of the measured kernels' time.
+    pub part: f64,
+}
+
+/// A step of one width, estimated and measured.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct WidthCheck {
+    /// Base channels of both networks.
+    pub width: usize,
+    /// Whether the shares were measured on it.
+    pub tuned: bool,
+    /// Milliseconds.
+    pub estimated_ms: f64,
+    /// Milliseconds, median.
+    pub measured_ms: f64,
+    /// Bytes that live at a time, counted without computing; 0 on the CPU.
+    pub live_bytes: u64,
+    /// The same of a step that ran, as the allocator counts them.
+    pub used_bytes: u64,
+    /// By falling measured time.
+    pub kernels: Vec<KernelCheck>,
+}
+
+/// A step as it was recorded and measured.
+struct Measured {
+    recording: Recording,
+    used_bytes: u64,
+    /// Launches and seconds, by kernel.
+    kernels: BTreeMap<&'static str, (u64, f64)>,
+    step: f64,
+}
+
+/// What the step of one width says of a device.
+struct Tuned {
+    peaks: Peaks,
+    /// Seconds of a kernel over those that it needs at the peaks.
+    slowness: BTreeMap<&'static str, f64>,
+    /// Seconds of a launch beside those of its kernel.
+    launch: f64,
+}
+
+/// Measures on `device` steps of `widths`: shares by the first, which estimate all of them.
+///
+/// # Errors
+/// If the device fails.
+pub fn check(device: &Selected, widths: &[usize], mut before: impl FnMut(usize)) -> Result<Vec<WidthCheck>> {
+    let mut job = Job::new(device, Instant::now(), 1e6, true, Box::new(|_| Ok(())));
+    let peaks = peaks::run(&mut job, 2.0)?;
+    let mut tuned = None;
+    let mut all = Vec::new();
+    for width in widths {
+        before(*width);
+        let measured = measure(device, *width)?;
+        let first = tuned.is_none();
+        let tuned = tuned.get_or_insert_with(|| Tuned::by(peaks, &measured));
+        all.push(tuned.compare(*width, first, &measured));
+    }
+    Ok(all)
+}
+
+fn measure(device: &Selected, width: usize) -> Result<Measured> {
+    let config = recipe(Size::Width(width))?;
+    let mut trial = Trial::new(&config, device);
+    let mut step = || trial.step(config.train.batch_size).map(|took| took.as_secs_f64());
+    step()?;
+    let mut last = step()?;
+    let (clock, mut times) = (Instant::now(), Vec::new());
+    while times.len() < STEPS && (times.is_empty() || clock.elapsed().as_secs_f64() + last < ENOUGH) {
+        last = step()?;
+        times.push(last);
+    }
+    let median = Timing::of(times).map_or(last, |timing| timing.median);
+    let (clock, mut profiles) = (Instant::now(), Vec::new());
+    while profiles.len() < STEPS && (profiles.is_empty() || clock.elapsed().as_secs_f64() + last < ENOUGH) {
+        let (done, profile) = observe(true, &mut step);
+        last = done?;
+        profiles.push(profile);
+    }
+    let (done, running) = record_running(|| (), |()| step());
+    done?;
+    // The CPU backend leaves nothing out: what it records has run.
+    let used_bytes = running.used_bytes;
+    let recording = match &device.adapter {
+        Some(adapter) => recorded(&config, device, adapter.profile.clone())?,
+        None => running,
+    };
+    let names: Vec<&'static str> = recording.launches.iter().map(|launch| launch.name).filter(|name| *name != BURN).collect();
+    let kernels = medians(&profiles, &names);
+    if kernels.is_empty() {
+        return Err(Error::failed("no kernel of a step was seen; please report this"));
+    }
+    Ok(Measured { recording, used_bytes, kernels, step: median })
+}
+
+/// Launches and median seconds of the kernels of one step, by those of `names` or as Burn's.
+fn medians(profiles: &[Profile], names: &[&'static str]) -> BTreeMap<&'static str, (u64, f64)> {
+    let mut all: BTreeMap<&'static str, (u64, Vec<f64>)> = BTreeMap::new();
+    for (i, profile) in profiles.iter().enumerate() {
+        for (name, kernel) in &profile.kernels {
+            let name = names.iter().find(|ours| *ours == name).copied().unwrap_or(BURN);
+            let (launches, seconds) = all.entry(name).or_default();
+            seconds.resize(profiles.len(), 0.0);
+            seconds[i] += kernel.time.as_secs_f64();
+            *launches += kernel.launches;
+        }
+    }
+    let steps = profiles.len().max(1) as u64;
+    let medians = all.into_iter().map(|(name, (launches, seconds))| {
+        let median = Timing::of(seconds).map_or(0.0, |timing| timing.median);
+        (name, (launches / steps, median))
+    });
+    medians.collect()
+}
+
+/// Seconds that the launches of each kernel need at the peaks, and how many there are.
+fn at_peaks(recording: &Recording, peaks: Peaks) -> BTreeMap<&'static str, (u64, f64)> {
+    let mut all: BTreeMap<&'static str, (u64, f64)> = BTreeMap::new();
+    for launch in &recording.launches {
+        let (launches, seconds) = all.entry(launch.name).or_default();
+        *launches += launch.launches;
+        *seconds += peaks.seconds(launch.work.bytes, launch.work.operations);
+    }
+    all
+}
+
+impl Tuned {
+    fn by(peaks: Peaks, measured: &Measured) -> Self {
+        let ideal = at_peaks(&measured.recording, peaks);
+        let slowness = ideal.iter().filter(|(_, (_, seconds))| *seconds > 0.0).map(|(name, (_, seconds))| {
+            let took = measured.kernels.get(name).map_or(0.0, |(_, took)| *took);
+            (*name, took / seconds)
+        });
+        let kernels: f64 = measured.kernels.values().map(|(_, seconds)| seconds).sum();
+        // Where kernels are waited for one by one, they may take longer than together.
+        let launch = (measured.step - kernels) / measured.recording.count() as f64;
+        Self { peaks, slowness: slowness.collect(), launch }
+    }
+
+    fn compare(&self, width: usize, tuned: bool, measured: &Measured) -> WidthCheck {
+        let ideal = at_peaks(&measured.recording, self.peaks);
+        let all: f64 = measured.kernels.values().map(|(_, seconds)| seconds).sum();
+        let mut kernels: Vec<KernelCheck> = ideal
+            .iter()
+            .map(|(name, (launches, seconds))| {
+                let (made, took) = measured.kernels.get(name).copied().unwrap_or_default();
+                KernelCheck {
+                    name: (*name).to_owned(),
+                    launches: [*launches, made],
+                    estimated_ms: 1e3 * self.slowness.get(name).map_or(0.0, |slowness| slowness * seconds),
+                    measured_ms: 1e3 * took,
+                    part: took / all,
+                }
+            })
+            .collect();
+        kernels.sort_by(|a, b| b.measured_ms.total_cmp(&a.measured_ms));
+        let launching = 1e3 * self.launch * measured.recording.count() as f64;
+        WidthCheck {
+            width,
+            tuned,
+            estimated_ms: kernels.iter().map(|kernel| kernel.estimated_ms).sum::<f64>() + launching,
+            measured_ms: 1e3 * measured.step,
+            live_bytes: measured.recording.live_bytes,
+            used_bytes: measured.used_bytes,
+            kernels,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::launch::Work;
+    use crate::kernels::profile::Kernel;
+    use crate::kernels::record::Launch;
+    use std::time::Duration;
+
+    fn measured(launches: u64, operations: f64, seconds: f64, step: f64) -> Measured {
+        let launch = Launch { name: "a kernel", shader: None, work: Work { bytes: 1.0, operations }, launches: 1 };
+        let recording = Recording { launches: vec![launch; launches as usize], ..Recording::default() };
+        Measured { recording, used_bytes: 0, kernels: [("a kernel", (launches, seconds))].into(), step }
+    }
+
+    #[test]
+    fn kernels_take_the_median_of_the_steps_and_burns_are_one() {
+        let step = |ours: u64, first: u64, second: u64| {
+            let of = |ms| Kernel { launches: 2, time: Duration::from_millis(ms) };
+            let kernels = [("a kernel", ours), ("reduce", first), ("cast", second)];
+            Profile { kernels: kernels.map(|(name, ms)| (name.to_owned(), of(ms))).into(), ..Profile::default() }
+        };
+        let medians = medians(&[step(10, 1, 2), step(500, 3, 3), step(20, 1, 4)], &["a kernel"]);
+        assert_eq!(medians, [("a kernel", (2, 0.02)), (BURN, (4, 0.005))].into());
+    }
+
+    #[test]
+    fn the_step_that_was_tuned_on_is_estimated_as_it_was_measured() {
+        let first = measured(10, 100.0, 2.0, 3.0);
+        let tuned = Tuned::by(Peaks { bytes: 10.0, flops: 1000.0 }, &first);
+        // 0.1 s a launch at the peaks, 0.2 measured; and 0.1 of the host.
+        assert!((tuned.slowness["a kernel"] - 2.0).abs() < 1e-12 && (tuned.launch - 0.1).abs() < 1e-12);
+        let same = tuned.compare(32, true, &first);
+        assert!((same.estimated_ms - 3000.0).abs() < 1e-6 && same.measured_ms == 3000.0, "{same:?}");
+        // Half as many launches of twice the operations.
+        let other = tuned.compare(64, false, &measured(5, 200.0, 1.0, 9.0));
+        assert!((other.estimated_ms - 2500.0).abs() < 1e-6, "{other:?}");
+        assert_eq!((other.kernels[0].launches, other.kernels[0].measured_ms), ([5, 5], 1000.0));
+    }
+}

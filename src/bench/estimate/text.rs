@@ -1,0 +1,136 @@
+//! Estimates as text for a terminal of 100 columns.
+
+use super::super::table::{columns, digits, header, percent, time};
+use super::card::{Assumed, Card};
+use super::check::WidthCheck;
+use super::{Estimate, KernelEstimate};
+use crate::units::{bytes, grouped};
+use std::fmt::Write;
+
+/// Kernels that are named one by one.
+const TOP: usize = 15;
+
+fn ends([fast, slow]: [f64; 2], format: impl Fn(f64) -> String) -> String {
+    let (fast, slow) = (format(fast), format(slow));
+    if fast == slow { fast } else { format!("{fast} - {slow}") }
+}
+
+/// An estimated step: what it was made of, the step, its kernels.
+pub fn step(estimate: &Estimate, card: &Card, assumed: &Assumed, what: &str) -> String {
+    let mut out = format!("An estimate, nothing measured: {what} on {}\n", card.name);
+    let compiler =
+        card.compiler.as_deref().map_or("of any compiler's table".to_owned(), |name| format!("as {name}'s compiler makes them"));
+    let _ = writeln!(out, "  peak {} TFLOPS, {} GB/s: {}", digits(card.tflops), digits(card.gb_per_s), card.sources.join(", "));
+    let _ = writeln!(out, "  share of multiply-adds {compiler}");
+    let _ = writeln!(
+        out,
+        "  assumed: {} % of that rate, {} % of the bandwidth, {} us a launch",
+        ends(assumed.arithmetic, |v| digits(100.0 * v)),
+        ends(assumed.bandwidth, |v| digits(100.0 * v)),
+        ends(assumed.launch_us, digits)
+    );
+    let _ = writeln!(
+        out,
+        "step {}, {} images/s, {} launches, {} of tensors at a time",
+        ends(estimate.step_ms, time),
+        ends([estimate.images_per_s[1], estimate.images_per_s[0]], digits),
+        grouped(estimate.launches),
+        bytes(estimate.live_bytes as f64)
+    );
+    if let Some(memory) = card.memory_gb
+        && estimate.live_bytes as f64 > 1e9 * memory
+    {
+        let _ = writeln!(out, "  more than the card's {} GB: set train.micro_batch", digits(memory));
+    }
+    let mut lines = vec![header(&["", "launches", "GFLOP", "GB", "share", "time"])];
+    let row = |kernel: &KernelEstimate| {
+        let share = kernel.share.map_or_else(|| "-".into(), |share| ends([share[1], share[0]], |v| digits(100.0 * v)));
+        let gflop = if kernel.gflop > 0.0 { digits(kernel.gflop) } else { "-".into() };
+        vec![kernel.name.clone(), grouped(kernel.launches), gflop, digits(kernel.gb), share, ends(kernel.ms, time)]
+    };
+    lines.extend(estimate.kernels.iter().take(TOP).map(row));
+    if let rest @ [_, ..] = estimate.kernels.get(TOP..).unwrap_or(&[]) {
+        let of = |end: usize| rest.iter().map(|kernel| kernel.ms[end]).sum();
+        let launches = rest.iter().map(|kernel| kernel.launches).sum();
+        lines.push(vec![
+            format!("{} others", rest.len()),
+            grouped(launches),
+            "".into(),
+            "".into(),
+            "".into(),
+            ends([of(0), of(1)], time),
+        ]);
+    }
+    out + &columns(&lines)
+}
+
+/// Estimates beside measurements.
+pub fn checks(checks: &[WidthCheck]) -> String {
+    let mut out = String::new();
+    for check in checks {
+        let what = if check.tuned { "shares measured here" } else { "estimated by those shares" };
+        let ratio = |estimated: f64, measured: f64| if measured > 0.0 { digits(estimated / measured) } else { "-".into() };
+        let _ = writeln!(
+            out,
+            "width {}, {what}: estimated {}, measured {}, ratio {}",
+            check.width,
+            time(check.estimated_ms),
+            time(check.measured_ms),
+            ratio(check.estimated_ms, check.measured_ms)
+        );
+        if check.live_bytes > 0 {
+            let (live, used) = (bytes(check.live_bytes as f64), bytes(check.used_bytes as f64));
+            let _ = writeln!(out, "  tensors at a time: counted {live}, used {used}");
+        }
+        let mut lines = vec![header(&["", "launches", "estimated", "measured", "ratio", "of all"])];
+        lines.extend(check.kernels.iter().take(TOP).map(|kernel| {
+            let [recorded, made] = kernel.launches;
+            let launches = if recorded == made { grouped(made) } else { format!("{recorded}, made {made}") };
+            let times = [kernel.estimated_ms, kernel.measured_ms].map(time);
+            let ratio = ratio(kernel.estimated_ms, kernel.measured_ms);
+            let [estimated, measured] = times;
+            vec![kernel.name.clone(), launches, estimated, measured, ratio, percent(kernel.part)]
+        }));
+        out.push_str(&columns(&lines));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::estimate::card;
+
+    #[test]
+    fn an_estimate_says_that_it_is_one_and_what_it_is_made_of() {
+        let kernel = KernelEstimate {
+            name: "conv2d forward".into(),
+            launches: 97,
+            gflop: 5000.0,
+            gb: 12.0,
+            share: Some([0.9, 0.8]),
+            ms: [170.0, 360.0],
+        };
+        let estimate = Estimate {
+            kernels: vec![kernel; 17],
+            step_ms: [500.0, 1000.0],
+            images_per_s: [512.0, 256.0],
+            launches: 2700,
+            live_bytes: 20 << 30,
+        };
+        let cards = card::known().expect("the file");
+        let text = step(&estimate, &cards.cards["rtx3060"], &cards.assumed, "a step");
+        for part in [
+            "An estimate, nothing measured: a step on NVIDIA",
+            "12.7 TFLOPS",
+            "https://",
+            "500 ms - 1.00 s",
+            "256 - 512 images/s",
+        ] {
+            assert!(text.contains(part), "no {part} in {text}");
+        }
+        assert!(text.contains("set train.micro_batch") && text.contains("80.0 - 90.0") && text.contains("2 others"), "{text}");
+        let text = step(&estimate, &cards.cards["a40"], &cards.assumed, "a step");
+        assert!(!text.contains("micro_batch"), "{text}");
+    }
+}
