@@ -6,6 +6,7 @@
 pub mod chart;
 pub mod compare;
 mod data;
+mod host;
 mod inference;
 pub mod job;
 pub mod kernels;
