@@ -5,7 +5,7 @@ mod missed;
 mod profile;
 mod rank;
 
-pub(crate) use lasting::lasting;
+pub use lasting::lasting;
 pub use profile::{Class, Extensions, MatrixSize, Profile};
 pub(crate) use profile::{profile, replace};
 
