@@ -6,7 +6,7 @@
 // With upsampling w is [O, C, 3, 3], taps is 16, and in place of w stands the 4x4 kernel of src/kernels/conv2d/upsample.rs, turned:
 // (w0, w0 + w1, w1 + w2, w2) along either side.
 //
-// Layouts    w [O, C, taps];  packed [taps, rows, cols4] of four columns each, columns beyond the last are 0.
+// Layouts    w [O, C, taps], or [C, O] of a single tap;  packed [taps, rows, cols4] of four columns each, columns beyond the last are 0.
 // Invocation one group of four columns.
 // Template   wg: invocations;  upsample;  elem, acc (shared/types.wgsl).
 
@@ -16,7 +16,7 @@ struct Info {
     rows: u32,      // input channels of the convolution to come
     cols: u32,      // its output channels
     taps: u32,
-    transpose: u32, // 1: for the gradient of the input
+    transpose: u32, // 1: for the gradient of the input; of a single tap also for the forward pass of w [C, O], then not for the gradient
 }
 
 @group(0) @binding(0) var<storage, read_write> w: array<Acc>;

@@ -5,7 +5,7 @@
 // With upsampling partial is of the 4x4 kernel of src/kernels/conv2d/upsample.rs, from the result's channels c to the input's o:
 // dw[c, o, k] is the sum of its taps 2 - k and 3 - k along either side.
 //
-// Layouts    partial [shares, taps, C, O / 4] of four (the last ones padded);  dw [O, C, taps], with upsampling [C, O, 9].
+// Layouts    partial [shares, taps, C, O / 4] of four (the last ones padded);  dw [O, C, taps] or [C, O], with upsampling [C, O, 9].
 // Invocation one group of four o.
 // Template   wg: invocations;  upsample;  elem, acc (shared/types.wgsl).
 
@@ -16,6 +16,7 @@ struct Info {
     out_channels: u32, // O
     taps: u32,         // of partial
     shares: u32,
+    transposed: u32,   // 1: dw [C, O], of a single tap
 }
 
 @group(0) @binding(0) var<storage, read_write> partial: array<Acc4>;
@@ -48,7 +49,10 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
 {% else %}
     let sum = total(i);
     for (var k = 0u; k < 4u; k++) {
-        if o + k < info.out_channels { dw[((o + k) * info.channels + c) * info.taps + t] = sum[k]; }
+        if o + k < info.out_channels {
+            let at = ((o + k) * info.channels + c) * info.taps + t;
+            dw[select(at, c * info.out_channels + o + k, info.transposed == 1u)] = sum[k];
+        }
     }
 {% endif %}
 }

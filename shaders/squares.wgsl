@@ -1,25 +1,30 @@
-// The squares of a tensor, added to those of others.
+// The squares of several tensors, added to those of others.
 //
-//   partials[k] += sum of x^2 over the share of workgroup k
+//   partials[k] += sum of x^2 over the share of workgroup k, for each x in turn
 //
-// Layouts    x: any number of units, of four numbers or of one;  partials: a number for each workgroup, or more.
-// Workgroup  every `workgroups`-th stretch of wg units. Each invocation adds up its own, then a tree adds up the
-//            invocations: short sums, and always in the same order.
-// Template   wg: invocations;  four: whether T is four numbers, not one;  elem, acc (shared/types.wgsl).
+// Layouts    x0, x1, ..: any number of units, of four numbers or of one;  partials: a number for each workgroup, or more.
+// Workgroup  of a tensor every parts-th stretch of wg units, if it is among its first `parts` workgroups. Each invocation adds up its
+//            own, then a tree adds up the invocations: short sums, and always in the same order.
+// Template   wg: invocations;  four: whether T is four numbers, not one;  tensors: their number; where a call has fewer the others have
+//            no units;  elem, acc (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}
 {% from "shared/tree.wgsl" import tree %}
 alias T = {{ "Acc4" if four else "Acc" }};
 
 struct Info {
-    count: u32,        // in units
-    workgroups: u32,
     begins: u32,       // 1: partials hold nothing yet
+{% for i in range(tensors) %}
+    count{{ i }}: u32,       // in units
+    parts{{ i }}: u32,
+{% endfor %}
 }
 
-@group(0) @binding(0) var<storage, read_write> x: array<T>;
-@group(0) @binding(1) var<storage, read_write> partials: array<Acc>;
-@group(0) @binding(2) var<uniform> info: Info;
+{% for i in range(tensors) %}
+@group(0) @binding({{ i }}) var<storage, read_write> x{{ i }}: array<T>;
+{% endfor %}
+@group(0) @binding({{ tensors }}) var<storage, read_write> partials: array<Acc>;
+@group(0) @binding({{ tensors + 1 }}) var<uniform> info: Info;
 
 var<workgroup> sums: array<Acc, {{ wg }}>;
 
@@ -30,16 +35,21 @@ fn across(v: T) -> Acc {
 @compute @workgroup_size({{ wg }})
 fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: vec3<u32>) {
     let k = wid.x;
-    if k >= info.workgroups { return; }
-    var sum = T(0.0);
-    for (var i = k * {{ wg }}u + lid; i < info.count; i += info.workgroups * {{ wg }}u) {
-        let v = x[i];
-        sum += v * v;
-    }
     let lane = lid;
-    sums[lid] = across(sum);
+    var total = Acc(0.0);
+    if lid == 0u && info.begins == 0u { total = partials[k]; }
+{% for i in range(tensors) %}
+    if k < info.parts{{ i }} {
+        var sum = T(0.0);
+        for (var i = k * {{ wg }}u + lid; i < info.count{{ i }}; i += info.parts{{ i }} * {{ wg }}u) {
+            let v = x{{ i }}[i];
+            sum += v * v;
+        }
+        sums[lid] = across(sum);
 {{ tree(["sums"], wg, 1) }}
-    if lid == 0u {
-        if info.begins == 1u { partials[k] = sums[0]; } else { partials[k] += sums[0]; }
+        total += sums[0];
+        workgroupBarrier();
     }
+{% endfor %}
+    if lid == 0u { partials[k] = total; }
 }

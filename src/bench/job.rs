@@ -2,7 +2,7 @@
 
 use super::plan::Group;
 use super::row::{Message, Place, Row, Skipped};
-use super::{data, inference, kernels, step};
+use super::{data, host, inference, kernels, step};
 use crate::device::Selected;
 use crate::error::Result;
 use crate::kernels::catalog::operations;
@@ -57,6 +57,7 @@ impl Job {
             Group::Inference => inference::run(self),
             Group::Kernels => kernels::run(self, operations()),
             Group::Data => data::run(self),
+            Group::Host => host::run(self),
         }
     }
 

@@ -7,6 +7,7 @@ pub mod chart;
 pub mod compare;
 mod data;
 pub mod estimate;
+mod host;
 mod inference;
 pub mod job;
 pub mod kernels;

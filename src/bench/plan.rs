@@ -15,7 +15,9 @@ pub enum Suite {
     Inference,
     /// The view pipeline.
     Data,
-    /// Everything.
+    /// The host's time for work on a device that takes none.
+    Host,
+    /// Everything but the host's time.
     All,
 }
 
@@ -28,8 +30,9 @@ impl FromStr for Suite {
             "step" => Self::Step,
             "inference" => Self::Inference,
             "data" => Self::Data,
+            "host" => Self::Host,
             "all" => Self::All,
-            _ => return Err("expected kernels, step, inference, data or all".into()),
+            _ => return Err("expected kernels, step, inference, data, host or all".into()),
         })
     }
 }
@@ -54,6 +57,8 @@ pub enum Group {
     Kernels,
     /// The view pipeline.
     Data,
+    /// The host's time.
+    Host,
 }
 
 impl fmt::Display for Group {
@@ -64,6 +69,7 @@ impl fmt::Display for Group {
             Self::Inference => f.write_str("inference"),
             Self::Kernels => f.write_str("kernels"),
             Self::Data => f.write_str("data"),
+            Self::Host => f.write_str("host"),
         }
     }
 }
@@ -73,7 +79,7 @@ impl FromStr for Group {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let all = [32, 64].map(|w| Self::Step(Size::Width(w)));
-        let all = all.into_iter().chain([Self::Step(Size::Paper), Self::Inference, Self::Kernels, Self::Data]);
+        let all = all.into_iter().chain([Self::Step(Size::Paper), Self::Inference, Self::Kernels, Self::Data, Self::Host]);
         all.into_iter().find(|g| g.to_string() == text).ok_or_else(|| "expected a job such as step:32 or kernels".into())
     }
 }
@@ -85,6 +91,7 @@ impl Group {
             Self::Inference => Suite::Inference,
             Self::Kernels => Suite::Kernels,
             Self::Data => Suite::Data,
+            Self::Host => Suite::Host,
         }
     }
 
@@ -96,6 +103,7 @@ impl Group {
             Self::Inference => "inference".into(),
             Self::Kernels => "kernels".into(),
             Self::Data => "view pipeline".into(),
+            Self::Host => "the host's time".into(),
         }
     }
 }
@@ -133,7 +141,7 @@ impl Planned {
             Group::Step(Size::Width(..=32)) => 2.0,
             Group::Step(Size::Width(_)) | Group::Kernels => 3.0,
             Group::Step(Size::Paper) => 4.0,
-            Group::Inference => 5.0,
+            Group::Inference | Group::Host => 5.0,
             Group::Data => 0.8,
         }
     }
@@ -147,6 +155,9 @@ pub fn jobs(targets: &[Target], cpu: &Target, suite: Suite) -> Vec<Planned> {
         let mut groups = vec![Group::Step(Size::Width(32)), Group::Inference, Group::Kernels, Group::Step(Size::Width(64))];
         if target.gpu {
             groups.push(Group::Step(Size::Paper));
+        }
+        if suite == Suite::Host {
+            groups = vec![Group::Host];
         }
         all.extend(groups.into_iter().filter(wanted).map(|group| Planned { target: target.clone(), group }));
     }
@@ -200,6 +211,9 @@ mod tests {
         assert_eq!(names.iter().filter(|n| n.contains("data")).count(), 1);
         let only = jobs(&[target("vulkan:0", true)], &cpu, Suite::Kernels);
         assert_eq!(only.iter().map(|j| j.group).collect::<Vec<_>>(), [Group::Kernels]);
+        assert!(all.iter().all(|j| j.group != Group::Host), "only where it is asked for");
+        let only = jobs(&[target("vulkan:0", true)], &cpu, Suite::Host);
+        assert_eq!(only.iter().map(|j| j.group).collect::<Vec<_>>(), [Group::Host]);
     }
 
     #[test]
@@ -233,7 +247,9 @@ mod tests {
 
     #[test]
     fn jobs_have_names_that_are_read_back() {
-        for group in [Group::Step(Size::Width(64)), Group::Step(Size::Paper), Group::Inference, Group::Kernels, Group::Data] {
+        let groups =
+            [Group::Step(Size::Width(64)), Group::Step(Size::Paper), Group::Inference, Group::Kernels, Group::Data, Group::Host];
+        for group in groups {
             assert_eq!(group.to_string().parse::<Group>(), Ok(group));
         }
         assert!("step:7".parse::<Group>().is_err() && "nothing".parse::<Suite>().is_err());

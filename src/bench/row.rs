@@ -17,6 +17,15 @@ pub struct Place {
     pub kind: String,
 }
 
+/// Processor time of the host, medians in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Host {
+    /// Of the thread that launches. What it spends spinning, while it is ahead of the device's thread by as much as it may be, counts.
+    pub launching_ms: f64,
+    /// Of all other threads, that which serves the device first of all.
+    pub serving_ms: f64,
+}
+
 /// One measurement.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Row {
@@ -56,6 +65,8 @@ pub struct Row {
     pub images_per_s: Option<f64>,
     /// Kernel launches of one run; on the CPU, calls of our own kernels.
     pub launches: Option<u64>,
+    /// Processor time of one run, where that is what was measured.
+    pub host: Option<Host>,
     /// Peak memory of the job in MiB: of the process on the CPU, reserved on the device elsewhere.
     pub peak_memory_mib: Option<f64>,
     /// Seconds from the start of the process to the end of the first run.

@@ -14,6 +14,7 @@ use crate::rng::{self, Purpose};
 use crate::train::checkpoint::State;
 use crate::train::step::{Pair, step};
 use burn::module::Module;
+use burn::tensor::Device;
 use std::time::Instant;
 
 /// Timed steps at most.
@@ -40,7 +41,8 @@ pub(super) fn recipe(size: Size) -> Result<Config> {
 }
 
 /// Training, one step at a time.
-struct Training {
+pub(super) struct Training {
+    device: Device,
     config: Config,
     schedule: Schedule,
     source: Vec<f32>,
@@ -51,16 +53,40 @@ struct Training {
 }
 
 impl Training {
-    fn step(&mut self, job: &Job) -> Result<f64> {
-        let clock = Instant::now();
+    /// A beginning by `config` on `device`, with images drawn at random.
+    pub(super) fn new(config: Config, device: &Device) -> Self {
+        let batch = config.train.batch_size;
+        let images = |side: usize| {
+            let values = rng::normal(&mut rng::stream(1, Purpose::Test, 0), batch * bytes_of(side));
+            values.into_iter().map(|v| v.clamp(-1.0, 1.0)).collect()
+        };
+        let Sides { source, target } = config.model.sides;
+        let (source, target) = (images(source), images(target));
+        let (schedule, state) = (Schedule::new(&config.diffusion), State::new(&config, "", device));
+        Self { device: device.clone(), config, schedule, source, target, state: Some(state), number: 0 }
+    }
+
+    /// Trainable parameters.
+    fn parameters(&self) -> Option<usize> {
+        self.state.as_ref().map(|state| parameters::count(&state.model.valid()))
+    }
+
+    /// One step; returns its loss.
+    pub(super) fn advance(&mut self) -> Result<Vec<f32>> {
         let state = self.state.take().ok_or_else(|| Error::failed("a step failed before; please report this"))?;
         self.number += 1;
         let pair =
-            Pair::new(self.config.model.sides, self.source.clone(), self.target.clone(), None, &job.device.clone().autodiff());
+            Pair::new(self.config.model.sides, self.source.clone(), self.target.clone(), None, &self.device.clone().autodiff());
         let (state, outcome) = step(state, pair, &self.schedule, &self.config, self.number, 1e-4);
         self.state = Some(state);
         let loss = outcome.loss.try_into_vec_as::<f32>();
-        let loss = loss.map_err(|e| Error::failed(format!("the device failed ({e}); try another --device")))?;
+        loss.map_err(|e| Error::failed(format!("the device failed ({e}); try another --device")))
+    }
+
+    /// One step; returns its seconds.
+    fn step(&mut self) -> Result<f64> {
+        let clock = Instant::now();
+        let loss = self.advance()?;
         if !loss.iter().all(|v| v.is_finite()) {
             return Err(Error::failed(format!("the loss is {loss:?} at step {}; this device computes wrongly", self.number)));
         }
@@ -78,24 +104,16 @@ pub(super) fn run(job: &mut Job, size: Size) -> Result<()> {
     let mut row = Row { width: Some(config.model.unet.base), batch: Some(batch), ..Row::new("train_step", &job.place) };
     let name = row.name();
     job.planned(vec![name.clone()])?;
-    let state = State::new(&config, "", &job.device);
-    row.parameters = Some(parameters::count(&state.model.valid()));
-    let images = |side: usize| {
-        let values = rng::normal(&mut rng::stream(1, Purpose::Test, 0), batch * bytes_of(side));
-        values.into_iter().map(|v| v.clamp(-1.0, 1.0)).collect()
-    };
-    let Sides { source, target } = config.model.sides;
-    let (source, target) = (images(source), images(target));
-    let schedule = Schedule::new(&config.diffusion);
-    let mut training = Training { config, schedule, source, target, state: Some(state), number: 0 };
+    let mut training = Training::new(config, &job.device);
+    row.parameters = training.parameters();
 
-    let mut last = training.step(job)?;
+    let mut last = training.step()?;
     row.cold_start_s = Some(job.started.elapsed().as_secs_f64());
     job.row(row.clone())?;
 
     let clock = Instant::now();
     while training.number < 3 && clock.elapsed().as_secs_f64() + last < WARM_UP.min(job.left() / 4.0) {
-        last = training.step(job)?;
+        last = training.step()?;
     }
     if !job.fits(&format!("{name}: steps after the first"), last * 0.9)? {
         return Ok(());
@@ -106,7 +124,7 @@ pub(super) fn run(job: &mut Job, size: Size) -> Result<()> {
     while times.is_empty()
         || (times.len() < MOST && clock.elapsed().as_secs_f64() + last < ENOUGH && job.left() > (observed + 1.0) * last)
     {
-        last = training.step(job)?;
+        last = training.step()?;
         times.push(last);
     }
     if let Some(timing) = Timing::of(times) {
@@ -118,7 +136,7 @@ pub(super) fn run(job: &mut Job, size: Size) -> Result<()> {
     if !job.fits(&format!("{name}: launches"), last * 0.9)? {
         return Ok(());
     }
-    let (done, counted) = observe(false, || training.step(job));
+    let (done, counted) = observe(false, || training.step());
     done?;
     row.launches = Some(counted.launches());
     job.row(row)?;
@@ -129,7 +147,7 @@ pub(super) fn run(job: &mut Job, size: Size) -> Result<()> {
             let reason = "the budget is used up; raise --budget".into();
             return job.send(&Message::Skipped(Skipped { device, op: format!("{name}: profile"), reason }));
         }
-        let (wall, profile) = observe(true, || training.step(job));
+        let (wall, profile) = observe(true, || training.step());
         job.send(&Message::Profile(ProfileRow::new(name, &job.place, wall?, &profile)))?;
     }
     Ok(())

@@ -72,7 +72,7 @@ pub fn rows(rows: &[Row]) -> String {
         let _ = writeln!(out, "{}: {}{kind}", place.device, place.adapter);
         let here: Vec<&Row> = rows.iter().filter(|r| r.place == *place).collect();
         let mut lines = vec![header(&["", "median", "spread", "images/s", "launches", "peak memory", "cold start"])];
-        lines.extend(here.iter().filter(|r| r.shape.is_none()).map(|r| {
+        lines.extend(here.iter().filter(|r| r.shape.is_none() && r.host.is_none()).map(|r| {
             vec![
                 r.name(),
                 or_dash(r.median_ms, time),
@@ -82,6 +82,22 @@ pub fn rows(rows: &[Row]) -> String {
                 or_dash(r.peak_memory_mib, |m| format!("{} MiB", digits(m))),
                 or_dash(r.cold_start_s, |s| time(s * 1e3)),
             ]
+        }));
+        if lines.len() > 1 {
+            out.push_str(&columns(&lines));
+        }
+        let mut lines = vec![header(&["", "median", "fastest", "launching thread", "serving threads", "launches", "a launch"])];
+        lines.extend(here.iter().filter_map(|r| {
+            let host = r.host?;
+            Some(vec![
+                r.name(),
+                or_dash(r.median_ms, time),
+                or_dash(r.min_ms, time),
+                time(host.launching_ms),
+                time(host.serving_ms),
+                or_dash(r.launches, |l| indicatif::HumanCount(l).to_string()),
+                or_dash(r.launches, |l| time(host.serving_ms / l.max(1) as f64)),
+            ])
         }));
         if lines.len() > 1 {
             out.push_str(&columns(&lines));

@@ -27,7 +27,8 @@ use std::time::{Duration, Instant};
     after_help = "--device all measures the CPU and every adapter, software ones included. What doesn't fit the budget is skipped by name."
 )]
 pub struct Args {
-    /// kernels, step, inference, data or all.
+    /// kernels, step, inference, data, host or all (but host: the host's time at paper size, for a device that takes none, see
+    /// scripts/host_time.sh).
     #[arg(long, default_value = "all")]
     suite: Suite,
     /// Time for everything together.

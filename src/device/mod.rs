@@ -1,9 +1,11 @@
 //! Devices: what this machine has, and which one a selection such as `vulkan:0` or `auto` means.
 
+mod lasting;
 mod missed;
 mod profile;
 mod rank;
 
+pub use lasting::lasting;
 pub use profile::{Class, Extensions, MatrixSize, Profile};
 pub(crate) use profile::{profile, replace};
 

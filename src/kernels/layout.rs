@@ -131,6 +131,13 @@ pub(crate) fn into_nhwc(mut tensor: CubeTensor) -> CubeTensor {
     tensor
 }
 
+/// Whether `weight`, `[O, C, 1, 1]`, lies in memory as `[C, O]`, as the weights of Burn's linear layers do.
+pub(crate) fn is_transposed(weight: &CubeTensor) -> bool {
+    let (shape, strides) = (weight.meta.shape(), weight.meta.strides());
+    let [out, channels, height, width] = [shape[0], shape[1], shape[2], shape[3]];
+    height * width == 1 && out > 1 && channels > 1 && strides[0] == 1 && strides[1] == out
+}
+
 /// An uninitialised contiguous tensor beside `like`.
 pub(crate) fn empty(like: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
     let handle = like.client.empty(shape.num_elements() * dtype.size());

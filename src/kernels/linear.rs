@@ -14,18 +14,28 @@ pub fn linear(layer: &Linear, x: Tensor<4>, residual: Option<Tensor<4>>) -> Tens
     }
     let weight = layer.weight.val();
     let [from, to] = weight.dims();
-    let weight = weight.transpose().reshape([to, from, 1, 1]);
+    // Axes change their places: a reshape of the transpose would copy it.
+    let weight = weight.reshape([from, to, 1, 1]).permute([1, 0, 2, 3]);
     conv2d(x, weight, layer.bias.as_ref().map(|b| b.val()), residual, Conv2dOptions::same(1, 1))
 }
 
-/// `x` `[B, in]` to `[B, out]`: on the CPU backend Burn's matrix product; on wgpu devices a convolution of one pixel (without
+/// `x` `[B, in]` to `[B, out]`, plus `offset` `[B, out]`, if there is one: on the CPU backend Burn's matrix product; on wgpu devices a convolution of one pixel (without
 /// autotune, Burn's product there is a naive one, and three more shaders to compile).
-pub fn dense(layer: &Linear, x: Tensor<2>) -> Tensor<2> {
-    if references() || cpu_kernels(&x.device()) {
-        return layer.forward(x);
-    }
+pub fn dense(layer: &Linear, x: Tensor<2>, offset: Option<Tensor<2>>) -> Tensor<2> {
     let [batch, from] = x.dims();
-    let y = linear(layer, x.reshape([batch, from, 1, 1]), None);
+    if references() || cpu_kernels(&x.device()) {
+        let y = layer.forward(x);
+        return match offset {
+            Some(offset) => y + offset,
+            None => y,
+        };
+    }
+    // As a residual it costs no launch of its own.
+    let offset = offset.map(|offset| {
+        let [_, to] = offset.dims();
+        offset.reshape([batch, to, 1, 1])
+    });
+    let y = linear(layer, x.reshape([batch, from, 1, 1]), offset);
     let to = y.dims()[1];
     y.reshape([batch, to])
 }

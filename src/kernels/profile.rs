@@ -68,8 +68,11 @@ pub fn observe<T>(timed: bool, work: impl FnOnce() -> T) -> (T, Profile) {
 pub fn memory(device: &Device) -> Option<u64> {
     let device = device.clone().inner();
     let now = device.memory_pool_usage()?.bytes_reserved;
-    let peaks = device.memory_pool_report().map(|pools| pools.iter().map(|p| p.page_size * p.pages_peak).sum::<u64>());
-    Some(now.max(peaks.unwrap_or(0)))
+    let pools = device.memory_pool_report().unwrap_or_default();
+    let held: u64 = pools.iter().map(|pool| pool.page_size * pool.pages).sum();
+    let peaks: u64 = pools.iter().map(|pool| pool.page_size * pool.pages_peak).sum();
+    // What lasts lies outside these pools, see `crate::device::lasting`.
+    Some(now.max(now.saturating_sub(held) + peaks))
 }
 
 /// Waits until nobody else in this process observes launches.

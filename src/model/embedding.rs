@@ -1,9 +1,10 @@
 //! The time embedding.
 
+use super::constant::constant;
 use crate::kernels::linear::dense;
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
-use burn::tensor::{Device, Tensor, TensorData, activation::silu};
+use burn::tensor::{Device, Tensor, activation::silu};
 use std::f64::consts::TAU;
 
 /// A turn to so few bits that whole multiples of it are exact.
@@ -42,17 +43,16 @@ impl TimeEmbedding {
 
     /// `t` `[B]` in (0, 1] to `[B, dim]`.
     pub fn forward(&self, t: Tensor<1>) -> Tensor<2> {
-        let angles =
-            t.clone().unsqueeze_dim::<2>(1) * self.scale * Tensor::<2>::from_data(self.angular_frequencies(), &t.device());
-        dense(&self.linear2, silu(dense(&self.linear1, waves(angles))))
+        let frequencies = constant(self.angular_frequencies(), 1, &t.device());
+        let angles = t.unsqueeze_dim::<2>(1) * self.scale * frequencies;
+        dense(&self.linear2, silu(dense(&self.linear1, waves(angles), None)), None)
     }
 
-    /// 10000^(-i / (n - 1)) for i in 0..n, as `[1, n]`.
-    fn angular_frequencies(&self) -> TensorData {
+    /// 10000^(-i / (n - 1)) for i in 0..n.
+    fn angular_frequencies(&self) -> Vec<f32> {
         let n = self.frequencies;
         let step = -(10_000f64.ln()) / (n.max(2) - 1) as f64;
-        let values: Vec<f32> = (0..n).map(|i| (step * i as f64).exp() as f32).collect();
-        TensorData::new(values, [1, n])
+        (0..n).map(|i| (step * i as f64).exp() as f32).collect()
     }
 }
 

@@ -104,7 +104,7 @@ impl Encoder {
 
     /// The last layer: pooled vectors `[B, 8 * base]` to z `[B, Z]`.
     pub fn project(&self, pooled: Tensor<2>) -> Tensor<2> {
-        let z = dense(&self.head, pooled);
+        let z = dense(&self.head, pooled, None);
         if !self.normalise_z {
             return z;
         }

@@ -2,6 +2,7 @@
 
 pub mod activations;
 pub mod blocks;
+mod constant;
 pub mod embedding;
 pub mod encoder;
 pub mod futurexiang;

@@ -14,10 +14,11 @@
 //! Section i modulates the residual blocks of down stage i and of up stage i, those of the same side; the last one modulates
 //! the two of the middle. The paper pairs the stages of both paths; which section belongs to which pair is our choice.
 
+use super::constant::constant;
 use crate::config::AdaGnScale;
 use crate::kernels::linear::dense;
 use burn::nn::Linear;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 use std::ops::Range;
 
 /// z, shared out to the stages of the denoiser.
@@ -48,14 +49,10 @@ impl SharedOut {
 
 /// `activated` `[B, from]`, an embedding after its SiLU, to `[B, 2C]`, scale ‖ shift, with the 1 of "1 + scale" already added.
 pub fn scale_shift(linear: &Linear, activated: Tensor<2>, convention: AdaGnScale) -> Tensor<2> {
-    let out = dense(linear, activated);
-    match convention {
-        AdaGnScale::Plain => out,
-        AdaGnScale::OnePlus => {
-            let [_, both] = out.dims();
-            let ones: Vec<f32> = (0..both).map(|i| if i < both / 2 { 1.0 } else { 0.0 }).collect();
-            let ones = Tensor::from_data(TensorData::new(ones, [1, both]), &out.device());
-            out + ones
-        }
-    }
+    let offset = (convention == AdaGnScale::OnePlus).then(|| {
+        let [[batch, _], [_, both]] = [activated.dims(), linear.weight.dims()];
+        let ones = (0..both).map(|i| if i < both / 2 { 1.0 } else { 0.0 });
+        constant(ones.collect(), batch, &activated.device())
+    });
+    dense(linear, activated, offset)
 }

@@ -6,6 +6,7 @@ use super::ema::Ema;
 use super::optim::{AdamW, Moments};
 use super::tally::Tally;
 use crate::config::Config;
+use crate::device::lasting;
 use crate::error::{Error, Result};
 use crate::files::{self, create_dir, remove_folder, rename_folder};
 use crate::model::weights::{self, Tensors, Trained, WeightsFile};
@@ -103,7 +104,8 @@ pub struct State {
 impl State {
     /// A fresh start on `device` (without autodiff).
     pub fn new(config: &Config, data_sha256: &str, device: &Device) -> Self {
-        Self::beginning(Soda::new(&config.model, config.seed, &device.clone().autodiff()), data_sha256, device)
+        let model = || Soda::new(&config.model, config.seed, &device.clone().autodiff());
+        lasting(device, || Self::beginning(model(), data_sha256, device))
     }
 
     /// A start from `weights`: moments and average begin anew.
@@ -120,7 +122,9 @@ impl State {
         if let Some(what) = other_networks(&weights.config, config) {
             return other(what);
         }
-        Ok(Self::beginning(weights.model_of(&config.model, &device.clone().autodiff())?, data_sha256, device))
+        lasting(device, || {
+            Ok(Self::beginning(weights.model_of(&config.model, &device.clone().autodiff())?, data_sha256, device))
+        })
     }
 
     /// Goes on with the training that made `weights`, which stand for the average and for the networks in training: their step, images
@@ -333,7 +337,7 @@ pub fn load(run: &RunDir, config: &Config, device: &Device, say: &mut dyn FnMut(
             remove_folder(&aside)?;
             rename_folder(&path, &aside)?;
         }
-        return read(&path, config, device).map(Some);
+        return lasting(device, || read(&path, config, device)).map(Some);
     }
     match damaged.first() {
         Some((_, what)) => {
@@ -351,7 +355,7 @@ pub fn load_step(run: &RunDir, step: u64, config: &Config, device: &Device) -> R
     let path = run.checkpoint(step);
     match damage(&path)? {
         Some(what) => Err(Error::failed(what)),
-        None => read(&path, config, device),
+        None => lasting(device, || read(&path, config, device)),
     }
 }
 

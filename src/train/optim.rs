@@ -3,6 +3,7 @@
 
 use super::ema::Ema;
 use crate::config::{LrSchedule, TrainConfig};
+use crate::device::lasting;
 use crate::kernels::adamw::{self, Options, Parameter, adamw};
 use crate::model::Soda;
 use crate::model::parameters;
@@ -79,11 +80,20 @@ impl AdamW {
                 ema.update(name, |average| (average * d + w * (1.0 - d), ()));
                 return weight;
             };
-            let Moments { first, second } =
-                self.moments.remove(name).unwrap_or_else(|| Moments { first: grad.zeros_like(), second: grad.zeros_like() });
             let factors = factors[usize::from(name.starts_with("encoder."))][usize::from(ema.is_vector(name))].clone();
+            let moments = self.moments.remove(name);
             let new = ema.update(name, |average| {
-                let new = adamw(Parameter { weight, first, second, average }, grad, clip.clone(), factors);
+                let new = match moments {
+                    Some(Moments { first, second }) => {
+                        adamw(Parameter { weight, first, second, average }, grad, clip.clone(), factors)
+                    }
+                    // The first update makes the moments, and the average, which was the weights themselves.
+                    None => lasting(&grad.device(), || {
+                        let [weight, average] = [&weight, &average].map(Tensor::clone);
+                        let parameter = Parameter { weight, first: grad.zeros_like(), second: grad.zeros_like(), average };
+                        adamw(parameter, grad.clone(), clip.clone(), factors.clone())
+                    }),
+                };
                 (new.average.clone(), new)
             });
             self.moments.insert(name.to_owned(), Moments { first: new.first, second: new.second });

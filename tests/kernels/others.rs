@@ -9,7 +9,7 @@ use soda::device::Class;
 use soda::kernels::adamw::{Options, Parameter, adamw};
 use soda::kernels::batch_norm::batch_norm;
 use soda::kernels::catalog::random;
-use soda::kernels::linear::linear;
+use soda::kernels::linear::{dense, linear};
 use soda::kernels::testing::{fill_with_junk, with_class};
 
 fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
@@ -91,31 +91,50 @@ fn adamw_leaves_tensors_that_others_hold_on_wgpu() {
     with_every_class(adamw_leaves_tensors_that_others_hold);
 }
 
-#[test]
-fn a_linear_layer_over_pixels_equals_burns() {
-    let device = cpu().autodiff();
+/// Value and gradients of a linear layer over pixels, or over vectors, by our operations on `device`, or by Burn's.
+fn linear_layer(device: &Device, ours: bool, pixels: bool) -> Vec<(&'static str, Vec<f32>)> {
+    let device = device.clone().autodiff();
     let mut layer = LinearConfig::new(20, 36).init(&device);
     layer.weight = layer.weight.map(|w| random(w.dims(), 300, &device).require_grad());
-    let run = |ours: bool| {
-        let x = random([3, 20, 5, 4], 301, &device).require_grad();
-        let residual = random([3, 36, 5, 4], 303, &device).require_grad();
-        let y = match ours {
-            true => linear(&layer, x.clone(), Some(residual.clone())),
-            false => layer.forward(x.clone().permute([0, 2, 3, 1])).permute([0, 3, 1, 2]) + residual.clone(),
-        };
-        let grads = (y.clone() * random([3, 36, 5, 4], 302, &device)).sum().backward();
-        [
-            ("value", values(y.inner())),
-            ("gradient of x", values(x.grad(&grads).expect("tracked"))),
-            ("gradient of the weight", values(layer.weight.val().grad(&grads).expect("tracked"))),
-            ("gradient of the bias", values(layer.bias.as_ref().expect("a bias").val().grad(&grads).expect("tracked"))),
-            ("gradient of the residual", values(residual.grad(&grads).expect("tracked"))),
-        ]
+    layer.bias = layer.bias.map(|bias| bias.map(|b| random(b.dims(), 304, &device).require_grad()));
+    let [height, width] = if pixels { [5, 4] } else { [1, 1] };
+    let x = random([3, 20, height, width], 301, &device).require_grad();
+    let residual = random([3, 36, height, width], 303, &device).require_grad();
+    let y = match (ours, pixels) {
+        (true, true) => linear(&layer, x.clone(), Some(residual.clone())),
+        (true, false) => {
+            let (x, residual) = (x.clone().reshape([3, 20]), residual.clone().reshape([3, 36]));
+            dense(&layer, x, Some(residual)).reshape([3, 36, 1, 1])
+        }
+        (false, _) => layer.forward(x.clone().permute([0, 2, 3, 1])).permute([0, 3, 1, 2]) + residual.clone(),
     };
-    for ((name, got), (_, want)) in run(true).iter().zip(&run(false)) {
-        assert_close(name, got, want, 1e-5, 1e-6);
-        let mut wrong = got.clone();
-        wrong[got.len() / 2] += want.iter().fold(0.0f32, |m, v| m.max(v.abs())) * 3e-5 + 3e-6;
-        assert!(error(&wrong, want, 1e-5, 1e-6) > 1.0, "a wrong element of {name} would pass");
+    let grads = (y.clone() * random([3, 36, height, width], 302, &device)).sum().backward();
+    vec![
+        ("value", values(y.inner())),
+        ("gradient of x", values(x.grad(&grads).expect("tracked"))),
+        ("gradient of the weight", values(layer.weight.val().grad(&grads).expect("tracked"))),
+        ("gradient of the bias", values(layer.bias.as_ref().expect("a bias").val().grad(&grads).expect("tracked"))),
+        ("gradient of the residual", values(residual.grad(&grads).expect("tracked"))),
+    ]
+}
+
+fn linear_layers_equal_burns(device: &Device) {
+    for pixels in [true, false] {
+        for ((name, got), (_, want)) in linear_layer(device, true, pixels).iter().zip(&linear_layer(&cpu(), false, pixels)) {
+            assert_close(name, got, want, 1e-5, 1e-6);
+            let mut wrong = got.clone();
+            wrong[got.len() / 2] += want.iter().fold(0.0f32, |m, v| m.max(v.abs())) * 3e-5 + 3e-6;
+            assert!(error(&wrong, want, 1e-5, 1e-6) > 1.0, "a wrong element of {name} would pass");
+        }
     }
+}
+
+#[test]
+fn linear_layers_equal_burns_on_the_cpu() {
+    linear_layers_equal_burns(&cpu());
+}
+
+#[test]
+fn linear_layers_equal_burns_on_wgpu() {
+    with_every_class(linear_layers_equal_burns);
 }

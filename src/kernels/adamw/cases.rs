@@ -57,6 +57,18 @@ fn norms(n: usize, tolerances: Tolerances) -> Case {
     .passes(vec![Pass { name: "", learns: vec![], work: squares_work(n + 7 + 64) }])
 }
 
+/// The norm of more tensors than one launch adds up, some of which can't be read by four.
+fn norm_of_many(tolerances: Tolerances) -> Case {
+    const LENGTHS: [usize; 11] = [20_000, 8, 40_000, 4, 64, 12, 100, 7, 16, 5, 9];
+    let name = |i: usize| &"abcdefghijk"[i..=i];
+    let inputs = LENGTHS.into_iter().enumerate().map(|(i, n)| Input::vector(name(i), n).about(0.0, 1.0 + i as f32).constant());
+    Case::new("norm", &[LENGTHS.iter().sum()], inputs.collect(), tolerances, move |inputs| {
+        vec![("the norm", norm((0..LENGTHS.len()).map(|i| inputs.vector(name(i))).collect()).into())]
+    })
+    .variant("of eleven tensors")
+    .passes(vec![Pass { name: "", learns: vec![], work: squares_work(LENGTHS.iter().sum()) }])
+}
+
 /// Both: an update clipped by the norm of its gradient and another.
 fn clipped(n: usize, tolerances: Tolerances) -> Case {
     let inputs = inputs(n).into_iter().chain([Input::vector("other", 7).constant()]).collect();
@@ -84,7 +96,7 @@ impl Operation for AdamWOperation {
                 // Burn adds up 100,075 numbers in f32.
                 let sums = Tolerances::both(1e-5, 0.0);
                 let both = |n| [update(n, 0.7, updates), norms(n, sums)];
-                [1, 15, 1_000, 100_003, 100_004].into_iter().flat_map(both).collect()
+                [1, 15, 1_000, 100_003, 100_004].into_iter().flat_map(both).chain([norm_of_many(sums)]).collect()
             }
             Suite::Bench { .. } => vec![update(1 << 20, 1.0, Tolerances::SELF_TEST)],
         }

@@ -1,6 +1,6 @@
 //! AdamW and the EMA over f32 slices, in place.
 
-use super::{AdamW, AdamWInputs, AdamWParameter, FACTORS, SquareSums, forward_work, norm::squares_work, reference};
+use super::{AdamW, AdamWInputs, AdamWParameter, FACTORS, Several, SquareSums, forward_work, norm::squares_work, reference};
 use crate::kernels::buffers::Buffer;
 use crate::kernels::layout::flex_values;
 use crate::kernels::operand::Optional;
@@ -111,11 +111,12 @@ impl AdamW for Flex {
 
 impl SquareSums for Flex {
     /// A number for each tensor.
-    fn add(x: FlexTensor, sums: Optional<Self>) -> FlexTensor {
-        let _timer = profile::timer("square_sum", || squares_work(x.layout().shape().num_elements()));
-        let x = x.to_contiguous();
-        let blocks: Vec<f64> = flex_values(&x).par_chunks(TASK).map(vectorised::<Squares, _>).collect();
-        let sum = Buffer::copy(&[blocks.iter().sum::<f64>() as f32]).tensor(Shape::new([1]));
-        reference::append(sums, sum)
+    fn add(tensors: Several<Self>, sums: Optional<Self>) -> FlexTensor {
+        reference::append_all(tensors, sums, |x| {
+            let _timer = profile::timer("square_sum", || squares_work(x.layout().shape().num_elements()));
+            let x = x.to_contiguous();
+            let blocks: Vec<f64> = flex_values(&x).par_chunks(TASK).map(vectorised::<Squares, _>).collect();
+            Buffer::copy(&[blocks.iter().sum::<f64>() as f32]).tensor(Shape::new([1]))
+        })
     }
 }

@@ -13,7 +13,7 @@ mod reference;
 mod wgsl;
 
 pub use cases::AdamWOperation;
-pub use norm::{SquareSums, norm};
+pub use norm::{Several, SquareSums, norm};
 
 use crate::kernels::choice::references;
 use crate::kernels::launch::Work;

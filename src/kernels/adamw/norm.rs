@@ -5,16 +5,56 @@ use crate::kernels::choice::references;
 use crate::kernels::launch::Work;
 use crate::kernels::operand::Optional;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, Dispatch, backend_extension};
+use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
 use burn::tensor::Tensor;
+
+/// Tensors that one call adds up, at most: with the sums they are less than the eight storage buffers that every WebGPU device binds.
+pub(super) const TOGETHER: usize = 6;
+
+/// Up to [`TOGETHER`] tensors, `[N]` each, on any backend.
+#[derive(Clone, Debug, ExtensionType)]
+pub struct Several<B: Backend> {
+    /// There is one at least.
+    pub first: FloatTensor<B>,
+    /// Further ones.
+    #[extension_type]
+    pub second: Optional<B>,
+    /// Further ones.
+    #[extension_type]
+    pub third: Optional<B>,
+    /// Further ones.
+    #[extension_type]
+    pub fourth: Optional<B>,
+    /// Further ones.
+    #[extension_type]
+    pub fifth: Optional<B>,
+    /// Further ones.
+    #[extension_type]
+    pub sixth: Optional<B>,
+}
+
+impl<B: Backend> Several<B> {
+    /// Makes one of an iterator, of whose tensors it takes the first [`TOGETHER`].
+    fn new(first: FloatTensor<B>, mut others: impl Iterator<Item = FloatTensor<B>>) -> Self {
+        let [second, third, fourth, fifth, sixth] = std::array::from_fn(|_| Optional::new(others.next()));
+        Self { first, second, third, fourth, fifth, sixth }
+    }
+
+    /// Returns those that are there.
+    pub fn into_vec(self) -> Vec<FloatTensor<B>> {
+        let Self { first, second, third, fourth, fifth, sixth } = self;
+        let others = [second, third, fourth, fifth, sixth].into_iter().filter_map(Optional::into_option);
+        std::iter::once(first).chain(others).collect()
+    }
+}
 
 /// What [`norm`] is made of, on every backend: by default the reference. It isn't differentiable.
 #[backend_extension(Cube, Flex)]
 pub trait SquareSums: Backend {
-    /// Adds the squares of `x` `[N]` to `sums`, if there are any yet. Returns as many numbers as the backend likes, whose total
-    /// is the sum of all squares so far.
-    fn add(x: FloatTensor<Self>, #[extension_type] sums: Optional<Self>) -> FloatTensor<Self> {
-        reference::add_squares(x, sums)
+    /// Adds the squares of `tensors`, one after the other, to `sums`, if there are any yet. The lengths of all are multiples of four,
+    /// or those of none. Returns as many numbers as the backend likes, whose total is the sum of all squares so far.
+    fn add(#[extension_type] tensors: Several<Self>, #[extension_type] sums: Optional<Self>) -> FloatTensor<Self> {
+        reference::add_squares(tensors, sums)
     }
 
     /// Returns the root of the sum of `sums`, `[1]`.
@@ -32,9 +72,23 @@ pub fn norm(tensors: Vec<Tensor<1>>) -> Tensor<1> {
         true => (reference::add_squares::<Dispatch>, reference::root::<Dispatch>),
         false => (<Dispatch as SquareSums>::add, <Dispatch as SquareSums>::root),
     };
-    let add = |sums, x: Tensor<1>| Optional::Given(add(x.into_dispatch(), sums));
-    let sums = tensors.into_iter().fold(Optional::Absent, add).into_option().expect("the norm of one tensor or more");
-    Tensor::from_dispatch(root(sums))
+    let mut tensors = tensors.into_iter().peekable();
+    let mut sums = Optional::Absent;
+    while let Some(first) = tensors.next() {
+        let four = fours(&first);
+        let mut room = TOGETHER - 1;
+        let others = std::iter::from_fn(|| {
+            room = room.checked_sub(1)?;
+            tensors.next_if(|x| fours(x) == four).map(Tensor::into_dispatch)
+        });
+        sums = Optional::Given(add(Several::new(first.into_dispatch(), others), sums));
+    }
+    Tensor::from_dispatch(root(sums.into_option().expect("the norm of one tensor or more")))
+}
+
+/// Whether the numbers of `x` can be read by four.
+fn fours(x: &Tensor<1>) -> bool {
+    x.dims()[0].is_multiple_of(4)
 }
 
 /// Returns the work of adding up the squares of `n` numbers.

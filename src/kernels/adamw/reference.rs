@@ -1,6 +1,6 @@
 //! The optimizer in operations that every backend has: the oracle of the kernels, and what runs where there is none.
 
-use super::{AdamWInputs, AdamWParameter, FACTORS};
+use super::{AdamWInputs, AdamWParameter, FACTORS, Several};
 use crate::kernels::operand::Optional;
 use burn::backend::Backend;
 use burn::backend::tensor::FloatTensor;
@@ -23,13 +23,23 @@ pub(super) fn forward<B: Backend>(inputs: AdamWInputs<B>) -> AdamWParameter<B> {
     AdamWParameter { weight, first, second, average }
 }
 
-/// `sums` and one more: that of the squares of `x`.
-pub(super) fn add_squares<B: Backend>(x: FloatTensor<B>, sums: Optional<B>) -> FloatTensor<B> {
-    append(sums, B::float_sum(B::float_mul(x.clone(), x)))
+/// `sums` and more: those of the squares of `tensors`.
+pub(super) fn add_squares<B: Backend>(tensors: Several<B>, sums: Optional<B>) -> FloatTensor<B> {
+    append_all(tensors, sums, |x| B::float_sum(B::float_mul(x.clone(), x)))
+}
+
+/// `sums` and more: what `sum` makes of each of `tensors`, `[1]`.
+pub(super) fn append_all<B: Backend>(
+    tensors: Several<B>,
+    sums: Optional<B>,
+    sum: impl Fn(FloatTensor<B>) -> FloatTensor<B>,
+) -> FloatTensor<B> {
+    let add = |sums, x| Optional::Given(append(sums, sum(x)));
+    tensors.into_vec().into_iter().fold(sums, add).into_option().expect("several tensors are one or more")
 }
 
 /// `sums` and one more, `[1]`.
-pub(super) fn append<B: Backend>(sums: Optional<B>, sum: FloatTensor<B>) -> FloatTensor<B> {
+fn append<B: Backend>(sums: Optional<B>, sum: FloatTensor<B>) -> FloatTensor<B> {
     match sums {
         Optional::Absent => sum,
         Optional::Given(sums) => B::float_cat(vec![sums, sum], 0),

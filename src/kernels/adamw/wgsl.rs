@@ -1,7 +1,7 @@
 //! Launches of the optimizer's shaders on cubecl's wgpu runtime.
 
-use super::norm::squares_work;
-use super::{AdamW, AdamWInputs, AdamWParameter, SquareSums, forward_work, reference};
+use super::norm::{TOGETHER, squares_work};
+use super::{AdamW, AdamWInputs, AdamWParameter, Several, SquareSums, forward_work, reference};
 use crate::device::Class;
 use crate::kernels::launch::{Work, class, launch, on_wgpu};
 use crate::kernels::layout;
@@ -20,9 +20,19 @@ info! {
 
     /// Of the shader of squares.
     struct SquaresInfo {
-        count: u32,
-        workgroups: u32,
         begins: u32,
+        count0: u32,
+        parts0: u32,
+        count1: u32,
+        parts1: u32,
+        count2: u32,
+        parts2: u32,
+        count3: u32,
+        parts3: u32,
+        count4: u32,
+        parts4: u32,
+        count5: u32,
+        parts5: u32,
     }
 
     /// Of the shader of the norm.
@@ -72,14 +82,14 @@ impl Shader for Squares {
     type Info = SquaresInfo;
     const FILE: &'static str = "squares";
     const TEXT: &'static str = include_str!("../../../shaders/squares.wgsl");
-    const BUFFERS: usize = 2;
+    const BUFFERS: usize = TOGETHER + 1;
 
     fn workgroup(&self) -> u32 {
         self.wg
     }
 
     fn values(&self) -> Value {
-        context! { four => self.four }
+        context! { four => self.four, tensors => TOGETHER }
     }
 }
 
@@ -174,22 +184,48 @@ fn parts(n: usize) -> usize {
 }
 
 impl SquareSums for CubeBackend {
-    /// Numbers for the workgroups of all tensors together, added to in place: so tensors of one size have equal info blocks.
-    fn add(x: FloatTensor<Self>, sums: Optional<Self>) -> FloatTensor<Self> {
-        if !on_wgpu(&x) {
-            return reference::add_squares(x, sums);
+    /// Numbers for the workgroups of all tensors together, added to in place.
+    fn add(tensors: Several<Self>, sums: Optional<Self>) -> FloatTensor<Self> {
+        if !on_wgpu(&tensors.first) {
+            return reference::add_squares(tensors, sums);
         }
-        let x = contiguous("a gradient", x);
-        let n = x.meta.shape().num_elements();
-        let (partials, workgroups, begins) = match sums {
+        let tensors: Vec<CubeTensor> = tensors.into_vec().into_iter().map(|x| contiguous("a gradient", x)).collect();
+        let first = &tensors[0];
+        let lengths: Vec<usize> = tensors.iter().map(|x| x.meta.shape().num_elements()).collect();
+        let mut shares: Vec<usize> = lengths.iter().map(|n| parts(*n)).collect();
+        let (partials, begins) = match sums {
             // All of them get a number.
-            Optional::Absent => (layout::empty_acc(&x, Shape::new([PARTIALS])), PARTIALS, 1),
-            Optional::Given(sums) => (owned("the sums of squares", sums), parts(n), 0),
+            Optional::Absent => {
+                shares[0] = PARTIALS;
+                (layout::empty_acc(first, Shape::new([PARTIALS])), 1)
+            }
+            Optional::Given(sums) => (owned("the sums of squares", sums), 0),
         };
-        let (count, four) = units(n);
-        let shader = Squares { wg: adding(class(&x)), four };
-        let info = SquaresInfo { count: count as u32, workgroups: workgroups as u32, begins };
-        launch("gradient norm", shader, workgroups, &[&x, &partials], &info, squares_work(n));
+        let four = units(lengths[0]).1;
+        assert!(lengths.iter().all(|n| units(*n).1 == four), "the norm: some lengths are multiples of four, others aren't");
+        let workgroups = shares.iter().copied().max().unwrap_or(1);
+        // Places that nothing is left for hold the first tensor again, of which no workgroup reads anything.
+        let buffers: Vec<&CubeTensor> =
+            (0..TOGETHER).map(|i| tensors.get(i).unwrap_or(first)).chain(std::iter::once(&partials)).collect();
+        let [(count0, parts0), (count1, parts1), (count2, parts2), (count3, parts3), (count4, parts4), (count5, parts5)] =
+            std::array::from_fn(|i| lengths.get(i).map_or((0, 0), |n| (units(*n).0 as u32, shares[i] as u32)));
+        let info = SquaresInfo {
+            begins,
+            count0,
+            parts0,
+            count1,
+            parts1,
+            count2,
+            parts2,
+            count3,
+            parts3,
+            count4,
+            parts4,
+            count5,
+            parts5,
+        };
+        let shader = Squares { wg: adding(class(first)), four };
+        launch("gradient norm", shader, workgroups, &buffers, &info, squares_work(lengths.iter().sum()));
         partials
     }
 

@@ -7,6 +7,8 @@
 //!   finished, as on Metal after an error;
 //! - `memory:BYTES`: the device has that much memory and answers more with VK_ERROR_OUT_OF_DEVICE_MEMORY;
 //! - `wrong:N`: every Nth dispatch is left out, without a word;
+//! - `idle:VENDOR`: a GPU of that vendor (its number on the PCI bus) that takes no time: nothing that is handed in is done, and all of it
+//!   counts as finished. What is measured then is the host's;
 //! - `count`: nothing fails; how often work was handed in, dispatched and copied stands in the file $FAULT_COUNTS once the process ends.
 //!
 //! Built with plain rustc by tests/recovery/faults/inject.rs; of the Vulkan API only what is needed is written down here
@@ -31,6 +33,8 @@ type Allocate = unsafe extern "system" fn(Handle, *const MemoryAllocateInfo, Han
 type Free = unsafe extern "system" fn(Handle, u64, Handle);
 type Dispatch = unsafe extern "system" fn(Handle, u32, u32, u32);
 type CopyBuffer = unsafe extern "system" fn(Handle, u64, u64, u32, Handle);
+type Properties = unsafe extern "system" fn(Handle, *mut PhysicalDeviceProperties);
+type Properties2 = unsafe extern "system" fn(Handle, *mut PhysicalDeviceProperties2);
 type DispatchIndirect = unsafe extern "system" fn(Handle, u64, u64);
 
 const ERROR_OUT_OF_DEVICE_MEMORY: i32 = -2;
@@ -83,8 +87,30 @@ struct SubmitInfo {
     signal_semaphores: Handle,
 }
 
+/// The beginning of VkPhysicalDeviceProperties.
+#[repr(C)]
+struct PhysicalDeviceProperties {
+    api_version: u32,
+    driver_version: u32,
+    vendor: u32,
+    device: u32,
+    device_type: u32,
+    /// Name, the cache's UUID, and what aligns the limits, which follow.
+    between: [u32; 69],
+    limits: [u32; 8],
+}
+
+/// The beginning of VkPhysicalDeviceProperties2.
+#[repr(C)]
+struct PhysicalDeviceProperties2 {
+    header: Header,
+    properties: PhysicalDeviceProperties,
+}
+
 /// The next layer's (the driver's) ways to find functions: the same ones for all instances and devices of a process.
 static INSTANCE: AtomicUsize = AtomicUsize::new(0);
+static PROPERTIES: AtomicUsize = AtomicUsize::new(0);
+static PROPERTIES_2: AtomicUsize = AtomicUsize::new(0);
 static DEVICE: AtomicUsize = AtomicUsize::new(0);
 /// Any device, to ask with.
 static ANY_DEVICE: AtomicUsize = AtomicUsize::new(0);
@@ -127,7 +153,40 @@ unsafe extern "system" fn create_instance(info: *const Header, allocator: Handle
         (*chain).link = (*(*chain).link).next;
         INSTANCE.store(find as usize, SeqCst);
         let create: Create3 = transmute(find(std::ptr::null_mut(), c"vkCreateInstance".as_ptr()));
-        create(info, allocator, instance)
+        let result = create(info, allocator, instance);
+        // Later the loader would answer with its first layer's functions.
+        if result == 0 {
+            PROPERTIES.store(find(*instance, c"vkGetPhysicalDeviceProperties".as_ptr()) as usize, SeqCst);
+            PROPERTIES_2.store(find(*instance, c"vkGetPhysicalDeviceProperties2".as_ptr()) as usize, SeqCst);
+        }
+        result
+    }
+}
+
+/// An idle GPU is a card of its vendor, whatever the driver below it is.
+fn disguise(properties: &mut PhysicalDeviceProperties) {
+    const DISCRETE_GPU: u32 = 2;
+    if let Some(vendor) = fault("idle") {
+        properties.vendor = vendor as u32;
+        properties.device_type = DISCRETE_GPU;
+        // maxStorageBufferRange: lavapipe's is less than feature maps take.
+        properties.limits[7] = i32::MAX as u32;
+    }
+}
+
+unsafe extern "system" fn properties(physical: Handle, properties: *mut PhysicalDeviceProperties) {
+    unsafe {
+        let get: Properties = transmute(PROPERTIES.load(SeqCst));
+        get(physical, properties);
+        disguise(&mut *properties);
+    }
+}
+
+unsafe extern "system" fn properties2(physical: Handle, properties: *mut PhysicalDeviceProperties2) {
+    unsafe {
+        let get: Properties2 = transmute(PROPERTIES_2.load(SeqCst));
+        get(physical, properties);
+        disguise(&mut (*properties).properties);
     }
 }
 
@@ -166,7 +225,7 @@ unsafe extern "system" fn queue_submit(queue: Handle, count: u32, submits: Handl
         return ERROR_DEVICE_LOST;
     }
     let submit: Submit = unsafe { transmute(next(c"vkQueueSubmit")) };
-    if fault("silent").is_some_and(|limit| allocated() > limit) {
+    if fault("idle").is_some() || fault("silent").is_some_and(|limit| allocated() > limit) {
         // Semaphores and fences are signalled, nothing is done.
         let mut submits = unsafe { std::slice::from_raw_parts(submits as *const SubmitInfo, count as usize) }.to_vec();
         submits.iter_mut().for_each(|submit| submit.command_buffers = 0);
@@ -262,6 +321,8 @@ fn ours(name: *const c_char) -> Option<Function> {
         "vkGetDeviceProcAddr" => vkGetDeviceProcAddr as Function,
         "vkCreateInstance" => create_instance as Function,
         "vkCreateDevice" => create_device as Function,
+        "vkGetPhysicalDeviceProperties" => properties as Function,
+        "vkGetPhysicalDeviceProperties2" | "vkGetPhysicalDeviceProperties2KHR" => properties2 as Function,
         "vkQueueSubmit" => queue_submit as Function,
         "vkWaitSemaphores" => wait_semaphores as Function,
         "vkWaitForFences" => wait_for_fences as Function,

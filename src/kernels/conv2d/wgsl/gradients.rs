@@ -24,8 +24,8 @@ const PARTIAL_BYTES: usize = 64 << 20;
 
 const NAME: &str = "conv2d grad_weight";
 
-/// Computes the gradient of the weight, of its shape, from `x` and `dy` over NHWC memory.
-pub(super) fn of_weight(call: &Call, x: CubeTensor, dy: &CubeTensor, weight: Shape) -> CubeTensor {
+/// Computes the gradient of `weight`, of its shape and layout, from `x` and `dy` over NHWC memory.
+pub(super) fn of_weight(call: &Call, x: CubeTensor, dy: &CubeTensor, weight: &CubeTensor) -> CubeTensor {
     // With upsampling x is the result of the convolution that the call's shape is of.
     let (source, gradient) = if call.options.upsample { (dy, &x) } else { (&x, dy) };
     let few = call.shape.taps() <= FEW_TAPS;
@@ -133,17 +133,24 @@ fn general<const TAPS: usize>(call: &Call, x: &CubeTensor, dy: &CubeTensor) -> (
     (partial, shares)
 }
 
-/// The gradient of the weights, of the shape `weight`, from the sums over shares of the pixels.
-fn sum_shares(call: &Call, partial: &CubeTensor, shares: usize, weight: Shape) -> CubeTensor {
+/// The gradient of `weight`, of its shape and layout, from the sums over shares of the pixels.
+fn sum_shares(call: &Call, partial: &CubeTensor, shares: usize, weight: &CubeTensor) -> CubeTensor {
     let ConvShape { c_in, c_out, .. } = call.shape;
-    let total = weight[2] * weight[3] * c_in * c_out.div_ceil(4);
-    let work = Work::floats(&[partial.meta.shape().num_elements(), weight.num_elements()]);
-    let dw = layout::empty_acc(partial, weight);
+    let (mut shape, transposed) = (weight.meta.shape().clone(), layout::is_transposed(weight));
+    let total = shape[2] * shape[3] * c_in * c_out.div_ceil(4);
+    let work = Work::floats(&[partial.meta.shape().num_elements(), shape.num_elements()]);
+    if transposed {
+        shape = Shape::new([c_in, c_out, 1, 1]);
+    }
+    let mut dw = layout::empty_acc(partial, shape);
     let shader = WeightsSum { upsample: call.options.upsample };
     let workgroups = total.div_ceil(shader.workgroup() as usize);
     let [total, channels, out_channels, taps, shares] = [total, c_in, c_out, call.shape.taps(), shares].map(|v| v as u32);
-    let info = WeightsSumInfo { total, channels, out_channels, taps, shares };
+    let info = WeightsSumInfo { total, channels, out_channels, taps, shares, transposed: u32::from(transposed) };
     launch("conv2d grad_weight sum", shader, workgroups, &[partial, &dw], &info, work);
+    if transposed {
+        dw.meta.permute(&[1, 0, 2, 3]).expect("four axes");
+    }
     dw
 }
 

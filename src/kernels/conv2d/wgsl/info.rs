@@ -71,7 +71,7 @@ info! {
     struct WeightsBlockInfo { height: u32, width: u32, channels4: u32, out4: u32, rows: u32, share: u32, shares: u32 }
 
     /// Of [`WeightsSum`](super::shaders::WeightsSum).
-    struct WeightsSumInfo { total: u32, channels: u32, out_channels: u32, taps: u32, shares: u32 }
+    struct WeightsSumInfo { total: u32, channels: u32, out_channels: u32, taps: u32, shares: u32, transposed: u32 }
 
     /// Of [`ColumnSums`](super::shaders::ColumnSums).
     struct ColumnSumsInfo { rows: u32, channels: u32, block: u32, blocks: u32 }

@@ -73,12 +73,14 @@ impl Call {
 
     /// Weights in the order of the shaders, `rows` channels to `cols`; `gradient`: for the gradient of the input.
     fn pack(&self, weight: CubeTensor, [rows, cols]: [usize; 2], gradient: bool) -> CubeTensor {
-        let (weight, taps) = (into_contiguous(weight), self.shape.taps());
+        let transposed = layout::is_transposed(&weight);
+        let weight = if transposed { weight } else { into_contiguous(weight) };
+        let taps = self.shape.taps();
         let shape = Shape::new([taps, rows, cols.next_multiple_of(4)]);
         let packed = layout::empty(&weight, shape, self.types.elem.dtype());
         let fours = taps * rows * cols.div_ceil(4);
         let [total, rows, cols, taps] = [fours, rows, cols, taps].map(|v| v as u32);
-        let info = PackInfo { total, rows, cols, taps, transpose: u32::from(gradient) };
+        let info = PackInfo { total, rows, cols, taps, transpose: u32::from(gradient != transposed) };
         let shader = Pack { upsample: self.options.upsample, types: self.types };
         let work = Work::floats(&[weight.meta.shape().num_elements(), 4 * fours]);
         let workgroups = fours.div_ceil(shader.workgroup() as usize);
@@ -226,7 +228,7 @@ impl Conv2d for CubeBackend {
         let [of_x, of_weight, of_bias] = wanted;
         let dy = layout::into_nhwc(dy);
         // x, which is large, isn't held any longer than it is needed.
-        let dw = of_weight.then(|| gradients::of_weight(&call, layout::into_nhwc(x), &dy, weight.meta.shape().clone()));
+        let dw = of_weight.then(|| gradients::of_weight(&call, layout::into_nhwc(x), &dy, &weight));
         let dx = of_x.then(|| call.pass(true, &dy, weight, [None, None]));
         let db = of_bias.then(|| gradients::of_bias(dy, call.types));
         Conv2dGradients { x: Optional::new(dx), weight: Optional::new(dw), bias: Optional::new(db) }

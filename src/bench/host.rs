@@ -1,0 +1,106 @@
+//! The host's time at paper size: training steps, encoding and sampling steps. It is measured on a device that takes no time (below
+//! scripts/host_time.sh nothing is done that is handed to it), so results are not looked at.
+
+use super::job::Job;
+use super::plan::Size;
+use super::row::{Host, Row};
+use super::step::{Training, recipe};
+use super::timing::{Timing, wait};
+use crate::config::{Config, Sides};
+use crate::error::Result;
+use crate::kernels::catalog::random;
+use crate::kernels::profile::observe;
+use crate::machine;
+use crate::model::Soda;
+use burn::tensor::{Device, Graph, Tensor, capture};
+use cpu_time::ThreadTime;
+use std::time::Instant;
+
+/// Images of a batch: the recipe's, and few, where launches weigh most.
+const BATCHES: [usize; 2] = [256, 32];
+/// Timed runs at most and at least.
+const MOST: usize = 20;
+const LEAST: usize = 5;
+/// Seconds for the timed runs of one row.
+const ENOUGH: f64 = 5.0;
+
+/// Measures them all.
+///
+/// # Errors
+/// If the device was lost.
+pub(super) fn run(job: &mut Job) -> Result<()> {
+    let config = recipe(Size::Paper)?;
+    let (unet, encoder) = (config.model.unet.base, config.model.encoder.base);
+    let row = |op: &str, width, batch| Row { width: Some(width), batch: Some(batch), ..Row::new(op, &job.place) };
+    let rows = BATCHES.map(|batch| {
+        let again = Row { variant: Some("replayed".into()), ..row("host_denoise", unet, batch) };
+        [row("host_train_step", unet, batch), row("host_encode", encoder, batch), row("host_denoise", unet, batch), again]
+    });
+    job.planned(rows.iter().flatten().map(Row::name).collect())?;
+    for (batch, [train, encode, denoise, again]) in BATCHES.into_iter().zip(rows) {
+        let device = job.device.clone();
+        let mut config: Config = config.clone();
+        config.train.batch_size = batch;
+        let mut training = Training::new(config.clone(), &device);
+        timed(job, train, || training.advance().map(drop))?;
+        drop(training);
+
+        let model = Soda::new(&config.model, config.seed, &device);
+        let Sides { source, target } = config.model.sides;
+        let images = random([batch, 3, source, source], 2, &device);
+        timed(job, encode, || {
+            drop(model.encode(images.clone()));
+            wait(&device)
+        })?;
+        let (x, z) = (random([batch, 3, target, target], 0, &device), random([batch, config.model.z_dim], 1, &device));
+        let (t, mask) = (Tensor::full([batch], 0.5, &device), Tensor::ones([batch, 1], &device));
+        let predict = || model.predict_eps(x.clone(), t.clone(), z.clone(), mask.clone(), None, None);
+        timed(job, denoise, || {
+            drop(predict());
+            wait(&device)
+        })?;
+        let mut graph = capture(&device, predict);
+        if graph.is_hardware() {
+            timed(job, again, || replay(&mut graph, &device))?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs what `graph` recorded once more.
+#[allow(unsafe_code)]
+fn replay<F: FnMut() -> Tensor<4>>(graph: &mut Graph<Tensor<4>, F>, device: &Device) -> Result<()> {
+    // SAFETY: the networks and the inputs live as long as the graph, whose closure borrows them, nobody else uses them meanwhile, and all
+    // of it is launched from this thread.
+    unsafe { graph.replay() };
+    wait(device)
+}
+
+/// Times runs of `work`, and counts the launches of one.
+fn timed(job: &mut Job, mut row: Row, mut work: impl FnMut() -> Result<()>) -> Result<()> {
+    // The first compiles and takes memory, the second takes what the first gave back.
+    for _ in 0..3 {
+        work()?;
+    }
+    let (start, mut walls, mut launching, mut serving) = (Instant::now(), Vec::new(), Vec::new(), Vec::new());
+    while walls.len() < LEAST || (walls.len() < MOST && start.elapsed().as_secs_f64() < ENOUGH.min(job.left() / 8.0)) {
+        let (wall, own, all) = (Instant::now(), ThreadTime::now(), machine::processor_seconds());
+        work()?;
+        let own = own.elapsed().as_secs_f64();
+        let all = all.zip(machine::processor_seconds()).map(|(before, after)| after - before);
+        walls.push(wall.elapsed().as_secs_f64());
+        launching.push(own);
+        serving.extend(all.map(|all| (all - own).max(0.0)));
+    }
+    let median = |samples| Timing::of(samples).map(|timing| timing.median * 1e3);
+    if let Some(timing) = Timing::of(walls) {
+        row.timed(&timing);
+    }
+    if let (Some(launching_ms), Some(serving_ms)) = (median(launching), median(serving)) {
+        row.host = Some(Host { launching_ms, serving_ms });
+    }
+    let (done, counted) = observe(false, &mut work);
+    done?;
+    row.launches = Some(counted.launches());
+    job.row(row)
+}
