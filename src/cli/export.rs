@@ -118,7 +118,8 @@ fn more(weights: &WeightsFile, args: &Args, common: &Common) -> Result<Tensors> 
     let mut more = linear(weights, common)?.map_or_else(|| own(MORE), |linear| linear.to_tensors());
     if args.whiten {
         // Of the weights as they will be read: small differences of z become large.
-        let rounded = if args.half { Some(WeightsFile::parse(&weights.path, &weights.export(true, None, &more)?)?) } else { None };
+        let rounded =
+            if args.half { Some(WeightsFile::parse(&weights.path, &weights.export(true, None, &more)?)?) } else { None };
         let weights = rounded.as_ref().unwrap_or(weights);
         let (device, dataset) = (super::device(common)?, images::open(common, weights)?);
         let model = weights.model(&device.device)?;

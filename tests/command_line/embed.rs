@@ -264,7 +264,8 @@ fn whitened_z_is_that_of_the_training_images_whether_it_is_stored_or_not() {
     assert!(variances[..4].iter().all(|v| (v - 1.0).abs() < 1e-2) && variances.iter().all(|v| *v < 1.01), "{variances:?}");
     // Nothing is taken from images: the stored matrix is what is applied.
     let weights = soda::model::weights::WeightsFile::open(&at("white.safetensors")).expect("weights");
-    let whitening = soda::eval::whitening::Whitening::of_tensors(&weights.more, 8, &weights.path).expect("whole").expect("stored");
+    let whitening =
+        soda::eval::whitening::Whitening::of_tensors(&weights.more, 8, &weights.path).expect("whole").expect("stored");
     embed("half.npy", &[], ["--weights", "white.safetensors"]);
     assert!(same(&whitening.apply(&read("half.npy", Some("l.npy")).values), &read("stored.npy", Some("l.npy")).values));
     // It stays where the file is exported again, and what has none is as before.

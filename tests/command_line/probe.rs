@@ -237,9 +237,10 @@ fn the_scan_draws_its_cells_and_names_the_best() {
 #[test]
 fn whitened_features_are_scored_beside_those_that_are_as_they_are() {
     // What tells classes apart is small beside what doesn't.
-    let loud = |i: usize, row: &mut [f32; 4], _: &mut i64| {
-        let noise = 400.0 * ((i * i % 97) as f32 * 0.9).sin();
-        *row = [row[0] + noise, row[1] + noise, row[2] - noise, noise];
+    let loud = |i: usize, row: &mut [f32; 4], label: &mut i64| {
+        let hashed = |j: usize| (i * 4 + j) as u32;
+        let noise = [0, 1, 2, 3].map(|j| hashed(j).wrapping_mul(2_654_435_761) as f32 / u32::MAX as f32 - 0.5);
+        *row = [*label as f32 - 1.0 + 0.2 * noise[0], 100.0 * noise[1], 100.0 * noise[2], 100.0 * noise[3]];
     };
     write_features("loud", 300, loud);
     write_features("loud_test", 90, |i, row, label| loud(i + 1000, row, label));
@@ -247,7 +248,7 @@ fn whitened_features_are_scored_beside_those_that_are_as_they_are() {
     let files = [&files[..], &["--test-labels", "loud_test_labels.npy", "--protocol", "knn"]].concat();
     let (out, report) = probed("loud", &[&files[..], &["--whiten"]].concat());
     let (plain, white) = (per_cent(&report["top1"]), per_cent(&report["whitened"]["top1"]));
-    assert!(white > 95.0 && plain < white - 10.0, "{report}");
+    assert!(white > 95.0 && plain < 60.0, "{report}");
     assert!(out.contains("loud.npy (whitened)"), "{out}");
     let (_, without) = probed("plain", &files);
     assert_eq!((&without["top1"], &without["whitened"]), (&report["top1"], &Value::Null));

@@ -105,7 +105,7 @@ fn the_loss_is_the_weighted_mean_over_images_and_draws_of_what_is_predicted() {
         let tolerance = if sets.len() > 2 { 2e-3 } else { 1e-4 };
         assert_close(&format!("{sets:?}"), &[found], &[expected(&config, &source, &target, weight)], tolerance, 0.0);
         let wrong = expected(&config, &source, &target, |a| weight(a) * (1.0 + 0.02 * a));
-        assert!((found / wrong - 1.0).abs() > tolerance as f32, "{sets:?}: other weights would pass");
+        assert!((found / wrong - 1.0).abs() > tolerance, "{sets:?}: other weights would pass");
         all.push(found);
     }
     assert!(all.iter().enumerate().all(|(i, one)| all[..i].iter().all(|other| one != other)), "{all:?}");

@@ -553,7 +553,7 @@ fn gains_shifts_and_biases_keep_their_size_where_only_matrices_decay() {
         for (name, (dims, values)) in before.iter().filter(|(name, _)| !parameters::is_statistic(name)) {
             let decays = all || *dims > 1;
             let want: Vec<f32> = values.iter().map(|v| if decays { 0.95 * v } else { *v }).collect();
-            assert_close(name, &after[name].1, &want, 1e-6, 0.0);
+            assert_close(name, &after[name].1, &want, 1e-6, 1e-12);
             seen[usize::from(*dims > 1)] += usize::from(values.iter().any(|v| *v != 0.0));
         }
         assert!(seen.iter().all(|n| *n > 3), "vectors and matrices that aren't 0: {seen:?}");
