@@ -54,7 +54,7 @@ pub(super) fn run(job: &mut Job) -> Result<()> {
         })?;
         let (x, z) = (random([batch, 3, target, target], 0, &device), random([batch, config.model.z_dim], 1, &device));
         let (t, mask) = (Tensor::full([batch], 0.5, &device), Tensor::ones([batch, 1], &device));
-        let predict = || model.predict_eps(x.clone(), t.clone(), z.clone(), mask.clone(), None, None);
+        let predict = || model.predict(x.clone(), t.clone(), z.clone(), mask.clone(), None, None);
         timed(job, denoise, || {
             drop(predict());
             wait(&device)

@@ -140,7 +140,7 @@ mod tests {
     /// Largest distance of the covariance of `values` from the unit matrix, and of the mean from 0.
     fn from_white(values: &[f32], dim: usize) -> f64 {
         let stats = statistics(values, dim).expect("statistics");
-        let unit = |i: usize| if i % (dim + 1) == 0 { 1.0 } else { 0.0 };
+        let unit = |i: usize| if i.is_multiple_of(dim + 1) { 1.0 } else { 0.0 };
         let covariance = stats.covariance.iter().enumerate().map(|(i, c)| (c - unit(i)).abs());
         covariance.chain(stats.mean.iter().map(|m| m.abs())).fold(0.0, f64::max)
     }

@@ -122,9 +122,7 @@ impl State {
         if let Some(what) = other_networks(&weights.config, config) {
             return other(what);
         }
-        lasting(device, || {
-            Ok(Self::beginning(weights.model_of(&config.model, &device.clone().autodiff())?, data_sha256, device))
-        })
+        lasting(device, || Ok(Self::beginning(weights.model_of(&config.model, &device.clone().autodiff())?, data_sha256, device)))
     }
 
     /// Goes on with the training that made `weights`, which stand for the average and for the networks in training: their step, images
