@@ -120,7 +120,7 @@ pub struct Start {
     pub version: String,
     /// Commit that it was built from, where it is known.
     pub commit: Option<String>,
-    /// `cpu`, `vulkan`, `metal` or `dx12`.
+    /// `cpu`, `vulkan`, `metal`, `dx12` or `gl`.
     pub device: String,
     /// The adapter's name, or the processor's.
     pub adapter: String,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct Place {
     /// The selection that finds it again: "cpu", "vulkan:0".
     pub device: String,
-    /// "flex" (Burn's CPU backend), "vulkan", "metal" or "dx12".
+    /// "flex" (Burn's CPU backend), "vulkan", "metal", "dx12" or "gl".
     pub backend: String,
     /// As the driver calls it; for the CPU its threads.
     pub adapter: String,

@@ -60,7 +60,7 @@ struct Cli {
 /// Flags of every command.
 #[derive(clap::Args, Clone, Debug)]
 struct Common {
-    /// auto, cpu, or wgpu, vulkan, metal, dx12 with :INDEX or :NAME.
+    /// auto, cpu, or wgpu, vulkan, metal, dx12, gl with :INDEX or :NAME.
     #[arg(long, global = true, default_value = "auto")]
     device: String,
     /// Folder that holds cifar-10-batches-bin, cifar-100-binary or images, or `bundled` (default: the data that the run was

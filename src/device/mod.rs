@@ -54,7 +54,7 @@ impl Kind {
 pub struct Adapter {
     /// As the driver calls it.
     pub name: String,
-    /// `vulkan`, `metal` or `dx12`.
+    /// `vulkan`, `metal`, `dx12` or `gl`.
     pub backend: &'static str,
     /// Kind of hardware.
     pub kind: Kind,
@@ -116,7 +116,7 @@ pub struct Limits {
 pub struct Selected {
     /// Burn's handle, without autodiff.
     pub device: Device,
-    /// `cpu`, `vulkan`, `metal` or `dx12`.
+    /// `cpu`, `vulkan`, `metal`, `dx12` or `gl`.
     pub backend: &'static str,
     /// The adapter's name, or the processor's.
     pub name: String,
@@ -156,14 +156,18 @@ impl Selected {
     }
 }
 
-const BACKENDS: [(&str, wgpu::Backend, WgpuBackend); 3] = [
+const BACKENDS: [(&str, wgpu::Backend, WgpuBackend); 4] = [
     ("vulkan", wgpu::Backend::Vulkan, WgpuBackend::Vulkan),
     ("metal", wgpu::Backend::Metal, WgpuBackend::Metal),
     ("dx12", wgpu::Backend::Dx12, WgpuBackend::Dx12),
+    (GL, wgpu::Backend::Gl, WgpuBackend::Gl),
 ];
 
-/// Every adapter of every native graphics API; with several APIs the same hardware appears on each.
-/// WGPU_BACKEND (a comma-separated list) and WGPU_ADAPTER_NAME (a part of the name) narrow the list.
+/// OpenGL 4.3 or OpenGL ES 3.1, for GPUs that have no Vulkan: only where it is asked for.
+const GL: &str = "gl";
+
+/// Every adapter of every native graphics API but OpenGL, which offers them once more; with several APIs the same hardware appears on each.
+/// WGPU_BACKEND (a comma-separated list, which may name `gl`) and WGPU_ADAPTER_NAME (a part of the name) narrow the list.
 pub fn adapters() -> Vec<Adapter> {
     let wanted = std::env::var("WGPU_BACKEND").ok();
     let wanted_name = std::env::var("WGPU_ADAPTER_NAME").ok().map(|n| n.to_lowercase());
@@ -173,11 +177,12 @@ pub fn adapters() -> Vec<Adapter> {
     found
 }
 
-/// The adapters of the graphics APIs that `wanted` lists; of all without.
+/// The adapters of the graphics APIs that `wanted` lists; without, of all but OpenGL.
 fn every_adapter(wanted: Option<&str>) -> Vec<Adapter> {
     let mut found = Vec::new();
     for (name, backend, api) in BACKENDS {
-        if wanted.as_ref().is_some_and(|w| !w.split(',').any(|b| backend_name(b) == name)) {
+        let asked_for = wanted.map_or(name != GL, |wanted| wanted.split(',').any(|b| backend_name(b) == name));
+        if !asked_for {
             continue;
         }
         // cubecl numbers the adapters of each kind on their own.
@@ -258,6 +263,7 @@ fn backend_name(name: &str) -> &str {
         "vulkan" | "vk" => "vulkan",
         "metal" | "mtl" => "metal",
         "dx12" | "d3d12" => "dx12",
+        "gl" | "gles" | "opengl" => GL,
         _ => "",
     }
 }
@@ -320,7 +326,7 @@ fn missed_here() -> Option<String> {
     missed::missed(Path::new("/"), elsewhere.as_ref().map(|a| a.name.as_str()), variable)
 }
 
-/// The device that `selection` means: `auto`, `cpu`, or `wgpu`, `vulkan`, `metal`, `dx12` with `:INDEX` or `:NAME`.
+/// The device that `selection` means: `auto`, `cpu`, or `wgpu`, `vulkan`, `metal`, `dx12`, `gl` with `:INDEX` or `:NAME`.
 ///
 /// `auto` takes the best GPU that can be opened, else the CPU backend, and notes where a GPU is [missed](Selected::missed); a software adapter is used only
 /// when named.
@@ -337,14 +343,14 @@ pub fn select(selection: &str) -> Result<Selected> {
         ("auto", None) => {
             return Ok(automatic(rank::ranked(adapters()), opens));
         }
-        ("wgpu" | "vulkan" | "metal" | "dx12", _) => {}
+        ("wgpu" | "vulkan" | "metal" | "dx12" | GL, _) => {}
         _ => {
             return Err(Error::usage(format!(
-                "--device {selection}: expected auto, cpu, or wgpu, vulkan, metal or dx12 with :INDEX or :NAME; `soda devices` lists them"
+                "--device {selection}: expected auto, cpu, or wgpu, vulkan, metal, dx12 or gl with :INDEX or :NAME; `soda devices` lists them"
             )));
         }
     }
-    let all = adapters();
+    let all = if family == GL { every_adapter(Some(GL)) } else { adapters() };
     let mut matching: Vec<_> = all.iter().filter(|a| family == "wgpu" || a.backend == family).collect();
     matching.sort_by_key(|a| a.kind as u8);
     let chosen = match which.map(|w| (w.parse::<usize>(), w.to_lowercase())) {

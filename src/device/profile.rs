@@ -114,7 +114,8 @@ pub(crate) fn profile(device: &WgpuDevice, otherwise: impl FnOnce() -> Class) ->
     if let Some(known) = KNOWN.read().unwrap_or_else(PoisonError::into_inner).get(device) {
         return known.clone();
     }
-    let found = super::every_adapter(None).into_iter().find(|adapter| adapter.is(device)).map(|adapter| adapter.profile);
+    let apis = [None, Some(super::GL)].into_iter();
+    let found = apis.flat_map(super::every_adapter).find(|adapter| adapter.is(device)).map(|adapter| adapter.profile);
     let found = found.unwrap_or_else(|| Profile::least(otherwise()));
     KNOWN.write().unwrap_or_else(PoisonError::into_inner).entry(device.clone()).or_insert_with(|| found.into()).clone()
 }
