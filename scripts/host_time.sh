@@ -5,8 +5,8 @@
 # host. What the driver takes is Mesa's share, not that of a card's own driver. PROFILE=F.data also records where the time goes (perf).
 set -eu
 cd "$(dirname "$0")/.."
-program=${1:-target/release/soda}
-[ $# -gt 0 ] && shift
+program=target/release/soda
+case ${1:--} in -*) ;; *) program=$1 && shift ;; esac
 layer=$(mktemp -d)
 trap 'rm -r "$layer"' EXIT
 rustc --edition 2024 -O --crate-type cdylib -o "$layer/libvulkan_layer.so" tests/recovery/faults/vulkan_layer.rs

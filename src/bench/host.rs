@@ -10,9 +10,10 @@ use crate::config::{Config, Sides};
 use crate::error::Result;
 use crate::kernels::catalog::random;
 use crate::kernels::profile::observe;
+use crate::kernels::replay::Replayed;
 use crate::machine;
 use crate::model::Soda;
-use burn::tensor::{Device, Graph, Tensor, capture};
+use burn::tensor::Tensor;
 use cpu_time::ThreadTime;
 use std::time::Instant;
 
@@ -59,21 +60,15 @@ pub(super) fn run(job: &mut Job) -> Result<()> {
             drop(predict());
             wait(&device)
         })?;
-        let mut graph = capture(&device, predict);
-        if graph.is_hardware() {
-            timed(job, again, || replay(&mut graph, &device))?;
+        let mut replayed = Replayed::capture(&device, predict);
+        if replayed.is_recorded() {
+            timed(job, again, || {
+                replayed.run();
+                wait(&device)
+            })?;
         }
     }
     Ok(())
-}
-
-/// Runs what `graph` recorded once more.
-#[allow(unsafe_code)]
-fn replay<F: FnMut() -> Tensor<4>>(graph: &mut Graph<Tensor<4>, F>, device: &Device) -> Result<()> {
-    // SAFETY: the networks and the inputs live as long as the graph, whose closure borrows them, nobody else uses them meanwhile, and all
-    // of it is launched from this thread.
-    unsafe { graph.replay() };
-    wait(device)
 }
 
 /// Times runs of `work`, and counts the launches of one.

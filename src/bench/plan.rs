@@ -157,7 +157,8 @@ pub fn jobs(targets: &[Target], cpu: &Target, suite: Suite) -> Vec<Planned> {
             groups.push(Group::Step(Size::Paper));
         }
         if suite == Suite::Host {
-            groups = vec![Group::Host];
+            // Paper size: where nothing is computed, or on a GPU.
+            groups = if target.gpu { vec![Group::Host] } else { Vec::new() };
         }
         all.extend(groups.into_iter().filter(wanted).map(|group| Planned { target: target.clone(), group }));
     }
@@ -214,6 +215,7 @@ mod tests {
         assert!(all.iter().all(|j| j.group != Group::Host), "only where it is asked for");
         let only = jobs(&[target("vulkan:0", true)], &cpu, Suite::Host);
         assert_eq!(only.iter().map(|j| j.group).collect::<Vec<_>>(), [Group::Host]);
+        assert!(jobs(std::slice::from_ref(&cpu), &cpu, Suite::Host).is_empty(), "paper size is not for a processor");
     }
 
     #[test]

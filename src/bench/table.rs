@@ -96,7 +96,7 @@ pub fn rows(rows: &[Row]) -> String {
                 time(host.launching_ms),
                 time(host.serving_ms),
                 or_dash(r.launches, |l| indicatif::HumanCount(l).to_string()),
-                or_dash(r.launches, |l| time(host.serving_ms / l.max(1) as f64)),
+                or_dash(r.launches.filter(|launches| *launches > 0), |launches| time(host.serving_ms / launches as f64)),
             ])
         }));
         if lines.len() > 1 {

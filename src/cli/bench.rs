@@ -27,8 +27,7 @@ use std::time::{Duration, Instant};
     after_help = "--device all measures the CPU and every adapter, software ones included. What doesn't fit the budget is skipped by name."
 )]
 pub struct Args {
-    /// kernels, step, inference, data, host or all (but host: the host's time at paper size, for a device that takes none, see
-    /// scripts/host_time.sh).
+    /// kernels, step, inference, data or all; or host: the host's time at paper size, on a GPU or by scripts/host_time.sh.
     #[arg(long, default_value = "all")]
     suite: Suite,
     /// Time for everything together.
@@ -84,6 +83,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     }
     let targets = targets(common)?;
     let planned = jobs(&targets, &target(&Selected::cpu("")), args.suite);
+    if planned.is_empty() {
+        return Err(Error::usage("--suite host measures at paper size, on a GPU; scripts/host_time.sh stands one in"));
+    }
     // What can't be written shall be known before.
     if let Some(path) = &args.plot {
         output::prepare("--plot", path, Holds::Picture)?;

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 /// Arguments of an estimate.
 #[derive(clap::Args)]
 pub struct Args {
-    /// With --estimate: the recipe, as of `soda train` (default: cifar10).
+    /// With --estimate: the recipe, as for `soda train` (default: configs/cifar10.toml).
     #[arg(long, value_name = "FILE", requires = "estimate")]
     config: Option<PathBuf>,
     /// With --estimate: override one value of the recipe, for example train.batch_size=64; may be repeated.
@@ -28,6 +28,9 @@ pub struct Args {
 /// Estimates a step on the card called `name`, or checks the method.
 pub fn run(name: &str, args: &Args, common: &Common, mut output: Output) -> Result<()> {
     if name == "check" {
+        if args.config.is_some() || !args.set.is_empty() {
+            return Err(Error::usage("--estimate check measures recipes of its own; leave out --config and --set"));
+        }
         let device = super::device(common)?;
         let checks = check::check(&device, &args.widths, |width| say(&format!("steps of width {width}")))?;
         outln!("{}", device.describe());

@@ -71,7 +71,7 @@ fn by_devices(root: &Path, variables: &impl Fn(&str) -> Option<String>) -> Optio
     let install =
         if vendor.trim() == "0x10de" { "NVIDIA's driver" } else { "Mesa's Vulkan drivers (Debian: mesa-vulkan-drivers)" };
     Some(format!(
-        "{whose} is there (/dev/dri/{name}), but Vulkan doesn't find it; {allowed}{}; {install} may be missing; `--device gl` computes by OpenGL instead",
+        "{whose} is there (/dev/dri/{name}), but Vulkan doesn't find it; {allowed}{}; {install} may be missing; `--device gl` may work meanwhile, by OpenGL",
         driver_file(root, files, file, "the library that it names")
     ))
 }

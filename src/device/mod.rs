@@ -170,8 +170,13 @@ const GL: &str = "gl";
 /// WGPU_BACKEND (a comma-separated list, which may name `gl`) and WGPU_ADAPTER_NAME (a part of the name) narrow the list.
 pub fn adapters() -> Vec<Adapter> {
     let wanted = std::env::var("WGPU_BACKEND").ok();
+    narrowed(wanted.as_deref())
+}
+
+/// The adapters of the graphics APIs that `wanted` lists (see [`every_adapter`]), by WGPU_ADAPTER_NAME.
+fn narrowed(wanted: Option<&str>) -> Vec<Adapter> {
     let wanted_name = std::env::var("WGPU_ADAPTER_NAME").ok().map(|n| n.to_lowercase());
-    let mut found = every_adapter(wanted.as_deref());
+    let mut found = every_adapter(wanted);
     found.retain(|a| wanted_name.as_ref().is_none_or(|n| a.name.to_lowercase().contains(n)));
     rank::mark_doubles(&mut found);
     found
@@ -346,11 +351,11 @@ pub fn select(selection: &str) -> Result<Selected> {
         ("wgpu" | "vulkan" | "metal" | "dx12" | GL, _) => {}
         _ => {
             return Err(Error::usage(format!(
-                "--device {selection}: expected auto, cpu, or wgpu, vulkan, metal, dx12 or gl with :INDEX or :NAME; `soda devices` lists them"
+                "--device {selection}: expected auto, cpu, or wgpu, vulkan, metal, dx12 or gl with :INDEX or :NAME; `soda devices` lists them, `WGPU_BACKEND=gl soda devices` those of OpenGL"
             )));
         }
     }
-    let all = if family == GL { every_adapter(Some(GL)) } else { adapters() };
+    let all = if family == GL { narrowed(Some(GL)) } else { adapters() };
     let mut matching: Vec<_> = all.iter().filter(|a| family == "wgpu" || a.backend == family).collect();
     matching.sort_by_key(|a| a.kind as u8);
     let chosen = match which.map(|w| (w.parse::<usize>(), w.to_lowercase())) {
@@ -372,6 +377,18 @@ pub fn select(selection: &str) -> Result<Selected> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn opengl_is_a_device_only_where_it_is_asked_for() {
+        assert!(every_adapter(None).iter().all(|adapter| adapter.backend != GL));
+        assert!(every_adapter(Some("vulkan, gles")).iter().any(|adapter| adapter.backend == "vulkan"));
+        // Where no OpenGL is installed there is none to select.
+        match (every_adapter(Some(GL)).first(), select("gl")) {
+            (Some(first), Ok(selected)) => assert_eq!((selected.backend, &selected.name), (GL, &first.name)),
+            (None, Err(refused)) => assert!(refused.to_string().contains("--device gl: no such device"), "{refused}"),
+            (first, selected) => panic!("{first:?}, but {selected:?}"),
+        }
+    }
 
     #[test]
     fn auto_goes_on_to_the_next_gpu_where_one_cannot_be_opened() {

@@ -73,8 +73,7 @@ pub(crate) struct FlexImage {
 impl FlexImage {
     /// `tensor` (logically `[B, C, H, W]`), copied if its memory isn't NHWC.
     pub fn new(tensor: FlexTensor) -> Self {
-        let shape = tensor.layout().shape();
-        let dims = [shape[0], shape[1], shape[2], shape[3]];
+        let dims = flex_dims(&tensor);
         let tensor = tensor.permute(&[0, 2, 3, 1]);
         if !tensor.is_contiguous() {
             count_copy(&dims);

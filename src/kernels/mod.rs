@@ -32,6 +32,8 @@ pub mod peak;
 pub mod profile;
 pub mod record;
 #[allow(unsafe_code)]
+pub(crate) mod replay;
+#[allow(unsafe_code)]
 pub mod shader;
 mod simd;
 mod template;

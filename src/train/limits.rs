@@ -28,14 +28,18 @@ fn fits(config: &Config, limit: u64) -> std::result::Result<(), String> {
         return Ok(());
     }
     let [needed, taken] = [whole, limit].map(|count| bytes(count as f64));
-    let too_large = format!("{at_once} images at once make a tensor of {needed}, and the adapter takes {taken} in one buffer");
+    let draws = if config.train.denoisings > 1 { format!(", {} draws each,", config.train.denoisings) } else { String::new() };
+    let too_large =
+        format!("{at_once} images at once{draws} make a tensor of {needed}, and the adapter takes {taken} in one buffer");
     // Equal parts of the batch, as --auto-batch tries them.
     let batch = config.train.batch_size;
     let mut sizes = (0..usize::BITS).map(|halvings| batch.div_ceil(1 << halvings)).take_while(|size| *size > 1).chain([1]);
     let fits = sizes.find(|size| image * *size as u64 <= limit);
+    let smaller =
+        if draws.is_empty() { "model.unet.base or data.side" } else { "train.denoisings, model.unet.base or data.side" };
     Err(match fits {
         Some(size) => format!("{too_large}; take --set train.micro_batch={size}, or --auto-batch"),
-        None => format!("{too_large}, less than one image needs; take a smaller model.unet.base or data.side, or --device cpu"),
+        None => format!("{too_large}, less than one image needs; take a smaller {smaller}, or --device cpu"),
     })
 }
 

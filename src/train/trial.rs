@@ -38,7 +38,7 @@ impl<'a> Trial<'a> {
         self.device.device.sync().map_err(|e| Error::device("trying a step", &e))?;
         let took = clock.elapsed();
         state.tally.check()?;
-        plausible(loss)?;
+        plausible(loss, self.config)?;
         self.state = Some(state);
         Ok(took)
     }
@@ -76,10 +76,12 @@ pub fn recorded(config: &Config, adapter: &Selected, profile: Profile) -> Result
     done.map(|()| recording)
 }
 
-/// Refuses what can't be the loss of networks that haven't learnt anything: it is near 1, the noise's variance.
-fn plausible(loss: f32) -> Result<()> {
+/// Refuses what can't be the loss of networks that haven't learnt anything: it is near 1, the variance of eps, or below it for v, and a
+/// penalty on z adds Z - 1 times its weight at most.
+fn plausible(loss: f32, config: &Config) -> Result<()> {
+    let most = 100.0 + (config.train.decorrelation * config.model.z_dim as f64) as f32;
     match loss {
-        0.01..100.0 => Ok(()),
+        loss if (0.01..most).contains(&loss) => Ok(()),
         _ => Err(Error::device("trying a step", &format!("the loss is {loss}, not near 1; work was silently left out"))),
     }
 }
@@ -124,10 +126,16 @@ pub fn rate(config: &Config, device: &Selected) -> Result<Rate> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::BUILT_IN;
 
     #[test]
     fn a_loss_that_no_new_network_has_is_refused() {
-        assert!([0.8, 1.0, 1.3].iter().all(|loss| plausible(*loss).is_ok()));
-        assert!([0.0, -1.0, 1e30, f32::INFINITY, f32::NAN].iter().all(|loss| plausible(*loss).is_err()));
+        let (_, text) = BUILT_IN.iter().find(|(name, _)| name.ends_with("quick.toml")).expect("a recipe");
+        let config = |set: &str| Config::parse(text, "quick.toml", &[set.to_owned()]).expect("a recipe");
+        let plain = config("seed=1");
+        assert!([0.8, 1.0, 1.3].iter().all(|loss| plausible(*loss, &plain).is_ok()));
+        assert!([0.0, -1.0, 101.0, 1e30, f32::INFINITY, f32::NAN].iter().all(|loss| plausible(*loss, &plain).is_err()));
+        // Of two images all numbers of z correlate by 1 or -1.
+        assert!(plausible(1.0 + 127.0, &config("train.decorrelation=1")).is_ok());
     }
 }

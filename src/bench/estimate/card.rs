@@ -20,7 +20,7 @@ pub struct Card {
     pub gb_per_s: f64,
     /// 1e9 bytes.
     pub memory_gb: Option<f64>,
-    /// Its number on the PCI bus.
+    /// PCI vendor ID.
     pub vendor: u32,
     /// Whether it shares the processor's memory.
     pub integrated: bool,

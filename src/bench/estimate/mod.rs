@@ -31,7 +31,7 @@ pub struct KernelEstimate {
     pub gflop: f64,
     /// 1e9 bytes, the fewest.
     pub gb: f64,
-    /// The part of the step's operations per instruction: the largest and the smallest share of its shaders; null where memory decides.
+    /// Multiply-adds among the shaders' instructions, largest and smallest, 0 to 1; null where memory decides.
     pub share: Option<[f64; 2]>,
     /// Milliseconds.
     pub ms: [f64; 2],

@@ -23,13 +23,15 @@ struct Call {
     deviation: f32,
     /// Whether x and the residual lie in NCHW memory.
     nchw: bool,
+    /// Whether the weights lie as those of Burn's linear layers, input channels first.
+    linear: bool,
     /// Whether the gradient of x is ever wanted.
     inner: bool,
 }
 
 impl Call {
     fn new(shape: [usize; 4], to: usize, kernel: usize, options: Conv2dOptions) -> Self {
-        Self { shape, to, kernel, options, bias: false, residual: false, deviation: 1.0, nchw: false, inner: true }
+        Self { shape, to, kernel, options, bias: false, residual: false, deviation: 1.0, nchw: false, linear: false, inner: true }
     }
 
     /// "3x3 to 64, stride 2", and what else there is.
@@ -43,6 +45,7 @@ impl Call {
             (self.bias, ", bias"),
             (self.residual, ", residual"),
             (self.nchw, ", NCHW memory"),
+            (self.linear, ", weights of a linear layer"),
         ];
         variant.extend(stride);
         variant.extend(flags.iter().filter(|(has, _)| *has).map(|(_, name)| *name));
@@ -53,8 +56,10 @@ impl Call {
     fn case(self, tolerances: Tolerances) -> Case {
         let Self { shape, to, kernel, options, .. } = self;
         let weight = [to, shape[1], kernel, kernel];
+        let linear = self.linear;
+        let stored = if linear { [shape[1], to, kernel, kernel] } else { weight };
         let map = if self.nchw { Input::weight } else { Input::image };
-        let mut inputs = vec![map("x", shape), Input::weight("weight", weight).about(0.0, self.deviation)];
+        let mut inputs = vec![map("x", shape), Input::weight("weight", stored).about(0.0, self.deviation)];
         if self.bias {
             inputs.push(Input::vector("bias", to));
         }
@@ -65,7 +70,10 @@ impl Call {
         let passes = [("forward", vec![]), ("grad_input", vec!["x"]), ("grad_weight", vec!["weight"])];
         let wanted = passes.into_iter().filter(|(name, _)| self.inner || *name != "grad_input");
         Case::new("conv2d", &shape, inputs, tolerances, move |inputs| {
-            let (x, weight) = (inputs.map("x"), inputs.map("weight"));
+            let (x, mut weight) = (inputs.map("x"), inputs.map("weight"));
+            if linear {
+                weight = weight.permute([1, 0, 2, 3]);
+            }
             let (bias, residual) = (inputs.optional_vector("bias"), inputs.optional_map("residual"));
             vec![("the value", conv2d(x, weight, bias, residual, options).into())]
         })
@@ -126,6 +134,7 @@ fn self_test() -> Vec<Call> {
     ]
     .map(call)
     .into();
+    all.push(Call { linear: true, ..call([16, 130, 34, 1, 1, 1]) });
     // Channels, side of the input before upsampling.
     all.extend([[256, 4], [128, 16]].map(|[channels, side]| Call {
         bias: true,
@@ -236,11 +245,16 @@ fn test() -> Vec<Call> {
     let every_tile: Vec<Call> = TEST.map(sized).into_iter().chain(UPSAMPLED.map(upsampled)).collect();
     // Maps as Burn's own operations leave them.
     let nchw = every_tile.iter().step_by(4).map(|call| Call { nchw: true, ..*call });
+    let linear =
+        every_tile.iter().filter(|call| (call.kernel, call.options.stride) == (1, 1)).map(|call| Call { linear: true, ..*call });
+    let odd = [(3, 5, 6, 1, 1, 1, 1, true, false), (2, 6, 5, 3, 4, 1, 1, false, true)]
+        .map(sized)
+        .map(|call| Call { linear: true, ..call });
     let tiled = every_tile
         .iter()
         .flat_map(|call| Tile::ALL.map(|tile| Call { options: Conv2dOptions { tile: Some(tile), ..call.options }, ..*call }));
     let more = MORE.map(sized).into_iter().chain(MORE_UPSAMPLED.map(upsampled));
-    nchw.chain(tiled).chain(more).chain(every_tile.iter().copied()).collect()
+    nchw.chain(linear).chain(odd).chain(tiled).chain(more).chain(every_tile.iter().copied()).collect()
 }
 
 fn bench(batch: usize) -> Vec<Call> {

@@ -7,7 +7,7 @@
 //!   finished, as on Metal after an error;
 //! - `memory:BYTES`: the device has that much memory and answers more with VK_ERROR_OUT_OF_DEVICE_MEMORY;
 //! - `wrong:N`: every Nth dispatch is left out, without a word;
-//! - `idle:VENDOR`: a GPU of that vendor (its number on the PCI bus) that takes no time: nothing that is handed in is done, and all of it
+//! - `idle:VENDOR`: a GPU of that vendor (its PCI vendor ID) that takes no time: nothing that is handed in is done, and all of it
 //!   counts as finished. What is measured then is the host's;
 //! - `count`: nothing fails; how often work was handed in, dispatched and copied stands in the file $FAULT_COUNTS once the process ends.
 //!
