@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The self test on a second software driver: SwiftShader, Chromium's. What Mesa's lavapipe forgives another driver may not. Installs it on
-# Debian and its like where it isn't there.
+# The self test on a second software driver, SwiftShader, Chromium's, and by another API, Mesa's software OpenGL. What Mesa's lavapipe
+# forgives another may not. Installs them on Debian and its like where they aren't there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/vulkan.sh
@@ -23,9 +23,15 @@ fi
 export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-$(mktemp -d)}"
 result=$(mktemp)
 trap 'rm -f "$result"' EXIT
-VK_DRIVER_FILES="$driver" cargo run --release --locked --quiet -- selftest --device vulkan --json "$result"
-# Not by another driver.
-grep -q SwiftShader "$result" || {
-    echo "error: that wasn't SwiftShader" >&2
-    exit 1
+# Not by another driver than the one that is meant.
+checked() {
+    cargo run --release --locked --quiet -- selftest --device "$1" --json "$result"
+    grep -q "$2" "$result" || {
+        echo "error: that wasn't $2" >&2
+        exit 1
+    }
 }
+VK_DRIVER_FILES="$driver" checked vulkan SwiftShader
+
+ldconfig -p | grep -q libEGL_mesa || install_packages libegl1 libegl-mesa0 libgl1-mesa-dri >/dev/null
+LIBGL_ALWAYS_SOFTWARE=1 checked gl llvmpipe
