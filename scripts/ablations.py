@@ -37,7 +37,7 @@ SWITCHES = {
     "decorrelation": ["train.decorrelation=1e-5"],
     "jitter": ["data.source.color_jitter=0.8", "data.source.grayscale=0.2"],
     "target_16": ["data.target.side=16"],
-    "side_24": ["data.side=24"],
+    "side_24": ["data.source.side=24", "data.target.side=24"],
 }
 # What is switched on together.
 SETS = {
@@ -113,13 +113,19 @@ def cut(path, first, count):
     return str(out)
 
 
-def scores(a, folder):
+def scores(a, name, folder):
     """Top-1 in per cent by measure."""
     def run(command):
         subprocess.run(command, env=ENVIRONMENT, check=True, stdout=subprocess.DEVNULL, preexec_fn=lambda: os.nice(a.nice))
 
     features, labels = folder.with_suffix(".z.npy"), folder.with_suffix(".labels.npy")
-    run(soda(a, "embed", "--split", "train", "--limit", str(TEACH + JUDGE), "--run", str(folder), "--out", str(features), "--labels", str(labels)))
+    weights = ["--run", str(folder)]
+    if any(setting.startswith("data.source.side=") for setting in overrides(name)):
+        # All are judged at 32 pixels, with BatchNorm's statistics taken anew there.
+        judged = folder.with_suffix(".safetensors")
+        run(soda(a, "export", *weights, "--set", "data.source.side=32", "--out", str(judged)))
+        weights = ["--weights", str(judged)]
+    run(soda(a, "embed", "--split", "train", "--limit", str(TEACH + JUDGE), *weights, "--out", str(features), "--labels", str(labels)))
     top1 = {}
     for protocol in ("linear-full", "knn", "linear"):
         out = folder.with_suffix(f".{protocol}.json")
@@ -157,7 +163,7 @@ def one(a, run):
     seconds = train(a, name, int(seed), folder)
     last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
     record = dict(name=name, seed=int(seed), set=overrides(name), processor_seconds=round(seconds), step=last["step"], images=last["images"])
-    record["top1"] = scores(a, folder)
+    record["top1"] = scores(a, name, folder)
     result.write_text(json.dumps(record, indent=1) + "\n")
     print(f"{run}: {record['images']:,} images, {record['top1']}", flush=True)
 

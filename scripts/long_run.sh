@@ -10,7 +10,7 @@
 #            before. Where DIR holds no run yet, training goes on from that file (`soda train --from F --continue`).
 #
 # While a file DIR/PAUSE exists, training stands still: it writes a checkpoint and ends, and begins again when the file is gone. SIGTERM and
-# Ctrl-C end the script, with a checkpoint. SODA names another program than target/release/soda,
+# Ctrl-C end the script, with a checkpoint; a closed terminal doesn't. A training that fails ends it with its status. SODA names another program than target/release/soda,
 # SNAPSHOT another file than that of the tree.
 set -euo pipefail
 tree=$(cd "$(dirname "$0")/.." && pwd)
@@ -28,9 +28,10 @@ while [ $# -gt 0 ]; do
     *) echo "error: $1: see --help" >&2; exit 2 ;;
     esac
 done
+# Before anything is made, and whatever links lead there.
+dir=$(realpath -m -- "$dir")
+case $dir/ in "$(realpath "$tree")"/*) echo "error: $dir lies in the work tree; name another folder with --dir" >&2; exit 2 ;; esac
 mkdir -p "$dir"
-dir=$(cd "$dir" && pwd)
-case $dir/ in "$tree"/*) echo "error: $dir lies in the work tree; name another folder with --dir" >&2; exit 2 ;; esac
 saved=${SNAPSHOT:-$tree/assets/long_run/snapshot.safetensors}
 
 if [ ! -x "$dir/soda" ]; then
@@ -48,14 +49,17 @@ fi
 child= stop= asked=
 # Once: a second signal would end the training without a checkpoint.
 ask() {
-    [ -z "$child" ] || [ -n "$asked" ] || kill -TERM "$child" 2>/dev/null || true
+    [ -n "$child" ] && [ -z "$asked" ] || return 0
     asked=yes
+    kill -TERM "$child" 2>/dev/null || true
 }
 end() {
     stop=yes
     ask
 }
 trap end TERM INT
+# As under nohup: who logs out doesn't end it.
+trap '' HUP
 # The training in a process group of its own: Ctrl-C reaches it through this script alone.
 set -m
 
@@ -76,6 +80,8 @@ while [ -z "$stop" ]; do
     nice -n 19 "$dir/soda" train --resume --run "$dir/run" ${begin[@]+"${begin[@]}"} ${data[@]+"${data[@]}"} "$@" &
     child=$!
     while kill -0 "$child" 2>/dev/null; do
+        # A signal may have come before the child was known.
+        [ -z "$stop" ] || ask
         if [ -z "$paused" ] && [ -e "$dir/PAUSE" ]; then
             paused=yes
             echo "paused: $dir/PAUSE is there"
@@ -86,5 +92,10 @@ while [ -z "$stop" ]; do
     status=0
     wait "$child" || status=$?
     child=
-    [ -n "$paused" ] || [ -n "$stop" ] || exit "$status"
+    # Asked to end, it ends with 0, or with 143 where it hadn't begun to listen; any other status is a failure.
+    if [ -n "$asked" ]; then
+        case $status in 0 | 143) ;; *) exit "$status" ;; esac
+    else
+        exit "$status"
+    fi
 done

@@ -113,7 +113,10 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         }
         if !pixels.is_empty() {
             let features = extractor.features(&pixels)?.remove(0);
-            table.append(&whitening.as_ref().map_or(features.clone(), |whitening| whitening.apply(&features)))?;
+            match &whitening {
+                Some(whitening) => table.append(&whitening.apply(&features))?,
+                None => table.append(&features)?,
+            }
             progress.add(pixels.len());
         }
         if interrupt.stop.load(Ordering::Relaxed) {

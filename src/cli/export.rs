@@ -11,7 +11,8 @@ use crate::eval::features::{FeatureKind, calibrate, encode};
 use crate::eval::whitening::Whitening;
 use crate::files;
 use crate::model::weights::{MORE, Tensors, WHITENING, WeightsFile};
-use crate::run_dir::RunDir;
+use crate::progress::say;
+use crate::run_dir::{RunDir, Start};
 use crate::shell::retyped;
 use crate::train::checkpoint::{IMAGES_BEFORE, other_networks, trained_beside};
 use serde_json::json;
@@ -57,11 +58,13 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     change(&mut weights, &args.set)?;
     // Of what was read: other statistics make other weights.
     output.weights(&weights);
-    if weights.config.model.sides.source != before {
+    let changed = weights.config.model.sides.source != before;
+    if changed {
         recalibrate(&mut weights, common)?;
     }
     let trained = weights.trained().or_else(|| trained_beside(&weights.path));
-    let more = more(&weights, args, common)?;
+    let refit = args.half || changed;
+    let more = more(&weights, args, refit, common)?;
     let file = weights.export(args.half, trained.as_ref(), &more)?;
     files::write_atomically(&args.out, &file)?;
     let (bytes, length) = (file.len(), weights.bytes as u64);
@@ -113,10 +116,15 @@ fn recalibrate(weights: &mut WeightsFile, common: &Common) -> Result<()> {
 }
 
 /// What is stored beside the networks: the linear decoder, and what whitens z where that is asked for or there already.
-fn more(weights: &WeightsFile, args: &Args, common: &Common) -> Result<Tensors> {
+/// What is there is fitted anew with `refit`: it whitens z of the weights as they were.
+fn more(weights: &WeightsFile, args: &Args, refit: bool, common: &Common) -> Result<Tensors> {
     let own = |prefix: &str| weights.more.iter().filter(|(name, ..)| name.starts_with(prefix)).cloned().collect::<Tensors>();
     let mut more = linear(weights, common)?.map_or_else(|| own(MORE), |linear| linear.to_tensors());
-    if args.whiten {
+    let stale = refit && !own(WHITENING).is_empty();
+    if stale && !args.whiten {
+        say("what whitens z is fitted anew, to the weights as they are written");
+    }
+    if args.whiten || stale {
         // Of the weights as they will be read: small differences of z become large.
         let rounded =
             if args.half { Some(WeightsFile::parse(&weights.path, &weights.export(true, None, &more)?)?) } else { None };
@@ -146,9 +154,14 @@ fn linear(weights: &WeightsFile, common: &Common) -> Result<Option<Arc<LinearDec
 
 /// Adds to the metadata of a run's weights the command that made them, and how many images were behind what the run began with.
 fn add_beginning(weights: &mut WeightsFile) {
-    let Some(first) = RunDir::of_weights(&weights.path).and_then(|run| run.read_starts().into_iter().next()) else { return };
+    let starts = RunDir::of_weights(&weights.path).map_or_else(Vec::new, |run| run.read_starts());
+    let Some(first) = starts.first() else { return };
     if !first.command.is_empty() {
-        weights.metadata.insert("command".into(), retyped(&first.command));
+        // A cooldown is a call of its own, after the one that began the run.
+        let cools = |start: &&Start| start.command.iter().any(|word| word == "--cooldown" || word.starts_with("--cooldown="));
+        let cooled = starts[1..].iter().find(cools);
+        let calls: Vec<String> = std::iter::once(first).chain(cooled).map(|start| retyped(&start.command)).collect();
+        weights.metadata.insert("command".into(), calls.join(" && "));
     }
     weights.metadata.extend(first.from_images.map(|images| (IMAGES_BEFORE.into(), images.to_string())));
 }

@@ -329,8 +329,10 @@ fn repeat(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<Sectio
 /// What trains a saved recipe as a run with these `starts` was trained.
 fn from_recipe(starts: &[Start]) -> String {
     let from = starts.first().and_then(source::began_with).map_or(String::new(), |from| format!(" --from {}", quoted(from)));
+    // Only who counts on from those weights begins after their last step.
+    let on = if !from.is_empty() && starts[0].step > 0 { " --continue" } else { "" };
     let data = starts.last().and_then(|start| start.data_location.as_ref());
-    format!("soda train --config recipe.toml{from}{}", data.map_or(String::new(), |data| format!(" --data {}", quoted(data))))
+    format!("soda train --config recipe.toml{from}{on}{}", data.map_or(String::new(), |data| format!(" --data {}", quoted(data))))
 }
 
 /// "41.2 %", or nothing.
@@ -374,6 +376,10 @@ mod tests {
         let first = start(json!({ "from": "cd", "from_name": "/it's/w.safetensors", "data_location": "/old data" }));
         let command = from_recipe(&[first, start(json!({ "data_location": "/my data" }))]);
         assert_eq!(shlex::split(&command).expect("whole quotes")[4..], ["--from", "/it's/w.safetensors", "--data", "/my data"]);
+        let on = from_recipe(&[start(json!({ "from": "cd", "from_name": "shipped", "step": 40 }))]);
+        assert_eq!(on, "soda train --config recipe.toml --from shipped --continue");
+        // A first start that was lost leaves a later one.
+        assert_eq!(from_recipe(&[start(json!({ "step": 40 }))]), "soda train --config recipe.toml");
     }
 
     #[test]

@@ -92,7 +92,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     };
     let run = match args.cooldown {
         Some(length) if args.fits.is_none() => cool_down(&run, length)?,
-        _ => run,
+        // The cooldown that ran out of memory is there already: what it was told to go on with names it.
+        Some(_) => cooled(&run),
+        None => run,
     };
     let resumed = args.resume && run.exists();
     let began = began(&run, args)?;
@@ -202,6 +204,15 @@ fn too_much(common: &Common) -> Error {
   soda train --config tiny --max-minutes 120{place}    (what made the shipped weights; `soda data fetch` gets the full CIFAR-10 for it)
 --config cifar10 begins it all the same, and --dry-run tells how long it would take"
     ))
+}
+
+/// The newest cooldown of `run` that `--cooldown` made beside it, or `run` where there is none.
+fn cooled(run: &RunDir) -> RunDir {
+    let path =
+        if run.path.file_name().is_some() { run.path.clone() } else { std::fs::canonicalize(&run.path).unwrap_or_default() };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let beside = |step: u64| RunDir::new(path.with_file_name(format!("{name}-cooldown-{step}")));
+    run.checkpoints().into_iter().rev().map(beside).find(RunDir::exists).unwrap_or_else(|| run.clone())
 }
 
 /// How many images the device has memory for, and how to go on with them: for a run that ran out of it.

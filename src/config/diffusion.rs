@@ -56,7 +56,8 @@ impl Config {
     /// What the loss is, in words.
     pub fn loss_in_words(&self) -> String {
         let weighted = if self.train.loss_weight == LossWeight::Uniform { "" } else { ", weighted by noise level" };
-        format!("mean squared error on {}{weighted}", self.diffusion.prediction.name())
+        let penalty = if self.train.decorrelation > 0.0 { ", with a penalty on z" } else { "" };
+        format!("mean squared error on {}{weighted}{penalty}", self.diffusion.prediction.name())
     }
 }
 

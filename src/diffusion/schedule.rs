@@ -102,8 +102,7 @@ impl Schedule {
         below
     }
 
-    /// The level at `position` in [0, 1) of the distribution that training draws from: as likely as those are that a position is,
-    /// drawn uniformly. Discrete levels rise with it; continuous ones begin with the high noise, where that has a share, and fall.
+    /// The level at `position` in [0, 1). Uniform positions give the levels that training draws. Discrete levels rise with it; continuous ones begin with the high noise, where that has a share, and fall.
     pub fn quantile(&self, position: f64) -> Level {
         if !self.is_continuous() {
             let t = 1 + (position * self.steps() as f64) as usize;
@@ -120,7 +119,8 @@ impl Schedule {
 
     /// The mean of `f` over the levels that training draws.
     pub fn mean(&self, f: impl Fn(f64) -> f64) -> f64 {
-        let n = self.steps();
+        // Few named levels say little of what lies between them.
+        let n = if self.is_continuous() { self.steps().max(1000) } else { self.steps() };
         (0..n).map(|i| f(self.quantile((i as f64 + 0.5) / n as f64).alpha_bar)).sum::<f64>() / n as f64
     }
 }

@@ -5,6 +5,7 @@ use super::forward::column;
 use super::schedule::Level;
 use crate::config::{LossWeight, Prediction};
 use burn::tensor::{Device, Tensor};
+use std::sync::{Mutex, PoisonError};
 
 /// PDAE's exponent.
 const PDAE_GAMMA: f64 = 0.1;
@@ -27,13 +28,29 @@ pub fn weight(kind: LossWeight, prediction: Prediction, alpha_bar: f64) -> f64 {
     }
 }
 
+/// The schedule of the last call, and the mean of its weights: each part of each step asks for the same.
+static LAST: Mutex<Option<(LossWeight, Schedule, f64)>> = Mutex::new(None);
+
+/// The mean weight over the levels that training draws.
+fn mean(kind: LossWeight, schedule: &Schedule) -> f64 {
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*last {
+        Some((other, of, mean)) if *other == kind && of == schedule => *mean,
+        _ => {
+            let mean = schedule.mean(|alpha_bar| weight(kind, schedule.prediction(), alpha_bar));
+            *last = Some((kind, schedule.clone(), mean));
+            mean
+        }
+    }
+}
+
 /// The weights of `levels`, `[B, 1, 1, 1]`, whose mean over the levels that training draws is 1; none where all count the same.
 pub fn weights(kind: LossWeight, schedule: &Schedule, levels: &[Level], device: &Device) -> Option<Tensor<4>> {
     if kind == LossWeight::Uniform {
         return None;
     }
     let of = |alpha_bar| weight(kind, schedule.prediction(), alpha_bar);
-    let mean = schedule.mean(of);
+    let mean = mean(kind, schedule);
     Some(column(levels, |alpha_bar| of(alpha_bar) / mean, device))
 }
 

@@ -6,8 +6,11 @@ use std::sync::{Mutex, PoisonError};
 /// What was uploaded so far: a row, how often it stands there, and the tensor, without autodiff.
 static KNOWN: Mutex<Vec<(Vec<f32>, usize, Tensor<2>)>> = Mutex::new(Vec::new());
 
-/// `row`, `[N]`, as `rows` equal rows `[rows, N]` on `device`, untracked. They are kept for as long as the process runs: for a handful of
-/// small ones.
+/// So many batch sizes of one row are kept; a run has two or three.
+const SIZES: usize = 8;
+
+/// `row`, `[N]`, as `rows` equal rows `[rows, N]` on `device`, untracked. They are kept, each row at its latest
+/// [`SIZES`] numbers of rows: for a handful of small ones.
 pub(super) fn constant(row: Vec<f32>, rows: usize, device: &Device) -> Tensor<2> {
     let plain = device.clone().inner();
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -16,6 +19,11 @@ pub(super) fn constant(row: Vec<f32>, rows: usize, device: &Device) -> Tensor<2>
         Some((_, _, tensor)) => tensor.clone(),
         None => {
             let tensor = Tensor::from_data(TensorData::new(row.repeat(rows), [rows, row.len()]), &plain);
+            let of_row = known.iter().filter(|(other, _, tensor)| *other == row && tensor.device() == plain);
+            if of_row.count() >= SIZES {
+                let oldest = known.iter().position(|(other, _, tensor)| *other == row && tensor.device() == plain);
+                oldest.map(|i| known.remove(i));
+            }
             known.push((row, rows, tensor.clone()));
             tensor
         }
@@ -37,7 +45,12 @@ mod tests {
                 assert_eq!(tensor.into_data().try_into_vec::<f32>().expect("f32"), row.repeat(rows));
             }
         }
+        for rows in 1..=3 * SIZES {
+            constant(vec![18.25], rows, &device);
+        }
         let known = KNOWN.lock().expect("no panic");
         assert_eq!(known.iter().filter(|(row, ..)| row.first() == Some(&17.25)).count(), 3);
+        let sizes: Vec<usize> = known.iter().filter(|(row, ..)| row[..] == [18.25]).map(|(_, rows, _)| *rows).collect();
+        assert_eq!(sizes, (2 * SIZES + 1..=3 * SIZES).collect::<Vec<_>>());
     }
 }

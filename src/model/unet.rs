@@ -117,7 +117,7 @@ impl UNet {
         }
     }
 
-    /// `x_t` `[B, 3, side, side]`, `t` `[B]` in (0, 1], `z` `[B, Z]` (zero where dropped) to eps_hat `[B, 3, side, side]`, the
+    /// `x_t` `[B, 3, side, side]`, `t` `[B]` in (0, 1], `z` `[B, Z]` (zero where dropped) to eps_hat or v_hat `[B, 3, side, side]`, the
     /// side being the target view's. `view` `[B, 4]` is how x_t lies in the source view (none: it is the source view); networks
     /// without view conditioning don't look at it. `dropout_key` is given in training only.
     pub fn forward(

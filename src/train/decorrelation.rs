@@ -6,8 +6,8 @@ use burn::tensor::Tensor;
 /// Added to variances: a number of z that is the same for a whole batch correlates with none.
 const EPSILON: f64 = 1e-6;
 
-/// Squares of the correlations of different numbers of z `[B, Z]` within the batch, summed, over Z: `[1]`. 0 for independent numbers, up
-/// to what chance gives, (Z - 1) / (B - 1); Z - 1 where all say the same. Nothing of a single image.
+/// Squares of the correlations of different numbers of z `[B, Z]` within the batch, summed, over Z: `[1]`. Independent numbers
+/// give (Z - 1) / (B - 1) by chance; Z - 1 where all say the same. A single image gives 0.
 pub fn decorrelation(z: Tensor<2>) -> Tensor<1> {
     let [batch, dim] = z.dims();
     if batch < 2 {

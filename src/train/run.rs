@@ -121,7 +121,7 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
     }
     if !state.position.finished {
         let from = options.from.as_ref().filter(|_| state.position.updates == 0);
-        // Images behind weights that are gone on with are counted as the run's own.
+        // Images seen before `--continue` are counted as the run's own.
         let counted = state.position.continued.map_or(0, |continued| continued.images);
         run.add_start(&Start {
             step: state.position.step,

@@ -27,6 +27,11 @@ use std::time::Duration;
 
 /// configs/quick.toml with networks small enough for tests.
 fn tiny(overrides: &[&str]) -> Config {
+    tiny_of(include_str!("../../configs/quick.toml"), overrides)
+}
+
+/// The same of another `recipe`.
+fn tiny_of(recipe: &str, overrides: &[&str]) -> Config {
     let small = [
         "model.unet.dropout=0.1",
         "train.warmup_steps=2",
@@ -37,7 +42,7 @@ fn tiny(overrides: &[&str]) -> Config {
     ];
     let small = TINY.iter().chain(&small);
     let overrides: Vec<String> = small.chain(overrides).map(|s| (*s).to_owned()).collect();
-    Config::parse(include_str!("../../configs/quick.toml"), "configs/quick.toml", &overrides).expect("a valid recipe")
+    Config::parse(recipe, "configs/quick.toml", &overrides).expect("a valid recipe")
 }
 
 /// The first images of the bundled subset.
@@ -110,16 +115,38 @@ fn a_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_does() {
 
 #[test]
 fn a_resumed_run_ends_in_the_same_bits_with_every_switch_of_the_loss() {
+    let of_run = |run: &RunDir| newest(run, "model.safetensors");
     let weights = |sets: &[&str]| {
         let folder = tempfile::tempdir().expect("a folder");
-        newest(&resumes_bit_for_bit(folder.path(), &tiny(sets)), "model.safetensors")
+        of_run(&resumes_bit_for_bit(folder.path(), &tiny(sets)))
     };
-    let all = [
+    let once = |sets: &[&str]| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let whole = RunDir::new(folder.path().join("whole"));
+        run(&tiny(sets), &whole, &Options::default()).expect("trains");
+        of_run(&whole)
+    };
+    let together = [
         &["train.denoisings=2", "train.stratified_t=true", "train.loss_weight=min_snr", "train.micro_batch=3"][..],
         &["train.loss_weight=one_minus_alpha_bar", "data.target.side=16"],
         &["diffusion.prediction=v", "diffusion.levels=continuous", "diffusion.high_noise=0.2", "train.loss_weight=pdae"],
     ]
     .map(weights);
+    // None of them does what another does, or nothing. High noise is of continuous levels.
+    let alone = [
+        &[][..],
+        &["train.denoisings=2"],
+        &["train.stratified_t=true"],
+        &["train.loss_weight=min_snr"],
+        &["train.loss_weight=one_minus_alpha_bar"],
+        &["train.loss_weight=pdae"],
+        &["data.target.side=16"],
+        &["diffusion.prediction=v"],
+        &["diffusion.levels=continuous"],
+        &["diffusion.levels=continuous", "diffusion.high_noise=0.2"],
+    ]
+    .map(once);
+    let all: Vec<_> = together.iter().chain(&alone).collect();
     assert!(all.iter().enumerate().all(|(i, one)| all[..i].iter().all(|other| other != one)), "a switch changes nothing");
 }
 
@@ -529,6 +556,13 @@ fn with_each_switch_a_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_do
     // What is switched off by its own value is switched off.
     let off = ["train.cooldown=0", "train.decay_1d=true", "train.decorrelation=0", "data.source.color_jitter=0"];
     assert!(weights("off", &config(&off), false) == plain);
+    // And so it is where a recipe doesn't name it.
+    let keys = ["cooldown", "decay_1d", "decorrelation", "color_jitter", "color_jitter_strength", "grayscale"];
+    let named = |line: &&str| keys.contains(&line.split('=').next().unwrap_or_default().trim());
+    let quick = include_str!("../../configs/quick.toml");
+    let bare: Vec<&str> = quick.lines().filter(|line| !named(line)).collect();
+    assert!(keys.iter().all(|key| quick.lines().any(|line| line.starts_with(&format!("{key} =")))));
+    assert!(weights("bare", &tiny_of(&bare.join("\n"), &small), false) == plain);
 }
 
 #[test]

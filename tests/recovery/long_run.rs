@@ -26,15 +26,27 @@ fn script(folder: &Path, args: &[&str]) -> Command {
     command
 }
 
-/// The script that trains in `dir` until it is ended.
-fn training(folder: &Path, dir: &str) -> Child {
-    let args = ["--config", "long.toml", "--dir", dir, "--data", "bundled", "--", "--device", "cpu"];
-    script(folder, &args).spawn().expect("bash")
+/// A running script; one that a failed check leaves behind is ended.
+struct Script(Child);
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        if matches!(self.0.try_wait(), Ok(None)) {
+            signal(&self.0, "TERM");
+            let _ = self.0.wait();
+        }
+    }
 }
 
-fn ended(mut child: Child) {
-    signal(&child, "TERM");
-    let status = child.wait().expect("ends");
+/// The script that trains in `dir` until it is ended.
+fn training(folder: &Path, dir: &str) -> Script {
+    let args = ["--config", "long.toml", "--dir", dir, "--data", "bundled", "--", "--device", "cpu"];
+    Script(script(folder, &args).spawn().expect("bash"))
+}
+
+fn ended(mut child: Script) {
+    signal(&child.0, "TERM");
+    let status = child.0.wait().expect("ends");
     assert!(status.success(), "{status}");
 }
 
@@ -78,4 +90,7 @@ fn a_long_run_pauses_goes_on_ends_with_a_checkpoint_and_moves_by_its_snapshot() 
     // A folder in the tree is refused.
     let tree = script(at, &["--dir", concat!(env!("CARGO_MANIFEST_DIR"), "/src")]).output().expect("bash");
     assert_eq!(tree.status.code(), Some(2));
+    let inside = concat!(env!("CARGO_MANIFEST_DIR"), "/no such folder");
+    assert_eq!(script(at, &["--dir", inside]).output().expect("bash").status.code(), Some(2));
+    assert!(!Path::new(inside).exists(), "refused, and nothing made");
 }

@@ -12,7 +12,7 @@ use crate::model::weights::WeightsFile;
 use crate::report::html::{Fact, Figure, Section};
 use crate::report::plot::{CurveStyle, Series, Size, save_curve};
 use crate::run_dir::{RunDir, Start};
-use crate::train::checkpoint::images_behind;
+use crate::train::checkpoint::{self, images_behind};
 use indicatif::HumanCount;
 use serde_json::Value;
 use std::path::Path;
@@ -50,8 +50,8 @@ pub fn beginning(start: &Start) -> Option<String> {
         None => format!("weights with checksum {sha256:.12}.."),
     };
     Some(match images_before(start) {
-        Some(images) => format!("{named} with {} images behind them", grouped(images)),
-        None => named,
+        Some(images @ 1..) => format!("{named} with {} images behind them", grouped(images)),
+        _ => named,
     })
 }
 
@@ -89,11 +89,14 @@ pub fn facts(run: &RunDir, config: &Config, probes: &[(&'static str, Dish)]) -> 
         if let Some(start) = run.read_starts().last() {
             add(format!("{:.1}", last.images as f64 / start.images as f64), "passes over the training images");
         }
-        if let Some(before) = run.read_starts().first().and_then(images_before) {
+        if let Some(before) = run.read_starts().first().and_then(images_before).filter(|before| *before > 0) {
             add(grouped(before), "images behind the weights that it started from");
         }
         add(duration(last.seconds), "of training");
-        add(format!("{:.0}", last.images as f64 / last.seconds.max(1e-9)), "images a second");
+        // Without those behind weights that it went on from: they took none of its seconds.
+        let newest = run.checkpoints().last().and_then(|step| checkpoint::position(&run.checkpoint(*step)).ok());
+        let before = newest.and_then(|position| position.continued).map_or(0, |continued| continued.images);
+        add(format!("{:.0}", last.images.saturating_sub(before) as f64 / last.seconds.max(1e-9)), "images a second");
         add(format!("{:.4}", last.loss), &config.loss_in_words());
     }
     Ok(facts)

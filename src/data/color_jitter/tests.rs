@@ -47,6 +47,28 @@ fn jitter_repeats_by_its_stream_and_grows_with_its_strength() {
 }
 
 #[test]
+fn jitter_is_what_the_numbers_of_its_stream_say() {
+    for i in 0..30 {
+        let mut numbers = stream(i);
+        let order = rng::permutation(&mut numbers, 4);
+        let [brightness, contrast, saturation, hue] =
+            [0.4, 0.4, 0.4, 0.1].map(|range| range * (2.0 * numbers.random::<f64>() - 1.0));
+        let mut want = pattern();
+        for change in order {
+            match change {
+                0 => Op::Brightness.apply(&mut want, brightness),
+                1 => Op::Contrast.apply(&mut want, contrast),
+                2 => Op::Color.apply(&mut want, saturation),
+                _ => turn_hue(&mut want, hue),
+            }
+        }
+        let mut got = pattern();
+        color_jitter(&mut got, 0.5, &mut stream(i));
+        assert_eq!(got, want, "stream {i}");
+    }
+}
+
+#[test]
 fn every_order_is_drawn_and_matters() {
     let orders: std::collections::HashSet<_> = (0..400).map(|i| rng::permutation(&mut stream(i), 4)).collect();
     assert_eq!(orders.len(), 24);

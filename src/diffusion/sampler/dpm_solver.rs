@@ -82,7 +82,8 @@ pub(super) fn over(
         let h = lambda(a_next) - lambda(a);
         let target = match &previous {
             // x_0 extrapolated to the middle of the step: (1 + 1 / 2r) x_0 - 1 / 2r x_0_previous with r = h_previous / h. Two
-            // levels on the floor of alpha_bar are no step apart, and a step from pure noise is infinite: it adds nothing.
+            // levels on the floor of alpha_bar are no step apart, and a step from alpha_bar = 0 is infinite: it adds nothing. The
+            // linear schedule ends at 4e-5: its first step counts.
             Some((before, h_before)) if next > 0 && *h_before > 0.0 => {
                 x_0.clone() + (x_0.clone() - before.clone()) * (h / (2.0 * h_before))
             }
