@@ -254,7 +254,7 @@ pub struct TrainConfig {
     /// What follows the warm-up.
     pub lr_schedule: LrSchedule,
     /// Share of the run, its last, in which a constant rate falls to 0 as 1 - sqrt of the share of it that is over (a
-    /// warm-up-stable-decay or trapezoidal schedule; Haegele et al. 2024, arXiv 2405.18392, who take 0.2); 0: none.
+    /// warm-up-stable-decay or trapezoidal schedule; Haegele et al. 2024, arXiv 2405.18392, who found 10 to 20 % enough); 0: none.
     #[serde(default)]
     pub cooldown: f64,
     /// Steps of linear warm-up from 0.

@@ -72,7 +72,13 @@ mod tests {
 
     #[test]
     fn recipes_that_name_none_of_it_mean_eps_at_discrete_levels_one_draw_and_no_weights() {
-        let old = parse(include_str!("../../configs/quick.toml"), &[]).expect("a recipe");
+        let quick = include_str!("../../configs/quick.toml");
+        let keys = ["prediction", "levels", "high_noise", "loss_weight", "denoisings", "stratified_t"];
+        let named = |line: &&str| keys.contains(&line.split('=').next().unwrap_or_default().trim());
+        assert_eq!(quick.lines().filter(named).count(), keys.len());
+        let bare: Vec<&str> = quick.lines().filter(|line| !named(line)).collect();
+        let old = parse(&bare.join("\n"), &[]).expect("a recipe");
+        assert_eq!(old, parse(quick, &[]).expect("a recipe"));
         let (d, t) = (&old.diffusion, &old.train);
         assert_eq!((d.prediction, d.levels, d.high_noise), (Prediction::Eps, Levels::Discrete, 0.0));
         assert_eq!((t.loss_weight, t.denoisings, t.stratified_t), (LossWeight::Uniform, 1, false));
@@ -90,6 +96,8 @@ mod tests {
         assert_eq!(parse(&new.to_toml(), &[]).expect("a recipe"), new);
         assert_ne!(new, old);
         assert_eq!(new.loss_in_words(), "mean squared error on v, weighted by noise level");
+        let penalised = parse(quick, &["train.decorrelation=0.001"]).expect("a recipe");
+        assert_eq!(penalised.loss_in_words(), "mean squared error on the noise, with a penalty on z");
     }
 
     #[test]
