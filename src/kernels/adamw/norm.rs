@@ -11,24 +11,24 @@ use burn::tensor::Tensor;
 /// Tensors that one call adds up, at most: with the sums they are less than the eight storage buffers that every WebGPU device binds.
 pub(super) const TOGETHER: usize = 6;
 
-/// Up to [`TOGETHER`] tensors, `[N]` each, on any backend.
+/// One to six tensors, `[N]` each, on any backend.
 #[derive(Clone, Debug, ExtensionType)]
 pub struct Several<B: Backend> {
-    /// There is one at least.
+    /// Always there.
     pub first: FloatTensor<B>,
-    /// Further ones.
+    /// May be absent.
     #[extension_type]
     pub second: Optional<B>,
-    /// Further ones.
+    /// May be absent.
     #[extension_type]
     pub third: Optional<B>,
-    /// Further ones.
+    /// May be absent.
     #[extension_type]
     pub fourth: Optional<B>,
-    /// Further ones.
+    /// May be absent.
     #[extension_type]
     pub fifth: Optional<B>,
-    /// Further ones.
+    /// May be absent.
     #[extension_type]
     pub sixth: Optional<B>,
 }
