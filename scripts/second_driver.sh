@@ -33,5 +33,5 @@ checked() {
 }
 VK_DRIVER_FILES="$driver" checked vulkan SwiftShader
 
-ldconfig -p | grep -q libEGL_mesa || install_packages libegl1 libegl-mesa0 libgl1-mesa-dri >/dev/null
+compgen -G '/usr/lib*/*/libEGL_mesa.so.0' >/dev/null || install_packages libegl1 libegl-mesa0 libgl1 libgles2 libgl1-mesa-dri >/dev/null
 LIBGL_ALWAYS_SOFTWARE=1 checked gl llvmpipe
