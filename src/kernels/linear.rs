@@ -19,8 +19,8 @@ pub fn linear(layer: &Linear, x: Tensor<4>, residual: Option<Tensor<4>>) -> Tens
     conv2d(x, weight, layer.bias.as_ref().map(|b| b.val()), residual, Conv2dOptions::same(1, 1))
 }
 
-/// `x` `[B, in]` to `[B, out]`, plus `offset` `[B, out]`, if there is one: on the CPU backend Burn's matrix product; on wgpu devices a convolution of one pixel (without
-/// autotune, Burn's product there is a naive one, and three more shaders to compile).
+/// `x` `[B, in]` to `[B, out]`, plus `offset` `[B, out]`, if there is one: on the CPU backend Burn's matrix product; on wgpu devices
+/// a convolution of one pixel (without autotune, Burn's product there is a naive one, and three more shaders to compile).
 pub fn dense(layer: &Linear, x: Tensor<2>, offset: Option<Tensor<2>>) -> Tensor<2> {
     let [batch, from] = x.dims();
     if references() || cpu_kernels(&x.device()) {

@@ -39,7 +39,8 @@ pub struct Launch {
 pub struct Recording {
     /// In their order.
     pub launches: Vec<Launch>,
-    /// Most bytes of the tensors on an adapter that lived at a time. (Not what the allocator keeps beside them.)
+    /// Most bytes of tensors on an adapter that lived at a time: of those that launches of our own were given, looked at when one is made.
+    /// (Not what the allocator keeps beside them.)
     pub live_bytes: u64,
     /// The same as cubecl's allocator counts them, at Burn's launches too; 0 where nothing ran.
     pub used_bytes: u64,
