@@ -4,7 +4,7 @@
 //! batch in blocks that stay in cache. Pixels that fall outside the image are cut off, so nothing is copied. A block of
 //! pixels is summed from zero and then added, which keeps rounding errors small; the order doesn't depend on the threads.
 
-use super::tiles::{BLOCK, Run, Strided, outer_block};
+use super::tiles::{BLOCK, Run, Strided, outer_tile, tile_rows};
 use crate::kernels::conv2d::shape::ConvShape;
 use crate::kernels::simd::Path;
 use pulp::{Simd, WithSimd};
@@ -17,18 +17,6 @@ const PIXELS: usize = 128;
 /// Channels whose scalars are broadcast, in the smallest task: one tile, or two where registers are few.
 fn task_rows(lanes: usize) -> usize {
     if lanes == 8 { 12 } else { 8 }
-}
-
-/// Rows of the next tile, of `left`.
-pub(super) fn tile_rows(left: usize, registers: usize) -> usize {
-    match left {
-        8.. if registers >= 32 => 8,
-        // Not 6 and 2.
-        8 => 4,
-        6.. if registers < 32 => 6,
-        4.. => 4,
-        few => few,
-    }
 }
 
 /// Vectors run along output channels, or along input channels where that wastes fewer lanes.
@@ -199,23 +187,7 @@ impl WithSimd for Task<'_> {
                     let scalars: Strided = (&scalars.0[row..], scalars.1);
                     let sums = &mut sums[row * block..];
                     let rows = tile_rows(self.rows - row, S::REGISTER_COUNT);
-                    macro_rules! tile {
-                        ($rows:literal) => {
-                            if one {
-                                outer_block::<S, $rows, 1>(simd, &runs, scalars, vectors, sums)
-                            } else {
-                                outer_block::<S, $rows, 2>(simd, &runs, scalars, vectors, sums)
-                            }
-                        };
-                    }
-                    match rows {
-                        8 => tile!(8),
-                        6 => tile!(6),
-                        4 => tile!(4),
-                        3 => tile!(3),
-                        2 => tile!(2),
-                        _ => tile!(1),
-                    }
+                    outer_tile(simd, (rows, one), &runs, scalars, vectors, sums);
                     row += rows;
                 }
             }

@@ -203,7 +203,7 @@ pub(super) type Strided<'a> = (&'a [f32], usize);
 /// sums[i]`[NR vectors]` += sum over the pixels of `runs` of scalars[i] * vectors`[NR vectors]`; `sums` is [MR]`[NR vectors]`.
 /// Lanes beyond the last channel get what follows in memory, or nothing: their sums are meaningless.
 #[inline(always)]
-pub(super) fn outer_block<S: Simd, const MR: usize, const NR: usize>(
+fn outer_block<S: Simd, const MR: usize, const NR: usize>(
     simd: S,
     runs: &[Run],
     (scalars, scalar_step): Strided,
@@ -246,6 +246,47 @@ pub(super) fn outer_block<S: Simd, const MR: usize, const NR: usize>(
                 }
             }
         }
+    }
+}
+
+/// Rows of the next tile, of `left`.
+pub(super) fn tile_rows(left: usize, registers: usize) -> usize {
+    match left {
+        8.. if registers >= 32 => 8,
+        // Not 6 and 2.
+        8 => 4,
+        6.. if registers < 32 => 6,
+        4.. => 4,
+        few => few,
+    }
+}
+
+/// [`outer_block`] of `rows` (of [`tile_rows`]) by `one` vector, or two.
+#[inline(always)]
+pub(super) fn outer_tile<S: Simd>(
+    simd: S,
+    (rows, one): (usize, bool),
+    runs: &[Run],
+    scalars: Strided,
+    vectors: Strided,
+    sums: &mut [f32],
+) {
+    macro_rules! tile {
+        ($rows:literal) => {
+            if one {
+                outer_block::<S, $rows, 1>(simd, runs, scalars, vectors, sums)
+            } else {
+                outer_block::<S, $rows, 2>(simd, runs, scalars, vectors, sums)
+            }
+        };
+    }
+    match rows {
+        8 => tile!(8),
+        6 => tile!(6),
+        4 => tile!(4),
+        3 => tile!(3),
+        2 => tile!(2),
+        _ => tile!(1),
     }
 }
 

@@ -9,8 +9,7 @@
 // without the vectors' instructions.
 #![allow(clippy::needless_range_loop)]
 
-use super::grad_weight::tile_rows;
-use super::tiles::{BLOCK, outer_block};
+use super::tiles::{BLOCK, outer_tile, tile_rows};
 use super::winograd::{PLACES, Tile, Winograd, load, place_step, store, transform_input};
 use crate::kernels::buffers::Buffer;
 use crate::kernels::simd::Path;
@@ -122,24 +121,8 @@ impl WithSimd for WeightTask<'_> {
                     while at < rows {
                         let (scalars, vectors) = ((&v[at..], rows), (&e[block..], padded));
                         let sums = &mut sums[at * width..];
-                        macro_rules! tile {
-                            ($rows:literal) => {
-                                if width == lanes {
-                                    outer_block::<S, $rows, 1>(simd, &[(0, 0, count)], scalars, vectors, sums)
-                                } else {
-                                    outer_block::<S, $rows, 2>(simd, &[(0, 0, count)], scalars, vectors, sums)
-                                }
-                            };
-                        }
                         let tile = tile_rows(rows - at, S::REGISTER_COUNT);
-                        match tile {
-                            8 => tile!(8),
-                            6 => tile!(6),
-                            4 => tile!(4),
-                            3 => tile!(3),
-                            2 => tile!(2),
-                            _ => tile!(1),
-                        }
+                        outer_tile(simd, (tile, width == lanes), &[(0, 0, count)], scalars, vectors, sums);
                         at += tile;
                     }
                 }
