@@ -32,7 +32,7 @@ fn compare() -> Result<()> {
     let device = device::select(arguments.get(1).map_or("cpu", String::as_str))?;
     let weights = WeightsFile::open(Path::new(path))?;
     let (model, config) = (weights.model(&device.device)?, &weights.config);
-    let images = data::open(None, config.data.side)?.test.select(&(0..N).collect::<Vec<_>>());
+    let images = data::open(None, config.data.side, &data::Options::default())?.test.first(N);
     println!("{path} on {}, {N} images, guidance 0, no clipping, no noise added", device.describe());
 
     let guidance = Guidance::Whole(0.0);

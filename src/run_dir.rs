@@ -134,6 +134,9 @@ pub struct Start {
     /// Where it lay: the absolute path of its folder, or `bundled`. Older versions didn't note it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_location: Option<String>,
+    /// How its images were taken.
+    #[serde(default)]
+    pub data_options: crate::data::Options,
     /// Its SHA-256.
     pub data_sha256: String,
     /// Training images.

@@ -1,9 +1,14 @@
 //! `soda data`
 
+mod show;
+
 use super::Common;
-use super::output::Output;
+use super::output::{self, Holds, Output};
+use crate::config::DEFAULT_SIDE;
 use crate::data::{self, cifar, source, subset};
 use crate::error::{Error, Result};
+use crate::progress::warn;
+use crate::shell::quoted;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -28,9 +33,29 @@ enum Action {
         /// The archive or folder.
         path: PathBuf,
     },
-    /// Check the data that is there and name what is wrong: CIFAR-10 by its SHA-256, CIFAR-100 by sizes and labels, images by
-    /// reading them.
-    Verify,
+    /// Check all of the data and name what is wrong: CIFAR-10 by its SHA-256, CIFAR-100 by sizes and labels, a file of `soda data pack`
+    /// by its digest, other images by reading them.
+    Verify {
+        /// The data (default: that of --data).
+        path: Option<PathBuf>,
+    },
+    /// List what a place holds: how it was read, classes and their images, sizes, what was left out and why, images in both sets.
+    Show {
+        /// The data (default: that of --data).
+        path: Option<PathBuf>,
+    },
+    /// Write images of any format to one file that is read by position: for more images than memory holds, and a start without
+    /// decoding. Python reads it, too (safetensors).
+    Pack {
+        /// The images.
+        path: PathBuf,
+        /// Pixels a side: the recipe's `data.side`.
+        #[arg(long, default_value_t = DEFAULT_SIDE, value_parser = side)]
+        side: usize,
+        /// The file.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
     /// Write the bundled subset anew, from the verified full set.
     Bundle {
         /// Folder for the sheets and their manifest.
@@ -39,15 +64,38 @@ enum Action {
     },
 }
 
-/// Runs one of the four.
+fn side(text: &str) -> std::result::Result<usize, String> {
+    text.parse().ok().filter(|side| (8..=1024).contains(side)).ok_or_else(|| "expected a number of pixels from 8 to 1024".into())
+}
+
+/// Runs one of them.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
-    let root = data::root(common.data.as_deref())?;
+    let options = common.taking.options();
+    let root = match &args.action {
+        Action::Verify { path: Some(path) } | Action::Show { path: Some(path) } | Action::Pack { path, .. } => path.clone(),
+        _ => data::root(common.data.as_deref())?,
+    };
+    let mut output = Output::new("data");
     let (name, message) = match &args.action {
         Action::Fetch { url } => ("data fetch", source::fetch(&root, url.as_deref())?.to_string()),
         Action::Import { path } => ("data import", source::import(path, &root)?.to_string()),
-        Action::Verify => ("data verify", data::verify(&root)?.join("\n")),
+        Action::Verify { .. } => ("data verify", data::verify(&root, &options)?.join("\n")),
+        Action::Show { .. } => {
+            let survey = data::show(&root, DEFAULT_SIDE, &options)?;
+            survey.inventory.warnings.iter().for_each(|warning| warn(warning));
+            output.merge(show::to_json(&survey));
+            ("data show", show::to_text(&survey))
+        }
+        Action::Pack { side, out, .. } => {
+            output::prepare("--out", out, Holds::Bytes)?;
+            let packed = data::write_pack(&root, *side, &options, out)?;
+            packed.inventory.warnings.iter().for_each(|warning| warn(warning));
+            output.set("out", json!(out));
+            output.data(&packed, "all", packed.train.len() + packed.test.len());
+            ("data pack", format!("{}; use it with --data {}", packed.describe(), quoted(out)))
+        }
         Action::Bundle { out } => {
-            let full = data::open(Some(&root), cifar::SIDE);
+            let full = data::open(Some(&root), cifar::SIDE, &data::Options::default());
             let full = full.map_err(|e| Error::failed(format!("the subset is cut from the full set: {e}")))?;
             if full.name != "CIFAR-10" {
                 return Err(Error::failed(format!(
@@ -61,7 +109,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         }
     };
     outln!("{message}");
-    let mut output = Output::new(name);
+    output.set("command", json!(name));
     output.set("root", json!(root));
     output.set("message", json!(message));
     output.write(common)

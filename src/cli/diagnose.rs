@@ -55,7 +55,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output::prepare("--out", &args.out, Holds::Picture)?;
     say(&format!("diagnosing {} on {}, {}", weights.path.display(), device.describe(), dataset.describe()));
     let model = weights.model(&device.device)?;
-    let images = dataset.test.select(&(0..args.n).collect::<Vec<_>>());
+    let images = dataset.test.first(args.n);
     let z = frozen(&weights, &model, &dataset, &device).test(&FeatureKind::Z)?;
     let measured = (&images, &z.values[..args.n * z.dim]);
     let (all, bins) = by_time(&model, &weights.config, measured, args.bins, args.seed, &device.device)?;

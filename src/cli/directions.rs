@@ -113,7 +113,7 @@ fn starts(decoder: &Decoder, named: &Named, stats: &LatentStats) -> Result<Vec<S
     }
     let start = |(i, name): (usize, &String)| {
         let image = named.images.select(&[i]);
-        Ok(Start { name: name.clone(), z: decoder.encode(&image)?, original: Some(signed(&image, decoder.side())) })
+        Ok(Start { name: name.clone(), z: decoder.encode(&image)?, original: Some(signed(&image, decoder.side())?) })
     };
     named.names.iter().enumerate().map(start).collect()
 }

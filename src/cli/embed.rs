@@ -5,14 +5,16 @@ use super::images;
 use super::output::{self, Holds, Output};
 use super::source::{WeightsArgs, frozen, whitening};
 use super::train::Interrupt;
-use crate::data::Dataset;
-use crate::data::stream::Stream;
+use crate::data::inventory::UNREADABLE;
+use crate::data::listing::LeftOut;
+use crate::data::stream::{Read, Stream};
+use crate::data::{self, Dataset};
 use crate::error::{Error, Result};
 use crate::eval::features::{Extractor, FeatureKind, batch_size_of};
 use crate::eval::table::{Format, Writer, write_labels};
 use crate::files::{self, Destination, Partial};
 use crate::model::weights::WeightsFile;
-use crate::progress::{Progress, say, warn};
+use crate::progress::{Progress, say};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
@@ -57,9 +59,6 @@ pub struct Args {
     /// Also what each row is of, to a text file: the image's file, or train:17 (files and folders: beside the file --out if not said).
     #[arg(long, value_name = "FILE")]
     names: Option<PathBuf>,
-    /// Stop at an image that can't be read, instead of naming it and leaving it out.
-    #[arg(long)]
-    strict: bool,
 }
 
 /// Encodes images and writes their features.
@@ -95,23 +94,26 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut lines = names.as_deref().map(Lines::create).transpose()?;
 
     let progress = Progress::new("encoding images", source.count);
-    let mut skipped = Skipped::default();
+    let mut missing = Missing::default();
+    let skip = common.taking.skip_unreadable;
     let interrupt = Interrupt::listen()?;
     let most = args.limit.map_or(usize::MAX, |n| n as usize);
     for batch in source.batches {
         let mut pixels = Vec::new();
-        for (name, read) in batch? {
-            match read {
+        for found in batch? {
+            match found {
                 _ if table.rows() + pixels.len() == most => break,
-                Ok(image) => {
+                Found::Image(name, image) => {
                     pixels.push(image);
                     lines.as_mut().map_or(Ok(()), |lines| lines.add(&name))?;
                 }
-                Err(e) if args.strict => return Err(e),
-                Err(e) => skipped.add(&e),
+                Found::Unreadable(line) => missing.unreadable(line),
+                Found::LeftOut(name, what) => LeftOut::add(&mut missing.left_out, &what, || name),
             }
         }
-        if !pixels.is_empty() {
+        missing.of += pixels.len();
+        // After the first that can't be read nothing will be written: the rest is only looked through for others.
+        if !pixels.is_empty() && (skip || missing.unreadable == 0) {
             let features = extractor.features(&pixels)?.remove(0);
             match &whitening {
                 Some(whitening) => table.append(&whitening.apply(&features))?,
@@ -127,11 +129,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         }
     }
     let n = table.rows();
-    if n == 0 {
-        let why =
-            skipped.first.first().map_or("there are no images there".to_owned(), |first| format!("none can be read: {first}"));
-        return Err(Error::failed(format!("nothing to embed: {why}")));
-    }
+    missing.judge(n, skip)?;
     table.finish()?;
     lines.map_or(Ok(()), Lines::finish)?;
     if let (Some(path), Some(labels)) = (&args.labels, &source.labels) {
@@ -145,11 +143,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         if args.whiten { ", whitened" } else { "" },
         args.out.display()
     );
-    match skipped.count {
-        0 => outln!(),
-        1 => outln!("; one file can't be read and was left out"),
-        n => outln!("; {n} files can't be read and were left out"),
-    }
+    outln!("{}", missing.describe());
     output.device(&device);
     output.weights(&weights);
     if let (Some(dataset), Some(split)) = (&source.dataset, &args.split) {
@@ -158,7 +152,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let (features, out, labels) = (args.features.to_string(), &args.out, &args.labels);
     output.merge(json!({ "features": features, "n": n, "dim": dim, "whitened": args.whiten, "out": out, "labels": labels, "names": names }));
     output.merge(json!({ "side": weights.config.data.side, "source_side": sides.source, "target_side": sides.target }));
-    output.merge(json!({ "images_per_s": images_per_s, "skipped": skipped.count, "skipped_first": skipped.first }));
+    output.merge(json!({ "images_per_s": images_per_s, "skipped": missing.unreadable, "skipped_first": missing.first }));
+    output.set("left_out", json!(missing.left_out));
     output.write(common)
 }
 
@@ -179,8 +174,15 @@ impl Args {
     }
 }
 
-/// Names of images, each with its pixels or why there are none.
-type Batch = Vec<(String, Result<Vec<u8>>)>;
+/// One thing that was found where images are to come from.
+enum Found {
+    /// A name and pixels.
+    Image(String, Vec<u8>),
+    /// An image without pixels: its name and why.
+    Unreadable(String),
+    /// No image: its name, and what it is.
+    LeftOut(String, String),
+}
 
 /// Where images come from.
 struct Source {
@@ -189,7 +191,7 @@ struct Source {
     count: Option<usize>,
     /// Their labels, where they have any.
     labels: Option<Vec<u16>>,
-    batches: Box<dyn Iterator<Item = Result<Batch>>>,
+    batches: Box<dyn Iterator<Item = Result<Vec<Found>>>>,
 }
 
 impl Source {
@@ -197,8 +199,12 @@ impl Source {
         let config = &weights.config;
         let (side, at_once) = (config.data.side, batch_size_of(config.model.sides));
         let Some(split) = args.split.clone() else {
-            let named = |(path, read): (PathBuf, Result<Vec<u8>>)| (path.display().to_string(), read);
-            let batches = Stream::open(&args.paths, at_once, side)?.map(move |batch| Ok(batch?.into_iter().map(named).collect()));
+            let found = |read: Read| match read {
+                Read::Image(path, Ok(pixels)) => Found::Image(path.display().to_string(), pixels),
+                Read::Image(path, Err(why)) => Found::Unreadable(format!("{} {why}", path.display())),
+                Read::LeftOut(path, what) => Found::LeftOut(path.display().to_string(), what),
+            };
+            let batches = Stream::open(&args.paths, at_once, side)?.map(move |batch| Ok(batch?.into_iter().map(found).collect()));
             return Ok(Self { dataset: None, count: None, labels: None, batches: Box::new(batches) });
         };
         let dataset = images::open(common, weights)?;
@@ -207,13 +213,13 @@ impl Source {
         if count > images.len() {
             return Err(Error::usage(format!("--limit {count}: the {split} set holds {} images", images.len())));
         }
-        let labels = (!dataset.classes.is_empty()).then(|| images.labels()[..count].iter().map(|&l| u16::from(l)).collect());
+        let labels = (!dataset.classes.is_empty()).then(|| images.labels()[..count].to_vec());
         if args.labels.is_some() && labels.is_none() {
             return Err(Error::failed(format!("--labels: the images of {} have no classes", dataset.origin)));
         }
         let batch = move |first: usize| {
-            let image = |i: usize| (format!("{split}:{i}"), Ok(images.image(i).to_vec()));
-            Ok((first..count.min(first + at_once)).map(image).collect())
+            let image = |i: usize| Ok(Found::Image(images.name(i).into_owned(), images.image(i)?.into_owned()));
+            (first..count.min(first + at_once)).map(image).collect()
         };
         let batches = (0..count).step_by(at_once).map(batch);
         Ok(Self { dataset: Some(dataset), count: Some(count), labels, batches: Box::new(batches) })
@@ -224,26 +230,48 @@ impl Source {
     }
 }
 
-/// Files that were left out.
+/// What is no row of the features.
 #[derive(Default)]
-struct Skipped {
-    count: usize,
-    /// Why, of the first ones.
+struct Missing {
+    /// Images that were found and can be read.
+    of: usize,
+    /// Images that can't be read, and of the first ones why.
+    unreadable: usize,
     first: Vec<String>,
+    left_out: Vec<LeftOut>,
 }
 
-impl Skipped {
-    /// Of so many it is said why.
-    const NAMED: usize = 20;
-
-    fn add(&mut self, error: &Error) {
-        self.count += 1;
-        if self.count <= Self::NAMED {
-            warn(&format!("left out: {error}"));
-            self.first.push(error.to_string());
-        } else if self.count == Self::NAMED + 1 {
-            warn("left out: more, which are only counted from here on (--strict stops at the first)");
+impl Missing {
+    fn unreadable(&mut self, line: String) {
+        self.unreadable += 1;
+        if self.first.len() < LeftOut::NAMED {
+            self.first.push(line);
         }
+    }
+
+    /// # Errors
+    /// Unless they are to be skipped, images that can't be read; no images at all.
+    fn judge(&self, rows: usize, skip: bool) -> Result<()> {
+        if self.unreadable > 0 && (!skip || rows == 0) {
+            let all = self.of + self.unreadable;
+            let list = data::unreadable("nothing was written", all, self.unreadable, self.first.iter().cloned());
+            return Err(Error::failed(list));
+        }
+        if rows == 0 {
+            let others: Vec<String> = self.left_out.iter().map(|kind| format!("{} {}", kind.count, kind.what)).collect();
+            let others = if others.is_empty() { "nothing".into() } else { format!("no images, but {}", others.join(", ")) };
+            return Err(Error::failed(format!("nothing to embed: there is {others}; name image files, or folders of them")));
+        }
+        Ok(())
+    }
+
+    /// "; left out: 3 files that are no images (.txt)", or nothing.
+    fn describe(&self) -> String {
+        let mut kinds: Vec<String> = self.left_out.iter().map(|kind| format!("{} {}", kind.count, kind.what)).collect();
+        if self.unreadable > 0 {
+            kinds.push(format!("{} {UNREADABLE}", self.unreadable));
+        }
+        if kinds.is_empty() { String::new() } else { format!("; left out: {}", kinds.join(", ")) }
     }
 }
 

@@ -112,7 +112,7 @@ fn recalibrate(weights: &mut WeightsFile, common: &Common) -> Result<()> {
     let all: Vec<usize> = (0..dataset.train.len()).collect();
     let model = weights.model(&device.device)?;
     let how = format!("calibrated at {:?} of {} on {}", weights.config.model.sides, weights.config.data.side, dataset.sha256);
-    weights.replace(&calibrate(model, &dataset.train, &all, &weights.config.data, &device.device), &how)
+    weights.replace(&calibrate(model, &dataset.train, &all, &weights.config.data, &device.device)?, &how)
 }
 
 /// What is stored beside the networks: the linear decoder, and what whitens z where that is asked for or there already.

@@ -58,7 +58,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let decoder = studio.decoder()?;
     let ends = [0, 1].map(|i| named.images.select(&[i]));
     let [z_a, z_b] = [decoder.encode(&ends[0])?, decoder.encode(&ends[1])?];
-    let originals = ends.each_ref().map(|end| signed(end, decoder.side()));
+    let originals = [signed(&ends[0], decoder.side())?, signed(&ends[1], decoder.side())?];
     let [a, b] = [0, 1].map(|i| named.names[i].as_str());
     let (n, seed) = (args.n as usize, args.sampling.seed);
     // The path for machines, its labels without and with x_T.

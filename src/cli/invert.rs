@@ -35,7 +35,7 @@ pub fn run(args: &Args, common: &Common) -> crate::error::Result<()> {
     let named = studio.images(&args.images)?;
     let decoder = studio.decoder()?;
     let side = decoder.side();
-    let (z, originals) = (decoder.encode(&named.images)?, signed(&named.images, side));
+    let (z, originals) = (decoder.encode(&named.images)?, signed(&named.images, side)?);
     let x_last = decoder.invert(&originals, &z)?;
     let back = decoder.plain().decode(&z, &x_last, None, args.sampling.seed)?;
     let alone = decoder.draw(&z, args.sampling.seed)?;

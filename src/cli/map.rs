@@ -12,6 +12,7 @@ use crate::progress::say;
 use crate::report::scatter::{Kinds, Scatter, save_scatter};
 use indicatif::HumanCount;
 use serde_json::json;
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 /// Neighbours that are looked for on the map again.
@@ -98,7 +99,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let classes = &dataset.classes;
     let rings: Vec<bool> = (0..n).map(|i| i >= shown.test.len()).collect();
     let kinds = (split == "all").then_some(Kinds { names: ["test image", "training image"], rings: &rings });
-    let pictures = if args.thumbnails { shown.pictures(&dataset) } else { Vec::new() };
+    let pictures = if args.thumbnails { shown.pictures(&dataset)? } else { Vec::new() };
+    let pictures: Vec<&[u8]> = pictures.iter().map(|picture| &**picture).collect();
     let scatter = Scatter { title: &title, axes, points: &points, labels, classes, kinds, thumbnails: &pictures };
     let drawn = save_scatter(&args.out, &scatter)?;
     let (thumbnails, of) = (HumanCount(drawn as u64), HumanCount(n as u64));
@@ -114,7 +116,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.merge(json!({ "features": args.features.to_string(), "method": args.method, "out": args.out, "n": n }));
     output.merge(json!({ "neighbours": NEIGHBOURS, "preserved": kept, "preserved_by_chance": chance }));
     output.set("perplexity", json!((args.method == "tsne").then_some(perplexity)));
-    output.merge(json!({ "points": points, "labels": labels, "classes": classes, "images": shown.names() }));
+    output.merge(json!({ "points": points, "labels": labels, "classes": classes, "images": shown.names(&dataset) }));
     output.set("thumbnails", json!(args.thumbnails.then_some(drawn)));
     output.write(common)
 }
@@ -152,13 +154,13 @@ impl Shown {
         }
     }
 
-    /// test:17 or train:3 for each.
-    fn names(&self) -> Vec<String> {
-        let name = |set: &'static str| move |i: &usize| format!("{set}:{i}");
-        self.test.iter().map(name("test")).chain(self.train.iter().map(name("train"))).collect()
+    /// The names of all, where they have any; else test:17 or train:3.
+    fn names(&self, dataset: &Dataset) -> Vec<String> {
+        let of_test = self.test.iter().map(|&i| dataset.test.name(i).into_owned());
+        of_test.chain(self.train.iter().map(|&i| dataset.train.name(i).into_owned())).collect()
     }
 
-    fn pictures<'a>(&self, dataset: &'a Dataset) -> Vec<&'a [u8]> {
+    fn pictures<'a>(&self, dataset: &'a Dataset) -> Result<Vec<Cow<'a, [u8]>>> {
         let test = self.test.iter().map(|&i| dataset.test.image(i));
         test.chain(self.train.iter().map(|&i| dataset.train.image(i))).collect()
     }
@@ -167,19 +169,23 @@ impl Shown {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Images, bytes_of};
+    use crate::data::inventory::Inventory;
+    use crate::data::names::Names;
+    use crate::data::{Images, Options, bytes_of};
     use std::sync::Arc;
 
     fn dataset(train: usize, test: usize) -> Dataset {
-        let images = |n: usize| Arc::new(Images::new(1, vec![0; n * bytes_of(1)], vec![0; n]));
+        let images = |n: usize, set| Arc::new(Images::new(1, vec![0; n * bytes_of(1)], vec![0; n]).named(Names::Numbered(set)));
         Dataset {
             name: String::new(),
             origin: String::new(),
-            train: images(train),
-            test: images(test),
+            train: images(train, "train"),
+            test: images(test, "test"),
             resampled_from: None,
             classes: Vec::new(),
             sha256: String::new(),
+            inventory: Inventory::default(),
+            options: Options::default(),
         }
     }
 
@@ -196,11 +202,12 @@ mod tests {
         assert_eq!((sizes(180, 20, "test", 10), sizes(180, 20, "train", 10)), ((10, 0), (0, 10)));
         assert_eq!(sizes(180, 20, "all", 0), (0, 0));
         // The first and the last class of a sorted set are both there.
-        let shown = Shown::new(&dataset(1000, 100), "train", 10);
+        let data = dataset(1000, 100);
+        let shown = Shown::new(&data, "train", 10);
         assert_eq!(shown.train, [0, 100, 200, 300, 400, 500, 600, 700, 800, 900]);
-        assert_eq!(shown.names()[9], "train:900");
+        assert_eq!(shown.names(&data)[9], "train:900");
         assert_eq!(
-            Shown::new(&dataset(4, 3), "all", 100).names(),
+            Shown::new(&dataset(4, 3), "all", 100).names(&dataset(4, 3)),
             ["test:0", "test:1", "test:2", "train:0", "train:1", "train:2", "train:3"]
         );
         assert_eq!(Shown::new(&dataset(4, 3), "all", 100).describe(), "3 test and 4 training images");

@@ -70,7 +70,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         .collect();
     let mean = changes.iter().flatten().sum::<f64>() / (drawn.len() / image) as f64;
 
-    let (left, top) = (signed(&rows.images, side), signed(&columns.images, side));
+    let (left, top) = (signed(&rows.images, side)?, signed(&columns.images, side)?);
     let blank = vec![1.0; image];
     let first = std::iter::once(&blank[..]).chain(top.chunks(image)).collect();
     let line = |(original, mixed)| std::iter::once(original).chain(<[f32]>::chunks(mixed, image)).collect();

@@ -63,10 +63,13 @@ struct Common {
     /// auto, cpu, or wgpu, vulkan, metal, dx12, gl with :INDEX or :NAME.
     #[arg(long, global = true, default_value = "auto")]
     device: String,
-    /// Folder that holds cifar-10-batches-bin, cifar-100-binary or images, or `bundled` (default: the data that the run was
-    /// trained on; without a run $SODA_DATA, else the user's cache, else the bundled subset).
-    #[arg(long, global = true, value_name = "DIR")]
+    /// Images: a folder of them, CIFAR-10 or CIFAR-100, one of the other formats of docs/data.md, a file of `soda data pack`, or
+    /// `bundled` (default: the data that the run was trained on; without a run $SODA_DATA, else the user's cache, else the bundled
+    /// subset).
+    #[arg(long, global = true, value_name = "PATH")]
     data: Option<PathBuf>,
+    #[command(flatten)]
+    taking: images::Taking,
     /// Also write the result to this file, for machines; `-` is standard output, and messages then go to standard error.
     #[arg(long, global = true, value_name = "FILE")]
     json: Option<PathBuf>,

@@ -93,7 +93,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         let one = |f: &Found| {
             let label = dataset.train.label(f.index);
             let (image, class) = (format!("train:{}", f.index), class(&dataset, label));
-            json!({ "image": image, "label": label, "class": class, "cosine": f.cosine, "distance": distance(f) })
+            json!({ "image": image, "name": dataset.train.name(f.index), "label": label, "class": class, "cosine": f.cosine, "distance": distance(f) })
         };
         let neighbours: Vec<Value> = found.iter().map(one).collect();
         let class = picture.label.map(|label| class(&dataset, label));
@@ -117,24 +117,30 @@ fn distance(found: &Found) -> f32 {
     (2.0 - 2.0 * found.cosine).max(0.0).sqrt()
 }
 
-fn class(dataset: &Dataset, label: u8) -> Option<&str> {
+fn class(dataset: &Dataset, label: u16) -> Option<&str> {
     dataset.classes.get(usize::from(label)).map(String::as_str)
 }
 
 fn caption(dataset: &Dataset, found: &Found) -> String {
-    let name = class(dataset, dataset.train.label(found.index)).map_or_else(|| format!("train:{}", found.index), str::to_owned);
-    format!("{name} {:.2}", distance(found))
+    let name = dataset.train.name(found.index);
+    match (class(dataset, dataset.train.label(found.index)), dataset.train.own_name(found.index)) {
+        // The folder says it.
+        (Some(class), Some(name)) if name.contains(class) => format!("{name} {:.2}", distance(found)),
+        (Some(class), Some(name)) => format!("{class}, {name} {:.2}", distance(found)),
+        (Some(class), None) => format!("{class} {:.2}", distance(found)),
+        (None, _) => format!("{name} {:.2}", distance(found)),
+    }
 }
 
 /// A row for each query: itself, then its neighbours.
 fn draw(args: &Args, dataset: &Dataset, queries: &Images, names: &[&str], found: &[Vec<Found>]) -> Result<()> {
     let (side, image) = (queries.side(), bytes_of(queries.side()));
-    let originals = signed(queries, side);
+    let originals = signed(queries, side)?;
     let near = |found: &Vec<Found>| {
         let indices: Vec<usize> = found.iter().map(|f| f.index).collect();
         signed(&dataset.train.select(&indices), side)
     };
-    let near: Vec<Vec<f32>> = found.iter().map(near).collect();
+    let near: Vec<Vec<f32>> = found.iter().map(near).collect::<Result<_>>()?;
     let mut rows = Vec::new();
     let mut captions = Vec::new();
     for (i, found) in found.iter().enumerate() {

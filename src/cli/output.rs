@@ -71,9 +71,13 @@ impl Output {
         self.set("weights", json!({ "path": weights.path, "sha256": weights.sha256 }));
     }
 
-    /// {data {name, split, n, sha256}}.
+    /// {data {name, split, n, sha256, left_out, unreadable}}.
     pub fn data(&mut self, data: &Dataset, split: &str, n: usize) {
-        self.set("data", json!({ "name": data.name, "split": split, "n": n, "sha256": data.sha256 }));
+        let (left_out, unreadable) = (data.inventory.left_out_count(), data.inventory.unreadable());
+        self.set(
+            "data",
+            json!({ "name": data.name, "split": split, "n": n, "sha256": data.sha256, "left_out": left_out, "unreadable": unreadable }),
+        );
     }
 
     /// The fields so far, with the seconds since the start.

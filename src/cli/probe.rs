@@ -9,7 +9,6 @@ use super::images;
 use super::output::{Output, with_spread};
 use super::source::{WeightsArgs, frozen};
 use crate::config::{DEFAULT_SIDE, ProbeConfig};
-use crate::data;
 use crate::error::{Error, Result};
 use crate::eval::features::FeatureKind;
 use crate::eval::method::Method;
@@ -159,7 +158,7 @@ fn of_pixels(args: &Args, protocol: &Protocol, common: &Common) -> Result<()> {
     }
     let mut output = Output::new("probe");
     let config = args.training(ProbeConfig::default());
-    let dataset = data::open(common.data.as_deref(), DEFAULT_SIDE)?;
+    let dataset = images::named(common, DEFAULT_SIDE)?;
     say(&format!("probing raw pixels of {}", dataset.describe()));
     let probed = protocol.of_pixels(&dataset, &config)?;
     let n_test = protocol.indices(&dataset).1.len();

@@ -52,7 +52,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let (decoder, linear, dim) = (studio.decoder()?, studio.linear()?, studio.config().model.z_dim);
     let side = decoder.side();
     let latent = prior.mixture.sample(n, 1.0, seed);
-    let mean = mean_image(&dataset.train, side);
+    let mean = mean_image(&dataset.train, side)?;
 
     // Of all images only z and sums are kept.
     let of_map = |kind: &Kind| linear.is_some() || !matches!(kind, Kind::LinearMap | Kind::DrawnLinearly);
@@ -60,7 +60,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     for (part, decoder) in decoder.parts(n) {
         let indices: Vec<usize> = part.clone().collect();
         let (test, train) = (dataset.test.select(&indices), dataset.train.select(&indices));
-        let (z, originals) = (decoder.encode(&test)?, signed(&test, side));
+        let (z, originals) = (decoder.encode(&test)?, signed(&test, side)?);
         for kind in &mut kinds {
             let latent = &latent[part.start * dim..part.end * dim];
             let map = |z: &[f32]| linear.as_ref().map_or(Vec::new(), |linear| linear.at(&linear.mean(z), side, None));
@@ -72,7 +72,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
                 Kind::Mean => mean.repeat(part.len()),
                 Kind::Drawn => decoder.clone().varied().draw(latent, seed)?,
                 Kind::DrawnLinearly => map(latent),
-                Kind::Training => signed(&train, side),
+                Kind::Training => signed(&train, side)?,
             };
             kind.add(images, &originals, side, &decoder)?;
         }
@@ -84,7 +84,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         classes => Some(LogisticRegression::fit(&studio.frozen(&dataset).train(&FeatureKind::Z, false)?, classes)?),
     };
     let real = kinds[0].z.clone();
-    let labels: Vec<u16> = dataset.test.labels()[..n].iter().map(|&label| u16::from(label)).collect();
+    let labels = dataset.test.labels()[..n].to_vec();
     let right = |kind: &Measured| -> Result<Option<f64>> {
         let Some(classifier) = &classifier else { return Ok(None) };
         Ok(Some(classifier.score(&Features { dim, values: kind.z.clone(), labels: labels.clone() })?.top1))
@@ -249,9 +249,11 @@ impl Found {
 }
 
 /// The mean of `images` in [-1, 1] at `side` pixels.
-fn mean_image(images: &Images, side: usize) -> Vec<f32> {
+fn mean_image(images: &Images, side: usize) -> Result<Vec<f32>> {
     let mut sums = vec![0.0f64; bytes_of(images.side())];
-    (0..images.len()).for_each(|i| sums.iter_mut().zip(images.image(i)).for_each(|(sum, &p)| *sum += f64::from(p)));
+    for i in 0..images.len() {
+        sums.iter_mut().zip(images.image(i)?.iter()).for_each(|(sum, &p)| *sum += f64::from(p));
+    }
     let pixels = sums.iter().map(|sum| (sum / images.len().max(1) as f64).round() as u8).collect();
     signed(&Images::new(images.side(), pixels, vec![0]), side)
 }

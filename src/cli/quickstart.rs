@@ -69,7 +69,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let config = recipe(args, &run)?;
     let device = super::device(common)?;
     let open = |side| match &common.data {
-        Some(path) => data::open(Some(path), side),
+        Some(_) => super::images::named(common, side),
         None => data::bundled()?.at(side),
     };
     let dataset = open(side)?;

@@ -46,7 +46,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let images = decoder.draw(&prior.mixture.sample(n, args.temperature, seed), seed)?;
     let label = format!("sampled, temperature {}", args.temperature);
     let side = decoder.side();
-    let nearest = copies::nearest(&images, side, &dataset.train);
+    let nearest = copies::nearest(&images, side, &dataset.train)?;
     draw(&args.out, &images, side, &label, nearest.as_deref().map(|n| (n, dataset.train.as_ref())))?;
 
     let quality = prior.quality;
@@ -54,8 +54,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let smallest = nearest.iter().flatten().map(|f| f.1).fold(f64::INFINITY, f64::min);
     let ours = nearest.map(mean_squared);
     // What to expect of images that were not trained on.
-    let held = dataset.test.select(&(0..n.min(dataset.test.len())).collect::<Vec<_>>());
-    let theirs = copies::nearest(&signed(&held, side), side, &dataset.train).filter(|found| !found.is_empty()).map(mean_squared);
+    let held = dataset.test.first(n);
+    let theirs =
+        copies::nearest(&signed(&held, side)?, side, &dataset.train)?.filter(|found| !found.is_empty()).map(mean_squared);
     out!("{n} images in {}", args.out.display());
     if let (Some(ours), Some(theirs)) = (ours, theirs) {
         out!("; mean squared distance to the nearest training image {ours:.4} (smallest {smallest:.4}; test images {theirs:.4})");
@@ -85,6 +86,7 @@ fn draw(path: &Path, images: &[f32], side: usize, label: &str, nearest: Option<(
         let indices: Vec<usize> = found.iter().take(columns).map(|f| f.0).collect();
         signed(&train.select(&indices), side)
     });
+    let neighbours = neighbours.transpose()?;
     if let Some(neighbours) = &neighbours {
         rows.push(GridRow {
             label: Some("nearest in training to row 1"),

@@ -180,7 +180,9 @@ impl<'a> Studio<'a> {
     /// If the file can't be written.
     pub fn finish(mut self) -> Result<()> {
         if let Some(dataset) = self.dataset.get().filter(|_| !self.output.has("data")) {
-            self.output.set("data", json!({ "name": dataset.name, "sha256": dataset.sha256 }));
+            let (left_out, unreadable) = (dataset.inventory.left_out_count(), dataset.inventory.unreadable());
+            let (name, sha256) = (&dataset.name, &dataset.sha256);
+            self.output.set("data", json!({ "name": name, "sha256": sha256, "left_out": left_out, "unreadable": unreadable }));
         }
         self.output.write(self.common)
     }

@@ -67,8 +67,11 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let view = geometry.within(&Geometry::plain(own)).repeat(n);
     let drawn = decoder.decode(&z, &decoder.noise(n, seed), Some(&view), seed)?;
 
-    let cut = (0..n).flat_map(|i| resized_crop(named.images.image(i), geometry.window, geometry.flip, side)).collect();
-    let (originals, wanted) = (signed(&named.images, side), signed(&Images::new(side, cut, vec![0; n]), side));
+    let mut cut = Vec::with_capacity(n * bytes_of(side));
+    for i in 0..n {
+        cut.extend(resized_crop(&named.images.image(i)?, geometry.window, geometry.flip, side));
+    }
+    let (originals, wanted) = (signed(&named.images, side)?, signed(&Images::new(side, cut, vec![0; n]), side)?);
     let row = |(label, images)| GridRow { label: Some(label), images: <[f32]>::chunks(images, bytes_of(side)).collect() };
     let rows = [("original", &originals[..]), ("drawn from z", &drawn), ("cut from it", &wanted)].map(row);
     let headings: Vec<&str> = named.names.iter().map(String::as_str).collect();

@@ -166,7 +166,7 @@ fn images(files: Vec<impl AsRef<[u8]>>) -> Images {
     let (mut pixels, mut labels) = (Vec::with_capacity(n * IMAGE), Vec::with_capacity(n));
     for file in files {
         for record in file.as_ref().chunks_exact(RECORD) {
-            labels.push(record[0]);
+            labels.push(u16::from(record[0]));
             pixels.extend_from_slice(&record[1..]);
         }
     }
@@ -195,7 +195,7 @@ pub(super) mod tests {
         let manifest = write_sample(dir.path(), 20);
         let (train, test, digest) = manifest.read(dir.path()).unwrap();
         assert_eq!((train.len(), test.len(), digest.len()), (100, 20, 64));
-        assert_eq!((train.label(23), train.image(23)[0]), (3, (31 + 3 * 7 + 1) as u8));
+        assert_eq!((train.label(23), train.image(23).unwrap()[0]), (3, (31 + 3 * 7 + 1) as u8));
         assert_eq!(manifest.problems(dir.path()), None);
     }
 

@@ -105,7 +105,7 @@ pub fn parse(bytes: &[u8], per_class: usize) -> std::result::Result<Images, Stri
             return Err(format!("has class {fine} under two coarse labels (record {i})"));
         }
         counts[class] += 1;
-        labels.push(fine);
+        labels.push(u16::from(fine));
         pixels.extend_from_slice(&record[2..]);
     }
     if let Some(class) = counts.iter().position(|&count| count != per_class) {
@@ -147,8 +147,11 @@ pub(super) mod tests {
         write_sample(dir.path());
         let (train, test, digest) = read(dir.path(), SAMPLE).unwrap();
         assert_eq!((train.len(), test.len(), digest.len()), (200, 100, 64));
-        assert_eq!((train.label(137), train.image(137)[0], train.image(137)[3071]), (37, 191, (137 * 7 + 3071) as u8));
-        assert_eq!((test.label(99), test.image(2)[1]), (99, 31 + 14 + 1));
+        assert_eq!(
+            (train.label(137), train.image(137).unwrap()[0], train.image(137).unwrap()[3071]),
+            (37, 191, (137 * 7 + 3071) as u8)
+        );
+        assert_eq!((test.label(99), test.image(2).unwrap()[1]), (99, 31 + 14 + 1));
         // The digest is that of the content, names included.
         std::fs::write(dir.path().join("test.bin"), records(1, 32)).unwrap();
         assert_ne!(read(dir.path(), SAMPLE).unwrap().2, digest);

@@ -1,210 +1,186 @@
 //! A plain folder of images as a data set.
 
-use super::images::allocate;
-use super::picture::{FORMATS, read_picture};
-use super::{Images, bytes_of};
+use super::formats::class_order;
+use super::listing::{Entry, LeftOut, Listing, Set, files};
+use super::walk::{Entries, Found, Walk};
 use crate::error::{Error, Result};
-use crate::files::hex;
-use crate::progress::Progress;
-use rayon::prelude::*;
-use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// What file names of images end with.
-const ENDINGS: [&str; 6] = ["png", "jpg", "jpeg", "webp", "bmp", "gif"];
-/// Images too, but not for this program: refused by name, so that none is missed without a word.
-const FOREIGN: [&str; 8] = ["tif", "tiff", "heic", "heif", "avif", "jxl", "jp2", "psd"];
-/// One image in so many of each class is for the test, where the folder makes no difference itself.
-const TEST_SHARE: usize = 10;
-
-/// What a folder holds.
-#[derive(Clone, Debug)]
-pub(super) struct Contents {
-    pub train: Images,
-    pub test: Images,
-    /// Names of the classes in the order of their labels; empty if there are none, and all labels 0.
-    pub classes: Vec<String>,
-    /// SHA-256 over the names of the classes, the labels and the pixels.
-    pub sha256: String,
+/// What the folders in a folder of images stand for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Layout {
+    /// The top ones are sets, such as train and test, and those in them classes.
+    Splits,
+    /// The top ones are classes, whatever their names.
+    Classes,
 }
 
-/// Files and their labels.
-type Files = Vec<(PathBuf, u8)>;
+/// Most classes that labels have numbers for.
+pub(super) const MOST_CLASSES: usize = 65_535;
 
-/// Reads the images below `place` at `side` pixels a side; `None` if there are none.
+/// The images below `place`; `None` if there are none.
 ///
-/// Classes are the sub-folders that hold images at any depth, in the order of their names; images in `place` itself have no
-/// class. Where `place` holds the sub-folders `train` and `test`, these are the two sets; otherwise every tenth image of each
-/// class, in the order of the names, is for the test. What isn't named as an image is left out.
+/// Where every top folder has the name of a set and one is for training, the top folders are the sets (see [`Set::named`]) and those in
+/// them the classes; otherwise the top folders are the classes. `layout` decides instead. Classes that are numbers are in the order of
+/// numbers, others in that of their names. Images without class folders have no class.
 ///
 /// # Errors
-/// A file that [`read_picture`] refuses; images beside class folders; more than 256 classes; a set without images; a class in
-/// `test` that `train` has not.
-pub(super) fn read(place: &Path, side: usize) -> Result<Option<Contents>> {
-    let Some((classes, train, test)) = find(place)? else { return Ok(None) };
-    let shown = place.display();
-    for (set, files) in [("training", &train), ("test", &test)] {
-        if files.is_empty() {
-            return Err(Error::failed(format!(
-                "{shown} has too few images: none is left for the {set} set; give it at least {TEST_SHARE} of a class, or train \
-                 and test sub-folders"
+/// Images beside class folders; no training set where there are to be sets; more classes than labels have numbers for; a folder that
+/// can't be read.
+pub(super) fn list(place: &Path, layout: Option<Layout>) -> Result<Option<Listing>> {
+    let top = Entries::of(place)?;
+    let name_of = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let names: Vec<String> = top.folders.iter().map(|path| name_of(path)).collect();
+    let sets: Vec<_> = names.iter().map(|name| Set::named(name)).collect();
+    let training = sets.iter().flatten().any(|(set, _)| *set == Set::Train);
+    let splits = match layout {
+        Some(Layout::Classes) => false,
+        Some(Layout::Splits) if !training => {
+            let held = if names.is_empty() { "no folders".into() } else { format!("the folders {}", names.join(", ")) };
+            return Err(Error::usage(format!(
+                "--layout splits: {} holds {held}, and none of them is named train or training",
+                place.display()
             )));
         }
+        Some(Layout::Splits) => true,
+        None => training && sets.iter().all(Option::is_some) && top.images.is_empty(),
+    };
+    let mut walked = Walked::default();
+    if !splits {
+        walked.groups(place, None)?;
+        return walked.listing(place, "");
     }
-    let progress = Progress::new("reading images", Some(train.len() + test.len()));
-    let (train, test) = (decode(&train, side, &progress)?, decode(&test, side, &progress)?);
-    progress.finish();
-    let mut digest = Sha256::new();
-    digest.update(classes.iter().map(|class| format!("{class}\n")).collect::<String>());
-    for images in [&train, &test] {
-        digest.update((images.len() as u64).to_le_bytes());
-        digest.update(images.labels());
-        (0..images.len()).for_each(|i| digest.update(images.image(i)));
-    }
-    Ok(Some(Contents { train, test, classes, sha256: hex(&digest.finalize()) }))
-}
-
-/// Names of the classes, training files and test files.
-fn find(place: &Path) -> Result<Option<(Vec<String>, Files, Files)>> {
-    let (train, test) = (place.join("train"), place.join("test"));
-    if !(train.is_dir() && test.is_dir()) {
-        let Groups { classes, files } = groups(place)?;
-        if let Some(set) = classes.iter().find(|class| ["train", "test"].contains(&class.as_str())) {
-            let other = if set == "train" { "test" } else { "train" };
-            let shown = place.display();
-            return Err(Error::failed(format!(
-                "{shown} holds a folder {set} but no folder {other}; add it, or name {shown}/{set}"
-            )));
-        }
-        let part = |test: bool| -> Vec<Vec<PathBuf>> {
-            let of_class = |files: &Vec<PathBuf>| {
-                let chosen = files.iter().enumerate().filter(|(i, _)| (i % TEST_SHARE == TEST_SHARE - 1) == test);
-                chosen.map(|(_, file)| file.clone()).collect()
-            };
-            files.iter().map(of_class).collect()
-        };
-        return Ok((!files.is_empty()).then(|| (classes, labelled(&part(false)), labelled(&part(true)))));
-    }
-    let (of_train, of_test) = (groups(&train)?, groups(&test)?);
-    if of_train.files.is_empty() && of_test.files.is_empty() {
-        return Ok(None);
-    }
-    let mut test_files = vec![Vec::new(); of_train.files.len()];
-    for (i, files) in of_test.files.into_iter().enumerate() {
-        let class = of_test.classes.get(i);
-        let label = match class {
-            Some(class) => of_train.classes.iter().position(|c| c == class),
-            None => of_train.classes.is_empty().then_some(0).filter(|_| !test_files.is_empty()),
-        };
-        let place = class.map_or(test.clone(), |class| test.join(class));
-        let unknown = || Error::failed(format!("{} holds images of a class that {} has not", place.display(), train.display()));
-        test_files[label.ok_or_else(unknown)?] = files;
-    }
-    Ok(Some((of_train.classes, labelled(&of_train.files), labelled(&test_files))))
-}
-
-/// The images of each class, or of the one group without a class; no group is empty.
-struct Groups {
-    classes: Vec<String>,
-    files: Vec<Vec<PathBuf>>,
-}
-
-fn groups(place: &Path) -> Result<Groups> {
-    let (mut loose, folders) = entries(place)?;
-    let mut groups = Groups { classes: Vec::new(), files: Vec::new() };
-    for folder in folders {
-        let mut files = Vec::new();
-        collect(&folder, &mut files)?;
-        if !files.is_empty() {
-            groups.classes.push(folder.file_name().unwrap_or_default().to_string_lossy().into_owned());
-            groups.files.push(files);
+    // A training set alone is divided.
+    let alone = !sets.iter().flatten().any(|(set, _)| *set == Set::Test);
+    // Where there are images for the test and others for validation, the latter are nobody's.
+    let tested = sets.contains(&Some((Set::Test, false)));
+    let mut reading = Vec::new();
+    for ((folder, name), set) in top.folders.iter().zip(&names).zip(sets) {
+        match set {
+            Some((_, true)) if tested => walked.leave_out(folder, "images for validation, as there is a test set"),
+            Some((set, _)) => {
+                let word = if set == Set::Train { "training" } else { "test" };
+                reading.push(format!("{name} is the {word} set"));
+                walked.groups(folder, Some(set).filter(|_| !alone))?;
+            }
+            None => walked.leave_out(folder, "images in folders that are no set"),
         }
     }
-    if groups.classes.len() > 256 {
-        let n = groups.classes.len();
-        return Err(Error::failed(format!("{} holds {n} class folders; at most 256 classes are possible", place.display())));
-    }
-    if groups.files.is_empty() && !loose.is_empty() {
-        groups.files.push(std::mem::take(&mut loose));
-    }
-    match loose.first() {
-        Some(file) => Err(Error::failed(format!(
-            "{} lies beside class folders with images; move it into the folder of its class, or out of {}",
-            file.display(),
-            place.display()
-        ))),
-        None => Ok(groups),
-    }
+    top.images.iter().for_each(|path| walked.add_left_out("images beside the folders of the sets", path));
+    top.others.iter().for_each(|(path, what)| walked.add_left_out(what, path));
+    walked.listing(place, &(reading.join(", ") + "; "))
 }
 
-/// Adds all images below `folder`. Links to folders are not followed: they may lead in a circle.
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    let (images, folders) = entries(folder)?;
-    files.extend(images);
-    folders.iter().filter(|f| !f.is_symlink()).try_for_each(|f| collect(f, files))
-}
-
-/// Images and sub-folders of `folder`, sorted by name.
-fn entries(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
-    let Entries { images, folders, foreign } = Entries::of(folder)?;
-    match foreign.first() {
-        Some(path) => Err(Error::failed(format!("{} cannot be read; convert it to {FORMATS}, or remove it", path.display()))),
-        None => Ok((images, folders)),
-    }
-}
-
-/// What a folder holds, each sorted by name. Hidden files are left out: some systems put some named `._x.jpg` beside `x.jpg`.
+/// What was found so far.
 #[derive(Default)]
-pub(super) struct Entries {
-    /// Files named as images of a format that is read.
-    pub images: Vec<PathBuf>,
-    /// Sub-folders.
-    pub folders: Vec<PathBuf>,
-    /// Files named as images of other formats.
-    pub foreign: Vec<PathBuf>,
+struct Walked {
+    /// By class, or under "" where there are none: files and their sets.
+    classes: BTreeMap<String, Vec<(PathBuf, Option<Set>)>>,
+    left_out: Vec<(String, PathBuf)>,
+    failed: Vec<(PathBuf, Error)>,
 }
 
-impl Entries {
-    pub(super) fn of(folder: &Path) -> Result<Self> {
-        let failed = |e| Error::io("read", folder, &e);
-        let mut all = Self::default();
-        for entry in std::fs::read_dir(folder).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-            if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')) {
+impl Walked {
+    /// The class folders in `place`, or its own images if there are none.
+    fn groups(&mut self, place: &Path, set: Option<Set>) -> Result<()> {
+        let within: Vec<PathBuf> = place.canonicalize().into_iter().collect();
+        let Entries { folders, images, others } = Entries::of(place)?;
+        others.into_iter().for_each(|(path, what)| self.left_out.push((what, path)));
+        let mut held = false;
+        for folder in folders {
+            let class = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let mut found = Vec::new();
+            for item in Walk::within(std::iter::once(folder.clone()), &within) {
+                match item {
+                    Found::Image(path) => found.push((path, set)),
+                    Found::Other(path, what) => self.left_out.push((what, path)),
+                    Found::Failed(path, e) => self.failed.push((path, e)),
+                }
+            }
+            if found.is_empty() {
+                self.left_out.push(("folders without images".into(), folder));
                 continue;
-            } else if path.is_dir() {
-                all.folders.push(path);
-            } else if ENDINGS.contains(&ending.as_str()) {
-                all.images.push(path);
-            } else if FOREIGN.contains(&ending.as_str()) {
-                all.foreign.push(path);
+            }
+            held = true;
+            self.classes.entry(class).or_default().append(&mut found);
+        }
+        match images.first() {
+            Some(file) if held => Err(Error::failed(format!(
+                "{} lies beside class folders with images; move it into the folder of its class, or out of {}",
+                file.display(),
+                place.display()
+            ))),
+            Some(_) => {
+                self.classes.entry(String::new()).or_default().extend(images.into_iter().map(|path| (path, set)));
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn leave_out(&mut self, folder: &Path, what: &str) {
+        for item in Walk::new(std::iter::once(folder.to_owned())) {
+            match item {
+                Found::Image(path) => self.add_left_out(what, &path),
+                Found::Other(path, what) => self.left_out.push((what, path)),
+                Found::Failed(path, e) => self.failed.push((path, e)),
             }
         }
-        [&mut all.images, &mut all.folders, &mut all.foreign].into_iter().for_each(|paths| paths.sort());
-        Ok(all)
     }
-}
 
-/// The files of each group with the group's number.
-/// One file of each class after the other: the first n images of a set are of all its classes, as in CIFAR-10.
-fn labelled(groups: &[Vec<PathBuf>]) -> Files {
-    let longest = groups.iter().map(Vec::len).max().unwrap_or(0);
-    let round = |i: usize| groups.iter().enumerate().filter_map(move |(label, files)| Some((files.get(i)?.clone(), label as u8)));
-    (0..longest).flat_map(round).collect()
-}
+    fn add_left_out(&mut self, what: &str, path: &Path) {
+        self.left_out.push((what.to_owned(), path.to_owned()));
+    }
 
-fn decode(files: &Files, side: usize, progress: &Progress) -> Result<Images> {
-    let mut pixels = allocate(files.len(), side)?;
-    let read = |((path, _), out): (&(PathBuf, u8), &mut [u8])| -> Result<()> {
-        progress.add(1);
-        out.copy_from_slice(&read_picture(path, side)?);
-        Ok(())
-    };
-    // All of them before the first error is looked for, so that the same file is named each time.
-    let done: Vec<Result<()>> = files.par_iter().zip(pixels.par_chunks_exact_mut(bytes_of(side))).map(read).collect();
-    done.into_iter().collect::<Result<()>>()?;
-    Ok(Images::new(side, pixels, files.iter().map(|&(_, label)| label).collect()))
+    /// `reading` says how the sets were read, if they were.
+    fn listing(mut self, place: &Path, reading: &str) -> Result<Option<Listing>> {
+        if let Some((_, e)) = self.failed.pop() {
+            return Err(e);
+        }
+        let name = |path: &Path| path.strip_prefix(place).unwrap_or(path).to_string_lossy().replace('\\', "/");
+        if self.classes.is_empty() {
+            return Ok(None);
+        }
+        let without = self.classes.contains_key("");
+        if without && self.classes.len() > 1 {
+            return Err(Error::failed(format!(
+                "{}: one set has class folders and another has images without; sort both into one folder a class",
+                place.display()
+            )));
+        }
+        let mut classes: Vec<String> = self.classes.keys().filter(|class| !class.is_empty()).cloned().collect();
+        classes.sort_by(|a, b| class_order(a, b));
+        if classes.len() > MOST_CLASSES {
+            let n = classes.len();
+            return Err(Error::failed(format!(
+                "{} holds {n} class folders; at most {MOST_CLASSES} are possible",
+                place.display()
+            )));
+        }
+        let (mut entries, mut paths) = (Vec::new(), Vec::new());
+        let order: Vec<String> = if without { vec![String::new()] } else { classes.clone() };
+        for (label, class) in order.iter().enumerate() {
+            for (path, set) in self.classes.remove(class).unwrap_or_default() {
+                entries.push(Entry { name: name(&path), label: label as u16, set });
+                paths.push(path);
+            }
+        }
+        let mut left_out = Vec::new();
+        self.left_out.iter().for_each(|(what, path)| LeftOut::add(&mut left_out, what, || name(path)));
+        let of_classes = if without { "no folders, so no classes" } else { "classes are the folders" };
+        let last = place.file_name().unwrap_or(place.as_os_str()).to_string_lossy();
+        Ok(Some(Listing {
+            name: format!("images of {last}"),
+            reading: format!("{reading}{of_classes}"),
+            classes,
+            entries,
+            left_out,
+            contents: files(paths),
+            by_turns: true,
+        }))
+    }
 }
 
 #[cfg(test)]

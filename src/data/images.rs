@@ -1,6 +1,11 @@
-//! Images in memory: square, of three colour planes, a byte for each value.
+//! Images of a data set: square, of three colour planes, a byte for each value; in memory, or in a file that is read by position.
 
+use super::names::Names;
+use super::pack::Pack;
+use super::picture::resample_one;
 use crate::error::{Error, Result};
+use std::borrow::Cow;
+use std::sync::Arc;
 
 /// Bytes of one image of `side` pixels a side: the planes R, G, B.
 pub const fn bytes_of(side: usize) -> usize {
@@ -26,7 +31,7 @@ pub(super) fn allocate(count: usize, side: usize) -> Result<Vec<u8>> {
         let gib = count as f64 * bytes_of(side) as f64 / f64::from(1 << 30);
         Error::failed(format!(
             "{count} images of {side} x {side} pixels take {gib:.1} GiB of memory, which this system doesn't give; choose a smaller \
-             data.side or fewer images"
+             data.side or fewer images, or make a file of them that is read by position: `soda data pack`"
         ))
     };
     let bytes = count.checked_mul(bytes_of(side)).ok_or_else(too_large)?;
@@ -36,23 +41,44 @@ pub(super) fn allocate(count: usize, side: usize) -> Result<Vec<u8>> {
     Ok(pixels)
 }
 
-/// Labelled images in memory: pixels `[N, 3, side, side]` as bytes (R, G, B planes, row-major) and labels `[N]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Labelled images `[N, 3, side, side]` (R, G, B planes, row-major) with labels and names `[N]`.
+#[derive(Clone, Debug)]
 pub struct Images {
     side: usize,
-    pixels: Vec<u8>,
-    labels: Vec<u8>,
+    store: Store,
+    labels: Vec<u16>,
+    names: Names,
+}
+
+/// Where the pixels are.
+#[derive(Clone, Debug)]
+enum Store {
+    Memory(Vec<u8>),
+    /// Rows of a file.
+    Pack(Arc<Pack>, Vec<u32>),
 }
 
 impl Images {
-    /// Images of `side` pixels a side out of `pixels` `[N, 3, side, side]` and `labels` `[N]`.
+    /// Images of `side` pixels a side out of `pixels` `[N, 3, side, side]` and `labels` `[N]`, named `image:0` and so on.
     ///
     /// # Panics
     /// When the two disagree on N.
-    pub fn new(side: usize, pixels: Vec<u8>, labels: Vec<u8>) -> Self {
+    pub fn new(side: usize, pixels: Vec<u8>, labels: Vec<u16>) -> Self {
         let image = bytes_of(side);
         assert_eq!(pixels.len(), labels.len() * image, "one label for each image of {image} bytes");
-        Self { side, pixels, labels }
+        Self { side, store: Store::Memory(pixels), labels, names: Names::Numbered("image") }
+    }
+
+    /// The rows `rows` of `pack`, with `labels` and `names`, at `side` pixels a side: as they are in the file, or resampled when they are
+    /// read.
+    pub(super) fn packed(pack: Arc<Pack>, rows: Vec<u32>, labels: Vec<u16>, names: Names, side: usize) -> Self {
+        assert_eq!(rows.len(), labels.len(), "one label for each row");
+        Self { side, store: Store::Pack(pack, rows), labels, names }
+    }
+
+    /// The same images under `names`.
+    pub fn named(self, names: Names) -> Self {
+        Self { names, ..self }
     }
 
     /// Height and width of each image in pixels.
@@ -71,31 +97,77 @@ impl Images {
     }
 
     /// Image `i`, `[3, side, side]`: planes R, G, B, row-major.
-    pub fn image(&self, i: usize) -> &[u8] {
-        let bytes = bytes_of(self.side);
-        &self.pixels[i * bytes..][..bytes]
+    ///
+    /// # Errors
+    /// If it lies in a file that can't be read.
+    pub fn image(&self, i: usize) -> Result<Cow<'_, [u8]>> {
+        match &self.store {
+            Store::Memory(pixels) => {
+                let bytes = bytes_of(self.side);
+                Ok(pixels[i * bytes..][..bytes].into())
+            }
+            Store::Pack(pack, rows) => {
+                let image = pack.row(rows[i])?;
+                Ok(if pack.side() == self.side { image } else { resample_one(&image, pack.side(), self.side) }.into())
+            }
+        }
     }
 
     /// Label of image `i`, an index into the data set's classes.
-    pub fn label(&self, i: usize) -> u8 {
+    pub fn label(&self, i: usize) -> u16 {
         self.labels[i]
     }
 
     /// All labels, `[N]`.
-    pub fn labels(&self) -> &[u8] {
+    pub fn labels(&self) -> &[u16] {
         &self.labels
     }
 
-    /// All pixels, `[N, 3, side, side]`.
-    pub(super) fn pixels(&self) -> &[u8] {
-        &self.pixels
+    /// The name of image `i`: its file's within the place that it came from, or `train:17` where it came without.
+    pub fn name(&self, i: usize) -> Cow<'_, str> {
+        self.names.get(i)
     }
 
-    /// A copy of the images `indices`, in that order.
+    /// The name of image `i`, where it has one of its own.
+    pub fn own_name(&self, i: usize) -> Option<&str> {
+        self.names.own_of(i)
+    }
+
+    /// All names.
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// The images `indices` in that order, which keep their names.
     pub fn select(&self, indices: &[usize]) -> Images {
-        let mut pixels = Vec::with_capacity(indices.len() * bytes_of(self.side));
-        indices.iter().for_each(|&i| pixels.extend_from_slice(self.image(i)));
-        Images { side: self.side, pixels, labels: indices.iter().map(|&i| self.label(i)).collect() }
+        let store = match &self.store {
+            Store::Memory(all) => {
+                let bytes = bytes_of(self.side);
+                let mut pixels = Vec::with_capacity(indices.len() * bytes);
+                indices.iter().for_each(|&i| pixels.extend_from_slice(&all[i * bytes..][..bytes]));
+                Store::Memory(pixels)
+            }
+            Store::Pack(pack, rows) => Store::Pack(pack.clone(), indices.iter().map(|&i| rows[i]).collect()),
+        };
+        let labels = indices.iter().map(|&i| self.labels[i]).collect();
+        Images { side: self.side, store, labels, names: self.names.select(indices.iter().copied()) }
+    }
+
+    /// The first `n` images, or all where there are fewer.
+    pub fn first(&self, n: usize) -> Images {
+        self.select(&(0..n.min(self.len())).collect::<Vec<_>>())
+    }
+
+    /// The same images at `side` pixels a side, resampled as files are.
+    ///
+    /// # Errors
+    /// If they don't fit into memory.
+    pub(super) fn at(&self, side: usize) -> Result<Images> {
+        let store = match &self.store {
+            Store::Memory(pixels) => Store::Memory(super::picture::resample(pixels, self.side, side)?),
+            packed => packed.clone(),
+        };
+        Ok(Images { side, store, labels: self.labels.clone(), names: self.names.clone() })
     }
 }
 
@@ -107,8 +179,10 @@ mod tests {
     fn select_keeps_the_order_asked_for() {
         for side in [16, 40] {
             let pixels = (0..3).flat_map(|i| vec![i; bytes_of(side)]).collect();
-            let chosen = Images::new(side, pixels, vec![7, 8, 9]).select(&[2, 0]);
-            assert_eq!((chosen.labels(), chosen.image(0)[5], chosen.image(1)[5], chosen.side()), (&[9, 7][..], 2, 0, side));
+            let chosen = Images::new(side, pixels, vec![7, 8, 999]).select(&[2, 0]);
+            let values = [0, 1].map(|i| chosen.image(i).unwrap()[5]);
+            assert_eq!((chosen.labels(), values, chosen.side()), (&[999, 7][..], [2, 0], side));
+            assert_eq!([chosen.name(0), chosen.name(1)], ["image:2", "image:0"]);
         }
     }
 

@@ -39,7 +39,7 @@ struct Recipe {
 
 impl Recipe {
     /// Batch number `step`: the images in an order drawn for each epoch, its incomplete last batch left out.
-    fn batch(&self, step: u64) -> Batch {
+    fn batch(&self, step: u64) -> Result<Batch> {
         let per_epoch = (self.images.len() / self.batch_size) as u64;
         let (epoch, within) = (step / per_epoch, (step % per_epoch) as usize);
         let order = self.order(epoch);
@@ -51,9 +51,9 @@ impl Recipe {
         let mut geometry = Vec::with_capacity(4 * indices.len());
         let views = source.chunks_exact_mut(sizes[0]).zip(target.chunks_exact_mut(sizes[1]));
         for (&i, (source, target)) in indices.iter().zip(views) {
-            geometry.extend(make_pair(self.images.image(i), &self.data, self.seed, epoch, i, source, target));
+            geometry.extend(make_pair(&self.images.image(i)?, &self.data, self.seed, epoch, i, source, target));
         }
-        Batch { step, indices, source, target, geometry }
+        Ok(Batch { step, indices, source, target, geometry })
     }
 
     fn order(&self, epoch: u64) -> Arc<Vec<u32>> {
@@ -112,7 +112,7 @@ impl Loader {
         Self::start(threads, first_step, move |step| recipe.batch(step))
     }
 
-    fn start(threads: usize, first_step: u64, make: impl Fn(u64) -> Batch + Send + Sync + 'static) -> Result<Loader> {
+    fn start(threads: usize, first_step: u64, make: impl Fn(u64) -> Result<Batch> + Send + Sync + 'static) -> Result<Loader> {
         let queue = Queue { wanted: first_step, unclaimed: first_step, done: BTreeMap::new(), failure: None, stopped: false };
         // One in each thread's hands and two waiting.
         let ahead = threads as u64 + 2;
@@ -143,7 +143,7 @@ impl Loader {
                 return Ok(batch);
             }
             if let Some(failure) = &queue.failure {
-                return Err(Error::failed(format!("making a batch of views failed: {failure}; please report this")));
+                return Err(Error::failed(failure.clone()));
             }
             queue = self.shared.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
@@ -163,7 +163,7 @@ impl Drop for Loader {
 
 impl Shared {
     /// What a background thread does until it is stopped.
-    fn work(&self, make: &dyn Fn(u64) -> Batch) {
+    fn work(&self, make: &dyn Fn(u64) -> Result<Batch>) {
         loop {
             let mut queue = lock(&self.queue);
             while !queue.stopped && queue.failure.is_none() && queue.unclaimed >= queue.wanted + self.ahead {
@@ -178,12 +178,17 @@ impl Shared {
             let made = catch_unwind(AssertUnwindSafe(|| make(step)));
             let mut queue = lock(&self.queue);
             match made {
-                Ok(batch) => {
+                Ok(Ok(batch)) => {
                     queue.done.insert(step, batch);
+                }
+                Ok(Err(e)) => {
+                    queue.failure = Some(e.to_string());
+                    self.room.notify_all();
                 }
                 Err(panic) => {
                     let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-                    queue.failure = Some(format!("step {step}: {}", text.unwrap_or("a thread stopped")));
+                    let text = text.unwrap_or("a thread stopped");
+                    queue.failure = Some(format!("making a batch of views failed: step {step}: {text}; please report this"));
                     self.room.notify_all();
                 }
             }

@@ -1,7 +1,7 @@
 //! Pictures that a user names: a file of any size and common format, or an image of the data set.
 
 use super::images::allocate;
-use super::{Dataset, Images, bytes_of};
+use super::{Dataset, bytes_of};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use image::imageops::FilterType;
@@ -24,7 +24,7 @@ pub struct Picture {
     /// `[3, side, side]`.
     pub pixels: Vec<u8>,
     /// Its class, where it is an image of a data set that has classes.
-    pub label: Option<u8>,
+    pub label: Option<u16>,
     /// For people: the file's name, or the place in the data set and the name of the class: "test:17 (ship)".
     pub name: String,
 }
@@ -51,9 +51,12 @@ pub fn resolve(spec: &str, side: usize, dataset: impl FnOnce() -> Result<Dataset
         let (n, last) = (images.len(), images.len().saturating_sub(1));
         return Err(Error::usage(format!("{spec}: the {set} set of {} holds {n} images; choose 0 to {last}", dataset.name)));
     }
-    let class = dataset.classes.get(usize::from(images.label(index)));
-    let name = class.map_or_else(|| spec.to_owned(), |class| format!("{spec} ({class})"));
-    Ok(Picture { pixels: images.image(index).to_vec(), label: class.map(|_| images.label(index)), name })
+    let label = images.label(index);
+    let class = dataset.classes.get(usize::from(label));
+    // Its place in the data set, which the user named, and what is known of it: "test:17 (ship)", "test:17 (cats/3.jpg, cats)".
+    let known: Vec<&str> = images.own_name(index).into_iter().chain(class.map(String::as_str)).collect();
+    let name = if known.is_empty() { spec.to_owned() } else { format!("{spec} ({})", known.join(", ")) };
+    Ok(Picture { pixels: images.image(index)?.into_owned(), label: class.map(|_| label), name })
 }
 
 /// The image in the file `path` (PNG, JPEG, WebP, BMP or GIF, whatever its name ends with) as `[3, side, side]`: turned as its
@@ -121,22 +124,45 @@ fn planes(rgb: RgbImage) -> Vec<u8> {
     (0..3).flat_map(|channel| pixels.iter().map(move |pixel| pixel[channel])).collect()
 }
 
-/// `images` with `side` pixels a side, resized as files are.
+/// `pixels` `[N, 3, own, own]` at `side` pixels a side, `[N, 3, side, side]`, resized as files are.
 ///
 /// # Errors
 /// If they don't fit into memory.
-pub(super) fn resample(images: &Images, side: usize) -> Result<Images> {
-    let (own, plane) = (images.side() as u32, images.side() * images.side());
-    let mut pixels = allocate(images.len(), side)?;
+pub(super) fn resample(pixels: &[u8], own: usize, side: usize) -> Result<Vec<u8>> {
+    let images = pixels.chunks_exact(bytes_of(own));
+    let mut out = allocate(images.len(), side)?;
     let progress = Progress::new("resampling images", Some(images.len()));
-    pixels.par_chunks_exact_mut(bytes_of(side)).enumerate().for_each(|(i, out)| {
-        let image = images.image(i);
-        let rgb = (0..plane).flat_map(|p| [image[p], image[p + plane], image[p + 2 * plane]]).collect();
-        let rgb = RgbImage::from_raw(own, own, rgb).expect("three bytes a pixel");
-        out.copy_from_slice(&planes(resized(DynamicImage::ImageRgb8(rgb), side)));
+    out.par_chunks_exact_mut(bytes_of(side)).zip(pixels.par_chunks_exact(bytes_of(own))).for_each(|(out, image)| {
+        out.copy_from_slice(&resample_one(image, own, side));
         progress.add(1);
     });
-    Ok(Images::new(side, pixels, images.labels().to_vec()))
+    Ok(out)
+}
+
+/// The image `[3, own, own]` at `side` pixels a side, resized as files are.
+pub(super) fn resample_one(image: &[u8], own: usize, side: usize) -> Vec<u8> {
+    let plane = own * own;
+    let rgb = (0..plane).flat_map(|p| [image[p], image[p + plane], image[p + 2 * plane]]).collect();
+    let rgb = RgbImage::from_raw(own as u32, own as u32, rgb).expect("three bytes a pixel");
+    planes(resized(DynamicImage::ImageRgb8(rgb), side))
+}
+
+// STUBS
+pub(super) struct Decoded {
+    pub pixels: Vec<u8>,
+    pub width: u32,
+    pub height: u32,
+    pub twelve_bit: bool,
+}
+pub(super) fn decode(bytes: &[u8], side: usize) -> std::result::Result<Decoded, String> {
+    let image = image::load_from_memory(bytes).map_err(|e| e.to_string())?;
+    Ok(Decoded { pixels: middle_square(&image, side), width: image.width(), height: image.height(), twelve_bit: false })
+}
+pub(super) fn kind(name: &str, bytes: &[u8]) -> Option<()> {
+    let ending = Path::new(name).extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    (image::guess_format(bytes).is_ok()
+        || ["png", "jpg", "jpeg", "tif", "tiff", "heic", "gif", "bmp", "webp"].contains(&ending.as_str()))
+    .then_some(())
 }
 
 fn over_white(Rgba([r, g, b, a]): Rgba<u8>) -> Rgba<u8> {

@@ -1,19 +1,24 @@
 //! Images of files and folders one batch after the other, decoded in the background: more of them than memory holds.
 
-use super::folder::Entries;
-use super::picture::read_picture;
+use super::gather::pixels_of;
+use super::listing::Content;
+use super::walk::{Found, Walk};
 use crate::error::{Error, Result};
 use rayon::prelude::*;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
 /// Batches decoded ahead.
 const AHEAD: usize = 2;
 
-/// A file and the image in it, `[3, side, side]`, or why there is none.
-pub type Read = (PathBuf, Result<Vec<u8>>);
+/// One thing that was found.
+pub enum Read {
+    /// A file that is an image by content or ending, and its pixels `[3, side, side]`, or why it has none, as the rest of a sentence.
+    Image(PathBuf, std::result::Result<Vec<u8>, String>),
+    /// Something else; what it is, in the plural.
+    LeftOut(PathBuf, String),
+}
 
 /// Batches of images; dropping it stops what goes on in the background.
 pub struct Stream {
@@ -22,27 +27,30 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// The images that `paths` name at `side` pixels a side, `batch` at a time: files as they are, folders with all images below
-    /// them (hidden files and links to folders are left out; of each folder first its images, then its sub-folders, by name).
-    /// Files named as images of formats that can't be read are there too, with their error. What is in memory is a few batches
-    /// and the names of the files of one folder.
+    /// What `paths` name at `side` pixels a side, `batch` things at a time: files as they are, folders with everything below them (of
+    /// each folder first its files, then its sub-folders, by name; links are followed, circles end). What is in memory is a few
+    /// batches and the names of the files of one folder.
     ///
     /// # Errors
-    /// A path that isn't there; no thread. A folder that can't be read comes as a file does, with its error.
+    /// A path that isn't there; no thread. A folder that can't be read comes as an image does, with its error.
     pub fn open(paths: &[PathBuf], batch: usize, side: usize) -> Result<Self> {
         if let Some((path, e)) = paths.iter().find_map(|path| Some((path, path.metadata().err()?))) {
             return Err(Error::io("read", path, &e));
         }
-        let mut walk = Walk::new(paths.to_vec());
+        let mut walk = Walk::new(paths.to_vec().into_iter());
         let (sender, receiver) = sync_channel(AHEAD);
         let work = move || {
             loop {
-                let files: Vec<_> = walk.by_ref().take(batch).collect();
-                let read = |file| match file {
-                    Ok(path) => decode(path, side),
-                    Err((path, e)) => (path, Err(e)),
+                let found: Vec<_> = walk.by_ref().take(batch).collect();
+                let read = |found| match found {
+                    Found::Image(path) => {
+                        let pixels = pixels_of(Content::File(path.clone()), side).map(|decoded| decoded.pixels);
+                        Read::Image(path, pixels)
+                    }
+                    Found::Other(path, what) => Read::LeftOut(path, what),
+                    Found::Failed(path, e) => Read::Image(path, Err(format!("can't be read ({e})"))),
                 };
-                let read: Vec<Read> = files.into_par_iter().map(read).collect();
+                let read: Vec<Read> = found.into_par_iter().map(read).collect();
                 // Whoever dropped the other end wants no more.
                 if read.is_empty() || sender.send(read).is_err() {
                     return;
@@ -78,62 +86,10 @@ impl Drop for Stream {
     }
 }
 
-fn decode(path: PathBuf, side: usize) -> Read {
-    // A decoder that gives up on one file of a million must not take the others with it.
-    let read = catch_unwind(AssertUnwindSafe(|| read_picture(&path, side)));
-    let broken = |_| Err(Error::failed(format!("{} is damaged; give another file", path.display())));
-    let pixels = read.unwrap_or_else(broken);
-    (path, pixels)
-}
-
-/// The files below paths, one after the other.
-struct Walk {
-    /// Paths to come, in reverse.
-    paths: Vec<PathBuf>,
-    /// Files of the folder that it is in.
-    files: std::vec::IntoIter<PathBuf>,
-}
-
-impl Walk {
-    fn new(mut paths: Vec<PathBuf>) -> Self {
-        paths.reverse();
-        Self { paths, files: Vec::new().into_iter() }
-    }
-
-    fn enter(&mut self, folder: &Path) -> Result<()> {
-        let Entries { mut images, folders, foreign } = Entries::of(folder)?;
-        images.extend(foreign);
-        images.sort();
-        self.files = images.into_iter();
-        // Links to folders may lead in a circle.
-        self.paths.extend(folders.into_iter().rev().filter(|f| !f.is_symlink()));
-        Ok(())
-    }
-}
-
-impl Iterator for Walk {
-    /// A file, or a folder that can't be read.
-    type Item = std::result::Result<PathBuf, (PathBuf, Error)>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some(file) = self.files.next() {
-                return Some(Ok(file));
-            }
-            let path = self.paths.pop()?;
-            if !path.is_dir() {
-                return Some(Ok(path));
-            }
-            if let Err(e) = self.enter(&path) {
-                return Some(Err((path, e)));
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     fn write(folder: &Path, name: &str, value: u8) {
         let path = folder.join(name);
@@ -157,17 +113,19 @@ mod tests {
             let stream = Stream::open(&[at("alone.png"), at("a"), at("b"), at("c.png")], batch, 32).unwrap();
             let batches: Vec<Vec<Read>> = stream.map(Result::unwrap).collect();
             assert!(batches.iter().rev().skip(1).all(|b| b.len() == batch));
-            let found: Vec<(String, Option<u8>)> = batches
-                .into_iter()
-                .flatten()
-                .map(|(path, read)| (path.strip_prefix(folder.path()).unwrap().to_string_lossy().into(), read.ok().map(|p| p[0])))
-                .collect();
+            let name = |path: &Path| path.strip_prefix(folder.path()).unwrap().to_string_lossy().into_owned();
+            let found = batches.into_iter().flatten().map(|read| match read {
+                Read::Image(path, pixels) => (name(&path), pixels.ok().map(|pixels| pixels[0])),
+                Read::LeftOut(path, what) => (format!("{}: {what}", name(&path)), None),
+            });
+            let found: Vec<(String, Option<u8>)> = found.collect();
             let found: Vec<(&str, Option<u8>)> = found.iter().map(|(name, value)| (name.as_str(), *value)).collect();
             let want = [
                 ("alone.png", Some(5)),
                 ("a/0.png", Some(3)),
                 ("a/bad.jpg", None),
                 ("a/photo.heic", None),
+                ("a/notes.txt: files that are no images (.txt)", None),
                 ("a/deep/3.PNG", Some(2)),
                 ("b/1.png", Some(1)),
                 ("b/2.png", Some(0)),

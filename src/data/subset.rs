@@ -67,8 +67,8 @@ fn write_sheets([train, test]: [&Images; 2], per_class: [usize; 2], out: &Path) 
         let images = images.select(&indices);
         let png = encode(&images)?;
         write(file, &png)?;
-        let labels = images.labels().iter().map(u8::to_string).collect();
-        let (sha256, records_sha256) = (sha256(&png), sha256(&records(&images)));
+        let labels = images.labels().iter().map(u16::to_string).collect();
+        let (sha256, records_sha256) = (sha256(&png), sha256(&records(&images)?));
         Ok(Sheet { file: file.into(), images: images.len(), sha256, records_sha256, labels, indices })
     };
     let (train, test) = (sheet("train.png", train, per_class[0])?, sheet("test.png", test, per_class[1])?);
@@ -104,7 +104,7 @@ fn damaged(file: &str, reason: &str) -> Error {
 
 impl Sheet {
     fn decode(&self, png: &[u8]) -> std::result::Result<Images, String> {
-        let labels: Option<Vec<u8>> = self.labels.chars().map(|c| c.to_digit(10).map(|d| d as u8)).collect();
+        let labels: Option<Vec<u16>> = self.labels.chars().map(|c| c.to_digit(10).map(|d| d as u16)).collect();
         let labels = labels.filter(|l| l.len() == self.images).ok_or("labels are not one digit an image")?;
         if labels.is_empty() || !labels.len().is_multiple_of(COLUMNS) {
             return Err(format!("{} images don't fill rows of {COLUMNS}", labels.len()));
@@ -120,7 +120,7 @@ impl Sheet {
             pixels[at + 2 * PLANE] = blue.wrapping_add(green);
         }
         let images = Images::new(SIDE, pixels, labels);
-        let found = sha256(&records(&images));
+        let found = sha256(&records(&images).map_err(|e| e.to_string())?);
         if found != self.records_sha256 { Err(format!("SHA-256 {found} instead of {}", self.records_sha256)) } else { Ok(images) }
     }
 }
@@ -136,8 +136,13 @@ fn positions() -> impl Iterator<Item = usize> {
 /// The sheet of `images` as a grey PNG. Neighbouring channels resemble each other: red and blue as differences from green, each
 /// on a sheet of its own, take a fifth less than an RGB sheet.
 fn encode(images: &Images) -> Result<Vec<u8>> {
+    let mut pixels = Vec::with_capacity(images.len() * IMAGE);
+    for i in 0..images.len() {
+        pixels.extend_from_slice(&images.image(i)?);
+    }
     let plane = |channel: usize| {
-        let at = |p: usize, channel: usize| images.pixels()[p + channel * PLANE];
+        let pixels = &pixels;
+        let at = move |p: usize, channel: usize| pixels[p + channel * PLANE];
         let value = move |p| if channel == 1 { at(p, 1) } else { at(p, channel).wrapping_sub(at(p, 1)) };
         positions().take(images.len() * PLANE).map(value)
     };
@@ -150,18 +155,18 @@ fn encode(images: &Images) -> Result<Vec<u8>> {
     Ok(png)
 }
 
-/// The images in the official layout.
-fn records(images: &Images) -> Vec<u8> {
+/// The images in the official layout; all of them are in memory.
+fn records(images: &Images) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(images.len() * RECORD);
     for i in 0..images.len() {
-        bytes.push(images.label(i));
-        bytes.extend_from_slice(images.image(i));
+        bytes.push(images.label(i) as u8);
+        bytes.extend_from_slice(&images.image(i)?);
     }
-    bytes
+    Ok(bytes)
 }
 
 /// Positions of the first `count` images of each class, ascending.
-fn first_of_each_class(labels: &[u8], count: usize) -> Vec<usize> {
+fn first_of_each_class(labels: &[u16], count: usize) -> Vec<usize> {
     let mut taken = [0; 256];
     let mut take = |&i: &usize| {
         taken[usize::from(labels[i])] += 1;
@@ -184,7 +189,7 @@ mod tests {
         }
         assert_eq!(digest.len(), 64);
         // Natural images: neighbouring pixels resemble each other, and no plane is empty.
-        let image = train.image(0);
+        let image = train.image(0).unwrap();
         let step: u32 = image.windows(2).map(|p| u32::from(p[0].abs_diff(p[1]))).sum::<u32>() / IMAGE as u32;
         assert!(step < 40, "mean step {step}");
         for (sheet, bytes) in [("train", SHEETS[0]), ("test", SHEETS[1])] {
@@ -198,14 +203,16 @@ mod tests {
     #[test]
     fn a_bundle_gives_back_the_first_images_of_each_class_and_notices_damage() {
         let image = |i: usize| (0..IMAGE).map(move |p| (i * 89 + p * p / 7) as u8);
-        let full = Images::new(SIDE, (0..600).flat_map(image).collect(), (0..600).map(|i| (i * 7 % 10) as u8).collect());
+        let full = Images::new(SIDE, (0..600).flat_map(image).collect(), (0..600).map(|i| i * 7 % 10).collect());
         let dir = tempfile::tempdir().unwrap();
         write_sheets([&full, &full], [50, 10], dir.path()).unwrap();
         let read = |name: &str| std::fs::read(dir.path().join(name)).unwrap();
         let (manifest, sheets) = (String::from_utf8(read("manifest.json")).unwrap(), [read("train.png"), read("test.png")]);
         let (train, test, _) = decode(&manifest, [&sheets[0], &sheets[1]]).unwrap();
-        assert_eq!(train, full.select(&(0..500).collect::<Vec<_>>()));
-        assert_eq!(test, full.select(&(0..100).collect::<Vec<_>>()));
+        for (found, n) in [(&train, 500), (&test, 100)] {
+            assert_eq!((found.len(), found.labels()), (n, &full.labels()[..n]));
+            assert!((0..n).all(|i| found.image(i).unwrap() == full.image(i).unwrap()));
+        }
 
         let digit = manifest.find("\"labels\":\"").unwrap() + 10;
         let altered = format!("{}{}{}", &manifest[..digit], (manifest.as_bytes()[digit] - b'0' + 1) % 10, &manifest[digit + 1..]);

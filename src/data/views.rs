@@ -5,10 +5,10 @@ use super::crop::{Geometry, draw_window, flip, resized, resized_crop};
 use super::rand_augment::rand_augment;
 use super::{Images, bytes_of, side_of};
 use crate::config::{DataConfig, Sides, ViewConfig, Views};
+use crate::error::Result;
 use crate::rng::{self, Purpose, Stream};
 use rand::RngExt;
 use rand_distr::StandardNormal;
-use std::borrow::Cow;
 
 /// One augmented view `[3, side, side]` of `image`, and its geometry: with probability `crop` a random resized crop and then,
 /// with probability `flip`, its mirror image; with probability `color_jitter` colour jitter, with probability `grayscale` no colours;
@@ -95,25 +95,33 @@ fn add_noise(values: &mut [f32], deviation: f32, rng: &mut Stream) {
 ///
 /// # Shapes
 /// `out`: `[indices.len(), 3, side, side]`, the side being the source view's.
-pub fn plain_source(images: &Images, indices: &[usize], data: &DataConfig, flipped: bool, out: &mut [f32]) {
+///
+/// # Errors
+/// If the images lie in a file that can't be read.
+pub fn plain_source(images: &Images, indices: &[usize], data: &DataConfig, flipped: bool, out: &mut [f32]) -> Result<()> {
     let Sides { source, .. } = data.sides();
     for (&i, out) in indices.iter().zip(out.chunks_exact_mut(bytes_of(source))) {
-        let mut image = Cow::Borrowed(images.image(i));
+        let mut image = images.image(i)?;
         if flipped {
             flip(image.to_mut());
         }
         normalise(&resized(&image, source), data, out);
     }
+    Ok(())
 }
 
 /// The plain images `indices` in [-1, 1], of `side` pixels a side: what reconstructions are compared with.
 ///
 /// # Shapes
 /// `out`: `[indices.len(), 3, side, side]`.
-pub fn plain_target(images: &Images, indices: &[usize], side: usize, out: &mut [f32]) {
+///
+/// # Errors
+/// If the images lie in a file that can't be read.
+pub fn plain_target(images: &Images, indices: &[usize], side: usize, out: &mut [f32]) -> Result<()> {
     for (&i, out) in indices.iter().zip(out.chunks_exact_mut(bytes_of(side))) {
-        to_signed(&resized(images.image(i), side), out);
+        to_signed(&resized(&images.image(i)?, side), out);
     }
+    Ok(())
 }
 
 #[cfg(test)]

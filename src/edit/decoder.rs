@@ -229,11 +229,14 @@ fn read(images: Tensor<4>) -> Result<Vec<f32>> {
 }
 
 /// The images in [-1, 1] with `side` pixels a side, `[N, 3, side, side]`.
-pub fn signed(images: &Images, side: usize) -> Vec<f32> {
+///
+/// # Errors
+/// If they lie in a file that can't be read.
+pub fn signed(images: &Images, side: usize) -> Result<Vec<f32>> {
     let all: Vec<usize> = (0..images.len()).collect();
     let mut out = vec![0.0; images.len() * bytes_of(side)];
-    views::plain_target(images, &all, side, &mut out);
-    out
+    views::plain_target(images, &all, side, &mut out)?;
+    Ok(out)
 }
 
 #[cfg(test)]

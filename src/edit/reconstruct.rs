@@ -10,7 +10,7 @@ use crate::error::Result;
 /// # Errors
 /// If the device can't be read.
 pub fn reconstruct_first(decoder: &Decoder, images: &Images, n: usize, seed: u64) -> Result<(Vec<f32>, Vec<f32>)> {
-    let images = images.select(&(0..n).collect::<Vec<_>>());
+    let images = images.first(n);
     let z = decoder.encode(&images)?;
-    Ok((decoder.draw(&z, seed)?, signed(&images, decoder.side())))
+    Ok((decoder.draw(&z, seed)?, signed(&images, decoder.side())?))
 }

@@ -2,6 +2,7 @@
 
 use crate::data::crop::resized;
 use crate::data::{Images, bytes_of};
+use crate::error::Result;
 use crate::progress::Progress;
 use rayon::prelude::*;
 
@@ -12,12 +13,16 @@ const PART: usize = 512;
 /// difference of their pixels in [0, 1], both taken to bytes first: 0 for a copy. `None` where `among` is empty.
 ///
 /// Blurred images are near everything; a distance says something beside that of real images that weren't trained on.
-pub fn nearest(images: &[f32], side: usize, among: &Images) -> Option<Vec<(usize, f64)>> {
+///
+/// # Errors
+/// If `among` lies in a file that can't be read.
+pub fn nearest(images: &[f32], side: usize, among: &Images) -> Result<Option<Vec<(usize, f64)>>> {
     if among.is_empty() {
-        return None;
+        return Ok(None);
     }
     // Resized once for all, where they have to be.
-    let others: Vec<_> = (0..among.len()).into_par_iter().map(|i| resized(among.image(i), side)).collect();
+    let one = |i| among.image(i).map(|image| resized(&image, side).into_owned());
+    let others: Vec<Vec<u8>> = (0..among.len()).into_par_iter().map(one).collect::<Result<_>>()?;
     let find = |image: &[f32]| {
         let image: Vec<u8> = image.iter().map(|v| ((v + 1.0) * 127.5).round() as u8).collect();
         let mut best = (0, u64::MAX);
@@ -41,7 +46,7 @@ pub fn nearest(images: &[f32], side: usize, among: &Images) -> Option<Vec<(usize
         progress.add(1);
         found
     };
-    Some(images.par_chunks_exact(bytes_of(side)).map(seen).collect())
+    Ok(Some(images.par_chunks_exact(bytes_of(side)).map(seen).collect()))
 }
 
 #[cfg(test)]
@@ -57,16 +62,16 @@ mod tests {
         let pixels: Vec<u8> = (0..4 * IMAGE).map(|i| (crate::rng::mix(i as u64) % 200) as u8).collect();
         let among = Images::new(SIDE, pixels, vec![0; 4]);
         let mut images = vec![0.0; 2 * IMAGE];
-        views::plain_target(&among, &[2, 1], SIDE, &mut images);
+        views::plain_target(&among, &[2, 1], SIDE, &mut images).unwrap();
         // The second one is brighter by 51 of 255 everywhere.
         images[IMAGE..].iter_mut().for_each(|v| *v += 0.4);
-        let found = nearest(&images, SIDE, &among).unwrap();
+        let found = nearest(&images, SIDE, &among).unwrap().unwrap();
         assert_eq!(found[0], (2, 0.0));
         assert_eq!(found[1].0, 1);
         assert!((found[1].1 - 0.04).abs() < 1e-9, "{found:?}");
         // Negative control: without it, another one is further away.
-        let others = nearest(&images[..IMAGE], SIDE, &among.select(&[0, 1, 3])).unwrap();
+        let others = nearest(&images[..IMAGE], SIDE, &among.select(&[0, 1, 3])).unwrap().unwrap();
         assert!(others[0].1 > 0.05, "{others:?}");
-        assert_eq!(nearest(&images, SIDE, &among.select(&[])), None);
+        assert_eq!(nearest(&images, SIDE, &among.select(&[])).unwrap(), None);
     }
 }

@@ -81,8 +81,8 @@ pub fn encode(
     let progress = Progress::new("encoding images", Some(indices.len() * (1 + usize::from(flips))));
     for flip in [false, true].into_iter().take(1 + usize::from(flips)) {
         for batch in indices.chunks(batch_size(data.sides().source)) {
-            let labels = batch.iter().map(|&i| images.label(i).into());
-            append(&mut features, model, source_tensor(images, batch, data, flip, device), labels)?;
+            let labels = batch.iter().map(|&i| images.label(i));
+            append(&mut features, model, source_tensor(images, batch, data, flip, device)?, labels)?;
             progress.add(batch.len());
         }
     }
@@ -141,13 +141,14 @@ impl<'a> Augmented<'a> {
         let progress = Progress::new("encoding views", Some(self.indices.len()));
         for batch in self.indices.chunks(batch_size(side)) {
             let mut values = vec![0.0; batch.len() * bytes_of(side)];
-            values.par_chunks_mut(bytes_of(side)).zip(batch).for_each(|(out, &i)| {
+            values.par_chunks_mut(bytes_of(side)).zip(batch).try_for_each(|(out, &i)| -> Result<()> {
                 let mut stream = rng::stream(0, Purpose::Probe, rng::pair(epoch, i as u64));
-                let (view, _) = views::view(self.images.image(i), side, &self.view, true, &mut stream);
+                let (view, _) = views::view(&self.images.image(i)?, side, &self.view, true, &mut stream);
                 views::normalise(&view, self.data, out);
-            });
+                Ok(())
+            })?;
             let x = Tensor::from_data(TensorData::new(values, [batch.len(), 3, side, side]), device);
-            append(&mut features, model, x, batch.iter().map(|&i| self.images.label(i).into()))?;
+            append(&mut features, model, x, batch.iter().map(|&i| self.images.label(i)))?;
             progress.add(batch.len());
         }
         Ok(features)
@@ -156,22 +157,22 @@ impl<'a> Augmented<'a> {
 
 /// `model` (without autodiff) with BatchNorm statistics of the plain training images instead of its own: what makes a
 /// randomly initialised encoder a fair baseline, and fits a trained one to images of another side.
-pub fn calibrate(model: Soda, images: &Images, indices: &[usize], data: &DataConfig, device: &Device) -> Soda {
+pub fn calibrate(model: Soda, images: &Images, indices: &[usize], data: &DataConfig, device: &Device) -> Result<Soda> {
     // A forward pass on an autodiff device updates the statistics.
     // Nothing is learnt from it: without tracked weights nothing of the pass is kept.
     let training = model.train().no_grad();
     let autodiff = device.clone().autodiff();
     let progress = Progress::new("calibrating BatchNorm, batches", Some(CALIBRATION));
     for batch in indices.chunks(batch_size(data.sides().source)).cycle().take(CALIBRATION) {
-        training.encode(source_tensor(images, batch, data, false, &autodiff));
+        training.encode(source_tensor(images, batch, data, false, &autodiff)?);
         progress.add(1);
     }
-    training.valid()
+    Ok(training.valid())
 }
 
-fn source_tensor(images: &Images, indices: &[usize], data: &DataConfig, flip: bool, device: &Device) -> Tensor<4> {
+fn source_tensor(images: &Images, indices: &[usize], data: &DataConfig, flip: bool, device: &Device) -> Result<Tensor<4>> {
     let Sides { source: side, .. } = data.sides();
     let mut values = vec![0.0; indices.len() * bytes_of(side)];
-    views::plain_source(images, indices, data, flip, &mut values);
-    Tensor::from_data(TensorData::new(values, [indices.len(), 3, side, side]), device)
+    views::plain_source(images, indices, data, flip, &mut values)?;
+    Ok(Tensor::from_data(TensorData::new(values, [indices.len(), 3, side, side]), device))
 }

@@ -79,7 +79,7 @@ pub fn scan(model: &Soda, config: &Config, data: &Dataset, scan: &Scan, device: 
     }
     let labels = data.train.labels();
     let few = |indices: Vec<usize>, limit: usize| -> Vec<usize> {
-        let labels: Vec<u8> = indices.iter().map(|&i| labels[i]).collect();
+        let labels: Vec<u16> = indices.iter().map(|&i| labels[i]).collect();
         let share = (limit as f64 / indices.len() as f64).min(1.0);
         split::few_labels(&labels, share, 0).into_iter().map(|i| indices[i]).collect()
     };

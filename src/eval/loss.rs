@@ -89,7 +89,7 @@ pub fn by_time(
         // The z of the next image; after the last one, that of the first.
         let (own, shuffled) = (z_of(&|i| i), z_of(&|i| (i + 1) % images.len()));
         let mut x_0 = vec![0.0; n * bytes_of(side)];
-        views::plain_target(images, batch, side, &mut x_0);
+        views::plain_target(images, batch, side, &mut x_0)?;
         let x_0 = Tensor::<4>::from_data(TensorData::new(x_0, [n, 3, side, side]), device);
         for (bin, &[first, last]) in ranges.iter().enumerate() {
             let mut stream = rng::stream(rng::pair(seed, number as u64), Purpose::Noise, bin as u64);

@@ -208,8 +208,8 @@ impl Protocol {
     /// If the data has no two classes or too few images.
     pub fn of_pixels(&self, data: &Dataset, config: &ProbeConfig) -> Result<Probed> {
         let (train, judge) = self.probe_indices(data)?;
-        let of_train = Pixels::new(&data.train, &train, self.views == TrainViews::Flip);
-        self.of_features(&of_train, &Pixels::new(self.judges(data), &judge, false), data.classes.len(), config)
+        let of_train = Pixels::new(&data.train, &train, self.views == TrainViews::Flip)?;
+        self.of_features(&of_train, &Pixels::new(self.judges(data), &judge, false)?, data.classes.len(), config)
     }
 
     /// [`TrainViews::Online`]: one encoding an epoch serves the probes of every seed.
@@ -254,7 +254,7 @@ impl Protocol {
         let Frozen { config, data, device, .. } = *frozen;
         let pixels = once.of_pixels(data, &config.probe)?;
         let random = Soda::new(&config.model, config.seed, device);
-        let random = features::calibrate(random, &data.train, &self.indices(data).0, &config.data, device);
+        let random = features::calibrate(random, &data.train, &self.indices(data).0, &config.data, device)?;
         let random = frozen.untrained(&random, if self.split == Split::Test { "all" } else { "selection" });
         Ok(Baselines { pixels, random_encoder: once.of_model(&random, kind)? })
     }

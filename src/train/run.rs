@@ -410,6 +410,7 @@ fn described(data: &Dataset, device: &Selected, called: &Called) -> Start {
         machine: machine::describe(),
         data: data.name.to_string(),
         data_location: Some(data.location()),
+        data_options: data.options,
         data_sha256: data.sha256.clone(),
         images: data.train.len(),
     }

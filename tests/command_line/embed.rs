@@ -13,7 +13,7 @@ static FOLDER: LazyLock<TempDir> = LazyLock::new(|| {
     succeeds(&train(folder.path(), &["--run", "run"]));
     let images = soda::data::bundled().expect("the bundled images").test;
     for i in 0..PICTURES {
-        let pixel = |x, y| image::Rgb([0, 1, 2].map(|c: usize| images.image(i)[c * 1024 + (y * 32 + x) as usize]));
+        let pixel = |x, y| image::Rgb([0, 1, 2].map(|c: usize| images.image(i).unwrap()[c * 1024 + (y * 32 + x) as usize]));
         let path = folder.path().join(format!("pictures/{}/{i:04}.png", ["a", "b/deep"][i % 2]));
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
         image::RgbImage::from_fn(32, 32, pixel).save(path).expect("a PNG");
@@ -142,7 +142,7 @@ fn mistakes_are_named_and_leave_nothing_behind() {
 #[test]
 fn neighbours_of_a_training_image_are_others_and_those_of_its_copy_begin_with_it() {
     let images = soda::data::bundled().expect("the bundled images").train;
-    let pixel = |x, y| image::Rgb([0, 1, 2].map(|c: usize| images.image(5)[c * 1024 + (y * 32 + x) as usize]));
+    let pixel = |x, y| image::Rgb([0, 1, 2].map(|c: usize| images.image(5).unwrap()[c * 1024 + (y * 32 + x) as usize]));
     image::RgbImage::from_fn(32, 32, pixel).save(at("copy.png")).expect("a PNG");
     let near = |more: &[&str]| {
         let base = ["neighbours", "train:5", "copy.png", "test:3", "-k", "4", "--out", "n.png", "--json", "n.json"];

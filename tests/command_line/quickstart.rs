@@ -18,7 +18,7 @@ fn write(images: &Images, classes: &[String], n: usize, folder: &Path) {
         written[class] += 1;
         let place = folder.join(&classes[class]);
         std::fs::create_dir_all(&place).expect("a folder");
-        let (image, side) = (images.image(i), images.side());
+        let (image, side) = (images.image(i).expect("in memory"), images.side());
         let pixel = |x: u32, y: u32| image::Rgb([0, 1, 2].map(|c| image[(c * side + y as usize) * side + x as usize]));
         let picture = image::RgbImage::from_fn(side as u32, side as u32, pixel);
         picture.save(place.join(format!("{i:05}.png"))).expect("a PNG");

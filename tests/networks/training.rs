@@ -246,8 +246,8 @@ fn overfit_with(networks: &[&str], device: &Selected, steps: u64, lr: f64) -> Ve
     let images = data().train;
     let (mut source, mut target) = (vec![0.0; 8 * 3072], vec![0.0; 8 * 3072]);
     let indices: Vec<usize> = (0..8).collect();
-    soda::data::views::plain_source(&images, &indices, &config.data, false, &mut source);
-    soda::data::views::plain_target(&images, &indices, 32, &mut target);
+    soda::data::views::plain_source(&images, &indices, &config.data, false, &mut source).unwrap();
+    soda::data::views::plain_target(&images, &indices, 32, &mut target).unwrap();
     let mut losses = Vec::new();
     for number in 1..=steps {
         let pair = Pair::new(config.model.sides, source.clone(), target.clone(), None, &autodiff);
@@ -293,8 +293,8 @@ fn a_batch_in_parts_gives_the_gradients_of_the_whole_where_no_batch_norm_is_betw
         let images = data().train;
         let (mut source, mut target) = (vec![0.0; 8 * 3072], vec![0.0; 8 * 3072]);
         let indices: Vec<usize> = (0..8).collect();
-        soda::data::views::plain_source(&images, &indices, &config.data, false, &mut source);
-        soda::data::views::plain_target(&images, &indices, 32, &mut target);
+        soda::data::views::plain_source(&images, &indices, &config.data, false, &mut source).unwrap();
+        soda::data::views::plain_target(&images, &indices, 32, &mut target).unwrap();
         // The encoder's BatchNorm would see other statistics: all sources are the same image, so that they are those of the whole.
         let first = source[..3072].to_vec();
         source.chunks_exact_mut(3072).for_each(|image| image.copy_from_slice(&first));

@@ -79,15 +79,15 @@ fn another_box_gives_the_matching_crop() {
 
     let model = model.valid();
     let mut source = vec![0.0; n * IMAGE];
-    plain_source(&pattern(n), &(0..n).collect::<Vec<_>>(), &config.data, false, &mut source);
+    plain_source(&pattern(n), &(0..n).collect::<Vec<_>>(), &config.data, false, &mut source).unwrap();
     let source = images(source, n, &device);
     let window = |top, left| Window { top, left, height: 16, width: 16 };
     let corners = [(0, 0), (0, 16), (16, 0), (16, 16)];
     let views: Vec<Geometry> =
         corners.iter().flat_map(|&(top, left)| [false, true].map(|flip| Geometry { window: window(top, left), flip })).collect();
     let crop = |view: &Geometry| {
-        let pixels = resized_crop(pattern(1).image(0), view.window, view.flip, SIDE);
-        signed(&Images::new(SIDE, pixels.repeat(n), vec![0; n]), SIDE)
+        let pixels = resized_crop(&pattern(1).image(0).unwrap(), view.window, view.flip, SIDE);
+        signed(&Images::new(SIDE, pixels.repeat(n), vec![0; n]), SIDE).unwrap()
     };
     for (i, view) in views.iter().enumerate() {
         let geometry = view.within(&Geometry::plain(SIDE)).repeat(n);

@@ -3,7 +3,8 @@
 use crate::memory;
 use burn::tensor::Device;
 use soda::config::{BUILT_IN, Config, ProbeConfig};
-use soda::data::{Dataset, Images, bytes_of};
+use soda::data::inventory::Inventory;
+use soda::data::{Dataset, Images, Options, bytes_of};
 use soda::eval::features::calibrate;
 use soda::eval::method::Method;
 use soda::eval::probe::{Protocol, Split, TrainViews};
@@ -16,13 +17,15 @@ const MIB: usize = 1 << 20;
 /// Noise of two classes: every second line is brighter, the first one or the second.
 fn images(n: usize, side: usize) -> Images {
     let byte = |i: usize| (rng::mix(i as u64) % 100) as u8 + 60 * ((i / bytes_of(side) + i / side) % 2) as u8;
-    Images::new(side, (0..n * bytes_of(side)).map(byte).collect(), (0..n).map(|i| (i % 2) as u8).collect())
+    Images::new(side, (0..n * bytes_of(side)).map(byte).collect(), (0..n).map(|i| (i % 2) as u16).collect())
 }
 
 fn dataset(train: usize, test: usize, side: usize) -> Dataset {
     let (train, test) = (Arc::new(images(train, side)), Arc::new(images(test, side)));
     let (name, origin, sha256) = ("noise".to_owned(), "a test".to_owned(), String::new());
-    Dataset { name, origin, train, test, resampled_from: None, classes: vec!["first".into(), "second".into()], sha256 }
+    let (inventory, options) = (Inventory::default(), Options::default());
+    let classes = vec!["first".into(), "second".into()];
+    Dataset { name, origin, train, test, resampled_from: None, classes, sha256, inventory, options }
 }
 
 #[test]
@@ -74,7 +77,7 @@ fn calibrating_an_untrained_encoder_takes_the_memory_of_one_batch() {
     let config = Config::parse(text, name, &set.map(String::from)).expect("a recipe");
     let (data, device) = (dataset(1000, 10, 32), Device::flex());
     let indices: Vec<usize> = (0..1000).collect();
-    let calibrated = || calibrate(Soda::new(&config.model, 0, &device), &data.train, &indices, &config.data, &device);
+    let calibrated = || calibrate(Soda::new(&config.model, 0, &device), &data.train, &indices, &config.data, &device).unwrap();
     let before = resident();
     let (_, peak) = memory::peak(calibrated);
     // A feature map of a batch takes 2 MiB, and there are 60 batches.

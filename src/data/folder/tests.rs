@@ -1,3 +1,6 @@
+use super::super::opening::Options;
+use super::super::reading::read;
+use super::super::{Dataset, Images};
 use super::*;
 use tempfile::TempDir;
 
@@ -8,16 +11,27 @@ fn write(dir: &TempDir, name: &str, value: u8) {
     image::GrayImage::from_pixel(32, 32, image::Luma([value])).save(path).unwrap();
 }
 
-fn values(images: &Images) -> Vec<u8> {
-    (0..images.len()).map(|i| images.image(i)[0]).collect()
+fn put(dir: &TempDir, name: &str, content: &str) {
+    let path = dir.path().join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, content).unwrap();
 }
 
-fn contents(dir: &TempDir) -> Contents {
-    read(dir.path(), 32).unwrap().expect("images")
+fn values(images: &Images) -> Vec<u8> {
+    (0..images.len()).map(|i| images.image(i).unwrap()[0]).collect()
+}
+
+fn open(dir: &TempDir, options: &Options) -> Result<Dataset> {
+    let listing = list(dir.path(), options.layout)?.expect("images");
+    read(&listing, dir.path(), 32, options)
+}
+
+fn contents(dir: &TempDir) -> Dataset {
+    open(dir, &Options::default()).unwrap()
 }
 
 fn message(dir: &TempDir) -> String {
-    read(dir.path(), 32).unwrap_err().to_string()
+    open(dir, &Options::default()).unwrap_err().to_string()
 }
 
 #[test]
@@ -29,16 +43,35 @@ fn classes_are_sub_folders_by_name_and_every_tenth_image_is_for_the_test() {
         write(&dir, &format!("ape/more/{i:02}.PNG"), 100 + i);
     }
     for (name, content) in [("readme.txt", "x"), ("ape/._00.png", "not an image"), ("empty/notes.md", "x"), (".git/a.png", "x")] {
-        let path = dir.path().join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, content).unwrap();
+        put(&dir, name, content);
+    }
+    for folder in ["@eaDir", "$RECYCLE.BIN", "__MACOSX"] {
+        write(&dir, &format!("{folder}/x.png"), 0);
     }
     let first = contents(&dir);
     assert_eq!(first.classes, ["ape", "zebra"]);
     assert_eq!((values(&first.test), first.test.labels()), (vec![109, 9, 119, 19], &[0, 1, 0, 1][..]));
     assert_eq!((first.train.len(), values(&first.train)[18], first.train.label(19)), (38, 110, 1));
+    assert_eq!((first.test.name(0), first.train.name(1)), ("ape/more/09.PNG".into(), "zebra/00.png".into()));
     assert_eq!(contents(&dir).sha256, first.sha256);
-    // The digest is one of the content: of pixels and of names, not of the place.
+    // What isn't there is said.
+    let mut left_out: Vec<_> = first.inventory.left_out.iter().map(|kind| (kind.what.as_str(), kind.count)).collect();
+    left_out.sort_unstable();
+    let want = [
+        ("files that are no images (.md)", 1),
+        ("files that are no images (.txt)", 1),
+        ("folders of the system", 3),
+        ("folders without images", 1),
+        ("hidden files and folders", 2),
+    ];
+    assert_eq!(left_out, want);
+    assert!(
+        first.describe().contains("38 training, 4 test images of 2 classes: ape 19 + 2, zebra 19 + 2; "),
+        "{}",
+        first.describe()
+    );
+    assert!(first.describe().contains("classes are the folders; left out: "), "{}", first.describe());
+    // The digest is one of the content: of pixels and of names of classes, not of the place.
     write(&dir, "zebra/20.png", 77);
     let altered = contents(&dir).sha256;
     std::fs::rename(dir.path().join("zebra"), dir.path().join("zebu")).unwrap();
@@ -52,53 +85,136 @@ fn images_without_folders_have_no_classes() {
     (0..10).for_each(|i| write(&dir, &format!("{i}.png"), i));
     let found = contents(&dir);
     assert_eq!((found.classes.len(), values(&found.test), found.train.labels()), (0, vec![9], &[0; 9][..]));
+    let half = open(&dir, &Options { split_ratio: Some(0.5), ..Options::default() }).unwrap();
+    assert_eq!(values(&half.test), [1, 3, 5, 7, 9]);
     std::fs::remove_file(dir.path().join("4.png")).unwrap();
-    assert!(message(&dir).contains("none is left for the test set; give it at least 10 of a class"));
+    assert!(
+        message(&dir).contains("9 images, and none is left for the test set; give it at least 10 of a class"),
+        "{}",
+        message(&dir)
+    );
     write(&dir, "cat/1.png", 1);
     assert!(message(&dir).contains("0.png lies beside class folders"));
 }
 
 #[test]
-fn train_and_test_folders_are_the_two_sets() {
+fn folders_are_sets_only_where_all_of_them_are_named_so_and_one_is_for_training() {
+    for (train, test) in [("train", "test"), ("Training", "VAL"), ("train", "validation"), ("training", "testing")] {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, value) in [("b/x.png", 1), ("a/y.png", 2), ("c/z.png", 3)] {
+            write(&dir, &format!("{train}/{name}"), value);
+        }
+        write(&dir, &format!("{test}/c/x.png"), 4);
+        let found = contents(&dir);
+        assert_eq!((values(&found.train), found.train.labels()), (vec![2, 1, 3], &[0, 1, 2][..]));
+        assert_eq!((values(&found.test), found.test.labels(), found.classes.len()), (vec![4], &[2][..], 3));
+        assert!(found.inventory.reading.contains(&format!("{test} is the test set")), "{}", found.inventory.reading);
+        // As classes on request.
+        let classes = list(dir.path(), Some(Layout::Classes)).unwrap().unwrap();
+        assert_eq!(classes.classes.len(), 2);
+        write(&dir, &format!("{test}/d/x.png"), 5);
+        assert!(
+            message(&dir).contains("the test set has images of the class d, and the training set has none"),
+            "{}",
+            message(&dir)
+        );
+    }
+    // Vehicles: one of them is no set's name.
     let dir = tempfile::tempdir().unwrap();
-    for (name, value) in [("train/b/x.png", 1), ("train/a/y.png", 2), ("train/c/z.png", 3), ("test/c/x.png", 4)] {
+    for class in ["train", "plane", "test"] {
+        (0..10).for_each(|i| write(&dir, &format!("{class}/{i}.png"), i));
+    }
+    assert_eq!(contents(&dir).classes, ["plane", "test", "train"]);
+    let listing = list(dir.path(), Some(Layout::Splits)).unwrap().unwrap();
+    assert_eq!((listing.classes.len(), listing.entries.len()), (0, 20));
+    assert_eq!(listing.left_out.iter().map(|kind| kind.count).sum::<usize>(), 10);
+    // No set for training: classes, unless that was asked for otherwise.
+    let dir = tempfile::tempdir().unwrap();
+    ["val", "test"].iter().for_each(|class| (0..10).for_each(|i| write(&dir, &format!("{class}/{i}.png"), i)));
+    assert_eq!(contents(&dir).classes, ["test", "val"]);
+    let error = list(dir.path(), Some(Layout::Splits)).err().unwrap().to_string();
+    assert!(error.contains("holds the folders test, val, and none of them is named train"), "{error}");
+}
+
+#[test]
+fn one_training_folder_is_divided_and_validation_beside_a_test_set_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    (0..10).for_each(|i| write(&dir, &format!("train/{i}.png"), i));
+    // With a training folder alone there is no test set but a share of it.
+    let listing = list(dir.path(), None).unwrap().unwrap();
+    assert!(listing.entries.iter().all(|entry| entry.set == Some(Set::Train) || entry.set.is_none()));
+    assert_eq!(values(&contents(&dir).test), [9]);
+    write(&dir, "test/x.png", 20);
+    write(&dir, "val/y.png", 30);
+    let found = contents(&dir);
+    assert_eq!((values(&found.test), found.train.len()), (vec![20], 10));
+    assert!(found.describe().contains("1 images for validation, as there is a test set"), "{}", found.describe());
+}
+
+#[test]
+fn numbers_are_in_the_order_of_numbers() {
+    let dir = tempfile::tempdir().unwrap();
+    for class in [10, 2, 1, 100] {
+        (0..10).for_each(|i| write(&dir, &format!("{class}/{i}.png"), i));
+    }
+    assert_eq!(contents(&dir).classes, ["1", "2", "10", "100"]);
+}
+
+#[test]
+fn what_cannot_be_read_is_listed_or_left_out_on_request() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(list(dir.path(), None).unwrap().is_none());
+    put(&dir, "readme.txt", "x");
+    assert!(list(dir.path(), None).unwrap().is_none());
+    (0..40).for_each(|i| write(&dir, &format!("cat/{i:02}.png"), i));
+    for broken in ["cat/07.png", "cat/03.png", "cat/19.png"] {
+        put(&dir, broken, "broken");
+    }
+    put(&dir, "cat/photo.TIFF", "x");
+    let message = message(&dir);
+    assert!(message.contains("4 of 41 images can't be read:\n  cat/03.png "), "{message}");
+    assert!(message.contains("\n  cat/photo.TIFF ") && message.contains("--skip-unreadable"), "{message}");
+    let skipped = open(&dir, &Options { skip_unreadable: true, ..Options::default() }).unwrap();
+    // Which images are for the test doesn't depend on what can be read.
+    assert_eq!((values(&skipped.test), skipped.train.len()), (vec![9, 29, 39], 34));
+    assert_eq!((skipped.inventory.unreadable(), skipped.train.name(3)), (4, "cat/04.png".into()));
+    assert_eq!(values(&skipped.train)[3..8], [4, 5, 6, 8, 10]);
+    assert!(skipped.describe().contains("4 images that can't be read"), "{}", skipped.describe());
+    // Of many the first twenty.
+    (100..140).for_each(|i| put(&dir, &format!("cat/{i}.png"), "broken"));
+    let long = open(&dir, &Options::default()).unwrap_err().to_string();
+    assert!(long.contains("44 of 81") && long.contains("\n  and 24 more") && long.lines().count() == 23, "{long}");
+}
+
+#[test]
+fn images_of_both_sets_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, value) in [("train/a/1.png", 1), ("train/a/2.png", 2), ("test/a/x.png", 2), ("test/a/y.png", 3)] {
         write(&dir, name, value);
+    }
+    let inventory = contents(&dir).inventory;
+    assert_eq!((inventory.in_both, &inventory.in_both_first), (1, &vec![["test/a/x.png".into(), "train/a/2.png".into()]]));
+}
+
+#[test]
+fn more_classes_than_a_byte_has_room_for_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    for i in 0..300 {
+        write(&dir, &format!("train/{i}/a.png"), (i % 256) as u8);
+        if i % 100 == 0 {
+            write(&dir, &format!("test/{i}/b.png"), 7);
+        }
     }
     let found = contents(&dir);
-    assert_eq!((values(&found.train), found.train.labels()), (vec![2, 1, 3], &[0, 1, 2][..]));
-    assert_eq!((values(&found.test), found.test.labels(), found.classes.len()), (vec![4], &[2][..], 3));
-    write(&dir, "test/d/x.png", 5);
-    assert!(message(&dir).contains("test/d holds images of a class that"), "{}", message(&dir));
-    std::fs::remove_dir_all(dir.path().join("test")).unwrap();
-    assert!(message(&dir).contains("holds a folder train but no folder test; add it, or name"), "{}", message(&dir));
-    for (name, value) in [("test/x.png", 4), ("flat/train/1.png", 1), ("flat/test/2.png", 2)] {
-        write(&dir, name, value);
-    }
-    assert!(message(&dir).contains("test holds images of a class that"), "{}", message(&dir));
-    let flat = read(&dir.path().join("flat"), 32).unwrap().unwrap();
-    assert_eq!((values(&flat.train), values(&flat.test), flat.classes.len()), (vec![1], vec![2], 0));
-    std::fs::remove_file(dir.path().join("flat/train/1.png")).unwrap();
-    assert!(read(&dir.path().join("flat"), 32).is_err());
+    assert_eq!((found.classes.len(), found.train.label(299), found.test.labels()), (300, 299, &[0, 100, 200][..]));
 }
 
+#[cfg(unix)]
 #[test]
-fn what_cannot_be_read_is_named() {
+fn a_pipe_named_as_an_image_is_listed_and_never_opened() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(read(dir.path(), 32).unwrap().is_none());
-    std::fs::write(dir.path().join("readme.txt"), "x").unwrap();
-    assert!(read(dir.path(), 32).unwrap().is_none());
-    (0..20).for_each(|i| write(&dir, &format!("cat/{i:02}.png"), i));
-    for broken in ["cat/07.png", "cat/03.png"] {
-        std::fs::write(dir.path().join(broken), "broken").unwrap();
-    }
-    assert!(message(&dir).contains("cat/03.png is damaged or not an image"), "{}", message(&dir));
-    std::fs::write(dir.path().join("cat/21.TIFF"), "x").unwrap();
-    assert!(message(&dir).contains("21.TIFF cannot be read; convert it to PNG, JPEG"), "{}", message(&dir));
-}
-
-#[test]
-fn more_than_256_classes_are_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    (0..257).for_each(|i| write(&dir, &format!("{i:03}/a.png"), 0));
-    assert!(message(&dir).contains("holds 257 class folders; at most 256"), "{}", message(&dir));
+    (0..10).for_each(|i| write(&dir, &format!("{i}.png"), i));
+    let pipe = std::process::Command::new("mkfifo").arg(dir.path().join("x.png")).status().unwrap();
+    assert!(pipe.success());
+    assert!(message(&dir).contains("x.png is no regular file"), "{}", message(&dir));
 }

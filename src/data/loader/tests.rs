@@ -9,7 +9,7 @@ fn images(n: usize) -> Arc<Images> {
     Arc::new(Images::new(
         32,
         (0..n * IMAGE).map(|i| rng::mix(i as u64) as u8).collect(),
-        (0..n).map(|i| (i % 10) as u8).collect(),
+        (0..n).map(|i| (i % 10) as u16).collect(),
     ))
 }
 
@@ -50,7 +50,7 @@ fn an_epoch_shows_every_image_once_but_for_the_dropped_rest() {
     // An image's place in a batch is its place in `indices`.
     let (mut source, mut target) = (vec![0.0; IMAGE], vec![0.0; IMAGE]);
     let i = batch.indices[3];
-    make_pair(images(50).image(i), &recipe(), 1, 0, i, &mut source, &mut target);
+    make_pair(&images(50).image(i).unwrap(), &recipe(), 1, 0, i, &mut source, &mut target);
     assert_eq!((&batch.source[3 * IMAGE..4 * IMAGE], &batch.target[3 * IMAGE..4 * IMAGE]), (&source[..], &target[..]));
 }
 
@@ -70,7 +70,7 @@ fn empty(step: u64) -> Batch {
 
 #[test]
 fn a_panic_in_a_thread_reaches_the_consumer_as_an_error() {
-    let make = |step: u64| if step == 5 { panic!("no image {step}") } else { empty(step) };
+    let make = |step: u64| if step == 5 { panic!("no image {step}") } else { Ok(empty(step)) };
     let mut loader = Loader::start(3, 0, make).unwrap();
     let error = (0..10).find_map(|_| loader.next().err()).expect("step 5 cannot be made").to_string();
     assert!(error.contains("step 5: no image 5"), "{error}");
@@ -83,7 +83,7 @@ fn makes_only_a_few_batches_ahead_and_stops_when_dropped() {
     let counter = made.clone();
     let mut loader = Loader::start(2, 100, move |step| {
         counter.fetch_add(1, Ordering::SeqCst);
-        empty(step)
+        Ok(empty(step))
     })
     .unwrap();
     assert_eq!(loader.next().unwrap().step, 100);

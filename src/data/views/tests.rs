@@ -113,10 +113,10 @@ fn plain_inputs_come_in_the_order_of_their_indices_mirrored_on_request() {
     flip(&mut mirrored);
     let images = Images::new(SIDE, [pattern(), mirrored].concat(), vec![0, 1]);
     let [mut a, mut b, mut target] = [(); 3].map(|()| vec![0.0; 2 * IMAGE]);
-    plain_source(&images, &[0, 1], &recipe(), false, &mut a);
-    plain_source(&images, &[1, 0], &recipe(), true, &mut b);
+    plain_source(&images, &[0, 1], &recipe(), false, &mut a).unwrap();
+    plain_source(&images, &[1, 0], &recipe(), true, &mut b).unwrap();
     assert_eq!(a, b);
-    plain_target(&images, &[1, 0], SIDE, &mut target);
+    plain_target(&images, &[1, 0], SIDE, &mut target).unwrap();
     assert_eq!(target[IMAGE], f32::from(pattern()[0]) / 127.5 - 1.0);
 }
 

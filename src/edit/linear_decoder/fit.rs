@@ -74,7 +74,7 @@ pub fn fit(z: &[f32], z_dim: usize, images: &Images, data: &DataConfig) -> Resul
     let z: Vec<f32> = z.par_chunks_exact(z_dim).flat_map_iter(standardised).collect();
 
     let mut pixels = vec![0.0; n * image];
-    pixels.par_chunks_mut(image).enumerate().for_each(|(i, out)| views::plain_target(images, &[i], side, out));
+    pixels.par_chunks_mut(image).enumerate().try_for_each(|(i, out)| views::plain_target(images, &[i], side, out))?;
     let mean = means(&pixels, image);
     pixels.par_chunks_mut(image).for_each(|row| row.iter_mut().zip(&mean).for_each(|(v, m)| *v -= m));
 
@@ -105,7 +105,7 @@ pub fn fit(z: &[f32], z_dim: usize, images: &Images, data: &DataConfig) -> Resul
     }
     map.extend(bias);
     let rounded = |values: &[f64]| values.iter().map(|&v| f16::from_f64(v).to_f32()).collect();
-    Ok(LinearDecoder { side, map: rounded(&map), components: rounded(&components), detail: rounded(&detail(images, data)) })
+    Ok(LinearDecoder { side, map: rounded(&map), components: rounded(&components), detail: rounded(&detail(images, data)?) })
 }
 
 /// Mean of each column of `rows` `[N, dim]`.
@@ -196,22 +196,23 @@ fn orthonormal(rows: Vec<f64>, dim: usize) -> Vec<f64> {
 }
 
 /// Amplitudes of plain images over those of target views, by band; at least 1.
-fn detail(images: &Images, data: &DataConfig) -> Vec<f64> {
+fn detail(images: &Images, data: &DataConfig) -> Result<Vec<f64>> {
     let (side, n) = (data.sides().target, images.len().min(SPECTRA));
     let cosines = Cosines::new(side);
     if data.views == Views::Same || data.target.crop == 0.0 {
-        return vec![1.0; cosines.bands()];
+        return Ok(vec![1.0; cosines.bands()]);
     }
     let indices: Vec<usize> = (0..n).collect();
     let (mut plain, mut viewed) = (vec![0.0; n * bytes_of(side)], vec![0.0; n * bytes_of(side)]);
-    views::plain_target(images, &indices, side, &mut plain);
-    viewed.par_chunks_mut(bytes_of(side)).enumerate().for_each(|(i, out)| {
+    views::plain_target(images, &indices, side, &mut plain)?;
+    viewed.par_chunks_mut(bytes_of(side)).enumerate().try_for_each(|(i, out)| -> Result<()> {
         let mut stream = rng::stream(SEED, Purpose::Views, i as u64);
-        views::to_signed(&views::view(images.image(i), side, &data.target, false, &mut stream).0, out);
-    });
+        views::to_signed(&views::view(&images.image(i)?, side, &data.target, false, &mut stream).0, out);
+        Ok(())
+    })?;
     let ratio = |(plain, viewed): (f64, f64)| if viewed > 0.0 { (plain / viewed).sqrt().clamp(1.0, LARGEST_GAIN) } else { 1.0 };
     let mut gains: Vec<f64> = cosines.power(&plain).into_iter().zip(cosines.power(&viewed)).map(ratio).collect();
     // The mean colour is no detail.
     gains[0] = 1.0;
-    gains
+    Ok(gains)
 }

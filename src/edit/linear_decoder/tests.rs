@@ -38,7 +38,7 @@ fn mean_square(a: &[f32], b: &[f32]) -> f64 {
 
 fn signed(images: &Images) -> Vec<f32> {
     let mut out = vec![0.0; images.len() * bytes_of(SIDE)];
-    views::plain_target(images, &(0..images.len()).collect::<Vec<_>>(), SIDE, &mut out);
+    views::plain_target(images, &(0..images.len()).collect::<Vec<_>>(), SIDE, &mut out).unwrap();
     out
 }
 

@@ -117,11 +117,11 @@ pub fn extract(
     let progress = Progress::new("encoding images", Some(indices.len() * (1 + usize::from(flips))));
     for flipped in [false, true].into_iter().take(1 + usize::from(flips)) {
         for batch in indices.chunks(batch_size_of(config.model.sides)) {
-            let pixels: Vec<Vec<u8>> = batch.iter().map(|&i| picture(images, i, flipped)).collect();
+            let pixels: Vec<Vec<u8>> = batch.iter().map(|&i| picture(images, i, flipped)).collect::<Result<_>>()?;
             for (features, values) in all.iter_mut().zip(extractor.features(&pixels)?) {
                 features.dim = values.len() / batch.len();
                 features.values.extend(values);
-                batch.iter().for_each(|&i| features.labels.push(images.label(i).into()));
+                batch.iter().for_each(|&i| features.labels.push(images.label(i)));
             }
             progress.add(batch.len());
         }
@@ -130,12 +130,12 @@ pub fn extract(
 }
 
 /// Image `i`, mirrored left to right with `flipped`.
-pub(super) fn picture(images: &Images, i: usize, flipped: bool) -> Vec<u8> {
-    let mut image = images.image(i).to_vec();
+pub(super) fn picture(images: &Images, i: usize, flipped: bool) -> Result<Vec<u8>> {
+    let mut image = images.image(i)?.into_owned();
     if flipped {
         flip(&mut image);
     }
-    image
+    Ok(image)
 }
 
 #[cfg(test)]

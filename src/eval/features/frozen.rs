@@ -117,12 +117,12 @@ impl<'a> Frozen<'a> {
             Progress::new(format!("encoding {} images{mirrored}", if set == "train" { "training" } else { set }), Some(n));
         let batch = batch_size_of(self.config.model.sides);
         for first in (0..n).step_by(batch) {
-            let pixels: Vec<_> = (first..n.min(first + batch)).map(|i| picture(images, i, flip)).collect();
+            let pixels: Vec<_> = (first..n.min(first + batch)).map(|i| picture(images, i, flip)).collect::<Result<_>>()?;
             features.values.extend(extractor.features(&pixels)?.remove(0));
             progress.add(pixels.len());
         }
         progress.finish();
-        features.labels.extend(images.labels().iter().map(|&l| u16::from(l)));
+        features.labels.extend_from_slice(images.labels());
         features.check(set, dim, usize::from(u16::MAX) + 1)?;
         if let (Some(path), Some(shelf)) = (path, &self.shelf)
             && let Err(e) = keep(&path, features, before).and_then(|()| prune(&shelf.folder))

@@ -3,6 +3,7 @@
 use super::Features;
 use crate::data::{Images, bytes_of};
 use crate::error::{Error, Result};
+use std::borrow::Cow;
 
 /// N vectors of D numbers each, and their classes.
 pub trait Rows: Sync {
@@ -109,22 +110,28 @@ impl Rows for Selected<'_> {
 
 /// Raw pixels in `[0, 1]` as features, the baseline that knows nothing: a byte for each number, as the images have them.
 pub struct Pixels<'a> {
-    images: &'a Images,
-    indices: &'a [usize],
+    side: usize,
+    images: Vec<Cow<'a, [u8]>>,
     labels: Vec<u16>,
 }
 
 impl<'a> Pixels<'a> {
-    /// Those of the images `indices`; with `flips`, also those of each image's mirror image, appended.
-    pub fn new(images: &'a Images, indices: &'a [usize], flips: bool) -> Self {
-        let labels: Vec<u16> = indices.iter().map(|&i| u16::from(images.label(i))).collect();
-        Self { images, indices, labels: labels.repeat(1 + usize::from(flips)) }
+    /// Those of the images `indices`, which are copied if they don't lie in memory; with `flips`, also those of each image's mirror
+    /// image, appended.
+    ///
+    /// # Errors
+    /// If they lie in a file that can't be read.
+    pub fn new(images: &'a Images, indices: &[usize], flips: bool) -> Result<Self> {
+        let labels: Vec<u16> = indices.iter().map(|&i| images.label(i)).collect();
+        let labels = labels.repeat(1 + usize::from(flips));
+        let pixels = indices.iter().map(|&i| images.image(i)).collect::<Result<_>>()?;
+        Ok(Self { side: images.side(), images: pixels, labels })
     }
 }
 
 impl Rows for Pixels<'_> {
     fn dim(&self) -> usize {
-        bytes_of(self.images.side())
+        bytes_of(self.side)
     }
 
     fn labels(&self) -> &[u16] {
@@ -132,12 +139,12 @@ impl Rows for Pixels<'_> {
     }
 
     fn read(&self, i: usize, start: usize, out: &mut [f32]) {
-        let image = self.images.image(self.indices[i % self.indices.len()]);
+        let image = &self.images[i % self.images.len()];
         let value = |p: u8| f32::from(p) / 255.0;
-        if i < self.indices.len() {
+        if i < self.images.len() {
             return out.iter_mut().zip(&image[start..]).for_each(|(out, &p)| *out = value(p));
         }
-        let side = self.images.side();
+        let side = self.side;
         let (mut at, mut rest) = (start, out);
         // Line by line, each from its right end.
         while !rest.is_empty() {
@@ -162,12 +169,12 @@ mod tests {
         let side = 8;
         let bytes: Vec<u8> = (0..3 * bytes_of(side)).map(|i| (i * 7 % 251) as u8).collect();
         let images = Images::new(side, bytes, vec![4, 5, 6]);
-        let pixels = Pixels::new(&images, &[2, 0], true);
+        let pixels = Pixels::new(&images, &[2, 0], true).unwrap();
         assert_eq!((pixels.rows(), pixels.dim(), pixels.labels()), (4, bytes_of(side), &[6, 4, 6, 4][..]));
         for (row, image, flipped) in [(0, 2, false), (1, 0, false), (2, 2, true), (3, 0, true)] {
             let pixel = |at: usize| {
                 let (line, column) = (at / side, at % side);
-                images.image(image)[line * side + if flipped { side - 1 - column } else { column }]
+                images.image(image).unwrap()[line * side + if flipped { side - 1 - column } else { column }]
             };
             for (start, length) in [(0, bytes_of(side)), (0, 1), (3, 20), (21, 40), (bytes_of(side) - 5, 5)] {
                 let mut out = vec![f32::NAN; length];

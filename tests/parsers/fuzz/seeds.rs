@@ -341,6 +341,7 @@ pub fn starts() -> Vec<Vec<u8>> {
         driver: None,
         machine: json!({ "cores": 2, "memory_gib": 8.5 }),
         data: "CIFAR-10".into(),
+        data_options: Default::default(),
         data_location: Some("bundled".into()),
         data_sha256: "1".repeat(64),
         images: 50_000,

@@ -146,7 +146,9 @@ fn files_of_the_data_that_are_too_long_are_not_read() {
     // 64 GiB that take no room on the disk.
     let file = std::fs::File::create(place.join("data_batch_1.bin")).expect("a file");
     file.set_len(64 << 30).expect("a long file");
-    refused(0, &["data_batch_1.bin has 68719476736 bytes instead of 30730000"], || soda::data::open(Some(&place), 32));
+    refused(0, &["data_batch_1.bin has 68719476736 bytes instead of 30730000"], || {
+        soda::data::open(Some(&place), 32, &Default::default())
+    });
     refused(0, &["data_batch_1.bin has 68719476736 bytes"], || cifar::verify(&place));
 }
 

@@ -59,7 +59,7 @@ fn neither_the_batch_nor_the_place_in_it_changes_an_image() {
     let kinds = kinds(&["z", "backbone", "denoiser:up0.2@11"]);
     let device = Device::flex();
     let extractor = Extractor::new(&model, &config, &kinds, &device).unwrap();
-    let pixels: Vec<Vec<u8>> = (0..7).map(|i| images.image(i).to_vec()).collect();
+    let pixels: Vec<Vec<u8>> = (0..7).map(|i| images.image(i).unwrap().to_vec()).collect();
     let whole = extractor.features(&pixels).unwrap();
     for (kind, whole) in whole.iter().enumerate() {
         let dim = whole.len() / 7;
@@ -78,7 +78,7 @@ fn mirror_images_are_appended_and_seen_mirrored() {
     let setup = setup();
     let mut mirrored = setup.2.select(&[1, 2]);
     let pixels = (0..2).flat_map(|i| {
-        let mut image = mirrored.image(i).to_vec();
+        let mut image = mirrored.image(i).unwrap().to_vec();
         flip(&mut image);
         image
     });

@@ -1,0 +1,109 @@
+//! Which images of a listing are for training and which for the test, and in which order.
+
+use super::listing::{Entry, Listing, Set};
+use crate::error::{Error, Result};
+
+/// The share of each class that is for the test where the place itself makes no difference.
+pub const TEST_SHARE: f64 = 0.1;
+
+/// The numbers of the entries for training and for the test, in order.
+///
+/// Entries without a set are divided: of each class the images at equal distances are for the test, one in 1 / `share`. Where the
+/// listing allows it, the classes take turns.
+///
+/// # Errors
+/// A set without images; a class in the test set that the training set lacks.
+pub(super) fn arrange(listing: &Listing, place: &str, share: f64) -> Result<[Vec<u32>; 2]> {
+    let classes = listing.classes.len().max(1);
+    let mut seen = vec![0usize; classes];
+    let mut sets: [Vec<u32>; 2] = Default::default();
+    for (number, entry) in listing.entries.iter().enumerate() {
+        let set = entry.set.unwrap_or_else(|| {
+            let (i, upto) = (seen[usize::from(entry.label)], |n: usize| (n as f64 * share + 1e-9).floor());
+            seen[usize::from(entry.label)] += 1;
+            if upto(i + 1) > upto(i) { Set::Test } else { Set::Train }
+        });
+        sets[set as usize].push(number as u32);
+    }
+    if listing.by_turns {
+        sets = sets.map(|set| by_turns(&set, &listing.entries, classes));
+    }
+    for (set, word) in sets.iter().zip(["training", "test"]) {
+        if set.is_empty() {
+            let n = listing.entries.len();
+            return Err(Error::failed(format!(
+                "{place} holds {n} image{}, and none is left for the {word} set; give it at least {} of a class, another share with \
+                 --split-ratio, or train and test sub-folders",
+                if n == 1 { "" } else { "s" },
+                (1.0 / share).ceil()
+            )));
+        }
+    }
+    let has = |set: &[u32]| {
+        let mut has = vec![false; classes];
+        set.iter().for_each(|&i| has[usize::from(listing.entries[i as usize].label)] = true);
+        has
+    };
+    let [train, test] = [has(&sets[0]), has(&sets[1])];
+    if let Some(class) = (0..classes).find(|&c| test[c] && !train[c]) {
+        let name = &listing.classes[class];
+        return Err(Error::failed(format!(
+            "{place}: the test set has images of the class {name}, and the training set has none; nothing can be learnt about it, so \
+             remove them, or add training images"
+        )));
+    }
+    Ok(sets)
+}
+
+/// `set` with one image of each class after the other, as long as it has some.
+fn by_turns(set: &[u32], entries: &[Entry], classes: usize) -> Vec<u32> {
+    let mut of_class = vec![Vec::new(); classes];
+    set.iter().for_each(|&i| of_class[usize::from(entries[i as usize].label)].push(i));
+    let longest = of_class.iter().map(Vec::len).max().unwrap_or(0);
+    (0..longest).flat_map(|turn| of_class.iter().filter_map(move |class| class.get(turn).copied())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listing(entries: &[(u16, Option<Set>)], by_turns: bool) -> Listing {
+        let entry = |&(label, set): &(u16, Option<Set>)| Entry { name: String::new(), label, set };
+        Listing {
+            name: String::new(),
+            reading: String::new(),
+            classes: vec!["a".into(), "b".into()],
+            entries: entries.iter().map(entry).collect(),
+            left_out: Vec::new(),
+            contents: super::super::listing::files(Vec::new()),
+            by_turns,
+        }
+    }
+
+    #[test]
+    fn a_share_of_each_class_is_for_the_test_at_equal_distances() {
+        let entries: Vec<_> = (0..40).map(|i| (u16::from(i >= 20), None)).collect();
+        let [train, test] = arrange(&listing(&entries, false), "x", TEST_SHARE).unwrap();
+        assert_eq!((train.len(), test), (36, vec![9, 19, 29, 39]));
+        let [_, quarter] = arrange(&listing(&entries[..20], false), "x", 0.25).unwrap();
+        assert_eq!(quarter, [3, 7, 11, 15, 19]);
+        for share in [0.2, 0.3, 0.7, 1.0 / 3.0] {
+            let [_, test] = arrange(&listing(&entries, false), "x", share).unwrap();
+            assert_eq!(test.len(), 2 * (20.0 * share + 1e-9).floor() as usize, "{share}");
+        }
+        assert!(
+            arrange(&listing(&entries[..9], false), "x", 0.1).unwrap_err().to_string().contains("9 images, and none is left")
+        );
+    }
+
+    #[test]
+    fn classes_take_turns_and_given_sets_stay() {
+        let set = |label, set| (label, Some(set));
+        let entries = [set(0, Set::Train), set(0, Set::Train), set(1, Set::Train), set(1, Set::Test), set(0, Set::Test)];
+        assert_eq!(arrange(&listing(&entries, true), "x", 0.1).unwrap(), [vec![0, 2, 1], vec![4, 3]]);
+        assert_eq!(arrange(&listing(&entries, false), "x", 0.1).unwrap(), [vec![0, 1, 2], vec![3, 4]]);
+        let lacking = [set(0, Set::Train), set(1, Set::Test)];
+        let message = arrange(&listing(&lacking, true), "x", 0.1).unwrap_err().to_string();
+        assert!(message.contains("images of the class b, and the training set has none"), "{message}");
+    }
+}

@@ -1,0 +1,295 @@
+//! A data set in one file, read by position: for more images than memory holds, and for a start without decoding.
+//!
+//! The file is in the safetensors format, so that Python reads it, too:
+//!
+//! ```text
+//! images     U8  [N, 3, side, side]   planes R, G, B, row-major
+//! labels     U16 [N]                  indices into the classes
+//! set        U8  [N]                  0 training, 1 test
+//! order      U32 [N]                  position within its set
+//! names      U8  [L]                  all names, UTF-8
+//! name_ends  U64 [N]                  where each ends in them
+//! metadata   format = "soda.pack", version, name, classes, sha256, inventory (JSON where it isn't text)
+//! ```
+
+use super::arrange::arrange;
+use super::gather::{PixelDigest, digest, gather};
+use super::images::bytes_of;
+use super::inventory::Inventory;
+use super::listing::Listing;
+use super::names::Names;
+use super::{Dataset, Images, Options};
+use crate::error::{Error, Result};
+use crate::files::{self, Partial};
+use rayon::prelude::*;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What the metadata call the format.
+const FORMAT: &str = "soda.pack";
+/// The version that is written and read.
+const VERSION: &str = "1";
+/// Longest header that is read: the names of 65,535 classes and what was left out are far from it.
+const LONGEST_HEADER: u64 = 64 << 20;
+/// Rows that are checked at once.
+const AT_ONCE: u32 = 1024;
+
+/// An open file of images.
+#[derive(Debug)]
+pub struct Pack {
+    path: PathBuf,
+    file: File,
+    side: usize,
+    /// Where the first row begins.
+    start: u64,
+}
+
+impl Pack {
+    /// Pixels a side of the images in the file.
+    pub(super) fn side(&self) -> usize {
+        self.side
+    }
+
+    /// Row `i`, `[3, side, side]`.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub(super) fn row(&self, i: u32) -> Result<Vec<u8>> {
+        let mut row = vec![0; bytes_of(self.side)];
+        let at = self.start + u64::from(i) * row.len() as u64;
+        read_at(&self.file, &mut row, at).map_err(|e| Error::io("read", &self.path, &e))?;
+        Ok(row)
+    }
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, bytes: &mut [u8], at: u64) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, at)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, mut bytes: &mut [u8], mut at: u64) -> std::io::Result<()> {
+    while !bytes.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, bytes, at)? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            n => (bytes, at) = (&mut bytes[n..], at + n as u64),
+        }
+    }
+    Ok(())
+}
+
+/// Writes the images of `listing`, which are those of `place`, to `out` at `side` pixels a side.
+///
+/// # Errors
+/// See [`arrange`] and [`gather`]; images that can't be read, unless `skip`; the file can't be written.
+pub(super) fn write(listing: &Listing, place: &str, side: usize, share: f64, skip: bool, out: &Path) -> Result<Dataset> {
+    let sets = arrange(listing, place, share)?;
+    let mut home = vec![None; listing.entries.len()];
+    for (set, numbers) in sets.iter().enumerate() {
+        numbers.iter().for_each(|&number| home[number as usize] = Some(set as u8));
+    }
+    // Room for the header, which comes first and is known last: twice what never changes, and some for what is left out.
+    let room = 2 * json!(listing.classes).to_string().len() + 2 * json!(listing.left_out).to_string().len() + (64 << 10);
+    let failed = |e: std::io::Error| Error::io("write", out, &e);
+    let mut file = BufWriter::with_capacity(1 << 20, files::partial(out)?);
+    std::io::copy(&mut std::io::repeat(b' ').take(8 + room as u64), &mut file).map_err(failed)?;
+    let mut rows = Vec::new();
+    let mut gathered = gather(listing, side, &mut |number, pixels| {
+        if home[number].is_some() {
+            rows.push(number);
+            file.write_all(pixels).map_err(failed)?;
+        }
+        Ok(())
+    })?;
+    gathered.judge(listing, place, skip)?;
+    gathered.compare(listing, &sets);
+    // Positions within the sets, without those that can't be read.
+    let mut order = vec![0u32; listing.entries.len()];
+    let mut digests: [Vec<PixelDigest>; 2] = Default::default();
+    let mut labels: [Vec<u16>; 2] = Default::default();
+    for (set, numbers) in sets.iter().enumerate() {
+        for &number in numbers {
+            let Some(pixels) = gathered.digests[number as usize] else { continue };
+            order[number as usize] = digests[set].len() as u32;
+            digests[set].push(pixels);
+            labels[set].push(listing.entries[number as usize].label);
+        }
+    }
+    let sha256 = digest(&listing.classes, [(&labels[0], &digests[0]), (&labels[1], &digests[1])]);
+    let columns = Columns {
+        labels: rows.iter().map(|&i| listing.entries[i].label).collect(),
+        set: rows.iter().map(|&i| home[i].expect("a row has a set")).collect(),
+        order: rows.iter().map(|&i| order[i]).collect(),
+        names: rows.iter().map(|&i| listing.entries[i].name.as_str()).collect(),
+    };
+    let metadata = json!({
+        "format": FORMAT, "version": VERSION, "name": listing.name, "sha256": sha256,
+        "classes": json!(listing.classes).to_string(), "inventory": json!(gathered.inventory).to_string(),
+    });
+    finish(file, side, room, metadata, &columns).map_err(failed).and_then(files::complete)?;
+    open(out, side)?.ok_or_else(|| Error::failed(format!("{} isn't what was written; please report this", out.display())))
+}
+
+/// What a file holds beside pixels, by row.
+struct Columns<'a> {
+    labels: Vec<u16>,
+    set: Vec<u8>,
+    order: Vec<u32>,
+    names: Vec<&'a str>,
+}
+
+fn finish(
+    mut file: BufWriter<Partial>,
+    side: usize,
+    room: usize,
+    metadata: Value,
+    columns: &Columns,
+) -> std::io::Result<Partial> {
+    let n = columns.labels.len();
+    let ends = columns.names.iter().scan(0u64, |end, name| {
+        *end += name.len() as u64;
+        Some(*end)
+    });
+    let bytes: [(&str, &str, Vec<u8>); 5] = [
+        ("labels", "U16", columns.labels.iter().flat_map(|v| v.to_le_bytes()).collect()),
+        ("set", "U8", columns.set.clone()),
+        ("order", "U32", columns.order.iter().flat_map(|v| v.to_le_bytes()).collect()),
+        ("names", "U8", columns.names.concat().into_bytes()),
+        ("name_ends", "U64", ends.flat_map(u64::to_le_bytes).collect()),
+    ];
+    let mut end = n * bytes_of(side);
+    let mut header = json!({
+        "__metadata__": metadata,
+        "images": { "dtype": "U8", "shape": [n, 3, side, side], "data_offsets": [0, end] },
+    });
+    for (name, dtype, bytes) in &bytes {
+        let count = if *name == "names" { bytes.len() } else { n };
+        header[*name] = json!({ "dtype": dtype, "shape": [count], "data_offsets": [end, end + bytes.len()] });
+        end += bytes.len();
+        file.write_all(bytes)?;
+    }
+    let header = header.to_string();
+    if header.len() > room {
+        return Err(std::io::Error::other("its header is longer than expected; please report this"));
+    }
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(&(room as u64).to_le_bytes())?;
+    file.write_all(header.as_bytes())?;
+    file.into_inner().map_err(std::io::IntoInnerError::into_error)
+}
+
+/// The data set in the file `path` at `side` pixels a side; `None` if it isn't such a file.
+///
+/// # Errors
+/// It can't be read, is of another version, is cut off or contradicts itself.
+pub(super) fn open(path: &Path, side: usize) -> Result<Option<Dataset>> {
+    let failed = |e: std::io::Error| Error::io("read", path, &e);
+    let mut file = File::open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    let mut first = [0; 8];
+    if length < 8 || file.read_exact(&mut first).is_err() {
+        return Ok(None);
+    }
+    let header_length = u64::from_le_bytes(first);
+    if header_length > LONGEST_HEADER.min(length - 8) {
+        return Ok(None);
+    }
+    let mut header = first.to_vec();
+    Read::by_ref(&mut file).take(header_length).read_to_end(&mut header).map_err(failed)?;
+    let Ok((_, described)) = SafeTensors::read_metadata(&header) else { return Ok(None) };
+    let Some(metadata) = described.metadata().as_ref().filter(|m| m.get("format").is_some_and(|f| f == FORMAT)) else {
+        return Ok(None);
+    };
+    let wrong = |what: &str| Error::failed(format!("{}: {what}; make it anew with `soda data pack`", path.display()));
+    if metadata.get("version").is_none_or(|version| version != VERSION) {
+        return Err(wrong("was written by another version of this program"));
+    }
+    let start = 8 + header_length;
+    if described.data_len() as u64 != length - start {
+        return Err(wrong("is cut off or damaged"));
+    }
+    let damaged = || wrong("contradicts itself and is damaged");
+    let images = described.info("images").filter(|t| t.dtype == Dtype::U8).ok_or_else(damaged)?;
+    let &[n, 3, own, width] = &images.shape[..] else { return Err(damaged()) };
+    if own != width || images.data_offsets.0 != 0 || u32::try_from(n).is_err() || own == 0 {
+        return Err(damaged());
+    }
+    let mut column = |name: &str, dtype: Dtype| -> Result<Vec<u8>> {
+        let tensor = described.info(name).filter(|t| t.dtype == dtype && t.shape.len() == 1);
+        let tensor = tensor.filter(|t| name == "names" || t.shape[0] == n).ok_or_else(damaged)?;
+        let mut bytes = Vec::new();
+        file.seek(SeekFrom::Start(start + tensor.data_offsets.0 as u64)).map_err(failed)?;
+        let many = (tensor.data_offsets.1 - tensor.data_offsets.0) as u64;
+        Read::by_ref(&mut file).take(many).read_to_end(&mut bytes).map_err(failed)?;
+        Ok(bytes)
+    };
+    let labels: Vec<u16> = column("labels", Dtype::U16)?.as_chunks().0.iter().map(|&v| u16::from_le_bytes(v)).collect();
+    let sets = column("set", Dtype::U8)?;
+    let order: Vec<u32> = column("order", Dtype::U32)?.as_chunks().0.iter().map(|&v| u32::from_le_bytes(v)).collect();
+    let text = String::from_utf8(column("names", Dtype::U8)?).map_err(|_| damaged())?;
+    let ends: Vec<u64> = column("name_ends", Dtype::U64)?.as_chunks().0.iter().map(|&v| u64::from_le_bytes(v)).collect();
+    let inside = |end: u64| usize::try_from(end).is_ok_and(|end| text.is_char_boundary(end));
+    if !ends.iter().all(|&end| inside(end)) || !ends.is_sorted() {
+        return Err(damaged());
+    }
+    let text_of = |key: &str| metadata.get(key).ok_or_else(damaged);
+    let classes: Vec<String> = serde_json::from_str(text_of("classes")?).map_err(|_| damaged())?;
+    let inventory: Inventory = serde_json::from_str(text_of("inventory")?).map_err(|_| damaged())?;
+    if labels.iter().any(|&label| usize::from(label) >= classes.len().max(1)) || sets.iter().any(|&set| set > 1) {
+        return Err(damaged());
+    }
+    let (name, sha256) = (text_of("name")?.clone(), text_of("sha256")?.clone());
+    let pack = Arc::new(Pack { path: path.to_owned(), file, side: own, start });
+    let names = Names::Own { text, ends };
+    let of_set = |set: u8| {
+        let mut rows: Vec<u32> = (0..n as u32).filter(|&i| sets[i as usize] == set).collect();
+        rows.sort_by_key(|&i| order[i as usize]);
+        if rows.is_empty() || rows.iter().enumerate().any(|(at, &i)| order[i as usize] != at as u32) {
+            return Err(damaged());
+        }
+        let labels = rows.iter().map(|&i| labels[i as usize]).collect();
+        let names = names.select(rows.iter().map(|&i| i as usize));
+        Ok(Arc::new(Images::packed(pack.clone(), rows, labels, names, side)))
+    };
+    let (train, test) = (of_set(0)?, of_set(1)?);
+    let resampled_from = (own != side).then_some(own);
+    let origin = path.display().to_string();
+    Ok(Some(Dataset { name, origin, train, test, resampled_from, classes, sha256, inventory, options: Options::default() }))
+}
+
+/// Reads all of `dataset`, which is the file's at its own side, and compares it with the digest in it.
+///
+/// # Errors
+/// It can't be read, or was changed.
+pub(super) fn verify(dataset: &Dataset) -> Result<()> {
+    let digests = |images: &Images| -> Result<Vec<PixelDigest>> {
+        let one = |i| images.image(i).map(|pixels| Sha256::digest(&pixels).into());
+        (0..images.len()).into_par_iter().with_min_len(AT_ONCE as usize).map(one).collect()
+    };
+    let (train, test) = (digests(&dataset.train)?, digests(&dataset.test)?);
+    let found = digest(&dataset.classes, [(dataset.train.labels(), &train), (dataset.test.labels(), &test)]);
+    if found == dataset.sha256 {
+        return Ok(());
+    }
+    Err(Error::failed(format!(
+        "{} was changed after it was written: its SHA-256 is {found:.16}.. instead of {:.16}..; make it anew with `soda data pack`",
+        dataset.origin, dataset.sha256
+    )))
+}
+
+/// Pixels a side of the images in the file `path`; `None` if it isn't such a file.
+///
+/// # Errors
+/// See [`open`].
+pub(super) fn side_of(path: &Path) -> Result<Option<usize>> {
+    // Opened at any side, the file's own is known.
+    Ok(open(path, 1)?.map(|data| data.resampled_from.unwrap_or(1)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+use super::super::opening::{Options, open_from, pack};
+use super::*;
+
+/// A folder of two classes, one image of which can't be read, and the file made of it at 24 pixels.
+fn packed(skip: bool) -> (tempfile::TempDir, Result<Dataset>) {
+    let dir = tempfile::tempdir().unwrap();
+    for i in 0..40u32 {
+        let path = dir.path().join(format!("in/{}/{i:02}.png", if i % 4 == 0 { "b" } else { "ä" }));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let pixel = |x, y| image::Rgb([(x * 7 + i) as u8, (y * 5) as u8, (i * 3) as u8]);
+        image::RgbImage::from_fn(40, 32, pixel).save(path).unwrap();
+    }
+    std::fs::write(dir.path().join("in/b/12.png"), "broken").unwrap();
+    let options = Options { skip_unreadable: skip, ..Options::default() };
+    let written = pack(&dir.path().join("in"), 24, &options, &dir.path().join("out"));
+    (dir, written)
+}
+
+fn open_at(path: &Path, side: usize) -> Dataset {
+    let options = Options { skip_unreadable: true, ..Options::default() };
+    open_from(Some(path), None, None, side, &options).unwrap()
+}
+
+#[test]
+fn a_file_holds_what_the_folder_does() {
+    let (dir, written) = packed(true);
+    let written = written.unwrap();
+    let [from_folder, from_file] = ["in", "out"].map(|name| open_at(&dir.path().join(name), 24));
+    assert_eq!(
+        (&from_file.sha256, &from_file.classes, from_file.name),
+        (&from_folder.sha256, &from_folder.classes, from_folder.name)
+    );
+    assert_eq!((from_file.inventory, &written.sha256), (from_folder.inventory, &from_folder.sha256));
+    for (a, b) in [(&from_folder.train, &from_file.train), (&from_folder.test, &from_file.test)] {
+        assert_eq!((a.labels(), a.len()), (b.labels(), b.len()));
+        for i in 0..a.len() {
+            assert_eq!((a.image(i).unwrap(), a.name(i)), (b.image(i).unwrap(), b.name(i)), "image {i}");
+        }
+    }
+    let some = from_file.train.select(&[5, 0]);
+    assert_eq!((some.image(1).unwrap(), some.name(1)), (from_folder.train.image(0).unwrap(), from_folder.train.name(0)));
+    // At another side as if what is in memory were resampled.
+    let (resampled, other) = (open_at(&dir.path().join("out"), 16), from_folder.train.at(16).unwrap());
+    assert_eq!((resampled.resampled_from, resampled.train.image(7).unwrap()), (Some(24), other.image(7).unwrap()));
+    verify(&open_at(&dir.path().join("out"), 24)).unwrap();
+    // Packed again it is the same file.
+    pack(&dir.path().join("out"), 24, &Options::default(), &dir.path().join("again")).unwrap();
+    assert_eq!(open_at(&dir.path().join("again"), 24).sha256, written.sha256);
+}
+
+#[test]
+fn what_cannot_be_read_stops_it_and_nothing_is_written() {
+    let (dir, written) = packed(false);
+    let message = written.unwrap_err().to_string();
+    assert!(message.contains("one image can't be read:\n  b/12.png"), "{message}");
+    let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["in"]);
+}
+
+#[test]
+fn damage_is_found_and_never_breaks_the_program() {
+    let (dir, _written) = packed(true);
+    let path = dir.path().join("out");
+    let whole = std::fs::read(&path).unwrap();
+    let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    let bad = dir.path().join("bad");
+    for length in (0..whole.len()).step_by(997).chain([header - 1, header, header + 1, whole.len() - 1]) {
+        std::fs::write(&bad, &whole[..length]).unwrap();
+        // No such file, or one that is cut off.
+        match open(&bad, 24) {
+            Ok(opened) => assert!(opened.is_none(), "{length} bytes"),
+            Err(e) => assert!(e.to_string().contains("is cut off or damaged; make it anew"), "{length} bytes: {e}"),
+        }
+    }
+    // A pixel that changed is found when all is read; other columns when the file is opened.
+    for at in [header + 100, header + 20 * 24 * 24] {
+        let mut changed = whole.clone();
+        changed[at] ^= 1;
+        std::fs::write(&bad, changed).unwrap();
+        let message = verify(&open_at(&bad, 24)).unwrap_err().to_string();
+        assert!(message.contains("was changed after it was written"), "{message}");
+    }
+    let columns = header + 39 * bytes_of(24);
+    for (at, value) in [(columns, 2), (columns + 1, 1), (columns + 2 * 39, 2), (columns + 3 * 39, 200), (whole.len() - 1, 200)] {
+        let mut changed = whole.clone();
+        changed[at] = value;
+        std::fs::write(&bad, changed).unwrap();
+        let message = open(&bad, 24).unwrap_err().to_string();
+        assert!(message.contains("contradicts itself"), "byte {at}: {message}");
+    }
+    let text = String::from_utf8_lossy(&whole[..header]).replace("\"version\":\"1\"", "\"version\":\"2\"");
+    std::fs::write(&bad, [text.as_bytes(), &whole[header..]].concat()).unwrap();
+    assert!(open(&bad, 24).unwrap_err().to_string().contains("another version"));
+}

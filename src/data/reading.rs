@@ -1,0 +1,136 @@
+//! A listing read as a whole: into memory, or only to learn what it holds.
+
+use super::arrange::arrange;
+use super::gather::{Gathered, PixelDigest, digest, gather};
+use super::images::{allocate, bytes_of};
+use super::inventory::Inventory;
+use super::listing::Listing;
+use super::names::Names;
+use super::opening::Options;
+use super::{Dataset, Images};
+use crate::error::{Error, Result};
+use std::path::Path;
+use std::sync::Arc;
+
+/// What a place holds, without the pixels.
+#[derive(Clone, Debug)]
+pub struct Survey {
+    /// What it is, see [`Dataset::name`].
+    pub name: String,
+    /// Where it lies.
+    pub origin: String,
+    /// Training and test images.
+    pub images: [usize; 2],
+    /// Name, training and test images of each class.
+    pub classes: Vec<(String, [usize; 2])>,
+    /// See [`Dataset::sha256`]; of a place read at another side another one.
+    pub sha256: String,
+    /// How it was read, and what is no part of it.
+    pub inventory: Inventory,
+}
+
+impl Survey {
+    /// Of data that was opened.
+    pub fn of(data: &Dataset) -> Self {
+        let classes = data.classes.iter().cloned().zip(data.class_counts()).collect();
+        let (name, origin, images) = (data.name.clone(), data.origin.clone(), [data.train.len(), data.test.len()]);
+        Self { name, origin, images, classes, sha256: data.sha256.clone(), inventory: data.inventory.clone() }
+    }
+}
+
+/// What of the two sets could be read, in order.
+struct Readable {
+    /// Numbers of the entries.
+    numbers: [Vec<u32>; 2],
+    labels: [Vec<u16>; 2],
+    sha256: String,
+}
+
+impl Readable {
+    fn of(listing: &Listing, place: &str, sets: &[Vec<u32>; 2], gathered: &Gathered) -> Result<Self> {
+        let (mut numbers, mut labels): ([Vec<u32>; 2], [Vec<u16>; 2]) = Default::default();
+        let mut digests: [Vec<PixelDigest>; 2] = Default::default();
+        for (set, all) in sets.iter().enumerate() {
+            for &number in all {
+                if let Some(digest) = gathered.digests[number as usize] {
+                    numbers[set].push(number);
+                    digests[set].push(digest);
+                    labels[set].push(listing.entries[number as usize].label);
+                }
+            }
+            if numbers[set].is_empty() {
+                let word = ["training", "test"][set];
+                return Err(Error::failed(format!("{place}: none of the images of the {word} set can be read")));
+            }
+        }
+        let sha256 = digest(&listing.classes, [(&labels[0], &digests[0]), (&labels[1], &digests[1])]);
+        Ok(Self { numbers, labels, sha256 })
+    }
+}
+
+/// The images of `listing`, which lie at `place`, in memory at `side` pixels a side.
+///
+/// # Errors
+/// See [`open`](super::open).
+pub(super) fn read(listing: &Listing, place: &Path, side: usize, options: &Options) -> Result<Dataset> {
+    let origin = place.display().to_string();
+    let sets = arrange(listing, &origin, options.share())?;
+    let mut home = vec![None; listing.entries.len()];
+    for (set, numbers) in sets.iter().enumerate() {
+        numbers.iter().enumerate().for_each(|(at, &number)| home[number as usize] = Some((set, at)));
+    }
+    let image = bytes_of(side);
+    let mut pixels = [allocate(sets[0].len(), side)?, allocate(sets[1].len(), side)?];
+    let mut gathered = gather(listing, side, &mut |number, one| {
+        if let Some((set, at)) = home[number] {
+            pixels[set][at * image..][..image].copy_from_slice(one);
+        }
+        Ok(())
+    })?;
+    gathered.judge(listing, &origin, options.skip_unreadable)?;
+    gathered.compare(listing, &sets);
+    let readable = Readable::of(listing, &origin, &sets, &gathered)?;
+    let images = |set: usize, mut pixels: Vec<u8>| {
+        // What can't be read left a gap.
+        for (to, &number) in readable.numbers[set].iter().enumerate() {
+            let (_, from) = home[number as usize].expect("it has a set");
+            pixels.copy_within(from * image..(from + 1) * image, to * image);
+        }
+        let labels = readable.labels[set].clone();
+        pixels.truncate(labels.len() * image);
+        let mut names = Names::own();
+        readable.numbers[set].iter().for_each(|&number| names.push(&listing.entries[number as usize].name));
+        Arc::new(Images::new(side, pixels, labels).named(names))
+    };
+    let [train, test] = pixels;
+    Ok(Dataset {
+        name: listing.name.clone(),
+        origin,
+        train: images(0, train),
+        test: images(1, test),
+        resampled_from: None,
+        classes: listing.classes.clone(),
+        sha256: readable.sha256.clone(),
+        inventory: gathered.inventory,
+        options: *options,
+    })
+}
+
+/// What `listing` holds at `side` pixels a side: every image is read, and none is kept.
+///
+/// # Errors
+/// See [`open`](super::open).
+pub(super) fn survey(listing: &Listing, place: &Path, side: usize, options: &Options) -> Result<Survey> {
+    let origin = place.display().to_string();
+    let sets = arrange(listing, &origin, options.share())?;
+    let mut gathered = gather(listing, side, &mut |_, _| Ok(()))?;
+    gathered.judge(listing, &origin, options.skip_unreadable)?;
+    gathered.compare(listing, &sets);
+    let Readable { labels, sha256, .. } = Readable::of(listing, &origin, &sets, &gathered)?;
+    let mut classes: Vec<(String, [usize; 2])> = listing.classes.iter().map(|class| (class.clone(), [0; 2])).collect();
+    for (set, labels) in labels.iter().enumerate().filter(|_| !listing.classes.is_empty()) {
+        labels.iter().for_each(|&label| classes[usize::from(label)].1[set] += 1);
+    }
+    let images = [labels[0].len(), labels[1].len()];
+    Ok(Survey { name: listing.name.clone(), origin, images, classes, sha256, inventory: gathered.inventory })
+}

@@ -1,0 +1,177 @@
+//! What lies below folders, each by name, in an order that doesn't change: images, and what is no image and why.
+
+use super::picture::kind;
+use crate::error::{Error, Result};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Folders that systems and archivers put among images.
+const OF_SYSTEMS: [&str; 5] = ["@eaDir", "$RECYCLE.BIN", "__MACOSX", "System Volume Information", "lost+found"];
+
+/// Something below a folder.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// A file that is an image by its content or ending, whether or not it can be read.
+    Image(PathBuf),
+    /// Something else; what and why, in the plural.
+    Other(PathBuf, String),
+    /// A folder that can't be read.
+    Failed(PathBuf, Error),
+}
+
+/// What a folder holds, each sorted by name.
+#[derive(Default)]
+pub(super) struct Entries {
+    pub folders: Vec<PathBuf>,
+    pub images: Vec<PathBuf>,
+    pub others: Vec<(PathBuf, String)>,
+}
+
+impl Entries {
+    /// # Errors
+    /// If the folder can't be read.
+    pub(super) fn of(folder: &Path) -> Result<Self> {
+        let failed = |e| Error::io("read", folder, &e);
+        let mut paths = Vec::new();
+        for entry in std::fs::read_dir(folder).map_err(failed)? {
+            paths.push(entry.map_err(failed)?.path());
+        }
+        paths.sort();
+        let mut all = Self::default();
+        for path in paths {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.starts_with('.') {
+                // Some systems put a `._x.jpg` beside each `x.jpg`.
+                all.others.push((path, "hidden files and folders".into()));
+            } else if OF_SYSTEMS.contains(&name.as_str()) {
+                all.others.push((path, "folders of the system".into()));
+            } else if path.is_dir() {
+                all.folders.push(path);
+            } else {
+                match what(&path, &name) {
+                    None => all.images.push(path),
+                    Some(other) => all.others.push((path, other)),
+                }
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// What the file `path` is, in the plural, if it isn't an image.
+fn what(path: &Path, name: &str) -> Option<String> {
+    let mut first = Vec::new();
+    // Only regular files are opened: a pipe would wait for ever. A link that leads nowhere is judged by its name.
+    let regular = path.metadata().map(|m| m.is_file());
+    if let Ok(true) = regular {
+        let read = File::open(path).and_then(|file| file.take(64).read_to_end(&mut first));
+        if read.is_err() {
+            // Whether it can be read is asked again where all that can't is listed.
+            first.clear();
+        }
+    }
+    if kind(name, &first).is_some() {
+        return None;
+    }
+    let ending = Path::new(name).extension().map(|ending| ending.to_string_lossy().to_lowercase());
+    Some(match (regular, ending) {
+        (Ok(false), _) => "pipes, sockets and devices".into(),
+        (Err(_), _) => "links that lead nowhere".into(),
+        (_, Some(ending)) => format!("files that are no images (.{ending})"),
+        (_, None) => "files that are no images".into(),
+    })
+}
+
+/// Everything below some paths: files as they are, of each folder first its images, then its sub-folders. Links are followed; a folder
+/// within itself isn't entered again.
+pub(super) struct Walk {
+    /// To come, in reverse: paths, each with the real folders that it lies in.
+    paths: Vec<(PathBuf, Vec<PathBuf>)>,
+    /// What was found in the folder that it is in.
+    found: std::vec::IntoIter<Found>,
+}
+
+impl Walk {
+    pub(super) fn new(paths: impl DoubleEndedIterator<Item = PathBuf>) -> Self {
+        Self::within(paths, &[])
+    }
+
+    /// The same for paths in the real folders `within`, which aren't entered again.
+    pub(super) fn within(paths: impl DoubleEndedIterator<Item = PathBuf>, within: &[PathBuf]) -> Self {
+        Self { paths: paths.rev().map(|path| (path, within.to_vec())).collect(), found: Vec::new().into_iter() }
+    }
+
+    fn enter(&mut self, folder: &Path, mut within: Vec<PathBuf>) -> Result<()> {
+        let real = folder.canonicalize().map_err(|e| Error::io("read", folder, &e))?;
+        if within.contains(&real) {
+            let found = Found::Other(folder.to_owned(), "links to a folder that they lie in".into());
+            self.found = vec![found].into_iter();
+            return Ok(());
+        }
+        within.push(real);
+        let Entries { folders, images, others } = Entries::of(folder)?;
+        let images = images.into_iter().map(Found::Image);
+        let found: Vec<_> = images.chain(others.into_iter().map(|(path, what)| Found::Other(path, what))).collect();
+        self.found = found.into_iter();
+        self.paths.extend(folders.into_iter().rev().map(|folder| (folder, within.clone())));
+        Ok(())
+    }
+}
+
+impl Iterator for Walk {
+    type Item = Found;
+
+    fn next(&mut self) -> Option<Found> {
+        loop {
+            if let Some(found) = self.found.next() {
+                return Some(found);
+            }
+            let (path, within) = self.paths.pop()?;
+            if !path.is_dir() {
+                // Who names a file means it.
+                return Some(Found::Image(path));
+            }
+            if let Err(e) = self.enter(&path, within) {
+                return Some(Found::Failed(path, e));
+            }
+        }
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn links_are_followed_and_circles_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir_all(at("a/b")).unwrap();
+        std::fs::create_dir_all(at("elsewhere")).unwrap();
+        image::GrayImage::new(8, 8).save(at("elsewhere/1.png")).unwrap();
+        symlink(at("elsewhere"), at("a/linked")).unwrap();
+        symlink(at("elsewhere/1.png"), at("a/b/2.png")).unwrap();
+        symlink(at("a"), at("a/b/up")).unwrap();
+        symlink(at("nowhere"), at("a/lost")).unwrap();
+        symlink(at("nowhere"), at("a/lost.png")).unwrap();
+        let name = |path: &Path| path.strip_prefix(dir.path()).unwrap().display().to_string();
+        let found: Vec<String> = Walk::new([at("a")].into_iter())
+            .map(|found| match found {
+                Found::Image(path) => name(&path),
+                Found::Other(path, what) => format!("{}: {what}", name(&path)),
+                Found::Failed(path, e) => panic!("{}: {e}", path.display()),
+            })
+            .collect();
+        let want = [
+            // Named as an image, so it is one that can't be read.
+            "a/lost.png",
+            "a/lost: links that lead nowhere",
+            "a/b/2.png",
+            "a/b/up: links to a folder that they lie in",
+            "a/linked/1.png",
+        ];
+        assert_eq!(found, want);
+    }
+}
