@@ -49,6 +49,12 @@ impl Error {
         Self::Failed(line(message.into()))
     }
 
+    /// A failure with a list: `what` with the file it is about, a line for each of `items`, and the remedy.
+    pub fn list(what: &str, items: impl Iterator<Item = String>, remedy: &str) -> Self {
+        let items: String = items.map(|item| format!("\n  {}", line(item))).collect();
+        Self::Failed(format!("{}{items}\n{}", line(what.to_owned()), line(remedy.to_owned())))
+    }
+
     /// A device that failed while `doing` something ("reading the losses of step 7").
     pub fn device(doing: &str, source: &dyn std::fmt::Display) -> Self {
         let source = source.to_string();

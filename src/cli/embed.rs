@@ -254,13 +254,12 @@ impl Missing {
     fn judge(&self, rows: usize, skip: bool) -> Result<()> {
         if self.unreadable > 0 && (!skip || rows == 0) {
             let all = self.of + self.unreadable;
-            let list = data::unreadable("nothing was written", all, self.unreadable, self.first.iter().cloned());
-            return Err(Error::failed(list));
+            return Err(data::unreadable("nothing was written", all, self.unreadable, self.first.iter().cloned()));
         }
         if rows == 0 {
             let others: Vec<String> = self.left_out.iter().map(|kind| format!("{} {}", kind.count, kind.what)).collect();
-            let others = if others.is_empty() { "nothing".into() } else { format!("no images, but {}", others.join(", ")) };
-            return Err(Error::failed(format!("nothing to embed: there is {others}; name image files, or folders of them")));
+            let others = if others.is_empty() { String::new() } else { format!(", but {}", others.join(", ")) };
+            return Err(Error::failed(format!("nothing to embed: there are no images{others}; name image files, or folders of them")));
         }
         Ok(())
     }

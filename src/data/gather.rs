@@ -7,7 +7,6 @@ use crate::error::{Error, Result};
 use crate::progress::Progress;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
-use std::fmt::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -149,12 +148,8 @@ impl Gathered {
             }
             return Ok(());
         }
-        Err(Error::failed(unreadable(
-            place,
-            n,
-            bad,
-            self.unreadable.iter().map(|(number, why)| format!("{} {why}", listing.entries[*number].name)),
-        )))
+        let list = self.unreadable.iter().map(|(number, why)| format!("{} {why}", listing.entries[*number].name));
+        Err(unreadable(place, n, bad, list))
     }
 
     /// Notes the images of the test set whose pixels are those of a training image. `sets` are numbers of entries.
@@ -172,17 +167,14 @@ impl Gathered {
     }
 }
 
-/// What is said of `bad` among `n` images of `place` that can't be read, whose names and faults are `list`.
-pub fn unreadable(place: &str, n: usize, bad: usize, list: impl Iterator<Item = String>) -> String {
-    let mut message = match (bad, n) {
-        (1, _) => format!("{place}: one image can't be read:"),
+/// That `bad` of `n` images of `place` can't be read; `list` says of them, or of the first, which and why.
+pub fn unreadable(place: &str, n: usize, bad: usize, list: impl Iterator<Item = String>) -> Error {
+    let what = match bad {
+        1 => format!("{place}: one image can't be read:"),
         _ => format!("{place}: {bad} of {n} images can't be read:"),
     };
-    list.take(LeftOut::NAMED).for_each(|line| write!(message, "\n  {line}").expect("text grows"));
-    if bad > LeftOut::NAMED {
-        write!(message, "\n  and {} more", bad - LeftOut::NAMED).expect("text grows");
-    }
-    message + "\nmend or remove them, or go on without them: --skip-unreadable"
+    let more = (bad > LeftOut::NAMED).then(|| format!("and {} more", bad - LeftOut::NAMED));
+    Error::list(&what, list.take(LeftOut::NAMED).chain(more), "mend or remove them, or go on without them: --skip-unreadable")
 }
 
 /// One SHA-256 in hex over the names of the classes, and labels and pixels of the two sets, wherever they lie and however they are

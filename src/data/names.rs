@@ -7,6 +7,8 @@ use std::borrow::Cow;
 pub enum Names {
     /// `train:0`, `train:1`, ..: the word before the colon.
     Numbered(&'static str),
+    /// Some of those, by their numbers.
+    Some(&'static str, Vec<u32>),
     /// Their own.
     Own {
         /// One after the other.
@@ -36,6 +38,7 @@ impl Names {
     pub fn get(&self, i: usize) -> Cow<'_, str> {
         match self {
             Self::Numbered(set) => format!("{set}:{i}").into(),
+            Self::Some(set, numbers) => format!("{set}:{}", numbers[i]).into(),
             Self::Own { .. } => self.own_of(i).expect("its own").into(),
         }
     }
@@ -49,9 +52,15 @@ impl Names {
 
     /// Those of `indices`, in that order, which stay what they were: `test:17` doesn't become `test:0`.
     pub fn select(&self, indices: impl Iterator<Item = usize>) -> Self {
-        let mut names = Self::own();
-        indices.for_each(|i| names.push(&self.get(i)));
-        names
+        match self {
+            Self::Numbered(set) => Self::Some(set, indices.map(|i| i as u32).collect()),
+            Self::Some(set, numbers) => Self::Some(set, indices.map(|i| numbers[i]).collect()),
+            Self::Own { .. } => {
+                let mut names = Self::own();
+                indices.for_each(|i| names.push(&self.get(i)));
+                names
+            }
+        }
     }
 }
 
@@ -66,6 +75,8 @@ mod tests {
         assert_eq!([0, 1, 2].map(|i| own.get(i).into_owned()), ["a/1.png", "", "ü.jpg"]);
         let chosen = own.select([2, 0].into_iter());
         assert_eq!([0, 1].map(|i| chosen.get(i).into_owned()), ["ü.jpg", "a/1.png"]);
-        assert_eq!(Names::Numbered("test").select([17].into_iter()).get(0), "test:17");
+        let numbered = Names::Numbered("test").select([17, 3].into_iter());
+        assert_eq!((numbered.get(0), numbered.own_of(0)), ("test:17".into(), None));
+        assert_eq!(numbered.select([1].into_iter()).get(0), "test:3");
     }
 }

@@ -22,9 +22,12 @@ use super::{Dataset, Images, Options};
 use crate::error::{Error, Result};
 use crate::files::{self, Partial};
 use rayon::prelude::*;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
+use safetensors::tensor::TensorInfo;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -183,6 +186,15 @@ fn finish(
     file.into_inner().map_err(std::io::IntoInnerError::into_error)
 }
 
+/// What a file begins with.
+#[derive(Deserialize)]
+struct Header {
+    #[serde(rename = "__metadata__")]
+    metadata: HashMap<String, String>,
+    #[serde(flatten)]
+    tensors: HashMap<String, TensorInfo>,
+}
+
 /// The data set in the file `path` at `side` pixels a side; `None` if it isn't such a file.
 ///
 /// # Errors
@@ -199,40 +211,49 @@ pub(super) fn open(path: &Path, side: usize) -> Result<Option<Dataset>> {
     if header_length > LONGEST_HEADER.min(length - 8) {
         return Ok(None);
     }
-    let mut header = first.to_vec();
+    let mut header = Vec::new();
     Read::by_ref(&mut file).take(header_length).read_to_end(&mut header).map_err(failed)?;
-    let Ok((_, described)) = SafeTensors::read_metadata(&header) else { return Ok(None) };
-    let Some(metadata) = described.metadata().as_ref().filter(|m| m.get("format").is_some_and(|f| f == FORMAT)) else {
+    let Ok(Header { metadata, tensors }) = serde_json::from_slice(&header) else { return Ok(None) };
+    if metadata.get("format").is_none_or(|format| format != FORMAT) {
         return Ok(None);
-    };
+    }
     let wrong = |what: &str| Error::failed(format!("{}: {what}; make it anew with `soda data pack`", path.display()));
     if metadata.get("version").is_none_or(|version| version != VERSION) {
         return Err(wrong("was written by another version of this program"));
     }
     let start = 8 + header_length;
-    if described.data_len() as u64 != length - start {
+    let end = |tensor: &TensorInfo| tensor.data_offsets.1 as u64;
+    if tensors.values().map(end).max() != Some(length - start) {
         return Err(wrong("is cut off or damaged"));
     }
     let damaged = || wrong("contradicts itself and is damaged");
-    let images = described.info("images").filter(|t| t.dtype == Dtype::U8).ok_or_else(damaged)?;
+    // Every tensor has the bytes that its shape asks for.
+    let tensor = |name: &str, dtype: Dtype, size: usize| {
+        let numbers = |t: &TensorInfo| t.shape.iter().try_fold(size, |bytes, &n| bytes.checked_mul(n));
+        let whole = |t: &&TensorInfo| t.dtype == dtype && t.data_offsets.1.checked_sub(t.data_offsets.0) == numbers(t);
+        tensors.get(name).filter(whole).ok_or_else(damaged)
+    };
+    let images = tensor("images", Dtype::U8, 1)?;
     let &[n, 3, own, width] = &images.shape[..] else { return Err(damaged()) };
     if own != width || images.data_offsets.0 != 0 || u32::try_from(n).is_err() || own == 0 {
         return Err(damaged());
     }
-    let mut column = |name: &str, dtype: Dtype| -> Result<Vec<u8>> {
-        let tensor = described.info(name).filter(|t| t.dtype == dtype && t.shape.len() == 1);
-        let tensor = tensor.filter(|t| name == "names" || t.shape[0] == n).ok_or_else(damaged)?;
+    let mut column = |name: &str, dtype: Dtype, size: usize| -> Result<Vec<u8>> {
+        let tensor = tensor(name, dtype, size)?;
+        if tensor.shape.len() != 1 || (name != "names" && tensor.shape[0] != n) {
+            return Err(damaged());
+        }
         let mut bytes = Vec::new();
         file.seek(SeekFrom::Start(start + tensor.data_offsets.0 as u64)).map_err(failed)?;
         let many = (tensor.data_offsets.1 - tensor.data_offsets.0) as u64;
         Read::by_ref(&mut file).take(many).read_to_end(&mut bytes).map_err(failed)?;
         Ok(bytes)
     };
-    let labels: Vec<u16> = column("labels", Dtype::U16)?.as_chunks().0.iter().map(|&v| u16::from_le_bytes(v)).collect();
-    let sets = column("set", Dtype::U8)?;
-    let order: Vec<u32> = column("order", Dtype::U32)?.as_chunks().0.iter().map(|&v| u32::from_le_bytes(v)).collect();
-    let text = String::from_utf8(column("names", Dtype::U8)?).map_err(|_| damaged())?;
-    let ends: Vec<u64> = column("name_ends", Dtype::U64)?.as_chunks().0.iter().map(|&v| u64::from_le_bytes(v)).collect();
+    let labels: Vec<u16> = column("labels", Dtype::U16, 2)?.as_chunks().0.iter().map(|&v| u16::from_le_bytes(v)).collect();
+    let sets = column("set", Dtype::U8, 1)?;
+    let order: Vec<u32> = column("order", Dtype::U32, 4)?.as_chunks().0.iter().map(|&v| u32::from_le_bytes(v)).collect();
+    let text = String::from_utf8(column("names", Dtype::U8, 1)?).map_err(|_| damaged())?;
+    let ends: Vec<u64> = column("name_ends", Dtype::U64, 8)?.as_chunks().0.iter().map(|&v| u64::from_le_bytes(v)).collect();
     let inside = |end: u64| usize::try_from(end).is_ok_and(|end| text.is_char_boundary(end));
     if !ends.iter().all(|&end| inside(end)) || !ends.is_sorted() {
         return Err(damaged());

@@ -9,7 +9,14 @@ fn a_named_place_without_data_is_an_error_with_the_remedy() {
         assert!(message.contains("soda data import PATH --data"), "{message}");
     }
     let message = verify(empty.path(), &Options::default()).unwrap_err().to_string();
-    assert!(message.contains("test_batch.bin is missing") && message.contains("soda data fetch"), "{message}");
+    assert!(message.contains("holds nothing; name another place") && message.contains("soda data fetch"), "{message}");
+    let gone = verify(&empty.path().join("gone"), &Options::default()).unwrap_err().to_string();
+    assert!(gone.contains("test_batch.bin is missing"), "{gone}");
+    let gone = open_from(Some(&empty.path().join("gone")), None, None, 32, &Options::default()).unwrap_err().to_string();
+    assert!(gone.contains("does not exist; check the path"), "{gone}");
+    std::fs::write(empty.path().join("a.txt"), "x").unwrap();
+    let words = open_from(Some(empty.path()), None, None, 32, &Options::default()).unwrap_err().to_string();
+    assert!(words.contains("holds no images, but 1 files that are no images (.txt)"), "{words}");
 }
 
 #[test]
@@ -28,7 +35,7 @@ fn a_named_place_is_recognised_by_what_it_holds() {
         (&["a".into(), "b".into()][..], 18, &[0, 1][..])
     );
     assert!(images.name.starts_with("images of ") && images.require_classes("a probe").is_ok());
-    assert!(verify(place.path(), &Options::default()).unwrap()[0].contains("18 training, 2 test images"));
+    assert!(verify(place.path(), &Options::default()).unwrap()[0].contains("18 training and 2 test images of 2 classes, every image can be read"));
     // It is found again from any folder.
     assert_eq!(reopen(&images.location(), 32, &Options::default()).unwrap().sha256, images.sha256);
     let relative = Dataset { origin: BUNDLED.into(), ..images.clone() }.location();
