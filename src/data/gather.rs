@@ -129,7 +129,7 @@ fn decode_file(path: &Path, side: usize) -> std::result::Result<Decoded, String>
     if !path.metadata().map_err(failed)?.is_file() {
         return Err("is no regular file".into());
     }
-    picture::decode(&std::fs::read(path).map_err(failed)?, side).map_err(|trouble| trouble.to_string())
+    picture::read(path, side).map_err(failed)?.map_err(|trouble| trouble.to_string())
 }
 
 impl Gathered {

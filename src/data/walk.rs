@@ -1,6 +1,6 @@
 //! What lies below folders, each by name, in an order that doesn't change: images, and what is no image and why.
 
-use super::picture::kind;
+use super::picture::{FIRST_BYTES, kind};
 use crate::error::{Error, Result};
 use std::fs::File;
 use std::io::Read;
@@ -65,7 +65,7 @@ fn what(path: &Path, name: &str) -> Option<String> {
     // Only regular files are opened: a pipe would wait for ever. A link that leads nowhere is judged by its name.
     let regular = path.metadata().map(|m| m.is_file());
     if let Ok(true) = regular {
-        let read = File::open(path).and_then(|file| file.take(64).read_to_end(&mut first));
+        let read = File::open(path).and_then(|file| file.take(FIRST_BYTES as u64).read_to_end(&mut first));
         if read.is_err() {
             // Whether it can be read is asked again where all that can't is listed.
             first.clear();

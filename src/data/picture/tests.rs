@@ -1,9 +1,13 @@
 use super::*;
 use crate::data::{Images, bundled};
-use image::{GrayImage, ImageBuffer, Luma, Rgb, RgbImage, RgbaImage};
+use image::{GrayImage, ImageBuffer, Luma, Rgb, RgbImage, Rgba, RgbaImage};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tempfile::TempDir;
+
+mod agreement;
+mod cuts;
+mod kinds;
 
 const SIDE: usize = 32;
 const PLANE: usize = SIDE * SIDE;
