@@ -13,10 +13,9 @@ mod tars;
 mod tiny_imagenet;
 mod tree;
 
-pub(crate) use shared::class_order;
-
 use super::listing::Listing;
 use crate::error::{Error, Result};
+use std::cmp::Ordering;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -43,6 +42,22 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
         }
     }
     Ok(None)
+}
+
+/// The order of two classes by their names: numbers by value and before others, the rest by its characters.
+pub(crate) fn class_order(a: &str, b: &str) -> Ordering {
+    match (number(a), number(b)) {
+        (Some(x), Some(y)) => x.total_cmp(&y).then_with(|| a.cmp(b)),
+        (Some(_), None) => Ordering::Less,
+        (None, Some(_)) => Ordering::Greater,
+        (None, None) => a.cmp(b),
+    }
+}
+
+/// A number as people write labels: digits, a sign, a point. "inf" and "1e3" are words.
+fn number(text: &str) -> Option<f64> {
+    let plain = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'+'));
+    if plain { text.parse().ok() } else { None }
 }
 
 /// What a file is.

@@ -205,3 +205,49 @@ impl PageReader for Pages {
         self.pages.skip_next_page()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    /// A file of pages of ten bytes that state these sizes.
+    fn check(sizes: &[(u64, u64)]) -> Result<()> {
+        let mut file = tempfile::tempfile().unwrap();
+        for (unpacked, packed) in sizes {
+            // Kind, sizes, a checksum, and a structure with a number, a flag, a text and another structure.
+            let mut header = vec![0x15, 0];
+            for size in [unpacked, packed] {
+                header.push(0x15);
+                let mut left = size << 1;
+                while left > 127 {
+                    header.push(left as u8 | 0x80);
+                    left >>= 7;
+                }
+                header.push(left as u8);
+            }
+            header.extend([0x15, 8, 0x1c, 0x15, 2, 0x11, 0x18, 3, b'a', b'b', b'c', 0x1c, 0x06, 20, 2, 0, 0, 0]);
+            file.write_all(&header).unwrap();
+            file.write_all(&[7; 10]).unwrap();
+        }
+        let length = file.stream_position().unwrap();
+        Headers::check(&file, 0, length)
+    }
+
+    #[test]
+    fn a_page_that_states_more_than_it_can_hold_is_refused() {
+        check(&[(10, 10), (5000, 10), (ROOM, 10)]).unwrap();
+        let message = check(&[(10, 10), ((1 << 31) - 1, 10)]).unwrap_err().to_string();
+        assert!(message.contains("a page of 10 bytes states that it unpacks to 2147483647"), "{message}");
+        let message = check(&[(10, 11)]).unwrap_err().to_string();
+        assert!(message.contains("goes on behind the end of its column"), "{message}");
+        assert!(check(&[(10, u64::MAX >> 1)]).is_err());
+    }
+
+    #[test]
+    fn nested_structures_have_an_end() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[0x1c; 100_000]).unwrap();
+        assert!(Headers::check(&file, 0, 100_000).is_err());
+    }
+}

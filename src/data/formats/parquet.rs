@@ -8,6 +8,7 @@ use super::pages::Source;
 use super::shared::{Shard, check_count, choose, classes_of, counted, shards_of, title, unique};
 use crate::data::listing::{Content, Contents, Entry, LeftOut, Listing, Set};
 use crate::error::{Error, Result};
+use ::parquet::errors::ParquetError;
 use columns::{Columns, Labels};
 use std::collections::HashSet;
 use std::fs::File;
@@ -106,9 +107,12 @@ enum Fault {
     Other(Error),
 }
 
-impl<E: std::error::Error> From<E> for Fault {
-    fn from(e: E) -> Self {
-        Self::Damaged(e.to_string())
+impl From<ParquetError> for Fault {
+    fn from(e: ParquetError) -> Self {
+        Self::Damaged(match e {
+            ParquetError::General(reason) | ParquetError::EOF(reason) | ParquetError::NYI(reason) => reason,
+            other => other.to_string(),
+        })
     }
 }
 

@@ -1,29 +1,13 @@
 //! What several formats share: the order of classes, names that are unique, and shards that are named for their set.
 
+use super::class_order;
 use crate::data::listing::{LeftOut, Set};
 use crate::error::{Error, Result};
-use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// Most classes.
 pub(super) const MOST_CLASSES: usize = 65_535;
-
-/// The order of two classes by their names: numbers by value and before others, the rest by its characters.
-pub(crate) fn class_order(a: &str, b: &str) -> Ordering {
-    match (number(a), number(b)) {
-        (Some(x), Some(y)) => x.total_cmp(&y).then_with(|| a.cmp(b)),
-        (Some(_), None) => Ordering::Less,
-        (None, Some(_)) => Ordering::Greater,
-        (None, None) => a.cmp(b),
-    }
-}
-
-/// A number as people write labels: digits, a sign, a point. "inf" and "1e3" are words.
-fn number(text: &str) -> Option<f64> {
-    let plain = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'+'));
-    if plain { text.parse().ok() } else { None }
-}
 
 /// The distinct ones among `names` in [`class_order`], and the index into them of each.
 ///

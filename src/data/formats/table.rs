@@ -52,7 +52,8 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
     drop(bytes);
     let column = |wanted: &[&str]| wanted.iter().find_map(|name| table.columns.iter().position(|c| plain(c) == *name));
     let Some(path_column) = column(&PATHS) else {
-        let columns = if table.columns.is_empty() { "no columns".into() } else { format!("the columns {}", some_of(&table.columns)) };
+        let columns =
+            if table.columns.is_empty() { "no columns".into() } else { format!("the columns {}", some_of(&table.columns)) };
         return Err(wrong(format!("has {columns} and none of paths; name one `path`, and that of the labels `label`")));
     };
     let (label_column, set_column) = (column(&LABELS), column(&SETS));

@@ -107,7 +107,11 @@ impl Found<'_> {
             }
         }
         if !missing.is_empty() {
-            return Err(wrong(format!("names {} that aren't in val/images: {}", counted(missing.len(), "image"), some_of(&missing))));
+            return Err(wrong(format!(
+                "names {} that aren't in val/images: {}",
+                counted(missing.len(), "image"),
+                some_of(&missing)
+            )));
         }
         let mut others: Vec<String> = there.into_keys().filter(|name| !used.contains(name)).collect();
         others.sort();
