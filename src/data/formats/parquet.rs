@@ -10,9 +10,10 @@ use crate::data::listing::{Content, Contents, Entry, LeftOut, Listing, Set};
 use crate::error::{Error, Result};
 use ::parquet::errors::ParquetError;
 use columns::{Columns, Labels};
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -87,8 +88,9 @@ impl super::shared::OfSet for Table {
     }
 }
 
-/// Runs `read` on the shard at `path`. The library may panic on a file that is damaged on purpose.
-fn guarded<T>(path: &Path, read: impl FnOnce() -> std::result::Result<T, Fault>) -> Result<T> {
+/// Runs `read` on the shard at `path`. The library may panic on a file that is damaged on purpose; a panic while `elsewhere` is true
+/// is none of its own.
+fn guarded<T>(path: &Path, elsewhere: &Cell<bool>, read: impl FnOnce() -> std::result::Result<T, Fault>) -> Result<T> {
     let wrong = |e: &dyn std::fmt::Display| {
         let path = path.display();
         Err(Error::failed(format!("{path} cannot be read as a Parquet file ({e}); it is cut or damaged: get it again")))
@@ -97,6 +99,7 @@ fn guarded<T>(path: &Path, read: impl FnOnce() -> std::result::Result<T, Fault>)
         Ok(Ok(value)) => Ok(value),
         Ok(Err(Fault::Damaged(e))) => wrong(&e),
         Ok(Err(Fault::Other(e))) => Err(e),
+        Err(panic) if elsewhere.get() => resume_unwind(panic),
         Err(_) => wrong(&"it makes no sense"),
     }
 }
@@ -122,7 +125,7 @@ fn open(shard: &Shard) -> Result<(Source, Arc<::parquet::file::metadata::Parquet
         return Err(Error::failed(format!("{} is no plain file; name a Parquet file", shard.path.display())));
     }
     let file = File::open(&shard.path).map_err(failed)?;
-    guarded(&shard.path, || Ok(Source::open(file)?)).map(|(source, described)| (source, Arc::new(described)))
+    guarded(&shard.path, &Cell::new(false), || Ok(Source::open(file)?)).map(|(source, described)| (source, Arc::new(described)))
 }
 
 impl Table {
@@ -131,7 +134,7 @@ impl Table {
         let shown = shard.path.display();
         let columns = Columns::of(described.file_metadata().schema_descr())
             .map_err(|reason| Error::failed(format!("{shown} {reason}; give the folder of another data set, or its images")))?;
-        guarded(&shard.path, || {
+        guarded(&shard.path, &Cell::new(false), || {
             let rows = columns::rows(&described, source.length())?;
             let labels = columns.labels(&source, &described)?;
             let paths = columns.paths(&source, &described)?;
@@ -228,14 +231,19 @@ fn contents(shards: Vec<(Shard, Vec<Option<usize>>)>) -> Contents {
                 Error::failed(format!("{shown} has changed since it was listed; run the command again"))
             };
             let columns = Columns::of(described.file_metadata().schema_descr()).map_err(|_| changed())?;
-            let mut rows = numbers.iter();
-            guarded(&shard.path, || {
+            let (mut rows, visiting) = (numbers.iter(), Cell::new(false));
+            guarded(&shard.path, &visiting, || {
                 columns.images(&source, &described, &mut |image| {
                     let content = image.map_or_else(|| Content::Unreadable("has no image".into()), Content::Encoded);
                     match rows.next() {
                         None => Err(Fault::Other(changed())),
                         Some(None) => Ok(()),
-                        Some(Some(number)) => visit(*number, content).map_err(Fault::Other),
+                        Some(Some(number)) => {
+                            visiting.set(true);
+                            let visited = visit(*number, content);
+                            visiting.set(false);
+                            visited.map_err(Fault::Other)
+                        }
                     }
                 })
             })?;

@@ -49,10 +49,11 @@ pub(super) fn damaged(path: &Path, e: &dyn std::fmt::Display) -> Error {
 /// An archive that can't be read, or that ends early; an error of `take`.
 pub(super) fn walk(path: &Path, left_out: &mut Vec<LeftOut>, take: &mut Take) -> Result<()> {
     let failed = |e| Error::io("read", path, &e);
-    let mut file = File::open(path).map_err(failed)?;
-    if !file.metadata().map_err(failed)?.is_file() {
+    // Looked at before it is opened, as opening a pipe already waits.
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
         return Err(Error::failed(format!("{} is no plain file; name a tar archive", path.display())));
     }
+    let mut file = File::open(path).map_err(failed)?;
     let mut magic = Vec::new();
     file.by_ref().take(2).read_to_end(&mut magic).map_err(failed)?;
     if magic == [0x1f, 0x8b] {

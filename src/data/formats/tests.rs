@@ -139,6 +139,10 @@ fn a_pipe_is_not_opened() {
     let path = dir.path().join("x.tar");
     let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
     assert!(made.success() && list(&path).unwrap().is_none());
+    // As one of the shards in a folder.
+    assert!(refusal(dir.path()).contains("x.tar is no plain file"));
+    std::fs::rename(path, dir.path().join("x.parquet")).unwrap();
+    assert!(refusal(dir.path()).contains("x.parquet is no plain file"));
 }
 
 #[test]

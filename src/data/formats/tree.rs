@@ -60,8 +60,12 @@ impl Tree {
 mod tests {
     use super::*;
 
-    fn places(paths: &[&str]) -> Vec<(Option<String>, Option<(Set, bool)>)> {
-        Tree::of(paths).images.into_iter().map(|place| (place.class, place.set)).collect()
+    fn places(paths: &[&str]) -> Vec<Place> {
+        Tree::of(paths).images
+    }
+
+    fn place(class: Option<String>, set: Option<(Set, bool)>) -> Place {
+        Place { class, set }
     }
 
     fn class(name: &str) -> Option<String> {
@@ -71,18 +75,21 @@ mod tests {
     #[test]
     fn first_folders_are_sets_only_where_all_are_and_one_is_for_training() {
         let (train, test, val) = (Some((Set::Train, false)), Some((Set::Test, false)), Some((Set::Test, true)));
-        assert_eq!(places(&["train/cat/1.png", "TEST/dog/1.png"]), [(class("cat"), train), (class("dog"), test)]);
-        assert_eq!(places(&["train/1.png", "val/1.png"]), [(None, train), (None, val)]);
-        assert_eq!(places(&["test/1.png", "val/1.png"]), [(class("test"), None), (class("val"), None)]);
-        assert_eq!(places(&["train/a/1.png", "ship/b/1.png"]), [(class("train"), None), (class("ship"), None)]);
+        assert_eq!(places(&["train/cat/1.png", "TEST/dog/1.png"]), [place(class("cat"), train), place(class("dog"), test)]);
+        assert_eq!(places(&["train/1.png", "val/1.png"]), [place(None, train), place(None, val)]);
+        assert_eq!(places(&["test/1.png", "val/1.png"]), [place(class("test"), None), place(class("val"), None)]);
+        assert_eq!(places(&["train/a/1.png", "ship/b/1.png"]), [place(class("train"), None), place(class("ship"), None)]);
         // One set alone is one.
-        assert_eq!(places(&["train/cat/1.png", "train/dog/1.png"]), [(class("cat"), train), (class("dog"), train)]);
+        assert_eq!(places(&["train/cat/1.png", "train/dog/1.png"]), [place(class("cat"), train), place(class("dog"), train)]);
     }
 
     #[test]
     fn a_common_folder_says_nothing() {
-        assert_eq!(places(&["photos/all/cat/1.png", "photos/all/dog/x/1.png"]), [(class("cat"), None), (class("dog"), None)]);
-        assert_eq!(places(&["photos/1.png", "photos/2.png"]), [(None, None), (None, None)]);
+        assert_eq!(
+            places(&["photos/all/cat/1.png", "photos/all/dog/x/1.png"]),
+            [place(class("cat"), None), place(class("dog"), None)]
+        );
+        assert_eq!(places(&["photos/1.png", "photos/2.png"]), [place(None, None), place(None, None)]);
         let beside = Tree::of(&["cat/1.png", "2.png"]);
         assert_eq!((beside.classes, &beside.images[1]), (true, &Place::default()));
         assert!(!Tree::of(&[]).classes);

@@ -74,10 +74,10 @@ impl Columns {
         let path = all().filter(is_bytes).find(|i| matches!(parts(*i), [first, last] if first == top && last == "path"));
         let is_whole = |i: &usize| matches!(columns[*i].physical_type(), Type::INT32 | Type::INT64);
         let beside = |i: &usize| parts(*i).len() == 1 && *i != image;
-        let named = |name: &&str| all().filter(beside).find(|i| parts(*i)[0] == **name && (is_whole(i) || is_bytes(i)));
+        let named = |name: &str| all().filter(beside).find(|i| parts(*i)[0] == name && (is_whole(i) || is_bytes(i)));
         let mut whole = all().filter(beside).filter(is_whole);
         let only = || whole.next().filter(|_| whole.next().is_none());
-        let label = LABEL_NAMES.iter().find_map(|name| named(&name)).or_else(only);
+        let label = LABEL_NAMES.iter().find_map(|name| named(name)).or_else(only);
         let names = (top.to_owned(), label.map(|i| parts(i)[0].clone()));
         Ok(Self { image, path, label, names })
     }
@@ -135,13 +135,16 @@ fn all<T: DataType, V>(
     Ok(values)
 }
 
+/// What takes the values of a column.
+type Take<'a, V> = dyn FnMut(Option<&V>) -> Result<(), Fault> + 'a;
+
 /// Shows `take` the values of a column, `batch` of which are in memory at a time beside a page.
 fn each<T: DataType>(
     source: &Source,
     described: &ParquetMetaData,
     column: usize,
     batch: usize,
-    take: &mut dyn FnMut(Option<&T::T>) -> Result<(), Fault>,
+    take: &mut Take<T::T>,
 ) -> Result<(), Fault> {
     let descriptor = described.file_metadata().schema_descr().column(column);
     let full = descriptor.max_def_level();

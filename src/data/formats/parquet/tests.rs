@@ -135,3 +135,11 @@ fn survives_damage() {
         assert!(refused > 100 && accepted > 100, "{name}: {refused} {accepted}");
     }
 }
+
+#[test]
+fn what_fails_in_the_visitor_is_not_blamed_on_the_file() {
+    let listing = listed(&fixture("hub.parquet"));
+    let failed = (listing.contents)(&mut |_, _| Err(Error::failed("the disk is full"))).unwrap_err();
+    assert_eq!(failed.to_string(), "the disk is full");
+    assert!(catch_unwind(AssertUnwindSafe(|| (listing.contents)(&mut |_, _| panic!("a fault of its own")))).is_err());
+}
