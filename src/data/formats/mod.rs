@@ -1,24 +1,106 @@
-//! What images come in. Every module lists a place as a [`Listing`](super::listing::Listing), or says that the place is something else.
+//! What images come in. Every module lists a place as a [`Listing`], or says that the place is something else.
+
+mod cifar_python;
+mod pages;
+mod parquet;
+mod pickle;
+mod samples;
+mod shards;
+mod shared;
+mod stl10;
+mod table;
+mod tars;
+mod tiny_imagenet;
+mod tree;
 
 use super::listing::Listing;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use std::cmp::Ordering;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
-/// The images at `place`, a file or a folder; `None` if it is none of these formats.
+/// Lists `place`, a folder or a file, if it is of any format here: CIFAR's Python version or an archive of CIFAR, STL-10,
+/// Tiny-ImageNet, Parquet or tar shards, a table of paths and labels. Folders of images and of CIFAR's binary files are none of them.
 ///
 /// # Errors
-/// It is one of them, and something is wrong with it.
-pub(crate) fn list(_place: &Path) -> Result<Option<Listing>> {
+/// It is one of them and can't be used; the message names the file and the remedy.
+pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
+    let lists: &[List] = if place.is_dir() {
+        &[cifar_python::list, stl10::list, tiny_imagenet::list, parquet::list, shards::list]
+    } else {
+        match Kind::of(place)? {
+            Some(Kind::Parquet) => &[parquet::list],
+            Some(Kind::Tar) => &[cifar_python::list, shards::list],
+            Some(Kind::Table) => &[table::list],
+            None => &[],
+        }
+    };
+    for list in lists {
+        if let Some(listing) = list(place)? {
+            return Ok(Some(listing));
+        }
+    }
     Ok(None)
 }
 
-/// The order of two names of classes: numbers as numbers and before other names.
+/// The order of two classes by their names: numbers by value and before others, the rest by its characters.
 pub(crate) fn class_order(a: &str, b: &str) -> Ordering {
-    match (a.parse::<u64>(), b.parse::<u64>()) {
-        (Ok(x), Ok(y)) => x.cmp(&y).then_with(|| a.cmp(b)),
-        (Ok(_), Err(_)) => Ordering::Less,
-        (Err(_), Ok(_)) => Ordering::Greater,
-        _ => a.cmp(b),
+    match (number(a), number(b)) {
+        (Some(x), Some(y)) => x.total_cmp(&y).then_with(|| a.cmp(b)),
+        (Some(_), None) => Ordering::Less,
+        (None, Some(_)) => Ordering::Greater,
+        (None, None) => a.cmp(b),
     }
 }
+
+/// A number as people write labels: digits, a sign, a point. "inf" and "1e3" are words.
+fn number(text: &str) -> Option<f64> {
+    let plain = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'+'));
+    if plain { text.parse().ok() } else { None }
+}
+
+/// What lists a place if it is of one format.
+type List = fn(&Path) -> Result<Option<Listing>>;
+
+/// What a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Parquet,
+    /// Gzipped or not.
+    Tar,
+    Table,
+}
+
+impl Kind {
+    /// Where a tar archive has its magic bytes.
+    const TAR_MAGIC: usize = 257;
+
+    /// By its first bytes, else by its ending; `None`: it is none of these, or no plain file.
+    fn of(file: &Path) -> Result<Option<Self>> {
+        let failed = |e: std::io::Error| Error::io("read", file, &e);
+        if !std::fs::metadata(file).map_err(failed)?.is_file() {
+            return Ok(None);
+        }
+        let mut start = Vec::new();
+        File::open(file).and_then(|f| f.take(512).read_to_end(&mut start)).map_err(failed)?;
+        let name = file.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        let ends = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
+        let text = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&start).trim_ascii_start();
+        Ok(if start.starts_with(b"PAR1") || ends(&[".parquet"]) {
+            Some(Self::Parquet)
+        } else if start.starts_with(&[0x1f, 0x8b]) && !ends(&[".csv.gz", ".json.gz", ".jsonl.gz", ".bin.gz"])
+            || start.get(Self::TAR_MAGIC..).is_some_and(|rest| rest.starts_with(b"ustar"))
+            || ends(&[".tar", ".tar.gz", ".tgz"])
+        {
+            Some(Self::Tar)
+        } else if ends(&table::ENDINGS) || text.starts_with(b"[") || text.starts_with(b"{") {
+            Some(Self::Table)
+        } else {
+            None
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

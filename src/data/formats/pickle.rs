@@ -1,0 +1,187 @@
+//! The pickles that hold CIFAR, as data. A pickle is a program for a stack machine that may call any function of Python; this machine
+//! knows the instructions of protocols 2 to 5 that plain values and numpy's arrays need, and refuses the rest by name. Nothing is ever
+//! called.
+
+mod machine;
+
+use machine::Machine;
+use std::borrow::Cow;
+
+/// What is wrong, as the rest of a sentence.
+type Result<T> = std::result::Result<T, String>;
+
+/// Place of a value among all of a pickle. Values refer to each other by place: a value that is used twice costs nothing, and one that
+/// contains itself does no harm.
+pub(super) type Id = u32;
+/// Longest name in bytes.
+const LONGEST_NAME: usize = 1024;
+
+enum Value<'a> {
+    /// None, floats, objects in the making: nothing that is asked for.
+    Other,
+    Int(i64),
+    /// Bytes, and the strings of Python 2.
+    Bytes(&'a [u8]),
+    Text(&'a str),
+    /// Bytes that Python 3 wrote as a text for Python 2: one character each.
+    Latin(&'a str),
+    List(Vec<Id>),
+    Tuple(Vec<Id>),
+    Dict(Vec<(Id, Id)>),
+    Name(Name),
+    Dtype(Dtype),
+    Array(Option<Box<Array>>),
+}
+
+/// What a pickle may name.
+#[derive(Clone, Copy)]
+enum Name {
+    Reconstruct,
+    FromBuffer,
+    Ndarray,
+    Dtype,
+    Encode,
+}
+
+/// The type of an array's numbers: whole ones of some bytes.
+#[derive(Clone, Copy)]
+struct Dtype {
+    signed: bool,
+    bytes: usize,
+    big_endian: bool,
+}
+
+/// An array of numpy.
+#[derive(Clone)]
+struct Array {
+    shape: Vec<usize>,
+    dtype: Dtype,
+    column_major: bool,
+    data: Id,
+}
+
+/// A pickle that was read.
+pub(super) struct Pickle<'a> {
+    values: Vec<Value<'a>>,
+    root: Id,
+}
+
+impl<'a> Pickle<'a> {
+    /// Reads `bytes`.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self> {
+        let (values, root) = Machine::new(bytes).run()?;
+        Ok(Self { values, root })
+    }
+
+    fn value(&self, id: Id) -> &Value<'a> {
+        &self.values[id as usize]
+    }
+
+    /// An entry of the dictionary that the pickle is; of two with the same key the last one counts.
+    pub fn get(&self, key: &str) -> Option<Id> {
+        let Value::Dict(entries) = self.value(self.root) else { return None };
+        let is_key = |id: Id| match self.value(id) {
+            Value::Bytes(bytes) => *bytes == key.as_bytes(),
+            Value::Text(text) | Value::Latin(text) => *text == key,
+            _ => false,
+        };
+        entries.iter().rev().find(|(found, _)| is_key(*found)).map(|(_, value)| *value)
+    }
+
+    /// Whether it is a dictionary.
+    pub fn is_dict(&self) -> bool {
+        matches!(self.value(self.root), Value::Dict(_))
+    }
+
+    /// Texts of a list.
+    pub fn texts(&self, id: Id) -> Option<Vec<String>> {
+        let (Value::List(ids) | Value::Tuple(ids)) = self.value(id) else { return None };
+        let text = |id: &Id| {
+            let bytes = match self.value(*id) {
+                Value::Bytes(bytes) if bytes.len() <= LONGEST_NAME => Cow::Borrowed(*bytes),
+                Value::Text(text) if text.len() <= LONGEST_NAME => Cow::Borrowed(text.as_bytes()),
+                Value::Latin(text) if text.len() <= LONGEST_NAME => Cow::Owned(from_latin(text)?),
+                _ => return None,
+            };
+            Some(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        ids.iter().map(text).collect()
+    }
+
+    /// Whole numbers of a list or of an array of one dimension.
+    pub fn numbers(&self, id: Id) -> Option<Vec<i64>> {
+        match self.value(id) {
+            Value::List(ids) | Value::Tuple(ids) => {
+                ids.iter().map(|id| if let Value::Int(n) = self.value(*id) { Some(*n) } else { None }).collect()
+            }
+            Value::Array(Some(array)) if array.shape.len() == 1 && !array.dtype.big_endian => {
+                let data = self.data(array)?;
+                let number = |bytes: &[u8]| {
+                    let high = bytes.last().is_some_and(|last| array.dtype.signed && last & 0x80 != 0);
+                    let mut whole = [if high { 0xff } else { 0 }; 8];
+                    whole[..bytes.len()].copy_from_slice(bytes);
+                    i64::from_le_bytes(whole)
+                };
+                Some(data.chunks_exact(array.dtype.bytes).map(number).collect())
+            }
+            _ => None,
+        }
+    }
+
+    /// The bytes of an array of bytes, row-major, and its shape.
+    pub fn bytes(&self, id: Id) -> Option<(Vec<usize>, Cow<'a, [u8]>)> {
+        let Value::Array(Some(array)) = self.value(id) else { return None };
+        if array.dtype.bytes != 1 || array.dtype.signed {
+            return None;
+        }
+        let data = self.data(array)?;
+        match (array.column_major, &array.shape[..]) {
+            (true, &[rows, columns]) if rows > 1 && columns > 1 => {
+                let at = |i: usize| data[i % columns * rows + i / columns];
+                Some((array.shape.clone(), (0..rows * columns).map(at).collect()))
+            }
+            (true, shape) if shape.len() > 2 => None,
+            _ => Some((array.shape.clone(), data)),
+        }
+    }
+
+    /// The bytes of an array, if they are as many as its shape says.
+    fn data(&self, array: &Array) -> Option<Cow<'a, [u8]>> {
+        let data = match self.value(array.data) {
+            Value::Bytes(bytes) => Cow::Borrowed(*bytes),
+            Value::Latin(text) => Cow::Owned(from_latin(text)?),
+            _ => return None,
+        };
+        let expected = array.shape.iter().try_fold(array.dtype.bytes, |n, size| n.checked_mul(*size))?;
+        (data.len() == expected).then_some(data)
+    }
+}
+
+/// One byte a character.
+fn from_latin(text: &str) -> Option<Vec<u8>> {
+    text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect()
+}
+
+impl Dtype {
+    fn named(name: &str) -> Result<Self> {
+        let (big_endian, plain) = (name.starts_with('>'), name.trim_start_matches(['<', '>', '=', '|']));
+        let (signed, bytes) = match plain {
+            "u1" | "uint8" => (false, 1),
+            "i1" | "int8" => (true, 1),
+            "u2" | "uint16" => (false, 2),
+            "i2" | "int16" => (true, 2),
+            "u4" | "uint32" => (false, 4),
+            "i4" | "int32" => (true, 4),
+            "u8" | "uint64" => (false, 8),
+            "i8" | "int64" => (true, 8),
+            other => {
+                let other: String = other.chars().filter(|c| !c.is_control()).take(20).collect();
+                return Err(format!("holds an array of {other}, where CIFAR has whole numbers"));
+            }
+        };
+        Ok(Self { signed, bytes, big_endian: big_endian && bytes > 1 })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,152 @@
+//! Tar archives, gzipped or not, as a walk over their plain files. Memory stays small whatever an archive says of itself.
+
+use super::shared::is_hidden;
+use crate::data::listing::LeftOut;
+use crate::error::{Error, Result};
+use flate2::read::MultiGzDecoder;
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::ops::ControlFlow;
+use std::path::Path;
+use tar::{Archive, Entries, EntryType};
+
+/// Longest block of extended headers or long name.
+const LONGEST_HEADER: u64 = 1 << 20;
+/// Largest member that is read.
+pub(super) const LARGEST: u64 = 1 << 30;
+
+/// A plain file in an archive.
+pub(super) struct Member<'a> {
+    /// Its number among the plain files.
+    pub number: usize,
+    /// Its path with forward slashes, which stays below the place that it would be unpacked to.
+    pub name: String,
+    pub size: u64,
+    reader: &'a mut dyn Read,
+}
+
+impl Member<'_> {
+    /// Its bytes, `most` of them at most; `None`: there are more.
+    pub fn read(&mut self, most: u64) -> std::io::Result<Option<Vec<u8>>> {
+        let mut bytes = Vec::new();
+        self.reader.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+        Ok((bytes.len() as u64 <= most).then_some(bytes))
+    }
+}
+
+/// What takes members; it ends the walk, or has it go on.
+pub(super) type Take<'a> = dyn FnMut(&mut Member) -> Result<ControlFlow<()>> + 'a;
+
+/// An error about the archive at `path`.
+pub(super) fn damaged(path: &Path, e: &dyn std::fmt::Display) -> Error {
+    let path = path.display();
+    Error::failed(format!("{path} cannot be read as a tar archive ({e}); it is cut or damaged: get it again"))
+}
+
+/// Shows `take` the plain files of the archive at `path` in their order. What else there is joins `left_out`.
+///
+/// # Errors
+/// An archive that can't be read, or that ends early; an error of `take`.
+pub(super) fn walk(path: &Path, left_out: &mut Vec<LeftOut>, take: &mut Take) -> Result<()> {
+    let failed = |e| Error::io("read", path, &e);
+    // Looked at before it is opened, as opening a pipe already waits.
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(Error::failed(format!("{} is no plain file; name a tar archive", path.display())));
+    }
+    let mut file = File::open(path).map_err(failed)?;
+    let mut magic = Vec::new();
+    file.by_ref().take(2).read_to_end(&mut magic).map_err(failed)?;
+    if magic == [0x1f, 0x8b] {
+        file.rewind().map_err(failed)?;
+        let mut archive = Archive::new(MultiGzDecoder::new(BufReader::with_capacity(1 << 16, file)));
+        let entries = archive.entries().map_err(|e| damaged(path, &e))?;
+        if members(path, entries, u64::MAX, left_out, take)?.is_continue() {
+            // The checksum is at the very end.
+            std::io::copy(&mut archive.into_inner(), &mut std::io::sink()).map_err(|e| damaged(path, &e))?;
+        }
+        return Ok(());
+    }
+    // The end of an archive is a block of zeros: one that was cut between two members has none.
+    let length = file.seek(SeekFrom::End(0)).map_err(failed)?;
+    let mut last = Vec::new();
+    file.seek(SeekFrom::Start(length.saturating_sub(512))).map_err(failed)?;
+    file.by_ref().take(512).read_to_end(&mut last).map_err(failed)?;
+    if length < 512 || last.iter().any(|byte| *byte != 0) {
+        return Err(damaged(path, &"it has no end"));
+    }
+    file.rewind().map_err(failed)?;
+    let mut archive = Archive::new(file);
+    let entries = archive.entries_with_seek().map_err(|e| damaged(path, &e))?;
+    members(path, entries, length, left_out, take).map(drop)
+}
+
+fn members<R: Read>(
+    path: &Path,
+    entries: Entries<R>,
+    length: u64,
+    left_out: &mut Vec<LeftOut>,
+    take: &mut Take,
+) -> Result<ControlFlow<()>> {
+    let (mut long, mut number) = (None, 0);
+    // Raw: the library would keep long names and extended headers in memory, whatever their length.
+    for entry in entries.raw(true) {
+        let mut entry = entry.map_err(|e| damaged(path, &e))?;
+        let (kind, size) = (entry.header().entry_type(), entry.size());
+        if entry.raw_file_position().checked_add(size).is_none_or(|end| end > length) {
+            return Err(damaged(path, &"a member goes on behind its end"));
+        }
+        if [EntryType::GNULongName, EntryType::XHeader].contains(&kind) {
+            let mut bytes = Vec::new();
+            entry.by_ref().take(LONGEST_HEADER + 1).read_to_end(&mut bytes).map_err(|e| damaged(path, &e))?;
+            if bytes.len() as u64 > LONGEST_HEADER {
+                return Err(damaged(path, &"a name is too long"));
+            }
+            long = long_name(kind, &bytes).or(long);
+            continue;
+        }
+        if [EntryType::XGlobalHeader, EntryType::GNULongLink].contains(&kind) {
+            continue;
+        }
+        let bytes = long.take().unwrap_or_else(|| entry.path_bytes().into_owned());
+        let written = String::from_utf8_lossy(&bytes).into_owned();
+        if kind.is_dir() {
+            continue;
+        }
+        let Some(name) = safe(&written) else {
+            LeftOut::add(left_out, "members whose names lead out of the archive", || written);
+            continue;
+        };
+        if ![EntryType::Regular, EntryType::Continuous].contains(&kind) {
+            LeftOut::add(left_out, "members that are no plain files", || name);
+        } else if name.split('/').any(is_hidden) {
+            LeftOut::add(left_out, "members that are hidden or the system's own", || name);
+        } else {
+            let mut member = Member { number, name, size, reader: &mut entry };
+            number += 1;
+            if take(&mut member)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+    }
+    Ok(ControlFlow::Continue(()))
+}
+
+/// The name that a header in front of another holds.
+fn long_name(kind: EntryType, bytes: &[u8]) -> Option<Vec<u8>> {
+    if kind == EntryType::GNULongName {
+        return bytes.split(|byte| *byte == 0).next().map(<[u8]>::to_vec);
+    }
+    let path = tar::PaxExtensions::new(bytes).flatten().filter(|e| e.key_bytes() == b"path").last();
+    path.map(|e| e.value_bytes().to_vec())
+}
+
+/// The name with its parts joined by `/`, when it stays below.
+fn safe(name: &str) -> Option<String> {
+    let parts = || name.split(['/', '\\']);
+    // A drive letter is absolute on Windows.
+    if name.starts_with(['/', '\\']) || parts().any(|part| part == ".." || part.ends_with(':')) {
+        return None;
+    }
+    let name = parts().filter(|part| !part.is_empty() && *part != ".").collect::<Vec<_>>().join("/");
+    (!name.is_empty()).then_some(name)
+}
