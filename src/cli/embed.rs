@@ -259,7 +259,9 @@ impl Missing {
         if rows == 0 {
             let others: Vec<String> = self.left_out.iter().map(|kind| format!("{} {}", kind.count, kind.what)).collect();
             let others = if others.is_empty() { String::new() } else { format!(", but {}", others.join(", ")) };
-            return Err(Error::failed(format!("nothing to embed: there are no images{others}; name image files, or folders of them")));
+            return Err(Error::failed(format!(
+                "nothing to embed: there are no images{others}; name image files, or folders of them"
+            )));
         }
         Ok(())
     }

@@ -5,10 +5,11 @@ use crate::error::{Error, Result};
 use std::path::Path;
 
 /// Their names, as paths of the source tree, and texts.
-pub const BUILT_IN: [(&str, &str); 9] = [
+pub const BUILT_IN: [(&str, &str); 10] = [
     ("configs/finetune.toml", include_str!("../../configs/finetune.toml")),
     ("configs/quick.toml", include_str!("../../configs/quick.toml")),
     ("configs/tiny.toml", include_str!("../../configs/tiny.toml")),
+    ("configs/small.toml", include_str!("../../configs/small.toml")),
     ("configs/report.toml", include_str!("../../configs/report.toml")),
     ("configs/cifar10.toml", include_str!("../../configs/cifar10.toml")),
     ("configs/cifar10-generate.toml", include_str!("../../configs/cifar10-generate.toml")),

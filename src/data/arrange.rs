@@ -8,7 +8,7 @@ pub const TEST_SHARE: f64 = 0.1;
 
 /// The numbers of the entries for training and for the test, in order.
 ///
-/// Entries without a set are divided: of each class the images at equal distances are for the test, one in 1 / `share`. Where the
+/// Entries without a set are divided, and a training set without a test set: of each class the images at equal distances are for the test, one in 1 / `share`. Where the
 /// listing allows it, the classes take turns.
 ///
 /// # Errors
@@ -16,9 +16,11 @@ pub const TEST_SHARE: f64 = 0.1;
 pub(super) fn arrange(listing: &Listing, place: &str, share: f64) -> Result<[Vec<u32>; 2]> {
     let classes = listing.classes.len().max(1);
     let mut seen = vec![0usize; classes];
+    // A training set alone is divided, too.
+    let alone = listing.entries.iter().all(|entry| entry.set != Some(Set::Test));
     let mut sets: [Vec<u32>; 2] = Default::default();
     for (number, entry) in listing.entries.iter().enumerate() {
-        let set = entry.set.unwrap_or_else(|| {
+        let set = entry.set.filter(|_| !alone).unwrap_or_else(|| {
             let (i, upto) = (seen[usize::from(entry.label)], |n: usize| (n as f64 * share + 1e-9).floor());
             seen[usize::from(entry.label)] += 1;
             if upto(i + 1) > upto(i) { Set::Test } else { Set::Train }
@@ -102,6 +104,8 @@ mod tests {
         let entries = [set(0, Set::Train), set(0, Set::Train), set(1, Set::Train), set(1, Set::Test), set(0, Set::Test)];
         assert_eq!(arrange(&listing(&entries, true), "x", 0.1).unwrap(), [vec![0, 2, 1], vec![4, 3]]);
         assert_eq!(arrange(&listing(&entries, false), "x", 0.1).unwrap(), [vec![0, 1, 2], vec![3, 4]]);
+        let alone: Vec<_> = (0..10).map(|_| set(0, Set::Train)).collect();
+        assert_eq!(arrange(&listing(&alone, true), "x", 0.1).unwrap()[1], [9]);
         let lacking = [set(0, Set::Train), set(1, Set::Test)];
         let message = arrange(&listing(&lacking, true), "x", 0.1).unwrap_err().to_string();
         assert!(message.contains("images of the class b, and the training set has none"), "{message}");

@@ -52,8 +52,6 @@ pub(super) fn list(place: &Path, layout: Option<Layout>) -> Result<Option<Listin
         walked.groups(place, None)?;
         return walked.listing(place, "");
     }
-    // A training set alone is divided.
-    let alone = !sets.iter().flatten().any(|(set, _)| *set == Set::Test);
     // Where there are images for the test and others for validation, the latter are nobody's.
     let tested = sets.contains(&Some((Set::Test, false)));
     let mut reading = Vec::new();
@@ -63,7 +61,7 @@ pub(super) fn list(place: &Path, layout: Option<Layout>) -> Result<Option<Listin
             Some((set, _)) => {
                 let word = if set == Set::Train { "training" } else { "test" };
                 reading.push(format!("{name} is the {word} set"));
-                walked.groups(folder, Some(set).filter(|_| !alone))?;
+                walked.groups(folder, Some(set))?;
             }
             None => walked.leave_out(folder, "images in folders that are no set"),
         }

@@ -110,6 +110,9 @@ impl Place {
         if named.is_file() && file::side_of(named)?.is_some() {
             return Ok(Some(Self::Pack(named.to_owned())));
         }
+        if !named.exists() {
+            return Ok(None);
+        }
         let listed = match formats::list(named)? {
             None if named.is_dir() => folder::list(named, options.layout)?,
             listed => listed,

@@ -140,9 +140,6 @@ fn folders_are_sets_only_where_all_of_them_are_named_so_and_one_is_for_training(
 fn one_training_folder_is_divided_and_validation_beside_a_test_set_is_counted() {
     let dir = tempfile::tempdir().unwrap();
     (0..10).for_each(|i| write(&dir, &format!("train/{i}.png"), i));
-    // With a training folder alone there is no test set but a share of it.
-    let listing = list(dir.path(), None).unwrap().unwrap();
-    assert!(listing.entries.iter().all(|entry| entry.set == Some(Set::Train) || entry.set.is_none()));
     assert_eq!(values(&contents(&dir).test), [9]);
     write(&dir, "test/x.png", 20);
     write(&dir, "val/y.png", 30);

@@ -35,7 +35,10 @@ fn a_named_place_is_recognised_by_what_it_holds() {
         (&["a".into(), "b".into()][..], 18, &[0, 1][..])
     );
     assert!(images.name.starts_with("images of ") && images.require_classes("a probe").is_ok());
-    assert!(verify(place.path(), &Options::default()).unwrap()[0].contains("18 training and 2 test images of 2 classes, every image can be read"));
+    assert!(
+        verify(place.path(), &Options::default()).unwrap()[0]
+            .contains("18 training and 2 test images of 2 classes, every image can be read")
+    );
     // It is found again from any folder.
     assert_eq!(reopen(&images.location(), 32, &Options::default()).unwrap().sha256, images.sha256);
     let relative = Dataset { origin: BUNDLED.into(), ..images.clone() }.location();

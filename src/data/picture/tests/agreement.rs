@@ -2,7 +2,7 @@
 
 use super::super::{Decoded, Trouble, decode, read_picture};
 use super::cuts::with_segment;
-use crate::data::{Images, bytes_of};
+use crate::data::bytes_of;
 use image::imageops::FilterType;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, Pixel, Rgb, RgbImage};
@@ -94,8 +94,8 @@ fn a_large_image_goes_through_in_strips() {
     assert_eq!((found.width, found.height, found.twelve_bit), (900, 901, false));
     // Images of a data set go the same way.
     let planes = reference(&image, 900, None);
-    let resampled = super::super::resample(&Images::new(900, planes, vec![0]), 96).unwrap();
-    assert_eq!(resampled.image(0), found.pixels);
+    let resampled = super::super::resample(&planes, 900, 96).unwrap();
+    assert_eq!(resampled, found.pixels);
 }
 
 #[test]
