@@ -180,6 +180,14 @@ fn import_with(path: &Path, root: &Path, manifest: &Manifest) -> Result<Outcome>
         }
         let below = path.join(FOLDER);
         let folder = if below.is_dir() { &below } else { path };
+        if cifar::locate(path).is_none() {
+            let shown = quoted(path);
+            return Err(Error::failed(format!(
+                "{} holds none of the six .bin files of CIFAR-10; images of any other kind need no import: see what is there with `soda data \
+                 show {shown}`, and name it with --data {shown}",
+                path.display()
+            )));
+        }
         if let Some(problems) = manifest.problems(folder) {
             let from = folder.display();
             return Err(Error::failed(format!("{from} is not the official CIFAR-10: {problems}; get the official archive")));

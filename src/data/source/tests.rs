@@ -161,6 +161,11 @@ fn refuses_what_is_no_archive_or_lacks_a_file() {
     let message = import_with(&root.path().join("none"), root.path(), &manifest).unwrap_err().to_string();
     assert!(message.contains("cannot read") && message.contains("none"), "{message}");
     let message = import_with(root.path(), root.path(), &manifest).unwrap_err().to_string();
+    assert!(message.contains("holds none of the six .bin files") && message.contains("need no import"), "{message}");
+    // With one of them it's CIFAR-10 that isn't whole.
+    let part = tempfile::tempdir().unwrap();
+    std::fs::write(part.path().join("data_batch_2.bin"), "x").unwrap();
+    let message = import_with(part.path(), root.path(), &manifest).unwrap_err().to_string();
     assert!(message.contains("data_batch_1.bin is missing") && message.contains("test_batch.bin is missing"), "{message}");
 }
 
