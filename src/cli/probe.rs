@@ -114,7 +114,7 @@ impl Args {
         if self.epochs.is_some() || protocol.method != Method::Linear {
             return self.training(recipe);
         }
-        let (images, views) = (protocol.indices(data).0.len(), 1 + usize::from(protocol.views != TrainViews::Plain));
+        let (images, views) = (protocol.indices(data).0.len(), 1 + usize::from(protocol.views == TrainViews::Flip));
         let chosen = probe::trained(&recipe, data, images, views);
         if chosen.epochs > recipe.epochs {
             say(&format!(

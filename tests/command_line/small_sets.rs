@@ -113,7 +113,9 @@ fn three_images_in_all_are_told_as_such() {
     fails(&run("health"), 1, &["the test set holds 1"]);
     fails(&run("diagnose"), 1, &["the test set holds 1"]);
     fails(&run("mix"), 2, &["the test set holds one"]);
-    for line in ["sample -n 1", "reconstruct", "invert", "neighbours train:0", "directions --classes", "mix train:0 --with train:1"] {
+    for line in
+        ["sample -n 1", "reconstruct", "invert", "neighbours train:0", "directions --classes", "mix train:0 --with train:1"]
+    {
         succeeds(&run(line));
     }
 }
