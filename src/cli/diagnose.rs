@@ -111,7 +111,7 @@ fn print_row(name: &str, losses: &Losses) {
 
 /// What the numbers say.
 fn in_words(losses: &Losses, stats: &LatentStats, apart: f64) -> Vec<String> {
-    let (explained, dim, rank) = (losses.explained(), stats.dim, stats.effective_rank());
+    let (explained, dim, rank) = (losses.explained(), stats.dim, stats.rank_in_words());
     let mut words = vec![if explained < 1.0 {
         format!(
             "warning: the denoiser hardly uses z, which explains {explained:.1} % of its loss: train longer, or with a schedule that spends more steps at medium noise"
@@ -122,18 +122,17 @@ fn in_words(losses: &Losses, stats: &LatentStats, apart: f64) -> Vec<String> {
     }];
     let range = |pick: fn(f64, f64) -> f64, from: f64| stats.variance.iter().copied().fold(from, pick);
     let (least, most) = (range(f64::min, f64::INFINITY), range(f64::max, 0.0));
-    words.push(format!(
-        "z has an effective rank of {rank:.1} of {dim}; its numbers have variances from {least:.2e} to {most:.2e}"
-    ));
-    if rank < dim as f64 / 10.0 {
-        words.push(format!("warning: z has collapsed: it uses about {rank:.1} of {dim} directions"));
+    words.push(format!("z has an effective rank of {rank}; its numbers have variances from {least:.2e} to {most:.2e}"));
+    if stats.effective_rank() < stats.largest_rank() as f64 / 10.0 {
+        words.push(format!("warning: z has collapsed: it uses about {rank}"));
     }
     if apart > 0.0 {
         words.push(format!("warning: z of {apart:.1} % of the images lies far from all others (more than 5 times the median distance): the encoder learns too fast; lower train.encoder_lr_ratio"));
     }
     let mean = stats.total_variance() / dim as f64;
     let still = stats.variance.iter().filter(|v| **v < 1e-3 * mean).count();
-    if still > 0 {
+    // A number of a few images may hardly vary by chance.
+    if still > 0 && stats.n > dim {
         words.push(format!("warning: {still} of {dim} numbers of z hardly vary (less than a thousandth of the mean variance)"));
     }
     words

@@ -91,9 +91,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         Some(probe) => Some(probe.score(&frozen.test(&FeatureKind::Z)?)?),
         None => None,
     };
-    let rank = stats.effective_rank();
     let share: f64 = directions[..count].iter().map(|d| 100.0 * d.share).sum();
-    out!("{} strips in {}; effective rank of z {rank:.1} of {z_dim}", strips.len(), args.out.display());
+    out!("{} strips in {}; effective rank of z {}", strips.len(), args.out.display(), stats.rank_in_words());
     if count > 0 {
         out!("; {count} principal directions hold {share:.1} % of its variance");
     }
@@ -102,7 +101,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     }
     outln!();
     studio.used("train", dataset.train.len());
-    studio.output.set("effective_rank", json!(rank));
+    studio.output.set("effective_rank", json!(stats.effective_rank()));
     studio.output.set("directions", describe(&directions, count, probe.as_ref(), &starts[0].z));
     if let Some(score) = score {
         studio.output.set("probe", json!(score));

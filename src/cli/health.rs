@@ -11,13 +11,15 @@ use crate::eval::knn::Rule;
 use crate::eval::latent::statistics;
 use crate::eval::linear::LinearProbe;
 use crate::eval::probe::trained;
-use crate::progress::say;
+use crate::progress::{say, warn};
 use crate::report::heatmap::{Heatmap, save_heatmap};
 use serde_json::json;
 use std::path::PathBuf;
 
 /// Neighbours that purity looks at where there are enough images.
 const NEIGHBOURS: usize = 10;
+/// Test images below which shares of them are chance.
+const ENOUGH: usize = 30;
 /// What to do about a test set that is too small.
 pub const MORE: &str = "a larger --split-ratio, or more images, make it larger";
 
@@ -68,7 +70,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let [one, other] = [views.encode(&model, 0, &device.device)?, views.encode(&model, 1, &device.device)?];
     let aligned = alignment(&one.values, &other.values, test.dim)?;
     let uniform = uniformity(&test.values, test.dim)?;
-    let rank = statistics(&test.values, test.dim)?.effective_rank();
+    let stats = statistics(&test.values, test.dim)?;
     let pure = purity(&test, k)?;
 
     let train = frozen.train(&FeatureKind::Z, true)?;
@@ -93,11 +95,14 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         },
     )?;
 
+    if n < ENOUGH {
+        warn(&format!("warning: of {n} test images purity, accuracy and calibration are mostly chance; {MORE}"));
+    }
     let c = &found.calibration;
     outln!("z of {} test images:", test.rows());
     outln!("  alignment   {aligned:.3}   (squared distance of two views of an image; 0: not told apart, 2: unrelated)");
     outln!("  uniformity  {uniform:.3}  (0: all in one place, -4: spread over the whole sphere)");
-    outln!("  rank        {rank:.1} of {} directions used", test.dim);
+    outln!("  rank        {}", stats.rank_in_words());
     let neighbours = if k == 1 { "nearest neighbours".into() } else { format!("{k} nearest neighbours") };
     outln!("  purity      {pure:.1} % of the {neighbours} are of an image's class");
     outln!(
@@ -111,7 +116,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.data(&dataset, "test", test.rows());
     output.set("alignment", json!(aligned));
     output.set("uniformity", json!(uniform));
-    output.set("effective_rank", json!(rank));
+    output.set("effective_rank", json!(stats.effective_rank()));
     output.set("purity", json!({ "k": k, "same_class": pure }));
     output.set("top1", json!(top1));
     output.set("classes", json!(dataset.classes));

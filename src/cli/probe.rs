@@ -173,6 +173,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
             labels: [&learnt, &judges],
             probed: &probed,
             baselines: baselines.as_ref(),
+            held_out: protocol.split == Split::Selection,
             trained_on_them: weights.trained().is_some_and(|t| t.data_sha256 == dataset.sha256),
         });
         outln!("{}", verdict.sentence);
@@ -266,7 +267,7 @@ fn print_scores(protocol: &Protocol, name: &str, probed: &Probed) {
         let s = &point.score;
         let scores =
             [("top-1", Some(s.top1), Some(s.top1_spread)), ("top-3", s.top3, s.top3_spread), ("top-5", s.top5, s.top5_spread)];
-        let mut line = format!("  {name:<15} {:>6} labels", HumanCount(point.n_train as u64));
+        let mut line = format!("  {name:<17} {:>6} labels", HumanCount(point.n_train as u64).to_string());
         for (what, mean, spread) in scores {
             let Some((mean, spread)) = mean.zip(spread) else { continue };
             let score = if point.runs == 1 { format!("{mean:.1} %") } else { with_spread((mean, spread)) };

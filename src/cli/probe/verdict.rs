@@ -19,6 +19,8 @@ pub struct Case<'a> {
     pub probed: &'a Probed,
     /// The scores of what knows nothing, where they were computed.
     pub baselines: Option<&'a Baselines>,
+    /// Whether the images that judge are training images held out.
+    pub held_out: bool,
     /// Whether the networks were trained on these images.
     pub trained_on_them: bool,
 }
@@ -65,18 +67,21 @@ impl Verdict {
         });
         let (features, classes) = (case.features, case.classes.len());
         let judged = format!(
-            "give or take {standard_error:.1} points with {} test image{}",
+            "give or take {standard_error:.1} points with {} {} image{}",
             HumanCount(n as u64),
+            if case.held_out { "held-out" } else { "test" },
             if n == 1 { "" } else { "s" }
         );
         let sentence = match (&unbeaten, pixels.zip(random)) {
             (Some((lead, other, what)), _) => {
-                let worse = if lead.is_behind() { "worse than" } else { "no better than" };
-                let mut advice =
-                    if case.trained_on_them { "train longer, or on more images" } else { "train on them first" }.to_owned();
-                if lead.points > 0.0 {
-                    advice += ", or judge by more test images";
-                }
+                let training = if case.trained_on_them { "train longer, or on more images" } else { "train on them first" };
+                let (worse, advice) = match lead {
+                    _ if lead.is_behind() => ("worse than", training.to_owned()),
+                    _ if lead.points > lead.error => {
+                        ("perhaps better, perhaps not, than", format!("judge by more images, or {training}"))
+                    }
+                    _ => ("no better than", training.to_owned()),
+                };
                 format!(
                     "{features} tells these {classes} classes apart {worse} {what} ({z:.1} % against {other:.1} %, {judged}); {advice}."
                 )
@@ -166,6 +171,7 @@ mod tests {
             labels: [&[0, 0, 0, 1, 1], &labels],
             probed: &z,
             baselines: with_baselines.then_some(&baselines),
+            held_out: false,
             trained_on_them,
         })
     }
@@ -175,13 +181,19 @@ mod tests {
         let clear = verdict(200, [180, 130, 120], true, false);
         assert_eq!(
             clear.sentence,
-            "z is worth 25.0 points over raw pixels and 30.0 over an untrained encoder (90.0 %, give or take 2.1 points with 200 test images; always saying cats is right on 50.0 %)."
+            "z is worth 25.0 points over raw pixels and 30.0 over an untrained encoder (90.0 %, give or take 2.2 points with 200 test images; always saying cats is right on 50.0 %)."
         );
         assert_eq!((clear.z, clear.pixels, clear.random_encoder, clear.largest_class), (90.0, Some(65.0), Some(60.0), 50.0));
         let pixels = verdict(55, [39, 38, 28], true, false).sentence;
         assert_eq!(
             pixels,
-            "z tells these 2 classes apart no better than raw pixels do (70.9 % against 69.1 %, give or take 6.2 points with 55 test images); train on them first, or judge by more test images."
+            "z tells these 2 classes apart no better than raw pixels do (70.9 % against 69.1 %, give or take 6.2 points with 55 test images); train on them first."
+        );
+        let perhaps = verdict(55, [42, 38, 28], true, false).sentence;
+        assert!(
+            perhaps.contains("apart perhaps better, perhaps not, than raw pixels do (76.4 %")
+                && perhaps.ends_with("; judge by more images, or train on them first."),
+            "{perhaps}"
         );
         let worse = verdict(200, [150, 190, 100], true, true).sentence;
         assert!(
