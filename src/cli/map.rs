@@ -69,8 +69,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         let (train, test) = (dataset.train.len(), dataset.test.len());
         let remedy = if train + test >= FEWEST { "; --split all takes both" } else { "" };
         return Err(Error::usage(format!(
-            "a map needs at least {FEWEST} images, and there are {}: the training set holds {train}, the test set {test}{remedy}",
-            shown.describe()
+            "--split {split}: {n} images; a map needs at least {FEWEST} images, and the training set holds {train}, the test set {test}{remedy}"
         )));
     }
     let near = NEIGHBOURS.min((n - 1) / 2);
