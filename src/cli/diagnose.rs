@@ -1,6 +1,7 @@
 //! `soda diagnose`
 
 use super::Common;
+use super::health::MORE;
 use super::images;
 use super::output::{self, Holds, Output};
 use super::source::{WeightsArgs, frozen};
@@ -13,15 +14,18 @@ use crate::report::plot::{CurveStyle, Series, save_curve};
 use serde_json::json;
 use std::path::PathBuf;
 
+/// Images that are looked at unasked.
+const USUAL: usize = 200;
+
 /// Arguments of `soda diagnose`.
 #[derive(clap::Args)]
 #[command(after_help = "Losses are of the plain test images. `no z` is z masked as for guidance.")]
 pub struct Args {
     #[command(flatten)]
     weights: WeightsArgs,
-    /// Test images, the first ones of the set.
-    #[arg(short, long, default_value_t = 200)]
-    n: usize,
+    /// Test images, the first ones of the set (default: 200, or all where there are fewer).
+    #[arg(short, long)]
+    n: Option<usize>,
     /// Ranges of noise levels.
     #[arg(long, default_value_t = 10)]
     bins: usize,
@@ -39,11 +43,16 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let weights = args.weights.open()?;
     let device = super::device(common)?;
     let dataset = images::open(common, &weights)?;
-    if args.n < 2 || args.n > dataset.test.len() {
+    let most = dataset.test.len();
+    if most < 2 {
+        return Err(Error::failed(format!(
+            "diagnose tries one test image's z on another, and the test set holds {most}; {MORE}"
+        )));
+    }
+    let n = args.n.unwrap_or(most.min(USUAL));
+    if n < 2 || n > most {
         return Err(Error::usage(format!(
-            "-n {}: must be between 2 (one image's z is tried on another) and {} (the size of the test set)",
-            args.n,
-            dataset.test.len()
+            "-n {n}: must be between 2 (one image's z is tried on another) and {most} (the size of the test set)"
         )));
     }
     if args.bins == 0 || args.bins > weights.config.diffusion.steps {
@@ -55,9 +64,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output::prepare("--out", &args.out, Holds::Picture)?;
     say(&format!("diagnosing {} on {}, {}", weights.path.display(), device.describe(), dataset.describe()));
     let model = weights.model(&device.device)?;
-    let images = dataset.test.first(args.n);
+    let images = dataset.test.first(n);
     let z = frozen(&weights, &model, &dataset, &device).test(&FeatureKind::Z)?;
-    let measured = (&images, &z.values[..args.n * z.dim]);
+    let measured = (&images, &z.values[..n * z.dim]);
     let (all, bins) = by_time(&model, &weights.config, measured, args.bins, args.seed, &device.device)?;
     let stats = statistics(&z.values, z.dim)?;
 
@@ -81,7 +90,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
 
     output.device(&device);
     output.weights(&weights);
-    output.data(&dataset, "test", args.n);
+    output.data(&dataset, "test", n);
     output.set("prediction", json!(weights.config.diffusion.prediction));
     output.set("loss", json!(all));
     output.set("explained", json!(all.explained()));
@@ -102,7 +111,7 @@ fn print_row(name: &str, losses: &Losses) {
 
 /// What the numbers say.
 fn in_words(losses: &Losses, stats: &LatentStats, apart: f64) -> Vec<String> {
-    let (explained, dim, rank) = (losses.explained(), stats.dim, stats.effective_rank());
+    let (explained, dim, rank) = (losses.explained(), stats.dim, stats.rank_in_words());
     let mut words = vec![if explained < 1.0 {
         format!(
             "warning: the denoiser hardly uses z, which explains {explained:.1} % of its loss: train longer, or with a schedule that spends more steps at medium noise"
@@ -113,18 +122,17 @@ fn in_words(losses: &Losses, stats: &LatentStats, apart: f64) -> Vec<String> {
     }];
     let range = |pick: fn(f64, f64) -> f64, from: f64| stats.variance.iter().copied().fold(from, pick);
     let (least, most) = (range(f64::min, f64::INFINITY), range(f64::max, 0.0));
-    words.push(format!(
-        "z has an effective rank of {rank:.1} of {dim}; its numbers have variances from {least:.2e} to {most:.2e}"
-    ));
-    if rank < dim as f64 / 10.0 {
-        words.push(format!("warning: z has collapsed: it uses about {rank:.1} of {dim} directions"));
+    words.push(format!("z has an effective rank of {rank}; its numbers have variances from {least:.2e} to {most:.2e}"));
+    if stats.effective_rank() < stats.largest_rank() as f64 / 10.0 {
+        words.push(format!("warning: z has collapsed: it uses about {rank}"));
     }
     if apart > 0.0 {
         words.push(format!("warning: z of {apart:.1} % of the images lies far from all others (more than 5 times the median distance): the encoder learns too fast; lower train.encoder_lr_ratio"));
     }
     let mean = stats.total_variance() / dim as f64;
     let still = stats.variance.iter().filter(|v| **v < 1e-3 * mean).count();
-    if still > 0 {
+    // A number of a few images may hardly vary by chance.
+    if still > 0 && stats.n > dim {
         words.push(format!("warning: {still} of {dim} numbers of z hardly vary (less than a thousandth of the mean variance)"));
     }
     words

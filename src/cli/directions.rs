@@ -11,18 +11,19 @@ use crate::error::{Error, Result};
 use crate::eval::features::FeatureKind;
 use crate::eval::latent::{LatentStats, statistics};
 use crate::eval::linear::LinearProbe;
+use crate::eval::probe::trained;
 use crate::report::grid::{GridRow, SMALL, save_table, scale};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Arguments of `soda directions`.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
     weights: WeightsArgs,
-    /// Principal directions of z to show.
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    pca: usize,
+    /// Principal directions of z to show (default: 5, fewer where there are fewer training images).
+    #[arg(long, value_name = "N")]
+    pca: Option<usize>,
     /// Also the directions that a linear classifier of z sees each class rise along.
     #[arg(long)]
     classes: bool,
@@ -36,6 +37,8 @@ pub struct Args {
     sampling: SamplingArgs,
 }
 
+/// Principal directions that are shown unasked.
+const PRINCIPAL: usize = 5;
 /// Columns of a strip, in deviations.
 const PLACES: [f64; 7] = [-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0];
 const HEADINGS: [&str; 7] = ["-3", "-2", "-1", "0", "+1", "+2", "+3"];
@@ -58,16 +61,17 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     }
     let (decoder, config) = (studio.decoder()?, studio.config());
     let z_dim = config.model.z_dim;
-    if args.pca > z_dim || (args.pca == 0 && !args.classes) {
-        return Err(Error::usage(format!("--pca {}: choose 1 to {z_dim}, the length of z, or 0 with --classes", args.pca)));
-    }
+    let count = principal_count(args, z_dim, dataset.train.len())?;
     let frozen = studio.frozen(&dataset);
     // The probe trains on mirror images too, as `soda probe` does; the statistics are those of the images alone.
     let train = frozen.train(&FeatureKind::Z, args.classes)?;
     let stats = statistics(&train.values[..dataset.train.len() * z_dim], z_dim)?;
-    let mut directions = principal(&stats, args.pca);
+    let mut directions = principal(&stats, count);
     let probe = match args.classes {
-        true => Some(LinearProbe::trained(&train, dataset.classes.len(), &config.probe, 0, "linear probe")?),
+        true => {
+            let probe = trained(&config.probe, &dataset, dataset.train.len(), 2);
+            Some(LinearProbe::trained(&train, dataset.classes.len(), &probe, 0, "linear probe")?)
+        }
         false => None,
     };
     if let Some(probe) = &probe {
@@ -81,25 +85,24 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let seed = args.sampling.seed;
     let x_last = decoder.noise(1, seed).repeat(strips.len() * PLACES.len());
     let drawn = decoder.decode(&strips.concat(), &x_last, None, seed)?;
-    draw(args, &starts, &directions, &drawn, decoder.side())?;
+    draw(&args.out, count, &starts, &directions, &drawn, decoder.side())?;
 
     let score = match &probe {
         Some(probe) => Some(probe.score(&frozen.test(&FeatureKind::Z)?)?),
         None => None,
     };
-    let rank = stats.effective_rank();
-    let share: f64 = directions[..args.pca].iter().map(|d| 100.0 * d.share).sum();
-    out!("{} strips in {}; effective rank of z {rank:.1} of {z_dim}", strips.len(), args.out.display());
-    if args.pca > 0 {
-        out!("; {} principal directions hold {share:.1} % of its variance", args.pca);
+    let share: f64 = directions[..count].iter().map(|d| 100.0 * d.share).sum();
+    out!("{} strips in {}; effective rank of z {}", strips.len(), args.out.display(), stats.rank_in_words());
+    if count > 0 {
+        out!("; {count} principal directions hold {share:.1} % of its variance");
     }
-    if let Some(score) = score {
+    if let Some(score) = &score {
         out!("; the classifier is right on {:.1} % of unseen images", score.top1);
     }
     outln!();
     studio.used("train", dataset.train.len());
-    studio.output.set("effective_rank", json!(rank));
-    studio.output.set("directions", describe(&directions, args.pca, probe.as_ref(), &starts[0].z));
+    studio.output.set("effective_rank", json!(stats.effective_rank()));
+    studio.output.set("directions", describe(&directions, count, probe.as_ref(), &starts[0].z));
     if let Some(score) = score {
         studio.output.set("probe", json!(score));
     }
@@ -118,10 +121,21 @@ fn starts(decoder: &Decoder, named: &Named, stats: &LatentStats) -> Result<Vec<S
     named.names.iter().enumerate().map(start).collect()
 }
 
-/// For each start its original, if there is one, over its strips.
-fn draw(args: &Args, starts: &[Start], directions: &[Direction], drawn: &[f32], side: usize) -> Result<()> {
+/// How many principal directions are shown: z of n images vary along n - 1 at most.
+fn principal_count(args: &Args, z_dim: usize, images: usize) -> Result<usize> {
+    let most = z_dim.min(images.saturating_sub(1));
+    let Some(asked) = args.pca else { return Ok(most.min(PRINCIPAL)) };
+    if asked > most || (asked == 0 && !args.classes) {
+        let why = if most < z_dim { format!("the training set holds {images} images") } else { "the length of z".into() };
+        return Err(Error::usage(format!("--pca {asked}: choose 1 to {most} ({why}), or 0 with --classes")));
+    }
+    Ok(asked)
+}
+
+/// For each start its original, if there is one, over its strips; the first `pca` of the directions are principal ones.
+fn draw(out: &Path, pca: usize, starts: &[Start], directions: &[Direction], drawn: &[f32], side: usize) -> Result<()> {
     let image = bytes_of(side);
-    let label = |(i, along): (usize, &Direction)| match i < args.pca {
+    let label = |(i, along): (usize, &Direction)| match i < pca {
         true => format!("{}, {:.1} %", along.name, 100.0 * along.share),
         false => along.name.clone(),
     };
@@ -138,7 +152,7 @@ fn draw(args: &Args, starts: &[Start], directions: &[Direction], drawn: &[f32], 
             rows.push(GridRow { label: Some(label), images: strip.chunks_exact(image).collect() });
         }
     }
-    save_table(&args.out, &HEADINGS, &rows, side, scale(side, SMALL))
+    save_table(out, &HEADINGS, &rows, side, scale(side, SMALL))
 }
 
 /// The directions for machines; for classes also the classifier's probability along the strip of `z`.

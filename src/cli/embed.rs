@@ -56,7 +56,8 @@ pub struct Args {
     /// Also the labels of a --split, to a .npy file.
     #[arg(long, value_name = "FILE", conflicts_with = "paths")]
     labels: Option<PathBuf>,
-    /// Also what each row is of, to a text file: the image's file, or train:17 (files and folders: beside the file --out if not said).
+    /// Also what each row is of, to a text file: the image's file, or train:17 (if not said, beside the file --out, where images have
+    /// names of their own).
     #[arg(long, value_name = "FILE")]
     names: Option<PathBuf>,
 }
@@ -64,11 +65,12 @@ pub struct Args {
 /// Encodes images and writes their features.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut output = Output::new("embed");
-    let names = args.check()?;
+    args.check()?;
     let weights = args.weights.open()?;
     let dim = args.features.dim(&weights.config)?;
     let device = super::device(common)?;
     let source = Source::open(args, &weights, common)?;
+    let names = args.names(source.named)?;
     say(&format!("embedding {} with {} on {}", source.describe(), weights.path.display(), device.describe()));
     let (model, kinds) = (weights.model(&device.device)?, [args.features.clone()]);
     let extractor = Extractor::new(&model, &weights.config, &kinds, &device.device)?;
@@ -90,6 +92,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         text("target_side", &sides.target.to_string()),
     ]);
     metadata.extend(args.whiten.then(|| text("whitened", "true")));
+    if let Some(dataset) = source.dataset.as_ref().filter(|d| !d.classes.is_empty()) {
+        metadata.extend([text("classes", &json!(dataset.classes).to_string())]);
+    }
     let mut table = Writer::create(&args.out, dim, source.labels.as_deref(), metadata)?;
     let mut lines = names.as_deref().map(Lines::create).transpose()?;
 
@@ -158,17 +163,21 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
 }
 
 impl Args {
-    /// What can be known before the work: that all can be written. Returns where the names go.
-    fn check(&self) -> Result<Option<PathBuf>> {
+    /// What can be known before the work: that all can be written.
+    fn check(&self) -> Result<()> {
         Format::to_write(&self.out)?;
         if let Some(labels) = self.labels.as_ref().filter(|path| !Format::to_write(path).is_ok_and(|f| f == Format::Npy)) {
             return Err(Error::usage(format!("--labels {}: name a .npy file", labels.display())));
         }
-        // Nothing lies beside a pipe.
-        let beside = self.split.is_none() && matches!(Destination::of(&self.out)?, Destination::File(_));
-        let names = self.names.clone().or_else(|| beside.then(|| self.out.with_extension("txt")));
         output::prepare("--out", &self.out, Holds::Bytes)?;
-        self.labels.iter().try_for_each(|path| output::prepare("--labels", path, Holds::Bytes))?;
+        self.labels.iter().try_for_each(|path| output::prepare("--labels", path, Holds::Bytes))
+    }
+
+    /// Where the names go, which can be written; `named` is whether the images have names of their own.
+    fn names(&self, named: bool) -> Result<Option<PathBuf>> {
+        // Nothing lies beside a pipe.
+        let beside = named && matches!(Destination::of(&self.out)?, Destination::File(_));
+        let names = self.names.clone().or_else(|| beside.then(|| self.out.with_extension("txt")));
         names.iter().try_for_each(|path| output::prepare("--names", path, Holds::Text))?;
         Ok(names)
     }
@@ -191,6 +200,8 @@ struct Source {
     count: Option<usize>,
     /// Their labels, where they have any.
     labels: Option<Vec<u16>>,
+    /// Whether they have names of their own.
+    named: bool,
     batches: Box<dyn Iterator<Item = Result<Vec<Found>>>>,
 }
 
@@ -205,7 +216,7 @@ impl Source {
                 Read::LeftOut(path, what) => Found::LeftOut(path.display().to_string(), what),
             };
             let batches = Stream::open(&args.paths, at_once, side)?.map(move |batch| Ok(batch?.into_iter().map(found).collect()));
-            return Ok(Self { dataset: None, count: None, labels: None, batches: Box::new(batches) });
+            return Ok(Self { dataset: None, count: None, labels: None, named: true, batches: Box::new(batches) });
         };
         let dataset = images::open(common, weights)?;
         let images = Arc::clone(if split == "test" { &dataset.test } else { &dataset.train });
@@ -217,12 +228,13 @@ impl Source {
         if args.labels.is_some() && labels.is_none() {
             return Err(Error::failed(format!("--labels: the images of {} have no classes", dataset.origin)));
         }
+        let named = count > 0 && images.own_name(0).is_some();
         let batch = move |first: usize| {
             let image = |i: usize| Ok(Found::Image(images.name(i).into_owned(), images.image(i)?.into_owned()));
             (first..count.min(first + at_once)).map(image).collect()
         };
         let batches = (0..count).step_by(at_once).map(batch);
-        Ok(Self { dataset: Some(dataset), count: Some(count), labels, batches: Box::new(batches) })
+        Ok(Self { dataset: Some(dataset), count: Some(count), labels, named, batches: Box::new(batches) })
     }
 
     fn describe(&self) -> String {
@@ -257,8 +269,8 @@ impl Missing {
             return Err(data::unreadable("nothing was written", all, self.unreadable, self.first.iter().cloned()));
         }
         if rows == 0 {
-            let others: Vec<String> = self.left_out.iter().map(|kind| format!("{} {}", kind.count, kind.what)).collect();
-            let others = if others.is_empty() { String::new() } else { format!(", but {}", others.join(", ")) };
+            let others =
+                if self.left_out.is_empty() { String::new() } else { format!(", but {}", LeftOut::line(&self.left_out)) };
             return Err(Error::failed(format!(
                 "nothing to embed: there are no images{others}; name image files, or folders of them"
             )));
@@ -266,13 +278,13 @@ impl Missing {
         Ok(())
     }
 
-    /// "; left out: 3 files that are no images (.txt)", or nothing.
+    /// "; left out: files that are no images (.txt): 3", or nothing.
     fn describe(&self) -> String {
-        let mut kinds: Vec<String> = self.left_out.iter().map(|kind| format!("{} {}", kind.count, kind.what)).collect();
+        let mut kinds = self.left_out.clone();
         if self.unreadable > 0 {
-            kinds.push(format!("{} {UNREADABLE}", self.unreadable));
+            kinds.push(LeftOut { what: UNREADABLE.into(), count: self.unreadable, first: Vec::new() });
         }
-        if kinds.is_empty() { String::new() } else { format!("; left out: {}", kinds.join(", ")) }
+        if kinds.is_empty() { String::new() } else { format!("; left out: {}", LeftOut::line(&kinds)) }
     }
 }
 

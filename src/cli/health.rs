@@ -7,12 +7,21 @@ use super::source::{WeightsArgs, frozen};
 use crate::error::{Error, Result};
 use crate::eval::features::{Augmented, FeatureKind};
 use crate::eval::health::{alignment, purity, uniformity, verdicts};
+use crate::eval::knn::Rule;
 use crate::eval::latent::statistics;
 use crate::eval::linear::LinearProbe;
-use crate::progress::say;
+use crate::eval::probe::trained;
+use crate::progress::{say, warn};
 use crate::report::heatmap::{Heatmap, save_heatmap};
 use serde_json::json;
 use std::path::PathBuf;
+
+/// Neighbours that purity looks at where there are enough images.
+const NEIGHBOURS: usize = 10;
+/// Test images below which shares of them are chance.
+const ENOUGH: usize = 30;
+/// What to do about a test set that is too small.
+pub const MORE: &str = "a larger --split-ratio, or more images, make it larger";
 
 /// Arguments of `soda health`.
 #[derive(clap::Args)]
@@ -22,9 +31,9 @@ use std::path::PathBuf;
 pub struct Args {
     #[command(flatten)]
     weights: WeightsArgs,
-    /// Nearest neighbours that purity looks at, among the test images.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1000))]
-    k: u64,
+    /// Nearest neighbours that purity looks at, among the test images (default: 10, fewer where a class has fewer others on average).
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    k: Option<u64>,
     /// The picture: the confusion matrix of a linear probe.
     #[arg(long, value_name = "FILE", default_value = "confusion.png")]
     out: PathBuf,
@@ -39,12 +48,20 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let device = super::device(common)?;
     let dataset = images::open(common, &weights)?;
     dataset.require_classes("a probe")?;
-    if args.k as usize >= dataset.test.len() {
-        return Err(Error::usage(format!("--k {}: there are {} test images; choose fewer", args.k, dataset.test.len())));
+    let (n, train_images, classes) = (dataset.test.len(), dataset.train.len(), dataset.classes.len());
+    if n < 2 {
+        return Err(Error::failed(format!("health compares test images, and the test set holds {n}; {MORE}")));
     }
+    let k = match args.k {
+        Some(k) if k as usize >= n => {
+            return Err(Error::usage(format!("--k {k}: the test set holds {n} images; choose 1 to {}", n - 1)));
+        }
+        Some(k) => k as usize,
+        None => Rule { k: NEIGHBOURS + 1, temperature: None }.among(n, classes).k.saturating_sub(1).max(1),
+    };
     say(&format!("health of {} on {}, {}", weights.path.display(), device.describe(), dataset.describe()));
     let model = weights.model(&device.device)?;
-    let (config, classes, k) = (&weights.config, dataset.classes.len(), args.k as usize);
+    let config = &weights.config;
 
     let frozen = frozen(&weights, &model, &dataset, &device);
     let test = frozen.test(&FeatureKind::Z)?;
@@ -53,11 +70,12 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let [one, other] = [views.encode(&model, 0, &device.device)?, views.encode(&model, 1, &device.device)?];
     let aligned = alignment(&one.values, &other.values, test.dim)?;
     let uniform = uniformity(&test.values, test.dim)?;
-    let rank = statistics(&test.values, test.dim)?.effective_rank();
+    let stats = statistics(&test.values, test.dim)?;
     let pure = purity(&test, k)?;
 
     let train = frozen.train(&FeatureKind::Z, true)?;
-    let probe = LinearProbe::trained(&train, classes, &config.probe, 0, "linear probe")?;
+    let probe = trained(&config.probe, &dataset, train_images, 2);
+    let probe = LinearProbe::trained(&train, classes, &probe, 0, "linear probe")?;
     let top1 = probe.score(&test)?.top1;
     let found = verdicts(&probe.logits(&test), &test.labels, classes);
     let share = |row: &Vec<usize>| {
@@ -77,12 +95,16 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         },
     )?;
 
+    if n < ENOUGH {
+        warn(&format!("warning: of {n} test images purity, accuracy and calibration are mostly chance; {MORE}"));
+    }
     let c = &found.calibration;
     outln!("z of {} test images:", test.rows());
     outln!("  alignment   {aligned:.3}   (squared distance of two views of an image; 0: not told apart, 2: unrelated)");
     outln!("  uniformity  {uniform:.3}  (0: all in one place, -4: spread over the whole sphere)");
-    outln!("  rank        {rank:.1} of {} directions used", test.dim);
-    outln!("  purity      {pure:.1} % of the {k} nearest neighbours are of an image's class");
+    outln!("  rank        {}", stats.rank_in_words());
+    let neighbours = if k == 1 { "nearest neighbours".into() } else { format!("{k} nearest neighbours") };
+    outln!("  purity      {pure:.1} % of the {neighbours} are of an image's class");
     outln!(
         "linear probe: accuracy {top1:.1} %, mean confidence {:.1} %, expected calibration error {:.1} %; picture {}",
         c.confidence,
@@ -94,7 +116,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.data(&dataset, "test", test.rows());
     output.set("alignment", json!(aligned));
     output.set("uniformity", json!(uniform));
-    output.set("effective_rank", json!(rank));
+    output.set("effective_rank", json!(stats.effective_rank()));
     output.set("purity", json!({ "k": k, "same_class": pure }));
     output.set("top1", json!(top1));
     output.set("classes", json!(dataset.classes));

@@ -17,8 +17,7 @@ use std::path::PathBuf;
     after_help = "Both directions run DDIM with eta 0, without guidance and clipping. More --steps bring the image back more exactly."
 )]
 pub struct Args {
-    /// Image files, or images of the data set such as test:17.
-    #[arg(default_values = ["test:0", "test:1", "test:2", "test:3", "test:4", "test:5", "test:6", "test:7"])]
+    /// Image files, or images of the data set such as test:17 (default: the first eight test images).
     images: Vec<String>,
     #[command(flatten)]
     weights: WeightsArgs,
@@ -32,7 +31,7 @@ pub struct Args {
 /// Takes images to z and x_T and back.
 pub fn run(args: &Args, common: &Common) -> crate::error::Result<()> {
     let mut studio = Studio::open("invert", &args.weights, &args.sampling, &args.out, common)?;
-    let named = studio.images(&args.images)?;
+    let named = studio.images(&studio.asked_or(&args.images, 0..8)?)?;
     let decoder = studio.decoder()?;
     let side = decoder.side();
     let (z, originals) = (decoder.encode(&named.images)?, signed(&named.images, side)?);

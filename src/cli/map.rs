@@ -15,7 +15,7 @@ use serde_json::json;
 use std::borrow::Cow;
 use std::path::PathBuf;
 
-/// Neighbours that are looked for on the map again.
+/// Neighbours that are looked for on the map again: half of the other images at most.
 const NEIGHBOURS: usize = 10;
 /// Test images that make a map by themselves; where there are fewer, the training images are shown as well.
 const ENOUGH: usize = 200;
@@ -63,9 +63,16 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let shown = Shown::new(&dataset, split, args.limit);
     let n = shown.test.len() + shown.train.len();
     if n < FEWEST {
-        let what = if args.limit < FEWEST { format!("--limit {}", args.limit) } else { format!("--split {split}: {n} images") };
-        return Err(Error::usage(format!("{what}: a map needs at least {FEWEST} images")));
+        if args.limit < FEWEST {
+            return Err(Error::usage(format!("--limit {}: a map needs at least {FEWEST} images", args.limit)));
+        }
+        let (train, test) = (dataset.train.len(), dataset.test.len());
+        let remedy = if train + test >= FEWEST { "; --split all takes both" } else { "" };
+        return Err(Error::usage(format!(
+            "--split {split}: {n} images; a map needs at least {FEWEST} images, and the training set holds {train}, the test set {test}{remedy}"
+        )));
     }
+    let near = NEIGHBOURS.min((n - 1) / 2);
     if !(args.perplexity >= 1.0 && args.perplexity.is_finite()) {
         return Err(Error::usage(format!("--perplexity {}: choose 1 or more, 5 to 50 as a rule", args.perplexity)));
     }
@@ -91,8 +98,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         let points = tsne(&features, perplexity)?;
         (points, [String::new(), String::new()], format!("t-SNE, perplexity {perplexity:.0}"))
     };
-    let kept = preserved(&features, &points, NEIGHBOURS.min(n - 1));
-    let chance = 100.0 * NEIGHBOURS.min(n - 1) as f64 / (n - 1) as f64;
+    let kept = preserved(&features, &points, near);
+    let chance = 100.0 * near as f64 / (n - 1) as f64;
     let title = format!("{} of {}, {by}", args.features, shown.describe());
     let labels = &features.labels;
     let axes = axes.each_ref().map(String::as_str);
@@ -106,7 +113,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let (thumbnails, of) = (HumanCount(drawn as u64), HumanCount(n as u64));
     let thumbnails = if args.thumbnails { format!(", {thumbnails} of {of} images as thumbnails") } else { String::new() };
     outln!(
-        "{title}: {kept:.1} % of the {NEIGHBOURS} nearest neighbours kept (by chance {chance:.1} %); picture {}{thumbnails}",
+        "{title}: {kept:.1} % of the {near} nearest neighbours kept (by chance {chance:.1} %); picture {}{thumbnails}",
         args.out.display()
     );
 
@@ -114,7 +121,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.weights(&weights);
     output.data(&dataset, split, n);
     output.merge(json!({ "features": args.features.to_string(), "method": args.method, "out": args.out, "n": n }));
-    output.merge(json!({ "neighbours": NEIGHBOURS, "preserved": kept, "preserved_by_chance": chance }));
+    output.merge(json!({ "neighbours": near, "preserved": kept, "preserved_by_chance": chance }));
     output.set("perplexity", json!((args.method == "tsne").then_some(perplexity)));
     output.merge(json!({ "points": points, "labels": labels, "classes": classes, "images": shown.names(&dataset) }));
     output.set("thumbnails", json!(args.thumbnails.then_some(drawn)));

@@ -3,7 +3,7 @@
 use super::Common;
 use super::sampling::SamplingArgs;
 use super::source::WeightsArgs;
-use super::studio::Studio;
+use super::studio::{Named, Studio};
 use crate::data::bytes_of;
 use crate::edit::decoder::signed;
 use crate::edit::mix::mix;
@@ -19,11 +19,11 @@ use std::path::PathBuf;
     after_help = "Sections are numbered by resolution, the finest first: with four resolutions of images of 32 x 32 pixels 0 is 32x32, 3 is 4x4 and 4 the middle."
 )]
 pub struct Args {
-    /// Images of the rows, which give the rest of z: files, or images of the data set such as test:17.
-    #[arg(default_values = ["test:0", "test:1", "test:2", "test:3"])]
+    /// Images of the rows, which give the rest of z: files, or images of the data set such as test:17 (default: the first four test
+    /// images).
     images: Vec<String>,
-    /// Images of the columns, which give the sections.
-    #[arg(long, num_args = 1.., value_name = "IMAGE", default_values = ["test:4", "test:5", "test:6", "test:7"])]
+    /// Images of the columns, which give the sections (default: the next four test images).
+    #[arg(long, num_args = 1.., value_name = "IMAGE")]
     with: Vec<String>,
     /// Sections of z that the columns give (default: the finer half).
     #[arg(long, value_delimiter = ',', value_name = "0,1,..")]
@@ -35,6 +35,21 @@ pub struct Args {
     /// The picture: a matrix, the images themselves along its sides.
     #[arg(long, value_name = "FILE", default_value = "mix.png")]
     out: PathBuf,
+}
+
+/// The images of the rows and those of the columns: where none are named, the first test images give one half of each.
+fn images(studio: &Studio, args: &Args) -> Result<(Named, Named)> {
+    let half = match args.images.is_empty() || args.with.is_empty() {
+        true => (studio.dataset()?.test.len() / 2).min(4),
+        false => 4,
+    };
+    if half == 0 {
+        return Err(Error::usage(
+            "mix takes z of two images at least, and the test set holds one; name images of rows and columns, such as train:0 --with train:1",
+        ));
+    }
+    let (rows, columns) = (studio.asked_or(&args.images, 0..half)?, studio.asked_or(&args.with, half..2 * half)?);
+    Ok((studio.images(&rows)?, studio.images(&columns)?))
 }
 
 /// Mixes sections of z.
@@ -52,7 +67,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     if let Some(bad) = chosen.iter().find(|i| **i >= all.len()) {
         return Err(Error::usage(format!("--sections {bad}: these weights have sections 0 to {}", all.len() - 1)));
     }
-    let (rows, columns) = (studio.images(&args.images)?, studio.images(&args.with)?);
+    let (rows, columns) = images(&studio, args)?;
     let decoder = studio.decoder()?;
     let (own, theirs) = (decoder.encode(&rows.images)?, decoder.encode(&columns.images)?);
     let z = mix(&own, &theirs, &all, &chosen);

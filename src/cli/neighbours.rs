@@ -27,9 +27,9 @@ pub struct Args {
     queries: Vec<String>,
     #[command(flatten)]
     weights: WeightsArgs,
-    /// Neighbours of each.
-    #[arg(short, long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=100))]
-    k: u64,
+    /// Neighbours of each (default: 10, or all where there are fewer training images).
+    #[arg(short, long, value_parser = clap::value_parser!(u64).range(1..=100))]
+    k: Option<u64>,
     /// z, backbone or denoiser:BLOCK@T, see `soda embed --help`.
     #[arg(long, value_name = "KIND", default_value = "z")]
     features: FeatureKind,
@@ -38,6 +38,8 @@ pub struct Args {
     out: PathBuf,
 }
 
+/// Neighbours that are shown unasked.
+const NEIGHBOURS: usize = 10;
 /// Rows of the picture.
 const MOST_QUERIES: usize = 50;
 
@@ -54,10 +56,19 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     args.features.check(&weights.config)?;
     let device = super::device(common)?;
     let dataset = images::open(common, &weights)?;
-    let k = args.k as usize;
-    if k >= dataset.train.len() {
-        return Err(Error::usage(format!("-k {k}: there are {} training images; choose fewer", dataset.train.len())));
-    }
+    // A training image is not its own neighbour.
+    let most = dataset.train.len().saturating_sub(1).max(1);
+    let k = match args.k {
+        Some(k) if k as usize > most => {
+            let n = dataset.train.len();
+            return Err(Error::usage(format!(
+                "-k {k}: the training set holds {n} image{}; choose 1 to {most}",
+                if n == 1 { "" } else { "s" }
+            )));
+        }
+        Some(k) => k as usize,
+        None => most.min(NEIGHBOURS),
+    };
     if args.queries.len() > MOST_QUERIES {
         return Err(Error::usage(format!(
             "{} images: a picture has room for {MOST_QUERIES}; ask for fewer at a time",
@@ -88,7 +99,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     for (picture, found) in pictures.iter().zip(&found) {
         let same = picture.label.map(|label| found.iter().filter(|f| dataset.train.label(f.index) == label).count());
         let names: Vec<String> = found.iter().map(|f| caption(&dataset, f)).collect();
-        let right = same.map_or(String::new(), |same| format!(" ({same} of {k} of its class)"));
+        let right = same.map_or(String::new(), |same| format!(" ({same} of {} of its class)", found.len()));
         outln!("{}{right}: {}", picture.name, names.join(", "));
         let one = |f: &Found| {
             let label = dataset.train.label(f.index);

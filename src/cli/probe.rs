@@ -1,21 +1,29 @@
 //! `soda probe`
 
 pub mod baselines;
+mod classes;
 mod files;
 mod grid;
+mod verdict;
 
 use super::Common;
 use super::images;
 use super::output::{Output, with_spread};
 use super::source::{WeightsArgs, frozen};
 use crate::config::{DEFAULT_SIDE, ProbeConfig};
+use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::eval::features::FeatureKind;
 use crate::eval::method::Method;
-use crate::eval::probe::{Baselines, Probed, Protocol, Split, TrainViews};
-use crate::progress::say;
+use crate::eval::probe::{self, Baselines, Probed, Protocol, Split, TrainViews};
+use crate::progress::{say, warn};
+use classes::{by_class, judges, unjudged};
 use indicatif::HumanCount;
 use serde_json::{Value, json};
+use verdict::{Case, Verdict};
+
+/// Images up to which own ones are compared with raw pixels and an untrained encoder unasked.
+const FEW: usize = 20_000;
 
 /// Arguments of `soda probe`.
 #[derive(clap::Args)]
@@ -41,13 +49,15 @@ pub struct Args {
     /// Shares of the training labels to learn from, for example 0.01,0.1,1; `linear` trains for as many steps with each.
     #[arg(long, value_name = "SHARE,..", value_delimiter = ',', value_parser = fraction, default_values_t = [1.0])]
     fraction: Vec<f64>,
-    /// Epochs that `linear` trains for (default: those of the weights' recipe, else 15); few images want many.
+    /// Epochs that `linear` trains for (default: those of the weights' recipe, else 15; with few images of your own so many that it
+    /// takes 1,000 steps).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     epochs: Option<u64>,
     /// Also score the features whitened: without correlations and of variance 1 by mean and covariance of what is learnt from, no labels.
     #[arg(long)]
     whiten: bool,
-    /// Also score raw pixels and a randomly initialised encoder (computed once, then cached).
+    /// Also score raw pixels and a randomly initialised encoder (computed once, then cached); done unasked with up to 20,000 images of
+    /// your own.
     #[arg(long)]
     baselines: bool,
     #[command(flatten)]
@@ -90,13 +100,30 @@ impl Args {
             return Ok(None);
         }
         let probed = score(&Protocol { whiten: true, ..protocol.clone() })?;
-        print_scores(&format!("{name} (whitened)"), &probed);
+        print_scores(protocol, &format!("{name} (whitened)"), &probed);
         Ok(Some(probed))
     }
 
     /// What `linear` trains as: the recipe's settings, or SODA's.
     fn training(&self, recipe: ProbeConfig) -> ProbeConfig {
         ProbeConfig { epochs: self.epochs.map_or(recipe.epochs, |n| n as usize), ..recipe }
+    }
+
+    /// As [`Args::training`], on the images of `data`; said where it is longer than the recipe asks for.
+    fn training_on(&self, data: &Dataset, protocol: &Protocol, recipe: ProbeConfig) -> ProbeConfig {
+        if self.epochs.is_some() || protocol.method != Method::Linear {
+            return self.training(recipe);
+        }
+        let (images, views) = (protocol.indices(data).0.len(), 1 + usize::from(protocol.views == TrainViews::Flip));
+        let chosen = probe::trained(&recipe, data, images, views);
+        if chosen.epochs > recipe.epochs {
+            say(&format!(
+                "linear trains for {} epochs instead of {}, as {images} training images make few steps an epoch; --epochs decides otherwise",
+                HumanCount(chosen.epochs as u64),
+                recipe.epochs
+            ));
+        }
+        chosen
     }
 }
 
@@ -115,30 +142,48 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let kind: FeatureKind = args.features.parse()?;
     let mut output = Output::new("probe");
     let mut weights = args.weights.open()?;
-    weights.config.probe = args.training(weights.config.probe);
     kind.check(&weights.config)?;
     let device = super::device(common)?;
     let dataset = images::open(common, &weights)?;
+    weights.config.probe = args.training_on(&dataset, &protocol, weights.config.probe);
     say(&format!("probing {} on {}, {}", weights.path.display(), device.describe(), dataset.describe()));
     let model = weights.model(&device.device)?;
     let frozen = frozen(&weights, &model, &dataset, &device);
     let probed = protocol.of_model(&frozen, &kind)?;
-    let n_test = protocol.indices(&dataset).1.len();
+    let judges = judges(&protocol, &dataset);
+    let n_test = judges.len();
     print_head(&protocol, &args.features, "images", &probed, n_test);
-    print_scores(&args.features, &probed);
+    print_scores(&protocol, &args.features, &probed);
     let whitened = args.whitened(&args.features, &protocol, |protocol| protocol.of_model(&frozen, &kind))?;
-    let baselines = match args.baselines {
+    let is_own = !dataset.inventory.reading.is_empty();
+    let baselines = match args.baselines || is_own && dataset.train.len() + dataset.test.len() <= FEW {
         true => Some(baselines::cached(&protocol, &frozen, &kind)?),
         false => None,
     };
     if let Some(b) = &baselines {
-        print_scores("raw pixels", &b.pixels);
-        print_scores("untrained encoder", &b.random_encoder);
+        print_scores(&protocol, "raw pixels", &b.pixels);
+        print_scores(&protocol, "untrained encoder", &b.random_encoder);
+    }
+    unjudged(&dataset, &judges).iter().for_each(|line| warn(line));
+    if is_own {
+        let learnt: Vec<u16> = protocol.indices(&dataset).0.into_iter().map(|i| dataset.train.label(i)).collect();
+        let verdict = Verdict::of(&Case {
+            features: &args.features,
+            classes: &dataset.classes,
+            labels: [&learnt, &judges],
+            probed: &probed,
+            baselines: baselines.as_ref(),
+            held_out: protocol.split == Split::Selection,
+            trained_on_them: weights.trained().is_some_and(|t| t.data_sha256 == dataset.sha256),
+        });
+        outln!("{}", verdict.sentence);
+        output.set("verdict", json!(verdict));
     }
     output.device(&device);
     output.weights(&weights);
     output.data(&dataset, &args.split, n_test);
     output.merge(to_json(&protocol, &weights.config.probe, &args.features, &probed, baselines.as_ref(), n_test));
+    output.merge(by_class(&dataset, &judges, &probed));
     whitened.iter().for_each(|probed| output.set("whitened", json!(probed)));
     output.write(common)
 }
@@ -157,17 +202,20 @@ fn of_pixels(args: &Args, protocol: &Protocol, common: &Common) -> Result<()> {
         )));
     }
     let mut output = Output::new("probe");
-    let config = args.training(ProbeConfig::default());
     let dataset = images::named(common, DEFAULT_SIDE)?;
+    let config = args.training_on(&dataset, protocol, ProbeConfig::default());
     say(&format!("probing raw pixels of {}", dataset.describe()));
     let probed = protocol.of_pixels(&dataset, &config)?;
-    let n_test = protocol.indices(&dataset).1.len();
+    let judges = judges(protocol, &dataset);
+    let n_test = judges.len();
     print_head(protocol, "pixels", "images", &probed, n_test);
-    print_scores("raw pixels", &probed);
+    print_scores(protocol, "raw pixels", &probed);
+    unjudged(&dataset, &judges).iter().for_each(|line| warn(line));
     output.set("device", json!("cpu"));
     output.set("adapter", Value::Null);
     output.data(&dataset, &args.split, n_test);
     output.merge(to_json(protocol, &config, "pixels", &probed, None, n_test));
+    output.merge(by_class(&dataset, &judges, &probed));
     output.write(common)
 }
 
@@ -213,16 +261,22 @@ fn print_head(protocol: &Protocol, features: &str, what: &str, probed: &Probed, 
     outln!("{method} on {features}: {judge}{runs}");
 }
 
-fn print_scores(name: &str, probed: &Probed) {
+fn print_scores(protocol: &Protocol, name: &str, probed: &Probed) {
     let curve = if probed.curve.is_empty() { std::slice::from_ref(&probed.point) } else { &probed.curve };
     for point in curve {
         let s = &point.score;
-        let scores = [(s.top1, s.top1_spread), (s.top3, s.top3_spread), (s.top5, s.top5_spread)];
-        let [top1, top3, top5] = scores.map(|(mean, spread)| match point.runs {
-            1 => format!("{mean:.1} %"),
-            _ => with_spread((mean, spread)),
-        });
-        let labels = format!("{:>6} labels", HumanCount(point.n_train as u64));
-        outln!("  {name:<15} {labels}  top-1 {top1:<16} top-3 {top3:<16} top-5 {top5}");
+        let scores =
+            [("top-1", Some(s.top1), Some(s.top1_spread)), ("top-3", s.top3, s.top3_spread), ("top-5", s.top5, s.top5_spread)];
+        let mut line = format!("  {name:<17} {:>6} labels", HumanCount(point.n_train as u64).to_string());
+        for (what, mean, spread) in scores {
+            let Some((mean, spread)) = mean.zip(spread) else { continue };
+            let score = if point.runs == 1 { format!("{mean:.1} %") } else { with_spread((mean, spread)) };
+            line += &format!("  {what} {score:<15}");
+        }
+        let fewer = point.neighbours.filter(|&k| protocol.method.rule().is_some_and(|rule| k < rule.k));
+        if let Some(k) = fewer {
+            line += &format!("  ({k} neighbour{}, as many as a class has on average)", if k == 1 { "" } else { "s" });
+        }
+        outln!("{}", line.trim_end());
     }
 }

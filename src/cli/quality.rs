@@ -1,6 +1,7 @@
 //! `soda quality`
 
 use super::Common;
+use super::health::MORE;
 use super::sampling::SamplingArgs;
 use super::source::WeightsArgs;
 use super::studio::Studio;
@@ -12,6 +13,7 @@ use crate::eval::features::{FeatureKind, Features};
 use crate::eval::image::{Similarity, similarity};
 use crate::eval::linear_full::LogisticRegression;
 use crate::eval::spectrum::energy_above;
+use crate::progress::warn;
 use crate::report::grid::{GridRow, LARGE, save_table, scale};
 use serde::Serialize;
 use serde_json::json;
@@ -25,9 +27,9 @@ use std::path::{Path, PathBuf};
 pub struct Args {
     #[command(flatten)]
     weights: WeightsArgs,
-    /// Test images to reconstruct, and images to draw.
-    #[arg(short, long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=50_000))]
-    n: u64,
+    /// Test images to reconstruct, and images to draw (default: 200, or all where there are fewer).
+    #[arg(short, long, value_parser = clap::value_parser!(u64).range(1..=50_000))]
+    n: Option<u64>,
     /// Gaussians of the mixture that z is drawn from, as `soda sample` has it.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1000))]
     components: u64,
@@ -40,13 +42,14 @@ pub struct Args {
 
 /// Measures reconstructions and samples.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
-    let (n, seed) = (args.n as usize, args.sampling.seed);
+    let seed = args.sampling.seed;
     let mut studio = Studio::open("quality", &args.weights, &args.sampling, &args.out, common)?;
     let dataset = studio.dataset()?.clone();
-    let most = dataset.test.len().min(dataset.train.len());
-    if n <= NEIGHBOURS || n > most {
-        let least = NEIGHBOURS + 1;
-        return Err(Error::usage(format!("-n {n}: choose {least} to {most}, the images that training and test set both hold")));
+    let n = how_many(args.n, dataset.train.len(), dataset.test.len())?;
+    if n < ENOUGH {
+        warn(&format!(
+            "warning: of {n} images Frechet distance, precision and recall are mostly chance; {ENOUGH} or more say something"
+        ));
     }
     let prior = studio.prior(args.components as usize)?;
     let (decoder, linear, dim) = (studio.decoder()?, studio.linear()?, studio.config().model.z_dim);
@@ -112,6 +115,27 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     studio.output.set("feature_space", json!("z of these weights; not FID"));
     studio.output.set("prior", json!(prior.quality));
     studio.finish()
+}
+
+/// Images of each kind that are taken unasked, and those below which distances between sets are chance.
+const USUAL: usize = 200;
+const ENOUGH: usize = 50;
+
+/// How many images of each kind are taken: what was asked for, else what there is, up to [`USUAL`].
+fn how_many(asked: Option<u64>, train: usize, test: usize) -> Result<usize> {
+    let (least, most) = (NEIGHBOURS + 1, test.min(train));
+    if most < least {
+        return Err(Error::failed(format!(
+            "quality compares sets of at least {least} images, and the training set holds {train}, the test set {test}; {MORE}"
+        )));
+    }
+    let n = asked.map_or(most.min(USUAL), |n| n as usize);
+    if n < least || n > most {
+        return Err(Error::usage(format!(
+            "-n {n}: choose {least} to {most} (the training set holds {train} images, the test set {test})"
+        )));
+    }
+    Ok(n)
 }
 
 /// Detail is what lies above so many cycles an image.
@@ -277,4 +301,19 @@ fn save(out: &Path, kinds: &[Measured], n: usize, side: usize) -> Result<()> {
 fn to_images(drawn: &[f32], side: usize) -> Images {
     let pixels = drawn.iter().map(|v| ((v + 1.0) * 127.5).round().clamp(0.0, 255.0) as u8).collect();
     Images::new(side, pixels, vec![0; drawn.len() / bytes_of(side)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_sets_are_taken_whole_and_those_too_small_are_told_in_their_own_numbers() {
+        let n = |asked, train, test| how_many(asked, train, test).expect("enough");
+        assert_eq!([n(None, 5000, 1000), n(None, 54, 6), n(Some(4), 54, 6)], [200, 6, 4]);
+        let error = |asked, train, test| how_many(asked, train, test).expect_err("too few").to_string();
+        assert!(error(None, 20, 2).contains("the training set holds 20, the test set 2"), "{}", error(None, 20, 2));
+        assert!(error(Some(200), 54, 6).contains("-n 200: choose 4 to 6"), "{}", error(Some(200), 54, 6));
+        assert!(error(Some(3), 54, 6).contains("choose 4 to 6"));
+    }
 }

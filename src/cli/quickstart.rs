@@ -288,8 +288,8 @@ fn top1(probe: &Value) -> String {
 }
 
 fn print_score(what: &str, probe: &Value) {
-    let top3 = probe["top3"].as_f64().unwrap_or(f64::NAN);
-    outln!("{what}: a linear classifier on z finds the class of {} of unseen images (top-3 {top3:.1} %).", top1(probe));
+    let top3 = probe["top3"].as_f64().map_or(String::new(), |top3| format!(" (top-3 {top3:.1} %)"));
+    outln!("{what}: a linear classifier on z finds the class of {} of unseen images{top3}.", top1(probe));
 }
 
 fn print_picture(quality: &Value, picture: &Path) {

@@ -13,14 +13,17 @@ use crate::report::grid;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
+/// Images that are reconstructed unasked.
+const USUAL: usize = 20;
+
 /// Arguments of `soda reconstruct`.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
     weights: WeightsArgs,
-    /// Test images to reconstruct, the first ones of the set.
-    #[arg(short, long, default_value_t = 20)]
-    n: usize,
+    /// Test images to reconstruct, the first ones of the set (default: 20, or all where there are fewer).
+    #[arg(short, long)]
+    n: Option<usize>,
     /// The picture: rows sampled from z alone over rows of originals.
     #[arg(long, value_name = "FILE", default_value = "reconstruction.png")]
     out: PathBuf,
@@ -32,14 +35,12 @@ pub struct Args {
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut studio = Studio::open("reconstruct", &args.weights, &args.sampling, &args.out, common)?;
     let dataset = studio.dataset()?.clone();
-    if args.n == 0 || args.n > dataset.test.len() {
-        return Err(Error::usage(format!(
-            "-n {}: must be between 1 and {} (the size of the test set)",
-            args.n,
-            dataset.test.len()
-        )));
+    let most = dataset.test.len();
+    let n = args.n.unwrap_or(most.min(USUAL));
+    if n == 0 || n > most {
+        return Err(Error::usage(format!("-n {n}: must be between 1 and {most} (the size of the test set)")));
     }
-    let quality = draw(&studio.decoder()?, &dataset, args.n, args.sampling.seed, &args.out)?;
+    let quality = draw(&studio.decoder()?, &dataset, n, args.sampling.seed, &args.out)?;
     outln!(
         "PSNR {:.2} dB, SSIM {:.3} over {} test images from z alone; picture {}",
         quality.psnr,
@@ -47,7 +48,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         quality.n,
         args.out.display()
     );
-    studio.used("test", args.n);
+    studio.used("test", n);
     studio.output.merge(json!(quality));
     studio.finish()
 }

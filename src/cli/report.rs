@@ -165,7 +165,7 @@ impl Kitchen<'_> {
         samples.serve(&dish, "New images, with z sampled from a Gaussian mixture fitted to that of the training images; below, the training images nearest to the first row.", |_| Vec::new());
 
         let mut editing = section("editing", "Ways through z");
-        let dish = self.cook("interpolation", &format!("interpolate test:1 test:{}", self.most(14) - 1), true);
+        let dish = self.cook("interpolation", &format!("interpolate test:{} test:{}", self.most(2) - 1, self.most(14) - 1), true);
         editing.serve(
             &dish,
             "From one test image to another, straight and on the sphere in z; one row where the two look the same.",

@@ -11,7 +11,7 @@ use crate::data::{Dataset, Images};
 use crate::device::Selected;
 use crate::edit::decoder::Decoder;
 use crate::edit::linear_decoder::LinearDecoder;
-use crate::edit::prior::{Prior, chosen};
+use crate::edit::prior::{IMAGES_EACH, Prior, chosen};
 use crate::error::{Error, Result};
 use crate::eval::features::{FeatureKind, Frozen};
 use crate::model::Soda;
@@ -19,6 +19,7 @@ use crate::model::weights::WeightsFile;
 use crate::progress::say;
 use serde_json::json;
 use std::cell::OnceCell;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -142,6 +143,18 @@ impl<'a> Studio<'a> {
         }
     }
 
+    /// `asked`, or where nothing was asked for the test images `range`, as far as there are so many: "test:0", "test:1", ..
+    ///
+    /// # Errors
+    /// If the data set has to be opened for that and can't be.
+    pub fn asked_or(&self, asked: &[String], range: Range<usize>) -> Result<Vec<String>> {
+        if !asked.is_empty() {
+            return Ok(asked.to_vec());
+        }
+        let end = range.end.min(self.dataset()?.test.len());
+        Ok((range.start..end).map(|i| format!("test:{i}")).collect())
+    }
+
     /// The images that `specs` name: files, or `test:17` and `train:3`.
     ///
     /// # Errors
@@ -167,11 +180,19 @@ impl<'a> Studio<'a> {
         let dataset = self.dataset()?;
         let cache = dirs::cache_dir().map(|dir| dir.join("soda/priors"));
         let key = (self.weights.sha256.as_str(), dataset.sha256.as_str());
-        Prior::cached(cache.as_deref(), key, self.config().model.z_dim, components, || {
+        let prior = Prior::cached(cache.as_deref(), key, self.config().model.z_dim, components, || {
             let indices = chosen(dataset.train.len());
             say(&format!("fitting the distribution of z to {} training images", indices.len()));
             Ok(self.frozen(dataset).train(&FeatureKind::Z, false)?.select(&indices).values)
-        })
+        })?;
+        let (fitted, n) = (prior.quality.components, dataset.train.len());
+        if fitted < components {
+            let gaussians = if fitted == 1 { "one Gaussian" } else { &format!("{fitted} Gaussians") };
+            say(&format!(
+                "z is drawn from {gaussians} instead of {components}: the training set holds {n} images, and each takes {IMAGES_EACH}"
+            ));
+        }
+        Ok(prior)
     }
 
     /// Writes `--json`, if asked for.

@@ -31,7 +31,7 @@ use std::time::Duration;
 #[derive(Clone, clap::Args)]
 pub struct Args {
     /// The recipe: a file, or one of the program's own: cifar10 (the default on a GPU), cifar10-generate, paper, report,
-    /// futurexiang, small, tiny, finetune, quick, folder64.
+    /// futurexiang, small, tiny, finetune, quick; for images of your own folder64 (GPU) and tiny64 (CPU).
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Override one value of the recipe, for example train.batch_size=64; may be repeated.

@@ -18,7 +18,6 @@ use std::path::PathBuf;
 #[command(after_help = "Needs weights trained with model.unet.view_conditioning = true and data.views = \"conditioned\".")]
 pub struct Args {
     /// Image files, or images of the data set such as test:17.
-    #[arg(default_values = ["test:0", "test:1", "test:2", "test:3", "test:4", "test:5", "test:6", "test:7"])]
     images: Vec<String>,
     /// The part of the image to draw, in pixels of the weights' data.side: left, top, width, height (default: all of it).
     #[arg(long, value_name = "X,Y,W,H", value_parser = window)]
@@ -58,7 +57,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     if !inside(window.left, window.width) || !inside(window.top, window.height) {
         return Err(Error::usage(format!("--crop: the part must lie within the image of {own} x {own} pixels")));
     }
-    let named = studio.images(&args.images)?;
+    let named = studio.images(&studio.asked_or(&args.images, 0..8)?)?;
     let n = named.names.len();
     let geometry = Geometry { window, flip: args.flip };
     let decoder = studio.decoder()?;

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use std::path::Path;
 
 /// Their names, as paths of the source tree, and texts.
-pub const BUILT_IN: [(&str, &str); 10] = [
+pub const BUILT_IN: [(&str, &str); 11] = [
     ("configs/finetune.toml", include_str!("../../configs/finetune.toml")),
     ("configs/quick.toml", include_str!("../../configs/quick.toml")),
     ("configs/tiny.toml", include_str!("../../configs/tiny.toml")),
@@ -15,6 +15,7 @@ pub const BUILT_IN: [(&str, &str); 10] = [
     ("configs/cifar10-generate.toml", include_str!("../../configs/cifar10-generate.toml")),
     ("configs/paper.toml", include_str!("../../configs/paper.toml")),
     ("configs/futurexiang.toml", include_str!("../../configs/futurexiang.toml")),
+    ("configs/tiny64.toml", include_str!("../../configs/tiny64.toml")),
     ("configs/folder64.toml", include_str!("../../configs/folder64.toml")),
 ];
 

@@ -17,7 +17,7 @@ pub(super) fn arrange(listing: &Listing, place: &str, share: f64) -> Result<[Vec
     let classes = listing.classes.len().max(1);
     let mut seen = vec![0usize; classes];
     // A training set alone is divided, too.
-    let alone = listing.entries.iter().all(|entry| entry.set != Some(Set::Test));
+    let alone = !listing.entries.iter().any(|entry| entry.set == Some(Set::Test));
     let mut sets: [Vec<u32>; 2] = Default::default();
     for (number, entry) in listing.entries.iter().enumerate() {
         let set = entry.set.filter(|_| !alone).unwrap_or_else(|| {

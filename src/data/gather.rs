@@ -28,14 +28,24 @@ pub(super) struct Gathered {
     pub inventory: Inventory,
 }
 
-/// Hands each image of `listing` that can be read to `sink` at `side` pixels a side, `[3, side, side]`, with its number, in the order
+/// Hands each image of `listing`, of which `share` is for the test, to `sink` if it can be read, at `side` pixels a side, `[3, side, side]`, with its number, in the order
 /// in which its contents come.
 ///
 /// # Errors
 /// What the contents or `sink` say. Images that can't be read are no error yet.
-pub(super) fn gather(listing: &Listing, side: usize, sink: &mut dyn FnMut(usize, &[u8]) -> Result<()>) -> Result<Gathered> {
+pub(super) fn gather(
+    listing: &Listing,
+    share: f64,
+    side: usize,
+    sink: &mut dyn FnMut(usize, &[u8]) -> Result<()>,
+) -> Result<Gathered> {
     let n = listing.entries.len();
-    let inventory = Inventory { reading: listing.reading.clone(), left_out: listing.left_out.clone(), ..Inventory::default() };
+    let mut reading = listing.reading.clone();
+    if listing.is_divided() {
+        let each = (1.0 / share * 10.0).round() / 10.0;
+        reading += &format!(", one image in {each} of each class is for the test");
+    }
+    let inventory = Inventory { reading, left_out: listing.left_out.clone(), ..Inventory::default() };
     let mut state = State {
         gathered: Gathered { digests: vec![None; n], unreadable: Vec::new(), inventory },
         waiting: Vec::new(),
@@ -113,7 +123,7 @@ pub(super) fn pixels_of(content: Content, side: usize) -> std::result::Result<De
     // A decoder that gives up on one image of a million must not take the others with it.
     let read = catch_unwind(AssertUnwindSafe(|| match content {
         Content::File(path) => decode_file(&path, side),
-        Content::Encoded(bytes) => picture::decode(&bytes, side).map_err(|trouble| trouble.to_string()),
+        Content::Encoded(bytes) => picture::decode(&bytes, side).map_err(|trouble| trouble.brief()),
         Content::Planes { side: own, pixels } => {
             let pixels = if own == side { pixels } else { picture::resample_one(&pixels, own, side) };
             Ok(Decoded { pixels, width: own as u32, height: own as u32, twelve_bit: false })
@@ -129,7 +139,7 @@ fn decode_file(path: &Path, side: usize) -> std::result::Result<Decoded, String>
     if !path.metadata().map_err(failed)?.is_file() {
         return Err("is no regular file".into());
     }
-    picture::read(path, side).map_err(failed)?.map_err(|trouble| trouble.to_string())
+    picture::read(path, side).map_err(failed)?.map_err(|trouble| trouble.brief())
 }
 
 impl Gathered {
@@ -174,7 +184,11 @@ pub fn unreadable(place: &str, n: usize, bad: usize, list: impl Iterator<Item = 
         _ => format!("{place}: {bad} of {n} images can't be read:"),
     };
     let more = (bad > LeftOut::NAMED).then(|| format!("and {} more", bad - LeftOut::NAMED));
-    Error::list(&what, list.take(LeftOut::NAMED).chain(more), "mend or remove them, or go on without them: --skip-unreadable")
+    Error::list(
+        &what,
+        list.take(LeftOut::NAMED).chain(more),
+        "mend, convert or remove them, or go on without them: --skip-unreadable",
+    )
 }
 
 /// One SHA-256 in hex over the names of the classes, and labels and pixels of the two sets, wherever they lie and however they are

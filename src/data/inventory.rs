@@ -56,8 +56,7 @@ impl Inventory {
             line += &format!("; {}", self.reading);
         }
         if !self.left_out.is_empty() {
-            let kinds: Vec<String> = self.left_out.iter().map(|kind| format!("{} {}", kind.count, kind.what)).collect();
-            line += &format!("; left out: {}", kinds.join(", "));
+            line += &format!("; left out: {}", LeftOut::line(&self.left_out));
         }
         match self.in_both {
             0 => {}
@@ -94,7 +93,7 @@ mod tests {
         (inventory.reading, inventory.in_both) = ("no classes".into(), 1);
         assert_eq!(
             inventory.line(),
-            "; no classes; left out: 1 files that are no images, 1 images that can't be read; 1 test image is a training image, too"
+            "; no classes; left out: files that are no images: 1, images that can't be read: 1; 1 test image is a training image, too"
         );
         assert_eq!((inventory.left_out_count(), inventory.unreadable()), (2, 1));
     }

@@ -42,6 +42,14 @@ pub enum Set {
     Test,
 }
 
+impl Listing {
+    /// Whether the place makes no difference between training and test, or names images for training alone; a share of each class is for
+    /// the test then.
+    pub(super) fn is_divided(&self) -> bool {
+        self.entries.iter().any(|entry| entry.set.is_none()) || !self.entries.iter().any(|entry| entry.set == Some(Set::Test))
+    }
+}
+
 impl Set {
     /// The set that a folder, a shard or a column names (`train`, `training`; `test`, `testing`, `val`, `valid`, `validation`, in any
     /// case), and whether it is for validation.
@@ -69,6 +77,11 @@ pub struct LeftOut {
 impl LeftOut {
     /// Names that are kept.
     pub const NAMED: usize = 20;
+
+    /// All kinds in a line: "files that are no images (.txt): 3, hidden files and folders: 1".
+    pub fn line(all: &[LeftOut]) -> String {
+        all.iter().map(|kind| format!("{}: {}", kind.what, kind.count)).collect::<Vec<_>>().join(", ")
+    }
 
     /// Adds `name` to those of the same kind among `all`.
     pub fn add(all: &mut Vec<LeftOut>, what: &str, name: impl FnOnce() -> String) {

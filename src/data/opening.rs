@@ -136,8 +136,7 @@ fn nothing(place: &Path) -> String {
                     LeftOut::add(&mut others, &what, String::new);
                 }
             }
-            let others: Vec<String> = others.iter().map(|kind| format!("{} {}", kind.count, kind.what)).collect();
-            let others = if others.is_empty() { "nothing".into() } else { format!("no images, but {}", others.join(", ")) };
+            let others = if others.is_empty() { "nothing".into() } else { format!("no images, but {}", LeftOut::line(&others)) };
             format!("{shown} holds {others}; name another place")
         }
     };

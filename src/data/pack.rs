@@ -102,7 +102,7 @@ pub(super) fn write(listing: &Listing, place: &str, side: usize, share: f64, ski
     let mut file = BufWriter::with_capacity(1 << 20, files::partial(out)?);
     std::io::copy(&mut std::io::repeat(b' ').take(8 + room as u64), &mut file).map_err(failed)?;
     let mut rows = Vec::new();
-    let mut gathered = gather(listing, side, &mut |number, pixels| {
+    let mut gathered = gather(listing, share, side, &mut |number, pixels| {
         if home[number].is_some() {
             rows.push(number);
             file.write_all(pixels).map_err(failed)?;

@@ -81,7 +81,7 @@ pub(super) fn read(listing: &Listing, place: &Path, side: usize, options: &Optio
     }
     let image = bytes_of(side);
     let mut pixels = [allocate(sets[0].len(), side)?, allocate(sets[1].len(), side)?];
-    let mut gathered = gather(listing, side, &mut |number, one| {
+    let mut gathered = gather(listing, options.share(), side, &mut |number, one| {
         if let Some((set, at)) = home[number] {
             pixels[set][at * image..][..image].copy_from_slice(one);
         }
@@ -123,7 +123,7 @@ pub(super) fn read(listing: &Listing, place: &Path, side: usize, options: &Optio
 pub(super) fn survey(listing: &Listing, place: &Path, side: usize, options: &Options) -> Result<Survey> {
     let origin = place.display().to_string();
     let sets = arrange(listing, &origin, options.share())?;
-    let mut gathered = gather(listing, side, &mut |_, _| Ok(()))?;
+    let mut gathered = gather(listing, options.share(), side, &mut |_, _| Ok(()))?;
     gathered.judge(listing, &origin, options.skip_unreadable)?;
     gathered.compare(listing, &sets);
     let Readable { labels, sha256, .. } = Readable::of(listing, &origin, &sets, &gathered)?;

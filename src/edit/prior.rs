@@ -13,7 +13,9 @@ pub const MOST_IMAGES: usize = 20_000;
 /// The fit is the same whatever is drawn from it later.
 const FIT_SEED: u64 = 0;
 /// To be raised whenever the fit changes: cached priors are then computed anew.
-const REVISION: u32 = 1;
+const REVISION: u32 = 2;
+/// Images that each Gaussian is fitted to at least, on average: one that has a single image draws that image.
+pub const IMAGES_EACH: usize = 10;
 
 /// How a prior was fitted and how well; likelihoods in nats per dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,7 +28,8 @@ pub struct Quality {
     pub rounds: usize,
     /// Other training images, which measure the fit: a tenth.
     pub held_out_images: usize,
-    /// Mean log-likelihood of their z; none where there are too few images to hold any out.
+    /// Mean log-likelihood of their z; none where there are too few images to hold any out, or no more than z has numbers: the
+    /// density has no width then along most of its directions.
     pub held_out: Option<f64>,
     /// The same under a single Gaussian.
     pub held_out_gaussian: Option<f64>,
@@ -49,7 +52,7 @@ pub fn chosen(n: usize) -> Vec<usize> {
 }
 
 impl Prior {
-    /// Fits `components` Gaussians to nine tenths of `z` `[N, dim]`, the first ones (so `z` has to be in random order, as
+    /// Fits `components` Gaussians (fewer where they would have fewer than [`IMAGES_EACH`] images each) to nine tenths of `z` `[N, dim]`, the first ones (so `z` has to be in random order, as
     /// [`chosen`] gives it), and measures them on the rest. The pooled covariance counts as `dim` images in each component.
     ///
     /// # Errors
@@ -58,9 +61,11 @@ impl Prior {
         let n = z.len() / dim;
         let held_out_images = n / 10;
         let (z, rest) = z.split_at((n - held_out_images) * dim);
+        let components = components.min(((n - held_out_images) / IMAGES_EACH).max(1));
         let found = fit(z, dim, components, dim as f64, FIT_SEED)?;
         let gaussian = fit(z, dim, 1, dim as f64, FIT_SEED)?.mixture;
-        let measured = |mixture: &Mixture| (held_out_images > 0).then(|| mixture.log_likelihood(rest));
+        let measured =
+            |mixture: &Mixture| (held_out_images > 0 && n - held_out_images > dim).then(|| mixture.log_likelihood(rest));
         let quality = Quality {
             components: found.mixture.components(),
             fitted_images: n - held_out_images,
@@ -138,7 +143,11 @@ mod tests {
         assert_eq!((q.components, q.fitted_images, q.held_out_images), (2, 900, 100));
         assert!(q.held_out.unwrap() > q.held_out_gaussian.unwrap() + 0.1, "{q:?}");
         let few = Prior::fit(&z(5), 4, 10).unwrap().quality;
-        assert_eq!((few.components, few.held_out_images, few.held_out), (5, 0, None));
+        assert_eq!((few.components, few.held_out_images, few.held_out), (1, 0, None));
+        assert_eq!(Prior::fit(&z(22), 4, 10).unwrap().quality.components, 2);
+        // 20 images in 32 dimensions: a likelihood would say how thin the density is, and nothing about z.
+        let thin = Prior::fit(&z(22 * 8), 32, 10).unwrap().quality;
+        assert_eq!((thin.held_out_images, thin.held_out, thin.held_out_gaussian), (2, None, None));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Nearest neighbours on the L2-normalised features of plain images: the protocols `knn` and `knn-lightly` (soda.md), and the
 //! neighbours themselves.
 //!
+//! In small sets fewer neighbours vote, see [`Rule::among`].
+//!
 //! All pairs are compared by blocked matrix products in f32; no more than a block of them is held at a time.
 
 use super::features::Rows;
@@ -20,7 +22,7 @@ const MIN_NORM: f64 = 1e-12;
 /// How the nearest training rows vote.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rule {
-    /// How many vote: all rows where there are fewer.
+    /// How many vote; fewer in small sets, see [`Rule::among`].
     pub k: usize,
     /// A vote weighs exp(cosine / temperature); none: every vote weighs 1.
     pub temperature: Option<f64>,
@@ -32,13 +34,19 @@ impl Rule {
     /// `knn-lightly`: 200 votes at temperature 0.1, as in the benchmarks of lightly (weights: Wu et al. 2018).
     pub const LIGHTLY: Rule = Rule { k: 200, temperature: Some(0.1) };
 
+    /// The rule among `rows` training rows of `classes` classes: no more neighbours than a class has rows on average. With more,
+    /// others would outvote a class whatever the features show; with all rows everything would be of the largest class.
+    pub fn among(self, rows: usize, classes: usize) -> Self {
+        Self { k: self.k.min((rows / classes.max(1)).max(1)), ..self }
+    }
+
     fn weight(self, cosine: f32) -> f64 {
         self.temperature.map_or(1.0, |t| (f64::from(cosine) / t).exp())
     }
 }
 
-/// Classifies each row of `test` by the votes of the `rule.k` training rows nearest to it (of all of them where there are
-/// fewer) and compares with its label. On normalised vectors the largest cosine and the smallest Euclidean distance choose the
+/// Classifies each row of `test` by the votes of the training rows nearest to it, as many as [`Rule::among`] says, and compares
+/// with its label. On normalised vectors the largest cosine and the smallest Euclidean distance choose the
 /// same neighbours. Of classes with equal votes the lower one counts as the likelier (as in scikit-learn); a class without any
 /// vote comes after all others.
 ///
@@ -54,9 +62,7 @@ pub fn score(train: &dyn Rows, test: &dyn Rows, classes: usize, rule: Rule) -> R
         let (train, test) = (train.rows(), test.rows());
         return Err(Error::failed(format!("{train} training and {test} test rows: neighbours need at least one of each")));
     }
-    if train.rows() < rule.k {
-        log::warn!("{} training rows are fewer than the {} neighbours of this protocol: all of them vote", train.rows(), rule.k);
-    }
+    let rule = rule.among(train.rows(), classes);
     let ranks = nearest(train, test, rule.k).into_iter().zip(test.labels()).map(|(neighbours, &label)| {
         let mut votes = vec![0.0; classes];
         for (row, cosine) in neighbours {
@@ -64,7 +70,7 @@ pub fn score(train: &dyn Rows, test: &dyn Rows, classes: usize, rule: Rule) -> R
         }
         vote_rank(&votes, label.into())
     });
-    Ok(Scores::of_ranks(&ranks.collect::<Vec<_>>()))
+    Ok(Scores::of_ranks(&ranks.collect::<Vec<_>>(), classes))
 }
 
 /// For each row of `queries` the `k` rows of `train` (all, where there are fewer) that point most nearly the same way:
@@ -228,7 +234,7 @@ mod tests {
         let (train, test) = (clusters(1500, 8, 5, 1.5, 2), clusters(400, 8, 5, 1.5, 3));
         let rules = [Rule { k: 7, temperature: None }, Rule::KNN, Rule::LIGHTLY];
         let scores = rules.map(|rule| score(&train, &test, 5, rule).unwrap());
-        for (rule, got) in rules.iter().zip(scores) {
+        for (rule, got) in rules.iter().zip(&scores) {
             let mut right = [0; 2];
             for i in 0..test.rows() {
                 let cosines = cosines(&train, test.row(i));
@@ -244,10 +250,10 @@ mod tests {
                 }
             }
             // A neighbour at the edge of k may change by rounding: one row of 400 is 0.25 %.
-            for (got, right) in [(got.top1, right[0]), (got.top3, right[1])] {
+            for (got, right) in [(got.top1, right[0]), (got.top3.unwrap(), right[1])] {
                 assert!((got - right as f64 / 4.0).abs() < 0.26, "{rule:?}: {got} beside {right} of 400");
             }
-            assert_eq!(got.top5, 100.0);
+            assert_eq!(got.top5, None);
         }
         // Negative control: the rules don't all say the same, and each knows more than chance.
         assert!(scores[0] != scores[1] && scores[1] != scores[2], "{scores:?}");
@@ -274,11 +280,18 @@ mod tests {
     }
 
     #[test]
-    fn few_rows_vote_all_and_random_labels_stay_near_chance() {
+    fn no_more_vote_than_a_class_has_rows_and_random_labels_stay_near_chance() {
         let (train, test) = (clusters(12, 6, 3, 8.0, 4), clusters(100, 6, 3, 8.0, 5));
         assert!(score(&train, &test, 3, Rule { k: 3, temperature: None }).unwrap().top1 > 95.0);
-        let (few, all) = (score(&train, &test, 3, Rule::KNN).unwrap(), Rule { k: 12, temperature: None });
-        assert_eq!(few, score(&train, &test, 3, all).unwrap());
+        let (few, four) = (score(&train, &test, 3, Rule::KNN).unwrap(), Rule { k: 4, temperature: None });
+        assert_eq!(few, score(&train, &test, 3, four).unwrap());
+        let k = |rows, classes| Rule::KNN.among(rows, classes).k;
+        assert_eq!([k(22, 2), k(40, 2), k(50_000, 10), k(3, 10), k(5, 0)], [11, 20, 20, 1, 5]);
+        // 15 rows of one class and 7 of the other, far apart: if all voted, the smaller class would never be found.
+        let mut uneven = clusters(22, 6, 2, 0.0, 8);
+        uneven.labels = (0..22).map(|i| u16::from(i >= 15)).collect();
+        uneven.values.chunks_exact_mut(6).zip(&uneven.labels).for_each(|(row, &l)| row[usize::from(l)] += 20.0);
+        assert_eq!(score(&uneven, &uneven, 2, Rule::KNN).unwrap().top1, 100.0);
         let (train, test) = (clusters(1000, 16, 10, 0.0, 6), clusters(2000, 16, 10, 0.0, 7));
         for rule in [Rule::KNN, Rule::LIGHTLY] {
             let top1 = score(&train, &test, 10, rule).unwrap().top1;

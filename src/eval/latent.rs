@@ -99,6 +99,20 @@ impl LatentStats {
     pub fn effective_rank(&self) -> f64 {
         effective_rank(&self.eigenvalues)
     }
+
+    /// The largest effective rank that there can be: N vectors lie along N - 1 directions at most.
+    pub fn largest_rank(&self) -> usize {
+        self.dim.min(self.n.saturating_sub(1))
+    }
+
+    /// "18.2 of 128 directions", or "4.4 of the 7 directions that 8 images can show".
+    pub fn rank_in_words(&self) -> String {
+        let (rank, dim, n, most) = (self.effective_rank(), self.dim, self.n, self.largest_rank());
+        match most < dim {
+            true => format!("{rank:.1} of the {most} directions that {n} images can show"),
+            false => format!("{rank:.1} of {dim} directions"),
+        }
+    }
 }
 
 /// exp of the entropy of the normalised `eigenvalues` of a covariance: how many directions z really uses; d for d equal ones, 1
@@ -136,6 +150,15 @@ mod tests {
     fn known(n: usize) -> Vec<f32> {
         let draws = rng::normal(&mut rng::stream(2, Purpose::Test, 0), 2 * n);
         draws.chunks_exact(2).flat_map(|g| [3.0 * g[0] + 1.0, g[0] + g[1], 5.0]).collect()
+    }
+
+    #[test]
+    fn few_vectors_show_few_directions() {
+        let z: Vec<f32> = (0..40).map(|i| if i % 11 == 0 { 1.0 } else { 0.0 }).collect();
+        let words = |n: usize, dim: usize| statistics(&z[..n * dim], dim).unwrap().rank_in_words();
+        // Four unit vectors in ten dimensions span three directions alike.
+        assert_eq!(words(4, 10), "3.0 of the 3 directions that 4 images can show");
+        assert!(words(20, 2).ends_with(" of 2 directions"), "{}", words(20, 2));
     }
 
     #[test]

@@ -28,22 +28,27 @@ const MIN_NORM: f32 = 1e-12;
 /// One block's part of a feature vector or of a class's weights.
 type Row = [f32; BLOCK];
 
-/// Share of the test rows whose class is among the k likeliest, in per cent; 100 where there are no more than k classes.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+/// Share of the test rows whose class is among the k likeliest, in per cent; none where there are no more than k classes, as it is
+/// right by definition then.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Scores {
     /// The right class has the highest score.
     pub top1: f64,
     /// It is among the three highest.
-    pub top3: f64,
+    pub top3: Option<f64>,
     /// It is among the five highest.
-    pub top5: f64,
+    pub top5: Option<f64>,
+    /// Of each test row whether the right class has the highest score, `[N]`.
+    #[serde(skip)]
+    pub right: Vec<bool>,
 }
 
 impl Scores {
-    /// Of the test rows whose class is preceded by this many.
-    pub(super) fn of_ranks(ranks: &[usize]) -> Self {
+    /// Of the test rows whose class is preceded by this many of the `classes`.
+    pub(super) fn of_ranks(ranks: &[usize], classes: usize) -> Self {
         let top = |k: usize| 100.0 * ranks.iter().filter(|&&r| r < k).count() as f64 / ranks.len() as f64;
-        Self { top1: top(1), top3: top(3), top5: top(5) }
+        let unless_sure = |k: usize| (classes > k).then(|| top(k));
+        Self { top1: top(1), top3: unless_sure(3), top5: unless_sure(5), right: ranks.iter().map(|&r| r == 0).collect() }
     }
 }
 
@@ -231,7 +236,7 @@ impl LinearProbe {
         }
         let ranks: Vec<usize> =
             logits.chunks_exact(self.shape.classes).zip(test.labels()).map(|(l, &label)| rank(l, label.into())).collect();
-        Ok(Scores::of_ranks(&ranks))
+        Ok(Scores::of_ranks(&ranks, self.shape.classes))
     }
 
     /// One step of Adam on the mean cross-entropy of `rows`.

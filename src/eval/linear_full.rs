@@ -92,7 +92,7 @@ impl LogisticRegression {
             ));
         }
         let ranks = logits.chunks_exact(self.classes).zip(test.labels()).map(|(l, &label)| rank(l, label.into()));
-        Ok(Scores::of_ranks(&ranks.collect::<Vec<_>>()))
+        Ok(Scores::of_ranks(&ranks.collect::<Vec<_>>(), self.classes))
     }
 
     /// Logits of every row of `features`, `[N, C]`.

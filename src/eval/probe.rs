@@ -34,30 +34,41 @@ pub enum Split {
     Selection,
 }
 
-/// Mean and sample standard deviation over the seeds, per cent.
+/// Mean and sample standard deviation over the seeds, per cent. Top-3 and top-5 of no more than 3 and 5 classes are none: they are
+/// right by definition.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     /// Top-1 accuracy.
     pub top1: f64,
     /// Top-3 accuracy.
-    pub top3: f64,
+    pub top3: Option<f64>,
     /// Top-5 accuracy.
-    pub top5: f64,
+    pub top5: Option<f64>,
     /// Spread of top-1.
     pub top1_spread: f64,
     /// Spread of top-3.
-    pub top3_spread: f64,
+    pub top3_spread: Option<f64>,
     /// Spread of top-5.
-    pub top5_spread: f64,
+    pub top5_spread: Option<f64>,
 }
 
 impl Score {
     fn of(scores: &[Scores]) -> Self {
-        let over = |f: fn(&Scores) -> f64| mean_and_spread(&scores.iter().map(f).collect::<Vec<_>>());
-        let [(top1, top1_spread), (top3, top3_spread), (top5, top5_spread)] =
-            [over(|s| s.top1), over(|s| s.top3), over(|s| s.top5)];
+        let over = |f: fn(&Scores) -> Option<f64>| {
+            let values: Option<Vec<f64>> = scores.iter().map(f).collect();
+            values.map(|values| mean_and_spread(&values)).unzip()
+        };
+        let (top1, top1_spread) = mean_and_spread(&scores.iter().map(|s| s.top1).collect::<Vec<_>>());
+        let [(top3, top3_spread), (top5, top5_spread)] = [over(|s| s.top3), over(|s| s.top5)];
         Self { top1, top3, top5, top1_spread, top3_spread, top5_spread }
     }
+}
+
+/// Of each test row the share of the runs that were right about it, `[N]`.
+fn share_right(scores: &[Scores]) -> Vec<f32> {
+    let rows = scores.first().map_or(0, |s| s.right.len());
+    let right = |row: usize| scores.iter().filter(|s| s.right[row]).count() as f32 / scores.len() as f32;
+    (0..rows).map(right).collect()
 }
 
 /// The score with a share of the training labels.
@@ -69,6 +80,9 @@ pub struct Point {
     pub n_train: usize,
     /// Runs with seeds 0, 1, .. that the score is over; one where nothing is drawn.
     pub runs: u64,
+    /// Nearest neighbours that vote, for the protocols that ask them: fewer in small sets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub neighbours: Option<usize>,
     /// What they came to.
     #[serde(flatten)]
     pub score: Score,
@@ -83,6 +97,9 @@ pub struct Probed {
     /// By rising share; empty where there is only one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub curve: Vec<Point>,
+    /// With the largest share, of each test row the share of the runs that were right about it, `[N]`; not stored.
+    #[serde(skip)]
+    pub right: Vec<f32>,
 }
 
 /// How to probe.
@@ -131,8 +148,10 @@ impl Protocol {
         let (train, judge) = self.indices(data);
         if judge.is_empty() {
             let origin = &data.origin;
-            let message =
-                format!("{origin} has too few images to hold 10 % of each class out; judge by the test set (--split test)");
+            let message = format!(
+                "{origin}: the training set holds {} images, none of its classes the 5 of which one can be held out (10 %); judge by the test set (--split test)",
+                data.train.len()
+            );
             return Err(Error::failed(message));
         }
         Ok((train, judge))
@@ -153,6 +172,8 @@ impl Protocol {
             return plain.of_features(&whitening.of(train), &whitening.of(test), classes, config);
         }
         let images = if self.views == TrainViews::Flip { train.rows() / 2 } else { train.rows() };
+        let mut right = Vec::new();
+        let largest = self.fractions.iter().copied().fold(0.0, f64::max);
         let point = |&fraction: &f64| {
             let runs = if self.method.is_drawn() || fraction < 1.0 { self.seeds } else { 1 };
             let mut n_train = images;
@@ -173,11 +194,16 @@ impl Protocol {
                 self.method.score(&Selected::new(train, rows), test, classes, (&config, seed, &name))
             };
             let scores = (0..runs).map(score).collect::<Result<Vec<_>>>()?;
-            Ok(Point { fraction, n_train, runs, score: Score::of(&scores) })
+            if fraction == largest {
+                right = share_right(&scores);
+            }
+            let rows = if self.views == TrainViews::Flip { 2 * n_train } else { n_train };
+            let neighbours = self.method.rule().map(|rule| rule.among(rows, classes).k);
+            Ok(Point { fraction, n_train, runs, neighbours, score: Score::of(&scores) })
         };
         let curve = self.fractions.iter().map(point).collect::<Result<Vec<Point>>>()?;
         let point = *curve.iter().max_by(|a, b| a.fraction.total_cmp(&b.fraction)).expect("at least one share");
-        Ok(Probed { point, curve: if curve.len() > 1 { curve } else { Vec::new() } })
+        Ok(Probed { point, curve: if curve.len() > 1 { curve } else { Vec::new() }, right })
     }
 
     /// The score of the features `kind` of `model`.
@@ -239,8 +265,9 @@ impl Protocol {
             }
         }
         let scores = probes.iter().map(|p| p.score(&test)).collect::<Result<Vec<_>>>()?;
-        let point = Point { fraction: 1.0, n_train: train.len(), runs: self.seeds, score: Score::of(&scores) };
-        Ok(Probed { point, curve: Vec::new() })
+        let score = Score::of(&scores);
+        let point = Point { fraction: 1.0, n_train: train.len(), runs: self.seeds, neighbours: None, score };
+        Ok(Probed { point, curve: Vec::new(), right: share_right(&scores) })
     }
 
     /// The same protocol on raw pixels and on the same features of randomly initialised networks with calibrated BatchNorm
@@ -267,6 +294,19 @@ pub struct Baselines {
     pub pixels: Probed,
     /// The same features of untrained networks.
     pub random_encoder: Probed,
+}
+
+/// Steps that [`trained`] has `linear` take at least: the 1,170 of the 5,000 bundled images reach this.
+const LEAST_STEPS: usize = 1000;
+
+/// The settings of `linear` for `images` training images of `data`, each seen `views` times an epoch: for CIFAR those of the protocol, which
+/// scores compare by; for others so many epochs that it takes 1,000 steps at least, as 15 epochs of few images teach it nothing.
+pub fn trained(config: &ProbeConfig, data: &Dataset, images: usize, views: usize) -> ProbeConfig {
+    if data.inventory.reading.is_empty() {
+        return config.clone();
+    }
+    let steps = batches(views * images, config.batch_size).max(1);
+    ProbeConfig { epochs: config.epochs.max(LEAST_STEPS.div_ceil(steps)), ..config.clone() }
 }
 
 /// Refuses features that no score can be given to.

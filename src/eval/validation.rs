@@ -3,6 +3,7 @@
 use super::features;
 use super::knn::{self, Rule};
 use super::linear::train_and_score;
+use super::probe::trained;
 use crate::config::Config;
 use crate::data::{Dataset, split};
 use crate::error::Result;
@@ -42,7 +43,7 @@ pub fn validate(model: &Soda, config: &Config, data: &Dataset, limit: usize, dev
     let (train, judge) = (encode(&train)?, encode(&judge)?);
     Ok(Some(Validation {
         knn: knn::score(&train, &judge, classes, Rule::KNN)?.top1,
-        linear: train_and_score(&train, &judge, classes, &config.probe, 0)?.top1,
+        linear: train_and_score(&train, &judge, classes, &trained(&config.probe, data, train.rows(), 1), 0)?.top1,
         n_train: train.rows(),
         n_validation: judge.rows(),
     }))

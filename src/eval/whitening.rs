@@ -30,6 +30,13 @@ impl Whitening {
         let mut values = vec![0.0; rows.rows() * dim];
         values.par_chunks_exact_mut(dim.max(1)).enumerate().for_each(|(i, out)| rows.read(i, 0, out));
         let stats = statistics(&values, dim)?;
+        if stats.n <= dim {
+            log::warn!(
+                "whitening is fitted to {} images, no more than the {dim} numbers that it makes uncorrelated: it then sets the training images \
+                 equally far apart, and distances say little; take more images, or features that aren't whitened",
+                stats.n
+            );
+        }
         let total: f64 = stats.eigenvalues.iter().sum();
         if total <= 0.0 {
             return Err(Error::failed("features that are the same for every image can't be whitened"));

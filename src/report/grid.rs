@@ -15,6 +15,10 @@ const TEXT: f64 = 16.0;
 const CAPTION: f64 = 13.0;
 const TEXT_GAP: f64 = 10.0;
 
+/// Widest label, and widest heading or caption that pushes columns apart, in pixels: longer ones are cut.
+const MOST_LABEL: f64 = 320.0;
+const MOST_TEXT: f64 = 220.0;
+
 /// Pixels that an image is to be wide at least: in large grids, and where details matter.
 pub const SMALL: usize = 64;
 /// See [`SMALL`].
@@ -130,10 +134,17 @@ pub fn save_captioned(
         }
     }
     let cell = size * scale;
+    let most = MOST_TEXT.max(cell as f64);
+    let labels: Vec<Option<String>> = rows.iter().map(|r| r.label.map(|label| shortened(label, MOST_LABEL, TEXT))).collect();
+    let mut rows = rows.to_vec();
+    rows.iter_mut().zip(&labels).for_each(|(row, label)| row.label = label.as_deref());
+    let headings: Vec<String> = headings.iter().map(|heading| shortened(heading, most, TEXT)).collect();
+    let captions: Vec<Vec<String>> =
+        captions.iter().map(|row| row.iter().map(|caption| shortened(caption, most, CAPTION)).collect()).collect();
     let label_width = rows.iter().filter_map(|r| r.label).map(|l| text_width(l, TEXT)).reduce(f64::max);
     let left = label_width.map_or(GAP, |w| (w + 2.0 * TEXT_GAP).ceil() as usize);
     let widest = |texts: &mut dyn Iterator<Item = &str>, size| texts.map(|t| text_width(t, size)).fold(0.0, f64::max);
-    let heading_width = widest(&mut headings.iter().copied(), TEXT);
+    let heading_width = widest(&mut headings.iter().map(String::as_str), TEXT);
     let caption_width = widest(&mut captions.iter().flatten().map(String::as_str), CAPTION);
     // Wide texts push columns apart.
     let text = heading_width.max(caption_width).ceil() as usize;
@@ -143,7 +154,7 @@ pub fn save_captioned(
     let mut tops = Vec::with_capacity(rows.len());
     let heading_height = if headings.is_empty() { 0 } else { (TEXT + TEXT_GAP) as usize };
     let mut height = heading_height;
-    for row in rows {
+    for row in &rows {
         height += if row.label.is_some() && height > heading_height { BLOCK_GAP } else { GAP };
         tops.push(height);
         height += cell + below;
@@ -184,6 +195,25 @@ pub fn save_captioned(
         }
     }
     write_picture(path, &pixels, width, height)
+}
+
+/// `text`, at most `most` pixels wide in letters of `size`: the middle of longer ones becomes "..", as names of files differ at their
+/// ends and begin with where they are from.
+fn shortened(text: &str, most: f64, size: f64) -> String {
+    let width = text_width(text, size);
+    if width <= most {
+        return text.to_owned();
+    }
+    let letters: Vec<char> = text.chars().collect();
+    let mut kept = (letters.len() as f64 * most / width) as usize;
+    loop {
+        let (front, back) = (kept.div_ceil(2), kept / 2);
+        let cut: String = letters[..front].iter().chain(&['.', '.']).chain(&letters[letters.len() - back..]).collect();
+        if kept == 0 || text_width(&cut, size) <= most {
+            return cut;
+        }
+        kept -= 1;
+    }
 }
 
 /// \[-1, 1\] to 0..=255, clipped.
@@ -264,6 +294,26 @@ mod tests {
         assert!(dark(middle..picture.width(), bottom) > 10);
         assert_eq!(dark(0..middle, bottom) + dark(0..picture.width(), bottom + 40 + below + GAP as u32), 0);
         assert!(captioned(["", "wider than the image", "", ""]).width() > plain.width() + 40);
+    }
+
+    #[test]
+    fn long_names_are_cut_in_the_middle() {
+        assert_eq!(shortened("test:17 (cats/3.jpg, cats)", MOST_TEXT, TEXT), "test:17 (cats/3.jpg, cats)");
+        let long = format!("test:17 (cats/{}17.jpg, cats)", "a long name ".repeat(30));
+        let cut = shortened(&long, MOST_TEXT, TEXT);
+        assert!(cut.starts_with("test:17 (cats") && cut.contains("..") && cut.ends_with("jpg, cats)"), "{cut}");
+        let width = text_width(&cut, TEXT);
+        assert!(width <= MOST_TEXT && width > 0.8 * MOST_TEXT, "{width}");
+        // Letters of any script, and no room at all.
+        assert!(shortened(&"ü猫".repeat(200), MOST_TEXT, TEXT).contains(".."));
+        assert_eq!(shortened("wide", 0.0, TEXT), "..");
+        // A picture doesn't grow with the length of a name.
+        let saved_with = |text: &str| {
+            let rows = [GridRow { label: Some(text), images: vec![&RED[..]; 2] }];
+            let captions = [vec![text.to_owned(), String::new()]];
+            saved(|path| save_captioned(path, &[text, ""], &rows, &captions, 2, 20)).unwrap().width()
+        };
+        assert_eq!(saved_with(&long), saved_with(&format!("{long}{long}")));
     }
 
     #[test]

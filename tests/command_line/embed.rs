@@ -80,7 +80,7 @@ fn pictures_of_folders_have_the_features_of_the_same_images_in_the_set() {
         (succeeds(&output), json(&at("p.json")))
     };
     let (out, report) = json_of(&["--skip-unreadable"]);
-    assert!(out.contains("150 x 8") && out.contains("; left out: 2 images that can't be read"), "{out}");
+    assert!(out.contains("150 x 8") && out.contains("; left out: images that can't be read: 2"), "{out}");
     assert_eq!((&report["n"], &report["skipped"], &report["names"]), (&150.into(), &2.into(), &"p.txt".into()));
     assert!(report["skipped_first"][0].as_str().is_some_and(|why| why.contains("text.jpg")));
 
@@ -118,7 +118,7 @@ fn mistakes_are_named_and_leave_nothing_behind() {
     fails(&embed(&["pictures/a/text.jpg", "--skip-unreadable"]), 1, &["one image can't be read", "text.jpg"]);
     std::fs::create_dir_all(at("words")).expect("a folder");
     std::fs::write(at("words/a.txt"), "x").expect("a file");
-    fails(&embed(&["words"]), 1, &["nothing to embed: there are no images, but 1 files that are no images (.txt)"]);
+    fails(&embed(&["words"]), 1, &["nothing to embed: there are no images, but files that are no images (.txt): 1"]);
     fails(&embed(&["pictures", "gone"]), 1, &["gone", "check the path"]);
     fails(&embed(&["--split", "test", "--limit", "1001"]), 2, &["--limit 1001", "1000 images"]);
     fails(&embed(&["--split", "test", "--features", "denoiser:up7.0@3"]), 2, &["up7.0", "down0.0, down1.0, middle, up1.0"]);

@@ -120,6 +120,49 @@ fn two_steps_and_every_command_at_64_with_torchvisions_stem() {
     report_is_whole(folder.path());
 }
 
+/// The recipes for images of one's own, at every side that docs/training.md names: their networks go together, and `soda train` ends two
+/// steps of the smallest networks like them.
+#[test]
+fn the_recipes_for_own_images_take_96_and_128_pixels() {
+    for name in ["tiny64", "folder64"] {
+        for side in [64, 96, 128] {
+            let set = [format!("data.side={side}")];
+            let config = Config::named(Path::new(name), &set).expect("a recipe");
+            assert_eq!((config.data.side, config.model.sides), (side, Sides { source: side, target: side }), "{name}");
+            // tiny64 can start from the shipped weights.
+            let stem = if name == "tiny64" { Stem::Conv3x3 } else { Stem::Conv7x7 };
+            assert_eq!(config.model.encoder.stem, stem, "{name}");
+            // 96, 48, 24 and 12 have no stage of 16 pixels.
+            let unused = if name == "folder64" && side == 96 { vec![16] } else { vec![] };
+            assert_eq!(config.unused_attention(), unused, "{name} at {side}");
+        }
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    pictures(folder.path());
+    for side in ["96", "128"] {
+        let side_of_data = format!("data.side={side}");
+        let small = [
+            &side_of_data,
+            "model.z_dim=8",
+            "model.encoder.base=4",
+            "model.unet.base=8",
+            "model.unet.groups=2",
+            "model.unet.final_groups=2",
+            "train.batch_size=4",
+            "train.steps=2",
+            "sample.start=1",
+            "sample.steps=2",
+        ];
+        let run = format!("run{side}");
+        let mut args = vec!["train", "--config", "tiny64", "--device", "cpu", "--data", "pictures", "--run", &run];
+        small.iter().for_each(|set| args.extend(["--set", set]));
+        succeeds(&soda(folder.path(), &args));
+        let reconstructed = ["reconstruct", "-n", "1", "--run", &run, "--device", "cpu", "--data", "pictures", "--out", "r.png"];
+        succeeds(&soda(folder.path(), &reconstructed));
+        assert!(picture(&folder.path().join("r.png")).height() > 2 * side.parse::<u32>().expect("a number"));
+    }
+}
+
 #[test]
 fn the_views_may_have_sides_of_their_own() {
     let folder = trained([64, 48, 24], &["model.unet.attention=[12]"]);

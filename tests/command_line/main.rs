@@ -16,5 +16,6 @@ mod quickstart;
 mod report;
 mod runs;
 mod shipped;
+mod small_sets;
 mod sources;
 mod train_first;

@@ -96,12 +96,15 @@ fn features_without_a_score_are_refused_in_one_sentence() {
     };
     write_features("good", 30, |_, _, _| {});
     succeeds(&with("good", "good", &[]));
-    // A warning is a sentence, not a line of a log.
+    // With few rows fewer vote, and a warning is a sentence, not a line of a log.
     write_features("few", 15, |_, _, _| {});
-    let few = with("few", "good", &[]);
-    succeeds(&few);
-    let said = String::from_utf8_lossy(&few.stderr).into_owned();
-    assert!(said.lines().any(|l| l.starts_with("warning: 15 training rows are fewer")) && !said.contains("WARN"), "{said}");
+    let few = succeeds(&with("few", "good", &[]));
+    assert!(few.contains("(5 neighbours, as many as a class has on average)"), "{few}");
+    write_features("fewer", 3, |_, _, _| {});
+    let fewer = with("fewer", "good", &["--whiten"]);
+    succeeds(&fewer);
+    let said = String::from_utf8_lossy(&fewer.stderr).into_owned();
+    assert!(said.lines().any(|l| l.starts_with("warning: whitening is fitted to 3 images")) && !said.contains("WARN"), "{said}");
     write_features("nan", 30, |i, row, _| {
         if i == 4 {
             row[1] = f32::NAN

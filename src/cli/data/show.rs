@@ -46,7 +46,7 @@ pub fn to_text(survey: &Survey) -> String {
 fn left_out(kind: &LeftOut) -> String {
     let names: Vec<&str> = kind.first.iter().take(NAMED).map(String::as_str).collect();
     let more = if kind.count > names.len() { ", .." } else { "" };
-    format!("{} {}: {}{more}", kind.count, kind.what, names.join(", "))
+    format!("{}: {} ({}{more})", kind.what, kind.count, names.join(", "))
 }
 
 /// For machines.

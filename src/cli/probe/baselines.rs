@@ -4,10 +4,18 @@ use crate::error::{Error, Result};
 use crate::eval::features::{FeatureKind, Frozen};
 use crate::eval::probe::{Baselines, Protocol};
 use crate::files;
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// To be raised whenever initial weights, features or a protocol change: cached baselines are then computed anew.
-const REVISION: u32 = 3;
+const REVISION: u32 = 4;
+
+/// What is kept: beside the scores, for each test image whether they were right about it.
+#[derive(Deserialize, Serialize)]
+struct Kept {
+    baselines: Baselines,
+    right: [Vec<f32>; 2],
+}
 
 /// Baselines depend on the data, the protocol and the untrained networks alone: computed once for each, kept in the user's cache
 /// folder.
@@ -26,9 +34,15 @@ pub fn cached(protocol: &Protocol, frozen: &Frozen, kind: &FeatureKind) -> Resul
     );
     let digest = &files::sha256(key.as_bytes())[..24];
     let path = dirs::cache_dir().map(|dir| dir.join("soda/baselines").join(format!("{digest}.json")));
-    let read = |path: &Path| serde_json::from_slice(&std::fs::read(path).ok()?).ok();
+    let read = |path: &Path| {
+        let Kept { mut baselines, right: [pixels, random] } = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+        (baselines.pixels.right, baselines.random_encoder.right) = (pixels, random);
+        Some(baselines)
+    };
     let write = |baselines: &Baselines, path: &Path| {
-        let bytes = serde_json::to_vec(baselines).map_err(|e| Error::failed(format!("cannot encode the baselines: {e}")))?;
+        let right = [baselines.pixels.right.clone(), baselines.random_encoder.right.clone()];
+        let bytes = serde_json::to_vec(&Kept { baselines: baselines.clone(), right })
+            .map_err(|e| Error::failed(format!("cannot encode the baselines: {e}")))?;
         files::write_atomically(path, &bytes)
     };
     files::kept("the score of the baselines", path.as_deref(), read, || protocol.baselines(frozen, kind), write)

@@ -60,7 +60,7 @@ fn score(args: &Args, common: &Common, train: Named, test: Named) -> Result<()> 
     let probed = protocol.of_features(&of_train, &of_test, usize::from(largest) + 1, &config)?;
     let name = train.0.display().to_string();
     super::print_head(&protocol, &name, "rows", &probed, of_test.rows());
-    super::print_scores(&name, &probed);
+    super::print_scores(&protocol, &name, &probed);
     let whitened =
         args.whitened(&name, &protocol, |protocol| protocol.of_features(&of_train, &of_test, usize::from(largest) + 1, &config))?;
     output.set("device", json!("cpu"));

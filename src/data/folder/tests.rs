@@ -70,7 +70,11 @@ fn classes_are_sub_folders_by_name_and_every_tenth_image_is_for_the_test() {
         "{}",
         first.describe()
     );
-    assert!(first.describe().contains("classes are the folders; left out: "), "{}", first.describe());
+    assert!(
+        first.describe().contains("classes are the folders, one image in 10 of each class is for the test; left out: "),
+        "{}",
+        first.describe()
+    );
     // The digest is one of the content: of pixels and of names of classes, not of the place.
     write(&dir, "zebra/20.png", 77);
     let altered = contents(&dir).sha256;
@@ -145,7 +149,7 @@ fn one_training_folder_is_divided_and_validation_beside_a_test_set_is_counted() 
     write(&dir, "val/y.png", 30);
     let found = contents(&dir);
     assert_eq!((values(&found.test), found.train.len()), (vec![20], 10));
-    assert!(found.describe().contains("1 images for validation, as there is a test set"), "{}", found.describe());
+    assert!(found.describe().contains("images for validation, as there is a test set: 1"), "{}", found.describe());
 }
 
 #[test]
@@ -176,7 +180,7 @@ fn what_cannot_be_read_is_listed_or_left_out_on_request() {
     assert_eq!((values(&skipped.test), skipped.train.len()), (vec![9, 29, 39], 34));
     assert_eq!((skipped.inventory.unreadable(), skipped.train.name(3)), (4, "cat/04.png".into()));
     assert_eq!(values(&skipped.train)[3..8], [4, 5, 6, 8, 10]);
-    assert!(skipped.describe().contains("4 images that can't be read"), "{}", skipped.describe());
+    assert!(skipped.describe().contains("images that can't be read: 4"), "{}", skipped.describe());
     // Of many the first twenty.
     (100..140).for_each(|i| put(&dir, &format!("cat/{i}.png"), "broken"));
     let long = open(&dir, &Options::default()).unwrap_err().to_string();

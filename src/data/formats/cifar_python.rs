@@ -277,7 +277,7 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
     for other in LAYOUTS.iter().filter(|other| other.folder != layout.folder && place.join(other.folder).is_dir()) {
         LeftOut::add(&mut left_out, "other data sets in the same folder", || other.folder.into());
     }
-    let reading = format!("it is {} of {}, with its own training and test images", layout.version, layout.name);
+    let reading = format!("{} of {}, with its own training and test images", layout.version, layout.name);
     let name = layout.name.to_owned();
     Ok(Some(Listing {
         name,

@@ -211,13 +211,13 @@ fn names(tables: &[Table]) -> Vec<String> {
 }
 
 fn reading(tables: &[Table], classes: &[String]) -> String {
-    let Some(Table { columns: (image, label), .. }) = tables.first() else { return "it is Parquet without rows".into() };
+    let Some(Table { columns: (image, label), .. }) = tables.first() else { return "Parquet without rows".into() };
     let shards = counted(tables.len(), "shard");
     match label {
         Some(label) if !classes.is_empty() => {
-            format!("it is Parquet ({shards}) with the images in the column {image} and the labels in {label}")
+            format!("Parquet ({shards}) with the images in the column {image} and the labels in {label}")
         }
-        _ => format!("it is Parquet ({shards}) with the images in the column {image}, without labels"),
+        _ => format!("Parquet ({shards}) with the images in the column {image}, without labels"),
     }
 }
 

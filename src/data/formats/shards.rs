@@ -124,7 +124,7 @@ fn labelled(found: &mut Vec<(Found, bool)>, place: &Path, left_out: &mut Vec<Lef
         return Err(Error::failed(format!("{shown} holds no images with labels; name an archive or folder that does")));
     }
     let how = if source == Source::Txt { "; they repeat, so they are classes and no descriptions" } else { "" };
-    Ok(Some(format!("it is WebDataset, with the labels in {} members{how}", source.ending())))
+    Ok(Some(format!("WebDataset, with the labels in {} members{how}", source.ending())))
 }
 
 /// Samples may lie in folders that are named as sets.
@@ -153,7 +153,7 @@ fn by_folders(found: &mut Vec<(Found, bool)>, left_out: &mut Vec<LeftOut>) -> St
         }
     }
     *found = kept;
-    format!("it is an archive of images; {}", tree.reading)
+    format!("an archive of images; {}", tree.reading)
 }
 
 /// Gives classes that are numbers the names of the lines of `classes.txt` in `folder`, if it is there: all of its lines are classes.

@@ -55,8 +55,8 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
         }
     }
     let reading = match &classes[..] {
-        [] => "it is STL-10 without its labelled files: images without classes",
-        _ => "it is STL-10, with its own training and test images",
+        [] => "STL-10 without its labelled files: images without classes",
+        _ => "STL-10, with its own training and test images",
     };
     let (name, reading) = ("STL-10".to_owned(), reading.to_owned());
     let contents = Box::new(move |visit: &mut crate::data::listing::Visit| {

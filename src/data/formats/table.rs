@@ -107,16 +107,12 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
         Some(_) => classes_of(&rows.iter().map(|row| row.label.as_deref().unwrap_or_default()).collect::<Vec<_>>(), place)?,
         None => (Vec::new(), vec![0; rows.len()]),
     };
-    let said = |column: Option<usize>, what: &str, else_: &str| match column {
-        Some(column) => format!("{what} the column {}", table.columns[column]),
-        None => else_.to_owned(),
+    let said = |what: &str, column: Option<usize>| match column {
+        Some(column) => format!("{what} in the column {}", table.columns[column]),
+        None => format!("no column of {what}"),
     };
-    let reading = format!(
-        "it is a table whose images are the column {}, {}, {}",
-        table.columns[path_column],
-        said(label_column, "whose classes are", "which has no column of labels"),
-        said(set_column, "and whose sets are", "and none of sets"),
-    );
+    let [images, classes_in, sets] = [said("images", Some(path_column)), said("classes", label_column), said("sets", set_column)];
+    let reading = format!("a table with {images}, {classes_in}, {sets}");
     let (entries, paths) =
         rows.into_iter().zip(labels).map(|(Row { name, path, set, .. }, label)| (Entry { name, label, set }, path)).unzip();
     let name = format!("images of {}", title(place));

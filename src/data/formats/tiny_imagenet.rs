@@ -41,7 +41,7 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
     found.unlabelled()?;
     let Found { entries, paths, left_out, .. } = found;
     let (name, classes) = ("Tiny-ImageNet".to_owned(), names(&folder, &ids)?);
-    let reading = "it is Tiny-ImageNet, whose validation images are the test set".to_owned();
+    let reading = "Tiny-ImageNet, whose validation images are the test set".to_owned();
     Ok(Some(Listing { name, reading, classes, entries, left_out, contents: files(paths), by_turns: true }))
 }
 

@@ -16,7 +16,7 @@ fn a_named_place_without_data_is_an_error_with_the_remedy() {
     assert!(gone.contains("does not exist; check the path"), "{gone}");
     std::fs::write(empty.path().join("a.txt"), "x").unwrap();
     let words = open_from(Some(empty.path()), None, None, 32, &Options::default()).unwrap_err().to_string();
-    assert!(words.contains("holds no images, but 1 files that are no images (.txt)"), "{words}");
+    assert!(words.contains("holds no images, but files that are no images (.txt): 1"), "{words}");
 }
 
 #[test]

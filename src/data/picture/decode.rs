@@ -35,6 +35,14 @@ pub(in crate::data) enum Trouble {
     Foreign(Option<String>),
 }
 
+impl Trouble {
+    /// What is wrong without what to do, for lists.
+    pub(in crate::data) fn brief(&self) -> String {
+        let whole = self.to_string();
+        whole.split_once("; ").map_or(whole.clone(), |(what, _)| what.to_owned())
+    }
+}
+
 impl From<ImageError> for Trouble {
     fn from(e: ImageError) -> Self {
         match e {
