@@ -378,6 +378,17 @@ impl ModelConfig {
     }
 }
 
+impl ModelConfig {
+    /// What of z two images can be mixed by: its sections, or, where every stage of the denoiser has all of z, that of each stage in the z
+    /// of all stages side by side ([`by_stage`](crate::edit::mix::by_stage)).
+    pub fn mixable(&self) -> Vec<Range<usize>> {
+        match self.unet.layer_modulation {
+            true => self.sections(),
+            false => (0..=self.unet.multipliers.len()).map(|stage| stage * self.z_dim..(stage + 1) * self.z_dim).collect(),
+        }
+    }
+}
+
 impl UNetConfig {
     /// Channels of the feature maps of each stage.
     pub fn widths(&self) -> Vec<usize> {

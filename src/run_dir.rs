@@ -135,7 +135,7 @@ pub struct Start {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_location: Option<String>,
     /// How its images were taken.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "crate::data::Options::are_default")]
     pub data_options: crate::data::Options,
     /// Its SHA-256.
     pub data_sha256: String,

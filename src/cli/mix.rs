@@ -6,7 +6,7 @@ use super::source::WeightsArgs;
 use super::studio::{Named, Studio};
 use crate::data::bytes_of;
 use crate::edit::decoder::signed;
-use crate::edit::mix::mix;
+use crate::edit::mix::{by_stage, mix};
 use crate::error::{Error, Result};
 use crate::eval::image::mean_change;
 use crate::report::grid::{GridRow, LARGE, save_table, scale};
@@ -16,7 +16,8 @@ use std::path::PathBuf;
 /// Arguments of `soda mix`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Sections are numbered by resolution, the finest first: with four resolutions of images of 32 x 32 pixels 0 is 32x32, 3 is 4x4 and 4 the middle."
+    after_help = "Sections are numbered by resolution, the finest first: with four resolutions of images of 32 x 32 pixels 0 is 32x32, 3 is 4x4 and 4 the middle. \
+Where the networks have layer modulation they are parts of z; otherwise every resolution has all of z, and those that are named get that of the columns."
 )]
 pub struct Args {
     /// Images of the rows, which give the rest of z: files, or images of the data set such as test:17 (default: the first four test
@@ -56,20 +57,18 @@ fn images(studio: &Studio, args: &Args) -> Result<(Named, Named)> {
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut studio = Studio::open("mix", &args.weights, &args.sampling, &args.out, common)?;
     studio.deterministic("mix")?;
-    let all = studio.config().model.sections();
-    if all.len() == 1 {
-        return Err(Error::usage(format!(
-            "{} has no sections of z to mix: it was trained without model.unet.layer_modulation; use weights that were (configs/tiny.toml, for example)",
-            studio.weights.path.display()
-        )));
-    }
+    let all = studio.config().model.mixable();
     let chosen = args.sections.clone().unwrap_or_else(|| (0..all.len() / 2).collect());
     if let Some(bad) = chosen.iter().find(|i| **i >= all.len()) {
         return Err(Error::usage(format!("--sections {bad}: these weights have sections 0 to {}", all.len() - 1)));
     }
     let (rows, columns) = images(&studio, args)?;
     let decoder = studio.decoder()?;
-    let (own, theirs) = (decoder.encode(&rows.images)?, decoder.encode(&columns.images)?);
+    let (mut own, mut theirs) = (decoder.encode(&rows.images)?, decoder.encode(&columns.images)?);
+    let model = &studio.config().model;
+    if !model.unet.layer_modulation {
+        [&mut own, &mut theirs].into_iter().for_each(|z| *z = by_stage(z, model.z_dim, all.len()));
+    }
     let z = mix(&own, &theirs, &all, &chosen);
     // The same noise everywhere: what differs is z.
     let (side, image) = (decoder.side(), bytes_of(decoder.side()));

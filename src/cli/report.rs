@@ -9,7 +9,7 @@ use super::Common;
 use super::images;
 use super::output::{self, Holds, Output};
 use super::source;
-use crate::config::{Config, LrSchedule};
+use crate::config::LrSchedule;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::files;
@@ -67,7 +67,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let training = training::section(&run, &weights.config, &probes, &kitchen.folder)?;
     let facts = training::facts(&run, &weights.config, &probes)?;
     let mut sections = vec![training, scores::section(&probes), kitchen.health()];
-    sections.extend(kitchen.pictures(&weights.config));
+    sections.extend(kitchen.pictures());
     sections.push(repeat(&run, &weights, common)?);
     let missing: Vec<&String> = sections.iter().flat_map(|s| &s.missing).collect();
     for reason in &missing {
@@ -146,7 +146,7 @@ impl Kitchen<'_> {
     }
 
     /// What z draws.
-    fn pictures(&self, config: &Config) -> Vec<Section> {
+    fn pictures(&self) -> Vec<Section> {
         let section = |id: &str, title: &str| Section { id: id.into(), title: title.into(), ..Default::default() };
         let mut reconstructions = section("reconstructions", "Reconstructions");
         let dish = self.cook("reconstruction", &format!("reconstruct -n {}", self.most(20)), true);
@@ -177,12 +177,12 @@ impl Kitchen<'_> {
             "Along the principal components of z, and the directions that a linear classifier sees each class rise along.",
             |_| Vec::new(),
         );
-        if config.model.unet.layer_modulation {
-            let dish = self.cook("mix", "mix", true);
-            editing.serve(&dish, "Sections of z from the images above the columns, the rest from those beside the rows.", |_| {
-                Vec::new()
-            });
-        }
+        let dish = self.cook("mix", "mix", true);
+        editing.serve(
+            &dish,
+            "The finer stages with z of the images above the columns, the rest with that of those beside the rows.",
+            |_| Vec::new(),
+        );
         let mut neighbours = section("neighbours", "Nearest neighbours");
         let dish = self.cook(
             "neighbours",

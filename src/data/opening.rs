@@ -28,6 +28,11 @@ pub struct Options {
 }
 
 impl Options {
+    /// Whether nothing was chosen.
+    pub fn are_default(&self) -> bool {
+        *self == Self::default()
+    }
+
     pub(super) fn share(&self) -> f64 {
         self.split_ratio.unwrap_or(TEST_SHARE)
     }

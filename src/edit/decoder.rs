@@ -102,9 +102,12 @@ impl<'a> Decoder<'a> {
     /// itself where there is none.
     fn begin(&self, z: &[f32], noise: &[f32], view: Option<&[f32]>, first: usize, seed: u64) -> Vec<f32> {
         let Some((linear, level)) = self.beginning() else { return noise.to_vec() };
-        let mut pictures = linear.mean(z);
+        // Of a z for each stage that of the middle, where what is seen from afar is decided.
+        let (z_dim, width) = (linear.z_dim(), z.len() / (noise.len() / bytes_of(self.side())));
+        let middle: Vec<f32> = z.chunks_exact(width).flat_map(|z| &z[width - z_dim..]).copied().collect();
+        let mut pictures = linear.mean(&middle);
         if self.varied {
-            let residuals = linear.residuals(first..first + z.len() / linear.z_dim(), seed);
+            let residuals = linear.residuals(first..first + middle.len() / z_dim, seed);
             pictures.iter_mut().zip(residuals).for_each(|(v, r)| *v += r);
         }
         let alpha_bar = self.schedule.alpha_bar(level);
@@ -112,14 +115,16 @@ impl<'a> Decoder<'a> {
         linear.at(&pictures, self.side(), view).iter().zip(noise).map(|(x_0, eps)| signal * x_0 + sigma * eps).collect()
     }
 
-    /// One image for each z and noise, which is x_T itself where sampling begins there. `view` `[N, 4]` says how each image is to lie
+    /// One image for each z `[N, Z]` and noise, which is x_T itself where sampling begins there; networks without layer modulation also take
+    /// a z for each stage, `[N, S Z]` ([`by_stage`](crate::edit::mix::by_stage)). `view` `[N, 4]` says how each image is to lie
     /// in the one that its z was made of (none: like it), for networks with view conditioning; `seed` is that of the noise that a sampler adds.
     ///
     /// # Errors
     /// If the device can't be read.
     pub fn decode(&self, z: &[f32], noise: &[f32], view: Option<&[f32]>, seed: u64) -> Result<Vec<f32>> {
         let mut out = Vec::with_capacity(noise.len());
-        let (z_dim, side, (size, batch)) = (self.config.model.z_dim, self.side(), self.sizes());
+        let (side, (size, batch)) = (self.side(), self.sizes());
+        let z_dim = z.len() / (noise.len() / size).max(1);
         let from = match self.beginning() {
             Some((_, level)) => Begin::Level(level),
             None if self.inverted => Begin::Inverted,

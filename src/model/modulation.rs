@@ -13,6 +13,9 @@
 //!
 //! Section i modulates the residual blocks of down stage i and of up stage i, those of the same side; the last one modulates
 //! the two of the middle. The paper pairs the stages of both paths; which section belongs to which pair is our choice.
+//!
+//! Without it every stage has all of z. It can then be given a z of its own for each stage, side by side, which is how images are mixed
+//! (as StyleGAN mixes styles: Karras et al. 2019, section 3.1).
 
 use super::constant::constant;
 use crate::config::AdaGnScale;
@@ -28,10 +31,14 @@ pub struct SharedOut {
 }
 
 impl SharedOut {
-    /// Cuts `z` `[B, Z]` into `sections`, which cover it; a single one goes to every stage.
+    /// Cuts `z` `[B, Z]` into `sections`, which cover it; a single one goes to every stage, and of a `z` `[B, S Z]` each of the S stages
+    /// (the finest first, the middle last) gets its own.
     pub fn new(z: Tensor<2>, sections: &[Range<usize>]) -> Self {
         match sections {
-            [_] => Self { sections: vec![z] },
+            [whole] => match z.dims()[1] / whole.len() {
+                1 => Self { sections: vec![z] },
+                stages => Self { sections: z.chunk(stages, 1) },
+            },
             _ => Self { sections: sections.iter().map(|s| z.clone().narrow(1, s.start, s.len())).collect() },
         }
     }

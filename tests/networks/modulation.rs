@@ -3,6 +3,7 @@
 use crate::common;
 use burn::tensor::{Device, Tensor, TensorData};
 use soda::config::Config;
+use soda::edit::mix::by_stage;
 use soda::model::Soda;
 use soda::rng::{self, Purpose};
 use soda::train::optim::collect_gradients;
@@ -39,14 +40,15 @@ fn z_is_cut_into_sections_as_equal_as_possible() {
 
 /// The blocks that z reaches, given where z isn't zero: those whose layer from z has a gradient.
 fn reached(config: &Config, nonzero: std::ops::Range<usize>, device: &Device) -> BTreeSet<String> {
+    let width = config.model.mixable().last().expect("a section").end;
     let device = device.clone().autodiff();
     let model = Soda::new(&config.model, 1, &device);
     let random = |index: u64, shape: [usize; 4]| {
         let values = rng::normal(&mut rng::stream(1, Purpose::Test, index), shape.iter().product());
         Tensor::<4>::from_data(TensorData::new(values, shape), &device)
     };
-    let z: Vec<f32> = (0..128).map(|i| if nonzero.contains(&i) { 1.0 } else { 0.0 }).collect();
-    let z = Tensor::<2>::from_data(TensorData::new(z, [1, 128]), &device).expand([2, 128]);
+    let z: Vec<f32> = (0..width).map(|i| if nonzero.contains(&i) { 1.0 } else { 0.0 }).collect();
+    let z = Tensor::<2>::from_data(TensorData::new(z, [1, width]), &device).expand([2, width]);
     let (t, mask) = (Tensor::full([2], 0.5, &device), Tensor::ones([2, 1], &device));
     let eps = model.predict(random(0, [2, 3, 32, 32]), t, z, mask, None, None);
     let gradients = collect_gradients(&model, &(eps * random(1, [2, 3, 32, 32])).sum().backward());
@@ -62,32 +64,51 @@ fn reached(config: &Config, nonzero: std::ops::Range<usize>, device: &Device) ->
     blocks
 }
 
-fn each_section_reaches_its_layers(device: &Device) {
-    let config = config(&[]);
+fn each_section_reaches_its_layers(config: &Config, device: &Device) {
     let names = |stage: usize| {
         // One block down and two up a stage; the way up begins at the coarsest.
         let up = [0, 1].map(|i| format!("up.{}.block", 2 * (3 - stage) + i));
         up.into_iter().chain([format!("down.{stage}.block")]).collect::<BTreeSet<_>>()
     };
-    let sections = config.model.sections();
+    let sections = config.model.mixable();
     for (stage, section) in sections[..4].iter().enumerate() {
-        assert_eq!(reached(&config, section.clone(), device), names(stage), "section {stage}");
+        assert_eq!(reached(config, section.clone(), device), names(stage), "section {stage}");
     }
     let middle = ["middle1", "middle2"].map(str::to_owned);
-    assert_eq!(reached(&config, sections[4].clone(), device), middle.into_iter().collect());
+    assert_eq!(reached(config, sections[4].clone(), device), middle.into_iter().collect());
 }
 
 #[test]
 fn each_section_reaches_exactly_its_layers() {
-    each_section_reaches_its_layers(&Device::flex());
+    each_section_reaches_its_layers(&config(&[]), &Device::flex());
+    // Without sections every stage can be given a z of its own.
     let whole = config(&["model.unet.layer_modulation=false", "train.layer_mask=0"]);
-    assert_eq!(reached(&whole, 0..1, &Device::flex()).len(), 14, "without sections every block sees all of z");
+    each_section_reaches_its_layers(&whole, &Device::flex());
     assert!(reached(&whole, 0..0, &Device::flex()).is_empty());
 }
 
 #[test]
+fn the_same_z_for_every_stage_is_that_z() {
+    let (config, device) = (config(&["model.unet.layer_modulation=false", "train.layer_mask=0"]), Device::flex());
+    let model = Soda::new(&config.model, 1, &device);
+    let normal = |index, n| rng::normal(&mut rng::stream(1, Purpose::Test, index), n);
+    let x = Tensor::<4>::from_data(TensorData::new(normal(0, 2 * 3 * 32 * 32), [2, 3, 32, 32]), &device);
+    let predict = |z: &[f32]| {
+        let z = Tensor::<2>::from_data(TensorData::new(z.to_vec(), [2, z.len() / 2]), &device);
+        let eps = model.predict(x.clone(), Tensor::full([2], 0.5, &device), z, Tensor::ones([2, 1], &device), None, None);
+        eps.into_data().try_to_vec::<f32>().expect("f32")
+    };
+    let z = normal(1, 2 * 128);
+    let mut wide = by_stage(&z, 128, 5);
+    assert_eq!(predict(&wide), predict(&z));
+    // Negative control: another z in one of the stages.
+    wide[3] += 1.0;
+    assert_ne!(predict(&wide), predict(&z));
+}
+
+#[test]
 fn each_section_reaches_exactly_its_layers_on_the_graphics_adapter() {
-    each_section_reaches_its_layers(&common::wgpu());
+    each_section_reaches_its_layers(&config(&[]), &common::wgpu());
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn reads_text_with_a_header() {
     assert_eq!(listing.classes, ["9", "10"]);
     assert_eq!(rows(&listing), [("a.png", 1, None), ("b/c.png", 0, None), ("d, e.png", 1, None)]);
     assert!(matches!(&contents(&listing).unwrap()[1], Content::File(path) if path.is_file()));
-    assert!(listing.reading.contains("the column File_Name, whose classes are the column Label"), "{}", listing.reading);
+    assert!(listing.reading.contains("the column File_Name, classes in the column Label"), "{}", listing.reading);
 
     let sets = "path\tclass\tsplit\na.png\tx\ttrain\nb/c.png\ty\tVal\nd, e.png\tx\textra\n";
     for (name, text) in [("t.tsv", sets.to_owned()), ("t.csv", sets.to_owned()), ("t.csv", sets.replace('\t', ";"))] {
