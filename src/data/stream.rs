@@ -37,7 +37,7 @@ impl Stream {
         if let Some((path, e)) = paths.iter().find_map(|path| Some((path, path.metadata().err()?))) {
             return Err(Error::io("read", path, &e));
         }
-        let mut walk = Walk::new(paths.to_vec().into_iter());
+        let mut walk = Walk::new(paths.iter().cloned());
         let (sender, receiver) = sync_channel(AHEAD);
         let work = move || {
             loop {
