@@ -15,7 +15,7 @@ use crate::edit::decoder::Decoder;
 use crate::error::{Error, Result};
 use crate::eval::features::FeatureKind;
 use crate::eval::method::Method;
-use crate::eval::probe::{Protocol, Split};
+use crate::eval::probe::{Protocol, Split, trained};
 use crate::files;
 use crate::model::shipped;
 use crate::model::weights::WeightsFile;
@@ -63,7 +63,7 @@ const SEED: u64 = 0;
 /// Scores and draws with the shipped weights, scores what knows nothing, trains.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut output = Output::new("quickstart");
-    let weights = shipped::open()?;
+    let mut weights = shipped::open()?;
     let side = weights.config.data.side;
     let run = RunDir::new(&args.out);
     let config = recipe(args, &run)?;
@@ -82,6 +82,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     say(&format!("quickstart on {} ({}), {}", device.describe(), device.why, dataset.describe()));
 
     let judge = Judge { protocol: Protocol::new(Method::Linear, Split::Test, 3), dataset: &dataset, device: &device };
+    // As `soda probe` scores them: image and mirror image, for longer where there are few.
+    weights.config.probe = trained(&weights.config.probe, &dataset, dataset.train.len(), 2);
     let probe_config = &weights.config.probe;
     output.device(&device);
     output.weights(&weights);
@@ -114,8 +116,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         (1000.0 / dataset.classes.len() as f64).round() / 10.0
     );
 
-    let trained = match summary.trained(&run) {
-        Some(trained) => trained,
+    let training = match summary.trained(&run) {
+        Some(training) => training,
         None => {
             let most = minutes_of(minutes);
             say(&format!("training a small network from random weights: {most} at most, {} steps", config.train.steps));
@@ -139,7 +141,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
             summary.set("train", block)
         }
     };
-    print_trained(&trained, &run, &device);
+    print_trained(&training, &run, &device);
     if args.from_scratch {
         score_trained(&judge, &mut summary, &run, probe_config, &baselines)?;
     }

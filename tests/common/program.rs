@@ -79,8 +79,10 @@ pub fn fails(output: &Output, code: i32, parts: &[&str]) {
     assert_eq!(output.status.code(), Some(code), "{stderr}");
     let errors: Vec<&str> = stderr.lines().filter(|l| l.starts_with("error: ") && !l.contains("XDG_RUNTIME_DIR")).collect();
     assert_eq!(errors.len(), 1, "{stderr}");
+    // A list follows in lines of its own.
+    let message = &stderr[stderr.find(errors[0]).expect("it is there")..];
     for part in parts {
-        assert!(errors[0].contains(part), "{part:?} is not in: {}", errors[0]);
+        assert!(message.contains(part), "{part:?} is not in: {message}");
     }
     assert!(!stderr.contains("panicked"), "{stderr}");
 }
