@@ -69,11 +69,10 @@ impl Images {
         Self { side, store: Store::Memory(pixels), labels, names: Names::Numbered("image") }
     }
 
-    /// The rows `rows` of `pack`, with `labels` and `names`, at `side` pixels a side: as they are in the file, or resampled when they are
-    /// read.
-    pub(super) fn packed(pack: Arc<Pack>, rows: Vec<u32>, labels: Vec<u16>, names: Names, side: usize) -> Self {
+    /// The rows `rows` of `pack`, with `labels` and `names`.
+    pub(super) fn packed(pack: Arc<Pack>, rows: Vec<u32>, labels: Vec<u16>, names: Names) -> Self {
         assert_eq!(rows.len(), labels.len(), "one label for each row");
-        Self { side, store: Store::Pack(pack, rows), labels, names }
+        Self { side: pack.side(), store: Store::Pack(pack, rows), labels, names }
     }
 
     /// The same images under `names`.
@@ -158,7 +157,7 @@ impl Images {
         self.select(&(0..n.min(self.len())).collect::<Vec<_>>())
     }
 
-    /// The same images at `side` pixels a side, resampled as files are.
+    /// The same images at `side` pixels a side, resampled as files are: now, or, where they lie in a file, when they are read.
     ///
     /// # Errors
     /// If they don't fit into memory.

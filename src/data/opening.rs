@@ -87,7 +87,7 @@ pub(super) fn open_from(
     match Place::of(named, options)? {
         Some(Place::Cifar(folder)) => full(&folder)?.at(side),
         Some(Place::Cifar100(folder)) => full_100(&folder, cifar100::PER_CLASS)?.at(side),
-        Some(Place::Pack(path)) => packed(&path, side),
+        Some(Place::Pack(data)) => data.at(side),
         Some(Place::Listed(listing)) => read(&listing, named, side, options),
         None => {
             let place = if explicit.is_some() { "--data" } else { "SODA_DATA =" };
@@ -100,7 +100,7 @@ pub(super) fn open_from(
 enum Place {
     Cifar(PathBuf),
     Cifar100(PathBuf),
-    Pack(PathBuf),
+    Pack(Box<Dataset>),
     Listed(Box<Listing>),
 }
 
@@ -112,8 +112,10 @@ impl Place {
         if let Some(folder) = cifar100::locate(named) {
             return Ok(Some(Self::Cifar100(folder)));
         }
-        if named.is_file() && file::side_of(named)?.is_some() {
-            return Ok(Some(Self::Pack(named.to_owned())));
+        if named.is_file()
+            && let Some(data) = file::open(named)?
+        {
+            return Ok(Some(Self::Pack(Box::new(data))));
         }
         if !named.exists() {
             return Ok(None);
@@ -148,10 +150,6 @@ fn nothing(place: &Path) -> String {
     format!("{holds}, or {remedy}")
 }
 
-fn packed(path: &Path, side: usize) -> Result<Dataset> {
-    file::open(path, side)?.ok_or_else(|| Error::failed(format!("{} changed while it was read", path.display())))
-}
-
 /// Writes the images at `place` to the file `out` at `side` pixels a side, for sets larger than memory and starts without decoding; few
 /// of them are in memory at a time.
 ///
@@ -162,10 +160,7 @@ pub fn pack(place: &Path, side: usize, options: &Options, out: &Path) -> Result<
         Some(Place::Listed(listing)) => *listing,
         Some(Place::Cifar(folder)) => full(&folder)?.listing(),
         Some(Place::Cifar100(folder)) => full_100(&folder, cifar100::PER_CLASS)?.listing(),
-        Some(Place::Pack(path)) => {
-            let own = file::side_of(&path)?.unwrap_or(side);
-            packed(&path, own)?.listing()
-        }
+        Some(Place::Pack(data)) => data.listing(),
         None => return Err(Error::failed(nothing(place))),
     };
     file::write(&listing, &place.display().to_string(), side, options.share(), options.skip_unreadable, out)
@@ -206,8 +201,7 @@ pub fn verify(place: &Path, options: &Options) -> Result<Vec<String>> {
         return Err(Error::failed(nothing(place)));
     };
     let (whole, survey) = match what {
-        Place::Pack(path) => {
-            let data = packed(&path, file::side_of(&path)?.unwrap_or(DEFAULT_SIDE))?;
+        Place::Pack(data) => {
             file::verify(&data)?;
             ("every image is as it was written", Survey::of(&data))
         }
@@ -233,7 +227,7 @@ pub fn show(place: &Path, side: usize, options: &Options) -> Result<Survey> {
     match Place::of(place, &options)? {
         Some(Place::Cifar(folder)) => Ok(Survey::of(&full(&folder)?)),
         Some(Place::Cifar100(folder)) => Ok(Survey::of(&full_100(&folder, cifar100::PER_CLASS)?)),
-        Some(Place::Pack(path)) => Ok(Survey::of(&packed(&path, file::side_of(&path)?.unwrap_or(side))?)),
+        Some(Place::Pack(data)) => Ok(Survey::of(&data)),
         Some(Place::Listed(listing)) => survey(&listing, place, side, &options),
         None => Err(Error::failed(nothing(place))),
     }

@@ -135,7 +135,7 @@ pub(super) fn write(listing: &Listing, place: &str, side: usize, share: f64, ski
         "classes": json!(listing.classes).to_string(), "inventory": json!(gathered.inventory).to_string(),
     });
     finish(file, side, room, metadata, &columns).map_err(failed).and_then(files::complete)?;
-    open(out, side)?.ok_or_else(|| Error::failed(format!("{} isn't what was written; please report this", out.display())))
+    open(out)?.ok_or_else(|| Error::failed(format!("{} isn't what was written; please report this", out.display())))
 }
 
 /// What a file holds beside pixels, by row.
@@ -195,11 +195,11 @@ struct Header {
     tensors: HashMap<String, TensorInfo>,
 }
 
-/// The data set in the file `path` at `side` pixels a side; `None` if it isn't such a file.
+/// The data set in the file `path` at the side that it has there; `None` if it isn't such a file.
 ///
 /// # Errors
 /// It can't be read, is of another version, is cut off or contradicts itself.
-pub(super) fn open(path: &Path, side: usize) -> Result<Option<Dataset>> {
+pub(super) fn open(path: &Path) -> Result<Option<Dataset>> {
     let failed = |e: std::io::Error| Error::io("read", path, &e);
     let mut file = File::open(path).map_err(failed)?;
     let length = file.metadata().map_err(failed)?.len();
@@ -234,8 +234,8 @@ pub(super) fn open(path: &Path, side: usize) -> Result<Option<Dataset>> {
         tensors.get(name).filter(whole).ok_or_else(damaged)
     };
     let images = tensor("images", Dtype::U8, 1)?;
-    let &[n, 3, own, width] = &images.shape[..] else { return Err(damaged()) };
-    if own != width || images.data_offsets.0 != 0 || u32::try_from(n).is_err() || own == 0 {
+    let &[n, 3, side, width] = &images.shape[..] else { return Err(damaged()) };
+    if side != width || images.data_offsets.0 != 0 || u32::try_from(n).is_err() || side == 0 {
         return Err(damaged());
     }
     let mut column = |name: &str, dtype: Dtype, size: usize| -> Result<Vec<u8>> {
@@ -265,7 +265,7 @@ pub(super) fn open(path: &Path, side: usize) -> Result<Option<Dataset>> {
         return Err(damaged());
     }
     let (name, sha256) = (text_of("name")?.clone(), text_of("sha256")?.clone());
-    let pack = Arc::new(Pack { path: path.to_owned(), file, side: own, start });
+    let pack = Arc::new(Pack { path: path.to_owned(), file, side, start });
     let names = Names::Own { text, ends };
     let of_set = |set: u8| {
         let mut rows: Vec<u32> = (0..n as u32).filter(|&i| sets[i as usize] == set).collect();
@@ -275,12 +275,11 @@ pub(super) fn open(path: &Path, side: usize) -> Result<Option<Dataset>> {
         }
         let labels = rows.iter().map(|&i| labels[i as usize]).collect();
         let names = names.select(rows.iter().map(|&i| i as usize));
-        Ok(Arc::new(Images::packed(pack.clone(), rows, labels, names, side)))
+        Ok(Arc::new(Images::packed(pack.clone(), rows, labels, names)))
     };
     let (train, test) = (of_set(0)?, of_set(1)?);
-    let resampled_from = (own != side).then_some(own);
     let origin = path.display().to_string();
-    Ok(Some(Dataset { name, origin, train, test, resampled_from, classes, sha256, inventory, options: Options::default() }))
+    Ok(Some(Dataset { name, origin, train, test, resampled_from: None, classes, sha256, inventory, options: Options::default() }))
 }
 
 /// Reads all of `dataset`, which is the file's at its own side, and compares it with the digest in it.
@@ -301,15 +300,6 @@ pub(super) fn verify(dataset: &Dataset) -> Result<()> {
         "{} was changed after it was written: its SHA-256 is {found:.16}.. instead of {:.16}..; make it anew with `soda data pack`",
         dataset.origin, dataset.sha256
     )))
-}
-
-/// Pixels a side of the images in the file `path`; `None` if it isn't such a file.
-///
-/// # Errors
-/// See [`open`].
-pub(super) fn side_of(path: &Path) -> Result<Option<usize>> {
-    // Opened at any side, the file's own is known.
-    Ok(open(path, 1)?.map(|data| data.resampled_from.unwrap_or(1)))
 }
 
 #[cfg(test)]
