@@ -12,6 +12,7 @@ pub mod config;
 pub mod device;
 pub mod files;
 pub mod machine;
+mod pickle;
 pub mod progress;
 pub mod rng;
 pub mod run_dir;

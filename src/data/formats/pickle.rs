@@ -4,15 +4,11 @@
 
 mod machine;
 
+pub(super) use crate::pickle::Id;
+use crate::pickle::Result;
 use machine::Machine;
 use std::borrow::Cow;
 
-/// What is wrong, as the rest of a sentence.
-type Result<T> = std::result::Result<T, String>;
-
-/// Place of a value among all of a pickle. Values refer to each other by place: a value that is used twice costs nothing, and one that
-/// contains itself does no harm.
-pub(super) type Id = u32;
 /// Longest name in bytes.
 const LONGEST_NAME: usize = 1024;
 

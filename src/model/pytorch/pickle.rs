@@ -2,14 +2,10 @@
 //! this machine knows the instructions that torch.save writes and the few names that tensors in dictionaries need, and refuses
 //! the rest by name. Nothing is ever called.
 
-use super::archive::Result;
 use super::tensor::{Dtype, Storage, Tensor};
+use crate::pickle::{Cursor, Id, Result, shown};
 use std::collections::HashMap;
 use std::rc::Rc;
-
-/// Place of a value among all of a pickle. Values refer to each other by place: a value that is used twice costs nothing, and
-/// one that contains itself does no harm.
-pub type Id = u32;
 
 /// Most values that are kept; a checkpoint of 500 tensors and its optimizer has about 20,000.
 const MOST_VALUES: usize = 1 << 20;
@@ -22,8 +18,6 @@ const MOST_ARGUMENTS: usize = 8;
 const MOST_DIMENSIONS: usize = 8;
 
 const BAD_TENSOR: &str = "describes a tensor in an impossible way";
-const UNDERFLOW: &str = "holds a pickle that takes more than it made";
-const CUT: &str = "ends in the middle of its pickle";
 
 /// A value. What no checkpoint is asked for (floats, flags) has no content here.
 #[derive(Debug)]
@@ -58,8 +52,7 @@ pub struct Pickle {
 impl Pickle {
     /// Reads `bytes`.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
-        let mut machine =
-            Machine { bytes, at: 0, values: Vec::new(), tensors: 0, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
+        let mut machine = Machine { cursor: Cursor::new(bytes), values: Vec::new(), tensors: 0 };
         let root = machine.run()?;
         Ok(Self { values: machine.values, root })
     }
@@ -83,74 +76,78 @@ impl Pickle {
 }
 
 struct Machine<'a> {
-    bytes: &'a [u8],
-    at: usize,
+    cursor: Cursor<'a>,
     values: Vec<Value>,
     /// How many of them are tensors: a few bytes of a pickle make one, which takes hundreds here.
     tensors: usize,
-    stack: Vec<Id>,
-    /// Heights of the stack at its marks.
-    marks: Vec<usize>,
-    memo: HashMap<u32, Id>,
 }
 
-impl<'a> Machine<'a> {
+impl Machine<'_> {
     fn run(&mut self) -> Result<Id> {
         loop {
-            let instruction = self.number(1)? as u8;
+            let instruction = self.cursor.number(1)? as u8;
             match instruction {
                 0x80 => self.protocol()?,
-                b'.' => return self.pop(),
-                b'(' => self.marks.push(self.stack.len()),
+                b'.' => return self.cursor.pop(),
+                b'(' => self.cursor.mark(),
                 // None, True, False, a float.
                 b'N' | 0x88 | 0x89 => self.push(Value::Other)?,
                 b'G' => {
-                    self.take(8)?;
+                    self.cursor.take(8)?;
                     self.push(Value::Other)?;
                 }
                 b'K' => self.whole(1)?,
                 b'M' => self.whole(2)?,
                 b'J' => {
-                    let number = self.number(4)?.cast_signed();
-                    self.push(Value::Int(number.into()))?;
+                    let number = self.cursor.signed()?;
+                    self.push(Value::Int(number))?;
                 }
-                0x8a => self.long()?,
-                b'X' => self.text()?,
+                0x8a => {
+                    let number = self.cursor.long()?;
+                    self.push(number.map_or(Value::Other, Value::Int))?;
+                }
+                b'X' => {
+                    let text = self.cursor.text(4)?;
+                    self.push(Value::Text(text.into()))?;
+                }
                 b'c' => self.name()?,
                 b')' => self.push(Value::Tuple(Vec::new()))?,
                 b't' => {
-                    let items = self.pop_to_mark()?;
+                    let items = self.cursor.pop_to_mark()?;
                     self.push(Value::Tuple(items))?;
                 }
-                0x85..=0x87 => self.tuple(usize::from(instruction - 0x84))?,
+                0x85..=0x87 => {
+                    let items = self.cursor.pop_many(usize::from(instruction - 0x84))?;
+                    self.push(Value::Tuple(items))?;
+                }
                 b']' => self.push(Value::List)?,
                 b'a' => {
-                    self.pop()?;
+                    self.cursor.pop()?;
                     self.top_is_list()?;
                 }
                 b'e' => {
-                    self.pop_to_mark()?;
+                    self.cursor.pop_to_mark()?;
                     self.top_is_list()?;
                 }
                 b'}' => self.push(Value::Dict(Vec::new()))?,
                 b's' => {
-                    let (value, key) = (self.pop()?, self.pop()?);
+                    let (value, key) = (self.cursor.pop()?, self.cursor.pop()?);
                     self.extend_dict(&[key, value])?;
                 }
                 b'u' => {
-                    let items = self.pop_to_mark()?;
+                    let items = self.cursor.pop_to_mark()?;
                     self.extend_dict(&items)?;
                 }
-                b'q' => self.remember(1)?,
-                b'r' => self.remember(4)?,
-                b'h' => self.recall(1)?,
-                b'j' => self.recall(4)?,
+                b'q' => self.cursor.remember(1)?,
+                b'r' => self.cursor.remember(4)?,
+                b'h' => self.cursor.recall(1)?,
+                b'j' => self.cursor.recall(4)?,
                 b'Q' => self.storage()?,
                 b'R' => self.reduce()?,
                 // The state of an OrderedDict holds version numbers of modules; anything else has no state here.
                 b'b' => {
-                    self.pop()?;
-                    self.expect(matches!(self.value(self.top()?), Value::Dict(_)), "sets the state of an object")?;
+                    self.cursor.pop()?;
+                    self.expect(matches!(self.value(self.cursor.top()?), Value::Dict(_)), "sets the state of an object")?;
                 }
                 other => return Err(format!("holds an instruction (0x{other:02x}) that torch.save doesn't write")),
             }
@@ -161,20 +158,9 @@ impl<'a> Machine<'a> {
         if holds { Ok(()) } else { Err(format!("{otherwise}, which tensors in dictionaries don't need; nothing was run")) }
     }
 
-    fn take(&mut self, count: usize) -> Result<&'a [u8]> {
-        let taken = self.bytes[self.at..].get(..count).ok_or(CUT)?;
-        self.at += count;
-        Ok(taken)
-    }
-
-    /// An unsigned number of up to four bytes.
-    fn number(&mut self, bytes: usize) -> Result<u32> {
-        Ok(self.take(bytes)?.iter().rev().fold(0, |n, byte| n << 8 | u32::from(*byte)))
-    }
-
     fn whole(&mut self, bytes: usize) -> Result<()> {
-        let number = self.number(bytes)?;
-        self.push(Value::Int(number.into()))
+        let number = self.cursor.number(bytes)?;
+        self.push(Value::Int(number as i64))
     }
 
     fn push(&mut self, value: Value) -> Result<()> {
@@ -185,7 +171,7 @@ impl<'a> Machine<'a> {
         if self.tensors > MOST_TENSORS {
             return Err(format!("holds more than {MOST_TENSORS} tensors, which no checkpoint does"));
         }
-        self.stack.push(self.values.len() as Id);
+        self.cursor.push(self.values.len() as Id);
         self.values.push(value);
         Ok(())
     }
@@ -194,58 +180,16 @@ impl<'a> Machine<'a> {
         &self.values[id as usize]
     }
 
-    fn top(&self) -> Result<Id> {
-        let below = self.marks.last().copied().unwrap_or(0);
-        self.stack[below..].last().copied().ok_or_else(|| UNDERFLOW.into())
-    }
-
-    fn pop(&mut self) -> Result<Id> {
-        let top = self.top()?;
-        self.stack.pop();
-        Ok(top)
-    }
-
-    fn pop_to_mark(&mut self) -> Result<Vec<Id>> {
-        let mark = self.marks.pop().ok_or(UNDERFLOW)?;
-        Ok(self.stack.split_off(mark))
-    }
-
     fn protocol(&mut self) -> Result<()> {
-        match self.number(1)? {
+        match self.cursor.number(1)? {
             2 => Ok(()),
             other => Err(format!("holds a pickle of protocol {other}; torch.save writes 2 unless told otherwise")),
         }
     }
 
-    /// A whole number of up to eight bytes, little-endian two's complement.
-    fn long(&mut self) -> Result<()> {
-        let count = self.number(1)? as usize;
-        let bytes = self.take(count)?;
-        let Some(last) = bytes.last() else { return self.push(Value::Int(0)) };
-        if count > 8 {
-            return self.push(Value::Other);
-        }
-        let mut whole = [if last & 0x80 == 0 { 0 } else { 0xff }; 8];
-        whole[..count].copy_from_slice(bytes);
-        self.push(Value::Int(i64::from_le_bytes(whole)))
-    }
-
-    fn text(&mut self) -> Result<()> {
-        let count = self.number(4)? as usize;
-        let text = std::str::from_utf8(self.take(count)?).map_err(|_| "holds a text that isn't UTF-8")?;
-        self.push(Value::Text(text.into()))
-    }
-
-    fn line(&mut self) -> Result<&'a str> {
-        let rest = &self.bytes[self.at..];
-        let length = rest.iter().position(|byte| *byte == b'\n').ok_or(CUT)?;
-        let line = self.take(length + 1)?;
-        std::str::from_utf8(&line[..length]).map_err(|_| "holds a name that isn't UTF-8".into())
-    }
-
     /// A function or class: one of a short list.
     fn name(&mut self) -> Result<()> {
-        let (module, name) = (self.line()?, self.line()?);
+        let (module, name) = (self.cursor.line()?, self.cursor.line()?);
         let known = match (module, name) {
             ("collections", "OrderedDict") => Name::OrderedDict,
             ("torch._utils", "_rebuild_tensor_v2") => Name::RebuildTensor,
@@ -259,46 +203,25 @@ impl<'a> Machine<'a> {
             ("torch", "ShortStorage") => Name::Storage(Dtype::Whole(2)),
             ("torch", "CharStorage" | "ByteStorage" | "BoolStorage") => Name::Storage(Dtype::Whole(1)),
             _ => {
-                let full: String = format!("{module}.{name}").chars().filter(|c| !c.is_control()).take(80).collect();
                 return Err(format!(
-                    "asks for {full}, which tensors in dictionaries don't need; nothing was run. If you trust the file, save its state dictionaries alone, with PyTorch"
+                    "asks for {}, which tensors in dictionaries don't need; nothing was run. If you trust the file, save its state dictionaries alone, with PyTorch",
+                    shown(module, name)
                 ));
             }
         };
         self.push(Value::Name(known))
     }
 
-    fn tuple(&mut self, count: usize) -> Result<()> {
-        let mut items = (0..count).map(|_| self.pop()).collect::<Result<Vec<Id>>>()?;
-        items.reverse();
-        self.push(Value::Tuple(items))
-    }
-
     fn top_is_list(&self) -> Result<()> {
-        self.expect(matches!(self.value(self.top()?), Value::List), "appends to what is no list")
+        self.expect(matches!(self.value(self.cursor.top()?), Value::List), "appends to what is no list")
     }
 
     fn extend_dict(&mut self, items: &[Id]) -> Result<()> {
-        let top = self.top()?;
+        let top = self.cursor.top()?;
         match &mut self.values[top as usize] {
             Value::Dict(entries) => entries.extend(items.as_chunks::<2>().0.iter().map(|[key, value]| (*key, *value))),
             _ => return self.expect(false, "sets items of what is no dictionary"),
         }
-        Ok(())
-    }
-
-    /// `bytes`: length of the slot's number.
-    fn remember(&mut self, bytes: usize) -> Result<()> {
-        let (slot, top) = (self.number(bytes)?, self.top()?);
-        self.memo.insert(slot, top);
-        Ok(())
-    }
-
-    /// See [`Machine::remember`].
-    fn recall(&mut self, bytes: usize) -> Result<()> {
-        let slot = self.number(bytes)?;
-        let id = *self.memo.get(&slot).ok_or("holds a pickle that recalls what it never kept")?;
-        self.stack.push(id);
         Ok(())
     }
 
@@ -310,7 +233,7 @@ impl<'a> Machine<'a> {
 
     /// ("storage", type, key, device, count), as torch.save refers to a tensor's numbers.
     fn storage(&mut self) -> Result<()> {
-        let id = self.pop()?;
+        let id = self.cursor.pop()?;
         let storage = match self.items(id)[..] {
             [Value::Text(kind), Value::Name(Name::Storage(dtype)), Value::Text(key), _, Value::Int(count)]
                 if **kind == *"storage" && *count >= 0 =>
@@ -324,7 +247,7 @@ impl<'a> Machine<'a> {
 
     /// A call: of what makes a dictionary or a tensor.
     fn reduce(&mut self) -> Result<()> {
-        let (arguments, callee) = (self.pop()?, self.pop()?);
+        let (arguments, callee) = (self.cursor.pop()?, self.cursor.pop()?);
         let items = self.items(arguments);
         match (self.value(callee), &items[..]) {
             (Value::Name(Name::OrderedDict), []) => self.push(Value::Dict(Vec::new())),
