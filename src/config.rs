@@ -205,12 +205,16 @@ pub struct DiffusionConfig {
     /// inverted cosine has next to none there. Needs continuous levels. With v, samplers then begin with pure noise as one more level.
     #[serde(default)]
     pub high_noise: f64,
+    /// Added to ln(alpha_bar / (1 - alpha_bar)) at every level. Larger images show through the same noise, as neighbouring pixels say the
+    /// same: 2 ln(32 / side) leaves as much of them as of images of 32 pixels (Hoogeboom et al. 2023, "simple diffusion", section 2.1).
+    #[serde(default)]
+    pub log_snr_shift: f64,
 }
 
 impl DiffusionConfig {
     /// eps at `steps` discrete levels of `schedule`.
     pub fn new(schedule: ScheduleKind, steps: usize) -> Self {
-        Self { schedule, steps, prediction: Prediction::Eps, levels: Levels::Discrete, high_noise: 0.0 }
+        Self { schedule, steps, prediction: Prediction::Eps, levels: Levels::Discrete, high_noise: 0.0, log_snr_shift: 0.0 }
     }
 }
 

@@ -37,4 +37,6 @@ pub mod train;
 
 pub mod bench;
 
+pub mod web;
+
 pub mod cli;

@@ -6,6 +6,7 @@ use super::row::{Place, Row};
 use super::timing::{Effort, Timing, measure, sample};
 use crate::error::Result;
 use crate::kernels::catalog::{self, Case, Inputs, Operation, Pass, Suite, Value, random};
+use crate::kernels::plan::Recorder;
 use crate::kernels::vjp::vjp;
 use burn::tensor::{Device, Tensor};
 use std::cell::RefCell;
@@ -50,6 +51,16 @@ impl Timed {
         let device = if learns.is_empty() { device.clone() } else { device.clone().autodiff() };
         let inputs = case.draw(&device, |input| learns.contains(&input.name));
         if learns.is_empty() { forward(case, inputs) } else { backward(case, inputs) }
+    }
+}
+
+impl Timed {
+    /// Records it on `device` (without autodiff) as the pass `name`, whose inputs are whatever it reads.
+    ///
+    /// # Errors
+    /// If a launch is one that WebGPU refuses.
+    pub fn record(&self, recorder: &mut Recorder, name: &str, device: &Device) -> Result<()> {
+        recorder.timed(name, || self.prepare(device)(), |run| run())
     }
 }
 

@@ -11,7 +11,7 @@ mod host;
 mod inference;
 pub mod job;
 pub mod kernels;
-mod peaks;
+pub mod peaks;
 pub mod plan;
 pub mod row;
 pub mod runner;

@@ -5,7 +5,8 @@ use super::row::Row;
 use super::timing::{Effort, measure, sample};
 use crate::error::Result;
 use crate::kernels::peak;
-use burn::tensor::Tensor;
+use crate::kernels::plan::Recorder;
+use burn::tensor::{Device, Tensor};
 
 /// Elements of the copy: 64 MiB, beyond the caches of most processors.
 const COPY: usize = 1 << 24;
@@ -13,6 +14,19 @@ const COPY: usize = 1 << 24;
 const CHAINS: usize = 1 << 20;
 /// A run of multiply-adds lasts about this many seconds.
 const LONG: f64 = 5e-3;
+
+/// Records both on `device` as the passes `copy` and `multiply_add`; gives their shapes, and the bytes and floating-point operations of one run.
+///
+/// # Errors
+/// If a launch is one that WebGPU refuses.
+pub fn record(recorder: &mut Recorder, device: &Device) -> Result<[(Vec<usize>, f64); 2]> {
+    // 2 ms of a fast GPU, 100 of a slow one.
+    const ROUNDS: usize = 1024;
+    let ones = |n| Tensor::<1>::ones([n], device);
+    recorder.timed("copy", || ones(COPY), |x| drop(peak::copy(x)))?;
+    recorder.timed("multiply_add", || ones(CHAINS), |x| drop(peak::multiply_add(x, ROUNDS)))?;
+    Ok([(vec![COPY], 8.0 * COPY as f64), (vec![CHAINS], peak::multiply_add_flops(CHAINS, ROUNDS))])
+}
 
 /// Speeds of one device.
 #[derive(Clone, Copy, Debug)]

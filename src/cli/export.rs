@@ -4,6 +4,7 @@ use super::Common;
 use super::images;
 use super::output::{self, Holds, Output};
 use super::source::{WeightsArgs, frozen, linear_decoder};
+use super::web;
 use crate::config::Config;
 use crate::edit::linear_decoder::LinearDecoder;
 use crate::error::{Error, Result};
@@ -35,6 +36,10 @@ pub struct Args {
     /// Also store what whitens z, mean and covariance of the training images' z as one matrix: for `soda embed --whiten` and others.
     #[arg(long)]
     whiten: bool,
+    /// Write a page instead: one HTML file that runs the networks in any browser with WebGPU, with 1,000 training images to look among
+    /// (see docs/web.md).
+    #[arg(long, value_name = "FILE.html", conflicts_with_all = ["out", "half", "whiten", "set"])]
+    web: Option<PathBuf>,
     /// Store another way of sampling as the weights' own, for example sample.guidance=1, or another side of the images, for example
     /// data.side=32: BatchNorm's statistics are then taken anew from training images at that side; may be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
@@ -46,6 +51,9 @@ const JUDGES: usize = 100;
 
 /// Writes weights to a file of their own.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
+    if let Some(page) = &args.web {
+        return web::run(&args.weights, page, common);
+    }
     let mut output = Output::new("export");
     let mut weights = args.weights.open()?;
     add_beginning(&mut weights);

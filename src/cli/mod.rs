@@ -36,6 +36,7 @@ mod source;
 mod studio;
 mod train;
 mod view;
+mod web;
 
 pub use failure::{overhear, panicked};
 

@@ -7,6 +7,7 @@ use super::source::WeightsArgs;
 use super::studio::Studio;
 use crate::data::{Images, bytes_of};
 use crate::edit::decoder::{Decoder, signed};
+use crate::edit::prior::COMPONENTS;
 use crate::error::{Error, Result};
 use crate::eval::distance::{Distance, NEIGHBOURS, distance};
 use crate::eval::features::{FeatureKind, Features};
@@ -31,7 +32,7 @@ pub struct Args {
     #[arg(short, long, value_parser = clap::value_parser!(u64).range(1..=50_000))]
     n: Option<u64>,
     /// Gaussians of the mixture that z is drawn from, as `soda sample` has it.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    #[arg(long, default_value_t = COMPONENTS as u64, value_parser = clap::value_parser!(u64).range(1..=1000))]
     components: u64,
     /// The picture: test images, from z and their own x_T, from z alone; and images drawn.
     #[arg(long, value_name = "FILE", default_value = "quality.png")]

@@ -6,6 +6,7 @@ use super::source::WeightsArgs;
 use super::studio::Studio;
 use crate::data::{Images, bytes_of};
 use crate::edit::decoder::signed;
+use crate::edit::prior::COMPONENTS;
 use crate::error::{Error, Result};
 use crate::eval::copies;
 use crate::report::grid::{GridRow, SMALL, save_rows, scale};
@@ -21,7 +22,7 @@ pub struct Args {
     #[arg(short, long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     n: u64,
     /// Gaussians of the mixture that z is drawn from; it is fitted to the training images once, then cached.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    #[arg(long, default_value_t = COMPONENTS as u64, value_parser = clap::value_parser!(u64).range(1..=1000))]
     components: u64,
     /// What deviations of z from the mean of its Gaussian are multiplied by: below 1 more typical images, fewer kinds.
     #[arg(long, default_value_t = 1.0)]

@@ -3,6 +3,7 @@
 use crate::data::Dataset;
 use crate::device::Selected;
 use crate::edit::linear_decoder::{LinearDecoder, MOST_IMAGES, fit_to};
+use crate::edit::prior::{IMAGES_EACH, Prior, chosen};
 use crate::error::{Error, Result};
 use crate::eval::features::{FeatureKind, Features, Frozen};
 use crate::eval::whitening::Whitening;
@@ -80,6 +81,29 @@ pub fn linear_decoder<'a>(
         fit_to(model, &data.train, n, config, &device.device)
     })?;
     Ok(Some(Arc::new(found)))
+}
+
+/// What z is drawn from: a mixture of `components` Gaussians (fewer where there are too few images), fitted to the z of training images
+/// once for these weights and this data, then kept in the user's cache folder.
+///
+/// # Errors
+/// If the images can't be encoded or the fit fails.
+pub fn prior(weights: &WeightsFile, dataset: &Dataset, frozen: &Frozen, components: usize) -> Result<Prior> {
+    let cache = dirs::cache_dir().map(|dir| dir.join("soda/priors"));
+    let key = (weights.sha256.as_str(), dataset.sha256.as_str());
+    let prior = Prior::cached(cache.as_deref(), key, weights.config.model.z_dim, components, || {
+        let indices = chosen(dataset.train.len());
+        say(&format!("fitting the distribution of z to {} training images", indices.len()));
+        Ok(frozen.train(&FeatureKind::Z, false)?.select(&indices).values)
+    })?;
+    let (fitted, n) = (prior.quality.components, dataset.train.len());
+    if fitted < components {
+        let gaussians = if fitted == 1 { "one Gaussian" } else { &format!("{fitted} Gaussians") };
+        say(&format!(
+            "z is drawn from {gaussians} instead of {components}: the training set holds {n} images, and each takes {IMAGES_EACH}"
+        ));
+    }
+    Ok(prior)
 }
 
 /// What whitens the features `kind` of these networks: that stored with `weights` for their z, else that of the training images.

@@ -4,16 +4,16 @@ use super::Common;
 use super::images;
 use super::output::{self, Holds, Output};
 use super::sampling::SamplingArgs;
-use super::source::{WeightsArgs, frozen, linear_decoder};
+use super::source::{WeightsArgs, frozen, linear_decoder, prior};
 use crate::config::{Config, SampleConfig, Sampler};
 use crate::data::picture::resolve;
 use crate::data::{Dataset, Images};
 use crate::device::Selected;
 use crate::edit::decoder::Decoder;
 use crate::edit::linear_decoder::LinearDecoder;
-use crate::edit::prior::{IMAGES_EACH, Prior, chosen};
+use crate::edit::prior::Prior;
 use crate::error::{Error, Result};
-use crate::eval::features::{FeatureKind, Frozen};
+use crate::eval::features::Frozen;
 use crate::model::Soda;
 use crate::model::weights::WeightsFile;
 use crate::progress::say;
@@ -178,21 +178,7 @@ impl<'a> Studio<'a> {
     /// If the data can't be opened, the images can't be encoded or the fit fails.
     pub fn prior(&self, components: usize) -> Result<Prior> {
         let dataset = self.dataset()?;
-        let cache = dirs::cache_dir().map(|dir| dir.join("soda/priors"));
-        let key = (self.weights.sha256.as_str(), dataset.sha256.as_str());
-        let prior = Prior::cached(cache.as_deref(), key, self.config().model.z_dim, components, || {
-            let indices = chosen(dataset.train.len());
-            say(&format!("fitting the distribution of z to {} training images", indices.len()));
-            Ok(self.frozen(dataset).train(&FeatureKind::Z, false)?.select(&indices).values)
-        })?;
-        let (fitted, n) = (prior.quality.components, dataset.train.len());
-        if fitted < components {
-            let gaussians = if fitted == 1 { "one Gaussian" } else { &format!("{fitted} Gaussians") };
-            say(&format!(
-                "z is drawn from {gaussians} instead of {components}: the training set holds {n} images, and each takes {IMAGES_EACH}"
-            ));
-        }
-        Ok(prior)
+        prior(&self.weights, dataset, &self.frozen(dataset), components)
     }
 
     /// Writes `--json`, if asked for.

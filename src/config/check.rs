@@ -125,6 +125,10 @@ impl Config {
             format!("diffusion.high_noise = {}: a share of the draws, from 0 to less than 1", d.high_noise),
         )?;
         need(
+            (-10.0..=10.0).contains(&d.log_snr_shift),
+            format!("diffusion.log_snr_shift = {}: -10 to 10; 0 for none, -1.386 for 64 pixels beside 32", d.log_snr_shift),
+        )?;
+        need(
             d.high_noise == 0.0 || d.levels == Levels::Continuous,
             format!("diffusion.high_noise = {}: it needs diffusion.levels = \"continuous\"", d.high_noise),
         )?;

@@ -73,14 +73,14 @@ mod tests {
     #[test]
     fn recipes_that_name_none_of_it_mean_eps_at_discrete_levels_one_draw_and_no_weights() {
         let quick = include_str!("../../configs/quick.toml");
-        let keys = ["prediction", "levels", "high_noise", "loss_weight", "denoisings", "stratified_t"];
+        let keys = ["prediction", "levels", "high_noise", "log_snr_shift", "loss_weight", "denoisings", "stratified_t"];
         let named = |line: &&str| keys.contains(&line.split('=').next().unwrap_or_default().trim());
         assert_eq!(quick.lines().filter(named).count(), keys.len());
         let bare: Vec<&str> = quick.lines().filter(|line| !named(line)).collect();
         let old = parse(&bare.join("\n"), &[]).expect("a recipe");
         assert_eq!(old, parse(quick, &[]).expect("a recipe"));
         let (d, t) = (&old.diffusion, &old.train);
-        assert_eq!((d.prediction, d.levels, d.high_noise), (Prediction::Eps, Levels::Discrete, 0.0));
+        assert_eq!((d.prediction, d.levels, d.high_noise, d.log_snr_shift), (Prediction::Eps, Levels::Discrete, 0.0, 0.0));
         assert_eq!((t.loss_weight, t.denoisings, t.stratified_t), (LossWeight::Uniform, 1, false));
         assert_eq!(old.loss_in_words(), "mean squared error on the noise");
         // And with all of it, a recipe is written and read back the same.
@@ -88,6 +88,7 @@ mod tests {
             "diffusion.prediction=v",
             "diffusion.levels=continuous",
             "diffusion.high_noise=0.05",
+            "diffusion.log_snr_shift=-1.386",
             "train.loss_weight=min_snr",
             "train.denoisings=4",
             "train.stratified_t=true",
@@ -110,6 +111,7 @@ mod tests {
             (&["diffusion.prediction=x_0"], "`eps` or `v`"),
             (&["diffusion.levels=continuous", "diffusion.high_noise=1.0"], "diffusion.high_noise = 1"),
             (&["diffusion.high_noise=0.1"], "diffusion.levels"),
+            (&["diffusion.log_snr_shift=11"], "diffusion.log_snr_shift = 11"),
         ] {
             let message = parse(text, set).expect_err("refused");
             assert!(message.contains(part), "{message}");

@@ -88,6 +88,22 @@ impl Adapter {
         WgpuDevice::new(kind).on(api)
     }
 
+    /// A device of it with WebGPU's default limits and no features, beside those that compute here.
+    ///
+    /// # Errors
+    /// If it is gone, or refuses.
+    pub fn open(&self) -> Result<(wgpu::Device, wgpu::Queue)> {
+        let failed = |e: &dyn std::fmt::Display| Error::device(&format!("opening {}", self.name), e);
+        let adapter = self.found().ok_or_else(|| failed(&"it is gone"))?;
+        pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor::default())).map_err(|e| failed(&e))
+    }
+
+    /// The adapter as wgpu knows it.
+    fn found(&self) -> Option<wgpu::Adapter> {
+        let (_, backend, _) = BACKENDS.iter().find(|(name, ..)| *name == self.backend)?;
+        enumerate(*backend).into_iter().nth(self.index)
+    }
+
     /// Whether this adapter is what `device` means.
     fn is(&self, device: &WgpuDevice) -> bool {
         self.device() == *device
@@ -306,8 +322,7 @@ fn enumerate(backend: wgpu::Backend) -> Vec<wgpu::Adapter> {
 
 /// Whether a device of `adapter` can be made, as it will be for computing.
 fn opens(adapter: &Adapter) -> std::result::Result<(), String> {
-    let backend = BACKENDS.iter().find(|(name, ..)| *name == adapter.backend).map(|(_, backend, _)| *backend);
-    let found = backend.and_then(|backend| enumerate(backend).into_iter().nth(adapter.index)).ok_or("it is gone")?;
+    let found = adapter.found().ok_or("it is gone")?;
     let unwanted = wgpu::Features::MAPPABLE_PRIMARY_BUFFERS | wgpu::Features::all_experimental_mask();
     let made = found.request_device(&wgpu::DeviceDescriptor {
         required_features: found.features().difference(unwanted),

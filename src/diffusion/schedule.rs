@@ -31,9 +31,9 @@ impl Schedule {
     pub fn new(config: &DiffusionConfig) -> Self {
         let n = config.steps;
         let alpha_bar = match config.schedule {
-            ScheduleKind::Linear => linear(n),
+            ScheduleKind::Linear => linear(n).into_iter().map(|alpha_bar| shifted(alpha_bar, config)).collect(),
             ScheduleKind::Cosine | ScheduleKind::InvertedCosine => {
-                (1..=n).map(|t| formula(config.schedule, t as f64 / n as f64).max(floor(config))).collect()
+                (1..=n).map(|t| formula(config, t as f64 / n as f64).max(floor(config))).collect()
             }
         };
         Self { alpha_bar, config: config.clone() }
@@ -88,7 +88,7 @@ impl Schedule {
                 let [a, b] = [before, after].map(|t| self.alpha_bar(t).ln());
                 (a + (b - a) * (t - t.floor())).exp()
             }
-            kind => formula(kind, time).max(floor(&self.config)),
+            _ => formula(&self.config, time).max(floor(&self.config)),
         }
     }
 
@@ -131,10 +131,19 @@ fn floor(config: &DiffusionConfig) -> f64 {
 }
 
 /// The formula of the cosine schedules at a time in [0, 1].
-fn formula(kind: ScheduleKind, time: f64) -> f64 {
-    match kind {
+fn formula(config: &DiffusionConfig, time: f64) -> f64 {
+    let alpha_bar = match config.schedule {
         ScheduleKind::InvertedCosine => inverted_cosine(time),
         _ => (cosine(time) / cosine(0.0)).min(1.0),
+    };
+    shifted(alpha_bar, config)
+}
+
+/// `alpha_bar` with its log-SNR moved by `config.log_snr_shift`.
+fn shifted(alpha_bar: f64, config: &DiffusionConfig) -> f64 {
+    match config.log_snr_shift {
+        0.0 => alpha_bar,
+        shift => alpha_bar / (alpha_bar + (1.0 - alpha_bar) * (-shift).exp()),
     }
 }
 

@@ -10,6 +10,8 @@ use std::path::Path;
 
 /// Training images that a prior is fitted to at most: seconds instead of minutes, at 1,800 images for each of 10 Gaussians.
 pub const MOST_IMAGES: usize = 20_000;
+/// Gaussians, where no number is given.
+pub const COMPONENTS: usize = 10;
 /// The fit is the same whatever is drawn from it later.
 const FIT_SEED: u64 = 0;
 /// To be raised whenever the fit changes: cached priors are then computed anew.

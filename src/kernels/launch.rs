@@ -4,6 +4,7 @@
 //! different ways), and an info block: a small uniform, bound last. cubecl keeps the info blocks of the last launches on the device, so that
 //! an equal one costs no write.
 
+use super::plan;
 use super::profile;
 use super::record;
 use super::shader::{Shader, Source};
@@ -103,15 +104,21 @@ fn keep_pace(tensor: &CubeTensor) {
     }
 }
 
-/// `n` workgroups, folded into two dimensions where one would pass WebGPU's limit.
-pub(crate) fn grid(n: usize) -> CubeCount {
+/// `n` workgroups along x, y and z: two dimensions where one would pass WebGPU's limit.
+pub(super) fn folded(n: usize) -> [u32; 3] {
     const LIMIT: usize = 65_535;
     let rows = n.div_ceil(LIMIT).max(1);
-    CubeCount::Static(n.div_ceil(rows) as u32, rows as u32, 1)
+    [n.div_ceil(rows) as u32, rows as u32, 1]
+}
+
+/// [`folded`], as cubecl takes it.
+fn grid(n: usize) -> CubeCount {
+    let [x, y, z] = folded(n);
+    CubeCount::Static(x, y, z)
 }
 
 /// `info` as cubecl takes it, with zeros up to a multiple of 16 bytes, as whole registers of constants are bound.
-fn words<I: bytemuck::Pod>(info: &I) -> Vec<u64> {
+pub(super) fn words<I: bytemuck::Pod>(info: &I) -> Vec<u64> {
     let mut words = vec![0u64; size_of::<I>().div_ceil(16) * 2];
     bytemuck::cast_slice_mut(&mut words)[..size_of::<I>()].copy_from_slice(bytemuck::bytes_of(info));
     words
@@ -134,6 +141,7 @@ pub(crate) fn launch<S: Shader>(
     let first = buffers[0];
     let own = own_profile(first);
     assert!(buffers.iter().all(|buffer| buffer.device == first.device), "{name}: operands on several devices");
+    plan::launched(name, &shader, workgroups, buffers, info);
     if record::launched(name, &shader, buffers, work) {
         return;
     }
@@ -181,13 +189,9 @@ mod tests {
 
     #[test]
     fn workgroups_fold_into_two_dimensions() {
-        let count = |n| match grid(n) {
-            CubeCount::Static(x, y, z) => [x, y, z],
-            CubeCount::Dynamic(_) => unreachable!("counts are known"),
-        };
-        assert_eq!(count(5), [5, 1, 1]);
-        assert_eq!(count(65_536), [32_768, 2, 1]);
-        assert!(count(200_000).iter().all(|n| *n <= 65_535));
+        assert_eq!(folded(5), [5, 1, 1]);
+        assert_eq!(folded(65_536), [32_768, 2, 1]);
+        assert!(folded(200_000).iter().all(|n| *n <= 65_535));
     }
 
     #[test]

@@ -57,12 +57,6 @@ pub fn add(x: Tensor<4>, residual: Option<Tensor<4>>) -> Tensor<4> {
     }
 }
 
-/// Mean over the pixels, `[B, C, H, W]` to `[B, C]`.
-pub fn global_mean(x: Tensor<4>) -> Tensor<2> {
-    let [b, c, h, w] = x.dims();
-    to_nhwc(x).reshape([b, h * w, c]).mean_dim(1).reshape([b, c])
-}
-
 /// A feature map of the CPU backend in dense NHWC memory.
 pub(crate) struct FlexImage {
     /// B, C, H, W.

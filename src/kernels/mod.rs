@@ -29,12 +29,15 @@ pub mod max_pool;
 mod moments;
 pub mod operand;
 pub mod peak;
+pub mod pixel_mean;
+pub mod plan;
 pub mod profile;
 pub mod record;
 #[allow(unsafe_code)]
 pub(crate) mod replay;
 #[allow(unsafe_code)]
 pub mod shader;
+pub mod silu;
 mod simd;
 mod template;
 #[doc(hidden)]

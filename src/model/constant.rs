@@ -1,5 +1,6 @@
 //! Numbers that are the same in every pass, uploaded once: an upload ends the submission that is being filled.
 
+use crate::kernels::plan;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::sync::{Mutex, PoisonError};
 
@@ -24,10 +25,11 @@ pub(super) fn constant(row: Vec<f32>, rows: usize, device: &Device) -> Tensor<2>
                 let oldest = known.iter().position(|(other, _, tensor)| *other == row && tensor.device() == plain);
                 oldest.map(|i| known.remove(i));
             }
-            known.push((row, rows, tensor.clone()));
+            known.push((row.clone(), rows, tensor.clone()));
             tensor
         }
     };
+    plan::constant(&tensor, || row.repeat(rows));
     if device.is_autodiff() { Tensor::from_inner(tensor) } else { tensor }
 }
 

@@ -2,9 +2,10 @@
 
 use super::constant::constant;
 use crate::kernels::linear::dense;
+use crate::kernels::silu::silu;
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
-use burn::tensor::{Device, Tensor, activation::silu};
+use burn::tensor::{Device, Tensor};
 use std::f64::consts::TAU;
 
 /// A turn to so few bits that whole multiples of it are exact.
@@ -41,11 +42,15 @@ impl TimeEmbedding {
         }
     }
 
-    /// `t` `[B]` in (0, 1] to `[B, dim]`.
-    pub fn forward(&self, t: Tensor<1>) -> Tensor<2> {
+    /// The sinusoids of `t` `[B]` in (0, 1]: `[B, sinusoids]`.
+    pub fn waves(&self, t: Tensor<1>) -> Tensor<2> {
         let frequencies = constant(self.angular_frequencies(), 1, &t.device());
-        let angles = t.unsqueeze_dim::<2>(1) * self.scale * frequencies;
-        dense(&self.linear2, silu(dense(&self.linear1, waves(angles), None)), None)
+        waves(t.unsqueeze_dim::<2>(1) * self.scale * frequencies)
+    }
+
+    /// What [`waves`](Self::waves) gave to `[B, dim]`.
+    pub fn forward(&self, waves: Tensor<2>) -> Tensor<2> {
+        dense(&self.linear2, silu(dense(&self.linear1, waves, None)), None)
     }
 
     /// 10000^(-i / (n - 1)) for i in 0..n.

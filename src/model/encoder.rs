@@ -7,6 +7,7 @@ use crate::kernels::batch_norm::batch_norm;
 use crate::kernels::layout;
 use crate::kernels::linear::dense;
 use crate::kernels::max_pool::max_pool;
+use crate::kernels::pixel_mean::pixel_mean;
 use burn::module::Module;
 use burn::nn::conv::Conv2d;
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
@@ -99,17 +100,27 @@ impl Encoder {
         for block in &self.blocks {
             h = block.forward(h);
         }
-        layout::global_mean(h)
+        pixel_mean(h)
     }
 
     /// The last layer: pooled vectors `[B, 8 * base]` to z `[B, Z]`.
     pub fn project(&self, pooled: Tensor<2>) -> Tensor<2> {
-        let z = dense(&self.head, pooled, None);
+        let z = self.head(pooled);
         if !self.normalise_z {
             return z;
         }
         let square = z.clone().square().mean_dim(1);
         z / (square + SMALLEST_SQUARE).sqrt()
+    }
+
+    /// The last linear layer: z before it is normalised, where it is.
+    fn head(&self, pooled: Tensor<2>) -> Tensor<2> {
+        dense(&self.head, pooled, None)
+    }
+
+    /// Normalised images `[B, 3, side, side]` to z `[B, Z]` before it is normalised, where it is.
+    pub(crate) fn unnormalised(&self, x: Tensor<4>) -> Tensor<2> {
+        self.head(self.backbone(x))
     }
 
     /// Normalised images `[B, 3, side, side]` to z `[B, Z]`.

@@ -20,6 +20,7 @@
 use super::constant::constant;
 use crate::config::AdaGnScale;
 use crate::kernels::linear::dense;
+use crate::kernels::silu::silu_parts;
 use burn::nn::Linear;
 use burn::tensor::Tensor;
 use std::ops::Range;
@@ -27,20 +28,20 @@ use std::ops::Range;
 /// z, shared out to the stages of the denoiser.
 #[derive(Clone, Debug)]
 pub struct SharedOut {
+    /// After SiLU.
     sections: Vec<Tensor<2>>,
 }
 
 impl SharedOut {
-    /// Cuts `z` `[B, Z]` into `sections`, which cover it; a single one goes to every stage, and of a `z` `[B, S Z]` each of the S stages
-    /// (the finest first, the middle last) gets its own.
-    pub fn new(z: Tensor<2>, sections: &[Range<usize>]) -> Self {
-        match sections {
-            [whole] => match z.dims()[1] / whole.len() {
-                1 => Self { sections: vec![z] },
-                stages => Self { sections: z.chunk(stages, 1) },
-            },
-            _ => Self { sections: sections.iter().map(|s| z.clone().narrow(1, s.start, s.len())).collect() },
-        }
+    /// Cuts SiLU of `z` `[B, Z]` into `sections`, which cover it; a single one goes to every stage, and of a `z` `[B, S Z]` each of the S
+    /// stages (the finest first, the middle last) gets its own.
+    pub fn activated(z: Tensor<2>, sections: &[Range<usize>]) -> Self {
+        let width = z.dims()[1];
+        let sections = match sections {
+            [whole] => silu_parts(z, &(0..width).step_by(whole.len()).map(|i| i..i + whole.len()).collect::<Vec<_>>()),
+            several => silu_parts(z, several),
+        };
+        Self { sections }
     }
 
     /// What modulates the blocks of down stage and up stage `stage` (0 is the finest), `[B, its length]`.

@@ -37,6 +37,11 @@ impl Soda {
         self.encoder.backbone(x_source)
     }
 
+    /// The sinusoids of `t` `[B]` in (0, 1], all that the denoiser sees of it: `[B, base]`.
+    pub fn waves(&self, t: Tensor<1>) -> Tensor<2> {
+        self.unet.waves(t)
+    }
+
     /// z `[B, Z]` of pooled vectors that [`backbone`](Soda::backbone) gave.
     pub fn project(&self, pooled: Tensor<2>) -> Tensor<2> {
         self.encoder.project(pooled)

@@ -8,9 +8,11 @@ use crate::config::ModelConfig;
 use crate::kernels::ada_gn::Activation;
 use crate::kernels::concat::concat;
 use crate::kernels::layout;
+use crate::kernels::pixel_mean::pixel_mean;
+use crate::kernels::silu::silu;
 use burn::module::Module;
 use burn::nn::conv::Conv2d;
-use burn::tensor::{Device, Tensor, activation::silu};
+use burn::tensor::{Device, Tensor};
 use std::ops::Range;
 
 /// A residual block and, at some resolutions, attention after it.
@@ -128,7 +130,19 @@ impl UNet {
         view: Option<Tensor<2>>,
         dropout_key: Option<u64>,
     ) -> Tensor<4> {
-        self.observed(x_t, t, z, view, dropout_key, |_| {})
+        let waves = self.waves(t);
+        self.observed(x_t, waves, z, view, dropout_key, |_| {})
+    }
+
+    /// The sinusoids of `t` `[B]` in (0, 1], all that the network sees of it: `[B, base]`.
+    pub(crate) fn waves(&self, t: Tensor<1>) -> Tensor<2> {
+        self.time.waves(t)
+    }
+
+    /// [`forward`](UNet::forward) without dropout from `waves` `[B, base]`, which [`waves`](UNet::waves) gives; x_t lies as the source view
+    /// does.
+    pub(crate) fn from_waves(&self, x_t: Tensor<4>, waves: Tensor<2>, z: Tensor<2>) -> Tensor<4> {
+        self.observed(x_t, waves, z, None, None, |_| {})
     }
 
     /// The mean over the pixels of what each residual level puts out in one forward pass, `[B, C]` each, in the order of
@@ -136,15 +150,15 @@ impl UNet {
     /// source view does.
     pub fn activations(&self, x_t: Tensor<4>, t: Tensor<1>, z: Tensor<2>) -> Vec<Tensor<2>> {
         let mut pooled = Vec::new();
-        self.observed(x_t, t, z, None, None, |h| pooled.push(layout::global_mean(h.clone())));
+        self.observed(x_t, self.waves(t), z, None, None, |h| pooled.push(pixel_mean(h.clone())));
         pooled
     }
 
-    /// [`forward`](UNet::forward), with `see` called on the output of each residual level.
+    /// [`forward`](UNet::forward) from the sinusoids of t, with `see` called on the output of each residual level.
     fn observed(
         &self,
         x_t: Tensor<4>,
-        t: Tensor<1>,
+        waves: Tensor<2>,
         z: Tensor<2>,
         view: Option<Tensor<2>>,
         dropout_key: Option<u64>,
@@ -159,7 +173,7 @@ impl UNet {
             false => x_t,
         };
         let dropout = dropout_key.filter(|_| self.dropout > 0.0).map(|key| DropoutPass { p: self.dropout, key });
-        let (time, z) = (silu(self.time.forward(t)), SharedOut::new(silu(z), &self.sections));
+        let (time, z) = (silu(self.time.forward(waves)), SharedOut::activated(z, &self.sections));
         let mut skips = Vec::new();
         let mut keep = |h: Tensor<4>| {
             let (h, skip) = layout::fork(h);

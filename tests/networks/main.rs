@@ -5,5 +5,6 @@ mod common;
 mod denoising;
 mod modulation;
 mod networks;
+mod plan;
 mod training;
 mod view_conditioning;

@@ -43,6 +43,27 @@ fn the_inverted_schedule_spends_more_steps_at_medium_noise() {
     assert!(medium(ScheduleKind::Linear) < 250);
 }
 
+#[test]
+fn a_shift_moves_the_log_snr_of_every_level_by_as_much() {
+    let log_snr = |alpha_bar: f64| (alpha_bar / (1.0 - alpha_bar)).ln();
+    for kind in KINDS {
+        for levels in [Levels::Discrete, Levels::Continuous] {
+            let of =
+                |log_snr_shift| Schedule::new(&DiffusionConfig { levels, log_snr_shift, ..DiffusionConfig::new(kind, 1000) });
+            let (plain, shifted) = (of(0.0), of(-1.386));
+            for position in [0.05, 0.3, 0.5, 0.9] {
+                let [before, after] = [&plain, &shifted].map(|schedule| schedule.quantile(position));
+                assert_eq!(before.time, after.time);
+                let moved = log_snr(after.alpha_bar) - log_snr(before.alpha_bar);
+                // The linear schedule's levels in between are interpolated, and alpha_bar of its cleanest is 1 - 1e-4.
+                assert!((moved + 1.386).abs() < 1e-3, "{kind:?}, {levels:?} at {position}: {moved}");
+            }
+            assert_eq!(shifted.alpha_bar(0), 1.0);
+            assert!((1..=1000).all(|t| shifted.alpha_bar(t) <= shifted.alpha_bar(t - 1) && shifted.alpha_bar(t) > 0.0));
+        }
+    }
+}
+
 const KINDS: [ScheduleKind; 3] = [ScheduleKind::Linear, ScheduleKind::Cosine, ScheduleKind::InvertedCosine];
 
 /// v or eps at continuous levels.

@@ -19,6 +19,7 @@ pub use running::{Running, RunningInputs};
 use crate::kernels::choice::references;
 use crate::kernels::launch::Work;
 use crate::kernels::operand::Optional;
+use crate::kernels::plan;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
 use burn::nn;
@@ -136,7 +137,12 @@ pub fn batch_norm(norm: &nn::BatchNorm, x: Tensor<4>, residual: Option<Tensor<4>
         assert_shape!(residual, [b, c, h, w]);
     }
     let learns = device.is_autodiff() && norm.training.is_enabled();
-    let given = || Tensor::cat(vec![norm.running_mean.value(), norm.running_var.value()], 0).to_device(&device).into_dispatch();
+    let given = || {
+        let parts = [norm.running_mean.value(), norm.running_var.value()];
+        let both = Tensor::cat(parts.to_vec(), 0).to_device(&device);
+        plan::joined(&both, &parts);
+        both.into_dispatch()
+    };
     let inputs = BatchNormInputs {
         x: x.into_dispatch(),
         residual: Optional::new(residual.map(Tensor::into_dispatch)),

@@ -40,6 +40,8 @@ pub fn operations() -> &'static [&'static dyn Operation] {
         &super::attention::AttentionOperation,
         &super::concat::ConcatOperation,
         &super::max_pool::MaxPoolOperation,
+        &super::pixel_mean::PixelMeanOperation,
+        &super::silu::SiluOperation,
         &super::adamw::AdamWOperation,
         &super::conv2d::Conv2dOperation,
         &super::peak::PeakOperation,

@@ -1,0 +1,160 @@
+// A page of `soda export --web` in headless Chromium, on its software GPU: node web_page.mjs [FILE.html] [options]
+//   --check REFERENCE.json   z of ten images and a reconstruction beside the program's (see docs/web.md)
+//   --shots DIR              photographs of the page, wide and narrow, light and dark
+//   --report FILE.html       photographs of another page, with the same demands; into the folder of --shots
+//   --minutes N              until it gives up on the page's first picture (default 10)
+// In any case the page has to open from disk and from a server, ask for nothing elsewhere and report no errors.
+// scripts/web_page.sh installs what it needs.
+import { createServer } from 'node:http';
+import { createRequire } from 'node:module';
+import { mkdirSync, readFileSync } from 'node:fs';
+import { basename, join, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { parseArgs } from 'node:util';
+
+const { values: options, positionals: [file] } = parseArgs({
+  allowPositionals: true,
+  options: {
+    check: { type: 'string' }, shots: { type: 'string' }, report: { type: 'string' }, minutes: { type: 'string', default: '10' },
+  },
+});
+if (!file && !options.report) {
+  console.error(readFileSync(new URL(import.meta.url), 'utf8').split('\n').slice(0, 7).join('\n').replaceAll('// ', ''));
+  process.exit(2);
+}
+const require = createRequire(join(resolve(process.env.PUPPETEER ?? '.'), 'index.js'));
+const puppeteer = (await import(pathToFileURL(require.resolve('puppeteer-core')))).default;
+
+const PATIENCE = Number(options.minutes) * 60_000;
+/** Widths in pixels: a laptop's and a telephone's. */
+const WIDTHS = [1280, 420];
+const failures = [];
+const fail = (text) => {
+  failures.push(text);
+  console.error(`FAILED: ${text}`);
+};
+const seconds = (start) => ((performance.now() - start) / 1e3).toFixed(1);
+
+const browser = await puppeteer.launch({
+  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+  headless: true,
+  protocolTimeout: PATIENCE,
+  args: ['--no-sandbox', '--disable-dev-shm-usage', '--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'],
+});
+
+/** A tab that notes errors, and requests to elsewhere than `own`. */
+async function open(url, own, width = WIDTHS[0]) {
+  const page = await browser.newPage();
+  await page.setViewport({ width, height: 900 });
+  page.on('console', (message) => {
+    if (['error', 'assert'].includes(message.type())) fail(`${url}: the console says: ${message.text()}`);
+  });
+  page.on('pageerror', (error) => fail(`${url}: ${error.message}`));
+  await page.setRequestInterception(true);
+  page.on('request', (request) => {
+    const asked = request.url();
+    if (asked === url || asked.startsWith('data:') || asked.startsWith('blob:') || (own && asked.startsWith(own))) {
+      return request.continue();
+    }
+    fail(`${url}: it asks for ${asked}`);
+    return request.abort();
+  });
+  await page.goto(url);
+  return page;
+}
+
+/** Waits until the page has drawn its first picture. */
+async function drawn(page) {
+  const start = performance.now();
+  await page.waitForFunction('soda.state.message || soda.state.phase === "failed" || (soda.state.drawn > 0 && !soda.busy)', { timeout: PATIENCE });
+  const { phase, message } = await page.evaluate('soda.state');
+  if (phase === 'failed' || message) fail(`the page says: ${message}`);
+  return seconds(start);
+}
+
+/** Photographs a page at each width; none may scroll sideways. */
+async function photograph(page, name, themes) {
+  for (const width of WIDTHS) {
+    await page.setViewport({ width, height: 900 });
+    for (const theme of themes) {
+      await page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value: theme }]);
+      // A frame, and the page's own transitions.
+      await new Promise((done) => setTimeout(done, 400));
+      const { has, room } = await page.evaluate('({ has: document.documentElement.scrollWidth, room: innerWidth })');
+      if (has > room) fail(`${name} scrolls sideways at ${width} pixels: it is ${has} wide`);
+      if (options.shots) {
+        mkdirSync(options.shots, { recursive: true });
+        const path = join(options.shots, `${name}-${width}${theme === 'dark' ? '-dark' : ''}.png`);
+        await page.screenshot({ path, fullPage: true });
+        console.log(`photographed ${path}`);
+      }
+    }
+  }
+}
+
+/** z and a reconstruction beside the program's. */
+async function check(page) {
+  const reference = JSON.parse(readFileSync(options.check, 'utf8'));
+  const start = performance.now();
+  const z = await page.evaluate(async (images) => {
+    const out = [];
+    for (const image of images) out.push([...await soda.encode(Uint8Array.from(image))]);
+    return out;
+  }, reference.images);
+  const most = Math.max(...reference.z.flat().map(Math.abs));
+  const worst = Math.max(...reference.z.flatMap((own, i) => own.map((v, k) => Math.abs(v - z[i][k])))) / most;
+  console.log(`z of ${z.length} images: within ${worst.toExponential(1)} of the largest |z|, ${seconds(start)} s`);
+  if (!(worst <= 1e-3)) fail(`z is ${worst} of the largest |z| away from the program's, more than 1e-3`);
+  // Negative control: another image has another z.
+  const other = Math.max(...reference.z[0].map((v, k) => Math.abs(v - z[1][k]))) / most;
+  if (!(other > 1e-2)) fail('z of two different images is the same');
+
+  const again = performance.now();
+  const { image, seed, pixels } = reference.reconstruction;
+  const psnr = (a) => {
+    const error = pixels.reduce((sum, v, i) => sum + ((v - a[i]) / 2) ** 2, 0) / pixels.length;
+    return a.length === pixels.length ? -10 * Math.log10(error) : NaN;
+  };
+  const reconstruct = (own) => page.evaluate(async (given, number) => [...await soda.reconstruct({ z: given, seed: number })], reference.z[image], own);
+  const found = psnr(await reconstruct(seed));
+  console.log(`reconstruction: ${found.toFixed(1)} dB from the program's, ${seconds(again)} s`);
+  if (!(found >= 40)) fail(`the reconstruction is ${found} dB from the program's, less than 40`);
+  console.log(`with other noise: ${psnr(await reconstruct(seed + 1)).toFixed(1)} dB`);
+}
+
+try {
+  if (file) {
+    const url = pathToFileURL(resolve(file)).href;
+    const page = await open(url, null);
+    console.log(`from disk: the first picture is drawn after ${await drawn(page)} s`);
+    if (options.check && failures.length === 0) await check(page);
+    await photograph(page, basename(file, '.html'), ['light', 'dark']);
+    await page.close();
+
+    const html = readFileSync(file);
+    const server = createServer((request, answer) => {
+      answer.writeHead(request.url === '/' ? 200 : 404, { 'content-type': 'text/html' });
+      answer.end(request.url === '/' ? html : '');
+    }).listen(0, '127.0.0.1');
+    await new Promise((done) => { server.once('listening', done); });
+    const root = `http://127.0.0.1:${server.address().port}/`;
+    const served = await open(root, null);
+    await served.evaluate('soda.ready');
+    console.log('from a server: the networks are ready');
+    await served.close();
+    server.close();
+  }
+  if (options.report) {
+    const page = await open(pathToFileURL(resolve(options.report)).href, null);
+    await photograph(page, basename(options.report, '.html'), ['light']);
+  }
+} catch (error) {
+  fail(error.message);
+} finally {
+  await browser.close();
+}
+if (failures.length > 0) {
+  console.error(`${failures.length} ${failures.length === 1 ? 'thing' : 'things'} failed`);
+  process.exit(1);
+}
+console.log('the page is as it should be');

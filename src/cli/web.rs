@@ -1,0 +1,151 @@
+//! `soda export --web`: trained networks as a page that runs them in a browser.
+
+use super::Common;
+use super::export::megabytes;
+use super::images;
+use super::output::{self, Holds, Output};
+use super::source::{WeightsArgs, frozen, linear_decoder, prior};
+use crate::data::{Dataset, bytes_of};
+use crate::device::{self, Selected};
+use crate::edit::directions::{Direction, of_classes, principal};
+use crate::edit::prior::COMPONENTS;
+use crate::error::{Error, Result};
+use crate::eval::features::{FeatureKind, Features};
+use crate::eval::latent::statistics;
+use crate::eval::linear::LinearProbe;
+use crate::eval::probe::trained;
+use crate::files;
+use crate::kernels::plan::Recorder;
+use crate::model::parameters;
+use crate::model::weights::{Tensors, WeightsFile, to_host};
+use crate::progress::say;
+use crate::rng::{self, Purpose};
+use crate::run_dir::RunDir;
+use crate::train::checkpoint::trained_beside;
+use crate::web::{Contents, Gallery, html, operands, record, record_bench};
+use burn::tensor::Device;
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// Training images of the gallery, at most.
+const GALLERY: usize = 1000;
+/// Principal directions that have a slider.
+const PRINCIPAL: usize = 8;
+
+/// Writes the page of `weights` to `out`.
+pub fn run(weights: &WeightsArgs, out: &Path, common: &Common) -> Result<()> {
+    let mut output = Output::new("export");
+    let weights = weights.open()?;
+    output::prepare("--web", out, Holds::Bytes)?;
+    let (device, dataset) = (super::device(common)?, images::open(common, &weights)?);
+    say(&format!("a page of {}, with images of {}, on {}", weights.path.display(), dataset.describe(), device.describe()));
+    let config = &weights.config;
+    let model = weights.model(&device.device)?;
+    let linear = match config.sample.begins_with_picture() {
+        true => linear_decoder(&weights, &model, || Ok(Some(&dataset)), &device)?,
+        false => None,
+    };
+    let frozen = frozen(&weights, &model, &dataset, &device);
+    let prior = prior(&weights, &dataset, &frozen, COMPONENTS)?;
+    let train = frozen.train(&FeatureKind::Z, dataset.classes.len() >= 2)?;
+    let (directions, principal) = directions(&weights, &dataset, &train)?;
+    let gallery = gallery(&dataset, &train)?;
+
+    let tensors = halved(&weights)?;
+    let (recorder, bench) = recorded(&weights, &device)?;
+    let contents = Contents {
+        config,
+        weights: (&name(&weights), &weights.sha256),
+        trained: weights.trained().or_else(|| trained_beside(&weights.path)),
+        tensors: &tensors,
+        recorder: &recorder,
+        linear: linear.as_deref(),
+        prior: Some(&prior.mixture),
+        directions: (&directions, principal),
+        gallery: Some(&gallery),
+        bench: Some(&bench),
+    };
+    let page = html(&contents)?;
+    files::write_atomically(out, page.as_bytes())?;
+
+    let plan = &recorder.plan;
+    let numbers: usize = operands(&recorder, &tensors)?.values().map(|(_, values)| values.len()).sum();
+    let pass = |name: &str| plan.passes.get(name).map_or(0, |pass| pass.buffers.iter().sum::<u64>());
+    let memory = 4 * numbers as u64 + ["encode_1", "denoise_1"].map(pass).iter().sum::<u64>();
+    outln!(
+        "{}: {}; {} kernels, {} of memory on the GPU for one image at a time; open it in a browser with WebGPU",
+        out.display(),
+        megabytes(page.len() as u64),
+        plan.kernels.len(),
+        megabytes(memory)
+    );
+    output.device(&device);
+    output.weights(&weights);
+    output.data(&dataset, "train", gallery.labels.len());
+    output.merge(json!({ "web": out, "bytes": page.len(), "kernels": plan.kernels.len(), "memory_bytes": memory }));
+    output.write(common)
+}
+
+/// The networks' passes, recorded on the device that was chosen, or, where that is the CPU, on whatever adapter there is: nothing is
+/// computed on it.
+fn recorded(weights: &WeightsFile, device: &Selected) -> Result<(Recorder, Value)> {
+    let place = match &device.adapter {
+        Some(_) => device.device.clone(),
+        None => {
+            let adapter = device::adapters().into_iter().next().ok_or_else(|| {
+                Error::failed("a page's kernels are recorded on an adapter, and this machine has none; a software one will do (Mesa's lavapipe)")
+            })?;
+            device::select(&adapter.selector())?.device
+        }
+    };
+    let mut recorder = record(&weights.model(&place)?, &weights.config.model, &place)?;
+    let bench = record_bench(&mut recorder, &place)?;
+    Ok((recorder, bench))
+}
+
+/// The networks' tensors as [`WeightsFile::export`] rounds them: matrices and convolutions to 16 bits.
+fn halved(weights: &WeightsFile) -> Result<Tensors> {
+    let rounded = WeightsFile::parse(&weights.path, &weights.export(true, None, &Tensors::new())?)?;
+    to_host(parameters::collect(&rounded.model(&Device::flex())?))
+}
+
+/// What the page calls the weights: the name of their file, or of the run that they are from.
+fn name(weights: &WeightsFile) -> String {
+    let run = RunDir::of_weights(&weights.path);
+    let path = run.as_ref().map_or(&weights.path, |run| &run.path);
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Principal directions of z, then those of the classes, and the number of the former.
+fn directions(weights: &WeightsFile, dataset: &Dataset, train: &Features) -> Result<(Vec<Direction>, usize)> {
+    let (n, z_dim) = (dataset.train.len(), weights.config.model.z_dim);
+    // Mirror images, where there are any, follow the images.
+    let stats = statistics(&train.values[..n * z_dim], z_dim)?;
+    let mut directions = principal(&stats, PRINCIPAL.min(z_dim).min(n.saturating_sub(1)));
+    let count = directions.len();
+    if dataset.classes.len() >= 2 {
+        let probe = trained(&weights.config.probe, dataset, n, 2);
+        let probe = LinearProbe::trained(train, dataset.classes.len(), &probe, 0, "linear probe")?;
+        directions.extend(of_classes(&probe, &dataset.classes, &stats));
+    }
+    Ok((directions, count))
+}
+
+/// Training images, the same ones every time.
+fn gallery(dataset: &Dataset, train: &Features) -> Result<Gallery> {
+    let (images, side) = (&dataset.train, dataset.train.side());
+    let order = rng::permutation(&mut rng::stream(0, Purpose::Split, 2), images.len());
+    let mut chosen: Vec<usize> = order.into_iter().take(GALLERY).map(|i| i as usize).collect();
+    chosen.sort_unstable();
+    let mut gallery = Gallery { source: dataset.name.clone(), side, classes: dataset.classes.clone(), ..Gallery::default() };
+    let own: Option<Vec<String>> = chosen.iter().map(|&i| images.own_name(i).map(str::to_owned)).collect();
+    gallery.names = own;
+    for i in chosen {
+        let image = images.image(i)?;
+        let plane = bytes_of(side) / 3;
+        gallery.pixels.extend((0..plane).flat_map(|at| [0, 1, 2].map(|channel| image[channel * plane + at])));
+        gallery.z.extend(&train.values[i * train.dim..][..train.dim]);
+        gallery.labels.push(images.label(i));
+    }
+    Ok(gallery)
+}

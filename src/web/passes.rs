@@ -1,0 +1,67 @@
+//! The passes of trained networks: encoding, and one evaluation of the denoiser.
+
+use crate::config::ModelConfig;
+use crate::error::{Error, Result};
+use crate::kernels::plan::{Beginning, End, Recorder};
+use crate::model::Soda;
+use crate::model::parameters::{self, Named};
+use burn::tensor::{Device, Tensor};
+
+/// Images at once: one, and as many as a fast GPU takes in about the same time.
+pub const BATCHES: [usize; 2] = [1, 8];
+
+/// Records `encode_B` and `denoise_B` for each B of [`BATCHES`]. Images are `[B, side, side, 3]` in memory; `encode` takes normalised
+/// ones and puts out z before it is normalised, where it is; `denoise` takes x_t, the sinusoids of t `[B, base]` and z, once for
+/// each stage where it has no sections.
+///
+/// # Errors
+/// If the networks need what a page can't give them, or an operation of theirs has no kernel of ours.
+pub fn record(model: &Soda, config: &ModelConfig, device: &Device) -> Result<Recorder> {
+    if config.unet.view_conditioning {
+        return Err(Error::usage(
+            "these weights are conditioned on views, which a page can't choose; train with data.views = \"two\"",
+        ));
+    }
+    let mut recorder = Recorder::default();
+    let width = config.mixable().last().map_or(0, |stage| stage.end);
+    let weights = parameters::collect(model);
+    let images = |batch: usize, side: usize| {
+        let memory = Tensor::<4>::zeros([batch, side, side, 3], device);
+        (memory.permute([0, 3, 1, 2]), [batch, side, side, 3])
+    };
+    let known = |begin: &mut Beginning| weights.iter().try_for_each(|Named { name, values, .. }| begin.tensor(name, values));
+    for batch in BATCHES {
+        recorder.pass(
+            &format!("encode_{batch}"),
+            |begin| {
+                known(begin)?;
+                let (image, shape) = images(batch, config.sides.source);
+                begin.input("image", &image, &shape)?;
+                Ok(image)
+            },
+            |image| {
+                let z = model.encoder.unnormalised(image);
+                End::default().output("z", &z, &z.dims())
+            },
+        )?;
+        recorder.pass(
+            &format!("denoise_{batch}"),
+            |begin| {
+                known(begin)?;
+                let (x_t, shape) = images(batch, config.sides.target);
+                let waves = Tensor::<2>::zeros([batch, config.unet.base], device);
+                let z = Tensor::<2>::zeros([batch, width], device);
+                begin.input("x_t", &x_t, &shape)?;
+                begin.input("waves", &waves, &waves.dims())?;
+                begin.input("z", &z, &z.dims())?;
+                Ok((x_t, waves, z))
+            },
+            |(x_t, waves, z)| {
+                let [_, _, side, _] = x_t.dims();
+                let prediction = model.unet.from_waves(x_t, waves, z);
+                End::default().output("prediction", &prediction, &[batch, side, side, 3])
+            },
+        )?;
+    }
+    Ok(recorder)
+}

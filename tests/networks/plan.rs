@@ -1,0 +1,171 @@
+//! Networks recorded as a plan and played on plain wgpu: what the page of `soda export --web` does in a browser.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use soda::config::{BUILT_IN, Config};
+use soda::device::{self, Class, Selected};
+use soda::kernels::conv2d::{Conv2dOptions, conv2d};
+use soda::kernels::plan::{End, Operand, Player, Recorder, profile};
+use soda::kernels::testing::{with_class, with_profile};
+use soda::model::weights::to_host;
+use soda::model::{Soda, parameters};
+use soda::rng::{self, Purpose};
+use soda::web::{operands, record};
+use std::collections::BTreeMap;
+
+fn adapter() -> Selected {
+    device::select("wgpu").expect("an adapter; scripts/test.sh installs a software one")
+}
+
+fn random(stream: u64, shape: &[usize]) -> Vec<f32> {
+    rng::normal(&mut rng::stream(9, Purpose::Test, stream), shape.iter().product())
+}
+
+fn tensor<const D: usize>(values: &[f32], shape: [usize; D], device: &Device) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(values.to_vec(), shape), device)
+}
+
+/// The largest difference, and the largest of `b`.
+fn difference(a: &[f32], b: &[f32]) -> (f32, f32) {
+    assert!(a.len() == b.len() && a.iter().chain(b).all(|v| v.is_finite()));
+    let largest = b.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    (a.iter().zip(b).fold(0.0f32, |m, (a, b)| m.max((a - b).abs())), largest)
+}
+
+/// A small network of 16 x 16 pixels.
+fn config(sets: &[&str]) -> Config {
+    let small = [
+        "data.side=16",
+        "model.z_dim=20",
+        "model.encoder.base=8",
+        "model.unet.base=8",
+        "model.unet.multipliers=[1, 2]",
+        "model.unet.attention=[16]",
+        "model.unet.groups=4",
+        "model.unet.final_groups=4",
+    ];
+    let sets: Vec<String> = small.iter().chain(sets).map(|set| (*set).to_owned()).collect();
+    let (name, text) = BUILT_IN.iter().find(|(name, _)| name.ends_with("/tiny.toml")).expect("a recipe");
+    Config::parse(text, name, &sets).expect("a recipe")
+}
+
+fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().try_to_vec().expect("f32")
+}
+
+#[test]
+fn a_plan_computes_what_the_program_computes() {
+    let adapter = adapter();
+    let whole = ["model.unet.layer_modulation=false", "train.layer_mask=0", "model.encoder.stem=\"7x7\"", "sample.guidance=1"];
+    for sets in [&[][..], &whole] {
+        let config = config(sets);
+        let model = Soda::new(&config.model, 3, &adapter.device);
+        let recorder = record(&model, &config.model, &adapter.device).expect("a plan");
+        let tensors = to_host(parameters::collect(&model)).expect("read");
+        let tensors = operands(&recorder, &tensors).expect("all tensors");
+        let tensors: BTreeMap<String, Vec<f32>> = tensors.into_iter().map(|(name, (_, values))| (name, values)).collect();
+        let player = Player::new(adapter.adapter.as_ref().expect("an adapter"), &recorder.plan, &tensors).expect("a player");
+        let width = config.model.mixable().last().expect("a stage").end;
+        for batch in [1, 8] {
+            let image = [batch, 16, 16, 3];
+            let [pixels, x_t, z] =
+                [(1, &image[..]), (2, &image[..]), (3, &[batch, width][..])].map(|(stream, shape)| random(stream, shape));
+            let t: Vec<f32> = (0..batch).map(|i| (i + 1) as f32 / 10.0).collect();
+            let waves = host(model.waves(tensor(&t, [batch], &adapter.device)));
+            let played_z = player.run(&format!("encode_{batch}"), &[("image", &pixels)]).expect("played").remove("z").expect("z");
+            let inputs = [("x_t", &x_t[..]), ("waves", &waves), ("z", &z)];
+            let played = player.run(&format!("denoise_{batch}"), &inputs).expect("played").remove("prediction").expect("it");
+
+            let map = |values: &[f32]| tensor(values, image, &adapter.device).permute([0, 3, 1, 2]);
+            let program = || {
+                let own_z = host(model.encode(map(&pixels)));
+                let mask = Tensor::ones([batch, 1], &adapter.device);
+                let eps = model.predict(
+                    map(&x_t),
+                    tensor(&t, [batch], &adapter.device),
+                    tensor(&z, [batch, width], &adapter.device),
+                    mask,
+                    None,
+                    None,
+                );
+                [own_z, host(eps.permute([0, 2, 3, 1]))]
+            };
+            let same = with_profile(profile(), program);
+            for (what, played, same) in [("z", &played_z, &same[0]), ("the prediction", &played, &same[1])] {
+                assert_eq!(difference(played, same).0, 0.0, "{what} of {batch} images");
+            }
+            // The program's own kernels on this adapter add up in another order.
+            for (played, own) in [&played_z, &played].into_iter().zip(with_class(Class::Software, program)) {
+                let (worst, largest) = difference(played, &own);
+                assert!(worst <= 1e-5 * largest, "{worst} of {largest}");
+            }
+            // Negative control: another z is seen.
+            let other: Vec<f32> = z.iter().map(|v| v + 0.1).collect();
+            let moved =
+                player.run(&format!("denoise_{batch}"), &[("x_t", &x_t), ("waves", &waves), ("z", &other)]).expect("played");
+            assert!(difference(&moved["prediction"], &played).0 > 1e-4, "z changes nothing");
+        }
+        // Two launches of a pass bind nothing twice of which one is written.
+        for dispatch in recorder.plan.passes.values().flat_map(|pass| &pass.dispatches) {
+            let writes = &recorder.plan.kernels[dispatch.kernel].writes;
+            for (i, operand) in dispatch.operands.iter().enumerate().filter(|(i, _)| writes[*i]) {
+                assert!(matches!(operand, Operand::Buffer(_)), "{}", dispatch.label);
+                assert_eq!(
+                    dispatch.operands.iter().filter(|other| *other == operand).count(),
+                    1,
+                    "{}: operand {i}",
+                    dispatch.label
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn an_operation_without_a_kernel_of_ours_is_an_error_that_names_the_launch() {
+    let adapter = adapter();
+    let device = &adapter.device;
+    let convolve = |x: Tensor<4>, weight: Tensor<4>| conv2d(x, weight, None, None, Conv2dOptions::same(3, 1));
+    let pass = |doubled: bool| {
+        let mut recorder = Recorder::default();
+        let done = recorder.pass(
+            "twice",
+            |begin| {
+                let (x, weight) =
+                    (Tensor::<4>::zeros([1, 8, 8, 4], device).permute([0, 3, 1, 2]), Tensor::<4>::zeros([4, 4, 3, 3], device));
+                begin.input("x", &x, &[1, 8, 8, 4])?;
+                begin.tensor("weight", &weight)?;
+                Ok((x, weight))
+            },
+            |(x, weight)| {
+                let h = convolve(x, weight.clone());
+                let y = convolve(if doubled { h * 2.0 } else { h }, weight);
+                End::default().output("y", &y, &[1, 8, 8, 4])
+            },
+        );
+        done.map(|()| recorder.plan)
+    };
+    let plan = pass(false).expect("kernels of ours alone");
+    assert_eq!(plan.passes["twice"].dispatches.len(), 4, "each packs its weight and convolves");
+    let message = pass(true).expect_err("a multiplication of Burn's").to_string();
+    assert!(
+        message.contains("twice: launch") && message.contains("conv2d forward") && message.contains("no recorded launch wrote"),
+        "{message}"
+    );
+}
+
+#[test]
+fn plans_of_other_versions_missing_tensors_and_wrong_inputs_are_refused() {
+    let adapter = adapter();
+    let config = config(&[]);
+    let model = Soda::new(&config.model, 3, &adapter.device);
+    let recorder = record(&model, &config.model, &adapter.device).expect("a plan");
+    let place = adapter.adapter.as_ref().expect("an adapter");
+    let mut plan = recorder.plan.clone();
+    plan.version += 1;
+    let refused = |plan| Player::new(place, plan, &BTreeMap::new()).err().expect("an error").to_string();
+    assert!(refused(&plan).contains("version 2"));
+    assert!(refused(&recorder.plan).contains("which isn't there"));
+    // A round trip through JSON is the same plan.
+    let text = serde_json::to_string(&recorder.plan).expect("JSON");
+    assert_eq!(serde_json::from_str::<soda::kernels::plan::Plan>(&text).expect("a plan"), recorder.plan);
+}
