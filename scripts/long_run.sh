@@ -60,6 +60,8 @@ end() {
 trap end TERM INT
 # As under nohup: who logs out doesn't end it.
 trap '' HUP
+# Linux shares processors among sessions first, by niceness within each: one that this script leads (setsid) steps back as a whole.
+[ "$(ps -o sid= -p $$ 2>/dev/null | tr -d ' ')" != "$$" ] || { echo 19 >/proc/self/autogroup; } 2>/dev/null || true
 # The training in a process group of its own: Ctrl-C reaches it through this script alone.
 set -m
 

@@ -1,5 +1,6 @@
 // A page of `soda export --web` in headless Chromium, on its software GPU: node web_page.mjs [FILE.html] [options]
 //   --check REFERENCE.json   z of ten images and a reconstruction beside the program's (see docs/web.md)
+//   --bench FILE.json        the first rows of the page's benchmark
 //   --shots DIR              photographs of the page, wide and narrow, light and dark
 //   --report FILE.html       photographs of another page, with the same demands; into the folder of --shots
 //   --minutes N              until it gives up on the page's first picture (default 10)
@@ -7,7 +8,7 @@
 // scripts/web_page.sh installs what it needs.
 import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
-import { mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -15,11 +16,11 @@ import { parseArgs } from 'node:util';
 const { values: options, positionals: [file] } = parseArgs({
   allowPositionals: true,
   options: {
-    check: { type: 'string' }, shots: { type: 'string' }, report: { type: 'string' }, minutes: { type: 'string', default: '10' },
+    check: { type: 'string' }, bench: { type: 'string' }, shots: { type: 'string' }, report: { type: 'string' }, minutes: { type: 'string', default: '10' },
   },
 });
 if (!file && !options.report) {
-  console.error(readFileSync(new URL(import.meta.url), 'utf8').split('\n').slice(0, 7).join('\n').replaceAll('// ', ''));
+  console.error(readFileSync(new URL(import.meta.url), 'utf8').split('\n').slice(0, 8).join('\n').replaceAll('// ', ''));
   process.exit(2);
 }
 const require = createRequire(join(resolve(process.env.PUPPETEER ?? '.'), 'index.js'));
@@ -109,6 +110,23 @@ async function check(page) {
   const other = Math.max(...reference.z[0].map((v, k) => Math.abs(v - z[1][k]))) / most;
   if (!(other > 1e-2)) fail('z of two different images is the same');
 
+  // A batch of eight gives what one image gives.
+  const apart = await page.evaluate(async (image) => {
+    const { player } = soda.networks;
+    const one = Float32Array.from(image, (v) => v / 255 - 0.5);
+    const eight = new Float32Array(8 * one.length);
+    for (let i = 0; i < 8; i++) eight.set(one.map((v) => v * (1 + i / 8)), i * one.length);
+    const { z: all } = await player.run('encode_8', { image: eight });
+    let worst = 0;
+    for (let i = 0; i < 8; i++) {
+      const { z: own } = await player.run('encode_1', { image: eight.slice(i * one.length, (i + 1) * one.length) });
+      own.forEach((v, k) => { worst = Math.max(worst, Math.abs(v - all[i * own.length + k])); });
+    }
+    return worst;
+  }, reference.images[0]);
+  console.log(`z of eight images at once: within ${(apart / most).toExponential(1)} of those one by one`);
+  if (!(apart / most <= 1e-5)) fail(`z of eight images at once is ${apart / most} of the largest |z| away from those one by one`);
+
   const again = performance.now();
   const { image, seed, pixels } = reference.reconstruction;
   const psnr = (a) => {
@@ -129,6 +147,12 @@ try {
     console.log(`from disk: the first picture is drawn after ${await drawn(page)} s`);
     if (options.check && failures.length === 0) await check(page);
     await photograph(page, basename(file, '.html'), ['light', 'dark']);
+    if (options.bench) {
+      const report = await page.evaluate('soda.bench(5)');
+      writeFileSync(options.bench, `${JSON.stringify(report, null, 2)}\n`);
+      console.log(`benchmark: ${report.rows.length} rows, ${report.skipped.length} left out`);
+      if (!(report.rows.length >= 2 && report.rows.every(({ median_ms: ms }) => ms > 0))) fail('the benchmark has no rows, or one without a time');
+    }
     await page.close();
 
     const html = readFileSync(file);

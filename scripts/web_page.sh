@@ -1,38 +1,61 @@
 #!/usr/bin/env bash
-# A page of `soda export --web` in headless Chromium: web_page.sh FILE.html [--check REFERENCE.json] [--shots DIR] [--report FILE.html]
-# Tests its scripts first. Installs Chromium (Debian and its like) and puppeteer-core (into the user's cache) where they aren't there.
+# Pages in headless Chromium, on its software GPU: web_page.sh [FILE.html [--check REFERENCE.json] [--bench FILE.json] [--shots DIR]
+# [--report FILE.html]]
+# Without a file: the page of the shipped weights beside what the program computes, each of its passes in Dawn, and a report; photographs of both
+# in target/pages. The tests of the page's scripts come first. Installs Chromium (Debian and its like), Dawn and puppeteer-core where they
+# aren't there; needs Node 20 or newer with npm.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/vulkan.sh"
+. "$here/stage.sh"
 
-node_is_there() { command -v node >/dev/null && [ "$(node -p 'process.versions.node.split(".")[0]')" -ge 18 ]; }
-if ! node_is_there; then
-    install_packages nodejs npm >/dev/null
-    node_is_there || {
-        echo "error: node 18 or later is needed" >&2
-        exit 1
-    }
-fi
+fail() {
+    echo "error: $1" >&2
+    exit 1
+}
+
+for program in node npm; do
+    command -v "$program" >/dev/null || fail "$program isn't installed: install Node 20 or newer, with npm"
+done
 find_chromium() { command -v "${CHROMIUM:-chromium}" || command -v chromium-browser || command -v google-chrome; }
 if ! CHROMIUM=$(find_chromium); then
     install_packages chromium >/dev/null
-    CHROMIUM=$(find_chromium)
+    CHROMIUM=$(find_chromium) || fail "Chromium is installed but not found: set CHROMIUM"
 fi
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/soda/web_page"
 PUPPETEER="${PUPPETEER:-$cache}"
 if [ ! -d "$PUPPETEER/node_modules/puppeteer-core" ]; then
     mkdir -p "$PUPPETEER"
-    npm install --prefix "$PUPPETEER" --no-audit --no-fund --silent puppeteer-core@24
+    npm install --prefix "$PUPPETEER" --no-audit --no-fund --silent puppeteer-core@24 || fail "puppeteer-core can't be installed"
 fi
 export CHROMIUM PUPPETEER
 
-reference=()
-for ((i = 1; i < $#; i++)); do
-    next=$((i + 1))
-    [ "${!i}" = --check ] && reference=("${!next}")
-done
-node "$here/../assets/web/test.cjs" ${reference[@]+"${reference[@]}"} >/dev/null || {
-    echo "error: the tests of the page's scripts failed: node assets/web/test.cjs ${reference[*]-}" >&2
-    exit 1
-}
-exec node "$here/web_page.mjs" "$@"
+if [ $# -gt 0 ]; then
+    reference=()
+    for ((i = 1; i < $#; i++)); do
+        next=$((i + 1))
+        [ "${!i}" = --check ] && reference=("${!next}")
+    done
+    node "$here/../assets/web/test.cjs" ${reference[@]+"${reference[@]}"} >/dev/null ||
+        fail "the tests of the page's scripts failed: node assets/web/test.cjs ${reference[*]-}"
+    exec node "$here/web_page.mjs" "$@"
+fi
+
+cd "$here/.."
+pages=target/pages
+mkdir -p "$pages"
+# Without it Mesa's window system code complains on every start.
+export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-$(mktemp -d)}"
+stage "page written" cargo run --release --locked --quiet -- \
+    export --web "$pages/page.html" --reference "$pages/reference.json" --data bundled --device cpu --quiet
+if [ ! tools/gpu/node_modules/.package-lock.json -nt tools/gpu/package-lock.json ]; then
+    npm ci --prefix tools/gpu --ignore-scripts --no-audit --no-fund --silent || fail "the packages of tools/gpu can't be installed"
+fi
+stage "page in Dawn" node tools/gpu/page.mjs "$pages/page.html"
+# The test leaves its report there.
+stage "report written" env SODA_REPORT="$PWD/$pages/report.html" \
+    cargo test --release --locked --quiet --test command_line -- --exact report::a_report_holds_everything_in_one_file
+stage "pages in Chromium" "$0" "$pages/page.html" --check "$pages/reference.json" --bench "$pages/bench.json" \
+    --report "$pages/report.html" --shots "$pages"
+# The program takes the browser's results.
+cargo run --release --locked --quiet -- bench --compare "$pages/bench.json" "$pages/bench.json" >/dev/null

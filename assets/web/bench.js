@@ -15,6 +15,8 @@ globalThis.SodaBench = (() => {
   const LONGEST = 0.3;
   /** Seconds of one run above which a case is left out. */
   const TOO_LONG = 2;
+  /** Seconds after which no case begins: a real GPU needs a fraction of that. */
+  const BUDGET = 90;
 
   /** The median, quartiles by linear interpolation, and the ends. @param {number[]} samples seconds */
   function timing(samples) {
@@ -60,7 +62,7 @@ globalThis.SodaBench = (() => {
     const networkCase = (op, batch) => (
       { op, pass: `${op}_${batch}`, batch, width: model.base, variant: model.name, shape: null });
     const steps = [networkCase('denoise', 1), networkCase('denoise', 8), networkCase('encode', 8)];
-    return bench ? [bench.copy, bench.multiply_add, ...bench.cases, ...steps] : steps;
+    return bench ? [bench.copy, bench.multiply_add, ...steps, ...bench.cases] : steps;
   }
 
   /** Seconds of one run, five times. @returns {Promise<number[] | string>} or why there are none */
@@ -88,6 +90,7 @@ globalThis.SodaBench = (() => {
    * @param {any} networks
    * @param {object} [how]
    * @param {{cancelled: boolean}} [how.token]
+   * @param {number} [how.seconds] after which nothing new begins
    * @param {(done: number, all: number) => void} [how.onCompile]
    * @param {(done: number, all: number, op: string) => void} [how.onCase]
    * @param {(row: any) => void} [how.onRow]
@@ -96,14 +99,34 @@ globalThis.SodaBench = (() => {
    */
   async function run(networks, how = {}) {
     const none = () => {};
-    const { token = { cancelled: false }, onCompile = none, onCase = none, onRow = none, onSkipped = none } = how;
+    const { token = { cancelled: false }, seconds = BUDGET } = how;
+    const { onCompile = none, onCase = none, onRow = none, onSkipped = none } = how;
     const { player, page, model } = networks;
     const [start, of, all] = [performance.now(), place(networks), cases(networks)];
     const [rows, skipped, peak] = [[], [], { bytes: null, operations: null }];
+    const skip = ({ op, shape, width, batch, variant }, reason) => {
+      // As the program names rows.
+      const sizes = shape ? shape.join('x') : `width ${width}, batch ${batch}`;
+      skipped.push({ device: of.device, op: [op, sizes, variant].filter((part) => part).join(' '), reason });
+      onSkipped(skipped.at(-1));
+    };
     await player.compile(all.map(({ pass }) => pass), onCompile);
+    const begun = performance.now();
     for (const [i, one] of all.entries()) {
       onCase(i, all.length, one.op);
       if (token.cancelled) throw new Cancelled();
+      const [bytes, operations] = [one.bytes || null, one.operations || null];
+      // The least time that the peaks, which come first, allow.
+      const least = Math.max(bytes && peak.bytes ? bytes / peak.bytes : 0,
+        operations && peak.operations ? operations / peak.operations : 0);
+      if ((performance.now() - begun) / 1e3 > seconds) {
+        skip(one, `the ${seconds} s for everything are over`);
+        continue;
+      }
+      if (least > TOO_LONG) {
+        skip(one, `one run would take ${least.toFixed(1)} s or more`);
+        continue;
+      }
       // Its buffers may be in use by the page: only the benchmark's own are freed.
       const own = one.batch === undefined;
       try {
@@ -112,17 +135,13 @@ globalThis.SodaBench = (() => {
         await player.load(one.pass, Object.fromEntries(filled));
         const samples = await measure(player, one.pass, token);
         if (typeof samples === 'string') {
-          skipped.push({ device: of.device, op: one.op, reason: samples });
-          onSkipped(skipped.at(-1));
+          skip(one, samples);
           continue;
         }
         const { median, spread, min, max } = timing(samples);
-        const [bytes, operations] = [one.bytes || null, one.operations || null];
         if (one === page.bench?.copy) peak.bytes = bytes / median;
         if (one === page.bench?.multiply_add) peak.operations = operations / median;
         const isPeak = one === page.bench?.copy || one === page.bench?.multiply_add;
-        const least = Math.max(bytes && peak.bytes ? bytes / peak.bytes : 0,
-          operations && peak.operations ? operations / peak.operations : 0);
         rows.push({
           ...emptyRow(one.op, of),
           shape: one.shape, variant: one.variant, width: one.width ?? null, batch: one.batch ?? null,
@@ -142,7 +161,7 @@ globalThis.SodaBench = (() => {
     return {
       command: 'bench', version: page.program, commit: page.commit, device: 'webgpu', adapter: of.adapter,
       machine: { os: system, arch: null, cpu: null, threads: navigator.hardwareConcurrency ?? null, memory_mib: null },
-      browser: navigator.userAgent, weights: { name: model.name, sha256: model.sha256 }, budget_s: null, rows,
+      browser: navigator.userAgent, weights: { name: model.name, sha256: model.sha256 }, budget_s: seconds, rows,
       skipped, seconds: (performance.now() - start) / 1e3,
     };
   }

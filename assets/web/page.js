@@ -600,17 +600,32 @@
       cell(row.share_of_peak, (v) => `${(100 * v).toFixed(0)} %`), cell(row.images_per_s, three)));
   }
 
-  async function measure(token) {
+  /** One line for all that was left out for the same reason, one after the other. */
+  function leftOut(name, reason) {
+    const last = $('bench-rows').lastElementChild;
+    if (last?.dataset.reason === reason) {
+      const more = Number(last.dataset.more) + 1;
+      last.dataset.more = String(more);
+      last.lastElementChild.textContent = `left out, like ${more} more: ${reason}`;
+      return;
+    }
+    const row = make('tr', {}, make('td', {}, name), make('td', { colSpan: 6 }, `left out: ${reason}`));
+    Object.assign(row.dataset, { reason, more: '0' });
+    $('bench-rows').append(row);
+  }
+
+  /** @param {any} token @param {number} [seconds] after which nothing new begins */
+  async function measure(token, seconds) {
     $('bench-rows').replaceChildren();
     $('bench-scroll').hidden = false;
     $('bench-save').hidden = true;
     report = await Bench.run(networks, {
       token,
+      seconds,
       onCompile: (done, all) => progress(done, all, `Compiling kernels: ${done} of ${all}`),
       onCase: (i, all, op) => progress(i, all, `Measuring ${op.replaceAll('_', ' ')}: ${i + 1} of ${all}`),
       onRow: benchRow,
-      onSkipped: ({ op, reason }) => $('bench-rows').append(
-        make('tr', {}, make('td', {}, op.replaceAll('_', ' ')), make('td', { colSpan: 6 }, `left out: ${reason}`))),
+      onSkipped: ({ op, reason }) => leftOut(op.replaceAll('_', ' '), reason),
     });
     $('bench-save').hidden = false;
     $('bench-caption').replaceChildren(
@@ -779,7 +794,7 @@
     }
     setFact('Weights', `${model.name} (${model.sha256.slice(0, 8)})`);
     if (model.images) setFact('Seen in training', `${model.images.toLocaleString('en')} images`);
-    if (page.gallery) setFact('Trained on', page.gallery.source);
+    if (page.gallery) setFact('Pictures', `${page.gallery.count.toLocaleString('en')} of ${page.gallery.source}`);
     $('made').textContent = `Made by soda ${program}${commit ? ` (${commit})` : ''}.`;
   }
 
@@ -898,7 +913,8 @@
     async reconstruct({ z, seed: own = 0, steps: n, onStep }) {
       return (await networks.draw([code(Float32Array.from(z))], { seed: own, steps: n, onStep }))[0];
     },
-    bench: () => job('Measuring', measure),
+    /** What the benchmark's file holds. */
+    bench: (seconds) => job('Measuring', (token) => measure(token, seconds)),
     /** What tests press. */
     get networks() { return networks; },
     get busy() { return current !== null; },

@@ -40,6 +40,9 @@ pub struct Args {
     /// (see docs/web.md).
     #[arg(long, value_name = "FILE.html", conflicts_with_all = ["out", "half", "whiten", "set"])]
     web: Option<PathBuf>,
+    /// Also write what the page has to give for ten images and a seed, as scripts/web_page.sh compares it.
+    #[arg(long, value_name = "FILE.json", requires = "web", hide = true)]
+    reference: Option<PathBuf>,
     /// Store another way of sampling as the weights' own, for example sample.guidance=1, or another side of the images, for example
     /// data.side=32: BatchNorm's statistics are then taken anew from training images at that side; may be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
@@ -52,7 +55,7 @@ const JUDGES: usize = 100;
 /// Writes weights to a file of their own.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     if let Some(page) = &args.web {
-        return web::run(&args.weights, page, common);
+        return web::run(&args.weights, page, args.reference.as_deref(), common);
     }
     let mut output = Output::new("export");
     let mut weights = args.weights.open()?;

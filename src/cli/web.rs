@@ -5,8 +5,9 @@ use super::export::megabytes;
 use super::images;
 use super::output::{self, Holds, Output};
 use super::source::{WeightsArgs, frozen, linear_decoder, prior};
-use crate::data::{Dataset, bytes_of};
+use crate::data::Dataset;
 use crate::device::{self, Selected};
+use crate::edit::decoder::Decoder;
 use crate::edit::directions::{Direction, of_classes, principal};
 use crate::edit::prior::COMPONENTS;
 use crate::error::{Error, Result};
@@ -32,11 +33,14 @@ const GALLERY: usize = 1000;
 /// Principal directions that have a slider.
 const PRINCIPAL: usize = 8;
 
-/// Writes the page of `weights` to `out`.
-pub fn run(weights: &WeightsArgs, out: &Path, common: &Common) -> Result<()> {
+/// Writes the page of `weights` to `out`, and what it has to give to `reference`.
+pub fn run(weights: &WeightsArgs, out: &Path, reference: Option<&Path>, common: &Common) -> Result<()> {
     let mut output = Output::new("export");
     let weights = weights.open()?;
     output::prepare("--web", out, Holds::Bytes)?;
+    if let Some(reference) = reference {
+        output::prepare("--reference", reference, Holds::Text)?;
+    }
     let (device, dataset) = (super::device(common)?, images::open(common, &weights)?);
     say(&format!("a page of {}, with images of {}, on {}", weights.path.display(), dataset.describe(), device.describe()));
     let config = &weights.config;
@@ -68,8 +72,14 @@ pub fn run(weights: &WeightsArgs, out: &Path, common: &Common) -> Result<()> {
     let page = html(&contents)?;
     files::write_atomically(out, page.as_bytes())?;
 
+    if let Some(reference) = reference {
+        let sample = config.sample.clone();
+        let decoder = Decoder::new(&model, config, sample, &device.device).beginning_with(linear);
+        files::write_atomically(reference, promised(&decoder, &dataset)?.to_string().as_bytes())?;
+    }
+
     let plan = &recorder.plan;
-    let numbers: usize = operands(&recorder, &tensors)?.values().map(|(_, values)| values.len()).sum();
+    let numbers: usize = operands(&recorder, &tensors)?.iter().map(|(_, _, values)| values.len()).sum();
     let pass = |name: &str| plan.passes.get(name).map_or(0, |pass| pass.buffers.iter().sum::<u64>());
     let memory = 4 * numbers as u64 + ["encode_1", "denoise_1"].map(pass).iter().sum::<u64>();
     outln!(
@@ -131,6 +141,27 @@ fn directions(weights: &WeightsFile, dataset: &Dataset, train: &Features) -> Res
     Ok((directions, count))
 }
 
+/// What the program gives for the first test images, from one of them and a seed, and of the random numbers behind it.
+fn promised(decoder: &Decoder, dataset: &Dataset) -> Result<Value> {
+    const SEEDS: [u64; 2] = [7, 3];
+    let images = dataset.test.first(10);
+    let (z, z_dim) = (decoder.encode(&images)?, decoder.config.model.z_dim);
+    let pixels = (0..images.len()).map(|i| Ok(interleaved(&images.image(i)?))).collect::<Result<Vec<_>>>()?;
+    let normal = rng::normal(&mut rng::stream(SEEDS[1], Purpose::Sampling, 0), 1000);
+    Ok(json!({
+        "images": pixels,
+        "z": z.chunks_exact(z_dim).collect::<Vec<_>>(),
+        "reconstruction": { "image": 0, "seed": SEEDS[0], "pixels": decoder.draw(&z[..z_dim], SEEDS[0])? },
+        "normal": { "seed": SEEDS[1], "purpose": Purpose::Sampling as u8, "index": 0, "values": normal },
+    }))
+}
+
+/// An image `[3, side, side]` as `[side, side, 3]`.
+fn interleaved(image: &[u8]) -> Vec<u8> {
+    let plane = image.len() / 3;
+    (0..plane).flat_map(|at| [0, 1, 2].map(|channel| image[channel * plane + at])).collect()
+}
+
 /// Training images, the same ones every time.
 fn gallery(dataset: &Dataset, train: &Features) -> Result<Gallery> {
     let (images, side) = (&dataset.train, dataset.train.side());
@@ -141,9 +172,7 @@ fn gallery(dataset: &Dataset, train: &Features) -> Result<Gallery> {
     let own: Option<Vec<String>> = chosen.iter().map(|&i| images.own_name(i).map(str::to_owned)).collect();
     gallery.names = own;
     for i in chosen {
-        let image = images.image(i)?;
-        let plane = bytes_of(side) / 3;
-        gallery.pixels.extend((0..plane).flat_map(|at| [0, 1, 2].map(|channel| image[channel * plane + at])));
+        gallery.pixels.extend(interleaved(&images.image(i)?));
         gallery.z.extend(&train.values[i * train.dim..][..train.dim]);
         gallery.labels.push(images.label(i));
     }

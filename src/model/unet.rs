@@ -141,7 +141,7 @@ impl UNet {
 
     /// [`forward`](UNet::forward) without dropout from `waves` `[B, base]`, which [`waves`](UNet::waves) gives; x_t lies as the source view
     /// does.
-    pub(crate) fn from_waves(&self, x_t: Tensor<4>, waves: Tensor<2>, z: Tensor<2>) -> Tensor<4> {
+    pub(crate) fn forward_waves(&self, x_t: Tensor<4>, waves: Tensor<2>, z: Tensor<2>) -> Tensor<4> {
         self.observed(x_t, waves, z, None, None, |_| {})
     }
 

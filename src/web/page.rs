@@ -13,7 +13,7 @@ use crate::model::weights::{Tensors, Trained};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 /// The format's version, beside that of the plan. Pages of others are refused by their own script.
 pub const VERSION: u32 = 1;
@@ -61,15 +61,15 @@ pub struct Contents<'a> {
     pub bench: Option<&'a Value>,
 }
 
-/// The tensors that `recorder`'s plan reads, by name, out of the networks' own.
+/// The tensors that `recorder`'s plan reads, out of the networks' own.
 ///
 /// # Errors
 /// If one is missing.
-pub fn operands(recorder: &Recorder, tensors: &Tensors) -> Result<BTreeMap<String, (Vec<usize>, Vec<f32>)>> {
+pub fn operands(recorder: &Recorder, tensors: &Tensors) -> Result<Tensors> {
     let own: HashMap<&str, (&Vec<usize>, &Vec<f32>)> =
         tensors.iter().map(|(name, shape, values)| (name.as_str(), (shape, values))).collect();
     let find = |name: &str| own.get(name).ok_or_else(|| Error::failed(format!("the plan reads {name}, which the weights lack")));
-    let mut operands = BTreeMap::new();
+    let mut operands = Tensors::new();
     for name in names(&recorder.plan) {
         let (shape, values) = match recorder.extra.get(&name) {
             Some(Extra::Numbers(numbers)) => (vec![numbers.len()], numbers.clone()),
@@ -82,7 +82,7 @@ pub fn operands(recorder: &Recorder, tensors: &Tensors) -> Result<BTreeMap<Strin
             }
             None => find(&name).map(|(shape, values)| ((*shape).clone(), (*values).clone()))?,
         };
-        operands.insert(name, (shape, values));
+        operands.push((name, shape, values));
     }
     Ok(operands)
 }
@@ -96,7 +96,7 @@ fn names(plan: &Plan) -> BTreeSet<String> {
 impl Contents<'_> {
     fn tensors(&self) -> Result<Blob> {
         let mut blob = Blob::default();
-        for (name, (shape, values)) in operands(self.recorder, self.tensors)? {
+        for (name, shape, values) in operands(self.recorder, self.tensors)? {
             blob.floats(&name, &shape, &values);
         }
         let schedule = Schedule::new(&self.config.diffusion);

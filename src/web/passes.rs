@@ -58,7 +58,7 @@ pub fn record(model: &Soda, config: &ModelConfig, device: &Device) -> Result<Rec
             },
             |(x_t, waves, z)| {
                 let [_, _, side, _] = x_t.dims();
-                let prediction = model.unet.from_waves(x_t, waves, z);
+                let prediction = model.unet.forward_waves(x_t, waves, z);
                 End::default().output("prediction", &prediction, &[batch, side, side, 3])
             },
         )?;

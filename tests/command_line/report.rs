@@ -53,6 +53,10 @@ fn a_report_holds_everything_in_one_file() {
     ] {
         assert!(html.contains(part), "{part} is missing");
     }
+    // scripts/web_page.sh photographs it.
+    if let Some(kept) = std::env::var_os("SODA_REPORT") {
+        std::fs::write(kept, &html).expect("a place to keep it");
+    }
     // Three rows of the log have no mean, and no caption that speaks of one; nor are there columns of one and the same number.
     for part in ["running mean", "Z explains", "judged by</th>"] {
         assert!(!html.contains(part), "{part} is there");

@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use soda::config::{BUILT_IN, Config};
 use soda::device::{self, Class, Selected};
 use soda::kernels::conv2d::{Conv2dOptions, conv2d};
-use soda::kernels::plan::{End, Operand, Player, Recorder, profile};
+use soda::kernels::plan::{Checks, End, Operand, Player, Recorder, profile};
 use soda::kernels::testing::{with_class, with_profile};
 use soda::model::weights::to_host;
 use soda::model::{Soda, parameters};
@@ -62,8 +62,10 @@ fn a_plan_computes_what_the_program_computes() {
         let recorder = record(&model, &config.model, &adapter.device).expect("a plan");
         let tensors = to_host(parameters::collect(&model)).expect("read");
         let tensors = operands(&recorder, &tensors).expect("all tensors");
-        let tensors: BTreeMap<String, Vec<f32>> = tensors.into_iter().map(|(name, (_, values))| (name, values)).collect();
-        let player = Player::new(adapter.adapter.as_ref().expect("an adapter"), &recorder.plan, &tensors).expect("a player");
+        let tensors: BTreeMap<String, Vec<f32>> = tensors.into_iter().map(|(name, _, values)| (name, values)).collect();
+        let place = adapter.adapter.as_ref().expect("an adapter");
+        let [player, browser] =
+            [Checks::None, Checks::Browser].map(|checks| Player::new(place, &recorder.plan, &tensors, checks).expect("a player"));
         let width = config.model.mixable().last().expect("a stage").end;
         for batch in [1, 8] {
             let image = [batch, 16, 16, 3];
@@ -93,6 +95,10 @@ fn a_plan_computes_what_the_program_computes() {
             for (what, played, same) in [("z", &played_z, &same[0]), ("the prediction", &played, &same[1])] {
                 assert_eq!(difference(played, same).0, 0.0, "{what} of {batch} images");
             }
+            // A browser checks indices and loops: no kernel of ours depends on what it makes of bad ones.
+            let in_browser = browser.run(&format!("denoise_{batch}"), &inputs).expect("played");
+            let (worst, largest) = difference(&in_browser["prediction"], &played);
+            assert!(worst <= 1e-5 * largest, "{worst} of {largest}");
             // The program's own kernels on this adapter add up in another order.
             for (played, own) in [&played_z, &played].into_iter().zip(with_class(Class::Software, program)) {
                 let (worst, largest) = difference(played, &own);
@@ -162,7 +168,7 @@ fn plans_of_other_versions_missing_tensors_and_wrong_inputs_are_refused() {
     let place = adapter.adapter.as_ref().expect("an adapter");
     let mut plan = recorder.plan.clone();
     plan.version += 1;
-    let refused = |plan| Player::new(place, plan, &BTreeMap::new()).err().expect("an error").to_string();
+    let refused = |plan| Player::new(place, plan, &BTreeMap::new(), Checks::None).err().expect("an error").to_string();
     assert!(refused(&plan).contains("version 2"));
     assert!(refused(&recorder.plan).contains("which isn't there"));
     // A round trip through JSON is the same plan.

@@ -12,7 +12,7 @@ mod player;
 mod recorder;
 mod values;
 
-pub use player::Player;
+pub use player::{Checks, Player};
 pub use recorder::{Beginning, End, Recorder, profile};
 pub(crate) use recorder::{constant, joined, launched};
 

@@ -1,6 +1,6 @@
 //! A plan played natively, on plain wgpu: what the page does in a browser, on the adapter of one's choice.
 
-use super::{Operand, Pass, Plan, VERSION};
+use super::{Kernel, Operand, Pass, Plan, VERSION};
 use crate::device::Adapter;
 use crate::error::{Error, Result};
 use std::collections::{BTreeMap, HashMap};
@@ -9,6 +9,15 @@ use wgpu::{BindingType, BufferBindingType, BufferUsages};
 
 /// What info blocks are aligned to: the most that WebGPU may ask for.
 const ALIGNMENT: usize = 256;
+
+/// What is checked while a shader runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checks {
+    /// Nothing, as when this program runs it.
+    None,
+    /// What a browser checks: that indices are within their arrays and that loops end.
+    Browser,
+}
 
 /// A plan on an adapter.
 pub struct Player {
@@ -22,11 +31,11 @@ pub struct Player {
 }
 
 impl Player {
-    /// Compiles the kernels of `plan` on `adapter`, as cubecl compiles them, and uploads its `tensors`.
+    /// Compiles the kernels of `plan` on `adapter` and uploads its `tensors`.
     ///
     /// # Errors
     /// If the plan is of another version, a tensor is missing, or the adapter refuses.
-    pub fn new(adapter: &Adapter, plan: &Plan, tensors: &BTreeMap<String, Vec<f32>>) -> Result<Self> {
+    pub fn new(adapter: &Adapter, plan: &Plan, tensors: &BTreeMap<String, Vec<f32>>, checks: Checks) -> Result<Self> {
         if plan.version != VERSION {
             let version = plan.version;
             return Err(Error::failed(format!("the plan is of version {version}, this program plays version {VERSION}")));
@@ -36,7 +45,7 @@ impl Player {
             return Err(Error::failed(format!("the plan reads the tensor {missing}, which isn't there")));
         }
         let (device, queue) = adapter.open()?;
-        let pipelines = plan.kernels.iter().map(|kernel| pipeline(&device, kernel)).collect();
+        let pipelines = plan.kernels.iter().map(|kernel| pipeline(&device, kernel, checks)).collect();
         let (mut blocks, mut offsets) = (Vec::new(), Vec::new());
         for info in &plan.infos {
             offsets.push(blocks.len() as u64);
@@ -122,12 +131,15 @@ impl Player {
     }
 }
 
-/// The kernel's pipeline, and how it binds. The checks are cubecl's: none, as for our own launches.
-fn pipeline(device: &wgpu::Device, kernel: &super::Kernel) -> (wgpu::ComputePipeline, wgpu::BindGroupLayout) {
+/// The kernel's pipeline, and how it binds.
+fn pipeline(device: &wgpu::Device, kernel: &Kernel, checks: Checks) -> (wgpu::ComputePipeline, wgpu::BindGroupLayout) {
     let descriptor =
         wgpu::ShaderModuleDescriptor { label: Some(&kernel.name), source: wgpu::ShaderSource::Wgsl(kernel.wgsl.as_str().into()) };
-    // SAFETY: every bound is in the shader's own text, see `launch`.
-    let module = unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) };
+    let module = match checks {
+        // SAFETY: every bound is in the shader's own text, as for our own launches.
+        Checks::None => unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) },
+        Checks::Browser => device.create_shader_module(descriptor),
+    };
     let storage = kernel.writes.iter().map(|write| BufferBindingType::Storage { read_only: !write });
     let entries: Vec<_> = storage
         .chain([BufferBindingType::Uniform])
