@@ -137,7 +137,10 @@ async function check(page) {
   const found = psnr(await reconstruct(seed));
   console.log(`reconstruction: ${found.toFixed(1)} dB from the program's, ${seconds(again)} s`);
   if (!(found >= 40)) fail(`the reconstruction is ${found} dB from the program's, less than 40`);
-  console.log(`with other noise: ${psnr(await reconstruct(seed + 1)).toFixed(1)} dB`);
+  // Negative control: other noise gives another picture.
+  const another = psnr(await reconstruct(seed + 1));
+  console.log(`with other noise: ${another.toFixed(1)} dB`);
+  if (!(another < 30)) fail(`a reconstruction from other noise is ${another} dB from the program's: the noise has no effect`);
 }
 
 try {

@@ -162,12 +162,16 @@ impl<'a> Batch<'a> {
                     return Err(format!("has data of the shape {shape:?} instead of [{}, {IMAGE}]", numbers.len()));
                 }
                 let names = match pickle.get("filenames") {
-                    Some(id) => Some(pickle.texts(id).ok_or("has filenames that are no list of names")?),
+                    Some(id) => {
+                        let none = "has filenames that are no list of names";
+                        let count = pickle.length(id).ok_or(none)?;
+                        if count != numbers.len() {
+                            return Err(format!("has {count} filenames for {} labels", numbers.len()));
+                        }
+                        Some(pickle.texts(id).ok_or(none)?)
+                    }
                     None => None,
                 };
-                if names.as_ref().is_some_and(|names| names.len() != numbers.len()) {
-                    return Err(format!("has {} filenames for {} labels", names.map_or(0, |n| n.len()), numbers.len()));
-                }
                 (numbers, names, pixels, 0)
             }
             Kind::Records { labels } => {
@@ -246,8 +250,9 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
     if let Some((file, key)) = layout.names {
         store.each(layout, &[file], &mut |_, bytes| {
             let pickle = Pickle::parse(bytes).map_err(|e| wrong(file, &e))?;
-            let names = pickle.get(key).and_then(|id| pickle.texts(id)).filter(|names| (2..=256).contains(&names.len()));
-            classes = names.ok_or_else(|| wrong(file, &format!("has no list of names under {key}")))?;
+            let id = pickle.get(key).filter(|id| pickle.length(*id).is_some_and(|count| (2..=256).contains(&count)));
+            classes =
+                id.and_then(|id| pickle.texts(id)).ok_or_else(|| wrong(file, &format!("has no list of names under {key}")))?;
             unique(&mut classes);
             Ok(())
         })?;

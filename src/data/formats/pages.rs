@@ -16,6 +16,11 @@ const ROOM: u64 = 64 << 20;
 /// and so many more for each byte that it has.
 const GROWTH: u64 = 32;
 
+/// Most groups around a column,
+const GROUPS: usize = 64;
+/// and most bytes of the names of all columns, each with those of its groups, and a few for each name.
+const NAMES: u64 = 16 << 20;
+
 /// A Parquet file.
 pub(super) struct Source {
     file: Arc<File>,
@@ -45,6 +50,7 @@ impl Source {
         if footer > LONGEST_FOOTER || footer + 12 > length {
             return Err(refused("it states an impossible length of its description"));
         }
+        Thrift::check_footer(&file, length - 8 - footer, length)?;
         let described = ParquetMetaDataReader::new().parse_and_finish(&file)?;
         Ok((Self { file: Arc::new(file), length }, described))
     }
@@ -65,29 +71,43 @@ impl Source {
         if start + length > self.length {
             return Err(refused("a column goes on behind its end"));
         }
-        Headers::check(&self.file, start, length)?;
+        Thrift::check_pages(&self.file, start, length)?;
         let pages = SerializedPageReader::new(Arc::clone(&self.file), chunk, rows, None)?;
         Ok(Box::new(Pages { pages, kind: chunk.column_type() }))
     }
 }
 
-/// Reads the headers of pages, in Thrift's compact protocol, as far as sizes go.
-struct Headers {
+/// Reads Thrift's compact protocol, as far as sizes go.
+struct Thrift {
     reader: BufReader<File>,
     at: u64,
+    end: u64,
+    /// What is read, as the beginning of a sentence, and how deep its structures are at most.
+    what: &'static str,
+    deepest: usize,
+    /// Whether it may have lists.
+    lists: bool,
 }
 
-impl Headers {
+impl Thrift {
+    /// Walks over the description of a file, which lies between `start` and `end`.
+    fn check_footer(file: &File, start: u64, end: u64) -> Result<()> {
+        let mut reader = BufReader::with_capacity(1 << 14, file.try_clone()?);
+        reader.seek(SeekFrom::Start(start))?;
+        Self { reader, at: start, end, what: "its description has", deepest: 16, lists: true }.fields(0, &mut [0; 6])
+    }
+
     /// Walks over the pages from `start`, which take `length` bytes.
-    fn check(file: &File, start: u64, length: u64) -> Result<()> {
+    fn check_pages(file: &File, start: u64, length: u64) -> Result<()> {
         let mut reader = BufReader::with_capacity(512, file.try_clone()?);
         reader.seek(SeekFrom::Start(start))?;
-        let (mut headers, end) = (Self { reader, at: start }, start + length);
+        let end = start + length;
+        let mut headers = Self { reader, at: start, end, what: "the header of a page has", deepest: 4, lists: false };
         while headers.at < end {
             // By the numbers of the fields: kind, unpacked and packed size.
-            let mut numbers = [0; 4];
+            let mut numbers = [0; 6];
             headers.fields(0, &mut numbers)?;
-            let [_, _, unpacked, packed] = numbers;
+            let [_, _, unpacked, packed, ..] = numbers;
             if headers.at.checked_add(packed).is_none_or(|next| next > end) {
                 return Err(ParquetError::EOF("a page goes on behind the end of its column".into()));
             }
@@ -99,8 +119,12 @@ impl Headers {
         Ok(())
     }
 
-    /// The fields of a structure; those of the outermost one with small numbers are kept.
-    fn fields(&mut self, depth: usize, numbers: &mut [u64; 4]) -> Result<()> {
+    fn unknown(&self) -> ParquetError {
+        refused(format!("{} an unknown form", self.what))
+    }
+
+    /// The fields of a structure; of those with small numbers the values or lengths are kept.
+    fn fields(&mut self, depth: usize, kept: &mut [u64; 6]) -> Result<()> {
         let mut id = 0;
         loop {
             let byte = self.byte()?;
@@ -108,28 +132,95 @@ impl Headers {
                 return Ok(());
             }
             id = match u64::from(byte >> 4) {
-                0 => self.number()? >> 1,
+                0 => match self.number()? {
+                    signed if signed & 1 == 0 => signed >> 1,
+                    _ => return Err(self.unknown()),
+                },
                 more => id + more,
             };
-            match byte & 15 {
-                // Flags are in the kind.
-                1 | 2 => {}
-                3 => self.skip(1)?,
-                4..=6 => {
-                    let number = self.number()? >> 1;
-                    if let (0, Some(kept)) = (depth, numbers.get_mut(id as usize)) {
-                        *kept = number;
-                    }
-                }
-                7 => self.skip(8)?,
-                8 => {
-                    let length = self.number()?;
-                    self.skip(length)?;
-                }
-                12 if depth < 4 => self.fields(depth + 1, numbers)?,
-                _ => return Err(refused("a page has a header of an unknown form")),
+            // The library would take any other for one of these.
+            if id > i16::MAX as u64 {
+                return Err(self.unknown());
+            }
+            // The columns are the second field of a description.
+            let value = match (depth, id, byte & 15) {
+                (0, 2, 9) if self.lists => self.columns().map(|()| None)?,
+                (0, 2, _) if self.lists => return Err(self.unknown()),
+                (_, _, kind) => self.value(kind, depth)?,
+            };
+            if let (Some(kept), Some(value)) = (kept.get_mut(id as usize), value) {
+                *kept = value;
             }
         }
+    }
+
+    /// A value of a kind; gives it if it is a number, and the length of a text.
+    fn value(&mut self, kind: u8, depth: usize) -> Result<Option<u64>> {
+        match kind {
+            // Flags are in the kind.
+            1 | 2 => {}
+            3 => self.skip(1)?,
+            4..=6 => return Ok(Some(self.number()? >> 1)),
+            7 => self.skip(8)?,
+            8 => {
+                let length = self.number()?;
+                self.skip(length)?;
+                return Ok(Some(length));
+            }
+            9 | 10 if self.lists && depth < self.deepest => self.list(depth + 1)?,
+            12 if depth < self.deepest => self.fields(depth + 1, &mut [0; 6])?,
+            _ => return Err(self.unknown()),
+        }
+        Ok(None)
+    }
+
+    /// Kind and number of the items of a list.
+    fn list_start(&mut self) -> Result<(u8, u64)> {
+        let byte = self.byte()?;
+        let count = u64::from(byte >> 4);
+        Ok((byte & 15, if count == 15 { self.number()? } else { count }))
+    }
+
+    fn list(&mut self, depth: usize) -> Result<()> {
+        let (kind, count) = self.list_start()?;
+        // Flags would take no bytes, so that any number of them could be stated; the library would count them all.
+        if count > 0 && matches!(kind, 1 | 2) {
+            return Err(refused(format!("{} a list of flags", self.what)));
+        }
+        (0..count).try_for_each(|_| self.value(kind, depth).map(drop))
+    }
+
+    /// The list of columns: groups, each with the number of its children, which follow, and what has none. The library makes room for as
+    /// many children as are stated, calls itself for each group within another, and gives each column the names of all its groups.
+    fn columns(&mut self) -> Result<()> {
+        let (kind, count) = self.list_start()?;
+        let (mut children_left, mut names) = (count.saturating_sub(1), 0);
+        // Of each group that goes on: the children that are still to come, and bytes of the names down to it.
+        let mut groups: Vec<(u64, u64)> = Vec::new();
+        for _ in 0..count {
+            if kind != 12 {
+                return Err(self.unknown());
+            }
+            let mut kept = [0; 6];
+            self.fields(2, &mut kept)?;
+            let [.., name, children] = kept;
+            while groups.pop_if(|(left, _)| *left == 0).is_some() {}
+            let of_group = groups.last_mut().map_or(0, |(left, path)| {
+                *left -= 1;
+                *path
+            });
+            let path = of_group + name + size_of::<String>() as u64;
+            names += path;
+            children_left =
+                children_left.checked_sub(children).ok_or_else(|| refused("its description states more columns than it has"))?;
+            if children > 0 {
+                groups.push((children, path));
+            }
+            if groups.len() > GROUPS || names > NAMES {
+                return Err(refused("its columns lie in too many groups, or have too long names"));
+            }
+        }
+        Ok(())
     }
 
     fn byte(&mut self) -> Result<u8> {
@@ -148,12 +239,13 @@ impl Headers {
                 return Ok(number);
             }
         }
-        Err(refused("a page has a number without end in its header"))
+        Err(refused(format!("{} a number without end", self.what)))
     }
 
     fn skip(&mut self, count: u64) -> Result<()> {
-        let next = i64::try_from(count).ok().zip(self.at.checked_add(count));
-        let (count, next) = next.ok_or_else(|| refused("a page has an impossible length in its header"))?;
+        let next = self.at.checked_add(count).filter(|next| *next <= self.end);
+        let (count, next) =
+            i64::try_from(count).ok().zip(next).ok_or_else(|| refused(format!("{} an impossible length", self.what)))?;
         self.reader.seek_relative(count)?;
         self.at = next;
         Ok(())
@@ -231,7 +323,7 @@ mod tests {
             file.write_all(&[7; 10]).unwrap();
         }
         let length = file.stream_position().unwrap();
-        Headers::check(&file, 0, length)
+        Thrift::check_pages(&file, 0, length)
     }
 
     #[test]
@@ -248,6 +340,46 @@ mod tests {
     fn nested_structures_have_an_end() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&[0x1c; 100_000]).unwrap();
-        assert!(Headers::check(&file, 0, 100_000).is_err());
+        assert!(Thrift::check_pages(&file, 0, 100_000).is_err());
+        assert!(Thrift::check_footer(&file, 0, 100_000).is_err());
+        // Lists in lists.
+        file.rewind().unwrap();
+        file.write_all(&[0x19; 100_000]).unwrap();
+        assert!(Thrift::check_footer(&file, 0, 100_000).is_err());
+    }
+
+    #[test]
+    fn lists_have_no_more_items_than_bytes() {
+        let check = |footer: &[u8]| {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(footer).unwrap();
+            Thrift::check_footer(&file, 0, footer.len() as u64).map_err(|e| e.to_string())
+        };
+        // A list of two numbers, and two billion flags or anything else.
+        check(&[0x39, 0x25, 2, 4, 0]).unwrap();
+        let many = |kind: u8| check(&[0x39, 0xf0 | kind, 0xff, 0xff, 0xff, 0xff, 7, 0, 0]).unwrap_err();
+        assert!(many(1).contains("its description has a list of flags"), "{}", many(1));
+        assert!((3..13).all(|kind| !many(kind).is_empty()));
+        // Numbers of fields that the library would cut to others.
+        assert!(check(&[0x05, 0x80, 0x80, 0x08, 2, 0]).unwrap_err().contains("an unknown form"));
+        assert!(check(&[0x05, 0x03, 2, 0]).unwrap_err().contains("an unknown form"));
+    }
+
+    #[test]
+    fn columns_are_as_many_as_stated_in_few_groups() {
+        let column = |name: &str, children: u8| [&[0x48, name.len() as u8], name.as_bytes(), &[0x15, 2 * children, 0]].concat();
+        let check = |columns: &[Vec<u8>]| {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(&[&[0x29, 0xfc, columns.len() as u8][..], &columns.concat(), &[0]].concat()).unwrap();
+            let length = file.stream_position().unwrap();
+            Thrift::check_footer(&file, 0, length).map_err(|e| e.to_string())
+        };
+        let whole = [column("m", 2), column("g", 2), column("a", 0), column("b", 0), column("c", 0)];
+        check(&whole).unwrap();
+        assert!(check(&whole[..4]).unwrap_err().contains("more columns than it has"));
+        assert!(check(&[column("m", 60), column("a", 0)]).unwrap_err().contains("more columns than it has"));
+        let nested = |n: usize| (0..n).map(|_| column("g", 1)).chain([column("a", 0)]).collect::<Vec<_>>();
+        check(&nested(64)).unwrap();
+        assert!(check(&nested(65)).unwrap_err().contains("too many groups"));
     }
 }

@@ -89,7 +89,13 @@ impl<'a> Pickle<'a> {
         matches!(self.value(self.root), Value::Dict(_))
     }
 
-    /// Texts of a list.
+    /// How many items a list has.
+    pub fn length(&self, id: Id) -> Option<usize> {
+        let (Value::List(ids) | Value::Tuple(ids)) = self.value(id) else { return None };
+        Some(ids.len())
+    }
+
+    /// Texts of a list, which may hold one many times: see [`Self::length`] first.
     pub fn texts(&self, id: Id) -> Option<Vec<String>> {
         let (Value::List(ids) | Value::Tuple(ids)) = self.value(id) else { return None };
         let text = |id: &Id| {

@@ -84,7 +84,11 @@ pub(super) fn scan(path: &Path, left_out: &mut Vec<LeftOut>) -> Result<Shard> {
         } else if let Some(source) = Source::of(ending) {
             let key = key.to_owned();
             if let Some(label) = label(path, member, source)? {
-                labels.entry(key).or_default().push((source, label));
+                let of_sample = labels.entry(key).or_default();
+                // Every image of the sample gets them all: of several with the same ending the first one counts.
+                if of_sample.iter().all(|(other, _)| *other != source) {
+                    of_sample.push((source, label));
+                }
             }
             label_files.push(member.name.clone());
         } else {

@@ -57,7 +57,10 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
         return Err(wrong(format!("has {columns} and none of paths; name one `path`, and that of the labels `label`")));
     };
     let (label_column, set_column) = (column(&LABELS), column(&SETS));
-    let cell = |row: &[Option<String>], column: Option<usize>| column.and_then(|c| row.get(c).cloned().flatten());
+    let cell = |row: &rows::Row, column: Option<usize>| {
+        let column = column?;
+        row.iter().find(|(at, _)| *at == column).map(|(_, text)| text.clone())
+    };
 
     let folder = place.parent().unwrap_or(Path::new(""));
     let (mut found, mut left_out, mut missing) = (Vec::new(), Vec::new(), Vec::new());

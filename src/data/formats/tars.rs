@@ -12,6 +12,8 @@ use tar::{Archive, Entries, EntryType};
 
 /// Longest block of extended headers or long name.
 const LONGEST_HEADER: u64 = 1 << 20;
+/// Longest name in bytes; no system has longer ones.
+const LONGEST_NAME: usize = 4096;
 /// Largest member that is read.
 pub(super) const LARGEST: u64 = 1 << 30;
 
@@ -98,10 +100,12 @@ fn members<R: Read>(
         if [EntryType::GNULongName, EntryType::XHeader].contains(&kind) {
             let mut bytes = Vec::new();
             entry.by_ref().take(LONGEST_HEADER + 1).read_to_end(&mut bytes).map_err(|e| damaged(path, &e))?;
-            if bytes.len() as u64 > LONGEST_HEADER {
+            let name = long_name(kind, &bytes);
+            // Names are kept, and a gzipped archive has a long one in a few bytes.
+            if bytes.len() as u64 > LONGEST_HEADER || name.as_ref().is_some_and(|name| name.len() > LONGEST_NAME) {
                 return Err(damaged(path, &"a name is too long"));
             }
-            long = long_name(kind, &bytes).or(long);
+            long = name.or(long);
             continue;
         }
         if [EntryType::XGlobalHeader, EntryType::GNULongLink].contains(&kind) {

@@ -152,6 +152,7 @@ pub struct Found {
 pub fn fuzz(target: &Target, count: usize, seed: u64) -> Found {
     let folder = TempDir::new().expect("a folder");
     let mut pool = (target.seeds)();
+    let seeds = pool.len();
     let mut seen: HashSet<String> = HashSet::new();
     let mut found = Found { count: 0, parsed: 0, new: Vec::new(), failure: None };
     for (i, input) in pool.iter().enumerate() {
@@ -173,7 +174,7 @@ pub fn fuzz(target: &Target, count: usize, seed: u64) -> Found {
     let stream = seed ^ target.name.bytes().fold(0, |hash, byte| rng::mix(hash ^ u64::from(byte)));
     while found.count < count {
         let mut mutator = Mutator::new(rng::stream(stream, Purpose::Test, found.count as u64), target.words, longest);
-        let input = mutator.input(&pool, target.layers);
+        let input = mutator.input(&pool, seeds, target.layers);
         found.count += 1;
         match check(target, &input, folder.path()) {
             Ok(outcome) => {

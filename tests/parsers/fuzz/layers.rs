@@ -1,4 +1,4 @@
-//! Wrappings of inputs: gzip, tar, PNG, zip, headers with their length in front; so that a change reaches what is inside.
+//! Wrappings of inputs: gzip, tar, Parquet, PNG, zip, headers with their length in front; so that a change reaches what is inside.
 
 use flate2::read::{GzDecoder, ZlibDecoder};
 use flate2::write::{GzEncoder, ZlibEncoder};
@@ -35,12 +35,22 @@ pub fn in_gzip(input: &[u8], change: Change) -> Option<Vec<u8>> {
 /// A gzipped tar archive, the checksums of its headers put right.
 pub fn in_tar(input: &[u8], change: Change) -> Option<Vec<u8>> {
     let mut tar = change(&gunzip(input)?);
-    let mut at = 0;
-    while let Some(header) = tar.get_mut(at..at + 512) {
-        let size = set_tar_checksum(header);
-        at = at.saturating_add(512).saturating_add(size.next_multiple_of(512));
-    }
+    tar_headers(&mut tar);
     Some(gzip(&tar))
+}
+
+/// Puts the checksums of the headers of a tar archive right; gives where they are. Blocks of zeros, its end, are none.
+fn tar_headers(tar: &mut [u8]) -> Vec<usize> {
+    let (mut at, mut places) = (0usize, Vec::new());
+    while let Some(header) = tar.get_mut(at..at + 512) {
+        let mut size = 0;
+        if header.iter().any(|byte| *byte != 0) {
+            places.push(at);
+            size = set_tar_checksum(header);
+        }
+        at += 512 + size.next_multiple_of(512);
+    }
+    places
 }
 
 /// Puts a tar header's checksum right; gives the size it claims.
@@ -52,22 +62,64 @@ pub fn set_tar_checksum(header: &mut [u8]) -> usize {
     digits.fold(0usize, |n, digit| n * 8 + usize::from(digit - b'0')).min(MOST as usize)
 }
 
+/// A gzipped tar archive, and the place of the header of one of its members. Which one: by what the archive is, so that the same input
+/// gives the same one.
+fn some_member(input: &[u8]) -> Option<(Vec<u8>, usize)> {
+    let mut tar = gunzip(input)?;
+    let places = tar_headers(&mut tar);
+    let at = *places.get(crc(&[input]) as usize % places.len().max(1))?;
+    Some((tar, at))
+}
+
 /// The headers of a gzipped tar archive alone, one of which is changed.
 pub fn in_tar_header(input: &[u8], change: Change) -> Option<Vec<u8>> {
-    let mut tar = gunzip(input)?;
-    let (mut at, mut places) = (0, Vec::new());
-    while let Some(header) = tar.get_mut(at..at + 512) {
-        places.push(at);
-        let size = set_tar_checksum(header);
-        at = at.saturating_add(512).saturating_add(size.next_multiple_of(512));
-    }
-    // Which one: by what the archive is, so that the same input gives the same one.
-    let at = *places.get(crc(&[input]) as usize % places.len().max(1))?;
+    let (mut tar, at) = some_member(input)?;
     let mut header = change(&tar[at..at + 512]);
     header.resize(512, 0);
     set_tar_checksum(&mut header);
     tar[at..at + 512].copy_from_slice(&header);
     Some(gzip(&tar))
+}
+
+/// The content of a member of a gzipped tar archive, its size put right.
+pub fn in_tar_member(input: &[u8], change: Change) -> Option<Vec<u8>> {
+    let (mut tar, at) = some_member(input)?;
+    let (start, size) = (at + 512, set_tar_checksum(&mut tar[at..at + 512]));
+    let mut content = change(tar.get(start..start.checked_add(size)?)?);
+    tar[at + 124..at + 136].copy_from_slice(format!("{:011o}\0", content.len()).as_bytes());
+    set_tar_checksum(&mut tar[at..at + 512]);
+    content.resize(content.len().next_multiple_of(512), 0);
+    let end = (start + size.next_multiple_of(512)).min(tar.len());
+    tar.splice(start..end, content);
+    Some(gzip(&tar))
+}
+
+/// A tar archive, gzipped or not, by a layer of gzipped ones.
+pub fn in_any_tar(input: &[u8], layer: super::engine::Layer, change: Change) -> Option<Vec<u8>> {
+    if input.starts_with(&[0x1f, 0x8b]) { layer(input, change) } else { gunzip(&layer(&gzip(input), change)?) }
+}
+
+/// The description at the end of a Parquet file, its length put right.
+pub fn in_parquet_footer(input: &[u8], change: Change) -> Option<Vec<u8>> {
+    let (pages, footer, magic) = parquet_parts(input)?;
+    let footer = change(footer);
+    Some([pages, &footer, &(footer.len() as u32).to_le_bytes(), magic].concat())
+}
+
+/// The pages of a Parquet file, which stay where its description says.
+pub fn in_parquet_pages(input: &[u8], change: Change) -> Option<Vec<u8>> {
+    let (pages, ..) = parquet_parts(input)?;
+    let mut changed = change(pages);
+    changed.resize(pages.len(), 0);
+    Some([&changed, &input[pages.len()..]].concat())
+}
+
+/// What is in front of the description of a Parquet file, the description, and the bytes that end the file.
+fn parquet_parts(input: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let (rest, magic) = input.split_last_chunk::<4>()?;
+    let (rest, length) = rest.split_last_chunk::<4>()?;
+    let (pages, footer) = rest.split_at_checked(rest.len().checked_sub(u32::from_le_bytes(*length) as usize)?)?;
+    Some((pages, footer, magic))
 }
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
@@ -169,6 +221,14 @@ pub fn in_pickle(input: &[u8], change: Change) -> Option<Vec<u8>> {
     Some(zip(&entries))
 }
 
+/// A pickle of an array less what is in its middle, which is pixels.
+pub fn around_pixels(input: &[u8], change: Change) -> Option<Vec<u8>> {
+    let (start, end) = (input.get(..300)?, input.len().checked_sub(300)?.max(300));
+    let changed = change(&[start, &input[end..]].concat());
+    let (start, rest) = changed.split_at_checked(300)?;
+    Some([start, &input[300..end], rest].concat())
+}
+
 /// All entries of a checkpoint but the pickle, in a row; the last one takes up what is more or less.
 pub fn in_storages(input: &[u8], change: Change) -> Option<Vec<u8>> {
     let mut entries = unzip(input)?;
@@ -193,16 +253,29 @@ pub fn in_safetensors_header(input: &[u8], change: Change) -> Option<Vec<u8>> {
     Some([&(header.len() as u64).to_le_bytes()[..], &header, data].concat())
 }
 
+/// The last bytes of a safetensors file, as many as before.
+pub fn in_safetensors_end(input: &[u8], change: Change) -> Option<Vec<u8>> {
+    let (start, end) = input.split_at_checked(input.len().checked_sub(256)?)?;
+    let mut changed = change(end);
+    changed.resize(end.len(), 0);
+    Some([start, &changed].concat())
+}
+
 /// The recipe within the header of a weights file.
 pub fn in_recipe(input: &[u8], change: Change) -> Option<Vec<u8>> {
+    in_metadata(input, "config", change)
+}
+
+/// A text in the metadata of a safetensors file.
+pub fn in_metadata(input: &[u8], key: &str, change: Change) -> Option<Vec<u8>> {
     let mut done = false;
     let out = in_safetensors_header(input, &mut |header: &[u8]| {
         let Ok(mut json) = serde_json::from_slice::<serde_json::Value>(header) else { return header.to_vec() };
-        let Some(recipe) = json.get_mut("__metadata__").and_then(|metadata| metadata.get_mut("config")) else {
+        let Some(value) = json.get_mut("__metadata__").and_then(|metadata| metadata.get_mut(key)) else {
             return header.to_vec();
         };
-        let Some(text) = recipe.as_str().map(str::to_owned) else { return header.to_vec() };
-        *recipe = String::from_utf8_lossy(&change(text.as_bytes())).into();
+        let Some(text) = value.as_str().map(str::to_owned) else { return header.to_vec() };
+        *value = String::from_utf8_lossy(&change(text.as_bytes())).into();
         done = true;
         json.to_string().into_bytes()
     });

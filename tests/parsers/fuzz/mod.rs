@@ -7,6 +7,8 @@
 //! `SODA_FUZZ_KEEP=1` inputs whose outcome was new in kind are added to tests/fuzz_corpus, which every run begins with.
 
 mod engine;
+mod format_seeds;
+mod formats;
 mod layers;
 mod mutate;
 mod parsers;
@@ -96,6 +98,19 @@ fn every_parser_reads_one_of_its_seeds_and_refuses_a_changed_one() {
         assert!(outcomes.iter().any(Result::is_ok), "{}: {outcomes:?}", target.name);
         let Found { count, parsed, .. } = fuzz(target, 200, 2);
         assert!(parsed < count, "{}: nothing was refused", target.name);
+    }
+}
+
+/// Those of data sets are refused as a whole where a part is wrong: changes go deep only where nothing else is.
+#[test]
+fn every_seed_of_a_data_set_is_read() {
+    let _alone = memory::alone();
+    for target in TARGETS.iter().filter(|target| target.name.starts_with("data_")) {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (i, seed) in (target.seeds)().iter().enumerate() {
+            let outcome = check(target, seed, folder.path()).unwrap_or_else(|what| panic!("{} {i} {what}", target.name));
+            outcome.unwrap_or_else(|e| panic!("{} {i}: {e}", target.name));
+        }
     }
 }
 

@@ -71,9 +71,11 @@ impl Mutator {
         self.below(n) == 0
     }
 
-    /// One of `pool`, changed: its bytes or, mostly, what lies beneath one of `layers`; sometimes beneath one layer and the other.
-    pub fn input(&mut self, pool: &[Vec<u8>], layers: &[Layer]) -> Vec<u8> {
-        let mut out = pool[self.below(pool.len())].clone();
+    /// One of `pool`, every other time one of its first `seeds`, changed: its bytes or, mostly, what lies beneath one of `layers`; sometimes beneath one layer and the other.
+    pub fn input(&mut self, pool: &[Vec<u8>], seeds: usize, layers: &[Layer]) -> Vec<u8> {
+        // Most of the pool is refused early; what is valid leads deep.
+        let from = if self.one_in(2) { seeds } else { pool.len() };
+        let mut out = pool[self.below(from)].clone();
         let other = &pool[self.below(pool.len())];
         for _ in 0..1 + self.below(2) {
             let layer = if layers.is_empty() || self.one_in(4) { None } else { Some(layers[self.below(layers.len())]) };

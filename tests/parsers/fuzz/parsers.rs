@@ -27,7 +27,7 @@ fn sentence(error: &Error, name: &str) -> String {
     sentence
 }
 
-fn write(folder: &Path, name: &str, bytes: &[u8]) -> std::path::PathBuf {
+pub fn write(folder: &Path, name: &str, bytes: &[u8]) -> std::path::PathBuf {
     let path = folder.join(name);
     std::fs::write(&path, bytes).expect("written");
     path

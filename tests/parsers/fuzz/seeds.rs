@@ -42,7 +42,7 @@ pub static CONFIG: LazyLock<Config> = LazyLock::new(|| {
     Config::parse(QUICK, "quick.toml", &sets.map(String::from)).expect("a recipe")
 });
 
-fn golden(name: &str) -> PathBuf {
+pub fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
@@ -70,8 +70,8 @@ pub static MANIFEST: LazyLock<Manifest> = LazyLock::new(|| {
     Manifest { files: FILES.iter().map(expected).collect() }
 });
 
-/// A gzipped tar archive of members: name, type and content (or the link's target).
-pub fn tar(members: &[(&str, u8, &[u8])]) -> Vec<u8> {
+/// A tar archive of members: name, type and content (or the link's target).
+pub fn plain_tar(members: &[(&str, u8, &[u8])]) -> Vec<u8> {
     let mut out = Vec::new();
     for (name, kind, content) in members {
         let link = b"12".contains(kind);
@@ -92,7 +92,12 @@ pub fn tar(members: &[(&str, u8, &[u8])]) -> Vec<u8> {
         }
     }
     out.resize(out.len() + 1024, 0);
-    gzip(&out)
+    out
+}
+
+/// The same, gzipped.
+pub fn tar(members: &[(&str, u8, &[u8])]) -> Vec<u8> {
+    gzip(&plain_tar(members))
 }
 
 /// The members of the official archive.
@@ -143,7 +148,7 @@ pub fn archives_100() -> Vec<Vec<u8>> {
 }
 
 /// The bytes that `write` puts into the file it is given.
-fn written(name: &str, write: impl FnOnce(&Path)) -> Vec<u8> {
+pub fn written(name: &str, write: impl FnOnce(&Path)) -> Vec<u8> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join(name);
     write(&path);

@@ -2,10 +2,10 @@
 
 use super::engine::{MEMORY, TIME, Target};
 use super::layers::{self, in_frame};
-use super::{parsers, seeds};
+use super::{format_seeds, formats, parsers, seeds};
 
-pub const TARGETS: [Target; 19] = [
-    Target { run: parsers::cifar_10, seeds: seeds::cifar_10, share: 190_000, ..target("cifar10_batch") },
+pub const TARGETS: [Target; 25] = [
+    Target { run: parsers::cifar_10, seeds: seeds::cifar_10, share: 110_000, ..target("cifar10_batch") },
     Target { run: parsers::cifar_100, seeds: seeds::cifar_100, share: 6_000, ..target("cifar100_batch") },
     Target {
         run: parsers::official_archive,
@@ -124,7 +124,7 @@ pub const TARGETS: [Target; 19] = [
     Target {
         run: parsers::metrics,
         seeds: seeds::metrics,
-        share: 150_000,
+        share: 110_000,
         words: &[
             "{",
             "}",
@@ -196,6 +196,144 @@ pub const TARGETS: [Target; 19] = [
         ..target("checkpoint")
     },
     Target { run: parsers::overrides, seeds: seeds::overrides, share: 20_000, words: RECIPE, ..target("overrides") },
+    Target {
+        run: formats::parquet,
+        seeds: format_seeds::parquet,
+        share: 30_000,
+        layers: &[layers::in_parquet_footer, layers::in_parquet_footer, layers::in_parquet_pages],
+        words: &[
+            "image",
+            "bytes",
+            "path",
+            "label",
+            "huggingface",
+            "ClassLabel",
+            "{\"info\":{\"features\":{\"label\":",
+            "PAR1",
+            "\u{15}\0\u{15}",
+            "\u{2c}\u{15}",
+            "\u{1c}\0",
+            "\u{19}\u{1c}",
+            "\u{4c}",
+        ],
+        // What a page may unpack to, twice.
+        memory: MEMORY + (128 << 20),
+        ..target("data_parquet")
+    },
+    Target {
+        run: formats::tar,
+        seeds: format_seeds::tars,
+        share: 20_000,
+        layers: &[
+            |input, change| layers::in_any_tar(input, layers::in_tar, change),
+            |input, change| layers::in_any_tar(input, layers::in_tar_header, change),
+            |input, change| layers::in_any_tar(input, layers::in_tar_header, change),
+            |input, change| layers::in_any_tar(input, layers::in_tar_member, change),
+            layers::in_gzip,
+        ],
+        words: &[
+            "../",
+            "/",
+            "train/",
+            "val/",
+            ".png",
+            ".cls",
+            ".json",
+            ".txt",
+            "{\"label\":",
+            "{\"cls\":",
+            "path=",
+            "ustar\x0000",
+            "\u{1f}",
+        ],
+        ..target("data_tar")
+    },
+    Target {
+        run: formats::table,
+        seeds: format_seeds::tables,
+        share: 25_000,
+        words: &[
+            ",",
+            ";",
+            "\t",
+            "\"",
+            "\r\n",
+            "path",
+            "label",
+            "split",
+            "train",
+            "test",
+            "a.png",
+            "b.png",
+            "c/../a.png",
+            ".json",
+            ".tsv",
+            "{\"path\": \"a.png\", \"label\": ",
+            "[",
+            "]",
+            "}",
+            "\u{feff}",
+        ],
+        ..target("data_table")
+    },
+    Target {
+        run: formats::cifar_python,
+        seeds: format_seeds::cifar_python,
+        share: 20_000,
+        layers: &[
+            |input, change| in_frame(input, 0, layers::whole, change),
+            |input, change| in_frame(input, 0, layers::around_pixels, change),
+            |input, change| in_frame(input, 1, layers::around_pixels, change),
+            |input, change| in_frame(input, 2, layers::whole, change),
+        ],
+        words: NUMPY,
+        ..target("data_cifar_python")
+    },
+    Target {
+        run: formats::stl10,
+        seeds: format_seeds::stl10,
+        share: 10_000,
+        layers: &[
+            |input, change| in_frame(input, 1, layers::whole, change),
+            |input, change| in_frame(input, 3, layers::whole, change),
+            |input, change| in_frame(input, 4, layers::whole, change),
+        ],
+        words: &["\n", "\u{1}", "\u{a}", "\u{b}", "cat"],
+        ..target("data_stl10")
+    },
+    Target {
+        run: formats::pack,
+        seeds: format_seeds::packs,
+        share: 15_000,
+        layers: &[
+            layers::in_safetensors_header,
+            layers::in_safetensors_header,
+            layers::in_safetensors_end,
+            |input, change| layers::in_metadata(input, "classes", change),
+            |input, change| layers::in_metadata(input, "inventory", change),
+        ],
+        words: &[
+            "{",
+            "}",
+            "[",
+            "]",
+            ",",
+            "\"",
+            "\"dtype\":",
+            "\"shape\":[",
+            "\"data_offsets\":[",
+            "\"U8\"",
+            "\"U16\"",
+            "\"U64\"",
+            "\"images\":",
+            "\"name_ends\":",
+            "\"order\":",
+            "\"set\":",
+            "\"format\":\"soda.pack\"",
+            "\"left_out\":[",
+        ],
+        ..target("data_pack")
+    },
 ];
 
 const fn target(name: &'static str) -> Target {
@@ -251,6 +389,37 @@ const PICKLE: &[&str] = &[
     "\u{7f}\u{7f}\u{7f}\u{7f}",
     "PK\u{1}\u{2}",
     "PK\u{6}\u{6}",
+];
+const NUMPY: &[&str] = &[
+    "(",
+    ")",
+    "t",
+    "]",
+    "}",
+    "u",
+    "s",
+    "a",
+    "e",
+    "R",
+    "b",
+    "q\u{1}",
+    "h\u{1}",
+    "2",
+    "0",
+    "N",
+    "K\u{1}",
+    "K\u{2}M\0\u{c}\u{86}",
+    "M\u{1}\u{1}",
+    "U\u{1}a",
+    "X\u{1}\0\0\0F",
+    "cnumpy\nndarray\n",
+    "cnumpy\ndtype\n",
+    "cnumpy.core.multiarray\n_reconstruct\n",
+    "cnumpy.core.numeric\n_frombuffer\n",
+    "c_codecs\nencode\n",
+    "cposix\nsystem\n",
+    "\u{7f}\u{7f}\u{7f}\u{7f}",
+    ".",
 ];
 const RECIPE: &[&str] = &[
     "[model]",

@@ -3,6 +3,7 @@
 
 mod checkpoints;
 mod data;
+mod formats;
 mod pytorch;
 mod weights;
 

@@ -8,11 +8,16 @@ use ::parquet::column::reader::{ColumnReaderImpl, get_column_reader};
 use ::parquet::data_type::{ByteArrayType, DataType, Int32Type, Int64Type};
 use ::parquet::file::metadata::ParquetMetaData;
 use ::parquet::schema::types::{ColumnDescriptor, SchemaDescriptor};
+use std::cell::Cell;
 
 /// Images that are read at a time.
 const IMAGES: usize = 16;
 /// Labels and paths that are read at a time.
 const LABELS: usize = 4096;
+/// The labels or paths of a file may take so many bytes,
+const ROOM: u64 = 16 << 20;
+/// and so many more for each byte of it: a dictionary holds one for many rows.
+const GROWTH: u64 = 32;
 /// Names of columns whose bytes are images.
 const IMAGE_NAMES: [&str; 6] = ["image", "img", "images", "picture", "jpg", "png"];
 /// Names of columns whose values are labels, the likeliest first.
@@ -115,9 +120,15 @@ impl Columns {
 }
 
 fn texts(source: &Source, described: &ParquetMetaData, column: usize) -> Result<Vec<Option<String>>, Fault> {
+    let (most, taken) = (ROOM + GROWTH * source.length(), Cell::new(0));
     all::<ByteArrayType, _>(source, described, column, |value| {
         let text = std::str::from_utf8(value.data()).ok().filter(|text| text.len() <= 4096);
-        text.map(str::to_owned).ok_or_else(|| Fault::Damaged("a label or path is no text, or too long".into()))
+        let text = text.ok_or_else(|| Fault::Damaged("a label or path is no text, or too long".into()))?;
+        taken.set(taken.get() + text.len() as u64);
+        if taken.get() > most {
+            return Err(Fault::Damaged(format!("the labels or paths of a column take more than {} MiB", most >> 20)));
+        }
+        Ok(text.to_owned())
     })
 }
 

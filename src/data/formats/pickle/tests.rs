@@ -76,6 +76,10 @@ fn values_within_themselves_and_far_down_are_no_trouble() {
     assert!(pickle.numbers(b).is_none() && pickle.texts(b).is_none() && pickle.bytes(a).is_none());
     let deep = [b"\x80\x02N".to_vec(), b"\x85".repeat(1_000_000), b".".to_vec()].concat();
     assert!(!Pickle::parse(&deep).unwrap().is_dict());
+    // A list is counted without reading it.
+    let list = Pickle::parse(b"\x80\x02}U\x01a](U\x01xq\0h\0h\0es.").unwrap();
+    let a = list.get("a").unwrap();
+    assert_eq!((list.length(a), list.length(list.root), list.texts(a).unwrap().len()), (Some(3), None, 3));
     // Of two entries with the same key the last one counts, as in Python.
     let twice = Pickle::parse(b"\x80\x02}(U\x01a]K\x01aU\x01a]K\x02au.").unwrap();
     assert_eq!(twice.numbers(twice.get("a").unwrap()), Some(vec![2]));

@@ -213,6 +213,33 @@ fn says_what_is_wrong() {
 }
 
 #[test]
+fn of_several_labels_with_one_ending_the_first_one_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let members = [("a.png", "one"), ("a.cls", "7"), ("a.cls", "8"), ("a.txt", "x"), ("b.png", "two"), ("b.cls", "8")];
+    let path = write(dir.path(), "x.tar", &archive(&members));
+    assert_eq!(
+        (rows(&listed(&path)), listed(&path).classes),
+        (vec![("a.png", 0, None), ("b.png", 1, None)], vec!["7".into(), "8".into()])
+    );
+    let found = scan(&path, &mut Vec::new()).unwrap();
+    assert_eq!(found.images[0].labels, [(Source::Cls, "7".into()), (Source::Txt, "x".into())]);
+}
+
+#[test]
+fn names_that_no_system_has_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for (length, taken) in [(4096, true), (4097, false)] {
+        let name = "n".repeat(length - 4) + ".png";
+        let path = write(dir.path(), "x.tar", &archive(&[(&name, "one")]));
+        let found = list(&path).map(|found| found.unwrap().entries[0].name.len()).map_err(|e| e.to_string());
+        match taken {
+            true => assert_eq!(found, Ok(length)),
+            false => assert!(found.unwrap_err().contains("x.tar cannot be read as a tar archive (a name is too long)")),
+        }
+    }
+}
+
+#[test]
 fn folders_of_images_are_not_taken_for_shards() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), "x.tar", &archive(&[("a.png", "one")]));

@@ -11,11 +11,14 @@ type Result<T> = std::result::Result<T, String>;
 /// Most columns of a table.
 const MOST_COLUMNS: usize = 1000;
 
-/// A table as text. A cell that is empty, or that a row doesn't have, is `None`.
+/// A row: the cells that aren't empty, with the numbers of their columns. Of a thousand columns it may have one.
+pub type Row = Vec<(usize, String)>;
+
+/// A table as text.
 #[derive(Default)]
 pub struct Rows {
     pub columns: Vec<String>,
-    pub rows: Vec<Vec<Option<String>>>,
+    pub rows: Vec<Row>,
     index: HashMap<String, usize>,
 }
 
@@ -52,7 +55,7 @@ impl Rows {
     }
 
     fn add(&mut self, object: Map<String, Value>) -> Result<()> {
-        let mut row = vec![None; self.columns.len()];
+        let mut row = Row::new();
         for (key, value) in object {
             let cell = match value {
                 Value::String(text) => text,
@@ -68,14 +71,13 @@ impl Rows {
                 None => {
                     self.index.insert(key.clone(), self.columns.len());
                     self.columns.push(key);
-                    row.push(None);
                     self.columns.len() - 1
                 }
             };
-            row[at] = Some(cell).filter(|cell| !cell.is_empty());
+            if !cell.is_empty() {
+                row.push((at, cell));
+            }
         }
-        // Columns that only later rows have cost the earlier ones nothing.
-        row.truncate(row.iter().rposition(Option::is_some).map_or(0, |last| last + 1));
         self.rows.push(row);
         Ok(())
     }
@@ -124,7 +126,7 @@ impl Rows {
         if cells.len() > self.columns.len() && cells[self.columns.len()..].iter().any(|cell| !cell.is_empty()) {
             return Err(format!("the row before line {line} has {} cells for {} columns", cells.len(), self.columns.len()));
         }
-        self.rows.push(cells.into_iter().map(|cell| Some(cell).filter(|cell| !cell.is_empty())).collect());
+        self.rows.push(cells.into_iter().enumerate().filter(|(_, cell)| !cell.is_empty()).collect());
         Ok(())
     }
 
