@@ -30,6 +30,7 @@ mod moments;
 pub mod operand;
 pub mod peak;
 pub mod pixel_mean;
+#[allow(unsafe_code)]
 pub mod plan;
 pub mod profile;
 pub mod record;

@@ -7,7 +7,6 @@
 //! names the launch.
 
 mod access;
-#[allow(unsafe_code)]
 mod player;
 mod recorder;
 mod values;
