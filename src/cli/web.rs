@@ -43,6 +43,8 @@ pub fn run(weights: &WeightsArgs, out: &Path, reference: Option<&Path>, common: 
     }
     let (device, dataset) = (super::device(common)?, images::open(common, &weights)?);
     say(&format!("a page of {}, with images of {}, on {}", weights.path.display(), dataset.describe(), device.describe()));
+    // First: it is quick, and there may be no adapter for it.
+    let (recorder, bench) = recorded(&weights, &device)?;
     let config = &weights.config;
     let model = weights.model(&device.device)?;
     let linear = match config.sample.begins_with_picture() {
@@ -56,7 +58,6 @@ pub fn run(weights: &WeightsArgs, out: &Path, reference: Option<&Path>, common: 
     let gallery = gallery(&dataset, &train)?;
 
     let tensors = halved(&weights)?;
-    let (recorder, bench) = recorded(&weights, &device)?;
     let contents = Contents {
         config,
         weights: (&name(&weights), &weights.sha256),
