@@ -37,6 +37,7 @@ SWITCHES = {
     "decorrelation": ["train.decorrelation=1e-5"],
     "jitter": ["data.source.color_jitter=0.8", "data.source.grayscale=0.2"],
     "target_16": ["data.target.side=16"],
+    "mixed": ["train.precision=mixed"],
     "side_24": ["data.source.side=24", "data.target.side=24"],
 }
 # What is switched on together.
@@ -191,4 +192,5 @@ def main():
         list(pool.map(lambda run: one(a, run), a.runs))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,7 @@
 //
 //   g = clip * grad,  m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2
 //   w = shrink * w - rate * m / (sqrt(correction * v) + epsilon),  average = ema * average + (1 - ema) w
+//   A clip below 0 leaves all of them as they are.
 //
 // Layouts    weight w, first m, second v, average, grad: as many units each, of four numbers or of one;  clip [1];
 //            factors [10]: beta1, 1 - beta1, beta2, 1 - beta2, rate = learning rate / (1 - beta1^n), correction = 1 / (1 - beta2^n),
@@ -29,7 +30,7 @@ struct Info {
 @compute @workgroup_size({{ wg }})
 fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>) {
     let i = (wid.x + wid.y * grid.x) * {{ wg }}u + lid;
-    if i >= info.count { return; }
+    if i >= info.count || clip[0] < 0.0 { return; }
     let g = grad[i] * clip[0];
     let m = first[i] * factors[0] + g * factors[1];
     let v = second[i] * factors[2] + g * g * factors[3];

@@ -28,7 +28,7 @@ fn first(part: u32, pixel: u32) -> u32 {
 }
 
 fn fetch(part: u32, i: u32) -> Acc4 {
-    return Acc4(qkv[i]);
+    return Acc4({{ factor("qkv[i]") }});
 }
 
 fn store(part: u32, pixel: u32, c: u32, value: Acc4) {

@@ -81,7 +81,7 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     for (var c = 0u; c < C4; c++) {
 {% for i in range(rows + taps - 1) %}
 {% for j in range(cols + taps - 1) %}
-        let x{{ i }}_{{ j }} = Acc4(x[(row{{ i }} + col{{ j }}) * C4 + c])
+        let x{{ i }}_{{ j }} = Acc4({{ factor("x[(row" ~ i ~ " + col" ~ j ~ ") * C4 + c]") }})
 {%- if i == 0 %} * top{% elif i == rows + taps - 2 %} * bottom{% endif %}
 {%- if j == 0 %} * left{% elif j == cols + taps - 2 %} * right{% endif %};
 {% endfor %}

@@ -57,5 +57,5 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
             }
         }
     }
-    packed[i] = Elem4(values);
+    packed[i] = Elem4({{ factor("values") }});
 }

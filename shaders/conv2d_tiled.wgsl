@@ -31,7 +31,7 @@ var<workgroup> b_tile: array<Elem4, {{ bk * bn4 }}>;
 /// Four channels from 4 c on of the pixel that begins at `first`; channels beyond the last are 0.
 fn channels(first: u32, c: u32) -> Elem4 {
 {% if x4 %}
-    return x[first + c];
+    return {{ factor("x[first + c]") }};
 {% else %}
     return select(Elem4(0.0), source(first, 4u * c), 4u * c + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(info.channels));
 {% endif %}

@@ -61,14 +61,14 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
             let left = Acc(j > 0u);
             let right = Acc(j + {{ cols }}u < W);
 {% for m in range(blocks) %}
-            let x0_{{ m }} = Acc4(x[(source + max(j * {{ stride }}u, 1u) - 1u) * C4 + c{{ m }}]) * left;
+            let x0_{{ m }} = Acc4({{ factor("x[(source + max(j * " ~ stride ~ "u, 1u) - 1u) * C4 + c" ~ m ~ "]") }}) * left;
 {% for p in range(1, columns - 1) %}
-            let x{{ p }}_{{ m }} = Acc4(x[(source + j * {{ stride }}u + {{ p - 1 }}u) * C4 + c{{ m }}]);
+            let x{{ p }}_{{ m }} = Acc4({{ factor("x[(source + j * " ~ stride ~ "u + " ~ (p - 1) ~ "u) * C4 + c" ~ m ~ "]") }});
 {% endfor %}
-            let x{{ columns - 1 }}_{{ m }} = Acc4(x[(source + min(j * {{ stride }}u + {{ columns - 2 }}u, W * {{ stride }}u - 1u)) * C4 + c{{ m }}]) * right;
+            let x{{ columns - 1 }}_{{ m }} = Acc4({{ factor("x[(source + min(j * " ~ stride ~ "u + " ~ (columns - 2) ~ "u, W * " ~ stride ~ "u - 1u)) * C4 + c" ~ m ~ "]") }}) * right;
 {% endfor %}
 {% for p in range(cols) %}
-            let y{{ p }} = Acc4(dy[(row * W + j + {{ p }}u) * out4 + o]);
+            let y{{ p }} = Acc4({{ factor("dy[(row * W + j + " ~ p ~ "u) * out4 + o]") }});
 {% endfor %}
 {% for l in range(kernel) %}
 {% for m in range(blocks) %}

@@ -46,9 +46,9 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
             let inside{{ i }} = p + {{ i }}u < info.cols && col{{ i }} < info.width;
             let pixel{{ i }} = select(image, image + col{{ i }}, inside{{ i }}) * info.channels;
             let at{{ i }} = (r * info.cols + min(p + {{ i }}u, info.cols - 1u)) * info.out_channels;
-            let y{{ i }} = Acc4({{ four("dy", "at" ~ i, "o", "last_o", y4) }}) * Acc(inside{{ i }});
+            let y{{ i }} = Acc4({{ factor(four("dy", "at" ~ i, "o", "last_o", y4)) }}) * Acc(inside{{ i }});
 {% for m in range(blocks) %}
-            let x{{ i }}_{{ m }} = Acc4({{ four("x", "pixel" ~ i, "c" ~ m, "last", x4) }});
+            let x{{ i }}_{{ m }} = Acc4({{ factor(four("x", "pixel" ~ i, "c" ~ m, "last", x4)) }});
 {% endfor %}
 {% endfor %}
 {% for m in range(blocks) %}

@@ -29,21 +29,21 @@ var<workgroup> b_tile: array<Elem4, {{ bk * bn4 }}>;
 /// Four channels from 4 c on of the pixel of x that begins at `first`.
 fn source(first: u32, c: u32) -> Elem4 {
 {% if x4 %}
-    return x[first];
+    return {{ factor("x[first]") }};
 {% else %}
     let last = info.channels - 1u;
-    return {{ four("x", "first", "4u * c", "last", false) }};
+    return {{ factor(four("x", "first", "4u * c", "last", false)) }};
 {% endif %}
 }
 
 /// Four channels from 4 o on of position `p` of dy.
 fn gradient(p: u32, o: u32) -> Elem4 {
 {% if y4 %}
-    return dy[p * info.out4 + o];
+    return {{ factor("dy[p * info.out4 + o]") }};
 {% else %}
     let last = info.out_channels - 1u;
     let first = p * info.out_channels;
-    return {{ four("dy", "first", "4u * o", "last", false) }};
+    return {{ factor(four("dy", "first", "4u * o", "last", false)) }};
 {% endif %}
 }
 

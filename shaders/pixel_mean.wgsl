@@ -2,7 +2,7 @@
 //
 //   y[b, c] = 1 / P sum over p of x[b, p, c]
 //
-// Layouts    x [B, P, C] (NHWC, P pixels of an image), y [B, C].
+// Layouts    x [B, P, C] (NHWC, P pixels of an image), y [B, C], stored as Acc.
 // Invocation one channel of one image: few pixels are left where a network pools them.
 // Template   wg: invocations;  elem, acc (shared/types.wgsl).
 
@@ -15,7 +15,7 @@ struct Info {
 }
 
 @group(0) @binding(0) var<storage, read_write> x: array<Elem>;
-@group(0) @binding(1) var<storage, read_write> y: array<Elem>;
+@group(0) @binding(1) var<storage, read_write> y: array<Acc>;
 @group(0) @binding(2) var<uniform> info: Info;
 
 @compute @workgroup_size({{ wg }})
@@ -25,5 +25,5 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     let first = i / info.channels * info.pixels * info.channels + i % info.channels;
     var sum = Acc(0.0);
     for (var p = 0u; p < info.pixels; p++) { sum += Acc(x[first + p * info.channels]); }
-    y[i] = Elem(sum / Acc(info.pixels));
+    y[i] = sum / Acc(info.pixels);
 }

@@ -239,6 +239,18 @@ pub enum OnSaveError {
     Stop,
 }
 
+/// What training computes in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// f32 everywhere.
+    #[default]
+    F32,
+    /// Feature maps and factors of products in f16, sums, statistics, losses and weights in f32 (Micikevicius et al. 2018), with dynamic
+    /// loss scaling. The CPU backend emulates it.
+    Mixed,
+}
+
 /// Optimisation, and what is written when.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -249,6 +261,9 @@ pub struct TrainConfig {
     /// devices with little memory (BatchNorm then sees a part at a time); 0: the whole batch.
     #[serde(default)]
     pub micro_batch: usize,
+    /// "f32" or "mixed".
+    #[serde(default)]
+    pub precision: Precision,
     /// Optimizer steps of the whole run.
     pub steps: usize,
     /// Learning rate of the denoiser, after the warm-up.

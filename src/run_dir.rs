@@ -29,6 +29,12 @@ pub struct Row {
     pub images_per_s: f64,
     /// Seconds of training, interruptions not counted.
     pub seconds: f64,
+    /// What the loss is multiplied by before its backward pass; in mixed precision alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<f64>,
+    /// Steps of the whole run that were left out because their gradients weren't finite; in mixed precision alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<u64>,
     /// Bytes that the memory pools of the adapter have reserved; none on the CPU backend.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool_bytes: Option<u64>,

@@ -9,8 +9,8 @@ fn first(part: u32, pixel: u32) -> u32 {
 }
 
 fn fetch(part: u32, i: u32) -> Acc4 {
-    if part == D_OUT { return Acc4(d_out[i]); }
-    return Acc4(qkv[i]);
+    if part == D_OUT { return Acc4({{ factor("d_out[i]") }}); }
+    return Acc4({{ factor("qkv[i]") }});
 }
 
 fn store(part: u32, pixel: u32, c: u32, value: Acc4) {

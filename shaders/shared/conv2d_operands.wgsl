@@ -53,7 +53,7 @@ fn source(first: u32, c: u32) -> Elem4 {
 {% if not x4 %}
     let last = info.channels - 1u;
 {% endif %}
-    return {{ four("x", "first", "c", "last", x4) }};
+    return {{ factor(four("x", "first", "c", "last", x4)) }};
 }
 
 /// Writes four channels of y from `o` on, those beyond the last left out.

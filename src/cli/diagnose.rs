@@ -4,6 +4,7 @@ use super::Common;
 use super::health::MORE;
 use super::images;
 use super::output::{self, Holds, Output};
+use super::precision::PrecisionArgs;
 use super::source::{WeightsArgs, frozen};
 use crate::error::{Error, Result};
 use crate::eval::features::FeatureKind;
@@ -23,6 +24,8 @@ const USUAL: usize = 200;
 pub struct Args {
     #[command(flatten)]
     weights: WeightsArgs,
+    #[command(flatten)]
+    precision: PrecisionArgs,
     /// Test images, the first ones of the set (default: 200, or all where there are fewer).
     #[arg(short, long)]
     n: Option<usize>,
@@ -63,7 +66,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     }
     output::prepare("--out", &args.out, Holds::Picture)?;
     say(&format!("diagnosing {} on {}, {}", weights.path.display(), device.describe(), dataset.describe()));
-    let model = weights.model(&device.device)?;
+    let model = args.precision.model(&weights, &device, &mut output)?;
     let images = dataset.test.first(n);
     let z = frozen(&weights, &model, &dataset, &device).test(&FeatureKind::Z)?;
     let measured = (&images, &z.values[..n * z.dim]);

@@ -3,6 +3,7 @@
 use super::Common;
 use super::images;
 use super::output::{self, Holds, Output};
+use super::precision::PrecisionArgs;
 use super::source::{WeightsArgs, frozen, whitening};
 use super::train::Interrupt;
 use crate::data::inventory::UNREADABLE;
@@ -42,6 +43,8 @@ pub struct Args {
     limit: Option<u64>,
     #[command(flatten)]
     weights: WeightsArgs,
+    #[command(flatten)]
+    precision: PrecisionArgs,
     /// z, backbone or denoiser:BLOCK@T, such as denoiser:up1.0@11.
     #[arg(long, value_name = "KIND", default_value = "z")]
     features: FeatureKind,
@@ -72,7 +75,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let source = Source::open(args, &weights, common)?;
     let names = args.names(source.named)?;
     say(&format!("embedding {} with {} on {}", source.describe(), weights.path.display(), device.describe()));
-    let (model, kinds) = (weights.model(&device.device)?, [args.features.clone()]);
+    let (model, kinds) = (args.precision.model(&weights, &device, &mut output)?, [args.features.clone()]);
     let extractor = Extractor::new(&model, &weights.config, &kinds, &device.device)?;
     let whitening = args.whiten.then(|| {
         whitening(&weights, &args.features, || {

@@ -3,6 +3,7 @@
 use super::Common;
 use super::images;
 use super::output::{self, Holds, Output};
+use super::precision::PrecisionArgs;
 use super::source::{WeightsArgs, frozen};
 use crate::error::{Error, Result};
 use crate::eval::features::{Augmented, FeatureKind};
@@ -31,6 +32,8 @@ pub const MORE: &str = "a larger --split-ratio, or more images, make it larger";
 pub struct Args {
     #[command(flatten)]
     weights: WeightsArgs,
+    #[command(flatten)]
+    precision: PrecisionArgs,
     /// Nearest neighbours that purity looks at, among the test images (default: 10, fewer where a class has fewer others on average).
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1000))]
     k: Option<u64>,
@@ -60,7 +63,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         None => Rule { k: NEIGHBOURS + 1, temperature: None }.among(n, classes).k.saturating_sub(1).max(1),
     };
     say(&format!("health of {} on {}, {}", weights.path.display(), device.describe(), dataset.describe()));
-    let model = weights.model(&device.device)?;
+    let model = args.precision.model(&weights, &device, &mut output)?;
     let config = &weights.config;
 
     let frozen = frozen(&weights, &model, &dataset, &device);

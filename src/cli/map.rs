@@ -3,6 +3,7 @@
 use super::Common;
 use super::images;
 use super::output::{self, Holds, Output};
+use super::precision::PrecisionArgs;
 use super::source::WeightsArgs;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
@@ -29,6 +30,8 @@ random: t-SNE starts from the principal components."
 pub struct Args {
     #[command(flatten)]
     weights: WeightsArgs,
+    #[command(flatten)]
+    precision: PrecisionArgs,
     /// pca: the two directions of most variance. tsne: neighbours stay neighbours, distances between groups mean little.
     #[arg(long, value_parser = ["pca", "tsne"], default_value = "tsne")]
     method: String,
@@ -78,7 +81,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     }
     output::prepare("--out", &args.out, Holds::Picture)?;
     say(&format!("mapping {} with {} on {}", dataset.describe(), weights.path.display(), device.describe()));
-    let model = weights.model(&device.device)?;
+    let model = args.precision.model(&weights, &device, &mut output)?;
     let kinds = [args.features.clone()];
     let mut features = Features { dim: 0, values: Vec::new(), labels: Vec::new() };
     let sets = [(&dataset.test, &shown.test), (&dataset.train, &shown.train)];

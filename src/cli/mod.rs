@@ -21,6 +21,7 @@ mod invert;
 mod map;
 mod mix;
 mod neighbours;
+mod precision;
 mod probe;
 mod quality;
 mod quickstart;

@@ -3,6 +3,7 @@
 use super::Common;
 use super::images;
 use super::output::{self, Holds, Output};
+use super::precision::PrecisionArgs;
 use super::source::{WeightsArgs, frozen};
 use crate::data::picture::resolve;
 use crate::data::{Dataset, Images, bytes_of};
@@ -27,6 +28,8 @@ pub struct Args {
     queries: Vec<String>,
     #[command(flatten)]
     weights: WeightsArgs,
+    #[command(flatten)]
+    precision: PrecisionArgs,
     /// Neighbours of each (default: 10, or all where there are fewer training images).
     #[arg(short, long, value_parser = clap::value_parser!(u64).range(1..=100))]
     k: Option<u64>,
@@ -81,7 +84,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let pixels = pictures.iter().flat_map(|p| p.pixels.iter().copied()).collect();
     let queries = Images::new(side, pixels, pictures.iter().map(|p| p.label.unwrap_or(0)).collect());
     say(&format!("neighbours among {} with {} on {}", dataset.describe(), weights.path.display(), device.describe()));
-    let model = weights.model(&device.device)?;
+    let model = args.precision.model(&weights, &device, &mut output)?;
     let train = frozen(&weights, &model, &dataset, &device).train(&args.features, false)?;
     let (all, kinds): (Vec<usize>, _) = ((0..queries.len()).collect(), [args.features.clone()]);
     let of_queries = extract(&model, &queries, &all, &weights.config, &kinds, false, &device.device)?.remove(0);

@@ -9,6 +9,7 @@ mod verdict;
 use super::Common;
 use super::images;
 use super::output::{Output, with_spread};
+use super::precision::PrecisionArgs;
 use super::source::{WeightsArgs, frozen};
 use crate::config::{DEFAULT_SIDE, ProbeConfig};
 use crate::data::Dataset;
@@ -30,6 +31,8 @@ const FEW: usize = 20_000;
 pub struct Args {
     #[command(flatten)]
     weights: WeightsArgs,
+    #[command(flatten)]
+    precision: PrecisionArgs,
     /// How features are scored.
     #[arg(long, value_parser = ["linear", "linear-full", "knn", "knn-lightly"], default_value = "linear")]
     protocol: String,
@@ -147,7 +150,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let dataset = images::open(common, &weights)?;
     weights.config.probe = args.training_on(&dataset, &protocol, weights.config.probe);
     say(&format!("probing {} on {}, {}", weights.path.display(), device.describe(), dataset.describe()));
-    let model = weights.model(&device.device)?;
+    let model = args.precision.model(&weights, &device, &mut output)?;
     let frozen = frozen(&weights, &model, &dataset, &device);
     let probed = protocol.of_model(&frozen, &kind)?;
     let judges = judges(&protocol, &dataset);

@@ -36,8 +36,11 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let dataset = images::of_run(common, Some(&run), config.data.side)?;
     say(&format!("replaying {} up to step {step} on {}, {}", run.path.display(), device.describe(), dataset.describe()));
     let replayed = replay(&config, &dataset, &device, &run, step, failure.as_ref())?;
-    let Replayed { step, lr, seed, images, loss, grad_norm, broken_before, broken_after } = &replayed;
+    let Replayed { step, lr, seed, images, loss, grad_norm, left_out, broken_before, broken_after } = &replayed;
     outln!("step {step}: lr {lr:.3e}, loss {loss:.6}, norm of the gradients {grad_norm:.6}");
+    if *left_out {
+        outln!("its gradients aren't finite: mixed precision leaves the step out and halves the loss scale");
+    }
     outln!("seed {seed}; images {images:?} of the training set");
     for (when, broken) in [("before", broken_before), ("after", broken_after)] {
         match broken.as_slice() {

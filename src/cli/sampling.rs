@@ -1,5 +1,6 @@
 //! How a command samples: its own flags over the recipe's settings.
 
+use super::precision::PrecisionArgs;
 use crate::config::{Config, Guidance, SampleConfig, Sampler};
 use crate::error::{Error, Result};
 
@@ -25,6 +26,8 @@ pub struct SamplingArgs {
     /// Seed of the noise.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    #[command(flatten)]
+    pub precision: PrecisionArgs,
 }
 
 fn sampler(text: &str) -> std::result::Result<Sampler, String> {

@@ -14,6 +14,7 @@ use crate::edit::linear_decoder::LinearDecoder;
 use crate::edit::prior::Prior;
 use crate::error::{Error, Result};
 use crate::eval::features::Frozen;
+use crate::kernels::precision::Precision;
 use crate::model::Soda;
 use crate::model::weights::WeightsFile;
 use crate::progress::say;
@@ -58,7 +59,7 @@ impl<'a> Studio<'a> {
         output::prepare("--out", out, Holds::Picture)?;
         let device = super::device(common)?;
         say(&format!("{} with {} on {}", command, weights.path.display(), device.describe()));
-        let model = weights.model(&device.device)?;
+        let model = sampling.precision.model(&weights, &device, &mut output)?;
         output.device(&device);
         output.weights(&weights);
         output.set("sample", json!(sample));
@@ -97,7 +98,9 @@ impl<'a> Studio<'a> {
             }
             Err(e) => Err(e),
         };
-        let found = linear_decoder(&self.weights, &self.model, data, &self.device)?;
+        // It is kept for later commands, whose precision may be another.
+        let exact = self.model.clone().in_precision(Precision::F32);
+        let found = linear_decoder(&self.weights, &exact, data, &self.device)?;
         Ok(self.linear.get_or_init(|| found).clone())
     }
 

@@ -59,10 +59,15 @@ impl Buffer {
 
     /// A CPU tensor of these values.
     pub fn tensor(self, shape: Shape) -> FlexTensor {
+        self.laid_out(Layout::contiguous(shape))
+    }
+
+    /// A CPU tensor of these values as `layout` finds them, which are all that it has.
+    pub fn laid_out(self, layout: Layout) -> FlexTensor {
         let bytes = self.len * size_of::<f32>();
         // SAFETY: `memory` returns exactly that many bytes, all initialised.
         let bytes = unsafe { Bytes::from_controller(Box::new(self), bytes) };
-        FlexTensor::new(bytes, Layout::contiguous(shape), DType::F32)
+        FlexTensor::new(bytes, layout, DType::F32)
     }
 }
 

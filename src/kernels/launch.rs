@@ -33,6 +33,13 @@ impl Work {
     pub fn floats(counts: &[usize]) -> Self {
         Self { bytes: 4.0 * counts.iter().sum::<usize>() as f64, operations: 0.0 }
     }
+
+    /// Returns the same work on `buffers`, whose numbers may take other than four bytes.
+    fn stored(self, buffers: &[&CubeTensor]) -> Self {
+        let sizes = buffers.iter().map(|tensor| (tensor.meta.shape().num_elements(), tensor.dtype.size()));
+        let (count, bytes) = sizes.fold((0, 0), |(count, bytes), (n, size)| (count + n, bytes + n * size));
+        Self { bytes: self.bytes * bytes as f64 / (size_of::<f32>() * count) as f64, ..self }
+    }
 }
 
 /// Returns whether our WGSL can run where `tensor` is: on cubecl's wgpu runtime. (Other runtimes have the same type of tensor.)
@@ -141,6 +148,7 @@ pub(crate) fn launch<S: Shader>(
     let first = buffers[0];
     let own = own_profile(first);
     assert!(buffers.iter().all(|buffer| buffer.device == first.device), "{name}: operands on several devices");
+    let work = work.stored(buffers);
     plan::launched(name, &shader, workgroups, buffers, info);
     if record::launched(name, &shader, buffers, work) {
         return;

@@ -4,7 +4,6 @@
 //! operation of this room keeps it. The operations here are those that Burn would otherwise carry out on NCHW memory.
 
 use super::buffers::Buffer;
-use super::launch::Work;
 use super::record;
 use super::shader::Elem;
 use super::testing;
@@ -41,7 +40,7 @@ pub(super) fn to_nchw(x: Tensor<4>) -> Tensor<4> {
 /// in NCHW order.
 pub fn fork(x: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
     // The sum of both gradients.
-    record::moves(|| Work::floats(&[3 * x.shape().num_elements()]).bytes);
+    record::moves(|| sum_bytes(&x));
     let x = to_nhwc(x);
     (to_nchw(x.clone()), to_nchw(x))
 }
@@ -50,11 +49,16 @@ pub fn fork(x: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
 pub fn add(x: Tensor<4>, residual: Option<Tensor<4>>) -> Tensor<4> {
     match residual {
         Some(residual) => {
-            record::moves(|| Work::floats(&[3 * x.shape().num_elements()]).bytes);
+            record::moves(|| sum_bytes(&x));
             to_nchw(to_nhwc(x) + to_nhwc(residual))
         }
         None => x,
     }
+}
+
+/// Bytes that a sum of two tensors like `x` reads and writes.
+fn sum_bytes(x: &Tensor<4>) -> f64 {
+    (3 * x.shape().num_elements() * x.dtype().size()) as f64
 }
 
 /// A feature map of the CPU backend in dense NHWC memory.

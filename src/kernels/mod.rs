@@ -32,6 +32,7 @@ pub mod peak;
 pub mod pixel_mean;
 #[allow(unsafe_code)]
 pub mod plan;
+pub mod precision;
 pub mod profile;
 pub mod record;
 #[allow(unsafe_code)]

@@ -49,19 +49,31 @@ pub struct Types {
     pub elem: Elem,
     /// What is computed and added up in.
     pub acc: Elem,
+    /// What the factors of products are rounded to.
+    pub factors: Elem,
 }
 
 impl Types {
     /// Everything in f32.
-    pub const F32: Self = Self { elem: Elem::F32, acc: Elem::F32 };
+    pub const F32: Self = Self { elem: Elem::F32, acc: Elem::F32, factors: Elem::F32 };
     /// Feature maps in f16, sums in f32.
-    pub const F16: Self = Self { elem: Elem::F16, acc: Elem::F32 };
+    pub const F16: Self = Self { elem: Elem::F16, acc: Elem::F32, factors: Elem::F16 };
+    /// Feature maps in f32, factors rounded to f16 as they are read: for adapters without that type.
+    pub const ROUNDED: Self = Self { elem: Elem::F32, acc: Elem::F32, factors: Elem::F16 };
     /// All that shaders are filled with.
     pub const ALL: [Self; 2] = [Self::F32, Self::F16];
+    /// All that shaders of products are filled with.
+    pub const PRODUCTS: [Self; 3] = [Self::F32, Self::F16, Self::ROUNDED];
 
     /// Returns the types for feature maps of `elem`.
     pub fn of(elem: Elem) -> Self {
-        Self { elem, acc: Elem::F32 }
+        Self::product(elem, elem)
+    }
+
+    /// Returns the types for products of feature maps of `elem`, their factors rounded to `factors` at least.
+    pub fn product(elem: Elem, factors: Elem) -> Self {
+        let factors = if elem == Elem::F16 { elem } else { factors };
+        Self { elem, acc: Elem::F32, factors }
     }
 }
 
@@ -142,7 +154,7 @@ pub trait Shader: Copy + Debug + Eq + Hash + Send + Sync + 'static {
     /// Returns the invocations of a workgroup.
     fn workgroup(&self) -> u32;
 
-    /// Returns the template's values, without elem, acc and wg.
+    /// Returns the template's values, without elem, acc, factors and wg.
     fn values(&self) -> Value;
 
     /// Returns the types of its numbers.
@@ -152,7 +164,7 @@ pub trait Shader: Copy + Debug + Eq + Hash + Send + Sync + 'static {
 
     /// Returns what an adapter must have to run it.
     fn extensions(&self) -> Extensions {
-        let Types { elem, acc } = self.types();
+        let Types { elem, acc, .. } = self.types();
         Extensions { f16: [elem, acc].contains(&Elem::F16), ..Extensions::default() }
     }
 
@@ -163,8 +175,8 @@ pub trait Shader: Copy + Debug + Eq + Hash + Send + Sync + 'static {
 
     /// Returns the complete WGSL text.
     fn wgsl(&self) -> String {
-        let Types { elem, acc } = self.types();
-        let own = context! { elem => elem.wgsl(), acc => acc.wgsl(), wg => self.workgroup() };
+        let Types { elem, acc, factors } = self.types();
+        let own = context! { elem => elem.wgsl(), acc => acc.wgsl(), factors => factors.wgsl(), wg => self.workgroup() };
         render(Self::TEXT, context! { ..self.values(), ..own })
     }
 }
@@ -246,5 +258,7 @@ mod tests {
         assert_eq!(Elem::of(DType::F16), Some(Elem::F16));
         assert_eq!(Elem::of(DType::I32), None);
         assert_eq!(Types::of(Elem::F16), Types::F16);
+        assert_eq!(Types::product(Elem::F16, Elem::F32), Types::F16);
+        assert_eq!(Types::product(Elem::F32, Elem::F16), Types::ROUNDED);
     }
 }

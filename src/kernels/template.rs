@@ -2,7 +2,7 @@
 //! out, and what several shaders hold stands once, under shaders/shared/.
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::{Environment, UndefinedBehavior, Value};
+use minijinja::{Environment, State, UndefinedBehavior, Value};
 use std::sync::LazyLock;
 
 /// What templates include or import, by the name they call it.
@@ -37,11 +37,19 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().expect("Jinja's own syntax"));
     // Where a tree over `n` invocations begins: half of the first power of two that isn't below n.
     environment.add_function("reach", |n: u32| n.next_power_of_two() / 2);
+    // Four numbers of memory as a factor of a product: shared/types.wgsl.
+    environment
+        .add_function("factor", |state: &State, text: &str| if rounds(state) { format!("rounded({text})") } else { text.into() });
     for &(name, text) in SHARED {
         environment.add_template(name, text).unwrap_or_else(|e| panic!("shaders/{name}: {e:#}"));
     }
     environment
 });
+
+/// Whether factors are rounded to a type that they aren't stored in.
+fn rounds(state: &State) -> bool {
+    state.lookup("factors").is_some_and(|factors| Some(factors) != state.lookup("elem"))
+}
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,7 @@ use super::encoder::Encoder;
 use super::init;
 use super::unet::UNet;
 use crate::config::ModelConfig;
+use crate::kernels::precision::{Precision, autocast};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
@@ -14,6 +15,8 @@ pub struct Soda {
     pub encoder: Encoder,
     /// (x_t, t, z) to eps_hat, or to v.
     pub unet: UNet,
+    #[module(skip)]
+    precision: Precision,
 }
 
 impl Soda {
@@ -24,17 +27,26 @@ impl Soda {
 
     /// The networks' structure: nearly all of their tensors take no memory until they are looked at.
     pub(crate) fn blank(config: &ModelConfig, device: &Device) -> Self {
-        Self { encoder: Encoder::new(&config.encoder, config.z_dim, device), unet: UNet::new(config, device) }
+        Self {
+            encoder: Encoder::new(&config.encoder, config.z_dim, device),
+            unet: UNet::new(config, device),
+            precision: Precision::F32,
+        }
+    }
+
+    /// The same networks, which compute in `precision` from now on. What they take and give is f32 in any.
+    pub fn in_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 
     /// z of normalised images: `[B, 3, side, side]` to `[B, Z]`.
     pub fn encode(&self, x_source: Tensor<4>) -> Tensor<2> {
-        self.encoder.forward(x_source)
+        autocast(self.precision, || self.encoder.forward(x_source))
     }
 
     /// The encoder's pooled vector, which z is made of: normalised images `[B, 3, side, side]` to `[B, 8 * base]`.
     pub fn backbone(&self, x_source: Tensor<4>) -> Tensor<2> {
-        self.encoder.backbone(x_source)
+        autocast(self.precision, || self.encoder.backbone(x_source))
     }
 
     /// The sinusoids of `t` `[B]` in (0, 1], all that the denoiser sees of it: `[B, base]`.
@@ -44,14 +56,14 @@ impl Soda {
 
     /// z `[B, Z]` of pooled vectors that [`backbone`](Soda::backbone) gave.
     pub fn project(&self, pooled: Tensor<2>) -> Tensor<2> {
-        self.encoder.project(pooled)
+        autocast(self.precision, || self.encoder.project(pooled))
     }
 
     /// What every residual level of the denoiser puts out, averaged over its pixels: `[B, C]` each, in the order of
     /// [`UNetConfig::levels`](crate::config::UNetConfig::levels), from one pass. Arguments as for
     /// [`predict`](Soda::predict), with all of z.
     pub fn activations(&self, x_t: Tensor<4>, t: Tensor<1>, z: Tensor<2>) -> Vec<Tensor<2>> {
-        self.unet.activations(x_t, t, z)
+        autocast(self.precision, || self.unet.activations(x_t, t, z))
     }
 
     /// The predicted noise eps_hat `[B, 3, side, side]`, or v where the recipe says `diffusion.prediction = "v"`: the denoiser as the
@@ -97,6 +109,6 @@ impl Soda {
         view: Option<Tensor<2>>,
         dropout_key: Option<u64>,
     ) -> Tensor<4> {
-        self.unet.forward(x_t, t, z * mask, view, dropout_key)
+        autocast(self.precision, || self.unet.forward(x_t, t, z * mask, view, dropout_key))
     }
 }

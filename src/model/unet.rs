@@ -9,6 +9,7 @@ use crate::kernels::ada_gn::Activation;
 use crate::kernels::concat::concat;
 use crate::kernels::layout;
 use crate::kernels::pixel_mean::pixel_mean;
+use crate::kernels::precision::in_f32;
 use crate::kernels::silu::silu;
 use burn::module::Module;
 use burn::nn::conv::Conv2d;
@@ -207,6 +208,6 @@ impl UNet {
                 h = upsample_convolve(conv, h);
             }
         }
-        convolve(&self.out, self.norm_out.forward(h, Activation::Silu))
+        in_f32(convolve(&self.out, self.norm_out.forward(h, Activation::Silu)))
     }
 }

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::device::lasting;
 use crate::error::{Error, Result};
 use crate::files::{self, create_dir, remove_folder, rename_folder};
+use crate::kernels::adamw;
 use crate::model::weights::{self, Tensors, Trained, WeightsFile};
 use crate::model::{Soda, parameters};
 use crate::run_dir::{DAMAGED, OLD, PARTIAL, RunDir, Start};
@@ -220,7 +221,7 @@ impl Snapshot {
         Ok(Self {
             model: weights::to_host(parameters::collect(&state.model.valid()))?,
             ema: weights::to_host(parameters::collect(&state.ema.model()))?,
-            moments: moments_to_host(&state.optim)?,
+            moments: optimizer_to_host(&state.optim)?,
             metadata: weights::trained_metadata(config, &state.position.trained()),
             position: state.position.clone(),
         })
@@ -367,8 +368,7 @@ fn read(path: &Path, config: &Config, device: &Device) -> Result<State> {
     };
     let model = read("model.safetensors", &device.clone().autodiff())?;
     let averaged = read("ema.safetensors", device)?;
-    let optim =
-        AdamW { moments: read_moments(&path.join("optimizer.safetensors"), &averaged, device)?, updates: position.updates };
+    let optim = read_optimizer(&path.join(FILES[2]), &averaged, position.updates, device)?;
     Ok(State { model, ema: Ema::new(&averaged, position.averaged()), optim, position, tally: Tally::new(device) })
 }
 
@@ -403,7 +403,7 @@ pub fn images_behind(weights: &WeightsFile) -> Option<u64> {
     own.checked_add(before)
 }
 
-fn moments_to_host(optim: &AdamW) -> Result<Tensors> {
+fn optimizer_to_host(optim: &AdamW) -> Result<Tensors> {
     let mut names: Vec<_> = optim.moments.keys().collect();
     names.sort_unstable();
     let named = names.into_iter().flat_map(|name| {
@@ -414,10 +414,18 @@ fn moments_to_host(optim: &AdamW) -> Result<Tensors> {
             values: values.clone(),
         })
     });
-    weights::to_host(named.collect())
+    let scale = optim.loss_scale.iter().map(|state| parameters::Named {
+        name: LOSS_SCALE.to_owned(),
+        shape: state.dims().to_vec(),
+        values: state.clone(),
+    });
+    weights::to_host(named.chain(scale).collect())
 }
 
-fn read_moments(path: &Path, model: &Soda, device: &Device) -> Result<HashMap<String, Moments>> {
+/// What the state of dynamic loss scaling is called among the moments.
+const LOSS_SCALE: &str = "loss_scale";
+
+fn read_optimizer(path: &Path, model: &Soda, updates: u64, device: &Device) -> Result<AdamW> {
     let (tensors, _) = weights::read(path)?;
     let mut tensors: HashMap<String, Vec<f32>> = tensors.into_iter().map(|(name, _, values)| (name, values)).collect();
     let mut moments = HashMap::new();
@@ -444,5 +452,13 @@ fn read_moments(path: &Path, model: &Soda, device: &Device) -> Result<HashMap<St
         let tensor = |values: Vec<f32>| Tensor::from_data(TensorData::new(values, [len]), device);
         moments.insert(parameter.name, Moments { first: tensor(first), second: tensor(second) });
     }
-    Ok(moments)
+    let loss_scale = match tensors.remove(LOSS_SCALE) {
+        Some(state) if state.len() == adamw::STATE => Some(Tensor::from_floats(state.as_slice(), device)),
+        Some(state) => {
+            let numbers = state.len();
+            return Err(Error::failed(format!("{}: {LOSS_SCALE} has {numbers} numbers, not {}", path.display(), adamw::STATE)));
+        }
+        None => None,
+    };
+    Ok(AdamW { moments, updates, loss_scale })
 }

@@ -2,13 +2,13 @@
 //! EMA of the weights in the same pass.
 
 use super::ema::Ema;
-use crate::config::{LrSchedule, TrainConfig};
+use crate::config::{LrSchedule, Precision, TrainConfig};
 use crate::device::lasting;
-use crate::kernels::adamw::{self, Options, Parameter, adamw};
+use crate::kernels::adamw::{self, BEGINNING, Options, Parameter, adamw, loss_scale};
 use crate::model::Soda;
 use crate::model::parameters;
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Gradients as Tape, Tensor};
+use burn::tensor::{Device, Gradients as Tape, Tensor};
 use std::collections::{BTreeMap, HashMap};
 
 /// First and second moments of one parameter.
@@ -25,8 +25,10 @@ pub struct Moments {
 pub struct AdamW {
     /// By parameter name.
     pub moments: HashMap<String, Moments>,
-    /// Updates so far.
+    /// Updates so far. (In mixed precision steps that are left out count too.)
     pub updates: u64,
+    /// The state of dynamic loss scaling `[4]`, in mixed precision; see [`adamw::loss_scale`](fn@adamw::loss_scale).
+    pub loss_scale: Option<Tensor<1>>,
 }
 
 /// Learning rate of the denoiser at `update` of the optimizer (from 1): linear warm-up, then constant, with or without a cooldown
@@ -45,15 +47,32 @@ pub fn learning_rate(config: &TrainConfig, update: u64, progress: f64) -> f64 {
 }
 
 impl AdamW {
+    /// Returns what the loss is multiplied by before its backward pass, `[1]`; none in f32.
+    pub fn scale(&mut self, precision: Precision, device: &Device) -> Option<Tensor<1>> {
+        match precision {
+            Precision::F32 => self.loss_scale = None,
+            Precision::Mixed => drop(self.loss_scale.get_or_insert_with(|| Tensor::from_floats(BEGINNING, device))),
+        }
+        self.loss_scale.as_ref().map(|state| state.clone().narrow(0, 0, 1))
+    }
+
     /// One update of every parameter and of its average in `ema`. Returns the networks and the norm of the gradients before
-    /// the clip, `[1]`, still on the device.
+    /// the clip, `[1]`, still on the device. In mixed precision `grads` are those of the scaled loss; where they aren't finite, all but
+    /// the loss scale stays as it is, and so is the norm.
     pub fn step(&mut self, lr: f64, model: Soda, mut grads: ByName, ema: &mut Ema, config: &TrainConfig) -> (Soda, Tensor<1>) {
         self.updates += 1;
         ema.updates += 1;
         let norm = adamw::norm(grads.values().cloned().collect());
-        let clip = match config.clip_norm {
-            0.0 => norm.ones_like(),
-            limit => (norm.clone() + 1e-6).recip().mul_scalar(limit).clamp_max(1.0),
+        let (clip, norm) = match self.loss_scale.take() {
+            Some(state) => {
+                let scaling = loss_scale(norm, state, config.clip_norm);
+                self.loss_scale = Some(scaling.state);
+                (scaling.clip, scaling.norm)
+            }
+            None => match config.clip_norm {
+                0.0 => (norm.ones_like(), norm),
+                limit => ((norm.clone() + 1e-6).recip().mul_scalar(limit).clamp_max(1.0), norm),
+            },
         };
         let options = Options {
             lr,
@@ -116,11 +135,12 @@ pub struct Gradients {
 }
 
 impl Gradients {
-    /// Adds the gradients of `share` times `loss`, the mean over a part that is that share of the batch. (BatchNorm sees one part
-    /// at a time.)
-    pub fn add<M: Module>(&mut self, model: &M, loss: Tensor<1>, share: f64) {
+    /// Adds the gradients of `share` times `loss`, the mean over a part that is that share of the batch, and of that times `scale`
+    /// `[1]`, if there is one. (BatchNorm sees one part at a time.)
+    pub fn add<M: Module>(&mut self, model: &M, loss: Tensor<1>, share: f64, scale: Option<&Tensor<1>>) {
         let loss = if share == 1.0 { loss } else { loss * share };
-        let mut new = collect_gradients(model, &loss.backward());
+        let scaled = scale.map_or(loss.clone(), |scale| loss.clone() * Tensor::from_inner(scale.clone()));
+        let mut new = collect_gradients(model, &scaled.backward());
         for (name, sum) in std::mem::take(&mut self.by_name) {
             let sum = match new.remove(&name) {
                 Some(gradient) => gradient + sum,

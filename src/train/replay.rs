@@ -3,7 +3,7 @@
 use super::checkpoint::{self, State};
 use super::optim::learning_rate;
 use super::step::{Pair, step};
-use crate::config::Config;
+use crate::config::{Config, Precision};
 use crate::data::Dataset;
 use crate::data::loader::Loader;
 use crate::device::Selected;
@@ -30,6 +30,8 @@ pub struct Replayed {
     pub loss: f64,
     /// L2 norm of all gradients before the clip.
     pub grad_norm: f64,
+    /// Whether it was left out: in mixed precision, where its gradients aren't finite.
+    pub left_out: bool,
     /// What wasn't finite before the step: tensors of the weights and the optimizer.
     pub broken_before: Vec<String>,
     /// What isn't finite after it.
@@ -39,7 +41,7 @@ pub struct Replayed {
 impl Replayed {
     /// Whether all of its numbers are finite.
     pub fn is_finite(&self) -> bool {
-        self.loss.is_finite() && self.grad_norm.is_finite() && self.broken_after.is_empty()
+        self.loss.is_finite() && (self.grad_norm.is_finite() || self.left_out) && self.broken_after.is_empty()
     }
 }
 
@@ -92,8 +94,8 @@ pub fn replay(
         };
         let (loss, grad_norm) = (read(outcome.loss)?, read(outcome.grad_norm)?);
         let broken_after = broken(&state)?;
-        let seed = config.seed;
-        let replayed = Replayed { step: number, lr, seed, images, loss, grad_norm, broken_before, broken_after };
+        let (seed, left_out) = (config.seed, config.train.precision == Precision::Mixed && !grad_norm.is_finite());
+        let replayed = Replayed { step: number, lr, seed, images, loss, grad_norm, left_out, broken_before, broken_after };
         if number == until || !replayed.is_finite() {
             return Ok(replayed);
         }

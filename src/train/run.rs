@@ -22,7 +22,7 @@ use super::optim::learning_rate;
 use super::plan::Plan;
 use super::step::{Pair, step};
 use super::trial;
-use crate::config::{Config, differences};
+use crate::config::{Config, Precision, differences};
 use crate::data::Dataset;
 use crate::data::loader::Loader;
 use crate::device::Selected;
@@ -280,6 +280,9 @@ fn begin<'a>(
     if state.position.finished {
         return Ok((Pace::new(device, batch, None), limit));
     }
+    if let Some(means) = mixed(config, device) {
+        log.say(means);
+    }
     let memory = plan.memory().map_or(String::new(), |memory| format!("memory {memory}; "));
     log.say(&format!("parameters {}; {memory}disk {}", plan.parameters(), plan.disk()));
     // Where one step could already be too long it is tried with few images; a GPU compiles longer than it then computes.
@@ -294,6 +297,22 @@ fn begin<'a>(
     }
     log.say(&format!("{compiles}taking step {} of {}, {batch} images each", grouped(first), grouped(last_step)));
     Ok((pace, limit))
+}
+
+/// What mixed precision is on `device`; none where the recipe says f32.
+fn mixed(config: &Config, device: &Selected) -> Option<&'static str> {
+    match (config.train.precision, &device.adapter) {
+        (Precision::F32, _) => None,
+        (Precision::Mixed, None) => Some(
+            "mixed precision: the CPU rounds as f16 does and computes in f32; it is no faster, and shows what mixed precision comes to",
+        ),
+        (Precision::Mixed, Some(adapter)) if adapter.profile.extensions.f16 => {
+            Some("mixed precision: feature maps are f16, products take f16 factors and add up in f32")
+        }
+        (Precision::Mixed, Some(_)) => Some(
+            "mixed precision: the adapter has no shader-f16, so feature maps stay f32 and products round their factors to f16",
+        ),
+    }
 }
 
 /// Why the last step has no scores.

@@ -3,11 +3,12 @@
 use super::checkpoint::State;
 use super::decorrelation::decorrelation;
 use super::optim::Gradients;
-use crate::config::{Config, Sides};
+use crate::config::{Config, Precision, Sides};
 use crate::data::bytes_of;
 use crate::diffusion::Schedule;
 use crate::diffusion::forward::{draw_levels, q_sample, times_of};
 use crate::diffusion::weight::weights;
+use crate::kernels::precision::Precision as Compute;
 use crate::rng::{self, Purpose, Stream};
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::RngExt;
@@ -55,6 +56,8 @@ pub struct Outcome {
     pub loss: Tensor<1>,
     /// L2 norm of all gradients before the clip, `[1]`.
     pub grad_norm: Tensor<1>,
+    /// In mixed precision the state of its loss scaling, `[4]`.
+    pub loss_scale: Option<Tensor<1>>,
 }
 
 /// Step number `step` (from 1) of training: encode, noise (`train.denoisings` times), predict, compare, update. `lr` is the denoiser's.
@@ -68,6 +71,12 @@ pub fn step(mut state: State, pair: Pair, schedule: &Schedule, config: &Config, 
     let levels = draw_levels(schedule, [batch, draws], train.stratified_t, &mut times);
     let mut levels = levels.as_slice();
     let mut total = Gradients::default();
+    // The networks in training compute in the recipe's precision; their average, which is scored, always in f32.
+    state.model = state.model.in_precision(match train.precision {
+        Precision::F32 => Compute::F32,
+        Precision::Mixed => Compute::F16,
+    });
+    let scale = state.optim.scale(train.precision, &device.clone().inner());
 
     // One part, but where memory is short. The draws are the same however the batch is cut.
     for part in pair.parts(train.micro_batch) {
@@ -92,11 +101,11 @@ pub fn step(mut state: State, pair: Pair, schedule: &Schedule, config: &Config, 
             None => errors.mean(),
         };
         let loss = penalty.into_iter().fold(loss, |loss, penalty| loss + penalty);
-        total.add(&state.model, loss, n as f64 / batch as f64);
+        total.add(&state.model, loss, n as f64 / batch as f64, scale.as_ref());
     }
 
     let loss = total.loss();
-    // Global-norm clip, AdamW (the encoder at lr x ratio) and the EMA, in one pass over the parameters.
+    // The loss scale divided out, global-norm clip, AdamW (the encoder at lr x ratio) and the EMA, in one pass over the parameters.
     let (model, grad_norm) = state.optim.step(lr, state.model, total.by_name, &mut state.ema, train);
     state.model = model;
     // The last work of a step: what the device counts it has done.
@@ -104,7 +113,8 @@ pub fn step(mut state: State, pair: Pair, schedule: &Schedule, config: &Config, 
     state.position.step = step;
     state.position.images += batch as u64;
     state.position.updates = state.optim.updates;
-    (state, Outcome { loss, grad_norm })
+    let loss_scale = state.optim.loss_scale.clone();
+    (state, Outcome { loss, grad_norm, loss_scale })
 }
 
 /// Each row `draws` times, one after the other: `[B, ..]` to `[B draws, ..]`.

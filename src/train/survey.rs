@@ -165,6 +165,8 @@ mod tests {
             lr: 1e-3,
             images_per_s: 9.0,
             seconds: 1.0,
+            loss_scale: None,
+            left_out: None,
             pool_bytes: None,
             pool_bytes_used: None,
         };

@@ -130,6 +130,7 @@ fn a_resumed_run_ends_in_the_same_bits_with_every_switch_of_the_loss() {
         &["train.denoisings=2", "train.stratified_t=true", "train.loss_weight=min_snr", "train.micro_batch=3"][..],
         &["train.loss_weight=one_minus_alpha_bar", "data.target.side=16"],
         &["diffusion.prediction=v", "diffusion.levels=continuous", "diffusion.high_noise=0.2", "train.loss_weight=pdae"],
+        &["train.precision=mixed"],
     ]
     .map(weights);
     // None of them does what another does, or nothing. High noise is of continuous levels.

@@ -54,7 +54,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let device = crate::cli::device(common)?;
     let dataset = images::open(common, &weights)?;
     say(&format!("scanning {} on {}, {}", weights.path.display(), device.describe(), dataset.describe()));
-    let model = weights.model(&device.device)?;
+    let model = args.precision.model(&weights, &device, &mut output)?;
     let standard = Protocol::new(args.protocol.parse()?, Split::Selection, args.seeds);
     let protocol = Protocol { views: TrainViews::Plain, ..standard };
     let wanted = Scan { protocol: &protocol, times: &times, limit: args.grid.limit as usize };

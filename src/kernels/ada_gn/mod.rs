@@ -16,6 +16,7 @@ pub use cases::AdaGnOperation;
 
 use crate::kernels::choice::references;
 use crate::kernels::launch::Work;
+use crate::kernels::precision;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
 use burn::tensor::{Tensor, assert_shape};
@@ -186,7 +187,7 @@ fn run(h: Tensor<4>, modulation: Modulation<Dispatch>, gamma: Tensor<1>, beta: T
     let parameters = AdaGnParameters { modulation, gamma: gamma.into_dispatch(), beta: beta.into_dispatch(), options };
     let inputs = AdaGnInputs { h: h.into_dispatch(), parameters };
     let (out, _) = if references() { reference::forward(inputs) } else { <Dispatch as AdaGn>::forward(inputs) };
-    Tensor::from_dispatch(out)
+    precision::map(Tensor::from_dispatch(out))
 }
 
 fn check(h: &Tensor<4>, gamma: &Tensor<1>, beta: &Tensor<1>, options: &AdaGnOptions) {

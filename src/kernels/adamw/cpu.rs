@@ -88,6 +88,9 @@ impl AdamW for Flex {
         let AdamWInputs { parameter: AdamWParameter { weight, first, second, average }, grad, clip, factors } = inputs;
         let (clip, factors) = (clip.to_contiguous(), factors.to_contiguous());
         let (clip, factors) = (flex_values(&clip)[0], *flex_values(&factors).first_chunk().expect("all factors"));
+        if clip < 0.0 {
+            return AdamWParameter { weight, first, second, average };
+        }
         let [mut weight, mut first, mut second, mut average] = [weight, first, second, average].map(owned);
         let grad = grad.to_contiguous();
         let grad = flex_values(&grad);

@@ -2,9 +2,9 @@
 
 use super::{AdamWInputs, AdamWParameter, FACTORS, Several};
 use crate::kernels::operand::Optional;
-use burn::backend::Backend;
 use burn::backend::tensor::FloatTensor;
-use burn::tensor::Slice;
+use burn::backend::{Backend, TensorMetadata};
+use burn::tensor::{BoolDType, Slice};
 
 /// The updated parameter.
 pub(super) fn forward<B: Backend>(inputs: AdamWInputs<B>) -> AdamWParameter<B> {
@@ -13,6 +13,10 @@ pub(super) fn forward<B: Backend>(inputs: AdamWInputs<B>) -> AdamWParameter<B> {
     let factors: [FloatTensor<B>; FACTORS] = std::array::from_fn(factor);
     let [beta1, rest1, beta2, rest2, rate, correction, epsilon, shrink, ema, ema_rest] = factors;
     let blend = |a, of_a, b, of_b| B::float_add(B::float_mul(a, of_a), B::float_mul(b, of_b));
+    let below = B::float_lower_elem(clip.clone(), 0.0f32.into(), BoolDType::Native);
+    let skipped = B::bool_expand(below, weight.shape());
+    let old =
+        AdamWParameter::<B> { weight: weight.clone(), first: first.clone(), second: second.clone(), average: average.clone() };
     let grad = B::float_mul(grad, clip);
     let first = blend(first, beta1, grad.clone(), rest1);
     let second = blend(second, beta2, B::float_mul(grad.clone(), grad), rest2);
@@ -20,7 +24,13 @@ pub(super) fn forward<B: Backend>(inputs: AdamWInputs<B>) -> AdamWParameter<B> {
     let update = B::float_mul(B::float_div(first.clone(), B::float_add(root, epsilon)), rate);
     let weight = B::float_sub(B::float_mul(weight, shrink), update);
     let average = blend(average, ema, weight.clone(), ema_rest);
-    AdamWParameter { weight, first, second, average }
+    let kept = |new, old| B::float_mask_where(new, skipped.clone(), old);
+    AdamWParameter {
+        weight: kept(weight, old.weight),
+        first: kept(first, old.first),
+        second: kept(second, old.second),
+        average: kept(average, old.average),
+    }
 }
 
 /// `sums` and more: those of the squares of `tensors`.

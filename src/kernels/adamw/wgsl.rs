@@ -1,5 +1,6 @@
 //! Launches of the optimizer's shaders on cubecl's wgpu runtime.
 
+use super::loss_scale::{self, LossScale, STATE, Scaled};
 use super::norm::{TOGETHER, squares_work};
 use super::{AdamW, AdamWInputs, AdamWParameter, Several, SquareSums, forward_work, reference};
 use crate::device::Class;
@@ -38,6 +39,18 @@ info! {
     /// Of the shader of the norm.
     struct NormInfo {
         count: u32,
+    }
+
+    /// Of the shader of the loss scale.
+    struct LossScaleInfo {
+        /// Of the norm; 0: none.
+        limit: f32,
+        /// Finite steps after which the scale grows.
+        interval: f32,
+        /// The largest scale.
+        most: f32,
+        /// The smallest.
+        least: f32,
     }
 }
 
@@ -114,6 +127,38 @@ impl Shader for Norm {
     }
 }
 
+/// shaders/loss_scale.wgsl
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct NextScale;
+
+impl Shader for NextScale {
+    type Info = LossScaleInfo;
+    const FILE: &'static str = "loss_scale";
+    const TEXT: &'static str = include_str!("../../../shaders/loss_scale.wgsl");
+    const BUFFERS: usize = 5;
+
+    fn workgroup(&self) -> u32 {
+        1
+    }
+
+    fn values(&self) -> Value {
+        context! {}
+    }
+}
+
+impl LossScale for CubeBackend {
+    fn next(norm: FloatTensor<Self>, state: FloatTensor<Self>, info: LossScaleInfo) -> Scaled<Self> {
+        if !on_wgpu(&norm) {
+            return loss_scale::on_host::<Self>(norm, state, info);
+        }
+        let [norm, state] = [("the norm", norm), ("the state", state)].map(|(name, tensor)| contiguous(name, tensor));
+        let [clip, unscaled, new] = [1, 1, STATE].map(|n| layout::empty_acc(&norm, Shape::new([n])));
+        let work = Work::floats(&[3 + 2 * STATE]);
+        launch("loss scale", NextScale, 1, &[&norm, &state, &clip, &unscaled, &new], &info, work);
+        Scaled { clip, norm: unscaled, state: new }
+    }
+}
+
 /// Every variant.
 pub(super) fn shaders() -> Vec<Filled> {
     [Class::Gpu, Class::Software].into_iter().flat_map(of_class).collect()
@@ -126,7 +171,7 @@ pub(super) fn launched() -> Vec<Filled> {
 
 fn of_class(class: Class) -> Vec<Filled> {
     let wg = adding(class);
-    let mut all = vec![Filled::new(Norm { wg })];
+    let mut all = vec![Filled::new(Norm { wg }), Filled::new(NextScale)];
     for four in [false, true] {
         all.extend([Filled::new(Update { four }), Filled::new(Squares { wg, four })]);
     }

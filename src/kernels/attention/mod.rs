@@ -16,6 +16,7 @@ pub use cases::AttentionOperation;
 use super::choice::{cpu_kernels, references};
 use super::launch::Work;
 use super::layout::{to_nchw, to_nhwc};
+use super::precision;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
@@ -50,7 +51,7 @@ pub fn attention(qkv: Tensor<4>) -> Tensor<4> {
     let [_, channels, ..] = qkv.dims();
     assert!(channels.is_multiple_of(3), "attention: qkv has {channels} channels, no multiple of 3");
     if references() {
-        return Tensor::from_dispatch(reference::forward::<Dispatch>(qkv.into_dispatch()).0);
+        return precision::map(Tensor::from_dispatch(reference::forward::<Dispatch>(qkv.into_dispatch()).0));
     }
     let c = channels / 3;
     if c.is_multiple_of(4) || cpu_kernels(&qkv.device()) {
@@ -60,7 +61,7 @@ pub fn attention(qkv: Tensor<4>) -> Tensor<4> {
 }
 
 fn kernel(qkv: Tensor<4>) -> Tensor<4> {
-    Tensor::from_dispatch(<Dispatch as Attention>::forward(qkv.into_dispatch()).0)
+    precision::map(Tensor::from_dispatch(<Dispatch as Attention>::forward(qkv.into_dispatch()).0))
 }
 
 /// qkv whose q, k and v have `to` channels, zeros behind their own: the WGSL kernel reads four at a time. q makes up for the
@@ -68,7 +69,7 @@ fn kernel(qkv: Tensor<4>) -> Tensor<4> {
 fn pad(qkv: Tensor<4>, to: usize) -> Tensor<4> {
     let [b, channels, h, w] = qkv.dims();
     let c = channels / 3;
-    let zeros = Tensor::zeros([b, h, w, to - c], &qkv.device());
+    let zeros = Tensor::zeros([b, h, w, to - c], (&qkv.device(), qkv.dtype()));
     let qkv = to_nhwc(qkv);
     let [q, k, v] = [0, 1, 2].map(|i| qkv.clone().narrow(3, i * c, c));
     let q = q * (to as f64 / c as f64).sqrt();

@@ -180,7 +180,7 @@ impl Shader for Keys {
 /// Every variant for q, k and v of the given channels and pixels.
 pub(super) fn shaders(sizes: &[[usize; 2]]) -> Vec<Filled> {
     let classes = [Class::Gpu, Class::Software].into_iter();
-    let all = classes.flat_map(|class| sizes.iter().flat_map(move |size| Types::ALL.map(|types| (class, *size, types))));
+    let all = classes.flat_map(|class| sizes.iter().flat_map(move |size| Types::PRODUCTS.map(|types| (class, *size, types))));
     all.flat_map(|(class, size, types)| of_size(class, size, types)).collect()
 }
 

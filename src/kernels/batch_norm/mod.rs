@@ -20,6 +20,7 @@ use crate::kernels::choice::references;
 use crate::kernels::launch::Work;
 use crate::kernels::operand::Optional;
 use crate::kernels::plan;
+use crate::kernels::precision;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
 use burn::nn;
@@ -157,7 +158,7 @@ pub fn batch_norm(norm: &nn::BatchNorm, x: Tensor<4>, residual: Option<Tensor<4>
     if learns {
         running::update(norm, Tensor::from_dispatch(statistics), b * h * w);
     }
-    Tensor::from_dispatch(y)
+    precision::map(Tensor::from_dispatch(y))
 }
 
 /// Returns the work of the forward pass on `[B, C, H, W]`: x read, the result written.

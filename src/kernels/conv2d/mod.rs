@@ -19,6 +19,8 @@ pub use tile::Tile;
 use crate::kernels::choice::references;
 use crate::kernels::launch::Work;
 use crate::kernels::operand::Optional;
+use crate::kernels::precision::{self, Precision};
+use crate::kernels::shader::Elem;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
 use burn::tensor::{Shape, Tensor, assert_shape};
@@ -35,15 +37,17 @@ pub struct Conv2dOptions {
     pub upsample: bool,
     /// The tile that GPUs use; without one, what fits the size. (A software adapter that is given one runs the shaders of GPUs.)
     pub tile: Option<Tile>,
+    /// What x, the weight and the result's gradient are rounded to as factors of products; f16 maps are f16 anyway.
+    pub factors: Elem,
 }
 
 impl Conv2dOptions {
     /// A 3x3 convolution, with padding 1, of the input upsampled to twice its height and width.
-    pub const UPSAMPLE: Self = Self { stride: 1, padding: 1, upsample: true, tile: None };
+    pub const UPSAMPLE: Self = Self { stride: 1, padding: 1, upsample: true, tile: None, factors: Elem::F32 };
 
     /// A convolution with as many outputs as inputs, or one for every `stride` of them along each side.
     pub fn same(kernel: usize, stride: usize) -> Self {
-        Self { stride, padding: kernel / 2, upsample: false, tile: None }
+        Self { stride, padding: kernel / 2, upsample: false, tile: None, factors: Elem::F32 }
     }
 }
 
@@ -102,11 +106,22 @@ pub trait Conv2d: Backend {
 }
 
 /// Convolves `x` `[B, C, H, W]` with `weight` `[O, C, K, K]` and adds `bias` `[O]` and `residual` `[B, O, H', W']`. Returns
-/// `[B, O, H', W']` over NHWC memory.
+/// `[B, O, H', W']` over NHWC memory. In half precision all of these but the weight and the bias are feature maps of f16.
 ///
 /// # Panics
 /// If a shape doesn't fit, naming the operand.
 pub fn conv2d(
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    residual: Option<Tensor<4>>,
+    options: Conv2dOptions,
+) -> Tensor<4> {
+    precision::map(product(precision::map(x), precision::factor(weight), bias, residual, options))
+}
+
+/// [`conv2d`], whose x and result stay of the type that they are.
+pub(crate) fn product(
     x: Tensor<4>,
     weight: Tensor<4>,
     bias: Option<Tensor<1>>,
@@ -123,6 +138,10 @@ pub fn conv2d(
     if let Some(bias) = &bias {
         assert_shape!(bias, [out]);
     }
+    let options = match precision::current() {
+        Precision::F32 => options,
+        Precision::F16 => Conv2dOptions { factors: Elem::F16, ..options },
+    };
     let inputs = Conv2dInputs {
         x: x.into_dispatch(),
         weight: weight.into_dispatch(),

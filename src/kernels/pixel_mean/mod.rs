@@ -13,6 +13,7 @@ pub use cases::PixelMeanOperation;
 use crate::kernels::choice::{cpu_kernels, references};
 use crate::kernels::launch::Work;
 use crate::kernels::layout;
+use crate::kernels::precision::in_f32;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
@@ -29,7 +30,7 @@ pub trait PixelMean: Backend {
 
 impl PixelMean for Flex {}
 
-/// Means of `x` `[B, C, H, W]` over its pixels: `[B, C]`.
+/// Means of `x` `[B, C, H, W]` over its pixels: `[B, C]`, in f32 in any precision.
 ///
 /// # Panics
 /// If `x` has no pixels.
@@ -37,7 +38,7 @@ pub fn pixel_mean(x: Tensor<4>) -> Tensor<2> {
     let ([b, c, h, w], device) = (x.dims(), x.device());
     assert!(h * w > 0, "pixel_mean: x has no pixels, {:?}", x.dims());
     if device.is_autodiff() || references() || cpu_kernels(&device) {
-        return layout::to_nhwc(x).reshape([b, h * w, c]).mean_dim(1).reshape([b, c]);
+        return layout::to_nhwc(in_f32(x)).reshape([b, h * w, c]).mean_dim(1).reshape([b, c]);
     }
     Tensor::from_dispatch(<Dispatch as PixelMean>::forward(x.into_dispatch()))
 }

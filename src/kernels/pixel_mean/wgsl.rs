@@ -54,7 +54,7 @@ impl PixelMean for CubeBackend {
         let x = layout::into_nhwc(x);
         let dims = layout::dims(&x);
         let [b, c, h, w] = dims;
-        let y = layout::empty(&x, Shape::new([b, c]), x.dtype);
+        let y = layout::empty_acc(&x, Shape::new([b, c]));
         let [total, pixels, channels] = [b * c, h * w, c].map(|v| v as u32);
         let info = Info { total, pixels, channels };
         launch("pixel_mean", Forward(types), total.div_ceil(WORKGROUP) as usize, &[&x, &y], &info, work(dims));

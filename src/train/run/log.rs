@@ -1,7 +1,7 @@
 //! metrics.jsonl, the progress bar, the loss curve.
 
 use super::pools::Pools;
-use crate::config::Config;
+use crate::config::{Config, Precision};
 use crate::error::{Error, Result};
 use crate::eval::validation::Validation;
 use crate::files::{self, write_atomically};
@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 
 /// Seconds of silence at most, once there is a step to tell of.
 const SILENCE: Duration = Duration::from_secs(9);
+/// Steps in a row that are left out before training stops.
+const MOST_LEFT_OUT: u64 = 10;
 /// What the bar says before there is anything to tell.
 const FIRST: &str = "taking the first step";
 
@@ -38,6 +40,10 @@ pub(super) struct Log {
     /// Whose memory pools are watched.
     device: Device,
     pub pools: Pools,
+    /// Whether steps may be left out.
+    mixed: bool,
+    /// Steps left out in a row.
+    left_out: u64,
     since: Instant,
     printed: Instant,
     /// Time spent in steps, by this call.
@@ -73,6 +79,8 @@ impl Log {
             steps: Vec::new(),
             device: device.clone(),
             pools: Pools::new(state.position.step),
+            mixed: config.train.precision == Precision::Mixed,
+            left_out: 0,
             since: now,
             printed: now,
             stepping: Duration::ZERO,
@@ -122,24 +130,39 @@ impl Log {
     /// Reads the numbers of the steps since the last row, up to `step`: the only place where the loop waits for the device.
     ///
     /// # Errors
-    /// If they aren't finite, the device fails, or by `tally` it has left out work.
+    /// If they aren't finite (in mixed precision: a loss, or the gradients of ten steps in a row), the device fails, or by `tally` it has left out work.
     pub fn row(&mut self, step: u64, images: u64, tally: &mut Tally) -> Result<Row> {
         let (outcomes, rates): (Vec<Outcome>, Vec<f64>) = std::mem::take(&mut self.steps).into_iter().unzip();
         let steps = rates.len() as u64;
-        let numbers = Tensor::cat(outcomes.into_iter().flat_map(|o| [o.loss, o.grad_norm]).collect(), 0).try_to_vec_as::<f32>();
+        let scale = outcomes.last().and_then(|outcome| outcome.loss_scale.clone());
+        let of_steps = outcomes.into_iter().flat_map(|o| [o.loss, o.grad_norm]);
+        let numbers = Tensor::cat(of_steps.chain(scale).collect(), 0).try_to_vec_as::<f32>();
         let numbers = numbers.map_err(|e| Error::device(&format!("computing the steps up to {step}"), &e))?;
         tally.check()?;
+        let (numbers, scale) = numbers.split_at(2 * rates.len());
         let (losses, norms): (Vec<f32>, Vec<f32>) = numbers.as_chunks().0.iter().map(|[loss, norm]| (*loss, *norm)).unzip();
         let first = step - steps + 1;
         for (number, ((loss, norm), lr)) in (first..).zip(losses.iter().zip(&norms).zip(&rates)) {
             if !loss.is_finite() {
                 return Err(self.broken(number, *lr, &format!("the loss is {loss}")));
             }
-            if !norm.is_finite() {
+            self.left_out = if norm.is_finite() { 0 } else { self.left_out + 1 };
+            if self.mixed && self.left_out == MOST_LEFT_OUT {
+                let what = format!("{MOST_LEFT_OUT} steps in a row had gradients that aren't finite, and were left out");
+                return Err(self.broken(number, *lr, &what));
+            }
+            if !norm.is_finite() && !self.mixed {
                 return Err(self.broken(number, *lr, &format!("the gradients' norm is {norm}")));
             }
         }
-        let (lr, grad_norm) = (rates[rates.len() - 1], f64::from(norms[norms.len() - 1]));
+        // Of a step that was left out there is none.
+        let grad_norm = norms.iter().rev().find(|norm| norm.is_finite()).map(|norm| f64::from(*norm));
+        let grad_norm = grad_norm.or(self.metrics.rows.last().map(|row| row.grad_norm)).unwrap_or(0.0);
+        let (loss_scale, left_out) = match *scale {
+            [scale, _, left_out, _] => (Some(f64::from(scale)), Some(left_out as u64)),
+            _ => (None, None),
+        };
+        let lr = rates[rates.len() - 1];
         let loss = losses.iter().map(|l| f64::from(*l)).sum::<f64>() / steps as f64;
         let images_per_s = (steps * self.batch) as f64 / self.since.elapsed().as_secs_f64();
         let pools = self.device.memory_pool_usage();
@@ -147,7 +170,8 @@ impl Log {
             self.bar.suspend(|| warn(&grown));
         }
         let [pool_bytes, pool_bytes_used] = [pools.map(|pools| pools.bytes_reserved), pools.map(|pools| pools.bytes_in_use)];
-        Ok(Row { step, images, loss, grad_norm, lr, images_per_s, seconds: 0.0, pool_bytes, pool_bytes_used })
+        let seconds = 0.0;
+        Ok(Row { step, images, loss, grad_norm, lr, images_per_s, seconds, loss_scale, left_out, pool_bytes, pool_bytes_used })
     }
 
     /// Notes which step broke, so that `soda replay` finds it.
@@ -239,7 +263,7 @@ mod tests {
         let mut add = |numbers: &[(f32, f32)]| {
             for (i, (loss, norm)) in numbers.iter().enumerate() {
                 let tensor = |value: f32| Tensor::<1>::from_floats([value], &device);
-                log.add(Outcome { loss: tensor(*loss), grad_norm: tensor(*norm) }, 0.1 * (i + 1) as f64);
+                log.add(Outcome { loss: tensor(*loss), grad_norm: tensor(*norm), loss_scale: None }, 0.1 * (i + 1) as f64);
             }
             log.row(10, 80, &mut Tally::new(&device))
         };
@@ -268,7 +292,7 @@ mod tests {
         let mut log = Log::open(&run, &config, &State::new(&config, "", &device), &device, Log::bar(&config)).expect("a new log");
         for loss in [1.0, 2.0] {
             let [loss, grad_norm] = [loss, 5.0].map(|value: f32| Tensor::<1>::from_floats([value], &device));
-            log.add(Outcome { loss, grad_norm }, 0.1);
+            log.add(Outcome { loss, grad_norm, loss_scale: None }, 0.1);
         }
         assert_eq!(log.bar.message(), FIRST);
         let left = || "about 3 hours left".to_owned();

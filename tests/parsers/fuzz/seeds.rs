@@ -324,6 +324,8 @@ pub fn metrics() -> Vec<Vec<u8>> {
         lr: 1e-3,
         images_per_s: 99.5,
         seconds: 1.25,
+        loss_scale: None,
+        left_out: None,
         pool_bytes: Some(3_000_000),
         pool_bytes_used: None,
     };

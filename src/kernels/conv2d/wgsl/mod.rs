@@ -205,7 +205,7 @@ impl Conv2d for CubeBackend {
         let Conv2dInputs { x, weight, bias, residual, options } = inputs;
         let elem = layout::elem("conv2d", "x", &x);
         let x = layout::into_nhwc(x);
-        let call = Call::new(layout::dims(&x), &weight, Types::of(elem), options);
+        let call = Call::new(layout::dims(&x), &weight, Types::product(elem, options.factors), options);
         let residual = residual.into_option().map(|residual| {
             layout::check("conv2d", "the residual", &residual, elem);
             layout::into_nhwc(residual)
@@ -224,13 +224,13 @@ impl Conv2d for CubeBackend {
         let Conv2dInputs { x, weight, options, .. } = inputs;
         let elem = layout::elem("conv2d", "x", &x);
         layout::check("conv2d", "the result's gradient", &dy, elem);
-        let call = Call::new(layout::dims(&x), &weight, Types::of(elem), options);
+        let call = Call::new(layout::dims(&x), &weight, Types::product(elem, options.factors), options);
         let [of_x, of_weight, of_bias] = wanted;
         let dy = layout::into_nhwc(dy);
         // x, which is large, isn't held any longer than it is needed.
         let dw = of_weight.then(|| gradients::of_weight(&call, layout::into_nhwc(x), &dy, &weight));
         let dx = of_x.then(|| call.pass(true, &dy, weight, [None, None]));
-        let db = of_bias.then(|| gradients::of_bias(dy, call.types));
+        let db = of_bias.then(|| gradients::of_bias(dy, Types::of(elem)));
         Conv2dGradients { x: Optional::new(dx), weight: Optional::new(dw), bias: Optional::new(db) }
     }
 }

@@ -339,14 +339,14 @@ impl Shader for ColumnSums {
     }
 }
 
-/// Returns every variant that is launched, and the same for feature maps of f16.
+/// Returns every variant that is launched, and the same for feature maps and factors of f16.
 pub(in crate::kernels::conv2d) fn shaders() -> Vec<Filled> {
     let mut all: Vec<Filled> = [false, true].map(|upsample| Filled::new(WeightsSum { upsample })).into();
-    for types in Types::ALL {
+    all.extend(Types::ALL.iter().flat_map(|&types| ColumnSums::COLS.map(|cols| Filled::new(ColumnSums { cols, types }))));
+    for types in Types::PRODUCTS {
         all.extend([false, true].map(|upsample| Filled::new(Pack { upsample, types })));
         all.extend([Form::Same, Form::Up, Form::Down].map(|form| Filled::new(Block { form, types })));
         all.extend([false, true].map(|down| Filled::new(WeightsBlock { down, types })));
-        all.extend(ColumnSums::COLS.map(|cols| Filled::new(ColumnSums { cols, types })));
         for fours in Fours::ALL {
             all.extend(general::<FEW_TAPS>(fours, types));
             all.extend(general::<MOST_TAPS>(fours, types));

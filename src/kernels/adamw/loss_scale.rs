@@ -1,0 +1,144 @@
+//! Dynamic loss scaling (Micikevicius et al. 2018, arXiv 1710.03740, section 3.2): the loss is multiplied by a scale, so that gradients
+//! which f16 would round to 0 pass through the backward pass; the update divides it out again. A step whose gradients overflow is left
+//! out and the scale halved; after many that don't it is doubled. All of it happens on the device, without waiting for it.
+
+use super::wgsl::LossScaleInfo;
+use crate::kernels::choice::references;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch, ExtensionType, TensorMetadata, backend_extension};
+use burn::tensor::{Tensor, TensorData, assert_shape};
+use burn_flex::Flex;
+
+/// Numbers of a state: the scale, finite steps since it changed, steps left out in all, and of them in a row.
+pub const STATE: usize = 4;
+
+/// Where a run begins. (Scale and growth are those of PyTorch's `GradScaler`.)
+pub const BEGINNING: [f32; STATE] = [65_536.0, 0.0, 0.0, 0.0];
+
+/// Finite steps after which the scale is doubled.
+const INTERVAL: f32 = 2_000.0;
+/// The scale stays between these: products with it are far from f32's own limits.
+const LEAST: f32 = 1.0;
+/// See [`LEAST`].
+const MOST: f32 = 16_777_216.0;
+
+/// What one step of it gives, on any backend.
+#[derive(Clone, Debug, ExtensionType)]
+pub struct Scaled<B: Backend> {
+    /// `[1]`, see [`Scaling`].
+    pub clip: FloatTensor<B>,
+    /// `[1]`.
+    pub norm: FloatTensor<B>,
+    /// `[4]`.
+    pub state: FloatTensor<B>,
+}
+
+/// What one step of it gives.
+#[derive(Clone, Debug)]
+pub struct Scaling {
+    /// What the scaled gradients are to be multiplied by, `[1]`; below 0 where they aren't finite.
+    pub clip: Tensor<1>,
+    /// Norm of the gradients without the scale, before the clip, `[1]`.
+    pub norm: Tensor<1>,
+    /// The next state, `[4]`.
+    pub state: Tensor<1>,
+}
+
+/// The operation on every backend: by default on the host. It isn't differentiable.
+#[backend_extension(Cube, Flex)]
+pub trait LossScale: Backend {
+    /// Computes [`loss_scale`] with the constants of `info`.
+    fn next(norm: FloatTensor<Self>, state: FloatTensor<Self>, info: LossScaleInfo) -> Scaled<Self> {
+        on_host::<Self>(norm, state, info)
+    }
+}
+
+impl LossScale for Flex {}
+
+/// One step of dynamic loss scaling from the `norm` `[1]` of all scaled gradients and the `state` `[4]`, with a clip of the true norm at
+/// `limit` (0: none).
+///
+/// # Panics
+/// If a shape doesn't fit.
+pub fn loss_scale(norm: Tensor<1>, state: Tensor<1>, limit: f64) -> Scaling {
+    assert_shape!(norm, [1]);
+    assert_shape!(state, [STATE]);
+    let info = LossScaleInfo { limit: limit as f32, interval: INTERVAL, most: MOST, least: LEAST };
+    let (norm, state) = (norm.into_dispatch(), state.into_dispatch());
+    let next = if references() { on_host::<Dispatch> } else { <Dispatch as LossScale>::next };
+    let Scaled { clip, norm, state } = next(norm, state, info);
+    let [clip, norm, state] = [clip, norm, state].map(Tensor::from_dispatch);
+    Scaling { clip, norm, state }
+}
+
+/// The step in plain numbers: clip, norm without the scale, next state.
+fn next(norm: f32, [scale, streak, skipped, row]: [f32; STATE], info: LossScaleInfo) -> (f32, f32, [f32; STATE]) {
+    if !norm.is_finite() {
+        return (-1.0, norm, [(scale * 0.5).max(info.least), 0.0, skipped + 1.0, row + 1.0]);
+    }
+    let length = norm / scale;
+    let factor = if info.limit > 0.0 { (info.limit / (length + 1e-6)).min(1.0) } else { 1.0 };
+    let grown = if streak + 1.0 >= info.interval { [(scale * 2.0).min(info.most), 0.0] } else { [scale, streak + 1.0] };
+    (factor / scale, length, [grown[0], grown[1], skipped, 0.0])
+}
+
+/// The step with numbers that are read from the device and written to it.
+pub(super) fn on_host<B: Backend>(norm: FloatTensor<B>, state: FloatTensor<B>, info: LossScaleInfo) -> Scaled<B> {
+    let device = norm.device();
+    let read = |x| {
+        let data = pollster::block_on(B::float_into_data(x)).unwrap_or_else(|e| panic!("reading the loss scale: {e:?}"));
+        data.try_into_vec::<f32>().expect("f32")
+    };
+    let (norm, state) = (read(norm)[0], read(state));
+    let (clip, norm, state) = next(norm, *state.first_chunk().expect("four numbers"), info);
+    let write = |values: &[f32]| B::float_from_data(TensorData::new(values.to_vec(), [values.len()]), &device);
+    Scaled { clip: write(&[clip]), norm: write(&[norm]), state: write(&state) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    /// What comes of these norms, one after the other, from `state`: clips and states.
+    fn run(device: &Device, state: [f32; STATE], norms: &[f32], limit: f64) -> Vec<(f32, [f32; STATE])> {
+        let mut state = Tensor::<1>::from_floats(state, device);
+        let values = |x: Tensor<1>| x.into_data().try_into_vec::<f32>().expect("f32");
+        let mut step = |norm: &f32| {
+            let scaling = loss_scale(Tensor::from_floats([*norm], device), state.clone(), limit);
+            state = scaling.state.clone();
+            (values(scaling.clip)[0], *values(scaling.state).first_chunk().expect("four"))
+        };
+        norms.iter().map(&mut step).collect()
+    }
+
+    fn devices() -> Vec<Device> {
+        vec![Device::flex(), crate::device::select("vulkan").expect("a Vulkan adapter").device]
+    }
+
+    #[test]
+    fn the_scale_halves_where_gradients_overflow_and_doubles_after_many_that_dont() {
+        for device in devices() {
+            let (inf, nan) = (f32::INFINITY, f32::NAN);
+            let found = run(&device, BEGINNING, &[inf, nan, 32_768.0, -inf], 1.0);
+            let want = [
+                (-1.0, [32_768.0, 0.0, 1.0, 1.0]),
+                (-1.0, [16_384.0, 0.0, 2.0, 2.0]),
+                // A true norm of 2 is clipped to 1.
+                (1.0 / (2.0 + 1e-6) / 16_384.0, [16_384.0, 1.0, 2.0, 0.0]),
+                (-1.0, [8_192.0, 0.0, 3.0, 1.0]),
+            ];
+            for ((clip, state), (want_clip, want_state)) in found.iter().zip(want) {
+                // A division and a multiplication, each within 2.5 units in the last place.
+                assert!((clip - want_clip).abs() <= 1e-6 * want_clip.abs(), "{clip} {want_clip}");
+                assert_eq!(*state, want_state);
+            }
+            let found = run(&device, [1024.0, 1_998.0, 5.0, 0.0], &[1.0, 1.0, 1.0], 0.0);
+            assert_eq!(found[0], (1.0 / 1024.0, [1024.0, 1_999.0, 5.0, 0.0]));
+            assert_eq!(found[1], (1.0 / 1024.0, [2048.0, 0.0, 5.0, 0.0]));
+            assert_eq!(found[2], (1.0 / 2048.0, [2048.0, 1.0, 5.0, 0.0]));
+            assert_eq!(run(&device, [1.0, 0.0, 0.0, 0.0], &[nan], 0.0)[0].1[0], 1.0, "never below 1");
+            assert_eq!(run(&device, [MOST, 1_999.0, 0.0, 0.0], &[1.0], 0.0)[0].1[0], MOST, "never above {MOST}");
+        }
+    }
+}
