@@ -15,8 +15,20 @@ alias Acc = {{ acc }};
 alias Acc4 = vec4<{{ acc }}>;
 {% if factors != elem %}
 
-/// Four numbers as f16 would hold them.
+/// Four numbers as f16 would hold them: the nearest ones, of two equally near the even one. (By their bits: what pack2x16float rounds to is
+/// the driver's choice.)
 fn rounded(v: vec4<f32>) -> vec4<f32> {
-    return vec4<f32>(unpack2x16float(pack2x16float(v.xy)), unpack2x16float(pack2x16float(v.zw)));
+    let bits = bitcast<vec4<u32>>(v);
+    let exponent = (bits >> vec4<u32>(23u)) & vec4<u32>(255u);
+    // Bits that f16 doesn't have: 13, below 2^-14 one more with each power of two. Below 2^-24 it is 0.
+    let lost = vec4<u32>(126u) - clamp(exponent, vec4<u32>(103u), vec4<u32>(113u));
+    let odd = (bits >> lost) & vec4<u32>(1u);
+    let up = (vec4<u32>(1u) << (lost - 1u)) - 1u + odd;
+    let kept = (bits + up) & ~((vec4<u32>(1u) << lost) - 1u);
+    let sign = bits & vec4<u32>(0x80000000u);
+    let small = select(kept, sign, exponent < vec4<u32>(103u));
+    // From 65,520 on it is infinite.
+    let all = select(small, sign | vec4<u32>(0x7f800000u), (kept & vec4<u32>(0x7fffffffu)) >= vec4<u32>(0x47800000u));
+    return select(bitcast<vec4<f32>>(all), v, exponent == vec4<u32>(255u));
 }
 {% endif %}

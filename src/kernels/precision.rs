@@ -12,6 +12,7 @@
 use super::autodiff::{CheckpointStrategy, Checkpointer, Saved, node};
 use super::buffers::Buffer;
 use super::launch::{on_wgpu, profile_of};
+use super::shader::Elem;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::CubeBackend;
@@ -52,6 +53,14 @@ pub fn autocast<T>(precision: Precision, work: impl FnOnce() -> T) -> T {
 /// The precision of operations on this thread.
 pub(crate) fn current() -> Precision {
     CURRENT.get()
+}
+
+/// What the factors of products are rounded to in the current precision.
+pub(crate) fn factors() -> Elem {
+    match current() {
+        Precision::F32 => Elem::F32,
+        Precision::F16 => Elem::F16,
+    }
 }
 
 /// `x` as the feature map that it is in the current precision; its gradient too.

@@ -5,8 +5,9 @@ use crate::common::wgpu;
 use burn::tensor::Device;
 use soda::device::{Class, Extensions};
 use soda::error::Result;
-use soda::kernels::catalog::{self, Case, Input, Operation, Pass, Results, Suite, Tolerance, Tolerances, operations};
+use soda::kernels::catalog::{self, Case, Input, Numbers, Operation, Pass, Results, Suite, Tolerance, Tolerances, operations};
 use soda::kernels::launch::Work;
+use soda::kernels::precision::{Precision, autocast};
 use soda::kernels::shader::Filled;
 use soda::kernels::testing::{fill_with_junk, launched, with_class, with_guards, with_references};
 use std::collections::BTreeSet;
@@ -90,6 +91,61 @@ fn no_shader_of_gpus_reads_or_writes_beside_its_buffers() {
 #[test]
 fn no_shader_of_software_adapters_reads_or_writes_beside_its_buffers() {
     shaders_stay_within_their_buffers(operations(), Class::Software);
+}
+
+/// Operations of feature maps but convolutions, which half.rs is about: with maps stored as f16, on numbers that f16 holds. What isn't stored
+/// as f16 is as close to the reference in f32 as ever; what is has been rounded once (or, as attention's backward pass reads its result,
+/// twice), by 2^-11 where the driver takes the nearest number and 2^-10 where it doesn't.
+fn shaders_of_f16_equal_the_references(class: Class) {
+    let device = wgpu();
+    let of_maps = |case: &Case| case.kernel != "conv2d" && case.inputs.iter().any(Input::is_map);
+    for case in cases(operations()).into_iter().filter(of_maps) {
+        let got = with_class(class, || case.results_of(Numbers::Stored, &device)).expect("the device is there");
+        let want = with_references(|| case.results_of(Numbers::Halves, &Device::flex())).expect("the CPU is there");
+        assert_eq!(got.len(), want.len(), "{}", case.name());
+        let own = case.tolerances.wgsl;
+        for (got, want) in got.into_iter().zip(want) {
+            let input = got.0.strip_prefix("the gradient of ").and_then(|name| case.inputs.iter().find(|i| i.name == name));
+            let stored = input.map_or(got.0 == "the value", Input::is_map);
+            let tolerance = if stored { Tolerance::new(2e-3 + own.relative, own.absolute + 1e-6) } else { own };
+            compare(&case, &vec![got], &vec![want], tolerance, &format!("{class:?}, f16"));
+        }
+    }
+}
+
+#[test]
+fn the_shaders_of_gpus_for_f16_equal_the_references() {
+    shaders_of_f16_equal_the_references(Class::Gpu);
+}
+
+#[test]
+fn the_shaders_of_software_adapters_for_f16_equal_the_references() {
+    shaders_of_f16_equal_the_references(Class::Software);
+}
+
+/// Where an adapter has no f16, products of f32 numbers in half precision are those of rounded ones, but for sums in another order; in f32
+/// they aren't. (The weights of upsampled inputs are rounded as sums: half.rs.)
+#[test]
+fn products_round_their_factors_where_maps_stay_f32() {
+    let tolerance = Tolerance::new(1e-4, 1e-5);
+    let device = wgpu();
+    let cases = cases(operations());
+    let of = |kernel: &'static str| cases.iter().filter(move |case| case.kernel == kernel && !case.name().contains("upsampl"));
+    for case in of("conv2d").step_by(7).chain(of("attention").step_by(2)) {
+        for class in [Class::Gpu, Class::Software] {
+            let rounded = with_class(class, || autocast(Precision::F16, || results(case, &device)));
+            let plain = with_class(class, || results(case, &device));
+            let want = with_references(|| case.results_of(Numbers::Halves, &Device::flex())).expect("the CPU is there");
+            for ((rounded, plain), want) in rounded.into_iter().zip(plain).zip(want) {
+                // Sums over the result's gradient alone are no products.
+                if ["the gradient of bias", "the gradient of residual"].contains(&want.0.as_str()) {
+                    continue;
+                }
+                assert!(tolerance.error(&plain.1, &want.1) > 1.0, "{} of {}: rounding changes nothing", want.0, case.name());
+                compare(case, &vec![rounded], &vec![want], tolerance, &format!("{class:?}, rounded"));
+            }
+        }
+    }
 }
 
 #[test]

@@ -3,9 +3,11 @@
 use crate::common;
 use crate::common::program::TINY;
 use burn::module::Module;
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::nn::BatchNormConfig;
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use soda::config::Config;
 use soda::diffusion::Schedule;
+use soda::kernels::batch_norm::batch_norm;
 use soda::kernels::conv2d::{Conv2dOptions, conv2d};
 use soda::kernels::precision::{Precision, autocast};
 use soda::model::{Soda, parameters};
@@ -31,11 +33,11 @@ fn host<const D: usize>(x: Tensor<D>) -> Vec<f32> {
 }
 
 /// z, the prediction and every gradient of a batch, one after the other: what both networks come to.
-fn computed(device: &Device, precision: Precision) -> [Vec<f32>; 3] {
+fn computed(device: &Device, precision: Precision, seed: u64) -> [Vec<f32>; 3] {
     const BATCH: usize = 4;
     let config = config(&["model.unet.attention=[16]"]);
     let device = device.clone().autodiff();
-    let model = Soda::new(&config.model, 1, &device).in_precision(precision);
+    let model = Soda::new(&config.model, seed, &device).in_precision(precision);
     let z = model.encode(normal([BATCH, 3, 32, 32], 0, &device));
     let t = Tensor::from_floats([0.1, 0.4, 0.7, 1.0], &device);
     let ones = Tensor::ones([BATCH, 1], &device);
@@ -56,19 +58,42 @@ fn distance(a: &[f32], b: &[f32]) -> f64 {
     (difference / square(&mut b.iter().map(|b| f64::from(*b)))).sqrt()
 }
 
-/// The same operands are rounded in the same places: what is left are sums in another order, which now and then round to the neighbouring
-/// number. So both agree far better with each other than with f32, and with f32 as well as 11 bits allow.
+/// The same operands are rounded in the same places: what is left are sums in another order, which now and then round to the other
+/// neighbour. In a few layers that changes far less than rounding does.
 #[test]
-fn half_precision_on_vulkan_is_what_the_cpu_emulates() {
-    let (cpu, wgpu) = (Device::flex(), common::wgpu());
-    let exact = computed(&cpu, Precision::F32);
-    let emulated = computed(&cpu, Precision::F16);
-    let stored = computed(&wgpu, Precision::F16);
-    for (i, (what, most)) in [("z", 5e-3), ("the prediction", 5e-3), ("the gradients", 2e-2)].into_iter().enumerate() {
-        let rounding = distance(&emulated[i], &exact[i]);
+fn a_few_layers_on_vulkan_are_what_the_cpu_emulates() {
+    let layers = |device: Device, precision: Precision| {
+        let device = device.autodiff();
+        autocast(precision, || {
+            let x = normal([4, 4, 32, 32], 0, &device);
+            let weights = |i| normal([4, 4, 3, 3], 10 + i, &device) * 0.2;
+            let h = conv2d(x, weights(0), None, None, Conv2dOptions::same(3, 1));
+            let h = batch_norm(&BatchNormConfig::new(4).init(&device), h, None, true);
+            let h = conv2d(h.clone(), weights(1), None, Some(h), Conv2dOptions::same(3, 1));
+            host(h.cast(FloatDType::F32).inner())
+        })
+    };
+    let exact = layers(Device::flex(), Precision::F32);
+    let emulated = layers(Device::flex(), Precision::F16);
+    let stored = layers(common::wgpu(), Precision::F16);
+    let (rounding, between) = (distance(&emulated, &exact), distance(&stored, &emulated));
+    assert!(rounding > 2e-4 && between < 0.2 * rounding, "{between:.1e} between the devices, {rounding:.1e} from f32");
+}
+
+/// Through all layers such differences grow to the size of rounding's own; more would be an error.
+#[test]
+fn networks_in_half_precision_are_as_far_from_f32_as_11_bits_allow() {
+    let exact = computed(&Device::flex(), Precision::F32, 1);
+    let emulated = computed(&Device::flex(), Precision::F16, 1);
+    let stored = computed(&common::wgpu(), Precision::F16, 1);
+    let other = computed(&Device::flex(), Precision::F16, 2);
+    for (i, (what, most)) in [("z", 5e-3), ("the prediction", 5e-3), ("the gradients", 5e-2)].into_iter().enumerate() {
         let between = distance(&stored[i], &emulated[i]);
-        assert!((1e-4..most).contains(&rounding), "{what}: half precision is {rounding:.1e} from f32");
-        assert!(between < 0.6 * rounding, "{what}: {between:.1e} between the devices, {rounding:.1e} from f32");
+        for rounding in [distance(&emulated[i], &exact[i]), distance(&stored[i], &exact[i])] {
+            assert!((1e-4..most).contains(&rounding), "{what}: half precision is {rounding:.1e} from f32");
+            assert!(between < 1.5 * rounding, "{what}: {between:.1e} between the devices, {rounding:.1e} from f32");
+        }
+        assert!(distance(&other[i], &emulated[i]) > 10.0 * most, "{what} of other weights would pass");
     }
 }
 
@@ -81,7 +106,7 @@ fn feature_maps_are_f16_where_the_adapter_stores_them_and_gradients_have_their_i
     let y = autocast(Precision::F16, || run(&x));
     assert_eq!(y.dtype(), DType::F16);
     assert_eq!(run(&x).dtype(), DType::F32, "outside nothing is cast");
-    let gradients = y.cast(burn::tensor::FloatDType::F32).square().sum().backward();
+    let gradients = y.cast(FloatDType::F32).square().sum().backward();
     assert_eq!(x.grad(&gradients).expect("tracked").dtype(), DType::F32);
     assert_eq!(weight.grad(&gradients).expect("tracked").dtype(), DType::F32);
 }
@@ -93,7 +118,7 @@ fn feature_maps_hold_a_neighbour_in_f16() {
     let identity = |device: &Device| Tensor::<2>::eye(4, device).reshape([4, 4, 1, 1]);
     let stored = |device: &Device| {
         let y = autocast(Precision::F16, || conv2d(x(device), identity(device), None, None, Conv2dOptions::same(1, 1)));
-        host(y.cast(burn::tensor::FloatDType::F32))
+        host(y.cast(FloatDType::F32))
     };
     let exact = host(x(&Device::flex()));
     let (nearest, vulkan) = (stored(&Device::flex()), stored(&common::wgpu()));

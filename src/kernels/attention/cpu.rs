@@ -6,6 +6,7 @@ use crate::kernels::gemm::{Matrix, product};
 use crate::kernels::layout::{FlexImage, flex_dims, flex_values};
 use crate::kernels::math;
 use crate::kernels::profile;
+use crate::kernels::shader::Elem;
 use crate::kernels::simd::{LANES, Loop, vectorised};
 use burn::tensor::Shape;
 use burn_flex::{Flex, FlexTensor};
@@ -121,7 +122,7 @@ impl<'a> Loop<(&'a mut [f32], &'a [f32], usize)> for ScoreGradient {
 }
 
 impl Attention for Flex {
-    fn forward(qkv: FlexTensor) -> (FlexTensor, FlexTensor) {
+    fn forward(qkv: FlexTensor, _: Elem) -> (FlexTensor, FlexTensor) {
         let [batch, channels, height, width] = flex_dims(&qkv);
         let (c, n) = (channels / 3, height * width);
         let _timer = profile::timer("attention forward", || forward_work([batch, c, height, width]));
@@ -147,7 +148,7 @@ impl Attention for Flex {
         (FlexImage::tensor(out, [batch, c, height, width]), log_sums.tensor(Shape::new([batch, n])))
     }
 
-    fn backward(d_out: FlexTensor, qkv: FlexTensor, _out: FlexTensor, log_sums: FlexTensor) -> FlexTensor {
+    fn backward(d_out: FlexTensor, qkv: FlexTensor, _out: FlexTensor, log_sums: FlexTensor, _: Elem) -> FlexTensor {
         let _timer = profile::timer("attention backward", || backward_work(flex_dims(&d_out)));
         let (d_out, qkv) = (FlexImage::new(d_out), FlexImage::new(qkv));
         let [_, channels, height, width] = qkv.dims;

@@ -17,6 +17,7 @@ use super::choice::{cpu_kernels, references};
 use super::launch::Work;
 use super::layout::{to_nchw, to_nhwc};
 use super::precision;
+use super::shader::Elem;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
@@ -25,8 +26,10 @@ use burn::tensor::Tensor;
 #[backend_extension(Autodiff, Cube, Flex)]
 pub trait Attention: Backend {
     /// Computes [`attention`]. Returns the result `[B, C, H, W]`, and what this backend's backward pass needs: the logarithm of
-    /// each row's sum of exponentials, `[B, H W]`. (The reference needs nothing and returns the result twice.)
-    fn forward(qkv: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
+    /// each row's sum of exponentials, `[B, H W]`. (The reference needs nothing and returns the result twice.) Shaders round what they
+    /// read of feature maps to `factors`.
+    fn forward(qkv: FloatTensor<Self>, factors: Elem) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let _ = factors;
         reference::forward::<Self>(qkv)
     }
 
@@ -37,8 +40,9 @@ pub trait Attention: Backend {
         qkv: FloatTensor<Self>,
         out: FloatTensor<Self>,
         log_sums: FloatTensor<Self>,
+        factors: Elem,
     ) -> FloatTensor<Self> {
-        let _ = (out, log_sums);
+        let _ = (out, log_sums, factors);
         reference::backward::<Self>(d_out, qkv)
     }
 }
@@ -61,7 +65,7 @@ pub fn attention(qkv: Tensor<4>) -> Tensor<4> {
 }
 
 fn kernel(qkv: Tensor<4>) -> Tensor<4> {
-    precision::map(Tensor::from_dispatch(<Dispatch as Attention>::forward(qkv.into_dispatch()).0))
+    precision::map(Tensor::from_dispatch(<Dispatch as Attention>::forward(qkv.into_dispatch(), precision::factors()).0))
 }
 
 /// qkv whose q, k and v have `to` channels, zeros behind their own: the WGSL kernel reads four at a time. q makes up for the

@@ -198,13 +198,13 @@ fn of_size(class: Class, [channels, pixels]: [usize; 2], types: Types) -> [Fille
 struct Call {
     /// `[B, C, H, W]`, of the result.
     shape: [usize; 4],
-    elem: Elem,
+    types: Types,
     tile: Tile,
     info: Info,
 }
 
 impl Call {
-    fn new(qkv: &CubeTensor) -> Self {
+    fn new(qkv: &CubeTensor, factors: Elem) -> Self {
         let [batch, channels, height, width] = layout::dims(qkv);
         let (c, pixels) = (channels / 3, height * width);
         assert!(c.is_multiple_of(4), "attention: q has {c} channels, the WGSL kernel takes multiples of 4");
@@ -217,7 +217,12 @@ impl Call {
             chunks: chunks as u32,
             scale: 1.0 / (c as f32).sqrt(),
         };
-        Self { shape: [batch, c, height, width], elem: layout::elem("attention", "qkv", qkv), tile, info }
+        Self {
+            shape: [batch, c, height, width],
+            types: Types::product(layout::elem("attention", "qkv", qkv), factors),
+            tile,
+            info,
+        }
     }
 
     fn launch<S: Shader<Info = Info>>(
@@ -227,7 +232,7 @@ impl Call {
         buffers: &[&CubeTensor],
         work: Work,
     ) {
-        let shader = shader(self.tile, Types::of(self.elem));
+        let shader = shader(self.tile, self.types);
         launch(name, shader, self.info.workgroups as usize, buffers, &self.info, work);
     }
 
@@ -239,12 +244,12 @@ impl Call {
 }
 
 impl Attention for CubeBackend {
-    fn forward(qkv: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
+    fn forward(qkv: FloatTensor<Self>, factors: Elem) -> (FloatTensor<Self>, FloatTensor<Self>) {
         if !on_wgpu(&qkv) {
             return reference::forward::<Self>(qkv);
         }
         let qkv = layout::into_nhwc(qkv);
-        let call = Call::new(&qkv);
+        let call = Call::new(&qkv, factors);
         let out = layout::empty_nhwc(&qkv, call.shape);
         let log_sums = call.rows(&qkv);
         call.launch("attention forward", Forward, &[&qkv, &out, &log_sums], forward_work(call.shape));
@@ -256,14 +261,17 @@ impl Attention for CubeBackend {
         qkv: FloatTensor<Self>,
         out: FloatTensor<Self>,
         log_sums: FloatTensor<Self>,
+        factors: Elem,
     ) -> FloatTensor<Self> {
         if !on_wgpu(&qkv) {
             return reference::backward::<Self>(d_out, qkv);
         }
         let [d_out, qkv, out] = [d_out, qkv, out].map(layout::into_nhwc);
         let log_sums = into_contiguous(log_sums);
-        let call = Call::new(&qkv);
-        for (name, tensor, elem) in [("d_out", &d_out, call.elem), ("out", &out, call.elem), ("log_sums", &log_sums, Elem::F32)] {
+        let call = Call::new(&qkv, factors);
+        for (name, tensor, elem) in
+            [("d_out", &d_out, call.types.elem), ("out", &out, call.types.elem), ("log_sums", &log_sums, Elem::F32)]
+        {
             layout::check("attention", name, tensor, elem);
         }
         let d_qkv = layout::empty_nhwc_like(&qkv);

@@ -1,6 +1,6 @@
 //! One call of an operation: its sizes, inputs, results, what is tolerated, and what it costs.
 
-use super::{Input, Inputs, Tolerances, Value, random};
+use super::{Input, Inputs, Numbers, Tolerances, Value, random};
 use crate::error::Result;
 use crate::kernels::launch::Work;
 use crate::kernels::vjp::vjp;
@@ -103,7 +103,11 @@ impl Case {
 
     /// Draws its inputs on `device`, those that `learns` accepts tracked.
     pub fn draw(&self, device: &Device, learns: impl Fn(&Input) -> bool) -> Inputs {
-        let draw = |(i, input): (usize, &Input)| (input.name, input.draw(100 + i as u64, device, learns(input)));
+        self.draw_of(Numbers::F32, device, learns)
+    }
+
+    fn draw_of(&self, kind: Numbers, device: &Device, learns: impl Fn(&Input) -> bool) -> Inputs {
+        let draw = |(i, input): (usize, &Input)| (input.name, input.draw(100 + i as u64, device, learns(input), kind));
         Inputs::new(self.inputs.iter().enumerate().map(draw).collect())
     }
 
@@ -117,9 +121,17 @@ impl Case {
     /// # Errors
     /// If the device was lost or has too little memory.
     pub fn results(&self, device: &Device) -> Result<Results> {
+        self.results_of(Numbers::F32, device)
+    }
+
+    /// As [`Case::results`], of feature maps and convolution weights whose numbers are of `kind`, and the gradient of the result too.
+    ///
+    /// # Errors
+    /// As [`Case::results`].
+    pub fn results_of(&self, kind: Numbers, device: &Device) -> Result<Results> {
         let learns = self.inputs.iter().any(|input| input.learns);
         let device = if learns { device.clone().autodiff() } else { device.clone() };
-        let inputs = self.draw(&device, |input| input.learns);
+        let inputs = self.draw_of(kind, &device, |input| input.learns);
         let outputs = self.run(&mut inputs.clone());
         let gradients = learns.then(|| {
             let y = outputs[0].1.clone();
@@ -128,7 +140,9 @@ impl Case {
                 Value::Matrix(y) => vjp(y.clone(), random(y.dims(), 99, &device).detach()),
                 Value::Map(y) => {
                     let [b, c, h, w] = y.dims();
-                    vjp(y, random([b, h, w, c], 99, &device).permute([0, 3, 1, 2]).detach())
+                    let dy = Input::image("dy", [b, c, h, w]).draw(99, &device, false, kind);
+                    let Value::Map(dy) = dy else { unreachable!("a feature map") };
+                    vjp(y, dy.detach())
                 }
             }
         });

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::rng::{self, Purpose};
-use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Gradients, Tensor, TensorData, f16};
 
 /// The numbers behind all that is drawn here.
 fn normal(stream: u64, count: usize) -> Vec<f32> {
@@ -89,8 +89,14 @@ impl Input {
         Self { learns: false, ..self }
     }
 
-    /// Draws its tensor on `device` from the stream of this number, tracked where it `learns`.
-    pub fn draw(&self, stream: u64, device: &Device, learns: bool) -> Value {
+    /// Whether it is a feature map, over NHWC memory.
+    pub fn is_map(&self) -> bool {
+        self.image
+    }
+
+    /// Draws its tensor on `device` from the stream of this number, tracked where it `learns`. Of feature maps and weights of four axes
+    /// the numbers are of `kind`.
+    pub fn draw(&self, stream: u64, device: &Device, learns: bool, kind: Numbers) -> Value {
         let finish = |values: f32| if self.square { values * values } else { values };
         let mut values = self.given.clone().unwrap_or_else(|| {
             let values = normal(stream, self.shape.iter().product());
@@ -98,6 +104,9 @@ impl Input {
         });
         if let (Some(poison), Some(first)) = (self.poison, values.first_mut()) {
             *first = poison;
+        }
+        if kind != Numbers::F32 && self.shape.len() == 4 {
+            values.iter_mut().for_each(|v| *v = f16::from_f32(*v).to_f32());
         }
         let value = match self.shape[..] {
             [n] => Value::Vector(Tensor::from_data(TensorData::new(values, [n]), device)),
@@ -108,8 +117,23 @@ impl Input {
             [a, b, c, d] => Value::Map(Tensor::from_data(TensorData::new(values, [a, b, c, d]), device)),
             _ => unreachable!("inputs have one, two or four axes"),
         };
+        let value = match value {
+            Value::Map(x) if self.image && kind == Numbers::Stored => Value::Map(x.cast(FloatDType::F16)),
+            other => other,
+        };
         if learns { value.require_grad() } else { value }
     }
+}
+
+/// What numbers of feature maps and convolution weights are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Numbers {
+    /// Of f32.
+    F32,
+    /// Those that f16 has, in f32.
+    Halves,
+    /// The same, feature maps stored as f16.
+    Stored,
 }
 
 /// A tensor of one, two or four axes.

@@ -8,7 +8,7 @@ mod layer;
 
 pub use case::{Case, Pass, Results, Suite};
 pub use compare::{Tolerance, Tolerances};
-pub use inputs::{Input, Inputs, Value, random};
+pub use inputs::{Input, Inputs, Numbers, Value, random};
 pub use layer::Layer;
 
 use super::shader::Filled;

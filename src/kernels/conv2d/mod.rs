@@ -19,7 +19,7 @@ pub use tile::Tile;
 use crate::kernels::choice::references;
 use crate::kernels::launch::Work;
 use crate::kernels::operand::Optional;
-use crate::kernels::precision::{self, Precision};
+use crate::kernels::precision;
 use crate::kernels::shader::Elem;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
@@ -138,10 +138,7 @@ pub(crate) fn product(
     if let Some(bias) = &bias {
         assert_shape!(bias, [out]);
     }
-    let options = match precision::current() {
-        Precision::F32 => options,
-        Precision::F16 => Conv2dOptions { factors: Elem::F16, ..options },
-    };
+    let options = Conv2dOptions { factors: precision::factors(), ..options };
     let inputs = Conv2dInputs {
         x: x.into_dispatch(),
         weight: weight.into_dispatch(),
