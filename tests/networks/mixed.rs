@@ -122,13 +122,6 @@ fn feature_maps_hold_a_neighbour_in_f16() {
     };
     let exact = host(x(&Device::flex()));
     let (nearest, vulkan) = (stored(&Device::flex()), stored(&common::wgpu()));
-    let count = |pair: fn(f32, f32) -> bool| nearest.iter().zip(&vulkan).filter(|(n, v)| pair(**n, **v)).count();
-    println!(
-        "equal {} larger {} smaller {}",
-        count(|n, v| n == v),
-        count(|n, v| v.abs() > n.abs()),
-        count(|n, v| v.abs() < n.abs())
-    );
     for ((exact, nearest), vulkan) in exact.iter().zip(&nearest).zip(&vulkan) {
         // 11 bits.
         assert!((nearest - exact).abs() <= exact.abs() * 0.000_489, "{exact} became {nearest}");
