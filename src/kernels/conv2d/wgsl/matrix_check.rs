@@ -1,0 +1,139 @@
+//! Which adapters may use their cooperative matrices: those whose products of a small case are right. (There was a driver on which sums
+//! that were carried across a loop came out doubled.)
+
+use super::matrix::Unit;
+use super::{Call, gradients};
+use crate::device::Profile;
+use crate::kernels::conv2d::{Conv2dOptions, Tile};
+use crate::kernels::launch::{adapter_profile, profile_of};
+use crate::kernels::layout;
+use crate::kernels::record;
+use crate::kernels::shader::Types;
+use crate::kernels::testing;
+use burn::backend::wgpu::CubeTensor;
+use burn::cubecl::Device as CubeDevice;
+use burn::tensor::{DType, Shape, f16};
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+/// Says how an adapter of this profile computes convolutions of f16 maps, and why so: "cooperative matrices 16x16x16", "plain f16 (no
+/// cooperative matrices)", "none (no shader-f16)". (Matrices also have to pass a check when they are first used; the log says so.)
+pub fn f16_path(profile: &Profile) -> String {
+    if !profile.extensions.f16 {
+        return "none (no shader-f16)".into();
+    }
+    Unit::of(profile).map_or_else(|why| format!("plain f16 ({why})"), |unit| unit.to_string())
+}
+
+/// What was found out of each device and unit.
+static CHECKED: LazyLock<Mutex<HashMap<(CubeDevice, Unit), bool>>> = LazyLock::new(Mutex::default);
+
+/// Returns the matrices that do convolutions of f16 maps where `x` is, if any may. The first time on a device they are tried out there.
+pub(super) fn unit(x: &CubeTensor) -> Option<Unit> {
+    if testing::matrix_shim() {
+        return Some(Unit::SHIM);
+    }
+    let unit = Unit::of(&profile_of(x)).ok()?;
+    // What is recorded for another card can't be tried out here.
+    if record::dry() {
+        return Some(unit);
+    }
+    let key = (x.device.clone(), unit);
+    let mut checked = CHECKED.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = checked.get(&key).copied();
+    known
+        .unwrap_or_else(|| {
+            let found = match adapter_profile(x).extensions.cover(unit.extensions()) {
+                true => check(x, unit),
+                false => Err("the adapter itself has none".into()),
+            };
+            match &found {
+                Ok(()) => log::info!("f16 convolutions: {unit}, checked"),
+                Err(why) => log::warn!("f16 convolutions: plain f16, not {unit}: {why}"),
+            }
+            checked.insert(key, found.is_ok());
+            found.is_ok()
+        })
+        .then_some(unit)
+}
+
+/// Images, channels, side, outputs of the case: blocks of 128 are begun more than once, and no tile is filled.
+const CASE: [usize; 4] = [1, 20, 12, 132];
+
+/// A small integer, so that every sum is exact in f16.
+fn value(i: usize) -> f32 {
+    (i.wrapping_mul(2_654_435_761) >> 7) as f32 % 5.0 - 2.0
+}
+
+fn tensor(like: &CubeTensor, shape: [usize; 4], dtype: DType) -> CubeTensor {
+    let values = (0..shape.iter().product()).map(value);
+    let bytes: Vec<u8> = match dtype {
+        DType::F16 => values.flat_map(|v| f16::from_f32(v).to_le_bytes()).collect(),
+        _ => values.flat_map(f32::to_le_bytes).collect(),
+    };
+    let handle = like.client.create_from_slice(&bytes);
+    CubeTensor::new_contiguous(like.client.clone(), like.device.clone(), Shape::new(shape), handle, dtype)
+}
+
+/// A feature map, whose values are numbered in NHWC order.
+fn map(like: &CubeTensor, [batch, channels, height, width]: [usize; 4]) -> CubeTensor {
+    let mut map = tensor(like, [batch, height, width, channels], DType::F16);
+    map.meta.permute(&[0, 3, 1, 2]).expect("four axes");
+    map
+}
+
+/// Compares all three products of a small case, with every tile, with what the plain form makes of it: exact sums of integers.
+fn check(like: &CubeTensor, unit: Unit) -> Result<(), String> {
+    let [batch, c, side, o] = CASE;
+    for tile in Tile::ALL {
+        let options = Conv2dOptions { tile: Some(tile), ..Conv2dOptions::same(3, 1) };
+        let results = |unit: Option<Unit>| -> Result<[Vec<u8>; 3], String> {
+            let (x, dy) = (map(like, [batch, c, side, side]), map(like, [batch, o, side, side]));
+            let weight = tensor(like, [o, c, 3, 3], DType::F32);
+            let call = Call { unit, ..Call::new(layout::dims(&x), &weight, Types::F16, options) };
+            let y = call.pass(false, &x, weight.clone(), [None, None]);
+            let dx = call.pass(true, &dy, weight.clone(), [None, None]);
+            let dw = gradients::of_weight(&call, x, &dy, &weight);
+            let mut bytes = [Vec::new(), Vec::new(), Vec::new()];
+            for (bytes, tensor) in bytes.iter_mut().zip([y, dx, dw]) {
+                let read = tensor.client.read_one(tensor.handle.clone());
+                *bytes = read.map_err(|e| format!("its result can't be read: {e:?}"))?.to_vec();
+            }
+            Ok(bytes)
+        };
+        let names = ["the result", "the gradient of x", "the gradient of the weight"];
+        for (name, (got, want)) in names.iter().zip(results(Some(unit))?.iter().zip(&results(None)?)) {
+            if got != want {
+                return Err(format!("{name} of a {}x{} tile is wrong", tile.bm, tile.bn));
+            }
+            if want.iter().all(|byte| *byte == 0) {
+                return Err(format!("the plain form leaves {name} zero"));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::Class;
+
+    #[test]
+    fn the_path_of_an_adapter_says_why() {
+        let mut card = Profile::least(Class::Gpu);
+        assert_eq!(f16_path(&card), "none (no shader-f16)");
+        card.extensions.f16 = true;
+        assert_eq!(f16_path(&card), "plain f16 (no cooperative matrices)");
+        card.extensions = Unit::SHIM.extensions();
+        assert!(f16_path(&card).starts_with("plain f16"));
+    }
+
+    #[test]
+    fn the_checks_sums_are_exact() {
+        // The longest sum is of the gradient of x, over 9 taps and 132 channels, of products of at most 4.
+        let values: Vec<f32> = (0..1_000).map(value).collect();
+        assert!(values.iter().all(|v| v.abs() <= 2.0 && v.fract() == 0.0));
+        assert!((-2..=2).all(|v| values.contains(&(v as f32))), "all five numbers occur");
+    }
+}
