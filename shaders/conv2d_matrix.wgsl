@@ -137,10 +137,10 @@ fn main(
     {
 {% for q in range((quads + wg - 1) // wg) %}
         let at{{ q }} = position(pos{{ q }} + {{ m * s }}u);
-        let has{{ q }} = pos{{ q }} + {{ m * s }}u < info.positions{{ " && i%s < %su" % (q, quads) if quads % wg else "" }};
+        let has{{ q }} = pos{{ q }} + {{ m * s }}u < info.positions{{ " && i" ~ q ~ " < " ~ quads ~ "u" if quads % wg else "" }};
 {% endfor %}
 {% for n in range(cols) %}
-        {{ "leave(sum%s_%s, subgroup * %su, lane)" % (m, n, s * s) if shim else "coopStoreT(sum%s_%s, &results[subgroup * %su], %su)" % (m, n, s * s, s) }};
+        {{ "leave(" if shim else "coopStoreT(" }}sum{{ m }}_{{ n }}, {{ "" if shim else "&results[" }}subgroup * {{ s * s }}u{{ ", lane" if shim else "], " ~ s ~ "u" }});
         workgroupBarrier();
 {% for q in range((quads + wg - 1) // wg) %}
         if has{{ q }} && out{{ q }} + {{ n * s // 4 }}u < info.out4 { store(at{{ q }}, (out{{ q }} + {{ n * s // 4 }}u) * 4u, result(i{{ q }})); }

@@ -132,7 +132,7 @@ fn main(
     let put = lid / {{ bk4 }}u * {{ 4 * stride }}u + k;
     while p < end {
         workgroupBarrier();
-{% for name, blocks in [("a", x_blocks), ("b", y_blocks)] %}
+{% for name, blocks in [["a", x_blocks], ["b", y_blocks]] %}
 {% for b in range(blocks) %}
 {% for q in range(4) %}
 {% for i in range(4) %}
@@ -157,10 +157,10 @@ fn main(
 {% endfor %}
 {% for m in range(rows) %}
 {% for n in range(cols) %}
-    {{ "leave(sum%s_%s, subgroup * %su, lane)" % (m, n, s * s) if shim else "coopStoreT(sum%s_%s, &results[subgroup * %su], %su)" % (m, n, s * s, s) }};
+    {{ "leave(" if shim else "coopStoreT(" }}sum{{ m }}_{{ n }}, {{ "" if shim else "&results[" }}subgroup * {{ s * s }}u{{ ", lane" if shim else "], " ~ s ~ "u" }});
     workgroupBarrier();
 {% for q in range((quads + wg - 1) // wg) %}
-    if in{{ q }} + {{ m * s }}u < info.channels && out{{ q }} + {{ n * s // 4 }}u < info.out4{{ " && i%s < %su" % (q, quads) if quads % wg else "" }} {
+    if in{{ q }} + {{ m * s }}u < info.channels && out{{ q }} + {{ n * s // 4 }}u < info.out4{{ " && i" ~ q ~ " < " ~ quads ~ "u" if quads % wg else "" }} {
         partial[(row + in{{ q }} + {{ m * s }}u) * info.out4 + out{{ q }} + {{ n * s // 4 }}u] = result(i{{ q }});
     }
 {% endfor %}

@@ -5,6 +5,6 @@ What a subgroup keeps: the matrices sum<m>_<n> of its block, and where its rows 
     let b_first = subgroup % 2u * {{ bn // 2 * stride }}u;
 {% for m in range(rows) %}
 {% for n in range(cols) %}
-    var sum{{ m }}_{{ n }} = {{ "Sums" if shim else "coop_mat%sx%s<Acc, C>" % (s, s) }}();
+    var sum{{ m }}_{{ n }} = {{ "Sums" if shim else "coop_mat" ~ s ~ "x" ~ s ~ "<Acc, C>" }}();
 {% endfor %}
 {% endfor %}
