@@ -6,11 +6,11 @@
 // Layouts    x [N, H, W, C], y and residual [N, OH, OW, O] (NHWC);  w [taps, O, C / 4] of four (packed, terms of a sum together);  bias [O].
 // Workgroup  {{ bm }} positions times {{ bn }} channels by {{ subgroups }} subgroups, two along each; {{ bk }} channels of one tap at a time in workgroup memory, the
 //            next ones fetched to registers meanwhile. A subgroup: {{ rows }} times {{ cols }} matrices of {{ s }} x {{ s }}. Channels beyond the last and positions
-//            beyond the last are zeros in the tiles; sums go through workgroup memory, a matrix of each subgroup at a time, to be stored.
+//            beyond the last are zeros in the tiles; sums go through workgroup memory, {{ batch }} of each subgroup's matrices at a time, to be stored.
 // Banks      Rows of a tile are {{ stride }} numbers apart, 4 words (mod 8) of f16: eight rows of 16 bytes, what a subgroup loads of a matrix at a
 //            time, begin at 0, 12, 24, 4, 16, 28, 8, 20 or 0, 20, 8, 28, 16, 4, 24, 12 (mod 32) and meet every bank once. Four invocations
 //            or eight fill a row, whose stores of 8 bytes meet a bank twice at most.
-// Template   bm, bn, bk;  stride: bk and 8 numbers of padding;  s;  rows, cols;  subgroups: 4;  lanes: invocations of a subgroup;  shim: no
+// Template   bm, bn, bk;  stride: bk and 8 numbers of padding;  s;  rows, cols;  batch;  subgroups: 4;  lanes: invocations of a subgroup;  shim: no
 //            cooperative matrices, the same indices in plain WGSL, for tests;  x4, y4: whether C, O are multiples of four;  taps: room for
 //            so many;  elem, acc (shared/types.wgsl).
 
@@ -22,7 +22,7 @@ enable wgpu_cooperative_matrix;
 {% set bn4 = bn // 4 %}
 {% set x_loads = bm * bk4 // wg %}
 {% set w_loads = bn * bk4 // wg %}
-{% set quads = subgroups * s * s // 4 %}
+{% set parts = subgroups * batch * s * s // 4 // wg %}
 {% include "shared/conv2d_operands.wgsl" %}
 
 {% include "shared/matrix_tiles.wgsl" %}
@@ -128,21 +128,23 @@ fn main(
     }
 
     // Quads of the sums, numbered through all subgroups' matrices: the position and the four channels of each.
-{% for q in range((quads + wg - 1) // wg) %}
+{% for q in range(parts) %}
     let i{{ q }} = lid + {{ q * wg }}u;
-    let pos{{ q }} = first_p + i{{ q }} / {{ s * s // 2 }}u * {{ bm // 2 }}u + i{{ q }} % {{ s * s // 4 }}u / {{ s // 4 }}u;
-    let out{{ q }} = first_o + i{{ q }} / {{ s * s // 4 }}u % 2u * {{ bn4 // 2 }}u + i{{ q }} % {{ s // 4 }}u;
+    let pos{{ q }} = first_p + i{{ q }} / {{ batch * s * s // 2 }}u * {{ bm // 2 }}u + i{{ q }} % {{ s * s // 4 }}u / {{ s // 4 }}u;
+    let out{{ q }} = first_o + i{{ q }} / {{ batch * s * s // 4 }}u % 2u * {{ bn4 // 2 }}u + i{{ q }} / {{ s * s // 4 }}u % {{ batch }}u * {{ s // 4 }}u + i{{ q }} % {{ s // 4 }}u;
 {% endfor %}
 {% for m in range(rows) %}
     {
-{% for q in range((quads + wg - 1) // wg) %}
+{% for q in range(parts) %}
         let at{{ q }} = position(pos{{ q }} + {{ m * s }}u);
-        let has{{ q }} = pos{{ q }} + {{ m * s }}u < info.positions{{ " && i" ~ q ~ " < " ~ quads ~ "u" if quads % wg else "" }};
+        let has{{ q }} = pos{{ q }} + {{ m * s }}u < info.positions;
 {% endfor %}
-{% for n in range(cols) %}
-        {{ "leave(" if shim else "coopStoreT(" }}sum{{ m }}_{{ n }}, {{ "" if shim else "&results[" }}subgroup * {{ s * s }}u{{ ", lane" if shim else "], " ~ s ~ "u" }});
+{% for n in range(0, cols, batch) %}
+{% for j in range(batch) %}
+        {{ "leave(" if shim else "coopStoreT(" }}sum{{ m }}_{{ n + j }}, {{ "" if shim else "&results[" }}subgroup * {{ batch * s * s }}u + {{ j * s * s }}u{{ ", lane" if shim else "], " ~ s ~ "u" }});
+{% endfor %}
         workgroupBarrier();
-{% for q in range((quads + wg - 1) // wg) %}
+{% for q in range(parts) %}
         if has{{ q }} && out{{ q }} + {{ n * s // 4 }}u < info.out4 { store(at{{ q }}, (out{{ q }} + {{ n * s // 4 }}u) * 4u, result(i{{ q }})); }
 {% endfor %}
         workgroupBarrier();

@@ -8,10 +8,10 @@
 // Workgroup  one share, one tap, {{ bm }} channels c times {{ bn }} channels o by {{ subgroups }} subgroups, two along each; {{ bk }} positions at a time in workgroup
 //            memory, the next ones fetched to registers meanwhile. A subgroup: {{ rows }} times {{ cols }} matrices of {{ s }} x {{ s }}. An invocation fetches blocks
 //            of four channels at four positions and turns them, since tiles have the terms of a sum (positions) together. Positions beyond
-//            the last are zeros; sums go through workgroup memory, a matrix of each subgroup at a time, to be stored.
+//            the last are zeros; sums go through workgroup memory, {{ batch }} of each subgroup's matrices at a time, to be stored.
 // Banks      Loads of matrices meet every bank once, as conv2d_matrix.wgsl says. Stores of 8 bytes: {{ bk // 4 }} blocks next to each other fill a row, the
 //            next ones lie four rows, 16 banks (mod 32), further: two at a time in a bank where rows have four blocks, one where they have eight.
-// Template   bm, bn, bk;  stride: bk and 8 numbers of padding;  s;  rows, cols;  subgroups: 4;  lanes: invocations of a subgroup;  shim: no
+// Template   bm, bn, bk;  stride: bk and 8 numbers of padding;  s;  rows, cols;  batch;  subgroups: 4;  lanes: invocations of a subgroup;  shim: no
 //            cooperative matrices, the same indices in plain WGSL, for tests;  x4, y4: whether C, O are multiples of four;  taps: room for
 //            so many;  elem, acc (shared/types.wgsl).
 
@@ -25,7 +25,7 @@ enable wgpu_cooperative_matrix;
 {% set bn4 = bn // 4 %}
 {% set x_blocks = bm4 * bk4 // wg %}
 {% set y_blocks = bn4 * bk4 // wg %}
-{% set quads = subgroups * s * s // 4 %}
+{% set parts = subgroups * batch * s * s // 4 // wg %}
 {% include "shared/conv2d_weights_operands.wgsl" %}
 
 {% include "shared/matrix_tiles.wgsl" %}
@@ -150,17 +150,19 @@ fn main(
 
     // Quads of the sums, numbered through all subgroups' matrices: the row and the four columns of each.
     let row = (share * info.taps + t) * info.channels;
-{% for q in range((quads + wg - 1) // wg) %}
+{% for q in range(parts) %}
     let i{{ q }} = lid + {{ q * wg }}u;
-    let in{{ q }} = first_c * 4u + i{{ q }} / {{ s * s // 2 }}u * {{ bm // 2 }}u + i{{ q }} % {{ s * s // 4 }}u / {{ s // 4 }}u;
-    let out{{ q }} = first_o + i{{ q }} / {{ s * s // 4 }}u % 2u * {{ bn4 // 2 }}u + i{{ q }} % {{ s // 4 }}u;
+    let in{{ q }} = first_c * 4u + i{{ q }} / {{ batch * s * s // 2 }}u * {{ bm // 2 }}u + i{{ q }} % {{ s * s // 4 }}u / {{ s // 4 }}u;
+    let out{{ q }} = first_o + i{{ q }} / {{ batch * s * s // 4 }}u % 2u * {{ bn4 // 2 }}u + i{{ q }} / {{ s * s // 4 }}u % {{ batch }}u * {{ s // 4 }}u + i{{ q }} % {{ s // 4 }}u;
 {% endfor %}
 {% for m in range(rows) %}
-{% for n in range(cols) %}
-    {{ "leave(" if shim else "coopStoreT(" }}sum{{ m }}_{{ n }}, {{ "" if shim else "&results[" }}subgroup * {{ s * s }}u{{ ", lane" if shim else "], " ~ s ~ "u" }});
+{% for n in range(0, cols, batch) %}
+{% for j in range(batch) %}
+    {{ "leave(" if shim else "coopStoreT(" }}sum{{ m }}_{{ n + j }}, {{ "" if shim else "&results[" }}subgroup * {{ batch * s * s }}u + {{ j * s * s }}u{{ ", lane" if shim else "], " ~ s ~ "u" }});
+{% endfor %}
     workgroupBarrier();
-{% for q in range((quads + wg - 1) // wg) %}
-    if in{{ q }} + {{ m * s }}u < info.channels && out{{ q }} + {{ n * s // 4 }}u < info.out4{{ " && i" ~ q ~ " < " ~ quads ~ "u" if quads % wg else "" }} {
+{% for q in range(parts) %}
+    if in{{ q }} + {{ m * s }}u < info.channels && out{{ q }} + {{ n * s // 4 }}u < info.out4 {
         partial[(row + in{{ q }} + {{ m * s }}u) * info.out4 + out{{ q }} + {{ n * s // 4 }}u] = result(i{{ q }});
     }
 {% endfor %}

@@ -1,12 +1,12 @@
 {#
 Matrix products by subgroups: the tiles of both factors in workgroup memory, and where sums leave registers. conv2d_matrix.wgsl says more of it.
 
-From outside: s, rows and columns of a matrix; rows, cols, matrices of a subgroup's block; bm, bn, bk, stride; subgroups; lanes; shim.
+From outside: s, rows and columns of a matrix; rows, cols, matrices of a subgroup's block; bm, bn, bk, stride; subgroups; batch; lanes; shim.
 #}
-// Both tiles have the terms of a sum side by side, [row][k] and [column][k], {{ stride }} apart. Sums leave by a matrix of each subgroup.
+// Both tiles have the terms of a sum side by side, [row][k] and [column][k], {{ stride }} apart. Sums leave by {{ batch }} of each subgroup's matrices.
 var<workgroup> a_tile: array<Elem, {{ bm * stride }}>;
 var<workgroup> b_tile: array<Elem, {{ bn * stride }}>;
-var<workgroup> results: array<Acc, {{ subgroups * s * s }}>;
+var<workgroup> results: array<Acc, {{ subgroups * batch * s * s }}>;
 
 /// Four sums next to each other, of the quad number `i` in `results`.
 fn result(i: u32) -> Acc4 {

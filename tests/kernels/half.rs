@@ -44,24 +44,20 @@ const CALLS: [Sizes; 10] = [
 /// Of an upsampled input.
 const UPSAMPLED: [Sizes; 2] = [([2, 24, 40, 8, 4, 3, 1], [true, true]), ([2, 5, 7, 3, 5, 3, 1], [true, false])];
 
-fn calls() -> Vec<Call> {
-    let call = |upsample| {
-        move |([b, from, to, height, width, kernel, stride], extra): Sizes| Call {
-            shape: [b, from, height, width],
-            to,
-            kernel,
-            stride,
-            upsample,
-            extra,
-            tile: None,
-        }
-    };
-    CALLS.map(call(false)).into_iter().chain(UPSAMPLED.map(call(true))).collect()
+fn call(([b, from, to, height, width, kernel, stride], extra): Sizes, upsample: bool) -> Call {
+    Call { shape: [b, from, height, width], to, kernel, stride, upsample, extra, tile: None }
 }
 
-/// Every call with every tile of GPUs.
+fn calls() -> Vec<Call> {
+    CALLS.map(|sizes| call(sizes, false)).into_iter().chain(UPSAMPLED.map(|sizes| call(sizes, true))).collect()
+}
+
+/// Every call with the smallest tile of GPUs, and one with each of the others, which software drivers take long to compile: how a tile is
+/// multiplied doesn't depend on how it is read.
 fn tiled() -> Vec<Call> {
-    calls().into_iter().flat_map(|call| Tile::ALL.map(|tile| Call { tile: Some(tile), ..call })).collect()
+    let with = |tile, call| Call { tile: Some(tile), ..call };
+    let others = [with(Tile::TALL, call(CALLS[4], false)), with(Tile::LARGE, call(CALLS[9], false))];
+    calls().into_iter().map(|call| with(Tile::MEDIUM, call)).chain(others).collect()
 }
 
 /// What a convolution takes: numbers of x, the residual and the result's gradient in NHWC order, of the weight and the bias in theirs.

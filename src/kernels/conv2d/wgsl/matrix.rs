@@ -64,7 +64,8 @@ impl Unit {
         match tile {
             Tile::LARGE if self.size == 16 => MatrixTile { bm: 128, bn: 128, bk: 16 },
             Tile::TALL if self.size == 16 => MatrixTile { bm: 128, bn: 64, bk: 16 },
-            _ => MatrixTile { bm: 64, bn: 64, bk: 32 },
+            // Eight lanes have four times as much to fetch, each.
+            _ => MatrixTile { bm: 64, bn: 64, bk: if self.lanes < 32 { 16 } else { 32 } },
         }
     }
 
@@ -78,6 +79,11 @@ impl Unit {
         Extensions { f16: true, subgroups: !self.shim, cooperative_matrix: !self.shim }
     }
 
+    /// Matrices of a subgroup that leave at a time, through 4 KiB of all subgroups.
+    fn batch(self) -> usize {
+        256 / (self.size * self.size)
+    }
+
     fn workgroup(self) -> u32 {
         (SUBGROUPS * self.lanes) as u32
     }
@@ -86,7 +92,8 @@ impl Unit {
         let Self { size: s, lanes, shim } = self;
         // Padded by 16 bytes.
         let stride = bk + 8;
-        context! { bm, bn, bk, stride, s, rows => bm / 2 / s, cols => bn / 2 / s, subgroups => SUBGROUPS, lanes, shim, x4, y4, taps }
+        let (rows, cols) = (bm / 2 / s, bn / 2 / s);
+        context! { bm, bn, bk, stride, s, rows, cols, batch => self.batch(), subgroups => SUBGROUPS, lanes, shim, x4, y4, taps }
     }
 }
 
@@ -225,7 +232,12 @@ mod tests {
                 assert!([bm / 2, bn / 2, bk].iter().all(|side| side.is_multiple_of(unit.size)), "{unit:?} {tile:?}");
                 let MatrixTile { bm, bn, bk } = unit.weights_tile(tile);
                 assert!([bm, bn].iter().all(|side| (side / 4 * bk / 4).is_multiple_of(wg)), "{unit:?} {tile:?}");
-                let bytes = 2 * (bm + bn) * (bk + 8) + 4 * SUBGROUPS * unit.size * unit.size;
+                let results = SUBGROUPS * unit.batch() * unit.size * unit.size;
+                assert!(
+                    (results / 4).is_multiple_of(wg) && (bn / 2 / unit.size).is_multiple_of(unit.batch()),
+                    "{unit:?} {tile:?}"
+                );
+                let bytes = 2 * (bm + bn) * (bk + 8) + 4 * results;
                 assert!(bytes <= 16 << 10, "{unit:?} {tile:?}: {bytes}");
             }
         }
