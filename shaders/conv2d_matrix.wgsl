@@ -107,18 +107,18 @@ fn main(
 {% endset %}
     var more = true;
 {{ fetch }}
-    let put = lid / {{ bk4 }}u * {{ stride }}u + k4 * 4u;
+    let place = lid / {{ bk4 }}u * {{ stride }}u + k4 * 4u;
     let steps = (info.channels4 + {{ bk4 - 1 }}u) / {{ bk4 }}u * info.taps;
     for (var i = 0u; i < steps; i++) {
         workgroupBarrier();
 {% for i in range(x_loads) %}
 {% for q in range(4) %}
-        a_tile[put + {{ i * (wg // bk4) * stride + q }}u] = next_a{{ i }}[{{ q }}];
+        a_tile[place + {{ i * (wg // bk4) * stride + q }}u] = next_a{{ i }}[{{ q }}];
 {% endfor %}
 {% endfor %}
 {% for i in range(w_loads) %}
 {% for q in range(4) %}
-        b_tile[put + {{ i * (wg // bk4) * stride + q }}u] = next_b{{ i }}[{{ q }}];
+        b_tile[place + {{ i * (wg // bk4) * stride + q }}u] = next_b{{ i }}[{{ q }}];
 {% endfor %}
 {% endfor %}
         workgroupBarrier();
@@ -136,7 +136,7 @@ fn main(
 {% for m in range(rows) %}
     {
 {% for q in range(parts) %}
-        let at{{ q }} = position(pos{{ q }} + {{ m * s }}u);
+        let pixel{{ q }} = pixel(position(pos{{ q }} + {{ m * s }}u));
         let has{{ q }} = pos{{ q }} + {{ m * s }}u < info.positions;
 {% endfor %}
 {% for n in range(0, cols, batch) %}
@@ -145,7 +145,7 @@ fn main(
 {% endfor %}
         workgroupBarrier();
 {% for q in range(parts) %}
-        if has{{ q }} && out{{ q }} + {{ n * s // 4 }}u < info.out4 { store(at{{ q }}, (out{{ q }} + {{ n * s // 4 }}u) * 4u, result(i{{ q }})); }
+        if has{{ q }} && out{{ q }} + {{ n * s // 4 }}u < info.out4 { put(pixel{{ q }}, (out{{ q }} + {{ n * s // 4 }}u) * 4u, result(i{{ q }})); }
 {% endfor %}
         workgroupBarrier();
 {% endfor %}

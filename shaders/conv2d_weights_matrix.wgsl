@@ -129,14 +129,14 @@ fn main(
 {% endset %}
     var p = begin;
 {{ fetch }}
-    let put = lid / {{ bk4 }}u * {{ 4 * stride }}u + k;
+    let place = lid / {{ bk4 }}u * {{ 4 * stride }}u + k;
     while p < end {
         workgroupBarrier();
 {% for name, blocks in [["a", x_blocks], ["b", y_blocks]] %}
 {% for b in range(blocks) %}
 {% for q in range(4) %}
 {% for i in range(4) %}
-        {{ name }}_tile[put + {{ (b * (wg // bk4) * 4 + q) * stride + i }}u] = next_{{ name }}{{ b }}_{{ i }}[{{ q }}];
+        {{ name }}_tile[place + {{ (b * (wg // bk4) * 4 + q) * stride + i }}u] = next_{{ name }}{{ b }}_{{ i }}[{{ q }}];
 {% endfor %}
 {% endfor %}
 {% endfor %}
