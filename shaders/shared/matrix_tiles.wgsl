@@ -4,6 +4,7 @@ Matrix products by subgroups: the tiles of both factors in workgroup memory, and
 From outside: s, rows and columns of a matrix; rows, cols, matrices of a subgroup's block; bm, bn, bk, stride; subgroups; batch; lanes; shim.
 #}
 // Both tiles have the terms of a sum side by side, [row][k] and [column][k], {{ stride }} apart. Sums leave by {{ batch }} of each subgroup's matrices.
+// Every array and every row is a multiple of 16 bytes, which loads of matrices count on.
 var<workgroup> a_tile: array<Elem, {{ bm * stride }}>;
 var<workgroup> b_tile: array<Elem, {{ bn * stride }}>;
 var<workgroup> results: array<Acc, {{ subgroups * batch * s * s }}>;
