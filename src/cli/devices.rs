@@ -30,7 +30,7 @@ pub fn run(common: &Common) -> Result<()> {
         for same in found.iter().filter(|other| other.same_as.as_ref() == Some(&a.selector())) {
             outln!("    also       {} by {}", same.selector(), same.driver);
         }
-        outln!("    f16        convolutions by {}", f16_path(&a.profile));
+        outln!("    f16        convolutions: {}", f16_path(&a.profile));
         outln!("    features   {}", if a.features.is_empty() { "none that matter here".into() } else { a.features.join(", ") });
     }
     if let Some(missed) = &chosen.missed {

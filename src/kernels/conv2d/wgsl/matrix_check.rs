@@ -82,34 +82,43 @@ fn map(like: &CubeTensor, [batch, channels, height, width]: [usize; 4]) -> CubeT
     map
 }
 
-/// Compares all three products of a small case, with every tile, with what the plain form makes of it: exact sums of integers.
-fn check(like: &CubeTensor, unit: Unit) -> Result<(), String> {
+/// The bytes of all three products of the case, by matrices or by the plain form: y and both gradients.
+fn products(like: &CubeTensor, unit: Option<Unit>, tile: Tile) -> Result<[Vec<u8>; 3], String> {
     let [batch, c, side, o] = CASE;
-    for tile in Tile::ALL {
-        let options = Conv2dOptions { tile: Some(tile), ..Conv2dOptions::same(3, 1) };
-        let results = |unit: Option<Unit>| -> Result<[Vec<u8>; 3], String> {
-            let (x, dy) = (map(like, [batch, c, side, side]), map(like, [batch, o, side, side]));
-            let weight = tensor(like, [o, c, 3, 3], DType::F32);
-            let call = Call { unit, ..Call::new(layout::dims(&x), &weight, Types::F16, options) };
-            let y = call.pass(false, &x, weight.clone(), [None, None]);
-            let dx = call.pass(true, &dy, weight.clone(), [None, None]);
-            let dw = gradients::of_weight(&call, x, &dy, &weight);
-            let mut bytes = [Vec::new(), Vec::new(), Vec::new()];
-            for (bytes, tensor) in bytes.iter_mut().zip([y, dx, dw]) {
-                let read = tensor.client.read_one(tensor.handle.clone());
-                *bytes = read.map_err(|e| format!("its result can't be read: {e:?}"))?.to_vec();
-            }
-            Ok(bytes)
-        };
-        let names = ["the result", "the gradient of x", "the gradient of the weight"];
-        for (name, (got, want)) in names.iter().zip(results(Some(unit))?.iter().zip(&results(None)?)) {
-            if got != want {
-                return Err(format!("{name} of a {}x{} tile is wrong", tile.bm, tile.bn));
-            }
-            if want.iter().all(|byte| *byte == 0) {
-                return Err(format!("the plain form leaves {name} zero"));
-            }
+    let (x, dy) = (map(like, [batch, c, side, side]), map(like, [batch, o, side, side]));
+    let weight = tensor(like, [o, c, 3, 3], DType::F32);
+    let options = Conv2dOptions { tile: Some(tile), ..Conv2dOptions::same(3, 1) };
+    let call = Call { unit, ..Call::new(layout::dims(&x), &weight, Types::F16, options) };
+    let y = call.pass(false, &x, weight.clone(), [None, None]);
+    let dx = call.pass(true, &dy, weight.clone(), [None, None]);
+    let dw = gradients::of_weight(&call, x, &dy, &weight);
+    let mut bytes = [Vec::new(), Vec::new(), Vec::new()];
+    for (bytes, tensor) in bytes.iter_mut().zip([y, dx, dw]) {
+        let read = tensor.client.read_one(tensor.handle.clone());
+        *bytes = read.map_err(|e| format!("a result can't be read: {e:?}"))?.to_vec();
+    }
+    Ok(bytes)
+}
+
+/// Says which of the products `got` isn't what the plain form makes of it.
+fn compare(got: &[Vec<u8>; 3], want: &[Vec<u8>; 3]) -> Result<(), String> {
+    let names = ["the result", "the gradient of x", "the gradient of the weight"];
+    for (name, (got, want)) in names.iter().zip(got.iter().zip(want)) {
+        if want.iter().all(|byte| *byte == 0) {
+            return Err(format!("the plain form leaves {name} zero"));
         }
+        if got != want {
+            return Err(format!("{name} is wrong"));
+        }
+    }
+    Ok(())
+}
+
+/// Tries all three products with every tile.
+fn check(like: &CubeTensor, unit: Unit) -> Result<(), String> {
+    for tile in Tile::ALL {
+        let (got, want) = (products(like, Some(unit), tile)?, products(like, None, tile)?);
+        compare(&got, &want).map_err(|why| format!("with tiles of {}x{}, {why}", tile.bm, tile.bn))?;
     }
     Ok(())
 }
@@ -127,6 +136,32 @@ mod tests {
         assert_eq!(f16_path(&card), "plain f16 (no cooperative matrices)");
         card.extensions = Unit::SHIM.extensions();
         assert!(f16_path(&card).starts_with("plain f16"));
+    }
+
+    /// The shim in place of matrices, with the tile that compiles fastest.
+    #[test]
+    fn right_products_pass_and_doubled_sums_do_not() {
+        let adapter = crate::device::adapters().into_iter().next().expect("an adapter; scripts/test.sh installs a software one");
+        let device = CubeDevice::Wgpu(adapter.device());
+        let client = device.client();
+        let handle = client.create_from_slice(&[0; 16]);
+        let like = CubeTensor::new_contiguous(client, device, Shape::new([4]), handle, DType::F32);
+        let [got, want] = [Some(Unit::SHIM), None].map(|unit| products(&like, unit, Tile::MEDIUM).expect("products"));
+        compare(&got, &want).expect("the shim's are right");
+        for (i, name) in ["the result", "the gradient of x", "the gradient of the weight"].iter().enumerate() {
+            let mut doubled = got.clone();
+            match i {
+                2 => doubled[i].as_chunks_mut().0.iter_mut().for_each(|v| *v = (2.0 * f32::from_le_bytes(*v)).to_le_bytes()),
+                _ => doubled[i]
+                    .as_chunks_mut()
+                    .0
+                    .iter_mut()
+                    .for_each(|v| *v = f16::from_f32(2.0 * f16::from_le_bytes(*v).to_f32()).to_le_bytes()),
+            }
+            assert!(compare(&doubled, &want).expect_err("it is seen").contains(name));
+        }
+        let nothing = want.clone().map(|bytes| vec![0; bytes.len()]);
+        assert!(compare(&nothing, &nothing).expect_err("nothing is no proof").contains("zero"));
     }
 
     #[test]
