@@ -3,6 +3,8 @@
 //   forward:   packed[t][c][o] = w[o][c][t]
 //   gradient:  packed[t][o][c] = w[o][c][taps - 1 - t]
 //
+// The shaders of matrices have both the other way round: packed[t][o][c] for the forward pass, packed[t][c][o] for the gradient.
+//
 // With upsampling w is [O, C, 3, 3], taps is 16, and in place of w stands the 4x4 kernel of src/kernels/conv2d/upsample.rs, turned:
 // (w0, w0 + w1, w1 + w2, w2) along either side.
 //
@@ -13,10 +15,11 @@
 {% include "shared/types.wgsl" %}
 struct Info {
     total: u32,     // taps * rows * cols4
-    rows: u32,      // input channels of the convolution to come
-    cols: u32,      // its output channels
+    rows: u32,      // input channels of the convolution to come; its output channels for matrices
+    cols: u32,      // the others
     taps: u32,
-    transpose: u32, // 1: for the gradient of the input; of a single tap also for the forward pass of w [C, O], then not for the gradient
+    transpose: u32, // 1: rows and columns lie in w as they do in packed; 0: the other way round
+    reverse: u32,   // 1: taps from the last to the first
 }
 
 @group(0) @binding(0) var<storage, read_write> w: array<Acc>;
@@ -50,11 +53,8 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: v
     for (var k = 0u; k < 4u; k++) {
         let c = col + k;
         if c < info.cols {
-            if info.transpose == 1u {
-                values[k] = tap_of(row * info.cols + c, info.taps - 1u - tap);
-            } else {
-                values[k] = tap_of(c * info.rows + row, tap);
-            }
+            let kernel = select(c * info.rows + row, row * info.cols + c, info.transpose == 1u);
+            values[k] = tap_of(kernel, select(tap, info.taps - 1u - tap, info.reverse == 1u));
         }
     }
     packed[i] = Elem4({{ factor("values") }});

@@ -56,11 +56,21 @@ fn source(first: u32, c: u32) -> Elem4 {
     return {{ factor(four("x", "first", "c", "last", x4)) }};
 }
 
-/// Writes four channels of y from `o` on, those beyond the last left out.
-fn store(at: vec3<u32>, o: u32, sum: Acc4) {
+/// The first value in y of the pixel of position `at`.
+fn pixel(at: vec3<u32>) -> u32 {
     let row = at.x * info.out_stride + info.first_row;
     let col = at.y * info.out_stride + info.first_col;
-    let first = ((at.z * info.out_height + row) * info.out_width + col) * info.out_channels + o;
+    return ((at.z * info.out_height + row) * info.out_width + col) * info.out_channels;
+}
+
+/// Writes four channels of y from `o` on, those beyond the last left out.
+fn store(at: vec3<u32>, o: u32, sum: Acc4) {
+    put(pixel(at), o, sum);
+}
+
+/// The same to the pixel that begins at `pixel`.
+fn put(pixel: u32, o: u32, sum: Acc4) {
+    let first = pixel + o;
     var value = sum;
 {% if y4 %}
     if (info.flags & 1u) != 0u { value += bias[o / 4u]; }

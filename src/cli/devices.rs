@@ -4,6 +4,7 @@ use super::Common;
 use super::output::Output;
 use crate::device::{adapters, select};
 use crate::error::Result;
+use crate::kernels::conv2d::f16_path;
 use indicatif::BinaryBytes;
 use serde_json::json;
 
@@ -29,6 +30,7 @@ pub fn run(common: &Common) -> Result<()> {
         for same in found.iter().filter(|other| other.same_as.as_ref() == Some(&a.selector())) {
             outln!("    also       {} by {}", same.selector(), same.driver);
         }
+        outln!("    f16        convolutions: {}", f16_path(&a.profile));
         outln!("    features   {}", if a.features.is_empty() { "none that matter here".into() } else { a.features.join(", ") });
     }
     if let Some(missed) = &chosen.missed {

@@ -49,7 +49,7 @@ pub(crate) fn on_wgpu(tensor: &CubeTensor) -> bool {
 
 /// Returns what launches on `tensor`'s device choose by.
 pub(crate) fn profile_of(tensor: &CubeTensor) -> Arc<Profile> {
-    testing::profile().unwrap_or_else(|| own_profile(tensor))
+    testing::profile().unwrap_or_else(|| adapter_profile(tensor))
 }
 
 /// Returns the class of the adapter that `tensor` is on.
@@ -57,7 +57,8 @@ pub(crate) fn class(tensor: &CubeTensor) -> Class {
     profile_of(tensor).class
 }
 
-fn own_profile(tensor: &CubeTensor) -> Arc<Profile> {
+/// Returns the profile of the adapter that `tensor` is on, whatever launches choose by.
+pub(crate) fn adapter_profile(tensor: &CubeTensor) -> Arc<Profile> {
     match &tensor.device {
         CubeDevice::Wgpu(device) => device::profile(device, || {
             // lavapipe's and SwiftShader's subgroups are a vector of the processor.
@@ -146,7 +147,7 @@ pub(crate) fn launch<S: Shader>(
 ) {
     assert_eq!(buffers.len(), S::BUFFERS, "{name}: buffers of {shader:?}");
     let first = buffers[0];
-    let own = own_profile(first);
+    let own = adapter_profile(first);
     assert!(buffers.iter().all(|buffer| buffer.device == first.device), "{name}: operands on several devices");
     let work = work.stored(buffers);
     plan::launched(name, &shader, workgroups, buffers, info);

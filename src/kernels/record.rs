@@ -97,7 +97,7 @@ thread_local! {
 }
 
 /// Returns whether this thread's launches are recorded and left out.
-fn dry() -> bool {
+pub(crate) fn dry() -> bool {
     RECORDER.with_borrow(|recorder| recorder.as_ref().is_some_and(|recorder| recorder.dry))
 }
 

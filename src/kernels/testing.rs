@@ -26,6 +26,7 @@ pub fn force_simd(name: &str) -> Result<(), String> {
 thread_local! {
     static PROFILE: RefCell<Option<Arc<Profile>>> = const { RefCell::new(None) };
     static GUARDS: Cell<bool> = const { Cell::new(false) };
+    static MATRIX_SHIM: Cell<bool> = const { Cell::new(false) };
     static LAUNCHED: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
 }
 
@@ -50,6 +51,24 @@ pub fn with_class<T>(class: Class, work: impl FnOnce() -> T) -> T {
 /// What this thread's launches choose by, if that was said.
 pub(super) fn profile() -> Option<Arc<Profile>> {
     PROFILE.with_borrow(Option::clone)
+}
+
+/// Runs `work`, whose convolutions of f16 maps on this thread are those for cooperative matrices, done without such: where launches choose by
+/// the profile of a GPU. The shaders' text is otherwise the same.
+pub fn with_matrix_shim<T>(work: impl FnOnce() -> T) -> T {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            MATRIX_SHIM.set(self.0);
+        }
+    }
+    let _restore = Restore(MATRIX_SHIM.replace(true));
+    work()
+}
+
+/// Whether [`with_matrix_shim`] is at work.
+pub(super) fn matrix_shim() -> bool {
+    MATRIX_SHIM.get()
 }
 
 /// Makes every launch of this process choose and pace as if each adapter were a card of its own.

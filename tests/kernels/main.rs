@@ -7,5 +7,6 @@ mod ada_gn;
 mod catalog;
 #[path = "../common/mod.rs"]
 mod common;
+mod half;
 mod others;
 mod traffic;

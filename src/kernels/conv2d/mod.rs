@@ -15,6 +15,7 @@ mod wgsl;
 
 pub use cases::Conv2dOperation;
 pub use tile::Tile;
+pub use wgsl::f16_path;
 
 use crate::kernels::choice::references;
 use crate::kernels::launch::Work;

@@ -1,6 +1,7 @@
 //! Launches for the gradients of the weights, as sums over shares of the pixels, and of the bias.
 
 use super::info::{ColumnSumsInfo, WeightsBlockInfo, WeightsInfo, WeightsSumInfo};
+use super::matrix::WeightsMatrices;
 use super::shaders::{self, ColumnSums, Form, Fours, WeightsBlock, WeightsSum, WeightsTaps, WeightsTiled};
 use super::taps::{self, FEW_TAPS, Grid, MOST_TAPS};
 use super::{Call, ConvShape, Tile};
@@ -76,8 +77,14 @@ fn general<const TAPS: usize>(call: &Call, x: &CubeTensor, dy: &CubeTensor) -> (
     let most = most_shares(positions);
     let tile = call.options.tile.unwrap_or_else(|| tile(&call.shape, &grid));
     let class = call.class(x);
-    let (products, wanted, unit) = match class {
-        Class::Gpu => (tile.count(c_in, c_out) * count, GPU_WORKGROUPS, tile.bk),
+    let matrices = call.unit.map(|unit| (unit, unit.weights_tile(tile)));
+    // Positions in workgroup memory at a time.
+    let step = matrices.map_or(tile.bk, |(_, tile)| tile.bk);
+    let (products, wanted, whole) = match class {
+        Class::Gpu => {
+            let blocks = matrices.map_or(tile.count(c_in, c_out), |(_, tile)| tile.count(c_in, c_out));
+            (blocks * count, GPU_WORKGROUPS, step)
+        }
         Class::Software => {
             let products = c_in.div_ceil(WeightsTaps::<TAPS>::CHANNELS) * c_out.div_ceil(32) * count;
             // Shares of whole rows.
@@ -86,12 +93,12 @@ fn general<const TAPS: usize>(call: &Call, x: &CubeTensor, dy: &CubeTensor) -> (
     };
     let bytes = count * c_in * c_out.next_multiple_of(4) * size_of::<f32>();
     let shares = (wanted / products.min(wanted)).min(most).min((PARTIAL_BYTES / bytes).max(1)).max(1);
-    let share = positions.div_ceil(shares).next_multiple_of(unit);
+    let share = positions.div_ceil(shares).next_multiple_of(whole);
     let shares = positions.div_ceil(share);
 
     let partial = layout::empty_acc(x, Shape::new([shares, count, c_in, c_out.next_multiple_of(4)]));
     // One tile of positions further on: so many columns, rows and images.
-    let (pixel, step) = (shaders::pixel(c_in), tile.bk);
+    let pixel = shaders::pixel(c_in);
     let line = width * pixel;
     let on_cols = step % grid.cols * stride;
     let on_rows = step / grid.cols % grid.rows * stride;
@@ -126,6 +133,10 @@ fn general<const TAPS: usize>(call: &Call, x: &CubeTensor, dy: &CubeTensor) -> (
         tap: grid.info(),
     };
     let (workgroups, buffers) = (products * shares, [x, dy, &partial]);
+    if let Some((unit, tile)) = matrices {
+        launch(NAME, WeightsMatrices::<TAPS> { tile, unit, fours }, workgroups, &buffers, &info, call.work);
+        return (partial, shares);
+    }
     match class {
         Class::Gpu => launch(NAME, WeightsTiled::<TAPS> { tile, fours, types }, workgroups, &buffers, &info, call.work),
         Class::Software => launch(NAME, WeightsTaps::<TAPS> { fours, types }, workgroups, &buffers, &info, call.work),

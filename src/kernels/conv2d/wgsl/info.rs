@@ -62,7 +62,7 @@ info! {
 
 info! {
     /// Of [`Pack`](super::shaders::Pack).
-    struct PackInfo { total: u32, rows: u32, cols: u32, taps: u32, transpose: u32 }
+    struct PackInfo { total: u32, rows: u32, cols: u32, taps: u32, transpose: u32, reverse: u32 }
 
     /// Of [`Block`](super::shaders::Block).
     struct BlockInfo { height: u32, width: u32, channels4: u32, out4: u32, groups: u32, total: u32, flags: u32 }

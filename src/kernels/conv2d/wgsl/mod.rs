@@ -3,10 +3,13 @@
 mod gradients;
 mod info;
 mod launched;
+mod matrix;
+mod matrix_check;
 mod shaders;
 mod taps;
 
 pub(super) use launched::launched;
+pub use matrix_check::f16_path;
 pub(super) use shaders::shaders;
 
 use super::shape::ConvShape;
@@ -21,6 +24,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::{CubeBackend, CubeTensor, into_contiguous};
 use burn::tensor::Shape;
 use info::{BlockInfo, PackInfo, PassInfo};
+use matrix::{Matrices, Unit};
 use shaders::{Block, Form, Fours, Pack, Taps, Tiled};
 use taps::{FEW_TAPS, Grid, MOST_TAPS};
 
@@ -33,6 +37,8 @@ struct Call {
     shape: ConvShape,
     options: Conv2dOptions,
     types: Types,
+    /// The matrices that do it, if any do.
+    unit: Option<Unit>,
     /// Of one pass.
     work: Work,
 }
@@ -47,7 +53,13 @@ impl Call {
             "conv2d: images on wgpu devices are below {MOST_PIXELS} a side, got {shape:?}"
         );
         assert!(shape.taps() <= MOST_TAPS, "conv2d: kernels on wgpu devices have at most {MOST_TAPS} taps, got {shape:?}");
-        Self { shape, options, types, work: pass_work(dims, layout::dims(weight), options) }
+        Self { shape, options, types, unit: None, work: pass_work(dims, layout::dims(weight), options) }
+    }
+
+    /// The same by cooperative matrices where the adapter of `x` has those and its maps are f16.
+    fn by_matrices(self, x: &CubeTensor) -> Self {
+        let wanted = self.types.elem == Elem::F16 && self.class(x) == Class::Gpu;
+        Self { unit: if wanted { matrix_check::unit(x) } else { None }, ..self }
     }
 
     /// The class that shaders on the device of `x` are chosen by.
@@ -71,8 +83,9 @@ impl Call {
         (self.class(x) == Class::Software && whole && fours).then_some(form)
     }
 
-    /// Weights in the order of the shaders, `rows` channels to `cols`; `gradient`: for the gradient of the input.
-    fn pack(&self, weight: CubeTensor, [rows, cols]: [usize; 2], gradient: bool) -> CubeTensor {
+    /// Weights in the order of the shaders, `from` channels to `to`; `gradient`: for the gradient of the input.
+    fn pack(&self, weight: CubeTensor, [from, to]: [usize; 2], gradient: bool) -> CubeTensor {
+        let [rows, cols] = if self.unit.is_some() { [to, from] } else { [from, to] };
         let transposed = layout::is_transposed(&weight);
         let weight = if transposed { weight } else { into_contiguous(weight) };
         let taps = self.shape.taps();
@@ -80,7 +93,8 @@ impl Call {
         let packed = layout::empty(&weight, shape, self.types.elem.dtype());
         let fours = taps * rows * cols.div_ceil(4);
         let [total, rows, cols, taps] = [fours, rows, cols, taps].map(|v| v as u32);
-        let info = PackInfo { total, rows, cols, taps, transpose: u32::from(gradient != transposed) };
+        let transpose = u32::from((gradient != transposed) != self.unit.is_some());
+        let info = PackInfo { total, rows, cols, taps, transpose, reverse: u32::from(gradient) };
         let shader = Pack { upsample: self.options.upsample, types: self.types };
         let work = Work::floats(&[weight.meta.shape().num_elements(), 4 * fours]);
         let workgroups = fours.div_ceil(shader.workgroup() as usize);
@@ -181,6 +195,11 @@ impl Pass<'_> {
             tap: grid.info(),
         };
         let (name, fours, buffers) = (self.name, Fours::new(c, o), self.buffers());
+        if let Some(unit) = self.call.unit {
+            let tile = unit.tile(tile);
+            let workgroups = tile.count(positions, o);
+            return launch(name, Matrices::<TAPS> { tile, unit, fours }, workgroups, &buffers, &info, work);
+        }
         match self.call.class(self.x) {
             Class::Gpu => {
                 let workgroups = tile.count(positions, o);
@@ -205,7 +224,7 @@ impl Conv2d for CubeBackend {
         let Conv2dInputs { x, weight, bias, residual, options } = inputs;
         let elem = layout::elem("conv2d", "x", &x);
         let x = layout::into_nhwc(x);
-        let call = Call::new(layout::dims(&x), &weight, Types::product(elem, options.factors), options);
+        let call = Call::new(layout::dims(&x), &weight, Types::product(elem, options.factors), options).by_matrices(&x);
         let residual = residual.into_option().map(|residual| {
             layout::check("conv2d", "the residual", &residual, elem);
             layout::into_nhwc(residual)
@@ -224,7 +243,7 @@ impl Conv2d for CubeBackend {
         let Conv2dInputs { x, weight, options, .. } = inputs;
         let elem = layout::elem("conv2d", "x", &x);
         layout::check("conv2d", "the result's gradient", &dy, elem);
-        let call = Call::new(layout::dims(&x), &weight, Types::product(elem, options.factors), options);
+        let call = Call::new(layout::dims(&x), &weight, Types::product(elem, options.factors), options).by_matrices(&x);
         let [of_x, of_weight, of_bias] = wanted;
         let dy = layout::into_nhwc(dy);
         // x, which is large, isn't held any longer than it is needed.

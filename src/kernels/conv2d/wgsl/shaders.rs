@@ -1,18 +1,20 @@
 //! The convolution's shaders with their template values and info blocks.
 
 use super::info::{BlockInfo, ColumnSumsInfo, PackInfo, PassInfo, WeightsBlockInfo, WeightsInfo, WeightsSumInfo};
+use super::matrix::{Matrices, Unit, WeightsMatrices};
 use super::taps::{FEW_TAPS, MOST_TAPS};
 use crate::kernels::conv2d::tile::Tile;
 use crate::kernels::shader::{Filled, Shader, Types};
 use minijinja::{Value, context};
+use std::collections::BTreeSet;
 
 /// How the general shaders read and write feature maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Fours {
     /// Whether the channels of the input are a multiple of four.
-    x4: bool,
+    pub x4: bool,
     /// Whether those of the output are.
-    y4: bool,
+    pub y4: bool,
 }
 
 impl Fours {
@@ -343,6 +345,10 @@ impl Shader for ColumnSums {
 pub(in crate::kernels::conv2d) fn shaders() -> Vec<Filled> {
     let mut all: Vec<Filled> = [false, true].map(|upsample| Filled::new(WeightsSum { upsample })).into();
     all.extend(Types::ALL.iter().flat_map(|&types| ColumnSums::COLS.map(|cols| Filled::new(ColumnSums { cols, types }))));
+    for fours in Fours::ALL {
+        all.extend(matrices::<FEW_TAPS>(fours));
+        all.extend(matrices::<MOST_TAPS>(fours));
+    }
     for types in Types::PRODUCTS {
         all.extend([false, true].map(|upsample| Filled::new(Pack { upsample, types })));
         all.extend([Form::Same, Form::Up, Form::Down].map(|form| Filled::new(Block { form, types })));
@@ -360,5 +366,17 @@ fn general<const TAPS: usize>(fours: Fours, types: Types) -> Vec<Filled> {
     all.extend([false, true].map(|across| Filled::new(Taps::<TAPS> { across, fours, types })));
     all.extend(Tile::ALL.map(|tile| Filled::new(Tiled::<TAPS> { tile, fours, types })));
     all.extend(Tile::ALL.map(|tile| Filled::new(WeightsTiled::<TAPS> { tile, fours, types })));
+    all
+}
+
+/// Those of cooperative matrices, each tile once.
+fn matrices<const TAPS: usize>(fours: Fours) -> Vec<Filled> {
+    let mut all = Vec::new();
+    for unit in Unit::ALL {
+        let tiles: BTreeSet<_> = Tile::ALL.map(|tile| unit.tile(tile)).into();
+        all.extend(tiles.iter().map(|&tile| Filled::new(Matrices::<TAPS> { tile, unit, fours })));
+        let tiles: BTreeSet<_> = Tile::ALL.map(|tile| unit.weights_tile(tile)).into();
+        all.extend(tiles.iter().map(|&tile| Filled::new(WeightsMatrices::<TAPS> { tile, unit, fours })));
+    }
     all
 }

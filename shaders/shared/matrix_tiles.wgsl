@@ -1,0 +1,37 @@
+{#
+Matrix products by subgroups: the tiles of both factors in workgroup memory, and where sums leave registers. conv2d_matrix.wgsl says more of it.
+
+From outside: s, rows and columns of a matrix; rows, cols, matrices of a subgroup's block; bm, bn, bk, stride; subgroups; batch; lanes; shim.
+#}
+// Both tiles have the terms of a sum side by side, [row][k] and [column][k], {{ stride }} apart. Sums leave by {{ batch }} of each subgroup's matrices.
+// Every array and every row is a multiple of 16 bytes, which loads of matrices count on.
+var<workgroup> a_tile: array<Elem, {{ bm * stride }}>;
+var<workgroup> b_tile: array<Elem, {{ bn * stride }}>;
+var<workgroup> results: array<Acc, {{ subgroups * batch * s * s }}>;
+
+/// Four sums next to each other, of the quad number `i` in `results`.
+fn result(i: u32) -> Acc4 {
+    return Acc4(results[4u * i], results[4u * i + 1u], results[4u * i + 2u], results[4u * i + 3u]);
+}
+{% if shim %}
+
+/// A matrix of sums in place of a cooperative one: element e is number e / {{ lanes }} of the subgroup's invocation e % {{ lanes }}.
+alias Sums = array<Acc, {{ s * s // lanes }}>;
+
+/// The sums and the product of the matrices that begin at `a` and `b` of the tiles.
+fn multiply_add(a: u32, b: u32, sums: Sums, lane: u32) -> Sums {
+    var all = sums;
+    for (var i = 0u; i < {{ s * s // lanes }}u; i++) {
+        let row = a + (i * {{ lanes }}u + lane) / {{ s }}u * {{ stride }}u;
+        let col = b + (i * {{ lanes }}u + lane) % {{ s }}u * {{ stride }}u;
+        for (var k = 0u; k < {{ s }}u; k++) { all[i] = fma(Acc(a_tile[row + k]), Acc(b_tile[col + k]), all[i]); }
+    }
+    return all;
+}
+
+/// Leaves the sums in `results` from `first` on.
+fn leave(sums: Sums, first: u32, lane: u32) {
+    var all = sums;
+    for (var i = 0u; i < {{ s * s // lanes }}u; i++) { results[first + i * {{ lanes }}u + lane] = all[i]; }
+}
+{% endif %}
