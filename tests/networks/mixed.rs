@@ -66,7 +66,7 @@ fn a_few_layers_on_vulkan_are_what_the_cpu_emulates() {
         let device = device.autodiff();
         autocast(precision, || {
             let x = normal([4, 4, 32, 32], 0, &device);
-            let weights = |i| normal([4, 4, 3, 3], 10 + i, &device) * 0.2;
+            let weights = |i: u64| normal([4, 4, 3, 3], 10 + i, &device) * 0.2;
             let h = conv2d(x, weights(0), None, None, Conv2dOptions::same(3, 1));
             let h = batch_norm(&BatchNormConfig::new(4).init(&device), h, None, true);
             let h = conv2d(h.clone(), weights(1), None, Some(h), Conv2dOptions::same(3, 1));

@@ -16,6 +16,8 @@ pub struct Card {
     pub name: String,
     /// 1e12 f32 operations a second.
     pub tflops: f64,
+    /// 1e12 operations a second of its matrix units, of f16 factors and f32 sums; none where it has none, or the shaders don't use them.
+    pub matrix_tflops: Option<f64>,
     /// 1e9 bytes a second.
     pub gb_per_s: f64,
     /// 1e9 bytes.
@@ -91,6 +93,7 @@ mod tests {
         assert_eq!(cards.keys().collect::<Vec<_>>(), ["a40", "arc770", "m1", "rtx3060", "rx6800"]);
         for (name, card) in cards {
             assert!(card.tflops > 0.0 && card.gb_per_s > 0.0 && card.vendor > 0, "{name}");
+            assert!(card.matrix_tflops.is_none_or(|tflops| tflops > card.tflops), "{name}");
             assert!(!card.sources.is_empty() && card.sources.iter().all(|s| s.starts_with("https://")), "{name}");
         }
     }

@@ -8,9 +8,28 @@ use std::collections::BTreeMap;
 /// The table, as scripts/gpu_table.sh writes it.
 const TABLE: &str = include_str!("../../../results/2026-11-28-compilers-of-gpus/after.json");
 
+/// The loops of the shaders of matrices, see docs/precision.md.
+const MATRICES: &str = include_str!("../../../results/2026-11-28-compilers-of-gpus/matrices.json");
+
 #[derive(Deserialize)]
 struct Table {
     rows: Vec<Row>,
+}
+
+#[derive(Deserialize)]
+struct Matrices {
+    /// Of a matrix unit, for one instruction.
+    cycles: f64,
+    rows: Vec<Loop>,
+}
+
+#[derive(Deserialize)]
+struct Loop {
+    kernel: String,
+    bm: usize,
+    bn: usize,
+    products: f64,
+    instructions: f64,
 }
 
 #[derive(Deserialize)]
@@ -27,7 +46,7 @@ struct Compiled {
 }
 
 /// Shares of multiply-adds.
-pub struct Shares(Vec<Row>);
+pub struct Shares(Vec<Row>, Matrices);
 
 impl Shares {
     /// Returns those of the table.
@@ -36,7 +55,18 @@ impl Shares {
     /// Never, unless the program was built with a broken table.
     pub fn known() -> Result<Self> {
         let table: Table = serde_json::from_str(TABLE).map_err(|e| Error::failed(format!("the table of shares: {e}")))?;
-        Ok(Self(table.rows))
+        let matrices = serde_json::from_str(MATRICES).map_err(|e| Error::failed(format!("the table of matrices: {e}")))?;
+        Ok(Self(table.rows, matrices))
+    }
+
+    /// Returns the share of the time, from 0 to 1, that matrix units are busy at best in the shader of `launch`; `None` where it uses none.
+    /// An instruction of such a unit takes it several cycles, in which the processor issues others, one a cycle.
+    pub fn of_matrices(&self, launch: &Launch) -> Option<f64> {
+        let (kernel, variant) = launch.shader.as_ref()?;
+        let values = numbers(variant);
+        let Matrices { cycles, rows } = &self.1;
+        let same = |row: &&Loop| row.kernel == *kernel && values.starts_with(&[&*row.bm.to_string(), &*row.bn.to_string()]);
+        rows.iter().find(same).map(|row| (cycles * row.products / row.instructions).min(1.0))
     }
 
     /// Returns the names of the compilers.
@@ -97,7 +127,7 @@ mod tests {
     #[test]
     fn a_shader_is_found_by_its_values() {
         let shares = Shares::known().expect("the table");
-        let large = "Tiled { tile: Tile { bm: 128, bn: 128, bk: 16, tm: 8, tn: 8 }, fours: Fours { x4: true, y4: true }, types: Types { elem: F32, acc: F32 } }";
+        let large = "Tiled { tile: Tile { bm: 128, bn: 128, bk: 16, tm: 8, tn: 8 }, fours: Fours { x4: true, y4: true }, types: Types { elem: F32, acc: F32, factors: F32 } }";
         let row = shares
             .0
             .iter()
@@ -113,6 +143,20 @@ mod tests {
         assert_ne!(numbers(large), numbers(&large.replace("x4: true", "x4: false")));
         assert_eq!(shares.of(None, &launch("adamw", "Update")), None);
         assert!(shares.of(None, &launch("conv2d_tiled", "another")).is_some());
+    }
+
+    #[test]
+    fn matrix_units_are_as_busy_as_their_loops_let_them() {
+        let shares = Shares::known().expect("the table");
+        let of = |kernel, bm, bn| {
+            let variant = format!(
+                "Matrices {{ tile: MatrixTile {{ bm: {bm}, bn: {bn}, bk: 16 }}, unit: Unit {{ size: 16, lanes: 32, shim: false }} }}"
+            );
+            shares.of_matrices(&launch(kernel, &variant))
+        };
+        assert_eq!(of("conv2d_matrix", 128, 128), Some(16.0 * 32.0 / 722.0));
+        assert!(of("conv2d_matrix", 64, 64) < of("conv2d_matrix", 128, 128));
+        assert_eq!((of("conv2d_tiled", 128, 128), of("conv2d_matrix", 32, 32)), (None, None));
     }
 
     #[test]

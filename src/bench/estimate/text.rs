@@ -22,6 +22,13 @@ pub fn step(estimate: &Estimate, card: &Card, assumed: &Assumed, what: &str) -> 
         card.compiler.as_deref().map_or("of any compiler's table".to_owned(), |name| format!("as {name}'s compiler makes them"));
     let _ = writeln!(out, "  peak {} TFLOPS, {} GB/s: {}", digits(card.tflops), digits(card.gb_per_s), card.sources.join(", "));
     let _ = writeln!(out, "  share of multiply-adds {compiler}");
+    if let Some(tflops) = card.matrix_tflops {
+        let _ = writeln!(
+            out,
+            "  in mixed precision: matrix units of {} TFLOPS, as busy as the code of NAK's compiler lets them",
+            digits(tflops)
+        );
+    }
     let _ = writeln!(
         out,
         "  assumed: {} % of that rate, {} % of the bandwidth, {} us a launch",
@@ -37,6 +44,8 @@ pub fn step(estimate: &Estimate, card: &Card, assumed: &Assumed, what: &str) -> 
         grouped(estimate.launches),
         bytes(estimate.live_bytes as f64)
     );
+    let [arithmetic, memory, launching] = estimate.limits_ms.map(|ms| ends(ms, time));
+    let _ = writeln!(out, "  arithmetic alone {arithmetic}, memory alone {memory}, launches alone {launching}");
     if let Some(memory) = card.memory_gb
         && estimate.live_bytes as f64 > 1e9 * memory
     {
@@ -113,6 +122,7 @@ mod tests {
         };
         let estimate = Estimate {
             kernels: vec![kernel; 17],
+            limits_ms: [[4.0, 8.0], [2.0, 3.0], [1.0, 2.0]],
             step_ms: [500.0, 1000.0],
             images_per_s: [512.0, 256.0],
             launches: 2700,
