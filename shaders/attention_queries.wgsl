@@ -30,7 +30,7 @@ fn delta(lane: u32, row: u32, image: u32) -> Acc {
     let pixel = image * info.pixels + min(row, info.pixels - 1u);
     var sum = Acc(0.0);
     for (var c = lane; c < info.vectors; c += LANES) {
-        sum += dot(Acc4(d_out[pixel * info.vectors + c]), Acc4(out[pixel * info.vectors + c]));
+        sum += dot(Acc4({{ factor("d_out[pixel * info.vectors + c]") }}), Acc4(out[pixel * info.vectors + c]));
     }
     return sum;
 }

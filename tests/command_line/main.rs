@@ -9,6 +9,7 @@ mod image_size;
 mod import;
 mod latent;
 mod outputs;
+mod precision;
 mod prediction;
 mod probe;
 mod progress;

@@ -284,6 +284,36 @@ mod tests {
     }
 
     #[test]
+    fn mixed_precision_leaves_out_steps_but_not_ten_in_a_row() {
+        let (device, folder) = (Device::flex(), tempfile::tempdir().expect("a folder"));
+        let run = RunDir::new(folder.path().join("run"));
+        std::fs::create_dir(&run.path).expect("writable");
+        let mixed = ["train.precision=mixed".to_owned()];
+        let config = Config::load(std::path::Path::new("configs/quick.toml"), &mixed).expect("a recipe");
+        let mut log = Log::open(&run, &config, &State::new(&config, "", &device), &device, Log::bar(&config)).expect("a new log");
+        let mut step = 0;
+        let mut add = |norms: &[f32]| {
+            for norm in norms {
+                let tensor = |values: &[f32]| Tensor::<1>::from_floats(values, &device);
+                let loss_scale = Some(tensor(&[512.0, 1.0, 7.0, 0.0]));
+                log.add(Outcome { loss: tensor(&[1.0]), grad_norm: tensor(&[*norm]), loss_scale }, 0.1);
+                step += 1;
+            }
+            log.row(step, 0, &mut Tally::new(&device))
+        };
+        let row = add(&[3.0, f32::INFINITY, 4.0, f32::NAN]).expect("two steps are left out");
+        assert_eq!((row.grad_norm, row.loss_scale, row.left_out), (4.0, Some(512.0), Some(7)));
+        // One of them was the last of the row before.
+        add(&[f32::NAN; 8]).expect("nine in a row");
+        assert!(add(&[2.0, f32::NAN]).expect("one").grad_norm == 2.0);
+        let message = add(&[f32::NAN; 9]).expect_err("ten in a row").to_string();
+        assert!(
+            message.contains("10 steps in a row had gradients that aren't finite") && message.contains("at step 23 "),
+            "{message}"
+        );
+    }
+
+    #[test]
     fn after_a_silence_steps_are_told_of_that_have_no_row_and_the_file_stays_as_it_is() {
         let (device, folder) = (Device::flex(), tempfile::tempdir().expect("a folder"));
         let run = RunDir::new(folder.path().join("run"));
