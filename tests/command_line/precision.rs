@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// z of the first test images by the shipped weights.
 fn z(folder: &Path, device: &str, precision: &str) -> Vec<f32> {
-    let out = format!("{device}-{precision}.npy");
+    let out = format!("{device}-{precision}.safetensors");
     let args = ["embed", "--split", "test", "--limit", "24", "--data", "bundled", "--device", device, "--precision", precision];
     succeeds(&soda(folder, &[&args[..], &["--out", &out, "--json", "e.json"]].concat()));
     let noted = json(&folder.join("e.json"));
@@ -43,7 +43,7 @@ fn precisions_that_a_device_lacks_are_refused_with_the_reason() {
     };
     fails(&embed("cpu", "f16"), 2, &["--precision f16", "the CPU computes in f32", "f16-emulated"]);
     fails(&embed("wgpu", "f16-emulated"), 2, &["--device cpu", "--precision f16"]);
-    let drawn = soda(folder.path(), &["reconstruct", "test:0", "--data", "bundled", "--device", "cpu", "--precision", "f16"]);
+    let drawn = soda(folder.path(), &["reconstruct", "--data", "bundled", "--device", "cpu", "--precision", "f16"]);
     fails(&drawn, 2, &["the CPU computes in f32"]);
     assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").flatten().filter(|e| e.path().is_file()).count(), 0);
 }

@@ -100,7 +100,7 @@ fn shaders_of_f16_equal_the_references(class: Class) {
     let device = wgpu();
     let of_maps = |case: &Case| case.kernel != "conv2d" && case.inputs.iter().any(Input::is_map);
     for case in cases(operations()).into_iter().filter(of_maps) {
-        let got = with_class(class, || case.results_of(Numbers::Stored, &device)).expect("the device is there");
+        let got = with_guards(|| with_class(class, || case.results_of(Numbers::Stored, &device))).expect("the device is there");
         let want = with_references(|| case.results_of(Numbers::Halves, &Device::flex())).expect("the CPU is there");
         assert_eq!(got.len(), want.len(), "{}", case.name());
         let own = case.tolerances.wgsl;
@@ -130,10 +130,13 @@ fn products_round_their_factors_where_maps_stay_f32() {
     let tolerance = Tolerance::new(1e-4, 1e-5);
     let device = wgpu();
     let cases = cases(operations());
-    let of = |kernel: &'static str| cases.iter().filter(move |case| case.kernel == kernel && !case.name().contains("upsampl"));
-    for case in of("conv2d").step_by(7).chain(of("attention").step_by(2)) {
+    // Where attention pads channels it scales q before it is rounded.
+    let padded = |case: &Case| case.kernel == "attention" && !case.shape[1].is_multiple_of(4);
+    let left_out = |case: &Case| case.name().contains("upsampl") || padded(case);
+    let of = |kernel: &'static str| cases.iter().filter(move |case| case.kernel == kernel && !left_out(case));
+    for case in of("conv2d").step_by(9).chain(of("attention").step_by(2)) {
         for class in [Class::Gpu, Class::Software] {
-            let rounded = with_class(class, || autocast(Precision::F16, || results(case, &device)));
+            let rounded = with_guards(|| with_class(class, || autocast(Precision::F16, || results(case, &device))));
             let plain = with_class(class, || results(case, &device));
             let want = with_references(|| case.results_of(Numbers::Halves, &Device::flex())).expect("the CPU is there");
             for ((rounded, plain), want) in rounded.into_iter().zip(plain).zip(want) {

@@ -3,13 +3,14 @@
 mod bench;
 #[path = "../common/mod.rs"]
 mod common;
+mod plan;
 mod recorded;
 mod wgpu_kernels;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Held by each test that runs kernels in this process (an observer sees those of every thread, and one test here counts them), and by
-/// those that bound a time.
+/// Held by each test that runs kernels in this process (an observer sees those of every thread, and one test here counts them; while a
+/// network is recorded Burn's kernels are left out, those of other threads too), and by those that bound a time.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     // Another test's failure is no reason to fail.

@@ -6,6 +6,5 @@ mod denoising;
 mod mixed;
 mod modulation;
 mod networks;
-mod plan;
 mod training;
 mod view_conditioning;

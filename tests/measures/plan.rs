@@ -54,6 +54,7 @@ fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 
 #[test]
 fn a_plan_computes_what_the_program_computes() {
+    let _alone = crate::alone();
     let adapter = adapter();
     let whole = ["model.unet.layer_modulation=false", "train.layer_mask=0", "model.encoder.stem=\"7x7\"", "sample.guidance=1"];
     for sets in [&[][..], &whole] {
@@ -128,6 +129,7 @@ fn a_plan_computes_what_the_program_computes() {
 
 #[test]
 fn an_operation_without_a_kernel_of_ours_is_an_error_that_names_the_launch() {
+    let _alone = crate::alone();
     let adapter = adapter();
     let device = &adapter.device;
     let convolve = |x: Tensor<4>, weight: Tensor<4>| conv2d(x, weight, None, None, Conv2dOptions::same(3, 1));
@@ -161,6 +163,7 @@ fn an_operation_without_a_kernel_of_ours_is_an_error_that_names_the_launch() {
 
 #[test]
 fn plans_of_other_versions_missing_tensors_and_wrong_inputs_are_refused() {
+    let _alone = crate::alone();
     let adapter = adapter();
     let config = config(&[]);
     let model = Soda::new(&config.model, 3, &adapter.device);
