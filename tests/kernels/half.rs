@@ -78,7 +78,8 @@ impl Operands {
 }
 
 /// Named results, and whether each is stored as f16.
-type Results = Vec<(&'static str, bool, Vec<f32>)>;
+type Results = Vec<Named>;
+type Named = (&'static str, bool, Vec<f32>);
 
 impl Call {
     fn options(&self) -> Conv2dOptions {
@@ -159,7 +160,7 @@ impl Call {
     fn errors(&self, got: &Results, want: &Results) -> Vec<(&'static str, f32)> {
         assert_eq!(got.len(), want.len(), "{self:?}");
         let bit = |n: i32| 2f32.powi(-n);
-        let error = |((name, stored, got), (_, _, want)): (&(&'static str, bool, Vec<f32>), &(&str, bool, Vec<f32>))| {
+        let error = |((name, stored, got), (_, _, want)): (&Named, &Named)| {
             if got.len() != want.len() || want.is_empty() || !got.iter().chain(want).all(|v| v.is_finite()) {
                 return (*name, f32::INFINITY);
             }
