@@ -112,6 +112,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let device = if args.dry_run { super::device(common)? } else { super::chosen(common)? };
     if args.dry_run {
         let dataset = images::of_run(common, resumed.then_some(&run), config.data.side)?;
+        say_unused(&config);
         return preview::tell(&config, &dataset, &device, args.max_minutes);
     }
     if args.try_step {
@@ -145,11 +146,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         run.exists().then(advice)
     });
     let dataset = images::of_run(common, resumed.then_some(&run), config.data.side)?;
-    if let [side, ..] = config.unused_attention()[..] {
-        say(&format!(
-            "model.unet.attention: no stage of the denoiser has feature maps of {side} x {side} pixels, so there is no attention at that side"
-        ));
-    }
+    say_unused(&config);
     let begun = from.as_ref().map_or(String::new(), |weights| format!(" from {}", weights.path.display()));
     say(&format!("training {}{begun} on {}, {}", run.path.display(), device.describe(), dataset.describe()));
     let called = source::called(began.as_ref().map(|(name, _)| name.as_path()));
@@ -184,6 +181,15 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
 fn only_the_parts(run: &RunDir, resumed: bool, config: &Config) -> Result<bool> {
     let own = if resumed { run.read_config()? } else { config.clone() };
     Ok(differences(&own, config).iter().all(|d| d.starts_with("train.micro_batch:")))
+}
+
+/// Says which attention of the recipe no stage has.
+fn say_unused(config: &Config) {
+    if let [side, ..] = config.unused_attention()[..] {
+        say(&format!(
+            "model.unet.attention: no stage of the denoiser has feature maps of {side} x {side} pixels, so there is no attention at that side"
+        ));
+    }
 }
 
 /// Refuses to train for days on a CPU by mistake, beside a GPU.

@@ -95,6 +95,14 @@ impl Images {
         self.labels.is_empty()
     }
 
+    /// Bytes of memory that the pixels take; of images that are read from a file by position, only where each lies.
+    pub fn held_bytes(&self) -> usize {
+        match &self.store {
+            Store::Memory(pixels) => pixels.len(),
+            Store::Pack(_, rows) => size_of_val(&rows[..]),
+        }
+    }
+
     /// Image `i`, `[3, side, side]`: planes R, G, B, row-major.
     ///
     /// # Errors

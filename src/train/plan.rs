@@ -65,7 +65,7 @@ impl Plan {
 
         let activations = AT_ONCE * NUMBER * (activations(&config.model, train.denoisings) * train.at_once()) as f64;
         let training = (COPIES * weights + activations).max(COPIES_IN_UPDATE * weights);
-        let images = [&data.train, &data.test].map(|images| images.len() * 3 * images.side().pow(2)).iter().sum::<usize>();
+        let images = [&data.train, &data.test].map(|images| images.held_bytes()).iter().sum::<usize>();
         let fitted = if config.sample.begins_with_picture() { MOST_IMAGES.min(data.train.len()) } else { 0 };
         let fit = COPIES_IN_FIT * NUMBER * (fitted * bytes_of(config.model.sides.target.min(LARGEST_SIDE))) as f64;
         let on_cpu = training + COPIES * weights + images as f64 + fit + PROGRAM;

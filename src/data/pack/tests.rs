@@ -33,6 +33,7 @@ fn a_file_holds_what_the_folder_does() {
     assert_eq!((from_file.inventory, &written.sha256), (from_folder.inventory, &from_folder.sha256));
     for (a, b) in [(&from_folder.train, &from_file.train), (&from_folder.test, &from_file.test)] {
         assert_eq!((a.labels(), a.len()), (b.labels(), b.len()));
+        assert_eq!((a.held_bytes(), b.held_bytes()), (a.len() * 3 * 24 * 24, a.len() * 4), "the file's stay where they are");
         for i in 0..a.len() {
             assert_eq!((a.image(i).unwrap(), a.name(i)), (b.image(i).unwrap(), b.name(i)), "image {i}");
         }
