@@ -2,9 +2,11 @@
 //! memory, in place: by a WGSL kernel on wgpu devices, by several threads on the CPU backend. And the norm of all gradients, by
 //! which they are clipped. reference.rs is the same in plain tensor operations, and the tests hold all of them equal.
 //!
-//! g = clip * grad (below 0 a clip says that this step is left out, and nothing changes),  m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2
+//! g = clip * grad,  m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2
 //! w = (1 - lr * decay) w - (lr / c1) m / (sqrt(v / c2) + eps),  c1 = 1 - beta1^n,  c2 = 1 - beta2^n
 //! average = d * average + (1 - d) w
+//!
+//! A clip below 0 says that this step is left out, and nothing changes.
 
 mod cases;
 mod cpu;
@@ -105,8 +107,8 @@ pub trait AdamW: Backend {
     }
 }
 
-/// Updates `parameter` by `grad` `[N]` times `clip` `[1]` (a clip below 0 leaves it as it is, whatever `grad` holds), with `factors` `[10]` from [`Options::factors`]: a tensor, so that all
-/// parameters of a step share it. Tensors that nobody else holds are updated in place.
+/// Updates `parameter` by `grad` `[N]` times `clip` `[1]`, with `factors` `[10]` from [`Options::factors`]: a tensor, so that all
+/// parameters of a step share it. A clip below 0 leaves it as it is, whatever `grad` holds. Tensors that nobody else holds are updated in place.
 ///
 /// # Panics
 /// If the lengths differ.

@@ -38,7 +38,8 @@ pub struct Conv2dOptions {
     pub upsample: bool,
     /// The tile that GPUs use; without one, what fits the size. (A software adapter that is given one runs the shaders of GPUs.)
     pub tile: Option<Tile>,
-    /// What x, the weight and the result's gradient are rounded to as factors of products; f16 maps are f16 anyway.
+    /// What x, the weight and the result's gradient are rounded to as factors of products; f16 maps are f16 anyway. (Every call sets it by the
+    /// current precision.)
     pub factors: Elem,
 }
 
