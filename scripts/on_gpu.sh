@@ -123,12 +123,15 @@ soda_step selftest 60 selftest
 step kernels 80 "${kernels:-false}"
 soda_step bench_kernels 60 bench --suite kernels --budget 45
 soda_step bench_step 80 bench --suite step --budget 60 --profile
+soda_step bench_step_f16 70 bench --suite step --precision f16 --budget 50 --profile
 for precision in fp32 tf32 amp; do
     step "pytorch_$precision" 25 python3 "$here/scripts/pytorch_step.py" --precision "$precision" "${pytorch[@]}"
 done
 soda_step train 120 train "${train[@]}" --max-minutes 1.5 --run "$work/run"
 cp "$work/run/metrics.jsonl" "$out/train_metrics.jsonl" 2>/dev/null
-soda_step bench_inference 50 bench --suite inference --budget 35
+soda_step train_mixed 60 train "${train[@]}" --set train.precision=mixed --max-minutes 0.6 --run "$work/mixed"
+soda_step bench_inference 40 bench --suite inference --budget 30
+soda_step bench_inference_f16 40 bench --suite inference --precision f16 --budget 30
 # A layer of Vulkan below the program: the device's memory ends early, and the device is lost.
 if [ -n "${layer:-}" ]; then
     cat >"$work/faults.json" <<JSON

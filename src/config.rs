@@ -330,6 +330,9 @@ pub struct TrainConfig {
     /// Training images that those learn from, at most; 0 takes all.
     #[serde(default)]
     pub evaluate_images: usize,
+    /// Whether the rows, scores and pictures also go to event files of TensorBoard in the run directory.
+    #[serde(default)]
+    pub tensorboard: bool,
 }
 
 /// What recipes mean that don't name a number of draws.

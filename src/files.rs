@@ -85,7 +85,7 @@ fn sync_folder(path: &Path) -> Result<()> {
 }
 
 /// The folder that `path` lies in.
-fn folder(path: &Path) -> &Path {
+pub fn folder(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 

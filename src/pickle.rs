@@ -11,7 +11,8 @@ pub type Result<T> = std::result::Result<T, String>;
 pub type Id = u32;
 
 const UNDERFLOW: &str = "holds a pickle that takes more than it made";
-const CUT: &str = "ends in the middle of its pickle";
+/// What is said of a pickle that ends too early.
+pub const CUT: &str = "ends in the middle of its pickle";
 
 /// Where a reader of a pickle stands.
 pub struct Cursor<'a> {
@@ -27,6 +28,11 @@ impl<'a> Cursor<'a> {
     /// At the beginning of `bytes`.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() }
+    }
+
+    /// How many bytes were read.
+    pub fn position(&self) -> usize {
+        self.at
     }
 
     /// The next `count` bytes.

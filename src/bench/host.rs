@@ -6,9 +6,10 @@ use super::plan::Size;
 use super::row::{Host, Row};
 use super::step::{Training, recipe};
 use super::timing::{Timing, wait};
-use crate::config::{Config, Sides};
+use crate::config::{self, Config, Sides};
 use crate::error::Result;
 use crate::kernels::catalog::random;
+use crate::kernels::precision::Precision;
 use crate::kernels::profile::observe;
 use crate::kernels::replay::Replayed;
 use crate::machine;
@@ -30,12 +31,15 @@ const ENOUGH: f64 = 5.0;
 /// # Errors
 /// If the device was lost.
 pub(super) fn run(job: &mut Job) -> Result<()> {
-    let config = recipe(Size::Paper)?;
+    let mut config = recipe(Size::Paper)?;
+    if job.precision == Precision::F16 {
+        config.train.precision = config::Precision::Mixed;
+    }
     let (unet, encoder) = (config.model.unet.base, config.model.encoder.base);
-    let row = |op: &str, width, batch| Row { width: Some(width), batch: Some(batch), ..Row::new(op, &job.place) };
     let rows = BATCHES.map(|batch| {
-        let again = Row { variant: Some("replayed".into()), ..row("host_denoise", unet, batch) };
-        [row("host_train_step", unet, batch), row("host_encode", encoder, batch), row("host_denoise", unet, batch), again]
+        let denoise = job.network("host_denoise", unet, batch);
+        let again = Row { variant: Some("replayed".into()), ..denoise.clone() };
+        [job.network("host_train_step", unet, batch), job.network("host_encode", encoder, batch), denoise, again]
     });
     job.planned(rows.iter().flatten().map(Row::name).collect())?;
     for (batch, [train, encode, denoise, again]) in BATCHES.into_iter().zip(rows) {
@@ -46,7 +50,7 @@ pub(super) fn run(job: &mut Job) -> Result<()> {
         timed(job, train, || training.advance().map(drop))?;
         drop(training);
 
-        let model = Soda::new(&config.model, config.seed, &device);
+        let model = Soda::new(&config.model, config.seed, &device).in_precision(job.precision);
         let Sides { source, target } = config.model.sides;
         let images = random([batch, 3, source, source], 2, &device);
         timed(job, encode, || {

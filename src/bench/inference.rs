@@ -34,15 +34,14 @@ const ENOUGH: f64 = 4.0;
 /// # Errors
 /// If the device was lost.
 pub(super) fn run(job: &mut Job) -> Result<()> {
-    let row = |op: &str, width, batch, job: &Job| Row { width: Some(width), batch: Some(batch), ..Row::new(op, &job.place) };
-    let encode = row("encode", WIDTH, ENCODED, job);
-    let denoise = row("denoise", WIDTH, DENOISED, job);
-    let sampling = Row { variant: Some("100 DDIM steps".into()), ..row("sample", SAMPLING_WIDTH, DENOISED, job) };
+    let encode = job.network("encode", WIDTH, ENCODED);
+    let denoise = job.network("denoise", WIDTH, DENOISED);
+    let sampling = Row { variant: Some("100 DDIM steps".into()), ..job.network("sample", SAMPLING_WIDTH, DENOISED) };
     job.planned(vec![denoise.name(), encode.name(), sampling.name()])?;
     let device = job.device.clone();
 
     let config = recipe(Size::Width(SAMPLING_WIDTH))?;
-    let small = Soda::new(&config.model, config.seed, &device);
+    let small = Soda::new(&config.model, config.seed, &device).in_precision(job.precision);
     let Sides { source, target } = config.model.sides;
     let (x, z) = (random([DENOISED, 3, target, target], 0, &device), random([DENOISED, Z], 1, &device));
     let (t, mask) = (Tensor::full([DENOISED], 0.5, &device), Tensor::ones([DENOISED, 1], &device));
@@ -50,7 +49,7 @@ pub(super) fn run(job: &mut Job) -> Result<()> {
     let narrow = warmed(job, || predict(&small))?;
 
     let wide_config = recipe(Size::Width(WIDTH))?;
-    let large = Soda::new(&wide_config.model, wide_config.seed, &device);
+    let large = Soda::new(&wide_config.model, wide_config.seed, &device).in_precision(job.precision);
     let mut wide = WIDER * narrow;
     if job.fits(&denoise.name(), 2.0 * wide)? {
         wide = timed(job, Row { parameters: Some(parameters::count(&large.unet)), ..denoise }, || predict(&large))?;

@@ -6,6 +6,7 @@ use super::{data, host, inference, kernels, step};
 use crate::device::Selected;
 use crate::error::Result;
 use crate::kernels::catalog::operations;
+use crate::kernels::precision::Precision;
 use crate::kernels::profile;
 use burn::tensor::Device;
 use std::time::{Duration, Instant};
@@ -20,6 +21,8 @@ pub struct Job {
     pub(super) place: Place,
     /// Whether it is real graphics hardware.
     pub(super) gpu: bool,
+    /// What networks compute in; single kernels do so in f32.
+    pub(super) precision: Precision,
     /// Bytes of one storage binding.
     pub(super) max_binding: Option<u64>,
     /// Whether to profile one run of each operation.
@@ -33,11 +36,19 @@ pub struct Job {
 
 impl Job {
     /// A job on `device`, in a process that started at `started` and is to end `seconds` later.
-    pub fn new(device: &Selected, started: Instant, seconds: f64, profile: bool, send: Send) -> Self {
+    pub fn new(
+        device: &Selected,
+        precision: Precision,
+        started: Instant,
+        seconds: f64,
+        profile: bool,
+        send: Send,
+    ) -> Self {
         Self {
             device: device.device.clone(),
             place: Place::of(device),
             gpu: device.gpu,
+            precision,
             max_binding: device.adapter.as_ref().map(|a| a.limits.max_storage_binding),
             profile,
             started,
@@ -59,6 +70,16 @@ impl Job {
             Group::Data => data::run(self),
             Group::Host => host::run(self),
         }
+    }
+
+    /// A row of a network of `width` base channels on `batch` images, without measurements.
+    pub(super) fn network(&self, op: &str, width: usize, batch: usize) -> Row {
+        let precision = match (self.precision, self.place.device.as_str()) {
+            (Precision::F32, _) => "f32",
+            (Precision::F16, "cpu") => "f16-emulated",
+            (Precision::F16, _) => "f16",
+        };
+        Row { width: Some(width), batch: Some(batch), precision: precision.into(), ..Row::new(op, &self.place) }
     }
 
     /// Seconds left.

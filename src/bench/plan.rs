@@ -95,6 +95,11 @@ impl Group {
         }
     }
 
+    /// Whether it measures networks, which compute in the precision asked for.
+    pub fn has_networks(self) -> bool {
+        matches!(self, Self::Step(_) | Self::Inference | Self::Host)
+    }
+
     /// For people.
     pub fn describe(self) -> String {
         match self {

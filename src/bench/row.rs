@@ -42,7 +42,7 @@ pub struct Row {
     pub width: Option<usize>,
     /// Images at once.
     pub batch: Option<usize>,
-    /// "f32".
+    /// "f32", "f16" (of training steps that of `train.precision = "mixed"`), or "f16-emulated" on the CPU.
     pub precision: String,
     /// Milliseconds of one run, median.
     pub median_ms: Option<f64>,
@@ -94,7 +94,8 @@ impl Row {
     pub fn case(&self) -> String {
         let shape = self.shape.as_ref().map(|s| s.iter().map(usize::to_string).collect::<Vec<_>>().join("x"));
         let width = self.width.map(|w| format!("width {w}, batch {}", self.batch.unwrap_or(1)));
-        let parts: Vec<String> = [shape, width, self.variant.clone()].into_iter().flatten().collect();
+        let precision = (self.precision != "f32").then(|| self.precision.clone());
+        let parts: Vec<String> = [shape, width, self.variant.clone(), precision].into_iter().flatten().collect();
         parts.join(" ")
     }
 
@@ -103,9 +104,9 @@ impl Row {
         format!("{} {}", self.op, self.case()).trim_end().to_owned()
     }
 
-    /// Whether `other` measures the same thing, be it elsewhere.
+    /// Whether `other` measures the same thing, be it elsewhere or in another precision.
     pub fn same_case(&self, other: &Row) -> bool {
-        let key = |r: &Row| (r.op.clone(), r.shape.clone(), r.variant.clone(), r.width, r.batch, r.precision.clone());
+        let key = |r: &Row| (r.op.clone(), r.shape.clone(), r.variant.clone(), r.width, r.batch);
         key(self) == key(other)
     }
 }

@@ -2,12 +2,13 @@
 
 use super::job::Job;
 use super::plan::Size;
-use super::row::{Message, ProfileRow, Row, Skipped};
+use super::row::{Message, ProfileRow, Skipped};
 use super::timing::Timing;
-use crate::config::{BUILT_IN, Config, Sides};
+use crate::config::{self, BUILT_IN, Config, Sides};
 use crate::data::bytes_of;
 use crate::diffusion::Schedule;
 use crate::error::{Error, Result};
+use crate::kernels::precision::Precision;
 use crate::kernels::profile::observe;
 use crate::model::parameters;
 use crate::rng::{self, Purpose};
@@ -99,9 +100,12 @@ impl Training {
 /// # Errors
 /// If the device was lost or computes nonsense.
 pub(super) fn run(job: &mut Job, size: Size) -> Result<()> {
-    let config = recipe(size)?;
+    let mut config = recipe(size)?;
+    if job.precision == Precision::F16 {
+        config.train.precision = config::Precision::Mixed;
+    }
     let batch = config.train.batch_size;
-    let mut row = Row { width: Some(config.model.unet.base), batch: Some(batch), ..Row::new("train_step", &job.place) };
+    let mut row = job.network("train_step", config.model.unet.base, batch);
     let name = row.name();
     job.planned(vec![name.clone()])?;
     let mut training = Training::new(config, &job.device);

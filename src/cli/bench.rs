@@ -3,10 +3,11 @@
 use super::Common;
 use super::estimate;
 use super::output::{self, Holds, Output};
+use super::precision::PrecisionArgs;
 use super::train::Interrupt;
 use crate::bench::job::Job;
 use crate::bench::plan::{Group, Planned, Suite, Target, jobs};
-use crate::bench::row::{Message, Place};
+use crate::bench::row::{Message, Place, Skipped};
 use crate::bench::runner::{self, Outcome};
 use crate::bench::{chart, compare, table};
 use crate::device::{self, Selected};
@@ -39,6 +40,8 @@ pub struct Args {
     /// Time and launches by kernel of one training step, encoding and denoising.
     #[arg(long)]
     profile: bool,
+    #[command(flatten)]
+    precision: PrecisionArgs,
     /// Print the ratios of two earlier results (--json) instead.
     #[arg(long, num_args = 2, value_names = ["A.json", "B.json"], conflicts_with_all = ["suite", "budget", "plot", "profile"])]
     compare: Option<Vec<PathBuf>>,
@@ -70,6 +73,13 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         return run_job(group, args, common, started);
     }
     let mut output = Output::new("bench");
+    let in_f32 = args.precision.name() == "f32";
+    if !in_f32 && args.compare.is_some() {
+        return Err(Error::usage("--precision: nothing is measured by --compare"));
+    }
+    if !in_f32 && args.estimate.is_some() {
+        return Err(Error::usage("--precision: nothing is measured by --estimate; it takes `--set train.precision=mixed`"));
+    }
     if let Some([a, b]) = args.compare.as_deref() {
         let comparison = compare::compare(&compare::read(a)?, &compare::read(b)?);
         outln!("A: {}\nB: {}\nA / B above 1: B is faster", a.display(), b.display());
@@ -81,8 +91,14 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     if let Some(card) = &args.estimate {
         return estimate::run(card, &args.estimated, common, output);
     }
-    let targets = targets(common)?;
-    let planned = jobs(&targets, &target(&Selected::cpu("")), args.suite);
+    let (targets, refused) = targets(common, args.precision)?;
+    let mut planned = jobs(&targets, &target(&Selected::cpu("")), args.suite);
+    if !in_f32 && !planned.is_empty() {
+        planned.retain(|job| job.group.has_networks());
+        if planned.is_empty() {
+            return Err(Error::usage("--precision is that of networks: give --suite step or inference with it"));
+        }
+    }
     if planned.is_empty() {
         return Err(Error::usage("--suite host measures at paper size, on a GPU; scripts/host_time.sh stands one in"));
     }
@@ -91,7 +107,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         output::prepare("--plot", path, Holds::Picture)?;
     }
     let interrupt = Interrupt::listen()?;
-    let outcome = measure(&planned, args, common.verbose, &interrupt)?;
+    let mut outcome = measure(&planned, args, common.verbose, &interrupt)?;
+    outcome.skipped.extend(refused);
     out!("{}{}{}", table::rows(&outcome.rows), table::profile(&outcome.profile), table::skipped(&outcome.skipped));
     let only = if let [only] = targets.as_slice() { Some(&only.place) } else { None };
     output.set("device", json!(only.map(|p| if p.device == "cpu" { "cpu" } else { p.backend.as_str() })));
@@ -118,15 +135,27 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     Ok(())
 }
 
-/// The devices of the command line; `all` is the CPU and every adapter.
-fn targets(common: &Common) -> Result<Vec<Target>> {
+/// The devices of the command line; `all` is the CPU and every adapter that has the precision, and what is then said of the others.
+fn targets(common: &Common, precision: PrecisionArgs) -> Result<(Vec<Target>, Vec<Skipped>)> {
     if common.device != "all" {
-        return Ok(vec![target(&super::device(common)?)]);
+        let device = super::device(common)?;
+        precision.on(&device)?;
+        return Ok((vec![target(&device)], Vec::new()));
     }
-    let adapters = device::adapters();
-    let selected = adapters.iter().map(|a| device::select(&a.selector()));
-    let all = std::iter::once(Ok(Selected::cpu("asked for"))).chain(selected);
-    all.map(|s| s.map(|s| target(&s))).collect()
+    let (mut targets, mut refused) = (Vec::new(), Vec::new());
+    let selected = device::adapters().into_iter().map(|a| device::select(&a.selector()));
+    for device in std::iter::once(Ok(Selected::cpu("asked for"))).chain(selected) {
+        let device = device?;
+        let Target { place, gpu } = target(&device);
+        match precision.on(&device) {
+            Ok(_) => targets.push(Target { place, gpu }),
+            Err(e) => refused.push(Skipped { device: place.device, op: "everything".into(), reason: e.to_string() }),
+        }
+    }
+    if targets.is_empty() {
+        return Err(Error::usage(format!("no device here computes in {}: {}", precision.name(), refused[0].reason)));
+    }
+    Ok((targets, refused))
 }
 
 fn target(device: &Selected) -> Target {
@@ -139,7 +168,7 @@ fn measure(planned: &[Planned], args: &Args, verbose: u8, interrupt: &Interrupt)
     let command = |job: &Planned, seconds: f64| {
         let mut command = Command::new(&program);
         command.args(["bench", "--job", &job.group.to_string(), "--device", &job.target.place.device]);
-        command.args(["--job-seconds", &format!("{seconds:.3}")]);
+        command.args(["--job-seconds", &format!("{seconds:.3}"), "--precision", args.precision.name()]);
         if args.profile {
             command.arg("--profile");
         }
@@ -177,5 +206,6 @@ fn run_job(group: Group, args: &Args, common: &Common, started: Instant) -> Resu
         let mut out = std::io::stdout().lock();
         writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|e| Error::failed(format!("cannot hand over a row: {e}")))
     };
-    Job::new(&device, started, args.job_seconds, args.profile, Box::new(send)).run(group)
+    let precision = args.precision.on(&device)?;
+    Job::new(&device, precision, started, args.job_seconds, args.profile, Box::new(send)).run(group)
 }

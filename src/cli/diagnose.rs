@@ -44,6 +44,7 @@ pub struct Args {
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut output = Output::new("diagnose");
     let weights = args.weights.open()?;
+    weights.require_denoiser()?;
     let device = super::device(common)?;
     let dataset = images::open(common, &weights)?;
     let most = dataset.test.len();

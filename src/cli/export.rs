@@ -11,7 +11,8 @@ use crate::error::{Error, Result};
 use crate::eval::features::{FeatureKind, calibrate, encode};
 use crate::eval::whitening::Whitening;
 use crate::files;
-use crate::model::weights::{MORE, Tensors, WHITENING, WeightsFile};
+use crate::model::weights::{self, MORE, Tensors, WHITENING, WeightsFile};
+use crate::model::{onnx, torchvision};
 use crate::progress::say;
 use crate::run_dir::{RunDir, Start};
 use crate::shell::retyped;
@@ -28,7 +29,7 @@ pub struct Args {
     weights: WeightsArgs,
     /// The file to write: a safetensors file with recipe, data checksum, step, images seen, version and, for weights of a run, the
     /// command that made them in its metadata.
-    #[arg(long, value_name = "FILE", default_value = "soda.safetensors")]
+    #[arg(long, value_name = "FILE", default_value = "soda.safetensors", default_value_if("onnx", "true", "soda.onnx"))]
     out: PathBuf,
     /// Store matrices and convolutions as 16-bit floats, and say what that costs; they are computed with as 32-bit ones.
     #[arg(long)]
@@ -36,6 +37,17 @@ pub struct Args {
     /// Also store what whitens z, mean and covariance of the training images' z as one matrix: for `soda embed --whiten` and others.
     #[arg(long)]
     whiten: bool,
+    /// Write the encoder instead as a state dictionary of torchvision's resnet18, in a safetensors file: for load_state_dict with
+    /// strict=True where num_classes is the length of z (encoders of base 64; see docs/python.md).
+    #[arg(long, conflicts_with_all = ["half", "whiten", "set", "web", "pytorch", "onnx"])]
+    torchvision: bool,
+    /// Write both networks instead in PyTorch's layouts, in a safetensors file: linear layers [out, in], the encoder under
+    /// torchvision's names.
+    #[arg(long, conflicts_with_all = ["half", "whiten", "set", "web", "onnx"])]
+    pytorch: bool,
+    /// Write the encoder instead as an ONNX model: pixels in [0, 1] to z and backbone.
+    #[arg(long, conflicts_with_all = ["half", "whiten", "set", "web"])]
+    onnx: bool,
     /// Write a page instead: one HTML file that runs the networks in any browser with WebGPU, with 1,000 training images to look among
     /// (see docs/web.md).
     #[arg(long, value_name = "FILE.html", conflicts_with_all = ["out", "half", "whiten", "set"])]
@@ -64,6 +76,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let same = |path: &PathBuf| std::fs::canonicalize(path).ok();
     if same(&args.out).is_some_and(|out| Some(out) == same(&weights.path)) {
         return Err(Error::usage(format!("--out {} is the file that is read; choose another name", args.out.display())));
+    }
+    if args.torchvision || args.pytorch || args.onnx {
+        return elsewhere(args, &weights, output, common);
     }
     let before = weights.config.model.sides.source;
     change(&mut weights, &args.set)?;
@@ -94,6 +109,24 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.set("half", json!(args.half));
     output.set("whitening", json!(more.iter().any(|(name, ..)| name.starts_with(WHITENING))));
     output.set("trained", json!(trained));
+    output.write(common)
+}
+
+/// Writes weights as other programs read them.
+fn elsewhere(args: &Args, weights: &WeightsFile, mut output: Output, common: &Common) -> Result<()> {
+    let (tensors, config) = (weights.networks(), &weights.config);
+    let (file, what) = if args.onnx {
+        let metadata = [("config", config.to_toml()), ("weights_sha256", weights.sha256.clone())];
+        (onnx::encoder(&tensors, config, &metadata), "encoder as an ONNX model: pixels in [0, 1] to z and backbone")
+    } else if args.torchvision {
+        (weights::encode(&torchvision::export(&tensors, config)?, weights.metadata.clone())?, "encoder as torchvision's resnet18")
+    } else {
+        (weights::encode(&torchvision::pytorch(&tensors), weights.metadata.clone())?, "networks in PyTorch's layouts")
+    };
+    files::write_atomically(&args.out, &file)?;
+    outln!("{}: {}, {what}, of {}", args.out.display(), megabytes(file.len() as u64), weights.path.display());
+    output.weights(weights);
+    output.merge(json!({ "out": args.out, "bytes": file.len() }));
     output.write(common)
 }
 

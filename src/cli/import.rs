@@ -7,7 +7,8 @@ use crate::error::Result;
 use crate::files::{self, Destination};
 use crate::model::futurexiang::{self, Which};
 use crate::model::parameters::is_statistic;
-use crate::model::weights::{self, WeightsFile};
+use crate::model::torchvision;
+use crate::model::weights::{self, ENCODER_ALONE, NETWORKS, WeightsFile};
 use crate::shell::quoted;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -17,20 +18,24 @@ use std::path::{Path, PathBuf};
 #[command(
     after_help = "futurexiang: what train.py of github.com/FutureXiang/soda saves. Sizes are read from the tensors, the rest of the recipe is \
     configs/futurexiang.toml; --set diffusion.schedule=inverted_cosine where that was trained, --set data.mean=[..] and data.std=[..] where \
-    the data was other. Nothing in the checkpoint is run."
+    the data was other.\n\
+    torchvision: a state dictionary of its resnet18, with its 7x7 stem or a 3x3 one (conv1 replaced, no maxpool). z is then the pooled \
+    vector of 512 numbers; pixels are normalised as for ImageNet unless --set says otherwise, and 7x7 stems see images of 64 pixels \
+    (--set data.side=128). There is no denoiser: embed, probe, neighbours, map and health work.\n\
+    Files are those of torch.save, of any version, and safetensors. Nothing in them is run."
 )]
 pub struct Args {
-    /// The checkpoint (.pth).
+    /// The checkpoint (.pth, .pt, .safetensors).
     checkpoint: PathBuf,
-    /// Whose program wrote it.
-    #[arg(long, value_parser = ["futurexiang"])]
+    /// Whose networks it holds.
+    #[arg(long, value_parser = ["futurexiang", "torchvision"])]
     from: String,
     /// The weights file to write.
     #[arg(long, value_name = "FILE", default_value = "weights.safetensors")]
     out: PathBuf,
-    /// Which of its weights: the average over training (ema), or those in training (model).
-    #[arg(long, value_parser = ["ema", "model"], default_value = "ema")]
-    which: String,
+    /// Which of its weights: the average over training (ema), or those in training (model) (default: ema; of torchvision: model).
+    #[arg(long, value_parser = ["ema", "model"])]
+    which: Option<String>,
     /// Override one value of the recipe that goes with the weights; may be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -40,11 +45,18 @@ pub struct Args {
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut output = Output::new("import");
     output::prepare("--out", &args.out, Holds::Bytes)?;
-    let which = if args.which == "ema" { Which::Ema } else { Which::Model };
-    let (tensors, config) = futurexiang::import(&args.checkpoint, which, &args.set)?;
+    let encoder_alone = args.from == "torchvision";
+    let which = args.which.as_deref().unwrap_or(if encoder_alone { "model" } else { "ema" });
+    let which = if which == "ema" { Which::Ema } else { Which::Model };
+    let import = if encoder_alone { torchvision::import } else { futurexiang::import };
+    let (tensors, config) = import(&args.checkpoint, which, &args.set)?;
     let sha256 = files::sha256_of(&args.checkpoint)?;
     let mut metadata = weights::metadata(&config);
-    metadata.insert("imported_from".into(), format!("FutureXiang/soda, {}", which.key()));
+    let origin = if encoder_alone { "torchvision's resnet18" } else { "FutureXiang/soda" };
+    metadata.insert("imported_from".into(), format!("{origin}, {}", which.key()));
+    if encoder_alone {
+        metadata.insert(NETWORKS.into(), ENCODER_ALONE.into());
+    }
     metadata.insert("imported_sha256".into(), sha256.clone());
     let file = weights::encode(&tensors, metadata)?;
     files::write_atomically(&args.out, &file)?;
@@ -56,18 +68,20 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     };
     let (encoder, denoiser) = (parameters("encoder."), parameters("unet."));
     let model = &config.model;
+    let denoiser = match encoder_alone {
+        true => "no denoiser".to_owned(),
+        false => format!("denoiser of base {} x {:?} ({denoiser} parameters)", model.unet.base, model.unet.multipliers),
+    };
     outln!(
-        "{} of {}: encoder of base {} ({encoder} parameters), denoiser of base {} x {:?} ({denoiser} parameters), z of {}",
+        "{} of {}: encoder of base {} ({encoder} parameters), {denoiser}, z of {}",
         which.key(),
         args.checkpoint.display(),
         model.encoder.base,
-        model.unet.base,
-        model.unet.multipliers,
         model.z_dim
     );
     outln!("{}", written_line(&args.out, file.len() as u64));
     output.set("from", json!(args.from));
-    output.set("which", json!(args.which));
+    output.set("which", json!(which.option()));
     output.set("checkpoint", json!({ "path": args.checkpoint, "sha256": sha256 }));
     output.set("model", json!(model));
     output.weights(&written);

@@ -4,7 +4,7 @@ use super::Common;
 use super::images;
 use super::output::{self, Holds, Output};
 use super::precision::PrecisionArgs;
-use super::source::WeightsArgs;
+use super::source::{WeightsArgs, check_features};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::eval::features::{FeatureKind, Features, extract};
@@ -59,7 +59,7 @@ pub struct Args {
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut output = Output::new("map");
     let weights = args.weights.open()?;
-    args.features.check(&weights.config)?;
+    check_features(&args.features, &weights)?;
     let device = super::device(common)?;
     let dataset = images::open(common, &weights)?;
     let split = args.split.as_deref().unwrap_or(if dataset.test.len() < ENOUGH { "all" } else { "test" });

@@ -4,7 +4,7 @@ use super::Common;
 use super::images;
 use super::output::{self, Holds, Output};
 use super::precision::PrecisionArgs;
-use super::source::{WeightsArgs, frozen};
+use super::source::{WeightsArgs, check_features, frozen};
 use crate::data::picture::resolve;
 use crate::data::{Dataset, Images, bytes_of};
 use crate::edit::decoder::signed;
@@ -56,7 +56,7 @@ struct Found {
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut output = Output::new("neighbours");
     let weights = args.weights.open()?;
-    args.features.check(&weights.config)?;
+    check_features(&args.features, &weights)?;
     let device = super::device(common)?;
     let dataset = images::open(common, &weights)?;
     // A training image is not its own neighbour.

@@ -32,12 +32,25 @@ impl PrecisionArgs {
     pub fn model(self, weights: &WeightsFile, device: &Selected, output: &mut Output) -> Result<Soda> {
         let chosen = self.on(device)?;
         if self.precision != Choice::F32 {
-            output.set("precision", json!(if self.precision == Choice::F16 { "f16" } else { "f16-emulated" }));
+            output.set("precision", json!(self.name()));
         }
         Ok(weights.model(&device.device)?.in_precision(chosen))
     }
 
-    fn on(self, device: &Selected) -> Result<Precision> {
+    /// The choice as it is written on the command line.
+    pub fn name(self) -> &'static str {
+        match self.precision {
+            Choice::F32 => "f32",
+            Choice::F16 => "f16",
+            Choice::F16Emulated => "f16-emulated",
+        }
+    }
+
+    /// What networks on `device` then compute in.
+    ///
+    /// # Errors
+    /// If the device doesn't have it.
+    pub fn on(self, device: &Selected) -> Result<Precision> {
         match (self.precision, &device.adapter) {
             (Choice::F32, _) => Ok(Precision::F32),
             (Choice::F16, None) => Err(Error::usage(

@@ -10,7 +10,7 @@ use super::Common;
 use super::images;
 use super::output::{Output, with_spread};
 use super::precision::PrecisionArgs;
-use super::source::{WeightsArgs, frozen};
+use super::source::{WeightsArgs, check_features, frozen};
 use crate::config::{DEFAULT_SIDE, ProbeConfig};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
@@ -145,7 +145,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let kind: FeatureKind = args.features.parse()?;
     let mut output = Output::new("probe");
     let mut weights = args.weights.open()?;
-    kind.check(&weights.config)?;
+    check_features(&kind, &weights)?;
     let device = super::device(common)?;
     let dataset = images::open(common, &weights)?;
     weights.config.probe = args.training_on(&dataset, &protocol, weights.config.probe);

@@ -118,6 +118,17 @@ pub fn whitening(weights: &WeightsFile, kind: &FeatureKind, frozen: impl FnOnce(
     }
 }
 
+/// That `weights` have features of this kind.
+///
+/// # Errors
+/// An unknown block of the denoiser, a noise level out of range, or no denoiser.
+pub fn check_features(kind: &FeatureKind, weights: &WeightsFile) -> Result<()> {
+    if matches!(kind, FeatureKind::Denoiser { .. }) {
+        weights.require_denoiser()?;
+    }
+    kind.check(&weights.config)
+}
+
 /// The weights that a file is named for: `shipped` is those that the program carries.
 ///
 /// # Errors

@@ -54,6 +54,7 @@ impl<'a> Studio<'a> {
     pub fn open(command: &str, weights: &WeightsArgs, sampling: &SamplingArgs, out: &Path, common: &'a Common) -> Result<Self> {
         let mut output = Output::new(command);
         let weights = weights.open()?;
+        weights.require_denoiser()?;
         let sample = sampling.resolve(&weights.config)?;
         // What can't be written shall be known before.
         output::prepare("--out", out, Holds::Picture)?;

@@ -254,7 +254,11 @@ fn train_with(
 
 /// The weights that `run` begins with, and their name: those of `--from`, else those that a run without a checkpoint began with.
 fn began(run: &RunDir, args: &Args) -> Result<Option<(PathBuf, Arc<WeightsFile>)>> {
-    let opened = |name: PathBuf| source::named(&name).map(|weights| Some((name, Arc::new(weights))));
+    let opened = |name: PathBuf| {
+        let weights = source::named(&name)?;
+        weights.require_denoiser()?;
+        Ok(Some((name, Arc::new(weights))))
+    };
     if let Some(named) = &args.from {
         return opened(named.clone());
     }

@@ -37,6 +37,7 @@ const PRINCIPAL: usize = 8;
 pub fn run(weights: &WeightsArgs, out: &Path, reference: Option<&Path>, common: &Common) -> Result<()> {
     let mut output = Output::new("export");
     let weights = weights.open()?;
+    weights.require_denoiser()?;
     output::prepare("--web", out, Holds::Bytes)?;
     if let Some(reference) = reference {
         output::prepare("--reference", reference, Holds::Text)?;

@@ -27,17 +27,24 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// What `paths` name at `side` pixels a side, `batch` things at a time: files as they are, folders with everything below them (of
+    /// What `paths` name at `side` pixels a side, of its images those whose number leaves the remainder `part.0` when it is divided by `part.1`,
+    /// `batch` things at a time: files as they are, folders with everything below them (of
     /// each folder first its files, then its sub-folders, by name; links are followed, circles end). What is in memory is a few
     /// batches and the names of the files of one folder.
     ///
     /// # Errors
     /// A path that isn't there; no thread. A folder that can't be read comes as an image does, with its error.
-    pub fn open(paths: &[PathBuf], batch: usize, side: usize) -> Result<Self> {
+    pub fn open(paths: &[PathBuf], part: (usize, usize), batch: usize, side: usize) -> Result<Self> {
         if let Some((path, e)) = paths.iter().find_map(|path| Some((path, path.metadata().err()?))) {
             return Err(Error::io("read", path, &e));
         }
-        let mut walk = Walk::new(paths.iter().cloned());
+        let mut number = 0;
+        let mut walk = Walk::new(paths.iter().cloned()).filter(move |found| {
+            // What is no image is told by the first part.
+            let own = if matches!(found, Found::Image(_)) { number % part.1 == part.0 } else { part.0 == 0 };
+            number += usize::from(matches!(found, Found::Image(_)));
+            own
+        });
         let (sender, receiver) = sync_channel(AHEAD);
         let work = move || {
             loop {
@@ -110,7 +117,7 @@ mod tests {
         std::fs::write(at("a/photo.heic"), "of another kind").unwrap();
         std::fs::write(at("a/notes.txt"), "not named as an image").unwrap();
         for batch in [1, 2, 100] {
-            let stream = Stream::open(&[at("alone.png"), at("a"), at("b"), at("c.png")], batch, 32).unwrap();
+            let stream = Stream::open(&[at("alone.png"), at("a"), at("b"), at("c.png")], (0, 1), batch, 32).unwrap();
             let batches: Vec<Vec<Read>> = stream.map(Result::unwrap).collect();
             assert!(batches.iter().rev().skip(1).all(|b| b.len() == batch));
             let name = |path: &Path| path.strip_prefix(folder.path()).unwrap().to_string_lossy().into_owned();
@@ -140,12 +147,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         (0..40).for_each(|i| write(folder.path(), &format!("{i}.png"), i));
         let gone = folder.path().join("gone.png");
-        let message = Stream::open(&[folder.path().to_owned(), gone], 4, 32).err().unwrap().to_string();
+        let message = Stream::open(&[folder.path().to_owned(), gone], (0, 1), 4, 32).err().unwrap().to_string();
         assert!(message.contains("gone.png") && message.contains("check the path"), "{message}");
-        let mut stream = Stream::open(&[folder.path().to_owned()], 4, 32).unwrap();
+        let mut stream = Stream::open(&[folder.path().to_owned()], (0, 1), 4, 32).unwrap();
         assert_eq!(stream.next().unwrap().unwrap().len(), 4);
         drop(stream);
         let empty = tempfile::tempdir().unwrap();
-        assert!(Stream::open(&[empty.path().to_owned()], 4, 32).unwrap().next().is_none());
+        assert!(Stream::open(&[empty.path().to_owned()], (0, 1), 4, 32).unwrap().next().is_none());
     }
 }

@@ -1,5 +1,6 @@
 //! Checkpoints of FutureXiang/soda, the public PyTorch implementation for CIFAR-10, as its train.py saves them:
-//! {"MODEL": weights in training ("module." before each name), "EMA": their average ("ema_model."), "opt": ..}.
+//! {"MODEL": weights in training ("module." before each name), "EMA": their average ("ema_model."), "opt": ..}. State dictionaries of the
+//! same networks that other programs saved are read too: bare ones, and those under one of the usual keys.
 //!
 //! Widths, blocks, attention and the length of z are read from the tensors. What tensors don't tell comes from
 //! configs/futurexiang.toml, which follows that code: plain AdaGN scales, one attention head, 32 groups (8 in the last norm),
@@ -8,6 +9,8 @@
 use super::parameters;
 use super::pytorch::{Checkpoint, Tensor};
 use super::soda::Soda;
+use super::torchvision;
+use super::translate::{networks, translate};
 use super::weights::Tensors;
 use crate::config::{BUILT_IN, Config, DEFAULT_SIDE, UNetConfig};
 use crate::error::{Error, Result};
@@ -15,33 +18,7 @@ use burn::tensor::Device;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Which of a checkpoint's weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
-    /// Their average, which that code's own evaluation uses.
-    Ema,
-    /// The weights in training.
-    Model,
-}
-
-impl Which {
-    /// Its dictionary within the checkpoint.
-    pub fn key(self) -> &'static str {
-        match self {
-            Self::Ema => "EMA",
-            Self::Model => "MODEL",
-        }
-    }
-
-    /// What `name` within that dictionary is called in the networks; `None` for what is no part of them.
-    fn strip(self, name: &str) -> Option<&str> {
-        match self {
-            Self::Ema => name.strip_prefix("ema_model."),
-            // DistributedDataParallel puts it before every name.
-            Self::Model => Some(name.strip_prefix("module.").unwrap_or(name)),
-        }
-    }
-}
+pub use super::translate::Which;
 
 /// The weights of the checkpoint `path` under this program's names, and the recipe that goes with them, `overrides` applied
 /// (`key=value`, as for [`Config::load`]).
@@ -50,49 +27,19 @@ impl Which {
 /// If the file can't be read (see [`Checkpoint`]), or holds other networks: a missing, unknown or misshapen tensor is named.
 pub fn import(path: &Path, which: Which, overrides: &[String]) -> Result<(Tensors, Config)> {
     let mut checkpoint = Checkpoint::open(path)?;
-    let tensors = networks(&checkpoint, which)?;
+    let tensors = networks(&checkpoint, which, "FutureXiang/soda")?;
     let failed = |what: String| Error::failed(format!("{}, {}: {what}", path.display(), which.key()));
     let mut sets = sizes(&tensors).map_err(failed)?;
     sets.extend_from_slice(overrides);
     let (name, text) = BUILT_IN.iter().find(|(name, _)| *name == RECIPE).expect("a recipe of the program");
     let config = Config::parse(text, &format!("{} with {name} (change it by --set)", path.display()), &sets)?;
-
     let shapes = parameters::shapes(&Soda::blank(&config.model, &Device::flex()));
-    let named: Vec<(String, String, Vec<usize>)> =
-        shapes.into_iter().map(|(ours, shape)| (their_name(&ours, &config.model.unet), ours, shape)).collect();
-    check(&tensors, &named).map_err(failed)?;
-    let mut out = Tensors::new();
-    for (theirs, ours, shape) in named {
-        let values = checkpoint.read(&theirs, &tensors[&theirs])?;
-        if !values.iter().all(|v| v.is_finite()) {
-            return Err(failed(format!("{theirs} holds numbers that aren't finite; import an earlier checkpoint")));
-        }
-        // PyTorch's linear layers are [out, in], Burn's [in, out].
-        let values = if let [inputs, outputs] = shape[..] { transpose(&values, outputs, inputs) } else { values };
-        out.push((ours, shape, values));
-    }
-    Ok((out, config))
+    let named = shapes.into_iter().map(|(ours, shape)| (their_name(&ours, &config.model.unet), ours, shape)).collect();
+    Ok((translate(&mut checkpoint, &tensors, named, failed)?, config))
 }
 
 /// Of [`BUILT_IN`].
 const RECIPE: &str = "configs/futurexiang.toml";
-
-/// The tensors of both networks, by the names they have within them.
-fn networks(checkpoint: &Checkpoint, which: Which) -> Result<BTreeMap<String, Tensor>> {
-    let Some(tensors) = checkpoint.tensors(which.key()) else {
-        let mut keys = checkpoint.keys().join(", ");
-        if keys.chars().count() > 60 {
-            keys = keys.chars().take(60).chain("..".chars()).collect();
-        }
-        let (path, key) = (checkpoint.path.display(), which.key());
-        return Err(Error::failed(format!(
-            "{path} holds no {key}, so it isn't a checkpoint of FutureXiang/soda; its keys are: {keys}"
-        )));
-    };
-    let parts = tensors.into_iter().filter_map(|(name, tensor)| Some((which.strip(&name)?.to_owned(), tensor)));
-    // A count of batches, which only norms without momentum look at.
-    Ok(parts.filter(|(name, _)| !name.ends_with(".num_batches_tracked")).collect())
-}
 
 /// What the tensors say about the recipe, as overrides of it.
 fn sizes(tensors: &BTreeMap<String, Tensor>) -> std::result::Result<Vec<String>, String> {
@@ -148,36 +95,23 @@ fn sizes(tensors: &BTreeMap<String, Tensor>) -> std::result::Result<Vec<String>,
     ])
 }
 
-/// Whether `tensors` are those that `named` (their name, ours, our shape) asks for.
-fn check(tensors: &BTreeMap<String, Tensor>, named: &[(String, String, Vec<usize>)]) -> std::result::Result<(), String> {
-    let missing: Vec<&String> = named.iter().map(|(theirs, ..)| theirs).filter(|name| !tensors.contains_key(*name)).collect();
-    if let Some(first) = missing.first() {
-        return Err(format!("{first}{} missing", and_more(missing.len(), "is", "are")));
-    }
-    let unknown: Vec<&String> = tensors.keys().filter(|key| named.iter().all(|(theirs, ..)| theirs != *key)).collect();
-    if let Some(first) = unknown.first() {
-        return Err(format!("{first}{} unknown: part of another network", and_more(unknown.len(), "is", "are")));
-    }
-    for (theirs, _, shape) in named {
-        let mut expected = shape.clone();
-        if expected.len() == 2 {
-            expected.reverse();
-        }
-        let shape = &tensors[theirs].shape;
-        if *shape != expected {
-            return Err(format!("{theirs} has shape {shape:?}, expected {expected:?}"));
-        }
-    }
-    Ok(())
-}
-
-/// " is", or " and 3 more are".
-fn and_more(count: usize, one: &str, several: &str) -> String {
-    if count == 1 { format!(" {one}") } else { format!(" and {} more {several}", count - 1) }
-}
-
 /// What that code calls our tensor `ours`.
 fn their_name(ours: &str, unet: &UNetConfig) -> String {
+    if let Some(encoder) = ours.strip_prefix("encoder.") {
+        // torchvision's ResNet in a row: conv, norm, ReLU, four stages of two blocks, pooling, flattening, linear layer.
+        let theirs = torchvision::their_name(encoder);
+        let (module, rest) = theirs.split_once('.').expect("a module and what is in it");
+        let place = match module {
+            "conv1" => 0,
+            "bn1" => 1,
+            "layer1" => 3,
+            "layer2" => 4,
+            "layer3" => 5,
+            "layer4" => 6,
+            _ => 9,
+        };
+        return format!("encoder.encoder.{place}.{rest}");
+    }
     let parts: Vec<&str> = ours.split('.').collect();
     let (path, leaf) = parts.split_at(parts.len() - 1);
     let leaf = match leaf[0] {
@@ -189,20 +123,6 @@ fn their_name(ours: &str, unet: &UNetConfig) -> String {
     // Convolutions that change the resolution stand in line with the blocks.
     let (down, up) = (unet.blocks, unet.blocks + 1);
     let module = match path {
-        ["encoder", "stem"] => "encoder.encoder.0".to_owned(),
-        ["encoder", "stem_norm"] => "encoder.encoder.1".to_owned(),
-        // torchvision's ResNet in a row: conv, norm, ReLU, four stages of two blocks, pooling, flattening, linear layer.
-        ["encoder", "blocks", i, part] => {
-            let part = match *part {
-                "norm1" => "bn1",
-                "norm2" => "bn2",
-                "shortcut" => "downsample.0",
-                "shortcut_norm" => "downsample.1",
-                conv => conv,
-            };
-            format!("encoder.encoder.{}.{}.{part}", 3 + number(i) / 2, number(i) % 2)
-        }
-        ["encoder", "head"] => "encoder.encoder.9".to_owned(),
         ["unet", "time", "linear1"] => "decoder.time_emb.lin1".to_owned(),
         ["unet", "time", "linear2"] => "decoder.time_emb.lin2".to_owned(),
         ["unet", "stem"] => "decoder.image_proj".to_owned(),
@@ -244,9 +164,4 @@ fn within_attention(path: &[&str]) -> String {
         ["out"] => "output".to_owned(),
         other => other.join("."),
     }
-}
-
-/// `[rows, columns]` to `[columns, rows]`.
-fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    (0..columns).flat_map(|column| (0..rows).map(move |row| values[row * columns + column])).collect()
 }

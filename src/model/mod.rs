@@ -9,11 +9,14 @@ pub mod futurexiang;
 mod init;
 pub mod layers;
 pub mod modulation;
+pub mod onnx;
 pub mod parameters;
 pub mod position;
 pub mod pytorch;
 pub mod shipped;
 pub mod soda;
+pub mod torchvision;
+mod translate;
 pub mod unet;
 pub mod weights;
 

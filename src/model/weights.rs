@@ -38,6 +38,11 @@ pub const MORE: &str = "linear.";
 /// What those of the whitening of z are called, which aren't either.
 pub const WHITENING: &str = "whitening.";
 
+/// The entry of a file's metadata that says which networks it holds, where those aren't both.
+pub const NETWORKS: &str = "networks";
+/// Its value for an encoder without a denoiser.
+pub const ENCODER_ALONE: &str = "encoder";
+
 /// The training that made weights.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trained {
@@ -255,8 +260,9 @@ impl WeightsFile {
     /// See [`WeightsFile::model`].
     pub fn model_of(&self, config: &ModelConfig, device: &Device) -> Result<Soda> {
         // A recipe may claim networks of any size: nothing is allocated for them before the tensors are seen to be there.
-        let needed: usize =
-            parameters::shapes(&Soda::blank(config, device)).iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
+        let blank = parameters::shapes(&Soda::blank(config, device));
+        let own = blank.iter().filter(|(name, _)| self.has_denoiser() || name.starts_with(ENCODER));
+        let needed: usize = own.map(|(_, shape)| shape.iter().product::<usize>()).sum();
         let there: usize = self.tensors.values().map(|(_, values)| values.len()).sum();
         if needed != there {
             let path = self.path.display();
@@ -264,10 +270,46 @@ impl WeightsFile {
                 "{path} holds {there} numbers and the network of its recipe has {needed}; these are weights of another network"
             )));
         }
-        let model = Soda::new(config, self.config.seed, device);
-        load(model, &self.tensors, &self.path.display().to_string())
+        let (mut model, origin) = (Soda::new(config, self.config.seed, device), self.path.display().to_string());
+        if self.has_denoiser() {
+            return load(model, &self.tensors, &origin);
+        }
+        let own = |(name, tensor): (&String, &(Vec<usize>, Vec<f32>))| {
+            (name.strip_prefix(ENCODER).unwrap_or(name).to_owned(), tensor.clone())
+        };
+        model.encoder = load(model.encoder, &self.tensors.iter().map(own).collect(), &origin)?;
+        Ok(model)
+    }
+
+    fn has_denoiser(&self) -> bool {
+        self.metadata.get(NETWORKS).is_none_or(|networks| networks != ENCODER_ALONE)
+    }
+
+    /// That there is a denoiser, which drawing and training take.
+    ///
+    /// # Errors
+    /// If the file holds an encoder alone.
+    pub fn require_denoiser(&self) -> Result<()> {
+        if self.has_denoiser() {
+            return Ok(());
+        }
+        Err(Error::usage(format!(
+            "{} holds an encoder without a denoiser, so nothing can be drawn from it or trained further; embed, probe, neighbours, map and health work with it",
+            self.path.display()
+        )))
+    }
+
+    /// The tensors of the networks, by name.
+    pub fn networks(&self) -> Tensors {
+        let mut all: Tensors =
+            self.tensors.iter().map(|(name, (shape, values))| (name.clone(), shape.clone(), values.clone())).collect();
+        all.sort_by(|(a, ..), (b, ..)| a.cmp(b));
+        all
     }
 }
+
+/// What names of the encoder's tensors begin with.
+const ENCODER: &str = "encoder.";
 
 impl WeightsFile {
     /// Takes the tensors of `model` (without autodiff) as its own, changed in a way that `how` names: with the file's, its checksum stands

@@ -1,4 +1,4 @@
-//! Pictures of a run - grids, curves, bars, heat maps, maps - and the page that holds them.
+//! Pictures of a run - grids, curves, bars, heat maps, maps - the page that holds them, and event files of TensorBoard.
 
 pub mod bars;
 mod canvas;
@@ -8,3 +8,4 @@ pub mod html;
 pub mod picture;
 pub mod plot;
 pub mod scatter;
+pub mod tensorboard;

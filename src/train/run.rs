@@ -222,7 +222,7 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
             }
             let clock = Instant::now();
             let drawn = draw_reconstructions(&state, config, data, device, run, picture)?;
-            keeper.noted(drawn.written, &log)?;
+            keeper.noted(drawn.written.and_then(|()| if picture.drawn > 0 { log.drawn(number) } else { Ok(()) }), &log)?;
             // One that was fitted to fewer images isn't kept: the next picture has time.
             linear = drawn.linear.filter(|_| due.last && picture == whole);
             limit.drew(picture, clock.elapsed());

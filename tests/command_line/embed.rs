@@ -1,6 +1,6 @@
 //! Features through the program: what `embed` writes, and one clear sentence for each mistake.
 
-use crate::common::program::{fails, json, soda, succeeds, train};
+use crate::common::program::{fails, json, program, soda, succeeds, train};
 use soda::eval::features::Features;
 use soda::eval::table;
 use std::path::Path;
@@ -125,7 +125,7 @@ fn mistakes_are_named_and_leave_nothing_behind() {
     fails(&embed(&["--split", "test", "--features", "denoiser:middle@1001"]), 2, &["1 to 1000"]);
     fails(&embed(&["--split", "test", "--labels", "l.safetensors"]), 2, &["--labels l.safetensors"]);
     fails(&embed(&["--split", "test", "--labels", "pictures/a/x.npy"]), 2, &["pictures/a/x.npy", "two things"]);
-    fails(&run(&["embed", "pictures", "--out", "x.csv"]), 2, &["x.csv", ".npy or .safetensors"]);
+    fails(&run(&["embed", "pictures", "--out", "x.csv"]), 2, &["x.csv", ".npy, .safetensors, .npz or .parquet"]);
     fails(&run(&["embed", "pictures", "--out", "pictures/a/text.jpg/x.npy"]), 1, &["text.jpg"]);
     for more in
         [&[][..], &["pictures", "--split", "test"], &["pictures", "--labels", "l.npy"], &["--split", "test", "--features", "y"]]
@@ -280,4 +280,158 @@ fn whitened_z_is_that_of_the_training_images_whether_it_is_stored_or_not() {
     assert_eq!(json(&at("e.json"))["whitening"], true);
     succeeds(&soda(FOLDER.path(), &["export", "--run", "run", "--out", "bare.safetensors", "--json", "e.json"]));
     assert_eq!(json(&at("e.json"))["whitening"], false);
+}
+
+/// The rows of a Parquet file: name, split, label, class, features.
+fn rows(file: &str) -> Vec<(String, Option<String>, Option<i32>, Option<String>, Vec<f32>)> {
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+    use parquet::record::Field;
+    let reader = SerializedFileReader::new(std::fs::File::open(at(file)).expect("there")).expect("a Parquet file");
+    let text = |field: &Field| match field {
+        Field::Str(text) => Some(text.clone()),
+        _ => None,
+    };
+    let row = |row: parquet::record::Row| {
+        let fields: Vec<&Field> = row.get_column_iter().map(|(_, field)| field).collect();
+        let label = if let Field::Int(label) = fields[2] { Some(*label) } else { None };
+        let Field::ListInternal(list) = fields[4] else { panic!("no list: {:?}", fields[4]) };
+        let number = |field: &Field| if let Field::Float(number) = field { *number } else { panic!("no float: {field}") };
+        (text(fields[0]).expect("a name"), text(fields[1]), label, text(fields[3]), list.elements().iter().map(number).collect())
+    };
+    reader.get_row_iter(None).expect("rows").map(|found| row(found.expect("a row"))).collect()
+}
+
+/// The arrays of a `.npz` file, by name, as their bytes; each has the checksum that the archive says.
+fn arrays(file: &str) -> std::collections::HashMap<String, Vec<u8>> {
+    let (bytes, mut at_byte, mut found) = (std::fs::read(at(file)).expect("there"), 0, std::collections::HashMap::new());
+    let number = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes")) as usize;
+    while bytes[at_byte..].starts_with(b"PK\x03\x04") {
+        let (size, name) = (number(at_byte + 18), number(at_byte + 26) & 0xffff);
+        let start = at_byte + 30 + name;
+        let content = bytes[start..start + size].to_vec();
+        let mut crc = flate2::Crc::new();
+        crc.update(&content);
+        assert_eq!(crc.sum() as usize, number(at_byte + 14));
+        found.insert(String::from_utf8_lossy(&bytes[at_byte + 30..start]).into_owned(), content);
+        at_byte = start + size;
+    }
+    assert!(bytes[at_byte..].starts_with(b"PK\x01\x02"), "a table of contents follows");
+    found
+}
+
+#[test]
+fn tables_hold_names_labels_and_classes_beside_the_features() {
+    let base = ["embed", "--split", "test", "--limit", "30"];
+    succeeds(&run(&[&base[..], &["--out", "t.npy", "--labels", "tl.npy"]].concat()));
+    let plain = read("t.npy", Some("tl.npy"));
+    succeeds(&run(&[&base[..], &["--out", "t.parquet"]].concat()));
+    let table = rows("t.parquet");
+    assert_eq!(table.len(), 30);
+    let classes = soda::data::bundled().expect("the bundled images").classes;
+    for (i, (name, split, label, class, features)) in table.iter().enumerate() {
+        assert_eq!((name.as_str(), split.as_deref()), (format!("test:{i}").as_str(), Some("test")));
+        assert_eq!(*label, Some(plain.labels[i].into()));
+        assert_eq!(class.as_deref(), Some(classes[usize::from(plain.labels[i])].as_str()));
+        assert!(same(features, &plain.values[8 * i..8 * i + 8]));
+    }
+    succeeds(&run(&[&base[..], &["--out", "t.npz"]].concat()));
+    let found = arrays("t.npz");
+    let mut names: Vec<&str> = found.keys().map(String::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["classes.npy", "label.npy", "name.npy", "split.npy", "z.npy"]);
+    std::fs::write(at("z_of_npz.npy"), &found["z.npy"]).expect("written");
+    std::fs::write(at("label_of_npz.npy"), &found["label.npy"]).expect("written");
+    let again = read("z_of_npz.npy", Some("label_of_npz.npy"));
+    assert!(again.labels == plain.labels && same(&again.values, &plain.values));
+    assert!(found["name.npy"].starts_with(b"\x93NUMPY") && String::from_utf8_lossy(&found["name.npy"]).contains("'<U7'"));
+
+    // Files have no labels, and names of their own: none is written beside the table.
+    succeeds(&run(&["embed", "pictures", "--skip-unreadable", "--out", "files.parquet"]));
+    let table = rows("files.parquet");
+    assert_eq!(table.len(), PICTURES);
+    assert!(table.iter().all(|(name, split, label, class, _)| {
+        name.ends_with(".png") && (split, label, class) == (&None, &None, &None)
+    }));
+    assert!(!at("files.txt").exists());
+    fails(&run(&["embed", "pictures", "--out", "p.csv"]), 2, &["p.csv", ".npy, .safetensors, .npz or .parquet"]);
+}
+
+#[test]
+fn normalised_rows_have_length_1_and_the_same_directions() {
+    let base = ["embed", "--split", "test", "--limit", "20"];
+    succeeds(&run(&[&base[..], &["--out", "length.safetensors"]].concat()));
+    succeeds(&run(&[&base[..], &["--normalise", "--out", "one.safetensors", "--json", "one.json"]].concat()));
+    assert_eq!(json(&at("one.json"))["normalised"], true);
+    let (plain, one) = (read("length.safetensors", None), read("one.safetensors", None));
+    for (plain, one) in plain.values.chunks(8).zip(one.values.chunks(8)) {
+        let length = |row: &[f32]| row.iter().map(|v| v * v).sum::<f32>().sqrt();
+        assert!((length(one) - 1.0).abs() < 1e-6 && (length(plain) - 1.0).abs() > 1e-3);
+        assert!(same(&plain.iter().map(|v| v / length(plain)).collect::<Vec<_>>(), one));
+    }
+}
+
+#[test]
+fn shards_are_made_once_and_merged_into_the_whole() {
+    let embed = |args: &[&str]| run(&[&["embed", "pictures", "--skip-unreadable", "--out", "s/z.parquet"], args].concat());
+    let merge = |out: &str| soda(FOLDER.path(), &["embed", "--merge", "--out", out]);
+    succeeds(&run(&["embed", "pictures", "--skip-unreadable", "--out", "whole.parquet"]));
+    std::fs::create_dir_all(at("s")).expect("a folder");
+    fails(&merge("s/z.parquet"), 2, &["no shards of s/z.parquet", "z.0-of-4.parquet"]);
+    succeeds(&embed(&["--shard", "1/3"]));
+    assert!(at("s/z.1-of-3.parquet").exists() && !at("s/z.parquet").exists());
+    let manifest = json(&at("s/z.1-of-3.json"));
+    assert_eq!((&manifest["shard"], &manifest["of"], &manifest["rows"]), (&1.into(), &3.into(), &(PICTURES / 3).into()));
+    assert_eq!(manifest["weights_sha256"].as_str().map(str::len), Some(64));
+    fails(&merge("s/z.parquet"), 1, &["z.0-of-3.parquet is missing", "--shard 0/3"]);
+    let before = std::fs::metadata(at("s/z.1-of-3.parquet")).expect("there").modified().expect("a time");
+    let output = embed(&["--shard", "all/3", "--json", "s/all.json"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    succeeds(&output);
+    assert!(said.contains("shard 1 of 3 is there already: 50 rows"), "{said}");
+    assert_eq!(json(&at("s/all.json"))["n"], PICTURES);
+    assert_eq!(std::fs::metadata(at("s/z.1-of-3.parquet")).expect("there").modified().expect("a time"), before, "made once");
+    let out = succeeds(&merge("s/z.parquet"));
+    assert!(out.contains("150 rows of 3 shards"), "{out}");
+    let sorted = |file: &str| {
+        let mut rows = rows(file);
+        rows.sort_by(|a, b| a.0.cmp(&b.0));
+        rows
+    };
+    let (merged, whole) = (sorted("s/z.parquet"), sorted("whole.parquet"));
+    assert_eq!(merged.len(), whole.len());
+    // Batches are others, so sums may be in another order.
+    assert!(merged.iter().zip(&whole).all(|(a, b)| a.0 == b.0 && same(&a.4, &b.4)));
+
+    // Other features under the same name, a changed file, a JSON that is none.
+    fails(&embed(&["--shard", "1/3", "--features", "backbone"]), 2, &["z.1-of-3.parquet", "other"]);
+    let whole = std::fs::read(at("s/z.2-of-3.parquet")).expect("there");
+    std::fs::write(at("s/z.2-of-3.parquet"), &whole[..whole.len() - 9]).expect("written");
+    fails(&merge("s/z.parquet"), 1, &["z.2-of-3.parquet has changed", "--shard 2/3"]);
+    std::fs::write(at("s/z.2-of-3.parquet"), whole).expect("written");
+    std::fs::rename(at("s/z.2-of-3.json"), at("s/kept")).expect("renamed");
+    fails(&merge("s/z.parquet"), 1, &["z.2-of-3.parquet is missing or not finished"]);
+    std::fs::write(at("s/z.2-of-3.json"), "{\"shard\": 2}").expect("written");
+    fails(&merge("s/z.parquet"), 1, &["z.2-of-3.json is no shard's JSON"]);
+    let other = std::fs::read_to_string(at("s/kept")).expect("there").replace("\"weights_sha256\": \"", "\"weights_sha256\": \"0");
+    std::fs::write(at("s/z.2-of-3.json"), other).expect("written");
+    fails(&merge("s/z.parquet"), 1, &["z.0-of-3.parquet and", "z.2-of-3.parquet differ in weights"]);
+
+    // Of a set each has a range: merged, it is the whole in order, in any format.
+    let base = ["embed", "--split", "test", "--limit", "30"];
+    succeeds(&run(&[&base[..], &["--shard", "all/4", "--out", "s/t.parquet"]].concat()));
+    succeeds(&merge("s/t.safetensors"));
+    succeeds(&run(&[&base[..], &["--out", "s/whole.safetensors"]].concat()));
+    let (merged, whole) = (read("s/t.safetensors", None), read("s/whole.safetensors", None));
+    assert!(merged.labels == whole.labels && same(&merged.values, &whole.values));
+
+    fails(&embed(&["--shard", "3/3"]), 2, &["3/16"]);
+    fails(&embed(&["--shard", "auto"]), 2, &["no scheduler", "--shard 0/4"]);
+    fails(&run(&["embed", "pictures", "--shard", "0/2", "--out", "z.npy"]), 2, &["shards are Parquet files"]);
+    let mut array = program(FOLDER.path());
+    array.args(["embed", "pictures", "--skip-unreadable", "--run", "run", "--device", "cpu", "--out", "s/a.parquet", "--shard", "auto"]);
+    array.envs([("SLURM_ARRAY_TASK_ID", "2"), ("SLURM_ARRAY_TASK_COUNT", "2"), ("SLURM_ARRAY_TASK_MIN", "1")]);
+    let output = array.output().expect("the program starts");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("shard 1 of 2, by Slurm's array (SLURM_ARRAY_TASK_ID)"));
+    succeeds(&output);
+    assert!(at("s/a.1-of-2.parquet").exists());
 }

@@ -208,7 +208,8 @@ fn a_pickle_that_wants_to_run_code_is_refused_and_not_run() {
 fn checkpoints_of_other_networks_are_refused_by_name() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
-    fails(&import(at, &golden("another_network.pth"), &[]), 1, &["no EMA", "FutureXiang/soda", "epoch, state_dict"]);
+    fails(&import(at, &golden("another_network.pth"), &[]), 1, &["no EMA", "`--which model` takes", "epoch, state_dict"]);
+    fails(&import(at, &golden("another_network.pth"), &["--which", "model"]), 1, &["there is no encoder.encoder.0.weight"]);
     let ours = golden("futurexiang.pth");
     let changed = |set: &str| import(at, &ours, &["--set", set]);
     fails(&changed("model.z_dim=7"), 1, &["EMA", "has shape [6, 32], expected [7, 32]"]);
@@ -233,8 +234,9 @@ fn damaged_checkpoints_are_refused() {
     };
     fails(&import("half.pth", &whole[..whole.len() / 2]), 1, &["half.pth", "truncated"]);
     fails(&import("nearly.pth", &whole[..whole.len() - 1]), 1, &["nearly.pth", "truncated"]);
-    fails(&import("empty.pth", b""), 1, &["empty.pth", "no zip archive"]);
-    fails(&import("text.pth", b"<html>404</html>"), 1, &["text.pth", "no zip archive"]);
+    fails(&import("empty.pth", b""), 1, &["empty.pth", "is empty"]);
+    fails(&import("text.pth", b"<html>404</html>"), 1, &["text.pth", "is a web page"]);
+    fails(&import("notes.pth", b"weights: see the other folder"), 1, &["notes.pth", "is no checkpoint of PyTorch"]);
     let mut damaged = whole.clone();
     // Amidst the numbers: MODEL's fill the first half of the file.
     let place = whole.len() / 4;

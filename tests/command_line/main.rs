@@ -19,4 +19,5 @@ mod runs;
 mod shipped;
 mod small_sets;
 mod sources;
+mod torchvision;
 mod train_first;

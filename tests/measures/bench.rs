@@ -102,6 +102,37 @@ fn what_does_not_fit_is_skipped_by_name_and_software_is_no_gpu() {
 }
 
 #[test]
+fn networks_are_measured_in_half_precision_where_a_device_has_it() {
+    let _alone = crate::alone();
+    let folder = tempfile::tempdir().expect("a folder");
+    let bench = |args: &[&str]| soda(folder.path(), &[&["bench", "--budget", "6"], args].concat());
+    let denoise = |precision: &str| {
+        let file = format!("{precision}.json");
+        succeeds(&bench(&["--suite", "inference", "--device", "cpu", "--precision", precision, "--json", &file]));
+        let report = json(&folder.path().join(file));
+        let rows = report["rows"].as_array().expect("rows");
+        let row = rows.iter().find(|row| row["op"] == "denoise").unwrap_or_else(|| panic!("{report}")).clone();
+        assert_eq!(row["precision"], precision);
+        row["median_ms"].as_f64().expect("a time")
+    };
+    let [half, exact] = ["f16-emulated", "f32"].map(denoise);
+    assert!(half > exact, "{half} ms: rounding takes time, so it was not done");
+    // One case in two precisions is compared.
+    let compared = succeeds(&soda(folder.path(), &["bench", "--compare", "f32.json", "f16-emulated.json"]));
+    assert!(compared.lines().any(|line| line.contains("denoise") && line.ends_with(" x")), "{compared}");
+
+    let refused = |args: &[&str], words: &str| {
+        let output = bench(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains(words), "{said}");
+    };
+    refused(&["--suite", "inference", "--device", "cpu", "--precision", "f16"], "the CPU computes in f32");
+    refused(&["--suite", "kernels", "--device", "cpu", "--precision", "f16-emulated"], "--suite step or inference");
+    refused(&["--estimate", "a40", "--precision", "f16"], "train.precision=mixed");
+}
+
+#[test]
 fn a_lost_job_is_one_line_and_the_others_go_on() {
     let _alone = crate::alone();
     let place = |device: &str| Place { device: device.into(), ..Place::default() };

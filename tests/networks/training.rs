@@ -15,9 +15,10 @@ use soda::model::weights::WeightsFile;
 use soda::model::{Soda, parameters, weights};
 use soda::rng::{self, Purpose};
 use soda::run_dir::RunDir;
-use soda::train::checkpoint::State;
+use soda::train::checkpoint::{self, State};
 use soda::train::ema::Ema;
 use soda::train::optim::{collect_gradients, learning_rate};
+use soda::train::replay::replay;
 use soda::train::run::{Options, Summary, train};
 use soda::train::step::{Pair, step};
 use std::collections::HashMap;
@@ -67,7 +68,8 @@ fn newest(run: &RunDir, file: &str) -> HashMap<String, Vec<f32>> {
 }
 
 /// Trains `config` in one go into `folder`/whole and with interruptions, which end in the same bits.
-fn resumes_bit_for_bit(folder: &std::path::Path, config: &Config) -> RunDir {
+fn resumes_bit_for_bit(folder: &std::path::Path, config: &Config, device: &Selected) -> RunDir {
+    let run = |config: &Config, run: &RunDir, options: &Options| train(config, &data(), device, run, options);
     let (whole, parts) = (RunDir::new(folder.join("whole")), RunDir::new(folder.join("parts")));
     run(config, &whole, &Options::default()).expect("trains");
 
@@ -99,7 +101,7 @@ fn resumes_bit_for_bit(folder: &std::path::Path, config: &Config) -> RunDir {
 fn a_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_does() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = tiny(&[]);
-    let whole = resumes_bit_for_bit(folder.path(), &config);
+    let whole = resumes_bit_for_bit(folder.path(), &config, &cpu());
     let resume = Options { resume: true, ..Options::default() };
 
     // A finished run is left as it is.
@@ -118,7 +120,7 @@ fn a_resumed_run_ends_in_the_same_bits_with_every_switch_of_the_loss() {
     let of_run = |run: &RunDir| newest(run, "model.safetensors");
     let weights = |sets: &[&str]| {
         let folder = tempfile::tempdir().expect("a folder");
-        of_run(&resumes_bit_for_bit(folder.path(), &tiny(sets)))
+        of_run(&resumes_bit_for_bit(folder.path(), &tiny(sets), &cpu()))
     };
     let once = |sets: &[&str]| {
         let folder = tempfile::tempdir().expect("a folder");
@@ -149,6 +151,38 @@ fn a_resumed_run_ends_in_the_same_bits_with_every_switch_of_the_loss() {
     .map(once);
     let all: Vec<_> = together.iter().chain(&alone).collect();
     assert!(all.iter().enumerate().all(|(i, one)| all[..i].iter().all(|other| other != one)), "a switch changes nothing");
+}
+
+#[test]
+fn a_run_in_half_precision_resumes_bit_for_bit_on_an_adapter() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let adapter = select("wgpu").expect("an adapter; scripts/test.sh installs a software one");
+    let mixed = newest(&resumes_bit_for_bit(folder.path(), &tiny(&["train.precision=mixed"]), &adapter), "optimizer.safetensors");
+    assert_eq!(mixed["loss_scale"][..3], [65_536.0, 6.0, 0.0]);
+}
+
+#[test]
+fn a_step_that_was_left_out_is_replayed_as_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = tiny(&["train.precision=mixed"]);
+    let whole = RunDir::new(folder.path().join("whole"));
+    run(&config, &whole, &Options::default()).expect("trains");
+    let taken = replay(&config, &data(), &cpu(), &whole, 4, None).expect("replays");
+    assert!(taken.is_finite() && !taken.left_out && taken.grad_norm.is_finite(), "{taken:?}");
+
+    // From the same checkpoint with a loss scale that no gradient survives.
+    let mut state = checkpoint::load_step(&whole, 3, &config, &Device::flex()).expect("readable");
+    state.optim.loss_scale = Some(Tensor::from_floats([1e34, 7.0, 0.0, 0.0], &Device::flex()));
+    let other = RunDir::new(folder.path().join("other"));
+    other.create(&config).expect("writable");
+    checkpoint::Snapshot::of(&state, &config).expect("readable").write(&other, 2, None).expect("writable");
+    let left_out = replay(&config, &data(), &cpu(), &other, 4, None).expect("replays");
+    assert!(left_out.left_out && left_out.is_finite() && !left_out.grad_norm.is_finite(), "{left_out:?}");
+    assert_eq!((left_out.loss, &left_out.images), (taken.loss, &taken.images), "its loss is that of the step that was taken");
+    // The run itself leaves it out.
+    run(&config, &other, &Options { resume: true, ..Options::default() }).expect("goes on");
+    let row = other.read_metrics().expect("metrics").rows[0].clone();
+    assert_eq!((row.step, row.loss, row.left_out), (4, left_out.loss, Some(1)));
 }
 
 #[test]
@@ -643,4 +677,31 @@ fn a_run_that_goes_on_from_weights_counts_on_and_draws_on_and_resumes_bit_for_bi
     };
     assert!(message(&config, &data().sha256).contains("train.steps = 4"));
     assert!(message(&longer, "other").contains("other data"));
+}
+
+#[test]
+fn event_files_hold_what_metrics_do_and_a_resumed_run_takes_back_later_steps() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = tiny(&["train.tensorboard=true", "train.steps=4", "train.sample_every=2"]);
+    let at = RunDir::new(folder.path().join("run"));
+    run(&config, &at, &Options::default()).expect("trains");
+    let files = || -> Vec<Vec<u8>> {
+        let entries = std::fs::read_dir(&at.path).expect("readable").flatten().map(|entry| entry.path());
+        let mut paths: Vec<_> = entries.filter(|path| path.to_string_lossy().contains("events.out.tfevents.")).collect();
+        paths.sort();
+        paths.iter().map(|path| std::fs::read(path).expect("readable")).collect()
+    };
+    let count = |bytes: &[u8], what: &str| bytes.windows(what.len()).filter(|window| *window == what.as_bytes()).count();
+    let [first] = &files()[..] else { panic!("not one file") };
+    let counts = ["train/loss", "reconstructions", "brain.Event:2", "tensorboard = true"].map(|what| count(first, what));
+    assert_eq!(counts, [4, 2, 1, 1]);
+    // A loss as metrics.jsonl has it, in f32.
+    let loss = at.read_metrics().expect("metrics").rows[2].loss as f32;
+    assert!(first.windows(4).any(|window| window == loss.to_le_bytes()));
+    run(&config, &at, &Options { resume: true, ..Options::default() }).expect("is finished");
+    assert_eq!(files().len(), 2, "each call has a file");
+
+    let without = RunDir::new(folder.path().join("without"));
+    run(&tiny(&["train.steps=1"]), &without, &Options::default()).expect("trains");
+    assert!(!std::fs::read_dir(&without.path).expect("readable").flatten().any(|e| e.file_name().to_string_lossy().contains("tfevents")));
 }

@@ -8,6 +8,7 @@ use super::super::step::recipe;
 use super::super::timing::Timing;
 use crate::device::Selected;
 use crate::error::{Error, Result};
+use crate::kernels::precision::Precision;
 use crate::kernels::profile::{Profile, observe};
 use crate::kernels::record::{BURN, Recording, record_running};
 use crate::train::trial::{Trial, recorded};
@@ -76,7 +77,7 @@ struct Tuned {
 /// # Errors
 /// If the device fails.
 pub fn check(device: &Selected, widths: &[usize], mut before: impl FnMut(usize)) -> Result<Vec<WidthCheck>> {
-    let mut job = Job::new(device, Instant::now(), 1e6, true, Box::new(|_| Ok(())));
+    let mut job = Job::new(device, Precision::F32, Instant::now(), 1e6, true, Box::new(|_| Ok(())));
     let peaks = peaks::run(&mut job, 2.0)?;
     let mut tuned = None;
     let mut all = Vec::new();

@@ -42,6 +42,7 @@ impl GridArgs {
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut output = Output::new("probe");
     let weights = args.weights.open()?;
+    weights.require_denoiser()?;
     let config = &weights.config;
     let mut times = if args.grid.times.is_empty() { default_times(config.diffusion.steps) } else { args.grid.times.clone() };
     times.sort_unstable();

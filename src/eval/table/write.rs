@@ -60,13 +60,7 @@ impl Writer {
     /// If `values` isn't a whole number of rows.
     pub fn append(&mut self, values: &[f32]) -> Result<()> {
         assert!(values.len().is_multiple_of(self.dim), "{} values are no rows of {}", values.len(), self.dim);
-        if let Some(at) = values.iter().position(|v| !v.is_finite()) {
-            return Err(Error::failed(format!(
-                "the features of image {} hold {}; the weights they come from are damaged or have diverged",
-                self.rows + at / self.dim,
-                values[at]
-            )));
-        }
+        check_finite(values, self.dim, self.rows)?;
         self.rows += values.len() / self.dim;
         values.iter().try_for_each(|v| self.write(&v.to_le_bytes()))
     }
@@ -110,6 +104,21 @@ impl Writer {
     }
 }
 
+/// That the rows `values` of `dim` numbers, which come after `before` others, are finite.
+pub(super) fn check_finite(values: &[f32], dim: usize, before: usize) -> Result<()> {
+    let Some(at) = values.iter().position(|v| !v.is_finite()) else { return Ok(()) };
+    Err(Error::failed(format!(
+        "the features of image {} hold {}; the weights they come from are damaged or have diverged",
+        before + at / dim,
+        values[at]
+    )))
+}
+
+/// The beginning of a `.npy` file of numbers or texts of this type and shape ("3, 4").
+pub(super) fn array_header(dtype: &str, shape: &str) -> Vec<u8> {
+    framed(Format::Npy, &npy_text(dtype, shape), 0)
+}
+
 /// What NumPy's format calls the header: a Python dictionary.
 fn npy_text(dtype: &str, shape: &str) -> String {
     format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({shape}), }}")
@@ -139,7 +148,7 @@ pub fn write_labels(path: &Path, labels: &[u16]) -> Result<()> {
     if Format::to_write(path)? != Format::Npy {
         return Err(Error::usage(format!("{}: labels go to a .npy file", path.display())));
     }
-    let mut bytes = framed(Format::Npy, &npy_text("<i8", &format!("{},", labels.len())), 0);
+    let mut bytes = array_header("<i8", &format!("{},", labels.len()));
     bytes.extend(labels.iter().flat_map(|label| i64::from(*label).to_le_bytes()));
     files::write_atomically(path, &bytes)
 }

@@ -38,11 +38,6 @@ impl Archive {
     pub fn open(mut file: File) -> Result<Self> {
         let length = file.seek(SeekFrom::End(0)).map_err(|e| format!("can't be read ({e})"))?;
         let mut archive = Self { file, length, entries: HashMap::new() };
-        if archive.bytes(0, 4.min(length))? != LOCAL_HEADER.to_le_bytes() {
-            return Err(
-                "is no zip archive, as torch.save writes since PyTorch 1.6; load and save it again with a newer one".into()
-            );
-        }
         let (start, size) = archive.find_directory()?;
         if size > LONGEST_DIRECTORY {
             return Err(format!("has a table of contents of {size} bytes; a checkpoint's is far shorter"));
@@ -57,11 +52,6 @@ impl Archive {
             }
         }
         Ok(archive)
-    }
-
-    /// Length of the whole file in bytes.
-    pub fn length(&self) -> u64 {
-        self.length
     }
 
     /// Names of the entries.

@@ -1,7 +1,8 @@
 //! The pickle within a checkpoint, as data. A pickle is a program for a stack machine that may call any function of Python;
-//! this machine knows the instructions that torch.save writes and the few names that tensors in dictionaries need, and refuses
-//! the rest by name. Nothing is ever called.
+//! this machine knows the instructions that torch.save writes, the few names that tensors in dictionaries need, and the classes of
+//! values that people store beside them, which it skips ([`super::skipped`]). It refuses the rest by name. Nothing is ever called.
 
+use super::skipped::is_skipped;
 use super::tensor::{Dtype, Storage, Tensor};
 use crate::pickle::{Cursor, Id, Result, shown};
 use std::collections::HashMap;
@@ -26,20 +27,23 @@ enum Value {
     Int(i64),
     Text(Rc<str>),
     Tuple(Vec<Id>),
-    List,
+    List(Vec<Id>),
     Dict(Vec<(Id, Id)>),
     Name(Name),
     Storage(Storage),
     Tensor(Box<Tensor>),
+    /// An object of a class that is skipped, whatever it holds.
+    Skipped,
 }
 
 /// What a pickle may name.
 #[derive(Clone, Copy, Debug)]
 enum Name {
-    OrderedDict,
+    Dict,
     RebuildTensor,
     RebuildParameter,
     Storage(Dtype),
+    Skipped,
 }
 
 /// A pickle that was read.
@@ -50,11 +54,34 @@ pub struct Pickle {
 }
 
 impl Pickle {
-    /// Reads `bytes`.
+    /// Reads `bytes`, which begin with a pickle.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
+        Self::parse_first(bytes).map(|(pickle, _)| pickle)
+    }
+
+    /// As [`Pickle::parse`], with the length of the pickle.
+    pub fn parse_first(bytes: &[u8]) -> Result<(Self, usize)> {
         let mut machine = Machine { cursor: Cursor::new(bytes), values: Vec::new(), tensors: 0 };
         let root = machine.run()?;
-        Ok(Self { values: machine.values, root })
+        let length = machine.cursor.position();
+        Ok((Self { values: machine.values, root }, length))
+    }
+
+    /// Its storages, each as often as it is named.
+    pub fn storages(&self) -> impl Iterator<Item = &Storage> {
+        self.values.iter().filter_map(|value| if let Value::Storage(storage) = value { Some(storage) } else { None })
+    }
+
+    /// The texts of a list of texts; `None`: something else.
+    pub fn texts(&self) -> Option<Vec<&str>> {
+        let Value::List(items) = &self.values[self.root as usize] else { return None };
+        let text = |id: &Id| if let Value::Text(text) = &self.values[*id as usize] { Some(&**text) } else { None };
+        items.iter().map(text).collect()
+    }
+
+    /// Whether it is the whole number `number`.
+    pub fn is_number(&self, number: i64) -> bool {
+        matches!(self.values[self.root as usize], Value::Int(n) if n == number)
     }
 
     /// The whole.
@@ -106,10 +133,9 @@ impl Machine<'_> {
                     let number = self.cursor.long()?;
                     self.push(number.map_or(Value::Other, Value::Int))?;
                 }
-                b'X' => {
-                    let text = self.cursor.text(4)?;
-                    self.push(Value::Text(text.into()))?;
-                }
+                b'X' | b'T' => self.text(4)?,
+                // Texts of Python 2.
+                b'U' => self.text(1)?,
                 b'c' => self.name()?,
                 b')' => self.push(Value::Tuple(Vec::new()))?,
                 b't' => {
@@ -120,14 +146,14 @@ impl Machine<'_> {
                     let items = self.cursor.pop_many(usize::from(instruction - 0x84))?;
                     self.push(Value::Tuple(items))?;
                 }
-                b']' => self.push(Value::List)?,
+                b']' => self.push(Value::List(Vec::new()))?,
                 b'a' => {
-                    self.cursor.pop()?;
-                    self.top_is_list()?;
+                    let item = self.cursor.pop()?;
+                    self.extend_list(&[item])?;
                 }
                 b'e' => {
-                    self.cursor.pop_to_mark()?;
-                    self.top_is_list()?;
+                    let items = self.cursor.pop_to_mark()?;
+                    self.extend_list(&items)?;
                 }
                 b'}' => self.push(Value::Dict(Vec::new()))?,
                 b's' => {
@@ -144,14 +170,27 @@ impl Machine<'_> {
                 b'j' => self.cursor.recall(4)?,
                 b'Q' => self.storage()?,
                 b'R' => self.reduce()?,
-                // The state of an OrderedDict holds version numbers of modules; anything else has no state here.
+                0x81 => {
+                    let (_, class) = (self.cursor.pop()?, self.cursor.pop()?);
+                    if !matches!(self.value(class), Value::Name(Name::Skipped)) {
+                        return Err(unknown(instruction));
+                    }
+                    self.push(Value::Skipped)?;
+                }
+                // The state of an OrderedDict holds version numbers of modules; what is skipped may have any.
                 b'b' => {
                     self.cursor.pop()?;
-                    self.expect(matches!(self.value(self.cursor.top()?), Value::Dict(_)), "sets the state of an object")?;
+                    let top = self.value(self.cursor.top()?);
+                    self.expect(matches!(top, Value::Dict(_) | Value::Skipped), "sets the state of an object")?;
                 }
-                other => return Err(format!("holds an instruction (0x{other:02x}) that torch.save doesn't write")),
+                other => return Err(unknown(other)),
             }
         }
+    }
+
+    fn text(&mut self, bytes: usize) -> Result<()> {
+        let text = self.cursor.text(bytes)?;
+        self.push(Value::Text(text.into()))
     }
 
     fn expect(&self, holds: bool, otherwise: &str) -> Result<()> {
@@ -191,8 +230,8 @@ impl Machine<'_> {
     fn name(&mut self) -> Result<()> {
         let (module, name) = (self.cursor.line()?, self.cursor.line()?);
         let known = match (module, name) {
-            ("collections", "OrderedDict") => Name::OrderedDict,
-            ("torch._utils", "_rebuild_tensor_v2") => Name::RebuildTensor,
+            ("collections", "OrderedDict" | "defaultdict") => Name::Dict,
+            ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2") => Name::RebuildTensor,
             ("torch._utils", "_rebuild_parameter") => Name::RebuildParameter,
             ("torch", "FloatStorage") => Name::Storage(Dtype::F32),
             ("torch", "DoubleStorage") => Name::Storage(Dtype::F64),
@@ -202,6 +241,7 @@ impl Machine<'_> {
             ("torch", "IntStorage") => Name::Storage(Dtype::Whole(4)),
             ("torch", "ShortStorage") => Name::Storage(Dtype::Whole(2)),
             ("torch", "CharStorage" | "ByteStorage" | "BoolStorage") => Name::Storage(Dtype::Whole(1)),
+            _ if is_skipped(module, name) => Name::Skipped,
             _ => {
                 return Err(format!(
                     "asks for {}, which tensors in dictionaries don't need; nothing was run. If you trust the file, save its state dictionaries alone, with PyTorch",
@@ -212,14 +252,21 @@ impl Machine<'_> {
         self.push(Value::Name(known))
     }
 
-    fn top_is_list(&self) -> Result<()> {
-        self.expect(matches!(self.value(self.cursor.top()?), Value::List), "appends to what is no list")
+    fn extend_list(&mut self, items: &[Id]) -> Result<()> {
+        let top = self.cursor.top()?;
+        match &mut self.values[top as usize] {
+            Value::List(all) => all.extend(items),
+            Value::Skipped => {}
+            _ => return self.expect(false, "appends to what is no list"),
+        }
+        Ok(())
     }
 
     fn extend_dict(&mut self, items: &[Id]) -> Result<()> {
         let top = self.cursor.top()?;
         match &mut self.values[top as usize] {
             Value::Dict(entries) => entries.extend(items.as_chunks::<2>().0.iter().map(|[key, value]| (*key, *value))),
+            Value::Skipped => {}
             _ => return self.expect(false, "sets items of what is no dictionary"),
         }
         Ok(())
@@ -231,11 +278,13 @@ impl Machine<'_> {
         items.iter().take(MOST_ARGUMENTS).map(|item| self.value(*item)).collect()
     }
 
-    /// ("storage", type, key, device, count), as torch.save refers to a tensor's numbers.
+    /// ("storage", type, key, device, count), as torch.save refers to a tensor's numbers; before PyTorch 1.6 a sixth says of which other
+    /// storage it is a part, and is none.
     fn storage(&mut self) -> Result<()> {
         let id = self.cursor.pop()?;
         let storage = match self.items(id)[..] {
             [Value::Text(kind), Value::Name(Name::Storage(dtype)), Value::Text(key), _, Value::Int(count)]
+            | [Value::Text(kind), Value::Name(Name::Storage(dtype)), Value::Text(key), _, Value::Int(count), Value::Other]
                 if **kind == *"storage" && *count >= 0 =>
             {
                 Storage { key: key.clone(), dtype: *dtype, count: *count as u64 }
@@ -250,7 +299,9 @@ impl Machine<'_> {
         let (arguments, callee) = (self.cursor.pop()?, self.cursor.pop()?);
         let items = self.items(arguments);
         match (self.value(callee), &items[..]) {
-            (Value::Name(Name::OrderedDict), []) => self.push(Value::Dict(Vec::new())),
+            // A defaultdict has a function for values that are missing.
+            (Value::Name(Name::Dict), [] | [Value::Name(Name::Skipped) | Value::Other]) => self.push(Value::Dict(Vec::new())),
+            (Value::Name(Name::Skipped), _) => self.push(Value::Skipped),
             (
                 Value::Name(Name::RebuildTensor),
                 [Value::Storage(storage), Value::Int(offset), Value::Tuple(shape), Value::Tuple(strides), ..],
@@ -279,4 +330,8 @@ impl Machine<'_> {
         let size = |id: &Id| if let Value::Int(n) = self.value(*id) { usize::try_from(*n).ok() } else { None };
         ids.iter().map(|id| size(id).ok_or_else(|| BAD_TENSOR.to_owned())).collect()
     }
+}
+
+fn unknown(instruction: u8) -> String {
+    format!("holds an instruction (0x{instruction:02x}) that torch.save doesn't write")
 }

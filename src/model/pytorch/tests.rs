@@ -23,8 +23,8 @@ fn refused(pickle: &[u8], part: &str) {
 fn dictionaries_and_tensors_come_out() {
     let mut checkpoint = Checkpoint::open(&golden("futurexiang.pth")).expect("a checkpoint");
     assert_eq!(checkpoint.keys(), ["EMA", "MODEL", "opt"]);
-    assert!(checkpoint.tensors("ema").is_none());
-    let tensors = checkpoint.tensors("MODEL").expect("a dictionary");
+    assert!(checkpoint.tensors(&["ema"]).is_none());
+    let tensors = checkpoint.tensors(&["MODEL"]).expect("a dictionary");
     let stem = &tensors["module.encoder.encoder.0.weight"];
     assert_eq!((&stem.shape, &stem.strides), (&vec![4, 3, 3, 3], &vec![27, 9, 3, 1]));
     assert_eq!(checkpoint.read("stem", stem).expect("numbers").len(), 108);
@@ -45,6 +45,48 @@ fn strides_and_offsets_are_followed_within_the_storage() {
     assert!(!tensor.fits());
     (tensor.shape, tensor.strides) = (vec![usize::MAX, usize::MAX], vec![usize::MAX, 1]);
     assert!(!tensor.fits());
+}
+
+#[test]
+fn files_of_other_kinds_are_called_what_they_are() {
+    let refused = |bytes: &[u8], part: &str| {
+        let message = open(bytes).err().expect("refused").to_string();
+        assert!(message.contains(part), "{part:?} is not in {message:?}");
+    };
+    refused(b"", "is empty");
+    refused(b"\n<!DOCTYPE html><html><title>Sign in</title>", "is a web page");
+    refused(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 46830571\n", "git lfs pull");
+    refused(b"\x08\x08\x12\x07pytorch\x1a\x052.8.0", "is an ONNX file");
+    refused(b"\x08\x07\x3a\x10graph", "is an ONNX file");
+    refused(b"\x89HDF\r\n\x1a\n\0\0", "is an HDF5 file");
+    refused(b"GGUF\x03\0\0\0", "is a GGUF file");
+    refused(b"\x93NUMPY\x01\0", "is one NumPy array");
+    refused(b"\x1f\x8b\x08\0", "unpack it first");
+    refused(b"\x80\x04\x95\x10\0\0\0\0\0\0\0}", "is a pickle, but not of torch.save");
+    refused(b"some text", "is no checkpoint of PyTorch");
+}
+
+#[test]
+fn what_lies_beside_weights_is_skipped_and_not_made() {
+    let parsed = |pickle: &[u8]| Pickle::parse(pickle).expect("read");
+    // Namespace(a=1), a path, numpy.float64(..), a set, a dictionary with a default.
+    let skipped: [&[u8]; 5] = [
+        b"\x80\x02cargparse\nNamespace\n)\x81}X\x01\0\0\0aK\x01sb.",
+        b"\x80\x02cpathlib\nPosixPath\nX\x01\0\0\0/X\x01\0\0\0d\x86R.",
+        b"\x80\x02cnumpy._core.multiarray\nscalar\nN\x85R.",
+        b"\x80\x02c__builtin__\nset\n]K\x01a\x85R.",
+        b"\x80\x02ccollections\nCounter\n}\x85R.",
+    ];
+    for pickle in skipped {
+        let root = parsed(pickle);
+        assert!(root.dict(root.root()).is_none() && root.tensor(root.root()).is_none());
+    }
+    let dict = parsed(b"\x80\x02ccollections\ndefaultdict\nc__builtin__\nlist\n\x85RX\x01\0\0\0aK\x01s.");
+    assert!(dict.dict(dict.root()).expect("a dictionary").contains_key("a"));
+    // What is called like them, elsewhere; what they are made by, with others.
+    refused(b"\x80\x02cevil\nNamespace\n)R.", "evil.Namespace");
+    refused(b"\x80\x02c__builtin__\neval\nX\x01\0\0\01\x85R.", "eval");
+    refused(b"\x80\x02c_codecs\nlookup\n)R.", "_codecs.lookup");
 }
 
 #[test]
@@ -116,7 +158,7 @@ fn cut_and_damaged_files_are_refused_or_read() {
                 refused += 1;
                 continue;
             };
-            for (name, tensor) in checkpoint.tensors("state_dict").unwrap_or_default() {
+            for (name, tensor) in checkpoint.tensors(&["state_dict"]).unwrap_or_default() {
                 let _ = checkpoint.read(&name, &tensor);
             }
         }
@@ -128,7 +170,7 @@ fn cut_and_damaged_files_are_refused_or_read() {
 fn a_wrong_number_is_noticed_by_its_checksum() {
     let mut bytes = std::fs::read(golden("another_network.pth")).expect("a file");
     let mut checkpoint = open(&bytes).expect("a checkpoint");
-    let weight = checkpoint.tensors("state_dict").expect("a dictionary")["weight"].clone();
+    let weight = checkpoint.tensors(&["state_dict"]).expect("a dictionary")["weight"].clone();
     let values = checkpoint.read("weight", &weight).expect("numbers");
     let place = bytes.windows(4).position(|w| w == values[0].to_le_bytes()).expect("stored as it is");
     bytes[place] ^= 1;
@@ -138,15 +180,16 @@ fn a_wrong_number_is_noticed_by_its_checksum() {
 
 #[test]
 fn tensors_that_share_their_numbers_exceed_the_file_some_day() {
-    let mut checkpoint = open(&std::fs::read(golden("another_network.pth")).expect("a file")).expect("a checkpoint");
-    let weight = checkpoint.tensors("state_dict").expect("a dictionary")["weight"].clone();
+    let whole = std::fs::read(golden("another_network.pth")).expect("a file");
+    let mut checkpoint = open(&whole).expect("a checkpoint");
+    let weight = checkpoint.tensors(&["state_dict"]).expect("a dictionary")["weight"].clone();
     let reads = (0..10_000).take_while(|_| checkpoint.read("weight", &weight).is_ok()).count() as u64;
-    assert_eq!(reads, checkpoint.archive.length() / 8);
+    assert_eq!(reads, whole.len() as u64 / 8);
 }
 
 #[test]
 fn archives_that_are_none_are_refused() {
     assert!(Archive::open(tempfile::tempfile().expect("a file")).is_err());
     let message = open(b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.").err().expect("refused").to_string();
-    assert!(message.contains("no zip archive") && message.contains("1.6"), "{message}");
+    assert!(message.contains("ends in the middle"), "{message}");
 }

@@ -7,6 +7,7 @@ use crate::eval::validation::Validation;
 use crate::files::{self, write_atomically};
 use crate::progress::{self, say, warn};
 use crate::report::plot;
+use crate::report::tensorboard::{Events, Shown};
 use crate::run_dir::{Evaluation, Failure, Metrics, Row, RunDir, json_line};
 use crate::shell::quoted;
 use crate::train::checkpoint::State;
@@ -31,6 +32,7 @@ pub(super) struct Log {
     run: RunDir,
     pub metrics: Metrics,
     bar: ProgressBar,
+    events: Option<Events>,
     batch: u64,
     seed: u64,
     /// What the loss is, in words.
@@ -67,12 +69,19 @@ impl Log {
             _ => drop(files::remove_file(&run.best())),
         }
         write_atomically(&run.metrics(), metrics.to_jsonl().as_bytes())?;
+        let events = config.train.tensorboard.then(|| Events::create(&run.path, state.position.step + 1)).transpose()?;
+        if let Some(events) = &events {
+            // Four blanks before a line keep it as it is in Markdown.
+            let recipe: String = config.to_toml().lines().map(|line| format!("    {line}\n")).collect();
+            events.add(state.position.step + 1, &[("recipe", Shown::Text(&recipe))])?;
+        }
         bar.set_position(state.position.step);
         let now = Instant::now();
         Ok(Self {
             run: run.clone(),
             metrics,
             bar,
+            events,
             batch: config.train.batch_size as u64,
             loss: config.loss_in_words(),
             seed: config.seed,
@@ -199,6 +208,23 @@ impl Log {
         })
     }
 
+    /// Shows numbers of `step` in TensorBoard, where that is asked for.
+    fn scalars(&self, step: u64, numbers: &[(&str, Option<f64>)]) -> Result<()> {
+        let Some(events) = &self.events else { return Ok(()) };
+        let known = numbers.iter().filter_map(|(tag, number)| Some((*tag, Shown::Scalar((*number)?))));
+        events.add(step, &known.collect::<Vec<_>>())
+    }
+
+    /// Shows the picture of `step`, which has been drawn, in TensorBoard, where that is asked for.
+    pub fn drawn(&self, step: u64) -> Result<()> {
+        let Some(events) = &self.events else { return Ok(()) };
+        let path = self.run.sample(step);
+        let png = files::read(&path).map_err(|e| Error::io("read", &path, &e))?;
+        let size = image::ImageReader::new(std::io::Cursor::new(&png)).with_guessed_format().map(|reader| reader.into_dimensions());
+        let Ok(Ok((width, height))) = size else { return Err(Error::failed(format!("{} is no picture", path.display()))) };
+        events.add(step, &[("reconstructions", Shown::Picture(&png, [width, height]))])
+    }
+
     /// A row of scores; images without classes have none.
     pub fn evaluated(&mut self, step: u64, images: u64, found: Option<Validation>) -> Result<()> {
         let Some(Validation { knn, linear, n_train, n_validation }) = found else { return Ok(()) };
@@ -211,7 +237,8 @@ impl Log {
             false => Ok(()),
         };
         self.metrics.evaluations.push(row);
-        appended.and(noted)
+        let shown = self.scalars(step, &[("scores/knn", Some(knn)), ("scores/linear", Some(linear))]);
+        appended.and(noted).and(shown)
     }
 
     /// Appends `row`, after which so much time is `left`.
@@ -221,9 +248,22 @@ impl Log {
             self.tell(row.step, row.loss, row.images_per_s, &left());
         }
         let appended = self.append(&row);
+        let shown = self.scalars(
+            row.step,
+            &[
+                ("train/loss", Some(row.loss)),
+                ("train/grad_norm", Some(row.grad_norm)),
+                ("train/lr", Some(row.lr)),
+                ("train/images", Some(row.images as f64)),
+                ("train/images_per_s", Some(row.images_per_s)),
+                ("train/loss_scale", row.loss_scale),
+                ("train/left_out", row.left_out.map(|steps| steps as f64)),
+                ("train/pool_bytes", row.pool_bytes.map(|bytes| bytes as f64)),
+            ],
+        );
         self.metrics.rows.push(row);
         self.since = Instant::now();
-        appended
+        appended.and(shown)
     }
 
     pub fn plot(&self) -> Result<()> {

@@ -174,7 +174,7 @@ fn checkpoint() -> Vec<u8> {
     let tuple = |items: &[usize]| [b"(".to_vec(), items.iter().flat_map(|n| whole(*n)).collect(), b"t".to_vec()].concat();
     let mut pickle = [b"\x80\x02}".to_vec(), text("EMA"), b"}(".to_vec()].concat();
     let mut entries = Vec::new();
-    for (i, (name, tensor)) in golden.tensors("EMA").expect("EMA").into_iter().enumerate() {
+    for (i, (name, tensor)) in golden.tensors(&["EMA"]).expect("EMA").into_iter().enumerate() {
         if name.ends_with("num_batches_tracked") {
             continue;
         }

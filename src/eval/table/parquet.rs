@@ -1,0 +1,145 @@
+//! Features with what is known of each image as a Parquet file: columns name, split, label, class and the features, a list of floats.
+
+use super::Known;
+use crate::error::{Error, Result};
+use crate::files::{self, Partial};
+use ::parquet::column::reader::ColumnReader;
+use ::parquet::data_type::{ByteArray, ByteArrayType, FloatType, Int32Type};
+use ::parquet::errors::ParquetError;
+use ::parquet::file::metadata::KeyValue;
+use ::parquet::file::properties::WriterProperties;
+use ::parquet::file::reader::{FileReader, SerializedFileReader};
+use ::parquet::file::writer::SerializedFileWriter;
+use ::parquet::schema::parser::parse_message_type;
+use std::collections::BTreeMap;
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Rows that are written at a time, a row group: 5 MB at 128 numbers each.
+const GROUP: usize = 10_000;
+
+/// A Parquet file being written.
+pub struct ParquetWriter {
+    path: PathBuf,
+    file: SerializedFileWriter<BufWriter<Partial>>,
+    dim: usize,
+    known: Known,
+    names: Vec<ByteArray>,
+    labels: Vec<u16>,
+    values: Vec<f32>,
+}
+
+impl ParquetWriter {
+    /// For rows of `dim` numbers in a column `column`.
+    ///
+    /// # Errors
+    /// A place that can't be written.
+    pub fn create(path: &Path, column: &str, dim: usize, known: Known, metadata: &BTreeMap<String, String>) -> Result<Self> {
+        let schema = format!(
+            "message features {{ required binary name (STRING); optional binary split (STRING); optional int32 label; \
+             optional binary class (STRING); required group {column} (LIST) {{ repeated group list {{ required float element; }} }} }}"
+        );
+        let schema = parse_message_type(&schema).map_err(|e| failed(path, &e))?;
+        let entries = metadata.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
+        let properties = WriterProperties::builder().set_key_value_metadata(Some(entries)).set_dictionary_enabled(false).build();
+        let file = SerializedFileWriter::new(BufWriter::new(files::partial(path)?), Arc::new(schema), Arc::new(properties));
+        let file = file.map_err(|e| failed(path, &e))?;
+        Ok(Self { path: path.to_owned(), file, dim, known, names: Vec::new(), labels: Vec::new(), values: Vec::new() })
+    }
+
+    /// Adds rows: `values` `[names, D]`, and their `labels` where there are classes.
+    ///
+    /// # Errors
+    /// A full disk.
+    pub fn append(&mut self, values: &[f32], names: &[String], labels: &[u16]) -> Result<()> {
+        self.values.extend(values);
+        self.names.extend(names.iter().map(|name| ByteArray::from(name.as_str())));
+        self.labels.extend(labels);
+        if self.names.len() >= GROUP { self.group() } else { Ok(()) }
+    }
+
+    /// Writes what has been gathered.
+    fn group(&mut self) -> Result<()> {
+        let n = self.names.len();
+        let written = (|| {
+            let mut group = self.file.next_row_group()?;
+            // Of an optional column: 1 where there is a value.
+            let there = |is: bool| vec![i16::from(is); n];
+            let labelled = !self.labels.is_empty();
+            let split: Vec<ByteArray> = self.known.split.iter().flat_map(|split| vec![ByteArray::from(split.as_str()); n]).collect();
+            let class = |label: &u16| ByteArray::from(self.known.classes[usize::from(*label)].as_str());
+            let (labels, classes): (Vec<i32>, Vec<ByteArray>) = self.labels.iter().map(|l| (i32::from(*l), class(l))).unzip();
+            let features: Vec<i16> = (0..self.values.len()).map(|i| i16::from(i % self.dim != 0)).collect();
+            let mut number = 0;
+            while let Some(mut column) = group.next_column()? {
+                match number {
+                    0 => column.typed::<ByteArrayType>().write_batch(&self.names, None, None)?,
+                    1 => column.typed::<ByteArrayType>().write_batch(&split, Some(&there(!split.is_empty())), None)?,
+                    2 => column.typed::<Int32Type>().write_batch(&labels, Some(&there(labelled)), None)?,
+                    3 => column.typed::<ByteArrayType>().write_batch(&classes, Some(&there(labelled)), None)?,
+                    // Lists: 0 where one begins, 1 where it goes on.
+                    _ => column.typed::<FloatType>().write_batch(&self.values, Some(&vec![1; features.len()]), Some(&features))?,
+                };
+                column.close()?;
+                number += 1;
+            }
+            group.close().map(drop)
+        })();
+        self.names.clear();
+        self.labels.clear();
+        self.values.clear();
+        written.map_err(|e: ParquetError| failed(&self.path, &e))
+    }
+
+    /// Completes the file and puts it in its place.
+    ///
+    /// # Errors
+    /// If the disk is full.
+    pub fn finish(mut self) -> Result<()> {
+        if !self.names.is_empty() {
+            self.group()?;
+        }
+        let file = self.file.into_inner().map_err(|e| failed(&self.path, &e))?;
+        files::complete(file.into_inner().map_err(|e| Error::io("write", &self.path, e.error()))?)
+    }
+}
+
+/// Hands the rows of a file of [`ParquetWriter`] to `each`, a group at a time: names, labels (none where there are no classes) and features.
+///
+/// # Errors
+/// If it is another file or damaged, or `each` fails.
+pub fn read_parquet(path: &Path, mut each: impl FnMut(Vec<String>, Vec<u16>, Vec<f32>) -> Result<()>) -> Result<()> {
+    let file = std::fs::File::open(path).map_err(|e| Error::io("read", path, &e))?;
+    let damaged = |what: &dyn std::fmt::Display| Error::failed(format!("{} is no table of soda embed ({what}); make it again", path.display()));
+    let reader = SerializedFileReader::new(file).map_err(|e| damaged(&e))?;
+    for number in 0..reader.num_row_groups() {
+        let group = reader.get_row_group(number).map_err(|e| damaged(&e))?;
+        let rows = group.metadata().num_rows() as usize;
+        let column = |at: usize| group.get_column_reader(at).map_err(|e| damaged(&e));
+        let (ColumnReader::ByteArrayColumnReader(mut names), ColumnReader::Int32ColumnReader(mut labels), ColumnReader::FloatColumnReader(mut values)) =
+            (column(0)?, column(2)?, column(4)?)
+        else {
+            return Err(damaged(&"its columns are others"));
+        };
+        let (mut texts, mut numbers, mut features) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut there, mut levels, mut begins) = (Vec::new(), Vec::new(), Vec::new());
+        names.read_records(rows, None, None, &mut texts).map_err(|e| damaged(&e))?;
+        labels.read_records(rows, Some(&mut there), None, &mut numbers).map_err(|e| damaged(&e))?;
+        values.read_records(rows, Some(&mut levels), Some(&mut begins), &mut features).map_err(|e| damaged(&e))?;
+        let text = |name: &ByteArray| name.as_utf8().map(str::to_owned).map_err(|e| damaged(&e));
+        let texts: Vec<String> = texts.iter().map(text).collect::<Result<_>>()?;
+        let numbers: Vec<u16> = numbers.into_iter().map(|label| label as u16).collect();
+        if texts.len() != rows || !(numbers.is_empty() || numbers.len() == rows) || !features.len().is_multiple_of(rows.max(1)) {
+            return Err(damaged(&"its columns are of different length"));
+        }
+        each(texts, numbers, features)?;
+    }
+    Ok(())
+}
+
+fn failed(path: &Path, e: &ParquetError) -> Error {
+    // A full disk is told as others tell it.
+    let source = std::error::Error::source(e).and_then(|source| source.downcast_ref::<std::io::Error>());
+    source.map_or_else(|| Error::failed(format!("cannot write {}: {e}", path.display())), |e| Error::io("write", path, e))
+}

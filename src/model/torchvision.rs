@@ -1,0 +1,122 @@
+//! torchvision's ResNet-18, and its names for the tensors of our encoder.
+
+use super::pytorch::{Checkpoint, Tensor};
+use super::translate::{Which, networks, transpose, translate};
+use super::weights::Tensors;
+use crate::config::{BUILT_IN, Config, Stem};
+use crate::error::{Error, Result};
+use crate::model::{Soda, parameters};
+use burn::tensor::Device;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The recipe whose data set's views and probe imported weights carry.
+const RECIPE: &str = "configs/tiny.toml";
+
+/// What torchvision calls the tensor `ours` of our encoder (without "encoder.").
+pub fn their_name(ours: &str) -> String {
+    let (module, leaf) = ours.rsplit_once('.').unwrap_or(("", ours));
+    let leaf = match leaf {
+        "gamma" => "weight",
+        "beta" => "bias",
+        other => other,
+    };
+    let module = match module.split('.').collect::<Vec<_>>()[..] {
+        ["stem"] => "conv1".to_owned(),
+        ["stem_norm"] => "bn1".to_owned(),
+        ["head"] => "fc".to_owned(),
+        ["blocks", i, part] => {
+            let i: usize = i.parse().expect("our names count their parts");
+            let part = match part {
+                "norm1" => "bn1",
+                "norm2" => "bn2",
+                "shortcut" => "downsample.0",
+                "shortcut_norm" => "downsample.1",
+                conv => conv,
+            };
+            format!("layer{}.{}.{part}", 1 + i / 2, i % 2)
+        }
+        _ => unreachable!("a tensor of the encoder that this list forgets: {ours}"),
+    };
+    format!("{module}.{leaf}")
+}
+
+/// The encoder of the state dictionary in `path` under our names, and a recipe for it, `overrides` applied. Its last layer, which tells
+/// the classes it was trained for apart, is left out: z is the pooled vector of 8 * base numbers.
+///
+/// # Errors
+/// If the file can't be read (see [`Checkpoint`]), or holds another network: a missing, unknown or misshapen tensor is named.
+pub fn import(path: &Path, which: Which, overrides: &[String]) -> Result<(Tensors, Config)> {
+    let mut checkpoint = Checkpoint::open(path)?;
+    let mut tensors = networks(&checkpoint, which, "torchvision")?;
+    let failed = |what: String| Error::failed(format!("{}: {what}", path.display()));
+    let (base, stem) = sizes(&tensors).map_err(failed)?;
+    tensors.retain(|name, _| !name.starts_with("fc."));
+    // ImageNet's, as torchvision normalises; a denoiser that isn't there.
+    let mut sets = vec![
+        "data.mean=[0.485,0.456,0.406]".into(),
+        "data.std=[0.229,0.224,0.225]".into(),
+        format!("model.z_dim={}", 8 * base),
+        format!("model.encoder.base={base}"),
+        "model.unet.base=8".into(),
+        "model.unet.multipliers=[1]".into(),
+        "sample.start=1".into(),
+    ];
+    if stem == Stem::Conv7x7 {
+        sets.extend(["model.encoder.stem=7x7".into(), "data.side=64".into()]);
+    }
+    sets.extend_from_slice(overrides);
+    let (name, text) = BUILT_IN.iter().find(|(name, _)| *name == RECIPE).expect("a recipe of the program");
+    let config = Config::parse(text, &format!("{} with {name} (change it by --set)", path.display()), &sets)?;
+    let shapes = parameters::shapes(&Soda::blank(&config.model, &Device::flex()).encoder);
+    let named = shapes.into_iter().filter(|(ours, _)| !ours.starts_with("head."));
+    let named = named.map(|(ours, shape)| (their_name(&ours), format!("encoder.{ours}"), shape)).collect();
+    let mut out = translate(&mut checkpoint, &tensors, named, failed)?;
+    let z = config.model.z_dim;
+    let identity = (0..z * z).map(|i| if i % (z + 1) == 0 { 1.0 } else { 0.0 }).collect();
+    out.extend([("encoder.head.weight".into(), vec![z, z], identity), ("encoder.head.bias".into(), vec![z], vec![0.0; z])]);
+    Ok((out, config))
+}
+
+/// Channels of the first stage, and the stem.
+fn sizes(tensors: &BTreeMap<String, Tensor>) -> std::result::Result<(usize, Stem), String> {
+    let stem = tensors.get("conv1.weight").map(|tensor| &tensor.shape[..]);
+    match stem {
+        Some([base, 3, 3, 3]) if *base > 0 => Ok((*base, Stem::Conv3x3)),
+        Some([base, 3, 7, 7]) if *base > 0 => Ok((*base, Stem::Conv7x7)),
+        Some(other) => Err(format!("conv1.weight has shape {other:?}; [64, 3, 7, 7] or [64, 3, 3, 3] is a ResNet's")),
+        None => Err("there is no conv1.weight, so it isn't a ResNet of torchvision".into()),
+    }
+}
+
+/// The encoder among `tensors` (ours) as a state dictionary of torchvision's `resnet18(num_classes=Z)`.
+///
+/// # Errors
+/// If it has another width: torchvision's ResNet-18 has one only.
+pub fn export(tensors: &Tensors, config: &Config) -> Result<Tensors> {
+    let base = config.model.encoder.base;
+    if base != 64 {
+        return Err(Error::usage(format!(
+            "--torchvision: this encoder has {base} channels in its first stage, and torchvision's resnet18 has 64; --pytorch writes it under the same names"
+        )));
+    }
+    Ok(pytorch(tensors).into_iter().filter_map(|(name, shape, values)| Some((name.strip_prefix("encoder.")?.to_owned(), shape, values))).collect())
+}
+
+/// `tensors` (ours) in PyTorch's layouts: linear layers `[out, in]`, gains and shifts as `weight` and `bias`; the encoder under
+/// torchvision's names.
+pub fn pytorch(tensors: &Tensors) -> Tensors {
+    let one = |(name, shape, values): &(String, Vec<usize>, Vec<f32>)| {
+        let name = match (name.strip_prefix("encoder."), name.strip_suffix(".gamma"), name.strip_suffix(".beta")) {
+            (Some(ours), ..) => format!("encoder.{}", their_name(ours)),
+            (_, Some(norm), _) => format!("{norm}.weight"),
+            (.., Some(norm)) => format!("{norm}.bias"),
+            _ => name.clone(),
+        };
+        match shape[..] {
+            [inputs, outputs] => (name, vec![outputs, inputs], transpose(values, inputs, outputs)),
+            _ => (name, shape.clone(), values.clone()),
+        }
+    };
+    tensors.iter().map(one).collect()
+}

@@ -1,0 +1,158 @@
+//! Tensors of other programs under this program's names.
+
+use super::pytorch::{Checkpoint, Tensor};
+use super::weights::Tensors;
+use crate::error::{Error, Result};
+use std::collections::BTreeMap;
+
+/// Which of a checkpoint's weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// Their average, which that code's own evaluation uses.
+    Ema,
+    /// The weights in training.
+    Model,
+}
+
+impl Which {
+    /// Its dictionary within the checkpoint.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Ema => "EMA",
+            Self::Model => "MODEL",
+        }
+    }
+
+    /// What the dictionary of such weights may be called; of two that are there, the first.
+    fn keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Ema => &["EMA", "ema", "ema_model", "model_ema", "ema_state_dict"],
+            Self::Model => &["MODEL", "model", "model_state_dict"],
+        }
+    }
+
+    /// As `--which` names it.
+    pub fn option(self) -> &'static str {
+        match self {
+            Self::Ema => "ema",
+            Self::Model => "model",
+        }
+    }
+}
+
+/// What wrappers of networks put before every name: DistributedDataParallel, torch.compile, ema-pytorch.
+const WRAPPERS: [&str; 3] = ["module.", "_orig_mod.", AVERAGED];
+/// Of an average.
+const AVERAGED: &str = "ema_model.";
+
+/// `name` without what wrappers put before it, in any order and as often as it is there; and whether one of them was that of an average.
+fn unwrapped(mut name: &str) -> (&str, bool) {
+    let mut averaged = false;
+    while let Some((wrapper, rest)) = WRAPPERS.iter().find_map(|wrapper| Some((*wrapper, name.strip_prefix(wrapper)?))) {
+        averaged |= wrapper == AVERAGED;
+        name = rest;
+    }
+    (name, averaged)
+}
+
+/// The tensors of the weights `which`, by the names they have within their networks; `of` is whose they are to be.
+///
+/// # Errors
+/// If there are none, or two of a name.
+pub fn networks(checkpoint: &Checkpoint, which: Which, of: &str) -> Result<BTreeMap<String, Tensor>> {
+    let found = find(checkpoint, which)?;
+    let Some(found) = found else {
+        let mut keys = checkpoint.keys().join(", ");
+        if keys.chars().count() > 60 {
+            keys = keys.chars().take(60).chain("..".chars()).collect();
+        }
+        let (path, key) = (checkpoint.path.display(), which.key());
+        let other = if which == Which::Ema { Which::Model } else { Which::Ema };
+        let remedy = match find(checkpoint, other)? {
+            Some(_) => format!("but {}, which `--which {}` takes", other.key(), other.option()),
+            None => format!("so it isn't a checkpoint of {of}"),
+        };
+        return Err(Error::failed(format!("{path} holds no {key}, {remedy}; its keys are: {keys}")));
+    };
+    // A count of batches, which only norms without momentum look at.
+    Ok(found.into_iter().filter(|(name, _)| !name.ends_with(".num_batches_tracked")).collect())
+}
+
+/// The weights `which`, where the checkpoint holds them.
+fn find(checkpoint: &Checkpoint, which: Which) -> Result<Option<BTreeMap<String, Tensor>>> {
+    let own = checkpoint.tensors(which.keys());
+    // Under a key of its own an average needs no mark on its names.
+    let marked = own.is_none();
+    let tensors = own.or_else(|| checkpoint.tensors(&["state_dict"])).unwrap_or_else(|| checkpoint.outermost());
+    let any_averaged = tensors.keys().any(|name| unwrapped(name).1);
+    let mut networks = BTreeMap::new();
+    for (name, tensor) in tensors {
+        let (inner, averaged) = unwrapped(&name);
+        // A dictionary may hold both; counters beside an average have no mark.
+        let wanted = which == Which::Ema && (any_averaged || marked);
+        if averaged != wanted {
+            continue;
+        }
+        if networks.insert(inner.to_owned(), tensor).is_some() {
+            return Err(Error::failed(format!("{} holds {inner} twice, once as {name}", checkpoint.path.display())));
+        }
+    }
+    Ok(Some(networks).filter(|networks| !networks.is_empty()))
+}
+
+/// The numbers of `tensors` under our names: `named` lists their name, ours, and our shape. `failed` makes an error of what is wrong.
+///
+/// # Errors
+/// A missing, unknown or misshapen tensor; a number that isn't finite; a file that can't be read.
+pub fn translate(
+    checkpoint: &mut Checkpoint,
+    tensors: &BTreeMap<String, Tensor>,
+    named: Vec<(String, String, Vec<usize>)>,
+    failed: impl Fn(String) -> Error,
+) -> Result<Tensors> {
+    check(tensors, &named).map_err(&failed)?;
+    let mut out = Tensors::new();
+    for (theirs, ours, shape) in named {
+        let values = checkpoint.read(&theirs, &tensors[&theirs])?;
+        if !values.iter().all(|v| v.is_finite()) {
+            return Err(failed(format!("{theirs} holds numbers that aren't finite; import an earlier checkpoint")));
+        }
+        // PyTorch's linear layers are [out, in], Burn's [in, out].
+        let values = if let [inputs, outputs] = shape[..] { transpose(&values, outputs, inputs) } else { values };
+        out.push((ours, shape, values));
+    }
+    Ok(out)
+}
+
+/// Whether `tensors` are those that `named` (their name, ours, our shape) asks for.
+fn check(tensors: &BTreeMap<String, Tensor>, named: &[(String, String, Vec<usize>)]) -> std::result::Result<(), String> {
+    let missing: Vec<&String> = named.iter().map(|(theirs, ..)| theirs).filter(|name| !tensors.contains_key(*name)).collect();
+    if let Some(first) = missing.first() {
+        return Err(format!("{first}{} missing", and_more(missing.len(), "is", "are")));
+    }
+    let unknown: Vec<&String> = tensors.keys().filter(|key| named.iter().all(|(theirs, ..)| theirs != *key)).collect();
+    if let Some(first) = unknown.first() {
+        return Err(format!("{first}{} unknown: part of another network", and_more(unknown.len(), "is", "are")));
+    }
+    for (theirs, _, shape) in named {
+        let mut expected = shape.clone();
+        if expected.len() == 2 {
+            expected.reverse();
+        }
+        let shape = &tensors[theirs].shape;
+        if *shape != expected {
+            return Err(format!("{theirs} has shape {shape:?}, expected {expected:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// " is", or " and 3 more are".
+fn and_more(count: usize, one: &str, several: &str) -> String {
+    if count == 1 { format!(" {one}") } else { format!(" and {} more {several}", count - 1) }
+}
+
+/// `[rows, columns]` to `[columns, rows]`.
+pub fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    (0..columns).flat_map(|column| (0..rows).map(move |row| values[row * columns + column])).collect()
+}
