@@ -145,13 +145,15 @@ def tables():
     """soda embed --out z.parquet and z.npz: pandas, NumPy and scikit-learn read them."""
     import pandas
     from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
     set_of = lambda split, out, *more: soda("embed", "--split", split, "--data", "bundled", "--device", "cpu", "--out", out, *more)
     for split in ["train", "test"]:
         set_of(split, f"{split}.parquet")
     train, test = pandas.read_parquet("train.parquet"), pandas.read_parquet("test.parquet")
     assert list(train.columns) == ["name", "split", "label", "class", "z"] and set(train.split) == {"train"}
-    model = LogisticRegression(max_iter=1000).fit(np.stack(train.z), train["class"])
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(np.stack(train.z), train["class"])
     print(f"scikit-learn on z of {len(train)} rows from Parquet: {100 * model.score(np.stack(test.z), test['class']):.1f} % of {len(test)}")
     set_of("test", "test.npz")
     arrays = np.load("test.npz")

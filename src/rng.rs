@@ -39,6 +39,8 @@ pub enum Purpose {
     Latent = 12,
     /// Noise under which the denoiser looks at an image whose features are asked for; index = hash of its pixels.
     Features = 13,
+    /// Sets of images that a kernel distance is taken of; index = set.
+    Sets = 14,
 }
 
 /// The stream of `purpose` number `index` under `seed`.

@@ -36,14 +36,7 @@ pub struct Job {
 
 impl Job {
     /// A job on `device`, in a process that started at `started` and is to end `seconds` later.
-    pub fn new(
-        device: &Selected,
-        precision: Precision,
-        started: Instant,
-        seconds: f64,
-        profile: bool,
-        send: Send,
-    ) -> Self {
+    pub fn new(device: &Selected, precision: Precision, started: Instant, seconds: f64, profile: bool, send: Send) -> Self {
         Self {
             device: device.device.clone(),
             place: Place::of(device),

@@ -191,8 +191,17 @@ impl Work<'_> {
         settings.extend(described.map(|(key, value)| (key, json!(value))));
         let Shard { index, of } = shard;
         let weights_sha256 = self.weights.sha256.clone();
-        let mut manifest =
-            Manifest { shard: index, of, rows: 0, dim: self.dim, table_sha256: String::new(), weights_sha256, settings, split, classes };
+        let mut manifest = Manifest {
+            shard: index,
+            of,
+            rows: 0,
+            dim: self.dim,
+            table_sha256: String::new(),
+            weights_sha256,
+            settings,
+            split,
+            classes,
+        };
         if let Some(rows) = finished(&path, &manifest)? {
             say(&format!("shard {index} of {of} is there already: {rows} rows in {}", path.display()));
             return Ok(rows);
@@ -283,7 +292,10 @@ impl Args {
     fn check(&self) -> Result<()> {
         Table::holds_names(&self.out)?;
         if self.shard.is_some() && self.out.extension().is_none_or(|extension| extension != "parquet") {
-            return Err(Error::usage(format!("--out {}: shards are Parquet files; name one that ends with .parquet", self.out.display())));
+            return Err(Error::usage(format!(
+                "--out {}: shards are Parquet files; name one that ends with .parquet",
+                self.out.display()
+            )));
         }
         if self.shard.is_some() && self.limit.is_some() && self.split.is_none() {
             return Err(Error::usage("--limit: shards share all images of the files; leave it out"));

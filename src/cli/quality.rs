@@ -2,6 +2,7 @@
 
 use super::Common;
 use super::health::MORE;
+use super::output::Output;
 use super::sampling::SamplingArgs;
 use super::source::WeightsArgs;
 use super::studio::Studio;
@@ -9,9 +10,10 @@ use crate::data::{Images, bytes_of};
 use crate::edit::decoder::{Decoder, signed};
 use crate::edit::prior::COMPONENTS;
 use crate::error::{Error, Result};
-use crate::eval::distance::{Distance, NEIGHBOURS, distance};
+use crate::eval::distance::{Distance, NEIGHBOURS, distance, inception_score, scores};
 use crate::eval::features::{FeatureKind, Features};
 use crate::eval::image::{Similarity, similarity};
+use crate::eval::inception::{Inception, Looked};
 use crate::eval::linear_full::LogisticRegression;
 use crate::eval::spectrum::energy_above;
 use crate::progress::warn;
@@ -34,6 +36,10 @@ pub struct Args {
     /// Gaussians of the mixture that z is drawn from, as `soda sample` has it.
     #[arg(long, default_value_t = COMPONENTS as u64, value_parser = clap::value_parser!(u64).range(1..=1000))]
     components: u64,
+    /// The weights of FID's Inception-v3, pt_inception-2015-12-05-6726825d.pth of the package pytorch-fid: FID, KID, Inception score, precision
+    /// and recall by its features. Nothing is downloaded.
+    #[arg(long, value_name = "FILE")]
+    inception: Option<PathBuf>,
     /// The picture: test images, from z and their own x_T, from z alone; and images drawn.
     #[arg(long, value_name = "FILE", default_value = "quality.png")]
     out: PathBuf,
@@ -45,6 +51,14 @@ pub struct Args {
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let seed = args.sampling.seed;
     let mut studio = Studio::open("quality", &args.weights, &args.sampling, &args.out, common)?;
+    let inception = args.inception.as_ref().map(|path| Inception::open(path, studio.device())).transpose()?;
+    if let Some(inception) = inception.as_ref().filter(|inception| !inception.is_published()) {
+        warn(&format!(
+            "warning: the SHA-256 of {} begins with {:.8}, not with 6726825d as that of the published weights: distances in its features are no FID",
+            args.inception.as_ref().expect("a file").display(),
+            inception.sha256
+        ));
+    }
     let dataset = studio.dataset()?.clone();
     let n = how_many(args.n, dataset.train.len(), dataset.test.len())?;
     if n < ENOUGH {
@@ -78,7 +92,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
                 Kind::DrawnLinearly => map(latent),
                 Kind::Training => signed(&train, side)?,
             };
-            kind.add(images, &originals, side, &decoder)?;
+            kind.add(images, &originals, side, &decoder, inception.as_ref())?;
         }
     }
     save(&args.out, &kinds, n, side)?;
@@ -109,6 +123,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         let found = Found::of(kind, &kinds[0], &real, dim, if kind.kind.is_reconstruction() { right(kind)? } else { None })?;
         outln!("  {}", found.line(kind.kind.name(), number == 0));
         studio.output.set(kind.kind.key(), json!(found));
+    }
+    if let Some(inception) = &inception {
+        by_inception(inception, &kinds, &mut studio.output)?;
     }
     outln!("picture {}", args.out.display());
     studio.used("test", n);
@@ -198,6 +215,11 @@ impl Kind {
         !matches!(self, Self::Drawn | Self::DrawnLinearly | Self::Training)
     }
 
+    /// Whether an Inception network looks at it: at what z gives, beside real images.
+    fn is_compared(self) -> bool {
+        matches!(self, Self::Test | Self::ZAlone | Self::Drawn | Self::Training)
+    }
+
     /// Whether the picture has a row of it.
     fn is_shown(self) -> bool {
         !matches!(self, Self::Mean | Self::DrawnLinearly | Self::Training)
@@ -210,6 +232,8 @@ struct Measured {
     /// z of them.
     z: Vec<f32>,
     similarity: Vec<Similarity>,
+    /// What Inception-v3 makes of them, where that is asked for.
+    looked: Looked,
     /// Sum over the images.
     detail: f64,
     /// The first of them.
@@ -218,17 +242,28 @@ struct Measured {
 
 impl Measured {
     fn new(kind: Kind) -> Self {
-        Self { kind, z: Vec::new(), similarity: Vec::new(), detail: 0.0, shown: Vec::new() }
+        Self { kind, z: Vec::new(), similarity: Vec::new(), looked: Looked::default(), detail: 0.0, shown: Vec::new() }
     }
 
     /// Looks at more `images`, beside the test images `originals`.
-    fn add(&mut self, images: Vec<f32>, originals: &[f32], side: usize, decoder: &Decoder) -> Result<()> {
+    fn add(
+        &mut self,
+        images: Vec<f32>,
+        originals: &[f32],
+        side: usize,
+        decoder: &Decoder,
+        inception: Option<&Inception>,
+    ) -> Result<()> {
         let count = images.len() / bytes_of(side);
         self.detail += energy_above(CYCLES, &images, side) * count as f64;
         if self.kind.is_reconstruction() && self.kind != Kind::Test {
             self.similarity.push(similarity(&images, originals, side)?);
         }
-        self.z.extend(decoder.encode(&to_images(&images, side))?);
+        let bytes = to_images(&images, side);
+        self.z.extend(decoder.encode(&bytes)?);
+        if let Some(inception) = inception.filter(|_| self.kind.is_compared()) {
+            self.looked.extend(inception.look(&bytes)?);
+        }
         let room = (SHOWN * bytes_of(side)).saturating_sub(self.shown.len());
         self.shown.extend(&images[..room.min(images.len())]);
         Ok(())
@@ -271,6 +306,34 @@ impl Found {
             or_dash(d.map(|d| d.recall), 1)
         )
     }
+}
+
+/// Prints and notes the scores by the features of `inception`, beside those of the test images.
+fn by_inception(inception: &Inception, kinds: &[Measured], output: &mut Output) -> Result<()> {
+    let name = if inception.is_published() { "FID" } else { "Frechet" };
+    outln!("by Inception-v3");
+    outln!("  {:<16} {name:>8} {:>9} {:>15} {:>10} {:>7}", "", "KID", "Inception score", "precision", "recall");
+    let (real, mut rows) = (&kinds[0].looked, serde_json::Map::new());
+    let compared = |kind: &&Measured| kind.kind.is_compared() && kind.kind != Kind::Test;
+    for kind in kinds.iter().filter(compared) {
+        let found = scores(&kind.looked, real)?;
+        outln!(
+            "  {:<16} {:>8.2} {:>9.5} {:>15.2} {:>10.1} {:>7.1}",
+            kind.kind.name(),
+            found.frechet,
+            found.kid,
+            found.inception_score,
+            found.precision,
+            found.recall
+        );
+        rows.insert(kind.kind.key().into(), json!(found));
+    }
+    let score = inception_score(real);
+    outln!("  {:<16} {:>8} {:>9} {score:>15.2}", Kind::Test.name(), "-", "-");
+    rows.insert(Kind::Test.key().into(), json!({ "inception_score": score }));
+    let published = inception.is_published();
+    output.set("inception", json!({ "sha256": inception.sha256, "is_fid": published, "beside": "test images", "scores": rows }));
+    Ok(())
 }
 
 /// The mean of `images` in [-1, 1] at `side` pixels.

@@ -7,6 +7,7 @@ use crate::edit::prior::{IMAGES_EACH, Prior, chosen};
 use crate::error::{Error, Result};
 use crate::eval::features::{FeatureKind, Features, Frozen};
 use crate::eval::whitening::Whitening;
+use crate::kernels::precision::Precision;
 use crate::model::Soda;
 use crate::model::shipped;
 use crate::model::weights::WeightsFile;
@@ -53,7 +54,8 @@ impl WeightsArgs {
 /// The networks of `weights` before the images of `data`: features that were taken once are kept for the next command.
 pub fn frozen<'a>(weights: &'a WeightsFile, model: &'a Soda, data: &'a Dataset, device: &'a Selected) -> Frozen<'a> {
     let driver = device.adapter.as_ref().map_or("", |a| &a.driver);
-    let place = format!("{} {} {driver}", device.backend, device.name);
+    let precision = if model.precision() == Precision::F32 { "" } else { " f16" };
+    let place = format!("{} {} {driver}{precision}", device.backend, device.name);
     Frozen::new(model, &weights.config, data, &device.device).kept(Frozen::folder(), &weights.sha256, &place)
 }
 

@@ -18,6 +18,7 @@ use crate::kernels::precision::Precision;
 use crate::model::Soda;
 use crate::model::weights::WeightsFile;
 use crate::progress::say;
+use burn::tensor::Device;
 use serde_json::json;
 use std::cell::OnceCell;
 use std::ops::Range;
@@ -69,6 +70,11 @@ impl<'a> Studio<'a> {
         Ok(Self { output, weights, device, model, sample, common, dataset: OnceCell::new(), linear: OnceCell::new() })
     }
 
+    /// Where the networks are.
+    pub fn device(&self) -> &Device {
+        &self.device.device
+    }
+
     /// The recipe of the weights.
     pub fn config(&self) -> &Config {
         &self.weights.config
@@ -99,10 +105,13 @@ impl<'a> Studio<'a> {
             }
             Err(e) => Err(e),
         };
-        // It is kept for later commands, whose precision may be another.
-        let exact = self.model.clone().in_precision(Precision::F32);
-        let found = linear_decoder(&self.weights, &exact, data, &self.device)?;
+        let found = linear_decoder(&self.weights, &self.exact(), data, &self.device)?;
         Ok(self.linear.get_or_init(|| found).clone())
+    }
+
+    /// The networks in f32: what is fitted to them is kept for later commands, whose precision may be another.
+    fn exact(&self) -> Soda {
+        self.model.clone().in_precision(Precision::F32)
     }
 
     /// The networks before the images of `dataset`.
@@ -182,7 +191,7 @@ impl<'a> Studio<'a> {
     /// If the data can't be opened, the images can't be encoded or the fit fails.
     pub fn prior(&self, components: usize) -> Result<Prior> {
         let dataset = self.dataset()?;
-        prior(&self.weights, dataset, &self.frozen(dataset), components)
+        prior(&self.weights, dataset, &frozen(&self.weights, &self.exact(), dataset, &self.device), components)
     }
 
     /// Writes `--json`, if asked for.

@@ -1,12 +1,17 @@
 //! How far a set of images lies from another one in a feature space: Frechet distance and k-NN precision and recall.
 //!
 //! The features are those of the encoder that is judged, so the numbers compare sets of images under one encoder and say nothing
-//! across encoders. They are not FID, which is the Frechet distance in the feature space of one particular Inception network.
+//! across encoders. They are not FID, which is the Frechet distance in the feature space of one particular Inception network; [`scores`] are
+//! those of that network's features.
 
+use super::inception::{FEATURES, Looked};
 use super::latent::mean_and_covariance;
-use super::matrix::{eigen_symmetric, times_transposed};
+use super::matrix::{cholesky, eigen_symmetric, eigenvalues, times_transposed};
 use crate::error::{Error, Result};
+use crate::kernels::gemm::{Matrix, product};
 use crate::progress::Progress;
+use crate::rng::{self, Purpose};
+use rand::seq::index;
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -57,6 +62,139 @@ pub fn frechet(a: &[f32], b: &[f32], dim: usize) -> Result<f64> {
     Ok((between + trace(&cov_a) + trace(&cov_b) - 2.0 * root).max(0.0))
 }
 
+/// Scores of drawn images by the features of an Inception network.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Scores {
+    /// [`frechet`] of the features, with covariances divided by N - 1 as pytorch-fid has them: FID (Heusel et al. 2017).
+    pub frechet: f64,
+    /// Kernel Inception distance (Binkowski et al. 2018), see [`kid`].
+    pub kid: f64,
+    /// Inception score (Salimans et al. 2016), see [`inception_score`].
+    pub inception_score: f64,
+    /// As [`Distance::precision`], of these features.
+    pub precision: f64,
+    /// As [`Distance::recall`], of these features.
+    pub recall: f64,
+}
+
+/// All scores of `drawn` images beside `real` ones.
+///
+/// # Errors
+/// As [`distance`].
+pub fn scores(drawn: &Looked, real: &Looked) -> Result<Scores> {
+    let (a, b) = (&drawn.features, &real.features);
+    let (precision, recall) = precision_recall(a, b, FEATURES)?;
+    Ok(Scores {
+        frechet: frechet_of_many(a, b, FEATURES)?,
+        kid: kid(a, b, FEATURES),
+        inception_score: inception_score(drawn),
+        precision,
+        recall,
+    })
+}
+
+/// As [`frechet`], for vectors of thousands of numbers and covariances divided by N - 1.
+///
+/// # Errors
+/// Fewer than two rows of a kind, or values that are not finite.
+pub fn frechet_of_many(a: &[f32], b: &[f32], dim: usize) -> Result<f64> {
+    let (mean_a, trace_a, a) = factor(a, dim)?;
+    let (mean_b, trace_b, b) = factor(b, dim)?;
+    let between: f64 = mean_a.iter().zip(&mean_b).map(|(a, b)| (a - b).powi(2)).sum();
+    // With A = F^T F and B = G^T G the roots of the eigenvalues of A B are the singular values of F G^T.
+    let product = times_transposed(&a, &b, dim);
+    let rows = a.len() / dim;
+    let squares = times_transposed(&product, &product, b.len() / dim);
+    let root: f64 = eigenvalues(squares, rows).into_iter().map(|v| v.max(0.0).sqrt()).sum();
+    Ok((between + trace_a + trace_b - 2.0 * root).max(0.0))
+}
+
+/// Mean of `rows` `[N, dim]`, the trace of their covariance, and a matrix F `[any, dim]` with F^T F that covariance.
+fn factor(rows: &[f32], dim: usize) -> Result<(Vec<f64>, f64, Vec<f64>)> {
+    let n = rows.len() / dim;
+    if n < 2 {
+        return Err(Error::failed(format!("{n} images are too few for a covariance; take 2 or more")));
+    }
+    let unbiased = n as f64 / (n - 1) as f64;
+    if n <= dim {
+        if rows.iter().any(|v| !v.is_finite()) {
+            return Err(Error::failed("the features of an image are not finite"));
+        }
+        let mean: Vec<f64> =
+            (0..dim).map(|i| rows.iter().skip(i).step_by(dim).map(|v| f64::from(*v)).sum::<f64>() / n as f64).collect();
+        let scale = 1.0 / ((n - 1) as f64).sqrt();
+        let centred: Vec<f64> = rows.iter().enumerate().map(|(i, v)| (f64::from(*v) - mean[i % dim]) * scale).collect();
+        let trace = centred.iter().map(|v| v * v).sum();
+        return Ok((mean, trace, centred));
+    }
+    let (mean, mut covariance) = mean_and_covariance(rows, dim)?;
+    covariance.iter_mut().for_each(|v| *v *= unbiased);
+    let trace: f64 = (0..dim).map(|i| covariance[i * dim + i]).sum();
+    // What some directions have none of is lost in rounding: a little in all of them makes it positive.
+    let lower = [0.0, 1e-12, 1e-10, 1e-8].into_iter().find_map(|share| {
+        let mut raised = covariance.clone();
+        (0..dim).for_each(|i| raised[i * dim + i] += share * trace / dim as f64);
+        cholesky(&raised, dim)
+    });
+    let lower = lower.ok_or_else(|| Error::failed("the features of all images are the same, so they have no covariance"))?;
+    let upper = (0..dim).flat_map(|i| (0..dim).map(move |j| (i, j))).map(|(i, j)| lower[j * dim + i]).collect();
+    Ok((mean, trace, upper))
+}
+
+/// Rows of a block of distances.
+const BLOCK: usize = 500;
+/// Images that a kernel distance is taken of at a time, and how many such sets are drawn (Binkowski et al. 2018).
+const KID_IMAGES: usize = 1_000;
+const KID_SETS: usize = 100;
+
+/// The unbiased squared maximum mean discrepancy of rows `a` and `b` under the kernel (x . y / dim + 1)^3 (Binkowski et al. 2018): the mean
+/// over 100 pairs of sets of up to 1,000 rows drawn at random, or of all rows where there are no more.
+pub fn kid(a: &[f32], b: &[f32], dim: usize) -> f64 {
+    let (n, m) = (a.len() / dim, b.len() / dim);
+    let all = n.max(m) <= KID_IMAGES;
+    let (sets, size) = if all { (1, (n, m)) } else { (KID_SETS, (n.min(KID_IMAGES), m.min(KID_IMAGES))) };
+    let draw = |rows: &[f32], count: usize, stream: u64| -> Vec<f32> {
+        let total = rows.len() / dim;
+        if total == count {
+            return rows.to_vec();
+        }
+        let chosen = index::sample(&mut rng::stream(0, Purpose::Sets, stream), total, count);
+        chosen.into_iter().flat_map(|i| rows[i * dim..][..dim].to_vec()).collect()
+    };
+    let one = |set: usize| {
+        let (x, y) = (draw(a, size.0, 2 * set as u64), draw(b, size.1, 2 * set as u64 + 1));
+        let kernel = |x: &[f32], y: &[f32]| -> Vec<f64> {
+            let (rows, columns) = (x.len() / dim, y.len() / dim);
+            let mut out = vec![0.0f32; rows * columns];
+            product((rows, columns, dim), 1.0, Matrix::new(x, dim), Matrix::new(y, dim).t(), &mut out, columns);
+            out.into_iter().map(|v| (f64::from(v) / dim as f64 + 1.0).powi(3)).collect()
+        };
+        let within = |k: &[f64], n: usize| {
+            let trace: f64 = (0..n).map(|i| k[i * n + i]).sum();
+            (k.iter().sum::<f64>() - trace) / (n * (n - 1)) as f64
+        };
+        let across = kernel(&x, &y);
+        within(&kernel(&x, &x), size.0) + within(&kernel(&y, &y), size.1) - 2.0 * across.iter().sum::<f64>() / across.len() as f64
+    };
+    (0..sets).into_par_iter().map(one).sum::<f64>() / sets as f64
+}
+
+/// exp of the mean Kullback-Leibler divergence of each image's classes from those of all (Salimans et al. 2016). (Over all images at once;
+/// the paper's mean over ten parts is lower.)
+pub fn inception_score(looked: &Looked) -> f64 {
+    let softmax = |row: &[f32]| -> Vec<f64> {
+        let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let exp: Vec<f64> = row.iter().map(|v| f64::from(v - largest).exp()).collect();
+        let sum: f64 = exp.iter().sum();
+        exp.into_iter().map(|v| v / sum).collect()
+    };
+    let each: Vec<Vec<f64>> = looked.classes().map(softmax).collect();
+    let n = each.len() as f64;
+    let mean: Vec<f64> = (0..each.first().map_or(0, Vec::len)).map(|c| each.iter().map(|p| p[c]).sum::<f64>() / n).collect();
+    let divergence = |p: &Vec<f64>| p.iter().zip(&mean).filter(|(p, _)| **p > 0.0).map(|(p, m)| p * (p / m).ln()).sum::<f64>();
+    (each.iter().map(divergence).sum::<f64>() / n).exp()
+}
+
 /// Improved precision and recall (Kynkaanniemi et al. 2019), per cent: a vector lies among the others where it is no further from
 /// one of them than that one's [`NEIGHBOURS`]-th neighbour among its own kind.
 ///
@@ -77,20 +215,46 @@ pub fn precision_recall(drawn: &[f32], real: &[f32], dim: usize) -> Result<(f64,
 /// Share of `points` within the ball of some row of `among`, per cent.
 fn share_within(points: &[f32], among: &[f32], dim: usize) -> f64 {
     let progress = Progress::new("precision and recall, images", Some((points.len() + among.len()) / dim));
-    let radius = |i: usize| {
-        progress.add(1);
-        let own = &among[i * dim..][..dim];
-        let mut distances: Vec<f32> = among.chunks_exact(dim).map(|other| squared(own, other)).collect();
-        // The row itself is the nearest, at 0.
-        *distances.select_nth_unstable_by(NEIGHBOURS, f32::total_cmp).1
-    };
-    let radii: Vec<f32> = (0..among.len() / dim).into_par_iter().map(radius).collect();
-    let within = |p: &[f32]| {
-        progress.add(1);
-        among.chunks_exact(dim).zip(&radii).any(|(row, &radius)| squared(p, row) <= radius)
-    };
-    let inside = points.par_chunks_exact(dim).filter(|p| within(p)).count();
+    let others = among.len() / dim;
+    let radii: Vec<f32> = among
+        .par_chunks(BLOCK * dim)
+        .flat_map_iter(|block| {
+            progress.add(block.len() / dim);
+            let mut distances = all_squared(block, among, dim);
+            // The row itself is the nearest, at 0.
+            let radius = |row: &mut [f32]| *row.select_nth_unstable_by(NEIGHBOURS, f32::total_cmp).1;
+            distances.chunks_exact_mut(others).map(radius).collect::<Vec<f32>>()
+        })
+        .collect();
+    let inside: usize = points
+        .par_chunks(BLOCK * dim)
+        .map(|block| {
+            progress.add(block.len() / dim);
+            let within = |row: &&[f32]| row.iter().zip(&radii).any(|(distance, radius)| distance <= radius);
+            all_squared(block, among, dim).chunks_exact(others).filter(within).count()
+        })
+        .sum();
     100.0 * inside as f64 / (points.len() / dim) as f64
+}
+
+/// |a - b|^2 of all rows of `a` and `b`, `[A, B]`. Long vectors by |a|^2 + |b|^2 - 2 a b, which loses digits of small distances and costs a
+/// tenth; two rows that are equal number by number are 0 apart in any case.
+fn all_squared(a: &[f32], b: &[f32], dim: usize) -> Vec<f32> {
+    let columns = b.len() / dim;
+    if dim < 512 {
+        return a.chunks_exact(dim).flat_map(|a| b.chunks_exact(dim).map(move |b| squared(a, b))).collect();
+    }
+    let norm = |row: &[f32]| row.iter().map(|v| v * v).sum::<f32>();
+    let norms: Vec<f32> = b.chunks_exact(dim).map(norm).collect();
+    let mut out = vec![0.0; a.len() / dim * columns];
+    product((a.len() / dim, columns, dim), -2.0, Matrix::new(a, dim), Matrix::new(b, dim).t(), &mut out, columns);
+    for (row, a) in out.chunks_exact_mut(columns).zip(a.chunks_exact(dim)) {
+        let own = norm(a);
+        for ((distance, other), b) in row.iter_mut().zip(&norms).zip(b.chunks_exact(dim)) {
+            *distance = if a == b { 0.0 } else { (*distance + own + other).max(0.0) };
+        }
+    }
+    out
 }
 
 /// |a - b|^2.
@@ -101,7 +265,6 @@ pub(super) fn squared(a: &[f32], b: &[f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rng::{self, Purpose};
 
     fn gaussian(n: usize, dim: usize, scale: f32, shift: f32, stream: u64) -> Vec<f32> {
         let draws = rng::normal(&mut rng::stream(11, Purpose::Test, stream), n * dim);
@@ -128,6 +291,46 @@ mod tests {
         flat.iter_mut().skip(1).step_by(dim).for_each(|v| *v = 0.0);
         let lost = frechet(&a, &flat, dim).unwrap();
         assert!((lost - cov[dim + 1] - mean[1].powi(2)).abs() < 1e-2, "{lost} instead of {}", cov[dim + 1]);
+    }
+
+    #[test]
+    fn frechet_distance_of_many_numbers_is_that_of_few() {
+        let dim = 6;
+        // As many rows as a covariance of full rank needs, and fewer than numbers.
+        for n in [50, 4] {
+            let (a, b) = (gaussian(n, dim, 1.0, 0.0, 0), gaussian(n, dim, 1.5, 0.3, 1));
+            let ((mean_a, _), (mean_b, _)) = (mean_and_covariance(&a, dim).unwrap(), mean_and_covariance(&b, dim).unwrap());
+            let between: f64 = mean_a.iter().zip(&mean_b).map(|(a, b)| (a - b).powi(2)).sum();
+            // Covariances are divided by N - 1 instead of N.
+            let expected = between + (frechet(&a, &b, dim).unwrap() - between) * n as f64 / (n - 1) as f64;
+            let found = frechet_of_many(&a, &b, dim).unwrap();
+            assert!((found - expected).abs() < 1e-6 * expected, "{found} {expected}");
+            assert!(frechet_of_many(&a, &a, dim).unwrap() < 1e-6);
+        }
+        assert!(frechet_of_many(&[1.0; 6], &[1.0; 12], dim).is_err(), "one row has no covariance");
+    }
+
+    #[test]
+    fn kernel_distances_are_near_nothing_for_one_distribution_and_grow_with_the_distance() {
+        let dim = 8;
+        let a = gaussian(3_000, dim, 1.0, 0.0, 0);
+        let (near, far) = (kid(&a, &gaussian(3_000, dim, 1.0, 0.0, 1), dim), kid(&a, &gaussian(3_000, dim, 1.0, 0.5, 2), dim));
+        assert!(near.abs() < 0.01 && far > 0.1, "{near} {far}");
+        // Of rows of two values the mean of the kernel is known: ((1 + 1)^3 of equal ones, (1 - 1)^3 of opposite ones).
+        let (x, y) = ([1.0f32, 1.0, 1.0, 1.0].as_slice(), [-1.0f32, -1.0, -1.0, -1.0].as_slice());
+        assert_eq!(kid(x, y, 2), 8.0 + 8.0);
+    }
+
+    #[test]
+    fn distances_of_long_vectors_are_those_of_their_differences() {
+        let (dim, n) = (600, 7);
+        let (a, b) = (gaussian(n, dim, 1.0, 3.0, 3), gaussian(n, dim, 2.0, 0.0, 4));
+        let found = all_squared(&a, &b, dim);
+        for (i, distance) in found.iter().enumerate() {
+            let expected = squared(&a[i / n * dim..][..dim], &b[i % n * dim..][..dim]);
+            assert!((distance - expected).abs() < 1e-4 * expected, "{distance} {expected}");
+        }
+        assert!((0..n).all(|i| all_squared(&a, &a, dim)[i * n + i] == 0.0));
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod features;
 pub mod grid;
 pub mod health;
 pub mod image;
+pub mod inception;
 pub mod knn;
 pub mod latent;
 mod lbfgs;

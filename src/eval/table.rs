@@ -81,7 +81,8 @@ impl Table {
         {
             return Ok(true);
         }
-        let other = |_| Error::usage(format!("{}: name a file that ends with .npy, .safetensors, .npz or .parquet", path.display()));
+        let other =
+            |_| Error::usage(format!("{}: name a file that ends with .npy, .safetensors, .npz or .parquet", path.display()));
         Format::to_write(path).map(|_| false).map_err(other)
     }
 

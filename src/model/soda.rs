@@ -39,6 +39,11 @@ impl Soda {
         Self { precision, ..self }
     }
 
+    /// What they compute in.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
     /// z of normalised images: `[B, 3, side, side]` to `[B, Z]`.
     pub fn encode(&self, x_source: Tensor<4>) -> Tensor<2> {
         autocast(self.precision, || self.encoder.forward(x_source))

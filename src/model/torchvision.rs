@@ -1,7 +1,7 @@
 //! torchvision's ResNet-18, and its names for the tensors of our encoder.
 
 use super::pytorch::{Checkpoint, Tensor};
-use super::translate::{Which, networks, transpose, translate};
+use super::translate::{Which, networks, translate, transpose};
 use super::weights::Tensors;
 use crate::config::{BUILT_IN, Config, Stem};
 use crate::error::{Error, Result};
@@ -100,7 +100,10 @@ pub fn export(tensors: &Tensors, config: &Config) -> Result<Tensors> {
             "--torchvision: this encoder has {base} channels in its first stage, and torchvision's resnet18 has 64; --pytorch writes it under the same names"
         )));
     }
-    Ok(pytorch(tensors).into_iter().filter_map(|(name, shape, values)| Some((name.strip_prefix("encoder.")?.to_owned(), shape, values))).collect())
+    Ok(pytorch(tensors)
+        .into_iter()
+        .filter_map(|(name, shape, values)| Some((name.strip_prefix("encoder.")?.to_owned(), shape, values)))
+        .collect())
 }
 
 /// `tensors` (ours) in PyTorch's layouts: linear layers `[out, in]`, gains and shifts as `weight` and `bias`; the encoder under

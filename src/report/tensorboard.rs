@@ -57,7 +57,8 @@ impl Events {
     fn append(&self, events: &[Message]) -> Result<()> {
         let failed = |e: &std::io::Error| Error::io("write", &self.path, e);
         let now = Timestamp::now().as_nanosecond() as f64 / 1e9;
-        let records: Vec<u8> = events.iter().flat_map(|event| record(event.clone().double(event::WALL_TIME, now).encoded())).collect();
+        let records: Vec<u8> =
+            events.iter().flat_map(|event| record(event.clone().double(event::WALL_TIME, now).encoded())).collect();
         let mut file = OpenOptions::new().create(true).append(true).open(&self.path).map_err(|e| failed(&e))?;
         let before = file.metadata().map_err(|e| failed(&e))?.len();
         file.write_all(&records).map_err(|e| {

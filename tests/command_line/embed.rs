@@ -349,9 +349,11 @@ fn tables_hold_names_labels_and_classes_beside_the_features() {
     succeeds(&run(&["embed", "pictures", "--skip-unreadable", "--out", "files.parquet"]));
     let table = rows("files.parquet");
     assert_eq!(table.len(), PICTURES);
-    assert!(table.iter().all(|(name, split, label, class, _)| {
-        name.ends_with(".png") && (split, label, class) == (&None, &None, &None)
-    }));
+    assert!(
+        table
+            .iter()
+            .all(|(name, split, label, class, _)| { name.ends_with(".png") && (split, label, class) == (&None, &None, &None) })
+    );
     assert!(!at("files.txt").exists());
     fails(&run(&["embed", "pictures", "--out", "p.csv"]), 2, &["p.csv", ".npy, .safetensors, .npz or .parquet"]);
 }
@@ -380,14 +382,17 @@ fn shards_are_made_once_and_merged_into_the_whole() {
     succeeds(&embed(&["--shard", "1/3"]));
     assert!(at("s/z.1-of-3.parquet").exists() && !at("s/z.parquet").exists());
     let manifest = json(&at("s/z.1-of-3.json"));
-    assert_eq!((&manifest["shard"], &manifest["of"], &manifest["rows"]), (&1.into(), &3.into(), &(PICTURES / 3).into()));
+    assert_eq!((&manifest["shard"], &manifest["of"]), (&1.into(), &3.into()));
+    // A third, but for the two images that can't be read.
+    let third = manifest["rows"].as_u64().expect("rows");
+    assert!(third.abs_diff(PICTURES as u64 / 3) <= 2, "{third}");
     assert_eq!(manifest["weights_sha256"].as_str().map(str::len), Some(64));
     fails(&merge("s/z.parquet"), 1, &["z.0-of-3.parquet is missing", "--shard 0/3"]);
     let before = std::fs::metadata(at("s/z.1-of-3.parquet")).expect("there").modified().expect("a time");
     let output = embed(&["--shard", "all/3", "--json", "s/all.json"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     succeeds(&output);
-    assert!(said.contains("shard 1 of 3 is there already: 50 rows"), "{said}");
+    assert!(said.contains(&format!("shard 1 of 3 is there already: {third} rows")), "{said}");
     assert_eq!(json(&at("s/all.json"))["n"], PICTURES);
     assert_eq!(std::fs::metadata(at("s/z.1-of-3.parquet")).expect("there").modified().expect("a time"), before, "made once");
     let out = succeeds(&merge("s/z.parquet"));
@@ -412,7 +417,8 @@ fn shards_are_made_once_and_merged_into_the_whole() {
     fails(&merge("s/z.parquet"), 1, &["z.2-of-3.parquet is missing or not finished"]);
     std::fs::write(at("s/z.2-of-3.json"), "{\"shard\": 2}").expect("written");
     fails(&merge("s/z.parquet"), 1, &["z.2-of-3.json is no shard's JSON"]);
-    let other = std::fs::read_to_string(at("s/kept")).expect("there").replace("\"weights_sha256\": \"", "\"weights_sha256\": \"0");
+    let other =
+        std::fs::read_to_string(at("s/kept")).expect("there").replace("\"weights_sha256\": \"", "\"weights_sha256\": \"0");
     std::fs::write(at("s/z.2-of-3.json"), other).expect("written");
     fails(&merge("s/z.parquet"), 1, &["z.0-of-3.parquet and", "z.2-of-3.parquet differ in weights"]);
 
@@ -428,7 +434,19 @@ fn shards_are_made_once_and_merged_into_the_whole() {
     fails(&embed(&["--shard", "auto"]), 2, &["no scheduler", "--shard 0/4"]);
     fails(&run(&["embed", "pictures", "--shard", "0/2", "--out", "z.npy"]), 2, &["shards are Parquet files"]);
     let mut array = program(FOLDER.path());
-    array.args(["embed", "pictures", "--skip-unreadable", "--run", "run", "--device", "cpu", "--out", "s/a.parquet", "--shard", "auto"]);
+    array.args([
+        "embed",
+        "pictures",
+        "--skip-unreadable",
+        "--run",
+        "run",
+        "--device",
+        "cpu",
+        "--out",
+        "s/a.parquet",
+        "--shard",
+        "auto",
+    ]);
     array.envs([("SLURM_ARRAY_TASK_ID", "2"), ("SLURM_ARRAY_TASK_COUNT", "2"), ("SLURM_ARRAY_TASK_MIN", "1")]);
     let output = array.output().expect("the program starts");
     assert!(String::from_utf8_lossy(&output.stderr).contains("shard 1 of 2, by Slurm's array (SLURM_ARRAY_TASK_ID)"));

@@ -33,6 +33,22 @@ fn z_in_f16_is_that_of_f32_within_two_thousandths() {
     assert!(distance(&other, &exact) > 0.1, "another z would pass");
 }
 
+/// Features that a command has taken are kept for the next one, unless that computes in another precision.
+#[test]
+fn kept_features_are_those_of_the_precision() {
+    let distances = |folder: &Path, precision: &str| {
+        let args = ["neighbours", "test:0", "-k", "3", "--data", "bundled", "--device", "cpu", "--precision", precision];
+        succeeds(&soda(folder, &[&args[..], &["--json", "n.json"]].concat()));
+        json(&folder.join("n.json"))["queries"].to_string()
+    };
+    let [one, other] = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+    let exact = distances(one.path(), "f32");
+    let half = distances(one.path(), "f16-emulated");
+    assert_ne!(exact, half, "f32's features were taken for those of f16");
+    assert_eq!(distances(other.path(), "f16-emulated"), half, "in a folder that f32 never used");
+    assert_eq!(distances(one.path(), "f32"), exact);
+}
+
 #[test]
 fn precisions_that_a_device_lacks_are_refused_with_the_reason() {
     let folder = tempfile::tempdir().expect("a folder");

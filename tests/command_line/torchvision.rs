@@ -64,7 +64,11 @@ fn an_encoder_alone_serves_the_commands_of_features_and_no_others() {
     let out = succeeds(&run(&["embed", "--split", "test", "--limit", "30", "--out", "z.npy"]));
     assert!(out.contains("30 x 16 features (z)"), "{out}");
     succeeds(&run(&["embed", "--split", "test", "--limit", "30", "--features", "backbone", "--out", "b.npy"]));
-    assert_eq!(std::fs::read(at.join("z.npy")).expect("a file"), std::fs::read(at.join("b.npy")).expect("a file"), "z is the pooled vector");
+    assert_eq!(
+        std::fs::read(at.join("z.npy")).expect("a file"),
+        std::fs::read(at.join("b.npy")).expect("a file"),
+        "z is the pooled vector"
+    );
     succeeds(&run(&["probe", "--protocol", "knn", "--split", "selection"]));
     succeeds(&run(&["neighbours", "test:0", "-k", "2"]));
     succeeds(&run(&["map", "--method", "pca", "--limit", "50"]));
@@ -82,8 +86,26 @@ fn an_encoder_alone_serves_the_commands_of_features_and_no_others() {
     }
     let train = ["train", "--config", "quick", "--from", "w.safetensors", "--device", "cpu", "--data", "bundled", "--run", "r"];
     fails(&soda(at, &train), 2, &["an encoder without a denoiser"]);
-    succeeds(&soda(at, &["export", "--weights", "w.safetensors", "--half", "--device", "cpu", "--data", "bundled", "--out", "h.safetensors"]));
-    succeeds(&soda(at, &["probe", "--weights", "h.safetensors", "--protocol", "knn", "--split", "selection", "--device", "cpu", "--data", "bundled"]));
+    succeeds(&soda(
+        at,
+        &["export", "--weights", "w.safetensors", "--half", "--device", "cpu", "--data", "bundled", "--out", "h.safetensors"],
+    ));
+    succeeds(&soda(
+        at,
+        &[
+            "probe",
+            "--weights",
+            "h.safetensors",
+            "--protocol",
+            "knn",
+            "--split",
+            "selection",
+            "--device",
+            "cpu",
+            "--data",
+            "bundled",
+        ],
+    ));
 }
 
 #[test]
@@ -99,19 +121,25 @@ fn what_is_written_for_pytorch_comes_back_the_same() {
     assert_eq!(shape("encoder.layer2.0.downsample.1.running_var"), [8]);
     assert!(!tensors.iter().any(|(name, ..)| name.ends_with("gamma") || name.ends_with("beta")));
     // The encoder comes back by the names of torchvision.
-    let encoder = tensors.into_iter().filter_map(|(name, shape, values)| Some((name.strip_prefix("encoder.")?.to_owned(), shape, values)));
+    let encoder =
+        tensors.into_iter().filter_map(|(name, shape, values)| Some((name.strip_prefix("encoder.")?.to_owned(), shape, values)));
     weights::write(&at.join("e.safetensors"), &encoder.collect(), Default::default()).expect("written");
     let mean_std = ["--set", "data.mean=[0.4914,0.4822,0.4465]", "--set", "data.std=[0.2023,0.1994,0.2010]"];
     let args = ["import", "--from", "torchvision", "e.safetensors", "--out", "i.safetensors"];
     succeeds(&soda(at, &[&args[..], &mean_std].concat()));
     let embed = |weights: &str, out: &str| {
-        let args = ["embed", "--split", "test", "--limit", "20", "--features", "backbone", "--device", "cpu", "--data", "bundled"];
+        let args =
+            ["embed", "--split", "test", "--limit", "20", "--features", "backbone", "--device", "cpu", "--data", "bundled"];
         succeeds(&soda(at, &[&args[..], &["--weights", weights, "--out", out]].concat()));
         std::fs::read(at.join(out)).expect("a file")
     };
     assert_eq!(embed("r/checkpoints/step_2/ema.safetensors", "a.npy"), embed("i.safetensors", "b.npy"));
 
-    fails(&soda(at, &["export", "--run", "r", "--torchvision", "--out", "t.safetensors"]), 2, &["4 channels", "resnet18 has 64", "--pytorch"]);
+    fails(
+        &soda(at, &["export", "--run", "r", "--torchvision", "--out", "t.safetensors"]),
+        2,
+        &["4 channels", "resnet18 has 64", "--pytorch"],
+    );
     succeeds(&soda(at, &["export", "--run", "r", "--onnx", "--json", "o.json"]));
     let bytes = std::fs::read(at.join("soda.onnx")).expect("the default name");
     assert_eq!(json(&at.join("o.json"))["bytes"], bytes.len());

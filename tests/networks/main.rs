@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod denoising;
+mod inception;
 mod mixed;
 mod modulation;
 mod networks;

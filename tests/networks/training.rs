@@ -703,5 +703,10 @@ fn event_files_hold_what_metrics_do_and_a_resumed_run_takes_back_later_steps() {
 
     let without = RunDir::new(folder.path().join("without"));
     run(&tiny(&["train.steps=1"]), &without, &Options::default()).expect("trains");
-    assert!(!std::fs::read_dir(&without.path).expect("readable").flatten().any(|e| e.file_name().to_string_lossy().contains("tfevents")));
+    assert!(
+        !std::fs::read_dir(&without.path)
+            .expect("readable")
+            .flatten()
+            .any(|e| e.file_name().to_string_lossy().contains("tfevents"))
+    );
 }

@@ -148,7 +148,8 @@ impl Manifest {
     fn read(path: &Path) -> Result<Option<Self>> {
         let at = Self::path(path);
         let Ok(bytes) = std::fs::read(&at) else { return Ok(None) };
-        let damaged = |e| Error::failed(format!("{} is no shard's JSON ({e}); remove it and make that shard again", at.display()));
+        let damaged =
+            |e| Error::failed(format!("{} is no shard's JSON ({e}); remove it and make that shard again", at.display()));
         serde_json::from_slice(&bytes).map(Some).map_err(damaged)
     }
 
@@ -200,16 +201,26 @@ pub fn merge(out: &Path) -> Result<(usize, usize)> {
         let path = Shard { index, of }.path(out);
         let own = manifests.iter().find(|(other, _)| *other == path);
         let Some((_, manifest)) = own.filter(|_| path.exists()) else {
-            return Err(Error::failed(format!("{} is missing or not finished; make it with --shard {index}/{of}", path.display())));
+            return Err(Error::failed(format!(
+                "{} is missing or not finished; make it with --shard {index}/{of}",
+                path.display()
+            )));
         };
         if manifest.shard != index {
             return Err(Error::failed(format!("{} says that it is shard {}; make it again", path.display(), manifest.shard)));
         }
         if let Some(what) = manifest.differs(&first.1) {
-            return Err(Error::failed(format!("{} and {} differ in {what}; make one of them again", first.0.display(), path.display())));
+            return Err(Error::failed(format!(
+                "{} and {} differ in {what}; make one of them again",
+                first.0.display(),
+                path.display()
+            )));
         }
         if files::sha256_of(&path)? != manifest.table_sha256 {
-            return Err(Error::failed(format!("{} has changed since it was written; make it again with --shard {index}/{of}", path.display())));
+            return Err(Error::failed(format!(
+                "{} has changed since it was written; make it again with --shard {index}/{of}",
+                path.display()
+            )));
         }
         shards.push((path, manifest));
     }
@@ -276,7 +287,13 @@ mod tests {
         let auto = |pairs: &[(&str, &str)]| {
             Shards::Auto.resolve(|name| pairs.iter().find(|(other, _)| *other == name).map(|(_, value)| (*value).to_owned()))
         };
-        let array = [("SLURM_ARRAY_TASK_ID", "7"), ("SLURM_ARRAY_TASK_COUNT", "4"), ("SLURM_ARRAY_TASK_MIN", "5"), ("SLURM_PROCID", "0"), ("SLURM_NTASKS", "1")];
+        let array = [
+            ("SLURM_ARRAY_TASK_ID", "7"),
+            ("SLURM_ARRAY_TASK_COUNT", "4"),
+            ("SLURM_ARRAY_TASK_MIN", "5"),
+            ("SLURM_PROCID", "0"),
+            ("SLURM_NTASKS", "1"),
+        ];
         assert_eq!(auto(&array).unwrap(), [Shard { index: 2, of: 4 }]);
         assert_eq!(auto(&[("OMPI_COMM_WORLD_RANK", "1"), ("OMPI_COMM_WORLD_SIZE", "2")]).unwrap(), [Shard { index: 1, of: 2 }]);
         assert_eq!(auto(&[("SLURM_PROCID", "3"), ("SLURM_NTASKS", "8")]).unwrap(), [Shard { index: 3, of: 8 }]);

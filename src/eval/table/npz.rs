@@ -103,7 +103,8 @@ impl Zip {
         }
         let (size, length) = ((sum.size as u32).to_le_bytes(), (name.len() as u16).to_le_bytes());
         // Version 2.0, no flags, stored, no time.
-        let shared = [&[20, 0, 0, 0, 0, 0, 0, 0, 0x21, 0][..], &sum.crc.sum().to_le_bytes(), &size, &size, &length, &[0, 0]].concat();
+        let shared =
+            [&[20, 0, 0, 0, 0, 0, 0, 0, 0x21, 0][..], &sum.crc.sum().to_le_bytes(), &size, &size, &length, &[0, 0]].concat();
         let header = [b"PK\x03\x04", &shared[..], name.as_bytes()].concat();
         let entry = [b"PK\x01\x02\x14\0", &shared[..], &[0; 10], &(self.at as u32).to_le_bytes(), name.as_bytes()].concat();
         self.directory.extend(entry);

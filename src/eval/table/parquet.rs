@@ -67,7 +67,8 @@ impl ParquetWriter {
             // Of an optional column: 1 where there is a value.
             let there = |is: bool| vec![i16::from(is); n];
             let labelled = !self.labels.is_empty();
-            let split: Vec<ByteArray> = self.known.split.iter().flat_map(|split| vec![ByteArray::from(split.as_str()); n]).collect();
+            let split: Vec<ByteArray> =
+                self.known.split.iter().flat_map(|split| vec![ByteArray::from(split.as_str()); n]).collect();
             let class = |label: &u16| ByteArray::from(self.known.classes[usize::from(*label)].as_str());
             let (labels, classes): (Vec<i32>, Vec<ByteArray>) = self.labels.iter().map(|l| (i32::from(*l), class(l))).unzip();
             let features: Vec<i16> = (0..self.values.len()).map(|i| i16::from(i % self.dim != 0)).collect();
@@ -79,7 +80,9 @@ impl ParquetWriter {
                     2 => column.typed::<Int32Type>().write_batch(&labels, Some(&there(labelled)), None)?,
                     3 => column.typed::<ByteArrayType>().write_batch(&classes, Some(&there(labelled)), None)?,
                     // Lists: 0 where one begins, 1 where it goes on.
-                    _ => column.typed::<FloatType>().write_batch(&self.values, Some(&vec![1; features.len()]), Some(&features))?,
+                    _ => {
+                        column.typed::<FloatType>().write_batch(&self.values, Some(&vec![1; features.len()]), Some(&features))?
+                    }
                 };
                 column.close()?;
                 number += 1;
@@ -111,14 +114,19 @@ impl ParquetWriter {
 /// If it is another file or damaged, or `each` fails.
 pub fn read_parquet(path: &Path, mut each: impl FnMut(Vec<String>, Vec<u16>, Vec<f32>) -> Result<()>) -> Result<()> {
     let file = std::fs::File::open(path).map_err(|e| Error::io("read", path, &e))?;
-    let damaged = |what: &dyn std::fmt::Display| Error::failed(format!("{} is no table of soda embed ({what}); make it again", path.display()));
+    let damaged = |what: &dyn std::fmt::Display| {
+        Error::failed(format!("{} is no table of soda embed ({what}); make it again", path.display()))
+    };
     let reader = SerializedFileReader::new(file).map_err(|e| damaged(&e))?;
     for number in 0..reader.num_row_groups() {
         let group = reader.get_row_group(number).map_err(|e| damaged(&e))?;
         let rows = group.metadata().num_rows() as usize;
         let column = |at: usize| group.get_column_reader(at).map_err(|e| damaged(&e));
-        let (ColumnReader::ByteArrayColumnReader(mut names), ColumnReader::Int32ColumnReader(mut labels), ColumnReader::FloatColumnReader(mut values)) =
-            (column(0)?, column(2)?, column(4)?)
+        let (
+            ColumnReader::ByteArrayColumnReader(mut names),
+            ColumnReader::Int32ColumnReader(mut labels),
+            ColumnReader::FloatColumnReader(mut values),
+        ) = (column(0)?, column(2)?, column(4)?)
         else {
             return Err(damaged(&"its columns are others"));
         };

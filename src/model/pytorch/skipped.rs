@@ -31,12 +31,28 @@ const NAMES: [(&str, &[&str]); 9] = [
     ("types", &["SimpleNamespace"]),
 ];
 
-const BUILTINS: &[&str] =
-    &["bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "object", "range", "set", "slice", "str", "tuple"];
+const BUILTINS: &[&str] = &[
+    "bool",
+    "bytearray",
+    "bytes",
+    "complex",
+    "dict",
+    "float",
+    "frozenset",
+    "int",
+    "list",
+    "object",
+    "range",
+    "set",
+    "slice",
+    "str",
+    "tuple",
+];
 
 /// Of `torch` itself: sizes, devices, number types.
 const TORCH: [&str; 14] = [
-    "Size", "bfloat16", "bool", "device", "double", "float", "float16", "float32", "float64", "half", "int32", "int64", "long", "uint8",
+    "Size", "bfloat16", "bool", "device", "double", "float", "float16", "float32", "float64", "half", "int32", "int64", "long",
+    "uint8",
 ];
 
 /// Whether `module.name` is skipped. (Of `numpy` that includes what makes scalars and arrays, which nothing here calls.)

@@ -220,7 +220,8 @@ impl Log {
         let Some(events) = &self.events else { return Ok(()) };
         let path = self.run.sample(step);
         let png = files::read(&path).map_err(|e| Error::io("read", &path, &e))?;
-        let size = image::ImageReader::new(std::io::Cursor::new(&png)).with_guessed_format().map(|reader| reader.into_dimensions());
+        let size =
+            image::ImageReader::new(std::io::Cursor::new(&png)).with_guessed_format().map(|reader| reader.into_dimensions());
         let Ok(Ok((width, height))) = size else { return Err(Error::failed(format!("{} is no picture", path.display()))) };
         events.add(step, &[("reconstructions", Shown::Picture(&png, [width, height]))])
     }

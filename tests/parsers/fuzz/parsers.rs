@@ -91,7 +91,8 @@ pub fn pytorch(input: &[u8], folder: &Path) -> Outcome {
     let mut checkpoint = Checkpoint::open(&path).map_err(|e| sentence(&e, "c.pth"))?;
     let mut said = String::new();
     let keys: Vec<String> = checkpoint.keys().into_iter().map(str::to_owned).collect();
-    let tensors: Vec<_> = keys.iter().filter_map(|key| checkpoint.tensors(&[key])).flatten().chain(checkpoint.outermost()).collect();
+    let tensors: Vec<_> =
+        keys.iter().filter_map(|key| checkpoint.tensors(&[key])).flatten().chain(checkpoint.outermost()).collect();
     for (name, tensor) in tensors {
         match checkpoint.read(&name, &tensor) {
             Ok(values) => assert_eq!(values.len(), tensor.shape.iter().product::<usize>()),

@@ -1,0 +1,347 @@
+//! Inception-v3 as FID has it (Heusel et al. 2017, arXiv 1706.08500): the network of TensorFlow's release of 2015-12-05, whose weights the
+//! PyTorch package pytorch-fid publishes as pt_inception-2015-12-05-6726825d.pth. It differs from torchvision's in its pools (padding
+//! isn't counted in averages, the last block takes a maximum) and has 1,008 classes.
+//!
+//! The weights are read from the user's file; nothing is fetched.
+
+use crate::data::{Images, bytes_of};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::model::pytorch::{Checkpoint, Tensor as Stored};
+use burn::tensor::activation::relu;
+use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};
+use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions};
+use burn::tensor::{Device, Tensor, TensorData};
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+/// Numbers of a feature vector: those before the last layer.
+pub const FEATURES: usize = 2048;
+/// Classes of the last layer.
+const CLASSES: usize = 1008;
+/// Pixels a side that images are resized to.
+const SIDE: usize = 299;
+/// Images that go through it at a time.
+const BATCH: usize = 16;
+/// What BatchNorm adds to variances there.
+const EPSILON: f32 = 1e-3;
+/// The first digits of the published file's SHA-256, which stand in its name.
+const PUBLISHED: &str = "6726825d";
+
+/// The network.
+pub struct Inception {
+    /// SHA-256 of its file.
+    pub sha256: String,
+    /// By name: the convolution with its norm, `[out, in, height, width]` and `[out]`.
+    layers: HashMap<String, (Tensor<4>, Tensor<1>)>,
+    /// `[FEATURES, CLASSES]`.
+    last: Tensor<2>,
+    device: Device,
+}
+
+/// What it makes of images.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Looked {
+    /// `[N, FEATURES]`.
+    pub features: Vec<f32>,
+    /// Its classes before the softmax, without the last layer's bias, as the Inception score has them: `[N, CLASSES]`.
+    pub logits: Vec<f32>,
+}
+
+impl Looked {
+    /// Adds those of more images.
+    pub fn extend(&mut self, more: Looked) {
+        self.features.extend(more.features);
+        self.logits.extend(more.logits);
+    }
+
+    /// Rows of classes.
+    pub(super) fn classes(&self) -> impl ExactSizeIterator<Item = &[f32]> {
+        self.logits.chunks_exact(CLASSES)
+    }
+}
+
+impl Inception {
+    /// Reads the state dictionary in `path`.
+    ///
+    /// # Errors
+    /// If it can't be read (see [`Checkpoint`]), or is another network's: a tensor that is missing or of another shape is named.
+    pub fn open(path: &Path, device: &Device) -> Result<Self> {
+        let sha256 = files::sha256_of(path)?;
+        let mut checkpoint = Checkpoint::open(path)?;
+        let stored = checkpoint.outermost();
+        let mut read = |name: &str, shape: &[usize]| -> Result<Vec<f32>> {
+            let found: Option<&Stored> = stored.get(name).filter(|tensor| tensor.shape == shape);
+            let tensor = found.ok_or_else(|| {
+                let (path, there) = (path.display(), stored.get(name).map(|tensor| &tensor.shape));
+                let what = there.map_or("isn't there".to_owned(), |other| format!("has shape {other:?}"));
+                Error::failed(format!(
+                    "{path} isn't FID's Inception-v3: {name} {what}, {shape:?} is expected; take pt_inception-2015-12-05-{PUBLISHED}.pth of pytorch-fid"
+                ))
+            })?;
+            let values = checkpoint.read(name, tensor)?;
+            match values.iter().all(|v| v.is_finite()) {
+                true => Ok(values),
+                false => Err(Error::failed(format!("{}: {name} holds numbers that aren't finite", path.display()))),
+            }
+        };
+        let mut layers = HashMap::new();
+        for (name, shape) in shapes() {
+            let (out, each) = (shape[0], shape[1..].iter().product::<usize>());
+            let mut weight = read(&format!("{name}.conv.weight"), &shape)?;
+            let [gain, shift, mean, variance] =
+                ["weight", "bias", "running_mean", "running_var"].map(|part| read(&format!("{name}.bn.{part}"), &[out]));
+            let (gain, mut shift, mean, variance) = (gain?, shift?, mean?, variance?);
+            // The norm of trained statistics is part of the convolution.
+            for (channel, weights) in weight.chunks_exact_mut(each).enumerate() {
+                let scale = gain[channel] / (variance[channel] + EPSILON).sqrt();
+                weights.iter_mut().for_each(|w| *w *= scale);
+                shift[channel] -= mean[channel] * scale;
+            }
+            let weight = Tensor::from_data(TensorData::new(weight, shape), device);
+            layers.insert(name, (weight, Tensor::from_data(TensorData::new(shift, [out]), device)));
+        }
+        let last = read("fc.weight", &[CLASSES, FEATURES])?;
+        let last = Tensor::<2>::from_data(TensorData::new(last, [CLASSES, FEATURES]), device).transpose();
+        Ok(Self { sha256, layers, last, device: device.clone() })
+    }
+
+    /// Whether its file is the published one: only with that is a distance FID.
+    pub fn is_published(&self) -> bool {
+        self.sha256.starts_with(PUBLISHED)
+    }
+
+    /// Looks at `images`, as pytorch-fid does: bytes to [0, 1], bilinearly to 299 pixels, to [-1, 1].
+    ///
+    /// # Errors
+    /// If an image or the device can't be read.
+    pub fn look(&self, images: &Images) -> Result<Looked> {
+        let (side, mut looked) = (images.side(), Looked::default());
+        let resize = bilinear(side);
+        let resize: Tensor<3> = Tensor::from_data(TensorData::new(resize, [1, SIDE, side]), &self.device);
+        for first in (0..images.len()).step_by(BATCH) {
+            let mut pixels = Vec::with_capacity(BATCH * bytes_of(side));
+            for i in first..images.len().min(first + BATCH) {
+                pixels.extend(images.image(i)?.iter().map(|byte| f32::from(*byte) / 255.0));
+            }
+            let n = pixels.len() / bytes_of(side);
+            let x = Tensor::<3>::from_data(TensorData::new(pixels, [3 * n, side, side]), &self.device);
+            let rows = resize.clone().expand([3 * n, SIDE, side]);
+            let x = rows.clone().matmul(x).matmul(rows.swap_dims(1, 2)).reshape([n, 3, SIDE, SIDE]);
+            let features = self.features(x * 2.0 - 1.0);
+            let logits = features.clone().matmul(self.last.clone());
+            let read =
+                |t: Tensor<2>| t.try_into_vec_as::<f32>().map_err(|e| Error::device("looking at images by Inception-v3", &e));
+            looked.extend(Looked { features: read(features)?, logits: read(logits)? });
+        }
+        Ok(looked)
+    }
+
+    /// `[B, 3, 299, 299]` in [-1, 1] to `[B, 2048]`.
+    fn features(&self, x: Tensor<4>) -> Tensor<2> {
+        let pool = |x| max_pool2d(x, MaxPoolOptions::new([3, 3]).with_stride([2, 2]));
+        let h = self.layer("Conv2d_1a_3x3", x, 2, [0, 0]);
+        let h = self.layer("Conv2d_2a_3x3", h, 1, [0, 0]);
+        let h = pool(self.layer("Conv2d_2b_3x3", h, 1, [1, 1]));
+        let h = self.layer("Conv2d_3b_1x1", h, 1, [0, 0]);
+        let mut h = pool(self.layer("Conv2d_4a_3x3", h, 1, [0, 0]));
+        for block in ["Mixed_5b", "Mixed_5c", "Mixed_5d"] {
+            h = Tensor::cat(
+                vec![
+                    self.chain(block, h.clone(), &[("branch1x1", [0, 0])]),
+                    self.chain(block, h.clone(), &[("branch5x5_1", [0, 0]), ("branch5x5_2", [2, 2])]),
+                    self.chain(
+                        block,
+                        h.clone(),
+                        &[("branch3x3dbl_1", [0, 0]), ("branch3x3dbl_2", [1, 1]), ("branch3x3dbl_3", [1, 1])],
+                    ),
+                    self.chain(block, average(h), &[("branch_pool", [0, 0])]),
+                ],
+                1,
+            );
+        }
+        let narrow = self.chain("Mixed_6a", h.clone(), &[("branch3x3dbl_1", [0, 0]), ("branch3x3dbl_2", [1, 1])]);
+        h = Tensor::cat(
+            vec![
+                self.layer("Mixed_6a.branch3x3", h.clone(), 2, [0, 0]),
+                self.layer("Mixed_6a.branch3x3dbl_3", narrow, 2, [0, 0]),
+                pool(h),
+            ],
+            1,
+        );
+        for block in ["Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e"] {
+            let (row, column) = ([0, 3], [3, 0]);
+            let short = [("branch7x7_1", [0, 0]), ("branch7x7_2", row), ("branch7x7_3", column)];
+            let long = [
+                ("branch7x7dbl_1", [0, 0]),
+                ("branch7x7dbl_2", column),
+                ("branch7x7dbl_3", row),
+                ("branch7x7dbl_4", column),
+                ("branch7x7dbl_5", row),
+            ];
+            h = Tensor::cat(
+                vec![
+                    self.chain(block, h.clone(), &[("branch1x1", [0, 0])]),
+                    self.chain(block, h.clone(), &short),
+                    self.chain(block, h.clone(), &long),
+                    self.chain(block, average(h), &[("branch_pool", [0, 0])]),
+                ],
+                1,
+            );
+        }
+        let narrow = self.layer("Mixed_7a.branch3x3_1", h.clone(), 1, [0, 0]);
+        let long = [("branch7x7x3_1", [0, 0]), ("branch7x7x3_2", [0, 3]), ("branch7x7x3_3", [3, 0])];
+        let long = self.chain("Mixed_7a", h.clone(), &long);
+        h = Tensor::cat(
+            vec![
+                self.layer("Mixed_7a.branch3x3_2", narrow, 2, [0, 0]),
+                self.layer("Mixed_7a.branch7x7x3_4", long, 2, [0, 0]),
+                pool(h),
+            ],
+            1,
+        );
+        for (block, last) in [("Mixed_7b", false), ("Mixed_7c", true)] {
+            // Each ends in two halves, a row and a column.
+            let halves = |h: Tensor<4>, name: &str| {
+                let half = |part: &str, padding| self.layer(&format!("{block}.{name}{part}"), h.clone(), 1, padding);
+                Tensor::cat(vec![half("a", [0, 1]), half("b", [1, 0])], 1)
+            };
+            let short = self.chain(block, h.clone(), &[("branch3x3_1", [0, 0])]);
+            let long = self.chain(block, h.clone(), &[("branch3x3dbl_1", [0, 0]), ("branch3x3dbl_2", [1, 1])]);
+            let pooled = if last { highest(h.clone()) } else { average(h.clone()) };
+            h = Tensor::cat(
+                vec![
+                    self.chain(block, h, &[("branch1x1", [0, 0])]),
+                    halves(short, "branch3x3_2"),
+                    halves(long, "branch3x3dbl_3"),
+                    self.chain(block, pooled, &[("branch_pool", [0, 0])]),
+                ],
+                1,
+            );
+        }
+        let [b, c, height, width] = h.dims();
+        h.reshape([b, c, height * width]).mean_dim(2).reshape([b, c])
+    }
+
+    /// Layers of `block` one after the other, each with its padding.
+    fn chain(&self, block: &str, x: Tensor<4>, layers: &[(&str, [usize; 2])]) -> Tensor<4> {
+        layers.iter().fold(x, |h, (name, padding)| self.layer(&format!("{block}.{name}"), h, 1, *padding))
+    }
+
+    /// A convolution with its norm and ReLU.
+    fn layer(&self, name: &str, x: Tensor<4>, stride: usize, padding: [usize; 2]) -> Tensor<4> {
+        let (weight, bias) = &self.layers[name];
+        relu(conv2d(x, weight.clone(), Some(bias.clone()), ConvOptions::new([stride; 2], padding, [1; 2], 1)))
+    }
+}
+
+fn average(x: Tensor<4>) -> Tensor<4> {
+    avg_pool2d(x, AvgPoolOptions::new([3, 3]).with_stride([1, 1]).with_padding([1, 1]).with_count_include_pad(false))
+}
+
+fn highest(x: Tensor<4>) -> Tensor<4> {
+    max_pool2d(x, MaxPoolOptions::new([3, 3]).with_stride([1, 1]).with_padding([1, 1]))
+}
+
+/// Which pixels of `side` make each of 299, `[299, side]`: bilinear, with pixels as areas (PyTorch's `align_corners=False`).
+fn bilinear(side: usize) -> Vec<f32> {
+    let mut matrix = vec![0.0; SIDE * side];
+    for (i, row) in matrix.chunks_exact_mut(side).enumerate() {
+        let at = ((i as f64 + 0.5) * side as f64 / SIDE as f64 - 0.5).max(0.0);
+        let low = (at as usize).min(side - 1);
+        let share = (at - low as f64) as f32;
+        row[low] += 1.0 - share;
+        row[(low + 1).min(side - 1)] += share;
+    }
+    matrix
+}
+
+/// Its convolutions and the shapes of their weights.
+pub fn shapes() -> BTreeMap<String, Vec<usize>> {
+    let mut all = BTreeMap::new();
+    let mut add = |block: &str, layers: &[(&str, usize, usize, [usize; 2])]| {
+        for (name, from, to, [height, width]) in layers {
+            let name = if block.is_empty() { (*name).to_owned() } else { format!("{block}.{name}") };
+            all.insert(name, vec![*to, *from, *height, *width]);
+        }
+    };
+    let (one, three, five, row, column) = ([1, 1], [3, 3], [5, 5], [1, 7], [7, 1]);
+    add(
+        "",
+        &[
+            ("Conv2d_1a_3x3", 3, 32, three),
+            ("Conv2d_2a_3x3", 32, 32, three),
+            ("Conv2d_2b_3x3", 32, 64, three),
+            ("Conv2d_3b_1x1", 64, 80, one),
+            ("Conv2d_4a_3x3", 80, 192, three),
+        ],
+    );
+    for (block, from, pooled) in [("Mixed_5b", 192, 32), ("Mixed_5c", 256, 64), ("Mixed_5d", 288, 64)] {
+        add(
+            block,
+            &[
+                ("branch1x1", from, 64, one),
+                ("branch5x5_1", from, 48, one),
+                ("branch5x5_2", 48, 64, five),
+                ("branch3x3dbl_1", from, 64, one),
+                ("branch3x3dbl_2", 64, 96, three),
+                ("branch3x3dbl_3", 96, 96, three),
+                ("branch_pool", from, pooled, one),
+            ],
+        );
+    }
+    add(
+        "Mixed_6a",
+        &[
+            ("branch3x3", 288, 384, three),
+            ("branch3x3dbl_1", 288, 64, one),
+            ("branch3x3dbl_2", 64, 96, three),
+            ("branch3x3dbl_3", 96, 96, three),
+        ],
+    );
+    for (block, c) in [("Mixed_6b", 128), ("Mixed_6c", 160), ("Mixed_6d", 160), ("Mixed_6e", 192)] {
+        add(
+            block,
+            &[
+                ("branch1x1", 768, 192, one),
+                ("branch7x7_1", 768, c, one),
+                ("branch7x7_2", c, c, row),
+                ("branch7x7_3", c, 192, column),
+                ("branch7x7dbl_1", 768, c, one),
+                ("branch7x7dbl_2", c, c, column),
+                ("branch7x7dbl_3", c, c, row),
+                ("branch7x7dbl_4", c, c, column),
+                ("branch7x7dbl_5", c, 192, row),
+                ("branch_pool", 768, 192, one),
+            ],
+        );
+    }
+    add(
+        "Mixed_7a",
+        &[
+            ("branch3x3_1", 768, 192, one),
+            ("branch3x3_2", 192, 320, three),
+            ("branch7x7x3_1", 768, 192, one),
+            ("branch7x7x3_2", 192, 192, row),
+            ("branch7x7x3_3", 192, 192, column),
+            ("branch7x7x3_4", 192, 192, three),
+        ],
+    );
+    for (block, from) in [("Mixed_7b", 1280), ("Mixed_7c", 2048)] {
+        add(
+            block,
+            &[
+                ("branch1x1", from, 320, one),
+                ("branch3x3_1", from, 384, one),
+                ("branch3x3_2a", 384, 384, [1, 3]),
+                ("branch3x3_2b", 384, 384, [3, 1]),
+                ("branch3x3dbl_1", from, 448, one),
+                ("branch3x3dbl_2", 448, 384, three),
+                ("branch3x3dbl_3a", 384, 384, [1, 3]),
+                ("branch3x3dbl_3b", 384, 384, [3, 1]),
+                ("branch_pool", from, 192, one),
+            ],
+        );
+    }
+    all
+}
