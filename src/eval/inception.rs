@@ -8,6 +8,7 @@ use crate::data::{Images, bytes_of};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::pytorch::{Checkpoint, Tensor as Stored};
+use crate::progress::Progress;
 use burn::tensor::activation::relu;
 use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};
 use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions};
@@ -119,6 +120,7 @@ impl Inception {
         let (side, mut looked) = (images.side(), Looked::default());
         let resize = bilinear(side);
         let resize: Tensor<3> = Tensor::from_data(TensorData::new(resize, [1, SIDE, side]), &self.device);
+        let progress = Progress::new("looking at images by Inception-v3", Some(images.len()));
         for first in (0..images.len()).step_by(BATCH) {
             let mut pixels = Vec::with_capacity(BATCH * bytes_of(side));
             for i in first..images.len().min(first + BATCH) {
@@ -133,6 +135,7 @@ impl Inception {
             let read =
                 |t: Tensor<2>| t.try_into_vec_as::<f32>().map_err(|e| Error::device("looking at images by Inception-v3", &e));
             looked.extend(Looked { features: read(features)?, logits: read(logits)? });
+            progress.add(n);
         }
         Ok(looked)
     }

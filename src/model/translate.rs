@@ -156,3 +156,47 @@ fn and_more(count: usize, one: &str, several: &str) -> String {
 pub fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     (0..columns).flat_map(|column| (0..rows).map(move |row| values[row * columns + column])).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrappers_are_taken_off_in_any_order() {
+        for (name, expected) in [
+            ("conv1.weight", ("conv1.weight", false)),
+            ("module.conv1.weight", ("conv1.weight", false)),
+            ("_orig_mod.module.conv1.weight", ("conv1.weight", false)),
+            ("module._orig_mod.module.conv1.weight", ("conv1.weight", false)),
+            ("ema_model.module.conv1.weight", ("conv1.weight", true)),
+            ("module.ema_model._orig_mod.conv1.weight", ("conv1.weight", true)),
+            ("encoder.module.weight", ("encoder.module.weight", false)),
+        ] {
+            assert_eq!(unwrapped(name), expected);
+        }
+    }
+
+    #[test]
+    fn averages_and_weights_are_told_apart_within_one_dictionary_and_doubles_are_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("c.safetensors");
+        let open = |names: &[&str]| {
+            let tensors: Tensors = names.iter().map(|name| ((*name).to_owned(), vec![1], vec![0.5])).collect();
+            crate::model::weights::write(&path, &tensors, std::collections::HashMap::new()).expect("written");
+            Checkpoint::open(&path).expect("readable")
+        };
+        let names = |checkpoint: &Checkpoint, which| {
+            networks(checkpoint, which, "a test").map(|found| found.into_keys().collect::<Vec<_>>()).map_err(|e| e.to_string())
+        };
+        let both = open(&["ema_model.module.a", "module.b", "step"]);
+        assert_eq!(names(&both, Which::Ema), Ok(vec!["a".into()]));
+        assert_eq!(names(&both, Which::Model), Ok(vec!["b".into(), "step".into()]));
+        let bare = open(&["module.a"]);
+        assert_eq!(names(&bare, Which::Model), Ok(vec!["a".into()]));
+        assert!(names(&bare, Which::Ema).is_err_and(|e| e.contains("`--which model` takes")));
+        let average = open(&["_orig_mod.ema_model.a"]);
+        assert!(names(&average, Which::Model).is_err_and(|e| e.contains("`--which ema` takes")));
+        let double = open(&["module.a", "_orig_mod.a"]);
+        assert!(names(&double, Which::Model).is_err_and(|e| e.contains("holds a twice")));
+    }
+}

@@ -97,3 +97,17 @@ fn features_and_scores_are_those_of_pytorch_fid() {
     let message = Inception::open(&path, &Device::flex()).err().expect("refused").to_string();
     assert!(message.contains("Mixed_7c.branch_pool.bn.bias isn't there") && message.contains("6726825d"), "{message}");
 }
+
+/// How long scores of 10,000 images take once the network has looked at them, and how much memory: run by hand.
+#[test]
+#[ignore = "a measurement"]
+fn measure_scores_of_ten_thousand_images() {
+    let looked = |name: &str| Looked {
+        features: numbers(name, 10_000 * FEATURES).into_iter().map(|v| v.abs()).collect(),
+        logits: numbers(name, 10_000 * 1008),
+    };
+    let (a, b) = (looked("a"), looked("b"));
+    let clock = std::time::Instant::now();
+    let found = scores(&a, &b).expect("scores");
+    println!("{found:?} in {:.1} s, at most {:?} MiB", clock.elapsed().as_secs_f64(), soda::machine::peak_resident_mib());
+}

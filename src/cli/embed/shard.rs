@@ -35,10 +35,9 @@ pub struct Shard {
 const MOST: usize = 100_000;
 
 /// What tells a process which it is, and of how many: variables of the index and of the count, the likeliest first; the number of the first.
-const SCHEDULERS: [(&str, &str, &str, Option<&str>); 5] = [
+const SCHEDULERS: [(&str, &str, &str, Option<&str>); 4] = [
     ("Slurm's array", "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", Some("SLURM_ARRAY_TASK_MIN")),
     ("Open MPI", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", None),
-    ("PMIx", "PMIX_RANK", "PMIX_SIZE", None),
     ("PMI", "PMI_RANK", "PMI_SIZE", None),
     ("Slurm's tasks", "SLURM_PROCID", "SLURM_NTASKS", None),
 ];

@@ -13,6 +13,7 @@ use soda::eval::table;
 use soda::files::sha256;
 use soda::model::futurexiang::{self, Which};
 use soda::model::pytorch::Checkpoint;
+use soda::model::torchvision;
 use soda::model::weights::{self, WeightsFile};
 use soda::run_dir::{COMPLETE, RunDir};
 use soda::train::checkpoint::{damage, load_step, trained_beside};
@@ -101,7 +102,7 @@ pub fn pytorch(input: &[u8], folder: &Path) -> Outcome {
     }
     let sets = ["model.unet.groups=1", "model.unet.final_groups=1"].map(String::from);
     let imported = [Which::Ema, Which::Model].map(|which| futurexiang::import(&path, which, &sets));
-    for result in imported {
+    for result in imported.into_iter().chain([torchvision::import(&path, Which::Model, &[])]) {
         match result {
             Ok((tensors, _)) => {
                 assert!(tensors.iter().all(|(_, shape, values)| shape.iter().product::<usize>() == values.len()));

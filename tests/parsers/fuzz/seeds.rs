@@ -199,7 +199,9 @@ pub fn pytorch() -> Vec<Vec<u8>> {
     let small =
         [("a/data.pkl".to_owned(), b"\x80\x02}X\x05\0\0\0MODEL}s.".to_vec()), ("a/byteorder".to_owned(), b"little".to_vec())];
     let read = |name: &str| std::fs::read(golden(name)).expect("a file");
-    vec![read("another_network.pth"), read("runs_code.pth"), zip(&small), checkpoint()]
+    // The form of PyTorch before 1.6, and safetensors under names of another program.
+    let others = ["torchvision/nested.pth", "torchvision/large.safetensors"].map(read);
+    [vec![read("another_network.pth"), read("runs_code.pth"), zip(&small), checkpoint()], others.to_vec()].concat()
 }
 
 pub fn sheets() -> Vec<Vec<u8>> {

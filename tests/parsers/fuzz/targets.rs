@@ -45,7 +45,7 @@ pub const TARGETS: [Target; 25] = [
         run: parsers::pytorch,
         seeds: seeds::pytorch,
         share: 10_000,
-        layers: &[layers::in_pickle, layers::in_pickle, layers::in_storages],
+        layers: &[layers::in_pickle, layers::in_pickle, layers::in_storages, layers::in_safetensors_header],
         words: PICKLE,
         ..target("pytorch")
     },
