@@ -8,7 +8,7 @@ pub mod cifar100;
 pub mod color_jitter;
 pub mod crop;
 mod folder;
-mod formats;
+pub(crate) mod formats;
 mod gather;
 mod images;
 pub mod inventory;

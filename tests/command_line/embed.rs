@@ -282,8 +282,11 @@ fn whitened_z_is_that_of_the_training_images_whether_it_is_stored_or_not() {
     assert_eq!(json(&at("e.json"))["whitening"], false);
 }
 
-/// The rows of a Parquet file: name, split, label, class, features.
-fn rows(file: &str) -> Vec<(String, Option<String>, Option<i32>, Option<String>, Vec<f32>)> {
+/// Name, split, label, class and features of an image.
+type Row = (String, Option<String>, Option<i32>, Option<String>, Vec<f32>);
+
+/// The rows of a Parquet file.
+fn rows(file: &str) -> Vec<Row> {
     use parquet::file::reader::{FileReader, SerializedFileReader};
     use parquet::record::Field;
     let reader = SerializedFileReader::new(std::fs::File::open(at(file)).expect("there")).expect("a Parquet file");
@@ -421,6 +424,13 @@ fn shards_are_made_once_and_merged_into_the_whole() {
         std::fs::read_to_string(at("s/kept")).expect("there").replace("\"weights_sha256\": \"", "\"weights_sha256\": \"0");
     std::fs::write(at("s/z.2-of-3.json"), other).expect("written");
     fails(&merge("s/z.parquet"), 1, &["z.0-of-3.parquet and", "z.2-of-3.parquet differ in weights"]);
+
+    // No table, under its own digest.
+    std::fs::write(at("s/z.2-of-3.parquet"), "PAR1 not a table PAR1").expect("written");
+    let mut lies = json(&at("s/kept"));
+    lies["table_sha256"] = soda::files::sha256(b"PAR1 not a table PAR1").into();
+    std::fs::write(at("s/z.2-of-3.json"), lies.to_string()).expect("written");
+    fails(&merge("s/z.parquet"), 1, &["z.2-of-3.parquet cannot be read as a Parquet file"]);
 
     // Of a set each has a range: merged, it is the whole in order, in any format.
     let base = ["embed", "--split", "test", "--limit", "30"];

@@ -241,7 +241,12 @@ pub fn merge(out: &Path) -> Result<(usize, usize)> {
     let mut table = Table::create(out, column, first.1.dim, known, labelled.then_some(&labels[..]), metadata)?;
     for (path, manifest) in &shards {
         let before = table.rows();
-        read_parquet(path, |names, own, values| table.append(&values, &names, &own))?;
+        read_parquet(path, |names, own, values| {
+            if values.len() != names.len() * manifest.dim {
+                return Err(Error::failed(format!("{} holds rows of other than {} numbers", path.display(), manifest.dim)));
+            }
+            table.append(&values, &names, &own)
+        })?;
         if table.rows() - before != manifest.rows {
             return Err(Error::failed(format!("{} holds {} rows, not {}", path.display(), table.rows() - before, manifest.rows)));
         }

@@ -1,8 +1,8 @@
 //! What images come in. Every module lists a place as a [`Listing`], or says that the place is something else.
 
 mod cifar_python;
-mod pages;
-mod parquet;
+pub(crate) mod pages;
+pub(crate) mod parquet;
 mod pickle;
 mod samples;
 mod shards;

@@ -22,7 +22,7 @@ const GROUPS: usize = 64;
 const NAMES: u64 = 16 << 20;
 
 /// A Parquet file.
-pub(super) struct Source {
+pub(crate) struct Source {
     file: Arc<File>,
     length: u64,
 }

@@ -90,7 +90,7 @@ impl super::shared::OfSet for Table {
 
 /// Runs `read` on the shard at `path`. The library may panic on a file that is damaged on purpose; a panic while `elsewhere` is true
 /// is none of its own.
-fn guarded<T>(path: &Path, elsewhere: &Cell<bool>, read: impl FnOnce() -> std::result::Result<T, Fault>) -> Result<T> {
+pub(crate) fn guarded<T>(path: &Path, elsewhere: &Cell<bool>, read: impl FnOnce() -> std::result::Result<T, Fault>) -> Result<T> {
     let wrong = |e: &dyn std::fmt::Display| {
         let path = path.display();
         Err(Error::failed(format!("{path} cannot be read as a Parquet file ({e}); it is cut or damaged: get it again")))
@@ -105,8 +105,10 @@ fn guarded<T>(path: &Path, elsewhere: &Cell<bool>, read: impl FnOnce() -> std::r
 }
 
 /// What ends the reading of a shard.
-enum Fault {
+pub(crate) enum Fault {
+    /// What is wrong with it.
     Damaged(String),
+    /// Something else.
     Other(Error),
 }
 

@@ -1,21 +1,25 @@
 //! Features with what is known of each image as a Parquet file: columns name, split, label, class and the features, a list of floats.
 
 use super::Known;
+use crate::data::formats::pages::Source;
+use crate::data::formats::parquet::{Fault, guarded};
 use crate::error::{Error, Result};
 use crate::files::{self, Partial};
-use ::parquet::column::reader::ColumnReader;
+use ::parquet::column::reader::{ColumnReader, get_column_reader};
 use ::parquet::data_type::{ByteArray, ByteArrayType, FloatType, Int32Type};
 use ::parquet::errors::ParquetError;
-use ::parquet::file::metadata::KeyValue;
+use ::parquet::file::metadata::{KeyValue, ParquetMetaData};
 use ::parquet::file::properties::WriterProperties;
-use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use ::parquet::file::writer::SerializedFileWriter;
 use ::parquet::schema::parser::parse_message_type;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Columns of a table.
+const COLUMNS: usize = 5;
 /// Rows that are written at a time, a row group: 5 MB at 128 numbers each.
 const GROUP: usize = 10_000;
 
@@ -69,7 +73,7 @@ impl ParquetWriter {
             let labelled = !self.labels.is_empty();
             let split: Vec<ByteArray> =
                 self.known.split.iter().flat_map(|split| vec![ByteArray::from(split.as_str()); n]).collect();
-            let class = |label: &u16| ByteArray::from(self.known.classes[usize::from(*label)].as_str());
+            let class = |label: &u16| ByteArray::from(self.known.classes.get(usize::from(*label)).map_or("", String::as_str));
             let (labels, classes): (Vec<i32>, Vec<ByteArray>) = self.labels.iter().map(|l| (i32::from(*l), class(l))).unzip();
             let features: Vec<i16> = (0..self.values.len()).map(|i| i16::from(i % self.dim != 0)).collect();
             let mut number = 0;
@@ -108,42 +112,53 @@ impl ParquetWriter {
     }
 }
 
-/// Hands the rows of a file of [`ParquetWriter`] to `each`, a group at a time: names, labels (none where there are no classes) and features.
+/// Names, labels (none where there are no classes) and features of some rows.
+type Rows = (Vec<String>, Vec<u16>, Vec<f32>);
+
+/// Hands the rows of a `.parquet` file of [`Table`](super::Table) to `each`, a group at a time: names, labels (none where there are no
+/// classes) and features. A file that was damaged on purpose asks for no more memory than its bytes can stand for.
 ///
 /// # Errors
 /// If it is another file or damaged, or `each` fails.
 pub fn read_parquet(path: &Path, mut each: impl FnMut(Vec<String>, Vec<u16>, Vec<f32>) -> Result<()>) -> Result<()> {
     let file = std::fs::File::open(path).map_err(|e| Error::io("read", path, &e))?;
-    let damaged = |what: &dyn std::fmt::Display| {
-        Error::failed(format!("{} is no table of soda embed ({what}); make it again", path.display()))
-    };
-    let reader = SerializedFileReader::new(file).map_err(|e| damaged(&e))?;
-    for number in 0..reader.num_row_groups() {
-        let group = reader.get_row_group(number).map_err(|e| damaged(&e))?;
-        let rows = group.metadata().num_rows() as usize;
-        let column = |at: usize| group.get_column_reader(at).map_err(|e| damaged(&e));
-        let (
-            ColumnReader::ByteArrayColumnReader(mut names),
-            ColumnReader::Int32ColumnReader(mut labels),
-            ColumnReader::FloatColumnReader(mut values),
-        ) = (column(0)?, column(2)?, column(4)?)
-        else {
-            return Err(damaged(&"its columns are others"));
-        };
-        let (mut texts, mut numbers, mut features) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut there, mut levels, mut begins) = (Vec::new(), Vec::new(), Vec::new());
-        names.read_records(rows, None, None, &mut texts).map_err(|e| damaged(&e))?;
-        labels.read_records(rows, Some(&mut there), None, &mut numbers).map_err(|e| damaged(&e))?;
-        values.read_records(rows, Some(&mut levels), Some(&mut begins), &mut features).map_err(|e| damaged(&e))?;
-        let text = |name: &ByteArray| name.as_utf8().map(str::to_owned).map_err(|e| damaged(&e));
-        let texts: Vec<String> = texts.iter().map(text).collect::<Result<_>>()?;
-        let numbers: Vec<u16> = numbers.into_iter().map(|label| label as u16).collect();
-        if texts.len() != rows || !(numbers.is_empty() || numbers.len() == rows) || !features.len().is_multiple_of(rows.max(1)) {
-            return Err(damaged(&"its columns are of different length"));
-        }
-        each(texts, numbers, features)?;
+    let (source, described) = guarded(path, &Cell::new(false), || Ok(Source::open(file)?))?;
+    for number in 0..described.num_row_groups() {
+        let (names, labels, features) = guarded(path, &Cell::new(false), || read_group(&source, &described, number))?;
+        each(names, labels, features)?;
     }
     Ok(())
+}
+
+fn read_group(source: &Source, described: &ParquetMetaData, number: usize) -> std::result::Result<Rows, Fault> {
+    let wrong = |what: &str| Fault::Damaged(what.to_owned());
+    let (columns, group) = (described.file_metadata().schema_descr(), described.row_group(number));
+    let rows = usize::try_from(group.num_rows()).unwrap_or(usize::MAX);
+    // A name has a length of 4 bytes.
+    if rows as u64 > source.length() / 4 || columns.num_columns() != COLUMNS || group.num_columns() != COLUMNS {
+        return Err(wrong("it is no table of soda embed"));
+    }
+    let column = |at: usize| source.pages(group.column(at), rows).map(|pages| get_column_reader(columns.column(at), pages));
+    let (
+        ColumnReader::ByteArrayColumnReader(mut names),
+        ColumnReader::Int32ColumnReader(mut labels),
+        ColumnReader::FloatColumnReader(mut values),
+    ) = (column(0)?, column(2)?, column(4)?)
+    else {
+        return Err(wrong("its columns are others than those of soda embed"));
+    };
+    let (mut texts, mut numbers, mut features) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut there, mut levels, mut begins) = (Vec::new(), Vec::new(), Vec::new());
+    names.read_records(rows, None, None, &mut texts)?;
+    labels.read_records(rows, Some(&mut there), None, &mut numbers)?;
+    values.read_records(rows, Some(&mut levels), Some(&mut begins), &mut features)?;
+    let text = |name: &ByteArray| Ok(name.as_utf8()?.to_owned());
+    let texts: Vec<String> = texts.iter().map(text).collect::<std::result::Result<_, Fault>>()?;
+    let numbers: Vec<u16> = numbers.into_iter().map(|label| label as u16).collect();
+    if texts.len() != rows || !(numbers.is_empty() || numbers.len() == rows) || !features.len().is_multiple_of(rows.max(1)) {
+        return Err(wrong("its columns are of different length"));
+    }
+    Ok((texts, numbers, features))
 }
 
 fn failed(path: &Path, e: &ParquetError) -> Error {

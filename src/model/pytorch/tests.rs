@@ -85,7 +85,7 @@ fn what_lies_beside_weights_is_skipped_and_not_made() {
     assert!(dict.dict(dict.root()).expect("a dictionary").contains_key("a"));
     // What is called like them, elsewhere; what they are made by, with others.
     refused(b"\x80\x02cevil\nNamespace\n)R.", "evil.Namespace");
-    refused(b"\x80\x02c__builtin__\neval\nX\x01\0\0\01\x85R.", "eval");
+    refused(b"\x80\x02c__builtin__\neval\nX\x01\0\0\x001\x85R.", "eval");
     refused(b"\x80\x02c_codecs\nlookup\n)R.", "_codecs.lookup");
 }
 

@@ -158,6 +158,18 @@ pub fn table_safetensors(input: &[u8], folder: &Path) -> Outcome {
     features(&write(folder, "f.safetensors", input), None)
 }
 
+pub fn table_parquet(input: &[u8], folder: &Path) -> Outcome {
+    let path = write(folder, "t.parquet", input);
+    let mut rows = 0;
+    let read = table::read_parquet(&path, |names, labels, features| {
+        assert!(labels.is_empty() || labels.len() == names.len());
+        assert!(names.is_empty() || features.len().is_multiple_of(names.len()));
+        rows += names.len();
+        Ok(())
+    });
+    read.map(|()| format!("rows {}", rows > 0)).map_err(|e| sentence(&e, "t.parquet"))
+}
+
 pub fn prior(input: &[u8], folder: &Path) -> Outcome {
     write(folder, &seeds::PRIOR.0, input);
     let prior = seeds::cached_prior(folder, || Err(Error::failed("encoded again"))).map_err(|e| e.to_string())?;

@@ -12,7 +12,7 @@ use soda::data::cifar::{self, Expected, Manifest, RECORD};
 use soda::diffusion::Schedule;
 use soda::edit::prior::Prior;
 use soda::error::Result;
-use soda::eval::table::{Writer, write_labels};
+use soda::eval::table::{Known, Table, Writer, write_labels};
 use soda::files::sha256;
 use soda::model::Soda;
 use soda::model::pytorch::Checkpoint;
@@ -271,6 +271,20 @@ pub fn overrides() -> Vec<Vec<u8>> {
 fn array(text: &str, data: &[u8]) -> Vec<u8> {
     let text = format!("{text:<117}\n");
     [b"\x93NUMPY\x01\0", &(text.len() as u16).to_le_bytes()[..], text.as_bytes(), data].concat()
+}
+
+pub fn table_parquet() -> Vec<Vec<u8>> {
+    let table = |labels: &[u16]| {
+        written("t.parquet", |path| {
+            let classes = labels.iter().map(|label| format!("class {label}")).collect();
+            let known = Known { split: Some("test".into()), classes };
+            let mut table = Table::create(path, "z", 2, known, None, BTreeMap::new()).expect("a file");
+            let names = ["a", "b", "c"].map(String::from);
+            table.append(&[0.5, 1.5, -2.5, 3.5, 4.5, 5.5], &names, labels).expect("written");
+            table.finish().expect("written");
+        })
+    };
+    vec![table(&[]), table(&[0, 1, 2])]
 }
 
 pub fn npy() -> Vec<Vec<u8>> {

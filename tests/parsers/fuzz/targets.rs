@@ -4,7 +4,7 @@ use super::engine::{MEMORY, TIME, Target};
 use super::layers::{self, in_frame};
 use super::{format_seeds, formats, parsers, seeds};
 
-pub const TARGETS: [Target; 25] = [
+pub const TARGETS: [Target; 26] = [
     Target { run: parsers::cifar_10, seeds: seeds::cifar_10, share: 110_000, ..target("cifar10_batch") },
     Target { run: parsers::cifar_100, seeds: seeds::cifar_100, share: 6_000, ..target("cifar100_batch") },
     Target {
@@ -112,6 +112,13 @@ pub const TARGETS: [Target; 25] = [
         layers: &[layers::in_safetensors_header, layers::in_safetensors_header],
         words: SAFETENSORS,
         ..target("table_safetensors")
+    },
+    Target {
+        run: parsers::table_parquet,
+        seeds: seeds::table_parquet,
+        share: 8_000,
+        words: &["PAR1", "name", "list"],
+        ..target("table_parquet")
     },
     Target {
         run: parsers::prior,
