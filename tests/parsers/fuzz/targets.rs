@@ -108,7 +108,7 @@ pub const TARGETS: [Target; 26] = [
     Target {
         run: parsers::table_safetensors,
         seeds: seeds::table_safetensors,
-        share: 90_000,
+        share: 82_000,
         layers: &[layers::in_safetensors_header, layers::in_safetensors_header],
         words: SAFETENSORS,
         ..target("table_safetensors")
