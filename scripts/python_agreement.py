@@ -11,6 +11,7 @@ it is; anything beyond the limits named here ends it with an error.
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -21,10 +22,21 @@ import PIL.Image
 import torch
 import torchvision
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 SODA = str(pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "target/release/soda").resolve())
 IMAGES = 64
+
+
+# The lines of docs/python.md: what loads a file of this program, torchvision's model, ONNX, embeddings.
+DOCS = pathlib.Path(__file__).resolve().parent.parent / "docs" / "python.md"
+LOADER, TORCHVISION, ONNX, EMBEDDINGS = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.S)
+
+
+def run_lines(lines, **names):
+    """Runs lines of the documentation with these names; returns all names after them."""
+    exec(lines, names)
+    return names
 
 
 def soda(*arguments):
@@ -106,7 +118,6 @@ def imports():
 def exports():
     """soda export --torchvision and --onnx of an encoder that has been trained for two steps."""
     import onnx
-    import onnxruntime
 
     sets = ["model.encoder.base=64", "model.unet.base=8", "model.unet.groups=8", "train.batch_size=8", "train.steps=2", "sample.start=1", "sample.steps=2"]
     for normalise in ["false", "true"]:
@@ -119,16 +130,14 @@ def exports():
 
         soda("export", "--weights", weights, "--onnx", "--out", "encoder.onnx")
         onnx.checker.check_model("encoder.onnx", full_check=True)
-        session = onnxruntime.InferenceSession("encoder.onnx", providers=["CPUExecutionProvider"])
-        by_onnx = session.run(["z", "backbone"], {"pixels": x.numpy()})
-        apart(f"ONNX, normalise_z = {normalise}, z", by_onnx[0], z, 1e-4)
-        apart(f"ONNX, normalise_z = {normalise}, backbone", by_onnx[1], backbone, 1e-4)
+        found = run_lines(ONNX, pixels=x.numpy())
+        apart(f"ONNX, normalise_z = {normalise}, z", found["z"], z, 1e-4)
+        apart(f"ONNX, normalise_z = {normalise}, backbone", found["backbone"], backbone, 1e-4)
 
     soda("export", "--weights", weights, "--torchvision", "--out", "resnet18.safetensors")
     with safe_open(weights, "pt") as file:
         recipe = tomllib.loads(file.metadata()["config"])
-    model = small_stem(torchvision.models.resnet18(num_classes=recipe["model"]["z_dim"]))
-    model.load_state_dict(load_file("resnet18.safetensors"), strict=True)
+    model = run_lines(TORCHVISION)["model"]
     x = normalised(x, recipe["data"]["mean"], recipe["data"]["std"])
     with torch.no_grad():
         own = model.eval()(x)
@@ -152,6 +161,11 @@ def tables():
     for split in ["train", "test"]:
         set_of(split, f"{split}.parquet")
     train, test = pandas.read_parquet("train.parquet"), pandas.read_parquet("test.parquet")
+    set_of("train", "z.parquet")
+    set_of("train", "z.npz")
+    found = run_lines(EMBEDDINGS)
+    apart("z of the documentation's lines", found["z"], np.stack(train.z), 0)
+    assert list(found["names"]) == list(found["classes"]) == list(train["class"])
     assert list(train.columns) == ["name", "split", "label", "class", "z"] and set(train.split) == {"train"}
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(np.stack(train.z), train["class"])
     print(f"scikit-learn on z of {len(train)} rows from Parquet: {100 * model.score(np.stack(test.z), test['class']):.1f} % of {len(test)}")

@@ -117,7 +117,7 @@ enum Verb {
     Runs(runs::Args),
     /// Write one page about a run: curves, scores, pictures, and the commands that repeat them.
     Report(report::Args),
-    /// Write the features of images to a .npy or .safetensors file.
+    /// Write the features of images to a file of NumPy, safetensors or Parquet.
     Embed(embed::Args),
     /// Draw the training images whose features are nearest to those of an image.
     #[command(alias = "neighbors")]
