@@ -11,7 +11,7 @@ use super::source::{WeightsArgs, check_features, frozen, whitening};
 use super::train::Interrupt;
 use crate::data::inventory::UNREADABLE;
 use crate::data::listing::LeftOut;
-use crate::data::stream::{Read, Stream};
+use crate::data::stream::{Listed, Read, Stream};
 use crate::data::{self, Dataset};
 use crate::error::{Error, Result};
 use crate::eval::features::{Extractor, FeatureKind, batch_size_of};
@@ -122,7 +122,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.merge(json!({ "side": weights.config.data.side, "source_side": sides.source, "target_side": sides.target }));
     let mut rows = 0;
     match &shards {
-        None => rows = work.table(&args.out, None, &mut output)?,
+        None => (rows, _) = work.table(&args.out, None, &mut output)?,
         Some(shards) => {
             for shard in shards {
                 rows += work.shard(*shard, &mut output)?;
@@ -199,6 +199,7 @@ impl Work<'_> {
             table_sha256: String::new(),
             weights_sha256,
             settings,
+            listed: None,
             split,
             classes,
         };
@@ -206,14 +207,15 @@ impl Work<'_> {
             say(&format!("shard {index} of {of} is there already: {rows} rows in {}", path.display()));
             return Ok(rows);
         }
-        manifest.rows = self.table(&path, Some(shard), output)?;
+        Manifest::remove(&path)?;
+        (manifest.rows, manifest.listed) = self.table(&path, Some(shard), output)?;
         manifest.table_sha256 = files::sha256_of(&path)?;
         manifest.write(&path)?;
         Ok(manifest.rows)
     }
 
-    /// Writes the table `out` of all images, or of those of a shard; returns its rows.
-    fn table(&self, out: &Path, shard: Option<Shard>, output: &mut Output) -> Result<usize> {
+    /// Writes the table `out` of all images, or of those of a shard; returns its rows, and of files what all images are called.
+    fn table(&self, out: &Path, shard: Option<Shard>, output: &mut Output) -> Result<(usize, Option<String>)> {
         let (args, dim) = (self.args, self.dim);
         let source = Source::open(args, self.weights, self.dataset.as_ref(), shard)?;
         let names = args.names(source.named)?;
@@ -248,8 +250,8 @@ impl Work<'_> {
                 progress.add(pixels.len());
             }
             if self.interrupt.stop.load(Ordering::Relaxed) {
-                let kept = if shard.is_some() { "of this shard" } else { "" };
-                return Err(Error::failed(format!("stopped after {} images {kept}; nothing was written", table.rows())));
+                let of = if shard.is_some() { " of this shard" } else { "" };
+                return Err(Error::failed(format!("stopped after {} images{of}; nothing was written", table.rows())));
             }
             if table.rows() == most {
                 break;
@@ -268,10 +270,13 @@ impl Work<'_> {
         let how: String = how.into_iter().filter(|(is, _)| *is).map(|(_, how)| how).collect();
         out!("{n} x {dim} features ({}{how}) in {} at {images_per_s:.1} images/s", args.features, out.display());
         outln!("{}", missing.describe());
-        output.set("names", json!(names));
-        output.merge(json!({ "images_per_s": images_per_s, "skipped": missing.unreadable, "skipped_first": missing.first }));
-        output.set("left_out", json!(missing.left_out));
-        Ok(n)
+        // Of shards the last one would stand for all.
+        if shard.is_none() {
+            output.set("names", json!(names));
+            output.merge(json!({ "images_per_s": images_per_s, "skipped": missing.unreadable, "skipped_first": missing.first }));
+            output.set("left_out", json!(missing.left_out));
+        }
+        Ok((n, source.listed.map(|listed| listed.digest())))
     }
 
     /// Rows of as many images.
@@ -343,6 +348,8 @@ struct Source {
     labels: Option<Vec<u16>>,
     /// Whether they have names of their own.
     named: bool,
+    /// What the images of files are called.
+    listed: Option<Arc<Listed>>,
     batches: Box<dyn Iterator<Item = Result<Vec<Found>>>>,
 }
 
@@ -357,9 +364,10 @@ impl Source {
                 Read::LeftOut(path, what) => Found::LeftOut(path.display().to_string(), what),
             };
             let part = shard.map_or((0, 1), |shard| (shard.index, shard.of));
-            let batches = Stream::open(&args.paths, part, at_once, side)?;
-            let batches = batches.map(move |batch| Ok(batch?.into_iter().map(found).collect()));
-            return Ok(Self { count: None, labels: None, named: true, batches: Box::new(batches) });
+            let stream = Stream::open(&args.paths, part, at_once, side)?;
+            let listed = Some(stream.listed());
+            let batches = stream.map(move |batch| Ok(batch?.into_iter().map(found).collect()));
+            return Ok(Self { count: None, labels: None, named: true, listed, batches: Box::new(batches) });
         };
         let images = Arc::clone(if split == "test" { &dataset.test } else { &dataset.train });
         let count = args.limit.map_or(images.len(), |n| n as usize);
@@ -378,7 +386,7 @@ impl Source {
             (first..end.min(first + at_once)).map(image).collect()
         };
         let batches = own.clone().step_by(at_once).map(batch);
-        Ok(Self { count: Some(own.len()), labels, named, batches: Box::new(batches) })
+        Ok(Self { count: Some(own.len()), labels, named, listed: None, batches: Box::new(batches) })
     }
 }
 

@@ -17,6 +17,7 @@ use crate::progress::say;
 use crate::run_dir::{RunDir, Start};
 use crate::shell::retyped;
 use crate::train::checkpoint::{IMAGES_BEFORE, other_networks, trained_beside};
+use burn::tensor::Device;
 use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ pub struct Args {
     weights: WeightsArgs,
     /// The file to write: a safetensors file with recipe, data checksum, step, images seen, version and, for weights of a run, the
     /// command that made them in its metadata.
-    #[arg(long, value_name = "FILE", default_value = "soda.safetensors", default_value_if("onnx", "true", "soda.onnx"))]
+    #[arg(long, value_name = "FILE", default_value = "soda.safetensors", default_value_ifs([("onnx", "true", "soda.onnx"), ("torchvision", "true", "resnet18.safetensors"), ("pytorch", "true", "networks.safetensors")]))]
     out: PathBuf,
     /// Store matrices and convolutions as 16-bit floats, and say what that costs; they are computed with as 32-bit ones.
     #[arg(long)]
@@ -114,6 +115,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
 
 /// Writes weights as other programs read them.
 fn elsewhere(args: &Args, weights: &WeightsFile, mut output: Output, common: &Common) -> Result<()> {
+    // That the tensors are those of the recipe.
+    weights.model(&Device::flex())?;
     let (tensors, config) = (weights.networks(), &weights.config);
     let (file, what) = if args.onnx {
         let metadata = [("config", config.to_toml()), ("weights_sha256", weights.sha256.clone())];

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
     torchvision: a state dictionary of its resnet18, with its 7x7 stem or a 3x3 one (conv1 replaced, no maxpool). z is then the pooled \
     vector of 512 numbers; pixels are normalised as for ImageNet unless --set says otherwise, and 7x7 stems see images of 64 pixels \
     (--set data.side=128). There is no denoiser: embed, probe, neighbours, map and health work.\n\
-    Files are those of torch.save, of any version, and safetensors. Nothing in them is run."
+    Files are those of torch.save with its default protocol (zip archives, and the form before PyTorch 1.6) and safetensors. Nothing in them is run."
 )]
 pub struct Args {
     /// The checkpoint (.pth, .pt, .safetensors).

@@ -5,8 +5,10 @@ use super::listing::Content;
 use super::walk::{Found, Walk};
 use crate::error::{Error, Result};
 use rayon::prelude::*;
-use std::path::PathBuf;
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 /// Batches decoded ahead.
@@ -20,8 +22,29 @@ pub enum Read {
     LeftOut(PathBuf, String),
 }
 
+/// The names of all images that were found so far, whichever part of them is read.
+#[derive(Default)]
+pub struct Listed(Mutex<(u64, Sha256)>);
+
+impl Listed {
+    fn add(&self, path: &Path) {
+        let mut listed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        listed.0 += 1;
+        listed.1.update(path.as_os_str().as_encoded_bytes());
+        listed.1.update(b"\n");
+    }
+
+    /// How many there are, and a digest of their names.
+    pub fn digest(&self) -> String {
+        let listed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let digest = listed.1.clone().finalize();
+        format!("{} images {}", listed.0, digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect::<String>())
+    }
+}
+
 /// Batches of images; dropping it stops what goes on in the background.
 pub struct Stream {
+    listed: Arc<Listed>,
     receiver: Option<Receiver<Vec<Read>>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -38,12 +61,14 @@ impl Stream {
         if let Some((path, e)) = paths.iter().find_map(|path| Some((path, path.metadata().err()?))) {
             return Err(Error::io("read", path, &e));
         }
-        let mut number = 0;
+        let (mut number, listed) = (0, Arc::new(Listed::default()));
+        let names = listed.clone();
         let mut walk = Walk::new(paths.iter().cloned()).filter(move |found| {
             // What is no image is told by the first part.
-            let own = if matches!(found, Found::Image(_)) { number % part.1 == part.0 } else { part.0 == 0 };
-            number += usize::from(matches!(found, Found::Image(_)));
-            own
+            let Found::Image(path) = found else { return part.0 == 0 };
+            names.add(path);
+            number += 1;
+            (number - 1) % part.1 == part.0
         });
         let (sender, receiver) = sync_channel(AHEAD);
         let work = move || {
@@ -66,7 +91,12 @@ impl Stream {
         };
         let thread = std::thread::Builder::new().name("pictures".into()).spawn(work);
         let thread = thread.map_err(|e| Error::failed(format!("cannot start a thread that reads images: {e}")))?;
-        Ok(Self { receiver: Some(receiver), thread: Some(thread) })
+        Ok(Self { listed, receiver: Some(receiver), thread: Some(thread) })
+    }
+
+    /// The names of its images, complete at its end.
+    pub fn listed(&self) -> Arc<Listed> {
+        self.listed.clone()
     }
 }
 
@@ -96,7 +126,6 @@ impl Drop for Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     fn write(folder: &Path, name: &str, value: u8) {
         let path = folder.join(name);

@@ -68,6 +68,12 @@ pub fn import(path: &Path, which: Which, overrides: &[String]) -> Result<(Tensor
     sets.extend_from_slice(overrides);
     let (name, text) = BUILT_IN.iter().find(|(name, _)| *name == RECIPE).expect("a recipe of the program");
     let config = Config::parse(text, &format!("{} with {name} (change it by --set)", path.display()), &sets)?;
+    if config.model.z_dim != 8 * config.model.encoder.base {
+        let (z, pooled) = (config.model.z_dim, 8 * config.model.encoder.base);
+        return Err(Error::usage(format!(
+            "model.z_dim = {z}: z of torchvision's encoder is its pooled vector, {pooled} numbers; leave it out"
+        )));
+    }
     let shapes = parameters::shapes(&Soda::blank(&config.model, &Device::flex()).encoder);
     let named = shapes.into_iter().filter(|(ours, _)| !ours.starts_with("head."));
     let named = named.map(|(ours, shape)| (their_name(&ours), format!("encoder.{ours}"), shape)).collect();

@@ -74,8 +74,9 @@ pub fn networks(checkpoint: &Checkpoint, which: Which, of: &str) -> Result<BTree
         };
         return Err(Error::failed(format!("{path} holds no {key}, {remedy}; its keys are: {keys}")));
     };
-    // A count of batches, which only norms without momentum look at.
-    Ok(found.into_iter().filter(|(name, _)| !name.ends_with(".num_batches_tracked")).collect())
+    // Counts of batches, which only norms without momentum look at, and of what an average was taken over.
+    let counts = |name: &str| name.ends_with(".num_batches_tracked") || name == "n_averaged";
+    Ok(found.into_iter().filter(|(name, _)| !counts(name)).collect())
 }
 
 /// The weights `which`, where the checkpoint holds them.

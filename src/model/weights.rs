@@ -263,6 +263,13 @@ impl WeightsFile {
         let blank = parameters::shapes(&Soda::blank(config, device));
         let own = blank.iter().filter(|(name, _)| self.has_denoiser() || name.starts_with(ENCODER));
         let needed: usize = own.map(|(_, shape)| shape.iter().product::<usize>()).sum();
+        let unused = blank.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum::<usize>() - needed;
+        if unused > MOST_UNUSED {
+            return Err(Error::failed(format!(
+                "{} holds an encoder alone, and a recipe with a denoiser of {unused} numbers; import it again",
+                self.path.display()
+            )));
+        }
         let there: usize = self.tensors.values().map(|(_, values)| values.len()).sum();
         if needed != there {
             let path = self.path.display();
@@ -308,6 +315,8 @@ impl WeightsFile {
     }
 }
 
+/// Numbers of the denoiser that an encoder alone has a place for, at most: it takes memory, and is never looked at.
+const MOST_UNUSED: usize = 4 << 20;
 /// What names of the encoder's tensors begin with.
 const ENCODER: &str = "encoder.";
 

@@ -415,7 +415,13 @@ fn shards_are_made_once_and_merged_into_the_whole() {
     let whole = std::fs::read(at("s/z.2-of-3.parquet")).expect("there");
     std::fs::write(at("s/z.2-of-3.parquet"), &whole[..whole.len() - 9]).expect("written");
     fails(&merge("s/z.parquet"), 1, &["z.2-of-3.parquet has changed", "--shard 2/3"]);
-    std::fs::write(at("s/z.2-of-3.parquet"), whole).expect("written");
+    // What the message says mends it.
+    succeeds(&embed(&["--shard", "2/3"]));
+    assert_eq!(std::fs::read(at("s/z.2-of-3.parquet")).expect("there").len(), whole.len());
+    succeeds(&merge("s/z.parquet"));
+    // Beside an array the names lie in a file.
+    succeeds(&merge("s/z.npy"));
+    assert_eq!(std::fs::read_to_string(at("s/z.txt")).expect("names").lines().count(), PICTURES);
     std::fs::rename(at("s/z.2-of-3.json"), at("s/kept")).expect("renamed");
     fails(&merge("s/z.parquet"), 1, &["z.2-of-3.parquet is missing or not finished"]);
     std::fs::write(at("s/z.2-of-3.json"), "{\"shard\": 2}").expect("written");
@@ -440,6 +446,20 @@ fn shards_are_made_once_and_merged_into_the_whole() {
     let (merged, whole) = (read("s/t.safetensors", None), read("s/whole.safetensors", None));
     assert!(merged.labels == whole.labels && same(&merged.values, &whole.values));
 
+    // A file that came in between would be in two shards or in none.
+    let few = |i: usize| {
+        std::fs::create_dir_all(at("few")).expect("a folder");
+        std::fs::copy(at("pictures/a/0000.png"), at(&format!("few/{i}.png"))).expect("copied")
+    };
+    (1..5).for_each(|i| drop(few(i)));
+    let part = |shard: &str| run(&["embed", "few", "--out", "s/f.parquet", "--shard", shard]);
+    succeeds(&part("0/2"));
+    few(0);
+    succeeds(&part("1/2"));
+    fails(&merge("s/f.parquet"), 1, &["f.0-of-2.parquet and", "f.1-of-2.parquet were made from other files"]);
+    succeeds(&run(&["embed", "few", "--out", "s/f.parquet", "--shard", "0/3"]));
+    fails(&merge("s/f.parquet"), 1, &["shards of 2", "and of 3"]);
+
     fails(&embed(&["--shard", "3/3"]), 2, &["3/16"]);
     fails(&embed(&["--shard", "auto"]), 2, &["no scheduler", "--shard 0/4"]);
     fails(&run(&["embed", "pictures", "--shard", "0/2", "--out", "z.npy"]), 2, &["shards are Parquet files"]);
@@ -457,7 +477,12 @@ fn shards_are_made_once_and_merged_into_the_whole() {
         "--shard",
         "auto",
     ]);
-    array.envs([("SLURM_ARRAY_TASK_ID", "2"), ("SLURM_ARRAY_TASK_COUNT", "2"), ("SLURM_ARRAY_TASK_MIN", "1")]);
+    array.envs([
+        ("SLURM_ARRAY_TASK_ID", "2"),
+        ("SLURM_ARRAY_TASK_COUNT", "2"),
+        ("SLURM_ARRAY_TASK_MIN", "1"),
+        ("SLURM_ARRAY_TASK_MAX", "2"),
+    ]);
     let output = array.output().expect("the program starts");
     assert!(String::from_utf8_lossy(&output.stderr).contains("shard 1 of 2, by Slurm's array (SLURM_ARRAY_TASK_ID)"));
     succeeds(&output);

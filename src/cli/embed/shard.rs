@@ -1,5 +1,6 @@
 //! Shards: parts of a long work that are done by themselves, by several processes or one after the other, and merged at the end.
 
+use super::Lines;
 use crate::error::{Error, Result};
 use crate::eval::table::{Known, Table, read_parquet};
 use crate::files;
@@ -71,6 +72,20 @@ impl Shards {
             Self::All(of) => Ok((0..of).map(|index| Shard { index, of }).collect()),
             Self::Auto => {
                 let number = |name: &str| variable(name)?.parse::<usize>().ok();
+                let array = SCHEDULERS[0].1;
+                if variable(array).is_some() {
+                    let [first, last, of] = ["MIN", "MAX", "COUNT"].map(|part| number(&format!("SLURM_ARRAY_TASK_{part}")));
+                    // What the tasks of a part of an array are of the whole isn't known.
+                    let whole = first
+                        .zip(last)
+                        .zip(of)
+                        .is_some_and(|((first, last), of)| of > 1 && last.checked_sub(first) == Some(of - 1));
+                    if !whole {
+                        return Err(Error::usage(format!(
+                            "--shard auto: {array} is set, but the array isn't one of several numbers without gaps (--array=0-15); name the shard: --shard I/N"
+                        )));
+                    }
+                }
                 let found = SCHEDULERS.iter().find_map(|(who, index, of, first)| {
                     let first = first.map_or(Some(0), |first| number(first).or(Some(0)))?;
                     let shard = Shard { index: number(index)?.checked_sub(first)?, of: number(of)? };
@@ -122,6 +137,8 @@ pub struct Manifest {
     pub weights_sha256: String,
     /// What else must be the same for all: features, precision, where the images come from.
     pub settings: BTreeMap<String, Value>,
+    /// Number and digest of the names of all images that the shards share; none for a set.
+    pub listed: Option<String>,
     /// "train" or "test"; none for files.
     pub split: Option<String>,
     /// Names of the classes.
@@ -132,6 +149,18 @@ impl Manifest {
     /// Where it lies, beside the table `path`.
     fn path(path: &Path) -> PathBuf {
         path.with_extension("json")
+    }
+
+    /// Removes that of the table `path`, which is to be made again.
+    ///
+    /// # Errors
+    /// If it can't be removed.
+    pub fn remove(path: &Path) -> Result<()> {
+        let at = Self::path(path);
+        match std::fs::remove_file(&at) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &at, &e)),
+            _ => Ok(()),
+        }
     }
 
     /// Writes it beside the table `path`, which is complete.
@@ -169,12 +198,16 @@ impl Manifest {
     }
 }
 
-/// The rows of the shard at `path`, where it is there and made as `wanted`; none where it is still to be made.
+/// The rows of the shard at `path`, where it is there, whole and made as `wanted`; none where it is still to be made.
 ///
 /// # Errors
 /// If one is there that was made otherwise, or its JSON is damaged.
 pub fn finished(path: &Path, wanted: &Manifest) -> Result<Option<usize>> {
     let Some(found) = Manifest::read(path)?.filter(|_| path.exists()) else { return Ok(None) };
+    if found.shard != wanted.shard || files::sha256_of(path)? != found.table_sha256 {
+        say(&format!("{} has changed since it was written: making it again", path.display()));
+        return Ok(None);
+    }
     if let Some(what) = found.differs(wanted) {
         return Err(Error::usage(format!(
             "{} is a shard made with other {what}; name another --out, or remove it",
@@ -195,6 +228,14 @@ pub fn merge(out: &Path) -> Result<(usize, usize)> {
         Error::usage(format!("--merge: there are no shards of {}, such as {}", out.display(), pattern.display()))
     })?;
     let of = first.1.of;
+    if let Some((other, manifest)) = manifests.iter().find(|(_, manifest)| manifest.of != of) {
+        return Err(Error::failed(format!(
+            "there are shards of {of} ({}) and of {} ({}); remove those that aren't meant",
+            first.0.display(),
+            manifest.of,
+            other.display()
+        )));
+    }
     let mut shards = Vec::new();
     for index in 0..of {
         let path = Shard { index, of }.path(out);
@@ -211,6 +252,13 @@ pub fn merge(out: &Path) -> Result<(usize, usize)> {
         if let Some(what) = manifest.differs(&first.1) {
             return Err(Error::failed(format!(
                 "{} and {} differ in {what}; make one of them again",
+                first.0.display(),
+                path.display()
+            )));
+        }
+        if manifest.listed != first.1.listed {
+            return Err(Error::failed(format!(
+                "{} and {} were made from other files: some were added or removed in between; make all shards again",
                 first.0.display(),
                 path.display()
             )));
@@ -239,11 +287,15 @@ pub fn merge(out: &Path) -> Result<(usize, usize)> {
     metadata.insert("weights_sha256".into(), first.1.weights_sha256.clone());
     let column = if first.1.settings.get("features").is_some_and(|kind| kind == "z") { "z" } else { "features" };
     let mut table = Table::create(out, column, first.1.dim, known, labelled.then_some(&labels[..]), metadata)?;
+    let mut lines = if Table::holds_names(out)? { None } else { Some(Lines::create(&out.with_extension("txt"))?) };
     for (path, manifest) in &shards {
         let before = table.rows();
         read_parquet(path, |names, own, values| {
             if values.len() != names.len() * manifest.dim {
                 return Err(Error::failed(format!("{} holds rows of other than {} numbers", path.display(), manifest.dim)));
+            }
+            if let Some(lines) = &mut lines {
+                names.iter().try_for_each(|name| lines.add(name))?;
             }
             table.append(&values, &names, &own)
         })?;
@@ -253,6 +305,7 @@ pub fn merge(out: &Path) -> Result<(usize, usize)> {
     }
     let rows = table.rows();
     table.finish()?;
+    lines.map_or(Ok(()), Lines::finish)?;
     Ok((rows, of))
 }
 
@@ -295,12 +348,25 @@ mod tests {
             ("SLURM_ARRAY_TASK_ID", "7"),
             ("SLURM_ARRAY_TASK_COUNT", "4"),
             ("SLURM_ARRAY_TASK_MIN", "5"),
+            ("SLURM_ARRAY_TASK_MAX", "8"),
             ("SLURM_PROCID", "0"),
             ("SLURM_NTASKS", "1"),
         ];
         assert_eq!(auto(&array).unwrap(), [Shard { index: 2, of: 4 }]);
         assert_eq!(auto(&[("OMPI_COMM_WORLD_RANK", "1"), ("OMPI_COMM_WORLD_SIZE", "2")]).unwrap(), [Shard { index: 1, of: 2 }]);
         assert_eq!(auto(&[("SLURM_PROCID", "3"), ("SLURM_NTASKS", "8")]).unwrap(), [Shard { index: 3, of: 8 }]);
+        // One task of an array, again; an array with gaps: never another scheduler's instead.
+        for [id, min, max, count] in [["3", "3", "3", "1"], ["10", "0", "30", "4"]] {
+            let pairs = [
+                ("SLURM_ARRAY_TASK_ID", id),
+                ("SLURM_ARRAY_TASK_MIN", min),
+                ("SLURM_ARRAY_TASK_MAX", max),
+                ("SLURM_ARRAY_TASK_COUNT", count),
+                ("SLURM_PROCID", "0"),
+                ("SLURM_NTASKS", "1"),
+            ];
+            assert!(auto(&pairs).unwrap_err().to_string().contains("without gaps"));
+        }
         for nothing in [&[][..], &[("PMI_RANK", "1")], &[("PMI_RANK", "2"), ("PMI_SIZE", "2")]] {
             assert!(auto(nothing).unwrap_err().to_string().contains("no scheduler"));
         }

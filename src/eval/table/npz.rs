@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// What lengths in a zip archive without extensions end at.
 const LONGEST: u64 = u32::MAX as u64;
+const TOO_LONG: &str = "a .npz file ends at 4 GB; name a .parquet or .npy file";
 
 /// A `.npz` file being written: the rows go to a file beside it until all are there.
 pub struct NpzWriter {
@@ -42,6 +43,11 @@ impl NpzWriter {
     /// # Errors
     /// A full disk.
     pub fn append(&mut self, values: &[f32], names: &[String], labels: &[u16]) -> Result<()> {
+        // Not in the end, after hours.
+        let bytes = 4 * (self.rows.rows() as u64 * (values.len() / names.len().max(1)) as u64 + values.len() as u64);
+        if bytes >= LONGEST {
+            return Err(Error::failed(format!("{}: {TOO_LONG}", self.path.display())));
+        }
         self.names.extend_from_slice(names);
         self.labels.extend(labels);
         self.rows.append(values)
@@ -99,7 +105,7 @@ impl Zip {
         let mut sum = Sum { crc: Crc::new(), size: 0 };
         std::io::copy(&mut content, &mut sum)?;
         if sum.size >= LONGEST || self.at + sum.size >= LONGEST {
-            return Err(std::io::Error::other("a .npz file ends at 4 GB; name a .parquet or .npy file"));
+            return Err(std::io::Error::other(TOO_LONG));
         }
         let (size, length) = ((sum.size as u32).to_le_bytes(), (name.len() as u16).to_le_bytes());
         // Version 2.0, no flags, stored, no time.

@@ -17,9 +17,9 @@ use crate::error::{Error, Result};
 use archive::Archive;
 use burn::tensor::{bf16, f16};
 use kind::Kind;
-use pickle::Pickle;
+use pickle::{MOST_DIMENSIONS, Pickle};
 use safetensors::tensor::Metadata;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -108,7 +108,7 @@ impl Checkpoint {
     /// looked through for a `state_dict` or `model`. `None` where there is none.
     pub fn tensors(&self, keys: &[&str]) -> Option<BTreeMap<String, Tensor>> {
         let Contents::Pickle(pickle) = &self.contents else { return None };
-        below(pickle, pickle.root(), keys, DEEPEST)
+        below(pickle, pickle.root(), keys, DEEPEST, &mut HashSet::from([pickle.root()]))
     }
 
     /// The numbers of `tensor`, row by row.
@@ -159,15 +159,25 @@ fn tensors_of(pickle: &Pickle, id: crate::pickle::Id) -> Option<BTreeMap<String,
 }
 
 /// See [`Checkpoint::tensors`].
-fn below(pickle: &Pickle, id: crate::pickle::Id, keys: &[&str], deepest: usize) -> Option<BTreeMap<String, Tensor>> {
+fn below(
+    pickle: &Pickle,
+    id: crate::pickle::Id,
+    keys: &[&str],
+    deepest: usize,
+    seen: &mut HashSet<crate::pickle::Id>,
+) -> Option<BTreeMap<String, Tensor>> {
     let dict = pickle.dict(id)?;
     keys.iter().find_map(|key| {
         let inner = *dict.get(key)?;
+        // Once: one may hold itself.
+        if !seen.insert(inner) {
+            return None;
+        }
         let tensors = tensors_of(pickle, inner)?;
         match (tensors.is_empty(), deepest) {
             (false, _) => Some(tensors),
             (true, 0) => None,
-            (true, _) => below(pickle, inner, &INNER, deepest - 1),
+            (true, _) => below(pickle, inner, &INNER, deepest - 1, seen),
         }
     })
 }
@@ -207,6 +217,9 @@ fn open_safetensors(file: &mut File, length: u64) -> archive::Result<(BTreeMap<S
             safetensors::Dtype::BF16 => Dtype::Bf16,
             other => Dtype::Whole((other.bitsize() as u64).div_ceil(8)),
         };
+        if info.shape.len() > MOST_DIMENSIONS {
+            return Err(bad(&format!("{name} has {} dimensions", info.shape.len())));
+        }
         let (from, to) = info.data_offsets;
         let count = info.shape.iter().try_fold(1u64, |n, side| n.checked_mul(*side as u64));
         let bytes = count.and_then(|count| count.checked_mul(dtype.size()));
@@ -214,7 +227,8 @@ fn open_safetensors(file: &mut File, length: u64) -> archive::Result<(BTreeMap<S
         let (Some(count), Some(place)) = (count.filter(|_| bytes == Some((to - from.min(to)) as u64)), place) else {
             return Err(bad(&format!("{name} has another length than its shape, or lies beyond the end")));
         };
-        let strides = (0..info.shape.len()).map(|i| info.shape[i + 1..].iter().product()).collect();
+        let stride = |i: usize| info.shape[i + 1..].iter().fold(1usize, |n, side| n.saturating_mul(*side));
+        let strides = (0..info.shape.len()).map(stride).collect();
         let storage = Storage { key: name.as_str().into(), dtype, count };
         places.insert(name.clone(), place);
         tensors.insert(name, Tensor { storage, offset: 0, shape: info.shape.clone(), strides });

@@ -16,7 +16,7 @@ const MOST_TENSORS: usize = 1 << 16;
 const MOST_ARGUMENTS: usize = 8;
 
 /// Most dimensions of a tensor.
-const MOST_DIMENSIONS: usize = 8;
+pub const MOST_DIMENSIONS: usize = 8;
 
 const BAD_TENSOR: &str = "describes a tensor in an impossible way";
 
