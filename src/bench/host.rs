@@ -4,12 +4,11 @@
 use super::job::Job;
 use super::plan::Size;
 use super::row::{Host, Row};
-use super::step::{Training, recipe};
+use super::step::Training;
 use super::timing::{Timing, wait};
-use crate::config::{self, Config, Sides};
+use crate::config::{Config, Sides};
 use crate::error::Result;
 use crate::kernels::catalog::random;
-use crate::kernels::precision::Precision;
 use crate::kernels::profile::observe;
 use crate::kernels::replay::Replayed;
 use crate::machine;
@@ -31,10 +30,7 @@ const ENOUGH: f64 = 5.0;
 /// # Errors
 /// If the device was lost.
 pub(super) fn run(job: &mut Job) -> Result<()> {
-    let mut config = recipe(Size::Paper)?;
-    if job.precision == Precision::F16 {
-        config.train.precision = config::Precision::Mixed;
-    }
+    let config = job.recipe(Size::Paper)?;
     let (unet, encoder) = (config.model.unet.base, config.model.encoder.base);
     let rows = BATCHES.map(|batch| {
         let denoise = job.network("host_denoise", unet, batch);

@@ -1,8 +1,9 @@
 //! What one job's process does: measure its group on its device and hand over each row at once.
 
-use super::plan::Group;
+use super::plan::{Group, Size};
 use super::row::{Message, Place, Row, Skipped};
 use super::{data, host, inference, kernels, step};
+use crate::config::{self, Config};
 use crate::device::Selected;
 use crate::error::Result;
 use crate::kernels::catalog::operations;
@@ -63,6 +64,18 @@ impl Job {
             Group::Data => data::run(self),
             Group::Host => host::run(self),
         }
+    }
+
+    /// The recipe of `size`, which trains in the precision of the job.
+    ///
+    /// # Errors
+    /// A width that it can't have.
+    pub(super) fn recipe(&self, size: Size) -> Result<Config> {
+        let mut config = step::recipe(size)?;
+        if self.precision == Precision::F16 {
+            config.train.precision = config::Precision::Mixed;
+        }
+        Ok(config)
     }
 
     /// A row of a network of `width` base channels on `batch` images, without measurements.

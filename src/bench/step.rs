@@ -4,11 +4,10 @@ use super::job::Job;
 use super::plan::Size;
 use super::row::{Message, ProfileRow, Skipped};
 use super::timing::Timing;
-use crate::config::{self, BUILT_IN, Config, Sides};
+use crate::config::{BUILT_IN, Config, Sides};
 use crate::data::bytes_of;
 use crate::diffusion::Schedule;
 use crate::error::{Error, Result};
-use crate::kernels::precision::Precision;
 use crate::kernels::profile::observe;
 use crate::model::parameters;
 use crate::rng::{self, Purpose};
@@ -100,10 +99,7 @@ impl Training {
 /// # Errors
 /// If the device was lost or computes nonsense.
 pub(super) fn run(job: &mut Job, size: Size) -> Result<()> {
-    let mut config = recipe(size)?;
-    if job.precision == Precision::F16 {
-        config.train.precision = config::Precision::Mixed;
-    }
+    let config = job.recipe(size)?;
     let batch = config.train.batch_size;
     let mut row = job.network("train_step", config.model.unet.base, batch);
     let name = row.name();
