@@ -251,6 +251,33 @@ pub enum Precision {
     Mixed,
 }
 
+/// How a batch is cut into parts, which go through the networks one after the other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a number of images, or a list of the sizes of all parts")]
+pub enum MicroBatch {
+    /// Into parts of so many images, the last one smaller; 0: not at all.
+    Size(usize),
+    /// Into these.
+    Sizes(Vec<usize>),
+}
+
+impl Default for MicroBatch {
+    fn default() -> Self {
+        Self::Size(0)
+    }
+}
+
+impl MicroBatch {
+    /// The sizes of the parts of `images` images; a list is of a whole batch.
+    pub fn parts(&self, images: usize) -> Vec<usize> {
+        match self {
+            Self::Size(size) if *size == 0 || *size >= images => vec![images],
+            Self::Size(size) => (0..images).step_by(*size).map(|start| (*size).min(images - start)).collect(),
+            Self::Sizes(sizes) => sizes.clone(),
+        }
+    }
+}
+
 /// Optimisation, and what is written when.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -258,9 +285,9 @@ pub struct TrainConfig {
     /// Images a step.
     pub batch_size: usize,
     /// Images that go through the networks at once: a batch is cut into parts of that size and their gradients added up, for
-    /// devices with little memory (BatchNorm then sees a part at a time); 0: the whole batch.
+    /// devices with little memory (BatchNorm then sees a part at a time); 0: the whole batch. A list names the sizes of the parts.
     #[serde(default)]
-    pub micro_batch: usize,
+    pub micro_batch: MicroBatch,
     /// "f32" or "mixed".
     #[serde(default)]
     pub precision: Precision,
@@ -348,14 +375,18 @@ fn default_decay_1d() -> bool {
 impl TrainConfig {
     /// Images that go through the networks at once.
     pub fn at_once(&self) -> usize {
-        match self.micro_batch {
-            0 => self.batch_size,
-            n => n.min(self.batch_size),
-        }
+        self.micro_batch.parts(self.batch_size).into_iter().max().unwrap_or(0)
     }
 }
 
 impl Config {
+    /// The recipe as one of several processes sees it that takes `images` images of a batch.
+    pub fn for_images(&self, images: usize) -> Self {
+        let mut own = self.clone();
+        own.train.batch_size = images;
+        own
+    }
+
     /// Reads `path`, applies `--set key=value` overrides in order and checks every value.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ pub mod files;
 pub mod machine;
 mod pickle;
 pub mod progress;
+pub mod ranks;
 mod protobuf;
 pub mod rng;
 pub mod run_dir;

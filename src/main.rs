@@ -1,6 +1,5 @@
 //! The program: parse, run, print the error.
 
-use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
@@ -22,8 +21,7 @@ fn main() -> ExitCode {
             None => return ExitCode::SUCCESS,
         },
     };
-    // The terminal may be gone.
-    let _ = writeln!(std::io::stderr(), "error: {error}");
+    soda::cli::report(&error);
     ExitCode::from(error.exit_code())
 }
 

@@ -1,6 +1,7 @@
 //! What a user is told when a device fails, and the command that goes on.
 
 use crate::error::Error;
+use crate::ranks::watch;
 use crate::train::saver::is_writing;
 use std::any::Any;
 use std::io::Write;
@@ -82,10 +83,22 @@ fn end(said: &str) {
         std::thread::sleep(PATIENCE);
     } else {
         let error = device_failed(&format!("the device failed ({said})"));
-        let _ = writeln!(std::io::stderr(), "error: {error}");
+        report(&error);
     }
     // Not exit(): a driver's clean-up would wait for the device.
     signal_hook::low_level::exit(1);
+}
+
+/// Prints how the program fails, unless rank 0 says so for this process.
+pub fn report(error: &Error) {
+    if !watch::fail(error) {
+        // The terminal may be gone.
+        let _ = writeln!(std::io::stderr(), "error: {error}");
+    }
+    if watch::is_on() {
+        // MPI would wait for those that are gone.
+        signal_hook::low_level::exit(i32::from(error.exit_code()));
+    }
 }
 
 /// What the system does with work that takes long, and the setting that allows more of it; `os` as [`std::env::consts::OS`].
@@ -116,7 +129,11 @@ pub(super) fn device_failed(what: &str) -> Error {
     Error::failed(match advice.and_then(|advice| advice()) {
         Some(Advice { resume, run, smaller }) => {
             let what = format!("{what}; checkpoints are intact");
-            if memory && !silent {
+            if memory && !silent && watch::is_on() {
+                // Several processes are not begun anew.
+                let smaller = smaller.map_or(String::new(), |n| format!(" --set train.micro_batch={n} --allow-change"));
+                format!("{what}. The device has too little memory: `{resume}{smaller}` gives it less at once")
+            } else if memory && !silent {
                 find_what_fits(&what, run);
                 format!(
                     "{what}. The device has too little memory: `{resume} --auto-batch` finds the most images it takes at once"

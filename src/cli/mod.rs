@@ -39,7 +39,7 @@ mod train;
 mod view;
 mod web;
 
-pub use failure::{overhear, panicked};
+pub use failure::{overhear, panicked, report};
 
 use crate::device::{self, Kind, Selected};
 use crate::error::{Error, Result};
@@ -146,7 +146,15 @@ enum Verb {
 /// # Errors
 /// If there is no such device.
 fn chosen(common: &Common) -> Result<Selected> {
-    let device = device::select(&common.device)?;
+    chosen_nth(common, 0)
+}
+
+/// As [`chosen`], for process number `nth` of several on this machine.
+///
+/// # Errors
+/// If there is no such device.
+fn chosen_nth(common: &Common, nth: usize) -> Result<Selected> {
+    let device = device::select_nth(&common.device, nth)?;
     match &device.adapter {
         Some(adapter) if common.device == "auto" && adapter.kind == Kind::IntegratedGpu => crate::selftest::faster(device),
         _ => Ok(device),

@@ -31,10 +31,7 @@ pub fn run(args: &Args, _common: &Common) -> Result<()> {
         let (file, text) =
             BUILT_IN.iter().find(|(file, _)| *file == format!("configs/{name}.toml")).expect("a recipe of the program");
         let config = Config::parse(text, file, &[])?;
-        let batch = match config.train.micro_batch {
-            0 => config.train.batch_size,
-            micro => micro,
-        };
+        let batch = config.train.at_once();
         let encoder = launched(operations(), &encoder(&config.model), batch);
         let denoiser = launched(operations(), &denoiser(&config.model), batch * config.train.denoisings);
         for (operation, filled) in encoder.into_iter().chain(denoiser) {

@@ -3,6 +3,7 @@
 mod auto_batch;
 mod newest;
 mod preview;
+mod several;
 mod watchdog;
 
 use super::Common;
@@ -10,14 +11,16 @@ use super::failure::{Advice, advise};
 use super::images;
 use super::output::Output;
 use super::source;
-use crate::config::{Config, differences};
+use crate::config::{Config, MicroBatch, differences};
 use crate::data;
 use crate::device::Selected;
 use crate::error::{Error, Result};
 use crate::model::weights::WeightsFile;
 use crate::progress::say;
+use crate::ranks::{self, watch};
 use crate::run_dir::RunDir;
 use crate::shell::quoted;
+use crate::train::exchange::Among;
 use crate::train::cooldown::{Length, cool_down};
 use crate::train::run::{Called, Options, Summary, train};
 use serde_json::json;
@@ -72,6 +75,8 @@ pub struct Args {
     /// Only find out how many images fit, after a failure for want of memory, and tell that: what that failure begins anew.
     #[arg(long, hide = true, value_name = "WHY")]
     fits: Option<String>,
+    #[command(flatten)]
+    several: several::Args,
     /// Print the resolved recipe, and on stderr what it takes (parameters, memory, disk, time from a step of 2 images), and stop.
     #[arg(long)]
     dry_run: bool,
@@ -79,6 +84,25 @@ pub struct Args {
 
 /// Trains, or prints what would be trained.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
+    // What only looks needs no others.
+    if args.dry_run || args.try_step || args.fits.is_some() {
+        return run_among(args, common, None);
+    }
+    match args.several.join()? {
+        Some(among) => {
+            if among.ranks.rank() == 0 {
+                run_among(args, common, Some(&among))?;
+            } else {
+                several::run(&among, common)?;
+            }
+            several::end(among)
+        }
+        None => run_among(args, common, None),
+    }
+}
+
+/// As [`run`], as the only process or as rank 0 of several.
+fn run_among(args: &Args, common: &Common, among: Option<&Among>) -> Result<()> {
     let path = args.config.clone().unwrap_or_else(|| "configs/cifar10.toml".into());
     let named_by = args.config.as_ref().or(args.from.as_ref()).unwrap_or(&path);
     let name = named_by.file_stem().map_or("run".into(), |s| s.to_string_lossy().into_owned());
@@ -96,6 +120,14 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         Some(_) => cooled(&run),
         None => run,
     };
+    if let Some(among) = among {
+        if args.auto_batch {
+            return Err(Error::usage(
+                "--auto-batch is for one process, which begins others to try sizes; find the size with it, then set train.micro_batch",
+            ));
+        }
+        watch::begin(&among.ranks, resume_command(&run, args, common))?;
+    }
     let resumed = args.resume && run.exists();
     let began = began(&run, args)?;
     let from = began.as_ref().map(|(_, weights)| Arc::clone(weights));
@@ -127,11 +159,15 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     }
     let mut allow_change = args.allow_change;
     if args.auto_batch {
-        config.train.micro_batch = auto_batch::find(&config, common, &device)?;
+        config.train.micro_batch = MicroBatch::Size(auto_batch::find(&config, common, &device)?);
         allow_change |= only_the_parts(&run, resumed, &config)?;
     }
     if device.gpu && !args.auto_batch {
-        let shortened = watchdog::shorten(&mut config, &device)?;
+        let batch = config.train.batch_size;
+        let own = among.map_or(Ok(batch), |among| among.sizes(batch).map(|sizes| sizes[0]))?;
+        let mut own = config.for_images(own);
+        let shortened = watchdog::shorten(&mut own, &device)?;
+        config.train.micro_batch = own.train.micro_batch;
         allow_change |= shortened && only_the_parts(&run, resumed, &config)?;
     }
     let owned = (run.clone(), args.clone(), common.clone(), config.train.at_once() / 2);
@@ -150,7 +186,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let begun = from.as_ref().map_or(String::new(), |weights| format!(" from {}", weights.path.display()));
     say(&format!("training {}{begun} on {}, {}", run.path.display(), device.describe(), dataset.describe()));
     let called = source::called(began.as_ref().map(|(name, _)| name.as_path()));
-    let summary = train_with(&config, &dataset, &device, &run, (from, called), allow_change, args)?;
+    let summary = train_with(&config, &dataset, &device, &run, (from, called), allow_change, args, among)?;
     output.device(&device);
     output.data(&dataset, "train", dataset.train.len());
     output.set("run", json!(run.path));
@@ -237,6 +273,7 @@ fn what_fits(run: &RunDir, config: &Config, device: &Selected, args: &Args, comm
     }
 }
 
+#[allow(clippy::too_many_arguments, reason = "all that the command line says")]
 fn train_with(
     config: &Config,
     dataset: &data::Dataset,
@@ -245,11 +282,14 @@ fn train_with(
     (from, called): (Option<Arc<WeightsFile>>, Called),
     allow_change: bool,
     args: &Args,
+    among: Option<&Among>,
 ) -> Result<Summary> {
     let limit = args.max_minutes.map(|m| Duration::from_secs_f64(m * 60.0));
     let interrupt = Interrupt::listen()?.stop;
     let continues = args.continues;
-    train(config, dataset, device, run, &Options { limit, resume: args.resume, allow_change, from, continues, interrupt, called })
+    let among = among.cloned();
+    let options = Options { limit, resume: args.resume, allow_change, from, continues, interrupt, called, among };
+    train(config, dataset, device, run, &options)
 }
 
 /// The weights that `run` begins with, and their name: those of `--from`, else those that a run without a checkpoint began with.
@@ -280,14 +320,14 @@ fn finished(run: &RunDir) -> String {
 
 /// What continues `run` on the same device; the run knows its data and what it began from.
 fn resume_command(run: &RunDir, args: &Args, common: &Common) -> String {
-    let mut command = format!("soda train --resume --run {}", quoted(&run.path));
+    let mut command = format!("{}soda train --resume --run {}", ranks::launcher(), quoted(&run.path));
     if common.device != "auto" {
         command += &format!(" --device {}", quoted(&common.device));
     }
     if let Some(minutes) = args.max_minutes {
         command += &format!(" --max-minutes {minutes}");
     }
-    command
+    command + &args.several.given()
 }
 
 /// The flags that say which data and device, as they were given.

@@ -1,6 +1,6 @@
 //! What a recipe must satisfy before a run starts.
 
-use super::{Config, Levels, LrSchedule, UNetConfig, Views};
+use super::{Config, Levels, LrSchedule, MicroBatch, UNetConfig, Views};
 
 impl Config {
     /// The first impossible value, by its key.
@@ -42,6 +42,13 @@ impl Config {
             u.base.is_multiple_of(2),
             format!("model.unet.base = {}: must be even, as times become that many sines and cosines", u.base),
         )?;
+        if let MicroBatch::Sizes(sizes) = &t.micro_batch {
+            let sum = sizes.iter().try_fold(0_usize, |sum, size| sum.checked_add(*size));
+            need(
+                sum == Some(t.batch_size) && !sizes.contains(&0),
+                format!("train.micro_batch = {sizes:?}: parts of one image or more, {} together, as train.batch_size", t.batch_size),
+            )?;
+        }
         need(t.steps >= 1, "train.steps = 0: must be at least 1".into())?;
         for (key, value, largest) in [
             ("model.encoder.base", m.encoder.base, 1 << 12),

@@ -6,6 +6,7 @@ use crate::config::{DataConfig, Sides};
 use crate::error::{Error, Result};
 use crate::rng::{self, Purpose};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -32,6 +33,8 @@ struct Recipe {
     images: Arc<Images>,
     data: DataConfig,
     batch_size: usize,
+    /// Those of a batch that are made.
+    rows: Range<usize>,
     seed: u64,
     /// Orders of the latest epochs asked for.
     orders: Mutex<BTreeMap<u64, Arc<Vec<u32>>>>,
@@ -43,8 +46,8 @@ impl Recipe {
         let per_epoch = (self.images.len() / self.batch_size) as u64;
         let (epoch, within) = (step / per_epoch, (step % per_epoch) as usize);
         let order = self.order(epoch);
-        let indices: Vec<usize> =
-            order[within * self.batch_size..(within + 1) * self.batch_size].iter().map(|&i| i as usize).collect();
+        let whole = &order[within * self.batch_size..(within + 1) * self.batch_size];
+        let indices: Vec<usize> = whole[self.rows.clone()].iter().map(|&i| i as usize).collect();
         let Sides { source, target } = self.data.sides();
         let sizes = [source, target].map(bytes_of);
         let [mut source, mut target] = sizes.map(|size| vec![0.0; indices.len() * size]);
@@ -98,6 +101,20 @@ impl Loader {
     /// # Errors
     /// Fewer images than `batch_size`, or the system refuses a thread.
     pub fn new(images: Arc<Images>, data: DataConfig, batch_size: usize, seed: u64, first_step: u64) -> Result<Loader> {
+        Self::of_rows(images, data, (batch_size, 0..batch_size), seed, first_step)
+    }
+
+    /// As [`Loader::new`], only the `rows` of each batch of that size.
+    ///
+    /// # Errors
+    /// See [`Loader::new`].
+    pub fn of_rows(
+        images: Arc<Images>,
+        data: DataConfig,
+        (batch_size, rows): (usize, Range<usize>),
+        seed: u64,
+        first_step: u64,
+    ) -> Result<Loader> {
         if batch_size == 0 || images.len() < batch_size {
             return Err(Error::usage(format!(
                 "train.batch_size = {batch_size}: the data holds {} images; choose a size from 1 to that",
@@ -108,7 +125,7 @@ impl Loader {
             0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
             n => n,
         };
-        let recipe = Recipe { images, data, batch_size, seed, orders: Mutex::default() };
+        let recipe = Recipe { images, data, batch_size, rows, seed, orders: Mutex::default() };
         Self::start(threads, first_step, move |step| recipe.batch(step))
     }
 

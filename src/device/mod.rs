@@ -354,6 +354,15 @@ fn missed_here() -> Option<String> {
 /// # Errors
 /// If there is no such device; the message lists what there is.
 pub fn select(selection: &str) -> Result<Selected> {
+    select_nth(selection, 0)
+}
+
+/// As [`select`], for the process number `nth` of several on a machine: where `selection` means several adapters of one kind, they take
+/// them in turn.
+///
+/// # Errors
+/// See [`select`].
+pub fn select_nth(selection: &str, nth: usize) -> Result<Selected> {
     let (family, which) = match selection.split_once(':') {
         Some((family, which)) => (family, Some(which)),
         None => (selection, None),
@@ -361,7 +370,11 @@ pub fn select(selection: &str) -> Result<Selected> {
     match (family, which) {
         ("cpu", None) => return Ok(Selected::cpu("asked for")),
         ("auto", None) => {
-            return Ok(automatic(rank::ranked(adapters()), opens));
+            let mut ranked = rank::ranked(adapters());
+            if let Some(own) = rank::nth_alike(&ranked, nth) {
+                ranked[..=own].rotate_right(1);
+            }
+            return Ok(automatic(ranked, opens));
         }
         ("wgpu" | "vulkan" | "metal" | "dx12" | GL, _) => {}
         _ => {
@@ -374,7 +387,7 @@ pub fn select(selection: &str) -> Result<Selected> {
     let mut matching: Vec<_> = all.iter().filter(|a| family == "wgpu" || a.backend == family).collect();
     matching.sort_by_key(|a| a.kind as u8);
     let chosen = match which.map(|w| (w.parse::<usize>(), w.to_lowercase())) {
-        None => matching.first(),
+        None => rank::nth_alike(&matching, nth).and_then(|own| matching.get(own)),
         Some((Ok(index), _)) if family == "wgpu" => matching.get(index),
         Some((Ok(index), _)) => matching.iter().find(|a| a.index == index),
         Some((Err(_), name)) => matching.iter().find(|a| a.name.to_lowercase().contains(&name)),

@@ -1,6 +1,7 @@
 //! Which adapter is the better one, and which are the same GPU.
 
 use super::Adapter;
+use std::borrow::Borrow;
 
 /// How a driver compares with others for the same GPU: 0 is what its vendor or Mesa maintains for computing.
 fn of_driver(driver: &str) -> u8 {
@@ -22,6 +23,18 @@ pub(super) fn ranked(mut adapters: Vec<Adapter>) -> Vec<Adapter> {
     adapters.retain(|adapter| adapter.kind.is_gpu());
     adapters.sort_by_key(|adapter| (adapter.kind as u8, of_driver(&adapter.driver)));
     adapters
+}
+
+/// The place in `adapters` of the one that process number `nth` takes: they take those of the first one's kind in turn, each GPU once.
+pub(super) fn nth_alike(adapters: &[impl Borrow<Adapter>], nth: usize) -> Option<usize> {
+    let first = adapters.first()?.borrow();
+    let alike = (0..adapters.len()).filter(|i| {
+        let adapter = adapters[*i].borrow();
+        let double = |other: &Adapter| !adapter.pci.is_empty() && other.pci == adapter.pci;
+        adapter.kind == first.kind && !adapters[..*i].iter().any(|other| double(other.borrow()))
+    });
+    let alike: Vec<usize> = alike.collect();
+    Some(alike[nth % alike.len()])
 }
 
 /// Notes of all adapters that are one GPU, by another driver or another API, which of them is the best.
@@ -73,5 +86,18 @@ mod tests {
         assert_eq!(same, [None, None, Some("vulkan:3"), None, None, Some("vulkan:1")]);
         // Where it is the only one, a driver that others are preferred to is taken.
         assert_eq!(order(&found[2..3]), [2]);
+    }
+
+    #[test]
+    fn processes_take_the_adapters_of_the_best_kind_in_turn() {
+        let all = [
+            adapter(0, Kind::DiscreteGpu, "NVIDIA", "1"),
+            adapter(1, Kind::DiscreteGpu, "NVIDIA", "2"),
+            adapter(2, Kind::DiscreteGpu, "NVK", "1"),
+            adapter(3, Kind::IntegratedGpu, "Mesa", "3"),
+        ];
+        assert_eq!([0, 1, 2, 3].map(|nth| nth_alike(&all, nth)), [0, 1, 0, 1].map(Some));
+        assert_eq!(nth_alike(&all[3..], 5), Some(0));
+        assert_eq!(nth_alike(&all[..0], 0), None);
     }
 }

@@ -142,7 +142,8 @@ pub fn read(path: &Path) -> Result<(Tensors, HashMap<String, String>)> {
     parse(path, &bytes)
 }
 
-fn parse(path: &Path, bytes: &[u8]) -> Result<(Tensors, HashMap<String, String>)> {
+/// As [`read`], from the bytes of a file; `path` is what error messages call it.
+pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<(Tensors, HashMap<String, String>)> {
     let bad = |e: &dyn std::fmt::Display| {
         Error::failed(format!("{} is not a usable safetensors file ({e}); copy or train the weights again", path.display()))
     };

@@ -227,6 +227,32 @@ impl Snapshot {
         })
     }
 
+    /// With the moments of parameters that other ranks update.
+    pub fn with_moments(mut self, others: Tensors) -> Self {
+        let last = self.moments.pop_if(|(name, ..)| name == LOSS_SCALE);
+        self.moments.extend(others);
+        self.moments.sort_by(|(a, ..), (b, ..)| a.cmp(b));
+        self.moments.extend(last);
+        self
+    }
+
+    /// All of it as bytes, for another process: the contents of the files of a checkpoint, in order.
+    ///
+    /// # Errors
+    /// If it can't be encoded.
+    pub fn sections(&self) -> Result<[Vec<u8>; 4]> {
+        Ok([
+            weights::encode(&self.model, HashMap::new())?,
+            weights::encode(&self.ema, HashMap::new())?,
+            weights::encode(&self.moments, HashMap::new())?,
+            self.json()?,
+        ])
+    }
+
+    fn json(&self) -> Result<Vec<u8>> {
+        encoded(&self.position)
+    }
+
     /// The step it was taken after.
     pub fn step(&self) -> u64 {
         self.position.step
@@ -255,9 +281,7 @@ impl Snapshot {
         weights::write(&folder.join(FILES[0]), &self.model, self.metadata.clone())?;
         weights::write(&folder.join(FILES[1]), &self.ema, self.metadata.clone())?;
         weights::write(&folder.join(FILES[2]), &self.moments, HashMap::new())?;
-        let json =
-            serde_json::to_vec_pretty(&self.position).map_err(|e| Error::failed(format!("cannot encode the state: {e}")))?;
-        files::write_atomically(&folder.join(FILES[3]), &json)?;
+        files::write_atomically(&folder.join(FILES[3]), &self.json()?)?;
         marker::write(folder)
     }
 
@@ -280,8 +304,7 @@ pub(super) fn copy(run: &RunDir, step: u64, to: &RunDir, position: &Position) ->
         let bytes = files::read(&from.join(name)).map_err(|e| Error::io("read", &from.join(name), &e))?;
         files::write_atomically(&partial.join(name), &bytes)?;
     }
-    let json = serde_json::to_vec_pretty(position).map_err(|e| Error::failed(format!("cannot encode the state: {e}")))?;
-    files::write_atomically(&partial.join(FILES[3]), &json)?;
+    files::write_atomically(&partial.join(FILES[3]), &encoded(position)?)?;
     marker::write(&partial)?;
     discard(&target)?;
     rename_folder(&partial, &target)
@@ -358,17 +381,49 @@ pub fn load_step(run: &RunDir, step: u64, config: &Config, device: &Device) -> R
     }
 }
 
+fn encoded(position: &Position) -> Result<Vec<u8>> {
+    serde_json::to_vec_pretty(position).map_err(|e| Error::failed(format!("cannot encode the state: {e}")))
+}
+
 fn read(path: &Path, config: &Config, device: &Device) -> Result<State> {
-    let position = position(path)?;
-    let read = |name: &str, device: &Device| -> Result<Soda> {
-        let path = path.join(name);
-        let (tensors, _) = weights::read(&path)?;
+    let tensors = |name: &str| weights::read(&path.join(name)).map(|(tensors, _)| tensors);
+    let [model, ema, moments, _] = FILES;
+    assemble(config, device, position(path)?, [tensors(model)?, tensors(ema)?, tensors(moments)?], path)
+}
+
+/// The state whose [`Snapshot::sections`] these are.
+///
+/// # Errors
+/// If they are of another network.
+pub fn of_sections(sections: &[Vec<u8>; 4], config: &Config, device: &Device) -> Result<State> {
+    let origin = Path::new("the state of rank 0");
+    let [model, ema, moments, position] = sections;
+    let tensors = |bytes: &[u8]| weights::parse(origin, bytes).map(|(tensors, _)| tensors);
+    let position = serde_json::from_slice(position).map_err(|e| Error::failed(format!("{} is damaged ({e})", origin.display())))?;
+    lasting(device, || {
+        let position = Position::clone(&position);
+        assemble(config, device, position, [tensors(model)?, tensors(ema)?, tensors(moments)?], origin)
+    })
+}
+
+/// The state of these weights, average and moments; `path` is what error messages call the place that they come from.
+fn assemble(
+    config: &Config,
+    device: &Device,
+    position: Position,
+    [model, averaged, moments]: [Tensors; 3],
+    path: &Path,
+) -> Result<State> {
+    let load = |name: &str, tensors: Tensors, device: &Device| -> Result<Soda> {
         let tensors = tensors.into_iter().map(|(name, shape, values)| (name, (shape, values))).collect();
-        weights::load(Soda::new(&config.model, config.seed, device), &tensors, &path.display().to_string())
+        weights::load(Soda::new(&config.model, config.seed, device), &tensors, &path.join(name).display().to_string())
     };
-    let model = read("model.safetensors", &device.clone().autodiff())?;
-    let averaged = read("ema.safetensors", device)?;
-    let optim = read_optimizer(&path.join(FILES[2]), &averaged, position.updates, device)?;
+    let model = load(FILES[0], model, &device.clone().autodiff())?;
+    let averaged = load(FILES[1], averaged, device)?;
+    let optim = match position.updates {
+        0 => AdamW::default(),
+        updates => optimizer(moments, &path.join(FILES[2]), &averaged, updates, device)?,
+    };
     Ok(State { model, ema: Ema::new(&averaged, position.averaged()), optim, position, tally: Tally::new(device) })
 }
 
@@ -425,8 +480,7 @@ fn optimizer_to_host(optim: &AdamW) -> Result<Tensors> {
 /// What the state of dynamic loss scaling is called among the moments.
 const LOSS_SCALE: &str = "loss_scale";
 
-fn read_optimizer(path: &Path, model: &Soda, updates: u64, device: &Device) -> Result<AdamW> {
-    let (tensors, _) = weights::read(path)?;
+fn optimizer(tensors: Tensors, path: &Path, model: &Soda, updates: u64, device: &Device) -> Result<AdamW> {
     let mut tensors: HashMap<String, Vec<f32>> = tensors.into_iter().map(|(name, _, values)| (name, values)).collect();
     let mut moments = HashMap::new();
     for parameter in parameters::collect(&model.valid()) {

@@ -43,6 +43,11 @@ impl Ema {
         self.average[name].shape.len() < 2
     }
 
+    /// The average of parameter `name`, flattened.
+    pub(super) fn average(&self, name: &str) -> Tensor<1> {
+        self.average[name].values.clone()
+    }
+
     /// Sets the average of parameter `name` to what `update` makes of it. Both are flattened; nobody else holds it meanwhile,
     /// so it may be updated in place.
     pub(super) fn update<T>(&mut self, name: &str, update: impl FnOnce(Tensor<1>) -> (Tensor<1>, T)) -> T {

@@ -4,6 +4,8 @@ pub mod checkpoint;
 pub mod cooldown;
 pub mod decorrelation;
 pub mod ema;
+pub mod exchange;
+pub mod follow;
 pub mod limits;
 pub mod optim;
 pub mod plan;

@@ -56,13 +56,26 @@ impl AdamW {
         self.loss_scale.as_ref().map(|state| state.clone().narrow(0, 0, 1))
     }
 
-    /// One update of every parameter and of its average in `ema`. Returns the networks and the norm of the gradients before
-    /// the clip, `[1]`, still on the device. In mixed precision `grads` are those of the scaled loss; where they aren't finite, all but
-    /// the loss scale stays as it is, and so is the norm.
-    pub fn step(&mut self, lr: f64, model: Soda, mut grads: ByName, ema: &mut Ema, config: &TrainConfig) -> (Soda, Tensor<1>) {
+    /// One update of every parameter and of its average in `ema`; see [`AdamW::update`].
+    pub fn step(&mut self, lr: f64, model: Soda, grads: ByName, ema: &mut Ema, config: &TrainConfig) -> (Soda, Tensor<1>) {
+        let norm = adamw::norm(grads.values().cloned().collect());
+        self.update(lr, model, (grads, norm), &|_| true, ema, config)
+    }
+
+    /// One update of every parameter that is `mine` and of its average in `ema`, from gradients and the norm `[1]` of those of all
+    /// parameters. Returns the networks and that norm before the clip, `[1]`, still on the device. In mixed precision the gradients are
+    /// those of the scaled loss; where they aren't finite, all but the loss scale stays as it is, and so is the norm.
+    pub fn update(
+        &mut self,
+        lr: f64,
+        model: Soda,
+        (mut grads, norm): (ByName, Tensor<1>),
+        mine: &dyn Fn(&str) -> bool,
+        ema: &mut Ema,
+        config: &TrainConfig,
+    ) -> (Soda, Tensor<1>) {
         self.updates += 1;
         ema.updates += 1;
-        let norm = adamw::norm(grads.values().cloned().collect());
         let (clip, norm) = match self.loss_scale.take() {
             Some(state) => {
                 let scaling = loss_scale(norm, state, config.clip_norm);
@@ -91,7 +104,7 @@ impl AdamW {
             [all, vectors]
         });
         let model = parameters::map(model, |name, weight| {
-            if parameters::is_statistic(name) {
+            if parameters::is_statistic(name) || !mine(name) {
                 return weight;
             }
             let Some(grad) = grads.remove(name) else {
@@ -135,6 +148,11 @@ pub struct Gradients {
 }
 
 impl Gradients {
+    /// Of a whole batch.
+    pub fn of(loss: Tensor<1>, by_name: ByName) -> Self {
+        Self { loss: Some(loss), by_name }
+    }
+
     /// Adds the gradients of `share` times `loss`, the mean over a part that is that share of the batch, and of that times `scale`
     /// `[1]`, if there is one. (BatchNorm sees one part at a time.)
     pub fn add<M: Module>(&mut self, model: &M, loss: Tensor<1>, share: f64, scale: Option<&Tensor<1>>) {

@@ -17,6 +17,7 @@ use self::pace::Pace;
 use self::pictures::{Picture, draw_reconstructions, store};
 use self::watch::{Doing, Watch};
 use super::checkpoint::{self, Snapshot, State};
+use super::exchange::{Among, Order, lead};
 use super::limits;
 use super::optim::learning_rate;
 use super::plan::Plan;
@@ -30,7 +31,7 @@ use crate::diffusion::Schedule;
 use crate::error::{Error, Result};
 use crate::eval::validation::validate;
 use crate::machine;
-use crate::model::weights::WeightsFile;
+use crate::model::weights::{Tensors, WeightsFile};
 use crate::progress::{say, warn};
 use crate::run_dir::{Row, RunDir, Start};
 use crate::selftest;
@@ -58,6 +59,8 @@ pub struct Options {
     pub interrupt: Arc<AtomicBool>,
     /// What starts.jsonl is to note of the command line.
     pub called: Called,
+    /// The processes that train together, of which this is rank 0; none: it trains alone.
+    pub among: Option<Among>,
 }
 
 /// How training was asked for.
@@ -101,15 +104,22 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
     let mut lock = if run.exists() { Some(run.lock()?) } else { None };
     let now = described(data, device, &options.called);
     let (mut state, changed) = start(config, data, device, run, &now, options)?;
+    let batch = config.train.batch_size;
+    let own = match &options.among {
+        Some(among) => &config.for_images(among.sizes(batch)?[0]),
+        None => config,
+    };
     if !state.position.finished {
-        limits::check(config, device)?;
+        limits::check(own, device)?;
         selftest::once(device)?;
     }
+    let mut exchange = options.among.as_ref().map(|among| lead(among, config, data, device, &state)).transpose()?;
     let schedule = Schedule::new(&config.diffusion);
     let autodiff = device.device.clone().autodiff();
     let train = &config.train;
     let last_step = train.steps as u64;
-    let mut batches = Loader::new(data.train.clone(), config.data.clone(), train.batch_size, config.seed, state.position.step)?;
+    let rows = (batch, 0..own.train.batch_size);
+    let mut batches = Loader::of_rows(data.train.clone(), config.data.clone(), rows, config.seed, state.position.step)?;
     // Only now: a mistake found above leaves nothing behind.
     let new = lock.is_none();
     if new {
@@ -156,7 +166,7 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
     let mut interrupted = false;
     let mut linear = None;
     let clock = Instant::now();
-    let (mut pace, mut limit) = begin(config, data, device, options, &state, began, &log)?;
+    let (mut pace, mut limit) = begin(config, own, data, device, options, &state, began, &log)?;
     log.pause(clock);
 
     while !state.position.finished && !interrupted {
@@ -170,13 +180,23 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
         let view = config.model.unet.view_conditioning.then_some(batch.geometry);
         let pair = Pair::new(config.model.sides, batch.source, batch.target, view, &autodiff);
         let outcome;
-        (state, outcome) = step(state, pair, &schedule, config, number, lr);
+        let stop = options.interrupt.load(Ordering::Relaxed);
+        (state, outcome, interrupted) = match &mut exchange {
+            None => {
+                let (state, outcome) = step(state, pair, &schedule, config, number, lr);
+                (state, outcome, stop)
+            }
+            Some(exchange) => {
+                exchange.order(Order::Step { number, lr })?;
+                exchange.step(state, pair, &schedule, config, number, lr, stop)?
+            }
+        };
         log.add(outcome, lr);
 
         if let Some(news) = pace.stepped(|pace| limit.to_go(number, pace))? {
             log.say(&news);
         }
-        interrupted = options.interrupt.load(Ordering::Relaxed);
+        interrupted |= options.interrupt.load(Ordering::Relaxed);
         let due = Due::after(number, train, interrupted, |work| limit.is_over(&pace, work));
         if due.cut {
             log.say(&limit.ends(number));
@@ -197,9 +217,14 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
         (state.position.finished, state.position.planned) = (due.last, last_step);
         state.position.progress = progress;
         let pause = Instant::now();
+        let mut elsewhere = Tensors::new();
+        if let Some(exchange) = exchange.as_mut().filter(|_| due.save || due.draw || due.score) {
+            exchange.order(Order::Collect)?;
+            elsewhere = exchange.collect(&mut state)?;
+        }
         if due.save {
             keeper.ready(&log)?;
-            let snapshot = Snapshot::of(&state, config)?;
+            let snapshot = Snapshot::of(&state, config)?.with_moments(elsewhere);
             // Before it takes the place of a good one: whether it is what the device should have computed.
             state.tally.check()?;
             if !snapshot.is_finite() {
@@ -247,6 +272,9 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
         interrupted |= due.save && options.interrupt.load(Ordering::Relaxed);
     }
     watch.doing(Doing::Closing);
+    if let Some(exchange) = &exchange {
+        exchange.order(Order::End)?;
+    }
     log.finish();
     keeper.end()?;
     if let Some(linear) = linear {
@@ -264,9 +292,11 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
     })
 }
 
-/// Says what is to be done, and what it takes; gives how fast it goes and when it ends.
+/// Says what is to be done, and what it takes; gives how fast it goes and when it ends. `own` is the recipe as this process sees it.
+#[allow(clippy::too_many_arguments, reason = "all that a call of training is made of")]
 fn begin<'a>(
     config: &Config,
+    own: &Config,
     data: &Dataset,
     device: &'a Selected,
     options: &Options,
@@ -275,7 +305,7 @@ fn begin<'a>(
     log: &Log,
 ) -> Result<(Pace<'a>, Limit)> {
     let (batch, last_step) = (config.train.batch_size, config.train.steps as u64);
-    let plan = Plan::new(config, data, device);
+    let plan = Plan::new(own, data, device);
     let limit = Limit::new(options.limit, began, config, data, &plan);
     if state.position.finished {
         return Ok((Pace::new(device, batch, None), limit));
@@ -286,7 +316,7 @@ fn begin<'a>(
     let memory = plan.memory().map_or(String::new(), |memory| format!("memory {memory}; "));
     log.say(&format!("parameters {}; {memory}disk {}", plan.parameters(), plan.disk()));
     // Where one step could already be too long it is tried with few images; a GPU compiles longer than it then computes.
-    let guess = if options.limit.is_some() && !device.gpu { Some(trial::rate(config, device)?.step) } else { None };
+    let guess = if options.limit.is_some() && !device.gpu { Some(trial::rate(own, device)?.step) } else { None };
     let pace = Pace::new(device, batch, guess);
     let first = state.position.step + 1;
     let compiles = if device.adapter.is_some() { "compiling shaders and " } else { "" };

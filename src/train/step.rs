@@ -3,15 +3,18 @@
 use super::checkpoint::State;
 use super::decorrelation::decorrelation;
 use super::optim::Gradients;
-use crate::config::{Config, Precision, Sides};
+use crate::config::{Config, Precision, Sides, TrainConfig};
 use crate::data::bytes_of;
 use crate::diffusion::Schedule;
 use crate::diffusion::forward::{draw_levels, q_sample, times_of};
+use crate::diffusion::schedule::Level;
 use crate::diffusion::weight::weights;
+use crate::kernels::adamw;
 use crate::kernels::precision::Precision as Compute;
 use crate::rng::{self, Purpose, Stream};
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::RngExt;
+use std::collections::VecDeque;
 
 /// One batch on the device, the images `[B, 3, side, side]`.
 pub struct Pair {
@@ -32,21 +35,22 @@ impl Pair {
         Self { x_source: images(source, sides.source), x_0: images(target, sides.target), view }
     }
 
-    /// In parts of `size` images (0: all), the last one smaller.
-    fn parts(self, size: usize) -> Vec<Pair> {
-        let [batch, ..] = self.x_0.dims();
-        if size == 0 || size >= batch {
+    /// In parts of these sizes.
+    fn parts(self, sizes: &[usize]) -> Vec<Pair> {
+        if sizes.len() == 1 {
             return vec![self];
         }
-        let part = |start: usize| {
-            let n = size.min(batch - start);
+        let mut start = 0;
+        let part = |n: &usize| {
+            let from = start;
+            start += n;
             Pair {
-                x_source: self.x_source.clone().narrow(0, start, n),
-                x_0: self.x_0.clone().narrow(0, start, n),
-                view: self.view.clone().map(|view| view.narrow(0, start, n)),
+                x_source: self.x_source.clone().narrow(0, from, *n),
+                x_0: self.x_0.clone().narrow(0, from, *n),
+                view: self.view.clone().map(|view| view.narrow(0, from, *n)),
             }
         };
-        (0..batch).step_by(size).map(part).collect()
+        sizes.iter().map(part).collect()
     }
 }
 
@@ -62,59 +66,132 @@ pub struct Outcome {
 
 /// Step number `step` (from 1) of training: encode, noise (`train.denoisings` times), predict, compare, update. `lr` is the denoiser's.
 pub fn step(mut state: State, pair: Pair, schedule: &Schedule, config: &Config, step: u64, lr: f64) -> (State, Outcome) {
+    let gradients = gradients(&mut state, pair, schedule, config, step, &Cut::whole(&config.train));
+    let norm = adamw::norm(gradients.by_name.values().cloned().collect());
+    update(state, gradients, norm, &|_| true, config, step, lr)
+}
+
+/// The parts of a batch that one process takes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cut {
+    /// Sizes of the parts before its own, in order.
+    pub before: Vec<usize>,
+    /// Sizes of its own.
+    pub own: Vec<usize>,
+}
+
+impl Cut {
+    /// All of them.
+    pub fn whole(train: &TrainConfig) -> Self {
+        Self { before: Vec::new(), own: train.micro_batch.parts(train.batch_size) }
+    }
+}
+
+/// Loss and gradients of a batch, or of those parts of it that `pair` holds and `cut` names, each with its share of the whole:
+/// encode, noise, predict, compare.
+pub fn gradients(state: &mut State, pair: Pair, schedule: &Schedule, config: &Config, step: u64, cut: &Cut) -> Gradients {
     let device = pair.x_0.device();
-    let [batch, ..] = pair.x_0.dims();
     let train = &config.train;
-    let draws = train.denoisings;
-    let [mut masks, mut times, mut noise, mut dropout] =
-        [Purpose::Masks, Purpose::Time, Purpose::Noise, Purpose::Dropout].map(|purpose| rng::stream(config.seed, purpose, step));
-    let levels = draw_levels(schedule, [batch, draws], train.stratified_t, &mut times);
-    let mut levels = levels.as_slice();
-    let mut total = Gradients::default();
     // The networks in training compute in the recipe's precision; their average, which is scored, always in f32.
-    state.model = state.model.in_precision(match train.precision {
+    state.model = state.model.clone().in_precision(match train.precision {
         Precision::F32 => Compute::F32,
         Precision::Mixed => Compute::F16,
     });
     let scale = state.optim.scale(train.precision, &device.clone().inner());
-
-    // One part, but where memory is short. The draws are the same however the batch is cut.
-    for part in pair.parts(train.micro_batch) {
+    // The draws are the same however the batch is cut, and whoever takes its parts.
+    let mut draws = Draws::new(schedule, config, step);
+    cut.before.iter().for_each(|n| draws.skip(*n));
+    let mut total = Gradients::default();
+    for part in pair.parts(&cut.own) {
         let [n, ..] = part.x_0.dims();
-        let at;
-        (at, levels) = levels.split_at(n * draws);
         let z = state.model.encode(part.x_source);
         let penalty = (train.decorrelation > 0.0).then(|| decorrelation(z.clone()) * train.decorrelation);
-        let z = repeated(z, draws);
-        let x_0 = repeated(part.x_0, draws);
-        let view = part.view.map(|view| repeated(view, draws));
-        let mask = draw_masks(n * draws, config, &mut masks, &device);
-        let t = times_of(at, &device);
-        let shape = x_0.dims();
-        let eps = Tensor::from_data(TensorData::new(rng::normal(&mut noise, shape.iter().product()), shape), &device);
+        let z = repeated(z, train.denoisings);
+        let x_0 = repeated(part.x_0, train.denoisings);
+        let view = part.view.map(|view| repeated(view, train.denoisings));
+        let Draw { levels, mask, eps, dropout } = draws.next(n);
+        let t = times_of(&levels, &device);
+        let eps = Tensor::from_data(TensorData::new(eps, x_0.dims()), &device);
         let x_t = q_sample(x_0.clone(), &t, eps.clone());
         let target = schedule.prediction().target(x_0, eps, &t);
-        let output = state.model.predict(x_t, t.time, z, mask, view, Some(dropout.random()));
+        let output = state.model.predict(x_t, t.time, z, mask.tensor(&device), view, Some(dropout));
         let errors = (output - target).square();
-        let loss = match weights(train.loss_weight, schedule, at, &device) {
+        let loss = match weights(train.loss_weight, schedule, &levels, &device) {
             Some(weights) => (errors * weights).mean(),
             None => errors.mean(),
         };
         let loss = penalty.into_iter().fold(loss, |loss, penalty| loss + penalty);
-        total.add(&state.model, loss, n as f64 / batch as f64, scale.as_ref());
+        total.add(&state.model, loss, n as f64 / train.batch_size as f64, scale.as_ref());
     }
+    total
+}
 
-    let loss = total.loss();
-    // The loss scale divided out, global-norm clip, AdamW (the encoder at lr x ratio) and the EMA, in one pass over the parameters.
-    let (model, grad_norm) = state.optim.step(lr, state.model, total.by_name, &mut state.ema, train);
+/// The loss scale divided out, global-norm clip, AdamW (the encoder at lr x ratio) and the EMA, in one pass over the parameters that
+/// are `mine`. `norm` `[1]` is that of the gradients of all.
+pub fn update(
+    mut state: State,
+    gradients: Gradients,
+    norm: Tensor<1>,
+    mine: &dyn Fn(&str) -> bool,
+    config: &Config,
+    step: u64,
+    lr: f64,
+) -> (State, Outcome) {
+    let loss = gradients.loss();
+    let train = &config.train;
+    let (model, grad_norm) = state.optim.update(lr, state.model, (gradients.by_name, norm), mine, &mut state.ema, train);
     state.model = model;
     // The last work of a step: what the device counts it has done.
     state.tally.add();
     state.position.step = step;
-    state.position.images += batch as u64;
+    state.position.images += train.batch_size as u64;
     state.position.updates = state.optim.updates;
     let loss_scale = state.optim.loss_scale.clone();
     (state, Outcome { loss, grad_norm, loss_scale })
+}
+
+/// What is drawn for a step.
+struct Draws<'a> {
+    config: &'a Config,
+    levels: VecDeque<Level>,
+    masks: Stream,
+    noise: Stream,
+    dropout: Stream,
+}
+
+/// What is drawn for a part of a batch, `train.denoisings` times for each of its images.
+struct Draw {
+    levels: Vec<Level>,
+    mask: Mask,
+    /// Values of `[n denoisings, 3, side, side]`.
+    eps: Vec<f32>,
+    dropout: u64,
+}
+
+impl<'a> Draws<'a> {
+    fn new(schedule: &Schedule, config: &'a Config, step: u64) -> Self {
+        let train = &config.train;
+        let [masks, mut times, noise, dropout] = [Purpose::Masks, Purpose::Time, Purpose::Noise, Purpose::Dropout]
+            .map(|purpose| rng::stream(config.seed, purpose, step));
+        let levels = draw_levels(schedule, [train.batch_size, train.denoisings], train.stratified_t, &mut times);
+        Self { config, levels: levels.into(), masks, noise, dropout }
+    }
+
+    /// For the next `n` images, which are one part.
+    fn next(&mut self, n: usize) -> Draw {
+        let drawn = n * self.config.train.denoisings;
+        Draw {
+            levels: self.levels.drain(..drawn).collect(),
+            mask: draw_masks(drawn, self.config, &mut self.masks),
+            eps: rng::normal(&mut self.noise, drawn * bytes_of(self.config.model.sides.target)),
+            dropout: self.dropout.random(),
+        }
+    }
+
+    /// Leaves out what is for the next `n` images, which are a part of another process.
+    fn skip(&mut self, n: usize) {
+        drop(self.next(n));
+    }
 }
 
 /// Each row `draws` times, one after the other: `[B, ..]` to `[B draws, ..]`.
@@ -128,22 +205,34 @@ fn repeated<const D: usize>(x: Tensor<D>, draws: usize) -> Tensor<D> {
     x.reshape([batch, 1, row]).expand([batch, draws, row]).reshape(shape)
 }
 
-/// `[B, Z]`, 1 where z passes: an image's whole z is dropped with probability `z_drop` (classifier-free guidance), else each
-/// of its sections by itself with probability `layer_mask` (layer masking). `[B, 1]` where layer_mask is 0.
-pub fn draw_masks(batch: usize, config: &Config, stream: &mut Stream, device: &Device) -> Tensor<2> {
+/// Values of `[B, width]`, 1 where z passes.
+pub struct Mask {
+    values: Vec<f32>,
+    width: usize,
+}
+
+impl Mask {
+    /// `[B, Z]`, or `[B, 1]` where all of z has one value.
+    pub fn tensor(self, device: &Device) -> Tensor<2> {
+        let shape = [self.values.len() / self.width, self.width];
+        Tensor::from_data(TensorData::new(self.values, shape), device)
+    }
+}
+
+/// An image's whole z is dropped with probability `z_drop` (classifier-free guidance), else each of its sections by itself with
+/// probability `layer_mask` (layer masking). The mask has a width of 1 where layer_mask is 0.
+pub fn draw_masks(batch: usize, config: &Config, stream: &mut Stream) -> Mask {
     let train = &config.train;
     let mut passes = |p: f64| if stream.random_bool(p) { 0.0 } else { 1.0 };
-    let (values, width): (Vec<f32>, usize) = if train.layer_mask == 0.0 {
-        ((0..batch).map(|_| passes(train.z_drop)).collect(), 1)
-    } else {
-        let sections = config.model.sections();
-        let mut image = || {
-            let whole = passes(train.z_drop);
-            // Drawn for dropped images too, so that every image takes as many numbers of the stream.
-            let kept: Vec<f32> = sections.iter().map(|_| whole * passes(train.layer_mask)).collect();
-            sections.iter().zip(kept).flat_map(|(section, kept)| std::iter::repeat_n(kept, section.len())).collect::<Vec<_>>()
-        };
-        ((0..batch).flat_map(|_| image()).collect(), config.model.z_dim)
+    if train.layer_mask == 0.0 {
+        return Mask { values: (0..batch).map(|_| passes(train.z_drop)).collect(), width: 1 };
+    }
+    let sections = config.model.sections();
+    let mut image = || {
+        let whole = passes(train.z_drop);
+        // Drawn for dropped images too, so that every image takes as many numbers of the stream.
+        let kept: Vec<f32> = sections.iter().map(|_| whole * passes(train.layer_mask)).collect();
+        sections.iter().zip(kept).flat_map(|(section, kept)| std::iter::repeat_n(kept, section.len())).collect::<Vec<_>>()
     };
-    Tensor::from_data(TensorData::new(values, [batch, width]), device)
+    Mask { values: (0..batch).flat_map(|_| image()).collect(), width: config.model.z_dim }
 }

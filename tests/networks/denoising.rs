@@ -48,7 +48,7 @@ fn expected(config: &Config, source: &[f32], target: &[f32], weight: impl Fn(f64
     let [mut masks, mut times, mut noise, mut key] =
         [Purpose::Masks, Purpose::Time, Purpose::Noise, Purpose::Dropout].map(|purpose| rng::stream(config.seed, purpose, STEP));
     let levels = draw_levels(&schedule, [BATCH, draws], config.train.stratified_t, &mut times);
-    let mask = draw_masks(BATCH * draws, config, &mut masks, &device).into_data().try_to_vec::<f32>().expect("f32");
+    let mask = draw_masks(BATCH * draws, config, &mut masks).tensor(&device).into_data().try_to_vec::<f32>().expect("f32");
     let width = mask.len() / (BATCH * draws);
     let autodiff = device.clone().autodiff();
     let x_source = Tensor::<4>::from_data(TensorData::new(source.to_vec(), [BATCH, 3, SIDE, SIDE]), &autodiff);

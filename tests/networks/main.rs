@@ -7,5 +7,6 @@ mod inception;
 mod mixed;
 mod modulation;
 mod networks;
+mod ranks;
 mod training;
 mod view_conditioning;

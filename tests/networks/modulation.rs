@@ -115,7 +115,7 @@ fn each_section_reaches_exactly_its_layers_on_the_graphics_adapter() {
 fn masks_have_the_stated_statistics() {
     let n = 20_000;
     let rows = |config: &Config| {
-        let mask = draw_masks(n, config, &mut rng::stream(1, Purpose::Masks, 1), &Device::flex());
+        let mask = draw_masks(n, config, &mut rng::stream(1, Purpose::Masks, 1)).tensor(&Device::flex());
         let width = mask.dims()[1];
         let values = mask.into_data().try_to_vec::<f32>().expect("f32");
         assert!(values.iter().all(|v| *v == 0.0 || *v == 1.0));

@@ -27,7 +27,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// configs/quick.toml with networks small enough for tests.
-fn tiny(overrides: &[&str]) -> Config {
+pub fn tiny(overrides: &[&str]) -> Config {
     tiny_of(include_str!("../../configs/quick.toml"), overrides)
 }
 
@@ -47,13 +47,13 @@ fn tiny_of(recipe: &str, overrides: &[&str]) -> Config {
 }
 
 /// The first images of the bundled subset.
-fn data() -> Dataset {
+pub fn data() -> Dataset {
     let full = bundled().expect("the bundled subset");
     let few = |images: &Images, n| Arc::new(images.select(&(0..n).collect::<Vec<_>>()));
     Dataset { train: few(&full.train, 64), test: few(&full.test, 20), ..full }
 }
 
-fn cpu() -> Selected {
+pub fn cpu() -> Selected {
     Selected::cpu("a test")
 }
 
@@ -61,7 +61,7 @@ fn run(config: &Config, run: &RunDir, options: &Options) -> soda::error::Result<
     train(config, &data(), &cpu(), run, options)
 }
 
-fn newest(run: &RunDir, file: &str) -> HashMap<String, Vec<f32>> {
+pub fn newest(run: &RunDir, file: &str) -> HashMap<String, Vec<f32>> {
     let step = *run.checkpoints().last().expect("a checkpoint");
     let (tensors, _) = weights::read(&run.checkpoint(step).join(file)).expect("a readable checkpoint");
     tensors.into_iter().map(|(name, _, values)| (name, values)).collect()

@@ -4,6 +4,7 @@
 
 use crate::common::program::{TINY, fails, json, recipe, soda, succeeds, text, train};
 use crate::common::run::{command, limited, newest};
+use soda::config::MicroBatch;
 use soda::run_dir::RunDir;
 
 #[test]
@@ -222,5 +223,5 @@ fn auto_batch_finds_how_many_images_fit_and_keeps_the_batch() {
     TINY.iter().chain(&["train.steps=1"]).for_each(|set| args.extend(["--set", set]));
     let said = text(&soda(at, &args).stderr);
     assert!(said.contains("8 images go through the networks at once, of batches of 8"), "{said}");
-    assert_eq!(RunDir::new(at.join("s")).read_config().expect("a recipe").train.micro_batch, 0);
+    assert_eq!(RunDir::new(at.join("s")).read_config().expect("a recipe").train.micro_batch, MicroBatch::default());
 }

@@ -1,7 +1,7 @@
 //! `soda train --auto-batch`: how many images the device takes at once.
 
 use crate::cli::Common;
-use crate::config::Config;
+use crate::config::{Config, MicroBatch};
 use crate::device::Selected;
 use crate::error::{Error, Result};
 use crate::progress::say;
@@ -70,7 +70,7 @@ fn search(whole: usize, compare: bool, mut tries: impl FnMut(usize) -> Result<Tr
 fn try_in_a_process(config: &Config, size: usize, common: &Common) -> Result<Tried> {
     let failed = |e: std::io::Error| Error::failed(format!("--auto-batch: cannot try a step in another process: {e}"));
     let mut config = config.clone();
-    config.train.micro_batch = size;
+    config.train.micro_batch = MicroBatch::Size(size);
     let mut recipe = tempfile::Builder::new().suffix(".toml").tempfile().map_err(failed)?;
     recipe.write_all(config.to_toml().as_bytes()).map_err(failed)?;
     let mut command = Command::new(std::env::current_exe().map_err(failed)?);

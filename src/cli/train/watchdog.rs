@@ -1,6 +1,6 @@
 //! Keeps launches shorter than drivers allow: they reset a GPU that doesn't answer for long.
 
-use crate::config::Config;
+use crate::config::{Config, MicroBatch};
 use crate::device::Selected;
 use crate::error::{Error, Result};
 use crate::model::layers::longest_convolution;
@@ -38,7 +38,7 @@ pub fn shorten(config: &mut Config, device: &Selected) -> Result<bool> {
         images as f64 * seconds,
         device.describe()
     ));
-    config.train.micro_batch = parts;
+    config.train.micro_batch = MicroBatch::Size(parts);
     Ok(true)
 }
 

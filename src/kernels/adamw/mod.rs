@@ -17,7 +17,7 @@ mod wgsl;
 
 pub use cases::AdamWOperation;
 pub use loss_scale::{BEGINNING, LossScale, STATE, Scaled, Scaling, loss_scale};
-pub use norm::{Several, SquareSums, norm};
+pub use norm::{Several, SquareSums, norm, norm_of_squares, squares};
 
 use crate::kernels::choice::references;
 use crate::kernels::launch::Work;

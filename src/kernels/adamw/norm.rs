@@ -6,10 +6,13 @@ use crate::kernels::launch::Work;
 use crate::kernels::operand::Optional;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 /// Tensors that one call adds up, at most: with the sums they are less than the eight storage buffers that every WebGPU device binds.
 pub(super) const TOGETHER: usize = 6;
+
+/// Partial sums of squares on an adapter: more wouldn't keep a GPU any busier.
+pub(super) const PARTIALS: usize = 256;
 
 /// One to six tensors, `[N]` each, on any backend.
 #[derive(Clone, Debug, ExtensionType)]
@@ -35,7 +38,7 @@ pub struct Several<B: Backend> {
 
 impl<B: Backend> Several<B> {
     /// Makes one of an iterator, of whose tensors it takes the first [`TOGETHER`].
-    fn new(first: FloatTensor<B>, mut others: impl Iterator<Item = FloatTensor<B>>) -> Self {
+    pub(super) fn new(first: FloatTensor<B>, mut others: impl Iterator<Item = FloatTensor<B>>) -> Self {
         let [second, third, fourth, fifth, sixth] = std::array::from_fn(|_| Optional::new(others.next()));
         Self { first, second, third, fourth, fifth, sixth }
     }
@@ -55,6 +58,12 @@ pub trait SquareSums: Backend {
     /// or those of none. Returns as many numbers as the backend likes, whose total is the sum of all squares so far.
     fn add(#[extension_type] tensors: Several<Self>, #[extension_type] sums: Optional<Self>) -> FloatTensor<Self> {
         reference::add_squares(tensors, sums)
+    }
+
+    /// Returns the squares of `tensor` alone, added up as in a sum of many tensors, of which it may be the first: what [`total`] takes.
+    fn alone(tensor: FloatTensor<Self>, first: bool) -> FloatTensor<Self> {
+        let _ = first;
+        Self::add(Several::new(tensor, std::iter::empty()), Optional::Absent)
     }
 
     /// Returns the root of the sum of `sums`, `[1]`.
@@ -84,6 +93,32 @@ pub fn norm(tensors: Vec<Tensor<1>>) -> Tensor<1> {
         sums = Optional::Given(add(Several::new(first.into_dispatch(), others), sums));
     }
     Tensor::from_dispatch(root(sums.into_option().expect("the norm of one tensor or more")))
+}
+
+/// Returns the sums of the squares of `tensor` `[N]` by itself: one number on the CPU backend, `PARTIALS` on an adapter. `first` says
+/// whether it is the first of all tensors whose norm is asked for.
+pub fn squares(tensor: Tensor<1>, first: bool) -> Tensor<1> {
+    Tensor::from_dispatch(<Dispatch as SquareSums>::alone(tensor.into_dispatch(), first))
+}
+
+/// Returns the norm `[1]` of all tensors of which `sums` are the [`squares`], in order, on `device`: bit for bit what [`norm`] makes of
+/// the tensors themselves there, where all sums were made on such a device. Sums of devices of both kinds can be mixed.
+///
+/// # Panics
+/// If there are none.
+pub fn norm_of_squares(sums: &[Vec<f32>], device: &Device) -> Tensor<1> {
+    let together = if *device == Device::flex() {
+        sums.concat()
+    } else {
+        // Each workgroup adds its share of one tensor after the other.
+        let mut partials = vec![0.0f32; PARTIALS];
+        for sum in sums {
+            partials.iter_mut().zip(sum).for_each(|(partial, more)| *partial += more);
+        }
+        partials
+    };
+    let together = Tensor::<1>::from_floats(together.as_slice(), device);
+    Tensor::from_dispatch(<Dispatch as SquareSums>::root(together.into_dispatch()))
 }
 
 /// Whether the numbers of `x` can be read by four.

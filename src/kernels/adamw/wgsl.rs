@@ -1,13 +1,14 @@
 //! Launches of the optimizer's shaders on cubecl's wgpu runtime.
 
 use super::loss_scale::{self, LossScale, STATE, Scaled};
-use super::norm::{TOGETHER, squares_work};
+use super::norm::{PARTIALS, TOGETHER, squares_work};
 use super::{AdamW, AdamWInputs, AdamWParameter, Several, SquareSums, forward_work, reference};
 use crate::device::Class;
 use crate::kernels::launch::{Work, class, launch, on_wgpu};
 use crate::kernels::layout;
 use crate::kernels::operand::Optional;
 use crate::kernels::shader::{Elem, Filled, Shader, info};
+use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::{CubeBackend, CubeTensor, into_contiguous};
 use burn::tensor::Shape;
@@ -219,9 +220,6 @@ impl AdamW for CubeBackend {
     }
 }
 
-/// Partial sums of squares: more wouldn't keep a GPU any busier.
-const PARTIALS: usize = 256;
-
 /// How many of them `n` numbers are added to: enough for every invocation of a workgroup to have some.
 fn parts(n: usize) -> usize {
     const LEAST: usize = 1 << 14;
@@ -272,6 +270,15 @@ impl SquareSums for CubeBackend {
         let shader = Squares { wg: adding(class(first)), four };
         launch("gradient norm", shader, workgroups, &buffers, &info, squares_work(lengths.iter().sum()));
         partials
+    }
+
+    fn alone(tensor: FloatTensor<Self>, first: bool) -> FloatTensor<Self> {
+        let sums = match first || !on_wgpu(&tensor) {
+            true => Optional::Absent,
+            // Only the first one of a sum is shared out among all workgroups.
+            false => Optional::Given(CubeBackend::float_zeros(Shape::new([PARTIALS]), &tensor.device, tensor.dtype.into())),
+        };
+        Self::add(Several::new(tensor, std::iter::empty()), sums)
     }
 
     fn root(sums: FloatTensor<Self>) -> FloatTensor<Self> {

@@ -14,7 +14,7 @@ mod running;
 mod wgsl;
 
 pub use cases::BatchNormOperation;
-pub use running::{Running, RunningInputs};
+pub use running::{Pending, Running, RunningInputs, put_off};
 
 use crate::kernels::choice::references;
 use crate::kernels::launch::Work;

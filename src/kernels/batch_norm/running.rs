@@ -8,6 +8,7 @@ use burn::module::{Module, ModuleMapper, Param, RunningState};
 use burn::nn::BatchNorm;
 use burn::tensor::Tensor;
 use burn_flex::Flex;
+use std::cell::RefCell;
 
 /// What one update takes.
 #[derive(Clone, Debug, ExtensionType)]
@@ -35,14 +36,65 @@ pub trait Running: Backend {
 
 impl Running for Flex {}
 
+/// The running statistics of a layer, and the batch that they haven't taken in yet.
+#[derive(Debug)]
+pub struct Pending {
+    mean: RunningState<Tensor<1>>,
+    variance: RunningState<Tensor<1>>,
+    momentum: f64,
+    /// `[2C]`: the batch's mean and biased variance.
+    pub statistics: Tensor<1>,
+    /// Pixels of the batch.
+    pub pixels: usize,
+}
+
+impl Pending {
+    /// Takes in a batch of `pixels` pixels with `statistics` `[2C]`: this one's or that of another process.
+    pub fn take_in(&self, statistics: Tensor<1>, pixels: usize) {
+        let inner = |tensor: Tensor<1>| tensor.without_autodiff().into_dispatch();
+        let [mean, variance] = [&self.mean, &self.variance].map(|state| inner(state.value_sync()));
+        let (momentum, unbiased) = (self.momentum, unbiased(pixels));
+        let inputs = RunningInputs { mean, variance, statistics: inner(statistics), momentum, unbiased };
+        let (mean, variance) = if references() { reference::running(inputs) } else { <Dispatch as Running>::forward(inputs) };
+        replace(&self.mean, Tensor::from_dispatch(mean));
+        replace(&self.variance, Tensor::from_dispatch(variance));
+    }
+}
+
+thread_local! {
+    /// What this thread has put off, where it does.
+    static PUT_OFF: RefCell<Option<Vec<Pending>>> = const { RefCell::new(None) };
+}
+
+/// Runs `work`, in which running statistics stay as they are; returns what they are to take in, in the order of the calls.
+pub fn put_off<T>(work: impl FnOnce() -> T) -> (T, Vec<Pending>) {
+    /// Ends it, whatever happens.
+    struct End;
+    impl Drop for End {
+        fn drop(&mut self) {
+            PUT_OFF.take();
+        }
+    }
+    let _end = End;
+    PUT_OFF.set(Some(Vec::new()));
+    let done = work();
+    (done, PUT_OFF.take().unwrap_or_default())
+}
+
 /// Updates the running statistics of `norm` by `statistics` `[2C]`, the batch's mean and biased variance over `n` pixels.
 pub(super) fn update(norm: &BatchNorm, statistics: Tensor<1>, n: usize) {
-    let inner = |tensor: Tensor<1>| tensor.without_autodiff().into_dispatch();
-    let [mean, variance] = [&norm.running_mean, &norm.running_var].map(|state| inner(state.value_sync()));
-    let inputs = RunningInputs { mean, variance, statistics: inner(statistics), momentum: norm.momentum, unbiased: unbiased(n) };
-    let (mean, variance) = if references() { reference::running(inputs) } else { <Dispatch as Running>::forward(inputs) };
-    replace(&norm.running_mean, Tensor::from_dispatch(mean));
-    replace(&norm.running_var, Tensor::from_dispatch(variance));
+    let (mean, variance) = (norm.running_mean.clone(), norm.running_var.clone());
+    let pending = Pending { mean, variance, momentum: norm.momentum, statistics, pixels: n };
+    let now = PUT_OFF.with_borrow_mut(|put_off| match put_off {
+        Some(all) => {
+            all.push(pending);
+            None
+        }
+        None => Some(pending),
+    });
+    if let Some(pending) = now {
+        pending.take_in(pending.statistics.clone(), n);
+    }
 }
 
 /// Returns the factor that makes a variance over `n` numbers unbiased.

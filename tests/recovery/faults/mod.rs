@@ -120,7 +120,7 @@ fn a_device_that_leaves_out_what_is_too_large_for_it_gets_smaller_parts_by_auto_
     assert!(said.contains("16 images at once are too many for the device"), "{said}");
     succeeds(&output);
     let run = RunDir::new(at.join("r"));
-    let parts = run.read_config().expect("a recipe").train.micro_batch;
+    let parts = run.read_config().expect("a recipe").train.at_once();
     assert!((1..16).contains(&parts), "{parts}");
     // What it takes of the adapter stands in the log.
     let row = &run.read_metrics().expect("metrics").rows[0];
@@ -154,7 +154,7 @@ fn a_device_with_too_little_memory_says_how_many_images_fit_and_auto_batch_train
     succeeds(&inject(&mut command, little, None).output().expect("starts"));
     let run = RunDir::new(at.join("runs/quick-1"));
     let config = run.read_config().expect("a recipe");
-    assert_eq!((newest(&run), config.train.batch_size, config.train.micro_batch), (2, 16, fits));
+    assert_eq!((newest(&run), config.train.batch_size, config.train.at_once()), (2, 16, fits));
 }
 
 #[test]

@@ -1,0 +1,288 @@
+//! Several processes that work on one thing: which one this is, and what they send each other.
+//!
+//! A thread of its own does all the sending, so that the device is read and written meanwhile. Everybody makes the same calls in the same
+//! order; each is one collective operation of MPI.
+
+#[cfg(feature = "mpi")]
+mod mpi;
+pub mod threads;
+pub mod watch;
+
+use crate::error::{Error, Result};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::{Duration, Instant};
+
+/// How bytes travel between the ranks.
+pub trait Link {
+    /// Which one this is, and of how many.
+    fn place(&self) -> Place;
+    /// Sends each rank its piece of `send`, `counts` bytes long by rank, and fills `receive` with what each has sent to this one, in the
+    /// order of ranks, so many bytes each.
+    fn all_to_all(&mut self, send: &[u8], counts: &[usize], receive: &mut [u8], received: &[usize]);
+    /// Fills `receive` with what all ranks have to send, `counts` bytes long by rank.
+    fn all_gather(&mut self, mine: &[u8], receive: &mut [u8], counts: &[usize]);
+    /// Makes `bytes` those of rank 0; all have the same length.
+    fn broadcast(&mut self, bytes: &mut [u8]);
+    /// Takes leave of the others, all of which do so.
+    fn end(self: Box<Self>);
+}
+
+/// Where a process stands among the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// From 0.
+    pub rank: usize,
+    /// How many there are.
+    pub size: usize,
+    /// Its number among those on the same machine.
+    pub local: usize,
+    /// The machine's name.
+    pub host: String,
+}
+
+/// Work for the thread that sends.
+enum Job {
+    Do(Box<dyn FnOnce(&mut dyn Link) + Send>),
+    End(Sender<()>),
+}
+
+/// The ranks, as one of them sees them.
+#[derive(Clone, Debug)]
+pub struct Ranks {
+    place: Place,
+    jobs: Sender<Job>,
+}
+
+impl Ranks {
+    /// Starts the thread that sends; it makes its `link` itself.
+    ///
+    /// # Errors
+    /// What `link` says; the system refuses a thread.
+    pub fn start(link: impl FnOnce() -> Result<Box<dyn Link>> + Send + 'static) -> Result<Self> {
+        let (jobs, work) = mpsc::channel();
+        let (tell, told) = mpsc::channel();
+        let run = move || match link() {
+            Ok(link) => {
+                let _ = tell.send(Ok(link.place()));
+                serve(link, &work);
+            }
+            Err(error) => drop(tell.send(Err(error))),
+        };
+        let refused = |e| Error::failed(format!("cannot start the thread that sends ({e})"));
+        std::thread::Builder::new().name("exchange".into()).spawn(run).map_err(refused)?;
+        let place = told.recv().map_err(|_| gone())??;
+        Ok(Self { place, jobs })
+    }
+
+    /// Where this process stands.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Which one this is, from 0.
+    pub fn rank(&self) -> usize {
+        self.place.rank
+    }
+
+    /// How many there are.
+    pub fn size(&self) -> usize {
+        self.place.size
+    }
+
+    /// Hands `job` to the thread that sends, which does one after the other.
+    pub fn begin<T: Send + 'static>(&self, job: impl FnOnce(&mut dyn Link) -> T + Send + 'static) -> Pending<T> {
+        let (give, done) = mpsc::channel();
+        let run = move |link: &mut dyn Link| {
+            let clock = Instant::now();
+            let value = job(link);
+            // Who doesn't want it any more has failed in another way.
+            let _ = give.send((value, clock.elapsed()));
+        };
+        // Without the thread the answer is missing too.
+        let _ = self.jobs.send(Job::Do(Box::new(run)));
+        Pending { done, ready: None }
+    }
+
+    /// What all ranks have to send, in their order; of any lengths.
+    ///
+    /// # Errors
+    /// If the thread is gone.
+    pub fn gather(&self, mine: Vec<u8>) -> Result<Vec<Vec<u8>>> {
+        let size = self.size();
+        self.begin(move |link| {
+            let mut lengths = vec![0u64; size];
+            link.all_gather(&(mine.len() as u64).to_le_bytes(), bytemuck::cast_slice_mut(&mut lengths), &vec![8; size]);
+            let counts: Vec<usize> = lengths.iter().map(|length| u64::from_le(*length) as usize).collect();
+            let mut all = vec![0; counts.iter().sum()];
+            link.all_gather(&mine, &mut all, &counts);
+            let mut rest = all.as_slice();
+            counts.iter().map(|count| rest.split_off(..*count).expect("all of them").to_vec()).collect()
+        })
+        .wait()
+    }
+
+    /// The bytes of rank 0, which gives them; the others give none.
+    ///
+    /// # Errors
+    /// If the thread is gone.
+    pub fn broadcast(&self, mine: Option<Vec<u8>>) -> Result<Vec<u8>> {
+        /// MPI counts in 32 bits.
+        const AT_ONCE: usize = 1 << 28;
+        self.begin(move |link| {
+            let mut length = (mine.as_ref().map_or(0, Vec::len) as u64).to_le_bytes();
+            link.broadcast(&mut length);
+            let mut bytes = mine.unwrap_or_else(|| vec![0; u64::from_le_bytes(length) as usize]);
+            bytes.chunks_mut(AT_ONCE).for_each(|chunk| link.broadcast(chunk));
+            bytes
+        })
+        .wait()
+    }
+
+    /// Takes leave of the others, all of which do so: the work is done.
+    ///
+    /// # Errors
+    /// If the thread is gone.
+    pub fn end(self) -> Result<()> {
+        let (tell, ended) = mpsc::channel();
+        let _ = self.jobs.send(Job::End(tell));
+        ended.recv().map_err(|_| gone())
+    }
+}
+
+/// Does what it is given, to the end.
+fn serve(mut link: Box<dyn Link>, work: &Receiver<Job>) {
+    loop {
+        match work.recv() {
+            Ok(Job::Do(job)) => job(&mut *link),
+            Ok(Job::End(tell)) => {
+                link.end();
+                let _ = tell.send(());
+                return;
+            }
+            // Something has failed: taking leave would wait for the others, who wait for this one.
+            Err(_) => return std::mem::forget(link),
+        }
+    }
+}
+
+fn gone() -> Error {
+    Error::failed("the thread that sends to the other ranks has ended; please report this")
+}
+
+/// What a job will have come to.
+pub struct Pending<T> {
+    done: Receiver<(T, Duration)>,
+    ready: Option<(T, Duration)>,
+}
+
+impl<T> Pending<T> {
+    /// Whether it is there.
+    pub fn is_ready(&mut self) -> bool {
+        self.ready = self.ready.take().or_else(|| self.done.try_recv().ok());
+        self.ready.is_some()
+    }
+
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// If the thread is gone.
+    pub fn wait(self) -> Result<T> {
+        self.timed().map(|(value, _)| value)
+    }
+
+    /// Waits for it; and how long it took the thread.
+    ///
+    /// # Errors
+    /// If the thread is gone.
+    pub fn timed(self) -> Result<(T, Duration)> {
+        self.ready.map_or_else(|| self.done.recv().map_err(|_| gone()), Ok)
+    }
+}
+
+/// What starts programs on several processors, and how many it says there are: what tells that this process isn't the only one.
+const LAUNCHERS: [(&str, &str); 3] =
+    [("mpirun", "OMPI_COMM_WORLD_SIZE"), ("mpiexec", "PMI_SIZE"), ("srun", "SLURM_NTASKS")];
+
+/// The launcher that has started this process as one of several, by its environment, and of how many.
+fn launched(variable: impl Fn(&str) -> Option<String>) -> Option<(&'static str, &'static str, usize)> {
+    let several = |name: &str| variable(name)?.parse::<usize>().ok().filter(|n| *n > 1);
+    LAUNCHERS.iter().find_map(|(launcher, name)| Some((*launcher, *name, several(name)?)))
+}
+
+/// What starts this process again as one of so many: `mpirun -n 2 `, or nothing where it is the only one.
+pub fn launcher() -> String {
+    match launched(|name| std::env::var(name).ok()) {
+        Some(("srun", _, size)) => format!("srun --mpi=pmix -n {size} "),
+        Some((launcher, _, size)) => format!("{launcher} -n {size} "),
+        None => String::new(),
+    }
+}
+
+/// Joins the other processes that were started with this one; none where it is the only one.
+///
+/// # Errors
+/// If the environment says that there are others and they can't be joined: this program was built without MPI, or the launcher speaks
+/// another MPI.
+pub fn join() -> Result<Option<Ranks>> {
+    let Some((launcher, name, size)) = launched(|name| std::env::var(name).ok()) else { return Ok(None) };
+    let alone = format!("{launcher} has started {size} processes ({name})");
+    #[cfg(feature = "mpi")]
+    {
+        let ranks = Ranks::start(mpi::join)?;
+        if ranks.size() > 1 {
+            return Ok(Some(ranks));
+        }
+        ranks.end()?;
+        let remedy = match launcher {
+            "srun" => "start it with srun --mpi=pmix (`srun --mpi=list` shows what there is), or with mpirun",
+            _ => "start it with the mpirun of the MPI that it was built with",
+        };
+        Err(Error::usage(format!(
+            "{alone}, and this one finds itself alone: each would train by itself; {remedy}. As the only process: env -u {name} soda .."
+        )))
+    }
+    #[cfg(not(feature = "mpi"))]
+    Err(Error::usage(format!(
+        "{alone}, and this program was built without MPI: each would train by itself; build it with `cargo build --release --features mpi` (docs/scale.md). As the only process: env -u {name} soda .."
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_launcher_is_known_by_its_environment() {
+        let by = |set: &'static [(&'static str, &'static str)]| {
+            launched(move |name| set.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned()))
+        };
+        assert_eq!(by(&[]), None);
+        assert_eq!(by(&[("SLURM_NTASKS", "1"), ("OMPI_COMM_WORLD_SIZE", "1")]), None);
+        assert_eq!(by(&[("SLURM_NTASKS", "4")]), Some(("srun", "SLURM_NTASKS", 4)));
+        assert_eq!(by(&[("SLURM_NTASKS", "4"), ("OMPI_COMM_WORLD_SIZE", "2")]), Some(("mpirun", "OMPI_COMM_WORLD_SIZE", 2)));
+        assert_eq!(by(&[("PMI_SIZE", "many")]), None);
+    }
+
+    #[test]
+    fn what_is_sent_arrives_in_the_order_of_ranks() {
+        let sent = threads::run(3, |ranks| {
+            let rank = ranks.rank();
+            let gathered = ranks.gather(vec![rank as u8; rank]).expect("all answer");
+            let told = ranks.broadcast((rank == 0).then(|| b"all".to_vec())).expect("all answer");
+            let exchanged = ranks.begin(move |link| {
+                // Rank r sends r, r + 10 and r + 20, one byte to each.
+                let send = [0, 10, 20].map(|to| to + rank as u8);
+                let mut receive = [0; 3];
+                link.all_to_all(&send, &[1; 3], &mut receive, &[1; 3]);
+                receive
+            });
+            let exchanged = exchanged.wait().expect("all answer");
+            ranks.end().expect("all take leave");
+            (gathered, told, exchanged)
+        });
+        for (rank, (gathered, told, exchanged)) in sent.into_iter().enumerate() {
+            assert_eq!(gathered, [vec![], vec![1], vec![2, 2]]);
+            assert_eq!((told.as_slice(), exchanged), (&b"all"[..], [0, 1, 2].map(|from| from + 10 * rank as u8)));
+        }
+    }
+}

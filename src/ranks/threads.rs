@@ -1,0 +1,78 @@
+//! Ranks that are threads of one process: for tests, which then need no MPI.
+
+use super::{Link, Place, Ranks};
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+/// A rank: a channel to each of the others, itself included, and one from each.
+struct Thread {
+    place: Place,
+    to: Vec<Sender<Vec<u8>>>,
+    from: Vec<Receiver<Vec<u8>>>,
+}
+
+impl Thread {
+    fn send(&self, rank: usize, bytes: &[u8]) {
+        self.to[rank].send(bytes.to_vec()).expect("the other rank is there");
+    }
+
+    fn receive(&self, rank: usize) -> Vec<u8> {
+        self.from[rank].recv().expect("the other rank is there")
+    }
+}
+
+impl Link for Thread {
+    fn place(&self) -> Place {
+        self.place.clone()
+    }
+
+    fn all_to_all(&mut self, send: &[u8], counts: &[usize], mut receive: &mut [u8], received: &[usize]) {
+        let mut rest = send;
+        for (rank, count) in counts.iter().enumerate() {
+            self.send(rank, rest.split_off(..*count).expect("a piece for each rank"));
+        }
+        for (rank, count) in received.iter().enumerate() {
+            receive.split_off_mut(..*count).expect("room for each rank").copy_from_slice(&self.receive(rank));
+        }
+    }
+
+    fn all_gather(&mut self, mine: &[u8], receive: &mut [u8], counts: &[usize]) {
+        let all = mine.repeat(counts.len());
+        self.all_to_all(&all, &vec![mine.len(); counts.len()], receive, counts);
+    }
+
+    fn broadcast(&mut self, bytes: &mut [u8]) {
+        if self.place.rank == 0 {
+            (0..self.place.size).for_each(|rank| self.send(rank, bytes));
+        }
+        bytes.copy_from_slice(&self.receive(0));
+    }
+
+    fn end(self: Box<Self>) {}
+}
+
+/// Runs `work` as `size` ranks, each a thread; returns what each comes to.
+///
+/// # Panics
+/// If one does.
+pub fn run<T: Send>(size: usize, work: impl Fn(Ranks) -> T + Sync) -> Vec<T> {
+    let mut to: Vec<Vec<Sender<Vec<u8>>>> = (0..size).map(|_| Vec::new()).collect();
+    let mut from: Vec<Vec<Receiver<Vec<u8>>>> = (0..size).map(|_| Vec::new()).collect();
+    for sender in &mut to {
+        for receiver in &mut from {
+            let (send, receive) = channel();
+            sender.push(send);
+            receiver.push(receive);
+        }
+    }
+    let links = to.into_iter().zip(from).enumerate().map(|(rank, (to, from))| {
+        let place = Place { rank, size, local: rank, host: "a thread".into() };
+        Thread { place, to, from }
+    });
+    let ranks: Vec<Ranks> =
+        links.map(|link| Ranks::start(move || Ok(Box::new(link) as Box<dyn Link>)).expect("a thread")).collect();
+    let work = &work;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = ranks.into_iter().map(|ranks| scope.spawn(move || work(ranks))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no rank panics")).collect()
+    })
+}

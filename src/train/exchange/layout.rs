@@ -1,0 +1,112 @@
+//! Which rank updates which parameters, and what travels together.
+
+use std::collections::HashMap;
+
+/// Bytes of a bucket, about: one is read from the device while the one before it travels.
+const BUCKET: usize = 25 << 20;
+/// Buckets at least, where the networks are small: of one alone nothing could be done at once.
+const LEAST: usize = 4;
+
+/// All parameters that have gradients, in the order of their names, in buckets. Each belongs to a rank, which updates it.
+#[derive(Debug, PartialEq)]
+pub(super) struct Layout {
+    owner: HashMap<String, usize>,
+    pub buckets: Vec<Bucket>,
+}
+
+/// Parameters that travel together.
+#[derive(Debug, PartialEq)]
+pub(super) struct Bucket {
+    /// By owner: names, and how many numbers each has.
+    pub owned: Vec<Vec<(String, usize)>>,
+}
+
+impl Bucket {
+    /// Numbers by owner.
+    pub fn counts(&self) -> Vec<usize> {
+        self.owned.iter().map(|owned| owned.iter().map(|(_, len)| len).sum()).collect()
+    }
+}
+
+impl Layout {
+    /// Of parameters with so many numbers each, for `ranks` ranks. The largest ones of a bucket are given away first, each to who has
+    /// least so far, so that all have about as much, of each bucket and of the whole.
+    pub fn new(lengths: &[(String, usize)], ranks: usize) -> Self {
+        let total: usize = lengths.iter().map(|(_, len)| len).sum();
+        let most = (BUCKET / 4).min(total.div_ceil(LEAST)).max(1);
+        let mut cut: Vec<Vec<(String, usize)>> = Vec::new();
+        let mut room = 0;
+        for (name, len) in lengths {
+            if *len > room {
+                cut.push(Vec::new());
+                room = most.max(*len);
+            }
+            cut.last_mut().expect("a bucket").push((name.clone(), *len));
+            room -= len;
+        }
+        let mut load = vec![0; ranks];
+        let buckets: Vec<Bucket> = cut
+            .into_iter()
+            .map(|mut all| {
+                all.sort_by(|(a, m), (b, n)| n.cmp(m).then(a.cmp(b)));
+                let mut owned = vec![Vec::new(); ranks];
+                for (name, len) in all {
+                    let owner = (0..ranks).min_by_key(|rank| load[*rank]).expect("a rank");
+                    load[owner] += len;
+                    owned[owner].push((name, len));
+                }
+                Bucket { owned }
+            })
+            .collect();
+        let owners = buckets.iter().flat_map(|bucket| bucket.owned.iter().enumerate());
+        let owner = owners.flat_map(|(rank, owned)| owned.iter().map(move |(name, _)| (name.clone(), rank))).collect();
+        Self { owner, buckets }
+    }
+
+    /// Who updates parameter `name`; none where nobody does, as it has no gradient.
+    pub fn owner(&self, name: &str) -> Option<usize> {
+        self.owner.get(name).copied()
+    }
+
+    /// All names, in order, each with its owner.
+    pub fn in_order(&self) -> Vec<(&str, usize)> {
+        let mut all: Vec<_> = self.owner.iter().map(|(name, owner)| (name.as_str(), *owner)).collect();
+        all.sort_unstable();
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everybody_has_about_as_much_of_everything() {
+        let lengths: Vec<_> = (0..200).map(|i| (format!("{i:03}"), 1000 + 37 * i)).collect();
+        let total: usize = lengths.iter().map(|(_, len)| len).sum();
+        for ranks in [1, 2, 3, 7] {
+            let layout = Layout::new(&lengths, ranks);
+            assert!((LEAST..=LEAST + 1).contains(&layout.buckets.len()));
+            let counts: Vec<Vec<usize>> = layout.buckets.iter().map(Bucket::counts).collect();
+            assert_eq!(counts.iter().flatten().sum::<usize>(), total);
+            for rank in 0..ranks {
+                let own: usize = counts.iter().map(|counts| counts[rank]).sum();
+                assert!(own.abs_diff(total / ranks) < total / ranks / 20, "{ranks} ranks: {own} of {total}");
+            }
+            let order = layout.in_order();
+            assert!(order.is_sorted() && order.len() == 200);
+            assert_eq!(layout.owner("007"), Some(order[7].1));
+        }
+    }
+
+    #[test]
+    fn buckets_hold_25_mib_and_a_larger_parameter_is_one_by_itself() {
+        let million = 1 << 20;
+        let lengths = [2, 2, 2, 30, 3, 3, 1].map(|n| n * million);
+        let lengths: Vec<_> = lengths.iter().enumerate().map(|(i, len)| (i.to_string(), *len)).collect();
+        let layout = Layout::new(&lengths, 2);
+        let sizes: Vec<usize> = layout.buckets.iter().map(|bucket| bucket.counts().iter().sum::<usize>() / million).collect();
+        assert_eq!(sizes, [6, 30, 6, 1]);
+        assert_eq!(layout.owner("none"), None);
+    }
+}

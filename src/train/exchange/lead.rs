@@ -1,0 +1,189 @@
+//! Who says what is done next: rank 0 does, and the others do it.
+
+use super::{Among, Exchange};
+use crate::config::Config;
+use crate::data::{Dataset, Options};
+use crate::device::Selected;
+use crate::error::{Error, Result};
+use crate::progress::warn;
+use crate::ranks::Ranks;
+use crate::train::checkpoint::{Snapshot, State, of_sections};
+use serde::{Deserialize, Serialize};
+
+/// What the ranks do next.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Order {
+    /// Step number `number`, at the learning rate `lr`.
+    Step {
+        /// From 1.
+        number: u64,
+        /// The denoiser's.
+        lr: f64,
+    },
+    /// [`Exchange::collect`].
+    Collect,
+    /// Take leave.
+    End,
+}
+
+impl Order {
+    fn words(self) -> [u64; 3] {
+        match self {
+            Self::Step { number, lr } => [0, number, lr.to_bits()],
+            Self::Collect => [1, 0, 0],
+            Self::End => [2, 0, 0],
+        }
+    }
+
+    fn of([kind, number, lr]: [u64; 3]) -> Self {
+        match kind {
+            0 => Self::Step { number, lr: f64::from_bits(lr) },
+            1 => Self::Collect,
+            _ => Self::End,
+        }
+    }
+}
+
+/// What a run is, for the ranks that don't see its directory.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Invitation {
+    /// The recipe, as TOML.
+    pub config: String,
+    /// Where the data lies.
+    pub location: String,
+    /// How it is taken.
+    pub options: Options,
+    shares: Option<Vec<usize>>,
+    half: bool,
+}
+
+/// What a rank is.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Hello {
+    version: String,
+    data_sha256: String,
+    device: String,
+}
+
+fn encoded(what: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(what).map_err(|e| Error::failed(format!("cannot encode what ranks tell each other: {e}")))
+}
+
+fn decoded<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|e| Error::failed(format!("what a rank tells can't be read ({e}): is it this program?")))
+}
+
+/// Tells the others who this is, and gets to know them.
+fn introduce(ranks: &Ranks, data: &Dataset, device: &Selected) -> Result<Vec<Hello>> {
+    let own = Hello {
+        version: env!("CARGO_PKG_VERSION").into(),
+        data_sha256: data.sha256.clone(),
+        device: device.describe(),
+    };
+    let all = ranks.gather(encoded(&own)?)?;
+    all.iter().map(|hello| decoded(hello)).collect()
+}
+
+/// As rank 0, begins to train `state` with the others.
+///
+/// # Errors
+/// If one has other data or another program, or the batch can't be shared out.
+pub fn lead(among: &Among, config: &Config, data: &Dataset, device: &Selected, state: &State) -> Result<Exchange> {
+    let ranks = &among.ranks;
+    among.sizes(config.train.batch_size)?;
+    let invitation = Invitation {
+        config: config.to_toml(),
+        location: data.location(),
+        options: data.options,
+        shares: among.shares.clone(),
+        half: among.wire == super::Wire::F16,
+    };
+    ranks.broadcast(Some(encoded(&invitation)?))?;
+    let all = introduce(ranks, data, device)?;
+    for (rank, other) in all.iter().enumerate() {
+        if other.version != all[0].version {
+            let (one, two) = (&all[0].version, &other.version);
+            return Err(Error::usage(format!("rank {rank} is version {two} of this program, rank 0 version {one}")));
+        }
+        if other.data_sha256 != all[0].data_sha256 {
+            return Err(Error::usage(format!(
+                "rank {rank} finds other images in {} than rank 0 (checksum {:.16}.. instead of {:.16}..)",
+                invitation.location, other.data_sha256, all[0].data_sha256
+            )));
+        }
+    }
+    if let Some(rank) = all.iter().position(|other| other.device != all[0].device) {
+        let (one, two) = (&all[0].device, &all[rank].device);
+        warn(&format!(
+            "warning: rank 0 computes on {one}, rank {rank} on {two}: each step lasts as long as the slower one takes (--shares gives it less), and results are no longer those of one process to the last bit"
+        ));
+    }
+    let exchange = Exchange::new(among, config, &device.device)?;
+    for section in Snapshot::of(state, config)?.sections()? {
+        ranks.broadcast(Some(section))?;
+    }
+    Ok(exchange)
+}
+
+/// As another rank, waits for what rank 0 trains; `open` opens the device and the data. Gives all that steps take.
+///
+/// # Errors
+/// If they can't be opened, or rank 0's state is of other networks.
+pub fn join_in(
+    ranks: &Ranks,
+    open: impl FnOnce(&Config, &Invitation) -> Result<(Selected, Dataset)>,
+) -> Result<(Exchange, Config, Selected, Dataset, State)> {
+    let told = ranks.broadcast(None)?;
+    let invitation: Invitation = decoded(&told)?;
+    let config = Config::parse(&invitation.config, "the recipe of rank 0", &[])?;
+    let (device, data) = open(&config, &invitation)?;
+    introduce(ranks, &data, &device)?;
+    let wire = if invitation.half { super::Wire::F16 } else { super::Wire::F32 };
+    let among = Among { ranks: ranks.clone(), shares: invitation.shares, wire };
+    let exchange = Exchange::new(&among, &config, &device.device)?;
+    let mut sections: [Vec<u8>; 4] = Default::default();
+    for section in &mut sections {
+        *section = ranks.broadcast(None)?;
+    }
+    let state = of_sections(&sections, &config, &device.device)?;
+    Ok((exchange, config, device, data, state))
+}
+
+impl Exchange {
+    /// Tells the others what is done next, as rank 0.
+    ///
+    /// # Errors
+    /// If the thread that sends is gone.
+    pub fn order(&self, order: Order) -> Result<()> {
+        self.pass(order).map(drop)
+    }
+
+    /// Waits for what is done next, as another rank.
+    ///
+    /// # Errors
+    /// If the thread that sends is gone.
+    pub fn ordered(&self) -> Result<Order> {
+        self.pass(Order::End)
+    }
+
+    fn pass(&self, order: Order) -> Result<Order> {
+        let mut words = order.words();
+        let passed = self.ranks().begin(move |link| {
+            link.broadcast(bytemuck::bytes_of_mut(&mut words));
+            words
+        });
+        passed.wait().map(Order::of)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_arrive_as_they_were_given() {
+        for order in [Order::Step { number: 7, lr: 0.1 }, Order::Collect, Order::End] {
+            assert_eq!(Order::of(order.words()), order);
+        }
+    }
+}

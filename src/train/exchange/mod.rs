@@ -1,0 +1,601 @@
+//! A step of training by several ranks, each of which takes a part of the batch.
+//!
+//! What comes of it is, bit for bit, what one process makes of the same parts (`train.micro_batch`), on devices of one kind: gradients are
+//! added up in the order of the parts, and so are the sums of squares that their norm is made of. Each rank updates its own parameters
+//! (Rajbhandari et al. 2020, arXiv 1910.02054, stage 1) and hands the new weights to the others, which therefore all have the same.
+
+mod layout;
+mod lead;
+mod wire;
+
+pub use lead::{Invitation, Order, join_in, lead};
+pub use wire::Wire;
+
+use self::layout::Layout;
+use super::checkpoint::State;
+use super::optim::{ByName, Gradients};
+use super::step::{Cut, Outcome, Pair, gradients, update};
+use crate::config::{Config, MicroBatch};
+use crate::diffusion::Schedule;
+use crate::error::{Error, Result};
+use crate::kernels::adamw;
+use crate::kernels::batch_norm::{Pending as Taken, put_off};
+use crate::model::parameters;
+use crate::model::weights::Tensors;
+use crate::ranks::{Link, Pending, Ranks};
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How a run is shared out.
+#[derive(Clone, Debug)]
+pub struct Among {
+    /// The processes.
+    pub ranks: Ranks,
+    /// What of a batch each takes, as proportions; none: all the same.
+    pub shares: Option<Vec<usize>>,
+    /// What numbers travel as.
+    pub wire: Wire,
+}
+
+impl Among {
+    /// Images of a batch of `batch` by rank.
+    ///
+    /// # Errors
+    /// If not every rank gets one, or there are other shares than ranks.
+    pub fn sizes(&self, batch: usize) -> Result<Vec<usize>> {
+        let size = self.ranks.size();
+        let shares = self.shares.clone().unwrap_or_else(|| vec![1; size]);
+        if shares.len() != size {
+            return Err(Error::usage(format!("--shares names {} shares, and there are {size} ranks", shares.len())));
+        }
+        let sizes = split(batch, &shares);
+        match sizes.contains(&0) {
+            true => Err(Error::usage(format!(
+                "train.batch_size = {batch} leaves one of {size} ranks without an image; take fewer ranks, or a larger batch"
+            ))),
+            false => Ok(sizes),
+        }
+    }
+}
+
+/// `batch` images in proportion to `shares`, the first ones of equals getting what is left over.
+fn split(batch: usize, shares: &[usize]) -> Vec<usize> {
+    let total: usize = shares.iter().sum::<usize>().max(1);
+    let mut sizes: Vec<usize> = shares.iter().map(|share| batch * share / total).collect();
+    let mut left: Vec<usize> = (0..shares.len()).collect();
+    left.sort_by_key(|rank| std::cmp::Reverse(batch * shares[*rank] % total));
+    for rank in left.into_iter().take(batch - sizes.iter().sum::<usize>()) {
+        sizes[rank] += 1;
+    }
+    sizes
+}
+
+/// Where the time of the exchange goes, in seconds, since it was last asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Spent {
+    /// Steps.
+    pub steps: u64,
+    /// From the end of the backward pass to the next step, the update left out.
+    pub whole: f64,
+    /// Of it reading the device, and waiting for it.
+    pub read: f64,
+    /// Sending, receiving and adding up.
+    pub exchange: f64,
+    /// Writing to the device.
+    pub upload: f64,
+    /// Waiting for the other ranks, which weren't done yet.
+    pub waited: f64,
+}
+
+impl Spent {
+    /// The share of the exchange that went on while the device was read or written.
+    pub fn hidden(&self) -> f64 {
+        let seen = (self.whole - self.read - self.upload).max(0.0);
+        if self.exchange > 0.0 { (1.0 - seen / self.exchange).clamp(0.0, 1.0) } else { 0.0 }
+    }
+}
+
+/// One rank's side of it.
+pub struct Exchange {
+    ranks: Ranks,
+    wire: Wire,
+    /// Images of a batch by rank.
+    sizes: Vec<usize>,
+    cut: Cut,
+    /// Parts of a batch by rank.
+    parts: Vec<usize>,
+    /// Numbers that a sum of squares has, by rank.
+    widths: Vec<usize>,
+    /// Once the first gradients are there.
+    layout: Option<Arc<Layout>>,
+    /// With 16 bits: the weights of each bucket by owner, as all ranks have them.
+    known: Vec<Vec<Vec<f32>>>,
+    spent: Spent,
+}
+
+/// What a rank says of a step beside its gradients.
+struct News {
+    interrupted: bool,
+    loss: f32,
+    /// By part and layer: pixels, mean and variance.
+    statistics: Vec<(usize, Vec<f32>)>,
+}
+
+impl Exchange {
+    /// For steps of `config`; all ranks begin it at once, each on its `device`.
+    ///
+    /// # Errors
+    /// If the batch can't be shared out, or the thread that sends is gone.
+    pub fn new(among: &Among, config: &Config, device: &Device) -> Result<Self> {
+        let train = &config.train;
+        if let MicroBatch::Sizes(_) = train.micro_batch {
+            return Err(Error::usage(
+                "train.micro_batch is a list of parts, which several processes make of a batch by themselves: set --shares, and train.micro_batch to a number",
+            ));
+        }
+        let Among { ranks, wire, .. } = among;
+        let sizes = among.sizes(train.batch_size)?;
+        let by_rank: Vec<Vec<usize>> = sizes.iter().map(|size| train.micro_batch.parts(*size)).collect();
+        let cut = Cut { before: by_rank[..ranks.rank()].concat(), own: by_rank[ranks.rank()].clone() };
+        let width = adamw::squares(Tensor::ones([1], device), false).dims()[0] as u64;
+        let widths = ranks.gather(width.to_le_bytes().to_vec())?;
+        let widths = widths.iter().map(|width| u64::from_le_bytes(*width.first_chunk().expect("eight bytes")) as usize).collect();
+        Ok(Self {
+            ranks: ranks.clone(),
+            wire: *wire,
+            parts: by_rank.iter().map(Vec::len).collect(),
+            sizes,
+            cut,
+            widths,
+            layout: None,
+            known: Vec::new(),
+            spent: Spent::default(),
+        })
+    }
+
+    /// The ranks.
+    pub fn ranks(&self) -> &Ranks {
+        &self.ranks
+    }
+
+    /// The images of a batch that are this rank's.
+    pub fn rows(&self) -> Range<usize> {
+        let start = self.sizes[..self.ranks.rank()].iter().sum();
+        start..start + self.sizes[self.ranks.rank()]
+    }
+
+    /// Where the time went since this was last asked.
+    pub fn spent(&mut self) -> Spent {
+        std::mem::take(&mut self.spent)
+    }
+
+    /// Step number `step` of training, all ranks together; `pair` holds this rank's images. `interrupted` says whether this rank was asked
+    /// to stop; the third result whether any was.
+    ///
+    /// # Errors
+    /// If the device fails.
+    #[allow(clippy::too_many_arguments, reason = "those of a step, and two")]
+    pub fn step(
+        &mut self,
+        mut state: State,
+        pair: Pair,
+        schedule: &Schedule,
+        config: &Config,
+        step: u64,
+        lr: f64,
+        interrupted: bool,
+    ) -> Result<(State, Outcome, bool)> {
+        let device = pair.x_0.device().inner();
+        let (own, taken) = put_off(|| gradients(&mut state, pair, schedule, config, step, &self.cut));
+        let (loss, interrupted) = self.news(&own, &taken, interrupted, &device)?;
+        let (by_name, norm) = self.sum(&mut state, own.by_name, &device)?;
+        let (layout, rank) = (self.layout(), self.ranks.rank());
+        let mine = |name: &str| layout.owner(name).is_none_or(|owner| owner == rank);
+        let (mut state, outcome) = update(state, Gradients::of(loss, by_name), norm, &mine, config, step, lr);
+        self.share_weights(&mut state, &device)?;
+        self.spent.steps += 1;
+        Ok((state, outcome, interrupted))
+    }
+
+    /// Adds up the losses, and lets rank 0's running statistics take in those of all parts, as one process does: the others' are never
+    /// asked for.
+    fn news(&mut self, own: &Gradients, taken: &[Taken], interrupted: bool, device: &Device) -> Result<(Tensor<1>, bool)> {
+        let clock = Instant::now();
+        let all = std::iter::once(own.loss()).chain(taken.iter().map(|taken| taken.statistics.clone().without_autodiff()));
+        let numbers = read(Tensor::cat(all.collect(), 0), "computing a step")?;
+        self.spent.read += clock.elapsed().as_secs_f64();
+        let mut words = vec![u32::from(interrupted)];
+        let (loss, mut rest) = numbers.split_at(1);
+        words.push(loss[0].to_bits());
+        for taken in taken {
+            let (statistics, others) = rest.split_at(taken.statistics.dims()[0]);
+            rest = others;
+            words.push(taken.pixels as u32);
+            words.extend(statistics.iter().map(|x| x.to_bits()));
+        }
+        let size = self.ranks.size();
+        let layers = taken.len() / self.cut.own.len();
+        let one: usize = taken[..layers].iter().map(|taken| 1 + taken.statistics.dims()[0]).sum();
+        let counts: Vec<usize> = self.parts.iter().map(|parts| 4 * (2 + parts * one)).collect();
+        let clock = Instant::now();
+        let bytes: Vec<u8> = bytemuck::cast_slice(&words).to_vec();
+        let gathered = self.ranks.begin(move |link| {
+            let mut all = vec![0; counts.iter().sum()];
+            link.all_gather(&bytes, &mut all, &counts);
+            let mut rest = all.as_slice();
+            counts.iter().map(|count| bytemuck::pod_collect_to_vec(rest.split_off(..*count).expect("all"))).collect()
+        });
+        let all: Vec<Vec<u32>> = gathered.wait()?;
+        self.spent.waited += clock.elapsed().as_secs_f64();
+        debug_assert_eq!(all.len(), size);
+        let news: Vec<News> = all.iter().map(|words| News::of(words, &taken[..layers])).collect();
+        if self.ranks.rank() == 0 {
+            for (layer, (pixels, statistics)) in news.iter().flat_map(|news| news.statistics.iter().enumerate()) {
+                taken[layer % layers].take_in(Tensor::from_floats(statistics.as_slice(), device), *pixels);
+            }
+        }
+        let loss = news.iter().map(|news| news.loss).reduce(|sum, loss| sum + loss).expect("a rank");
+        Ok((Tensor::from_floats([loss], device), news.iter().any(|news| news.interrupted)))
+    }
+
+    /// Adds up the gradients of all ranks: those of this rank's parameters, and the norm of all.
+    fn sum(&mut self, state: &mut State, mut own: ByName, device: &Device) -> Result<(ByName, Tensor<1>)> {
+        let (rank, size) = (self.ranks.rank(), self.ranks.size());
+        if self.layout.is_none() {
+            let lengths: Vec<(String, usize)> = own.iter().map(|(name, grad)| (name.clone(), grad.dims()[0])).collect();
+            let layout = Layout::new(&lengths, size);
+            // A checkpoint holds everybody's.
+            state.optim.moments.retain(|name, _| layout.owner(name).is_none_or(|owner| owner == rank));
+            self.layout = Some(Arc::new(layout));
+            if self.wire == Wire::F16 {
+                self.known = self.weights(state)?;
+            }
+        }
+        let layout = self.layout();
+        let (wire, ranks) = (self.wire, self.ranks.clone());
+        let mut pipe = Pipe::default();
+        let mut summed = ByName::new();
+        let mut take = |index: usize, sum: Vec<f32>, spent: &mut Spent| {
+            let clock = Instant::now();
+            upload(&layout.buckets[index].owned[rank], &sum, device, &mut summed);
+            spent.upload += clock.elapsed().as_secs_f64();
+        };
+        for (index, bucket) in layout.buckets.iter().enumerate() {
+            let clock = Instant::now();
+            let of = |(name, _): &(String, usize)| own.remove(name).expect("the same parameters have gradients in every step");
+            let values = read_all(bucket.owned.iter().flatten().map(of).collect(), "reading gradients")?;
+            self.spent.read += clock.elapsed().as_secs_f64();
+            let counts = bucket.counts();
+            pipe.push(index, ranks.begin(move |link| add_up(link, wire, &values, &counts, rank)));
+            while let Some((index, sum)) = pipe.ready() {
+                take(index, sum, &mut self.spent);
+            }
+        }
+        while let Some((index, sum)) = pipe.wait()? {
+            take(index, sum, &mut self.spent);
+        }
+        pipe.count(&mut self.spent);
+        let norm = self.norm(&summed, device)?;
+        Ok((summed, norm))
+    }
+
+    /// The norm of all gradients, of which `own` are this rank's.
+    fn norm(&mut self, own: &ByName, device: &Device) -> Result<Tensor<1>> {
+        let layout = self.layout();
+        let order = layout.in_order();
+        let first = order.first().map(|(name, _)| *name);
+        let clock = Instant::now();
+        let squares = own.iter().map(|(name, grad)| adamw::squares(grad.clone(), first == Some(name))).collect::<Vec<_>>();
+        // A rank may have no parameter.
+        let squares = read_all(squares, "adding up squares")?;
+        self.spent.read += clock.elapsed().as_secs_f64();
+        let mut tensors = vec![0; self.ranks.size()];
+        order.iter().for_each(|(_, owner)| tensors[*owner] += 1);
+        let counts: Vec<usize> = tensors.iter().zip(&self.widths).map(|(tensors, width)| 4 * tensors * width).collect();
+        let clock = Instant::now();
+        let gathered = self.ranks.begin(move |link| {
+            let mut all = vec![0.0f32; counts.iter().sum::<usize>() / 4];
+            link.all_gather(bytemuck::cast_slice(&squares), bytemuck::cast_slice_mut(&mut all), &counts);
+            let mut rest = all.as_slice();
+            counts.iter().map(|count| rest.split_off(..count / 4).expect("all").to_vec()).collect::<Vec<_>>()
+        });
+        let gathered = gathered.wait()?;
+        self.spent.waited += clock.elapsed().as_secs_f64();
+        let mut rest: Vec<&[f32]> = gathered.iter().map(Vec::as_slice).collect();
+        let sums = order.iter().map(|(_, owner)| rest[*owner].split_off(..self.widths[*owner]).expect("one each").to_vec());
+        let mut sums: Vec<Vec<f32>> = sums.collect();
+        // Where unlike devices round otherwise, all agree on whether the step is left out.
+        let alike = self.widths.windows(2).all(|pair| pair[0] == pair[1]);
+        let total: f64 = sums.iter().flatten().map(|x| f64::from(*x)).sum();
+        if !alike && !(total < 1e38) {
+            sums = vec![vec![f32::INFINITY]];
+        }
+        Ok(adamw::norm_of_squares(&sums, device))
+    }
+
+    /// The weights by bucket and owner, on the host.
+    fn weights(&self, state: &State) -> Result<Vec<Vec<Vec<f32>>>> {
+        let layout = self.layout();
+        let named = by_name(state);
+        let of = |owned: &Vec<(String, usize)>| {
+            read_all(owned.iter().map(|(name, _)| named[name].clone()).collect(), "reading weights")
+        };
+        layout.buckets.iter().map(|bucket| bucket.owned.iter().map(of).collect()).collect()
+    }
+
+    /// Gives the others this rank's new weights, and takes theirs. With 16 bits what travels is the change, which the owner rounds too.
+    fn share_weights(&mut self, state: &mut State, device: &Device) -> Result<()> {
+        let layout = self.layout();
+        let (rank, wire, ranks) = (self.ranks.rank(), self.wire, self.ranks.clone());
+        let named = by_name(state);
+        let mut pipe = Pipe::default();
+        let mut new = ByName::new();
+        for (index, bucket) in layout.buckets.iter().enumerate() {
+            let clock = Instant::now();
+            let own = bucket.owned[rank].iter().map(|(name, _)| named[name].clone()).collect();
+            let mut values = read_all(own, "reading weights")?;
+            if let Wire::F16 = wire {
+                values.iter_mut().zip(&self.known[index][rank]).for_each(|(new, known)| *new -= known);
+            }
+            self.spent.read += clock.elapsed().as_secs_f64();
+            let counts = bucket.counts();
+            pipe.push(index, ranks.begin(move |link| gather_pieces(link, wire, &values, &counts)));
+            while let Some((index, pieces)) = pipe.ready() {
+                self.take_weights(index, pieces, &mut new, device);
+            }
+        }
+        while let Some((index, pieces)) = pipe.wait()? {
+            self.take_weights(index, pieces, &mut new, device);
+        }
+        pipe.count(&mut self.spent);
+        drop(named);
+        let map = |name: &str, old: Tensor<1>| new.remove(name).unwrap_or(old);
+        state.model = parameters::map(state.model.clone(), map);
+        Ok(())
+    }
+
+    /// Writes the weights of bucket `index`, or what they change by, to the device.
+    fn take_weights(&mut self, index: usize, pieces: Vec<Vec<f32>>, new: &mut ByName, device: &Device) {
+        let clock = Instant::now();
+        let layout = self.layout();
+        for (owner, (owned, values)) in layout.buckets[index].owned.iter().zip(&pieces).enumerate() {
+            match self.wire {
+                Wire::F32 if owner == self.ranks.rank() => {}
+                Wire::F32 => upload(owned, values, device, new),
+                Wire::F16 => {
+                    let known = &mut self.known[index][owner];
+                    known.iter_mut().zip(values).for_each(|(known, change)| *known += change);
+                    upload(owned, known, device, new);
+                }
+            }
+        }
+        self.spent.upload += clock.elapsed().as_secs_f64();
+    }
+
+    fn layout(&self) -> Arc<Layout> {
+        Arc::clone(self.layout.as_ref().expect("made of the first gradients"))
+    }
+
+    /// Gives rank 0 the averages and moments that this rank updates; rank 0 puts the averages of all into `state` and gets the moments.
+    /// Weights are compared on the way.
+    ///
+    /// # Errors
+    /// If the device fails, or the weights of a rank aren't those of rank 0.
+    pub fn collect(&mut self, state: &mut State) -> Result<Tensors> {
+        let Some(layout) = self.layout.clone() else { return Ok(Tensors::new()) };
+        let rank = self.ranks.rank();
+        self.compare(state)?;
+        let device = state.ema.model().devices().into_iter().next().expect("weights lie somewhere");
+        let mut moments = Tensors::new();
+        for bucket in &layout.buckets {
+            let owned = &bucket.owned[rank];
+            let mut own = Vec::new();
+            if rank != 0 {
+                for kind in Kept::ALL {
+                    own.extend(read_all(owned.iter().map(|(name, _)| kind.of(state, name)).collect(), "reading moments")?);
+                }
+            }
+            let counts = bucket.counts();
+            let sent = self.ranks.begin(move |link| to_first(link, &own, &counts, Kept::ALL.len())).wait()?;
+            for (owned, values) in bucket.owned.iter().zip(&sent).filter(|(_, values)| !values.is_empty()) {
+                let mut kinds = values.chunks(values.len() / Kept::ALL.len());
+                let mut averages = ByName::new();
+                upload(owned, kinds.next().expect("averages"), &device, &mut averages);
+                averages.into_iter().for_each(|(name, average)| state.ema.update(&name, |_| (average, ())));
+                for (kind, values) in ["first", "second"].into_iter().zip(kinds) {
+                    let mut rest = values;
+                    moments.extend(owned.iter().map(|(name, len)| {
+                        (format!("{name}.{kind}"), vec![*len], rest.split_off(..*len).expect("all of them").to_vec())
+                    }));
+                }
+            }
+        }
+        Ok(moments)
+    }
+
+    /// Compares the weights of all ranks.
+    fn compare(&self, state: &State) -> Result<()> {
+        let mut digest = Sha256::new();
+        for weight in parameters::collect(&state.model.valid()).into_iter().filter(|t| !parameters::is_statistic(&t.name)) {
+            digest.update(bytemuck::cast_slice(&read(weight.values, "reading weights")?));
+        }
+        let all = self.ranks.gather(digest.finalize().to_vec())?;
+        match all.iter().position(|digest| *digest != all[0]) {
+            None => Ok(()),
+            Some(rank) => Err(Error::failed(format!(
+                "the weights of rank {rank} aren't those of rank 0 after step {}: its device computes what it shouldn't; the last checkpoint is intact",
+                state.position.step
+            ))),
+        }
+    }
+}
+
+/// What a rank keeps of the parameters that it updates.
+#[derive(Clone, Copy)]
+enum Kept {
+    Average,
+    First,
+    Second,
+}
+
+impl Kept {
+    const ALL: [Self; 3] = [Self::Average, Self::First, Self::Second];
+
+    fn of(self, state: &State, name: &str) -> Tensor<1> {
+        let moments = || &state.optim.moments[name];
+        match self {
+            Self::Average => state.ema.average(name),
+            Self::First => moments().first.clone(),
+            Self::Second => moments().second.clone(),
+        }
+    }
+}
+
+/// The weights by name, without autodiff.
+fn by_name(state: &State) -> HashMap<String, Tensor<1>> {
+    parameters::collect(&state.model.valid()).into_iter().map(|t| (t.name, t.values)).collect()
+}
+
+fn read(tensor: Tensor<1>, doing: &str) -> Result<Vec<f32>> {
+    tensor.try_to_vec_as::<f32>().map_err(|e| Error::device(doing, &e))
+}
+
+/// The numbers of `tensors`, one after the other; there may be none.
+fn read_all(tensors: Vec<Tensor<1>>, doing: &str) -> Result<Vec<f32>> {
+    if tensors.is_empty() { Ok(Vec::new()) } else { read(Tensor::cat(tensors, 0), doing) }
+}
+
+/// Writes `values` to the device, as the tensors `owned`.
+fn upload(owned: &[(String, usize)], values: &[f32], device: &Device, into: &mut ByName) {
+    if owned.is_empty() {
+        return;
+    }
+    let all = Tensor::<1>::from_data(TensorData::new(values.to_vec(), [values.len()]), device);
+    let mut start = 0;
+    for (name, len) in owned {
+        into.insert(name.clone(), all.clone().narrow(0, start, *len));
+        start += len;
+    }
+}
+
+/// Sends each owner what `values` hold of its parameters, and adds up what all have of this rank's, in the order of ranks.
+fn add_up(link: &mut dyn Link, wire: Wire, values: &[f32], counts: &[usize], rank: usize) -> Vec<f32> {
+    let mut rest = values;
+    let pieces: Vec<&[f32]> = counts.iter().map(|count| rest.split_off(..*count).expect("all of them")).collect();
+    let send = wire.encode(&pieces);
+    let sent: Vec<usize> = counts.iter().map(|count| wire.bytes(*count)).collect();
+    let one = wire.bytes(counts[rank]);
+    let mut received = vec![0; one * counts.len()];
+    link.all_to_all(&send, &sent, &mut received, &vec![one; counts.len()]);
+    let mut all = received.chunks(one.max(1)).map(|piece| wire.decode(piece));
+    let Some(mut sum) = all.next() else { return Vec::new() };
+    for piece in all {
+        sum.iter_mut().zip(piece).for_each(|(sum, more)| *sum += more);
+    }
+    sum
+}
+
+/// What all ranks have to send, `counts` numbers by rank.
+fn gather_pieces(link: &mut dyn Link, wire: Wire, own: &[f32], counts: &[usize]) -> Vec<Vec<f32>> {
+    let send = wire.encode(&[own]);
+    let received: Vec<usize> = counts.iter().map(|count| wire.bytes(*count)).collect();
+    let mut all = vec![0; received.iter().sum()];
+    link.all_gather(&send, &mut all, &received);
+    let mut rest = all.as_slice();
+    received.iter().map(|count| wire.decode(rest.split_off(..*count).expect("all of them"))).collect()
+}
+
+/// Sends rank 0 `own`, which is `times` as many numbers as `counts` says; what it gets, by rank.
+fn to_first(link: &mut dyn Link, own: &[f32], counts: &[usize], times: usize) -> Vec<Vec<f32>> {
+    let size = counts.len();
+    let mut sent = vec![0; size];
+    sent[0] = 4 * own.len();
+    let received: Vec<usize> = match link.place().rank {
+        0 => (0..size).map(|rank| if rank == 0 { 0 } else { 4 * times * counts[rank] }).collect(),
+        _ => vec![0; size],
+    };
+    let mut all = vec![0u8; received.iter().sum()];
+    link.all_to_all(bytemuck::cast_slice(own), &sent, &mut all, &received);
+    let mut rest = all.as_slice();
+    received.iter().map(|count| bytemuck::pod_collect_to_vec(rest.split_off(..*count).expect("all of them"))).collect()
+}
+
+impl News {
+    /// As it was sent; `layers` tell how many numbers each has.
+    fn of(words: &[u32], layers: &[Taken]) -> Self {
+        let (head, mut rest) = words.split_at(2);
+        let lengths = layers.iter().map(|layer| layer.statistics.dims()[0]).cycle();
+        let mut statistics = Vec::new();
+        for length in lengths {
+            let Some((pixels, others)) = rest.split_first() else { break };
+            let (numbers, others) = others.split_at(length);
+            rest = others;
+            statistics.push((*pixels as usize, numbers.iter().map(|x| f32::from_bits(*x)).collect()));
+        }
+        Self { interrupted: head[0] != 0, loss: f32::from_bits(head[1]), statistics }
+    }
+}
+
+/// Buckets on their way, in order.
+struct Pipe<T> {
+    began: Instant,
+    under_way: VecDeque<(usize, Pending<T>)>,
+    exchanged: Duration,
+    waited: Duration,
+}
+
+impl<T> Default for Pipe<T> {
+    fn default() -> Self {
+        Self { began: Instant::now(), under_way: VecDeque::new(), exchanged: Duration::ZERO, waited: Duration::ZERO }
+    }
+}
+
+impl<T> Pipe<T> {
+    fn push(&mut self, index: usize, pending: Pending<T>) {
+        self.under_way.push_back((index, pending));
+    }
+
+    /// The next one, if it has arrived.
+    fn ready(&mut self) -> Option<(usize, T)> {
+        let arrived = self.under_way.front_mut().is_some_and(|(_, pending)| pending.is_ready());
+        if arrived { self.wait().ok().flatten() } else { None }
+    }
+
+    /// The next one, if there is one.
+    fn wait(&mut self) -> Result<Option<(usize, T)>> {
+        let Some((index, pending)) = self.under_way.pop_front() else { return Ok(None) };
+        let clock = Instant::now();
+        let (value, took) = pending.timed()?;
+        self.waited += clock.elapsed();
+        self.exchanged += took;
+        Ok(Some((index, value)))
+    }
+
+    /// Notes where the time went, reading and writing left out.
+    fn count(&self, spent: &mut Spent) {
+        spent.whole += self.began.elapsed().as_secs_f64();
+        spent.exchange += self.exchanged.as_secs_f64();
+        spent.waited += self.waited.as_secs_f64();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_are_shared_out_to_the_last() {
+        assert_eq!(split(32, &[1, 1]), [16, 16]);
+        assert_eq!(split(32, &[1, 1, 1]), [11, 11, 10]);
+        assert_eq!(split(32, &[2, 1]), [21, 11]);
+        assert_eq!(split(5, &[1, 1, 1, 1]), [2, 1, 1, 1]);
+        assert_eq!(split(3, &[1, 1, 1, 1]), [1, 1, 1, 0]);
+        assert_eq!(split(10, &[0, 1]), [0, 10]);
+    }
+}

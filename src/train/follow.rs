@@ -1,0 +1,53 @@
+//! A rank other than 0: it takes the steps that rank 0 says, and writes nothing.
+
+use super::exchange::{Invitation, Order, join_in};
+use super::limits;
+use super::step::Pair;
+use crate::config::Config;
+use crate::data::Dataset;
+use crate::data::loader::Loader;
+use crate::device::Selected;
+use crate::diffusion::Schedule;
+use crate::error::Result;
+use crate::ranks::Ranks;
+use crate::selftest;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Trains what rank 0 trains, until that says that it ends. `open` opens the device and the data; `interrupt`, set from outside, asks all
+/// ranks to stop.
+///
+/// # Errors
+/// If they can't be opened, or the device fails.
+pub fn follow(
+    ranks: &Ranks,
+    open: impl FnOnce(&Config, &Invitation) -> Result<(Selected, Dataset)>,
+    interrupt: &AtomicBool,
+) -> Result<()> {
+    let (mut exchange, config, device, data, mut state) = join_in(ranks, open)?;
+    let rows = exchange.rows();
+    if !state.position.finished {
+        limits::check(&config.for_images(rows.len()), &device)?;
+        selftest::once(&device)?;
+    }
+    let schedule = Schedule::new(&config.diffusion);
+    let autodiff = device.device.clone().autodiff();
+    let (batch, first) = (config.train.batch_size, state.position.step);
+    let mut batches = Loader::of_rows(data.train.clone(), config.data.clone(), (batch, rows), config.seed, first)?;
+    loop {
+        match exchange.ordered()? {
+            Order::Step { number, lr } => {
+                let batch = batches.next()?;
+                let view = config.model.unet.view_conditioning.then_some(batch.geometry);
+                let pair = Pair::new(config.model.sides, batch.source, batch.target, view, &autodiff);
+                let stop = interrupt.load(Ordering::Relaxed);
+                (state, _, _) = exchange.step(state, pair, &schedule, &config, number, lr, stop)?;
+            }
+            Order::Collect => {
+                // Rank 0 alone writes it; what this rank gives must be what its device should have computed.
+                state.tally.check()?;
+                exchange.collect(&mut state)?;
+            }
+            Order::End => return Ok(()),
+        }
+    }
+}
