@@ -13,6 +13,7 @@ pub mod job;
 pub mod kernels;
 pub mod peaks;
 pub mod plan;
+pub mod ranks;
 pub mod row;
 pub mod runner;
 mod step;

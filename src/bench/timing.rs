@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use burn::tensor::Device;
+use serde::Serialize;
 use std::time::Instant;
 
 /// How long and how often.
@@ -19,7 +20,7 @@ pub struct Effort {
 pub const SAMPLE: f64 = 2e-3;
 
 /// Seconds of one run.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Timing {
     /// Median of the samples.
     pub median: f64,

@@ -9,11 +9,14 @@ use crate::bench::job::Job;
 use crate::bench::plan::{Group, Planned, Suite, Target, jobs};
 use crate::bench::row::{Message, Place, Skipped};
 use crate::bench::runner::{self, Outcome};
+use crate::bench::ranks::measure as measured;
 use crate::bench::{chart, compare, table};
 use crate::device::{self, Selected};
 use crate::error::{Error, Result};
 use crate::machine;
 use crate::progress::say;
+use crate::ranks::{self, Ranks, watch};
+use crate::train::exchange::{Among, Spent, Wire};
 use indicatif::ProgressStyle;
 use serde_json::json;
 use std::io::{Read, Write};
@@ -91,6 +94,11 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     if let Some(card) = &args.estimate {
         return estimate::run(card, &args.estimated, common, output);
     }
+    if args.suite == Suite::Step
+        && let Some(ranks) = ranks::join()?
+    {
+        return by_ranks(ranks, common, output);
+    }
     let (targets, refused) = targets(common, args.precision)?;
     let mut planned = jobs(&targets, &target(&Selected::cpu("")), args.suite);
     if !in_f32 && !planned.is_empty() {
@@ -133,6 +141,41 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         return Err(Error::failed("interrupted; what was measured is above"));
     }
     Ok(())
+}
+
+/// Steps by all processes that were started together.
+fn by_ranks(ranks: Ranks, common: &Common, mut output: Output) -> Result<()> {
+    watch::begin(&ranks, format!("{}soda bench --suite step", ranks::launcher()))?;
+    let device = super::chosen_nth(common, ranks.place().local)?;
+    let devices = ranks.gather(device.describe().into_bytes())?;
+    let among = Among { ranks, shares: None, wire: Wire::F32 };
+    let rows = measured(&among, &device)?;
+    if among.ranks.rank() == 0 {
+        let devices: Vec<_> = devices.iter().map(|device| String::from_utf8_lossy(device)).collect();
+        for (rank, device) in devices.iter().enumerate() {
+            outln!("rank {rank}: {device}");
+        }
+        for row in &rows {
+            let Spent { whole, read, exchange, upload, waited } = row.spent;
+            let [whole, read, exchange, upload, waited] = [whole, read, exchange, upload, waited].map(|s| 1e3 * s);
+            let speed = row.images_per_s.map_or(String::new(), |rate| format!("{rate:.1} images/s, "));
+            outln!(
+                "{}: {speed}{:.0} ms; {:.1} MB there and back in {whole:.0} ms: read {read:.0}, exchange {exchange:.0}, write {upload:.0}; {:.0} % of the exchange hidden, {:.2} x the slowest; waited {waited:.0} ms for the others",
+                row.op,
+                1e3 * row.timing.median,
+                row.megabytes,
+                100.0 * row.hidden,
+                row.over_slowest
+            );
+        }
+        output.device(&device);
+        output.set("machine", machine::describe());
+        output.set("ranks", json!(devices));
+        output.set("rows", json!(rows));
+        output.write(common)?;
+    }
+    watch::end();
+    among.ranks.end()
 }
 
 /// The devices of the command line; `all` is the CPU and every adapter that has the precision, and what is then said of the others.

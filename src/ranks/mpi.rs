@@ -28,6 +28,17 @@ pub(super) fn join() -> Result<Box<dyn Link>> {
     Ok(Box::new(World { world, place, universe }))
 }
 
+/// `bytes`, or none at an address that isn't taken for one of MPI's constants: Open MPI's MPI_IN_PLACE is address 1, where Rust puts what
+/// is empty.
+fn at_an_address<'a>(bytes: &'a [u8], spare: &'a [u8; 1]) -> &'a [u8] {
+    if bytes.is_empty() { &spare[..0] } else { bytes }
+}
+
+/// As [`at_an_address`], to be written to.
+fn at_an_address_mut<'a>(bytes: &'a mut [u8], spare: &'a mut [u8; 1]) -> &'a mut [u8] {
+    if bytes.is_empty() { &mut spare[..0] } else { bytes }
+}
+
 /// MPI counts in 32 bits; what is larger is sent in several calls.
 fn counts(bytes: &[usize]) -> Vec<i32> {
     bytes.iter().map(|count| i32::try_from(*count).expect("less than 2 GiB at once")).collect()
@@ -49,19 +60,23 @@ impl Link for World {
 
     fn all_to_all(&mut self, send: &[u8], sent: &[usize], receive: &mut [u8], received: &[usize]) {
         let (sent, received) = (counts(sent), counts(received));
-        let send = Partition::new(send, sent.as_slice(), begins(&sent));
+        let (none, mut room) = ([0], [0]);
+        let send = Partition::new(at_an_address(send, &none), sent.as_slice(), begins(&sent));
+        let receive = at_an_address_mut(receive, &mut room);
         let mut receive = PartitionMut::new(receive, received.as_slice(), begins(&received));
         self.world.all_to_all_varcount_into(&send, &mut receive);
     }
 
     fn all_gather(&mut self, mine: &[u8], receive: &mut [u8], received: &[usize]) {
         let received = counts(received);
+        let (none, mut room) = ([0], [0]);
+        let receive = at_an_address_mut(receive, &mut room);
         let mut receive = PartitionMut::new(receive, received.as_slice(), begins(&received));
-        self.world.all_gather_varcount_into(mine, &mut receive);
+        self.world.all_gather_varcount_into(at_an_address(mine, &none), &mut receive);
     }
 
     fn broadcast(&mut self, bytes: &mut [u8]) {
-        self.world.process_at_rank(0).broadcast_into(bytes);
+        self.world.process_at_rank(0).broadcast_into(at_an_address_mut(bytes, &mut [0]));
     }
 
     fn end(self: Box<Self>) {

@@ -76,20 +76,18 @@ fn split(batch: usize, shares: &[usize]) -> Vec<usize> {
     sizes
 }
 
-/// Where the time of the exchange goes, in seconds, since it was last asked for.
+/// Where the time of the exchange of gradients and weights goes, in seconds, since it was last asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Spent {
-    /// Steps.
-    pub steps: u64,
-    /// From the end of the backward pass to the next step, the update left out.
+    /// All of it: reading, exchange and writing go on at once.
     pub whole: f64,
-    /// Of it reading the device, and waiting for it.
+    /// Reading the device.
     pub read: f64,
     /// Sending, receiving and adding up.
     pub exchange: f64,
     /// Writing to the device.
     pub upload: f64,
-    /// Waiting for the other ranks, which weren't done yet.
+    /// Waiting for the others at the end of the backward pass.
     pub waited: f64,
 }
 
@@ -98,6 +96,11 @@ impl Spent {
     pub fn hidden(&self) -> f64 {
         let seen = (self.whole - self.read - self.upload).max(0.0);
         if self.exchange > 0.0 { (1.0 - seen / self.exchange).clamp(0.0, 1.0) } else { 0.0 }
+    }
+
+    /// The whole over the slowest of its parts: 1 where all else is hidden behind that.
+    pub fn over_slowest(&self) -> f64 {
+        self.whole / self.read.max(self.exchange).max(self.upload)
     }
 }
 
@@ -199,17 +202,14 @@ impl Exchange {
         let mine = |name: &str| layout.owner(name).is_none_or(|owner| owner == rank);
         let (mut state, outcome) = update(state, Gradients::of(loss, by_name), norm, &mine, config, step, lr);
         self.share_weights(&mut state, &device)?;
-        self.spent.steps += 1;
         Ok((state, outcome, interrupted))
     }
 
     /// Adds up the losses, and lets rank 0's running statistics take in those of all parts, as one process does: the others' are never
     /// asked for.
     fn news(&mut self, own: &Gradients, taken: &[Taken], interrupted: bool, device: &Device) -> Result<(Tensor<1>, bool)> {
-        let clock = Instant::now();
         let all = std::iter::once(own.loss()).chain(taken.iter().map(|taken| taken.statistics.clone().without_autodiff()));
         let numbers = read(Tensor::cat(all.collect(), 0), "computing a step")?;
-        self.spent.read += clock.elapsed().as_secs_f64();
         let mut words = vec![u32::from(interrupted)];
         let (loss, mut rest) = numbers.split_at(1);
         words.push(loss[0].to_bits());
@@ -290,15 +290,12 @@ impl Exchange {
         let layout = self.layout();
         let order = layout.in_order();
         let first = order.first().map(|(name, _)| *name);
-        let clock = Instant::now();
         let squares = own.iter().map(|(name, grad)| adamw::squares(grad.clone(), first == Some(name))).collect::<Vec<_>>();
         // A rank may have no parameter.
         let squares = read_all(squares, "adding up squares")?;
-        self.spent.read += clock.elapsed().as_secs_f64();
         let mut tensors = vec![0; self.ranks.size()];
         order.iter().for_each(|(_, owner)| tensors[*owner] += 1);
         let counts: Vec<usize> = tensors.iter().zip(&self.widths).map(|(tensors, width)| 4 * tensors * width).collect();
-        let clock = Instant::now();
         let gathered = self.ranks.begin(move |link| {
             let mut all = vec![0.0f32; counts.iter().sum::<usize>() / 4];
             link.all_gather(bytemuck::cast_slice(&squares), bytemuck::cast_slice_mut(&mut all), &counts);
@@ -306,7 +303,6 @@ impl Exchange {
             counts.iter().map(|count| rest.split_off(..count / 4).expect("all").to_vec()).collect::<Vec<_>>()
         });
         let gathered = gathered.wait()?;
-        self.spent.waited += clock.elapsed().as_secs_f64();
         let mut rest: Vec<&[f32]> = gathered.iter().map(Vec::as_slice).collect();
         let sums = order.iter().map(|(_, owner)| rest[*owner].split_off(..self.widths[*owner]).expect("one each").to_vec());
         let mut sums: Vec<Vec<f32>> = sums.collect();
@@ -345,13 +341,13 @@ impl Exchange {
             }
             self.spent.read += clock.elapsed().as_secs_f64();
             let counts = bucket.counts();
-            pipe.push(index, ranks.begin(move |link| gather_pieces(link, wire, &values, &counts)));
-            while let Some((index, pieces)) = pipe.ready() {
-                self.take_weights(index, pieces, &mut new, device);
+            pipe.push(index, ranks.begin(move |link| gather_all(link, wire, &values, &counts)));
+            while let Some((index, all)) = pipe.ready() {
+                self.take_weights(index, &all, &mut new, device);
             }
         }
-        while let Some((index, pieces)) = pipe.wait()? {
-            self.take_weights(index, pieces, &mut new, device);
+        while let Some((index, all)) = pipe.wait()? {
+            self.take_weights(index, &all, &mut new, device);
         }
         pipe.count(&mut self.spent);
         drop(named);
@@ -361,10 +357,13 @@ impl Exchange {
     }
 
     /// Writes the weights of bucket `index`, or what they change by, to the device.
-    fn take_weights(&mut self, index: usize, pieces: Vec<Vec<f32>>, new: &mut ByName, device: &Device) {
+    fn take_weights(&mut self, index: usize, all: &[f32], new: &mut ByName, device: &Device) {
         let clock = Instant::now();
         let layout = self.layout();
-        for (owner, (owned, values)) in layout.buckets[index].owned.iter().zip(&pieces).enumerate() {
+        let bucket = &layout.buckets[index];
+        let mut rest = all;
+        for (owner, (owned, count)) in bucket.owned.iter().zip(bucket.counts()).enumerate() {
+            let values = rest.split_off(..count).expect("all of them");
             match self.wire {
                 Wire::F32 if owner == self.ranks.rank() => {}
                 Wire::F32 => upload(owned, values, device, new),
@@ -380,6 +379,20 @@ impl Exchange {
 
     fn layout(&self) -> Arc<Layout> {
         Arc::clone(self.layout.as_ref().expect("made of the first gradients"))
+    }
+
+    /// Exchanges gradients as if `state` had just been through a backward pass, and its weights, which nothing has changed: what a step
+    /// spends on it. Gives the numbers that each of them has.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn rehearse(&mut self, state: &mut State) -> Result<usize> {
+        let device = state.ema.model().devices().into_iter().next().expect("weights lie somewhere");
+        let grads: ByName = by_name(state).into_iter().filter(|(name, _)| !parameters::is_statistic(name)).collect();
+        let numbers = grads.values().map(|grad| grad.dims()[0]).sum();
+        self.sum(state, grads, &device)?;
+        self.share_weights(state, &device)?;
+        Ok(numbers)
     }
 
     /// Gives rank 0 the averages and moments that this rank updates; rank 0 puts the averages of all into `state` and gets the moments.
@@ -486,29 +499,22 @@ fn upload(owned: &[(String, usize)], values: &[f32], device: &Device, into: &mut
 
 /// Sends each owner what `values` hold of its parameters, and adds up what all have of this rank's, in the order of ranks.
 fn add_up(link: &mut dyn Link, wire: Wire, values: &[f32], counts: &[usize], rank: usize) -> Vec<f32> {
-    let mut rest = values;
-    let pieces: Vec<&[f32]> = counts.iter().map(|count| rest.split_off(..*count).expect("all of them")).collect();
-    let send = wire.encode(&pieces);
+    let (size, own) = (counts.len(), counts[rank]);
     let sent: Vec<usize> = counts.iter().map(|count| wire.bytes(*count)).collect();
-    let one = wire.bytes(counts[rank]);
-    let mut received = vec![0; one * counts.len()];
-    link.all_to_all(&send, &sent, &mut received, &vec![one; counts.len()]);
-    let mut all = received.chunks(one.max(1)).map(|piece| wire.decode(piece));
-    let Some(mut sum) = all.next() else { return Vec::new() };
-    for piece in all {
+    let received = vec![wire.bytes(own); size];
+    let mut all = wire.travel(values, counts, &vec![own; size], |send, receive| link.all_to_all(send, &sent, receive, &received));
+    let (sum, others) = all.split_at_mut(own);
+    for piece in others.chunks(own.max(1)) {
         sum.iter_mut().zip(piece).for_each(|(sum, more)| *sum += more);
     }
-    sum
+    all.truncate(own);
+    all
 }
 
-/// What all ranks have to send, `counts` numbers by rank.
-fn gather_pieces(link: &mut dyn Link, wire: Wire, own: &[f32], counts: &[usize]) -> Vec<Vec<f32>> {
-    let send = wire.encode(&[own]);
+/// What all ranks have to send, `counts` numbers by rank, one after the other.
+fn gather_all(link: &mut dyn Link, wire: Wire, own: &[f32], counts: &[usize]) -> Vec<f32> {
     let received: Vec<usize> = counts.iter().map(|count| wire.bytes(*count)).collect();
-    let mut all = vec![0; received.iter().sum()];
-    link.all_gather(&send, &mut all, &received);
-    let mut rest = all.as_slice();
-    received.iter().map(|count| wire.decode(rest.split_off(..*count).expect("all of them"))).collect()
+    wire.travel(own, &[own.len()], counts, |send, receive| link.all_gather(send, receive, &received))
 }
 
 /// Sends rank 0 `own`, which is `times` as many numbers as `counts` says; what it gets, by rank.
@@ -547,12 +553,11 @@ struct Pipe<T> {
     began: Instant,
     under_way: VecDeque<(usize, Pending<T>)>,
     exchanged: Duration,
-    waited: Duration,
 }
 
 impl<T> Default for Pipe<T> {
     fn default() -> Self {
-        Self { began: Instant::now(), under_way: VecDeque::new(), exchanged: Duration::ZERO, waited: Duration::ZERO }
+        Self { began: Instant::now(), under_way: VecDeque::new(), exchanged: Duration::ZERO }
     }
 }
 
@@ -570,9 +575,7 @@ impl<T> Pipe<T> {
     /// The next one, if there is one.
     fn wait(&mut self) -> Result<Option<(usize, T)>> {
         let Some((index, pending)) = self.under_way.pop_front() else { return Ok(None) };
-        let clock = Instant::now();
         let (value, took) = pending.timed()?;
-        self.waited += clock.elapsed();
         self.exchanged += took;
         Ok(Some((index, value)))
     }
@@ -581,7 +584,6 @@ impl<T> Pipe<T> {
     fn count(&self, spent: &mut Spent) {
         spent.whole += self.began.elapsed().as_secs_f64();
         spent.exchange += self.exchanged.as_secs_f64();
-        spent.waited += self.waited.as_secs_f64();
     }
 }
 

@@ -26,33 +26,54 @@ impl Wire {
         }
     }
 
-    /// The numbers of `pieces` as bytes, one piece after the other.
-    pub(super) fn encode(self, pieces: &[&[f32]]) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(pieces.iter().map(|piece| self.bytes(piece.len())).sum());
-        for piece in pieces {
-            match self {
-                Self::F32 => bytes.extend_from_slice(bytemuck::cast_slice(piece)),
-                Self::F16 => {
-                    let scale = scale_of(piece);
-                    bytes.extend_from_slice(&scale.to_le_bytes());
-                    piece.iter().for_each(|x| bytes.extend_from_slice(&f16::from_f32(x * scale).to_le_bytes()));
-                }
-            }
-        }
-        bytes
-    }
-
-    /// The numbers of a piece.
-    pub(super) fn decode(self, bytes: &[u8]) -> Vec<f32> {
+    /// Sends `values`, in pieces of so many numbers, by `exchange`, which fills its second argument; returns the numbers of the pieces that
+    /// arrive.
+    pub(super) fn travel(
+        self,
+        values: &[f32],
+        pieces: &[usize],
+        arriving: &[usize],
+        exchange: impl FnOnce(&[u8], &mut [u8]),
+    ) -> Vec<f32> {
         match self {
-            Self::F32 => bytemuck::pod_collect_to_vec(bytes),
+            Self::F32 => {
+                let mut all = vec![0.0f32; arriving.iter().sum()];
+                exchange(bytemuck::cast_slice(values), bytemuck::cast_slice_mut(&mut all));
+                all
+            }
             Self::F16 => {
-                let (scale, halves) = bytes.split_first_chunk::<SCALE>().expect("a scale");
-                let factor = f32::from_le_bytes(*scale).recip();
-                halves.as_chunks().0.iter().map(|half| f16::from_le_bytes(*half).to_f32() * factor).collect()
+                let mut received = vec![0; arriving.iter().map(|n| self.bytes(*n)).sum()];
+                exchange(&encode(values, pieces), &mut received);
+                decode(&received, arriving)
             }
         }
     }
+}
+
+/// The numbers of each piece, led by their scale.
+fn encode(values: &[f32], pieces: &[usize]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(pieces.iter().map(|n| Wire::F16.bytes(*n)).sum());
+    let mut rest = values;
+    for n in pieces {
+        let piece = rest.split_off(..*n).expect("all of them");
+        let scale = scale_of(piece);
+        bytes.extend_from_slice(&scale.to_le_bytes());
+        piece.iter().for_each(|x| bytes.extend_from_slice(&f16::from_f32(x * scale).to_le_bytes()));
+    }
+    bytes
+}
+
+/// The numbers of pieces of so many, one after the other.
+fn decode(bytes: &[u8], pieces: &[usize]) -> Vec<f32> {
+    let mut values = Vec::with_capacity(pieces.iter().sum());
+    let mut rest = bytes;
+    for n in pieces {
+        let piece = rest.split_off(..Wire::F16.bytes(*n)).expect("all of them");
+        let (scale, halves) = piece.split_first_chunk::<SCALE>().expect("a scale");
+        let factor = f32::from_le_bytes(*scale).recip();
+        values.extend(halves.as_chunks().0.iter().map(|half| f16::from_le_bytes(*half).to_f32() * factor));
+    }
+    values
 }
 
 /// The power of two that brings the largest number of `piece` to [`LARGEST`] or half of it. What isn't finite stays so.
@@ -68,25 +89,30 @@ fn scale_of(piece: &[f32]) -> f32 {
 mod tests {
     use super::*;
 
+    /// What arrives of `values`, sent as one piece of `n` and the rest.
+    fn sent(wire: Wire, values: &[f32], n: usize) -> Vec<f32> {
+        let pieces = [n, values.len() - n];
+        wire.travel(values, &pieces, &pieces, |send, receive| receive.copy_from_slice(send))
+    }
+
     #[test]
     fn halves_keep_three_digits_of_the_largest_numbers_whatever_their_size() {
         for size in [1e-30f32, 1e-7, 1.0, 1e20] {
-            let numbers: Vec<f32> = (0..100).map(|i| size * (i as f32 - 50.0) / 50.0).collect();
-            let bytes = Wire::F16.encode(&[&numbers, &[]]);
-            assert_eq!(bytes.len(), Wire::F16.bytes(100) + Wire::F16.bytes(0));
-            let back = Wire::F16.decode(&bytes[..Wire::F16.bytes(100)]);
-            assert!(numbers.iter().zip(&back).all(|(a, b)| (a - b).abs() <= a.abs() / 1024.0), "{size}");
-            assert!(back.iter().any(|x| *x != 0.0));
+            let numbers: Vec<f32> = (0..100).map(|i| size * (i as f32 - 50.0) / 50.0).chain([1e-3 * size; 9]).collect();
+            for n in [0, 100, 109] {
+                let back = sent(Wire::F16, &numbers, n);
+                assert!(numbers.iter().zip(&back).all(|(a, b)| (a - b).abs() <= a.abs() / 1024.0), "{size} {n}");
+                assert!(back != numbers, "{size}: they are rounded");
+            }
         }
-        let odd = [f32::NAN, f32::INFINITY, 1.0];
-        let back = Wire::F16.decode(&Wire::F16.encode(&[&odd]));
+        let back = sent(Wire::F16, &[f32::NAN, f32::INFINITY, 1.0], 3);
         assert!(back[0].is_nan() && back[1] == f32::INFINITY && back[2] == 1.0);
     }
 
     #[test]
     fn the_plain_wire_changes_nothing() {
         let numbers = [0.1, f32::MIN_POSITIVE / 2.0, -0.0, f32::NEG_INFINITY];
-        let back = Wire::F32.decode(&Wire::F32.encode(&[&numbers[..2], &numbers[2..]]));
+        let back = sent(Wire::F32, &numbers, 2);
         assert_eq!(back.into_iter().map(f32::to_bits).collect::<Vec<_>>(), numbers.map(f32::to_bits));
     }
 }

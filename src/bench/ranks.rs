@@ -1,0 +1,150 @@
+//! Training steps by several processes together, and what their exchange takes.
+
+use super::plan::Size;
+use super::step::recipe;
+use super::timing::Timing;
+use crate::config::{Config, Sides};
+use crate::data::bytes_of;
+use crate::device::Selected;
+use crate::diffusion::Schedule;
+use crate::error::{Error, Result};
+use crate::rng::{self, Purpose};
+use crate::train::checkpoint::State;
+use crate::train::exchange::{Among, Exchange, Spent};
+use crate::train::step::Pair;
+use serde::Serialize;
+use std::time::Instant;
+
+/// Timed steps, and seconds that they take together, about.
+const STEPS: [usize; 2] = [3, 20];
+const ENOUGH: f64 = 12.0;
+/// Exchanges by themselves.
+const EXCHANGES: usize = 7;
+
+/// What was measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// `train_step/width32`, or `exchange/paper`.
+    pub op: String,
+    /// Processes.
+    pub ranks: usize,
+    /// Images a step, of all ranks; none of an exchange by itself.
+    pub images: Option<usize>,
+    /// Of all ranks.
+    pub images_per_s: Option<f64>,
+    /// Megabytes of gradients, and as many of weights.
+    pub megabytes: f64,
+    /// Times of a step or an exchange, in seconds.
+    #[serde(flatten)]
+    pub timing: Timing,
+    /// Where the exchange of one of them goes, in seconds.
+    pub spent: Spent,
+    /// The share of the exchange that is hidden.
+    pub hidden: f64,
+    /// The exchange over its slowest part.
+    pub over_slowest: f64,
+}
+
+/// Steps at the size that the device is for, and exchanges at the width of 32 and at that of the paper.
+///
+/// # Errors
+/// If a device fails.
+pub fn measure(among: &Among, device: &Selected) -> Result<Vec<Row>> {
+    let size = if device.gpu { Size::Paper } else { Size::Width(32) };
+    let mut rows = vec![steps(among, size, device)?];
+    for size in [Size::Width(32), Size::Paper] {
+        rows.push(exchanges(among, size, device)?);
+    }
+    Ok(rows)
+}
+
+fn row(op: &str, size: Size, among: &Among, times: Vec<f64>, spent: Spent, numbers: usize) -> Result<Row> {
+    let timing = Timing::of(times).ok_or_else(|| Error::failed("nothing was measured"))?;
+    let name = match size {
+        Size::Paper => "paper".to_owned(),
+        Size::Width(width) => format!("width{width}"),
+    };
+    Ok(Row {
+        op: format!("{op}/{name}"),
+        ranks: among.ranks.size(),
+        images: None,
+        images_per_s: None,
+        megabytes: numbers as f64 * 4e-6,
+        hidden: spent.hidden(),
+        over_slowest: spent.over_slowest(),
+        spent,
+        timing,
+    })
+}
+
+fn steps(among: &Among, size: Size, device: &Selected) -> Result<Row> {
+    let config = recipe(size)?;
+    let schedule = Schedule::new(&config.diffusion);
+    let mut exchange = Exchange::new(among, &config, &device.device)?;
+    let mut state = State::new(&config, "", &device.device);
+    let mut number = 0;
+    let mut step = |mut state: State| {
+        number += 1;
+        let clock = Instant::now();
+        let pair = images(&config, exchange.rows().len(), device);
+        let outcome;
+        (state, outcome, _) = exchange.step(state, pair, &schedule, &config, number, 1e-4, false)?;
+        let loss = outcome.loss.try_into_scalar::<f32>().map_err(|e| Error::device("computing a step", &e))?;
+        if !loss.is_finite() {
+            return Err(Error::failed(format!("the loss is {loss}; a device computes wrongly")));
+        }
+        Ok((state, clock.elapsed().as_secs_f64(), exchange.spent()))
+    };
+    (state, ..) = step(state)?;
+    let took;
+    (state, took, _) = step(state)?;
+    // Rank 0 says how many.
+    let count = ((ENOUGH / took) as usize).clamp(STEPS[0], STEPS[1]) as u64;
+    let told = among.ranks.broadcast((among.ranks.rank() == 0).then(|| count.to_le_bytes().to_vec()))?;
+    let count = u64::from_le_bytes(*told.first_chunk().expect("eight bytes"));
+    let mut times = Vec::new();
+    let mut spent = Vec::new();
+    for _ in 0..count {
+        let (took, one);
+        (state, took, one) = step(state)?;
+        times.push(took);
+        spent.push(one);
+    }
+    let numbers = exchange.rehearse(&mut state)?;
+    let batch = config.train.batch_size;
+    let row = row("train_step", size, among, times, median(spent), numbers)?;
+    Ok(Row { images: Some(batch), images_per_s: Some(batch as f64 / row.timing.median), ..row })
+}
+
+fn exchanges(among: &Among, size: Size, device: &Selected) -> Result<Row> {
+    let config = recipe(size)?;
+    let mut exchange = Exchange::new(among, &config, &device.device)?;
+    let mut state = State::new(&config, "", &device.device);
+    let mut numbers = exchange.rehearse(&mut state)?;
+    exchange.spent();
+    let (mut times, mut spent) = (Vec::new(), Vec::new());
+    for _ in 0..EXCHANGES {
+        let clock = Instant::now();
+        numbers = exchange.rehearse(&mut state)?;
+        device.device.sync().map_err(|e| Error::device("exchanging gradients", &e))?;
+        times.push(clock.elapsed().as_secs_f64());
+        spent.push(exchange.spent());
+    }
+    row("exchange", size, among, times, median(spent), numbers)
+}
+
+/// `n` pairs of noise.
+fn images(config: &Config, n: usize, device: &Selected) -> Pair {
+    let noise = |side: usize| {
+        let values = rng::normal(&mut rng::stream(1, Purpose::Test, 0), n * bytes_of(side));
+        values.into_iter().map(|v| v.clamp(-1.0, 1.0)).collect()
+    };
+    let Sides { source, target } = config.model.sides;
+    Pair::new(config.model.sides, noise(source), noise(target), None, &device.device.clone().autodiff())
+}
+
+/// The one whose whole is the median.
+fn median(mut all: Vec<Spent>) -> Spent {
+    all.sort_by(|a, b| a.whole.total_cmp(&b.whole));
+    all.get(all.len() / 2).copied().unwrap_or_default()
+}
