@@ -46,7 +46,10 @@ impl Config {
             let sum = sizes.iter().try_fold(0_usize, |sum, size| sum.checked_add(*size));
             need(
                 sum == Some(t.batch_size) && !sizes.contains(&0),
-                format!("train.micro_batch = {sizes:?}: parts of one image or more, {} together, as train.batch_size", t.batch_size),
+                format!(
+                    "train.micro_batch = {sizes:?}: parts of one image or more, {} together, as train.batch_size",
+                    t.batch_size
+                ),
             )?;
         }
         need(t.steps >= 1, "train.steps = 0: must be at least 1".into())?;

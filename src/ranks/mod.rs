@@ -200,8 +200,7 @@ impl<T> Pending<T> {
 }
 
 /// What starts programs on several processors, and how many it says there are: what tells that this process isn't the only one.
-const LAUNCHERS: [(&str, &str); 3] =
-    [("mpirun", "OMPI_COMM_WORLD_SIZE"), ("mpiexec", "PMI_SIZE"), ("srun", "SLURM_NTASKS")];
+const LAUNCHERS: [(&str, &str); 3] = [("mpirun", "OMPI_COMM_WORLD_SIZE"), ("mpiexec", "PMI_SIZE"), ("srun", "SLURM_NTASKS")];
 
 /// The launcher that has started this process as one of several, by its environment, and of how many.
 fn launched(variable: impl Fn(&str) -> Option<String>) -> Option<(&'static str, &'static str, usize)> {
@@ -218,32 +217,40 @@ pub fn launcher() -> String {
     }
 }
 
+/// Whether srun has started this process without telling it of the others: Open MPI would end it with a text that doesn't help.
+#[cfg(feature = "mpi")]
+fn without_pmi(launcher: &str, variable: impl Fn(&str) -> Option<String>) -> bool {
+    launcher == "srun" && ["PMIX_RANK", "PMI_RANK"].iter().all(|name| variable(name).is_none())
+}
+
 /// Joins the other processes that were started with this one; none where it is the only one.
 ///
 /// # Errors
 /// If the environment says that there are others and they can't be joined: this program was built without MPI, or the launcher speaks
 /// another MPI.
 pub fn join() -> Result<Option<Ranks>> {
-    let Some((launcher, name, size)) = launched(|name| std::env::var(name).ok()) else { return Ok(None) };
-    let alone = format!("{launcher} has started {size} processes ({name})");
+    let variable = |name: &str| std::env::var(name).ok();
+    let Some((launcher, name, size)) = launched(variable) else { return Ok(None) };
+    let others = format!("{name} = {size} says that there are {size} processes");
+    let alone = format!("As the only process: env -u {name} soda ..");
     #[cfg(feature = "mpi")]
     {
-        let ranks = Ranks::start(mpi::join)?;
-        if ranks.size() > 1 {
-            return Ok(Some(ranks));
+        if !without_pmi(launcher, variable) {
+            let ranks = Ranks::start(mpi::join)?;
+            if ranks.size() > 1 {
+                return Ok(Some(ranks));
+            }
+            ranks.end()?;
         }
-        ranks.end()?;
         let remedy = match launcher {
-            "srun" => "start it with srun --mpi=pmix (`srun --mpi=list` shows what there is), or with mpirun",
-            _ => "start it with the mpirun of the MPI that it was built with",
+            "srun" => "start them with srun --mpi=pmix (`srun --mpi=list` shows what there is), or with mpirun",
+            _ => "start them with the mpirun of the MPI that it was built with",
         };
-        Err(Error::usage(format!(
-            "{alone}, and this one finds itself alone: each would train by itself; {remedy}. As the only process: env -u {name} soda .."
-        )))
+        Err(Error::usage(format!("{others}, and this one finds itself alone: each would train by itself; {remedy}. {alone}")))
     }
     #[cfg(not(feature = "mpi"))]
     Err(Error::usage(format!(
-        "{alone}, and this program was built without MPI: each would train by itself; build it with `cargo build --release --features mpi` (docs/scale.md). As the only process: env -u {name} soda .."
+        "{others}, started by {launcher}, and this program was built without MPI: each would train by itself; build it with `cargo build --release --features mpi` (docs/scale.md). {alone}"
     )))
 }
 

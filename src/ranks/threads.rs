@@ -2,10 +2,13 @@
 
 use super::{Link, Place, Ranks};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 /// A rank: a channel to each of the others, itself included, and one from each.
 struct Thread {
     place: Place,
+    /// Bytes a second that it sends and receives, where it is to be like a network.
+    speed: Option<f64>,
     to: Vec<Sender<Vec<u8>>>,
     from: Vec<Receiver<Vec<u8>>>,
 }
@@ -29,6 +32,11 @@ impl Link for Thread {
         let mut rest = send;
         for (rank, count) in counts.iter().enumerate() {
             self.send(rank, rest.split_off(..*count).expect("a piece for each rank"));
+        }
+        if let Some(speed) = self.speed {
+            let own = self.place.rank;
+            let of = |counts: &[usize]| counts.iter().sum::<usize>() - counts[own];
+            std::thread::sleep(Duration::from_secs_f64(of(counts).max(of(received)) as f64 / speed));
         }
         for (rank, count) in received.iter().enumerate() {
             receive.split_off_mut(..*count).expect("room for each rank").copy_from_slice(&self.receive(rank));
@@ -55,6 +63,14 @@ impl Link for Thread {
 /// # Panics
 /// If one does.
 pub fn run<T: Send>(size: usize, work: impl Fn(Ranks) -> T + Sync) -> Vec<T> {
+    run_at(None, size, work)
+}
+
+/// As [`run`]; where a `speed` is given, each rank takes its time to send and to receive, so many bytes a second.
+///
+/// # Panics
+/// If one does.
+pub fn run_at<T: Send>(speed: Option<f64>, size: usize, work: impl Fn(Ranks) -> T + Sync) -> Vec<T> {
     let mut to: Vec<Vec<Sender<Vec<u8>>>> = (0..size).map(|_| Vec::new()).collect();
     let mut from: Vec<Vec<Receiver<Vec<u8>>>> = (0..size).map(|_| Vec::new()).collect();
     for sender in &mut to {
@@ -66,7 +82,7 @@ pub fn run<T: Send>(size: usize, work: impl Fn(Ranks) -> T + Sync) -> Vec<T> {
     }
     let links = to.into_iter().zip(from).enumerate().map(|(rank, (to, from))| {
         let place = Place { rank, size, local: rank, host: "a thread".into() };
-        Thread { place, to, from }
+        Thread { place, speed, to, from }
     });
     let ranks: Vec<Ranks> =
         links.map(|link| Ranks::start(move || Ok(Box::new(link) as Box<dyn Link>)).expect("a thread")).collect();

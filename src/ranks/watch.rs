@@ -138,8 +138,6 @@ fn listen(watch: &Watch, other: usize, mut stream: TcpStream) {
     exit();
 }
 
-
-
 /// Not exit(): neither MPI nor a driver is to wait for those that are gone.
 fn exit() -> ! {
     signal_hook::low_level::exit(1)

@@ -399,7 +399,8 @@ pub fn of_sections(sections: &[Vec<u8>; 4], config: &Config, device: &Device) ->
     let origin = Path::new("the state of rank 0");
     let [model, ema, moments, position] = sections;
     let tensors = |bytes: &[u8]| weights::parse(origin, bytes).map(|(tensors, _)| tensors);
-    let position = serde_json::from_slice(position).map_err(|e| Error::failed(format!("{} is damaged ({e})", origin.display())))?;
+    let position =
+        serde_json::from_slice(position).map_err(|e| Error::failed(format!("{} is damaged ({e})", origin.display())))?;
     lasting(device, || {
         let position = Position::clone(&position);
         assemble(config, device, position, [tensors(model)?, tensors(ema)?, tensors(moments)?], origin)

@@ -1,6 +1,6 @@
 //! What `soda train` says before and while it begins: what a run takes, which recipes there are, when it ends.
 
-use crate::common::program::{TINY, fails, program, soda, succeeds, text, train};
+use crate::common::program::{TINY, fails, program, recipe, soda, succeeds, text, train};
 use soda::config::Config;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -150,4 +150,18 @@ fn an_interrupt_is_answered_within_a_second_whatever_a_step_takes() {
     signal(&child, "INT");
     assert_eq!(child.wait().expect("it ends").code(), Some(130));
     assert!(clock.elapsed() < Duration::from_secs(2), "{:?}", clock.elapsed());
+}
+
+#[test]
+fn one_of_several_processes_is_refused_by_a_program_without_mpi() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, launcher) in [("OMPI_COMM_WORLD_SIZE", "mpirun"), ("SLURM_NTASKS", "srun"), ("PMI_SIZE", "mpiexec")] {
+        let mut command = program(folder.path());
+        command.args(["train", "--config", &recipe(), "--device", "cpu", "--run", "r", "--set", "train.steps=1"]);
+        command.args(TINY.iter().flat_map(|set| ["--set", set]));
+        fails(&command.env(name, "2").output().expect("starts"), 2, &[name, launcher, "without MPI", "--features mpi", "env -u"]);
+        succeeds(&command.env(name, "1").output().expect("starts"));
+        std::fs::remove_dir_all(folder.path().join("r")).expect("there");
+    }
+    fails(&train(folder.path(), &["--run", "r", "--wire", "f16"]), 2, &["--wire", "this is the only one"]);
 }

@@ -19,7 +19,8 @@ const FILES: [&str; 3] = ["model.safetensors", "ema.safetensors", "optimizer.saf
 type Bits = Vec<HashMap<String, Vec<u32>>>;
 
 fn bits(run: &RunDir) -> Bits {
-    let of = |file: &&str| newest(run, file).into_iter().map(|(name, values)| (name, values.iter().map(|v| v.to_bits()).collect()));
+    let of =
+        |file: &&str| newest(run, file).into_iter().map(|(name, values)| (name, values.iter().map(|v| v.to_bits()).collect()));
     FILES.iter().map(|file| of(file).collect()).collect()
 }
 
@@ -89,7 +90,9 @@ fn ranks_on_an_adapter_end_bit_for_bit_where_one_process_does() {
 #[test]
 fn a_run_goes_on_with_any_number_of_ranks() {
     let folder = tempfile::tempdir().expect("a folder");
-    let to = |steps: &str, parts: &str| tiny(&["train.batch_size=8", &format!("train.steps={steps}"), &format!("train.micro_batch={parts}")]);
+    let to = |steps: &str, parts: &str| {
+        tiny(&["train.batch_size=8", &format!("train.steps={steps}"), &format!("train.micro_batch={parts}")])
+    };
     let (one, many) = (folder.path().join("one"), folder.path().join("many"));
     // 2 ranks, then 1, then 3.
     let all = [cpu(), cpu(), cpu()];

@@ -70,16 +70,13 @@ fn encoded(what: &impl Serialize) -> Result<Vec<u8>> {
 }
 
 fn decoded<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(|e| Error::failed(format!("what a rank tells can't be read ({e}): is it this program?")))
+    serde_json::from_slice(bytes)
+        .map_err(|e| Error::failed(format!("what a rank tells can't be read ({e}): is it this program?")))
 }
 
 /// Tells the others who this is, and gets to know them.
 fn introduce(ranks: &Ranks, data: &Dataset, device: &Selected) -> Result<Vec<Hello>> {
-    let own = Hello {
-        version: env!("CARGO_PKG_VERSION").into(),
-        data_sha256: data.sha256.clone(),
-        device: device.describe(),
-    };
+    let own = Hello { version: env!("CARGO_PKG_VERSION").into(), data_sha256: data.sha256.clone(), device: device.describe() };
     let all = ranks.gather(encoded(&own)?)?;
     all.iter().map(|hello| decoded(hello)).collect()
 }

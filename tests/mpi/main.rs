@@ -1,0 +1,253 @@
+//! Training by several processes over MPI, as `mpirun` starts them: scripts/mpi.sh runs this. (Linux: processes are found in /proc.)
+
+#[path = "../common/mod.rs"]
+mod common;
+
+use common::program::{TINY, fails, program, recipe, text};
+use common::run::{newest, wait_for};
+use soda::run_dir::RunDir;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// What a run of the tiny networks is, without its run directory.
+fn arguments(sets: &[&str]) -> Vec<String> {
+    let mut arguments: Vec<String> = ["train", "--config", &recipe(), "--device", "cpu"].map(str::to_owned).into();
+    for set in TINY.iter().chain(&["train.log_every=5", "train.sample_every=0", "train.checkpoint_every=5"]).chain(sets) {
+        arguments.extend(["--set".to_owned(), (*set).to_owned()]);
+    }
+    arguments
+}
+
+/// mpirun, as it is in a container: root, fewer cores than processes.
+fn mpirun(at: &Path, more: &[&str]) -> Command {
+    let program = program(at);
+    let mut command = Command::new("mpirun");
+    command.args(["--oversubscribe", "--mca", "mpi_yield_when_idle", "1"]);
+    command.args(more).current_dir(at).stdout(Stdio::piped()).stderr(Stdio::piped());
+    for (name, value) in program.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    for name in ["OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "RAYON_NUM_THREADS"] {
+        command.env(name, "1");
+    }
+    command
+}
+
+/// A run by so many ranks.
+fn by_ranks(at: &Path, ranks: usize, run: &str, more: &[&str], sets: &[&str]) -> Command {
+    let mut command = mpirun(at, &["-n", &ranks.to_string(), env!("CARGO_BIN_EXE_soda")]);
+    command.args(arguments(sets)).args(["--run", run]).args(more);
+    command
+}
+
+/// A run by one process.
+fn alone(at: &Path, run: &str, more: &[&str], sets: &[&str]) -> Output {
+    program(at).args(arguments(sets)).args(["--run", run]).args(more).output().expect("the program starts")
+}
+
+/// What mpirun printed, which succeeded.
+fn succeeds(output: &Output) -> String {
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// Weights, average and moments of the newest checkpoint, by file and name.
+fn tensors(at: &Path, run: &str) -> BTreeMap<(&'static str, String), Vec<f32>> {
+    let run = RunDir::new(at.join(run));
+    let step = newest(&run);
+    let files = ["model.safetensors", "ema.safetensors", "optimizer.safetensors"];
+    let read = |file| soda::model::weights::read(&run.checkpoint(step).join(file)).expect("readable").0;
+    let named = |file| read(file).into_iter().map(move |(name, _, values)| ((file, name), values));
+    files.into_iter().flat_map(named).collect()
+}
+
+/// The process of `rank` of the run `run`, by its environment.
+fn process(at: &Path, run: &str, rank: usize) -> Option<u32> {
+    let wanted = format!("OMPI_COMM_WORLD_RANK={rank}");
+    std::fs::read_dir("/proc").expect("/proc").filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).find(
+        |pid: &u32| {
+            let read = |what: &str| std::fs::read(format!("/proc/{pid}/{what}")).unwrap_or_default();
+            let holds = |bytes: &[u8], word: &str| bytes.split(|b| *b == 0).any(|part| part == word.as_bytes());
+            let here = std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| Some(cwd) == at.canonicalize().ok());
+            here && holds(&read("environ"), &wanted) && holds(&read("cmdline"), run)
+        },
+    )
+}
+
+fn kill(pid: u32, signal: &str) {
+    assert!(Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status().expect("kill runs").success());
+}
+
+/// A long run by two ranks that has written its first checkpoint.
+fn under_way(at: &Path, run: &str) -> Child {
+    let child = by_ranks(at, 2, run, &[], &["train.steps=1000000"]).spawn().expect("mpirun starts");
+    wait_for("a checkpoint", || newest(&RunDir::new(at.join(run))) > 0);
+    child
+}
+
+/// Ends within ten seconds, with one sentence that holds all of `parts` and the command that goes on, and a whole checkpoint.
+fn ends(at: &Path, run: &str, child: Child, parts: &[&str]) {
+    let clock = Instant::now();
+    let output = child.wait_with_output().expect("mpirun ends");
+    let said = text(&output.stderr);
+    assert!(clock.elapsed() < Duration::from_secs(10), "{:?}: {said}", clock.elapsed());
+    assert!(!output.status.success(), "{said}");
+    let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert_eq!(errors.len(), 1, "{said}");
+    let resume = format!("mpirun -n 2 soda train --resume --run {run} --device cpu");
+    for part in parts.iter().chain(&[resume.as_str()]) {
+        assert!(errors[0].contains(part), "{part}: {said}");
+    }
+    let run = RunDir::new(at.join(run));
+    assert!(soda::train::checkpoint::damage(&run.checkpoint(newest(&run))).expect("readable").is_none());
+}
+
+#[test]
+fn two_and_three_ranks_end_bit_for_bit_where_one_process_does_and_go_on_as_any_number() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let mut before = BTreeMap::new();
+    // 2 ranks, then 1, then 3; the batch of 8 isn't shared out evenly among 3.
+    for (ranks, steps, parts) in [(2, 6, "4"), (1, 11, "0"), (3, 16, "3")] {
+        let (steps, cut) = (format!("train.steps={steps}"), format!("train.micro_batch={parts}"));
+        let more: &[&str] = if before.is_empty() { &[] } else { &["--resume", "--allow-change"] };
+        common::program::succeeds(&alone(at, "one", more, &[&steps, &cut]));
+        let printed = match ranks {
+            1 => common::program::succeeds(&alone(at, "many", more, &[&steps])),
+            _ => succeeds(&by_ranks(at, ranks, "many", more, &[&steps]).output().expect("mpirun starts")),
+        };
+        // Rank 0 alone speaks.
+        assert_eq!(printed.lines().count(), 2, "{printed}");
+        let (one, many) = (tensors(at, "one"), tensors(at, "many"));
+        assert!(one == many && !one.is_empty(), "{ranks} ranks");
+        assert!(one != before);
+        before = one;
+    }
+    // It can fail: the whole batch at once is something else.
+    common::program::succeeds(&alone(at, "whole", &[], &["train.steps=6"]));
+    assert!(tensors(at, "whole") != before);
+}
+
+#[test]
+fn a_rank_that_dies_ends_all_with_one_sentence() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    for (rank, run) in [(1, "first"), (0, "second")] {
+        let child = under_way(at, run);
+        kill(process(at, run, rank).expect("the rank"), "KILL");
+        ends(at, run, child, &[&format!("rank {rank} of 2"), "has ended without a word"]);
+    }
+    // It goes on.
+    let (run, sets) = ("first", ["train.steps=1000000"]);
+    let step = newest(&RunDir::new(at.join(run)));
+    let child = by_ranks(at, 2, run, &["--resume"], &sets).spawn().expect("mpirun starts");
+    wait_for("another checkpoint", || newest(&RunDir::new(at.join(run))) > step);
+    // Asked twice, a rank ends at once: it is missing as well.
+    let pid = process(at, run, 1).expect("the rank");
+    kill(pid, "STOP");
+    kill(pid, "TERM");
+    kill(pid, "INT");
+    kill(pid, "CONT");
+    ends(at, run, child, &["rank 1 of 2", "has ended without a word"]);
+}
+
+#[test]
+fn a_rank_that_is_asked_to_stop_stops_all_with_a_checkpoint() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    for rank in [0, 1] {
+        let run = format!("run-{rank}");
+        let child = under_way(at, &run);
+        kill(process(at, &run, rank).expect("the rank"), "TERM");
+        let printed = succeeds(&child.wait_with_output().expect("mpirun ends"));
+        let step = newest(&RunDir::new(at.join(&run)));
+        let resume = format!("mpirun -n 2 soda train --resume --run {run} --device cpu");
+        assert!(printed.contains(&format!("stopped at step {step}")) && printed.contains(&resume), "{printed}");
+    }
+}
+
+#[test]
+fn a_rank_that_fails_is_named_with_its_reason() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    // Two programs that are one run: the second one has no such device.
+    let of = |more: &[&str]| {
+        let mut words: Vec<String> = ["-n", "1", env!("CARGO_BIN_EXE_soda")].map(str::to_owned).into();
+        words.extend(arguments(&["train.steps=20"]).into_iter().chain(["--run".into(), "r".into()]));
+        words.extend(more.iter().map(|word| (*word).to_owned()));
+        words
+    };
+    let both = |second: &[&str]| {
+        let all = [of(&[]), vec![":".to_owned()], of(second)].concat();
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        mpirun(at, &all).output().expect("mpirun starts")
+    };
+    let mut words = of(&[]);
+    let device = words.iter().position(|word| word == "cpu").expect("a device");
+    words[device] = "vulkan:99".into();
+    let all = [of(&[]), vec![":".to_owned()], words].concat();
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    let output = mpirun(at, &all).output().expect("mpirun starts");
+    let said = text(&output.stderr);
+    assert!(!output.status.success() && said.contains("error: rank 1 of 2"), "{said}");
+    assert!(said.contains("--device vulkan:99: no such device"), "{said}");
+    assert_eq!(said.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{said}");
+    // Nothing was begun.
+    assert!(!RunDir::new(at.join("r")).exists());
+
+    // And other images.
+    let data = at.join("data");
+    for (class, colour) in [("a", 10), ("b", 200)] {
+        std::fs::create_dir_all(data.join(class)).expect("a folder");
+        for i in 0..20u8 {
+            let image = image::RgbImage::from_pixel(32, 32, image::Rgb([colour, i, i]));
+            image.save(data.join(class).join(format!("{i}.png"))).expect("writable");
+        }
+    }
+    let output = both(&["--data", "data"]);
+    let said = text(&output.stderr);
+    assert!(
+        !output.status.success() && said.contains("error: rank 0 of 2") && said.contains("rank 1 finds other images"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_process_that_finds_itself_alone_though_there_are_others_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    for name in ["SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"] {
+        let mut command = program(at);
+        command.args(arguments(&["train.steps=1"])).args(["--run", "r"]).env(name, "2");
+        command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
+        fails(&command.output().expect("starts"), 2, &[name, "finds itself alone", "env -u"]);
+        // As the only process it trains.
+        common::program::succeeds(&command.env_remove(name).output().expect("starts"));
+        std::fs::remove_dir_all(at.join("r")).expect("there");
+    }
+    let mut command = program(at);
+    command.args(arguments(&["train.steps=1"])).args(["--run", "r", "--shares", "2,1"]);
+    fails(&command.output().expect("starts"), 2, &["--shares", "this is the only one"]);
+}
+
+#[test]
+fn what_several_processes_can_not_do_is_refused_before_anything_is_trained() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let refused = |more: &[&str], sets: &[&str], parts: &[&str]| {
+        let output = by_ranks(at, 2, "r", more, sets).output().expect("mpirun starts");
+        let said = text(&output.stderr);
+        assert!(!output.status.success(), "{said}");
+        parts.iter().for_each(|part| assert!(said.contains(part), "{part}: {said}"));
+        assert!(!RunDir::new(at.join("r")).exists());
+    };
+    refused(&["--auto-batch"], &[], &["--auto-batch is for one process"]);
+    refused(&["--shares", "1,1,1"], &[], &["--shares names 3 shares, and there are 2 ranks"]);
+    refused(&[], &["train.batch_size=1"], &["leaves one of 2 ranks without an image"]);
+    refused(&[], &["train.micro_batch=[4,4]"], &["train.micro_batch is a list"]);
+}
