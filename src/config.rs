@@ -268,12 +268,13 @@ impl Default for MicroBatch {
 }
 
 impl MicroBatch {
-    /// The sizes of the parts of `images` images; a list is of a whole batch.
+    /// The sizes of the parts of `images` images; a list is of as many as it names, others are one part.
     pub fn parts(&self, images: usize) -> Vec<usize> {
         match self {
             Self::Size(size) if *size == 0 || *size >= images => vec![images],
             Self::Size(size) => (0..images).step_by(*size).map(|start| (*size).min(images - start)).collect(),
-            Self::Sizes(sizes) => sizes.clone(),
+            Self::Sizes(sizes) if sizes.iter().sum::<usize>() == images => sizes.clone(),
+            Self::Sizes(_) => vec![images],
         }
     }
 }

@@ -97,6 +97,11 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     if args.suite == Suite::Step
         && let Some(ranks) = ranks::join()?
     {
+        if !in_f32 || args.profile || args.plot.is_some() {
+            return Err(Error::usage(
+                "--precision, --profile and --plot are for one process; several measure a step and its exchange",
+            ));
+        }
         return by_ranks(ranks, common, output);
     }
     let (targets, refused) = targets(common, args.precision)?;
@@ -145,10 +150,10 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
 
 /// Steps by all processes that were started together.
 fn by_ranks(ranks: Ranks, common: &Common, mut output: Output) -> Result<()> {
-    watch::begin(&ranks, format!("{}soda bench --suite step", ranks::launcher()))?;
+    watch::begin(&ranks, || false)?;
     let device = super::chosen_nth(common, ranks.place().local)?;
     let devices = ranks.gather(device.describe().into_bytes())?;
-    let among = Among { ranks, shares: None, wire: Wire::F32 };
+    let among = Among { ranks, shares: None, wire: Wire::F32, resume: String::new() };
     let rows = measured(&among, &device)?;
     if among.ranks.rank() == 0 {
         let devices: Vec<_> = devices.iter().map(|device| String::from_utf8_lossy(device)).collect();

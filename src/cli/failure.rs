@@ -140,7 +140,13 @@ pub(super) fn device_failed(what: &str) -> Error {
                 )
             } else if silent || lost {
                 let smaller = smaller.map_or(String::new(), |n| {
-                    format!("`{resume} --set train.micro_batch={n} --allow-change` gives it less at once, `{resume} --auto-batch` finds out how much it takes, ")
+                    // Which is for one process.
+                    let found = if watch::is_on() {
+                        String::new()
+                    } else {
+                        format!("`{resume} --auto-batch` finds out how much it takes, ")
+                    };
+                    format!("`{resume} --set train.micro_batch={n} --allow-change` gives it less at once, {found}")
                 });
                 format!("{what}. {why}: {smaller}`{resume}` goes on as before, on --device cpu if all else fails")
             } else {

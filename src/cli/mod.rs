@@ -213,7 +213,9 @@ pub fn run() -> Result<()> {
         Ok(other) => return Err(Error::usage(format!("SODA_CLASS: expected gpu, got {other}"))),
         Err(_) => {}
     }
-    if let Some(path) = &common.json {
+    // Of several processes that train the first one writes.
+    let others = matches!(verb, Verb::Train(_) | Verb::Bench(_)) && crate::ranks::is_follower();
+    if let Some(path) = common.json.as_ref().filter(|_| !others) {
         output::claim("--json", path, Holds::Text)?;
     }
     dispatch(verb, &common).and_then(|()| output::printed()).map_err(|e| match e {

@@ -21,8 +21,9 @@ use crate::ranks::{self, watch};
 use crate::run_dir::RunDir;
 use crate::shell::quoted;
 use crate::train::cooldown::{Length, cool_down};
-use crate::train::exchange::Among;
+use crate::train::exchange::{Among, dismiss};
 use crate::train::run::{Called, Options, Summary, train};
+use crate::train::saver;
 use serde_json::json;
 use signal_hook::flag;
 use std::path::PathBuf;
@@ -90,6 +91,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     }
     match args.several.join()? {
         Some(among) => {
+            watch::begin(&among.ranks, saver::is_writing)?;
             if among.ranks.rank() == 0 {
                 run_among(args, common, Some(&among))?;
             } else {
@@ -110,7 +112,10 @@ fn run_among(args: &Args, common: &Common, among: Option<&Among>) -> Result<()> 
         Some(run) => RunDir::new(run),
         None if args.resume => match newest::unfinished()? {
             Some(run) => run,
-            None => return Output::new("train").write(common),
+            None => {
+                among.map_or(Ok(()), |among| dismiss(&among.ranks))?;
+                return Output::new("train").write(common);
+            }
         },
         None => RunDir::numbered(&name),
     };
@@ -120,14 +125,13 @@ fn run_among(args: &Args, common: &Common, among: Option<&Among>) -> Result<()> 
         Some(_) => cooled(&run),
         None => run,
     };
-    if let Some(among) = among {
-        if args.auto_batch {
-            return Err(Error::usage(
-                "--auto-batch is for one process, which begins others to try sizes; find the size with it, then set train.micro_batch",
-            ));
-        }
-        watch::begin(&among.ranks, resume_command(&run, args, common))?;
+    if among.is_some() && args.auto_batch {
+        return Err(Error::usage(
+            "--auto-batch is for one process, which begins others to try sizes; find the size with it, then set train.micro_batch",
+        ));
     }
+    let among = among.map(|among| Among { resume: resume_command(&run, args, common), ..among.clone() });
+    let among = among.as_ref();
     let resumed = args.resume && run.exists();
     let began = began(&run, args)?;
     let from = began.as_ref().map(|(_, weights)| Arc::clone(weights));
@@ -162,15 +166,15 @@ fn run_among(args: &Args, common: &Common, among: Option<&Among>) -> Result<()> 
         config.train.micro_batch = MicroBatch::Size(auto_batch::find(&config, common, &device)?);
         allow_change |= only_the_parts(&run, resumed, &config)?;
     }
+    // The recipe as the process with the largest part of a batch sees it.
+    let largest = among.map(|among| among.sizes(config.train.batch_size)).transpose()?.and_then(|sizes| sizes.into_iter().max());
+    let mut own = config.for_images(largest.unwrap_or(config.train.batch_size));
     if device.gpu && !args.auto_batch {
-        let batch = config.train.batch_size;
-        let own = among.map_or(Ok(batch), |among| among.sizes(batch).map(|sizes| sizes[0]))?;
-        let mut own = config.for_images(own);
         let shortened = watchdog::shorten(&mut own, &device)?;
-        config.train.micro_batch = own.train.micro_batch;
+        config.train.micro_batch = own.train.micro_batch.clone();
         allow_change |= shortened && only_the_parts(&run, resumed, &config)?;
     }
-    let owned = (run.clone(), args.clone(), common.clone(), config.train.at_once() / 2);
+    let owned = (run.clone(), args.clone(), common.clone(), own.train.at_once() / 2);
     advise(move || {
         let (run, args, common, smaller) = &owned;
         let unnamed = args.run.is_none().then(|| run.path.clone());

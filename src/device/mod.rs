@@ -390,7 +390,10 @@ pub fn select_nth(selection: &str, nth: usize) -> Result<Selected> {
         None => rank::nth_alike(&matching, nth).and_then(|own| matching.get(own)),
         Some((Ok(index), _)) if family == "wgpu" => matching.get(index),
         Some((Ok(index), _)) => matching.iter().find(|a| a.index == index),
-        Some((Err(_), name)) => matching.iter().find(|a| a.name.to_lowercase().contains(&name)),
+        Some((Err(_), name)) => {
+            matching.retain(|a| a.name.to_lowercase().contains(&name));
+            rank::nth_alike(&matching, nth).and_then(|own| matching.get(own))
+        }
     };
     match chosen {
         Some(adapter) => Ok(Selected::adapter(adapter, "asked for")),

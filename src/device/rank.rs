@@ -25,13 +25,15 @@ pub(super) fn ranked(mut adapters: Vec<Adapter>) -> Vec<Adapter> {
     adapters
 }
 
-/// The place in `adapters` of the one that process number `nth` takes: they take those of the first one's kind in turn, each GPU once.
+/// The place in `adapters` of the one that process number `nth` takes: they take those of the first one's kind and API in turn, each GPU once.
 pub(super) fn nth_alike(adapters: &[impl Borrow<Adapter>], nth: usize) -> Option<usize> {
     let first = adapters.first()?.borrow();
     let alike = (0..adapters.len()).filter(|i| {
         let adapter = adapters[*i].borrow();
         let double = |other: &Adapter| !adapter.pci.is_empty() && other.pci == adapter.pci;
-        adapter.kind == first.kind && !adapters[..*i].iter().any(|other| double(other.borrow()))
+        adapter.kind == first.kind
+            && adapter.backend == first.backend
+            && !adapters[..*i].iter().any(|other| double(other.borrow()))
     });
     let alike: Vec<usize> = alike.collect();
     Some(alike[nth % alike.len()])

@@ -115,8 +115,7 @@ impl Ranks {
             let counts: Vec<usize> = lengths.iter().map(|length| u64::from_le(*length) as usize).collect();
             let mut all = vec![0; counts.iter().sum()];
             link.all_gather(&mine, &mut all, &counts);
-            let mut rest = all.as_slice();
-            counts.iter().map(|count| rest.split_off(..*count).expect("all of them").to_vec()).collect()
+            pieces(&all, &counts).map(<[u8]>::to_vec).collect()
         })
         .wait()
     }
@@ -147,6 +146,14 @@ impl Ranks {
         let _ = self.jobs.send(Job::End(tell));
         ended.recv().map_err(|_| gone())
     }
+}
+
+/// `all`, cut into pieces of so many.
+///
+/// # Panics
+/// If there are fewer.
+pub fn pieces<'a, T>(mut all: &'a [T], counts: &'a [usize]) -> impl Iterator<Item = &'a [T]> {
+    counts.iter().map(move |count| all.split_off(..*count).expect("as many as they are counted"))
 }
 
 /// Does what it is given, to the end.
@@ -202,10 +209,20 @@ impl<T> Pending<T> {
 /// What starts programs on several processors, and how many it says there are: what tells that this process isn't the only one.
 const LAUNCHERS: [(&str, &str); 3] = [("mpirun", "OMPI_COMM_WORLD_SIZE"), ("mpiexec", "PMI_SIZE"), ("srun", "SLURM_NTASKS")];
 
-/// The launcher that has started this process as one of several, by its environment, and of how many.
+/// The launcher that has started this process as one of several, by its environment, and of how many. The first one that says a number
+/// is the one: mpirun may have started one process within a job of several.
 fn launched(variable: impl Fn(&str) -> Option<String>) -> Option<(&'static str, &'static str, usize)> {
-    let several = |name: &str| variable(name)?.parse::<usize>().ok().filter(|n| *n > 1);
-    LAUNCHERS.iter().find_map(|(launcher, name)| Some((*launcher, *name, several(name)?)))
+    let number = |name: &str| variable(name)?.parse::<usize>().ok();
+    let first = LAUNCHERS.iter().find_map(|(launcher, name)| Some((*launcher, *name, number(name)?)));
+    first.filter(|(.., size)| *size > 1)
+}
+
+/// Whether this process was started as one of several, and isn't their first: what is written once isn't its to write.
+pub fn is_follower() -> bool {
+    let variable = |name: &str| std::env::var(name).ok();
+    let ranks = ["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"];
+    let rank = ranks.iter().find_map(|name| variable(name)?.parse::<usize>().ok());
+    launched(variable).is_some() && rank.is_some_and(|rank| rank > 0)
 }
 
 /// What starts this process again as one of so many: `mpirun -n 2 `, or nothing where it is the only one.
@@ -268,6 +285,7 @@ mod tests {
         assert_eq!(by(&[("SLURM_NTASKS", "4")]), Some(("srun", "SLURM_NTASKS", 4)));
         assert_eq!(by(&[("SLURM_NTASKS", "4"), ("OMPI_COMM_WORLD_SIZE", "2")]), Some(("mpirun", "OMPI_COMM_WORLD_SIZE", 2)));
         assert_eq!(by(&[("PMI_SIZE", "many")]), None);
+        assert_eq!(by(&[("SLURM_NTASKS", "4"), ("OMPI_COMM_WORLD_SIZE", "1")]), None, "mpirun -n 1 within a job");
     }
 
     #[test]

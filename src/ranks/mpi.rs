@@ -39,7 +39,7 @@ fn at_an_address_mut<'a>(bytes: &'a mut [u8], spare: &'a mut [u8; 1]) -> &'a mut
     if bytes.is_empty() { &mut spare[..0] } else { bytes }
 }
 
-/// MPI counts in 32 bits; what is larger is sent in several calls.
+/// MPI counts in 32 bits.
 fn counts(bytes: &[usize]) -> Vec<i32> {
     bytes.iter().map(|count| i32::try_from(*count).expect("less than 2 GiB at once")).collect()
 }

@@ -1,6 +1,6 @@
 //! Ranks that are threads of one process: for tests, which then need no MPI.
 
-use super::{Link, Place, Ranks};
+use super::{Link, Place, Ranks, pieces};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
@@ -29,9 +29,8 @@ impl Link for Thread {
     }
 
     fn all_to_all(&mut self, send: &[u8], counts: &[usize], mut receive: &mut [u8], received: &[usize]) {
-        let mut rest = send;
-        for (rank, count) in counts.iter().enumerate() {
-            self.send(rank, rest.split_off(..*count).expect("a piece for each rank"));
+        for (rank, piece) in pieces(send, counts).enumerate() {
+            self.send(rank, piece);
         }
         if let Some(speed) = self.speed {
             let own = self.place.rank;

@@ -2,14 +2,14 @@
 //!
 //! MPI waits for ever for a rank that has died, until its launcher ends the rest, which doesn't say why. So every rank holds a TCP
 //! connection to rank 0, which the system closes however a process ends. Rank 0 alone says what has happened, in one sentence; should it
-//! be the one that died, rank 1 does.
+//! be the one that died, rank 1 does. A machine that vanishes from the network closes nothing: that is left to the launcher.
 
 use super::Ranks;
 use crate::error::{Error, Result};
 use crate::progress::warn;
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,8 +17,11 @@ use std::time::{Duration, Instant};
 /// What a rank says last: that all is done, or that it has failed, and then how.
 const DONE: u8 = b'd';
 const FAILED: u8 = b'f';
-/// How long ranks may take to connect.
+/// How long all ranks may take to connect, and a connection to say whose it is.
 const PATIENCE: Duration = Duration::from_secs(20);
+const HELLO: Duration = Duration::from_secs(1);
+/// How long what can't be broken off may still take when another rank is gone.
+const BUSY: Duration = Duration::from_secs(8);
 
 /// Where rank 0 listens.
 #[derive(Serialize, Deserialize)]
@@ -34,92 +37,102 @@ struct Watch {
     rank: usize,
     /// "rank 1 of 2 (node3)", by rank.
     names: Vec<String>,
-    /// What goes on with the work.
-    resume: String,
+    /// What goes on with the work, once that is known.
+    resume: Mutex<String>,
     /// To rank 0, or from it to the others.
     others: Mutex<Vec<TcpStream>>,
+    /// Whether this process is at something that should be brought to its end.
+    busy: fn() -> bool,
+}
+
+/// How a rank ended.
+enum How {
+    /// It was gone.
+    Silently,
+    /// It has said why.
+    With(String),
 }
 
 static WATCH: OnceLock<Watch> = OnceLock::new();
-/// Whether somebody has begun to say how this ends.
-static TOLD: AtomicBool = AtomicBool::new(false);
+/// Whether somebody has said how this ends; who holds it is saying so.
+static TOLD: Mutex<bool> = Mutex::new(false);
+/// Whether this process has taken leave.
+static LEFT: AtomicBool = AtomicBool::new(false);
 
-/// Watches over all ranks from now on. Where one of them fails, all processes end, with one sentence that ends in the command `resume`
-/// (rank 0's counts).
+/// Watches over all ranks from now on. Where one of them fails, all processes end, with one sentence; while one is `busy`, it waits some
+/// seconds.
 ///
 /// # Errors
 /// If the thread that sends is gone.
-pub fn begin(ranks: &Ranks, resume: String) -> Result<()> {
+pub fn begin(ranks: &Ranks, busy: fn() -> bool) -> Result<()> {
     let (rank, size) = (ranks.rank(), ranks.size());
     let hosts = ranks.gather(ranks.place().host.clone().into_bytes())?;
     let hosts: Vec<String> = hosts.iter().map(|host| String::from_utf8_lossy(host).into_owned()).collect();
     let names = hosts.iter().enumerate().map(|(rank, host)| format!("rank {rank} of {size} ({host})")).collect();
-    let listener = (rank == 0).then(|| TcpListener::bind(("0.0.0.0", 0))).and_then(std::result::Result::ok);
+    let listener = if rank == 0 { TcpListener::bind(("0.0.0.0", 0)).ok() } else { None };
     let meeting = listener.as_ref().and_then(|listener| {
         let port = listener.local_addr().ok()?.port();
         Some(Meeting { host: hosts[0].clone(), port, word: rand::random() })
     });
-    let resume = ranks.broadcast((rank == 0).then(|| resume.into_bytes()))?;
-    let resume = String::from_utf8_lossy(&resume).into_owned();
     let told = ranks.broadcast((rank == 0).then(|| serde_json::to_vec(&meeting).unwrap_or_default()))?;
     let meeting: Option<Meeting> = serde_json::from_slice(&told).ok().flatten();
-    let watch = Watch { rank, names, resume, others: Mutex::default() };
-    let watch = WATCH.get_or_init(|| watch);
-    let met = meeting.and_then(|meeting| match listener {
-        Some(listener) => accept(&listener, size - 1, meeting.word),
+    let watch = WATCH.get_or_init(|| Watch { rank, names, resume: Mutex::default(), others: Mutex::default(), busy });
+    let met = meeting.map_or(Vec::new(), |meeting| match listener {
+        Some(listener) => accept(&listener, size, meeting.word),
         None => connect(&meeting, rank, hosts[rank] == meeting.host),
     });
-    let all = ranks.gather(vec![u8::from(met.is_some())])?;
-    if let (0, Some(lonely)) = (rank, all.iter().position(|met| met == &[0])) {
-        warn(&format!(
-            "{} can't be reached by TCP: should a rank die, {} alone notices",
-            watch.names[lonely.max(1)],
-            super::launcher().split(' ').next().unwrap_or("the launcher")
-        ));
+    let all = ranks.gather(vec![u8::from(rank == 0 || !met.is_empty())])?;
+    let lonely = all.iter().position(|met| met == &[0]);
+    if let (0, Some(lonely)) = (rank, lonely) {
+        let name = &watch.names[lonely];
+        warn(&format!("warning: {name} can't reach rank 0 by TCP: should a rank die, the launcher alone will notice"));
     }
-    if all.iter().any(|met| met == &[0]) {
+    if lonely.is_some() {
         return Ok(());
     }
-    for (other, stream) in met.into_iter().flatten() {
-        let (Ok(copy), name) = (stream.try_clone(), "ranks".to_owned()) else { continue };
+    for (other, stream) in met {
+        let Ok(copy) = stream.try_clone() else { continue };
         watch.others.lock().unwrap_or_else(PoisonError::into_inner).push(copy);
         // Without a thread the launcher alone notices.
-        let _ = std::thread::Builder::new().name(name).spawn(move || listen(watch, other, stream));
+        let _ = std::thread::Builder::new().name("ranks".into()).spawn(move || listen(watch, other, stream));
     }
     Ok(())
 }
 
-/// The connections of the `others`, each with its rank; none where not all of them came.
-fn accept(listener: &TcpListener, others: usize, word: u64) -> Option<Vec<(usize, TcpStream)>> {
+/// The connections of the other ranks, each with its number: all that come in time.
+fn accept(listener: &TcpListener, size: usize, word: u64) -> Vec<(usize, TcpStream)> {
     let began = Instant::now();
-    listener.set_nonblocking(true).ok()?;
-    let mut met = Vec::new();
-    while met.len() < others {
-        if began.elapsed() > PATIENCE {
-            return None;
-        }
+    let mut met: Vec<(usize, TcpStream)> = Vec::new();
+    if listener.set_nonblocking(true).is_err() {
+        return met;
+    }
+    while met.len() + 1 < size && began.elapsed() < PATIENCE {
         let Ok((mut stream, _)) = listener.accept() else {
             std::thread::sleep(Duration::from_millis(2));
             continue;
         };
         let mut hello = [0; 16];
-        let heard = stream.set_nonblocking(false).and_then(|()| stream.set_read_timeout(Some(PATIENCE)));
-        if heard.and_then(|()| stream.read_exact(&mut hello)).is_ok() && hello[..8] == word.to_le_bytes() {
-            stream.set_read_timeout(None).ok()?;
-            let rank = u64::from_le_bytes(hello[8..].try_into().expect("eight bytes"));
-            met.push((rank as usize, stream));
+        let heard = stream.set_nonblocking(false).and_then(|()| stream.set_read_timeout(Some(HELLO)));
+        let heard = heard.and_then(|()| stream.read_exact(&mut hello)).and_then(|()| stream.set_read_timeout(None));
+        let ([own, rank], []) = hello.as_chunks::<8>().0.split_at(2) else { continue };
+        let rank = u64::from_le_bytes(*rank) as usize;
+        let known = met.iter().any(|(other, _)| *other == rank);
+        if heard.is_ok() && u64::from_le_bytes(*own) == word && (1..size).contains(&rank) && !known {
+            met.push((rank, stream));
         }
     }
-    Some(met)
+    met
 }
 
-/// The connection to rank 0.
-fn connect(meeting: &Meeting, rank: usize, same_machine: bool) -> Option<Vec<(usize, TcpStream)>> {
+/// The connection to rank 0, if it can be had.
+fn connect(meeting: &Meeting, rank: usize, same_machine: bool) -> Vec<(usize, TcpStream)> {
     let host = if same_machine { "127.0.0.1" } else { &meeting.host };
-    let mut stream = TcpStream::connect((host, meeting.port)).ok()?;
+    let found = (host, meeting.port).to_socket_addrs().into_iter().flatten();
+    let Some(mut stream) = found.into_iter().find_map(|address| TcpStream::connect_timeout(&address, PATIENCE / 4).ok()) else {
+        return Vec::new();
+    };
     let hello = [meeting.word.to_le_bytes(), (rank as u64).to_le_bytes()].concat();
-    stream.write_all(&hello).ok()?;
-    Some(vec![(0, stream)])
+    if stream.write_all(&hello).is_ok() { vec![(0, stream)] } else { Vec::new() }
 }
 
 /// Waits for what rank `other` says last.
@@ -127,33 +140,43 @@ fn listen(watch: &Watch, other: usize, mut stream: TcpStream) {
     let mut said = Vec::new();
     // A connection that breaks is one that ends.
     let _ = stream.read_to_end(&mut said);
-    if said.first() == Some(&DONE) || TOLD.load(SeqCst) {
+    let how = match said.split_first() {
+        Some((&DONE, _)) => return,
+        Some((&FAILED, how)) => How::With(String::from_utf8_lossy(how).into_owned()),
+        _ => How::Silently,
+    };
+    // Rank 0 took leave of those that had.
+    if watch.rank == 0 && LEFT.load(SeqCst) {
         return;
     }
-    let how = said.strip_prefix(&[FAILED]).map(|how| String::from_utf8_lossy(how).into_owned());
     // What rank 0 has failed with it says itself. Where it had no time to, rank 1 does.
-    if watch.rank == 0 || (watch.rank == 1 && how.is_none()) {
-        watch.conclude(other, &how.unwrap_or_else(|| "has ended without a word: killed, or out of memory".into()));
+    if watch.rank == 0 || (watch.rank == 1 && matches!(how, How::Silently)) {
+        watch.conclude(other, &how);
     }
-    exit();
-}
-
-/// Not exit(): neither MPI nor a driver is to wait for those that are gone.
-fn exit() -> ! {
-    signal_hook::low_level::exit(1)
+    let clock = Instant::now();
+    while (watch.busy)() && clock.elapsed() < BUSY {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // Not exit(): neither MPI nor a driver is to wait for those that are gone.
+    signal_hook::low_level::exit(1);
 }
 
 impl Watch {
-    /// Says how it ends, once.
-    fn conclude(&self, rank: usize, how: &str) {
-        if TOLD.swap(true, SeqCst) {
+    /// Says how it ends, once, then tells the others that it was said.
+    fn conclude(&self, rank: usize, how: &How) {
+        let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *told, true) {
             return;
         }
+        let (name, resume) = (&self.names[rank], self.resume.lock().unwrap_or_else(PoisonError::into_inner));
+        let how = match how {
+            How::Silently => " has ended without a word: killed, or out of memory".to_owned(),
+            How::With(why) => format!(": {why}"),
+        };
+        let go_on =
+            if resume.is_empty() || how.contains(resume.as_str()) { String::new() } else { format!("; go on with `{resume}`") };
+        let _ = writeln!(std::io::stderr(), "error: {name}{how}{go_on}");
         self.send(&[FAILED]);
-        let go_on = if how.contains(&self.resume) { String::new() } else { format!("; go on with `{}`", self.resume) };
-        let name = &self.names[rank];
-        let line = format!("error: {name}{} {how}{go_on}", if how.starts_with("has ") { "" } else { ":" });
-        let _ = writeln!(std::io::stderr(), "{line}");
     }
 
     fn send(&self, bytes: &[u8]) {
@@ -169,27 +192,37 @@ pub fn is_on() -> bool {
     WATCH.get().is_some()
 }
 
+/// Notes the command that goes on with the work, for what is said should a rank fail.
+pub fn set_resume(command: String) {
+    if let Some(watch) = WATCH.get() {
+        *watch.resume.lock().unwrap_or_else(PoisonError::into_inner) = command;
+    }
+}
+
 /// Says, for all ranks, that this one fails with `error`; whether that is done, so that nobody else has to.
 pub fn fail(error: &Error) -> bool {
     let Some(watch) = WATCH.get() else { return false };
     if watch.rank == 0 {
-        watch.conclude(0, &error.to_string());
-    } else if !TOLD.swap(true, SeqCst) {
-        watch.send(&[&[FAILED], error.to_string().as_bytes()].concat());
-        let heard = !watch.others.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
-        // It ends once rank 0 has said so, which closes the connection.
-        if heard {
-            std::thread::sleep(Duration::from_millis(500));
+        // After the leave nobody else is concerned.
+        let concerned = !LEFT.load(SeqCst);
+        if concerned {
+            watch.conclude(0, &How::With(error.to_string()));
         }
-        return heard;
+        return concerned;
     }
-    true
+    watch.send(&[&[FAILED], error.to_string().as_bytes()].concat());
+    let heard = !watch.others.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+    if heard {
+        // Rank 0 says so and ends, and with it this process.
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    heard
 }
 
-/// All is done: from now on ranks may go.
+/// All is done, as far as this rank is concerned. The others are still watched by those that aren't done.
 pub fn end() {
     if let Some(watch) = WATCH.get() {
-        TOLD.store(true, SeqCst);
+        LEFT.store(true, SeqCst);
         watch.send(&[DONE]);
     }
 }

@@ -23,7 +23,7 @@ pub fn follow(
     open: impl FnOnce(&Config, &Invitation) -> Result<(Selected, Dataset)>,
     interrupt: &AtomicBool,
 ) -> Result<()> {
-    let (mut exchange, config, device, data, mut state) = join_in(ranks, open)?;
+    let Some((mut exchange, config, device, data, mut state)) = join_in(ranks, open)? else { return Ok(()) };
     let rows = exchange.rows();
     if !state.position.finished {
         limits::check(&config.for_images(rows.len()), &device)?;

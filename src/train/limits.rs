@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::device::Selected;
 use crate::error::{Error, Result};
 use crate::model::activations::largest;
+use crate::ranks::watch;
 use crate::units::bytes;
 
 /// Bytes of a number.
@@ -38,6 +39,7 @@ fn fits(config: &Config, limit: u64) -> std::result::Result<(), String> {
     let smaller =
         if draws.is_empty() { "model.unet.base or data.side" } else { "train.denoisings, model.unet.base or data.side" };
     Err(match fits {
+        Some(size) if watch::is_on() => format!("{too_large}; take --set train.micro_batch={size}"),
         Some(size) => format!("{too_large}; take --set train.micro_batch={size}, or --auto-batch"),
         None => format!("{too_large}, less than one image needs; take a smaller {smaller}, or --device cpu"),
     })

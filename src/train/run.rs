@@ -272,13 +272,13 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
         interrupted |= due.save && options.interrupt.load(Ordering::Relaxed);
     }
     watch.doing(Doing::Closing);
-    if let Some(exchange) = &exchange {
-        exchange.order(Order::End)?;
-    }
     log.finish();
     keeper.end()?;
     if let Some(linear) = linear {
         store(&linear, &run.weights()?);
+    }
+    if let Some(exchange) = &exchange {
+        exchange.order(Order::End)?;
     }
     drop((watch, lock));
     Ok(Summary {

@@ -66,8 +66,10 @@ pub struct Outcome {
 
 /// Step number `step` (from 1) of training: encode, noise (`train.denoisings` times), predict, compare, update. `lr` is the denoiser's.
 pub fn step(mut state: State, pair: Pair, schedule: &Schedule, config: &Config, step: u64, lr: f64) -> (State, Outcome) {
-    let gradients = gradients(&mut state, pair, schedule, config, step, &Cut::whole(&config.train));
+    let cut = Cut::whole(&config.train, pair.x_0.dims()[0]);
+    let gradients = gradients(&mut state, pair, schedule, config, step, &cut);
     let norm = adamw::norm(gradients.by_name.values().cloned().collect());
+    state.position.images += cut.batch as u64;
     update(state, gradients, norm, &|_| true, config, step, lr)
 }
 
@@ -78,12 +80,14 @@ pub struct Cut {
     pub before: Vec<usize>,
     /// Sizes of its own.
     pub own: Vec<usize>,
+    /// Images of the whole batch.
+    pub batch: usize,
 }
 
 impl Cut {
-    /// All of them.
-    pub fn whole(train: &TrainConfig) -> Self {
-        Self { before: Vec::new(), own: train.micro_batch.parts(train.batch_size) }
+    /// All of a batch of `batch` images: what is tried may have fewer than the recipe.
+    pub fn whole(train: &TrainConfig, batch: usize) -> Self {
+        Self { before: Vec::new(), own: train.micro_batch.parts(batch), batch }
     }
 }
 
@@ -99,7 +103,7 @@ pub fn gradients(state: &mut State, pair: Pair, schedule: &Schedule, config: &Co
     });
     let scale = state.optim.scale(train.precision, &device.clone().inner());
     // The draws are the same however the batch is cut, and whoever takes its parts.
-    let mut draws = Draws::new(schedule, config, step);
+    let mut draws = Draws::new(schedule, config, step, cut.batch);
     cut.before.iter().for_each(|n| draws.skip(*n));
     let mut total = Gradients::default();
     for part in pair.parts(&cut.own) {
@@ -121,7 +125,7 @@ pub fn gradients(state: &mut State, pair: Pair, schedule: &Schedule, config: &Co
             None => errors.mean(),
         };
         let loss = penalty.into_iter().fold(loss, |loss, penalty| loss + penalty);
-        total.add(&state.model, loss, n as f64 / train.batch_size as f64, scale.as_ref());
+        total.add(&state.model, loss, n as f64 / cut.batch as f64, scale.as_ref());
     }
     total
 }
@@ -144,7 +148,6 @@ pub fn update(
     // The last work of a step: what the device counts it has done.
     state.tally.add();
     state.position.step = step;
-    state.position.images += train.batch_size as u64;
     state.position.updates = state.optim.updates;
     let loss_scale = state.optim.loss_scale.clone();
     (state, Outcome { loss, grad_norm, loss_scale })
@@ -169,11 +172,11 @@ struct Draw {
 }
 
 impl<'a> Draws<'a> {
-    fn new(schedule: &Schedule, config: &'a Config, step: u64) -> Self {
+    fn new(schedule: &Schedule, config: &'a Config, step: u64, batch: usize) -> Self {
         let train = &config.train;
         let [masks, mut times, noise, dropout] = [Purpose::Masks, Purpose::Time, Purpose::Noise, Purpose::Dropout]
             .map(|purpose| rng::stream(config.seed, purpose, step));
-        let levels = draw_levels(schedule, [train.batch_size, train.denoisings], train.stratified_t, &mut times);
+        let levels = draw_levels(schedule, [batch, train.denoisings], train.stratified_t, &mut times);
         Self { config, levels: levels.into(), masks, noise, dropout }
     }
 

@@ -3,8 +3,13 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+#[path = "../recovery/faults/inject.rs"]
+#[allow(dead_code, reason = "the tests of recovery inject more")]
+mod inject;
+
 use common::program::{TINY, fails, program, recipe, text};
 use common::run::{newest, wait_for};
+use inject::{Fault, inject};
 use soda::run_dir::RunDir;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -91,7 +96,7 @@ fn under_way(at: &Path, run: &str) -> Child {
 }
 
 /// Ends within ten seconds, with one sentence that holds all of `parts` and the command that goes on, and a whole checkpoint.
-fn ends(at: &Path, run: &str, child: Child, parts: &[&str]) {
+fn ends(at: &Path, run: &str, device: &str, child: Child, parts: &[&str]) {
     let clock = Instant::now();
     let output = child.wait_with_output().expect("mpirun ends");
     let said = text(&output.stderr);
@@ -99,7 +104,7 @@ fn ends(at: &Path, run: &str, child: Child, parts: &[&str]) {
     assert!(!output.status.success(), "{said}");
     let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
     assert_eq!(errors.len(), 1, "{said}");
-    let resume = format!("mpirun -n 2 soda train --resume --run {run} --device cpu");
+    let resume = format!("mpirun -n 2 soda train --resume --run {run} --device {device}");
     for part in parts.iter().chain(&[resume.as_str()]) {
         assert!(errors[0].contains(part), "{part}: {said}");
     }
@@ -119,7 +124,10 @@ fn two_and_three_ranks_end_bit_for_bit_where_one_process_does_and_go_on_as_any_n
         common::program::succeeds(&alone(at, "one", more, &[&steps, &cut]));
         let printed = match ranks {
             1 => common::program::succeeds(&alone(at, "many", more, &[&steps])),
-            _ => succeeds(&by_ranks(at, ranks, "many", more, &[&steps]).output().expect("mpirun starts")),
+            _ => {
+                let more = [more, &["--json", "many.json"]].concat();
+                succeeds(&by_ranks(at, ranks, "many", &more, &[&steps]).output().expect("mpirun starts"))
+            }
         };
         // Rank 0 alone speaks.
         assert_eq!(printed.lines().count(), 2, "{printed}");
@@ -128,9 +136,29 @@ fn two_and_three_ranks_end_bit_for_bit_where_one_process_does_and_go_on_as_any_n
         assert!(one != before);
         before = one;
     }
+    // Rank 0 alone writes, too.
+    assert_eq!(common::program::json(&at.join("many.json"))["steps"], 16);
     // It can fail: the whole batch at once is something else.
     common::program::succeeds(&alone(at, "whole", &[], &["train.steps=6"]));
     assert!(tensors(at, "whole") != before);
+    // Half the bytes are something else as well, and nothing that ends in an error.
+    succeeds(&by_ranks(at, 2, "half", &["--wire", "f16"], &["train.steps=6"]).output().expect("mpirun starts"));
+    assert!(newest(&RunDir::new(at.join("half"))) == 6 && tensors(at, "half") != tensors(at, "whole"));
+}
+
+#[test]
+fn ranks_that_have_nothing_to_do_end() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    common::program::succeeds(&alone(at, "runs/a", &[], &["train.steps=2"]));
+    let clock = Instant::now();
+    // Without --run the newest run that isn't finished, and there is none.
+    let mut nothing = mpirun(at, &["-n", "2", env!("CARGO_BIN_EXE_soda"), "train", "--resume", "--device", "cpu"]);
+    succeeds(&nothing.output().expect("mpirun starts"));
+    // And a run that is finished.
+    let printed = succeeds(&by_ranks(at, 2, "runs/a", &["--resume"], &["train.steps=2"]).output().expect("mpirun starts"));
+    assert!(printed.contains("no step is left to resume"), "{printed}");
+    assert!(clock.elapsed() < Duration::from_secs(30), "{:?}", clock.elapsed());
 }
 
 #[test]
@@ -140,7 +168,7 @@ fn a_rank_that_dies_ends_all_with_one_sentence() {
     for (rank, run) in [(1, "first"), (0, "second")] {
         let child = under_way(at, run);
         kill(process(at, run, rank).expect("the rank"), "KILL");
-        ends(at, run, child, &[&format!("rank {rank} of 2"), "has ended without a word"]);
+        ends(at, run, "cpu", child, &[&format!("rank {rank} of 2"), "has ended without a word"]);
     }
     // It goes on.
     let (run, sets) = ("first", ["train.steps=1000000"]);
@@ -153,7 +181,42 @@ fn a_rank_that_dies_ends_all_with_one_sentence() {
     kill(pid, "TERM");
     kill(pid, "INT");
     kill(pid, "CONT");
-    ends(at, run, child, &["rank 1 of 2", "has ended without a word"]);
+    ends(at, run, "cpu", child, &["rank 1 of 2", "has ended without a word"]);
+}
+
+/// Where it is noted that the adapter has passed the self test, which takes longer than these tests.
+const TESTED: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/tested");
+
+/// A run on an adapter by two ranks, of which the second one's driver has `fault` once the first checkpoint is there.
+fn with_a_failing_driver(at: &Path, run: &str, fault: Fault) -> Child {
+    let mut faulty = Command::new("none");
+    let when = RunDir::new(at.join(run)).checkpoint(5).join("COMPLETE");
+    inject(&mut faulty, fault, Some(&when));
+    let variable = |(name, value): (&std::ffi::OsStr, Option<&std::ffi::OsStr>)| {
+        let text = |os: &std::ffi::OsStr| os.to_str().expect("text").to_owned();
+        Some(["-x".to_owned(), format!("{}={}", text(name), text(value?))])
+    };
+    let variables: Vec<String> = faulty.get_envs().filter_map(variable).flatten().collect();
+    let mut one: Vec<String> = [env!("CARGO_BIN_EXE_soda")].map(str::to_owned).into();
+    one.extend(arguments(&["train.steps=1000000"]).into_iter().chain(["--run".to_owned(), run.to_owned()]));
+    *one.iter_mut().find(|word| *word == "cpu").expect("a device") = "wgpu".into();
+    let first = ["-n".to_owned(), "1".to_owned()].into_iter().chain(one.clone());
+    let second = [":", "-n", "1"].map(str::to_owned).into_iter().chain(variables).chain(one);
+    let words: Vec<String> = first.chain(second).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let child = mpirun(at, &words).env("XDG_CACHE_HOME", TESTED).spawn().expect("mpirun starts");
+    wait_for("a checkpoint", || when.exists());
+    child
+}
+
+#[test]
+fn a_rank_whose_device_fails_is_named_and_nothing_is_begun_anew() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let child = with_a_failing_driver(at, "lost", Fault::Lost);
+    ends(at, "lost", "wgpu", child, &["rank 1 of 2", "lost"]);
+    let child = with_a_failing_driver(at, "little", Fault::Memory(1));
+    ends(at, "little", "wgpu", child, &["rank 1 of 2", "memory"]);
 }
 
 #[test]

@@ -44,7 +44,7 @@ fn together(folder: &Path, config: &Config, devices: &[Selected], shares: Option
         if ranks.rank() > 0 {
             return follow(&ranks, |_, _| Ok((device, data())), &AtomicBool::new(false));
         }
-        let among = Some(Among { ranks, shares: shares.clone(), wire });
+        let among = Some(Among { ranks, shares: shares.clone(), wire, resume: String::new() });
         let options = Options { resume: true, allow_change: true, among, ..Options::default() };
         train(config, &data(), &device, &run, &options).map(drop)
     };

@@ -1,12 +1,13 @@
 //! `mpirun -n N soda train`: one run by several processes. Rank 0 is as a process alone; the others do what it says.
 
 use super::{Interrupt, may_train};
-use crate::cli::Common;
+use crate::cli::{Common, chosen_nth};
+use crate::config::Config;
 use crate::data;
 use crate::error::{Error, Result};
 use crate::progress;
 use crate::ranks::{self, watch};
-use crate::train::exchange::{Among, Wire};
+use crate::train::exchange::{Among, Invitation, Wire};
 use crate::train::follow::follow;
 
 /// Flags of several processes.
@@ -38,7 +39,7 @@ impl Args {
     pub fn join(&self) -> Result<Option<Among>> {
         let shares = self.shares.as_ref().map(|shares| shares.iter().map(|share| *share as usize).collect());
         match ranks::join()? {
-            Some(ranks) => Ok(Some(Among { ranks, shares, wire: self.wire.unwrap_or_default() })),
+            Some(ranks) => Ok(Some(Among { ranks, shares, wire: self.wire.unwrap_or_default(), resume: String::new() })),
             None if self.shares.is_some() || self.wire.is_some() => Err(Error::usage(
                 "--shares and --wire are for several processes, and this is the only one: start them with mpirun -n N soda train .. (docs/scale.md)",
             )),
@@ -65,15 +66,14 @@ pub fn run(among: &Among, common: &Common) -> Result<()> {
     // Rank 0 says what there is to say.
     progress::be_quiet();
     let ranks = &among.ranks;
-    watch::begin(ranks, String::new())?;
     let interrupt = Interrupt::listen()?.stop;
-    let (local, side) = (ranks.place().local, |config: &crate::config::Config| config.data.side);
-    let open = |config: &crate::config::Config, invitation: &crate::train::exchange::Invitation| {
-        let device = crate::cli::chosen_nth(common, local)?;
+    let open = |config: &Config, invitation: &Invitation| {
+        let device = chosen_nth(common, ranks.place().local)?;
         may_train(&device)?;
+        let side = config.data.side;
         let data = match &common.data {
-            Some(named) => data::open(Some(named), side(config), &invitation.options)?,
-            None => data::reopen(&invitation.location, side(config), &invitation.options)?,
+            Some(named) => data::open(Some(named), side, &invitation.options)?,
+            None => data::reopen(&invitation.location, side, &invitation.options)?,
         };
         Ok((device, data))
     };

@@ -60,7 +60,7 @@ pub trait SquareSums: Backend {
         reference::add_squares(tensors, sums)
     }
 
-    /// Returns the squares of `tensor` alone, added up as in a sum of many tensors, of which it may be the first: what [`total`] takes.
+    /// Returns the squares of `tensor` alone, added up as in a sum of many tensors, of which it may be the first: what [`norm_of_squares`] takes.
     fn alone(tensor: FloatTensor<Self>, first: bool) -> FloatTensor<Self> {
         let _ = first;
         Self::add(Several::new(tensor, std::iter::empty()), Optional::Absent)
@@ -98,6 +98,10 @@ pub fn norm(tensors: Vec<Tensor<1>>) -> Tensor<1> {
 /// Returns the sums of the squares of `tensor` `[N]` by itself: one number on the CPU backend, `PARTIALS` on an adapter. `first` says
 /// whether it is the first of all tensors whose norm is asked for.
 pub fn squares(tensor: Tensor<1>, first: bool) -> Tensor<1> {
+    if references() {
+        let one = Several::new(tensor.into_dispatch(), std::iter::empty());
+        return Tensor::from_dispatch(reference::add_squares::<Dispatch>(one, Optional::Absent));
+    }
     Tensor::from_dispatch(<Dispatch as SquareSums>::alone(tensor.into_dispatch(), first))
 }
 
@@ -107,7 +111,7 @@ pub fn squares(tensor: Tensor<1>, first: bool) -> Tensor<1> {
 /// # Panics
 /// If there are none.
 pub fn norm_of_squares(sums: &[Vec<f32>], device: &Device) -> Tensor<1> {
-    let together = if *device == Device::flex() {
+    let together = if *device == Device::flex() || references() {
         sums.concat()
     } else {
         // Each workgroup adds its share of one tensor after the other.
@@ -117,8 +121,12 @@ pub fn norm_of_squares(sums: &[Vec<f32>], device: &Device) -> Tensor<1> {
         }
         partials
     };
-    let together = Tensor::<1>::from_floats(together.as_slice(), device);
-    Tensor::from_dispatch(<Dispatch as SquareSums>::root(together.into_dispatch()))
+    let together = Tensor::<1>::from_floats(together.as_slice(), device).into_dispatch();
+    Tensor::from_dispatch(if references() {
+        reference::root::<Dispatch>(together)
+    } else {
+        <Dispatch as SquareSums>::root(together)
+    })
 }
 
 /// Whether the numbers of `x` can be read by four.

@@ -1,5 +1,6 @@
 //! Which rank updates which parameters, and what travels together.
 
+use crate::error::{Error, Result};
 use std::collections::HashMap;
 
 /// Bytes of a bucket, about: one is read from the device while the one before it travels.
@@ -63,6 +64,24 @@ impl Layout {
         Self { owner, buckets }
     }
 
+    /// Whether all fits into what MPI counts.
+    ///
+    /// # Errors
+    /// If a bucket is larger for so many ranks.
+    pub fn check(&self, ranks: usize) -> Result<()> {
+        for bucket in &self.buckets {
+            let counts = bucket.counts();
+            let most = (ranks * counts.iter().max().copied().unwrap_or(0)).max(counts.iter().sum());
+            if most > i32::MAX as usize / 8 {
+                let largest = bucket.owned.iter().flatten().max_by_key(|(_, len)| len).map_or("", |(name, _)| name);
+                return Err(Error::usage(format!(
+                    "{largest} is too large a parameter to be exchanged by {ranks} ranks over MPI; take fewer"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// Who updates parameter `name`; none where nobody does, as it has no gradient.
     pub fn owner(&self, name: &str) -> Option<usize> {
         self.owner.get(name).copied()
@@ -108,5 +127,6 @@ mod tests {
         let sizes: Vec<usize> = layout.buckets.iter().map(|bucket| bucket.counts().iter().sum::<usize>() / million).collect();
         assert_eq!(sizes, [4, 2, 30, 3, 4]);
         assert_eq!(layout.owner("none"), None);
+        assert!(layout.check(2).is_ok() && layout.check(9).is_err(), "270 million numbers at once are more than MPI counts");
     }
 }

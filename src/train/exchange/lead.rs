@@ -6,7 +6,7 @@ use crate::data::{Dataset, Options};
 use crate::device::Selected;
 use crate::error::{Error, Result};
 use crate::progress::warn;
-use crate::ranks::Ranks;
+use crate::ranks::{Ranks, watch};
 use crate::train::checkpoint::{Snapshot, State, of_sections};
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +45,7 @@ impl Order {
 }
 
 /// What a run is, for the ranks that don't see its directory.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Invitation {
     /// The recipe, as TOML.
     pub config: String,
@@ -53,6 +53,8 @@ pub struct Invitation {
     pub location: String,
     /// How it is taken.
     pub options: Options,
+    /// What goes on with the run.
+    pub resume: String,
     shares: Option<Vec<usize>>,
     half: bool,
 }
@@ -63,6 +65,8 @@ struct Hello {
     version: String,
     data_sha256: String,
     device: String,
+    /// Devices of one kind compute the same to the last bit.
+    kind: String,
 }
 
 fn encoded(what: &impl Serialize) -> Result<Vec<u8>> {
@@ -76,7 +80,13 @@ fn decoded<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T> {
 
 /// Tells the others who this is, and gets to know them.
 fn introduce(ranks: &Ranks, data: &Dataset, device: &Selected) -> Result<Vec<Hello>> {
-    let own = Hello { version: env!("CARGO_PKG_VERSION").into(), data_sha256: data.sha256.clone(), device: device.describe() };
+    let own = Hello {
+        version: env!("CARGO_PKG_VERSION").into(),
+        data_sha256: data.sha256.clone(),
+        device: device.describe(),
+        // Not the threads of a CPU: they change nothing.
+        kind: device.adapter.as_ref().map_or("cpu".into(), |adapter| format!("{} {}", adapter.name, adapter.driver)),
+    };
     let all = ranks.gather(encoded(&own)?)?;
     all.iter().map(|hello| decoded(hello)).collect()
 }
@@ -92,10 +102,11 @@ pub fn lead(among: &Among, config: &Config, data: &Dataset, device: &Selected, s
         config: config.to_toml(),
         location: data.location(),
         options: data.options,
+        resume: among.resume.clone(),
         shares: among.shares.clone(),
         half: among.wire == super::Wire::F16,
     };
-    ranks.broadcast(Some(encoded(&invitation)?))?;
+    ranks.broadcast(Some(encoded(&Some(invitation.clone()))?))?;
     let all = introduce(ranks, data, device)?;
     for (rank, other) in all.iter().enumerate() {
         if other.version != all[0].version {
@@ -109,7 +120,7 @@ pub fn lead(among: &Among, config: &Config, data: &Dataset, device: &Selected, s
             )));
         }
     }
-    if let Some(rank) = all.iter().position(|other| other.device != all[0].device) {
+    if let Some(rank) = all.iter().position(|other| other.kind != all[0].kind) {
         let (one, two) = (&all[0].device, &all[rank].device);
         warn(&format!(
             "warning: rank 0 computes on {one}, rank {rank} on {two}: each step lasts as long as the slower one takes (--shares gives it less), and results are no longer those of one process to the last bit"
@@ -119,31 +130,42 @@ pub fn lead(among: &Among, config: &Config, data: &Dataset, device: &Selected, s
     for section in Snapshot::of(state, config)?.sections()? {
         ranks.broadcast(Some(section))?;
     }
+    watch::set_resume(among.resume.clone());
     Ok(exchange)
 }
 
-/// As another rank, waits for what rank 0 trains; `open` opens the device and the data. Gives all that steps take.
+/// As rank 0, tells the others that there is nothing to train.
+///
+/// # Errors
+/// If the thread that sends is gone.
+pub fn dismiss(ranks: &Ranks) -> Result<()> {
+    ranks.broadcast(Some(encoded(&None::<Invitation>)?)).map(drop)
+}
+
+/// As another rank, waits for what rank 0 trains; `open` opens the device and the data. Gives all that steps take, or nothing where there
+/// is nothing to train.
 ///
 /// # Errors
 /// If they can't be opened, or rank 0's state is of other networks.
 pub fn join_in(
     ranks: &Ranks,
     open: impl FnOnce(&Config, &Invitation) -> Result<(Selected, Dataset)>,
-) -> Result<(Exchange, Config, Selected, Dataset, State)> {
+) -> Result<Option<(Exchange, Config, Selected, Dataset, State)>> {
     let told = ranks.broadcast(None)?;
-    let invitation: Invitation = decoded(&told)?;
+    let Some(invitation) = decoded::<Option<Invitation>>(&told)? else { return Ok(None) };
     let config = Config::parse(&invitation.config, "the recipe of rank 0", &[])?;
     let (device, data) = open(&config, &invitation)?;
     introduce(ranks, &data, &device)?;
     let wire = if invitation.half { super::Wire::F16 } else { super::Wire::F32 };
-    let among = Among { ranks: ranks.clone(), shares: invitation.shares, wire };
+    let among = Among { ranks: ranks.clone(), shares: invitation.shares, wire, resume: invitation.resume };
     let exchange = Exchange::new(&among, &config, &device.device)?;
     let mut sections: [Vec<u8>; 4] = Default::default();
     for section in &mut sections {
         *section = ranks.broadcast(None)?;
     }
     let state = of_sections(&sections, &config, &device.device)?;
-    Ok((exchange, config, device, data, state))
+    watch::set_resume(among.resume);
+    Ok(Some((exchange, config, device, data, state)))
 }
 
 impl Exchange {
