@@ -187,11 +187,10 @@ fn a_rank_that_dies_ends_all_with_one_sentence() {
 /// Where it is noted that the adapter has passed the self test, which takes longer than these tests.
 const TESTED: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/tested");
 
-/// A run on an adapter by two ranks, of which the second one's driver has `fault` once the first checkpoint is there.
-fn with_a_failing_driver(at: &Path, run: &str, fault: Fault) -> Child {
+/// A run on an adapter by two ranks, of which the second one's driver has `fault` once the file `when` is there, or from the start.
+fn with_a_failing_driver(at: &Path, run: &str, fault: Fault, when: Option<&Path>) -> Child {
     let mut faulty = Command::new("none");
-    let when = RunDir::new(at.join(run)).checkpoint(5).join("COMPLETE");
-    inject(&mut faulty, fault, Some(&when));
+    inject(&mut faulty, fault, when);
     let variable = |(name, value): (&std::ffi::OsStr, Option<&std::ffi::OsStr>)| {
         let text = |os: &std::ffi::OsStr| os.to_str().expect("text").to_owned();
         Some(["-x".to_owned(), format!("{}={}", text(name), text(value?))])
@@ -204,19 +203,26 @@ fn with_a_failing_driver(at: &Path, run: &str, fault: Fault) -> Child {
     let second = [":", "-n", "1"].map(str::to_owned).into_iter().chain(variables).chain(one);
     let words: Vec<String> = first.chain(second).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let child = mpirun(at, &words).env("XDG_CACHE_HOME", TESTED).spawn().expect("mpirun starts");
-    wait_for("a checkpoint", || when.exists());
-    child
+    mpirun(at, &words).env("XDG_CACHE_HOME", TESTED).spawn().expect("mpirun starts")
 }
 
 #[test]
 fn a_rank_whose_device_fails_is_named_and_nothing_is_begun_anew() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
-    let child = with_a_failing_driver(at, "lost", Fault::Lost);
+    let saved = RunDir::new(at.join("lost")).checkpoint(5).join("COMPLETE");
+    let child = with_a_failing_driver(at, "lost", Fault::Lost, Some(&saved));
+    wait_for("a checkpoint", || saved.exists());
     ends(at, "lost", "wgpu", child, &["rank 1 of 2", "lost"]);
-    let child = with_a_failing_driver(at, "little", Fault::Memory(1));
-    ends(at, "little", "wgpu", child, &["rank 1 of 2", "memory"]);
+
+    // Its weights alone take more. A process by itself would begin anew to find out how many images fit.
+    let child = with_a_failing_driver(at, "little", Fault::Memory(100_000), None);
+    let output = child.wait_with_output().expect("mpirun ends");
+    let said = text(&output.stderr);
+    let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert!(!output.status.success() && errors.len() == 1, "{said}");
+    assert!(errors[0].contains("rank 1 of 2") && errors[0].to_lowercase().contains("memory"), "{said}");
+    assert!(!said.contains("finding out how many images"), "{said}");
 }
 
 #[test]
