@@ -16,11 +16,12 @@ use std::time::{Duration, Instant};
 pub trait Link {
     /// Which one this is, and of how many.
     fn place(&self) -> Place;
-    /// Sends each rank its piece of `send`, `counts` bytes long by rank, and fills `receive` with what each has sent to this one, in the
-    /// order of ranks, so many bytes each.
+    /// Sends each other rank its piece of `send`, which holds one for every rank, `counts` bytes long; its own stays. Fills `receive` with
+    /// what the others have sent, in the order of ranks, `received` bytes each (of itself none).
     fn all_to_all(&mut self, send: &[u8], counts: &[usize], receive: &mut [u8], received: &[usize]);
-    /// Fills `receive` with what all ranks have to send, `counts` bytes long by rank.
-    fn all_gather(&mut self, mine: &[u8], receive: &mut [u8], counts: &[usize]);
+    /// Sends `mine` to all others, and fills `receive` with what they have sent, in the order of ranks, `received` bytes each (of itself
+    /// none).
+    fn all_gather(&mut self, mine: &[u8], receive: &mut [u8], received: &[usize]);
     /// Makes `bytes` those of rank 0; all have the same length.
     fn broadcast(&mut self, bytes: &mut [u8]);
     /// Takes leave of the others, all of which do so.
@@ -110,12 +111,9 @@ impl Ranks {
     pub fn gather(&self, mine: Vec<u8>) -> Result<Vec<Vec<u8>>> {
         let size = self.size();
         self.begin(move |link| {
-            let mut lengths = vec![0u64; size];
-            link.all_gather(&(mine.len() as u64).to_le_bytes(), bytemuck::cast_slice_mut(&mut lengths), &vec![8; size]);
-            let counts: Vec<usize> = lengths.iter().map(|length| u64::from_le(*length) as usize).collect();
-            let mut all = vec![0; counts.iter().sum()];
-            link.all_gather(&mine, &mut all, &counts);
-            pieces(&all, &counts).map(<[u8]>::to_vec).collect()
+            let lengths = gather(link, (mine.len() as u64).to_le_bytes().to_vec(), &vec![8; size]);
+            let length = |bytes: &Vec<u8>| u64::from_le_bytes(*bytes.first_chunk().expect("eight bytes")) as usize;
+            gather(link, mine, &lengths.iter().map(length).collect::<Vec<_>>())
         })
         .wait()
     }
@@ -146,6 +144,18 @@ impl Ranks {
         let _ = self.jobs.send(Job::End(tell));
         ended.recv().map_err(|_| gone())
     }
+}
+
+/// What all ranks have to send, in their order, `counts` bytes long.
+pub fn gather(link: &mut dyn Link, mine: Vec<u8>, counts: &[usize]) -> Vec<Vec<u8>> {
+    let rank = link.place().rank;
+    let mut received = counts.to_vec();
+    received[rank] = 0;
+    let mut others = vec![0; received.iter().sum()];
+    link.all_gather(&mine, &mut others, &received);
+    let mut all: Vec<Vec<u8>> = pieces(&others, &received).map(<[u8]>::to_vec).collect();
+    all[rank] = mine;
+    all
 }
 
 /// `all`, cut into pieces of so many.
@@ -297,8 +307,8 @@ mod tests {
             let exchanged = ranks.begin(move |link| {
                 // Rank r sends r, r + 10 and r + 20, one byte to each.
                 let send = [0, 10, 20].map(|to| to + rank as u8);
-                let mut receive = [0; 3];
-                link.all_to_all(&send, &[1; 3], &mut receive, &[1; 3]);
+                let mut receive = [0; 2];
+                link.all_to_all(&send, &[1; 3], &mut receive, &[0, 1, 2].map(|from| usize::from(from != rank)));
                 receive
             });
             let exchanged = exchanged.wait().expect("all answer");
@@ -307,7 +317,8 @@ mod tests {
         });
         for (rank, (gathered, told, exchanged)) in sent.into_iter().enumerate() {
             assert_eq!(gathered, [vec![], vec![1], vec![2, 2]]);
-            assert_eq!((told.as_slice(), exchanged), (&b"all"[..], [0, 1, 2].map(|from| from + 10 * rank as u8)));
+            let others: Vec<u8> = (0..3).filter(|from| *from != rank as u8).map(|from| from + 10 * rank as u8).collect();
+            assert_eq!((told.as_slice(), &exchanged[..]), (&b"all"[..], &others[..]));
         }
     }
 }

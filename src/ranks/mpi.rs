@@ -53,26 +53,35 @@ fn begins(counts: &[i32]) -> Vec<i32> {
     after.collect()
 }
 
+impl World {
+    /// Sends each rank so many bytes of `send` from where it says; gets `received` from each.
+    fn exchange(&self, send: &[u8], (sent, begin): (&[i32], &[i32]), receive: &mut [u8], received: &[usize]) {
+        let received = counts(received);
+        let (none, mut room) = ([0], [0]);
+        let send = Partition::new(at_an_address(send, &none), sent, begin);
+        let receive = at_an_address_mut(receive, &mut room);
+        let mut receive = PartitionMut::new(receive, received.as_slice(), begins(&received));
+        self.world.all_to_all_varcount_into(&send, &mut receive);
+    }
+}
+
 impl Link for World {
     fn place(&self) -> Place {
         self.place.clone()
     }
 
     fn all_to_all(&mut self, send: &[u8], sent: &[usize], receive: &mut [u8], received: &[usize]) {
-        let (sent, received) = (counts(sent), counts(received));
-        let (none, mut room) = ([0], [0]);
-        let send = Partition::new(at_an_address(send, &none), sent.as_slice(), begins(&sent));
-        let receive = at_an_address_mut(receive, &mut room);
-        let mut receive = PartitionMut::new(receive, received.as_slice(), begins(&received));
-        self.world.all_to_all_varcount_into(&send, &mut receive);
+        let mut sent = counts(sent);
+        let begins = begins(&sent);
+        sent[self.place.rank] = 0;
+        self.exchange(send, (&sent, &begins), receive, received);
     }
 
+    /// By a call that sends everybody the same bytes: MPI_Allgatherv would copy its own, too.
     fn all_gather(&mut self, mine: &[u8], receive: &mut [u8], received: &[usize]) {
-        let received = counts(received);
-        let (none, mut room) = ([0], [0]);
-        let receive = at_an_address_mut(receive, &mut room);
-        let mut receive = PartitionMut::new(receive, received.as_slice(), begins(&received));
-        self.world.all_gather_varcount_into(at_an_address(mine, &none), &mut receive);
+        let mut sent = counts(&vec![mine.len(); self.place.size]);
+        sent[self.place.rank] = 0;
+        self.exchange(mine, (&sent, &vec![0; self.place.size]), receive, received);
     }
 
     fn broadcast(&mut self, bytes: &mut [u8]) {

@@ -18,6 +18,16 @@ impl Thread {
         self.to[rank].send(bytes.to_vec()).expect("the other rank is there");
     }
 
+    /// What the others have sent, in as long as that and `sent` bytes take.
+    fn take(&self, sent: usize, mut receive: &mut [u8], received: &[usize]) {
+        if let Some(speed) = self.speed {
+            std::thread::sleep(Duration::from_secs_f64(sent.max(receive.len()) as f64 / speed));
+        }
+        for (rank, count) in received.iter().enumerate().filter(|(rank, _)| *rank != self.place.rank) {
+            receive.split_off_mut(..*count).expect("room for each rank").copy_from_slice(&self.receive(rank));
+        }
+    }
+
     fn receive(&self, rank: usize) -> Vec<u8> {
         self.from[rank].recv().expect("the other rank is there")
     }
@@ -28,23 +38,19 @@ impl Link for Thread {
         self.place.clone()
     }
 
-    fn all_to_all(&mut self, send: &[u8], counts: &[usize], mut receive: &mut [u8], received: &[usize]) {
-        for (rank, piece) in pieces(send, counts).enumerate() {
+    fn all_to_all(&mut self, send: &[u8], counts: &[usize], receive: &mut [u8], received: &[usize]) {
+        let own = self.place.rank;
+        for (rank, piece) in pieces(send, counts).enumerate().filter(|(rank, _)| *rank != own) {
             self.send(rank, piece);
         }
-        if let Some(speed) = self.speed {
-            let own = self.place.rank;
-            let of = |counts: &[usize]| counts.iter().sum::<usize>() - counts[own];
-            std::thread::sleep(Duration::from_secs_f64(of(counts).max(of(received)) as f64 / speed));
-        }
-        for (rank, count) in received.iter().enumerate() {
-            receive.split_off_mut(..*count).expect("room for each rank").copy_from_slice(&self.receive(rank));
-        }
+        self.take(counts.iter().sum::<usize>() - counts[own], receive, received);
     }
 
-    fn all_gather(&mut self, mine: &[u8], receive: &mut [u8], counts: &[usize]) {
-        let all = mine.repeat(counts.len());
-        self.all_to_all(&all, &vec![mine.len(); counts.len()], receive, counts);
+    fn all_gather(&mut self, mine: &[u8], receive: &mut [u8], received: &[usize]) {
+        for rank in (0..self.place.size).filter(|rank| *rank != self.place.rank) {
+            self.send(rank, mine);
+        }
+        self.take(mine.len() * (self.place.size - 1), receive, received);
     }
 
     fn broadcast(&mut self, bytes: &mut [u8]) {

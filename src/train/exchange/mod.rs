@@ -22,11 +22,12 @@ use crate::kernels::adamw;
 use crate::kernels::batch_norm::{Pending as Taken, put_off};
 use crate::model::parameters;
 use crate::model::weights::Tensors;
-use crate::ranks::{Link, Pending, Ranks, pieces};
+use crate::ranks::{Link, Pending, Ranks, gather, pieces};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
@@ -228,12 +229,8 @@ impl Exchange {
         let counts: Vec<usize> = self.parts.iter().map(|parts| 4 * (2 + parts * one)).collect();
         let clock = Instant::now();
         let bytes: Vec<u8> = bytemuck::cast_slice(&words).to_vec();
-        let gathered = self.ranks.begin(move |link| {
-            let mut all = vec![0; counts.iter().sum()];
-            link.all_gather(&bytes, &mut all, &counts);
-            pieces(&all, &counts).map(bytemuck::pod_collect_to_vec).collect()
-        });
-        let all: Vec<Vec<u32>> = gathered.wait()?;
+        let gathered = self.ranks.begin(move |link| gather(link, bytes, &counts)).wait()?;
+        let all: Vec<Vec<u32>> = gathered.iter().map(|bytes| bytemuck::pod_collect_to_vec(bytes)).collect();
         self.spent.waited += clock.elapsed().as_secs_f64();
         let news: Vec<News> = all.iter().map(|words| News::of(words, &taken[..layers])).collect();
         if self.ranks.rank() == 0 {
@@ -265,7 +262,7 @@ impl Exchange {
         let mut summed = ByName::new();
         let mut take = |index: usize, sum: Vec<f32>, spent: &mut Spent| {
             let clock = Instant::now();
-            upload(&layout.buckets[index].owned[rank], &sum, &device, &mut summed);
+            upload(layout.buckets[index].owned[rank].iter(), sum, &device, &mut summed);
             spent.upload += clock.elapsed().as_secs_f64();
         };
         for (index, bucket) in layout.buckets.iter().enumerate() {
@@ -298,13 +295,9 @@ impl Exchange {
         let mut tensors = vec![0; self.ranks.size()];
         order.iter().for_each(|(_, owner)| tensors[*owner] += 1);
         let counts: Vec<usize> = tensors.iter().zip(&self.widths).map(|(tensors, width)| 4 * tensors * width).collect();
-        let gathered = self.ranks.begin(move |link| {
-            let mut all = vec![0.0f32; counts.iter().sum::<usize>() / 4];
-            link.all_gather(bytemuck::cast_slice(&squares), bytemuck::cast_slice_mut(&mut all), &counts);
-            let counts: Vec<usize> = counts.iter().map(|count| count / 4).collect();
-            pieces(&all, &counts).map(<[f32]>::to_vec).collect::<Vec<_>>()
-        });
-        let gathered = gathered.wait()?;
+        let squares = bytemuck::cast_slice(&squares).to_vec();
+        let gathered = self.ranks.begin(move |link| gather(link, squares, &counts)).wait()?;
+        let gathered: Vec<Vec<f32>> = gathered.iter().map(|bytes| bytemuck::pod_collect_to_vec(bytes)).collect();
         let mut rest: Vec<&[f32]> = gathered.iter().map(Vec::as_slice).collect();
         let sums = order.iter().map(|(_, owner)| rest[*owner].split_off(..self.widths[*owner]).expect("one each").to_vec());
         let mut sums: Vec<Vec<f32>> = sums.collect();
@@ -338,17 +331,21 @@ impl Exchange {
             let own = bucket.owned[rank].iter().map(|(name, _)| named[name].clone()).collect();
             let mut values = read_all(own, "reading weights")?;
             if let Wire::F16 = wire {
-                values.iter_mut().zip(&self.known[index][rank]).for_each(|(new, known)| *new -= known);
+                let known = &mut self.known[index][rank];
+                values.iter_mut().zip(known.iter()).for_each(|(new, known)| *new -= known);
+                // As it will arrive.
+                values = wire::decode(&wire::encode(&values, &[values.len()]), &[values.len()]);
+                known.iter_mut().zip(&values).for_each(|(known, change)| *known += change);
             }
             self.spent.read += clock.elapsed().as_secs_f64();
             let counts = bucket.counts();
-            pipe.push(index, ranks.begin(move |link| gather_all(link, wire, &values, &counts)));
+            pipe.push(index, ranks.begin(move |link| from_others(link, wire, &values, &counts, rank)));
             while let Some((index, all)) = pipe.ready() {
-                self.take_weights(index, &all, &mut new);
+                self.take_weights(index, all, &mut new);
             }
         }
         while let Some((index, all)) = pipe.wait()? {
-            self.take_weights(index, &all, &mut new);
+            self.take_weights(index, all, &mut new);
         }
         pipe.count(&mut self.spent);
         drop(named);
@@ -357,21 +354,25 @@ impl Exchange {
         Ok(())
     }
 
-    /// Writes the weights of bucket `index`, or what they change by, to the device.
-    fn take_weights(&mut self, index: usize, all: &[f32], new: &mut ByName) {
+    /// Writes the weights of bucket `index` that other ranks update, or what they change by, to the device.
+    fn take_weights(&mut self, index: usize, others: Vec<f32>, new: &mut ByName) {
         let clock = Instant::now();
-        let layout = self.layout();
-        let bucket = &layout.buckets[index];
-        let mut rest = all;
-        for (owner, (owned, count)) in bucket.owned.iter().zip(bucket.counts()).enumerate() {
-            let values = rest.split_off(..count).expect("all of them");
-            match self.wire {
-                Wire::F32 if owner == self.ranks.rank() => {}
-                Wire::F32 => upload(owned, values, &self.device, new),
-                Wire::F16 => {
+        let (layout, rank) = (self.layout(), self.ranks.rank());
+        let owned = layout.buckets[index].owned.iter().enumerate();
+        match self.wire {
+            Wire::F32 => {
+                let others_own = owned.filter(|(owner, _)| *owner != rank).flat_map(|(_, owned)| owned);
+                upload(others_own, others, &self.device, new);
+            }
+            Wire::F16 => {
+                let mut changes = others.as_slice();
+                for (owner, owned) in owned {
                     let known = &mut self.known[index][owner];
-                    known.iter_mut().zip(values).for_each(|(known, change)| *known += change);
-                    upload(owned, known, &self.device, new);
+                    if owner != rank {
+                        let change = changes.split_off(..known.len()).expect("all of them");
+                        known.iter_mut().zip(change).for_each(|(known, change)| *known += change);
+                    }
+                    upload(owned.iter(), known.clone(), &self.device, new);
                 }
             }
         }
@@ -418,7 +419,7 @@ impl Exchange {
             for (owned, values) in bucket.owned.iter().zip(&sent).filter(|(_, values)| !values.is_empty()) {
                 let mut kinds = values.chunks(values.len() / Kept::ALL.len());
                 let mut averages = ByName::new();
-                upload(owned, kinds.next().expect("averages"), &self.device, &mut averages);
+                upload(owned.iter(), kinds.next().expect("averages").to_vec(), &self.device, &mut averages);
                 averages.into_iter().for_each(|(name, average)| state.ema.update(&name, |_| (average, ())));
                 for (kind, values) in ["first", "second"].into_iter().zip(kinds) {
                     let mut rest = values;
@@ -484,12 +485,13 @@ fn read_all(tensors: Vec<Tensor<1>>, doing: &str) -> Result<Vec<f32>> {
     if tensors.is_empty() { Ok(Vec::new()) } else { read(Tensor::cat(tensors, 0), doing) }
 }
 
-/// Writes `values` to the device, as the tensors `owned`.
-fn upload(owned: &[(String, usize)], values: &[f32], device: &Device, into: &mut ByName) {
-    if owned.is_empty() {
+/// Writes `values` to the device, as these tensors.
+fn upload<'a>(owned: impl Iterator<Item = &'a (String, usize)>, values: Vec<f32>, device: &Device, into: &mut ByName) {
+    if values.is_empty() {
         return;
     }
-    let all = Tensor::<1>::from_data(TensorData::new(values.to_vec(), [values.len()]), device);
+    let count = values.len();
+    let all = Tensor::<1>::from_data(TensorData::new(values, [count]), device);
     let mut start = 0;
     for (name, len) in owned {
         into.insert(name.clone(), all.clone().narrow(0, start, *len));
@@ -497,24 +499,58 @@ fn upload(owned: &[(String, usize)], values: &[f32], device: &Device, into: &mut
     }
 }
 
-/// Sends each owner what `values` hold of its parameters, and adds up what all have of this rank's, in the order of ranks.
-fn add_up(link: &mut dyn Link, wire: Wire, values: &[f32], counts: &[usize], rank: usize) -> Vec<f32> {
-    let (size, own) = (counts.len(), counts[rank]);
-    let sent: Vec<usize> = counts.iter().map(|count| wire.bytes(*count)).collect();
-    let received = vec![wire.bytes(own); size];
-    let mut all = wire.travel(values, counts, &vec![own; size], |send, receive| link.all_to_all(send, &sent, receive, &received));
-    let (sum, others) = all.split_at_mut(own);
-    for piece in others.chunks(own.max(1)) {
-        sum.iter_mut().zip(piece).for_each(|(sum, more)| *sum += more);
-    }
-    all.truncate(own);
-    all
+thread_local! {
+    /// Where the thread that sends receives what it adds up: memory that is new each time would take as long as the copy.
+    static ROOM: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What all ranks have to send, `counts` numbers by rank, one after the other.
-fn gather_all(link: &mut dyn Link, wire: Wire, own: &[f32], counts: &[usize]) -> Vec<f32> {
-    let received: Vec<usize> = counts.iter().map(|count| wire.bytes(*count)).collect();
-    wire.travel(own, &[own.len()], counts, |send, receive| link.all_gather(send, receive, &received))
+/// Sends each owner what `values` hold of its parameters, and adds up what all have of this rank's, in the order of ranks.
+fn add_up(link: &mut dyn Link, wire: Wire, values: &[f32], counts: &[usize], rank: usize) -> Vec<f32> {
+    let mut arriving = vec![counts[rank]; counts.len()];
+    arriving[rank] = 0;
+    let own = pieces(values, counts).nth(rank).expect("a piece for each rank");
+    let sum = |others: &[f32]| {
+        let mut all: Vec<&[f32]> = pieces(others, &arriving).collect();
+        all[rank] = own;
+        let mut sum = all[0].to_vec();
+        for piece in &all[1..] {
+            sum.iter_mut().zip(*piece).for_each(|(sum, more)| *sum += more);
+        }
+        sum
+    };
+    let [sent, received] = [counts, &arriving].map(|counts| wire.bytes(counts));
+    match wire {
+        Wire::F32 => ROOM.with_borrow_mut(|room| {
+            let count: usize = arriving.iter().sum();
+            room.resize(count.max(room.len()), 0.0);
+            link.all_to_all(bytemuck::cast_slice(values), &sent, bytemuck::cast_slice_mut(&mut room[..count]), &received);
+            sum(&room[..count])
+        }),
+        Wire::F16 => {
+            let mut all = vec![0; received.iter().sum()];
+            link.all_to_all(&wire::encode(values, counts), &sent, &mut all, &received);
+            sum(&wire::decode(&all, &arriving))
+        }
+    }
+}
+
+/// What the other ranks have to send, `counts` numbers by rank, one after the other.
+fn from_others(link: &mut dyn Link, wire: Wire, own: &[f32], counts: &[usize], rank: usize) -> Vec<f32> {
+    let mut arriving = counts.to_vec();
+    arriving[rank] = 0;
+    let received = wire.bytes(&arriving);
+    match wire {
+        Wire::F32 => {
+            let mut all = vec![0.0f32; arriving.iter().sum()];
+            link.all_gather(bytemuck::cast_slice(own), bytemuck::cast_slice_mut(&mut all), &received);
+            all
+        }
+        Wire::F16 => {
+            let mut all = vec![0; received.iter().sum()];
+            link.all_gather(&wire::encode(own, &[own.len()]), &mut all, &received);
+            wire::decode(&all, &arriving)
+        }
+    }
 }
 
 /// Sends rank 0 `own`, which is `times` as many numbers as `counts` says; what it gets, by rank.
