@@ -41,9 +41,12 @@ pub struct Place {
     pub host: String,
 }
 
-/// Work for the thread that sends.
+/// What the thread that sends does with its link.
+type Work = dyn FnOnce(&mut dyn Link) + Send;
+
+/// Work for it.
 enum Job {
-    Do(Box<dyn FnOnce(&mut dyn Link) + Send>),
+    Do(Box<Work>),
     End(Sender<()>),
 }
 

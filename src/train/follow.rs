@@ -1,6 +1,6 @@
 //! A rank other than 0: it takes the steps that rank 0 says, and writes nothing.
 
-use super::exchange::{Invitation, Order, join_in};
+use super::exchange::{Invitation, Joined, Order, join_in};
 use super::limits;
 use super::step::Pair;
 use crate::config::Config;
@@ -23,7 +23,8 @@ pub fn follow(
     open: impl FnOnce(&Config, &Invitation) -> Result<(Selected, Dataset)>,
     interrupt: &AtomicBool,
 ) -> Result<()> {
-    let Some((mut exchange, config, device, data, mut state)) = join_in(ranks, open)? else { return Ok(()) };
+    let Some(joined) = join_in(ranks, open)? else { return Ok(()) };
+    let Joined { mut exchange, config, device, data, mut state } = joined;
     let rows = exchange.rows();
     if !state.position.finished {
         limits::check(&config.for_images(rows.len()), &device)?;

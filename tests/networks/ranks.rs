@@ -83,8 +83,8 @@ fn ranks_on_the_cpu_end_bit_for_bit_where_one_process_does() {
 
 #[test]
 fn ranks_on_an_adapter_end_bit_for_bit_where_one_process_does() {
-    is_the_same(&[adapter(), adapter()], None, "4", &["train.batch_size=8"]);
-    is_the_same(&[adapter(), adapter(), adapter()], None, "3", &["train.batch_size=8", "train.precision=mixed", "train.steps=3"]);
+    is_the_same(&[adapter(), adapter()], None, "4", &["train.batch_size=8", "train.steps=3", "train.checkpoint_every=2"]);
+    is_the_same(&[adapter(), adapter()], None, "4", &["train.batch_size=8", "train.precision=mixed", "train.steps=2"]);
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn a_run_goes_on_with_any_number_of_ranks() {
 fn unlike_ranks_keep_the_same_weights() {
     // Every checkpoint compares them, and training ends where they differ.
     let folder = tempfile::tempdir().expect("a folder");
-    let sets = ["train.batch_size=8", "train.steps=20", "train.checkpoint_every=5"];
+    let sets = ["train.batch_size=8", "train.steps=20", "train.checkpoint_every=10"];
     let of = |name: &str, sets: &[&str], more: &str| alone(&folder.path().join(name), &tiny(&[sets, &[more]].concat()), &cpu());
     let parts = of("parts", &sets, "train.micro_batch=4");
     let (whole, other) = (of("whole", &sets, "train.micro_batch=0"), of("other", &sets, "seed=2"));

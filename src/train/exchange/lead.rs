@@ -142,15 +142,25 @@ pub fn dismiss(ranks: &Ranks) -> Result<()> {
     ranks.broadcast(Some(encoded(&None::<Invitation>)?)).map(drop)
 }
 
-/// As another rank, waits for what rank 0 trains; `open` opens the device and the data. Gives all that steps take, or nothing where there
-/// is nothing to train.
+/// What another rank than the first takes steps with.
+pub struct Joined {
+    /// Its side of the exchange.
+    pub exchange: Exchange,
+    /// Rank 0's recipe.
+    pub config: Config,
+    /// Its own device.
+    pub device: Selected,
+    /// The images, as it has them.
+    pub data: Dataset,
+    /// Where rank 0 stands, on its own device.
+    pub state: State,
+}
+
+/// As another rank, waits for what rank 0 trains; `open` opens the device and the data. Gives nothing where there is nothing to train.
 ///
 /// # Errors
 /// If they can't be opened, or rank 0's state is of other networks.
-pub fn join_in(
-    ranks: &Ranks,
-    open: impl FnOnce(&Config, &Invitation) -> Result<(Selected, Dataset)>,
-) -> Result<Option<(Exchange, Config, Selected, Dataset, State)>> {
+pub fn join_in(ranks: &Ranks, open: impl FnOnce(&Config, &Invitation) -> Result<(Selected, Dataset)>) -> Result<Option<Joined>> {
     let told = ranks.broadcast(None)?;
     let Some(invitation) = decoded::<Option<Invitation>>(&told)? else { return Ok(None) };
     let config = Config::parse(&invitation.config, "the recipe of rank 0", &[])?;
@@ -165,7 +175,7 @@ pub fn join_in(
     }
     let state = of_sections(&sections, &config, &device.device)?;
     watch::set_resume(among.resume);
-    Ok(Some((exchange, config, device, data, state)))
+    Ok(Some(Joined { exchange, config, device, data, state }))
 }
 
 impl Exchange {

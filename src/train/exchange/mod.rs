@@ -8,7 +8,7 @@ mod layout;
 mod lead;
 mod wire;
 
-pub use lead::{Invitation, Order, dismiss, join_in, lead};
+pub use lead::{Invitation, Joined, Order, dismiss, join_in, lead};
 pub use wire::Wire;
 
 use self::layout::Layout;
@@ -303,7 +303,7 @@ impl Exchange {
         let mut sums: Vec<Vec<f32>> = sums.collect();
         // Devices that round otherwise must agree on whether the step is left out: a norm of more than 1e19 is none, long before f32 ends.
         let total: f64 = sums.iter().flatten().map(|x| f64::from(*x)).sum();
-        if !(total < 1e38) {
+        if total.is_nan() || total >= 1e38 {
             sums = vec![vec![f32::INFINITY]];
         }
         Ok(adamw::norm_of_squares(&sums, &self.device))
@@ -655,6 +655,34 @@ mod tests {
         assert!(whole.read + whole.upload + whole.exchange > whole.whole, "{whole:?}: nothing was hidden");
         // Half the bytes.
         assert!(half.exchange < 0.75 * whole.exchange, "{half:?}");
+    }
+
+    #[test]
+    fn a_rank_whose_weights_differ_is_named() {
+        let (_, text) = BUILT_IN.iter().find(|(name, _)| name.ends_with("quick.toml")).expect("a recipe");
+        let config = Config::parse(text, "quick.toml", &[]).expect("a recipe");
+        let compared = |wrong: Option<usize>| {
+            threads::run(3, |ranks| {
+                let rank = ranks.rank();
+                let among = Among { ranks, shares: None, wire: Wire::F32, resume: String::new() };
+                let device = Device::flex();
+                let exchange = Exchange::new(&among, &config, &device).expect("begins");
+                let mut state = State::new(&config, "", &device);
+                if wrong == Some(rank) {
+                    let mut first = true;
+                    let map = |_: &str, old: Tensor<1>| if std::mem::take(&mut first) { old * 1.001 } else { old };
+                    state.model = parameters::map(state.model, map);
+                }
+                exchange.compare(&state).map_err(|e| e.to_string())
+            })
+        };
+        assert!(compared(None).iter().all(|told| told.is_ok()));
+        // Rank 0 says so for all. Where it is the wrong one the first of the others differs from it.
+        for (wrong, named) in [(2, "rank 2"), (1, "rank 1"), (0, "rank 1")] {
+            let told = compared(Some(wrong));
+            assert!(told[0].as_ref().is_err_and(|e| e.contains(named)), "{told:?}");
+            assert!(told[1..].iter().all(|told| told.is_ok()), "{told:?}");
+        }
     }
 
     #[test]
