@@ -76,6 +76,17 @@ pub fn of_run(common: &Common, run: Option<&RunDir>, side: usize) -> Result<Data
     own.map_or_else(|| named(common, side), |own| told(own.open(side)?))
 }
 
+/// The images of a rank that isn't the first: those of `--data`, else those at the `location` where rank 0 has them, taken as rank 0 takes them.
+///
+/// # Errors
+/// See [`data::open`].
+pub fn of_rank(common: &Common, location: &str, options: &Options, side: usize) -> Result<Dataset> {
+    match &common.data {
+        Some(named) => data::open(Some(named), side, options),
+        None => data::reopen(location, side, options),
+    }
+}
+
 /// What a run knows of its data.
 struct Own {
     run: PathBuf,

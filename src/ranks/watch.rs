@@ -69,7 +69,9 @@ pub fn begin(ranks: &Ranks, busy: fn() -> bool) -> Result<()> {
     let hosts = ranks.gather(ranks.place().host.clone().into_bytes())?;
     let hosts: Vec<String> = hosts.iter().map(|host| String::from_utf8_lossy(host).into_owned()).collect();
     let names = hosts.iter().enumerate().map(|(rank, host)| format!("rank {rank} of {size} ({host})")).collect();
-    let listener = if rank == 0 { TcpListener::bind(("0.0.0.0", 0)).ok() } else { None };
+    // Where all are on one machine, nobody else can connect.
+    let address = if hosts.iter().all(|host| *host == hosts[0]) { "127.0.0.1" } else { "0.0.0.0" };
+    let listener = if rank == 0 { TcpListener::bind((address, 0)).ok() } else { None };
     let meeting = listener.as_ref().and_then(|listener| {
         let port = listener.local_addr().ok()?.port();
         Some(Meeting { host: hosts[0].clone(), port, word: rand::random() })

@@ -9,8 +9,8 @@ const UNSAFE: [&str; 2] = ["src/kernels/", "src/main.rs"];
 const UNSAFE_IN_TESTS: [&str; 2] = ["tests/parsers/memory.rs", "tests/command_line/sources.rs"];
 /// Libraries of their own that fail below the program: unsafe all through, and no part of it.
 const FAULTS: [&str; 2] = ["tests/recovery/faults/preload.rs", "tests/recovery/faults/vulkan_layer.rs"];
-/// What may talk to other machines, and its tests.
-const NETWORK: [&str; 2] = ["src/data/source.rs", "src/data/source/tests.rs"];
+/// What may talk to other machines, and its tests; and what tells ranks of one run that one of them is gone.
+const NETWORK: [&str; 3] = ["src/data/source.rs", "src/data/source/tests.rs", "src/ranks/watch.rs"];
 /// Names without which a Rust program reaches no network.
 const NETWORK_WORDS: [&str; 10] =
     ["ureq", "std::net", "TcpStream", "TcpListener", "UdpSocket", "UnixStream", "ToSocketAddrs", "reqwest", "hyper::", "libc::"];
@@ -119,7 +119,7 @@ fn unsafe_stands_only_in_the_kernels_and_at_the_start_each_with_its_reason() {
 }
 
 #[test]
-fn nothing_but_the_download_of_the_data_reaches_the_network() {
+fn nothing_but_the_download_of_the_data_and_ranks_reaches_the_network() {
     let sources = sources();
     let wrong: Vec<String> = sources.iter().flat_map(|(name, text)| wrong_network(name, text)).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

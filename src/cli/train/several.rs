@@ -1,9 +1,8 @@
 //! `mpirun -n N soda train`: one run by several processes. Rank 0 is as a process alone; the others do what it says.
 
 use super::{Interrupt, may_train};
-use crate::cli::{Common, chosen_nth};
+use crate::cli::{Common, chosen_nth, images};
 use crate::config::Config;
-use crate::data;
 use crate::error::{Error, Result};
 use crate::progress;
 use crate::ranks::{self, watch};
@@ -70,11 +69,7 @@ pub fn run(among: &Among, common: &Common) -> Result<()> {
     let open = |config: &Config, invitation: &Invitation| {
         let device = chosen_nth(common, ranks.place().local)?;
         may_train(&device)?;
-        let side = config.data.side;
-        let data = match &common.data {
-            Some(named) => data::open(Some(named), side, &invitation.options)?,
-            None => data::reopen(&invitation.location, side, &invitation.options)?,
-        };
+        let data = images::of_rank(common, &invitation.location, &invitation.options, config.data.side)?;
         Ok((device, data))
     };
     follow(ranks, open, &interrupt)
