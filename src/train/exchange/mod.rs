@@ -123,6 +123,8 @@ pub struct Exchange {
     layout: Option<Arc<Layout>>,
     /// With 16 bits: the weights of each bucket by owner, as all ranks have them.
     known: Vec<Vec<Vec<f32>>>,
+    /// Memory that has been sent from, for the next buckets: new memory takes as long as the copy.
+    spare: Vec<Vec<f32>>,
     spent: Spent,
 }
 
@@ -163,6 +165,7 @@ impl Exchange {
             device: device.clone(),
             layout: None,
             known: Vec::new(),
+            spare: Vec::new(),
             spent: Spent::default(),
         })
     }
@@ -268,16 +271,19 @@ impl Exchange {
         for (index, bucket) in layout.buckets.iter().enumerate() {
             let clock = Instant::now();
             let of = |(name, _): &(String, usize)| own.remove(name).expect("the same parameters have gradients in every step");
-            let values = read_all(bucket.owned.iter().flatten().map(of).collect(), "reading gradients")?;
+            let mut values = self.spare.pop().unwrap_or_default();
+            read_into(&mut values, bucket.owned.iter().flatten().map(of).collect(), "reading gradients")?;
             self.spent.read += clock.elapsed().as_secs_f64();
             let counts = bucket.counts();
-            pipe.push(index, ranks.begin(move |link| add_up(link, wire, &values, &counts, rank)));
-            while let Some((index, sum)) = pipe.ready() {
+            pipe.push(index, ranks.begin(move |link| (add_up(link, wire, &values, &counts, rank), values)));
+            while let Some((index, (sum, sent))) = pipe.ready() {
                 take(index, sum, &mut self.spent);
+                self.spare.push(sent);
             }
         }
-        while let Some((index, sum)) = pipe.wait()? {
+        while let Some((index, (sum, sent))) = pipe.wait()? {
             take(index, sum, &mut self.spent);
+            self.spare.push(sent);
         }
         pipe.count(&mut self.spent);
         let norm = self.norm(&summed)?;
@@ -329,7 +335,8 @@ impl Exchange {
         for (index, bucket) in layout.buckets.iter().enumerate() {
             let clock = Instant::now();
             let own = bucket.owned[rank].iter().map(|(name, _)| named[name].clone()).collect();
-            let mut values = read_all(own, "reading weights")?;
+            let mut values = self.spare.pop().unwrap_or_default();
+            read_into(&mut values, own, "reading weights")?;
             if let Wire::F16 = wire {
                 let known = &mut self.known[index][rank];
                 values.iter_mut().zip(known.iter()).for_each(|(new, known)| *new -= known);
@@ -339,13 +346,15 @@ impl Exchange {
             }
             self.spent.read += clock.elapsed().as_secs_f64();
             let counts = bucket.counts();
-            pipe.push(index, ranks.begin(move |link| from_others(link, wire, &values, &counts, rank)));
-            while let Some((index, all)) = pipe.ready() {
+            pipe.push(index, ranks.begin(move |link| (from_others(link, wire, &values, &counts, rank), values)));
+            while let Some((index, (all, sent))) = pipe.ready() {
                 self.take_weights(index, all, &mut new);
+                self.spare.push(sent);
             }
         }
-        while let Some((index, all)) = pipe.wait()? {
+        while let Some((index, (all, sent))) = pipe.wait()? {
             self.take_weights(index, all, &mut new);
+            self.spare.push(sent);
         }
         pipe.count(&mut self.spent);
         drop(named);
@@ -478,6 +487,22 @@ fn by_name(state: &State) -> HashMap<String, Tensor<1>> {
 
 fn read(tensor: Tensor<1>, doing: &str) -> Result<Vec<f32>> {
     tensor.try_into_vec_as::<f32>().map_err(|e| Error::device(doing, &e))
+}
+
+/// Puts the numbers of `tensors`, one after the other, into `values`.
+fn read_into(values: &mut Vec<f32>, tensors: Vec<Tensor<1>>, doing: &str) -> Result<()> {
+    values.clear();
+    let failed = |e: &dyn std::fmt::Display| Error::device(doing, e);
+    // An adapter is asked once. On the CPU each tensor is there as it is.
+    if tensors.first().is_some_and(|tensor| tensor.device() != Device::flex()) {
+        *values = read(Tensor::cat(tensors, 0), doing)?;
+        return Ok(());
+    }
+    for tensor in tensors {
+        let data = tensor.try_into_data_as::<f32>().map_err(|e| failed(&e))?;
+        values.extend_from_slice(data.as_slice().map_err(|e| failed(&format!("{e:?}")))?);
+    }
+    Ok(())
 }
 
 /// The numbers of `tensors`, one after the other; there may be none.
