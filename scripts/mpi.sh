@@ -1,14 +1,19 @@
 #!/usr/bin/env bash
-# Builds the program with MPI and tests it with two and three processes (tests/mpi). Installs Open MPI and libclang where they are missing
-# (Debian and Ubuntu).
+# Builds the program with MPI and tests it with two and three processes (tests/mpi). Installs Open MPI, libclang and a software Vulkan driver
+# where they are missing (Debian and Ubuntu).
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/vulkan.sh
 
 if ! command -v mpirun >/dev/null || ! command -v mpicc >/dev/null || ! ls /usr/lib/llvm-*/lib/libclang*.so* >/dev/null 2>&1; then
-    sudo=$([ "$(id -u)" = 0 ] || echo sudo)
-    $sudo apt-get update -qq
-    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends libopenmpi-dev openmpi-bin libclang-dev >/dev/null
+    install_packages libopenmpi-dev openmpi-bin libclang-dev
 fi
+# Without it Mesa's window system code complains on every start.
+export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-$(mktemp -d)}"
 cargo clippy --release --locked --features mpi --lib --test mpi -- -D warnings
+found=$(cargo run --release --locked --quiet --features mpi -- devices)
+if grep -q '^no adapter' <<<"$found"; then
+    install_vulkan
+fi
 # One after the other: each is two or three processes.
 exec cargo test --release --locked --features mpi --test mpi -- --test-threads 1
