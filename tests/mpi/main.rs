@@ -30,6 +30,8 @@ fn mpirun(at: &Path, more: &[&str]) -> Command {
     let program = program(at);
     let mut command = Command::new("mpirun");
     command.args(["--oversubscribe", "--mca", "mpi_yield_when_idle", "1"]);
+    // Where a container forbids processes to read each other's memory.
+    command.args(["--mca", "btl_vader_single_copy_mechanism", "none"]);
     command.args(more).current_dir(at).stdout(Stdio::piped()).stderr(Stdio::piped());
     for (name, value) in program.get_envs() {
         match value {
