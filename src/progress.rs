@@ -43,7 +43,12 @@ pub fn say(line: &str) {
 /// As [`say`], of what the user has to know: it is printed where it is quiet, too.
 pub fn warn(line: &str) {
     *PRINTED.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-    BARS.suspend(|| drop(writeln!(std::io::stderr(), "{line}")));
+    BARS.suspend(|| drop(std::io::stderr().write_all(format!("{line}\n").as_bytes())));
+}
+
+/// Prints the line of an error on stderr, in one piece: a launcher may print there at the same time. The terminal may be gone.
+pub fn print_error(error: &str) {
+    let _ = std::io::stderr().write_all(format!("error: {error}\n").as_bytes());
 }
 
 /// A bar up to `total`, without a style; hidden where there is no terminal or it is quiet.

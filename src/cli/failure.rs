@@ -1,10 +1,10 @@
 //! What a user is told when a device fails, and the command that goes on.
 
 use crate::error::Error;
+use crate::progress::print_error;
 use crate::ranks::watch;
 use crate::train::saver::is_writing;
 use std::any::Any;
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -92,8 +92,7 @@ fn end(said: &str) {
 /// Prints how the program fails, unless rank 0 says so for this process.
 pub fn report(error: &Error) {
     if !watch::fail(error) {
-        // The terminal may be gone.
-        let _ = writeln!(std::io::stderr(), "error: {error}");
+        print_error(&error.to_string());
     }
     if watch::is_on() {
         // MPI would wait for those that are gone.

@@ -6,7 +6,7 @@
 
 use super::Ranks;
 use crate::error::{Error, Result};
-use crate::progress::warn;
+use crate::progress::{print_error, warn};
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, ToSocketAddrs};
@@ -177,7 +177,7 @@ impl Watch {
         };
         let go_on =
             if resume.is_empty() || how.contains(resume.as_str()) { String::new() } else { format!("; go on with `{resume}`") };
-        let _ = writeln!(std::io::stderr(), "error: {name}{how}{go_on}");
+        print_error(&format!("{name}{how}{go_on}"));
         self.send(&[FAILED]);
     }
 
