@@ -1,14 +1,11 @@
 //! Training steps by several processes together, and what their exchange takes.
 
 use super::plan::Size;
-use super::step::recipe;
+use super::step::{noise, recipe};
 use super::timing::Timing;
-use crate::config::{Config, Sides};
-use crate::data::bytes_of;
 use crate::device::Selected;
 use crate::diffusion::Schedule;
 use crate::error::{Error, Result};
-use crate::rng::{self, Purpose};
 use crate::train::checkpoint::State;
 use crate::train::exchange::{Among, Exchange, Spent};
 use crate::train::step::Pair;
@@ -86,7 +83,8 @@ fn steps(among: &Among, size: Size, device: &Selected) -> Result<Row> {
     let mut step = |mut state: State| {
         number += 1;
         let clock = Instant::now();
-        let pair = images(&config, exchange.rows().len(), device);
+        let [source, target] = noise(config.model.sides, exchange.rows().len());
+        let pair = Pair::new(config.model.sides, source, target, None, &device.device.clone().autodiff());
         let outcome;
         (state, outcome, _) = exchange.step(state, pair, &schedule, &config, number, 1e-4, false)?;
         let loss = outcome.loss.try_into_scalar::<f32>().map_err(|e| Error::device("computing a step", &e))?;
@@ -131,16 +129,6 @@ fn exchanges(among: &Among, size: Size, device: &Selected) -> Result<Row> {
         spent.push(exchange.spent());
     }
     row("exchange", size, among, times, median(spent), numbers)
-}
-
-/// `n` pairs of noise.
-fn images(config: &Config, n: usize, device: &Selected) -> Pair {
-    let noise = |side: usize| {
-        let values = rng::normal(&mut rng::stream(1, Purpose::Test, 0), n * bytes_of(side));
-        values.into_iter().map(|v| v.clamp(-1.0, 1.0)).collect()
-    };
-    let Sides { source, target } = config.model.sides;
-    Pair::new(config.model.sides, noise(source), noise(target), None, &device.device.clone().autodiff())
 }
 
 /// The one whose whole is the median.

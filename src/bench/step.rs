@@ -40,6 +40,14 @@ pub(super) fn recipe(size: Size) -> Result<Config> {
     Config::parse(text, name, &overrides)
 }
 
+/// The values of `images` sources and targets of noise in [-1, 1].
+pub(super) fn noise(sides: Sides, images: usize) -> [Vec<f32>; 2] {
+    [sides.source, sides.target].map(|side| {
+        let values = rng::normal(&mut rng::stream(1, Purpose::Test, 0), images * bytes_of(side));
+        values.into_iter().map(|v| v.clamp(-1.0, 1.0)).collect()
+    })
+}
+
 /// Training, one step at a time.
 pub(super) struct Training {
     device: Device,
@@ -55,13 +63,7 @@ pub(super) struct Training {
 impl Training {
     /// A beginning by `config` on `device`, with images drawn at random.
     pub(super) fn new(config: Config, device: &Device) -> Self {
-        let batch = config.train.batch_size;
-        let images = |side: usize| {
-            let values = rng::normal(&mut rng::stream(1, Purpose::Test, 0), batch * bytes_of(side));
-            values.into_iter().map(|v| v.clamp(-1.0, 1.0)).collect()
-        };
-        let Sides { source, target } = config.model.sides;
-        let (source, target) = (images(source), images(target));
+        let [source, target] = noise(config.model.sides, config.train.batch_size);
         let (schedule, state) = (Schedule::new(&config.diffusion), State::new(&config, "", device));
         Self { device: device.clone(), config, schedule, source, target, state: Some(state), number: 0 }
     }
