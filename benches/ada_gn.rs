@@ -1,4 +1,5 @@
-//! Times fused AdaGN against its composition of tensor operations, forward + backward. Prints one JSON line a shape.
+//! Times fused AdaGN against its composition of tensor operations, forward + backward. Prints one
+//! JSON line a shape.
 //!
 //! cargo bench --bench ada_gn -- --device vulkan
 
@@ -48,12 +49,17 @@ fn main() {
     }
 }
 
-/// Seconds of one forward and backward pass on NHWC memory, everything read back that training needs.
+/// Seconds of one forward and backward pass on NHWC memory, everything read back that training
+/// needs.
 fn forward_backward([b, c, h, w]: [usize; 4], groups: usize, fused: bool, device: &Device) -> f64 {
     let autodiff = device.clone().autodiff();
     let x = random([b, h, w, c], 0, &autodiff).permute([0, 3, 1, 2]).detach().require_grad();
-    let (t, z) = (random([b, 2 * c], 1, &autodiff).require_grad(), random([b, 2 * c], 2, &autodiff).require_grad());
-    let (gamma, beta) = (random([c], 3, &autodiff).require_grad(), random([c], 4, &autodiff).require_grad());
+    let (t, z) = (
+        random([b, 2 * c], 1, &autodiff).require_grad(),
+        random([b, 2 * c], 2, &autodiff).require_grad(),
+    );
+    let (gamma, beta) =
+        (random([c], 3, &autodiff).require_grad(), random([c], 4, &autodiff).require_grad());
     let weights = random([b, h, w, c], 5, &autodiff).permute([0, 3, 1, 2]);
     let options = AdaGnOptions { groups, eps: 1e-5, activation: Activation::Silu, dropout: None };
     device.sync().expect("the device works");

@@ -1,5 +1,6 @@
-//! Losses of training with our kernels beside those of Burn's own operations, for several seeds: the curves must agree within
-//! the spread of the seeds. Prints one JSON line a run and a summary of smoothed losses.
+//! Losses of training with our kernels beside those of Burn's own operations, for several seeds:
+//! the curves must agree within the spread of the seeds. Prints one JSON line a run and a summary
+//! of smoothed losses.
 //!
 //! cargo bench --bench curves -- --steps 200
 
@@ -44,15 +45,23 @@ fn main() {
         smoothed.push([ours, burns]);
     }
     let points = smoothed[0][0].len();
-    // From the first point on: the largest distance of two seeds, and of the two sets of kernels under one seed.
+    // From the first point on: the largest distance of two seeds, and of the two sets of kernels
+    // under one seed.
     let spread = |i: usize| {
         let values: Vec<f64> = smoothed.iter().map(|[ours, _]| ours[i]).collect();
-        values.iter().fold(0.0f64, |m, v| m.max(*v)) - values.iter().fold(f64::INFINITY, |m, v| m.min(*v))
+        values.iter().fold(0.0f64, |m, v| m.max(*v))
+            - values.iter().fold(f64::INFINITY, |m, v| m.min(*v))
     };
-    let distance = |i: usize| smoothed.iter().map(|[ours, burns]| (ours[i] - burns[i]).abs()).fold(0.0f64, f64::max);
-    let (spreads, distances): (Vec<_>, Vec<_>) = (0..points).map(|i| (spread(i), distance(i))).unzip();
+    let distance = |i: usize| {
+        smoothed.iter().map(|[ours, burns]| (ours[i] - burns[i]).abs()).fold(0.0f64, f64::max)
+    };
+    let (spreads, distances): (Vec<_>, Vec<_>) =
+        (0..points).map(|i| (spread(i), distance(i))).unzip();
     let within = spreads.iter().zip(&distances).all(|(s, d)| d <= s);
-    println!("{}", json!({ "steps": args.steps, "spread_of_seeds": spreads, "ours_to_burn": distances, "within": within }));
+    println!(
+        "{}",
+        json!({ "steps": args.steps, "spread_of_seeds": spreads, "ours_to_burn": distances, "within": within })
+    );
     assert!(within, "the curves differ by more than the seeds do");
 }
 
@@ -74,7 +83,8 @@ fn losses(args: &Args, seed: u64) -> Vec<f64> {
     let device = Selected::cpu("asked for").device;
     let (schedule, autodiff) = (Schedule::new(&config.diffusion), device.clone().autodiff());
     let images = bundled().expect("the bundled subset").train;
-    let mut batches = Loader::new(images, config.data.clone(), args.batch, seed, 0).expect("batches");
+    let mut batches =
+        Loader::new(images, config.data.clone(), args.batch, seed, 0).expect("batches");
     let mut state = State::new(&config, "", &device);
     let mut losses = Vec::new();
     for number in 1..=args.steps {

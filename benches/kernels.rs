@@ -1,4 +1,5 @@
-//! Times the kernels of `soda bench` whose name holds a text, in this process. Prints one JSON line a case.
+//! Times the kernels of `soda bench` whose name holds a text, in this process. Prints one JSON line
+//! a case.
 //!
 //! cargo bench --bench kernels -- --device cpu --filter grad_weight
 
@@ -32,7 +33,8 @@ fn main() {
     let args = Args::parse();
     let _ = args.bench;
     let device = device::select(&args.device).expect("the device");
-    for timed in timed(operations(), args.batch).iter().filter(|t| t.name().contains(&args.filter)) {
+    for timed in timed(operations(), args.batch).iter().filter(|t| t.name().contains(&args.filter))
+    {
         let (first, timing) = time(timed, &device.device, args.seconds).expect("the device works");
         let (row, work) = (timed.row(&Place::of(&device)), timed.pass.work);
         println!(

@@ -1,5 +1,5 @@
-//! How many evaluations of the denoiser a picture needs: every sampler at several step counts against 1,000 steps of DDIM, from
-//! the same z and x_T.
+//! How many evaluations of the denoiser a picture needs: every sampler at several step counts
+//! against 1,000 steps of DDIM, from the same z and x_T.
 //!
 //! `cargo bench --bench samplers -- WEIGHTS.safetensors [DEVICE]`
 
@@ -27,19 +27,29 @@ fn compare() -> Result<()> {
     // Cargo adds --bench.
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let Some(path) = arguments.first() else {
-        return Err(Error::usage("name a weights file: cargo bench --bench samplers -- WEIGHTS.safetensors [DEVICE]"));
+        return Err(Error::usage(
+            "name a weights file: cargo bench --bench samplers -- WEIGHTS.safetensors [DEVICE]",
+        ));
     };
     let device = device::select(arguments.get(1).map_or("cpu", String::as_str))?;
     let weights = WeightsFile::open(Path::new(path))?;
     let (model, config) = (weights.model(&device.device)?, &weights.config);
     let images = data::open(None, config.data.side, &data::Options::default())?.test.first(N);
-    println!("{path} on {}, {N} images, guidance 0, no clipping, no noise added", device.describe());
+    println!(
+        "{path} on {}, {N} images, guidance 0, no clipping, no noise added",
+        device.describe()
+    );
 
     let guidance = Guidance::Whole(0.0);
     let plain = SampleConfig { eta: 0.0, guidance, clip_x0: false, ..config.sample.clone() };
     let z = Decoder::new(&model, config, plain.clone(), &device.device).encode(&images)?;
     let draw = |sampler, steps| -> Result<(Vec<f32>, f64)> {
-        let decoder = Decoder::new(&model, config, SampleConfig { sampler, steps, ..plain.clone() }, &device.device);
+        let decoder = Decoder::new(
+            &model,
+            config,
+            SampleConfig { sampler, steps, ..plain.clone() },
+            &device.device,
+        );
         let clock = Instant::now();
         Ok((decoder.draw(&z, 1)?, clock.elapsed().as_secs_f64()))
     };
@@ -57,7 +67,10 @@ fn compare() -> Result<()> {
         ("dpm-solver", Sampler::DpmSolver, 25),
     ] {
         let (drawn, seconds) = draw(sampler, steps)?;
-        println!("{name:>10} {steps:>6} {seconds:>9.2} {:>22.1}", similarity(&drawn, &fine, config.model.sides.target)?.psnr);
+        println!(
+            "{name:>10} {steps:>6} {seconds:>9.2} {:>22.1}",
+            similarity(&drawn, &fine, config.model.sides.target)?.psnr
+        );
     }
     let (hundred, _) = draw(Sampler::Ddim, 100)?;
     let (twenty, _) = draw(Sampler::DpmSolver, 20)?;

@@ -1,4 +1,5 @@
-//! The recipe of a run: one typed structure, read from TOML; every number of a recipe stands in its file.
+//! The recipe of a run: one typed structure, read from TOML; every number of a recipe stands in its
+//! file.
 
 mod built_in;
 mod check;
@@ -48,10 +49,12 @@ pub struct Config {
 pub enum Views {
     /// Source and target are drawn independently (SODA).
     Two,
-    /// As two; the denoiser is told how the target lies in the source, as SODA tells it camera poses. RandAugment leaves its
-    /// geometric operations out. Goes with `model.unet.view_conditioning`.
+    /// As two; the denoiser is told how the target lies in the source, as SODA tells it camera
+    /// poses. RandAugment leaves its geometric operations out. Goes with
+    /// `model.unet.view_conditioning`.
     Conditioned,
-    /// Source = target = the same plain image (the report's autoencoding); the view settings are ignored.
+    /// Source = target = the same plain image (the report's autoencoding); the view settings are
+    /// ignored.
     Same,
 }
 
@@ -59,14 +62,14 @@ pub enum Views {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// Height and width of the images in pixels, a multiple of 8 from 16 to 256. Images of a folder are read at that side;
-    /// CIFAR's, of 32, are resampled to it.
+    /// Height and width of the images in pixels, a multiple of 8 from 16 to 256. Images of a folder
+    /// are read at that side; CIFAR's, of 32, are resampled to it.
     #[serde(default = "side::default_side")]
     pub side: usize,
     /// One view or two.
     pub views: Views,
-    /// Per-channel mean and standard deviation (of pixels in `[0, 1]`) that the encoder's input is normalised by.
-    /// Belongs to the weights and is stored with them.
+    /// Per-channel mean and standard deviation (of pixels in `[0, 1]`) that the encoder's input is
+    /// normalised by. Belongs to the weights and is stored with them.
     pub mean: [f32; 3],
     /// See `mean`.
     pub std: [f32; 3],
@@ -82,22 +85,25 @@ pub struct DataConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ViewConfig {
-    /// Height and width of the view in pixels, as those of the images; 0: the same as `data.side`. See [`DataConfig::sides`].
+    /// Height and width of the view in pixels, as those of the images; 0: the same as `data.side`.
+    /// See [`DataConfig::sides`].
     #[serde(default)]
     pub side: usize,
     /// Probability of a random resized crop followed by a possible flip (FutureXiang: 0.95).
     pub crop: f32,
     /// Area of the crop as a share of the image, [smallest, largest] (torchvision: 0.08, 1).
     pub crop_scale: [f32; 2],
-    /// Width over height of the crop, [smallest, largest] (torchvision: 3/4, 4/3), drawn log-uniformly.
+    /// Width over height of the crop, [smallest, largest] (torchvision: 3/4, 4/3), drawn
+    /// log-uniformly.
     pub crop_ratio: [f32; 2],
     /// Probability of a horizontal flip, given that the crop is applied (0.5).
     pub flip: f32,
-    /// Probability of colour jitter (SimCLR: 0.8): brightness, contrast, saturation and hue, in an order that is drawn.
+    /// Probability of colour jitter (SimCLR: 0.8): brightness, contrast, saturation and hue, in an
+    /// order that is drawn.
     #[serde(default)]
     pub color_jitter: f32,
-    /// Strength s of the colour jitter (SimCLR: 0.5 for CIFAR): factors of brightness, contrast and saturation within 1 +- 0.8 s,
-    /// hue within +- 0.2 s turns of the colour circle.
+    /// Strength s of the colour jitter (SimCLR: 0.5 for CIFAR): factors of brightness, contrast and
+    /// saturation within 1 +- 0.8 s, hue within +- 0.2 s turns of the colour circle.
     #[serde(default = "default_color_jitter_strength")]
     pub color_jitter_strength: f32,
     /// Probability that the colours are taken away (torchvision's RandomGrayscale; SimCLR: 0.2).
@@ -109,7 +115,8 @@ pub struct ViewConfig {
     pub rand_augment_ops: usize,
     /// See `rand_augment_ops`.
     pub rand_augment_magnitude: usize,
-    /// Standard deviation of Gaussian noise added after normalisation (FutureXiang: 0.1 on the source, 0 on the target).
+    /// Standard deviation of Gaussian noise added after normalisation (FutureXiang: 0.1 on the
+    /// source, 0 on the target).
     pub noise: f32,
 }
 
@@ -138,7 +145,8 @@ pub struct ModelConfig {
     pub encoder: EncoderConfig,
     /// The denoiser.
     pub unet: UNetConfig,
-    /// Sides of the images that they work on, those of [`DataConfig::sides`]: a recipe names them there.
+    /// Sides of the images that they work on, those of [`DataConfig::sides`]: a recipe names them
+    /// there.
     #[serde(skip)]
     pub sides: Sides,
 }
@@ -149,14 +157,15 @@ pub struct ModelConfig {
 pub struct UNetConfig {
     /// Channels of the stem.
     pub base: usize,
-    /// What t / T is multiplied by before the sinusoids: 1 in the public implementation for CIFAR-10, 1000 in DDPM.
+    /// What t / T is multiplied by before the sinusoids: 1 in the public implementation for
+    /// CIFAR-10, 1000 in DDPM.
     pub time_scale: f32,
     /// Channels of each resolution stage as a multiple of `base`, finest first.
     pub multipliers: Vec<usize>,
     /// Residual blocks of a down stage (an up stage has one more).
     pub blocks: usize,
-    /// Sides of the feature maps that get self-attention, in pixels (the middle always does): stage s has `data.target.side` >>
-    /// s.
+    /// Sides of the feature maps that get self-attention, in pixels (the middle always does): stage
+    /// s has `data.target.side` >> s.
     pub attention: Vec<usize>,
     /// Groups of every GroupNorm but the last one.
     pub groups: usize,
@@ -170,7 +179,8 @@ pub struct UNetConfig {
     /// [`ModelConfig::sections`]. Off: every block sees all of z.
     #[serde(default)]
     pub layer_modulation: bool,
-    /// Whether the denoiser is told where in the source view the pixels of its image lie; goes with `data.views = "conditioned"`.
+    /// Whether the denoiser is told where in the source view the pixels of its image lie; goes with
+    /// `data.views = "conditioned"`.
     #[serde(default)]
     pub view_conditioning: bool,
 }
@@ -201,12 +211,15 @@ pub struct DiffusionConfig {
     /// The levels that training draws from: "discrete" or "continuous".
     #[serde(default)]
     pub levels: Levels,
-    /// Share of the draws that have an alpha_bar between 0 and [`HIGH_NOISE`](crate::diffusion::schedule::HIGH_NOISE), uniformly; the
-    /// inverted cosine has next to none there. Needs continuous levels. With v, samplers then begin with pure noise as one more level.
+    /// Share of the draws that have an alpha_bar between 0 and
+    /// [`HIGH_NOISE`](crate::diffusion::schedule::HIGH_NOISE), uniformly; the inverted cosine has
+    /// next to none there. Needs continuous levels. With v, samplers then begin with pure noise as
+    /// one more level.
     #[serde(default)]
     pub high_noise: f64,
-    /// Added to ln(alpha_bar / (1 - alpha_bar)) at every level. Larger images show through the same noise, as neighbouring pixels say the
-    /// same: 2 ln(32 / side) leaves as much of them as of images of 32 pixels (Hoogeboom et al. 2023, "simple diffusion", section 2.1).
+    /// Added to ln(alpha_bar / (1 - alpha_bar)) at every level. Larger images show through the same
+    /// noise, as neighbouring pixels say the same: 2 ln(32 / side) leaves as much of them as of
+    /// images of 32 pixels (Hoogeboom et al. 2023, "simple diffusion", section 2.1).
     #[serde(default)]
     pub log_snr_shift: f64,
 }
@@ -214,7 +227,14 @@ pub struct DiffusionConfig {
 impl DiffusionConfig {
     /// eps at `steps` discrete levels of `schedule`.
     pub fn new(schedule: ScheduleKind, steps: usize) -> Self {
-        Self { schedule, steps, prediction: Prediction::Eps, levels: Levels::Discrete, high_noise: 0.0, log_snr_shift: 0.0 }
+        Self {
+            schedule,
+            steps,
+            prediction: Prediction::Eps,
+            levels: Levels::Discrete,
+            high_noise: 0.0,
+            log_snr_shift: 0.0,
+        }
     }
 }
 
@@ -232,7 +252,8 @@ pub enum LrSchedule {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnSaveError {
-    /// It says so and goes on; the exit code tells if the last checkpoint couldn't be written either.
+    /// It says so and goes on; the exit code tells if the last checkpoint couldn't be written
+    /// either.
     #[default]
     Continue,
     /// It ends with that error.
@@ -246,8 +267,8 @@ pub enum Precision {
     /// f32 everywhere.
     #[default]
     F32,
-    /// Feature maps and factors of products in f16, sums, statistics, losses and weights in f32 (Micikevicius et al. 2018), with dynamic
-    /// loss scaling. The CPU backend emulates it.
+    /// Feature maps and factors of products in f16, sums, statistics, losses and weights in f32
+    /// (Micikevicius et al. 2018), with dynamic loss scaling. The CPU backend emulates it.
     Mixed,
 }
 
@@ -268,11 +289,14 @@ impl Default for MicroBatch {
 }
 
 impl MicroBatch {
-    /// The sizes of the parts of `images` images; a list is of as many as it names, others are one part.
+    /// The sizes of the parts of `images` images; a list is of as many as it names, others are one
+    /// part.
     pub fn parts(&self, images: usize) -> Vec<usize> {
         match self {
             Self::Size(size) if *size == 0 || *size >= images => vec![images],
-            Self::Size(size) => (0..images).step_by(*size).map(|start| (*size).min(images - start)).collect(),
+            Self::Size(size) => {
+                (0..images).step_by(*size).map(|start| (*size).min(images - start)).collect()
+            }
             Self::Sizes(sizes) if sizes.iter().sum::<usize>() == images => sizes.clone(),
             Self::Sizes(_) => vec![images],
         }
@@ -285,8 +309,9 @@ impl MicroBatch {
 pub struct TrainConfig {
     /// Images a step.
     pub batch_size: usize,
-    /// Images that go through the networks at once: a batch is cut into parts of that size and their gradients added up, for
-    /// devices with little memory (BatchNorm then sees a part at a time); 0: the whole batch. A list names the sizes of the parts.
+    /// Images that go through the networks at once: a batch is cut into parts of that size and
+    /// their gradients added up, for devices with little memory (BatchNorm then sees a part at a
+    /// time); 0: the whole batch. A list names the sizes of the parts.
     #[serde(default)]
     pub micro_batch: MicroBatch,
     /// "f32" or "mixed".
@@ -300,8 +325,9 @@ pub struct TrainConfig {
     pub encoder_lr_ratio: f64,
     /// What follows the warm-up.
     pub lr_schedule: LrSchedule,
-    /// Share of the run, its last, in which a constant rate falls to 0 as 1 - sqrt of the share of it that is over (a
-    /// warm-up-stable-decay or trapezoidal schedule; Haegele et al. 2024, arXiv 2405.18392, who found 10 to 20 % enough); 0: none.
+    /// Share of the run, its last, in which a constant rate falls to 0 as 1 - sqrt of the share of
+    /// it that is over (a warm-up-stable-decay or trapezoidal schedule; Haegele et al. 2024, arXiv
+    /// 2405.18392, who found 10 to 20 % enough); 0: none.
     #[serde(default)]
     pub cooldown: f64,
     /// Steps of linear warm-up from 0.
@@ -317,28 +343,31 @@ pub struct TrainConfig {
     pub clip_norm: f64,
     /// Largest decay of the EMA of the weights.
     pub ema_decay: f64,
-    /// Warm-up of that decay: at update n it is at most 1 - (1 + n)^-power; 0 switches the warm-up off.
+    /// Warm-up of that decay: at update n it is at most 1 - (1 + n)^-power; 0 switches the warm-up
+    /// off.
     pub ema_power: f64,
     /// Probability that an image's whole z is zeroed (classifier-free guidance).
     pub z_drop: f64,
-    /// Layer masking (SODA): probability that a section of an image's z is zeroed, drawn for each section by itself; needs
-    /// layer modulation.
+    /// Layer masking (SODA): probability that a section of an image's z is zeroed, drawn for each
+    /// section by itself; needs layer modulation.
     #[serde(default)]
     pub layer_mask: f64,
-    /// What each noise level counts in the loss: "uniform", "one_minus_alpha_bar", "pdae" or "min_snr".
+    /// What each noise level counts in the loss: "uniform", "one_minus_alpha_bar", "pdae" or
+    /// "min_snr".
     #[serde(default)]
     pub loss_weight: LossWeight,
-    /// Draws of t, eps and mask for the z of one image: the encoder sees an image once, the denoiser that many times, and the loss is
-    /// the mean.
+    /// Draws of t, eps and mask for the z of one image: the encoder sees an image once, the
+    /// denoiser that many times, and the loss is the mean.
     #[serde(default = "one")]
     pub denoisings: usize,
-    /// Whether the t of a step are spread evenly, t_i = (u + i / B) mod 1 with one u (VDM, Kingma et al. 2021), instead of drawn each by
-    /// itself.
+    /// Whether the t of a step are spread evenly, t_i = (u + i / B) mod 1 with one u (VDM, Kingma
+    /// et al. 2021), instead of drawn each by itself.
     #[serde(default)]
     pub stratified_t: bool,
-    /// Weight of a penalty on what the numbers of z share, added to the loss: the squares of their correlations within a batch (a
-    /// part of one with `micro_batch`), summed over pairs of different ones, over Z (the redundancy term of Barlow Twins, the
-    /// covariance term of VICReg on standardised z); 0: none.
+    /// Weight of a penalty on what the numbers of z share, added to the loss: the squares of their
+    /// correlations within a batch (a part of one with `micro_batch`), summed over pairs of
+    /// different ones, over Z (the redundancy term of Barlow Twins, the covariance term of VICReg
+    /// on standardised z); 0: none.
     #[serde(default)]
     pub decorrelation: f64,
     /// Steps between two rows of metrics.jsonl.
@@ -352,13 +381,15 @@ pub struct TrainConfig {
     pub on_save_error: OnSaveError,
     /// Steps between two reconstruction grids; 0 draws none before the end.
     pub sample_every: usize,
-    /// Steps between two scores of z on held-out training images (k-NN and linear probe); 0 takes none.
+    /// Steps between two scores of z on held-out training images (k-NN and linear probe); 0 takes
+    /// none.
     #[serde(default)]
     pub evaluate_every: usize,
     /// Training images that those learn from, at most; 0 takes all.
     #[serde(default)]
     pub evaluate_images: usize,
-    /// Whether the rows, scores and pictures also go to event files of TensorBoard in the run directory.
+    /// Whether the rows, scores and pictures also go to event files of TensorBoard in the run
+    /// directory.
     #[serde(default)]
     pub tensorboard: bool,
 }
@@ -391,7 +422,8 @@ impl Config {
     /// Reads `path`, applies `--set key=value` overrides in order and checks every value.
     ///
     /// # Errors
-    /// A sentence naming the file and the field: unreadable file, unknown key, wrong type, impossible value.
+    /// A sentence naming the file and the field: unreadable file, unknown key, wrong type,
+    /// impossible value.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self> {
         // The program's own recipes are there wherever it runs; a file of that name comes first.
         let built_in = BUILT_IN.iter().find(|(name, _)| path == Path::new(name) && !path.exists());
@@ -404,12 +436,14 @@ impl Config {
 
     /// As [`Config::load`], from text; `origin` is what error messages call it.
     pub fn parse(text: &str, origin: &str, overrides: &[String]) -> Result<Self> {
-        let mut table: toml::Table = text.parse().map_err(|e: toml::de::Error| toml_error(origin, &e))?;
+        let mut table: toml::Table =
+            text.parse().map_err(|e: toml::de::Error| toml_error(origin, &e))?;
         for item in overrides {
             set(&mut table, item)?;
         }
         // Printed and read again, so that messages carry the offending line, overrides included.
-        let resolved = toml::to_string(&table).map_err(|e| Error::usage(format!("{origin}: {e}")))?;
+        let resolved =
+            toml::to_string(&table).map_err(|e| Error::usage(format!("{origin}: {e}")))?;
         let mut config: Config = toml::from_str(&resolved).map_err(|e| toml_error(origin, &e))?;
         config.model.sides = config.data.sides();
         config.check().map_err(|e| Error::usage(format!("{origin}: {e}")))?;
@@ -423,8 +457,9 @@ impl Config {
 }
 
 impl ModelConfig {
-    /// The sections of z, in order, as positions in it. With layer modulation one for each of the m resolutions, finest first,
-    /// and one for the middle, as equal as m + 1 sections can be, the first ones longer; without it all of z is one.
+    /// The sections of z, in order, as positions in it. With layer modulation one for each of the m
+    /// resolutions, finest first, and one for the middle, as equal as m + 1 sections can be, the
+    /// first ones longer; without it all of z is one.
     pub fn sections(&self) -> Vec<Range<usize>> {
         let count = if self.unet.layer_modulation { self.unet.multipliers.len() + 1 } else { 1 };
         let end = |i: usize| i * (self.z_dim / count) + i.min(self.z_dim % count);
@@ -433,12 +468,15 @@ impl ModelConfig {
 }
 
 impl ModelConfig {
-    /// What of z two images can be mixed by: its sections, or, where every stage of the denoiser has all of z, that of each stage in the z
-    /// of all stages side by side ([`by_stage`](crate::edit::mix::by_stage)).
+    /// What of z two images can be mixed by: its sections, or, where every stage of the denoiser
+    /// has all of z, that of each stage in the z of all stages side by side
+    /// ([`by_stage`](crate::edit::mix::by_stage)).
     pub fn mixable(&self) -> Vec<Range<usize>> {
         match self.unet.layer_modulation {
             true => self.sections(),
-            false => (0..=self.unet.multipliers.len()).map(|stage| stage * self.z_dim..(stage + 1) * self.z_dim).collect(),
+            false => (0..=self.unet.multipliers.len())
+                .map(|stage| stage * self.z_dim..(stage + 1) * self.z_dim)
+                .collect(),
         }
     }
 }
@@ -449,9 +487,10 @@ impl UNetConfig {
         self.multipliers.iter().map(|m| m * self.base).collect()
     }
 
-    /// Name and channels of every residual level in the order in which they are computed: `down0.0` (stage 0, the finest, its
-    /// block 0), `down0.1`, .. , `middle`, and back from the coarsest stage: `up3.0`, .. , `up0.2`. `downS.B` and `upS.B` work at
-    /// (side >> S) pixels a side, `side` being the target view's.
+    /// Name and channels of every residual level in the order in which they are computed: `down0.0`
+    /// (stage 0, the finest, its block 0), `down0.1`, .. , `middle`, and back from the coarsest
+    /// stage: `up3.0`, .. , `up0.2`. `downS.B` and `upS.B` work at (side >> S) pixels a side,
+    /// `side` being the target view's.
     pub fn levels(&self) -> Vec<(String, usize)> {
         let widths = self.widths();
         let stage = |way: &str, stage: usize, blocks: usize| -> Vec<(String, usize)> {
@@ -480,7 +519,9 @@ impl UNetConfig {
 /// Applies one `key.path=value`; the value is TOML, or a bare word taken as a string.
 fn set(table: &mut toml::Table, item: &str) -> Result<()> {
     let Some((key, value)) = item.split_once('=') else {
-        return Err(Error::usage(format!("--set {item}: expected key=value, for example --set train.batch_size=64")));
+        return Err(Error::usage(format!(
+            "--set {item}: expected key=value, for example --set train.batch_size=64"
+        )));
     };
     let value = value.trim();
     let parsed = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
@@ -491,12 +532,18 @@ fn set(table: &mut toml::Table, item: &str) -> Result<()> {
     for part in path {
         at = match at.get_mut(part) {
             Some(toml::Value::Table(inner)) => inner,
-            _ => return Err(Error::usage(format!("--set {item}: there is no section {part:?} in the configuration"))),
+            _ => {
+                return Err(Error::usage(format!(
+                    "--set {item}: there is no section {part:?} in the configuration"
+                )));
+            }
         };
     }
     match (at.get(last), value) {
         // 1 is a fine way to write 1.0.
-        (Some(toml::Value::Float(_)), toml::Value::Integer(i)) => at.insert(last.into(), toml::Value::Float(i as f64)),
+        (Some(toml::Value::Float(_)), toml::Value::Integer(i)) => {
+            at.insert(last.into(), toml::Value::Float(i as f64))
+        }
         (_, value) => at.insert(last.into(), value),
     };
     Ok(())
@@ -507,13 +554,16 @@ fn toml_error(origin: &str, error: &toml::de::Error) -> Error {
     let message = error.message().trim().replace('\n', " ");
     let full = error.to_string();
     // The line of the file that toml quotes ("3 | unknown = 1"), if it does.
-    let quoted =
-        full.lines().find_map(|l| l.split_once(" | ").filter(|(n, _)| n.trim().parse::<usize>().is_ok()).map(|(_, t)| t));
+    let quoted = full.lines().find_map(|l| {
+        l.split_once(" | ").filter(|(n, _)| n.trim().parse::<usize>().is_ok()).map(|(_, t)| t)
+    });
     match quoted {
         // A line can be as long as the file.
         Some(line) => {
             let line: String = line.trim().chars().take(100).collect();
-            Error::usage(format!("{origin}: {message}, at `{line}`; see configs/ for the known keys"))
+            Error::usage(format!(
+                "{origin}: {message}, at `{line}`; see configs/ for the known keys"
+            ))
         }
         None => Error::usage(format!("{origin}: {message}; see configs/ for the known keys")),
     }

@@ -14,8 +14,9 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
 
-/// Writes `bytes` to `path` with the permissions of any new file: under another name first, so that nobody finds half of it. Links
-/// are followed; what is no regular file is opened and written to; `-` is standard output.
+/// Writes `bytes` to `path` with the permissions of any new file: under another name first, so that
+/// nobody finds half of it. Links are followed; what is no regular file is opened and written to;
+/// `-` is standard output.
 ///
 /// # Errors
 /// If the folder doesn't exist or can't be written, or the disk is full; what was at `path` stays.
@@ -57,7 +58,8 @@ pub fn remove_folder(path: &Path) -> Result<()> {
     removed.map_err(|e| Error::io("remove", path, &e))
 }
 
-/// Removes the file `path`, whether or not it is there; behind links, so that they stay and lead to nothing yet.
+/// Removes the file `path`, whether or not it is there; behind links, so that they stay and lead to
+/// nothing yet.
 ///
 /// # Errors
 /// If that isn't allowed.
@@ -75,7 +77,10 @@ fn sync_folder(path: &Path) -> Result<()> {
         let synced = File::open(path).and_then(|folder| folder.sync_all());
         return match synced {
             // Some network file systems know no such thing.
-            Err(e) if e.kind() != std::io::ErrorKind::InvalidInput && e.kind() != std::io::ErrorKind::Unsupported => {
+            Err(e)
+                if e.kind() != std::io::ErrorKind::InvalidInput
+                    && e.kind() != std::io::ErrorKind::Unsupported =>
+            {
                 Err(Error::io("write", path, &e))
             }
             _ => Ok(()),
@@ -89,8 +94,9 @@ pub fn folder(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Whether something can be written to `path`, found out before the work that makes it; folders that aren't there yet can be made.
-/// What is no regular file isn't opened for that: its readers would take it for the end.
+/// Whether something can be written to `path`, found out before the work that makes it; folders
+/// that aren't there yet can be made. What is no regular file isn't opened for that: its readers
+/// would take it for the end.
 ///
 /// # Errors
 /// If `path` is a folder or a socket, or nothing can be written beside it.
@@ -100,9 +106,14 @@ pub fn check_writable(path: &Path) -> Result<()> {
             Err(Error::usage(format!("{} is a folder; name a file in it", path.display())))
         }
         Destination::File(target) => {
-            let there = |folder: &&Path| folder.as_os_str().is_empty() || std::fs::symlink_metadata(folder).is_ok();
-            let nearest = folder(&target).ancestors().find(there).filter(|p| !p.as_os_str().is_empty());
-            tempfile::tempfile_in(nearest.unwrap_or(Path::new("."))).map(drop).map_err(|e| Error::io("write", path, &e))
+            let there = |folder: &&Path| {
+                folder.as_os_str().is_empty() || std::fs::symlink_metadata(folder).is_ok()
+            };
+            let nearest =
+                folder(&target).ancestors().find(there).filter(|p| !p.as_os_str().is_empty());
+            tempfile::tempfile_in(nearest.unwrap_or(Path::new(".")))
+                .map(drop)
+                .map_err(|e| Error::io("write", path, &e))
         }
         Destination::Stream if is_socket(path) => {
             Err(Error::usage(format!("{} is a socket; name a file or a pipe", path.display())))
@@ -145,7 +156,8 @@ mod crash {
         }
     }
 
-    /// The moment number `n` from now, and all after it, fail in this thread; `None`: none does. Gives how many were left.
+    /// The moment number `n` from now, and all after it, fail in this thread; `None`: none does.
+    /// Gives how many were left.
     #[cfg(test)]
     pub fn at(n: Option<u32>) -> Option<u32> {
         LEFT.replace(n)
@@ -165,8 +177,8 @@ pub fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// Opens the plain file `path`: what is a pipe or a device there, in a folder that came from elsewhere, could be waited for or read
-/// for ever.
+/// Opens the plain file `path`: what is a pipe or a device there, in a folder that came from
+/// elsewhere, could be waited for or read for ever.
 fn open(path: &Path) -> std::io::Result<File> {
     // Looked at before it is opened, as opening a pipe already waits.
     match std::fs::metadata(path)? {

@@ -1,5 +1,5 @@
-//! SODA (bottleneck diffusion for representation learning, arXiv 2311.17901) on any GPU: training, probe evaluation and
-//! generation on Burn and wgpu, with hand-written WGSL kernels.
+//! SODA (bottleneck diffusion for representation learning, arXiv 2311.17901) on any GPU: training,
+//! probe evaluation and generation on Burn and wgpu, with hand-written WGSL kernels.
 //!
 //! The rooms stand in dependency order; each uses only what stands before it.
 

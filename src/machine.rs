@@ -19,19 +19,26 @@ pub fn peak_resident_mib() -> Option<f64> {
     kibibytes("/proc/self/status", "VmHWM:").map(|k| k / 1024.0)
 }
 
-/// Seconds that the processors have worked for this process, all of its threads together, where the system tells.
+/// Seconds that the processors have worked for this process, all of its threads together, where the
+/// system tells.
 pub fn processor_seconds() -> Option<f64> {
     cpu_time::ProcessTime::try_now().ok().map(|time| time.as_duration().as_secs_f64())
 }
 
-/// The commit of the source tree that this binary lies in (or `SODA_COMMIT` at build time); null for an installed binary.
+/// The commit of the source tree that this binary lies in (or `SODA_COMMIT` at build time); null
+/// for an installed binary.
 pub fn commit() -> Option<String> {
     if let Some(commit) = option_env!("SODA_COMMIT") {
         return Some(commit.to_owned());
     }
     let program = std::env::current_exe().ok()?;
     let git = |args: &[&str]| {
-        let out = std::process::Command::new("git").arg("-C").arg(program.parent()?).args(args).output().ok()?;
+        let out = std::process::Command::new("git")
+            .arg("-C")
+            .arg(program.parent()?)
+            .args(args)
+            .output()
+            .ok()?;
         out.status.success().then(|| String::from_utf8_lossy(&out.stdout).trim().to_owned())
     };
     // Some other repository may hold an installed binary.
@@ -40,7 +47,8 @@ pub fn commit() -> Option<String> {
         return None;
     }
     let commit = git(&["rev-parse", "--short=12", "HEAD"])?;
-    let changed = git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|s| !s.is_empty());
+    let changed =
+        git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|s| !s.is_empty());
     Some(if changed { format!("{commit}+changes") } else { commit })
 }
 

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     without_window_system();
-    // Burn and wgpu panic where a device is lost or runs out of memory: that is caught here, at the edge, and told in one line.
+    // Burn and wgpu panic where a device is lost or runs out of memory: that is caught here, at the
+    // edge, and told in one line.
     let (aloud, print) = (std::env::var_os("RUST_BACKTRACE").is_some(), std::panic::take_hook());
     std::panic::set_hook(Box::new(move |panic| {
         soda::cli::overhear(panic.payload());
@@ -25,12 +26,13 @@ fn main() -> ExitCode {
     ExitCode::from(error.exit_code())
 }
 
-/// In a container or a service there is no window system; Mesa's layer that asks it for the preferred GPU then prints an
-/// alarming line for each adapter list. The layer is told to stay out.
+/// In a container or a service there is no window system; Mesa's layer that asks it for the
+/// preferred GPU then prints an alarming line for each adapter list. The layer is told to stay out.
 #[allow(unsafe_code)]
 fn without_window_system() {
     if cfg!(target_os = "linux") && std::env::var_os("XDG_RUNTIME_DIR").is_none() {
-        // SAFETY: the first statement of the program; no other thread reads or writes the environment yet.
+        // SAFETY: the first statement of the program; no other thread reads or writes the
+        // environment yet.
         unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
     }
 }

@@ -1,13 +1,14 @@
-//! What every pickle needs to be read as data: its bytes, and the stack, marks and memo of the machine that it is a program for. What the
-//! values are, which instructions and names are known, and that nothing is ever called, is the business of who reads.
+//! What every pickle needs to be read as data: its bytes, and the stack, marks and memo of the
+//! machine that it is a program for. What the values are, which instructions and names are known,
+//! and that nothing is ever called, is the business of who reads.
 
 use std::collections::HashMap;
 
 /// What is wrong, as the rest of a sentence.
 pub type Result<T> = std::result::Result<T, String>;
 
-/// Place of a value among all of a pickle. Values refer to each other by place: a value that is used twice costs nothing, and one that
-/// contains itself does no harm.
+/// Place of a value among all of a pickle. Values refer to each other by place: a value that is
+/// used twice costs nothing, and one that contains itself does no harm.
 pub type Id = u32;
 
 const UNDERFLOW: &str = "holds a pickle that takes more than it made";
@@ -52,7 +53,8 @@ impl<'a> Cursor<'a> {
         Ok((self.number(4)? as u32).cast_signed().into())
     }
 
-    /// A whole number behind its length, little-endian two's complement; `None`: one of more than eight bytes.
+    /// A whole number behind its length, little-endian two's complement; `None`: one of more than
+    /// eight bytes.
     pub fn long(&mut self) -> Result<Option<i64>> {
         let count = self.number(1)? as usize;
         let bytes = self.take(count)?;
@@ -73,7 +75,8 @@ impl<'a> Cursor<'a> {
 
     /// A text behind its count, which has `bytes` bytes.
     pub fn text(&mut self, bytes: usize) -> Result<&'a str> {
-        std::str::from_utf8(self.counted(bytes)?).map_err(|_| "holds a text that isn't UTF-8".into())
+        std::str::from_utf8(self.counted(bytes)?)
+            .map_err(|_| "holds a text that isn't UTF-8".into())
     }
 
     /// A line without its end.
@@ -92,7 +95,10 @@ impl<'a> Cursor<'a> {
     /// What lies on top of the stack, above its last mark.
     pub fn top(&self) -> Result<Id> {
         let below = self.marks.last().copied().unwrap_or(0);
-        self.stack.get(below..).and_then(|above| above.last().copied()).ok_or_else(|| UNDERFLOW.into())
+        self.stack
+            .get(below..)
+            .and_then(|above| above.last().copied())
+            .ok_or_else(|| UNDERFLOW.into())
     }
 
     /// Takes that away.

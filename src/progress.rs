@@ -1,6 +1,9 @@
-//! How far a long computation is, on stderr: a bar on a terminal, a line now and then otherwise, nothing where it is quiet.
+//! How far a long computation is, on stderr: a bar on a terminal, a line now and then otherwise,
+//! nothing where it is quiet.
 
-use indicatif::{HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressState, ProgressStyle};
+use indicatif::{
+    HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressState, ProgressStyle,
+};
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -8,8 +11,8 @@ use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Milliseconds of silence that the first line of something that lasts ends, and its other lines: several things of a few seconds
-/// each aren't silent either.
+/// Milliseconds of silence that the first line of something that lasts ends, and its other lines:
+/// several things of a few seconds each aren't silent either.
 const FIRST: u64 = 5_000;
 const INTERVAL: u64 = 9_000;
 /// What takes less milliseconds than that says nothing.
@@ -28,12 +31,14 @@ pub fn be_quiet() {
     QUIET.store(true, Relaxed);
 }
 
-/// From now on lines come after `milliseconds` of silence, also of what is shorter than a second: for tests.
+/// From now on lines come after `milliseconds` of silence, also of what is shorter than a second:
+/// for tests.
 pub fn set_pace(milliseconds: u64) {
     PACE.store(milliseconds, Relaxed);
 }
 
-/// Prints a line that informs on stderr, above the bars; who has closed that, or a terminal that is gone, stops no work.
+/// Prints a line that informs on stderr, above the bars; who has closed that, or a terminal that is
+/// gone, stops no work.
 pub fn say(line: &str) {
     if !QUIET.load(Relaxed) {
         warn(line);
@@ -46,7 +51,8 @@ pub fn warn(line: &str) {
     BARS.suspend(|| drop(std::io::stderr().write_all(format!("{line}\n").as_bytes())));
 }
 
-/// Prints the line of an error on stderr, in one piece: a launcher may print there at the same time. The terminal may be gone.
+/// Prints the line of an error on stderr, in one piece: a launcher may print there at the same
+/// time. The terminal may be gone.
 pub fn print_error(error: &str) {
     let _ = std::io::stderr().write_all(format!("error: {error}\n").as_bytes());
 }
@@ -61,18 +67,21 @@ pub fn bar(total: Option<usize>) -> ProgressBar {
     BARS.add(bar)
 }
 
-/// What is done of something that may last: `encoding training images: 1,280 of 50,000, 312/s, 3 minutes left`.
+/// What is done of something that may last: `encoding training images: 1,280 of 50,000, 312/s, 3
+/// minutes left`.
 pub struct Progress {
     bar: ProgressBar,
     lines: Option<Lines>,
 }
 
 impl Progress {
-    /// Begins; `label` says what is done and what is counted, `total` how much of it there is, where that is known.
+    /// Begins; `label` says what is done and what is counted, `total` how much of it there is,
+    /// where that is known.
     pub fn new(label: impl Into<String>, total: Option<usize>) -> Self {
         let label = label.into();
         let bar = bar(total);
-        let style = if total.is_some() { "{msg} {bar:20} {status}" } else { "{spinner} {msg}: {status}" };
+        let style =
+            if total.is_some() { "{msg} {bar:20} {status}" } else { "{spinner} {msg}: {status}" };
         let style = ProgressStyle::with_template(style).expect("a valid template");
         let status = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
             let _ = out.write_str(&status(state.pos(), state.len(), state.elapsed()));
@@ -127,17 +136,26 @@ impl Lines {
             loop {
                 let since = PRINTED.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
                 if least.is_zero() && since >= silence {
-                    warn(&format!("{label}: {}", status(bar.position(), bar.length(), bar.elapsed())));
+                    warn(&format!(
+                        "{label}: {}",
+                        status(bar.position(), bar.length(), bar.elapsed())
+                    ));
                     silence = interval;
                     continue;
                 }
                 let wait = silence.saturating_sub(since).max(std::mem::take(&mut least));
-                stopped =
-                    shared.1.wait_timeout_while(stopped, wait, |stopped| !*stopped).unwrap_or_else(PoisonError::into_inner).0;
+                stopped = shared
+                    .1
+                    .wait_timeout_while(stopped, wait, |stopped| !*stopped)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0;
                 if *stopped {
                     // Who looks at every line sees one of each label, however soon it is done.
                     if PACE.load(Relaxed) != 0 {
-                        warn(&format!("{label}: {}", status(bar.position(), bar.length(), bar.elapsed())));
+                        warn(&format!(
+                            "{label}: {}",
+                            status(bar.position(), bar.length(), bar.elapsed())
+                        ));
                     }
                     return;
                 }
@@ -195,7 +213,18 @@ mod tests {
     #[test]
     fn a_rate_has_three_digits() {
         let rates = [0.04, 0.31, 3.1234, 9.999, 73.847, 99.99, 312.4, 999.9, 12_345.6, 1_234_567.0];
-        let shown = ["25 s each", "0.31/s", "3.12/s", "10.0/s", "73.8/s", "100/s", "312/s", "1,000/s", "12,300/s", "1,230,000/s"];
+        let shown = [
+            "25 s each",
+            "0.31/s",
+            "3.12/s",
+            "10.0/s",
+            "73.8/s",
+            "100/s",
+            "312/s",
+            "1,000/s",
+            "12,300/s",
+            "1,230,000/s",
+        ];
         assert_eq!(rates.map(per_second), shown);
     }
 
@@ -214,7 +243,9 @@ mod tests {
     fn progress_counts_from_any_thread_and_ends_at_once() {
         let begun = std::time::Instant::now();
         let progress = Progress::new("counting", Some(400));
-        std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(|| (0..100).for_each(|_| progress.add(1))))));
+        std::thread::scope(|scope| {
+            (0..4).for_each(|_| drop(scope.spawn(|| (0..100).for_each(|_| progress.add(1)))))
+        });
         assert_eq!(progress.bar.position(), 400);
         assert!(progress.finish() > 0.0);
         assert!(begun.elapsed() < Duration::from_secs(4), "it waited for a line");

@@ -1,4 +1,5 @@
-//! The wire format of protocol buffers, written: the formats of TensorBoard and ONNX are made of it.
+//! The wire format of protocol buffers, written: the formats of TensorBoard and ONNX are made of
+//! it.
 
 /// A message of protocol buffers, field by field.
 #[derive(Clone, Debug, Default)]

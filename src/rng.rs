@@ -1,7 +1,8 @@
 //! Counter-based random streams: one seed, one independent stream per purpose and index.
 //!
-//! Nothing here keeps a position between steps: whoever draws for step 17 asks for stream 17, so a run that resumes draws
-//! what an uninterrupted run would have drawn, whatever the number of threads or the device.
+//! Nothing here keeps a position between steps: whoever draws for step 17 asks for stream 17, so a
+//! run that resumes draws what an uninterrupted run would have drawn, whatever the number of
+//! threads or the device.
 
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, RngExt, SeedableRng};
@@ -31,13 +32,15 @@ pub enum Purpose {
     Sampling = 8,
     /// Data splits; index 0 = validation, 1 = few labels.
     Split = 9,
-    /// Probe training under its own seed; index 0 = initial weights, 1 + epoch = order, [`pair`] of epoch and image = views.
+    /// Probe training under its own seed; index 0 = initial weights, 1 + epoch = order, [`pair`] of
+    /// epoch and image = views.
     Probe = 10,
     /// Numbers that only tests draw.
     Test = 11,
     /// z drawn from a latent prior, index = sample; its fit, index = 2^64 - 1.
     Latent = 12,
-    /// Noise under which the denoiser looks at an image whose features are asked for; index = hash of its pixels.
+    /// Noise under which the denoiser looks at an image whose features are asked for; index = hash
+    /// of its pixels.
     Features = 13,
     /// Sets of images that a kernel distance is taken of; index = set.
     Sets = 14,
@@ -51,7 +54,8 @@ pub fn stream(seed: u64, purpose: Purpose, index: u64) -> Stream {
         chunk.copy_from_slice(&mix(word ^ 0x9e37_79b9_7f4a_7c15).to_le_bytes());
     }
     let mut rng = Stream::from_seed(bytes);
-    // Neighbouring seeds differ in few bits of the state: let it diffuse before the first draw is used.
+    // Neighbouring seeds differ in few bits of the state: let it diffuse before the first draw is
+    // used.
     for _ in 0..8 {
         rng.next_u64();
     }
@@ -93,7 +97,9 @@ mod tests {
         let draw = |seed, purpose, index| normal(&mut stream(seed, purpose, index), 4);
         let first = draw(1, Purpose::Noise, 7);
         assert_eq!(first, draw(1, Purpose::Noise, 7));
-        for other in [draw(2, Purpose::Noise, 7), draw(1, Purpose::Time, 7), draw(1, Purpose::Noise, 8)] {
+        for other in
+            [draw(2, Purpose::Noise, 7), draw(1, Purpose::Time, 7), draw(1, Purpose::Noise, 8)]
+        {
             assert_ne!(first, other);
         }
     }
@@ -102,7 +108,8 @@ mod tests {
     fn normal_draws_have_mean_0_and_deviation_1_within_five_standard_errors() {
         let n = 100_000;
         // One draw from each of many streams: what a step-indexed user of the streams sees.
-        let draws: Vec<f32> = (0..n).map(|i| normal(&mut stream(3, Purpose::Test, i), 1)[0]).collect();
+        let draws: Vec<f32> =
+            (0..n).map(|i| normal(&mut stream(3, Purpose::Test, i), 1)[0]).collect();
         let mean = draws.iter().sum::<f32>() / n as f32;
         let variance = draws.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / n as f32;
         assert!(mean.abs() < 5.0 / (n as f32).sqrt(), "mean {mean}");

@@ -1,5 +1,5 @@
-//! The run directory: its paths and the rows of metrics.jsonl and starts.jsonl. A run directory alone is enough to resume, evaluate and
-//! sample.
+//! The run directory: its paths and the rows of metrics.jsonl and starts.jsonl. A run directory
+//! alone is enough to resume, evaluate and sample.
 
 mod lock;
 
@@ -32,7 +32,8 @@ pub struct Row {
     /// What the loss is multiplied by before its backward pass; in mixed precision alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_scale: Option<f64>,
-    /// Steps of the whole run that were left out because their gradients weren't finite; in mixed precision alone.
+    /// Steps of the whole run that were left out because their gradients weren't finite; in mixed
+    /// precision alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_out: Option<u64>,
     /// Bytes that the memory pools of the adapter have reserved; none on the CPU backend.
@@ -43,7 +44,8 @@ pub struct Row {
     pub pool_bytes_used: Option<u64>,
 }
 
-/// A row of metrics.jsonl about what z is worth: scores of the averaged weights on the validation split, per cent.
+/// A row of metrics.jsonl about what z is worth: scores of the averaged weights on the validation
+/// split, per cent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Optimizer steps done.
@@ -78,9 +80,13 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// The evaluation with the best k-NN, the first of several, among those whose step is in `kept`.
+    /// The evaluation with the best k-NN, the first of several, among those whose step is in
+    /// `kept`.
     pub fn best(&self, kept: &[u64]) -> Option<&Evaluation> {
-        self.evaluations.iter().filter(|e| kept.contains(&e.step)).reduce(|best, e| if e.knn > best.knn { e } else { best })
+        self.evaluations
+            .iter()
+            .filter(|e| kept.contains(&e.step))
+            .reduce(|best, e| if e.knn > best.knn { e } else { best })
     }
 
     /// Drops what comes after `step`.
@@ -111,13 +117,15 @@ pub struct Start {
     pub time: String,
     /// Step that it continued after; 0 for a new run.
     pub step: u64,
-    /// SHA-256 of the weights file that a new run began with; none where it began with random weights.
+    /// SHA-256 of the weights file that a new run began with; none where it began with random
+    /// weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
     /// What that file was called: `shipped`, or its absolute path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_name: Option<String>,
-    /// Images that had been seen before, by the training that made those weights and whatever that began with; where it is known.
+    /// Images that had been seen before, by the training that made those weights and whatever that
+    /// began with; where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_images: Option<u64>,
     /// The command line, where there is one.
@@ -150,11 +158,18 @@ pub struct Start {
 }
 
 impl Start {
-    /// What the numbers of the training depend on to their last digit: the adapter and its driver, or the processor.
+    /// What the numbers of the training depend on to their last digit: the adapter and its driver,
+    /// or the processor.
     pub fn place(&self) -> String {
         let Self { device, adapter, .. } = self;
-        let more = self.driver.as_deref().or_else(|| self.machine["cpu"].as_str().filter(|_| device == "cpu"));
-        more.map_or_else(|| format!("{device} {adapter}"), |more| format!("{device} {adapter} ({more})"))
+        let more = self
+            .driver
+            .as_deref()
+            .or_else(|| self.machine["cpu"].as_str().filter(|_| device == "cpu"));
+        more.map_or_else(
+            || format!("{device} {adapter}"),
+            |more| format!("{device} {adapter} ({more})"),
+        )
     }
 }
 
@@ -185,12 +200,14 @@ pub const OLD: &str = "removed";
 /// Extension of a checkpoint that was found damaged.
 pub const DAMAGED: &str = "damaged";
 
-/// What lies in `folder`, is called after one of `names` and has that `extension`, in order; others may keep something there.
+/// What lies in `folder`, is called after one of `names` and has that `extension`, in order; others
+/// may keep something there.
 fn own(folder: &Path, names: &[&str], extension: &str) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let ours = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        names.iter().any(|own| name.starts_with(own)) && path.extension().is_some_and(|e| e == extension)
+        names.iter().any(|own| name.starts_with(own))
+            && path.extension().is_some_and(|e| e == extension)
     };
     let mut paths: Vec<_> = entries.flatten().map(|e| e.path()).filter(ours).collect();
     paths.sort_unstable();
@@ -213,7 +230,9 @@ impl RunDir {
     pub fn of_weights(file: &Path) -> Option<Self> {
         let above = |file: &Path| {
             let checkpoints = file.parent()?.parent()?;
-            let run = checkpoints.parent().filter(|run| checkpoints.ends_with("checkpoints") && *run != Path::new(""))?;
+            let run = checkpoints
+                .parent()
+                .filter(|run| checkpoints.ends_with("checkpoints") && *run != Path::new(""))?;
             Some(Self::new(run)).filter(|run| run.exists() || run.starts().exists())
         };
         // As it was named, else wherever that leads.
@@ -274,7 +293,8 @@ impl RunDir {
     /// Steps of all folders that are called checkpoints, whole or not, oldest first.
     ///
     /// # Errors
-    /// If the folder of the checkpoints is there and can't be read: that says nothing of what is in it.
+    /// If the folder of the checkpoints is there and can't be read: that says nothing of what is in
+    /// it.
     pub fn found_checkpoints(&self) -> Result<Vec<u64>> {
         let folder = self.path.join("checkpoints");
         let failed = |e: std::io::Error| Error::io("read", &folder, &e);
@@ -286,9 +306,12 @@ impl RunDir {
                     let entry = entry.map_err(failed)?;
                     let (name, kind) = (entry.file_name(), entry.file_type().map_err(failed)?);
                     let folder = kind.is_dir() || (kind.is_symlink() && entry.path().is_dir());
-                    let step = name.to_str().and_then(|name| name.strip_prefix("step_")?.parse().ok());
+                    let step =
+                        name.to_str().and_then(|name| name.strip_prefix("step_")?.parse().ok());
                     // A leading zero or sign is somebody else's name.
-                    steps.extend(step.filter(|step| folder && self.checkpoint(*step).ends_with(&name)));
+                    steps.extend(
+                        step.filter(|step| folder && self.checkpoint(*step).ends_with(&name)),
+                    );
                 }
             }
         }
@@ -296,20 +319,34 @@ impl RunDir {
         Ok(steps)
     }
 
-    /// Folders among the checkpoints that are none, or no longer, by their `extension`: what a kill left.
+    /// Folders among the checkpoints that are none, or no longer, by their `extension`: what a kill
+    /// left.
     pub fn leftovers(&self, extension: &str) -> Vec<PathBuf> {
         own(&self.path.join("checkpoints"), &["step_"], extension)
     }
 
-    /// Removes the files that a kill left half-written, here and where links of the run lead to files of the same names. Whoever
-    /// calls it holds the run's lock.
+    /// Removes the files that a kill left half-written, here and where links of the run lead to
+    /// files of the same names. Whoever calls it holds the run's lock.
     pub fn tidy(&self) {
-        let names = ["config.toml", "metrics.jsonl", "starts.jsonl", "best.json", "failure.json", "loss.png"];
+        let names = [
+            "config.toml",
+            "metrics.jsonl",
+            "starts.jsonl",
+            "best.json",
+            "failure.json",
+            "loss.png",
+        ];
         let linked = names.iter().flat_map(|name| match Destination::of(&self.path.join(name)) {
-            Ok(Destination::File(file)) if file.ends_with(name) => own(file.parent().unwrap_or(&self.path), &[*name], PARTIAL),
+            Ok(Destination::File(file)) if file.ends_with(name) => {
+                own(file.parent().unwrap_or(&self.path), &[*name], PARTIAL)
+            }
             _ => Vec::new(),
         });
-        let here = own(&self.path, &names, PARTIAL).into_iter().chain(own(&self.path.join("samples"), &["step_"], PARTIAL));
+        let here = own(&self.path, &names, PARTIAL).into_iter().chain(own(
+            &self.path.join("samples"),
+            &["step_"],
+            PARTIAL,
+        ));
         for path in here.chain(linked) {
             let _ = std::fs::remove_file(path);
         }
@@ -336,11 +373,17 @@ impl RunDir {
     /// If there is none, or it can't be read.
     pub fn read_config(&self) -> Result<Config> {
         let path = self.config();
-        let text = files::read(&path).and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other));
-        Config::parse(&text.map_err(|e| Error::io("read", &path, &e))?, &path.display().to_string(), &[])
+        let text = files::read(&path)
+            .and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other));
+        Config::parse(
+            &text.map_err(|e| Error::io("read", &path, &e))?,
+            &path.display().to_string(),
+            &[],
+        )
     }
 
-    /// The evaluation with the best k-NN so far; none where nothing was evaluated or the file is damaged.
+    /// The evaluation with the best k-NN so far; none where nothing was evaluated or the file is
+    /// damaged.
     pub fn read_best(&self) -> Option<Evaluation> {
         serde_json::from_slice(&files::read(&self.best()).ok()?).ok()
     }
@@ -365,7 +408,10 @@ impl RunDir {
                 Err(_) if i + 1 == lines.len() => {}
                 Err(e) => {
                     let path = path.display();
-                    return Err(Error::failed(format!("{path} line {} is no row of metrics ({e}); remove the line", i + 1)));
+                    return Err(Error::failed(format!(
+                        "{path} line {} is no row of metrics ({e}); remove the line",
+                        i + 1
+                    )));
                 }
             }
         }
@@ -375,7 +421,10 @@ impl RunDir {
     /// Every call of training so far, oldest first; lines that can't be read are left out.
     pub fn read_starts(&self) -> Vec<Start> {
         let bytes = files::read(&self.starts()).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+        String::from_utf8_lossy(&bytes)
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
     }
 
     /// Removes the starts that an attempt left which never became a run.
@@ -436,7 +485,11 @@ mod tests {
         assert_eq!(found(&weights).as_ref(), Some(&run.path));
         let roundabout = run.checkpoint(4).join("../step_4/ema.safetensors");
         assert_eq!(found(&roundabout), std::fs::canonicalize(&run.path).ok());
-        for other in [run.path.join("ema.safetensors"), "assets/weights/tiny.safetensors".into(), "w.safetensors".into()] {
+        for other in [
+            run.path.join("ema.safetensors"),
+            "assets/weights/tiny.safetensors".into(),
+            "w.safetensors".into(),
+        ] {
             assert_eq!(found(&other), None, "{}", other.display());
         }
     }
@@ -448,7 +501,10 @@ mod tests {
         let old = r#"{"time":"2026-11-24T00:00:00Z","step":0,"from":"ab","command":["soda"],"version":"0.1.0","commit":null,"device":"cpu","adapter":"a","machine":{},"data":"CIFAR-10","data_sha256":"cd","images":9}"#;
         std::fs::write(run.starts(), format!("{old}\n")).expect("writable");
         let [start] = &run.read_starts()[..] else { panic!("not one start") };
-        assert_eq!((start.from.as_deref(), &start.from_name, start.from_images), (Some("ab"), &None, None));
+        assert_eq!(
+            (start.from.as_deref(), &start.from_name, start.from_images),
+            (Some("ab"), &None, None)
+        );
         assert_eq!((start.data_sha256.as_str(), &start.data_location), ("cd", &None));
         assert_eq!(json_line(start).trim_end(), old, "what isn't known isn't written");
     }

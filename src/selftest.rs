@@ -1,8 +1,9 @@
-//! Whether an adapter computes correctly: every operation, at the networks' sizes, against the CPU backend; the same bits twice; many
-//! launches and large buffers.
+//! Whether an adapter computes correctly: every operation, at the networks' sizes, against the CPU
+//! backend; the same bits twice; many launches and large buffers.
 //!
-//! Drivers have been wrong before, and nothing in a loss curve says so. The test runs by itself before the first training step on
-//! an adapter that hasn't passed it with these shaders and this driver.
+//! Drivers have been wrong before, and nothing in a loss curve says so. The test runs by itself
+//! before the first training step on an adapter that hasn't passed it with these shaders and this
+//! driver.
 
 mod again;
 mod burn;
@@ -51,18 +52,26 @@ impl Outcome {
 /// How `got`, computed on an adapter in so many milliseconds, compares with `want`.
 fn compare(case: &Case, got: &Results, want: &Results, milliseconds: f64) -> Outcome {
     let tolerance = case.tolerances.wgsl;
-    let errors = got.iter().zip(want).map(|((name, got), (_, want))| (tolerance.error(got, want), name.clone()));
+    let errors = got
+        .iter()
+        .zip(want)
+        .map(|((name, got), (_, want))| (tolerance.error(got, want), name.clone()));
     let nothing = (if got.is_empty() { f32::INFINITY } else { 0.0 }, "nothing".to_owned());
     let (worst, of) = errors.fold(nothing, |a, b| if b.0 >= a.0 { b } else { a });
     Outcome { kernel: case.kernel, size: case.size(), worst, of, milliseconds, warns: false }
 }
 
-/// Runs every case of `operations` on `device`, one after another. `each` gets an outcome as soon as there is one, and the number
-/// of cases.
+/// Runs every case of `operations` on `device`, one after another. `each` gets an outcome as soon
+/// as there is one, and the number of cases.
 ///
 /// # Errors
-/// If one is wrong: names the adapter, the kernel and the error. (All are run first.) If the device is lost or has too little memory.
-pub fn run(operations: &[&dyn Operation], device: &Selected, mut each: impl FnMut(&Outcome, usize)) -> Result<Vec<Outcome>> {
+/// If one is wrong: names the adapter, the kernel and the error. (All are run first.) If the device
+/// is lost or has too little memory.
+pub fn run(
+    operations: &[&dyn Operation],
+    device: &Selected,
+    mut each: impl FnMut(&Outcome, usize),
+) -> Result<Vec<Outcome>> {
     let cases = catalog::cases(operations, Suite::SelfTest);
     let mut outcomes = Vec::new();
     // The CPU computes what is right while the adapter's driver compiles.
@@ -81,7 +90,9 @@ pub fn run(operations: &[&dyn Operation], device: &Selected, mut each: impl FnMu
             let clock = Instant::now();
             let got = case.results(&device.device)?;
             let milliseconds = clock.elapsed().as_secs_f64() * 1e3;
-            let want = wanted.recv().map_err(|_| Error::failed("the self test ended early on the CPU; please report this"))??;
+            let want = wanted.recv().map_err(|_| {
+                Error::failed("the self test ended early on the CPU; please report this")
+            })??;
             outcomes.push(compare(case, &got, &want, milliseconds));
             each(&outcomes[outcomes.len() - 1], cases.len());
         }
@@ -125,8 +136,9 @@ fn operations() -> Vec<&'static dyn Operation> {
     catalog::operations().iter().copied().chain([&BurnOperations as &dyn Operation]).collect()
 }
 
-/// Runs the whole test on `device`: the cases of all operations, our kernels twice and on what isn't finite, and what shows only at
-/// size. `each` gets an outcome as soon as there is one, and their number.
+/// Runs the whole test on `device`: the cases of all operations, our kernels twice and on what
+/// isn't finite, and what shows only at size. `each` gets an outcome as soon as there is one, and
+/// their number.
 ///
 /// # Errors
 /// As [`run`].
@@ -151,8 +163,9 @@ pub fn whole(device: &Selected, mut each: impl FnMut(&Outcome, usize)) -> Result
     Ok(Findings { outcomes, speed })
 }
 
-/// Runs the test unless `device` is the CPU backend, or has passed before with these shaders and its driver. Gives the speed of the
-/// largest layer's convolution then, in floating-point operations a second; none on the CPU backend.
+/// Runs the test unless `device` is the CPU backend, or has passed before with these shaders and
+/// its driver. Gives the speed of the largest layer's convolution then, in floating-point
+/// operations a second; none on the CPU backend.
 ///
 /// # Errors
 /// As [`run`].
@@ -162,7 +175,10 @@ pub fn once(device: &Selected) -> Result<Option<f64>> {
     if device.adapter.is_none() || passed.is_some() {
         return Ok(passed.and_then(|speed| speed.trim().parse().ok()));
     }
-    say(&format!("first use of {}: testing every kernel against the CPU (soda selftest)", device.describe()));
+    say(&format!(
+        "first use of {}: testing every kernel against the CPU (soda selftest)",
+        device.describe()
+    ));
     let progress = Progress::new("testing kernels", Some(count()));
     let found = whole(device, |_, _| progress.add(1))?;
     progress.finish();
@@ -175,20 +191,25 @@ pub fn once(device: &Selected) -> Result<Option<f64>> {
             hidden.of
         ));
     }
-    // Gives the memory of the test's large tensors back: training would scatter its small ones over it, and its own memory would
-    // grow for thousands of steps.
+    // Gives the memory of the test's large tensors back: training would scatter its small ones over
+    // it, and its own memory would grow for thousands of steps.
     device.device.memory_cleanup();
     // A cache that isn't there or can't be written only means that the test runs again.
     if let Some(passed) = record
-        && let Err(e) = create_parent(&passed)
-            .and_then(|()| write_atomically(&passed, found.speed.map_or(String::new(), |speed| format!("{speed}\n")).as_bytes()))
+        && let Err(e) = create_parent(&passed).and_then(|()| {
+            write_atomically(
+                &passed,
+                found.speed.map_or(String::new(), |speed| format!("{speed}\n")).as_bytes(),
+            )
+        })
     {
         log::info!("{e}");
     }
     Ok(found.speed)
 }
 
-/// Returns the file that says that `device` has passed; `None` for the CPU backend and where there is no cache folder.
+/// Returns the file that says that `device` has passed; `None` for the CPU backend and where there
+/// is no cache folder.
 fn record(device: &Selected) -> Option<PathBuf> {
     Some(dirs::cache_dir()?.join("soda/selftest").join(key(device)?))
 }
@@ -196,14 +217,16 @@ fn record(device: &Selected) -> Option<PathBuf> {
 /// Returns a name that stands for `device`, its driver and our shaders; `None` for the CPU backend.
 fn key(device: &Selected) -> Option<String> {
     let adapter = device.adapter.as_ref()?;
-    let (shaders, Adapter { backend, name, driver, limits, .. }) = (shaders_hash(catalog::operations()), adapter);
+    let (shaders, Adapter { backend, name, driver, limits, .. }) =
+        (shaders_hash(catalog::operations()), adapter);
     let key = format!("{shaders} {backend} {name} {driver} {limits:?}");
     Some(sha256(key.as_bytes())[..16].to_owned())
 }
 
 /// Returns a hash of the texts of all shaders of `operations`.
 fn shaders_hash(operations: &[&dyn Operation]) -> String {
-    let texts: Vec<String> = catalog::shaders(operations).into_iter().map(|(_, filled)| filled.text).collect();
+    let texts: Vec<String> =
+        catalog::shaders(operations).into_iter().map(|(_, filled)| filled.text).collect();
     sha256(texts.join("\n").as_bytes())
 }
 
@@ -240,11 +263,13 @@ mod tests {
 
     #[test]
     fn an_adapter_that_computes_wrongly_is_refused_by_name_with_the_kernel_and_the_error() {
-        let device = crate::device::select("wgpu").expect("an adapter; scripts/test.sh installs a software one");
+        let device = crate::device::select("wgpu")
+            .expect("an adapter; scripts/test.sh installs a software one");
         let (right, wrong) = (Doubling { wrong: false }, Doubling { wrong: true });
         run(&[&right], &device, |_, _| ()).expect("a right kernel passes");
         let mut seen = 0;
-        let message = run(&[&wrong, &right], &device, |_, _| seen += 1).expect_err("refused").to_string();
+        let message =
+            run(&[&wrong, &right], &device, |_, _| seen += 1).expect_err("refused").to_string();
         assert_eq!(seen, 2, "the others are run all the same");
         for part in [device.name.as_str(), "doubling 3 wrongly", "value", "--device cpu"] {
             assert!(message.contains(part), "{part} isn't in: {message}");

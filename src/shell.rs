@@ -4,14 +4,16 @@ use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::path::Path;
 
-/// Returns `word` as a POSIX shell takes it for one word. Every path and name in a command that is printed goes through it.
+/// Returns `word` as a POSIX shell takes it for one word. Every path and name in a command that is
+/// printed goes through it.
 pub fn quoted(word: impl AsRef<OsStr>) -> String {
     let word = word.as_ref().to_string_lossy();
     // Refused is NUL alone, which no path and no argument holds.
     shlex::try_quote(&word).unwrap_or(Cow::Borrowed(&word)).into_owned()
 }
 
-/// Returns the command line `words` of a process as a user types it: without the folder of the program.
+/// Returns the command line `words` of a process as a user types it: without the folder of the
+/// program.
 pub fn retyped(words: &[String]) -> String {
     let program = words.first().and_then(|program| Path::new(program).file_name()).map(quoted);
     program.into_iter().chain(words.iter().skip(1).map(quoted)).collect::<Vec<_>>().join(" ")
@@ -23,8 +25,15 @@ mod tests {
 
     #[test]
     fn a_command_line_is_typed_again_word_by_word() {
-        let words =
-            ["/opt/my programs/soda", "train", "--run", "it's a run", "--set", "data.mean=[0.5, 0.5, 0.5]"].map(str::to_owned);
+        let words = [
+            "/opt/my programs/soda",
+            "train",
+            "--run",
+            "it's a run",
+            "--set",
+            "data.mean=[0.5, 0.5, 0.5]",
+        ]
+        .map(str::to_owned);
         let command = shlex::split(&retyped(&words)).expect("whole quotes");
         assert_eq!(command[0], "soda");
         assert_eq!(command[1..], words[1..]);
@@ -36,8 +45,24 @@ mod tests {
         for plain in ["runs/quick-1", "vulkan:0", "a_b.safetensors", "../x", "dx12:NVIDIA"] {
             assert_eq!(quoted(plain), plain);
         }
-        let hostile =
-            ["", "two words", "it's", "$HOME", "`id`", "a\"b", "a\\b", "a;b", "*", "~", "#a", "a\nb", "!!", "'", "k=v", "ü"];
+        let hostile = [
+            "",
+            "two words",
+            "it's",
+            "$HOME",
+            "`id`",
+            "a\"b",
+            "a\\b",
+            "a;b",
+            "*",
+            "~",
+            "#a",
+            "a\nb",
+            "!!",
+            "'",
+            "k=v",
+            "ü",
+        ];
         for word in hostile {
             assert_eq!(shlex::split(&quoted(word)), Some(vec![word.to_owned()]), "{word:?}");
         }
@@ -52,7 +77,11 @@ mod tests {
     fn the_systems_shell_reads_the_same() {
         let words = ["two words", "it's", "$HOME `id` \"a\" \\ ; * ~ # !", "ü", ""];
         let command = format!("printf '%s\\n' {}", words.map(quoted).join(" "));
-        let output = std::process::Command::new("sh").args(["-c", &command]).output().expect("a shell");
-        assert_eq!(String::from_utf8_lossy(&output.stdout), words.map(|word| format!("{word}\n")).concat());
+        let output =
+            std::process::Command::new("sh").args(["-c", &command]).output().expect("a shell");
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout),
+            words.map(|word| format!("{word}\n")).concat()
+        );
     }
 }

@@ -3,7 +3,8 @@
 use indicatif::HumanCount;
 use std::time::Duration;
 
-/// A guess at a time: "about 40 seconds", "about 12 minutes", "about 5.5 hours", "about 3 days", "about 7 weeks", "about a year".
+/// A guess at a time: "about 40 seconds", "about 12 minutes", "about 5.5 hours", "about 3 days",
+/// "about 7 weeks", "about a year".
 pub fn about(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     // Each unit up to the next one; months are those of a year.
@@ -17,7 +18,9 @@ pub fn about(time: Duration) -> String {
         ("a year", "years", 31_557_600.0),
     ];
     // From 90 seconds on they are minutes, and so on; weeks only from two on.
-    let from = |(_, name, unit): &(&str, &str, f64)| unit * if matches!(*name, "weeks" | "months") { 1.9 } else { 0.95 };
+    let from = |(_, name, unit): &(&str, &str, f64)| {
+        unit * if matches!(*name, "weeks" | "months") { 1.9 } else { 0.95 }
+    };
     let of_seconds = seconds < 90.0;
     let (one, many, unit) = match of_seconds {
         true => UNITS[0],

@@ -38,14 +38,17 @@ pub fn read(path: &Path) -> Result<Vec<Row>> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, &e))?;
     let refuse = |what: String| {
         let path = path.display();
-        Error::usage(format!("--compare {path}: {what}; give two files that `soda bench --json FILE` wrote"))
+        Error::usage(format!(
+            "--compare {path}: {what}; give two files that `soda bench --json FILE` wrote"
+        ))
     };
-    let mut value: Value = serde_json::from_str(&text).map_err(|e| refuse(format!("no JSON ({e})")))?;
+    let mut value: Value =
+        serde_json::from_str(&text).map_err(|e| refuse(format!("no JSON ({e})")))?;
     if value["command"] != "bench" {
         return Err(refuse("not the result of soda bench".into()));
     }
-    let rows: Vec<Row> =
-        serde_json::from_value(value["rows"].take()).map_err(|e| refuse(format!("its rows are not understood ({e})")))?;
+    let rows: Vec<Row> = serde_json::from_value(value["rows"].take())
+        .map_err(|e| refuse(format!("its rows are not understood ({e})")))?;
     Ok(rows.into_iter().filter(|r| r.median_ms.is_some_and(|ms| ms > 0.0)).collect())
 }
 
@@ -60,19 +63,26 @@ fn single_device(rows: &[Row]) -> bool {
     devices.all(|d| Some(d) == first)
 }
 
-/// Pairs the rows of `a` and `b`: the same case on the same device, or across devices where each result has only one.
+/// Pairs the rows of `a` and `b`: the same case on the same device, or across devices where each
+/// result has only one.
 pub fn compare(a: &[Row], b: &[Row]) -> Comparison {
     let across = single_device(a) && single_device(b);
     let same = |a: &Row, b: &Row| a.same_case(b) && (across || a.place.device == b.place.device);
     let name = |row: &Row| format!("{}: {}", row.place.device, row.name());
-    let missing = |of: &[Row], from: &[Row]| of.iter().filter(|r| !from.iter().any(|o| same(r, o))).map(name).collect();
+    let missing = |of: &[Row], from: &[Row]| {
+        of.iter().filter(|r| !from.iter().any(|o| same(r, o))).map(name).collect()
+    };
     let pair = |r: &Row| {
         let other = b.iter().find(|o| same(r, o))?;
         let median_ms = [r.median_ms?, other.median_ms?];
         let devices = [r, other].map(|r| r.place.device.clone());
         Some(Pair { name: r.name(), devices, median_ms, ratio: median_ms[0] / median_ms[1] })
     };
-    Comparison { rows: a.iter().filter_map(pair).collect(), only_a: missing(a, b), only_b: missing(b, a) }
+    Comparison {
+        rows: a.iter().filter_map(pair).collect(),
+        only_a: missing(a, b),
+        only_b: missing(b, a),
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! The view pipeline: pairs of views under the full recipe (crop, flip, RandAugment, noise), loader included.
+//! The view pipeline: pairs of views under the full recipe (crop, flip, RandAugment, noise), loader
+//! included.
 
 use super::job::Job;
 use super::plan::Size;
@@ -18,7 +19,11 @@ const SLICES: usize = 5;
 pub(super) fn run(job: &mut Job) -> Result<()> {
     let config = recipe(Size::Paper)?;
     let batch = config.train.batch_size;
-    let mut row = Row { batch: Some(batch), variant: Some("full recipe".into()), ..Row::new("view_pairs", &job.place) };
+    let mut row = Row {
+        batch: Some(batch),
+        variant: Some("full recipe".into()),
+        ..Row::new("view_pairs", &job.place)
+    };
     job.planned(vec![row.name()])?;
     let images = bundled()?.at(config.data.side)?.train;
     let seconds = (job.left() / (SLICES + 1) as f64).clamp(0.02, 0.8);

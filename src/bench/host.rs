@@ -1,5 +1,6 @@
-//! The host's time at paper size: training steps, encoding and sampling steps. It is measured on a device that takes no time (below
-//! scripts/host_time.sh nothing is done that is handed to it), so results are not looked at.
+//! The host's time at paper size: training steps, encoding and sampling steps. It is measured on a
+//! device that takes no time (below scripts/host_time.sh nothing is done that is handed to it), so
+//! results are not looked at.
 
 use super::job::Job;
 use super::plan::Size;
@@ -35,7 +36,12 @@ pub(super) fn run(job: &mut Job) -> Result<()> {
     let rows = BATCHES.map(|batch| {
         let denoise = job.network("host_denoise", unet, batch);
         let again = Row { variant: Some("replayed".into()), ..denoise.clone() };
-        [job.network("host_train_step", unet, batch), job.network("host_encode", encoder, batch), denoise, again]
+        [
+            job.network("host_train_step", unet, batch),
+            job.network("host_encode", encoder, batch),
+            denoise,
+            again,
+        ]
     });
     job.planned(rows.iter().flatten().map(Row::name).collect())?;
     for (batch, [train, encode, denoise, again]) in BATCHES.into_iter().zip(rows) {
@@ -53,7 +59,10 @@ pub(super) fn run(job: &mut Job) -> Result<()> {
             drop(model.encode(images.clone()));
             wait(&device)
         })?;
-        let (x, z) = (random([batch, 3, target, target], 0, &device), random([batch, config.model.z_dim], 1, &device));
+        let (x, z) = (
+            random([batch, 3, target, target], 0, &device),
+            random([batch, config.model.z_dim], 1, &device),
+        );
         let (t, mask) = (Tensor::full([batch], 0.5, &device), Tensor::ones([batch, 1], &device));
         let predict = || model.predict(x.clone(), t.clone(), z.clone(), mask.clone(), None, None);
         timed(job, denoise, || {
@@ -77,8 +86,11 @@ fn timed(job: &mut Job, mut row: Row, mut work: impl FnMut() -> Result<()>) -> R
     for _ in 0..3 {
         work()?;
     }
-    let (start, mut walls, mut launching, mut serving) = (Instant::now(), Vec::new(), Vec::new(), Vec::new());
-    while walls.len() < LEAST || (walls.len() < MOST && start.elapsed().as_secs_f64() < ENOUGH.min(job.left() / 8.0)) {
+    let (start, mut walls, mut launching, mut serving) =
+        (Instant::now(), Vec::new(), Vec::new(), Vec::new());
+    while walls.len() < LEAST
+        || (walls.len() < MOST && start.elapsed().as_secs_f64() < ENOUGH.min(job.left() / 8.0))
+    {
         let (wall, own, all) = (Instant::now(), ThreadTime::now(), machine::processor_seconds());
         work()?;
         let own = own.elapsed().as_secs_f64();

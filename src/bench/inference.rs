@@ -22,8 +22,8 @@ const ENCODED: usize = 64;
 const DENOISED: usize = 16;
 /// Length of z.
 const Z: usize = 128;
-/// Time of one evaluation of the denoiser at width 64 over that at width 32, and of the encoder over that of the denoiser
-/// (both at width 64, their batches), by their multiplications.
+/// Time of one evaluation of the denoiser at width 64 over that at width 32, and of the encoder
+/// over that of the denoiser (both at width 64, their batches), by their multiplications.
 const WIDER: f64 = 4.0;
 const ENCODER: f64 = 1.2;
 /// Seconds for one operation at most.
@@ -36,23 +36,34 @@ const ENOUGH: f64 = 4.0;
 pub(super) fn run(job: &mut Job) -> Result<()> {
     let encode = job.network("encode", WIDTH, ENCODED);
     let denoise = job.network("denoise", WIDTH, DENOISED);
-    let sampling = Row { variant: Some("100 DDIM steps".into()), ..job.network("sample", SAMPLING_WIDTH, DENOISED) };
+    let sampling = Row {
+        variant: Some("100 DDIM steps".into()),
+        ..job.network("sample", SAMPLING_WIDTH, DENOISED)
+    };
     job.planned(vec![denoise.name(), encode.name(), sampling.name()])?;
     let device = job.device.clone();
 
     let config = recipe(Size::Width(SAMPLING_WIDTH))?;
     let small = Soda::new(&config.model, config.seed, &device).in_precision(job.precision);
     let Sides { source, target } = config.model.sides;
-    let (x, z) = (random([DENOISED, 3, target, target], 0, &device), random([DENOISED, Z], 1, &device));
+    let (x, z) =
+        (random([DENOISED, 3, target, target], 0, &device), random([DENOISED, Z], 1, &device));
     let (t, mask) = (Tensor::full([DENOISED], 0.5, &device), Tensor::ones([DENOISED, 1], &device));
-    let predict = |model: &Soda| drop(model.predict(x.clone(), t.clone(), z.clone(), mask.clone(), None, None));
+    let predict = |model: &Soda| {
+        drop(model.predict(x.clone(), t.clone(), z.clone(), mask.clone(), None, None))
+    };
     let narrow = warmed(job, || predict(&small))?;
 
     let wide_config = recipe(Size::Width(WIDTH))?;
-    let large = Soda::new(&wide_config.model, wide_config.seed, &device).in_precision(job.precision);
+    let large =
+        Soda::new(&wide_config.model, wide_config.seed, &device).in_precision(job.precision);
     let mut wide = WIDER * narrow;
     if job.fits(&denoise.name(), 2.0 * wide)? {
-        wide = timed(job, Row { parameters: Some(parameters::count(&large.unet)), ..denoise }, || predict(&large))?;
+        wide = timed(
+            job,
+            Row { parameters: Some(parameters::count(&large.unet)), ..denoise },
+            || predict(&large),
+        )?;
     }
     if job.fits(&encode.name(), 2.0 * ENCODER * wide)? {
         let images = random([ENCODED, 3, source, source], 2, &device);
@@ -61,11 +72,16 @@ pub(super) fn run(job: &mut Job) -> Result<()> {
     }
     // The evaluation above has warmed up all but the sampler's few operations.
     if job.fits(&sampling.name(), 100.0 * narrow)? {
-        let settings = SampleConfig { steps: 100, guidance: Guidance::Whole(0.0), ..config.sample.clone() };
+        let settings =
+            SampleConfig { steps: 100, guidance: Guidance::Whole(0.0), ..config.sample.clone() };
         let decoder = Decoder::new(&small, &config, settings, &device);
         let z = vec![0.1; DENOISED * config.model.z_dim];
         let parameters = Some(parameters::count(&small.unet));
-        let effort = Effort { seconds: (job.left() / 2.0 - 50.0 * narrow).min(ENOUGH), most: 5, together: 1 };
+        let effort = Effort {
+            seconds: (job.left() / 2.0 - 50.0 * narrow).min(ENOUGH),
+            most: 5,
+            together: 1,
+        };
         let draw = |()| drop(decoder.draw(&z, 3));
         let timing = measure(&device, effort, 100.0 * narrow, || (), draw)?;
         let mut row = Row { parameters, ..sampling };
@@ -103,7 +119,12 @@ fn timed(job: &mut Job, mut row: Row, mut work: impl FnMut()) -> Result<f64> {
             let clock = Instant::now();
             let (done, profile) = observe(true, &mut run);
             done?;
-            job.send(&Message::Profile(ProfileRow::new(name, &job.place, clock.elapsed().as_secs_f64(), &profile)))?;
+            job.send(&Message::Profile(ProfileRow::new(
+                name,
+                &job.place,
+                clock.elapsed().as_secs_f64(),
+                &profile,
+            )))?;
         }
     }
     Ok(timing.median)

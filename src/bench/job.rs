@@ -37,7 +37,14 @@ pub struct Job {
 
 impl Job {
     /// A job on `device`, in a process that started at `started` and is to end `seconds` later.
-    pub fn new(device: &Selected, precision: Precision, started: Instant, seconds: f64, profile: bool, send: Send) -> Self {
+    pub fn new(
+        device: &Selected,
+        precision: Precision,
+        started: Instant,
+        seconds: f64,
+        profile: bool,
+        send: Send,
+    ) -> Self {
         Self {
             device: device.device.clone(),
             place: Place::of(device),
@@ -46,7 +53,8 @@ impl Job {
             max_binding: device.adapter.as_ref().map(|a| a.limits.max_storage_binding),
             profile,
             started,
-            deadline: started + Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs(1 << 30)),
+            deadline: started
+                + Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs(1 << 30)),
             peak_device_mib: None,
             send,
         }
@@ -85,7 +93,12 @@ impl Job {
             (Precision::F16, "cpu") => "f16-emulated",
             (Precision::F16, _) => "f16",
         };
-        Row { width: Some(width), batch: Some(batch), precision: precision.into(), ..Row::new(op, &self.place) }
+        Row {
+            width: Some(width),
+            batch: Some(batch),
+            precision: precision.into(),
+            ..Row::new(op, &self.place)
+        }
     }
 
     /// Seconds left.
@@ -108,7 +121,8 @@ impl Job {
         self.send(&Message::Row(Box::new(row)))
     }
 
-    /// Peak memory of the job so far: of the process on the CPU, else the most that the device's allocator was seen to hold.
+    /// Peak memory of the job so far: of the process on the CPU, else the most that the device's
+    /// allocator was seen to hold.
     pub(super) fn memory_mib(&mut self) -> Option<f64> {
         if self.place.device == "cpu" {
             return crate::machine::peak_resident_mib();
@@ -141,7 +155,12 @@ impl Place {
                 adapter: device.name.clone(),
                 kind: adapter.kind.label().into(),
             },
-            None => Self { device: "cpu".into(), backend: "flex".into(), adapter: device.name.clone(), kind: "cpu".into() },
+            None => Self {
+                device: "cpu".into(),
+                backend: "flex".into(),
+                adapter: device.name.clone(),
+                kind: "cpu".into(),
+            },
         }
     }
 }

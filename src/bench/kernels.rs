@@ -27,7 +27,9 @@ pub struct Timed {
 /// Returns every direction of the calls of `operations` that are to be timed, in their order.
 pub fn timed(operations: &[&dyn Operation], batch: usize) -> Vec<Timed> {
     let cases = catalog::cases(operations, Suite::Bench { batch }).into_iter().map(Rc::new);
-    let all = cases.flat_map(|case| case.passes.clone().into_iter().map(move |pass| Timed { case: case.clone(), pass }));
+    let all = cases.flat_map(|case| {
+        case.passes.clone().into_iter().map(move |pass| Timed { case: case.clone(), pass })
+    });
     all.collect()
 }
 
@@ -35,7 +37,11 @@ impl Timed {
     /// Returns the row without times: "conv2d_forward", its shape and what else matters.
     pub fn row(&self, place: &Place) -> Row {
         let Case { kernel, shape, variant, .. } = &*self.case;
-        let op = if self.pass.name.is_empty() { (*kernel).to_owned() } else { format!("{kernel}_{}", self.pass.name) };
+        let op = if self.pass.name.is_empty() {
+            (*kernel).to_owned()
+        } else {
+            format!("{kernel}_{}", self.pass.name)
+        };
         let batch = (shape.len() == 4).then(|| shape[0]);
         Row { shape: Some(shape.clone()), batch, variant: variant.clone(), ..Row::new(&op, place) }
     }
@@ -55,7 +61,8 @@ impl Timed {
 }
 
 impl Timed {
-    /// Records it on `device` (without autodiff) as the pass `name`, whose inputs are whatever it reads.
+    /// Records it on `device` (without autodiff) as the pass `name`, whose inputs are whatever it
+    /// reads.
     ///
     /// # Errors
     /// If a launch is one that WebGPU refuses.
@@ -99,7 +106,8 @@ fn backward(case: Rc<Case>, inputs: Inputs) -> Prepare {
     })
 }
 
-/// Measures `timed` on `device` for about `seconds`, warm-up included. Returns the seconds of the first run, and the times.
+/// Measures `timed` on `device` for about `seconds`, warm-up included. Returns the seconds of the
+/// first run, and the times.
 ///
 /// # Errors
 /// If the device was lost.
@@ -125,7 +133,8 @@ pub(super) fn run(job: &mut Job, operations: &[&dyn Operation]) -> Result<()> {
     let names = peaks::rows(job).iter().map(Row::name).chain(all.iter().map(Timed::name)).collect();
     job.planned(names)?;
     let peaks = peaks::run(job, (job.left() / 10.0).min(1.0))?;
-    // How much longer than at the peaks the first run of a kind of operation took: the guess for its next case.
+    // How much longer than at the peaks the first run of a kind of operation took: the guess for
+    // its next case.
     let mut slowness: Vec<(String, f64)> = Vec::new();
     for (i, timed) in all.iter().enumerate() {
         let mut row = timed.row(&job.place);
@@ -158,11 +167,20 @@ mod tests {
     fn every_case_has_a_name_of_its_own_and_counts_its_work() {
         let all = timed(operations(), 16);
         for (i, one) in all.iter().enumerate() {
-            assert!(all[..i].iter().all(|other| other.name() != one.name()), "{} twice", one.name());
+            assert!(
+                all[..i].iter().all(|other| other.name() != one.name()),
+                "{} twice",
+                one.name()
+            );
         }
-        let of = |name: &str| all.iter().find(|t| t.name() == name).unwrap_or_else(|| panic!("no {name}")).pass.work;
+        let of = |name: &str| {
+            all.iter().find(|t| t.name() == name).unwrap_or_else(|| panic!("no {name}")).pass.work
+        };
         // 16 * 32 * 32 outputs of 3 channels, 576 multiply-adds each.
-        assert_eq!(of("conv2d_grad_weight 16x64x32x32 3x3 to 3").operations, 2.0 * 16.0 * 1024.0 * 3.0 * 576.0);
+        assert_eq!(
+            of("conv2d_grad_weight 16x64x32x32 3x3 to 3").operations,
+            2.0 * 16.0 * 1024.0 * 3.0 * 576.0
+        );
         let n = 4.0 * 16.0 * 64.0 * 1024.0;
         assert_eq!(of("ada_gn_forward 16x64x32x32 32 groups, SiLU").bytes, 2.0 * n);
         assert_eq!(of("ada_gn_backward 16x64x32x32 32 groups, SiLU").bytes, 3.0 * n);

@@ -1,7 +1,9 @@
-//! Throughput of this machine's devices: kernels, training steps, inference and the view pipeline, each in a process of its own.
+//! Throughput of this machine's devices: kernels, training steps, inference and the view pipeline,
+//! each in a process of its own.
 //!
-//! [`plan`] says what is run and in which order, [`runner`] starts one process for each job and collects its rows, [`job`] is
-//! what happens in that process. [`table`], [`chart`] and [`mod@compare`] show the rows.
+//! [`plan`] says what is run and in which order, [`runner`] starts one process for each job and
+//! collects its rows, [`job`] is what happens in that process. [`table`], [`chart`] and
+//! [`mod@compare`] show the rows.
 
 pub mod chart;
 pub mod compare;

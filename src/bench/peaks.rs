@@ -1,4 +1,5 @@
-//! What the device does at best: a copy and a run of multiply-adds, which the kernels are held against.
+//! What the device does at best: a copy and a run of multiply-adds, which the kernels are held
+//! against.
 
 use super::job::Job;
 use super::row::Row;
@@ -15,7 +16,8 @@ const CHAINS: usize = 1 << 20;
 /// A run of multiply-adds lasts about this many seconds.
 const LONG: f64 = 5e-3;
 
-/// Records both on `device` as the passes `copy` and `multiply_add`; gives their shapes, and the bytes and floating-point operations of one run.
+/// Records both on `device` as the passes `copy` and `multiply_add`; gives their shapes, and the
+/// bytes and floating-point operations of one run.
 ///
 /// # Errors
 /// If a launch is one that WebGPU refuses.
@@ -52,7 +54,8 @@ fn copy_elements(limit: Option<u64>) -> usize {
 
 /// The rows of the copy and of the multiply-adds, not yet measured.
 pub(super) fn rows(job: &Job) -> [Row; 2] {
-    let copy = Row { shape: Some(vec![copy_elements(job.max_binding)]), ..Row::new("copy", &job.place) };
+    let copy =
+        Row { shape: Some(vec![copy_elements(job.max_binding)]), ..Row::new("copy", &job.place) };
     let variant = Some("in registers".into());
     [copy, Row { shape: Some(vec![CHAINS]), variant, ..Row::new("multiply_add", &job.place) }]
 }
@@ -78,11 +81,14 @@ pub fn run(job: &mut Job, seconds: f64) -> Result<Peaks> {
     job.row(copy)?;
 
     let x = Tensor::<1>::ones([CHAINS], &device);
-    let time = |rounds: usize| sample(&device, 1, &mut || x.clone(), &mut |x| drop(peak::multiply_add(x, rounds)));
+    let time = |rounds: usize| {
+        sample(&device, 1, &mut || x.clone(), &mut |x| drop(peak::multiply_add(x, rounds)))
+    };
     time(64)?;
     let rounds = ((64.0 * LONG / time(64)?.max(1e-6)).ceil() as usize).clamp(64, 1 << 15);
     let once = time(rounds)?;
-    let timing = measure(&device, effort, once, || x.clone(), |x| drop(peak::multiply_add(x, rounds)))?;
+    let timing =
+        measure(&device, effort, once, || x.clone(), |x| drop(peak::multiply_add(x, rounds)))?;
     let flops = peak::multiply_add_flops(CHAINS, rounds) / timing.median;
     multiply_add.tflops = Some(flops / 1e12);
     multiply_add.timed(&timing);

@@ -79,8 +79,16 @@ impl FromStr for Group {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let all = [32, 64].map(|w| Self::Step(Size::Width(w)));
-        let all = all.into_iter().chain([Self::Step(Size::Paper), Self::Inference, Self::Kernels, Self::Data, Self::Host]);
-        all.into_iter().find(|g| g.to_string() == text).ok_or_else(|| "expected a job such as step:32 or kernels".into())
+        let all = all.into_iter().chain([
+            Self::Step(Size::Paper),
+            Self::Inference,
+            Self::Kernels,
+            Self::Data,
+            Self::Host,
+        ]);
+        all.into_iter()
+            .find(|g| g.to_string() == text)
+            .ok_or_else(|| "expected a job such as step:32 or kernels".into())
     }
 }
 
@@ -135,7 +143,8 @@ impl Planned {
     /// How much of the budget this job should have beside others.
     fn weight(&self) -> f64 {
         if !self.target.gpu && self.target.place.device != "cpu" {
-            // A software adapter takes most of a minute for its first steps, and most of inference doesn't fit.
+            // A software adapter takes most of a minute for its first steps, and most of inference
+            // doesn't fit.
             return match self.group {
                 Group::Step(Size::Width(..=32)) => 15.0,
                 Group::Kernels => 9.0,
@@ -152,12 +161,18 @@ impl Planned {
     }
 }
 
-/// The jobs of `suite` on `targets`, in order: on each the cheap ones first; the view pipeline once, on the CPU `cpu`.
+/// The jobs of `suite` on `targets`, in order: on each the cheap ones first; the view pipeline
+/// once, on the CPU `cpu`.
 pub fn jobs(targets: &[Target], cpu: &Target, suite: Suite) -> Vec<Planned> {
     let wanted = |group: &Group| suite == Suite::All || group.suite() == suite;
     let mut all = Vec::new();
     for target in targets {
-        let mut groups = vec![Group::Step(Size::Width(32)), Group::Inference, Group::Kernels, Group::Step(Size::Width(64))];
+        let mut groups = vec![
+            Group::Step(Size::Width(32)),
+            Group::Inference,
+            Group::Kernels,
+            Group::Step(Size::Width(64)),
+        ];
         if target.gpu {
             groups.push(Group::Step(Size::Paper));
         }
@@ -165,7 +180,12 @@ pub fn jobs(targets: &[Target], cpu: &Target, suite: Suite) -> Vec<Planned> {
             // Paper size: where nothing is computed, or on a GPU.
             groups = if target.gpu { vec![Group::Host] } else { Vec::new() };
         }
-        all.extend(groups.into_iter().filter(wanted).map(|group| Planned { target: target.clone(), group }));
+        all.extend(
+            groups
+                .into_iter()
+                .filter(wanted)
+                .map(|group| Planned { target: target.clone(), group }),
+        );
     }
     if wanted(&Group::Data) {
         // After the CPU's other jobs.
@@ -175,21 +195,26 @@ pub fn jobs(targets: &[Target], cpu: &Target, suite: Suite) -> Vec<Planned> {
     all
 }
 
-/// The first job's part of the `left` seconds that are for all of `jobs`: what one doesn't use is for those after it.
+/// The first job's part of the `left` seconds that are for all of `jobs`: what one doesn't use is
+/// for those after it.
 pub fn share(left: f64, jobs: &[Planned]) -> f64 {
     let all: f64 = jobs.iter().map(Planned::weight).sum();
     jobs.first().map_or(0.0, |job| left * job.weight() / all)
 }
 
-/// Seconds that `job` needs at least, judged by the smaller step that `rows` hold of its device, if it is a step and they do.
+/// Seconds that `job` needs at least, judged by the smaller step that `rows` hold of its device, if
+/// it is a step and they do.
 pub fn prediction(job: &Planned, rows: &[Row]) -> Option<f64> {
-    // Multiplications against those of the smaller one: twice the width; the paper's denoiser and batch.
+    // Multiplications against those of the smaller one: twice the width; the paper's denoiser and
+    // batch.
     let (smaller, factor) = match job.group {
         Group::Step(Size::Width(64)) => (32, 3.0),
         Group::Step(Size::Paper) => (64, 40.0),
         _ => return None,
     };
-    let row = rows.iter().find(|r| r.op == "train_step" && r.place == job.target.place && r.width == Some(smaller))?;
+    let row = rows.iter().find(|r| {
+        r.op == "train_step" && r.place == job.target.place && r.width == Some(smaller)
+    })?;
     let cold = row.cold_start_s?;
     Some(match row.median_ms {
         Some(median) => cold + factor * median / 1e3,
@@ -208,9 +233,17 @@ mod tests {
     #[test]
     fn jobs_come_cheapest_first_and_paper_size_only_on_a_gpu() {
         let cpu = target("cpu", false);
-        let all = jobs(&[cpu.clone(), target("vulkan:0", false), target("vulkan:1", true)], &cpu, Suite::All);
-        let names: Vec<String> = all.iter().map(|j| format!("{} {}", j.target.place.device, j.group)).collect();
-        assert_eq!(names[..5], ["cpu step:32", "cpu inference", "cpu kernels", "cpu step:64", "cpu data"]);
+        let all = jobs(
+            &[cpu.clone(), target("vulkan:0", false), target("vulkan:1", true)],
+            &cpu,
+            Suite::All,
+        );
+        let names: Vec<String> =
+            all.iter().map(|j| format!("{} {}", j.target.place.device, j.group)).collect();
+        assert_eq!(
+            names[..5],
+            ["cpu step:32", "cpu inference", "cpu kernels", "cpu step:64", "cpu data"]
+        );
         assert_eq!(names[5], "vulkan:0 step:32");
         let paper: Vec<&String> = names.iter().filter(|n| n.contains("paper")).collect();
         assert_eq!(paper, ["vulkan:1 step:paper"]);
@@ -220,7 +253,10 @@ mod tests {
         assert!(all.iter().all(|j| j.group != Group::Host), "only where it is asked for");
         let only = jobs(&[target("vulkan:0", true)], &cpu, Suite::Host);
         assert_eq!(only.iter().map(|j| j.group).collect::<Vec<_>>(), [Group::Host]);
-        assert!(jobs(std::slice::from_ref(&cpu), &cpu, Suite::Host).is_empty(), "paper size is not for a processor");
+        assert!(
+            jobs(std::slice::from_ref(&cpu), &cpu, Suite::Host).is_empty(),
+            "paper size is not for a processor"
+        );
     }
 
     #[test]
@@ -240,7 +276,10 @@ mod tests {
 
     #[test]
     fn a_wider_step_is_predicted_from_the_narrow_one_of_its_own_device() {
-        let job = |device: &str| Planned { target: target(device, false), group: Group::Step(Size::Width(64)) };
+        let job = |device: &str| Planned {
+            target: target(device, false),
+            group: Group::Step(Size::Width(64)),
+        };
         let row = |median_ms| Row {
             width: Some(32),
             cold_start_s: Some(20.0),
@@ -254,8 +293,14 @@ mod tests {
 
     #[test]
     fn jobs_have_names_that_are_read_back() {
-        let groups =
-            [Group::Step(Size::Width(64)), Group::Step(Size::Paper), Group::Inference, Group::Kernels, Group::Data, Group::Host];
+        let groups = [
+            Group::Step(Size::Width(64)),
+            Group::Step(Size::Paper),
+            Group::Inference,
+            Group::Kernels,
+            Group::Data,
+            Group::Host,
+        ];
         for group in groups {
             assert_eq!(group.to_string().parse::<Group>(), Ok(group));
         }

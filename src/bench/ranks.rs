@@ -42,7 +42,8 @@ pub struct Row {
     pub over_slowest: f64,
 }
 
-/// Steps at the size that the device is for, and exchanges at the width of 32 and at that of the paper.
+/// Steps at the size that the device is for, and exchanges at the width of 32 and at that of the
+/// paper.
 ///
 /// # Errors
 /// If a device fails.
@@ -55,7 +56,14 @@ pub fn measure(among: &Among, device: &Selected) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn row(op: &str, size: Size, among: &Among, times: Vec<f64>, spent: Spent, numbers: usize) -> Result<Row> {
+fn row(
+    op: &str,
+    size: Size,
+    among: &Among,
+    times: Vec<f64>,
+    spent: Spent,
+    numbers: usize,
+) -> Result<Row> {
     let timing = Timing::of(times).ok_or_else(|| Error::failed("nothing was measured"))?;
     let name = match size {
         Size::Paper => "paper".to_owned(),
@@ -84,10 +92,15 @@ fn steps(among: &Among, size: Size, device: &Selected) -> Result<Row> {
         number += 1;
         let clock = Instant::now();
         let [source, target] = noise(config.model.sides, exchange.rows().len());
-        let pair = Pair::new(config.model.sides, source, target, None, &device.device.clone().autodiff());
+        let pair =
+            Pair::new(config.model.sides, source, target, None, &device.device.clone().autodiff());
         let outcome;
-        (state, outcome, _) = exchange.step(state, pair, &schedule, &config, number, 1e-4, false)?;
-        let loss = outcome.loss.try_into_scalar::<f32>().map_err(|e| Error::device("computing a step", &e))?;
+        (state, outcome, _) =
+            exchange.step(state, pair, &schedule, &config, number, 1e-4, false)?;
+        let loss = outcome
+            .loss
+            .try_into_scalar::<f32>()
+            .map_err(|e| Error::device("computing a step", &e))?;
         if !loss.is_finite() {
             return Err(Error::failed(format!("the loss is {loss}; a device computes wrongly")));
         }
@@ -98,7 +111,8 @@ fn steps(among: &Among, size: Size, device: &Selected) -> Result<Row> {
     (state, took, _) = step(state)?;
     // Rank 0 says how many.
     let count = ((ENOUGH / took) as usize).clamp(STEPS[0], STEPS[1]) as u64;
-    let told = among.ranks.broadcast((among.ranks.rank() == 0).then(|| count.to_le_bytes().to_vec()))?;
+    let told =
+        among.ranks.broadcast((among.ranks.rank() == 0).then(|| count.to_le_bytes().to_vec()))?;
     let count = u64::from_le_bytes(*told.first_chunk().expect("eight bytes"));
     let mut times = Vec::new();
     let mut spent = Vec::new();

@@ -1,4 +1,5 @@
-//! What a benchmark reports: rows, what was left out, and profiles. What isn't known is `None` (null in JSON), never 0.
+//! What a benchmark reports: rows, what was left out, and profiles. What isn't known is `None`
+//! (null in JSON), never 0.
 
 use super::timing::Timing;
 use crate::kernels::profile::Profile;
@@ -13,14 +14,16 @@ pub struct Place {
     pub backend: String,
     /// As the driver calls it; for the CPU its threads.
     pub adapter: String,
-    /// "cpu", "discrete GPU", "integrated GPU", "virtual GPU", "GPU of unknown kind" or "software, no GPU".
+    /// "cpu", "discrete GPU", "integrated GPU", "virtual GPU", "GPU of unknown kind" or "software,
+    /// no GPU".
     pub kind: String,
 }
 
 /// Processor time of the host, medians in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Host {
-    /// Of the thread that launches. What it spends spinning, while it is ahead of the device's thread by as much as it may be, counts.
+    /// Of the thread that launches. What it spends spinning, while it is ahead of the device's
+    /// thread by as much as it may be, counts.
     pub launching_ms: f64,
     /// Of all other threads, that which serves the device first of all.
     pub serving_ms: f64,
@@ -29,7 +32,8 @@ pub struct Host {
 /// One measurement.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Row {
-    /// "train_step", "encode", "denoise", "sample", "view_pairs", or a kernel such as "conv2d_forward".
+    /// "train_step", "encode", "denoise", "sample", "view_pairs", or a kernel such as
+    /// "conv2d_forward".
     pub op: String,
     /// Where.
     #[serde(flatten)]
@@ -42,7 +46,8 @@ pub struct Row {
     pub width: Option<usize>,
     /// Images at once.
     pub batch: Option<usize>,
-    /// "f32", "f16" (of training steps that of `train.precision = "mixed"`), or "f16-emulated" on the CPU.
+    /// "f32", "f16" (of training steps that of `train.precision = "mixed"`), or "f16-emulated" on
+    /// the CPU.
     pub precision: String,
     /// Milliseconds of one run, median.
     pub median_ms: Option<f64>,
@@ -58,8 +63,8 @@ pub struct Row {
     pub gb_per_s: Option<f64>,
     /// 1e12 floating-point operations a second.
     pub tflops: Option<f64>,
-    /// The time that the copy and the multiply-adds of the same run would have needed over the time it took; above 1 where caches
-    /// move data faster than the copy.
+    /// The time that the copy and the multiply-adds of the same run would have needed over the time
+    /// it took; above 1 where caches move data faster than the copy.
     pub share_of_peak: Option<f64>,
     /// Images a second.
     pub images_per_s: Option<f64>,
@@ -92,10 +97,14 @@ impl Row {
 
     /// The case in words: "16x64x32x32 3x3 to 64" or "width 32".
     pub fn case(&self) -> String {
-        let shape = self.shape.as_ref().map(|s| s.iter().map(usize::to_string).collect::<Vec<_>>().join("x"));
+        let shape = self
+            .shape
+            .as_ref()
+            .map(|s| s.iter().map(usize::to_string).collect::<Vec<_>>().join("x"));
         let width = self.width.map(|w| format!("width {w}, batch {}", self.batch.unwrap_or(1)));
         let precision = (self.precision != "f32").then(|| self.precision.clone());
-        let parts: Vec<String> = [shape, width, self.variant.clone(), precision].into_iter().flatten().collect();
+        let parts: Vec<String> =
+            [shape, width, self.variant.clone(), precision].into_iter().flatten().collect();
         parts.join(" ")
     }
 
@@ -170,7 +179,14 @@ impl ProfileRow {
         kernels.sort_by(|a, b| b.ms.total_cmp(&a.ms));
         let clock = if profile.device_clock && !on_cpu { "device" } else { "host" };
         let other_ms = on_cpu.then(|| (wall - profile.time().as_secs_f64()).max(0.0) * 1e3);
-        Self { op, place: place.clone(), clock: clock.into(), wall_ms: wall * 1e3, other_ms, kernels }
+        Self {
+            op,
+            place: place.clone(),
+            clock: clock.into(),
+            wall_ms: wall * 1e3,
+            other_ms,
+            kernels,
+        }
     }
 }
 

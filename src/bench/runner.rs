@@ -1,5 +1,5 @@
-//! Runs jobs one after the other, each in a process of its own: its cold start and its peak memory are then its own, and
-//! neither a lost device nor a job that takes too long ends the others.
+//! Runs jobs one after the other, each in a process of its own: its cold start and its peak memory
+//! are then its own, and neither a lost device nor a job that takes too long ends the others.
 
 use super::plan::{Group, Planned, Size, prediction, share};
 use super::row::{Message, ProfileRow, Row, Skipped};
@@ -22,7 +22,11 @@ pub struct Outcome {
 
 impl Outcome {
     fn skip(&mut self, job: &Planned, op: String, reason: impl Into<String>) {
-        self.skipped.push(Skipped { device: job.target.place.device.clone(), op, reason: reason.into() });
+        self.skipped.push(Skipped {
+            device: job.target.place.device.clone(),
+            op,
+            reason: reason.into(),
+        });
     }
 
     fn add(&mut self, row: Row) {
@@ -33,8 +37,9 @@ impl Outcome {
     }
 }
 
-/// Runs `jobs` within about `budget` seconds. `command` starts one that is to take so many seconds; `before` is told of each
-/// that starts. A set `stop` ends the running job, and the rest is skipped.
+/// Runs `jobs` within about `budget` seconds. `command` starts one that is to take so many seconds;
+/// `before` is told of each that starts. A set `stop` ends the running job, and the rest is
+/// skipped.
 pub fn run(
     jobs: &[Planned],
     budget: f64,
@@ -61,13 +66,19 @@ pub fn run(
         if let Some(needed) = prediction(job, &outcome.rows) {
             if needed > left {
                 let enough = enough(needed);
-                let reason = format!("needs about {needed:.0} s, {left:.0} s left: try --budget {enough:.0}");
+                let reason = format!(
+                    "needs about {needed:.0} s, {left:.0} s left: try --budget {enough:.0}"
+                );
                 outcome.skip(job, name, reason);
                 continue;
             }
             seconds = seconds.max(needed * 1.1).min(left);
         } else if let Some(smaller) = unmeasured_smaller(job, jobs, i) {
-            outcome.skip(job, name, format!("{} was not measured, which tells how long this takes", smaller.describe()));
+            outcome.skip(
+                job,
+                name,
+                format!("{} was not measured, which tells how long this takes", smaller.describe()),
+            );
             continue;
         }
         before(i, job, seconds);
@@ -91,7 +102,8 @@ struct Guard(Child);
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // Fails only where it has ended. A process that hangs in its driver is left behind after a while.
+        // Fails only where it has ended. A process that hangs in its driver is left behind after a
+        // while.
         let _ = self.0.kill();
         for _ in 0..100 {
             match self.0.try_wait() {
@@ -110,16 +122,29 @@ enum End {
     Interrupted,
 }
 
-fn run_one(job: &Planned, seconds: f64, mut command: Command, stop: &AtomicBool, outcome: &mut Outcome) {
+fn run_one(
+    job: &Planned,
+    seconds: f64,
+    mut command: Command,
+    stop: &AtomicBool,
+    outcome: &mut Outcome,
+) {
     // The process reads its standard input to know when this one is gone.
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let start = Instant::now();
     let mut child = match command.spawn() {
         Ok(child) => Guard(child),
-        Err(e) => return outcome.skip(job, job.group.describe(), format!("its process doesn't start: {e}")),
+        Err(e) => {
+            return outcome.skip(
+                job,
+                job.group.describe(),
+                format!("its process doesn't start: {e}"),
+            );
+        }
     };
     let (lines, errors) = (read_lines(child.0.stdout.take()), read_all(child.0.stderr.take()));
-    let limit = start + Duration::try_from_secs_f64(seconds * 1.1 + 0.5).unwrap_or(Duration::from_secs(1 << 30));
+    let limit = start
+        + Duration::try_from_secs_f64(seconds * 1.1 + 0.5).unwrap_or(Duration::from_secs(1 << 30));
     let mut planned: Vec<String> = Vec::new();
     let first = (outcome.rows.len(), outcome.skipped.len());
     let mut take = |line: String, outcome: &mut Outcome| match serde_json::from_str(&line) {
@@ -157,11 +182,18 @@ fn run_one(job: &Planned, seconds: f64, mut command: Command, stop: &AtomicBool,
         End::Exit(_) if stop.load(Ordering::Relaxed) => "interrupted".into(),
         End::Exit(Ok(status)) => {
             let told = errors.lines().rev().find_map(|l| l.strip_prefix("error: "));
-            let told = told.map_or_else(|| format!("its process ended with {status}"), str::to_owned);
-            return outcome.skip(job, format!("{}, what is missing of it", job.group.describe()), told);
+            let told =
+                told.map_or_else(|| format!("its process ended with {status}"), str::to_owned);
+            return outcome.skip(
+                job,
+                format!("{}, what is missing of it", job.group.describe()),
+                told,
+            );
         }
         End::Exit(Err(e)) => format!("its process is lost: {e}"),
-        End::TooLong => format!("stopped after {:.0} s; raise --budget", start.elapsed().as_secs_f64()),
+        End::TooLong => {
+            format!("stopped after {:.0} s; raise --budget", start.elapsed().as_secs_f64())
+        }
         End::Interrupted => "interrupted".into(),
     };
     let done = |name: &String| {

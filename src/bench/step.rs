@@ -1,4 +1,5 @@
-//! A full training step on random images: encoder, noising, denoiser, backward pass, clip, AdamW, EMA; the loss is read back.
+//! A full training step on random images: encoder, noising, denoiser, backward pass, clip, AdamW,
+//! EMA; the loss is read back.
 
 use super::job::Job;
 use super::plan::Size;
@@ -33,7 +34,10 @@ pub(super) fn recipe(size: Size) -> Result<Config> {
             format!("model.encoder.base={width}"),
             format!("model.unet.base={width}"),
             // The most groups up to 32 that divide every width.
-            format!("model.unet.groups={}", (1..=32).rev().find(|groups| width.is_multiple_of(*groups)).unwrap_or(1)),
+            format!(
+                "model.unet.groups={}",
+                (1..=32).rev().find(|groups| width.is_multiple_of(*groups)).unwrap_or(1)
+            ),
             "train.batch_size=16".to_owned(),
         ],
     };
@@ -65,7 +69,15 @@ impl Training {
     pub(super) fn new(config: Config, device: &Device) -> Self {
         let [source, target] = noise(config.model.sides, config.train.batch_size);
         let (schedule, state) = (Schedule::new(&config.diffusion), State::new(&config, "", device));
-        Self { device: device.clone(), config, schedule, source, target, state: Some(state), number: 0 }
+        Self {
+            device: device.clone(),
+            config,
+            schedule,
+            source,
+            target,
+            state: Some(state),
+            number: 0,
+        }
     }
 
     /// Trainable parameters.
@@ -75,10 +87,18 @@ impl Training {
 
     /// One step; returns its loss.
     pub(super) fn advance(&mut self) -> Result<Vec<f32>> {
-        let state = self.state.take().ok_or_else(|| Error::failed("a step failed before; please report this"))?;
+        let state = self
+            .state
+            .take()
+            .ok_or_else(|| Error::failed("a step failed before; please report this"))?;
         self.number += 1;
-        let pair =
-            Pair::new(self.config.model.sides, self.source.clone(), self.target.clone(), None, &self.device.clone().autodiff());
+        let pair = Pair::new(
+            self.config.model.sides,
+            self.source.clone(),
+            self.target.clone(),
+            None,
+            &self.device.clone().autodiff(),
+        );
         let (state, outcome) = step(state, pair, &self.schedule, &self.config, self.number, 1e-4);
         self.state = Some(state);
         let loss = outcome.loss.try_into_vec_as::<f32>();
@@ -90,13 +110,17 @@ impl Training {
         let clock = Instant::now();
         let loss = self.advance()?;
         if !loss.iter().all(|v| v.is_finite()) {
-            return Err(Error::failed(format!("the loss is {loss:?} at step {}; this device computes wrongly", self.number)));
+            return Err(Error::failed(format!(
+                "the loss is {loss:?} at step {}; this device computes wrongly",
+                self.number
+            )));
         }
         Ok(clock.elapsed().as_secs_f64())
     }
 }
 
-/// Cold start, then timed steps, then one step with its launches counted, each handed over as soon as it is known.
+/// Cold start, then timed steps, then one step with its launches counted, each handed over as soon
+/// as it is known.
 ///
 /// # Errors
 /// If the device was lost or computes nonsense.
@@ -114,7 +138,9 @@ pub(super) fn run(job: &mut Job, size: Size) -> Result<()> {
     job.row(row.clone())?;
 
     let clock = Instant::now();
-    while training.number < 3 && clock.elapsed().as_secs_f64() + last < WARM_UP.min(job.left() / 4.0) {
+    while training.number < 3
+        && clock.elapsed().as_secs_f64() + last < WARM_UP.min(job.left() / 4.0)
+    {
         last = training.step()?;
     }
     if !job.fits(&format!("{name}: steps after the first"), last * 0.9)? {
@@ -124,7 +150,9 @@ pub(super) fn run(job: &mut Job, size: Size) -> Result<()> {
     let observed = if job.profile { 2.0 } else { 1.0 };
     let (clock, mut times) = (Instant::now(), Vec::new());
     while times.is_empty()
-        || (times.len() < MOST && clock.elapsed().as_secs_f64() + last < ENOUGH && job.left() > (observed + 1.0) * last)
+        || (times.len() < MOST
+            && clock.elapsed().as_secs_f64() + last < ENOUGH
+            && job.left() > (observed + 1.0) * last)
     {
         last = training.step()?;
         times.push(last);
@@ -147,7 +175,11 @@ pub(super) fn run(job: &mut Job, size: Size) -> Result<()> {
         let device = job.place.device.clone();
         if job.left() < last {
             let reason = "the budget is used up; raise --budget".into();
-            return job.send(&Message::Skipped(Skipped { device, op: format!("{name}: profile"), reason }));
+            return job.send(&Message::Skipped(Skipped {
+                device,
+                op: format!("{name}: profile"),
+                reason,
+            }));
         }
         let (wall, profile) = observe(true, || training.step());
         job.send(&Message::Profile(ProfileRow::new(name, &job.place, wall?, &profile)))?;

@@ -10,13 +10,19 @@ const TOP: usize = 15;
 /// Lines of aligned columns: the first to the left, the others to the right.
 pub(super) fn columns(lines: &[Vec<String>]) -> String {
     let count = lines.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |i: usize| lines.iter().filter_map(|l| l.get(i)).map(|t| t.chars().count()).max().unwrap_or(0);
+    let width = |i: usize| {
+        lines.iter().filter_map(|l| l.get(i)).map(|t| t.chars().count()).max().unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..count).map(width).collect();
     let mut out = String::new();
     for line in lines {
         let mut text = String::from(" ");
         for (i, (cell, width)) in line.iter().zip(&widths).enumerate() {
-            let _ = if i == 0 { write!(text, " {cell:<width$}") } else { write!(text, "  {cell:>width$}") };
+            let _ = if i == 0 {
+                write!(text, " {cell:<width$}")
+            } else {
+                write!(text, "  {cell:>width$}")
+            };
         }
         out.push_str(text.trim_end());
         out.push('\n');
@@ -71,7 +77,15 @@ pub fn rows(rows: &[Row]) -> String {
         let kind = if place.kind == "cpu" { String::new() } else { format!(" ({})", place.kind) };
         let _ = writeln!(out, "{}: {}{kind}", place.device, place.adapter);
         let here: Vec<&Row> = rows.iter().filter(|r| r.place == *place).collect();
-        let mut lines = vec![header(&["", "median", "spread", "images/s", "launches", "peak memory", "cold start"])];
+        let mut lines = vec![header(&[
+            "",
+            "median",
+            "spread",
+            "images/s",
+            "launches",
+            "peak memory",
+            "cold start",
+        ])];
         lines.extend(here.iter().filter(|r| r.shape.is_none() && r.host.is_none()).map(|r| {
             vec![
                 r.name(),
@@ -86,7 +100,15 @@ pub fn rows(rows: &[Row]) -> String {
         if lines.len() > 1 {
             out.push_str(&columns(&lines));
         }
-        let mut lines = vec![header(&["", "median", "fastest", "launching thread", "serving threads", "launches", "a launch"])];
+        let mut lines = vec![header(&[
+            "",
+            "median",
+            "fastest",
+            "launching thread",
+            "serving threads",
+            "launches",
+            "a launch",
+        ])];
         lines.extend(here.iter().filter_map(|r| {
             let host = r.host?;
             Some(vec![
@@ -96,7 +118,9 @@ pub fn rows(rows: &[Row]) -> String {
                 time(host.launching_ms),
                 time(host.serving_ms),
                 or_dash(r.launches, |l| indicatif::HumanCount(l).to_string()),
-                or_dash(r.launches.filter(|launches| *launches > 0), |launches| time(host.serving_ms / launches as f64)),
+                or_dash(r.launches.filter(|launches| *launches > 0), |launches| {
+                    time(host.serving_ms / launches as f64)
+                }),
             ])
         }));
         if lines.len() > 1 {
@@ -143,7 +167,11 @@ pub fn profile(profiles: &[ProfileRow]) -> String {
         let kernels: f64 = p.kernels.iter().map(|k| k.ms).sum();
         let (clock, wall) = (&p.clock, time(p.wall_ms));
         let _ = match p.other_ms {
-            Some(_) => writeln!(out, "{}: {} by kernel, {wall} in all (the host's clock)", p.place.device, p.op),
+            Some(_) => writeln!(
+                out,
+                "{}: {} by kernel, {wall} in all (the host's clock)",
+                p.place.device, p.op
+            ),
             None => writeln!(
                 out,
                 "{}: {} by kernel, {} in kernels (the {clock}'s clock; each waited for)",
@@ -156,15 +184,26 @@ pub fn profile(profiles: &[ProfileRow]) -> String {
         let total = if p.other_ms.is_some() { p.wall_ms } else { kernels };
         let share = |ms: f64| if total > 0.0 { percent(ms / total) } else { "-".into() };
         let line = |name: &str, ms: f64, launches: Option<u64>| {
-            vec![name.to_owned(), time(ms), share(ms), or_dash(launches, |l| indicatif::HumanCount(l).to_string())]
+            vec![
+                name.to_owned(),
+                time(ms),
+                share(ms),
+                or_dash(launches, |l| indicatif::HumanCount(l).to_string()),
+            ]
         };
         // A generic kernel's name can be very long.
-        let short =
-            |name: &str| if name.chars().count() > 56 { name.chars().take(55).chain(['~']).collect() } else { name.to_owned() };
+        let short = |name: &str| {
+            if name.chars().count() > 56 {
+                name.chars().take(55).chain(['~']).collect()
+            } else {
+                name.to_owned()
+            }
+        };
         let (top, rest) = p.kernels.split_at(p.kernels.len().min(TOP));
         lines.extend(top.iter().map(|k| line(&short(&k.name), k.ms, Some(k.launches))));
         if !rest.is_empty() {
-            let (ms, launches) = rest.iter().fold((0.0, 0), |(ms, l), k| (ms + k.ms, l + k.launches));
+            let (ms, launches) =
+                rest.iter().fold((0.0, 0), |(ms, l), k| (ms + k.ms, l + k.launches));
             lines.push(line(&format!("{} other kernels", rest.len()), ms, Some(launches)));
         }
         if let Some(other) = p.other_ms {
@@ -179,11 +218,18 @@ pub fn profile(profiles: &[ProfileRow]) -> String {
 pub fn comparison(c: &Comparison) -> String {
     let mut lines = vec![header(&["", "A", "B", "A / B"])];
     lines.extend(c.rows.iter().map(|p| {
-        let device = if p.devices[0] == p.devices[1] { p.devices[0].clone() } else { p.devices.join(" | ") };
+        let device =
+            if p.devices[0] == p.devices[1] { p.devices[0].clone() } else { p.devices.join(" | ") };
         let times = p.median_ms.map(time);
-        vec![format!("{device}: {}", p.name), times[0].clone(), times[1].clone(), format!("{:.2} x", p.ratio)]
+        vec![
+            format!("{device}: {}", p.name),
+            times[0].clone(),
+            times[1].clone(),
+            format!("{:.2} x", p.ratio),
+        ]
     }));
-    let mut out = if c.rows.is_empty() { "no case is in both\n".to_owned() } else { columns(&lines) };
+    let mut out =
+        if c.rows.is_empty() { "no case is in both\n".to_owned() } else { columns(&lines) };
     for (side, names) in [("A", &c.only_a), ("B", &c.only_b)] {
         if !names.is_empty() {
             let _ = writeln!(out, "only in {side}:\n  {}", names.join("\n  "));
@@ -203,15 +249,31 @@ mod tests {
             [0.0123, 0.85, 1.0, 12.34, 516.2, 22_500.0].map(time),
             ["12.3 us", "850 us", "1.00 ms", "12.3 ms", "516 ms", "22.5 s"]
         );
-        assert_eq!([0.00041, 0.0734, 0.21, 69_000.4].map(digits), ["0.00041", "0.073", "0.210", "69,000"]);
+        assert_eq!(
+            [0.00041, 0.0734, 0.21, 69_000.4].map(digits),
+            ["0.00041", "0.073", "0.210", "69,000"]
+        );
     }
 
     #[test]
     fn columns_line_up_and_unknowns_are_dashes() {
-        let place =
-            Place { device: "vulkan:0".into(), adapter: "llvmpipe".into(), kind: "software, no GPU".into(), ..Place::default() };
-        let known = Row { width: Some(32), batch: Some(16), median_ms: Some(516.0), ..Row::new("train_step", &place) };
-        let kernel = Row { shape: Some(vec![16, 64, 32, 32]), median_ms: Some(1.0), ..Row::new("ada_gn_forward", &place) };
+        let place = Place {
+            device: "vulkan:0".into(),
+            adapter: "llvmpipe".into(),
+            kind: "software, no GPU".into(),
+            ..Place::default()
+        };
+        let known = Row {
+            width: Some(32),
+            batch: Some(16),
+            median_ms: Some(516.0),
+            ..Row::new("train_step", &place)
+        };
+        let kernel = Row {
+            shape: Some(vec![16, 64, 32, 32]),
+            median_ms: Some(1.0),
+            ..Row::new("ada_gn_forward", &place)
+        };
         let text = rows(&[known, kernel]);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "vulkan:0: llvmpipe (software, no GPU)");

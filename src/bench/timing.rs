@@ -1,4 +1,5 @@
-//! Times of something repeated: warm-up, then synchronised samples until there are enough or the time is up.
+//! Times of something repeated: warm-up, then synchronised samples until there are enough or the
+//! time is up.
 
 use crate::error::{Error, Result};
 use burn::tensor::Device;
@@ -16,7 +17,8 @@ pub struct Effort {
     pub together: usize,
 }
 
-/// A sample of short runs lasts about this many seconds, so that neither the clock nor waiting for the device matters.
+/// A sample of short runs lasts about this many seconds, so that neither the clock nor waiting for
+/// the device matters.
 pub const SAMPLE: f64 = 2e-3;
 
 /// Seconds of one run.
@@ -24,7 +26,8 @@ pub const SAMPLE: f64 = 2e-3;
 pub struct Timing {
     /// Median of the samples.
     pub median: f64,
-    /// Upper minus lower quartile over the median (quartiles by linear interpolation); `None` for a single sample.
+    /// Upper minus lower quartile over the median (quartiles by linear interpolation); `None` for a
+    /// single sample.
     pub spread: Option<f64>,
     /// The fastest sample.
     pub min: f64,
@@ -45,7 +48,8 @@ impl Timing {
             low + (high - low) * at.fract()
         };
         let median = quantile(0.5);
-        let spread = (samples.len() > 1 && median > 0.0).then(|| (quantile(0.75) - quantile(0.25)) / median);
+        let spread =
+            (samples.len() > 1 && median > 0.0).then(|| (quantile(0.75) - quantile(0.25)) / median);
         Some(Self { median, spread, min, max, repetitions: samples.len() })
     }
 }
@@ -55,14 +59,21 @@ impl Timing {
 /// # Errors
 /// If the device was lost.
 pub fn wait(device: &Device) -> Result<()> {
-    device.sync().map_err(|e| Error::failed(format!("the device failed ({e}); try another --device")))
+    device
+        .sync()
+        .map_err(|e| Error::failed(format!("the device failed ({e}); try another --device")))
 }
 
 /// Seconds of `run` on what `prepare` makes, `times` in a row; preparing isn't timed.
 ///
 /// # Errors
 /// If the device was lost.
-pub fn sample<P>(device: &Device, times: usize, prepare: &mut impl FnMut() -> P, run: &mut impl FnMut(P)) -> Result<f64> {
+pub fn sample<P>(
+    device: &Device,
+    times: usize,
+    prepare: &mut impl FnMut() -> P,
+    run: &mut impl FnMut(P),
+) -> Result<f64> {
     let prepared: Vec<P> = (0..times).map(|_| prepare()).collect();
     wait(device)?;
     let start = Instant::now();
@@ -71,7 +82,8 @@ pub fn sample<P>(device: &Device, times: usize, prepare: &mut impl FnMut() -> P,
     Ok(start.elapsed().as_secs_f64() / times as f64)
 }
 
-/// Times `run`, which has run before, on what `prepare` makes for each run; `once` is about how long it takes.
+/// Times `run`, which has run before, on what `prepare` makes for each run; `once` is about how
+/// long it takes.
 ///
 /// # Errors
 /// If the device was lost.
@@ -88,7 +100,8 @@ pub fn measure<P>(
     loop {
         samples.push(sample(device, together, &mut prepare, &mut run)?);
         if samples.len() >= effort.most || start.elapsed().as_secs_f64() >= effort.seconds {
-            return Timing::of(samples).ok_or_else(|| Error::failed("nothing was timed; please report this"));
+            return Timing::of(samples)
+                .ok_or_else(|| Error::failed("nothing was timed; please report this"));
         }
     }
 }
@@ -111,7 +124,10 @@ mod tests {
 
     #[test]
     fn one_outlier_moves_neither_median_nor_spread() {
-        let samples = |last: f64| Timing::of((0..19).map(f64::from).map(|i| 1.0 + i * 0.001).chain([last]).collect()).unwrap();
+        let samples = |last: f64| {
+            Timing::of((0..19).map(f64::from).map(|i| 1.0 + i * 0.001).chain([last]).collect())
+                .unwrap()
+        };
         let (calm, disturbed) = (samples(1.02), samples(50.0));
         assert_eq!((calm.median, calm.spread), (disturbed.median, disturbed.spread));
         assert!(disturbed.max > 40.0 && calm.max < 2.0);

@@ -31,7 +31,8 @@ use std::time::{Duration, Instant};
     after_help = "--device all measures the CPU and every adapter, software ones included. What doesn't fit the budget is skipped by name."
 )]
 pub struct Args {
-    /// kernels, step, inference, data or all; or host: the host's time at paper size, on a GPU or by scripts/host_time.sh.
+    /// kernels, step, inference, data or all; or host: the host's time at paper size, on a GPU or
+    /// by scripts/host_time.sh.
     #[arg(long, default_value = "all")]
     suite: Suite,
     /// Time for everything together.
@@ -48,8 +49,8 @@ pub struct Args {
     /// Print the ratios of two earlier results (--json) instead.
     #[arg(long, num_args = 2, value_names = ["A.json", "B.json"], conflicts_with_all = ["suite", "budget", "plot", "profile"])]
     compare: Option<Vec<PathBuf>>,
-    /// Estimate a training step on a card that isn't here: a40, rtx3060, rx6800, arc770, m1 or a file of a card's facts; nothing is
-    /// measured. `check` holds the method against --device.
+    /// Estimate a training step on a card that isn't here: a40, rtx3060, rx6800, arc770, m1 or a
+    /// file of a card's facts; nothing is measured. `check` holds the method against --device.
     #[arg(long, value_name = "CARD|FILE.toml", conflicts_with_all = ["suite", "budget", "plot", "profile", "compare"])]
     estimate: Option<String>,
     #[command(flatten)]
@@ -81,7 +82,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         return Err(Error::usage("--precision: nothing is measured by --compare"));
     }
     if !in_f32 && args.estimate.is_some() {
-        return Err(Error::usage("--precision: nothing is measured by --estimate; it takes `--set train.precision=mixed`"));
+        return Err(Error::usage(
+            "--precision: nothing is measured by --estimate; it takes `--set train.precision=mixed`",
+        ));
     }
     if let Some([a, b]) = args.compare.as_deref() {
         let comparison = compare::compare(&compare::read(a)?, &compare::read(b)?);
@@ -109,11 +112,15 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     if !in_f32 && !planned.is_empty() {
         planned.retain(|job| job.group.has_networks());
         if planned.is_empty() {
-            return Err(Error::usage("--precision is that of networks: give --suite step or inference with it"));
+            return Err(Error::usage(
+                "--precision is that of networks: give --suite step or inference with it",
+            ));
         }
     }
     if planned.is_empty() {
-        return Err(Error::usage("--suite host measures at paper size, on a GPU; scripts/host_time.sh stands one in"));
+        return Err(Error::usage(
+            "--suite host measures at paper size, on a GPU; scripts/host_time.sh stands one in",
+        ));
     }
     // What can't be written shall be known before.
     if let Some(path) = &args.plot {
@@ -122,9 +129,17 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let interrupt = Interrupt::listen()?;
     let mut outcome = measure(&planned, args, common.verbose, &interrupt)?;
     outcome.skipped.extend(refused);
-    out!("{}{}{}", table::rows(&outcome.rows), table::profile(&outcome.profile), table::skipped(&outcome.skipped));
+    out!(
+        "{}{}{}",
+        table::rows(&outcome.rows),
+        table::profile(&outcome.profile),
+        table::skipped(&outcome.skipped)
+    );
     let only = if let [only] = targets.as_slice() { Some(&only.place) } else { None };
-    output.set("device", json!(only.map(|p| if p.device == "cpu" { "cpu" } else { p.backend.as_str() })));
+    output.set(
+        "device",
+        json!(only.map(|p| if p.device == "cpu" { "cpu" } else { p.backend.as_str() })),
+    );
     output.set("adapter", json!(only.map(|p| &p.adapter)));
     output.set("machine", machine::describe());
     output.set("budget_s", json!(args.budget));
@@ -156,14 +171,17 @@ fn by_ranks(ranks: Ranks, common: &Common, mut output: Output) -> Result<()> {
     let among = Among { ranks, shares: None, wire: Wire::F32, resume: String::new() };
     let rows = measured(&among, &device)?;
     if among.ranks.rank() == 0 {
-        let devices: Vec<_> = devices.iter().map(|device| String::from_utf8_lossy(device)).collect();
+        let devices: Vec<_> =
+            devices.iter().map(|device| String::from_utf8_lossy(device)).collect();
         for (rank, device) in devices.iter().enumerate() {
             outln!("rank {rank}: {device}");
         }
         for row in &rows {
             let Spent { whole, read, exchange, upload, waited } = row.spent;
-            let [whole, read, exchange, upload, waited] = [whole, read, exchange, upload, waited].map(|s| 1e3 * s);
-            let speed = row.images_per_s.map_or(String::new(), |rate| format!("{rate:.1} images/s, "));
+            let [whole, read, exchange, upload, waited] =
+                [whole, read, exchange, upload, waited].map(|s| 1e3 * s);
+            let speed =
+                row.images_per_s.map_or(String::new(), |rate| format!("{rate:.1} images/s, "));
             outln!(
                 "{}: {speed}{:.0} ms; {:.1} MB there and back in {whole:.0} ms: read {read:.0}, exchange {exchange:.0}, write {upload:.0}; {:.0} % of the exchange hidden, {:.2} x the slowest; waited {waited:.0} ms for the others",
                 row.op,
@@ -183,7 +201,8 @@ fn by_ranks(ranks: Ranks, common: &Common, mut output: Output) -> Result<()> {
     among.ranks.end()
 }
 
-/// The devices of the command line; `all` is the CPU and every adapter that has the precision, and what is then said of the others.
+/// The devices of the command line; `all` is the CPU and every adapter that has the precision, and
+/// what is then said of the others.
 fn targets(common: &Common, precision: PrecisionArgs) -> Result<(Vec<Target>, Vec<Skipped>)> {
     if common.device != "all" {
         let device = super::device(common)?;
@@ -197,11 +216,19 @@ fn targets(common: &Common, precision: PrecisionArgs) -> Result<(Vec<Target>, Ve
         let Target { place, gpu } = target(&device);
         match precision.on(&device) {
             Ok(_) => targets.push(Target { place, gpu }),
-            Err(e) => refused.push(Skipped { device: place.device, op: "everything".into(), reason: e.to_string() }),
+            Err(e) => refused.push(Skipped {
+                device: place.device,
+                op: "everything".into(),
+                reason: e.to_string(),
+            }),
         }
     }
     if targets.is_empty() {
-        return Err(Error::usage(format!("no device here computes in {}: {}", precision.name(), refused[0].reason)));
+        return Err(Error::usage(format!(
+            "no device here computes in {}: {}",
+            precision.name(),
+            refused[0].reason
+        )));
     }
     Ok((targets, refused))
 }
@@ -210,13 +237,29 @@ fn target(device: &Selected) -> Target {
     Target { place: Place::of(device), gpu: device.gpu }
 }
 
-fn measure(planned: &[Planned], args: &Args, verbose: u8, interrupt: &Interrupt) -> Result<Outcome> {
-    let program =
-        std::env::current_exe().map_err(|e| Error::failed(format!("cannot find this program to start it again: {e}")))?;
+fn measure(
+    planned: &[Planned],
+    args: &Args,
+    verbose: u8,
+    interrupt: &Interrupt,
+) -> Result<Outcome> {
+    let program = std::env::current_exe()
+        .map_err(|e| Error::failed(format!("cannot find this program to start it again: {e}")))?;
     let command = |job: &Planned, seconds: f64| {
         let mut command = Command::new(&program);
-        command.args(["bench", "--job", &job.group.to_string(), "--device", &job.target.place.device]);
-        command.args(["--job-seconds", &format!("{seconds:.3}"), "--precision", args.precision.name()]);
+        command.args([
+            "bench",
+            "--job",
+            &job.group.to_string(),
+            "--device",
+            &job.target.place.device,
+        ]);
+        command.args([
+            "--job-seconds",
+            &format!("{seconds:.3}"),
+            "--precision",
+            args.precision.name(),
+        ]);
         if args.profile {
             command.arg("--profile");
         }
@@ -229,7 +272,12 @@ fn measure(planned: &[Planned], args: &Args, verbose: u8, interrupt: &Interrupt)
     }
     let outcome = runner::run(planned, args.budget, command, &interrupt.stop, |i, job, seconds| {
         let (place, count) = (&job.target.place, planned.len());
-        let line = format!("[{}/{count}] {}: {}, up to {seconds:.0} s", i + 1, place.device, job.group.describe());
+        let line = format!(
+            "[{}/{count}] {}: {}, up to {seconds:.0} s",
+            i + 1,
+            place.device,
+            job.group.describe()
+        );
         match bar.is_hidden() {
             true => say(&line),
             false => bar.set_message(line),
@@ -250,9 +298,12 @@ fn run_job(group: Group, args: &Args, common: &Common, started: Instant) -> Resu
     });
     let device = device::select(&common.device)?;
     let send = |message: &Message| {
-        let line = serde_json::to_string(message).map_err(|e| Error::failed(format!("cannot encode a row: {e}")))?;
+        let line = serde_json::to_string(message)
+            .map_err(|e| Error::failed(format!("cannot encode a row: {e}")))?;
         let mut out = std::io::stdout().lock();
-        writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|e| Error::failed(format!("cannot hand over a row: {e}")))
+        writeln!(out, "{line}")
+            .and_then(|()| out.flush())
+            .map_err(|e| Error::failed(format!("cannot hand over a row: {e}")))
     };
     let precision = args.precision.on(&device)?;
     Job::new(&device, precision, started, args.job_seconds, args.profile, Box::new(send)).run(group)

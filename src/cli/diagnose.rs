@@ -66,12 +66,18 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         )));
     }
     output::prepare("--out", &args.out, Holds::Picture)?;
-    say(&format!("diagnosing {} on {}, {}", weights.path.display(), device.describe(), dataset.describe()));
+    say(&format!(
+        "diagnosing {} on {}, {}",
+        weights.path.display(),
+        device.describe(),
+        dataset.describe()
+    ));
     let model = args.precision.model(&weights, &device, &mut output)?;
     let images = dataset.test.first(n);
     let z = frozen(&weights, &model, &dataset, &device).test(&FeatureKind::Z)?;
     let measured = (&images, &z.values[..n * z.dim]);
-    let (all, bins) = by_time(&model, &weights.config, measured, args.bins, args.seed, &device.device)?;
+    let (all, bins) =
+        by_time(&model, &weights.config, measured, args.bins, args.seed, &device.device)?;
     let stats = statistics(&z.values, z.dim)?;
 
     let diffusion = &weights.config.diffusion;
@@ -85,11 +91,23 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let words = in_words(&all, &stats, apart);
     words.iter().for_each(|line| outln!("{line}"));
     let middle = |bin: &Bin| (bin.t[0] + bin.t[1]) as f64 / 2.0;
-    let series =
-        |name, of: fn(&Losses) -> f64| Series { name, points: bins.iter().map(|bin| (middle(bin), of(&bin.losses))).collect() };
-    let curves = [series("own z", Losses::explained), series("another image's z", Losses::explained_by_another)];
+    let series = |name, of: fn(&Losses) -> f64| Series {
+        name,
+        points: bins.iter().map(|bin| (middle(bin), of(&bin.losses))).collect(),
+    };
+    let curves = [
+        series("own z", Losses::explained),
+        series("another image's z", Losses::explained_by_another),
+    ];
     let style = CurveStyle { reach: Some((0.0, 0.0)), ..Default::default() };
-    save_curve(&args.out, "How much of the loss z explains", "noise level t", "% of the loss without z", &curves, style)?;
+    save_curve(
+        &args.out,
+        "How much of the loss z explains",
+        "noise level t",
+        "% of the loss without z",
+        &curves,
+        style,
+    )?;
     outln!("picture {}", args.out.display());
 
     output.device(&device);
@@ -122,9 +140,12 @@ fn in_words(losses: &Losses, stats: &LatentStats, apart: f64) -> Vec<String> {
         )
     } else {
         let wrong = 100.0 * (losses.shuffled / losses.own - 1.0);
-        format!("z explains {explained:.1} % of the denoiser's loss; with another image's z the loss is {wrong:.1} % higher")
+        format!(
+            "z explains {explained:.1} % of the denoiser's loss; with another image's z the loss is {wrong:.1} % higher"
+        )
     }];
-    let range = |pick: fn(f64, f64) -> f64, from: f64| stats.variance.iter().copied().fold(from, pick);
+    let range =
+        |pick: fn(f64, f64) -> f64, from: f64| stats.variance.iter().copied().fold(from, pick);
     let (least, most) = (range(f64::min, f64::INFINITY), range(f64::max, 0.0));
     words.push(format!("z has an effective rank of {rank}; its numbers have variances from {least:.2e} to {most:.2e}"));
     if stats.effective_rank() < stats.largest_rank() as f64 / 10.0 {

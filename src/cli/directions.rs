@@ -27,7 +27,8 @@ pub struct Args {
     /// Also the directions that a linear classifier of z sees each class rise along.
     #[arg(long)]
     classes: bool,
-    /// Start from the z of this image: a file, test:17 or train:3; may be repeated (default: the mean of z).
+    /// Start from the z of this image: a file, test:17 or train:3; may be repeated (default: the
+    /// mean of z).
     #[arg(long, value_name = "IMAGE")]
     image: Vec<String>,
     /// The picture: for each direction a strip from -3 to +3 deviations of z.
@@ -63,7 +64,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let z_dim = config.model.z_dim;
     let count = principal_count(args, z_dim, dataset.train.len())?;
     let frozen = studio.frozen(&dataset);
-    // The probe trains on mirror images too, as `soda probe` does; the statistics are those of the images alone.
+    // The probe trains on mirror images too, as `soda probe` does; the statistics are those of the
+    // images alone.
     let train = frozen.train(&FeatureKind::Z, args.classes)?;
     let stats = statistics(&train.values[..dataset.train.len() * z_dim], z_dim)?;
     let mut directions = principal(&stats, count);
@@ -79,8 +81,10 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     }
 
     let starts = starts(&decoder, &named, &stats)?;
-    let strips: Vec<Vec<f32>> =
-        starts.iter().flat_map(|start| directions.iter().map(|along| traverse(&start.z, along, &PLACES))).collect();
+    let strips: Vec<Vec<f32>> = starts
+        .iter()
+        .flat_map(|start| directions.iter().map(|along| traverse(&start.z, along, &PLACES)))
+        .collect();
     // Every image starts from the same noise: what differs comes from z.
     let seed = args.sampling.seed;
     let x_last = decoder.noise(1, seed).repeat(strips.len() * PLACES.len());
@@ -92,7 +96,12 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         None => None,
     };
     let share: f64 = directions[..count].iter().map(|d| 100.0 * d.share).sum();
-    out!("{} strips in {}; effective rank of z {}", strips.len(), args.out.display(), stats.rank_in_words());
+    out!(
+        "{} strips in {}; effective rank of z {}",
+        strips.len(),
+        args.out.display(),
+        stats.rank_in_words()
+    );
     if count > 0 {
         out!("; {count} principal directions hold {share:.1} % of its variance");
     }
@@ -116,7 +125,11 @@ fn starts(decoder: &Decoder, named: &Named, stats: &LatentStats) -> Result<Vec<S
     }
     let start = |(i, name): (usize, &String)| {
         let image = named.images.select(&[i]);
-        Ok(Start { name: name.clone(), z: decoder.encode(&image)?, original: Some(signed(&image, decoder.side())?) })
+        Ok(Start {
+            name: name.clone(),
+            z: decoder.encode(&image)?,
+            original: Some(signed(&image, decoder.side())?),
+        })
     };
     named.names.iter().enumerate().map(start).collect()
 }
@@ -126,14 +139,28 @@ fn principal_count(args: &Args, z_dim: usize, images: usize) -> Result<usize> {
     let most = z_dim.min(images.saturating_sub(1));
     let Some(asked) = args.pca else { return Ok(most.min(PRINCIPAL)) };
     if asked > most || (asked == 0 && !args.classes) {
-        let why = if most < z_dim { format!("the training set holds {images} images") } else { "the length of z".into() };
-        return Err(Error::usage(format!("--pca {asked}: choose 1 to {most} ({why}), or 0 with --classes")));
+        let why = if most < z_dim {
+            format!("the training set holds {images} images")
+        } else {
+            "the length of z".into()
+        };
+        return Err(Error::usage(format!(
+            "--pca {asked}: choose 1 to {most} ({why}), or 0 with --classes"
+        )));
     }
     Ok(asked)
 }
 
-/// For each start its original, if there is one, over its strips; the first `pca` of the directions are principal ones.
-fn draw(out: &Path, pca: usize, starts: &[Start], directions: &[Direction], drawn: &[f32], side: usize) -> Result<()> {
+/// For each start its original, if there is one, over its strips; the first `pca` of the directions
+/// are principal ones.
+fn draw(
+    out: &Path,
+    pca: usize,
+    starts: &[Start],
+    directions: &[Direction],
+    drawn: &[f32],
+    side: usize,
+) -> Result<()> {
     let image = bytes_of(side);
     let label = |(i, along): (usize, &Direction)| match i < pca {
         true => format!("{}, {:.1} %", along.name, 100.0 * along.share),
@@ -146,7 +173,10 @@ fn draw(out: &Path, pca: usize, starts: &[Start], directions: &[Direction], draw
     for start in starts {
         if let Some(original) = &start.original {
             // Over the column that starts at its z: blank cells lead there.
-            rows.push(GridRow { label: Some(&start.name), images: vec![&blank, &blank, &blank, original] });
+            rows.push(GridRow {
+                label: Some(&start.name),
+                images: vec![&blank, &blank, &blank, original],
+            });
         }
         for (label, strip) in labels.iter().zip(&mut strips) {
             rows.push(GridRow { label: Some(label), images: strip.chunks_exact(image).collect() });
@@ -155,13 +185,15 @@ fn draw(out: &Path, pca: usize, starts: &[Start], directions: &[Direction], draw
     save_table(out, &HEADINGS, &rows, side, scale(side, SMALL))
 }
 
-/// The directions for machines; for classes also the classifier's probability along the strip of `z`.
+/// The directions for machines; for classes also the classifier's probability along the strip of
+/// `z`.
 fn describe(directions: &[Direction], pca: usize, probe: Option<&LinearProbe>, z: &[f32]) -> Value {
     let one = |(i, along): (usize, &Direction)| {
         let block = json!({ "name": along.name, "share": 100.0 * along.share, "deviation": along.deviation });
         let Some((probe, class)) = probe.zip(i.checked_sub(pca)) else { return block };
         let mut block = block;
-        block["probability"] = json!(probabilities(probe, &traverse(z, along, &PLACES), z.len(), class));
+        block["probability"] =
+            json!(probabilities(probe, &traverse(z, along, &PLACES), z.len(), class));
         block
     };
     directions.iter().enumerate().map(one).collect()

@@ -52,29 +52,33 @@ pub struct Args {
     /// z, backbone or denoiser:BLOCK@T, such as denoiser:up1.0@11.
     #[arg(long, value_name = "KIND", default_value = "z")]
     features: FeatureKind,
-    /// Whiten the features: without correlations and of variance 1, by falling variance of the principal directions they lie along. With
-    /// mean and covariance that the weights hold for z (`soda export --whiten`), else those of the training images; no labels.
+    /// Whiten the features: without correlations and of variance 1, by falling variance of the
+    /// principal directions they lie along. With mean and covariance that the weights hold for z
+    /// (`soda export --whiten`), else those of the training images; no labels.
     #[arg(long)]
     whiten: bool,
     /// Divide each row by its length, after whitening.
     #[arg(long)]
     normalise: bool,
-    /// The features, a row for each image: a .npy file (`-`, pipes and devices: that too), a .safetensors file that holds the labels of
-    /// a --split as well, or a .parquet or .npz file with name, split, label and class of each row.
+    /// The features, a row for each image: a .npy file (`-`, pipes and devices: that too), a
+    /// .safetensors file that holds the labels of a --split as well, or a .parquet or .npz file
+    /// with name, split, label and class of each row.
     #[arg(long, value_name = "FILE", default_value = "features.npy")]
     out: PathBuf,
     /// Also the labels of a --split, to a .npy file.
     #[arg(long, value_name = "FILE", conflicts_with = "paths")]
     labels: Option<PathBuf>,
-    /// Also what each row is of, to a text file: the image's file, or train:17 (if not said, beside a .npy or .safetensors file, where
-    /// images have names of their own).
+    /// Also what each row is of, to a text file: the image's file, or train:17 (if not said, beside
+    /// a .npy or .safetensors file, where images have names of their own).
     #[arg(long, value_name = "FILE")]
     names: Option<PathBuf>,
-    /// Make a part of the table: shard I of N (from 0), all/N: one after the other, or auto: the one that Slurm's array or MPI gives this
-    /// process. A shard lies beside --out, z.3-of-16.parquet of z.parquet, with a JSON; one that is there already is kept.
+    /// Make a part of the table: shard I of N (from 0), all/N: one after the other, or auto: the
+    /// one that Slurm's array or MPI gives this process. A shard lies beside --out,
+    /// z.3-of-16.parquet of z.parquet, with a JSON; one that is there already is kept.
     #[arg(long, value_name = "I/N|all/N|auto", conflicts_with_all = ["labels", "names", "merge"])]
     shard: Option<Shards>,
-    /// Merge the shards of --out into it, row after row, once all are there and of the same weights and images.
+    /// Merge the shards of --out into it, row after row, once all are there and of the same weights
+    /// and images.
     #[arg(long, conflicts_with_all = ["paths", "split", "limit", "labels", "names", "whiten", "normalise", "run", "weights"])]
     merge: bool,
 }
@@ -89,7 +93,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         output.merge(json!({ "out": args.out, "n": rows, "shards": shards }));
         return output.write(common);
     }
-    let shards = args.shard.map(|shards| shards.resolve(|name| std::env::var(name).ok())).transpose()?;
+    let shards =
+        args.shard.map(|shards| shards.resolve(|name| std::env::var(name).ok())).transpose()?;
     let weights = args.weights.open()?;
     check_features(&args.features, &weights)?;
     let device = super::device(common)?;
@@ -97,7 +102,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let model = args.precision.model(&weights, &device, &mut output)?;
     let whitening = args.whiten.then(|| {
         whitening(&weights, &args.features, || {
-            let opened = if dataset.is_none() { Some(images::open(common, &weights)?) } else { None };
+            let opened =
+                if dataset.is_none() { Some(images::open(common, &weights)?) } else { None };
             let dataset = dataset.as_ref().or(opened.as_ref()).expect("either");
             frozen(&weights, &model, dataset, &device).train(&args.features, false)
         })
@@ -113,7 +119,12 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         dataset,
         interrupt: Interrupt::listen()?,
     };
-    say(&format!("embedding {} with {} on {}", work.describe(), weights.path.display(), device.describe()));
+    say(&format!(
+        "embedding {} with {} on {}",
+        work.describe(),
+        weights.path.display(),
+        device.describe()
+    ));
     output.device(&device);
     output.weights(&weights);
     let sides = weights.config.model.sides;
@@ -127,7 +138,10 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
             for shard in shards {
                 rows += work.shard(*shard, &mut output)?;
             }
-            output.set("shards", json!(shards.iter().map(|shard| shard.path(&args.out)).collect::<Vec<_>>()));
+            output.set(
+                "shards",
+                json!(shards.iter().map(|shard| shard.path(&args.out)).collect::<Vec<_>>()),
+            );
         }
     }
     if let (Some(dataset), Some(split)) = (&work.dataset, &args.split) {
@@ -174,20 +188,30 @@ impl Work<'_> {
     }
 
     fn known(&self) -> Known {
-        let classes = self.dataset.as_ref().map_or_else(Vec::new, |dataset| dataset.classes.clone());
+        let classes =
+            self.dataset.as_ref().map_or_else(Vec::new, |dataset| dataset.classes.clone());
         Known { split: self.args.split.clone(), classes }
     }
 
     /// Makes a shard, unless it is there; returns its rows.
     fn shard(&self, shard: Shard, output: &mut Output) -> Result<usize> {
-        let (args, path, Known { split, classes }) = (self.args, shard.path(&self.args.out), self.known());
+        let (args, path, Known { split, classes }) =
+            (self.args, shard.path(&self.args.out), self.known());
         let from = match &self.dataset {
             Some(dataset) => json!(dataset.sha256),
             None => json!(args.paths),
         };
-        let settings = [("precision", json!(args.precision.name())), ("from", from), ("limit", json!(args.limit))];
-        let mut settings: BTreeMap<String, Value> = settings.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-        let described = self.metadata().into_iter().filter(|(key, _)| key != "classes" && key != "weights_sha256");
+        let settings = [
+            ("precision", json!(args.precision.name())),
+            ("from", from),
+            ("limit", json!(args.limit)),
+        ];
+        let mut settings: BTreeMap<String, Value> =
+            settings.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let described = self
+            .metadata()
+            .into_iter()
+            .filter(|(key, _)| key != "classes" && key != "weights_sha256");
         settings.extend(described.map(|(key, value)| (key, json!(value))));
         let Shard { index, of } = shard;
         let weights_sha256 = self.weights.sha256.clone();
@@ -204,7 +228,10 @@ impl Work<'_> {
             classes,
         };
         if let Some(rows) = finished(&path, &manifest)? {
-            say(&format!("shard {index} of {of} is there already: {rows} rows in {}", path.display()));
+            say(&format!(
+                "shard {index} of {of} is there already: {rows} rows in {}",
+                path.display()
+            ));
             return Ok(rows);
         }
         Manifest::remove(&path)?;
@@ -214,13 +241,26 @@ impl Work<'_> {
         Ok(manifest.rows)
     }
 
-    /// Writes the table `out` of all images, or of those of a shard; returns its rows, and of files what all images are called.
-    fn table(&self, out: &Path, shard: Option<Shard>, output: &mut Output) -> Result<(usize, Option<String>)> {
+    /// Writes the table `out` of all images, or of those of a shard; returns its rows, and of files
+    /// what all images are called.
+    fn table(
+        &self,
+        out: &Path,
+        shard: Option<Shard>,
+        output: &mut Output,
+    ) -> Result<(usize, Option<String>)> {
         let (args, dim) = (self.args, self.dim);
         let source = Source::open(args, self.weights, self.dataset.as_ref(), shard)?;
         let names = args.names(source.named)?;
         let column = if args.features == FeatureKind::Z { "z" } else { "features" };
-        let mut table = Table::create(out, column, dim, self.known(), source.labels.as_deref(), self.metadata())?;
+        let mut table = Table::create(
+            out,
+            column,
+            dim,
+            self.known(),
+            source.labels.as_deref(),
+            self.metadata(),
+        )?;
         let mut lines = names.as_deref().map(Lines::create).transpose()?;
 
         let progress = Progress::new("encoding images", source.count);
@@ -237,21 +277,30 @@ impl Work<'_> {
                         names.push(name);
                     }
                     Found::Unreadable(line) => missing.unreadable(line),
-                    Found::LeftOut(name, what) => LeftOut::add(&mut missing.left_out, &what, || name),
+                    Found::LeftOut(name, what) => {
+                        LeftOut::add(&mut missing.left_out, &what, || name)
+                    }
                 }
             }
             missing.of += pixels.len();
-            // After the first that can't be read nothing will be written: the rest is only looked through for others.
+            // After the first that can't be read nothing will be written: the rest is only looked
+            // through for others.
             if !pixels.is_empty() && (self.skip || missing.unreadable == 0) {
                 let features = self.features(&pixels)?;
                 let first = table.rows();
-                let labels = source.labels.as_ref().map_or(&[][..], |labels| &labels[first..first + names.len()]);
+                let labels = source
+                    .labels
+                    .as_ref()
+                    .map_or(&[][..], |labels| &labels[first..first + names.len()]);
                 table.append(&features, &names, labels)?;
                 progress.add(pixels.len());
             }
             if self.interrupt.stop.load(Ordering::Relaxed) {
                 let of = if shard.is_some() { " of this shard" } else { "" };
-                return Err(Error::failed(format!("stopped after {} images{of}; nothing was written", table.rows())));
+                return Err(Error::failed(format!(
+                    "stopped after {} images{of}; nothing was written",
+                    table.rows()
+                )));
             }
             if table.rows() == most {
                 break;
@@ -268,7 +317,11 @@ impl Work<'_> {
         let images_per_s = progress.finish();
         let how = [(args.whiten, ", whitened"), (args.normalise, ", of length 1")];
         let how: String = how.into_iter().filter(|(is, _)| *is).map(|(_, how)| how).collect();
-        out!("{n} x {dim} features ({}{how}) in {} at {images_per_s:.1} images/s", args.features, out.display());
+        out!(
+            "{n} x {dim} features ({}{how}) in {} at {images_per_s:.1} images/s",
+            args.features,
+            out.display()
+        );
         outln!("{}", missing.describe());
         // Of shards the last one would stand for all.
         if shard.is_none() {
@@ -296,26 +349,37 @@ impl Args {
     /// What can be known before the work: that all can be written.
     fn check(&self) -> Result<()> {
         Table::holds_names(&self.out)?;
-        if self.shard.is_some() && self.out.extension().is_none_or(|extension| extension != "parquet") {
+        if self.shard.is_some()
+            && self.out.extension().is_none_or(|extension| extension != "parquet")
+        {
             return Err(Error::usage(format!(
                 "--out {}: shards are Parquet files; name one that ends with .parquet",
                 self.out.display()
             )));
         }
         if self.shard.is_some() && self.limit.is_some() && self.split.is_none() {
-            return Err(Error::usage("--limit: shards share all images of the files; leave it out"));
+            return Err(Error::usage(
+                "--limit: shards share all images of the files; leave it out",
+            ));
         }
-        if let Some(labels) = self.labels.as_ref().filter(|path| !Format::to_write(path).is_ok_and(|f| f == Format::Npy)) {
+        if let Some(labels) = self
+            .labels
+            .as_ref()
+            .filter(|path| !Format::to_write(path).is_ok_and(|f| f == Format::Npy))
+        {
             return Err(Error::usage(format!("--labels {}: name a .npy file", labels.display())));
         }
         output::prepare("--out", &self.out, Holds::Bytes)?;
         self.labels.iter().try_for_each(|path| output::prepare("--labels", path, Holds::Bytes))
     }
 
-    /// Where the names go, which can be written; `named` is whether the images have names of their own.
+    /// Where the names go, which can be written; `named` is whether the images have names of their
+    /// own.
     fn names(&self, named: bool) -> Result<Option<PathBuf>> {
         // Nothing lies beside a pipe, and a table has them.
-        let beside = named && matches!(Destination::of(&self.out)?, Destination::File(_)) && !Table::holds_names(&self.out)?;
+        let beside = named
+            && matches!(Destination::of(&self.out)?, Destination::File(_))
+            && !Table::holds_names(&self.out)?;
         let names = self.names.clone().or_else(|| beside.then(|| self.out.with_extension("txt")));
         names.iter().try_for_each(|path| output::prepare("--names", path, Holds::Text))?;
         Ok(names)
@@ -354,35 +418,56 @@ struct Source {
 }
 
 impl Source {
-    fn open(args: &Args, weights: &WeightsFile, dataset: Option<&Dataset>, shard: Option<Shard>) -> Result<Self> {
+    fn open(
+        args: &Args,
+        weights: &WeightsFile,
+        dataset: Option<&Dataset>,
+        shard: Option<Shard>,
+    ) -> Result<Self> {
         let config = &weights.config;
         let (side, at_once) = (config.data.side, batch_size_of(config.model.sides));
         let (Some(split), Some(dataset)) = (&args.split, dataset) else {
             let found = |read: Read| match read {
                 Read::Image(path, Ok(pixels)) => Found::Image(path.display().to_string(), pixels),
-                Read::Image(path, Err(why)) => Found::Unreadable(format!("{} {why}", path.display())),
+                Read::Image(path, Err(why)) => {
+                    Found::Unreadable(format!("{} {why}", path.display()))
+                }
                 Read::LeftOut(path, what) => Found::LeftOut(path.display().to_string(), what),
             };
             let part = shard.map_or((0, 1), |shard| (shard.index, shard.of));
             let stream = Stream::open(&args.paths, part, at_once, side)?;
             let listed = Some(stream.listed());
             let batches = stream.map(move |batch| Ok(batch?.into_iter().map(found).collect()));
-            return Ok(Self { count: None, labels: None, named: true, listed, batches: Box::new(batches) });
+            return Ok(Self {
+                count: None,
+                labels: None,
+                named: true,
+                listed,
+                batches: Box::new(batches),
+            });
         };
         let images = Arc::clone(if split == "test" { &dataset.test } else { &dataset.train });
         let count = args.limit.map_or(images.len(), |n| n as usize);
         if count > images.len() {
-            return Err(Error::usage(format!("--limit {count}: the {split} set holds {} images", images.len())));
+            return Err(Error::usage(format!(
+                "--limit {count}: the {split} set holds {} images",
+                images.len()
+            )));
         }
         let own = shard.map_or(0..count, |shard| shard.range(count));
         let labels = (!dataset.classes.is_empty()).then(|| images.labels()[own.clone()].to_vec());
         if args.labels.is_some() && labels.is_none() {
-            return Err(Error::failed(format!("--labels: the images of {} have no classes", dataset.origin)));
+            return Err(Error::failed(format!(
+                "--labels: the images of {} have no classes",
+                dataset.origin
+            )));
         }
         let named = count > 0 && images.own_name(0).is_some();
         let end = own.end;
         let batch = move |first: usize| {
-            let image = |i: usize| Ok(Found::Image(images.name(i).into_owned(), images.image(i)?.into_owned()));
+            let image = |i: usize| {
+                Ok(Found::Image(images.name(i).into_owned(), images.image(i)?.into_owned()))
+            };
             (first..end.min(first + at_once)).map(image).collect()
         };
         let batches = own.clone().step_by(at_once).map(batch);
@@ -414,11 +499,19 @@ impl Missing {
     fn judge(&self, rows: usize, skip: bool, may_be_empty: bool) -> Result<()> {
         if self.unreadable > 0 && (!skip || (rows == 0 && !may_be_empty)) {
             let all = self.of + self.unreadable;
-            return Err(data::unreadable("nothing was written", all, self.unreadable, self.first.iter().cloned()));
+            return Err(data::unreadable(
+                "nothing was written",
+                all,
+                self.unreadable,
+                self.first.iter().cloned(),
+            ));
         }
         if rows == 0 && !may_be_empty {
-            let others =
-                if self.left_out.is_empty() { String::new() } else { format!(", but {}", LeftOut::line(&self.left_out)) };
+            let others = if self.left_out.is_empty() {
+                String::new()
+            } else {
+                format!(", but {}", LeftOut::line(&self.left_out))
+            };
             return Err(Error::failed(format!(
                 "nothing to embed: there are no images{others}; name image files, or folders of them"
             )));
@@ -430,9 +523,17 @@ impl Missing {
     fn describe(&self) -> String {
         let mut kinds = self.left_out.clone();
         if self.unreadable > 0 {
-            kinds.push(LeftOut { what: UNREADABLE.into(), count: self.unreadable, first: Vec::new() });
+            kinds.push(LeftOut {
+                what: UNREADABLE.into(),
+                count: self.unreadable,
+                first: Vec::new(),
+            });
         }
-        if kinds.is_empty() { String::new() } else { format!("; left out: {}", LeftOut::line(&kinds)) }
+        if kinds.is_empty() {
+            String::new()
+        } else {
+            format!("; left out: {}", LeftOut::line(&kinds))
+        }
     }
 }
 

@@ -17,7 +17,8 @@ pub struct Args {
     /// With --estimate: the recipe, as for `soda train` (default: configs/cifar10.toml).
     #[arg(long, value_name = "FILE", requires = "estimate")]
     config: Option<PathBuf>,
-    /// With --estimate: override one value of the recipe, for example train.batch_size=64; may be repeated.
+    /// With --estimate: override one value of the recipe, for example train.batch_size=64; may be
+    /// repeated.
     #[arg(long, value_name = "KEY=VALUE", requires = "estimate")]
     set: Vec<String>,
     /// With --estimate check: the width whose shares are measured, then those that are estimated.
@@ -29,10 +30,13 @@ pub struct Args {
 pub fn run(name: &str, args: &Args, common: &Common, mut output: Output) -> Result<()> {
     if name == "check" {
         if args.config.is_some() || !args.set.is_empty() {
-            return Err(Error::usage("--estimate check measures recipes of its own; leave out --config and --set"));
+            return Err(Error::usage(
+                "--estimate check measures recipes of its own; leave out --config and --set",
+            ));
         }
         let device = super::device(common)?;
-        let checks = check::check(&device, &args.widths, |width| say(&format!("steps of width {width}")))?;
+        let checks =
+            check::check(&device, &args.widths, |width| say(&format!("steps of width {width}")))?;
         outln!("{}", device.describe());
         out!("{}", text::checks(&checks));
         output.device(&device);
@@ -46,7 +50,9 @@ pub fn run(name: &str, args: &Args, common: &Common, mut output: Output) -> Resu
         && !shares.compilers().contains(&compiler.as_str())
     {
         let known = shares.compilers().join(", ");
-        return Err(Error::usage(format!("{name}: compiler = \"{compiler}\": expected one of {known}, or no such line")));
+        return Err(Error::usage(format!(
+            "{name}: compiler = \"{compiler}\": expected one of {known}, or no such line"
+        )));
     }
     let path = args.config.clone().unwrap_or_else(|| "configs/cifar10.toml".into());
     let config = Config::named(&path, &args.set)?;

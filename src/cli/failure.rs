@@ -10,34 +10,43 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What a panic comes to for a user; `None` where nobody is left to tell (the reader of a pipe has gone).
+/// What a panic comes to for a user; `None` where nobody is left to tell (the reader of a pipe has
+/// gone).
 pub fn panicked(panic: &(dyn Any + Send)) -> Option<Error> {
     let message = message(panic);
     if let Some(why) = message.strip_prefix("failed printing to stdout: ") {
-        // By number, as it is called otherwise in each language: a closed pipe on Unix, and two names for it on Windows.
-        let closed = ["(os error 32)", "(os error 109)", "(os error 232)"].iter().any(|code| why.contains(code));
+        // By number, as it is called otherwise in each language: a closed pipe on Unix, and two
+        // names for it on Windows.
+        let closed = ["(os error 32)", "(os error 109)", "(os error 232)"]
+            .iter()
+            .any(|code| why.contains(code));
         return (!closed).then(|| Error::failed(format!("what was found can't be printed: {why}")));
     }
     Some(match DEVICE_SAID.get() {
         Some(said) => device_failed(&format!("the device failed ({said})")),
-        None => device_failed(&format!("something failed that should not ({})", first_line(&message))),
+        None => {
+            device_failed(&format!("something failed that should not ({})", first_line(&message)))
+        }
     })
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {
     let message = panic.downcast_ref::<String>().cloned();
-    message.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_else(|| "no message".into())
+    message
+        .or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()))
+        .unwrap_or_else(|| "no message".into())
 }
 
 fn first_line(message: &str) -> &str {
     message.lines().next().unwrap_or_default()
 }
 
-/// What wgpu said first in a thread of its own, where a lack of memory becomes a panic that nobody else hears of.
+/// What wgpu said first in a thread of its own, where a lack of memory becomes a panic that nobody
+/// else hears of.
 static DEVICE_SAID: OnceLock<String> = OnceLock::new();
 
-/// How long the program has to end by itself once a device was lost. A panic in a thread of the device's own is heard of by nobody
-/// else, and who waits for the device would wait for ever.
+/// How long the program has to end by itself once a device was lost. A panic in a thread of the
+/// device's own is heard of by nobody else, and who waits for the device would wait for ever.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// And with a checkpoint that is being written, which needs no device.
 const SAVING: Duration = Duration::from_secs(60);
@@ -58,7 +67,8 @@ pub fn overhear(panic: &(dyn Any + Send)) {
     }
 }
 
-/// Whether a panic says that the device is of no more use. Who waits for one hears of it as "Error in Device::poll: ..".
+/// Whether a panic says that the device is of no more use. Who waits for one hears of it as "Error
+/// in Device::poll: ..".
 fn was_lost(panic: &str) -> bool {
     panic.contains("Error in Device::poll") || panic.to_lowercase().contains("device is lost")
 }
@@ -100,11 +110,14 @@ pub fn report(error: &Error) {
     }
 }
 
-/// What the system does with work that takes long, and the setting that allows more of it; `os` as [`std::env::consts::OS`].
+/// What the system does with work that takes long, and the setting that allows more of it; `os` as
+/// [`std::env::consts::OS`].
 fn watchdog(os: &str) -> &'static str {
     match os {
         "windows" => " (after 2 s on Windows, where TdrDelay in the registry allows more)",
-        "linux" => " (on Intel's i915 preempt_timeout_ms in /sys/class/drm/card*/engine/* allows more)",
+        "linux" => {
+            " (on Intel's i915 preempt_timeout_ms in /sys/class/drm/card*/engine/* allows more)"
+        }
         _ => "",
     }
 }
@@ -121,7 +134,9 @@ pub(super) fn device_failed(what: &str) -> Error {
     let (lost, silent) = (says(&["lost", "poisoned"]), says(&["silently"]));
     let watchdog = watchdog(std::env::consts::OS);
     let why = match silent {
-        true => format!("The device left out work, as some do with what takes too long{watchdog} or needs too much memory"),
+        true => format!(
+            "The device left out work, as some do with what takes too long{watchdog} or needs too much memory"
+        ),
         false => format!("The device was lost, as drivers end work that takes too long{watchdog}"),
     };
     let advice = ADVICE.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -130,8 +145,12 @@ pub(super) fn device_failed(what: &str) -> Error {
             let what = format!("{what}; checkpoints are intact");
             if memory && !silent && watch::is_on() {
                 // Several processes are not begun anew.
-                let smaller = smaller.map_or(String::new(), |n| format!(" --set train.micro_batch={n} --allow-change"));
-                format!("{what}. The device has too little memory: `{resume}{smaller}` gives it less at once")
+                let smaller = smaller.map_or(String::new(), |n| {
+                    format!(" --set train.micro_batch={n} --allow-change")
+                });
+                format!(
+                    "{what}. The device has too little memory: `{resume}{smaller}` gives it less at once"
+                )
             } else if memory && !silent {
                 find_what_fits(&what, run);
                 format!(
@@ -147,7 +166,9 @@ pub(super) fn device_failed(what: &str) -> Error {
                     };
                     format!("`{resume} --set train.micro_batch={n} --allow-change` gives it less at once, {found}")
                 });
-                format!("{what}. {why}: {smaller}`{resume}` goes on as before, on --device cpu if all else fails")
+                format!(
+                    "{what}. {why}: {smaller}`{resume}` goes on as before, on --device cpu if all else fails"
+                )
             } else {
                 format!(
                     "{what}. If the device was lost, go on with `{resume}`, or on --device cpu; else report this, with RUST_BACKTRACE=1"
@@ -155,21 +176,28 @@ pub(super) fn device_failed(what: &str) -> Error {
             }
         }
         None if silent => format!("{what}. {why}: take less at once, or --device cpu"),
-        None if memory => format!("{what}. The device has too little memory: take less at once, or --device cpu"),
-        None if lost => format!("{what}. {why}: run the command again, take less at once, or --device cpu"),
+        None if memory => {
+            format!("{what}. The device has too little memory: take less at once, or --device cpu")
+        }
+        None if lost => {
+            format!("{what}. {why}: run the command again, take less at once, or --device cpu")
+        }
         None => format!(
             "{what}. If the device was lost, run the command again, or on --device cpu; else report this, with RUST_BACKTRACE=1"
         ),
     })
 }
 
-/// Begins the program anew to find out how many images the device has memory for, which it tells after `what` in its error: only
-/// when this process has ended is the memory that it holds of use again. Returns where the system can't do that.
+/// Begins the program anew to find out how many images the device has memory for, which it tells
+/// after `what` in its error: only when this process has ended is the memory that it holds of use
+/// again. Returns where the system can't do that.
 fn find_what_fits(what: &str, run: Option<PathBuf>) {
     #[cfg(unix)]
     if let Ok(program) = std::env::current_exe() {
         use std::os::unix::process::CommandExt;
-        crate::progress::say("the device has too little memory; finding out how many images it takes at once");
+        crate::progress::say(
+            "the device has too little memory; finding out how many images it takes at once",
+        );
         let mut again = std::process::Command::new(program);
         again.args(std::env::args_os().skip(1)).arg("--fits").arg(what);
         again.args(run.iter().flat_map(|run| ["--run".as_ref(), run.as_os_str()]));
@@ -207,22 +235,47 @@ mod tests {
     fn a_device_that_fails_gives_one_sentence_and_the_command_that_goes_on() {
         let says = |message: &str| panicked(&message.to_owned()).map(|e| e.to_string());
         let lost = says("Device is lost\ncaused by ..").expect("a failure");
-        assert!(lost.contains("Device is lost") && lost.contains("run the command again") && !lost.contains('\n'), "{lost}");
+        assert!(
+            lost.contains("Device is lost")
+                && lost.contains("run the command again")
+                && !lost.contains('\n'),
+            "{lost}"
+        );
         assert!(!lost.contains("checkpoints"), "nothing was trained");
         // A run that isn't there yet can't be resumed.
         advise(|| None);
         assert!(!says("Device is lost").expect("a failure").contains("--resume"));
-        let advice = || Some(Advice { resume: "soda train --resume --run r".into(), run: None, smaller: Some(4) });
+        let advice = || {
+            Some(Advice {
+                resume: "soda train --resume --run r".into(),
+                run: None,
+                smaller: Some(4),
+            })
+        };
         advise(advice);
-        let lost = device_failed(&Error::device("reading the losses", &"Device is lost").to_string()).to_string();
-        assert!(lost.contains("reading the losses (Device is lost); checkpoints are intact"), "{lost}");
+        let lost =
+            device_failed(&Error::device("reading the losses", &"Device is lost").to_string())
+                .to_string();
+        assert!(
+            lost.contains("reading the losses (Device is lost); checkpoints are intact"),
+            "{lost}"
+        );
         assert!(lost.contains("`soda train --resume --run r`"), "{lost}");
         // A size that is ended for its time would be ended again.
-        let before = lost.find("`soda train --resume --run r --set train.micro_batch=4 --allow-change`").expect("a smaller size");
-        assert!(before < lost.find("`soda train --resume --run r`").expect("the same again"), "{lost}");
+        let before = lost
+            .find("`soda train --resume --run r --set train.micro_batch=4 --allow-change`")
+            .expect("a smaller size");
+        assert!(
+            before < lost.find("`soda train --resume --run r`").expect("the same again"),
+            "{lost}"
+        );
         advise(advice);
-        let silent = device_failed("the device failed while counting (work was silently left out)").to_string();
-        assert!(silent.contains("left out work") && silent.contains("train.micro_batch=4"), "{silent}");
+        let silent = device_failed("the device failed while counting (work was silently left out)")
+            .to_string();
+        assert!(
+            silent.contains("left out work") && silent.contains("train.micro_batch=4"),
+            "{silent}"
+        );
         let memory = says("Out of Memory").expect("a failure");
         assert!(memory.contains("too little memory: take less at once"), "{memory}");
         assert!(says("index out of bounds").expect("a failure").contains("RUST_BACKTRACE=1"));
@@ -230,10 +283,14 @@ mod tests {
 
     #[test]
     fn a_device_that_is_lost_while_it_is_waited_for_is_heard_of() {
-        let poll = "Error in Device::poll: Validation Error\n\nCaused by:\n  Parent device is lost\n";
+        let poll =
+            "Error in Device::poll: Validation Error\n\nCaused by:\n  Parent device is lost\n";
         assert!(was_lost(poll) && was_lost("Device is lost") && !was_lost("index out of bounds"));
         assert_eq!(gist(poll), "Error in Device::poll: Validation Error: Parent device is lost");
-        assert!(watchdog("windows").contains("TdrDelay") && watchdog("linux").contains("preempt_timeout_ms"));
+        assert!(
+            watchdog("windows").contains("TdrDelay")
+                && watchdog("linux").contains("preempt_timeout_ms")
+        );
         assert_eq!(watchdog("macos"), "");
     }
 
@@ -241,6 +298,11 @@ mod tests {
     fn only_a_reader_that_has_gone_is_no_failure_to_print() {
         let printing = |why: &str| panicked(&format!("failed printing to stdout: {why}"));
         assert!(printing("Broken pipe (os error 32)").is_none());
-        assert!(printing("No space left on device (os error 28)").expect("a failure").to_string().contains("No space left"));
+        assert!(
+            printing("No space left on device (os error 28)")
+                .expect("a failure")
+                .to_string()
+                .contains("No space left")
+        );
     }
 }

@@ -34,7 +34,8 @@ pub struct Args {
     weights: WeightsArgs,
     #[command(flatten)]
     precision: PrecisionArgs,
-    /// Nearest neighbours that purity looks at, among the test images (default: 10, fewer where a class has fewer others on average).
+    /// Nearest neighbours that purity looks at, among the test images (default: 10, fewer where a
+    /// class has fewer others on average).
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1000))]
     k: Option<u64>,
     /// The picture: the confusion matrix of a linear probe.
@@ -51,18 +52,33 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let device = super::device(common)?;
     let dataset = images::open(common, &weights)?;
     dataset.require_classes("a probe")?;
-    let (n, train_images, classes) = (dataset.test.len(), dataset.train.len(), dataset.classes.len());
+    let (n, train_images, classes) =
+        (dataset.test.len(), dataset.train.len(), dataset.classes.len());
     if n < 2 {
-        return Err(Error::failed(format!("health compares test images, and the test set holds {n}; {MORE}")));
+        return Err(Error::failed(format!(
+            "health compares test images, and the test set holds {n}; {MORE}"
+        )));
     }
     let k = match args.k {
         Some(k) if k as usize >= n => {
-            return Err(Error::usage(format!("--k {k}: the test set holds {n} images; choose 1 to {}", n - 1)));
+            return Err(Error::usage(format!(
+                "--k {k}: the test set holds {n} images; choose 1 to {}",
+                n - 1
+            )));
         }
         Some(k) => k as usize,
-        None => Rule { k: NEIGHBOURS + 1, temperature: None }.among(n, classes).k.saturating_sub(1).max(1),
+        None => Rule { k: NEIGHBOURS + 1, temperature: None }
+            .among(n, classes)
+            .k
+            .saturating_sub(1)
+            .max(1),
     };
-    say(&format!("health of {} on {}, {}", weights.path.display(), device.describe(), dataset.describe()));
+    say(&format!(
+        "health of {} on {}, {}",
+        weights.path.display(),
+        device.describe(),
+        dataset.describe()
+    ));
     let model = args.precision.model(&weights, &device, &mut output)?;
     let config = &weights.config;
 
@@ -70,7 +86,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let test = frozen.test(&FeatureKind::Z)?;
     let all: Vec<usize> = (0..dataset.test.len()).collect();
     let mut views = Augmented::new(&dataset.test, &all, &config.data);
-    let [one, other] = [views.encode(&model, 0, &device.device)?, views.encode(&model, 1, &device.device)?];
+    let [one, other] =
+        [views.encode(&model, 0, &device.device)?, views.encode(&model, 1, &device.device)?];
     let aligned = alignment(&one.values, &other.values, test.dim)?;
     let uniform = uniformity(&test.values, test.dim)?;
     let stats = statistics(&test.values, test.dim)?;
@@ -99,14 +116,19 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     )?;
 
     if n < ENOUGH {
-        warn(&format!("warning: of {n} test images purity, accuracy and calibration are mostly chance; {MORE}"));
+        warn(&format!(
+            "warning: of {n} test images purity, accuracy and calibration are mostly chance; {MORE}"
+        ));
     }
     let c = &found.calibration;
     outln!("z of {} test images:", test.rows());
-    outln!("  alignment   {aligned:.3}   (squared distance of two views of an image; 0: not told apart, 2: unrelated)");
+    outln!(
+        "  alignment   {aligned:.3}   (squared distance of two views of an image; 0: not told apart, 2: unrelated)"
+    );
     outln!("  uniformity  {uniform:.3}  (0: all in one place, -4: spread over the whole sphere)");
     outln!("  rank        {}", stats.rank_in_words());
-    let neighbours = if k == 1 { "nearest neighbours".into() } else { format!("{k} nearest neighbours") };
+    let neighbours =
+        if k == 1 { "nearest neighbours".into() } else { format!("{k} nearest neighbours") };
     outln!("  purity      {pure:.1} % of the {neighbours} are of an image's class");
     outln!(
         "linear probe: accuracy {top1:.1} %, mean confidence {:.1} %, expected calibration error {:.1} %; picture {}",

@@ -1,5 +1,5 @@
-//! Which images a command works on: those of `--data`; else those that the run was trained on, where the weights are a run's; else
-//! those that are found without being named.
+//! Which images a command works on: those of `--data`; else those that the run was trained on,
+//! where the weights are a run's; else those that are found without being named.
 
 use super::Common;
 use crate::data::{self, Dataset, Layout, Options};
@@ -13,10 +13,12 @@ use std::path::{Path, PathBuf};
 /// How images are taken where there is a choice; for every command.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Taking {
-    /// What the top folders of a folder of images are: sets (train, test) or classes (default: sets where all have names of sets).
+    /// What the top folders of a folder of images are: sets (train, test) or classes (default: sets
+    /// where all have names of sets).
     #[arg(long, global = true, value_name = "splits|classes", value_parser = layout)]
     layout: Option<Layout>,
-    /// The share of each class that is for the test, where the images come without a test set (default: 0.1).
+    /// The share of each class that is for the test, where the images come without a test set
+    /// (default: 0.1).
     #[arg(long, global = true, value_name = "SHARE", value_parser = share)]
     split_ratio: Option<f64>,
     /// Leave out images that can't be read, and count them, instead of stopping with a list.
@@ -27,7 +29,11 @@ pub struct Taking {
 impl Taking {
     /// For the data's room.
     pub fn options(&self) -> Options {
-        Options { layout: self.layout, split_ratio: self.split_ratio, skip_unreadable: self.skip_unreadable }
+        Options {
+            layout: self.layout,
+            split_ratio: self.split_ratio,
+            skip_unreadable: self.skip_unreadable,
+        }
     }
 }
 
@@ -62,7 +68,8 @@ fn told(dataset: Dataset) -> Result<Dataset> {
 /// The images for `weights`.
 ///
 /// # Errors
-/// If they can't be opened; `--data` isn't given and the run's own are gone, or no longer what they were.
+/// If they can't be opened; `--data` isn't given and the run's own are gone, or no longer what they
+/// were.
 pub fn open(common: &Common, weights: &WeightsFile) -> Result<Dataset> {
     of_run(common, RunDir::of_weights(&weights.path).as_ref(), weights.config.data.side)
 }
@@ -76,7 +83,8 @@ pub fn of_run(common: &Common, run: Option<&RunDir>, side: usize) -> Result<Data
     own.map_or_else(|| named(common, side), |own| told(own.open(side)?))
 }
 
-/// The images of a rank that isn't the first: those of `--data`, else those at the `location` where rank 0 has them, taken as rank 0 takes them.
+/// The images of a rank that isn't the first: those of `--data`, else those at the `location` where
+/// rank 0 has them, taken as rank 0 takes them.
 ///
 /// # Errors
 /// See [`data::open`].
@@ -100,9 +108,13 @@ struct Own {
 impl Own {
     /// What the newest start of `run` tells, else its newest checkpoint.
     fn of(run: &RunDir) -> Option<Self> {
-        let noted = run.read_starts().pop().map(|start| (start.data_sha256, start.data_location, start.data_options));
+        let noted = run
+            .read_starts()
+            .pop()
+            .map(|start| (start.data_sha256, start.data_location, start.data_options));
         let saved = || checkpoint::position(&run.checkpoint(*run.checkpoints().last()?)).ok();
-        let (sha256, location, options) = noted.or_else(|| Some((saved()?.data_sha256, None, Options::default())))?;
+        let (sha256, location, options) =
+            noted.or_else(|| Some((saved()?.data_sha256, None, Options::default())))?;
         Some(Self { run: run.path.clone(), sha256, location, options })
     }
 
@@ -135,7 +147,8 @@ impl Own {
         Ok(dataset)
     }
 
-    /// What is found without being named, if it is the same data; else the bundled subset, if that is.
+    /// What is found without being named, if it is the same data; else the bundled subset, if that
+    /// is.
     fn found(&self, side: usize) -> Result<Dataset> {
         let found = data::open(None, side, &self.options)?;
         if found.sha256 == self.sha256 {
@@ -160,8 +173,12 @@ mod tests {
     #[test]
     fn a_run_that_only_noted_a_checksum_finds_the_bundled_subset_and_refuses_other_data() {
         let sha256 = data::bundled().expect("the subset").sha256;
-        let own =
-            |sha256: &str| Own { run: "it's a run".into(), sha256: sha256.into(), location: None, options: Options::default() };
+        let own = |sha256: &str| Own {
+            run: "it's a run".into(),
+            sha256: sha256.into(),
+            location: None,
+            options: Options::default(),
+        };
         assert_eq!(own(&sha256).open(32).expect("found").sha256, sha256);
         let error = own("another").open(32).expect_err("nowhere");
         assert!(error.exit_code() == 2 && error.to_string().contains("--data DIR"), "{error}");

@@ -33,7 +33,8 @@ pub struct Args {
     /// The weights file to write.
     #[arg(long, value_name = "FILE", default_value = "weights.safetensors")]
     out: PathBuf,
-    /// Which of its weights: the average over training (ema), or those in training (model) (default: ema; of torchvision: model).
+    /// Which of its weights: the average over training (ema), or those in training (model)
+    /// (default: ema; of torchvision: model).
     #[arg(long, value_parser = ["ema", "model"])]
     which: Option<String>,
     /// Override one value of the recipe that goes with the weights; may be repeated.
@@ -63,14 +64,18 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
 
     let written = WeightsFile::parse(&args.out, &file)?;
     let parameters = |network: &str| {
-        let own = tensors.iter().filter(|(name, ..)| name.starts_with(network) && !is_statistic(name));
+        let own =
+            tensors.iter().filter(|(name, ..)| name.starts_with(network) && !is_statistic(name));
         own.map(|(.., values)| values.len()).sum::<usize>()
     };
     let (encoder, denoiser) = (parameters("encoder."), parameters("unet."));
     let model = &config.model;
     let denoiser = match encoder_alone {
         true => "no denoiser".to_owned(),
-        false => format!("denoiser of base {} x {:?} ({denoiser} parameters)", model.unet.base, model.unet.multipliers),
+        false => format!(
+            "denoiser of base {} x {:?} ({denoiser} parameters)",
+            model.unet.base, model.unet.multipliers
+        ),
     };
     outln!(
         "{} of {}: encoder of base {} ({encoder} parameters), {denoiser}, z of {}",
@@ -93,7 +98,9 @@ fn written_line(out: &Path, bytes: u64) -> String {
     let written = format!("{}: {}", out.display(), megabytes(bytes));
     // What went down a pipe is read by others.
     match Destination::of(out) {
-        Ok(Destination::File(_)) => format!("{written}; next: soda probe --weights {}", quoted(out)),
+        Ok(Destination::File(_)) => {
+            format!("{written}; next: soda probe --weights {}", quoted(out))
+        }
         _ => written,
     }
 }

@@ -28,7 +28,8 @@ pub struct Args {
     /// Images drawn in a row, both ends included (--steps are those of the sampler).
     #[arg(short, long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(2..=100))]
     n: u64,
-    /// Also from the x_T that each image comes from (DDIM inversion), interpolated on the sphere: the ends are the images then.
+    /// Also from the x_T that each image comes from (DDIM inversion), interpolated on the sphere:
+    /// the ends are the images then.
     #[arg(long)]
     invert: bool,
     /// The picture: rows that are straight and spherical in z, between the originals.
@@ -71,7 +72,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut strips = Vec::new();
     let mut draw_strips = |decoder: &Decoder, x_last: Vec<f32>, inverted: bool| -> Result<()> {
         let images = decoder.decode(&z.concat(), &x_last.repeat(paths.len()), None, seed)?;
-        for ((path, labels, _), images) in paths.iter().zip(images.chunks_exact(n * bytes_of(decoder.side()))) {
+        for ((path, labels, _), images) in
+            paths.iter().zip(images.chunks_exact(n * bytes_of(decoder.side())))
+        {
             let (number, label) = (strips.len(), labels[usize::from(inverted)]);
             strips.push(Strip { number, label, path, inverted, images: images.to_vec() });
         }
@@ -102,7 +105,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     outln!();
     if alike {
         let levels = VISIBLE * 255.0;
-        outln!("straight and spherical look the same (pixels differ by less than {levels:.0} of 255 levels): one row shows both");
+        outln!(
+            "straight and spherical look the same (pixels differ by less than {levels:.0} of 255 levels): one row shows both"
+        );
     }
     studio.output.set("a", json!(a));
     studio.output.set("b", json!(b));
@@ -112,14 +117,17 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     studio.finish()
 }
 
-/// `strips`, which come in pairs, straight and spherical from the same x_T, with one for both of a pair that looks the same; and
-/// whether there was such a pair.
+/// `strips`, which come in pairs, straight and spherical from the same x_T, with one for both of a
+/// pair that looks the same; and whether there was such a pair.
 fn distinct(strips: Vec<Strip>, image: usize) -> (Vec<Strip>, bool) {
     let mut shown: Vec<Strip> = Vec::new();
     let mut alike = false;
     for strip in strips {
         match shown.last_mut() {
-            Some(other) if other.inverted == strip.inverted && look_alike(&other.images, &strip.images, image) => {
+            Some(other)
+                if other.inverted == strip.inverted
+                    && look_alike(&other.images, &strip.images, image) =>
+            {
                 other.label = if strip.inverted { "in z, inverted x_T" } else { "in z" };
                 alike = true;
             }
@@ -145,13 +153,17 @@ fn measure(strip: &Strip, originals: &[Vec<f32>; 2]) -> Value {
 
 /// Each strip between the originals.
 fn draw(args: &Args, strips: &[Strip], originals: &[Vec<f32>; 2], side: usize) -> Result<()> {
-    let row =
-        |strip: &'_ Strip| -> Vec<f32> { [&originals[0], &strip.images, &originals[1]].into_iter().flatten().copied().collect() };
+    let row = |strip: &'_ Strip| -> Vec<f32> {
+        [&originals[0], &strip.images, &originals[1]].into_iter().flatten().copied().collect()
+    };
     let whole: Vec<Vec<f32>> = strips.iter().map(row).collect();
     let rows: Vec<GridRow> = strips
         .iter()
         .zip(&whole)
-        .map(|(strip, whole)| GridRow { label: Some(strip.label), images: whole.chunks_exact(bytes_of(side)).collect() })
+        .map(|(strip, whole)| GridRow {
+            label: Some(strip.label),
+            images: whole.chunks_exact(bytes_of(side)).collect(),
+        })
         .collect();
     let mut headings = vec![""; args.n as usize + 2];
     headings[0] = "original";
@@ -164,7 +176,13 @@ mod tests {
     use super::*;
 
     fn strip(number: usize, inverted: bool, value: f32) -> Strip {
-        Strip { number, label: ["linear in z", "spherical in z"][number % 2], path: "", inverted, images: vec![value; 6] }
+        Strip {
+            number,
+            label: ["linear in z", "spherical in z"][number % 2],
+            path: "",
+            inverted,
+            images: vec![value; 6],
+        }
     }
 
     #[test]
@@ -177,7 +195,10 @@ mod tests {
         let (rows, alike) = shown([0.0, 0.001, 0.001, 0.5]);
         assert_eq!(rows, [(0, "in z"), (2, "linear in z"), (3, "spherical in z")]);
         assert!(alike);
-        assert_eq!(shown([0.0, 0.0, 0.0, 0.0]), (vec![(0, "in z"), (2, "in z, inverted x_T")], true));
+        assert_eq!(
+            shown([0.0, 0.0, 0.0, 0.0]),
+            (vec![(0, "in z"), (2, "in z, inverted x_T")], true)
+        );
         assert_eq!(shown([0.0, 0.5, 0.5, 0.0]).0.len(), 4);
         assert!(!shown([0.0, 0.5, 0.5, 0.0]).1);
     }

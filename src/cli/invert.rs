@@ -17,7 +17,8 @@ use std::path::PathBuf;
     after_help = "Both directions run DDIM with eta 0, without guidance and clipping. More --steps bring the image back more exactly."
 )]
 pub struct Args {
-    /// Image files, or images of the data set such as test:17 (default: the first eight test images).
+    /// Image files, or images of the data set such as test:17 (default: the first eight test
+    /// images).
     images: Vec<String>,
     #[command(flatten)]
     weights: WeightsArgs,
@@ -41,17 +42,31 @@ pub fn run(args: &Args, common: &Common) -> crate::error::Result<()> {
 
     let both = [(&back, "z and x_T"), (&alone, "z alone")];
     let rows = [(&originals, "original")].into_iter().chain(both);
-    let rows: Vec<GridRow> =
-        rows.map(|(images, label)| GridRow { label: Some(label), images: images.chunks(bytes_of(side)).collect() }).collect();
+    let rows: Vec<GridRow> = rows
+        .map(|(images, label)| GridRow {
+            label: Some(label),
+            images: images.chunks(bytes_of(side)).collect(),
+        })
+        .collect();
     let headings: Vec<&str> = named.names.iter().map(String::as_str).collect();
     save_table(&args.out, &headings, &rows, side, scale(side, LARGE))?;
-    let [with_noise, alone] = [similarity(&back, &originals, side)?, similarity(&alone, &originals, side)?];
+    let [with_noise, alone] =
+        [similarity(&back, &originals, side)?, similarity(&alone, &originals, side)?];
     // The nearer the last time is to T, the nearer x_T is to noise of mean 0 and deviation 1.
     let n = x_last.len() as f64;
     let mean = x_last.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
     let deviation = (x_last.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / n).sqrt();
-    outln!("z and x_T: PSNR {:.2} dB, SSIM {:.3}; x_T has deviation {deviation:.3}", with_noise.psnr, with_noise.ssim);
-    outln!("z alone:   PSNR {:.2} dB, SSIM {:.3}; picture {}", alone.psnr, alone.ssim, args.out.display());
+    outln!(
+        "z and x_T: PSNR {:.2} dB, SSIM {:.3}; x_T has deviation {deviation:.3}",
+        with_noise.psnr,
+        with_noise.ssim
+    );
+    outln!(
+        "z alone:   PSNR {:.2} dB, SSIM {:.3}; picture {}",
+        alone.psnr,
+        alone.ssim,
+        args.out.display()
+    );
     studio.output.set("images", json!(named.names));
     studio.output.merge(json!(with_noise));
     studio.output.set("z_alone", json!(alone));

@@ -18,7 +18,8 @@ use std::path::PathBuf;
 
 /// Neighbours that are looked for on the map again: half of the other images at most.
 const NEIGHBOURS: usize = 10;
-/// Test images that make a map by themselves; where there are fewer, the training images are shown as well.
+/// Test images that make a map by themselves; where there are fewer, the training images are shown
+/// as well.
 const ENOUGH: usize = 200;
 
 /// Arguments of `soda map`.
@@ -32,7 +33,8 @@ pub struct Args {
     weights: WeightsArgs,
     #[command(flatten)]
     precision: PrecisionArgs,
-    /// pca: the two directions of most variance. tsne: neighbours stay neighbours, distances between groups mean little.
+    /// pca: the two directions of most variance. tsne: neighbours stay neighbours, distances
+    /// between groups mean little.
     #[arg(long, value_parser = ["pca", "tsne"], default_value = "tsne")]
     method: String,
     /// z, backbone or denoiser:BLOCK@T, see `soda embed --help`.
@@ -41,7 +43,8 @@ pub struct Args {
     /// Images at most, spread evenly over the set.
     #[arg(long, value_name = "N", default_value_t = 2000)]
     limit: usize,
-    /// Which images: test, train or all (default: test; all where there are fewer than 200 test images).
+    /// Which images: test, train or all (default: test; all where there are fewer than 200 test
+    /// images).
     #[arg(long, value_parser = ["train", "test", "all"])]
     split: Option<String>,
     /// Draw the images themselves, as many as don't cover each other; the others stay dots.
@@ -62,12 +65,16 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     check_features(&args.features, &weights)?;
     let device = super::device(common)?;
     let dataset = images::open(common, &weights)?;
-    let split = args.split.as_deref().unwrap_or(if dataset.test.len() < ENOUGH { "all" } else { "test" });
+    let split =
+        args.split.as_deref().unwrap_or(if dataset.test.len() < ENOUGH { "all" } else { "test" });
     let shown = Shown::new(&dataset, split, args.limit);
     let n = shown.test.len() + shown.train.len();
     if n < FEWEST {
         if args.limit < FEWEST {
-            return Err(Error::usage(format!("--limit {}: a map needs at least {FEWEST} images", args.limit)));
+            return Err(Error::usage(format!(
+                "--limit {}: a map needs at least {FEWEST} images",
+                args.limit
+            )));
         }
         let (train, test) = (dataset.train.len(), dataset.test.len());
         let remedy = if train + test >= FEWEST { "; --split all takes both" } else { "" };
@@ -77,16 +84,26 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     }
     let near = NEIGHBOURS.min((n - 1) / 2);
     if !(args.perplexity >= 1.0 && args.perplexity.is_finite()) {
-        return Err(Error::usage(format!("--perplexity {}: choose 1 or more, 5 to 50 as a rule", args.perplexity)));
+        return Err(Error::usage(format!(
+            "--perplexity {}: choose 1 or more, 5 to 50 as a rule",
+            args.perplexity
+        )));
     }
     output::prepare("--out", &args.out, Holds::Picture)?;
-    say(&format!("mapping {} with {} on {}", dataset.describe(), weights.path.display(), device.describe()));
+    say(&format!(
+        "mapping {} with {} on {}",
+        dataset.describe(),
+        weights.path.display(),
+        device.describe()
+    ));
     let model = args.precision.model(&weights, &device, &mut output)?;
     let kinds = [args.features.clone()];
     let mut features = Features { dim: 0, values: Vec::new(), labels: Vec::new() };
     let sets = [(&dataset.test, &shown.test), (&dataset.train, &shown.train)];
     for (images, indices) in sets.into_iter().filter(|(_, indices)| !indices.is_empty()) {
-        let part = extract(&model, images, indices, &weights.config, &kinds, false, &device.device)?.remove(0);
+        let part =
+            extract(&model, images, indices, &weights.config, &kinds, false, &device.device)?
+                .remove(0);
         features.dim = part.dim;
         features.values.extend(part.values);
         features.labels.extend(part.labels);
@@ -95,7 +112,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let perplexity = args.perplexity.min((n - 1) as f64 / 3.0);
     let (points, axes, by) = if args.method == "pca" {
         let (points, shares) = pca(&features)?;
-        let axis = |i: usize| format!("principal component {}, {:.1} % of the variance", i + 1, 100.0 * shares[i]);
+        let axis = |i: usize| {
+            format!("principal component {}, {:.1} % of the variance", i + 1, 100.0 * shares[i])
+        };
         (points, [axis(0), axis(1)], "principal components".to_owned())
     } else {
         let points = tsne(&features, perplexity)?;
@@ -108,13 +127,26 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let axes = axes.each_ref().map(String::as_str);
     let classes = &dataset.classes;
     let rings: Vec<bool> = (0..n).map(|i| i >= shown.test.len()).collect();
-    let kinds = (split == "all").then_some(Kinds { names: ["test image", "training image"], rings: &rings });
+    let kinds = (split == "all")
+        .then_some(Kinds { names: ["test image", "training image"], rings: &rings });
     let pictures = if args.thumbnails { shown.pictures(&dataset)? } else { Vec::new() };
     let pictures: Vec<&[u8]> = pictures.iter().map(|picture| &**picture).collect();
-    let scatter = Scatter { title: &title, axes, points: &points, labels, classes, kinds, thumbnails: &pictures };
+    let scatter = Scatter {
+        title: &title,
+        axes,
+        points: &points,
+        labels,
+        classes,
+        kinds,
+        thumbnails: &pictures,
+    };
     let drawn = save_scatter(&args.out, &scatter)?;
     let (thumbnails, of) = (HumanCount(drawn as u64), HumanCount(n as u64));
-    let thumbnails = if args.thumbnails { format!(", {thumbnails} of {of} images as thumbnails") } else { String::new() };
+    let thumbnails = if args.thumbnails {
+        format!(", {thumbnails} of {of} images as thumbnails")
+    } else {
+        String::new()
+    };
     outln!(
         "{title}: {kept:.1} % of the {near} nearest neighbours kept (by chance {chance:.1} %); picture {}{thumbnails}",
         args.out.display()
@@ -138,7 +170,8 @@ struct Shown {
 }
 
 impl Shown {
-    /// At most `limit` images of `split`; of `all` that many of each set, as long as it has them, that neither crowds the other out.
+    /// At most `limit` images of `split`; of `all` that many of each set, as long as it has them,
+    /// that neither crowds the other out.
     fn new(dataset: &Dataset, split: &str, limit: usize) -> Self {
         let (train, test) = (dataset.train.len(), dataset.test.len());
         let (train, test) = match split {
@@ -185,7 +218,11 @@ mod tests {
     use std::sync::Arc;
 
     fn dataset(train: usize, test: usize) -> Dataset {
-        let images = |n: usize, set| Arc::new(Images::new(1, vec![0; n * bytes_of(1)], vec![0; n]).named(Names::Numbered(set)));
+        let images = |n: usize, set| {
+            Arc::new(
+                Images::new(1, vec![0; n * bytes_of(1)], vec![0; n]).named(Names::Numbered(set)),
+            )
+        };
         Dataset {
             name: String::new(),
             origin: String::new(),
@@ -220,6 +257,9 @@ mod tests {
             Shown::new(&dataset(4, 3), "all", 100).names(&dataset(4, 3)),
             ["test:0", "test:1", "test:2", "train:0", "train:1", "train:2", "train:3"]
         );
-        assert_eq!(Shown::new(&dataset(4, 3), "all", 100).describe(), "3 test and 4 training images");
+        assert_eq!(
+            Shown::new(&dataset(4, 3), "all", 100).describe(),
+            "3 test and 4 training images"
+        );
     }
 }

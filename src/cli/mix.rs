@@ -20,8 +20,8 @@ use std::path::PathBuf;
 Where the networks have layer modulation they are parts of z; otherwise every resolution has all of z, and those that are named get that of the columns."
 )]
 pub struct Args {
-    /// Images of the rows, which give the rest of z: files, or images of the data set such as test:17 (default: the first four test
-    /// images).
+    /// Images of the rows, which give the rest of z: files, or images of the data set such as
+    /// test:17 (default: the first four test images).
     images: Vec<String>,
     /// Images of the columns, which give the sections (default: the next four test images).
     #[arg(long, num_args = 1.., value_name = "IMAGE")]
@@ -38,7 +38,8 @@ pub struct Args {
     out: PathBuf,
 }
 
-/// The images of the rows and those of the columns: where none are named, the first test images give one half of each.
+/// The images of the rows and those of the columns: where none are named, the first test images
+/// give one half of each.
 fn images(studio: &Studio, args: &Args) -> Result<(Named, Named)> {
     let half = match args.images.is_empty() || args.with.is_empty() {
         true => (studio.dataset()?.test.len() / 2).min(4),
@@ -49,7 +50,8 @@ fn images(studio: &Studio, args: &Args) -> Result<(Named, Named)> {
             "mix takes z of two images at least, and the test set holds one; name images of rows and columns, such as train:0 --with train:1",
         ));
     }
-    let (rows, columns) = (studio.asked_or(&args.images, 0..half)?, studio.asked_or(&args.with, half..2 * half)?);
+    let (rows, columns) =
+        (studio.asked_or(&args.images, 0..half)?, studio.asked_or(&args.with, half..2 * half)?);
     Ok((studio.images(&rows)?, studio.images(&columns)?))
 }
 
@@ -60,7 +62,10 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let all = studio.config().model.mixable();
     let chosen = args.sections.clone().unwrap_or_else(|| (0..all.len() / 2).collect());
     if let Some(bad) = chosen.iter().find(|i| **i >= all.len()) {
-        return Err(Error::usage(format!("--sections {bad}: these weights have sections 0 to {}", all.len() - 1)));
+        return Err(Error::usage(format!(
+            "--sections {bad}: these weights have sections 0 to {}",
+            all.len() - 1
+        )));
     }
     let (rows, columns) = images(&studio, args)?;
     let decoder = studio.decoder()?;
@@ -87,12 +92,18 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let (left, top) = (signed(&rows.images, side)?, signed(&columns.images, side)?);
     let blank = vec![1.0; image];
     let first = std::iter::once(&blank[..]).chain(top.chunks(image)).collect();
-    let line = |(original, mixed)| std::iter::once(original).chain(<[f32]>::chunks(mixed, image)).collect();
+    let line = |(original, mixed)| {
+        std::iter::once(original).chain(<[f32]>::chunks(mixed, image)).collect()
+    };
     let lines = left.chunks(image).zip(drawn.chunks(columns.names.len() * image)).map(line);
     let labels = std::iter::once(None).chain(rows.names.iter().map(|n| Some(n.as_str())));
-    let grid: Vec<GridRow> =
-        std::iter::once(first).chain(lines).zip(labels).map(|(images, label)| GridRow { label, images }).collect();
-    let headings: Vec<&str> = std::iter::once("").chain(columns.names.iter().map(String::as_str)).collect();
+    let grid: Vec<GridRow> = std::iter::once(first)
+        .chain(lines)
+        .zip(labels)
+        .map(|(images, label)| GridRow { label, images })
+        .collect();
+    let headings: Vec<&str> =
+        std::iter::once("").chain(columns.names.iter().map(String::as_str)).collect();
     save_table(&args.out, &headings, &grid, side, scale(side, LARGE))?;
     let list = chosen.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
     outln!(

@@ -65,14 +65,15 @@ struct Common {
     /// auto, cpu, or wgpu, vulkan, metal, dx12, gl with :INDEX or :NAME.
     #[arg(long, global = true, default_value = "auto")]
     device: String,
-    /// Images: a folder of them, CIFAR-10 or CIFAR-100, one of the other formats of docs/data.md, a file of `soda data pack`, or
-    /// `bundled` (default: the data that the run was trained on; without a run $SODA_DATA, else the user's cache, else the bundled
-    /// subset).
+    /// Images: a folder of them, CIFAR-10 or CIFAR-100, one of the other formats of docs/data.md, a
+    /// file of `soda data pack`, or `bundled` (default: the data that the run was trained on;
+    /// without a run $SODA_DATA, else the user's cache, else the bundled subset).
     #[arg(long, global = true, value_name = "PATH")]
     data: Option<PathBuf>,
     #[command(flatten)]
     taking: images::Taking,
-    /// Also write the result to this file, for machines; `-` is standard output, and messages then go to standard error.
+    /// Also write the result to this file, for machines; `-` is standard output, and messages then
+    /// go to standard error.
     #[arg(long, global = true, value_name = "FILE")]
     json: Option<PathBuf>,
     /// More log messages (-v, -vv); RUST_LOG is honoured.
@@ -85,7 +86,8 @@ struct Common {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Score and show the shipped weights beside raw pixels, then train a small network from random weights for a minute.
+    /// Score and show the shipped weights beside raw pixels, then train a small network from random
+    /// weights for a minute.
     Quickstart(quickstart::Args),
     /// Train a recipe.
     Train(train::Args),
@@ -97,15 +99,19 @@ enum Verb {
     Reconstruct(reconstruct::Args),
     /// Generate new images, with z sampled from a Gaussian mixture.
     Sample(sample::Args),
-    /// Measure reconstructions (PSNR, SSIM) and drawn images (Frechet distance, precision, recall in z).
+    /// Measure reconstructions (PSNR, SSIM) and drawn images (Frechet distance, precision, recall
+    /// in z).
     Quality(quality::Args),
-    /// Is the representation healthy? Alignment, uniformity, rank, purity; a probe's confusion matrix and confidence.
+    /// Is the representation healthy? Alignment, uniformity, rank, purity; a probe's confusion
+    /// matrix and confidence.
     Health(health::Args),
-    /// Does the denoiser use z, and how is z spread? How much of the loss z explains, by noise level.
+    /// Does the denoiser use z, and how is z spread? How much of the loss z explains, by noise
+    /// level.
     Diagnose(diagnose::Args),
     /// Draw the way from one image to another, in z.
     Interpolate(interpolate::Args),
-    /// Take sections of z from one image and the rest from another: content and style by resolution.
+    /// Take sections of z from one image and the rest from another: content and style by
+    /// resolution.
     Mix(mix::Args),
     /// Take images to z and the noise they come from, and back.
     Invert(invert::Args),
@@ -141,7 +147,8 @@ enum Verb {
     Devices,
 }
 
-/// The device of the command line. `auto` takes an integrated GPU only where it is faster than the CPU.
+/// The device of the command line. `auto` takes an integrated GPU only where it is faster than the
+/// CPU.
 ///
 /// # Errors
 /// If there is no such device.
@@ -156,7 +163,9 @@ fn chosen(common: &Common) -> Result<Selected> {
 fn chosen_nth(common: &Common, nth: usize) -> Result<Selected> {
     let device = device::select_nth(&common.device, nth)?;
     match &device.adapter {
-        Some(adapter) if common.device == "auto" && adapter.kind == Kind::IntegratedGpu => crate::selftest::faster(device),
+        Some(adapter) if common.device == "auto" && adapter.kind == Kind::IntegratedGpu => {
+            crate::selftest::faster(device)
+        }
         _ => Ok(device),
     }
 }
@@ -187,8 +196,10 @@ fn minutes(text: &str) -> std::result::Result<f64, String> {
 /// One sentence for the user; clap's own usage errors end the process with code 2.
 pub fn run() -> Result<()> {
     let Cli { verb, common } = Cli::parse();
-    let level = ["warn,wgpu=error,naga=error,cubecl=error", "info", "debug"][usize::from(common.verbose.min(2))];
-    let mut logger = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level));
+    let level = ["warn,wgpu=error,naga=error,cubecl=error", "info", "debug"]
+        [usize::from(common.verbose.min(2))];
+    let mut logger =
+        env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level));
     // Who asked for no log reads sentences.
     if common.verbose == 0 && std::env::var_os("RUST_LOG").is_none() {
         logger.format(|out, record| match (record.level(), record.args()) {
@@ -201,12 +212,16 @@ pub fn run() -> Result<()> {
         progress::be_quiet();
     }
     // Hidden: how often progress says where it is, for tests.
-    if let Some(pace) = std::env::var("SODA_PROGRESS").ok().and_then(|milliseconds| milliseconds.parse().ok()) {
+    if let Some(pace) =
+        std::env::var("SODA_PROGRESS").ok().and_then(|milliseconds| milliseconds.parse().ok())
+    {
         progress::set_pace(pace);
     }
-    // Hidden: to compare the SIMD paths of one machine, and to run what GPUs run where there is none.
+    // Hidden: to compare the SIMD paths of one machine, and to run what GPUs run where there is
+    // none.
     if let Ok(path) = std::env::var("SODA_SIMD") {
-        crate::kernels::testing::force_simd(&path).map_err(|e| Error::usage(format!("SODA_SIMD: {e}")))?;
+        crate::kernels::testing::force_simd(&path)
+            .map_err(|e| Error::usage(format!("SODA_SIMD: {e}")))?;
     }
     match std::env::var("SODA_CLASS").as_deref() {
         Ok("gpu") => crate::kernels::testing::treat_adapters_as_gpus(),

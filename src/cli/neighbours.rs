@@ -23,7 +23,8 @@ use std::path::{Path, PathBuf};
 for each weights file and kind, then kept in the user's cache folder."
 )]
 pub struct Args {
-    /// Image files, or images of the data set such as test:17; one of the training images is not its own neighbour.
+    /// Image files, or images of the data set such as test:17; one of the training images is not
+    /// its own neighbour.
     #[arg(required = true)]
     queries: Vec<String>,
     #[command(flatten)]
@@ -80,14 +81,25 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     }
     output::prepare("--out", &args.out, Holds::Picture)?;
     let side = dataset.train.side();
-    let pictures = args.queries.iter().map(|query| resolve(query, side, || Ok(dataset.clone()))).collect::<Result<Vec<_>>>()?;
+    let pictures = args
+        .queries
+        .iter()
+        .map(|query| resolve(query, side, || Ok(dataset.clone())))
+        .collect::<Result<Vec<_>>>()?;
     let pixels = pictures.iter().flat_map(|p| p.pixels.iter().copied()).collect();
-    let queries = Images::new(side, pixels, pictures.iter().map(|p| p.label.unwrap_or(0)).collect());
-    say(&format!("neighbours among {} with {} on {}", dataset.describe(), weights.path.display(), device.describe()));
+    let queries =
+        Images::new(side, pixels, pictures.iter().map(|p| p.label.unwrap_or(0)).collect());
+    say(&format!(
+        "neighbours among {} with {} on {}",
+        dataset.describe(),
+        weights.path.display(),
+        device.describe()
+    ));
     let model = args.precision.model(&weights, &device, &mut output)?;
     let train = frozen(&weights, &model, &dataset, &device).train(&args.features, false)?;
     let (all, kinds): (Vec<usize>, _) = ((0..queries.len()).collect(), [args.features.clone()]);
-    let of_queries = extract(&model, &queries, &all, &weights.config, &kinds, false, &device.device)?.remove(0);
+    let of_queries =
+        extract(&model, &queries, &all, &weights.config, &kinds, false, &device.device)?.remove(0);
     let found: Vec<Vec<Found>> = nearest(&train, &of_queries, k + 1)
         .into_iter()
         .zip(&args.queries)
@@ -97,12 +109,21 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         })
         .collect();
 
-    draw(args, &dataset, &queries, &pictures.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), &found)?;
+    draw(
+        args,
+        &dataset,
+        &queries,
+        &pictures.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(),
+        &found,
+    )?;
     let mut rows = Vec::new();
     for (picture, found) in pictures.iter().zip(&found) {
-        let same = picture.label.map(|label| found.iter().filter(|f| dataset.train.label(f.index) == label).count());
+        let same = picture
+            .label
+            .map(|label| found.iter().filter(|f| dataset.train.label(f.index) == label).count());
         let names: Vec<String> = found.iter().map(|f| caption(&dataset, f)).collect();
-        let right = same.map_or(String::new(), |same| format!(" ({same} of {} of its class)", found.len()));
+        let right =
+            same.map_or(String::new(), |same| format!(" ({same} of {} of its class)", found.len()));
         outln!("{}{right}: {}", picture.name, names.join(", "));
         let one = |f: &Found| {
             let label = dataset.train.label(f.index);
@@ -117,7 +138,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.device(&device);
     output.weights(&weights);
     output.data(&dataset, "train", dataset.train.len());
-    output.merge(json!({ "features": args.features.to_string(), "k": k, "out": args.out, "queries": rows }));
+    output.merge(
+        json!({ "features": args.features.to_string(), "k": k, "out": args.out, "queries": rows }),
+    );
     output.write(common)
 }
 
@@ -139,7 +162,9 @@ fn caption(dataset: &Dataset, found: &Found) -> String {
     let name = dataset.train.name(found.index);
     match (class(dataset, dataset.train.label(found.index)), dataset.train.own_name(found.index)) {
         // The folder says it.
-        (Some(class), Some(name)) if name.contains(class) => format!("{name} {:.2}", distance(found)),
+        (Some(class), Some(name)) if name.contains(class) => {
+            format!("{name} {:.2}", distance(found))
+        }
         (Some(class), Some(name)) => format!("{class}, {name} {:.2}", distance(found)),
         (Some(class), None) => format!("{class} {:.2}", distance(found)),
         (None, _) => format!("{name} {:.2}", distance(found)),
@@ -147,7 +172,13 @@ fn caption(dataset: &Dataset, found: &Found) -> String {
 }
 
 /// A row for each query: itself, then its neighbours.
-fn draw(args: &Args, dataset: &Dataset, queries: &Images, names: &[&str], found: &[Vec<Found>]) -> Result<()> {
+fn draw(
+    args: &Args,
+    dataset: &Dataset,
+    queries: &Images,
+    names: &[&str],
+    found: &[Vec<Found>],
+) -> Result<()> {
     let (side, image) = (queries.side(), bytes_of(queries.side()));
     let originals = signed(queries, side)?;
     let near = |found: &Vec<Found>| {
@@ -158,9 +189,15 @@ fn draw(args: &Args, dataset: &Dataset, queries: &Images, names: &[&str], found:
     let mut rows = Vec::new();
     let mut captions = Vec::new();
     for (i, found) in found.iter().enumerate() {
-        let images = std::iter::once(&originals[i * image..][..image]).chain(near[i].chunks_exact(image)).collect();
+        let images = std::iter::once(&originals[i * image..][..image])
+            .chain(near[i].chunks_exact(image))
+            .collect();
         rows.push(GridRow { label: Some(names[i]), images });
-        captions.push(std::iter::once(String::new()).chain(found.iter().map(|f| caption(dataset, f))).collect());
+        captions.push(
+            std::iter::once(String::new())
+                .chain(found.iter().map(|f| caption(dataset, f)))
+                .collect(),
+        );
     }
     save_captioned(&args.out, &[], &rows, &captions, side, scale(side, LARGE))
 }

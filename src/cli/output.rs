@@ -16,7 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-/// Prints a line of a command's result: to standard output, or to standard error where that takes a file's contents.
+/// Prints a line of a command's result: to standard output, or to standard error where that takes a
+/// file's contents.
 macro_rules! outln {
     () => { outln!("") };
     ($($line:tt)*) => { $crate::cli::output::print(format_args!("{}\n", format_args!($($line)*))) };
@@ -102,8 +103,8 @@ impl Output {
 /// # Errors
 /// If the file can't be written.
 pub fn write_json(path: &Path, value: &Value) -> Result<()> {
-    let mut text =
-        serde_json::to_vec_pretty(value).map_err(|e| Error::failed(format!("cannot encode {}: {e}", path.display())))?;
+    let mut text = serde_json::to_vec_pretty(value)
+        .map_err(|e| Error::failed(format!("cannot encode {}: {e}", path.display())))?;
     text.push(b'\n');
     files::create_parent(path)?;
     files::write_atomically(path, &text)
@@ -150,7 +151,9 @@ fn note(printed: std::io::Result<()>) {
 /// If not: a full disk, for example.
 pub fn printed() -> Result<()> {
     note(stdout().flush());
-    UNPRINTED.get().map_or(Ok(()), |why| Err(Error::failed(format!("what was found can't be printed: {why}"))))
+    UNPRINTED
+        .get()
+        .map_or(Ok(()), |why| Err(Error::failed(format!("what was found can't be printed: {why}"))))
 }
 
 /// What is written to the place that a flag names.
@@ -167,11 +170,12 @@ pub enum Holds {
 /// What flags have named so far, each with where it leads.
 static CLAIMED: Mutex<Vec<(String, Destination)>> = Mutex::new(Vec::new());
 
-/// Looks before the work at `path`, which `flag` names for its result. If it is standard output, lines go to standard error from
-/// now on.
+/// Looks before the work at `path`, which `flag` names for its result. If it is standard output,
+/// lines go to standard error from now on.
 ///
 /// # Errors
-/// Nothing can be written there; a picture's name has no picture's ending; another flag names the same.
+/// Nothing can be written there; a picture's name has no picture's ending; another flag names the
+/// same.
 pub fn claim(flag: &str, path: &Path, holds: Holds) -> Result<()> {
     if holds == Holds::Picture {
         picture::Format::of(path).map_err(|e| Error::usage(format!("{flag} {e}")))?;
@@ -206,8 +210,14 @@ fn add(claimed: &mut Vec<(String, Destination)>, flag: &str, path: &Path) -> Res
     };
     let once = matches!(destination, Destination::Output | Destination::File(_));
     if let Some((first, _)) = claimed.iter().find(|(_, other)| once && *other == destination) {
-        let name = if destination == Destination::Output { "standard output".into() } else { path.display().to_string() };
-        return Err(Error::usage(format!("{name} can't hold two things, those of {first} and {flag}; name another file")));
+        let name = if destination == Destination::Output {
+            "standard output".into()
+        } else {
+            path.display().to_string()
+        };
+        return Err(Error::usage(format!(
+            "{name} can't hold two things, those of {first} and {flag}; name another file"
+        )));
     }
     claimed.push((flag.to_owned(), destination.clone()));
     Ok(destination)
@@ -231,10 +241,15 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let at = |name: &str| folder.path().join(name);
         let mut claimed = Vec::new();
-        let mut add = |flag: &str, path: &Path| add(&mut claimed, flag, path).map_err(|e| e.to_string());
+        let mut add =
+            |flag: &str, path: &Path| add(&mut claimed, flag, path).map_err(|e| e.to_string());
         add("--out", Path::new("-")).expect("free");
         let error = add("--json", Path::new("-")).expect_err("taken");
-        assert!(error.contains("standard output can't hold two things") && error.contains("--out and --json"), "{error}");
+        assert!(
+            error.contains("standard output can't hold two things")
+                && error.contains("--out and --json"),
+            "{error}"
+        );
         add("--out", &at("a.png")).expect("free");
         add("--json", &at("a.json")).expect("free");
         let error = add("--plot", &folder.path().join(".").join("a.png")).expect_err("taken");
@@ -254,6 +269,10 @@ mod tests {
         printed().expect("nobody reads");
         note(Err(ErrorKind::StorageFull.into()));
         let error = printed().expect_err("lost");
-        assert!(error.exit_code() == 1 && error.to_string().contains("can't be printed: no storage space"), "{error}");
+        assert!(
+            error.exit_code() == 1
+                && error.to_string().contains("can't be printed: no storage space"),
+            "{error}"
+        );
     }
 }

@@ -11,8 +11,9 @@ use serde_json::json;
 /// The choice of a precision, for commands that run the networks.
 #[derive(clap::Args, Clone, Copy, Debug)]
 pub struct PrecisionArgs {
-    /// What the networks compute in: f16 stores feature maps in half the memory and takes f16 factors with sums in f32, on adapters that
-    /// have shader-f16 (see `soda devices`); f16-emulated rounds as much on the CPU and is no faster, to see what it changes.
+    /// What the networks compute in: f16 stores feature maps in half the memory and takes f16
+    /// factors with sums in f32, on adapters that have shader-f16 (see `soda devices`);
+    /// f16-emulated rounds as much on the CPU and is no faster, to see what it changes.
     #[arg(long, value_enum, default_value_t = Choice::F32)]
     precision: Choice,
 }
@@ -25,11 +26,17 @@ enum Choice {
 }
 
 impl PrecisionArgs {
-    /// The networks of `weights` on `device` in this precision, which `output` notes where it isn't f32.
+    /// The networks of `weights` on `device` in this precision, which `output` notes where it isn't
+    /// f32.
     ///
     /// # Errors
     /// If the device doesn't have it, or the weights don't fit.
-    pub fn model(self, weights: &WeightsFile, device: &Selected, output: &mut Output) -> Result<Soda> {
+    pub fn model(
+        self,
+        weights: &WeightsFile,
+        device: &Selected,
+        output: &mut Output,
+    ) -> Result<Soda> {
         let chosen = self.on(device)?;
         if self.precision != Choice::F32 {
             output.set("precision", json!(self.name()));
@@ -56,10 +63,12 @@ impl PrecisionArgs {
             (Choice::F16, None) => Err(Error::usage(
                 "--precision f16: the CPU computes in f32, so f16 would only be slower; `--precision f16-emulated` rounds as f16 does, to see what it changes",
             )),
-            (Choice::F16, Some(adapter)) if !adapter.profile.extensions.f16 => Err(Error::usage(format!(
-                "--precision f16: {} has no shader-f16, so f16 would save neither memory nor time; leave --precision out",
-                adapter.name
-            ))),
+            (Choice::F16, Some(adapter)) if !adapter.profile.extensions.f16 => {
+                Err(Error::usage(format!(
+                    "--precision f16: {} has no shader-f16, so f16 would save neither memory nor time; leave --precision out",
+                    adapter.name
+                )))
+            }
             (Choice::F16Emulated, Some(adapter)) => Err(Error::usage(format!(
                 "--precision f16-emulated is the CPU's (--device cpu); {} takes --precision f16",
                 adapter.name

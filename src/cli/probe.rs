@@ -36,31 +36,36 @@ pub struct Args {
     /// How features are scored.
     #[arg(long, value_parser = ["linear", "linear-full", "knn", "knn-lightly"], default_value = "linear")]
     protocol: String,
-    /// Which features: z, backbone (the vector before the encoder's last layer), denoiser:BLOCK@T (a block of the denoiser, at
-    /// noise level T, such as denoiser:up1.0@11), or pixels (no weights needed).
+    /// Which features: z, backbone (the vector before the encoder's last layer), denoiser:BLOCK@T
+    /// (a block of the denoiser, at noise level T, such as denoiser:up1.0@11), or pixels (no
+    /// weights needed).
     #[arg(long, value_name = "KIND", default_value = "z")]
     features: String,
-    /// What is learnt from: the plain image, image and mirror image, or fresh crops in each epoch (default: 2 for linear, else 1).
+    /// What is learnt from: the plain image, image and mirror image, or fresh crops in each epoch
+    /// (default: 2 for linear, else 1).
     #[arg(long, value_parser = ["1", "2", "online"])]
     train_views: Option<String>,
     /// What scores: the test set, or 10 % of the training set (for choosing between recipes).
     #[arg(long, value_parser = ["test", "selection"], default_value = "test")]
     split: String,
-    /// Runs with different seeds (of the linear probe, and of the choice of labels); their mean and spread are reported.
+    /// Runs with different seeds (of the linear probe, and of the choice of labels); their mean and
+    /// spread are reported.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
     seeds: u64,
-    /// Shares of the training labels to learn from, for example 0.01,0.1,1; `linear` trains for as many steps with each.
+    /// Shares of the training labels to learn from, for example 0.01,0.1,1; `linear` trains for as
+    /// many steps with each.
     #[arg(long, value_name = "SHARE,..", value_delimiter = ',', value_parser = fraction, default_values_t = [1.0])]
     fraction: Vec<f64>,
-    /// Epochs that `linear` trains for (default: those of the weights' recipe, else 15; with few images of your own so many that it
-    /// takes 1,000 steps).
+    /// Epochs that `linear` trains for (default: those of the weights' recipe, else 15; with few
+    /// images of your own so many that it takes 1,000 steps).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     epochs: Option<u64>,
-    /// Also score the features whitened: without correlations and of variance 1 by mean and covariance of what is learnt from, no labels.
+    /// Also score the features whitened: without correlations and of variance 1 by mean and
+    /// covariance of what is learnt from, no labels.
     #[arg(long)]
     whiten: bool,
-    /// Also score raw pixels and a randomly initialised encoder (computed once, then cached); done unasked with up to 20,000 images of
-    /// your own.
+    /// Also score raw pixels and a randomly initialised encoder (computed once, then cached); done
+    /// unasked with up to 20,000 images of your own.
     #[arg(long)]
     baselines: bool,
     #[command(flatten)]
@@ -112,12 +117,14 @@ impl Args {
         ProbeConfig { epochs: self.epochs.map_or(recipe.epochs, |n| n as usize), ..recipe }
     }
 
-    /// As [`Args::training`], on the images of `data`; said where it is longer than the recipe asks for.
+    /// As [`Args::training`], on the images of `data`; said where it is longer than the recipe asks
+    /// for.
     fn training_on(&self, data: &Dataset, protocol: &Protocol, recipe: ProbeConfig) -> ProbeConfig {
         if self.epochs.is_some() || protocol.method != Method::Linear {
             return self.training(recipe);
         }
-        let (images, views) = (protocol.indices(data).0.len(), 1 + usize::from(protocol.views == TrainViews::Flip));
+        let (images, views) =
+            (protocol.indices(data).0.len(), 1 + usize::from(protocol.views == TrainViews::Flip));
         let chosen = probe::trained(&recipe, data, images, views);
         if chosen.epochs > recipe.epochs {
             say(&format!(
@@ -149,7 +156,12 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let device = super::device(common)?;
     let dataset = images::open(common, &weights)?;
     weights.config.probe = args.training_on(&dataset, &protocol, weights.config.probe);
-    say(&format!("probing {} on {}, {}", weights.path.display(), device.describe(), dataset.describe()));
+    say(&format!(
+        "probing {} on {}, {}",
+        weights.path.display(),
+        device.describe(),
+        dataset.describe()
+    ));
     let model = args.precision.model(&weights, &device, &mut output)?;
     let frozen = frozen(&weights, &model, &dataset, &device);
     let probed = protocol.of_model(&frozen, &kind)?;
@@ -157,19 +169,22 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let n_test = judges.len();
     print_head(&protocol, &args.features, "images", &probed, n_test);
     print_scores(&protocol, &args.features, &probed);
-    let whitened = args.whitened(&args.features, &protocol, |protocol| protocol.of_model(&frozen, &kind))?;
+    let whitened =
+        args.whitened(&args.features, &protocol, |protocol| protocol.of_model(&frozen, &kind))?;
     let is_own = !dataset.inventory.reading.is_empty();
-    let baselines = match args.baselines || is_own && dataset.train.len() + dataset.test.len() <= FEW {
-        true => Some(baselines::cached(&protocol, &frozen, &kind)?),
-        false => None,
-    };
+    let baselines =
+        match args.baselines || is_own && dataset.train.len() + dataset.test.len() <= FEW {
+            true => Some(baselines::cached(&protocol, &frozen, &kind)?),
+            false => None,
+        };
     if let Some(b) = &baselines {
         print_scores(&protocol, "raw pixels", &b.pixels);
         print_scores(&protocol, "untrained encoder", &b.random_encoder);
     }
     unjudged(&dataset, &judges).iter().for_each(|line| warn(line));
     if is_own {
-        let learnt: Vec<u16> = protocol.indices(&dataset).0.into_iter().map(|i| dataset.train.label(i)).collect();
+        let learnt: Vec<u16> =
+            protocol.indices(&dataset).0.into_iter().map(|i| dataset.train.label(i)).collect();
         let verdict = Verdict::of(&Case {
             features: &args.features,
             classes: &dataset.classes,
@@ -185,7 +200,14 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output.device(&device);
     output.weights(&weights);
     output.data(&dataset, &args.split, n_test);
-    output.merge(to_json(&protocol, &weights.config.probe, &args.features, &probed, baselines.as_ref(), n_test));
+    output.merge(to_json(
+        &protocol,
+        &weights.config.probe,
+        &args.features,
+        &probed,
+        baselines.as_ref(),
+        n_test,
+    ));
     output.merge(by_class(&dataset, &judges, &probed));
     whitened.iter().for_each(|probed| output.set("whitened", json!(probed)));
     output.write(common)
@@ -253,7 +275,11 @@ pub fn to_json(
 
 /// `what` is what the test set consists of.
 fn print_head(protocol: &Protocol, features: &str, what: &str, probed: &Probed, n_test: usize) {
-    let judge = if protocol.split == Split::Test { format!("test {what}") } else { format!("training {what} held out") };
+    let judge = if protocol.split == Split::Test {
+        format!("test {what}")
+    } else {
+        format!("training {what} held out")
+    };
     let judge = format!("scored on {} {judge}", HumanCount(n_test as u64));
     let (method, runs) = (protocol.method, probed.point.runs);
     let runs = match (runs, method.is_drawn() || probed.point.fraction < 1.0) {
@@ -265,20 +291,30 @@ fn print_head(protocol: &Protocol, features: &str, what: &str, probed: &Probed, 
 }
 
 fn print_scores(protocol: &Protocol, name: &str, probed: &Probed) {
-    let curve = if probed.curve.is_empty() { std::slice::from_ref(&probed.point) } else { &probed.curve };
+    let curve =
+        if probed.curve.is_empty() { std::slice::from_ref(&probed.point) } else { &probed.curve };
     for point in curve {
         let s = &point.score;
-        let scores =
-            [("top-1", Some(s.top1), Some(s.top1_spread)), ("top-3", s.top3, s.top3_spread), ("top-5", s.top5, s.top5_spread)];
-        let mut line = format!("  {name:<17} {:>6} labels", HumanCount(point.n_train as u64).to_string());
+        let scores = [
+            ("top-1", Some(s.top1), Some(s.top1_spread)),
+            ("top-3", s.top3, s.top3_spread),
+            ("top-5", s.top5, s.top5_spread),
+        ];
+        let mut line =
+            format!("  {name:<17} {:>6} labels", HumanCount(point.n_train as u64).to_string());
         for (what, mean, spread) in scores {
             let Some((mean, spread)) = mean.zip(spread) else { continue };
-            let score = if point.runs == 1 { format!("{mean:.1} %") } else { with_spread((mean, spread)) };
+            let score =
+                if point.runs == 1 { format!("{mean:.1} %") } else { with_spread((mean, spread)) };
             line += &format!("  {what} {score:<15}");
         }
-        let fewer = point.neighbours.filter(|&k| protocol.method.rule().is_some_and(|rule| k < rule.k));
+        let fewer =
+            point.neighbours.filter(|&k| protocol.method.rule().is_some_and(|rule| k < rule.k));
         if let Some(k) = fewer {
-            line += &format!("  ({k} neighbour{}, as many as a class has on average)", if k == 1 { "" } else { "s" });
+            line += &format!(
+                "  ({k} neighbour{}, as many as a class has on average)",
+                if k == 1 { "" } else { "s" }
+            );
         }
         outln!("{}", line.trim_end());
     }

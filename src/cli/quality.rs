@@ -36,8 +36,9 @@ pub struct Args {
     /// Gaussians of the mixture that z is drawn from, as `soda sample` has it.
     #[arg(long, default_value_t = COMPONENTS as u64, value_parser = clap::value_parser!(u64).range(1..=1000))]
     components: u64,
-    /// The weights of FID's Inception-v3, pt_inception-2015-12-05-6726825d.pth of the package pytorch-fid: FID, KID, Inception score, precision
-    /// and recall by its features. Nothing is downloaded.
+    /// The weights of FID's Inception-v3, pt_inception-2015-12-05-6726825d.pth of the package
+    /// pytorch-fid: FID, KID, Inception score, precision and recall by its features. Nothing is
+    /// downloaded.
     #[arg(long, value_name = "FILE")]
     inception: Option<PathBuf>,
     /// The picture: test images, from z and their own x_T, from z alone; and images drawn.
@@ -51,7 +52,8 @@ pub struct Args {
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let seed = args.sampling.seed;
     let mut studio = Studio::open("quality", &args.weights, &args.sampling, &args.out, common)?;
-    let inception = args.inception.as_ref().map(|path| Inception::open(path, studio.device())).transpose()?;
+    let inception =
+        args.inception.as_ref().map(|path| Inception::open(path, studio.device())).transpose()?;
     if let Some(inception) = inception.as_ref().filter(|inception| !inception.is_published()) {
         warn(&format!(
             "warning: the SHA-256 of {} begins with {:.8}, not with 6726825d as that of the published weights: distances in its features are no FID",
@@ -73,18 +75,24 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mean = mean_image(&dataset.train, side)?;
 
     // Of all images only z and sums are kept.
-    let of_map = |kind: &Kind| linear.is_some() || !matches!(kind, Kind::LinearMap | Kind::DrawnLinearly);
-    let mut kinds: Vec<Measured> = Kind::ALL.into_iter().filter(of_map).map(Measured::new).collect();
+    let of_map =
+        |kind: &Kind| linear.is_some() || !matches!(kind, Kind::LinearMap | Kind::DrawnLinearly);
+    let mut kinds: Vec<Measured> =
+        Kind::ALL.into_iter().filter(of_map).map(Measured::new).collect();
     for (part, decoder) in decoder.parts(n) {
         let indices: Vec<usize> = part.clone().collect();
         let (test, train) = (dataset.test.select(&indices), dataset.train.select(&indices));
         let (z, originals) = (decoder.encode(&test)?, signed(&test, side)?);
         for kind in &mut kinds {
             let latent = &latent[part.start * dim..part.end * dim];
-            let map = |z: &[f32]| linear.as_ref().map_or(Vec::new(), |linear| linear.at(&linear.mean(z), side, None));
+            let map = |z: &[f32]| {
+                linear.as_ref().map_or(Vec::new(), |linear| linear.at(&linear.mean(z), side, None))
+            };
             let images = match kind.kind {
                 Kind::Test => originals.clone(),
-                Kind::OwnNoise => decoder.plain().decode(&z, &decoder.invert(&originals, &z)?, None, seed)?,
+                Kind::OwnNoise => {
+                    decoder.plain().decode(&z, &decoder.invert(&originals, &z)?, None, seed)?
+                }
                 Kind::ZAlone => decoder.draw(&z, seed)?,
                 Kind::LinearMap => map(&z),
                 Kind::Mean => mean.repeat(part.len()),
@@ -99,13 +107,20 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
 
     let classifier = match dataset.classes.len() {
         0 | 1 => None,
-        classes => Some(LogisticRegression::fit(&studio.frozen(&dataset).train(&FeatureKind::Z, false)?, classes)?),
+        classes => Some(LogisticRegression::fit(
+            &studio.frozen(&dataset).train(&FeatureKind::Z, false)?,
+            classes,
+        )?),
     };
     let real = kinds[0].z.clone();
     let labels = dataset.test.labels()[..n].to_vec();
     let right = |kind: &Measured| -> Result<Option<f64>> {
         let Some(classifier) = &classifier else { return Ok(None) };
-        Ok(Some(classifier.score(&Features { dim, values: kind.z.clone(), labels: labels.clone() })?.top1))
+        Ok(Some(
+            classifier
+                .score(&Features { dim, values: kind.z.clone(), labels: labels.clone() })?
+                .top1,
+        ))
     };
     outln!("{n} images of each kind beside {n} test images");
     outln!(
@@ -120,7 +135,13 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         "recall"
     );
     for (number, kind) in kinds.iter().enumerate() {
-        let found = Found::of(kind, &kinds[0], &real, dim, if kind.kind.is_reconstruction() { right(kind)? } else { None })?;
+        let found = Found::of(
+            kind,
+            &kinds[0],
+            &real,
+            dim,
+            if kind.kind.is_reconstruction() { right(kind)? } else { None },
+        )?;
         outln!("  {}", found.line(kind.kind.name(), number == 0));
         studio.output.set(kind.kind.key(), json!(found));
     }
@@ -135,7 +156,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     studio.finish()
 }
 
-/// Images of each kind that are taken unasked, and those below which distances between sets are chance.
+/// Images of each kind that are taken unasked, and those below which distances between sets are
+/// chance.
 const USUAL: usize = 200;
 const ENOUGH: usize = 50;
 
@@ -179,8 +201,16 @@ enum Kind {
 
 impl Kind {
     /// In the order of the table.
-    const ALL: [Self; 8] =
-        [Self::Test, Self::OwnNoise, Self::ZAlone, Self::LinearMap, Self::Mean, Self::Drawn, Self::DrawnLinearly, Self::Training];
+    const ALL: [Self; 8] = [
+        Self::Test,
+        Self::OwnNoise,
+        Self::ZAlone,
+        Self::LinearMap,
+        Self::Mean,
+        Self::Drawn,
+        Self::DrawnLinearly,
+        Self::Training,
+    ];
 
     /// In words.
     fn name(self) -> &'static str {
@@ -242,7 +272,14 @@ struct Measured {
 
 impl Measured {
     fn new(kind: Kind) -> Self {
-        Self { kind, z: Vec::new(), similarity: Vec::new(), looked: Looked::default(), detail: 0.0, shown: Vec::new() }
+        Self {
+            kind,
+            z: Vec::new(),
+            similarity: Vec::new(),
+            looked: Looked::default(),
+            detail: 0.0,
+            shown: Vec::new(),
+        }
     }
 
     /// Looks at more `images`, beside the test images `originals`.
@@ -286,14 +323,28 @@ struct Found {
 }
 
 impl Found {
-    fn of(kind: &Measured, test: &Measured, real: &[f32], dim: usize, class_top1: Option<f64>) -> Result<Self> {
-        let distance = if kind.kind == Kind::Test { None } else { Some(distance(&kind.z, real, dim)?) };
+    fn of(
+        kind: &Measured,
+        test: &Measured,
+        real: &[f32],
+        dim: usize,
+        class_top1: Option<f64>,
+    ) -> Result<Self> {
+        let distance =
+            if kind.kind == Kind::Test { None } else { Some(distance(&kind.z, real, dim)?) };
         let similarity = (!kind.similarity.is_empty()).then(|| Similarity::over(&kind.similarity));
-        Ok(Self { similarity, detail: kind.detail / test.detail.max(f64::MIN_POSITIVE), class_top1, distance })
+        Ok(Self {
+            similarity,
+            detail: kind.detail / test.detail.max(f64::MIN_POSITIVE),
+            class_top1,
+            distance,
+        })
     }
 
     fn line(&self, name: &str, is_test: bool) -> String {
-        let or_dash = |value: Option<f64>, digits: usize| value.map_or("-".into(), |v| format!("{v:.digits$}"));
+        let or_dash = |value: Option<f64>, digits: usize| {
+            value.map_or("-".into(), |v| format!("{v:.digits$}"))
+        };
         let (s, d) = (self.similarity, if is_test { None } else { self.distance });
         format!(
             "{name:<16} {:>8} {:>6} {:>7.2} {:>7} {:>16} {:>10} {:>7}",
@@ -312,7 +363,14 @@ impl Found {
 fn by_inception(inception: &Inception, kinds: &[Measured], output: &mut Output) -> Result<()> {
     let name = if inception.is_published() { "FID" } else { "Frechet" };
     outln!("by Inception-v3");
-    outln!("  {:<16} {name:>8} {:>9} {:>15} {:>10} {:>7}", "", "KID", "Inception score", "precision", "recall");
+    outln!(
+        "  {:<16} {name:>8} {:>9} {:>15} {:>10} {:>7}",
+        "",
+        "KID",
+        "Inception score",
+        "precision",
+        "recall"
+    );
     let (real, mut rows) = (&kinds[0].looked, serde_json::Map::new());
     let compared = |kind: &&Measured| kind.kind.is_compared() && kind.kind != Kind::Test;
     for kind in kinds.iter().filter(compared) {
@@ -351,19 +409,26 @@ fn save(out: &Path, kinds: &[Measured], n: usize, side: usize) -> Result<()> {
     let shown = n.min(SHOWN) * bytes_of(side);
     let rows = kinds.iter().filter(|measured| measured.kind.is_shown());
     let row = |kind: &'_ Measured| {
-        (kind.kind.name(), kind.shown[..shown].chunks(bytes_of(side)).map(<[f32]>::to_vec).collect::<Vec<_>>())
+        (
+            kind.kind.name(),
+            kind.shown[..shown].chunks(bytes_of(side)).map(<[f32]>::to_vec).collect::<Vec<_>>(),
+        )
     };
     let rows: Vec<_> = rows.map(row).collect();
     let rows: Vec<GridRow> = rows
         .iter()
-        .map(|(label, images)| GridRow { label: Some(label), images: images.iter().map(Vec::as_slice).collect() })
+        .map(|(label, images)| GridRow {
+            label: Some(label),
+            images: images.iter().map(Vec::as_slice).collect(),
+        })
         .collect();
     save_table(out, &[], &rows, side, scale(side, LARGE))
 }
 
 /// Images `[n, 3, side, side]` in [-1, 1] as data of 8 bits, of no class.
 fn to_images(drawn: &[f32], side: usize) -> Images {
-    let pixels = drawn.iter().map(|v| ((v + 1.0) * 127.5).round().clamp(0.0, 255.0) as u8).collect();
+    let pixels =
+        drawn.iter().map(|v| ((v + 1.0) * 127.5).round().clamp(0.0, 255.0) as u8).collect();
     Images::new(side, pixels, vec![0; drawn.len() / bytes_of(side)])
 }
 
@@ -375,9 +440,18 @@ mod tests {
     fn small_sets_are_taken_whole_and_those_too_small_are_told_in_their_own_numbers() {
         let n = |asked, train, test| how_many(asked, train, test).expect("enough");
         assert_eq!([n(None, 5000, 1000), n(None, 54, 6), n(Some(4), 54, 6)], [200, 6, 4]);
-        let error = |asked, train, test| how_many(asked, train, test).expect_err("too few").to_string();
-        assert!(error(None, 20, 2).contains("the training set holds 20, the test set 2"), "{}", error(None, 20, 2));
-        assert!(error(Some(200), 54, 6).contains("-n 200: choose 4 to 6"), "{}", error(Some(200), 54, 6));
+        let error =
+            |asked, train, test| how_many(asked, train, test).expect_err("too few").to_string();
+        assert!(
+            error(None, 20, 2).contains("the training set holds 20, the test set 2"),
+            "{}",
+            error(None, 20, 2)
+        );
+        assert!(
+            error(Some(200), 54, 6).contains("-n 200: choose 4 to 6"),
+            "{}",
+            error(Some(200), 54, 6)
+        );
         assert!(error(Some(3), 54, 6).contains("choose 4 to 6"));
     }
 }

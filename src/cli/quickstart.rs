@@ -1,4 +1,5 @@
-//! `soda quickstart`: score and show the shipped weights beside what knows nothing, then train a small network for a minute.
+//! `soda quickstart`: score and show the shipped weights beside what knows nothing, then train a
+//! small network for a minute.
 
 pub mod summary;
 
@@ -30,22 +31,26 @@ use std::time::Duration;
 /// Arguments of `soda quickstart`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Where everything is written; a quickstart that is there goes on, and what it has finished isn't done again.
+    /// Where everything is written; a quickstart that is there goes on, and what it has finished
+    /// isn't done again.
     #[arg(long, value_name = "DIR", default_value = QUICKSTART)]
     out: PathBuf,
-    /// Minutes of training at most (default: 1, from scratch 7); slower machines stop earlier than the recipe's last step.
+    /// Minutes of training at most (default: 1, from scratch 7); slower machines stop earlier than
+    /// the recipe's last step.
     #[arg(long, value_name = "MINUTES", value_parser = super::minutes)]
     max_minutes: Option<f64>,
-    /// Train configs/quick.toml for minutes instead of the beginning of configs/tiny.toml for one, and score the trained network too.
+    /// Train configs/quick.toml for minutes instead of the beginning of configs/tiny.toml for one,
+    /// and score the trained network too.
     #[arg(long)]
     from_scratch: bool,
-    /// Override one value of the recipe that is trained, for example train.steps=100; may be repeated.
+    /// Override one value of the recipe that is trained, for example train.steps=100; may be
+    /// repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
 
-/// The minute trains as the shipped weights were, so that an untrained encoder is the same one for both, but has its full rate sooner, and
-/// a log that shows how the loss falls.
+/// The minute trains as the shipped weights were, so that an untrained encoder is the same one for
+/// both, but has its full rate sooner, and a log that shows how the loss falls.
 const MINUTE: [&str; 8] = [
     "train.steps=200",
     "train.warmup_steps=20",
@@ -57,7 +62,8 @@ const MINUTE: [&str; 8] = [
     "sample.steps=20",
 ];
 
-/// The seed of the noise that pictures begin with: that of `soda reconstruct`, which draws the same ones.
+/// The seed of the noise that pictures begin with: that of `soda reconstruct`, which draws the same
+/// ones.
 const SEED: u64 = 0;
 
 /// Scores and draws with the shipped weights, scores what knows nothing, trains.
@@ -73,7 +79,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         None => data::bundled()?.at(side),
     };
     let dataset = open(side)?;
-    let trained_on = if config.data.side == side { dataset.clone() } else { open(config.data.side)? };
+    let trained_on =
+        if config.data.side == side { dataset.clone() } else { open(config.data.side)? };
     // Before the minutes of work, not after them.
     dataset.require_classes("quickstart's probe")?;
     same_data(&run, &trained_on)?;
@@ -81,7 +88,11 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let minutes = args.max_minutes.unwrap_or(if args.from_scratch { 7.0 } else { 1.0 });
     say(&format!("quickstart on {} ({}), {}", device.describe(), device.why, dataset.describe()));
 
-    let judge = Judge { protocol: Protocol::new(Method::Linear, Split::Test, 3), dataset: &dataset, device: &device };
+    let judge = Judge {
+        protocol: Protocol::new(Method::Linear, Split::Test, 3),
+        dataset: &dataset,
+        device: &device,
+    };
     // As `soda probe` scores them: image and mirror image, for longer where there are few.
     weights.config.probe = trained(&weights.config.probe, &dataset, dataset.train.len(), 2);
     let probe_config = &weights.config.probe;
@@ -120,15 +131,27 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         Some(training) => training,
         None => {
             let most = minutes_of(minutes);
-            say(&format!("training a small network from random weights: {most} at most, {} steps", config.train.steps));
+            say(&format!(
+                "training a small network from random weights: {most} at most, {} steps",
+                config.train.steps
+            ));
             let interrupt = Interrupt::listen()?;
             let limit = Some(Duration::from_secs_f64(60.0 * minutes));
             let called = called(None);
-            let options = Options { limit, resume: true, interrupt: interrupt.stop, called, ..Options::default() };
+            let options = Options {
+                limit,
+                resume: true,
+                interrupt: interrupt.stop,
+                called,
+                ..Options::default()
+            };
             let trained = train_run(&config, &trained_on, &device, &run, &options)?;
             interrupt.let_go.store(true, Ordering::Relaxed);
             if trained.interrupted {
-                outln!("stopped at step {}, checkpoint written; the same command goes on from there", trained.steps);
+                outln!(
+                    "stopped at step {}, checkpoint written; the same command goes on from there",
+                    trained.steps
+                );
                 output.merge(summary.write()?);
                 return output.write(common);
             }
@@ -158,7 +181,13 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
 }
 
 /// Scores and draws with what the longer training made, under keys of its own.
-fn score_trained(judge: &Judge, summary: &mut Summary, run: &RunDir, probe: &ProbeConfig, baselines: &Value) -> Result<()> {
+fn score_trained(
+    judge: &Judge,
+    summary: &mut Summary,
+    run: &RunDir,
+    probe: &ProbeConfig,
+    baselines: &Value,
+) -> Result<()> {
     let mut weights = WeightsFile::open(&run.weights()?)?;
     // Scored as the shipped weights are, whatever its recipe says.
     weights.config.probe = probe.clone();
@@ -176,7 +205,8 @@ fn score_trained(judge: &Judge, summary: &mut Summary, run: &RunDir, probe: &Pro
     })?;
     print_score("After it", &scored["probe"]);
     print_picture(&scored["reconstruction"], &picture);
-    let [own, pixels] = [&scored["probe"], &baselines["pixels"]].map(|v| v["top1"].as_f64().unwrap_or(f64::NAN));
+    let [own, pixels] =
+        [&scored["probe"], &baselines["pixels"]].map(|v| v["top1"].as_f64().unwrap_or(f64::NAN));
     if own < pixels {
         outln!(
             "  That is below raw pixels: the training was too short. The default 7 minutes reach about 40 % on two CPU cores."
@@ -193,7 +223,8 @@ fn recipe_name(from_scratch: bool) -> &'static str {
 fn recipe(args: &Args, run: &RunDir) -> Result<Config> {
     let (out, name) = (args.out.display(), recipe_name(args.from_scratch));
     if !run.exists() {
-        let (name, text) = BUILT_IN.iter().find(|(built_in, _)| *built_in == name).expect("a recipe of that name");
+        let (name, text) =
+            BUILT_IN.iter().find(|(built_in, _)| *built_in == name).expect("a recipe of that name");
         let shortened = MINUTE.into_iter().filter(|_| !args.from_scratch).map(str::to_owned);
         return Config::parse(text, name, &shortened.chain(args.set.clone()).collect::<Vec<_>>());
     }
@@ -201,8 +232,12 @@ fn recipe(args: &Args, run: &RunDir) -> Result<Config> {
         Some(own) if own == name => {}
         own => {
             let (holds, change) = match own {
-                Some("configs/quick.toml") => ("a quickstart that trains from scratch", "add --from-scratch, or "),
-                Some(_) => ("a quickstart that trains for a minute", "leave --from-scratch out, or "),
+                Some("configs/quick.toml") => {
+                    ("a quickstart that trains from scratch", "add --from-scratch, or ")
+                }
+                Some(_) => {
+                    ("a quickstart that trains for a minute", "leave --from-scratch out, or ")
+                }
                 None => ("a run that isn't this quickstart's", ""),
             };
             return Err(Error::usage(format!("{out} holds {holds}; {change}choose another --out")));
@@ -210,7 +245,9 @@ fn recipe(args: &Args, run: &RunDir) -> Result<Config> {
     }
     let own = run.read_config()?;
     if Config::load(&run.config(), &args.set)? != own {
-        return Err(Error::usage(format!("--set: {out} continues with its own recipe; choose another --out to change it")));
+        return Err(Error::usage(format!(
+            "--set: {out} continues with its own recipe; choose another --out to change it"
+        )));
     }
     Ok(own)
 }
@@ -251,15 +288,33 @@ impl Judge<'_> {
         let model = weights.model(&self.device.device)?;
         let frozen = frozen(weights, &model, self.dataset, self.device);
         let probed = self.protocol.of_model(&frozen, &FeatureKind::Z)?;
-        Ok(probe::to_json(&self.protocol, &weights.config.probe, "z", &probed, None, self.dataset.test.len()))
+        Ok(probe::to_json(
+            &self.protocol,
+            &weights.config.probe,
+            "z",
+            &probed,
+            None,
+            self.dataset.test.len(),
+        ))
     }
 
     /// The probe blocks of raw pixels and of an encoder like that of `weights` that nobody trained.
     fn baselines(&self, weights: &WeightsFile) -> Result<Value> {
         let model = weights.model(&self.device.device)?;
-        let scored = baselines::cached(&self.protocol, &frozen(weights, &model, self.dataset, self.device), &FeatureKind::Z)?;
+        let scored = baselines::cached(
+            &self.protocol,
+            &frozen(weights, &model, self.dataset, self.device),
+            &FeatureKind::Z,
+        )?;
         let block = |features, probed| {
-            probe::to_json(&self.protocol, &weights.config.probe, features, probed, None, self.dataset.test.len())
+            probe::to_json(
+                &self.protocol,
+                &weights.config.probe,
+                features,
+                probed,
+                None,
+                self.dataset.test.len(),
+            )
         };
         Ok(json!({
             "pixels_top1": scored.pixels.point.score.top1,
@@ -277,7 +332,8 @@ impl Judge<'_> {
             true => linear_decoder(weights, &model, || Ok(Some(self.dataset)), self.device)?,
             false => None,
         };
-        let decoder = Decoder::new(&model, &weights.config, sample.clone(), &self.device.device).beginning_with(linear);
+        let decoder = Decoder::new(&model, &weights.config, sample.clone(), &self.device.device)
+            .beginning_with(linear);
         let n = 20.min(self.dataset.test.len());
         Ok(json!(reconstruct::draw(&decoder, self.dataset, n, SEED, picture)?))
     }
@@ -291,12 +347,18 @@ fn top1(probe: &Value) -> String {
 
 fn print_score(what: &str, probe: &Value) {
     let top3 = probe["top3"].as_f64().map_or(String::new(), |top3| format!(" (top-3 {top3:.1} %)"));
-    outln!("{what}: a linear classifier on z finds the class of {} of unseen images{top3}.", top1(probe));
+    outln!(
+        "{what}: a linear classifier on z finds the class of {} of unseen images{top3}.",
+        top1(probe)
+    );
 }
 
 fn print_picture(quality: &Value, picture: &Path) {
     let psnr = quality["psnr"].as_f64().unwrap_or(f64::NAN);
-    outln!("  Images drawn from their z alone, over the originals: {} (PSNR {psnr:.1} dB).", picture.display());
+    outln!(
+        "  Images drawn from their z alone, over the originals: {} (PSNR {psnr:.1} dB).",
+        picture.display()
+    );
 }
 
 /// What the training came to; of scores it says nothing.
@@ -305,7 +367,10 @@ fn print_trained(trained: &Value, run: &RunDir, device: &Selected) {
     let (steps, planned) = (&trained["steps"], &trained["planned_steps"]);
     let ended = match trained["max_minutes"].as_f64() {
         Some(minutes) if steps.as_u64() < planned.as_u64() => {
-            format!(" It ended after {} (--max-minutes), at step {steps} of {planned}.", minutes_of(minutes))
+            format!(
+                " It ended after {} (--max-minutes), at step {steps} of {planned}.",
+                minutes_of(minutes)
+            )
         }
         _ => String::new(),
     };

@@ -21,7 +21,8 @@ const USUAL: usize = 20;
 pub struct Args {
     #[command(flatten)]
     weights: WeightsArgs,
-    /// Test images to reconstruct, the first ones of the set (default: 20, or all where there are fewer).
+    /// Test images to reconstruct, the first ones of the set (default: 20, or all where there are
+    /// fewer).
     #[arg(short, long)]
     n: Option<usize>,
     /// The picture: rows sampled from z alone over rows of originals.
@@ -38,7 +39,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let most = dataset.test.len();
     let n = args.n.unwrap_or(most.min(USUAL));
     if n == 0 || n > most {
-        return Err(Error::usage(format!("-n {n}: must be between 1 and {most} (the size of the test set)")));
+        return Err(Error::usage(format!(
+            "-n {n}: must be between 1 and {most} (the size of the test set)"
+        )));
     }
     let quality = draw(&studio.decoder()?, &dataset, n, args.sampling.seed, &args.out)?;
     outln!(
@@ -54,7 +57,13 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
 }
 
 /// Reconstructs the first `n` test images, draws the first 20 to `out` and measures all.
-pub fn draw(decoder: &Decoder, dataset: &Dataset, n: usize, seed: u64, out: &Path) -> Result<Similarity> {
+pub fn draw(
+    decoder: &Decoder,
+    dataset: &Dataset,
+    n: usize,
+    seed: u64,
+    out: &Path,
+) -> Result<Similarity> {
     let (images, originals) = reconstruct_first(decoder, &dataset.test, n, seed)?;
     let shown = n.min(20) * bytes_of(decoder.side());
     grid::save_reconstructions(out, &images[..shown], &originals[..shown], decoder.side())?;

@@ -28,24 +28,36 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let run = RunDir::new(&args.run);
     let config = run.read_config()?;
     let failure = failure(&run)?;
-    let step = args
-        .step
-        .or(failure.as_ref().map(|failure| failure.step))
-        .ok_or_else(|| Error::usage(format!("{} notes no step that failed; name one with --step", run.path.display())))?;
+    let step = args.step.or(failure.as_ref().map(|failure| failure.step)).ok_or_else(|| {
+        Error::usage(format!(
+            "{} notes no step that failed; name one with --step",
+            run.path.display()
+        ))
+    })?;
     let device = super::device(common)?;
     let dataset = images::of_run(common, Some(&run), config.data.side)?;
-    say(&format!("replaying {} up to step {step} on {}, {}", run.path.display(), device.describe(), dataset.describe()));
+    say(&format!(
+        "replaying {} up to step {step} on {}, {}",
+        run.path.display(),
+        device.describe(),
+        dataset.describe()
+    ));
     let replayed = replay(&config, &dataset, &device, &run, step, failure.as_ref())?;
-    let Replayed { step, lr, seed, images, loss, grad_norm, left_out, broken_before, broken_after } = &replayed;
+    let Replayed { step, lr, seed, images, loss, grad_norm, left_out, broken_before, broken_after } =
+        &replayed;
     outln!("step {step}: lr {lr:.3e}, loss {loss:.6}, norm of the gradients {grad_norm:.6}");
     if *left_out {
-        outln!("its gradients aren't finite: mixed precision leaves the step out and halves the loss scale");
+        outln!(
+            "its gradients aren't finite: mixed precision leaves the step out and halves the loss scale"
+        );
     }
     outln!("seed {seed}; images {images:?} of the training set");
     for (when, broken) in [("before", broken_before), ("after", broken_after)] {
         match broken.as_slice() {
             [] => outln!("weights and moments {when} it: all finite"),
-            [first, rest @ ..] => outln!("not finite {when} it: {first} and {} other tensors", rest.len()),
+            [first, rest @ ..] => {
+                outln!("not finite {when} it: {first} and {} other tensors", rest.len())
+            }
         }
     }
     output.device(&device);
@@ -59,7 +71,10 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
 fn failure(run: &RunDir) -> Result<Option<Failure>> {
     let path = run.failure();
     let Ok(json) = files::read(&path) else { return Ok(None) };
-    serde_json::from_slice(&json)
-        .map(Some)
-        .map_err(|e| Error::failed(format!("{} is damaged ({e}); remove it and name the step with --step", path.display())))
+    serde_json::from_slice(&json).map(Some).map_err(|e| {
+        Error::failed(format!(
+            "{} is damaged ({e}); remove it and name the step with --step",
+            path.display()
+        ))
+    })
 }

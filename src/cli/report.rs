@@ -1,4 +1,5 @@
-//! `soda report`: one page about a run. Each part is made by the command that makes it by hand, and says so.
+//! `soda report`: one page about a run. Each part is made by the command that makes it by hand, and
+//! says so.
 
 mod beside;
 mod kitchen;
@@ -73,9 +74,17 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     for reason in &missing {
         say(&format!("left out: {reason}"));
     }
-    let name = args.run.file_name().map_or_else(|| args.run.display().to_string(), |n| n.to_string_lossy().into_owned());
+    let name = args
+        .run
+        .file_name()
+        .map_or_else(|| args.run.display().to_string(), |n| n.to_string_lossy().into_owned());
     output.set("missing", json!(missing));
-    let page = Page { title: format!("SODA run {name}"), lead: training::lead(&run, &weights.config)?, facts, sections };
+    let page = Page {
+        title: format!("SODA run {name}"),
+        lead: training::lead(&run, &weights.config)?,
+        facts,
+        sections,
+    };
     files::write_atomically(&out, render(&page).as_bytes())?;
     outln!("{}", out.display());
     output.weights(&weights);
@@ -91,7 +100,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
 fn data_of(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<Dataset> {
     let dataset = images::of_run(common, Some(run), weights.config.data.side)?;
     let starts = run.read_starts();
-    let trained = weights.trained().map(|t| t.data_sha256).or(starts.last().map(|s| s.data_sha256.clone()));
+    let trained =
+        weights.trained().map(|t| t.data_sha256).or(starts.last().map(|s| s.data_sha256.clone()));
     match trained.is_none_or(|sha| sha == dataset.sha256) {
         true => Ok(dataset),
         false => Err(Error::usage(format!(
@@ -110,10 +120,13 @@ impl Kitchen<'_> {
 
     /// Protocols of z with what they are compared with.
     fn probes(&self) -> Vec<(&'static str, Dish)> {
-        // The others are compared with raw pixels under `linear` and `knn` alone: logistic regression on 3,072 pixels takes minutes.
-        let protocols = [("linear", true), ("linear-full", false), ("knn", true), ("knn-lightly", false)];
+        // The others are compared with raw pixels under `linear` and `knn` alone: logistic
+        // regression on 3,072 pixels takes minutes.
+        let protocols =
+            [("linear", true), ("linear-full", false), ("knn", true), ("knn-lightly", false)];
         let cook = |(p, baselines)| {
-            let words = format!("probe --protocol {p}{}", if baselines { " --baselines" } else { "" });
+            let words =
+                format!("probe --protocol {p}{}", if baselines { " --baselines" } else { "" });
             (p, self.cook(&format!("probe_{p}"), &words, false))
         };
         protocols.into_iter().map(cook).collect()
@@ -121,13 +134,16 @@ impl Kitchen<'_> {
 
     /// What the probe gets wrong, and how z is spread.
     fn health(&self) -> Section {
-        let mut section = Section { id: "health".into(), title: "Health of the representation".into(), ..Default::default() };
+        let mut section = Section {
+            id: "health".into(),
+            title: "Health of the representation".into(),
+            ..Default::default()
+        };
         let health = self.cook("health", "health", true);
         if let Ok(v) = &health.result {
             section.tables.push(health_table(v));
         }
-        let caption =
-            "Confusion matrix of the linear probe: a row is a true class, its numbers are per cent of that class' test images.";
+        let caption = "Confusion matrix of the linear probe: a row is a true class, its numbers are per cent of that class' test images.";
         section.serve(&health, caption, |v| {
             let c = &v["calibration"];
             let [right, sure, error] = [&v["top1"], &c["confidence"], &c["ece"]].map(per_cent);
@@ -147,10 +163,18 @@ impl Kitchen<'_> {
 
     /// What z draws.
     fn pictures(&self) -> Vec<Section> {
-        let section = |id: &str, title: &str| Section { id: id.into(), title: title.into(), ..Default::default() };
+        let section = |id: &str, title: &str| Section {
+            id: id.into(),
+            title: title.into(),
+            ..Default::default()
+        };
         let mut reconstructions = section("reconstructions", "Reconstructions");
         let dish = self.cook("reconstruction", &format!("reconstruct -n {}", self.most(20)), true);
-        reconstructions.serve(&dish, "Test images drawn from their z alone, over the originals.", |_| Vec::new());
+        reconstructions.serve(
+            &dish,
+            "Test images drawn from their z alone, over the originals.",
+            |_| Vec::new(),
+        );
         let dish = self.cook("quality", &format!("quality -n {}", self.most(200)), true);
         if let Ok(v) = &dish.result {
             reconstructions.tables.extend(quality_tables(v));
@@ -165,7 +189,11 @@ impl Kitchen<'_> {
         samples.serve(&dish, "New images, with z sampled from a Gaussian mixture fitted to that of the training images; below, the training images nearest to the first row.", |_| Vec::new());
 
         let mut editing = section("editing", "Ways through z");
-        let dish = self.cook("interpolation", &format!("interpolate test:{} test:{}", self.most(2) - 1, self.most(14) - 1), true);
+        let dish = self.cook(
+            "interpolation",
+            &format!("interpolate test:{} test:{}", self.most(2) - 1, self.most(14) - 1),
+            true,
+        );
         editing.serve(
             &dish,
             "From one test image to another, straight and on the sphere in z; one row where the two look the same.",
@@ -186,19 +214,32 @@ impl Kitchen<'_> {
         let mut neighbours = section("neighbours", "Nearest neighbours");
         let dish = self.cook(
             "neighbours",
-            &format!("neighbours {}", (0..self.most(6)).map(|i| format!("test:{i}")).collect::<Vec<_>>().join(" ")),
+            &format!(
+                "neighbours {}",
+                (0..self.most(6)).map(|i| format!("test:{i}")).collect::<Vec<_>>().join(" ")
+            ),
             true,
         );
-        neighbours.serve(&dish, "Test images (left) and the training images whose z is nearest.", |_| Vec::new());
+        neighbours.serve(
+            &dish,
+            "Test images (left) and the training images whose z is nearest.",
+            |_| Vec::new(),
+        );
         vec![reconstructions, samples, editing, neighbours]
     }
 }
 
 impl Section {
-    /// Adds what `dish` came to: its picture with `caption`, its command, and what `words` make of its JSON.
+    /// Adds what `dish` came to: its picture with `caption`, its command, and what `words` make of
+    /// its JSON.
     fn serve(&mut self, dish: &Dish, caption: &str, words: impl FnOnce(&Value) -> Vec<String>) {
         let figure = |v: &Value| Ok((Figure::read(&dish.picture, caption, false)?, words(v)));
-        match dish.result.as_ref().map_err(ToString::to_string).and_then(|v| figure(v).map_err(|e: Error| e.to_string())) {
+        match dish
+            .result
+            .as_ref()
+            .map_err(ToString::to_string)
+            .and_then(|v| figure(v).map_err(|e: Error| e.to_string()))
+        {
             Ok((figure, words)) => {
                 self.words.extend(words);
                 self.figures.push(figure);
@@ -212,48 +253,82 @@ impl Section {
 /// What the map shows: the test images, or all of a small set.
 fn map_caption(v: &Value) -> String {
     let n = HumanCount(v["n"].as_u64().unwrap_or(0));
-    let which = if v["data"]["split"] == "all" { "images; dots are test images, rings training images" } else { "test images" };
-    let coloured = if v["classes"].as_array().is_some_and(|c| !c.is_empty()) { ", coloured by class" } else { "" };
+    let which = if v["data"]["split"] == "all" {
+        "images; dots are test images, rings training images"
+    } else {
+        "test images"
+    };
+    let coloured = if v["classes"].as_array().is_some_and(|c| !c.is_empty()) {
+        ", coloured by class"
+    } else {
+        ""
+    };
     format!("t-SNE of z{coloured}, of {n} {which}.")
 }
 
 fn health_table(v: &Value) -> Table {
-    let number = |key: &str, digits: usize| v[key].as_f64().map_or(String::new(), |n| format!("{n:.digits$}"));
+    let number = |key: &str, digits: usize| {
+        v[key].as_f64().map_or(String::new(), |n| format!("{n:.digits$}"))
+    };
     let rows = [
         (
             "alignment",
             number("alignment", 3),
             "squared distance of two views of an image on the sphere: 0 not told apart, 2 unrelated",
         ),
-        ("uniformity", number("uniformity", 3), "0 all in one place, -4 spread over the whole sphere"),
+        (
+            "uniformity",
+            number("uniformity", 3),
+            "0 all in one place, -4 spread over the whole sphere",
+        ),
         ("effective rank", number("effective_rank", 1), "directions of z that are used"),
-        ("purity", per_cent(&v["purity"]["same_class"]), "of the nearest test images are of the same class"),
+        (
+            "purity",
+            per_cent(&v["purity"]["same_class"]),
+            "of the nearest test images are of the same class",
+        ),
     ];
-    let rows = rows.map(|(name, value, meaning)| vec![name.to_owned(), value, meaning.to_owned()]).to_vec();
+    let rows = rows
+        .map(|(name, value, meaning)| vec![name.to_owned(), value, meaning.to_owned()])
+        .to_vec();
     Table { head: vec!["z of the test images".into(), String::new(), String::new()], rows }
 }
 
 fn quality_tables(v: &Value) -> Vec<Table> {
-    let number = |v: &Value, digits: usize| v.as_f64().map_or(String::new(), |n| format!("{n:.digits$}"));
-    let table = |head: &[&str], rows: Vec<Vec<String>>| Table { head: head.iter().map(|h| (*h).to_owned()).collect(), rows };
+    let number =
+        |v: &Value, digits: usize| v.as_f64().map_or(String::new(), |n| format!("{n:.digits$}"));
+    let table = |head: &[&str], rows: Vec<Vec<String>>| Table {
+        head: head.iter().map(|h| (*h).to_owned()).collect(),
+        rows,
+    };
     let images = [("z and x_T", &v["z_and_x_T"]), ("z alone", &v["z_alone"])];
     let sets = [("drawn images", &v["drawn"]), ("training images", &v["training_images"])];
     vec![
         table(
             &["from", "PSNR, dB", "SSIM"],
-            images.map(|(name, s)| vec![name.to_owned(), number(&s["psnr"], 2), number(&s["ssim"], 3)]).to_vec(),
+            images
+                .map(|(name, s)| {
+                    vec![name.to_owned(), number(&s["psnr"], 2), number(&s["ssim"], 3)]
+                })
+                .to_vec(),
         ),
         table(
             &["beside test images, in z", "Frechet distance", "precision", "recall"],
             sets.map(|(name, d)| {
-                vec![name.to_owned(), number(&d["frechet"], 4), per_cent(&d["precision"]), per_cent(&d["recall"])]
+                vec![
+                    name.to_owned(),
+                    number(&d["frechet"], 4),
+                    per_cent(&d["precision"]),
+                    per_cent(&d["recall"]),
+                ]
             })
             .to_vec(),
         ),
     ]
 }
 
-/// Why pictures show nothing yet, where they are further from the test images than one that is the same for all.
+/// Why pictures show nothing yet, where they are further from the test images than one that is the
+/// same for all.
 fn worse_than_the_mean(quality: &Value) -> Option<String> {
     let [drawn, mean] = ["z_alone", "mean_image"].map(|kind| quality[kind]["psnr"].as_f64());
     let (drawn, mean) = (drawn?, mean?);
@@ -271,7 +346,9 @@ fn repeat(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<Sectio
     let starts = run.read_starts();
     if let Some(start) = starts.first() {
         let from = training::beginning(start).zip(start.from.as_ref());
-        rows.extend(from.map(|(name, sha256)| vec!["started from".into(), format!("{name}, SHA-256 {sha256:.12}..")]));
+        rows.extend(from.map(|(name, sha256)| {
+            vec!["started from".into(), format!("{name}, SHA-256 {sha256:.12}..")]
+        }));
     }
     for (i, start) in starts.iter().enumerate() {
         let machine = |key: &str| match &start.machine[key] {
@@ -316,7 +393,8 @@ fn repeat(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<Sectio
             from_recipe(&starts),
             match (weights.config.train.lr_schedule, weights.config.train.cooldown > 0.0) {
                 (LrSchedule::Constant, false) => "",
-                _ => ", unless a time limit ended the run: then the learning rate followed the clock",
+                _ =>
+                    ", unless a time limit ended the run: then the learning rate followed the clock",
             }
         )],
         tables: vec![Table { head: Vec::new(), rows }],
@@ -328,11 +406,17 @@ fn repeat(run: &RunDir, weights: &WeightsFile, common: &Common) -> Result<Sectio
 
 /// What trains a saved recipe as a run with these `starts` was trained.
 fn from_recipe(starts: &[Start]) -> String {
-    let from = starts.first().and_then(source::began_with).map_or(String::new(), |from| format!(" --from {}", quoted(from)));
+    let from = starts
+        .first()
+        .and_then(source::began_with)
+        .map_or(String::new(), |from| format!(" --from {}", quoted(from)));
     // Only who counts on from those weights begins after their last step.
     let on = if !from.is_empty() && starts[0].step > 0 { " --continue" } else { "" };
     let data = starts.last().and_then(|start| start.data_location.as_ref());
-    format!("soda train --config recipe.toml{from}{on}{}", data.map_or(String::new(), |data| format!(" --data {}", quoted(data))))
+    format!(
+        "soda train --config recipe.toml{from}{on}{}",
+        data.map_or(String::new(), |data| format!(" --data {}", quoted(data)))
+    )
 }
 
 /// "41.2 %", or nothing.
@@ -373,9 +457,14 @@ mod tests {
             serde_json::from_value(start).expect("a start")
         };
         assert_eq!(from_recipe(&[start(json!({}))]), "soda train --config recipe.toml");
-        let first = start(json!({ "from": "cd", "from_name": "/it's/w.safetensors", "data_location": "/old data" }));
+        let first = start(
+            json!({ "from": "cd", "from_name": "/it's/w.safetensors", "data_location": "/old data" }),
+        );
         let command = from_recipe(&[first, start(json!({ "data_location": "/my data" }))]);
-        assert_eq!(shlex::split(&command).expect("whole quotes")[4..], ["--from", "/it's/w.safetensors", "--data", "/my data"]);
+        assert_eq!(
+            shlex::split(&command).expect("whole quotes")[4..],
+            ["--from", "/it's/w.safetensors", "--data", "/my data"]
+        );
         let on = from_recipe(&[start(json!({ "from": "cd", "from_name": "shipped", "step": 40 }))]);
         assert_eq!(on, "soda train --config recipe.toml --from shipped --continue");
         // A first start that was lost leaves a later one.
@@ -384,9 +473,11 @@ mod tests {
 
     #[test]
     fn pictures_of_a_young_denoiser_are_explained() {
-        let quality = |drawn: f64| json!({ "z_alone": { "psnr": drawn }, "mean_image": { "psnr": 12.7 } });
+        let quality =
+            |drawn: f64| json!({ "z_alone": { "psnr": drawn }, "mean_image": { "psnr": 12.7 } });
         assert!(
-            worse_than_the_mean(&quality(9.1)).is_some_and(|words| words.contains("(9.1 dB)") && words.contains("(12.7 dB)"))
+            worse_than_the_mean(&quality(9.1))
+                .is_some_and(|words| words.contains("(9.1 dB)") && words.contains("(12.7 dB)"))
         );
         assert_eq!(worse_than_the_mean(&quality(14.6)), None);
         assert_eq!(worse_than_the_mean(&json!({})), None);
@@ -401,7 +492,8 @@ mod tests {
 
     #[test]
     fn the_caption_of_a_map_says_which_images_it_shows() {
-        let some = map_caption(&json!({ "n": 2000, "data": { "split": "test" }, "classes": ["cat"] }));
+        let some =
+            map_caption(&json!({ "n": 2000, "data": { "split": "test" }, "classes": ["cat"] }));
         assert_eq!(some, "t-SNE of z, coloured by class, of 2,000 test images.");
         let all = map_caption(&json!({ "n": 20, "data": { "split": "all" }, "classes": [] }));
         assert_eq!(all, "t-SNE of z, of 20 images; dots are test images, rings training images.");

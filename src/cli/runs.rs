@@ -54,7 +54,10 @@ fn found(folder: &Path) -> Result<Vec<Survey>> {
     match below(folder) {
         Err(e) if e.kind() == ErrorKind::NotFound && folder == Path::new("runs") => Ok(Vec::new()),
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            Err(Error::usage(format!("{}: there is no such folder; name one that holds runs", folder.display())))
+            Err(Error::usage(format!(
+                "{}: there is no such folder; name one that holds runs",
+                folder.display()
+            )))
         }
         found => found.map_err(|e| Error::io("read", folder, &e)),
     }
@@ -75,14 +78,17 @@ struct Listed {
 impl Listed {
     fn of(survey: Survey) -> Self {
         let path = &survey.run.path;
-        let name = path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
+        let name = path
+            .file_name()
+            .map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
         let from = survey.first.as_ref().and_then(source::began_with);
         let age = survey.newest.map(|newest| newest.elapsed().unwrap_or_default());
         Self { name, from, bytes: size(path), age, survey }
     }
 
     fn to_json(&self) -> Value {
-        let Survey { run, state, step, images, planned, loss, best, first, last, wrong, .. } = &self.survey;
+        let Survey { run, state, step, images, planned, loss, best, first, last, wrong, .. } =
+            &self.survey;
         let from = first.as_ref().filter(|start| start.from.is_some());
         json!({
             "name": self.name,
@@ -109,7 +115,9 @@ impl Listed {
     /// "17,496 of 80,000", or "80,000" where those are all.
     fn steps(&self) -> String {
         let Survey { step, planned, .. } = self.survey;
-        let of = planned.filter(|planned| *planned != step).map_or(String::new(), |n| format!("/{}", HumanCount(n)));
+        let of = planned
+            .filter(|planned| *planned != step)
+            .map_or(String::new(), |n| format!("/{}", HumanCount(n)));
         format!("{}{of}", HumanCount(step))
     }
 
@@ -126,7 +134,9 @@ impl Listed {
 fn columns(runs: &[Listed]) -> Vec<Column> {
     let cells = |of: &dyn Fn(&Listed) -> String| runs.iter().map(of).collect::<Vec<_>>();
     let score = |of: fn(&crate::run_dir::Evaluation) -> f64| {
-        cells(&|run| run.survey.best.as_ref().map_or(String::new(), |best| format!("{:.1}", of(best))))
+        cells(&|run| {
+            run.survey.best.as_ref().map_or(String::new(), |best| format!("{:.1}", of(best)))
+        })
     };
     let state = |run: &Listed| match run.survey.state {
         State::Training => "training now",
@@ -140,20 +150,30 @@ fn columns(runs: &[Listed]) -> Vec<Column> {
         Column::word("state", cells(&|run| state(run).into())),
         Column::number("steps", cells(&|run| run.steps())),
         Column::number("images", cells(&|run| HumanCount(run.survey.images).to_string())),
-        Column::number("loss", cells(&|run| run.survey.loss.map_or(String::new(), |loss| format!("{loss:.3}")))),
+        Column::number(
+            "loss",
+            cells(&|run| run.survey.loss.map_or(String::new(), |loss| format!("{loss:.3}"))),
+        ),
         Column::number("k-NN", score(|e| e.knn)),
         Column::number("linear", score(|e| e.linear)),
         Column::text("from", cells(&|run| run.from.as_deref().map_or(String::new(), short))),
         Column::text("data", cells(&|run| run.data())),
         Column::number("size", cells(&|run| DecimalBytes(run.bytes).to_string())),
-        Column::number("age", cells(&|run| run.age.map_or(String::new(), |age| format!("{:#}", HumanDuration(age))))),
+        Column::number(
+            "age",
+            cells(&|run| run.age.map_or(String::new(), |age| format!("{:#}", HumanDuration(age)))),
+        ),
     ]
 }
 
 /// A weights file in a word: the run that it is of, else its own name.
 fn short(from: &str) -> String {
     let path = Path::new(from);
-    let run = path.ancestors().nth(2).filter(|folder| folder.ends_with("checkpoints")).and_then(Path::parent);
+    let run = path
+        .ancestors()
+        .nth(2)
+        .filter(|folder| folder.ends_with("checkpoints"))
+        .and_then(Path::parent);
     let named = run.and_then(Path::file_name).or(path.file_stem());
     named.map_or_else(|| from.to_owned(), |name| name.to_string_lossy().into_owned())
 }
@@ -175,9 +195,11 @@ mod tests {
 
     #[test]
     fn weights_are_called_by_their_run_or_their_own_name() {
-        for (from, name) in
-            [("/a/my run/checkpoints/step_4/ema.safetensors", "my run"), ("/a/w.safetensors", "w"), ("shipped", "shipped")]
-        {
+        for (from, name) in [
+            ("/a/my run/checkpoints/step_4/ema.safetensors", "my run"),
+            ("/a/w.safetensors", "w"),
+            ("shipped", "shipped"),
+        ] {
             assert_eq!(short(from), name);
         }
     }

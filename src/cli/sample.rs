@@ -21,10 +21,12 @@ pub struct Args {
     /// Images to draw.
     #[arg(short, long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     n: u64,
-    /// Gaussians of the mixture that z is drawn from; it is fitted to the training images once, then cached.
+    /// Gaussians of the mixture that z is drawn from; it is fitted to the training images once,
+    /// then cached.
     #[arg(long, default_value_t = COMPONENTS as u64, value_parser = clap::value_parser!(u64).range(1..=1000))]
     components: u64,
-    /// What deviations of z from the mean of its Gaussian are multiplied by: below 1 more typical images, fewer kinds.
+    /// What deviations of z from the mean of its Gaussian are multiplied by: below 1 more typical
+    /// images, fewer kinds.
     #[arg(long, default_value_t = 1.0)]
     temperature: f32,
     /// The picture: the images, and below them the training images nearest to the first ones.
@@ -38,7 +40,10 @@ pub struct Args {
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let (n, seed) = (args.n as usize, args.sampling.seed);
     if !(0.0..=100.0).contains(&args.temperature) {
-        return Err(Error::usage(format!("--temperature {}: choose 0 to 100; 1 draws what was fitted", args.temperature)));
+        return Err(Error::usage(format!(
+            "--temperature {}: choose 0 to 100; 1 draws what was fitted",
+            args.temperature
+        )));
     }
     let mut studio = Studio::open("sample", &args.weights, &args.sampling, &args.out, common)?;
     let dataset = studio.dataset()?.clone();
@@ -48,40 +53,60 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let label = format!("sampled, temperature {}", args.temperature);
     let side = decoder.side();
     let nearest = copies::nearest(&images, side, &dataset.train)?;
-    draw(&args.out, &images, side, &label, nearest.as_deref().map(|n| (n, dataset.train.as_ref())))?;
+    draw(
+        &args.out,
+        &images,
+        side,
+        &label,
+        nearest.as_deref().map(|n| (n, dataset.train.as_ref())),
+    )?;
 
     let quality = prior.quality;
-    let mean_squared = |found: Vec<(usize, f64)>| found.iter().map(|f| f.1).sum::<f64>() / found.len() as f64;
+    let mean_squared =
+        |found: Vec<(usize, f64)>| found.iter().map(|f| f.1).sum::<f64>() / found.len() as f64;
     let smallest = nearest.iter().flatten().map(|f| f.1).fold(f64::INFINITY, f64::min);
     let ours = nearest.map(mean_squared);
     // What to expect of images that were not trained on.
     let held = dataset.test.first(n);
-    let theirs =
-        copies::nearest(&signed(&held, side)?, side, &dataset.train)?.filter(|found| !found.is_empty()).map(mean_squared);
+    let theirs = copies::nearest(&signed(&held, side)?, side, &dataset.train)?
+        .filter(|found| !found.is_empty())
+        .map(mean_squared);
     out!("{n} images in {}", args.out.display());
     if let (Some(ours), Some(theirs)) = (ours, theirs) {
-        out!("; mean squared distance to the nearest training image {ours:.4} (smallest {smallest:.4}; test images {theirs:.4})");
+        out!(
+            "; mean squared distance to the nearest training image {ours:.4} (smallest {smallest:.4}; test images {theirs:.4})"
+        );
     }
     if let (Some(mixture), Some(gaussian)) = (quality.held_out, quality.held_out_gaussian) {
         let k = quality.components;
-        out!("; held-out z {mixture:.3} nats a dimension under {k} Gaussians, {gaussian:.3} under one");
+        out!(
+            "; held-out z {mixture:.3} nats a dimension under {k} Gaussians, {gaussian:.3} under one"
+        );
     }
     outln!();
     studio.used("train", dataset.train.len());
     studio.output.set("n", json!(n));
     studio.output.set("temperature", json!(args.temperature));
     studio.output.set("prior", json!(quality));
-    studio
-        .output
-        .set("nearest_train", json!({ "mean": ours, "smallest": ours.map(|_| smallest), "mean_of_test_images": theirs }));
+    studio.output.set(
+        "nearest_train",
+        json!({ "mean": ours, "smallest": ours.map(|_| smallest), "mean_of_test_images": theirs }),
+    );
     studio.finish()
 }
 
 /// A square of images, and the nearest training images of its first row.
-fn draw(path: &Path, images: &[f32], side: usize, label: &str, nearest: Option<(&[(usize, f64)], &Images)>) -> Result<()> {
+fn draw(
+    path: &Path,
+    images: &[f32],
+    side: usize,
+    label: &str,
+    nearest: Option<(&[(usize, f64)], &Images)>,
+) -> Result<()> {
     let images: Vec<&[f32]> = images.chunks_exact(bytes_of(side)).collect();
     let columns = images.len().isqrt().clamp(images.len().min(4), 25);
-    let mut rows: Vec<GridRow> = images.chunks(columns).map(|row| GridRow { label: None, images: row.to_vec() }).collect();
+    let mut rows: Vec<GridRow> =
+        images.chunks(columns).map(|row| GridRow { label: None, images: row.to_vec() }).collect();
     rows[0].label = Some(label);
     let neighbours = nearest.map(|(found, train)| {
         let indices: Vec<usize> = found.iter().take(columns).map(|f| f.0).collect();

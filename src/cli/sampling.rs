@@ -16,11 +16,12 @@ pub struct SamplingArgs {
     /// DDIM's eta: 0 is deterministic, 1 has DDPM's variance (default: the recipe's).
     #[arg(long)]
     eta: Option<f64>,
-    /// Guidance weight w in (1 + w) eps_c - w eps_u, or one for each section of z, joined by commas (default: the recipe's).
+    /// Guidance weight w in (1 + w) eps_c - w eps_u, or one for each section of z, joined by commas
+    /// (default: the recipe's).
     #[arg(long, allow_hyphen_values = true, value_parser = guidance)]
     guidance: Option<Guidance>,
-    /// Where sampling begins, as a share of the noise levels: below 1 with the linear decoder's picture of z noised to that level, at 1
-    /// with pure noise (default: the recipe's).
+    /// Where sampling begins, as a share of the noise levels: below 1 with the linear decoder's
+    /// picture of z noised to that level, at 1 with pure noise (default: the recipe's).
     #[arg(long, value_name = "SHARE")]
     start: Option<f64>,
     /// Seed of the noise.
@@ -35,11 +36,15 @@ fn sampler(text: &str) -> std::result::Result<Sampler, String> {
 }
 
 fn guidance(text: &str) -> std::result::Result<Guidance, String> {
-    let weights: std::result::Result<Vec<f64>, _> = text.split(',').map(|w| w.trim().parse()).collect();
+    let weights: std::result::Result<Vec<f64>, _> =
+        text.split(',').map(|w| w.trim().parse()).collect();
     match weights.as_deref() {
         Ok([w]) => Ok(Guidance::Whole(*w)),
         Ok(weights) => Ok(Guidance::Sections(weights.to_vec())),
-        Err(_) => Err("expected a number, or one for each section joined by commas, such as 0.3 or 1,1,0,0,0".into()),
+        Err(_) => Err(
+            "expected a number, or one for each section joined by commas, such as 0.3 or 1,1,0,0,0"
+                .into(),
+        ),
     }
 }
 
@@ -61,7 +66,10 @@ impl SamplingArgs {
         sample.eta = self.eta.unwrap_or(sample.eta);
         sample.start = self.start.unwrap_or(sample.start);
         if !(sample.start > 0.0 && sample.start <= 1.0) {
-            return Err(Error::usage(format!("--start {}: lies above 0 and up to 1, which is pure noise", sample.start)));
+            return Err(Error::usage(format!(
+                "--start {}: lies above 0 and up to 1, which is pure noise",
+                sample.start
+            )));
         }
         let levels = config.diffusion.steps;
         if sample.steps == 0 || sample.steps > levels {
@@ -73,7 +81,10 @@ impl SamplingArgs {
         if !(0.0..=1.0).contains(&sample.eta) {
             return Err(Error::usage(format!("--eta {}: lies between 0 and 1", sample.eta)));
         }
-        sample.guidance.check(config.model.sections().len()).map_err(|e| Error::usage(format!("--guidance: {e}")))?;
+        sample
+            .guidance
+            .check(config.model.sections().len())
+            .map_err(|e| Error::usage(format!("--guidance: {e}")))?;
         Ok(sample)
     }
 }

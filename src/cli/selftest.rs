@@ -37,9 +37,13 @@ fn verdict(outcome: &Outcome) -> String {
         _ => "FAIL",
     };
     let of = outcome.of.strip_prefix("the ").unwrap_or(&outcome.of);
-    let of = of.strip_prefix("gradient of ").map_or(of.to_owned(), |input| format!("{input} gradient"));
-    let share =
-        if outcome.worst.is_finite() { format!("{:.1} % of tolerance", 100.0 * outcome.worst) } else { "not finite".into() };
+    let of =
+        of.strip_prefix("gradient of ").map_or(of.to_owned(), |input| format!("{input} gradient"));
+    let share = if outcome.worst.is_finite() {
+        format!("{:.1} % of tolerance", 100.0 * outcome.worst)
+    } else {
+        "not finite".into()
+    };
     format!("{word}, {share} ({of})")
 }
 
@@ -50,7 +54,14 @@ mod tests {
     #[test]
     fn verdicts_say_how_near_to_the_limit_a_kernel_is() {
         let of = |worst: f32, of: &str| {
-            verdict(&Outcome { kernel: "conv2d", size: String::new(), worst, of: of.into(), milliseconds: 1.0, warns: false })
+            verdict(&Outcome {
+                kernel: "conv2d",
+                size: String::new(),
+                worst,
+                of: of.into(),
+                milliseconds: 1.0,
+                warns: false,
+            })
         };
         assert_eq!(of(0.011, "the gradient of x"), "ok, 1.1 % of tolerance (x gradient)");
         assert_eq!(of(1.0, "the value"), "ok, 100.0 % of tolerance (value)");

@@ -18,22 +18,29 @@ pub struct Args {
     folder: PathBuf,
 }
 
-/// Writes each text to a file of its own, and manifest.json, which says what each needs and which recipes launch it on GPUs.
+/// Writes each text to a file of its own, and manifest.json, which says what each needs and which
+/// recipes launch it on GPUs.
 pub fn run(args: &Args, _common: &Common) -> Result<()> {
     let folder = &args.folder;
     if folder.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(Error::usage(format!("{} isn't empty: name a folder of its own", folder.display())));
+        return Err(Error::usage(format!(
+            "{} isn't empty: name a folder of its own",
+            folder.display()
+        )));
     }
     create_dir(folder)?;
     let mut recipes = BTreeMap::<String, Vec<&str>>::new();
     let mut all = shaders(operations());
     for name in RECIPES {
-        let (file, text) =
-            BUILT_IN.iter().find(|(file, _)| *file == format!("configs/{name}.toml")).expect("a recipe of the program");
+        let (file, text) = BUILT_IN
+            .iter()
+            .find(|(file, _)| *file == format!("configs/{name}.toml"))
+            .expect("a recipe of the program");
         let config = Config::parse(text, file, &[])?;
         let batch = config.train.at_once();
         let encoder = launched(operations(), &encoder(&config.model), batch);
-        let denoiser = launched(operations(), &denoiser(&config.model), batch * config.train.denoisings);
+        let denoiser =
+            launched(operations(), &denoiser(&config.model), batch * config.train.denoisings);
         for (operation, filled) in encoder.into_iter().chain(denoiser) {
             if !all.iter().any(|(_, known)| known.text == filled.text) {
                 all.push((operation, filled.clone()));
@@ -49,7 +56,12 @@ pub fn run(args: &Args, _common: &Common) -> Result<()> {
     for (operation, filled) in all {
         let file = format!("{}-{}.wgsl", filled.kernel, &sha256(filled.text.as_bytes())[..8]);
         write_atomically(&folder.join(&file), filled.text.as_bytes())?;
-        rows.push(row(operation, &file, &filled, recipes.get(&filled.text).map_or(&[], Vec::as_slice)));
+        rows.push(row(
+            operation,
+            &file,
+            &filled,
+            recipes.get(&filled.text).map_or(&[], Vec::as_slice),
+        ));
     }
     let count = rows.len();
     let manifest = serde_json::to_string_pretty(&json!({ "shaders": rows })).expect("JSON");
@@ -62,7 +74,8 @@ pub fn run(args: &Args, _common: &Common) -> Result<()> {
 const RECIPES: [&str; 3] = ["paper", "tiny", "folder64"];
 
 fn row(operation: &str, file: &str, filled: &Filled, recipes: &[&str]) -> Value {
-    let bindings: Vec<&str> = std::iter::repeat_n("storage", filled.buffers).chain(["uniform"]).collect();
+    let bindings: Vec<&str> =
+        std::iter::repeat_n("storage", filled.buffers).chain(["uniform"]).collect();
     json!({
         "file": file, "operation": operation, "kernel": filled.kernel, "variant": filled.variant,
         "extensions": filled.extensions.names(), "workgroup_size": [filled.workgroup, 1, 1], "bindings": bindings,

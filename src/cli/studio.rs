@@ -1,4 +1,5 @@
-//! What the commands that draw from z have in common: weights, device, sampling, images named on the command line.
+//! What the commands that draw from z have in common: weights, device, sampling, images named on
+//! the command line.
 
 use super::Common;
 use super::images;
@@ -51,8 +52,15 @@ impl<'a> Studio<'a> {
     /// Opens weights and device for `command`, whose picture goes to `out`.
     ///
     /// # Errors
-    /// If there are no weights, they can't be sampled as `sampling` says, there is no such device, or `out` can't be written.
-    pub fn open(command: &str, weights: &WeightsArgs, sampling: &SamplingArgs, out: &Path, common: &'a Common) -> Result<Self> {
+    /// If there are no weights, they can't be sampled as `sampling` says, there is no such device,
+    /// or `out` can't be written.
+    pub fn open(
+        command: &str,
+        weights: &WeightsArgs,
+        sampling: &SamplingArgs,
+        out: &Path,
+        common: &'a Common,
+    ) -> Result<Self> {
         let mut output = Output::new(command);
         let weights = weights.open()?;
         weights.require_denoiser()?;
@@ -67,7 +75,16 @@ impl<'a> Studio<'a> {
         output.set("sample", json!(sample));
         output.set("seed", json!(sampling.seed));
         output.set("out", json!(out));
-        Ok(Self { output, weights, device, model, sample, common, dataset: OnceCell::new(), linear: OnceCell::new() })
+        Ok(Self {
+            output,
+            weights,
+            device,
+            model,
+            sample,
+            common,
+            dataset: OnceCell::new(),
+            linear: OnceCell::new(),
+        })
     }
 
     /// Where the networks are.
@@ -85,11 +102,21 @@ impl<'a> Studio<'a> {
     /// # Errors
     /// If what sampling begins with is damaged, or has to be fitted and can't be.
     pub fn decoder(&self) -> Result<Decoder<'_>> {
-        let decoder = Decoder::new(&self.model, &self.weights.config, self.sample.clone(), &self.device.device);
-        Ok(decoder.beginning_with(if self.sample.begins_with_picture() { self.linear()? } else { None }))
+        let decoder = Decoder::new(
+            &self.model,
+            &self.weights.config,
+            self.sample.clone(),
+            &self.device.device,
+        );
+        Ok(decoder.beginning_with(if self.sample.begins_with_picture() {
+            self.linear()?
+        } else {
+            None
+        }))
     }
 
-    /// The linear decoder of the weights; none where it would have to be fitted and there are no images.
+    /// The linear decoder of the weights; none where it would have to be fitted and there are no
+    /// images.
     ///
     /// # Errors
     /// As [`Studio::decoder`].
@@ -109,7 +136,8 @@ impl<'a> Studio<'a> {
         Ok(self.linear.get_or_init(|| found).clone())
     }
 
-    /// The networks in f32: what is fitted to them is kept for later commands, whose precision may be another.
+    /// The networks in f32: what is fitted to them is kept for later commands, whose precision may
+    /// be another.
     fn exact(&self) -> Soda {
         self.model.clone().in_precision(Precision::F32)
     }
@@ -156,7 +184,8 @@ impl<'a> Studio<'a> {
         }
     }
 
-    /// `asked`, or where nothing was asked for the test images `range`, as far as there are so many: "test:0", "test:1", ..
+    /// `asked`, or where nothing was asked for the test images `range`, as far as there are so
+    /// many: "test:0", "test:1", ..
     ///
     /// # Errors
     /// If the data set has to be opened for that and can't be.
@@ -184,14 +213,19 @@ impl<'a> Studio<'a> {
         Ok(Named { images: Images::new(side, pixels, labels), names })
     }
 
-    /// What z is drawn from: a mixture of `components` Gaussians, fitted to the z of training images once for these weights and
-    /// this data, then cached.
+    /// What z is drawn from: a mixture of `components` Gaussians, fitted to the z of training
+    /// images once for these weights and this data, then cached.
     ///
     /// # Errors
     /// If the data can't be opened, the images can't be encoded or the fit fails.
     pub fn prior(&self, components: usize) -> Result<Prior> {
         let dataset = self.dataset()?;
-        prior(&self.weights, dataset, &frozen(&self.weights, &self.exact(), dataset, &self.device), components)
+        prior(
+            &self.weights,
+            dataset,
+            &frozen(&self.weights, &self.exact(), dataset, &self.device),
+            components,
+        )
     }
 
     /// Writes `--json`, if asked for.
@@ -200,7 +234,8 @@ impl<'a> Studio<'a> {
     /// If the file can't be written.
     pub fn finish(mut self) -> Result<()> {
         if let Some(dataset) = self.dataset.get().filter(|_| !self.output.has("data")) {
-            let (left_out, unreadable) = (dataset.inventory.left_out_count(), dataset.inventory.unreadable());
+            let (left_out, unreadable) =
+                (dataset.inventory.left_out_count(), dataset.inventory.unreadable());
             let (name, sha256) = (&dataset.name, &dataset.sha256);
             self.output.set("data", json!({ "name": name, "sha256": sha256, "left_out": left_out, "unreadable": unreadable }));
         }

@@ -34,8 +34,9 @@ use std::time::Duration;
 /// Arguments of `soda train`.
 #[derive(Clone, clap::Args)]
 pub struct Args {
-    /// The recipe: a file, or one of the program's own: cifar10 (the default on a GPU), cifar10-generate, paper, report,
-    /// futurexiang, small, tiny, finetune, quick; for images of your own folder64 (GPU) and tiny64 (CPU).
+    /// The recipe: a file, or one of the program's own: cifar10 (the default on a GPU),
+    /// cifar10-generate, paper, report, futurexiang, small, tiny, finetune, quick; for images of
+    /// your own folder64 (GPU) and tiny64 (CPU).
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Override one value of the recipe, for example train.batch_size=64; may be repeated.
@@ -44,41 +45,50 @@ pub struct Args {
     /// The run directory (default: runs/CONFIG-N with a new number).
     #[arg(long, value_name = "DIR")]
     run: Option<PathBuf>,
-    /// Continue --run from its newest checkpoint, or start it when there is none; without --run continue the newest run below
-    /// runs/ that isn't finished. Data and starting weights are the run's own.
+    /// Continue --run from its newest checkpoint, or start it when there is none; without --run
+    /// continue the newest run below runs/ that isn't finished. Data and starting weights are the
+    /// run's own.
     #[arg(long)]
     resume: bool,
     /// With --resume: go on with the recipe of --config and --set where it isn't the run's own.
     #[arg(long, requires = "resume")]
     allow_change: bool,
-    /// Start a new run from a weights file (`shipped`: those that the program carries) instead of random weights; without
-    /// --config with the recipe in the file. Moments and average begin anew.
+    /// Start a new run from a weights file (`shipped`: those that the program carries) instead of
+    /// random weights; without --config with the recipe in the file. Moments and average begin
+    /// anew.
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
-    /// With --from: go on with the training that made those weights, where they say how long it was: step, images seen and the streams
-    /// of all draws are taken over. Moments begin anew, and with them the warm-up.
+    /// With --from: go on with the training that made those weights, where they say how long it
+    /// was: step, images seen and the streams of all draws are taken over. Moments begin anew, and
+    /// with them the warm-up.
     #[arg(long = "continue", requires = "from")]
     continues: bool,
-    /// With --resume: end a run of constant rate from its newest checkpoint on: in a run directory of its own, DIR-cooldown-STEP, the rate
-    /// falls to 0 within so many steps (or that share of the whole, such as 0.2). DIR stays as it is, and can go on.
+    /// With --resume: end a run of constant rate from its newest checkpoint on: in a run directory
+    /// of its own, DIR-cooldown-STEP, the rate falls to 0 within so many steps (or that share of
+    /// the whole, such as 0.2). DIR stays as it is, and can go on.
     #[arg(long, value_name = "STEPS", requires = "resume", conflicts_with_all = ["config", "set", "from", "dry_run"])]
     cooldown: Option<Length>,
-    /// End within this many minutes as a finished run, closing picture included: the learning rate follows, a checkpoint is written.
+    /// End within this many minutes as a finished run, closing picture included: the learning rate
+    /// follows, a checkpoint is written.
     #[arg(long, value_name = "MINUTES", value_parser = super::minutes)]
     max_minutes: Option<f64>,
-    /// Find out how many images go through the networks at once before training (train.micro_batch): the whole batch where the
-    /// device's memory allows it, else a half, a quarter, ..; gradients of the parts are added up.
+    /// Find out how many images go through the networks at once before training
+    /// (train.micro_batch): the whole batch where the device's memory allows it, else a half, a
+    /// quarter, ..; gradients of the parts are added up.
     #[arg(long)]
     auto_batch: bool,
-    /// Only take one step with the recipe, on images of noise: what --auto-batch does in a process of its own.
+    /// Only take one step with the recipe, on images of noise: what --auto-batch does in a process
+    /// of its own.
     #[arg(long, hide = true)]
     try_step: bool,
-    /// Only find out how many images fit, after a failure for want of memory, and tell that: what that failure begins anew.
+    /// Only find out how many images fit, after a failure for want of memory, and tell that: what
+    /// that failure begins anew.
     #[arg(long, hide = true, value_name = "WHY")]
     fits: Option<String>,
     #[command(flatten)]
     several: several::Args,
-    /// Print the resolved recipe, and on stderr what it takes (parameters, memory, disk, time from a step of 2 images), and stop.
+    /// Print the resolved recipe, and on stderr what it takes (parameters, memory, disk, time from
+    /// a step of 2 images), and stop.
     #[arg(long)]
     dry_run: bool,
 }
@@ -121,7 +131,8 @@ fn run_among(args: &Args, common: &Common, among: Option<&Among>) -> Result<()> 
     };
     let run = match args.cooldown {
         Some(length) if args.fits.is_none() => cool_down(&run, length)?,
-        // The cooldown that ran out of memory is there already: what it was told to go on with names it.
+        // The cooldown that ran out of memory is there already: what it was told to go on with
+        // names it.
         Some(_) => cooled(&run),
         None => run,
     };
@@ -130,7 +141,8 @@ fn run_among(args: &Args, common: &Common, among: Option<&Among>) -> Result<()> 
             "--auto-batch is for one process, which begins others to try sizes; find the size with it, then set train.micro_batch",
         ));
     }
-    let among = among.map(|among| Among { resume: resume_command(&run, args, common), ..among.clone() });
+    let among =
+        among.map(|among| Among { resume: resume_command(&run, args, common), ..among.clone() });
     let among = among.as_ref();
     let resumed = args.resume && run.exists();
     let began = began(&run, args)?;
@@ -138,7 +150,11 @@ fn run_among(args: &Args, common: &Common, among: Option<&Among>) -> Result<()> 
     let mut config = match &from {
         _ if args.config.is_some() => Config::named(&path, &args.set)?,
         _ if resumed => Config::load(&run.config(), &args.set)?,
-        Some(weights) => Config::parse(&weights.config.to_toml(), &weights.path.display().to_string(), &args.set)?,
+        Some(weights) => Config::parse(
+            &weights.config.to_toml(),
+            &weights.path.display().to_string(),
+            &args.set,
+        )?,
         None => Config::named(&path, &args.set)?,
     };
     if args.dry_run {
@@ -159,7 +175,10 @@ fn run_among(args: &Args, common: &Common, among: Option<&Among>) -> Result<()> 
         return Err(too_much(common));
     }
     if let Some(why) = &args.fits {
-        return Err(Error::failed(format!("{why}. {}", what_fits(&run, &config, &device, args, common))));
+        return Err(Error::failed(format!(
+            "{why}. {}",
+            what_fits(&run, &config, &device, args, common)
+        )));
     }
     let mut allow_change = args.allow_change;
     if args.auto_batch {
@@ -167,7 +186,10 @@ fn run_among(args: &Args, common: &Common, among: Option<&Among>) -> Result<()> 
         allow_change |= only_the_parts(&run, resumed, &config)?;
     }
     // The recipe as the process with the largest part of a batch sees it.
-    let largest = among.map(|among| among.sizes(config.train.batch_size)).transpose()?.and_then(|sizes| sizes.into_iter().max());
+    let largest = among
+        .map(|among| among.sizes(config.train.batch_size))
+        .transpose()?
+        .and_then(|sizes| sizes.into_iter().max());
     let mut own = config.for_images(largest.unwrap_or(config.train.batch_size));
     if device.gpu && !args.auto_batch {
         let shortened = watchdog::shorten(&mut own, &device)?;
@@ -187,10 +209,17 @@ fn run_among(args: &Args, common: &Common, among: Option<&Among>) -> Result<()> 
     });
     let dataset = images::of_run(common, resumed.then_some(&run), config.data.side)?;
     say_unused(&config);
-    let begun = from.as_ref().map_or(String::new(), |weights| format!(" from {}", weights.path.display()));
-    say(&format!("training {}{begun} on {}, {}", run.path.display(), device.describe(), dataset.describe()));
+    let begun =
+        from.as_ref().map_or(String::new(), |weights| format!(" from {}", weights.path.display()));
+    say(&format!(
+        "training {}{begun} on {}, {}",
+        run.path.display(),
+        device.describe(),
+        dataset.describe()
+    ));
     let called = source::called(began.as_ref().map(|(name, _)| name.as_path()));
-    let summary = train_with(&config, &dataset, &device, &run, (from, called), allow_change, args, among)?;
+    let summary =
+        train_with(&config, &dataset, &device, &run, (from, called), allow_change, args, among)?;
     output.device(&device);
     output.data(&dataset, "train", dataset.train.len());
     output.set("run", json!(run.path));
@@ -199,25 +228,38 @@ fn run_among(args: &Args, common: &Common, among: Option<&Among>) -> Result<()> 
     // Before anything is printed: who read that may be gone.
     output.write(common)?;
     if resumed && summary.trained == 0 {
-        outln!("{} is finished at step {}; no step is left to resume", run.path.display(), summary.steps);
+        outln!(
+            "{} is finished at step {}; no step is left to resume",
+            run.path.display(),
+            summary.steps
+        );
     } else {
         let Summary { steps, images_per_s, loss_first, loss_last, .. } = &summary;
         match steps {
             1 => outln!("1 step at {images_per_s:.1} images/s, loss {loss_last:.4}"),
-            _ => outln!("{steps} steps at {images_per_s:.1} images/s, loss {loss_first:.4} -> {loss_last:.4}"),
+            _ => outln!(
+                "{steps} steps at {images_per_s:.1} images/s, loss {loss_first:.4} -> {loss_last:.4}"
+            ),
         }
         match summary.interrupted {
-            true => outln!("stopped at step {steps}, checkpoint written; go on with: {}", resume_command(&run, args, common)),
+            true => outln!(
+                "stopped at step {steps}, checkpoint written; go on with: {}",
+                resume_command(&run, args, common)
+            ),
             false => outln!("{}", finished(&run)),
         }
         if let Some(best) = summary.best.filter(|best| best != steps) {
-            outln!("best k-NN while training: {}", run.checkpoint(best).join("ema.safetensors").display());
+            outln!(
+                "best k-NN while training: {}",
+                run.checkpoint(best).join("ema.safetensors").display()
+            );
         }
     }
     Ok(())
 }
 
-/// Whether `config` differs from the run's own recipe in the size of the parts of a batch alone, which then needs no other leave.
+/// Whether `config` differs from the run's own recipe in the size of the parts of a batch alone,
+/// which then needs no other leave.
 fn only_the_parts(run: &RunDir, resumed: bool, config: &Config) -> Result<bool> {
     let own = if resumed { run.read_config()? } else { config.clone() };
     Ok(differences(&own, config).iter().all(|d| d.starts_with("train.micro_batch:")))
@@ -235,7 +277,9 @@ fn say_unused(config: &Config) {
 /// Refuses to train for days on a CPU by mistake, beside a GPU.
 fn may_train(device: &Selected) -> Result<()> {
     match &device.missed {
-        Some(why) => Err(Error::usage(format!("{why}. To train on the CPU all the same, add --device cpu"))),
+        Some(why) => {
+            Err(Error::usage(format!("{why}. To train on the CPU all the same, add --device cpu")))
+        }
         None => Ok(()),
     }
 }
@@ -254,15 +298,30 @@ fn too_much(common: &Common) -> Error {
 
 /// The newest cooldown of `run` that `--cooldown` made beside it, or `run` where there is none.
 fn cooled(run: &RunDir) -> RunDir {
-    let path =
-        if run.path.file_name().is_some() { run.path.clone() } else { std::fs::canonicalize(&run.path).unwrap_or_default() };
+    let path = if run.path.file_name().is_some() {
+        run.path.clone()
+    } else {
+        std::fs::canonicalize(&run.path).unwrap_or_default()
+    };
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let beside = |step: u64| RunDir::new(path.with_file_name(format!("{name}-cooldown-{step}")));
-    run.checkpoints().into_iter().rev().map(beside).find(RunDir::exists).unwrap_or_else(|| run.clone())
+    run.checkpoints()
+        .into_iter()
+        .rev()
+        .map(beside)
+        .find(RunDir::exists)
+        .unwrap_or_else(|| run.clone())
 }
 
-/// How many images the device has memory for, and how to go on with them: for a run that ran out of it.
-fn what_fits(run: &RunDir, config: &Config, device: &Selected, args: &Args, common: &Common) -> String {
+/// How many images the device has memory for, and how to go on with them: for a run that ran out of
+/// it.
+fn what_fits(
+    run: &RunDir,
+    config: &Config,
+    device: &Selected,
+    args: &Args,
+    common: &Common,
+) -> String {
     let resume = resume_command(run, args, common);
     let now = run.read_config().map_or(config.train.at_once(), |own| own.train.at_once());
     let fits = match auto_batch::find(config, common, device) {
@@ -271,9 +330,13 @@ fn what_fits(run: &RunDir, config: &Config, device: &Selected, args: &Args, comm
         Err(e) => return e.to_string(),
     };
     if fits < now {
-        format!("The device has memory for {fits} images at once, not {now}: go on with `{resume} --auto-batch`")
+        format!(
+            "The device has memory for {fits} images at once, not {now}: go on with `{resume} --auto-batch`"
+        )
     } else {
-        format!("Steps of {now} images at once fit by themselves: go on with `{resume}` once others leave the device more memory")
+        format!(
+            "Steps of {now} images at once fit by themselves: go on with `{resume}` once others leave the device more memory"
+        )
     }
 }
 
@@ -292,11 +355,21 @@ fn train_with(
     let interrupt = Interrupt::listen()?.stop;
     let continues = args.continues;
     let among = among.cloned();
-    let options = Options { limit, resume: args.resume, allow_change, from, continues, interrupt, called, among };
+    let options = Options {
+        limit,
+        resume: args.resume,
+        allow_change,
+        from,
+        continues,
+        interrupt,
+        called,
+        among,
+    };
     train(config, dataset, device, run, &options)
 }
 
-/// The weights that `run` begins with, and their name: those of `--from`, else those that a run without a checkpoint began with.
+/// The weights that `run` begins with, and their name: those of `--from`, else those that a run
+/// without a checkpoint began with.
 fn began(run: &RunDir, args: &Args) -> Result<Option<(PathBuf, Arc<WeightsFile>)>> {
     let opened = |name: PathBuf| {
         let weights = source::named(&name)?;
@@ -324,7 +397,8 @@ fn finished(run: &RunDir) -> String {
 
 /// What continues `run` on the same device; the run knows its data and what it began from.
 fn resume_command(run: &RunDir, args: &Args, common: &Common) -> String {
-    let mut command = format!("{}soda train --resume --run {}", ranks::launcher(), quoted(&run.path));
+    let mut command =
+        format!("{}soda train --resume --run {}", ranks::launcher(), quoted(&run.path));
     if common.device != "auto" {
         command += &format!(" --device {}", quoted(&common.device));
     }
@@ -336,12 +410,18 @@ fn resume_command(run: &RunDir, args: &Args, common: &Common) -> String {
 
 /// The flags that say which data and device, as they were given.
 fn place(common: &Common) -> String {
-    let data = common.data.as_ref().map_or(String::new(), |data| format!(" --data {}", quoted(data)));
-    let device = if common.device == "auto" { String::new() } else { format!(" --device {}", quoted(&common.device)) };
+    let data =
+        common.data.as_ref().map_or(String::new(), |data| format!(" --data {}", quoted(data)));
+    let device = if common.device == "auto" {
+        String::new()
+    } else {
+        format!(" --device {}", quoted(&common.device))
+    };
     data + &device
 }
 
-/// What Ctrl-C (and SIGTERM) do: the first one asks the run to end with a checkpoint, a second one ends it at once.
+/// What Ctrl-C (and SIGTERM) do: the first one asks the run to end with a checkpoint, a second one
+/// ends it at once.
 pub struct Interrupt {
     /// Set by the first one.
     pub stop: Arc<AtomicBool>,
@@ -354,7 +434,8 @@ impl Interrupt {
     pub fn listen() -> Result<Self> {
         let (stop, let_go) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            // Those registered first act first: the shutdown sees a flag that only an earlier signal has set.
+            // Those registered first act first: the shutdown sees a flag that only an earlier
+            // signal has set.
             flag::register_conditional_default(signal, let_go.clone())
                 .and_then(|_| flag::register_conditional_shutdown(signal, 130, stop.clone()))
                 .and_then(|_| flag::register(signal, stop.clone()))
@@ -401,17 +482,28 @@ mod tests {
 
     #[test]
     fn a_gpu_that_cannot_be_used_is_not_replaced_by_the_cpu_without_leave() {
-        let missed = Selected { missed: Some("a GPU is there, hidden".into()), ..Selected::cpu("no GPU found") };
+        let missed = Selected {
+            missed: Some("a GPU is there, hidden".into()),
+            ..Selected::cpu("no GPU found")
+        };
         let error = may_train(&missed).expect_err("refused");
         assert_eq!(error.exit_code(), 2);
-        assert!(error.to_string().contains("a GPU is there, hidden. To train on the CPU all the same, add --device cpu"));
-        assert!(may_train(&crate::device::select("cpu").expect("always there")).is_ok(), "it was asked for");
+        assert!(error.to_string().contains(
+            "a GPU is there, hidden. To train on the CPU all the same, add --device cpu"
+        ));
+        assert!(
+            may_train(&crate::device::select("cpu").expect("always there")).is_ok(),
+            "it was asked for"
+        );
     }
 
     #[test]
     fn a_finished_run_names_the_command_that_scores_it() {
         let line = finished(&RunDir::new("it's a run"));
         let (_, command) = line.split_once("next: ").expect("a command");
-        assert_eq!(shlex::split(command).expect("whole quotes"), ["soda", "probe", "--run", "it's a run"]);
+        assert_eq!(
+            shlex::split(command).expect("whole quotes"),
+            ["soda", "probe", "--run", "it's a run"]
+        );
     }
 }

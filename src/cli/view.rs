@@ -15,11 +15,14 @@ use std::path::PathBuf;
 
 /// Arguments of `soda view`.
 #[derive(clap::Args)]
-#[command(after_help = "Needs weights trained with model.unet.view_conditioning = true and data.views = \"conditioned\".")]
+#[command(
+    after_help = "Needs weights trained with model.unet.view_conditioning = true and data.views = \"conditioned\"."
+)]
 pub struct Args {
     /// Image files, or images of the data set such as test:17.
     images: Vec<String>,
-    /// The part of the image to draw, in pixels of the weights' data.side: left, top, width, height (default: all of it).
+    /// The part of the image to draw, in pixels of the weights' data.side: left, top, width, height
+    /// (default: all of it).
     #[arg(long, value_name = "X,Y,W,H", value_parser = window)]
     crop: Option<Window>,
     /// Draw it mirrored left to right.
@@ -35,7 +38,8 @@ pub struct Args {
 }
 
 fn window(text: &str) -> std::result::Result<Window, String> {
-    let numbers: std::result::Result<Vec<usize>, _> = text.split(',').map(|n| n.trim().parse()).collect();
+    let numbers: std::result::Result<Vec<usize>, _> =
+        text.split(',').map(|n| n.trim().parse()).collect();
     match numbers.as_deref() {
         Ok(&[left, top, width, height]) if width >= 1 && height >= 1 => Ok(Window { top, left, height, width }),
         _ => Err("expected four whole numbers: left, top, width and height, these at least 1, such as 0,0,16,16".into()),
@@ -55,7 +59,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let window = args.crop.unwrap_or(Window::whole(own));
     let inside = |at: usize, length: usize| at.saturating_add(length) <= own;
     if !inside(window.left, window.width) || !inside(window.top, window.height) {
-        return Err(Error::usage(format!("--crop: the part must lie within the image of {own} x {own} pixels")));
+        return Err(Error::usage(format!(
+            "--crop: the part must lie within the image of {own} x {own} pixels"
+        )));
     }
     let named = studio.images(&studio.asked_or(&args.images, 0..8)?)?;
     let n = named.names.len();
@@ -70,9 +76,14 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     for i in 0..n {
         cut.extend(resized_crop(&named.images.image(i)?, geometry.window, geometry.flip, side));
     }
-    let (originals, wanted) = (signed(&named.images, side)?, signed(&Images::new(side, cut, vec![0; n]), side)?);
-    let row = |(label, images)| GridRow { label: Some(label), images: <[f32]>::chunks(images, bytes_of(side)).collect() };
-    let rows = [("original", &originals[..]), ("drawn from z", &drawn), ("cut from it", &wanted)].map(row);
+    let (originals, wanted) =
+        (signed(&named.images, side)?, signed(&Images::new(side, cut, vec![0; n]), side)?);
+    let row = |(label, images)| GridRow {
+        label: Some(label),
+        images: <[f32]>::chunks(images, bytes_of(side)).collect(),
+    };
+    let rows =
+        [("original", &originals[..]), ("drawn from z", &drawn), ("cut from it", &wanted)].map(row);
     let headings: Vec<&str> = named.names.iter().map(String::as_str).collect();
     save_table(&args.out, &headings, &rows, side, scale(side, LARGE))?;
     let quality = similarity(&drawn, &wanted, side)?;

@@ -34,7 +34,12 @@ const GALLERY: usize = 1000;
 const PRINCIPAL: usize = 8;
 
 /// Writes the page of `weights` to `out`, and what it has to give to `reference`.
-pub fn run(weights: &WeightsArgs, out: &Path, reference: Option<&Path>, common: &Common) -> Result<()> {
+pub fn run(
+    weights: &WeightsArgs,
+    out: &Path,
+    reference: Option<&Path>,
+    common: &Common,
+) -> Result<()> {
     let mut output = Output::new("export");
     let weights = weights.open()?;
     weights.require_denoiser()?;
@@ -43,7 +48,12 @@ pub fn run(weights: &WeightsArgs, out: &Path, reference: Option<&Path>, common: 
         output::prepare("--reference", reference, Holds::Text)?;
     }
     let (device, dataset) = (super::device(common)?, images::open(common, &weights)?);
-    say(&format!("a page of {}, with images of {}, on {}", weights.path.display(), dataset.describe(), device.describe()));
+    say(&format!(
+        "a page of {}, with images of {}, on {}",
+        weights.path.display(),
+        dataset.describe(),
+        device.describe()
+    ));
     // First: it is quick, and there may be no adapter for it.
     let (recorder, bench) = recorded(&weights, &device)?;
     let config = &weights.config;
@@ -81,8 +91,10 @@ pub fn run(weights: &WeightsArgs, out: &Path, reference: Option<&Path>, common: 
     }
 
     let plan = &recorder.plan;
-    let numbers: usize = operands(&recorder, &tensors)?.iter().map(|(_, _, values)| values.len()).sum();
-    let pass = |name: &str| plan.passes.get(name).map_or(0, |pass| pass.buffers.iter().sum::<u64>());
+    let numbers: usize =
+        operands(&recorder, &tensors)?.iter().map(|(_, _, values)| values.len()).sum();
+    let pass =
+        |name: &str| plan.passes.get(name).map_or(0, |pass| pass.buffers.iter().sum::<u64>());
     let memory = 4 * numbers as u64 + ["encode_1", "denoise_1"].map(pass).iter().sum::<u64>();
     outln!(
         "{}: {}; {} kernels, {} of memory on the GPU for one image at a time; open it in a browser with WebGPU",
@@ -98,8 +110,8 @@ pub fn run(weights: &WeightsArgs, out: &Path, reference: Option<&Path>, common: 
     output.write(common)
 }
 
-/// The networks' passes, recorded on the device that was chosen, or, where that is the CPU, on whatever adapter there is: nothing is
-/// computed on it.
+/// The networks' passes, recorded on the device that was chosen, or, where that is the CPU, on
+/// whatever adapter there is: nothing is computed on it.
 fn recorded(weights: &WeightsFile, device: &Selected) -> Result<(Recorder, Value)> {
     let place = match &device.adapter {
         Some(_) => device.device.clone(),
@@ -115,7 +127,8 @@ fn recorded(weights: &WeightsFile, device: &Selected) -> Result<(Recorder, Value
     Ok((recorder, bench))
 }
 
-/// The networks' tensors as [`WeightsFile::export`] rounds them: matrices and convolutions to 16 bits.
+/// The networks' tensors as [`WeightsFile::export`] rounds them: matrices and convolutions to 16
+/// bits.
 fn halved(weights: &WeightsFile) -> Result<Tensors> {
     let rounded = WeightsFile::parse(&weights.path, &weights.export(true, None, &Tensors::new())?)?;
     to_host(parameters::collect(&rounded.model(&Device::flex())?))
@@ -129,7 +142,11 @@ fn name(weights: &WeightsFile) -> String {
 }
 
 /// Principal directions of z, then those of the classes, and the number of the former.
-fn directions(weights: &WeightsFile, dataset: &Dataset, train: &Features) -> Result<(Vec<Direction>, usize)> {
+fn directions(
+    weights: &WeightsFile,
+    dataset: &Dataset,
+    train: &Features,
+) -> Result<(Vec<Direction>, usize)> {
     let (n, z_dim) = (dataset.train.len(), weights.config.model.z_dim);
     // Mirror images, where there are any, follow the images.
     let stats = statistics(&train.values[..n * z_dim], z_dim)?;
@@ -143,12 +160,15 @@ fn directions(weights: &WeightsFile, dataset: &Dataset, train: &Features) -> Res
     Ok((directions, count))
 }
 
-/// What the program gives for the first test images, from one of them and a seed, and of the random numbers behind it.
+/// What the program gives for the first test images, from one of them and a seed, and of the random
+/// numbers behind it.
 fn promised(decoder: &Decoder, dataset: &Dataset) -> Result<Value> {
     const SEEDS: [u64; 2] = [7, 3];
     let images = dataset.test.first(10);
     let (z, z_dim) = (decoder.encode(&images)?, decoder.config.model.z_dim);
-    let pixels = (0..images.len()).map(|i| Ok(interleaved(&images.image(i)?))).collect::<Result<Vec<_>>>()?;
+    let pixels = (0..images.len())
+        .map(|i| Ok(interleaved(&images.image(i)?)))
+        .collect::<Result<Vec<_>>>()?;
     let normal = rng::normal(&mut rng::stream(SEEDS[1], Purpose::Sampling, 0), 1000);
     Ok(json!({
         "images": pixels,
@@ -170,8 +190,14 @@ fn gallery(dataset: &Dataset, train: &Features) -> Result<Gallery> {
     let order = rng::permutation(&mut rng::stream(0, Purpose::Split, 2), images.len());
     let mut chosen: Vec<usize> = order.into_iter().take(GALLERY).map(|i| i as usize).collect();
     chosen.sort_unstable();
-    let mut gallery = Gallery { source: dataset.name.clone(), side, classes: dataset.classes.clone(), ..Gallery::default() };
-    let own: Option<Vec<String>> = chosen.iter().map(|&i| images.own_name(i).map(str::to_owned)).collect();
+    let mut gallery = Gallery {
+        source: dataset.name.clone(),
+        side,
+        classes: dataset.classes.clone(),
+        ..Gallery::default()
+    };
+    let own: Option<Vec<String>> =
+        chosen.iter().map(|&i| images.own_name(i).map(str::to_owned)).collect();
     gallery.names = own;
     for i in chosen {
         gallery.pixels.extend(interleaved(&images.image(i)?));

@@ -28,22 +28,30 @@ fn short(path: &str) -> &str {
 }
 
 impl Config {
-    /// As [`Config::load`], where `path` may also be a recipe of the program, from any folder: `quick`, `quick.toml` or
-    /// `configs/quick.toml`. A file of that name comes first.
+    /// As [`Config::load`], where `path` may also be a recipe of the program, from any folder:
+    /// `quick`, `quick.toml` or `configs/quick.toml`. A file of that name comes first.
     ///
     /// # Errors
-    /// As [`Config::load`]; what is neither a file nor a recipe of the program is told with the names that there are.
+    /// As [`Config::load`]; what is neither a file nor a recipe of the program is told with the
+    /// names that there are.
     pub fn named(path: &Path, overrides: &[String]) -> Result<Self> {
         if path.exists() && !path.is_dir() {
             return Self::load(path, overrides);
         }
-        let is_called =
-            |name: &str| [name, name.trim_start_matches("configs/"), short(name)].iter().any(|n| path == Path::new(n));
+        let is_called = |name: &str| {
+            [name, name.trim_start_matches("configs/"), short(name)]
+                .iter()
+                .any(|n| path == Path::new(n))
+        };
         if let Some((name, text)) = BUILT_IN.iter().find(|(name, _)| is_called(name)) {
             return Self::parse(text, name, overrides);
         }
         Self::load(path, overrides).map_err(|e| match e {
-            Error::Failed(what) => Error::failed(format!("{what}. The program's own recipes are {}{}", all(), meant(path))),
+            Error::Failed(what) => Error::failed(format!(
+                "{what}. The program's own recipes are {}{}",
+                all(),
+                meant(path)
+            )),
             other => other,
         })
     }
@@ -57,10 +65,17 @@ fn all() -> String {
 
 /// The recipe that someone who wrote `path` may have meant.
 fn meant(path: &Path) -> String {
-    let Some(stem) = path.file_stem().map(|stem| stem.to_string_lossy()) else { return String::new() };
+    let Some(stem) = path.file_stem().map(|stem| stem.to_string_lossy()) else {
+        return String::new();
+    };
     let likeness = |name: &str| strsim::normalized_damerau_levenshtein(&stem, name);
-    let nearest = BUILT_IN.iter().map(|(name, _)| short(name)).max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    nearest.filter(|name| likeness(name) >= ALIKE).map_or(String::new(), |name| format!("; did you mean --config {name}?"))
+    let nearest = BUILT_IN
+        .iter()
+        .map(|(name, _)| short(name))
+        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    nearest
+        .filter(|name| likeness(name) >= ALIKE)
+        .map_or(String::new(), |name| format!("; did you mean --config {name}?"))
 }
 
 #[cfg(test)]
@@ -73,14 +88,22 @@ mod tests {
             let want = Config::parse(text, name, &[]).expect("a valid recipe");
             let file = name.trim_start_matches("configs/");
             for called in [file, short(name)] {
-                assert_eq!(Config::named(Path::new(called), &[]).expect("a recipe"), want, "{called}");
+                assert_eq!(
+                    Config::named(Path::new(called), &[]).expect("a recipe"),
+                    want,
+                    "{called}"
+                );
             }
         }
-        let message = |name: &str| Config::named(Path::new(name), &[]).expect_err("no such recipe").to_string();
+        let message = |name: &str| {
+            Config::named(Path::new(name), &[]).expect_err("no such recipe").to_string()
+        };
         for wrong in ["configs/tinny.toml", "tinny", "tiyn"] {
             let said = message(wrong);
             assert!(
-                said.contains(wrong) && said.contains("cifar10-generate, ") && said.contains("did you mean --config tiny?"),
+                said.contains(wrong)
+                    && said.contains("cifar10-generate, ")
+                    && said.contains("did you mean --config tiny?"),
                 "{said}"
             );
         }

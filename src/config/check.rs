@@ -9,12 +9,19 @@ impl Config {
         // Far beyond any machine, and small enough that products of sizes don't overflow.
         let largest = 1 << 20;
         let positive = |key: &str, value: usize| {
-            need((1..=largest).contains(&value), format!("{key} = {value}: must be between 1 and {largest}"))
+            need(
+                (1..=largest).contains(&value),
+                format!("{key} = {value}: must be between 1 and {largest}"),
+            )
         };
         let probability = |key: &str, value: f64| {
-            need((0.0..=1.0).contains(&value), format!("{key} = {value}: a probability lies between 0 and 1"))
+            need(
+                (0.0..=1.0).contains(&value),
+                format!("{key} = {value}: a probability lies between 0 and 1"),
+            )
         };
-        // Of these a weights file may claim any number before a tensor is looked at; its networks' structure must stay small.
+        // Of these a weights file may claim any number before a tensor is looked at; its networks'
+        // structure must stay small.
         let at_most = |key: &str, value: usize, largest: usize| {
             need(value <= largest, format!("{key} = {value}: must be at most {largest}"))
         };
@@ -40,7 +47,10 @@ impl Config {
         }
         need(
             u.base.is_multiple_of(2),
-            format!("model.unet.base = {}: must be even, as times become that many sines and cosines", u.base),
+            format!(
+                "model.unet.base = {}: must be even, as times become that many sines and cosines",
+                u.base
+            ),
         )?;
         if let MicroBatch::Sizes(sizes) = &t.micro_batch {
             let sum = sizes.iter().try_fold(0_usize, |sum, size| sum.checked_add(*size));
@@ -66,20 +76,30 @@ impl Config {
             at_most(key, value, largest)?;
         }
         need(
-            (1..=6).contains(&u.multipliers.len()) && u.multipliers.iter().all(|&m| (1..=1024).contains(&m)),
-            format!("model.unet.multipliers = {:?}: name 1 to 6 stages, each between 1 and 1024", u.multipliers),
+            (1..=6).contains(&u.multipliers.len())
+                && u.multipliers.iter().all(|&m| (1..=1024).contains(&m)),
+            format!(
+                "model.unet.multipliers = {:?}: name 1 to 6 stages, each between 1 and 1024",
+                u.multipliers
+            ),
         )?;
         self.check_sides()?;
         for channels in u.group_norm_channels() {
             need(
                 channels % u.groups == 0,
-                format!("model.unet.groups = {} does not divide the {channels} channels of a block; choose a divisor", u.groups),
+                format!(
+                    "model.unet.groups = {} does not divide the {channels} channels of a block; choose a divisor",
+                    u.groups
+                ),
             )?;
         }
         let last = u.base * u.multipliers[0];
         need(
             last % u.final_groups == 0,
-            format!("model.unet.final_groups = {} does not divide {last} channels; choose a divisor", u.final_groups),
+            format!(
+                "model.unet.final_groups = {} does not divide {last} channels; choose a divisor",
+                u.final_groups
+            ),
         )?;
         for (name, view) in [("source", &self.data.source), ("target", &self.data.target)] {
             probability(&format!("data.{name}.crop"), view.crop.into())?;
@@ -87,36 +107,58 @@ impl Config {
             probability(&format!("data.{name}.color_jitter"), view.color_jitter.into())?;
             need(
                 (0.0..=1.0).contains(&view.color_jitter_strength),
-                format!("data.{name}.color_jitter_strength = {}: lies in [0, 1]", view.color_jitter_strength),
+                format!(
+                    "data.{name}.color_jitter_strength = {}: lies in [0, 1]",
+                    view.color_jitter_strength
+                ),
             )?;
             probability(&format!("data.{name}.grayscale"), view.grayscale.into())?;
             probability(&format!("data.{name}.rand_augment"), view.rand_augment.into())?;
             let [low, high] = view.crop_scale;
             need(
                 0.0 < low && low <= high && high <= 1.0,
-                format!("data.{name}.crop_scale = {:?}: need 0 < smallest <= largest <= 1", view.crop_scale),
+                format!(
+                    "data.{name}.crop_scale = {:?}: need 0 < smallest <= largest <= 1",
+                    view.crop_scale
+                ),
             )?;
             let [low, high] = view.crop_ratio;
             need(
                 0.0 < low && low <= high && high.is_finite(),
-                format!("data.{name}.crop_ratio = {:?}: need 0 < smallest <= largest", view.crop_ratio),
+                format!(
+                    "data.{name}.crop_ratio = {:?}: need 0 < smallest <= largest",
+                    view.crop_ratio
+                ),
             )?;
             need(
                 view.rand_augment_magnitude <= 30,
-                format!("data.{name}.rand_augment_magnitude = {}: the scale ends at 30", view.rand_augment_magnitude),
+                format!(
+                    "data.{name}.rand_augment_magnitude = {}: the scale ends at 30",
+                    view.rand_augment_magnitude
+                ),
             )?;
-            need(view.noise >= 0.0 && view.noise.is_finite(), format!("data.{name}.noise = {}: must be 0 or more", view.noise))?;
+            need(
+                view.noise >= 0.0 && view.noise.is_finite(),
+                format!("data.{name}.noise = {}: must be 0 or more", view.noise),
+            )?;
         }
         need(
-            self.data.std.iter().all(|s| *s > 0.0 && s.is_finite()) && self.data.mean.iter().all(|m| m.is_finite()),
-            format!("data.mean = {:?}, data.std = {:?}: deviations must be above 0", self.data.mean, self.data.std),
+            self.data.std.iter().all(|s| *s > 0.0 && s.is_finite())
+                && self.data.mean.iter().all(|m| m.is_finite()),
+            format!(
+                "data.mean = {:?}, data.std = {:?}: deviations must be above 0",
+                self.data.mean, self.data.std
+            ),
         )?;
         probability("model.unet.dropout", u.dropout.into())?;
         need(
             u.time_scale > 0.0 && u.time_scale.is_finite(),
             format!("model.unet.time_scale = {}: must be above 0", u.time_scale),
         )?;
-        need(u.dropout < 1.0, "model.unet.dropout = 1: nothing would be left; choose less than 1".into())?;
+        need(
+            u.dropout < 1.0,
+            "model.unet.dropout = 1: nothing would be left; choose less than 1".into(),
+        )?;
         need(
             u.view_conditioning == (self.data.views == Views::Conditioned),
             format!(
@@ -127,20 +169,33 @@ impl Config {
         let stages = u.multipliers.len();
         need(
             !u.layer_modulation || m.z_dim > stages,
-            format!("model.z_dim = {}: layer modulation shares z out to {} sections; choose at least that", m.z_dim, stages + 1),
+            format!(
+                "model.z_dim = {}: layer modulation shares z out to {} sections; choose at least that",
+                m.z_dim,
+                stages + 1
+            ),
         )?;
         let d = &self.diffusion;
         need(
             (0.0..1.0).contains(&d.high_noise),
-            format!("diffusion.high_noise = {}: a share of the draws, from 0 to less than 1", d.high_noise),
+            format!(
+                "diffusion.high_noise = {}: a share of the draws, from 0 to less than 1",
+                d.high_noise
+            ),
         )?;
         need(
             (-10.0..=10.0).contains(&d.log_snr_shift),
-            format!("diffusion.log_snr_shift = {}: -10 to 10; 0 for none, -1.386 for 64 pixels beside 32", d.log_snr_shift),
+            format!(
+                "diffusion.log_snr_shift = {}: -10 to 10; 0 for none, -1.386 for 64 pixels beside 32",
+                d.log_snr_shift
+            ),
         )?;
         need(
             d.high_noise == 0.0 || d.levels == Levels::Continuous,
-            format!("diffusion.high_noise = {}: it needs diffusion.levels = \"continuous\"", d.high_noise),
+            format!(
+                "diffusion.high_noise = {}: it needs diffusion.levels = \"continuous\"",
+                d.high_noise
+            ),
         )?;
         probability("train.z_drop", t.z_drop)?;
         probability("train.layer_mask", t.layer_mask)?;
@@ -152,10 +207,19 @@ impl Config {
             ),
         )?;
         need(
-            t.lr > 0.0 && t.lr.is_finite() && t.encoder_lr_ratio >= 0.0 && t.encoder_lr_ratio.is_finite(),
-            format!("train.lr = {}, train.encoder_lr_ratio = {}: must be positive numbers", t.lr, t.encoder_lr_ratio),
+            t.lr > 0.0
+                && t.lr.is_finite()
+                && t.encoder_lr_ratio >= 0.0
+                && t.encoder_lr_ratio.is_finite(),
+            format!(
+                "train.lr = {}, train.encoder_lr_ratio = {}: must be positive numbers",
+                t.lr, t.encoder_lr_ratio
+            ),
         )?;
-        need(t.betas.iter().all(|b| (0.0..1.0).contains(b)), format!("train.betas = {:?}: each lies in [0, 1)", t.betas))?;
+        need(
+            t.betas.iter().all(|b| (0.0..1.0).contains(b)),
+            format!("train.betas = {:?}: each lies in [0, 1)", t.betas),
+        )?;
         need(
             (0.0..=1.0).contains(&t.cooldown),
             format!("train.cooldown = {}: a share of the run lies between 0 and 1", t.cooldown),
@@ -173,16 +237,28 @@ impl Config {
             ("ema_power", t.ema_power),
             ("decorrelation", t.decorrelation),
         ] {
-            need(value >= 0.0 && value.is_finite(), format!("train.{key} = {value}: must be 0 or more"))?;
+            need(
+                value >= 0.0 && value.is_finite(),
+                format!("train.{key} = {value}: must be 0 or more"),
+            )?;
         }
         need(
             t.evaluate_images == 0 || t.evaluate_images >= 20,
-            format!("train.evaluate_images = {}: k-NN asks 20 neighbours; choose at least that, or 0 for all", t.evaluate_images),
+            format!(
+                "train.evaluate_images = {}: k-NN asks 20 neighbours; choose at least that, or 0 for all",
+                t.evaluate_images
+            ),
         )?;
-        need((0.0..1.0).contains(&t.ema_decay), format!("train.ema_decay = {}: lies in [0, 1)", t.ema_decay))?;
+        need(
+            (0.0..1.0).contains(&t.ema_decay),
+            format!("train.ema_decay = {}: lies in [0, 1)", t.ema_decay),
+        )?;
         need(
             self.sample.steps <= self.diffusion.steps,
-            format!("sample.steps = {}: there are only diffusion.steps = {}", self.sample.steps, self.diffusion.steps),
+            format!(
+                "sample.steps = {}: there are only diffusion.steps = {}",
+                self.sample.steps, self.diffusion.steps
+            ),
         )?;
         need(
             self.sample.inversion_steps <= self.diffusion.steps,
@@ -191,17 +267,32 @@ impl Config {
                 self.sample.inversion_steps, self.diffusion.steps
             ),
         )?;
-        need((0.0..=1.0).contains(&self.sample.eta), format!("sample.eta = {}: lies in [0, 1]", self.sample.eta))?;
+        need(
+            (0.0..=1.0).contains(&self.sample.eta),
+            format!("sample.eta = {}: lies in [0, 1]", self.sample.eta),
+        )?;
         need(
             self.sample.start > 0.0 && self.sample.start <= 1.0,
-            format!("sample.start = {}: lies above 0 and up to 1, which is pure noise", self.sample.start),
+            format!(
+                "sample.start = {}: lies above 0 and up to 1, which is pure noise",
+                self.sample.start
+            ),
         )?;
-        self.sample.guidance.check(m.sections().len()).map_err(|e| format!("sample.guidance: {e}"))?;
+        self.sample
+            .guidance
+            .check(m.sections().len())
+            .map_err(|e| format!("sample.guidance: {e}"))?;
         need(
             self.probe.batch_size >= 2,
-            format!("probe.batch_size = {}: batch statistics need at least 2", self.probe.batch_size),
+            format!(
+                "probe.batch_size = {}: batch statistics need at least 2",
+                self.probe.batch_size
+            ),
         )?;
-        need(self.probe.lr > 0.0 && self.probe.lr.is_finite(), format!("probe.lr = {}: must be above 0", self.probe.lr))
+        need(
+            self.probe.lr > 0.0 && self.probe.lr.is_finite(),
+            format!("probe.lr = {}: must be above 0", self.probe.lr),
+        )
     }
 }
 

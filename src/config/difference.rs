@@ -3,17 +3,25 @@
 use super::Config;
 use toml::{Table, Value};
 
-/// `train.lr: 0.001 -> 0.002` for every value of `new` that isn't `old`'s, in the order of their names.
+/// `train.lr: 0.001 -> 0.002` for every value of `new` that isn't `old`'s, in the order of their
+/// names.
 pub fn differences(old: &Config, new: &Config) -> Vec<String> {
     let flat = |config: &Config| {
         let mut values = Vec::new();
-        flatten("", Table::try_from(config).expect("a Config is always representable as TOML"), &mut values);
+        flatten(
+            "",
+            Table::try_from(config).expect("a Config is always representable as TOML"),
+            &mut values,
+        );
         values.sort_by(|(a, _), (b, _)| a.cmp(b));
         values
     };
     // Both have the same keys: they are of one type, and nothing in it is optional.
     let pairs = flat(old).into_iter().zip(flat(new));
-    pairs.filter(|(old, new)| old.1 != new.1).map(|((key, old), (_, new))| format!("{key}: {old} -> {new}")).collect()
+    pairs
+        .filter(|(old, new)| old.1 != new.1)
+        .map(|((key, old), (_, new))| format!("{key}: {old} -> {new}"))
+        .collect()
 }
 
 fn flatten(path: &str, table: Table, out: &mut Vec<(String, Value)>) {
@@ -40,6 +48,9 @@ mod tests {
         let old = config(&[]);
         assert!(differences(&old, &config(&[])).is_empty());
         let new = config(&["train.lr=2e-3", "data.source.flip=0.25", "seed=7"]);
-        assert_eq!(differences(&old, &new), ["data.source.flip: 0.5 -> 0.25", "seed: 1 -> 7", "train.lr: 0.001 -> 0.002"]);
+        assert_eq!(
+            differences(&old, &new),
+            ["data.source.flip: 0.5 -> 0.25", "seed: 1 -> 7", "train.lr: 0.001 -> 0.002"]
+        );
     }
 }

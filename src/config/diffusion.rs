@@ -10,8 +10,9 @@ pub enum Prediction {
     /// The noise (Ho et al. 2020).
     #[default]
     Eps,
-    /// v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0 (Salimans and Ho 2022): the noise where there is little of it, the image
-    /// where there is nothing else, and so of use at pure noise too.
+    /// v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0 (Salimans and Ho 2022): the noise where
+    /// there is little of it, the image where there is nothing else, and so of use at pure noise
+    /// too.
     V,
 }
 
@@ -36,8 +37,9 @@ pub enum Levels {
     Continuous,
 }
 
-/// What the squared error of a noise level counts in the loss, by SNR = alpha_bar / (1 - alpha_bar). Each is divided by its mean over
-/// the levels that are drawn, so that losses and the clip of gradients keep their scale.
+/// What the squared error of a noise level counts in the loss, by SNR = alpha_bar / (1 -
+/// alpha_bar). Each is divided by its mean over the levels that are drawn, so that losses and the
+/// clip of gradients keep their scale.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LossWeight {
@@ -55,7 +57,11 @@ pub enum LossWeight {
 impl Config {
     /// What the loss is, in words.
     pub fn loss_in_words(&self) -> String {
-        let weighted = if self.train.loss_weight == LossWeight::Uniform { "" } else { ", weighted by noise level" };
+        let weighted = if self.train.loss_weight == LossWeight::Uniform {
+            ""
+        } else {
+            ", weighted by noise level"
+        };
         let penalty = if self.train.decorrelation > 0.0 { ", with a penalty on z" } else { "" };
         format!("mean squared error on {}{weighted}{penalty}", self.diffusion.prediction.name())
     }
@@ -73,14 +79,25 @@ mod tests {
     #[test]
     fn recipes_that_name_none_of_it_mean_eps_at_discrete_levels_one_draw_and_no_weights() {
         let quick = include_str!("../../configs/quick.toml");
-        let keys = ["prediction", "levels", "high_noise", "log_snr_shift", "loss_weight", "denoisings", "stratified_t"];
+        let keys = [
+            "prediction",
+            "levels",
+            "high_noise",
+            "log_snr_shift",
+            "loss_weight",
+            "denoisings",
+            "stratified_t",
+        ];
         let named = |line: &&str| keys.contains(&line.split('=').next().unwrap_or_default().trim());
         assert_eq!(quick.lines().filter(named).count(), keys.len());
         let bare: Vec<&str> = quick.lines().filter(|line| !named(line)).collect();
         let old = parse(&bare.join("\n"), &[]).expect("a recipe");
         assert_eq!(old, parse(quick, &[]).expect("a recipe"));
         let (d, t) = (&old.diffusion, &old.train);
-        assert_eq!((d.prediction, d.levels, d.high_noise, d.log_snr_shift), (Prediction::Eps, Levels::Discrete, 0.0, 0.0));
+        assert_eq!(
+            (d.prediction, d.levels, d.high_noise, d.log_snr_shift),
+            (Prediction::Eps, Levels::Discrete, 0.0, 0.0)
+        );
         assert_eq!((t.loss_weight, t.denoisings, t.stratified_t), (LossWeight::Uniform, 1, false));
         assert_eq!(old.loss_in_words(), "mean squared error on the noise");
         // And with all of it, a recipe is written and read back the same.
@@ -98,7 +115,10 @@ mod tests {
         assert_ne!(new, old);
         assert_eq!(new.loss_in_words(), "mean squared error on v, weighted by noise level");
         let penalised = parse(quick, &["train.decorrelation=0.001"]).expect("a recipe");
-        assert_eq!(penalised.loss_in_words(), "mean squared error on the noise, with a penalty on z");
+        assert_eq!(
+            penalised.loss_in_words(),
+            "mean squared error on the noise, with a penalty on z"
+        );
     }
 
     #[test]
@@ -109,7 +129,10 @@ mod tests {
             (&["train.denoisings=100000"], "train.denoisings = 100000"),
             (&["train.loss_weight=snr"], "one_minus_alpha_bar"),
             (&["diffusion.prediction=x_0"], "`eps` or `v`"),
-            (&["diffusion.levels=continuous", "diffusion.high_noise=1.0"], "diffusion.high_noise = 1"),
+            (
+                &["diffusion.levels=continuous", "diffusion.high_noise=1.0"],
+                "diffusion.high_noise = 1",
+            ),
             (&["diffusion.high_noise=0.1"], "diffusion.levels"),
             (&["diffusion.log_snr_shift=11"], "diffusion.log_snr_shift = 11"),
         ] {

@@ -29,9 +29,14 @@ mod tests {
     #[test]
     fn every_recipe_scores_by_the_protocol_so_that_scores_compare() {
         for (name, text) in BUILT_IN {
-            assert_eq!(Config::parse(text, name, &[]).unwrap().probe, ProbeConfig::default(), "{name}");
+            assert_eq!(
+                Config::parse(text, name, &[]).unwrap().probe,
+                ProbeConfig::default(),
+                "{name}"
+            );
         }
-        let asked = Config::parse(BUILT_IN[0].1, BUILT_IN[0].0, &["probe.epochs=40".into()]).unwrap();
+        let asked =
+            Config::parse(BUILT_IN[0].1, BUILT_IN[0].0, &["probe.epochs=40".into()]).unwrap();
         assert_ne!(asked.probe, ProbeConfig::default());
     }
 }

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Which sampler draws x_0 from x_T; spelt `ddim`, `ddpm` and `dpm-solver`, here and on the command line.
+/// Which sampler draws x_0 from x_T; spelt `ddim`, `ddpm` and `dpm-solver`, here and on the command
+/// line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Sampler {
@@ -21,7 +22,8 @@ pub enum Sampler {
 pub enum Guidance {
     /// One weight for the whole of z.
     Whole(f64),
-    /// One weight for each section: eps = eps_c + sum over i of w_i (eps_c - eps_i), eps_i predicted without section i.
+    /// One weight for each section: eps = eps_c + sum over i of w_i (eps_c - eps_i), eps_i
+    /// predicted without section i.
     Sections(Vec<f64>),
 }
 
@@ -34,14 +36,24 @@ impl Guidance {
         let weights = match self {
             Self::Whole(w) => std::slice::from_ref(w),
             Self::Sections(weights) if sections == 1 => {
-                return Err(format!("{} weights, but these weights don't know sections of z; give one number", weights.len()));
+                return Err(format!(
+                    "{} weights, but these weights don't know sections of z; give one number",
+                    weights.len()
+                ));
             }
             Self::Sections(weights) if weights.len() != sections => {
-                return Err(format!("{} weights, but z has {sections} sections; give one number or {sections}", weights.len()));
+                return Err(format!(
+                    "{} weights, but z has {sections} sections; give one number or {sections}",
+                    weights.len()
+                ));
             }
             Self::Sections(weights) => weights,
         };
-        if weights.iter().all(|w| w.is_finite()) { Ok(()) } else { Err("a weight must be a finite number".into()) }
+        if weights.iter().all(|w| w.is_finite()) {
+            Ok(())
+        } else {
+            Err("a weight must be a finite number".into())
+        }
     }
 }
 
@@ -60,11 +72,12 @@ pub struct SampleConfig {
     pub guidance: Guidance,
     /// Clip the predicted x_0 to [-1, 1] at each step.
     pub clip_x0: bool,
-    /// Where sampling begins, as t / T: above 0, and below 1 with the linear decoder's picture of z noised to that level; 1 is pure
-    /// noise, x_T.
+    /// Where sampling begins, as t / T: above 0, and below 1 with the linear decoder's picture of z
+    /// noised to that level; 1 is pure noise, x_T.
     #[serde(default = "pure_noise")]
     pub start: f64,
-    /// Evaluations of the denoiser each way where an image is inverted and drawn again from its own noise.
+    /// Evaluations of the denoiser each way where an image is inverted and drawn again from its own
+    /// noise.
     #[serde(default = "inversion_steps")]
     pub inversion_steps: usize,
 }
@@ -85,8 +98,10 @@ impl SampleConfig {
         self.start < 1.0
     }
 
-    /// The level t of `levels` that sampling begins at with the linear decoder's picture; none: with x_T.
+    /// The level t of `levels` that sampling begins at with the linear decoder's picture; none:
+    /// with x_T.
     pub fn start_level(&self, levels: usize) -> Option<usize> {
-        self.begins_with_picture().then(|| ((self.start * levels as f64).round() as usize).clamp(1, levels))
+        self.begins_with_picture()
+            .then(|| ((self.start * levels as f64).round() as usize).clamp(1, levels))
     }
 }

@@ -41,10 +41,14 @@ impl Config {
     /// The first side that isn't possible, by its key.
     pub(super) fn check_sides(&self) -> Result<(), String> {
         let (data, Sides { source, target }) = (&self.data, self.data.sides());
-        for (key, side) in [("data.side", data.side), ("data.source.side", source), ("data.target.side", target)] {
+        for (key, side) in
+            [("data.side", data.side), ("data.source.side", source), ("data.target.side", target)]
+        {
             if !RANGE.contains(&side) || !side.is_multiple_of(MULTIPLE) {
                 let (first, last) = RANGE.into_inner();
-                return Err(format!("{key} = {side}: must be a multiple of {MULTIPLE} from {first} to {last}"));
+                return Err(format!(
+                    "{key} = {side}: must be a multiple of {MULTIPLE} from {first} to {last}"
+                ));
             }
         }
         let stages = self.model.unet.multipliers.len();
@@ -63,7 +67,8 @@ impl Config {
     /// Sides of feature maps that `model.unet.attention` names and no stage of the denoiser has.
     pub fn unused_attention(&self) -> Vec<usize> {
         let unet = &self.model.unet;
-        let sides: Vec<usize> = (0..unet.multipliers.len()).map(|stage| self.model.sides.target >> stage).collect();
+        let sides: Vec<usize> =
+            (0..unet.multipliers.len()).map(|stage| self.model.sides.target >> stage).collect();
         unet.attention.iter().copied().filter(|side| !sides.contains(side)).collect()
     }
 }

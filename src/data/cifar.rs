@@ -1,4 +1,5 @@
-//! The official binary layout: six files of 3,073-byte records (label, then R, G, B planes), known by their SHA-256.
+//! The official binary layout: six files of 3,073-byte records (label, then R, G, B planes), known
+//! by their SHA-256.
 
 use super::{Images, bytes_of};
 use crate::error::{Error, Result};
@@ -47,10 +48,12 @@ pub struct Manifest {
     pub files: Vec<Expected>,
 }
 
-/// Checks size and SHA-256 of the six files in `folder` (the one named `cifar-10-batches-bin`); gives the data set's digest.
+/// Checks size and SHA-256 of the six files in `folder` (the one named `cifar-10-batches-bin`);
+/// gives the data set's digest.
 ///
 /// # Errors
-/// One sentence that names everything wrong: each missing file, each wrong size or digest beside the right one.
+/// One sentence that names everything wrong: each missing file, each wrong size or digest beside
+/// the right one.
 pub fn verify(folder: &Path) -> Result<String> {
     let manifest = Manifest::official();
     manifest.problems(folder).map_or_else(|| Ok(manifest.digest()), |p| Err(damaged(folder, &p)))
@@ -74,24 +77,39 @@ pub(crate) fn remedy(place: &Path) -> String {
 }
 
 fn damaged(folder: &Path, problems: &str) -> Error {
-    Error::failed(format!("{} is not the official CIFAR-10: {problems}; {}", folder.display(), remedy(folder)))
+    Error::failed(format!(
+        "{} is not the official CIFAR-10: {problems}; {}",
+        folder.display(),
+        remedy(folder)
+    ))
 }
 
 impl Manifest {
     /// The six files as their authors published them.
     pub fn official() -> Self {
-        let expected = |&(name, sha): &(&str, &str)| Expected { name: name.into(), bytes: 10_000 * RECORD, sha256: sha.into() };
+        let expected = |&(name, sha): &(&str, &str)| Expected {
+            name: name.into(),
+            bytes: 10_000 * RECORD,
+            sha256: sha.into(),
+        };
         Self { files: OFFICIAL.iter().map(expected).collect() }
     }
 
     /// One SHA-256 over the digests of the files.
     pub fn digest(&self) -> String {
-        sha256(self.files.iter().map(|f| format!("{}  {}\n", f.sha256, f.name)).collect::<String>().as_bytes())
+        sha256(
+            self.files
+                .iter()
+                .map(|f| format!("{}  {}\n", f.sha256, f.name))
+                .collect::<String>()
+                .as_bytes(),
+        )
     }
 
     /// Everything wrong in `folder`, as a list in words; `None` when all is well.
     pub fn problems(&self, folder: &Path) -> Option<String> {
-        let found: Vec<String> = self.files.par_iter().filter_map(|f| f.read(folder).err()).collect();
+        let found: Vec<String> =
+            self.files.par_iter().filter_map(|f| f.read(folder).err()).collect();
         (!found.is_empty()).then(|| found.join("; "))
     }
 
@@ -100,8 +118,10 @@ impl Manifest {
     /// # Errors
     /// See [`verify`].
     pub fn read(&self, folder: &Path) -> Result<(Images, Images, String)> {
-        let files: Vec<std::result::Result<Vec<u8>, String>> = self.files.par_iter().map(|f| f.read(folder)).collect();
-        let problems: Vec<&str> = files.iter().filter_map(|f| f.as_ref().err()).map(String::as_str).collect();
+        let files: Vec<std::result::Result<Vec<u8>, String>> =
+            self.files.par_iter().map(|f| f.read(folder)).collect();
+        let problems: Vec<&str> =
+            files.iter().filter_map(|f| f.as_ref().err()).map(String::as_str).collect();
         if !problems.is_empty() {
             return Err(damaged(folder, &problems.join("; ")));
         }
@@ -126,7 +146,11 @@ impl Expected {
 }
 
 /// The file `name` in `folder`, or what is wrong with it: a file of another length isn't read.
-pub(super) fn read_sized(folder: &Path, name: &str, expected: usize) -> std::result::Result<Vec<u8>, String> {
+pub(super) fn read_sized(
+    folder: &Path,
+    name: &str,
+    expected: usize,
+) -> std::result::Result<Vec<u8>, String> {
     let failed = |e: std::io::Error| match e.kind() {
         ErrorKind::NotFound => format!("{name} is missing"),
         _ => format!("{name} cannot be read ({e})"),
@@ -138,7 +162,11 @@ pub(super) fn read_sized(folder: &Path, name: &str, expected: usize) -> std::res
     }
     let mut bytes = Vec::with_capacity(expected);
     file.take(length).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() != expected { Err(format!("{name} changed while it was read")) } else { Ok(bytes) }
+    if bytes.len() != expected {
+        Err(format!("{name} changed while it was read"))
+    } else {
+        Ok(bytes)
+    }
 }
 
 /// The images of one file in the official layout, however many.
@@ -160,7 +188,8 @@ fn check_labels(bytes: &[u8]) -> std::result::Result<(), String> {
     }
 }
 
-/// The records of `files`, in order. Each file is let go of once it has been taken up: nobody needs room for two of all.
+/// The records of `files`, in order. Each file is let go of once it has been taken up: nobody needs
+/// room for two of all.
 fn images(files: Vec<impl AsRef<[u8]>>) -> Images {
     let n = files.iter().map(|f| f.as_ref().len() / RECORD).sum::<usize>();
     let (mut pixels, mut labels) = (Vec::with_capacity(n * IMAGE), Vec::with_capacity(n));
@@ -181,7 +210,10 @@ pub(super) mod tests {
     pub fn write_sample(folder: &Path, records: usize) -> Manifest {
         std::fs::create_dir_all(folder).unwrap();
         let file = |(f, (name, _)): (usize, &(&str, &str))| {
-            let record = |r: usize| (0..RECORD).map(move |i| if i == 0 { (r % 10) as u8 } else { (f * 31 + r * 7 + i) as u8 });
+            let record = |r: usize| {
+                (0..RECORD)
+                    .map(move |i| if i == 0 { (r % 10) as u8 } else { (f * 31 + r * 7 + i) as u8 })
+            };
             let bytes: Vec<u8> = (0..records).flat_map(record).collect();
             std::fs::write(folder.join(name), &bytes).unwrap();
             Expected { name: (*name).into(), bytes: bytes.len(), sha256: sha256(&bytes) }
@@ -201,9 +233,12 @@ pub(super) mod tests {
 
     #[test]
     fn the_remedy_takes_any_path() {
-        for (place, root) in [("my data", "my data"), ("it's/cifar-10-batches-bin", "it's"), (FOLDER, ".")] {
+        for (place, root) in
+            [("my data", "my data"), ("it's/cifar-10-batches-bin", "it's"), (FOLDER, ".")]
+        {
             let message = remedy(Path::new(place));
-            let commands: Vec<Vec<String>> = message.split('`').skip(1).step_by(2).filter_map(shlex::split).collect();
+            let commands: Vec<Vec<String>> =
+                message.split('`').skip(1).step_by(2).filter_map(shlex::split).collect();
             let [fetch, import] = &commands[..] else { panic!("{message}") };
             assert_eq!(fetch, &["soda", "data", "fetch", "--data", root]);
             assert_eq!(import, &["soda", "data", "import", "PATH", "--data", root]);
@@ -224,7 +259,11 @@ pub(super) mod tests {
         for part in [
             "data_batch_2.bin is missing".to_string(),
             format!("data_batch_3.bin has {} bytes instead of {}", 2 * RECORD - 1, 2 * RECORD),
-            format!("test_batch.bin has SHA-256 {} instead of {}", sha256(&bytes), manifest.files[5].sha256),
+            format!(
+                "test_batch.bin has SHA-256 {} instead of {}",
+                sha256(&bytes),
+                manifest.files[5].sha256
+            ),
             format!("soda data fetch --data {}`", dir.path().display()),
         ] {
             assert!(message.contains(&part), "{part:?} in {message}");

@@ -1,7 +1,9 @@
-//! CIFAR-100 in its official binary layout: two files of 3,074-byte records (coarse label, fine label, then R, G, B planes).
+//! CIFAR-100 in its official binary layout: two files of 3,074-byte records (coarse label, fine
+//! label, then R, G, B planes).
 //!
-//! The fine labels are the classes. No SHA-256 of the two files is published, so they are known by their sizes, their labels and
-//! the number of images of each class; the archive is known by its MD5 (see [`source`](super::source)).
+//! The fine labels are the classes. No SHA-256 of the two files is published, so they are known by
+//! their sizes, their labels and the number of images of each class; the archive is known by its
+//! MD5 (see [`source`](super::source)).
 
 use super::Images;
 use super::cifar::{IMAGE, SIDE, read_sized};
@@ -46,12 +48,12 @@ pub(super) fn locate(place: &Path) -> Option<PathBuf> {
     (place.is_dir() && (place.ends_with(FOLDER) || holds_any())).then(|| place.to_path_buf())
 }
 
-/// Training and test images of the files in `folder`, with `per_class` images of each class ([`PER_CLASS`] officially), and one
-/// SHA-256 over those of the two files.
+/// Training and test images of the files in `folder`, with `per_class` images of each class
+/// ([`PER_CLASS`] officially), and one SHA-256 over those of the two files.
 ///
 /// # Errors
-/// A file that is missing or has another size, a label out of range or beside two coarse ones, a class with more or fewer images;
-/// all that is wrong is in the message.
+/// A file that is missing or has another size, a label out of range or beside two coarse ones, a
+/// class with more or fewer images; all that is wrong is in the message.
 pub(super) fn read(folder: &Path, per_class: [usize; 2]) -> Result<(Images, Images, String)> {
     read_both(folder, per_class).map_err(|problems| {
         let shown = folder.display();
@@ -66,19 +68,31 @@ pub(super) fn problems(folder: &Path, per_class: [usize; 2]) -> Option<String> {
     read_both(folder, per_class).err()
 }
 
-fn read_both(folder: &Path, per_class: [usize; 2]) -> std::result::Result<(Images, Images, String), String> {
-    let both = rayon::join(|| read_file(folder, FILES[0], per_class[0]), || read_file(folder, FILES[1], per_class[1]));
+fn read_both(
+    folder: &Path,
+    per_class: [usize; 2],
+) -> std::result::Result<(Images, Images, String), String> {
+    let both = rayon::join(
+        || read_file(folder, FILES[0], per_class[0]),
+        || read_file(folder, FILES[1], per_class[1]),
+    );
     match both {
         (Ok((train, train_sha)), Ok((test, test_sha))) => {
             let digests = format!("{train_sha}  {}\n{test_sha}  {}\n", FILES[0], FILES[1]);
             Ok((train, test, sha256(digests.as_bytes())))
         }
-        (train, test) => Err([train.err(), test.err()].into_iter().flatten().collect::<Vec<_>>().join("; ")),
+        (train, test) => {
+            Err([train.err(), test.err()].into_iter().flatten().collect::<Vec<_>>().join("; "))
+        }
     }
 }
 
 /// The images of one file and its SHA-256, or what is wrong with it.
-fn read_file(folder: &Path, name: &str, per_class: usize) -> std::result::Result<(Images, String), String> {
+fn read_file(
+    folder: &Path,
+    name: &str,
+    per_class: usize,
+) -> std::result::Result<(Images, String), String> {
     let bytes = read_sized(folder, name, CLASSES.len() * per_class * RECORD)?;
     let images = parse(&bytes, per_class).map_err(|e| format!("{name} {e}"))?;
     Ok((images, sha256(&bytes)))
@@ -99,7 +113,10 @@ pub fn parse(bytes: &[u8], per_class: usize) -> std::result::Result<Images, Stri
         let (coarse, fine) = (record[0], record[1]);
         let class = usize::from(fine);
         if coarse >= COARSE_CLASSES || class >= CLASSES.len() {
-            return Err(format!("has the labels {coarse} and {fine} in record {i}, above {} or 99", COARSE_CLASSES - 1));
+            return Err(format!(
+                "has the labels {coarse} and {fine} in record {i}, above {} or 99",
+                COARSE_CLASSES - 1
+            ));
         }
         if *coarse_of[class].get_or_insert(coarse) != coarse {
             return Err(format!("has class {fine} under two coarse labels (record {i})"));
@@ -109,7 +126,10 @@ pub fn parse(bytes: &[u8], per_class: usize) -> std::result::Result<Images, Stri
         pixels.extend_from_slice(&record[2..]);
     }
     if let Some(class) = counts.iter().position(|&count| count != per_class) {
-        return Err(format!("has {} images of class {class} ({}) instead of {per_class}", counts[class], CLASSES[class]));
+        return Err(format!(
+            "has {} images of class {class} ({}) instead of {per_class}",
+            counts[class], CLASSES[class]
+        ));
     }
     Ok(Images::new(SIDE, pixels, labels))
 }
@@ -155,7 +175,10 @@ pub(super) mod tests {
         // The digest is that of the content, names included.
         std::fs::write(dir.path().join("test.bin"), records(1, 32)).unwrap();
         assert_ne!(read(dir.path(), SAMPLE).unwrap().2, digest);
-        assert!(message_of_official(dir.path()).contains("train.bin has 614800 bytes instead of 153700000"));
+        assert!(
+            message_of_official(dir.path())
+                .contains("train.bin has 614800 bytes instead of 153700000")
+        );
     }
 
     fn message_of_official(folder: &Path) -> String {
@@ -173,19 +196,29 @@ pub(super) mod tests {
             std::fs::write(&path, bytes).unwrap();
             message(dir.path())
         };
-        assert!(damage("train.bin", 3 * RECORD + 1, 100).contains("train.bin has the labels 0 and 100 in record 3"));
+        assert!(
+            damage("train.bin", 3 * RECORD + 1, 100)
+                .contains("train.bin has the labels 0 and 100 in record 3")
+        );
         assert!(damage("test.bin", 0, 20).contains("test.bin has the labels 20 and 0 in record 0"));
-        assert!(damage("train.bin", 107 * RECORD, 2).contains("class 7 under two coarse labels (record 107)"));
+        assert!(
+            damage("train.bin", 107 * RECORD, 2)
+                .contains("class 7 under two coarse labels (record 107)")
+        );
         // A record of class 8 becomes one of class 7, which has the same coarse label.
         let count = damage("test.bin", 8 * RECORD + 1, 7);
         assert!(
-            count.contains("test.bin has 2 images of class 7 (beetle) instead of 1") && !count.contains("train.bin"),
+            count.contains("test.bin has 2 images of class 7 (beetle) instead of 1")
+                && !count.contains("train.bin"),
             "{count}"
         );
         std::fs::remove_file(dir.path().join("test.bin")).unwrap();
         std::fs::write(dir.path().join("train.bin"), "short").unwrap();
         let both = message(dir.path());
-        assert!(both.contains("train.bin has 5 bytes instead of 614800; test.bin is missing"), "{both}");
+        assert!(
+            both.contains("train.bin has 5 bytes instead of 614800; test.bin is missing"),
+            "{both}"
+        );
     }
 
     #[test]

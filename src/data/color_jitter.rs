@@ -1,5 +1,5 @@
-//! SimCLR's colour distortion (Chen et al., arXiv 2002.05709, appendix A): torchvision's ColorJitter and RandomGrayscale, on bytes as
-//! PIL computes them.
+//! SimCLR's colour distortion (Chen et al., arXiv 2002.05709, appendix A): torchvision's
+//! ColorJitter and RandomGrayscale, on bytes as PIL computes them.
 
 use super::rand_augment::{Op, grey};
 use crate::rng::{self, Stream};
@@ -8,8 +8,9 @@ use rand::RngExt;
 /// What of the strength the range of brightness, contrast and saturation is, and that of the hue.
 const RANGES: (f64, f64) = (0.8, 0.2);
 
-/// Changes brightness, contrast, saturation and hue of an image `[3, side, side]`, in an order that is drawn: the first three by
-/// factors uniform within 1 +- 0.8 `strength`, the hue by a turn uniform within +- 0.2 `strength` of the colour circle.
+/// Changes brightness, contrast, saturation and hue of an image `[3, side, side]`, in an order that
+/// is drawn: the first three by factors uniform within 1 +- 0.8 `strength`, the hue by a turn
+/// uniform within +- 0.2 `strength` of the colour circle.
 pub fn color_jitter(image: &mut [u8], strength: f32, rng: &mut Stream) {
     let strength = f64::from(strength);
     let order = rng::permutation(rng, 4);

@@ -41,25 +41,32 @@ impl Geometry {
         Geometry { window: Window::whole(side), flip: false }
     }
 
-    /// How `self` lies in the view `source` of the same image, `[scale_x, offset_x, scale_y, offset_y]`: the point (x, y) of
-    /// `self` is (scale_x x + offset_x, scale_y y + offset_y) of `source`, both from -1 (left, top) to 1 (right, bottom),
-    /// whatever the sides of the two views.
+    /// How `self` lies in the view `source` of the same image, `[scale_x, offset_x, scale_y,
+    /// offset_y]`: the point (x, y) of `self` is (scale_x x + offset_x, scale_y y + offset_y) of
+    /// `source`, both from -1 (left, top) to 1 (right, bottom), whatever the sides of the two
+    /// views.
     pub fn within(&self, source: &Geometry) -> [f32; 4] {
         let axis = |at: usize, length: usize, source_at: usize, source_length: usize| {
-            let (scale, shift) = (length as f32 / source_length as f32, at as f32 - source_at as f32);
+            let (scale, shift) =
+                (length as f32 / source_length as f32, at as f32 - source_at as f32);
             [scale, 2.0 * shift / source_length as f32 + scale - 1.0]
         };
         let (own, other) = (&self.window, &source.window);
         let [scale_x, offset_x] = axis(own.left, own.width, other.left, other.width);
         let [scale_y, offset_y] = axis(own.top, own.height, other.top, other.height);
         let sign = |flip: bool| if flip { -1.0 } else { 1.0 };
-        [scale_x * sign(self.flip) * sign(source.flip), offset_x * sign(source.flip), scale_y, offset_y]
+        [
+            scale_x * sign(self.flip) * sign(source.flip),
+            offset_x * sign(source.flip),
+            scale_y,
+            offset_y,
+        ]
     }
 }
 
 impl Geometry {
-    /// The geometry, in the plain image of `side` pixels a side, that lies in it as `within` says: what [`Geometry::within`] of it
-    /// gives, to a pixel; what would lie outside is cut off.
+    /// The geometry, in the plain image of `side` pixels a side, that lies in it as `within` says:
+    /// what [`Geometry::within`] of it gives, to a pixel; what would lie outside is cut off.
     pub fn of_plain([scale_x, offset_x, scale_y, offset_y]: [f32; 4], side: usize) -> Geometry {
         let axis = |scale: f32, offset: f32| {
             let pixels = |share: f32| (share * side as f32).round().max(0.0) as usize;
@@ -71,16 +78,19 @@ impl Geometry {
     }
 }
 
-/// Draws the window of a RandomResizedCrop of an image of `side` pixels a side: area uniform within `crop_scale`, width over
-/// height log-uniform within `crop_ratio`; after ten windows that don't fit, the largest central one of an allowed ratio.
+/// Draws the window of a RandomResizedCrop of an image of `side` pixels a side: area uniform within
+/// `crop_scale`, width over height log-uniform within `crop_ratio`; after ten windows that don't
+/// fit, the largest central one of an allowed ratio.
 pub fn draw_window(side: usize, config: &ViewConfig, rng: &mut Stream) -> Window {
-    let between = |rng: &mut Stream, [low, high]: [f64; 2]| low + (high - low) * rng.random::<f64>();
+    let between =
+        |rng: &mut Stream, [low, high]: [f64; 2]| low + (high - low) * rng.random::<f64>();
     let scale = config.crop_scale.map(f64::from);
     let ratio = config.crop_ratio.map(f64::from);
     for _ in 0..10 {
         let area = (side * side) as f64 * between(rng, scale);
         let ratio = between(rng, ratio.map(f64::ln)).exp();
-        let [width, height] = [area * ratio, area / ratio].map(|square| square.sqrt().round_ties_even() as usize);
+        let [width, height] =
+            [area * ratio, area / ratio].map(|square| square.sqrt().round_ties_even() as usize);
         if (1..=side).contains(&width) && (1..=side).contains(&height) {
             let top = rng.random_range(0..=(side - height) as u32) as usize;
             let left = rng.random_range(0..=(side - width) as u32) as usize;
@@ -90,7 +100,8 @@ pub fn draw_window(side: usize, config: &ViewConfig, rng: &mut Stream) -> Window
     central_window(side, ratio)
 }
 
-/// The largest central window of an image of `side` pixels a side whose width over height lies within `ratio`.
+/// The largest central window of an image of `side` pixels a side whose width over height lies
+/// within `ratio`.
 fn central_window(side: usize, [smallest, largest]: [f64; 2]) -> Window {
     let shorter = |share: f64| ((side as f64 * share).round_ties_even() as usize).clamp(1, side);
     let (width, height) = if smallest > 1.0 {
@@ -105,7 +116,8 @@ fn central_window(side: usize, [smallest, largest]: [f64; 2]) -> Window {
 
 const PRECISION: u32 = 22;
 
-/// What each pixel of a resized line is made of: `count` inputs in a row, from `first` on, and their weights in 1 / 2^22.
+/// What each pixel of a resized line is made of: `count` inputs in a row, from `first` on, and
+/// their weights in 1 / 2^22.
 struct Taps {
     count: usize,
     first: Vec<usize>,
@@ -114,8 +126,9 @@ struct Taps {
 }
 
 impl Taps {
-    /// Bilinear taps for resizing a line of `from` pixels to `to`, as PIL has them: two inputs a pixel where the line is
-    /// stretched, and as many more as it is shortened by where it is reduced (antialiasing).
+    /// Bilinear taps for resizing a line of `from` pixels to `to`, as PIL has them: two inputs a
+    /// pixel where the line is stretched, and as many more as it is shortened by where it is
+    /// reduced (antialiasing).
     fn new(from: usize, to: usize) -> Self {
         let scale = from as f64 / to as f64;
         let support = scale.max(1.0);
@@ -124,7 +137,8 @@ impl Taps {
         let (mut firsts, mut weights) = (Vec::with_capacity(to), Vec::with_capacity(to * count));
         for x in 0..to {
             let center = (x as f64 + 0.5) * scale;
-            // Near the end of the line the taps begin earlier; what lies outside the filter weighs nothing.
+            // Near the end of the line the taps begin earlier; what lies outside the filter weighs
+            // nothing.
             let first = ((center - support + 0.5).max(0.0) as usize).min(from - count);
             let weight = |i: usize| 1.0 - ((i as f64 - center + 0.5) * narrow).abs().min(1.0);
             let sum: f64 = (first..first + count).map(weight).sum();
@@ -138,13 +152,19 @@ impl Taps {
     /// Resizes `line` to `out`.
     fn along(&self, line: &[u8], out: &mut [u8]) {
         if self.count == 2 {
-            for ((value, &first), &weights) in out.iter_mut().zip(&self.first).zip(self.weights.as_chunks().0) {
+            for ((value, &first), &weights) in
+                out.iter_mut().zip(&self.first).zip(self.weights.as_chunks().0)
+            {
                 *value = mix(line[first], line[first + 1], weights);
             }
             return;
         }
-        for ((value, &first), weights) in out.iter_mut().zip(&self.first).zip(self.weights.chunks_exact(self.count)) {
-            *value = rounded(line[first..].iter().zip(weights).map(|(&p, &weight)| i32::from(p) * weight).sum());
+        for ((value, &first), weights) in
+            out.iter_mut().zip(&self.first).zip(self.weights.chunks_exact(self.count))
+        {
+            *value = rounded(
+                line[first..].iter().zip(weights).map(|(&p, &weight)| i32::from(p) * weight).sum(),
+            );
         }
     }
 
@@ -171,12 +191,14 @@ impl Taps {
     }
 }
 
-/// Resizes `window` of `image` to `[3, side, side]`, bilinearly, with half-pixel centres and PIL's rounding: first along rows,
-/// then along columns, a byte in between. `flip` mirrors the result left to right.
+/// Resizes `window` of `image` to `[3, side, side]`, bilinearly, with half-pixel centres and PIL's
+/// rounding: first along rows, then along columns, a byte in between. `flip` mirrors the result
+/// left to right.
 pub fn resized_crop(image: &[u8], window: Window, flip: bool, side: usize) -> Vec<u8> {
     let own = side_of(image);
     let Window { top, left, height, width } = window;
-    let [columns, lines] = [width, height].map(|from| (from != side).then(|| Taps::new(from, side)));
+    let [columns, lines] =
+        [width, height].map(|from| (from != side).then(|| Taps::new(from, side)));
     let mut out = vec![0; bytes_of(side)];
     let mut rows = vec![0; height * side];
     for (plane, out) in image.chunks_exact(own * own).zip(out.chunks_exact_mut(side * side)) {
@@ -210,7 +232,8 @@ fn mix(a: u8, b: u8, weights: [i32; 2]) -> u8 {
     rounded(i32::from(a) * weights[0] + i32::from(b) * weights[1])
 }
 
-/// A sum of bytes, weighted in 1 / 2^22. Weights sum to 2^22 (within a unit each), so the result fits a byte after rounding.
+/// A sum of bytes, weighted in 1 / 2^22. Weights sum to 2^22 (within a unit each), so the result
+/// fits a byte after rounding.
 fn rounded(sum: i32) -> u8 {
     ((sum + (1 << (PRECISION - 1))) >> PRECISION).min(255) as u8
 }

@@ -22,13 +22,14 @@ pub(super) const MOST_CLASSES: usize = 65_535;
 
 /// The images below `place`; `None` if there are none.
 ///
-/// Where every top folder has the name of a set and one is for training, the top folders are the sets (see [`Set::named`]) and those in
-/// them the classes; otherwise the top folders are the classes. `layout` decides instead. Classes that are numbers are in the order of
-/// numbers, others in that of their names. Images without class folders have no class.
+/// Where every top folder has the name of a set and one is for training, the top folders are the
+/// sets (see [`Set::named`]) and those in them the classes; otherwise the top folders are the
+/// classes. `layout` decides instead. Classes that are numbers are in the order of numbers, others
+/// in that of their names. Images without class folders have no class.
 ///
 /// # Errors
-/// Images beside class folders; no training set where there are to be sets; more classes than labels have numbers for; a folder that
-/// can't be read.
+/// Images beside class folders; no training set where there are to be sets; more classes than
+/// labels have numbers for; a folder that can't be read.
 pub(super) fn list(place: &Path, layout: Option<Layout>) -> Result<Option<Listing>> {
     let top = Entries::of(place)?;
     let name_of = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -38,7 +39,11 @@ pub(super) fn list(place: &Path, layout: Option<Layout>) -> Result<Option<Listin
     let splits = match layout {
         Some(Layout::Classes) => false,
         Some(Layout::Splits) if !training => {
-            let held = if names.is_empty() { "no folders".into() } else { format!("the folders {}", names.join(", ")) };
+            let held = if names.is_empty() {
+                "no folders".into()
+            } else {
+                format!("the folders {}", names.join(", "))
+            };
             return Err(Error::usage(format!(
                 "--layout splits: {} holds {held}, and none of them is named train or training",
                 place.display()
@@ -57,7 +62,9 @@ pub(super) fn list(place: &Path, layout: Option<Layout>) -> Result<Option<Listin
     let mut reading = Vec::new();
     for ((folder, name), set) in top.folders.iter().zip(&names).zip(sets) {
         match set {
-            Some((_, true)) if tested => walked.leave_out(folder, "images for validation, as there is a test set"),
+            Some((_, true)) if tested => {
+                walked.leave_out(folder, "images for validation, as there is a test set")
+            }
             Some((set, _)) => {
                 let word = if set == Set::Train { "training" } else { "test" };
                 reading.push(format!("{name} is the {word} set"));
@@ -66,7 +73,9 @@ pub(super) fn list(place: &Path, layout: Option<Layout>) -> Result<Option<Listin
             None => walked.leave_out(folder, "images in folders that are no set"),
         }
     }
-    top.images.iter().for_each(|path| walked.add_left_out("images beside the folders of the sets", path));
+    top.images
+        .iter()
+        .for_each(|path| walked.add_left_out("images beside the folders of the sets", path));
     top.others.iter().for_each(|(path, what)| walked.add_left_out(what, path));
     walked.listing(place, &(reading.join(", ") + "; "))
 }
@@ -111,7 +120,10 @@ impl Walked {
                 place.display()
             ))),
             Some(_) => {
-                self.classes.entry(String::new()).or_default().extend(images.into_iter().map(|path| (path, set)));
+                self.classes
+                    .entry(String::new())
+                    .or_default()
+                    .extend(images.into_iter().map(|path| (path, set)));
                 Ok(())
             }
             None => Ok(()),
@@ -137,7 +149,9 @@ impl Walked {
         if let Some((_, e)) = self.failed.pop() {
             return Err(e);
         }
-        let name = |path: &Path| path.strip_prefix(place).unwrap_or(path).to_string_lossy().replace('\\', "/");
+        let name = |path: &Path| {
+            path.strip_prefix(place).unwrap_or(path).to_string_lossy().replace('\\', "/")
+        };
         if self.classes.is_empty() {
             return Ok(None);
         }
@@ -148,7 +162,8 @@ impl Walked {
                 place.display()
             )));
         }
-        let mut classes: Vec<String> = self.classes.keys().filter(|class| !class.is_empty()).cloned().collect();
+        let mut classes: Vec<String> =
+            self.classes.keys().filter(|class| !class.is_empty()).cloned().collect();
         classes.sort_by(|a, b| class_order(a, b));
         if classes.len() > MOST_CLASSES {
             let n = classes.len();
@@ -166,8 +181,11 @@ impl Walked {
             }
         }
         let mut left_out = Vec::new();
-        self.left_out.iter().for_each(|(what, path)| LeftOut::add(&mut left_out, what, || name(path)));
-        let of_classes = if without { "no folders, so no classes" } else { "classes are the folders" };
+        self.left_out
+            .iter()
+            .for_each(|(what, path)| LeftOut::add(&mut left_out, what, || name(path)));
+        let of_classes =
+            if without { "no folders, so no classes" } else { "classes are the folders" };
         let last = place.file_name().unwrap_or(place.as_os_str()).to_string_lossy();
         Ok(Some(Listing {
             name: format!("images of {last}"),

@@ -1,4 +1,5 @@
-//! From a listing to pixels: all contents decoded in parallel, what can't be read collected, what is odd noted.
+//! From a listing to pixels: all contents decoded in parallel, what can't be read collected, what
+//! is odd noted.
 
 use super::inventory::{Inventory, UNREADABLE};
 use super::listing::{Content, LeftOut, Listing};
@@ -28,8 +29,9 @@ pub(super) struct Gathered {
     pub inventory: Inventory,
 }
 
-/// Hands each image of `listing`, of which `share` is for the test, to `sink` if it can be read, at `side` pixels a side, `[3, side, side]`, with its number, in the order
-/// in which its contents come.
+/// Hands each image of `listing`, of which `share` is for the test, to `sink` if it can be read, at
+/// `side` pixels a side, `[3, side, side]`, with its number, in the order in which its contents
+/// come.
 ///
 /// # Errors
 /// What the contents or `sink` say. Images that can't be read are no error yet.
@@ -45,7 +47,8 @@ pub(super) fn gather(
         let each = (1.0 / share * 10.0).round() / 10.0;
         reading += &format!(", one image in {each} of each class is for the test");
     }
-    let inventory = Inventory { reading, left_out: listing.left_out.clone(), ..Inventory::default() };
+    let inventory =
+        Inventory { reading, left_out: listing.left_out.clone(), ..Inventory::default() };
     let mut state = State {
         gathered: Gathered { digests: vec![None; n], unreadable: Vec::new(), inventory },
         waiting: Vec::new(),
@@ -94,12 +97,14 @@ impl State<'_> {
     fn decode(&mut self) -> Result<()> {
         let (side, progress) = (self.side, &self.progress);
         let read = |(number, content)| {
-            let decoded = pixels_of(content, side).map(|decoded| (Sha256::digest(&decoded.pixels).into(), decoded));
+            let decoded = pixels_of(content, side)
+                .map(|decoded| (Sha256::digest(&decoded.pixels).into(), decoded));
             progress.add(1);
             (number, decoded)
         };
         type Read = std::result::Result<(PixelDigest, Decoded), String>;
-        let decoded: Vec<(usize, Read)> = std::mem::take(&mut self.waiting).into_par_iter().map(read).collect();
+        let decoded: Vec<(usize, Read)> =
+            std::mem::take(&mut self.waiting).into_par_iter().map(read).collect();
         self.bytes = 0;
         for (number, read) in decoded {
             match read {
@@ -125,7 +130,8 @@ pub(super) fn pixels_of(content: Content, side: usize) -> std::result::Result<De
         Content::File(path) => decode_file(&path, side),
         Content::Encoded(bytes) => picture::decode(&bytes, side).map_err(|trouble| trouble.brief()),
         Content::Planes { side: own, pixels } => {
-            let pixels = if own == side { pixels } else { picture::resample_one(&pixels, own, side) };
+            let pixels =
+                if own == side { pixels } else { picture::resample_one(&pixels, own, side) };
             Ok(Decoded { pixels, width: own as u32, height: own as u32, twelve_bit: false })
         }
         Content::Unreadable(why) => Err(why),
@@ -146,7 +152,8 @@ impl Gathered {
     /// Sorts out what can't be read: with `skip` it is left out and counted, otherwise an error.
     ///
     /// # Errors
-    /// Without `skip`, a list of everything in `place` that can't be read, the first by name; nothing can be read at all.
+    /// Without `skip`, a list of everything in `place` that can't be read, the first by name;
+    /// nothing can be read at all.
     pub(super) fn judge(&mut self, listing: &Listing, place: &str, skip: bool) -> Result<()> {
         let (n, bad) = (listing.entries.len(), self.unreadable.len());
         if bad == 0 {
@@ -154,15 +161,21 @@ impl Gathered {
         }
         if skip && bad < n {
             for (number, why) in &self.unreadable {
-                LeftOut::add(&mut self.inventory.left_out, UNREADABLE, || format!("{} {why}", listing.entries[*number].name));
+                LeftOut::add(&mut self.inventory.left_out, UNREADABLE, || {
+                    format!("{} {why}", listing.entries[*number].name)
+                });
             }
             return Ok(());
         }
-        let list = self.unreadable.iter().map(|(number, why)| format!("{} {why}", listing.entries[*number].name));
+        let list = self
+            .unreadable
+            .iter()
+            .map(|(number, why)| format!("{} {why}", listing.entries[*number].name));
         Err(unreadable(place, n, bad, list))
     }
 
-    /// Notes the images of the test set whose pixels are those of a training image. `sets` are numbers of entries.
+    /// Notes the images of the test set whose pixels are those of a training image. `sets` are
+    /// numbers of entries.
     pub(super) fn compare(&mut self, listing: &Listing, sets: &[Vec<u32>; 2]) {
         let digest = |i: &u32| self.digests[*i as usize];
         let train: std::collections::HashMap<PixelDigest, u32> =
@@ -171,13 +184,16 @@ impl Gathered {
             let Some(twin) = digest(i).and_then(|digest| train.get(&digest)) else { continue };
             self.inventory.in_both += 1;
             if self.inventory.in_both_first.len() < LeftOut::NAMED {
-                self.inventory.in_both_first.push([i, twin].map(|&i| listing.entries[i as usize].name.clone()));
+                self.inventory
+                    .in_both_first
+                    .push([i, twin].map(|&i| listing.entries[i as usize].name.clone()));
             }
         }
     }
 }
 
-/// That `bad` of `n` images of `place` can't be read; `list` says of them, or of the first, which and why.
+/// That `bad` of `n` images of `place` can't be read; `list` says of them, or of the first, which
+/// and why.
 pub fn unreadable(place: &str, n: usize, bad: usize, list: impl Iterator<Item = String>) -> Error {
     let what = match bad {
         1 => format!("{place}: one image can't be read:"),
@@ -191,8 +207,8 @@ pub fn unreadable(place: &str, n: usize, bad: usize, list: impl Iterator<Item = 
     )
 }
 
-/// One SHA-256 in hex over the names of the classes, and labels and pixels of the two sets, wherever they lie and however they are
-/// stored.
+/// One SHA-256 in hex over the names of the classes, and labels and pixels of the two sets,
+/// wherever they lie and however they are stored.
 pub(super) fn digest(classes: &[String], sets: [(&[u16], &[PixelDigest]); 2]) -> String {
     let mut all = Sha256::new();
     all.update(classes.iter().map(|class| format!("{class}\n")).collect::<String>());

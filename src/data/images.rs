@@ -1,4 +1,5 @@
-//! Images of a data set: square, of three colour planes, a byte for each value; in memory, or in a file that is read by position.
+//! Images of a data set: square, of three colour planes, a byte for each value; in memory, or in a
+//! file that is read by position.
 
 use super::names::Names;
 use super::pack::Pack;
@@ -18,7 +19,12 @@ pub const fn bytes_of(side: usize) -> usize {
 /// If it isn't a square image of three planes.
 pub fn side_of<T>(image: &[T]) -> usize {
     let side = (image.len() / 3).isqrt();
-    assert_eq!(image.len(), bytes_of(side), "{} values are no square image of three planes", image.len());
+    assert_eq!(
+        image.len(),
+        bytes_of(side),
+        "{} values are no square image of three planes",
+        image.len()
+    );
     side
 }
 
@@ -59,7 +65,8 @@ enum Store {
 }
 
 impl Images {
-    /// Images of `side` pixels a side out of `pixels` `[N, 3, side, side]` and `labels` `[N]`, named `image:0` and so on.
+    /// Images of `side` pixels a side out of `pixels` `[N, 3, side, side]` and `labels` `[N]`,
+    /// named `image:0` and so on.
     ///
     /// # Panics
     /// When the two disagree on N.
@@ -95,7 +102,8 @@ impl Images {
         self.labels.is_empty()
     }
 
-    /// Bytes of memory that the pixels take; of images that are read from a file by position, only where each lies.
+    /// Bytes of memory that the pixels take; of images that are read from a file by position, only
+    /// where each lies.
     pub fn held_bytes(&self) -> usize {
         match &self.store {
             Store::Memory(pixels) => pixels.len(),
@@ -115,7 +123,12 @@ impl Images {
             }
             Store::Pack(pack, rows) => {
                 let image = pack.row(rows[i])?;
-                Ok(if pack.side() == self.side { image } else { resample_one(&image, pack.side(), self.side) }.into())
+                Ok(if pack.side() == self.side {
+                    image
+                } else {
+                    resample_one(&image, pack.side(), self.side)
+                }
+                .into())
             }
         }
     }
@@ -130,7 +143,8 @@ impl Images {
         &self.labels
     }
 
-    /// The name of image `i`: its file's within the place that it came from, or `train:17` where it came without.
+    /// The name of image `i`: its file's within the place that it came from, or `train:17` where it
+    /// came without.
     pub fn name(&self, i: usize) -> Cow<'_, str> {
         self.names.get(i)
     }
@@ -154,7 +168,9 @@ impl Images {
                 indices.iter().for_each(|&i| pixels.extend_from_slice(&all[i * bytes..][..bytes]));
                 Store::Memory(pixels)
             }
-            Store::Pack(pack, rows) => Store::Pack(pack.clone(), indices.iter().map(|&i| rows[i]).collect()),
+            Store::Pack(pack, rows) => {
+                Store::Pack(pack.clone(), indices.iter().map(|&i| rows[i]).collect())
+            }
         };
         let labels = indices.iter().map(|&i| self.labels[i]).collect();
         Images { side: self.side, store, labels, names: self.names.select(indices.iter().copied()) }
@@ -165,13 +181,16 @@ impl Images {
         self.select(&(0..n.min(self.len())).collect::<Vec<_>>())
     }
 
-    /// The same images at `side` pixels a side, resampled as files are: now, or, where they lie in a file, when they are read.
+    /// The same images at `side` pixels a side, resampled as files are: now, or, where they lie in
+    /// a file, when they are read.
     ///
     /// # Errors
     /// If they don't fit into memory.
     pub(super) fn at(&self, side: usize) -> Result<Images> {
         let store = match &self.store {
-            Store::Memory(pixels) => Store::Memory(super::picture::resample(pixels, self.side, side)?),
+            Store::Memory(pixels) => {
+                Store::Memory(super::picture::resample(pixels, self.side, side)?)
+            }
             packed => packed.clone(),
         };
         Ok(Images { side, store, labels: self.labels.clone(), names: self.names.clone() })
@@ -203,7 +222,10 @@ mod tests {
     fn more_than_any_memory_is_refused_with_a_sentence() {
         for count in [usize::MAX / 8, usize::MAX] {
             let message = allocate(count, 256).unwrap_err().to_string();
-            assert!(message.contains("256 x 256 pixels take") && message.contains("smaller data.side"), "{message}");
+            assert!(
+                message.contains("256 x 256 pixels take") && message.contains("smaller data.side"),
+                "{message}"
+            );
         }
         assert_eq!(allocate(2, 16).unwrap().len(), 2 * 768);
     }

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 pub struct Inventory {
     /// How the place was read, as the rest of a sentence: "classes are the sub-folders".
     pub reading: String,
-    /// Images by the shorter side of their files, from the smallest; empty where all have the same by definition.
+    /// Images by the shorter side of their files, from the smallest; empty where all have the same
+    /// by definition.
     pub sizes: Vec<Size>,
     /// What lies there and is no part of the data set.
     pub left_out: Vec<LeftOut>,
@@ -49,7 +50,8 @@ impl Inventory {
         self.left_out.iter().filter(|kind| kind.what == UNREADABLE).map(|kind| kind.count).sum()
     }
 
-    /// What a line has room for, each part begun by "; ": the reading, what was left out, what is in both sets.
+    /// What a line has room for, each part begun by "; ": the reading, what was left out, what is
+    /// in both sets.
     pub(super) fn line(&self) -> String {
         let mut line = String::new();
         if !self.reading.is_empty() {

@@ -1,4 +1,5 @@
-//! What a place holds before its pixels are read: images by number, with names, labels and classes. Every format becomes this.
+//! What a place holds before its pixels are read: images by number, with names, labels and classes.
+//! Every format becomes this.
 
 use crate::error::Result;
 use std::path::PathBuf;
@@ -9,7 +10,8 @@ pub struct Listing {
     pub name: String,
     /// How the place was read, as the rest of a sentence: "classes are the sub-folders".
     pub reading: String,
-    /// Names of the classes in the order of their labels; empty if there are none, and all labels 0.
+    /// Names of the classes in the order of their labels; empty if there are none, and all labels
+    /// 0.
     pub classes: Vec<String>,
     /// The images, numbered from 0.
     pub entries: Vec<Entry>,
@@ -17,8 +19,8 @@ pub struct Listing {
     pub left_out: Vec<LeftOut>,
     /// How to come by the images.
     pub contents: Contents,
-    /// Whether the entries may be put into an order in which the classes take turns, so that the first N are of all classes; not
-    /// where positions are known to others, as in CIFAR-10.
+    /// Whether the entries may be put into an order in which the classes take turns, so that the
+    /// first N are of all classes; not where positions are known to others, as in CIFAR-10.
     pub by_turns: bool,
 }
 
@@ -28,12 +30,15 @@ pub struct Entry {
     pub name: String,
     /// An index into the classes.
     pub label: u16,
-    /// The set it belongs to; `None` where the place doesn't say, and a share of each class is for the test.
+    /// The set it belongs to; `None` where the place doesn't say, and a share of each class is for
+    /// the test.
     pub set: Option<Set>,
 }
 
 /// The two sets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Set {
     /// What networks and probes learn from.
@@ -43,16 +48,17 @@ pub enum Set {
 }
 
 impl Listing {
-    /// Whether the place makes no difference between training and test, or names images for training alone; a share of each class is for
-    /// the test then.
+    /// Whether the place makes no difference between training and test, or names images for
+    /// training alone; a share of each class is for the test then.
     pub(super) fn is_divided(&self) -> bool {
-        self.entries.iter().any(|entry| entry.set.is_none()) || !self.entries.iter().any(|entry| entry.set == Some(Set::Test))
+        self.entries.iter().any(|entry| entry.set.is_none())
+            || !self.entries.iter().any(|entry| entry.set == Some(Set::Test))
     }
 }
 
 impl Set {
-    /// The set that a folder, a shard or a column names (`train`, `training`; `test`, `testing`, `val`, `valid`, `validation`, in any
-    /// case), and whether it is for validation.
+    /// The set that a folder, a shard or a column names (`train`, `training`; `test`, `testing`,
+    /// `val`, `valid`, `validation`, in any case), and whether it is for validation.
     pub fn named(name: &str) -> Option<(Self, bool)> {
         match name.to_lowercase().as_str() {
             "train" | "training" => Some((Self::Train, false)),
@@ -80,7 +86,10 @@ impl LeftOut {
 
     /// All kinds in a line: "files that are no images (.txt): 3, hidden files and folders: 1".
     pub fn line(all: &[LeftOut]) -> String {
-        all.iter().map(|kind| format!("{}: {}", kind.what, kind.count)).collect::<Vec<_>>().join(", ")
+        all.iter()
+            .map(|kind| format!("{}: {}", kind.what, kind.count))
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 
     /// Adds `name` to those of the same kind among `all`.
@@ -116,11 +125,13 @@ pub enum Content {
 /// What takes images: number and content of each.
 pub type Visit<'a> = dyn FnMut(usize, Content) -> Result<()> + 'a;
 
-/// Hands every image to the visitor once, in the order that is cheapest to read; few of them are in memory at a time. An error of the
-/// visitor ends it.
+/// Hands every image to the visitor once, in the order that is cheapest to read; few of them are in
+/// memory at a time. An error of the visitor ends it.
 pub type Contents = Box<dyn Fn(&mut Visit) -> Result<()> + Send + Sync>;
 
 /// Contents that are files of their own, by number.
 pub fn files(paths: Vec<PathBuf>) -> Contents {
-    Box::new(move |visit| paths.iter().enumerate().try_for_each(|(i, path)| visit(i, Content::File(path.clone()))))
+    Box::new(move |visit| {
+        paths.iter().enumerate().try_for_each(|(i, path)| visit(i, Content::File(path.clone())))
+    })
 }

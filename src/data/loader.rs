@@ -23,12 +23,13 @@ pub struct Batch {
     pub source: Vec<f32>,
     /// Target views, `[B, 3, side, side]`: x_0 in [-1, 1].
     pub target: Vec<f32>,
-    /// How each target lies in its source, `[B, 4]`, see [`Geometry::within`](super::crop::Geometry::within).
+    /// How each target lies in its source, `[B, 4]`, see
+    /// [`Geometry::within`](super::crop::Geometry::within).
     pub geometry: Vec<f32>,
 }
 
-/// What batch number s holds is a function of the images, the configuration, the batch size, the seed and s: neither the number
-/// of threads nor the step that a run resumed from changes it.
+/// What batch number s holds is a function of the images, the configuration, the batch size, the
+/// seed and s: neither the number of threads nor the step that a run resumed from changes it.
 struct Recipe {
     images: Arc<Images>,
     data: DataConfig,
@@ -41,7 +42,8 @@ struct Recipe {
 }
 
 impl Recipe {
-    /// Batch number `step`: the images in an order drawn for each epoch, its incomplete last batch left out.
+    /// Batch number `step`: the images in an order drawn for each epoch, its incomplete last batch
+    /// left out.
     fn batch(&self, step: u64) -> Result<Batch> {
         let per_epoch = (self.images.len() / self.batch_size) as u64;
         let (epoch, within) = (step / per_epoch, (step % per_epoch) as usize);
@@ -54,14 +56,27 @@ impl Recipe {
         let mut geometry = Vec::with_capacity(4 * indices.len());
         let views = source.chunks_exact_mut(sizes[0]).zip(target.chunks_exact_mut(sizes[1]));
         for (&i, (source, target)) in indices.iter().zip(views) {
-            geometry.extend(make_pair(&self.images.image(i)?, &self.data, self.seed, epoch, i, source, target));
+            geometry.extend(make_pair(
+                &self.images.image(i)?,
+                &self.data,
+                self.seed,
+                epoch,
+                i,
+                source,
+                target,
+            ));
         }
         Ok(Batch { step, indices, source, target, geometry })
     }
 
     fn order(&self, epoch: u64) -> Arc<Vec<u32>> {
         let mut orders = lock(&self.orders);
-        let draw = || Arc::new(rng::permutation(&mut rng::stream(self.seed, Purpose::Order, epoch), self.images.len()));
+        let draw = || {
+            Arc::new(rng::permutation(
+                &mut rng::stream(self.seed, Purpose::Order, epoch),
+                self.images.len(),
+            ))
+        };
         let order = orders.entry(epoch).or_insert_with(draw).clone();
         orders.retain(|&e, _| e.abs_diff(epoch) <= 1);
         order
@@ -100,7 +115,13 @@ impl Loader {
     ///
     /// # Errors
     /// Fewer images than `batch_size`, or the system refuses a thread.
-    pub fn new(images: Arc<Images>, data: DataConfig, batch_size: usize, seed: u64, first_step: u64) -> Result<Loader> {
+    pub fn new(
+        images: Arc<Images>,
+        data: DataConfig,
+        batch_size: usize,
+        seed: u64,
+        first_step: u64,
+    ) -> Result<Loader> {
         Self::of_rows(images, data, (batch_size, 0..batch_size), seed, first_step)
     }
 
@@ -129,17 +150,35 @@ impl Loader {
         Self::start(threads, first_step, move |step| recipe.batch(step))
     }
 
-    fn start(threads: usize, first_step: u64, make: impl Fn(u64) -> Result<Batch> + Send + Sync + 'static) -> Result<Loader> {
-        let queue = Queue { wanted: first_step, unclaimed: first_step, done: BTreeMap::new(), failure: None, stopped: false };
+    fn start(
+        threads: usize,
+        first_step: u64,
+        make: impl Fn(u64) -> Result<Batch> + Send + Sync + 'static,
+    ) -> Result<Loader> {
+        let queue = Queue {
+            wanted: first_step,
+            unclaimed: first_step,
+            done: BTreeMap::new(),
+            failure: None,
+            stopped: false,
+        };
         // One in each thread's hands and two waiting.
         let ahead = threads as u64 + 2;
-        let shared = Shared { queue: Mutex::new(queue), ready: Condvar::new(), room: Condvar::new(), ahead };
+        let shared =
+            Shared { queue: Mutex::new(queue), ready: Condvar::new(), room: Condvar::new(), ahead };
         let mut loader = Loader { shared: Arc::new(shared), threads: Vec::with_capacity(threads) };
         let make = Arc::new(make);
         for i in 0..threads {
             let (shared, make) = (loader.shared.clone(), make.clone());
-            let thread = std::thread::Builder::new().name(format!("views-{i}")).spawn(move || shared.work(&*make));
-            let refused = |e| Error::failed(format!("cannot start thread {} of {threads} ({e}); set data.threads lower", i + 1));
+            let thread = std::thread::Builder::new()
+                .name(format!("views-{i}"))
+                .spawn(move || shared.work(&*make));
+            let refused = |e| {
+                Error::failed(format!(
+                    "cannot start thread {} of {threads} ({e}); set data.threads lower",
+                    i + 1
+                ))
+            };
             loader.threads.push(thread.map_err(refused)?);
         }
         Ok(loader)
@@ -183,7 +222,10 @@ impl Shared {
     fn work(&self, make: &dyn Fn(u64) -> Result<Batch>) {
         loop {
             let mut queue = lock(&self.queue);
-            while !queue.stopped && queue.failure.is_none() && queue.unclaimed >= queue.wanted + self.ahead {
+            while !queue.stopped
+                && queue.failure.is_none()
+                && queue.unclaimed >= queue.wanted + self.ahead
+            {
                 queue = self.room.wait(queue).unwrap_or_else(PoisonError::into_inner);
             }
             if queue.stopped || queue.failure.is_some() {
@@ -203,9 +245,14 @@ impl Shared {
                     self.room.notify_all();
                 }
                 Err(panic) => {
-                    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+                    let text = panic
+                        .downcast_ref::<String>()
+                        .map(String::as_str)
+                        .or(panic.downcast_ref::<&str>().copied());
                     let text = text.unwrap_or("a thread stopped");
-                    queue.failure = Some(format!("making a batch of views failed: step {step}: {text}; please report this"));
+                    queue.failure = Some(format!(
+                        "making a batch of views failed: step {step}: {text}; please report this"
+                    ));
                     self.room.notify_all();
                 }
             }
@@ -214,16 +261,23 @@ impl Shared {
     }
 }
 
-/// The lock, whether or not a thread that held it panicked: every change under it is complete at once.
+/// The lock, whether or not a thread that held it panicked: every change under it is complete at
+/// once.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// View pairs per second that a [`Loader`] delivers when nothing else waits for it, over about `seconds`.
+/// View pairs per second that a [`Loader`] delivers when nothing else waits for it, over about
+/// `seconds`.
 ///
 /// # Errors
 /// As [`Loader::new`] and [`Loader::next`].
-pub fn measure_pairs(images: Arc<Images>, data: &DataConfig, batch_size: usize, seconds: f64) -> Result<f64> {
+pub fn measure_pairs(
+    images: Arc<Images>,
+    data: &DataConfig,
+    batch_size: usize,
+    seconds: f64,
+) -> Result<f64> {
     let mut loader = Loader::new(images, data.clone(), batch_size, 0, 0)?;
     // Threads and caches get going before the clock does.
     for _ in 0..loader.shared.ahead {

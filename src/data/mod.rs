@@ -1,5 +1,5 @@
-//! Data sets: CIFAR-10, CIFAR-100, or images in a folder or any common format; where they come from, whether they are intact, what they
-//! hold, and the batches of views that training reads.
+//! Data sets: CIFAR-10, CIFAR-100, or images in a folder or any common format; where they come
+//! from, whether they are intact, what they hold, and the batches of views that training reads.
 
 pub mod archive;
 mod arrange;
@@ -31,7 +31,9 @@ pub use arrange::TEST_SHARE;
 pub use folder::Layout;
 pub use gather::unreadable;
 pub use images::{Images, bytes_of, side_of};
-pub use opening::{BUNDLED, Options, bundled, open, pack as write_pack, reopen, root, show, verify};
+pub use opening::{
+    BUNDLED, Options, bundled, open, pack as write_pack, reopen, root, show, verify,
+};
 pub use reading::Survey;
 
 use crate::error::{Error, Result};
@@ -43,7 +45,8 @@ use std::io::Cursor;
 use std::sync::Arc;
 
 /// Names of CIFAR-10's labels 0 to 9.
-pub const CLASSES: [&str; 10] = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
+pub const CLASSES: [&str; 10] =
+    ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
 /// A training and a test set, verified.
 #[derive(Clone, Debug)]
@@ -58,7 +61,8 @@ pub struct Dataset {
     pub test: Arc<Images>,
     /// The side that the images had in their files, where they were resampled to another one.
     pub resampled_from: Option<usize>,
-    /// Names of the classes in the order of their labels; empty for images without classes, all labelled 0.
+    /// Names of the classes in the order of their labels; empty for images without classes, all
+    /// labelled 0.
     pub classes: Vec<String>,
     /// One SHA-256 in hex over its parts; the same wherever the data lies.
     pub sha256: String,
@@ -69,31 +73,47 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// One line for people: name, sizes, classes, origin, whether the images were resampled, and what isn't there.
+    /// One line for people: name, sizes, classes, origin, whether the images were resampled, and
+    /// what isn't there.
     pub fn describe(&self) -> String {
         let count = |images: &Images| indicatif::HumanCount(images.len() as u64);
         let (train, test, side) = (count(&self.train), count(&self.test), self.train.side());
-        let resampled =
-            self.resampled_from.map_or(String::new(), |own| format!("; resampled from {own} x {own} to {side} x {side} pixels"));
+        let resampled = self.resampled_from.map_or(String::new(), |own| {
+            format!("; resampled from {own} x {own} to {side} x {side} pixels")
+        });
         // What everybody knows needs no list.
-        let classes = if self.inventory.reading.is_empty() { String::new() } else { self.describe_classes() };
+        let classes =
+            if self.inventory.reading.is_empty() { String::new() } else { self.describe_classes() };
         let rest = self.inventory.line();
-        format!("{} ({train} training, {test} test images{classes}; {}{resampled}{rest})", self.name, self.origin)
+        format!(
+            "{} ({train} training, {test} test images{classes}; {}{resampled}{rest})",
+            self.name, self.origin
+        )
     }
 
-    /// " of 2 classes: cat 90 + 10, dog 81 + 9", or how many of each there are at least and at most.
+    /// " of 2 classes: cat 90 + 10, dog 81 + 9", or how many of each there are at least and at
+    /// most.
     fn describe_classes(&self) -> String {
         let counts = self.class_counts();
         match counts.len() {
             0 => String::new(),
             n @ 1..=6 => {
-                let each = self.classes.iter().zip(&counts).map(|(class, [train, test])| format!("{class} {train} + {test}"));
-                format!(" of {n} class{}: {}", if n == 1 { "" } else { "es" }, each.collect::<Vec<_>>().join(", "))
+                let each = self
+                    .classes
+                    .iter()
+                    .zip(&counts)
+                    .map(|(class, [train, test])| format!("{class} {train} + {test}"));
+                format!(
+                    " of {n} class{}: {}",
+                    if n == 1 { "" } else { "es" },
+                    each.collect::<Vec<_>>().join(", ")
+                )
             }
             n => {
                 let all = || counts.iter().map(|[train, test]| train + test);
                 let (least, most) = (all().min().unwrap_or(0), all().max().unwrap_or(0));
-                let each = if least == most { least.to_string() } else { format!("{least} to {most}") };
+                let each =
+                    if least == most { least.to_string() } else { format!("{least} to {most}") };
                 format!(" of {n} classes with {each} images each")
             }
         }
@@ -112,20 +132,26 @@ impl Dataset {
         counts
     }
 
-    /// Where it can be opened again, for [`reopen`]: the absolute path of its folder, or [`BUNDLED`].
+    /// Where it can be opened again, for [`reopen`]: the absolute path of its folder, or
+    /// [`BUNDLED`].
     pub fn location(&self) -> String {
         // A folder may have that name; its path is longer once it is absolute.
         if self.origin == BUNDLED && self.name == opening::SUBSET {
             return BUNDLED.into();
         }
-        std::path::absolute(&self.origin).map_or_else(|_| self.origin.clone(), |path| path.display().to_string())
+        std::path::absolute(&self.origin)
+            .map_or_else(|_| self.origin.clone(), |path| path.display().to_string())
     }
 
     /// What it holds as a listing, for who writes it in another format.
     fn listing(&self) -> Listing {
         let sets = [(&self.train, Set::Train), (&self.test, Set::Test)];
         let entries = sets.iter().flat_map(|&(images, set)| {
-            (0..images.len()).map(move |i| Entry { name: images.name(i).into_owned(), label: images.label(i), set: Some(set) })
+            (0..images.len()).map(move |i| Entry {
+                name: images.name(i).into_owned(),
+                label: images.label(i),
+                set: Some(set),
+            })
         });
         let all = [self.train.clone(), self.test.clone()];
         Listing {
@@ -138,7 +164,13 @@ impl Dataset {
                 let mut number = 0;
                 for images in &all {
                     for i in 0..images.len() {
-                        visit(number, Content::Planes { side: images.side(), pixels: images.image(i)?.into_owned() })?;
+                        visit(
+                            number,
+                            Content::Planes {
+                                side: images.side(),
+                                pixels: images.image(i)?.into_owned(),
+                            },
+                        )?;
                         number += 1;
                     }
                 }
@@ -181,7 +213,8 @@ impl Dataset {
 
 /// The PNG `bytes`, which must have the size `(width, height)`: seen before memory is asked for.
 fn decode_sheet(bytes: &[u8], size: (u32, u32)) -> std::result::Result<DynamicImage, String> {
-    let decoder = PngDecoder::with_limits(Cursor::new(bytes), sheet_limits(size)).map_err(|e| e.to_string())?;
+    let decoder = PngDecoder::with_limits(Cursor::new(bytes), sheet_limits(size))
+        .map_err(|e| e.to_string())?;
     if decoder.dimensions() != size {
         return Err(format!("{:?} pixels instead of {size:?}", decoder.dimensions()));
     }

@@ -50,7 +50,8 @@ impl Names {
         Some(&text[start..ends[i] as usize])
     }
 
-    /// Those of `indices`, in that order, which stay what they were: `test:17` doesn't become `test:0`.
+    /// Those of `indices`, in that order, which stay what they were: `test:17` doesn't become
+    /// `test:0`.
     pub fn select(&self, indices: impl Iterator<Item = usize>) -> Self {
         match self {
             Self::Numbered(set) => Self::Some(set, indices.map(|i| i as u32).collect()),

@@ -6,7 +6,9 @@ use super::listing::{LeftOut, Listing};
 use super::names::Names;
 use super::reading::{Survey, read, survey};
 use super::walk::{Found, Walk};
-use super::{CLASSES, Dataset, Images, Layout, cifar, cifar100, folder, formats, pack as file, subset};
+use super::{
+    CLASSES, Dataset, Images, Layout, cifar, cifar100, folder, formats, pack as file, subset,
+};
 use crate::config::DEFAULT_SIDE;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -20,7 +22,8 @@ pub struct Options {
     /// What the top folders of a folder of images are; `None`: told from their names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layout: Option<Layout>,
-    /// The share of each class that is for the test, above 0 and below 1, where the place makes no difference; `None`: [`TEST_SHARE`].
+    /// The share of each class that is for the test, above 0 and below 1, where the place makes no
+    /// difference; `None`: [`TEST_SHARE`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub split_ratio: Option<f64>,
     /// Whether images that can't be read are left out and counted; otherwise they are an error.
@@ -43,16 +46,19 @@ pub const BUNDLED: &str = "bundled";
 /// What that subset is called.
 pub(super) const SUBSET: &str = "CIFAR-10 subset";
 
-/// Opens the data at `explicit` (`--data`), else at `$SODA_DATA`: CIFAR-10 or CIFAR-100 in the official binary layout (the folder of the
-/// files or its parent; CIFAR-10 where a parent holds both), a file that [`pack`] wrote, one of the other formats, else a folder of
-/// images; [`BUNDLED`] is the bundled subset. When no place is named, the full CIFAR-10 in the user's cache folder; where that holds
-/// none, the bundled subset. Every file of CIFAR is verified.
+/// Opens the data at `explicit` (`--data`), else at `$SODA_DATA`: CIFAR-10 or CIFAR-100 in the
+/// official binary layout (the folder of the files or its parent; CIFAR-10 where a parent holds
+/// both), a file that [`pack`] wrote, one of the other formats, else a folder of images;
+/// [`BUNDLED`] is the bundled subset. When no place is named, the full CIFAR-10 in the user's cache
+/// folder; where that holds none, the bundled subset. Every file of CIFAR is verified.
 ///
-/// The images have `side` pixels a side (`data.side` of a recipe): encoded ones are read at that side, others are resampled to it.
+/// The images have `side` pixels a side (`data.side` of a recipe): encoded ones are read at that
+/// side, others are resampled to it.
 ///
 /// # Errors
-/// A place that was named holds no data, or a file is missing, truncated or altered; images that can't be read, unless
-/// `options` skips them; the message names what is there and the remedy. Images that don't fit into memory.
+/// A place that was named holds no data, or a file is missing, truncated or altered; images that
+/// can't be read, unless `options` skips them; the message names what is there and the remedy.
+/// Images that don't fit into memory.
 pub fn open(explicit: Option<&Path>, side: usize, options: &Options) -> Result<Dataset> {
     open_from(explicit, environment().as_deref(), dirs::cache_dir().as_deref(), side, options)
 }
@@ -79,7 +85,10 @@ pub(super) fn open_from(
         return bundled()?.at(side);
     }
     let Some(named) = explicit.or(environment) else {
-        return match cache.map(|c| c.join("soda").join(cifar::FOLDER)).filter(|folder| folder.is_dir()) {
+        return match cache
+            .map(|c| c.join("soda").join(cifar::FOLDER))
+            .filter(|folder| folder.is_dir())
+        {
             Some(folder) => full(&folder)?.at(side),
             None => bundled()?.at(side),
         };
@@ -134,7 +143,9 @@ fn nothing(place: &Path) -> String {
     let holds = match place.metadata() {
         Err(_) => format!("{shown} does not exist; check the path"),
         Ok(file) if !file.is_dir() => {
-            format!("{shown} is no data set that this program knows; see docs/commands.md for those it does")
+            format!(
+                "{shown} is no data set that this program knows; see docs/commands.md for those it does"
+            )
         }
         Ok(_) => {
             let mut others = Vec::new();
@@ -143,15 +154,19 @@ fn nothing(place: &Path) -> String {
                     LeftOut::add(&mut others, &what, String::new);
                 }
             }
-            let others = if others.is_empty() { "nothing".into() } else { format!("no images, but {}", LeftOut::line(&others)) };
+            let others = if others.is_empty() {
+                "nothing".into()
+            } else {
+                format!("no images, but {}", LeftOut::line(&others))
+            };
             format!("{shown} holds {others}; name another place")
         }
     };
     format!("{holds}, or {remedy}")
 }
 
-/// Writes the images at `place` to the file `out` at `side` pixels a side, for sets larger than memory and starts without decoding; few
-/// of them are in memory at a time.
+/// Writes the images at `place` to the file `out` at `side` pixels a side, for sets larger than
+/// memory and starts without decoding; few of them are in memory at a time.
 ///
 /// # Errors
 /// See [`open`]; `out` can't be written.
@@ -163,11 +178,19 @@ pub fn pack(place: &Path, side: usize, options: &Options, out: &Path) -> Result<
         Some(Place::Pack(data)) => data.listing(),
         None => return Err(Error::failed(nothing(place))),
     };
-    file::write(&listing, &place.display().to_string(), side, options.share(), options.skip_unreadable, out)
+    file::write(
+        &listing,
+        &place.display().to_string(),
+        side,
+        options.share(),
+        options.skip_unreadable,
+        out,
+    )
 }
 
-/// Where `soda data fetch` and `soda data import` write: `explicit`, else `$SODA_DATA`, else `soda` in the user's cache folder.
-/// The data lies in `cifar-10-batches-bin` or `cifar-100-binary` below it.
+/// Where `soda data fetch` and `soda data import` write: `explicit`, else `$SODA_DATA`, else `soda`
+/// in the user's cache folder. The data lies in `cifar-10-batches-bin` or `cifar-100-binary` below
+/// it.
 ///
 /// # Errors
 /// No place is named and the system has no cache folder.
@@ -175,7 +198,8 @@ pub fn root(explicit: Option<&Path>) -> Result<PathBuf> {
     root_from(explicit, environment().as_deref(), dirs::cache_dir().as_deref())
 }
 
-/// Checks the data at `place`, all of it, and says in a sentence for each data set there what was verified.
+/// Checks the data at `place`, all of it, and says in a sentence for each data set there what was
+/// verified.
 ///
 /// # Errors
 /// Nothing there; a file that is missing, truncated, altered or can't be read.
@@ -183,7 +207,11 @@ pub fn verify(place: &Path, options: &Options) -> Result<Vec<String>> {
     let mut found = Vec::new();
     if let Some(folder) = cifar::locate(place) {
         let digest = cifar::verify(&folder)?;
-        found.push(format!("{}: all six files verified (digest {})", folder.display(), &digest[..12]));
+        found.push(format!(
+            "{}: all six files verified (digest {})",
+            folder.display(),
+            &digest[..12]
+        ));
     }
     if let Some(folder) = cifar100::locate(place) {
         let (.., digest) = cifar100::read(&folder, cifar100::PER_CLASS)?;
@@ -193,7 +221,8 @@ pub fn verify(place: &Path, options: &Options) -> Result<Vec<String>> {
     if !found.is_empty() {
         return Ok(found);
     }
-    // Nothing at all in the program's own place is reported as CIFAR-10 that is missing, with the remedy.
+    // Nothing at all in the program's own place is reported as CIFAR-10 that is missing, with the
+    // remedy.
     let Some(what) = Place::of(place, options)? else {
         if !place.exists() {
             cifar::verify(&place.join(cifar::FOLDER))?;
@@ -205,10 +234,13 @@ pub fn verify(place: &Path, options: &Options) -> Result<Vec<String>> {
             file::verify(&data)?;
             ("every image is as it was written", Survey::of(&data))
         }
-        Place::Listed(listing) => ("every image can be read", survey(&listing, place, DEFAULT_SIDE, options)?),
+        Place::Listed(listing) => {
+            ("every image can be read", survey(&listing, place, DEFAULT_SIDE, options)?)
+        }
         _ => return Err(Error::failed(format!("{} changed while it was read", place.display()))),
     };
-    let ([train, test], classes, digest) = (survey.images, survey.classes.len(), &survey.sha256[..12]);
+    let ([train, test], classes, digest) =
+        (survey.images, survey.classes.len(), &survey.sha256[..12]);
     found.push(format!(
         "{} in {}: {train} training and {test} test images of {classes} classes, {whole} (digest {digest}){}",
         survey.name,
@@ -237,9 +269,15 @@ fn environment() -> Option<PathBuf> {
     std::env::var_os("SODA_DATA").filter(|v| !v.is_empty()).map(PathBuf::from)
 }
 
-pub(super) fn root_from(explicit: Option<&Path>, environment: Option<&Path>, cache: Option<&Path>) -> Result<PathBuf> {
+pub(super) fn root_from(
+    explicit: Option<&Path>,
+    environment: Option<&Path>,
+    cache: Option<&Path>,
+) -> Result<PathBuf> {
     let Some(named) = explicit.or(environment) else {
-        let cache = cache.ok_or_else(|| Error::usage("this system has no cache folder; say where with --data DIR"))?;
+        let cache = cache.ok_or_else(|| {
+            Error::usage("this system has no cache folder; say where with --data DIR")
+        })?;
         return Ok(cache.join("soda"));
     };
     // People also name the folder of the files itself.
@@ -252,21 +290,38 @@ pub(super) fn root_from(explicit: Option<&Path>, environment: Option<&Path>, cac
 }
 
 fn full(folder: &Path) -> Result<Dataset> {
-    Ok(dataset("CIFAR-10", folder.display().to_string(), &CLASSES, cifar::Manifest::official().read(folder)?))
+    Ok(dataset(
+        "CIFAR-10",
+        folder.display().to_string(),
+        &CLASSES,
+        cifar::Manifest::official().read(folder)?,
+    ))
 }
 
 pub(super) fn full_100(folder: &Path, per_class: [usize; 2]) -> Result<Dataset> {
-    Ok(dataset("CIFAR-100", folder.display().to_string(), &cifar100::CLASSES, cifar100::read(folder, per_class)?))
+    Ok(dataset(
+        "CIFAR-100",
+        folder.display().to_string(),
+        &cifar100::CLASSES,
+        cifar100::read(folder, per_class)?,
+    ))
 }
 
-fn dataset(name: &str, origin: String, classes: &[&str], (train, test, sha256): (Images, Images, String)) -> Dataset {
+fn dataset(
+    name: &str,
+    origin: String,
+    classes: &[&str],
+    (train, test, sha256): (Images, Images, String),
+) -> Dataset {
     let classes = classes.iter().map(|&class| class.into()).collect();
-    let [train, test] = [(train, "train"), (test, "test")].map(|(images, set)| Arc::new(images.named(Names::Numbered(set))));
+    let [train, test] = [(train, "train"), (test, "test")]
+        .map(|(images, set)| Arc::new(images.named(Names::Numbered(set))));
     let (name, inventory, options) = (name.into(), Inventory::default(), Options::default());
     Dataset { name, origin, train, test, resampled_from: None, classes, sha256, inventory, options }
 }
 
-/// The subset that the program carries with it: 5,000 training and 1,000 test images of CIFAR's own side.
+/// The subset that the program carries with it: 5,000 training and 1,000 test images of CIFAR's own
+/// side.
 ///
 /// # Errors
 /// The embedded sheets don't match their manifest.

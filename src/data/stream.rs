@@ -1,4 +1,5 @@
-//! Images of files and folders one batch after the other, decoded in the background: more of them than memory holds.
+//! Images of files and folders one batch after the other, decoded in the background: more of them
+//! than memory holds.
 
 use super::gather::pixels_of;
 use super::listing::Content;
@@ -16,7 +17,8 @@ const AHEAD: usize = 2;
 
 /// One thing that was found.
 pub enum Read {
-    /// A file that is an image by content or ending, and its pixels `[3, side, side]`, or why it has none, as the rest of a sentence.
+    /// A file that is an image by content or ending, and its pixels `[3, side, side]`, or why it
+    /// has none, as the rest of a sentence.
     Image(PathBuf, std::result::Result<Vec<u8>, String>),
     /// Something else; what it is, in the plural.
     LeftOut(PathBuf, String),
@@ -38,7 +40,11 @@ impl Listed {
     pub fn digest(&self) -> String {
         let listed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let digest = listed.1.clone().finalize();
-        format!("{} images {}", listed.0, digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect::<String>())
+        format!(
+            "{} images {}",
+            listed.0,
+            digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect::<String>()
+        )
     }
 }
 
@@ -50,15 +56,23 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// What `paths` name at `side` pixels a side, of its images those whose number leaves the remainder `part.0` when it is divided by `part.1`,
-    /// `batch` things at a time: files as they are, folders with everything below them (of
-    /// each folder first its files, then its sub-folders, by name; links are followed, circles end). What is in memory is a few
-    /// batches and the names of the files of one folder.
+    /// What `paths` name at `side` pixels a side, of its images those whose number leaves the
+    /// remainder `part.0` when it is divided by `part.1`, `batch` things at a time: files as they
+    /// are, folders with everything below them (of each folder first its files, then its
+    /// sub-folders, by name; links are followed, circles end). What is in memory is a few batches
+    /// and the names of the files of one folder.
     ///
     /// # Errors
-    /// A path that isn't there; no thread. A folder that can't be read comes as an image does, with its error.
-    pub fn open(paths: &[PathBuf], part: (usize, usize), batch: usize, side: usize) -> Result<Self> {
-        if let Some((path, e)) = paths.iter().find_map(|path| Some((path, path.metadata().err()?))) {
+    /// A path that isn't there; no thread. A folder that can't be read comes as an image does, with
+    /// its error.
+    pub fn open(
+        paths: &[PathBuf],
+        part: (usize, usize),
+        batch: usize,
+        side: usize,
+    ) -> Result<Self> {
+        if let Some((path, e)) = paths.iter().find_map(|path| Some((path, path.metadata().err()?)))
+        {
             return Err(Error::io("read", path, &e));
         }
         let (mut number, listed) = (0, Arc::new(Listed::default()));
@@ -76,11 +90,14 @@ impl Stream {
                 let found: Vec<_> = walk.by_ref().take(batch).collect();
                 let read = |found| match found {
                     Found::Image(path) => {
-                        let pixels = pixels_of(Content::File(path.clone()), side).map(|decoded| decoded.pixels);
+                        let pixels = pixels_of(Content::File(path.clone()), side)
+                            .map(|decoded| decoded.pixels);
                         Read::Image(path, pixels)
                     }
                     Found::Other(path, what) => Read::LeftOut(path, what),
-                    Found::Failed(path, e) => Read::Image(path, Err(format!("can't be read ({e})"))),
+                    Found::Failed(path, e) => {
+                        Read::Image(path, Err(format!("can't be read ({e})")))
+                    }
                 };
                 let read: Vec<Read> = found.into_par_iter().map(read).collect();
                 // Whoever dropped the other end wants no more.
@@ -90,7 +107,8 @@ impl Stream {
             }
         };
         let thread = std::thread::Builder::new().name("pictures".into()).spawn(work);
-        let thread = thread.map_err(|e| Error::failed(format!("cannot start a thread that reads images: {e}")))?;
+        let thread = thread
+            .map_err(|e| Error::failed(format!("cannot start a thread that reads images: {e}")))?;
         Ok(Self { listed, receiver: Some(receiver), thread: Some(thread) })
     }
 
@@ -109,7 +127,9 @@ impl Iterator for Stream {
         }
         // The end, unless the thread broke down: images must not go missing without a word.
         let ended = self.thread.take()?.join();
-        ended.err().map(|_| Err(Error::failed("reading images stopped for an unknown reason; please report this")))
+        ended.err().map(|_| {
+            Err(Error::failed("reading images stopped for an unknown reason; please report this"))
+        })
     }
 }
 
@@ -138,7 +158,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         for (i, name) in
-            ["b/2.png", "b/1.png", "a/deep/3.PNG", "a/0.png", "c.png", "alone.png", ".hidden.png"].into_iter().enumerate()
+            ["b/2.png", "b/1.png", "a/deep/3.PNG", "a/0.png", "c.png", "alone.png", ".hidden.png"]
+                .into_iter()
+                .enumerate()
         {
             write(folder.path(), name, i as u8);
         }
@@ -146,16 +168,21 @@ mod tests {
         std::fs::write(at("a/photo.heic"), "of another kind").unwrap();
         std::fs::write(at("a/notes.txt"), "not named as an image").unwrap();
         for batch in [1, 2, 100] {
-            let stream = Stream::open(&[at("alone.png"), at("a"), at("b"), at("c.png")], (0, 1), batch, 32).unwrap();
+            let stream =
+                Stream::open(&[at("alone.png"), at("a"), at("b"), at("c.png")], (0, 1), batch, 32)
+                    .unwrap();
             let batches: Vec<Vec<Read>> = stream.map(Result::unwrap).collect();
             assert!(batches.iter().rev().skip(1).all(|b| b.len() == batch));
-            let name = |path: &Path| path.strip_prefix(folder.path()).unwrap().to_string_lossy().into_owned();
+            let name = |path: &Path| {
+                path.strip_prefix(folder.path()).unwrap().to_string_lossy().into_owned()
+            };
             let found = batches.into_iter().flatten().map(|read| match read {
                 Read::Image(path, pixels) => (name(&path), pixels.ok().map(|pixels| pixels[0])),
                 Read::LeftOut(path, what) => (format!("{}: {what}", name(&path)), None),
             });
             let found: Vec<(String, Option<u8>)> = found.collect();
-            let found: Vec<(&str, Option<u8>)> = found.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+            let found: Vec<(&str, Option<u8>)> =
+                found.iter().map(|(name, value)| (name.as_str(), *value)).collect();
             let want = [
                 ("alone.png", Some(5)),
                 ("a/0.png", Some(3)),
@@ -176,7 +203,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         (0..40).for_each(|i| write(folder.path(), &format!("{i}.png"), i));
         let gone = folder.path().join("gone.png");
-        let message = Stream::open(&[folder.path().to_owned(), gone], (0, 1), 4, 32).err().unwrap().to_string();
+        let message = Stream::open(&[folder.path().to_owned(), gone], (0, 1), 4, 32)
+            .err()
+            .unwrap()
+            .to_string();
         assert!(message.contains("gone.png") && message.contains("check the path"), "{message}");
         let mut stream = Stream::open(&[folder.path().to_owned()], (0, 1), 4, 32).unwrap();
         assert_eq!(stream.next().unwrap().unwrap().len(), 4);

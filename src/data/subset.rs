@@ -1,4 +1,5 @@
-//! The subset that the program carries: 5,000 training and 1,000 test images as two PNG sheets and a manifest.
+//! The subset that the program carries: 5,000 training and 1,000 test images as two PNG sheets and
+//! a manifest.
 
 use super::cifar::{IMAGE, PLANE, RECORD, SIDE};
 use super::{CLASSES, Images, decode_sheet};
@@ -41,11 +42,14 @@ struct Sheet {
 const DESCRIPTION: &str = "CIFAR-10 (Krizhevsky 2009): the first 500 training and 100 test images of each class, in the order \
     of the full set; 50 images a row; three grey sheets below each other: green, red - green, blue - green (modulo 256)";
 
-const SHEETS: [&[u8]; 2] =
-    [include_bytes!("../../assets/cifar10-subset/train.png"), include_bytes!("../../assets/cifar10-subset/test.png")];
+const SHEETS: [&[u8]; 2] = [
+    include_bytes!("../../assets/cifar10-subset/train.png"),
+    include_bytes!("../../assets/cifar10-subset/test.png"),
+];
 const MANIFEST: &str = include_str!("../../assets/cifar10-subset/manifest.json");
 
-/// Writes `train.png`, `test.png` and `manifest.json` for the verified full set to the folder `out`.
+/// Writes `train.png`, `test.png` and `manifest.json` for the verified full set to the folder
+/// `out`.
 ///
 /// # Errors
 /// A class has too few images, or a file cannot be written.
@@ -62,18 +66,29 @@ fn write_sheets([train, test]: [&Images; 2], per_class: [usize; 2], out: &Path) 
     let sheet = |file: &str, images: &Images, per_class: usize| {
         let indices = first_of_each_class(images.labels(), per_class);
         if indices.len() != per_class * CLASSES.len() {
-            return Err(Error::failed(format!("{file} needs {per_class} images of each class; bundle the full set")));
+            return Err(Error::failed(format!(
+                "{file} needs {per_class} images of each class; bundle the full set"
+            )));
         }
         let images = images.select(&indices);
         let png = encode(&images)?;
         write(file, &png)?;
         let labels = images.labels().iter().map(u16::to_string).collect();
         let (sha256, records_sha256) = (sha256(&png), sha256(&records(&images)?));
-        Ok(Sheet { file: file.into(), images: images.len(), sha256, records_sha256, labels, indices })
+        Ok(Sheet {
+            file: file.into(),
+            images: images.len(),
+            sha256,
+            records_sha256,
+            labels,
+            indices,
+        })
     };
-    let (train, test) = (sheet("train.png", train, per_class[0])?, sheet("test.png", test, per_class[1])?);
+    let (train, test) =
+        (sheet("train.png", train, per_class[0])?, sheet("test.png", test, per_class[1])?);
     let manifest = Manifest { description: DESCRIPTION.into(), train, test };
-    let text = serde_json::to_string(&manifest).map_err(|e| Error::failed(format!("manifest.json: {e}")))?;
+    let text = serde_json::to_string(&manifest)
+        .map_err(|e| Error::failed(format!("manifest.json: {e}")))?;
     // One line for each key of a sheet, not for each number.
     write("manifest.json", (text.replace(",\"", ",\n\"") + "\n").as_bytes())
 }
@@ -86,26 +101,35 @@ pub fn bundled() -> Result<(Images, Images, String)> {
     decode(MANIFEST, SHEETS)
 }
 
-/// Training and test images of the sheets that [`bundle`] wrote, their manifest beside them, and one SHA-256 over both.
+/// Training and test images of the sheets that [`bundle`] wrote, their manifest beside them, and
+/// one SHA-256 over both.
 ///
 /// # Errors
 /// A manifest that isn't one, or a sheet that isn't as it says.
 pub fn decode(manifest: &str, [train, test]: [&[u8]; 2]) -> Result<(Images, Images, String)> {
-    let manifest: Manifest = serde_json::from_str(manifest).map_err(|e| damaged("manifest.json", &e.to_string()))?;
-    let decode = |sheet: &Sheet, png: &[u8]| sheet.decode(png).map_err(|reason| damaged(&sheet.file, &reason));
-    let (train, test) = rayon::join(|| decode(&manifest.train, train), || decode(&manifest.test, test));
+    let manifest: Manifest =
+        serde_json::from_str(manifest).map_err(|e| damaged("manifest.json", &e.to_string()))?;
+    let decode = |sheet: &Sheet, png: &[u8]| {
+        sheet.decode(png).map_err(|reason| damaged(&sheet.file, &reason))
+    };
+    let (train, test) =
+        rayon::join(|| decode(&manifest.train, train), || decode(&manifest.test, test));
     let digests = format!("{}\n{}\n", manifest.train.records_sha256, manifest.test.records_sha256);
     Ok((train?, test?, sha256(digests.as_bytes())))
 }
 
 fn damaged(file: &str, reason: &str) -> Error {
-    Error::failed(format!("assets/cifar10-subset/{file} is damaged ({reason}); install the program again"))
+    Error::failed(format!(
+        "assets/cifar10-subset/{file} is damaged ({reason}); install the program again"
+    ))
 }
 
 impl Sheet {
     fn decode(&self, png: &[u8]) -> std::result::Result<Images, String> {
-        let labels: Option<Vec<u16>> = self.labels.chars().map(|c| c.to_digit(10).map(|d| d as u16)).collect();
-        let labels = labels.filter(|l| l.len() == self.images).ok_or("labels are not one digit an image")?;
+        let labels: Option<Vec<u16>> =
+            self.labels.chars().map(|c| c.to_digit(10).map(|d| d as u16)).collect();
+        let labels =
+            labels.filter(|l| l.len() == self.images).ok_or("labels are not one digit an image")?;
         if labels.is_empty() || !labels.len().is_multiple_of(COLUMNS) {
             return Err(format!("{} images don't fill rows of {COLUMNS}", labels.len()));
         }
@@ -121,7 +145,11 @@ impl Sheet {
         }
         let images = Images::new(SIDE, pixels, labels);
         let found = sha256(&records(&images).map_err(|e| e.to_string())?);
-        if found != self.records_sha256 { Err(format!("SHA-256 {found} instead of {}", self.records_sha256)) } else { Ok(images) }
+        if found != self.records_sha256 {
+            Err(format!("SHA-256 {found} instead of {}", self.records_sha256))
+        } else {
+            Ok(images)
+        }
     }
 }
 
@@ -133,8 +161,8 @@ fn positions() -> impl Iterator<Item = usize> {
     })
 }
 
-/// The sheet of `images` as a grey PNG. Neighbouring channels resemble each other: red and blue as differences from green, each
-/// on a sheet of its own, take a fifth less than an RGB sheet.
+/// The sheet of `images` as a grey PNG. Neighbouring channels resemble each other: red and blue as
+/// differences from green, each on a sheet of its own, take a fifth less than an RGB sheet.
 fn encode(images: &Images) -> Result<Vec<u8>> {
     let mut pixels = Vec::with_capacity(images.len() * IMAGE);
     for i in 0..images.len() {
@@ -143,7 +171,8 @@ fn encode(images: &Images) -> Result<Vec<u8>> {
     let plane = |channel: usize| {
         let pixels = &pixels;
         let at = move |p: usize, channel: usize| pixels[p + channel * PLANE];
-        let value = move |p| if channel == 1 { at(p, 1) } else { at(p, channel).wrapping_sub(at(p, 1)) };
+        let value =
+            move |p| if channel == 1 { at(p, 1) } else { at(p, channel).wrapping_sub(at(p, 1)) };
         positions().take(images.len() * PLANE).map(value)
     };
     let grey: Vec<u8> = [1, 0, 2].into_iter().flat_map(plane).collect();
@@ -151,7 +180,9 @@ fn encode(images: &Images) -> Result<Vec<u8>> {
     let mut png = Vec::new();
     PngEncoder::new_with_quality(&mut png, CompressionType::Best, FilterType::Adaptive)
         .write_image(&grey, width, height, ExtendedColorType::L8)
-        .map_err(|e| Error::failed(format!("cannot encode a sheet of {} images: {e}", images.len())))?;
+        .map_err(|e| {
+            Error::failed(format!("cannot encode a sheet of {} images: {e}", images.len()))
+        })?;
     Ok(png)
 }
 
@@ -190,24 +221,35 @@ mod tests {
         assert_eq!(digest.len(), 64);
         // Natural images: neighbouring pixels resemble each other, and no plane is empty.
         let image = train.image(0).unwrap();
-        let step: u32 = image.windows(2).map(|p| u32::from(p[0].abs_diff(p[1]))).sum::<u32>() / IMAGE as u32;
+        let step: u32 =
+            image.windows(2).map(|p| u32::from(p[0].abs_diff(p[1]))).sum::<u32>() / IMAGE as u32;
         assert!(step < 40, "mean step {step}");
         for (sheet, bytes) in [("train", SHEETS[0]), ("test", SHEETS[1])] {
             let manifest: serde_json::Value = serde_json::from_str(MANIFEST).unwrap();
             assert_eq!(manifest[sheet]["sha256"], sha256(bytes));
             let indices = manifest[sheet]["indices"].as_array().unwrap();
-            assert!(indices.windows(2).all(|i| i[0].as_u64() < i[1].as_u64()), "{sheet} keeps the order of the full set");
+            assert!(
+                indices.windows(2).all(|i| i[0].as_u64() < i[1].as_u64()),
+                "{sheet} keeps the order of the full set"
+            );
         }
     }
 
     #[test]
     fn a_bundle_gives_back_the_first_images_of_each_class_and_notices_damage() {
         let image = |i: usize| (0..IMAGE).map(move |p| (i * 89 + p * p / 7) as u8);
-        let full = Images::new(SIDE, (0..600).flat_map(image).collect(), (0..600).map(|i| i * 7 % 10).collect());
+        let full = Images::new(
+            SIDE,
+            (0..600).flat_map(image).collect(),
+            (0..600).map(|i| i * 7 % 10).collect(),
+        );
         let dir = tempfile::tempdir().unwrap();
         write_sheets([&full, &full], [50, 10], dir.path()).unwrap();
         let read = |name: &str| std::fs::read(dir.path().join(name)).unwrap();
-        let (manifest, sheets) = (String::from_utf8(read("manifest.json")).unwrap(), [read("train.png"), read("test.png")]);
+        let (manifest, sheets) = (
+            String::from_utf8(read("manifest.json")).unwrap(),
+            [read("train.png"), read("test.png")],
+        );
         let (train, test, _) = decode(&manifest, [&sheets[0], &sheets[1]]).unwrap();
         for (found, n) in [(&train, 500), (&test, 100)] {
             assert_eq!((found.len(), found.labels()), (n, &full.labels()[..n]));
@@ -215,11 +257,26 @@ mod tests {
         }
 
         let digit = manifest.find("\"labels\":\"").unwrap() + 10;
-        let altered = format!("{}{}{}", &manifest[..digit], (manifest.as_bytes()[digit] - b'0' + 1) % 10, &manifest[digit + 1..]);
+        let altered = format!(
+            "{}{}{}",
+            &manifest[..digit],
+            (manifest.as_bytes()[digit] - b'0' + 1) % 10,
+            &manifest[digit + 1..]
+        );
         let message = decode(&altered, [&sheets[0], &sheets[1]]).unwrap_err().to_string();
         assert!(message.contains("train.png is damaged (SHA-256"), "{message}");
-        assert!(decode(&manifest, [&sheets[1], &sheets[0]]).unwrap_err().to_string().contains("pixels instead of"));
+        assert!(
+            decode(&manifest, [&sheets[1], &sheets[0]])
+                .unwrap_err()
+                .to_string()
+                .contains("pixels instead of")
+        );
         assert!(decode(&manifest, [&sheets[0], &sheets[1][..900]]).is_err());
-        assert!(bundle(&test, &test, dir.path()).unwrap_err().to_string().contains("needs 500 images of each class"));
+        assert!(
+            bundle(&test, &test, dir.path())
+                .unwrap_err()
+                .to_string()
+                .contains("needs 500 images of each class")
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! The two views of an image: what the encoder sees (source) and what the denoiser has to draw (target).
+//! The two views of an image: what the encoder sees (source) and what the denoiser has to draw
+//! (target).
 
 use super::color_jitter::{color_jitter, grayscale};
 use super::crop::{Geometry, draw_window, flip, resized, resized_crop};
@@ -10,15 +11,24 @@ use crate::rng::{self, Purpose, Stream};
 use rand::RngExt;
 use rand_distr::StandardNormal;
 
-/// One augmented view `[3, side, side]` of `image`, and its geometry: with probability `crop` a random resized crop and then,
-/// with probability `flip`, its mirror image; with probability `color_jitter` colour jitter, with probability `grayscale` no colours;
-/// with probability `rand_augment` RandAugment, with or without `geometric` operations (which the geometry doesn't tell). The noise is not in it: it is added after normalisation.
-pub fn view(image: &[u8], side: usize, config: &ViewConfig, geometric: bool, rng: &mut Stream) -> (Vec<u8>, Geometry) {
+/// One augmented view `[3, side, side]` of `image`, and its geometry: with probability `crop` a
+/// random resized crop and then, with probability `flip`, its mirror image; with probability
+/// `color_jitter` colour jitter, with probability `grayscale` no colours; with probability
+/// `rand_augment` RandAugment, with or without `geometric` operations (which the geometry doesn't
+/// tell). The noise is not in it: it is added after normalisation.
+pub fn view(
+    image: &[u8],
+    side: usize,
+    config: &ViewConfig,
+    geometric: bool,
+    rng: &mut Stream,
+) -> (Vec<u8>, Geometry) {
     let happens = |rng: &mut Stream, probability: f32| rng.random::<f32>() < probability;
     let own = side_of(image);
     let mut geometry = Geometry::plain(own);
     let mut view = if happens(rng, config.crop) {
-        geometry = Geometry { window: draw_window(own, config, rng), flip: happens(rng, config.flip) };
+        geometry =
+            Geometry { window: draw_window(own, config, rng), flip: happens(rng, config.flip) };
         resized_crop(image, geometry.window, geometry.flip, side)
     } else {
         resized(image, side).into_owned()
@@ -31,14 +41,21 @@ pub fn view(image: &[u8], side: usize, config: &ViewConfig, geometric: bool, rng
         grayscale(&mut view);
     }
     if happens(rng, config.rand_augment) {
-        rand_augment(&mut view, config.rand_augment_ops, config.rand_augment_magnitude, geometric, rng);
+        rand_augment(
+            &mut view,
+            config.rand_augment_ops,
+            config.rand_augment_magnitude,
+            geometric,
+            rng,
+        );
     }
     (view, geometry)
 }
 
-/// Writes both views of image number `index` as [`DataConfig`] asks for: the source normalised, the target in [-1, 1], either
-/// with its noise; returns how the target lies in the source ([`Geometry::within`]). They are a function of `seed`, `epoch` and
-/// `index` alone. With [`Views::Same`] both are the plain image.
+/// Writes both views of image number `index` as [`DataConfig`] asks for: the source normalised, the
+/// target in [-1, 1], either with its noise; returns how the target lies in the source
+/// ([`Geometry::within`]). They are a function of `seed`, `epoch` and `index` alone. With
+/// [`Views::Same`] both are the plain image.
 ///
 /// # Shapes
 /// `source_out`, `target_out`: `[3, side, side]`, the sides being those of [`DataConfig::sides`].
@@ -69,11 +86,14 @@ pub fn make_pair(
     target_geometry.within(&source_geometry)
 }
 
-/// The encoder's input: (p / 255 - mean) / std in each channel. `image` and `out`: `[3, side, side]`.
+/// The encoder's input: (p / 255 - mean) / std in each channel. `image` and `out`: `[3, side,
+/// side]`.
 pub fn normalise(image: &[u8], data: &DataConfig, out: &mut [f32]) {
     let plane = image.len() / 3;
-    for ((plane, out), (mean, std)) in
-        image.chunks_exact(plane).zip(out.chunks_exact_mut(plane)).zip(data.mean.iter().zip(data.std))
+    for ((plane, out), (mean, std)) in image
+        .chunks_exact(plane)
+        .zip(out.chunks_exact_mut(plane))
+        .zip(data.mean.iter().zip(data.std))
     {
         let (scale, shift) = (1.0 / (255.0 * std), -mean / std);
         out.iter_mut().zip(plane).for_each(|(o, &p)| *o = f32::from(p) * scale + shift);
@@ -91,14 +111,21 @@ fn add_noise(values: &mut [f32], deviation: f32, rng: &mut Stream) {
     }
 }
 
-/// Encoder inputs of the plain images `indices`, mirrored left to right with `flipped`: what probes read.
+/// Encoder inputs of the plain images `indices`, mirrored left to right with `flipped`: what probes
+/// read.
 ///
 /// # Shapes
 /// `out`: `[indices.len(), 3, side, side]`, the side being the source view's.
 ///
 /// # Errors
 /// If the images lie in a file that can't be read.
-pub fn plain_source(images: &Images, indices: &[usize], data: &DataConfig, flipped: bool, out: &mut [f32]) -> Result<()> {
+pub fn plain_source(
+    images: &Images,
+    indices: &[usize],
+    data: &DataConfig,
+    flipped: bool,
+    out: &mut [f32],
+) -> Result<()> {
     let Sides { source, .. } = data.sides();
     for (&i, out) in indices.iter().zip(out.chunks_exact_mut(bytes_of(source))) {
         let mut image = images.image(i)?;
@@ -110,14 +137,20 @@ pub fn plain_source(images: &Images, indices: &[usize], data: &DataConfig, flipp
     Ok(())
 }
 
-/// The plain images `indices` in [-1, 1], of `side` pixels a side: what reconstructions are compared with.
+/// The plain images `indices` in [-1, 1], of `side` pixels a side: what reconstructions are
+/// compared with.
 ///
 /// # Shapes
 /// `out`: `[indices.len(), 3, side, side]`.
 ///
 /// # Errors
 /// If the images lie in a file that can't be read.
-pub fn plain_target(images: &Images, indices: &[usize], side: usize, out: &mut [f32]) -> Result<()> {
+pub fn plain_target(
+    images: &Images,
+    indices: &[usize],
+    side: usize,
+    out: &mut [f32],
+) -> Result<()> {
     for (&i, out) in indices.iter().zip(out.chunks_exact_mut(bytes_of(side))) {
         to_signed(&resized(&images.image(i)?, side), out);
     }

@@ -1,4 +1,5 @@
-//! What lies below folders, each by name, in an order that doesn't change: images, and what is no image and why.
+//! What lies below folders, each by name, in an order that doesn't change: images, and what is no
+//! image and why.
 
 use super::picture::{FIRST_BYTES, kind};
 use crate::error::{Error, Result};
@@ -7,7 +8,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Folders that systems and archivers put among images.
-const OF_SYSTEMS: [&str; 5] = ["@eaDir", "$RECYCLE.BIN", "__MACOSX", "System Volume Information", "lost+found"];
+const OF_SYSTEMS: [&str; 5] =
+    ["@eaDir", "$RECYCLE.BIN", "__MACOSX", "System Volume Information", "lost+found"];
 
 /// Something below a folder.
 #[derive(Debug)]
@@ -62,10 +64,12 @@ impl Entries {
 /// What the file `path` is, in the plural, if it isn't an image.
 fn what(path: &Path, name: &str) -> Option<String> {
     let mut first = Vec::new();
-    // Only regular files are opened: a pipe would wait for ever. A link that leads nowhere is judged by its name.
+    // Only regular files are opened: a pipe would wait for ever. A link that leads nowhere is
+    // judged by its name.
     let regular = path.metadata().map(|m| m.is_file());
     if let Ok(true) = regular {
-        let read = File::open(path).and_then(|file| file.take(FIRST_BYTES as u64).read_to_end(&mut first));
+        let read =
+            File::open(path).and_then(|file| file.take(FIRST_BYTES as u64).read_to_end(&mut first));
         if read.is_err() {
             // Whether it can be read is asked again where all that can't is listed.
             first.clear();
@@ -83,8 +87,8 @@ fn what(path: &Path, name: &str) -> Option<String> {
     })
 }
 
-/// Everything below some paths: files as they are, of each folder first its images, then its sub-folders. Links are followed; a folder
-/// within itself isn't entered again.
+/// Everything below some paths: files as they are, of each folder first its images, then its
+/// sub-folders. Links are followed; a folder within itself isn't entered again.
 pub(super) struct Walk {
     /// To come, in reverse: paths, each with the real folders that it lies in.
     paths: Vec<(PathBuf, Vec<PathBuf>)>,
@@ -98,21 +102,29 @@ impl Walk {
     }
 
     /// The same for paths in the real folders `within`, which aren't entered again.
-    pub(super) fn within(paths: impl DoubleEndedIterator<Item = PathBuf>, within: &[PathBuf]) -> Self {
-        Self { paths: paths.rev().map(|path| (path, within.to_vec())).collect(), found: Vec::new().into_iter() }
+    pub(super) fn within(
+        paths: impl DoubleEndedIterator<Item = PathBuf>,
+        within: &[PathBuf],
+    ) -> Self {
+        Self {
+            paths: paths.rev().map(|path| (path, within.to_vec())).collect(),
+            found: Vec::new().into_iter(),
+        }
     }
 
     fn enter(&mut self, folder: &Path, mut within: Vec<PathBuf>) -> Result<()> {
         let real = folder.canonicalize().map_err(|e| Error::io("read", folder, &e))?;
         if within.contains(&real) {
-            let found = Found::Other(folder.to_owned(), "links to a folder that they lie in".into());
+            let found =
+                Found::Other(folder.to_owned(), "links to a folder that they lie in".into());
             self.found = vec![found].into_iter();
             return Ok(());
         }
         within.push(real);
         let Entries { folders, images, others } = Entries::of(folder)?;
         let images = images.into_iter().map(Found::Image);
-        let found: Vec<_> = images.chain(others.into_iter().map(|(path, what)| Found::Other(path, what))).collect();
+        let found: Vec<_> =
+            images.chain(others.into_iter().map(|(path, what)| Found::Other(path, what))).collect();
         self.found = found.into_iter();
         self.paths.extend(folders.into_iter().rev().map(|folder| (folder, within.clone())));
         Ok(())

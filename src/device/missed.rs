@@ -1,11 +1,12 @@
-//! A GPU that is there and that no graphics API offers: the likeliest failure in containers and on rented machines, where CUDA works
-//! and Vulkan finds nothing.
+//! A GPU that is there and that no graphics API offers: the likeliest failure in containers and on
+//! rented machines, where CUDA works and Vulkan finds nothing.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// Variables by which the Vulkan loader (the first seven), Mesa's device selection and [`adapters`](super::adapters) leave adapters out.
-/// (wgpu reads no others: it is asked for each API by itself.)
+/// Variables by which the Vulkan loader (the first seven), Mesa's device selection and
+/// [`adapters`](super::adapters) leave adapters out. (wgpu reads no others: it is asked for each
+/// API by itself.)
 const HIDING: [&str; 11] = [
     "VK_DRIVER_FILES",
     "VK_ICD_FILENAMES",
@@ -21,21 +22,33 @@ const HIDING: [&str; 11] = [
 ];
 
 /// Where the Vulkan loader looks for the files of drivers.
-const DRIVER_FOLDERS: [&str; 4] =
-    ["etc/vulkan/icd.d", "usr/local/share/vulkan/icd.d", "usr/share/vulkan/icd.d", "usr/local/etc/vulkan/icd.d"];
+const DRIVER_FOLDERS: [&str; 4] = [
+    "etc/vulkan/icd.d",
+    "usr/local/share/vulkan/icd.d",
+    "usr/share/vulkan/icd.d",
+    "usr/local/etc/vulkan/icd.d",
+];
 
-/// Says what keeps a GPU of this machine from being used, where no adapter is one: which GPU is there by the devices below `root` (`/`), or
-/// `elsewhere`, the name of an adapter that WGPU_BACKEND and WGPU_ADAPTER_NAME leave out; and what to do, by the values of environment
+/// Says what keeps a GPU of this machine from being used, where no adapter is one: which GPU is
+/// there by the devices below `root` (`/`), or `elsewhere`, the name of an adapter that
+/// WGPU_BACKEND and WGPU_ADAPTER_NAME leave out; and what to do, by the values of environment
 /// `variables`. `None` where nothing tells of a GPU.
-pub(super) fn missed(root: &Path, elsewhere: Option<&str>, variables: impl Fn(&str) -> Option<String>) -> Option<String> {
+pub(super) fn missed(
+    root: &Path,
+    elsewhere: Option<&str>,
+    variables: impl Fn(&str) -> Option<String>,
+) -> Option<String> {
     let said = match elsewhere {
         Some(name) => format!("{name} is there, but left out"),
         None => by_devices(root, &variables)?,
     };
-    let set: Vec<String> = HIDING.iter().filter_map(|name| Some(format!("{name}={}", variables(name)?))).collect();
+    let set: Vec<String> =
+        HIDING.iter().filter_map(|name| Some(format!("{name}={}", variables(name)?))).collect();
     Some(match set[..] {
         [] => said,
-        _ => format!("{said}; {} in the environment can hide adapters: unset it", set.join(" and ")),
+        _ => {
+            format!("{said}; {} in the environment can hide adapters: unset it", set.join(" and "))
+        }
     })
 }
 
@@ -48,7 +61,8 @@ fn by_devices(root: &Path, variables: &impl Fn(&str) -> Option<String>) -> Optio
         );
     }
     if there("dev/nvidia0") {
-        let capabilities = variables("NVIDIA_DRIVER_CAPABILITIES").map_or("not set".into(), |is| format!("{is:?}"));
+        let capabilities = variables("NVIDIA_DRIVER_CAPABILITIES")
+            .map_or("not set".into(), |is| format!("{is:?}"));
         return Some(format!(
             "an NVIDIA GPU is there (/dev/nvidia0), but Vulkan doesn't find it; a container must be started with NVIDIA_DRIVER_CAPABILITIES=all, or one that holds graphics (here it is {capabilities}); {}",
             driver_file(root, "nvidia", "nvidia_icd.json", "libGLX_nvidia.so.0")
@@ -56,7 +70,9 @@ fn by_devices(root: &Path, variables: &impl Fn(&str) -> Option<String>) -> Optio
     }
     let node = render_nodes(root).into_iter().next()?;
     let name = node.file_name()?.to_string_lossy().into_owned();
-    let vendor = std::fs::read_to_string(root.join("sys/class/drm").join(&name).join("device/vendor")).unwrap_or_default();
+    let vendor =
+        std::fs::read_to_string(root.join("sys/class/drm").join(&name).join("device/vendor"))
+            .unwrap_or_default();
     let (whose, files, file) = match vendor.trim() {
         "0x1002" => ("an AMD GPU", "radeon", "radeon_icd"),
         "0x8086" => ("an Intel GPU", "intel", "intel_icd"),
@@ -65,11 +81,16 @@ fn by_devices(root: &Path, variables: &impl Fn(&str) -> Option<String>) -> Optio
     };
     let closed = std::fs::File::options().read(true).write(true).open(&node);
     let allowed = match closed.map_err(|e| e.kind()) {
-        Err(ErrorKind::PermissionDenied) => "you may not open it: join the group render (or video), and log in again; ",
+        Err(ErrorKind::PermissionDenied) => {
+            "you may not open it: join the group render (or video), and log in again; "
+        }
         _ => "",
     };
-    let install =
-        if vendor.trim() == "0x10de" { "NVIDIA's driver" } else { "Mesa's Vulkan drivers (Debian: mesa-vulkan-drivers)" };
+    let install = if vendor.trim() == "0x10de" {
+        "NVIDIA's driver"
+    } else {
+        "Mesa's Vulkan drivers (Debian: mesa-vulkan-drivers)"
+    };
     Some(format!(
         "{whose} is there (/dev/dri/{name}), but Vulkan doesn't find it; {allowed}{}; {install} may be missing; `--device gl` may work meanwhile, by OpenGL",
         driver_file(root, files, file, "the library that it names")
@@ -84,7 +105,10 @@ fn driver_file(root: &Path, begins: &str, called: &str, library: &str) -> String
     };
     let found = DRIVER_FOLDERS.iter().flat_map(|folder| files(&root.join(folder))).find(named);
     match found.as_ref().and_then(|path| path.strip_prefix(root).ok()) {
-        Some(path) => format!("its driver file /{} is there, so {library} or what that needs may be missing", path.display()),
+        Some(path) => format!(
+            "its driver file /{} is there, so {library} or what that needs may be missing",
+            path.display()
+        ),
         None => format!(
             "no driver file ({called}) lies in /usr/share/vulkan/icd.d or /etc/vulkan/icd.d; VK_DRIVER_FILES names one elsewhere"
         ),
@@ -93,12 +117,17 @@ fn driver_file(root: &Path, begins: &str, called: &str, library: &str) -> String
 
 fn render_nodes(root: &Path) -> Vec<PathBuf> {
     let nodes = files(&root.join("dev/dri")).into_iter();
-    nodes.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("renderD"))).collect()
+    nodes
+        .filter(|path| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("renderD"))
+        })
+        .collect()
 }
 
 /// What lies in `folder`, in order.
 fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).map_or(Vec::new(), |all| all.flatten().map(|e| e.path()).collect());
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .map_or(Vec::new(), |all| all.flatten().map(|e| e.path()).collect());
     files.sort_unstable();
     files
 }
@@ -108,14 +137,19 @@ mod tests {
     use super::*;
 
     /// What is said where these files are, with these variables.
-    fn said(paths: &[(&str, &str)], elsewhere: Option<&str>, set: &[(&str, &str)]) -> Option<String> {
+    fn said(
+        paths: &[(&str, &str)],
+        elsewhere: Option<&str>,
+        set: &[(&str, &str)],
+    ) -> Option<String> {
         let root = tempfile::tempdir().expect("a folder");
         for (path, text) in paths {
             let path = root.path().join(path);
             std::fs::create_dir_all(path.parent().expect("a folder")).expect("writable");
             std::fs::write(path, text).expect("writable");
         }
-        let value = |name: &str| set.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
+        let value =
+            |name: &str| set.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
         missed(root.path(), elsewhere, value)
     }
 
@@ -127,26 +161,63 @@ mod tests {
     #[test]
     fn a_gpu_that_no_adapter_is_for_is_named_with_what_to_do() {
         let utility = ("NVIDIA_DRIVER_CAPABILITIES", "compute,utility");
-        let parts = ["/dev/nvidia0", "NVIDIA_DRIVER_CAPABILITIES=all", "nvidia_icd.json", "VK_DRIVER_FILES"];
-        holds(said(&[("dev/nvidia0", ""), ("dev/dri/renderD128", "")], None, &[]), &[&parts[..], &["not set"]].concat());
+        let parts = [
+            "/dev/nvidia0",
+            "NVIDIA_DRIVER_CAPABILITIES=all",
+            "nvidia_icd.json",
+            "VK_DRIVER_FILES",
+        ];
+        holds(
+            said(&[("dev/nvidia0", ""), ("dev/dri/renderD128", "")], None, &[]),
+            &[&parts[..], &["not set"]].concat(),
+        );
         let file = ("etc/vulkan/icd.d/nvidia_icd.x86_64.json", "{}");
-        let parts = ["\"compute,utility\"", "/etc/vulkan/icd.d/nvidia_icd.x86_64.json is there", "libGLX_nvidia.so.0"];
+        let parts = [
+            "\"compute,utility\"",
+            "/etc/vulkan/icd.d/nvidia_icd.x86_64.json is there",
+            "libGLX_nvidia.so.0",
+        ];
         holds(said(&[("dev/nvidia0", ""), file], None, &[utility]), &parts);
 
-        let amd = [("dev/dri/renderD129", ""), ("dev/dri/card0", ""), ("sys/class/drm/renderD129/device/vendor", "0x1002\n")];
-        holds(said(&amd, None, &[]), &["an AMD GPU is there (/dev/dri/renderD129)", "radeon_icd", "mesa-vulkan-drivers"]);
+        let amd = [
+            ("dev/dri/renderD129", ""),
+            ("dev/dri/card0", ""),
+            ("sys/class/drm/renderD129/device/vendor", "0x1002\n"),
+        ];
+        holds(
+            said(&amd, None, &[]),
+            &["an AMD GPU is there (/dev/dri/renderD129)", "radeon_icd", "mesa-vulkan-drivers"],
+        );
         holds(said(&[("dev/dxg", "")], None, &[]), &["/dev/dxg", "WSL2", "soda for Windows"]);
-        assert_eq!(said(&[("dev/dri/card0", "")], None, &[("VK_DRIVER_FILES", "x")]), None, "a screen is no GPU");
+        assert_eq!(
+            said(&[("dev/dri/card0", "")], None, &[("VK_DRIVER_FILES", "x")]),
+            None,
+            "a screen is no GPU"
+        );
         assert_eq!(said(&[], None, &[]), None);
     }
 
     #[test]
     fn variables_that_hide_adapters_are_named_where_they_are_set() {
         for name in HIDING {
-            holds(said(&[("dev/nvidia0", "")], None, &[(name, "7")]), &[&format!("{name}=7"), "unset it"]);
+            holds(
+                said(&[("dev/nvidia0", "")], None, &[(name, "7")]),
+                &[&format!("{name}=7"), "unset it"],
+            );
         }
-        let own = said(&[], Some("NVIDIA A40"), &[("WGPU_ADAPTER_NAME", "radeon"), ("WGPU_BACKEND", "vulkan")]);
-        holds(own, &["NVIDIA A40 is there", "WGPU_BACKEND=vulkan and WGPU_ADAPTER_NAME=radeon", "unset it"]);
+        let own = said(
+            &[],
+            Some("NVIDIA A40"),
+            &[("WGPU_ADAPTER_NAME", "radeon"), ("WGPU_BACKEND", "vulkan")],
+        );
+        holds(
+            own,
+            &[
+                "NVIDIA A40 is there",
+                "WGPU_BACKEND=vulkan and WGPU_ADAPTER_NAME=radeon",
+                "unset it",
+            ],
+        );
         let quiet = said(&[("dev/nvidia0", "")], None, &[]).expect("a GPU");
         assert!(!quiet.contains("unset it"), "{quiet}");
     }

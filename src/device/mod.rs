@@ -93,9 +93,11 @@ impl Adapter {
     /// # Errors
     /// If it is gone, or refuses.
     pub fn open(&self) -> Result<(wgpu::Device, wgpu::Queue)> {
-        let failed = |e: &dyn std::fmt::Display| Error::device(&format!("opening {}", self.name), e);
+        let failed =
+            |e: &dyn std::fmt::Display| Error::device(&format!("opening {}", self.name), e);
         let adapter = self.found().ok_or_else(|| failed(&"it is gone"))?;
-        pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor::default())).map_err(|e| failed(&e))
+        pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor::default()))
+            .map_err(|e| failed(&e))
     }
 
     /// The adapter as wgpu knows it.
@@ -142,7 +144,8 @@ pub struct Selected {
     pub gpu: bool,
     /// The adapter, unless it is the CPU backend.
     pub adapter: Option<Adapter>,
-    /// Where `auto` took the CPU though a GPU is there: what keeps it from being used, and what to do.
+    /// Where `auto` took the CPU though a GPU is there: what keeps it from being used, and what to
+    /// do.
     pub missed: Option<String>,
 }
 
@@ -150,7 +153,15 @@ impl Selected {
     /// The CPU backend.
     pub fn cpu(why: &str) -> Self {
         let name = format!("CPU, {} threads", rayon::current_num_threads());
-        Self { device: Device::flex(), backend: "cpu", name, why: why.into(), gpu: false, adapter: None, missed: None }
+        Self {
+            device: Device::flex(),
+            backend: "cpu",
+            name,
+            why: why.into(),
+            gpu: false,
+            adapter: None,
+            missed: None,
+        }
     }
 
     fn adapter(adapter: &Adapter, why: &str) -> Self {
@@ -182,14 +193,16 @@ const BACKENDS: [(&str, wgpu::Backend, WgpuBackend); 4] = [
 /// OpenGL 4.3 or OpenGL ES 3.1, for GPUs that have no Vulkan: only where it is asked for.
 const GL: &str = "gl";
 
-/// Every adapter of every native graphics API but OpenGL, which offers them once more; with several APIs the same hardware appears on each.
-/// WGPU_BACKEND (a comma-separated list, which may name `gl`) and WGPU_ADAPTER_NAME (a part of the name) narrow the list.
+/// Every adapter of every native graphics API but OpenGL, which offers them once more; with several
+/// APIs the same hardware appears on each. WGPU_BACKEND (a comma-separated list, which may name
+/// `gl`) and WGPU_ADAPTER_NAME (a part of the name) narrow the list.
 pub fn adapters() -> Vec<Adapter> {
     let wanted = std::env::var("WGPU_BACKEND").ok();
     narrowed(wanted.as_deref())
 }
 
-/// The adapters of the graphics APIs that `wanted` lists (see [`every_adapter`]), by WGPU_ADAPTER_NAME.
+/// The adapters of the graphics APIs that `wanted` lists (see [`every_adapter`]), by
+/// WGPU_ADAPTER_NAME.
 fn narrowed(wanted: Option<&str>) -> Vec<Adapter> {
     let wanted_name = std::env::var("WGPU_ADAPTER_NAME").ok().map(|n| n.to_lowercase());
     let mut found = every_adapter(wanted);
@@ -202,7 +215,8 @@ fn narrowed(wanted: Option<&str>) -> Vec<Adapter> {
 fn every_adapter(wanted: Option<&str>) -> Vec<Adapter> {
     let mut found = Vec::new();
     for (name, backend, api) in BACKENDS {
-        let asked_for = wanted.map_or(name != GL, |wanted| wanted.split(',').any(|b| backend_name(b) == name));
+        let asked_for =
+            wanted.map_or(name != GL, |wanted| wanted.split(',').any(|b| backend_name(b) == name));
         if !asked_for {
             continue;
         }
@@ -215,9 +229,15 @@ fn every_adapter(wanted: Option<&str>) -> Vec<Adapter> {
             };
             let info = adapter.get_info();
             let (kind, handle) = match info.device_type {
-                wgpu::DeviceType::DiscreteGpu => (Kind::DiscreteGpu, WgpuDeviceKind::DiscreteGpu(next(0))),
-                wgpu::DeviceType::IntegratedGpu => (Kind::IntegratedGpu, WgpuDeviceKind::IntegratedGpu(next(1))),
-                wgpu::DeviceType::VirtualGpu => (Kind::VirtualGpu, WgpuDeviceKind::VirtualGpu(next(2))),
+                wgpu::DeviceType::DiscreteGpu => {
+                    (Kind::DiscreteGpu, WgpuDeviceKind::DiscreteGpu(next(0)))
+                }
+                wgpu::DeviceType::IntegratedGpu => {
+                    (Kind::IntegratedGpu, WgpuDeviceKind::IntegratedGpu(next(1)))
+                }
+                wgpu::DeviceType::VirtualGpu => {
+                    (Kind::VirtualGpu, WgpuDeviceKind::VirtualGpu(next(2)))
+                }
                 wgpu::DeviceType::Other => (Kind::Other, WgpuDeviceKind::Other(next(3))),
                 wgpu::DeviceType::Cpu => (Kind::Software, WgpuDeviceKind::Cpu),
             };
@@ -231,7 +251,8 @@ fn every_adapter(wanted: Option<&str>) -> Vec<Adapter> {
                 workgroup_memory: limits.max_compute_workgroup_storage_size,
                 subgroup_size: [info.subgroup_min_size, info.subgroup_max_size],
             };
-            let cooperative_matrix = features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
+            let cooperative_matrix =
+                features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
             let profile = Profile {
                 class: kind.into(),
                 kind,
@@ -259,7 +280,11 @@ fn every_adapter(wanted: Option<&str>) -> Vec<Adapter> {
                 kind,
                 index,
                 limits,
-                features: named.iter().filter(|(_, f)| features.contains(*f)).map(|(n, _)| *n).collect(),
+                features: named
+                    .iter()
+                    .filter(|(_, f)| features.contains(*f))
+                    .map(|(n, _)| *n)
+                    .collect(),
                 profile,
                 handle: (handle, api),
             });
@@ -272,9 +297,14 @@ fn every_adapter(wanted: Option<&str>) -> Vec<Adapter> {
 fn matrices(adapter: &wgpu::Adapter) -> Vec<MatrixSize> {
     use wgpu::wgt::CooperativeScalarType::{F16, F32};
     let products = adapter.cooperative_matrix_properties().into_iter();
-    let floats = products.filter(|p| matches!(p.ab_type, F16 | F32) && matches!(p.cr_type, F16 | F32));
+    let floats =
+        products.filter(|p| matches!(p.ab_type, F16 | F32) && matches!(p.cr_type, F16 | F32));
     floats
-        .map(|p| MatrixSize { size: [p.m_size, p.n_size, p.k_size], factors_f16: p.ab_type == F16, sums_f16: p.cr_type == F16 })
+        .map(|p| MatrixSize {
+            size: [p.m_size, p.n_size, p.k_size],
+            factors_f16: p.ab_type == F16,
+            sums_f16: p.cr_type == F16,
+        })
         .collect()
 }
 
@@ -294,21 +324,36 @@ fn best(adapters: Vec<Adapter>) -> Option<Adapter> {
     rank::ranked(adapters).into_iter().next()
 }
 
-/// What `auto` means: the best of the GPUs `ranked` that `opens` doesn't refuse with a reason, else the CPU backend.
-fn automatic(ranked: Vec<Adapter>, opens: impl Fn(&Adapter) -> std::result::Result<(), String>) -> Selected {
+/// What `auto` means: the best of the GPUs `ranked` that `opens` doesn't refuse with a reason, else
+/// the CPU backend.
+fn automatic(
+    ranked: Vec<Adapter>,
+    opens: impl Fn(&Adapter) -> std::result::Result<(), String>,
+) -> Selected {
     let several = ranked.len() > 1;
     let mut refused = Vec::new();
     for adapter in ranked {
         // Where there is no other, what opens it for good gives the reason.
         match if several { opens(&adapter) } else { Ok(()) } {
-            Ok(()) if refused.is_empty() => return Selected::adapter(&adapter, "the best GPU here"),
-            Ok(()) => {
-                return Selected::adapter(&adapter, &format!("the best GPU here that can be opened; {}", refused.join("; ")));
+            Ok(()) if refused.is_empty() => {
+                return Selected::adapter(&adapter, "the best GPU here");
             }
-            Err(why) => refused.push(format!("{} ({}) can't: {why}", adapter.selector(), adapter.name)),
+            Ok(()) => {
+                return Selected::adapter(
+                    &adapter,
+                    &format!("the best GPU here that can be opened; {}", refused.join("; ")),
+                );
+            }
+            Err(why) => {
+                refused.push(format!("{} ({}) can't: {why}", adapter.selector(), adapter.name))
+            }
         }
     }
-    without_gpu(if refused.is_empty() { missed_here() } else { Some(format!("no GPU can be opened; {}", refused.join("; "))) })
+    without_gpu(if refused.is_empty() {
+        missed_here()
+    } else {
+        Some(format!("no GPU can be opened; {}", refused.join("; ")))
+    })
 }
 
 /// What wgpu finds by `backend`, in its order.
@@ -323,7 +368,8 @@ fn enumerate(backend: wgpu::Backend) -> Vec<wgpu::Adapter> {
 /// Whether a device of `adapter` can be made, as it will be for computing.
 fn opens(adapter: &Adapter) -> std::result::Result<(), String> {
     let found = adapter.found().ok_or("it is gone")?;
-    let unwanted = wgpu::Features::MAPPABLE_PRIMARY_BUFFERS | wgpu::Features::all_experimental_mask();
+    let unwanted =
+        wgpu::Features::MAPPABLE_PRIMARY_BUFFERS | wgpu::Features::all_experimental_mask();
     let made = found.request_device(&wgpu::DeviceDescriptor {
         required_features: found.features().difference(unwanted),
         required_limits: found.limits(),
@@ -341,15 +387,17 @@ fn without_gpu(missed: Option<String>) -> Selected {
 /// What keeps a GPU of this machine from being used.
 fn missed_here() -> Option<String> {
     let variable = |name: &str| std::env::var(name).ok();
-    let narrowed = ["WGPU_BACKEND", "WGPU_ADAPTER_NAME"].iter().any(|name| std::env::var_os(name).is_some());
+    let narrowed =
+        ["WGPU_BACKEND", "WGPU_ADAPTER_NAME"].iter().any(|name| std::env::var_os(name).is_some());
     let elsewhere = narrowed.then(|| best(every_adapter(None))).flatten();
     missed::missed(Path::new("/"), elsewhere.as_ref().map(|a| a.name.as_str()), variable)
 }
 
-/// The device that `selection` means: `auto`, `cpu`, or `wgpu`, `vulkan`, `metal`, `dx12`, `gl` with `:INDEX` or `:NAME`.
+/// The device that `selection` means: `auto`, `cpu`, or `wgpu`, `vulkan`, `metal`, `dx12`, `gl`
+/// with `:INDEX` or `:NAME`.
 ///
-/// `auto` takes the best GPU that can be opened, else the CPU backend, and notes where a GPU is [missed](Selected::missed); a software adapter is used only
-/// when named.
+/// `auto` takes the best GPU that can be opened, else the CPU backend, and notes where a GPU is
+/// [missed](Selected::missed); a software adapter is used only when named.
 ///
 /// # Errors
 /// If there is no such device; the message lists what there is.
@@ -357,8 +405,8 @@ pub fn select(selection: &str) -> Result<Selected> {
     select_nth(selection, 0)
 }
 
-/// As [`select`], for the process number `nth` of several on a machine: where `selection` means several adapters of one kind, they take
-/// them in turn.
+/// As [`select`], for the process number `nth` of several on a machine: where `selection` means
+/// several adapters of one kind, they take them in turn.
 ///
 /// # Errors
 /// See [`select`].
@@ -384,7 +432,8 @@ pub fn select_nth(selection: &str, nth: usize) -> Result<Selected> {
         }
     }
     let all = if family == GL { narrowed(Some(GL)) } else { adapters() };
-    let mut matching: Vec<_> = all.iter().filter(|a| family == "wgpu" || a.backend == family).collect();
+    let mut matching: Vec<_> =
+        all.iter().filter(|a| family == "wgpu" || a.backend == family).collect();
     matching.sort_by_key(|a| a.kind as u8);
     let chosen = match which.map(|w| (w.parse::<usize>(), w.to_lowercase())) {
         None => rank::nth_alike(&matching, nth).and_then(|own| matching.get(own)),
@@ -398,9 +447,13 @@ pub fn select_nth(selection: &str, nth: usize) -> Result<Selected> {
     match chosen {
         Some(adapter) => Ok(Selected::adapter(adapter, "asked for")),
         None => {
-            let list: Vec<_> = all.iter().map(|a| format!("{}:{} {}", a.backend, a.index, a.name)).collect();
-            let list = if list.is_empty() { "no adapter at all".to_owned() } else { list.join(", ") };
-            Err(Error::usage(format!("--device {selection}: no such device; this machine has {list} and cpu")))
+            let list: Vec<_> =
+                all.iter().map(|a| format!("{}:{} {}", a.backend, a.index, a.name)).collect();
+            let list =
+                if list.is_empty() { "no adapter at all".to_owned() } else { list.join(", ") };
+            Err(Error::usage(format!(
+                "--device {selection}: no such device; this machine has {list} and cpu"
+            )))
         }
     }
 }
@@ -412,24 +465,45 @@ mod tests {
     #[test]
     fn opengl_is_a_device_only_where_it_is_asked_for() {
         assert!(every_adapter(None).iter().all(|adapter| adapter.backend != GL));
-        assert!(every_adapter(Some("vulkan, gles")).iter().any(|adapter| adapter.backend == "vulkan"));
+        assert!(
+            every_adapter(Some("vulkan, gles")).iter().any(|adapter| adapter.backend == "vulkan")
+        );
         // Where no OpenGL is installed there is none to select.
         match (every_adapter(Some(GL)).first(), select("gl")) {
-            (Some(first), Ok(selected)) => assert_eq!((selected.backend, &selected.name), (GL, &first.name)),
-            (None, Err(refused)) => assert!(refused.to_string().contains("--device gl: no such device"), "{refused}"),
+            (Some(first), Ok(selected)) => {
+                assert_eq!((selected.backend, &selected.name), (GL, &first.name))
+            }
+            (None, Err(refused)) => {
+                assert!(refused.to_string().contains("--device gl: no such device"), "{refused}")
+            }
             (first, selected) => panic!("{first:?}, but {selected:?}"),
         }
     }
 
     #[test]
     fn auto_goes_on_to_the_next_gpu_where_one_cannot_be_opened() {
-        let one = adapters().into_iter().next().expect("an adapter; scripts/test.sh installs a software one");
-        let gpus: Vec<Adapter> = (0..2).map(|index| Adapter { kind: Kind::DiscreteGpu, index, ..one.clone() }).collect();
-        let chosen = automatic(gpus.clone(), |adapter| if adapter.index == 0 { Err("no memory".into()) } else { Ok(()) });
+        let one = adapters()
+            .into_iter()
+            .next()
+            .expect("an adapter; scripts/test.sh installs a software one");
+        let gpus: Vec<Adapter> =
+            (0..2).map(|index| Adapter { kind: Kind::DiscreteGpu, index, ..one.clone() }).collect();
+        let chosen = automatic(gpus.clone(), |adapter| {
+            if adapter.index == 0 { Err("no memory".into()) } else { Ok(()) }
+        });
         assert_eq!(chosen.adapter.expect("the second").index, 1);
-        assert!(chosen.why.contains("vulkan:0") && chosen.why.contains("no memory"), "{}", chosen.why);
+        assert!(
+            chosen.why.contains("vulkan:0") && chosen.why.contains("no memory"),
+            "{}",
+            chosen.why
+        );
         let chosen = automatic(gpus, |_| Err("lost".into()));
-        assert!(chosen.adapter.is_none() && chosen.missed.is_some_and(|why| why.contains("vulkan:1") && why.contains("lost")));
+        assert!(
+            chosen.adapter.is_none()
+                && chosen
+                    .missed
+                    .is_some_and(|why| why.contains("vulkan:1") && why.contains("lost"))
+        );
         // The real one opens.
         assert_eq!(opens(&one), Ok(()));
         assert!(opens(&Adapter { index: 1000, ..one }).is_err());

@@ -1,4 +1,5 @@
-//! What an adapter is, as far as kernels choose by it: found once for each device, and looked up wherever a kernel is launched.
+//! What an adapter is, as far as kernels choose by it: found once for each device, and looked up
+//! wherever a kernel is launched.
 
 use super::{Kind, Limits};
 use burn::cubecl::wgpu::WgpuDevice;
@@ -12,7 +13,8 @@ use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 pub enum Class {
     /// Real graphics hardware: wide subgroups, cheap barriers, fast workgroup memory.
     Gpu,
-    /// A program on the processor (lavapipe, SwiftShader, WARP) that runs a workgroup as short vectors and pays for every barrier.
+    /// A program on the processor (lavapipe, SwiftShader, WARP) that runs a workgroup as short
+    /// vectors and pays for every barrier.
     Software,
 }
 
@@ -36,7 +38,11 @@ pub struct Extensions {
 impl Extensions {
     /// Returns their names: "f16", "subgroups", "cooperative_matrix".
     pub fn names(self) -> Vec<&'static str> {
-        let named = [(self.f16, "f16"), (self.subgroups, "subgroups"), (self.cooperative_matrix, "cooperative_matrix")];
+        let named = [
+            (self.f16, "f16"),
+            (self.subgroups, "subgroups"),
+            (self.cooperative_matrix, "cooperative_matrix"),
+        ];
         named.into_iter().filter(|(has, _)| *has).map(|(_, name)| name).collect()
     }
 
@@ -97,9 +103,10 @@ impl Profile {
         }
     }
 
-    /// Returns the most seconds that `bytes` of memory traffic and so many floating-point `operations` should take. Submissions
-    /// are kept short by it, as drivers stop those that take one or two seconds. It assumes a slow device of each kind: a
-    /// discrete card that moves 100 GB and does 1 TFLOP a second in our kernels, anything else a tenth of that.
+    /// Returns the most seconds that `bytes` of memory traffic and so many floating-point
+    /// `operations` should take. Submissions are kept short by it, as drivers stop those that take
+    /// one or two seconds. It assumes a slow device of each kind: a discrete card that moves 100 GB
+    /// and does 1 TFLOP a second in our kernels, anything else a tenth of that.
     pub fn seconds(&self, bytes: f64, operations: f64) -> f64 {
         let slower = if self.kind == Kind::DiscreteGpu { 1.0 } else { 10.0 };
         (bytes / 100e9).max(operations / 1e12) * slower
@@ -108,20 +115,29 @@ impl Profile {
 
 static KNOWN: LazyLock<RwLock<HashMap<WgpuDevice, Arc<Profile>>>> = LazyLock::new(RwLock::default);
 
-/// Returns the profile of `device`, which is asked of its adapter the first time.
-/// Where no adapter is what `device` names (it was brought in from outside, or left to the API), `otherwise` says its class.
+/// Returns the profile of `device`, which is asked of its adapter the first time. Where no adapter
+/// is what `device` names (it was brought in from outside, or left to the API), `otherwise` says
+/// its class.
 pub(crate) fn profile(device: &WgpuDevice, otherwise: impl FnOnce() -> Class) -> Arc<Profile> {
     if let Some(known) = KNOWN.read().unwrap_or_else(PoisonError::into_inner).get(device) {
         return known.clone();
     }
     let apis = [None, Some(super::GL)].into_iter();
-    let found = apis.flat_map(super::every_adapter).find(|adapter| adapter.is(device)).map(|adapter| adapter.profile);
+    let found = apis
+        .flat_map(super::every_adapter)
+        .find(|adapter| adapter.is(device))
+        .map(|adapter| adapter.profile);
     let found = found.unwrap_or_else(|| Profile::least(otherwise()));
-    KNOWN.write().unwrap_or_else(PoisonError::into_inner).entry(device.clone()).or_insert_with(|| found.into()).clone()
+    KNOWN
+        .write()
+        .unwrap_or_else(PoisonError::into_inner)
+        .entry(device.clone())
+        .or_insert_with(|| found.into())
+        .clone()
 }
 
-/// Makes launches on `device` choose by `profile` from now on, whatever its adapter is: for recording a network for another
-/// machine.
+/// Makes launches on `device` choose by `profile` from now on, whatever its adapter is: for
+/// recording a network for another machine.
 pub(crate) fn replace(device: &WgpuDevice, profile: Profile) {
     KNOWN.write().unwrap_or_else(PoisonError::into_inner).insert(device.clone(), profile.into());
 }

@@ -3,7 +3,8 @@
 use super::Adapter;
 use std::borrow::Borrow;
 
-/// How a driver compares with others for the same GPU: 0 is what its vendor or Mesa maintains for computing.
+/// How a driver compares with others for the same GPU: 0 is what its vendor or Mesa maintains for
+/// computing.
 fn of_driver(driver: &str) -> u8 {
     let driver = driver.to_lowercase();
     let is = |names: &[&str]| names.iter().any(|name| driver.contains(name));
@@ -25,7 +26,8 @@ pub(super) fn ranked(mut adapters: Vec<Adapter>) -> Vec<Adapter> {
     adapters
 }
 
-/// The place in `adapters` of the one that process number `nth` takes: they take those of the first one's kind and API in turn, each GPU once.
+/// The place in `adapters` of the one that process number `nth` takes: they take those of the first
+/// one's kind and API in turn, each GPU once.
 pub(super) fn nth_alike(adapters: &[impl Borrow<Adapter>], nth: usize) -> Option<usize> {
     let first = adapters.first()?.borrow();
     let alike = (0..adapters.len()).filter(|i| {
@@ -39,7 +41,8 @@ pub(super) fn nth_alike(adapters: &[impl Borrow<Adapter>], nth: usize) -> Option
     Some(alike[nth % alike.len()])
 }
 
-/// Notes of all adapters that are one GPU, by another driver or another API, which of them is the best.
+/// Notes of all adapters that are one GPU, by another driver or another API, which of them is the
+/// best.
 pub(super) fn mark_doubles(adapters: &mut [Adapter]) {
     let best = ranked(adapters.to_vec());
     for adapter in adapters {
@@ -81,7 +84,9 @@ mod tests {
             adapter(4, Kind::DiscreteGpu, "Dozen Mesa 25", ""),
             adapter(5, Kind::IntegratedGpu, "AMD open-source driver 2025.Q2", "0000:06:00.0"),
         ];
-        let order = |adapters: &[Adapter]| ranked(adapters.to_vec()).iter().map(|a| a.index).collect::<Vec<_>>();
+        let order = |adapters: &[Adapter]| {
+            ranked(adapters.to_vec()).iter().map(|a| a.index).collect::<Vec<_>>()
+        };
         assert_eq!(order(&found), [3, 2, 4, 1, 5]);
         mark_doubles(&mut found);
         let same: Vec<Option<&str>> = found.iter().map(|a| a.same_as.as_deref()).collect();

@@ -38,12 +38,19 @@ pub(super) fn column(levels: &[Level], f: impl Fn(f64) -> f64, device: &Device) 
     Tensor::from_data(TensorData::new(values, [levels.len(), 1, 1, 1]), device)
 }
 
-/// Noise levels of `batch` images, `draws` for each, those of an image side by side: drawn uniformly, or `stratified` over all of them:
-/// at positions (u + i / (batch draws)) mod 1 for one u (VDM, Kingma et al. 2021, appendix I.1), those of an image 1 / draws apart.
-pub fn draw_levels(schedule: &Schedule, [batch, draws]: [usize; 2], stratified: bool, stream: &mut Stream) -> Vec<Level> {
+/// Noise levels of `batch` images, `draws` for each, those of an image side by side: drawn
+/// uniformly, or `stratified` over all of them: at positions (u + i / (batch draws)) mod 1 for one
+/// u (VDM, Kingma et al. 2021, appendix I.1), those of an image 1 / draws apart.
+pub fn draw_levels(
+    schedule: &Schedule,
+    [batch, draws]: [usize; 2],
+    stratified: bool,
+    stream: &mut Stream,
+) -> Vec<Level> {
     if stratified {
         let u: f64 = stream.random();
-        let position = |i: usize| u + (i / draws + i % draws * batch) as f64 / (batch * draws) as f64;
+        let position =
+            |i: usize| u + (i / draws + i % draws * batch) as f64 / (batch * draws) as f64;
         return (0..batch * draws).map(|i| schedule.quantile(position(i).fract())).collect();
     }
     let one = |_| match schedule.is_continuous() {
@@ -77,7 +84,8 @@ mod tests {
     fn one_draw_an_image_at_discrete_levels_is_what_it_always_was() {
         let schedule = schedule(Levels::Discrete);
         let mut old = stream(7);
-        let want: Vec<Level> = (0..32).map(|_| schedule.level(old.random_range(1..=1000))).collect();
+        let want: Vec<Level> =
+            (0..32).map(|_| schedule.level(old.random_range(1..=1000))).collect();
         assert_eq!(draw_levels(&schedule, [32, 1], false, &mut stream(7)), want);
         // More draws go on in the same stream, image by image.
         assert_eq!(draw_levels(&schedule, [8, 4], false, &mut stream(7)), want);
@@ -88,12 +96,14 @@ mod tests {
     fn stratified_times_fall_into_each_of_as_many_equal_parts_and_those_of_an_image_lie_apart() {
         let (batch, draws) = (8, 4);
         let times = |levels, stratified, index| -> Vec<f64> {
-            let levels = draw_levels(&schedule(levels), [batch, draws], stratified, &mut stream(index));
+            let levels =
+                draw_levels(&schedule(levels), [batch, draws], stratified, &mut stream(index));
             levels.iter().map(|level| f64::from(level.time)).collect()
         };
         // Times lie in (0, 1]; a discrete t stands for what is just below it.
         let parts = |times: &[f64]| {
-            let mut parts: Vec<usize> = times.iter().map(|time| ((time - 1e-4) * 32.0) as usize).collect();
+            let mut parts: Vec<usize> =
+                times.iter().map(|time| ((time - 1e-4) * 32.0) as usize).collect();
             parts.sort_unstable();
             parts.dedup();
             parts.len()

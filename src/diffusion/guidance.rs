@@ -7,18 +7,24 @@ pub fn guided(eps_c: Tensor<4>, eps_u: Tensor<4>, w: f64) -> Tensor<4> {
     eps_c * (1.0 + w) - eps_u * w
 }
 
-/// eps_c + sum_i w_i (eps_c - eps_without_i): away from each of the predictions `eps_without`, the i-th of which is made with
-/// section i of z masked and the others kept (layer masking in training teaches the network to make it).
+/// eps_c + sum_i w_i (eps_c - eps_without_i): away from each of the predictions `eps_without`, the
+/// i-th of which is made with section i of z masked and the others kept (layer masking in training
+/// teaches the network to make it).
 ///
-/// So w_i says how much more the image should owe to section i, given the rest of z; a weight of 0 leaves that section as it is,
-/// and its prediction need not be made: give only the sections whose weight isn't 0. One section that is the whole of z is
-/// [`guided`]. Equal weights w on all sections are not [`guided`] with w unless the sections' shares of eps add up; they cost one
+/// So w_i says how much more the image should owe to section i, given the rest of z; a weight of 0
+/// leaves that section as it is, and its prediction need not be made: give only the sections whose
+/// weight isn't 0. One section that is the whole of z is [`guided`]. Equal weights w on all
+/// sections are not [`guided`] with w unless the sections' shares of eps add up; they cost one
 /// evaluation a section instead of one. All tensors `[B, 3, side, side]`.
 ///
 /// # Panics
 /// If there are not as many weights as predictions.
 pub fn guided_by(eps_c: Tensor<4>, eps_without: &[Tensor<4>], w: &[f64]) -> Tensor<4> {
-    assert_eq!(eps_without.len(), w.len(), "one guidance weight for each prediction with a masked section");
+    assert_eq!(
+        eps_without.len(),
+        w.len(),
+        "one guidance weight for each prediction with a masked section"
+    );
     let all = eps_c.clone() * (1.0 + w.iter().sum::<f64>());
     eps_without.iter().zip(w).fold(all, |eps, (without, &w)| eps - without.clone() * w)
 }
@@ -46,21 +52,29 @@ mod tests {
         let w = guided(images(0), images(1), 1.0) - (images(0) * 2.0 - images(1));
         assert!(largest(w) < 1e-5);
         assert_eq!(largest(guided_by(images(0), &[], &[]) - images(0)), 0.0);
-        assert_eq!(largest(guided_by(images(0), &[images(1), images(2)], &[0.0, 0.0]) - images(0)), 0.0);
+        assert_eq!(
+            largest(guided_by(images(0), &[images(1), images(2)], &[0.0, 0.0]) - images(0)),
+            0.0
+        );
     }
 
     #[test]
     fn one_section_that_is_the_whole_of_z_is_plain_guidance() {
         for w in [-0.5, 0.3, 2.0] {
-            assert_eq!(largest(guided_by(images(0), &[images(1)], &[w]) - guided(images(0), images(1), w)), 0.0);
+            assert_eq!(
+                largest(guided_by(images(0), &[images(1)], &[w]) - guided(images(0), images(1), w)),
+                0.0
+            );
         }
     }
 
     #[test]
     fn each_weight_acts_on_its_own_section() {
-        // A network that is the sum of what three sections add: masking one takes its share away, and the weights scale the shares.
+        // A network that is the sum of what three sections add: masking one takes its share away,
+        // and the weights scale the shares.
         let share = [images(1), images(2), images(3)];
-        let sum = |scale: [f64; 3]| (0..3).fold(images(0), |eps, i| eps + share[i].clone() * scale[i]);
+        let sum =
+            |scale: [f64; 3]| (0..3).fold(images(0), |eps, i| eps + share[i].clone() * scale[i]);
         let without = [sum([0.0, 1.0, 1.0]), sum([1.0, 0.0, 1.0]), sum([1.0, 1.0, 0.0])];
         let out = guided_by(sum([1.0; 3]), &without, &[0.5, 0.0, -1.0]);
         // Sums of nine numbers of up to about 10 in f32.

@@ -1,4 +1,5 @@
-//! Diffusion as pure maths: schedules, the forward process, samplers and guidance, over closures and plain tensors.
+//! Diffusion as pure maths: schedules, the forward process, samplers and guidance, over closures
+//! and plain tensors.
 
 pub mod forward;
 pub mod guidance;

@@ -5,7 +5,8 @@
 //! v   = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0       (Salimans and Ho 2022)
 //! ```
 //!
-//! x_t and v are x_0 and eps, rotated: v gives both back without a division, at pure noise too, where x_0 = -v.
+//! x_t and v are x_0 and eps, rotated: v gives both back without a division, at pure noise too,
+//! where x_0 = -v.
 
 use super::forward::Times;
 use crate::config::Prediction;
@@ -76,11 +77,17 @@ mod tests {
                 let target = prediction.target(x_0.clone(), eps.clone(), &at);
                 let wrong = largest(prediction.x_0(&x_t, target.clone(), a, false) - x_0.clone());
                 // Rounding; eps divides it by sqrt(alpha_bar) >= 0.01.
-                assert!(wrong < if prediction == Prediction::V { 1e-5 } else { 1e-3 }, "{prediction:?} at {t}: {wrong}");
+                assert!(
+                    wrong < if prediction == Prediction::V { 1e-5 } else { 1e-3 },
+                    "{prediction:?} at {t}: {wrong}"
+                );
                 assert!(largest(prediction.eps(&x_t, target.clone(), a) - eps.clone()) < 1e-5);
                 assert!(largest(prediction.x_0(&x_t, target.clone(), a, true)) <= 1.0);
                 let another = largest(prediction.eps(&x_t, target * 0.9, a) - eps);
-                assert!(another > 1e-3 || a == 0.0, "another output, another noise, but where all is noise");
+                assert!(
+                    another > 1e-3 || a == 0.0,
+                    "another output, another noise, but where all is noise"
+                );
             }
         }
     }
@@ -90,12 +97,16 @@ mod tests {
         let (x_t, output, error) = (images(0), images(1), images(2) * 0.01);
         let moved = |prediction: Prediction, a| {
             let x_0 = |output| prediction.x_0(&x_t, output, a, false);
-            largest(x_0(output.clone() + error.clone()) - x_0(output.clone())) / largest(error.clone())
+            largest(x_0(output.clone() + error.clone()) - x_0(output.clone()))
+                / largest(error.clone())
         };
         assert!((moved(Prediction::V, 1e-4) - 1.0).abs() < 1e-2);
         assert!((moved(Prediction::Eps, 1e-4) - 100.0).abs() < 1.0);
         // In pure noise x_0 is -v and all of x_t is noise.
-        assert_eq!(largest(Prediction::V.x_0(&x_t, output.clone(), 0.0, false) + output.clone()), 0.0);
+        assert_eq!(
+            largest(Prediction::V.x_0(&x_t, output.clone(), 0.0, false) + output.clone()),
+            0.0
+        );
         assert_eq!(largest(Prediction::V.eps(&x_t, output, 0.0) - x_t), 0.0);
     }
 

@@ -2,8 +2,8 @@
 
 use crate::config::{DiffusionConfig, Levels, Prediction, ScheduleKind};
 
-/// The alpha_bar below which `diffusion.high_noise` puts its share of the draws: the inverted cosine with T = 1000 has a single level
-/// there.
+/// The alpha_bar below which `diffusion.high_noise` puts its share of the draws: the inverted
+/// cosine with T = 1000 has a single level there.
 pub const HIGH_NOISE: f64 = 0.02;
 
 /// A noise level: x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps.
@@ -15,8 +15,8 @@ pub struct Level {
     pub alpha_bar: f64,
 }
 
-/// alpha_bar of the T noise levels: x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps for t = 1..=T; and of what lies between
-/// them, where training draws that.
+/// alpha_bar of the T noise levels: x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps for t =
+/// 1..=T; and of what lies between them, where training draws that.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schedule {
     alpha_bar: Vec<f64>,
@@ -24,14 +24,17 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Smallest alpha_bar: keeps x_0 and the log-SNR finite where a formula reaches 0. v at continuous levels knows none.
+    /// Smallest alpha_bar: keeps x_0 and the log-SNR finite where a formula reaches 0. v at
+    /// continuous levels knows none.
     pub const FLOOR: f64 = 1e-4;
 
     /// `config.steps` levels of the schedule `config.schedule`.
     pub fn new(config: &DiffusionConfig) -> Self {
         let n = config.steps;
         let alpha_bar = match config.schedule {
-            ScheduleKind::Linear => linear(n).into_iter().map(|alpha_bar| shifted(alpha_bar, config)).collect(),
+            ScheduleKind::Linear => {
+                linear(n).into_iter().map(|alpha_bar| shifted(alpha_bar, config)).collect()
+            }
             ScheduleKind::Cosine | ScheduleKind::InvertedCosine => {
                 (1..=n).map(|t| formula(config, t as f64 / n as f64).max(floor(config))).collect()
             }
@@ -72,8 +75,8 @@ impl Schedule {
         self.config.levels == Levels::Continuous
     }
 
-    /// Whether samplers begin at t = T, with the x_0 that the network sees in pure noise: where it was taught to (high noise has a
-    /// share of the draws) and can (v stays finite).
+    /// Whether samplers begin at t = T, with the x_0 that the network sees in pure noise: where it
+    /// was taught to (high noise has a share of the draws) and can (v stays finite).
     pub fn begins_at_pure_noise(&self) -> bool {
         self.prediction() == Prediction::V && self.config.high_noise > 0.0
     }
@@ -102,7 +105,9 @@ impl Schedule {
         below
     }
 
-    /// The level at `position` in [0, 1). Uniform positions give the levels that training draws. Discrete levels rise with it; continuous ones begin with the high noise, where that has a share, and fall.
+    /// The level at `position` in [0, 1). Uniform positions give the levels that training draws.
+    /// Discrete levels rise with it; continuous ones begin with the high noise, where that has a
+    /// share, and fall.
     pub fn quantile(&self, position: f64) -> Level {
         if !self.is_continuous() {
             let t = 1 + (position * self.steps() as f64) as usize;
@@ -121,13 +126,18 @@ impl Schedule {
     pub fn mean(&self, f: impl Fn(f64) -> f64) -> f64 {
         // Few named levels say little of what lies between them.
         let n = if self.is_continuous() { self.steps().max(1000) } else { self.steps() };
-        (0..n).map(|i| f(self.quantile((i as f64 + 0.5) / n as f64).alpha_bar)).sum::<f64>() / n as f64
+        (0..n).map(|i| f(self.quantile((i as f64 + 0.5) / n as f64).alpha_bar)).sum::<f64>()
+            / n as f64
     }
 }
 
 /// Smallest alpha_bar of a recipe.
 fn floor(config: &DiffusionConfig) -> f64 {
-    if config.prediction == Prediction::V && config.levels == Levels::Continuous { 0.0 } else { Schedule::FLOOR }
+    if config.prediction == Prediction::V && config.levels == Levels::Continuous {
+        0.0
+    } else {
+        Schedule::FLOOR
+    }
 }
 
 /// The formula of the cosine schedules at a time in [0, 1].
@@ -147,8 +157,8 @@ fn shifted(alpha_bar: f64, config: &DiffusionConfig) -> f64 {
     }
 }
 
-/// The product of 1 - beta, beta linear from 1e-4 to 0.02 over 1000 steps (Ho et al. 2020); other lengths scale the betas
-/// by 1000 / n, so that the whole path destroys as much signal.
+/// The product of 1 - beta, beta linear from 1e-4 to 0.02 over 1000 steps (Ho et al. 2020); other
+/// lengths scale the betas by 1000 / n, so that the whole path destroys as much signal.
 fn linear(n: usize) -> Vec<f64> {
     let scale = 1000.0 / n as f64;
     let mut product = 1.0;

@@ -12,10 +12,11 @@ const PDAE_GAMMA: f64 = 0.1;
 /// min-SNR's largest weight of a squared error of x_0.
 const MIN_SNR_GAMMA: f64 = 5.0;
 
-/// The weight of the squared error of what is predicted, at a level, before it is divided by its mean.
+/// The weight of the squared error of what is predicted, at a level, before it is divided by its
+/// mean.
 ///
-/// PDAE's was made for eps and stands for v as it is; min-SNR weights errors of x_0 by min(SNR, 5), which is another number for errors of
-/// eps and of v.
+/// PDAE's was made for eps and stands for v as it is; min-SNR weights errors of x_0 by min(SNR, 5),
+/// which is another number for errors of eps and of v.
 pub fn weight(kind: LossWeight, prediction: Prediction, alpha_bar: f64) -> f64 {
     let (signal, noise) = (alpha_bar, 1.0 - alpha_bar);
     match (kind, prediction) {
@@ -28,7 +29,8 @@ pub fn weight(kind: LossWeight, prediction: Prediction, alpha_bar: f64) -> f64 {
     }
 }
 
-/// The schedule of the last call, and the mean of its weights: each part of each step asks for the same.
+/// The schedule of the last call, and the mean of its weights: each part of each step asks for the
+/// same.
 static LAST: Mutex<Option<(LossWeight, Schedule, f64)>> = Mutex::new(None);
 
 /// The mean weight over the levels that training draws.
@@ -44,8 +46,14 @@ fn mean(kind: LossWeight, schedule: &Schedule) -> f64 {
     }
 }
 
-/// The weights of `levels`, `[B, 1, 1, 1]`, whose mean over the levels that training draws is 1; none where all count the same.
-pub fn weights(kind: LossWeight, schedule: &Schedule, levels: &[Level], device: &Device) -> Option<Tensor<4>> {
+/// The weights of `levels`, `[B, 1, 1, 1]`, whose mean over the levels that training draws is 1;
+/// none where all count the same.
+pub fn weights(
+    kind: LossWeight,
+    schedule: &Schedule,
+    levels: &[Level],
+    device: &Device,
+) -> Option<Tensor<4>> {
     if kind == LossWeight::Uniform {
         return None;
     }
@@ -59,7 +67,8 @@ mod tests {
     use super::*;
     use crate::config::{DiffusionConfig, Levels, ScheduleKind};
 
-    const KINDS: [LossWeight; 4] = [LossWeight::Uniform, LossWeight::OneMinusAlphaBar, LossWeight::Pdae, LossWeight::MinSnr];
+    const KINDS: [LossWeight; 4] =
+        [LossWeight::Uniform, LossWeight::OneMinusAlphaBar, LossWeight::Pdae, LossWeight::MinSnr];
 
     #[test]
     fn weights_are_those_of_the_papers() {
@@ -67,14 +76,26 @@ mod tests {
             let snr: f64 = alpha_bar / (1.0 - alpha_bar);
             let near = |kind, prediction, want: f64| {
                 let got = weight(kind, prediction, alpha_bar);
-                assert!((got - want).abs() < 1e-12, "{kind:?}, {prediction:?} at {alpha_bar}: {got}, not {want}");
+                assert!(
+                    (got - want).abs() < 1e-12,
+                    "{kind:?}, {prediction:?} at {alpha_bar}: {got}, not {want}"
+                );
             };
             near(LossWeight::OneMinusAlphaBar, Prediction::Eps, 1.0 / (1.0 + snr));
-            near(LossWeight::Pdae, Prediction::Eps, (1.0 / (1.0 + snr)).powf(0.9) * (snr / (1.0 + snr)).powf(0.1));
+            near(
+                LossWeight::Pdae,
+                Prediction::Eps,
+                (1.0 / (1.0 + snr)).powf(0.9) * (snr / (1.0 + snr)).powf(0.1),
+            );
             near(LossWeight::MinSnr, Prediction::Eps, snr.min(5.0) / snr);
             near(LossWeight::MinSnr, Prediction::V, snr.min(5.0) / (snr + 1.0));
-            // An error of v is that of eps over alpha_bar: the two forms weight errors of x_0 alike.
-            near(LossWeight::MinSnr, Prediction::V, alpha_bar * weight(LossWeight::MinSnr, Prediction::Eps, alpha_bar));
+            // An error of v is that of eps over alpha_bar: the two forms weight errors of x_0
+            // alike.
+            near(
+                LossWeight::MinSnr,
+                Prediction::V,
+                alpha_bar * weight(LossWeight::MinSnr, Prediction::Eps, alpha_bar),
+            );
         }
         assert_eq!(weight(LossWeight::MinSnr, Prediction::V, 0.0), 0.0);
         assert_eq!(weight(LossWeight::OneMinusAlphaBar, Prediction::V, 0.0), 1.0);
@@ -82,25 +103,35 @@ mod tests {
 
     #[test]
     fn weights_have_a_mean_of_1_over_the_levels_that_are_drawn() {
-        for (schedule, levels) in [ScheduleKind::Linear, ScheduleKind::InvertedCosine]
-            .into_iter()
-            .flat_map(|schedule| [Levels::Discrete, Levels::Continuous].map(|levels| (schedule, levels)))
+        for (schedule, levels) in
+            [ScheduleKind::Linear, ScheduleKind::InvertedCosine].into_iter().flat_map(|schedule| {
+                [Levels::Discrete, Levels::Continuous].map(|levels| (schedule, levels))
+            })
         {
             let high_noise = if levels == Levels::Continuous { 0.2 } else { 0.0 };
-            let config =
-                DiffusionConfig { prediction: Prediction::V, levels, high_noise, ..DiffusionConfig::new(schedule, 1000) };
+            let config = DiffusionConfig {
+                prediction: Prediction::V,
+                levels,
+                high_noise,
+                ..DiffusionConfig::new(schedule, 1000)
+            };
             let schedule = Schedule::new(&config);
             // Not the positions that the mean itself is taken at.
-            let drawn: Vec<Level> = (0..20_000).map(|i| schedule.quantile((f64::from(i) + 0.3) / 20_000.0)).collect();
+            let drawn: Vec<Level> =
+                (0..20_000).map(|i| schedule.quantile((f64::from(i) + 0.3) / 20_000.0)).collect();
             for kind in KINDS {
                 let Some(weights) = weights(kind, &schedule, &drawn, &Device::flex()) else {
                     assert_eq!(kind, LossWeight::Uniform);
                     continue;
                 };
                 let weights = weights.into_data().try_to_vec::<f32>().expect("f32");
-                let mean = weights.iter().map(|w| f64::from(*w)).sum::<f64>() / weights.len() as f64;
+                let mean =
+                    weights.iter().map(|w| f64::from(*w)).sum::<f64>() / weights.len() as f64;
                 assert!((mean - 1.0).abs() < 2e-3, "{kind:?}, {config:?}: {mean}");
-                assert!(weights.iter().any(|w| *w > 1.1) && weights.iter().any(|w| *w < 0.9), "{kind:?}: all the same");
+                assert!(
+                    weights.iter().any(|w| *w > 1.1) && weights.iter().any(|w| *w < 0.9),
+                    "{kind:?}: all the same"
+                );
             }
         }
     }

@@ -20,8 +20,8 @@ const BATCH: usize = 64;
 /// Images of a part, about: their pixels are in memory several times.
 const PART: usize = 512;
 
-/// The trained networks with everything that sampling needs. Images are `[N, 3, side, side]` in [-1, 1], the side being the
-/// target view's, z `[N, Z]`, both on the host.
+/// The trained networks with everything that sampling needs. Images are `[N, 3, side, side]` in
+/// [-1, 1], the side being the target view's, z `[N, Z]`, both on the host.
 #[derive(Clone)]
 pub struct Decoder<'a> {
     /// The networks.
@@ -45,17 +45,27 @@ impl<'a> Decoder<'a> {
     /// Networks on `device` and the recipe they were trained with.
     pub fn new(model: &'a Soda, config: &'a Config, sample: SampleConfig, device: &Device) -> Self {
         let schedule = Schedule::new(&config.diffusion);
-        Self { model, config, sample, device: device.clone(), schedule, linear: None, varied: false, inverted: false, first: 0 }
+        Self {
+            model,
+            config,
+            sample,
+            device: device.clone(),
+            schedule,
+            linear: None,
+            varied: false,
+            inverted: false,
+            first: 0,
+        }
     }
 
-    /// The same, which begins with the pictures of `linear`, where there is one, at the noise level that the settings name; without
-    /// one, or where that level is T, it begins with pure noise.
+    /// The same, which begins with the pictures of `linear`, where there is one, at the noise level
+    /// that the settings name; without one, or where that level is T, it begins with pure noise.
     pub fn beginning_with(self, linear: Option<Arc<LinearDecoder>>) -> Self {
         Self { linear, ..self }
     }
 
-    /// The same for samples instead of reconstructions: each begins with one of the pictures that its z may stand for, not with their
-    /// mean.
+    /// The same for samples instead of reconstructions: each begins with one of the pictures that
+    /// its z may stand for, not with their mean.
     pub fn varied(self) -> Self {
         Self { varied: true, ..self }
     }
@@ -75,12 +85,14 @@ impl<'a> Decoder<'a> {
         (bytes_of(self.side()), BATCH.min(features::batch_size(self.side())))
     }
 
-    /// `n` images in parts, each with the decoder that makes of them what this one would make of them in one call for all: memory
-    /// doesn't grow with their number.
+    /// `n` images in parts, each with the decoder that makes of them what this one would make of
+    /// them in one call for all: memory doesn't grow with their number.
     pub fn parts(&self, n: usize) -> impl Iterator<Item = (Range<usize>, Decoder<'a>)> {
         let (_, batch) = self.sizes();
         let part = batch * (PART / batch).max(1);
-        (0..n).step_by(part).map(move |first| (first..n.min(first + part), Decoder { first: self.first + first, ..self.clone() }))
+        (0..n).step_by(part).map(move |first| {
+            (first..n.min(first + part), Decoder { first: self.first + first, ..self.clone() })
+        })
     }
 
     /// z of plain images of any side, `[N, Z]`.
@@ -91,20 +103,31 @@ impl<'a> Decoder<'a> {
         Ok(features::encode_all(self.model, images, &self.config.data, false, &self.device)?.values)
     }
 
-    /// Noise to start from, `[n, 3, side, side]`; that of an image depends on `seed` and its number alone.
+    /// Noise to start from, `[n, 3, side, side]`; that of an image depends on `seed` and its number
+    /// alone.
     pub fn noise(&self, n: usize, seed: u64) -> Vec<f32> {
         let size = bytes_of(self.side());
-        let image = |i| rng::normal(&mut rng::stream(rng::pair(seed, i as u64), Purpose::Sampling, 0), size);
+        let image = |i| {
+            rng::normal(&mut rng::stream(rng::pair(seed, i as u64), Purpose::Sampling, 0), size)
+        };
         (self.first..self.first + n).flat_map(image).collect()
     }
 
-    /// Where sampling begins for the images from number `first` on: the linear decoder's pictures of `z` noised by `noise`, or that
-    /// itself where there is none.
-    fn begin(&self, z: &[f32], noise: &[f32], view: Option<&[f32]>, first: usize, seed: u64) -> Vec<f32> {
+    /// Where sampling begins for the images from number `first` on: the linear decoder's pictures
+    /// of `z` noised by `noise`, or that itself where there is none.
+    fn begin(
+        &self,
+        z: &[f32],
+        noise: &[f32],
+        view: Option<&[f32]>,
+        first: usize,
+        seed: u64,
+    ) -> Vec<f32> {
         let Some((linear, level)) = self.beginning() else { return noise.to_vec() };
         // Of a z for each stage that of the middle, where what is seen from afar is decided.
         let (z_dim, width) = (linear.z_dim(), z.len() / (noise.len() / bytes_of(self.side())));
-        let middle: Vec<f32> = z.chunks_exact(width).flat_map(|z| &z[width - z_dim..]).copied().collect();
+        let middle: Vec<f32> =
+            z.chunks_exact(width).flat_map(|z| &z[width - z_dim..]).copied().collect();
         let mut pictures = linear.mean(&middle);
         if self.varied {
             let residuals = linear.residuals(first..first + middle.len() / z_dim, seed);
@@ -112,16 +135,29 @@ impl<'a> Decoder<'a> {
         }
         let alpha_bar = self.schedule.alpha_bar(level);
         let (signal, sigma) = (alpha_bar.sqrt() as f32, (1.0 - alpha_bar).sqrt() as f32);
-        linear.at(&pictures, self.side(), view).iter().zip(noise).map(|(x_0, eps)| signal * x_0 + sigma * eps).collect()
+        linear
+            .at(&pictures, self.side(), view)
+            .iter()
+            .zip(noise)
+            .map(|(x_0, eps)| signal * x_0 + sigma * eps)
+            .collect()
     }
 
-    /// One image for each z `[N, Z]` and noise, which is x_T itself where sampling begins there; networks without layer modulation also take
-    /// a z for each stage, `[N, S Z]` ([`by_stage`](crate::edit::mix::by_stage)). `view` `[N, 4]` says how each image is to lie
-    /// in the one that its z was made of (none: like it), for networks with view conditioning; `seed` is that of the noise that a sampler adds.
+    /// One image for each z `[N, Z]` and noise, which is x_T itself where sampling begins there;
+    /// networks without layer modulation also take a z for each stage, `[N, S Z]`
+    /// ([`by_stage`](crate::edit::mix::by_stage)). `view` `[N, 4]` says how each image is to lie in
+    /// the one that its z was made of (none: like it), for networks with view conditioning; `seed`
+    /// is that of the noise that a sampler adds.
     ///
     /// # Errors
     /// If the device can't be read.
-    pub fn decode(&self, z: &[f32], noise: &[f32], view: Option<&[f32]>, seed: u64) -> Result<Vec<f32>> {
+    pub fn decode(
+        &self,
+        z: &[f32],
+        noise: &[f32],
+        view: Option<&[f32]>,
+        seed: u64,
+    ) -> Result<Vec<f32>> {
         let mut out = Vec::with_capacity(noise.len());
         let (side, (size, batch)) = (self.side(), self.sizes());
         let z_dim = z.len() / (noise.len() / size).max(1);
@@ -133,12 +169,27 @@ impl<'a> Decoder<'a> {
         let progress = self.progress("drawing", noise.len() / size, self.sample.steps);
         for (i, noise) in noise.chunks(batch * size).enumerate() {
             let (first, n) = (i * batch, noise.len() / size);
-            let (z, view) = (&z[first * z_dim..][..n * z_dim], view.map(|view| &view[first * 4..][..n * 4]));
-            let x = self.tensor(&self.begin(z, noise, view, self.first + first, seed), [n, 3, side, side]);
-            let (z, view) = (self.tensor(z, [n, z_dim]), view.map(|view| self.tensor(view, [n, 4])));
+            let (z, view) =
+                (&z[first * z_dim..][..n * z_dim], view.map(|view| &view[first * 4..][..n * 4]));
+            let x = self
+                .tensor(&self.begin(z, noise, view, self.first + first, seed), [n, 3, side, side]);
+            let (z, view) =
+                (self.tensor(z, [n, z_dim]), view.map(|view| self.tensor(view, [n, 4])));
             let SampleConfig { sampler: kind, steps, eta, clip_x0, .. } = self.sample;
-            let settings = Sampling { kind, steps, from, eta, clip_x0, seed: rng::pair(seed, (self.first / batch + i) as u64) };
-            let images = sample(&self.schedule, x, settings, self.predict(z, view, &self.sample.guidance, &progress));
+            let settings = Sampling {
+                kind,
+                steps,
+                from,
+                eta,
+                clip_x0,
+                seed: rng::pair(seed, (self.first / batch + i) as u64),
+            };
+            let images = sample(
+                &self.schedule,
+                x,
+                settings,
+                self.predict(z, view, &self.sample.guidance, &progress),
+            );
             let images = read(images.clamp(-1.0, 1.0))?;
             out.extend(match self.beginning() {
                 Some((linear, _)) => linear.detailed(images, side),
@@ -156,8 +207,9 @@ impl<'a> Decoder<'a> {
         self.decode(z, &self.noise(z.len() / self.config.model.z_dim, seed), None, seed)
     }
 
-    /// The x_T from which [`plain`](Decoder::plain) sampling with the same z returns to the image: DDIM inversion in as many
-    /// steps, without guidance. `x_0` `[N, 3, side, side]`, `z` `[N, Z]`; returns `[N, 3, side, side]`.
+    /// The x_T from which [`plain`](Decoder::plain) sampling with the same z returns to the image:
+    /// DDIM inversion in as many steps, without guidance. `x_0` `[N, 3, side, side]`, `z` `[N, Z]`;
+    /// returns `[N, 3, side, side]`.
     ///
     /// # Errors
     /// If the device can't be read.
@@ -169,23 +221,46 @@ impl<'a> Decoder<'a> {
         let progress = self.progress("inverting", x_0.len() / size, steps);
         for (x, z) in x_0.chunks(batch * size).zip(z.chunks(batch * z_dim)) {
             let n = x.len() / size;
-            let predict = self.predict(self.tensor(z, [n, z_dim]), None, &Guidance::Whole(0.0), &progress);
-            out.extend(read(ddim_inversion(&self.schedule, self.tensor(x, [n, 3, side, side]), settings, predict))?);
+            let predict =
+                self.predict(self.tensor(z, [n, z_dim]), None, &Guidance::Whole(0.0), &progress);
+            out.extend(read(ddim_inversion(
+                &self.schedule,
+                self.tensor(x, [n, 3, side, side]),
+                settings,
+                predict,
+            ))?);
         }
         Ok(out)
     }
 
-    /// The same networks sampled as [`invert`](Decoder::invert) needs it: DDIM with eta 0 from x_T on, no guidance, no clipping.
+    /// The same networks sampled as [`invert`](Decoder::invert) needs it: DDIM with eta 0 from x_T
+    /// on, no guidance, no clipping.
     pub fn plain(&self) -> Decoder<'a> {
-        let (sampler, guidance, steps) = (Sampler::Ddim, Guidance::Whole(0.0), self.sample.inversion_steps);
-        let sample = SampleConfig { sampler, eta: 0.0, guidance, clip_x0: false, start: 1.0, steps, ..self.sample };
-        Decoder { inverted: true, first: self.first, ..Decoder::new(self.model, self.config, sample, &self.device) }
+        let (sampler, guidance, steps) =
+            (Sampler::Ddim, Guidance::Whole(0.0), self.sample.inversion_steps);
+        let sample = SampleConfig {
+            sampler,
+            eta: 0.0,
+            guidance,
+            clip_x0: false,
+            start: 1.0,
+            steps,
+            ..self.sample
+        };
+        Decoder {
+            inverted: true,
+            first: self.first,
+            ..Decoder::new(self.model, self.config, sample, &self.device)
+        }
     }
 
     /// Counts steps of images: `n` of them take all the steps.
     fn progress(&self, what: &str, n: usize, steps: usize) -> Progress {
         let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-        Progress::new(format!("{what} {} in {}", count(n, "image"), count(steps, "step")), Some(n * steps))
+        Progress::new(
+            format!("{what} {} in {}", count(n, "image"), count(steps, "step")),
+            Some(n * steps),
+        )
     }
 
     /// The guided prediction, of eps or v: a closure over (x_t, t).
@@ -200,20 +275,35 @@ impl<'a> Decoder<'a> {
         let sections = self.config.model.sections();
         let mask = |dropped: &Range<usize>| {
             let row = (0..z_dim).map(|i| if dropped.contains(&i) { 0.0 } else { 1.0 });
-            Tensor::<2>::from_data(TensorData::new(row.collect::<Vec<f32>>(), [1, z_dim]), &self.device).expand([n, z_dim])
+            Tensor::<2>::from_data(
+                TensorData::new(row.collect::<Vec<f32>>(), [1, z_dim]),
+                &self.device,
+            )
+            .expand([n, z_dim])
         };
         let whole = mask(&(0..0));
         // Weights and what is left of z without the part that each weight strengthens.
         let (whole_of_z, weights) = match guidance {
             Guidance::Whole(w) => (true, vec![(*w, mask(&(0..z_dim)))]),
-            Guidance::Sections(w) => (false, w.iter().zip(&sections).map(|(w, section)| (*w, mask(section))).collect()),
+            Guidance::Sections(w) => {
+                (false, w.iter().zip(&sections).map(|(w, section)| (*w, mask(section))).collect())
+            }
         };
-        let (w, masks): (Vec<f64>, Vec<Tensor<2>>) = weights.into_iter().filter(|(w, _)| *w != 0.0).unzip();
+        let (w, masks): (Vec<f64>, Vec<Tensor<2>>) =
+            weights.into_iter().filter(|(w, _)| *w != 0.0).unzip();
         move |x, t| {
             progress.add(n);
             let time = Tensor::<1>::full([n], self.schedule.time(t), &self.device);
-            let masked =
-                |mask: &Tensor<2>| self.model.predict(x.clone(), time.clone(), z.clone(), mask.clone(), view.clone(), None);
+            let masked = |mask: &Tensor<2>| {
+                self.model.predict(
+                    x.clone(),
+                    time.clone(),
+                    z.clone(),
+                    mask.clone(),
+                    view.clone(),
+                    None,
+                )
+            };
             let eps_c = masked(&whole);
             let without: Vec<_> = masks.iter().map(masked).collect();
             match (whole_of_z, without.as_slice()) {
@@ -260,7 +350,12 @@ mod tests {
             "data.side=16",
             "sample.steps=2",
         ];
-        let config = Config::parse(include_str!("../../configs/quick.toml"), "quick", &set.map(String::from)).unwrap();
+        let config = Config::parse(
+            include_str!("../../configs/quick.toml"),
+            "quick",
+            &set.map(String::from),
+        )
+        .unwrap();
         let (device, n) = (Device::flex(), PART + 70);
         let model = Soda::new(&config.model, 3, &device);
         let sample = SampleConfig { sampler: Sampler::Ddpm, ..config.sample.clone() };

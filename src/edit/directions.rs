@@ -1,4 +1,5 @@
-//! Directions in z and what lies along them: principal components, and what a linear classifier looks at.
+//! Directions in z and what lies along them: principal components, and what a linear classifier
+//! looks at.
 
 use crate::eval::features::Features;
 use crate::eval::latent::LatentStats;
@@ -22,7 +23,12 @@ fn direction(name: String, along: impl Iterator<Item = f64>, stats: &LatentStats
     let length = unit.iter().map(|v| v * v).sum::<f64>().sqrt();
     unit.iter_mut().for_each(|v| *v = if length > 0.0 { *v / length } else { 0.0 });
     let (variance, total) = (stats.variance_along(&unit), stats.total_variance());
-    Direction { name, unit, deviation: variance.sqrt(), share: if total > 0.0 { variance / total } else { 0.0 } }
+    Direction {
+        name,
+        unit,
+        deviation: variance.sqrt(),
+        share: if total > 0.0 { variance / total } else { 0.0 },
+    }
 }
 
 /// The first `count` principal directions of z, by falling variance.
@@ -30,18 +36,27 @@ fn direction(name: String, along: impl Iterator<Item = f64>, stats: &LatentStats
 /// # Panics
 /// If z has fewer dimensions.
 pub fn principal(stats: &LatentStats, count: usize) -> Vec<Direction> {
-    (0..count).map(|i| direction(format!("PC {}", i + 1), stats.direction(i).iter().copied(), stats)).collect()
+    (0..count)
+        .map(|i| direction(format!("PC {}", i + 1), stats.direction(i).iter().copied(), stats))
+        .collect()
 }
 
-/// For each of the classes `names` the direction that `probe` sees it rise along, see [`LinearProbe::class_directions`].
+/// For each of the classes `names` the direction that `probe` sees it rise along, see
+/// [`LinearProbe::class_directions`].
 pub fn of_classes(probe: &LinearProbe, names: &[String], stats: &LatentStats) -> Vec<Direction> {
     let along = probe.class_directions().into_iter().zip(names);
-    along.map(|(along, name)| direction(name.clone(), along.into_iter().map(f64::from), stats)).collect()
+    along
+        .map(|(along, name)| direction(name.clone(), along.into_iter().map(f64::from), stats))
+        .collect()
 }
 
 /// `z` `[Z]` moved along `direction` by each of `places` deviations: `[places, Z]`.
 pub fn traverse(z: &[f32], direction: &Direction, places: &[f64]) -> Vec<f32> {
-    let moved = |place: f64| z.iter().zip(&direction.unit).map(move |(z, u)| z + (place * direction.deviation * u) as f32);
+    let moved = |place: f64| {
+        z.iter()
+            .zip(&direction.unit)
+            .map(move |(z, u)| z + (place * direction.deviation * u) as f32)
+    };
     places.iter().flat_map(|&place| moved(place)).collect()
 }
 
@@ -82,10 +97,15 @@ mod tests {
         assert!(found.windows(2).all(|w| w[0].share >= w[1].share));
         assert!((found.iter().map(|d| d.share).sum::<f64>() - 1.0).abs() < 1e-9);
         // Entry 5 has variance 25 of 1 + 1 + 25 and three of 1 + 16 * 2 / 9.
-        assert!(found[0].unit[5] > 0.99 && (found[0].deviation - 5.0).abs() < 0.5, "{:?}", found[0]);
+        assert!(
+            found[0].unit[5] > 0.99 && (found[0].deviation - 5.0).abs() < 0.5,
+            "{:?}",
+            found[0]
+        );
         let strip = traverse(&[1.0; 6], &found[0], &[-3.0, 0.0, 3.0]);
         assert_eq!(strip[6..12], [1.0; 6]);
-        let moved: f64 = (0..6).map(|i| f64::from(strip[12 + i] - strip[i]) * found[0].unit[i]).sum();
+        let moved: f64 =
+            (0..6).map(|i| f64::from(strip[12 + i] - strip[i]) * found[0].unit[i]).sum();
         assert!((moved - 6.0 * found[0].deviation).abs() < 1e-4);
     }
 
@@ -94,10 +114,19 @@ mod tests {
         let z = labelled();
         let stats = statistics(&z.values, 6).unwrap();
         let shape = ProbeShape { classes: 3, normalise: true };
-        let mut probe = LinearProbe::new(6, 900, shape, &ProbeConfig { epochs: 5, batch_size: 30, lr: 0.01 }, 0).unwrap();
+        let mut probe = LinearProbe::new(
+            6,
+            900,
+            shape,
+            &ProbeConfig { epochs: 5, batch_size: 30, lr: 0.01 },
+            0,
+        )
+        .unwrap();
         (0..5).for_each(|_| probe.train_epoch(&z).unwrap());
         let mean: Vec<f32> = stats.mean.iter().map(|&v| v as f32).collect();
-        for (class, along) in of_classes(&probe, &["a", "b", "c"].map(str::to_owned), &stats).iter().enumerate() {
+        for (class, along) in
+            of_classes(&probe, &["a", "b", "c"].map(str::to_owned), &stats).iter().enumerate()
+        {
             assert!((along.unit.iter().map(|v| v * v).sum::<f64>() - 1.0).abs() < 1e-9);
             let strip = traverse(&mean, along, &[-3.0, -1.0, 0.0, 1.0, 3.0]);
             let p = probabilities(&probe, &strip, 6, class);

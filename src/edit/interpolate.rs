@@ -7,12 +7,14 @@ use crate::eval::image::mean_change;
 pub enum Path {
     /// On a straight line.
     Linear,
-    /// Along the great circle of the directions, with the length interpolated (Shoemake 1985). Where the two have the same or
-    /// opposite directions, or one is 0, there is no single great circle and it is the straight line.
+    /// Along the great circle of the directions, with the length interpolated (Shoemake 1985).
+    /// Where the two have the same or opposite directions, or one is 0, there is no single great
+    /// circle and it is the straight line.
     Spherical,
 }
 
-/// Mean absolute difference of pixels in [0, 1] from which on images side by side can be told apart: 10 of 255 levels, 4 %.
+/// Mean absolute difference of pixels in [0, 1] from which on images side by side can be told
+/// apart: 10 of 255 levels, 4 %.
 pub const VISIBLE: f64 = 10.0 / 255.0;
 
 /// Sine of the angle below which two directions count as the same or opposite.
@@ -32,7 +34,9 @@ pub fn interpolate(a: &[f32], b: &[f32], n: usize, path: Path) -> Vec<f32> {
             Path::Linear => (1.0 - t, t),
             Path::Spherical => spherical(a, b, t),
         };
-        out.extend(a.iter().zip(b).map(|(&a, &b)| (of_a * f64::from(a) + of_b * f64::from(b)) as f32));
+        out.extend(
+            a.iter().zip(b).map(|(&a, &b)| (of_a * f64::from(a) + of_b * f64::from(b)) as f32),
+        );
     }
     out.extend_from_slice(b);
     out
@@ -40,7 +44,9 @@ pub fn interpolate(a: &[f32], b: &[f32], n: usize, path: Path) -> Vec<f32> {
 
 /// What `a` and `b` are multiplied by at `t`.
 fn spherical(a: &[f32], b: &[f32], t: f64) -> (f64, f64) {
-    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
+    let dot = |a: &[f32], b: &[f32]| {
+        a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>()
+    };
     let (length_a, length_b) = (dot(a, a).sqrt(), dot(b, b).sqrt());
     let angle = (dot(a, b) / (length_a * length_b)).clamp(-1.0, 1.0).acos();
     // NaN where a length is 0.
@@ -52,14 +58,15 @@ fn spherical(a: &[f32], b: &[f32], t: f64) -> (f64, f64) {
     (share(1.0 - t, length_a), share(t, length_b))
 }
 
-/// Mean absolute difference of pixels in [0, 1] between each of `images` `[n, image]` in [-1, 1] and the next: `[n - 1]`.
+/// Mean absolute difference of pixels in [0, 1] between each of `images` `[n, image]` in [-1, 1]
+/// and the next: `[n - 1]`.
 pub fn changes(images: &[f32], image: usize) -> Vec<f64> {
     let each: Vec<&[f32]> = images.chunks_exact(image).collect();
     each.windows(2).map(|pair| mean_change(pair[0], pair[1])).collect()
 }
 
-/// Whether two rows of `images` `[n, image]` in [-1, 1] look the same: in none of them do pixels differ by [`VISIBLE`] or more on
-/// average.
+/// Whether two rows of `images` `[n, image]` in [-1, 1] look the same: in none of them do pixels
+/// differ by [`VISIBLE`] or more on average.
 ///
 /// # Panics
 /// If the rows differ in length.
@@ -75,7 +82,10 @@ mod tests {
     use crate::rng::{self, Purpose};
 
     fn lengths(points: &[f32], dim: usize) -> Vec<f64> {
-        points.chunks_exact(dim).map(|p| p.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt()).collect()
+        points
+            .chunks_exact(dim)
+            .map(|p| p.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt())
+            .collect()
     }
 
     #[test]
@@ -105,7 +115,9 @@ mod tests {
         }
         let norms = lengths(&points, 64);
         let angle = |i: usize, j: usize| {
-            let dot: f64 = (0..64).map(|k| f64::from(points[i * 64 + k]) * f64::from(points[j * 64 + k])).sum();
+            let dot: f64 = (0..64)
+                .map(|k| f64::from(points[i * 64 + k]) * f64::from(points[j * 64 + k]))
+                .sum();
             (dot / norms[i] / norms[j]).acos()
         };
         for i in 0..4 {
@@ -117,8 +129,13 @@ mod tests {
 
     #[test]
     fn without_a_great_circle_the_path_is_straight() {
-        for (a, b) in [([1.0f32, 1.0], [2.0f32, 2.0]), ([1.0, 0.0], [-1.0, 0.0]), ([0.0, 0.0], [1.0, 3.0])] {
-            assert_eq!(interpolate(&a, &b, 4, Path::Spherical), interpolate(&a, &b, 4, Path::Linear));
+        for (a, b) in
+            [([1.0f32, 1.0], [2.0f32, 2.0]), ([1.0, 0.0], [-1.0, 0.0]), ([0.0, 0.0], [1.0, 3.0])]
+        {
+            assert_eq!(
+                interpolate(&a, &b, 4, Path::Spherical),
+                interpolate(&a, &b, 4, Path::Linear)
+            );
         }
     }
 

@@ -1,5 +1,5 @@
-//! Mixing: some sections of z from one image, the others from another; where z has no sections, z of one image for some stages of the
-//! denoiser, and z of the other for the rest.
+//! Mixing: some sections of z from one image, the others from another; where z has no sections, z
+//! of one image for some stages of the denoiser, and z of the other for the rest.
 
 use std::ops::Range;
 
@@ -8,8 +8,8 @@ pub fn by_stage(z: &[f32], z_dim: usize, stages: usize) -> Vec<f32> {
     z.chunks_exact(z_dim).flat_map(|z| z.repeat(stages)).collect()
 }
 
-/// For every pair of a row and a column, row by row: z of the row with the sections `chosen` of the column's. `rows` `[R, Z]`,
-/// `columns` `[C, Z]`; returns `[R * C, Z]`. `sections` cover z.
+/// For every pair of a row and a column, row by row: z of the row with the sections `chosen` of the
+/// column's. `rows` `[R, Z]`, `columns` `[C, Z]`; returns `[R * C, Z]`. `sections` cover z.
 ///
 /// # Panics
 /// If a section is chosen that isn't there.

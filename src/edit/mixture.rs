@@ -1,4 +1,5 @@
-//! A Gaussian mixture with full covariances: the distribution that z is drawn from where there is no image to encode.
+//! A Gaussian mixture with full covariances: the distribution that z is drawn from where there is
+//! no image to encode.
 
 mod em;
 
@@ -13,7 +14,8 @@ pub use em::{Fit, fit};
 /// Vectors of one task.
 const CHUNK: usize = 512;
 
-/// p(z) = sum over k of weight_k N(z; mean_k, L_k L_k^T). In f32, as it is stored: a mixture that was read again is the same one.
+/// p(z) = sum over k of weight_k N(z; mean_k, L_k L_k^T). In f32, as it is stored: a mixture that
+/// was read again is the same one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mixture {
     /// Length of z, Z.
@@ -50,8 +52,10 @@ fn log_joint(z: &[f64], dim: usize, densities: &[Density]) -> Vec<f64> {
     let mut out = vec![0.0; z.len() / dim * count];
     out.par_chunks_mut(CHUNK * count).zip(z.par_chunks(CHUNK * dim)).for_each(|(out, z)| {
         for (k, density) in densities.iter().enumerate() {
-            let centred: Vec<f64> =
-                z.chunks_exact(dim).flat_map(|z| z.iter().zip(&density.mean).map(|(z, mean)| z - mean)).collect();
+            let centred: Vec<f64> = z
+                .chunks_exact(dim)
+                .flat_map(|z| z.iter().zip(&density.mean).map(|(z, mean)| z - mean))
+                .collect();
             let white = times_transposed(&centred, &density.inverse, dim);
             for (out, white) in out.chunks_exact_mut(count).zip(white.chunks_exact(dim)) {
                 out[k] = density.log_constant - 0.5 * white.iter().map(|v| v * v).sum::<f64>();
@@ -64,7 +68,11 @@ fn log_joint(z: &[f64], dim: usize, densities: &[Density]) -> Vec<f64> {
 /// log of the sum of exp.
 fn log_sum_exp(values: &[f64]) -> f64 {
     let largest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    if largest.is_finite() { largest + values.iter().map(|v| (v - largest).exp()).sum::<f64>().ln() } else { largest }
+    if largest.is_finite() {
+        largest + values.iter().map(|v| (v - largest).exp()).sum::<f64>().ln()
+    } else {
+        largest
+    }
 }
 
 fn to_f64(values: &[f32]) -> Vec<f64> {
@@ -80,8 +88,11 @@ impl Mixture {
     /// Whether the shapes fit together and every number makes sense.
     pub fn is_sound(&self) -> bool {
         let (k, dim) = (self.components(), self.dim);
-        let shapes = k > 0 && dim > 0 && self.means.len() == k * dim && self.factors.len() == k * dim * dim;
-        let finite = [&self.weights, &self.means, &self.factors].iter().all(|v| v.iter().all(|v| v.is_finite()));
+        let shapes =
+            k > 0 && dim > 0 && self.means.len() == k * dim && self.factors.len() == k * dim * dim;
+        let finite = [&self.weights, &self.means, &self.factors]
+            .iter()
+            .all(|v| v.iter().all(|v| v.is_finite()));
         let sum: f32 = self.weights.iter().sum();
         shapes
             && finite
@@ -95,7 +106,8 @@ impl Mixture {
         let dim = self.dim;
         let densities: Vec<Density> = (0..self.components())
             .map(|k| {
-                let (mean, factor) = (&self.means[k * dim..][..dim], &self.factors[k * dim * dim..][..dim * dim]);
+                let (mean, factor) =
+                    (&self.means[k * dim..][..dim], &self.factors[k * dim * dim..][..dim * dim]);
                 Density::new(self.weights[k].into(), &to_f64(mean), &to_f64(factor))
             })
             .collect();
@@ -103,8 +115,8 @@ impl Mixture {
         joint.chunks_exact(self.components()).map(log_sum_exp).sum::<f64>() / z.len() as f64
     }
 
-    /// `n` draws, `[n, Z]`: mean_k + temperature L_k eps. The i-th depends on `seed` and i alone; a temperature below 1 keeps
-    /// closer to the means.
+    /// `n` draws, `[n, Z]`: mean_k + temperature L_k eps. The i-th depends on `seed` and i alone; a
+    /// temperature below 1 keeps closer to the means.
     pub fn sample(&self, n: usize, temperature: f32, seed: u64) -> Vec<f32> {
         let dim = self.dim;
         let mut out = Vec::with_capacity(n * dim);
@@ -116,12 +128,19 @@ impl Mixture {
                 rest < 0.0
             });
             // Rounding may leave the sum a little below 1.
-            let likeliest = || (0..self.components()).max_by(|&a, &b| self.weights[a].total_cmp(&self.weights[b])).unwrap_or(0);
+            let likeliest = || {
+                (0..self.components())
+                    .max_by(|&a, &b| self.weights[a].total_cmp(&self.weights[b]))
+                    .unwrap_or(0)
+            };
             let k = found.unwrap_or_else(likeliest);
             let eps = rng::normal(&mut rng, dim);
-            let (mean, factor) = (&self.means[k * dim..][..dim], &self.factors[k * dim * dim..][..dim * dim]);
+            let (mean, factor) =
+                (&self.means[k * dim..][..dim], &self.factors[k * dim * dim..][..dim * dim]);
             let moved = mean.iter().zip(factor.chunks_exact(dim));
-            out.extend(moved.map(|(mean, row)| mean + temperature * row.iter().zip(&eps).map(|(l, e)| l * e).sum::<f32>()));
+            out.extend(moved.map(|(mean, row)| {
+                mean + temperature * row.iter().zip(&eps).map(|(l, e)| l * e).sum::<f32>()
+            }));
         }
         out
     }

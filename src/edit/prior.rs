@@ -1,4 +1,5 @@
-//! The latent prior: a Gaussian mixture fitted to the z of the training images, kept in the user's cache folder.
+//! The latent prior: a Gaussian mixture fitted to the z of the training images, kept in the user's
+//! cache folder.
 
 use super::mixture::{Mixture, fit};
 use crate::error::{Error, Result};
@@ -8,7 +9,8 @@ use crate::rng::{self, Purpose};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// Training images that a prior is fitted to at most: seconds instead of minutes, at 1,800 images for each of 10 Gaussians.
+/// Training images that a prior is fitted to at most: seconds instead of minutes, at 1,800 images
+/// for each of 10 Gaussians.
 pub const MOST_IMAGES: usize = 20_000;
 /// Gaussians, where no number is given.
 pub const COMPONENTS: usize = 10;
@@ -16,7 +18,8 @@ pub const COMPONENTS: usize = 10;
 const FIT_SEED: u64 = 0;
 /// To be raised whenever the fit changes: cached priors are then computed anew.
 const REVISION: u32 = 2;
-/// Images that each Gaussian is fitted to at least, on average: one that has a single image draws that image.
+/// Images that each Gaussian is fitted to at least, on average: one that has a single image draws
+/// that image.
 pub const IMAGES_EACH: usize = 10;
 
 /// How a prior was fitted and how well; likelihoods in nats per dimension.
@@ -30,8 +33,8 @@ pub struct Quality {
     pub rounds: usize,
     /// Other training images, which measure the fit: a tenth.
     pub held_out_images: usize,
-    /// Mean log-likelihood of their z; none where there are too few images to hold any out, or no more than z has numbers: the
-    /// density has no width then along most of its directions.
+    /// Mean log-likelihood of their z; none where there are too few images to hold any out, or no
+    /// more than z has numbers: the density has no width then along most of its directions.
     pub held_out: Option<f64>,
     /// The same under a single Gaussian.
     pub held_out_gaussian: Option<f64>,
@@ -46,7 +49,8 @@ pub struct Prior {
     pub quality: Quality,
 }
 
-/// The training images whose z a prior is fitted to, of `n`: all of them, or [`MOST_IMAGES`] drawn at random.
+/// The training images whose z a prior is fitted to, of `n`: all of them, or [`MOST_IMAGES`] drawn
+/// at random.
 pub fn chosen(n: usize) -> Vec<usize> {
     let mut order = rng::permutation(&mut rng::stream(FIT_SEED, Purpose::Latent, u64::MAX - 1), n);
     order.truncate(MOST_IMAGES);
@@ -54,8 +58,10 @@ pub fn chosen(n: usize) -> Vec<usize> {
 }
 
 impl Prior {
-    /// Fits `components` Gaussians (fewer where they would have fewer than [`IMAGES_EACH`] images each) to nine tenths of `z` `[N, dim]`, the first ones (so `z` has to be in random order, as
-    /// [`chosen`] gives it), and measures them on the rest. The pooled covariance counts as `dim` images in each component.
+    /// Fits `components` Gaussians (fewer where they would have fewer than [`IMAGES_EACH`] images
+    /// each) to nine tenths of `z` `[N, dim]`, the first ones (so `z` has to be in random order, as
+    /// [`chosen`] gives it), and measures them on the rest. The pooled covariance counts as `dim`
+    /// images in each component.
     ///
     /// # Errors
     /// No rows, values that are not finite.
@@ -66,8 +72,9 @@ impl Prior {
         let components = components.min(((n - held_out_images) / IMAGES_EACH).max(1));
         let found = fit(z, dim, components, dim as f64, FIT_SEED)?;
         let gaussian = fit(z, dim, 1, dim as f64, FIT_SEED)?.mixture;
-        let measured =
-            |mixture: &Mixture| (held_out_images > 0 && n - held_out_images > dim).then(|| mixture.log_likelihood(rest));
+        let measured = |mixture: &Mixture| {
+            (held_out_images > 0 && n - held_out_images > dim).then(|| mixture.log_likelihood(rest))
+        };
         let quality = Quality {
             components: found.mixture.components(),
             fitted_images: n - held_out_images,
@@ -79,11 +86,13 @@ impl Prior {
         Ok(Self { mixture: found.mixture, quality })
     }
 
-    /// The prior of these weights (`weights_sha256`) on these training images (`data_sha256`), read from `folder` (none: nothing
-    /// is kept) or fitted to the z that `encode` gives and kept there. A damaged file is replaced.
+    /// The prior of these weights (`weights_sha256`) on these training images (`data_sha256`), read
+    /// from `folder` (none: nothing is kept) or fitted to the z that `encode` gives and kept there.
+    /// A damaged file is replaced.
     ///
     /// # Errors
-    /// If the images can't be encoded or the fit fails; a folder that can't be written is only logged.
+    /// If the images can't be encoded or the fit fails; a folder that can't be written is only
+    /// logged.
     pub fn cached(
         folder: Option<&Path>,
         (weights_sha256, data_sha256): (&str, &str),
@@ -91,7 +100,9 @@ impl Prior {
         components: usize,
         encode: impl FnOnce() -> Result<Vec<f32>>,
     ) -> Result<Self> {
-        let key = format!("{REVISION} {weights_sha256} {data_sha256} {dim} {components} {MOST_IMAGES} {FIT_SEED}");
+        let key = format!(
+            "{REVISION} {weights_sha256} {data_sha256} {dim} {components} {MOST_IMAGES} {FIT_SEED}"
+        );
         let digest = &files::sha256(key.as_bytes())[..24];
         let path = folder.map(|folder| folder.join(format!("{digest}.safetensors")));
         let make = || Self::fit(&encode()?, dim, components);
@@ -101,13 +112,16 @@ impl Prior {
     fn write(&self, path: &Path) -> Result<()> {
         let Mixture { dim, weights, means, factors } = &self.mixture;
         let k = weights.len();
-        let tensor = |name: &str, shape: Vec<usize>, values: &Vec<f32>| (name.to_owned(), shape, values.clone());
+        let tensor = |name: &str, shape: Vec<usize>, values: &Vec<f32>| {
+            (name.to_owned(), shape, values.clone())
+        };
         let tensors = vec![
             tensor("weights", vec![k], weights),
             tensor("means", vec![k, *dim], means),
             tensor("factors", vec![k, *dim, *dim], factors),
         ];
-        let quality = serde_json::to_string(&self.quality).map_err(|e| Error::failed(format!("cannot encode the prior: {e}")))?;
+        let quality = serde_json::to_string(&self.quality)
+            .map_err(|e| Error::failed(format!("cannot encode the prior: {e}")))?;
         weights::write(path, &tensors, [("quality".to_owned(), quality)].into())
     }
 
@@ -118,7 +132,12 @@ impl Prior {
             let at = tensors.iter().position(|(n, ..)| n == name)?;
             Some(tensors.swap_remove(at).2)
         };
-        let mixture = Mixture { dim, weights: take("weights")?, means: take("means")?, factors: take("factors")? };
+        let mixture = Mixture {
+            dim,
+            weights: take("weights")?,
+            means: take("means")?,
+            factors: take("factors")?,
+        };
         let quality = serde_json::from_str(metadata.get("quality")?).ok()?;
         mixture.is_sound().then_some(Self { mixture, quality })
     }
@@ -131,7 +150,9 @@ mod tests {
     fn z(n: usize) -> Vec<f32> {
         let mut z = rng::normal(&mut rng::stream(3, Purpose::Test, 0), n * 4);
         // Two clusters.
-        z.chunks_exact_mut(4).enumerate().for_each(|(i, z)| z[0] += if i % 3 == 0 { 6.0 } else { -6.0 });
+        z.chunks_exact_mut(4)
+            .enumerate()
+            .for_each(|(i, z)| z[0] += if i % 3 == 0 { 6.0 } else { -6.0 });
         z
     }
 
@@ -147,7 +168,8 @@ mod tests {
         let few = Prior::fit(&z(5), 4, 10).unwrap().quality;
         assert_eq!((few.components, few.held_out_images, few.held_out), (1, 0, None));
         assert_eq!(Prior::fit(&z(22), 4, 10).unwrap().quality.components, 2);
-        // 20 images in 32 dimensions: a likelihood would say how thin the density is, and nothing about z.
+        // 20 images in 32 dimensions: a likelihood would say how thin the density is, and nothing
+        // about z.
         let thin = Prior::fit(&z(22 * 8), 32, 10).unwrap().quality;
         assert_eq!((thin.held_out_images, thin.held_out, thin.held_out_gaussian), (2, None, None));
     }
@@ -157,7 +179,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         // A folder that isn't there yet.
         let at = folder.path().join("priors");
-        let open = |key, components, encode: fn() -> Result<Vec<f32>>| Prior::cached(Some(&at), key, 4, components, encode);
+        let open = |key, components, encode: fn() -> Result<Vec<f32>>| {
+            Prior::cached(Some(&at), key, 4, components, encode)
+        };
         let made = open(("w", "d"), 2, || Ok(z(200))).unwrap();
         let again = open(("w", "d"), 2, not_again).unwrap();
         assert_eq!(again.mixture, made.mixture);
@@ -171,7 +195,9 @@ mod tests {
     #[test]
     fn a_damaged_cache_is_replaced_and_one_that_cannot_be_written_only_costs_time() {
         let folder = tempfile::tempdir().unwrap();
-        let open = |at: &Path, encode: fn() -> Result<Vec<f32>>| Prior::cached(Some(at), ("w", "d"), 4, 2, encode);
+        let open = |at: &Path, encode: fn() -> Result<Vec<f32>>| {
+            Prior::cached(Some(at), ("w", "d"), 4, 2, encode)
+        };
         let made = open(folder.path(), || Ok(z(200))).unwrap();
         let file = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
         let whole = std::fs::read(&file).unwrap();
@@ -179,7 +205,9 @@ mod tests {
         // The last number of a tensor becomes NaN.
         let end = altered.len();
         altered[end - 4..].fill(0xff);
-        for damaged in [b"nonsense".to_vec(), whole[..whole.len() / 2].to_vec(), Vec::new(), altered] {
+        for damaged in
+            [b"nonsense".to_vec(), whole[..whole.len() / 2].to_vec(), Vec::new(), altered]
+        {
             std::fs::write(&file, damaged).unwrap();
             assert!(open(folder.path(), not_again).is_err());
             assert_eq!(open(folder.path(), || Ok(z(200))).unwrap().mixture, made.mixture);

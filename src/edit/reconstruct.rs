@@ -4,12 +4,17 @@ use super::decoder::{Decoder, signed};
 use crate::data::Images;
 use crate::error::Result;
 
-/// The first `n` images of `images` from their z alone, then the originals, both `[n, 3, side, side]` in
-/// [-1, 1].
+/// The first `n` images of `images` from their z alone, then the originals, both `[n, 3, side,
+/// side]` in [-1, 1].
 ///
 /// # Errors
 /// If the device can't be read.
-pub fn reconstruct_first(decoder: &Decoder, images: &Images, n: usize, seed: u64) -> Result<(Vec<f32>, Vec<f32>)> {
+pub fn reconstruct_first(
+    decoder: &Decoder,
+    images: &Images,
+    n: usize,
+    seed: u64,
+) -> Result<(Vec<f32>, Vec<f32>)> {
     let images = images.first(n);
     let z = decoder.encode(&images)?;
     Ok((decoder.draw(&z, seed)?, signed(&images, decoder.side())?))

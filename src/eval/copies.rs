@@ -9,10 +9,12 @@ use rayon::prelude::*;
 /// Bytes that are compared before a candidate is given up.
 const PART: usize = 512;
 
-/// For each of `images` `[n, 3, side, side]` in [-1, 1] the nearest image of `among`, resized to that side, and the mean squared
-/// difference of their pixels in [0, 1], both taken to bytes first: 0 for a copy. `None` where `among` is empty.
+/// For each of `images` `[n, 3, side, side]` in [-1, 1] the nearest image of `among`, resized to
+/// that side, and the mean squared difference of their pixels in [0, 1], both taken to bytes first:
+/// 0 for a copy. `None` where `among` is empty.
 ///
-/// Blurred images are near everything; a distance says something beside that of real images that weren't trained on.
+/// Blurred images are near everything; a distance says something beside that of real images that
+/// weren't trained on.
 ///
 /// # Errors
 /// If `among` lies in a file that can't be read.
@@ -29,7 +31,9 @@ pub fn nearest(images: &[f32], side: usize, among: &Images) -> Result<Option<Vec
         for (i, other) in others.iter().enumerate() {
             let mut sum = 0;
             for (a, b) in image.chunks(PART).zip(other.chunks(PART)) {
-                sum += u64::from(a.iter().zip(b).map(|(&a, &b)| u32::from(a.abs_diff(b)).pow(2)).sum::<u32>());
+                sum += u64::from(
+                    a.iter().zip(b).map(|(&a, &b)| u32::from(a.abs_diff(b)).pow(2)).sum::<u32>(),
+                );
                 if sum >= best.1 {
                     break;
                 }
@@ -40,7 +44,10 @@ pub fn nearest(images: &[f32], side: usize, among: &Images) -> Result<Option<Vec
         }
         (best.0, best.1 as f64 / (255.0 * 255.0 * bytes_of(side) as f64))
     };
-    let progress = Progress::new("looking for the nearest training images", Some(images.len() / bytes_of(side)));
+    let progress = Progress::new(
+        "looking for the nearest training images",
+        Some(images.len() / bytes_of(side)),
+    );
     let seen = |image: &[f32]| {
         let found = find(image);
         progress.add(1);
@@ -59,7 +66,8 @@ mod tests {
 
     #[test]
     fn finds_copies_and_measures_what_is_none() {
-        let pixels: Vec<u8> = (0..4 * IMAGE).map(|i| (crate::rng::mix(i as u64) % 200) as u8).collect();
+        let pixels: Vec<u8> =
+            (0..4 * IMAGE).map(|i| (crate::rng::mix(i as u64) % 200) as u8).collect();
         let among = Images::new(SIDE, pixels, vec![0; 4]);
         let mut images = vec![0.0; 2 * IMAGE];
         views::plain_target(&among, &[2, 1], SIDE, &mut images).unwrap();

@@ -1,8 +1,10 @@
-//! How far a set of images lies from another one in a feature space: Frechet distance and k-NN precision and recall.
+//! How far a set of images lies from another one in a feature space: Frechet distance and k-NN
+//! precision and recall.
 //!
-//! The features are those of the encoder that is judged, so the numbers compare sets of images under one encoder and say nothing
-//! across encoders. They are not FID, which is the Frechet distance in the feature space of one particular Inception network; [`scores`] are
-//! those of that network's features.
+//! The features are those of the encoder that is judged, so the numbers compare sets of images
+//! under one encoder and say nothing across encoders. They are not FID, which is the Frechet
+//! distance in the feature space of one particular Inception network; [`scores`] are those of that
+//! network's features.
 
 use super::inception::{FEATURES, Looked};
 use super::latent::mean_and_covariance;
@@ -40,13 +42,14 @@ pub fn distance(drawn: &[f32], real: &[f32], dim: usize) -> Result<Distance> {
 }
 
 /// |m_a - m_b|^2 + tr(A + B - 2 (A B)^(1/2)): the squared Wasserstein-2 distance between the Gaussians of means m and covariances
-/// A and B that fit rows `a` and `b` (Dowson and Landau 1982). 0 for equal sets; it grows with few rows even where both come from
-/// one distribution, so compare sets of one size.
+/// A and B that fit rows `a` and `b` (Dowson and Landau 1982). 0 for equal sets; it grows with few
+/// rows even where both come from one distribution, so compare sets of one size.
 ///
 /// # Errors
 /// No rows, or values that are not finite.
 pub fn frechet(a: &[f32], b: &[f32], dim: usize) -> Result<f64> {
-    let ((mean_a, cov_a), (mean_b, cov_b)) = (mean_and_covariance(a, dim)?, mean_and_covariance(b, dim)?);
+    let ((mean_a, cov_a), (mean_b, cov_b)) =
+        (mean_and_covariance(a, dim)?, mean_and_covariance(b, dim)?);
     let between: f64 = mean_a.iter().zip(&mean_b).map(|(a, b)| (a - b).powi(2)).sum();
     let trace = |m: &[f64]| (0..dim).map(|i| m[i * dim + i]).sum::<f64>();
     // The eigenvalues of A B are those of the symmetric A^(1/2) B A^(1/2).
@@ -55,7 +58,8 @@ pub fn frechet(a: &[f32], b: &[f32], dim: usize) -> Result<f64> {
     for (row, value) in scaled.chunks_exact_mut(dim).zip(&values) {
         row.iter_mut().for_each(|v| *v *= value.max(0.0).sqrt());
     }
-    // With S = diag(sqrt(values)) V (rows of eigenvectors), S B S^T has the same eigenvalues, since A = S^T S.
+    // With S = diag(sqrt(values)) V (rows of eigenvectors), S B S^T has the same eigenvalues, since
+    // A = S^T S.
     let product = times_transposed(&times_transposed(&scaled, &cov_b, dim), &scaled, dim);
     let root: f64 = eigen_symmetric(&product, dim).0.iter().map(|v| v.max(0.0).sqrt()).sum();
     // Rounding may leave -1e-12 for equal sets.
@@ -65,7 +69,8 @@ pub fn frechet(a: &[f32], b: &[f32], dim: usize) -> Result<f64> {
 /// Scores of drawn images by the features of an Inception network.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Scores {
-    /// [`frechet`] of the features, with covariances divided by N - 1 as pytorch-fid has them: FID (Heusel et al. 2017).
+    /// [`frechet`] of the features, with covariances divided by N - 1 as pytorch-fid has them: FID
+    /// (Heusel et al. 2017).
     pub frechet: f64,
     /// Kernel Inception distance (Binkowski et al. 2018), see [`kid`].
     pub kid: f64,
@@ -101,7 +106,8 @@ pub fn frechet_of_many(a: &[f32], b: &[f32], dim: usize) -> Result<f64> {
     let (mean_a, trace_a, a) = factor(a, dim)?;
     let (mean_b, trace_b, b) = factor(b, dim)?;
     let between: f64 = mean_a.iter().zip(&mean_b).map(|(a, b)| (a - b).powi(2)).sum();
-    // With A = F^T F and B = G^T G the roots of the eigenvalues of A B are the singular values of F G^T.
+    // With A = F^T F and B = G^T G the roots of the eigenvalues of A B are the singular values of F
+    // G^T.
     let product = times_transposed(&a, &b, dim);
     let rows = a.len() / dim;
     let squares = times_transposed(&product, &product, b.len() / dim);
@@ -109,50 +115,66 @@ pub fn frechet_of_many(a: &[f32], b: &[f32], dim: usize) -> Result<f64> {
     Ok((between + trace_a + trace_b - 2.0 * root).max(0.0))
 }
 
-/// Mean of `rows` `[N, dim]`, the trace of their covariance, and a matrix F `[any, dim]` with F^T F that covariance.
+/// Mean of `rows` `[N, dim]`, the trace of their covariance, and a matrix F `[any, dim]` with F^T F
+/// that covariance.
 fn factor(rows: &[f32], dim: usize) -> Result<(Vec<f64>, f64, Vec<f64>)> {
     let n = rows.len() / dim;
     if n < 2 {
-        return Err(Error::failed(format!("{n} images are too few for a covariance; take 2 or more")));
+        return Err(Error::failed(format!(
+            "{n} images are too few for a covariance; take 2 or more"
+        )));
     }
     let unbiased = n as f64 / (n - 1) as f64;
     if n <= dim {
         if rows.iter().any(|v| !v.is_finite()) {
             return Err(Error::failed("the features of an image are not finite"));
         }
-        let mean: Vec<f64> =
-            (0..dim).map(|i| rows.iter().skip(i).step_by(dim).map(|v| f64::from(*v)).sum::<f64>() / n as f64).collect();
+        let mean: Vec<f64> = (0..dim)
+            .map(|i| {
+                rows.iter().skip(i).step_by(dim).map(|v| f64::from(*v)).sum::<f64>() / n as f64
+            })
+            .collect();
         let scale = 1.0 / ((n - 1) as f64).sqrt();
-        let centred: Vec<f64> = rows.iter().enumerate().map(|(i, v)| (f64::from(*v) - mean[i % dim]) * scale).collect();
+        let centred: Vec<f64> =
+            rows.iter().enumerate().map(|(i, v)| (f64::from(*v) - mean[i % dim]) * scale).collect();
         let trace = centred.iter().map(|v| v * v).sum();
         return Ok((mean, trace, centred));
     }
     let (mean, mut covariance) = mean_and_covariance(rows, dim)?;
     covariance.iter_mut().for_each(|v| *v *= unbiased);
     let trace: f64 = (0..dim).map(|i| covariance[i * dim + i]).sum();
-    // What some directions have none of is lost in rounding: a little in all of them makes it positive.
+    // What some directions have none of is lost in rounding: a little in all of them makes it
+    // positive.
     let lower = [0.0, 1e-12, 1e-10, 1e-8].into_iter().find_map(|share| {
         let mut raised = covariance.clone();
         (0..dim).for_each(|i| raised[i * dim + i] += share * trace / dim as f64);
         cholesky(&raised, dim)
     });
-    let lower = lower.ok_or_else(|| Error::failed("the features of all images are the same, so they have no covariance"))?;
-    let upper = (0..dim).flat_map(|i| (0..dim).map(move |j| (i, j))).map(|(i, j)| lower[j * dim + i]).collect();
+    let lower = lower.ok_or_else(|| {
+        Error::failed("the features of all images are the same, so they have no covariance")
+    })?;
+    let upper = (0..dim)
+        .flat_map(|i| (0..dim).map(move |j| (i, j)))
+        .map(|(i, j)| lower[j * dim + i])
+        .collect();
     Ok((mean, trace, upper))
 }
 
 /// Rows of a block of distances.
 const BLOCK: usize = 500;
-/// Images that a kernel distance is taken of at a time, and how many such sets are drawn (Binkowski et al. 2018).
+/// Images that a kernel distance is taken of at a time, and how many such sets are drawn (Binkowski
+/// et al. 2018).
 const KID_IMAGES: usize = 1_000;
 const KID_SETS: usize = 100;
 
-/// The unbiased squared maximum mean discrepancy of rows `a` and `b` under the kernel (x . y / dim + 1)^3 (Binkowski et al. 2018): the mean
-/// over 100 pairs of sets of up to 1,000 rows drawn at random, or of all rows where there are no more.
+/// The unbiased squared maximum mean discrepancy of rows `a` and `b` under the kernel (x . y / dim
+/// + 1)^3 (Binkowski et al. 2018): the mean over 100 pairs of sets of up to 1,000 rows drawn at
+/// random, or of all rows where there are no more.
 pub fn kid(a: &[f32], b: &[f32], dim: usize) -> f64 {
     let (n, m) = (a.len() / dim, b.len() / dim);
     let all = n.max(m) <= KID_IMAGES;
-    let (sets, size) = if all { (1, (n, m)) } else { (KID_SETS, (n.min(KID_IMAGES), m.min(KID_IMAGES))) };
+    let (sets, size) =
+        if all { (1, (n, m)) } else { (KID_SETS, (n.min(KID_IMAGES), m.min(KID_IMAGES))) };
     let draw = |rows: &[f32], count: usize, stream: u64| -> Vec<f32> {
         let total = rows.len() / dim;
         if total == count {
@@ -166,7 +188,14 @@ pub fn kid(a: &[f32], b: &[f32], dim: usize) -> f64 {
         let kernel = |x: &[f32], y: &[f32]| -> Vec<f64> {
             let (rows, columns) = (x.len() / dim, y.len() / dim);
             let mut out = vec![0.0f32; rows * columns];
-            product((rows, columns, dim), 1.0, Matrix::new(x, dim), Matrix::new(y, dim).t(), &mut out, columns);
+            product(
+                (rows, columns, dim),
+                1.0,
+                Matrix::new(x, dim),
+                Matrix::new(y, dim).t(),
+                &mut out,
+                columns,
+            );
             out.into_iter().map(|v| (f64::from(v) / dim as f64 + 1.0).powi(3)).collect()
         };
         let within = |k: &[f64], n: usize| {
@@ -174,13 +203,14 @@ pub fn kid(a: &[f32], b: &[f32], dim: usize) -> f64 {
             (k.iter().sum::<f64>() - trace) / (n * (n - 1)) as f64
         };
         let across = kernel(&x, &y);
-        within(&kernel(&x, &x), size.0) + within(&kernel(&y, &y), size.1) - 2.0 * across.iter().sum::<f64>() / across.len() as f64
+        within(&kernel(&x, &x), size.0) + within(&kernel(&y, &y), size.1)
+            - 2.0 * across.iter().sum::<f64>() / across.len() as f64
     };
     (0..sets).into_par_iter().map(one).sum::<f64>() / sets as f64
 }
 
-/// exp of the mean Kullback-Leibler divergence of each image's classes from those of all (Salimans et al. 2016). (Over all images at once;
-/// the paper's mean over ten parts is lower.)
+/// exp of the mean Kullback-Leibler divergence of each image's classes from those of all (Salimans
+/// et al. 2016). (Over all images at once; the paper's mean over ten parts is lower.)
 pub fn inception_score(looked: &Looked) -> f64 {
     let softmax = |row: &[f32]| -> Vec<f64> {
         let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -190,13 +220,18 @@ pub fn inception_score(looked: &Looked) -> f64 {
     };
     let each: Vec<Vec<f64>> = looked.classes().map(softmax).collect();
     let n = each.len() as f64;
-    let mean: Vec<f64> = (0..each.first().map_or(0, Vec::len)).map(|c| each.iter().map(|p| p[c]).sum::<f64>() / n).collect();
-    let divergence = |p: &Vec<f64>| p.iter().zip(&mean).filter(|(p, _)| **p > 0.0).map(|(p, m)| p * (p / m).ln()).sum::<f64>();
+    let mean: Vec<f64> = (0..each.first().map_or(0, Vec::len))
+        .map(|c| each.iter().map(|p| p[c]).sum::<f64>() / n)
+        .collect();
+    let divergence = |p: &Vec<f64>| {
+        p.iter().zip(&mean).filter(|(p, _)| **p > 0.0).map(|(p, m)| p * (p / m).ln()).sum::<f64>()
+    };
     (each.iter().map(divergence).sum::<f64>() / n).exp()
 }
 
-/// Improved precision and recall (Kynkaanniemi et al. 2019), per cent: a vector lies among the others where it is no further from
-/// one of them than that one's [`NEIGHBOURS`]-th neighbour among its own kind.
+/// Improved precision and recall (Kynkaanniemi et al. 2019), per cent: a vector lies among the
+/// others where it is no further from one of them than that one's [`NEIGHBOURS`]-th neighbour among
+/// its own kind.
 ///
 /// # Errors
 /// Fewer than [`NEIGHBOURS`] + 1 rows of a kind.
@@ -214,7 +249,8 @@ pub fn precision_recall(drawn: &[f32], real: &[f32], dim: usize) -> Result<(f64,
 
 /// Share of `points` within the ball of some row of `among`, per cent.
 fn share_within(points: &[f32], among: &[f32], dim: usize) -> f64 {
-    let progress = Progress::new("precision and recall, images", Some((points.len() + among.len()) / dim));
+    let progress =
+        Progress::new("precision and recall, images", Some((points.len() + among.len()) / dim));
     let others = among.len() / dim;
     let radii: Vec<f32> = among
         .par_chunks(BLOCK * dim)
@@ -222,7 +258,8 @@ fn share_within(points: &[f32], among: &[f32], dim: usize) -> f64 {
             progress.add(block.len() / dim);
             let mut distances = all_squared(block, among, dim);
             // The row itself is the nearest, at 0.
-            let radius = |row: &mut [f32]| *row.select_nth_unstable_by(NEIGHBOURS, f32::total_cmp).1;
+            let radius =
+                |row: &mut [f32]| *row.select_nth_unstable_by(NEIGHBOURS, f32::total_cmp).1;
             distances.chunks_exact_mut(others).map(radius).collect::<Vec<f32>>()
         })
         .collect();
@@ -230,7 +267,8 @@ fn share_within(points: &[f32], among: &[f32], dim: usize) -> f64 {
         .par_chunks(BLOCK * dim)
         .map(|block| {
             progress.add(block.len() / dim);
-            let within = |row: &&[f32]| row.iter().zip(&radii).any(|(distance, radius)| distance <= radius);
+            let within =
+                |row: &&[f32]| row.iter().zip(&radii).any(|(distance, radius)| distance <= radius);
             all_squared(block, among, dim).chunks_exact(others).filter(within).count()
         })
         .sum();
@@ -242,12 +280,22 @@ fn share_within(points: &[f32], among: &[f32], dim: usize) -> f64 {
 fn all_squared(a: &[f32], b: &[f32], dim: usize) -> Vec<f32> {
     let columns = b.len() / dim;
     if dim < 512 {
-        return a.chunks_exact(dim).flat_map(|a| b.chunks_exact(dim).map(move |b| squared(a, b))).collect();
+        return a
+            .chunks_exact(dim)
+            .flat_map(|a| b.chunks_exact(dim).map(move |b| squared(a, b)))
+            .collect();
     }
     let norm = |row: &[f32]| row.iter().map(|v| v * v).sum::<f32>();
     let norms: Vec<f32> = b.chunks_exact(dim).map(norm).collect();
     let mut out = vec![0.0; a.len() / dim * columns];
-    product((a.len() / dim, columns, dim), -2.0, Matrix::new(a, dim), Matrix::new(b, dim).t(), &mut out, columns);
+    product(
+        (a.len() / dim, columns, dim),
+        -2.0,
+        Matrix::new(a, dim),
+        Matrix::new(b, dim).t(),
+        &mut out,
+        columns,
+    );
     for (row, a) in out.chunks_exact_mut(columns).zip(a.chunks_exact(dim)) {
         let own = norm(a);
         for ((distance, other), b) in row.iter_mut().zip(&norms).zip(b.chunks_exact(dim)) {
@@ -278,19 +326,25 @@ mod tests {
         // Exact for a scaled and shifted copy: |shift|^2 dim + dim var (1 - scale)^2.
         let b: Vec<f32> = a.iter().map(|v| 3.0 * v + 0.5).collect();
         let (mean, cov) = mean_and_covariance(&a, dim).unwrap();
-        let want: f64 = (0..dim).map(|i| (2.0 * mean[i] + 0.5).powi(2) + 4.0 * cov[i * dim + i]).sum();
+        let want: f64 =
+            (0..dim).map(|i| (2.0 * mean[i] + 0.5).powi(2) + 4.0 * cov[i * dim + i]).sum();
         let got = frechet(&a, &b, dim).unwrap();
         // f32 features of size 1: 1e-6 of the sum.
         assert!((got - want).abs() < 1e-5 * want, "{got} instead of {want}");
         assert!(frechet(&a, &a, dim).unwrap() < 1e-9);
-        // Two draws of one distribution: about dim (dim + 3) / 4n, far below that of another distribution.
+        // Two draws of one distribution: about dim (dim + 3) / 4n, far below that of another
+        // distribution.
         let other = frechet(&a, &gaussian(20_000, dim, 1.0, 0.0, 1), dim).unwrap();
         assert!(other < 0.01, "{other}");
         // A covariance of lower rank has a square root too.
         let mut flat = a.clone();
         flat.iter_mut().skip(1).step_by(dim).for_each(|v| *v = 0.0);
         let lost = frechet(&a, &flat, dim).unwrap();
-        assert!((lost - cov[dim + 1] - mean[1].powi(2)).abs() < 1e-2, "{lost} instead of {}", cov[dim + 1]);
+        assert!(
+            (lost - cov[dim + 1] - mean[1].powi(2)).abs() < 1e-2,
+            "{lost} instead of {}",
+            cov[dim + 1]
+        );
     }
 
     #[test]
@@ -299,10 +353,12 @@ mod tests {
         // As many rows as a covariance of full rank needs, and fewer than numbers.
         for n in [50, 4] {
             let (a, b) = (gaussian(n, dim, 1.0, 0.0, 0), gaussian(n, dim, 1.5, 0.3, 1));
-            let ((mean_a, _), (mean_b, _)) = (mean_and_covariance(&a, dim).unwrap(), mean_and_covariance(&b, dim).unwrap());
+            let ((mean_a, _), (mean_b, _)) =
+                (mean_and_covariance(&a, dim).unwrap(), mean_and_covariance(&b, dim).unwrap());
             let between: f64 = mean_a.iter().zip(&mean_b).map(|(a, b)| (a - b).powi(2)).sum();
             // Covariances are divided by N - 1 instead of N.
-            let expected = between + (frechet(&a, &b, dim).unwrap() - between) * n as f64 / (n - 1) as f64;
+            let expected =
+                between + (frechet(&a, &b, dim).unwrap() - between) * n as f64 / (n - 1) as f64;
             let found = frechet_of_many(&a, &b, dim).unwrap();
             assert!((found - expected).abs() < 1e-6 * expected, "{found} {expected}");
             assert!(frechet_of_many(&a, &a, dim).unwrap() < 1e-6);
@@ -314,9 +370,13 @@ mod tests {
     fn kernel_distances_are_near_nothing_for_one_distribution_and_grow_with_the_distance() {
         let dim = 8;
         let a = gaussian(3_000, dim, 1.0, 0.0, 0);
-        let (near, far) = (kid(&a, &gaussian(3_000, dim, 1.0, 0.0, 1), dim), kid(&a, &gaussian(3_000, dim, 1.0, 0.5, 2), dim));
+        let (near, far) = (
+            kid(&a, &gaussian(3_000, dim, 1.0, 0.0, 1), dim),
+            kid(&a, &gaussian(3_000, dim, 1.0, 0.5, 2), dim),
+        );
         assert!(near.abs() < 0.01 && far > 0.1, "{near} {far}");
-        // Of rows of two values the mean of the kernel is known: ((1 + 1)^3 of equal ones, (1 - 1)^3 of opposite ones).
+        // Of rows of two values the mean of the kernel is known: ((1 + 1)^3 of equal ones, (1 -
+        // 1)^3 of opposite ones).
         let (x, y) = ([1.0f32, 1.0, 1.0, 1.0].as_slice(), [-1.0f32, -1.0, -1.0, -1.0].as_slice());
         assert_eq!(kid(x, y, 2), 8.0 + 8.0);
     }
@@ -336,12 +396,19 @@ mod tests {
     #[test]
     fn precision_and_recall_tell_wrong_images_from_missing_ones() {
         let (dim, n) = (3, 400);
-        let real: Vec<f32> = [gaussian(n, dim, 1.0, 0.0, 2), gaussian(n, dim, 1.0, 40.0, 3)].concat();
+        let real: Vec<f32> =
+            [gaussian(n, dim, 1.0, 0.0, 2), gaussian(n, dim, 1.0, 40.0, 3)].concat();
         // One of two kinds only: everything is right, half is missing.
-        let (precision, recall) = precision_recall(&gaussian(n, dim, 1.0, 0.0, 4), &real, dim).unwrap();
+        let (precision, recall) =
+            precision_recall(&gaussian(n, dim, 1.0, 0.0, 4), &real, dim).unwrap();
         assert!(precision > 85.0 && (40.0..=50.0).contains(&recall), "{precision} {recall}");
         // Both kinds and as many wrong ones.
-        let drawn = [gaussian(n, dim, 1.0, 0.0, 5), gaussian(n, dim, 1.0, 40.0, 6), gaussian(2 * n, dim, 1.0, -90.0, 7)].concat();
+        let drawn = [
+            gaussian(n, dim, 1.0, 0.0, 5),
+            gaussian(n, dim, 1.0, 40.0, 6),
+            gaussian(2 * n, dim, 1.0, -90.0, 7),
+        ]
+        .concat();
         let (precision, recall) = precision_recall(&drawn, &real, dim).unwrap();
         assert!((40.0..=50.0).contains(&precision) && recall > 85.0, "{precision} {recall}");
         assert_eq!(precision_recall(&real, &real, dim).unwrap(), (100.0, 100.0));

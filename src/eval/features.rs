@@ -27,7 +27,8 @@ pub struct Features {
     pub dim: usize,
     /// \[N, D\], row-major.
     pub values: Vec<f32>,
-    /// \[N\], each below the number of classes; features made elsewhere may have more of these than images have.
+    /// \[N\], each below the number of classes; features made elsewhere may have more of these than
+    /// images have.
     pub labels: Vec<u16>,
 }
 
@@ -52,7 +53,8 @@ impl Features {
 const CALIBRATION: usize = 60;
 /// Images encoded at a time, at most.
 const BATCH: usize = 128;
-/// Pixels of the images encoded at a time, at most: feature maps of larger images take as much more memory.
+/// Pixels of the images encoded at a time, at most: feature maps of larger images take as much more
+/// memory.
 const PIXELS: usize = 128 << 10;
 
 /// Images of `side` pixels a side that are encoded at a time.
@@ -65,7 +67,8 @@ pub fn batch_size_of(Sides { source, target }: Sides) -> usize {
     batch_size(source.max(target))
 }
 
-/// z of the images `indices`, without augmentation; with `flips`, also of each image's mirror image, appended.
+/// z of the images `indices`, without augmentation; with `flips`, also of each image's mirror
+/// image, appended.
 ///
 /// # Errors
 /// If the device can't be read.
@@ -82,7 +85,12 @@ pub fn encode(
     for flip in [false, true].into_iter().take(1 + usize::from(flips)) {
         for batch in indices.chunks(batch_size(data.sides().source)) {
             let labels = batch.iter().map(|&i| images.label(i));
-            append(&mut features, model, source_tensor(images, batch, data, flip, device)?, labels)?;
+            append(
+                &mut features,
+                model,
+                source_tensor(images, batch, data, flip, device)?,
+                labels,
+            )?;
             progress.add(batch.len());
         }
     }
@@ -93,12 +101,23 @@ pub fn encode(
 ///
 /// # Errors
 /// If the device can't be read.
-pub fn encode_all(model: &Soda, images: &Images, data: &DataConfig, flips: bool, device: &Device) -> Result<Features> {
+pub fn encode_all(
+    model: &Soda,
+    images: &Images,
+    data: &DataConfig,
+    flips: bool,
+    device: &Device,
+) -> Result<Features> {
     let all: Vec<usize> = (0..images.len()).collect();
     encode(model, images, &all, data, flips, device)
 }
 
-fn append(features: &mut Features, model: &Soda, x: Tensor<4>, labels: impl Iterator<Item = u16>) -> Result<()> {
+fn append(
+    features: &mut Features,
+    model: &Soda,
+    x: Tensor<4>,
+    labels: impl Iterator<Item = u16>,
+) -> Result<()> {
     let z = model.encode(x);
     features.dim = z.dims()[1];
     let values = z.try_into_vec_as::<f32>();
@@ -107,7 +126,8 @@ fn append(features: &mut Features, model: &Soda, x: Tensor<4>, labels: impl Iter
     Ok(())
 }
 
-/// Training images of a probe under crop and flip with probability 0.65, drawn afresh for each epoch (soda.md, `linear`).
+/// Training images of a probe under crop and flip with probability 0.65, drawn afresh for each
+/// epoch (soda.md, `linear`).
 pub struct Augmented<'a> {
     images: &'a Images,
     indices: &'a [usize],
@@ -141,13 +161,17 @@ impl<'a> Augmented<'a> {
         let progress = Progress::new("encoding views", Some(self.indices.len()));
         for batch in self.indices.chunks(batch_size(side)) {
             let mut values = vec![0.0; batch.len() * bytes_of(side)];
-            values.par_chunks_mut(bytes_of(side)).zip(batch).try_for_each(|(out, &i)| -> Result<()> {
-                let mut stream = rng::stream(0, Purpose::Probe, rng::pair(epoch, i as u64));
-                let (view, _) = views::view(&self.images.image(i)?, side, &self.view, true, &mut stream);
-                views::normalise(&view, self.data, out);
-                Ok(())
-            })?;
-            let x = Tensor::from_data(TensorData::new(values, [batch.len(), 3, side, side]), device);
+            values.par_chunks_mut(bytes_of(side)).zip(batch).try_for_each(
+                |(out, &i)| -> Result<()> {
+                    let mut stream = rng::stream(0, Purpose::Probe, rng::pair(epoch, i as u64));
+                    let (view, _) =
+                        views::view(&self.images.image(i)?, side, &self.view, true, &mut stream);
+                    views::normalise(&view, self.data, out);
+                    Ok(())
+                },
+            )?;
+            let x =
+                Tensor::from_data(TensorData::new(values, [batch.len(), 3, side, side]), device);
             append(&mut features, model, x, batch.iter().map(|&i| self.images.label(i)))?;
             progress.add(batch.len());
         }
@@ -155,9 +179,16 @@ impl<'a> Augmented<'a> {
     }
 }
 
-/// `model` (without autodiff) with BatchNorm statistics of the plain training images instead of its own: what makes a
-/// randomly initialised encoder a fair baseline, and fits a trained one to images of another side.
-pub fn calibrate(model: Soda, images: &Images, indices: &[usize], data: &DataConfig, device: &Device) -> Result<Soda> {
+/// `model` (without autodiff) with BatchNorm statistics of the plain training images instead of its
+/// own: what makes a randomly initialised encoder a fair baseline, and fits a trained one to images
+/// of another side.
+pub fn calibrate(
+    model: Soda,
+    images: &Images,
+    indices: &[usize],
+    data: &DataConfig,
+    device: &Device,
+) -> Result<Soda> {
     // A forward pass on an autodiff device updates the statistics.
     // Nothing is learnt from it: without tracked weights nothing of the pass is kept.
     let training = model.train().no_grad();
@@ -170,7 +201,13 @@ pub fn calibrate(model: Soda, images: &Images, indices: &[usize], data: &DataCon
     Ok(training.valid())
 }
 
-fn source_tensor(images: &Images, indices: &[usize], data: &DataConfig, flip: bool, device: &Device) -> Result<Tensor<4>> {
+fn source_tensor(
+    images: &Images,
+    indices: &[usize],
+    data: &DataConfig,
+    flip: bool,
+    device: &Device,
+) -> Result<Tensor<4>> {
     let Sides { source: side, .. } = data.sides();
     let mut values = vec![0.0; indices.len() * bytes_of(side)];
     views::plain_source(images, indices, data, flip, &mut values)?;

@@ -1,5 +1,5 @@
-//! Which block of the denoiser, at which noise level, knows most (DDAE, Xiang et al. 2023): every decoder block beside every noise
-//! level, judged on training images that are held out.
+//! Which block of the denoiser, at which noise level, knows most (DDAE, Xiang et al. 2023): every
+//! decoder block beside every noise level, judged on training images that are held out.
 
 use super::features::{FeatureKind, Features, extract};
 use super::linear::batches;
@@ -62,20 +62,30 @@ pub struct Scan<'a> {
 
 /// Noise levels for a schedule of `steps`.
 pub fn default_times(steps: usize) -> Vec<usize> {
-    let mut times: Vec<usize> = SHARES.iter().map(|share| ((share * steps as f64).round() as usize).max(1)).collect();
+    let mut times: Vec<usize> =
+        SHARES.iter().map(|share| ((share * steps as f64).round() as usize).max(1)).collect();
     times.dedup();
     times
 }
 
-/// Scores every block of the way up (and the middle) at each of the noise levels; one forward pass a noise level shows all
-/// blocks. `done` is told of each noise level that is finished.
+/// Scores every block of the way up (and the middle) at each of the noise levels; one forward pass
+/// a noise level shows all blocks. `done` is told of each noise level that is finished.
 ///
 /// # Errors
 /// As [`Protocol::of_model`]; another split than the selection one; a noise level out of range.
-pub fn scan(model: &Soda, config: &Config, data: &Dataset, scan: &Scan, device: &Device, done: impl Fn(usize)) -> Result<Grid> {
+pub fn scan(
+    model: &Soda,
+    config: &Config,
+    data: &Dataset,
+    scan: &Scan,
+    device: &Device,
+    done: impl Fn(usize),
+) -> Result<Grid> {
     let Scan { protocol, times, limit } = scan;
     if protocol.split != Split::Selection {
-        return Err(Error::usage("a scan chooses between features, so the test set has no say in it: --split selection"));
+        return Err(Error::usage(
+            "a scan chooses between features, so the test set has no say in it: --split selection",
+        ));
     }
     let labels = data.train.labels();
     let few = |indices: Vec<usize>, limit: usize| -> Vec<usize> {
@@ -85,9 +95,14 @@ pub fn scan(model: &Soda, config: &Config, data: &Dataset, scan: &Scan, device: 
     };
     let (train, judge) = protocol.probe_indices(data)?;
     let (train, judge) = (few(train, *limit), few(judge, limit.div_ceil(2)));
-    let epochs = config.probe.epochs.max(STEPS.div_ceil(batches(train.len(), config.probe.batch_size).max(1)));
+    let epochs = config
+        .probe
+        .epochs
+        .max(STEPS.div_ceil(batches(train.len(), config.probe.batch_size).max(1)));
     let probe = ProbeConfig { epochs, ..config.probe.clone() };
-    let take = |indices: &[usize], kinds: &[FeatureKind]| extract(model, &data.train, indices, config, kinds, false, device);
+    let take = |indices: &[usize], kinds: &[FeatureKind]| {
+        extract(model, &data.train, indices, config, kinds, false, device)
+    };
     let score = |train: &Features, judge: &Features| {
         protocol.of_features(train, judge, data.classes.len(), &probe).map(|probed| probed.point)
     };
@@ -98,16 +113,34 @@ pub fn scan(model: &Soda, config: &Config, data: &Dataset, scan: &Scan, device: 
     let blocks: Vec<String> = names.filter(|name| !name.starts_with("down")).collect();
     let mut columns = Vec::new();
     for &t in *times {
-        let kinds: Vec<FeatureKind> = blocks.iter().map(|b| FeatureKind::Denoiser { block: b.clone(), t }).collect();
+        let kinds: Vec<FeatureKind> =
+            blocks.iter().map(|b| FeatureKind::Denoiser { block: b.clone(), t }).collect();
         let (of_train, of_judges) = (take(&train, &kinds)?, take(&judge, &kinds)?);
-        let cells = of_train.iter().zip(&of_judges).zip(&kinds).zip(&blocks).map(|(((train, judge), kind), block)| {
-            Ok(Cell { features: kind.to_string(), block: block.clone(), t, point: score(train, judge)? })
-        });
+        let cells = of_train.iter().zip(&of_judges).zip(&kinds).zip(&blocks).map(
+            |(((train, judge), kind), block)| {
+                Ok(Cell {
+                    features: kind.to_string(),
+                    block: block.clone(),
+                    t,
+                    point: score(train, judge)?,
+                })
+            },
+        );
         columns.push(cells.collect::<Result<Vec<Cell>>>()?);
         done(t);
     }
-    let cells = (0..blocks.len()).flat_map(|block| columns.iter().map(move |column| column[block].clone())).collect();
-    Ok(Grid { blocks, times: times.to_vec(), cells, z, n_train: train.len(), n_test: judge.len(), epochs })
+    let cells = (0..blocks.len())
+        .flat_map(|block| columns.iter().map(move |column| column[block].clone()))
+        .collect();
+    Ok(Grid {
+        blocks,
+        times: times.to_vec(),
+        cells,
+        z,
+        n_train: train.len(),
+        n_test: judge.len(),
+        epochs,
+    })
 }
 
 impl Grid {
@@ -133,6 +166,9 @@ mod tests {
     fn noise_levels_follow_the_schedule_and_come_once() {
         assert_eq!(default_times(1000), [1, 11, 50, 100, 200, 400, 700]);
         let few = default_times(10);
-        assert!(few.is_sorted_by(|a, b| a < b) && few[0] == 1 && few[few.len() - 1] == 7, "{few:?}");
+        assert!(
+            few.is_sorted_by(|a, b| a < b) && few[0] == 1 && few[few.len() - 1] == 7,
+            "{few:?}"
+        );
     }
 }

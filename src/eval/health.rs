@@ -1,4 +1,5 @@
-//! Is a representation healthy? Alignment and uniformity on the sphere, purity of neighbourhoods, and what a probe gets wrong.
+//! Is a representation healthy? Alignment and uniformity on the sphere, purity of neighbourhoods,
+//! and what a probe gets wrong.
 
 use super::features::Features;
 use super::{distance, knn};
@@ -9,19 +10,22 @@ use serde::Serialize;
 /// Rows that pairwise measures look at, at most: all pairs of 2,000 rows take a tenth of a second.
 const MOST_ROWS: usize = 2000;
 
-/// Mean squared distance between the normalised features of two views of an image, rows `a` and `b` `[N, dim]`: 0 where the
-/// encoder doesn't see the difference, 2 where the views are unrelated (Wang and Isola 2020, alpha = 2).
+/// Mean squared distance between the normalised features of two views of an image, rows `a` and `b`
+/// `[N, dim]`: 0 where the encoder doesn't see the difference, 2 where the views are unrelated
+/// (Wang and Isola 2020, alpha = 2).
 ///
 /// # Errors
 /// No rows.
 pub fn alignment(a: &[f32], b: &[f32], dim: usize) -> Result<f64> {
     assert_eq!(a.len(), b.len(), "views of the same images");
     let (a, b) = (unit_rows(a, dim)?, unit_rows(b, dim)?);
-    Ok(a.chunks_exact(dim).zip(b.chunks_exact(dim)).map(|(a, b)| squared(a, b)).sum::<f64>() / (a.len() / dim) as f64)
+    Ok(a.chunks_exact(dim).zip(b.chunks_exact(dim)).map(|(a, b)| squared(a, b)).sum::<f64>()
+        / (a.len() / dim) as f64)
 }
 
-/// ln of the mean of exp(-2 d^2) over pairs of normalised rows at distance d: 0 where all features are one, -4 (1 - 2/dim) or so
-/// where they are spread evenly over the sphere (Wang and Isola 2020, t = 2). Of the first 2,000 rows.
+/// ln of the mean of exp(-2 d^2) over pairs of normalised rows at distance d: 0 where all features
+/// are one, -4 (1 - 2/dim) or so where they are spread evenly over the sphere (Wang and Isola 2020,
+/// t = 2). Of the first 2,000 rows.
 ///
 /// # Errors
 /// Fewer than two rows.
@@ -33,20 +37,27 @@ pub fn uniformity(values: &[f32], dim: usize) -> Result<f64> {
     }
     let row = |i: usize| &rows[i * dim..][..dim];
     // Summed row by row in order, so that the result doesn't depend on who finished first.
-    let sums: Vec<f64> = (0..n).into_par_iter().map(|i| (0..i).map(|j| (-2.0 * squared(row(i), row(j))).exp()).sum()).collect();
+    let sums: Vec<f64> = (0..n)
+        .into_par_iter()
+        .map(|i| (0..i).map(|j| (-2.0 * squared(row(i), row(j))).exp()).sum())
+        .collect();
     Ok((sums.iter().sum::<f64>() * 2.0 / (n * (n - 1)) as f64).ln())
 }
 
-/// Share of the `k` nearest neighbours of each row, itself left out, that are of its class; per cent.
+/// Share of the `k` nearest neighbours of each row, itself left out, that are of its class; per
+/// cent.
 ///
 /// # Errors
 /// No more than `k` rows.
 pub fn purity(features: &Features, k: usize) -> Result<f64> {
     let n = features.rows();
     if n <= k {
-        return Err(Error::failed(format!("{n} images are too few to look at the {k} nearest neighbours of each")));
+        return Err(Error::failed(format!(
+            "{n} images are too few to look at the {k} nearest neighbours of each"
+        )));
     }
-    // A row is its own nearest neighbour unless another one is equal to it: one more is asked for, and itself is left out.
+    // A row is its own nearest neighbour unless another one is equal to it: one more is asked for,
+    // and itself is left out.
     let neighbours = knn::nearest(features, features, k + 1);
     let same = |(i, found): (usize, &Vec<(usize, f32)>)| {
         let others = found.iter().map(|f| f.0).filter(|&j| j != i).take(k);
@@ -77,8 +88,8 @@ pub fn verdicts(logits: &[f32], labels: &[u16], classes: usize) -> Verdicts {
 /// How far stated probabilities are from what happens.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Calibration {
-    /// Expected calibration error (Naeini et al. 2015; Guo et al. 2017): mean |confidence - accuracy| over the bins, each as heavy
-    /// as its rows; per cent.
+    /// Expected calibration error (Naeini et al. 2015; Guo et al. 2017): mean |confidence -
+    /// accuracy| over the bins, each as heavy as its rows; per cent.
     pub ece: f64,
     /// Mean confidence, per cent; above the accuracy: the probe is too sure.
     pub confidence: f64,
@@ -120,7 +131,11 @@ fn calibration(logits: &[f32], labels: &[u16], classes: usize) -> Calibration {
         })
         .collect();
     let over = |f: fn(&Bin) -> f64| bins.iter().map(|b| f(b) * b.rows as f64).sum::<f64>() / n;
-    Calibration { ece: over(|b| (b.confidence - b.accuracy).abs()), confidence: over(|b| b.confidence), bins }
+    Calibration {
+        ece: over(|b| (b.confidence - b.accuracy).abs()),
+        confidence: over(|b| b.confidence),
+        bins,
+    }
 }
 
 /// The class of the highest logit; of equal ones the lower class.
@@ -134,7 +149,10 @@ fn unit_rows(values: &[f32], dim: usize) -> Result<Vec<f32>> {
         return Err(Error::failed("there are no images to compare the features of"));
     }
     let mut rows = vec![0.0; values.len()];
-    values.chunks_exact(dim).zip(rows.chunks_exact_mut(dim)).for_each(|(from, to)| knn::normalise(from, to));
+    values
+        .chunks_exact(dim)
+        .zip(rows.chunks_exact_mut(dim))
+        .for_each(|(from, to)| knn::normalise(from, to));
     Ok(rows)
 }
 
@@ -183,8 +201,10 @@ mod tests {
         let (dim, n) = (8, 300);
         let labels: Vec<u16> = (0..n).map(|i| (i % 3) as u16).collect();
         let mut values = draws(n * dim, 4);
-        let chance = purity(&Features { dim, values: values.clone(), labels: labels.clone() }, 5).unwrap();
-        // 1,500 neighbours, a third of the class: 5 standard errors are 6 points; neighbours of neighbours correlate.
+        let chance =
+            purity(&Features { dim, values: values.clone(), labels: labels.clone() }, 5).unwrap();
+        // 1,500 neighbours, a third of the class: 5 standard errors are 6 points; neighbours of
+        // neighbours correlate.
         assert!((chance - 33.3).abs() < 8.0, "{chance}");
         values.chunks_exact_mut(dim).zip(&labels).for_each(|(row, l)| row[usize::from(*l)] += 20.0);
         let features = Features { dim, values, labels };
@@ -202,7 +222,9 @@ mod tests {
         let c = found.calibration;
         assert_eq!(c.bins.iter().map(|b| b.rows).collect::<Vec<_>>(), [3, 1]);
         // f32 logits: 1e-5 per cent.
-        let close = |got: f64, want: f64| assert!((got - want).abs() < 1e-5 * want, "{got} instead of {want}");
+        let close = |got: f64, want: f64| {
+            assert!((got - want).abs() < 1e-5 * want, "{got} instead of {want}")
+        };
         close(c.bins[0].confidence, 75.0);
         close(c.bins[0].accuracy, 200.0 / 3.0);
         close(c.confidence, (3.0 * 75.0 + 90.0) / 4.0);

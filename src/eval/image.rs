@@ -1,6 +1,7 @@
 //! How close two images are: PSNR and SSIM of planar images with values in \[-1, 1\].
 //!
-//! Both are computed in f64 on pixels mapped to \[0, 1\], (v + 1) / 2, and on all values as they are: nothing is clipped.
+//! Both are computed in f64 on pixels mapped to \[0, 1\], (v + 1) / 2, and on all values as they
+//! are: nothing is clipped.
 
 use crate::error::{Error, Result};
 use rayon::prelude::*;
@@ -35,12 +36,15 @@ impl Similarity {
     pub fn over(parts: &[Similarity]) -> Self {
         let n = parts.iter().map(|part| part.n).sum::<usize>();
         assert!(n > 0, "similarity of no images");
-        let mean = |of: fn(&Similarity) -> f64| parts.iter().map(|part| of(part) * part.n as f64).sum::<f64>() / n as f64;
+        let mean = |of: fn(&Similarity) -> f64| {
+            parts.iter().map(|part| of(part) * part.n as f64).sum::<f64>() / n as f64
+        };
         Self { psnr: mean(|part| part.psnr), ssim: mean(|part| part.ssim), n }
     }
 }
 
-/// PSNR and SSIM of each image of `a` against the one at its place in `b`, both \[N, 3, size, size\], averaged.
+/// PSNR and SSIM of each image of `a` against the one at its place in `b`, both \[N, 3, size,
+/// size\], averaged.
 ///
 /// # Errors
 /// A pixel that is not finite (the message names the image), or no images.
@@ -54,7 +58,9 @@ pub fn similarity(a: &[f32], b: &[f32], size: usize) -> Result<Similarity> {
     for images in [a, b] {
         if let Some(at) = images.iter().position(|v| !v.is_finite()) {
             let (image, value) = (at / len, images[at]);
-            return Err(Error::failed(format!("image {image} has a pixel that is {value}; the weights or the sampler diverged")));
+            return Err(Error::failed(format!(
+                "image {image} has a pixel that is {value}; the weights or the sampler diverged"
+            )));
         }
     }
     if a.is_empty() {
@@ -63,7 +69,8 @@ pub fn similarity(a: &[f32], b: &[f32], size: usize) -> Result<Similarity> {
     let pairs = a.par_chunks_exact(len).zip(b.par_chunks_exact(len));
     let each: Vec<(f64, f64)> = pairs.map(|(a, b)| (psnr(a, b), ssim(a, b, size))).collect();
     let n = each.len();
-    let mean = |values: &dyn Fn(&(f64, f64)) -> f64| each.iter().map(values).sum::<f64>() / n as f64;
+    let mean =
+        |values: &dyn Fn(&(f64, f64)) -> f64| each.iter().map(values).sum::<f64>() / n as f64;
     Ok(Similarity { psnr: mean(&|v| v.0), ssim: mean(&|v| v.1), n })
 }
 
@@ -73,11 +80,13 @@ pub fn similarity(a: &[f32], b: &[f32], size: usize) -> Result<Similarity> {
 /// If the lengths differ.
 pub fn mean_change(a: &[f32], b: &[f32]) -> f64 {
     assert_eq!(a.len(), b.len(), "mean_change: lengths of the two images");
-    a.iter().zip(b).map(|(a, b)| f64::from((a - b).abs())).sum::<f64>() / 2.0 / a.len().max(1) as f64
+    a.iter().zip(b).map(|(a, b)| f64::from((a - b).abs())).sum::<f64>()
+        / 2.0
+        / a.len().max(1) as f64
 }
 
-/// Peak signal-to-noise ratio in dB, 10 log10(1 / mean squared error of pixels in \[0, 1\]), at most [`MAX_PSNR`];
-/// NaN where a pixel is.
+/// Peak signal-to-noise ratio in dB, 10 log10(1 / mean squared error of pixels in \[0, 1\]), at
+/// most [`MAX_PSNR`]; NaN where a pixel is.
 ///
 /// # Panics
 /// If the lengths differ or are 0.
@@ -91,11 +100,13 @@ pub fn psnr(a: &[f32], b: &[f32]) -> f64 {
     if psnr > MAX_PSNR { MAX_PSNR } else { psnr }
 }
 
-/// Structural similarity (Wang, Bovik, Sheikh and Simoncelli 2004) of two images \[channels, size, size\].
+/// Structural similarity (Wang, Bovik, Sheikh and Simoncelli 2004) of two images \[channels, size,
+/// size\].
 ///
-/// Gaussian window of 11 x 11, sigma 1.5, K1 = 0.01, K2 = 0.03, per channel, averaged over channels and over the windows
-/// that lie wholly inside the image. The same as scikit-image's `structural_similarity(gaussian_weights=True, sigma=1.5,
-/// use_sample_covariance=False, data_range=1)`, which filters with reflection and then crops 5 pixels from each border.
+/// Gaussian window of 11 x 11, sigma 1.5, K1 = 0.01, K2 = 0.03, per channel, averaged over channels
+/// and over the windows that lie wholly inside the image. The same as scikit-image's
+/// `structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
+/// data_range=1)`, which filters with reflection and then crops 5 pixels from each border.
 ///
 /// # Panics
 /// If the lengths differ, are no multiple of size^2, or `size` is below 11.
@@ -103,20 +114,28 @@ pub fn ssim(a: &[f32], b: &[f32], size: usize) -> f64 {
     assert_eq!(a.len(), b.len(), "ssim: lengths of the two images");
     assert!(size >= WINDOW, "ssim: images of side {size} are smaller than its window of {WINDOW}");
     let area = size * size;
-    assert!(!a.is_empty() && a.len().is_multiple_of(area), "ssim: {} values are no [channels, {size}, {size}]", a.len());
+    assert!(
+        !a.is_empty() && a.len().is_multiple_of(area),
+        "ssim: {} values are no [channels, {size}, {size}]",
+        a.len()
+    );
     let window = gaussian();
     let mut sum = 0.0;
     for (a, b) in a.chunks_exact(area).zip(b.chunks_exact(area)) {
-        let pixels = |v: &[f32]| -> Vec<f64> { v.iter().map(|&v| (f64::from(v) + 1.0) / 2.0).collect() };
+        let pixels =
+            |v: &[f32]| -> Vec<f64> { v.iter().map(|&v| (f64::from(v) + 1.0) / 2.0).collect() };
         let (a, b) = (pixels(a), pixels(b));
-        let product = |x: &[f64], y: &[f64]| -> Vec<f64> { x.iter().zip(y).map(|(x, y)| x * y).collect() };
+        let product =
+            |x: &[f64], y: &[f64]| -> Vec<f64> { x.iter().zip(y).map(|(x, y)| x * y).collect() };
         let [mean_a, mean_b, aa, bb, ab] =
-            [&a, &b, &product(&a, &a), &product(&b, &b), &product(&a, &b)].map(|map| blur(map, size, &window));
+            [&a, &b, &product(&a, &a), &product(&b, &b), &product(&a, &b)]
+                .map(|map| blur(map, size, &window));
         let mut channel = 0.0;
         for i in 0..mean_a.len() {
             let (ma, mb) = (mean_a[i], mean_b[i]);
             let (var_a, var_b, cov) = (aa[i] - ma * ma, bb[i] - mb * mb, ab[i] - ma * mb);
-            channel += (2.0 * ma * mb + C1) * (2.0 * cov + C2) / ((ma * ma + mb * mb + C1) * (var_a + var_b + C2));
+            channel += (2.0 * ma * mb + C1) * (2.0 * cov + C2)
+                / ((ma * ma + mb * mb + C1) * (var_a + var_b + C2));
         }
         sum += channel / mean_a.len() as f64;
     }
@@ -133,7 +152,8 @@ fn gaussian() -> [f64; WINDOW] {
     weights.map(|w| w / sum)
 }
 
-/// Weighted means over the windows inside a map of `size` x `size`: first along its rows, then along its columns.
+/// Weighted means over the windows inside a map of `size` x `size`: first along its rows, then
+/// along its columns.
 fn blur(map: &[f64], size: usize, window: &[f64; WINDOW]) -> Vec<f64> {
     let inner = size - WINDOW + 1;
     let mut rows = vec![0.0; size * inner];
@@ -161,12 +181,23 @@ mod tests {
         (0..LEN).map(|i| pixel(i as f64) as f32).collect()
     }
 
-    /// Two pairs and what scikit-image 0.26 says of them (channel_axis=0, arguments as in [`ssim`]'s text).
+    /// Two pairs and what scikit-image 0.26 says of them (channel_axis=0, arguments as in
+    /// [`ssim`]'s text).
     fn golden() -> [(Vec<f32>, Vec<f32>, f64, f64); 2] {
         let ramp = |i: f64| (i * 37.0) % 256.0 / 255.0 * 2.0 - 1.0;
         [
-            (image(ramp), image(|i| ramp(i) * 0.9 + 0.05 * (i * 0.37).sin() - 0.02), 29.028084596641918, 0.9925928906648692),
-            (image(|i| (i / 41.0).sin()), image(|i| (i / 41.0 + 0.2).sin() * 0.8), 20.469081640867056, 0.948000798689411),
+            (
+                image(ramp),
+                image(|i| ramp(i) * 0.9 + 0.05 * (i * 0.37).sin() - 0.02),
+                29.028084596641918,
+                0.9925928906648692,
+            ),
+            (
+                image(|i| (i / 41.0).sin()),
+                image(|i| (i / 41.0 + 0.2).sin() * 0.8),
+                20.469081640867056,
+                0.948000798689411,
+            ),
         ]
     }
 
@@ -174,8 +205,16 @@ mod tests {
     fn psnr_and_ssim_agree_with_scikit_image() {
         for (a, b, golden_psnr, golden_ssim) in golden() {
             // The inputs went through f32 on both sides; a last bit of sin may differ.
-            assert!((psnr(&a, &b) - golden_psnr).abs() < 1e-6, "{} instead of {golden_psnr}", psnr(&a, &b));
-            assert!((ssim(&a, &b, 32) - golden_ssim).abs() < 1e-7, "{} instead of {golden_ssim}", ssim(&a, &b, 32));
+            assert!(
+                (psnr(&a, &b) - golden_psnr).abs() < 1e-6,
+                "{} instead of {golden_psnr}",
+                psnr(&a, &b)
+            );
+            assert!(
+                (ssim(&a, &b, 32) - golden_ssim).abs() < 1e-7,
+                "{} instead of {golden_ssim}",
+                ssim(&a, &b, 32)
+            );
         }
     }
 
@@ -206,7 +245,10 @@ mod tests {
         // The parts of a set weigh as much as their images.
         let part = |psnr, n| Similarity { psnr, ssim: psnr / 100.0, n };
         let over = Similarity::over(&[part(10.0, 3), part(20.0, 1)]);
-        assert!((over.psnr - 12.5).abs() < 1e-12 && (over.ssim - 0.125).abs() < 1e-12 && over.n == 4, "{over:?}");
+        assert!(
+            (over.psnr - 12.5).abs() < 1e-12 && (over.ssim - 0.125).abs() < 1e-12 && over.n == 4,
+            "{over:?}"
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
-//! Inception-v3 as FID has it (Heusel et al. 2017, arXiv 1706.08500): the network of TensorFlow's release of 2015-12-05, whose weights the
-//! PyTorch package pytorch-fid publishes as pt_inception-2015-12-05-6726825d.pth. It differs from torchvision's in its pools (padding
-//! isn't counted in averages, the last block takes a maximum) and has 1,008 classes.
+//! Inception-v3 as FID has it (Heusel et al. 2017, arXiv 1706.08500): the network of TensorFlow's
+//! release of 2015-12-05, whose weights the PyTorch package pytorch-fid publishes as
+//! pt_inception-2015-12-05-6726825d.pth. It differs from torchvision's in its pools (padding isn't
+//! counted in averages, the last block takes a maximum) and has 1,008 classes.
 //!
 //! The weights are read from the user's file; nothing is fetched.
 
@@ -45,7 +46,8 @@ pub struct Inception {
 pub struct Looked {
     /// `[N, FEATURES]`.
     pub features: Vec<f32>,
-    /// Its classes before the softmax, without the last layer's bias, as the Inception score has them: `[N, CLASSES]`.
+    /// Its classes before the softmax, without the last layer's bias, as the Inception score has
+    /// them: `[N, CLASSES]`.
     pub logits: Vec<f32>,
 }
 
@@ -66,7 +68,8 @@ impl Inception {
     /// Reads the state dictionary in `path`.
     ///
     /// # Errors
-    /// If it can't be read (see [`Checkpoint`]), or is another network's: a tensor that is missing or of another shape is named.
+    /// If it can't be read (see [`Checkpoint`]), or is another network's: a tensor that is missing
+    /// or of another shape is named.
     pub fn open(path: &Path, device: &Device) -> Result<Self> {
         let sha256 = files::sha256_of(path)?;
         let mut checkpoint = Checkpoint::open(path)?;
@@ -83,15 +86,18 @@ impl Inception {
             let values = checkpoint.read(name, tensor)?;
             match values.iter().all(|v| v.is_finite()) {
                 true => Ok(values),
-                false => Err(Error::failed(format!("{}: {name} holds numbers that aren't finite", path.display()))),
+                false => Err(Error::failed(format!(
+                    "{}: {name} holds numbers that aren't finite",
+                    path.display()
+                ))),
             }
         };
         let mut layers = HashMap::new();
         for (name, shape) in shapes() {
             let (out, each) = (shape[0], shape[1..].iter().product::<usize>());
             let mut weight = read(&format!("{name}.conv.weight"), &shape)?;
-            let [gain, shift, mean, variance] =
-                ["weight", "bias", "running_mean", "running_var"].map(|part| read(&format!("{name}.bn.{part}"), &[out]));
+            let [gain, shift, mean, variance] = ["weight", "bias", "running_mean", "running_var"]
+                .map(|part| read(&format!("{name}.bn.{part}"), &[out]));
             let (gain, mut shift, mean, variance) = (gain?, shift?, mean?, variance?);
             // The norm of trained statistics is part of the convolution.
             for (channel, weights) in weight.chunks_exact_mut(each).enumerate() {
@@ -103,7 +109,8 @@ impl Inception {
             layers.insert(name, (weight, Tensor::from_data(TensorData::new(shift, [out]), device)));
         }
         let last = read("fc.weight", &[CLASSES, FEATURES])?;
-        let last = Tensor::<2>::from_data(TensorData::new(last, [CLASSES, FEATURES]), device).transpose();
+        let last =
+            Tensor::<2>::from_data(TensorData::new(last, [CLASSES, FEATURES]), device).transpose();
         Ok(Self { sha256, layers, last, device: device.clone() })
     }
 
@@ -112,14 +119,16 @@ impl Inception {
         self.sha256.starts_with(PUBLISHED)
     }
 
-    /// Looks at `images`, as pytorch-fid does: bytes to [0, 1], bilinearly to 299 pixels, to [-1, 1].
+    /// Looks at `images`, as pytorch-fid does: bytes to [0, 1], bilinearly to 299 pixels, to [-1,
+    /// 1].
     ///
     /// # Errors
     /// If an image or the device can't be read.
     pub fn look(&self, images: &Images) -> Result<Looked> {
         let (side, mut looked) = (images.side(), Looked::default());
         let resize = bilinear(side);
-        let resize: Tensor<3> = Tensor::from_data(TensorData::new(resize, [1, SIDE, side]), &self.device);
+        let resize: Tensor<3> =
+            Tensor::from_data(TensorData::new(resize, [1, SIDE, side]), &self.device);
         let progress = Progress::new("looking at images by Inception-v3", Some(images.len()));
         for first in (0..images.len()).step_by(BATCH) {
             let mut pixels = Vec::with_capacity(BATCH * bytes_of(side));
@@ -127,13 +136,16 @@ impl Inception {
                 pixels.extend(images.image(i)?.iter().map(|byte| f32::from(*byte) / 255.0));
             }
             let n = pixels.len() / bytes_of(side);
-            let x = Tensor::<3>::from_data(TensorData::new(pixels, [3 * n, side, side]), &self.device);
+            let x =
+                Tensor::<3>::from_data(TensorData::new(pixels, [3 * n, side, side]), &self.device);
             let rows = resize.clone().expand([3 * n, SIDE, side]);
             let x = rows.clone().matmul(x).matmul(rows.swap_dims(1, 2)).reshape([n, 3, SIDE, SIDE]);
             let features = self.features(x * 2.0 - 1.0);
             let logits = features.clone().matmul(self.last.clone());
-            let read =
-                |t: Tensor<2>| t.try_into_vec_as::<f32>().map_err(|e| Error::device("looking at images by Inception-v3", &e));
+            let read = |t: Tensor<2>| {
+                t.try_into_vec_as::<f32>()
+                    .map_err(|e| Error::device("looking at images by Inception-v3", &e))
+            };
             looked.extend(Looked { features: read(features)?, logits: read(logits)? });
             progress.add(n);
         }
@@ -152,18 +164,30 @@ impl Inception {
             h = Tensor::cat(
                 vec![
                     self.chain(block, h.clone(), &[("branch1x1", [0, 0])]),
-                    self.chain(block, h.clone(), &[("branch5x5_1", [0, 0]), ("branch5x5_2", [2, 2])]),
                     self.chain(
                         block,
                         h.clone(),
-                        &[("branch3x3dbl_1", [0, 0]), ("branch3x3dbl_2", [1, 1]), ("branch3x3dbl_3", [1, 1])],
+                        &[("branch5x5_1", [0, 0]), ("branch5x5_2", [2, 2])],
+                    ),
+                    self.chain(
+                        block,
+                        h.clone(),
+                        &[
+                            ("branch3x3dbl_1", [0, 0]),
+                            ("branch3x3dbl_2", [1, 1]),
+                            ("branch3x3dbl_3", [1, 1]),
+                        ],
                     ),
                     self.chain(block, average(h), &[("branch_pool", [0, 0])]),
                 ],
                 1,
             );
         }
-        let narrow = self.chain("Mixed_6a", h.clone(), &[("branch3x3dbl_1", [0, 0]), ("branch3x3dbl_2", [1, 1])]);
+        let narrow = self.chain(
+            "Mixed_6a",
+            h.clone(),
+            &[("branch3x3dbl_1", [0, 0]), ("branch3x3dbl_2", [1, 1])],
+        );
         h = Tensor::cat(
             vec![
                 self.layer("Mixed_6a.branch3x3", h.clone(), 2, [0, 0]),
@@ -193,7 +217,8 @@ impl Inception {
             );
         }
         let narrow = self.layer("Mixed_7a.branch3x3_1", h.clone(), 1, [0, 0]);
-        let long = [("branch7x7x3_1", [0, 0]), ("branch7x7x3_2", [0, 3]), ("branch7x7x3_3", [3, 0])];
+        let long =
+            [("branch7x7x3_1", [0, 0]), ("branch7x7x3_2", [0, 3]), ("branch7x7x3_3", [3, 0])];
         let long = self.chain("Mixed_7a", h.clone(), &long);
         h = Tensor::cat(
             vec![
@@ -206,11 +231,17 @@ impl Inception {
         for (block, last) in [("Mixed_7b", false), ("Mixed_7c", true)] {
             // Each ends in two halves, a row and a column.
             let halves = |h: Tensor<4>, name: &str| {
-                let half = |part: &str, padding| self.layer(&format!("{block}.{name}{part}"), h.clone(), 1, padding);
+                let half = |part: &str, padding| {
+                    self.layer(&format!("{block}.{name}{part}"), h.clone(), 1, padding)
+                };
                 Tensor::cat(vec![half("a", [0, 1]), half("b", [1, 0])], 1)
             };
             let short = self.chain(block, h.clone(), &[("branch3x3_1", [0, 0])]);
-            let long = self.chain(block, h.clone(), &[("branch3x3dbl_1", [0, 0]), ("branch3x3dbl_2", [1, 1])]);
+            let long = self.chain(
+                block,
+                h.clone(),
+                &[("branch3x3dbl_1", [0, 0]), ("branch3x3dbl_2", [1, 1])],
+            );
             let pooled = if last { highest(h.clone()) } else { average(h.clone()) };
             h = Tensor::cat(
                 vec![
@@ -228,25 +259,39 @@ impl Inception {
 
     /// Layers of `block` one after the other, each with its padding.
     fn chain(&self, block: &str, x: Tensor<4>, layers: &[(&str, [usize; 2])]) -> Tensor<4> {
-        layers.iter().fold(x, |h, (name, padding)| self.layer(&format!("{block}.{name}"), h, 1, *padding))
+        layers
+            .iter()
+            .fold(x, |h, (name, padding)| self.layer(&format!("{block}.{name}"), h, 1, *padding))
     }
 
     /// A convolution with its norm and ReLU.
     fn layer(&self, name: &str, x: Tensor<4>, stride: usize, padding: [usize; 2]) -> Tensor<4> {
         let (weight, bias) = &self.layers[name];
-        relu(conv2d(x, weight.clone(), Some(bias.clone()), ConvOptions::new([stride; 2], padding, [1; 2], 1)))
+        relu(conv2d(
+            x,
+            weight.clone(),
+            Some(bias.clone()),
+            ConvOptions::new([stride; 2], padding, [1; 2], 1),
+        ))
     }
 }
 
 fn average(x: Tensor<4>) -> Tensor<4> {
-    avg_pool2d(x, AvgPoolOptions::new([3, 3]).with_stride([1, 1]).with_padding([1, 1]).with_count_include_pad(false))
+    avg_pool2d(
+        x,
+        AvgPoolOptions::new([3, 3])
+            .with_stride([1, 1])
+            .with_padding([1, 1])
+            .with_count_include_pad(false),
+    )
 }
 
 fn highest(x: Tensor<4>) -> Tensor<4> {
     max_pool2d(x, MaxPoolOptions::new([3, 3]).with_stride([1, 1]).with_padding([1, 1]))
 }
 
-/// Which pixels of `side` make each of 299, `[299, side]`: bilinear, with pixels as areas (PyTorch's `align_corners=False`).
+/// Which pixels of `side` make each of 299, `[299, side]`: bilinear, with pixels as areas
+/// (PyTorch's `align_corners=False`).
 fn bilinear(side: usize) -> Vec<f32> {
     let mut matrix = vec![0.0; SIDE * side];
     for (i, row) in matrix.chunks_exact_mut(side).enumerate() {
@@ -264,7 +309,8 @@ pub fn shapes() -> BTreeMap<String, Vec<usize>> {
     let mut all = BTreeMap::new();
     let mut add = |block: &str, layers: &[(&str, usize, usize, [usize; 2])]| {
         for (name, from, to, [height, width]) in layers {
-            let name = if block.is_empty() { (*name).to_owned() } else { format!("{block}.{name}") };
+            let name =
+                if block.is_empty() { (*name).to_owned() } else { format!("{block}.{name}") };
             all.insert(name, vec![*to, *from, *height, *width]);
         }
     };
@@ -279,7 +325,9 @@ pub fn shapes() -> BTreeMap<String, Vec<usize>> {
             ("Conv2d_4a_3x3", 80, 192, three),
         ],
     );
-    for (block, from, pooled) in [("Mixed_5b", 192, 32), ("Mixed_5c", 256, 64), ("Mixed_5d", 288, 64)] {
+    for (block, from, pooled) in
+        [("Mixed_5b", 192, 32), ("Mixed_5c", 256, 64), ("Mixed_5d", 288, 64)]
+    {
         add(
             block,
             &[

@@ -1,9 +1,10 @@
-//! Nearest neighbours on the L2-normalised features of plain images: the protocols `knn` and `knn-lightly` (soda.md), and the
-//! neighbours themselves.
+//! Nearest neighbours on the L2-normalised features of plain images: the protocols `knn` and
+//! `knn-lightly` (soda.md), and the neighbours themselves.
 //!
 //! In small sets fewer neighbours vote, see [`Rule::among`].
 //!
-//! All pairs are compared by blocked matrix products in f32; no more than a block of them is held at a time.
+//! All pairs are compared by blocked matrix products in f32; no more than a block of them is held
+//! at a time.
 
 use super::features::Rows;
 use super::linear::{Scores, rank};
@@ -31,11 +32,13 @@ pub struct Rule {
 impl Rule {
     /// `knn`: 20 votes of equal weight.
     pub const KNN: Rule = Rule { k: 20, temperature: None };
-    /// `knn-lightly`: 200 votes at temperature 0.1, as in the benchmarks of lightly (weights: Wu et al. 2018).
+    /// `knn-lightly`: 200 votes at temperature 0.1, as in the benchmarks of lightly (weights: Wu et
+    /// al. 2018).
     pub const LIGHTLY: Rule = Rule { k: 200, temperature: Some(0.1) };
 
-    /// The rule among `rows` training rows of `classes` classes: no more neighbours than a class has rows on average. With more,
-    /// others would outvote a class whatever the features show; with all rows everything would be of the largest class.
+    /// The rule among `rows` training rows of `classes` classes: no more neighbours than a class
+    /// has rows on average. With more, others would outvote a class whatever the features show;
+    /// with all rows everything would be of the largest class.
     pub fn among(self, rows: usize, classes: usize) -> Self {
         Self { k: self.k.min((rows / classes.max(1)).max(1)), ..self }
     }
@@ -45,10 +48,11 @@ impl Rule {
     }
 }
 
-/// Classifies each row of `test` by the votes of the training rows nearest to it, as many as [`Rule::among`] says, and compares
-/// with its label. On normalised vectors the largest cosine and the smallest Euclidean distance choose the
-/// same neighbours. Of classes with equal votes the lower one counts as the likelier (as in scikit-learn); a class without any
-/// vote comes after all others.
+/// Classifies each row of `test` by the votes of the training rows nearest to it, as many as
+/// [`Rule::among`] says, and compares with its label. On normalised vectors the largest cosine and
+/// the smallest Euclidean distance choose the same neighbours. Of classes with equal votes the
+/// lower one counts as the likelier (as in scikit-learn); a class without any vote comes after all
+/// others.
 ///
 /// # Errors
 /// Features that are not finite, a class outside 0..`classes`, no rows.
@@ -60,27 +64,34 @@ pub fn score(train: &dyn Rows, test: &dyn Rows, classes: usize, rule: Rule) -> R
     test.check("test", train.dim(), classes)?;
     if train.rows() == 0 || test.rows() == 0 {
         let (train, test) = (train.rows(), test.rows());
-        return Err(Error::failed(format!("{train} training and {test} test rows: neighbours need at least one of each")));
+        return Err(Error::failed(format!(
+            "{train} training and {test} test rows: neighbours need at least one of each"
+        )));
     }
     let rule = rule.among(train.rows(), classes);
-    let ranks = nearest(train, test, rule.k).into_iter().zip(test.labels()).map(|(neighbours, &label)| {
-        let mut votes = vec![0.0; classes];
-        for (row, cosine) in neighbours {
-            votes[usize::from(train.labels()[row])] += rule.weight(cosine);
-        }
-        vote_rank(&votes, label.into())
-    });
+    let ranks =
+        nearest(train, test, rule.k).into_iter().zip(test.labels()).map(|(neighbours, &label)| {
+            let mut votes = vec![0.0; classes];
+            for (row, cosine) in neighbours {
+                votes[usize::from(train.labels()[row])] += rule.weight(cosine);
+            }
+            vote_rank(&votes, label.into())
+        });
     Ok(Scores::of_ranks(&ranks.collect::<Vec<_>>(), classes))
 }
 
-/// For each row of `queries` the `k` rows of `train` (all, where there are fewer) that point most nearly the same way:
-/// (row, cosine) by falling cosine, of equal cosines the lower row first. A row that is in both is its own first neighbour, at
-/// a cosine of 1 up to rounding.
+/// For each row of `queries` the `k` rows of `train` (all, where there are fewer) that point most
+/// nearly the same way: (row, cosine) by falling cosine, of equal cosines the lower row first. A
+/// row that is in both is its own first neighbour, at a cosine of 1 up to rounding.
 ///
 /// # Panics
 /// If `queries` has another feature length than `train`.
 pub fn nearest(train: &dyn Rows, queries: &dyn Rows, k: usize) -> Vec<Vec<(usize, f32)>> {
-    assert_eq!(train.dim(), queries.dim(), "queries: length of a vector, beside that of the training features");
+    assert_eq!(
+        train.dim(),
+        queries.dim(),
+        "queries: length of a vector, beside that of the training features"
+    );
     let (dim, k) = (train.dim(), k.min(train.rows()));
     let mut best: Vec<Best> = (0..queries.rows()).map(|_| Best::new(k)).collect();
     if k == 0 || dim == 0 {
@@ -91,20 +102,32 @@ pub fn nearest(train: &dyn Rows, queries: &dyn Rows, k: usize) -> Vec<Vec<(usize
     for start in (0..train.rows()).step_by(TRAIN_BLOCK) {
         let rows = TRAIN_BLOCK.min(train.rows() - start);
         block.resize(rows * dim, 0.0);
-        block.par_chunks_mut(dim).enumerate().for_each(|(i, to)| read_normalised(train, start + i, to));
+        block
+            .par_chunks_mut(dim)
+            .enumerate()
+            .for_each(|(i, to)| read_normalised(train, start + i, to));
 
-        best.par_chunks_mut(QUERY_BLOCK).enumerate().for_each_init(Scratch::default, |scratch, (number, best)| {
-            let Scratch { normalised, cosines } = scratch;
-            normalised.resize(best.len() * dim, 0.0);
-            let first = number * QUERY_BLOCK;
-            normalised.chunks_exact_mut(dim).enumerate().for_each(|(i, to)| read_normalised(queries, first + i, to));
-            cosines.resize(best.len() * rows, 0.0);
-            let (a, b) = (Matrix::new(normalised, dim), Matrix::new(&block, dim).t());
-            product((best.len(), rows, dim), 1.0, a, b, cosines, rows);
-            for (best, cosines) in best.iter_mut().zip(cosines.chunks_exact(rows)) {
-                cosines.iter().enumerate().for_each(|(i, &cosine)| best.offer(start + i, cosine));
-            }
-        });
+        best.par_chunks_mut(QUERY_BLOCK).enumerate().for_each_init(
+            Scratch::default,
+            |scratch, (number, best)| {
+                let Scratch { normalised, cosines } = scratch;
+                normalised.resize(best.len() * dim, 0.0);
+                let first = number * QUERY_BLOCK;
+                normalised
+                    .chunks_exact_mut(dim)
+                    .enumerate()
+                    .for_each(|(i, to)| read_normalised(queries, first + i, to));
+                cosines.resize(best.len() * rows, 0.0);
+                let (a, b) = (Matrix::new(normalised, dim), Matrix::new(&block, dim).t());
+                product((best.len(), rows, dim), 1.0, a, b, cosines, rows);
+                for (best, cosines) in best.iter_mut().zip(cosines.chunks_exact(rows)) {
+                    cosines
+                        .iter()
+                        .enumerate()
+                        .for_each(|(i, &cosine)| best.offer(start + i, cosine));
+                }
+            },
+        );
         progress.add(rows);
     }
     best.into_iter().map(Best::finish).collect()
@@ -141,7 +164,9 @@ impl Best {
     }
 
     fn shrink(&mut self) {
-        let order = |a: &(u32, f32), b: &(u32, f32)| -> Ordering { b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)) };
+        let order = |a: &(u32, f32), b: &(u32, f32)| -> Ordering {
+            b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
+        };
         self.found.sort_unstable_by(order);
         self.found.truncate(self.k);
         if let Some((_, worst)) = self.found.get(self.k - 1) {
@@ -191,23 +216,36 @@ mod tests {
         let mut rng = rng::stream(6, Purpose::Test, index);
         let labels: Vec<u16> = (0..n).map(|_| rng.random_range(0..classes)).collect();
         let mut values = rng::normal(&mut rng, n * dim);
-        values.chunks_exact_mut(dim).zip(&labels).for_each(|(row, &label)| row[usize::from(label)] += signal);
+        values
+            .chunks_exact_mut(dim)
+            .zip(&labels)
+            .for_each(|(row, &label)| row[usize::from(label)] += signal);
         Features { dim, values, labels }
     }
 
     /// Cosines of one query to all rows by plain loops in f64.
     fn cosines(train: &Features, query: &[f32]) -> Vec<f64> {
-        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
-        train.values.chunks_exact(train.dim).map(|row| dot(row, query) / (dot(row, row) * dot(query, query)).sqrt()).collect()
+        let dot = |a: &[f32], b: &[f32]| {
+            a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>()
+        };
+        train
+            .values
+            .chunks_exact(train.dim)
+            .map(|row| dot(row, query) / (dot(row, row) * dot(query, query)).sqrt())
+            .collect()
     }
 
-    /// Rounding of a cosine in f32: the sums have some ten terms, each rounded by 6e-8 of at most 1.
+    /// Rounding of a cosine in f32: the sums have some ten terms, each rounded by 6e-8 of at most
+    /// 1.
     const ROUNDING: f64 = 1e-6;
 
     #[test]
     fn neighbours_are_those_of_a_plain_loop_across_blocks() {
         // Two blocks and a part of training rows, one block and a part of queries.
-        let (train, queries) = (clusters(2 * TRAIN_BLOCK + 100, 9, 4, 1.0, 0), clusters(QUERY_BLOCK + 7, 9, 4, 1.0, 1));
+        let (train, queries) = (
+            clusters(2 * TRAIN_BLOCK + 100, 9, 4, 1.0, 0),
+            clusters(QUERY_BLOCK + 7, 9, 4, 1.0, 1),
+        );
         for k in [1, 20] {
             let found = nearest(&train, &queries, k);
             assert_eq!(found.len(), queries.rows());
@@ -218,8 +256,15 @@ mod tests {
                 assert_eq!(found.len(), k);
                 let mut rows: Vec<usize> = found.iter().map(|f| f.0).collect();
                 for ((row, cosine), nth) in found.iter().zip(&sorted) {
-                    assert!((f64::from(*cosine) - want[*row]).abs() < ROUNDING, "query {i}: {cosine} beside {}", want[*row]);
-                    assert!((want[*row] - nth).abs() < ROUNDING, "query {i}: row {row} is not the next");
+                    assert!(
+                        (f64::from(*cosine) - want[*row]).abs() < ROUNDING,
+                        "query {i}: {cosine} beside {}",
+                        want[*row]
+                    );
+                    assert!(
+                        (want[*row] - nth).abs() < ROUNDING,
+                        "query {i}: row {row} is not the next"
+                    );
                 }
                 assert!(found.is_sorted_by(|a, b| a.1 >= b.1));
                 rows.sort_unstable();
@@ -242,16 +287,21 @@ mod tests {
                 order.sort_by(|&a, &b| cosines[b].total_cmp(&cosines[a]));
                 let mut votes = [(0.0, 0), (0.0, 1), (0.0, 2), (0.0, 3), (0.0, 4)];
                 for &row in &order[..rule.k] {
-                    votes[usize::from(train.labels()[row])].0 += rule.temperature.map_or(1.0, |t| (cosines[row] / t).exp());
+                    votes[usize::from(train.labels()[row])].0 +=
+                        rule.temperature.map_or(1.0, |t| (cosines[row] / t).exp());
                 }
                 votes.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
                 for (right, k) in right.iter_mut().zip([1, 3]) {
-                    *right += usize::from(votes[..k].iter().any(|v| v.0 > 0.0 && v.1 == test.labels[i]));
+                    *right +=
+                        usize::from(votes[..k].iter().any(|v| v.0 > 0.0 && v.1 == test.labels[i]));
                 }
             }
             // A neighbour at the edge of k may change by rounding: one row of 400 is 0.25 %.
             for (got, right) in [(got.top1, right[0]), (got.top3.unwrap(), right[1])] {
-                assert!((got - right as f64 / 4.0).abs() < 0.26, "{rule:?}: {got} beside {right} of 400");
+                assert!(
+                    (got - right as f64 / 4.0).abs() < 0.26,
+                    "{rule:?}: {got} beside {right} of 400"
+                );
             }
             assert_eq!(got.top5, None);
         }
@@ -262,14 +312,20 @@ mod tests {
 
     #[test]
     fn length_does_not_count_and_equal_rows_come_in_order() {
-        let train =
-            Features { dim: 2, values: vec![0.0, 9.0, 1e20, 1e20, 1e-20, 0.0, 3.0, 3.0, 0.0, 0.0], labels: vec![0, 1, 2, 3, 4] };
+        let train = Features {
+            dim: 2,
+            values: vec![0.0, 9.0, 1e20, 1e20, 1e-20, 0.0, 3.0, 3.0, 0.0, 0.0],
+            labels: vec![0, 1, 2, 3, 4],
+        };
         let query = Features { dim: 2, values: vec![2.0, 2.0], labels: vec![1] };
         let found = nearest(&train, &query, 3);
         // (1, 1) lies between (0, 1) and (1, 0); a vector of length 0 has the cosine 0.
         assert_eq!(found[0].iter().map(|f| f.0).collect::<Vec<_>>(), [1, 3, 0]);
         assert!((found[0][2].1 - 0.5f32.sqrt()).abs() < 1e-6);
-        assert_eq!(nearest(&train, &query, 9)[0].iter().map(|f| f.0).collect::<Vec<_>>(), [1, 3, 0, 2, 4]);
+        assert_eq!(
+            nearest(&train, &query, 9)[0].iter().map(|f| f.0).collect::<Vec<_>>(),
+            [1, 3, 0, 2, 4]
+        );
         assert_eq!(nearest(&train, &query, 0), [vec![]]);
     }
 
@@ -283,14 +339,20 @@ mod tests {
     fn no_more_vote_than_a_class_has_rows_and_random_labels_stay_near_chance() {
         let (train, test) = (clusters(12, 6, 3, 8.0, 4), clusters(100, 6, 3, 8.0, 5));
         assert!(score(&train, &test, 3, Rule { k: 3, temperature: None }).unwrap().top1 > 95.0);
-        let (few, four) = (score(&train, &test, 3, Rule::KNN).unwrap(), Rule { k: 4, temperature: None });
+        let (few, four) =
+            (score(&train, &test, 3, Rule::KNN).unwrap(), Rule { k: 4, temperature: None });
         assert_eq!(few, score(&train, &test, 3, four).unwrap());
         let k = |rows, classes| Rule::KNN.among(rows, classes).k;
         assert_eq!([k(22, 2), k(40, 2), k(50_000, 10), k(3, 10), k(5, 0)], [11, 20, 20, 1, 5]);
-        // 15 rows of one class and 7 of the other, far apart: if all voted, the smaller class would never be found.
+        // 15 rows of one class and 7 of the other, far apart: if all voted, the smaller class would
+        // never be found.
         let mut uneven = clusters(22, 6, 2, 0.0, 8);
         uneven.labels = (0..22).map(|i| u16::from(i >= 15)).collect();
-        uneven.values.chunks_exact_mut(6).zip(&uneven.labels).for_each(|(row, &l)| row[usize::from(l)] += 20.0);
+        uneven
+            .values
+            .chunks_exact_mut(6)
+            .zip(&uneven.labels)
+            .for_each(|(row, &l)| row[usize::from(l)] += 20.0);
         assert_eq!(score(&uneven, &uneven, 2, Rule::KNN).unwrap().top1, 100.0);
         let (train, test) = (clusters(1000, 16, 10, 0.0, 6), clusters(2000, 16, 10, 0.0, 7));
         for rule in [Rule::KNN, Rule::LIGHTLY] {
@@ -303,15 +365,30 @@ mod tests {
     #[test]
     fn does_not_depend_on_the_threads_and_says_what_is_wrong() {
         let (train, test) = (clusters(3000, 32, 4, 1.0, 8), clusters(600, 32, 4, 1.0, 9));
-        let with =
-            |n: usize| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap().install(|| nearest(&train, &test, 5));
+        let with = |n: usize| {
+            rayon::ThreadPoolBuilder::new()
+                .num_threads(n)
+                .build()
+                .unwrap()
+                .install(|| nearest(&train, &test, 5))
+        };
         assert_eq!(with(1), with(5));
         let mut bad = train.clone();
         bad.values[3 * 32 + 1] = f32::NAN;
         let message = score(&bad, &test, 4, Rule::KNN).unwrap_err().to_string();
-        assert!(message.starts_with("the training features hold NaN (row 3, entry 1)"), "{message}");
-        assert!(score(&train, &test, 3, Rule::KNN).unwrap_err().to_string().contains("there are 3 classes"));
+        assert!(
+            message.starts_with("the training features hold NaN (row 3, entry 1)"),
+            "{message}"
+        );
+        assert!(
+            score(&train, &test, 3, Rule::KNN)
+                .unwrap_err()
+                .to_string()
+                .contains("there are 3 classes")
+        );
         let none = Features { dim: 32, values: vec![], labels: vec![] };
-        assert!(score(&train, &none, 4, Rule::KNN).unwrap_err().to_string().contains("0 test rows"));
+        assert!(
+            score(&train, &none, 4, Rule::KNN).unwrap_err().to_string().contains("0 test rows")
+        );
     }
 }

@@ -57,7 +57,8 @@ pub fn mean_and_covariance(z: &[f32], dim: usize) -> Result<(Vec<f64>, Vec<f64>)
     Ok((mean, covariance))
 }
 
-/// All statistics of `z` `[N, dim]`. The eigenvectors take dim^3 operations: 0.1 s at 128, some seconds at 512.
+/// All statistics of `z` `[N, dim]`. The eigenvectors take dim^3 operations: 0.1 s at 128, some
+/// seconds at 512.
 ///
 /// # Errors
 /// No vectors, or a value that is not finite (the message names it).
@@ -84,7 +85,8 @@ impl LatentStats {
         &self.eigenvectors[i * self.dim..][..self.dim]
     }
 
-    /// Share of the variance along each principal direction, `[Z]`, summing to 1; zeros where z is constant.
+    /// Share of the variance along each principal direction, `[Z]`, summing to 1; zeros where z is
+    /// constant.
     pub fn shares(&self) -> Vec<f64> {
         shares(&self.eigenvalues)
     }
@@ -92,7 +94,9 @@ impl LatentStats {
     /// Variance of z along the unit vector `u` `[Z]`: u^T C u.
     pub fn variance_along(&self, u: &[f64]) -> f64 {
         let rows = self.covariance.chunks_exact(self.dim).zip(u);
-        rows.map(|(row, u_i)| u_i * row.iter().zip(u).map(|(c, u_j)| c * u_j).sum::<f64>()).sum::<f64>().max(0.0)
+        rows.map(|(row, u_i)| u_i * row.iter().zip(u).map(|(c, u_j)| c * u_j).sum::<f64>())
+            .sum::<f64>()
+            .max(0.0)
     }
 
     /// See [`effective_rank`].
@@ -115,9 +119,9 @@ impl LatentStats {
     }
 }
 
-/// exp of the entropy of the normalised `eigenvalues` of a covariance: how many directions z really uses; d for d equal ones, 1
-/// for a single one, 0 where all are 0. Roy and Vetterli (2007) define it for the singular values of any matrix; those of a
-/// covariance are its eigenvalues.
+/// exp of the entropy of the normalised `eigenvalues` of a covariance: how many directions z really
+/// uses; d for d equal ones, 1 for a single one, 0 where all are 0. Roy and Vetterli (2007) define
+/// it for the singular values of any matrix; those of a covariance are its eigenvalues.
 pub fn effective_rank(eigenvalues: &[f64]) -> f64 {
     if eigenvalues.iter().all(|&v| v <= 0.0) {
         return 0.0;
@@ -130,10 +134,13 @@ fn shares(eigenvalues: &[f64]) -> Vec<f64> {
     eigenvalues.iter().map(|v| if sum > 0.0 { v / sum } else { 0.0 }).collect()
 }
 
-/// Share, in per cent, of the rows of `z` `[N, dim]` that lie more than 5 times as far from the mean as the median row does. A
-/// Gaussian in many dimensions has none; where an encoder learns too fast, single images of each batch take z over.
+/// Share, in per cent, of the rows of `z` `[N, dim]` that lie more than 5 times as far from the
+/// mean as the median row does. A Gaussian in many dimensions has none; where an encoder learns too
+/// fast, single images of each batch take z over.
 pub fn outliers(z: &[f32], stats: &LatentStats) -> f64 {
-    let distance = |row: &[f32]| row.iter().zip(&stats.mean).map(|(&v, m)| (f64::from(v) - m).powi(2)).sum::<f64>().sqrt();
+    let distance = |row: &[f32]| {
+        row.iter().zip(&stats.mean).map(|(&v, m)| (f64::from(v) - m).powi(2)).sum::<f64>().sqrt()
+    };
     let distances: Vec<f64> = z.chunks_exact(stats.dim).map(distance).collect();
     let mut sorted = distances.clone();
     sorted.sort_by(f64::total_cmp);
@@ -177,12 +184,17 @@ mod tests {
             close(stats.covariance[i], want, "covariance");
         }
         // Eigenvalues of [[9, 3], [3, 2]]: (11 +- sqrt(85)) / 2.
-        for (i, want) in [(11.0 + 85f64.sqrt()) / 2.0, (11.0 - 85f64.sqrt()) / 2.0, 0.0].into_iter().enumerate() {
+        for (i, want) in
+            [(11.0 + 85f64.sqrt()) / 2.0, (11.0 - 85f64.sqrt()) / 2.0, 0.0].into_iter().enumerate()
+        {
             close(stats.eigenvalues[i], want, "eigenvalue");
         }
         let first = stats.direction(0);
         let angle = (3.0f64).atan2((7.0 + 85f64.sqrt()) / 2.0);
-        assert!((first[0] - angle.cos()).abs() < 0.02 && (first[1] - angle.sin()).abs() < 0.02, "{first:?}");
+        assert!(
+            (first[0] - angle.cos()).abs() < 0.02 && (first[1] - angle.sin()).abs() < 0.02,
+            "{first:?}"
+        );
         // Negative control: the second direction is another one.
         assert!((stats.direction(1)[0] - angle.cos()).abs() > 0.1);
         assert_eq!(stats.variance[2], 0.0);
@@ -193,23 +205,35 @@ mod tests {
         let z = known(500);
         let stats = statistics(&z, 3).unwrap();
         let u = [0.6, -0.8, 0.0];
-        let along: Vec<f64> = z.chunks_exact(3).map(|z| z.iter().zip(u).map(|(&z, u)| f64::from(z) * u).sum()).collect();
+        let along: Vec<f64> = z
+            .chunks_exact(3)
+            .map(|z| z.iter().zip(u).map(|(&z, u)| f64::from(z) * u).sum())
+            .collect();
         let mean = along.iter().sum::<f64>() / 500.0;
         let variance = along.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / 500.0;
         assert!((stats.variance_along(&u) - variance).abs() < 1e-9 * variance);
         for i in 0..3 {
-            assert!((stats.variance_along(stats.direction(i)) - stats.eigenvalues[i]).abs() < 1e-9 * stats.eigenvalues[0]);
+            assert!(
+                (stats.variance_along(stats.direction(i)) - stats.eigenvalues[i]).abs()
+                    < 1e-9 * stats.eigenvalues[0]
+            );
         }
         let shares = stats.shares();
         assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-12 && shares[0] > shares[1]);
-        assert!((stats.eigenvalues.iter().sum::<f64>() - stats.total_variance()).abs() < 1e-9 * stats.total_variance());
+        assert!(
+            (stats.eigenvalues.iter().sum::<f64>() - stats.total_variance()).abs()
+                < 1e-9 * stats.total_variance()
+        );
     }
 
     #[test]
     fn effective_rank_of_known_spectra() {
         let close = |spectrum: &[f64], want: f64| {
             let got = effective_rank(spectrum);
-            assert!((got - want).abs() < 1e-12 * want.max(1.0), "{spectrum:?}: {got} instead of {want}");
+            assert!(
+                (got - want).abs() < 1e-12 * want.max(1.0),
+                "{spectrum:?}: {got} instead of {want}"
+            );
         };
         close(&[0.7; 12], 12.0);
         close(&[3.0, 0.0, 0.0], 1.0);

@@ -4,12 +4,14 @@ use std::collections::VecDeque;
 
 /// Pairs of steps and gradient changes that are kept (scikit-learn's and SciPy's default).
 const MEMORY: usize = 10;
-/// Weak Wolfe conditions: least share of the predicted decrease, largest share of the slope that may be left.
+/// Weak Wolfe conditions: least share of the predicted decrease, largest share of the slope that
+/// may be left.
 const DECREASE: f64 = 1e-4;
 const SLOPE: f64 = 0.9;
 /// Trials of a line search, which bisects.
 const TRIALS: usize = 40;
-/// What the sums behind a value may err by, as a share of it: a decrease below that can't be told from none.
+/// What the sums behind a value may err by, as a share of it: a decrease below that can't be told
+/// from none.
 const NOISE: f64 = 1e-9;
 
 /// Where [`minimise`] ended.
@@ -21,9 +23,15 @@ pub(super) struct Minimum {
     pub(super) iterations: usize,
 }
 
-/// Goes down `f` from `start` until no entry of the gradient exceeds `tolerance`, for `limit` iterations at most, or until no
-/// further step can be found. `f(x, gradient)` returns the value at x and fills in the gradient.
-pub(super) fn minimise(start: Vec<f64>, tolerance: f64, limit: usize, mut f: impl FnMut(&[f64], &mut [f64]) -> f64) -> Minimum {
+/// Goes down `f` from `start` until no entry of the gradient exceeds `tolerance`, for `limit`
+/// iterations at most, or until no further step can be found. `f(x, gradient)` returns the value at
+/// x and fills in the gradient.
+pub(super) fn minimise(
+    start: Vec<f64>,
+    tolerance: f64,
+    limit: usize,
+    mut f: impl FnMut(&[f64], &mut [f64]) -> f64,
+) -> Minimum {
     let n = start.len();
     let mut x = start;
     let (mut gradient, mut trial, mut trial_gradient) = (vec![0.0; n], vec![0.0; n], vec![0.0; n]);
@@ -33,8 +41,10 @@ pub(super) fn minimise(start: Vec<f64>, tolerance: f64, limit: usize, mut f: imp
     while iterations < limit && largest(&gradient) > tolerance {
         let direction = direction(&gradient, &pairs);
         let slope = dot(&direction, &gradient);
-        // Without memory the direction has the gradient's length, which says nothing about the step's.
-        let first = if pairs.is_empty() { dot(&gradient, &gradient).sqrt().recip().min(1.0) } else { 1.0 };
+        // Without memory the direction has the gradient's length, which says nothing about the
+        // step's.
+        let first =
+            if pairs.is_empty() { dot(&gradient, &gradient).sqrt().recip().min(1.0) } else { 1.0 };
         let (mut step, mut low, mut high) = (first, 0.0, f64::INFINITY);
         let found = (0..TRIALS).find_map(|_| {
             trial.iter_mut().zip(&x).zip(&direction).for_each(|((t, x), d)| *t = x + step * d);
@@ -51,7 +61,8 @@ pub(super) fn minimise(start: Vec<f64>, tolerance: f64, limit: usize, mut f: imp
             None
         });
         let Some(reached) = found else { break };
-        let difference = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a - b).collect::<Vec<_>>();
+        let difference =
+            |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a - b).collect::<Vec<_>>();
         let pair = Pair::new(difference(&trial, &x), difference(&trial_gradient, &gradient));
         if pairs.len() == MEMORY {
             pairs.pop_front();
@@ -126,8 +137,17 @@ mod tests {
     fn finds_the_minimum_of_a_stretched_quadratic() {
         // SciPy takes 226 iterations.
         let found = minimise(vec![0.0; 20], 1e-8, 500, quadratic);
-        assert!(found.gradient <= 1e-8 && found.iterations < 300, "{} after {}", found.gradient, found.iterations);
-        assert!(found.x.iter().enumerate().all(|(i, x)| (x - i as f64).abs() < 1e-7), "{:?}", found.x);
+        assert!(
+            found.gradient <= 1e-8 && found.iterations < 300,
+            "{} after {}",
+            found.gradient,
+            found.iterations
+        );
+        assert!(
+            found.x.iter().enumerate().all(|(i, x)| (x - i as f64).abs() < 1e-7),
+            "{:?}",
+            found.x
+        );
         // Negative control: it has not arrived before it says so.
         let early = minimise(vec![0.0; 20], 1e-8, 5, quadratic);
         assert!(early.iterations == 5 && early.gradient > 1e-3);

@@ -1,7 +1,8 @@
-//! The `linear` protocol of SODA on cached features: z / |z| -> BatchNorm1d without affine -> one Linear, trained with Adam.
+//! The `linear` protocol of SODA on cached features: z / |z| -> BatchNorm1d without affine -> one
+//! Linear, trained with Adam.
 //!
-//! Plain f32 arithmetic on the host in one fixed order: the scores of given features depend neither on the device that made
-//! the features nor on the number of threads.
+//! Plain f32 arithmetic on the host in one fixed order: the scores of given features depend neither
+//! on the device that made the features nor on the number of threads.
 
 mod adam;
 
@@ -15,11 +16,13 @@ use rand::RngExt;
 use rayon::prelude::*;
 use serde::Serialize;
 
-/// Features of a block: one block is one task and one [`Row`]; the last block is filled up with zeros.
+/// Features of a block: one block is one task and one [`Row`]; the last block is filled up with
+/// zeros.
 const BLOCK: usize = 128;
 /// Independent partial sums of a dot product, so that it vectorises.
 const LANES: usize = 16;
-/// BatchNorm1d's eps (soda.md) and the share of a batch in its running statistics (PyTorch's default).
+/// BatchNorm1d's eps (soda.md) and the share of a batch in its running statistics (PyTorch's
+/// default).
 const BN_EPS: f32 = 1e-6;
 const BN_MOMENTUM: f32 = 0.1;
 /// Smallest norm that a feature vector is divided by (`torch.nn.functional.normalize`).
@@ -28,8 +31,8 @@ const MIN_NORM: f32 = 1e-12;
 /// One block's part of a feature vector or of a class's weights.
 type Row = [f32; BLOCK];
 
-/// Share of the test rows whose class is among the k likeliest, in per cent; none where there are no more than k classes, as it is
-/// right by definition then.
+/// Share of the test rows whose class is among the k likeliest, in per cent; none where there are
+/// no more than k classes, as it is right by definition then.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Scores {
     /// The right class has the highest score.
@@ -46,9 +49,15 @@ pub struct Scores {
 impl Scores {
     /// Of the test rows whose class is preceded by this many of the `classes`.
     pub(super) fn of_ranks(ranks: &[usize], classes: usize) -> Self {
-        let top = |k: usize| 100.0 * ranks.iter().filter(|&&r| r < k).count() as f64 / ranks.len() as f64;
+        let top =
+            |k: usize| 100.0 * ranks.iter().filter(|&&r| r < k).count() as f64 / ranks.len() as f64;
         let unless_sure = |k: usize| (classes > k).then(|| top(k));
-        Self { top1: top(1), top3: unless_sure(3), top5: unless_sure(5), right: ranks.iter().map(|&r| r == 0).collect() }
+        Self {
+            top1: top(1),
+            top3: unless_sure(3),
+            top5: unless_sure(5),
+            right: ranks.iter().map(|&r| r == 0).collect(),
+        }
     }
 }
 
@@ -82,7 +91,8 @@ pub struct LinearProbe {
     steps_total: usize,
 }
 
-/// The part of the probe that sees features `start..start + BLOCK`, with the scratch space of one batch.
+/// The part of the probe that sees features `start..start + BLOCK`, with the scratch space of one
+/// batch.
 #[derive(Clone, Debug)]
 struct Block {
     start: usize,
@@ -96,25 +106,40 @@ struct Block {
     logits: Vec<f32>,
 }
 
-/// Trains a probe for `classes` classes on L2-normalised `train` as `config` says and scores it on `test`.
+/// Trains a probe for `classes` classes on L2-normalised `train` as `config` says and scores it on
+/// `test`.
 ///
 /// # Errors
-/// Features or weights that are not finite, a class outside 0..`classes`, too few rows for a batch of two.
+/// Features or weights that are not finite, a class outside 0..`classes`, too few rows for a batch
+/// of two.
 ///
 /// # Panics
 /// If `test` has another feature length than `train`, or `values` is not `[N, D]`.
-pub fn train_and_score(train: &dyn Rows, test: &dyn Rows, classes: usize, config: &ProbeConfig, seed: u64) -> Result<Scores> {
+pub fn train_and_score(
+    train: &dyn Rows,
+    test: &dyn Rows,
+    classes: usize,
+    config: &ProbeConfig,
+    seed: u64,
+) -> Result<Scores> {
     LinearProbe::trained(train, classes, config, seed, "linear probe")?.score(test)
 }
 
 impl LinearProbe {
-    /// A probe of the `linear` protocol for `classes` classes, trained on `train` as `config` says; `name` is what progress calls
-    /// it.
+    /// A probe of the `linear` protocol for `classes` classes, trained on `train` as `config` says;
+    /// `name` is what progress calls it.
     ///
     /// # Errors
     /// As [`train_and_score`].
-    pub fn trained(train: &dyn Rows, classes: usize, config: &ProbeConfig, seed: u64, name: &str) -> Result<Self> {
-        let mut probe = Self::new(train.dim(), train.rows(), ProbeShape::linear(classes), config, seed)?;
+    pub fn trained(
+        train: &dyn Rows,
+        classes: usize,
+        config: &ProbeConfig,
+        seed: u64,
+        name: &str,
+    ) -> Result<Self> {
+        let mut probe =
+            Self::new(train.dim(), train.rows(), ProbeShape::linear(classes), config, seed)?;
         let progress = Progress::new(name, Some(config.epochs * train.rows()));
         for _ in 0..config.epochs {
             probe.train_epoch_seen(train, |rows| progress.add(rows))?;
@@ -122,24 +147,41 @@ impl LinearProbe {
         Ok(probe)
     }
 
-    /// An untrained probe for feature vectors of length `dim`, to be trained on `rows` of them for `config.epochs` epochs.
+    /// An untrained probe for feature vectors of length `dim`, to be trained on `rows` of them for
+    /// `config.epochs` epochs.
     ///
-    /// Weights and bias are drawn from U(-1, 1) / sqrt(dim), as PyTorch's `Linear` does, from stream 0 of `seed`.
+    /// Weights and bias are drawn from U(-1, 1) / sqrt(dim), as PyTorch's `Linear` does, from
+    /// stream 0 of `seed`.
     ///
     /// # Errors
     /// `rows` or `config.batch_size` below 2: a batch of one has no variance.
-    pub fn new(dim: usize, rows: usize, shape: ProbeShape, config: &ProbeConfig, seed: u64) -> Result<Self> {
-        assert!(dim > 0 && shape.classes > 0, "a probe needs features and classes, got D = {dim}, C = {}", shape.classes);
+    pub fn new(
+        dim: usize,
+        rows: usize,
+        shape: ProbeShape,
+        config: &ProbeConfig,
+        seed: u64,
+    ) -> Result<Self> {
+        assert!(
+            dim > 0 && shape.classes > 0,
+            "a probe needs features and classes, got D = {dim}, C = {}",
+            shape.classes
+        );
         if config.batch_size < 2 {
             let batch = config.batch_size;
-            return Err(Error::usage(format!("probe.batch_size = {batch}: batch normalisation needs at least 2")));
+            return Err(Error::usage(format!(
+                "probe.batch_size = {batch}: batch normalisation needs at least 2"
+            )));
         }
         if rows < 2 {
-            return Err(Error::failed(format!("{rows} training rows are too few for a probe; give it at least 2")));
+            return Err(Error::failed(format!(
+                "{rows} training rows are too few for a probe; give it at least 2"
+            )));
         }
         let bound = (dim as f32).sqrt().recip();
         let mut rng = rng::stream(seed, Purpose::Probe, 0);
-        let mut draw = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.random_range(-bound..bound)).collect() };
+        let mut draw =
+            |n: usize| -> Vec<f32> { (0..n).map(|_| rng.random_range(-bound..bound)).collect() };
         let weight = draw(shape.classes * dim);
         let bias = Adam::new(draw(shape.classes), 0.0);
         let blocks = (0..dim)
@@ -157,11 +199,22 @@ impl LinearProbe {
             })
             .collect();
         let steps_total = config.epochs * batches(rows, config.batch_size);
-        Ok(Self { shape, dim, config: config.clone(), seed, blocks, bias, epochs_done: 0, steps_done: 0, steps_total })
+        Ok(Self {
+            shape,
+            dim,
+            config: config.clone(),
+            seed,
+            blocks,
+            bias,
+            epochs_done: 0,
+            steps_done: 0,
+            steps_total,
+        })
     }
 
-    /// One pass over `train` in an order of its own (stream 1 + epoch); the features may be other ones (of other views) at
-    /// each call, as long as there are as many as promised to [`LinearProbe::new`].
+    /// One pass over `train` in an order of its own (stream 1 + epoch); the features may be other
+    /// ones (of other views) at each call, as long as there are as many as promised to
+    /// [`LinearProbe::new`].
     ///
     /// # Errors
     /// Features that are not finite, a class out of range.
@@ -185,14 +238,20 @@ impl LinearProbe {
 
     /// Logits of every row of `features`, \[N, C\], with the running statistics of the training.
     pub fn logits(&self, features: &dyn Rows) -> Vec<f32> {
-        assert_eq!(features.dim(), self.dim, "features: length of a vector, beside that of the probe");
+        assert_eq!(
+            features.dim(),
+            self.dim,
+            "features: length of a vector, beside that of the probe"
+        );
         let (classes, scales) = (self.shape.classes, self.scales(features));
         let mut logits = vec![0.0; features.rows() * classes];
         logits.par_chunks_mut(classes).enumerate().for_each(|(i, out)| {
             out.copy_from_slice(&self.bias.value);
             for block in &self.blocks {
                 let mut x = part(features, i, block.start);
-                for ((x, mean), var) in x.iter_mut().zip(&block.running_mean).zip(&block.running_var) {
+                for ((x, mean), var) in
+                    x.iter_mut().zip(&block.running_mean).zip(&block.running_var)
+                {
                     *x = (*x * scales[i] - mean) / (var + BN_EPS).sqrt();
                 }
                 for (logit, weight) in out.iter_mut().zip(&block.weight.value) {
@@ -203,9 +262,10 @@ impl LinearProbe {
         logits
     }
 
-    /// The direction in z that each class's logit rises along most, `[C, D]`: its weights less their mean over the classes (which
-    /// softmax doesn't see), times the deviation of each feature, which turns a step in normalised features into one in z (as
-    /// Preechakul et al. 2022 move their z). A feature that never varies has no part in it, whatever its weight.
+    /// The direction in z that each class's logit rises along most, `[C, D]`: its weights less
+    /// their mean over the classes (which softmax doesn't see), times the deviation of each
+    /// feature, which turns a step in normalised features into one in z (as Preechakul et al. 2022
+    /// move their z). A feature that never varies has no part in it, whatever its weight.
     pub fn class_directions(&self) -> Vec<Vec<f32>> {
         let classes = self.shape.classes;
         let mut out = vec![Vec::with_capacity(self.dim); classes];
@@ -214,7 +274,8 @@ impl LinearProbe {
             block.weight.value.iter().for_each(|weight| add(&mut mean, weight));
             let used = BLOCK.min(self.dim - block.start);
             for (out, weight) in out.iter_mut().zip(&block.weight.value) {
-                let step = |i: usize| (weight[i] - mean[i] / classes as f32) * block.running_var[i].sqrt();
+                let step =
+                    |i: usize| (weight[i] - mean[i] / classes as f32) * block.running_var[i].sqrt();
                 out.extend((0..used).map(step));
             }
         }
@@ -232,10 +293,15 @@ impl LinearProbe {
         }
         let logits = self.logits(test);
         if logits.iter().any(|l| !l.is_finite()) {
-            return Err(Error::failed("the probe diverged: its logits are not finite; choose a smaller probe.lr"));
+            return Err(Error::failed(
+                "the probe diverged: its logits are not finite; choose a smaller probe.lr",
+            ));
         }
-        let ranks: Vec<usize> =
-            logits.chunks_exact(self.shape.classes).zip(test.labels()).map(|(l, &label)| rank(l, label.into())).collect();
+        let ranks: Vec<usize> = logits
+            .chunks_exact(self.shape.classes)
+            .zip(test.labels())
+            .map(|(l, &label)| rank(l, label.into()))
+            .collect();
         Ok(Scores::of_ranks(&ranks, self.shape.classes))
     }
 
@@ -278,7 +344,11 @@ impl LinearProbe {
             return vec![1.0; features.rows()];
         }
         let scale = |i| {
-            let squares: f32 = (0..self.dim).step_by(BLOCK).map(|start| part(features, i, start)).map(|x| dot(&x, &x)).sum();
+            let squares: f32 = (0..self.dim)
+                .step_by(BLOCK)
+                .map(|start| part(features, i, start))
+                .map(|x| dot(&x, &x))
+                .sum();
             squares.sqrt().max(MIN_NORM).recip()
         };
         (0..features.rows()).into_par_iter().map(scale).collect()
@@ -286,7 +356,8 @@ impl LinearProbe {
 }
 
 impl Block {
-    /// Gathers and normalises the batch, updates the running statistics, computes this block's share of the logits.
+    /// Gathers and normalises the batch, updates the running statistics, computes this block's
+    /// share of the logits.
     fn forward(&mut self, train: &dyn Rows, scales: &[f32], rows: &[u32]) {
         self.x.clear();
         self.x.extend(rows.iter().map(|&i| {
@@ -334,7 +405,8 @@ impl Block {
     }
 }
 
-/// Mean and sample standard deviation (n - 1) of `values`; the deviation of a single value is reported as 0.
+/// Mean and sample standard deviation (n - 1) of `values`; the deviation of a single value is
+/// reported as 0.
 ///
 /// # Panics
 /// If there are no values.

@@ -1,10 +1,11 @@
-//! The protocol `linear-full` (soda.md): multinomial logistic regression to convergence, as scikit-learn's
-//! `LogisticRegression(C=1)` after its `StandardScaler`.
+//! The protocol `linear-full` (soda.md): multinomial logistic regression to convergence, as
+//! scikit-learn's `LogisticRegression(C=1)` after its `StandardScaler`.
 //!
-//! min over W, b of sum over rows of -log softmax(W x + b)\[label\] + |W|^2 / (2 C), x standardised by the mean and deviation of
-//! the training set. L-BFGS in f64; products in f32 over blocks of rows that are standardised as they are read, so that
-//! nothing the size of the features is held beside them. The sums run in a fixed order: neither the device nor the number of
-//! threads has a say in the scores.
+//! min over W, b of sum over rows of -log softmax(W x + b)\[label\] + |W|^2 / (2 C), x standardised
+//! by the mean and deviation of the training set. L-BFGS in f64; products in f32 over blocks of
+//! rows that are standardised as they are read, so that nothing the size of the features is held
+//! beside them. The sums run in a fixed order: neither the device nor the number of threads has a
+//! say in the scores.
 
 use super::features::Rows;
 use super::lbfgs::{self, Minimum};
@@ -33,7 +34,8 @@ pub struct LogisticRegression {
     parameters: Vec<f64>,
     /// Iterations of L-BFGS.
     pub iterations: usize,
-    /// Largest absolute entry of the gradient of the mean loss at the end; 1e-4 at most if it has converged.
+    /// Largest absolute entry of the gradient of the mean loss at the end; 1e-4 at most if it has
+    /// converged.
     pub gradient: f64,
 }
 
@@ -49,8 +51,8 @@ pub fn score(train: &dyn Rows, test: &dyn Rows, classes: usize) -> Result<Scores
 }
 
 impl LogisticRegression {
-    /// The optimum for `train`; a feature that doesn't vary gets no weight. Where it ends before convergence, a warning is
-    /// logged.
+    /// The optimum for `train`; a feature that doesn't vary gets no weight. Where it ends before
+    /// convergence, a warning is logged.
     ///
     /// # Errors
     /// Features that are not finite, a class outside 0..`classes`, no rows.
@@ -63,15 +65,18 @@ impl LogisticRegression {
         let start = vec![0.0; classes * (train.dim() + 1)];
         // Nobody knows how many there will be.
         let progress = Progress::new("logistic regression, passes over the images", None);
-        let Minimum { x, gradient, iterations } = lbfgs::minimise(start, TOLERANCE, LIMIT, |x, g| {
-            let value = objective(train, &scaler, classes, x, g);
-            progress.add(1);
-            value
-        });
+        let Minimum { x, gradient, iterations } =
+            lbfgs::minimise(start, TOLERANCE, LIMIT, |x, g| {
+                let value = objective(train, &scaler, classes, x, g);
+                progress.add(1);
+                value
+            });
         progress.finish();
         log::info!("linear-full: {iterations} iterations to a gradient of {gradient:.1e}");
         if gradient.is_nan() || gradient > TOLERANCE {
-            log::warn!("linear-full ended after {iterations} iterations at a gradient of {gradient:.1e}, above {TOLERANCE:.0e}");
+            log::warn!(
+                "linear-full ended after {iterations} iterations at a gradient of {gradient:.1e}, above {TOLERANCE:.0e}"
+            );
         }
         Ok(Self { classes, scaler, parameters: x, iterations, gradient })
     }
@@ -91,7 +96,10 @@ impl LogisticRegression {
                 "the test features are so far from the training features that their scores are not finite; are they of the same kind?",
             ));
         }
-        let ranks = logits.chunks_exact(self.classes).zip(test.labels()).map(|(l, &label)| rank(l, label.into()));
+        let ranks = logits
+            .chunks_exact(self.classes)
+            .zip(test.labels())
+            .map(|(l, &label)| rank(l, label.into()));
         Ok(Scores::of_ranks(&ranks.collect::<Vec<_>>(), self.classes))
     }
 
@@ -99,21 +107,32 @@ impl LogisticRegression {
     pub fn logits(&self, features: &dyn Rows) -> Vec<f32> {
         let weights = Weights::new(&self.parameters, self.classes);
         let mut out = vec![0.0; features.rows() * self.classes];
-        out.par_chunks_mut(BLOCK * self.classes).enumerate().for_each_init(Vec::new, |x, (i, out)| {
-            let rows = out.len() / self.classes;
-            self.scaler.standardise(features, i * BLOCK, rows, x);
-            weights.logits(x, rows, out);
-        });
+        out.par_chunks_mut(BLOCK * self.classes).enumerate().for_each_init(
+            Vec::new,
+            |x, (i, out)| {
+                let rows = out.len() / self.classes;
+                self.scaler.standardise(features, i * BLOCK, rows, x);
+                weights.logits(x, rows, out);
+            },
+        );
         out
     }
 }
 
 /// Mean loss plus |W|^2 / (2 C N) at `parameters`, and its gradient.
-fn objective(train: &dyn Rows, scaler: &Scaler, classes: usize, parameters: &[f64], gradient: &mut [f64]) -> f64 {
+fn objective(
+    train: &dyn Rows,
+    scaler: &Scaler,
+    classes: usize,
+    parameters: &[f64],
+    gradient: &mut [f64],
+) -> f64 {
     let (rows, dim) = (train.rows(), train.dim());
     let weights = Weights::new(parameters, classes);
-    let parts: Vec<(f64, Vec<f64>)> =
-        parts(rows).into_par_iter().map(|part| part_of_objective(train, scaler, &weights, part)).collect();
+    let parts: Vec<(f64, Vec<f64>)> = parts(rows)
+        .into_par_iter()
+        .map(|part| part_of_objective(train, scaler, &weights, part))
+        .collect();
     // With two classes scikit-learn has one vector w = W_1 - W_0 and penalises |w|^2 / 2 = |W|^2.
     let penalty = if classes == 2 { 2.0 } else { 1.0 } / (C * rows as f64);
     let (w, _) = parameters.split_at(classes * dim);
@@ -128,10 +147,16 @@ fn objective(train: &dyn Rows, scaler: &Scaler, classes: usize, parameters: &[f6
 }
 
 /// Sum of the losses of the rows `part`, and its gradient.
-fn part_of_objective(train: &dyn Rows, scaler: &Scaler, weights: &Weights, part: std::ops::Range<usize>) -> (f64, Vec<f64>) {
+fn part_of_objective(
+    train: &dyn Rows,
+    scaler: &Scaler,
+    weights: &Weights,
+    part: std::ops::Range<usize>,
+) -> (f64, Vec<f64>) {
     let (classes, dim) = (weights.intercepts.len(), train.dim());
     let (mut loss, mut gradient) = (0.0, vec![0.0; classes * (dim + 1)]);
-    let (mut x, mut logits, mut block) = (Vec::new(), vec![0.0; BLOCK * classes], vec![0.0; classes * dim]);
+    let (mut x, mut logits, mut block) =
+        (Vec::new(), vec![0.0; BLOCK * classes], vec![0.0; classes * dim]);
     for start in part.clone().step_by(BLOCK) {
         let rows = BLOCK.min(part.end - start);
         scaler.standardise(train, start, rows, &mut x);
@@ -150,7 +175,14 @@ fn part_of_objective(train: &dyn Rows, scaler: &Scaler, weights: &Weights, part:
             logits[label] -= 1.0;
             of_intercepts.iter_mut().zip(&*logits).for_each(|(g, &d)| *g += f64::from(d));
         }
-        product((classes, dim, rows), 1.0, Matrix::new(logits, classes).t(), Matrix::new(&x, dim), &mut block, dim);
+        product(
+            (classes, dim, rows),
+            1.0,
+            Matrix::new(logits, classes).t(),
+            Matrix::new(&x, dim),
+            &mut block,
+            dim,
+        );
         of_weights.iter_mut().zip(&block).for_each(|(g, &b)| *g += f64::from(b));
     }
     (loss, gradient)
@@ -174,8 +206,16 @@ impl Weights {
     /// W x + b for `rows` rows `x`: `[rows, C]`.
     fn logits(&self, x: &[f32], rows: usize, out: &mut [f32]) {
         let (classes, dim) = (self.intercepts.len(), self.values.len() / self.intercepts.len());
-        product((rows, classes, dim), 1.0, Matrix::new(x, dim), Matrix::new(&self.values, dim).t(), out, classes);
-        out.chunks_exact_mut(classes).for_each(|row| row.iter_mut().zip(&self.intercepts).for_each(|(l, b)| *l += b));
+        product(
+            (rows, classes, dim),
+            1.0,
+            Matrix::new(x, dim),
+            Matrix::new(&self.values, dim).t(),
+            out,
+            classes,
+        );
+        out.chunks_exact_mut(classes)
+            .for_each(|row| row.iter_mut().zip(&self.intercepts).for_each(|(l, b)| *l += b));
     }
 }
 
@@ -190,15 +230,20 @@ struct Scaler {
 impl Scaler {
     fn new(train: &dyn Rows) -> Self {
         let n = train.rows() as f64;
-        let mean: Vec<f64> = column_sums(train, |v, _| v, &vec![0.0; train.dim()]).into_iter().map(|s| s / n).collect();
-        let variance = column_sums(train, |v, mean| (v - mean).powi(2), &mean).into_iter().map(|s| s / n);
+        let mean: Vec<f64> = column_sums(train, |v, _| v, &vec![0.0; train.dim()])
+            .into_iter()
+            .map(|s| s / n)
+            .collect();
+        let variance =
+            column_sums(train, |v, mean| (v - mean).powi(2), &mean).into_iter().map(|s| s / n);
         let scale = variance.zip(&mean).map(|(variance, mean)| {
             // What the rounding of the mean can leave of a constant.
             let constant = variance.sqrt() <= n * f64::EPSILON * mean.abs();
             let scale = variance.sqrt().recip() as f32;
             if constant || scale.is_infinite() { 0.0 } else { scale }
         });
-        // A mean rounded to f32 shifts the feature a little in all rows alike, which the intercept takes up.
+        // A mean rounded to f32 shifts the feature a little in all rows alike, which the intercept
+        // takes up.
         Self { scale: scale.collect(), mean: mean.iter().map(|&m| m as f32).collect() }
     }
 
@@ -208,7 +253,10 @@ impl Scaler {
         out.resize(rows * dim, 0.0);
         for (i, out) in out.chunks_exact_mut(dim).enumerate() {
             features.read(start + i, 0, out);
-            out.iter_mut().zip(&self.mean).zip(&self.scale).for_each(|((x, mean), scale)| *x = (*x - mean) * scale);
+            out.iter_mut()
+                .zip(&self.mean)
+                .zip(&self.scale)
+                .for_each(|((x, mean), scale)| *x = (*x - mean) * scale);
         }
     }
 }
@@ -219,7 +267,10 @@ fn column_sums(features: &dyn Rows, term: impl Fn(f64, f64) -> f64 + Sync, of: &
         let (mut sums, mut row) = (vec![0.0; features.dim()], vec![0.0; features.dim()]);
         for i in part {
             features.read(i, 0, &mut row);
-            sums.iter_mut().zip(&row).zip(of).for_each(|((sum, &v), &of)| *sum += term(v.into(), of));
+            sums.iter_mut()
+                .zip(&row)
+                .zip(of)
+                .for_each(|((sum, &v), &of)| *sum += term(v.into(), of));
         }
         sums
     };

@@ -49,12 +49,12 @@ pub struct Bin {
     pub losses: Losses,
 }
 
-/// Losses of the plain images `images`, whose z `[N, Z]` is `z`, in `bins` equal ranges of t: each image once a range, t and eps
-/// drawn from `seed`; the same t and eps for the three kinds of z.
+/// Losses of the plain images `images`, whose z `[N, Z]` is `z`, in `bins` equal ranges of t: each
+/// image once a range, t and eps drawn from `seed`; the same t and eps for the three kinds of z.
 ///
 /// # Errors
-/// Fewer than two images (there is no other z), no bins or more than noise levels; the device can't be read, or a loss isn't
-/// finite.
+/// Fewer than two images (there is no other z), no bins or more than noise levels; the device can't
+/// be read, or a loss isn't finite.
 ///
 /// # Panics
 /// If there isn't one z for each image.
@@ -71,20 +71,30 @@ pub fn by_time(
     let schedule = Schedule::new(&config.diffusion);
     let levels = schedule.steps();
     if images.len() < 2 {
-        return Err(Error::usage(format!("{} images: two or more are needed, for the z of another image", images.len())));
+        return Err(Error::usage(format!(
+            "{} images: two or more are needed, for the z of another image",
+            images.len()
+        )));
     }
     if bins == 0 || bins > levels {
-        return Err(Error::usage(format!("{bins} ranges of t: choose 1 to {levels}, the noise levels of these weights")));
+        return Err(Error::usage(format!(
+            "{bins} ranges of t: choose 1 to {levels}, the noise levels of these weights"
+        )));
     }
-    let ranges: Vec<[usize; 2]> = (0..bins).map(|i| [i * levels / bins + 1, (i + 1) * levels / bins]).collect();
+    let ranges: Vec<[usize; 2]> =
+        (0..bins).map(|i| [i * levels / bins + 1, (i + 1) * levels / bins]).collect();
     let mut sums = vec![[0.0f64; 3]; bins];
     let all: Vec<usize> = (0..images.len()).collect();
-    let progress = Progress::new("measuring losses, images at each noise level", Some(images.len() * bins));
+    let progress =
+        Progress::new("measuring losses, images at each noise level", Some(images.len() * bins));
     for (number, batch) in all.chunks(BATCH.min(batch_size_of(config.model.sides))).enumerate() {
         let n = batch.len();
         let z_of = |image: &dyn Fn(usize) -> usize| {
             let rows = batch.iter().flat_map(|&i| &z[image(i) * z_dim..][..z_dim]);
-            Tensor::<2>::from_data(TensorData::new(rows.copied().collect::<Vec<f32>>(), [n, z_dim]), device)
+            Tensor::<2>::from_data(
+                TensorData::new(rows.copied().collect::<Vec<f32>>(), [n, z_dim]),
+                device,
+            )
         };
         // The z of the next image; after the last one, that of the first.
         let (own, shuffled) = (z_of(&|i| i), z_of(&|i| (i + 1) % images.len()));
@@ -92,7 +102,8 @@ pub fn by_time(
         views::plain_target(images, batch, side, &mut x_0)?;
         let x_0 = Tensor::<4>::from_data(TensorData::new(x_0, [n, 3, side, side]), device);
         for (bin, &[first, last]) in ranges.iter().enumerate() {
-            let mut stream = rng::stream(rng::pair(seed, number as u64), Purpose::Noise, bin as u64);
+            let mut stream =
+                rng::stream(rng::pair(seed, number as u64), Purpose::Noise, bin as u64);
             let t: Vec<usize> = (0..n).map(|_| stream.random_range(first..=last)).collect();
             let t = times(&schedule, &t, device);
             let eps = rng::normal(&mut stream, n * bytes_of(side));
@@ -101,21 +112,34 @@ pub fn by_time(
             let target = schedule.prediction().target(x_0.clone(), eps, &t);
             let losses = [(&own, 1.0), (&shuffled, 1.0), (&own, 0.0)].map(|(z, mask)| {
                 let mask = Tensor::<2>::full([n, 1], mask, device);
-                let output = model.predict(x_t.clone(), t.time.clone(), z.clone(), mask, None, None);
+                let output =
+                    model.predict(x_t.clone(), t.time.clone(), z.clone(), mask, None, None);
                 (output - target.clone()).square().mean()
             });
             let read = Tensor::cat(losses.to_vec(), 0).try_into_vec_as::<f32>();
             let read = read.map_err(|e| Error::device("reading the losses", &e))?;
             if let Some(bad) = read.iter().find(|v| !v.is_finite()) {
-                return Err(Error::failed(format!("a loss is {bad}; the weights are damaged or have diverged")));
+                return Err(Error::failed(format!(
+                    "a loss is {bad}; the weights are damaged or have diverged"
+                )));
             }
-            sums[bin].iter_mut().zip(read).for_each(|(sum, loss)| *sum += f64::from(loss) * n as f64);
+            sums[bin]
+                .iter_mut()
+                .zip(read)
+                .for_each(|(sum, loss)| *sum += f64::from(loss) * n as f64);
             progress.add(n);
         }
     }
-    let mean = |[own, shuffled, none]: [f64; 3], n: f64| Losses { own: own / n, shuffled: shuffled / n, none: none / n };
+    let mean = |[own, shuffled, none]: [f64; 3], n: f64| Losses {
+        own: own / n,
+        shuffled: shuffled / n,
+        none: none / n,
+    };
     let n = images.len() as f64;
     let total = sums.iter().fold([0.0; 3], |t, s| std::array::from_fn(|i| t[i] + s[i]));
     let total = mean(total, n * bins as f64);
-    Ok((total, ranges.into_iter().zip(sums).map(|(t, sums)| Bin { t, losses: mean(sums, n) }).collect()))
+    Ok((
+        total,
+        ranges.into_iter().zip(sums).map(|(t, sums)| Bin { t, losses: mean(sums, n) }).collect(),
+    ))
 }

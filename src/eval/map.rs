@@ -1,4 +1,5 @@
-//! Maps: features laid out in the plane for the eye, and how much of their neighbourhoods a map keeps.
+//! Maps: features laid out in the plane for the eye, and how much of their neighbourhoods a map
+//! keeps.
 //!
 //! All of it looks at the L2-normalised features, as the protocol `knn` does.
 
@@ -19,70 +20,98 @@ const THETA: f32 = 0.5;
 /// Deviation that t-SNE's points start with along the first axis (scikit-learn).
 const START: f64 = 1e-4;
 
-/// The first two principal components of the normalised features, `[N]` of (x, y), and their shares of the variance.
+/// The first two principal components of the normalised features, `[N]` of (x, y), and their shares
+/// of the variance.
 ///
 /// # Errors
 /// Fewer than [`FEWEST`] images, features that are not finite, fewer than 2 numbers each.
 pub fn pca(features: &Features) -> Result<(Vec<[f64; 2]>, [f64; 2])> {
     let (n, dim) = (features.rows(), features.dim);
     if n < FEWEST || dim < 2 {
-        return Err(Error::failed(format!("{n} images of {dim} features each: a map needs at least {FEWEST} of 2")));
+        return Err(Error::failed(format!(
+            "{n} images of {dim} features each: a map needs at least {FEWEST} of 2"
+        )));
     }
     let mut values = vec![0.0; features.values.len()];
-    features.values.chunks_exact(dim).zip(values.chunks_exact_mut(dim)).for_each(|(from, to)| normalise(from, to));
+    features
+        .values
+        .chunks_exact(dim)
+        .zip(values.chunks_exact_mut(dim))
+        .for_each(|(from, to)| normalise(from, to));
     let stats = statistics(&values, dim)?;
     let along = |row: &[f32], direction: &[f64]| -> f64 {
-        row.iter().zip(&stats.mean).zip(direction).map(|((v, mean), d)| (f64::from(*v) - mean) * d).sum()
+        row.iter()
+            .zip(&stats.mean)
+            .zip(direction)
+            .map(|((v, mean), d)| (f64::from(*v) - mean) * d)
+            .sum()
     };
-    let points = values.chunks_exact(dim).map(|row| [0, 1].map(|i| along(row, stats.direction(i)))).collect();
+    let points = values
+        .chunks_exact(dim)
+        .map(|row| [0, 1].map(|i| along(row, stats.direction(i))))
+        .collect();
     let shares = stats.shares();
     Ok((points, [shares[0], shares[1]]))
 }
 
-/// t-SNE (van der Maaten and Hinton 2008; Barnes-Hut) of the features at `perplexity`, `[N]` of (x, y), from their principal
-/// components on. It runs on one thread, which makes it the same map each time: sums of several threads would come out
-/// differently, and t-SNE is chaotic.
+/// t-SNE (van der Maaten and Hinton 2008; Barnes-Hut) of the features at `perplexity`, `[N]` of (x,
+/// y), from their principal components on. It runs on one thread, which makes it the same map each
+/// time: sums of several threads would come out differently, and t-SNE is chaotic.
 ///
 /// # Errors
-/// As [`pca`]; features that are all the same; a perplexity that isn't at least 1 and at most a third of the other images.
+/// As [`pca`]; features that are all the same; a perplexity that isn't at least 1 and at most a
+/// third of the other images.
 pub fn tsne(features: &Features, perplexity: f64) -> Result<Vec<[f64; 2]>> {
     let (start, _) = pca(features)?;
     let n = features.rows();
     let most = (n - 1) as f64 / 3.0;
     if !(1.0..=most).contains(&perplexity) {
-        return Err(Error::usage(format!("perplexity {perplexity}: for {n} images choose 1 to {most:.0}")));
+        return Err(Error::usage(format!(
+            "perplexity {perplexity}: for {n} images choose 1 to {most:.0}"
+        )));
     }
     let deviation = (start.iter().map(|p| p[0] * p[0]).sum::<f64>() / n as f64).sqrt();
     // Roundings of normalised features are 1e-7.
     if deviation < 1e-6 {
-        return Err(Error::failed("the features of all images are the same: there is nothing to map"));
+        return Err(Error::failed(
+            "the features of all images are the same: there is nothing to map",
+        ));
     }
     let start: Vec<f32> = start.iter().flatten().map(|v| (v * START / deviation) as f32).collect();
     let row = |(rows, cosines): (Vec<usize>, Vec<f32>)| -> Vec<Neighbor<f32>> {
-        rows.into_iter().zip(cosines).map(|(index, c)| Neighbor { index, distance: (2.0 - 2.0 * c).max(0.0).sqrt() }).collect()
+        rows.into_iter()
+            .zip(cosines)
+            .map(|(index, c)| Neighbor { index, distance: (2.0 - 2.0 * c).max(0.0).sqrt() })
+            .collect()
     };
-    let neighbours: Vec<_> = others(features, (3.0 * perplexity) as usize).into_iter().map(row).collect();
+    let neighbours: Vec<_> =
+        others(features, (3.0 * perplexity) as usize).into_iter().map(row).collect();
     let one = rayon::ThreadPoolBuilder::new().num_threads(1).build();
     let one = one.map_err(|e| Error::failed(format!("cannot start a thread: {e}")))?;
     let progress = Progress::new("t-SNE, rounds", Some(ROUNDS));
     let points = one.install(|| {
         let samples = vec![(); n];
         let mut tsne = tSNE::<f32, (), 2>::new(&samples);
-        tsne.perplexity(perplexity as f32).epochs(ROUNDS).initial_embedding(start).epoch_callback(|_, _| progress.add(1));
+        tsne.perplexity(perplexity as f32)
+            .epochs(ROUNDS)
+            .initial_embedding(start)
+            .epoch_callback(|_, _| progress.add(1));
         tsne.barnes_hut_with_neighbors(THETA, &neighbours).embedding()
     });
     Ok(points.chunks_exact(2).map(|p| [p[0].into(), p[1].into()]).collect())
 }
 
-/// For each row the `k` other rows nearest to it (fewer where there are no more) and their cosines, the nearest first.
+/// For each row the `k` other rows nearest to it (fewer where there are no more) and their cosines,
+/// the nearest first.
 fn others(features: &Features, k: usize) -> Vec<(Vec<usize>, Vec<f32>)> {
     let all = nearest(features, features, k + 1).into_iter().enumerate();
     // Among copies of itself a row needn't be its own first neighbour.
     all.map(|(i, found)| found.into_iter().filter(|(row, _)| *row != i).take(k).unzip()).collect()
 }
 
-/// The share, in per cent, of each image's `k` nearest others by its features that are among its `k` nearest on the map: 100
-/// where the map keeps all neighbourhoods, 100 k / (N - 1) on average where it knows nothing.
+/// The share, in per cent, of each image's `k` nearest others by its features that are among its
+/// `k` nearest on the map: 100 where the map keeps all neighbourhoods, 100 k / (N - 1) on average
+/// where it knows nothing.
 ///
 /// # Panics
 /// If there are more or fewer points than features, or no `k` others.
@@ -91,8 +120,11 @@ pub fn preserved(features: &Features, points: &[[f64; 2]], k: usize) -> f64 {
     assert_eq!(n, features.rows(), "points beside features");
     assert!(k > 0 && k < n, "{k} neighbours of {n} images");
     let kept = |(i, (rows, _)): (usize, &(Vec<usize>, Vec<f32>))| {
-        let distance = |j: usize| (points[i][0] - points[j][0]).powi(2) + (points[i][1] - points[j][1]).powi(2);
-        let mut on_map: Vec<(f64, usize)> = (0..n).filter(|&j| j != i).map(|j| (distance(j), j)).collect();
+        let distance = |j: usize| {
+            (points[i][0] - points[j][0]).powi(2) + (points[i][1] - points[j][1]).powi(2)
+        };
+        let mut on_map: Vec<(f64, usize)> =
+            (0..n).filter(|&j| j != i).map(|j| (distance(j), j)).collect();
         on_map.select_nth_unstable_by(k - 1, |a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         on_map[..k].iter().filter(|(_, j)| rows.contains(j)).count()
     };
@@ -109,7 +141,10 @@ mod tests {
     fn clusters(n: usize) -> Features {
         let mut values = rng::normal(&mut rng::stream(8, Purpose::Test, 0), n * 12);
         let labels: Vec<u16> = (0..n).map(|i| (i % 5) as u16).collect();
-        values.chunks_exact_mut(12).zip(&labels).for_each(|(row, &label)| row[usize::from(label)] += 12.0);
+        values
+            .chunks_exact_mut(12)
+            .zip(&labels)
+            .for_each(|(row, &label)| row[usize::from(label)] += 12.0);
         Features { dim: 12, values, labels }
     }
 
@@ -117,9 +152,9 @@ mod tests {
     fn purity(points: &[[f64; 2]], labels: &[u16]) -> f64 {
         let distance = |a: [f64; 2], b: [f64; 2]| (a[0] - b[0]).powi(2) + (a[1] - b[1]).powi(2);
         let nearest = |i: usize| {
-            (0..points.len())
-                .filter(|&j| j != i)
-                .min_by(|&a, &b| distance(points[i], points[a]).total_cmp(&distance(points[i], points[b])))
+            (0..points.len()).filter(|&j| j != i).min_by(|&a, &b| {
+                distance(points[i], points[a]).total_cmp(&distance(points[i], points[b]))
+            })
         };
         let right = (0..points.len()).filter(|&i| labels[i] == labels[nearest(i).unwrap()]).count();
         100.0 * right as f64 / points.len() as f64
@@ -136,9 +171,18 @@ mod tests {
         assert!((variance(0) / variance(1) - shares[0] / shares[1]).abs() < 1e-4, "{shares:?}");
         // Lengths don't count.
         let mut longer = features.clone();
-        longer.values.chunks_exact_mut(12).enumerate().for_each(|(i, row)| row.iter_mut().for_each(|v| *v *= 1.0 + i as f32));
+        longer
+            .values
+            .chunks_exact_mut(12)
+            .enumerate()
+            .for_each(|(i, row)| row.iter_mut().for_each(|v| *v *= 1.0 + i as f32));
         let (same, _) = pca(&longer).unwrap();
-        let difference = same.iter().flatten().zip(points.iter().flatten()).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        let difference = same
+            .iter()
+            .flatten()
+            .zip(points.iter().flatten())
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f64::max);
         assert!(difference < 1e-4, "{difference}");
     }
 
@@ -154,7 +198,10 @@ mod tests {
         // Negative control: the same points, each at another's place.
         let order = rng::permutation(&mut rng::stream(8, Purpose::Test, 1), 300);
         let mixed: Vec<[f64; 2]> = order.iter().map(|&i| points[i as usize]).collect();
-        assert!(purity(&mixed, &features.labels) < 40.0 && preserved(&features, &mixed, 10) < kept[0] / 2.0);
+        assert!(
+            purity(&mixed, &features.labels) < 40.0
+                && preserved(&features, &mixed, 10) < kept[0] / 2.0
+        );
         assert!(tsne(&features, 20.0).unwrap() == points);
     }
 
@@ -163,7 +210,8 @@ mod tests {
         // On the unit circle, where cosines and distances in the plane order alike.
         let angle = |i: usize| 0.05 * i as f32 + 0.0007 * (i * i) as f32;
         let values: Vec<f32> = (0..40).flat_map(|i| [angle(i).cos(), angle(i).sin()]).collect();
-        let points: Vec<[f64; 2]> = values.chunks_exact(2).map(|p| [p[0].into(), p[1].into()]).collect();
+        let points: Vec<[f64; 2]> =
+            values.chunks_exact(2).map(|p| [p[0].into(), p[1].into()]).collect();
         let features = Features { dim: 2, values, labels: vec![0; 40] };
         assert_eq!(preserved(&features, &points, 5), 100.0);
         let mut wrong = points.clone();

@@ -32,7 +32,8 @@ pub(crate) fn gram(n: usize, dim: usize, row: impl Fn(usize, &mut [f64])) -> Vec
     sum
 }
 
-/// The lower triangular L with L L^T = `a` `[n, n]`; `None` where `a` isn't positive definite (or not finite).
+/// The lower triangular L with L L^T = `a` `[n, n]`; `None` where `a` isn't positive definite (or
+/// not finite).
 pub fn cholesky(a: &[f64], n: usize) -> Option<Vec<f64>> {
     let mut l = vec![0.0; n * n];
     for i in 0..n {
@@ -66,8 +67,9 @@ pub fn invert_lower(l: &[f64], n: usize) -> Vec<f64> {
     out
 }
 
-/// Eigenvalues of a symmetric `a` `[n, n]`, in no order: Householder's reduction to a tridiagonal matrix, then QL steps with implicit shifts
-/// (Golub and Van Loan, 8.3). For large matrices: n^3 operations once, on all threads.
+/// Eigenvalues of a symmetric `a` `[n, n]`, in no order: Householder's reduction to a tridiagonal
+/// matrix, then QL steps with implicit shifts (Golub and Van Loan, 8.3). For large matrices: n^3
+/// operations once, on all threads.
 ///
 /// # Panics
 /// If an entry isn't finite.
@@ -86,23 +88,32 @@ pub fn eigenvalues(mut a: Vec<f64>, n: usize) -> Vec<f64> {
         beside[k] = -norm.copysign(v[0]);
         v[0] -= beside[k];
         let scale = 2.0 / v.iter().map(|x| x * x).sum::<f64>();
-        let rest = |row: &[f64]| row[k + 1..].iter().zip(&v).map(|(a, v)| a * v).sum::<f64>() * scale;
+        let rest =
+            |row: &[f64]| row[k + 1..].iter().zip(&v).map(|(a, v)| a * v).sum::<f64>() * scale;
         let mut w: Vec<f64> = a[(k + 1) * n..].par_chunks_exact(n).map(rest).collect();
         let half = 0.5 * scale * w.iter().zip(&v).map(|(w, v)| w * v).sum::<f64>();
         w.iter_mut().zip(&v).for_each(|(w, v)| *w -= half * v);
-        a[(k + 1) * n..].par_chunks_exact_mut(n).zip(v.par_iter().zip(&w)).for_each(|(row, (vi, wi))| {
-            row[k + 1..].iter_mut().zip(v.iter().zip(&w)).for_each(|(a, (vj, wj))| *a -= vi * wj + wi * vj);
-        });
+        a[(k + 1) * n..].par_chunks_exact_mut(n).zip(v.par_iter().zip(&w)).for_each(
+            |(row, (vi, wi))| {
+                row[k + 1..]
+                    .iter_mut()
+                    .zip(v.iter().zip(&w))
+                    .for_each(|(a, (vj, wj))| *a -= vi * wj + wi * vj);
+            },
+        );
     }
     for first in 0..n {
         loop {
-            let small = |i: &usize| beside[*i].abs() <= f64::EPSILON * (diagonal[*i].abs() + diagonal[i + 1].abs());
+            let small = |i: &usize| {
+                beside[*i].abs() <= f64::EPSILON * (diagonal[*i].abs() + diagonal[i + 1].abs())
+            };
             let last = (first..n - 1).find(small).unwrap_or(n - 1);
             if last == first {
                 break;
             }
             let g = (diagonal[first + 1] - diagonal[first]) / (2.0 * beside[first]);
-            let mut g = diagonal[last] - diagonal[first] + beside[first] / (g + g.hypot(1.0).copysign(g));
+            let mut g =
+                diagonal[last] - diagonal[first] + beside[first] / (g + g.hypot(1.0).copysign(g));
             let (mut sin, mut cos, mut shift, mut split) = (1.0, 1.0, 0.0, false);
             for i in (first..last).rev() {
                 let (f, b) = (sin * beside[i], cos * beside[i]);
@@ -131,8 +142,9 @@ pub fn eigenvalues(mut a: Vec<f64>, n: usize) -> Vec<f64> {
     diagonal
 }
 
-/// Eigenvalues of a symmetric `a` `[n, n]`, falling, and their unit eigenvectors as rows `[n, n]`, by Jacobi's cyclic method
-/// (Golub and Van Loan, 8.5). Of v and -v it is the one whose largest entry is positive.
+/// Eigenvalues of a symmetric `a` `[n, n]`, falling, and their unit eigenvectors as rows `[n, n]`,
+/// by Jacobi's cyclic method (Golub and Van Loan, 8.5). Of v and -v it is the one whose largest
+/// entry is positive.
 ///
 /// # Panics
 /// If an entry isn't finite.
@@ -157,7 +169,8 @@ pub fn eigen_symmetric(a: &[f64], n: usize) -> (Vec<f64>, Vec<f64>) {
                 let cos = tan.hypot(1.0).recip();
                 rotate_rows(&mut a, n, p, q, cos, tan * cos);
                 for row in a.chunks_exact_mut(n) {
-                    (row[p], row[q]) = (cos * row[p] - tan * cos * row[q], tan * cos * row[p] + cos * row[q]);
+                    (row[p], row[q]) =
+                        (cos * row[p] - tan * cos * row[q], tan * cos * row[p] + cos * row[q]);
                 }
                 rotate_rows(&mut vectors, n, p, q, cos, tan * cos);
             }
@@ -168,7 +181,8 @@ pub fn eigen_symmetric(a: &[f64], n: usize) -> (Vec<f64>, Vec<f64>) {
     let values = order.iter().map(|&i| a[i * n + i]).collect();
     let signed = order.iter().flat_map(|&i| {
         let row = &vectors[i * n..][..n];
-        let largest = row.iter().copied().fold(0.0, |m: f64, v| if v.abs() > m.abs() { v } else { m });
+        let largest =
+            row.iter().copied().fold(0.0, |m: f64, v| if v.abs() > m.abs() { v } else { m });
         row.iter().map(move |v| v * largest.signum())
     });
     (values, signed.collect())
@@ -189,7 +203,8 @@ mod tests {
     #[test]
     fn eigenvalues_by_both_methods_are_the_same() {
         for n in [1, 2, 3, 17, 60] {
-            let b: Vec<f64> = (0..n * n).map(|i| ((i * i * 7 + i * 13) % 101) as f64 / 50.0 - 1.0).collect();
+            let b: Vec<f64> =
+                (0..n * n).map(|i| ((i * i * 7 + i * 13) % 101) as f64 / 50.0 - 1.0).collect();
             // One of full rank, and one of rank n / 2.
             for rank in [n, n / 2] {
                 let rows: Vec<f64> = b.chunks_exact(n).take(rank).flatten().copied().collect();
@@ -198,7 +213,10 @@ mod tests {
                 values.sort_by(|a, b| b.total_cmp(a));
                 let largest = values[0].abs().max(1.0);
                 let (jacobi, _) = eigen_symmetric(&a, n);
-                assert!(values.iter().zip(&jacobi).all(|(a, b)| (a - b).abs() < 1e-12 * largest), "{n}: {values:?} {jacobi:?}");
+                assert!(
+                    values.iter().zip(&jacobi).all(|(a, b)| (a - b).abs() < 1e-12 * largest),
+                    "{n}: {values:?} {jacobi:?}"
+                );
             }
         }
     }
@@ -206,8 +224,10 @@ mod tests {
 
     /// A random positive definite matrix.
     fn positive(n: usize) -> Vec<f64> {
-        let draws: Vec<f64> =
-            rng::normal(&mut rng::stream(1, Purpose::Test, n as u64), 2 * n * n).iter().map(|&v| v.into()).collect();
+        let draws: Vec<f64> = rng::normal(&mut rng::stream(1, Purpose::Test, n as u64), 2 * n * n)
+            .iter()
+            .map(|&v| v.into())
+            .collect();
         gram(2 * n, n, |i, out| out.copy_from_slice(&draws[i * n..][..n]))
     }
 
@@ -225,7 +245,8 @@ mod tests {
     fn gram_of_many_rows_is_that_of_a_plain_loop() {
         let row = |i: usize, j: usize| ((i * 3 + j) as f64 * 0.37).sin();
         let got = gram(2500, 3, |i, out| (0..3).for_each(|j| out[j] = row(i, j)));
-        let want: Vec<f64> = (0..9).map(|at| (0..2500).map(|i| row(i, at / 3) * row(i, at % 3)).sum()).collect();
+        let want: Vec<f64> =
+            (0..9).map(|at| (0..2500).map(|i| row(i, at / 3) * row(i, at % 3)).sum()).collect();
         // Sums of 2500 products in another order.
         assert!(largest_difference(&got, &want) < 1e-10);
         assert_eq!(gram(0, 2, |_, _| {}), [0.0; 4]);
@@ -258,10 +279,14 @@ mod tests {
             let a = positive(n);
             let (values, vectors) = eigen_symmetric(&a, n);
             assert!(values.is_sorted_by(|a, b| a >= b));
-            assert!(largest_difference(&times_transposed(&vectors, &vectors, n), &identity(n)) < 1e-12 * n as f64);
+            assert!(
+                largest_difference(&times_transposed(&vectors, &vectors, n), &identity(n))
+                    < 1e-12 * n as f64
+            );
             // V A V^T is the diagonal of the values.
             let diagonal = times_transposed(&times_transposed(&vectors, &a, n), &vectors, n);
-            let want: Vec<f64> = identity(n).iter().enumerate().map(|(i, v)| v * values[i / n]).collect();
+            let want: Vec<f64> =
+                identity(n).iter().enumerate().map(|(i, v)| v * values[i / n]).collect();
             assert!(largest_difference(&diagonal, &want) < 1e-10 * values[0]);
         }
     }

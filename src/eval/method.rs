@@ -14,7 +14,8 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
-    /// SODA's probe for CIFAR: BatchNorm and one linear layer, trained with Adam; see [`super::linear`].
+    /// SODA's probe for CIFAR: BatchNorm and one linear layer, trained with Adam; see
+    /// [`super::linear`].
     Linear,
     /// Logistic regression to convergence; see [`super::linear_full`].
     LinearFull,
@@ -26,7 +27,8 @@ pub enum Method {
 
 impl Method {
     /// All of them.
-    pub const ALL: [Method; 4] = [Method::Linear, Method::LinearFull, Method::Knn, Method::KnnLightly];
+    pub const ALL: [Method; 4] =
+        [Method::Linear, Method::LinearFull, Method::Knn, Method::KnnLightly];
 
     fn name(self) -> &'static str {
         match self {
@@ -51,7 +53,8 @@ impl Method {
         }
     }
 
-    /// Learns from `train` and scores on `test`; `config` and `seed` are those of `linear`, and `name` is what progress calls its run.
+    /// Learns from `train` and scores on `test`; `config` and `seed` are those of `linear`, and
+    /// `name` is what progress calls its run.
     ///
     /// # Errors
     /// Features that are not finite, a class outside 0..`classes`, too few rows.
@@ -64,7 +67,9 @@ impl Method {
     ) -> Result<Scores> {
         match (self, self.rule()) {
             (_, Some(rule)) => knn::score(train, test, classes, rule),
-            (Self::Linear, _) => LinearProbe::trained(train, classes, config, seed, name)?.score(test),
+            (Self::Linear, _) => {
+                LinearProbe::trained(train, classes, config, seed, name)?.score(test)
+            }
             _ => linear_full::score(train, test, classes),
         }
     }
@@ -96,6 +101,12 @@ mod tests {
             assert_eq!(method.to_string().parse::<Method>().unwrap(), method);
             assert_eq!(serde_json::to_value(method).unwrap(), method.to_string());
         }
-        assert!("knn20".parse::<Method>().unwrap_err().to_string().contains("linear-full, knn, knn-lightly"));
+        assert!(
+            "knn20"
+                .parse::<Method>()
+                .unwrap_err()
+                .to_string()
+                .contains("linear-full, knn, knn-lightly")
+        );
     }
 }

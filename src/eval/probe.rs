@@ -34,8 +34,8 @@ pub enum Split {
     Selection,
 }
 
-/// Mean and sample standard deviation over the seeds, per cent. Top-3 and top-5 of no more than 3 and 5 classes are none: they are
-/// right by definition.
+/// Mean and sample standard deviation over the seeds, per cent. Top-3 and top-5 of no more than 3
+/// and 5 classes are none: they are right by definition.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     /// Top-1 accuracy.
@@ -58,7 +58,8 @@ impl Score {
             let values: Option<Vec<f64>> = scores.iter().map(f).collect();
             values.map(|values| mean_and_spread(&values)).unzip()
         };
-        let (top1, top1_spread) = mean_and_spread(&scores.iter().map(|s| s.top1).collect::<Vec<_>>());
+        let (top1, top1_spread) =
+            mean_and_spread(&scores.iter().map(|s| s.top1).collect::<Vec<_>>());
         let [(top3, top3_spread), (top5, top5_spread)] = [over(|s| s.top3), over(|s| s.top5)];
         Self { top1, top3, top5, top1_spread, top3_spread, top5_spread }
     }
@@ -67,7 +68,8 @@ impl Score {
 /// Of each test row the share of the runs that were right about it, `[N]`.
 fn share_right(scores: &[Scores]) -> Vec<f32> {
     let rows = scores.first().map_or(0, |s| s.right.len());
-    let right = |row: usize| scores.iter().filter(|s| s.right[row]).count() as f32 / scores.len() as f32;
+    let right =
+        |row: usize| scores.iter().filter(|s| s.right[row]).count() as f32 / scores.len() as f32;
     (0..rows).map(right).collect()
 }
 
@@ -88,7 +90,8 @@ pub struct Point {
     pub score: Score,
 }
 
-/// The score of features; with several shares of the training labels that of the largest, and the curve.
+/// The score of features; with several shares of the training labels that of the largest, and the
+/// curve.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Probed {
     /// With the largest share.
@@ -97,7 +100,8 @@ pub struct Probed {
     /// By rising share; empty where there is only one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub curve: Vec<Point>,
-    /// With the largest share, of each test row the share of the runs that were right about it, `[N]`; not stored.
+    /// With the largest share, of each test row the share of the runs that were right about it,
+    /// `[N]`; not stored.
     #[serde(skip)]
     pub right: Vec<f32>,
 }
@@ -111,22 +115,26 @@ pub struct Protocol {
     pub views: TrainViews,
     /// Who judges.
     pub split: Split,
-    /// Runs where something is drawn, with seeds 0, 1, ..: weights and order of `linear`, and which labels a share of them is.
+    /// Runs where something is drawn, with seeds 0, 1, ..: weights and order of `linear`, and which
+    /// labels a share of them is.
     pub seeds: u64,
     /// Shares of the training labels, each above 0 and up to 1; at least one.
     pub fractions: Vec<f64>,
-    /// Whether features are whitened first, by what is learnt from (all of it, whatever the share of labels).
+    /// Whether features are whitened first, by what is learnt from (all of it, whatever the share
+    /// of labels).
     pub whiten: bool,
 }
 
 impl Protocol {
-    /// With all labels, on the views that `method` is defined on: image and mirror image for `linear`, plain images else.
+    /// With all labels, on the views that `method` is defined on: image and mirror image for
+    /// `linear`, plain images else.
     pub fn new(method: Method, split: Split, seeds: u64) -> Self {
         let views = if method == Method::Linear { TrainViews::Flip } else { TrainViews::Plain };
         Self { method, views, split, seeds, fractions: vec![1.0], whiten: false }
     }
 
-    /// Images that are learnt from and images that judge: indices of the training set, and of the training or the test set.
+    /// Images that are learnt from and images that judge: indices of the training set, and of the
+    /// training or the test set.
     pub fn indices(&self, data: &Dataset) -> (Vec<usize>, Vec<usize>) {
         match self.split {
             Split::Test => ((0..data.train.len()).collect(), (0..data.test.len()).collect()),
@@ -157,13 +165,20 @@ impl Protocol {
         Ok((train, judge))
     }
 
-    /// The score of features that were made elsewhere, or are at hand: `train` has a row for each image, with
-    /// [`TrainViews::Flip`] those of the mirror images after them. `config` is that of `linear`; with a share of the labels it
-    /// trains for as many steps as with all of them.
+    /// The score of features that were made elsewhere, or are at hand: `train` has a row for each
+    /// image, with [`TrainViews::Flip`] those of the mirror images after them. `config` is that of
+    /// `linear`; with a share of the labels it trains for as many steps as with all of them.
     ///
     /// # Errors
-    /// Features that no score can be given to: not finite, fewer rows than classes, one class only, vectors of different lengths.
-    pub fn of_features(&self, train: &dyn Rows, test: &dyn Rows, classes: usize, config: &ProbeConfig) -> Result<Probed> {
+    /// Features that no score can be given to: not finite, fewer rows than classes, one class only,
+    /// vectors of different lengths.
+    pub fn of_features(
+        &self,
+        train: &dyn Rows,
+        test: &dyn Rows,
+        classes: usize,
+        config: &ProbeConfig,
+    ) -> Result<Probed> {
         assert!(self.views != TrainViews::Online && !self.fractions.is_empty());
         check_pair(train, test, classes)?;
         if self.whiten {
@@ -177,7 +192,11 @@ impl Protocol {
         let point = |&fraction: &f64| {
             let runs = if self.method.is_drawn() || fraction < 1.0 { self.seeds } else { 1 };
             let mut n_train = images;
-            let share = if fraction < 1.0 { format!(" with {} % of the labels", 100.0 * fraction) } else { String::new() };
+            let share = if fraction < 1.0 {
+                format!(" with {} % of the labels", 100.0 * fraction)
+            } else {
+                String::new()
+            };
             let score = |seed| {
                 let name = format!("linear probe{share}, seed {} of {runs}", seed + 1);
                 if fraction == 1.0 {
@@ -191,7 +210,12 @@ impl Protocol {
                 let steps = |rows| batches(rows, config.batch_size).max(1);
                 let epochs = (config.epochs * steps(train.rows())).div_ceil(steps(rows.len()));
                 let config = ProbeConfig { epochs, ..config.clone() };
-                self.method.score(&Selected::new(train, rows), test, classes, (&config, seed, &name))
+                self.method.score(
+                    &Selected::new(train, rows),
+                    test,
+                    classes,
+                    (&config, seed, &name),
+                )
             };
             let scores = (0..runs).map(score).collect::<Result<Vec<_>>>()?;
             if fraction == largest {
@@ -202,15 +226,18 @@ impl Protocol {
             Ok(Point { fraction, n_train, runs, neighbours, score: Score::of(&scores) })
         };
         let curve = self.fractions.iter().map(point).collect::<Result<Vec<Point>>>()?;
-        let point = *curve.iter().max_by(|a, b| a.fraction.total_cmp(&b.fraction)).expect("at least one share");
+        let point = *curve
+            .iter()
+            .max_by(|a, b| a.fraction.total_cmp(&b.fraction))
+            .expect("at least one share");
         Ok(Probed { point, curve: if curve.len() > 1 { curve } else { Vec::new() }, right })
     }
 
     /// The score of the features `kind` of `model`.
     ///
     /// # Errors
-    /// If the data has no two classes or too few images, the networks have no such features, views and method don't go
-    /// together, the features aren't finite or the device fails.
+    /// If the data has no two classes or too few images, the networks have no such features, views
+    /// and method don't go together, the features aren't finite or the device fails.
     pub fn of_model(&self, frozen: &Frozen, kind: &FeatureKind) -> Result<Probed> {
         if self.views == TrainViews::Online {
             return self.online(frozen, kind);
@@ -225,29 +252,41 @@ impl Protocol {
         if self.views == TrainViews::Flip {
             train.extend(train.clone().iter().map(|i| i + n));
         }
-        self.of_features(&Selected::new(&all, train), &Selected::new(&all, judge), classes, &frozen.config.probe)
+        self.of_features(
+            &Selected::new(&all, train),
+            &Selected::new(&all, judge),
+            classes,
+            &frozen.config.probe,
+        )
     }
 
-    /// The score of raw pixels; the test set or the images held out judge, as for any other features.
+    /// The score of raw pixels; the test set or the images held out judge, as for any other
+    /// features.
     ///
     /// # Errors
     /// If the data has no two classes or too few images.
     pub fn of_pixels(&self, data: &Dataset, config: &ProbeConfig) -> Result<Probed> {
         let (train, judge) = self.probe_indices(data)?;
         let of_train = Pixels::new(&data.train, &train, self.views == TrainViews::Flip)?;
-        self.of_features(&of_train, &Pixels::new(self.judges(data), &judge, false)?, data.classes.len(), config)
+        self.of_features(
+            &of_train,
+            &Pixels::new(self.judges(data), &judge, false)?,
+            data.classes.len(),
+            config,
+        )
     }
 
     /// [`TrainViews::Online`]: one encoding an epoch serves the probes of every seed.
     fn online(&self, frozen: &Frozen, kind: &FeatureKind) -> Result<Probed> {
         let Frozen { model, config, data, device, .. } = *frozen;
         if self.method != Method::Linear || *kind != FeatureKind::Z || self.fractions != [1.0] {
-            let message =
-                "--train-views online: fresh crops in each epoch go with --protocol linear, --features z and all labels";
+            let message = "--train-views online: fresh crops in each epoch go with --protocol linear, --features z and all labels";
             return Err(Error::usage(format!("{message}; take 1 or 2")));
         }
         if self.whiten {
-            return Err(Error::usage("--train-views online can't be whitened: views are drawn anew in each epoch; take 1 or 2"));
+            return Err(Error::usage(
+                "--train-views online can't be whitened: views are drawn anew in each epoch; take 1 or 2",
+            ));
         }
         let (train, judge) = self.probe_indices(data)?;
         let test = features::encode(model, self.judges(data), &judge, &config.data, false, device)?;
@@ -257,7 +296,9 @@ impl Protocol {
             let features = views.encode(model, epoch as u64, device)?;
             if probes.is_empty() {
                 let shape = ProbeShape::linear(data.classes.len());
-                let new = |seed| LinearProbe::new(features.dim, features.rows(), shape, &config.probe, seed);
+                let new = |seed| {
+                    LinearProbe::new(features.dim, features.rows(), shape, &config.probe, seed)
+                };
                 probes = (0..self.seeds).map(new).collect::<Result<_>>()?;
             }
             for probe in &mut probes {
@@ -266,12 +307,19 @@ impl Protocol {
         }
         let scores = probes.iter().map(|p| p.score(&test)).collect::<Result<Vec<_>>>()?;
         let score = Score::of(&scores);
-        let point = Point { fraction: 1.0, n_train: train.len(), runs: self.seeds, neighbours: None, score };
+        let point = Point {
+            fraction: 1.0,
+            n_train: train.len(),
+            runs: self.seeds,
+            neighbours: None,
+            score,
+        };
         Ok(Probed { point, curve: Vec::new(), right: share_right(&scores) })
     }
 
-    /// The same protocol on raw pixels and on the same features of randomly initialised networks with calibrated BatchNorm
-    /// statistics; encoded once, with mirror images where [`TrainViews::Online`] draws afresh.
+    /// The same protocol on raw pixels and on the same features of randomly initialised networks
+    /// with calibrated BatchNorm statistics; encoded once, with mirror images where
+    /// [`TrainViews::Online`] draws afresh.
     ///
     /// # Errors
     /// As [`Protocol::of_model`].
@@ -281,8 +329,10 @@ impl Protocol {
         let Frozen { config, data, device, .. } = *frozen;
         let pixels = once.of_pixels(data, &config.probe)?;
         let random = Soda::new(&config.model, config.seed, device);
-        let random = features::calibrate(random, &data.train, &self.indices(data).0, &config.data, device)?;
-        let random = frozen.untrained(&random, if self.split == Split::Test { "all" } else { "selection" });
+        let random =
+            features::calibrate(random, &data.train, &self.indices(data).0, &config.data, device)?;
+        let random =
+            frozen.untrained(&random, if self.split == Split::Test { "all" } else { "selection" });
         Ok(Baselines { pixels, random_encoder: once.of_model(&random, kind)? })
     }
 }
@@ -296,11 +346,13 @@ pub struct Baselines {
     pub random_encoder: Probed,
 }
 
-/// Steps that [`trained`] has `linear` take at least: the 1,170 of the 5,000 bundled images reach this.
+/// Steps that [`trained`] has `linear` take at least: the 1,170 of the 5,000 bundled images reach
+/// this.
 const LEAST_STEPS: usize = 1000;
 
-/// The settings of `linear` for `images` training images of `data`, each seen `views` times an epoch: for CIFAR those of the protocol, which
-/// scores compare by; for others so many epochs that it takes 1,000 steps at least, as 15 epochs of few images teach it nothing.
+/// The settings of `linear` for `images` training images of `data`, each seen `views` times an
+/// epoch: for CIFAR those of the protocol, which scores compare by; for others so many epochs that
+/// it takes 1,000 steps at least, as 15 epochs of few images teach it nothing.
 pub fn trained(config: &ProbeConfig, data: &Dataset, images: usize, views: usize) -> ProbeConfig {
     if data.inventory.reading.is_empty() {
         return config.clone();

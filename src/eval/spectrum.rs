@@ -1,15 +1,17 @@
-//! How much of an image lies at which spatial frequency, by the discrete cosine transform (DCT-II, orthonormal): sharp images and
-//! blurred ones differ here and hardly in PSNR.
+//! How much of an image lies at which spatial frequency, by the discrete cosine transform (DCT-II,
+//! orthonormal): sharp images and blurred ones differ here and hardly in PSNR.
 
 use crate::data::bytes_of;
 use crate::kernels::gemm::{Matrix, product};
 use rayon::prelude::*;
 
-/// The transform of square images of one side. Column and row `u` of a transformed plane belong to u / 2 cycles an image; unlike
-/// Fourier's, it sees no edge where the right border meets the left one.
+/// The transform of square images of one side. Column and row `u` of a transformed plane belong to
+/// u / 2 cycles an image; unlike Fourier's, it sees no edge where the right border meets the left
+/// one.
 pub struct Cosines {
     side: usize,
-    /// `[side, side]`: row u is sqrt(2 / side) cos(pi (2 i + 1) u / (2 side)), the first one sqrt(1 / side).
+    /// `[side, side]`: row u is sqrt(2 / side) cos(pi (2 i + 1) u / (2 side)), the first one sqrt(1
+    /// / side).
     rows: Vec<f32>,
 }
 
@@ -38,11 +40,13 @@ impl Cosines {
     fn sandwich(&self, planes: &[f32], m: Matrix) -> Vec<f32> {
         let (n, area) = (self.side, self.side * self.side);
         let mut out = vec![0.0; planes.len()];
-        out.par_chunks_exact_mut(area).zip(planes.par_chunks_exact(area)).for_each(|(out, plane)| {
-            let mut half = vec![0.0; area];
-            product((n, n, n), 1.0, m, Matrix::new(plane, n), &mut half, n);
-            product((n, n, n), 1.0, Matrix::new(&half, n), m.t(), out, n);
-        });
+        out.par_chunks_exact_mut(area).zip(planes.par_chunks_exact(area)).for_each(
+            |(out, plane)| {
+                let mut half = vec![0.0; area];
+                product((n, n, n), 1.0, m, Matrix::new(plane, n), &mut half, n);
+                product((n, n, n), 1.0, Matrix::new(&half, n), m.t(), out, n);
+            },
+        );
         out
     }
 
@@ -61,7 +65,8 @@ impl Cosines {
         self.band(self.side * self.side - 1) + 1
     }
 
-    /// Mean square of a coefficient by band, over all planes of `images` `[N, 3, side, side]`; zeros of no images.
+    /// Mean square of a coefficient by band, over all planes of `images` `[N, 3, side, side]`;
+    /// zeros of no images.
     pub fn power(&self, images: &[f32]) -> Vec<f64> {
         let area = self.side * self.side;
         let (mut sums, mut counts) = (vec![0.0; self.bands()], vec![0usize; self.bands()]);
@@ -78,8 +83,8 @@ impl Cosines {
     }
 }
 
-/// Energy of `images` `[N, 3, side, side]` in [-1, 1] above `cycles` cycles an image, a mean over all values: what of their variance
-/// is detail finer than that.
+/// Energy of `images` `[N, 3, side, side]` in [-1, 1] above `cycles` cycles an image, a mean over
+/// all values: what of their variance is detail finer than that.
 ///
 /// # Panics
 /// If there are no images.
@@ -89,7 +94,11 @@ pub fn energy_above(cycles: f64, images: &[f32], side: usize) -> f64 {
     let fine: Vec<bool> = (0..area).map(|at| cosines.cycles(at) > cycles).collect();
     let of_some = |some: &[f32]| {
         let coefficients = cosines.forward(some);
-        let squares = coefficients.iter().enumerate().filter(|(at, _)| fine[at % area]).map(|(_, v)| f64::from(*v).powi(2));
+        let squares = coefficients
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| fine[at % area])
+            .map(|(_, v)| f64::from(*v).powi(2));
         squares.sum::<f64>()
     };
     images.chunks(64 * bytes_of(side)).map(of_some).sum::<f64>() / images.len() as f64
@@ -115,7 +124,10 @@ mod tests {
             let back = cosines.back(&coefficients);
             let worst = back.iter().zip(&images).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(worst < 1e-5, "{worst}");
-            assert!(coefficients.iter().zip(&images).any(|(a, b)| (a - b).abs() > 0.1), "it changes something");
+            assert!(
+                coefficients.iter().zip(&images).any(|(a, b)| (a - b).abs() > 0.1),
+                "it changes something"
+            );
         }
     }
 
@@ -123,23 +135,31 @@ mod tests {
     fn a_wave_of_so_many_cycles_lies_in_its_band() {
         let (side, cosines) = (32, Cosines::new(32));
         for cycles in [2usize, 9, 15] {
-            let wave = |i: usize| (std::f64::consts::TAU * cycles as f64 * ((i % side) as f64 + 0.5) / side as f64).cos() as f32;
+            let wave = |i: usize| {
+                (std::f64::consts::TAU * cycles as f64 * ((i % side) as f64 + 0.5) / side as f64)
+                    .cos() as f32
+            };
             let image: Vec<f32> = (0..bytes_of(side)).map(wave).collect();
             let power = cosines.power(&image);
             assert_eq!(power.len(), 23, "up to hypot(31, 31) / 2 cycles");
             let largest = (0..power.len()).max_by(|&a, &b| power[a].total_cmp(&power[b]));
             assert_eq!(largest, Some(cycles));
             let fine = energy_above(8.0, &image, side);
-            assert!((fine - if cycles > 8 { 0.5 } else { 0.0 }).abs() < 1e-5, "{fine} at {cycles} cycles");
+            assert!(
+                (fine - if cycles > 8 { 0.5 } else { 0.0 }).abs() < 1e-5,
+                "{fine} at {cycles} cycles"
+            );
         }
     }
 
     #[test]
     fn blur_takes_energy_from_fine_detail_alone() {
         let (side, images) = (32, noise(32, 4));
-        let blurred: Vec<f32> = (0..images.len()).map(|i| (images[i] + images[(i + 1) % images.len()]) / 2.0).collect();
+        let blurred: Vec<f32> =
+            (0..images.len()).map(|i| (images[i] + images[(i + 1) % images.len()]) / 2.0).collect();
         assert!(energy_above(8.0, &blurred, side) < 0.6 * energy_above(8.0, &images, side));
-        // White noise: every coefficient has the same share, 1 - pi 16^2 / (4 * 32^2) of them above 8 cycles.
+        // White noise: every coefficient has the same share, 1 - pi 16^2 / (4 * 32^2) of them above
+        // 8 cycles.
         let all = energy_above(-1.0, &images, side);
         assert!((energy_above(8.0, &images, side) / all - 0.804).abs() < 0.03);
     }

@@ -1,5 +1,5 @@
-//! Features in files that other programs read and write: `.npy` (NumPy) and `.safetensors`; with what is known of each image also `.npz` and
-//! `.parquet`, which are only written.
+//! Features in files that other programs read and write: `.npy` (NumPy) and `.safetensors`; with
+//! what is known of each image also `.npz` and `.parquet`, which are only written.
 
 mod npz;
 mod parquet;
@@ -35,11 +35,15 @@ impl Format {
         match path.extension().unwrap_or_default().to_string_lossy().to_lowercase().as_str() {
             "npy" => Ok(Self::Npy),
             "safetensors" => Ok(Self::Safetensors),
-            _ => Err(Error::usage(format!("{}: name a file that ends with .npy or .safetensors", path.display()))),
+            _ => Err(Error::usage(format!(
+                "{}: name a file that ends with .npy or .safetensors",
+                path.display()
+            ))),
         }
     }
 
-    /// The format of what is written to `path`: for standard output, pipes and devices one array, whatever they are called.
+    /// The format of what is written to `path`: for standard output, pipes and devices one array,
+    /// whatever they are called.
     ///
     /// # Errors
     /// Another ending of a regular file.
@@ -81,12 +85,17 @@ impl Table {
         {
             return Ok(true);
         }
-        let other =
-            |_| Error::usage(format!("{}: name a file that ends with .npy, .safetensors, .npz or .parquet", path.display()));
+        let other = |_| {
+            Error::usage(format!(
+                "{}: name a file that ends with .npy, .safetensors, .npz or .parquet",
+                path.display()
+            ))
+        };
         Format::to_write(path).map(|_| false).map_err(other)
     }
 
-    /// For vectors of `dim` numbers, which a column `column` holds. A `.safetensors` file takes up the `labels` of all rows that will come.
+    /// For vectors of `dim` numbers, which a column `column` holds. A `.safetensors` file takes up
+    /// the `labels` of all rows that will come.
     ///
     /// # Errors
     /// As [`Table::holds_names`]; a place that can't be written.
@@ -100,7 +109,9 @@ impl Table {
     ) -> Result<Self> {
         Ok(match (Self::holds_names(path)?, extension(path).as_deref()) {
             (true, Some("npz")) => Self::Npz(NpzWriter::create(path, column, dim, known)?, 0),
-            (true, _) => Self::Parquet(ParquetWriter::create(path, column, dim, known, &metadata)?, 0),
+            (true, _) => {
+                Self::Parquet(ParquetWriter::create(path, column, dim, known, &metadata)?, 0)
+            }
             (false, _) => Self::Array(Writer::create(path, dim, labels, metadata)?),
         })
     }

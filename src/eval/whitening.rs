@@ -1,5 +1,6 @@
-//! Whitening: features without correlations, each of variance 1, by mean and covariance of training images (no labels). Directions that
-//! carry little variance tell classes apart as well, and cosine similarities and probes of few epochs hardly see them otherwise.
+//! Whitening: features without correlations, each of variance 1, by mean and covariance of training
+//! images (no labels). Directions that carry little variance tell classes apart as well, and cosine
+//! similarities and probes of few epochs hardly see them otherwise.
 
 use super::features::{Features, Rows};
 use super::latent::statistics;
@@ -8,10 +9,12 @@ use crate::model::weights::{Tensors, WHITENING};
 use rayon::prelude::*;
 use std::path::Path;
 
-/// Directions of a smaller share of the variance are left out (their whitened values are 0): in 32-bit numbers they are rounding.
+/// Directions of a smaller share of the variance are left out (their whitened values are 0): in
+/// 32-bit numbers they are rounding.
 const LEAST: f64 = 1e-9;
 
-/// PCA whitening: y = map (x - mean). The numbers of y belong to the principal directions of x, by falling variance.
+/// PCA whitening: y = map (x - mean). The numbers of y belong to the principal directions of x, by
+/// falling variance.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Whitening {
     /// `[D]`
@@ -28,7 +31,10 @@ impl Whitening {
     pub fn fit(rows: &dyn Rows) -> Result<Self> {
         let dim = rows.dim();
         let mut values = vec![0.0; rows.rows() * dim];
-        values.par_chunks_exact_mut(dim.max(1)).enumerate().for_each(|(i, out)| rows.read(i, 0, out));
+        values
+            .par_chunks_exact_mut(dim.max(1))
+            .enumerate()
+            .for_each(|(i, out)| rows.read(i, 0, out));
         let stats = statistics(&values, dim)?;
         if stats.n <= dim {
             log::warn!(
@@ -39,7 +45,9 @@ impl Whitening {
         }
         let total: f64 = stats.eigenvalues.iter().sum();
         if total <= 0.0 {
-            return Err(Error::failed("features that are the same for every image can't be whitened"));
+            return Err(Error::failed(
+                "features that are the same for every image can't be whitened",
+            ));
         }
         let row = |(i, variance): (usize, &f64)| {
             let scale = if *variance > LEAST * total { variance.sqrt().recip() } else { 0.0 };
@@ -60,9 +68,15 @@ impl Whitening {
     /// If the vectors are of another length.
     pub fn apply(&self, values: &[f32]) -> Vec<f32> {
         let dim = self.dim();
-        assert!(values.len().is_multiple_of(dim), "{} values are no vectors of {dim}", values.len());
+        assert!(
+            values.len().is_multiple_of(dim),
+            "{} values are no vectors of {dim}",
+            values.len()
+        );
         let mut out = vec![0.0; values.len()];
-        out.par_chunks_exact_mut(dim).zip(values.par_chunks_exact(dim)).for_each(|(out, x)| self.row(x, out));
+        out.par_chunks_exact_mut(dim)
+            .zip(values.par_chunks_exact(dim))
+            .for_each(|(out, x)| self.row(x, out));
         out
     }
 
@@ -94,14 +108,17 @@ impl Whitening {
             for (row, x) in rows.iter().zip(xs) {
                 sums.iter_mut().zip(row).zip(x).for_each(|((sum, a), b)| *sum += a * b);
             }
-            *out = sums.iter().sum::<f32>() + rest.iter().zip(last).map(|(a, b)| a * b).sum::<f32>();
+            *out =
+                sums.iter().sum::<f32>() + rest.iter().zip(last).map(|(a, b)| a * b).sum::<f32>();
         }
     }
 
     /// As tensors of a weights file.
     pub fn to_tensors(&self) -> Tensors {
         let dim = self.dim();
-        let named = |name: &str, shape: Vec<usize>, values: &[f32]| (format!("{WHITENING}{name}"), shape, values.to_vec());
+        let named = |name: &str, shape: Vec<usize>, values: &[f32]| {
+            (format!("{WHITENING}{name}"), shape, values.to_vec())
+        };
         vec![named("mean", vec![dim], &self.mean), named("map", vec![dim, dim], &self.map)]
     }
 
@@ -110,10 +127,13 @@ impl Whitening {
     /// # Errors
     /// If what is there can't be one: `origin` is what the message calls the file.
     pub fn of_tensors(tensors: &Tensors, z_dim: usize, origin: &Path) -> Result<Option<Self>> {
-        let find = |name: &str| tensors.iter().find(|(own, ..)| own.strip_prefix(WHITENING) == Some(name));
+        let find =
+            |name: &str| tensors.iter().find(|(own, ..)| own.strip_prefix(WHITENING) == Some(name));
         let (mean, map) = match (find("mean"), find("map")) {
             (None, None) => return Ok(None),
-            (Some((_, mean_shape, mean)), Some((_, shape, map))) if mean_shape[..] == [z_dim] && shape[..] == [z_dim, z_dim] => {
+            (Some((_, mean_shape, mean)), Some((_, shape, map)))
+                if mean_shape[..] == [z_dim] && shape[..] == [z_dim, z_dim] =>
+            {
                 (mean.clone(), map.clone())
             }
             _ => {
@@ -159,10 +179,16 @@ mod tests {
         let whitening = Whitening::fit(&features).expect("a fit");
         let white = whitening.of(&features);
         assert!(from_white(&white.values, dim) < 1e-3, "{}", from_white(&white.values, dim));
-        assert_eq!((&white.values, &white.labels), (&whitening.apply(&features.values), &features.labels));
+        assert_eq!(
+            (&white.values, &white.labels),
+            (&whitening.apply(&features.values), &features.labels)
+        );
         // Others of the same kind are nearly white, and without the mean they are not.
-        let others =
-            Features { values: features.values[100 * dim..].to_vec(), labels: features.labels[100..].to_vec(), ..features };
+        let others = Features {
+            values: features.values[100 * dim..].to_vec(),
+            labels: features.labels[100..].to_vec(),
+            ..features
+        };
         let fitted = Whitening::fit(&others).expect("a fit");
         assert!(from_white(&fitted.apply(&features.values), dim) < 0.5);
         let without = Whitening { mean: vec![0.0; dim], ..whitening };
@@ -176,10 +202,18 @@ mod tests {
         some.values.chunks_exact_mut(dim).for_each(|row| (row[4], row[5]) = (2.0, row[0] - row[1]));
         let white = Whitening::fit(&some).expect("a fit").of(&some);
         let zeros = |j: usize| white.values.iter().skip(j).step_by(dim).all(|v| *v == 0.0);
-        assert_eq!((0..dim).map(zeros).collect::<Vec<_>>(), [false, false, false, false, true, true]);
+        assert_eq!(
+            (0..dim).map(zeros).collect::<Vec<_>>(),
+            [false, false, false, false, true, true]
+        );
         assert!(white.values.iter().all(|v| v.is_finite()));
         some.values.fill(1.5);
-        assert!(Whitening::fit(&some).expect_err("nothing to whiten").to_string().contains("same for every image"));
+        assert!(
+            Whitening::fit(&some)
+                .expect_err("nothing to whiten")
+                .to_string()
+                .contains("same for every image")
+        );
         some.values[3] = f32::NAN;
         assert!(Whitening::fit(&some).is_err());
     }
@@ -190,8 +224,15 @@ mod tests {
         let (tensors, path) = (whitening.to_tensors(), Path::new("w.safetensors"));
         assert_eq!(Whitening::of_tensors(&tensors, 5, path).expect("its own"), Some(whitening));
         assert_eq!(Whitening::of_tensors(&Tensors::new(), 5, path).expect("nothing there"), None);
-        for (tensors, dim) in [(&tensors, 6), (&tensors[..1].to_vec(), 5), (&tensors[1..].to_vec(), 5)] {
-            assert!(Whitening::of_tensors(tensors, dim, path).expect_err("refused").to_string().contains("w.safetensors"));
+        for (tensors, dim) in
+            [(&tensors, 6), (&tensors[..1].to_vec(), 5), (&tensors[1..].to_vec(), 5)]
+        {
+            assert!(
+                Whitening::of_tensors(tensors, dim, path)
+                    .expect_err("refused")
+                    .to_string()
+                    .contains("w.safetensors")
+            );
         }
     }
 }

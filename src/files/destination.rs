@@ -1,4 +1,5 @@
-//! Where a path leads that something is written to: to a file, which may be replaced, or to what must not be.
+//! Where a path leads that something is written to: to a file, which may be replaced, or to what
+//! must not be.
 
 use crate::error::{Error, Result};
 use std::fs::{Metadata, OpenOptions};
@@ -38,7 +39,8 @@ impl Destination {
         }
     }
 
-    /// Writes all of `from` to what is no [`Destination::File`]; `path` is what errors call it. A reader that has gone is no error.
+    /// Writes all of `from` to what is no [`Destination::File`]; `path` is what errors call it. A
+    /// reader that has gone is no error.
     ///
     /// # Errors
     /// If it can't be opened, or takes no more.
@@ -48,8 +50,12 @@ impl Destination {
         }
         let (name, done) = match self {
             Self::Output => (Path::new("to standard output"), copy(&mut from, io::stdout().lock())),
-            Self::Messages => (Path::new("to standard error"), copy(&mut from, io::stderr().lock())),
-            Self::Stream | Self::File(_) => (path, OpenOptions::new().write(true).open(path).and_then(|to| copy(&mut from, to))),
+            Self::Messages => {
+                (Path::new("to standard error"), copy(&mut from, io::stderr().lock()))
+            }
+            Self::Stream | Self::File(_) => {
+                (path, OpenOptions::new().write(true).open(path).and_then(|to| copy(&mut from, to)))
+            }
         };
         match done {
             Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Error::io("write", name, &e)),
@@ -68,16 +74,21 @@ fn behind_links(path: &Path) -> Result<PathBuf> {
             Err(_) => return Ok(at),
         }
     }
-    Err(Error::usage(format!("{} is a link that leads back to itself; name another file", path.display())))
+    Err(Error::usage(format!(
+        "{} is a link that leads back to itself; name another file",
+        path.display()
+    )))
 }
 
-/// Whether `found` is the pipe or the file that this process has open as `stream`. (A device can be opened once more, and
-/// different streams may be the same one.)
+/// Whether `found` is the pipe or the file that this process has open as `stream`. (A device can be
+/// opened once more, and different streams may be the same one.)
 #[cfg(unix)]
 fn is(found: &Metadata, stream: impl std::os::fd::AsFd) -> bool {
     use std::os::unix::fs::{FileTypeExt, MetadataExt};
-    let own = || stream.as_fd().try_clone_to_owned().and_then(|own| std::fs::File::from(own).metadata());
-    !found.file_type().is_char_device() && own().is_ok_and(|own| (own.dev(), own.ino()) == (found.dev(), found.ino()))
+    let own =
+        || stream.as_fd().try_clone_to_owned().and_then(|own| std::fs::File::from(own).metadata());
+    !found.file_type().is_char_device()
+        && own().is_ok_and(|own| (own.dev(), own.ino()) == (found.dev(), found.ino()))
 }
 
 #[cfg(not(unix))]

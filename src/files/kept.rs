@@ -4,12 +4,12 @@ use super::create_parent;
 use crate::error::Result;
 use std::path::Path;
 
-/// What `read` finds at `path`, or what `make` gives, which `write` then puts there. `what` is its name in the log. Without a path
-/// nothing is kept.
+/// What `read` finds at `path`, or what `make` gives, which `write` then puts there. `what` is its
+/// name in the log. Without a path nothing is kept.
 ///
 /// # Errors
-/// If it can't be made. A file that `read` makes nothing of is replaced, and one that can't be written is only logged: the next caller
-/// pays for it with some time, nothing else.
+/// If it can't be made. A file that `read` makes nothing of is replaced, and one that can't be
+/// written is only logged: the next caller pays for it with some time, nothing else.
 pub fn kept<T>(
     what: &str,
     path: Option<&Path>,

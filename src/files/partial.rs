@@ -30,7 +30,8 @@ impl Seek for Partial {
     }
 }
 
-/// A new file for `path`, beside it and named after it; for what is no regular file, among the system's temporary files.
+/// A new file for `path`, beside it and named after it; for what is no regular file, among the
+/// system's temporary files.
 ///
 /// # Errors
 /// If the folder doesn't exist or can't be written.

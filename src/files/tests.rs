@@ -14,7 +14,8 @@ fn text(path: &Path) -> String {
 
 fn names(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).expect("a folder");
-    let mut names: Vec<String> = entries.map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<String> =
+        entries.map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
 }
@@ -29,7 +30,8 @@ fn pipe(path: &Path) -> std::thread::JoinHandle<Vec<u8>> {
 #[test]
 fn a_link_stays_a_link_and_its_target_gets_the_contents() {
     let (folder, elsewhere) = (folder(), folder());
-    let (link, second, target) = (folder.path().join("l"), folder.path().join("m"), elsewhere.path().join("target"));
+    let (link, second, target) =
+        (folder.path().join("l"), folder.path().join("m"), elsewhere.path().join("target"));
     std::fs::write(&target, "old").expect("written");
     symlink(&target, &link).expect("linked");
     symlink("l", &second).expect("linked");
@@ -42,7 +44,10 @@ fn a_link_stays_a_link_and_its_target_gets_the_contents() {
     for path in [&link, &second] {
         assert!(path.symlink_metadata().expect("there").is_symlink());
     }
-    assert_eq!((names(folder.path()), names(elsewhere.path())), (vec!["l".into(), "m".into()], vec!["target".into()]));
+    assert_eq!(
+        (names(folder.path()), names(elsewhere.path())),
+        (vec!["l".into(), "m".into()], vec!["target".into()])
+    );
 }
 
 #[test]
@@ -71,8 +76,12 @@ fn links_in_a_circle_and_links_to_folders_are_named() {
     symlink("b", at("a")).expect("linked");
     symlink("a", at("b")).expect("linked");
     symlink(".", at("here")).expect("linked");
-    for look in [check_writable, create_parent, |path: &Path| write_atomically(path, b"x"), |path: &Path| partial(path).map(drop)]
-    {
+    for look in [
+        check_writable,
+        create_parent,
+        |path: &Path| write_atomically(path, b"x"),
+        |path: &Path| partial(path).map(drop),
+    ] {
         let error = look(&at("a")).expect_err("no end").to_string();
         assert!(error.contains("/a is a link that leads back to itself"), "{error}");
     }
@@ -148,7 +157,9 @@ fn who_stops_reading_a_pipe_is_no_error() {
 
 #[test]
 fn devices_are_written_to_and_stay_devices() {
-    for device in ["/dev/null", "/dev/full"].map(Path::new).into_iter().filter(|device| device.exists()) {
+    for device in
+        ["/dev/null", "/dev/full"].map(Path::new).into_iter().filter(|device| device.exists())
+    {
         // Who may replace a device would do so below, and for the whole machine.
         assert_eq!(Destination::of(device).expect("there"), Destination::Stream);
         check_writable(device).expect("a device");
@@ -164,7 +175,10 @@ fn devices_are_written_to_and_stay_devices() {
     assert!(std::fs::metadata("/dev/null").expect("there").file_type().is_char_device());
     if cfg!(target_os = "linux") {
         let error = write_atomically(Path::new("/dev/full"), b"x").expect_err("full").to_string();
-        assert!(error.contains("/dev/full: No space left") && error.contains("free some space"), "{error}");
+        assert!(
+            error.contains("/dev/full: No space left") && error.contains("free some space"),
+            "{error}"
+        );
         assert!(std::fs::metadata("/dev/full").expect("there").file_type().is_char_device());
     }
 }
@@ -178,7 +192,10 @@ fn sockets_are_refused_and_a_dash_is_standard_output_unless_a_folder_stands_befo
     assert!(error.exit_code() == 2 && error.to_string().contains("is a socket"), "{error}");
     assert_eq!(Destination::of(Path::new("-")).expect("no file"), Destination::Output);
     assert_eq!(Destination::of(Path::new("./-")).expect("a file"), Destination::File("./-".into()));
-    assert_eq!(Destination::of(&folder.path().join("-")).expect("a file"), Destination::File(folder.path().join("-")));
+    assert_eq!(
+        Destination::of(&folder.path().join("-")).expect("a file"),
+        Destination::File(folder.path().join("-"))
+    );
 }
 
 #[test]

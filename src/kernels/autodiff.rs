@@ -1,9 +1,13 @@
-//! Nodes of Burn's autodiff graph for operations that bring their own backward pass, and the gradients of those that don't.
+//! Nodes of Burn's autodiff graph for operations that bring their own backward pass, and the
+//! gradients of those that don't.
 
 // What operations write their backward passes with.
 pub(crate) use burn::backend::autodiff::{
     NodeId,
-    checkpoint::{base::Checkpointer, retro_forward::RetroForward, state::BackwardStates, strategy::CheckpointStrategy},
+    checkpoint::{
+        base::Checkpointer, retro_forward::RetroForward, state::BackwardStates,
+        strategy::CheckpointStrategy,
+    },
 };
 
 use burn::backend::autodiff::{
@@ -20,11 +24,17 @@ use std::marker::PhantomData;
 /// A tensor on autodiff.
 type Tracked<B, C> = FloatTensor<Autodiff<B, C>>;
 
-/// What one call of an operation leaves for its backward pass: large tensors by their places in the graph, small ones by value.
+/// What one call of an operation leaves for its backward pass: large tensors by their places in the
+/// graph, small ones by value.
 pub(crate) trait Saved<B: Backend>: Clone + Debug + Send + 'static {
-    /// Computes the gradients of the call's parents, in their order, from `dy`, that of the result. Those that aren't `wanted`
-    /// may be left out.
-    fn gradients(self, dy: FloatTensor<B>, wanted: &[bool], checkpointer: &mut Checkpointer) -> Vec<Option<FloatTensor<B>>>;
+    /// Computes the gradients of the call's parents, in their order, from `dy`, that of the result.
+    /// Those that aren't `wanted` may be left out.
+    fn gradients(
+        self,
+        dy: FloatTensor<B>,
+        wanted: &[bool],
+        checkpointer: &mut Checkpointer,
+    ) -> Vec<Option<FloatTensor<B>>>;
 }
 
 /// The backward pass of every operation, with respect to any number of parents.
@@ -46,9 +56,9 @@ impl<B: Backend, S: Saved<B>, const N: usize> Backward<B, N> for BySaved<S> {
     }
 }
 
-/// Runs an operation on autodiff, tracked or not. `forward` gives its result, and what else it computed, which is returned with the node;
-/// `saved` makes what the backward pass needs of the places of `kept` in the graph, the result and the rest. Gradients are those of
-/// `parents`.
+/// Runs an operation on autodiff, tracked or not. `forward` gives its result, and what else it
+/// computed, which is returned with the node; `saved` makes what the backward pass needs of the
+/// places of `kept` in the graph, the result and the rest. Gradients are those of `parents`.
 pub(crate) fn node<B, C, S, X, const N: usize, const K: usize>(
     parents: [&Tracked<B, C>; N],
     kept: [&Tracked<B, C>; K],
@@ -60,7 +70,8 @@ where
     C: CheckpointStrategy,
     S: Saved<B>,
 {
-    let prep = BySaved(PhantomData).prepare::<C>(parents.map(|parent| parent.node())).compute_bound();
+    let prep =
+        BySaved(PhantomData).prepare::<C>(parents.map(|parent| parent.node())).compute_bound();
     match prep.stateful() {
         OpsKind::Tracked(mut prep) => {
             let kept = kept.map(|input| prep.checkpoint(input));
@@ -74,21 +85,30 @@ where
     }
 }
 
-/// As [`node`] of a result `y` that isn't kept: where the next layer's backward pass wants it, `saved` makes it once more from the first
-/// parent, which is kept. For cheap operations, whatever strategy the rest of the graph follows. Where nothing is tracked, nothing is
-/// kept.
-pub(crate) fn node_made_again<B, C, S, const N: usize>(parents: [&Tracked<B, C>; N], y: FloatTensor<B>, saved: S) -> Tracked<B, C>
+/// As [`node`] of a result `y` that isn't kept: where the next layer's backward pass wants it,
+/// `saved` makes it once more from the first parent, which is kept. For cheap operations, whatever
+/// strategy the rest of the graph follows. Where nothing is tracked, nothing is kept.
+pub(crate) fn node_made_again<B, C, S, const N: usize>(
+    parents: [&Tracked<B, C>; N],
+    y: FloatTensor<B>,
+    saved: S,
+) -> Tracked<B, C>
 where
     B: Backend,
     C: CheckpointStrategy,
     S: Saved<B> + RetroForward,
 {
     // Else the first parent would be kept for as long as there is any part of the graph.
-    let untracked = BySaved(PhantomData::<S>).prepare::<C>(parents.map(|parent| parent.node())).compute_bound().stateful();
+    let untracked = BySaved(PhantomData::<S>)
+        .prepare::<C>(parents.map(|parent| parent.node()))
+        .compute_bound()
+        .stateful();
     if let OpsKind::UnTracked(prep) = untracked {
         return prep.finish(y);
     }
-    let prep = BySaved(PhantomData).prepare::<BalancedCheckpointing>(parents.map(|parent| parent.node())).memory_bound();
+    let prep = BySaved(PhantomData)
+        .prepare::<BalancedCheckpointing>(parents.map(|parent| parent.node()))
+        .memory_bound();
     match prep.retro_forward(saved.clone()).parents(parents).stateful() {
         OpsKind::Tracked(mut prep) => {
             prep.checkpoint(parents[0]);
@@ -98,16 +118,19 @@ where
     }
 }
 
-/// The gradients of `inputs` by Burn's own autodiff, where `forward` is in operations that every backend has: the backward pass of
-/// references. `dy` is the gradient of the result.
+/// The gradients of `inputs` by Burn's own autodiff, where `forward` is in operations that every
+/// backend has: the backward pass of references. `dy` is the gradient of the result.
 pub(crate) fn gradients<B: Backend, const N: usize>(
     inputs: [FloatTensor<B>; N],
     dy: FloatTensor<B>,
     forward: impl FnOnce([FloatTensor<Autodiff<B>>; N]) -> FloatTensor<Autodiff<B>>,
 ) -> [FloatTensor<B>; N] {
-    let tracked = inputs.map(|x| Autodiff::<B>::float_set_require_grad(Autodiff::<B>::from_inner(x), true));
+    let tracked =
+        inputs.map(|x| Autodiff::<B>::float_set_require_grad(Autodiff::<B>::from_inner(x), true));
     let y = forward(tracked.clone());
     let root = Autodiff::<B>::float_sum(Autodiff::<B>::float_mul(y, Autodiff::<B>::from_inner(dy)));
     let gradients = Autodiff::<B>::backward(root);
-    tracked.map(|x| Autodiff::<B>::grad(&x, &gradients).expect("every input of a reference has a gradient"))
+    tracked.map(|x| {
+        Autodiff::<B>::grad(&x, &gradients).expect("every input of a reference has a gradient")
+    })
 }

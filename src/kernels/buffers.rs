@@ -1,7 +1,10 @@
-//! Memory of the CPU kernels' results, used again instead of given back: a training step needs the same sizes as the one
-//! before it, and fresh memory costs a page fault every 4 KiB and a pass that zeroes it.
+//! Memory of the CPU kernels' results, used again instead of given back: a training step needs the
+//! same sizes as the one before it, and fresh memory costs a page fault every 4 KiB and a pass that
+//! zeroes it.
 
-use burn::cubecl::bytes::{AccessError, AccessPolicy, AllocationController, AllocationProperty, Bytes};
+use burn::cubecl::bytes::{
+    AccessError, AccessPolicy, AllocationController, AllocationProperty, Bytes,
+};
 use burn::tensor::{DType, Shape};
 use burn_flex::{FlexTensor, Layout};
 use std::collections::HashMap;
@@ -10,8 +13,9 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
-/// As many values as a cache line has, but not aligned as one: older versions of glibc (2.36, for example) hardly ever use the
-/// memory of a large block again that was asked for with more than malloc's alignment, and the process grows without end.
+/// As many values as a cache line has, but not aligned as one: older versions of glibc (2.36, for
+/// example) hardly ever use the memory of a large block again that was asked for with more than
+/// malloc's alignment, and the process grows without end.
 type Line = [f32; 16];
 
 /// Bytes of a cache line: values begin with one, so that no vector straddles two.
@@ -101,10 +105,16 @@ impl AllocationController for Buffer {
         AllocationProperty::Other
     }
 
-    unsafe fn memory_mut(&mut self, _policy: AccessPolicy) -> Result<&mut [MaybeUninit<u8>], AccessError> {
+    unsafe fn memory_mut(
+        &mut self,
+        _policy: AccessPolicy,
+    ) -> Result<&mut [MaybeUninit<u8>], AccessError> {
         let values: &mut [f32] = self;
-        // SAFETY: the memory of `deref_mut`, seen as bytes; callers write initialised data only, as the trait demands.
-        Ok(unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), size_of_val(values)) })
+        // SAFETY: the memory of `deref_mut`, seen as bytes; callers write initialised data only, as
+        // the trait demands.
+        Ok(unsafe {
+            std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), size_of_val(values))
+        })
     }
 
     fn memory(&self, _policy: AccessPolicy) -> Result<&[MaybeUninit<u8>], AccessError> {
@@ -114,7 +124,8 @@ impl AllocationController for Buffer {
     }
 }
 
-/// Fills every buffer with NaN before it is handed out: tests set it, so that a value a kernel forgets to write shows.
+/// Fills every buffer with NaN before it is handed out: tests set it, so that a value a kernel
+/// forgets to write shows.
 pub fn fill_with_junk(on: bool) {
     JUNK.store(on, Ordering::Relaxed);
 }

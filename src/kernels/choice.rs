@@ -7,8 +7,8 @@ thread_local! {
     static REFERENCES: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `work`, whose operations on this thread (and their backward passes) are the references in plain tensor operations: the
-/// same network without any of our kernels, to compare with.
+/// Runs `work`, whose operations on this thread (and their backward passes) are the references in
+/// plain tensor operations: the same network without any of our kernels, to compare with.
 pub fn with_references<T>(work: impl FnOnce() -> T) -> T {
     struct Restore(bool);
     impl Drop for Restore {

@@ -1,5 +1,6 @@
-//! How workgroups lie on NHWC memory, for shaders that do the same to every pixel: invocations along the channels first, as
-//! memory does, then along pixels. Each keeps its channel, and what belongs to that, for all of its pixels.
+//! How workgroups lie on NHWC memory, for shaders that do the same to every pixel: invocations
+//! along the channels first, as memory does, then along pixels. Each keeps its channel, and what
+//! belongs to that, for all of its pixels.
 
 use super::launch::Class;
 use minijinja::{Value, context};
@@ -64,7 +65,13 @@ impl Blocks {
         let (width, pixels) = (columns.units(channels), pixels as u32);
         let each = each.max(pixels.div_ceil(columns.lanes() * most));
         let size = columns.lanes() * each;
-        Self { width, pixels, size, count: pixels.div_ceil(size), tiles: width.div_ceil(columns.cols) }
+        Self {
+            width,
+            pixels,
+            size,
+            count: pixels.div_ceil(size),
+            tiles: width.div_ceil(columns.cols),
+        }
     }
 
     /// Workgroups of all blocks.
@@ -85,10 +92,20 @@ mod tests {
                     let columns = Columns::new(class, &[channels]);
                     let blocks = Blocks::new(columns, pixels, channels, 16, 1024);
                     assert!((1..=1024).contains(&blocks.count), "{columns:?}: {blocks:?}");
-                    assert!(blocks.size >= 16 * columns.lanes() && blocks.size.is_multiple_of(columns.lanes()));
+                    assert!(
+                        blocks.size >= 16 * columns.lanes()
+                            && blocks.size.is_multiple_of(columns.lanes())
+                    );
                     let pixels = pixels as u32;
-                    assert!(blocks.count * blocks.size >= pixels && (blocks.count - 1) * blocks.size < pixels, "{blocks:?}");
-                    assert!(columns.cols * columns.lanes() <= columns.wg && blocks.tiles * columns.cols >= blocks.width);
+                    assert!(
+                        blocks.count * blocks.size >= pixels
+                            && (blocks.count - 1) * blocks.size < pixels,
+                        "{blocks:?}"
+                    );
+                    assert!(
+                        columns.cols * columns.lanes() <= columns.wg
+                            && blocks.tiles * columns.cols >= blocks.width
+                    );
                 }
             }
         }

@@ -24,7 +24,8 @@ impl<'a, T: Copy> Matrix<'a, T> {
     }
 }
 
-/// out[i * out_rows + j] = factor * sum over l of a(i, l) * b(l, j), for i < m, j < n, l < k; on this thread alone.
+/// out[i * out_rows + j] = factor * sum over l of a(i, l) * b(l, j), for i < m, j < n, l < k; on
+/// this thread alone.
 pub(crate) fn product<T: Copy + From<f32> + 'static>(
     (m, n, k): (usize, usize, usize),
     factor: T,
@@ -38,9 +39,12 @@ pub(crate) fn product<T: Copy + From<f32> + 'static>(
     };
     assert!(reaches(a.values.len(), (m, a.rows), (k, a.cols)), "product: a is too short");
     assert!(reaches(b.values.len(), (k, b.rows), (n, b.cols)), "product: b is too short");
-    assert!(reaches(out.len(), (m, out_rows), (n, 1)) && (m <= 1 || out_rows >= n), "product: the result is too short");
-    // SAFETY: every element that the product reads or writes lies within its slice, as just checked; rows of the result don't
-    // overlap; strides are those of slices, so they fit isize.
+    assert!(
+        reaches(out.len(), (m, out_rows), (n, 1)) && (m <= 1 || out_rows >= n),
+        "product: the result is too short"
+    );
+    // SAFETY: every element that the product reads or writes lies within its slice, as just
+    // checked; rows of the result don't overlap; strides are those of slices, so they fit isize.
     unsafe {
         gemm::gemm(
             m,
@@ -84,11 +88,18 @@ mod tests {
             product((m, n, k), 0.5, a, b, &mut out, 10);
             for i in 0..m {
                 for j in 0..n {
-                    let want: f32 =
-                        (0..k).map(|l| 0.5 * a.values[i * a.rows + l * a.cols] * b.values[l * b.rows + j * b.cols]).sum();
+                    let want: f32 = (0..k)
+                        .map(|l| {
+                            0.5 * a.values[i * a.rows + l * a.cols]
+                                * b.values[l * b.rows + j * b.cols]
+                        })
+                        .sum();
                     assert!((out[i * 10 + j] - want).abs() < 1e-6, "{i}, {j}");
                 }
-                assert!(out.iter().skip(i * 10 + n).take(10 - n).all(|v| *v == 9.0), "wrote beside the result");
+                assert!(
+                    out.iter().skip(i * 10 + n).take(10 - n).all(|v| *v == 9.0),
+                    "wrote beside the result"
+                );
             }
         }
     }
@@ -105,6 +116,13 @@ mod tests {
     #[test]
     #[should_panic(expected = "b is too short")]
     fn a_short_operand_is_refused() {
-        product((2, 2, 2), 1.0, Matrix::new(&[0.0f32; 4], 2), Matrix::new(&[0.0; 3], 2), &mut [0.0; 4], 2);
+        product(
+            (2, 2, 2),
+            1.0,
+            Matrix::new(&[0.0f32; 4], 2),
+            Matrix::new(&[0.0; 3], 2),
+            &mut [0.0; 4],
+            2,
+        );
     }
 }

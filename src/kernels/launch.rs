@@ -1,8 +1,9 @@
 //! Launches of hand-written WGSL on cubecl's wgpu runtime.
 //!
-//! A launch gives buffers, all bound `read_write` (cubecl cuts inputs and outputs from the same wgpu buffers, which can't be bound twice in
-//! different ways), and an info block: a small uniform, bound last. cubecl keeps the info blocks of the last launches on the device, so that
-//! an equal one costs no write.
+//! A launch gives buffers, all bound `read_write` (cubecl cuts inputs and outputs from the same
+//! wgpu buffers, which can't be bound twice in different ways), and an info block: a small uniform,
+//! bound last. cubecl keeps the info blocks of the last launches on the device, so that an equal
+//! one costs no write.
 
 use super::plan;
 use super::profile;
@@ -18,8 +19,8 @@ use burn::cubecl::{CubeCount, CubeDim, Device as CubeDevice};
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-/// Memory traffic and arithmetic of one call: the fewest bytes read and written, floating-point operations of the direct algorithm (a
-/// multiply-add counts two; 0 where memory decides).
+/// Memory traffic and arithmetic of one call: the fewest bytes read and written, floating-point
+/// operations of the direct algorithm (a multiply-add counts two; 0 where memory decides).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Work {
     /// Bytes.
@@ -36,13 +37,16 @@ impl Work {
 
     /// Returns the same work on `buffers`, whose numbers may take other than four bytes.
     fn stored(self, buffers: &[&CubeTensor]) -> Self {
-        let sizes = buffers.iter().map(|tensor| (tensor.meta.shape().num_elements(), tensor.dtype.size()));
-        let (count, bytes) = sizes.fold((0, 0), |(count, bytes), (n, size)| (count + n, bytes + n * size));
+        let sizes =
+            buffers.iter().map(|tensor| (tensor.meta.shape().num_elements(), tensor.dtype.size()));
+        let (count, bytes) =
+            sizes.fold((0, 0), |(count, bytes), (n, size)| (count + n, bytes + n * size));
         Self { bytes: self.bytes * bytes as f64 / (size_of::<f32>() * count) as f64, ..self }
     }
 }
 
-/// Returns whether our WGSL can run where `tensor` is: on cubecl's wgpu runtime. (Other runtimes have the same type of tensor.)
+/// Returns whether our WGSL can run where `tensor` is: on cubecl's wgpu runtime. (Other runtimes
+/// have the same type of tensor.)
 pub(crate) fn on_wgpu(tensor: &CubeTensor) -> bool {
     matches!(tensor.device, CubeDevice::Wgpu(_))
 }
@@ -69,8 +73,8 @@ pub(crate) fn adapter_profile(tensor: &CubeTensor) -> Arc<Profile> {
     }
 }
 
-/// Launches a thread makes on a software adapter before it waits for it: cubecl's queue of 32 tasks spins while it is full, and the
-/// spinning thread takes a processor from the adapter's own.
+/// Launches a thread makes on a software adapter before it waits for it: cubecl's queue of 32 tasks
+/// spins while it is full, and the spinning thread takes a processor from the adapter's own.
 const AHEAD: usize = 16;
 
 /// Seconds of work, at worst, that are handed to a GPU in one submission.
@@ -83,12 +87,15 @@ thread_local! {
     static WAITING: RefCell<Option<(CubeDevice, f64)>> = const { RefCell::new(None) };
 }
 
-/// Submits what waits on `tensor`'s device if `work` would make it too much for one submission: drivers stop those that take long.
-/// Errors stay with the tensors, whose readers report them.
+/// Submits what waits on `tensor`'s device if `work` would make it too much for one submission:
+/// drivers stop those that take long. Errors stay with the tensors, whose readers report them.
 fn make_room(tensor: &CubeTensor, profile: &Profile, work: Work) {
     let seconds = profile.seconds(work.bytes, work.operations);
     WAITING.with_borrow_mut(|waiting| {
-        let before = waiting.take().filter(|(device, _)| *device == tensor.device).map_or(0.0, |(_, seconds)| seconds);
+        let before = waiting
+            .take()
+            .filter(|(device, _)| *device == tensor.device)
+            .map_or(0.0, |(_, seconds)| seconds);
         let full = fills(before, seconds);
         if full {
             let _ = tensor.client.flush();
@@ -97,9 +104,8 @@ fn make_room(tensor: &CubeTensor, profile: &Profile, work: Work) {
     });
 }
 
-/// Returns whether `seconds` of work are too much for a submission that holds `before` seconds already. One launch alone never
-/// is: it
-/// can't be cut.
+/// Returns whether `seconds` of work are too much for a submission that holds `before` seconds
+/// already. One launch alone never is: it can't be cut.
 fn fills(before: f64, seconds: f64) -> bool {
     before > 0.0 && before + seconds > SUBMISSION
 }
@@ -125,18 +131,21 @@ fn grid(n: usize) -> CubeCount {
     CubeCount::Static(x, y, z)
 }
 
-/// `info` as cubecl takes it, with zeros up to a multiple of 16 bytes, as whole registers of constants are bound.
+/// `info` as cubecl takes it, with zeros up to a multiple of 16 bytes, as whole registers of
+/// constants are bound.
 pub(super) fn words<I: bytemuck::Pod>(info: &I) -> Vec<u64> {
     let mut words = vec![0u64; size_of::<I>().div_ceil(16) * 2];
-    bytemuck::cast_slice_mut(&mut words)[..size_of::<I>()].copy_from_slice(bytemuck::bytes_of(info));
+    bytemuck::cast_slice_mut(&mut words)[..size_of::<I>()]
+        .copy_from_slice(bytemuck::bytes_of(info));
     words
 }
 
-/// Launches `workgroups` workgroups of `shader` on `buffers`, bound in their order, and on `info`. Profiles call it `name`;
-/// `work` is what it costs, by which submissions are cut.
+/// Launches `workgroups` workgroups of `shader` on `buffers`, bound in their order, and on `info`.
+/// Profiles call it `name`; `work` is what it costs, by which submissions are cut.
 ///
 /// # Panics
-/// If the number of buffers isn't the shader's, they lie on several devices, or the adapter lacks an extension that the shader needs.
+/// If the number of buffers isn't the shader's, they lie on several devices, or the adapter lacks
+/// an extension that the shader needs.
 pub(crate) fn launch<S: Shader>(
     name: &'static str,
     shader: S,
@@ -148,16 +157,25 @@ pub(crate) fn launch<S: Shader>(
     assert_eq!(buffers.len(), S::BUFFERS, "{name}: buffers of {shader:?}");
     let first = buffers[0];
     let own = adapter_profile(first);
-    assert!(buffers.iter().all(|buffer| buffer.device == first.device), "{name}: operands on several devices");
+    assert!(
+        buffers.iter().all(|buffer| buffer.device == first.device),
+        "{name}: operands on several devices"
+    );
     let work = work.stored(buffers);
     plan::launched(name, &shader, workgroups, buffers, info);
     if record::launched(name, &shader, buffers, work) {
         return;
     }
-    assert!(own.extensions.cover(shader.extensions()), "{name}: the adapter lacks {:?}", shader.extensions().names());
+    assert!(
+        own.extensions.cover(shader.extensions()),
+        "{name}: the adapter lacks {:?}",
+        shader.extensions().names()
+    );
     let run = |handles: Vec<Handle>| {
         let bindings = handles.into_iter().map(Handle::binding).collect();
-        let arguments = KernelArguments::new().with_buffers(bindings).with_info(MetadataBindingInfo::custom(words(info)));
+        let arguments = KernelArguments::new()
+            .with_buffers(bindings)
+            .with_info(MetadataBindingInfo::custom(words(info)));
         let kernel = SourceKernel::new(Source(shader), CubeDim::new_1d(shader.workgroup()));
         first.client.launch(Box::new(kernel), grid(workgroups), arguments);
     };
@@ -178,15 +196,25 @@ pub(crate) fn launch<S: Shader>(
 }
 
 /// A launch that counts its accesses, see [`traffic`].
-fn counted<S: Shader>(shader: &S, workgroups: usize, buffers: &[&CubeTensor], info: &S::Info, work: Work) {
+fn counted<S: Shader>(
+    shader: &S,
+    workgroups: usize,
+    buffers: &[&CubeTensor],
+    info: &S::Info,
+    work: Work,
+) {
     let (source, client) = (Counted::new(shader), &buffers[0].client);
     let counters = client.create_from_slice(&vec![0; 4 * source.bytes.len()]);
     let handles = buffers.iter().map(|tensor| tensor.handle.clone()).chain([counters.clone()]);
     let bindings = handles.map(Handle::binding).collect();
-    let arguments = KernelArguments::new().with_buffers(bindings).with_info(MetadataBindingInfo::custom(words(info)));
+    let arguments = KernelArguments::new()
+        .with_buffers(bindings)
+        .with_info(MetadataBindingInfo::custom(words(info)));
     let kernel = SourceKernel::new(source.clone(), CubeDim::new_1d(shader.workgroup()));
     client.launch(Box::new(kernel), grid(workgroups), arguments);
-    let counters = client.read_one(counters).unwrap_or_else(|e| panic!("{shader:?}: reading its counters: {e:?}"));
+    let counters = client
+        .read_one(counters)
+        .unwrap_or_else(|e| panic!("{shader:?}: reading its counters: {e:?}"));
     let counters: Vec<u32> = bytemuck::pod_collect_to_vec(&counters[..]);
     let (variant, bytes) = (format!("{shader:?}"), source.total(&counters, workgroups));
     traffic::add(Moved { kernel: S::FILE, variant, bytes, fewest: work.bytes });
@@ -206,7 +234,9 @@ mod tests {
     #[test]
     fn work_is_handed_over_before_it_is_too_much_for_one_submission() {
         assert!(!fills(0.0, 10.0 * SUBMISSION) && !fills(SUBMISSION / 2.0, SUBMISSION / 4.0));
-        assert!(fills(SUBMISSION / 2.0, 0.6 * SUBMISSION) && fills(10.0 * SUBMISSION, 0.1 * SUBMISSION));
+        assert!(
+            fills(SUBMISSION / 2.0, 0.6 * SUBMISSION) && fills(10.0 * SUBMISSION, 0.1 * SUBMISSION)
+        );
     }
 
     #[test]

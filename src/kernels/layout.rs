@@ -1,7 +1,8 @@
 //! Memory layout between convolutions.
 //!
-//! Tensors are logically `[B, C, H, W]` everywhere, over NHWC memory on every device: the convolutions leave it so, and every
-//! operation of this room keeps it. The operations here are those that Burn would otherwise carry out on NCHW memory.
+//! Tensors are logically `[B, C, H, W]` everywhere, over NHWC memory on every device: the
+//! convolutions leave it so, and every operation of this room keeps it. The operations here are
+//! those that Burn would otherwise carry out on NCHW memory.
 
 use super::buffers::Buffer;
 use super::record;
@@ -13,8 +14,8 @@ use burn_flex::FlexTensor;
 use std::cell::Cell;
 
 thread_local! {
-    /// Layout copies that kernels called from this thread had to make: a network that keeps its layout makes none but
-    /// those of its inputs.
+    /// Layout copies that kernels called from this thread had to make: a network that keeps its
+    /// layout makes none but those of its inputs.
     static COPIES: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -36,8 +37,8 @@ pub(super) fn to_nchw(x: Tensor<4>) -> Tensor<4> {
     x.permute([0, 3, 1, 2])
 }
 
-/// Two uses of one feature map. Their gradients are added up on NHWC memory; used twice as it is, `x` would have them added
-/// in NCHW order.
+/// Two uses of one feature map. Their gradients are added up on NHWC memory; used twice as it is,
+/// `x` would have them added in NCHW order.
 pub fn fork(x: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
     // The sum of both gradients.
     record::moves(|| sum_bytes(&x));
@@ -117,7 +118,10 @@ pub(crate) fn into_nhwc(mut tensor: CubeTensor) -> CubeTensor {
     let strides = tensor.meta.strides();
     // The stride of a dimension of size 1 is never used.
     let fits = |axis: usize, size: usize, stride: usize| size == 1 || strides[axis] == stride;
-    let dense = fits(1, c, 1) && fits(3, w, c) && fits(2, h, w * c) && fits(0, tensor.meta.shape()[0], h * w * c);
+    let dense = fits(1, c, 1)
+        && fits(3, w, c)
+        && fits(2, h, w * c)
+        && fits(0, tensor.meta.shape()[0], h * w * c);
     if dense {
         return tensor;
     }
@@ -128,7 +132,8 @@ pub(crate) fn into_nhwc(mut tensor: CubeTensor) -> CubeTensor {
     tensor
 }
 
-/// Whether `weight`, `[O, C, 1, 1]`, lies in memory as `[C, O]`, as the weights of Burn's linear layers do.
+/// Whether `weight`, `[O, C, 1, 1]`, lies in memory as `[C, O]`, as the weights of Burn's linear
+/// layers do.
 pub(crate) fn is_transposed(weight: &CubeTensor) -> bool {
     let (shape, strides) = (weight.meta.shape(), weight.meta.strides());
     let [out, channels, height, width] = [shape[0], shape[1], shape[2], shape[3]];
@@ -138,7 +143,8 @@ pub(crate) fn is_transposed(weight: &CubeTensor) -> bool {
 /// An uninitialised contiguous tensor beside `like`.
 pub(crate) fn empty(like: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
     let handle = like.client.empty(shape.num_elements() * dtype.size());
-    let tensor = CubeTensor::new_contiguous(like.client.clone(), like.device.clone(), shape, handle, dtype);
+    let tensor =
+        CubeTensor::new_contiguous(like.client.clone(), like.device.clone(), shape, handle, dtype);
     testing::junk(&tensor);
     tensor
 }
@@ -153,7 +159,8 @@ pub(crate) fn empty_nhwc_like(like: &CubeTensor) -> CubeTensor {
     empty_nhwc(like, dims(like))
 }
 
-/// Floats between the parts of a buffer that [`part`] cuts: WebGPU's largest offset alignment, 256 bytes.
+/// Floats between the parts of a buffer that [`part`] cuts: WebGPU's largest offset alignment, 256
+/// bytes.
 const PART_ALIGNMENT: usize = 64;
 
 /// Length of one part, rounded up so that every part may be bound on its own.
@@ -166,12 +173,22 @@ pub(crate) fn part(buffer: &CubeTensor, index: usize, shape: Shape) -> CubeTenso
     let len = buffer.meta.shape()[1];
     let parts = buffer.meta.shape()[0];
     let bytes = |floats: usize| (floats * size_of::<f32>()) as u64;
-    let handle =
-        buffer.handle.clone().offset_start(bytes(index * len)).offset_end(bytes((parts - index) * len - shape.num_elements()));
-    CubeTensor::new_contiguous(buffer.client.clone(), buffer.device.clone(), shape, handle, DType::F32)
+    let handle = buffer
+        .handle
+        .clone()
+        .offset_start(bytes(index * len))
+        .offset_end(bytes((parts - index) * len - shape.num_elements()));
+    CubeTensor::new_contiguous(
+        buffer.client.clone(),
+        buffer.device.clone(),
+        shape,
+        handle,
+        DType::F32,
+    )
 }
 
-/// An uninitialised tensor beside `like` and of its type, logically `dims` = `[B, C, H, W]`, in NHWC memory.
+/// An uninitialised tensor beside `like` and of its type, logically `dims` = `[B, C, H, W]`, in
+/// NHWC memory.
 pub(crate) fn empty_nhwc(like: &CubeTensor, [b, c, h, w]: [usize; 4]) -> CubeTensor {
     let mut tensor = empty(like, Shape::new([b, h, w, c]), like.dtype);
     tensor.meta.permute(&[0, 3, 1, 2]).expect("four axes");
@@ -184,7 +201,9 @@ pub(crate) fn empty_nhwc(like: &CubeTensor, [b, c, h, w]: [usize; 4]) -> CubeTen
 /// If it is neither f32 nor f16.
 pub(crate) fn elem(operation: &str, name: &str, tensor: &CubeTensor) -> Elem {
     let elem = Elem::of(tensor.dtype);
-    elem.unwrap_or_else(|| panic!("{operation}: {name} is {:?}, the WGSL kernel takes f32 or f16", tensor.dtype))
+    elem.unwrap_or_else(|| {
+        panic!("{operation}: {name} is {:?}, the WGSL kernel takes f32 or f16", tensor.dtype)
+    })
 }
 
 /// Checks that `tensor`, the operand `name` of `operation`, is of the type `elem`.

@@ -7,13 +7,19 @@ use super::precision::{self, Precision};
 use burn::nn::Linear;
 use burn::tensor::Tensor;
 
-/// `x` `[B, in, H, W]` over NHWC memory to `[B, out, H, W]` over NHWC memory, as a 1x1 convolution. `residual` `[B, out, H, W]`
-/// is added.
+/// `x` `[B, in, H, W]` over NHWC memory to `[B, out, H, W]` over NHWC memory, as a 1x1 convolution.
+/// `residual` `[B, out, H, W]` is added.
 pub fn linear(layer: &Linear, x: Tensor<4>, residual: Option<Tensor<4>>) -> Tensor<4> {
     if references() && precision::current() == Precision::F32 {
         return layout::add(layer.forward(x.permute([0, 2, 3, 1])).permute([0, 3, 1, 2]), residual);
     }
-    conv2d(x, kernel(layer), layer.bias.as_ref().map(|b| b.val()), residual, Conv2dOptions::same(1, 1))
+    conv2d(
+        x,
+        kernel(layer),
+        layer.bias.as_ref().map(|b| b.val()),
+        residual,
+        Conv2dOptions::same(1, 1),
+    )
 }
 
 /// The weights `[in, out]` as those of a 1x1 convolution, `[out, in, 1, 1]`.
@@ -24,9 +30,10 @@ fn kernel(layer: &Linear) -> Tensor<4> {
     weight.reshape([from, to, 1, 1]).permute([1, 0, 2, 3])
 }
 
-/// `x` `[B, in]` to `[B, out]`, plus `offset` `[B, out]`, if there is one: on the CPU backend Burn's matrix product; on wgpu devices
-/// a convolution of one pixel (without autotune, Burn's product there is a naive one, and three more shaders to compile). The vectors stay
-/// f32 in half precision, in which the factors of the product are rounded.
+/// `x` `[B, in]` to `[B, out]`, plus `offset` `[B, out]`, if there is one: on the CPU backend
+/// Burn's matrix product; on wgpu devices a convolution of one pixel (without autotune, Burn's
+/// product there is a naive one, and three more shaders to compile). The vectors stay f32 in half
+/// precision, in which the factors of the product are rounded.
 pub fn dense(layer: &Linear, x: Tensor<2>, offset: Option<Tensor<2>>) -> Tensor<2> {
     let [batch, from] = x.dims();
     if references() || cpu_kernels(&x.device()) {
@@ -45,7 +52,13 @@ pub fn dense(layer: &Linear, x: Tensor<2>, offset: Option<Tensor<2>>) -> Tensor<
         offset.reshape([batch, to, 1, 1])
     });
     let bias = layer.bias.as_ref().map(|b| b.val());
-    let y = conv2d::product(x.reshape([batch, from, 1, 1]), kernel(layer), bias, offset, Conv2dOptions::same(1, 1));
+    let y = conv2d::product(
+        x.reshape([batch, from, 1, 1]),
+        kernel(layer),
+        bias,
+        offset,
+        Conv2dOptions::same(1, 1),
+    );
     let to = y.dims()[1];
     y.reshape([batch, to])
 }

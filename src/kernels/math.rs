@@ -6,8 +6,9 @@ pub fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// e^x in f32 by Cody-Waite reduction and a degree-6 polynomial: within 2 ulp for x in [-87, 88]; beyond, the value at the
-/// nearer end, for NaN NaN. Free of branches and calls, so that loops over it vectorise.
+/// e^x in f32 by Cody-Waite reduction and a degree-6 polynomial: within 2 ulp for x in [-87, 88];
+/// beyond, the value at the nearer end, for NaN NaN. Free of branches and calls, so that loops over
+/// it vectorise.
 #[inline(always)]
 pub fn exp<const FMA: bool>(x: f32) -> f32 {
     const LN2_HIGH: f32 = 0.693_359_4;
@@ -36,8 +37,9 @@ pub fn sigmoid<const FMA: bool>(x: f32) -> f32 {
     1.0 / (1.0 + exp::<FMA>(-x))
 }
 
-/// 32 pseudo-random bits of (`key`, `index`): two rounds of PCG's output permutation (Jarzynski and Olano, "Hash
-/// Functions for GPU Rendering", 2020). The shaders hold the same lines; integers only, so every backend agrees.
+/// 32 pseudo-random bits of (`key`, `index`): two rounds of PCG's output permutation (Jarzynski and
+/// Olano, "Hash Functions for GPU Rendering", 2020). The shaders hold the same lines; integers
+/// only, so every backend agrees.
 #[inline(always)]
 pub fn hash(key: [u32; 2], index: u32) -> u32 {
     pcg(pcg(index ^ key[0]) ^ key[1])
@@ -74,7 +76,8 @@ mod tests {
     fn hash_is_uniform_enough_for_dropout() {
         let n = 1 << 16;
         for key in [[0, 0], [1, 0], [0, 1], [0xdead_beef, 7]] {
-            let kept = (0..n).filter(|&i| hash(key, i) >= u32::MAX / 10).count() as f64 / f64::from(n);
+            let kept =
+                (0..n).filter(|&i| hash(key, i) >= u32::MAX / 10).count() as f64 / f64::from(n);
             // Binomial deviation sqrt(.09 / 65536) = 0.0012; five of them.
             assert!((kept - 0.9).abs() < 0.006, "{kept}");
         }

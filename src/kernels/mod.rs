@@ -1,8 +1,10 @@
-//! Operations with hand-written kernels: one public function each, a reference in plain tensor operations beside it.
+//! Operations with hand-written kernels: one public function each, a reference in plain tensor
+//! operations beside it.
 //!
-//! Every operation is a folder: mod.rs (the function, its inputs, one trait with a forward and a backward pass), reference.rs (the
-//! trait's default body, for any backend), autodiff.rs (its node in the graph, where it is differentiable), cpu.rs (Burn's CPU
-//! backend), wgsl.rs (cubecl on wgpu) and cases.rs, its entry in the [`catalog`]. A new operation is a folder, its shaders and a line
+//! Every operation is a folder: mod.rs (the function, its inputs, one trait with a forward and a
+//! backward pass), reference.rs (the trait's default body, for any backend), autodiff.rs (its node
+//! in the graph, where it is differentiable), cpu.rs (Burn's CPU backend), wgsl.rs (cubecl on wgpu)
+//! and cases.rs, its entry in the [`catalog`]. A new operation is a folder, its shaders and a line
 //! there: the self test, the benchmark, the tests and the checks of shaders then include it.
 //!
 //! Only this room knows WGSL, cubecl and the primitives of Burn's backends.

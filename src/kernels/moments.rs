@@ -2,10 +2,12 @@
 
 use super::simd::{LANES, Lanes, Loop, blocks, load, store};
 
-/// Pixels that are worked on together: their values stay in the first-level cache, and their sums are f32.
+/// Pixels that are worked on together: their values stay in the first-level cache, and their sums
+/// are f32.
 pub(crate) const TILE: usize = 64;
 
-/// Something near each channel's mean, that of a few of the pixels `x` `[pixels, channels]`: sums about it don't cancel.
+/// Something near each channel's mean, that of a few of the pixels `x` `[pixels, channels]`: sums
+/// about it don't cancel.
 #[inline(always)]
 pub(crate) fn pivots(x: &[f32], channels: usize) -> Vec<f32> {
     const PIXELS: usize = 8;

@@ -30,7 +30,10 @@ impl<B: Backend> Optional<B> {
     }
 
     /// Returns the same, its tensor by `change`.
-    pub fn map<To: Backend>(self, change: impl FnOnce(FloatTensor<B>) -> FloatTensor<To>) -> Optional<To> {
+    pub fn map<To: Backend>(
+        self,
+        change: impl FnOnce(FloatTensor<B>) -> FloatTensor<To>,
+    ) -> Optional<To> {
         Optional::new(self.into_option().map(change))
     }
 

@@ -1,13 +1,16 @@
-//! Mixed precision (Micikevicius et al. 2018, arXiv 1710.03740): products take f16 factors and add up in f32.
+//! Mixed precision (Micikevicius et al. 2018, arXiv 1710.03740): products take f16 factors and add
+//! up in f32.
 //!
 //! In half precision every feature map is one of f16. How, depends on the device:
 //!
-//! - adapters with the extension f16 store it so, which halves the bytes of everything that reads and writes maps;
+//! - adapters with the extension f16 store it so, which halves the bytes of everything that reads
+//!   and writes maps;
 //! - on others it stays f32, and the shaders of products round its numbers as they read them;
-//! - the CPU backend, which has no f16 products, keeps f32 tensors whose numbers are those that f16 has: it tells what training in half
-//!   precision comes to, and is no faster.
+//! - the CPU backend, which has no f16 products, keeps f32 tensors whose numbers are those that f16
+//!   has: it tells what training in half precision comes to, and is no faster.
 //!
-//! Weights, moments, averages, statistics of norms, losses, gradients of parameters and vectors (z, the embedding of t) are f32 everywhere.
+//! Weights, moments, averages, statistics of norms, losses, gradients of parameters and vectors (z,
+//! the embedding of t) are f32 everywhere.
 
 use super::autodiff::{CheckpointStrategy, Checkpointer, Saved, node};
 use super::buffers::Buffer;
@@ -38,7 +41,8 @@ thread_local! {
     static CURRENT: Cell<Precision> = const { Cell::new(Precision::F32) };
 }
 
-/// Runs `work`, whose operations on this thread compute in `precision`. Their backward passes do too, wherever they run.
+/// Runs `work`, whose operations on this thread compute in `precision`. Their backward passes do
+/// too, wherever they run.
 pub fn autocast<T>(precision: Precision, work: impl FnOnce() -> T) -> T {
     struct Restore(Precision);
     impl Drop for Restore {
@@ -68,7 +72,8 @@ pub(crate) fn map(x: Tensor<4>) -> Tensor<4> {
     through(x, Role::Map)
 }
 
-/// `x` as a factor of a product that stays f32 in memory; its gradient stays as it is. (The shaders of products round for themselves.)
+/// `x` as a factor of a product that stays f32 in memory; its gradient stays as it is. (The shaders
+/// of products round for themselves.)
 pub(crate) fn factor<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     through(x, Role::Factor)
 }
@@ -138,12 +143,14 @@ impl Half for Flex {
         let dense = x.layout().start_offset() == 0 && x.storage::<f32>().len() == count;
         let x = if dense { x } else { x.to_contiguous() };
         let mut rounded = Buffer::new(count);
-        rounded.par_chunks_mut(TASK).zip(x.storage::<f32>().par_chunks(TASK)).for_each(|(to, from)| {
-            let mut halves = [f16::ZERO; TASK];
-            let halves = &mut halves[..from.len()];
-            halves.convert_from_f32_slice(from);
-            halves.convert_to_f32_slice(to);
-        });
+        rounded.par_chunks_mut(TASK).zip(x.storage::<f32>().par_chunks(TASK)).for_each(
+            |(to, from)| {
+                let mut halves = [f16::ZERO; TASK];
+                let halves = &mut halves[..from.len()];
+                halves.convert_from_f32_slice(from);
+                halves.convert_to_f32_slice(to);
+            },
+        );
         rounded.laid_out(x.layout().clone())
     }
 
@@ -157,10 +164,19 @@ impl Half for Flex {
 struct Rounded(Role, FloatDType);
 
 impl<B: Half> Saved<B> for Rounded {
-    fn gradients(self, dy: FloatTensor<B>, _: &[bool], _: &mut Checkpointer) -> Vec<Option<FloatTensor<B>>> {
+    fn gradients(
+        self,
+        dy: FloatTensor<B>,
+        _: &[bool],
+        _: &mut Checkpointer,
+    ) -> Vec<Option<FloatTensor<B>>> {
         let Self(role, dtype) = self;
         let dy = if role == Role::Factor { dy } else { B::half(dy, Role::Map) };
-        vec![Some(if FloatDType::from(dy.dtype()) == dtype { dy } else { B::float_cast(dy, dtype) })]
+        vec![Some(if FloatDType::from(dy.dtype()) == dtype {
+            dy
+        } else {
+            B::float_cast(dy, dtype)
+        })]
     }
 }
 
@@ -170,7 +186,13 @@ impl<B: Half, C: CheckpointStrategy> Half for Autodiff<B, C> {
             return x;
         }
         let (inner, dtype) = (x.clone().into_primitive(), x.dtype().into());
-        node::<B, C, _, _, 1, 0>([&x], [], || (B::half(inner, role), ()), |_, _, ()| Rounded(role, dtype)).0
+        node::<B, C, _, _, 1, 0>(
+            [&x],
+            [],
+            || (B::half(inner, role), ()),
+            |_, _, ()| Rounded(role, dtype),
+        )
+        .0
     }
 
     fn changes(x: &FloatTensor<Self>, role: Role) -> bool {

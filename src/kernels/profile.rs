@@ -1,10 +1,12 @@
-//! Which kernels ran, how often and for how long: on wgpu devices by cubecl's launch observer, on the CPU by timers in our
-//! own kernels.
+//! Which kernels ran, how often and for how long: on wgpu devices by cubecl's launch observer, on
+//! the CPU by timers in our own kernels.
 
 use super::launch::Work;
 use super::record;
 use burn::cubecl::config::{TypeNameFormatLevel, type_name_format};
-use burn::cubecl::logging::{Duration as Span, LaunchObservation, LaunchObserver, TimingMethod, TimingRequest};
+use burn::cubecl::logging::{
+    Duration as Span, LaunchObservation, LaunchObserver, TimingMethod, TimingRequest,
+};
 use burn::tensor::Device;
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -26,8 +28,8 @@ pub struct Kernel {
 pub struct Profile {
     /// In alphabetical order.
     pub kernels: BTreeMap<String, Kernel>,
-    /// Whether all times come from the device's own clock (wgpu timestamp queries); otherwise they are the host's, and on
-    /// wgpu include submission.
+    /// Whether all times come from the device's own clock (wgpu timestamp queries); otherwise they
+    /// are the host's, and on wgpu include submission.
     pub device_clock: bool,
 }
 
@@ -43,8 +45,8 @@ impl Profile {
     }
 }
 
-/// Counts the kernels of `work`; with `timed` also their times, each kernel waited for: the sum is no measure of `work`.
-/// One observation at a time in a process.
+/// Counts the kernels of `work`; with `timed` also their times, each kernel waited for: the sum is
+/// no measure of `work`. One observation at a time in a process.
 pub fn observe<T>(timed: bool, work: impl FnOnce() -> T) -> (T, Profile) {
     let _one = alone();
     table().clear();
@@ -62,9 +64,9 @@ pub fn observe<T>(timed: bool, work: impl FnOnce() -> T) -> (T, Profile) {
     (out, Profile { kernels, device_clock })
 }
 
-/// Bytes that the allocator of `device` has held on it at most so far: the sum of its pools' peaks, which they need not have
-/// reached together, and never less than what it holds now (in use or kept for reuse). `None` for the CPU backend,
-/// whose memory is the process's.
+/// Bytes that the allocator of `device` has held on it at most so far: the sum of its pools' peaks,
+/// which they need not have reached together, and never less than what it holds now (in use or kept
+/// for reuse). `None` for the CPU backend, whose memory is the process's.
 pub fn memory(device: &Device) -> Option<u64> {
     let device = device.clone().inner();
     let now = device.memory_pool_usage()?.bytes_reserved;
@@ -93,7 +95,8 @@ fn table() -> MutexGuard<'static, BTreeMap<&'static str, Kernel>> {
     lock(&TABLE)
 }
 
-/// Measures a CPU kernel, which costs `work`, from here to the end of the scope that holds it; next to nothing where nobody observes.
+/// Measures a CPU kernel, which costs `work`, from here to the end of the scope that holds it; next
+/// to nothing where nobody observes.
 #[must_use]
 pub(crate) fn timer(name: &'static str, work: impl FnOnce() -> Work) -> Option<Timer> {
     record::called(name, work);
@@ -115,7 +118,8 @@ impl Drop for Timer {
 }
 
 thread_local! {
-    /// What the shader that is being launched is called; cubecl knows hand-written ones by their Rust type only.
+    /// What the shader that is being launched is called; cubecl knows hand-written ones by their
+    /// Rust type only.
     static SHADER: Cell<Option<&'static str>> = const { Cell::new(None) };
 }
 
@@ -145,7 +149,9 @@ struct Observer {
 
 impl Observer {
     fn with(&self, kernel: &'static str, update: impl FnOnce(&mut Kernel)) {
-        let name = SHADER.get().map_or_else(|| type_name_format(kernel, TypeNameFormatLevel::Short), str::to_owned);
+        let name = SHADER
+            .get()
+            .map_or_else(|| type_name_format(kernel, TypeNameFormatLevel::Short), str::to_owned);
         update(lock(&self.gpu).kernels.entry(name).or_default());
     }
 }

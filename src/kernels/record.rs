@@ -1,8 +1,10 @@
-//! What a piece of work launches, in order, with what each launch costs and what lives on the device: without computing it.
+//! What a piece of work launches, in order, with what each launch costs and what lives on the
+//! device: without computing it.
 //!
-//! The code that is recorded is the code that computes. Our own launches are noted and left out; Burn's are compiled and left out (cubecl's
-//! dry run), and memory that nothing is done to is never backed. So a step can be recorded that no memory here would hold, with the
-//! kernels of a card that isn't here.
+//! The code that is recorded is the code that computes. Our own launches are noted and left out;
+//! Burn's are compiled and left out (cubecl's dry run), and memory that nothing is done to is never
+//! backed. So a step can be recorded that no memory here would hold, with the kernels of a card
+//! that isn't here.
 
 use super::launch::Work;
 use super::shader::Shader;
@@ -39,8 +41,8 @@ pub struct Launch {
 pub struct Recording {
     /// In their order.
     pub launches: Vec<Launch>,
-    /// Most bytes of tensors on an adapter that lived at a time: of those that launches of our own were given, looked at when one is made.
-    /// (Not what the allocator keeps beside them.)
+    /// Most bytes of tensors on an adapter that lived at a time: of those that launches of our own
+    /// were given, looked at when one is made. (Not what the allocator keeps beside them.)
     pub live_bytes: u64,
     /// The same as cubecl's allocator counts them, at Burn's launches too; 0 where nothing ran.
     pub used_bytes: u64,
@@ -60,7 +62,8 @@ struct Held {
 }
 
 impl Held {
-    /// `largest` is the most that the allocator takes: what is larger has no place in its pools, which hold on to all others.
+    /// `largest` is the most that the allocator takes: what is larger has no place in its pools,
+    /// which hold on to all others.
     fn new(binding: &BufferBinding, largest: u64) -> Self {
         let (bytes, memory) = (binding.size(), binding.memory.downgrade());
         let held: Box<dyn Fn() -> bool> = match bytes > largest {
@@ -82,7 +85,8 @@ struct Recorder {
     client: Option<Client>,
 }
 
-/// Notes what the allocator has in use, where it runs. (Asking lets go of what was queued for earlier launches.)
+/// Notes what the allocator has in use, where it runs. (Asking lets go of what was queued for
+/// earlier launches.)
 fn ask_allocator(client: &Client) {
     let used = client.memory_report(MemoryScope::Device).usage().bytes_in_use;
     RECORDER.with_borrow_mut(|recorder| {
@@ -119,12 +123,22 @@ pub(crate) fn called(name: &'static str, work: impl FnOnce() -> Work) {
 /// Notes what a launch of Burn's, yet to come, moves: the backward pass of what is called here.
 pub(crate) fn moves(bytes: impl FnOnce() -> f64) {
     if RECORDER.with_borrow(Option::is_some) {
-        add(Launch { name: BURN, shader: None, work: Work { bytes: bytes(), operations: 0.0 }, launches: 0 });
+        add(Launch {
+            name: BURN,
+            shader: None,
+            work: Work { bytes: bytes(), operations: 0.0 },
+            launches: 0,
+        });
     }
 }
 
 /// Notes a launch of `shader` and what is alive at it. Returns whether it is to be left out.
-pub(crate) fn launched<S: Shader>(name: &'static str, shader: &S, buffers: &[&CubeTensor], work: Work) -> bool {
+pub(crate) fn launched<S: Shader>(
+    name: &'static str,
+    shader: &S,
+    buffers: &[&CubeTensor],
+    work: Work,
+) -> bool {
     if RECORDER.with_borrow(Option::is_none) {
         return false;
     }
@@ -139,7 +153,8 @@ pub(crate) fn launched<S: Shader>(name: &'static str, shader: &S, buffers: &[&Cu
             held.entry(binding.memory.id().value).or_insert_with(|| Held::new(&binding, largest));
         }
         held.retain(|_, tensor| (tensor.held)());
-        recording.live_bytes = recording.live_bytes.max(held.values().map(|tensor| tensor.bytes).sum());
+        recording.live_bytes =
+            recording.live_bytes.max(held.values().map(|tensor| tensor.bytes).sum());
     });
     dry()
 }
@@ -154,28 +169,42 @@ impl LaunchObserver for Burns {
             return;
         }
         add(Launch { name: BURN, shader: None, work: Work::default(), launches: 1 });
-        let client = RECORDER.with_borrow(|recorder| recorder.as_ref().filter(|recorder| !recorder.dry)?.client.clone());
+        let client = RECORDER.with_borrow(|recorder| {
+            recorder.as_ref().filter(|recorder| !recorder.dry)?.client.clone()
+        });
         if let Some(client) = client {
             ask_allocator(&client);
         }
     }
 }
 
-/// Records the launches of `work` on this thread, after `prepare`, and leaves them out: whatever is read of the device afterwards is
-/// without meaning. Kernels are those for `profile`. Every launch of this process is left out meanwhile, on all threads.
+/// Records the launches of `work` on this thread, after `prepare`, and leaves them out: whatever is
+/// read of the device afterwards is without meaning. Kernels are those for `profile`. Every launch
+/// of this process is left out meanwhile, on all threads.
 ///
 /// `prepare` runs in the same way; what it leaves counts as alive.
-pub fn record<T, U>(profile: Profile, prepare: impl FnOnce() -> T, work: impl FnOnce(T) -> U) -> (U, Recording) {
+pub fn record<T, U>(
+    profile: Profile,
+    prepare: impl FnOnce() -> T,
+    work: impl FnOnce(T) -> U,
+) -> (U, Recording) {
     let _dry = DryRun::new();
     testing::with_profile(profile, || recorded(true, prepare, work))
 }
 
 /// As [`record`], but computes: for backends that can't leave anything out, and for comparison.
-pub fn record_running<T, U>(prepare: impl FnOnce() -> T, work: impl FnOnce(T) -> U) -> (U, Recording) {
+pub fn record_running<T, U>(
+    prepare: impl FnOnce() -> T,
+    work: impl FnOnce(T) -> U,
+) -> (U, Recording) {
     recorded(false, prepare, work)
 }
 
-fn recorded<T, U>(dry: bool, prepare: impl FnOnce() -> T, work: impl FnOnce(T) -> U) -> (U, Recording) {
+fn recorded<T, U>(
+    dry: bool,
+    prepare: impl FnOnce() -> T,
+    work: impl FnOnce(T) -> U,
+) -> (U, Recording) {
     struct End;
     impl Drop for End {
         fn drop(&mut self) {

@@ -1,4 +1,5 @@
-//! What describes a hand-written shader: its text, its info block, its buffers and the extensions that it needs.
+//! What describes a hand-written shader: its text, its info block, its buffers and the extensions
+//! that it needs.
 
 use super::template::render;
 use crate::device::Extensions;
@@ -58,7 +59,8 @@ impl Types {
     pub const F32: Self = Self { elem: Elem::F32, acc: Elem::F32, factors: Elem::F32 };
     /// Feature maps in f16, sums in f32.
     pub const F16: Self = Self { elem: Elem::F16, acc: Elem::F32, factors: Elem::F16 };
-    /// Feature maps in f32, factors rounded to f16 as they are read: for adapters without that type.
+    /// Feature maps in f32, factors rounded to f16 as they are read: for adapters without that
+    /// type.
     pub const ROUNDED: Self = Self { elem: Elem::F32, acc: Elem::F32, factors: Elem::F16 };
     /// All that shaders are filled with.
     pub const ALL: [Self; 2] = [Self::F32, Self::F16];
@@ -70,16 +72,19 @@ impl Types {
         Self::product(elem, elem)
     }
 
-    /// Returns the types for products of feature maps of `elem`, their factors rounded to `factors` at least.
+    /// Returns the types for products of feature maps of `elem`, their factors rounded to `factors`
+    /// at least.
     pub fn product(elem: Elem, factors: Elem) -> Self {
         let factors = if elem == Elem::F16 { elem } else { factors };
         Self { elem, acc: Elem::F32, factors }
     }
 }
 
-/// An info block: what a shader reads as `var<uniform> info: Info`, whose fields and types it repeats. Made by `info!`.
+/// An info block: what a shader reads as `var<uniform> info: Info`, whose fields and types it
+/// repeats. Made by `info!`.
 pub trait Info: Pod {
-    /// Returns names and WGSL types of the fields, in their order: a test compares them with the text of every shader.
+    /// Returns names and WGSL types of the fields, in their order: a test compares them with the
+    /// text of every shader.
     fn fields() -> Vec<(&'static str, String)>;
 }
 
@@ -108,8 +113,9 @@ impl<const N: usize> InfoField for [[i32; 4]; N] {
     }
 }
 
-/// Declares info blocks: plain structs of u32, f32 and arrays of four i32, laid out as WGSL lays out a uniform of the same fields. One alone
-/// may leave the length of an array open: it is packed, as bytemuck wants it then, and its fields lie as they would otherwise.
+/// Declares info blocks: plain structs of u32, f32 and arrays of four i32, laid out as WGSL lays
+/// out a uniform of the same fields. One alone may leave the length of an array open: it is packed,
+/// as bytemuck wants it then, and its fields lie as they would otherwise.
 macro_rules! info {
     ($(#[$about:meta])* struct $name:ident<const $len:ident: usize> { $($(#[$note:meta])* $field:ident: $kind:ty),* $(,)? }) => {
         $(#[$about])*
@@ -168,7 +174,8 @@ pub trait Shader: Copy + Debug + Eq + Hash + Send + Sync + 'static {
         Extensions { f16: [elem, acc].contains(&Elem::F16), ..Extensions::default() }
     }
 
-    /// Returns the multiply-adds of an invocation in one round of each loop that makes them; none where memory decides.
+    /// Returns the multiply-adds of an invocation in one round of each loop that makes them; none
+    /// where memory decides.
     fn multiply_adds(&self) -> Vec<u32> {
         Vec::new()
     }
@@ -181,8 +188,8 @@ pub trait Shader: Copy + Debug + Eq + Hash + Send + Sync + 'static {
     }
 }
 
-/// A shader as a kernel of cubecl. Its id holds all template values, and says that nothing is checked for it: neither indices nor
-/// that loops end.
+/// A shader as a kernel of cubecl. Its id holds all template values, and says that nothing is
+/// checked for it: neither indices nor that loops end.
 pub(super) struct Source<S>(pub S);
 
 impl<S: Shader> KernelSource for Source<S> {
@@ -214,7 +221,8 @@ pub struct Filled {
     pub buffers: usize,
     /// What it needs.
     pub extensions: Extensions,
-    /// Multiply-adds of an invocation in one round of each loop that makes them; none where memory decides.
+    /// Multiply-adds of an invocation in one round of each loop that makes them; none where memory
+    /// decides.
     pub multiply_adds: Vec<u32>,
     /// Names and types of the info block's fields, as the program writes them.
     pub info: Vec<(&'static str, String)>,
@@ -249,7 +257,10 @@ mod tests {
     fn info_blocks_know_their_fields() {
         let fields = Example::fields();
         let want = [("count", "u32"), ("eps", "f32"), ("tap", "array<vec4<i32>, 3>")];
-        assert_eq!(fields.iter().map(|(name, kind)| (*name, kind.as_str())).collect::<Vec<_>>(), want);
+        assert_eq!(
+            fields.iter().map(|(name, kind)| (*name, kind.as_str())).collect::<Vec<_>>(),
+            want
+        );
         assert_eq!(size_of::<Example>(), 2 * 4 + 3 * 16);
     }
 

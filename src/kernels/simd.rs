@@ -4,13 +4,14 @@ use pulp::{Simd, WithSimd};
 use std::any::TypeId;
 use std::sync::OnceLock;
 
-/// A loop worth compiling several times. `run` must be marked `#[inline(always)]`, and so must what it calls: code that isn't
-/// inlined is compiled for the plain instruction set. (That is why this is a trait and no closure: nothing can force a
-/// closure to be inlined.)
+/// A loop worth compiling several times. `run` must be marked `#[inline(always)]`, and so must what
+/// it calls: code that isn't inlined is compiled for the plain instruction set. (That is why this
+/// is a trait and no closure: nothing can force a closure to be inlined.)
 pub(crate) trait Loop<A> {
     type Output;
 
-    /// `FMA` says whether [`f32::mul_add`] is one instruction here; elsewhere it would be a library call.
+    /// `FMA` says whether [`f32::mul_add`] is one instruction here; elsewhere it would be a library
+    /// call.
     fn run<const FMA: bool>(arguments: A) -> Self::Output;
 }
 
@@ -23,7 +24,11 @@ pub(crate) fn vectorised<L: Loop<A>, A>(arguments: A) -> L::Output {
 
         #[inline(always)]
         fn with_simd<S: Simd>(self, _simd: S) -> L::Output {
-            if TypeId::of::<S>() == TypeId::of::<pulp::Scalar128b>() { L::run::<false>(self.1) } else { L::run::<true>(self.1) }
+            if TypeId::of::<S>() == TypeId::of::<pulp::Scalar128b>() {
+                L::run::<false>(self.1)
+            } else {
+                L::run::<true>(self.1)
+            }
         }
     }
     Path::best().run(Call::<L, A>(std::marker::PhantomData, arguments))
@@ -85,7 +90,8 @@ impl Path {
     /// What this machine has, fastest first; never empty.
     pub fn available() -> impl Iterator<Item = Self> {
         #[cfg(target_arch = "x86_64")]
-        let fast = [pulp::x86::V4::try_new().map(Self::Avx512), pulp::x86::V3::try_new().map(Self::Avx2)];
+        let fast =
+            [pulp::x86::V4::try_new().map(Self::Avx512), pulp::x86::V3::try_new().map(Self::Avx2)];
         #[cfg(target_arch = "aarch64")]
         let fast = [pulp::aarch64::Neon::try_new().map(Self::Neon)];
         #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
@@ -95,17 +101,24 @@ impl Path {
 
     /// The fastest path of this machine, unless [`Path::force`] chose another.
     pub fn best() -> Self {
-        FORCED.get().copied().or_else(|| Self::available().next()).unwrap_or(Self::Plain(pulp::Scalar128b))
+        FORCED
+            .get()
+            .copied()
+            .or_else(|| Self::available().next())
+            .unwrap_or(Self::Plain(pulp::Scalar128b))
     }
 
-    /// Makes [`Path::best`] return the path called `name` for the rest of the process: "avx512", "avx2", "neon" or "plain".
+    /// Makes [`Path::best`] return the path called `name` for the rest of the process: "avx512",
+    /// "avx2", "neon" or "plain".
     ///
     /// # Errors
     /// If this machine has no such path, or one was forced before; names those that it has.
     pub fn force(name: &str) -> Result<(), String> {
         let names = || Self::available().map(Self::name).collect::<Vec<_>>().join(", ");
         let path = Self::available().find(|path| path.name() == name);
-        let path = path.ok_or_else(|| format!("no SIMD path {name:?} on this machine, which has {}", names()))?;
+        let path = path.ok_or_else(|| {
+            format!("no SIMD path {name:?} on this machine, which has {}", names())
+        })?;
         FORCED.set(path).map_err(|_| "a SIMD path was forced before".to_owned())
     }
 
@@ -146,7 +159,8 @@ impl Path {
     }
 }
 
-/// a * b + c. Plain code rounds twice: without the instruction, a fused multiply-add is a library call.
+/// a * b + c. Plain code rounds twice: without the instruction, a fused multiply-add is a library
+/// call.
 #[inline(always)]
 pub(crate) fn mul_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
     if TypeId::of::<S>() == TypeId::of::<pulp::Scalar128b>() {

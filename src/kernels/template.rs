@@ -1,5 +1,6 @@
-//! Templates of shaders: the files under shaders/ in Jinja's syntax, so that tile sizes are constants, register blocks are written
-//! out, and what several shaders hold stands once, under shaders/shared/.
+//! Templates of shaders: the files under shaders/ in Jinja's syntax, so that tile sizes are
+//! constants, register blocks are written out, and what several shaders hold stands once, under
+//! shaders/shared/.
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, State, UndefinedBehavior, Value};
@@ -8,12 +9,18 @@ use std::sync::LazyLock;
 /// What templates include or import, by the name they call it.
 const SHARED: &[(&str, &str)] = &[
     ("shared/ada_gn_info.wgsl", include_str!("../../shaders/shared/ada_gn_info.wgsl")),
-    ("shared/attention_backward.wgsl", include_str!("../../shaders/shared/attention_backward.wgsl")),
+    (
+        "shared/attention_backward.wgsl",
+        include_str!("../../shaders/shared/attention_backward.wgsl"),
+    ),
     ("shared/attention_rows.wgsl", include_str!("../../shaders/shared/attention_rows.wgsl")),
     ("shared/attention_tiles.wgsl", include_str!("../../shaders/shared/attention_tiles.wgsl")),
     ("shared/columns.wgsl", include_str!("../../shaders/shared/columns.wgsl")),
     ("shared/conv2d_operands.wgsl", include_str!("../../shaders/shared/conv2d_operands.wgsl")),
-    ("shared/conv2d_weights_operands.wgsl", include_str!("../../shaders/shared/conv2d_weights_operands.wgsl")),
+    (
+        "shared/conv2d_weights_operands.wgsl",
+        include_str!("../../shaders/shared/conv2d_weights_operands.wgsl"),
+    ),
     ("shared/dropout.wgsl", include_str!("../../shaders/shared/dropout.wgsl")),
     ("shared/four.wgsl", include_str!("../../shaders/shared/four.wgsl")),
     ("shared/matrix_product.wgsl", include_str!("../../shaders/shared/matrix_product.wgsl")),
@@ -28,21 +35,31 @@ const SHARED: &[(&str, &str)] = &[
 /// The WGSL text of template `text` with `values`.
 ///
 /// # Panics
-/// If the template is malformed or uses a value that isn't given (a test renders every variant of the catalogue).
+/// If the template is malformed or uses a value that isn't given (a test renders every variant of
+/// the catalogue).
 pub(crate) fn render(text: &str, values: Value) -> String {
-    ENVIRONMENT.render_str(text, values).unwrap_or_else(|e| panic!("the template of a shader: {e:#}"))
+    ENVIRONMENT
+        .render_str(text, values)
+        .unwrap_or_else(|e| panic!("the template of a shader: {e:#}"))
 }
 
 /// Jinja with our syntax, functions and shared templates.
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().expect("Jinja's own syntax"));
+    environment.set_syntax(
+        SyntaxConfig::builder()
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .build()
+            .expect("Jinja's own syntax"),
+    );
     // Where a tree over `n` invocations begins: half of the first power of two that isn't below n.
     environment.add_function("reach", |n: u32| n.next_power_of_two() / 2);
     // Four numbers of memory as a factor of a product: shared/types.wgsl.
-    environment
-        .add_function("factor", |state: &State, text: &str| if rounds(state) { format!("rounded({text})") } else { text.into() });
+    environment.add_function("factor", |state: &State, text: &str| {
+        if rounds(state) { format!("rounded({text})") } else { text.into() }
+    });
     for &(name, text) in SHARED {
         environment.add_template(name, text).unwrap_or_else(|e| panic!("shaders/{name}: {e:#}"));
     }

@@ -1,5 +1,6 @@
-//! Hooks for tests and comparisons. Nothing that the program itself runs calls them, but for two hidden variables of the environment,
-//! SODA_SIMD and SODA_CLASS, and [`record`](super::record), which chooses kernels for another card.
+//! Hooks for tests and comparisons. Nothing that the program itself runs calls them, but for two
+//! hidden variables of the environment, SODA_SIMD and SODA_CLASS, and [`record`](super::record),
+//! which chooses kernels for another card.
 
 use super::simd::Path;
 use crate::device::{self, Class, Kind, Profile};
@@ -14,8 +15,9 @@ pub use super::buffers::fill_with_junk;
 pub use super::choice::with_references;
 pub use super::layout::copies;
 
-/// Makes the CPU kernels run on the SIMD path called `name` for the rest of the process, so that each path of a machine can be
-/// compared. (The matrix products of the `gemm` crate choose their own.)
+/// Makes the CPU kernels run on the SIMD path called `name` for the rest of the process, so that
+/// each path of a machine can be compared. (The matrix products of the `gemm` crate choose their
+/// own.)
 ///
 /// # Errors
 /// If this machine has no such path; names those that it has.
@@ -30,8 +32,8 @@ thread_local! {
     static LAUNCHED: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
 }
 
-/// Runs `work`, whose launches on this thread choose by `profile` instead of their adapter's own: the kernels of real GPUs on a
-/// software adapter.
+/// Runs `work`, whose launches on this thread choose by `profile` instead of their adapter's own:
+/// the kernels of real GPUs on a software adapter.
 pub fn with_profile<T>(profile: Profile, work: impl FnOnce() -> T) -> T {
     struct Restore(Option<Arc<Profile>>);
     impl Drop for Restore {
@@ -53,8 +55,9 @@ pub(super) fn profile() -> Option<Arc<Profile>> {
     PROFILE.with_borrow(Option::clone)
 }
 
-/// Runs `work`, whose convolutions of f16 maps on this thread are those for cooperative matrices, done without such: where launches choose by
-/// the profile of a GPU. The shaders' text is otherwise the same.
+/// Runs `work`, whose convolutions of f16 maps on this thread are those for cooperative matrices,
+/// done without such: where launches choose by the profile of a GPU. The shaders' text is otherwise
+/// the same.
 pub fn with_matrix_shim<T>(work: impl FnOnce() -> T) -> T {
     struct Restore(bool);
     impl Drop for Restore {
@@ -74,14 +77,16 @@ pub(super) fn matrix_shim() -> bool {
 /// Makes every launch of this process choose and pace as if each adapter were a card of its own.
 pub fn treat_adapters_as_gpus() {
     for adapter in device::adapters() {
-        let profile = Profile { class: Class::Gpu, kind: Kind::DiscreteGpu, ..adapter.profile.clone() };
+        let profile =
+            Profile { class: Class::Gpu, kind: Kind::DiscreteGpu, ..adapter.profile.clone() };
         device::replace(&adapter.device(), profile);
     }
 }
 
-/// Runs `work`, whose launches on this thread are each made twice: first on copies of their buffers that lie between guard bytes, which
-/// are compared, then as always, and the results of both are compared bit for bit. Fresh tensors hold NaN. A kernel that reads or writes
-/// beside its buffers, or leaves an output unwritten, doesn't get through.
+/// Runs `work`, whose launches on this thread are each made twice: first on copies of their buffers
+/// that lie between guard bytes, which are compared, then as always, and the results of both are
+/// compared bit for bit. Fresh tensors hold NaN. A kernel that reads or writes beside its buffers,
+/// or leaves an output unwritten, doesn't get through.
 ///
 /// # Panics
 /// At a launch that wrote into the guards, or whose results depend on what lies beside its buffers.
@@ -113,8 +118,8 @@ pub(super) fn junk(tensor: &CubeTensor) {
 /// Guard bytes on either side: WebGPU's largest offset alignment.
 const GUARD: usize = 256;
 
-/// What lies around buffer number `i`: NaN as f32 and as f16, another one for each, so that what is copied from beside one buffer to
-/// beside another shows as well.
+/// What lies around buffer number `i`: NaN as f32 and as f16, another one for each, so that what is
+/// copied from beside one buffer to beside another shows as well.
 fn pattern(i: usize) -> [u8; 4] {
     (0xffff_ff00 + i as u32).to_le_bytes()
 }
@@ -125,7 +130,8 @@ pub(super) struct Guarded {
     contents: Vec<Vec<u8>>,
 }
 
-/// Where guards were asked for: calls `run` on copies of `buffers` between guard bytes, and compares those.
+/// Where guards were asked for: calls `run` on copies of `buffers` between guard bytes, and
+/// compares those.
 pub(super) fn guarded(
     name: &'static str,
     text: impl FnOnce() -> String,
@@ -137,13 +143,19 @@ pub(super) fn guarded(
     }
     LAUNCHED.with_borrow_mut(|launched| launched.insert(text()));
     let client = &buffers[0].client;
-    let read =
-        |handle: &Handle| client.read_one(handle.clone()).unwrap_or_else(|e| panic!("{name}: reading a buffer: {e:?}")).to_vec();
+    let read = |handle: &Handle| {
+        client
+            .read_one(handle.clone())
+            .unwrap_or_else(|e| panic!("{name}: reading a buffer: {e:?}"))
+            .to_vec()
+    };
     let mut copies: Vec<(usize, Handle)> = Vec::new();
     let mut handles = Vec::new();
     for (i, buffer) in buffers.iter().enumerate() {
         // A buffer that is bound twice stays one.
-        if let Some((_, copy)) = copies.iter().find(|(first, _)| same(&buffers[*first].handle, &buffer.handle)) {
+        if let Some((_, copy)) =
+            copies.iter().find(|(first, _)| same(&buffers[*first].handle, &buffer.handle))
+        {
             handles.push(copy.clone());
             continue;
         }
@@ -156,14 +168,16 @@ pub(super) fn guarded(
         handles.push(copy.clone());
         copies.push((i, copy));
     }
-    // The guard behind a buffer is bound as well: an adapter may drop what is written behind a binding.
+    // The guard behind a buffer is bound as well: an adapter may drop what is written behind a
+    // binding.
     run(handles.iter().map(|copy| copy.clone().offset_start(GUARD as u64)).collect());
     for (i, copy) in &copies {
         let (after, size) = (read(copy), buffers[*i].handle.size_in_used() as usize);
         let guard = pattern(*i).repeat(GUARD / 4);
         let behind = &after[GUARD + size..];
-        let intact =
-            after[..GUARD] == guard && behind.ends_with(&guard) && behind[..behind.len() - GUARD].iter().all(|b| *b == 0xff);
+        let intact = after[..GUARD] == guard
+            && behind.ends_with(&guard)
+            && behind[..behind.len() - GUARD].iter().all(|b| *b == 0xff);
         assert!(intact, "{name}: wrote beside its buffer number {i}");
     }
     let contents = handles.iter().zip(buffers).map(|(copy, buffer)| {
@@ -177,15 +191,24 @@ impl Guarded {
     /// Compares with `buffers` after the launch proper.
     pub(super) fn compare(self, buffers: &[&CubeTensor]) {
         for (i, (buffer, guarded)) in buffers.iter().zip(&self.contents).enumerate() {
-            let bytes = buffer.client.read_one(buffer.handle.clone()).unwrap_or_else(|e| panic!("{}: {e:?}", self.name));
-            assert!(bytes[..] == guarded[..], "{}: buffer number {i} depends on what lies beside the buffers", self.name);
+            let bytes = buffer
+                .client
+                .read_one(buffer.handle.clone())
+                .unwrap_or_else(|e| panic!("{}: {e:?}", self.name));
+            assert!(
+                bytes[..] == guarded[..],
+                "{}: buffer number {i} depends on what lies beside the buffers",
+                self.name
+            );
         }
     }
 }
 
 /// Whether both are the same part of the same memory.
 fn same(a: &Handle, b: &Handle) -> bool {
-    a.memory.descriptor() == b.memory.descriptor() && a.offset_start == b.offset_start && a.offset_end == b.offset_end
+    a.memory.descriptor() == b.memory.descriptor()
+        && a.offset_start == b.offset_start
+        && a.offset_end == b.offset_end
 }
 
 #[cfg(test)]
@@ -232,12 +255,21 @@ mod tests {
 
     /// Launches it on 40 numbers, between guards: what it left.
     fn moves(write: u32, ahead: u32) -> Result<Vec<f32>, String> {
-        let adapter = crate::device::adapters().into_iter().next().expect("an adapter; scripts/test.sh installs a software one");
+        let adapter = crate::device::adapters()
+            .into_iter()
+            .next()
+            .expect("an adapter; scripts/test.sh installs a software one");
         let device = CubeDevice::Wgpu(adapter.device());
         let client = device.client();
         let numbers: Vec<f32> = (0..40).map(|i| i as f32).collect();
         let handle = client.create_from_slice(bytemuck::cast_slice(&numbers));
-        let x = CubeTensor::new_contiguous(client.clone(), device.clone(), Shape::new([40]), handle, DType::F32);
+        let x = CubeTensor::new_contiguous(
+            client.clone(),
+            device.clone(),
+            Shape::new([40]),
+            handle,
+            DType::F32,
+        );
         let launched = catch_unwind(AssertUnwindSafe(|| {
             with_guards(|| {
                 let y = layout::empty(&x, Shape::new([40]), DType::F32);
@@ -245,7 +277,8 @@ mod tests {
                 client.read_one(y.handle).expect("a buffer").to_vec()
             })
         }));
-        let bytes = launched.map_err(|panic| panic.downcast_ref::<String>().cloned().unwrap_or_default())?;
+        let bytes = launched
+            .map_err(|panic| panic.downcast_ref::<String>().cloned().unwrap_or_default())?;
         Ok(bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
     }
 

@@ -1,7 +1,9 @@
-//! What shaders really read and write, counted while they run: for tests and for the table of what bytes they move.
+//! What shaders really read and write, counted while they run: for tests and for the table of what
+//! bytes they move.
 //!
-//! Where it is asked for, every launch runs a text of its own in which each access of a storage buffer counts itself. An access at a fixed
-//! place, which is the same number for all invocations, counts once a workgroup.
+//! Where it is asked for, every launch runs a text of its own in which each access of a storage
+//! buffer counts itself. An access at a fixed place, which is the same number for all invocations,
+//! counts once a workgroup.
 
 use super::shader::Shader;
 use burn::backend::wgpu::{KernelSource, SourceTemplate};
@@ -65,20 +67,30 @@ impl Counted {
     fn of(wgsl: &str, buffers: usize) -> Self {
         let info = format!("@group(0) @binding({buffers}) var<uniform> info: Info;");
         assert!(wgsl.contains(&info), "the info block comes last");
-        let text = wgsl.replace(&info, &info.replace(&format!("({buffers})"), &format!("({})", buffers + 1)));
+        let text = wgsl
+            .replace(&info, &info.replace(&format!("({buffers})"), &format!("({})", buffers + 1)));
         let mut counted = Self { text, bytes: Vec::new(), fixed: 0.0 };
-        let mut functions = format!("@group(0) @binding({buffers}) var<storage, read_write> counters: array<atomic<u32>>;\n");
+        let mut functions = format!(
+            "@group(0) @binding({buffers}) var<storage, read_write> counters: array<atomic<u32>>;\n"
+        );
         for buffer in 0..buffers {
             let head = format!("@group(0) @binding({buffer}) var<storage, read_write> ");
-            let declared = wgsl.split_once(&head).expect("a declaration").1.split_once(";\n").expect("its end").0;
+            let declared = wgsl
+                .split_once(&head)
+                .expect("a declaration")
+                .1
+                .split_once(";\n")
+                .expect("its end")
+                .0;
             let (name, kind) = declared.split_once(": array<").expect("an array");
             let kind = kind.strip_suffix('>').expect("its end");
             let size = size(wgsl, kind);
             counted.bytes.extend([size; 2]);
             counted.count(name, 2 * buffer, size);
             let counter = 2 * buffer;
-            functions +=
-                &format!("fn read_{name}(at: u32) -> {kind} {{ atomicAdd(&counters[{counter}], 1u); return {name}[at]; }}\n");
+            functions += &format!(
+                "fn read_{name}(at: u32) -> {kind} {{ atomicAdd(&counters[{counter}], 1u); return {name}[at]; }}\n"
+            );
         }
         counted.text += &functions;
         counted
@@ -105,8 +117,13 @@ impl Counted {
                 self.fixed += size * if added { 2.0 } else { 1.0 };
                 done += &format!("{name}[{index}]");
             } else if assigned || added {
-                let both = if added { format!("atomicAdd(&counters[{counter}], 1u); ") } else { String::new() };
-                done += &format!("{both}atomicAdd(&counters[{}], 1u); {name}[{index}]", counter + 1);
+                let both = if added {
+                    format!("atomicAdd(&counters[{counter}], 1u); ")
+                } else {
+                    String::new()
+                };
+                done +=
+                    &format!("{both}atomicAdd(&counters[{}], 1u); {name}[{index}]", counter + 1);
             } else {
                 done += &format!("read_{name}({index})");
             }
@@ -117,7 +134,8 @@ impl Counted {
 
     /// Returns the bytes that `counters` and so many workgroups stand for.
     pub fn total(&self, counters: &[u32], workgroups: usize) -> f64 {
-        let counted: f64 = counters.iter().zip(&self.bytes).map(|(n, bytes)| f64::from(*n) * bytes).sum();
+        let counted: f64 =
+            counters.iter().zip(&self.bytes).map(|(n, bytes)| f64::from(*n) * bytes).sum();
         counted + self.fixed * workgroups as f64
     }
 }
@@ -140,7 +158,10 @@ fn size(wgsl: &str, kind: &str) -> f64 {
         _ => match kind.strip_prefix("vec4<") {
             Some(of) => 4.0 * size(wgsl, of.trim_end_matches('>')),
             None => {
-                let alias = wgsl.split_once(&format!("alias {kind} = ")).unwrap_or_else(|| panic!("{kind} is no alias")).1;
+                let alias = wgsl
+                    .split_once(&format!("alias {kind} = "))
+                    .unwrap_or_else(|| panic!("{kind} is no alias"))
+                    .1;
                 size(wgsl, alias.split_once(';').expect("its end").0)
             }
         },
@@ -175,8 +196,14 @@ mod tests {
         let main = counted.text.lines().find(|line| line.starts_with("fn main")).expect("main");
         assert!(main.contains("let a = read_x(i + max[1]) + max[2];"), "{main}");
         assert!(main.contains("atomicAdd(&counters[3], 1u); y[read_x(i).y] = y[0u];"), "{main}");
-        assert!(main.contains("atomicAdd(&counters[2], 1u); atomicAdd(&counters[3], 1u); y[j] += 1.0;"), "{main}");
-        assert!(counted.text.contains("@binding(3) var<uniform> info") && counted.text.contains("@binding(2) var<storage"));
+        assert!(
+            main.contains("atomicAdd(&counters[2], 1u); atomicAdd(&counters[3], 1u); y[j] += 1.0;"),
+            "{main}"
+        );
+        assert!(
+            counted.text.contains("@binding(3) var<uniform> info")
+                && counted.text.contains("@binding(2) var<storage")
+        );
         assert_eq!(counted.total(&[2, 0, 1, 3], 5), 32.0 + 4.0 + 12.0 + 20.0);
     }
 }

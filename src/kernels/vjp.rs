@@ -1,4 +1,5 @@
-//! Vector-Jacobian products: the backward pass of a graph from a given gradient of its output, on any device.
+//! Vector-Jacobian products: the backward pass of a graph from a given gradient of its output, on
+//! any device.
 
 use burn::backend::autodiff::{
     checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
@@ -11,14 +12,16 @@ use burn::backend::{Autodiff, Dispatch, TensorMetadata, backend_extension};
 use burn::tensor::{Gradients, Tensor};
 use burn_flex::Flex;
 
-/// The gradients of everything that `y` was made of, given `dy`, its own. Nothing but the backward pass itself runs, and `dy`
-/// keeps its memory layout: `(y * dy).sum().backward()` would multiply, sum and expand first.
+/// The gradients of everything that `y` was made of, given `dy`, its own. Nothing but the backward
+/// pass itself runs, and `dy` keeps its memory layout: `(y * dy).sum().backward()` would multiply,
+/// sum and expand first.
 ///
 /// # Panics
 /// If `dy` has another shape than `y`, or `y` isn't tracked.
 pub fn vjp<const D: usize>(y: Tensor<D>, dy: Tensor<D>) -> Gradients {
     assert_eq!(y.dims(), dy.dims(), "vjp: the shapes of y and its gradient");
-    let root: Tensor<D> = Tensor::from_dispatch(<Dispatch as Vjp>::seed(y.into_dispatch(), dy.into_dispatch()));
+    let root: Tensor<D> =
+        Tensor::from_dispatch(<Dispatch as Vjp>::seed(y.into_dispatch(), dy.into_dispatch()));
     root.backward()
 }
 
@@ -47,7 +50,12 @@ struct Seed;
 impl<B: burn::backend::Backend> Backward<B, 1> for Seed {
     type State = FloatTensor<B>;
 
-    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Registry, _checkpointer: &mut Checkpointer) {
+    fn backward(
+        self,
+        ops: Ops<Self::State, 1>,
+        grads: &mut Registry,
+        _checkpointer: &mut Checkpointer,
+    ) {
         grads.consume::<B>(&ops.node);
         let [y] = ops.parents;
         if let Some(node) = y {
@@ -59,7 +67,8 @@ impl<B: burn::backend::Backend> Backward<B, 1> for Seed {
 impl<B: Vjp, C: CheckpointStrategy> Vjp for Autodiff<B, C> {
     fn seed(y: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self> {
         match Seed.prepare::<C>([y.node()]).compute_bound().stateful() {
-            // The root's own gradient, ones of its shape, is made and dropped: a single number is enough.
+            // The root's own gradient, ones of its shape, is made and dropped: a single number is
+            // enough.
             OpsKind::Tracked(prep) => {
                 let y = y.into_primitive();
                 let one = B::float_empty([1].into(), &y.device(), burn::tensor::FloatDType::F32);

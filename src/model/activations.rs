@@ -1,9 +1,10 @@
-//! What a forward pass leaves for the backward pass: the outputs of all convolutions, normalisations and attentions.
+//! What a forward pass leaves for the backward pass: the outputs of all convolutions,
+//! normalisations and attentions.
 
 use crate::config::{ModelConfig, Stem, UNetConfig};
 
-/// Numbers that both networks hold for one image in training, of which the denoiser sees `draws`. Vectors, which have no pixels,
-/// aren't counted.
+/// Numbers that both networks hold for one image in training, of which the denoiser sees `draws`.
+/// Vectors, which have no pixels, aren't counted.
 pub fn activations(model: &ModelConfig, draws: usize) -> usize {
     maps(model, draws).iter().sum()
 }
@@ -26,10 +27,14 @@ fn encoder(model: &ModelConfig) -> Vec<usize> {
         // Convolution and normalisation.
         Stem::Conv3x3 => (vec![base * side * side; 2], side),
         // At half of the side, and the max-pool.
-        Stem::Conv7x7 => (vec![base * (side / 2).pow(2), base * (side / 2).pow(2), base * (side / 4).pow(2)], side / 4),
+        Stem::Conv7x7 => (
+            vec![base * (side / 2).pow(2), base * (side / 2).pow(2), base * (side / 4).pow(2)],
+            side / 4,
+        ),
     };
     for stage in 0..4 {
-        // Two blocks of two convolutions and their normalisations; from the second stage on a shortcut, and its normalisation.
+        // Two blocks of two convolutions and their normalisations; from the second stage on a
+        // shortcut, and its normalisation.
         let outputs = 2 * 4 + 1 + if stage > 0 { 2 } else { 0 };
         maps.extend(vec![(base << stage) * (first >> stage).pow(2); outputs]);
     }
@@ -39,7 +44,9 @@ fn encoder(model: &ModelConfig) -> Vec<usize> {
 fn denoiser(unet: &UNetConfig, side: usize) -> Vec<usize> {
     let widths = unet.widths();
     let pixels = |stage: usize| (side >> stage).pow(2);
-    let at = |stage: usize, widths: &[usize]| widths.iter().map(|width| width * pixels(stage)).collect::<Vec<_>>();
+    let at = |stage: usize, widths: &[usize]| {
+        widths.iter().map(|width| width * pixels(stage)).collect::<Vec<_>>()
+    };
     // Both normalisations and convolutions, and the sum.
     let block = |stage: usize, from: usize, to: usize| at(stage, &[from, to, to, to]);
     // Normalisation, queries, keys and values, what is attended to, and the last layer.
@@ -88,26 +95,44 @@ mod tests {
     use crate::config::{BUILT_IN, Config};
 
     #[test]
-    fn a_convolutional_network_holds_four_times_as_much_at_twice_the_side_and_half_at_half_the_width() {
+    fn a_convolutional_network_holds_four_times_as_much_at_twice_the_side_and_half_at_half_the_width()
+     {
         let of = |sets: &[&str]| {
             let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
-            activations(&Config::parse(BUILT_IN[1].1, "quick.toml", &sets).expect("a recipe").model, 1)
+            activations(
+                &Config::parse(BUILT_IN[1].1, "quick.toml", &sets).expect("a recipe").model,
+                1,
+            )
         };
         let quick = of(&[]);
         assert_eq!(of(&["data.side=64"]), 4 * quick);
-        let half = ["model.encoder.base=8", "model.unet.base=8", "model.unet.groups=4", "model.unet.final_groups=4"];
+        let half = [
+            "model.encoder.base=8",
+            "model.unet.base=8",
+            "model.unet.groups=4",
+            "model.unet.final_groups=4",
+        ];
         assert_eq!(2 * of(&half), quick);
         // The stem of large images leaves a sixteenth of the pixels to the stages.
-        let [small, large] = ["3x3", "7x7"].map(|stem| of(&["data.side=64", &format!("model.encoder.stem={stem}")]));
-        assert!(large < small && large > 4 * of(&["model.encoder.base=8"]) / 2, "{large} of {small}");
+        let [small, large] =
+            ["3x3", "7x7"].map(|stem| of(&["data.side=64", &format!("model.encoder.stem={stem}")]));
+        assert!(
+            large < small && large > 4 * of(&["model.encoder.base=8"]) / 2,
+            "{large} of {small}"
+        );
         assert_eq!(of(&["model.unet.attention=[16]"]) - quick, 3 * 6 * 32 * 16 * 16);
     }
 
     #[test]
     fn the_largest_tensor_is_that_of_the_finest_stage_with_its_skip_connection() {
-        let (_, text) = BUILT_IN.iter().find(|(name, _)| name.ends_with("cifar10.toml")).expect("a recipe");
+        let (_, text) =
+            BUILT_IN.iter().find(|(name, _)| name.ends_with("cifar10.toml")).expect("a recipe");
         let config = Config::parse(text, "cifar10.toml", &[]).expect("a recipe");
         assert_eq!(config.train.batch_size * 4 * largest(&config.model, 1), 384 << 20);
-        assert_eq!(largest(&config.model, 3), 3 * largest(&config.model, 1), "it is the denoiser's");
+        assert_eq!(
+            largest(&config.model, 3),
+            3 * largest(&config.model, 1),
+            "it is the denoiser's"
+        );
     }
 }

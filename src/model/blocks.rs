@@ -14,7 +14,13 @@ use burn::nn::{Initializer, Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::{Device, Tensor};
 
 /// 3x3 convolution with padding 1.
-pub(super) fn conv3x3(from: usize, to: usize, stride: usize, bias: bool, device: &Device) -> Conv2d {
+pub(super) fn conv3x3(
+    from: usize,
+    to: usize,
+    stride: usize,
+    bias: bool,
+    device: &Device,
+) -> Conv2d {
     padded(3, from, to, stride, bias, device)
 }
 
@@ -24,7 +30,14 @@ pub(super) fn conv7x7(from: usize, to: usize, stride: usize, device: &Device) ->
 }
 
 /// Convolution whose padding keeps the side, but for the stride; `kernel` is odd.
-fn padded(kernel: usize, from: usize, to: usize, stride: usize, bias: bool, device: &Device) -> Conv2d {
+fn padded(
+    kernel: usize,
+    from: usize,
+    to: usize,
+    stride: usize,
+    bias: bool,
+    device: &Device,
+) -> Conv2d {
     let padding = kernel / 2;
     Conv2dConfig::new([from, to], [kernel, kernel])
         .with_stride([stride, stride])
@@ -34,7 +47,13 @@ fn padded(kernel: usize, from: usize, to: usize, stride: usize, bias: bool, devi
 }
 
 /// 1x1 convolution.
-pub(super) fn conv1x1(from: usize, to: usize, stride: usize, bias: bool, device: &Device) -> Conv2d {
+pub(super) fn conv1x1(
+    from: usize,
+    to: usize,
+    stride: usize,
+    bias: bool,
+    device: &Device,
+) -> Conv2d {
     Conv2dConfig::new([from, to], [1, 1]).with_stride([stride, stride]).with_bias(bias).init(device)
 }
 
@@ -51,7 +70,13 @@ fn convolve_add(layer: &Conv2d, x: Tensor<4>, residual: Option<Tensor<4>>) -> Te
 
 /// The 3x3 convolution that `layer` describes, of `x` upsampled to twice its size.
 pub(super) fn upsample_convolve(layer: &Conv2d, x: Tensor<4>) -> Tensor<4> {
-    conv2d(x, layer.weight.val(), layer.bias.as_ref().map(|b| b.val()), None, Conv2dOptions::UPSAMPLE)
+    conv2d(
+        x,
+        layer.weight.val(),
+        layer.bias.as_ref().map(|b| b.val()),
+        None,
+        Conv2dOptions::UPSAMPLE,
+    )
 }
 
 /// Dropout of one forward pass in training; each layer draws its own mask from `key`.
@@ -84,7 +109,11 @@ impl GroupNorm {
 
     /// gamma = 1, beta = 0.
     pub fn new(groups: usize, channels: usize, device: &Device) -> Self {
-        Self { gamma: Initializer::Ones.init([channels], device), beta: Initializer::Zeros.init([channels], device), groups }
+        Self {
+            gamma: Initializer::Ones.init([channels], device),
+            beta: Initializer::Zeros.init([channels], device),
+            groups,
+        }
     }
 
     fn options(&self, activation: Activation, dropout: Option<Dropout>) -> AdaGnOptions {
@@ -97,7 +126,13 @@ impl GroupNorm {
     }
 
     /// dropout(SiLU(z_s * (t_s * GN(x) + t_b) + z_b)), `t`, `z` `[B, 2C]`.
-    pub fn modulated(&self, x: Tensor<4>, t: Tensor<2>, z: Tensor<2>, dropout: Option<Dropout>) -> Tensor<4> {
+    pub fn modulated(
+        &self,
+        x: Tensor<4>,
+        t: Tensor<2>,
+        z: Tensor<2>,
+        dropout: Option<Dropout>,
+    ) -> Tensor<4> {
         ada_gn(x, t, z, self.gamma.val(), self.beta.val(), self.options(Activation::Silu, dropout))
     }
 }
@@ -119,9 +154,16 @@ pub struct ResBlock {
 }
 
 impl ResBlock {
-    /// `z_dim` is the length of what modulates it, z or a section of it; `layer` numbers the block within the network (its
-    /// dropout stream).
-    pub fn new(from: usize, to: usize, z_dim: usize, config: &UNetConfig, layer: usize, device: &Device) -> Self {
+    /// `z_dim` is the length of what modulates it, z or a section of it; `layer` numbers the block
+    /// within the network (its dropout stream).
+    pub fn new(
+        from: usize,
+        to: usize,
+        z_dim: usize,
+        config: &UNetConfig,
+        layer: usize,
+        device: &Device,
+    ) -> Self {
         Self {
             norm1: GroupNorm::new(config.groups, from, device),
             conv1: conv3x3(from, to, 1, true, device),
@@ -135,8 +177,15 @@ impl ResBlock {
         }
     }
 
-    /// `x` `[B, from, H, W]`, `time` `[B, 4 * base]`, `z` `[B, Z]`, both after their SiLU, to `[B, to, H, W]`.
-    pub fn forward(&self, x: Tensor<4>, time: Tensor<2>, z: Tensor<2>, dropout: Option<DropoutPass>) -> Tensor<4> {
+    /// `x` `[B, from, H, W]`, `time` `[B, 4 * base]`, `z` `[B, Z]`, both after their SiLU, to `[B,
+    /// to, H, W]`.
+    pub fn forward(
+        &self,
+        x: Tensor<4>,
+        time: Tensor<2>,
+        z: Tensor<2>,
+        dropout: Option<DropoutPass>,
+    ) -> Tensor<4> {
         let (x, skip) = layout::fork(x);
         let h = convolve(&self.conv1, self.norm1.forward(x, Activation::Silu));
         let dropout = dropout.map(|pass| pass.layer(self.layer));

@@ -1,4 +1,5 @@
-//! Numbers that are the same in every pass, uploaded once: an upload ends the submission that is being filled.
+//! Numbers that are the same in every pass, uploaded once: an upload ends the submission that is
+//! being filled.
 
 use crate::kernels::plan;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -10,19 +11,25 @@ static KNOWN: Mutex<Vec<(Vec<f32>, usize, Tensor<2>)>> = Mutex::new(Vec::new());
 /// So many batch sizes of one row are kept; a run has two or three.
 const SIZES: usize = 8;
 
-/// `row`, `[N]`, as `rows` equal rows `[rows, N]` on `device`, untracked. They are kept, each row at its latest
-/// [`SIZES`] numbers of rows: for a handful of small ones.
+/// `row`, `[N]`, as `rows` equal rows `[rows, N]` on `device`, untracked. They are kept, each row
+/// at its latest [`SIZES`] numbers of rows: for a handful of small ones.
 pub(super) fn constant(row: Vec<f32>, rows: usize, device: &Device) -> Tensor<2> {
     let plain = device.clone().inner();
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    let found = known.iter().find(|(other, n, tensor)| *n == rows && *other == row && tensor.device() == plain);
+    let found = known
+        .iter()
+        .find(|(other, n, tensor)| *n == rows && *other == row && tensor.device() == plain);
     let tensor = match found {
         Some((_, _, tensor)) => tensor.clone(),
         None => {
-            let tensor = Tensor::from_data(TensorData::new(row.repeat(rows), [rows, row.len()]), &plain);
-            let of_row = known.iter().filter(|(other, _, tensor)| *other == row && tensor.device() == plain);
+            let tensor =
+                Tensor::from_data(TensorData::new(row.repeat(rows), [rows, row.len()]), &plain);
+            let of_row =
+                known.iter().filter(|(other, _, tensor)| *other == row && tensor.device() == plain);
             if of_row.count() >= SIZES {
-                let oldest = known.iter().position(|(other, _, tensor)| *other == row && tensor.device() == plain);
+                let oldest = known
+                    .iter()
+                    .position(|(other, _, tensor)| *other == row && tensor.device() == plain);
                 oldest.map(|i| known.remove(i));
             }
             known.push((row.clone(), rows, tensor.clone()));
@@ -41,10 +48,21 @@ mod tests {
     fn equal_rows_on_one_device_are_one_upload() {
         let device = Device::flex();
         for device in [device.clone(), device.clone().autodiff()] {
-            for (row, rows) in [(vec![17.25, 1.0], 2), (vec![17.25, 2.0], 2), (vec![17.25, 1.0], 1), (vec![17.25, 1.0], 2)] {
+            for (row, rows) in [
+                (vec![17.25, 1.0], 2),
+                (vec![17.25, 2.0], 2),
+                (vec![17.25, 1.0], 1),
+                (vec![17.25, 1.0], 2),
+            ] {
                 let tensor = constant(row.clone(), rows, &device);
-                assert_eq!((tensor.dims(), tensor.device().is_autodiff()), ([rows, 2], device.is_autodiff()));
-                assert_eq!(tensor.into_data().try_into_vec::<f32>().expect("f32"), row.repeat(rows));
+                assert_eq!(
+                    (tensor.dims(), tensor.device().is_autodiff()),
+                    ([rows, 2], device.is_autodiff())
+                );
+                assert_eq!(
+                    tensor.into_data().try_into_vec::<f32>().expect("f32"),
+                    row.repeat(rows)
+                );
             }
         }
         for rows in 1..=3 * SIZES {
@@ -52,7 +70,8 @@ mod tests {
         }
         let known = KNOWN.lock().expect("no panic");
         assert_eq!(known.iter().filter(|(row, ..)| row.first() == Some(&17.25)).count(), 3);
-        let sizes: Vec<usize> = known.iter().filter(|(row, ..)| row[..] == [18.25]).map(|(_, rows, _)| *rows).collect();
+        let sizes: Vec<usize> =
+            known.iter().filter(|(row, ..)| row[..] == [18.25]).map(|(_, rows, _)| *rows).collect();
         assert_eq!(sizes, (2 * SIZES + 1..=3 * SIZES).collect::<Vec<_>>());
     }
 }

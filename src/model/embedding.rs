@@ -13,7 +13,8 @@ const ABOUT_A_TURN: f64 = 6.28125;
 
 /// Sines and then cosines of `angles` `[B, N]` in radians, up to a few thousand: `[B, 2 N]`.
 ///
-/// Whole turns are taken off first, as drivers' own sines of large angles differ: Vulkan promises accuracy from -pi to pi alone.
+/// Whole turns are taken off first, as drivers' own sines of large angles differ: Vulkan promises
+/// accuracy from -pi to pi alone.
 pub(crate) fn waves(angles: Tensor<2>) -> Tensor<2> {
     let turns = (angles.clone() / TAU).round();
     let rest = angles - turns.clone() * ABOUT_A_TURN - turns * (TAU - ABOUT_A_TURN);
@@ -68,11 +69,20 @@ mod tests {
     #[test]
     fn waves_are_those_of_64_bits_up_to_a_thousand_radians() {
         let angles: Vec<f32> = (0..4000).map(|i| i as f32 * 0.250_61 - 1.0).collect();
-        let got = waves(Tensor::<1>::from_data(angles.as_slice(), &Device::flex()).unsqueeze()).into_data();
+        let got = waves(Tensor::<1>::from_data(angles.as_slice(), &Device::flex()).unsqueeze())
+            .into_data();
         let got: Vec<f32> = got.try_into_vec().expect("f32");
-        let want = angles.iter().map(|a| f64::from(*a).sin()).chain(angles.iter().map(|a| f64::from(*a).cos()));
-        // Half a unit in the last place of 6.28 more or less; without the second part of the turn it would be 0.3.
-        let worst = got.iter().zip(want).map(|(got, want)| (f64::from(*got) - want).abs()).fold(0.0, f64::max);
+        let want = angles
+            .iter()
+            .map(|a| f64::from(*a).sin())
+            .chain(angles.iter().map(|a| f64::from(*a).cos()));
+        // Half a unit in the last place of 6.28 more or less; without the second part of the turn
+        // it would be 0.3.
+        let worst = got
+            .iter()
+            .zip(want)
+            .map(|(got, want)| (f64::from(*got) - want).abs())
+            .fold(0.0, f64::max);
         assert!(got.iter().all(|v| v.is_finite()) && worst < 2e-6, "{worst}");
     }
 }

@@ -1,5 +1,5 @@
-//! The encoder: ResNet-18 (He et al. 2015), then a linear layer to z. For small images its stem is a 3x3 convolution; for larger
-//! ones there is torchvision's, 7x7 with stride 2 and a max-pool.
+//! The encoder: ResNet-18 (He et al. 2015), then a linear layer to z. For small images its stem is
+//! a 3x3 convolution; for larger ones there is torchvision's, 7x7 with stride 2 and a max-pool.
 
 use super::blocks::{conv1x1, conv3x3, conv7x7, convolve};
 use crate::config::{EncoderConfig, Stem};
@@ -66,7 +66,8 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Four stages of two blocks with 1, 2, 4 and 8 times `config.base` channels; z has `z_dim` numbers.
+    /// Four stages of two blocks with 1, 2, 4 and 8 times `config.base` channels; z has `z_dim`
+    /// numbers.
     pub fn new(config: &EncoderConfig, z_dim: usize, device: &Device) -> Self {
         let mut channels = config.base;
         let mut blocks = Vec::new();
@@ -91,7 +92,8 @@ impl Encoder {
         }
     }
 
-    /// The pooled vector before the last layer: normalised images `[B, 3, side, side]` to `[B, 8 * base]`.
+    /// The pooled vector before the last layer: normalised images `[B, 3, side, side]` to `[B, 8 *
+    /// base]`.
     pub fn backbone(&self, x: Tensor<4>) -> Tensor<2> {
         let mut h = batch_norm(&self.stem_norm, convolve(&self.stem, x), None, true);
         if self.pools {

@@ -1,10 +1,12 @@
-//! Checkpoints of FutureXiang/soda, the public PyTorch implementation for CIFAR-10, as its train.py saves them:
-//! {"MODEL": weights in training ("module." before each name), "EMA": their average ("ema_model."), "opt": ..}. State dictionaries of the
-//! same networks that other programs saved are read too: bare ones, and those under one of the usual keys.
+//! Checkpoints of FutureXiang/soda, the public PyTorch implementation for CIFAR-10, as its train.py
+//! saves them: {"MODEL": weights in training ("module." before each name), "EMA": their average
+//! ("ema_model."), "opt": ..}. State dictionaries of the same networks that other programs saved
+//! are read too: bare ones, and those under one of the usual keys.
 //!
-//! Widths, blocks, attention and the length of z are read from the tensors. What tensors don't tell comes from
-//! configs/futurexiang.toml, which follows that code: plain AdaGN scales, one attention head, 32 groups (8 in the last norm),
-//! times in (0, 1], linear betas, the normalisation of its datasets.py.
+//! Widths, blocks, attention and the length of z are read from the tensors. What tensors don't tell
+//! comes from configs/futurexiang.toml, which follows that code: plain AdaGN scales, one attention
+//! head, 32 groups (8 in the last norm), times in (0, 1], linear betas, the normalisation of its
+//! datasets.py.
 
 use super::parameters;
 use super::pytorch::{Checkpoint, Tensor};
@@ -20,21 +22,31 @@ use std::path::Path;
 
 pub use super::translate::Which;
 
-/// The weights of the checkpoint `path` under this program's names, and the recipe that goes with them, `overrides` applied
-/// (`key=value`, as for [`Config::load`]).
+/// The weights of the checkpoint `path` under this program's names, and the recipe that goes with
+/// them, `overrides` applied (`key=value`, as for [`Config::load`]).
 ///
 /// # Errors
-/// If the file can't be read (see [`Checkpoint`]), or holds other networks: a missing, unknown or misshapen tensor is named.
+/// If the file can't be read (see [`Checkpoint`]), or holds other networks: a missing, unknown or
+/// misshapen tensor is named.
 pub fn import(path: &Path, which: Which, overrides: &[String]) -> Result<(Tensors, Config)> {
     let mut checkpoint = Checkpoint::open(path)?;
     let tensors = networks(&checkpoint, which, "FutureXiang/soda")?;
-    let failed = |what: String| Error::failed(format!("{}, {}: {what}", path.display(), which.key()));
+    let failed =
+        |what: String| Error::failed(format!("{}, {}: {what}", path.display(), which.key()));
     let mut sets = sizes(&tensors).map_err(failed)?;
     sets.extend_from_slice(overrides);
-    let (name, text) = BUILT_IN.iter().find(|(name, _)| *name == RECIPE).expect("a recipe of the program");
-    let config = Config::parse(text, &format!("{} with {name} (change it by --set)", path.display()), &sets)?;
+    let (name, text) =
+        BUILT_IN.iter().find(|(name, _)| *name == RECIPE).expect("a recipe of the program");
+    let config = Config::parse(
+        text,
+        &format!("{} with {name} (change it by --set)", path.display()),
+        &sets,
+    )?;
     let shapes = parameters::shapes(&Soda::blank(&config.model, &Device::flex()));
-    let named = shapes.into_iter().map(|(ours, shape)| (their_name(&ours, &config.model.unet), ours, shape)).collect();
+    let named = shapes
+        .into_iter()
+        .map(|(ours, shape)| (their_name(&ours, &config.model.unet), ours, shape))
+        .collect();
     Ok((translate(&mut checkpoint, &tensors, named, failed)?, config))
 }
 
@@ -44,13 +56,21 @@ const RECIPE: &str = "configs/futurexiang.toml";
 /// What the tensors say about the recipe, as overrides of it.
 fn sizes(tensors: &BTreeMap<String, Tensor>) -> std::result::Result<Vec<String>, String> {
     let first = |name: &str| {
-        let side = tensors.get(name).and_then(|tensor| tensor.shape.first()).copied().filter(|side| *side > 0);
-        side.ok_or_else(|| format!("there is no {name}, so it isn't the network of FutureXiang/soda"))
+        let side = tensors
+            .get(name)
+            .and_then(|tensor| tensor.shape.first())
+            .copied()
+            .filter(|side| *side > 0);
+        side.ok_or_else(|| {
+            format!("there is no {name}, so it isn't the network of FutureXiang/soda")
+        })
     };
     let stem = "encoder.encoder.0.weight";
     let encoder = first(stem)?;
     if tensors[stem].shape.get(2) == Some(&7) {
-        return Err(format!("{stem} is 7x7: an encoder for larger images than 32x32 (cifar_small_image: False)"));
+        return Err(format!(
+            "{stem} is 7x7: an encoder for larger images than 32x32 (cifar_small_image: False)"
+        ));
     }
     let (z, base) = (first("encoder.encoder.9.bias")?, first("decoder.image_proj.weight")?);
 
@@ -66,14 +86,18 @@ fn sizes(tensors: &BTreeMap<String, Tensor>) -> std::result::Result<Vec<String>,
             stages.push(Vec::new());
         } else if tensors.contains_key(&within("res.conv1.weight")) {
             let attention = tensors.contains_key(&within("attn.norm.weight"));
-            stages.last_mut().expect("at least one").push((first(&within("res.conv1.weight"))?, attention));
+            stages
+                .last_mut()
+                .expect("at least one")
+                .push((first(&within("res.conv1.weight"))?, attention));
         } else {
             break;
         }
     }
     let blocks = stages[0].len();
     let even = |stage: &Vec<(usize, bool)>| {
-        stage.len() == blocks && stage.iter().all(|block| *block == stage[0] && block.0.is_multiple_of(base))
+        stage.len() == blocks
+            && stage.iter().all(|block| *block == stage[0] && block.0.is_multiple_of(base))
     };
     if blocks == 0 || !stages.iter().all(even) {
         return Err("the stages of decoder.down differ in blocks, or a block's width is no multiple of the first layer's".into());
@@ -98,7 +122,8 @@ fn sizes(tensors: &BTreeMap<String, Tensor>) -> std::result::Result<Vec<String>,
 /// What that code calls our tensor `ours`.
 fn their_name(ours: &str, unet: &UNetConfig) -> String {
     if let Some(encoder) = ours.strip_prefix("encoder.") {
-        // torchvision's ResNet in a row: conv, norm, ReLU, four stages of two blocks, pooling, flattening, linear layer.
+        // torchvision's ResNet in a row: conv, norm, ReLU, four stages of two blocks, pooling,
+        // flattening, linear layer.
         let theirs = torchvision::their_name(encoder);
         let (module, rest) = theirs.split_once('.').expect("a module and what is in it");
         let place = match module {
@@ -126,12 +151,20 @@ fn their_name(ours: &str, unet: &UNetConfig) -> String {
         ["unet", "time", "linear1"] => "decoder.time_emb.lin1".to_owned(),
         ["unet", "time", "linear2"] => "decoder.time_emb.lin2".to_owned(),
         ["unet", "stem"] => "decoder.image_proj".to_owned(),
-        ["unet", "down", i, rest @ ..] => format!("decoder.down.{}.{}", number(i) + number(i) / down, within_level(rest)),
-        ["unet", "downsample", i] => format!("decoder.down.{}.conv", (number(i) + 1) * (down + 1) - 1),
+        ["unet", "down", i, rest @ ..] => {
+            format!("decoder.down.{}.{}", number(i) + number(i) / down, within_level(rest))
+        }
+        ["unet", "downsample", i] => {
+            format!("decoder.down.{}.conv", (number(i) + 1) * (down + 1) - 1)
+        }
         ["unet", "middle1", rest @ ..] => format!("decoder.middle.res1.{}", within_block(rest)),
-        ["unet", "middle_attention", rest @ ..] => format!("decoder.middle.attn.{}", within_attention(rest)),
+        ["unet", "middle_attention", rest @ ..] => {
+            format!("decoder.middle.attn.{}", within_attention(rest))
+        }
         ["unet", "middle2", rest @ ..] => format!("decoder.middle.res2.{}", within_block(rest)),
-        ["unet", "up", i, rest @ ..] => format!("decoder.up.{}.{}", number(i) + number(i) / up, within_level(rest)),
+        ["unet", "up", i, rest @ ..] => {
+            format!("decoder.up.{}.{}", number(i) + number(i) / up, within_level(rest))
+        }
         ["unet", "upsample", i] => format!("decoder.up.{}.conv", (number(i) + 1) * (up + 1) - 1),
         ["unet", "norm_out"] => "decoder.norm".to_owned(),
         ["unet", "out"] => "decoder.final".to_owned(),

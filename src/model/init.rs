@@ -5,8 +5,8 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Tensor, TensorData};
 use rand::RngExt;
 
-/// Redraws every convolution and linear layer of `module`: U(-1/sqrt(fan_in), 1/sqrt(fan_in)) for weights and biases
-/// (PyTorch's default); norms keep scale 1 and shift 0.
+/// Redraws every convolution and linear layer of `module`: U(-1/sqrt(fan_in), 1/sqrt(fan_in)) for
+/// weights and biases (PyTorch's default); norms keep scale 1 and shift 0.
 pub(super) fn initialise<M: Module>(module: M, seed: u64) -> M {
     module.map(&mut Initialise { seed, path: Vec::new(), fan_in: 1 })
 }
@@ -39,12 +39,16 @@ impl ModuleMapper for Initialise {
         }
         let bound = 1.0 / (self.fan_in as f32).sqrt();
         let path = self.path.join(".");
-        let hash = path.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+        let hash = path.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| {
+            (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
+        });
         let mut stream = rng::stream(self.seed, Purpose::Weights, hash);
-        let values: Vec<f32> = (0..shape.num_elements()).map(|_| stream.random_range(-bound..bound)).collect();
+        let values: Vec<f32> =
+            (0..shape.num_elements()).map(|_| stream.random_range(-bound..bound)).collect();
         param.map(|old| {
             let tracked = old.is_require_grad();
-            Tensor::from_data(TensorData::new(values, shape), &old.device()).set_require_grad(tracked)
+            Tensor::from_data(TensorData::new(values, shape), &old.device())
+                .set_require_grad(tracked)
         })
     }
 }

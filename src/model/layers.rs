@@ -22,13 +22,15 @@ pub fn denoiser(model: &ModelConfig) -> Vec<Layer> {
     layers.0
 }
 
-/// Floating-point operations for one image, of which the denoiser sees `draws`, of the convolution that has the most: what the longest
-/// launch of a step consists of.
+/// Floating-point operations for one image, of which the denoiser sees `draws`, of the convolution
+/// that has the most: what the longest launch of a step consists of.
 pub fn longest_convolution(model: &ModelConfig, draws: usize) -> f64 {
     let operations = |layer| match layer {
         // Of an upsampled input nine taps on four times the pixels are four.
         Layer::Conv2d { from, to, side, upsample: true, .. } => 4 * 4 * from * to * side * side,
-        Layer::Conv2d { from, to, kernel, stride, side, .. } => kernel * kernel * from * to * side.div_ceil(stride).pow(2),
+        Layer::Conv2d { from, to, kernel, stride, side, .. } => {
+            kernel * kernel * from * to * side.div_ceil(stride).pow(2)
+        }
         _ => 0,
     };
     let most = |layers: Vec<Layer>| layers.into_iter().map(operations).max().unwrap_or(0);
@@ -38,7 +40,14 @@ pub fn longest_convolution(model: &ModelConfig, draws: usize) -> f64 {
 struct Layers(Vec<Layer>);
 
 impl Layers {
-    fn convolution(&mut self, [from, to]: [usize; 2], kernel: usize, stride: usize, side: usize, bias: bool) {
+    fn convolution(
+        &mut self,
+        [from, to]: [usize; 2],
+        kernel: usize,
+        stride: usize,
+        side: usize,
+        bias: bool,
+    ) {
         self.0.push(Layer::Conv2d { from, to, kernel, stride, side, upsample: false, bias });
     }
 
@@ -139,7 +148,15 @@ impl Layers {
             }
             if stage > 0 {
                 let (from, to, side) = (width, width, side >> stage);
-                self.0.push(Layer::Conv2d { from, to, kernel: 3, stride: 1, side, upsample: true, bias: true });
+                self.0.push(Layer::Conv2d {
+                    from,
+                    to,
+                    kernel: 3,
+                    stride: 1,
+                    side,
+                    upsample: true,
+                    bias: true,
+                });
             }
         }
         self.norm(channels, unet.final_groups, side);
@@ -157,10 +174,17 @@ mod tests {
     /// Convolutions, linear layers, normalisations: their weights are the network's.
     #[test]
     fn every_weight_of_a_network_belongs_to_one_of_its_layers() {
-        let views = vec!["data.views=conditioned", "model.unet.view_conditioning=true", "model.unet.attention=[16]"];
+        let views = vec![
+            "data.views=conditioned",
+            "model.unet.view_conditioning=true",
+            "model.unet.attention=[16]",
+        ];
         let narrow = vec!["model.unet.base=32", "model.encoder.base=8"];
         for (name, sets) in [("tiny", vec![]), ("folder64", narrow), ("quick", views)] {
-            let (file, text) = BUILT_IN.iter().find(|(file, _)| file.contains(&format!("/{name}."))).expect("a recipe");
+            let (file, text) = BUILT_IN
+                .iter()
+                .find(|(file, _)| file.contains(&format!("/{name}.")))
+                .expect("a recipe");
             let sets: Vec<String> = sets.into_iter().map(str::to_owned).collect();
             let model = Config::parse(text, file, &sets).expect("a recipe").model;
             let shapes = parameters::shapes(&Soda::blank(&model, &Device::flex()));
@@ -178,7 +202,9 @@ mod tests {
             for layer in layers(&model) {
                 match layer {
                     Layer::Conv2d { from, to, kernel, .. } => of_layers.push([from, to, kernel]),
-                    Layer::AdaGn { channels, .. } | Layer::BatchNorm { channels } => of_norms.push(channels),
+                    Layer::AdaGn { channels, .. } | Layer::BatchNorm { channels } => {
+                        of_norms.push(channels)
+                    }
                     _ => {}
                 }
             }
@@ -194,7 +220,10 @@ mod tests {
 
     #[test]
     fn the_longest_convolution_at_paper_size_is_the_first_of_the_last_level() {
-        let (name, text) = BUILT_IN.iter().find(|(name, _)| name.ends_with("cifar10.toml")).expect("a recipe of that name");
+        let (name, text) = BUILT_IN
+            .iter()
+            .find(|(name, _)| name.ends_with("cifar10.toml"))
+            .expect("a recipe of that name");
         let config = Config::parse(text, name, &[]).expect("a recipe");
         // 384 to 128 channels at 32x32; 256 images of it are 232 GFLOP.
         assert_eq!(longest_convolution(&config.model, 1), 2.0 * (9 * 384 * 128 * 32 * 32) as f64);
@@ -202,16 +231,23 @@ mod tests {
 
     #[test]
     fn maps_hold_what_the_backward_pass_needs() {
-        let (file, text) = BUILT_IN.iter().find(|(file, _)| file.contains("/paper.")).expect("a recipe");
+        let (file, text) =
+            BUILT_IN.iter().find(|(file, _)| file.contains("/paper.")).expect("a recipe");
         let model = Config::parse(text, file, &[]).expect("a recipe").model;
         // Outputs of convolutions and normalisations of maps, attention, and concatenated maps.
         let held = layers(&model).into_iter().map(|layer| match layer {
-            Layer::Conv2d { side: 1, .. } | Layer::BatchNorm { .. } | Layer::MaxPool { .. } | Layer::Concat { .. } => 0,
+            Layer::Conv2d { side: 1, .. }
+            | Layer::BatchNorm { .. }
+            | Layer::MaxPool { .. }
+            | Layer::Concat { .. } => 0,
             Layer::Conv2d { to, side, upsample: true, .. } => to * 4 * side * side,
             Layer::Conv2d { to, side, stride, .. } => to * side.div_ceil(stride).pow(2),
-            Layer::AdaGn { channels, side, .. } | Layer::Attention { channels, side } => channels * side * side,
+            Layer::AdaGn { channels, side, .. } | Layer::Attention { channels, side } => {
+                channels * side * side
+            }
         });
-        let (held, counted) = (held.sum::<usize>() as f64, crate::model::activations::activations(&model, 1) as f64);
+        let (held, counted) =
+            (held.sum::<usize>() as f64, crate::model::activations::activations(&model, 1) as f64);
         assert!((0.6..1.0).contains(&(held / counted)), "{held} of {counted}");
     }
 }

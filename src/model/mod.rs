@@ -1,4 +1,5 @@
-//! The networks: an encoder that distils an image into z, and a denoiser that sees the image only through z.
+//! The networks: an encoder that distils an image into z, and a denoiser that sees the image only
+//! through z.
 
 pub mod activations;
 pub mod blocks;

@@ -1,5 +1,5 @@
-//! How t and z reach a residual block: each through SiLU (once for all blocks) and a linear layer of the block's own that gives
-//! every channel a scale and a shift.
+//! How t and z reach a residual block: each through SiLU (once for all blocks) and a linear layer
+//! of the block's own that gives every channel a scale and a shift.
 //!
 //! With layer modulation (SODA) z comes in m + 1 sections, m the number of resolutions:
 //!
@@ -11,11 +11,12 @@
 //!             up 0  -  up 1  -  up 2  -  up 3  - - +
 //! ```
 //!
-//! Section i modulates the residual blocks of down stage i and of up stage i, those of the same side; the last one modulates
-//! the two of the middle. The paper pairs the stages of both paths; which section belongs to which pair is our choice.
+//! Section i modulates the residual blocks of down stage i and of up stage i, those of the same
+//! side; the last one modulates the two of the middle. The paper pairs the stages of both paths;
+//! which section belongs to which pair is our choice.
 //!
-//! Without it every stage has all of z. It can then be given a z of its own for each stage, side by side, which is how images are mixed
-//! (as StyleGAN mixes styles: Karras et al. 2019, section 3.1).
+//! Without it every stage has all of z. It can then be given a z of its own for each stage, side by
+//! side, which is how images are mixed (as StyleGAN mixes styles: Karras et al. 2019, section 3.1).
 
 use super::constant::constant;
 use crate::config::AdaGnScale;
@@ -33,18 +34,23 @@ pub struct SharedOut {
 }
 
 impl SharedOut {
-    /// Cuts SiLU of `z` `[B, Z]` into `sections`, which cover it; a single one goes to every stage, and of a `z` `[B, S Z]` each of the S
-    /// stages (the finest first, the middle last) gets its own.
+    /// Cuts SiLU of `z` `[B, Z]` into `sections`, which cover it; a single one goes to every stage,
+    /// and of a `z` `[B, S Z]` each of the S stages (the finest first, the middle last) gets its
+    /// own.
     pub fn activated(z: Tensor<2>, sections: &[Range<usize>]) -> Self {
         let width = z.dims()[1];
         let sections = match sections {
-            [whole] => silu_parts(z, &(0..width).step_by(whole.len()).map(|i| i..i + whole.len()).collect::<Vec<_>>()),
+            [whole] => silu_parts(
+                z,
+                &(0..width).step_by(whole.len()).map(|i| i..i + whole.len()).collect::<Vec<_>>(),
+            ),
             several => silu_parts(z, several),
         };
         Self { sections }
     }
 
-    /// What modulates the blocks of down stage and up stage `stage` (0 is the finest), `[B, its length]`.
+    /// What modulates the blocks of down stage and up stage `stage` (0 is the finest), `[B, its
+    /// length]`.
     pub fn stage(&self, stage: usize) -> &Tensor<2> {
         &self.sections[if self.sections.len() == 1 { 0 } else { stage }]
     }
@@ -55,7 +61,8 @@ impl SharedOut {
     }
 }
 
-/// `activated` `[B, from]`, an embedding after its SiLU, to `[B, 2C]`, scale ‖ shift, with the 1 of "1 + scale" already added.
+/// `activated` `[B, from]`, an embedding after its SiLU, to `[B, 2C]`, scale ‖ shift, with the 1 of
+/// "1 + scale" already added.
 pub fn scale_shift(linear: &Linear, activated: Tensor<2>, convention: AdaGnScale) -> Tensor<2> {
     let offset = (convention == AdaGnScale::OnePlus).then(|| {
         let [[batch, _], [_, both]] = [activated.dims(), linear.weight.dims()];

@@ -12,15 +12,20 @@ const FLOAT: u64 = 1;
 /// What keeps a z of zeros from being divided by zero, as in the encoder.
 const SMALLEST_SQUARE: f32 = 1e-12;
 
-/// The model of the encoder among `tensors` (ours), whose recipe is `config`; `metadata` is stored with it.
+/// The model of the encoder among `tensors` (ours), whose recipe is `config`; `metadata` is stored
+/// with it.
 ///
-/// Its input is `pixels` `[batch, 3, side, side]`, its outputs `z` `[batch, Z]` and `backbone` `[batch, 8 * base]`. Pixels are normalised
-/// inside.
+/// Its input is `pixels` `[batch, 3, side, side]`, its outputs `z` `[batch, Z]` and `backbone`
+/// `[batch, 8 * base]`. Pixels are normalised inside.
 pub fn encoder(tensors: &Tensors, config: &Config, metadata: &[(&str, String)]) -> Vec<u8> {
     let own = |(name, shape, values): &'_ (String, Vec<usize>, Vec<f32>)| {
         name.strip_prefix("encoder.").map(|name| (name.to_owned(), (shape.clone(), values.clone())))
     };
-    let mut graph = Graph { tensors: tensors.iter().filter_map(own).collect(), message: Message::default(), nodes: 0 };
+    let mut graph = Graph {
+        tensors: tensors.iter().filter_map(own).collect(),
+        message: Message::default(),
+        nodes: 0,
+    };
     let side = config.data.sides().source;
     let channels = |values: [f32; 3]| (vec![1, 3, 1, 1], values.to_vec());
     graph.constant("mean", channels(config.data.mean));
@@ -32,7 +37,11 @@ pub fn encoder(tensors: &Tensors, config: &Config, metadata: &[(&str, String)]) 
     let h = graph.norm(&h, "stem_norm");
     let mut h = graph.node("Relu", &[&h], &[]);
     if large {
-        h = graph.node("MaxPool", &[&h], &[ints("kernel_shape", &[3, 3]), ints("strides", &[2, 2]), ints("pads", &[1; 4])]);
+        h = graph.node(
+            "MaxPool",
+            &[&h],
+            &[ints("kernel_shape", &[3, 3]), ints("strides", &[2, 2]), ints("pads", &[1; 4])],
+        );
     }
     for i in 0..8 {
         let stride = if i > 0 && i % 2 == 0 { 2 } else { 1 };
@@ -100,14 +109,16 @@ impl Graph {
 
     /// Adds numbers under a name.
     fn constant(&mut self, name: &str, (shape, values): (Vec<usize>, Vec<f32>)) {
-        let tensor = shape.iter().fold(Message::default(), |tensor, side| tensor.varint(1, *side as u64));
+        let tensor =
+            shape.iter().fold(Message::default(), |tensor, side| tensor.varint(1, *side as u64));
         let tensor = tensor.varint(2, FLOAT).text(8, name).bytes(9, bytemuck::cast_slice(&values));
         self.message = std::mem::take(&mut self.message).message(5, &tensor);
     }
 
     /// Adds a tensor of the encoder; returns its name.
     fn stored(&mut self, name: &str) -> String {
-        let tensor = self.tensors.remove(name).unwrap_or_else(|| panic!("the encoder has no {name}"));
+        let tensor =
+            self.tensors.remove(name).unwrap_or_else(|| panic!("the encoder has no {name}"));
         self.constant(name, tensor);
         name.to_owned()
     }
@@ -116,12 +127,17 @@ impl Graph {
         let weight = format!("{name}.weight");
         let kernel = self.tensors[&weight].0[2] as u64;
         let weight = self.stored(&weight);
-        let attributes = [ints("kernel_shape", &[kernel; 2]), ints("strides", &[stride; 2]), ints("pads", &[kernel / 2; 4])];
+        let attributes = [
+            ints("kernel_shape", &[kernel; 2]),
+            ints("strides", &[stride; 2]),
+            ints("pads", &[kernel / 2; 4]),
+        ];
         self.node("Conv", &[x, &weight], &attributes)
     }
 
     fn norm(&mut self, x: &str, name: &str) -> String {
-        let parts = ["gamma", "beta", "running_mean", "running_var"].map(|part| self.stored(&format!("{name}.{part}")));
+        let parts = ["gamma", "beta", "running_mean", "running_var"]
+            .map(|part| self.stored(&format!("{name}.{part}")));
         let [gain, shift, mean, variance] = parts.each_ref().map(String::as_str);
         let epsilon = Message::default().text(1, "epsilon").float(2, 1e-5).varint(20, 1);
         self.node("BatchNormalization", &[x, gain, shift, mean, variance], &[epsilon])
@@ -131,13 +147,19 @@ impl Graph {
 /// An attribute of whole numbers.
 fn ints(name: &str, values: &[u64]) -> Message {
     let kind = 7;
-    values.iter().fold(Message::default().text(1, name), |message, value| message.varint(8, *value)).varint(20, kind)
+    values
+        .iter()
+        .fold(Message::default().text(1, name), |message, value| message.varint(8, *value))
+        .varint(20, kind)
 }
 
 /// An input or output of the graph: floats of any number of images.
 fn port(name: &str, sides: &[usize]) -> Message {
     let batch = Message::default().message(1, &Message::default().text(2, "batch"));
-    let shape = sides.iter().fold(batch, |shape, side| shape.message(1, &Message::default().varint(1, *side as u64)));
-    let kind = Message::default().message(1, &Message::default().varint(1, FLOAT).message(2, &shape));
+    let shape = sides
+        .iter()
+        .fold(batch, |shape, side| shape.message(1, &Message::default().varint(1, *side as u64)));
+    let kind =
+        Message::default().message(1, &Message::default().varint(1, FLOAT).message(2, &shape));
     Message::default().text(1, name).message(2, &kind)
 }

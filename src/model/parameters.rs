@@ -20,15 +20,16 @@ pub fn is_statistic(name: &str) -> bool {
     name.ends_with(".running_mean") || name.ends_with(".running_var")
 }
 
-/// Every tensor of `module` in a fixed order, BatchNorm statistics included (give the `valid()` form of a module in
-/// training: its statistics are synchronised).
+/// Every tensor of `module` in a fixed order, BatchNorm statistics included (give the `valid()`
+/// form of a module in training: its statistics are synchronised).
 pub fn collect<M: Module>(module: &M) -> Vec<Named> {
     let mut visitor = Collect { path: Vec::new(), out: Vec::new() };
     module.visit(&mut visitor);
     visitor.out
 }
 
-/// Name and shape of every tensor of `module`, in the order of [`collect`]; what wasn't looked at yet stays without memory.
+/// Name and shape of every tensor of `module`, in the order of [`collect`]; what wasn't looked at
+/// yet stays without memory.
 pub fn shapes<M: Module>(module: &M) -> Vec<(String, Vec<usize>)> {
     let mut visitor = Shapes { path: Vec::new(), out: Vec::new() };
     module.visit(&mut visitor);
@@ -76,8 +77,9 @@ impl ModuleVisitor for Collect {
     }
 }
 
-/// `module` with each tensor replaced by what `update(name, old)` returns, both flattened and without autodiff. A tensor that
-/// nobody else holds is handed over whole, so that it may be updated in place. Parameters stay trainable where they were.
+/// `module` with each tensor replaced by what `update(name, old)` returns, both flattened and
+/// without autodiff. A tensor that nobody else holds is handed over whole, so that it may be
+/// updated in place. Parameters stay trainable where they were.
 pub fn map<M: Module>(module: M, update: impl FnMut(&str, Tensor<1>) -> Tensor<1>) -> M {
     module.map(&mut Map { path: Vec::new(), update })
 }
@@ -99,22 +101,26 @@ impl<F: FnMut(&str, Tensor<1>) -> Tensor<1>> ModuleMapper for Map<F> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let name = self.path.join(".");
         param.map(|old| {
-            let (shape, tracked, autodiff) = (old.shape(), old.is_require_grad(), old.device().is_autodiff());
+            let (shape, tracked, autodiff) =
+                (old.shape(), old.is_require_grad(), old.device().is_autodiff());
             let count = shape.num_elements();
-            let new: Tensor<D> = (self.update)(&name, old.without_autodiff().reshape([count])).reshape(shape);
+            let new: Tensor<D> =
+                (self.update)(&name, old.without_autodiff().reshape([count])).reshape(shape);
             let new = if autodiff { Tensor::from_inner(new) } else { new };
             if tracked { new.require_grad() } else { new }
         })
     }
 }
 
-/// Takes the tensors out of `module` (without autodiff): what is left has its structure and no memory.
+/// Takes the tensors out of `module` (without autodiff): what is left has its structure and no
+/// memory.
 pub fn take<M: Module>(module: M) -> (M, Vec<Named>) {
     let tensors = collect(&module);
     (fill(module, &HashMap::new()), tensors)
 }
 
-/// The opposite of [`take`](fn@take): `hollow` with `tensors`, by name; those that are missing stay out.
+/// The opposite of [`take`](fn@take): `hollow` with `tensors`, by name; those that are missing stay
+/// out.
 ///
 /// # Panics
 /// If one has another number of dimensions.
@@ -147,5 +153,9 @@ impl ModuleMapper for Fill<'_> {
 
 /// Trainable parameters of `module`, BatchNorm statistics not counted.
 pub fn count<M: Module>(module: &M) -> usize {
-    collect(module).iter().filter(|t| !is_statistic(&t.name)).map(|t| t.shape.iter().product::<usize>()).sum()
+    collect(module)
+        .iter()
+        .filter(|t| !is_statistic(&t.name))
+        .map(|t| t.shape.iter().product::<usize>())
+        .sum()
 }

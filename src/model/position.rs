@@ -1,5 +1,6 @@
-//! View conditioning: where the denoiser's image lies in the encoder's, pixel by pixel. SODA gives the denoiser camera poses as
-//! a map of rays; here the geometry is that of crops and flips, and the map holds positions.
+//! View conditioning: where the denoiser's image lies in the encoder's, pixel by pixel. SODA gives
+//! the denoiser camera poses as a map of rays; here the geometry is that of crops and flips, and
+//! the map holds positions.
 
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -9,20 +10,24 @@ const OCTAVES: usize = 4;
 /// Channels of the map: a sine and a cosine for each octave and axis.
 pub const CHANNELS: usize = 4 * OCTAVES;
 
-/// `view` `[B, 4]`, how each image lies in its source as scale_x, offset_x, scale_y, offset_y (from -1, left or top, to 1), to
-/// sines and cosines of every pixel's position there, `[B, CHANNELS, side, side]`.
+/// `view` `[B, 4]`, how each image lies in its source as scale_x, offset_x, scale_y, offset_y (from
+/// -1, left or top, to 1), to sines and cosines of every pixel's position there, `[B, CHANNELS,
+/// side, side]`.
 pub fn position_map(view: Tensor<2>, side: usize) -> Tensor<4> {
     let ([batch, _], device) = (view.dims(), view.device());
     let axis = |first: usize, shape: [usize; 4]| {
         let centres: Vec<f32> = (0..side).map(|i| (2 * i + 1) as f32 / side as f32 - 1.0).collect();
         let own = Tensor::<4>::from_data(TensorData::new(centres, shape), &device);
-        let [scale, offset] = [first, first + 1].map(|i| view.clone().narrow(1, i, 1).reshape([batch, 1, 1, 1]));
+        let [scale, offset] =
+            [first, first + 1].map(|i| view.clone().narrow(1, i, 1).reshape([batch, 1, 1, 1]));
         (own * scale + offset).expand([batch, 1, side, side])
     };
     let (x, y) = (axis(0, [1, 1, 1, side]), axis(2, [1, 1, side, 1]));
     let waves = (0..OCTAVES).flat_map(|octave| {
         let frequency = std::f32::consts::FRAC_PI_4 * (1 << octave) as f32;
-        [x.clone() * frequency, y.clone() * frequency].into_iter().flat_map(|angle| [angle.clone().sin(), angle.cos()])
+        [x.clone() * frequency, y.clone() * frequency]
+            .into_iter()
+            .flat_map(|angle| [angle.clone().sin(), angle.cos()])
     });
     Tensor::cat(waves.collect(), 1)
 }

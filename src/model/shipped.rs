@@ -4,7 +4,8 @@ use super::weights::WeightsFile;
 use crate::error::Result;
 use std::path::Path;
 
-/// Where they lie in the sources, with what is known of their training beside them; what commands call them.
+/// Where they lie in the sources, with what is known of their training beside them; what commands
+/// call them.
 pub const PATH: &str = "assets/weights/tiny.safetensors";
 
 /// The averaged weights (EMA), matrices and convolutions in f16.

@@ -25,7 +25,8 @@ impl Soda {
         init::initialise(Self::blank(config, device), seed)
     }
 
-    /// The networks' structure: nearly all of their tensors take no memory until they are looked at.
+    /// The networks' structure: nearly all of their tensors take no memory until they are looked
+    /// at.
     pub(crate) fn blank(config: &ModelConfig, device: &Device) -> Self {
         Self {
             encoder: Encoder::new(&config.encoder, config.z_dim, device),
@@ -34,7 +35,8 @@ impl Soda {
         }
     }
 
-    /// The same networks, which compute in `precision` from now on. What they take and give is f32 in any.
+    /// The same networks, which compute in `precision` from now on. What they take and give is f32
+    /// in any.
     pub fn in_precision(self, precision: Precision) -> Self {
         Self { precision, ..self }
     }
@@ -49,7 +51,8 @@ impl Soda {
         autocast(self.precision, || self.encoder.forward(x_source))
     }
 
-    /// The encoder's pooled vector, which z is made of: normalised images `[B, 3, side, side]` to `[B, 8 * base]`.
+    /// The encoder's pooled vector, which z is made of: normalised images `[B, 3, side, side]` to
+    /// `[B, 8 * base]`.
     pub fn backbone(&self, x_source: Tensor<4>) -> Tensor<2> {
         autocast(self.precision, || self.encoder.backbone(x_source))
     }
@@ -64,29 +67,34 @@ impl Soda {
         autocast(self.precision, || self.encoder.project(pooled))
     }
 
-    /// What every residual level of the denoiser puts out, averaged over its pixels: `[B, C]` each, in the order of
-    /// [`UNetConfig::levels`](crate::config::UNetConfig::levels), from one pass. Arguments as for
-    /// [`predict`](Soda::predict), with all of z.
+    /// What every residual level of the denoiser puts out, averaged over its pixels: `[B, C]` each,
+    /// in the order of [`UNetConfig::levels`](crate::config::UNetConfig::levels), from one pass.
+    /// Arguments as for [`predict`](Soda::predict), with all of z.
     pub fn activations(&self, x_t: Tensor<4>, t: Tensor<1>, z: Tensor<2>) -> Vec<Tensor<2>> {
         autocast(self.precision, || self.unet.activations(x_t, t, z))
     }
 
-    /// The predicted noise eps_hat `[B, 3, side, side]`, or v where the recipe says `diffusion.prediction = "v"`: the denoiser as the
-    /// sampler sees it. [`Prediction`](crate::config::Prediction) makes x_0 and eps of either.
+    /// The predicted noise eps_hat `[B, 3, side, side]`, or v where the recipe says
+    /// `diffusion.prediction = "v"`: the denoiser as the sampler sees it.
+    /// [`Prediction`](crate::config::Prediction) makes x_0 and eps of either.
     ///
-    /// - `x_t` `[B, 3, side, side]` (images, red green blue, rows, columns): sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps, where
-    ///   x_0 is an image in [-1, 1] and eps ~ N(0, 1).
-    /// - `t` `[B]`: the noise level as t / T in (0, 1], not the whole number t of 1..=T; 1 is pure noise.
-    ///   [`Schedule::time`](crate::diffusion::Schedule::time) gives it. The network multiplies it by `model.unet.time_scale`.
+    /// - `x_t` `[B, 3, side, side]` (images, red green blue, rows, columns): sqrt(alpha_bar_t) x_0
+    ///   + sqrt(1 - alpha_bar_t) eps, where x_0 is an image in [-1, 1] and eps ~ N(0, 1).
+    /// - `t` `[B]`: the noise level as t / T in (0, 1], not the whole number t of 1..=T; 1 is pure
+    ///   noise. [`Schedule::time`](crate::diffusion::Schedule::time) gives it. The network
+    ///   multiplies it by `model.unet.time_scale`.
     /// - `z` `[B, Z]` as [`encode`](Self::encode) gives it.
-    /// - `mask` `[B, 1]` or `[B, Z]`: 1 where z is seen, 0 where it is dropped (all of it dropped: the prediction without z that
-    ///   guidance needs).
-    /// - `view` `[B, 4]`: how x_t lies in the source view, for networks with view conditioning (none: it is the source view).
+    /// - `mask` `[B, 1]` or `[B, Z]`: 1 where z is seen, 0 where it is dropped (all of it dropped:
+    ///   the prediction without z that guidance needs).
+    /// - `view` `[B, 4]`: how x_t lies in the source view, for networks with view conditioning
+    ///   (none: it is the source view).
     /// - `dropout_key`: in training only; `None` switches dropout off.
     ///
-    /// eps_hat has the scale of eps: its mean square is near 1 where x_t is nearly pure noise, where v is near -x_0.
+    /// eps_hat has the scale of eps: its mean square is near 1 where x_t is nearly pure noise,
+    /// where v is near -x_0.
     ///
-    /// To check it against another implementation, from a file that `soda train`, `soda import` or `soda export` wrote:
+    /// To check it against another implementation, from a file that `soda train`, `soda import` or
+    /// `soda export` wrote:
     ///
     /// ```
     /// let device = Device::flex(); // or soda::device::select("vulkan")?.device

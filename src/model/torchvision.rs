@@ -41,11 +41,13 @@ pub fn their_name(ours: &str) -> String {
     format!("{module}.{leaf}")
 }
 
-/// The encoder of the state dictionary in `path` under our names, and a recipe for it, `overrides` applied. Its last layer, which tells
-/// the classes it was trained for apart, is left out: z is the pooled vector of 8 * base numbers.
+/// The encoder of the state dictionary in `path` under our names, and a recipe for it, `overrides`
+/// applied. Its last layer, which tells the classes it was trained for apart, is left out: z is the
+/// pooled vector of 8 * base numbers.
 ///
 /// # Errors
-/// If the file can't be read (see [`Checkpoint`]), or holds another network: a missing, unknown or misshapen tensor is named.
+/// If the file can't be read (see [`Checkpoint`]), or holds another network: a missing, unknown or
+/// misshapen tensor is named.
 pub fn import(path: &Path, which: Which, overrides: &[String]) -> Result<(Tensors, Config)> {
     let mut checkpoint = Checkpoint::open(path)?;
     let mut tensors = networks(&checkpoint, which, "torchvision")?;
@@ -66,8 +68,13 @@ pub fn import(path: &Path, which: Which, overrides: &[String]) -> Result<(Tensor
         sets.extend(["model.encoder.stem=7x7".into(), "data.side=64".into()]);
     }
     sets.extend_from_slice(overrides);
-    let (name, text) = BUILT_IN.iter().find(|(name, _)| *name == RECIPE).expect("a recipe of the program");
-    let config = Config::parse(text, &format!("{} with {name} (change it by --set)", path.display()), &sets)?;
+    let (name, text) =
+        BUILT_IN.iter().find(|(name, _)| *name == RECIPE).expect("a recipe of the program");
+    let config = Config::parse(
+        text,
+        &format!("{} with {name} (change it by --set)", path.display()),
+        &sets,
+    )?;
     if config.model.z_dim != 8 * config.model.encoder.base {
         let (z, pooled) = (config.model.z_dim, 8 * config.model.encoder.base);
         return Err(Error::usage(format!(
@@ -76,11 +83,15 @@ pub fn import(path: &Path, which: Which, overrides: &[String]) -> Result<(Tensor
     }
     let shapes = parameters::shapes(&Soda::blank(&config.model, &Device::flex()).encoder);
     let named = shapes.into_iter().filter(|(ours, _)| !ours.starts_with("head."));
-    let named = named.map(|(ours, shape)| (their_name(&ours), format!("encoder.{ours}"), shape)).collect();
+    let named =
+        named.map(|(ours, shape)| (their_name(&ours), format!("encoder.{ours}"), shape)).collect();
     let mut out = translate(&mut checkpoint, &tensors, named, failed)?;
     let z = config.model.z_dim;
     let identity = (0..z * z).map(|i| if i % (z + 1) == 0 { 1.0 } else { 0.0 }).collect();
-    out.extend([("encoder.head.weight".into(), vec![z, z], identity), ("encoder.head.bias".into(), vec![z], vec![0.0; z])]);
+    out.extend([
+        ("encoder.head.weight".into(), vec![z, z], identity),
+        ("encoder.head.bias".into(), vec![z], vec![0.0; z]),
+    ]);
     Ok((out, config))
 }
 
@@ -90,12 +101,15 @@ fn sizes(tensors: &BTreeMap<String, Tensor>) -> std::result::Result<(usize, Stem
     match stem {
         Some([base, 3, 3, 3]) if *base > 0 => Ok((*base, Stem::Conv3x3)),
         Some([base, 3, 7, 7]) if *base > 0 => Ok((*base, Stem::Conv7x7)),
-        Some(other) => Err(format!("conv1.weight has shape {other:?}; [64, 3, 7, 7] or [64, 3, 3, 3] is a ResNet's")),
+        Some(other) => Err(format!(
+            "conv1.weight has shape {other:?}; [64, 3, 7, 7] or [64, 3, 3, 3] is a ResNet's"
+        )),
         None => Err("there is no conv1.weight, so it isn't a ResNet of torchvision".into()),
     }
 }
 
-/// The encoder among `tensors` (ours) as a state dictionary of torchvision's `resnet18(num_classes=Z)`.
+/// The encoder among `tensors` (ours) as a state dictionary of torchvision's
+/// `resnet18(num_classes=Z)`.
 ///
 /// # Errors
 /// If it has another width: torchvision's ResNet-18 has one only.
@@ -108,15 +122,21 @@ pub fn export(tensors: &Tensors, config: &Config) -> Result<Tensors> {
     }
     Ok(pytorch(tensors)
         .into_iter()
-        .filter_map(|(name, shape, values)| Some((name.strip_prefix("encoder.")?.to_owned(), shape, values)))
+        .filter_map(|(name, shape, values)| {
+            Some((name.strip_prefix("encoder.")?.to_owned(), shape, values))
+        })
         .collect())
 }
 
-/// `tensors` (ours) in PyTorch's layouts: linear layers `[out, in]`, gains and shifts as `weight` and `bias`; the encoder under
-/// torchvision's names.
+/// `tensors` (ours) in PyTorch's layouts: linear layers `[out, in]`, gains and shifts as `weight`
+/// and `bias`; the encoder under torchvision's names.
 pub fn pytorch(tensors: &Tensors) -> Tensors {
     let one = |(name, shape, values): &(String, Vec<usize>, Vec<f32>)| {
-        let name = match (name.strip_prefix("encoder."), name.strip_suffix(".gamma"), name.strip_suffix(".beta")) {
+        let name = match (
+            name.strip_prefix("encoder."),
+            name.strip_suffix(".gamma"),
+            name.strip_suffix(".beta"),
+        ) {
             (Some(ours), ..) => format!("encoder.{}", their_name(ours)),
             (_, Some(norm), _) => format!("{norm}.weight"),
             (.., Some(norm)) => format!("{norm}.bias"),

@@ -40,26 +40,35 @@ impl Which {
     }
 }
 
-/// What wrappers of networks put before every name: DistributedDataParallel, torch.compile, ema-pytorch.
+/// What wrappers of networks put before every name: DistributedDataParallel, torch.compile,
+/// ema-pytorch.
 const WRAPPERS: [&str; 3] = ["module.", "_orig_mod.", AVERAGED];
 /// Of an average.
 const AVERAGED: &str = "ema_model.";
 
-/// `name` without what wrappers put before it, in any order and as often as it is there; and whether one of them was that of an average.
+/// `name` without what wrappers put before it, in any order and as often as it is there; and
+/// whether one of them was that of an average.
 fn unwrapped(mut name: &str) -> (&str, bool) {
     let mut averaged = false;
-    while let Some((wrapper, rest)) = WRAPPERS.iter().find_map(|wrapper| Some((*wrapper, name.strip_prefix(wrapper)?))) {
+    while let Some((wrapper, rest)) =
+        WRAPPERS.iter().find_map(|wrapper| Some((*wrapper, name.strip_prefix(wrapper)?)))
+    {
         averaged |= wrapper == AVERAGED;
         name = rest;
     }
     (name, averaged)
 }
 
-/// The tensors of the weights `which`, by the names they have within their networks; `of` is whose they are to be.
+/// The tensors of the weights `which`, by the names they have within their networks; `of` is whose
+/// they are to be.
 ///
 /// # Errors
 /// If there are none, or two of a name.
-pub fn networks(checkpoint: &Checkpoint, which: Which, of: &str) -> Result<BTreeMap<String, Tensor>> {
+pub fn networks(
+    checkpoint: &Checkpoint,
+    which: Which,
+    of: &str,
+) -> Result<BTreeMap<String, Tensor>> {
     let found = find(checkpoint, which)?;
     let Some(found) = found else {
         let mut keys = checkpoint.keys().join(", ");
@@ -72,9 +81,12 @@ pub fn networks(checkpoint: &Checkpoint, which: Which, of: &str) -> Result<BTree
             Some(_) => format!("but {}, which `--which {}` takes", other.key(), other.option()),
             None => format!("so it isn't a checkpoint of {of}"),
         };
-        return Err(Error::failed(format!("{path} holds no {key}, {remedy}; its keys are: {keys}")));
+        return Err(Error::failed(format!(
+            "{path} holds no {key}, {remedy}; its keys are: {keys}"
+        )));
     };
-    // Counts of batches, which only norms without momentum look at, and of what an average was taken over.
+    // Counts of batches, which only norms without momentum look at, and of what an average was
+    // taken over.
     let counts = |name: &str| name.ends_with(".num_batches_tracked") || name == "n_averaged";
     Ok(found.into_iter().filter(|(name, _)| !counts(name)).collect())
 }
@@ -84,7 +96,9 @@ fn find(checkpoint: &Checkpoint, which: Which) -> Result<Option<BTreeMap<String,
     let own = checkpoint.tensors(which.keys());
     // Under a key of its own an average needs no mark on its names.
     let marked = own.is_none();
-    let tensors = own.or_else(|| checkpoint.tensors(&["state_dict"])).unwrap_or_else(|| checkpoint.outermost());
+    let tensors = own
+        .or_else(|| checkpoint.tensors(&["state_dict"]))
+        .unwrap_or_else(|| checkpoint.outermost());
     let any_averaged = tensors.keys().any(|name| unwrapped(name).1);
     let mut networks = BTreeMap::new();
     for (name, tensor) in tensors {
@@ -95,13 +109,17 @@ fn find(checkpoint: &Checkpoint, which: Which) -> Result<Option<BTreeMap<String,
             continue;
         }
         if networks.insert(inner.to_owned(), tensor).is_some() {
-            return Err(Error::failed(format!("{} holds {inner} twice, once as {name}", checkpoint.path.display())));
+            return Err(Error::failed(format!(
+                "{} holds {inner} twice, once as {name}",
+                checkpoint.path.display()
+            )));
         }
     }
     Ok(Some(networks).filter(|networks| !networks.is_empty()))
 }
 
-/// The numbers of `tensors` under our names: `named` lists their name, ours, and our shape. `failed` makes an error of what is wrong.
+/// The numbers of `tensors` under our names: `named` lists their name, ours, and our shape.
+/// `failed` makes an error of what is wrong.
 ///
 /// # Errors
 /// A missing, unknown or misshapen tensor; a number that isn't finite; a file that can't be read.
@@ -116,24 +134,41 @@ pub fn translate(
     for (theirs, ours, shape) in named {
         let values = checkpoint.read(&theirs, &tensors[&theirs])?;
         if !values.iter().all(|v| v.is_finite()) {
-            return Err(failed(format!("{theirs} holds numbers that aren't finite; import an earlier checkpoint")));
+            return Err(failed(format!(
+                "{theirs} holds numbers that aren't finite; import an earlier checkpoint"
+            )));
         }
         // PyTorch's linear layers are [out, in], Burn's [in, out].
-        let values = if let [inputs, outputs] = shape[..] { transpose(&values, outputs, inputs) } else { values };
+        let values = if let [inputs, outputs] = shape[..] {
+            transpose(&values, outputs, inputs)
+        } else {
+            values
+        };
         out.push((ours, shape, values));
     }
     Ok(out)
 }
 
 /// Whether `tensors` are those that `named` (their name, ours, our shape) asks for.
-fn check(tensors: &BTreeMap<String, Tensor>, named: &[(String, String, Vec<usize>)]) -> std::result::Result<(), String> {
-    let missing: Vec<&String> = named.iter().map(|(theirs, ..)| theirs).filter(|name| !tensors.contains_key(*name)).collect();
+fn check(
+    tensors: &BTreeMap<String, Tensor>,
+    named: &[(String, String, Vec<usize>)],
+) -> std::result::Result<(), String> {
+    let missing: Vec<&String> = named
+        .iter()
+        .map(|(theirs, ..)| theirs)
+        .filter(|name| !tensors.contains_key(*name))
+        .collect();
     if let Some(first) = missing.first() {
         return Err(format!("{first}{} missing", and_more(missing.len(), "is", "are")));
     }
-    let unknown: Vec<&String> = tensors.keys().filter(|key| named.iter().all(|(theirs, ..)| theirs != *key)).collect();
+    let unknown: Vec<&String> =
+        tensors.keys().filter(|key| named.iter().all(|(theirs, ..)| theirs != *key)).collect();
     if let Some(first) = unknown.first() {
-        return Err(format!("{first}{} unknown: part of another network", and_more(unknown.len(), "is", "are")));
+        return Err(format!(
+            "{first}{} unknown: part of another network",
+            and_more(unknown.len(), "is", "are")
+        ));
     }
     for (theirs, _, shape) in named {
         let mut expected = shape.clone();
@@ -155,7 +190,9 @@ fn and_more(count: usize, one: &str, several: &str) -> String {
 
 /// `[rows, columns]` to `[columns, rows]`.
 pub fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    (0..columns).flat_map(|column| (0..rows).map(move |row| values[row * columns + column])).collect()
+    (0..columns)
+        .flat_map(|column| (0..rows).map(move |row| values[row * columns + column]))
+        .collect()
 }
 
 #[cfg(test)]
@@ -182,12 +219,16 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("c.safetensors");
         let open = |names: &[&str]| {
-            let tensors: Tensors = names.iter().map(|name| ((*name).to_owned(), vec![1], vec![0.5])).collect();
-            crate::model::weights::write(&path, &tensors, std::collections::HashMap::new()).expect("written");
+            let tensors: Tensors =
+                names.iter().map(|name| ((*name).to_owned(), vec![1], vec![0.5])).collect();
+            crate::model::weights::write(&path, &tensors, std::collections::HashMap::new())
+                .expect("written");
             Checkpoint::open(&path).expect("readable")
         };
         let names = |checkpoint: &Checkpoint, which| {
-            networks(checkpoint, which, "a test").map(|found| found.into_keys().collect::<Vec<_>>()).map_err(|e| e.to_string())
+            networks(checkpoint, which, "a test")
+                .map(|found| found.into_keys().collect::<Vec<_>>())
+                .map_err(|e| e.to_string())
         };
         let both = open(&["ema_model.module.a", "module.b", "step"]);
         assert_eq!(names(&both, Which::Ema), Ok(vec!["a".into()]));

@@ -1,6 +1,8 @@
 //! The denoiser: a DDPM UNet (Ho et al. 2020) whose every residual block is modulated by t and z.
 
-use super::blocks::{Attention, DropoutPass, GroupNorm, ResBlock, conv3x3, convolve, upsample_convolve};
+use super::blocks::{
+    Attention, DropoutPass, GroupNorm, ResBlock, conv3x3, convolve, upsample_convolve,
+};
 use super::embedding::TimeEmbedding;
 use super::modulation::SharedOut;
 use super::position::{self, position_map, same_view};
@@ -24,7 +26,13 @@ pub struct Level {
 }
 
 impl Level {
-    fn forward(&self, x: Tensor<4>, time: &Tensor<2>, z: &Tensor<2>, dropout: Option<DropoutPass>) -> Tensor<4> {
+    fn forward(
+        &self,
+        x: Tensor<4>,
+        time: &Tensor<2>,
+        z: &Tensor<2>,
+        dropout: Option<DropoutPass>,
+    ) -> Tensor<4> {
         let h = self.block.forward(x, time.clone(), z.clone(), dropout);
         match &self.attention {
             Some(attention) => attention.forward(h),
@@ -58,27 +66,34 @@ pub struct UNet {
 }
 
 impl UNet {
-    /// The stages of `model.unet`, as many residual blocks down as it says and one more up each; attention where a stage's
-    /// feature maps have one of the sides that it names.
+    /// The stages of `model.unet`, as many residual blocks down as it says and one more up each;
+    /// attention where a stage's feature maps have one of the sides that it names.
     pub fn new(model: &ModelConfig, device: &Device) -> Self {
         let (config, sections, side) = (&model.unet, model.sections(), model.sides.target);
         let widths = config.widths();
         let mut layers = 0;
-        // `stage` is that of the section that modulates the block; the middle comes after the last one.
+        // `stage` is that of the section that modulates the block; the middle comes after the last
+        // one.
         let mut res_block = |from, to, stage: usize| {
             layers += 1;
             let section = &sections[stage.min(sections.len() - 1)];
             ResBlock::new(from, to, section.len(), config, layers, device)
         };
         let attention = |stage: usize, width| {
-            config.attention.contains(&(side >> stage)).then(|| Attention::new(width, config.groups, device))
+            config
+                .attention
+                .contains(&(side >> stage))
+                .then(|| Attention::new(width, config.groups, device))
         };
 
         let mut channels = config.base;
         let (mut down, mut downsample) = (Vec::new(), Vec::new());
         for (stage, &width) in widths.iter().enumerate() {
             for _ in 0..config.blocks {
-                down.push(Level { block: res_block(channels, width, stage), attention: attention(stage, width) });
+                down.push(Level {
+                    block: res_block(channels, width, stage),
+                    attention: attention(stage, width),
+                });
                 channels = width;
             }
             if stage + 1 < widths.len() {
@@ -94,7 +109,10 @@ impl UNet {
         for (stage, &width) in widths.iter().enumerate().rev() {
             for _ in 0..=config.blocks {
                 let skip = skips.pop().expect("as many skips as up blocks");
-                up.push(Level { block: res_block(channels + skip, width, stage), attention: attention(stage, width) });
+                up.push(Level {
+                    block: res_block(channels + skip, width, stage),
+                    attention: attention(stage, width),
+                });
                 channels = width;
             }
             if stage > 0 {
@@ -103,7 +121,13 @@ impl UNet {
         }
         Self {
             time: TimeEmbedding::new(config.base, 4 * config.base, config.time_scale, device),
-            stem: conv3x3(if config.view_conditioning { 3 + position::CHANNELS } else { 3 }, config.base, 1, true, device),
+            stem: conv3x3(
+                if config.view_conditioning { 3 + position::CHANNELS } else { 3 },
+                config.base,
+                1,
+                true,
+                device,
+            ),
             down,
             downsample,
             middle1,
@@ -120,9 +144,10 @@ impl UNet {
         }
     }
 
-    /// `x_t` `[B, 3, side, side]`, `t` `[B]` in (0, 1], `z` `[B, Z]` (zero where dropped) to eps_hat or v_hat `[B, 3, side, side]`, the
-    /// side being the target view's. `view` `[B, 4]` is how x_t lies in the source view (none: it is the source view); networks
-    /// without view conditioning don't look at it. `dropout_key` is given in training only.
+    /// `x_t` `[B, 3, side, side]`, `t` `[B]` in (0, 1], `z` `[B, Z]` (zero where dropped) to
+    /// eps_hat or v_hat `[B, 3, side, side]`, the side being the target view's. `view` `[B, 4]` is
+    /// how x_t lies in the source view (none: it is the source view); networks without view
+    /// conditioning don't look at it. `dropout_key` is given in training only.
     pub fn forward(
         &self,
         x_t: Tensor<4>,
@@ -140,22 +165,28 @@ impl UNet {
         self.time.waves(t)
     }
 
-    /// [`forward`](UNet::forward) without dropout from `waves` `[B, base]`, which [`waves`](UNet::waves) gives; x_t lies as the source view
-    /// does.
-    pub(crate) fn forward_waves(&self, x_t: Tensor<4>, waves: Tensor<2>, z: Tensor<2>) -> Tensor<4> {
+    /// [`forward`](UNet::forward) without dropout from `waves` `[B, base]`, which
+    /// [`waves`](UNet::waves) gives; x_t lies as the source view does.
+    pub(crate) fn forward_waves(
+        &self,
+        x_t: Tensor<4>,
+        waves: Tensor<2>,
+        z: Tensor<2>,
+    ) -> Tensor<4> {
         self.observed(x_t, waves, z, None, None, |_| {})
     }
 
-    /// The mean over the pixels of what each residual level puts out in one forward pass, `[B, C]` each, in the order of
-    /// [`UNetConfig::levels`](crate::config::UNetConfig::levels). Arguments as for [`forward`](UNet::forward); x_t lies as the
-    /// source view does.
+    /// The mean over the pixels of what each residual level puts out in one forward pass, `[B, C]`
+    /// each, in the order of [`UNetConfig::levels`](crate::config::UNetConfig::levels). Arguments
+    /// as for [`forward`](UNet::forward); x_t lies as the source view does.
     pub fn activations(&self, x_t: Tensor<4>, t: Tensor<1>, z: Tensor<2>) -> Vec<Tensor<2>> {
         let mut pooled = Vec::new();
         self.observed(x_t, self.waves(t), z, None, None, |h| pooled.push(pixel_mean(h.clone())));
         pooled
     }
 
-    /// [`forward`](UNet::forward) from the sinusoids of t, with `see` called on the output of each residual level.
+    /// [`forward`](UNet::forward) from the sinusoids of t, with `see` called on the output of each
+    /// residual level.
     fn observed(
         &self,
         x_t: Tensor<4>,
@@ -173,7 +204,9 @@ impl UNet {
             }
             false => x_t,
         };
-        let dropout = dropout_key.filter(|_| self.dropout > 0.0).map(|key| DropoutPass { p: self.dropout, key });
+        let dropout = dropout_key
+            .filter(|_| self.dropout > 0.0)
+            .map(|key| DropoutPass { p: self.dropout, key });
         let (time, z) = (silu(self.time.forward(waves)), SharedOut::activated(z, &self.sections));
         let mut skips = Vec::new();
         let mut keep = |h: Tensor<4>| {

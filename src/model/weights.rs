@@ -29,7 +29,8 @@ pub struct WeightsFile {
     /// All of its metadata.
     pub metadata: HashMap<String, String>,
     tensors: HashMap<String, (Vec<usize>, Vec<f32>)>,
-    /// Tensors that are no part of the networks, by names that begin with [`MORE`] or [`WHITENING`]: what was fitted to their z afterwards.
+    /// Tensors that are no part of the networks, by names that begin with [`MORE`] or
+    /// [`WHITENING`]: what was fitted to their z afterwards.
     pub more: Tensors,
 }
 
@@ -58,8 +59,12 @@ impl Trained {
     /// As entries of a file's metadata.
     fn entries(&self) -> [(String, String); 3] {
         let Self { data_sha256, step, images } = self;
-        [("data_sha256", data_sha256.clone()), ("step", step.to_string()), ("images", images.to_string())]
-            .map(|(key, value)| (key.to_owned(), value))
+        [
+            ("data_sha256", data_sha256.clone()),
+            ("step", step.to_string()),
+            ("images", images.to_string()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
     }
 }
 
@@ -78,7 +83,8 @@ pub fn to_host(named: Vec<Named>) -> Result<Tensors> {
         .collect()
 }
 
-/// Writes `tensors` and `metadata` to `path`: whole or not at all, and the same bytes for the same content.
+/// Writes `tensors` and `metadata` to `path`: whole or not at all, and the same bytes for the same
+/// content.
 ///
 /// # Errors
 /// If the file can't be written.
@@ -91,13 +97,15 @@ pub fn write(path: &Path, tensors: &Tensors, metadata: HashMap<String, String>) 
 /// # Errors
 /// If it can't be put into that form.
 pub fn encode(tensors: &Tensors, metadata: HashMap<String, String>) -> Result<Vec<u8>> {
-    let tensors = tensors.iter().map(|(name, shape, values)| (name.as_str(), shape.as_slice(), values.as_slice()));
+    let tensors = tensors
+        .iter()
+        .map(|(name, shape, values)| (name.as_str(), shape.as_slice(), values.as_slice()));
     encode_stored(tensors, metadata, false)
 }
 
-/// As [`encode`]; `half` stores matrices and convolutions as f16 where none of their numbers is too large for that. Vectors (norms,
-/// their statistics, biases) stay f32: they weigh nothing. The linear decoder is always stored so, the whitening never: it makes small
-/// differences of z large.
+/// As [`encode`]; `half` stores matrices and convolutions as f16 where none of their numbers is too
+/// large for that. Vectors (norms, their statistics, biases) stay f32: they weigh nothing. The
+/// linear decoder is always stored so, the whitening never: it makes small differences of z large.
 fn encode_stored<'a>(
     tensors: impl Iterator<Item = (&'a str, &'a [usize], &'a [f32])>,
     metadata: HashMap<String, String>,
@@ -106,18 +114,29 @@ fn encode_stored<'a>(
     let stored: Vec<_> = tensors
         .map(|(name, shape, values)| {
             let half = (half || name.starts_with(MORE)) && !name.starts_with(WHITENING);
-            let small = half && shape.len() > 1 && values.iter().all(|v| v.abs() <= f16::MAX.to_f32());
+            let small =
+                half && shape.len() > 1 && values.iter().all(|v| v.abs() <= f16::MAX.to_f32());
             let (dtype, bytes) = match small {
-                true => (Dtype::F16, Cow::Owned(values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect())),
+                true => (
+                    Dtype::F16,
+                    Cow::Owned(
+                        values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
+                    ),
+                ),
                 false => (Dtype::F32, Cow::Borrowed(bytemuck::cast_slice(values))),
             };
             (name, dtype, shape, bytes)
         })
         .collect();
     let views = stored.iter().map(|(name, dtype, shape, bytes)| {
-        (*name, TensorView::new(*dtype, shape.to_vec(), bytes).expect("as many values as the shape says"))
+        (
+            *name,
+            TensorView::new(*dtype, shape.to_vec(), bytes)
+                .expect("as many values as the shape says"),
+        )
     });
-    let failed = |e: &dyn std::fmt::Display| Error::failed(format!("cannot encode the weights: {e}"));
+    let failed =
+        |e: &dyn std::fmt::Display| Error::failed(format!("cannot encode the weights: {e}"));
     let mut bytes = safetensors::serialize(views, None).map_err(|e| failed(&e))?;
     // The library writes metadata in any order; sorted, a file has the same checksum each time.
     let metadata: BTreeMap<_, _> = metadata.into_iter().collect();
@@ -145,7 +164,10 @@ pub fn read(path: &Path) -> Result<(Tensors, HashMap<String, String>)> {
 /// As [`read`], from the bytes of a file; `path` is what error messages call it.
 pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<(Tensors, HashMap<String, String>)> {
     let bad = |e: &dyn std::fmt::Display| {
-        Error::failed(format!("{} is not a usable safetensors file ({e}); copy or train the weights again", path.display()))
+        Error::failed(format!(
+            "{} is not a usable safetensors file ({e}); copy or train the weights again",
+            path.display()
+        ))
     };
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| bad(&e))?;
     let file = SafeTensors::deserialize(bytes).map_err(|e| bad(&e))?;
@@ -153,7 +175,13 @@ pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<(Tensors, HashMap<Strin
     for (name, view) in file.tensors() {
         let values = match view.dtype() {
             Dtype::F32 => bytemuck::pod_collect_to_vec(view.data()),
-            Dtype::F16 => view.data().as_chunks().0.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect(),
+            Dtype::F16 => view
+                .data()
+                .as_chunks()
+                .0
+                .iter()
+                .map(|bytes| f16::from_le_bytes(*bytes).to_f32())
+                .collect(),
             other => return Err(bad(&format!("{name} is {other:?}, expected F32 or F16"))),
         };
         tensors.push((name, view.shape().to_vec(), values));
@@ -161,8 +189,9 @@ pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<(Tensors, HashMap<Strin
     Ok((tensors, header.metadata().clone().unwrap_or_default()))
 }
 
-/// What every weights file of this program says of itself: by which version it was written, the recipe, and for other programs
-/// how large the networks' images are. (Files without sides are older: theirs are 32.)
+/// What every weights file of this program says of itself: by which version it was written, the
+/// recipe, and for other programs how large the networks' images are. (Files without sides are
+/// older: theirs are 32.)
 pub fn metadata(config: &Config) -> HashMap<String, String> {
     let Sides { source, target } = config.data.sides();
     let sides = [("side", config.data.side), ("source_side", source), ("target_side", target)];
@@ -204,7 +233,8 @@ impl WeightsFile {
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
         let sha256 = files::sha256(bytes);
         let (tensors, metadata) = parse(path, bytes)?;
-        // Checkpoints may hold such numbers, so that the step that made them can be looked at; nothing can be done with these weights.
+        // Checkpoints may hold such numbers, so that the step that made them can be looked at;
+        // nothing can be done with these weights.
         for (name, _, values) in &tensors {
             if let Some(at) = values.iter().position(|v| !v.is_finite()) {
                 return Err(Error::failed(format!(
@@ -220,20 +250,38 @@ impl WeightsFile {
                 "{path} holds no recipe, so it isn't weights of this program; name a file that `soda train` wrote"
             )));
         };
-        let config = Config::parse(config, &format!("{} (recipe in the file)", path.display()), &[])?;
+        let config =
+            Config::parse(config, &format!("{} (recipe in the file)", path.display()), &[])?;
         let is_more = |name: &str| name.starts_with(MORE) || name.starts_with(WHITENING);
-        let (more, tensors): (Tensors, Tensors) = tensors.into_iter().partition(|(name, ..)| is_more(name));
-        let tensors = tensors.into_iter().map(|(name, shape, values)| (name, (shape, values))).collect();
-        Ok(Self { path: path.to_owned(), bytes: bytes.len(), sha256, config, metadata, tensors, more })
+        let (more, tensors): (Tensors, Tensors) =
+            tensors.into_iter().partition(|(name, ..)| is_more(name));
+        let tensors =
+            tensors.into_iter().map(|(name, shape, values)| (name, (shape, values))).collect();
+        Ok(Self {
+            path: path.to_owned(),
+            bytes: bytes.len(),
+            sha256,
+            config,
+            metadata,
+            tensors,
+            more,
+        })
     }
 
-    /// The training that made the weights; `None` for weights of older versions, and for imported ones.
+    /// The training that made the weights; `None` for weights of older versions, and for imported
+    /// ones.
     pub fn trained(&self) -> Option<Trained> {
         let number = |key: &str| self.metadata.get(key)?.parse().ok();
-        Some(Trained { data_sha256: self.metadata.get("data_sha256")?.clone(), step: number("step")?, images: number("images")? })
+        Some(Trained {
+            data_sha256: self.metadata.get("data_sha256")?.clone(),
+            step: number("step")?,
+            images: number("images")?,
+        })
     }
 
-    /// The file of the same weights, `more` tensors beside them (their own where that is empty) and the metadata, matrices and convolutions as f16 if `half`; `trained` is added where it is known.
+    /// The file of the same weights, `more` tensors beside them (their own where that is empty) and
+    /// the metadata, matrices and convolutions as f16 if `half`; `trained` is added where it is
+    /// known.
     ///
     /// # Errors
     /// If they can't be put into that form.
@@ -241,9 +289,14 @@ impl WeightsFile {
         let mut all = self.metadata.clone();
         all.extend(metadata(&self.config));
         all.extend(trained.into_iter().flat_map(Trained::entries));
-        let tensors = self.tensors.iter().map(|(name, (shape, values))| (name.as_str(), shape.as_slice(), values.as_slice()));
+        let tensors = self
+            .tensors
+            .iter()
+            .map(|(name, (shape, values))| (name.as_str(), shape.as_slice(), values.as_slice()));
         let more = if more.is_empty() { &self.more } else { more };
-        let more = more.iter().map(|(name, shape, values)| (name.as_str(), shape.as_slice(), values.as_slice()));
+        let more = more
+            .iter()
+            .map(|(name, shape, values)| (name.as_str(), shape.as_slice(), values.as_slice()));
         encode_stored(tensors.chain(more), all, half)
     }
 
@@ -255,16 +308,19 @@ impl WeightsFile {
         self.model_of(&self.config.model, device)
     }
 
-    /// As [`WeightsFile::model`], of a recipe whose networks differ in nothing that weights know, such as the sides of images.
+    /// As [`WeightsFile::model`], of a recipe whose networks differ in nothing that weights know,
+    /// such as the sides of images.
     ///
     /// # Errors
     /// See [`WeightsFile::model`].
     pub fn model_of(&self, config: &ModelConfig, device: &Device) -> Result<Soda> {
-        // A recipe may claim networks of any size: nothing is allocated for them before the tensors are seen to be there.
+        // A recipe may claim networks of any size: nothing is allocated for them before the tensors
+        // are seen to be there.
         let blank = parameters::shapes(&Soda::blank(config, device));
         let own = blank.iter().filter(|(name, _)| self.has_denoiser() || name.starts_with(ENCODER));
         let needed: usize = own.map(|(_, shape)| shape.iter().product::<usize>()).sum();
-        let unused = blank.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum::<usize>() - needed;
+        let unused =
+            blank.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum::<usize>() - needed;
         if unused > MOST_UNUSED {
             return Err(Error::failed(format!(
                 "{} holds an encoder alone, and a recipe with a denoiser of {unused} numbers; import it again",
@@ -278,7 +334,8 @@ impl WeightsFile {
                 "{path} holds {there} numbers and the network of its recipe has {needed}; these are weights of another network"
             )));
         }
-        let (mut model, origin) = (Soda::new(config, self.config.seed, device), self.path.display().to_string());
+        let (mut model, origin) =
+            (Soda::new(config, self.config.seed, device), self.path.display().to_string());
         if self.has_denoiser() {
             return load(model, &self.tensors, &origin);
         }
@@ -309,27 +366,33 @@ impl WeightsFile {
 
     /// The tensors of the networks, by name.
     pub fn networks(&self) -> Tensors {
-        let mut all: Tensors =
-            self.tensors.iter().map(|(name, (shape, values))| (name.clone(), shape.clone(), values.clone())).collect();
+        let mut all: Tensors = self
+            .tensors
+            .iter()
+            .map(|(name, (shape, values))| (name.clone(), shape.clone(), values.clone()))
+            .collect();
         all.sort_by(|(a, ..), (b, ..)| a.cmp(b));
         all
     }
 }
 
-/// Numbers of the denoiser that an encoder alone has a place for, at most: it takes memory, and is never looked at.
+/// Numbers of the denoiser that an encoder alone has a place for, at most: it takes memory, and is
+/// never looked at.
 const MOST_UNUSED: usize = 4 << 20;
 /// What names of the encoder's tensors begin with.
 const ENCODER: &str = "encoder.";
 
 impl WeightsFile {
-    /// Takes the tensors of `model` (without autodiff) as its own, changed in a way that `how` names: with the file's, its checksum stands
-    /// for these very weights. What was fitted to z is dropped: z is another.
+    /// Takes the tensors of `model` (without autodiff) as its own, changed in a way that `how`
+    /// names: with the file's, its checksum stands for these very weights. What was fitted to z is
+    /// dropped: z is another.
     ///
     /// # Errors
     /// If the device can't be read.
     pub fn replace(&mut self, model: &Soda, how: &str) -> Result<()> {
         let tensors = to_host(parameters::collect(model))?;
-        self.tensors = tensors.into_iter().map(|(name, shape, values)| (name, (shape, values))).collect();
+        self.tensors =
+            tensors.into_iter().map(|(name, shape, values)| (name, (shape, values))).collect();
         self.more = Tensors::new();
         self.sha256 = files::sha256(format!("{} {how}", self.sha256).as_bytes());
         Ok(())
@@ -340,12 +403,18 @@ impl WeightsFile {
 ///
 /// # Errors
 /// If a tensor is missing, superfluous or of another shape.
-pub fn load<M: Module>(model: M, tensors: &HashMap<String, (Vec<usize>, Vec<f32>)>, origin: &str) -> Result<M> {
+pub fn load<M: Module>(
+    model: M,
+    tensors: &HashMap<String, (Vec<usize>, Vec<f32>)>,
+    origin: &str,
+) -> Result<M> {
     let own = parameters::collect(&model);
     for Named { name, shape, .. } in &own {
         match tensors.get(name) {
             None => {
-                return Err(Error::failed(format!("{origin} has no tensor {name}; these are weights of another network")));
+                return Err(Error::failed(format!(
+                    "{origin} has no tensor {name}; these are weights of another network"
+                )));
             }
             Some((other, _)) if other != shape => {
                 return Err(Error::failed(format!(
@@ -358,7 +427,9 @@ pub fn load<M: Module>(model: M, tensors: &HashMap<String, (Vec<usize>, Vec<f32>
     if tensors.len() != own.len() {
         let extra = tensors.keys().filter(|k| own.iter().all(|n| n.name != **k)).min();
         let extra = extra.map_or("?", String::as_str);
-        return Err(Error::failed(format!("{origin} has a tensor {extra} that the configured network lacks")));
+        return Err(Error::failed(format!(
+            "{origin} has a tensor {extra} that the configured network lacks"
+        )));
     }
     Ok(parameters::map(model, |name, old| {
         let (_, values) = &tensors[name];

@@ -1,7 +1,7 @@
 //! Several processes that work on one thing: which one this is, and what they send each other.
 //!
-//! A thread of its own does all the sending, so that the device is read and written meanwhile. Everybody makes the same calls in the same
-//! order; each is one collective operation of MPI.
+//! A thread of its own does all the sending, so that the device is read and written meanwhile.
+//! Everybody makes the same calls in the same order; each is one collective operation of MPI.
 
 #[cfg(feature = "mpi")]
 mod mpi;
@@ -16,11 +16,12 @@ use std::time::{Duration, Instant};
 pub trait Link {
     /// Which one this is, and of how many.
     fn place(&self) -> Place;
-    /// Sends each other rank its piece of `send`, which holds one for every rank, `counts` bytes long; its own stays. Fills `receive` with
-    /// what the others have sent, in the order of ranks, `received` bytes each (of itself none).
+    /// Sends each other rank its piece of `send`, which holds one for every rank, `counts` bytes
+    /// long; its own stays. Fills `receive` with what the others have sent, in the order of ranks,
+    /// `received` bytes each (of itself none).
     fn all_to_all(&mut self, send: &[u8], counts: &[usize], receive: &mut [u8], received: &[usize]);
-    /// Sends `mine` to all others, and fills `receive` with what they have sent, in the order of ranks, `received` bytes each (of itself
-    /// none).
+    /// Sends `mine` to all others, and fills `receive` with what they have sent, in the order of
+    /// ranks, `received` bytes each (of itself none).
     fn all_gather(&mut self, mine: &[u8], receive: &mut [u8], received: &[usize]);
     /// Makes `bytes` those of rank 0; all have the same length.
     fn broadcast(&mut self, bytes: &mut [u8]);
@@ -94,7 +95,10 @@ impl Ranks {
     }
 
     /// Hands `job` to the thread that sends, which does one after the other.
-    pub fn begin<T: Send + 'static>(&self, job: impl FnOnce(&mut dyn Link) -> T + Send + 'static) -> Pending<T> {
+    pub fn begin<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut dyn Link) -> T + Send + 'static,
+    ) -> Pending<T> {
         let (give, done) = mpsc::channel();
         let run = move |link: &mut dyn Link| {
             let clock = Instant::now();
@@ -115,7 +119,9 @@ impl Ranks {
         let size = self.size();
         self.begin(move |link| {
             let lengths = gather(link, (mine.len() as u64).to_le_bytes().to_vec(), &vec![8; size]);
-            let length = |bytes: &Vec<u8>| u64::from_le_bytes(*bytes.first_chunk().expect("eight bytes")) as usize;
+            let length = |bytes: &Vec<u8>| {
+                u64::from_le_bytes(*bytes.first_chunk().expect("eight bytes")) as usize
+            };
             gather(link, mine, &lengths.iter().map(length).collect::<Vec<_>>())
         })
         .wait()
@@ -219,18 +225,25 @@ impl<T> Pending<T> {
     }
 }
 
-/// What starts programs on several processors, and how many it says there are: what tells that this process isn't the only one.
-const LAUNCHERS: [(&str, &str); 3] = [("mpirun", "OMPI_COMM_WORLD_SIZE"), ("mpiexec", "PMI_SIZE"), ("srun", "SLURM_NTASKS")];
+/// What starts programs on several processors, and how many it says there are: what tells that this
+/// process isn't the only one.
+const LAUNCHERS: [(&str, &str); 3] =
+    [("mpirun", "OMPI_COMM_WORLD_SIZE"), ("mpiexec", "PMI_SIZE"), ("srun", "SLURM_NTASKS")];
 
-/// The launcher that has started this process as one of several, by its environment, and of how many. The first one that says a number
-/// is the one: mpirun may have started one process within a job of several.
-fn launched(variable: impl Fn(&str) -> Option<String>) -> Option<(&'static str, &'static str, usize)> {
+/// The launcher that has started this process as one of several, by its environment, and of how
+/// many. The first one that says a number is the one: mpirun may have started one process within a
+/// job of several.
+fn launched(
+    variable: impl Fn(&str) -> Option<String>,
+) -> Option<(&'static str, &'static str, usize)> {
     let number = |name: &str| variable(name)?.parse::<usize>().ok();
-    let first = LAUNCHERS.iter().find_map(|(launcher, name)| Some((*launcher, *name, number(name)?)));
+    let first =
+        LAUNCHERS.iter().find_map(|(launcher, name)| Some((*launcher, *name, number(name)?)));
     first.filter(|(.., size)| *size > 1)
 }
 
-/// Whether this process was started as one of several, and isn't their first: what is written once isn't its to write.
+/// Whether this process was started as one of several, and isn't their first: what is written once
+/// isn't its to write.
 pub fn is_follower() -> bool {
     let variable = |name: &str| std::env::var(name).ok();
     let ranks = ["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"];
@@ -238,7 +251,8 @@ pub fn is_follower() -> bool {
     launched(variable).is_some() && rank.is_some_and(|rank| rank > 0)
 }
 
-/// What starts this process again as one of so many: `mpirun -n 2 `, or nothing where it is the only one.
+/// What starts this process again as one of so many: `mpirun -n 2 `, or nothing where it is the
+/// only one.
 pub fn launcher() -> String {
     match launched(|name| std::env::var(name).ok()) {
         Some(("srun", _, size)) => format!("srun --mpi=pmix -n {size} "),
@@ -247,7 +261,8 @@ pub fn launcher() -> String {
     }
 }
 
-/// Whether srun has started this process without telling it of the others: Open MPI would end it with a text that doesn't help.
+/// Whether srun has started this process without telling it of the others: Open MPI would end it
+/// with a text that doesn't help.
 #[cfg(feature = "mpi")]
 fn without_pmi(launcher: &str, variable: impl Fn(&str) -> Option<String>) -> bool {
     launcher == "srun" && ["PMIX_RANK", "PMI_RANK"].iter().all(|name| variable(name).is_none())
@@ -256,8 +271,8 @@ fn without_pmi(launcher: &str, variable: impl Fn(&str) -> Option<String>) -> boo
 /// Joins the other processes that were started with this one; none where it is the only one.
 ///
 /// # Errors
-/// If the environment says that there are others and they can't be joined: this program was built without MPI, or the launcher speaks
-/// another MPI.
+/// If the environment says that there are others and they can't be joined: this program was built
+/// without MPI, or the launcher speaks another MPI.
 pub fn join() -> Result<Option<Ranks>> {
     let variable = |name: &str| std::env::var(name).ok();
     let Some((launcher, name, size)) = launched(variable) else { return Ok(None) };
@@ -273,10 +288,14 @@ pub fn join() -> Result<Option<Ranks>> {
             ranks.end()?;
         }
         let remedy = match launcher {
-            "srun" => "start them with srun --mpi=pmix (`srun --mpi=list` shows what there is), or with mpirun",
+            "srun" => {
+                "start them with srun --mpi=pmix (`srun --mpi=list` shows what there is), or with mpirun"
+            }
             _ => "start them with the mpirun of the MPI that it was built with",
         };
-        Err(Error::usage(format!("{others}, and this one finds itself alone: each would train by itself; {remedy}. {alone}")))
+        Err(Error::usage(format!(
+            "{others}, and this one finds itself alone: each would train by itself; {remedy}. {alone}"
+        )))
     }
     #[cfg(not(feature = "mpi"))]
     Err(Error::usage(format!(
@@ -291,14 +310,23 @@ mod tests {
     #[test]
     fn a_launcher_is_known_by_its_environment() {
         let by = |set: &'static [(&'static str, &'static str)]| {
-            launched(move |name| set.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned()))
+            launched(move |name| {
+                set.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())
+            })
         };
         assert_eq!(by(&[]), None);
         assert_eq!(by(&[("SLURM_NTASKS", "1"), ("OMPI_COMM_WORLD_SIZE", "1")]), None);
         assert_eq!(by(&[("SLURM_NTASKS", "4")]), Some(("srun", "SLURM_NTASKS", 4)));
-        assert_eq!(by(&[("SLURM_NTASKS", "4"), ("OMPI_COMM_WORLD_SIZE", "2")]), Some(("mpirun", "OMPI_COMM_WORLD_SIZE", 2)));
+        assert_eq!(
+            by(&[("SLURM_NTASKS", "4"), ("OMPI_COMM_WORLD_SIZE", "2")]),
+            Some(("mpirun", "OMPI_COMM_WORLD_SIZE", 2))
+        );
         assert_eq!(by(&[("PMI_SIZE", "many")]), None);
-        assert_eq!(by(&[("SLURM_NTASKS", "4"), ("OMPI_COMM_WORLD_SIZE", "1")]), None, "mpirun -n 1 within a job");
+        assert_eq!(
+            by(&[("SLURM_NTASKS", "4"), ("OMPI_COMM_WORLD_SIZE", "1")]),
+            None,
+            "mpirun -n 1 within a job"
+        );
     }
 
     #[test]
@@ -311,7 +339,12 @@ mod tests {
                 // Rank r sends r, r + 10 and r + 20, one byte to each.
                 let send = [0, 10, 20].map(|to| to + rank as u8);
                 let mut receive = [0; 2];
-                link.all_to_all(&send, &[1; 3], &mut receive, &[0, 1, 2].map(|from| usize::from(from != rank)));
+                link.all_to_all(
+                    &send,
+                    &[1; 3],
+                    &mut receive,
+                    &[0, 1, 2].map(|from| usize::from(from != rank)),
+                );
                 receive
             });
             let exchanged = exchanged.wait().expect("all answer");
@@ -320,7 +353,10 @@ mod tests {
         });
         for (rank, (gathered, told, exchanged)) in sent.into_iter().enumerate() {
             assert_eq!(gathered, [vec![], vec![1], vec![2, 2]]);
-            let others: Vec<u8> = (0..3).filter(|from| *from != rank as u8).map(|from| from + 10 * rank as u8).collect();
+            let others: Vec<u8> = (0..3)
+                .filter(|from| *from != rank as u8)
+                .map(|from| from + 10 * rank as u8)
+                .collect();
             assert_eq!((told.as_slice(), &exchanged[..]), (&b"all"[..], &others[..]));
         }
     }

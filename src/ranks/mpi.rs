@@ -8,7 +8,8 @@ use ::mpi::environment::{self, Universe};
 use ::mpi::topology::SimpleCommunicator;
 use ::mpi::traits::{Communicator, CommunicatorCollectives, Root};
 
-/// All processes that were started together. The thread that makes it is the only one that calls MPI.
+/// All processes that were started together. The thread that makes it is the only one that calls
+/// MPI.
 struct World {
     world: SimpleCommunicator,
     place: Place,
@@ -28,8 +29,8 @@ pub(super) fn join() -> Result<Box<dyn Link>> {
     Ok(Box::new(World { world, place, universe }))
 }
 
-/// `bytes`, or none at an address that isn't taken for one of MPI's constants: Open MPI's MPI_IN_PLACE is address 1, where Rust puts what
-/// is empty.
+/// `bytes`, or none at an address that isn't taken for one of MPI's constants: Open MPI's
+/// MPI_IN_PLACE is address 1, where Rust puts what is empty.
 fn at_an_address<'a>(bytes: &'a [u8], spare: &'a [u8; 1]) -> &'a [u8] {
     if bytes.is_empty() { &spare[..0] } else { bytes }
 }
@@ -55,7 +56,13 @@ fn begins(counts: &[i32]) -> Vec<i32> {
 
 impl World {
     /// Sends each rank so many bytes of `send` from where it says; gets `received` from each.
-    fn exchange(&self, send: &[u8], (sent, begin): (&[i32], &[i32]), receive: &mut [u8], received: &[usize]) {
+    fn exchange(
+        &self,
+        send: &[u8],
+        (sent, begin): (&[i32], &[i32]),
+        receive: &mut [u8],
+        received: &[usize],
+    ) {
         let received = counts(received);
         let (none, mut room) = ([0], [0]);
         let send = Partition::new(at_an_address(send, &none), sent, begin);

@@ -23,8 +23,13 @@ impl Thread {
         if let Some(speed) = self.speed {
             std::thread::sleep(Duration::from_secs_f64(sent.max(receive.len()) as f64 / speed));
         }
-        for (rank, count) in received.iter().enumerate().filter(|(rank, _)| *rank != self.place.rank) {
-            receive.split_off_mut(..*count).expect("room for each rank").copy_from_slice(&self.receive(rank));
+        for (rank, count) in
+            received.iter().enumerate().filter(|(rank, _)| *rank != self.place.rank)
+        {
+            receive
+                .split_off_mut(..*count)
+                .expect("room for each rank")
+                .copy_from_slice(&self.receive(rank));
         }
     }
 
@@ -38,7 +43,13 @@ impl Link for Thread {
         self.place.clone()
     }
 
-    fn all_to_all(&mut self, send: &[u8], counts: &[usize], receive: &mut [u8], received: &[usize]) {
+    fn all_to_all(
+        &mut self,
+        send: &[u8],
+        counts: &[usize],
+        receive: &mut [u8],
+        received: &[usize],
+    ) {
         let own = self.place.rank;
         for (rank, piece) in pieces(send, counts).enumerate().filter(|(rank, _)| *rank != own) {
             self.send(rank, piece);
@@ -71,11 +82,16 @@ pub fn run<T: Send>(size: usize, work: impl Fn(Ranks) -> T + Sync) -> Vec<T> {
     run_at(None, size, work)
 }
 
-/// As [`run`]; where a `speed` is given, each rank takes its time to send and to receive, so many bytes a second.
+/// As [`run`]; where a `speed` is given, each rank takes its time to send and to receive, so many
+/// bytes a second.
 ///
 /// # Panics
 /// If one does.
-pub fn run_at<T: Send>(speed: Option<f64>, size: usize, work: impl Fn(Ranks) -> T + Sync) -> Vec<T> {
+pub fn run_at<T: Send>(
+    speed: Option<f64>,
+    size: usize,
+    work: impl Fn(Ranks) -> T + Sync,
+) -> Vec<T> {
     let mut to: Vec<Vec<Sender<Vec<u8>>>> = (0..size).map(|_| Vec::new()).collect();
     let mut from: Vec<Vec<Receiver<Vec<u8>>>> = (0..size).map(|_| Vec::new()).collect();
     for sender in &mut to {
@@ -89,11 +105,13 @@ pub fn run_at<T: Send>(speed: Option<f64>, size: usize, work: impl Fn(Ranks) -> 
         let place = Place { rank, size, local: rank, host: "a thread".into() };
         Thread { place, speed, to, from }
     });
-    let ranks: Vec<Ranks> =
-        links.map(|link| Ranks::start(move || Ok(Box::new(link) as Box<dyn Link>)).expect("a thread")).collect();
+    let ranks: Vec<Ranks> = links
+        .map(|link| Ranks::start(move || Ok(Box::new(link) as Box<dyn Link>)).expect("a thread"))
+        .collect();
     let work = &work;
     std::thread::scope(|scope| {
-        let threads: Vec<_> = ranks.into_iter().map(|ranks| scope.spawn(move || work(ranks))).collect();
+        let threads: Vec<_> =
+            ranks.into_iter().map(|ranks| scope.spawn(move || work(ranks))).collect();
         threads.into_iter().map(|thread| thread.join().expect("no rank panics")).collect()
     })
 }

@@ -1,8 +1,9 @@
 //! What tells the ranks that one of them is gone.
 //!
-//! MPI waits for ever for a rank that has died, until its launcher ends the rest, which doesn't say why. So every rank holds a TCP
-//! connection to rank 0, which the system closes however a process ends. Rank 0 alone says what has happened, in one sentence; should it
-//! be the one that died, rank 1 does. A machine that vanishes from the network closes nothing: that is left to the launcher.
+//! MPI waits for ever for a rank that has died, until its launcher ends the rest, which doesn't say
+//! why. So every rank holds a TCP connection to rank 0, which the system closes however a process
+//! ends. Rank 0 alone says what has happened, in one sentence; should it be the one that died, rank
+//! 1 does. A machine that vanishes from the network closes nothing: that is left to the launcher.
 
 use super::Ranks;
 use crate::error::{Error, Result};
@@ -59,16 +60,21 @@ static TOLD: Mutex<bool> = Mutex::new(false);
 /// Whether this process has taken leave.
 static LEFT: AtomicBool = AtomicBool::new(false);
 
-/// Watches over all ranks from now on. Where one of them fails, all processes end, with one sentence; while one is `busy`, it waits some
-/// seconds.
+/// Watches over all ranks from now on. Where one of them fails, all processes end, with one
+/// sentence; while one is `busy`, it waits some seconds.
 ///
 /// # Errors
 /// If the thread that sends is gone.
 pub fn begin(ranks: &Ranks, busy: fn() -> bool) -> Result<()> {
     let (rank, size) = (ranks.rank(), ranks.size());
     let hosts = ranks.gather(ranks.place().host.clone().into_bytes())?;
-    let hosts: Vec<String> = hosts.iter().map(|host| String::from_utf8_lossy(host).into_owned()).collect();
-    let names = hosts.iter().enumerate().map(|(rank, host)| format!("rank {rank} of {size} ({host})")).collect();
+    let hosts: Vec<String> =
+        hosts.iter().map(|host| String::from_utf8_lossy(host).into_owned()).collect();
+    let names = hosts
+        .iter()
+        .enumerate()
+        .map(|(rank, host)| format!("rank {rank} of {size} ({host})"))
+        .collect();
     // Where all are on one machine, nobody else can connect.
     let address = if hosts.iter().all(|host| *host == hosts[0]) { "127.0.0.1" } else { "0.0.0.0" };
     let listener = if rank == 0 { TcpListener::bind((address, 0)).ok() } else { None };
@@ -76,9 +82,16 @@ pub fn begin(ranks: &Ranks, busy: fn() -> bool) -> Result<()> {
         let port = listener.local_addr().ok()?.port();
         Some(Meeting { host: hosts[0].clone(), port, word: rand::random() })
     });
-    let told = ranks.broadcast((rank == 0).then(|| serde_json::to_vec(&meeting).unwrap_or_default()))?;
+    let told =
+        ranks.broadcast((rank == 0).then(|| serde_json::to_vec(&meeting).unwrap_or_default()))?;
     let meeting: Option<Meeting> = serde_json::from_slice(&told).ok().flatten();
-    let watch = WATCH.get_or_init(|| Watch { rank, names, resume: Mutex::default(), others: Mutex::default(), busy });
+    let watch = WATCH.get_or_init(|| Watch {
+        rank,
+        names,
+        resume: Mutex::default(),
+        others: Mutex::default(),
+        busy,
+    });
     let met = meeting.map_or(Vec::new(), |meeting| match listener {
         Some(listener) => accept(&listener, size, meeting.word),
         None => connect(&meeting, rank, hosts[rank] == meeting.host),
@@ -87,7 +100,9 @@ pub fn begin(ranks: &Ranks, busy: fn() -> bool) -> Result<()> {
     let lonely = all.iter().position(|met| met == &[0]);
     if let (0, Some(lonely)) = (rank, lonely) {
         let name = &watch.names[lonely];
-        warn(&format!("warning: {name} can't reach rank 0 by TCP: should a rank die, the launcher alone will notice"));
+        warn(&format!(
+            "warning: {name} can't reach rank 0 by TCP: should a rank die, the launcher alone will notice"
+        ));
     }
     if lonely.is_some() {
         return Ok(());
@@ -96,7 +111,9 @@ pub fn begin(ranks: &Ranks, busy: fn() -> bool) -> Result<()> {
         let Ok(copy) = stream.try_clone() else { continue };
         watch.others.lock().unwrap_or_else(PoisonError::into_inner).push(copy);
         // Without a thread the launcher alone notices.
-        let _ = std::thread::Builder::new().name("ranks".into()).spawn(move || listen(watch, other, stream));
+        let _ = std::thread::Builder::new()
+            .name("ranks".into())
+            .spawn(move || listen(watch, other, stream));
     }
     Ok(())
 }
@@ -114,12 +131,16 @@ fn accept(listener: &TcpListener, size: usize, word: u64) -> Vec<(usize, TcpStre
             continue;
         };
         let mut hello = [0; 16];
-        let heard = stream.set_nonblocking(false).and_then(|()| stream.set_read_timeout(Some(HELLO)));
-        let heard = heard.and_then(|()| stream.read_exact(&mut hello)).and_then(|()| stream.set_read_timeout(None));
+        let heard =
+            stream.set_nonblocking(false).and_then(|()| stream.set_read_timeout(Some(HELLO)));
+        let heard = heard
+            .and_then(|()| stream.read_exact(&mut hello))
+            .and_then(|()| stream.set_read_timeout(None));
         let ([own, rank], []) = hello.as_chunks::<8>().0.split_at(2) else { continue };
         let rank = u64::from_le_bytes(*rank) as usize;
         let known = met.iter().any(|(other, _)| *other == rank);
-        if heard.is_ok() && u64::from_le_bytes(*own) == word && (1..size).contains(&rank) && !known {
+        if heard.is_ok() && u64::from_le_bytes(*own) == word && (1..size).contains(&rank) && !known
+        {
             met.push((rank, stream));
         }
     }
@@ -130,7 +151,10 @@ fn accept(listener: &TcpListener, size: usize, word: u64) -> Vec<(usize, TcpStre
 fn connect(meeting: &Meeting, rank: usize, same_machine: bool) -> Vec<(usize, TcpStream)> {
     let host = if same_machine { "127.0.0.1" } else { &meeting.host };
     let found = (host, meeting.port).to_socket_addrs().into_iter().flatten();
-    let Some(mut stream) = found.into_iter().find_map(|address| TcpStream::connect_timeout(&address, PATIENCE / 4).ok()) else {
+    let Some(mut stream) = found
+        .into_iter()
+        .find_map(|address| TcpStream::connect_timeout(&address, PATIENCE / 4).ok())
+    else {
         return Vec::new();
     };
     let hello = [meeting.word.to_le_bytes(), (rank as u64).to_le_bytes()].concat();
@@ -170,13 +194,17 @@ impl Watch {
         if std::mem::replace(&mut *told, true) {
             return;
         }
-        let (name, resume) = (&self.names[rank], self.resume.lock().unwrap_or_else(PoisonError::into_inner));
+        let (name, resume) =
+            (&self.names[rank], self.resume.lock().unwrap_or_else(PoisonError::into_inner));
         let how = match how {
             How::Silently => " has ended without a word: killed, or out of memory".to_owned(),
             How::With(why) => format!(": {why}"),
         };
-        let go_on =
-            if resume.is_empty() || how.contains(resume.as_str()) { String::new() } else { format!("; go on with `{resume}`") };
+        let go_on = if resume.is_empty() || how.contains(resume.as_str()) {
+            String::new()
+        } else {
+            format!("; go on with `{resume}`")
+        };
         print_error(&format!("{name}{how}{go_on}"));
         self.send(&[FAILED]);
     }
@@ -201,7 +229,8 @@ pub fn set_resume(command: String) {
     }
 }
 
-/// Says, for all ranks, that this one fails with `error`; whether that is done, so that nobody else has to.
+/// Says, for all ranks, that this one fails with `error`; whether that is done, so that nobody else
+/// has to.
 pub fn fail(error: &Error) -> bool {
     let Some(watch) = WATCH.get() else { return false };
     if watch.rank == 0 {
@@ -221,7 +250,8 @@ pub fn fail(error: &Error) -> bool {
     heard
 }
 
-/// All is done, as far as this rank is concerned. The others are still watched by those that aren't done.
+/// All is done, as far as this rank is concerned. The others are still watched by those that aren't
+/// done.
 pub fn end() {
     if let Some(watch) = WATCH.get() {
         LEFT.store(true, SeqCst);

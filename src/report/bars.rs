@@ -10,7 +10,8 @@ use std::path::Path;
 const WIDTH: usize = 1000;
 const MARGIN: f64 = 18.0;
 const LONGEST: f64 = 160.0;
-/// Heights of a bar, of the gaps between bars and between groups, of a line of the legend and of a section's title.
+/// Heights of a bar, of the gaps between bars and between groups, of a line of the legend and of a
+/// section's title.
 const BAR: f64 = 13.0;
 const GAP: f64 = 2.0;
 const GROUP_GAP: f64 = 8.0;
@@ -45,20 +46,24 @@ pub struct Group {
 pub struct Section {
     /// What the bars measure.
     pub title: String,
-    /// Whether lengths compare across its groups; else the longest bar of each group has the full length.
+    /// Whether lengths compare across its groups; else the longest bar of each group has the full
+    /// length.
     pub one_scale: bool,
     /// From above; a section without groups is left out.
     pub groups: Vec<Group>,
 }
 
-/// Draws `sections` 1000 pixels wide under a legend of `series`; the file appears whole or not at all.
+/// Draws `sections` 1000 pixels wide under a legend of `series`; the file appears whole or not at
+/// all.
 ///
 /// # Errors
-/// No bars at all, a value that is negative or not finite or whose series isn't there (the message names the group); `path`
-/// cannot be written.
+/// No bars at all, a value that is negative or not finite or whose series isn't there (the message
+/// names the group); `path` cannot be written.
 pub fn save_bars(path: &Path, title: &str, series: &[&str], sections: &[Section]) -> Result<()> {
-    let refuse = |what: String| Err(Error::failed(format!("cannot draw {}: {what}", path.display())));
-    let sections: Vec<&Section> = sections.iter().filter(|s| s.groups.iter().any(|g| !g.bars.is_empty())).collect();
+    let refuse =
+        |what: String| Err(Error::failed(format!("cannot draw {}: {what}", path.display())));
+    let sections: Vec<&Section> =
+        sections.iter().filter(|s| s.groups.iter().any(|g| !g.bars.is_empty())).collect();
     if sections.is_empty() {
         return refuse("there is nothing to show yet".into());
     }
@@ -68,21 +73,37 @@ pub fn save_bars(path: &Path, title: &str, series: &[&str], sections: &[Section]
             return refuse(format!("{:?} holds {}, which has no length", group.name, bar.value));
         }
         if bar.series >= series.len() {
-            return refuse(format!("{:?} has a bar of series {}, of {}", group.name, bar.series, series.len()));
+            return refuse(format!(
+                "{:?} has a bar of series {}, of {}",
+                group.name,
+                bar.series,
+                series.len()
+            ));
         }
     }
-    let widest = |texts: &mut dyn Iterator<Item = &str>| texts.map(|t| text_width(t, TEXT)).fold(0.0, f64::max);
+    let widest = |texts: &mut dyn Iterator<Item = &str>| {
+        texts.map(|t| text_width(t, TEXT)).fold(0.0, f64::max)
+    };
     let left = MARGIN + widest(&mut groups().map(|g| g.name.as_str())) + 10.0;
     let labels = widest(&mut groups().flat_map(|g| &g.bars).map(|b| b.label.as_str()));
     let longest = (WIDTH as f64 - MARGIN - labels - 8.0 - left).max(LONGEST);
-    let height: f64 = TOP + LEGEND * series.len() as f64 + MARGIN + sections.iter().map(|s| section_height(s)).sum::<f64>();
+    let height: f64 = TOP
+        + LEGEND * series.len() as f64
+        + MARGIN
+        + sections.iter().map(|s| section_height(s)).sum::<f64>();
     let width = (left + longest + 8.0 + labels + MARGIN).ceil() as usize;
     let pixels = draw(width, height.ceil() as usize, |canvas| {
         canvas.text(title, (MARGIN, 14.0), 21.0, INK, (HPos::Left, VPos::Top));
         let mut y = TOP;
         for (name, colour) in series.iter().zip(PALETTE.iter().cycle()) {
             canvas.bar((MARGIN, y), (MARGIN + 22.0, y + BAR), *colour);
-            canvas.text(name, (MARGIN + 32.0, y + BAR / 2.0), 15.0, INK, (HPos::Left, VPos::Center));
+            canvas.text(
+                name,
+                (MARGIN + 32.0, y + BAR / 2.0),
+                15.0,
+                INK,
+                (HPos::Left, VPos::Center),
+            );
             y += LEGEND;
         }
         for section in &sections {
@@ -103,16 +124,27 @@ fn section_height(section: &Section) -> f64 {
 
 fn draw_section(canvas: &Canvas, section: &Section, top: f64, left: f64, longest: f64) {
     canvas.text(&section.title, (MARGIN, top + 13.0), 16.0, INK, (HPos::Left, VPos::Top));
-    let most = |groups: &[Group]| groups.iter().flat_map(|g| &g.bars).map(|b| b.value).fold(0.0, f64::max);
+    let most =
+        |groups: &[Group]| groups.iter().flat_map(|g| &g.bars).map(|b| b.value).fold(0.0, f64::max);
     let all = most(&section.groups);
     let mut y = top + TITLE;
     for group in &section.groups {
         let scale = if section.one_scale { all } else { most(std::slice::from_ref(group)) };
         let bottom = y + group_height(group) - GROUP_GAP - GAP;
-        canvas.text(&group.name, (left - 10.0, (y + bottom) / 2.0), TEXT, INK, (HPos::Right, VPos::Center));
+        canvas.text(
+            &group.name,
+            (left - 10.0, (y + bottom) / 2.0),
+            TEXT,
+            INK,
+            (HPos::Right, VPos::Center),
+        );
         for bar in &group.bars {
             let length = if scale > 0.0 { longest * bar.value / scale } else { 0.0 };
-            canvas.bar((left, y), (left + length.max(1.0), y + BAR), PALETTE[bar.series % PALETTE.len()]);
+            canvas.bar(
+                (left, y),
+                (left + length.max(1.0), y + BAR),
+                PALETTE[bar.series % PALETTE.len()],
+            );
             let at = (left + length.max(1.0) + 7.0, y + BAR / 2.0);
             canvas.text(&bar.label, at, TEXT, SOFT_INK, (HPos::Left, VPos::Center));
             y += BAR + GAP;
@@ -129,12 +161,17 @@ mod tests {
     fn save(sections: &[Section]) -> Result<image::RgbImage> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bars.png");
-        save_bars(&path, "title", &["one", "two"], sections).map(|()| image::open(&path).unwrap().to_rgb8())
+        save_bars(&path, "title", &["one", "two"], sections)
+            .map(|()| image::open(&path).unwrap().to_rgb8())
     }
 
     fn section(one_scale: bool, values: &[&[f64]]) -> Section {
         let bars = |v: &&[f64]| {
-            let bar = |(series, value): (usize, &f64)| Bar { series, value: *value, label: format!("{value} GB/s") };
+            let bar = |(series, value): (usize, &f64)| Bar {
+                series,
+                value: *value,
+                label: format!("{value} GB/s"),
+            };
             Group { name: "copy".into(), bars: v.iter().enumerate().map(bar).collect() }
         };
         Section { title: "Memory".into(), one_scale, groups: values.iter().map(bars).collect() }
@@ -182,7 +219,10 @@ mod tests {
         };
         let left = (MARGIN + text_width("copy", TEXT)) as u32;
         assert!(dark(MARGIN as u32..left) > 15, "the group's name");
-        assert!(dark(picture.width() - MARGIN as u32 - 50..picture.width() - MARGIN as u32) > 15, "the long bar's label");
+        assert!(
+            dark(picture.width() - MARGIN as u32 - 50..picture.width() - MARGIN as u32) > 15,
+            "the long bar's label"
+        );
         assert_eq!(dark(picture.width() - MARGIN as u32..picture.width()), 0, "the margin");
     }
 
@@ -190,8 +230,18 @@ mod tests {
     fn says_what_cannot_be_drawn() {
         assert!(save(&[]).unwrap_err().to_string().contains("nothing to show"));
         assert!(save(&[section(true, &[])]).unwrap_err().to_string().contains("nothing to show"));
-        assert!(save(&[section(true, &[&[f64::NAN]])]).unwrap_err().to_string().contains("\"copy\" holds NaN"));
-        assert!(save(&[section(true, &[&[1.0, 1.0, 1.0]])]).unwrap_err().to_string().contains("series 2"));
+        assert!(
+            save(&[section(true, &[&[f64::NAN]])])
+                .unwrap_err()
+                .to_string()
+                .contains("\"copy\" holds NaN")
+        );
+        assert!(
+            save(&[section(true, &[&[1.0, 1.0, 1.0]])])
+                .unwrap_err()
+                .to_string()
+                .contains("series 2")
+        );
         assert!(save(&[section(true, &[&[0.0]])]).is_ok());
     }
 }

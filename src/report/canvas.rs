@@ -5,7 +5,8 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontTransform, register_font};
 use std::sync::Once;
 
-/// Pictures with text and lines are drawn this many times larger and averaged down: plotters itself smooths neither well.
+/// Pictures with text and lines are drawn this many times larger and averaged down: plotters itself
+/// smooths neither well.
 const SUPER: usize = 3;
 /// Why drawing cannot fail.
 const MEMORY: &str = "drawing into memory with an embedded font";
@@ -21,7 +22,8 @@ pub(super) const PALETTE: [RGBColor; 6] = [
     RGBColor(0x56, 0xb4, 0xe9),
 ];
 
-/// A white picture under plotters' hands and how many of its pixels make a unit of places and lengths.
+/// A white picture under plotters' hands and how many of its pixels make a unit of places and
+/// lengths.
 pub(super) struct Canvas<'b>(DrawingArea<BitMapBackend<'b>, plotters::coord::Shift>, f64);
 
 /// Draws a picture of `width` x `height` pixels; returns it as RGB bytes.
@@ -29,19 +31,29 @@ pub(super) fn draw(width: usize, height: usize, work: impl FnOnce(&Canvas)) -> V
     draw_sharp(width, height, 1, work)
 }
 
-/// Draws a picture of `width` x `height` units, each `pixels` of the returned RGB picture: for screens that show several pixels
-/// where others show one.
-pub(super) fn draw_sharp(width: usize, height: usize, pixels: usize, work: impl FnOnce(&Canvas)) -> Vec<u8> {
+/// Draws a picture of `width` x `height` units, each `pixels` of the returned RGB picture: for
+/// screens that show several pixels where others show one.
+pub(super) fn draw_sharp(
+    width: usize,
+    height: usize,
+    pixels: usize,
+    work: impl FnOnce(&Canvas),
+) -> Vec<u8> {
     register();
     let (width, height) = (width * pixels, height * pixels);
     let mut large = vec![255; width * height * SUPER * SUPER * 3];
     let size = ((width * SUPER) as u32, (height * SUPER) as u32);
-    work(&Canvas(BitMapBackend::with_buffer(&mut large, size).into_drawing_area(), (SUPER * pixels) as f64));
+    work(&Canvas(
+        BitMapBackend::with_buffer(&mut large, size).into_drawing_area(),
+        (SUPER * pixels) as f64,
+    ));
     let mut out = Vec::with_capacity(width * height * 3);
     for rows in large.chunks_exact(width * SUPER * 3 * SUPER) {
         for x in 0..width {
             for channel in 0..3 {
-                let at = |y: usize, dx: usize| u32::from(rows[(y * width * SUPER + x * SUPER + dx) * 3 + channel]);
+                let at = |y: usize, dx: usize| {
+                    u32::from(rows[(y * width * SUPER + x * SUPER + dx) * 3 + channel])
+                };
                 let sum: u32 = (0..SUPER * SUPER).map(|i| at(i / SUPER, i % SUPER)).sum();
                 out.push(((sum + (SUPER * SUPER / 2) as u32) / (SUPER * SUPER) as u32) as u8);
             }
@@ -62,26 +74,34 @@ impl Canvas<'_> {
 
     /// A filled rectangle between two corners.
     pub(super) fn bar(&self, from: (f64, f64), to: (f64, f64), colour: RGBColor) {
-        self.0.draw(&Rectangle::new([self.scaled(from), self.scaled(to)], colour.filled())).expect(MEMORY);
+        self.0
+            .draw(&Rectangle::new([self.scaled(from), self.scaled(to)], colour.filled()))
+            .expect(MEMORY);
     }
 
     pub(super) fn dot(&self, at: (f64, f64), radius: f64, colour: RGBColor) {
-        self.0.draw(&Circle::new(self.scaled(at), (radius * self.1).floor() as i32, colour.filled())).expect(MEMORY);
+        self.0
+            .draw(&Circle::new(self.scaled(at), (radius * self.1).floor() as i32, colour.filled()))
+            .expect(MEMORY);
     }
 
-    /// The picture `pixels`, \[3, side, side\] in planes of bytes, as a square of `size` whose top left corner is `at`.
+    /// The picture `pixels`, \[3, side, side\] in planes of bytes, as a square of `size` whose top
+    /// left corner is `at`.
     pub(super) fn picture(&self, pixels: &[u8], at: (f64, f64), size: f64) {
         let side = (pixels.len() / 3).isqrt();
         let wide = (size * self.1).round() as usize;
         let from = |to: usize| (2 * to + 1) * side / (2 * wide);
         let places = (0..wide * wide).map(|i| from(i / wide) * side + from(i % wide));
-        let rgb: Vec<u8> = places.flat_map(|i| [0, 1, 2].map(|plane| pixels[plane * side * side + i])).collect();
-        let element: BitMapElement<_> = BitMapElement::with_owned_buffer(self.scaled(at), (wide as u32, wide as u32), rgb)
-            .expect("as many pixels as it says");
+        let rgb: Vec<u8> =
+            places.flat_map(|i| [0, 1, 2].map(|plane| pixels[plane * side * side + i])).collect();
+        let element: BitMapElement<_> =
+            BitMapElement::with_owned_buffer(self.scaled(at), (wide as u32, wide as u32), rgb)
+                .expect("as many pixels as it says");
         self.0.draw(&element).expect(MEMORY);
     }
 
-    /// Segment by segment with round joints: plotters fills a thick path as one polygon, which fails where it crosses itself.
+    /// Segment by segment with round joints: plotters fills a thick path as one polygon, which
+    /// fails where it crosses itself.
     pub(super) fn polyline(&self, points: &[(f64, f64)], colour: RGBColor, width: f64) {
         for pair in points.windows(2) {
             self.line(pair[0], pair[1], colour, width);
@@ -90,12 +110,24 @@ impl Canvas<'_> {
         }
     }
 
-    /// Text of `size` pixels anchored at a point; `size` counts from the top of the highest letters to the bottom of the lowest.
-    pub(super) fn text(&self, text: &str, at: (f64, f64), size: f64, colour: RGBColor, anchor: (HPos, VPos)) {
+    /// Text of `size` pixels anchored at a point; `size` counts from the top of the highest letters
+    /// to the bottom of the lowest.
+    pub(super) fn text(
+        &self,
+        text: &str,
+        at: (f64, f64),
+        size: f64,
+        colour: RGBColor,
+        anchor: (HPos, VPos),
+    ) {
         let font = ("sans-serif", size * self.1).into_font();
         // plotters centres the font's box, whose middle lies above that of the letters.
         let lower = if matches!(anchor.1, VPos::Center) { size * 0.09 } else { 0.0 };
-        self.put_text(text, (at.0, at.1 + lower), font.color(&colour).pos(Pos::new(anchor.0, anchor.1)));
+        self.put_text(
+            text,
+            (at.0, at.1 + lower),
+            font.color(&colour).pos(Pos::new(anchor.0, anchor.1)),
+        );
     }
 
     /// Text read from below, its top at `at.0` and its middle at `at.1`.
@@ -120,7 +152,8 @@ pub(super) fn text_width(text: &str, size: f64) -> f64 {
 fn register() {
     static FONT: Once = Once::new();
     FONT.call_once(|| {
-        let font = register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
+        let font =
+            register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
         assert!(font.is_ok(), "the embedded font is a font");
     });
 }

@@ -15,7 +15,8 @@ const TEXT: f64 = 16.0;
 const CAPTION: f64 = 13.0;
 const TEXT_GAP: f64 = 10.0;
 
-/// Widest label, and widest heading or caption that pushes columns apart, in pixels: longer ones are cut.
+/// Widest label, and widest heading or caption that pushes columns apart, in pixels: longer ones
+/// are cut.
 const MOST_LABEL: f64 = 320.0;
 const MOST_TEXT: f64 = 220.0;
 
@@ -26,9 +27,9 @@ pub const LARGE: usize = 96;
 
 /// One row of images.
 ///
-/// A row with a label begins a block: it is set off from the rows above, and the label stands beside the middle of the
-/// block, which ends at the next label. Reconstructions in two rows over two rows of originals are four `GridRow`s, the first
-/// and the third with a label.
+/// A row with a label begins a block: it is set off from the rows above, and the label stands
+/// beside the middle of the block, which ends at the next label. Reconstructions in two rows over
+/// two rows of originals are four `GridRow`s, the first and the third with a label.
 #[derive(Clone, Debug)]
 pub struct GridRow<'a> {
     /// Text beside the block that this row begins.
@@ -37,34 +38,56 @@ pub struct GridRow<'a> {
     pub images: Vec<&'a [f32]>,
 }
 
-/// Writes `images`, \[N, 3, size, size\] in \[-1, 1\], as a picture of `columns` images a row, each `scale` times as large.
+/// Writes `images`, \[N, 3, size, size\] in \[-1, 1\], as a picture of `columns` images a row, each
+/// `scale` times as large.
 ///
 /// # Errors
 /// As [`save_rows`]; no `columns`.
 ///
 /// # Panics
 /// If the length of `images` is no multiple of 3 size^2.
-pub fn save_grid(path: &Path, images: &[f32], size: usize, columns: usize, scale: usize) -> Result<()> {
+pub fn save_grid(
+    path: &Path,
+    images: &[f32],
+    size: usize,
+    columns: usize,
+    scale: usize,
+) -> Result<()> {
     let len = 3 * size * size;
-    assert!(len > 0 && images.len().is_multiple_of(len), "save_grid: {} values are no [N, 3, {size}, {size}]", images.len());
+    assert!(
+        len > 0 && images.len().is_multiple_of(len),
+        "save_grid: {} values are no [N, 3, {size}, {size}]",
+        images.len()
+    );
     if columns == 0 {
-        return Err(Error::usage(format!("cannot draw {}: a grid needs at least 1 column", path.display())));
+        return Err(Error::usage(format!(
+            "cannot draw {}: a grid needs at least 1 column",
+            path.display()
+        )));
     }
     let images: Vec<&[f32]> = images.chunks_exact(len).collect();
-    let rows: Vec<GridRow> = images.chunks(columns).map(|row| GridRow { label: None, images: row.to_vec() }).collect();
+    let rows: Vec<GridRow> =
+        images.chunks(columns).map(|row| GridRow { label: None, images: row.to_vec() }).collect();
     save_rows(path, &rows, size, scale)
 }
 
-/// Times that images of `size` pixels a side are enlarged to stand about `wanted` pixels wide; larger ones stay as they are.
+/// Times that images of `size` pixels a side are enlarged to stand about `wanted` pixels wide;
+/// larger ones stay as they are.
 pub fn scale(size: usize, wanted: usize) -> usize {
     (wanted / size).max(1)
 }
 
-/// Reconstructions in rows of ten over as many rows of their originals; both \[N, 3, size, size\] in \[-1, 1\].
+/// Reconstructions in rows of ten over as many rows of their originals; both \[N, 3, size, size\]
+/// in \[-1, 1\].
 ///
 /// # Errors
 /// As [`save_rows`].
-pub fn save_reconstructions(path: &Path, reconstructions: &[f32], originals: &[f32], size: usize) -> Result<()> {
+pub fn save_reconstructions(
+    path: &Path,
+    reconstructions: &[f32],
+    originals: &[f32],
+    size: usize,
+) -> Result<()> {
     let mut rows = Vec::new();
     for (label, images) in [("from z alone", reconstructions), ("original", originals)] {
         let images: Vec<&[f32]> = images.chunks_exact(3 * size * size).collect();
@@ -78,11 +101,12 @@ pub fn save_reconstructions(path: &Path, reconstructions: &[f32], originals: &[f
     save_rows(path, &rows, size, scale(size, SMALL))
 }
 
-/// Writes `rows` of images \[3, size, size\] as a picture, each pixel as a square of `scale` pixels; values outside \[-1, 1\]
-/// are clipped. The file appears whole or not at all.
+/// Writes `rows` of images \[3, size, size\] as a picture, each pixel as a square of `scale`
+/// pixels; values outside \[-1, 1\] are clipped. The file appears whole or not at all.
 ///
 /// # Errors
-/// No images, a pixel that is not finite (the message names row and image), `scale` of 0; `path` cannot be written.
+/// No images, a pixel that is not finite (the message names row and image), `scale` of 0; `path`
+/// cannot be written.
 ///
 /// # Panics
 /// If an image is not \[3, size, size\].
@@ -94,11 +118,18 @@ pub fn save_rows(path: &Path, rows: &[GridRow], size: usize, scale: usize) -> Re
 ///
 /// # Errors
 /// As [`save_rows`].
-pub fn save_table(path: &Path, headings: &[&str], rows: &[GridRow], size: usize, scale: usize) -> Result<()> {
+pub fn save_table(
+    path: &Path,
+    headings: &[&str],
+    rows: &[GridRow],
+    size: usize,
+    scale: usize,
+) -> Result<()> {
     save_captioned(path, headings, rows, &[], size, scale)
 }
 
-/// As [`save_table`], with a text below each image: `captions` has a row for each of `rows`, or none at all.
+/// As [`save_table`], with a text below each image: `captions` has a row for each of `rows`, or
+/// none at all.
 ///
 /// # Errors
 /// As [`save_rows`].
@@ -113,18 +144,27 @@ pub fn save_captioned(
     size: usize,
     scale: usize,
 ) -> Result<()> {
-    let as_many = |captions: &[Vec<String>]| captions.iter().map(Vec::len).eq(rows.iter().map(|r| r.images.len()));
+    let as_many = |captions: &[Vec<String>]| {
+        captions.iter().map(Vec::len).eq(rows.iter().map(|r| r.images.len()))
+    };
     assert!(captions.is_empty() || as_many(captions), "save_captioned: captions beside images");
     let columns = rows.iter().map(|r| r.images.len()).max().unwrap_or(0);
     if columns == 0 {
         return Err(Error::failed(format!("cannot draw {}: there are no images", path.display())));
     }
     if scale == 0 {
-        return Err(Error::usage(format!("cannot draw {}: the scale must be at least 1", path.display())));
+        return Err(Error::usage(format!(
+            "cannot draw {}: the scale must be at least 1",
+            path.display()
+        )));
     }
     for (y, row) in rows.iter().enumerate() {
         for (x, image) in row.images.iter().enumerate() {
-            assert_eq!(image.len(), 3 * size * size, "save_rows: values of image {x} in row {y}, beside [3, {size}, {size}]");
+            assert_eq!(
+                image.len(),
+                3 * size * size,
+                "save_rows: values of image {x} in row {y}, beside [3, {size}, {size}]"
+            );
             if let Some(value) = image.iter().find(|v| !v.is_finite()) {
                 let path = path.display();
                 return Err(Error::failed(format!(
@@ -135,15 +175,22 @@ pub fn save_captioned(
     }
     let cell = size * scale;
     let most = MOST_TEXT.max(cell as f64);
-    let labels: Vec<Option<String>> = rows.iter().map(|r| r.label.map(|label| shortened(label, MOST_LABEL, TEXT))).collect();
+    let labels: Vec<Option<String>> =
+        rows.iter().map(|r| r.label.map(|label| shortened(label, MOST_LABEL, TEXT))).collect();
     let mut rows = rows.to_vec();
     rows.iter_mut().zip(&labels).for_each(|(row, label)| row.label = label.as_deref());
-    let headings: Vec<String> = headings.iter().map(|heading| shortened(heading, most, TEXT)).collect();
-    let captions: Vec<Vec<String>> =
-        captions.iter().map(|row| row.iter().map(|caption| shortened(caption, most, CAPTION)).collect()).collect();
-    let label_width = rows.iter().filter_map(|r| r.label).map(|l| text_width(l, TEXT)).reduce(f64::max);
+    let headings: Vec<String> =
+        headings.iter().map(|heading| shortened(heading, most, TEXT)).collect();
+    let captions: Vec<Vec<String>> = captions
+        .iter()
+        .map(|row| row.iter().map(|caption| shortened(caption, most, CAPTION)).collect())
+        .collect();
+    let label_width =
+        rows.iter().filter_map(|r| r.label).map(|l| text_width(l, TEXT)).reduce(f64::max);
     let left = label_width.map_or(GAP, |w| (w + 2.0 * TEXT_GAP).ceil() as usize);
-    let widest = |texts: &mut dyn Iterator<Item = &str>, size| texts.map(|t| text_width(t, size)).fold(0.0, f64::max);
+    let widest = |texts: &mut dyn Iterator<Item = &str>, size| {
+        texts.map(|t| text_width(t, size)).fold(0.0, f64::max)
+    };
     let heading_width = widest(&mut headings.iter().map(String::as_str), TEXT);
     let caption_width = widest(&mut captions.iter().flatten().map(String::as_str), CAPTION);
     // Wide texts push columns apart.
@@ -164,7 +211,13 @@ pub fn save_captioned(
     let mut pixels = draw(width, height, |canvas| {
         for (x, heading) in headings.iter().enumerate() {
             let middle = (left + x * pitch) as f64 + cell as f64 / 2.0;
-            canvas.text(heading, (middle, heading_height as f64 / 2.0), TEXT, INK, (HPos::Center, VPos::Center));
+            canvas.text(
+                heading,
+                (middle, heading_height as f64 / 2.0),
+                TEXT,
+                INK,
+                (HPos::Center, VPos::Center),
+            );
         }
         for (captions, top) in captions.iter().zip(&tops) {
             for (x, caption) in captions.iter().enumerate() {
@@ -177,7 +230,13 @@ pub fn save_captioned(
             let Some(label) = row.label else { continue };
             let last = y + rows[y + 1..].iter().take_while(|r| r.label.is_none()).count();
             let middle = (tops[y] + tops[last] + cell) as f64 / 2.0;
-            canvas.text(label, (left as f64 - TEXT_GAP, middle), TEXT, INK, (HPos::Right, VPos::Center));
+            canvas.text(
+                label,
+                (left as f64 - TEXT_GAP, middle),
+                TEXT,
+                INK,
+                (HPos::Right, VPos::Center),
+            );
         }
     });
     for (row, top) in rows.iter().zip(tops) {
@@ -197,8 +256,8 @@ pub fn save_captioned(
     write_picture(path, &pixels, width, height)
 }
 
-/// `text`, at most `most` pixels wide in letters of `size`: the middle of longer ones becomes "..", as names of files differ at their
-/// ends and begin with where they are from.
+/// `text`, at most `most` pixels wide in letters of `size`: the middle of longer ones becomes "..",
+/// as names of files differ at their ends and begin with where they are from.
 fn shortened(text: &str, most: f64, size: f64) -> String {
     let width = text_width(text, size);
     if width <= most {
@@ -208,7 +267,11 @@ fn shortened(text: &str, most: f64, size: f64) -> String {
     let mut kept = (letters.len() as f64 * most / width) as usize;
     loop {
         let (front, back) = (kept.div_ceil(2), kept / 2);
-        let cut: String = letters[..front].iter().chain(&['.', '.']).chain(&letters[letters.len() - back..]).collect();
+        let cut: String = letters[..front]
+            .iter()
+            .chain(&['.', '.'])
+            .chain(&letters[letters.len() - back..])
+            .collect();
         if kept == 0 || text_width(&cut, size) <= most {
             return cut;
         }
@@ -227,8 +290,20 @@ mod tests {
 
     const RED: [f32; 12] = [1.0, 1.0, 1.0, 1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0];
     /// Grey levels 0, 85, 170 and 255, top left first.
-    const STEPS: [f32; 12] =
-        [-1.0, -1.0 / 3.0, 1.0 / 3.0, 1.0, -1.0, -1.0 / 3.0, 1.0 / 3.0, 1.0, -1.0, -1.0 / 3.0, 1.0 / 3.0, 1.0];
+    const STEPS: [f32; 12] = [
+        -1.0,
+        -1.0 / 3.0,
+        1.0 / 3.0,
+        1.0,
+        -1.0,
+        -1.0 / 3.0,
+        1.0 / 3.0,
+        1.0,
+        -1.0,
+        -1.0 / 3.0,
+        1.0 / 3.0,
+        1.0,
+    ];
 
     fn saved(save: impl Fn(&Path) -> Result<()>) -> Result<image::RgbImage> {
         let folder = tempfile::tempdir().unwrap();
@@ -252,7 +327,10 @@ mod tests {
         assert_eq!(picture.dimensions(), (18, 18));
         let at = |x, y| picture.get_pixel(x, y).0;
         assert_eq!([at(2, 2), at(7, 7), at(2, 10)], [[255, 0, 0]; 3]);
-        assert_eq!([at(10, 2), at(13, 2), at(12, 5), at(13, 7)], [[0; 3], [85; 3], [170; 3], [255; 3]]);
+        assert_eq!(
+            [at(10, 2), at(13, 2), at(12, 5), at(13, 7)],
+            [[0; 3], [85; 3], [170; 3], [255; 3]]
+        );
         assert_eq!([at(1, 1), at(8, 2), at(9, 7), at(2, 9), at(10, 10), at(17, 17)], [[255; 3]; 6]);
     }
 
@@ -279,8 +357,12 @@ mod tests {
     fn captions_stand_below_their_images_and_push_columns_apart() {
         let row = |label| GridRow { label, images: vec![&RED[..]; 2] };
         let rows = [row(None), row(None)];
-        let captions = |texts: [&str; 4]| texts.map(String::from).chunks(2).map(<[String]>::to_vec).collect::<Vec<_>>();
-        let captioned = |texts| saved(|path| save_captioned(path, &[], &rows, &captions(texts), 2, 20)).unwrap();
+        let captions = |texts: [&str; 4]| {
+            texts.map(String::from).chunks(2).map(<[String]>::to_vec).collect::<Vec<_>>()
+        };
+        let captioned = |texts| {
+            saved(|path| save_captioned(path, &[], &rows, &captions(texts), 2, 20)).unwrap()
+        };
         let plain = saved(|path| save_rows(path, &rows, 2, 20)).unwrap();
         let picture = captioned(["", "xxx", "", ""]);
         let below = (CAPTION * 1.5) as u32;
@@ -288,20 +370,32 @@ mod tests {
         // Ink below the second image of the first row alone.
         let dark = |x: std::ops::Range<u32>, top: u32| {
             let place = |y| x.clone().map(move |x| (x, y));
-            (top..top + below).flat_map(place).filter(|&(x, y)| picture.get_pixel(x, y).0[0] < 160).count()
+            (top..top + below)
+                .flat_map(place)
+                .filter(|&(x, y)| picture.get_pixel(x, y).0[0] < 160)
+                .count()
         };
         let (middle, bottom) = (picture.width() / 2, GAP as u32 + 40);
         assert!(dark(middle..picture.width(), bottom) > 10);
-        assert_eq!(dark(0..middle, bottom) + dark(0..picture.width(), bottom + 40 + below + GAP as u32), 0);
+        assert_eq!(
+            dark(0..middle, bottom) + dark(0..picture.width(), bottom + 40 + below + GAP as u32),
+            0
+        );
         assert!(captioned(["", "wider than the image", "", ""]).width() > plain.width() + 40);
     }
 
     #[test]
     fn long_names_are_cut_in_the_middle() {
-        assert_eq!(shortened("test:17 (cats/3.jpg, cats)", MOST_TEXT, TEXT), "test:17 (cats/3.jpg, cats)");
+        assert_eq!(
+            shortened("test:17 (cats/3.jpg, cats)", MOST_TEXT, TEXT),
+            "test:17 (cats/3.jpg, cats)"
+        );
         let long = format!("test:17 (cats/{}17.jpg, cats)", "a long name ".repeat(30));
         let cut = shortened(&long, MOST_TEXT, TEXT);
-        assert!(cut.starts_with("test:17 (cats") && cut.contains("..") && cut.ends_with("jpg, cats)"), "{cut}");
+        assert!(
+            cut.starts_with("test:17 (cats") && cut.contains("..") && cut.ends_with("jpg, cats)"),
+            "{cut}"
+        );
         let width = text_width(&cut, TEXT);
         assert!(width <= MOST_TEXT && width > 0.8 * MOST_TEXT, "{width}");
         // Letters of any script, and no room at all.
@@ -311,7 +405,9 @@ mod tests {
         let saved_with = |text: &str| {
             let rows = [GridRow { label: Some(text), images: vec![&RED[..]; 2] }];
             let captions = [vec![text.to_owned(), String::new()]];
-            saved(|path| save_captioned(path, &[text, ""], &rows, &captions, 2, 20)).unwrap().width()
+            saved(|path| save_captioned(path, &[text, ""], &rows, &captions, 2, 20))
+                .unwrap()
+                .width()
         };
         assert_eq!(saved_with(&long), saved_with(&format!("{long}{long}")));
     }
@@ -320,10 +416,18 @@ mod tests {
     fn refuses_pixels_that_are_not_finite_and_empty_grids() {
         let mut bad = STEPS;
         bad[5] = f32::NAN;
-        let rows = [GridRow { label: None, images: vec![&RED[..]] }, GridRow { label: None, images: vec![&RED[..], &bad] }];
+        let rows = [
+            GridRow { label: None, images: vec![&RED[..]] },
+            GridRow { label: None, images: vec![&RED[..], &bad] },
+        ];
         let message = saved(|path| save_rows(path, &rows, 2, 1)).unwrap_err().to_string();
         assert!(message.contains("grid.png: a pixel of image 1 in row 1 is NaN"), "{message}");
-        assert!(saved(|path| save_rows(path, &[], 2, 1)).unwrap_err().to_string().contains("there are no images"));
+        assert!(
+            saved(|path| save_rows(path, &[], 2, 1))
+                .unwrap_err()
+                .to_string()
+                .contains("there are no images")
+        );
         assert_eq!(saved(|path| save_grid(path, &RED, 2, 0, 1)).unwrap_err().exit_code(), 2);
         assert_eq!(saved(|path| save_rows(path, &rows[..1], 2, 0)).unwrap_err().exit_code(), 2);
     }

@@ -20,8 +20,8 @@ const TEXT: f64 = 14.0;
 const SCALE: f64 = 16.0;
 const SCALE_GAP: f64 = 26.0;
 
-/// Colours from the lowest to the highest value, darker as it rises: ColorBrewer's "Blues", which print well and which
-/// colour-blind readers can order.
+/// Colours from the lowest to the highest value, darker as it rises: ColorBrewer's "Blues", which
+/// print well and which colour-blind readers can order.
 const COLOURS: [[f64; 3]; 6] = [
     [247.0, 251.0, 255.0],
     [208.0, 225.0, 242.0],
@@ -46,23 +46,33 @@ pub struct Heatmap {
     pub columns: Vec<String>,
     /// `[rows, columns]`, in per cent.
     pub values: Vec<f64>,
-    /// The values of the lightest and the darkest colour; what lies beyond looks like the nearer of them.
+    /// The values of the lightest and the darkest colour; what lies beyond looks like the nearer of
+    /// them.
     pub range: (f64, f64),
 }
 
-/// Draws `map`; cells shrink until they fit, and small ones have no number in them. The file appears whole or not at all.
+/// Draws `map`; cells shrink until they fit, and small ones have no number in them. The file
+/// appears whole or not at all.
 ///
 /// # Errors
-/// No cells, as many values as no table has, a value that is not finite (the message names its cell); `path` cannot be written.
+/// No cells, as many values as no table has, a value that is not finite (the message names its
+/// cell); `path` cannot be written.
 pub fn save_heatmap(path: &Path, map: &Heatmap) -> Result<()> {
-    let refuse = |what: String| Err(Error::failed(format!("cannot draw {}: {what}", path.display())));
+    let refuse =
+        |what: String| Err(Error::failed(format!("cannot draw {}: {what}", path.display())));
     let (rows, columns) = (map.rows.len(), map.columns.len());
     if rows * columns == 0 || map.values.len() != rows * columns {
-        return refuse(format!("{} values are no table of {rows} rows and {columns} columns", map.values.len()));
+        return refuse(format!(
+            "{} values are no table of {rows} rows and {columns} columns",
+            map.values.len()
+        ));
     }
     if let Some(at) = map.values.iter().position(|v| !v.is_finite()) {
         let (row, column) = (&map.rows[at / columns], &map.columns[at % columns]);
-        return refuse(format!("row {row:?}, column {column:?} holds {}, which has no colour", map.values[at]));
+        return refuse(format!(
+            "row {row:?}, column {column:?} holds {}, which has no colour",
+            map.values[at]
+        ));
     }
     let layout = Layout::new(map);
     let pixels = draw(layout.width, layout.height, |canvas| layout.draw(canvas, map));
@@ -86,24 +96,38 @@ impl Layout {
     fn new(map: &Heatmap) -> Self {
         let (rows, columns) = (map.rows.len() as f64, map.columns.len() as f64);
         let cell = (ROOM / rows.max(columns)).clamp(SMALLEST, LARGEST).floor();
-        let widest = |names: &[String]| names.iter().map(|n| text_width(n, TEXT)).fold(0.0, f64::max);
+        let widest =
+            |names: &[String]| names.iter().map(|n| text_width(n, TEXT)).fold(0.0, f64::max);
         let upwards = widest(&map.columns) + 4.0 > cell;
         let stride = ((TEXT + 2.0) / cell).ceil() as usize;
         let names_below = if upwards { widest(&map.columns) } else { TEXT };
         let left = MARGIN + TEXT + 14.0 + widest(&map.rows) + 8.0;
         let scale = SCALE_GAP + SCALE + 6.0 + text_width("100.0", TEXT) + MARGIN;
         // Small tables still have room for their title.
-        let width = (left + columns * cell + scale).max(text_width(&map.title, 21.0) + 2.0 * MARGIN);
+        let width =
+            (left + columns * cell + scale).max(text_width(&map.title, 21.0) + 2.0 * MARGIN);
         let height = TITLE + rows * cell + 8.0 + names_below + 12.0 + TEXT + MARGIN;
-        Self { width: width.ceil() as usize, height: height.ceil() as usize, left, top: TITLE, cell, upwards, stride }
+        Self {
+            width: width.ceil() as usize,
+            height: height.ceil() as usize,
+            left,
+            top: TITLE,
+            cell,
+            upwards,
+            stride,
+        }
     }
 
     fn draw(&self, canvas: &Canvas, map: &Heatmap) {
         let (rows, columns) = (map.rows.len(), map.columns.len());
         canvas.text(&map.title, (MARGIN, 14.0), 21.0, INK, (HPos::Left, VPos::Top));
-        let (right, bottom) = (self.left + columns as f64 * self.cell, self.top + rows as f64 * self.cell);
+        let (right, bottom) =
+            (self.left + columns as f64 * self.cell, self.top + rows as f64 * self.cell);
         for (i, &value) in map.values.iter().enumerate() {
-            let (x, y) = (self.left + (i % columns) as f64 * self.cell, self.top + (i / columns) as f64 * self.cell);
+            let (x, y) = (
+                self.left + (i % columns) as f64 * self.cell,
+                self.top + (i / columns) as f64 * self.cell,
+            );
             let (share, colour) = (map.share(value), map.colour(value));
             // A thin white line between neighbours, where there is room for one.
             let gap = if self.cell >= NUMBERED { 1.0 } else { 0.0 };
@@ -111,25 +135,48 @@ impl Layout {
             if self.cell >= NUMBERED {
                 let ink = if share > 0.65 { RGBColor(255, 255, 255) } else { INK };
                 let at = (x + self.cell / 2.0, y + self.cell / 2.0);
-                canvas.text(&number(value), at, (self.cell * 0.3).min(TEXT), ink, (HPos::Center, VPos::Center));
+                canvas.text(
+                    &number(value),
+                    at,
+                    (self.cell * 0.3).min(TEXT),
+                    ink,
+                    (HPos::Center, VPos::Center),
+                );
             }
         }
         let middle = |i: usize| (i as f64 + 0.5) * self.cell;
         for (i, name) in map.rows.iter().enumerate().step_by(self.stride) {
-            canvas.text(name, (self.left - 8.0, self.top + middle(i)), TEXT, SOFT_INK, (HPos::Right, VPos::Center));
+            canvas.text(
+                name,
+                (self.left - 8.0, self.top + middle(i)),
+                TEXT,
+                SOFT_INK,
+                (HPos::Right, VPos::Center),
+            );
         }
         let mut below = TEXT;
         for (i, name) in map.columns.iter().enumerate().step_by(self.stride) {
             let (x, width) = (self.left + middle(i), text_width(name, TEXT));
             if self.upwards {
-                canvas.text_upwards(name, (x - TEXT * 0.55, bottom + 8.0 + width / 2.0), TEXT, SOFT_INK);
+                canvas.text_upwards(
+                    name,
+                    (x - TEXT * 0.55, bottom + 8.0 + width / 2.0),
+                    TEXT,
+                    SOFT_INK,
+                );
                 below = below.max(width);
             } else {
                 canvas.text(name, (x, bottom + 8.0), TEXT, SOFT_INK, (HPos::Center, VPos::Top));
             }
         }
         let centre = ((self.left + right) / 2.0, (self.top + bottom) / 2.0);
-        canvas.text(&map.column_title, (centre.0, bottom + 20.0 + below), TEXT, INK, (HPos::Center, VPos::Top));
+        canvas.text(
+            &map.column_title,
+            (centre.0, bottom + 20.0 + below),
+            TEXT,
+            INK,
+            (HPos::Center, VPos::Top),
+        );
         canvas.text_upwards(&map.row_title, (MARGIN, centre.1), TEXT, INK);
         self.scale(canvas, map, right + SCALE_GAP, bottom);
     }
@@ -144,8 +191,20 @@ impl Layout {
             canvas.bar((left, y), (left + SCALE, y + 1.0), map.colour(value));
         }
         let beside = left + SCALE + 6.0;
-        canvas.text(&format!("{high:.0} %"), (beside, self.top), TEXT, SOFT_INK, (HPos::Left, VPos::Top));
-        canvas.text(&format!("{low:.0} %"), (beside, bottom), TEXT, SOFT_INK, (HPos::Left, VPos::Bottom));
+        canvas.text(
+            &format!("{high:.0} %"),
+            (beside, self.top),
+            TEXT,
+            SOFT_INK,
+            (HPos::Left, VPos::Top),
+        );
+        canvas.text(
+            &format!("{low:.0} %"),
+            (beside, bottom),
+            TEXT,
+            SOFT_INK,
+            (HPos::Left, VPos::Bottom),
+        );
     }
 }
 
@@ -199,7 +258,12 @@ mod tests {
     /// The colour near the corner of a cell.
     fn cell(map: &Heatmap, picture: &image::RgbImage, row: usize, column: usize) -> [u8; 3] {
         let Layout { left, top, cell, .. } = Layout::new(map);
-        picture.get_pixel((left + column as f64 * cell) as u32 + 3, (top + row as f64 * cell) as u32 + 3).0
+        picture
+            .get_pixel(
+                (left + column as f64 * cell) as u32 + 3,
+                (top + row as f64 * cell) as u32 + 3,
+            )
+            .0
     }
 
     #[test]
@@ -213,8 +277,10 @@ mod tests {
         // A number in each: light on dark cells, dark on light ones.
         let Layout { left, top, cell, .. } = Layout::new(&map);
         for (at, light) in [(0, false), (5, true)] {
-            let (x, y) = ((left + (at % 3) as f64 * cell) as u32, (top + (at / 3) as f64 * cell) as u32);
-            let pixels = (0..(cell as u32).pow(2)).map(|i| picture.get_pixel(x + i % cell as u32, y + i / cell as u32).0);
+            let (x, y) =
+                ((left + (at % 3) as f64 * cell) as u32, (top + (at / 3) as f64 * cell) as u32);
+            let pixels = (0..(cell as u32).pow(2))
+                .map(|i| picture.get_pixel(x + i % cell as u32, y + i / cell as u32).0);
             let ink = pixels.filter(|p| if light { p[0] > 120 } else { p[0] < 140 });
             assert!(ink.count() > 15, "cell {at}");
         }
@@ -222,19 +288,27 @@ mod tests {
 
     #[test]
     fn whole_numbers_have_no_decimals() {
-        assert_eq!([51.0, 50.7, 0.0, 100.0, 9.96, 0.04].map(number), ["51", "50.7", "0", "100", "10", "0"]);
+        assert_eq!(
+            [51.0, 50.7, 0.0, 100.0, 9.96, 0.04].map(number),
+            ["51", "50.7", "0", "100", "10", "0"]
+        );
     }
 
     #[test]
     fn big_tables_get_small_cells_and_no_numbers() {
-        let map = map(100, 100, (0..10_000).map(|i| if i / 100 == i % 100 { 100.0 } else { 0.0 }).collect());
+        let map = map(
+            100,
+            100,
+            (0..10_000).map(|i| if i / 100 == i % 100 { 100.0 } else { 0.0 }).collect(),
+        );
         let picture = save(&map).unwrap();
         assert!(picture.width() < 1100 && picture.height() < 1100, "{:?}", picture.dimensions());
         assert_eq!(cell(&map, &picture, 42, 42), COLOURS[5].map(|c| c as u8));
         assert_eq!(cell(&map, &picture, 42, 43), COLOURS[0].map(|c| c as u8));
         let Layout { left, top, cell, .. } = Layout::new(&map);
         let inside = picture.enumerate_pixels().filter(|(x, y, _)| {
-            (left..left + 100.0 * cell).contains(&f64::from(*x)) && (top..top + 100.0 * cell).contains(&f64::from(*y))
+            (left..left + 100.0 * cell).contains(&f64::from(*x))
+                && (top..top + 100.0 * cell).contains(&f64::from(*y))
         });
         let inked = inside.filter(|(.., p)| p.0 == [0x22, 0x22, 0x22]);
         assert_eq!(inked.count(), 0);

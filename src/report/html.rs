@@ -1,4 +1,5 @@
-//! One self-contained HTML page: text, tables and pictures in one file that needs no network and no script.
+//! One self-contained HTML page: text, tables and pictures in one file that needs no network and no
+//! script.
 
 use crate::error::{Error, Result};
 use base64::Engine;
@@ -86,17 +87,26 @@ pub struct Figure {
 }
 
 impl Figure {
-    /// The picture in file `path`. Those that are `small` stand side by side where there is room, and hold two of their pixels for
-    /// each of the page's.
+    /// The picture in file `path`. Those that are `small` stand side by side where there is room,
+    /// and hold two of their pixels for each of the page's.
     ///
     /// # Errors
     /// If it can't be read or is no PNG.
     pub fn read(path: &Path, caption: &str, small: bool) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;
-        let size = image::ImageReader::with_format(std::io::Cursor::new(&bytes), image::ImageFormat::Png).into_dimensions();
-        let (width, height) = size.map_err(|e| Error::failed(format!("{} is no picture ({e})", path.display())))?;
+        let size =
+            image::ImageReader::with_format(std::io::Cursor::new(&bytes), image::ImageFormat::Png)
+                .into_dimensions();
+        let (width, height) =
+            size.map_err(|e| Error::failed(format!("{} is no picture ({e})", path.display())))?;
         let shown = if small { 2 } else { 1 };
-        Ok(Self { png: STANDARD.encode(&bytes), width: width / shown, height: height / shown, caption: caption.into(), small })
+        Ok(Self {
+            png: STANDARD.encode(&bytes),
+            width: width / shown,
+            height: height / shown,
+            caption: caption.into(),
+            small,
+        })
     }
 }
 
@@ -106,7 +116,9 @@ pub fn render(page: &Page) -> String {
     environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
     environment.add_template("page.html", TEMPLATE).expect("a well-formed template");
     let template = environment.get_template("page.html").expect("added above");
-    template.render(context! { page => Value::from(Serde(page)) }).expect("a page has everything that its template names")
+    template
+        .render(context! { page => Value::from(Serde(page)) })
+        .expect("a page has everything that its template names")
 }
 
 #[cfg(test)]
@@ -114,7 +126,10 @@ mod tests {
     use super::*;
 
     fn page() -> Page {
-        let table = Table { head: vec!["features".into(), "top-1".into()], rows: vec![vec!["z".into(), "41 %".into()]] };
+        let table = Table {
+            head: vec!["features".into(), "top-1".into()],
+            rows: vec![vec!["z".into(), "41 %".into()]],
+        };
         let section = Section {
             id: "probe".into(),
             title: "What z is worth".into(),
@@ -125,7 +140,12 @@ mod tests {
             ..Default::default()
         };
         let fact = Fact { value: "41 %".into(), name: "linear probe".into() };
-        Page { title: "Run <script>alert(1)</script>".into(), lead: "A lead.".into(), facts: vec![fact], sections: vec![section] }
+        Page {
+            title: "Run <script>alert(1)</script>".into(),
+            lead: "A lead.".into(),
+            facts: vec![fact],
+            sections: vec![section],
+        }
     }
 
     #[test]
@@ -145,7 +165,9 @@ mod tests {
         assert!(!html.contains("<script"), "markup came through");
         assert!(html.contains("name=\"viewport\""));
         // Nothing is fetched from anywhere.
-        assert!(!html.contains("http://") && !html.contains("https://") && !html.contains("src=\"/"));
+        assert!(
+            !html.contains("http://") && !html.contains("https://") && !html.contains("src=\"/")
+        );
     }
 
     #[test]
@@ -154,12 +176,16 @@ mod tests {
         let path = folder.path().join("a.png");
         image::RgbImage::new(6, 4).save(&path).unwrap();
         let mut page = page();
-        page.sections[0].figures =
-            vec![Figure::read(&path, "six by four", false).unwrap(), Figure::read(&path, "half", true).unwrap()];
+        page.sections[0].figures = vec![
+            Figure::read(&path, "six by four", false).unwrap(),
+            Figure::read(&path, "half", true).unwrap(),
+        ];
         let html = render(&page);
         let encoded = STANDARD.encode(std::fs::read(&path).unwrap());
         assert!(html.contains(&format!("data:image/png;base64,{encoded}")));
-        assert!(html.contains("width=\"6\" height=\"4\"") && html.contains("width=\"3\" height=\"2\""));
+        assert!(
+            html.contains("width=\"6\" height=\"4\"") && html.contains("width=\"3\" height=\"2\"")
+        );
         std::fs::write(&path, "no picture").unwrap();
         let message = Figure::read(&path, "", false).unwrap_err().to_string();
         assert!(message.contains("a.png is no picture"), "{message}");

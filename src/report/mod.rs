@@ -1,4 +1,5 @@
-//! Pictures of a run - grids, curves, bars, heat maps, maps - the page that holds them, and event files of TensorBoard.
+//! Pictures of a run - grids, curves, bars, heat maps, maps - the page that holds them, and event
+//! files of TensorBoard.
 
 pub mod bars;
 mod canvas;

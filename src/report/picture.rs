@@ -53,7 +53,9 @@ impl Format {
         let (w, h) = (width as u32, height as u32);
         match self {
             Self::Png => PngEncoder::new(&mut out).write_image(rgb, w, h, kind)?,
-            Self::Jpeg => JpegEncoder::new_with_quality(&mut out, QUALITY).write_image(rgb, w, h, kind)?,
+            Self::Jpeg => {
+                JpegEncoder::new_with_quality(&mut out, QUALITY).write_image(rgb, w, h, kind)?
+            }
             Self::WebP => WebPEncoder::new_lossless(&mut out).write_image(rgb, w, h, kind)?,
             Self::Bmp => BmpEncoder::new(&mut out).write_image(rgb, w, h, kind)?,
         }
@@ -61,13 +63,17 @@ impl Format {
     }
 }
 
-/// Writes RGB bytes, \[height, width, 3\], as a picture in the format that `path` asks for; a file appears whole or not at all.
+/// Writes RGB bytes, \[height, width, 3\], as a picture in the format that `path` asks for; a file
+/// appears whole or not at all.
 ///
 /// # Errors
 /// As [`Format::of`]; a picture larger than the format allows; `path` can't be written.
 pub(super) fn write_picture(path: &Path, rgb: &[u8], width: usize, height: usize) -> Result<()> {
     let encoded = Format::of(path)?.encode(rgb, width, height).map_err(|e| {
-        Error::failed(format!("cannot encode {} ({width} x {height} pixels): {e}; a .png may be of any size", path.display()))
+        Error::failed(format!(
+            "cannot encode {} ({width} x {height} pixels): {e}; a .png may be of any size",
+            path.display()
+        ))
     })?;
     write_atomically(path, &encoded)
 }
@@ -79,7 +85,9 @@ mod tests {
 
     /// A ramp, which JPEG keeps well, 24 x 16.
     fn ramp() -> Vec<u8> {
-        (0..16u32).flat_map(|y| (0..24u32).flat_map(move |x| [10 * x, 15 * y, 128].map(|v| v as u8))).collect()
+        (0..16u32)
+            .flat_map(|y| (0..24u32).flat_map(move |x| [10 * x, 15 * y, 128].map(|v| v as u8)))
+            .collect()
     }
 
     #[test]
@@ -100,12 +108,17 @@ mod tests {
             let back = image::load_from_memory(&bytes).unwrap().into_rgb8();
             assert_eq!(back.dimensions(), (24, 16));
             let worst = back.as_raw().iter().zip(&rgb).map(|(a, b)| a.abs_diff(*b)).max();
-            assert!(worst <= Some(if format == ImageFormat::Jpeg { 24 } else { 0 }), "{name}: {worst:?}");
+            assert!(
+                worst <= Some(if format == ImageFormat::Jpeg { 24 } else { 0 }),
+                "{name}: {worst:?}"
+            );
         }
         // The quality is what keeps small letters.
         let mean = |quality| {
             let mut out = Vec::new();
-            JpegEncoder::new_with_quality(&mut out, quality).write_image(&rgb, 24, 16, ExtendedColorType::Rgb8).unwrap();
+            JpegEncoder::new_with_quality(&mut out, quality)
+                .write_image(&rgb, 24, 16, ExtendedColorType::Rgb8)
+                .unwrap();
             out.len()
         };
         assert_eq!(std::fs::metadata(folder.path().join("c.jpg")).unwrap().len(), mean(95) as u64);
@@ -118,7 +131,11 @@ mod tests {
         for name in ["x.tiff", "x", "x.gif", ".png", "x.png.txt"] {
             let path = folder.path().join(name);
             let error = write_picture(&path, &ramp(), 24, 16).unwrap_err();
-            assert!(error.exit_code() == 2 && error.to_string().contains(".png, .jpg, .jpeg, .webp or .bmp"), "{error}");
+            assert!(
+                error.exit_code() == 2
+                    && error.to_string().contains(".png, .jpg, .jpeg, .webp or .bmp"),
+                "{error}"
+            );
             assert!(!path.exists());
         }
         assert!(Format::of(Path::new("x")).unwrap_err().to_string().contains("x.png is one"));

@@ -31,7 +31,8 @@ pub struct Series<'a> {
 pub struct CurveStyle {
     /// Logarithmic y axis.
     pub log_y: bool,
-    /// Draw the mean over this many neighbouring points bold over the pale raw curve; 0 and 1 draw the raw curve alone.
+    /// Draw the mean over this many neighbouring points bold over the pale raw curve; 0 and 1 draw
+    /// the raw curve alone.
     pub smooth: usize,
     /// Values of y that the axis reaches in any case.
     pub reach: Option<(f64, f64)>,
@@ -40,11 +41,13 @@ pub struct CurveStyle {
 }
 
 impl CurveStyle {
-    /// For what a log of `points` tells: with a running mean, unless there are only a few points, and on an axis on which noise
-    /// of a few per cent doesn't look like a trend.
+    /// For what a log of `points` tells: with a running mean, unless there are only a few points,
+    /// and on an axis on which noise of a few per cent doesn't look like a trend.
     pub fn of_log(points: &[(f64, f64)]) -> Self {
         let smooth = if points.len() < MEAN_FROM { 0 } else { (points.len() / 20).max(5) };
-        let (low, high) = points.iter().fold((f64::INFINITY, 0.0), |(l, h): (f64, f64), p| (l.min(p.1), h.max(p.1)));
+        let (low, high) = points
+            .iter()
+            .fold((f64::INFINITY, 0.0), |(l, h): (f64, f64), p| (l.min(p.1), h.max(p.1)));
         let middle = low.sqrt() * high.sqrt();
         let narrow = low > 0.0 && (low..low * LEAST_RATIO).contains(&high);
         let reach = narrow.then(|| (middle / LEAST_RATIO.sqrt(), middle * LEAST_RATIO.sqrt()));
@@ -77,30 +80,45 @@ impl Size {
     }
 }
 
-/// Draws `series` as a line chart with a legend if there are several, or one and its running mean; the file appears whole or not
-/// at all.
+/// Draws `series` as a line chart with a legend if there are several, or one and its running mean;
+/// the file appears whole or not at all.
 ///
 /// # Errors
-/// No points at all, a point that is not finite or, on a logarithmic axis, not above 0 (the message names the series); `path`
-/// cannot be written.
-pub fn save_curve(path: &Path, title: &str, x_label: &str, y_label: &str, series: &[Series], style: CurveStyle) -> Result<()> {
+/// No points at all, a point that is not finite or, on a logarithmic axis, not above 0 (the message
+/// names the series); `path` cannot be written.
+pub fn save_curve(
+    path: &Path,
+    title: &str,
+    x_label: &str,
+    y_label: &str,
+    series: &[Series],
+    style: CurveStyle,
+) -> Result<()> {
     let shown: Vec<&Series> = series.iter().filter(|s| !s.points.is_empty()).collect();
-    let refuse = |what: String| Err(Error::failed(format!("cannot draw {}: {what}", path.display())));
+    let refuse =
+        |what: String| Err(Error::failed(format!("cannot draw {}: {what}", path.display())));
     if shown.is_empty() {
         return refuse("there are no points to show yet".into());
     }
     for s in &shown {
-        let bad = s.points.iter().find(|(x, y)| !(x.is_finite() && y.is_finite()) || (style.log_y && *y <= 0.0));
+        let bad = s
+            .points
+            .iter()
+            .find(|(x, y)| !(x.is_finite() && y.is_finite()) || (style.log_y && *y <= 0.0));
         if let Some((x, y)) = bad {
             let axis = if style.log_y { "logarithmic axis" } else { "axis" };
-            return refuse(format!("series {:?} holds the point ({x}, {y}), which has no place on a {axis}", s.name));
+            return refuse(format!(
+                "series {:?} holds the point ({x}, {y}), which has no place on a {axis}",
+                s.name
+            ));
         }
     }
     let all = || shown.iter().flat_map(|s| &s.points);
     let reach = style.reach.into_iter().flat_map(|(low, high)| [low, high]);
-    let (Some(x_axis), Some(y_axis)) =
-        (Axis::new(all().map(|p| p.0), false), Axis::new(all().map(|p| p.1).chain(reach), style.log_y))
-    else {
+    let (Some(x_axis), Some(y_axis)) = (
+        Axis::new(all().map(|p| p.0), false),
+        Axis::new(all().map(|p| p.1).chain(reach), style.log_y),
+    ) else {
         return refuse("the points span more than a number can hold".into());
     };
     let (width, height, unit) = style.size.units();
@@ -110,7 +128,9 @@ pub fn save_curve(path: &Path, title: &str, x_label: &str, y_label: &str, series
             vec![(one.name, pale(PALETTE[0]), 1.5), ("running mean", PALETTE[0], 3.0)]
         }
         [_] => Vec::new(),
-        several => several.iter().zip(colours.clone()).map(|(s, colour)| (s.name, *colour, 3.0)).collect(),
+        several => {
+            several.iter().zip(colours.clone()).map(|(s, colour)| (s.name, *colour, 3.0)).collect()
+        }
     };
     let pixels = draw_sharp(width, height, unit, |canvas| {
         let chart = Chart::new(canvas, (width as f64, height as f64), x_axis, y_axis, &entries);
@@ -141,7 +161,9 @@ impl Axis {
     /// An axis for all of `values`, which are finite; none if their span is not.
     fn new(values: impl Iterator<Item = f64>, log: bool) -> Option<Self> {
         let scaled = |v: f64| if log { v.log10() } else { v };
-        let (low, high) = values.map(scaled).fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
+        let (low, high) = values
+            .map(scaled)
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
         let margin = if low < high {
             (high - low) * 0.04
         } else if log || low == 0.0 {
@@ -167,7 +189,11 @@ impl Axis {
 fn ticks(from: f64, to: f64, wanted: f64) -> Vec<(f64, String)> {
     let rough = (to - from) / wanted;
     let magnitude = 10f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 2.5, 5.0, 10.0].map(|s| s * magnitude).into_iter().find(|s| *s >= rough * 0.999).unwrap_or(rough);
+    let step = [1.0, 2.0, 2.5, 5.0, 10.0]
+        .map(|s| s * magnitude)
+        .into_iter()
+        .find(|s| *s >= rough * 0.999)
+        .unwrap_or(rough);
     let first = (from / step).ceil();
     let values = (0..).map(|i| (first + f64::from(i)) * step).take(20).take_while(|v| *v <= to);
     let values: Vec<f64> = values.map(|v| if v.abs() < step / 1e6 { 0.0 } else { v }).collect();
@@ -175,8 +201,8 @@ fn ticks(from: f64, to: f64, wanted: f64) -> Vec<(f64, String)> {
     values.into_iter().map(|v| (v, number(v, largest, step))).collect()
 }
 
-/// Numbers for a logarithmic axis from 10^`from` to 10^`to`: powers of ten, with 2 and 5 between them or round numbers where
-/// there is room.
+/// Numbers for a logarithmic axis from 10^`from` to 10^`to`: powers of ten, with 2 and 5 between
+/// them or round numbers where there is room.
 fn log_ticks(from: f64, to: f64) -> Vec<(f64, String)> {
     let decades = to - from;
     if decades < 1.0 {
@@ -184,7 +210,8 @@ fn log_ticks(from: f64, to: f64) -> Vec<(f64, String)> {
     }
     let stride = (decades / 8.0).ceil();
     let digits: &[f64] = if decades < 3.0 { &[1.0, 2.0, 5.0] } else { &[1.0] };
-    let exponents = (0..).map(|i| ((from / stride).floor() + f64::from(i)) * stride).take_while(|e| *e <= to);
+    let exponents =
+        (0..).map(|i| ((from / stride).floor() + f64::from(i)) * stride).take_while(|e| *e <= to);
     exponents
         .flat_map(|e| digits.iter().map(move |d| d * 10f64.powf(e)))
         .filter(|v| (from..=to).contains(&v.log10()))
@@ -192,17 +219,20 @@ fn log_ticks(from: f64, to: f64) -> Vec<(f64, String)> {
         .collect()
 }
 
-/// `value` as text, with the decimal places of `step`, in the unit that suits the `largest` number of its axis.
+/// `value` as text, with the decimal places of `step`, in the unit that suits the `largest` number
+/// of its axis.
 fn number(value: f64, largest: f64, step: f64) -> String {
     if value == 0.0 {
         return "0".into();
     }
     if !(1e-4..1e12).contains(&largest) {
-        let digits = (largest.log10().floor() - step.log10().floor() + 1.0).clamp(0.0, 8.0) as usize;
+        let digits =
+            (largest.log10().floor() - step.log10().floor() + 1.0).clamp(0.0, 8.0) as usize;
         return trimmed(&format!("{value:.digits$e}"));
     }
     let units = [(1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")];
-    let (_, unit, suffix) = units.into_iter().find(|(least, ..)| largest >= *least).unwrap_or((1.0, 1.0, ""));
+    let (_, unit, suffix) =
+        units.into_iter().find(|(least, ..)| largest >= *least).unwrap_or((1.0, 1.0, ""));
     let whole = |digits: usize| {
         let shifted = step / unit * 10f64.powi(digits as i32);
         (shifted - shifted.round()).abs() < 1e-4 * shifted
@@ -214,7 +244,11 @@ fn number(value: f64, largest: f64, step: f64) -> String {
 /// Drops zeros at the end of the decimal places of "1.500e-7".
 fn trimmed(text: &str) -> String {
     let (digits, exponent) = text.split_once('e').expect("a number in scientific notation");
-    let digits = if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { digits };
+    let digits = if digits.contains('.') {
+        digits.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        digits
+    };
     format!("{digits}e{exponent}")
 }
 
@@ -234,8 +268,15 @@ struct Chart<'a, 'b> {
 }
 
 impl<'a, 'b> Chart<'a, 'b> {
-    fn new(canvas: &'a Canvas<'b>, (width, height): (f64, f64), x_axis: Axis, y_axis: Axis, entries: &[Entry]) -> Self {
-        let widest = y_axis.ticks.iter().map(|(_, text)| text_width(text, 15.0)).fold(0.0, f64::max);
+    fn new(
+        canvas: &'a Canvas<'b>,
+        (width, height): (f64, f64),
+        x_axis: Axis,
+        y_axis: Axis,
+        entries: &[Entry],
+    ) -> Self {
+        let widest =
+            y_axis.ticks.iter().map(|(_, text)| text_width(text, 15.0)).fold(0.0, f64::max);
         let (left, right) = ((widest + 52.0).max(64.0), width - 28.0);
         let mut legend: Vec<Vec<(usize, f64)>> = Vec::new();
         let mut x = f64::INFINITY;
@@ -266,19 +307,31 @@ impl<'a, 'b> Chart<'a, 'b> {
         }
         for (value, text) in &self.y_axis.ticks {
             let y = bottom - (bottom - top) * self.y_axis.place(*value);
-            let colour = if *value == 0.0 && self.y_axis.from < 0.0 && !self.y_axis.log { ZERO } else { GRID };
+            let colour = if *value == 0.0 && self.y_axis.from < 0.0 && !self.y_axis.log {
+                ZERO
+            } else {
+                GRID
+            };
             canvas.line((left, y), (right, y), colour, 1.0);
             canvas.text(text, (left - 9.0, y), 15.0, SOFT_INK, (HPos::Right, VPos::Center));
         }
         canvas.line((left, bottom), (right, bottom), SOFT_INK, 1.0);
         canvas.line((left, top), (left, bottom), SOFT_INK, 1.0);
         canvas.text(title, (left, 14.0), 21.0, INK, (HPos::Left, VPos::Top));
-        canvas.text(x_label, ((left + right) / 2.0, self.height - 28.0), 16.0, INK, (HPos::Center, VPos::Top));
+        canvas.text(
+            x_label,
+            ((left + right) / 2.0, self.height - 28.0),
+            16.0,
+            INK,
+            (HPos::Center, VPos::Top),
+        );
         canvas.text_upwards(y_label, (12.0, (top + bottom) / 2.0), 16.0, INK);
     }
 
     fn curve(&self, points: &[(f64, f64)], colour: RGBColor, style: CurveStyle) {
-        let places = |points: &[(f64, f64)]| thinned(&points.iter().map(|p| self.at(*p)).collect::<Vec<_>>());
+        let places = |points: &[(f64, f64)]| {
+            thinned(&points.iter().map(|p| self.at(*p)).collect::<Vec<_>>())
+        };
         let raw = places(points);
         if style.smooths(points.len()) {
             self.canvas.polyline(&raw, pale(colour), 1.0);
@@ -303,14 +356,16 @@ impl<'a, 'b> Chart<'a, 'b> {
     }
 }
 
-/// Two thirds of the way to white: opaque, so that it looks the same however often a curve crosses itself.
+/// Two thirds of the way to white: opaque, so that it looks the same however often a curve crosses
+/// itself.
 fn pale(RGBColor(r, g, b): RGBColor) -> RGBColor {
     let mix = |c: u8| 255 - (255 - c) / 3;
     RGBColor(mix(r), mix(g), mix(b))
 }
 
-/// Means of y over the `window` points around each point: fewer on both sides near the start, where curves are steep, and
-/// fewer after it near the end, where a noisy curve should not end in its last point's noise.
+/// Means of y over the `window` points around each point: fewer on both sides near the start, where
+/// curves are steep, and fewer after it near the end, where a noisy curve should not end in its
+/// last point's noise.
 fn running_mean(points: &[(f64, f64)], window: usize) -> Vec<(f64, f64)> {
     let n = points.len();
     let mean = |i: usize| {
@@ -321,7 +376,8 @@ fn running_mean(points: &[(f64, f64)], window: usize) -> Vec<(f64, f64)> {
     (0..n).map(|i| (points[i].0, mean(i))).collect()
 }
 
-/// At most four points for each pixel column (first, lowest, highest, last), which look like all of them.
+/// At most four points for each pixel column (first, lowest, highest, last), which look like all of
+/// them.
 fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let mut out = Vec::new();
     for column in points.chunk_by(|a, b| a.0.floor() == b.0.floor()) {

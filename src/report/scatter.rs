@@ -7,7 +7,8 @@ use plotters::style::text_anchor::{HPos, VPos};
 use plotters::style::{Color, HSLColor, RGBColor};
 use std::path::Path;
 
-/// The longer side of the frame that the points lie in, without and with thumbnails; the shorter one has this share of it at least.
+/// The longer side of the frame that the points lie in, without and with thumbnails; the shorter
+/// one has this share of it at least.
 const SIDE: f64 = 760.0;
 const LARGE_SIDE: f64 = 1200.0;
 const LEAST: f64 = 0.4;
@@ -15,7 +16,8 @@ const LEAST: f64 = 0.4;
 const MARGIN: f64 = 22.0;
 const TOP: f64 = 58.0;
 const AXIS: f64 = 30.0;
-/// Thumbnails: their frame, the least distance of two frames, their sides among few and many points, and how many points are few.
+/// Thumbnails: their frame, the least distance of two frames, their sides among few and many
+/// points, and how many points are few.
 const FRAME_WIDTH: f64 = 2.0;
 const APART: f64 = 2.0;
 const BIG: f64 = 48.0;
@@ -29,8 +31,12 @@ const TEXT: f64 = 15.0;
 const FRAME: RGBColor = RGBColor(0xc8, 0xc8, 0xc8);
 const WHITE: RGBColor = RGBColor(0xff, 0xff, 0xff);
 /// Colours of up to ten classes: the usual six and four that differ from them in lightness as well.
-const MORE: [RGBColor; 4] =
-    [RGBColor(0x7a, 0x51, 0x3b), RGBColor(0x5b, 0x2a, 0x86), RGBColor(0x8a, 0x8a, 0x8a), RGBColor(0xa6, 0xa0, 0x1a)];
+const MORE: [RGBColor; 4] = [
+    RGBColor(0x7a, 0x51, 0x3b),
+    RGBColor(0x5b, 0x2a, 0x86),
+    RGBColor(0x8a, 0x8a, 0x8a),
+    RGBColor(0xa6, 0xa0, 0x1a),
+];
 
 /// A map.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -47,7 +53,8 @@ pub struct Scatter<'a> {
     pub classes: &'a [String],
     /// Where the points are of two kinds.
     pub kinds: Option<Kinds<'a>>,
-    /// The picture of each point, \[3, side, side\] in planes of bytes; empty where points are dots alone.
+    /// The picture of each point, \[3, side, side\] in planes of bytes; empty where points are dots
+    /// alone.
     pub thumbnails: &'a [&'a [u8]],
 }
 
@@ -60,25 +67,34 @@ pub struct Kinds<'a> {
     pub rings: &'a [bool],
 }
 
-/// Draws `scatter`, x and y to the same scale in a frame of the points' own proportions, with a legend if there are classes or kinds;
-/// the file appears whole or not at all. Of the thumbnails those are drawn that don't cover each other; the other points stay
-/// dots. Returns how many thumbnails were drawn.
+/// Draws `scatter`, x and y to the same scale in a frame of the points' own proportions, with a
+/// legend if there are classes or kinds; the file appears whole or not at all. Of the thumbnails
+/// those are drawn that don't cover each other; the other points stay dots. Returns how many
+/// thumbnails were drawn.
 ///
 /// # Errors
 /// No points, a place that isn't finite (the message names the point); `path` cannot be written.
 ///
 /// # Panics
-/// If there are more or fewer labels, rings or thumbnails than points, or a label without a class (where there are classes).
+/// If there are more or fewer labels, rings or thumbnails than points, or a label without a class
+/// (where there are classes).
 pub fn save_scatter(path: &Path, scatter: &Scatter) -> Result<usize> {
     let Scatter { title, axes, points, labels, classes, kinds, thumbnails } = *scatter;
     assert_eq!(points.len(), labels.len(), "save_scatter: points beside labels");
-    assert!(kinds.is_none_or(|k| k.rings.len() == points.len()), "save_scatter: points beside rings");
-    assert!(thumbnails.is_empty() || thumbnails.len() == points.len(), "save_scatter: points beside thumbnails");
+    assert!(
+        kinds.is_none_or(|k| k.rings.len() == points.len()),
+        "save_scatter: points beside rings"
+    );
+    assert!(
+        thumbnails.is_empty() || thumbnails.len() == points.len(),
+        "save_scatter: points beside thumbnails"
+    );
     assert!(
         classes.is_empty() || labels.iter().all(|&l| usize::from(l) < classes.len()),
         "save_scatter: a label without a class"
     );
-    let refuse = |what: String| Err(Error::failed(format!("cannot draw {}: {what}", path.display())));
+    let refuse =
+        |what: String| Err(Error::failed(format!("cannot draw {}: {what}", path.display())));
     if points.is_empty() {
         return refuse("there are no points to show".into());
     }
@@ -93,10 +109,13 @@ pub fn save_scatter(path: &Path, scatter: &Scatter) -> Result<usize> {
     };
     let left = MARGIN + if axes[1].is_empty() { 0.0 } else { AXIS };
     let ((wide, high), places) = fit(points, side, pad);
-    let places: Vec<(f64, f64)> = places.into_iter().map(|(x, y)| (left + x, TOP + high - y)).collect();
+    let places: Vec<(f64, f64)> =
+        places.into_iter().map(|(x, y)| (left + x, TOP + high - y)).collect();
     let bottom = TOP + high;
     let below = MARGIN + if axes[0].is_empty() { 0.0 } else { AXIS };
-    let width = (left + wide + MARGIN + legend.width()).max(left + text_width(title, 20.0) + MARGIN).ceil() as usize;
+    let width = (left + wide + MARGIN + legend.width())
+        .max(left + text_width(title, 20.0) + MARGIN)
+        .ceil() as usize;
     let height = (bottom + below).max(TOP + legend.height() + MARGIN).ceil() as usize;
     let radius = if points.len() > 4_000 {
         1.8
@@ -105,7 +124,11 @@ pub fn save_scatter(path: &Path, scatter: &Scatter) -> Result<usize> {
     } else {
         3.6
     };
-    let pictured = if thumbnails.is_empty() { Vec::new() } else { uncovered(&places, thumb + 2.0 * FRAME_WIDTH + APART) };
+    let pictured = if thumbnails.is_empty() {
+        Vec::new()
+    } else {
+        uncovered(&places, thumb + 2.0 * FRAME_WIDTH + APART)
+    };
     let mark = |canvas: &Canvas, i: usize, at: (f64, f64), radius: f64| {
         canvas.dot(at, radius, colour(usize::from(labels[i]), classes.len()));
         if kinds.is_some_and(|k| k.rings[i]) {
@@ -114,7 +137,12 @@ pub fn save_scatter(path: &Path, scatter: &Scatter) -> Result<usize> {
     };
     let pixels = draw(width, height, |canvas| {
         canvas.text(title, (left, 18.0), 20.0, INK, (HPos::Left, VPos::Top));
-        for corners in [[(0.0, 0.0), (1.0, 0.0)], [(1.0, 0.0), (1.0, 1.0)], [(1.0, 1.0), (0.0, 1.0)], [(0.0, 1.0), (0.0, 0.0)]] {
+        for corners in [
+            [(0.0, 0.0), (1.0, 0.0)],
+            [(1.0, 0.0), (1.0, 1.0)],
+            [(1.0, 1.0), (0.0, 1.0)],
+            [(0.0, 1.0), (0.0, 0.0)],
+        ] {
             let [from, to] = corners.map(|(x, y)| (left + x * wide, TOP + y * high));
             canvas.line(from, to, FRAME, 1.0);
         }
@@ -123,14 +151,24 @@ pub fn save_scatter(path: &Path, scatter: &Scatter) -> Result<usize> {
             // On whole pixels, where the pictures' own stay sharp.
             let corner = ((places[i].0 - thumb / 2.0).round(), (places[i].1 - thumb / 2.0).round());
             let moved = |by: f64| (corner.0 + by, corner.1 + by);
-            canvas.bar(moved(-FRAME_WIDTH), moved(thumb + FRAME_WIDTH), colour(usize::from(labels[i]), classes.len()));
+            canvas.bar(
+                moved(-FRAME_WIDTH),
+                moved(thumb + FRAME_WIDTH),
+                colour(usize::from(labels[i]), classes.len()),
+            );
             canvas.picture(thumbnails[i], corner, thumb);
             if kinds.is_some() {
                 canvas.dot(moved(3.5), 6.0, WHITE);
                 mark(canvas, i, moved(3.5), 4.5);
             }
         }
-        canvas.text(axes[0], (left + wide / 2.0, bottom + 12.0), TEXT, SOFT_INK, (HPos::Center, VPos::Top));
+        canvas.text(
+            axes[0],
+            (left + wide / 2.0, bottom + 12.0),
+            TEXT,
+            SOFT_INK,
+            (HPos::Center, VPos::Top),
+        );
         canvas.text_upwards(axes[1], (MARGIN - 8.0, TOP + high / 2.0), TEXT, SOFT_INK);
         legend.draw(canvas, left + wide + MARGIN);
     });
@@ -138,8 +176,8 @@ pub fn save_scatter(path: &Path, scatter: &Scatter) -> Result<usize> {
     Ok(pictured.len())
 }
 
-/// Width and height of the frame, and where in it the points lie, from the left and from below: all of them at least `pad` inside,
-/// to one scale, so that the longer side is `side`.
+/// Width and height of the frame, and where in it the points lie, from the left and from below: all
+/// of them at least `pad` inside, to one scale, so that the longer side is `side`.
 fn fit(points: &[[f64; 2]], side: f64, pad: f64) -> ((f64, f64), Vec<(f64, f64)>) {
     let range = |axis: usize| {
         let values = points.iter().map(|p| p[axis]);
@@ -151,12 +189,16 @@ fn fit(points: &[[f64; 2]], side: f64, pad: f64) -> ((f64, f64), Vec<(f64, f64)>
     let halves = ranges.map(|(low, high)| high / 2.0 - low / 2.0);
     let half = halves[0].max(halves[1]);
     let scale = if half > 0.0 { (side / 2.0 - pad) / half } else { 0.0 };
-    let [wide, high] = halves.map(|h| if half > 0.0 { (2.0 * (h * scale + pad)).max(LEAST * side) } else { side });
-    let place = |p: &[f64; 2]| (wide / 2.0 + (p[0] - middle[0]) * scale, high / 2.0 + (p[1] - middle[1]) * scale);
+    let [wide, high] =
+        halves.map(|h| if half > 0.0 { (2.0 * (h * scale + pad)).max(LEAST * side) } else { side });
+    let place = |p: &[f64; 2]| {
+        (wide / 2.0 + (p[0] - middle[0]) * scale, high / 2.0 + (p[1] - middle[1]) * scale)
+    };
     ((wide, high), points.iter().map(place).collect())
 }
 
-/// Points whose squares of `size` don't cover each other, as many as are found: each is taken unless one taken before is in its way.
+/// Points whose squares of `size` don't cover each other, as many as are found: each is taken
+/// unless one taken before is in its way.
 fn uncovered(places: &[(f64, f64)], size: f64) -> Vec<usize> {
     // Sets often come sorted by class: steps of the golden ratio go through all of it alike.
     let mut order: Vec<usize> = (0..places.len()).collect();
@@ -164,7 +206,9 @@ fn uncovered(places: &[(f64, f64)], size: f64) -> Vec<usize> {
     order.sort_by(|&i, &j| turn(i).total_cmp(&turn(j)));
     let mut taken: Vec<usize> = Vec::new();
     for i in order {
-        let apart = |j: &usize| (places[i].0 - places[*j].0).abs().max((places[i].1 - places[*j].1).abs()) >= size;
+        let apart = |j: &usize| {
+            (places[i].0 - places[*j].0).abs().max((places[i].1 - places[*j].1).abs()) >= size
+        };
         if taken.iter().all(apart) {
             taken.push(i);
         }
@@ -191,7 +235,8 @@ struct Legend<'a> {
 
 impl<'a> Legend<'a> {
     fn new(classes: &'a [String], kinds: Option<[&'a str; 2]>) -> Self {
-        let names = classes.iter().take(MOST).map(String::as_str).chain(kinds.into_iter().flatten());
+        let names =
+            classes.iter().take(MOST).map(String::as_str).chain(kinds.into_iter().flatten());
         let widest = names.map(|name| text_width(name, TEXT)).fold(0.0, f64::max);
         Self { classes, kinds, column: 20.0 + widest + 18.0 }
     }
@@ -215,8 +260,12 @@ impl<'a> Legend<'a> {
 
     fn draw(&self, canvas: &Canvas, left: f64) {
         let (n, shown) = (self.classes.len(), self.classes.len().min(MOST));
-        let place = |i: usize| (left + self.column * (i / LINES) as f64, TOP + LINE * (i % LINES) as f64 + LINE / 2.0);
-        let name = |text: &str, (x, y): (f64, f64)| canvas.text(text, (x + 20.0, y), TEXT, INK, (HPos::Left, VPos::Center));
+        let place = |i: usize| {
+            (left + self.column * (i / LINES) as f64, TOP + LINE * (i % LINES) as f64 + LINE / 2.0)
+        };
+        let name = |text: &str, (x, y): (f64, f64)| {
+            canvas.text(text, (x + 20.0, y), TEXT, INK, (HPos::Left, VPos::Center))
+        };
         for (i, kind) in self.kinds.into_iter().flatten().enumerate() {
             let (x, y) = place(i);
             canvas.dot((x + 6.0, y), 5.5, SOFT_INK);
@@ -229,7 +278,13 @@ impl<'a> Legend<'a> {
             let (x, y) = place(self.before() + i);
             // The last line says that there are more.
             if n > shown && i + 1 == shown {
-                canvas.text(&format!("and {} more", n - i), (x, y), TEXT, SOFT_INK, (HPos::Left, VPos::Center));
+                canvas.text(
+                    &format!("and {} more", n - i),
+                    (x, y),
+                    TEXT,
+                    SOFT_INK,
+                    (HPos::Left, VPos::Center),
+                );
             } else {
                 canvas.dot((x + 6.0, y), 5.5, colour(i, n));
                 name(class, (x, y));

@@ -1,7 +1,8 @@
 //! Event files of TensorBoard: scalars, pictures and text.
 //!
-//! A file is a row of TFRecords: length (u64), masked CRC-32C of the length, bytes, masked CRC-32C of the bytes, little-endian. The bytes
-//! are an `Event` (tensorflow/core/util/event.proto) in the wire format of protocol buffers.
+//! A file is a row of TFRecords: length (u64), masked CRC-32C of the length, bytes, masked CRC-32C
+//! of the bytes, little-endian. The bytes are an `Event` (tensorflow/core/util/event.proto) in the
+//! wire format of protocol buffers.
 
 use crate::error::{Error, Result};
 use crate::protobuf::Message;
@@ -28,18 +29,21 @@ pub enum Shown<'a> {
 }
 
 impl Events {
-    /// Begins a file in `folder`, whose first step is `step`: what earlier files there say of it and of later ones is no longer shown.
+    /// Begins a file in `folder`, whose first step is `step`: what earlier files there say of it
+    /// and of later ones is no longer shown.
     ///
     /// # Errors
     /// If it can't be written.
     pub fn create(folder: &Path, step: u64) -> Result<Self> {
         let now = Timestamp::now();
         // TensorBoard looks for "tfevents" in names, and reads files in the order of their names.
-        let name = format!("events.out.tfevents.{}.{:09}.soda", now.as_second(), now.subsec_nanosecond());
+        let name =
+            format!("events.out.tfevents.{}.{:09}.soda", now.as_second(), now.subsec_nanosecond());
         let events = Self { path: folder.join(name) };
         let version = Message::default().text(event::FILE_VERSION, "brain.Event:2");
         let start = Message::default().varint(1, 1); // SessionLog.status = START
-        let start = Message::default().varint(event::STEP, step).message(event::SESSION_LOG, &start);
+        let start =
+            Message::default().varint(event::STEP, step).message(event::SESSION_LOG, &start);
         events.append(&[version, start])?;
         Ok(events)
     }
@@ -49,17 +53,27 @@ impl Events {
     /// # Errors
     /// If it can't be written; the file then ends where it did.
     pub fn add(&self, step: u64, values: &[(&str, Shown)]) -> Result<()> {
-        let summary = values.iter().fold(Message::default(), |all, (tag, shown)| all.message(1, &value(tag, shown)));
-        self.append(&[Message::default().varint(event::STEP, step).message(event::SUMMARY, &summary)])
+        let summary = values
+            .iter()
+            .fold(Message::default(), |all, (tag, shown)| all.message(1, &value(tag, shown)));
+        self.append(&[Message::default()
+            .varint(event::STEP, step)
+            .message(event::SUMMARY, &summary)])
     }
 
     /// Opens the file anew, which may have been moved away.
     fn append(&self, events: &[Message]) -> Result<()> {
         let failed = |e: &std::io::Error| Error::io("write", &self.path, e);
         let now = Timestamp::now().as_nanosecond() as f64 / 1e9;
-        let records: Vec<u8> =
-            events.iter().flat_map(|event| record(event.clone().double(event::WALL_TIME, now).encoded())).collect();
-        let mut file = OpenOptions::new().create(true).append(true).open(&self.path).map_err(|e| failed(&e))?;
+        let records: Vec<u8> = events
+            .iter()
+            .flat_map(|event| record(event.clone().double(event::WALL_TIME, now).encoded()))
+            .collect();
+        let mut file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.path)
+            .map_err(|e| failed(&e))?;
         let before = file.metadata().map_err(|e| failed(&e))?.len();
         file.write_all(&records).map_err(|e| {
             // Nothing after half a record would be read.
@@ -85,7 +99,11 @@ fn value(tag: &str, shown: &Shown) -> Message {
         Shown::Scalar(number) => value.float(2, *number as f32),
         Shown::Picture(png, [width, height]) => {
             let rgb = 3;
-            let image = Message::default().varint(1, (*height).into()).varint(2, (*width).into()).varint(3, rgb).bytes(4, png);
+            let image = Message::default()
+                .varint(1, (*height).into())
+                .varint(2, (*width).into())
+                .varint(3, rgb)
+                .bytes(4, png);
             value.message(4, &image)
         }
         Shown::Text(markdown) => {
@@ -100,7 +118,9 @@ fn value(tag: &str, shown: &Shown) -> Message {
 
 fn record(bytes: &[u8]) -> Vec<u8> {
     let length = (bytes.len() as u64).to_le_bytes();
-    let masked = |bytes: &[u8]| crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes();
+    let masked = |bytes: &[u8]| {
+        crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
+    };
     [&length[..], &masked(&length), bytes, &masked(bytes)].concat()
 }
 
@@ -112,7 +132,10 @@ mod tests {
     fn records_are_framed_as_tensorflow_does() {
         assert_eq!(crc32c::crc32c(b"123456789"), 0xe306_9283, "the check value of CRC-32C");
         let framed = record(b"bytes");
-        assert_eq!((framed.len(), &framed[..8], &framed[12..17]), (8 + 4 + 5 + 4, &5u64.to_le_bytes()[..], &b"bytes"[..]));
+        assert_eq!(
+            (framed.len(), &framed[..8], &framed[12..17]),
+            (8 + 4 + 5 + 4, &5u64.to_le_bytes()[..], &b"bytes"[..])
+        );
     }
 
     #[test]
@@ -122,7 +145,8 @@ mod tests {
         let lengths = |path: &Path| {
             let (bytes, mut at, mut lengths) = (std::fs::read(path).expect("there"), 0, Vec::new());
             while at < bytes.len() {
-                let length = u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes")) as usize;
+                let length =
+                    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes")) as usize;
                 assert_eq!(record(&bytes[at + 12..at + 12 + length]), bytes[at..at + 16 + length]);
                 lengths.push(length);
                 at += 16 + length;
@@ -130,7 +154,9 @@ mod tests {
             lengths
         };
         assert_eq!(lengths(&events.path).len(), 2);
-        events.add(4, &[("loss", Shown::Scalar(0.5)), ("recipe", Shown::Text("seed = 1"))]).expect("writable");
+        events
+            .add(4, &[("loss", Shown::Scalar(0.5)), ("recipe", Shown::Text("seed = 1"))])
+            .expect("writable");
         events.add(4, &[("picture", Shown::Picture(b"png", [2, 1]))]).expect("writable");
         assert_eq!(lengths(&events.path).len(), 4);
         std::fs::rename(&events.path, folder.path().join("moved")).expect("renamed");

@@ -10,7 +10,8 @@ use std::time::Duration;
 /// ENOLCK: what a network file system says whose server knows no locks.
 const NO_LOCKS: Option<i32> = if cfg!(target_os = "linux") { Some(37) } else { Some(77) };
 
-/// Held while a run is trained. The system lets go of it when the process ends, however it ends: nothing stale is left.
+/// Held while a run is trained. The system lets go of it when the process ends, however it ends:
+/// nothing stale is left.
 pub struct Lock {
     _file: File,
 }
@@ -24,7 +25,8 @@ impl RunDir {
         create_dir(&self.path)?;
         let path = self.path.join("lock");
         let failed = |e: &std::io::Error| Error::io("write", &path, e);
-        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let open =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let mut file = open.map_err(|e| failed(&e))?;
         let mut locked = file.try_lock();
         if let Err(TryLockError::WouldBlock) = locked {
@@ -42,7 +44,8 @@ impl RunDir {
                 )));
             }
             // Some network file systems know no locks: no reason not to train there.
-            Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported || NO_LOCKS == e.raw_os_error() => {}
+            Err(TryLockError::Error(e))
+                if e.kind() == std::io::ErrorKind::Unsupported || NO_LOCKS == e.raw_os_error() => {}
             Err(TryLockError::Error(e)) => return Err(failed(&e)),
         }
         // What it says is for people; on a full disk it stays empty.
@@ -50,7 +53,8 @@ impl RunDir {
         Ok(Lock { _file: file })
     }
 
-    /// Who trains here at this moment (`process 4711`); nothing is written. On file systems without locks nobody is seen.
+    /// Who trains here at this moment (`process 4711`); nothing is written. On file systems without
+    /// locks nobody is seen.
     pub fn trained_by(&self) -> Option<String> {
         let path = self.path.join("lock");
         // To open a pipe is to wait.
@@ -80,7 +84,11 @@ mod tests {
         let first = run.lock().expect("free");
         assert_eq!(run.trained_by(), Some(format!("process {}", std::process::id())));
         let message = run.lock().err().expect("taken").to_string();
-        assert!(message.contains(&format!("process {}", std::process::id())) && message.contains("--run"), "{message}");
+        assert!(
+            message.contains(&format!("process {}", std::process::id()))
+                && message.contains("--run"),
+            "{message}"
+        );
         drop(first);
         // A file that a killed process left is no lock.
         assert!(run.path.join("lock").exists() && run.trained_by().is_none());

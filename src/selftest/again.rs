@@ -1,4 +1,5 @@
-//! Each kernel again: with the same inputs, which must give the same bits, and with one that isn't finite, which must not be lost.
+//! Each kernel again: with the same inputs, which must give the same bits, and with one that isn't
+//! finite, which must not be lost.
 
 use super::Outcome;
 use crate::device::Selected;
@@ -10,7 +11,10 @@ use std::time::Instant;
 /// The first self-test case of each kernel.
 pub(super) fn first_cases(operations: &[&dyn Operation]) -> Vec<Case> {
     let mut seen = BTreeSet::new();
-    catalog::cases(operations, Suite::SelfTest).into_iter().filter(|case| seen.insert(case.kernel)).collect()
+    catalog::cases(operations, Suite::SelfTest)
+        .into_iter()
+        .filter(|case| seen.insert(case.kernel))
+        .collect()
 }
 
 /// Whether two runs of `case` give the same bits.
@@ -20,9 +24,9 @@ pub(super) fn same_bits(case: &Case, device: &Selected) -> Result<Outcome> {
     Ok(outcome(case, "twice", difference(&first, &second), clock, false))
 }
 
-/// Whether what goes into `case` as NaN or infinity, one number of its first input, comes out as something that isn't finite. Training
-/// trusts that for finding out that it has diverged; a compiler that assumes finite numbers only makes it find out later, so that this
-/// warns.
+/// Whether what goes into `case` as NaN or infinity, one number of its first input, comes out as
+/// something that isn't finite. Training trusts that for finding out that it has diverged; a
+/// compiler that assumes finite numbers only makes it find out later, so that this warns.
 pub(super) fn shows_what_is_not_finite(case: &mut Case, device: &Selected) -> Result<Outcome> {
     let clock = Instant::now();
     let mut hidden = None;
@@ -39,7 +43,9 @@ pub(super) fn shows_what_is_not_finite(case: &mut Case, device: &Selected) -> Re
 
 /// The first result that isn't the same in both.
 fn difference(first: &Results, second: &Results) -> Option<String> {
-    let same = |a: &[f32], b: &[f32]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits());
+    let same = |a: &[f32], b: &[f32]| {
+        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits())
+    };
     first.iter().zip(second).find(|((_, a), (_, b))| !same(a, b)).map(|((name, _), _)| name.clone())
 }
 

@@ -1,6 +1,9 @@
-//! Burn's own operations that networks and training use, as cases of the self test: Burn's kernels have been wrong on adapters too.
+//! Burn's own operations that networks and training use, as cases of the self test: Burn's kernels
+//! have been wrong on adapters too.
 
-use crate::kernels::catalog::{Case, Input, Inputs, Operation, Suite, Tolerance, Tolerances, Value};
+use crate::kernels::catalog::{
+    Case, Input, Inputs, Operation, Suite, Tolerance, Tolerances, Value,
+};
 use crate::kernels::shader::Filled;
 use crate::model::waves;
 use burn::tensor::activation::silu;
@@ -27,20 +30,27 @@ impl Operation for BurnOperations {
             let run = move |inputs: &mut Inputs| vec![("the value", run(inputs))];
             Case::new("burn", &shape, inputs, Tolerances::SELF_TEST, run).variant(variant)
         };
-        // Of a sine or cosine within a turn Vulkan promises 2^-11; the angle's own rounding comes to it.
-        let rough = Tolerances { cpu: Tolerance::new(0.0, 1e-5), wgsl: Tolerance::new(0.0, 1.0 / 2048.0 + 1e-5) };
+        // Of a sine or cosine within a turn Vulkan promises 2^-11; the angle's own rounding comes
+        // to it.
+        let rough = Tolerances {
+            cpu: Tolerance::new(0.0, 1e-5),
+            wgsl: Tolerance::new(0.0, 1.0 / 2048.0 + 1e-5),
+        };
         let two = |second: [usize; 2]| vec![matrix(), Input::matrix("y", second)];
         vec![
             case("mean", vec![matrix()], |i| i.matrix("x").mean().into()),
             case("mean of rows", vec![matrix()], |i| i.matrix("x").mean_dim(1).into()),
-            case("cat", two([32, 32]), |i| Tensor::cat(vec![i.matrix("x"), i.matrix("y")], 1).into()),
+            case("cat", two([32, 32]), |i| {
+                Tensor::cat(vec![i.matrix("x"), i.matrix("y")], 1).into()
+            }),
             case("broadcast add", two([32, 1]), |i| (i.matrix("x") + i.matrix("y")).into()),
             case("broadcast multiply", two([1, 96]), |i| (i.matrix("x") * i.matrix("y")).into()),
             case("square", vec![matrix()], |i| i.matrix("x").square().into()),
             case("silu", vec![matrix()], |i| silu(i.matrix("x")).into()),
             case("silu, large", vec![Input::given("x", &LARGE)], |i| silu(i.vector("x")).into()),
             case("clamp", vec![matrix()], |i| i.matrix("x").clamp(-1.0, 1.0).into()),
-            // Times of the first level, half way and the last, at all frequencies of the time embedding.
+            // Times of the first level, half way and the last, at all frequencies of the time
+            // embedding.
             case("waves", vec![Input::given("t", &[1.0, 500.0, 792.0, 1000.0])], |i| {
                 let t = i.vector("t");
                 waves(t.clone().unsqueeze_dim::<2>(1) * frequencies(&t.device())).into()

@@ -15,13 +15,14 @@ use std::time::{Duration, Instant};
 /// Images that are encoded.
 const IMAGES: usize = 32;
 
-/// `gpu`, or the CPU backend where that encodes images faster: found once for each adapter and driver, and kept in the user's cache
-/// folder.
+/// `gpu`, or the CPU backend where that encodes images faster: found once for each adapter and
+/// driver, and kept in the user's cache folder.
 ///
 /// # Errors
 /// If the CPU fails; a GPU that fails is not taken.
 pub fn faster(gpu: Selected) -> Result<Selected> {
-    let kept_at = key(&gpu).zip(dirs::cache_dir()).map(|(key, folder)| folder.join("soda/faster").join(key));
+    let kept_at =
+        key(&gpu).zip(dirs::cache_dir()).map(|(key, folder)| folder.join("soda/faster").join(key));
     faster_by(gpu, kept_at)
 }
 
@@ -32,8 +33,11 @@ fn faster_by(gpu: Selected, kept_at: Option<PathBuf>) -> Result<Selected> {
         "cpu" => Some(false),
         _ => None,
     };
-    let write = |takes_gpu: &bool, path: &Path| write_atomically(path, if *takes_gpu { b"gpu\n" } else { b"cpu\n" });
-    let takes_gpu = kept("the faster device", kept_at.as_deref(), read, || race(&gpu, &cpu), write)?;
+    let write = |takes_gpu: &bool, path: &Path| {
+        write_atomically(path, if *takes_gpu { b"gpu\n" } else { b"cpu\n" })
+    };
+    let takes_gpu =
+        kept("the faster device", kept_at.as_deref(), read, || race(&gpu, &cpu), write)?;
     Ok(if takes_gpu { gpu } else { cpu })
 }
 
@@ -42,7 +46,13 @@ fn race(gpu: &Selected, cpu: &Selected) -> Result<bool> {
     let on_cpu = seconds(&cpu.device)?;
     let on_gpu = seconds(&gpu.device).unwrap_or(f64::INFINITY);
     let takes_gpu = on_gpu < on_cpu;
-    let time = |seconds: f64| if seconds.is_finite() { about(Duration::from_secs_f64(seconds)) } else { "for ever".into() };
+    let time = |seconds: f64| {
+        if seconds.is_finite() {
+            about(Duration::from_secs_f64(seconds))
+        } else {
+            "for ever".into()
+        }
+    };
     say(&format!(
         "encoding {IMAGES} images takes {} on {} and {} on the CPU: auto takes {} from now on",
         time(on_gpu),
@@ -55,7 +65,10 @@ fn race(gpu: &Selected, cpu: &Selected) -> Result<bool> {
 
 /// What encoding takes once shaders are compiled.
 fn seconds(device: &Device) -> Result<f64> {
-    let (name, text) = BUILT_IN.iter().find(|(name, _)| name.ends_with("tiny.toml")).expect("a recipe of that name");
+    let (name, text) = BUILT_IN
+        .iter()
+        .find(|(name, _)| name.ends_with("tiny.toml"))
+        .expect("a recipe of that name");
     let config = Config::parse(text, name, &[])?;
     let model = Soda::new(&config.model, config.seed, device);
     let side = config.model.sides.source;
@@ -77,9 +90,15 @@ mod tests {
     fn the_cpu_is_taken_beside_a_slow_adapter_and_the_answer_is_kept() {
         let folder = tempfile::tempdir().expect("a folder");
         let kept_at = folder.path().join("soda/faster/one");
-        let slow = || crate::device::select("wgpu").expect("an adapter; scripts/test.sh installs a software one");
+        let slow = || {
+            crate::device::select("wgpu")
+                .expect("an adapter; scripts/test.sh installs a software one")
+        };
         let chosen = faster_by(slow(), Some(kept_at.clone())).expect("both work");
-        assert_eq!((chosen.backend, std::fs::read_to_string(&kept_at).expect("kept").as_str()), ("cpu", "cpu\n"));
+        assert_eq!(
+            (chosen.backend, std::fs::read_to_string(&kept_at).expect("kept").as_str()),
+            ("cpu", "cpu\n")
+        );
         std::fs::write(&kept_at, "gpu\n").expect("writable");
         assert_ne!(faster_by(slow(), Some(kept_at)).expect("nothing is measured").backend, "cpu");
     }

@@ -1,5 +1,6 @@
-//! What shows only at size: many launches, many uploads, more workgroups than a grid has along one axis, large buffers, and a convolution of the paper's largest layer, which also tells
-//! how fast the adapter is.
+//! What shows only at size: many launches, many uploads, more workgroups than a grid has along one
+//! axis, large buffers, and a convolution of the paper's largest layer, which also tells how fast
+//! the adapter is.
 
 use super::Outcome;
 use crate::device::{Kind, Selected};
@@ -20,7 +21,8 @@ const UPLOADS: usize = 300;
 const LAUNCHES: usize = 5_000;
 /// Bytes of the largest buffer of a step at paper size.
 const LARGEST_BUFFER: u64 = 384 << 20;
-/// The largest layer at paper size: channels in, channels out, side of image and kernel; and the images here.
+/// The largest layer at paper size: channels in, channels out, side of image and kernel; and the
+/// images here.
 const LAYER: [usize; 4] = [384, 128, 32, 3];
 const IMAGES: usize = 64;
 /// Outputs of it that are compared.
@@ -59,7 +61,10 @@ impl Limit {
         let found = (self.run)(device, if software { OF_SOFTWARE } else { 1.0 })?;
         let milliseconds = clock.elapsed().as_secs_f64() * 1e3;
         let Finding { size, worst, of, speed } = found;
-        Ok((Outcome { kernel: self.name, size, worst, of: of.into(), milliseconds, warns: false }, speed))
+        Ok((
+            Outcome { kernel: self.name, size, worst, of: of.into(), milliseconds, warns: false },
+            speed,
+        ))
     }
 }
 
@@ -77,8 +82,12 @@ fn read(x: Tensor<1>) -> Result<Vec<f32>> {
 }
 
 fn uploads(device: &Selected, _: f64) -> Result<Finding> {
-    let values = |i: usize| -> Vec<f32> { (0..1 + i * 37 % 4099).map(|j| (i * 10_000 + j) as f32).collect() };
-    let tensors: Vec<_> = (0..UPLOADS).map(|i| Tensor::<1>::from_data(values(i).as_slice(), &device.device)).collect();
+    let values = |i: usize| -> Vec<f32> {
+        (0..1 + i * 37 % 4099).map(|j| (i * 10_000 + j) as f32).collect()
+    };
+    let tensors: Vec<_> = (0..UPLOADS)
+        .map(|i| Tensor::<1>::from_data(values(i).as_slice(), &device.device))
+        .collect();
     let mut worst = 0.0;
     for (i, tensor) in tensors.into_iter().enumerate() {
         worst = exact(&read(tensor)?, &values(i)).max(worst);
@@ -105,10 +114,19 @@ fn folded_grid(device: &Selected, _: f64) -> Result<Finding> {
     let [images, channels, groups] = [4_100, 32, 16];
     let values = |stream: u64, n: usize| rng::normal(&mut rng::stream(7, Purpose::Test, stream), n);
     let run = |device: &Device| {
-        let x = Tensor::<4>::from_data(TensorData::new(values(3, images * channels * 4), [images, 2, 2, channels]), device);
-        let [gamma, beta] = [4, 5].map(|stream| Tensor::<1>::from_data(values(stream, channels).as_slice(), device));
-        let options = AdaGnOptions { groups, eps: 1e-5, activation: Activation::Silu, dropout: None };
-        read(group_norm(x.permute([0, 3, 1, 2]), gamma, beta, options).permute([0, 2, 3, 1]).reshape([images * channels * 4]))
+        let x = Tensor::<4>::from_data(
+            TensorData::new(values(3, images * channels * 4), [images, 2, 2, channels]),
+            device,
+        );
+        let [gamma, beta] = [4, 5]
+            .map(|stream| Tensor::<1>::from_data(values(stream, channels).as_slice(), device));
+        let options =
+            AdaGnOptions { groups, eps: 1e-5, activation: Activation::Silu, dropout: None };
+        read(
+            group_norm(x.permute([0, 3, 1, 2]), gamma, beta, options)
+                .permute([0, 2, 3, 1])
+                .reshape([images * channels * 4]),
+        )
     };
     // Sums of 8 numbers and the driver's own exponentials.
     let worst = Tolerance::new(1e-4, 1e-5).error(&run(&device.device)?, &run(&Device::flex())?);
@@ -116,10 +134,9 @@ fn folded_grid(device: &Selected, _: f64) -> Result<Finding> {
 }
 
 fn large_buffer(device: &Selected, share: f64) -> Result<Finding> {
-    let most = device
-        .adapter
-        .as_ref()
-        .map_or(LARGEST_BUFFER, |adapter| adapter.limits.max_storage_binding.min(adapter.limits.max_buffer));
+    let most = device.adapter.as_ref().map_or(LARGEST_BUFFER, |adapter| {
+        adapter.limits.max_storage_binding.min(adapter.limits.max_buffer)
+    });
     // `copy` takes multiples of 1024 numbers.
     let n = (scaled(most.min(LARGEST_BUFFER) as usize / 4, share) / 1024 * 1024).max(1024);
     let mut x = Tensor::<1>::zeros([n], &device.device);
@@ -133,7 +150,12 @@ fn large_buffer(device: &Selected, share: f64) -> Result<Finding> {
     for at in marks {
         worst = exact(&read(y.clone().narrow(0, at, 4))?, &values(at)).max(worst);
     }
-    Ok(Finding { size: format!("{} MiB", (4 * n) >> 20), worst, of: "its first, middle and last numbers", speed: None })
+    Ok(Finding {
+        size: format!("{} MiB", (4 * n) >> 20),
+        worst,
+        of: "its first, middle and last numbers",
+        speed: None,
+    })
 }
 
 fn large_layer(device: &Selected, share: f64) -> Result<Finding> {
@@ -148,7 +170,13 @@ fn large_layer(device: &Selected, share: f64) -> Result<Finding> {
     let x_there = on(&x, [images, side, side, from], &device.device).permute([0, 3, 1, 2]);
     let weight_there = on(&weight, [to, from, kernel, kernel], &device.device);
     let run = || {
-        let y = conv2d(x_there.clone(), weight_there.clone(), None, None, Conv2dOptions::same(kernel, 1));
+        let y = conv2d(
+            x_there.clone(),
+            weight_there.clone(),
+            None,
+            None,
+            Conv2dOptions::same(kernel, 1),
+        );
         y.permute([0, 2, 3, 1]).reshape([images * side * side * to])
     };
     let y = read(run())?;
@@ -158,19 +186,26 @@ fn large_layer(device: &Selected, share: f64) -> Result<Finding> {
     let operations = 2.0 * (kernel * kernel * from * to * side * side * images) as f64;
     let speed = operations / clock.elapsed().as_secs_f64();
 
-    let places: Vec<usize> = (0..SAMPLES).map(|i| (i * 7_919 + i * i * 104_729) % y.len()).chain([0, y.len() - 1]).collect();
+    let places: Vec<usize> = (0..SAMPLES)
+        .map(|i| (i * 7_919 + i * i * 104_729) % y.len())
+        .chain([0, y.len() - 1])
+        .collect();
     let got: Vec<f32> = places.iter().map(|&at| y[at]).collect();
     let want: Vec<f32> = places.iter().map(|&at| output(&x, &weight, at)).collect();
     // Sums of 3,456 products in another order.
     let worst = Tolerance::new(1e-4, 1e-4).error(&got, &want);
-    let size = format!("{images}x{from}x{side}x{side}, {kernel}x{kernel} to {to}, {:.3} TFLOP/s", speed / 1e12);
+    let size = format!(
+        "{images}x{from}x{side}x{side}, {kernel}x{kernel} to {to}, {:.3} TFLOP/s",
+        speed / 1e12
+    );
     Ok(Finding { size, worst, of: "a sample of the value", speed: Some(speed) })
 }
 
 /// The number at place `at` of the layer's output, summed in 64 bits.
 fn output(x: &[f32], weight: &[f32], at: usize) -> f32 {
     let [from, to, side, kernel] = LAYER;
-    let (o, column, row, image) = (at % to, at / to % side, at / to / side % side, at / to / side / side);
+    let (o, column, row, image) =
+        (at % to, at / to % side, at / to / side % side, at / to / side / side);
     let mut sum = 0.0;
     for (k, l) in (0..kernel).flat_map(|k| (0..kernel).map(move |l| (k, l))) {
         let (i, j) = (row + k, column + l);
@@ -180,7 +215,10 @@ fn output(x: &[f32], weight: &[f32], at: usize) -> f32 {
         }
         let pixel = ((image * side + i - 1) * side + j - 1) * from;
         sum += (0..from)
-            .map(|c| f64::from(x[pixel + c]) * f64::from(weight[((o * from + c) * kernel + k) * kernel + l]))
+            .map(|c| {
+                f64::from(x[pixel + c])
+                    * f64::from(weight[((o * from + c) * kernel + k) * kernel + l])
+            })
             .sum::<f64>();
     }
     sum as f32
@@ -194,10 +232,19 @@ mod tests {
     fn the_cpu_backend_passes_and_one_wrong_number_does_not() {
         for limit in LIMITS {
             let (outcome, speed) = limit.outcome(&Selected::cpu("a test")).expect("a result");
-            assert!(outcome.passed(), "{}: {} off in {}", outcome.kernel, outcome.worst, outcome.of);
+            assert!(
+                outcome.passed(),
+                "{}: {} off in {}",
+                outcome.kernel,
+                outcome.worst,
+                outcome.of
+            );
             assert_eq!(speed.is_some_and(|speed| speed > 1e8), limit.name == "large layer");
         }
         assert_eq!((exact(&[1.0], &[1.0]), exact(&[1.0], &[1.5])), (0.0, f32::INFINITY));
-        assert_eq!((exact(&[], &[1.0]), exact(&[f32::NAN], &[f32::NAN])), (f32::INFINITY, f32::INFINITY));
+        assert_eq!(
+            (exact(&[], &[1.0]), exact(&[f32::NAN], &[f32::NAN])),
+            (f32::INFINITY, f32::INFINITY)
+        );
     }
 }

@@ -1,6 +1,7 @@
-//! The whole training state on disk: weights, EMA, optimizer, position. Written beside the last one and renamed, the
-//! completeness marker with every file's checksum last, so that a crash or a full disk costs the steps since the last checkpoint
-//! and nothing else, and damage is found before anything continues from it.
+//! The whole training state on disk: weights, EMA, optimizer, position. Written beside the last one
+//! and renamed, the completeness marker with every file's checksum last, so that a crash or a full
+//! disk costs the steps since the last checkpoint and nothing else, and damage is found before
+//! anything continues from it.
 
 use super::ema::Ema;
 use super::optim::{AdamW, Moments};
@@ -25,7 +26,8 @@ mod tests;
 
 pub use marker::{damage, verify_weights};
 
-/// Where a run stands, beside its tensors. Random streams need no position: they are numbered by step.
+/// Where a run stands, beside its tensors. Random streams need no position: they are numbered by
+/// step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Position {
     /// Optimizer steps done.
@@ -36,7 +38,8 @@ pub struct Position {
     pub updates: u64,
     /// Seconds of training so far.
     pub seconds: f64,
-    /// Share of the run that is done, which the learning rate follows: in steps or in time, whichever ends first.
+    /// Share of the run that is done, which the learning rate follows: in steps or in time,
+    /// whichever ends first.
     pub progress: f64,
     /// Mean loss of the first row of the log.
     pub loss_first: Option<f64>,
@@ -46,7 +49,8 @@ pub struct Position {
     pub planned: u64,
     /// SHA-256 of the data it was trained on.
     pub data_sha256: String,
-    /// Where the weights stood that the run goes on from without their moments; step and images count on from there.
+    /// Where the weights stood that the run goes on from without their moments; step and images
+    /// count on from there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub continued: Option<Continued>,
 }
@@ -71,8 +75,8 @@ impl Position {
         self.updates + self.continued.map_or(0, |continued| continued.step)
     }
 
-    /// Goes on with a run of `steps` steps, and with another recipe where it has `changed`: what was the end, or half of the way,
-    /// may be so no longer.
+    /// Goes on with a run of `steps` steps, and with another recipe where it has `changed`: what
+    /// was the end, or half of the way, may be so no longer.
     pub fn replan(&mut self, steps: u64, changed: bool) {
         let other_end = ![0, steps].contains(&self.planned);
         if other_end || (changed && self.finished) {
@@ -113,7 +117,12 @@ impl State {
     ///
     /// # Errors
     /// If the networks of `config` are others, or see images otherwise normalised.
-    pub fn trained(config: &Config, weights: &WeightsFile, data_sha256: &str, device: &Device) -> Result<Self> {
+    pub fn trained(
+        config: &Config,
+        weights: &WeightsFile,
+        data_sha256: &str,
+        device: &Device,
+    ) -> Result<Self> {
         let other = |what: &str| {
             let path = weights.path.display();
             Err(Error::usage(format!(
@@ -123,18 +132,35 @@ impl State {
         if let Some(what) = other_networks(&weights.config, config) {
             return other(what);
         }
-        lasting(device, || Ok(Self::beginning(weights.model_of(&config.model, &device.clone().autodiff())?, data_sha256, device)))
+        lasting(device, || {
+            Ok(Self::beginning(
+                weights.model_of(&config.model, &device.clone().autodiff())?,
+                data_sha256,
+                device,
+            ))
+        })
     }
 
-    /// Goes on with the training that made `weights`, which stand for the average and for the networks in training: their step, images
-    /// seen and so the streams of all draws. Moments begin anew, and with them the warm-up of the learning rate.
+    /// Goes on with the training that made `weights`, which stand for the average and for the
+    /// networks in training: their step, images seen and so the streams of all draws. Moments begin
+    /// anew, and with them the warm-up of the learning rate.
     ///
     /// # Errors
-    /// As [`State::trained`]; if the weights don't tell how long they were trained, or it was on other data.
-    pub fn continued(config: &Config, weights: &WeightsFile, data_sha256: &str, device: &Device) -> Result<Self> {
+    /// As [`State::trained`]; if the weights don't tell how long they were trained, or it was on
+    /// other data.
+    pub fn continued(
+        config: &Config,
+        weights: &WeightsFile,
+        data_sha256: &str,
+        device: &Device,
+    ) -> Result<Self> {
         let path = weights.path.display();
-        let Some(Trained { step, images, data_sha256: own }) = weights.trained().or_else(|| trained_beside(&weights.path)) else {
-            return Err(Error::usage(format!("--continue: {path} doesn't tell its step and images seen; leave --continue out")));
+        let Some(Trained { step, images, data_sha256: own }) =
+            weights.trained().or_else(|| trained_beside(&weights.path))
+        else {
+            return Err(Error::usage(format!(
+                "--continue: {path} doesn't tell its step and images seen; leave --continue out"
+            )));
         };
         if own != data_sha256 {
             return Err(Error::usage(format!(
@@ -150,7 +176,13 @@ impl State {
         }
         let state = Self::trained(config, weights, data_sha256, device)?;
         let continued = Some(Continued { step, images });
-        let position = Position { step, images, continued, progress: step as f64 / steps as f64, ..state.position };
+        let position = Position {
+            step,
+            images,
+            continued,
+            progress: step as f64 / steps as f64,
+            ..state.position
+        };
         Ok(Self { ema: Ema::new(&state.ema.model(), step), position, ..state })
     }
 
@@ -176,20 +208,26 @@ impl State {
     }
 }
 
-/// Which part of two recipes says that weights of one are of no use to the other. Dropout may differ, and so may the sides of the images:
-/// convolutions don't know them. The same stages must have attention.
+/// Which part of two recipes says that weights of one are of no use to the other. Dropout may
+/// differ, and so may the sides of the images: convolutions don't know them. The same stages must
+/// have attention.
 pub fn other_networks(one: &Config, other: &Config) -> Option<&'static str> {
     let mut model = one.model.clone();
     model.unet.dropout = other.model.unet.dropout;
     if model.sides != other.model.sides {
         let attention = |config: &Config| {
             let side = |stage: usize| config.model.sides.target >> stage;
-            (0..config.model.unet.multipliers.len()).map(|s| config.model.unet.attention.contains(&side(s))).collect::<Vec<_>>()
+            (0..config.model.unet.multipliers.len())
+                .map(|s| config.model.unet.attention.contains(&side(s)))
+                .collect::<Vec<_>>()
         };
         if attention(one) != attention(other) {
-            return Some("stages with attention (model.unet.attention names sides of feature maps)");
+            return Some(
+                "stages with attention (model.unet.attention names sides of feature maps)",
+            );
         }
-        (model.sides, model.unet.attention) = (other.model.sides, other.model.unet.attention.clone());
+        (model.sides, model.unet.attention) =
+            (other.model.sides, other.model.unet.attention.clone());
     }
     if model != other.model {
         return Some("[model]");
@@ -210,7 +248,8 @@ pub struct Snapshot {
     position: Position,
 }
 
-const FILES: [&str; 4] = ["model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"];
+const FILES: [&str; 4] =
+    ["model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"];
 
 impl Snapshot {
     /// Of `state` as it is.
@@ -236,7 +275,8 @@ impl Snapshot {
         self
     }
 
-    /// All of it as bytes, for another process: the contents of the files of a checkpoint, in order.
+    /// All of it as bytes, for another process: the contents of the files of a checkpoint, in
+    /// order.
     ///
     /// # Errors
     /// If it can't be encoded.
@@ -258,14 +298,18 @@ impl Snapshot {
         self.position.step
     }
 
-    /// Writes the checkpoint of its step into `run`, then removes all but the newest `keep` (0: none) and that of step `best`.
+    /// Writes the checkpoint of its step into `run`, then removes all but the newest `keep` (0:
+    /// none) and that of step `best`.
     ///
     /// # Errors
     /// If the disk is full or not writable; earlier checkpoints stay.
     pub fn write(&self, run: &RunDir, keep: usize, best: Option<u64>) -> Result<()> {
         let target = run.checkpoint(self.position.step);
         let partial = target.with_extension(PARTIAL);
-        let written = self.write_files(&partial).and_then(|()| discard(&target)).and_then(|()| rename_folder(&partial, &target));
+        let written = self
+            .write_files(&partial)
+            .and_then(|()| discard(&target))
+            .and_then(|()| rename_folder(&partial, &target));
         if let Err(e) = written {
             // On a full disk the next checkpoint needs the room.
             let _ = remove_folder(&partial);
@@ -287,7 +331,11 @@ impl Snapshot {
 
     /// Whether every number of weights, average and moments is finite.
     pub fn is_finite(&self) -> bool {
-        self.model.iter().chain(&self.ema).chain(&self.moments).all(|(_, _, values)| values.iter().all(|v| v.is_finite()))
+        self.model
+            .iter()
+            .chain(&self.ema)
+            .chain(&self.moments)
+            .all(|(_, _, values)| values.iter().all(|v| v.is_finite()))
     }
 }
 
@@ -301,7 +349,8 @@ pub(super) fn copy(run: &RunDir, step: u64, to: &RunDir, position: &Position) ->
     remove_folder(&partial)?;
     create_dir(&partial)?;
     for name in &FILES[..3] {
-        let bytes = files::read(&from.join(name)).map_err(|e| Error::io("read", &from.join(name), &e))?;
+        let bytes =
+            files::read(&from.join(name)).map_err(|e| Error::io("read", &from.join(name), &e))?;
         files::write_atomically(&partial.join(name), &bytes)?;
     }
     files::write_atomically(&partial.join(FILES[3]), &encoded(position)?)?;
@@ -310,11 +359,13 @@ pub(super) fn copy(run: &RunDir, step: u64, to: &RunDir, position: &Position) ->
     rename_folder(&partial, &target)
 }
 
-/// Removes all checkpoints but the newest `keep` (0: none) and that of step `best`. What can't be removed only takes room.
+/// Removes all checkpoints but the newest `keep` (0: none) and that of step `best`. What can't be
+/// removed only takes room.
 fn prune(run: &RunDir, keep: usize, best: Option<u64>) {
     let steps = run.checkpoints();
     let keep = if keep == 0 { steps.len() } else { keep };
-    for step in steps[..steps.len().saturating_sub(keep)].iter().filter(|step| best != Some(**step)) {
+    for step in steps[..steps.len().saturating_sub(keep)].iter().filter(|step| best != Some(**step))
+    {
         if let Err(e) = discard(&run.checkpoint(*step)) {
             log::warn!("{e}");
         }
@@ -332,13 +383,19 @@ fn discard(path: &Path) -> Result<()> {
     remove_folder(&old)
 }
 
-/// Reads the newest checkpoint of `run` that is whole; `None` if there never was one. `say` gets a sentence for each that had to be
-/// passed over: half-written ones are removed, damaged ones renamed once an older one was found whole. Whoever calls it holds the
-/// run's lock.
+/// Reads the newest checkpoint of `run` that is whole; `None` if there never was one. `say` gets a
+/// sentence for each that had to be passed over: half-written ones are removed, damaged ones
+/// renamed once an older one was found whole. Whoever calls it holds the run's lock.
 ///
 /// # Errors
-/// If all are damaged, one or their folder can't be read, or the newest whole one belongs to another network.
-pub fn load(run: &RunDir, config: &Config, device: &Device, say: &mut dyn FnMut(&str)) -> Result<Option<State>> {
+/// If all are damaged, one or their folder can't be read, or the newest whole one belongs to
+/// another network.
+pub fn load(
+    run: &RunDir,
+    config: &Config,
+    device: &Device,
+    say: &mut dyn FnMut(&str),
+) -> Result<Option<State>> {
     for partial in run.leftovers(PARTIAL) {
         say(&format!("{} was not written to its end; it is passed over", partial.display()));
         remove_folder(&partial)?;
@@ -362,9 +419,10 @@ pub fn load(run: &RunDir, config: &Config, device: &Device, say: &mut dyn FnMut(
         return lasting(device, || read(&path, config, device)).map(Some);
     }
     match damaged.first() {
-        Some((_, what)) => {
-            Err(Error::failed(format!("{what}; {} holds no whole checkpoint: start another --run", run.path.display())))
-        }
+        Some((_, what)) => Err(Error::failed(format!(
+            "{what}; {} holds no whole checkpoint: start another --run",
+            run.path.display()
+        ))),
         None => Ok(None),
     }
 }
@@ -382,13 +440,20 @@ pub fn load_step(run: &RunDir, step: u64, config: &Config, device: &Device) -> R
 }
 
 fn encoded(position: &Position) -> Result<Vec<u8>> {
-    serde_json::to_vec_pretty(position).map_err(|e| Error::failed(format!("cannot encode the state: {e}")))
+    serde_json::to_vec_pretty(position)
+        .map_err(|e| Error::failed(format!("cannot encode the state: {e}")))
 }
 
 fn read(path: &Path, config: &Config, device: &Device) -> Result<State> {
     let tensors = |name: &str| weights::read(&path.join(name)).map(|(tensors, _)| tensors);
     let [model, ema, moments, _] = FILES;
-    assemble(config, device, position(path)?, [tensors(model)?, tensors(ema)?, tensors(moments)?], path)
+    assemble(
+        config,
+        device,
+        position(path)?,
+        [tensors(model)?, tensors(ema)?, tensors(moments)?],
+        path,
+    )
 }
 
 /// The state whose [`Snapshot::sections`] these are.
@@ -399,15 +464,22 @@ pub fn of_sections(sections: &[Vec<u8>; 4], config: &Config, device: &Device) ->
     let origin = Path::new("the state of rank 0");
     let [model, ema, moments, position] = sections;
     let tensors = |bytes: &[u8]| weights::parse(origin, bytes).map(|(tensors, _)| tensors);
-    let position =
-        serde_json::from_slice(position).map_err(|e| Error::failed(format!("{} is damaged ({e})", origin.display())))?;
+    let position = serde_json::from_slice(position)
+        .map_err(|e| Error::failed(format!("{} is damaged ({e})", origin.display())))?;
     lasting(device, || {
         let position = Position::clone(&position);
-        assemble(config, device, position, [tensors(model)?, tensors(ema)?, tensors(moments)?], origin)
+        assemble(
+            config,
+            device,
+            position,
+            [tensors(model)?, tensors(ema)?, tensors(moments)?],
+            origin,
+        )
     })
 }
 
-/// The state of these weights, average and moments; `path` is what error messages call the place that they come from.
+/// The state of these weights, average and moments; `path` is what error messages call the place
+/// that they come from.
 fn assemble(
     config: &Config,
     device: &Device,
@@ -416,8 +488,13 @@ fn assemble(
     path: &Path,
 ) -> Result<State> {
     let load = |name: &str, tensors: Tensors, device: &Device| -> Result<Soda> {
-        let tensors = tensors.into_iter().map(|(name, shape, values)| (name, (shape, values))).collect();
-        weights::load(Soda::new(&config.model, config.seed, device), &tensors, &path.join(name).display().to_string())
+        let tensors =
+            tensors.into_iter().map(|(name, shape, values)| (name, (shape, values))).collect();
+        weights::load(
+            Soda::new(&config.model, config.seed, device),
+            &tensors,
+            &path.join(name).display().to_string(),
+        )
     };
     let model = load(FILES[0], model, &device.clone().autodiff())?;
     let averaged = load(FILES[1], averaged, device)?;
@@ -425,7 +502,13 @@ fn assemble(
         0 => AdamW::default(),
         updates => optimizer(moments, &path.join(FILES[2]), &averaged, updates, device)?,
     };
-    Ok(State { model, ema: Ema::new(&averaged, position.averaged()), optim, position, tally: Tally::new(device) })
+    Ok(State {
+        model,
+        ema: Ema::new(&averaged, position.averaged()),
+        optim,
+        position,
+        tally: Tally::new(device),
+    })
 }
 
 /// Where the run stood at the checkpoint in the folder `path`.
@@ -435,22 +518,26 @@ fn assemble(
 pub fn position(path: &Path) -> Result<Position> {
     let path = path.join("state.json");
     let json = files::read(&path).map_err(|e| Error::io("read", &path, &e))?;
-    serde_json::from_slice(&json).map_err(|e| Error::failed(format!("{} is damaged ({e})", path.display())))
+    serde_json::from_slice(&json)
+        .map_err(|e| Error::failed(format!("{} is damaged ({e})", path.display())))
 }
 
-/// The training of the weights file `weights`, from the state that lies beside it in a checkpoint; `None` elsewhere.
+/// The training of the weights file `weights`, from the state that lies beside it in a checkpoint;
+/// `None` elsewhere.
 pub fn trained_beside(weights: &Path) -> Option<Trained> {
     position(weights.parent()?).ok().map(|position| position.trained())
 }
 
-/// The entry of a weights file's metadata that says how many images had been seen before the training that made the weights.
+/// The entry of a weights file's metadata that says how many images had been seen before the
+/// training that made the weights.
 pub const IMAGES_BEFORE: &str = "images_before";
 
-/// All images that made `weights` what they are: those of their own training, and those behind what it began with. `None` where
-/// either isn't known.
+/// All images that made `weights` what they are: those of their own training, and those behind what
+/// it began with. `None` where either isn't known.
 pub fn images_behind(weights: &WeightsFile) -> Option<u64> {
     let own = weights.trained().or_else(|| trained_beside(&weights.path))?.images;
-    let first = RunDir::of_weights(&weights.path).and_then(|run| run.read_starts().into_iter().next());
+    let first =
+        RunDir::of_weights(&weights.path).and_then(|run| run.read_starts().into_iter().next());
     let before = match (weights.metadata.get(IMAGES_BEFORE), first) {
         (Some(before), _) => before.parse().ok()?,
         (None, Some(Start { from: Some(_), from_images, .. })) => from_images?,
@@ -481,8 +568,15 @@ fn optimizer_to_host(optim: &AdamW) -> Result<Tensors> {
 /// What the state of dynamic loss scaling is called among the moments.
 const LOSS_SCALE: &str = "loss_scale";
 
-fn optimizer(tensors: Tensors, path: &Path, model: &Soda, updates: u64, device: &Device) -> Result<AdamW> {
-    let mut tensors: HashMap<String, Vec<f32>> = tensors.into_iter().map(|(name, _, values)| (name, values)).collect();
+fn optimizer(
+    tensors: Tensors,
+    path: &Path,
+    model: &Soda,
+    updates: u64,
+    device: &Device,
+) -> Result<AdamW> {
+    let mut tensors: HashMap<String, Vec<f32>> =
+        tensors.into_iter().map(|(name, _, values)| (name, values)).collect();
     let mut moments = HashMap::new();
     for parameter in parameters::collect(&model.valid()) {
         let mut take = |kind: &str| tensors.remove(&format!("{}.{kind}", parameter.name));
@@ -508,10 +602,16 @@ fn optimizer(tensors: Tensors, path: &Path, model: &Soda, updates: u64, device: 
         moments.insert(parameter.name, Moments { first: tensor(first), second: tensor(second) });
     }
     let loss_scale = match tensors.remove(LOSS_SCALE) {
-        Some(state) if state.len() == adamw::STATE => Some(Tensor::from_floats(state.as_slice(), device)),
+        Some(state) if state.len() == adamw::STATE => {
+            Some(Tensor::from_floats(state.as_slice(), device))
+        }
         Some(state) => {
             let numbers = state.len();
-            return Err(Error::failed(format!("{}: {LOSS_SCALE} has {numbers} numbers, not {}", path.display(), adamw::STATE)));
+            return Err(Error::failed(format!(
+                "{}: {LOSS_SCALE} has {numbers} numbers, not {}",
+                path.display(),
+                adamw::STATE
+            )));
         }
         None => None,
     };

@@ -1,5 +1,6 @@
-//! Ending a run of constant rate: a cooldown from one of its checkpoints on, beside it, so that it can also go on (Haegele et al. 2024,
-//! arXiv 2405.18392: as good as a schedule that knew the end from the start).
+//! Ending a run of constant rate: a cooldown from one of its checkpoints on, beside it, so that it
+//! can also go on (Haegele et al. 2024, arXiv 2405.18392: as good as a schedule that knew the end
+//! from the start).
 
 use super::checkpoint::{self, Position};
 use crate::config::LrSchedule;
@@ -41,11 +42,13 @@ impl Length {
     }
 }
 
-/// Makes a run directory beside `run`, DIR-cooldown-STEP, that goes on from its newest whole checkpoint, of step STEP, and ends `length`
-/// later, its rate falling from the first step on. `run` itself stays as it is.
+/// Makes a run directory beside `run`, DIR-cooldown-STEP, that goes on from its newest whole
+/// checkpoint, of step STEP, and ends `length` later, its rate falling from the first step on.
+/// `run` itself stays as it is.
 ///
 /// # Errors
-/// If the run's rate isn't constant, it has no whole checkpoint, it ended in such a way before, or nothing can be written.
+/// If the run's rate isn't constant, it has no whole checkpoint, it ended in such a way before, or
+/// nothing can be written.
 pub fn cool_down(run: &RunDir, length: Length) -> Result<RunDir> {
     let path = run.path.display();
     if !run.exists() {
@@ -65,13 +68,17 @@ pub fn cool_down(run: &RunDir, length: Length) -> Result<RunDir> {
         }
     }
     let Some(step) = whole else {
-        return Err(Error::failed(format!("--cooldown: {path} holds no whole checkpoint yet; train it first")));
+        return Err(Error::failed(format!(
+            "--cooldown: {path} holds no whole checkpoint yet; train it first"
+        )));
     };
     let cooled = beside(run, step)?;
     if cooled.exists() {
         let to = cooled.path.display();
         let command = format!("soda train --resume --run {}", quoted(&cooled.path));
-        return Err(Error::usage(format!("--cooldown: {to} is there already; go on with it (`{command}`), or move it away")));
+        return Err(Error::usage(format!(
+            "--cooldown: {to} is there already; go on with it (`{command}`), or move it away"
+        )));
     }
     let steps = step + length.steps(step);
     config.train.steps = usize::try_from(steps).unwrap_or(usize::MAX);
@@ -92,12 +99,16 @@ pub fn cool_down(run: &RunDir, length: Length) -> Result<RunDir> {
 }
 
 fn beside(run: &RunDir, step: u64) -> Result<RunDir> {
-    let named =
-        |path: &Path| path.file_name().map(|name| path.with_file_name(format!("{}-cooldown-{step}", name.to_string_lossy())));
+    let named = |path: &Path| {
+        path.file_name()
+            .map(|name| path.with_file_name(format!("{}-cooldown-{step}", name.to_string_lossy())))
+    };
     let real = || std::fs::canonicalize(&run.path).map_err(|e| Error::io("read", &run.path, &e));
     let path = match named(&run.path) {
         Some(path) => path,
-        None => named(&real()?).ok_or_else(|| Error::usage("--cooldown: the run has no name to call another one after"))?,
+        None => named(&real()?).ok_or_else(|| {
+            Error::usage("--cooldown: the run has no name to call another one after")
+        })?,
     };
     Ok(RunDir::new(path))
 }
@@ -113,7 +124,14 @@ mod tests {
         for wrong in ["0", "-3", "1.0", "1.5", "0.0", "nan", "20%", ""] {
             assert!(wrong.parse::<Length>().is_err(), "{wrong}");
         }
-        assert_eq!((Length::Share(0.2).steps(800), Length::Share(0.01).steps(1), Length::Steps(7).steps(800)), (200, 1, 7));
+        assert_eq!(
+            (
+                Length::Share(0.2).steps(800),
+                Length::Share(0.01).steps(1),
+                Length::Steps(7).steps(800)
+            ),
+            (200, 1, 7)
+        );
     }
 
     #[test]

@@ -1,13 +1,15 @@
-//! A penalty on what the numbers of z share: the redundancy term of Barlow Twins (Zbontar et al., arXiv 2103.03230) with one view, which
-//! is the covariance term of VICReg (Bardes et al., arXiv 2105.04906) on standardised z.
+//! A penalty on what the numbers of z share: the redundancy term of Barlow Twins (Zbontar et al.,
+//! arXiv 2103.03230) with one view, which is the covariance term of VICReg (Bardes et al., arXiv
+//! 2105.04906) on standardised z.
 
 use burn::tensor::Tensor;
 
 /// Added to variances: a number of z that is the same for a whole batch correlates with none.
 const EPSILON: f64 = 1e-6;
 
-/// Squares of the correlations of different numbers of z `[B, Z]` within the batch, summed, over Z: `[1]`. Independent numbers
-/// give (Z - 1) / (B - 1) by chance; Z - 1 where all say the same. A single image gives 0.
+/// Squares of the correlations of different numbers of z `[B, Z]` within the batch, summed, over Z:
+/// `[1]`. Independent numbers give (Z - 1) / (B - 1) by chance; Z - 1 where all say the same. A
+/// single image gives 0.
 pub fn decorrelation(z: Tensor<2>) -> Tensor<1> {
     let [batch, dim] = z.dims();
     if batch < 2 {
@@ -40,16 +42,21 @@ mod tests {
     fn it_is_that_of_the_definition() {
         let (dim, rows) = (5, 12);
         let mut values = rng::normal(&mut rng::stream(3, Purpose::Test, 0), rows * dim);
-        // Something to find: two numbers that share half of what they say, and scales that must not matter.
+        // Something to find: two numbers that share half of what they say, and scales that must not
+        // matter.
         values.chunks_exact_mut(dim).for_each(|row| row[1] = 30.0 * (row[0] + row[1]) + 7.0);
-        let column = |j: usize| values.iter().skip(j).step_by(dim).map(|v| f64::from(*v)).collect::<Vec<_>>();
+        let column = |j: usize| {
+            values.iter().skip(j).step_by(dim).map(|v| f64::from(*v)).collect::<Vec<_>>()
+        };
         let mean = |v: &[f64]| v.iter().sum::<f64>() / rows as f64;
-        let covariance =
-            |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| (x - mean(a)) * (y - mean(b))).sum::<f64>() / rows as f64;
+        let covariance = |a: &[f64], b: &[f64]| {
+            a.iter().zip(b).map(|(x, y)| (x - mean(a)) * (y - mean(b))).sum::<f64>() / rows as f64
+        };
         let mut want = 0.0;
         for (i, j) in (0..dim).flat_map(|i| (0..dim).map(move |j| (i, j))).filter(|(i, j)| i != j) {
             let (a, b) = (column(i), column(j));
-            want += covariance(&a, &b).powi(2) / (covariance(&a, &a) * covariance(&b, &b)) / dim as f64;
+            want +=
+                covariance(&a, &b).powi(2) / (covariance(&a, &a) * covariance(&b, &b)) / dim as f64;
         }
         let got = f64::from(of(values.clone(), dim));
         assert!((got - want).abs() < 1e-4 * want && want > 0.2, "{got} instead of {want}");
@@ -72,13 +79,25 @@ mod tests {
     fn its_gradient_is_finite_and_takes_correlation_away() {
         let (dim, rows) = (4, 32);
         let mut values = rng::normal(&mut rng::stream(3, Purpose::Test, 3), rows * dim);
-        values.chunks_exact_mut(dim).for_each(|row| (row[1], row[3]) = (row[0] + 0.3 * row[1], 1.0));
-        let z = Tensor::<2>::from_data(TensorData::new(values, [rows, dim]), &Device::flex().autodiff()).require_grad();
+        values
+            .chunks_exact_mut(dim)
+            .for_each(|row| (row[1], row[3]) = (row[0] + 0.3 * row[1], 1.0));
+        let z = Tensor::<2>::from_data(
+            TensorData::new(values, [rows, dim]),
+            &Device::flex().autodiff(),
+        )
+        .require_grad();
         let before = decorrelation(z.clone());
         let slope = z.grad(&before.backward()).expect("a gradient");
-        assert!(slope.clone().to_data().try_to_vec::<f32>().expect("f32").iter().all(|v| v.is_finite()));
-        let [down, up]: [f32; 2] = [-2.0, 2.0].map(|step| decorrelation(z.clone().inner() + slope.clone() * step).into_scalar());
+        assert!(
+            slope.clone().to_data().try_to_vec::<f32>().expect("f32").iter().all(|v| v.is_finite())
+        );
+        let [down, up]: [f32; 2] = [-2.0, 2.0]
+            .map(|step| decorrelation(z.clone().inner() + slope.clone() * step).into_scalar());
         let before: f32 = before.into_scalar();
-        assert!(down < 0.98 * before && up > 1.01 * before && before > 0.2, "{before} -> {down}, {up}");
+        assert!(
+            down < 0.98 * before && up > 1.01 * before && before > 0.2,
+            "{before} -> {down}, {up}"
+        );
     }
 }

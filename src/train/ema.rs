@@ -22,7 +22,11 @@ impl Ema {
     /// Starts at the weights of `model`, after `updates` updates.
     pub fn new(model: &Soda, updates: u64) -> Self {
         let (hollow, tensors) = parameters::take(model.valid());
-        Self { average: tensors.into_iter().map(|t| (t.name.clone(), t)).collect(), hollow, updates }
+        Self {
+            average: tensors.into_iter().map(|t| (t.name.clone(), t)).collect(),
+            hollow,
+            updates,
+        }
     }
 
     /// The averaged networks, without autodiff.
@@ -48,9 +52,13 @@ impl Ema {
         self.average[name].values.clone()
     }
 
-    /// Sets the average of parameter `name` to what `update` makes of it. Both are flattened; nobody else holds it meanwhile,
-    /// so it may be updated in place.
-    pub(super) fn update<T>(&mut self, name: &str, update: impl FnOnce(Tensor<1>) -> (Tensor<1>, T)) -> T {
+    /// Sets the average of parameter `name` to what `update` makes of it. Both are flattened;
+    /// nobody else holds it meanwhile, so it may be updated in place.
+    pub(super) fn update<T>(
+        &mut self,
+        name: &str,
+        update: impl FnOnce(Tensor<1>) -> (Tensor<1>, T),
+    ) -> T {
         let (key, old) = self.average.remove_entry(name).expect("every parameter has its average");
         let (values, out) = update(old.values);
         self.average.insert(key, Named { values, ..old });
@@ -60,6 +68,11 @@ impl Ema {
     /// Takes over the BatchNorm statistics of `model`.
     pub(super) fn copy_statistics(&mut self, model: &Soda) {
         let tensors = parameters::collect(&model.valid());
-        self.average.extend(tensors.into_iter().filter(|t| parameters::is_statistic(&t.name)).map(|t| (t.name.clone(), t)));
+        self.average.extend(
+            tensors
+                .into_iter()
+                .filter(|t| parameters::is_statistic(&t.name))
+                .map(|t| (t.name.clone(), t)),
+        );
     }
 }

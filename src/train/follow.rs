@@ -13,8 +13,8 @@ use crate::ranks::Ranks;
 use crate::selftest;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Trains what rank 0 trains, until that says that it ends. `open` opens the device and the data; `interrupt`, set from outside, asks all
-/// ranks to stop.
+/// Trains what rank 0 trains, until that says that it ends. `open` opens the device and the data;
+/// `interrupt`, set from outside, asks all ranks to stop.
 ///
 /// # Errors
 /// If they can't be opened, or the device fails.
@@ -33,18 +33,26 @@ pub fn follow(
     let schedule = Schedule::new(&config.diffusion);
     let autodiff = device.device.clone().autodiff();
     let (batch, first) = (config.train.batch_size, state.position.step);
-    let mut batches = Loader::of_rows(data.train.clone(), config.data.clone(), (batch, rows), config.seed, first)?;
+    let mut batches = Loader::of_rows(
+        data.train.clone(),
+        config.data.clone(),
+        (batch, rows),
+        config.seed,
+        first,
+    )?;
     loop {
         match exchange.ordered()? {
             Order::Step { number, lr } => {
                 let batch = batches.next()?;
                 let view = config.model.unet.view_conditioning.then_some(batch.geometry);
-                let pair = Pair::new(config.model.sides, batch.source, batch.target, view, &autodiff);
+                let pair =
+                    Pair::new(config.model.sides, batch.source, batch.target, view, &autodiff);
                 let stop = interrupt.load(Ordering::Relaxed);
                 (state, _, _) = exchange.step(state, pair, &schedule, &config, number, lr, stop)?;
             }
             Order::Collect => {
-                // Rank 0 alone writes it; what this rank gives must be what its device should have computed.
+                // Rank 0 alone writes it; what this rank gives must be what its device should have
+                // computed.
                 state.tally.check()?;
                 exchange.collect(&mut state)?;
             }

@@ -10,8 +10,8 @@ use crate::units::bytes;
 /// Bytes of a number.
 const NUMBER: u64 = 4;
 
-/// Refuses a recipe of which one tensor is more than the adapter binds to a shader; names the `train.micro_batch` that fits. The CPU
-/// has no such limit.
+/// Refuses a recipe of which one tensor is more than the adapter binds to a shader; names the
+/// `train.micro_batch` that fits. The CPU has no such limit.
 ///
 /// # Errors
 /// If it is.
@@ -23,25 +23,39 @@ pub fn check(config: &Config, device: &Selected) -> Result<()> {
 
 /// What is wrong where a buffer holds `limit` bytes at most.
 fn fits(config: &Config, limit: u64) -> std::result::Result<(), String> {
-    let (image, at_once) = (NUMBER * largest(&config.model, config.train.denoisings) as u64, config.train.at_once());
+    let (image, at_once) =
+        (NUMBER * largest(&config.model, config.train.denoisings) as u64, config.train.at_once());
     let whole = image * at_once as u64;
     if whole <= limit {
         return Ok(());
     }
     let [needed, taken] = [whole, limit].map(|count| bytes(count as f64));
-    let draws = if config.train.denoisings > 1 { format!(", {} draws each,", config.train.denoisings) } else { String::new() };
-    let too_large =
-        format!("{at_once} images at once{draws} make a tensor of {needed}, and the adapter takes {taken} in one buffer");
+    let draws = if config.train.denoisings > 1 {
+        format!(", {} draws each,", config.train.denoisings)
+    } else {
+        String::new()
+    };
+    let too_large = format!(
+        "{at_once} images at once{draws} make a tensor of {needed}, and the adapter takes {taken} in one buffer"
+    );
     // Equal parts of the batch, as --auto-batch tries them.
     let batch = config.train.batch_size;
-    let mut sizes = (0..usize::BITS).map(|halvings| batch.div_ceil(1 << halvings)).take_while(|size| *size > 1).chain([1]);
+    let mut sizes = (0..usize::BITS)
+        .map(|halvings| batch.div_ceil(1 << halvings))
+        .take_while(|size| *size > 1)
+        .chain([1]);
     let fits = sizes.find(|size| image * *size as u64 <= limit);
-    let smaller =
-        if draws.is_empty() { "model.unet.base or data.side" } else { "train.denoisings, model.unet.base or data.side" };
+    let smaller = if draws.is_empty() {
+        "model.unet.base or data.side"
+    } else {
+        "train.denoisings, model.unet.base or data.side"
+    };
     Err(match fits {
         Some(size) if watch::is_on() => format!("{too_large}; take --set train.micro_batch={size}"),
         Some(size) => format!("{too_large}; take --set train.micro_batch={size}, or --auto-batch"),
-        None => format!("{too_large}, less than one image needs; take a smaller {smaller}, or --device cpu"),
+        None => format!(
+            "{too_large}, less than one image needs; take a smaller {smaller}, or --device cpu"
+        ),
     })
 }
 
@@ -52,16 +66,25 @@ mod tests {
 
     #[test]
     fn a_tensor_beyond_the_limit_names_the_parts_that_fit() {
-        let (_, text) = BUILT_IN.iter().find(|(name, _)| name.ends_with("cifar10.toml")).expect("a recipe");
-        let config = |set: &str| Config::parse(text, "cifar10.toml", &[set.to_owned()]).expect("a recipe");
+        let (_, text) =
+            BUILT_IN.iter().find(|(name, _)| name.ends_with("cifar10.toml")).expect("a recipe");
+        let config =
+            |set: &str| Config::parse(text, "cifar10.toml", &[set.to_owned()]).expect("a recipe");
         let whole = config("train.batch_size=256");
         assert_eq!(fits(&whole, 384 << 20), Ok(()));
         let what = fits(&whole, 128 << 20).expect_err("too large");
-        assert!(what.contains("256 images at once make a tensor of 384") && what.contains("train.micro_batch=64,"), "{what}");
+        assert!(
+            what.contains("256 images at once make a tensor of 384")
+                && what.contains("train.micro_batch=64,"),
+            "{what}"
+        );
         assert_eq!(fits(&config("train.micro_batch=85"), 128 << 20), Ok(()));
         assert!(fits(&config("train.micro_batch=86"), 128 << 20).is_err());
         let what = fits(&whole, 1 << 20).expect_err("too large");
-        assert!(what.contains("less than one image needs") && !what.contains("micro_batch"), "{what}");
+        assert!(
+            what.contains("less than one image needs") && !what.contains("micro_batch"),
+            "{what}"
+        );
         assert!(check(&whole, &Selected::cpu("a test")).is_ok());
     }
 }

@@ -1,5 +1,5 @@
-//! AdamW (Loshchilov and Hutter 2019) with one global-norm clip over both networks and a learning rate for each, and the
-//! EMA of the weights in the same pass.
+//! AdamW (Loshchilov and Hutter 2019) with one global-norm clip over both networks and a learning
+//! rate for each, and the EMA of the weights in the same pass.
 
 use super::ema::Ema;
 use crate::config::{LrSchedule, Precision, TrainConfig};
@@ -27,13 +27,15 @@ pub struct AdamW {
     pub moments: HashMap<String, Moments>,
     /// Updates so far. (In mixed precision steps that are left out count too.)
     pub updates: u64,
-    /// The state of dynamic loss scaling `[4]`, in mixed precision; see [`adamw::loss_scale`](fn@adamw::loss_scale).
+    /// The state of dynamic loss scaling `[4]`, in mixed precision; see
+    /// [`adamw::loss_scale`](fn@adamw::loss_scale).
     pub loss_scale: Option<Tensor<1>>,
 }
 
-/// Learning rate of the denoiser at `update` of the optimizer (from 1): linear warm-up, then constant, with or without a cooldown
-/// (1 - sqrt, which Haegele et al. 2024, arXiv 2405.18392, found better than a line), or half a cosine, both down to 0 at `progress` = 1.
-/// `progress` is the share of the run that is done, in steps or in time, whichever ends first.
+/// Learning rate of the denoiser at `update` of the optimizer (from 1): linear warm-up, then
+/// constant, with or without a cooldown (1 - sqrt, which Haegele et al. 2024, arXiv 2405.18392,
+/// found better than a line), or half a cosine, both down to 0 at `progress` = 1. `progress` is the
+/// share of the run that is done, in steps or in time, whichever ends first.
 pub fn learning_rate(config: &TrainConfig, update: u64, progress: f64) -> f64 {
     let warmup = (update as f64 / config.warmup_steps.max(1) as f64).min(1.0);
     let decay = match config.lr_schedule {
@@ -51,20 +53,30 @@ impl AdamW {
     pub fn scale(&mut self, precision: Precision, device: &Device) -> Option<Tensor<1>> {
         match precision {
             Precision::F32 => self.loss_scale = None,
-            Precision::Mixed => drop(self.loss_scale.get_or_insert_with(|| Tensor::from_floats(BEGINNING, device))),
+            Precision::Mixed => {
+                drop(self.loss_scale.get_or_insert_with(|| Tensor::from_floats(BEGINNING, device)))
+            }
         }
         self.loss_scale.as_ref().map(|state| state.clone().narrow(0, 0, 1))
     }
 
     /// One update of every parameter and of its average in `ema`; see [`AdamW::update`].
-    pub fn step(&mut self, lr: f64, model: Soda, grads: ByName, ema: &mut Ema, config: &TrainConfig) -> (Soda, Tensor<1>) {
+    pub fn step(
+        &mut self,
+        lr: f64,
+        model: Soda,
+        grads: ByName,
+        ema: &mut Ema,
+        config: &TrainConfig,
+    ) -> (Soda, Tensor<1>) {
         let norm = adamw::norm(grads.values().cloned().collect());
         self.update(lr, model, (grads, norm), &|_| true, ema, config)
     }
 
-    /// One update of every parameter that is `mine` and of its average in `ema`, from gradients and the norm `[1]` of those of all
-    /// parameters. Returns the networks and that norm before the clip, `[1]`, still on the device. In mixed precision the gradients are
-    /// those of the scaled loss; where they aren't finite, all but the loss scale stays as it is, and so is the norm.
+    /// One update of every parameter that is `mine` and of its average in `ema`, from gradients and
+    /// the norm `[1]` of those of all parameters. Returns the networks and that norm before the
+    /// clip, `[1]`, still on the device. In mixed precision the gradients are those of the scaled
+    /// loss; where they aren't finite, all but the loss scale stays as it is, and so is the norm.
     pub fn update(
         &mut self,
         lr: f64,
@@ -94,11 +106,15 @@ impl AdamW {
             update: self.updates as i32,
             ema_decay: Ema::decay(config, ema.updates),
         };
-        // One tensor for all parameters of a learning rate and a decay: the denoiser's, then the encoder's, each for matrices and
-        // for vectors.
+        // One tensor for all parameters of a learning rate and a decay: the denoiser's, then the
+        // encoder's, each for matrices and for vectors.
         let factors = [lr, lr * config.encoder_lr_ratio].map(|lr| {
-            let factors =
-                |weight_decay| Tensor::<1>::from_floats(Options { lr, weight_decay, ..options }.factors(), &norm.device());
+            let factors = |weight_decay| {
+                Tensor::<1>::from_floats(
+                    Options { lr, weight_decay, ..options }.factors(),
+                    &norm.device(),
+                )
+            };
             let all = factors(config.weight_decay);
             let vectors = if config.decay_1d { all.clone() } else { factors(0.0) };
             [all, vectors]
@@ -112,17 +128,28 @@ impl AdamW {
                 ema.update(name, |average| (average * d + w * (1.0 - d), ()));
                 return weight;
             };
-            let factors = factors[usize::from(name.starts_with("encoder."))][usize::from(ema.is_vector(name))].clone();
+            let factors = factors[usize::from(name.starts_with("encoder."))]
+                [usize::from(ema.is_vector(name))]
+            .clone();
             let moments = self.moments.remove(name);
             let new = ema.update(name, |average| {
                 let new = match moments {
-                    Some(Moments { first, second }) => {
-                        adamw(Parameter { weight, first, second, average }, grad, clip.clone(), factors)
-                    }
-                    // The first update makes the moments, and the average, which was the weights themselves.
+                    Some(Moments { first, second }) => adamw(
+                        Parameter { weight, first, second, average },
+                        grad,
+                        clip.clone(),
+                        factors,
+                    ),
+                    // The first update makes the moments, and the average, which was the weights
+                    // themselves.
                     None => lasting(&grad.device(), || {
                         let [weight, average] = [&weight, &average].map(Tensor::clone);
-                        let parameter = Parameter { weight, first: grad.zeros_like(), second: grad.zeros_like(), average };
+                        let parameter = Parameter {
+                            weight,
+                            first: grad.zeros_like(),
+                            second: grad.zeros_like(),
+                            average,
+                        };
                         adamw(parameter, grad.clone(), clip.clone(), factors.clone())
                     }),
                 };
@@ -136,7 +163,8 @@ impl AdamW {
     }
 }
 
-/// Gradients by parameter name, flattened; in a fixed order, so that sums over them are reproducible.
+/// Gradients by parameter name, flattened; in a fixed order, so that sums over them are
+/// reproducible.
 pub type ByName = BTreeMap<String, Tensor<1>>;
 
 /// Loss and gradients of a batch, added up over its parts.
@@ -153,11 +181,19 @@ impl Gradients {
         Self { loss: Some(loss), by_name }
     }
 
-    /// Adds the gradients of `share` times `loss`, the mean over a part that is that share of the batch, and of that times `scale`
-    /// `[1]`, if there is one. (BatchNorm sees one part at a time.)
-    pub fn add<M: Module>(&mut self, model: &M, loss: Tensor<1>, share: f64, scale: Option<&Tensor<1>>) {
+    /// Adds the gradients of `share` times `loss`, the mean over a part that is that share of the
+    /// batch, and of that times `scale` `[1]`, if there is one. (BatchNorm sees one part at a
+    /// time.)
+    pub fn add<M: Module>(
+        &mut self,
+        model: &M,
+        loss: Tensor<1>,
+        share: f64,
+        scale: Option<&Tensor<1>>,
+    ) {
         let loss = if share == 1.0 { loss } else { loss * share };
-        let scaled = scale.map_or(loss.clone(), |scale| loss.clone() * Tensor::from_inner(scale.clone()));
+        let scaled =
+            scale.map_or(loss.clone(), |scale| loss.clone() * Tensor::from_inner(scale.clone()));
         let mut new = collect_gradients(model, &scaled.backward());
         for (name, sum) in std::mem::take(&mut self.by_name) {
             let sum = match new.remove(&name) {

@@ -15,14 +15,16 @@ use burn::tensor::Device;
 const NUMBER: f64 = 4.0;
 /// Bytes of the program itself, and of what its allocator keeps.
 const PROGRAM: f64 = 80.0 * 1024.0 * 1024.0;
-/// What of the activations is there at once: the backward pass begins to free them before the last ones are made. Measured from 8
-/// to 128 images at once, base 16 to 128 (`train --try-step`, peak resident memory).
+/// What of the activations is there at once: the backward pass begins to free them before the last
+/// ones are made. Measured from 8 to 128 images at once, base 16 to 128 (`train --try-step`, peak
+/// resident memory).
 const AT_ONCE: f64 = 0.87;
 /// Weights, average and two moments: what training holds, and a checkpoint is made of.
 const COPIES: f64 = 4.0;
 /// The same while the optimizer makes new ones of them, without activations.
 const COPIES_IN_UPDATE: f64 = 5.5;
-/// Copies of its images that the fit of the linear decoder at the end holds, beside what training still holds.
+/// Copies of its images that the fit of the linear decoder at the end holds, beside what training
+/// still holds.
 const COPIES_IN_FIT: f64 = 1.5;
 /// Bytes of a row of metrics.jsonl and of a picture, about.
 const ROW: f64 = 200.0;
@@ -35,7 +37,8 @@ pub struct Plan {
     pub encoder: usize,
     /// Trainable parameters of the denoiser.
     pub denoiser: usize,
-    /// Bytes of memory at most: of the process on the CPU, an estimate; of the tensors on an adapter, where [`Plan::count`] counted them.
+    /// Bytes of memory at most: of the process on the CPU, an estimate; of the tensors on an
+    /// adapter, where [`Plan::count`] counted them.
     pub memory: Option<f64>,
     /// Bytes of a checkpoint.
     pub checkpoint: f64,
@@ -48,55 +51,71 @@ pub struct Plan {
 impl Plan {
     /// Of `config` on `data` and `device`.
     ///
-    /// The CPU's memory is four times the weights (themselves, average, two moments), and the [`activations`] of as many images as go
-    /// through the networks at once, or what the optimizer needs if that is more; and the checkpoint that is being written, the images,
-    /// the fit of the linear decoder that the closing picture begins with, and the program.
+    /// The CPU's memory is four times the weights (themselves, average, two moments), and the
+    /// [`activations`] of as many images as go through the networks at once, or what the optimizer
+    /// needs if that is more; and the checkpoint that is being written, the images, the fit of the
+    /// linear decoder that the closing picture begins with, and the program.
     pub fn new(config: &Config, data: &Dataset, device: &Selected) -> Self {
         let train = &config.train;
         // Names and shapes alone: the weights take no memory.
         let shapes = parameters::shapes(&Soda::blank(&config.model, &Device::flex()));
         let count = |of_encoder: bool| {
-            let wanted =
-                shapes.iter().filter(|(name, _)| name.starts_with("encoder.") == of_encoder && !parameters::is_statistic(name));
+            let wanted = shapes.iter().filter(|(name, _)| {
+                name.starts_with("encoder.") == of_encoder && !parameters::is_statistic(name)
+            });
             wanted.map(|(_, shape)| shape.iter().product::<usize>()).sum::<usize>()
         };
         let (encoder, denoiser) = (count(true), count(false));
         let weights = NUMBER * (encoder + denoiser) as f64;
 
-        let activations = AT_ONCE * NUMBER * (activations(&config.model, train.denoisings) * train.at_once()) as f64;
+        let activations = AT_ONCE
+            * NUMBER
+            * (activations(&config.model, train.denoisings) * train.at_once()) as f64;
         let training = (COPIES * weights + activations).max(COPIES_IN_UPDATE * weights);
-        let images = [&data.train, &data.test].map(|images| images.held_bytes()).iter().sum::<usize>();
-        let fitted = if config.sample.begins_with_picture() { MOST_IMAGES.min(data.train.len()) } else { 0 };
-        let fit = COPIES_IN_FIT * NUMBER * (fitted * bytes_of(config.model.sides.target.min(LARGEST_SIDE))) as f64;
+        let images =
+            [&data.train, &data.test].map(|images| images.held_bytes()).iter().sum::<usize>();
+        let fitted =
+            if config.sample.begins_with_picture() { MOST_IMAGES.min(data.train.len()) } else { 0 };
+        let fit = COPIES_IN_FIT
+            * NUMBER
+            * (fitted * bytes_of(config.model.sides.target.min(LARGEST_SIDE))) as f64;
         let on_cpu = training + COPIES * weights + images as f64 + fit + PROGRAM;
         let memory = device.adapter.is_none().then_some(on_cpu);
 
         let times = |every: usize| train.steps.checked_div(every).unwrap_or(0);
         let saved = times(train.checkpoint_every).max(1);
-        let kept = if train.keep_checkpoints == 0 { saved } else { saved.min(train.keep_checkpoints) };
+        let kept =
+            if train.keep_checkpoints == 0 { saved } else { saved.min(train.keep_checkpoints) };
         // The best one, where that is known.
         let kept = if train.evaluate_every > 0 && kept < saved { kept + 1 } else { kept };
         let checkpoint = COPIES * weights;
         let rows = times(train.log_every) + times(train.evaluate_every);
-        let disk = kept as f64 * checkpoint + ROW * rows as f64 + PICTURE * (times(train.sample_every) + 2) as f64;
+        let disk = kept as f64 * checkpoint
+            + ROW * rows as f64
+            + PICTURE * (times(train.sample_every) + 2) as f64;
         Self { encoder, denoiser, memory, checkpoint, kept, disk }
     }
 
-    /// Counts what the tensors of a step take of an adapter: its launches are [`recorded`]. Does nothing on the CPU, which can't leave
-    /// launches out.
+    /// Counts what the tensors of a step take of an adapter: its launches are [`recorded`]. Does
+    /// nothing on the CPU, which can't leave launches out.
     ///
     /// # Errors
     /// If the device fails.
     pub fn count(&mut self, config: &Config, device: &Selected) -> Result<()> {
         if let Some(adapter) = &device.adapter {
-            self.memory = Some(recorded(config, device, adapter.profile.clone())?.live_bytes as f64);
+            self.memory =
+                Some(recorded(config, device, adapter.profile.clone())?.live_bytes as f64);
         }
         Ok(())
     }
 
     /// "2,826,464 + 385,507 (encoder + denoiser)".
     pub fn parameters(&self) -> String {
-        format!("{} + {} (encoder + denoiser)", grouped(self.encoder as u64), grouped(self.denoiser as u64))
+        format!(
+            "{} + {} (encoder + denoiser)",
+            grouped(self.encoder as u64),
+            grouped(self.denoiser as u64)
+        )
     }
 
     /// "about 500 MiB", where it is known.
@@ -106,8 +125,16 @@ impl Plan {
 
     /// "about 130 MiB (2 checkpoints of 50 MiB, metrics, pictures)".
     pub fn disk(&self) -> String {
-        let checkpoints = if self.kept == 1 { "1 checkpoint" } else { &format!("{} checkpoints", grouped(self.kept as u64)) };
-        format!("about {} ({checkpoints} of {}, metrics, pictures)", bytes(self.disk), bytes(self.checkpoint))
+        let checkpoints = if self.kept == 1 {
+            "1 checkpoint"
+        } else {
+            &format!("{} checkpoints", grouped(self.kept as u64))
+        };
+        format!(
+            "about {} ({checkpoints} of {}, metrics, pictures)",
+            bytes(self.disk),
+            bytes(self.checkpoint)
+        )
     }
 }
 
@@ -126,29 +153,52 @@ mod tests {
             Plan::new(&Config::parse(text, name, &sets).expect("a recipe"), &data, &cpu)
         };
         let base_64 = ["model.encoder.base=64", "model.unet.base=64", "train.batch_size=32"];
-        // Peak resident memory of `soda train`, closing picture included, on two cores and the bundled images, MiB.
-        let measured: [(&str, &[&str], f64); 3] =
-            [("configs/quick.toml", &[], 349.0), ("configs/tiny.toml", &[], 451.0), ("configs/cifar10.toml", &base_64, 1533.0)];
+        // Peak resident memory of `soda train`, closing picture included, on two cores and the
+        // bundled images, MiB.
+        let measured: [(&str, &[&str], f64); 3] = [
+            ("configs/quick.toml", &[], 349.0),
+            ("configs/tiny.toml", &[], 451.0),
+            ("configs/cifar10.toml", &base_64, 1533.0),
+        ];
         for (name, sets, measured) in measured {
             let got = plan(name, sets).memory.expect("a CPU's") / f64::from(1 << 20);
-            assert!((got / measured - 1.0).abs() < 0.2, "{name}: {got:.0} MiB, measured {measured}");
+            assert!(
+                (got / measured - 1.0).abs() < 0.2,
+                "{name}: {got:.0} MiB, measured {measured}"
+            );
         }
-        let [small, large] =
-            ["16", "64"].map(|n| plan("configs/quick.toml", &[&format!("train.batch_size={n}")]).memory.expect("a CPU's"));
-        let parts = plan("configs/quick.toml", &["train.batch_size=64", "train.micro_batch=16"]).memory.expect("a CPU's");
+        let [small, large] = ["16", "64"].map(|n| {
+            plan("configs/quick.toml", &[&format!("train.batch_size={n}")]).memory.expect("a CPU's")
+        });
+        let parts = plan("configs/quick.toml", &["train.batch_size=64", "train.micro_batch=16"])
+            .memory
+            .expect("a CPU's");
         assert!(large > 1.5 * small && parts == small, "{small} {large} {parts}");
     }
 
     #[test]
     fn parameters_and_disk_are_counted() {
         let data = bundled().expect("the subset");
-        let config = |sets: &[String]| Config::parse(BUILT_IN[1].1, "quick.toml", sets).expect("a recipe");
+        let config =
+            |sets: &[String]| Config::parse(BUILT_IN[1].1, "quick.toml", sets).expect("a recipe");
         let plan = Plan::new(&config(&[]), &data, &Selected::cpu("a test"));
         let soda = Soda::new(&config(&[]).model, 1, &Selected::cpu("a test").device);
-        assert_eq!((plan.encoder, plan.denoiser), (parameters::count(&soda.encoder), parameters::count(&soda.unet)));
+        assert_eq!(
+            (plan.encoder, plan.denoiser),
+            (parameters::count(&soda.encoder), parameters::count(&soda.unet))
+        );
         assert_eq!(plan.checkpoint, 16.0 * (plan.encoder + plan.denoiser) as f64);
-        assert!(plan.kept == 2 && plan.disk > 2.0 * plan.checkpoint && plan.disk < 2.2 * plan.checkpoint, "{plan:?}");
-        let all = Plan::new(&config(&["train.keep_checkpoints=0".into()]), &data, &Selected::cpu("a test"));
+        assert!(
+            plan.kept == 2
+                && plan.disk > 2.0 * plan.checkpoint
+                && plan.disk < 2.2 * plan.checkpoint,
+            "{plan:?}"
+        );
+        let all = Plan::new(
+            &config(&["train.keep_checkpoints=0".into()]),
+            &data,
+            &Selected::cpu("a test"),
+        );
         assert_eq!(all.kept, 17);
     }
 }

@@ -41,12 +41,15 @@ pub struct Replayed {
 impl Replayed {
     /// Whether all of its numbers are finite.
     pub fn is_finite(&self) -> bool {
-        self.loss.is_finite() && (self.grad_norm.is_finite() || self.left_out) && self.broken_after.is_empty()
+        self.loss.is_finite()
+            && (self.grad_norm.is_finite() || self.left_out)
+            && self.broken_after.is_empty()
     }
 }
 
-/// Runs the steps of `run` again from its newest checkpoint before step `until`, and gives the first that isn't finite, else
-/// step `until`. `failure` knows the learning rate of a step that failed. Nothing is written.
+/// Runs the steps of `run` again from its newest checkpoint before step `until`, and gives the
+/// first that isn't finite, else step `until`. `failure` knows the learning rate of a step that
+/// failed. Nothing is written.
 ///
 /// # Errors
 /// If there is no checkpoint before it, the checkpoint or the data is another, or the device fails.
@@ -63,27 +66,41 @@ pub fn replay(
     let mut state = match from {
         Some(from) => checkpoint::load_step(run, from, config, &device.device)?,
         None if run.read_starts().first().is_some_and(|start| start.from.is_some()) => {
-            return Err(Error::failed(format!("{path} began from trained weights and keeps no checkpoint before step {until}")));
+            return Err(Error::failed(format!(
+                "{path} began from trained weights and keeps no checkpoint before step {until}"
+            )));
         }
         None => State::new(config, &data.sha256, &device.device),
     };
     if state.position.data_sha256 != data.sha256 {
-        return Err(Error::usage(format!("{path} began on other data than {}; name the same data with --data", data.describe())));
+        return Err(Error::usage(format!(
+            "{path} began on other data than {}; name the same data with --data",
+            data.describe()
+        )));
     }
     state.position.replan(config.train.steps as u64, false);
     let schedule = Schedule::new(&config.diffusion);
     let autodiff = device.device.clone().autodiff();
     let first = state.position.step;
-    let mut batches = Loader::new(data.train.clone(), config.data.clone(), config.train.batch_size, config.seed, first)?;
+    let mut batches = Loader::new(
+        data.train.clone(),
+        config.data.clone(),
+        config.train.batch_size,
+        config.seed,
+        first,
+    )?;
     loop {
         let number = state.position.step + 1;
         let broken_before = broken(&state)?;
         let progress = state.position.progress.max(number as f64 / config.train.steps as f64);
-        // The rate of the step that failed is known; a cosine that followed a limit of time isn't for those before it.
+        // The rate of the step that failed is known; a cosine that followed a limit of time isn't
+        // for those before it.
         let known = failure.filter(|failure| failure.step == number).map(|failure| failure.lr);
-        let lr = known.unwrap_or_else(|| learning_rate(&config.train, state.position.updates + 1, progress));
+        let lr = known
+            .unwrap_or_else(|| learning_rate(&config.train, state.position.updates + 1, progress));
         let batch = batches.next()?;
-        let (images, view) = (batch.indices, config.model.unet.view_conditioning.then_some(batch.geometry));
+        let (images, view) =
+            (batch.indices, config.model.unet.view_conditioning.then_some(batch.geometry));
         let pair = Pair::new(config.model.sides, batch.source, batch.target, view, &autodiff);
         let outcome;
         (state, outcome) = step(state, pair, &schedule, config, number, lr);
@@ -94,8 +111,19 @@ pub fn replay(
         };
         let (loss, grad_norm) = (read(outcome.loss)?, read(outcome.grad_norm)?);
         let broken_after = broken(&state)?;
-        let (seed, left_out) = (config.seed, config.train.precision == Precision::Mixed && !grad_norm.is_finite());
-        let replayed = Replayed { step: number, lr, seed, images, loss, grad_norm, left_out, broken_before, broken_after };
+        let (seed, left_out) =
+            (config.seed, config.train.precision == Precision::Mixed && !grad_norm.is_finite());
+        let replayed = Replayed {
+            step: number,
+            lr,
+            seed,
+            images,
+            loss,
+            grad_norm,
+            left_out,
+            broken_before,
+            broken_after,
+        };
         if number == until || !replayed.is_finite() {
             return Ok(replayed);
         }
@@ -108,7 +136,9 @@ fn broken(state: &State) -> Result<Vec<String>> {
     let mut sums: Vec<(String, Tensor<1>)> =
         parameters::collect(&model).into_iter().map(|t| (t.name, (t.values * 0.0).sum())).collect();
     let moments = state.optim.moments.iter();
-    sums.extend(moments.map(|(name, m)| (format!("moments of {name}"), (m.second.clone() * 0.0).sum())));
+    sums.extend(
+        moments.map(|(name, m)| (format!("moments of {name}"), (m.second.clone() * 0.0).sum())),
+    );
     sums.sort_by(|(a, _), (b, _)| a.cmp(b));
     let (names, sums): (Vec<String>, Vec<_>) = sums.into_iter().unzip();
     // 0 where all are finite, NaN elsewhere.

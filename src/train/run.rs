@@ -45,7 +45,8 @@ use std::time::{Duration, Instant};
 /// What a call of [`train`] may decide.
 #[derive(Clone, Default)]
 pub struct Options {
-    /// Stop within this much time, closing work included, ending like a finished run; at least one step is taken.
+    /// Stop within this much time, closing work included, ending like a finished run; at least one
+    /// step is taken.
     pub limit: Option<Duration>,
     /// Continue from the newest checkpoint, or start when there is none.
     pub resume: bool,
@@ -87,17 +88,26 @@ pub struct Summary {
     pub trained: u64,
     /// Whether it was interrupted before its last step.
     pub interrupted: bool,
-    /// Step of the checkpoint with the best k-NN on held-out training images, where that was scored.
+    /// Step of the checkpoint with the best k-NN on held-out training images, where that was
+    /// scored.
     pub best: Option<u64>,
 }
 
-/// Trains `config` on the training images of `data` until its last step, the time limit or an interrupt; all of them leave a
-/// checkpoint.
+/// Trains `config` on the training images of `data` until its last step, the time limit or an
+/// interrupt; all of them leave a checkpoint.
 ///
 /// # Errors
-/// If `run` already holds a run and `resume` isn't set, another process trains it, its directory can't be written, its recipe or
-/// data is another, `device` fails the self test or takes no tensors of the recipe's size, or the loss is no longer finite; in the last case earlier checkpoints stay.
-pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, options: &Options) -> Result<Summary> {
+/// If `run` already holds a run and `resume` isn't set, another process trains it, its directory
+/// can't be written, its recipe or data is another, `device` fails the self test or takes no
+/// tensors of the recipe's size, or the loss is no longer finite; in the last case earlier
+/// checkpoints stay.
+pub fn train(
+    config: &Config,
+    data: &Dataset,
+    device: &Selected,
+    run: &RunDir,
+    options: &Options,
+) -> Result<Summary> {
     let began = Instant::now();
     let bar = Log::bar(config);
     let watch = Watch::new(&options.interrupt, &bar, options.limit.filter(|_| device.gpu));
@@ -113,13 +123,23 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
         limits::check(own, device)?;
         selftest::once(device)?;
     }
-    let mut exchange = options.among.as_ref().map(|among| lead(among, config, data, device, &state)).transpose()?;
+    let mut exchange = options
+        .among
+        .as_ref()
+        .map(|among| lead(among, config, data, device, &state))
+        .transpose()?;
     let schedule = Schedule::new(&config.diffusion);
     let autodiff = device.device.clone().autodiff();
     let train = &config.train;
     let last_step = train.steps as u64;
     let rows = (batch, 0..own.train.batch_size);
-    let mut batches = Loader::of_rows(data.train.clone(), config.data.clone(), rows, config.seed, state.position.step)?;
+    let mut batches = Loader::of_rows(
+        data.train.clone(),
+        config.data.clone(),
+        rows,
+        config.seed,
+        state.position.step,
+    )?;
     // Only now: a mistake found above leaves nothing behind.
     let new = lock.is_none();
     if new {
@@ -137,7 +157,8 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
             step: state.position.step,
             from: from.map(|weights| weights.sha256.clone()),
             from_name: options.called.from.clone().filter(|_| from.is_some()),
-            from_images: from.and_then(|weights| checkpoint::images_behind(weights)?.checked_sub(counted)),
+            from_images: from
+                .and_then(|weights| checkpoint::images_behind(weights)?.checked_sub(counted)),
             ..now
         })?;
         // The recipe last: it is what makes a directory a run.
@@ -149,13 +170,19 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
     let mut log = Log::open(run, config, &state, &device.device, bar)?;
     let mut keeper = Keeper::new(run, train);
     let score = |state: &State, log: &mut Log, keeper: &mut Keeper| {
-        let scores = validate(&state.ema.model(), config, data, train.evaluate_images, &device.device)?;
+        let scores =
+            validate(&state.ema.model(), config, data, train.evaluate_images, &device.device)?;
         let written = log.evaluated(state.position.step, state.position.images, scores);
         keeper.noted(written, log)
     };
     // A kill may have come between a checkpoint and its scores.
-    let scored = state.position.finished || before.is_multiple_of(train.evaluate_every.max(1) as u64);
-    if train.evaluate_every > 0 && before > 0 && scored && log.metrics.evaluations.iter().all(|e| e.step != before) {
+    let scored =
+        state.position.finished || before.is_multiple_of(train.evaluate_every.max(1) as u64);
+    if train.evaluate_every > 0
+        && before > 0
+        && scored
+        && log.metrics.evaluations.iter().all(|e| e.step != before)
+    {
         log.say(&format!("step {} has no scores yet: taking them", grouped(before)));
         let pause = Instant::now();
         selftest::once(device)?;
@@ -172,9 +199,14 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
     while !state.position.finished && !interrupted {
         let clock = Instant::now();
         let number = state.position.step + 1;
-        watch.doing(if pace.taken == 0 { Doing::FirstStep(number) } else { Doing::Step(number, pace.seconds()) });
+        watch.doing(if pace.taken == 0 {
+            Doing::FirstStep(number)
+        } else {
+            Doing::Step(number, pace.seconds())
+        });
         // Never back, not even where a resumed call has more time than the first one.
-        let progress = state.position.progress.max(limit.share(&pace)).max(number as f64 / last_step as f64);
+        let progress =
+            state.position.progress.max(limit.share(&pace)).max(number as f64 / last_step as f64);
         let lr = learning_rate(train, state.position.updates + 1, progress);
         let batch = batches.next()?;
         let view = config.model.unet.view_conditioning.then_some(batch.geometry);
@@ -210,7 +242,9 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
         state.position.seconds = already + log.stepping.as_secs_f64();
         if let Some(row) = row {
             state.position.loss_first.get_or_insert(row.loss);
-            let written = log.write(Row { seconds: state.position.seconds, ..row }, || limit.time_left(number, &pace));
+            let written = log.write(Row { seconds: state.position.seconds, ..row }, || {
+                limit.time_left(number, &pace)
+            });
             keeper.noted(written, &log)?;
         }
         log.show(number, pace.images_per_s(), || limit.time_left(number, &pace))?;
@@ -225,7 +259,8 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
         if due.save {
             keeper.ready(&log)?;
             let snapshot = Snapshot::of(&state, config)?.with_moments(elsewhere);
-            // Before it takes the place of a good one: whether it is what the device should have computed.
+            // Before it takes the place of a good one: whether it is what the device should have
+            // computed.
             state.tally.check()?;
             if !snapshot.is_finite() {
                 return Err(log.broken(number, lr, "the weights after it are not finite"));
@@ -233,13 +268,16 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
             let copied = pause.elapsed();
             keeper.save(snapshot, &log)?;
             let [copied, all] = [copied, pause.elapsed()].map(|time| 1e3 * time.as_secs_f64());
-            ::log::info!("checkpoint of step {number}: training waited {copied:.0} ms for its copy, {all:.0} ms in all");
+            ::log::info!(
+                "checkpoint of step {number}: training waited {copied:.0} ms for its copy, {all:.0} ms in all"
+            );
             keeper.noted(log.plot(), &log)?;
         }
         if due.draw {
             watch.doing(Doing::Work("the picture", number));
             let whole = Picture::closing(config, data);
-            let picture = if due.last { limit.picture(&pace) } else { Picture::between(config, data) };
+            let picture =
+                if due.last { limit.picture(&pace) } else { Picture::between(config, data) };
             if due.last
                 && let Some(lacks) = picture.lacks(whole, &limit.about(Work::Picture, &pace), run)
             {
@@ -247,7 +285,12 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
             }
             let clock = Instant::now();
             let drawn = draw_reconstructions(&state, config, data, device, run, picture)?;
-            keeper.noted(drawn.written.and_then(|()| if picture.drawn > 0 { log.drawn(number) } else { Ok(()) }), &log)?;
+            keeper.noted(
+                drawn
+                    .written
+                    .and_then(|()| if picture.drawn > 0 { log.drawn(number) } else { Ok(()) }),
+                &log,
+            )?;
             // One that was fitted to fewer images isn't kept: the next picture has time.
             linear = drawn.linear.filter(|_| due.last && picture == whole);
             limit.drew(picture, clock.elapsed());
@@ -292,7 +335,8 @@ pub fn train(config: &Config, data: &Dataset, device: &Selected, run: &RunDir, o
     })
 }
 
-/// Says what is to be done, and what it takes; gives how fast it goes and when it ends. `own` is the recipe as this process sees it.
+/// Says what is to be done, and what it takes; gives how fast it goes and when it ends. `own` is
+/// the recipe as this process sees it.
 #[allow(clippy::too_many_arguments, reason = "all that a call of training is made of")]
 fn begin<'a>(
     config: &Config,
@@ -315,8 +359,13 @@ fn begin<'a>(
     }
     let memory = plan.memory().map_or(String::new(), |memory| format!("memory {memory}; "));
     log.say(&format!("parameters {}; {memory}disk {}", plan.parameters(), plan.disk()));
-    // Where one step could already be too long it is tried with few images; a GPU compiles longer than it then computes.
-    let guess = if options.limit.is_some() && !device.gpu { Some(trial::rate(own, device)?.step) } else { None };
+    // Where one step could already be too long it is tried with few images; a GPU compiles longer
+    // than it then computes.
+    let guess = if options.limit.is_some() && !device.gpu {
+        Some(trial::rate(own, device)?.step)
+    } else {
+        None
+    };
     let pace = Pace::new(device, batch, guess);
     let first = state.position.step + 1;
     let compiles = if device.adapter.is_some() { "compiling shaders and " } else { "" };
@@ -325,7 +374,11 @@ fn begin<'a>(
     } else if guess.is_some() {
         log.say(&format!("{} (from a step of few images)", limit.to_go(first - 1, &pace)));
     }
-    log.say(&format!("{compiles}taking step {} of {}, {batch} images each", grouped(first), grouped(last_step)));
+    log.say(&format!(
+        "{compiles}taking step {} of {}, {batch} images each",
+        grouped(first),
+        grouped(last_step)
+    ));
     Ok((pace, limit))
 }
 
@@ -336,9 +389,9 @@ fn mixed(config: &Config, device: &Selected) -> Option<&'static str> {
         (Precision::Mixed, None) => Some(
             "mixed precision: the CPU rounds as f16 does and computes in f32; it is no faster, and shows what mixed precision comes to",
         ),
-        (Precision::Mixed, Some(adapter)) if adapter.profile.extensions.f16 => {
-            Some("mixed precision: feature maps are f16, products take f16 factors and add up in f32")
-        }
+        (Precision::Mixed, Some(adapter)) if adapter.profile.extensions.f16 => Some(
+            "mixed precision: feature maps are f16, products take f16 factors and add up in f32",
+        ),
         (Precision::Mixed, Some(_)) => Some(
             "mixed precision: the adapter has no shader-f16, so feature maps stay f32 and products round their factors to f16",
         ),
@@ -348,10 +401,13 @@ fn mixed(config: &Config, device: &Selected) -> Option<&'static str> {
 /// Why the last step has no scores.
 fn not_scored(time: &str, run: &RunDir) -> String {
     let run = quoted(&run.path);
-    format!("the last step isn't scored: that would take {time}; `soda probe --split selection --run {run}` does it")
+    format!(
+        "the last step isn't scored: that would take {time}; `soda probe --split selection --run {run}` does it"
+    )
 }
 
-/// A fresh state, or that of the newest checkpoint; and whether the recipe is another than the run's so far. `now` is this call.
+/// A fresh state, or that of the newest checkpoint; and whether the recipe is another than the
+/// run's so far. `now` is this call.
 fn start(
     config: &Config,
     data: &Dataset,
@@ -383,9 +439,13 @@ fn start(
             )));
         }
         let place = now.place();
-        if let Some(before) = run.read_starts().last().map(|start| start.place()).filter(|before| *before != place) {
+        if let Some(before) =
+            run.read_starts().last().map(|start| start.place()).filter(|before| *before != place)
+        {
             let path = run.path.display();
-            say(&format!("so far {path} ran on {before}; on {place} the last digits of its numbers will be others"));
+            say(&format!(
+                "so far {path} ran on {before}; on {place} the last digits of its numbers will be others"
+            ));
         }
         state.position.replan(config.train.steps as u64, changed);
         return Ok((state, changed));
@@ -398,16 +458,20 @@ fn start(
         )));
     }
     // A run without a checkpoint yet begins as it did.
-    let continues = options.continues || (run.exists() && run.read_starts().first().is_some_and(|start| start.step > 0));
+    let continues = options.continues
+        || (run.exists() && run.read_starts().first().is_some_and(|start| start.step > 0));
     let state = match &options.from {
-        Some(weights) if continues => State::continued(config, weights, &data.sha256, &device.device)?,
+        Some(weights) if continues => {
+            State::continued(config, weights, &data.sha256, &device.device)?
+        }
         Some(weights) => State::trained(config, weights, &data.sha256, &device.device)?,
         None => State::new(config, &data.sha256, &device.device),
     };
     Ok((state, changed))
 }
 
-/// Refuses a recipe that isn't the run's own, unless `allow_change` is set. Gives whether it is another.
+/// Refuses a recipe that isn't the run's own, unless `allow_change` is set. Gives whether it is
+/// another.
 fn compare_recipes(config: &Config, run: &RunDir, options: &Options) -> Result<bool> {
     let own = run.read_config()?;
     let differences = differences(&own, config);
@@ -439,7 +503,9 @@ fn without_recipe(run: &RunDir, step: u64) -> Error {
 
 fn already_there(run: &RunDir) -> Error {
     let path = run.path.display();
-    Error::usage(format!("{path} already holds a run; add --resume to continue it, or name another directory with --run"))
+    Error::usage(format!(
+        "{path} already holds a run; add --resume to continue it, or name another directory with --run"
+    ))
 }
 
 /// This call of training, for who reads the run later; what it begins with isn't known yet.
@@ -473,6 +539,9 @@ mod tests {
     fn weights_to_start_from_are_named_as_one_word() {
         let message = without_recipe(&RunDir::new("it's a run"), 4).to_string();
         let (_, from) = message.split_once("start another --run with --from ").expect("a remedy");
-        assert_eq!(shlex::split(from), Some(vec!["it's a run/checkpoints/step_4/ema.safetensors".to_owned()]));
+        assert_eq!(
+            shlex::split(from),
+            Some(vec!["it's a run/checkpoints/step_4/ema.safetensors".to_owned()])
+        );
     }
 }

@@ -40,8 +40,8 @@ impl Saver {
         Self { run: run.clone(), keep, writing: None, took: None }
     }
 
-    /// Begins to write `snapshot`, once the one before is written; [`Saver::wait`] tells what came of it. `best` is the step of
-    /// another checkpoint that is kept.
+    /// Begins to write `snapshot`, once the one before is written; [`Saver::wait`] tells what came
+    /// of it. `best` is the step of another checkpoint that is kept.
     ///
     /// # Errors
     /// If the one before couldn't be written.
@@ -73,20 +73,24 @@ impl Saver {
     pub fn wait(&mut self) -> Result<bool> {
         let Some((step, writing)) = self.writing.take() else { return Ok(false) };
         let written = match writing {
-            Writing::Thread(handle) => {
-                handle.join().unwrap_or_else(|_| (Err(Error::failed("something failed that should not")), Duration::ZERO))
-            }
+            Writing::Thread(handle) => handle.join().unwrap_or_else(|_| {
+                (Err(Error::failed("something failed that should not")), Duration::ZERO)
+            }),
             Writing::Done(written) => written,
         };
         let (written, took) = written;
         self.took = Some(took);
-        written.map(|()| true).map_err(|e| Error::failed(format!("the checkpoint of step {step} was not written: {e}")))
+        written.map(|()| true).map_err(|e| {
+            Error::failed(format!("the checkpoint of step {step} was not written: {e}"))
+        })
     }
 
     /// Waits for it, but no longer than `patience`.
     pub fn pause(&self, patience: Duration) {
         let clock = Instant::now();
-        while matches!(&self.writing, Some((_, Writing::Thread(handle))) if !handle.is_finished()) && clock.elapsed() < patience {
+        while matches!(&self.writing, Some((_, Writing::Thread(handle))) if !handle.is_finished())
+            && clock.elapsed() < patience
+        {
             std::thread::sleep(Duration::from_millis(1));
         }
     }

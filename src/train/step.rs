@@ -22,15 +22,24 @@ pub struct Pair {
     pub x_source: Tensor<4>,
     /// The denoiser's view, in [-1, 1].
     pub x_0: Tensor<4>,
-    /// How x_0 lies in x_source, `[B, 4]`, see [`Geometry::within`](crate::data::crop::Geometry::within); none: as x_source.
+    /// How x_0 lies in x_source, `[B, 4]`, see
+    /// [`Geometry::within`](crate::data::crop::Geometry::within); none: as x_source.
     pub view: Option<Tensor<2>>,
 }
 
 impl Pair {
     /// From values on the host, images of `sides` as NCHW.
-    pub fn new(sides: Sides, source: Vec<f32>, target: Vec<f32>, view: Option<Vec<f32>>, device: &Device) -> Self {
+    pub fn new(
+        sides: Sides,
+        source: Vec<f32>,
+        target: Vec<f32>,
+        view: Option<Vec<f32>>,
+        device: &Device,
+    ) -> Self {
         let batch = source.len() / bytes_of(sides.source);
-        let images = |values, side| Tensor::from_data(TensorData::new(values, [batch, 3, side, side]), device);
+        let images = |values, side| {
+            Tensor::from_data(TensorData::new(values, [batch, 3, side, side]), device)
+        };
         let view = view.map(|view| Tensor::from_data(TensorData::new(view, [batch, 4]), device));
         Self { x_source: images(source, sides.source), x_0: images(target, sides.target), view }
     }
@@ -56,7 +65,8 @@ impl Pair {
 
 /// What a step leaves to be read, still on the device.
 pub struct Outcome {
-    /// Mean squared error on the noise (or v), weighted by level, with the penalty on z where there is one, `[1]`.
+    /// Mean squared error on the noise (or v), weighted by level, with the penalty on z where there
+    /// is one, `[1]`.
     pub loss: Tensor<1>,
     /// L2 norm of all gradients before the clip, `[1]`.
     pub grad_norm: Tensor<1>,
@@ -64,8 +74,16 @@ pub struct Outcome {
     pub loss_scale: Option<Tensor<1>>,
 }
 
-/// Step number `step` (from 1) of training: encode, noise (`train.denoisings` times), predict, compare, update. `lr` is the denoiser's.
-pub fn step(mut state: State, pair: Pair, schedule: &Schedule, config: &Config, step: u64, lr: f64) -> (State, Outcome) {
+/// Step number `step` (from 1) of training: encode, noise (`train.denoisings` times), predict,
+/// compare, update. `lr` is the denoiser's.
+pub fn step(
+    mut state: State,
+    pair: Pair,
+    schedule: &Schedule,
+    config: &Config,
+    step: u64,
+    lr: f64,
+) -> (State, Outcome) {
     let cut = Cut::whole(&config.train, pair.x_0.dims()[0]);
     let gradients = gradients(&mut state, pair, schedule, config, step, &cut);
     let norm = adamw::norm(gradients.by_name.values().cloned().collect());
@@ -91,12 +109,20 @@ impl Cut {
     }
 }
 
-/// Loss and gradients of a batch, or of those parts of it that `pair` holds and `cut` names, each with its share of the whole:
-/// encode, noise, predict, compare.
-pub fn gradients(state: &mut State, pair: Pair, schedule: &Schedule, config: &Config, step: u64, cut: &Cut) -> Gradients {
+/// Loss and gradients of a batch, or of those parts of it that `pair` holds and `cut` names, each
+/// with its share of the whole: encode, noise, predict, compare.
+pub fn gradients(
+    state: &mut State,
+    pair: Pair,
+    schedule: &Schedule,
+    config: &Config,
+    step: u64,
+    cut: &Cut,
+) -> Gradients {
     let device = pair.x_0.device();
     let train = &config.train;
-    // The networks in training compute in the recipe's precision; their average, which is scored, always in f32.
+    // The networks in training compute in the recipe's precision; their average, which is scored,
+    // always in f32.
     state.model = state.model.clone().in_precision(match train.precision {
         Precision::F32 => Compute::F32,
         Precision::Mixed => Compute::F16,
@@ -109,7 +135,8 @@ pub fn gradients(state: &mut State, pair: Pair, schedule: &Schedule, config: &Co
     for part in pair.parts(&cut.own) {
         let [n, ..] = part.x_0.dims();
         let z = state.model.encode(part.x_source);
-        let penalty = (train.decorrelation > 0.0).then(|| decorrelation(z.clone()) * train.decorrelation);
+        let penalty =
+            (train.decorrelation > 0.0).then(|| decorrelation(z.clone()) * train.decorrelation);
         let z = repeated(z, train.denoisings);
         let x_0 = repeated(part.x_0, train.denoisings);
         let view = part.view.map(|view| repeated(view, train.denoisings));
@@ -130,8 +157,8 @@ pub fn gradients(state: &mut State, pair: Pair, schedule: &Schedule, config: &Co
     total
 }
 
-/// The loss scale divided out, global-norm clip, AdamW (the encoder at lr x ratio) and the EMA, in one pass over the parameters that
-/// are `mine`. `norm` `[1]` is that of the gradients of all.
+/// The loss scale divided out, global-norm clip, AdamW (the encoder at lr x ratio) and the EMA, in
+/// one pass over the parameters that are `mine`. `norm` `[1]` is that of the gradients of all.
 pub fn update(
     mut state: State,
     gradients: Gradients,
@@ -143,7 +170,8 @@ pub fn update(
 ) -> (State, Outcome) {
     let loss = gradients.loss();
     let train = &config.train;
-    let (model, grad_norm) = state.optim.update(lr, state.model, (gradients.by_name, norm), mine, &mut state.ema, train);
+    let (model, grad_norm) =
+        state.optim.update(lr, state.model, (gradients.by_name, norm), mine, &mut state.ema, train);
     state.model = model;
     // The last work of a step: what the device counts it has done.
     state.tally.add();
@@ -174,9 +202,11 @@ struct Draw {
 impl<'a> Draws<'a> {
     fn new(schedule: &Schedule, config: &'a Config, step: u64, batch: usize) -> Self {
         let train = &config.train;
-        let [masks, mut times, noise, dropout] = [Purpose::Masks, Purpose::Time, Purpose::Noise, Purpose::Dropout]
-            .map(|purpose| rng::stream(config.seed, purpose, step));
-        let levels = draw_levels(schedule, [batch, train.denoisings], train.stratified_t, &mut times);
+        let [masks, mut times, noise, dropout] =
+            [Purpose::Masks, Purpose::Time, Purpose::Noise, Purpose::Dropout]
+                .map(|purpose| rng::stream(config.seed, purpose, step));
+        let levels =
+            draw_levels(schedule, [batch, train.denoisings], train.stratified_t, &mut times);
         Self { config, levels: levels.into(), masks, noise, dropout }
     }
 
@@ -222,8 +252,9 @@ impl Mask {
     }
 }
 
-/// An image's whole z is dropped with probability `z_drop` (classifier-free guidance), else each of its sections by itself with
-/// probability `layer_mask` (layer masking). The mask has a width of 1 where layer_mask is 0.
+/// An image's whole z is dropped with probability `z_drop` (classifier-free guidance), else each of
+/// its sections by itself with probability `layer_mask` (layer masking). The mask has a width of 1
+/// where layer_mask is 0.
 pub fn draw_masks(batch: usize, config: &Config, stream: &mut Stream) -> Mask {
     let train = &config.train;
     let mut passes = |p: f64| if stream.random_bool(p) { 0.0 } else { 1.0 };
@@ -235,7 +266,11 @@ pub fn draw_masks(batch: usize, config: &Config, stream: &mut Stream) -> Mask {
         let whole = passes(train.z_drop);
         // Drawn for dropped images too, so that every image takes as many numbers of the stream.
         let kept: Vec<f32> = sections.iter().map(|_| whole * passes(train.layer_mask)).collect();
-        sections.iter().zip(kept).flat_map(|(section, kept)| std::iter::repeat_n(kept, section.len())).collect::<Vec<_>>()
+        sections
+            .iter()
+            .zip(kept)
+            .flat_map(|(section, kept)| std::iter::repeat_n(kept, section.len()))
+            .collect::<Vec<_>>()
     };
     Mask { values: (0..batch).flat_map(|_| image()).collect(), width: config.model.z_dim }
 }

@@ -1,4 +1,5 @@
-//! What runs have come to so far, read from their directories. Nothing is changed there, and what is damaged is told, not fatal.
+//! What runs have come to so far, read from their directories. Nothing is changed there, and what
+//! is damaged is told, not fatal.
 
 use super::checkpoint;
 use crate::run_dir::{COMPLETE, Evaluation, Failure, RunDir, Start};
@@ -77,11 +78,14 @@ impl Survey {
         let mut tell = |e: crate::error::Error| wrong.push(e.to_string());
         let found = run.found_checkpoints().map_err(&mut tell).unwrap_or_default();
         let newest = run.checkpoints().last().map(|step| run.checkpoint(*step));
-        let position = newest.as_ref().and_then(|path| checkpoint::position(path).map_err(&mut tell).ok());
+        let position =
+            newest.as_ref().and_then(|path| checkpoint::position(path).map_err(&mut tell).ok());
         let config = run.read_config().map_err(&mut tell).ok();
         let metrics = run.read_metrics().map_err(&mut tell).unwrap_or_default();
         let failure = std::fs::symlink_metadata(run.failure()).is_ok();
-        let described = crate::files::read(&run.failure()).ok().and_then(|json| serde_json::from_slice::<Failure>(&json).ok());
+        let described = crate::files::read(&run.failure())
+            .ok()
+            .and_then(|json| serde_json::from_slice::<Failure>(&json).ok());
         if newest.is_none() && !found.is_empty() {
             wrong.push("no checkpoint is whole".into());
         }
@@ -105,7 +109,8 @@ impl Survey {
             None => State::NoCheckpoint,
         };
         let row = metrics.rows.last();
-        let (mut step, mut images) = position.map_or((0, 0), |position| (position.step, position.images));
+        let (mut step, mut images) =
+            position.map_or((0, 0), |position| (position.step, position.images));
         if let Some(row) = row.filter(|row| state == State::Training && row.step > step) {
             (step, images) = (row.step, row.images);
         }
@@ -116,8 +121,12 @@ impl Survey {
             images,
             planned,
             loss: row.map(|row| row.loss),
-            best: metrics.evaluations.into_iter().reduce(|best, e| if e.knn > best.knn { e } else { best }),
-            newest: changed(&run.starts()).max(newest.and_then(|path| changed(&path.join(COMPLETE)))),
+            best: metrics
+                .evaluations
+                .into_iter()
+                .reduce(|best, e| if e.knn > best.knn { e } else { best }),
+            newest: changed(&run.starts())
+                .max(newest.and_then(|path| changed(&path.join(COMPLETE)))),
             first: starts.first().cloned(),
             last: starts.last().cloned(),
             wrong,
@@ -134,10 +143,12 @@ mod tests {
     use crate::train::checkpoint::Position;
     use std::time::{Duration, UNIX_EPOCH};
 
-    /// A run of 10 steps in `folder`, with a checkpoint of each of `steps` that is as old as its number says.
+    /// A run of 10 steps in `folder`, with a checkpoint of each of `steps` that is as old as its
+    /// number says.
     fn run(folder: &Path, name: &str, steps: &[u64]) -> RunDir {
         let run = RunDir::new(folder.join(name));
-        let config = Config::load(Path::new("configs/quick.toml"), &["train.steps=10".into()]).expect("a recipe");
+        let config = Config::load(Path::new("configs/quick.toml"), &["train.steps=10".into()])
+            .expect("a recipe");
         run.create(&config).expect("writable");
         for &step in steps {
             let position = Position {
@@ -153,8 +164,10 @@ mod tests {
                 continued: None,
             };
             std::fs::create_dir_all(run.checkpoint(step)).expect("writable");
-            std::fs::write(run.checkpoint(step).join("state.json"), json_line(&position)).expect("writable");
-            let complete = std::fs::File::create(run.checkpoint(step).join(COMPLETE)).expect("writable");
+            std::fs::write(run.checkpoint(step).join("state.json"), json_line(&position))
+                .expect("writable");
+            let complete =
+                std::fs::File::create(run.checkpoint(step).join(COMPLETE)).expect("writable");
             complete.set_modified(UNIX_EPOCH + Duration::from_secs(step)).expect("a date");
         }
         let row = |step| Row {
@@ -170,8 +183,18 @@ mod tests {
             pool_bytes: None,
             pool_bytes_used: None,
         };
-        let score = |step, knn| Evaluation { step, images: 8 * step, knn, linear: 20.0, n_train: 9, n_validation: 9 };
-        let metrics = Metrics { rows: vec![row(2), row(9)], evaluations: vec![score(2, 31.0), score(9, 30.0)] };
+        let score = |step, knn| Evaluation {
+            step,
+            images: 8 * step,
+            knn,
+            linear: 20.0,
+            n_train: 9,
+            n_validation: 9,
+        };
+        let metrics = Metrics {
+            rows: vec![row(2), row(9)],
+            evaluations: vec![score(2, 31.0), score(9, 30.0)],
+        };
         std::fs::write(run.metrics(), metrics.to_jsonl()).expect("writable");
         run
     }
@@ -184,13 +207,19 @@ mod tests {
         run(at, "stopped", &[5]);
         run(at, "bare", &[]);
         let broken = run(at, "broken", &[4]);
-        std::fs::write(broken.failure(), r#"{"step":6,"lr":0.1,"what":"the loss is NaN"}"#).expect("writable");
+        std::fs::write(broken.failure(), r#"{"step":6,"lr":0.1,"what":"the loss is NaN"}"#)
+            .expect("writable");
         let busy = run(at, "busy", &[3]);
         let lock = busy.lock().expect("free");
         std::fs::create_dir(at.join("no run")).expect("writable");
         let runs = below(at).expect("readable");
-        let name = |survey: &Survey| survey.run.path.file_name().expect("a name").to_string_lossy().into_owned();
-        let told: Vec<_> = runs.iter().map(|survey| (name(survey), survey.state, survey.step, survey.images)).collect();
+        let name = |survey: &Survey| {
+            survey.run.path.file_name().expect("a name").to_string_lossy().into_owned()
+        };
+        let told: Vec<_> = runs
+            .iter()
+            .map(|survey| (name(survey), survey.state, survey.step, survey.images))
+            .collect();
         let want = [
             ("finished", State::Finished, 10, 80),
             ("stopped", State::Stopped, 5, 40),
@@ -199,13 +228,24 @@ mod tests {
             ("busy", State::Training, 9, 72),
             ("bare", State::NoCheckpoint, 0, 0),
         ];
-        assert_eq!(told, want.map(|(name, state, step, images)| (name.to_owned(), state, step, images)));
-        assert!(runs[2].wrong.iter().any(|what| what == "the loss is NaN at step 6"), "{:?}", runs[2].wrong);
-        assert_eq!((runs[0].planned, runs[0].loss, runs[0].best.as_ref().map(|e| e.knn)), (Some(10), Some(0.5), Some(31.0)));
+        assert_eq!(
+            told,
+            want.map(|(name, state, step, images)| (name.to_owned(), state, step, images))
+        );
+        assert!(
+            runs[2].wrong.iter().any(|what| what == "the loss is NaN at step 6"),
+            "{:?}",
+            runs[2].wrong
+        );
+        assert_eq!(
+            (runs[0].planned, runs[0].loss, runs[0].best.as_ref().map(|e| e.knn)),
+            (Some(10), Some(0.5), Some(31.0))
+        );
         drop(lock);
         assert_eq!(Survey::of(busy).state, State::Stopped);
         // With more steps in its recipe the same checkpoint is no longer the end.
-        let longer = Config::load(Path::new("configs/quick.toml"), &["train.steps=20".into()]).expect("a recipe");
+        let longer = Config::load(Path::new("configs/quick.toml"), &["train.steps=20".into()])
+            .expect("a recipe");
         let finished = RunDir::new(at.join("finished"));
         finished.create(&longer).expect("writable");
         assert_eq!(Survey::of(finished).state, State::Stopped);
@@ -215,20 +255,31 @@ mod tests {
     fn whatever_is_damaged_is_named_and_the_rest_is_told() {
         let folder = tempfile::tempdir().expect("a folder");
         type Harm = fn(&RunDir) -> std::path::PathBuf;
-        let harms: [Harm; 4] =
-            [|run| run.config(), |run| run.metrics(), |run| run.starts(), |run| run.checkpoint(5).join("state.json")];
+        let harms: [Harm; 4] = [
+            |run| run.config(),
+            |run| run.metrics(),
+            |run| run.starts(),
+            |run| run.checkpoint(5).join("state.json"),
+        ];
         for (i, harm) in harms.into_iter().enumerate() {
             let run = run(folder.path(), &i.to_string(), &[5]);
             let path = harm(&run);
             std::fs::write(&path, "{no\nno\n").expect("writable");
             let survey = Survey::of(run);
             let name = path.file_name().expect("a name").to_string_lossy();
-            assert!(survey.wrong.iter().any(|what| what.contains(&*name)), "{name}: {:?}", survey.wrong);
+            assert!(
+                survey.wrong.iter().any(|what| what.contains(&*name)),
+                "{name}: {:?}",
+                survey.wrong
+            );
             assert_eq!(survey.state, State::Stopped, "{name}");
         }
         let halves = run(folder.path(), "halves", &[5]);
         std::fs::remove_file(halves.checkpoint(5).join(COMPLETE)).expect("there");
         let survey = Survey::of(halves);
-        assert!(survey.state == State::NoCheckpoint && survey.wrong.iter().any(|what| what.contains("no checkpoint is whole")));
+        assert!(
+            survey.state == State::NoCheckpoint
+                && survey.wrong.iter().any(|what| what.contains("no checkpoint is whole"))
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! Whether a device does what it says it has done.
 //!
-//! Some drivers count work that failed as finished: Metal does after a command buffer ran too long or out of memory. Memory then
-//! keeps what was there, which can be finite and plausible. So the last kernel of every step adds one to a number on the device.
+//! Some drivers count work that failed as finished: Metal does after a command buffer ran too long
+//! or out of memory. Memory then keeps what was there, which can be finite and plausible. So the
+//! last kernel of every step adds one to a number on the device.
 
 use crate::error::{Error, Result};
 use burn::tensor::{Device, Int, Tensor};
@@ -26,20 +27,26 @@ impl Tally {
         self.asked = self.asked.wrapping_add(1);
     }
 
-    /// Counts once more, so that what was read before is not taken for the answer, and reads the count. What was read from the device
-    /// before a check that passes is what it had computed.
+    /// Counts once more, so that what was read before is not taken for the answer, and reads the
+    /// count. What was read from the device before a check that passes is what it had computed.
     ///
     /// # Errors
     /// If the device has left out work, or fails.
     pub fn check(&mut self) -> Result<()> {
         self.add();
         let Some(counted) = &self.counted else { return Ok(()) };
-        let counted = counted.clone().try_into_scalar::<i32>().map_err(|e| Error::device("counting its steps", &e))?;
+        let counted = counted
+            .clone()
+            .try_into_scalar::<i32>()
+            .map_err(|e| Error::device("counting its steps", &e))?;
         if counted == self.asked {
             return Ok(());
         }
         let asked = self.asked;
-        Err(Error::device("counting its steps", &format!("the count is {counted}, not {asked}: work was silently left out")))
+        Err(Error::device(
+            "counting its steps",
+            &format!("the count is {counted}, not {asked}: work was silently left out"),
+        ))
     }
 }
 
@@ -49,7 +56,9 @@ mod tests {
 
     #[test]
     fn a_step_that_the_device_left_out_is_found() {
-        let device = crate::device::select("wgpu").expect("an adapter; scripts/test.sh installs a software one").device;
+        let device = crate::device::select("wgpu")
+            .expect("an adapter; scripts/test.sh installs a software one")
+            .device;
         let mut tally = Tally::new(&device);
         for _ in 0..3 {
             tally.add();
@@ -57,7 +66,10 @@ mod tests {
         }
         tally.asked += 1;
         let message = tally.check().expect_err("one is missing").to_string();
-        assert!(message.contains("the count is 7, not 8") && message.contains("silently left out"), "{message}");
+        assert!(
+            message.contains("the count is 7, not 8") && message.contains("silently left out"),
+            "{message}"
+        );
         // The CPU backend takes no part.
         let mut tally = Tally::new(&Device::flex());
         tally.asked += 1;

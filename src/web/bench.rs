@@ -1,4 +1,5 @@
-//! What the page's benchmark runs: this program's kernels on the visitor's GPU, beside a copy and multiply-adds.
+//! What the page's benchmark runs: this program's kernels on the visitor's GPU, beside a copy and
+//! multiply-adds.
 
 use crate::bench::kernels::timed;
 use crate::bench::peaks;
@@ -15,7 +16,8 @@ use serde_json::{Value, json};
 /// Images at once, as `soda bench` has them on a CPU: what a small GPU holds too.
 const BATCH: usize = 16;
 
-/// Records the cases of the benchmark, forward and backward, as passes of `recorder`; gives what each is and costs.
+/// Records the cases of the benchmark, forward and backward, as passes of `recorder`; gives what
+/// each is and costs.
 ///
 /// # Errors
 /// If a launch is one that WebGPU refuses.
@@ -24,7 +26,8 @@ pub fn record(recorder: &mut Recorder, device: &Device) -> Result<Value> {
     let kernels: [&dyn Operation; 3] = [&AdaGnOperation, &AttentionOperation, &Conv2dOperation];
     let mut cases = Vec::new();
     for (i, timed) in timed(&kernels, BATCH).into_iter().enumerate() {
-        let (pass, row, work) = (format!("bench_{i}"), timed.row(&Place::default()), timed.pass.work);
+        let (pass, row, work) =
+            (format!("bench_{i}"), timed.row(&Place::default()), timed.pass.work);
         timed.record(recorder, &pass, device)?;
         let (bytes, operations) = (work.bytes, work.operations);
         cases.push(json!({

@@ -44,8 +44,17 @@ impl Blob {
     /// Adds numbers: as 16-bit floats where that loses nothing.
     pub fn floats(&mut self, name: &str, shape: &[usize], values: &[f32]) {
         let halves: Vec<f16> = values.iter().map(|v| f16::from_f32(*v)).collect();
-        match halves.iter().zip(values).all(|(half, value)| half.to_f32().to_bits() == value.to_bits()) {
-            true => self.add(name, shape, Store::F16, &halves.iter().map(|half| half.to_bits()).collect::<Vec<u16>>()),
+        match halves
+            .iter()
+            .zip(values)
+            .all(|(half, value)| half.to_f32().to_bits() == value.to_bits())
+        {
+            true => self.add(
+                name,
+                shape,
+                Store::F16,
+                &halves.iter().map(|half| half.to_bits()).collect::<Vec<u16>>(),
+            ),
             false => self.add(name, shape, Store::F32, values),
         }
     }

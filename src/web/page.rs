@@ -68,7 +68,10 @@ pub struct Contents<'a> {
 pub fn operands(recorder: &Recorder, tensors: &Tensors) -> Result<Tensors> {
     let own: HashMap<&str, (&Vec<usize>, &Vec<f32>)> =
         tensors.iter().map(|(name, shape, values)| (name.as_str(), (shape, values))).collect();
-    let find = |name: &str| own.get(name).ok_or_else(|| Error::failed(format!("the plan reads {name}, which the weights lack")));
+    let find = |name: &str| {
+        own.get(name)
+            .ok_or_else(|| Error::failed(format!("the plan reads {name}, which the weights lack")))
+    };
     let mut operands = Tensors::new();
     for name in names(&recorder.plan) {
         let (shape, values) = match recorder.extra.get(&name) {
@@ -89,7 +92,11 @@ pub fn operands(recorder: &Recorder, tensors: &Tensors) -> Result<Tensors> {
 
 /// The names of the tensors that `plan` reads.
 fn names(plan: &Plan) -> BTreeSet<String> {
-    let operands = plan.passes.values().flat_map(|pass| &pass.dispatches).flat_map(|dispatch| &dispatch.operands);
+    let operands = plan
+        .passes
+        .values()
+        .flat_map(|pass| &pass.dispatches)
+        .flat_map(|dispatch| &dispatch.operands);
     operands.filter_map(|operand| operand.tensor().map(str::to_owned)).collect()
 }
 
@@ -100,8 +107,12 @@ impl Contents<'_> {
             blob.floats(&name, &shape, &values);
         }
         let schedule = Schedule::new(&self.config.diffusion);
-        blob.doubles("alpha_bar", &(0..=schedule.steps()).map(|t| schedule.alpha_bar(t)).collect::<Vec<_>>());
-        for (name, shape, values) in self.linear.map(LinearDecoder::to_tensors).unwrap_or_default() {
+        blob.doubles(
+            "alpha_bar",
+            &(0..=schedule.steps()).map(|t| schedule.alpha_bar(t)).collect::<Vec<_>>(),
+        );
+        for (name, shape, values) in self.linear.map(LinearDecoder::to_tensors).unwrap_or_default()
+        {
             blob.floats(&name, &shape, &values);
         }
         if let Some(Mixture { dim, weights, means, factors }) = self.prior {
@@ -111,7 +122,8 @@ impl Contents<'_> {
         }
         let z_dim = self.config.model.z_dim;
         let (directions, _) = self.directions;
-        let units: Vec<f32> = directions.iter().flat_map(|along| along.unit.iter().map(|v| *v as f32)).collect();
+        let units: Vec<f32> =
+            directions.iter().flat_map(|along| along.unit.iter().map(|v| *v as f32)).collect();
         blob.floats("directions.unit", &[directions.len(), z_dim], &units);
         if let Some(Gallery { side, pixels, z, labels, .. }) = self.gallery {
             blob.bytes("gallery.pixels", &[labels.len(), *side, *side, 3], pixels);
@@ -187,13 +199,19 @@ fn inside_script(text: &str) -> String {
 /// If a tensor is missing.
 pub fn html(contents: &Contents) -> Result<String> {
     let blob = contents.tensors()?;
-    let data = serde_json::to_string(&contents.data(&blob)).map_err(|e| Error::failed(format!("cannot encode the page: {e}")))?;
+    let data = serde_json::to_string(&contents.data(&blob))
+        .map_err(|e| Error::failed(format!("cannot encode the page: {e}")))?;
     let mut page = include_str!("../../assets/web/page.html").to_owned();
-    let filled = [("<!--SODA:json-->", inside_script(&data)), ("<!--SODA:blob-->", STANDARD.encode(&blob.bytes))];
+    let filled = [
+        ("<!--SODA:json-->", inside_script(&data)),
+        ("<!--SODA:blob-->", STANDARD.encode(&blob.bytes)),
+    ];
     let texts = TEXTS.map(|(name, text)| (format!("/*SODA:{name}*/"), text));
     let texts = texts.iter().map(|(place, text)| (place.as_str(), *text));
     for (place, part) in texts.chain(filled.iter().map(|(place, part)| (*place, part.as_str()))) {
-        let (before, after) = page.split_once(place).ok_or_else(|| Error::failed(format!("the page has no place {place}")))?;
+        let (before, after) = page
+            .split_once(place)
+            .ok_or_else(|| Error::failed(format!("the page has no place {place}")))?;
         page = [before, part, after].concat();
     }
     Ok(page)

@@ -10,12 +10,14 @@ use burn::tensor::{Device, Tensor};
 /// Images at once: one, and as many as a fast GPU takes in about the same time.
 pub const BATCHES: [usize; 2] = [1, 8];
 
-/// Records `encode_B` and `denoise_B` for each B of [`BATCHES`]. Images are `[B, side, side, 3]` in memory; `encode` takes normalised
-/// ones and puts out z before it is normalised, where it is; `denoise` takes x_t, the sinusoids of t `[B, base]` and z, once for
-/// each stage where it has no sections.
+/// Records `encode_B` and `denoise_B` for each B of [`BATCHES`]. Images are `[B, side, side, 3]` in
+/// memory; `encode` takes normalised ones and puts out z before it is normalised, where it is;
+/// `denoise` takes x_t, the sinusoids of t `[B, base]` and z, once for each stage where it has no
+/// sections.
 ///
 /// # Errors
-/// If the networks need what a page can't give them, or an operation of theirs has no kernel of ours.
+/// If the networks need what a page can't give them, or an operation of theirs has no kernel of
+/// ours.
 pub fn record(model: &Soda, config: &ModelConfig, device: &Device) -> Result<Recorder> {
     if config.unet.view_conditioning {
         return Err(Error::usage(
@@ -29,7 +31,9 @@ pub fn record(model: &Soda, config: &ModelConfig, device: &Device) -> Result<Rec
         let memory = Tensor::<4>::zeros([batch, side, side, 3], device);
         (memory.permute([0, 3, 1, 2]), [batch, side, side, 3])
     };
-    let known = |begin: &mut Beginning| weights.iter().try_for_each(|Named { name, values, .. }| begin.tensor(name, values));
+    let known = |begin: &mut Beginning| {
+        weights.iter().try_for_each(|Named { name, values, .. }| begin.tensor(name, values))
+    };
     for batch in BATCHES {
         recorder.pass(
             &format!("encode_{batch}"),

@@ -15,16 +15,38 @@ fn train_probe_and_reconstruct_work_from_a_run_directory() {
     assert_eq!(report["steps"], 2);
     assert!(report["images_per_s"].as_f64().expect("a number") > 0.0);
     assert_eq!(report["data"]["name"], "CIFAR-10 subset");
-    for file in ["config.toml", "metrics.jsonl", "loss.png", "samples/step_2.png", "checkpoints/step_2/COMPLETE"] {
+    for file in [
+        "config.toml",
+        "metrics.jsonl",
+        "loss.png",
+        "samples/step_2.png",
+        "checkpoints/step_2/COMPLETE",
+    ] {
         assert!(at.join("r").join(file).exists(), "{file}");
     }
 
     let out = soda(at, &["train", "--device", "cpu", "--run", "r", "--resume"]);
     assert!(succeeds(&out).contains("finished at step 2"));
-    let other = ["train", "--device", "cpu", "--run", "r", "--resume", "--config", "configs/report.toml"];
-    fails(&soda(at, &other), 2, &["r has its own recipe", "[model]", "model.encoder.base: 4 -> 64"]);
+    let other =
+        ["train", "--device", "cpu", "--run", "r", "--resume", "--config", "configs/report.toml"];
+    fails(
+        &soda(at, &other),
+        2,
+        &["r has its own recipe", "[model]", "model.encoder.base: 4 -> 64"],
+    );
 
-    let probe = ["probe", "--device", "cpu", "--run", "r", "--baselines", "--split", "selection", "--json", "probe.json"];
+    let probe = [
+        "probe",
+        "--device",
+        "cpu",
+        "--run",
+        "r",
+        "--baselines",
+        "--split",
+        "selection",
+        "--json",
+        "probe.json",
+    ];
     assert!(succeeds(&soda(at, &probe)).contains("untrained encoder"));
     let report = json(&at.join("probe.json"));
     assert_eq!((&report["n_train"], &report["n_test"]), (&4500.into(), &500.into()));
@@ -34,7 +56,22 @@ fn train_probe_and_reconstruct_work_from_a_run_directory() {
     }
     assert_eq!(report["weights"]["sha256"].as_str().expect("a digest").len(), 64);
 
-    let out = soda(at, &["reconstruct", "--device", "cpu", "--run", "r", "-n", "12", "--out", "p.png", "--json", "p.json"]);
+    let out = soda(
+        at,
+        &[
+            "reconstruct",
+            "--device",
+            "cpu",
+            "--run",
+            "r",
+            "-n",
+            "12",
+            "--out",
+            "p.png",
+            "--json",
+            "p.json",
+        ],
+    );
     succeeds(&out);
     assert_eq!(json(&at.join("p.json"))["n"], 12);
     let size = image::image_dimensions(at.join("p.png")).expect("a PNG");
@@ -44,7 +81,10 @@ fn train_probe_and_reconstruct_work_from_a_run_directory() {
 #[test]
 fn trains_on_a_graphics_adapter() {
     let folder = tempfile::tempdir().expect("a folder");
-    let out = train(folder.path(), &["--run", "r", "--device", "wgpu", "--json", "t.json", "--set", "train.steps=1"]);
+    let out = train(
+        folder.path(),
+        &["--run", "r", "--device", "wgpu", "--json", "t.json", "--set", "train.steps=1"],
+    );
     succeeds(&out);
     assert_ne!(json(&folder.path().join("t.json"))["device"], "cpu");
 }
@@ -52,9 +92,16 @@ fn trains_on_a_graphics_adapter() {
 #[test]
 fn selftest_finds_every_kernel_right() {
     let folder = tempfile::tempdir().expect("a folder");
-    let out = succeeds(&soda(folder.path(), &["selftest", "--device", "wgpu", "--json", "self.json"]));
+    let out =
+        succeeds(&soda(folder.path(), &["selftest", "--device", "wgpu", "--json", "self.json"]));
     assert!(out.contains("cases are right") && !out.contains("FAIL"), "{out}");
-    assert!(out.lines().filter(|line| line.contains(" ok, ") && line.contains(" % of tolerance (")).count() >= 50, "{out}");
+    assert!(
+        out.lines()
+            .filter(|line| line.contains(" ok, ") && line.contains(" % of tolerance ("))
+            .count()
+            >= 50,
+        "{out}"
+    );
     let json = json(&folder.path().join("self.json"));
     assert_eq!(json["passed"], true);
     assert!(json["cases"].as_array().is_some_and(|cases| cases.len() >= 50), "{json}");
@@ -80,7 +127,11 @@ fn devices_lists_the_cpu_and_the_choice_of_auto() {
 #[test]
 fn fails_for_unknown_configuration_key() {
     let folder = tempfile::tempdir().expect("a folder");
-    fails(&train(folder.path(), &["--set", "train.learning_rate=1"]), 2, &["quick.toml", "learning_rate"]);
+    fails(
+        &train(folder.path(), &["--set", "train.learning_rate=1"]),
+        2,
+        &["quick.toml", "learning_rate"],
+    );
     assert!(!folder.path().join("runs").exists());
 }
 
@@ -110,8 +161,13 @@ fn the_programs_own_recipes_are_there_without_the_source_tree() {
     let folder = tempfile::tempdir().expect("a folder");
     for recipe in ["configs/quick.toml", "configs/report.toml", "configs/cifar10.toml"] {
         // Small, as a step is tried.
-        let small = ["train.batch_size=4", "model.encoder.base=4", "model.unet.base=32"].map(|set| ["--set", set]).concat();
-        let out = soda(folder.path(), &[&["train", "--dry-run", "--device", "cpu", "--config", recipe], &small[..]].concat());
+        let small = ["train.batch_size=4", "model.encoder.base=4", "model.unet.base=32"]
+            .map(|set| ["--set", set])
+            .concat();
+        let out = soda(
+            folder.path(),
+            &[&["train", "--dry-run", "--device", "cpu", "--config", recipe], &small[..]].concat(),
+        );
         assert!(succeeds(&out).contains("[model.unet]"), "{recipe}");
     }
 }
@@ -134,14 +190,22 @@ fn a_reader_that_goes_away_is_no_failure() {
 #[test]
 fn fails_for_missing_recipe() {
     let folder = tempfile::tempdir().expect("a folder");
-    fails(&soda(folder.path(), &["train", "--config", "nowhere.toml"]), 1, &["nowhere.toml", "check the path"]);
+    fails(
+        &soda(folder.path(), &["train", "--config", "nowhere.toml"]),
+        1,
+        &["nowhere.toml", "check the path"],
+    );
 }
 
 #[test]
 fn fails_for_no_such_device() {
     let folder = tempfile::tempdir().expect("a folder");
     fails(&train(folder.path(), &["--device", "tpu"]), 2, &["--device tpu", "soda devices"]);
-    fails(&train(folder.path(), &["--device", "vulkan:17"]), 2, &["--device vulkan:17", "no such device"]);
+    fails(
+        &train(folder.path(), &["--device", "vulkan:17"]),
+        2,
+        &["--device vulkan:17", "no such device"],
+    );
 }
 
 #[test]
@@ -159,7 +223,11 @@ fn fails_for_missing_and_damaged_data() {
     std::fs::create_dir_all(&data).expect("writable");
     std::fs::write(data.join("data_batch_1.bin"), vec![0; 1000]).expect("writable");
     fails(&train(folder.path(), &["--data", "d"]), 1, &["data_batch_1.bin", "1000"]);
-    fails(&soda(folder.path(), &["data", "verify", "--data", "d"]), 1, &["data_batch_1.bin", "test_batch.bin"]);
+    fails(
+        &soda(folder.path(), &["data", "verify", "--data", "d"]),
+        1,
+        &["data_batch_1.bin", "test_batch.bin"],
+    );
 }
 
 #[test]
@@ -168,7 +236,11 @@ fn fails_for_weights_that_are_none() {
     let at = folder.path();
     fails(&soda(at, &["probe", "--weights", "gone.safetensors"]), 1, &["gone.safetensors"]);
     std::fs::write(at.join("w.safetensors"), b"not weights at all").expect("writable");
-    fails(&soda(at, &["reconstruct", "--weights", "w.safetensors"]), 1, &["w.safetensors", "not a usable safetensors file"]);
+    fails(
+        &soda(at, &["reconstruct", "--weights", "w.safetensors"]),
+        1,
+        &["w.safetensors", "not a usable safetensors file"],
+    );
     fails(&soda(at, &["probe", "--weights", "latest"]), 2, &["latest", "soda train"]);
     fails(&soda(at, &["probe", "--run", "gone"]), 1, &["gone", "checkpoint"]);
 }

@@ -8,8 +8,22 @@ use tempfile::TempDir;
 /// Three runs of a few steps: with sections of z, without, and with view conditioning.
 static RUNS: LazyLock<TempDir> = LazyLock::new(|| {
     let folder = tempfile::tempdir().expect("a folder");
-    let whole = ["--run", "whole", "--set", "model.unet.layer_modulation=false", "--set", "train.layer_mask=0"];
-    let views = ["--run", "views", "--set", "model.unet.view_conditioning=true", "--set", "data.views=conditioned"];
+    let whole = [
+        "--run",
+        "whole",
+        "--set",
+        "model.unet.layer_modulation=false",
+        "--set",
+        "train.layer_mask=0",
+    ];
+    let views = [
+        "--run",
+        "views",
+        "--set",
+        "model.unet.view_conditioning=true",
+        "--set",
+        "data.views=conditioned",
+    ];
     for more in [&["--run", "sections"][..], &whole, &views] {
         succeeds(&train(folder.path(), more));
     }
@@ -36,12 +50,14 @@ fn finite(value: &serde_json::Value) -> f64 {
 
 #[test]
 fn invert_writes_originals_and_both_ways_back() {
-    let base = ["invert", "test:3", "train:5", "--run", "sections", "--out", "i.png", "--json", "i.json"];
+    let base =
+        ["invert", "test:3", "train:5", "--run", "sections", "--out", "i.png", "--json", "i.json"];
     let out = succeeds(&run(&[&base[..], &["--steps", "20"]].concat()));
     assert!(out.contains("z and x_T: PSNR"), "{out}");
     let report = json(&at().join("i.json"));
     assert_eq!((&report["n"], &report["images"][1]), (&2.into(), &"train:5 (automobile)".into()));
-    // An untrained network's noise is almost the image itself scaled, so the way back is the inverse whatever it predicts.
+    // An untrained network's noise is almost the image itself scaled, so the way back is the
+    // inverse whatever it predicts.
     assert!(finite(&report["psnr"]) > finite(&report["z_alone"]["psnr"]) + 3.0, "{report}");
     let (width, height) = picture("i.png").dimensions();
     assert!(width >= 2 * 96 && height >= 3 * 96, "{width} x {height}");
@@ -49,12 +65,18 @@ fn invert_writes_originals_and_both_ways_back() {
 
 #[test]
 fn mix_draws_a_matrix_of_sections_or_of_stages() {
-    let base = ["mix", "test:0", "test:1", "--with", "test:2", "test:3", "test:4", "--out", "m.png", "--json", "m.json"];
+    let base = [
+        "mix", "test:0", "test:1", "--with", "test:2", "test:3", "test:4", "--out", "m.png",
+        "--json", "m.json",
+    ];
     let mixed = |more: &[&str]| run(&[&base[..], &["--run", "sections"], more].concat());
     succeeds(&mixed(&["--sections", "0,2"]));
     let report = json(&at().join("m.json"));
     assert_eq!(report["sections"], serde_json::json!([0, 2]));
-    assert!(report["changes"].as_array().is_some_and(|rows| rows.len() == 2) && finite(&report["changes"][1][2]) > 0.0);
+    assert!(
+        report["changes"].as_array().is_some_and(|rows| rows.len() == 2)
+            && finite(&report["changes"][1][2]) > 0.0
+    );
     fails(&mixed(&["--sampler", "ddpm"]), 2, &["--sampler ddpm", "dpm-solver"]);
     fails(&mixed(&["--eta", "0.5"]), 2, &["eta 0.5"]);
     let some = picture("m.png");
@@ -74,7 +96,10 @@ fn view_follows_its_box_and_names_weights_that_cannot() {
     let view = |more: &[&str]| run(&[&base[..], more].concat());
     succeeds(&view(&["--run", "views", "--crop", "0,0,16,24", "--flip"]));
     let report = json(&at().join("v.json"));
-    assert_eq!((&report["crop"], &report["flip"]), (&serde_json::json!([0, 0, 16, 24]), &true.into()));
+    assert_eq!(
+        (&report["crop"], &report["flip"]),
+        (&serde_json::json!([0, 0, 16, 24]), &true.into())
+    );
     finite(&report["psnr"]);
     let some = picture("v.png");
     succeeds(&view(&["--run", "views", "--crop", "16,8,16,24"]));
@@ -87,30 +112,45 @@ fn view_follows_its_box_and_names_weights_that_cannot() {
 
 #[test]
 fn diagnose_measures_three_kinds_of_z() {
-    let out = succeeds(&run(&["diagnose", "--run", "sections", "-n", "60", "--bins", "4", "--out", "d.png", "--json", "d.json"]));
+    let out = succeeds(&run(&[
+        "diagnose", "--run", "sections", "-n", "60", "--bins", "4", "--out", "d.png", "--json",
+        "d.json",
+    ]));
     assert!(out.contains("effective rank"), "{out}");
     let report = json(&at().join("d.json"));
     let bins = report["bins"].as_array().expect("bins");
     assert_eq!(bins.len(), 4);
-    assert_eq!((&bins[0]["t"], &bins[3]["t"]), (&serde_json::json!([1, 250]), &serde_json::json!([751, 1000])));
+    assert_eq!(
+        (&bins[0]["t"], &bins[3]["t"]),
+        (&serde_json::json!([1, 250]), &serde_json::json!([751, 1000]))
+    );
     for kind in ["own", "shuffled", "none"] {
         let mean = bins.iter().map(|b| finite(&b[kind])).sum::<f64>() / 4.0;
         assert!((mean - finite(&report["loss"][kind])).abs() < 1e-9);
     }
-    for (bin, of) in bins.iter().flat_map(|bin| [(bin, ["explained", "own"]), (bin, ["explained_by_another", "shuffled"])]) {
+    for (bin, of) in bins
+        .iter()
+        .flat_map(|bin| [(bin, ["explained", "own"]), (bin, ["explained_by_another", "shuffled"])])
+    {
         let share = 100.0 * (1.0 - finite(&bin[of[1]]) / finite(&bin["none"]));
         assert!((share - finite(&bin[of[0]])).abs() < 1e-9, "{bin}");
     }
     let rank = finite(&report["z"]["effective_rank"]);
     assert!((1.0..=8.0).contains(&rank), "{rank}");
     assert!(picture("d.png").dimensions().0 > 100);
-    fails(&run(&["diagnose", "--run", "sections", "-n", "1"]), 2, &["-n 1", "between 2 ", "and 1000"]);
+    fails(
+        &run(&["diagnose", "--run", "sections", "-n", "1"]),
+        2,
+        &["-n 1", "between 2 ", "and 1000"],
+    );
     fails(&run(&["diagnose", "--run", "sections", "--bins", "0"]), 2, &["--bins 0", "1 to 1000"]);
 }
 
 #[test]
 fn guidance_and_samplers_are_checked_and_change_the_picture() {
-    let draw = |more: &[&str]| run(&[&["reconstruct", "--run", "sections", "-n", "4", "--out", "g.png"], more].concat());
+    let draw = |more: &[&str]| {
+        run(&[&["reconstruct", "--run", "sections", "-n", "4", "--out", "g.png"], more].concat())
+    };
     succeeds(&draw(&[]));
     let plain = picture("g.png");
     for more in [

@@ -7,19 +7,26 @@ use std::path::Path;
 use std::sync::LazyLock;
 use tempfile::TempDir;
 
-/// A run of a few steps, and a folder of pictures: the first test images of the bundled set and some that can't be read.
+/// A run of a few steps, and a folder of pictures: the first test images of the bundled set and
+/// some that can't be read.
 static FOLDER: LazyLock<TempDir> = LazyLock::new(|| {
     let folder = tempfile::tempdir().expect("a folder");
     succeeds(&train(folder.path(), &["--run", "run"]));
     let images = soda::data::bundled().expect("the bundled images").test;
     for i in 0..PICTURES {
-        let pixel = |x, y| image::Rgb([0, 1, 2].map(|c: usize| images.image(i).unwrap()[c * 1024 + (y * 32 + x) as usize]));
+        let pixel = |x, y| {
+            image::Rgb(
+                [0, 1, 2]
+                    .map(|c: usize| images.image(i).unwrap()[c * 1024 + (y * 32 + x) as usize]),
+            )
+        };
         let path = folder.path().join(format!("pictures/{}/{i:04}.png", ["a", "b/deep"][i % 2]));
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
         image::RgbImage::from_fn(32, 32, pixel).save(path).expect("a PNG");
     }
     std::fs::write(folder.path().join("pictures/a/text.jpg"), "no image").expect("a file");
-    std::fs::write(folder.path().join("pictures/b/deep/0001.tif"), "of another kind").expect("a file");
+    std::fs::write(folder.path().join("pictures/b/deep/0001.tif"), "of another kind")
+        .expect("a file");
     folder
 });
 
@@ -35,7 +42,8 @@ fn run(args: &[&str]) -> std::process::Output {
 }
 
 fn read(features: &str, labels: Option<&str>) -> Features {
-    let features = table::read(&at(features), labels.map(at).as_deref()).unwrap_or_else(|e| panic!("{e}"));
+    let features =
+        table::read(&at(features), labels.map(at).as_deref()).unwrap_or_else(|e| panic!("{e}"));
     assert!(features.values.iter().all(|v| v.is_finite()));
     features
 }
@@ -49,11 +57,15 @@ fn same(a: &[f32], b: &[f32]) -> bool {
 #[test]
 fn both_formats_hold_the_same_features_and_the_labels_of_the_set() {
     let base = ["embed", "--split", "test", "--limit", "200", "--json", "e.json"];
-    let npy = [&base[..], &["--out", "new/f.npy", "--labels", "new/l.npy", "--names", "new/n.txt"]].concat();
+    let npy = [&base[..], &["--out", "new/f.npy", "--labels", "new/l.npy", "--names", "new/n.txt"]]
+        .concat();
     let out = succeeds(&run(&npy));
     assert!(out.contains("200 x 8 features (z) in new/f.npy at "), "{out}");
     let report = json(&at("e.json"));
-    assert_eq!((&report["n"], &report["dim"], &report["features"]), (&200.into(), &8.into(), &"z".into()));
+    assert_eq!(
+        (&report["n"], &report["dim"], &report["features"]),
+        (&200.into(), &8.into(), &"z".into())
+    );
     assert_eq!((&report["data"]["split"], &report["skipped"]), (&"test".into(), &0.into()));
     assert!(report["images_per_s"].as_f64().is_some_and(|rate| rate > 0.0 && rate.is_finite()));
     let names = std::fs::read_to_string(at("new/n.txt")).expect("names");
@@ -67,7 +79,9 @@ fn both_formats_hold_the_same_features_and_the_labels_of_the_set() {
     assert_eq!(read("f.safetensors", None), features);
 
     // Another kind, of another length; and the training set is other images.
-    succeeds(&run(&[&base[..], &["--out", "d.safetensors", "--features", "denoiser:up1.0@11"]].concat()));
+    succeeds(&run(
+        &[&base[..], &["--out", "d.safetensors", "--features", "denoiser:up1.0@11"]].concat()
+    ));
     assert_eq!(read("d.safetensors", None).dim, 16);
     succeeds(&run(&["embed", "--split", "train", "--limit", "200", "--out", "t.safetensors"]));
     assert!(!same(&read("t.safetensors", None).values, &features.values));
@@ -76,12 +90,19 @@ fn both_formats_hold_the_same_features_and_the_labels_of_the_set() {
 #[test]
 fn pictures_of_folders_have_the_features_of_the_same_images_in_the_set() {
     let json_of = |more: &[&str]| {
-        let output = run(&[&["embed", "pictures", "--out", "p.npy", "--json", "p.json"], more].concat());
+        let output =
+            run(&[&["embed", "pictures", "--out", "p.npy", "--json", "p.json"], more].concat());
         (succeeds(&output), json(&at("p.json")))
     };
     let (out, report) = json_of(&["--skip-unreadable"]);
-    assert!(out.contains("150 x 8") && out.contains("; left out: images that can't be read: 2"), "{out}");
-    assert_eq!((&report["n"], &report["skipped"], &report["names"]), (&150.into(), &2.into(), &"p.txt".into()));
+    assert!(
+        out.contains("150 x 8") && out.contains("; left out: images that can't be read: 2"),
+        "{out}"
+    );
+    assert_eq!(
+        (&report["n"], &report["skipped"], &report["names"]),
+        (&150.into(), &2.into(), &"p.txt".into())
+    );
     assert!(report["skipped_first"][0].as_str().is_some_and(|why| why.contains("text.jpg")));
 
     succeeds(&run(&["embed", "--split", "test", "--limit", "150", "--out", "s.safetensors"]));
@@ -91,10 +112,17 @@ fn pictures_of_folders_have_the_features_of_the_same_images_in_the_set() {
     let names = std::fs::read_to_string(at("p.txt")).expect("names");
     let mut order: Vec<usize> = Vec::new();
     for (row, name) in names.lines().enumerate() {
-        let i: usize = Path::new(name).file_stem().and_then(|s| s.to_str()).and_then(|s| s.parse().ok()).expect("a number");
+        let i: usize = Path::new(name)
+            .file_stem()
+            .and_then(|s| s.to_str())
+            .and_then(|s| s.parse().ok())
+            .expect("a number");
         let of = |features: &Features, i: usize| features.values[i * 8..][..8].to_vec();
         assert!(same(&of(&pictures, row), &of(&set, i)), "{name}");
-        assert!(!same(&of(&pictures, row), &of(&set, (i + 1) % PICTURES)), "{name} beside another image");
+        assert!(
+            !same(&of(&pictures, row), &of(&set, (i + 1) % PICTURES)),
+            "{name} beside another image"
+        );
         order.push(i);
     }
     assert_eq!(order.first_chunk(), Some(&[0, 2, 4]));
@@ -111,25 +139,60 @@ fn pictures_of_folders_have_the_features_of_the_same_images_in_the_set() {
 #[test]
 fn mistakes_are_named_and_leave_nothing_behind() {
     let before = std::fs::read_dir(at("pictures/a")).expect("a folder").count();
-    let embed = |more: &[&str]| run(&[&["embed", "--out", "pictures/a/x.npy", "--names", "pictures/a/x.txt"], more].concat());
+    let embed = |more: &[&str]| {
+        run(&[&["embed", "--out", "pictures/a/x.npy", "--names", "pictures/a/x.txt"], more]
+            .concat())
+    };
     // All that can't be read, not the first alone.
-    let list = ["2 of 152 images can't be read", "pictures/a/text.jpg", "pictures/b/deep/0001.tif", "--skip-unreadable"];
+    let list = [
+        "2 of 152 images can't be read",
+        "pictures/a/text.jpg",
+        "pictures/b/deep/0001.tif",
+        "--skip-unreadable",
+    ];
     fails(&embed(&["pictures"]), 1, &list);
-    fails(&embed(&["pictures/a/text.jpg", "--skip-unreadable"]), 1, &["one image can't be read", "text.jpg"]);
+    fails(
+        &embed(&["pictures/a/text.jpg", "--skip-unreadable"]),
+        1,
+        &["one image can't be read", "text.jpg"],
+    );
     std::fs::create_dir_all(at("words")).expect("a folder");
     std::fs::write(at("words/a.txt"), "x").expect("a file");
-    fails(&embed(&["words"]), 1, &["nothing to embed: there are no images, but files that are no images (.txt): 1"]);
+    fails(
+        &embed(&["words"]),
+        1,
+        &["nothing to embed: there are no images, but files that are no images (.txt): 1"],
+    );
     fails(&embed(&["pictures", "gone"]), 1, &["gone", "check the path"]);
     fails(&embed(&["--split", "test", "--limit", "1001"]), 2, &["--limit 1001", "1000 images"]);
-    fails(&embed(&["--split", "test", "--features", "denoiser:up7.0@3"]), 2, &["up7.0", "down0.0, down1.0, middle, up1.0"]);
+    fails(
+        &embed(&["--split", "test", "--features", "denoiser:up7.0@3"]),
+        2,
+        &["up7.0", "down0.0, down1.0, middle, up1.0"],
+    );
     fails(&embed(&["--split", "test", "--features", "denoiser:middle@1001"]), 2, &["1 to 1000"]);
-    fails(&embed(&["--split", "test", "--labels", "l.safetensors"]), 2, &["--labels l.safetensors"]);
-    fails(&embed(&["--split", "test", "--labels", "pictures/a/x.npy"]), 2, &["pictures/a/x.npy", "two things"]);
-    fails(&run(&["embed", "pictures", "--out", "x.csv"]), 2, &["x.csv", ".npy, .safetensors, .npz or .parquet"]);
+    fails(
+        &embed(&["--split", "test", "--labels", "l.safetensors"]),
+        2,
+        &["--labels l.safetensors"],
+    );
+    fails(
+        &embed(&["--split", "test", "--labels", "pictures/a/x.npy"]),
+        2,
+        &["pictures/a/x.npy", "two things"],
+    );
+    fails(
+        &run(&["embed", "pictures", "--out", "x.csv"]),
+        2,
+        &["x.csv", ".npy, .safetensors, .npz or .parquet"],
+    );
     fails(&run(&["embed", "pictures", "--out", "pictures/a/text.jpg/x.npy"]), 1, &["text.jpg"]);
-    for more in
-        [&[][..], &["pictures", "--split", "test"], &["pictures", "--labels", "l.npy"], &["--split", "test", "--features", "y"]]
-    {
+    for more in [
+        &[][..],
+        &["pictures", "--split", "test"],
+        &["pictures", "--labels", "l.npy"],
+        &["--split", "test", "--features", "y"],
+    ] {
         assert_eq!(embed(more).status.code(), Some(2), "{more:?}");
     }
     assert_eq!(std::fs::read_dir(at("pictures/a")).expect("a folder").count(), before);
@@ -137,43 +200,73 @@ fn mistakes_are_named_and_leave_nothing_behind() {
     // Images without classes have no labels to write.
     std::fs::create_dir_all(at("plain")).expect("a folder");
     for i in 0..20 {
-        std::fs::copy(at(&format!("pictures/a/{:04}.png", 2 * i)), at(&format!("plain/{i}.png"))).expect("a copy");
+        std::fs::copy(at(&format!("pictures/a/{:04}.png", 2 * i)), at(&format!("plain/{i}.png")))
+            .expect("a copy");
     }
-    let embed = run(&["embed", "--split", "train", "--data", "plain", "--out", "x.npy", "--labels", "l.npy"]);
+    let embed = run(&[
+        "embed", "--split", "train", "--data", "plain", "--out", "x.npy", "--labels", "l.npy",
+    ]);
     fails(&embed, 1, &["--labels", "plain", "no classes"]);
 }
 
 #[test]
 fn neighbours_of_a_training_image_are_others_and_those_of_its_copy_begin_with_it() {
     let images = soda::data::bundled().expect("the bundled images").train;
-    let pixel = |x, y| image::Rgb([0, 1, 2].map(|c: usize| images.image(5).unwrap()[c * 1024 + (y * 32 + x) as usize]));
+    let pixel = |x, y| {
+        image::Rgb(
+            [0, 1, 2].map(|c: usize| images.image(5).unwrap()[c * 1024 + (y * 32 + x) as usize]),
+        )
+    };
     image::RgbImage::from_fn(32, 32, pixel).save(at("copy.png")).expect("a PNG");
     let near = |more: &[&str]| {
-        let base = ["neighbours", "train:5", "copy.png", "test:3", "-k", "4", "--out", "n.png", "--json", "n.json"];
+        let base = [
+            "neighbours",
+            "train:5",
+            "copy.png",
+            "test:3",
+            "-k",
+            "4",
+            "--out",
+            "n.png",
+            "--json",
+            "n.json",
+        ];
         succeeds(&run(&[&base[..], more].concat()));
         (json(&at("n.json")), image::open(at("n.png")).expect("a PNG").into_rgb8())
     };
     let (report, picture) = near(&[]);
     let rows = report["queries"].as_array().expect("rows");
-    assert_eq!((rows.len(), &rows[1]["query"], &rows[1]["class"]), (3, &"copy.png".into(), &serde_json::Value::Null));
+    assert_eq!(
+        (rows.len(), &rows[1]["query"], &rows[1]["class"]),
+        (3, &"copy.png".into(), &serde_json::Value::Null)
+    );
     let list = |row: usize| rows[row]["neighbours"].as_array().expect("neighbours").clone();
     assert_eq!(list(1)[0]["image"], "train:5");
     assert!(list(1)[0]["distance"].as_f64().is_some_and(|d| d < 1e-2), "{}", list(1)[0]);
     // The others of the copy are those of the image, which isn't among its own.
     assert_eq!(list(0)[..3], list(1)[1..]);
     for row in 0..3 {
-        let distances: Vec<f64> = list(row).iter().map(|n| n["distance"].as_f64().expect("a distance")).collect();
+        let distances: Vec<f64> =
+            list(row).iter().map(|n| n["distance"].as_f64().expect("a distance")).collect();
         assert!(
-            distances.len() == 4 && distances.is_sorted() && distances.iter().all(|d| (0.0..=2.0).contains(d)),
+            distances.len() == 4
+                && distances.is_sorted()
+                && distances.iter().all(|d| (0.0..=2.0).contains(d)),
             "{distances:?}"
         );
-        let class = |n: &serde_json::Value| soda::data::CLASSES[n["label"].as_u64().expect("a label") as usize];
+        let class = |n: &serde_json::Value| {
+            soda::data::CLASSES[n["label"].as_u64().expect("a label") as usize]
+        };
         assert!(list(row).iter().all(|n| n["class"] == class(n)));
     }
     assert!(picture.width() > 5 * 96 && picture.height() > 3 * 96);
 
     // The cache gives the same answer, also where it is damaged; other features are others.
-    let cached: Vec<_> = std::fs::read_dir(at("cache/soda/features")).expect("a cache").flatten().map(|e| e.path()).collect();
+    let cached: Vec<_> = std::fs::read_dir(at("cache/soda/features"))
+        .expect("a cache")
+        .flatten()
+        .map(|e| e.path())
+        .collect();
     assert_eq!(near(&[]).0["queries"], report["queries"]);
     cached.iter().for_each(|path| std::fs::write(path, "damaged").expect("a file"));
     assert_eq!(near(&[]).0["queries"], report["queries"]);
@@ -190,17 +283,27 @@ fn neighbours_of_a_training_image_are_others_and_those_of_its_copy_begin_with_it
 #[test]
 fn a_map_is_drawn_and_measured_both_ways() {
     let map = |more: &[&str]| {
-        let out = succeeds(&run(&[&["map", "--limit", "120", "--out", "map.png", "--json", "map.json"], more].concat()));
+        let out = succeeds(&run(&[
+            &["map", "--limit", "120", "--out", "map.png", "--json", "map.json"],
+            more,
+        ]
+        .concat()));
         (out, json(&at("map.json")), image::open(at("map.png")).expect("a PNG").into_rgb8())
     };
     let (out, tsne, drawn) = map(&[]);
     assert!(out.contains("z of 120 test images, t-SNE, perplexity 30"), "{out}");
     let points = tsne["points"].as_array().expect("points");
-    let place = |p: &serde_json::Value| [&p[0], &p[1]].map(|v| v.as_f64().filter(|v| v.is_finite()).expect("a place"));
+    let place = |p: &serde_json::Value| {
+        [&p[0], &p[1]].map(|v| v.as_f64().filter(|v| v.is_finite()).expect("a place"))
+    };
     assert_eq!((points.len(), tsne["labels"].as_array().map(Vec::len)), (120, Some(120)));
     points.iter().for_each(|p| drop(place(p).to_vec()));
     let kept = |report: &serde_json::Value| report["preserved"].as_f64().expect("a share");
-    assert!(kept(&tsne) > 2.0 * tsne["preserved_by_chance"].as_f64().expect("a share"), "{}", kept(&tsne));
+    assert!(
+        kept(&tsne) > 2.0 * tsne["preserved_by_chance"].as_f64().expect("a share"),
+        "{}",
+        kept(&tsne)
+    );
     // Once more it is the same map.
     let (_, again, drawn_again) = map(&[]);
     assert_eq!((&again["points"], drawn_again), (&tsne["points"], drawn.clone()));
@@ -209,10 +312,20 @@ fn a_map_is_drawn_and_measured_both_ways() {
     assert!(drawn_pca != drawn && pca["perplexity"].is_null() && kept(&pca) <= 100.0);
     // Both sets at once, and the images themselves.
     let (out, all, drawn_all) = map(&["--split", "all", "--thumbnails", "--method", "pca"]);
-    assert!(out.contains("60 test and 60 training images") && out.contains("of 120 images as thumbnails"), "{out}");
+    assert!(
+        out.contains("60 test and 60 training images")
+            && out.contains("of 120 images as thumbnails"),
+        "{out}"
+    );
     let names = all["images"].as_array().expect("names");
-    assert_eq!((names.len(), &names[0], &names[119]), (120, &"test:0".into(), &"train:4916".into()));
-    assert!(all["thumbnails"].as_u64().is_some_and(|n| (5..=120).contains(&n)) && tsne["thumbnails"].is_null());
+    assert_eq!(
+        (names.len(), &names[0], &names[119]),
+        (120, &"test:0".into(), &"train:4916".into())
+    );
+    assert!(
+        all["thumbnails"].as_u64().is_some_and(|n| (5..=120).contains(&n))
+            && tsne["thumbnails"].is_null()
+    );
     assert!(drawn_all.width() > drawn.width(), "a larger frame, for pictures");
     assert_eq!((&all["data"]["split"], &tsne["data"]["split"]), (&"all".into(), &"test".into()));
     fails(&run(&["map", "--limit", "9"]), 2, &["--limit 9", "at least 10"]);
@@ -225,14 +338,32 @@ fn a_map_of_a_small_folder_shows_all_of_its_images() {
     let folder = at("small");
     std::fs::create_dir_all(&folder).expect("a folder");
     for i in 0..30 {
-        std::fs::copy(at(&format!("pictures/a/{:04}.png", 2 * i)), folder.join(format!("{i}.png"))).expect("a copy");
+        std::fs::copy(at(&format!("pictures/a/{:04}.png", 2 * i)), folder.join(format!("{i}.png")))
+            .expect("a copy");
     }
     let map = |more: &[&str]| {
-        run(&[&["map", "--data", "small", "--method", "pca", "--out", "small.png", "--json", "small.json"], more].concat())
+        run(&[
+            &[
+                "map",
+                "--data",
+                "small",
+                "--method",
+                "pca",
+                "--out",
+                "small.png",
+                "--json",
+                "small.json",
+            ],
+            more,
+        ]
+        .concat())
     };
     let out = succeeds(&map(&[]));
     assert!(out.contains("3 test and 27 training images"), "{out}");
-    assert_eq!((&json(&at("small.json"))["n"], &json(&at("small.json"))["data"]["split"]), (&30.into(), &"all".into()));
+    assert_eq!(
+        (&json(&at("small.json"))["n"], &json(&at("small.json"))["data"]["split"]),
+        (&30.into(), &"all".into())
+    );
     succeeds(&map(&["--split", "train"]));
     assert_eq!(json(&at("small.json"))["n"], 27);
     fails(&map(&["--split", "test"]), 2, &["--split test: 3 images", "at least 10"]);
@@ -241,44 +372,83 @@ fn a_map_of_a_small_folder_shows_all_of_its_images() {
 #[test]
 fn whitened_z_is_that_of_the_training_images_whether_it_is_stored_or_not() {
     let embed = |out: &str, more: &[&str], from: [&str; 2]| {
-        let base = ["embed", "--split", "train", "--device", "cpu", "--out", out, "--json", "w.json"];
+        let base =
+            ["embed", "--split", "train", "--device", "cpu", "--out", out, "--json", "w.json"];
         let out = succeeds(&soda(FOLDER.path(), &[&base[..], more, &from].concat()));
         (out, json(&at("w.json")))
     };
     let own = ["--run", "run"];
     let (out, report) = embed("white.npy", &["--whiten", "--labels", "l.npy"], own);
-    assert!(out.contains("features (z, whitened) in white.npy") && report["whitened"] == true, "{out}");
+    assert!(
+        out.contains("features (z, whitened) in white.npy") && report["whitened"] == true,
+        "{out}"
+    );
     let stats = |name: &str| {
         let features = read(name, Some("l.npy"));
         soda::eval::latent::statistics(&features.values, features.dim).expect("statistics")
     };
     // A run of two steps may leave directions that hold nothing.
     let variances = stats("white.npy").variance;
-    assert!(variances[..4].iter().all(|v| (v - 1.0).abs() < 1e-2) && variances.iter().all(|v| *v < 1.01), "{variances:?}");
+    assert!(
+        variances[..4].iter().all(|v| (v - 1.0).abs() < 1e-2)
+            && variances.iter().all(|v| *v < 1.01),
+        "{variances:?}"
+    );
     embed("plain.npy", &[], own);
     assert!(stats("plain.npy").variance.iter().any(|v| (v - 1.0).abs() > 0.1));
 
     // Stored with the weights, and so for images of which there are no training images.
-    let export =
-        ["export", "--run", "run", "--device", "cpu", "--whiten", "--half", "--out", "white.safetensors", "--json", "e.json"];
+    let export = [
+        "export",
+        "--run",
+        "run",
+        "--device",
+        "cpu",
+        "--whiten",
+        "--half",
+        "--out",
+        "white.safetensors",
+        "--json",
+        "e.json",
+    ];
     succeeds(&soda(FOLDER.path(), &export));
     assert_eq!(json(&at("e.json"))["whitening"], true);
     embed("stored.npy", &["--whiten"], ["--weights", "white.safetensors"]);
     let variances = stats("stored.npy").variance;
-    assert!(variances[..4].iter().all(|v| (v - 1.0).abs() < 1e-2) && variances.iter().all(|v| *v < 1.01), "{variances:?}");
+    assert!(
+        variances[..4].iter().all(|v| (v - 1.0).abs() < 1e-2)
+            && variances.iter().all(|v| *v < 1.01),
+        "{variances:?}"
+    );
     // Nothing is taken from images: the stored matrix is what is applied.
-    let weights = soda::model::weights::WeightsFile::open(&at("white.safetensors")).expect("weights");
-    let whitening =
-        soda::eval::whitening::Whitening::of_tensors(&weights.more, 8, &weights.path).expect("whole").expect("stored");
+    let weights =
+        soda::model::weights::WeightsFile::open(&at("white.safetensors")).expect("weights");
+    let whitening = soda::eval::whitening::Whitening::of_tensors(&weights.more, 8, &weights.path)
+        .expect("whole")
+        .expect("stored");
     embed("half.npy", &[], ["--weights", "white.safetensors"]);
-    assert!(same(&whitening.apply(&read("half.npy", Some("l.npy")).values), &read("stored.npy", Some("l.npy")).values));
+    assert!(same(
+        &whitening.apply(&read("half.npy", Some("l.npy")).values),
+        &read("stored.npy", Some("l.npy")).values
+    ));
     // It stays where the file is exported again, and what has none is as before.
     succeeds(&soda(
         FOLDER.path(),
-        &["export", "--weights", "white.safetensors", "--out", "again.safetensors", "--json", "e.json"],
+        &[
+            "export",
+            "--weights",
+            "white.safetensors",
+            "--out",
+            "again.safetensors",
+            "--json",
+            "e.json",
+        ],
     ));
     assert_eq!(json(&at("e.json"))["whitening"], true);
-    succeeds(&soda(FOLDER.path(), &["export", "--run", "run", "--out", "bare.safetensors", "--json", "e.json"]));
+    succeeds(&soda(
+        FOLDER.path(),
+        &["export", "--run", "run", "--out", "bare.safetensors", "--json", "e.json"],
+    ));
     assert_eq!(json(&at("e.json"))["whitening"], false);
 }
 
@@ -289,7 +459,8 @@ type Row = (String, Option<String>, Option<i32>, Option<String>, Vec<f32>);
 fn rows(file: &str) -> Vec<Row> {
     use parquet::file::reader::{FileReader, SerializedFileReader};
     use parquet::record::Field;
-    let reader = SerializedFileReader::new(std::fs::File::open(at(file)).expect("there")).expect("a Parquet file");
+    let reader = SerializedFileReader::new(std::fs::File::open(at(file)).expect("there"))
+        .expect("a Parquet file");
     let text = |field: &Field| match field {
         Field::Str(text) => Some(text.clone()),
         _ => None,
@@ -298,16 +469,27 @@ fn rows(file: &str) -> Vec<Row> {
         let fields: Vec<&Field> = row.get_column_iter().map(|(_, field)| field).collect();
         let label = if let Field::Int(label) = fields[2] { Some(*label) } else { None };
         let Field::ListInternal(list) = fields[4] else { panic!("no list: {:?}", fields[4]) };
-        let number = |field: &Field| if let Field::Float(number) = field { *number } else { panic!("no float: {field}") };
-        (text(fields[0]).expect("a name"), text(fields[1]), label, text(fields[3]), list.elements().iter().map(number).collect())
+        let number = |field: &Field| {
+            if let Field::Float(number) = field { *number } else { panic!("no float: {field}") }
+        };
+        (
+            text(fields[0]).expect("a name"),
+            text(fields[1]),
+            label,
+            text(fields[3]),
+            list.elements().iter().map(number).collect(),
+        )
     };
     reader.get_row_iter(None).expect("rows").map(|found| row(found.expect("a row"))).collect()
 }
 
-/// The arrays of a `.npz` file, by name, as their bytes; each has the checksum that the archive says.
+/// The arrays of a `.npz` file, by name, as their bytes; each has the checksum that the archive
+/// says.
 fn arrays(file: &str) -> std::collections::HashMap<String, Vec<u8>> {
-    let (bytes, mut at_byte, mut found) = (std::fs::read(at(file)).expect("there"), 0, std::collections::HashMap::new());
-    let number = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes")) as usize;
+    let (bytes, mut at_byte, mut found) =
+        (std::fs::read(at(file)).expect("there"), 0, std::collections::HashMap::new());
+    let number =
+        |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes")) as usize;
     while bytes[at_byte..].starts_with(b"PK\x03\x04") {
         let (size, name) = (number(at_byte + 18), number(at_byte + 26) & 0xffff);
         let start = at_byte + 30 + name;
@@ -346,26 +528,35 @@ fn tables_hold_names_labels_and_classes_beside_the_features() {
     std::fs::write(at("label_of_npz.npy"), &found["label.npy"]).expect("written");
     let again = read("z_of_npz.npy", Some("label_of_npz.npy"));
     assert!(again.labels == plain.labels && same(&again.values, &plain.values));
-    assert!(found["name.npy"].starts_with(b"\x93NUMPY") && String::from_utf8_lossy(&found["name.npy"]).contains("'<U7'"));
+    assert!(
+        found["name.npy"].starts_with(b"\x93NUMPY")
+            && String::from_utf8_lossy(&found["name.npy"]).contains("'<U7'")
+    );
 
     // Files have no labels, and names of their own: none is written beside the table.
     succeeds(&run(&["embed", "pictures", "--skip-unreadable", "--out", "files.parquet"]));
     let table = rows("files.parquet");
     assert_eq!(table.len(), PICTURES);
-    assert!(
-        table
-            .iter()
-            .all(|(name, split, label, class, _)| { name.ends_with(".png") && (split, label, class) == (&None, &None, &None) })
-    );
+    assert!(table.iter().all(|(name, split, label, class, _)| {
+        name.ends_with(".png") && (split, label, class) == (&None, &None, &None)
+    }));
     assert!(!at("files.txt").exists());
-    fails(&run(&["embed", "pictures", "--out", "p.csv"]), 2, &["p.csv", ".npy, .safetensors, .npz or .parquet"]);
+    fails(
+        &run(&["embed", "pictures", "--out", "p.csv"]),
+        2,
+        &["p.csv", ".npy, .safetensors, .npz or .parquet"],
+    );
 }
 
 #[test]
 fn normalised_rows_have_length_1_and_the_same_directions() {
     let base = ["embed", "--split", "test", "--limit", "20"];
     succeeds(&run(&[&base[..], &["--out", "length.safetensors"]].concat()));
-    succeeds(&run(&[&base[..], &["--normalise", "--out", "one.safetensors", "--json", "one.json"]].concat()));
+    succeeds(&run(&[
+        &base[..],
+        &["--normalise", "--out", "one.safetensors", "--json", "one.json"],
+    ]
+    .concat()));
     assert_eq!(json(&at("one.json"))["normalised"], true);
     let (plain, one) = (read("length.safetensors", None), read("one.safetensors", None));
     for (plain, one) in plain.values.chunks(8).zip(one.values.chunks(8)) {
@@ -377,7 +568,9 @@ fn normalised_rows_have_length_1_and_the_same_directions() {
 
 #[test]
 fn shards_are_made_once_and_merged_into_the_whole() {
-    let embed = |args: &[&str]| run(&[&["embed", "pictures", "--skip-unreadable", "--out", "s/z.parquet"], args].concat());
+    let embed = |args: &[&str]| {
+        run(&[&["embed", "pictures", "--skip-unreadable", "--out", "s/z.parquet"], args].concat())
+    };
     let merge = |out: &str| soda(FOLDER.path(), &["embed", "--merge", "--out", out]);
     succeeds(&run(&["embed", "pictures", "--skip-unreadable", "--out", "whole.parquet"]));
     std::fs::create_dir_all(at("s")).expect("a folder");
@@ -391,13 +584,18 @@ fn shards_are_made_once_and_merged_into_the_whole() {
     assert!(third.abs_diff(PICTURES as u64 / 3) <= 2, "{third}");
     assert_eq!(manifest["weights_sha256"].as_str().map(str::len), Some(64));
     fails(&merge("s/z.parquet"), 1, &["z.0-of-3.parquet is missing", "--shard 0/3"]);
-    let before = std::fs::metadata(at("s/z.1-of-3.parquet")).expect("there").modified().expect("a time");
+    let before =
+        std::fs::metadata(at("s/z.1-of-3.parquet")).expect("there").modified().expect("a time");
     let output = embed(&["--shard", "all/3", "--json", "s/all.json"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     succeeds(&output);
     assert!(said.contains(&format!("shard 1 of 3 is there already: {third} rows")), "{said}");
     assert_eq!(json(&at("s/all.json"))["n"], PICTURES);
-    assert_eq!(std::fs::metadata(at("s/z.1-of-3.parquet")).expect("there").modified().expect("a time"), before, "made once");
+    assert_eq!(
+        std::fs::metadata(at("s/z.1-of-3.parquet")).expect("there").modified().expect("a time"),
+        before,
+        "made once"
+    );
     let out = succeeds(&merge("s/z.parquet"));
     assert!(out.contains("150 rows of 3 shards"), "{out}");
     let sorted = |file: &str| {
@@ -426,10 +624,15 @@ fn shards_are_made_once_and_merged_into_the_whole() {
     fails(&merge("s/z.parquet"), 1, &["z.2-of-3.parquet is missing or not finished"]);
     std::fs::write(at("s/z.2-of-3.json"), "{\"shard\": 2}").expect("written");
     fails(&merge("s/z.parquet"), 1, &["z.2-of-3.json is no shard's JSON"]);
-    let other =
-        std::fs::read_to_string(at("s/kept")).expect("there").replace("\"weights_sha256\": \"", "\"weights_sha256\": \"0");
+    let other = std::fs::read_to_string(at("s/kept"))
+        .expect("there")
+        .replace("\"weights_sha256\": \"", "\"weights_sha256\": \"0");
     std::fs::write(at("s/z.2-of-3.json"), other).expect("written");
-    fails(&merge("s/z.parquet"), 1, &["z.0-of-3.parquet and", "z.2-of-3.parquet differ in weights"]);
+    fails(
+        &merge("s/z.parquet"),
+        1,
+        &["z.0-of-3.parquet and", "z.2-of-3.parquet differ in weights"],
+    );
 
     // No table, under its own digest.
     std::fs::write(at("s/z.2-of-3.parquet"), "PAR1 not a table PAR1").expect("written");
@@ -456,13 +659,21 @@ fn shards_are_made_once_and_merged_into_the_whole() {
     succeeds(&part("0/2"));
     few(0);
     succeeds(&part("1/2"));
-    fails(&merge("s/f.parquet"), 1, &["f.0-of-2.parquet and", "f.1-of-2.parquet were made from other files"]);
+    fails(
+        &merge("s/f.parquet"),
+        1,
+        &["f.0-of-2.parquet and", "f.1-of-2.parquet were made from other files"],
+    );
     succeeds(&run(&["embed", "few", "--out", "s/f.parquet", "--shard", "0/3"]));
     fails(&merge("s/f.parquet"), 1, &["shards of 2", "and of 3"]);
 
     fails(&embed(&["--shard", "3/3"]), 2, &["3/16"]);
     fails(&embed(&["--shard", "auto"]), 2, &["no scheduler", "--shard 0/4"]);
-    fails(&run(&["embed", "pictures", "--shard", "0/2", "--out", "z.npy"]), 2, &["shards are Parquet files"]);
+    fails(
+        &run(&["embed", "pictures", "--shard", "0/2", "--out", "z.npy"]),
+        2,
+        &["shards are Parquet files"],
+    );
     let mut array = program(FOLDER.path());
     array.args([
         "embed",
@@ -484,7 +695,10 @@ fn shards_are_made_once_and_merged_into_the_whole() {
         ("SLURM_ARRAY_TASK_MAX", "2"),
     ]);
     let output = array.output().expect("the program starts");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("shard 1 of 2, by Slurm's array (SLURM_ARRAY_TASK_ID)"));
+    assert!(
+        String::from_utf8_lossy(&output.stderr)
+            .contains("shard 1 of 2, by Slurm's array (SLURM_ARRAY_TASK_ID)")
+    );
     succeeds(&output);
     assert!(at("s/a.1-of-2.parquet").exists());
 }

@@ -1,4 +1,5 @@
-//! Images of other sides than 32: every command at them, what recipes may say, and that 32 is what it was.
+//! Images of other sides than 32: every command at them, what recipes may say, and that 32 is what
+//! it was.
 
 use crate::common::program::{fails, json, soda, succeeds, text, train};
 use burn::tensor::{Device, Tensor};
@@ -22,10 +23,13 @@ fn pictures(folder: &Path) {
         let place = folder.join("pictures").join(if i % 2 == 0 { "a" } else { "b" });
         std::fs::create_dir_all(&place).expect("a folder");
         let pixel = |x: u32, y: u32| {
-            let value = |salt: u32| ((x * (3 + i % 7) + y * (5 + salt) + i * 37 + salt * 90) % 256) as u8;
+            let value =
+                |salt: u32| ((x * (3 + i % 7) + y * (5 + salt) + i * 37 + salt * 90) % 256) as u8;
             image::Rgb([value(0), value(1), if i % 2 == 0 { 20 } else { 220 }])
         };
-        image::RgbImage::from_fn(90, 72, pixel).save(place.join(format!("{i:03}.png"))).expect("a PNG");
+        image::RgbImage::from_fn(90, 72, pixel)
+            .save(place.join(format!("{i:03}.png")))
+            .expect("a PNG");
     }
 }
 
@@ -39,12 +43,14 @@ fn picture(path: &Path) -> image::RgbImage {
     image::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).into_rgb8()
 }
 
-/// Trains two steps with `sets` on the pictures of a folder; that and all that follows happens there.
+/// Trains two steps with `sets` on the pictures of a folder; that and all that follows happens
+/// there.
 fn trained(sides: [usize; 3], sets: &[&str]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     pictures(folder.path());
     let keys = ["data.side", "data.source.side", "data.target.side"];
-    let sides: Vec<String> = keys.iter().zip(sides).map(|(key, side)| format!("{key}={side}")).collect();
+    let sides: Vec<String> =
+        keys.iter().zip(sides).map(|(key, side)| format!("{key}={side}")).collect();
     let mut more = vec!["--run", "run", "--data", "pictures"];
     for set in sides.iter().map(String::as_str).chain(sets.iter().copied()) {
         more.extend(["--set", set]);
@@ -56,10 +62,14 @@ fn trained(sides: [usize; 3], sets: &[&str]) -> tempfile::TempDir {
     folder
 }
 
-/// What every command has to do with weights of any side; `[source, target]` are the sides that they must carry.
+/// What every command has to do with weights of any side; `[source, target]` are the sides that
+/// they must carry.
 fn commands_work(folder: &Path, side: usize, [source, target]: [usize; 2]) {
     let run = |args: &[&str]| {
-        let output = soda(folder, &[args, &["--run", "run", "--data", "pictures", "--device", "cpu"]].concat());
+        let output = soda(
+            folder,
+            &[args, &["--run", "run", "--data", "pictures", "--device", "cpu"]].concat(),
+        );
         succeeds(&output)
     };
     let wanted = [("side", side), ("source_side", source), ("target_side", target)];
@@ -72,7 +82,10 @@ fn commands_work(folder: &Path, side: usize, [source, target]: [usize; 2]) {
     run(&["embed", "--split", "test", "--out", "z.safetensors", "--json", "z.json"]);
     carries("z.safetensors");
     let report = json(&folder.join("z.json"));
-    assert_eq!((&report["n"], &report["dim"], &report["side"]), (&24.into(), &8.into(), &side.into()));
+    assert_eq!(
+        (&report["n"], &report["dim"], &report["side"]),
+        (&24.into(), &8.into(), &side.into())
+    );
     run(&["embed", "pictures/a", "--features", "denoiser:up0.0@300", "--out", "up.npy"]);
 
     // Pictures show images at their own side, enlarged where they are small.
@@ -85,7 +98,9 @@ fn commands_work(folder: &Path, side: usize, [source, target]: [usize; 2]) {
     let matrix = picture(&folder.join("m.png"));
     assert!(matrix.width() as usize >= 3 * shown(96) && matrix.height() as usize >= 3 * shown(96));
     run(&["sample", "-n", "4", "--components", "2", "--out", "s.png", "--json", "s.json"]);
-    assert!(json(&folder.join("s.json"))["nearest_train"]["mean"].as_f64().is_some_and(|v| v > 0.0));
+    assert!(
+        json(&folder.join("s.json"))["nearest_train"]["mean"].as_f64().is_some_and(|v| v > 0.0)
+    );
     assert!(picture(&folder.join("s.png")).width() as usize >= 4 * shown(64));
 
     run(&["export", "--half", "--out", "half.safetensors", "--json", "half.json"]);
@@ -96,7 +111,17 @@ fn commands_work(folder: &Path, side: usize, [source, target]: [usize; 2]) {
 
 /// The page about the run has all its parts.
 fn report_is_whole(folder: &Path) {
-    let args = ["report", "--run", "run", "--data", "pictures", "--device", "cpu", "--json", "report.json"];
+    let args = [
+        "report",
+        "--run",
+        "run",
+        "--data",
+        "pictures",
+        "--device",
+        "cpu",
+        "--json",
+        "report.json",
+    ];
     succeeds(&soda(folder, &args));
     let html = std::fs::read_to_string(folder.join("run/report.html")).expect("the page");
     assert_eq!(json(&folder.join("report.json"))["missing"], serde_json::json!([]));
@@ -114,23 +139,30 @@ fn two_steps_and_every_command_at_40() {
 
 #[test]
 fn two_steps_and_every_command_at_64_with_torchvisions_stem() {
-    let sets = ["model.encoder.stem=7x7", "model.unet.multipliers=[1,2,2,2]", "model.unet.attention=[16]"];
+    let sets =
+        ["model.encoder.stem=7x7", "model.unet.multipliers=[1,2,2,2]", "model.unet.attention=[16]"];
     let folder = trained([64, 0, 0], &sets);
     commands_work(folder.path(), 64, [64, 64]);
     report_is_whole(folder.path());
 }
 
-/// The recipes for images of one's own, at every side that docs/training.md names: their networks go together, and `soda train` ends two
-/// steps of the smallest networks like them.
+/// The recipes for images of one's own, at every side that docs/training.md names: their networks
+/// go together, and `soda train` ends two steps of the smallest networks like them.
 #[test]
 fn the_recipes_for_own_images_take_96_and_128_pixels() {
     for name in ["tiny64", "folder64"] {
         for side in [64, 96, 128] {
             let set = [format!("data.side={side}")];
             let config = Config::named(Path::new(name), &set).expect("a recipe");
-            // tiny64's encoder sees as many pixels as that of the shipped weights, from which it can start.
-            let (stem, source) = if name == "tiny64" { (Stem::Conv3x3, 32) } else { (Stem::Conv7x7, side) };
-            assert_eq!((config.data.side, config.model.sides), (side, Sides { source, target: side }), "{name}");
+            // tiny64's encoder sees as many pixels as that of the shipped weights, from which it
+            // can start.
+            let (stem, source) =
+                if name == "tiny64" { (Stem::Conv3x3, 32) } else { (Stem::Conv7x7, side) };
+            assert_eq!(
+                (config.data.side, config.model.sides),
+                (side, Sides { source, target: side }),
+                "{name}"
+            );
             assert_eq!(config.model.encoder.stem, stem, "{name}");
             // 96, 48, 24 and 12 have no stage of 16 pixels.
             let unused = if name == "folder64" && side == 96 { vec![16] } else { vec![] };
@@ -154,12 +186,29 @@ fn the_recipes_for_own_images_take_96_and_128_pixels() {
             "sample.steps=2",
         ];
         let run = format!("run{side}");
-        let mut args = vec!["train", "--config", "tiny64", "--device", "cpu", "--data", "pictures", "--run", &run];
+        let mut args = vec![
+            "train", "--config", "tiny64", "--device", "cpu", "--data", "pictures", "--run", &run,
+        ];
         small.iter().for_each(|set| args.extend(["--set", set]));
         succeeds(&soda(folder.path(), &args));
-        let reconstructed = ["reconstruct", "-n", "1", "--run", &run, "--device", "cpu", "--data", "pictures", "--out", "r.png"];
+        let reconstructed = [
+            "reconstruct",
+            "-n",
+            "1",
+            "--run",
+            &run,
+            "--device",
+            "cpu",
+            "--data",
+            "pictures",
+            "--out",
+            "r.png",
+        ];
         succeeds(&soda(folder.path(), &reconstructed));
-        assert!(picture(&folder.path().join("r.png")).height() > 2 * side.parse::<u32>().expect("a number"));
+        assert!(
+            picture(&folder.path().join("r.png")).height()
+                > 2 * side.parse::<u32>().expect("a number")
+        );
     }
 }
 
@@ -167,7 +216,12 @@ fn the_recipes_for_own_images_take_96_and_128_pixels() {
 fn the_views_may_have_sides_of_their_own() {
     let folder = trained([64, 48, 24], &["model.unet.attention=[12]"]);
     commands_work(folder.path(), 64, [48, 24]);
-    let run = |args: &[&str]| soda(folder.path(), &[args, &["--run", "run", "--data", "pictures", "--device", "cpu"]].concat());
+    let run = |args: &[&str]| {
+        soda(
+            folder.path(),
+            &[args, &["--run", "run", "--data", "pictures", "--device", "cpu"]].concat(),
+        )
+    };
     for args in [
         &["invert", "test:0", "pictures/b/001.png"][..],
         &["interpolate", "test:0", "test:1", "-n", "3", "--invert"],
@@ -186,7 +240,10 @@ fn a_view_is_drawn_in_pixels_of_the_images_own_side() {
     let sets = ["model.unet.view_conditioning=true", "data.views=conditioned"];
     let folder = trained([48, 32, 16], &sets);
     let view = |crop: &str| {
-        let args = ["view", "test:0", "--crop", crop, "--run", "run", "--data", "pictures", "--device", "cpu"];
+        let args = [
+            "view", "test:0", "--crop", crop, "--run", "run", "--data", "pictures", "--device",
+            "cpu",
+        ];
         soda(folder.path(), &args)
     };
     succeeds(&view("24,0,24,48"));
@@ -196,30 +253,52 @@ fn a_view_is_drawn_in_pixels_of_the_images_own_side() {
 #[test]
 fn cifar_is_resampled_to_the_recipes_side_and_training_says_so() {
     let folder = tempfile::tempdir().expect("a folder");
-    let output = train(folder.path(), &["--run", "run", "--data", "bundled", "--set", "data.side=40"]);
+    let output =
+        train(folder.path(), &["--run", "run", "--data", "bundled", "--set", "data.side=40"]);
     succeeds(&output);
     let said = text(&output.stderr);
     assert!(said.contains("resampled from 32 x 32 to 40 x 40 pixels"), "{said}");
     // An attention that no stage has (16 is of stage 1 at 32) is no silent loss.
-    let output = train(folder.path(), &["--run", "b", "--set", "data.side=40", "--set", "model.unet.attention=[16]"]);
+    let output = train(
+        folder.path(),
+        &["--run", "b", "--set", "data.side=40", "--set", "model.unet.attention=[16]"],
+    );
     succeeds(&output);
     let said = text(&output.stderr);
     assert!(said.contains("no stage of the denoiser has feature maps of 16 x 16 pixels"), "{said}");
     // Weights of one side go on at another, with the same stages under attention alone.
-    let from = ["--run", "c", "--set", "data.side=48", "--from", "run/checkpoints/step_2/ema.safetensors"];
+    let from =
+        ["--run", "c", "--set", "data.side=48", "--from", "run/checkpoints/step_2/ema.safetensors"];
     succeeds(&train(folder.path(), &from));
-    assert_eq!(metadata(&folder.path().join("c/checkpoints/step_2/ema.safetensors"))["source_side"], "48");
+    assert_eq!(
+        metadata(&folder.path().join("c/checkpoints/step_2/ema.safetensors"))["source_side"],
+        "48"
+    );
     let other = [&from[..], &["--set", "model.unet.attention=[24]"]].concat();
-    fails(&train(folder.path(), &[&other[..], &["--run", "d"]].concat()[2..]), 2, &["stages with attention"]);
+    fails(
+        &train(folder.path(), &[&other[..], &["--run", "d"]].concat()[2..]),
+        2,
+        &["stages with attention"],
+    );
 }
 
 #[test]
 fn an_exported_encoder_for_another_side_has_batch_norm_statistics_of_that_side() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
-    succeeds(&train(at, &["--run", "run", "--set", "data.source.side=24", "--set", "data.target.side=24"]));
+    succeeds(&train(
+        at,
+        &["--run", "run", "--set", "data.source.side=24", "--set", "data.target.side=24"],
+    ));
     let export = |out: &str, more: &[&str]| {
-        soda(at, &[&["export", "--run", "run", "--device", "cpu", "--out", out, "--json", "e.json"], more].concat())
+        soda(
+            at,
+            &[
+                &["export", "--run", "run", "--device", "cpu", "--out", out, "--json", "e.json"],
+                more,
+            ]
+            .concat(),
+        )
     };
     let larger = ["--set", "data.source.side=32", "--set", "data.target.side=32"];
     succeeds(&export("same.safetensors", &[]));
@@ -227,15 +306,29 @@ fn an_exported_encoder_for_another_side_has_batch_norm_statistics_of_that_side()
     succeeds(&export("target.safetensors", &["--set", "data.target.side=32"]));
     let open = |name: &str| WeightsFile::open(&at.join(name)).expect("weights");
     assert_eq!(open("larger.safetensors").config.model.sides, Sides { source: 32, target: 32 });
-    let tensors = |name: &str| weights::read(&at.join(name)).expect("a file").0.into_iter().collect::<Vec<_>>();
+    let tensors = |name: &str| {
+        weights::read(&at.join(name)).expect("a file").0.into_iter().collect::<Vec<_>>()
+    };
     let changed = |a: &str, b: &str| {
-        let b: HashMap<_, _> = tensors(b).into_iter().map(|(name, _, values)| (name, values)).collect();
-        tensors(a).into_iter().filter(|(name, _, values)| b[name] != *values).map(|(name, ..)| name).collect::<Vec<_>>()
+        let b: HashMap<_, _> =
+            tensors(b).into_iter().map(|(name, _, values)| (name, values)).collect();
+        tensors(a)
+            .into_iter()
+            .filter(|(name, _, values)| b[name] != *values)
+            .map(|(name, ..)| name)
+            .collect::<Vec<_>>()
     };
     let other = changed("same.safetensors", "larger.safetensors");
-    assert!(!other.is_empty() && other.iter().all(|name| parameters::is_statistic(name)), "{other:?}");
-    assert!(changed("same.safetensors", "target.safetensors").is_empty(), "the encoder's images are the same");
-    // They are those of images at that side: under them the stem's normalised outputs have mean 0 and variance 1, roughly.
+    assert!(
+        !other.is_empty() && other.iter().all(|name| parameters::is_statistic(name)),
+        "{other:?}"
+    );
+    assert!(
+        changed("same.safetensors", "target.safetensors").is_empty(),
+        "the encoder's images are the same"
+    );
+    // They are those of images at that side: under them the stem's normalised outputs have mean 0
+    // and variance 1, roughly.
     let statistics = |name: &str, which: &str| {
         let found = tensors(name).into_iter().find(|(own, ..)| own == which);
         found.unwrap_or_else(|| panic!("no {which}")).2
@@ -248,7 +341,9 @@ fn an_exported_encoder_for_another_side_has_batch_norm_statistics_of_that_side()
 
 fn recipe(sets: &[&str]) -> Result<Config, String> {
     let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
-    let text = include_str!("../../configs/quick.toml").replace("side = 32", "# side").replace("stem = ", "# stem = ");
+    let text = include_str!("../../configs/quick.toml")
+        .replace("side = 32", "# side")
+        .replace("stem = ", "# stem = ");
     Config::parse(&text, "r.toml", &sets).map_err(|e| e.to_string())
 }
 
@@ -266,7 +361,10 @@ fn sides_are_multiples_of_8_from_16_to_256_that_the_stages_can_halve() {
         ("data.target.side=1048576", "data.target.side = 1048576"),
     ] {
         let message = recipe(&[set]).expect_err(set);
-        assert!(message.contains(key) && message.contains("multiple of 8 from 16 to 256"), "{message}");
+        assert!(
+            message.contains(key) && message.contains("multiple of 8 from 16 to 256"),
+            "{message}"
+        );
     }
     // 40 has three halves: 20, 10, 5.
     let stages = |n: usize| format!("model.unet.multipliers={:?}", vec![1; n]);
@@ -279,9 +377,15 @@ fn sides_are_multiples_of_8_from_16_to_256_that_the_stages_can_halve() {
 
 #[test]
 fn recipes_and_weights_without_sides_are_of_32() {
-    let (old, new) = (recipe(&[]).expect("a recipe"), recipe(&["data.side=32", "data.source.side=32", "data.target.side=32"]));
+    let (old, new) = (
+        recipe(&[]).expect("a recipe"),
+        recipe(&["data.side=32", "data.source.side=32", "data.target.side=32"]),
+    );
     let new = new.expect("a recipe");
-    assert_eq!((old.data.side, old.model.sides, old.model.encoder.stem), (32, Sides::default(), Stem::Conv3x3));
+    assert_eq!(
+        (old.data.side, old.model.sides, old.model.encoder.stem),
+        (32, Sides::default(), Stem::Conv3x3)
+    );
     assert_eq!(old.model, new.model);
     // The same views, bit for bit; at another side others.
     let image: Vec<u8> = (0..bytes_of(32)).map(|i| rng::mix(i as u64) as u8).collect();
@@ -304,7 +408,8 @@ fn recipes_and_weights_without_sides_are_of_32() {
     }
     let config = metadata.get_mut("config").expect("a recipe");
     assert!(config.contains("side = 32"));
-    *config = config.lines().filter(|line| !line.starts_with("side = ")).collect::<Vec<_>>().join("\n");
+    *config =
+        config.lines().filter(|line| !line.starts_with("side = ")).collect::<Vec<_>>().join("\n");
     weights::write(&path, &tensors, metadata).expect("written");
     let weights = WeightsFile::open(&path).expect("weights as they were");
     assert_eq!(weights.config.model.sides, Sides::default());
@@ -314,11 +419,21 @@ fn recipes_and_weights_without_sides_are_of_32() {
 #[test]
 fn attention_stands_where_feature_maps_have_the_side_asked_for() {
     let attends = |side: usize, at: usize| -> Vec<usize> {
-        let sets = [format!("data.side={side}"), format!("model.unet.attention=[{at}]"), "model.unet.blocks=1".into()];
-        let sets: Vec<&str> = sets.iter().map(String::as_str).chain(["model.unet.base=8", "model.encoder.base=4"]).collect();
+        let sets = [
+            format!("data.side={side}"),
+            format!("model.unet.attention=[{at}]"),
+            "model.unet.blocks=1".into(),
+        ];
+        let sets: Vec<&str> = sets
+            .iter()
+            .map(String::as_str)
+            .chain(["model.unet.base=8", "model.encoder.base=4"])
+            .collect();
         let config = recipe(&sets).expect("a recipe");
         let names = parameters::collect(&Soda::new(&config.model, 1, &Device::flex()));
-        let stage = |name: &str| name.strip_prefix("unet.down.")?.strip_suffix(".attention.norm.gamma")?.parse().ok();
+        let stage = |name: &str| {
+            name.strip_prefix("unet.down.")?.strip_suffix(".attention.norm.gamma")?.parse().ok()
+        };
         names.iter().filter_map(|named| stage(&named.name)).collect()
     };
     assert_eq!(attends(32, 16), [1]);
@@ -336,8 +451,10 @@ fn values(tensor: Tensor<4>) -> Vec<f32> {
 fn pools_take_the_largest_of_nine_pixels_and_give_its_gradient_back() {
     let device = Device::flex().autodiff();
     for [b, c, h, w] in [[2, 3, 8, 8], [1, 5, 7, 9], [1, 1, 1, 2]] {
-        let (x, weights) =
-            (random([b, c, h, w], 0, &device).require_grad(), random([b, c, h.div_ceil(2), w.div_ceil(2)], 1, &device));
+        let (x, weights) = (
+            random([b, c, h, w], 0, &device).require_grad(),
+            random([b, c, h.div_ceil(2), w.div_ceil(2)], 1, &device),
+        );
         let pooled = max_pool(x.clone());
         let grads = (pooled.clone() * weights.clone()).sum().backward();
         let gradient = values(Tensor::from_inner(x.grad(&grads).expect("a gradient")));
@@ -346,7 +463,8 @@ fn pools_take_the_largest_of_nine_pixels_and_give_its_gradient_back() {
         for plane in 0..b * c {
             for (i, j) in (0..h.div_ceil(2)).flat_map(|i| (0..w.div_ceil(2)).map(move |j| (i, j))) {
                 let near = |at: usize, n: usize| (2 * at).saturating_sub(1)..(2 * at + 2).min(n);
-                let places = near(i, h).flat_map(|y| near(j, w).map(move |x| plane * h * w + y * w + x));
+                let places =
+                    near(i, h).flat_map(|y| near(j, w).map(move |x| plane * h * w + y * w + x));
                 let best = places.max_by(|a, b| x[*a].total_cmp(&x[*b])).expect("a pixel");
                 want_gradient[best] += weights[want.len()];
                 want.push(x[best]);
@@ -370,7 +488,11 @@ fn pools_take_the_largest_of_nine_pixels_and_give_its_gradient_back() {
 fn the_encoder_of_a_7x7_stem_is_that_of_burns_own_operations_at_any_side() {
     let device = Device::flex();
     for side in [16, 40, 64] {
-        let sets = [format!("data.side={side}"), "model.encoder.stem=7x7".into(), "model.encoder.base=4".into()];
+        let sets = [
+            format!("data.side={side}"),
+            "model.encoder.stem=7x7".into(),
+            "model.encoder.base=4".into(),
+        ];
         let config = recipe(&sets.each_ref().map(String::as_str)).expect("a recipe");
         let model = Soda::new(&config.model, 1, &device);
         let shapes = parameters::shapes(&model);
@@ -378,20 +500,30 @@ fn the_encoder_of_a_7x7_stem_is_that_of_burns_own_operations_at_any_side() {
         assert_eq!(stem.1, [4, 3, 7, 7]);
         let x = random([3, 3, side, side], 5, &device);
         let host = |z: Tensor<2>| z.into_data().try_to_vec::<f32>().expect("f32");
-        let (ours, burns) = (host(model.encode(x.clone())), with_references(|| host(model.encode(x.clone()))));
+        let (ours, burns) =
+            (host(model.encode(x.clone())), with_references(|| host(model.encode(x.clone()))));
         crate::common::assert_close("z", &ours, &burns, 1e-4, 0.0);
-        assert!(crate::common::error(&host(model.encode(x.flip([3]))), &burns, 1e-4, 0.0) > 1.0, "mirror images have the same z");
+        assert!(
+            crate::common::error(&host(model.encode(x.flip([3]))), &burns, 1e-4, 0.0) > 1.0,
+            "mirror images have the same z"
+        );
     }
 }
 
 #[test]
 fn images_are_seen_at_the_encoders_side_whatever_their_own() {
-    let config = recipe(&["data.side=64", "data.source.side=32", "model.encoder.base=4", "model.z_dim=8"]).expect("a recipe");
+    let config =
+        recipe(&["data.side=64", "data.source.side=32", "model.encoder.base=4", "model.z_dim=8"])
+            .expect("a recipe");
     let model = Soda::new(&config.model, 1, &Device::flex());
-    let pixels = |side: usize, salt: u64| -> Vec<u8> { (0..bytes_of(side)).map(|i| rng::mix(i as u64 + salt) as u8).collect() };
+    let pixels = |side: usize, salt: u64| -> Vec<u8> {
+        (0..bytes_of(side)).map(|i| rng::mix(i as u64 + salt) as u8).collect()
+    };
     let z = |side: usize, pixels: Vec<u8>| {
         let images = Images::new(side, pixels, vec![0]);
-        soda::eval::features::encode(&model, &images, &[0], &config.data, false, &Device::flex()).expect("z").values
+        soda::eval::features::encode(&model, &images, &[0], &config.data, false, &Device::flex())
+            .expect("z")
+            .values
     };
     let small = resized_crop(&pixels(64, 0), Window::whole(64), false, 32);
     assert_eq!(z(64, pixels(64, 0)), z(32, small));

@@ -1,5 +1,6 @@
-//! Weights of the public PyTorch implementation, and weights for others: `soda import`, `soda export`, and one clear sentence for
-//! each file that can't be used. The files come from tests/reference/futurexiang.py.
+//! Weights of the public PyTorch implementation, and weights for others: `soda import`, `soda
+//! export`, and one clear sentence for each file that can't be used. The files come from
+//! tests/reference/futurexiang.py.
 
 use crate::common::program::{fails, json, soda, succeeds, text, train};
 use crate::common::{assert_close, error};
@@ -24,7 +25,11 @@ fn import(folder: &Path, file: &Path, more: &[&str]) -> Output {
 
 fn folder_with_weights() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
-    succeeds(&import(folder.path(), &golden("futurexiang.pth"), &["--out", "w.safetensors", "--json", "i.json"]));
+    succeeds(&import(
+        folder.path(),
+        &golden("futurexiang.pth"),
+        &["--out", "w.safetensors", "--json", "i.json"],
+    ));
     folder
 }
 
@@ -32,7 +37,8 @@ struct Expected(HashMap<String, (Vec<usize>, Vec<f32>)>);
 
 impl Expected {
     fn read() -> Self {
-        let (tensors, _) = weights::read(&golden("futurexiang.safetensors")).expect("the golden file");
+        let (tensors, _) =
+            weights::read(&golden("futurexiang.safetensors")).expect("the golden file");
         Self(tensors.into_iter().map(|(name, shape, values)| (name, (shape, values))).collect())
     }
 
@@ -49,19 +55,32 @@ impl Expected {
     fn outputs(&self, model: &Soda, device: &Device) -> [Vec<f32>; 2] {
         let z = model.encode(self.tensor("x_source", device));
         let ones = Tensor::ones([z.dims()[0], 1], device);
-        let eps = model.predict(self.tensor("x_t", device), self.tensor("t", device), z.clone(), ones, None, None);
+        let eps = model.predict(
+            self.tensor("x_t", device),
+            self.tensor("t", device),
+            z.clone(),
+            ones,
+            None,
+            None,
+        );
         [z.into_data(), eps.into_data()].map(|data| data.try_to_vec().expect("f32"))
     }
 }
 
-/// PyTorch's f64 results against ours in f32: at most 1e-4 of the largest number; nothing absolute beside it, since the largest
+/// PyTorch's f64 results against ours in f32: at most 1e-4 of the largest number; nothing absolute
+/// beside it, since the largest
 /// |z| and |eps| are near 3.
 const TOLERANCE: (f32, f32) = (1e-4, 0.0);
 
 #[test]
 fn z_and_eps_of_imported_weights_are_those_of_pytorch() {
     let (folder, device, expected) = (folder_with_weights(), Device::flex(), Expected::read());
-    let open = |name: &str| WeightsFile::open(&folder.path().join(name)).expect("weights").model(&device).expect("networks");
+    let open = |name: &str| {
+        WeightsFile::open(&folder.path().join(name))
+            .expect("weights")
+            .model(&device)
+            .expect("networks")
+    };
     let (relative, absolute) = TOLERANCE;
     let [z, eps] = expected.outputs(&open("w.safetensors"), &device);
     assert_close("z", &z, expected.values("z"), relative, absolute);
@@ -73,10 +92,18 @@ fn z_and_eps_of_imported_weights_are_those_of_pytorch() {
     assert_close("z of MODEL", &z_model, expected.values("z_model"), relative, absolute);
     assert_close("eps of MODEL", &eps_model, expected.values("eps_model"), relative, absolute);
 
-    // Would something wrong be seen? The other weights, the other convention of the scales, the other scale of times.
-    assert!(error(&z_model, &z, relative, absolute) > 100.0 && error(&eps_model, &eps, relative, absolute) > 100.0);
+    // Would something wrong be seen? The other weights, the other convention of the scales, the
+    // other scale of times.
+    assert!(
+        error(&z_model, &z, relative, absolute) > 100.0
+            && error(&eps_model, &eps, relative, absolute) > 100.0
+    );
     for set in ["model.unet.ada_gn=one_plus", "model.unet.time_scale=1000.0"] {
-        succeeds(&import(folder.path(), &golden("futurexiang.pth"), &["--set", set, "--out", "wrong.safetensors"]));
+        succeeds(&import(
+            folder.path(),
+            &golden("futurexiang.pth"),
+            &["--set", set, "--out", "wrong.safetensors"],
+        ));
         let [_, wrong] = expected.outputs(&open("wrong.safetensors"), &device);
         assert!(error(&wrong, &eps, relative, absolute) > 100.0, "{set} would pass");
     }
@@ -102,12 +129,16 @@ fn tensors_in_each_others_place_would_be_seen() {
         let mut exchanged: Tensors = tensors.clone();
         let (first, second) = exchanged.split_at_mut(b);
         std::mem::swap(&mut first[a].2, &mut second[0].2);
-        let exchanged = exchanged.into_iter().map(|(name, shape, values)| (name, (shape, values))).collect();
+        let exchanged =
+            exchanged.into_iter().map(|(name, shape, values)| (name, (shape, values))).collect();
         let blank = Soda::new(&file.config.model, 1, &device);
-        let [z, eps] = expected.outputs(&weights::load(blank, &exchanged, "exchanged").expect("networks"), &device);
+        let [z, eps] = expected
+            .outputs(&weights::load(blank, &exchanged, "exchanged").expect("networks"), &device);
         let (relative, absolute) = TOLERANCE;
-        let errors =
-            [error(&z, expected.values("z"), relative, absolute), error(&eps, expected.values("eps"), relative, absolute)];
+        let errors = [
+            error(&z, expected.values("z"), relative, absolute),
+            error(&eps, expected.values("eps"), relative, absolute),
+        ];
         let wrong = if tensors[a].0.starts_with("encoder.") { errors[0] } else { errors[1] };
         assert!(wrong > 1.0, "{} and {} exchanged would pass", tensors[a].0, tensors[b].0);
     }
@@ -121,7 +152,10 @@ fn imported_weights_say_what_they_are_and_work_in_other_commands() {
     assert_eq!((&report["which"], &report["model"]["z_dim"]), (&"ema".into(), &6.into()));
     assert_eq!(report["model"]["unet"]["multipliers"], serde_json::json!([1, 2, 2]));
     let file = WeightsFile::open(&at.join("w.safetensors")).expect("weights");
-    assert_eq!(file.metadata["imported_sha256"], report["checkpoint"]["sha256"].as_str().expect("a digest"));
+    assert_eq!(
+        file.metadata["imported_sha256"],
+        report["checkpoint"]["sha256"].as_str().expect("a digest")
+    );
     assert_eq!(file.config.data.std, [0.2023, 0.1994, 0.2010]);
     assert_eq!((file.config.model.unet.time_scale, file.trained()), (1.0, None));
 
@@ -131,7 +165,9 @@ fn imported_weights_say_what_they_are_and_work_in_other_commands() {
     assert!(json(&at.join("r.json"))["psnr"].as_f64().is_some_and(f64::is_finite));
     let probe = ["probe", "--seeds", "1", "--split", "selection", "--json", "p.json"];
     succeeds(&soda(at, &[&probe[..], &weights].concat()));
-    assert!(json(&at.join("p.json"))["top1"].as_f64().is_some_and(|top1| (0.0..=100.0).contains(&top1)));
+    assert!(
+        json(&at.join("p.json"))["top1"].as_f64().is_some_and(|top1| (0.0..=100.0).contains(&top1))
+    );
 }
 
 #[test]
@@ -139,14 +175,22 @@ fn exported_weights_carry_their_training_and_may_be_half_as_long() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     succeeds(&train(at, &["--run", "r", "--json", "t.json"]));
-    let out = succeeds(&soda(at, &["export", "--run", "r", "--out", "new/e.safetensors", "--json", "e.json"]));
+    let out = succeeds(&soda(
+        at,
+        &["export", "--run", "r", "--out", "new/e.safetensors", "--json", "e.json"],
+    ));
     assert!(out.contains("trained for 2 steps on 16 images"), "{out}");
     let source = at.join("r/checkpoints/step_2/ema.safetensors");
-    let (old, new) =
-        (WeightsFile::open(&source).expect("weights"), WeightsFile::open(&at.join("new/e.safetensors")).expect("weights"));
+    let (old, new) = (
+        WeightsFile::open(&source).expect("weights"),
+        WeightsFile::open(&at.join("new/e.safetensors")).expect("weights"),
+    );
     let trained = new.trained().expect("recorded");
     assert_eq!((trained.step, trained.images), (2, 16));
-    assert_eq!(trained.data_sha256, json(&at.join("t.json"))["data"]["sha256"].as_str().expect("a digest"));
+    assert_eq!(
+        trained.data_sha256,
+        json(&at.join("t.json"))["data"]["sha256"].as_str().expect("a digest")
+    );
     assert_eq!((old.trained(), &old.config), (Some(trained), &new.config));
     assert_eq!(new.metadata["soda"], env!("CARGO_PKG_VERSION"));
     let sorted = |path: &Path| {
@@ -156,7 +200,18 @@ fn exported_weights_carry_their_training_and_may_be_half_as_long() {
     };
     assert_eq!(sorted(&source), sorted(&at.join("new/e.safetensors")));
 
-    let half = ["export", "--run", "r", "--out", "h.safetensors", "--half", "--device", "cpu", "--json", "h.json"];
+    let half = [
+        "export",
+        "--run",
+        "r",
+        "--out",
+        "h.safetensors",
+        "--half",
+        "--device",
+        "cpu",
+        "--json",
+        "h.json",
+    ];
     let out = succeeds(&soda(at, &half));
     assert!(out.contains("of the largest |z|"), "{out}");
     let report = json(&at.join("h.json"));
@@ -167,15 +222,38 @@ fn exported_weights_carry_their_training_and_may_be_half_as_long() {
     assert_eq!(report["bytes"], length("h.safetensors"));
     assert!(length("h.safetensors") < length("new/e.safetensors") * 7 / 10);
     assert_ne!(sorted(&source), sorted(&at.join("h.safetensors")));
-    let draw = ["reconstruct", "--weights", "h.safetensors", "--device", "cpu", "-n", "1", "--out", "h.png"];
+    let draw = [
+        "reconstruct",
+        "--weights",
+        "h.safetensors",
+        "--device",
+        "cpu",
+        "-n",
+        "1",
+        "--out",
+        "h.png",
+    ];
     succeeds(&soda(at, &draw));
     // The same bytes each time, and from a half-precision file as well.
     let before = std::fs::read(at.join("h.safetensors")).expect("a file");
-    succeeds(&soda(at, &["export", "--weights", "h.safetensors", "--out", "again.safetensors", "--half", "--device", "cpu"]));
+    succeeds(&soda(
+        at,
+        &[
+            "export",
+            "--weights",
+            "h.safetensors",
+            "--out",
+            "again.safetensors",
+            "--half",
+            "--device",
+            "cpu",
+        ],
+    ));
     assert_eq!(std::fs::read(at.join("again.safetensors")).expect("a file"), before);
 }
 
-/// Weights as older versions wrote them: a recipe, and nothing about the training but beside them in the checkpoint.
+/// Weights as older versions wrote them: a recipe, and nothing about the training but beside them
+/// in the checkpoint.
 #[test]
 fn older_weights_stay_readable() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -188,9 +266,15 @@ fn older_weights_stay_readable() {
     // No checksums are beside them any more.
     std::fs::remove_file(path.with_file_name("COMPLETE")).expect("there");
     weights::write(&at.join("alone.safetensors"), &tensors, metadata).expect("written");
-    let out = succeeds(&soda(at, &["export", "--weights", "r/checkpoints/step_2/ema.safetensors", "--out", "e.safetensors"]));
+    let out = succeeds(&soda(
+        at,
+        &["export", "--weights", "r/checkpoints/step_2/ema.safetensors", "--out", "e.safetensors"],
+    ));
     assert!(out.contains("trained for 2 steps on 16 images"), "{out}");
-    let out = succeeds(&soda(at, &["export", "--weights", "alone.safetensors", "--out", "f.safetensors", "--json", "f.json"]));
+    let out = succeeds(&soda(
+        at,
+        &["export", "--weights", "alone.safetensors", "--out", "f.safetensors", "--json", "f.json"],
+    ));
     assert!(out.contains("not recorded") && json(&at.join("f.json"))["trained"].is_null(), "{out}");
 }
 
@@ -208,19 +292,35 @@ fn a_pickle_that_wants_to_run_code_is_refused_and_not_run() {
 fn checkpoints_of_other_networks_are_refused_by_name() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
-    fails(&import(at, &golden("another_network.pth"), &[]), 1, &["no EMA", "`--which model` takes", "epoch, state_dict"]);
-    fails(&import(at, &golden("another_network.pth"), &["--which", "model"]), 1, &["there is no encoder.encoder.0.weight"]);
+    fails(
+        &import(at, &golden("another_network.pth"), &[]),
+        1,
+        &["no EMA", "`--which model` takes", "epoch, state_dict"],
+    );
+    fails(
+        &import(at, &golden("another_network.pth"), &["--which", "model"]),
+        1,
+        &["there is no encoder.encoder.0.weight"],
+    );
     let ours = golden("futurexiang.pth");
     let changed = |set: &str| import(at, &ours, &["--set", set]);
     fails(&changed("model.z_dim=7"), 1, &["EMA", "has shape [6, 32], expected [7, 32]"]);
     fails(&changed("model.unet.blocks=3"), 1, &["EMA", "decoder.down.", "missing"]);
-    fails(&changed("model.unet.attention=[]"), 1, &["EMA", "decoder.down.3.attn.", "more are unknown"]);
+    fails(
+        &changed("model.unet.attention=[]"),
+        1,
+        &["EMA", "decoder.down.3.attn.", "more are unknown"],
+    );
     fails(&changed("model.unet.width=3"), 2, &["width"]);
     // 32 groups don't divide 4 channels.
     let plain = soda(at, &["import", "--from", "futurexiang", ours.to_str().expect("a name")]);
     fails(&plain, 2, &["futurexiang.pth", "model.unet.groups = 32", "--set"]);
     assert_eq!(soda(at, &["import", "--from", "elsewhere", "x.pth"]).status.code(), Some(2));
-    assert_eq!(std::fs::read_dir(at).expect("a folder").count(), 0, "a refused import leaves nothing behind");
+    assert_eq!(
+        std::fs::read_dir(at).expect("a folder").count(),
+        0,
+        "a refused import leaves nothing behind"
+    );
 }
 
 #[test]
@@ -236,7 +336,11 @@ fn damaged_checkpoints_are_refused() {
     fails(&import("nearly.pth", &whole[..whole.len() - 1]), 1, &["nearly.pth", "truncated"]);
     fails(&import("empty.pth", b""), 1, &["empty.pth", "is empty"]);
     fails(&import("text.pth", b"<html>404</html>"), 1, &["text.pth", "is a web page"]);
-    fails(&import("notes.pth", b"weights: see the other folder"), 1, &["notes.pth", "is no checkpoint of PyTorch"]);
+    fails(
+        &import("notes.pth", b"weights: see the other folder"),
+        1,
+        &["notes.pth", "is no checkpoint of PyTorch"],
+    );
     let mut damaged = whole.clone();
     // Amidst the numbers: MODEL's fill the first half of the file.
     let place = whole.len() / 4;
@@ -256,15 +360,25 @@ fn safetensors_files_that_lie_are_refused() {
         std::fs::write(at.join(name), bytes).expect("written");
         soda(at, &["export", "--weights", name, "--out", "out.safetensors"])
     };
-    let unusable =
-        |name: &str, bytes: &[u8], part: &str| fails(&export(name, bytes), 1, &[name, "not a usable safetensors file", part]);
+    let unusable = |name: &str, bytes: &[u8], part: &str| {
+        fails(&export(name, bytes), 1, &[name, "not a usable safetensors file", part])
+    };
     for length in [0, 7, 100, whole.len() / 2, whole.len() - 1] {
         unusable("cut.safetensors", &whole[..length], "");
     }
-    let with_header =
-        |header: &str, data: usize| [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &vec![0; data]].concat();
-    unusable("long.safetensors", &[&u64::MAX.to_le_bytes()[..], &whole[8..]].concat(), "header too large");
-    unusable("header.safetensors", &[&90_000_000u64.to_le_bytes()[..], &whole[8..]].concat(), "header");
+    let with_header = |header: &str, data: usize| {
+        [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &vec![0; data]].concat()
+    };
+    unusable(
+        "long.safetensors",
+        &[&u64::MAX.to_le_bytes()[..], &whole[8..]].concat(),
+        "header too large",
+    );
+    unusable(
+        "header.safetensors",
+        &[&90_000_000u64.to_le_bytes()[..], &whole[8..]].concat(),
+        "header",
+    );
     let one = |dtype: &str, shape: &str, from: usize, to: usize| {
         format!(r#"{{"dtype":"{dtype}","shape":{shape},"data_offsets":[{from},{to}]}}"#)
     };
@@ -276,9 +390,17 @@ fn safetensors_files_that_lie_are_refused() {
     let huge = two(&one("F32", "[2]", 0, 8), &one("F32", "[4294967296,4294967296]", 8, 16));
     unusable("huge.safetensors", &with_header(&huge, 16), "");
     let whole_numbers = two(&one("F32", "[2]", 0, 8), &one("I64", "[1]", 8, 16));
-    unusable("dtype.safetensors", &with_header(&whole_numbers, 16), "b is I64, expected F32 or F16");
+    unusable(
+        "dtype.safetensors",
+        &with_header(&whole_numbers, 16),
+        "b is I64, expected F32 or F16",
+    );
     let foreign = two(&one("F32", "[2]", 0, 8), &one("F32", "[2]", 8, 16));
-    fails(&export("foreign.safetensors", &with_header(&foreign, 16)), 1, &["foreign.safetensors", "no recipe"]);
+    fails(
+        &export("foreign.safetensors", &with_header(&foreign, 16)),
+        1,
+        &["foreign.safetensors", "no recipe"],
+    );
     assert!(!at.join("out.safetensors").exists());
 }
 

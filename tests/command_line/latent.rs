@@ -25,34 +25,86 @@ fn sample_directions_and_interpolate_draw_from_a_run_directory() {
     let at = folder.path();
 
     let sample = |out: &str, seed: &str| {
-        let args = ["sample", "-n", "9", "--components", "3", "--out", out, "--seed", seed, "--json", "s.json"];
+        let args = [
+            "sample",
+            "-n",
+            "9",
+            "--components",
+            "3",
+            "--out",
+            out,
+            "--seed",
+            seed,
+            "--json",
+            "s.json",
+        ];
         let text = succeeds(&run(at, &args));
-        assert!(text.lines().count() == 1 && text.contains("9 images in") && text.contains("nats a dimension"), "{text}");
+        assert!(
+            text.lines().count() == 1
+                && text.contains("9 images in")
+                && text.contains("nats a dimension"),
+            "{text}"
+        );
     };
     sample("a.png", "1");
     let report = json(&at.join("s.json"));
-    assert_eq!((&report["command"], &report["n"], &report["device"]), (&"sample".into(), &9.into(), &"cpu".into()));
-    assert_eq!((&report["prior"]["fitted_images"], &report["prior"]["held_out_images"]), (&4500.into(), &500.into()));
-    for path in ["/prior/held_out", "/prior/held_out_gaussian", "/nearest_train/mean", "/nearest_train/mean_of_test_images"] {
+    assert_eq!(
+        (&report["command"], &report["n"], &report["device"]),
+        (&"sample".into(), &9.into(), &"cpu".into())
+    );
+    assert_eq!(
+        (&report["prior"]["fitted_images"], &report["prior"]["held_out_images"]),
+        (&4500.into(), &500.into())
+    );
+    for path in [
+        "/prior/held_out",
+        "/prior/held_out_gaussian",
+        "/nearest_train/mean",
+        "/nearest_train/mean_of_test_images",
+    ] {
         assert!(report.pointer(path).is_some_and(|v| v.is_f64()), "{path} in {report}");
     }
     // The second one reads the cached prior, and draws the same.
     let cached = std::fs::read_dir(at.join("cache/soda/priors")).expect("the cache").count();
     sample("b.png", "1");
     sample("c.png", "2");
-    assert_eq!((cached, std::fs::read_dir(at.join("cache/soda/priors")).expect("the cache").count()), (1, 1));
+    assert_eq!(
+        (cached, std::fs::read_dir(at.join("cache/soda/priors")).expect("the cache").count()),
+        (1, 1)
+    );
     assert_eq!(bytes(at.join("a.png")), bytes(at.join("b.png")));
     assert_ne!(bytes(at.join("a.png")), bytes(at.join("c.png")));
     assert_eq!(json(&at.join("s.json"))["weights"]["sha256"], report["weights"]["sha256"]);
 
-    let args = ["directions", "--pca", "2", "--classes", "--image", "test:3", "--image", "train:4", "--json", "d.json"];
+    let args = [
+        "directions",
+        "--pca",
+        "2",
+        "--classes",
+        "--image",
+        "test:3",
+        "--image",
+        "train:4",
+        "--json",
+        "d.json",
+    ];
     let text = succeeds(&run(at, &args));
-    assert!(text.contains("24 strips in directions.png") && text.contains("effective rank"), "{text}");
+    assert!(
+        text.contains("24 strips in directions.png") && text.contains("effective rank"),
+        "{text}"
+    );
     let report = json(&at.join("d.json"));
     let directions = report["directions"].as_array().expect("directions");
-    assert_eq!((directions.len(), &directions[0]["name"], &directions[3]["name"]), (12, &"PC 1".into(), &"automobile".into()));
-    let shares: Vec<f64> = directions.iter().map(|d| d["share"].as_f64().expect("a share")).collect();
-    assert!(shares[0] >= shares[1] && shares.iter().all(|s| (0.0..=100.0).contains(s)), "{shares:?}");
+    assert_eq!(
+        (directions.len(), &directions[0]["name"], &directions[3]["name"]),
+        (12, &"PC 1".into(), &"automobile".into())
+    );
+    let shares: Vec<f64> =
+        directions.iter().map(|d| d["share"].as_f64().expect("a share")).collect();
+    assert!(
+        shares[0] >= shares[1] && shares.iter().all(|s| (0.0..=100.0).contains(s)),
+        "{shares:?}"
+    );
     assert_eq!(directions[4]["probability"].as_array().map(Vec::len), Some(7));
     assert!((0.0..=100.0).contains(&report["probe"]["top1"].as_f64().expect("a score")));
     assert!((1.0..=8.0).contains(&report["effective_rank"].as_f64().expect("a rank")));
@@ -60,19 +112,43 @@ fn sample_directions_and_interpolate_draw_from_a_run_directory() {
     let size = image::image_dimensions(at.join("directions.png")).expect("a PNG");
     assert!(size.0 > 7 * 64 && size.1 > 26 * 64, "{size:?}");
 
-    image::save_buffer(at.join("grey.png"), &[128; 40 * 50], 40, 50, image::ExtendedColorType::L8).expect("writable");
-    let args = ["interpolate", "test:0", "grey.png", "-n", "4", "--invert", "--steps", "3", "--out", "i.png", "--json", "i.json"];
+    image::save_buffer(at.join("grey.png"), &[128; 40 * 50], 40, 50, image::ExtendedColorType::L8)
+        .expect("writable");
+    let args = [
+        "interpolate",
+        "test:0",
+        "grey.png",
+        "-n",
+        "4",
+        "--invert",
+        "--steps",
+        "3",
+        "--out",
+        "i.png",
+        "--json",
+        "i.json",
+    ];
     let text = succeeds(&run(at, &args));
     assert!(text.contains("4 images in a row from test:0 (cat) to grey.png"), "{text}");
     let report = json(&at.join("i.json"));
     let strips = report["strips"].as_array().expect("strips");
-    let kinds: Vec<_> = strips.iter().map(|s| (s["path"].as_str().expect("a path"), s["inverted"] == true)).collect();
-    assert_eq!(kinds, [("linear", false), ("spherical", false), ("linear", true), ("spherical", true)]);
-    // What three-step networks draw straight and on the sphere looks the same: the picture has a row for each x_T.
+    let kinds: Vec<_> = strips
+        .iter()
+        .map(|s| (s["path"].as_str().expect("a path"), s["inverted"] == true))
+        .collect();
+    assert_eq!(
+        kinds,
+        [("linear", false), ("spherical", false), ("linear", true), ("spherical", true)]
+    );
+    // What three-step networks draw straight and on the sphere looks the same: the picture has a
+    // row for each x_T.
     assert_eq!(report["rows"], serde_json::json!(["in z", "in z, inverted x_T"]), "{report}");
     assert!(text.contains("one row shows both"), "{text}");
     // Straight or not, the ends are the same.
-    assert_eq!((&strips[0]["psnr_a"], &strips[0]["psnr_b"]), (&strips[1]["psnr_a"], &strips[1]["psnr_b"]));
+    assert_eq!(
+        (&strips[0]["psnr_a"], &strips[0]["psnr_b"]),
+        (&strips[1]["psnr_a"], &strips[1]["psnr_b"])
+    );
     assert_ne!(strips[0]["psnr_a"], strips[2]["psnr_a"]);
     let size = image::image_dimensions(at.join("i.png")).expect("a PNG");
     assert!(size.0 > 6 * 64 && (2 * 64..3 * 64).contains(&size.1), "{size:?}");
@@ -91,7 +167,11 @@ fn fails_for_what_cannot_be_drawn() {
     fails(&run(at, &["interpolate", "gone.png", "test:1"]), 1, &["gone.png"]);
     std::fs::write(at.join("bad.png"), "no picture").expect("writable");
     fails(&run(at, &["interpolate", "test:0", "bad.png"]), 1, &["bad.png"]);
-    for args in [&["sample", "-n", "0"][..], &["sample", "--components", "0"], &["interpolate", "test:0", "test:1", "-n", "1"]] {
+    for args in [
+        &["sample", "-n", "0"][..],
+        &["sample", "--components", "0"],
+        &["interpolate", "test:0", "test:1", "-n", "1"],
+    ] {
         assert_eq!(run(at, args).status.code(), Some(2), "{args:?}");
     }
     assert!(!at.join("samples.png").exists() && !at.join("interpolation.png").exists());

@@ -1,4 +1,5 @@
-//! Where results go: files of several kinds, standard output, pipes and devices; only files are ever replaced.
+//! Where results go: files of several kinds, standard output, pipes and devices; only files are
+//! ever replaced.
 
 #![cfg(unix)]
 
@@ -33,7 +34,8 @@ fn parse(bytes: &[u8]) -> serde_json::Value {
 }
 
 fn is_png(bytes: &[u8]) -> bool {
-    image::guess_format(bytes).is_ok_and(|f| f == image::ImageFormat::Png) && image::load_from_memory(bytes).is_ok()
+    image::guess_format(bytes).is_ok_and(|f| f == image::ImageFormat::Png)
+        && image::load_from_memory(bytes).is_ok()
 }
 
 /// What `command` writes to a pipe called `name`.
@@ -47,28 +49,41 @@ fn through_pipe(name: &str, command: impl FnOnce() -> Output) -> (Output, Vec<u8
         std::fs::OpenOptions::new().write(true).open(at(name)).expect("a pipe");
     }
     let bytes = reader.join().expect("read");
-    assert!(at(name).symlink_metadata().expect("there").file_type().is_fifo(), "{name} was replaced");
+    assert!(
+        at(name).symlink_metadata().expect("there").file_type().is_fifo(),
+        "{name} was replaced"
+    );
     (output, bytes)
 }
 
 #[test]
 fn json_to_standard_output_stands_there_alone() {
-    for args in [&["devices"][..], &["reconstruct", "--run", "r", "-n", "2", "--steps", "1", "--out", "j.png"]] {
+    for args in [
+        &["devices"][..],
+        &["reconstruct", "--run", "r", "-n", "2", "--steps", "1", "--out", "j.png"],
+    ] {
         let plain = run(args);
         let lines = succeeds(&plain);
         let output = run(&[args, &["--json", "-"]].concat());
         assert_eq!(parse(succeeds(&output).as_bytes())["command"], args[0]);
         // What was printed there is printed beside it.
         let err = text(&output.stderr);
-        assert!(!lines.is_empty() && lines.lines().all(|line| err.contains(line)), "{lines}\n{err}");
+        assert!(
+            !lines.is_empty() && lines.lines().all(|line| err.contains(line)),
+            "{lines}\n{err}"
+        );
         let named = run(&[args, &["--json", "/dev/stdout"]].concat());
         assert_eq!(parse(&named.stdout)["command"], args[0]);
     }
-    assert!(!at("-").exists() && Path::new("/dev/stdout").symlink_metadata().expect("there").is_symlink());
+    assert!(
+        !at("-").exists()
+            && Path::new("/dev/stdout").symlink_metadata().expect("there").is_symlink()
+    );
     // The same where it is a file: none is put in its place.
     let file = std::fs::File::create(at("stdout.json")).expect("a file");
     let mut command = program(RUN.path());
-    let child = command.args(["devices", "--json", "/dev/stdout"]).stdout(file).stderr(Stdio::null());
+    let child =
+        command.args(["devices", "--json", "/dev/stdout"]).stdout(file).stderr(Stdio::null());
     assert!(child.status().expect("starts").success());
     assert_eq!(json(&at("stdout.json"))["command"], "devices");
 }
@@ -87,12 +102,27 @@ fn pictures_features_and_weights_go_to_standard_output() {
 
     let export = ["export", "--run", "r", "--half"];
     let output = run(&[&export[..], &["--out", "-"]].concat());
-    assert!(output.status.success() && text(&output.stderr).contains("z of 100 test images"), "{}", text(&output.stderr));
+    assert!(
+        output.status.success() && text(&output.stderr).contains("z of 100 test images"),
+        "{}",
+        text(&output.stderr)
+    );
     succeeds(&run(&[&export[..], &["--out", "half.safetensors"]].concat()));
-    assert!(output.stdout == std::fs::read(at("half.safetensors")).expect("written"), "the same file");
+    assert!(
+        output.stdout == std::fs::read(at("half.safetensors")).expect("written"),
+        "the same file"
+    );
 
-    fails(&reconstruct(&["--out", "-", "--json", "-"]), 2, &["--json and --out", "standard output"]);
-    fails(&reconstruct(&["--out", "same.png", "--json", "./same.png"]), 2, &["--json and --out", "same.png"]);
+    fails(
+        &reconstruct(&["--out", "-", "--json", "-"]),
+        2,
+        &["--json and --out", "standard output"],
+    );
+    fails(
+        &reconstruct(&["--out", "same.png", "--json", "./same.png"]),
+        2,
+        &["--json and --out", "same.png"],
+    );
     assert!(!at("same.png").exists());
 }
 
@@ -100,7 +130,8 @@ fn pictures_features_and_weights_go_to_standard_output() {
 fn pipes_are_written_to_and_their_readers_see_the_end() {
     let (output, bytes) = through_pipe("picture", || reconstruct(&["--out", "picture"]));
     assert!(succeeds(&output).contains("picture picture") && is_png(&bytes));
-    let (output, bytes) = through_pipe("report.json", || run(&["devices", "--json", "report.json"]));
+    let (output, bytes) =
+        through_pipe("report.json", || run(&["devices", "--json", "report.json"]));
     assert!(succeeds(&output).contains("auto takes") && parse(&bytes)["adapters"].is_array());
     let embed = ["embed", "--split", "test", "--limit", "3", "--run", "r", "--out"];
     let (output, bytes) = through_pipe("features", || run(&[&embed[..], &["features"]].concat()));
@@ -108,9 +139,16 @@ fn pipes_are_written_to_and_their_readers_see_the_end() {
     succeeds(&run(&[&embed[..], &["features.npy"]].concat()));
     assert!(bytes == std::fs::read(at("features.npy")).expect("written"));
     // Who reads the beginning alone is no failure, nor is it of a result that is printed.
-    for script in ["soda devices --json - | head -c 1", "soda devices | true; soda devices --json last.json | true"] {
+    for script in [
+        "soda devices --json - | head -c 1",
+        "soda devices | true; soda devices --json last.json | true",
+    ] {
         let output = crate::common::program::shell(RUN.path(), script).output().expect("a shell");
-        assert!(output.status.success() && !text(&output.stderr).contains("error"), "{}", text(&output.stderr));
+        assert!(
+            output.status.success() && !text(&output.stderr).contains("error"),
+            "{}",
+            text(&output.stderr)
+        );
     }
     assert_eq!(json(&at("last.json"))["command"], "devices");
 }
@@ -137,17 +175,32 @@ fn links_and_devices_stay_what_they_are() {
         fails(&run(&["devices", "--json", "full"]), 1, &["cannot write full", "No space left"]);
         let full = std::fs::File::create("/dev/full").expect("a device");
         let mut command = program(RUN.path());
-        let child = command.args(["devices", "--json", "-"]).stdout(full).stderr(Stdio::piped()).spawn().expect("starts");
-        fails(&child.wait_with_output().expect("it ends"), 1, &["to standard output", "No space left"]);
+        let child = command
+            .args(["devices", "--json", "-"])
+            .stdout(full)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        fails(
+            &child.wait_with_output().expect("it ends"),
+            1,
+            &["to standard output", "No space left"],
+        );
     }
 }
 
 #[test]
 fn the_name_of_a_picture_says_its_format_and_others_are_refused_before_the_work() {
     use image::ImageFormat::{Bmp, Jpeg, Png, WebP};
-    for (name, format) in [("p.png", Png), ("p.jpg", Jpeg), ("p.JPEG", Jpeg), ("p.webp", WebP), ("p.bmp", Bmp)] {
+    for (name, format) in
+        [("p.png", Png), ("p.jpg", Jpeg), ("p.JPEG", Jpeg), ("p.webp", WebP), ("p.bmp", Bmp)]
+    {
         succeeds(&reconstruct(&["--out", name]));
-        assert_eq!(image::guess_format(&std::fs::read(at(name)).expect("written")).expect("a picture"), format, "{name}");
+        assert_eq!(
+            image::guess_format(&std::fs::read(at(name)).expect("written")).expect("a picture"),
+            format,
+            "{name}"
+        );
     }
     for name in ["p.tiff", "p", "p.gif"] {
         let output = reconstruct(&["--out", name, "--json", "never.json"]);
@@ -180,7 +233,10 @@ fn a_run_directory_that_links_to_another_disk_goes_on_there() {
         std::fs::write(&half, "{").expect("written");
         succeeds(&train(here, &["--run", "r", "--resume", "--allow-change", "--set", steps]));
         for name in ["checkpoints", "metrics.jsonl", "starts.jsonl", "config.toml", "loss.png"] {
-            assert!(here.join("r").join(name).symlink_metadata().expect("there").is_symlink(), "{name} after {steps}");
+            assert!(
+                here.join("r").join(name).symlink_metadata().expect("there").is_symlink(),
+                "{name} after {steps}"
+            );
             assert!(here.join("disk").join(name).exists(), "{name} after {steps}");
         }
         assert!(steps.ends_with('1') || !half.exists(), "tidied where the file lies");

@@ -7,7 +7,19 @@ use std::path::Path;
 /// z of the first test images by the shipped weights.
 fn z(folder: &Path, device: &str, precision: &str) -> Vec<f32> {
     let out = format!("{device}-{precision}.safetensors");
-    let args = ["embed", "--split", "test", "--limit", "24", "--data", "bundled", "--device", device, "--precision", precision];
+    let args = [
+        "embed",
+        "--split",
+        "test",
+        "--limit",
+        "24",
+        "--data",
+        "bundled",
+        "--device",
+        device,
+        "--precision",
+        precision,
+    ];
     succeeds(&soda(folder, &[&args[..], &["--out", &out, "--json", "e.json"]].concat()));
     let noted = json(&folder.join("e.json"));
     assert_eq!(noted["precision"].as_str(), (precision != "f32").then_some(precision));
@@ -33,11 +45,23 @@ fn z_in_f16_is_that_of_f32_within_two_thousandths() {
     assert!(distance(&other, &exact) > 0.1, "another z would pass");
 }
 
-/// Features that a command has taken are kept for the next one, unless that computes in another precision.
+/// Features that a command has taken are kept for the next one, unless that computes in another
+/// precision.
 #[test]
 fn kept_features_are_those_of_the_precision() {
     let distances = |folder: &Path, precision: &str| {
-        let args = ["neighbours", "test:0", "-k", "3", "--data", "bundled", "--device", "cpu", "--precision", precision];
+        let args = [
+            "neighbours",
+            "test:0",
+            "-k",
+            "3",
+            "--data",
+            "bundled",
+            "--device",
+            "cpu",
+            "--precision",
+            precision,
+        ];
         succeeds(&soda(folder, &[&args[..], &["--json", "n.json"]].concat()));
         json(&folder.join("n.json"))["queries"].to_string()
     };
@@ -53,26 +77,52 @@ fn kept_features_are_those_of_the_precision() {
 fn precisions_that_a_device_lacks_are_refused_with_the_reason() {
     let folder = tempfile::tempdir().expect("a folder");
     let embed = |device, precision| {
-        let args =
-            ["embed", "--split", "test", "--limit", "2", "--data", "bundled", "--device", device, "--precision", precision];
+        let args = [
+            "embed",
+            "--split",
+            "test",
+            "--limit",
+            "2",
+            "--data",
+            "bundled",
+            "--device",
+            device,
+            "--precision",
+            precision,
+        ];
         soda(folder.path(), &args)
     };
     fails(&embed("cpu", "f16"), 2, &["--precision f16", "the CPU computes in f32", "f16-emulated"]);
     fails(&embed("wgpu", "f16-emulated"), 2, &["--device cpu", "--precision f16"]);
-    let drawn = soda(folder.path(), &["reconstruct", "--data", "bundled", "--device", "cpu", "--precision", "f16"]);
+    let drawn = soda(
+        folder.path(),
+        &["reconstruct", "--data", "bundled", "--device", "cpu", "--precision", "f16"],
+    );
     fails(&drawn, 2, &["the CPU computes in f32"]);
-    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").flatten().filter(|e| e.path().is_file()).count(), 0);
+    assert_eq!(
+        std::fs::read_dir(folder.path())
+            .expect("a folder")
+            .flatten()
+            .filter(|e| e.path().is_file())
+            .count(),
+        0
+    );
 }
 
 #[test]
 fn mixed_training_says_what_it_is_and_notes_its_loss_scale() {
     let folder = tempfile::tempdir().expect("a folder");
-    let out = train(folder.path(), &["--run", "run", "--set", "train.precision=mixed", "--set", "train.log_every=1"]);
+    let out = train(
+        folder.path(),
+        &["--run", "run", "--set", "train.precision=mixed", "--set", "train.log_every=1"],
+    );
     succeeds(&out);
     let said = String::from_utf8_lossy(&out.stderr);
     assert!(said.contains("mixed precision: the CPU rounds as f16 does"), "{said}");
-    let metrics = std::fs::read_to_string(folder.path().join("run/metrics.jsonl")).expect("metrics");
-    let first: serde_json::Value = serde_json::from_str(metrics.lines().next().expect("a row")).expect("JSON");
+    let metrics =
+        std::fs::read_to_string(folder.path().join("run/metrics.jsonl")).expect("metrics");
+    let first: serde_json::Value =
+        serde_json::from_str(metrics.lines().next().expect("a row")).expect("JSON");
     assert_eq!((&first["loss_scale"], &first["left_out"]), (&65_536.0.into(), &0.into()));
     succeeds(&soda(folder.path(), &["replay", "--run", "run", "--step", "2", "--device", "cpu"]));
 }

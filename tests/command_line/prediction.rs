@@ -1,4 +1,5 @@
-//! Weights that predict v at continuous noise levels, with a target of half the side: every command that draws or measures.
+//! Weights that predict v at continuous noise levels, with a target of half the side: every command
+//! that draws or measures.
 
 use crate::common::program::{fails, json, soda, succeeds, text, train};
 use soda::config::{Levels, LossWeight, Prediction, Sides};
@@ -25,10 +26,23 @@ fn every_command_works_with_weights_that_predict_v_and_a_smaller_target() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     trained(at, "v", &V);
-    let run = |args: &[&str]| succeeds(&soda(at, &[args, &["--run", "v", "--device", "cpu"]].concat()));
+    let run =
+        |args: &[&str]| succeeds(&soda(at, &[args, &["--run", "v", "--device", "cpu"]].concat()));
     // From pure noise with each sampler, and from the linear decoder's picture.
     for sampler in ["ddim", "ddpm", "dpm-solver"] {
-        run(&["sample", "-n", "2", "--components", "2", "--sampler", sampler, "--steps", "3", "--out", "s.png"]);
+        run(&[
+            "sample",
+            "-n",
+            "2",
+            "--components",
+            "2",
+            "--sampler",
+            sampler,
+            "--steps",
+            "3",
+            "--out",
+            "s.png",
+        ]);
     }
     run(&["reconstruct", "-n", "2", "--guidance", "1.5", "--json", "noise.json"]);
     run(&["reconstruct", "-n", "2", "--start", "0.3", "--json", "picture.json"]);
@@ -41,7 +55,8 @@ fn every_command_works_with_weights_that_predict_v_and_a_smaller_target() {
     assert!(said.contains("mean squared error on v"), "{said}");
     assert_eq!(json(&at.join("d.json"))["prediction"], "v");
 
-    // Inverted and drawn again the image comes back: as well as eps does it, and the better the more steps there are.
+    // Inverted and drawn again the image comes back: as well as eps does it, and the better the
+    // more steps there are.
     let inverted = |steps: &str| {
         run(&["invert", "test:0", "test:1", "--steps", steps, "--json", "i.json"]);
         psnr("i.json")
@@ -52,10 +67,17 @@ fn every_command_works_with_weights_that_predict_v_and_a_smaller_target() {
     // What they are stands in the file, and stays there.
     run(&["export", "--half", "--out", "half.safetensors"]);
     let config = WeightsFile::open(&at.join("half.safetensors")).expect("weights").config;
-    assert_eq!((config.diffusion.prediction, config.diffusion.levels), (Prediction::V, Levels::Continuous));
-    assert_eq!((config.train.denoisings, config.train.loss_weight), (2, LossWeight::OneMinusAlphaBar));
+    assert_eq!(
+        (config.diffusion.prediction, config.diffusion.levels),
+        (Prediction::V, Levels::Continuous)
+    );
+    assert_eq!(
+        (config.train.denoisings, config.train.loss_weight),
+        (2, LossWeight::OneMinusAlphaBar)
+    );
     assert_eq!(config.model.sides, Sides { source: 32, target: 16 });
-    let other = ["train", "--run", "v", "--resume", "--device", "cpu", "--set", "diffusion.prediction=eps"];
+    let other =
+        ["train", "--run", "v", "--resume", "--device", "cpu", "--set", "diffusion.prediction=eps"];
     fails(
         &soda(at, &[&other[..], &["--allow-change"]].concat()),
         2,
@@ -68,7 +90,17 @@ fn weights_that_predict_eps_are_told_from_those_that_predict_v() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     trained(at, "eps", &[]);
-    let output = soda(at, &["diagnose", "-n", "6", "--bins", "2", "--run", "eps", "--device", "cpu", "--json", "d.json"]);
-    assert!(succeeds(&output).contains("mean squared error on the noise"), "{}", text(&output.stdout));
+    let output = soda(
+        at,
+        &[
+            "diagnose", "-n", "6", "--bins", "2", "--run", "eps", "--device", "cpu", "--json",
+            "d.json",
+        ],
+    );
+    assert!(
+        succeeds(&output).contains("mean squared error on the noise"),
+        "{}",
+        text(&output.stdout)
+    );
     assert_eq!(json(&at.join("d.json"))["prediction"], "eps");
 }

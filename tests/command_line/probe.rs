@@ -1,4 +1,5 @@
-//! `soda probe` as a user meets it: every protocol and kind of features, shares of labels, the scan, and what is refused.
+//! `soda probe` as a user meets it: every protocol and kind of features, shares of labels, the
+//! scan, and what is refused.
 
 use crate::common::program::{fails, json, soda, succeeds, train};
 use serde_json::Value;
@@ -21,7 +22,8 @@ fn at() -> &'static Path {
 #[track_caller]
 fn probed(name: &str, args: &[&str]) -> (String, Value) {
     let name = format!("{name}.json");
-    let out = succeeds(&soda(at(), &[&["probe", "--device", "cpu", "--json", &name], args].concat()));
+    let out =
+        succeeds(&soda(at(), &[&["probe", "--device", "cpu", "--json", &name], args].concat()));
     (out, json(&at().join(name)))
 }
 
@@ -42,18 +44,30 @@ fn npy(name: &str, dtype: &str, shape: &str, data: impl IntoIterator<Item = Vec<
     std::fs::write(at().join(name), bytes).expect("writable");
 }
 
-/// `n` features of 4 numbers, of three classes that stand far apart, as NAME.npy and NAME_labels.npy; `odd` changes them.
+/// `n` features of 4 numbers, of three classes that stand far apart, as NAME.npy and
+/// NAME_labels.npy; `odd` changes them.
 fn write_features(name: &str, n: usize, odd: impl Fn(usize, &mut [f32; 4], &mut i64)) {
     let (mut values, mut labels) = (Vec::new(), Vec::new());
     for i in 0..n {
         let mut label = (i % 3) as i64;
-        let mut row = [0, 1, 2, 3].map(|j| ((i * 7 + j * 5) as f32 * 0.7).sin() + if j == i % 3 { 8.0 } else { 0.0 });
+        let mut row = [0, 1, 2, 3]
+            .map(|j| ((i * 7 + j * 5) as f32 * 0.7).sin() + if j == i % 3 { 8.0 } else { 0.0 });
         odd(i, &mut row, &mut label);
         values.extend(row);
         labels.push(label);
     }
-    npy(&format!("{name}.npy"), "<f4", &format!("({n}, 4)"), values.iter().map(|v| v.to_le_bytes().to_vec()));
-    npy(&format!("{name}_labels.npy"), "<i8", &format!("({n},)"), labels.iter().map(|v| v.to_le_bytes().to_vec()));
+    npy(
+        &format!("{name}.npy"),
+        "<f4",
+        &format!("({n}, 4)"),
+        values.iter().map(|v| v.to_le_bytes().to_vec()),
+    );
+    npy(
+        &format!("{name}_labels.npy"),
+        "<i8",
+        &format!("({n},)"),
+        labels.iter().map(|v| v.to_le_bytes().to_vec()),
+    );
 }
 
 #[test]
@@ -70,8 +84,16 @@ fn features_made_elsewhere_are_scored_without_weights_or_images() {
     for protocol in ["linear", "linear-full", "knn", "knn-lightly"] {
         for (test, least, most) in [("test", 99.0, 100.0), ("lies", 60.0, 70.0)] {
             let labels = format!("{test}_labels.npy");
-            let test =
-                ["--test-features", &format!("{test}.npy"), "--test-labels", &labels, "--protocol", protocol, "--epochs", "500"];
+            let test = [
+                "--test-features",
+                &format!("{test}.npy"),
+                "--test-labels",
+                &labels,
+                "--protocol",
+                protocol,
+                "--epochs",
+                "500",
+            ];
             let (_, report) = probed("files", &[&base[..], &test].concat());
             assert!((least..=most).contains(&per_cent(&report["top1"])), "{protocol}: {report}");
             assert_eq!(
@@ -81,7 +103,8 @@ fn features_made_elsewhere_are_scored_without_weights_or_images() {
             assert_eq!(report["data"]["test"]["labels"]["sha256"].as_str().map(str::len), Some(64));
         }
     }
-    let shares = ["--test-features", "test.npy", "--test-labels", "test_labels.npy", "--fraction", "0.1,1"];
+    let shares =
+        ["--test-features", "test.npy", "--test-labels", "test_labels.npy", "--fraction", "0.1,1"];
     let (_, report) = probed("files", &[&base[..], &shares].concat());
     assert_eq!(report["curve"][0]["n_train"], 30);
 }
@@ -91,8 +114,19 @@ fn features_without_a_score_are_refused_in_one_sentence() {
     let with = |train: &str, test: &str, more: &[&str]| {
         let name = |of: &str| [format!("{of}.npy"), format!("{of}_labels.npy")];
         let [[train, train_labels], [test, test_labels]] = [name(train), name(test)];
-        let base = ["probe", "--protocol", "knn", "--features-from", &train, "--labels-from", &train_labels];
-        soda(at(), &[&base[..], &["--test-features", &test, "--test-labels", &test_labels], more].concat())
+        let base = [
+            "probe",
+            "--protocol",
+            "knn",
+            "--features-from",
+            &train,
+            "--labels-from",
+            &train_labels,
+        ];
+        soda(
+            at(),
+            &[&base[..], &["--test-features", &test, "--test-labels", &test_labels], more].concat(),
+        )
     };
     write_features("good", 30, |_, _, _| {});
     succeeds(&with("good", "good", &[]));
@@ -104,7 +138,11 @@ fn features_without_a_score_are_refused_in_one_sentence() {
     let fewer = with("fewer", "good", &["--whiten"]);
     succeeds(&fewer);
     let said = String::from_utf8_lossy(&fewer.stderr).into_owned();
-    assert!(said.lines().any(|l| l.starts_with("warning: whitening is fitted to 3 images")) && !said.contains("WARN"), "{said}");
+    assert!(
+        said.lines().any(|l| l.starts_with("warning: whitening is fitted to 3 images"))
+            && !said.contains("WARN"),
+        "{said}"
+    );
     write_features("nan", 30, |i, row, _| {
         if i == 4 {
             row[1] = f32::NAN
@@ -132,7 +170,13 @@ fn features_without_a_score_are_refused_in_one_sentence() {
     std::fs::write(at().join("cut.npy"), &cut[..cut.len() - 1]).expect("writable");
     std::fs::copy(at().join("good_labels.npy"), at().join("cut_labels.npy")).expect("a copy");
     fails(&with("cut", "good", &[]), 1, &["cut.npy", "truncated"]);
-    for more in [&["--run", "r"][..], &["--features", "z"], &["--split", "test"], &["--baselines"], &["--grid"]] {
+    for more in [
+        &["--run", "r"][..],
+        &["--features", "z"],
+        &["--split", "test"],
+        &["--baselines"],
+        &["--grid"],
+    ] {
         assert_eq!(with("good", "good", more).status.code(), Some(2), "{more:?}");
     }
     let alone = ["probe", "--features-from", "good.npy", "--labels-from", "good_labels.npy"];
@@ -141,29 +185,62 @@ fn features_without_a_score_are_refused_in_one_sentence() {
 
 #[test]
 fn every_protocol_scores_z_and_says_how() {
-    for (protocol, views, runs) in [("linear", "2", 2), ("linear-full", "1", 1), ("knn", "1", 1), ("knn-lightly", "1", 1)] {
+    for (protocol, views, runs) in
+        [("linear", "2", 2), ("linear-full", "1", 1), ("knn", "1", 1), ("knn-lightly", "1", 1)]
+    {
         let args = ["--run", "r", "--protocol", protocol, "--split", "selection", "--seeds", "2"];
         let (out, report) = probed(protocol, &args);
-        assert!(out.starts_with(&format!("{protocol} on z: scored on 500 training images held out")), "{out}");
+        assert!(
+            out.starts_with(&format!("{protocol} on z: scored on 500 training images held out")),
+            "{out}"
+        );
         assert_eq!((&report["protocol"], &report["features"]), (&protocol.into(), &"z".into()));
-        assert_eq!((&report["train_views"], &report["runs"], &report["seeds"]), (&views.into(), &runs.into(), &2.into()));
-        assert_eq!((&report["n_train"], &report["n_test"], &report["split_seed"]), (&4500.into(), &500.into(), &0.into()));
+        assert_eq!(
+            (&report["train_views"], &report["runs"], &report["seeds"]),
+            (&views.into(), &runs.into(), &2.into())
+        );
+        assert_eq!(
+            (&report["n_train"], &report["n_test"], &report["split_seed"]),
+            (&4500.into(), &500.into(), &0.into())
+        );
         let top = ["top1", "top3", "top5"].map(|k| per_cent(&report[k]));
         assert!(top[0] > 0.0 && top.is_sorted() && top[2] > top[0], "{protocol}: {top:?}");
         for digest in ["/data/sha256", "/weights/sha256"] {
-            assert_eq!(report.pointer(digest).and_then(Value::as_str).map(str::len), Some(64), "{digest}");
+            assert_eq!(
+                report.pointer(digest).and_then(Value::as_str).map(str::len),
+                Some(64),
+                "{digest}"
+            );
         }
     }
 }
 
 #[test]
 fn shares_of_the_labels_make_a_curve_with_baselines_of_the_same_kind() {
-    let args = ["--run", "r", "--protocol", "knn", "--split", "selection", "--fraction", "1,0.01,0.1", "--baselines"];
+    let args = [
+        "--run",
+        "r",
+        "--protocol",
+        "knn",
+        "--split",
+        "selection",
+        "--fraction",
+        "1,0.01,0.1",
+        "--baselines",
+    ];
     let (out, report) = probed("curve", &args);
     let counts = |value: &Value| -> Vec<u64> {
-        value["curve"].as_array().expect("a curve").iter().map(|p| p["n_train"].as_u64().expect("a count")).collect()
+        value["curve"]
+            .as_array()
+            .expect("a curve")
+            .iter()
+            .map(|p| p["n_train"].as_u64().expect("a count"))
+            .collect()
     };
-    assert_eq!((counts(&report), &report["n_train"], &report["fraction"]), (vec![50, 450, 4500], &4500.into(), &1.0.into()));
+    assert_eq!(
+        (counts(&report), &report["n_train"], &report["fraction"]),
+        (vec![50, 450, 4500], &4500.into(), &1.0.into())
+    );
     assert_eq!(report["curve"][0]["runs"], 3);
     for name in ["pixels", "random_encoder"] {
         let baseline = &report["baselines"][name];
@@ -174,15 +251,22 @@ fn shares_of_the_labels_make_a_curve_with_baselines_of_the_same_kind() {
 
     // The cache gives the same again, and tells protocols and features apart.
     assert_eq!(probed("again", &args).1["baselines"], report["baselines"]);
-    let all = |more: &[&str]| probed("other", &[&args[..5], &["selection", "--baselines"], more].concat()).1["baselines"].clone();
+    let all = |more: &[&str]| {
+        probed("other", &[&args[..5], &["selection", "--baselines"], more].concat()).1["baselines"]
+            .clone()
+    };
     let of_z = all(&[]);
     assert_eq!(of_z["pixels"]["top1"], report["baselines"]["pixels"]["top1"]);
-    assert_ne!(all(&["--features", "backbone"])["random_encoder"]["top1"], of_z["random_encoder"]["top1"]);
+    assert_ne!(
+        all(&["--features", "backbone"])["random_encoder"]["top1"],
+        of_z["random_encoder"]["top1"]
+    );
 }
 
 #[test]
 fn pixels_need_no_weights_and_beat_chance() {
-    let (out, report) = probed("pixels", &["--protocol", "knn", "--features", "pixels", "--split", "selection"]);
+    let (out, report) =
+        probed("pixels", &["--protocol", "knn", "--features", "pixels", "--split", "selection"]);
     assert!(out.contains("raw pixels") && out.contains("(deterministic)"), "{out}");
     assert!(per_cent(&report["top1"]) > 20.0 && report.get("weights").is_none(), "{report}");
     let base = ["probe", "--features", "pixels"];
@@ -194,43 +278,81 @@ fn pixels_need_no_weights_and_beat_chance() {
 #[test]
 fn features_of_the_denoiser_and_the_backbone_are_scored() {
     for features in ["backbone", "denoiser:up0.1@300"] {
-        let args = ["--run", "r", "--protocol", "linear-full", "--features", features, "--split", "selection"];
+        let args = [
+            "--run",
+            "r",
+            "--protocol",
+            "linear-full",
+            "--features",
+            features,
+            "--split",
+            "selection",
+        ];
         let (_, report) = probed("kinds", &args);
         assert!(report["features"] == features && per_cent(&report["top1"]) > 15.0, "{report}");
     }
     let refused = |features: &str, parts: &[&str]| {
-        fails(&soda(at(), &["probe", "--run", "r", "--features", features, "--device", "cpu"]), 2, parts);
+        fails(
+            &soda(at(), &["probe", "--run", "r", "--features", features, "--device", "cpu"]),
+            2,
+            parts,
+        );
     };
     refused("zz", &["\"zz\"", "denoiser:BLOCK@T"]);
     refused("denoiser:up7.0@5", &["up7.0", "middle"]);
     refused("denoiser:middle@0", &["1 to 1000"]);
-    let online = ["probe", "--run", "r", "--features", "backbone", "--train-views", "online", "--device", "cpu"];
+    let online = [
+        "probe",
+        "--run",
+        "r",
+        "--features",
+        "backbone",
+        "--train-views",
+        "online",
+        "--device",
+        "cpu",
+    ];
     fails(&soda(at(), &online), 2, &["--train-views online", "take 1 or 2"]);
     for share in ["0", "1.5", "many"] {
-        assert_eq!(soda(at(), &["probe", "--run", "r", "--fraction", share]).status.code(), Some(2), "{share}");
+        assert_eq!(
+            soda(at(), &["probe", "--run", "r", "--fraction", share]).status.code(),
+            Some(2),
+            "{share}"
+        );
     }
 }
 
 #[test]
 fn the_scan_draws_its_cells_and_names_the_best() {
     let base = ["--run", "r", "--grid", "--limit", "200", "--seeds", "1"];
-    let (out, report) = probed("grid", &[&base[..], &["--times", "500,10", "--out", "g/grid.png"]].concat());
+    let (out, report) =
+        probed("grid", &[&base[..], &["--times", "500,10", "--out", "g/grid.png"]].concat());
     let cells = report["cells"].as_array().expect("cells");
     // The middle and two blocks at each of two resolutions on the way up.
     let blocks = report["blocks"].as_array().expect("blocks");
     assert_eq!((&report["times"], cells.len()), (&serde_json::json!([10, 500]), 2 * blocks.len()));
     assert!(blocks[0] == "middle" && blocks.len() >= 5, "{blocks:?}");
-    assert_eq!((&report["n_train"], &report["n_test"], &report["split"]), (&200.into(), &100.into(), &"selection".into()));
-    assert_eq!(cells[3]["features"], format!("denoiser:{}@500", blocks[1].as_str().expect("a name")));
+    assert_eq!(
+        (&report["n_train"], &report["n_test"], &report["split"]),
+        (&200.into(), &100.into(), &"selection".into())
+    );
+    assert_eq!(
+        cells[3]["features"],
+        format!("denoiser:{}@500", blocks[1].as_str().expect("a name"))
+    );
     let best = cells.iter().map(|c| per_cent(&c["top1"])).fold(0.0, f64::max);
     assert_eq!(report["best"]["top1"], best);
     assert!(cells.iter().any(|c| per_cent(&c["top1"]) < best), "all cells alike: {report}");
     let features = report["best"]["features"].as_str().expect("features");
-    assert!(out.contains(&format!("soda probe --protocol linear --features {features} --weights")), "{out}");
+    assert!(
+        out.contains(&format!("soda probe --protocol linear --features {features} --weights")),
+        "{out}"
+    );
     let picture = image::open(at().join("g/grid.png")).expect("a PNG").into_rgb8();
     assert!(picture.width() > 250 && picture.height() > 250, "{:?}", picture.dimensions());
 
-    let scan = |more: &[&str]| soda(at(), &[&["probe", "--device", "cpu"], &base[..], more].concat());
+    let scan =
+        |more: &[&str]| soda(at(), &[&["probe", "--device", "cpu"], &base[..], more].concat());
     fails(&scan(&["--times", "0"]), 2, &["--times 0", "1 to 1000"]);
     assert_eq!(scan(&["--split", "test"]).status.code(), Some(2), "the test set has no say");
     std::fs::write(at().join("file"), "in the way").expect("writable");
@@ -242,13 +364,27 @@ fn whitened_features_are_scored_beside_those_that_are_as_they_are() {
     // What tells classes apart is small beside what doesn't.
     let loud = |i: usize, row: &mut [f32; 4], label: &mut i64| {
         let hashed = |j: usize| (i * 4 + j) as u32;
-        let noise = [0, 1, 2, 3].map(|j| hashed(j).wrapping_mul(2_654_435_761) as f32 / u32::MAX as f32 - 0.5);
-        *row = [*label as f32 - 1.0 + 0.2 * noise[0], 100.0 * noise[1], 100.0 * noise[2], 100.0 * noise[3]];
+        let noise = [0, 1, 2, 3]
+            .map(|j| hashed(j).wrapping_mul(2_654_435_761) as f32 / u32::MAX as f32 - 0.5);
+        *row = [
+            *label as f32 - 1.0 + 0.2 * noise[0],
+            100.0 * noise[1],
+            100.0 * noise[2],
+            100.0 * noise[3],
+        ];
     };
     write_features("loud", 300, loud);
     write_features("loud_test", 90, |i, row, label| loud(i + 1000, row, label));
-    let files = ["--features-from", "loud.npy", "--labels-from", "loud_labels.npy", "--test-features", "loud_test.npy"];
-    let files = [&files[..], &["--test-labels", "loud_test_labels.npy", "--protocol", "knn"]].concat();
+    let files = [
+        "--features-from",
+        "loud.npy",
+        "--labels-from",
+        "loud_labels.npy",
+        "--test-features",
+        "loud_test.npy",
+    ];
+    let files =
+        [&files[..], &["--test-labels", "loud_test_labels.npy", "--protocol", "knn"]].concat();
     let (out, report) = probed("loud", &[&files[..], &["--whiten"]].concat());
     let (plain, white) = (per_cent(&report["top1"]), per_cent(&report["whitened"]["top1"]));
     assert!(white > 95.0 && plain < 60.0, "{report}");
@@ -258,9 +394,16 @@ fn whitened_features_are_scored_beside_those_that_are_as_they_are() {
 
     let base = ["--run", "r", "--protocol", "linear", "--split", "selection", "--seeds", "1"];
     let (out, report) = probed("white", &[&base[..], &["--whiten"]].concat());
-    assert!(out.contains("  z (whitened) ") && report["whitened"]["n_train"] == report["n_train"], "{out}");
+    assert!(
+        out.contains("  z (whitened) ") && report["whitened"]["n_train"] == report["n_train"],
+        "{out}"
+    );
     per_cent(&report["whitened"]["top1"]);
     for more in [&["--train-views", "online"][..], &["--features", "pixels"], &["--grid"]] {
-        assert_eq!(soda(at(), &[&["probe", "--run", "r", "--whiten"], more].concat()).status.code(), Some(2), "{more:?}");
+        assert_eq!(
+            soda(at(), &[&["probe", "--run", "r", "--whiten"], more].concat()).status.code(),
+            Some(2),
+            "{more:?}"
+        );
     }
 }

@@ -7,13 +7,20 @@ use std::process::Output;
 /// With a line each millisecond, and one at the end of each label.
 fn run(at: &Path, command: &str) -> Output {
     let mut program = program(at);
-    program.args(command.split(' ')).args(["--run", "r", "--device", "cpu"]).env("SODA_PROGRESS", "1");
+    program
+        .args(command.split(' '))
+        .args(["--run", "r", "--device", "cpu"])
+        .env("SODA_PROGRESS", "1");
     program.output().expect("the program starts")
 }
 
 /// What is on stderr, but for what drivers say there.
 fn said(output: &Output) -> String {
-    text(&output.stderr).lines().filter(|line| !line.contains("XDG_RUNTIME_DIR")).map(|line| format!("{line}\n")).collect()
+    text(&output.stderr)
+        .lines()
+        .filter(|line| !line.contains("XDG_RUNTIME_DIR"))
+        .map(|line| format!("{line}\n"))
+        .collect()
 }
 
 #[test]
@@ -24,13 +31,20 @@ fn every_command_that_lasts_says_what_it_counts_and_none_with_quiet() {
     assert!(!succeeds(&trained).is_empty());
     assert_eq!(said(&trained), "", "soda train");
     // What is said of which command; the features of the first are kept for the others.
-    let of_probe =
-        ["encoding training images", "encoding training images, mirrored", "encoding test images", "linear probe, seed 2 of 2"];
+    let of_probe = [
+        "encoding training images",
+        "encoding training images, mirrored",
+        "encoding test images",
+        "linear probe, seed 2 of 2",
+    ];
     let commands: [(&str, &[&str]); 6] = [
         ("probe --seeds 2", &of_probe),
         ("probe --protocol knn", &["finding nearest neighbours"]),
         ("reconstruct -n 1 --steps 40", &["drawing 1 image in 40 steps"]),
-        ("sample -n 1 --components 3", &["fitting 3 Gaussians to z, rounds", "looking for the nearest training images"]),
+        (
+            "sample -n 1 --components 3",
+            &["fitting 3 Gaussians to z, rounds", "looking for the nearest training images"],
+        ),
         ("diagnose -n 40 --bins 2", &["measuring losses, images at each noise level"]),
         ("map --limit 60", &["t-SNE, rounds"]),
     ];
@@ -40,7 +54,8 @@ fn every_command_that_lasts_says_what_it_counts_and_none_with_quiet() {
         let said = said(&output);
         for label in labels {
             let status = said.lines().find_map(|line| line.strip_prefix(&format!("{label}: ")));
-            let status = status.unwrap_or_else(|| panic!("soda {command} doesn't say {label:?}: {said}"));
+            let status =
+                status.unwrap_or_else(|| panic!("soda {command} doesn't say {label:?}: {said}"));
             assert!(status.starts_with(|c: char| c.is_ascii_digit()), "{label}: {status}");
         }
         // Negative control: other commands say that.

@@ -1,4 +1,5 @@
-//! `soda quickstart`: what it compares is scored alike, what it says is so elsewhere too, and what is there isn't done again.
+//! `soda quickstart`: what it compares is scored alike, what it says is so elsewhere too, and what
+//! is there isn't done again.
 
 use crate::common::program::{TINY, fails, json, program, soda, succeeds, text};
 use serde_json::Value;
@@ -19,7 +20,9 @@ fn write(images: &Images, classes: &[String], n: usize, folder: &Path) {
         let place = folder.join(&classes[class]);
         std::fs::create_dir_all(&place).expect("a folder");
         let (image, side) = (images.image(i).expect("in memory"), images.side());
-        let pixel = |x: u32, y: u32| image::Rgb([0, 1, 2].map(|c| image[(c * side + y as usize) * side + x as usize]));
+        let pixel = |x: u32, y: u32| {
+            image::Rgb([0, 1, 2].map(|c| image[(c * side + y as usize) * side + x as usize]))
+        };
         let picture = image::RgbImage::from_fn(side as u32, side as u32, pixel);
         picture.save(place.join(format!("{i:05}.png"))).expect("a PNG");
     }
@@ -36,7 +39,10 @@ fn home() -> tempfile::TempDir {
 
 #[track_caller]
 fn number(value: &Value, path: &str) -> f64 {
-    let number = value.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("{path} is no number"));
+    let number = value
+        .pointer(path)
+        .and_then(Value::as_f64)
+        .unwrap_or_else(|| panic!("{path} is no number"));
     assert!(number.is_finite(), "{path}: {number}");
     number
 }
@@ -45,24 +51,39 @@ fn number(value: &Value, path: &str) -> f64 {
 fn what_it_compares_is_scored_alike_and_a_second_call_does_nothing_again() {
     let folder = home();
     let at = folder.path();
-    let base = ["quickstart", "--device", "cpu", "--data", "pictures", "--out", "q", "--json", "j.json"];
-    let first = [&base[..], &["--set", "train.steps=6", "--set", "sample.steps=2", "--set", "probe.epochs=2"]].concat();
+    let base =
+        ["quickstart", "--device", "cpu", "--data", "pictures", "--out", "q", "--json", "j.json"];
+    let first = [
+        &base[..],
+        &["--set", "train.steps=6", "--set", "sample.steps=2", "--set", "probe.epochs=2"],
+    ]
+    .concat();
     let clock = Instant::now();
     let out = succeeds(&soda(at, &first));
     let took = clock.elapsed();
     assert_eq!(out.lines().count(), 5, "{out}");
-    assert!(out.starts_with("The shipped weights") && out.contains("raw pixels") && out.contains("untrained encoder"), "{out}");
+    assert!(
+        out.starts_with("The shipped weights")
+            && out.contains("raw pixels")
+            && out.contains("untrained encoder"),
+        "{out}"
+    );
     // One score of z, that of the shipped weights: of what was trained there is the loss.
     assert_eq!(out.matches("unseen images").count(), 1, "{out}");
     assert!(out.contains("from random weights: loss") && out.contains("in 6 steps"), "{out}");
 
     let file = at.join("q/summary.json");
     let summary = json(&file);
-    let blocks = ["/probe", "/baselines/pixels", "/baselines/random_encoder"].map(|path| summary.pointer(path).expect("a block"));
+    let blocks = ["/probe", "/baselines/pixels", "/baselines/random_encoder"]
+        .map(|path| summary.pointer(path).expect("a block"));
     for key in ["epochs", "seeds", "protocol", "split", "train_views", "n_train", "n_test"] {
-        assert!(!blocks[0][key].is_null() && blocks.iter().all(|block| block[key] == blocks[0][key]), "{key}: {summary:#}");
+        assert!(
+            !blocks[0][key].is_null() && blocks.iter().all(|block| block[key] == blocks[0][key]),
+            "{key}: {summary:#}"
+        );
     }
-    // 1,000 steps of 400 views in batches of 128, of which the last isn't full; the recipe's probe has no say in it.
+    // 1,000 steps of 400 views in batches of 128, of which the last isn't full; the recipe's probe
+    // has no say in it.
     assert_eq!((&blocks[0]["epochs"], &blocks[0]["seeds"]), (&250.into(), &3.into()));
     let [z, pixels, _] = blocks.map(|block| number(block, "/top1"));
     assert!(z > pixels, "z {z} %, raw pixels {pixels} %");
@@ -71,7 +92,8 @@ fn what_it_compares_is_scored_alike_and_a_second_call_does_nothing_again() {
     assert_eq!(summary["weights"]["path"], shipped::PATH);
     assert_ne!(summary["train"]["weights"]["sha256"], summary["weights"]["sha256"]);
     assert!(number(&summary, "/train/loss_last") < number(&summary, "/train/loss_first"));
-    let [early, all] = ["/processor_seconds_first", "/processor_seconds"].map(|path| number(&summary, path));
+    let [early, all] =
+        ["/processor_seconds_first", "/processor_seconds"].map(|path| number(&summary, path));
     assert!(0.0 < early && early < all && all < 240.0, "{early} and {all} processor seconds");
     for path in ["/seconds", "/train/images_per_s", "/probe/top3", "/reconstruction/psnr"] {
         number(&summary, path);
@@ -82,7 +104,10 @@ fn what_it_compares_is_scored_alike_and_a_second_call_does_nothing_again() {
 
     // What other commands say, `soda report` with them, is the same.
     let probe = |name: &str, more: &[&str]| {
-        succeeds(&soda(at, &[&["probe", "--device", "cpu", "--data", "pictures", "--json", name], more].concat()));
+        succeeds(&soda(
+            at,
+            &[&["probe", "--device", "cpu", "--data", "pictures", "--json", name], more].concat(),
+        ));
         json(&at.join(name))
     };
     let of_run = probe("run.json", &["--baselines", "--run", "q"]);
@@ -97,14 +122,27 @@ fn what_it_compares_is_scored_alike_and_a_second_call_does_nothing_again() {
     let again = clock.elapsed();
     assert_eq!(succeeds(&output), out);
     let said = text(&output.stderr);
-    assert!(said.contains("already there") && said.contains("delete q or choose --out") && !said.contains("scoring"), "{said}");
+    assert!(
+        said.contains("already there")
+            && said.contains("delete q or choose --out")
+            && !said.contains("scoring"),
+        "{said}"
+    );
     assert_eq!(std::fs::read(&file).expect("readable"), bytes, "it was written anew");
     assert!((number(&json(&at.join("j.json")), "/probe/top1") - z).abs() < 1e-9);
     assert!(again < took / 3, "{again:?} after {took:?}");
 
-    fails(&soda(at, &[&base[..], &["--from-scratch"]].concat()), 2, &["for a minute", "leave --from-scratch out"]);
+    fails(
+        &soda(at, &[&base[..], &["--from-scratch"]].concat()),
+        2,
+        &["for a minute", "leave --from-scratch out"],
+    );
     fails(&soda(at, &[&base[..], &["--set", "seed=2"]].concat()), 2, &["--set", "another --out"]);
-    fails(&soda(at, &["quickstart", "--device", "cpu", "--out", "q"]), 2, &["q holds a quickstart on", "--data"]);
+    fails(
+        &soda(at, &["quickstart", "--device", "cpu", "--out", "q"]),
+        2,
+        &["q holds a quickstart on", "--data"],
+    );
 }
 
 #[test]
@@ -113,18 +151,37 @@ fn from_scratch_it_scores_what_it_trained_too_and_an_interrupted_one_goes_on() {
     let at = folder.path();
     let call = |out: &str, more: &[&str]| {
         let mut command = program(at);
-        command.args(["quickstart", "--from-scratch", "--device", "cpu", "--data", "pictures", "--out", out]).args(more);
+        command
+            .args([
+                "quickstart",
+                "--from-scratch",
+                "--device",
+                "cpu",
+                "--data",
+                "pictures",
+                "--out",
+                out,
+            ])
+            .args(more);
         command
     };
     let mut sets: Vec<&str> = TINY.iter().flat_map(|set| ["--set", *set]).collect();
     sets.extend(["--set", "train.steps=1000000", "--set", "train.log_every=1"]);
-    let run = |out: &str, more: &[&str]| succeeds(&call(out, more).output().expect("the program starts"));
+    let run =
+        |out: &str, more: &[&str]| succeeds(&call(out, more).output().expect("the program starts"));
 
     let out = run("q", &[&sets[..], &["--max-minutes", "0.01"]].concat());
-    assert!(out.contains("It ended after 0.01 minutes (--max-minutes), at step ") && out.contains("of 1000000"), "{out}");
+    assert!(
+        out.contains("It ended after 0.01 minutes (--max-minutes), at step ")
+            && out.contains("of 1000000"),
+        "{out}"
+    );
     let summary = json(&at.join("q/summary.json"));
     let own = &summary["from_scratch"]["probe"];
-    assert_eq!((&own["epochs"], &own["seeds"]), (&summary["probe"]["epochs"], &summary["probe"]["seeds"]));
+    assert_eq!(
+        (&own["epochs"], &own["seeds"]),
+        (&summary["probe"]["epochs"], &summary["probe"]["seeds"])
+    );
     number(&summary, "/from_scratch/reconstruction/psnr");
     assert!(image::image_dimensions(at.join("q/from_scratch.png")).is_ok());
     let worse = number(own, "/top1") < number(&summary, "/baselines/pixels_top1");
@@ -142,8 +199,14 @@ fn from_scratch_it_scores_what_it_trained_too_and_an_interrupted_one_goes_on() {
         for file in ["summary.json", "reconstruction.png"] {
             std::fs::copy(at.join("q").join(file), at.join("i").join(file)).expect("a copy");
         }
-        let child = call("i", &sets).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
-        wait_for("a step", || std::fs::metadata(at.join("i/metrics.jsonl")).is_ok_and(|m| m.len() > 0));
+        let child = call("i", &sets)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        wait_for("a step", || {
+            std::fs::metadata(at.join("i/metrics.jsonl")).is_ok_and(|m| m.len() > 0)
+        });
         signal(&child, "INT");
         let output = child.wait_with_output().expect("it ends");
         assert!(succeeds(&output).contains("stopped at step"), "{}", text(&output.stderr));
@@ -152,7 +215,10 @@ fn from_scratch_it_scores_what_it_trained_too_and_an_interrupted_one_goes_on() {
         assert!(stopped > 0);
         run("i", &["--max-minutes", "0.01"]);
         let summary = json(&at.join("i/summary.json"));
-        assert_eq!(number(&summary, "/train/steps"), stopped as f64 + number(&summary, "/train/trained"));
+        assert_eq!(
+            number(&summary, "/train/steps"),
+            stopped as f64 + number(&summary, "/train/trained")
+        );
         assert!(number(&summary, "/train/trained") > 0.0);
     }
 }

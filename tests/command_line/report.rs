@@ -31,10 +31,27 @@ fn number(value: &serde_json::Value) -> f64 {
 #[test]
 fn a_report_holds_everything_in_one_file() {
     let page = at().join("page/report.html");
-    succeeds(&run(&["report", "--run", "run", "--out", "page/report.html", "--json", "report.json"]));
+    succeeds(&run(&[
+        "report",
+        "--run",
+        "run",
+        "--out",
+        "page/report.html",
+        "--json",
+        "report.json",
+    ]));
     assert_eq!(json(&at().join("report.json"))["missing"], serde_json::json!([]));
     let html = std::fs::read_to_string(page).expect("the page");
-    for id in ["training", "worth", "health", "reconstructions", "samples", "editing", "neighbours", "repeat"] {
+    for id in [
+        "training",
+        "worth",
+        "health",
+        "reconstructions",
+        "samples",
+        "editing",
+        "neighbours",
+        "repeat",
+    ] {
         assert!(html.contains(&format!("<section id=\"{id}\">")), "section {id} is missing");
     }
     for part in [
@@ -57,11 +74,13 @@ fn a_report_holds_everything_in_one_file() {
     if let Some(kept) = std::env::var_os("SODA_REPORT") {
         std::fs::write(kept, &html).expect("a place to keep it");
     }
-    // Three rows of the log have no mean, and no caption that speaks of one; nor are there columns of one and the same number.
+    // Three rows of the log have no mean, and no caption that speaks of one; nor are there columns
+    // of one and the same number.
     for part in ["running mean", "Z explains", "judged by</th>"] {
         assert!(!html.contains(part), "{part} is there");
     }
-    // Four curves (loss, rate, throughput, scores) and ten pictures or more; nothing that a browser would fetch.
+    // Four curves (loss, rate, throughput, scores) and ten pictures or more; nothing that a browser
+    // would fetch.
     let pictures = html.matches("src=\"data:image/png;base64,").count();
     assert!(pictures >= 13, "{pictures} pictures");
     assert!(!html.contains("http://") && !html.contains("https://") && !html.contains("<script"));
@@ -77,9 +96,13 @@ fn health_says_how_z_is_spread_and_what_a_probe_confuses() {
         json(&at().join(name))
     };
     let report = health("h.json");
-    assert!((0.0..4.0).contains(&number(&report["alignment"])) && number(&report["uniformity"]) <= 1e-6, "{report}");
+    assert!(
+        (0.0..4.0).contains(&number(&report["alignment"])) && number(&report["uniformity"]) <= 1e-6,
+        "{report}"
+    );
     assert!((1.0..=8.0).contains(&number(&report["effective_rank"])), "{report}");
-    let row_sum = |row: &serde_json::Value| row.as_array().expect("a row").iter().map(number).sum::<f64>();
+    let row_sum =
+        |row: &serde_json::Value| row.as_array().expect("a row").iter().map(number).sum::<f64>();
     let confusion = report["confusion"].as_array().expect("rows");
     assert!(confusion.len() == 10 && confusion.iter().all(|row| row_sum(row) == 100.0), "{report}");
     let diagonal: f64 = (0..10).map(|c| number(&confusion[c][c])).sum();
@@ -88,7 +111,8 @@ fn health_says_how_z_is_spread_and_what_a_probe_confuses() {
 
     // The features that were kept give the same numbers, and a damaged file of them is replaced.
     let folder = at().join("cache/soda/features");
-    let kept: Vec<_> = std::fs::read_dir(&folder).expect("features").flatten().map(|e| e.path()).collect();
+    let kept: Vec<_> =
+        std::fs::read_dir(&folder).expect("features").flatten().map(|e| e.path()).collect();
     assert!(!kept.is_empty());
     for path in &kept {
         std::fs::write(path, "damaged").expect("writable");
@@ -102,7 +126,19 @@ fn health_says_how_z_is_spread_and_what_a_probe_confuses() {
 
 #[test]
 fn quality_measures_reconstructions_and_drawn_images() {
-    succeeds(&run(&["quality", "-n", "12", "--components", "2", "--run", "run", "--out", "q.png", "--json", "q.json"]));
+    succeeds(&run(&[
+        "quality",
+        "-n",
+        "12",
+        "--components",
+        "2",
+        "--run",
+        "run",
+        "--out",
+        "q.png",
+        "--json",
+        "q.json",
+    ]));
     let report = json(&at().join("q.json"));
     assert!(number(&report["z_and_x_T"]["psnr"]) > number(&report["z_alone"]["psnr"]), "{report}");
     for set in ["drawn", "training_images"] {
@@ -112,7 +148,10 @@ fn quality_measures_reconstructions_and_drawn_images() {
         }
     }
     // What three steps of training draw is further from test images than training images are.
-    assert!(number(&report["drawn"]["frechet"]) > number(&report["training_images"]["frechet"]), "{report}");
+    assert!(
+        number(&report["drawn"]["frechet"]) > number(&report["training_images"]["frechet"]),
+        "{report}"
+    );
     assert!(image::open(at().join("q.png")).expect("a PNG").width() > 300);
     fails(&run(&["quality", "-n", "3", "--run", "run"]), 2, &["-n 3", "4 to"]);
     fails(&run(&["quality", "-n", "2000", "--run", "run"]), 2, &["-n 2000", "1000"]);

@@ -14,7 +14,9 @@ fn photos(at: &Path) {
         let folder = at.join("photos").join(if i % 2 == 0 { "a" } else { "b" });
         std::fs::create_dir_all(&folder).expect("writable");
         let pixel = |x: u32, y: u32| image::Rgb([(x * 8) as u8, (y * 8) as u8, 2 * i]);
-        image::RgbImage::from_fn(32, 32, pixel).save(folder.join(format!("{i:03}.png"))).expect("writable");
+        image::RgbImage::from_fn(32, 32, pixel)
+            .save(folder.join(format!("{i:03}.png")))
+            .expect("writable");
     }
 }
 
@@ -38,7 +40,10 @@ fn every_command_opens_the_data_of_its_run() {
     // Of the environment less than of the run.
     let data = |args: &[&str]| -> (Value, bool) {
         let mut command = program(at);
-        command.args(args).args(["--device", "cpu", "--json", "out.json"]).env("SODA_DATA", at.join("nowhere"));
+        command
+            .args(args)
+            .args(["--device", "cpu", "--json", "out.json"])
+            .env("SODA_DATA", at.join("nowhere"));
         let output = command.output().expect("starts");
         succeeds(&output);
         (json(&at.join("out.json"))["data"]["sha256"].clone(), remembered(&output))
@@ -66,7 +71,8 @@ fn every_command_opens_the_data_of_its_run() {
     let (other, said) = data(&["reconstruct", "-n", "1", "--run", "runs/r", "--data", "bundled"]);
     assert!(other != own.0 && !said, "--data is more than the run");
     // Nothing leads from other files to the run.
-    let output = soda(at, &["reconstruct", "-n", "1", "--weights", "half.safetensors", "--device", "cpu"]);
+    let output =
+        soda(at, &["reconstruct", "-n", "1", "--weights", "half.safetensors", "--device", "cpu"]);
     succeeds(&output);
     assert!(!remembered(&output) && text(&output.stderr).contains("CIFAR-10 subset"));
 
@@ -78,7 +84,17 @@ fn every_command_opens_the_data_of_its_run() {
     std::fs::remove_file(at.join("photos/b/999.png")).expect("there");
     std::fs::rename(at.join("photos"), at.join("moved")).expect("there");
     fails(&soda(at, &probe), 2, &["runs/r", &place, "isn't there now", "--data DIR"]);
-    let more = ["train", "--resume", "--run", "runs/r", "--device", "cpu", "--allow-change", "--set", "train.steps=3"];
+    let more = [
+        "train",
+        "--resume",
+        "--run",
+        "runs/r",
+        "--device",
+        "cpu",
+        "--allow-change",
+        "--set",
+        "train.steps=3",
+    ];
     fails(&soda(at, &more), 2, &["runs/r", &place, "--data DIR"]);
     // The run learns where it lies now.
     succeeds(&soda(at, &[&more[..], &["--data", "moved"]].concat()));
@@ -88,7 +104,8 @@ fn every_command_opens_the_data_of_its_run() {
 /// A run below runs/ of two steps that lost its last checkpoint.
 fn stopped(at: &Path, name: &str, more: &[&str]) -> RunDir {
     let path = format!("runs/{name}");
-    let often = ["--run", &path, "--set", "train.checkpoint_every=1", "--set", "train.keep_checkpoints=0"];
+    let often =
+        ["--run", &path, "--set", "train.checkpoint_every=1", "--set", "train.keep_checkpoints=0"];
     succeeds(&train(at, &[&often[..], more].concat()));
     let run = RunDir::new(at.join(path));
     std::fs::remove_dir_all(run.checkpoint(2)).expect("there");
@@ -108,7 +125,11 @@ fn resume_without_a_run_goes_on_with_the_newest_that_is_not_finished() {
     // As after a kill before the first checkpoint: what it began from is its own.
     std::fs::remove_dir_all(new.checkpoint(1)).expect("there");
     let start = new.read_starts().remove(0);
-    assert!(Path::new(start.from_name.as_deref().expect("noted")).is_absolute() && start.from_images == Some(8), "{start:?}");
+    assert!(
+        Path::new(start.from_name.as_deref().expect("noted")).is_absolute()
+            && start.from_images == Some(8),
+        "{start:?}"
+    );
 
     let output = resume();
     assert!(succeeds(&output).contains("next: soda probe --run runs/new"));
@@ -126,7 +147,10 @@ fn resume_without_a_run_goes_on_with_the_newest_that_is_not_finished() {
     let (_, header) = SafeTensors::read_metadata(&bytes).expect("safetensors");
     let metadata = header.metadata().clone().expect("metadata");
     let command = shlex::split(&metadata["command"]).expect("a command line");
-    assert!(command[..2] == ["soda", "train"] && command.windows(2).any(|words| words == from), "{command:?}");
+    assert!(
+        command[..2] == ["soda", "train"] && command.windows(2).any(|words| words == from),
+        "{command:?}"
+    );
     assert_eq!((metadata["images"].as_str(), metadata["images_before"].as_str()), ("16", "8"));
 }
 
@@ -147,7 +171,8 @@ fn runs_are_listed_with_what_is_wrong_with_them() {
     let lock = busy.lock().expect("free");
     let out = succeeds(&soda(at, &["runs", "--json", "runs.json"]));
     drop(lock);
-    let (wrong, table): (Vec<&str>, Vec<&str>) = out.lines().partition(|line| line.starts_with("damaged: "));
+    let (wrong, table): (Vec<&str>, Vec<&str>) =
+        out.lines().partition(|line| line.starts_with("damaged: "));
     assert!(wrong.len() == 1 && wrong[0].contains("config.toml"), "{out}");
     assert!(table.len() == 4 && table.iter().all(|line| line.chars().count() <= 100), "{out}");
     for (line, parts) in table[1..].iter().zip([
@@ -158,12 +183,24 @@ fn runs_are_listed_with_what_is_wrong_with_them() {
         assert!(parts.iter().all(|part| line.contains(part)), "{parts:?} in {line}");
     }
     let listed = json(&at.join("runs.json"))["runs"].clone();
-    let states: Vec<_> = listed.as_array().expect("rows").iter().map(|run| run["state"].as_str().expect("a state")).collect();
+    let states: Vec<_> = listed
+        .as_array()
+        .expect("rows")
+        .iter()
+        .map(|run| run["state"].as_str().expect("a state"))
+        .collect();
     assert_eq!(states, ["stopped", "finished", "training"]);
     let run = &listed[1];
-    assert_eq!((&run["step"], &run["planned_steps"], &run["images"]), (&2.into(), &2.into(), &16.into()));
+    assert_eq!(
+        (&run["step"], &run["planned_steps"], &run["images"]),
+        (&2.into(), &2.into(), &16.into())
+    );
     assert!(run["best"]["knn"].as_f64().is_some_and(|knn| (0.0..=100.0).contains(&knn)), "{run}");
-    assert!(run["bytes"].as_u64().is_some_and(|bytes| bytes > 100_000) && run["data"]["location"] == "bundled", "{run}");
+    assert!(
+        run["bytes"].as_u64().is_some_and(|bytes| bytes > 100_000)
+            && run["data"]["location"] == "bundled",
+        "{run}"
+    );
     assert!(run["loss"].as_f64().is_some_and(f64::is_finite), "{run}");
 
     // A run by itself, which nobody trains any more; to look changes nothing.
@@ -181,17 +218,23 @@ fn a_run_from_the_shipped_weights_says_so() {
     args.extend(sets.iter().flat_map(|set| ["--set", set]));
     succeeds(&soda(at, &args));
     let start = RunDir::new(at.join("runs/s")).read_starts().remove(0);
-    let behind = shipped::open().expect("the shipped weights").trained().expect("their training").images;
+    let behind =
+        shipped::open().expect("the shipped weights").trained().expect("their training").images;
     assert_eq!((start.from_name.as_deref(), start.from_images), (Some("shipped"), Some(behind)));
     assert!(succeeds(&soda(at, &["runs"])).contains("shipped"));
 }
 
-/// Lines of the command line's sources that open data without asking for the run's, by the names of their files.
+/// Lines of the command line's sources that open data without asking for the run's, by the names of
+/// their files.
 fn opens_by_itself(name: &str, text: &str) -> bool {
-    // What they open is no run's: the data that is imported, raw pixels, and what quickstart brings.
-    let allowed = ["src/cli/images.rs", "src/cli/data.rs", "src/cli/probe.rs", "src/cli/quickstart.rs"];
+    // What they open is no run's: the data that is imported, raw pixels, and what quickstart
+    // brings.
+    let allowed =
+        ["src/cli/images.rs", "src/cli/data.rs", "src/cli/probe.rs", "src/cli/quickstart.rs"];
     !allowed.contains(&name)
-        && ["data::open(", "data::reopen(", "data::bundled(", "images::named("].iter().any(|call| text.contains(call))
+        && ["data::open(", "data::reopen(", "data::bundled(", "images::named("]
+            .iter()
+            .any(|call| text.contains(call))
 }
 
 #[test]
@@ -205,9 +248,16 @@ fn no_command_forgets_the_data_of_its_run() {
                 folders.push(path);
                 continue;
             }
-            let name = path.strip_prefix(env!("CARGO_MANIFEST_DIR")).expect("below").to_string_lossy().replace('\\', "/");
+            let name = path
+                .strip_prefix(env!("CARGO_MANIFEST_DIR"))
+                .expect("below")
+                .to_string_lossy()
+                .replace('\\', "/");
             let text = std::fs::read_to_string(&path).expect("readable");
-            assert!(!opens_by_itself(&name, &text), "{name} opens data by itself; images::open asks the run first");
+            assert!(
+                !opens_by_itself(&name, &text),
+                "{name} opens data by itself; images::open asks the run first"
+            );
             seen += 1;
         }
     }

@@ -16,9 +16,15 @@ fn they_say_what_made_them_and_the_recipe_that_goes_on_from_them_has_their_netwo
     let weights = shipped::open().expect("whole");
     let trained = weights.trained().expect("their training is known");
     assert_eq!(trained.data_sha256, CIFAR_10);
-    assert!(trained.step > 0 && trained.images == trained.step * weights.config.train.batch_size as u64, "{trained:?}");
+    assert!(
+        trained.step > 0 && trained.images == trained.step * weights.config.train.batch_size as u64,
+        "{trained:?}"
+    );
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(shipped::PATH);
-    assert!(std::fs::metadata(&file).expect("there").len() < 15 << 20, "small enough to be moved about");
+    assert!(
+        std::fs::metadata(&file).expect("there").len() < 15 << 20,
+        "small enough to be moved about"
+    );
     assert!(
         file.with_extension("json").exists() && file.with_file_name("metrics.jsonl").exists(),
         "their scores lie beside them"
@@ -26,8 +32,12 @@ fn they_say_what_made_them_and_the_recipe_that_goes_on_from_them_has_their_netwo
 
     let config = Config::load(Path::new("configs/finetune.toml"), &[]).expect("a recipe");
     State::trained(&config, &weights, "", &Device::flex()).map(drop).expect("the same networks");
-    let other = Config::load(Path::new("configs/finetune.toml"), &["model.z_dim=64".into()]).expect("a recipe");
-    assert!(State::trained(&other, &weights, "", &Device::flex()).is_err(), "other networks would pass");
+    let other = Config::load(Path::new("configs/finetune.toml"), &["model.z_dim=64".into()])
+        .expect("a recipe");
+    assert!(
+        State::trained(&other, &weights, "", &Device::flex()).is_err(),
+        "other networks would pass"
+    );
     // Their pictures begin with more than noise.
     let linear = LinearDecoder::stored(&weights).expect("whole").expect("with them");
     assert_eq!((linear.z_dim(), linear.side()), (weights.config.model.z_dim, 32));
@@ -43,13 +53,30 @@ fn commands_use_them_where_none_are_named_and_say_so() {
     let knn = |more: &[&str], out: &str| {
         let output = soda(
             at,
-            &[&["probe", "--device", "cpu", "--data", "bundled", "--protocol", "knn", "--json", out][..], more].concat(),
+            &[
+                &[
+                    "probe",
+                    "--device",
+                    "cpu",
+                    "--data",
+                    "bundled",
+                    "--protocol",
+                    "knn",
+                    "--json",
+                    out,
+                ][..],
+                more,
+            ]
+            .concat(),
         );
         succeeds(&output);
         (json(&at.join(out))["top1"].as_f64().expect("a score"), text(&output.stderr))
     };
     let (z, said) = knn(&[], "z.json");
-    assert!(said.contains(&format!("shipped weights {}", shipped::PATH)) && said.contains("--weights"), "{said}");
+    assert!(
+        said.contains(&format!("shipped weights {}", shipped::PATH)) && said.contains("--weights"),
+        "{said}"
+    );
     assert_eq!(json(&at.join("z.json"))["weights"]["path"], shipped::PATH);
     let (pixels, said) = knn(&["--features", "pixels"], "pixels.json");
     assert!(!said.contains("shipped"), "{said}");
@@ -65,6 +92,10 @@ fn commands_use_them_where_none_are_named_and_say_so() {
     ] {
         let output = soda(at, &[command, &["--device", "cpu", "--data", "bundled"]].concat());
         succeeds(&output);
-        assert!(text(&output.stderr).contains("using the shipped weights"), "{command:?}: {}", text(&output.stderr));
+        assert!(
+            text(&output.stderr).contains("using the shipped weights"),
+            "{command:?}: {}",
+            text(&output.stderr)
+        );
     }
 }

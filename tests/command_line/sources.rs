@@ -1,5 +1,5 @@
-//! Promises about the sources: `unsafe` only in the kernels and where the program starts, each with its reason; the network only in
-//! the download of the data.
+//! Promises about the sources: `unsafe` only in the kernels and where the program starts, each with
+//! its reason; the network only in the download of the data.
 
 use std::path::Path;
 
@@ -8,12 +8,24 @@ const UNSAFE: [&str; 2] = ["src/kernels/", "src/main.rs"];
 /// Of the tests: an allocator that counts, and this file, where it stands in texts.
 const UNSAFE_IN_TESTS: [&str; 2] = ["tests/parsers/memory.rs", "tests/command_line/sources.rs"];
 /// Libraries of their own that fail below the program: unsafe all through, and no part of it.
-const FAULTS: [&str; 2] = ["tests/recovery/faults/preload.rs", "tests/recovery/faults/vulkan_layer.rs"];
-/// What may talk to other machines, and its tests; and what tells ranks of one run that one of them is gone.
+const FAULTS: [&str; 2] =
+    ["tests/recovery/faults/preload.rs", "tests/recovery/faults/vulkan_layer.rs"];
+/// What may talk to other machines, and its tests; and what tells ranks of one run that one of them
+/// is gone.
 const NETWORK: [&str; 3] = ["src/data/source.rs", "src/data/source/tests.rs", "src/ranks/watch.rs"];
 /// Names without which a Rust program reaches no network.
-const NETWORK_WORDS: [&str; 10] =
-    ["ureq", "std::net", "TcpStream", "TcpListener", "UdpSocket", "UnixStream", "ToSocketAddrs", "reqwest", "hyper::", "libc::"];
+const NETWORK_WORDS: [&str; 10] = [
+    "ureq",
+    "std::net",
+    "TcpStream",
+    "TcpListener",
+    "UdpSocket",
+    "UnixStream",
+    "ToSocketAddrs",
+    "reqwest",
+    "hyper::",
+    "libc::",
+];
 /// Programs that could do it instead.
 const NETWORK_PROGRAMS: [&str; 3] = ["\"curl\"", "\"wget\"", "\"ssh\""];
 
@@ -52,31 +64,39 @@ fn code(line: &str) -> &str {
 /// Whether `word` stands in `line` by itself.
 fn has_word(line: &str, word: &str) -> bool {
     let part = |c: char| c.is_alphanumeric() || c == '_';
-    line.match_indices(word).any(|(at, _)| !line[..at].ends_with(part) && !line[at + word.len()..].starts_with(part))
+    line.match_indices(word)
+        .any(|(at, _)| !line[..at].ends_with(part) && !line[at + word.len()..].starts_with(part))
 }
 
-/// Lines of the source that have `unsafe` where it may not stand, or without a reason. Said of lines with the keyword and a block
-/// or `impl`: an `unsafe fn` within a trait's `impl` asks something of its callers, and does nothing itself.
+/// Lines of the source that have `unsafe` where it may not stand, or without a reason. Said of
+/// lines with the keyword and a block or `impl`: an `unsafe fn` within a trait's `impl` asks
+/// something of its callers, and does nothing itself.
 fn wrong_unsafe(name: &str, text: &str) -> Vec<String> {
     if FAULTS.contains(&name) {
         return Vec::new();
     }
     let lines: Vec<&str> = text.lines().collect();
-    let uses: Vec<usize> = (0..lines.len()).filter(|i| has_word(code(lines[*i]), "unsafe")).collect();
-    let allowed = UNSAFE.iter().any(|place| name.starts_with(place)) || UNSAFE_IN_TESTS.contains(&name);
+    let uses: Vec<usize> =
+        (0..lines.len()).filter(|i| has_word(code(lines[*i]), "unsafe")).collect();
+    let allowed =
+        UNSAFE.iter().any(|place| name.starts_with(place)) || UNSAFE_IN_TESTS.contains(&name);
     let mut wrong = Vec::new();
     for (nth, i) in uses.iter().enumerate() {
         let at = format!("{name}:{}: {}", i + 1, lines[*i].trim());
         if !allowed || (name == "src/main.rs" && nth > 0) {
             wrong.push(format!("{at}: not here"));
-        } else if name != UNSAFE_IN_TESTS[1] && !code(lines[*i]).contains("unsafe fn") && !has_reason(&lines[..*i]) {
+        } else if name != UNSAFE_IN_TESTS[1]
+            && !code(lines[*i]).contains("unsafe fn")
+            && !has_reason(&lines[..*i])
+        {
             wrong.push(format!("{at}: without a SAFETY comment"));
         }
     }
     wrong
 }
 
-/// Whether `before` ends with a comment that gives a reason, or with the first lines of a statement below one.
+/// Whether `before` ends with a comment that gives a reason, or with the first lines of a statement
+/// below one.
 fn has_reason(before: &[&str]) -> bool {
     let mut lines = before.iter().rev().map(|line| line.trim()).peekable();
     // The statement may have begun up to three lines before.
@@ -85,14 +105,18 @@ fn has_reason(before: &[&str]) -> bool {
             lines.next();
         }
     }
-    lines.take_while(|line| line.starts_with("//")).any(|line| line.starts_with("// SAFETY: ") && line.len() > 30)
+    lines
+        .take_while(|line| line.starts_with("//"))
+        .any(|line| line.starts_with("// SAFETY: ") && line.len() > 30)
 }
 
 /// Lines of the source that could reach the network where nothing may.
 fn wrong_network(name: &str, text: &str) -> Vec<String> {
     let allowed = NETWORK.contains(&name) || name == "tests/command_line/sources.rs";
     let reaches = |line: &str| {
-        NETWORK_WORDS.iter().any(|word| has_word(line, word) || (word.ends_with(':') && line.contains(word)))
+        NETWORK_WORDS
+            .iter()
+            .any(|word| has_word(line, word) || (word.ends_with(':') && line.contains(word)))
             || NETWORK_PROGRAMS.iter().any(|program| line.contains(program))
     };
     let lines = text.lines().enumerate().filter(|(_, line)| !allowed && reaches(code(line)));
@@ -103,34 +127,53 @@ fn wrong_network(name: &str, text: &str) -> Vec<String> {
 fn unsafe_stands_only_in_the_kernels_and_at_the_start_each_with_its_reason() {
     let sources = sources();
     assert!(sources.len() > 150, "only {} sources were found", sources.len());
-    let wrong: Vec<String> = sources.iter().flat_map(|(name, text)| wrong_unsafe(name, text)).collect();
+    let wrong: Vec<String> =
+        sources.iter().flat_map(|(name, text)| wrong_unsafe(name, text)).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    // The rule looks at something: the kernels and main have some, and the compiler refuses it elsewhere.
+    // The rule looks at something: the kernels and main have some, and the compiler refuses it
+    // elsewhere.
     let uses = |name: &str| {
         let of_place = sources.iter().filter(|(n, _)| n.starts_with(name));
-        of_place.flat_map(|(_, text)| text.lines()).filter(|line| has_word(code(line), "unsafe")).count()
+        of_place
+            .flat_map(|(_, text)| text.lines())
+            .filter(|line| has_word(code(line), "unsafe"))
+            .count()
     };
     assert!(uses("src/kernels/") >= 5 && uses("src/main.rs") == 1);
     let cargo = include_str!("../../Cargo.toml");
     assert!(cargo.contains("unsafe_code = \"deny\""));
-    let exceptions = |name: &str| sources.iter().any(|(n, text)| n == name && text.contains("allow(unsafe_code)"));
-    let all: Vec<&str> = sources.iter().map(|(name, _)| name.as_str()).filter(|name| exceptions(name)).collect();
-    assert_eq!(all, ["src/kernels/mod.rs", "src/main.rs", "tests/command_line/sources.rs", "tests/parsers/memory.rs"]);
+    let exceptions = |name: &str| {
+        sources.iter().any(|(n, text)| n == name && text.contains("allow(unsafe_code)"))
+    };
+    let all: Vec<&str> =
+        sources.iter().map(|(name, _)| name.as_str()).filter(|name| exceptions(name)).collect();
+    assert_eq!(
+        all,
+        [
+            "src/kernels/mod.rs",
+            "src/main.rs",
+            "tests/command_line/sources.rs",
+            "tests/parsers/memory.rs"
+        ]
+    );
 }
 
 #[test]
 fn nothing_but_the_download_of_the_data_and_ranks_reaches_the_network() {
     let sources = sources();
-    let wrong: Vec<String> = sources.iter().flat_map(|(name, text)| wrong_network(name, text)).collect();
+    let wrong: Vec<String> =
+        sources.iter().flat_map(|(name, text)| wrong_network(name, text)).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let download = sources.iter().find(|(name, _)| name == NETWORK[0]).expect("the download");
-    assert!(!wrong_network("src/elsewhere.rs", &download.1).is_empty(), "the download would pass anywhere");
+    assert!(
+        !wrong_network("src/elsewhere.rs", &download.1).is_empty(),
+        "the download would pass anywhere"
+    );
 }
 
 #[test]
 fn what_breaks_the_rules_is_seen() {
-    let block =
-        "fn f() {\n    // SAFETY: the slice was checked to be as long as that.\n    let x =\n        unsafe { g() };\n}\n";
+    let block = "fn f() {\n    // SAFETY: the slice was checked to be as long as that.\n    let x =\n        unsafe { g() };\n}\n";
     assert!(wrong_unsafe("src/kernels/a.rs", block).is_empty());
     for (name, text) in [
         ("src/data/a.rs", block.to_owned()),
@@ -138,7 +181,11 @@ fn what_breaks_the_rules_is_seen() {
         ("src/main.rs", block.repeat(2)),
         ("src/kernels/a.rs", block.replace("SAFETY", "Safety")),
         ("src/kernels/a.rs", block.replace("the slice was checked to be as long as that.", "fine")),
-        ("src/kernels/a.rs", "// SAFETY: of the statement before, which is over.\nlet a = 1;\nunsafe { g() };".to_owned()),
+        (
+            "src/kernels/a.rs",
+            "// SAFETY: of the statement before, which is over.\nlet a = 1;\nunsafe { g() };"
+                .to_owned(),
+        ),
         ("src/kernels/a.rs", "unsafe impl Send for A {}".to_owned()),
     ] {
         assert_eq!(wrong_unsafe(name, &text).len(), 1, "{name}: {text}");
@@ -146,14 +193,22 @@ fn what_breaks_the_rules_is_seen() {
     for text in ["// unsafe", "let unsafe_code = 1;", "an_unsafe();", "unsafe fn f();"] {
         assert!(wrong_unsafe("src/kernels/a.rs", text).is_empty(), "{text}");
     }
-    for line in ["use std::net::TcpStream;", "ureq::get(url)", "Command::new(\"curl\")", "unix::net::UnixStream::connect(p)"] {
+    for line in [
+        "use std::net::TcpStream;",
+        "ureq::get(url)",
+        "Command::new(\"curl\")",
+        "unix::net::UnixStream::connect(p)",
+    ] {
         assert_eq!(wrong_network("src/eval/a.rs", line).len(), 1, "{line}");
         assert!(wrong_network(NETWORK[0], line).is_empty(), "{line}");
     }
-    assert!(wrong_network("src/eval/a.rs", "let fraction = sequreq + 1; // as std::net").is_empty());
+    assert!(
+        wrong_network("src/eval/a.rs", "let fraction = sequreq + 1; // as std::net").is_empty()
+    );
 }
 
-/// Lines of the source that use what Unix alone has, neither in a file nor in an item behind `cfg(unix)`.
+/// Lines of the source that use what Unix alone has, neither in a file nor in an item behind
+/// `cfg(unix)`.
 fn unguarded_unix(name: &str, text: &str) -> Vec<String> {
     let lines: Vec<&str> = text.lines().collect();
     if UNIX_FILES.contains(&name) || lines.iter().any(|line| line.starts_with("#![cfg(unix)]")) {
@@ -163,10 +218,15 @@ fn unguarded_unix(name: &str, text: &str) -> Vec<String> {
     let guarded = |at: usize| {
         let attribute = (0..at).rev().find(|i| lines[*i].trim_start().starts_with("#[cfg(unix)]"));
         // The item has not ended before.
-        attribute.is_some_and(|i| !lines[i..at].iter().any(|line| line.trim() == "}" && indent(line) == indent(lines[i])))
+        attribute.is_some_and(|i| {
+            !lines[i..at].iter().any(|line| line.trim() == "}" && indent(line) == indent(lines[i]))
+        })
     };
-    let uses = (0..lines.len()).filter(|i| UNIX_WORDS.iter().any(|word| code(lines[*i]).contains(word)));
-    uses.filter(|i| !guarded(*i)).map(|i| format!("{name}:{}: {}", i + 1, lines[i].trim())).collect()
+    let uses =
+        (0..lines.len()).filter(|i| UNIX_WORDS.iter().any(|word| code(lines[*i]).contains(word)));
+    uses.filter(|i| !guarded(*i))
+        .map(|i| format!("{name}:{}: {}", i + 1, lines[i].trim()))
+        .collect()
 }
 
 #[test]

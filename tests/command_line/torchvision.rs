@@ -1,5 +1,7 @@
-//! Encoders of torchvision: in by `soda import --from torchvision`, out by `soda export --torchvision`, `--pytorch` and `--onnx`. The files
-//! come from tests/reference/torchvision_resnet.py; scripts/python_agreement.py holds the written ones against PyTorch and onnxruntime.
+//! Encoders of torchvision: in by `soda import --from torchvision`, out by `soda export
+//! --torchvision`, `--pytorch` and `--onnx`. The files come from
+//! tests/reference/torchvision_resnet.py; scripts/python_agreement.py holds the written ones
+//! against PyTorch and onnxruntime.
 
 use crate::common::assert_close;
 use crate::common::program::{fails, json, soda, succeeds, train};
@@ -34,9 +36,14 @@ const TOLERANCE: (f32, f32) = (1e-5, 0.0);
 fn pooled_vectors_of_imported_encoders_are_those_of_pytorch() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = |name: &str| folder.path().join(name);
-    for (file, which) in [("bare.pth", "small"), ("nested.pth", "small"), ("large.safetensors", "large")] {
+    for (file, which) in
+        [("bare.pth", "small"), ("nested.pth", "small"), ("large.safetensors", "large")]
+    {
         let out = succeeds(&import(folder.path(), file, "w.safetensors", &[]));
-        assert!(out.contains("encoder of base 2 (") && out.contains("no denoiser, z of 16"), "{out}");
+        assert!(
+            out.contains("encoder of base 2 (") && out.contains("no denoiser, z of 16"),
+            "{out}"
+        );
         let [ours, theirs] = vectors(&at("w.safetensors"), which);
         assert_close(file, &ours, &theirs, TOLERANCE.0, TOLERANCE.1);
         assert!(theirs.iter().any(|v| v.abs() > 0.1));
@@ -52,7 +59,10 @@ fn pooled_vectors_of_imported_encoders_are_those_of_pytorch() {
     tensors[a].2 = std::mem::replace(&mut tensors[b].2, gamma);
     weights::write(&at("x.safetensors"), &tensors, metadata).expect("written");
     let [ours, theirs] = vectors(&at("x.safetensors"), "small");
-    assert!(ours.iter().zip(&theirs).any(|(a, b)| (a - b).abs() > 1e-2), "exchanged tensors would pass");
+    assert!(
+        ours.iter().zip(&theirs).any(|(a, b)| (a - b).abs() > 1e-2),
+        "exchanged tensors would pass"
+    );
 }
 
 #[test]
@@ -65,7 +75,17 @@ fn an_encoder_alone_serves_the_commands_of_features_and_no_others() {
     let run = |args: &[&str]| soda(at, &[args, &weights].concat());
     let out = succeeds(&run(&["embed", "--split", "test", "--limit", "30", "--out", "z.npy"]));
     assert!(out.contains("30 x 16 features (z)"), "{out}");
-    succeeds(&run(&["embed", "--split", "test", "--limit", "30", "--features", "backbone", "--out", "b.npy"]));
+    succeeds(&run(&[
+        "embed",
+        "--split",
+        "test",
+        "--limit",
+        "30",
+        "--features",
+        "backbone",
+        "--out",
+        "b.npy",
+    ]));
     assert_eq!(
         std::fs::read(at.join("z.npy")).expect("a file"),
         std::fs::read(at.join("b.npy")).expect("a file"),
@@ -84,13 +104,40 @@ fn an_encoder_alone_serves_the_commands_of_features_and_no_others() {
         &["embed", "--split", "test", "--features", "denoiser:middle@5"],
         &["export", "--web", "p.html"],
     ] {
-        fails(&run(args), 2, &["an encoder without a denoiser", "embed, probe, neighbours, map and health work"]);
+        fails(
+            &run(args),
+            2,
+            &["an encoder without a denoiser", "embed, probe, neighbours, map and health work"],
+        );
     }
-    let train = ["train", "--config", "quick", "--from", "w.safetensors", "--device", "cpu", "--data", "bundled", "--run", "r"];
+    let train = [
+        "train",
+        "--config",
+        "quick",
+        "--from",
+        "w.safetensors",
+        "--device",
+        "cpu",
+        "--data",
+        "bundled",
+        "--run",
+        "r",
+    ];
     fails(&soda(at, &train), 2, &["an encoder without a denoiser"]);
     succeeds(&soda(
         at,
-        &["export", "--weights", "w.safetensors", "--half", "--device", "cpu", "--data", "bundled", "--out", "h.safetensors"],
+        &[
+            "export",
+            "--weights",
+            "w.safetensors",
+            "--half",
+            "--device",
+            "cpu",
+            "--data",
+            "bundled",
+            "--out",
+            "h.safetensors",
+        ],
     ));
     succeeds(&soda(
         at,
@@ -118,24 +165,48 @@ fn what_is_written_for_pytorch_comes_back_the_same() {
     let out = succeeds(&soda(at, &["export", "--run", "r", "--pytorch", "--out", "p.safetensors"]));
     assert!(out.contains("networks in PyTorch's layouts"), "{out}");
     let (tensors, _) = weights::read(&at.join("p.safetensors")).expect("tensors");
-    let shape = |name: &str| tensors.iter().find(|(other, ..)| other == name).unwrap_or_else(|| panic!("no {name}")).1.clone();
+    let shape = |name: &str| {
+        tensors
+            .iter()
+            .find(|(other, ..)| other == name)
+            .unwrap_or_else(|| panic!("no {name}"))
+            .1
+            .clone()
+    };
     assert_eq!(shape("encoder.fc.weight"), [8, 32], "outputs before inputs");
     assert_eq!(shape("encoder.layer2.0.downsample.1.running_var"), [8]);
     assert!(!tensors.iter().any(|(name, ..)| name.ends_with("gamma") || name.ends_with("beta")));
     // The encoder comes back by the names of torchvision.
-    let encoder =
-        tensors.into_iter().filter_map(|(name, shape, values)| Some((name.strip_prefix("encoder.")?.to_owned(), shape, values)));
-    weights::write(&at.join("e.safetensors"), &encoder.collect(), Default::default()).expect("written");
-    let mean_std = ["--set", "data.mean=[0.4914,0.4822,0.4465]", "--set", "data.std=[0.2023,0.1994,0.2010]"];
+    let encoder = tensors.into_iter().filter_map(|(name, shape, values)| {
+        Some((name.strip_prefix("encoder.")?.to_owned(), shape, values))
+    });
+    weights::write(&at.join("e.safetensors"), &encoder.collect(), Default::default())
+        .expect("written");
+    let mean_std =
+        ["--set", "data.mean=[0.4914,0.4822,0.4465]", "--set", "data.std=[0.2023,0.1994,0.2010]"];
     let args = ["import", "--from", "torchvision", "e.safetensors", "--out", "i.safetensors"];
     succeeds(&soda(at, &[&args[..], &mean_std].concat()));
     let embed = |weights: &str, out: &str| {
-        let args =
-            ["embed", "--split", "test", "--limit", "20", "--features", "backbone", "--device", "cpu", "--data", "bundled"];
+        let args = [
+            "embed",
+            "--split",
+            "test",
+            "--limit",
+            "20",
+            "--features",
+            "backbone",
+            "--device",
+            "cpu",
+            "--data",
+            "bundled",
+        ];
         succeeds(&soda(at, &[&args[..], &["--weights", weights, "--out", out]].concat()));
         std::fs::read(at.join(out)).expect("a file")
     };
-    assert_eq!(embed("r/checkpoints/step_2/ema.safetensors", "a.npy"), embed("i.safetensors", "b.npy"));
+    assert_eq!(
+        embed("r/checkpoints/step_2/ema.safetensors", "a.npy"),
+        embed("i.safetensors", "b.npy")
+    );
 
     fails(
         &soda(at, &["export", "--run", "r", "--torchvision", "--out", "t.safetensors"]),

@@ -1,4 +1,5 @@
-//! What `soda train` says before and while it begins: what a run takes, which recipes there are, when it ends.
+//! What `soda train` says before and while it begins: what a run takes, which recipes there are,
+//! when it ends.
 
 use crate::common::program::{TINY, fails, program, recipe, soda, succeeds, text, train};
 use soda::config::Config;
@@ -17,13 +18,20 @@ fn without_a_recipe_a_cpu_is_given_two_commands_and_no_run_begins() {
     let output = soda(at, &["train", "--device", "cpu", "--data", "bundled"]);
     fails(&output, 2, &["`soda train` without --config", "configs/cifar10.toml"]);
     let said = text(&output.stderr);
-    let commands: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("  soda ")).collect();
+    let commands: Vec<&str> =
+        said.lines().filter_map(|line| line.strip_prefix("  soda ")).collect();
     assert_eq!(commands.len(), 2, "{said}");
-    for (command, wanted) in commands.iter().zip(["--config quick ", "--config tiny --max-minutes 120 "]) {
+    for (command, wanted) in
+        commands.iter().zip(["--config quick ", "--config tiny --max-minutes 120 "])
+    {
         assert!(command.contains(wanted), "{command}");
         // Pasted as it is, up to the words about it.
-        let mut words = shlex::split(command.split("    (").next().expect("a command")).expect("whole quotes");
-        assert!(words.ends_with(&["--data", "bundled", "--device", "cpu"].map(str::to_owned)), "{words:?}");
+        let mut words =
+            shlex::split(command.split("    (").next().expect("a command")).expect("whole quotes");
+        assert!(
+            words.ends_with(&["--data", "bundled", "--device", "cpu"].map(str::to_owned)),
+            "{words:?}"
+        );
         words.extend(set(&TINY).iter().map(|word| (*word).to_owned()).chain(["--dry-run".into()]));
         succeeds(&program(at).args(&words).output().expect("starts"));
     }
@@ -43,17 +51,23 @@ fn a_batch_beyond_the_adapters_buffers_is_refused_before_anything_is_trained() {
     args.extend(set(&TINY));
     // The widest map, beside its skip connection, takes 3 GiB or more.
     args.extend(set(&["model.unet.base=64", "train.batch_size=5000"]));
-    fails(&soda(folder.path(), &args), 2, &["5000 images at once make a tensor of", "--set train.micro_batch=", "--auto-batch"]);
+    fails(
+        &soda(folder.path(), &args),
+        2,
+        &["5000 images at once make a tensor of", "--set train.micro_batch=", "--auto-batch"],
+    );
     assert!(!folder.path().join("r/config.toml").exists());
 }
 
 #[test]
 fn a_dry_run_prints_the_recipe_and_says_beside_it_what_it_takes() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut args = vec!["train", "--dry-run", "--config", "tiny", "--device", "cpu", "--max-minutes", "0.2"];
+    let mut args =
+        vec!["train", "--dry-run", "--config", "tiny", "--device", "cpu", "--max-minutes", "0.2"];
     args.extend(set(&TINY));
     let output = soda(folder.path(), &args);
-    let recipe = Config::parse(&succeeds(&output), "standard output", &[]).expect("a recipe and nothing else");
+    let recipe = Config::parse(&succeeds(&output), "standard output", &[])
+        .expect("a recipe and nothing else");
     let sets = TINY.map(str::to_owned);
     assert_eq!(recipe, Config::load(Path::new("configs/tiny.toml"), &sets).expect("the recipe"));
     let said = text(&output.stderr);
@@ -68,8 +82,15 @@ fn a_dry_run_prints_the_recipe_and_says_beside_it_what_it_takes() {
     assert!(line("memory").ends_with("MiB"), "{said}");
     assert!(line("disk").contains("3 checkpoints of 1 MiB"), "two, and the best one: {said}");
     assert!(line("rate").contains(" images/s"), "{said}");
-    assert!(line("time").starts_with("ends after 0.2 minutes (--max-minutes), near step "), "{said}");
-    assert_eq!(std::fs::read_dir(folder.path()).expect("readable").count(), 0, "something was written");
+    assert!(
+        line("time").starts_with("ends after 0.2 minutes (--max-minutes), near step "),
+        "{said}"
+    );
+    assert_eq!(
+        std::fs::read_dir(folder.path()).expect("readable").count(),
+        0,
+        "something was written"
+    );
 }
 
 #[test]
@@ -82,8 +103,14 @@ fn a_dry_run_on_an_adapter_counts_the_tensors_of_a_step() {
         let output = soda(folder.path(), &args);
         succeeds(&output);
         let said = text(&output.stderr);
-        let line = said.lines().find_map(|line| line.strip_prefix("memory ")).unwrap_or_else(|| panic!("{said}"));
-        let mib = line.trim().strip_prefix("about ").and_then(|line| line.strip_suffix(" MiB of the adapter's, in tensors"));
+        let line = said
+            .lines()
+            .find_map(|line| line.strip_prefix("memory "))
+            .unwrap_or_else(|| panic!("{said}"));
+        let mib = line
+            .trim()
+            .strip_prefix("about ")
+            .and_then(|line| line.strip_suffix(" MiB of the adapter's, in tensors"));
         mib.and_then(|mib| mib.parse::<u64>().ok()).unwrap_or_else(|| panic!("{said}"))
     };
     // Most of it goes with the images. Nothing was computed: that would compile for seconds.
@@ -96,13 +123,23 @@ fn recipes_of_the_program_are_found_by_name_and_a_wrong_name_lists_them() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     let output = soda(at, &["train", "--config", "tinny", "--dry-run"]);
-    fails(&output, 1, &["tinny", "check the path", "cifar10, cifar10-generate, finetune", "did you mean --config tiny?"]);
+    fails(
+        &output,
+        1,
+        &[
+            "tinny",
+            "check the path",
+            "cifar10, cifar10-generate, finetune",
+            "did you mean --config tiny?",
+        ],
+    );
     // A file of that name comes first.
     std::fs::write(at.join("quick"), "seed = 1").expect("writable");
     fails(&soda(at, &["train", "--config", "quick", "--dry-run"]), 2, &["quick: missing field"]);
     // A folder is no recipe.
     std::fs::create_dir(at.join("tiny")).expect("writable");
-    let args = [&["train", "--config", "tiny", "--dry-run", "--device", "cpu"][..], &set(&TINY)].concat();
+    let args =
+        [&["train", "--config", "tiny", "--dry-run", "--device", "cpu"][..], &set(&TINY)].concat();
     assert!(succeeds(&soda(at, &args)).contains("[model.unet]"));
 }
 
@@ -110,13 +147,22 @@ fn recipes_of_the_program_are_found_by_name_and_a_wrong_name_lists_them() {
 fn a_limit_ends_a_run_with_its_closing_work_and_is_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
-    let sets =
-        set(&["train.steps=1000000", "train.log_every=100000", "train.evaluate_every=100000", "train.evaluate_images=100"]);
+    let sets = set(&[
+        "train.steps=1000000",
+        "train.log_every=100000",
+        "train.evaluate_every=100000",
+        "train.evaluate_images=100",
+    ]);
     let clock = Instant::now();
     let output = train(at, &[&["--run", "r", "--max-minutes", "0.05"][..], &sets].concat());
     assert!(clock.elapsed() < Duration::from_secs(8), "{:?}", clock.elapsed());
     let (out, said) = (succeeds(&output), text(&output.stderr));
-    for part in ["parameters ", "taking step 1 of 1,000,000", "the first step took", "--max-minutes 0.05 ends the run at step "] {
+    for part in [
+        "parameters ",
+        "taking step 1 of 1,000,000",
+        "the first step took",
+        "--max-minutes 0.05 ends the run at step ",
+    ] {
         assert!(said.contains(part), "{part:?} is not in {said}");
     }
     // On a busy machine scores may not fit.
@@ -125,9 +171,13 @@ fn a_limit_ends_a_run_with_its_closing_work_and_is_named() {
     let steps: u64 = out.split(' ').next().and_then(|n| n.parse().ok()).expect("steps");
     assert!(steps > 1 && at.join(format!("r/samples/step_{steps}.png")).exists(), "{out}");
 
-    let output = train(at, &["--run", "short", "--max-minutes", "0.00001", "--set", "train.steps=1000"]);
+    let output =
+        train(at, &["--run", "short", "--max-minutes", "0.00001", "--set", "train.steps=1000"]);
     assert!(succeeds(&output).starts_with("1 step"), "{}", text(&output.stdout));
-    assert!(text(&output.stderr).contains("longer than --max-minutes 0.00001 allows: it will take one step and end"));
+    assert!(
+        text(&output.stderr)
+            .contains("longer than --max-minutes 0.00001 allows: it will take one step and end")
+    );
 }
 
 #[cfg(unix)]
@@ -137,10 +187,19 @@ fn an_interrupt_is_answered_within_a_second_whatever_a_step_takes() {
     use std::io::{BufRead, BufReader};
     let folder = tempfile::tempdir().expect("a folder");
     // A step takes many seconds.
-    let slow = ["train.batch_size=512", "model.encoder.base=32", "model.unet.base=32", "train.log_every=1000"];
-    let mut child = command(folder.path(), "slow", &slow).stderr(std::process::Stdio::piped()).spawn().expect("starts");
+    let slow = [
+        "train.batch_size=512",
+        "model.encoder.base=32",
+        "model.unet.base=32",
+        "train.log_every=1000",
+    ];
+    let mut child = command(folder.path(), "slow", &slow)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("starts");
     wait_for("the start", || folder.path().join("slow/metrics.jsonl").exists());
-    let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines().map_while(Result::ok);
+    let mut lines =
+        BufReader::new(child.stderr.take().expect("piped")).lines().map_while(Result::ok);
     assert!(lines.any(|line| line.contains("taking step 1 of 1,000,000")));
     let clock = Instant::now();
     signal(&child, "INT");
@@ -155,13 +214,33 @@ fn an_interrupt_is_answered_within_a_second_whatever_a_step_takes() {
 #[test]
 fn one_of_several_processes_is_refused_by_a_program_without_mpi() {
     let folder = tempfile::tempdir().expect("a folder");
-    for (name, launcher) in [("OMPI_COMM_WORLD_SIZE", "mpirun"), ("SLURM_NTASKS", "srun"), ("PMI_SIZE", "mpiexec")] {
+    for (name, launcher) in
+        [("OMPI_COMM_WORLD_SIZE", "mpirun"), ("SLURM_NTASKS", "srun"), ("PMI_SIZE", "mpiexec")]
+    {
         let mut command = program(folder.path());
-        command.args(["train", "--config", &recipe(), "--device", "cpu", "--run", "r", "--set", "train.steps=1"]);
+        command.args([
+            "train",
+            "--config",
+            &recipe(),
+            "--device",
+            "cpu",
+            "--run",
+            "r",
+            "--set",
+            "train.steps=1",
+        ]);
         command.args(TINY.iter().flat_map(|set| ["--set", set]));
-        fails(&command.env(name, "2").output().expect("starts"), 2, &[name, launcher, "without MPI", "--features mpi", "env -u"]);
+        fails(
+            &command.env(name, "2").output().expect("starts"),
+            2,
+            &[name, launcher, "without MPI", "--features mpi", "env -u"],
+        );
         succeeds(&command.env(name, "1").output().expect("starts"));
         std::fs::remove_dir_all(folder.path().join("r")).expect("there");
     }
-    fails(&train(folder.path(), &["--run", "r", "--wire", "f16"]), 2, &["--wire", "this is the only one"]);
+    fails(
+        &train(folder.path(), &["--run", "r", "--wire", "f16"]),
+        2,
+        &["--wire", "this is the only one"],
+    );
 }

@@ -8,7 +8,8 @@ pub mod run;
 use burn::tensor::Device;
 use soda::kernels::catalog::Tolerance;
 
-/// The largest error of `got` against `want` as a multiple of what is tolerated: |got - want| <= relative * max|want| + absolute.
+/// The largest error of `got` against `want` as a multiple of what is tolerated: |got - want| <=
+/// relative * max|want| + absolute.
 pub fn error(got: &[f32], want: &[f32], relative: f32, absolute: f32) -> f32 {
     Tolerance::new(relative, absolute).error(got, want)
 }
@@ -16,13 +17,19 @@ pub fn error(got: &[f32], want: &[f32], relative: f32, absolute: f32) -> f32 {
 /// Panics unless `got` equals `want` within the tolerance of [`error`].
 pub fn assert_close(what: &str, got: &[f32], want: &[f32], relative: f32, absolute: f32) {
     let error = error(got, want, relative, absolute);
-    assert!(error <= 1.0, "{what}: {error:.2} times the tolerated error (relative {relative:e}, absolute {absolute:e})");
+    assert!(
+        error <= 1.0,
+        "{what}: {error:.2} times the tolerated error (relative {relative:e}, absolute {absolute:e})"
+    );
 }
 
-/// The wgpu device of these tests: the adapter that `soda` would find first, a software one if there is no other.
+/// The wgpu device of these tests: the adapter that `soda` would find first, a software one if
+/// there is no other.
 ///
 /// # Panics
 /// If there is no adapter at all: WGSL tests never pass by not running.
 pub fn wgpu() -> Device {
-    soda::device::select("wgpu").expect("the WGSL tests need an adapter; scripts/test.sh installs a software one").device
+    soda::device::select("wgpu")
+        .expect("the WGSL tests need an adapter; scripts/test.sh installs a software one")
+        .device
 }

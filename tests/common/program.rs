@@ -29,14 +29,16 @@ pub fn program(folder: &Path) -> Command {
 pub fn shell(folder: &Path, script: &str) -> Command {
     let found = Path::new(env!("CARGO_BIN_EXE_soda")).parent().expect("a folder").to_owned();
     let others = std::env::var_os("PATH").unwrap_or_default();
-    let path = std::env::join_paths([found].into_iter().chain(std::env::split_paths(&others))).expect("no colon in a folder");
+    let path = std::env::join_paths([found].into_iter().chain(std::env::split_paths(&others)))
+        .expect("no colon in a folder");
     let mut command = Command::new("sh");
     command.args(["-c", script]).env("PATH", path);
     at_home(command, folder)
 }
 
 fn at_home(mut command: Command, folder: &Path) -> Command {
-    // What Mesa has compiled is no file of the program: without this, each home would have every shader compiled anew.
+    // What Mesa has compiled is no file of the program: without this, each home would have every
+    // shader compiled anew.
     command.env("MESA_SHADER_CACHE_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/shaders"));
     command.current_dir(folder).env("HOME", folder).env("XDG_CACHE_HOME", folder.join("cache"));
     command.env_remove("SODA_DATA").env_remove("RUST_BACKTRACE");
@@ -77,7 +79,10 @@ pub fn text(bytes: &[u8]) -> String {
 pub fn fails(output: &Output, code: i32, parts: &[&str]) {
     let stderr = text(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{stderr}");
-    let errors: Vec<&str> = stderr.lines().filter(|l| l.starts_with("error: ") && !l.contains("XDG_RUNTIME_DIR")).collect();
+    let errors: Vec<&str> = stderr
+        .lines()
+        .filter(|l| l.starts_with("error: ") && !l.contains("XDG_RUNTIME_DIR"))
+        .collect();
     assert_eq!(errors.len(), 1, "{stderr}");
     // A list follows in lines of its own.
     let message = &stderr[stderr.find(errors[0]).expect("it is there")..];

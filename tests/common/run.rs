@@ -10,7 +10,11 @@ use std::time::{Duration, Instant};
 pub fn command(folder: &Path, run: &str, sets: &[&str]) -> Command {
     let mut command = program(folder);
     command.args(["train", "--resume", "--device", "cpu", "--run", run, "--config", &recipe()]);
-    for set in TINY.iter().chain(&["train.steps=1000000", "train.log_every=1", "train.sample_every=0"]).chain(sets) {
+    for set in TINY
+        .iter()
+        .chain(&["train.steps=1000000", "train.log_every=1", "train.sample_every=0"])
+        .chain(sets)
+    {
         command.args(["--set", set]);
     }
     command.stdout(Stdio::null()).stderr(Stdio::null());
@@ -20,7 +24,12 @@ pub fn command(folder: &Path, run: &str, sets: &[&str]) -> Command {
 /// `command` in a shell that `limits` it: what is more fails there.
 pub fn limited(command: &Command, limits: &str) -> Command {
     let mut shell = Command::new("sh");
-    shell.arg("-c").arg(format!("{limits}; exec \"$@\"")).arg("sh").arg(command.get_program()).args(command.get_args());
+    shell
+        .arg("-c")
+        .arg(format!("{limits}; exec \"$@\""))
+        .arg("sh")
+        .arg(command.get_program())
+        .args(command.get_args());
     shell.current_dir(command.get_current_dir().expect("a folder"));
     for (name, value) in command.get_envs() {
         match value {
@@ -42,7 +51,10 @@ pub fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
 
 /// Sends a signal, `INT` for example.
 pub fn signal(child: &Child, name: &str) {
-    let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().expect("kill runs");
+    let sent = Command::new("kill")
+        .args([&format!("-{name}"), &child.id().to_string()])
+        .status()
+        .expect("kill runs");
     assert!(sent.success());
 }
 

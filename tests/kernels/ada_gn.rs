@@ -1,4 +1,5 @@
-//! What the catalogue's cases of AdaGN don't hold: finite differences, other memory layouts, very many workgroups, what is refused.
+//! What the catalogue's cases of AdaGN don't hold: finite differences, other memory layouts, very
+//! many workgroups, what is refused.
 
 use crate::common;
 use crate::common::{assert_close, error};
@@ -19,8 +20,16 @@ struct Case {
     modulated: bool,
 }
 
-const SILU: Case =
-    Case { batch: 2, channels: 8, height: 4, width: 4, groups: 2, activation: Activation::Silu, dropout: None, modulated: true };
+const SILU: Case = Case {
+    batch: 2,
+    channels: 8,
+    height: 4,
+    width: 4,
+    groups: 2,
+    activation: Activation::Silu,
+    dropout: None,
+    modulated: true,
+};
 const DROPOUT: Dropout = Dropout { p: 0.3, key: [7, 9] };
 
 impl Case {
@@ -29,7 +38,12 @@ impl Case {
     }
 
     fn options(&self) -> AdaGnOptions {
-        AdaGnOptions { groups: self.groups, eps: 1e-5, activation: self.activation, dropout: self.dropout }
+        AdaGnOptions {
+            groups: self.groups,
+            eps: 1e-5,
+            activation: self.activation,
+            dropout: self.dropout,
+        }
     }
 }
 
@@ -45,11 +59,14 @@ struct Inputs {
 
 fn inputs(case: &Case) -> Inputs {
     let Case { batch, channels, height, width, .. } = *case;
-    let mut stream = rng::stream(11, Purpose::Test, (batch * 31 + channels * 7 + height * width) as u64);
+    let mut stream =
+        rng::stream(11, Purpose::Test, (batch * 31 + channels * 7 + height * width) as u64);
     let n = batch * channels * height * width;
     // A mean of 3 shows whether the variance is centred.
     let h = rng::normal(&mut stream, n).into_iter().map(|v| 2.0 * v + 3.0).collect();
-    let mut around = |n, centre: f32| rng::normal(&mut stream, n).into_iter().map(|v| 0.5 * v + centre).collect();
+    let mut around = |n, centre: f32| {
+        rng::normal(&mut stream, n).into_iter().map(|v| 0.5 * v + centre).collect()
+    };
     Inputs {
         h,
         t: around(batch * 2 * channels, 0.7),
@@ -75,7 +92,12 @@ fn feature_map(values: &[f32], case: &Case, device: &Device) -> Tensor<4> {
 }
 
 /// The result, then the gradients of h, t, z, gamma and beta (t and z only where modulated).
-fn run(case: &Case, inputs: &Inputs, device: &Device, fused: bool) -> Vec<(&'static str, Vec<f32>)> {
+fn run(
+    case: &Case,
+    inputs: &Inputs,
+    device: &Device,
+    fused: bool,
+) -> Vec<(&'static str, Vec<f32>)> {
     let Case { batch, channels, .. } = *case;
     let autodiff = device.clone().autodiff();
     let h = feature_map(&inputs.h, case, &autodiff).detach().require_grad();
@@ -84,7 +106,14 @@ fn run(case: &Case, inputs: &Inputs, device: &Device, fused: bool) -> Vec<(&'sta
     let gamma = tensor(&inputs.gamma, [channels], &autodiff).require_grad();
     let beta = tensor(&inputs.beta, [channels], &autodiff).require_grad();
     let call = || match case.modulated {
-        true => ada_gn::ada_gn(h.clone(), t.clone(), z.clone(), gamma.clone(), beta.clone(), case.options()),
+        true => ada_gn::ada_gn(
+            h.clone(),
+            t.clone(),
+            z.clone(),
+            gamma.clone(),
+            beta.clone(),
+            case.options(),
+        ),
         false => ada_gn::group_norm(h.clone(), gamma.clone(), beta.clone(), case.options()),
     };
     let out = if fused { call() } else { with_references(call) };
@@ -101,7 +130,8 @@ fn run(case: &Case, inputs: &Inputs, device: &Device, fused: bool) -> Vec<(&'sta
     results
 }
 
-/// Sums over up to 12,288 f32 numbers in another order: relative errors of a few 1e-6 of the largest entry.
+/// Sums over up to 12,288 f32 numbers in another order: relative errors of a few 1e-6 of the
+/// largest entry.
 const RELATIVE: f32 = 1e-5;
 const ABSOLUTE: f32 = 1e-5;
 
@@ -117,7 +147,10 @@ fn comparison_rejects_wrong_results() {
     ] {
         let got = run(&wrong, &inputs, &Device::flex(), true);
         for ((name, got), (_, want)) in got.iter().zip(&want) {
-            assert!(error(got, want, RELATIVE, ABSOLUTE) > 100.0, "{name} of {wrong:?} passes as {case:?}");
+            assert!(
+                error(got, want, RELATIVE, ABSOLUTE) > 100.0,
+                "{name} of {wrong:?} passes as {case:?}"
+            );
         }
     }
     let mut broken = want[0].1.clone();
@@ -127,7 +160,8 @@ fn comparison_rejects_wrong_results() {
     assert!(error(&broken, &want[0].1, RELATIVE, ABSOLUTE) > 1.0, "a single wrong element passes");
 }
 
-/// More than 65,535 workgroups (one for every 8 or 16 channels): the grid is folded into two dimensions.
+/// More than 65,535 workgroups (one for every 8 or 16 channels): the grid is folded into two
+/// dimensions.
 #[test]
 fn many_workgroups_fold_into_two_dimensions() {
     let case = Case::sized(33_000, 17, 1, 2, 17);
@@ -135,7 +169,8 @@ fn many_workgroups_fold_into_two_dimensions() {
     let inputs = inputs(&case);
     let want = run(&case, &inputs, &Device::flex(), false);
     for ((name, got), (_, want)) in run(&case, &inputs, &common::wgpu(), true).iter().zip(&want) {
-        // Groups of two numbers can be almost equal, 1 / deviation is then large: the reference loses digits as well.
+        // Groups of two numbers can be almost equal, 1 / deviation is then large: the reference
+        // loses digits as well.
         assert_close(name, got, want, 1e-4, 1e-4);
     }
 }
@@ -146,7 +181,14 @@ fn matches_finite_differences(device: &Device) {
     let base = inputs(&case);
     let analytic = run(&case, &base, device, true);
     let objective = |h: &[f32], t: &[f32], z: &[f32], gamma: &[f32], beta: &[f32]| -> f64 {
-        let moved = Inputs { h: h.into(), t: t.into(), z: z.into(), gamma: gamma.into(), beta: beta.into(), weights: vec![] };
+        let moved = Inputs {
+            h: h.into(),
+            t: t.into(),
+            z: z.into(),
+            gamma: gamma.into(),
+            beta: beta.into(),
+            weights: vec![],
+        };
         let out = ada_gn::ada_gn(
             feature_map(&moved.h, &case, device),
             tensor(&moved.t, [2, 16], device),
@@ -162,20 +204,33 @@ fn matches_finite_differences(device: &Device) {
     let mut rejected = 0;
     for (slot, name) in ["h", "t", "z", "gamma", "beta"].into_iter().enumerate() {
         let gradient = &analytic[slot + 1].1;
-        let direction = rng::normal(&mut rng::stream(5, Purpose::Test, slot as u64), gradient.len());
+        let direction =
+            rng::normal(&mut rng::stream(5, Purpose::Test, slot as u64), gradient.len());
         let at = |sign: f32| {
-            let mut parts = [base.h.clone(), base.t.clone(), base.z.clone(), base.gamma.clone(), base.beta.clone()];
+            let mut parts = [
+                base.h.clone(),
+                base.t.clone(),
+                base.z.clone(),
+                base.gamma.clone(),
+                base.beta.clone(),
+            ];
             let moved = parts[slot].iter_mut().zip(&direction);
             moved.for_each(|(v, d)| *v += sign * step * d);
             objective(&parts[0], &parts[1], &parts[2], &parts[3], &parts[4])
         };
         let numeric = (at(1.0) - at(-1.0)) / (2.0 * f64::from(step));
         // The gradient comes in logical NCHW order, h was given in NHWC order.
-        let direction = if slot == 0 { values(feature_map(&direction, &case, device)) } else { direction };
-        let exact: f64 = gradient.iter().zip(&direction).map(|(g, d)| f64::from(*g) * f64::from(*d)).sum();
-        // Central differences: curvature times step^2, and f32 rounding of the objective divided by the step.
+        let direction =
+            if slot == 0 { values(feature_map(&direction, &case, device)) } else { direction };
+        let exact: f64 =
+            gradient.iter().zip(&direction).map(|(g, d)| f64::from(*g) * f64::from(*d)).sum();
+        // Central differences: curvature times step^2, and f32 rounding of the objective divided by
+        // the step.
         let tolerated = 1e-2 * exact.abs() + 5e-3;
-        assert!((numeric - exact).abs() <= tolerated, "{name}: {numeric} by differences, {exact} by the backward pass");
+        assert!(
+            (numeric - exact).abs() <= tolerated,
+            "{name}: {numeric} by differences, {exact} by the backward pass"
+        );
         rejected += usize::from((numeric - 1.1 * exact).abs() > tolerated);
     }
     assert!(rejected >= 4, "a gradient 10 % off would pass for all but {rejected} operands");
@@ -197,7 +252,8 @@ fn other_memory_layouts_give_the_same_result_and_are_counted_as_copies() {
     let inputs = inputs(&case);
     for device in [Device::flex(), common::wgpu()] {
         let call = |h: Tensor<4>| {
-            let (gamma, beta) = (tensor(&inputs.gamma, [6], &device), tensor(&inputs.beta, [6], &device));
+            let (gamma, beta) =
+                (tensor(&inputs.gamma, [6], &device), tensor(&inputs.beta, [6], &device));
             values(ada_gn::group_norm(h, gamma, beta, case.options()))
         };
         let h = feature_map(&inputs.h, &case, &device);
@@ -215,5 +271,10 @@ fn other_memory_layouts_give_the_same_result_and_are_counted_as_copies() {
 #[should_panic(expected = "groups = 3 doesn't divide h's 8 channels")]
 fn groups_that_do_not_divide_the_channels_are_named() {
     let one = Tensor::ones([8], &Device::flex());
-    ada_gn::group_norm(Tensor::zeros([1, 8, 2, 2], &Device::flex()), one.clone(), one, Case { groups: 3, ..SILU }.options());
+    ada_gn::group_norm(
+        Tensor::zeros([1, 8, 2, 2], &Device::flex()),
+        one.clone(),
+        one,
+        Case { groups: 3, ..SILU }.options(),
+    );
 }

@@ -1,11 +1,13 @@
-//! Every case of the catalogue: the CPU backend's kernels and those in WGSL against the reference in plain tensor operations, in value and
-//! every gradient.
+//! Every case of the catalogue: the CPU backend's kernels and those in WGSL against the reference
+//! in plain tensor operations, in value and every gradient.
 
 use crate::common::wgpu;
 use burn::tensor::Device;
 use soda::device::{Class, Extensions};
 use soda::error::Result;
-use soda::kernels::catalog::{self, Case, Input, Numbers, Operation, Pass, Results, Suite, Tolerance, Tolerances, operations};
+use soda::kernels::catalog::{
+    self, Case, Input, Numbers, Operation, Pass, Results, Suite, Tolerance, Tolerances, operations,
+};
 use soda::kernels::launch::Work;
 use soda::kernels::precision::{Precision, autocast};
 use soda::kernels::shader::Filled;
@@ -17,7 +19,11 @@ fn compare(case: &Case, got: &Results, want: &Results, tolerance: Tolerance, whe
     assert_eq!(got.len(), want.len(), "{} on {where_}", case.name());
     for ((name, got), (_, want)) in got.iter().zip(want) {
         let error = tolerance.error(got, want);
-        assert!(error <= 1.0, "{name} of {} on {where_}: {error:.2} times the tolerated error, {tolerance:?}", case.name());
+        assert!(
+            error <= 1.0,
+            "{name} of {} on {where_}: {error:.2} times the tolerated error, {tolerance:?}",
+            case.name()
+        );
         let mut wrong = got.clone();
         wrong[got.len() / 2] += tolerance.wrong(want);
         assert!(tolerance.error(&wrong, want) > 1.0, "a wrong element of {name} would pass");
@@ -40,7 +46,13 @@ fn the_cpus_kernels_equal_the_references(operations: &[&dyn Operation]) {
     // What a kernel forgets to write is found.
     fill_with_junk(true);
     for case in cases(operations) {
-        compare(&case, &results(&case, &Device::flex()), &reference(&case), case.tolerances.cpu, "the CPU");
+        compare(
+            &case,
+            &results(&case, &Device::flex()),
+            &reference(&case),
+            case.tolerances.cpu,
+            "the CPU",
+        );
     }
 }
 
@@ -52,16 +64,20 @@ fn shaders_equal_the_references(operations: &[&dyn Operation], class: Class) {
     }
 }
 
-/// Nothing checks indices for the shaders: their buffers lie between guard bytes, and fresh ones hold NaN.
+/// Nothing checks indices for the shaders: their buffers lie between guard bytes, and fresh ones
+/// hold NaN.
 fn shaders_stay_within_their_buffers(operations: &[&dyn Operation], class: Class) {
     let device = wgpu();
     for case in cases(operations) {
         let results = with_guards(|| with_class(class, || results(&case, &device)));
-        let written = results.iter().all(|(_, values)| !values.is_empty() && values.iter().all(|v| v.is_finite()));
+        let written = results
+            .iter()
+            .all(|(_, values)| !values.is_empty() && values.iter().all(|v| v.is_finite()));
         assert!(written, "{}: a kernel leaves a number unwritten", case.name());
     }
     // What ran is what the checks of shaders see.
-    let listed: BTreeSet<String> = catalog::shaders(operations).into_iter().map(|(_, filled)| filled.text).collect();
+    let listed: BTreeSet<String> =
+        catalog::shaders(operations).into_iter().map(|(_, filled)| filled.text).collect();
     if let Some(other) = launched().difference(&listed).next() {
         panic!("the catalogue doesn't list a shader that was launched:\n{other}");
     }
@@ -93,21 +109,28 @@ fn no_shader_of_software_adapters_reads_or_writes_beside_its_buffers() {
     shaders_stay_within_their_buffers(operations(), Class::Software);
 }
 
-/// Operations of feature maps but convolutions, which half.rs is about: with maps stored as f16, on numbers that f16 holds. What isn't stored
-/// as f16 is as close to the reference in f32 as ever; what is has been rounded once (or, as attention's backward pass reads its result,
-/// twice), by 2^-11 where the driver takes the nearest number and 2^-10 where it doesn't.
+/// Operations of feature maps but convolutions, which half.rs is about: with maps stored as f16, on
+/// numbers that f16 holds. What isn't stored as f16 is as close to the reference in f32 as ever;
+/// what is has been rounded once (or, as attention's backward pass reads its result, twice), by
+/// 2^-11 where the driver takes the nearest number and 2^-10 where it doesn't.
 fn shaders_of_f16_equal_the_references(class: Class) {
     let device = wgpu();
     let of_maps = |case: &Case| case.kernel != "conv2d" && case.inputs.iter().any(Input::is_map);
     for case in cases(operations()).into_iter().filter(of_maps) {
-        let got = with_guards(|| with_class(class, || case.results_of(Numbers::Stored, &device))).expect("the device is there");
-        let want = with_references(|| case.results_of(Numbers::Halves, &Device::flex())).expect("the CPU is there");
+        let got = with_guards(|| with_class(class, || case.results_of(Numbers::Stored, &device)))
+            .expect("the device is there");
+        let want = with_references(|| case.results_of(Numbers::Halves, &Device::flex()))
+            .expect("the CPU is there");
         assert_eq!(got.len(), want.len(), "{}", case.name());
         let own = case.tolerances.wgsl;
         for (got, want) in got.into_iter().zip(want) {
-            let input = got.0.strip_prefix("the gradient of ").and_then(|name| case.inputs.iter().find(|i| i.name == name));
+            let input = got
+                .0
+                .strip_prefix("the gradient of ")
+                .and_then(|name| case.inputs.iter().find(|i| i.name == name));
             let stored = input.map_or(got.0 == "the value", Input::is_map);
-            let tolerance = if stored { Tolerance::new(2e-3 + own.relative, own.absolute + 1e-6) } else { own };
+            let tolerance =
+                if stored { Tolerance::new(2e-3 + own.relative, own.absolute + 1e-6) } else { own };
             compare(&case, &vec![got], &vec![want], tolerance, &format!("{class:?}, f16"));
         }
     }
@@ -123,8 +146,9 @@ fn the_shaders_of_software_adapters_for_f16_equal_the_references() {
     shaders_of_f16_equal_the_references(Class::Software);
 }
 
-/// Where an adapter has no f16, products of f32 numbers in half precision are those of rounded ones, but for sums in another order; in f32
-/// they aren't. (The weights of upsampled inputs are rounded as sums: half.rs.)
+/// Where an adapter has no f16, products of f32 numbers in half precision are those of rounded
+/// ones, but for sums in another order; in f32 they aren't. (The weights of upsampled inputs are
+/// rounded as sums: half.rs.)
 #[test]
 fn products_round_their_factors_where_maps_stay_f32() {
     let tolerance = Tolerance::new(1e-4, 1e-5);
@@ -133,19 +157,35 @@ fn products_round_their_factors_where_maps_stay_f32() {
     // Where attention pads channels it scales q before it is rounded.
     let padded = |case: &Case| case.kernel == "attention" && !case.shape[1].is_multiple_of(4);
     let left_out = |case: &Case| case.name().contains("upsampl") || padded(case);
-    let of = |kernel: &'static str| cases.iter().filter(move |case| case.kernel == kernel && !left_out(case));
+    let of = |kernel: &'static str| {
+        cases.iter().filter(move |case| case.kernel == kernel && !left_out(case))
+    };
     for case in of("conv2d").step_by(9).chain(of("attention").step_by(2)) {
         for class in [Class::Gpu, Class::Software] {
-            let rounded = with_guards(|| with_class(class, || autocast(Precision::F16, || results(case, &device))));
+            let rounded = with_guards(|| {
+                with_class(class, || autocast(Precision::F16, || results(case, &device)))
+            });
             let plain = with_class(class, || results(case, &device));
-            let want = with_references(|| case.results_of(Numbers::Halves, &Device::flex())).expect("the CPU is there");
+            let want = with_references(|| case.results_of(Numbers::Halves, &Device::flex()))
+                .expect("the CPU is there");
             for ((rounded, plain), want) in rounded.into_iter().zip(plain).zip(want) {
                 // Sums over the result's gradient alone are no products.
                 if ["the gradient of bias", "the gradient of residual"].contains(&want.0.as_str()) {
                     continue;
                 }
-                assert!(tolerance.error(&plain.1, &want.1) > 1.0, "{} of {}: rounding changes nothing", want.0, case.name());
-                compare(case, &vec![rounded], &vec![want], tolerance, &format!("{class:?}, rounded"));
+                assert!(
+                    tolerance.error(&plain.1, &want.1) > 1.0,
+                    "{} of {}: rounding changes nothing",
+                    want.0,
+                    case.name()
+                );
+                compare(
+                    case,
+                    &vec![rounded],
+                    &vec![want],
+                    tolerance,
+                    &format!("{class:?}, rounded"),
+                );
             }
         }
     }
@@ -155,7 +195,13 @@ fn products_round_their_factors_where_maps_stay_f32() {
 fn the_self_tests_cases_run_on_the_cpu() -> Result<()> {
     for case in catalog::cases(operations(), Suite::SelfTest) {
         let results = case.results(&Device::flex())?;
-        assert!(results.iter().all(|(_, values)| !values.is_empty() && values.iter().all(|v| v.is_finite())), "{}", case.name());
+        assert!(
+            results
+                .iter()
+                .all(|(_, values)| !values.is_empty() && values.iter().all(|v| v.is_finite())),
+            "{}",
+            case.name()
+        );
     }
     Ok(())
 }
@@ -176,19 +222,31 @@ impl Operation for Doubling {
                 let x = inputs.map("x");
                 vec![("the value", (x.clone() + x).into())]
             })
-            .passes(vec![Pass { name: "forward", learns: vec![], work }, Pass { name: "backward", learns: vec!["x"], work }]),
+            .passes(vec![
+                Pass { name: "forward", learns: vec![], work },
+                Pass { name: "backward", learns: vec!["x"], work },
+            ]),
         ]
     }
 
     fn shaders(&self) -> Vec<Filled> {
         let text = "@compute @workgroup_size(64)\nfn main() {}\n".to_owned();
         let (kernel, variant, extensions) = ("doubling", "only".to_owned(), Extensions::default());
-        vec![Filled { kernel, variant, text, workgroup: 64, buffers: 0, extensions, multiply_adds: vec![], info: vec![] }]
+        vec![Filled {
+            kernel,
+            variant,
+            text,
+            workgroup: 64,
+            buffers: 0,
+            extensions,
+            multiply_adds: vec![],
+            info: vec![],
+        }]
     }
 }
 
-/// The self test, the benchmark, the comparisons and the checks of shaders go by the list that they are handed: a new operation is a line in
-/// the catalogue.
+/// The self test, the benchmark, the comparisons and the checks of shaders go by the list that they
+/// are handed: a new operation is a line in the catalogue.
 #[test]
 fn whatever_takes_operations_takes_a_new_one() {
     let one: &[&dyn Operation] = &[&Doubling];
@@ -198,13 +256,16 @@ fn whatever_takes_operations_takes_a_new_one() {
 
     let adapter = soda::device::select("wgpu").expect("an adapter");
     let mut seen = Vec::new();
-    soda::selftest::run(one, &adapter, |outcome, total| seen.push((outcome.kernel, total))).expect("it is right");
+    soda::selftest::run(one, &adapter, |outcome, total| seen.push((outcome.kernel, total)))
+        .expect("it is right");
     assert_eq!(seen, [("doubling", 1)]);
 
     let timed = soda::bench::kernels::timed(one, 2);
     let names: Vec<String> = timed.iter().map(|timed| timed.name()).collect();
     assert_eq!(names, ["doubling_forward 2x3x4x4", "doubling_backward 2x3x4x4"]);
-    assert!(timed.iter().all(|timed| soda::bench::kernels::time(timed, &Device::flex(), 0.0).expect("a time").1.median > 0.0));
+    assert!(timed.iter().all(|timed| {
+        soda::bench::kernels::time(timed, &Device::flex(), 0.0).expect("a time").1.median > 0.0
+    }));
 
     let shaders = catalog::shaders(one);
     assert_eq!((shaders.len(), shaders[0].0, shaders[0].1.kernel), (1, "doubling", "doubling"));

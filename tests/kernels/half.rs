@@ -1,11 +1,14 @@
-//! Convolutions of f16 maps: every form of them against the reference in f32, on operands that f16 holds exactly.
+//! Convolutions of f16 maps: every form of them against the reference in f32, on operands that f16
+//! holds exactly.
 
 use crate::common::wgpu;
 use burn::tensor::{DType, Device, Tensor, TensorData, f16};
 use soda::device::{Class, Profile};
 use soda::kernels::catalog::{operations, random, shaders};
 use soda::kernels::conv2d::{Conv2dOptions, Tile, conv2d};
-use soda::kernels::testing::{launched, with_class, with_guards, with_matrix_shim, with_profile, with_references};
+use soda::kernels::testing::{
+    launched, with_class, with_guards, with_matrix_shim, with_profile, with_references,
+};
 use soda::kernels::vjp::vjp;
 use std::collections::BTreeSet;
 
@@ -26,7 +29,8 @@ struct Call {
 /// Batch, channels in and out, height, width, kernel, stride; bias and residual.
 type Sizes = ([usize; 7], [bool; 2]);
 
-/// Odd sizes, three channels, both strides, stems, vectors; blocks of 128 that are begun more than once.
+/// Odd sizes, three channels, both strides, stems, vectors; blocks of 128 that are begun more than
+/// once.
 #[rustfmt::skip]
 const CALLS: [Sizes; 10] = [
     ([2, 3, 16, 9, 7, 3, 1], [true, true]),
@@ -42,25 +46,32 @@ const CALLS: [Sizes; 10] = [
 ];
 
 /// Of an upsampled input.
-const UPSAMPLED: [Sizes; 2] = [([2, 24, 40, 8, 4, 3, 1], [true, true]), ([2, 5, 7, 3, 5, 3, 1], [true, false])];
+const UPSAMPLED: [Sizes; 2] =
+    [([2, 24, 40, 8, 4, 3, 1], [true, true]), ([2, 5, 7, 3, 5, 3, 1], [true, false])];
 
 fn call(([b, from, to, height, width, kernel, stride], extra): Sizes, upsample: bool) -> Call {
     Call { shape: [b, from, height, width], to, kernel, stride, upsample, extra, tile: None }
 }
 
 fn calls() -> Vec<Call> {
-    CALLS.map(|sizes| call(sizes, false)).into_iter().chain(UPSAMPLED.map(|sizes| call(sizes, true))).collect()
+    CALLS
+        .map(|sizes| call(sizes, false))
+        .into_iter()
+        .chain(UPSAMPLED.map(|sizes| call(sizes, true)))
+        .collect()
 }
 
-/// Every call with the smallest tile of GPUs, and one with each of the others, which software drivers take long to compile: how a tile is
-/// multiplied doesn't depend on how it is read.
+/// Every call with the smallest tile of GPUs, and one with each of the others, which software
+/// drivers take long to compile: how a tile is multiplied doesn't depend on how it is read.
 fn tiled() -> Vec<Call> {
     let with = |tile, call| Call { tile: Some(tile), ..call };
-    let others = [with(Tile::TALL, call(CALLS[4], false)), with(Tile::LARGE, call(CALLS[9], false))];
+    let others =
+        [with(Tile::TALL, call(CALLS[4], false)), with(Tile::LARGE, call(CALLS[9], false))];
     calls().into_iter().map(|call| with(Tile::MEDIUM, call)).chain(others).collect()
 }
 
-/// What a convolution takes: numbers of x, the residual and the result's gradient in NHWC order, of the weight and the bias in theirs.
+/// What a convolution takes: numbers of x, the residual and the result's gradient in NHWC order, of
+/// the weight and the bias in theirs.
 #[derive(Clone)]
 struct Operands {
     x: Vec<f32>,
@@ -73,7 +84,13 @@ struct Operands {
 impl Operands {
     fn all(&mut self) -> [(&'static str, &mut Vec<f32>); 5] {
         let Self { x, weight, bias, residual, dy } = self;
-        [("x", x), ("the weight", weight), ("the bias", bias), ("the residual", residual), ("the result's gradient", dy)]
+        [
+            ("x", x),
+            ("the weight", weight),
+            ("the bias", bias),
+            ("the residual", residual),
+            ("the result's gradient", dy),
+        ]
     }
 }
 
@@ -83,7 +100,11 @@ type Named = (&'static str, bool, Vec<f32>);
 
 impl Call {
     fn options(&self) -> Conv2dOptions {
-        let options = if self.upsample { Conv2dOptions::UPSAMPLE } else { Conv2dOptions::same(self.kernel, self.stride) };
+        let options = if self.upsample {
+            Conv2dOptions::UPSAMPLE
+        } else {
+            Conv2dOptions::same(self.kernel, self.stride)
+        };
         Conv2dOptions { tile: self.tile, ..options }
     }
 
@@ -101,11 +122,15 @@ impl Call {
 
     fn operands(&self) -> Operands {
         let numbers = |stream: u64, count: usize, round: fn(f32) -> f32| -> Vec<f32> {
-            let drawn = random([count], stream, &Device::flex()).into_data().try_to_vec::<f32>().expect("f32");
+            let drawn = random([count], stream, &Device::flex())
+                .into_data()
+                .try_to_vec::<f32>()
+                .expect("f32");
             drawn.into_iter().map(round).collect()
         };
         let half = |v: f32| f16::from_f32(v).to_f32();
-        // Sums of four of them, which the weights of an upsampled input are, are still whole in f16.
+        // Sums of four of them, which the weights of an upsampled input are, are still whole in
+        // f16.
         let weight = |v: f32| (v.clamp(-2.0, 2.0) * 64.0).round() / 64.0;
         let count = |dims: [usize; 4]| dims.iter().product::<usize>();
         Operands {
@@ -123,16 +148,23 @@ impl Call {
         let map = |values: &[f32], [b, c, h, w]: [usize; 4]| {
             let data = TensorData::new(values.to_vec(), [b, h, w, c]);
             let tensor = match half {
-                true => Tensor::<4>::from_data(data.convert_dtype(DType::F16), (device, DType::F16)),
+                true => {
+                    Tensor::<4>::from_data(data.convert_dtype(DType::F16), (device, DType::F16))
+                }
                 false => Tensor::<4>::from_data(data, device),
             };
             tensor.permute([0, 3, 1, 2])
         };
         let x = map(&operands.x, self.shape).detach().require_grad();
         let residual = map(&operands.residual, self.out()).detach().require_grad();
-        let weight = TensorData::new(operands.weight.clone(), [self.to, self.shape[1], self.kernel, self.kernel]);
+        let weight = TensorData::new(
+            operands.weight.clone(),
+            [self.to, self.shape[1], self.kernel, self.kernel],
+        );
         let weight = Tensor::<4>::from_data(weight, device).require_grad();
-        let bias = Tensor::<1>::from_data(TensorData::new(operands.bias.clone(), [self.to]), device).require_grad();
+        let bias =
+            Tensor::<1>::from_data(TensorData::new(operands.bias.clone(), [self.to]), device)
+                .require_grad();
         let [has_bias, has_residual] = self.extra;
         let given = (has_bias.then(|| bias.clone()), has_residual.then(|| residual.clone()));
         let y = conv2d(x.clone(), weight.clone(), given.0, given.1, self.options());
@@ -146,34 +178,49 @@ impl Call {
             ("the gradient of the weight", false, read(weight.grad(&gradients).expect("tracked"))),
         ];
         if has_bias {
-            results.push(("the gradient of the bias", false, read(bias.grad(&gradients).expect("tracked"))));
+            results.push((
+                "the gradient of the bias",
+                false,
+                read(bias.grad(&gradients).expect("tracked")),
+            ));
         }
         if has_residual {
-            results.push(("the gradient of the residual", half, read(residual.grad(&gradients).expect("tracked"))));
+            results.push((
+                "the gradient of the residual",
+                half,
+                read(residual.grad(&gradients).expect("tracked")),
+            ));
         }
         results
     }
 
-    /// The largest error of each result, as a multiple of what is tolerated; infinite where a number isn't finite. A result that is stored
-    /// as f16 is rounded to 11 bits. Sums of so many terms, in f32 and in any order, are off by less than one unit of the 24th bit a term
-    /// of the largest result (and errors add up like a random walk). 2^-24 is what f16 can't tell from 0.
+    /// The largest error of each result, as a multiple of what is tolerated; infinite where a
+    /// number isn't finite. A result that is stored as f16 is rounded to 11 bits. Sums of so many
+    /// terms, in f32 and in any order, are off by less than one unit of the 24th bit a term of the
+    /// largest result (and errors add up like a random walk). 2^-24 is what f16 can't tell from 0.
     fn errors(&self, got: &Results, want: &Results) -> Vec<(&'static str, f32)> {
         assert_eq!(got.len(), want.len(), "{self:?}");
         let bit = |n: i32| 2f32.powi(-n);
         let error = |((name, stored, got), (_, _, want)): (&Named, &Named)| {
-            if got.len() != want.len() || want.is_empty() || !got.iter().chain(want).all(|v| v.is_finite()) {
+            if got.len() != want.len()
+                || want.is_empty()
+                || !got.iter().chain(want).all(|v| v.is_finite())
+            {
                 return (*name, f32::INFINITY);
             }
             let largest = want.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-            let absolute = (self.terms() as f32).sqrt() * bit(22) * largest + if *stored { bit(24) } else { 0.0 };
+            let absolute = (self.terms() as f32).sqrt() * bit(22) * largest
+                + if *stored { bit(24) } else { 0.0 };
             let relative = if *stored { bit(11) } else { 0.0 };
-            let errors = got.iter().zip(want).map(|(g, w)| (g - w).abs() / (relative * w.abs() + absolute));
+            let errors =
+                got.iter().zip(want).map(|(g, w)| (g - w).abs() / (relative * w.abs() + absolute));
             (*name, errors.fold(0.0, f32::max))
         };
         got.iter().zip(want).map(error).collect()
     }
 
-    /// Compares what `run` makes of this call with the reference; and checks that an error in any operand would be seen.
+    /// Compares what `run` makes of this call with the reference; and checks that an error in any
+    /// operand would be seen.
     fn check(&self, run: impl Fn(&dyn Fn() -> Results) -> Results) {
         let device = wgpu();
         let mut operands = self.operands();
@@ -199,7 +246,8 @@ impl Call {
 
 /// What ran between guards is what the checks of shaders see. Returns the texts.
 fn listed() -> BTreeSet<String> {
-    let all: BTreeSet<String> = shaders(operations()).into_iter().map(|(_, filled)| filled.text).collect();
+    let all: BTreeSet<String> =
+        shaders(operations()).into_iter().map(|(_, filled)| filled.text).collect();
     let ran = launched();
     if let Some(other) = ran.difference(&all).next() {
         panic!("the catalogue doesn't list a shader that was launched:\n{other}");
@@ -212,7 +260,11 @@ fn tiles_of_gpus_equal_the_reference() {
     for call in tiled() {
         call.check(|work| with_guards(|| with_class(Class::Gpu, work)));
     }
-    assert!(listed().iter().all(|text| !text.contains("multiply_add(") && !text.contains("coopMultiplyAdd(")));
+    assert!(
+        listed()
+            .iter()
+            .all(|text| !text.contains("multiply_add(") && !text.contains("coopMultiplyAdd("))
+    );
 }
 
 /// Blocks and taps.
@@ -231,7 +283,10 @@ fn the_shim_of_matrices_equals_the_reference() {
         call.check(|work| with_guards(|| with_class(Class::Gpu, || with_matrix_shim(work))));
     }
     let ran = listed();
-    assert!(ran.iter().filter(|text| text.contains("multiply_add(")).count() > 4, "the shim didn't run");
+    assert!(
+        ran.iter().filter(|text| text.contains("multiply_add(")).count() > 4,
+        "the shim didn't run"
+    );
 }
 
 /// The profile of the adapter, as if it were a card.
@@ -245,14 +300,19 @@ fn card() -> Profile {
 fn cooperative_matrices_equal_the_reference() {
     let path = soda::kernels::conv2d::f16_path(&card());
     assert!(path.starts_with("cooperative matrices"), "{path}");
-    // The first time they are compared with the plain form, which isn't to be among what ran between guards.
+    // The first time they are compared with the plain form, which isn't to be among what ran
+    // between guards.
     let first = call(CALLS[1], false);
     with_profile(card(), || first.results(&first.operands(), &wgpu(), true));
     for call in tiled() {
         call.check(|work| with_guards(|| with_profile(card(), work)));
     }
     let ran = listed();
-    let products = ran.iter().filter(|text| text.contains("fn gradient") || text.contains("fn channels"));
-    assert!(products.clone().all(|text| text.contains("coopMultiplyAdd(")), "another form ran: the check refused matrices");
+    let products =
+        ran.iter().filter(|text| text.contains("fn gradient") || text.contains("fn channels"));
+    assert!(
+        products.clone().all(|text| text.contains("coopMultiplyAdd(")),
+        "another form ran: the check refused matrices"
+    );
     assert!(products.count() > 4, "they didn't run");
 }

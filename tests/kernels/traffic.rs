@@ -11,8 +11,8 @@ use soda::kernels::testing::with_class;
 use soda::kernels::traffic::counted;
 use std::collections::BTreeMap;
 
-/// The most that a kernel moves, as a multiple of the fewest bytes, over all cases. Small maps have the most beside them: what every
-/// invocation reads once, before its pixels.
+/// The most that a kernel moves, as a multiple of the fewest bytes, over all cases. Small maps have
+/// the most beside them: what every invocation reads once, before its pixels.
 const MOST: [(&str, f64); 9] = [
     ("ada_gn_forward", 2.0),
     ("ada_gn_backward", 3.0),
@@ -28,7 +28,8 @@ const MOST: [(&str, f64); 9] = [
 /// With SODA_TRAFFIC, a file, also writes the table to it, as JSON.
 #[test]
 fn shaders_move_few_more_bytes_than_they_must() {
-    let operations: [&dyn Operation; 4] = [&AdaGnOperation, &BatchNormOperation, &ConcatOperation, &AdamWOperation];
+    let operations: [&dyn Operation; 4] =
+        [&AdaGnOperation, &BatchNormOperation, &ConcatOperation, &AdamWOperation];
     let device = wgpu();
     let mut all = Vec::new();
     for suite in [Suite::SelfTest, Suite::Bench { batch: 2 }] {
@@ -46,17 +47,26 @@ fn shaders_move_few_more_bytes_than_they_must() {
                 serde_json::json!({ "case": case, "kernel": m.kernel, "variant": m.variant, "bytes": m.bytes, "fewest": m.fewest })
             })
             .collect();
-        std::fs::write(path, serde_json::to_string_pretty(&rows).expect("JSON") + "\n").expect("written");
+        std::fs::write(path, serde_json::to_string_pretty(&rows).expect("JSON") + "\n")
+            .expect("written");
     }
     let mut most = BTreeMap::<&str, f64>::new();
     for (name, moved) in &all {
         let ratio = moved.bytes / moved.fewest;
         let highest = most.entry(moved.kernel).or_default();
         *highest = highest.max(ratio);
-        assert!(ratio > 0.5, "{name}: {} of {} bytes were seen: {moved:?}", moved.bytes, moved.fewest);
+        assert!(
+            ratio > 0.5,
+            "{name}: {} of {} bytes were seen: {moved:?}",
+            moved.bytes,
+            moved.fewest
+        );
     }
     for (kernel, limit) in MOST {
         let found = most.get(kernel).unwrap_or_else(|| panic!("{kernel} wasn't launched"));
-        assert!(*found <= limit, "{kernel} moves {found:.3} times the fewest bytes, {limit} at most: {most:?}");
+        assert!(
+            *found <= limit,
+            "{kernel} moves {found:.3} times the fewest bytes, {limit} at most: {most:?}"
+        );
     }
 }

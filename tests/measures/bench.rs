@@ -1,4 +1,5 @@
-//! The benchmark: its command as a user meets it, jobs that fail, and the kernels that only it uses.
+//! The benchmark: its command as a user meets it, jobs that fail, and the kernels that only it
+//! uses.
 
 use crate::common::{assert_close, error, wgpu};
 use burn::tensor::{Device, Tensor};
@@ -40,7 +41,10 @@ fn json(path: &Path) -> Value {
 fn kernels_of_the_cpu_have_finite_times_peaks_and_shares() {
     let _alone = crate::alone();
     let folder = tempfile::tempdir().expect("a folder");
-    let args = ["bench", "--suite", "kernels", "--device", "cpu", "--budget", "4", "--json", "k.json", "--plot", "k.png"];
+    let args = [
+        "bench", "--suite", "kernels", "--device", "cpu", "--budget", "4", "--json", "k.json",
+        "--plot", "k.png",
+    ];
     let out = soda(folder.path(), &args);
     let text = succeeds(&out);
     let report = json(&folder.path().join("k.json"));
@@ -54,18 +58,31 @@ fn kernels_of_the_cpu_have_finite_times_peaks_and_shares() {
         let median = row["median_ms"].as_f64().expect("a median");
         assert!(median.is_finite() && median > 0.0, "{row}");
         // What isn't known is null, never left out or 0.
-        for field in ["spread", "launches", "images_per_s", "peak_memory_mib", "cold_start_s", "tflops", "gb_per_s"] {
+        for field in [
+            "spread",
+            "launches",
+            "images_per_s",
+            "peak_memory_mib",
+            "cold_start_s",
+            "tflops",
+            "gb_per_s",
+        ] {
             assert!(row.get(field).is_some_and(|v| *v != 0), "{field} of {row}");
         }
     }
-    let of = |op: &str| rows.iter().find(|r| r["op"] == op).unwrap_or_else(|| panic!("{op} is missing: {text}"));
+    let of = |op: &str| {
+        rows.iter().find(|r| r["op"] == op).unwrap_or_else(|| panic!("{op} is missing: {text}"))
+    };
     assert!(of("copy")["gb_per_s"].as_f64().expect("a speed") > 0.1);
     assert!(of("multiply_add")["tflops"].as_f64().expect("a speed") > 1e-4);
     assert!(of("ada_gn_forward")["share_of_peak"].as_f64().expect("a share") > 0.0);
     // One device has nothing to be compared with: no picture, and a word about it.
     assert!(!folder.path().join("k.png").exists());
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert!(said.lines().any(|l| l.contains("k.png is not drawn") && l.contains("--device all")), "{said}");
+    assert!(
+        said.lines().any(|l| l.contains("k.png is not drawn") && l.contains("--device all")),
+        "{said}"
+    );
 
     let report = ["bench", "--compare", "k.json", "k.json", "--json", "c.json"];
     assert!(succeeds(&soda(folder.path(), &report)).contains("1.00 x"));
@@ -78,19 +95,32 @@ fn kernels_of_the_cpu_have_finite_times_peaks_and_shares() {
 fn what_does_not_fit_is_skipped_by_name_and_software_is_no_gpu() {
     let _alone = crate::alone();
     // In this time nothing fits, on any hardware.
-    let adapter = adapters().into_iter().max_by_key(|a| !a.kind.is_gpu()).expect("scripts/test.sh installs an adapter");
+    let adapter = adapters()
+        .into_iter()
+        .max_by_key(|a| !a.kind.is_gpu())
+        .expect("scripts/test.sh installs an adapter");
     let folder = tempfile::tempdir().expect("a folder");
     let device = adapter.selector();
     let clock = Instant::now();
-    let args = ["bench", "--device", &device, "--suite", "step", "--budget", "0.05", "--json", "s.json", "--plot", "s.png"];
+    let args = [
+        "bench", "--device", &device, "--suite", "step", "--budget", "0.05", "--json", "s.json",
+        "--plot", "s.png",
+    ];
     let out = soda(folder.path(), &args);
     let text = succeeds(&out);
     assert!(clock.elapsed().as_secs_f64() < 12.0, "killed in time");
-    assert!(text.contains(&format!("skipped on {device}: ")) && text.contains("width 32"), "{text}");
+    assert!(
+        text.contains(&format!("skipped on {device}: ")) && text.contains("width 32"),
+        "{text}"
+    );
     assert!(text.contains("width 64"), "{text}");
     let report = json(&folder.path().join("s.json"));
     let skipped = report["skipped"].as_array().expect("what was skipped");
-    assert!(skipped.iter().all(|s| s["device"] == device && s["reason"].as_str().is_some_and(|r| !r.is_empty())));
+    assert!(
+        skipped
+            .iter()
+            .all(|s| s["device"] == device && s["reason"].as_str().is_some_and(|r| !r.is_empty()))
+    );
     assert!(skipped.len() >= 2, "{skipped:?}");
     let all = text + &String::from_utf8_lossy(&out.stderr) + &report.to_string();
     if !adapter.kind.is_gpu() {
@@ -108,17 +138,34 @@ fn networks_are_measured_in_half_precision_where_a_device_has_it() {
     let bench = |args: &[&str]| soda(folder.path(), &[&["bench", "--budget", "6"], args].concat());
     let denoise = |precision: &str| {
         let file = format!("{precision}.json");
-        succeeds(&bench(&["--suite", "inference", "--device", "cpu", "--precision", precision, "--json", &file]));
+        succeeds(&bench(&[
+            "--suite",
+            "inference",
+            "--device",
+            "cpu",
+            "--precision",
+            precision,
+            "--json",
+            &file,
+        ]));
         let report = json(&folder.path().join(file));
         let rows = report["rows"].as_array().expect("rows");
-        let row = rows.iter().find(|row| row["op"] == "denoise").unwrap_or_else(|| panic!("{report}")).clone();
+        let row = rows
+            .iter()
+            .find(|row| row["op"] == "denoise")
+            .unwrap_or_else(|| panic!("{report}"))
+            .clone();
         assert_eq!(row["precision"], precision);
         assert!(row["median_ms"].as_f64().is_some_and(|ms| ms > 0.0));
     };
     ["f16-emulated", "f32"].into_iter().for_each(denoise);
     // One case in two precisions is compared.
-    let compared = succeeds(&soda(folder.path(), &["bench", "--compare", "f32.json", "f16-emulated.json"]));
-    assert!(compared.lines().any(|line| line.contains("denoise") && line.ends_with(" x")), "{compared}");
+    let compared =
+        succeeds(&soda(folder.path(), &["bench", "--compare", "f32.json", "f16-emulated.json"]));
+    assert!(
+        compared.lines().any(|line| line.contains("denoise") && line.ends_with(" x")),
+        "{compared}"
+    );
 
     let refused = |args: &[&str], words: &str| {
         let output = soda(folder.path(), &[&["bench"], args].concat());
@@ -126,8 +173,14 @@ fn networks_are_measured_in_half_precision_where_a_device_has_it() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(said.contains(words), "{said}");
     };
-    refused(&["--suite", "inference", "--device", "cpu", "--precision", "f16"], "the CPU computes in f32");
-    refused(&["--suite", "kernels", "--device", "cpu", "--precision", "f16-emulated"], "--suite step or inference");
+    refused(
+        &["--suite", "inference", "--device", "cpu", "--precision", "f16"],
+        "the CPU computes in f32",
+    );
+    refused(
+        &["--suite", "kernels", "--device", "cpu", "--precision", "f16-emulated"],
+        "--suite step or inference",
+    );
     refused(&["--estimate", "a40", "--precision", "f16"], "train.precision=mixed");
 }
 
@@ -145,22 +198,36 @@ fn a_lost_job_is_one_line_and_the_others_go_on() {
     let command = |job: &soda::bench::plan::Planned, seconds: f64| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_soda"));
         let (group, seconds) = (job.group.to_string(), format!("{seconds:.1}"));
-        command.args(["bench", "--job", &group, "--device", &job.target.place.device, "--job-seconds", &seconds]);
+        command.args([
+            "bench",
+            "--job",
+            &group,
+            "--device",
+            &job.target.place.device,
+            "--job-seconds",
+            &seconds,
+        ]);
         command.env_remove("RUST_BACKTRACE");
         command
     };
     let mut started = Vec::new();
-    let outcome = runner::run(&planned, 6.0, command, &AtomicBool::new(false), |i, _, _| started.push(i));
+    let outcome =
+        runner::run(&planned, 6.0, command, &AtomicBool::new(false), |i, _, _| started.push(i));
     assert_eq!(started, [0, 1]);
     let Outcome { rows, skipped, .. } = outcome;
     assert_eq!(skipped.len(), 1, "{skipped:?}");
     assert_eq!(skipped[0].device, "vulkan:17");
-    assert!(skipped[0].op.contains("training step, width 32") && skipped[0].reason.contains("no such device"), "{skipped:?}");
+    assert!(
+        skipped[0].op.contains("training step, width 32")
+            && skipped[0].reason.contains("no such device"),
+        "{skipped:?}"
+    );
     assert_eq!(rows.iter().map(|r| r.op.as_str()).collect::<Vec<_>>(), ["view_pairs"]);
     assert!(rows[0].images_per_s.is_some_and(|v| v > 10.0));
 
     // A set flag starts nothing.
-    let outcome = runner::run(&planned, 6.0, command, &AtomicBool::new(true), |i, _, _| started.push(i));
+    let outcome =
+        runner::run(&planned, 6.0, command, &AtomicBool::new(true), |i, _, _| started.push(i));
     assert_eq!((started.len(), outcome.rows.len(), outcome.skipped.len()), (2, 0, 2));
     assert!(outcome.skipped.iter().all(|s| s.reason == "interrupted"));
 }
@@ -182,13 +249,22 @@ fn a_jobs_process_ends_with_the_one_that_started_it() {
 
 #[test]
 fn rows_survive_the_way_from_process_to_process() {
-    let place = Place { device: "vulkan:0".into(), backend: "vulkan".into(), adapter: "a".into(), kind: "discrete GPU".into() };
+    let place = Place {
+        device: "vulkan:0".into(),
+        backend: "vulkan".into(),
+        adapter: "a".into(),
+        kind: "discrete GPU".into(),
+    };
     let row = Row { shape: Some(vec![1, 2]), launches: Some(3), ..Row::new("copy", &place) };
     let line = serde_json::to_string(&Message::Row(Box::new(row.clone()))).expect("JSON");
     assert!(!line.contains('\n'));
-    assert_eq!(serde_json::from_str::<Message>(&line).expect("a message"), Message::Row(Box::new(row.clone())));
+    assert_eq!(
+        serde_json::from_str::<Message>(&line).expect("a message"),
+        Message::Row(Box::new(row.clone()))
+    );
     let value = serde_json::to_value(&row).expect("JSON");
-    let names: Vec<&str> = value.as_object().expect("an object").keys().map(String::as_str).collect();
+    let names: Vec<&str> =
+        value.as_object().expect("an object").keys().map(String::as_str).collect();
     for name in [
         "op",
         "device",
@@ -227,7 +303,10 @@ fn compare_refuses_files_that_are_no_results() {
         assert_eq!(out.status.code(), Some(code), "{stderr}");
         assert!(stderr.contains(file) && !stderr.contains("panicked"), "{stderr}");
     }
-    assert!(succeeds(&soda(at, &["bench", "--compare", "good.json", "good.json"])).contains("no case is in both"));
+    assert!(
+        succeeds(&soda(at, &["bench", "--compare", "good.json", "good.json"]))
+            .contains("no case is in both")
+    );
     for budget in ["0", "-1", "nan"] {
         assert_eq!(soda(at, &["bench", &format!("--budget={budget}")]).status.code(), Some(2));
     }
@@ -263,12 +342,19 @@ fn vjp_is_the_gradient_of_the_weighted_sum() {
             let dy = random([2, 5, 5, 4], 2, &device).permute([0, 3, 1, 2]) * factor;
             let y = conv2d(x.clone(), weight.clone(), None, None, options);
             let grads = if by_vjp { vjp(y, dy) } else { (y * dy).sum().backward() };
-            [values(x.grad(&grads).expect("x is tracked")), values(weight.grad(&grads).expect("the weight is tracked"))]
+            [
+                values(x.grad(&grads).expect("x is tracked")),
+                values(weight.grad(&grads).expect("the weight is tracked")),
+            ]
         };
-        let (got, want, other) = (gradients(1.0, true), gradients(1.0, false), gradients(1.01, true));
+        let (got, want, other) =
+            (gradients(1.0, true), gradients(1.0, false), gradients(1.01, true));
         for i in 0..2 {
             assert_close("vjp", &got[i], &want[i], 1e-5, 1e-6);
-            assert!(error(&other[i], &want[i], 1e-5, 1e-6) > 10.0, "another dy has other gradients");
+            assert!(
+                error(&other[i], &want[i], 1e-5, 1e-6) > 10.0,
+                "another dy has other gradients"
+            );
         }
     }
 }
@@ -276,10 +362,25 @@ fn vjp_is_the_gradient_of_the_weighted_sum() {
 #[test]
 fn a_step_is_estimated_on_a_card_that_is_not_here() {
     let folder = tempfile::tempdir().expect("a folder");
-    let small = ["bench", "--estimate", "rtx3060", "--config", "quick", "--set", "train.batch_size=4", "--json", "e.json"];
+    let small = [
+        "bench",
+        "--estimate",
+        "rtx3060",
+        "--config",
+        "quick",
+        "--set",
+        "train.batch_size=4",
+        "--json",
+        "e.json",
+    ];
     let shown = succeeds(&soda(folder.path(), &small));
-    assert!(shown.contains("An estimate, nothing measured") && shown.contains("conv2d forward"), "{shown}");
-    let json: Value = serde_json::from_slice(&std::fs::read(folder.path().join("e.json")).expect("written")).expect("JSON");
+    assert!(
+        shown.contains("An estimate, nothing measured") && shown.contains("conv2d forward"),
+        "{shown}"
+    );
+    let json: Value =
+        serde_json::from_slice(&std::fs::read(folder.path().join("e.json")).expect("written"))
+            .expect("JSON");
     let [fast, slow] = [0, 1].map(|end| json["step_ms"][end].as_f64().expect("a time"));
     assert!(json["estimate"] == true && 0.0 < fast && fast < slow, "{json}");
     assert!(json["live_bytes"].as_u64().is_some_and(|bytes| bytes > 10 << 20), "{json}");

@@ -1,4 +1,5 @@
-//! Networks recorded as a plan and played on plain wgpu: what the page of `soda export --web` does in a browser.
+//! Networks recorded as a plan and played on plain wgpu: what the page of `soda export --web` does
+//! in a browser.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use soda::config::{BUILT_IN, Config};
@@ -44,7 +45,8 @@ fn config(sets: &[&str]) -> Config {
         "model.unet.final_groups=4",
     ];
     let sets: Vec<String> = small.iter().chain(sets).map(|set| (*set).to_owned()).collect();
-    let (name, text) = BUILT_IN.iter().find(|(name, _)| name.ends_with("/tiny.toml")).expect("a recipe");
+    let (name, text) =
+        BUILT_IN.iter().find(|(name, _)| name.ends_with("/tiny.toml")).expect("a recipe");
     Config::parse(text, name, &sets).expect("a recipe")
 }
 
@@ -56,27 +58,41 @@ fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 fn a_plan_computes_what_the_program_computes() {
     let _alone = crate::alone();
     let adapter = adapter();
-    let whole = ["model.unet.layer_modulation=false", "train.layer_mask=0", "model.encoder.stem=\"7x7\"", "sample.guidance=1"];
+    let whole = [
+        "model.unet.layer_modulation=false",
+        "train.layer_mask=0",
+        "model.encoder.stem=\"7x7\"",
+        "sample.guidance=1",
+    ];
     for sets in [&[][..], &whole] {
         let config = config(sets);
         let model = Soda::new(&config.model, 3, &adapter.device);
         let recorder = record(&model, &config.model, &adapter.device).expect("a plan");
         let tensors = to_host(parameters::collect(&model)).expect("read");
         let tensors = operands(&recorder, &tensors).expect("all tensors");
-        let tensors: BTreeMap<String, Vec<f32>> = tensors.into_iter().map(|(name, _, values)| (name, values)).collect();
+        let tensors: BTreeMap<String, Vec<f32>> =
+            tensors.into_iter().map(|(name, _, values)| (name, values)).collect();
         let place = adapter.adapter.as_ref().expect("an adapter");
-        let [player, browser] =
-            [Checks::None, Checks::Browser].map(|checks| Player::new(place, &recorder.plan, &tensors, checks).expect("a player"));
+        let [player, browser] = [Checks::None, Checks::Browser]
+            .map(|checks| Player::new(place, &recorder.plan, &tensors, checks).expect("a player"));
         let width = config.model.mixable().last().expect("a stage").end;
         for batch in [1, 8] {
             let image = [batch, 16, 16, 3];
-            let [pixels, x_t, z] =
-                [(1, &image[..]), (2, &image[..]), (3, &[batch, width][..])].map(|(stream, shape)| random(stream, shape));
+            let [pixels, x_t, z] = [(1, &image[..]), (2, &image[..]), (3, &[batch, width][..])]
+                .map(|(stream, shape)| random(stream, shape));
             let t: Vec<f32> = (0..batch).map(|i| (i + 1) as f32 / 10.0).collect();
             let waves = host(model.waves(tensor(&t, [batch], &adapter.device)));
-            let played_z = player.run(&format!("encode_{batch}"), &[("image", &pixels)]).expect("played").remove("z").expect("z");
+            let played_z = player
+                .run(&format!("encode_{batch}"), &[("image", &pixels)])
+                .expect("played")
+                .remove("z")
+                .expect("z");
             let inputs = [("x_t", &x_t[..]), ("waves", &waves), ("z", &z)];
-            let played = player.run(&format!("denoise_{batch}"), &inputs).expect("played").remove("prediction").expect("it");
+            let played = player
+                .run(&format!("denoise_{batch}"), &inputs)
+                .expect("played")
+                .remove("prediction")
+                .expect("it");
 
             let map = |values: &[f32]| tensor(values, image, &adapter.device).permute([0, 3, 1, 2]);
             let program = || {
@@ -93,22 +109,31 @@ fn a_plan_computes_what_the_program_computes() {
                 [own_z, host(eps.permute([0, 2, 3, 1]))]
             };
             let same = with_profile(profile(), program);
-            for (what, played, same) in [("z", &played_z, &same[0]), ("the prediction", &played, &same[1])] {
+            for (what, played, same) in
+                [("z", &played_z, &same[0]), ("the prediction", &played, &same[1])]
+            {
                 assert_eq!(difference(played, same).0, 0.0, "{what} of {batch} images");
             }
-            // A browser checks indices and loops: no kernel of ours depends on what it makes of bad ones.
+            // A browser checks indices and loops: no kernel of ours depends on what it makes of bad
+            // ones.
             let in_browser = browser.run(&format!("denoise_{batch}"), &inputs).expect("played");
             let (worst, largest) = difference(&in_browser["prediction"], &played);
             assert!(worst <= 1e-5 * largest, "{worst} of {largest}");
             // The program's own kernels on this adapter add up in another order.
-            for (played, own) in [&played_z, &played].into_iter().zip(with_class(Class::Software, program)) {
+            for (played, own) in
+                [&played_z, &played].into_iter().zip(with_class(Class::Software, program))
+            {
                 let (worst, largest) = difference(played, &own);
                 assert!(worst <= 1e-5 * largest, "{worst} of {largest}");
             }
             // Negative control: another z is seen.
             let other: Vec<f32> = z.iter().map(|v| v + 0.1).collect();
-            let moved =
-                player.run(&format!("denoise_{batch}"), &[("x_t", &x_t), ("waves", &waves), ("z", &other)]).expect("played");
+            let moved = player
+                .run(
+                    &format!("denoise_{batch}"),
+                    &[("x_t", &x_t), ("waves", &waves), ("z", &other)],
+                )
+                .expect("played");
             assert!(difference(&moved["prediction"], &played).0 > 1e-4, "z changes nothing");
         }
         // Two launches of a pass bind nothing twice of which one is written.
@@ -132,14 +157,17 @@ fn an_operation_without_a_kernel_of_ours_is_an_error_that_names_the_launch() {
     let _alone = crate::alone();
     let adapter = adapter();
     let device = &adapter.device;
-    let convolve = |x: Tensor<4>, weight: Tensor<4>| conv2d(x, weight, None, None, Conv2dOptions::same(3, 1));
+    let convolve =
+        |x: Tensor<4>, weight: Tensor<4>| conv2d(x, weight, None, None, Conv2dOptions::same(3, 1));
     let pass = |doubled: bool| {
         let mut recorder = Recorder::default();
         let done = recorder.pass(
             "twice",
             |begin| {
-                let (x, weight) =
-                    (Tensor::<4>::zeros([1, 8, 8, 4], device).permute([0, 3, 1, 2]), Tensor::<4>::zeros([4, 4, 3, 3], device));
+                let (x, weight) = (
+                    Tensor::<4>::zeros([1, 8, 8, 4], device).permute([0, 3, 1, 2]),
+                    Tensor::<4>::zeros([4, 4, 3, 3], device),
+                );
                 begin.input("x", &x, &[1, 8, 8, 4])?;
                 begin.tensor("weight", &weight)?;
                 Ok((x, weight))
@@ -156,7 +184,9 @@ fn an_operation_without_a_kernel_of_ours_is_an_error_that_names_the_launch() {
     assert_eq!(plan.passes["twice"].dispatches.len(), 4, "each packs its weight and convolves");
     let message = pass(true).expect_err("a multiplication of Burn's").to_string();
     assert!(
-        message.contains("twice: launch") && message.contains("conv2d forward") && message.contains("no recorded launch wrote"),
+        message.contains("twice: launch")
+            && message.contains("conv2d forward")
+            && message.contains("no recorded launch wrote"),
         "{message}"
     );
 }
@@ -171,10 +201,18 @@ fn plans_of_other_versions_missing_tensors_and_wrong_inputs_are_refused() {
     let place = adapter.adapter.as_ref().expect("an adapter");
     let mut plan = recorder.plan.clone();
     plan.version += 1;
-    let refused = |plan| Player::new(place, plan, &BTreeMap::new(), Checks::None).err().expect("an error").to_string();
+    let refused = |plan| {
+        Player::new(place, plan, &BTreeMap::new(), Checks::None)
+            .err()
+            .expect("an error")
+            .to_string()
+    };
     assert!(refused(&plan).contains("version 2"));
     assert!(refused(&recorder.plan).contains("which isn't there"));
     // A round trip through JSON is the same plan.
     let text = serde_json::to_string(&recorder.plan).expect("JSON");
-    assert_eq!(serde_json::from_str::<soda::kernels::plan::Plan>(&text).expect("a plan"), recorder.plan);
+    assert_eq!(
+        serde_json::from_str::<soda::kernels::plan::Plan>(&text).expect("a plan"),
+        recorder.plan
+    );
 }

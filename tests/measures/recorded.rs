@@ -11,7 +11,8 @@ use soda::train::trial::{Trial, recorded};
 use std::collections::BTreeMap;
 
 fn config(images: usize) -> Config {
-    let (name, text) = BUILT_IN.iter().find(|(name, _)| name.ends_with("quick.toml")).expect("a recipe");
+    let (name, text) =
+        BUILT_IN.iter().find(|(name, _)| name.ends_with("quick.toml")).expect("a recipe");
     Config::parse(text, name, &[format!("train.batch_size={images}")]).expect("a recipe")
 }
 
@@ -26,12 +27,14 @@ fn launches(recording: &Recording) -> BTreeMap<String, u64> {
 #[test]
 fn a_recorded_step_makes_the_launches_of_a_step_and_holds_its_memory() {
     let _alone = crate::alone();
-    let adapter = adapters().into_iter().next().expect("an adapter; scripts/test.sh installs a software one");
+    let adapter =
+        adapters().into_iter().next().expect("an adapter; scripts/test.sh installs a software one");
     let device = select(&adapter.selector()).expect("the adapter");
     let small = config(2);
     let recording = recorded(&small, &device, adapter.profile.clone()).expect("a recording");
     // Other tensors, which live all the time, are in the allocator's count.
-    let before = device.device.clone().inner().memory_pool_usage().expect("an adapter's").bytes_in_use;
+    let before =
+        device.device.clone().inner().memory_pool_usage().expect("an adapter's").bytes_in_use;
 
     let mut trial = Trial::new(&small, &device);
     trial.step(2).expect("a step");
@@ -42,7 +45,9 @@ fn a_recorded_step_makes_the_launches_of_a_step_and_holds_its_memory() {
     *names.get_mut(BURN).expect("Burn's") += 1;
     let mut made: BTreeMap<String, u64> = BTreeMap::new();
     for (name, kernel) in &profile.kernels {
-        *made.entry(if names.contains_key(name) { name.clone() } else { BURN.to_owned() }).or_default() += kernel.launches;
+        *made
+            .entry(if names.contains_key(name) { name.clone() } else { BURN.to_owned() })
+            .or_default() += kernel.launches;
     }
     assert_eq!(names, made);
     assert!(names.len() > 15 && recording.count() > 500, "{names:?}");
@@ -55,13 +60,18 @@ fn a_recorded_step_makes_the_launches_of_a_step_and_holds_its_memory() {
     assert!(near(recording.live_bytes), "counted {}, used {used}", recording.live_bytes);
     // A step of more images holds more, and the count sees it.
     let larger = recorded(&config(8), &device, adapter.profile.clone()).expect("a recording");
-    assert!(larger.live_bytes > recording.live_bytes && !near(larger.live_bytes), "{}", larger.live_bytes);
+    assert!(
+        larger.live_bytes > recording.live_bytes && !near(larger.live_bytes),
+        "{}",
+        larger.live_bytes
+    );
 }
 
 #[test]
 fn a_step_is_recorded_with_the_kernels_of_another_class() {
     let _alone = crate::alone();
-    let adapter = adapters().into_iter().next().expect("an adapter; scripts/test.sh installs a software one");
+    let adapter =
+        adapters().into_iter().next().expect("an adapter; scripts/test.sh installs a software one");
     let device = select(&adapter.selector()).expect("the adapter");
     let tiled = |class| {
         let recording = recorded(&config(2), &device, Profile::least(class)).expect("a recording");
@@ -79,10 +89,18 @@ fn a_step_is_recorded_with_the_kernels_of_another_class() {
 fn what_runs_on_the_cpu_is_recorded_with_its_work() {
     let _alone = crate::alone();
     let device = Device::flex();
-    let (x, weight, options) = (random([2, 8, 6, 6], 1, &device), random([4, 8, 3, 3], 2, &device), Conv2dOptions::same(3, 1));
-    let (y, recording) = record_running(|| (), |()| conv2d(x.clone(), weight.clone(), None, None, options));
+    let (x, weight, options) = (
+        random([2, 8, 6, 6], 1, &device),
+        random([4, 8, 3, 3], 2, &device),
+        Conv2dOptions::same(3, 1),
+    );
+    let (y, recording) =
+        record_running(|| (), |()| conv2d(x.clone(), weight.clone(), None, None, options));
     let [launch] = recording.launches.as_slice() else { panic!("{recording:?}") };
-    assert_eq!((launch.name, launch.work), ("conv2d forward", pass_work([2, 8, 6, 6], [4, 8, 3, 3], options)));
+    assert_eq!(
+        (launch.name, launch.work),
+        ("conv2d forward", pass_work([2, 8, 6, 6], [4, 8, 3, 3], options))
+    );
     // It ran, and nothing is recorded when nobody asks.
     let again = conv2d(x, weight, None, None, options);
     let values = |y: Tensor<4>| y.into_data().try_to_vec::<f32>().expect("f32");

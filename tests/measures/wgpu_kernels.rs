@@ -1,4 +1,5 @@
-//! How many launches operations take on wgpu devices, with the tiles of real GPUs and of software adapters.
+//! How many launches operations take on wgpu devices, with the tiles of real GPUs and of software
+//! adapters.
 
 use crate::common;
 use burn::tensor::{Device, Tensor};
@@ -24,9 +25,11 @@ fn with_every_tile(check: impl Fn(&Device)) {
 fn operations_take_few_launches() {
     with_every_tile(|device| {
         let make = |i| random([40], i, device);
-        let parameter = Parameter { weight: make(0), first: make(1), second: make(2), average: make(3) };
+        let parameter =
+            Parameter { weight: make(0), first: make(1), second: make(2), average: make(3) };
         let (grad, clip) = (make(4), Tensor::ones([1], device));
-        let options = Options { lr: 1e-2, weight_decay: 0.05, betas: [0.9, 0.95], update: 1, ema_decay: 0.5 };
+        let options =
+            Options { lr: 1e-2, weight_decay: 0.05, betas: [0.9, 0.95], update: 1, ema_decay: 0.5 };
         let factors = Tensor::from_floats(options.factors(), device);
         let (_, update) = observe(false, || adamw::adamw(parameter, grad, clip, factors));
         assert_eq!(update.launches(), 1, "{update:?}");
@@ -39,16 +42,23 @@ fn operations_take_few_launches() {
         }
 
         let learning = device.clone().autodiff();
-        // The weights are packed as they lie, and their gradient comes as they lie: no copy. Two launches forward, and backward two for each
-        // of x and the weight and one for the bias.
+        // The weights are packed as they lie, and their gradient comes as they lie: no copy. Two
+        // launches forward, and backward two for each of x and the weight and one for the bias.
         let layer = burn::nn::LinearConfig::new(8, 12).init(&learning);
-        let (x, offset) = (random([3, 8], 9, &learning).require_grad(), random([3, 12], 10, &learning));
+        let (x, offset) =
+            (random([3, 8], 9, &learning).require_grad(), random([3, 12], 10, &learning));
         let run = || dense(&layer, x.clone(), Some(offset.clone()));
         let y = run();
         let (_, forward) = observe(false, run);
         assert_eq!(forward.launches(), 2, "{forward:?}");
         let dy = random([3, 12], 11, device);
-        let grads = || layer.weight.val().grad(&vjp(y.clone(), Tensor::from_inner(dy.clone()))).map(|grad| grad.reshape([96]));
+        let grads = || {
+            layer
+                .weight
+                .val()
+                .grad(&vjp(y.clone(), Tensor::from_inner(dy.clone())))
+                .map(|grad| grad.reshape([96]))
+        };
         let (_, backward) = observe(false, grads);
         // And one is the graph's root.
         assert!(backward.kernels.keys().all(|name| !name.contains("Copy")), "{backward:?}");
@@ -67,8 +77,16 @@ fn operations_take_few_launches() {
 fn what_lasts_lies_outside_the_pools() {
     let _alone = crate::alone();
     let device = common::wgpu();
-    let held = || device.memory_pool_report().expect("pools").iter().map(|p| p.page_size * p.pages_peak).sum::<u64>();
-    // Memory that nothing is written to is never backed. A software adapter's largest page is of 128 MiB.
+    let held = || {
+        device
+            .memory_pool_report()
+            .expect("pools")
+            .iter()
+            .map(|p| p.page_size * p.pages_peak)
+            .sum::<u64>()
+    };
+    // Memory that nothing is written to is never backed. A software adapter's largest page is of
+    // 128 MiB.
     let make = || Tensor::<1>::empty([25 << 20], &device);
     let before = held();
     let lasts = lasting(&device, make);

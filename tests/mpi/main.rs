@@ -1,4 +1,5 @@
-//! Training by several processes over MPI, as `mpirun` starts them: scripts/mpi.sh runs this. (Linux: processes are found in /proc.)
+//! Training by several processes over MPI, as `mpirun` starts them: scripts/mpi.sh runs this.
+//! (Linux: processes are found in /proc.)
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -18,8 +19,13 @@ use std::time::{Duration, Instant};
 
 /// What a run of the tiny networks is, without its run directory.
 fn arguments(sets: &[&str]) -> Vec<String> {
-    let mut arguments: Vec<String> = ["train", "--config", &recipe(), "--device", "cpu"].map(str::to_owned).into();
-    for set in TINY.iter().chain(&["train.log_every=5", "train.sample_every=0", "train.checkpoint_every=5"]).chain(sets) {
+    let mut arguments: Vec<String> =
+        ["train", "--config", &recipe(), "--device", "cpu"].map(str::to_owned).into();
+    for set in TINY
+        .iter()
+        .chain(&["train.log_every=5", "train.sample_every=0", "train.checkpoint_every=5"])
+        .chain(sets)
+    {
         arguments.extend(["--set".to_owned(), (*set).to_owned()]);
     }
     arguments
@@ -54,7 +60,12 @@ fn by_ranks(at: &Path, ranks: usize, run: &str, more: &[&str], sets: &[&str]) ->
 
 /// A run by one process.
 fn alone(at: &Path, run: &str, more: &[&str], sets: &[&str]) -> Output {
-    program(at).args(arguments(sets)).args(["--run", run]).args(more).output().expect("the program starts")
+    program(at)
+        .args(arguments(sets))
+        .args(["--run", run])
+        .args(more)
+        .output()
+        .expect("the program starts")
 }
 
 /// What mpirun printed, which succeeded.
@@ -68,7 +79,8 @@ fn tensors(at: &Path, run: &str) -> BTreeMap<(&'static str, String), Vec<f32>> {
     let run = RunDir::new(at.join(run));
     let step = newest(&run);
     let files = ["model.safetensors", "ema.safetensors", "optimizer.safetensors"];
-    let read = |file| soda::model::weights::read(&run.checkpoint(step).join(file)).expect("readable").0;
+    let read =
+        |file| soda::model::weights::read(&run.checkpoint(step).join(file)).expect("readable").0;
     let named = |file| read(file).into_iter().map(move |(name, _, values)| ((file, name), values));
     files.into_iter().flat_map(named).collect()
 }
@@ -76,18 +88,29 @@ fn tensors(at: &Path, run: &str) -> BTreeMap<(&'static str, String), Vec<f32>> {
 /// The process of `rank` of the run `run`, by its environment.
 fn process(at: &Path, run: &str, rank: usize) -> Option<u32> {
     let wanted = format!("OMPI_COMM_WORLD_RANK={rank}");
-    std::fs::read_dir("/proc").expect("/proc").filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).find(
-        |pid: &u32| {
-            let read = |what: &str| std::fs::read(format!("/proc/{pid}/{what}")).unwrap_or_default();
-            let holds = |bytes: &[u8], word: &str| bytes.split(|b| *b == 0).any(|part| part == word.as_bytes());
-            let here = std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| Some(cwd) == at.canonicalize().ok());
+    std::fs::read_dir("/proc")
+        .expect("/proc")
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .find(|pid: &u32| {
+            let read =
+                |what: &str| std::fs::read(format!("/proc/{pid}/{what}")).unwrap_or_default();
+            let holds = |bytes: &[u8], word: &str| {
+                bytes.split(|b| *b == 0).any(|part| part == word.as_bytes())
+            };
+            let here = std::fs::read_link(format!("/proc/{pid}/cwd"))
+                .is_ok_and(|cwd| Some(cwd) == at.canonicalize().ok());
             here && holds(&read("environ"), &wanted) && holds(&read("cmdline"), run)
-        },
-    )
+        })
 }
 
 fn kill(pid: u32, signal: &str) {
-    assert!(Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status().expect("kill runs").success());
+    assert!(
+        Command::new("kill")
+            .args([&format!("-{signal}"), &pid.to_string()])
+            .status()
+            .expect("kill runs")
+            .success()
+    );
 }
 
 /// A long run by two ranks that has written its first checkpoint.
@@ -97,7 +120,8 @@ fn under_way(at: &Path, run: &str) -> Child {
     child
 }
 
-/// Ends within ten seconds, with one sentence that holds all of `parts` and the command that goes on, and a whole checkpoint.
+/// Ends within ten seconds, with one sentence that holds all of `parts` and the command that goes
+/// on, and a whole checkpoint.
 fn ends(at: &Path, run: &str, device: &str, child: Child, parts: &[&str]) {
     let clock = Instant::now();
     let output = child.wait_with_output().expect("mpirun ends");
@@ -111,7 +135,9 @@ fn ends(at: &Path, run: &str, device: &str, child: Child, parts: &[&str]) {
         assert!(errors[0].contains(part), "{part}: {said}");
     }
     let run = RunDir::new(at.join(run));
-    assert!(soda::train::checkpoint::damage(&run.checkpoint(newest(&run))).expect("readable").is_none());
+    assert!(
+        soda::train::checkpoint::damage(&run.checkpoint(newest(&run))).expect("readable").is_none()
+    );
 }
 
 #[test]
@@ -128,7 +154,9 @@ fn two_and_three_ranks_end_bit_for_bit_where_one_process_does_and_go_on_as_any_n
             1 => common::program::succeeds(&alone(at, "many", more, &[&steps])),
             _ => {
                 let more = [more, &["--json", "many.json"]].concat();
-                succeeds(&by_ranks(at, ranks, "many", &more, &[&steps]).output().expect("mpirun starts"))
+                succeeds(
+                    &by_ranks(at, ranks, "many", &more, &[&steps]).output().expect("mpirun starts"),
+                )
             }
         };
         // Rank 0 alone speaks.
@@ -144,8 +172,14 @@ fn two_and_three_ranks_end_bit_for_bit_where_one_process_does_and_go_on_as_any_n
     common::program::succeeds(&alone(at, "whole", &[], &["train.steps=6"]));
     assert!(tensors(at, "whole") != before);
     // Half the bytes are something else as well, and nothing that ends in an error.
-    succeeds(&by_ranks(at, 2, "half", &["--wire", "f16"], &["train.steps=6"]).output().expect("mpirun starts"));
-    assert!(newest(&RunDir::new(at.join("half"))) == 6 && tensors(at, "half") != tensors(at, "whole"));
+    succeeds(
+        &by_ranks(at, 2, "half", &["--wire", "f16"], &["train.steps=6"])
+            .output()
+            .expect("mpirun starts"),
+    );
+    assert!(
+        newest(&RunDir::new(at.join("half"))) == 6 && tensors(at, "half") != tensors(at, "whole")
+    );
 }
 
 #[test]
@@ -155,10 +189,17 @@ fn ranks_that_have_nothing_to_do_end() {
     common::program::succeeds(&alone(at, "runs/a", &[], &["train.steps=2"]));
     let clock = Instant::now();
     // Without --run the newest run that isn't finished, and there is none.
-    let mut nothing = mpirun(at, &["-n", "2", env!("CARGO_BIN_EXE_soda"), "train", "--resume", "--device", "cpu"]);
+    let mut nothing = mpirun(
+        at,
+        &["-n", "2", env!("CARGO_BIN_EXE_soda"), "train", "--resume", "--device", "cpu"],
+    );
     succeeds(&nothing.output().expect("mpirun starts"));
     // And a run that is finished.
-    let printed = succeeds(&by_ranks(at, 2, "runs/a", &["--resume"], &["train.steps=2"]).output().expect("mpirun starts"));
+    let printed = succeeds(
+        &by_ranks(at, 2, "runs/a", &["--resume"], &["train.steps=2"])
+            .output()
+            .expect("mpirun starts"),
+    );
     assert!(printed.contains("no step is left to resume"), "{printed}");
     assert!(clock.elapsed() < Duration::from_secs(30), "{:?}", clock.elapsed());
 }
@@ -186,10 +227,12 @@ fn a_rank_that_dies_ends_all_with_one_sentence() {
     ends(at, run, "cpu", child, &["rank 1 of 2", "has ended without a word"]);
 }
 
-/// Where it is noted that the adapter has passed the self test, which takes longer than these tests.
+/// Where it is noted that the adapter has passed the self test, which takes longer than these
+/// tests.
 const TESTED: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/tested");
 
-/// A run on an adapter by two ranks, of which the second one's driver has `fault` once the file `when` is there, or from the start.
+/// A run on an adapter by two ranks, of which the second one's driver has `fault` once the file
+/// `when` is there, or from the start.
 fn with_a_failing_driver(at: &Path, run: &str, fault: Fault, when: Option<&Path>) -> Child {
     let mut faulty = Command::new("none");
     inject(&mut faulty, fault, when);
@@ -199,7 +242,9 @@ fn with_a_failing_driver(at: &Path, run: &str, fault: Fault, when: Option<&Path>
     };
     let variables: Vec<String> = faulty.get_envs().filter_map(variable).flatten().collect();
     let mut one: Vec<String> = [env!("CARGO_BIN_EXE_soda")].map(str::to_owned).into();
-    one.extend(arguments(&["train.steps=1000000"]).into_iter().chain(["--run".to_owned(), run.to_owned()]));
+    one.extend(
+        arguments(&["train.steps=1000000"]).into_iter().chain(["--run".to_owned(), run.to_owned()]),
+    );
     *one.iter_mut().find(|word| *word == "cpu").expect("a device") = "wgpu".into();
     let first = ["-n".to_owned(), "1".to_owned()].into_iter().chain(one.clone());
     let second = [":", "-n", "1"].map(str::to_owned).into_iter().chain(variables).chain(one);
@@ -217,13 +262,17 @@ fn a_rank_whose_device_fails_is_named_and_nothing_is_begun_anew() {
     wait_for("a checkpoint", || saved.exists());
     ends(at, "lost", "wgpu", child, &["rank 1 of 2", "lost"]);
 
-    // Its weights alone take more. A process by itself would begin anew to find out how many images fit.
+    // Its weights alone take more. A process by itself would begin anew to find out how many images
+    // fit.
     let child = with_a_failing_driver(at, "little", Fault::Memory(100_000), None);
     let output = child.wait_with_output().expect("mpirun ends");
     let said = text(&output.stderr);
     let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
     assert!(!output.status.success() && errors.len() == 1, "{said}");
-    assert!(errors[0].contains("rank 1 of 2") && errors[0].to_lowercase().contains("memory"), "{said}");
+    assert!(
+        errors[0].contains("rank 1 of 2") && errors[0].to_lowercase().contains("memory"),
+        "{said}"
+    );
     assert!(!said.contains("finding out how many images"), "{said}");
 }
 
@@ -238,7 +287,10 @@ fn a_rank_that_is_asked_to_stop_stops_all_with_a_checkpoint() {
         let printed = succeeds(&child.wait_with_output().expect("mpirun ends"));
         let step = newest(&RunDir::new(at.join(&run)));
         let resume = format!("mpirun -n 2 soda train --resume --run {run} --device cpu");
-        assert!(printed.contains(&format!("stopped at step {step}")) && printed.contains(&resume), "{printed}");
+        assert!(
+            printed.contains(&format!("stopped at step {step}")) && printed.contains(&resume),
+            "{printed}"
+        );
     }
 }
 
@@ -248,8 +300,10 @@ fn a_rank_that_fails_is_named_with_its_reason() {
     let at = folder.path();
     // Two programs that are one run: the second one has no such device.
     let of = |more: &[&str]| {
-        let mut words: Vec<String> = ["-n", "1", env!("CARGO_BIN_EXE_soda")].map(str::to_owned).into();
-        words.extend(arguments(&["train.steps=20"]).into_iter().chain(["--run".into(), "r".into()]));
+        let mut words: Vec<String> =
+            ["-n", "1", env!("CARGO_BIN_EXE_soda")].map(str::to_owned).into();
+        words
+            .extend(arguments(&["train.steps=20"]).into_iter().chain(["--run".into(), "r".into()]));
         words.extend(more.iter().map(|word| (*word).to_owned()));
         words
     };
@@ -283,7 +337,9 @@ fn a_rank_that_fails_is_named_with_its_reason() {
     let output = both(&["--data", "data"]);
     let said = text(&output.stderr);
     assert!(
-        !output.status.success() && said.contains("error: rank 0 of 2") && said.contains("rank 1 finds other images"),
+        !output.status.success()
+            && said.contains("error: rank 0 of 2")
+            && said.contains("rank 1 finds other images"),
         "{said}"
     );
 }

@@ -1,4 +1,5 @@
-//! Inception-v3 of pytorch-fid, with weights made by a formula: tests/reference/inception.py makes the same ones.
+//! Inception-v3 of pytorch-fid, with weights made by a formula: tests/reference/inception.py makes
+//! the same ones.
 
 use crate::common::assert_close;
 use burn::tensor::Device;
@@ -11,7 +12,9 @@ use std::path::Path;
 
 /// Numbers in [-1, 1) that follow from a tensor's name: a counter through murmur3's finaliser.
 fn numbers(name: &str, count: usize) -> Vec<f32> {
-    let seed = name.bytes().fold(2_166_136_261_u32, |seed, byte| (seed ^ u32::from(byte)).wrapping_mul(16_777_619));
+    let seed = name
+        .bytes()
+        .fold(2_166_136_261_u32, |seed, byte| (seed ^ u32::from(byte)).wrapping_mul(16_777_619));
     let number = |i: usize| {
         let mut x = (i as u32).wrapping_mul(0x9e37_79b9).wrapping_add(seed);
         x = (x ^ (x >> 16)).wrapping_mul(0x85eb_ca6b);
@@ -68,37 +71,57 @@ fn features_and_scores_are_those_of_pytorch_fid() {
     let (a, b) = (half(0), half(8));
     let expected = of("scores");
     let close = |what: &str, ours: f64, theirs: f32| {
-        assert!((ours - f64::from(theirs)).abs() < 1e-3 * f64::from(theirs).abs(), "{what}: {ours} instead of {theirs}");
+        assert!(
+            (ours - f64::from(theirs)).abs() < 1e-3 * f64::from(theirs).abs(),
+            "{what}: {ours} instead of {theirs}"
+        );
     };
-    close("Frechet distance", frechet_of_many(&a.features, &b.features, FEATURES).expect("finite"), expected[0]);
+    close(
+        "Frechet distance",
+        frechet_of_many(&a.features, &b.features, FEATURES).expect("finite"),
+        expected[0],
+    );
     close("KID", kid(&a.features, &b.features, FEATURES), expected[1]);
     close("Inception score", inception_score(&looked), expected[2]);
     let all = scores(&a, &b).expect("scores");
     assert!(all.precision < 50.0 && all.recall < 50.0, "{all:?}");
     let same = scores(&a, &a).expect("scores");
-    assert!(same.frechet < 1e-6 * f64::from(expected[0]) && same.precision == 100.0 && same.recall == 100.0, "{same:?}");
+    assert!(
+        same.frechet < 1e-6 * f64::from(expected[0])
+            && same.precision == 100.0
+            && same.recall == 100.0,
+        "{same:?}"
+    );
 
     // Would something wrong be seen? One layer with another's weights.
     let mut other = state;
     let place = |name: &str| other.iter().position(|(own, ..)| own == name).expect("there");
-    let (row, column) = (place("Mixed_6c.branch7x7_2.conv.weight"), place("Mixed_6d.branch7x7_2.conv.weight"));
+    let (row, column) =
+        (place("Mixed_6c.branch7x7_2.conv.weight"), place("Mixed_6d.branch7x7_2.conv.weight"));
     let values = other[row].2.clone();
     other[row].2 = std::mem::replace(&mut other[column].2, values);
     weights::write(&path, &other, HashMap::new()).expect("written");
     let few = images.select(&[0]);
-    let wrong = Inception::open(&path, &Device::flex()).expect("its weights").look(&few).expect("looks");
+    let wrong =
+        Inception::open(&path, &Device::flex()).expect("its weights").look(&few).expect("looks");
     let largest = looked.features.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-    let apart = wrong.features.iter().zip(&looked.features).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+    let apart =
+        wrong.features.iter().zip(&looked.features).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
     assert!(apart > 1e-2 * largest, "{apart} of {largest}");
 
     // Another network by name.
     other.retain(|(name, ..)| name != "Mixed_7c.branch_pool.bn.bias");
     weights::write(&path, &other, HashMap::new()).expect("written");
     let message = Inception::open(&path, &Device::flex()).err().expect("refused").to_string();
-    assert!(message.contains("Mixed_7c.branch_pool.bn.bias isn't there") && message.contains("6726825d"), "{message}");
+    assert!(
+        message.contains("Mixed_7c.branch_pool.bn.bias isn't there")
+            && message.contains("6726825d"),
+        "{message}"
+    );
 }
 
-/// How long scores of 10,000 images take once the network has looked at them, and how much memory: run by hand.
+/// How long scores of 10,000 images take once the network has looked at them, and how much memory:
+/// run by hand.
 #[test]
 #[ignore = "a measurement"]
 fn measure_scores_of_ten_thousand_images() {
@@ -109,5 +132,9 @@ fn measure_scores_of_ten_thousand_images() {
     let (a, b) = (looked("a"), looked("b"));
     let clock = std::time::Instant::now();
     let found = scores(&a, &b).expect("scores");
-    println!("{found:?} in {:.1} s, at most {:?} MiB", clock.elapsed().as_secs_f64(), soda::machine::peak_resident_mib());
+    println!(
+        "{found:?} in {:.1} s, at most {:?} MiB",
+        clock.elapsed().as_secs_f64(),
+        soda::machine::peak_resident_mib()
+    );
 }

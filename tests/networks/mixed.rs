@@ -1,4 +1,5 @@
-//! Half precision: the networks on software Vulkan, which stores feature maps as f16, against their emulation on the CPU, and training in it.
+//! Half precision: the networks on software Vulkan, which stores feature maps as f16, against their
+//! emulation on the CPU, and training in it.
 
 use crate::common;
 use crate::common::program::TINY;
@@ -19,7 +20,8 @@ use soda::train::step::{Pair, step};
 /// configs/quick.toml with networks small enough for tests.
 fn config(overrides: &[&str]) -> Config {
     let overrides: Vec<String> = TINY.iter().chain(overrides).map(|s| (*s).to_owned()).collect();
-    Config::parse(include_str!("../../configs/quick.toml"), "configs/quick.toml", &overrides).expect("a valid recipe")
+    Config::parse(include_str!("../../configs/quick.toml"), "configs/quick.toml", &overrides)
+        .expect("a valid recipe")
 }
 
 /// Standard normal numbers, the same on every device.
@@ -32,7 +34,8 @@ fn host<const D: usize>(x: Tensor<D>) -> Vec<f32> {
     x.into_data().try_into_vec().expect("f32")
 }
 
-/// z, the prediction and every gradient of a batch, one after the other: what both networks come to.
+/// z, the prediction and every gradient of a batch, one after the other: what both networks come
+/// to.
 fn computed(device: &Device, precision: Precision, seed: u64) -> [Vec<f32>; 3] {
     const BATCH: usize = 4;
     let config = config(&["model.unet.attention=[16]"]);
@@ -41,7 +44,8 @@ fn computed(device: &Device, precision: Precision, seed: u64) -> [Vec<f32>; 3] {
     let z = model.encode(normal([BATCH, 3, 32, 32], 0, &device));
     let t = Tensor::from_floats([0.1, 0.4, 0.7, 1.0], &device);
     let ones = Tensor::ones([BATCH, 1], &device);
-    let output = model.predict(normal([BATCH, 3, 32, 32], 1, &device), t, z.clone(), ones, None, None);
+    let output =
+        model.predict(normal([BATCH, 3, 32, 32], 1, &device), t, z.clone(), ones, None, None);
     // Scaled as in training, far from f16's smallest numbers.
     let loss = (output.clone() - normal([BATCH, 3, 32, 32], 2, &device)).square().mean() * 4096.0;
     let gradients = collect_gradients(&model, &loss.backward());
@@ -58,8 +62,9 @@ fn distance(a: &[f32], b: &[f32]) -> f64 {
     (difference / square(&mut b.iter().map(|b| f64::from(*b)))).sqrt()
 }
 
-/// The same operands are rounded in the same places: what is left are sums in another order, which now and then round to the other
-/// neighbour. In a few layers that changes far less than rounding does.
+/// The same operands are rounded in the same places: what is left are sums in another order, which
+/// now and then round to the other neighbour. In a few layers that changes far less than rounding
+/// does.
 #[test]
 fn a_few_layers_on_vulkan_are_what_the_cpu_emulates() {
     let layers = |device: Device, precision: Precision| {
@@ -77,7 +82,10 @@ fn a_few_layers_on_vulkan_are_what_the_cpu_emulates() {
     let emulated = layers(Device::flex(), Precision::F16);
     let stored = layers(common::wgpu(), Precision::F16);
     let (rounding, between) = (distance(&emulated, &exact), distance(&stored, &emulated));
-    assert!(rounding > 2e-4 && between < 0.2 * rounding, "{between:.1e} between the devices, {rounding:.1e} from f32");
+    assert!(
+        rounding > 2e-4 && between < 0.2 * rounding,
+        "{between:.1e} between the devices, {rounding:.1e} from f32"
+    );
 }
 
 /// Through all layers such differences grow to the size of rounding's own; more would be an error.
@@ -87,13 +95,24 @@ fn networks_in_half_precision_are_as_far_from_f32_as_11_bits_allow() {
     let emulated = computed(&Device::flex(), Precision::F16, 1);
     let stored = computed(&common::wgpu(), Precision::F16, 1);
     let other = computed(&Device::flex(), Precision::F16, 2);
-    for (i, (what, most)) in [("z", 5e-3), ("the prediction", 5e-3), ("the gradients", 5e-2)].into_iter().enumerate() {
+    for (i, (what, most)) in
+        [("z", 5e-3), ("the prediction", 5e-3), ("the gradients", 5e-2)].into_iter().enumerate()
+    {
         let between = distance(&stored[i], &emulated[i]);
         for rounding in [distance(&emulated[i], &exact[i]), distance(&stored[i], &exact[i])] {
-            assert!((1e-4..most).contains(&rounding), "{what}: half precision is {rounding:.1e} from f32");
-            assert!(between < 1.5 * rounding, "{what}: {between:.1e} between the devices, {rounding:.1e} from f32");
+            assert!(
+                (1e-4..most).contains(&rounding),
+                "{what}: half precision is {rounding:.1e} from f32"
+            );
+            assert!(
+                between < 1.5 * rounding,
+                "{what}: {between:.1e} between the devices, {rounding:.1e} from f32"
+            );
         }
-        assert!(distance(&other[i], &emulated[i]) > 10.0 * most, "{what} of other weights would pass");
+        assert!(
+            distance(&other[i], &emulated[i]) > 10.0 * most,
+            "{what} of other weights would pass"
+        );
     }
 }
 
@@ -102,7 +121,8 @@ fn feature_maps_are_f16_where_the_adapter_stores_them_and_gradients_have_their_i
     let device = common::wgpu().autodiff();
     let x = normal([2, 8, 8, 8], 0, &device).require_grad();
     let weight = normal([16, 8, 3, 3], 1, &device).require_grad();
-    let run = |x: &Tensor<4>| conv2d(x.clone(), weight.clone(), None, None, Conv2dOptions::same(3, 1));
+    let run =
+        |x: &Tensor<4>| conv2d(x.clone(), weight.clone(), None, None, Conv2dOptions::same(3, 1));
     let y = autocast(Precision::F16, || run(&x));
     assert_eq!(y.dtype(), DType::F16);
     assert_eq!(run(&x).dtype(), DType::F32, "outside nothing is cast");
@@ -111,13 +131,16 @@ fn feature_maps_are_f16_where_the_adapter_stores_them_and_gradients_have_their_i
     assert_eq!(weight.grad(&gradients).expect("tracked").dtype(), DType::F32);
 }
 
-/// What is written as f16 is one of the two numbers around it: to which of them is the driver's choice in WGSL.
+/// What is written as f16 is one of the two numbers around it: to which of them is the driver's
+/// choice in WGSL.
 #[test]
 fn feature_maps_hold_a_neighbour_in_f16() {
     let x = |device: &Device| normal([2, 4, 8, 8], 0, device);
     let identity = |device: &Device| Tensor::<2>::eye(4, device).reshape([4, 4, 1, 1]);
     let stored = |device: &Device| {
-        let y = autocast(Precision::F16, || conv2d(x(device), identity(device), None, None, Conv2dOptions::same(1, 1)));
+        let y = autocast(Precision::F16, || {
+            conv2d(x(device), identity(device), None, None, Conv2dOptions::same(1, 1))
+        });
         host(y.cast(FloatDType::F32))
     };
     let exact = host(x(&Device::flex()));
@@ -133,21 +156,33 @@ fn feature_maps_hold_a_neighbour_in_f16() {
 /// Weights, averages and moments.
 fn tensors(state: &State) -> Vec<f32> {
     let networks = [state.model.valid(), state.ema.model()];
-    let networks = networks.iter().flat_map(parameters::collect).filter(|t| !parameters::is_statistic(&t.name)).map(|t| t.values);
+    let networks = networks
+        .iter()
+        .flat_map(parameters::collect)
+        .filter(|t| !parameters::is_statistic(&t.name))
+        .map(|t| t.values);
     let mut moments: Vec<_> = state.optim.moments.iter().collect();
     moments.sort_by_key(|(name, _)| (*name).clone());
     let moments = moments.into_iter().flat_map(|(_, m)| [m.first.clone(), m.second.clone()]);
     networks.chain(moments).flat_map(host).collect()
 }
 
-/// The tensors before the second step of mixed training and after it, which has a loss scale of `scale` that came through seven steps;
-/// the state of the loss scaling after it, and the norm of its gradients.
+/// The tensors before the second step of mixed training and after it, which has a loss scale of
+/// `scale` that came through seven steps; the state of the loss scaling after it, and the norm of
+/// its gradients.
 fn second_step(scale: f32, device: &Device) -> ([Vec<f32>; 2], Vec<f32>, f32) {
     let config = config(&["train.precision=mixed", "train.warmup_steps=1"]);
     let schedule = Schedule::new(&config.diffusion);
     let take = |state: State, number: u64| {
-        let images = |stream| rng::normal(&mut rng::stream(5, Purpose::Test, stream), 4 * 3 * 32 * 32);
-        let pair = Pair::new(config.model.sides, images(number), images(10 + number), None, &device.clone().autodiff());
+        let images =
+            |stream| rng::normal(&mut rng::stream(5, Purpose::Test, stream), 4 * 3 * 32 * 32);
+        let pair = Pair::new(
+            config.model.sides,
+            images(number),
+            images(10 + number),
+            None,
+            &device.clone().autodiff(),
+        );
         step(state, pair, &schedule, &config, number, 1e-3)
     };
     let (mut state, _) = take(State::new(&config, "", device), 1);
@@ -167,7 +202,8 @@ fn a_step_whose_gradients_overflow_changes_nothing_but_the_scale() {
         let moved = distance(&after, &before);
         assert!(moved > 1e-4, "{moved}");
 
-        // The scale is divided out: a power of two changes what f16 rounds to only where it has fewer bits, below 6e-5.
+        // The scale is divided out: a power of two changes what f16 rounds to only where it has
+        // fewer bits, below 6e-5.
         let ([_, twice], _, twice_norm) = second_step(2048.0, &device);
         assert!((norm - twice_norm).abs() < 1e-2 * norm, "{norm} {twice_norm}");
         assert!(distance(&twice, &after) < 0.1 * moved);

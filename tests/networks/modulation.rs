@@ -12,9 +12,15 @@ use std::collections::BTreeSet;
 
 /// configs/quick.toml, its networks smaller.
 fn config(overrides: &[&str]) -> Config {
-    let small = ["model.encoder.base=4", "model.unet.base=8", "model.unet.groups=2", "model.unet.final_groups=2"];
+    let small = [
+        "model.encoder.base=4",
+        "model.unet.base=8",
+        "model.unet.groups=2",
+        "model.unet.final_groups=2",
+    ];
     let overrides: Vec<String> = small.iter().chain(overrides).map(|s| (*s).to_owned()).collect();
-    Config::parse(include_str!("../../configs/quick.toml"), "configs/quick.toml", &overrides).expect("a valid recipe")
+    Config::parse(include_str!("../../configs/quick.toml"), "configs/quick.toml", &overrides)
+        .expect("a valid recipe")
 }
 
 fn lengths(config: &Config) -> Vec<usize> {
@@ -24,16 +30,26 @@ fn lengths(config: &Config) -> Vec<usize> {
 #[test]
 fn z_is_cut_into_sections_as_equal_as_possible() {
     assert_eq!(lengths(&config(&["model.unet.layer_modulation=true"])), [26, 26, 26, 25, 25]);
-    assert_eq!(lengths(&config(&["model.unet.layer_modulation=false", "train.layer_mask=0"])), [128]);
+    assert_eq!(
+        lengths(&config(&["model.unet.layer_modulation=false", "train.layer_mask=0"])),
+        [128]
+    );
     assert_eq!(lengths(&config(&["model.z_dim=7"])), [2, 2, 1, 1, 1]);
     let sections = config(&[]).model.sections();
-    assert!(sections.windows(2).all(|s| s[0].end == s[1].start) && sections[4].end == 128, "{sections:?}");
+    assert!(
+        sections.windows(2).all(|s| s[0].end == s[1].start) && sections[4].end == 128,
+        "{sections:?}"
+    );
     let message = |overrides: &[&str]| {
         let overrides: Vec<String> = overrides.iter().map(|s| (*s).to_owned()).collect();
-        Config::parse(include_str!("../../configs/quick.toml"), "quick", &overrides).unwrap_err().to_string()
+        Config::parse(include_str!("../../configs/quick.toml"), "quick", &overrides)
+            .unwrap_err()
+            .to_string()
     };
     assert!(message(&["model.z_dim=4"]).contains("shares z out to 5 sections"));
-    assert!(message(&["model.unet.layer_modulation=false"]).contains("there are no sections to mask"));
+    assert!(
+        message(&["model.unet.layer_modulation=false"]).contains("there are no sections to mask")
+    );
     assert!(message(&["data.views=conditioned"]).contains("set both or neither"));
     assert!(message(&["sample.guidance=[1.0, 2.0]"]).contains("z has 5 sections"));
 }
@@ -54,7 +70,10 @@ fn reached(config: &Config, nonzero: std::ops::Range<usize>, device: &Device) ->
     let gradients = collect_gradients(&model, &(eps * random(1, [2, 3, 32, 32])).sum().backward());
     let mut blocks = BTreeSet::new();
     for (name, gradient) in gradients {
-        let Some(block) = name.strip_prefix("unet.").and_then(|n| n.strip_suffix(".z.weight")) else { continue };
+        let Some(block) = name.strip_prefix("unet.").and_then(|n| n.strip_suffix(".z.weight"))
+        else {
+            continue;
+        };
         let values = gradient.into_data().try_to_vec::<f32>().expect("f32");
         assert!(values.iter().all(|v| v.is_finite()), "{name}");
         if values.iter().any(|v| *v != 0.0) {
@@ -89,13 +108,24 @@ fn each_section_reaches_exactly_its_layers() {
 
 #[test]
 fn the_same_z_for_every_stage_is_that_z() {
-    let (config, device) = (config(&["model.unet.layer_modulation=false", "train.layer_mask=0"]), Device::flex());
+    let (config, device) =
+        (config(&["model.unet.layer_modulation=false", "train.layer_mask=0"]), Device::flex());
     let model = Soda::new(&config.model, 1, &device);
     let normal = |index, n| rng::normal(&mut rng::stream(1, Purpose::Test, index), n);
-    let x = Tensor::<4>::from_data(TensorData::new(normal(0, 2 * 3 * 32 * 32), [2, 3, 32, 32]), &device);
+    let x = Tensor::<4>::from_data(
+        TensorData::new(normal(0, 2 * 3 * 32 * 32), [2, 3, 32, 32]),
+        &device,
+    );
     let predict = |z: &[f32]| {
         let z = Tensor::<2>::from_data(TensorData::new(z.to_vec(), [2, z.len() / 2]), &device);
-        let eps = model.predict(x.clone(), Tensor::full([2], 0.5, &device), z, Tensor::ones([2, 1], &device), None, None);
+        let eps = model.predict(
+            x.clone(),
+            Tensor::full([2], 0.5, &device),
+            z,
+            Tensor::ones([2, 1], &device),
+            None,
+            None,
+        );
         eps.into_data().try_to_vec::<f32>().expect("f32")
     };
     let z = normal(1, 2 * 128);
@@ -115,7 +145,8 @@ fn each_section_reaches_exactly_its_layers_on_the_graphics_adapter() {
 fn masks_have_the_stated_statistics() {
     let n = 20_000;
     let rows = |config: &Config| {
-        let mask = draw_masks(n, config, &mut rng::stream(1, Purpose::Masks, 1)).tensor(&Device::flex());
+        let mask =
+            draw_masks(n, config, &mut rng::stream(1, Purpose::Masks, 1)).tensor(&Device::flex());
         let width = mask.dims()[1];
         let values = mask.into_data().try_to_vec::<f32>().expect("f32");
         assert!(values.iter().all(|v| *v == 0.0 || *v == 1.0));
@@ -130,7 +161,10 @@ fn masks_have_the_stated_statistics() {
         values.chunks(width).filter(|row| predicate(&kept(row))).count() as f64 / n as f64
     };
     for row in values.chunks(width) {
-        assert!(sections.iter().all(|s| row[s.clone()].iter().all(|v| *v == row[s.start])), "a section is masked as a whole");
+        assert!(
+            sections.iter().all(|s| row[s.clone()].iter().all(|v| *v == row[s.start])),
+            "a section is masked as a whole"
+        );
     }
     // Five standard errors of a share of 20,000 images are at most 0.018.
     let near = |got: f64, want: f64| assert!((got - want).abs() < 0.018, "{got} beside {want}");

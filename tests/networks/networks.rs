@@ -4,7 +4,9 @@ use crate::common;
 use crate::common::{assert_close, error};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use soda::config::{AdaGnScale, BUILT_IN, Config, EncoderConfig, ModelConfig, Sides, Stem, UNetConfig};
+use soda::config::{
+    AdaGnScale, BUILT_IN, Config, EncoderConfig, ModelConfig, Sides, Stem, UNetConfig,
+};
 use soda::model::{Soda, parameters, weights};
 use soda::train::optim::collect_gradients;
 use std::collections::HashMap;
@@ -40,8 +42,13 @@ fn config(ada_gn: AdaGnScale) -> ModelConfig {
 }
 
 fn model(golden: &Golden, ada_gn: AdaGnScale, device: &Device) -> Soda {
-    let weights: Golden = golden.iter().filter(|(k, _)| !k.starts_with("golden.")).map(|(k, v)| (k.clone(), v.clone())).collect();
-    weights::load(Soda::new(&config(ada_gn), 1, device), &weights, "golden").expect("the golden weights fit")
+    let weights: Golden = golden
+        .iter()
+        .filter(|(k, _)| !k.starts_with("golden."))
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
+    weights::load(Soda::new(&config(ada_gn), 1, device), &weights, "golden")
+        .expect("the golden weights fit")
 }
 
 fn tensor<const D: usize>(golden: &Golden, name: &str, device: &Device) -> Tensor<D> {
@@ -54,35 +61,62 @@ fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 }
 
 fn predict(golden: &Golden, ada_gn: AdaGnScale, device: &Device) -> Vec<f32> {
-    let (x_t, t, z) =
-        (tensor(golden, "golden.x_t", device), tensor(golden, "golden.t", device), tensor(golden, "golden.z", device));
-    values(model(golden, ada_gn, device).predict(x_t, t, z, Tensor::ones([2, 1], device), None, None))
+    let (x_t, t, z) = (
+        tensor(golden, "golden.x_t", device),
+        tensor(golden, "golden.t", device),
+        tensor(golden, "golden.z", device),
+    );
+    values(model(golden, ada_gn, device).predict(
+        x_t,
+        t,
+        z,
+        Tensor::ones([2, 1], device),
+        None,
+        None,
+    ))
 }
 
 /// z, eps (both conventions), z with batch statistics, and six gradients through everything.
 fn agrees_with_pytorch(device: &Device) {
     let golden = golden();
     let want = |name: &str| golden[&format!("golden.{name}")].1.clone();
-    // PyTorch itself errs by 1e-5 absolute in f32 against the stored f64 results; eps 1e-6 in a norm would give 8e-5.
+    // PyTorch itself errs by 1e-5 absolute in f32 against the stored f64 results; eps 1e-6 in a
+    // norm would give 8e-5.
     let (relative, absolute) = (1e-5, 3e-5);
 
     let plain = model(&golden, AdaGnScale::Plain, device);
     let x_source: Tensor<4> = tensor(&golden, "golden.x_source", device);
     assert_close("z", &values(plain.encode(x_source)), &want("z"), relative, absolute);
-    assert_close("eps, plain", &predict(&golden, AdaGnScale::Plain, device), &want("eps_plain"), relative, absolute);
+    assert_close(
+        "eps, plain",
+        &predict(&golden, AdaGnScale::Plain, device),
+        &want("eps_plain"),
+        relative,
+        absolute,
+    );
     let one_plus = predict(&golden, AdaGnScale::OnePlus, device);
     assert_close("eps, 1 + scale", &one_plus, &want("eps_one_plus"), relative, absolute);
-    assert!(error(&one_plus, &want("eps_plain"), relative, absolute) > 100.0, "the comparison can't tell the conventions apart");
+    assert!(
+        error(&one_plus, &want("eps_plain"), relative, absolute) > 100.0,
+        "the comparison can't tell the conventions apart"
+    );
 
     let autodiff = device.clone().autodiff();
     let training = model(&golden, AdaGnScale::OnePlus, &autodiff);
     let x_source: Tensor<4> = tensor(&golden, "golden.x_source", &autodiff);
-    assert_close("z, batch statistics", &values(training.encode(x_source.clone())), &want("z_train"), relative, absolute);
+    assert_close(
+        "z, batch statistics",
+        &values(training.encode(x_source.clone())),
+        &want("z_train"),
+        relative,
+        absolute,
+    );
 
     // Gradients in evaluation mode: BatchNorm frozen, everything else tracked.
     let frozen = model(&golden, AdaGnScale::OnePlus, &autodiff).freeze().set_require_grad(true);
     let z = frozen.encode(x_source);
-    let (x_t, t) = (tensor(&golden, "golden.x_t", &autodiff), tensor(&golden, "golden.t", &autodiff));
+    let (x_t, t) =
+        (tensor(&golden, "golden.x_t", &autodiff), tensor(&golden, "golden.t", &autodiff));
     let eps = frozen.predict(x_t, t, z, Tensor::ones([2, 1], &autodiff), None, None);
     let loss = (eps * tensor::<4>(&golden, "golden.g", &autodiff)).sum();
     let grads = collect_gradients(&frozen, &loss.backward());
@@ -121,15 +155,17 @@ fn layout_copies(device: &Device) -> usize {
 #[test]
 fn on_wgpu_only_inputs_and_the_gradient_of_the_output_are_copied() {
     let copies = layout_copies(&common::wgpu());
-    // The two inputs come in NCHW and are needed again for the gradients of their stems, the gradient of eps is needed three times.
+    // The two inputs come in NCHW and are needed again for the gradients of their stems, the
+    // gradient of eps is needed three times.
     assert!(copies <= 2 * 2 + 3, "{copies} copies");
 }
 
 #[test]
 fn on_the_cpu_only_inputs_and_gradients_of_concatenations_are_copied() {
     let copies = layout_copies(&Device::flex());
-    // The two inputs come in NCHW and are needed again for the gradients of their stems, the gradient of eps comes in NCHW and
-    // is needed three times; each of the 12 concatenations hands two slices back, which up to three kernels read.
+    // The two inputs come in NCHW and are needed again for the gradients of their stems, the
+    // gradient of eps comes in NCHW and is needed three times; each of the 12 concatenations hands
+    // two slices back, which up to three kernels read.
     let (inputs, output, concatenations) = (2 * 2, 3, 12 * 2 * 3);
     assert!(copies <= inputs + output + concatenations, "{copies} copies");
 }
@@ -154,11 +190,20 @@ fn paper_size_networks_have_exactly_the_published_parameter_counts() {
 #[test]
 fn weights_of_another_width_are_refused_by_tensor_name() {
     let golden = golden();
-    let weights: Golden = golden.iter().filter(|(k, _)| !k.starts_with("golden.")).map(|(k, v)| (k.clone(), v.clone())).collect();
+    let weights: Golden = golden
+        .iter()
+        .filter(|(k, _)| !k.starts_with("golden."))
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
     let mut wider = config(AdaGnScale::Plain);
     wider.unet.base = 8;
-    let message = weights::load(Soda::new(&wider, 1, &Device::flex()), &weights, "w.safetensors").unwrap_err().to_string();
-    assert!(message.starts_with("w.safetensors: unet.") && message.contains("has shape"), "{message}");
+    let message = weights::load(Soda::new(&wider, 1, &Device::flex()), &weights, "w.safetensors")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.starts_with("w.safetensors: unet.") && message.contains("has shape"),
+        "{message}"
+    );
 
     let mut missing = weights.clone();
     missing.remove("encoder.head.bias");
@@ -175,7 +220,10 @@ fn weights_of_another_width_are_refused_by_tensor_name() {
 #[test]
 fn initial_weights_are_the_same_on_every_device_and_differ_by_seed() {
     let weights = |seed, device: &Device| -> Vec<Vec<f32>> {
-        parameters::collect(&Soda::new(&config(AdaGnScale::Plain), seed, device)).into_iter().map(|t| values(t.values)).collect()
+        parameters::collect(&Soda::new(&config(AdaGnScale::Plain), seed, device))
+            .into_iter()
+            .map(|t| values(t.values))
+            .collect()
     };
     let cpu = weights(7, &Device::flex());
     assert_eq!(cpu, weights(7, &common::wgpu()));
@@ -186,9 +234,19 @@ fn initial_weights_are_the_same_on_every_device_and_differ_by_seed() {
 fn dropout_is_the_same_on_every_device_and_changes_with_its_key() {
     let golden = golden();
     let run = |device: &Device, key| {
-        let (x_t, t, z) =
-            (tensor(&golden, "golden.x_t", device), tensor(&golden, "golden.t", device), tensor(&golden, "golden.z", device));
-        values(model(&golden, AdaGnScale::OnePlus, device).predict(x_t, t, z, Tensor::ones([2, 1], device), None, key))
+        let (x_t, t, z) = (
+            tensor(&golden, "golden.x_t", device),
+            tensor(&golden, "golden.t", device),
+            tensor(&golden, "golden.z", device),
+        );
+        values(model(&golden, AdaGnScale::OnePlus, device).predict(
+            x_t,
+            t,
+            z,
+            Tensor::ones([2, 1], device),
+            None,
+            key,
+        ))
     };
     let cpu = run(&Device::flex(), Some(5));
     // As above: f32 rounding through the whole network.

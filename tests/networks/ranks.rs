@@ -1,4 +1,5 @@
-//! Training by several ranks: what comes of it is what one process makes of the same parts, bit for bit.
+//! Training by several ranks: what comes of it is what one process makes of the same parts, bit for
+//! bit.
 
 use crate::training::{cpu, data, newest, tiny};
 use soda::config::Config;
@@ -19,8 +20,11 @@ const FILES: [&str; 3] = ["model.safetensors", "ema.safetensors", "optimizer.saf
 type Bits = Vec<HashMap<String, Vec<u32>>>;
 
 fn bits(run: &RunDir) -> Bits {
-    let of =
-        |file: &&str| newest(run, file).into_iter().map(|(name, values)| (name, values.iter().map(|v| v.to_bits()).collect()));
+    let of = |file: &&str| {
+        newest(run, file)
+            .into_iter()
+            .map(|(name, values)| (name, values.iter().map(|v| v.to_bits()).collect()))
+    };
     FILES.iter().map(|file| of(file).collect()).collect()
 }
 
@@ -37,7 +41,13 @@ fn alone(folder: &Path, config: &Config, device: &Selected) -> Bits {
 }
 
 /// The same by ranks on these devices; only the first one sees `folder`.
-fn together(folder: &Path, config: &Config, devices: &[Selected], shares: Option<Vec<usize>>, wire: Wire) -> Bits {
+fn together(
+    folder: &Path,
+    config: &Config,
+    devices: &[Selected],
+    shares: Option<Vec<usize>>,
+    wire: Wire,
+) -> Bits {
     let run = RunDir::new(folder);
     let work = |ranks: Ranks| -> Result<()> {
         let device = devices[ranks.rank()].clone();
@@ -68,7 +78,8 @@ fn is_the_same(devices: &[Selected], shares: Option<Vec<usize>>, parts: &str, se
 #[test]
 fn ranks_on_the_cpu_end_bit_for_bit_where_one_process_does() {
     is_the_same(&[cpu(), cpu()], None, "4", &["train.batch_size=8"]);
-    // A batch that isn't shared out evenly, draws that depend on the part, and all that one process adds up over parts.
+    // A batch that isn't shared out evenly, draws that depend on the part, and all that one process
+    // adds up over parts.
     let sets = [
         "train.batch_size=8",
         "train.denoisings=2",
@@ -78,25 +89,45 @@ fn ranks_on_the_cpu_end_bit_for_bit_where_one_process_does() {
         "train.weight_decay=0.1",
     ];
     is_the_same(&[cpu(), cpu(), cpu()], None, "3", &sets);
-    is_the_same(&[cpu(), cpu()], Some(vec![2, 1]), "[5,3]", &["train.batch_size=8", "train.precision=mixed"]);
+    is_the_same(
+        &[cpu(), cpu()],
+        Some(vec![2, 1]),
+        "[5,3]",
+        &["train.batch_size=8", "train.precision=mixed"],
+    );
 }
 
 #[test]
 fn ranks_on_an_adapter_end_bit_for_bit_where_one_process_does() {
-    is_the_same(&[adapter(), adapter()], None, "4", &["train.batch_size=8", "train.steps=3", "train.checkpoint_every=2"]);
-    is_the_same(&[adapter(), adapter()], None, "4", &["train.batch_size=8", "train.precision=mixed", "train.steps=2"]);
+    is_the_same(
+        &[adapter(), adapter()],
+        None,
+        "4",
+        &["train.batch_size=8", "train.steps=3", "train.checkpoint_every=2"],
+    );
+    is_the_same(
+        &[adapter(), adapter()],
+        None,
+        "4",
+        &["train.batch_size=8", "train.precision=mixed", "train.steps=2"],
+    );
 }
 
 #[test]
 fn a_run_goes_on_with_any_number_of_ranks() {
     let folder = tempfile::tempdir().expect("a folder");
     let to = |steps: &str, parts: &str| {
-        tiny(&["train.batch_size=8", &format!("train.steps={steps}"), &format!("train.micro_batch={parts}")])
+        tiny(&[
+            "train.batch_size=8",
+            &format!("train.steps={steps}"),
+            &format!("train.micro_batch={parts}"),
+        ])
     };
     let (one, many) = (folder.path().join("one"), folder.path().join("many"));
     // 2 ranks, then 1, then 3.
     let all = [cpu(), cpu(), cpu()];
-    let steps = [("3", "4"), ("5", "0"), ("7", "3")].map(|(steps, parts)| alone(&one, &to(steps, parts), &all[0]));
+    let steps = [("3", "4"), ("5", "0"), ("7", "3")]
+        .map(|(steps, parts)| alone(&one, &to(steps, parts), &all[0]));
     let first = together(&many, &to("3", "0"), &all[..2], None, Wire::F32);
     let second = alone(&many, &to("5", "0"), &all[0]);
     let third = together(&many, &to("7", "0"), &all, None, Wire::F32);
@@ -108,19 +139,28 @@ fn unlike_ranks_keep_the_same_weights() {
     // Every checkpoint compares them, and training ends where they differ.
     let folder = tempfile::tempdir().expect("a folder");
     let sets = ["train.batch_size=8", "train.steps=20", "train.checkpoint_every=10"];
-    let of = |name: &str, sets: &[&str], more: &str| alone(&folder.path().join(name), &tiny(&[sets, &[more]].concat()), &cpu());
+    let of = |name: &str, sets: &[&str], more: &str| {
+        alone(&folder.path().join(name), &tiny(&[sets, &[more]].concat()), &cpu())
+    };
     let parts = of("parts", &sets, "train.micro_batch=4");
     let (whole, other) = (of("whole", &sets, "train.micro_batch=0"), of("other", &sets, "seed=2"));
     let distance = |one: &Bits, other: &Bits| -> f32 {
         let all = one[0].iter().flat_map(|(name, values)| values.iter().zip(&other[0][name]));
-        let all: Vec<f32> = all.map(|(a, b)| (f32::from_bits(*a) - f32::from_bits(*b)).abs()).collect();
+        let all: Vec<f32> =
+            all.map(|(a, b)| (f32::from_bits(*a) - f32::from_bits(*b)).abs()).collect();
         all.iter().sum::<f32>() / all.len() as f32
     };
     for (name, wire) in [("f32", Wire::F32), ("f16", Wire::F16)] {
-        let mixed = together(&folder.path().join(name), &tiny(&sets), &[cpu(), adapter()], None, wire);
-        // Near what one process makes of the same parts: nearer than of the whole batch, and much nearer than of other draws.
-        let (off, from_whole, from_other) = (distance(&mixed, &parts), distance(&mixed, &whole), distance(&mixed, &other));
+        let mixed =
+            together(&folder.path().join(name), &tiny(&sets), &[cpu(), adapter()], None, wire);
+        // Near what one process makes of the same parts: nearer than of the whole batch, and much
+        // nearer than of other draws.
+        let (off, from_whole, from_other) =
+            (distance(&mixed, &parts), distance(&mixed, &whole), distance(&mixed, &other));
         println!("{name}: {off} {from_whole} {from_other}");
-        assert!(off > 0.0 && off < 0.5 * from_whole && off < 0.02 * from_other, "{name}: {off}, {from_whole}, {from_other}");
+        assert!(
+            off > 0.0 && off < 0.5 * from_whole && off < 0.02 * from_other,
+            "{name}: {off}, {from_whole}, {from_other}"
+        );
     }
 }

@@ -63,13 +63,17 @@ fn run(config: &Config, run: &RunDir, options: &Options) -> soda::error::Result<
 
 pub fn newest(run: &RunDir, file: &str) -> HashMap<String, Vec<f32>> {
     let step = *run.checkpoints().last().expect("a checkpoint");
-    let (tensors, _) = weights::read(&run.checkpoint(step).join(file)).expect("a readable checkpoint");
+    let (tensors, _) =
+        weights::read(&run.checkpoint(step).join(file)).expect("a readable checkpoint");
     tensors.into_iter().map(|(name, _, values)| (name, values)).collect()
 }
 
-/// Trains `config` in one go into `folder`/whole and with interruptions, which end in the same bits.
+/// Trains `config` in one go into `folder`/whole and with interruptions, which end in the same
+/// bits.
 fn resumes_bit_for_bit(folder: &std::path::Path, config: &Config, device: &Selected) -> RunDir {
-    let run = |config: &Config, run: &RunDir, options: &Options| train(config, &data(), device, run, options);
+    let run = |config: &Config, run: &RunDir, options: &Options| {
+        train(config, &data(), device, run, options)
+    };
     let (whole, parts) = (RunDir::new(folder.join("whole")), RunDir::new(folder.join("parts")));
     run(config, &whole, &Options::default()).expect("trains");
 
@@ -91,7 +95,14 @@ fn resumes_bit_for_bit(folder: &std::path::Path, config: &Config, device: &Selec
             assert!(values == &parts[name], "{name} in {file} differs");
         }
     }
-    let losses = |run: &RunDir| run.read_metrics().expect("metrics").rows.iter().map(|r| (r.step, r.loss)).collect::<Vec<_>>();
+    let losses = |run: &RunDir| {
+        run.read_metrics()
+            .expect("metrics")
+            .rows
+            .iter()
+            .map(|r| (r.step, r.loss))
+            .collect::<Vec<_>>()
+    };
     assert_eq!(losses(&whole), losses(&parts));
     assert_eq!(losses(&whole).len(), 6);
     whole
@@ -129,9 +140,19 @@ fn a_resumed_run_ends_in_the_same_bits_with_every_switch_of_the_loss() {
         of_run(&whole)
     };
     let together = [
-        &["train.denoisings=2", "train.stratified_t=true", "train.loss_weight=min_snr", "train.micro_batch=3"][..],
+        &[
+            "train.denoisings=2",
+            "train.stratified_t=true",
+            "train.loss_weight=min_snr",
+            "train.micro_batch=3",
+        ][..],
         &["train.loss_weight=one_minus_alpha_bar", "data.target.side=16"],
-        &["diffusion.prediction=v", "diffusion.levels=continuous", "diffusion.high_noise=0.2", "train.loss_weight=pdae"],
+        &[
+            "diffusion.prediction=v",
+            "diffusion.levels=continuous",
+            "diffusion.high_noise=0.2",
+            "train.loss_weight=pdae",
+        ],
         &["train.precision=mixed"],
     ]
     .map(weights);
@@ -150,14 +171,20 @@ fn a_resumed_run_ends_in_the_same_bits_with_every_switch_of_the_loss() {
     ]
     .map(once);
     let all: Vec<_> = together.iter().chain(&alone).collect();
-    assert!(all.iter().enumerate().all(|(i, one)| all[..i].iter().all(|other| other != one)), "a switch changes nothing");
+    assert!(
+        all.iter().enumerate().all(|(i, one)| all[..i].iter().all(|other| other != one)),
+        "a switch changes nothing"
+    );
 }
 
 #[test]
 fn a_run_in_half_precision_resumes_bit_for_bit_on_an_adapter() {
     let folder = tempfile::tempdir().expect("a folder");
     let adapter = select("wgpu").expect("an adapter; scripts/test.sh installs a software one");
-    let mixed = newest(&resumes_bit_for_bit(folder.path(), &tiny(&["train.precision=mixed"]), &adapter), "optimizer.safetensors");
+    let mixed = newest(
+        &resumes_bit_for_bit(folder.path(), &tiny(&["train.precision=mixed"]), &adapter),
+        "optimizer.safetensors",
+    );
     assert_eq!(mixed["loss_scale"][..3], [65_536.0, 6.0, 0.0]);
 }
 
@@ -175,10 +202,20 @@ fn a_step_that_was_left_out_is_replayed_as_one() {
     state.optim.loss_scale = Some(Tensor::from_floats([1e34, 7.0, 0.0, 0.0], &Device::flex()));
     let other = RunDir::new(folder.path().join("other"));
     other.create(&config).expect("writable");
-    checkpoint::Snapshot::of(&state, &config).expect("readable").write(&other, 2, None).expect("writable");
+    checkpoint::Snapshot::of(&state, &config)
+        .expect("readable")
+        .write(&other, 2, None)
+        .expect("writable");
     let left_out = replay(&config, &data(), &cpu(), &other, 4, None).expect("replays");
-    assert!(left_out.left_out && left_out.is_finite() && !left_out.grad_norm.is_finite(), "{left_out:?}");
-    assert_eq!((left_out.loss, &left_out.images), (taken.loss, &taken.images), "its loss is that of the step that was taken");
+    assert!(
+        left_out.left_out && left_out.is_finite() && !left_out.grad_norm.is_finite(),
+        "{left_out:?}"
+    );
+    assert_eq!(
+        (left_out.loss, &left_out.images),
+        (taken.loss, &taken.images),
+        "its loss is that of the step that was taken"
+    );
     // The run itself leaves it out.
     run(&config, &other, &Options { resume: true, ..Options::default() }).expect("goes on");
     let row = other.read_metrics().expect("metrics").rows[0].clone();
@@ -192,7 +229,8 @@ fn a_finished_run_keeps_what_its_pictures_begin_with_and_an_interrupted_one_has_
         let weights = WeightsFile::open(&run.weights().expect("weights")).expect("readable");
         LinearDecoder::stored(&weights).expect("whole")
     };
-    let (done, stopped) = (RunDir::new(folder.path().join("done")), RunDir::new(folder.path().join("stopped")));
+    let (done, stopped) =
+        (RunDir::new(folder.path().join("done")), RunDir::new(folder.path().join("stopped")));
     let config = tiny(&["sample.start=0.4"]);
     run(&config, &done, &Options::default()).expect("trains");
     let linear = stored(&done).expect("fitted at the end");
@@ -213,23 +251,36 @@ fn a_finished_run_keeps_what_its_pictures_begin_with_and_an_interrupted_one_has_
 #[test]
 fn a_resumed_run_on_a_graphics_adapter_ends_bit_for_bit_where_an_uninterrupted_one_does() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (whole, parts) = (RunDir::new(folder.path().join("whole")), RunDir::new(folder.path().join("parts")));
+    let (whole, parts) =
+        (RunDir::new(folder.path().join("whole")), RunDir::new(folder.path().join("parts")));
     let config = tiny(&["train.steps=3", "train.checkpoint_every=1"]);
     let device = select("wgpu").expect("an adapter; scripts/test.sh installs a software one");
     train(&config, &data(), &device, &whole, &Options::default()).expect("trains");
     let interrupt = Arc::new(AtomicBool::new(true));
     let options = Options { resume: true, interrupt, ..Options::default() };
     assert!(train(&config, &data(), &device, &parts, &options).expect("stops").interrupted);
-    train(&config, &data(), &device, &parts, &Options { resume: true, ..Options::default() }).expect("resumes");
+    train(&config, &data(), &device, &parts, &Options { resume: true, ..Options::default() })
+        .expect("resumes");
     for file in ["model.safetensors", "ema.safetensors", "optimizer.safetensors"] {
         let (whole, parts) = (newest(&whole, file), newest(&parts, file));
         for (name, values) in &whole {
             assert!(values == &parts[name], "{name} in {file} differs");
         }
     }
-    let losses = |run: &RunDir| run.read_metrics().expect("metrics").rows.iter().map(|r| (r.step, r.loss)).collect::<Vec<_>>();
+    let losses = |run: &RunDir| {
+        run.read_metrics()
+            .expect("metrics")
+            .rows
+            .iter()
+            .map(|r| (r.step, r.loss))
+            .collect::<Vec<_>>()
+    };
     assert_eq!(losses(&whole), losses(&parts));
-    assert!(losses(&whole).len() == 3 && losses(&whole).windows(2).all(|w| w[0].1 != w[1].1), "{:?}", losses(&whole));
+    assert!(
+        losses(&whole).len() == 3 && losses(&whole).windows(2).all(|w| w[0].1 != w[1].1),
+        "{:?}",
+        losses(&whole)
+    );
 }
 
 #[test]
@@ -251,7 +302,11 @@ fn a_time_limit_ends_a_run_like_its_last_step() {
     assert!(summary.steps > 1 && summary.steps < 1_000_000);
     assert_eq!(dir.checkpoints().last(), Some(&summary.steps));
     let last = dir.read_metrics().expect("metrics").rows.pop().expect("rows");
-    assert!(last.lr < 0.2 * config.train.lr, "the schedule follows the clock: {} at the end", last.lr);
+    assert!(
+        last.lr < 0.2 * config.train.lr,
+        "the schedule follows the clock: {} at the end",
+        last.lr
+    );
     assert!(dir.sample(summary.steps).exists() && dir.loss_plot().exists());
 }
 
@@ -259,7 +314,8 @@ fn a_time_limit_ends_a_run_like_its_last_step() {
 fn a_loss_that_is_not_finite_stops_the_run_and_keeps_earlier_checkpoints() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = RunDir::new(folder.path().join("run"));
-    let config = tiny(&["train.lr=1e30", "train.steps=50", "train.clip_norm=0", "train.checkpoint_every=1"]);
+    let config =
+        tiny(&["train.lr=1e30", "train.steps=50", "train.clip_norm=0", "train.checkpoint_every=1"]);
     let message = run(&config, &dir, &Options::default()).unwrap_err().to_string();
     assert!(message.contains("at step") && message.contains("train.lr"), "{message}");
     for (name, values) in newest(&dir, "model.safetensors") {
@@ -303,13 +359,15 @@ fn the_loss_falls_on_the_cpu() {
 
 #[test]
 fn ten_steps_of_our_kernels_are_those_of_burns_own_operations() {
-    // Of so many channels that sums in another order differ; with four, all losses can be the same bits.
+    // Of so many channels that sums in another order differ; with four, all losses can be the same
+    // bits.
     let networks = ["model.encoder.base=8", "model.unet.base=16"];
     let overfit = |lr| overfit_with(&networks, &cpu(), 10, lr);
     let ours = overfit(1e-3);
     let burns = with_references(|| overfit(1e-3));
     assert!(ours != burns, "the references ran our kernels");
-    // As on wgpu: rounding alone at first; then Adam moves weights whose gradient is all rounding by up to lr.
+    // As on wgpu: rounding alone at first; then Adam moves weights whose gradient is all rounding
+    // by up to lr.
     assert_close("loss of the first step", &ours[..1], &burns[..1], 1e-5, 0.0);
     assert_close("losses", &ours, &burns, 5e-3, 0.0);
     let other = overfit(1.2e-3);
@@ -328,14 +386,17 @@ fn a_batch_in_parts_gives_the_gradients_of_the_whole_where_no_batch_norm_is_betw
         let images = data().train;
         let (mut source, mut target) = (vec![0.0; 8 * 3072], vec![0.0; 8 * 3072]);
         let indices: Vec<usize> = (0..8).collect();
-        soda::data::views::plain_source(&images, &indices, &config.data, false, &mut source).unwrap();
+        soda::data::views::plain_source(&images, &indices, &config.data, false, &mut source)
+            .unwrap();
         soda::data::views::plain_target(&images, &indices, 32, &mut target).unwrap();
-        // The encoder's BatchNorm would see other statistics: all sources are the same image, so that they are those of the whole.
+        // The encoder's BatchNorm would see other statistics: all sources are the same image, so
+        // that they are those of the whole.
         let first = source[..3072].to_vec();
         source.chunks_exact_mut(3072).for_each(|image| image.copy_from_slice(&first));
         let mut out = Vec::new();
         for number in 1..=3 {
-            let pair = Pair::new(config.model.sides, source.clone(), target.clone(), None, &autodiff);
+            let pair =
+                Pair::new(config.model.sides, source.clone(), target.clone(), None, &autodiff);
             let outcome;
             (state, outcome) = step(state, pair, &schedule, &config, number, 1e-3);
             out.extend([outcome.loss, outcome.grad_norm].map(|t| t.into_scalar::<f32>()));
@@ -343,7 +404,9 @@ fn a_batch_in_parts_gives_the_gradients_of_the_whole_where_no_batch_norm_is_betw
         assert_eq!(state.position.images, 24);
         out
     };
-    for switches in [&[][..], &["train.denoisings=2", "train.stratified_t=true", "train.loss_weight=pdae"]] {
+    for switches in
+        [&[][..], &["train.denoisings=2", "train.stratified_t=true", "train.loss_weight=pdae"]]
+    {
         let losses = |parts, seed| losses(switches, parts, seed);
         let whole = losses(0, 1);
         assert!(whole.iter().all(|v| v.is_finite()));
@@ -359,8 +422,9 @@ fn a_batch_in_parts_gives_the_gradients_of_the_whole_where_no_batch_norm_is_betw
 fn the_first_steps_on_wgpu_are_those_of_the_cpu() {
     let want = overfit(&cpu(), 6, 1e-3);
     let got = overfit(&select("wgpu").expect("an adapter"), 6, 1e-3);
-    // Before an update both differ by rounding alone. Adam divides by the gradient's size, so that rounding moves weights
-    // whose gradient is all rounding by up to lr: a few parts in a thousand of the later losses.
+    // Before an update both differ by rounding alone. Adam divides by the gradient's size, so that
+    // rounding moves weights whose gradient is all rounding by up to lr: a few parts in a thousand
+    // of the later losses.
     assert_close("loss of the first step", &got[..1], &want[..1], 1e-5, 0.0);
     assert_close("losses", &got, &want, 3e-3, 0.0);
     let other = overfit(&cpu(), 6, 1.2e-3);
@@ -394,7 +458,8 @@ fn a_cut_last_row_of_metrics_is_dropped_and_other_damage_is_named() {
 fn z_is_scored_on_held_out_images_as_the_run_goes() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = RunDir::new(folder.path().join("run"));
-    let config = tiny(&["train.evaluate_every=4", "train.evaluate_images=40", "probe.batch_size=8"]);
+    let config =
+        tiny(&["train.evaluate_every=4", "train.evaluate_images=40", "probe.batch_size=8"]);
     let flag = Arc::new(AtomicBool::new(true));
     run(&config, &dir, &Options { interrupt: flag, ..Options::default() }).expect("stops");
     run(&config, &dir, &Options { resume: true, ..Options::default() }).expect("resumes");
@@ -406,7 +471,10 @@ fn z_is_scored_on_held_out_images_as_the_run_goes() {
         [(0, 64, "cpu"), (1, 64, "cpu")]
     );
     // Every four steps, and at the end.
-    assert_eq!(scored.iter().map(|e| (e.step, e.images)).collect::<Vec<_>>(), [(4, 4 * 8), (6, 6 * 8)]);
+    assert_eq!(
+        scored.iter().map(|e| (e.step, e.images)).collect::<Vec<_>>(),
+        [(4, 4 * 8), (6, 6 * 8)]
+    );
     assert_eq!(metrics.rows.len(), 6);
     for e in scored {
         assert!(e.n_train == 40 && e.n_validation > 4, "{e:?}");
@@ -419,7 +487,10 @@ fn z_is_scored_on_held_out_images_as_the_run_goes() {
     let text = std::fs::read_to_string(dir.metrics()).expect("there");
     let steps = |text: &str| -> Vec<(u64, bool)> {
         let value = |line: &str| serde_json::from_str::<serde_json::Value>(line).expect("JSON");
-        text.lines().map(value).map(|v| (v["step"].as_u64().expect("a step"), v.get("knn").is_some())).collect()
+        text.lines()
+            .map(value)
+            .map(|v| (v["step"].as_u64().expect("a step"), v.get("knn").is_some()))
+            .collect()
     };
     assert_eq!(steps(&text), steps(&metrics.to_jsonl()));
     assert_eq!(steps(&text)[3..6], [(4, false), (4, true), (5, false)]);
@@ -435,41 +506,62 @@ fn z_is_scored_on_held_out_images_as_the_run_goes() {
 fn a_refused_start_leaves_nothing_behind_and_other_data_is_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = RunDir::new(folder.path().join("run"));
-    let message = run(&tiny(&["train.batch_size=65"]), &dir, &Options::default()).unwrap_err().to_string();
+    let message =
+        run(&tiny(&["train.batch_size=65"]), &dir, &Options::default()).unwrap_err().to_string();
     assert!(message.contains("train.batch_size = 65"), "{message}");
     assert!(!dir.path.exists());
 
     run(&tiny(&["train.steps=1"]), &dir, &Options::default()).expect("trains");
     let other = Dataset { sha256: "another".into(), ..data() };
     let resume = Options { resume: true, ..Options::default() };
-    let message = train(&tiny(&["train.steps=1"]), &other, &cpu(), &dir, &resume).unwrap_err().to_string();
+    let message =
+        train(&tiny(&["train.steps=1"]), &other, &cpu(), &dir, &resume).unwrap_err().to_string();
     assert!(message.contains("--data"), "{message}");
 }
 
 /// AdamW and the clip in f64 on the host, from the same gradients.
 #[test]
 fn adamw_follows_its_definition() {
-    let config = tiny(&["train.clip_norm=0.5", "train.encoder_lr_ratio=2", "train.weight_decay=0.05"]);
+    let config =
+        tiny(&["train.clip_norm=0.5", "train.encoder_lr_ratio=2", "train.weight_decay=0.05"]);
     let device = Device::flex();
     let state = State::new(&config, "", &device);
     let values = |named: &[parameters::Named]| -> HashMap<String, Vec<f64>> {
-        let to_f64 = |t: &Tensor<1>| t.to_data().try_to_vec::<f32>().expect("f32").into_iter().map(f64::from).collect();
+        let to_f64 = |t: &Tensor<1>| {
+            t.to_data().try_to_vec::<f32>().expect("f32").into_iter().map(f64::from).collect()
+        };
         named.iter().map(|t| (t.name.clone(), to_f64(&t.values))).collect()
     };
     let mut weights = values(&parameters::collect(&state.model.valid()));
-    let (mut first, mut second) = (HashMap::<String, Vec<f64>>::new(), HashMap::<String, Vec<f64>>::new());
+    let (mut first, mut second) =
+        (HashMap::<String, Vec<f64>>::new(), HashMap::<String, Vec<f64>>::new());
     let (mut model, mut optim, mut ema) = (state.model, state.optim, state.ema);
     let mut clipped = false;
     for number in 1..=3 {
         let images = rng::normal(&mut rng::stream(1, Purpose::Test, number), 4 * 3072);
-        let x: Tensor<4> = Tensor::from_data(TensorData::new(images, [4, 3, 32, 32]), &device.clone().autodiff());
+        let x: Tensor<4> =
+            Tensor::from_data(TensorData::new(images, [4, 3, 32, 32]), &device.clone().autodiff());
         let t = Tensor::from_floats([0.1, 0.4, 0.7, 1.0], &x.device());
         let z = model.encode(x.clone());
-        let loss = (model.predict(x.clone(), t, z, Tensor::ones([4, 1], &x.device()), None, None) - x).square().mean() * 30.0;
+        let loss = (model.predict(x.clone(), t, z, Tensor::ones([4, 1], &x.device()), None, None)
+            - x)
+            .square()
+            .mean()
+            * 30.0;
         let grads = loss.backward();
         let host: HashMap<String, Vec<f64>> = collect_gradients(&model, &grads)
             .into_iter()
-            .map(|(k, g)| (k, g.to_data().try_to_vec::<f32>().expect("f32").into_iter().map(f64::from).collect()))
+            .map(|(k, g)| {
+                (
+                    k,
+                    g.to_data()
+                        .try_to_vec::<f32>()
+                        .expect("f32")
+                        .into_iter()
+                        .map(f64::from)
+                        .collect(),
+                )
+            })
             .collect();
         let norm = host.values().flatten().map(|g| g * g).sum::<f64>().sqrt();
         let by_name = collect_gradients(&model, &grads);
@@ -488,14 +580,24 @@ fn adamw_follows_its_definition() {
                 let g = grad[i] * scale;
                 m[i] = 0.9 * m[i] + 0.1 * g;
                 v[i] = 0.95 * v[i] + 0.05 * g * g;
-                let (mhat, vhat) = (m[i] / (1.0 - 0.9f64.powi(number as i32)), v[i] / (1.0 - 0.95f64.powi(number as i32)));
+                let (mhat, vhat) = (
+                    m[i] / (1.0 - 0.9f64.powi(number as i32)),
+                    v[i] / (1.0 - 0.95f64.powi(number as i32)),
+                );
                 w[i] = w[i] * (1.0 - lr * 0.05) - lr * mhat / (vhat.sqrt() + 1e-8);
             }
         }
         for t in parameters::collect(&model.valid()).iter().filter(|t| host.contains_key(&t.name)) {
             let want: Vec<f32> = weights[&t.name].iter().map(|w| *w as f32).collect();
-            // Adam divides by sqrt(v): where a gradient is all rounding, so is the update; of size lr at most.
-            assert_close(&t.name, &t.values.to_data().try_to_vec::<f32>().expect("f32"), &want, 1e-4, 1e-4);
+            // Adam divides by sqrt(v): where a gradient is all rounding, so is the update; of size
+            // lr at most.
+            assert_close(
+                &t.name,
+                &t.values.to_data().try_to_vec::<f32>().expect("f32"),
+                &want,
+                1e-4,
+                1e-4,
+            );
         }
         // The host's copy continues from the device's weights, so that rounding doesn't add up.
         weights = values(&parameters::collect(&model.valid()));
@@ -511,14 +613,18 @@ fn ema_averages_weights_and_copies_batch_norm_statistics() {
     let device = Device::flex();
     let State { model, mut ema, mut optim, .. } = State::new(&config, "", &device);
     let values = |model: &Soda| -> HashMap<String, Vec<f32>> {
-        let host = |t: parameters::Named| (t.name, t.values.to_data().try_to_vec::<f32>().expect("f32"));
+        let host =
+            |t: parameters::Named| (t.name, t.values.to_data().try_to_vec::<f32>().expect("f32"));
         parameters::collect(model).into_iter().map(host).collect()
     };
     let before = values(&model.valid());
     let x: Tensor<4> = Tensor::ones([2, 3, 32, 32], &device.clone().autodiff());
     let z = model.encode(x.clone());
     let mask = Tensor::ones([2, 1], &x.device());
-    let grads = model.predict(x.clone(), Tensor::ones([2], &x.device()), z, mask, None, None).sum().backward();
+    let grads = model
+        .predict(x.clone(), Tensor::ones([2], &x.device()), z, mask, None, None)
+        .sum()
+        .backward();
     let grads = collect_gradients(&model, &grads);
     let (model, _) = optim.step(1e-2, model, grads, &mut ema, &config.train);
     let (after, average) = (values(&model.valid()), values(&ema.model()));
@@ -548,7 +654,9 @@ fn learning_rate_warms_up_and_then_stays_or_falls() {
     assert!(learning_rate(&config, 100, 1.0) < 1e-12);
     // The last fifth: 1 - sqrt of the share of it that is over.
     (config.lr_schedule, config.cooldown) = (LrSchedule::Constant, 0.2);
-    for (progress, rate) in [(0.5, 1e-3), (0.79, 1e-3), (0.85, 5e-4), (0.95, 1e-3 * (1.0 - 0.75f64.sqrt())), (1.0, 0.0)] {
+    for (progress, rate) in
+        [(0.5, 1e-3), (0.79, 1e-3), (0.85, 5e-4), (0.95, 1e-3 * (1.0 - 0.75f64.sqrt())), (1.0, 0.0)]
+    {
         let got = learning_rate(&config, 50, progress);
         assert!((got - rate).abs() < 1e-12, "{got} at {progress}");
     }
@@ -575,7 +683,8 @@ fn with_each_switch_a_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_do
             assert_eq!(steps, [1, 2, 3]);
         }
         run(config, &at, &resume).expect("trains");
-        ["model.safetensors", "ema.safetensors", "optimizer.safetensors"].map(|file| newest(&at, file))
+        ["model.safetensors", "ema.safetensors", "optimizer.safetensors"]
+            .map(|file| newest(&at, file))
     };
     // The last step's picture is not what this is about.
     let small = ["train.steps=5", "train.checkpoint_every=100", "sample.steps=1"];
@@ -589,10 +698,22 @@ fn with_each_switch_a_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_do
         assert!(whole != plain && whole != constant, "{sets:?} does nothing");
     }
     // What is switched off by its own value is switched off.
-    let off = ["train.cooldown=0", "train.decay_1d=true", "train.decorrelation=0", "data.source.color_jitter=0"];
+    let off = [
+        "train.cooldown=0",
+        "train.decay_1d=true",
+        "train.decorrelation=0",
+        "data.source.color_jitter=0",
+    ];
     assert!(weights("off", &config(&off), false) == plain);
     // And so it is where a recipe doesn't name it.
-    let keys = ["cooldown", "decay_1d", "decorrelation", "color_jitter", "color_jitter_strength", "grayscale"];
+    let keys = [
+        "cooldown",
+        "decay_1d",
+        "decorrelation",
+        "color_jitter",
+        "color_jitter_strength",
+        "grayscale",
+    ];
     let named = |line: &&str| keys.contains(&line.split('=').next().unwrap_or_default().trim());
     let quick = include_str!("../../configs/quick.toml");
     let bare: Vec<&str> = quick.lines().filter(|line| !named(line)).collect();
@@ -603,15 +724,20 @@ fn with_each_switch_a_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_do
 #[test]
 fn gains_shifts_and_biases_keep_their_size_where_only_matrices_decay() {
     let stepped = |set: &str| {
-        let config = tiny(&["train.clip_norm=0", "train.encoder_lr_ratio=1", "train.weight_decay=0.5", set]);
+        let config =
+            tiny(&["train.clip_norm=0", "train.encoder_lr_ratio=1", "train.weight_decay=0.5", set]);
         let mut state = State::new(&config, "", &Device::flex());
         let values = |model: &Soda| -> HashMap<String, (usize, Vec<f32>)> {
             let named = parameters::collect(&model.valid()).into_iter();
-            named.map(|t| (t.name, (t.shape.len(), t.values.to_data().try_to_vec().expect("f32")))).collect()
+            named
+                .map(|t| (t.name, (t.shape.len(), t.values.to_data().try_to_vec().expect("f32"))))
+                .collect()
         };
         let before = values(&state.model);
         // Gradients of 0: what changes is what decays.
-        let zeros = parameters::collect(&state.model.valid()).into_iter().filter(|t| !parameters::is_statistic(&t.name));
+        let zeros = parameters::collect(&state.model.valid())
+            .into_iter()
+            .filter(|t| !parameters::is_statistic(&t.name));
         let zeros = zeros.map(|t| (t.name, t.values.zeros_like())).collect();
         let (model, _) = state.optim.step(0.1, state.model, zeros, &mut state.ema, &config.train);
         (before, values(&model))
@@ -619,9 +745,12 @@ fn gains_shifts_and_biases_keep_their_size_where_only_matrices_decay() {
     for (set, all) in [("train.decay_1d=true", true), ("train.decay_1d=false", false)] {
         let (before, after) = stepped(set);
         let mut seen = [0, 0];
-        for (name, (dims, values)) in before.iter().filter(|(name, _)| !parameters::is_statistic(name)) {
+        for (name, (dims, values)) in
+            before.iter().filter(|(name, _)| !parameters::is_statistic(name))
+        {
             let decays = all || *dims > 1;
-            let want: Vec<f32> = values.iter().map(|v| if decays { 0.95 * v } else { *v }).collect();
+            let want: Vec<f32> =
+                values.iter().map(|v| if decays { 0.95 * v } else { *v }).collect();
             assert_close(name, &after[name].1, &want, 1e-6, 1e-12);
             seen[usize::from(*dims > 1)] += usize::from(values.iter().any(|v| *v != 0.0));
         }
@@ -633,10 +762,13 @@ fn gains_shifts_and_biases_keep_their_size_where_only_matrices_decay() {
 fn a_run_that_goes_on_from_weights_counts_on_and_draws_on_and_resumes_bit_for_bit() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = |name: &str| RunDir::new(folder.path().join(name));
-    let with = |steps: &str| tiny(&[steps, "train.lr_schedule=constant", "train.checkpoint_every=100", "sample.steps=1"]);
+    let with = |steps: &str| {
+        tiny(&[steps, "train.lr_schedule=constant", "train.checkpoint_every=100", "sample.steps=1"])
+    };
     let config = with("train.steps=4");
     run(&config, &at("first"), &Options::default()).expect("trains");
-    let from = Arc::new(WeightsFile::open(&at("first").weights().expect("weights")).expect("weights"));
+    let from =
+        Arc::new(WeightsFile::open(&at("first").weights().expect("weights")).expect("weights"));
     let longer = with("train.steps=7");
     let on = Options { from: Some(from.clone()), continues: true, ..Options::default() };
     run(&longer, &at("whole"), &on).expect("goes on");
@@ -647,7 +779,10 @@ fn a_run_that_goes_on_from_weights_counts_on_and_draws_on_and_resumes_bit_for_bi
     let rates: Vec<f64> = rows("whole").iter().map(|r| r.lr).collect();
     assert!(rates[0] < 0.6 * rates[1], "{rates:?}");
     let start = &at("whole").read_starts()[0];
-    assert_eq!((start.step, start.from.as_ref(), start.from_images), (4, Some(&from.sha256), Some(0)));
+    assert_eq!(
+        (start.step, start.from.as_ref(), start.from_images),
+        (4, Some(&from.sha256), Some(0))
+    );
 
     // Stopped and gone on with: after a step, and before there was a checkpoint.
     let stop = Options { interrupt: Arc::new(AtomicBool::new(true)), ..on.clone() };
@@ -658,18 +793,27 @@ fn a_run_that_goes_on_from_weights_counts_on_and_draws_on_and_resumes_bit_for_bi
     for name in ["config.toml", "starts.jsonl"] {
         std::fs::copy(at("whole").path.join(name), at("killed").path.join(name)).expect("there");
     }
-    run(&longer, &at("killed"), &Options { from: Some(from.clone()), ..resume.clone() }).expect("begins again");
+    run(&longer, &at("killed"), &Options { from: Some(from.clone()), ..resume.clone() })
+        .expect("begins again");
     for file in ["model.safetensors", "ema.safetensors", "optimizer.safetensors"] {
         let whole = newest(&at("whole"), file);
-        assert!(whole == newest(&at("parts"), file) && whole == newest(&at("killed"), file), "{file}");
+        assert!(
+            whole == newest(&at("parts"), file) && whole == newest(&at("killed"), file),
+            "{file}"
+        );
     }
-    // Negative control: a new run from the same weights is another, with the draws of steps 1, 2, 3 and a young average.
+    // Negative control: a new run from the same weights is another, with the draws of steps 1, 2, 3
+    // and a young average.
     let anew = Options { from: Some(from.clone()), ..Options::default() };
     run(&with("train.steps=3"), &at("anew"), &anew).expect("trains");
-    assert_eq!(rows("anew").iter().map(|r| (r.step, r.images)).collect::<Vec<_>>(), [(1, 8), (2, 16), (3, 24)]);
+    assert_eq!(
+        rows("anew").iter().map(|r| (r.step, r.images)).collect::<Vec<_>>(),
+        [(1, 8), (2, 16), (3, 24)]
+    );
     assert!(newest(&at("anew"), "model.safetensors") != newest(&at("whole"), "model.safetensors"));
     // The average remembers: 3 of 7 updates at decays of an average that has seen four already.
-    let trained = State::continued(&longer, &from, &data().sha256, &Device::flex()).expect("goes on");
+    let trained =
+        State::continued(&longer, &from, &data().sha256, &Device::flex()).expect("goes on");
     assert_eq!((trained.ema.updates, trained.optim.updates, trained.position.images), (4, 0, 32));
     // What can't be gone on with.
     let message = |config: &Config, sha256: &str| {
@@ -686,14 +830,20 @@ fn event_files_hold_what_metrics_do_and_a_resumed_run_takes_back_later_steps() {
     let at = RunDir::new(folder.path().join("run"));
     run(&config, &at, &Options::default()).expect("trains");
     let files = || -> Vec<Vec<u8>> {
-        let entries = std::fs::read_dir(&at.path).expect("readable").flatten().map(|entry| entry.path());
-        let mut paths: Vec<_> = entries.filter(|path| path.to_string_lossy().contains("events.out.tfevents.")).collect();
+        let entries =
+            std::fs::read_dir(&at.path).expect("readable").flatten().map(|entry| entry.path());
+        let mut paths: Vec<_> = entries
+            .filter(|path| path.to_string_lossy().contains("events.out.tfevents."))
+            .collect();
         paths.sort();
         paths.iter().map(|path| std::fs::read(path).expect("readable")).collect()
     };
-    let count = |bytes: &[u8], what: &str| bytes.windows(what.len()).filter(|window| *window == what.as_bytes()).count();
+    let count = |bytes: &[u8], what: &str| {
+        bytes.windows(what.len()).filter(|window| *window == what.as_bytes()).count()
+    };
     let [first] = &files()[..] else { panic!("not one file") };
-    let counts = ["train/loss", "reconstructions", "brain.Event:2", "tensorboard = true"].map(|what| count(first, what));
+    let counts = ["train/loss", "reconstructions", "brain.Event:2", "tensorboard = true"]
+        .map(|what| count(first, what));
     assert_eq!(counts, [4, 2, 1, 1]);
     // A loss as metrics.jsonl has it, in f32.
     let loss = at.read_metrics().expect("metrics").rows[2].loss as f32;

@@ -1,4 +1,5 @@
-//! A denoiser that is told where its image lies in the encoder's draws the part that it is asked for.
+//! A denoiser that is told where its image lies in the encoder's draws the part that it is asked
+//! for.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -31,7 +32,8 @@ fn config() -> Config {
         "model.unet.multipliers=[1,2]",
     ];
     let overrides: Vec<String> = overrides.iter().map(|s| (*s).to_owned()).collect();
-    Config::parse(include_str!("../../configs/quick.toml"), "quick", &overrides).expect("a valid recipe")
+    Config::parse(include_str!("../../configs/quick.toml"), "quick", &overrides)
+        .expect("a valid recipe")
 }
 
 /// `n` times the same image: 4 x 4 blocks of random colours.
@@ -50,9 +52,10 @@ fn noise(n: usize, index: u64) -> Vec<f32> {
     rng::normal(&mut rng::stream(3, Purpose::Test, index), n * IMAGE)
 }
 
-/// The network sees nothing but noise, the z of an image that is always the same, and the view: what it is taught to give back,
-/// the target view, it can only know from where that lies. (With x_t in place of noise it would read most of such a simple
-/// picture from x_t, and learn the rest in hours.)
+/// The network sees nothing but noise, the z of an image that is always the same, and the view:
+/// what it is taught to give back, the target view, it can only know from where that lies. (With
+/// x_t in place of noise it would read most of such a simple picture from x_t, and learn the rest
+/// in hours.)
 #[test]
 fn another_box_gives_the_matching_crop() {
     let (config, device) = (config(), Device::flex());
@@ -60,7 +63,8 @@ fn another_box_gives_the_matching_crop() {
     let mut model = Soda::new(&config.model, 1, &autodiff);
     let (mut ema, mut optim) = (Ema::new(&model, 0), AdamW::default());
     let n = 16;
-    let mut batches = Loader::new(Arc::new(pattern(64)), config.data.clone(), n, 1, 0).expect("starts");
+    let mut batches =
+        Loader::new(Arc::new(pattern(64)), config.data.clone(), n, 1, 0).expect("starts");
     let inputs = |index: u64, device: &Device| {
         let t = Tensor::<1>::ones([n], device);
         (images(noise(n, index), n, device), t, Tensor::<2>::ones([n, 1], device))
@@ -79,12 +83,17 @@ fn another_box_gives_the_matching_crop() {
 
     let model = model.valid();
     let mut source = vec![0.0; n * IMAGE];
-    plain_source(&pattern(n), &(0..n).collect::<Vec<_>>(), &config.data, false, &mut source).unwrap();
+    plain_source(&pattern(n), &(0..n).collect::<Vec<_>>(), &config.data, false, &mut source)
+        .unwrap();
     let source = images(source, n, &device);
     let window = |top, left| Window { top, left, height: 16, width: 16 };
     let corners = [(0, 0), (0, 16), (16, 0), (16, 16)];
-    let views: Vec<Geometry> =
-        corners.iter().flat_map(|&(top, left)| [false, true].map(|flip| Geometry { window: window(top, left), flip })).collect();
+    let views: Vec<Geometry> = corners
+        .iter()
+        .flat_map(|&(top, left)| {
+            [false, true].map(|flip| Geometry { window: window(top, left), flip })
+        })
+        .collect();
     let crop = |view: &Geometry| {
         let pixels = resized_crop(&pattern(1).image(0).unwrap(), view.window, view.flip, SIDE);
         signed(&Images::new(SIDE, pixels.repeat(n), vec![0; n]), SIDE).unwrap()
@@ -129,7 +138,8 @@ fn no_view_is_the_source_view_and_sampling_follows_the_view() {
     let noise = vec![0.0; 2 * IMAGE];
     let from_noise = decoder.decode(&z, &noise, None, 1).expect("draws");
     let decoder = decoder.beginning_with(Some(Arc::new(linear)));
-    let from_picture = |view: [f32; 4]| decoder.decode(&z, &noise, Some(&view.repeat(2)), 1).expect("draws");
+    let from_picture =
+        |view: [f32; 4]| decoder.decode(&z, &noise, Some(&view.repeat(2)), 1).expect("draws");
     let whole = from_picture([1.0, 0.0, 1.0, 0.0]);
     assert_ne!(whole, from_noise);
     assert_ne!(whole, from_picture([-1.0, 0.0, 1.0, 0.0]));

@@ -16,8 +16,14 @@ const MIB: usize = 1 << 20;
 
 /// Noise of two classes: every second line is brighter, the first one or the second.
 fn images(n: usize, side: usize) -> Images {
-    let byte = |i: usize| (rng::mix(i as u64) % 100) as u8 + 60 * ((i / bytes_of(side) + i / side) % 2) as u8;
-    Images::new(side, (0..n * bytes_of(side)).map(byte).collect(), (0..n).map(|i| (i % 2) as u16).collect())
+    let byte = |i: usize| {
+        (rng::mix(i as u64) % 100) as u8 + 60 * ((i / bytes_of(side) + i / side) % 2) as u8
+    };
+    Images::new(
+        side,
+        (0..n * bytes_of(side)).map(byte).collect(),
+        (0..n).map(|i| (i % 2) as u16).collect(),
+    )
 }
 
 fn dataset(train: usize, test: usize, side: usize) -> Dataset {
@@ -58,8 +64,9 @@ fn a_probe_of_raw_pixels_holds_no_copy_of_them() {
 /// Bytes of this process in memory; 0 where the system doesn't say.
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let kib =
-        status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.trim().parse::<usize>().ok());
+    let kib = status.lines().find_map(|line| {
+        line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.trim().parse::<usize>().ok()
+    });
     kib.unwrap_or(0) << 10
 }
 
@@ -73,11 +80,21 @@ fn calibrating_an_untrained_encoder_takes_the_memory_of_one_batch() {
         "model.unet.groups=2",
         "model.unet.final_groups=2",
     ];
-    let (name, text) = BUILT_IN.iter().find(|(name, _)| *name == "configs/quick.toml").expect("a recipe");
+    let (name, text) =
+        BUILT_IN.iter().find(|(name, _)| *name == "configs/quick.toml").expect("a recipe");
     let config = Config::parse(text, name, &set.map(String::from)).expect("a recipe");
     let (data, device) = (dataset(1000, 10, 32), Device::flex());
     let indices: Vec<usize> = (0..1000).collect();
-    let calibrated = || calibrate(Soda::new(&config.model, 0, &device), &data.train, &indices, &config.data, &device).unwrap();
+    let calibrated = || {
+        calibrate(
+            Soda::new(&config.model, 0, &device),
+            &data.train,
+            &indices,
+            &config.data,
+            &device,
+        )
+        .unwrap()
+    };
     let before = resident();
     let (_, peak) = memory::peak(calibrated);
     // A feature map of a batch takes 2 MiB, and there are 60 batches.

@@ -1,6 +1,8 @@
-//! A counting allocator: the most memory that a parser holds at a time, asked for rather than touched.
+//! A counting allocator: the most memory that a parser holds at a time, asked for rather than
+//! touched.
 //!
-//! A binary with this module counts from its first byte on. Counts are of the whole process: [`alone`] keeps tests apart.
+//! A binary with this module counts from its first byte on. Counts are of the whole process:
+//! [`alone`] keeps tests apart.
 // An allocator can't be written without: `GlobalAlloc` is an unsafe trait.
 #![allow(unsafe_code)]
 
@@ -22,7 +24,8 @@ static STOPPED: AtomicBool = AtomicBool::new(false);
 fn grow(bytes: usize) {
     let now = NOW.fetch_add(bytes, Relaxed) + bytes;
     PEAK.fetch_max(now, Relaxed);
-    // Neither a panic nor an abort here could name the input: the thread waits until another one has done so.
+    // Neither a panic nor an abort here could name the input: the thread waits until another one
+    // has done so.
     if now > LIMIT.load(Relaxed) && !STOPPED.swap(true, Relaxed) {
         loop {
             std::thread::sleep(std::time::Duration::from_secs(1));
@@ -34,7 +37,8 @@ fn shrink(bytes: usize) {
     NOW.fetch_sub(bytes, Relaxed);
 }
 
-// SAFETY: every call is handed to the system's allocator as it came; the counters touch no memory of a caller.
+// SAFETY: every call is handed to the system's allocator as it came; the counters touch no memory
+// of a caller.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         grow(layout.size());
@@ -79,7 +83,8 @@ pub fn peak<T>(work: impl FnOnce() -> T) -> (T, usize) {
     (out, PEAK.load(Relaxed).saturating_sub(before))
 }
 
-/// From now on, the first thread that brings the process to `bytes` waits for ever, and [`stopped`] says so.
+/// From now on, the first thread that brings the process to `bytes` waits for ever, and [`stopped`]
+/// says so.
 pub fn stop_at(bytes: usize) {
     LIMIT.store(bytes, Relaxed);
 }

@@ -1,4 +1,5 @@
-//! scripts/long_run.sh: it begins, stands still, goes on, ends with a checkpoint, and begins elsewhere from its snapshot.
+//! scripts/long_run.sh: it begins, stands still, goes on, ends with a checkpoint, and begins
+//! elsewhere from its snapshot.
 
 #![cfg(unix)]
 
@@ -21,7 +22,9 @@ fn script(folder: &Path, args: &[&str]) -> Command {
             None => command.env_remove(name),
         };
     }
-    command.env("SODA", env!("CARGO_BIN_EXE_soda")).env("SNAPSHOT", folder.join("saved/snapshot.safetensors"));
+    command
+        .env("SODA", env!("CARGO_BIN_EXE_soda"))
+        .env("SNAPSHOT", folder.join("saved/snapshot.safetensors"));
     command.arg(SCRIPT).args(args).current_dir(folder).stdout(Stdio::null()).stderr(Stdio::null());
     command
 }
@@ -40,7 +43,8 @@ impl Drop for Script {
 
 /// The script that trains in `dir` until it is ended.
 fn training(folder: &Path, dir: &str) -> Script {
-    let args = ["--config", "long.toml", "--dir", dir, "--data", "bundled", "--", "--device", "cpu"];
+    let args =
+        ["--config", "long.toml", "--dir", dir, "--data", "bundled", "--", "--device", "cpu"];
     Script(script(folder, &args).spawn().expect("bash"))
 }
 
@@ -55,8 +59,14 @@ fn a_long_run_pauses_goes_on_ends_with_a_checkpoint_and_moves_by_its_snapshot() 
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     let recipe = recipe();
-    let mut args = vec!["train", "--dry-run", "--device", "cpu", "--data", "bundled", "--config", &recipe];
-    let sets = ["train.lr_schedule=constant", "train.steps=1000000", "train.sample_every=0", "train.checkpoint_every=20"];
+    let mut args =
+        vec!["train", "--dry-run", "--device", "cpu", "--data", "bundled", "--config", &recipe];
+    let sets = [
+        "train.lr_schedule=constant",
+        "train.steps=1000000",
+        "train.sample_every=0",
+        "train.checkpoint_every=20",
+    ];
     TINY.iter().chain(&sets).for_each(|set| args.extend(["--set", set]));
     std::fs::write(at.join("long.toml"), succeeds(&soda(at, &args))).expect("writable");
 
@@ -73,11 +83,14 @@ fn a_long_run_pauses_goes_on_ends_with_a_checkpoint_and_moves_by_its_snapshot() 
     ended(child);
     assert!(run.trained_by().is_none() && run.read_starts().len() == 2);
     let last = newest(&run);
-    let steps: Vec<u64> = run.read_metrics().expect("metrics").rows.iter().map(|row| row.step).collect();
+    let steps: Vec<u64> =
+        run.read_metrics().expect("metrics").rows.iter().map(|row| row.step).collect();
     assert!(steps.is_sorted() && steps.last() == Some(&last), "{last} {steps:?}");
 
-    let output =
-        script(at, &["--dir", "state", "--snapshot", "--data", "bundled"]).stderr(Stdio::piped()).output().expect("bash");
+    let output = script(at, &["--dir", "state", "--snapshot", "--data", "bundled"])
+        .stderr(Stdio::piped())
+        .output()
+        .expect("bash");
     assert!(output.status.success(), "{}", text(&output.stderr));
     let saved = WeightsFile::open(&at.join("saved/snapshot.safetensors")).expect("weights");
     assert_eq!(saved.trained().expect("known").step, last);
@@ -88,7 +101,8 @@ fn a_long_run_pauses_goes_on_ends_with_a_checkpoint_and_moves_by_its_snapshot() 
     ended(child);
     assert_eq!(other.read_starts()[0].step, last);
     // A folder in the tree is refused.
-    let tree = script(at, &["--dir", concat!(env!("CARGO_MANIFEST_DIR"), "/src")]).output().expect("bash");
+    let tree =
+        script(at, &["--dir", concat!(env!("CARGO_MANIFEST_DIR"), "/src")]).output().expect("bash");
     assert_eq!(tree.status.code(), Some(2));
     let inside = concat!(env!("CARGO_MANIFEST_DIR"), "/no such folder");
     assert_eq!(script(at, &["--dir", inside]).output().expect("bash").status.code(), Some(2));

@@ -1,4 +1,5 @@
-//! Commands that the program prints do what they promise when they are pasted into a shell, whatever the folder and the run are called.
+//! Commands that the program prints do what they promise when they are pasted into a shell,
+//! whatever the folder and the run are called.
 
 #![cfg(unix)]
 
@@ -20,7 +21,12 @@ fn the_command_that_an_interrupted_run_prints_goes_on_with_it() {
     let folder = folder();
     let at = folder.path();
     let run = RunDir::new(at.join(RUN));
-    let step = || run.read_metrics().ok().and_then(|metrics| metrics.rows.last().map(|row| row.step)).unwrap_or(0);
+    let step = || {
+        run.read_metrics()
+            .ok()
+            .and_then(|metrics| metrics.rows.last().map(|row| row.step))
+            .unwrap_or(0)
+    };
     let mut first = command(at, RUN, &["train.checkpoint_every=1000000"]);
     let child = first.stdout(Stdio::piped()).spawn().expect("starts");
     wait_for("a step", || step() > 0);
@@ -37,7 +43,8 @@ fn the_command_that_an_interrupted_run_prints_goes_on_with_it() {
     assert!(newest(&run) > before);
 
     // The path as it is, unquoted, names nothing.
-    let plain = printed.split(" --run ").next().expect("its beginning").to_owned() + &format!(" --run {RUN} --device cpu");
+    let plain = printed.split(" --run ").next().expect("its beginning").to_owned()
+        + &format!(" --run {RUN} --device cpu");
     assert!(!shell(at, &plain).output().expect("a shell").status.success());
 }
 
@@ -47,12 +54,27 @@ fn commands_named_at_the_end_of_a_run_and_in_its_errors_find_it() {
     let at = folder.path();
     let out = succeeds(&train(at, &["--run", RUN]));
     let (_, printed) = out.trim_end().split_once("next: ").expect("a command");
-    assert!(succeeds(&shell(at, printed).output().expect("a shell")).contains("top-1"), "{printed}");
+    assert!(
+        succeeds(&shell(at, printed).output().expect("a shell")).contains("top-1"),
+        "{printed}"
+    );
 
-    let broken = ["--run", "it's broken", "--set", "train.lr=1e30", "--set", "train.steps=50", "--set", "train.clip_norm=0"];
+    let broken = [
+        "--run",
+        "it's broken",
+        "--set",
+        "train.lr=1e30",
+        "--set",
+        "train.steps=50",
+        "--set",
+        "train.clip_norm=0",
+    ];
     let output = train(at, &broken);
     fails(&output, 1, &["soda replay"]);
     let said = text(&output.stderr);
     let printed = said.split('`').nth(1).expect("a command");
-    assert!(succeeds(&shell(at, printed).output().expect("a shell")).contains("step "), "{printed}");
+    assert!(
+        succeeds(&shell(at, printed).output().expect("a shell")).contains("step "),
+        "{printed}"
+    );
 }

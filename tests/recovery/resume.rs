@@ -1,4 +1,5 @@
-//! Going on: with another recipe, on another device, from other weights, with less memory, and once more over a step that broke.
+//! Going on: with another recipe, on another device, from other weights, with less memory, and once
+//! more over a step that broke.
 
 #![cfg(unix)] // signals, links, limits of the shell
 
@@ -12,8 +13,23 @@ fn another_recipe_is_refused_by_name_unless_it_is_allowed_and_other_networks_alw
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     succeeds(&train(at, &["--run", "r"]));
-    let resume = ["train", "--device", "cpu", "--run", "r", "--resume", "--set", "train.steps=4", "--set", "train.batch_size=16"];
-    fails(&soda(at, &resume), 2, &["train.batch_size: 8 -> 16", "train.steps: 2 -> 4", "--allow-change"]);
+    let resume = [
+        "train",
+        "--device",
+        "cpu",
+        "--run",
+        "r",
+        "--resume",
+        "--set",
+        "train.steps=4",
+        "--set",
+        "train.batch_size=16",
+    ];
+    fails(
+        &soda(at, &resume),
+        2,
+        &["train.batch_size: 8 -> 16", "train.steps: 2 -> 4", "--allow-change"],
+    );
     let run = RunDir::new(at.join("r"));
     assert_eq!((newest(&run), run.read_config().expect("a recipe").train.batch_size), (2, 8));
     let allowed = [&resume[..], &["--allow-change"]].concat();
@@ -23,7 +39,17 @@ fn another_recipe_is_refused_by_name_unless_it_is_allowed_and_other_networks_alw
     assert_eq!((newest(&run), run.read_config().expect("a recipe").train.batch_size), (4, 16));
     let rows = run.read_metrics().expect("metrics").rows;
     assert_eq!(rows.iter().map(|r| (r.step, r.images)).collect::<Vec<_>>(), [(2, 16), (4, 48)]);
-    let other = ["train", "--device", "cpu", "--run", "r", "--resume", "--allow-change", "--set", "model.z_dim=16"];
+    let other = [
+        "train",
+        "--device",
+        "cpu",
+        "--run",
+        "r",
+        "--resume",
+        "--allow-change",
+        "--set",
+        "model.z_dim=16",
+    ];
     fails(&soda(at, &other), 2, &["model.z_dim: 8 -> 16", "[model]"]);
 }
 
@@ -39,7 +65,8 @@ fn resuming_on_another_device_is_said() {
     assert!(!text(&output.stderr).contains("last digits"), "the same device");
     // As if it had run elsewhere so far.
     let starts = std::fs::read_to_string(run.starts()).expect("there");
-    std::fs::write(run.starts(), starts.replace("\"device\":\"cpu\"", "\"device\":\"metal\"")).expect("writable");
+    std::fs::write(run.starts(), starts.replace("\"device\":\"cpu\"", "\"device\":\"metal\""))
+        .expect("writable");
     let output = soda(at, &[&more[..], &["train.steps=4"]].concat());
     succeeds(&output);
     let said = text(&output.stderr);
@@ -50,7 +77,13 @@ fn resuming_on_another_device_is_said() {
 fn a_step_that_breaks_is_named_and_replayed() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
-    let sets = ["train.lr=1e30", "train.steps=50", "train.clip_norm=0", "train.checkpoint_every=50", "train.log_every=4"];
+    let sets = [
+        "train.lr=1e30",
+        "train.steps=50",
+        "train.clip_norm=0",
+        "train.checkpoint_every=50",
+        "train.log_every=4",
+    ];
     let mut args = vec!["--run", "r"];
     args.extend(sets.iter().flat_map(|set| ["--set", set]));
     let output = train(at, &args);
@@ -58,11 +91,16 @@ fn a_step_that_breaks_is_named_and_replayed() {
     let run = RunDir::new(at.join("r"));
     let failed: serde_json::Value = json(&run.failure());
     let step = failed["step"].as_u64().expect("a step");
-    assert!(newest(&run) < step && !step.is_multiple_of(4), "what broke was not saved, and found by the row after it");
-    // The step's own rate, not that of the row: a hundredth more each step, and next to nothing less by the cosine.
+    assert!(
+        newest(&run) < step && !step.is_multiple_of(4),
+        "what broke was not saved, and found by the row after it"
+    );
+    // The step's own rate, not that of the row: a hundredth more each step, and next to nothing
+    // less by the cosine.
     let lr = failed["lr"].as_f64().expect("a rate");
     assert!((lr / (1e28 * step as f64) - 1.0).abs() < 0.02, "{lr} at step {step}");
-    let out = succeeds(&soda(at, &["replay", "--run", "r", "--device", "cpu", "--json", "replay.json"]));
+    let out =
+        succeeds(&soda(at, &["replay", "--run", "r", "--device", "cpu", "--json", "replay.json"]));
     assert!(out.contains(&format!("step {step}: ")), "{out}");
     let replayed = json(&at.join("replay.json"));
     assert_eq!((&replayed["step"], &replayed["finite"]), (&step.into(), &false.into()));
@@ -82,10 +120,16 @@ fn a_step_that_breaks_is_named_and_replayed() {
             "train.keep_checkpoints=0",
         ],
     ));
-    succeeds(&soda(at, &["replay", "--run", "good", "--step", "2", "--device", "cpu", "--json", "replay.json"]));
+    succeeds(&soda(
+        at,
+        &["replay", "--run", "good", "--step", "2", "--device", "cpu", "--json", "replay.json"],
+    ));
     let row = RunDir::new(at.join("good")).read_metrics().expect("metrics").rows[1].clone();
     let replayed = json(&at.join("replay.json"));
-    assert_eq!((replayed["loss"].as_f64(), replayed["grad_norm"].as_f64()), (Some(row.loss), Some(row.grad_norm)));
+    assert_eq!(
+        (replayed["loss"].as_f64(), replayed["grad_norm"].as_f64()),
+        (Some(row.loss), Some(row.grad_norm))
+    );
     assert_eq!(replayed["finite"], true);
     fails(&soda(at, &["replay", "--run", "good", "--device", "cpu"]), 2, &["--step"]);
 }
@@ -107,14 +151,23 @@ fn the_best_checkpoint_by_k_nn_is_kept_beside_the_newest() {
     let all: Vec<u64> = (1..=12).collect();
     let best = run.read_metrics().expect("metrics").best(&all).expect("scores").step;
     let kept = run.checkpoints();
-    assert!(kept.contains(&best) && kept.contains(&11) && kept.contains(&12) && kept.len() <= 3, "{kept:?}, best {best}");
+    assert!(
+        kept.contains(&best) && kept.contains(&11) && kept.contains(&12) && kept.len() <= 3,
+        "{kept:?}, best {best}"
+    );
 
     // The log is moved away, and no new scores come.
     std::fs::remove_file(run.metrics()).expect("there");
     let more = ["--set", "train.steps=16", "--set", "train.evaluate_every=0", "--allow-change"];
-    succeeds(&soda(folder.path(), &[&["train", "--resume", "--run", "r", "--device", "cpu"], &more[..]].concat()));
+    succeeds(&soda(
+        folder.path(),
+        &[&["train", "--resume", "--run", "r", "--device", "cpu"], &more[..]].concat(),
+    ));
     let kept = run.checkpoints();
-    assert!(kept.contains(&best) && kept.contains(&15) && kept.contains(&16) && kept.len() == 3, "{kept:?}, best {best}");
+    assert!(
+        kept.contains(&best) && kept.contains(&15) && kept.contains(&16) && kept.len() == 3,
+        "{kept:?}, best {best}"
+    );
 }
 
 #[test]
@@ -125,21 +178,33 @@ fn a_run_that_starts_from_weights_has_them_before_its_first_step() {
     let weights = "first/checkpoints/step_2/ema.safetensors";
     // A rate of (nearly) nothing: what comes out is what went in.
     let sets = ["--set", "train.lr=1e-30", "--set", "train.steps=1"];
-    let from = [&["train", "--device", "cpu", "--from", weights, "--run", "second"][..], &sets].concat();
+    let from =
+        [&["train", "--device", "cpu", "--from", weights, "--run", "second"][..], &sets].concat();
     succeeds(&soda(at, &from));
     let read = |run: &str, step: u64, file: &str| {
         let (tensors, _) =
-            soda::model::weights::read(&at.join(format!("{run}/checkpoints/step_{step}/{file}"))).expect("weights");
-        let weights = tensors.into_iter().filter(|(name, ..)| !soda::model::parameters::is_statistic(name));
-        weights.map(|(name, _, values)| (name, values)).collect::<std::collections::BTreeMap<_, _>>()
+            soda::model::weights::read(&at.join(format!("{run}/checkpoints/step_{step}/{file}")))
+                .expect("weights");
+        let weights =
+            tensors.into_iter().filter(|(name, ..)| !soda::model::parameters::is_statistic(name));
+        weights
+            .map(|(name, _, values)| (name, values))
+            .collect::<std::collections::BTreeMap<_, _>>()
     };
     let began = read("second", 1, "model.safetensors");
     assert!(began == read("first", 2, "ema.safetensors"), "other weights than those named");
-    assert!(began != read("first", 2, "model.safetensors"), "the average and the last weights are the same");
+    assert!(
+        began != read("first", 2, "model.safetensors"),
+        "the average and the last weights are the same"
+    );
     let starts = RunDir::new(at.join("second")).read_starts();
     assert_eq!(starts[0].from.as_ref().expect("recorded").len(), 64);
     // Other networks are refused.
-    let other = [&["train", "--device", "cpu", "--from", weights, "--run", "third"][..], &["--set", "model.z_dim=16"]].concat();
+    let other = [
+        &["train", "--device", "cpu", "--from", weights, "--run", "third"][..],
+        &["--set", "model.z_dim=16"],
+    ]
+    .concat();
     fails(&soda(at, &other), 2, &["[model]", weights]);
     assert!(!at.join("third").exists());
     // Without a checkpoint yet, a resumed run begins with the same ones again.
@@ -150,8 +215,16 @@ fn a_run_that_starts_from_weights_has_them_before_its_first_step() {
     assert!(read("second", 1, "model.safetensors") == began, "other weights than before");
     // Where they are gone, or others by now, it must be told.
     std::fs::remove_dir_all(second.path.join("checkpoints")).expect("there");
-    std::fs::copy(at.join("first/checkpoints/step_2/model.safetensors"), at.join("other.safetensors")).expect("there");
-    fails(&soda(at, &[&resume[..], &["--from", "other.safetensors"]].concat()), 2, &["other weights", "--from"]);
+    std::fs::copy(
+        at.join("first/checkpoints/step_2/model.safetensors"),
+        at.join("other.safetensors"),
+    )
+    .expect("there");
+    fails(
+        &soda(at, &[&resume[..], &["--from", "other.safetensors"]].concat()),
+        2,
+        &["other weights", "--from"],
+    );
     std::fs::rename(at.join("first"), at.join("moved")).expect("there");
     fails(&soda(at, &resume), 2, &["second", "first/checkpoints/step_2/ema.safetensors", "--from"]);
 }
@@ -160,8 +233,13 @@ fn a_run_that_starts_from_weights_has_them_before_its_first_step() {
 fn a_cooldown_ends_a_copy_of_a_run_that_itself_goes_on() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
-    let sets =
-        ["train.lr_schedule=constant", "train.steps=40", "train.checkpoint_every=4", "train.log_every=1", "train.warmup_steps=1"];
+    let sets = [
+        "train.lr_schedule=constant",
+        "train.steps=40",
+        "train.checkpoint_every=4",
+        "train.log_every=1",
+        "train.warmup_steps=1",
+    ];
     let long = |run: &str, steps: &str| {
         let mut args = vec!["--run", run];
         args.extend(sets.iter().chain(&[steps]).flat_map(|set| ["--set", set]));
@@ -169,13 +247,17 @@ fn a_cooldown_ends_a_copy_of_a_run_that_itself_goes_on() {
     };
     // As if it had been stopped after four of its steps.
     succeeds(&long("r", "train.steps=4"));
-    let resume = |run: &str, more: &[&str]| soda(at, &[&["train", "--resume", "--device", "cpu", "--run", run], more].concat());
+    let resume = |run: &str, more: &[&str]| {
+        soda(at, &[&["train", "--resume", "--device", "cpu", "--run", run], more].concat())
+    };
     let cool = |run: &str, length: &str| resume(run, &["--cooldown", length]);
     let out = succeeds(&cool("r", "4"));
     assert!(out.contains("r-cooldown-4"), "{out}");
     let (run, cooled) = (RunDir::new(at.join("r")), RunDir::new(at.join("r-cooldown-4")));
     assert_eq!((run.checkpoints(), newest(&cooled)), (vec![4], 8));
-    let rates = |run: &RunDir| run.read_metrics().expect("metrics").rows.iter().map(|r| r.lr).collect::<Vec<_>>();
+    let rates = |run: &RunDir| {
+        run.read_metrics().expect("metrics").rows.iter().map(|r| r.lr).collect::<Vec<_>>()
+    };
     let (before, after) = (rates(&run), rates(&cooled));
     assert_eq!((before.len(), &after[..4]), (4, &before[..]), "its log has the steps before");
     let share = [0.25f64, 0.5, 0.75, 1.0].map(|over| before[3] * (1.0 - over.sqrt()));
@@ -187,19 +269,30 @@ fn a_cooldown_ends_a_copy_of_a_run_that_itself_goes_on() {
     let tensors = |run: &str| {
         let file = at.join(run).join("checkpoints/step_6/model.safetensors");
         let tensors = soda::model::weights::read(&file).expect("weights").0;
-        tensors.into_iter().map(|(name, _, values)| (name, values)).collect::<std::collections::BTreeMap<_, _>>()
+        tensors
+            .into_iter()
+            .map(|(name, _, values)| (name, values))
+            .collect::<std::collections::BTreeMap<_, _>>()
     };
     assert!(tensors("r") == tensors("uninterrupted"));
-    // Where it stands there is a cooldown to be gone on with, ends by itself, or has no constant rate.
+    // Where it stands there is a cooldown to be gone on with, ends by itself, or has no constant
+    // rate.
     let again = cool("r-cooldown-4", "4");
     fails(&again, 2, &["falls by itself"]);
     succeeds(&cool("r", "0.25"));
-    assert_eq!(RunDir::new(at.join("r-cooldown-6")).read_config().expect("a recipe").train.steps, 8);
+    assert_eq!(
+        RunDir::new(at.join("r-cooldown-6")).read_config().expect("a recipe").train.steps,
+        8
+    );
     fails(&cool("r", "2"), 2, &["r-cooldown-6 is there already", "--resume --run"]);
     succeeds(&train(at, &["--run", "cosine"]));
     fails(&cool("cosine", "2"), 2, &["falls by itself"]);
     fails(&cool("nothing", "2"), 2, &["holds no run"]);
-    assert_eq!(soda(at, &["train", "--run", "r", "--cooldown", "2"]).status.code(), Some(2), "without --resume");
+    assert_eq!(
+        soda(at, &["train", "--run", "r", "--cooldown", "2"]).status.code(),
+        Some(2),
+        "without --resume"
+    );
 }
 
 #[test]
@@ -209,19 +302,36 @@ fn auto_batch_finds_how_many_images_fit_and_keeps_the_batch() {
     let sets = ["train.batch_size=1024", "train.steps=1", "data.threads=1"];
     let mut command = command(at, "r", &sets);
     command.arg("--auto-batch");
-    // Address space for a part of the batch only. (What else training needs may be too much for it; on a GPU that is other memory.)
+    // Address space for a part of the batch only. (What else training needs may be too much for it;
+    // on a GPU that is other memory.)
     let mut shell = limited(&command, "ulimit -v 800000");
     // Stacks and arenas of many threads would take what there is.
     shell.env("RAYON_NUM_THREADS", "2").env("MALLOC_ARENA_MAX", "1");
     let said = text(&shell.output().expect("starts").stderr);
     #[cfg(target_os = "linux")] // others don't keep to such a limit
-    assert!(said.contains("1024 images at once are too many") && said.contains("of batches of 1024"), "{said}");
+    assert!(
+        said.contains("1024 images at once are too many") && said.contains("of batches of 1024"),
+        "{said}"
+    );
 
     // With room for all there are no parts.
     let recipe = recipe();
-    let mut args = vec!["train", "--resume", "--run", "s", "--auto-batch", "--device", "cpu", "--config", &recipe];
+    let mut args = vec![
+        "train",
+        "--resume",
+        "--run",
+        "s",
+        "--auto-batch",
+        "--device",
+        "cpu",
+        "--config",
+        &recipe,
+    ];
     TINY.iter().chain(&["train.steps=1"]).for_each(|set| args.extend(["--set", set]));
     let said = text(&soda(at, &args).stderr);
     assert!(said.contains("8 images go through the networks at once, of batches of 8"), "{said}");
-    assert_eq!(RunDir::new(at.join("s")).read_config().expect("a recipe").train.micro_batch, MicroBatch::default());
+    assert_eq!(
+        RunDir::new(at.join("s")).read_config().expect("a recipe").train.micro_batch,
+        MicroBatch::default()
+    );
 }

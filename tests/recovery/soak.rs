@@ -1,4 +1,5 @@
-//! Long runs: memory and open files stay as they are. (Linux: what a process holds is read from /proc.)
+//! Long runs: memory and open files stay as they are. (Linux: what a process holds is read from
+//! /proc.)
 
 #![cfg(target_os = "linux")]
 
@@ -18,12 +19,20 @@ struct Sample {
     handles: usize,
 }
 
-/// Trains `steps` steps of the tiny networks on `device`, checkpoints and pictures included, and watches.
+/// Trains `steps` steps of the tiny networks on `device`, checkpoints and pictures included, and
+/// watches.
 fn watch(device: &str, steps: u64) -> Vec<Sample> {
     let folder = tempfile::tempdir().expect("a folder");
     let run = RunDir::new(folder.path().join("r"));
-    let (last, checkpoints) = (format!("train.steps={steps}"), format!("train.checkpoint_every={}", steps / 20));
-    let sets = ["train.log_every=10", "train.sample_every=0", "train.keep_checkpoints=1", &last, &checkpoints];
+    let (last, checkpoints) =
+        (format!("train.steps={steps}"), format!("train.checkpoint_every={}", steps / 20));
+    let sets = [
+        "train.log_every=10",
+        "train.sample_every=0",
+        "train.keep_checkpoints=1",
+        &last,
+        &checkpoints,
+    ];
     let train = |run: &str, more: &[&str]| {
         let mut command = program(folder.path());
         command.args(["train", "--device", device, "--run", run, "--config", &recipe()]);
@@ -33,8 +42,8 @@ fn watch(device: &str, steps: u64) -> Vec<Sample> {
         command.stdout(Stdio::null()).stderr(Stdio::null());
         command
     };
-    // The self test before the first step on an adapter uses 130 MiB; what it leaves behind is filled by the next 250 steps (9 MiB).
-    // It is run once an adapter, and here by another process.
+    // The self test before the first step on an adapter uses 130 MiB; what it leaves behind is
+    // filled by the next 250 steps (9 MiB). It is run once an adapter, and here by another process.
     assert!(train("first", &["train.steps=1"]).status().expect("starts").success());
     let mut child = train("r", &[]).spawn().expect("starts");
     let proc = Path::new("/proc").join(child.id().to_string());
@@ -43,7 +52,9 @@ fn watch(device: &str, steps: u64) -> Vec<Sample> {
         std::thread::sleep(Duration::from_millis(20));
         let step = run.read_metrics().ok().and_then(|m| m.rows.last().map(|r| r.step)).unwrap_or(0);
         let status = std::fs::read_to_string(proc.join("status")).unwrap_or_default();
-        let resident = status.lines().find_map(|l| l.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok());
+        let resident = status
+            .lines()
+            .find_map(|l| l.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok());
         let handles = std::fs::read_dir(proc.join("fd")).map_or(0, |files| files.count());
         if let Some(resident) = resident
             && samples.last().is_none_or(|s| s.step < step)
@@ -56,16 +67,19 @@ fn watch(device: &str, steps: u64) -> Vec<Sample> {
     samples
 }
 
-/// Growth of resident memory in KiB a thousand steps: the median slope between pairs of samples (Theil 1950), which single peaks
-/// (a checkpoint being written) don't move.
+/// Growth of resident memory in KiB a thousand steps: the median slope between pairs of samples
+/// (Theil 1950), which single peaks (a checkpoint being written) don't move.
 fn slope(samples: &[Sample]) -> f64 {
-    let pairs = samples.iter().enumerate().flat_map(|(i, a)| samples[i + 1..].iter().map(move |b| (a, b)));
-    let mut slopes: Vec<f64> = pairs.map(|(a, b)| 1000.0 * (b.resident - a.resident) / (b.step - a.step) as f64).collect();
+    let pairs =
+        samples.iter().enumerate().flat_map(|(i, a)| samples[i + 1..].iter().map(move |b| (a, b)));
+    let mut slopes: Vec<f64> =
+        pairs.map(|(a, b)| 1000.0 * (b.resident - a.resident) / (b.step - a.step) as f64).collect();
     slopes.sort_by(f64::total_cmp);
     slopes[slopes.len() / 2]
 }
 
-/// After the first third, in which pools and caches fill, a thousand steps may add `tolerated` KiB, and no handles.
+/// After the first third, in which pools and caches fill, a thousand steps may add `tolerated` KiB,
+/// and no handles.
 fn stays_flat(device: &str, steps: u64, tolerated: f64) {
     let samples = watch(device, steps);
     let settled: Vec<Sample> = samples.into_iter().filter(|s| s.step > steps / 3).collect();
@@ -73,7 +87,11 @@ fn stays_flat(device: &str, steps: u64, tolerated: f64) {
     let (slope, first, last) = (slope(&settled), settled[0], settled[settled.len() - 1]);
     let handles = |part: &[Sample]| part.iter().map(|s| s.handles).max().expect("samples");
     let (early, late) = settled.split_at(settled.len() / 2);
-    println!("{device}: {steps} steps, {slope:+.0} KiB per 1,000 steps, {} -> {} handles at most", handles(early), handles(late));
+    println!(
+        "{device}: {steps} steps, {slope:+.0} KiB per 1,000 steps, {} -> {} handles at most",
+        handles(early),
+        handles(late)
+    );
     // One more may be open while a checkpoint is being written.
     assert!(handles(late) <= handles(early) + 2, "{device}: {first:?} .. {last:?}");
     assert!(slope < tolerated, "{device}: {slope:+.0} KiB per 1,000 steps; {first:?} .. {last:?}");
@@ -81,7 +99,8 @@ fn stays_flat(device: &str, steps: u64, tolerated: f64) {
 
 #[test]
 fn two_thousand_steps_on_the_cpu_leave_memory_flat() {
-    // A leak of one tensor of a step (32 KiB and more) would add 32 MiB; allocators keep a few pages here and there.
+    // A leak of one tensor of a step (32 KiB and more) would add 32 MiB; allocators keep a few
+    // pages here and there.
     stays_flat("cpu", 2000, 2048.0);
 }
 
@@ -94,8 +113,13 @@ fn three_hundred_steps_on_a_graphics_adapter_leave_memory_flat() {
 #[test]
 fn growth_is_found() {
     let leak = |kib_a_step: f64| -> Vec<Sample> {
-        let noise = |step: u64| if step.is_multiple_of(70) { 30_000.0 } else { 100.0 * (step % 3) as f64 };
-        let sample = |i: u64| Sample { step: 10 * i, resident: 5e5 + 10.0 * i as f64 * kib_a_step + noise(10 * i), handles: 9 };
+        let noise =
+            |step: u64| if step.is_multiple_of(70) { 30_000.0 } else { 100.0 * (step % 3) as f64 };
+        let sample = |i: u64| Sample {
+            step: 10 * i,
+            resident: 5e5 + 10.0 * i as f64 * kib_a_step + noise(10 * i),
+            handles: 9,
+        };
         (0..60).map(sample).collect()
     };
     assert!(slope(&leak(0.0)).abs() < 200.0, "peaks aren't growth");

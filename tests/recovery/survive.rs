@@ -1,4 +1,5 @@
-//! Runs that come back: what a kill, a full disk, damage, a second process or a lost terminal may cost, and what not.
+//! Runs that come back: what a kill, a full disk, damage, a second process or a lost terminal may
+//! cost, and what not.
 
 #![cfg(unix)] // signals, links, limits of the shell
 
@@ -13,7 +14,9 @@ use std::time::{Duration, Instant};
 
 fn load(run: &RunDir, said: &mut Vec<String>) -> soda::error::Result<Option<checkpoint::State>> {
     let config = run.read_config().expect("the run's recipe");
-    checkpoint::load(run, &config, &Selected::cpu("a test").device, &mut |line| said.push(line.to_owned()))
+    checkpoint::load(run, &config, &Selected::cpu("a test").device, &mut |line| {
+        said.push(line.to_owned())
+    })
 }
 
 /// Flips one bit in the middle of `path`.
@@ -33,17 +36,24 @@ fn a_hundred_kills_at_random_moments_lose_an_interval_each_at_most() {
     let (mut kills, mut reached, mut within_a_save) = (0, 0, 0);
     while kills < 150 {
         let mut child =
-            command(folder.path(), "r", &["train.checkpoint_every=2", "train.keep_checkpoints=2"]).spawn().expect("starts");
+            command(folder.path(), "r", &["train.checkpoint_every=2", "train.keep_checkpoints=2"])
+                .spawn()
+                .expect("starts");
         let before = reached;
-        // Every third one is left until it has saved something, so that the run gets on, and every third one dies as it starts.
-        // Until a save was hit, one is aimed at.
+        // Every third one is left until it has saved something, so that the run gets on, and every
+        // third one dies as it starts. Until a save was hit, one is aimed at.
         let aim = kills % 3 == 1 && within_a_save == 0;
         wait_for("a step", || {
-            assert!(child.try_wait().expect("a process").is_none(), "training ended by itself after {kills} kills");
+            assert!(
+                child.try_wait().expect("a process").is_none(),
+                "training ended by itself after {kills} kills"
+            );
             match kills % 3 {
                 0 => newest(&run) > before,
                 1 if aim => !run.leftovers(soda::run_dir::PARTIAL).is_empty(),
-                1 => run.read_metrics().is_ok_and(|m| m.rows.last().is_some_and(|r| r.step > before)),
+                1 => {
+                    run.read_metrics().is_ok_and(|m| m.rows.last().is_some_and(|r| r.step > before))
+                }
                 _ => true,
             }
         });
@@ -54,13 +64,25 @@ fn a_hundred_kills_at_random_moments_lose_an_interval_each_at_most() {
         kills += 1;
         within_a_save += usize::from(!run.leftovers(soda::run_dir::PARTIAL).is_empty());
         // What was trained by the log, whose last line may be cut.
-        let trained = run.read_metrics().expect("every line but the last is whole").rows.last().map_or(0, |r| r.step);
+        let trained = run
+            .read_metrics()
+            .expect("every line but the last is whole")
+            .rows
+            .last()
+            .map_or(0, |r| r.step);
         let mut said = Vec::new();
         let state = load(&run, &mut said).expect("the newest whole checkpoint");
         let found = state.map_or(0, |s| s.position.step);
-        // One interval, and the steps that were taken while a checkpoint was being written: those of another at most.
-        assert!(found >= before && trained - found <= 2 * interval, "{trained} trained, {found} found after {kills} kills");
-        assert!(said.len() <= 1 && said.iter().all(|line| line.contains("not written to its end")), "{said:?}");
+        // One interval, and the steps that were taken while a checkpoint was being written: those
+        // of another at most.
+        assert!(
+            found >= before && trained - found <= 2 * interval,
+            "{trained} trained, {found} found after {kills} kills"
+        );
+        assert!(
+            said.len() <= 1 && said.iter().all(|line| line.contains("not written to its end")),
+            "{said:?}"
+        );
         reached = found;
     }
     assert!(reached >= 100, "{kills} kills left step {reached}");
@@ -85,7 +107,12 @@ fn an_interrupt_finishes_the_step_saves_and_exits_0_and_a_second_one_exits_at_on
         assert_eq!(newest(&run), last, "the last step is saved");
     }
     // While a step of large networks is computed, a second signal doesn't wait for it.
-    let slow = ["train.batch_size=512", "model.encoder.base=32", "model.unet.base=32", "train.log_every=1000"];
+    let slow = [
+        "train.batch_size=512",
+        "model.encoder.base=32",
+        "model.unet.base=32",
+        "train.log_every=1000",
+    ];
     let mut child = command(folder.path(), "slow", &slow).spawn().expect("starts");
     wait_for("the start", || folder.path().join("slow/metrics.jsonl").exists());
     std::thread::sleep(Duration::from_millis(300));
@@ -95,7 +122,10 @@ fn an_interrupt_finishes_the_step_saves_and_exits_0_and_a_second_one_exits_at_on
             break status.code();
         }
         // The first may not have been seen yet when the second comes: then they are one.
-        let _ = Command::new("kill").args(["-TERM", &child.id().to_string()]).stderr(Stdio::null()).status();
+        let _ = Command::new("kill")
+            .args(["-TERM", &child.id().to_string()])
+            .stderr(Stdio::null())
+            .status();
         std::thread::sleep(Duration::from_millis(100));
     };
     assert_eq!(code, Some(130), "it ended by itself");
@@ -106,8 +136,16 @@ fn an_interrupt_finishes_the_step_saves_and_exits_0_and_a_second_one_exits_at_on
 #[test]
 fn damage_of_every_kind_to_the_newest_checkpoint_falls_back_to_the_one_before() {
     let folder = tempfile::tempdir().expect("a folder");
-    let files = ["model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json", "COMPLETE"];
-    let sets = ["--set", "train.steps=4", "--set", "train.checkpoint_every=2", "--set", "train.keep_checkpoints=2"];
+    let files =
+        ["model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json", "COMPLETE"];
+    let sets = [
+        "--set",
+        "train.steps=4",
+        "--set",
+        "train.checkpoint_every=2",
+        "--set",
+        "train.keep_checkpoints=2",
+    ];
     succeeds(&train(folder.path(), &[&["--run", "r"][..], &sets].concat()));
     let whole = RunDir::new(folder.path().join("r"));
     assert_eq!(whole.checkpoints(), [2, 4]);
@@ -115,7 +153,9 @@ fn damage_of_every_kind_to_the_newest_checkpoint_falls_back_to_the_one_before() 
     for file in files {
         for (kind, damage) in [
             ("a flipped bit", (|path| flip(path)) as fn(&Path)),
-            ("truncation", |path| std::fs::write(path, &std::fs::read(path).expect("there")[..100]).expect("writable")),
+            ("truncation", |path| {
+                std::fs::write(path, &std::fs::read(path).expect("there")[..100]).expect("writable")
+            }),
             ("a missing file", |path| std::fs::remove_file(path).expect("there")),
             ("an empty file", |path| std::fs::write(path, b"").expect("writable")),
         ] {
@@ -126,7 +166,13 @@ fn damage_of_every_kind_to_the_newest_checkpoint_falls_back_to_the_one_before() 
             damage(&run.checkpoint(4).join(file));
             if file == "ema.safetensors" && kind == "a flipped bit" {
                 fails(
-                    &soda(folder.path(), &["embed", "--split", "test", "--run", "copy", "--limit", "5", "--out", "z.npy"]),
+                    &soda(
+                        folder.path(),
+                        &[
+                            "embed", "--split", "test", "--run", "copy", "--limit", "5", "--out",
+                            "z.npy",
+                        ],
+                    ),
                     1,
                     &["ema.safetensors is damaged", "checksum"],
                 );
@@ -135,12 +181,16 @@ fn damage_of_every_kind_to_the_newest_checkpoint_falls_back_to_the_one_before() 
             let state = load(&run, &mut said).expect("falls back").expect("a state");
             assert_eq!(state.position.step, 2, "{kind} of {file}");
             // A marker that says something else accuses the file whose checksum it has changed.
-            let named = said[0].contains(file) || (file == "COMPLETE" && said[0].contains("step_4"));
+            let named =
+                said[0].contains(file) || (file == "COMPLETE" && said[0].contains("step_4"));
             assert!(said.len() == 1 && named && said[0].contains("going back"), "{said:?}");
             // The damaged one is put aside: the next call has nothing to say.
             said.clear();
             load(&run, &mut said).expect("loads").expect("a state");
-            assert!(said.is_empty() && run.checkpoint(4).with_extension("damaged").exists(), "{said:?}");
+            assert!(
+                said.is_empty() && run.checkpoint(4).with_extension("damaged").exists(),
+                "{said:?}"
+            );
             faults += 1;
         }
     }
@@ -155,7 +205,10 @@ fn damage_of_every_kind_to_the_newest_checkpoint_falls_back_to_the_one_before() 
     // Again and again: a run isn't begun anew because all of it is damaged.
     for _ in 0..2 {
         let message = load(&whole, &mut said).err().expect("nothing whole is left").to_string();
-        assert!(message.contains("COMPLETE is missing") && message.contains("no whole checkpoint"), "{message}");
+        assert!(
+            message.contains("COMPLETE is missing") && message.contains("no whole checkpoint"),
+            "{message}"
+        );
     }
 }
 
@@ -178,7 +231,11 @@ fn a_second_process_is_refused_and_a_dead_ones_lock_is_none() {
     let mut first = command(folder.path(), "r", &[]).spawn().expect("starts");
     wait_for("a step", || run.read_metrics().is_ok_and(|m| !m.rows.is_empty()));
     let resume = ["train", "--device", "cpu", "--run", "r", "--resume"];
-    fails(&soda(folder.path(), &resume), 2, &["being trained by", &format!("process {}", first.id()), "--run"]);
+    fails(
+        &soda(folder.path(), &resume),
+        2,
+        &["being trained by", &format!("process {}", first.id()), "--run"],
+    );
     first.kill().expect("SIGKILL");
     first.wait().expect("dead");
     let more = ["--set", "train.steps=1", "--allow-change"];
@@ -194,9 +251,16 @@ fn a_run_without_its_recipe_is_not_begun_anew() {
     std::fs::remove_file(run.config()).expect("there");
     let before = std::fs::read(run.metrics()).expect("there");
     for more in [&["--run", "r"][..], &["--run", "r", "--resume", "--set", "train.batch_size=4"]] {
-        fails(&train(at, more), 2, &["no config.toml", "--from r/checkpoints/step_2/ema.safetensors"]);
+        fails(
+            &train(at, more),
+            2,
+            &["no config.toml", "--from r/checkpoints/step_2/ema.safetensors"],
+        );
     }
-    assert_eq!((run.checkpoints(), std::fs::read(run.metrics()).expect("there")), (vec![2], before));
+    assert_eq!(
+        (run.checkpoints(), std::fs::read(run.metrics()).expect("there")),
+        (vec![2], before)
+    );
 }
 
 #[test]
@@ -216,7 +280,11 @@ fn what_cannot_be_printed_is_an_error_unless_the_reader_has_gone() {
     assert!(gone.wait().expect("ends").success());
     if cfg!(target_os = "linux") {
         let full = std::fs::File::create("/dev/full").expect("a device");
-        fails(&print(full.into()).wait_with_output().expect("ends"), 1, &["can't be printed", "No space left"]);
+        fails(
+            &print(full.into()).wait_with_output().expect("ends"),
+            1,
+            &["can't be printed", "No space left"],
+        );
     }
 }
 
@@ -231,7 +299,8 @@ fn a_checkpoint_that_cannot_be_written_leaves_the_old_one_and_the_exit_code_tell
         let (policy, steps) = (format!("train.on_save_error={policy}"), "train.steps=8");
         let mut command = command(at, "r", &[&policy, steps, "train.checkpoint_every=2"]);
         command.arg("--allow-change");
-        // Recipe, log and loss curve have room, the weights (180 KB) don't: 200 blocks of 512 bytes.
+        // Recipe, log and loss curve have room, the weights (180 KB) don't: 200 blocks of 512
+        // bytes.
         limited(&command, "trap '' XFSZ; ulimit -f 200").output().expect("starts")
     };
     let output = again("stop");
@@ -242,7 +311,10 @@ fn a_checkpoint_that_cannot_be_written_leaves_the_old_one_and_the_exit_code_tell
     let output = again("continue");
     fails(&output, 1, &["checkpoint of step 8 was not written", "cannot write"]);
     let said = text(&output.stderr);
-    assert!(said.contains("checkpoint of step 4 was not written") && said.contains("training goes on"), "{said}");
+    assert!(
+        said.contains("checkpoint of step 4 was not written") && said.contains("training goes on"),
+        "{said}"
+    );
     assert_eq!(run.read_metrics().expect("metrics").rows.last().expect("a row").step, 8);
 
     // The old checkpoint is whole, and with room the run goes on from it.
@@ -292,15 +364,20 @@ fn a_full_disk_under_the_log_ends_no_training() {
 fn a_closed_terminal_and_a_log_that_is_moved_away_end_no_training() {
     let folder = tempfile::tempdir().expect("a folder");
     let run = RunDir::new(folder.path().join("r"));
-    let mut command =
-        command(folder.path(), "r", &["train.evaluate_every=3", "train.evaluate_images=40", "train.checkpoint_every=2"]);
+    let mut command = command(
+        folder.path(),
+        "r",
+        &["train.evaluate_every=3", "train.evaluate_images=40", "train.checkpoint_every=2"],
+    );
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
     // Nobody reads what it says any more.
     drop((child.stdout.take(), child.stderr.take()));
     wait_for("a step", || run.read_metrics().is_ok_and(|m| !m.rows.is_empty()));
     signal(&child, "HUP");
     std::fs::rename(run.metrics(), folder.path().join("metrics.jsonl.1")).expect("rotated");
-    wait_for("new rows", || run.read_metrics().is_ok_and(|m| m.rows.len() > 3 && m.evaluations.len() > 1));
+    wait_for("new rows", || {
+        run.read_metrics().is_ok_and(|m| m.rows.len() > 3 && m.evaluations.len() > 1)
+    });
     assert!(child.try_wait().expect("a process").is_none(), "training ended");
     let rows = |path: &Path| std::fs::read_to_string(path).expect("there").lines().count();
     assert!(rows(&folder.path().join("metrics.jsonl.1")) > 0);
@@ -314,11 +391,13 @@ fn a_closed_terminal_and_a_log_that_is_moved_away_end_no_training() {
 
 #[test]
 fn a_clock_that_jumps_changes_nothing_but_the_times_of_starts() {
-    // Steps are timed by a clock that only goes forward; the time of day stands in starts.jsonl alone.
+    // Steps are timed by a clock that only goes forward; the time of day stands in starts.jsonl
+    // alone.
     for file in ["run.rs", "run/log.rs", "step.rs", "optim.rs", "checkpoint.rs", "saver.rs"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/train").join(file);
         let text = std::fs::read_to_string(path).expect("there");
-        let wall: Vec<&str> = text.lines().filter(|l| l.contains("SystemTime") || l.contains("Timestamp")).collect();
+        let wall: Vec<&str> =
+            text.lines().filter(|l| l.contains("SystemTime") || l.contains("Timestamp")).collect();
         let allowed = if file == "run.rs" { 1 } else { 0 };
         assert_eq!(wall.len(), allowed, "{file}: {wall:?}");
     }

@@ -16,7 +16,8 @@ pub struct Card {
     pub name: String,
     /// 1e12 f32 operations a second.
     pub tflops: f64,
-    /// 1e12 operations a second of its matrix units, of f16 factors and f32 sums; none where it has none, or the shaders don't use them.
+    /// 1e12 operations a second of its matrix units, of f16 factors and f32 sums; none where it has
+    /// none, or the shaders don't use them.
     pub matrix_tflops: Option<f64>,
     /// 1e9 bytes a second.
     pub gb_per_s: f64,
@@ -73,7 +74,10 @@ pub fn named(name: &str, cards: &Cards) -> Result<Card> {
     let path = Path::new(name);
     if path.extension().is_none_or(|ending| ending != "toml") {
         let names: Vec<&str> = cards.cards.keys().map(String::as_str).collect();
-        return Err(Error::usage(format!("--estimate {name}: expected {}, check or a FILE.toml", names.join(", "))));
+        return Err(Error::usage(format!(
+            "--estimate {name}: expected {}, check or a FILE.toml",
+            names.join(", ")
+        )));
     }
     let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, &e))?;
     let card: Card = toml::from_str(&text).map_err(|e| Error::usage(format!("{name}: {e}")))?;
@@ -94,7 +98,10 @@ mod tests {
         for (name, card) in cards {
             assert!(card.tflops > 0.0 && card.gb_per_s > 0.0 && card.vendor > 0, "{name}");
             assert!(card.matrix_tflops.is_none_or(|tflops| tflops > card.tflops), "{name}");
-            assert!(!card.sources.is_empty() && card.sources.iter().all(|s| s.starts_with("https://")), "{name}");
+            assert!(
+                !card.sources.is_empty() && card.sources.iter().all(|s| s.starts_with("https://")),
+                "{name}"
+            );
         }
     }
 
@@ -104,8 +111,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("mine.toml");
         let write = |tflops: &str| {
-            let text =
-                format!("name = 'Mine'\ntflops = {tflops}\ngb_per_s = 100.0\nvendor = 1\nintegrated = true\nsources = []\n");
+            let text = format!(
+                "name = 'Mine'\ntflops = {tflops}\ngb_per_s = 100.0\nvendor = 1\nintegrated = true\nsources = []\n"
+            );
             std::fs::write(&path, text).expect("a file");
             named(&path.display().to_string(), &cards)
         };
@@ -114,6 +122,8 @@ mod tests {
         assert!(write("0.0").expect_err("no peak").to_string().contains("above 0"));
         assert!(write("'fast'").expect_err("a word").to_string().contains("mine.toml"));
         assert!(named("gtx9", &cards).expect_err("unknown").to_string().contains("rx6800"));
-        assert!(named("none.toml", &cards).expect_err("not there").to_string().contains("none.toml"));
+        assert!(
+            named("none.toml", &cards).expect_err("not there").to_string().contains("none.toml")
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! How far estimates are from what a device of this machine takes: shares measured on a step of one width, steps of other widths estimated
-//! by them, and measured.
+//! How far estimates are from what a device of this machine takes: shares measured on a step of one
+//! width, steps of other widths estimated by them, and measured.
 
 use super::super::job::Job;
 use super::super::peaks::{self, Peaks};
@@ -76,7 +76,11 @@ struct Tuned {
 ///
 /// # Errors
 /// If the device fails.
-pub fn check(device: &Selected, widths: &[usize], mut before: impl FnMut(usize)) -> Result<Vec<WidthCheck>> {
+pub fn check(
+    device: &Selected,
+    widths: &[usize],
+    mut before: impl FnMut(usize),
+) -> Result<Vec<WidthCheck>> {
     let mut job = Job::new(device, Precision::F32, Instant::now(), 1e6, true, Box::new(|_| Ok(())));
     let peaks = peaks::run(&mut job, 2.0)?;
     let mut tuned = None;
@@ -98,13 +102,16 @@ fn measure(device: &Selected, width: usize) -> Result<Measured> {
     step()?;
     let mut last = step()?;
     let (clock, mut times) = (Instant::now(), Vec::new());
-    while times.len() < STEPS && (times.is_empty() || clock.elapsed().as_secs_f64() + last < ENOUGH) {
+    while times.len() < STEPS && (times.is_empty() || clock.elapsed().as_secs_f64() + last < ENOUGH)
+    {
         last = step()?;
         times.push(last);
     }
     let median = Timing::of(times).map_or(last, |timing| timing.median);
     let (clock, mut profiles) = (Instant::now(), Vec::new());
-    while profiles.len() < STEPS && (profiles.is_empty() || clock.elapsed().as_secs_f64() + last < ENOUGH) {
+    while profiles.len() < STEPS
+        && (profiles.is_empty() || clock.elapsed().as_secs_f64() + last < ENOUGH)
+    {
         let (done, profile) = observe(true, &mut step);
         last = done?;
         profiles.push(profile);
@@ -117,7 +124,8 @@ fn measure(device: &Selected, width: usize) -> Result<Measured> {
         Some(adapter) => recorded(&config, device, adapter.profile.clone())?,
         None => running,
     };
-    let names: Vec<&'static str> = recording.launches.iter().map(|launch| launch.name).filter(|name| *name != BURN).collect();
+    let names: Vec<&'static str> =
+        recording.launches.iter().map(|launch| launch.name).filter(|name| *name != BURN).collect();
     let kernels = medians(&profiles, &names);
     if kernels.is_empty() {
         return Err(Error::failed("no kernel of a step was seen; please report this"));
@@ -159,10 +167,11 @@ fn at_peaks(recording: &Recording, peaks: Peaks) -> BTreeMap<&'static str, (u64,
 impl Tuned {
     fn by(peaks: Peaks, measured: &Measured) -> Self {
         let ideal = at_peaks(&measured.recording, peaks);
-        let slowness = ideal.iter().filter(|(_, (_, seconds))| *seconds > 0.0).map(|(name, (_, seconds))| {
-            let took = measured.kernels.get(name).map_or(0.0, |(_, took)| *took);
-            (*name, took / seconds)
-        });
+        let slowness =
+            ideal.iter().filter(|(_, (_, seconds))| *seconds > 0.0).map(|(name, (_, seconds))| {
+                let took = measured.kernels.get(name).map_or(0.0, |(_, took)| *took);
+                (*name, took / seconds)
+            });
         let kernels: f64 = measured.kernels.values().map(|(_, seconds)| seconds).sum();
         // Where kernels are waited for one by one, they may take longer than together.
         let launch = (measured.step - kernels) / measured.recording.count() as f64;
@@ -179,7 +188,8 @@ impl Tuned {
                 KernelCheck {
                     name: (*name).to_owned(),
                     launches: [*launches, made],
-                    estimated_ms: 1e3 * self.slowness.get(name).map_or(0.0, |slowness| slowness * seconds),
+                    estimated_ms: 1e3
+                        * self.slowness.get(name).map_or(0.0, |slowness| slowness * seconds),
                     measured_ms: 1e3 * took,
                     part: took / all,
                 }
@@ -208,9 +218,20 @@ mod tests {
     use std::time::Duration;
 
     fn measured(launches: u64, operations: f64, seconds: f64, step: f64) -> Measured {
-        let launch = Launch { name: "a kernel", shader: None, work: Work { bytes: 1.0, operations }, launches: 1 };
-        let recording = Recording { launches: vec![launch; launches as usize], ..Recording::default() };
-        Measured { recording, used_bytes: 0, kernels: [("a kernel", (launches, seconds))].into(), step }
+        let launch = Launch {
+            name: "a kernel",
+            shader: None,
+            work: Work { bytes: 1.0, operations },
+            launches: 1,
+        };
+        let recording =
+            Recording { launches: vec![launch; launches as usize], ..Recording::default() };
+        Measured {
+            recording,
+            used_bytes: 0,
+            kernels: [("a kernel", (launches, seconds))].into(),
+            step,
+        }
     }
 
     #[test]
@@ -218,7 +239,10 @@ mod tests {
         let step = |ours: u64, first: u64, second: u64| {
             let of = |ms| Kernel { launches: 2, time: Duration::from_millis(ms) };
             let kernels = [("a kernel", ours), ("reduce", first), ("cast", second)];
-            Profile { kernels: kernels.map(|(name, ms)| (name.to_owned(), of(ms))).into(), ..Profile::default() }
+            Profile {
+                kernels: kernels.map(|(name, ms)| (name.to_owned(), of(ms))).into(),
+                ..Profile::default()
+            }
         };
         let medians = medians(&[step(10, 1, 2), step(500, 3, 3), step(20, 1, 4)], &["a kernel"]);
         assert_eq!(medians, [("a kernel", (2, 0.02)), (BURN, (4, 0.005))].into());
@@ -229,9 +253,14 @@ mod tests {
         let first = measured(10, 100.0, 2.0, 3.0);
         let tuned = Tuned::by(Peaks { bytes: 10.0, flops: 1000.0 }, &first);
         // 0.1 s a launch at the peaks, 0.2 measured; and 0.1 of the host.
-        assert!((tuned.slowness["a kernel"] - 2.0).abs() < 1e-12 && (tuned.launch - 0.1).abs() < 1e-12);
+        assert!(
+            (tuned.slowness["a kernel"] - 2.0).abs() < 1e-12 && (tuned.launch - 0.1).abs() < 1e-12
+        );
         let same = tuned.compare(32, true, &first);
-        assert!((same.estimated_ms - 3000.0).abs() < 1e-6 && same.measured_ms == 3000.0, "{same:?}");
+        assert!(
+            (same.estimated_ms - 3000.0).abs() < 1e-6 && same.measured_ms == 3000.0,
+            "{same:?}"
+        );
         // Half as many launches of twice the operations.
         let other = tuned.compare(64, false, &measured(5, 200.0, 1.0, 9.0));
         assert!((other.estimated_ms - 2500.0).abs() < 1e-6, "{other:?}");

@@ -1,9 +1,10 @@
 //! How long a training step takes on a card that isn't here: an estimate.
 //!
-//! The launches are those that the step makes ([`recorded`]), with the kernels of such a card. Each takes
-//! `max(operations / (share * peak), bytes / bandwidth) + launch`. The share is that of multiply-adds among a shader's instructions, as the
-//! compiler of such a card makes them ([`shares`]); peak and bandwidth stand in assets/cards.toml ([`card`]). [`mod@check`] holds the method
-//! against devices that are here.
+//! The launches are those that the step makes ([`recorded`]), with the kernels of such a card. Each
+//! takes `max(operations / (share * peak), bytes / bandwidth) + launch`. The share is that of
+//! multiply-adds among a shader's instructions, as the compiler of such a card makes them
+//! ([`shares`]); peak and bandwidth stand in assets/cards.toml ([`card`]). [`mod@check`] holds the
+//! method against devices that are here.
 
 pub mod card;
 pub mod check;
@@ -31,7 +32,8 @@ pub struct KernelEstimate {
     pub gflop: f64,
     /// 1e9 bytes, the fewest.
     pub gb: f64,
-    /// Multiply-adds among the shaders' instructions, largest and smallest, 0 to 1; null where memory decides.
+    /// Multiply-adds among the shaders' instructions, largest and smallest, 0 to 1; null where
+    /// memory decides.
     pub share: Option<[f64; 2]>,
     /// Milliseconds.
     pub ms: [f64; 2],
@@ -44,7 +46,8 @@ pub struct Estimate {
     pub kernels: Vec<KernelEstimate>,
     /// Milliseconds.
     pub step_ms: [f64; 2],
-    /// Milliseconds that it would take if nothing but arithmetic took time; nothing but memory traffic; nothing but launches.
+    /// Milliseconds that it would take if nothing but arithmetic took time; nothing but memory
+    /// traffic; nothing but launches.
     pub limits_ms: [[f64; 2]; 3],
     /// Images a second.
     pub images_per_s: [f64; 2],
@@ -54,8 +57,8 @@ pub struct Estimate {
     pub live_bytes: u64,
 }
 
-/// Returns what a step of `config` launches on `card`: recorded on any adapter of this machine, a software one too. In mixed precision every
-/// card is taken to have shader-f16.
+/// Returns what a step of `config` launches on `card`: recorded on any adapter of this machine, a
+/// software one too. In mixed precision every card is taken to have shader-f16.
 ///
 /// # Errors
 /// If this machine has none.
@@ -65,8 +68,10 @@ pub fn launches(config: &Config, card: &Card) -> Result<Recording> {
     if config.train.precision == Precision::Mixed {
         profile.extensions.f16 = true;
         if card.matrix_tflops.is_some() {
-            profile.extensions = Extensions { f16: true, subgroups: true, cooperative_matrix: true };
-            profile.matrices = vec![MatrixSize { size: [16; 3], factors_f16: true, sums_f16: false }];
+            profile.extensions =
+                Extensions { f16: true, subgroups: true, cooperative_matrix: true };
+            profile.matrices =
+                vec![MatrixSize { size: [16; 3], factors_f16: true, sums_f16: false }];
             profile.limits.subgroup_size = [32, 32];
         }
     }
@@ -86,7 +91,13 @@ fn recorder() -> Result<Selected> {
 }
 
 /// Estimates a step of `images` that launches what was recorded.
-pub fn estimate(recording: &Recording, images: usize, card: &Card, shares: &Shares, assumed: &Assumed) -> Estimate {
+pub fn estimate(
+    recording: &Recording,
+    images: usize,
+    card: &Card,
+    shares: &Shares,
+    assumed: &Assumed,
+) -> Estimate {
     let mut kernels: BTreeMap<&'static str, KernelEstimate> = BTreeMap::new();
     let mut limits_ms = [[0.0; 2]; 3];
     for launch in &recording.launches {
@@ -128,10 +139,17 @@ pub fn estimate(recording: &Recording, images: usize, card: &Card, shares: &Shar
     }
 }
 
-/// The seconds of one launch at an end of the range, 0: fast, 1: slow: of its arithmetic at `tflops`, of its memory traffic, of launching it.
-/// Without a rate its operations take no time.
-fn limits(launch: &Launch, tflops: Option<f64>, card: &Card, assumed: &Assumed, end: usize) -> [f64; 3] {
-    let arithmetic = tflops.map_or(0.0, |tflops| launch.work.operations / (tflops * assumed.arithmetic[end] * 1e12));
+/// The seconds of one launch at an end of the range, 0: fast, 1: slow: of its arithmetic at
+/// `tflops`, of its memory traffic, of launching it. Without a rate its operations take no time.
+fn limits(
+    launch: &Launch,
+    tflops: Option<f64>,
+    card: &Card,
+    assumed: &Assumed,
+    end: usize,
+) -> [f64; 3] {
+    let arithmetic = tflops
+        .map_or(0.0, |tflops| launch.work.operations / (tflops * assumed.arithmetic[end] * 1e12));
     let memory = launch.work.bytes / (assumed.bandwidth[end] * card.gb_per_s * 1e9);
     [arithmetic, memory, launch.launches as f64 * assumed.launch_us[end] * 1e-6]
 }
@@ -147,7 +165,10 @@ mod tests {
     use crate::kernels::launch::Work;
 
     fn card() -> Card {
-        Card { compiler: Some("sm_86".into()), ..card::known().expect("the file").cards["a40"].clone() }
+        Card {
+            compiler: Some("sm_86".into()),
+            ..card::known().expect("the file").cards["a40"].clone()
+        }
     }
 
     fn launch(operations: f64, bytes: f64) -> Launch {
@@ -158,7 +179,8 @@ mod tests {
     #[test]
     fn the_slower_of_arithmetic_and_memory_decides() {
         let card = Card { gb_per_s: 100.0, ..card() };
-        let assumed = Assumed { arithmetic: [1.0, 0.5], bandwidth: [1.0, 0.5], launch_us: [0.0, 1e6] };
+        let assumed =
+            Assumed { arithmetic: [1.0, 0.5], bandwidth: [1.0, 0.5], launch_us: [0.0, 1e6] };
         // 1e12 operations at 8e12 a second.
         let of = |launch: &Launch, end| seconds(limits(launch, Some(8.0), &card, &assumed, end));
         assert_eq!(of(&launch(1e12, 0.0), 0), 0.125);
@@ -167,20 +189,37 @@ mod tests {
         // Where no compiler counted multiply-adds, memory decides.
         assert_eq!(seconds(limits(&launch(1e12, 1e11), None, &card, &assumed, 0)), 1.0);
         // What is another launch's traffic costs no launch.
-        assert_eq!(seconds(limits(&Launch { launches: 0, ..launch(0.0, 1e11) }, None, &card, &assumed, 1)), 2.0);
+        assert_eq!(
+            seconds(limits(&Launch { launches: 0, ..launch(0.0, 1e11) }, None, &card, &assumed, 1)),
+            2.0
+        );
     }
 
     #[test]
     fn a_step_is_the_sum_of_its_kernels() {
-        let recording = Recording { launches: vec![launch(1e12, 1e9), launch(2e12, 1e9)], ..Recording::default() };
+        let recording = Recording {
+            launches: vec![launch(1e12, 1e9), launch(2e12, 1e9)],
+            ..Recording::default()
+        };
         let cards = card::known().expect("the file");
-        let estimate = estimate(&recording, 256, &card(), &Shares::known().expect("the table"), &cards.assumed);
+        let estimate = estimate(
+            &recording,
+            256,
+            &card(),
+            &Shares::known().expect("the table"),
+            &cards.assumed,
+        );
         let [kernel] = estimate.kernels.as_slice() else { panic!("{estimate:?}") };
         assert_eq!((kernel.launches, kernel.gflop, kernel.gb), (2, 3000.0, 2.0));
         assert_eq!(estimate.step_ms, kernel.ms);
         let [arithmetic, memory, launching] = estimate.limits_ms;
-        assert!(arithmetic[0] > memory[0] && (arithmetic[0] + launching[0] - kernel.ms[0]).abs() < 1e-9);
-        assert!(estimate.step_ms[0] < estimate.step_ms[1] && estimate.images_per_s[0] > estimate.images_per_s[1]);
+        assert!(
+            arithmetic[0] > memory[0] && (arithmetic[0] + launching[0] - kernel.ms[0]).abs() < 1e-9
+        );
+        assert!(
+            estimate.step_ms[0] < estimate.step_ms[1]
+                && estimate.images_per_s[0] > estimate.images_per_s[1]
+        );
         assert!((estimate.images_per_s[0] * estimate.step_ms[0] / 1e3 - 256.0).abs() < 1e-9);
     }
 }

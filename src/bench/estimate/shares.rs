@@ -1,4 +1,5 @@
-//! How much of a GPU's instructions are multiply-adds, by shader and compiler: results/2026-11-28-compilers-of-gpus.
+//! How much of a GPU's instructions are multiply-adds, by shader and compiler:
+//! results/2026-11-28-compilers-of-gpus.
 
 use crate::error::{Error, Result};
 use crate::kernels::record::Launch;
@@ -54,31 +55,39 @@ impl Shares {
     /// # Errors
     /// Never, unless the program was built with a broken table.
     pub fn known() -> Result<Self> {
-        let table: Table = serde_json::from_str(TABLE).map_err(|e| Error::failed(format!("the table of shares: {e}")))?;
-        let matrices = serde_json::from_str(MATRICES).map_err(|e| Error::failed(format!("the table of matrices: {e}")))?;
+        let table: Table = serde_json::from_str(TABLE)
+            .map_err(|e| Error::failed(format!("the table of shares: {e}")))?;
+        let matrices = serde_json::from_str(MATRICES)
+            .map_err(|e| Error::failed(format!("the table of matrices: {e}")))?;
         Ok(Self(table.rows, matrices))
     }
 
-    /// Returns the share of the time, from 0 to 1, that matrix units are busy at best in the shader of `launch`; `None` where it uses none.
-    /// An instruction of such a unit takes it several cycles, in which the processor issues others, one a cycle.
+    /// Returns the share of the time, from 0 to 1, that matrix units are busy at best in the shader
+    /// of `launch`; `None` where it uses none. An instruction of such a unit takes it several
+    /// cycles, in which the processor issues others, one a cycle.
     pub fn of_matrices(&self, launch: &Launch) -> Option<f64> {
         let (kernel, variant) = launch.shader.as_ref()?;
         let values = numbers(variant);
         let Matrices { cycles, rows } = &self.1;
-        let same = |row: &&Loop| row.kernel == *kernel && values.starts_with(&[&*row.bm.to_string(), &*row.bn.to_string()]);
+        let same = |row: &&Loop| {
+            row.kernel == *kernel
+                && values.starts_with(&[&*row.bm.to_string(), &*row.bn.to_string()])
+        };
         rows.iter().find(same).map(|row| (cycles * row.products / row.instructions).min(1.0))
     }
 
     /// Returns the names of the compilers.
     pub fn compilers(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self.0.iter().flat_map(|row| row.gpus.keys().map(String::as_str)).collect();
+        let mut names: Vec<&str> =
+            self.0.iter().flat_map(|row| row.gpus.keys().map(String::as_str)).collect();
         names.sort_unstable();
         names.dedup();
         names
     }
 
-    /// Returns the largest and the smallest share, from 0 to 1, of the shader of `launch`, by `compiler`, or by all of them without. Of a shader
-    /// that isn't in the table, those of the same file are taken; `None` where memory decides.
+    /// Returns the largest and the smallest share, from 0 to 1, of the shader of `launch`, by
+    /// `compiler`, or by all of them without. Of a shader that isn't in the table, those of the
+    /// same file are taken; `None` where memory decides.
     pub fn of(&self, compiler: Option<&str>, launch: &Launch) -> Option<[f64; 2]> {
         let (kernel, variant) = launch.shader.as_ref()?;
         let values = numbers(variant);
@@ -91,13 +100,17 @@ impl Shares {
     #[cfg(test)]
     fn has(&self, launch: &Launch) -> bool {
         launch.shader.as_ref().is_some_and(|(kernel, variant)| {
-            self.0.iter().any(|row| row.kernel == *kernel && numbers(&row.variant) == numbers(variant))
+            self.0
+                .iter()
+                .any(|row| row.kernel == *kernel && numbers(&row.variant) == numbers(variant))
         })
     }
 }
 
 fn range<'a>(rows: impl Iterator<Item = &'a Row>, compiler: Option<&str>) -> Option<[f64; 2]> {
-    let compiled = rows.flat_map(|row| row.gpus.iter().filter(|(name, _)| compiler.is_none_or(|wanted| wanted == *name)));
+    let compiled = rows.flat_map(|row| {
+        row.gpus.iter().filter(|(name, _)| compiler.is_none_or(|wanted| wanted == *name))
+    });
     let shares = compiled.filter_map(|(_, compiled)| compiled.share).map(|share| share / 100.0);
     shares.fold(None, |ends: Option<[f64; 2]>, share| {
         let [high, low] = ends.unwrap_or([share, share]);
@@ -105,13 +118,19 @@ fn range<'a>(rows: impl Iterator<Item = &'a Row>, compiler: Option<&str>) -> Opt
     })
 }
 
-/// The template values of a variant: its numbers and truths, in order. (The table leaves out names that every row has, and the types; of
-/// shaders that differ in nothing else it numbers the second.)
+/// The template values of a variant: its numbers and truths, in order. (The table leaves out names
+/// that every row has, and the types; of shaders that differ in nothing else it numbers the
+/// second.)
 fn numbers(variant: &str) -> Vec<&str> {
-    let types = variant.find("types: Types").or_else(|| variant.find("Types {")).unwrap_or(variant.len());
+    let types =
+        variant.find("types: Types").or_else(|| variant.find("Types {")).unwrap_or(variant.len());
     let numbered = variant.find(" (2)").unwrap_or(variant.len());
     let words = variant[..types.min(numbered)].split(|c: char| !c.is_alphanumeric() && c != '_');
-    words.filter(|word| word.starts_with(|c: char| c.is_ascii_digit()) || matches!(*word, "true" | "false")).collect()
+    words
+        .filter(|word| {
+            word.starts_with(|c: char| c.is_ascii_digit()) || matches!(*word, "true" | "false")
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -121,7 +140,12 @@ mod tests {
     use crate::kernels::launch::Work;
 
     fn launch(kernel: &'static str, variant: &str) -> Launch {
-        Launch { name: "a kernel", shader: Some((kernel, variant.to_owned())), work: Work::default(), launches: 1 }
+        Launch {
+            name: "a kernel",
+            shader: Some((kernel, variant.to_owned())),
+            work: Work::default(),
+            launches: 1,
+        }
     }
 
     #[test]
@@ -131,11 +155,17 @@ mod tests {
         let row = shares
             .0
             .iter()
-            .find(|row| row.kernel == "conv2d_tiled" && row.variant.contains("tm: 8, tn: 8 , x4: true"))
+            .find(|row| {
+                row.kernel == "conv2d_tiled" && row.variant.contains("tm: 8, tn: 8 , x4: true")
+            })
             .expect("a row");
         for compiler in shares.compilers() {
             let share = row.gpus[compiler].share.expect("a share") / 100.0;
-            assert_eq!(shares.of(Some(compiler), &launch("conv2d_tiled", large)), Some([share, share]), "{compiler}");
+            assert_eq!(
+                shares.of(Some(compiler), &launch("conv2d_tiled", large)),
+                Some([share, share]),
+                "{compiler}"
+            );
         }
         let [high, low] = shares.of(None, &launch("conv2d_tiled", large)).expect("a range");
         assert!(high > low, "{high} {low}");
@@ -167,7 +197,8 @@ mod tests {
         let layers = crate::model::layers::layers(&config.model);
         let shares = Shares::known().expect("the table");
         let all = launched(operations(), &layers, 256);
-        let with_products: Vec<_> = all.iter().filter(|(_, filled)| !filled.multiply_adds.is_empty()).collect();
+        let with_products: Vec<_> =
+            all.iter().filter(|(_, filled)| !filled.multiply_adds.is_empty()).collect();
         assert!(with_products.len() > 8);
         for (_, filled) in with_products {
             assert!(

@@ -18,9 +18,16 @@ fn ends([fast, slow]: [f64; 2], format: impl Fn(f64) -> String) -> String {
 /// An estimated step: what it was made of, the step, its kernels.
 pub fn step(estimate: &Estimate, card: &Card, assumed: &Assumed, what: &str) -> String {
     let mut out = format!("An estimate, nothing measured: {what} on {}\n", card.name);
-    let compiler =
-        card.compiler.as_deref().map_or("of any compiler's table".to_owned(), |name| format!("as {name}'s compiler makes them"));
-    let _ = writeln!(out, "  peak {} TFLOPS, {} GB/s: {}", digits(card.tflops), digits(card.gb_per_s), card.sources.join(", "));
+    let compiler = card.compiler.as_deref().map_or("of any compiler's table".to_owned(), |name| {
+        format!("as {name}'s compiler makes them")
+    });
+    let _ = writeln!(
+        out,
+        "  peak {} TFLOPS, {} GB/s: {}",
+        digits(card.tflops),
+        digits(card.gb_per_s),
+        card.sources.join(", ")
+    );
     let _ = writeln!(out, "  share of multiply-adds {compiler}");
     if let Some(tflops) = card.matrix_tflops {
         let _ = writeln!(
@@ -45,17 +52,30 @@ pub fn step(estimate: &Estimate, card: &Card, assumed: &Assumed, what: &str) -> 
         bytes(estimate.live_bytes as f64)
     );
     let [arithmetic, memory, launching] = estimate.limits_ms.map(|ms| ends(ms, time));
-    let _ = writeln!(out, "  arithmetic alone {arithmetic}, memory alone {memory}, launches alone {launching}");
+    let _ = writeln!(
+        out,
+        "  arithmetic alone {arithmetic}, memory alone {memory}, launches alone {launching}"
+    );
     if let Some(memory) = card.memory_gb
         && estimate.live_bytes as f64 > 1e9 * memory
     {
-        let _ = writeln!(out, "  more than the card's {} GB: set train.micro_batch", digits(memory));
+        let _ =
+            writeln!(out, "  more than the card's {} GB: set train.micro_batch", digits(memory));
     }
     let mut lines = vec![header(&["", "launches", "GFLOP", "GB", "share", "time"])];
     let row = |kernel: &KernelEstimate| {
-        let share = kernel.share.map_or_else(|| "-".into(), |share| ends([share[1], share[0]], |v| digits(100.0 * v)));
+        let share = kernel
+            .share
+            .map_or_else(|| "-".into(), |share| ends([share[1], share[0]], |v| digits(100.0 * v)));
         let gflop = if kernel.gflop > 0.0 { digits(kernel.gflop) } else { "-".into() };
-        vec![kernel.name.clone(), grouped(kernel.launches), gflop, digits(kernel.gb), share, ends(kernel.ms, time)]
+        vec![
+            kernel.name.clone(),
+            grouped(kernel.launches),
+            gflop,
+            digits(kernel.gb),
+            share,
+            ends(kernel.ms, time),
+        ]
     };
     lines.extend(estimate.kernels.iter().take(TOP).map(row));
     if let rest @ [_, ..] = estimate.kernels.get(TOP..).unwrap_or(&[]) {
@@ -78,7 +98,9 @@ pub fn checks(checks: &[WidthCheck]) -> String {
     let mut out = String::new();
     for check in checks {
         let what = if check.tuned { "shares measured here" } else { "estimated by those shares" };
-        let ratio = |estimated: f64, measured: f64| if measured > 0.0 { digits(estimated / measured) } else { "-".into() };
+        let ratio = |estimated: f64, measured: f64| {
+            if measured > 0.0 { digits(estimated / measured) } else { "-".into() }
+        };
         let _ = writeln!(
             out,
             "width {}, {what}: estimated {}, measured {}, ratio {}",
@@ -94,7 +116,8 @@ pub fn checks(checks: &[WidthCheck]) -> String {
         let mut lines = vec![header(&["", "launches", "estimated", "measured", "ratio", "of all"])];
         lines.extend(check.kernels.iter().take(TOP).map(|kernel| {
             let [recorded, made] = kernel.launches;
-            let launches = if recorded == made { grouped(made) } else { format!("{recorded}, made {made}") };
+            let launches =
+                if recorded == made { grouped(made) } else { format!("{recorded}, made {made}") };
             let times = [kernel.estimated_ms, kernel.measured_ms].map(time);
             let ratio = ratio(kernel.estimated_ms, kernel.measured_ms);
             let [estimated, measured] = times;
@@ -139,7 +162,12 @@ mod tests {
         ] {
             assert!(text.contains(part), "no {part} in {text}");
         }
-        assert!(text.contains("set train.micro_batch") && text.contains("80.0 - 90.0") && text.contains("2 others"), "{text}");
+        assert!(
+            text.contains("set train.micro_batch")
+                && text.contains("80.0 - 90.0")
+                && text.contains("2 others"),
+            "{text}"
+        );
         let text = step(&estimate, &cards.cards["a40"], &cards.assumed, "a step");
         assert!(!text.contains("micro_batch"), "{text}");
     }

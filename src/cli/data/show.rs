@@ -14,20 +14,32 @@ const NAMED: usize = 3;
 pub fn to_text(survey: &Survey) -> String {
     let (inventory, [train, test]) = (&survey.inventory, survey.images);
     let mut text = format!("{}, {}\n", survey.name, survey.origin);
-    let mut line = |name: &str, what: String| writeln!(text, "  {name:<11} {what}").expect("text grows");
+    let mut line =
+        |name: &str, what: String| writeln!(text, "  {name:<11} {what}").expect("text grows");
     if !inventory.reading.is_empty() {
         line("read as", inventory.reading.clone());
     }
     line("images", format!("{train} training, {test} test"));
     line("classes", survey.classes.len().to_string());
-    let width = survey.classes.iter().take(LISTED).map(|(class, _)| class.chars().count()).max().unwrap_or(0).min(40);
+    let width = survey
+        .classes
+        .iter()
+        .take(LISTED)
+        .map(|(class, _)| class.chars().count())
+        .max()
+        .unwrap_or(0)
+        .min(40);
     for (class, [train, test]) in survey.classes.iter().take(LISTED) {
         line("", format!("{class:<width$}  {train:>7} {test:>7}"));
     }
     if survey.classes.len() > LISTED {
         line("", format!("and {} more", survey.classes.len() - LISTED));
     }
-    let sizes: Vec<String> = inventory.sizes.iter().map(|s| format!("{} to {}: {}", s.from, 2 * s.from - 1, s.count)).collect();
+    let sizes: Vec<String> = inventory
+        .sizes
+        .iter()
+        .map(|s| format!("{} to {}: {}", s.from, 2 * s.from - 1, s.count))
+        .collect();
     if !sizes.is_empty() {
         line("sizes", format!("shorter side in pixels {}", sizes.join(", ")));
     }
@@ -35,9 +47,17 @@ pub fn to_text(survey: &Survey) -> String {
         line("left out", left_out(kind));
     }
     if inventory.in_both > 0 {
-        let pairs: Vec<String> = inventory.in_both_first.iter().take(NAMED).map(|[a, b]| format!("{a} = {b}")).collect();
+        let pairs: Vec<String> =
+            inventory.in_both_first.iter().take(NAMED).map(|[a, b]| format!("{a} = {b}")).collect();
         let more = if inventory.in_both > pairs.len() { ", .." } else { "" };
-        line("in both", format!("{} test images are training images, too: {}{more}", inventory.in_both, pairs.join(", ")));
+        line(
+            "in both",
+            format!(
+                "{} test images are training images, too: {}{more}",
+                inventory.in_both,
+                pairs.join(", ")
+            ),
+        );
     }
     line("digest", survey.sha256.clone());
     text.trim_end().to_owned()

@@ -1,4 +1,5 @@
-//! Shards: parts of a long work that are done by themselves, by several processes or one after the other, and merged at the end.
+//! Shards: parts of a long work that are done by themselves, by several processes or one after the
+//! other, and merged at the end.
 
 use super::Lines;
 use crate::error::{Error, Result};
@@ -35,9 +36,15 @@ pub struct Shard {
 /// More shards than anybody needs.
 const MOST: usize = 100_000;
 
-/// What tells a process which it is, and of how many: variables of the index and of the count, the likeliest first; the number of the first.
+/// What tells a process which it is, and of how many: variables of the index and of the count, the
+/// likeliest first; the number of the first.
 const SCHEDULERS: [(&str, &str, &str, Option<&str>); 4] = [
-    ("Slurm's array", "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", Some("SLURM_ARRAY_TASK_MIN")),
+    (
+        "Slurm's array",
+        "SLURM_ARRAY_TASK_ID",
+        "SLURM_ARRAY_TASK_COUNT",
+        Some("SLURM_ARRAY_TASK_MIN"),
+    ),
     ("Open MPI", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", None),
     ("PMI", "PMI_RANK", "PMI_SIZE", None),
     ("Slurm's tasks", "SLURM_PROCID", "SLURM_NTASKS", None),
@@ -74,12 +81,12 @@ impl Shards {
                 let number = |name: &str| variable(name)?.parse::<usize>().ok();
                 let array = SCHEDULERS[0].1;
                 if variable(array).is_some() {
-                    let [first, last, of] = ["MIN", "MAX", "COUNT"].map(|part| number(&format!("SLURM_ARRAY_TASK_{part}")));
+                    let [first, last, of] = ["MIN", "MAX", "COUNT"]
+                        .map(|part| number(&format!("SLURM_ARRAY_TASK_{part}")));
                     // What the tasks of a part of an array are of the whole isn't known.
-                    let whole = first
-                        .zip(last)
-                        .zip(of)
-                        .is_some_and(|((first, last), of)| of > 1 && last.checked_sub(first) == Some(of - 1));
+                    let whole = first.zip(last).zip(of).is_some_and(|((first, last), of)| {
+                        of > 1 && last.checked_sub(first) == Some(of - 1)
+                    });
                     if !whole {
                         return Err(Error::usage(format!(
                             "--shard auto: {array} is set, but the array isn't one of several numbers without gaps (--array=0-15); name the shard: --shard I/N"
@@ -88,7 +95,8 @@ impl Shards {
                 }
                 let found = SCHEDULERS.iter().find_map(|(who, index, of, first)| {
                     let first = first.map_or(Some(0), |first| number(first).or(Some(0)))?;
-                    let shard = Shard { index: number(index)?.checked_sub(first)?, of: number(of)? };
+                    let shard =
+                        Shard { index: number(index)?.checked_sub(first)?, of: number(of)? };
                     (shard.index < shard.of && shard.of <= MOST).then_some((who, index, shard))
                 });
                 let Some((who, name, shard)) = found else {
@@ -168,7 +176,8 @@ impl Manifest {
     /// # Errors
     /// If it can't be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let json = serde_json::to_vec_pretty(self).map_err(|e| Error::failed(format!("cannot encode a shard's JSON: {e}")))?;
+        let json = serde_json::to_vec_pretty(self)
+            .map_err(|e| Error::failed(format!("cannot encode a shard's JSON: {e}")))?;
         files::write_atomically(&Self::path(path), &json)
     }
 
@@ -176,8 +185,12 @@ impl Manifest {
     fn read(path: &Path) -> Result<Option<Self>> {
         let at = Self::path(path);
         let Ok(bytes) = std::fs::read(&at) else { return Ok(None) };
-        let damaged =
-            |e| Error::failed(format!("{} is no shard's JSON ({e}); remove it and make that shard again", at.display()));
+        let damaged = |e| {
+            Error::failed(format!(
+                "{} is no shard's JSON ({e}); remove it and make that shard again",
+                at.display()
+            ))
+        };
         serde_json::from_slice(&bytes).map(Some).map_err(damaged)
     }
 
@@ -198,7 +211,8 @@ impl Manifest {
     }
 }
 
-/// The rows of the shard at `path`, where it is there, whole and made as `wanted`; none where it is still to be made.
+/// The rows of the shard at `path`, where it is there, whole and made as `wanted`; none where it is
+/// still to be made.
 ///
 /// # Errors
 /// If one is there that was made otherwise, or its JSON is damaged.
@@ -217,7 +231,8 @@ pub fn finished(path: &Path, wanted: &Manifest) -> Result<Option<usize>> {
     Ok(Some(found.rows))
 }
 
-/// Merges the shards of `out` into it; returns rows and shards. Rows are in the order of the shards.
+/// Merges the shards of `out` into it; returns rows and shards. Rows are in the order of the
+/// shards.
 ///
 /// # Errors
 /// If a shard is missing, damaged or made otherwise than the others; a full disk.
@@ -225,7 +240,11 @@ pub fn merge(out: &Path) -> Result<(usize, usize)> {
     let manifests = found(out)?;
     let first = manifests.first().ok_or_else(|| {
         let pattern = Shard { index: 0, of: 4 }.path(out);
-        Error::usage(format!("--merge: there are no shards of {}, such as {}", out.display(), pattern.display()))
+        Error::usage(format!(
+            "--merge: there are no shards of {}, such as {}",
+            out.display(),
+            pattern.display()
+        ))
     })?;
     let of = first.1.of;
     if let Some((other, manifest)) = manifests.iter().find(|(_, manifest)| manifest.of != of) {
@@ -247,7 +266,11 @@ pub fn merge(out: &Path) -> Result<(usize, usize)> {
             )));
         };
         if manifest.shard != index {
-            return Err(Error::failed(format!("{} says that it is shard {}; make it again", path.display(), manifest.shard)));
+            return Err(Error::failed(format!(
+                "{} says that it is shard {}; make it again",
+                path.display(),
+                manifest.shard
+            )));
         }
         if let Some(what) = manifest.differs(&first.1) {
             return Err(Error::failed(format!(
@@ -283,16 +306,30 @@ pub fn merge(out: &Path) -> Result<(usize, usize)> {
         }
     }
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let mut metadata: BTreeMap<String, String> = first.1.settings.iter().map(|(key, value)| (key.clone(), text(value))).collect();
+    let mut metadata: BTreeMap<String, String> =
+        first.1.settings.iter().map(|(key, value)| (key.clone(), text(value))).collect();
     metadata.insert("weights_sha256".into(), first.1.weights_sha256.clone());
-    let column = if first.1.settings.get("features").is_some_and(|kind| kind == "z") { "z" } else { "features" };
-    let mut table = Table::create(out, column, first.1.dim, known, labelled.then_some(&labels[..]), metadata)?;
-    let mut lines = if Table::holds_names(out)? { None } else { Some(Lines::create(&out.with_extension("txt"))?) };
+    let column = if first.1.settings.get("features").is_some_and(|kind| kind == "z") {
+        "z"
+    } else {
+        "features"
+    };
+    let mut table =
+        Table::create(out, column, first.1.dim, known, labelled.then_some(&labels[..]), metadata)?;
+    let mut lines = if Table::holds_names(out)? {
+        None
+    } else {
+        Some(Lines::create(&out.with_extension("txt"))?)
+    };
     for (path, manifest) in &shards {
         let before = table.rows();
         read_parquet(path, |names, own, values| {
             if values.len() != names.len() * manifest.dim {
-                return Err(Error::failed(format!("{} holds rows of other than {} numbers", path.display(), manifest.dim)));
+                return Err(Error::failed(format!(
+                    "{} holds rows of other than {} numbers",
+                    path.display(),
+                    manifest.dim
+                )));
             }
             if let Some(lines) = &mut lines {
                 names.iter().try_for_each(|name| lines.add(name))?;
@@ -300,7 +337,12 @@ pub fn merge(out: &Path) -> Result<(usize, usize)> {
             table.append(&values, &names, &own)
         })?;
         if table.rows() - before != manifest.rows {
-            return Err(Error::failed(format!("{} holds {} rows, not {}", path.display(), table.rows() - before, manifest.rows)));
+            return Err(Error::failed(format!(
+                "{} holds {} rows, not {}",
+                path.display(),
+                table.rows() - before,
+                manifest.rows
+            )));
         }
     }
     let rows = table.rows();
@@ -317,10 +359,20 @@ fn found(out: &Path) -> Result<Vec<(PathBuf, Manifest)>> {
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     paths.sort();
     let mut all = Vec::new();
-    for json in paths.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "json")) {
+    for json in paths
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+    {
         let name = json.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let shard = name.strip_prefix(&stem).and_then(|rest| rest.strip_prefix('.')).and_then(|rest| rest.split_once("-of-"));
-        let Some((index, of)) = shard.and_then(|(index, of)| Some((index.parse().ok()?, of.parse().ok()?))) else { continue };
+        let shard = name
+            .strip_prefix(&stem)
+            .and_then(|rest| rest.strip_prefix('.'))
+            .and_then(|rest| rest.split_once("-of-"));
+        let Some((index, of)) =
+            shard.and_then(|(index, of)| Some((index.parse().ok()?, of.parse().ok()?)))
+        else {
+            continue;
+        };
         let path = Shard { index, of }.path(out);
         if let Some(manifest) = Manifest::read(&path)? {
             all.push((path, manifest));
@@ -336,13 +388,18 @@ mod tests {
     #[test]
     fn shards_are_named_counted_and_found_in_the_environment() {
         let one = |index, of| Shards::One(Shard { index, of });
-        assert_eq!(("3/16".parse(), "all/4".parse(), "auto".parse()), (Ok(one(3, 16)), Ok(Shards::All(4)), Ok(Shards::Auto)));
+        assert_eq!(
+            ("3/16".parse(), "all/4".parse(), "auto".parse()),
+            (Ok(one(3, 16)), Ok(Shards::All(4)), Ok(Shards::Auto))
+        );
         for wrong in ["16/16", "-1/4", "1/0", "1", "all", "all/0", "a/4", "1/4/4", "1/1000000"] {
             assert!(wrong.parse::<Shards>().is_err(), "{wrong}");
         }
         assert_eq!(Shards::All(3).resolve(|_| None).unwrap().len(), 3);
         let auto = |pairs: &[(&str, &str)]| {
-            Shards::Auto.resolve(|name| pairs.iter().find(|(other, _)| *other == name).map(|(_, value)| (*value).to_owned()))
+            Shards::Auto.resolve(|name| {
+                pairs.iter().find(|(other, _)| *other == name).map(|(_, value)| (*value).to_owned())
+            })
         };
         let array = [
             ("SLURM_ARRAY_TASK_ID", "7"),
@@ -353,8 +410,14 @@ mod tests {
             ("SLURM_NTASKS", "1"),
         ];
         assert_eq!(auto(&array).unwrap(), [Shard { index: 2, of: 4 }]);
-        assert_eq!(auto(&[("OMPI_COMM_WORLD_RANK", "1"), ("OMPI_COMM_WORLD_SIZE", "2")]).unwrap(), [Shard { index: 1, of: 2 }]);
-        assert_eq!(auto(&[("SLURM_PROCID", "3"), ("SLURM_NTASKS", "8")]).unwrap(), [Shard { index: 3, of: 8 }]);
+        assert_eq!(
+            auto(&[("OMPI_COMM_WORLD_RANK", "1"), ("OMPI_COMM_WORLD_SIZE", "2")]).unwrap(),
+            [Shard { index: 1, of: 2 }]
+        );
+        assert_eq!(
+            auto(&[("SLURM_PROCID", "3"), ("SLURM_NTASKS", "8")]).unwrap(),
+            [Shard { index: 3, of: 8 }]
+        );
         // One task of an array, again; an array with gaps: never another scheduler's instead.
         for [id, min, max, count] in [["3", "3", "3", "1"], ["10", "0", "30", "4"]] {
             let pairs = [
@@ -380,6 +443,9 @@ mod tests {
             assert!(ranges.windows(2).all(|pair| pair[0].end == pair[1].start));
             assert!(ranges.iter().all(|range| range.len().abs_diff(count / of) <= 1));
         }
-        assert_eq!(Shard { index: 3, of: 16 }.path(Path::new("a/z.parquet")), Path::new("a/z.3-of-16.parquet"));
+        assert_eq!(
+            Shard { index: 3, of: 16 }.path(Path::new("a/z.parquet")),
+            Path::new("a/z.3-of-16.parquet")
+        );
     }
 }

@@ -7,7 +7,8 @@ use crate::files;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// To be raised whenever initial weights, features or a protocol change: cached baselines are then computed anew.
+/// To be raised whenever initial weights, features or a protocol change: cached baselines are then
+/// computed anew.
 const REVISION: u32 = 4;
 
 /// What is kept: beside the scores, for each test image whether they were right about it.
@@ -17,11 +18,12 @@ struct Kept {
     right: [Vec<f32>; 2],
 }
 
-/// Baselines depend on the data, the protocol and the untrained networks alone: computed once for each, kept in the user's cache
-/// folder.
+/// Baselines depend on the data, the protocol and the untrained networks alone: computed once for
+/// each, kept in the user's cache folder.
 pub fn cached(protocol: &Protocol, frozen: &Frozen, kind: &FeatureKind) -> Result<Baselines> {
     let config = frozen.config;
-    let of_denoiser = matches!(kind, FeatureKind::Denoiser { .. }).then(|| (&config.model, &config.diffusion));
+    let of_denoiser =
+        matches!(kind, FeatureKind::Denoiser { .. }).then(|| (&config.model, &config.diffusion));
     let key = format!(
         "{REVISION} {} {} {} {:?} {:?} {:?} {:?} {protocol:?} {kind} {of_denoiser:?}",
         frozen.data.sha256,
@@ -33,9 +35,11 @@ pub fn cached(protocol: &Protocol, frozen: &Frozen, kind: &FeatureKind) -> Resul
         config.probe,
     );
     let digest = &files::sha256(key.as_bytes())[..24];
-    let path = dirs::cache_dir().map(|dir| dir.join("soda/baselines").join(format!("{digest}.json")));
+    let path =
+        dirs::cache_dir().map(|dir| dir.join("soda/baselines").join(format!("{digest}.json")));
     let read = |path: &Path| {
-        let Kept { mut baselines, right: [pixels, random] } = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+        let Kept { mut baselines, right: [pixels, random] } =
+            serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
         (baselines.pixels.right, baselines.random_encoder.right) = (pixels, random);
         Some(baselines)
     };
@@ -45,5 +49,11 @@ pub fn cached(protocol: &Protocol, frozen: &Frozen, kind: &FeatureKind) -> Resul
             .map_err(|e| Error::failed(format!("cannot encode the baselines: {e}")))?;
         files::write_atomically(path, &bytes)
     };
-    files::kept("the score of the baselines", path.as_deref(), read, || protocol.baselines(frozen, kind), write)
+    files::kept(
+        "the score of the baselines",
+        path.as_deref(),
+        read,
+        || protocol.baselines(frozen, kind),
+        write,
+    )
 }

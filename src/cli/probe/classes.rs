@@ -17,8 +17,13 @@ const NAMED: usize = 10;
 pub fn unjudged(data: &Dataset, judges: &[u16]) -> Option<String> {
     let mut judged = vec![false; data.classes.len()];
     judges.iter().for_each(|&label| judged[usize::from(label)] = true);
-    let without: Vec<&str> =
-        data.classes.iter().zip(&judged).filter(|(_, judged)| !**judged).map(|(name, _)| name.as_str()).collect();
+    let without: Vec<&str> = data
+        .classes
+        .iter()
+        .zip(&judged)
+        .filter(|(_, judged)| !**judged)
+        .map(|(name, _)| name.as_str())
+        .collect();
     let named = without[..without.len().min(NAMED)].join(", ");
     let more = if without.len() > NAMED { ", .." } else { "" };
     (!without.is_empty()).then(|| {
@@ -30,7 +35,8 @@ pub fn unjudged(data: &Dataset, judges: &[u16]) -> Option<String> {
     })
 }
 
-/// The classes by name, and of each how many images judge and how many of them are found, in per cent.
+/// The classes by name, and of each how many images judge and how many of them are found, in per
+/// cent.
 pub fn by_class(data: &Dataset, judges: &[u16], probed: &Probed) -> Value {
     let mut found = vec![(0usize, 0.0f64); data.classes.len()];
     for (&label, &right) in judges.iter().zip(&probed.right) {
@@ -53,7 +59,9 @@ mod tests {
 
     #[test]
     fn classes_are_told_by_name_and_those_that_nothing_judges_are_named() {
-        let images = |labels: Vec<u16>| Arc::new(Images::new(8, vec![0; labels.len() * bytes_of(8)], labels));
+        let images = |labels: Vec<u16>| {
+            Arc::new(Images::new(8, vec![0; labels.len() * bytes_of(8)], labels))
+        };
         let data = Dataset {
             name: String::new(),
             origin: String::new(),
@@ -77,7 +85,8 @@ mod tests {
             n_train: 1,
             runs: 2,
             neighbours: None,
-            score: serde_json::from_value(json!({ "top1": 1.0, "top1_spread": 0.0 })).expect("a score"),
+            score: serde_json::from_value(json!({ "top1": 1.0, "top1_spread": 0.0 }))
+                .expect("a score"),
         };
         let probed = Probed { point, curve: Vec::new(), right: vec![1.0, 0.5, 0.0, 0.0] };
         let told = by_class(&data, &[0, 0, 2, 0], &probed);

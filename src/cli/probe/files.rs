@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 /// Where the features are.
 #[derive(clap::Args)]
 pub struct FileArgs {
-    /// Learn from these features, which need neither weights nor images: [N, D] in a .npy file, or the tensor `features` of a
-    /// .safetensors file.
+    /// Learn from these features, which need neither weights nor images: [N, D] in a .npy file, or
+    /// the tensor `features` of a .safetensors file.
     #[arg(
         long, value_name = "FILE", requires = "test_features",
         conflicts_with_all = ["run", "weights", "features", "train_views", "split", "baselines", "grid"]
@@ -35,7 +35,10 @@ pub struct FileArgs {
 /// Features with their labels; arrays have theirs in a file of their own, which `flag` names.
 fn read((features, labels): Named, flag: &str) -> Result<Features> {
     if labels.is_none() && features.extension().is_some_and(|e| e == "npy") {
-        return Err(Error::usage(format!("{} holds no labels; name a file of them with {flag}", features.display())));
+        return Err(Error::usage(format!(
+            "{} holds no labels; name a file of them with {flag}",
+            features.display()
+        )));
     }
     table::read(features, labels)
 }
@@ -61,12 +64,15 @@ fn score(args: &Args, common: &Common, train: Named, test: Named) -> Result<()> 
     let name = train.0.display().to_string();
     super::print_head(&protocol, &name, "rows", &probed, of_test.rows());
     super::print_scores(&protocol, &name, &probed);
-    let whitened =
-        args.whitened(&name, &protocol, |protocol| protocol.of_features(&of_train, &of_test, usize::from(largest) + 1, &config))?;
+    let whitened = args.whitened(&name, &protocol, |protocol| {
+        protocol.of_features(&of_train, &of_test, usize::from(largest) + 1, &config)
+    })?;
     output.set("device", json!("cpu"));
     output.set("adapter", Value::Null);
     let files = [train, test].map(|(features, labels)| {
-        let of = |path: &Path| Ok::<_, Error>(json!({ "path": path, "sha256": files::sha256_of(path)? }));
+        let of = |path: &Path| {
+            Ok::<_, Error>(json!({ "path": path, "sha256": files::sha256_of(path)? }))
+        };
         Ok::<_, Error>(json!({ "features": of(features)?, "labels": labels.map(of).transpose()? }))
     });
     let [train, test] = files;

@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 /// Flags of the scan.
 #[derive(clap::Args)]
 pub struct GridArgs {
-    /// Score every decoder block at several noise levels on the selection split (as DDAE does), and draw the result.
+    /// Score every decoder block at several noise levels on the selection split (as DDAE does), and
+    /// draw the result.
     #[arg(long, conflicts_with_all = ["features", "split", "fraction", "train_views", "baselines", "whiten", "epochs"])]
     grid: bool,
     /// Noise levels of --grid (default: seven of them, close to 0 closer together).
@@ -44,7 +45,11 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let weights = args.weights.open()?;
     weights.require_denoiser()?;
     let config = &weights.config;
-    let mut times = if args.grid.times.is_empty() { default_times(config.diffusion.steps) } else { args.grid.times.clone() };
+    let mut times = if args.grid.times.is_empty() {
+        default_times(config.diffusion.steps)
+    } else {
+        args.grid.times.clone()
+    };
     times.sort_unstable();
     times.dedup();
     for &t in &times {
@@ -54,18 +59,28 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     output::prepare("--out", &args.grid.out, Holds::Picture)?;
     let device = crate::cli::device(common)?;
     let dataset = images::open(common, &weights)?;
-    say(&format!("scanning {} on {}, {}", weights.path.display(), device.describe(), dataset.describe()));
+    say(&format!(
+        "scanning {} on {}, {}",
+        weights.path.display(),
+        device.describe(),
+        dataset.describe()
+    ));
     let model = args.precision.model(&weights, &device, &mut output)?;
     let standard = Protocol::new(args.protocol.parse()?, Split::Selection, args.seeds);
     let protocol = Protocol { views: TrainViews::Plain, ..standard };
     let wanted = Scan { protocol: &protocol, times: &times, limit: args.grid.limit as usize };
-    let grid = scan(&model, config, &dataset, &wanted, &device.device, |t| say(&format!("noise level {t} done")))?;
+    let grid = scan(&model, config, &dataset, &wanted, &device.device, |t| {
+        say(&format!("noise level {t} done"))
+    })?;
     let best = grid.best();
     print(&grid, &protocol);
     save_heatmap(&args.grid.out, &picture(&grid, &protocol))?;
 
     let report = to_report(protocol.method, &best.features, &weights.path, common.data.as_deref());
-    outln!("Heat map: {}. The number to report, of the test set: {report}", args.grid.out.display());
+    outln!(
+        "Heat map: {}. The number to report, of the test set: {report}",
+        args.grid.out.display()
+    );
     output.device(&device);
     output.weights(&weights);
     output.data(&dataset, "selection", grid.n_test);
@@ -98,14 +113,23 @@ fn print(grid: &Grid, protocol: &Protocol) {
         line(block, cells.iter().map(|c| format!("{:.1}", c.point.score.top1)).collect());
     }
     let best = grid.best();
-    outln!("Best: {} with {:.1} %; z of the same images: {:.1} %", best.features, best.point.score.top1, grid.z.score.top1);
+    outln!(
+        "Best: {} with {:.1} %; z of the same images: {:.1} %",
+        best.features,
+        best.point.score.top1,
+        grid.z.score.top1
+    );
 }
 
 fn picture(grid: &Grid, protocol: &Protocol) -> Heatmap {
     let values: Vec<f64> = grid.cells.iter().map(|c| c.point.score.top1).collect();
     let fold = |f: fn(f64, f64) -> f64, start| values.iter().copied().fold(start, f);
     Heatmap {
-        title: format!("{}, top-1 on {} images held out", protocol.method, HumanCount(grid.n_test as u64)),
+        title: format!(
+            "{}, top-1 on {} images held out",
+            protocol.method,
+            HumanCount(grid.n_test as u64)
+        ),
         row_title: "block of the denoiser".into(),
         column_title: "noise level t".into(),
         rows: grid.blocks.clone(),
@@ -118,7 +142,11 @@ fn picture(grid: &Grid, protocol: &Protocol) -> Heatmap {
 /// Returns the command that scores `features` on the test set.
 fn to_report(method: Method, features: &str, weights: &Path, data: Option<&Path>) -> String {
     let data = data.map_or(String::new(), |data| format!(" --data {}", quoted(data)));
-    format!("soda probe --protocol {method} --features {} --weights {}{data}", quoted(features), quoted(weights))
+    format!(
+        "soda probe --protocol {method} --features {} --weights {}{data}",
+        quoted(features),
+        quoted(weights)
+    )
 }
 
 #[cfg(test)]
@@ -127,10 +155,24 @@ mod tests {
 
     #[test]
     fn the_command_to_report_takes_any_path() {
-        let command = to_report(Method::Knn, "middle@50", Path::new("it's/a w.safetensors"), Some(Path::new("my data")));
+        let command = to_report(
+            Method::Knn,
+            "middle@50",
+            Path::new("it's/a w.safetensors"),
+            Some(Path::new("my data")),
+        );
         assert_eq!(
             shlex::split(&command).expect("whole quotes")[2..],
-            ["--protocol", "knn", "--features", "middle@50", "--weights", "it's/a w.safetensors", "--data", "my data"]
+            [
+                "--protocol",
+                "knn",
+                "--features",
+                "middle@50",
+                "--weights",
+                "it's/a w.safetensors",
+                "--data",
+                "my data"
+            ]
         );
     }
 }

@@ -1,4 +1,5 @@
-//! One sentence that judges features of the user's own images: are they worth more than what knows nothing?
+//! One sentence that judges features of the user's own images: are they worth more than what knows
+//! nothing?
 
 use crate::eval::probe::{Baselines, Probed};
 use indicatif::HumanCount;
@@ -38,7 +39,8 @@ pub struct Verdict {
     pub random_encoder: Option<f64>,
     /// Of always saying the largest class of the training images.
     pub largest_class: f64,
-    /// Of `z`, in points: sqrt(p (1 - p) / n), where p counts two more images, one of them right, so that it is never 0.
+    /// Of `z`, in points: sqrt(p (1 - p) / n), where p counts two more images, one of them right,
+    /// so that it is never 0.
     pub standard_error: f64,
 }
 
@@ -48,7 +50,8 @@ impl Verdict {
         let [learnt, judges] = case.labels;
         let n = judges.len();
         let largest = most_frequent(learnt, case.classes.len());
-        let always: Vec<f32> = judges.iter().map(|&label| f32::from(u8::from(label == largest))).collect();
+        let always: Vec<f32> =
+            judges.iter().map(|&label| f32::from(u8::from(label == largest))).collect();
         let right = &case.probed.right;
         let (z, largest_class) = (per_cent(right), per_cent(&always));
         let p = (z / 100.0 * n as f64 + 1.0) / (n as f64 + 2.0);
@@ -74,12 +77,17 @@ impl Verdict {
         );
         let sentence = match (&unbeaten, pixels.zip(random)) {
             (Some((lead, other, what)), _) => {
-                let training = if case.trained_on_them { "train longer, or on more images" } else { "train on them first" };
+                let training = if case.trained_on_them {
+                    "train longer, or on more images"
+                } else {
+                    "train on them first"
+                };
                 let (worse, advice) = match lead {
                     _ if lead.is_behind() => ("worse than", training.to_owned()),
-                    _ if lead.points > lead.error => {
-                        ("perhaps better, perhaps not, than", format!("judge by more images, or {training}"))
-                    }
+                    _ if lead.points > lead.error => (
+                        "perhaps better, perhaps not, than",
+                        format!("judge by more images, or {training}"),
+                    ),
                     _ => ("no better than", training.to_owned()),
                 };
                 format!(
@@ -96,7 +104,8 @@ impl Verdict {
                 "{features} finds the class of {z:.1} % ({judged}), and always saying {name} is right on {largest_class:.1} %; add --baselines to compare with raw pixels and an untrained encoder."
             ),
         };
-        let [pixels, random_encoder] = [pixels, random].map(|right| right.map(|right| per_cent(right)));
+        let [pixels, random_encoder] =
+            [pixels, random].map(|right| right.map(|right| per_cent(right)));
         Self { sentence, z, pixels, random_encoder, largest_class, standard_error }
     }
 }
@@ -109,8 +118,9 @@ struct Lead {
 }
 
 impl Lead {
-    /// `a` and `b` are the shares of the runs that were right about each image. Image by image: what both find or miss says nothing. Two
-    /// more images on which each of them is right alone keep a few images from showing no spread at all.
+    /// `a` and `b` are the shares of the runs that were right about each image. Image by image:
+    /// what both find or miss says nothing. Two more images on which each of them is right alone
+    /// keep a few images from showing no spread at all.
     fn of(a: &[f32], b: &[f32]) -> Self {
         let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| f64::from(a - b)).collect();
         let n = differences.len() as f64;
@@ -144,7 +154,8 @@ mod tests {
     use super::*;
     use crate::eval::probe::{Point, Score};
 
-    /// A probe of `n` images that is right about the first `right` of them, or where `from` says about those from there on.
+    /// A probe of `n` images that is right about the first `right` of them, or where `from` says
+    /// about those from there on.
     fn probed(n: usize, from: usize, right: usize) -> Probed {
         let score = Score {
             top1: 100.0 * right as f64 / n as f64,
@@ -155,12 +166,18 @@ mod tests {
             top5_spread: None,
         };
         let point = Point { fraction: 1.0, n_train: 90, runs: 1, neighbours: None, score };
-        let right = (0..n).map(|i| if (from..from + right).contains(&i) { 1.0 } else { 0.0 }).collect();
+        let right =
+            (0..n).map(|i| if (from..from + right).contains(&i) { 1.0 } else { 0.0 }).collect();
         Probed { point, curve: Vec::new(), right }
     }
 
     /// Of `n` images, the classes in turn; z, pixels and untrained encoder are right about so many.
-    fn verdict(n: usize, right: [usize; 3], with_baselines: bool, trained_on_them: bool) -> Verdict {
+    fn verdict(
+        n: usize,
+        right: [usize; 3],
+        with_baselines: bool,
+        trained_on_them: bool,
+    ) -> Verdict {
         let labels: Vec<u16> = (0..n).map(|i| (i % 2) as u16).collect();
         let [z, pixels, random_encoder] = right.map(|right| probed(n, 0, right));
         let baselines = Baselines { pixels, random_encoder };
@@ -183,7 +200,10 @@ mod tests {
             clear.sentence,
             "z is worth 25.0 points over raw pixels and 30.0 over an untrained encoder (90.0 %, give or take 2.2 points with 200 test images; always saying cats is right on 50.0 %)."
         );
-        assert_eq!((clear.z, clear.pixels, clear.random_encoder, clear.largest_class), (90.0, Some(65.0), Some(60.0), 50.0));
+        assert_eq!(
+            (clear.z, clear.pixels, clear.random_encoder, clear.largest_class),
+            (90.0, Some(65.0), Some(60.0), 50.0)
+        );
         let pixels = verdict(55, [39, 38, 28], true, false).sentence;
         assert_eq!(
             pixels,
@@ -202,9 +222,15 @@ mod tests {
             "{worse}"
         );
         let untrained = verdict(200, [180, 130, 180], true, false).sentence;
-        assert!(untrained.contains("no better than an untrained encoder does (90.0 % against 90.0 %"), "{untrained}");
+        assert!(
+            untrained.contains("no better than an untrained encoder does (90.0 % against 90.0 %"),
+            "{untrained}"
+        );
         let nothing = verdict(200, [101, 20, 20], true, false).sentence;
-        assert!(nothing.contains("no better than always saying cats does (50.5 % against 50.0 %"), "{nothing}");
+        assert!(
+            nothing.contains("no better than always saying cats does (50.5 % against 50.0 %"),
+            "{nothing}"
+        );
     }
 
     #[test]
@@ -215,15 +241,21 @@ mod tests {
         let one = verdict(1, [1, 0, 0], true, false).sentence;
         assert!(one.contains("with 1 test image)") && one.contains("no better than"), "{one}");
         let large = verdict(10_000, [9000, 0, 0], false, false);
-        assert!(large.sentence.contains("finds the class of 90.0 %") && large.sentence.contains("--baselines"), "{large:?}");
+        assert!(
+            large.sentence.contains("finds the class of 90.0 %")
+                && large.sentence.contains("--baselines"),
+            "{large:?}"
+        );
         assert_eq!((large.pixels, large.random_encoder), (None, None));
     }
 
     #[test]
     fn leads_are_measured_image_by_image() {
         let right = |from, right| probed(100, from, right).right;
-        // Both miss the same 40 images, or each misses 40 of its own: the same scores, another certainty.
-        let (same, apart) = (Lead::of(&right(0, 60), &right(0, 50)), Lead::of(&right(0, 60), &right(50, 50)));
+        // Both miss the same 40 images, or each misses 40 of its own: the same scores, another
+        // certainty.
+        let (same, apart) =
+            (Lead::of(&right(0, 60), &right(0, 50)), Lead::of(&right(0, 60), &right(50, 50)));
         assert!((same.points - 10.0).abs() < 1e-9 && (apart.points - 10.0).abs() < 1e-9);
         assert!(same.counts() && !apart.counts(), "{} {}", same.error, apart.error);
         assert!(Lead::of(&right(0, 20), &right(0, 60)).is_behind() && !same.is_behind());
@@ -231,6 +263,9 @@ mod tests {
 
     #[test]
     fn the_largest_class_is_that_of_the_training_images() {
-        assert_eq!([most_frequent(&[1, 1, 0], 2), most_frequent(&[1, 0], 2), most_frequent(&[], 0)], [1, 0, 0]);
+        assert_eq!(
+            [most_frequent(&[1, 1, 0], 2), most_frequent(&[1, 0], 2), most_frequent(&[], 0)],
+            [1, 0, 0]
+        );
     }
 }

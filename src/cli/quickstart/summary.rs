@@ -46,12 +46,21 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// That of `folder`; `head` says what the scores are made of, and holds what every command's JSON does.
+    /// That of `folder`; `head` says what the scores are made of, and holds what every command's
+    /// JSON does.
     pub fn open(folder: &Path, head: Value) -> Self {
         let before = read(folder);
         let same = MADE_OF.iter().all(|key| before[key] == head[key]);
         let Value::Object(fields) = head else { unreachable!("a command's JSON is an object") };
-        Self { folder: folder.to_owned(), fields, before, same, kept: Vec::new(), changed: false, started: Instant::now() }
+        Self {
+            folder: folder.to_owned(),
+            fields,
+            before,
+            same,
+            kept: Vec::new(),
+            changed: false,
+            started: Instant::now(),
+        }
     }
 
     /// The block `key` of an earlier call, or what `make` gives; that is written at once.
@@ -73,7 +82,12 @@ impl Summary {
     ///
     /// # Errors
     /// As [`block`](Summary::block).
-    pub fn picture(&mut self, key: &str, picture: &Path, make: impl FnOnce() -> Result<Value>) -> Result<Value> {
+    pub fn picture(
+        &mut self,
+        key: &str,
+        picture: &Path,
+        make: impl FnOnce() -> Result<Value>,
+    ) -> Result<Value> {
         if !picture.exists() {
             self.forget(key);
         }
@@ -105,7 +119,8 @@ impl Summary {
         self.write().map(drop)
     }
 
-    /// The training of an earlier call, where the newest weights of `run` are those that it ended with.
+    /// The training of an earlier call, where the newest weights of `run` are those that it ended
+    /// with.
     pub fn trained(&mut self, run: &RunDir) -> Option<Value> {
         let train = self.before["train"].clone();
         let weights = WeightsFile::open(&run.weights().ok()?).ok()?;
@@ -127,7 +142,11 @@ impl Summary {
 
     /// What wasn't done again, in words.
     pub fn kept(&self) -> Option<String> {
-        let names: Vec<_> = NAMES.iter().filter(|(key, _)| self.kept.contains(key)).map(|(_, name)| *name).collect();
+        let names: Vec<_> = NAMES
+            .iter()
+            .filter(|(key, _)| self.kept.contains(key))
+            .map(|(_, name)| *name)
+            .collect();
         (!names.is_empty()).then(|| names.join(", "))
     }
 
@@ -149,7 +168,8 @@ impl Summary {
 
     /// Processor seconds of all calls that what is kept is of; null where the system doesn't tell.
     fn processor_seconds(&self) -> Option<f64> {
-        machine::processor_seconds().map(|now| rounded(self.of_earlier_calls("processor_seconds") + now))
+        machine::processor_seconds()
+            .map(|now| rounded(self.of_earlier_calls("processor_seconds") + now))
     }
 
     /// What `key` had come to before this call, where that is gone on with.
@@ -172,7 +192,10 @@ mod tests {
         let picture = folder.path().join("p.png");
         let call = |weights: &str| {
             let mut made = Vec::new();
-            let mut summary = Summary::open(folder.path(), json!({ "version": "1", "weights": { "sha256": weights } }));
+            let mut summary = Summary::open(
+                folder.path(),
+                json!({ "version": "1", "weights": { "sha256": weights } }),
+            );
             let score = || {
                 made.push("probe");
                 Ok(json!({ "top1": weights }))
@@ -192,7 +215,9 @@ mod tests {
         assert_eq!(read(folder.path()), first);
         let (made, again, kept) = call("a");
         assert_eq!((made, again), (vec![], first.clone()));
-        assert!(kept.is_some_and(|kept| kept.contains("score of the shipped weights, their picture")));
+        assert!(
+            kept.is_some_and(|kept| kept.contains("score of the shipped weights, their picture"))
+        );
 
         std::fs::remove_file(&picture).expect("there");
         let (made, drawn, _) = call("a");

@@ -10,18 +10,22 @@ const DEVIATIONS: f64 = 2.0;
 pub struct Beside {
     z: f64,
     pixels: f64,
-    /// Deviation of their difference: over the probe's seeds, and over which images happen to be in a test set of this size.
+    /// Deviation of their difference: over the probe's seeds, and over which images happen to be in
+    /// a test set of this size.
     deviation: f64,
     images: u64,
 }
 
 impl Beside {
-    /// z beside raw pixels, from the JSON of `soda probe --baselines`; none where there are no baselines.
+    /// z beside raw pixels, from the JSON of `soda probe --baselines`; none where there are no
+    /// baselines.
     pub fn pixels(probe: &Value) -> Option<Self> {
         let of = |v: &Value| Some((v["top1"].as_f64()?, v["top1_spread"].as_f64().unwrap_or(0.0)));
-        let ((z, z_spread), (pixels, pixels_spread)) = (of(probe)?, of(&probe["baselines"]["pixels"])?);
+        let ((z, z_spread), (pixels, pixels_spread)) =
+            (of(probe)?, of(&probe["baselines"]["pixels"])?);
         let images = probe["n_test"].as_u64().filter(|n| *n > 0)?;
-        // That of a share among so many images; as if the two were judged by different ones, which is on the safe side.
+        // That of a share among so many images; as if the two were judged by different ones, which
+        // is on the safe side.
         let sampling = |top1: f64| top1 * (100.0 - top1) / images as f64;
         let variance = z_spread.powi(2) + pixels_spread.powi(2) + sampling(z) + sampling(pixels);
         Some(Self { z, pixels, deviation: variance.sqrt(), images })
@@ -65,18 +69,31 @@ mod tests {
 
     fn beside(z: f64, pixels: f64, spread: f64, n: u64) -> Beside {
         let baselines = json!({ "pixels": { "top1": pixels, "top1_spread": spread } });
-        Beside::pixels(&json!({ "top1": z, "top1_spread": spread, "n_test": n, "baselines": baselines })).expect("scores")
+        Beside::pixels(
+            &json!({ "top1": z, "top1_spread": spread, "n_test": n, "baselines": baselines }),
+        )
+        .expect("scores")
     }
 
     #[test]
     fn a_difference_counts_where_it_is_more_than_seeds_and_few_images_explain() {
         let clear = beside(55.6, 35.1, 0.3, 1000).in_words("linear");
-        assert!(clear.starts_with("z beats raw pixels under `linear`: 55.6 % beside 35.1 %."), "{clear}");
+        assert!(
+            clear.starts_with("z beats raw pixels under `linear`: 55.6 % beside 35.1 %."),
+            "{clear}"
+        );
         assert!(clear.contains("20.5 points is more than the 4.4"), "{clear}");
         // The same lead on 20 images is luck.
         let few = beside(45.0, 43.3, 5.0, 20).in_words("linear");
-        assert!(few.starts_with("Nobody can tell") && few.contains("1.7 points is no more than"), "{few}");
-        assert!(beside(20.0, 40.0, 0.3, 1000).in_words("knn").starts_with("Raw pixels beat z under `knn`"));
+        assert!(
+            few.starts_with("Nobody can tell") && few.contains("1.7 points is no more than"),
+            "{few}"
+        );
+        assert!(
+            beside(20.0, 40.0, 0.3, 1000)
+                .in_words("knn")
+                .starts_with("Raw pixels beat z under `knn`")
+        );
         // A wide spread over seeds hides what many images would show.
         assert!(beside(50.0, 47.0, 0.1, 10_000).in_words("linear").starts_with("z beats"));
         assert!(beside(50.0, 47.0, 3.0, 10_000).in_words("linear").starts_with("Nobody"));

@@ -27,8 +27,8 @@ pub struct Kitchen<'a> {
     pub folder: PathBuf,
 }
 
-/// Runs a command of this program in a process of its own, which gives back its memory at its end. What it says on stderr is passed
-/// on; its error is the line that says so.
+/// Runs a command of this program in a process of its own, which gives back its memory at its end.
+/// What it says on stderr is passed on; its error is the line that says so.
 fn execute(line: &[OsString]) -> Result<()> {
     let failed = |e: std::io::Error| Error::failed(format!("cannot start this program again: {e}"));
     let program = std::env::current_exe().map_err(failed)?;
@@ -39,7 +39,14 @@ fn execute(line: &[OsString]) -> Result<()> {
     }
     let mut child = command.spawn().map_err(failed)?;
     let mut error = None;
-    for line in child.stderr.take().map(BufReader::new).into_iter().flat_map(BufRead::lines).map_while(|line| line.ok()) {
+    for line in child
+        .stderr
+        .take()
+        .map(BufReader::new)
+        .into_iter()
+        .flat_map(BufRead::lines)
+        .map_while(|line| line.ok())
+    {
         error = line.strip_prefix("error: ").map(str::to_owned).or(error);
         // It keeps quiet by itself.
         warn(&line);
@@ -66,7 +73,8 @@ impl Kitchen<'_> {
     pub fn cook(&self, name: &str, words: &str, draws: bool) -> Dish {
         let typed = typed(words, self.run, self.data.as_deref());
         say(&typed);
-        let (json, picture) = (self.folder.join(format!("{name}.json")), self.folder.join(format!("{name}.png")));
+        let (json, picture) =
+            (self.folder.join(format!("{name}.json")), self.folder.join(format!("{name}.png")));
         let mut line: Vec<OsString> = words.split(' ').map(Into::into).collect();
         line.extend(["--run".into(), self.run.into(), "--json".into(), json.clone().into()]);
         line.extend(["--device".into(), self.common.device.clone().into()]);
@@ -81,12 +89,15 @@ impl Kitchen<'_> {
         }
         let read = || -> Result<Value> {
             let bytes = std::fs::read(&json).map_err(|e| Error::io("read", &json, &e))?;
-            serde_json::from_slice(&bytes).map_err(|e| Error::failed(format!("{}: {e}", json.display())))
+            serde_json::from_slice(&bytes)
+                .map_err(|e| Error::failed(format!("{}: {e}", json.display())))
         };
         // A run that goes on writes newer weights: a page of two is none.
         let same = |v: Value| match v["weights"]["sha256"] == json!(self.weights) {
             true => Ok(v),
-            false => Err(Error::failed("the run has newer weights by now; write the report again when it rests")),
+            false => Err(Error::failed(
+                "the run has newer weights by now; write the report again when it rests",
+            )),
         };
         let result = execute(&line).and_then(|()| read()).and_then(same);
         Dish { typed, result, picture }
@@ -107,7 +118,13 @@ mod tests {
     fn paths_are_one_word_each() {
         let command = typed("quality -n 12", Path::new("it's/a run"), Some(Path::new("my data")));
         let words = shlex::split(&command).expect("a command");
-        assert_eq!(words, ["soda", "quality", "-n", "12", "--run", "it's/a run", "--data", "my data"]);
-        assert_eq!(typed("health", Path::new("runs/quick-1"), None), "soda health --run runs/quick-1");
+        assert_eq!(
+            words,
+            ["soda", "quality", "-n", "12", "--run", "it's/a run", "--data", "my data"]
+        );
+        assert_eq!(
+            typed("health", Path::new("runs/quick-1"), None),
+            "soda health --run runs/quick-1"
+        );
     }
 }

@@ -19,7 +19,8 @@ struct Scored<'a> {
 
 /// The table of scores, and what it says in words.
 pub fn section(probes: &[(&'static str, Dish)]) -> Section {
-    let mut section = Section { id: "worth".into(), title: "What z is worth".into(), ..Default::default() };
+    let mut section =
+        Section { id: "worth".into(), title: "What z is worth".into(), ..Default::default() };
     let mut rows = Vec::new();
     for (protocol, dish) in probes {
         match &dish.result {
@@ -40,7 +41,11 @@ pub fn section(probes: &[(&'static str, Dish)]) -> Section {
 /// The rows of one probe's JSON.
 fn rows_of<'a>(protocol: &'a str, v: &Value) -> Vec<Scored<'a>> {
     let baselines = &v["baselines"];
-    let features = [("z", v), ("raw pixels", &baselines["pixels"]), ("untrained encoder", &baselines["random_encoder"])];
+    let features = [
+        ("z", v),
+        ("raw pixels", &baselines["pixels"]),
+        ("untrained encoder", &baselines["random_encoder"]),
+    ];
     let row = |(features, row): (&'static str, &Value)| Scored {
         protocol,
         features,
@@ -54,7 +59,8 @@ fn rows_of<'a>(protocol: &'a str, v: &Value) -> Vec<Scored<'a>> {
 /// The table, without columns that say the same in each row; a sentence says that instead.
 fn table(rows: &[Scored]) -> (Table, String) {
     let head = ["protocol", "features", "top-1", "top-3", "top-5"].map(str::to_owned).to_vec();
-    let cells = |r: &Scored| [vec![r.protocol.to_owned(), r.features.to_owned()], r.top.to_vec()].concat();
+    let cells =
+        |r: &Scored| [vec![r.protocol.to_owned(), r.features.to_owned()], r.top.to_vec()].concat();
     let mut table = Table { head, rows: rows.iter().map(cells).collect() };
     let Some(first) = rows.first() else { return (table, String::new()) };
     let mut same = Vec::new();
@@ -63,12 +69,17 @@ fn table(rows: &[Scored]) -> (Table, String) {
             same.push(words.replace('#', &HumanCount(of(first)).to_string()));
         } else {
             table.head.push(name.into());
-            table.rows.iter_mut().zip(rows).for_each(|(cells, r)| cells.push(HumanCount(of(r)).to_string()));
+            table
+                .rows
+                .iter_mut()
+                .zip(rows)
+                .for_each(|(cells, r)| cells.push(HumanCount(of(r)).to_string()));
         }
     };
     column("labels learnt from", "learns from # labels", |r| r.n_train);
     column("test images", "is scored on # test images", |r| r.n_test);
-    let same = if same.is_empty() { String::new() } else { format!(" Each row {}.", same.join(" and ")) };
+    let same =
+        if same.is_empty() { String::new() } else { format!(" Each row {}.", same.join(" and ")) };
     (table, same)
 }
 

@@ -36,12 +36,15 @@ pub fn lead(run: &RunDir, config: &Config) -> Result<String> {
         m.z_dim,
         m.unet.base,
         grouped(images),
-        starts.first().and_then(beginning).map_or(String::new(), |from| format!(", starting from {from}"))
+        starts
+            .first()
+            .and_then(beginning)
+            .map_or(String::new(), |from| format!(", starting from {from}"))
     ))
 }
 
-/// "shipped weights with 559,872 images behind them": what a run of this first `start` did not earn itself; none where it began
-/// with random weights.
+/// "shipped weights with 559,872 images behind them": what a run of this first `start` did not earn
+/// itself; none where it began with random weights.
 pub fn beginning(start: &Start) -> Option<String> {
     let sha256 = start.from.as_ref()?;
     let named = match began_with(start).as_deref() {
@@ -55,8 +58,8 @@ pub fn beginning(start: &Start) -> Option<String> {
     })
 }
 
-/// Images behind the weights that a run of this first `start` began with. Older versions didn't note them: of the shipped weights
-/// they are known all the same.
+/// Images behind the weights that a run of this first `start` began with. Older versions didn't
+/// note them: of the shipped weights they are known all the same.
 fn images_before(start: &Start) -> Option<u64> {
     let is_shipped = |weights: &WeightsFile| start.from.as_ref() == Some(&weights.sha256);
     start.from_images.or_else(|| images_behind(&shipped::open().ok().filter(is_shipped)?))
@@ -87,39 +90,61 @@ pub fn facts(run: &RunDir, config: &Config, probes: &[(&'static str, Dish)]) -> 
     if let Some(last) = metrics.rows.last() {
         add(grouped(last.step), &format!("steps of {} images", config.train.batch_size));
         if let Some(start) = run.read_starts().last() {
-            add(format!("{:.1}", last.images as f64 / start.images as f64), "passes over the training images");
+            add(
+                format!("{:.1}", last.images as f64 / start.images as f64),
+                "passes over the training images",
+            );
         }
-        if let Some(before) = run.read_starts().first().and_then(images_before).filter(|before| *before > 0) {
+        if let Some(before) =
+            run.read_starts().first().and_then(images_before).filter(|before| *before > 0)
+        {
             add(grouped(before), "images behind the weights that it started from");
         }
         add(duration(last.seconds), "of training");
         // Without those behind weights that it went on from: they took none of its seconds.
-        let newest = run.checkpoints().last().and_then(|step| checkpoint::position(&run.checkpoint(*step)).ok());
-        let before = newest.and_then(|position| position.continued).map_or(0, |continued| continued.images);
-        add(format!("{:.0}", last.images.saturating_sub(before) as f64 / last.seconds.max(1e-9)), "images a second");
+        let newest = run
+            .checkpoints()
+            .last()
+            .and_then(|step| checkpoint::position(&run.checkpoint(*step)).ok());
+        let before =
+            newest.and_then(|position| position.continued).map_or(0, |continued| continued.images);
+        add(
+            format!("{:.0}", last.images.saturating_sub(before) as f64 / last.seconds.max(1e-9)),
+            "images a second",
+        );
         add(format!("{:.4}", last.loss), &config.loss_in_words());
     }
     Ok(facts)
 }
 
 /// Curves, with the baselines of `probes` beside the scores of z.
-pub fn section(run: &RunDir, config: &Config, probes: &[(&'static str, Dish)], folder: &Path) -> Result<Section> {
+pub fn section(
+    run: &RunDir,
+    config: &Config,
+    probes: &[(&'static str, Dish)],
+    folder: &Path,
+) -> Result<Section> {
     let metrics = run.read_metrics()?;
-    let mut section = Section { id: "training".into(), title: "Training".into(), ..Default::default() };
-    let by_images =
-        |of: fn(&crate::run_dir::Row) -> f64| metrics.rows.iter().map(|r| (r.images as f64, of(r))).collect::<Vec<_>>();
-    let mut draw = |name: &str, title: &str, y: &str, series: &[Series], style: CurveStyle, caption: &str| {
-        let path = folder.join(format!("{name}.png"));
-        let drawn = save_curve(&path, title, "images seen", y, series, style).and_then(|()| Figure::read(&path, caption, true));
-        match drawn {
-            Ok(figure) => section.figures.push(figure),
-            Err(reason) => section.missing.push(format!("{title}: {reason}")),
-        }
+    let mut section =
+        Section { id: "training".into(), title: "Training".into(), ..Default::default() };
+    let by_images = |of: fn(&crate::run_dir::Row) -> f64| {
+        metrics.rows.iter().map(|r| (r.images as f64, of(r))).collect::<Vec<_>>()
     };
+    let mut draw =
+        |name: &str, title: &str, y: &str, series: &[Series], style: CurveStyle, caption: &str| {
+            let path = folder.join(format!("{name}.png"));
+            let drawn = save_curve(&path, title, "images seen", y, series, style)
+                .and_then(|()| Figure::read(&path, caption, true));
+            match drawn {
+                Ok(figure) => section.figures.push(figure),
+                Err(reason) => section.missing.push(format!("{title}: {reason}")),
+            }
+        };
     let style = CurveStyle { size: Size::Phone, ..Default::default() };
     let one = |points| [Series { name: "each row of the log", points }];
     let (losses, speeds) = (by_images(|r| r.loss), by_images(|r| r.images_per_s));
-    let of_log = |points: &[(f64, f64)]| CurveStyle { size: Size::Phone, ..CurveStyle::of_log(points) };
+    let of_log =
+        |points: &[(f64, f64)]| CurveStyle { size: Size::Phone, ..CurveStyle::of_log(points) };
     let log = CurveStyle { log_y: true, ..of_log(&losses) };
     draw(
         "loss",
@@ -137,7 +162,9 @@ pub fn section(run: &RunDir, config: &Config, probes: &[(&'static str, Dish)], f
         style,
         &match config.train.encoder_lr_ratio {
             1.0 => "Learning rate of both networks.".to_owned(),
-            ratio => format!("Learning rate of the denoiser; the encoder's is {ratio} times as high."),
+            ratio => {
+                format!("Learning rate of the denoiser; the encoder's is {ratio} times as high.")
+            }
         },
     );
     let scores = &metrics.evaluations;
@@ -147,8 +174,10 @@ pub fn section(run: &RunDir, config: &Config, probes: &[(&'static str, Dish)], f
             points: scores.iter().map(|e| (e.images as f64, of(e))).collect(),
         };
         let mut lines = vec![series("linear probe", |e| e.linear), series("k-NN", |e| e.knn)];
-        let linear = probes.iter().find(|(p, _)| *p == "linear").and_then(|(_, d)| d.result.as_ref().ok());
-        let baseline = |key: &str| linear.and_then(|v: &Value| v["baselines"][key]["top1"].as_f64());
+        let linear =
+            probes.iter().find(|(p, _)| *p == "linear").and_then(|(_, d)| d.result.as_ref().ok());
+        let baseline =
+            |key: &str| linear.and_then(|v: &Value| v["baselines"][key]["top1"].as_f64());
         for (name, key) in [("raw pixels", "pixels"), ("untrained encoder", "random_encoder")] {
             if let Some(value) = baseline(key) {
                 // A line that goes through the whole chart.
@@ -170,7 +199,10 @@ pub fn section(run: &RunDir, config: &Config, probes: &[(&'static str, Dish)], f
         "images a second",
         &one(speeds.clone()),
         log,
-        &format!("Training alone, without pictures, scores and checkpoints; {}", rows_shown(log, speeds.len())),
+        &format!(
+            "Training alone, without pictures, scores and checkpoints; {}",
+            rows_shown(log, speeds.len())
+        ),
     );
     Ok(section)
 }
@@ -224,15 +256,26 @@ mod tests {
         // As an older version noted it.
         let behind = grouped(shipped.trained().expect("its training").images);
         let old = says(Some(&shipped.sha256), None, None);
-        assert!(old.ends_with(&format!("images seen, starting from shipped weights with {behind} images behind them.")), "{old}");
-        assert!(says(Some("ab"), None, None).ends_with("starting from weights with checksum ab..."));
+        assert!(
+            old.ends_with(&format!(
+                "images seen, starting from shipped weights with {behind} images behind them."
+            )),
+            "{old}"
+        );
+        assert!(
+            says(Some("ab"), None, None).ends_with("starting from weights with checksum ab...")
+        );
     }
 
     #[test]
     fn captions_say_what_is_drawn() {
         let points: Vec<(f64, f64)> = (0..100).map(|i| (f64::from(i), 1.0)).collect();
         let caption = |n: usize| rows_shown(CurveStyle::of_log(&points[..n]), n);
-        assert!(caption(100).contains("running mean") && !caption(3).contains("running mean") && !caption(3).contains("bold"));
+        assert!(
+            caption(100).contains("running mean")
+                && !caption(3).contains("running mean")
+                && !caption(3).contains("bold")
+        );
     }
 
     #[test]
@@ -241,13 +284,24 @@ mod tests {
         let run = RunDir::new(folder.path());
         let config = Config::load(Path::new("configs/tiny.toml"), &[]).expect("a recipe");
         assert!(!lead(&run, &config).expect("a sentence").contains("quickstart"));
-        std::fs::write(folder.path().join("summary.json"), r#"{"command": "quickstart"}"#).expect("writable");
-        assert!(lead(&run, &config).expect("two sentences").contains("those of the shipped weights, not of this run"));
+        std::fs::write(folder.path().join("summary.json"), r#"{"command": "quickstart"}"#)
+            .expect("writable");
+        assert!(
+            lead(&run, &config)
+                .expect("two sentences")
+                .contains("those of the shipped weights, not of this run")
+        );
     }
 
     #[test]
     fn numbers_for_people() {
-        assert_eq!([0, 7, 999, 1000, 50_000, 1_234_567].map(grouped), ["0", "7", "999", "1,000", "50,000", "1,234,567"]);
-        assert_eq!([0.4, 99.0, 100.0, 3599.0, 7500.0].map(duration), ["0 s", "99 s", "2 min", "60 min", "2 h 05 min"]);
+        assert_eq!(
+            [0, 7, 999, 1000, 50_000, 1_234_567].map(grouped),
+            ["0", "7", "999", "1,000", "50,000", "1,234,567"]
+        );
+        assert_eq!(
+            [0.4, 99.0, 100.0, 3599.0, 7500.0].map(duration),
+            ["0 s", "99 s", "2 min", "60 min", "2 h 05 min"]
+        );
     }
 }

@@ -26,7 +26,12 @@ impl Column {
 
     /// Words that are never cut.
     pub fn word(head: &'static str, cells: Vec<String>) -> Self {
-        Self { head, cells: cells.iter().map(|cell| harmless(cell)).collect(), right: false, free: false }
+        Self {
+            head,
+            cells: cells.iter().map(|cell| harmless(cell)).collect(),
+            right: false,
+            free: false,
+        }
     }
 
     /// Numbers.
@@ -35,7 +40,13 @@ impl Column {
     }
 
     fn width(&self) -> usize {
-        self.cells.iter().map(String::as_str).chain([self.head]).map(|cell| cell.chars().count()).max().unwrap_or(0)
+        self.cells
+            .iter()
+            .map(String::as_str)
+            .chain([self.head])
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or(0)
     }
 }
 
@@ -46,7 +57,8 @@ pub fn harmless(text: &str) -> String {
 
 /// The lines of the table. Columns without a single entry are left out.
 pub fn render(columns: &[Column]) -> String {
-    let columns: Vec<&Column> = columns.iter().filter(|column| column.cells.iter().any(|cell| !cell.is_empty())).collect();
+    let columns: Vec<&Column> =
+        columns.iter().filter(|column| column.cells.iter().any(|cell| !cell.is_empty())).collect();
     let mut widths: Vec<usize> = columns.iter().map(|column| column.width()).collect();
     let gaps = GAP.len() * columns.len().saturating_sub(1);
     while widths.iter().sum::<usize>() + gaps > WIDTH {
@@ -74,14 +86,22 @@ fn cut(text: &str, width: usize) -> String {
     }
     let kept = width.saturating_sub(2);
     let (start, end) = (kept.div_ceil(2), kept / 2);
-    text.chars().take(start).chain("..".chars().take(width)).chain(text.chars().skip(n - end)).collect()
+    text.chars()
+        .take(start)
+        .chain("..".chars().take(width))
+        .chain(text.chars().skip(n - end))
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn column(kind: fn(&'static str, Vec<String>) -> Column, head: &'static str, cells: &[&str]) -> Column {
+    fn column(
+        kind: fn(&'static str, Vec<String>) -> Column,
+        head: &'static str,
+        cells: &[&str],
+    ) -> Column {
         kind(head, cells.iter().map(|cell| (*cell).to_owned()).collect())
     }
 
@@ -106,10 +126,21 @@ mod tests {
         ];
         let table = render(&columns);
         let lines: Vec<&str> = table.lines().collect();
-        assert!(lines.len() == 3 && lines.iter().all(|line| line.chars().count() <= WIDTH), "{table}");
+        assert!(
+            lines.len() == 3 && lines.iter().all(|line| line.chars().count() <= WIDTH),
+            "{table}"
+        );
         assert_eq!(lines[1].chars().count(), WIDTH);
-        assert!(lines[1].contains("..") && lines[1].contains("-17") && lines[1].contains("no checkpoint"), "{table}");
+        assert!(
+            lines[1].contains("..")
+                && lines[1].contains("-17")
+                && lines[1].contains("no checkpoint"),
+            "{table}"
+        );
         assert!(!table.contains('\u{1b}'), "{table}");
-        assert_eq!([cut("abcdefgh", 6), cut("abcdefgh", 2), cut("abc", 3)], ["ab..gh", "..", "abc"]);
+        assert_eq!(
+            [cut("abcdefgh", 6), cut("abcdefgh", 2), cut("abc", 3)],
+            ["ab..gh", "..", "abc"]
+        );
     }
 }

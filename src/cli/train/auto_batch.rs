@@ -11,10 +11,11 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long one size may be tried: a driver that hangs is no reason to wait for ever. Compiling every shader is part of it.
+/// How long one size may be tried: a driver that hangs is no reason to wait for ever. Compiling
+/// every shader is part of it.
 const LIMIT: Duration = Duration::from_secs(600);
-/// How much faster half as many images must be to be taken: where a driver moves what doesn't fit into main memory without a word (as
-/// on Windows), steps take many times as long.
+/// How much faster half as many images must be to be taken: where a driver moves what doesn't fit
+/// into main memory without a word (as on Windows), steps take many times as long.
 const FASTER: f64 = 1.5;
 
 /// What came of a size.
@@ -26,9 +27,9 @@ enum Tried {
     Fails(String),
 }
 
-/// The largest `train.micro_batch` out of the whole batch (0), a half, a quarter, .. that two steps of training succeed with; on a GPU
-/// a smaller one where that is faster. Each is tried in a process of its own: a device that ran out of memory is of no more use to the
-/// one it failed.
+/// The largest `train.micro_batch` out of the whole batch (0), a half, a quarter, .. that two steps
+/// of training succeed with; on a GPU a smaller one where that is faster. Each is tried in a
+/// process of its own: a device that ran out of memory is of no more use to the one it failed.
 ///
 /// # Errors
 /// If not even one image fits, or no process can be started.
@@ -36,7 +37,11 @@ pub fn find(config: &Config, common: &Common, device: &Selected) -> Result<usize
     search(config.train.batch_size, device.gpu, |size| try_in_a_process(config, size, common))
 }
 
-fn search(whole: usize, compare: bool, mut tries: impl FnMut(usize) -> Result<Tried>) -> Result<usize> {
+fn search(
+    whole: usize,
+    compare: bool,
+    mut tries: impl FnMut(usize) -> Result<Tried>,
+) -> Result<usize> {
     // Equal parts, as BatchNorm sees each by itself.
     let (mut size, mut parts) = (whole, 1);
     let mut seconds = loop {
@@ -56,7 +61,9 @@ fn search(whole: usize, compare: bool, mut tries: impl FnMut(usize) -> Result<Tr
         let half = whole.div_ceil(2 * parts);
         match tries(half)? {
             Tried::Fits(faster) if FASTER * faster < seconds => {
-                say(&format!("{size} images at once are slower ({seconds:.1} s a step) than {half} ({faster:.1} s)"));
+                say(&format!(
+                    "{size} images at once are slower ({seconds:.1} s a step) than {half} ({faster:.1} s)"
+                ));
                 (size, parts, seconds) = (half, 2 * parts, faster);
             }
             _ => break,
@@ -68,26 +75,39 @@ fn search(whole: usize, compare: bool, mut tries: impl FnMut(usize) -> Result<Tr
 
 /// Tries parts of `size` images.
 fn try_in_a_process(config: &Config, size: usize, common: &Common) -> Result<Tried> {
-    let failed = |e: std::io::Error| Error::failed(format!("--auto-batch: cannot try a step in another process: {e}"));
+    let failed = |e: std::io::Error| {
+        Error::failed(format!("--auto-batch: cannot try a step in another process: {e}"))
+    };
     let mut config = config.clone();
     config.train.micro_batch = MicroBatch::Size(size);
     let mut recipe = tempfile::Builder::new().suffix(".toml").tempfile().map_err(failed)?;
     recipe.write_all(config.to_toml().as_bytes()).map_err(failed)?;
     let mut command = Command::new(std::env::current_exe().map_err(failed)?);
-    command.args(["train", "--try-step", "--device", &common.device, "--config"]).arg(recipe.path());
+    command
+        .args(["train", "--try-step", "--device", &common.device, "--config"])
+        .arg(recipe.path());
     let Some((status, [out, said])) = output_within(LIMIT, &mut command).map_err(failed)? else {
         return Ok(Tried::Fails(format!("two steps weren't done after {} s", LIMIT.as_secs())));
     };
     if status.success() {
-        let seconds = out.trim().parse().map_err(|_| Error::failed(format!("--auto-batch: a trial answered {out:?}")))?;
+        let seconds = out
+            .trim()
+            .parse()
+            .map_err(|_| Error::failed(format!("--auto-batch: a trial answered {out:?}")))?;
         return Ok(Tried::Fits(seconds));
     }
     let error = said.lines().rev().find_map(|line| line.strip_prefix("error: "));
-    Ok(Tried::Fails(error.map_or_else(|| format!("the process ended with {status}"), str::to_owned)))
+    Ok(Tried::Fails(
+        error.map_or_else(|| format!("the process ended with {status}"), str::to_owned),
+    ))
 }
 
-/// Runs `command` to its end, or kills it after `limit` (`None`). Gives what it wrote to standard output and standard error.
-fn output_within(limit: Duration, command: &mut Command) -> std::io::Result<Option<(ExitStatus, [String; 2])>> {
+/// Runs `command` to its end, or kills it after `limit` (`None`). Gives what it wrote to standard
+/// output and standard error.
+fn output_within(
+    limit: Duration,
+    command: &mut Command,
+) -> std::io::Result<Option<(ExitStatus, [String; 2])>> {
     // Files, which unlike pipes are never full.
     let mut files = [tempfile::tempfile()?, tempfile::tempfile()?];
     command.stdin(Stdio::null()).stdout(files[0].try_clone()?).stderr(files[1].try_clone()?);
@@ -113,7 +133,8 @@ fn output_within(limit: Duration, command: &mut Command) -> std::io::Result<Opti
     Ok(Some((status, texts)))
 }
 
-/// Two steps, the second of which has everything in memory that later ones have; prints its seconds.
+/// Two steps, the second of which has everything in memory that later ones have; prints its
+/// seconds.
 ///
 /// # Errors
 /// If the device fails, leaves out work, or can't bind what the recipe needs.
@@ -143,15 +164,23 @@ mod tests {
         assert_eq!((found.expect("fits"), tried), (13, vec![100, 50, 25, 13]));
         assert_eq!(search(100, false, |_| fits(true)).expect("fits"), 0, "the whole batch");
         let message = search(100, false, |_| fits(false)).unwrap_err().to_string();
-        assert!(message.contains("not even one image") && message.contains("it is too small"), "{message}");
+        assert!(
+            message.contains("not even one image") && message.contains("it is too small"),
+            "{message}"
+        );
     }
 
     #[test]
     fn a_size_that_is_slow_gives_way_to_half_of_it() {
         // From 100 images on the driver moves memory about; fewer than 25 don't fill the device.
-        let seconds = |size: usize| if size >= 100 { 40.0 } else { 4.0 + if size < 25 { 10.0 } else { 0.0 } };
+        let seconds =
+            |size: usize| if size >= 100 { 40.0 } else { 4.0 + if size < 25 { 10.0 } else { 0.0 } };
         let found = |compare: bool| search(200, compare, |size| Ok(Tried::Fits(seconds(size))));
-        assert_eq!((found(true).expect("fits"), found(false).expect("fits")), (0, 0), "half is as slow");
+        assert_eq!(
+            (found(true).expect("fits"), found(false).expect("fits")),
+            (0, 0),
+            "half is as slow"
+        );
         let seconds = |size: usize| if size > 100 { 40.0 } else { 4.0 };
         assert_eq!(search(200, true, |size| Ok(Tried::Fits(seconds(size)))).expect("fits"), 100);
         // A little faster is no reason: times vary.
@@ -167,7 +196,10 @@ mod tests {
     fn a_process_that_hangs_is_ended() {
         let run = |limit: u64, script: &str| {
             let clock = Instant::now();
-            let output = output_within(Duration::from_millis(limit), Command::new("sh").args(["-c", script]));
+            let output = output_within(
+                Duration::from_millis(limit),
+                Command::new("sh").args(["-c", script]),
+            );
             (output.expect("starts"), clock.elapsed())
         };
         let (nothing, took) = run(50, "exec sleep 100");

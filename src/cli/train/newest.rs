@@ -7,7 +7,8 @@ use crate::train::survey::{State, below};
 use indicatif::HumanCount;
 use std::path::Path;
 
-/// The newest run below runs/ that isn't finished. Where all are, that is said; the result is then `None`.
+/// The newest run below runs/ that isn't finished. Where all are, that is said; the result is then
+/// `None`.
 ///
 /// # Errors
 /// If there is no run at all.
@@ -19,11 +20,18 @@ pub fn unfinished() -> Result<Option<RunDir>> {
         ));
     };
     // Without a recipe it can't be gone on with; `soda runs` tells.
-    if let Some(found) = runs.iter().find(|survey| survey.state != State::Finished && survey.run.exists()) {
-        say(&format!("going on with {}, the newest run below runs/ that isn't finished", found.run.path.display()));
+    if let Some(found) =
+        runs.iter().find(|survey| survey.state != State::Finished && survey.run.exists())
+    {
+        say(&format!(
+            "going on with {}, the newest run below runs/ that isn't finished",
+            found.run.path.display()
+        ));
         return Ok(Some(found.run.clone()));
     }
     let (path, step) = (newest.run.path.display(), HumanCount(newest.step));
-    outln!("all runs below runs/ have ended ({path}, the newest, at step {step}); nothing to resume");
+    outln!(
+        "all runs below runs/ have ended ({path}, the newest, at step {step}); nothing to resume"
+    );
     Ok(None)
 }

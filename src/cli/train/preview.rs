@@ -14,14 +14,24 @@ use std::time::Duration;
 ///
 /// # Errors
 /// If the device fails.
-pub fn tell(config: &Config, data: &Dataset, device: &Selected, max_minutes: Option<f64>) -> Result<()> {
+pub fn tell(
+    config: &Config,
+    data: &Dataset,
+    device: &Selected,
+    max_minutes: Option<f64>,
+) -> Result<()> {
     let (batch, steps) = (config.train.batch_size, config.train.steps as u64);
     let epochs = steps as f64 * batch as f64 / data.train.len() as f64;
     let mut plan = Plan::new(config, data, device);
     plan.count(config, device)?;
     say(&format!("device      {} ({})", device.describe(), device.why));
     say(&format!("data        {}", data.describe()));
-    say(&format!("steps       {} of {} images ({} epochs)", grouped(steps), grouped(batch as u64), rate(epochs)));
+    say(&format!(
+        "steps       {} of {} images ({} epochs)",
+        grouped(steps),
+        grouped(batch as u64),
+        rate(epochs)
+    ));
     say(&format!("parameters  {}", plan.parameters()));
     let of_adapter = if device.adapter.is_some() { " of the adapter's, in tensors" } else { "" };
     say(&format!("memory      {}{of_adapter}", plan.memory().unwrap_or_default()));
@@ -32,7 +42,11 @@ pub fn tell(config: &Config, data: &Dataset, device: &Selected, max_minutes: Opt
         return Ok(());
     }
     let found = trial::rate(config, device)?;
-    let whole = if found.images == batch { String::new() } else { format!(" (from a step of {} images)", found.images) };
+    let whole = if found.images == batch {
+        String::new()
+    } else {
+        format!(" (from a step of {} images)", found.images)
+    };
     say(&format!("rate        about {} images/s{whole}", rate(batch as f64 / found.step)));
     say(&format!("time        {}", time(found.step, steps, max_minutes)));
     Ok(())
@@ -45,7 +59,9 @@ fn time(seconds: f64, steps: u64, max_minutes: Option<f64>) -> String {
     match max_minutes {
         Some(minutes) if seconds > 60.0 * minutes => {
             let step = words(seconds);
-            format!("one step takes {step}, longer than --max-minutes {minutes} allows: it would take one step and end")
+            format!(
+                "one step takes {step}, longer than --max-minutes {minutes} allows: it would take one step and end"
+            )
         }
         Some(minutes) if whole > 60.0 * minutes => {
             let reached = grouped((60.0 * minutes / seconds) as u64);
@@ -70,7 +86,10 @@ mod tests {
             time(0.25, 80_000, Some(2.0)),
             "ends after 2 minutes (--max-minutes), near step 480 of 80,000; all would take about 5.5 hours"
         );
-        assert!(time(55.0, 10, Some(0.5)).starts_with("one step takes about 55 seconds, longer than --max-minutes 0.5"));
+        assert!(
+            time(55.0, 10, Some(0.5))
+                .starts_with("one step takes about 55 seconds, longer than --max-minutes 0.5")
+        );
         assert_eq!(time(200.0, 156_000, None), "about a year to step 156,000");
     }
 }

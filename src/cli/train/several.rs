@@ -1,4 +1,5 @@
-//! `mpirun -n N soda train`: one run by several processes. Rank 0 is as a process alone; the others do what it says.
+//! `mpirun -n N soda train`: one run by several processes. Rank 0 is as a process alone; the others
+//! do what it says.
 
 use super::{Interrupt, may_train};
 use crate::cli::{Common, chosen_nth, images};
@@ -12,12 +13,12 @@ use crate::train::follow::follow;
 /// Flags of several processes.
 #[derive(Clone, clap::Args)]
 pub struct Args {
-    /// With several processes (mpirun, srun): what of each batch each of them takes, as proportions, such as 2,1 for cards of unlike
-    /// speed (default: all the same).
+    /// With several processes (mpirun, srun): what of each batch each of them takes, as
+    /// proportions, such as 2,1 for cards of unlike speed (default: all the same).
     #[arg(long, value_name = "N,N,..", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     shares: Option<Vec<u32>>,
-    /// With several processes: what gradients and changes of weights travel as; f16 halves the bytes, and results are no longer those of
-    /// one process to the last bit.
+    /// With several processes: what gradients and changes of weights travel as; f16 halves the
+    /// bytes, and results are no longer those of one process to the last bit.
     #[arg(long, value_name = "f32|f16", value_parser = wire)]
     wire: Option<Wire>,
 }
@@ -36,9 +37,15 @@ impl Args {
     /// # Errors
     /// If they can't be joined, or a flag needs several.
     pub fn join(&self) -> Result<Option<Among>> {
-        let shares = self.shares.as_ref().map(|shares| shares.iter().map(|share| *share as usize).collect());
+        let shares =
+            self.shares.as_ref().map(|shares| shares.iter().map(|share| *share as usize).collect());
         match ranks::join()? {
-            Some(ranks) => Ok(Some(Among { ranks, shares, wire: self.wire.unwrap_or_default(), resume: String::new() })),
+            Some(ranks) => Ok(Some(Among {
+                ranks,
+                shares,
+                wire: self.wire.unwrap_or_default(),
+                resume: String::new(),
+            })),
             None if self.shares.is_some() || self.wire.is_some() => Err(Error::usage(
                 "--shares and --wire are for several processes, and this is the only one: start them with mpirun -n N soda train .. (docs/scale.md)",
             )),
@@ -52,7 +59,10 @@ impl Args {
             let shares: Vec<String> = shares.iter().map(u32::to_string).collect();
             format!(" --shares {}", shares.join(","))
         });
-        let wire = self.wire.iter().map(|wire| format!(" --wire {}", if *wire == Wire::F16 { "f16" } else { "f32" }));
+        let wire = self
+            .wire
+            .iter()
+            .map(|wire| format!(" --wire {}", if *wire == Wire::F16 { "f16" } else { "f32" }));
         shares.chain(wire).collect()
     }
 }
@@ -69,7 +79,8 @@ pub fn run(among: &Among, common: &Common) -> Result<()> {
     let open = |config: &Config, invitation: &Invitation| {
         let device = chosen_nth(common, ranks.place().local)?;
         may_train(&device)?;
-        let data = images::of_rank(common, &invitation.location, &invitation.options, config.data.side)?;
+        let data =
+            images::of_rank(common, &invitation.location, &invitation.options, config.data.side)?;
         Ok((device, data))
     };
     follow(ranks, open, &interrupt)

@@ -8,13 +8,14 @@ use crate::progress::say;
 use crate::selftest;
 use crate::units::grouped;
 
-/// Seconds that a launch may take. Windows resets after 2, some drivers of integrated GPUs earlier; macOS has been seen to end what
-/// disturbs the display.
+/// Seconds that a launch may take. Windows resets after 2, some drivers of integrated GPUs earlier;
+/// macOS has been seen to end what disturbs the display.
 const LONGEST: f64 = 0.5;
 const LONGEST_ON_METAL: f64 = 0.2;
 
-/// Cuts the batch into parts (train.micro_batch) where the longest launch of a step of all of it would take too long on `device`, by
-/// the speed that the self test measured. Says so, and whether it did.
+/// Cuts the batch into parts (train.micro_batch) where the longest launch of a step of all of it
+/// would take too long on `device`, by the speed that the self test measured. Says so, and whether
+/// it did.
 ///
 /// # Errors
 /// If the device fails its self test, or a launch for a single image takes too long.
@@ -42,8 +43,8 @@ pub fn shorten(config: &mut Config, device: &Selected) -> Result<bool> {
     Ok(true)
 }
 
-/// The largest equal parts of `images` whose launches take no longer than `longest`, at so many `seconds` an image; none where one
-/// image takes longer.
+/// The largest equal parts of `images` whose launches take no longer than `longest`, at so many
+/// `seconds` an image; none where one image takes longer.
 fn parts(images: usize, seconds: f64, longest: f64) -> Option<usize> {
     let most = (longest / seconds) as usize;
     (most > 0).then(|| images.div_ceil(images.div_ceil(most.min(images))))

@@ -36,7 +36,13 @@ fn jitter_repeats_by_its_stream_and_grows_with_its_strength() {
         image
     };
     let difference = |strength: f32| {
-        let of = |i: u64| jittered(strength, i).iter().zip(pattern()).map(|(a, b)| f64::from(a.abs_diff(b))).sum::<f64>();
+        let of = |i: u64| {
+            jittered(strength, i)
+                .iter()
+                .zip(pattern())
+                .map(|(a, b)| f64::from(a.abs_diff(b)))
+                .sum::<f64>()
+        };
         (0..20).map(of).sum::<f64>() / (20 * pattern().len()) as f64
     };
     assert_eq!(jittered(0.5, 3), jittered(0.5, 3));
@@ -70,7 +76,8 @@ fn jitter_is_what_the_numbers_of_its_stream_say() {
 
 #[test]
 fn every_order_is_drawn_and_matters() {
-    let orders: std::collections::HashSet<_> = (0..400).map(|i| rng::permutation(&mut stream(i), 4)).collect();
+    let orders: std::collections::HashSet<_> =
+        (0..400).map(|i| rng::permutation(&mut stream(i), 4)).collect();
     assert_eq!(orders.len(), 24);
     let both = |ops: [(Op, f64); 2]| {
         let mut image = pattern();

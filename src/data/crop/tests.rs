@@ -30,22 +30,45 @@ fn config(scale: [f32; 2], ratio: [f32; 2]) -> ViewConfig {
 fn resizes_windows_as_pillow_does() {
     // Printed by tests/reference/rand_augment.py.
     for ([top, left, height, width], digests) in [
-        ([0, 0, 32, 32], ["1dbf197f99e929fb", "ae62a2c1f28b1335", "06e24045b914d537", "0956430b21f86fbc"]),
-        ([3, 5, 20, 17], ["b92b96961dec86ff", "f0a012e559191aba", "944e79e58e08b21a", "0ce2f09336fea33e"]),
-        ([31, 30, 1, 2], ["800ad4538e98e97a", "9b692fb74ee49b18", "764e8d0fd1204af0", "efe05019960b6022"]),
-        ([1, 0, 31, 9], ["59f714501574967f", "53befe93c1ec3b73", "807d6f9892df6636", "27d98ca66d56dcb8"]),
-        ([10, 4, 5, 28], ["d4221ed35ebca5de", "d9583e6fea64dd6c", "875091bccb4dd091", "e1e3ba998d95adcc"]),
+        (
+            [0, 0, 32, 32],
+            ["1dbf197f99e929fb", "ae62a2c1f28b1335", "06e24045b914d537", "0956430b21f86fbc"],
+        ),
+        (
+            [3, 5, 20, 17],
+            ["b92b96961dec86ff", "f0a012e559191aba", "944e79e58e08b21a", "0ce2f09336fea33e"],
+        ),
+        (
+            [31, 30, 1, 2],
+            ["800ad4538e98e97a", "9b692fb74ee49b18", "764e8d0fd1204af0", "efe05019960b6022"],
+        ),
+        (
+            [1, 0, 31, 9],
+            ["59f714501574967f", "53befe93c1ec3b73", "807d6f9892df6636", "27d98ca66d56dcb8"],
+        ),
+        (
+            [10, 4, 5, 28],
+            ["d4221ed35ebca5de", "d9583e6fea64dd6c", "875091bccb4dd091", "e1e3ba998d95adcc"],
+        ),
     ] {
         let window = Window { top, left, height, width };
         for (side, digest) in [32, 8, 16, 48].into_iter().zip(digests) {
-            assert_eq!(&sha256(&resized_crop(&pattern(), window, false, side))[..16], digest, "{window:?} to {side}");
+            assert_eq!(
+                &sha256(&resized_crop(&pattern(), window, false, side))[..16],
+                digest,
+                "{window:?} to {side}"
+            );
         }
     }
 }
 
 #[test]
 fn a_mirrored_crop_is_the_mirror_image_of_the_crop() {
-    for window in [WHOLE, Window { top: 2, left: 9, height: 30, width: 11 }, Window { top: 31, left: 31, height: 1, width: 1 }] {
+    for window in [
+        WHOLE,
+        Window { top: 2, left: 9, height: 30, width: 11 },
+        Window { top: 31, left: 31, height: 1, width: 1 },
+    ] {
         let mut mirrored = resized_crop(&pattern(), window, false, SIDE);
         flip(&mut mirrored);
         assert_eq!(mirrored, resized_crop(&pattern(), window, true, SIDE), "{window:?}");
@@ -73,27 +96,39 @@ fn windows_have_the_area_and_ratio_asked_for_and_reach_every_edge() {
         assert!((0.17..0.94).contains(&area), "{w:?}");
         assert!((0.68..1.47).contains(&(w.width as f64 / w.height as f64)), "{w:?}");
     }
-    let mean = |f: &dyn Fn(&Window) -> f64| windows.iter().map(f).sum::<f64>() / windows.len() as f64;
+    let mean =
+        |f: &dyn Fn(&Window) -> f64| windows.iter().map(f).sum::<f64>() / windows.len() as f64;
     // Wide and high windows are equally likely, and so are all places.
     assert!(mean(&|w| (w.width as f64 / w.height as f64).ln()).abs() < 0.01);
     assert!((mean(&|w| w.left as f64 + w.width as f64 / 2.0) - 16.0).abs() < 0.15);
     assert!((mean(&|w| w.top as f64 + w.height as f64 / 2.0) - 16.0).abs() < 0.15);
-    assert!(windows.iter().any(|w| w.left + w.width == SIDE && w.left > 0), "no window at the right edge");
+    assert!(
+        windows.iter().any(|w| w.left + w.width == SIDE && w.left > 0),
+        "no window at the right edge"
+    );
 }
 
 #[test]
 fn falls_back_to_the_largest_central_window() {
     // A whole image twice as wide as high never fits.
-    let window = draw_window(SIDE, &config([1.0, 1.0], [2.0, 2.5]), &mut rng::stream(1, Purpose::Test, 1));
+    let window =
+        draw_window(SIDE, &config([1.0, 1.0], [2.0, 2.5]), &mut rng::stream(1, Purpose::Test, 1));
     assert_eq!(window, Window { top: 8, left: 0, height: 16, width: 32 });
-    assert_eq!(central_window(SIDE, [0.25, 0.5]), Window { top: 0, left: 8, height: 32, width: 16 });
+    assert_eq!(
+        central_window(SIDE, [0.25, 0.5]),
+        Window { top: 0, left: 8, height: 32, width: 16 }
+    );
     assert_eq!(central_window(SIDE, [0.75, 1.3]), WHOLE);
-    assert_eq!(draw_window(SIDE, &config([1.0, 1.0], [1.0, 1.0]), &mut rng::stream(1, Purpose::Test, 2)), WHOLE);
+    assert_eq!(
+        draw_window(SIDE, &config([1.0, 1.0], [1.0, 1.0]), &mut rng::stream(1, Purpose::Test, 2)),
+        WHOLE
+    );
 }
 
 #[test]
 fn a_geometry_says_where_a_view_lies_in_another() {
-    // Red rises from left to right, green from top to bottom: a pixel's colours are its place in the image.
+    // Red rises from left to right, green from top to bottom: a pixel's colours are its place in
+    // the image.
     let place = |i: usize| match (i / PLANE, i % SIDE, i % PLANE / SIDE) {
         (0, x, _) => 7 * x as u8,
         (1, _, y) => 7 * y as u8,
@@ -101,7 +136,12 @@ fn a_geometry_says_where_a_view_lies_in_another() {
     };
     let ramp: Vec<u8> = (0..3 * PLANE).map(place).collect();
     let window = |top, left, height, width| Window { top, left, height, width };
-    let views = [(WHOLE, false), (window(2, 6, 20, 24), true), (window(8, 0, 16, 12), false), (window(0, 4, 32, 28), true)];
+    let views = [
+        (WHOLE, false),
+        (window(2, 6, 20, 24), true),
+        (window(8, 0, 16, 12), false),
+        (window(0, 4, 32, 28), true),
+    ];
     let centre = |i: usize| (2 * i + 1) as f32 / SIDE as f32 - 1.0;
     let mut largest = 0f32;
     for (source_window, source_flip) in views {
@@ -109,7 +149,8 @@ fn a_geometry_says_where_a_view_lies_in_another() {
         let source_view = resized_crop(&ramp, source_window, source_flip, SIDE);
         for (window, flip) in views {
             let view = resized_crop(&ramp, window, flip, SIDE);
-            let [scale_x, offset_x, scale_y, offset_y] = (Geometry { window, flip }).within(&source);
+            let [scale_x, offset_x, scale_y, offset_y] =
+                (Geometry { window, flip }).within(&source);
             for (x, y) in [(8, 9), (16, 20), (21, 13)] {
                 let place = [scale_x * centre(x) + offset_x, scale_y * centre(y) + offset_y];
                 let [column, row] = place.map(|p| (p + 1.0) / 2.0 * SIDE as f32 - 0.5);
@@ -118,14 +159,23 @@ fn a_geometry_says_where_a_view_lies_in_another() {
                     continue;
                 }
                 for (plane, at, along) in [(0, column, 1), (1, row, SIDE)] {
-                    let other = if plane == 0 { row.round() as usize * SIDE } else { column.round() as usize };
-                    let pixel = |i: usize| f32::from(source_view[plane * PLANE + other + i * along]);
+                    let other = if plane == 0 {
+                        row.round() as usize * SIDE
+                    } else {
+                        column.round() as usize
+                    };
+                    let pixel =
+                        |i: usize| f32::from(source_view[plane * PLANE + other + i * along]);
                     let (below, share) = (at.floor() as usize, at.fract());
                     let seen = pixel(below) * (1.0 - share) + pixel(below + 1) * share;
                     let own = f32::from(view[plane * PLANE + y * SIDE + x]);
                     // Both views are rounded to bytes, twice.
-                    assert!((seen - own).abs() <= 2.5, "{window:?} {flip} in {source:?}: {seen} beside {own}");
-                    largest = largest.max((seen - f32::from(ramp[plane * PLANE + y * SIDE + x])).abs());
+                    assert!(
+                        (seen - own).abs() <= 2.5,
+                        "{window:?} {flip} in {source:?}: {seen} beside {own}"
+                    );
+                    largest =
+                        largest.max((seen - f32::from(ramp[plane * PLANE + y * SIDE + x])).abs());
                 }
             }
         }

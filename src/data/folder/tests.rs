@@ -42,7 +42,12 @@ fn classes_are_sub_folders_by_name_and_every_tenth_image_is_for_the_test() {
         // Deeper folders count, and endings in capitals.
         write(&dir, &format!("ape/more/{i:02}.PNG"), 100 + i);
     }
-    for (name, content) in [("readme.txt", "x"), ("ape/._00.png", "not an image"), ("empty/notes.md", "x"), (".git/a.png", "x")] {
+    for (name, content) in [
+        ("readme.txt", "x"),
+        ("ape/._00.png", "not an image"),
+        ("empty/notes.md", "x"),
+        (".git/a.png", "x"),
+    ] {
         put(&dir, name, content);
     }
     for folder in ["@eaDir", "$RECYCLE.BIN", "__MACOSX"] {
@@ -50,12 +55,19 @@ fn classes_are_sub_folders_by_name_and_every_tenth_image_is_for_the_test() {
     }
     let first = contents(&dir);
     assert_eq!(first.classes, ["ape", "zebra"]);
-    assert_eq!((values(&first.test), first.test.labels()), (vec![109, 9, 119, 19], &[0, 1, 0, 1][..]));
+    assert_eq!(
+        (values(&first.test), first.test.labels()),
+        (vec![109, 9, 119, 19], &[0, 1, 0, 1][..])
+    );
     assert_eq!((first.train.len(), values(&first.train)[18], first.train.label(19)), (38, 110, 1));
-    assert_eq!((first.test.name(0), first.train.name(1)), ("ape/more/09.PNG".into(), "zebra/00.png".into()));
+    assert_eq!(
+        (first.test.name(0), first.train.name(1)),
+        ("ape/more/09.PNG".into(), "zebra/00.png".into())
+    );
     assert_eq!(contents(&dir).sha256, first.sha256);
     // What isn't there is said.
-    let mut left_out: Vec<_> = first.inventory.left_out.iter().map(|kind| (kind.what.as_str(), kind.count)).collect();
+    let mut left_out: Vec<_> =
+        first.inventory.left_out.iter().map(|kind| (kind.what.as_str(), kind.count)).collect();
     left_out.sort_unstable();
     let want = [
         ("files that are no images (.md)", 1),
@@ -66,12 +78,16 @@ fn classes_are_sub_folders_by_name_and_every_tenth_image_is_for_the_test() {
     ];
     assert_eq!(left_out, want);
     assert!(
-        first.describe().contains("38 training, 4 test images of 2 classes: ape 19 + 2, zebra 19 + 2; "),
+        first
+            .describe()
+            .contains("38 training, 4 test images of 2 classes: ape 19 + 2, zebra 19 + 2; "),
         "{}",
         first.describe()
     );
     assert!(
-        first.describe().contains("classes are the folders, one image in 10 of each class is for the test; left out: "),
+        first.describe().contains(
+            "classes are the folders, one image in 10 of each class is for the test; left out: "
+        ),
         "{}",
         first.describe()
     );
@@ -88,12 +104,17 @@ fn images_without_folders_have_no_classes() {
     let dir = tempfile::tempdir().unwrap();
     (0..10).for_each(|i| write(&dir, &format!("{i}.png"), i));
     let found = contents(&dir);
-    assert_eq!((found.classes.len(), values(&found.test), found.train.labels()), (0, vec![9], &[0; 9][..]));
+    assert_eq!(
+        (found.classes.len(), values(&found.test), found.train.labels()),
+        (0, vec![9], &[0; 9][..])
+    );
     let half = open(&dir, &Options { split_ratio: Some(0.5), ..Options::default() }).unwrap();
     assert_eq!(values(&half.test), [1, 3, 5, 7, 9]);
     std::fs::remove_file(dir.path().join("4.png")).unwrap();
     assert!(
-        message(&dir).contains("9 images, and none is left for the test set; give it at least 10 of a class"),
+        message(&dir).contains(
+            "9 images, and none is left for the test set; give it at least 10 of a class"
+        ),
         "{}",
         message(&dir)
     );
@@ -103,7 +124,9 @@ fn images_without_folders_have_no_classes() {
 
 #[test]
 fn folders_are_sets_only_where_all_of_them_are_named_so_and_one_is_for_training() {
-    for (train, test) in [("train", "test"), ("Training", "VAL"), ("train", "validation"), ("training", "testing")] {
+    for (train, test) in
+        [("train", "test"), ("Training", "VAL"), ("train", "validation"), ("training", "testing")]
+    {
         let dir = tempfile::tempdir().unwrap();
         for (name, value) in [("b/x.png", 1), ("a/y.png", 2), ("c/z.png", 3)] {
             write(&dir, &format!("{train}/{name}"), value);
@@ -111,14 +134,22 @@ fn folders_are_sets_only_where_all_of_them_are_named_so_and_one_is_for_training(
         write(&dir, &format!("{test}/c/x.png"), 4);
         let found = contents(&dir);
         assert_eq!((values(&found.train), found.train.labels()), (vec![2, 1, 3], &[0, 1, 2][..]));
-        assert_eq!((values(&found.test), found.test.labels(), found.classes.len()), (vec![4], &[2][..], 3));
-        assert!(found.inventory.reading.contains(&format!("{test} is the test set")), "{}", found.inventory.reading);
+        assert_eq!(
+            (values(&found.test), found.test.labels(), found.classes.len()),
+            (vec![4], &[2][..], 3)
+        );
+        assert!(
+            found.inventory.reading.contains(&format!("{test} is the test set")),
+            "{}",
+            found.inventory.reading
+        );
         // As classes on request.
         let classes = list(dir.path(), Some(Layout::Classes)).unwrap().unwrap();
         assert_eq!(classes.classes.len(), 2);
         write(&dir, &format!("{test}/d/x.png"), 5);
         assert!(
-            message(&dir).contains("the test set has images of the class d, and the training set has none"),
+            message(&dir)
+                .contains("the test set has images of the class d, and the training set has none"),
             "{}",
             message(&dir)
         );
@@ -134,10 +165,15 @@ fn folders_are_sets_only_where_all_of_them_are_named_so_and_one_is_for_training(
     assert_eq!(listing.left_out.iter().map(|kind| kind.count).sum::<usize>(), 10);
     // No set for training: classes, unless that was asked for otherwise.
     let dir = tempfile::tempdir().unwrap();
-    ["val", "test"].iter().for_each(|class| (0..10).for_each(|i| write(&dir, &format!("{class}/{i}.png"), i)));
+    ["val", "test"]
+        .iter()
+        .for_each(|class| (0..10).for_each(|i| write(&dir, &format!("{class}/{i}.png"), i)));
     assert_eq!(contents(&dir).classes, ["test", "val"]);
     let error = list(dir.path(), Some(Layout::Splits)).err().unwrap().to_string();
-    assert!(error.contains("holds the folders test, val, and none of them is named train"), "{error}");
+    assert!(
+        error.contains("holds the folders test, val, and none of them is named train"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -149,7 +185,11 @@ fn one_training_folder_is_divided_and_validation_beside_a_test_set_is_counted() 
     write(&dir, "val/y.png", 30);
     let found = contents(&dir);
     assert_eq!((values(&found.test), found.train.len()), (vec![20], 10));
-    assert!(found.describe().contains("images for validation, as there is a test set: 1"), "{}", found.describe());
+    assert!(
+        found.describe().contains("images for validation, as there is a test set: 1"),
+        "{}",
+        found.describe()
+    );
 }
 
 #[test]
@@ -174,7 +214,10 @@ fn what_cannot_be_read_is_listed_or_left_out_on_request() {
     put(&dir, "cat/photo.TIFF", "x");
     let message = message(&dir);
     assert!(message.contains("4 of 41 images can't be read:\n  cat/03.png "), "{message}");
-    assert!(message.contains("\n  cat/photo.TIFF ") && message.contains("--skip-unreadable"), "{message}");
+    assert!(
+        message.contains("\n  cat/photo.TIFF ") && message.contains("--skip-unreadable"),
+        "{message}"
+    );
     let skipped = open(&dir, &Options { skip_unreadable: true, ..Options::default() }).unwrap();
     // Which images are for the test doesn't depend on what can be read.
     assert_eq!((values(&skipped.test), skipped.train.len()), (vec![9, 29, 39], 34));
@@ -184,17 +227,25 @@ fn what_cannot_be_read_is_listed_or_left_out_on_request() {
     // Of many the first twenty.
     (100..140).for_each(|i| put(&dir, &format!("cat/{i}.png"), "broken"));
     let long = open(&dir, &Options::default()).unwrap_err().to_string();
-    assert!(long.contains("44 of 81") && long.contains("\n  and 24 more") && long.lines().count() == 23, "{long}");
+    assert!(
+        long.contains("44 of 81") && long.contains("\n  and 24 more") && long.lines().count() == 23,
+        "{long}"
+    );
 }
 
 #[test]
 fn images_of_both_sets_are_counted() {
     let dir = tempfile::tempdir().unwrap();
-    for (name, value) in [("train/a/1.png", 1), ("train/a/2.png", 2), ("test/a/x.png", 2), ("test/a/y.png", 3)] {
+    for (name, value) in
+        [("train/a/1.png", 1), ("train/a/2.png", 2), ("test/a/x.png", 2), ("test/a/y.png", 3)]
+    {
         write(&dir, name, value);
     }
     let inventory = contents(&dir).inventory;
-    assert_eq!((inventory.in_both, &inventory.in_both_first), (1, &vec![["test/a/x.png".into(), "train/a/2.png".into()]]));
+    assert_eq!(
+        (inventory.in_both, &inventory.in_both_first),
+        (1, &vec![["test/a/x.png".into(), "train/a/2.png".into()]])
+    );
 }
 
 #[test]
@@ -207,7 +258,10 @@ fn more_classes_than_a_byte_has_room_for_are_read() {
         }
     }
     let found = contents(&dir);
-    assert_eq!((found.classes.len(), found.train.label(299), found.test.labels()), (300, 299, &[0, 100, 200][..]));
+    assert_eq!(
+        (found.classes.len(), found.train.label(299), found.test.labels()),
+        (300, 299, &[0, 100, 200][..])
+    );
 }
 
 #[cfg(unix)]

@@ -1,5 +1,5 @@
-//! CIFAR-10 and CIFAR-100 in their Python version, a folder or an archive; also the archives of their binary version. Pickles are
-//! read as data, see [`pickle`](super::pickle).
+//! CIFAR-10 and CIFAR-100 in their Python version, a folder or an archive; also the archives of
+//! their binary version. Pickles are read as data, see [`pickle`](super::pickle).
 
 use super::pickle::Pickle;
 use super::shared::{some_of, unique};
@@ -67,7 +67,13 @@ const LAYOUTS: [Layout; 4] = [
         version: "the binary version",
         folder: "cifar-10-batches-bin",
         archive: "cifar-10-binary.tar.gz",
-        train: &["data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"],
+        train: &[
+            "data_batch_1.bin",
+            "data_batch_2.bin",
+            "data_batch_3.bin",
+            "data_batch_4.bin",
+            "data_batch_5.bin",
+        ],
         test: "test_batch.bin",
         names: None,
         kind: Kind::Records { labels: 1 },
@@ -100,23 +106,37 @@ enum Store {
 }
 
 impl Store {
-    /// Shows `take` those of `wanted` that are there, by number, in the order that is cheapest to read.
-    fn each(&self, layout: &Layout, wanted: &[&str], take: &mut dyn FnMut(usize, &[u8]) -> Result<()>) -> Result<()> {
+    /// Shows `take` those of `wanted` that are there, by number, in the order that is cheapest to
+    /// read.
+    fn each(
+        &self,
+        layout: &Layout,
+        wanted: &[&str],
+        take: &mut dyn FnMut(usize, &[u8]) -> Result<()>,
+    ) -> Result<()> {
         match self {
             Store::Folder(folder) => wanted.iter().enumerate().try_for_each(|(i, name)| {
                 let path = folder.join(name);
                 match std::fs::metadata(&path) {
                     Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
                     Ok(found) if found.len() > LARGEST => Err(too_large(&path, name)),
-                    _ => take(i, &crate::files::read(&path).map_err(|e| Error::io("read", &path, &e))?),
+                    _ => take(
+                        i,
+                        &crate::files::read(&path).map_err(|e| Error::io("read", &path, &e))?,
+                    ),
                 }
             }),
             Store::Archive(path) => {
                 let mut done = vec![false; wanted.len()];
                 walk(path, &mut Vec::new(), &mut |member| {
-                    let file = member.name.strip_prefix(layout.folder).and_then(|rest| rest.strip_prefix('/'));
-                    if let Some(i) =
-                        wanted.iter().position(|name| Some(*name) == file).filter(|i| !std::mem::replace(&mut done[*i], true))
+                    let file = member
+                        .name
+                        .strip_prefix(layout.folder)
+                        .and_then(|rest| rest.strip_prefix('/'));
+                    if let Some(i) = wanted
+                        .iter()
+                        .position(|name| Some(*name) == file)
+                        .filter(|i| !std::mem::replace(&mut done[*i], true))
                     {
                         let bytes = member.read(LARGEST).map_err(|e| tars::damaged(path, &e))?;
                         take(i, &bytes.ok_or_else(|| too_large(path, wanted[i]))?)?;
@@ -134,7 +154,10 @@ impl Store {
 }
 
 fn too_large(path: &Path, name: &str) -> Error {
-    Error::failed(format!("{name} in {} is larger than any file of CIFAR; get it again", path.display()))
+    Error::failed(format!(
+        "{name} in {} is larger than any file of CIFAR; get it again",
+        path.display()
+    ))
 }
 
 /// Labels, names where there are any, and pixels of one file.
@@ -156,17 +179,29 @@ impl<'a> Batch<'a> {
                     return Err("holds no dictionary".into());
                 }
                 let key = |key: &str| pickle.get(key).ok_or_else(|| format!("has no {key}"));
-                let numbers = pickle.numbers(key(labels)?).ok_or_else(|| format!("has {labels} that are no list of numbers"))?;
-                let (shape, pixels) = pickle.bytes(key("data")?).ok_or("has data that is no array of bytes (uint8)")?;
-                if ![&[numbers.len(), IMAGE][..], &[numbers.len(), 3, SIDE, SIDE]].contains(&&shape[..]) {
-                    return Err(format!("has data of the shape {shape:?} instead of [{}, {IMAGE}]", numbers.len()));
+                let numbers = pickle
+                    .numbers(key(labels)?)
+                    .ok_or_else(|| format!("has {labels} that are no list of numbers"))?;
+                let (shape, pixels) = pickle
+                    .bytes(key("data")?)
+                    .ok_or("has data that is no array of bytes (uint8)")?;
+                if ![&[numbers.len(), IMAGE][..], &[numbers.len(), 3, SIDE, SIDE]]
+                    .contains(&&shape[..])
+                {
+                    return Err(format!(
+                        "has data of the shape {shape:?} instead of [{}, {IMAGE}]",
+                        numbers.len()
+                    ));
                 }
                 let names = match pickle.get("filenames") {
                     Some(id) => {
                         let none = "has filenames that are no list of names";
                         let count = pickle.length(id).ok_or(none)?;
                         if count != numbers.len() {
-                            return Err(format!("has {count} filenames for {} labels", numbers.len()));
+                            return Err(format!(
+                                "has {count} filenames for {} labels",
+                                numbers.len()
+                            ));
                         }
                         Some(pickle.texts(id).ok_or(none)?)
                     }
@@ -175,19 +210,35 @@ impl<'a> Batch<'a> {
                 (numbers, names, pixels, 0)
             }
             Kind::Records { labels } => {
-                let (records, rest) = (bytes.chunks_exact(labels + IMAGE), bytes.len() % (labels + IMAGE));
+                let (records, rest) =
+                    (bytes.chunks_exact(labels + IMAGE), bytes.len() % (labels + IMAGE));
                 if rest != 0 {
-                    return Err(format!("has {} bytes, which are no records of {}", bytes.len(), labels + IMAGE));
+                    return Err(format!(
+                        "has {} bytes, which are no records of {}",
+                        bytes.len(),
+                        labels + IMAGE
+                    ));
                 }
-                (records.map(|record| i64::from(record[labels - 1])).collect(), None, Cow::Borrowed(bytes), labels)
+                (
+                    records.map(|record| i64::from(record[labels - 1])).collect(),
+                    None,
+                    Cow::Borrowed(bytes),
+                    labels,
+                )
             }
         };
         let known = |(i, label): (usize, &i64)| {
             let label = u16::try_from(*label).ok().filter(|label| usize::from(*label) < classes);
-            label.ok_or_else(|| format!("has the label {} at image {i}, and there are {classes} classes", labels[i]))
+            label.ok_or_else(|| {
+                format!("has the label {} at image {i}, and there are {classes} classes", labels[i])
+            })
         };
         Ok(Self {
-            labels: labels.iter().enumerate().map(known).collect::<std::result::Result<_, String>>()?,
+            labels: labels
+                .iter()
+                .enumerate()
+                .map(known)
+                .collect::<std::result::Result<_, String>>()?,
             names,
             pixels,
             skip,
@@ -232,27 +283,35 @@ fn is_pickle(path: &Path) -> bool {
         std::io::Read::read_exact(&mut std::fs::File::open(path).ok()?, &mut start).ok()?;
         Some(start)
     };
-    path.is_file() && start().is_some_and(|[first, protocol]| first == 0x80 && (2..=5).contains(&protocol))
+    path.is_file()
+        && start().is_some_and(|[first, protocol]| first == 0x80 && (2..=5).contains(&protocol))
 }
 
-/// Lists CIFAR at `place`: the folder of its Python version or its parent, or an archive of its Python or binary version.
+/// Lists CIFAR at `place`: the folder of its Python version or its parent, or an archive of its
+/// Python or binary version.
 ///
 /// # Errors
-/// A file that is missing, cut or damaged, or a pickle that asks for anything but values and arrays.
+/// A file that is missing, cut or damaged, or a pickle that asks for anything but values and
+/// arrays.
 pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
     let Some((layout, store)) = locate(place)? else { return Ok(None) };
     let shown = store.path().display().to_string();
     let wrong = |name: &str, reason: &str| {
         let (data, version, archive) = (layout.name, layout.version, layout.archive);
-        Error::failed(format!("{shown} is {version} of {data}, but {name} {reason}; get {archive} anew"))
+        Error::failed(format!(
+            "{shown} is {version} of {data}, but {name} {reason}; get {archive} anew"
+        ))
     };
     let mut classes: Vec<String> = layout.classes.iter().map(|&class| class.into()).collect();
     if let Some((file, key)) = layout.names {
         store.each(layout, &[file], &mut |_, bytes| {
             let pickle = Pickle::parse(bytes).map_err(|e| wrong(file, &e))?;
-            let id = pickle.get(key).filter(|id| pickle.length(*id).is_some_and(|count| (2..=256).contains(&count)));
-            classes =
-                id.and_then(|id| pickle.texts(id)).ok_or_else(|| wrong(file, &format!("has no list of names under {key}")))?;
+            let id = pickle
+                .get(key)
+                .filter(|id| pickle.length(*id).is_some_and(|count| (2..=256).contains(&count)));
+            classes = id
+                .and_then(|id| pickle.texts(id))
+                .ok_or_else(|| wrong(file, &format!("has no list of names under {key}")))?;
             unique(&mut classes);
             Ok(())
         })?;
@@ -260,14 +319,21 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
     let files = layout.files();
     let mut batches: Vec<Option<(Vec<u16>, Vec<String>)>> = files.iter().map(|_| None).collect();
     store.each(layout, &files, &mut |i, bytes| {
-        let Batch { labels, names, .. } = Batch::parse(bytes, layout.kind, classes.len()).map_err(|e| wrong(files[i], &e))?;
-        let names = names.unwrap_or_else(|| (0..labels.len()).map(|row| format!("{}:{row}", files[i])).collect());
+        let Batch { labels, names, .. } =
+            Batch::parse(bytes, layout.kind, classes.len()).map_err(|e| wrong(files[i], &e))?;
+        let names = names.unwrap_or_else(|| {
+            (0..labels.len()).map(|row| format!("{}:{row}", files[i])).collect()
+        });
         batches[i] = Some((labels, names));
         Ok(())
     })?;
-    let missing: Vec<String> = files.iter().zip(&batches).filter(|(_, b)| b.is_none()).map(|(f, _)| (*f).into()).collect();
+    let missing: Vec<String> =
+        files.iter().zip(&batches).filter(|(_, b)| b.is_none()).map(|(f, _)| (*f).into()).collect();
     if !missing.is_empty() {
-        return Err(wrong(&some_of(&missing), if missing.len() == 1 { "is missing" } else { "are missing" }));
+        return Err(wrong(
+            &some_of(&missing),
+            if missing.len() == 1 { "is missing" } else { "are missing" },
+        ));
     }
     let (mut entries, mut names, mut starts) = (Vec::new(), Vec::new(), vec![0]);
     for (i, (labels, of_batch)) in batches.into_iter().flatten().enumerate() {
@@ -279,10 +345,14 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
     unique(&mut names);
     entries.iter_mut().zip(names).for_each(|(entry, name)| entry.name = name);
     let mut left_out = Vec::new();
-    for other in LAYOUTS.iter().filter(|other| other.folder != layout.folder && place.join(other.folder).is_dir()) {
+    for other in LAYOUTS
+        .iter()
+        .filter(|other| other.folder != layout.folder && place.join(other.folder).is_dir())
+    {
         LeftOut::add(&mut left_out, "other data sets in the same folder", || other.folder.into());
     }
-    let reading = format!("{} of {}, with its own training and test images", layout.version, layout.name);
+    let reading =
+        format!("{} of {}, with its own training and test images", layout.version, layout.name);
     let name = layout.name.to_owned();
     Ok(Some(Listing {
         name,
@@ -302,19 +372,30 @@ fn contents(layout: &'static Layout, store: Store, starts: Vec<usize>, classes: 
         let mut seen = 0;
         store.each(layout, &files, &mut |i, bytes| {
             let path = store.path().display();
-            let wrong = |e: &str| Error::failed(format!("{} in {path} {e} since it was listed; run the command again", files[i]));
+            let wrong = |e: &str| {
+                Error::failed(format!(
+                    "{} in {path} {e} since it was listed; run the command again",
+                    files[i]
+                ))
+            };
             let batch = Batch::parse(bytes, layout.kind, classes).map_err(|e| wrong(&e))?;
             if batch.labels.len() != starts[i + 1] - starts[i] {
                 return Err(wrong("has changed"));
             }
             seen += 1;
             let planes = |image: &[u8]| Content::Planes { side: SIDE, pixels: image.to_vec() };
-            batch.images().zip(starts[i]..).try_for_each(|(image, number)| visit(number, planes(image)))
+            batch
+                .images()
+                .zip(starts[i]..)
+                .try_for_each(|(image, number)| visit(number, planes(image)))
         })?;
         if seen == files.len() {
             return Ok(());
         }
-        Err(Error::failed(format!("{} has lost files since it was listed; run the command again", store.path().display())))
+        Err(Error::failed(format!(
+            "{} has lost files since it was listed; run the command again",
+            store.path().display()
+        )))
     })
 }
 

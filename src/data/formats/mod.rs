@@ -1,4 +1,5 @@
-//! What images come in. Every module lists a place as a [`Listing`], or says that the place is something else.
+//! What images come in. Every module lists a place as a [`Listing`], or says that the place is
+//! something else.
 
 mod cifar_python;
 pub(crate) mod pages;
@@ -20,8 +21,9 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-/// Lists `place`, a folder or a file, if it is of any format here: CIFAR's Python version or an archive of CIFAR, STL-10,
-/// Tiny-ImageNet, Parquet or tar shards, a table of paths and labels. Folders of images and of CIFAR's binary files are none of them.
+/// Lists `place`, a folder or a file, if it is of any format here: CIFAR's Python version or an
+/// archive of CIFAR, STL-10, Tiny-ImageNet, Parquet or tar shards, a table of paths and labels.
+/// Folders of images and of CIFAR's binary files are none of them.
 ///
 /// # Errors
 /// It is one of them and can't be used; the message names the file and the remedy.
@@ -44,7 +46,8 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
     Ok(None)
 }
 
-/// The order of two classes by their names: numbers by value and before others, the rest by its characters.
+/// The order of two classes by their names: numbers by value and before others, the rest by its
+/// characters.
 pub(crate) fn class_order(a: &str, b: &str) -> Ordering {
     match (number(a), number(b)) {
         (Some(x), Some(y)) => x.total_cmp(&y).then_with(|| a.cmp(b)),
@@ -89,7 +92,8 @@ impl Kind {
         let text = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&start).trim_ascii_start();
         Ok(if start.starts_with(b"PAR1") || ends(&[".parquet"]) {
             Some(Self::Parquet)
-        } else if start.starts_with(&[0x1f, 0x8b]) && !ends(&[".csv.gz", ".json.gz", ".jsonl.gz", ".bin.gz"])
+        } else if start.starts_with(&[0x1f, 0x8b])
+            && !ends(&[".csv.gz", ".json.gz", ".jsonl.gz", ".bin.gz"])
             || start.get(Self::TAR_MAGIC..).is_some_and(|rest| rest.starts_with(b"ustar"))
             || ends(&[".tar", ".tar.gz", ".tgz"])
         {

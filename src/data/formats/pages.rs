@@ -1,4 +1,5 @@
-//! Pages of Parquet files that come from anywhere: none makes the library ask for memory by a number that it states.
+//! Pages of Parquet files that come from anywhere: none makes the library ask for memory by a
+//! number that it states.
 
 use ::parquet::basic::{Encoding, Type};
 use ::parquet::column::page::{Page, PageMetadata, PageReader};
@@ -18,7 +19,8 @@ const GROWTH: u64 = 32;
 
 /// Most groups around a column,
 const GROUPS: usize = 64;
-/// and most bytes of the names of all columns, each with those of its groups, and a few for each name.
+/// and most bytes of the names of all columns, each with those of its groups, and a few for each
+/// name.
 const NAMES: u64 = 16 << 20;
 
 /// A Parquet file.
@@ -94,7 +96,8 @@ impl Thrift {
     fn check_footer(file: &File, start: u64, end: u64) -> Result<()> {
         let mut reader = BufReader::with_capacity(1 << 14, file.try_clone()?);
         reader.seek(SeekFrom::Start(start))?;
-        Self { reader, at: start, end, what: "its description has", deepest: 16, lists: true }.fields(0, &mut [0; 6])
+        Self { reader, at: start, end, what: "its description has", deepest: 16, lists: true }
+            .fields(0, &mut [0; 6])
     }
 
     /// Walks over the pages from `start`, which take `length` bytes.
@@ -102,17 +105,28 @@ impl Thrift {
         let mut reader = BufReader::with_capacity(512, file.try_clone()?);
         reader.seek(SeekFrom::Start(start))?;
         let end = start + length;
-        let mut headers = Self { reader, at: start, end, what: "the header of a page has", deepest: 4, lists: false };
+        let mut headers = Self {
+            reader,
+            at: start,
+            end,
+            what: "the header of a page has",
+            deepest: 4,
+            lists: false,
+        };
         while headers.at < end {
             // By the numbers of the fields: kind, unpacked and packed size.
             let mut numbers = [0; 6];
             headers.fields(0, &mut numbers)?;
             let [_, _, unpacked, packed, ..] = numbers;
             if headers.at.checked_add(packed).is_none_or(|next| next > end) {
-                return Err(ParquetError::EOF("a page goes on behind the end of its column".into()));
+                return Err(ParquetError::EOF(
+                    "a page goes on behind the end of its column".into(),
+                ));
             }
             if unpacked > ROOM + GROWTH * packed {
-                return Err(refused(format!("a page of {packed} bytes states that it unpacks to {unpacked}")));
+                return Err(refused(format!(
+                    "a page of {packed} bytes states that it unpacks to {unpacked}"
+                )));
             }
             headers.skip(packed)?;
         }
@@ -183,19 +197,22 @@ impl Thrift {
 
     fn list(&mut self, depth: usize) -> Result<()> {
         let (kind, count) = self.list_start()?;
-        // Flags would take no bytes, so that any number of them could be stated; the library would count them all.
+        // Flags would take no bytes, so that any number of them could be stated; the library would
+        // count them all.
         if count > 0 && matches!(kind, 1 | 2) {
             return Err(refused(format!("{} a list of flags", self.what)));
         }
         (0..count).try_for_each(|_| self.value(kind, depth).map(drop))
     }
 
-    /// The list of columns: groups, each with the number of its children, which follow, and what has none. The library makes room for as
-    /// many children as are stated, calls itself for each group within another, and gives each column the names of all its groups.
+    /// The list of columns: groups, each with the number of its children, which follow, and what
+    /// has none. The library makes room for as many children as are stated, calls itself for each
+    /// group within another, and gives each column the names of all its groups.
     fn columns(&mut self) -> Result<()> {
         let (kind, count) = self.list_start()?;
         let (mut children_left, mut names) = (count.saturating_sub(1), 0);
-        // Of each group that goes on: the children that are still to come, and bytes of the names down to it.
+        // Of each group that goes on: the children that are still to come, and bytes of the names
+        // down to it.
         let mut groups: Vec<(u64, u64)> = Vec::new();
         for _ in 0..count {
             if kind != 12 {
@@ -211,8 +228,9 @@ impl Thrift {
             });
             let path = of_group + name + size_of::<String>() as u64;
             names += path;
-            children_left =
-                children_left.checked_sub(children).ok_or_else(|| refused("its description states more columns than it has"))?;
+            children_left = children_left
+                .checked_sub(children)
+                .ok_or_else(|| refused("its description states more columns than it has"))?;
             if children > 0 {
                 groups.push((children, path));
             }
@@ -244,8 +262,10 @@ impl Thrift {
 
     fn skip(&mut self, count: u64) -> Result<()> {
         let next = self.at.checked_add(count).filter(|next| *next <= self.end);
-        let (count, next) =
-            i64::try_from(count).ok().zip(next).ok_or_else(|| refused(format!("{} an impossible length", self.what)))?;
+        let (count, next) = i64::try_from(count)
+            .ok()
+            .zip(next)
+            .ok_or_else(|| refused(format!("{} an impossible length", self.what)))?;
         self.reader.seek_relative(count)?;
         self.at = next;
         Ok(())
@@ -262,12 +282,21 @@ impl Pages {
     fn check(&self, page: &Page) -> Result<()> {
         let smallest = if self.kind == Type::INT64 { 8 } else { 4 };
         match page {
-            Page::DictionaryPage { num_values, buf, .. } if *num_values as usize > buf.len() / smallest => {
-                Err(refused(format!("a dictionary of {} bytes states that it has {num_values} values", buf.len())))
+            Page::DictionaryPage { num_values, buf, .. }
+                if *num_values as usize > buf.len() / smallest =>
+            {
+                Err(refused(format!(
+                    "a dictionary of {} bytes states that it has {num_values} values",
+                    buf.len()
+                )))
             }
-            _ if [Encoding::DELTA_LENGTH_BYTE_ARRAY, Encoding::DELTA_BYTE_ARRAY].contains(&page.encoding()) => {
+            _ if [Encoding::DELTA_LENGTH_BYTE_ARRAY, Encoding::DELTA_BYTE_ARRAY]
+                .contains(&page.encoding()) =>
+            {
                 let encoding = page.encoding();
-                Err(refused(format!("a column is encoded as {encoding}, which is not read; write it with PyArrow's defaults")))
+                Err(refused(format!(
+                    "a column is encoded as {encoding}, which is not read; write it with PyArrow's defaults"
+                )))
             }
             _ => Ok(()),
         }
@@ -307,7 +336,8 @@ mod tests {
     fn check(sizes: &[(u64, u64)]) -> Result<()> {
         let mut file = tempfile::tempfile().unwrap();
         for (unpacked, packed) in sizes {
-            // Kind, sizes, a checksum, and a structure with a number, a flag, a text and another structure.
+            // Kind, sizes, a checksum, and a structure with a number, a flag, a text and another
+            // structure.
             let mut header = vec![0x15, 0];
             for size in [unpacked, packed] {
                 header.push(0x15);
@@ -318,7 +348,9 @@ mod tests {
                 }
                 header.push(left as u8);
             }
-            header.extend([0x15, 8, 0x1c, 0x15, 2, 0x11, 0x18, 3, b'a', b'b', b'c', 0x1c, 0x06, 20, 2, 0, 0, 0]);
+            header.extend([
+                0x15, 8, 0x1c, 0x15, 2, 0x11, 0x18, 3, b'a', b'b', b'c', 0x1c, 0x06, 20, 2, 0, 0, 0,
+            ]);
             file.write_all(&header).unwrap();
             file.write_all(&[7; 10]).unwrap();
         }
@@ -330,7 +362,10 @@ mod tests {
     fn a_page_that_states_more_than_it_can_hold_is_refused() {
         check(&[(10, 10), (5000, 10), (ROOM, 10)]).unwrap();
         let message = check(&[(10, 10), ((1 << 31) - 1, 10)]).unwrap_err().to_string();
-        assert!(message.contains("a page of 10 bytes states that it unpacks to 2147483647"), "{message}");
+        assert!(
+            message.contains("a page of 10 bytes states that it unpacks to 2147483647"),
+            "{message}"
+        );
         let message = check(&[(10, 11)]).unwrap_err().to_string();
         assert!(message.contains("goes on behind the end of its column"), "{message}");
         assert!(check(&[(10, u64::MAX >> 1)]).is_err());
@@ -357,7 +392,8 @@ mod tests {
         };
         // A list of two numbers, and two billion flags or anything else.
         check(&[0x39, 0x25, 2, 4, 0]).unwrap();
-        let many = |kind: u8| check(&[0x39, 0xf0 | kind, 0xff, 0xff, 0xff, 0xff, 7, 0, 0]).unwrap_err();
+        let many =
+            |kind: u8| check(&[0x39, 0xf0 | kind, 0xff, 0xff, 0xff, 0xff, 7, 0, 0]).unwrap_err();
         assert!(many(1).contains("its description has a list of flags"), "{}", many(1));
         assert!((3..13).all(|kind| !many(kind).is_empty()));
         // Numbers of fields that the library would cut to others.
@@ -367,18 +403,29 @@ mod tests {
 
     #[test]
     fn columns_are_as_many_as_stated_in_few_groups() {
-        let column = |name: &str, children: u8| [&[0x48, name.len() as u8], name.as_bytes(), &[0x15, 2 * children, 0]].concat();
+        let column = |name: &str, children: u8| {
+            [&[0x48, name.len() as u8], name.as_bytes(), &[0x15, 2 * children, 0]].concat()
+        };
         let check = |columns: &[Vec<u8>]| {
             let mut file = tempfile::tempfile().unwrap();
-            file.write_all(&[&[0x29, 0xfc, columns.len() as u8][..], &columns.concat(), &[0]].concat()).unwrap();
+            file.write_all(
+                &[&[0x29, 0xfc, columns.len() as u8][..], &columns.concat(), &[0]].concat(),
+            )
+            .unwrap();
             let length = file.stream_position().unwrap();
             Thrift::check_footer(&file, 0, length).map_err(|e| e.to_string())
         };
-        let whole = [column("m", 2), column("g", 2), column("a", 0), column("b", 0), column("c", 0)];
+        let whole =
+            [column("m", 2), column("g", 2), column("a", 0), column("b", 0), column("c", 0)];
         check(&whole).unwrap();
         assert!(check(&whole[..4]).unwrap_err().contains("more columns than it has"));
-        assert!(check(&[column("m", 60), column("a", 0)]).unwrap_err().contains("more columns than it has"));
-        let nested = |n: usize| (0..n).map(|_| column("g", 1)).chain([column("a", 0)]).collect::<Vec<_>>();
+        assert!(
+            check(&[column("m", 60), column("a", 0)])
+                .unwrap_err()
+                .contains("more columns than it has")
+        );
+        let nested =
+            |n: usize| (0..n).map(|_| column("g", 1)).chain([column("a", 0)]).collect::<Vec<_>>();
         check(&nested(64)).unwrap();
         assert!(check(&nested(65)).unwrap_err().contains("too many groups"));
     }

@@ -1,5 +1,5 @@
-//! Parquet shards as the Hugging Face hub stores image sets: a column of encoded images, one of labels, and the names of the classes in
-//! what is written about the file.
+//! Parquet shards as the Hugging Face hub stores image sets: a column of encoded images, one of
+//! labels, and the names of the classes in what is written about the file.
 
 mod columns;
 mod features;
@@ -17,10 +17,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Lists the Parquet shards at `place`: a file, or a folder with shards in it, in its `data`, or in folders named as sets.
+/// Lists the Parquet shards at `place`: a file, or a folder with shards in it, in its `data`, or in
+/// folders named as sets.
 ///
 /// # Errors
-/// A shard that is cut or damaged, has no column of images, or other columns than the first one; a label without a name.
+/// A shard that is cut or damaged, has no column of images, or other columns than the first one; a
+/// label without a name.
 pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
     let mut left_out = Vec::new();
     let shards = if place.is_dir() {
@@ -61,9 +63,18 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
         numbers.push(of_shard);
     }
     let reading = reading(&tables, &classes);
-    let shards: Vec<(Shard, Vec<Option<usize>>)> = tables.into_iter().map(|table| table.shard).zip(numbers).collect();
+    let shards: Vec<(Shard, Vec<Option<usize>>)> =
+        tables.into_iter().map(|table| table.shard).zip(numbers).collect();
     let name = format!("images of {}", title(place));
-    Ok(Some(Listing { name, reading, classes, entries, left_out, contents: contents(shards), by_turns: true }))
+    Ok(Some(Listing {
+        name,
+        reading,
+        classes,
+        entries,
+        left_out,
+        contents: contents(shards),
+        by_turns: true,
+    }))
 }
 
 /// What a shard holds beside the images.
@@ -88,12 +99,18 @@ impl super::shared::OfSet for Table {
     }
 }
 
-/// Runs `read` on the shard at `path`. The library may panic on a file that is damaged on purpose; a panic while `elsewhere` is true
-/// is none of its own.
-pub(crate) fn guarded<T>(path: &Path, elsewhere: &Cell<bool>, read: impl FnOnce() -> std::result::Result<T, Fault>) -> Result<T> {
+/// Runs `read` on the shard at `path`. The library may panic on a file that is damaged on purpose;
+/// a panic while `elsewhere` is true is none of its own.
+pub(crate) fn guarded<T>(
+    path: &Path,
+    elsewhere: &Cell<bool>,
+    read: impl FnOnce() -> std::result::Result<T, Fault>,
+) -> Result<T> {
     let wrong = |e: &dyn std::fmt::Display| {
         let path = path.display();
-        Err(Error::failed(format!("{path} cannot be read as a Parquet file ({e}); it is cut or damaged: get it again")))
+        Err(Error::failed(format!(
+            "{path} cannot be read as a Parquet file ({e}); it is cut or damaged: get it again"
+        )))
     };
     match catch_unwind(AssertUnwindSafe(read)) {
         Ok(Ok(value)) => Ok(value),
@@ -115,7 +132,9 @@ pub(crate) enum Fault {
 impl From<ParquetError> for Fault {
     fn from(e: ParquetError) -> Self {
         Self::Damaged(match e {
-            ParquetError::General(reason) | ParquetError::EOF(reason) | ParquetError::NYI(reason) => reason,
+            ParquetError::General(reason)
+            | ParquetError::EOF(reason)
+            | ParquetError::NYI(reason) => reason,
             other => other.to_string(),
         })
     }
@@ -124,27 +143,44 @@ impl From<ParquetError> for Fault {
 fn open(shard: &Shard) -> Result<(Source, Arc<::parquet::file::metadata::ParquetMetaData>)> {
     let failed = |e| Error::io("read", &shard.path, &e);
     if !std::fs::metadata(&shard.path).map_err(failed)?.is_file() {
-        return Err(Error::failed(format!("{} is no plain file; name a Parquet file", shard.path.display())));
+        return Err(Error::failed(format!(
+            "{} is no plain file; name a Parquet file",
+            shard.path.display()
+        )));
     }
     let file = File::open(&shard.path).map_err(failed)?;
-    guarded(&shard.path, &Cell::new(false), || Ok(Source::open(file)?)).map(|(source, described)| (source, Arc::new(described)))
+    guarded(&shard.path, &Cell::new(false), || Ok(Source::open(file)?))
+        .map(|(source, described)| (source, Arc::new(described)))
 }
 
 impl Table {
     fn read(shard: Shard) -> Result<Self> {
         let (source, described) = open(&shard)?;
         let shown = shard.path.display();
-        let columns = Columns::of(described.file_metadata().schema_descr())
-            .map_err(|reason| Error::failed(format!("{shown} {reason}; give the folder of another data set, or its images")))?;
+        let columns = Columns::of(described.file_metadata().schema_descr()).map_err(|reason| {
+            Error::failed(format!(
+                "{shown} {reason}; give the folder of another data set, or its images"
+            ))
+        })?;
         guarded(&shard.path, &Cell::new(false), || {
             let rows = columns::rows(&described, source.length())?;
             let labels = columns.labels(&source, &described)?;
             let paths = columns.paths(&source, &described)?;
-            let classes = columns.label_name().and_then(|label| features::classes(described.file_metadata(), label));
-            let columns = (columns.image_name().to_owned(), columns.label_name().map(str::to_owned));
+            let classes = columns
+                .label_name()
+                .and_then(|label| features::classes(described.file_metadata(), label));
+            let columns =
+                (columns.image_name().to_owned(), columns.label_name().map(str::to_owned));
             Ok((rows, labels, paths, classes, columns))
         })
-        .map(|(rows, labels, paths, classes, columns)| Self { shard, rows, labels, paths, columns, classes })
+        .map(|(rows, labels, paths, classes, columns)| Self {
+            shard,
+            rows,
+            labels,
+            paths,
+            columns,
+            classes,
+        })
     }
 
     /// Whether a row has a label.
@@ -158,7 +194,8 @@ impl Table {
     }
 }
 
-/// The classes, and the label of each row in order; none for a row without a label where others have one.
+/// The classes, and the label of each row in order; none for a row without a label where others
+/// have one.
 fn classes_and_labels(tables: &[Table], place: &Path) -> Result<(Vec<String>, Vec<Option<u16>>)> {
     let rows = tables.iter().map(|table| table.rows).sum();
     if !tables.iter().any(Table::is_labelled) {
@@ -167,13 +204,18 @@ fn classes_and_labels(tables: &[Table], place: &Path) -> Result<(Vec<String>, Ve
     let Some(mut classes) = tables.iter().find_map(|table| table.classes.clone()) else {
         let text = |table: &Table| match &table.labels {
             Labels::None => vec![None; table.rows],
-            Labels::Numbers(labels) => labels.iter().map(|label| label.map(|n| n.to_string())).collect(),
+            Labels::Numbers(labels) => {
+                labels.iter().map(|label| label.map(|n| n.to_string())).collect()
+            }
             Labels::Texts(labels) => labels.clone(),
         };
         let texts: Vec<Option<String>> = tables.iter().flat_map(text).collect();
         let (classes, labels) = classes_of(&texts.iter().flatten().collect::<Vec<_>>(), place)?;
         let mut labels = labels.into_iter();
-        return Ok((classes, texts.iter().map(|text| text.as_ref().and_then(|_| labels.next())).collect()));
+        return Ok((
+            classes,
+            texts.iter().map(|text| text.as_ref().and_then(|_| labels.next())).collect(),
+        ));
     };
     check_count(classes.len(), place)?;
     unique(&mut classes);
@@ -181,14 +223,18 @@ fn classes_and_labels(tables: &[Table], place: &Path) -> Result<(Vec<String>, Ve
     for table in tables {
         let Labels::Numbers(labels) = &table.labels else {
             let shown = table.shard.path.display();
-            return Err(Error::failed(format!("{shown} has no labels like the other shards; give shards of one data set")));
+            return Err(Error::failed(format!(
+                "{shown} has no labels like the other shards; give shards of one data set"
+            )));
         };
         for (row, label) in labels.iter().enumerate() {
             match label {
                 // The hub writes -1 for what has no label.
                 None | Some(-1) => all.push(None),
                 Some(label) => {
-                    let known = u16::try_from(*label).ok().filter(|label| usize::from(*label) < classes.len());
+                    let known = u16::try_from(*label)
+                        .ok()
+                        .filter(|label| usize::from(*label) < classes.len());
                     all.push(Some(known.ok_or_else(|| {
                         let (shown, count) = (table.shard.path.display(), classes.len());
                         Error::failed(format!(
@@ -209,15 +255,22 @@ fn names(tables: &[Table]) -> Vec<String> {
     if paths().flatten().all(|path| seen.insert(path)) && seen.len() == rows {
         return paths().flatten().map(|path| path.replace('\\', "/")).collect();
     }
-    tables.iter().flat_map(|table| (0..table.rows).map(|row| format!("{}:{row}", table.shard.name))).collect()
+    tables
+        .iter()
+        .flat_map(|table| (0..table.rows).map(|row| format!("{}:{row}", table.shard.name)))
+        .collect()
 }
 
 fn reading(tables: &[Table], classes: &[String]) -> String {
-    let Some(Table { columns: (image, label), .. }) = tables.first() else { return "Parquet without rows".into() };
+    let Some(Table { columns: (image, label), .. }) = tables.first() else {
+        return "Parquet without rows".into();
+    };
     let shards = counted(tables.len(), "shard");
     match label {
         Some(label) if !classes.is_empty() => {
-            format!("Parquet ({shards}) with the images in the column {image} and the labels in {label}")
+            format!(
+                "Parquet ({shards}) with the images in the column {image} and the labels in {label}"
+            )
         }
         _ => format!("Parquet ({shards}) with the images in the column {image}, without labels"),
     }
@@ -230,13 +283,19 @@ fn contents(shards: Vec<(Shard, Vec<Option<usize>>)>) -> Contents {
             let (source, described) = open(shard)?;
             let changed = || {
                 let shown = shard.path.display();
-                Error::failed(format!("{shown} has changed since it was listed; run the command again"))
+                Error::failed(format!(
+                    "{shown} has changed since it was listed; run the command again"
+                ))
             };
-            let columns = Columns::of(described.file_metadata().schema_descr()).map_err(|_| changed())?;
+            let columns =
+                Columns::of(described.file_metadata().schema_descr()).map_err(|_| changed())?;
             let (mut rows, visiting) = (numbers.iter(), Cell::new(false));
             guarded(&shard.path, &visiting, || {
                 columns.images(&source, &described, &mut |image| {
-                    let content = image.map_or_else(|| Content::Unreadable("has no image".into()), Content::Encoded);
+                    let content = image.map_or_else(
+                        || Content::Unreadable("has no image".into()),
+                        Content::Encoded,
+                    );
                     match rows.next() {
                         None => Err(Fault::Other(changed())),
                         Some(None) => Ok(()),

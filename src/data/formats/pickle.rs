@@ -1,6 +1,6 @@
-//! The pickles that hold CIFAR, as data. A pickle is a program for a stack machine that may call any function of Python; this machine
-//! knows the instructions of protocols 2 to 5 that plain values and numpy's arrays need, and refuses the rest by name. Nothing is ever
-//! called.
+//! The pickles that hold CIFAR, as data. A pickle is a program for a stack machine that may call
+//! any function of Python; this machine knows the instructions of protocols 2 to 5 that plain
+//! values and numpy's arrays need, and refuses the rest by name. Nothing is ever called.
 
 mod machine;
 
@@ -113,13 +113,15 @@ impl<'a> Pickle<'a> {
     /// Whole numbers of a list or of an array of one dimension.
     pub fn numbers(&self, id: Id) -> Option<Vec<i64>> {
         match self.value(id) {
-            Value::List(ids) | Value::Tuple(ids) => {
-                ids.iter().map(|id| if let Value::Int(n) = self.value(*id) { Some(*n) } else { None }).collect()
-            }
+            Value::List(ids) | Value::Tuple(ids) => ids
+                .iter()
+                .map(|id| if let Value::Int(n) = self.value(*id) { Some(*n) } else { None })
+                .collect(),
             Value::Array(Some(array)) if array.shape.len() == 1 && !array.dtype.big_endian => {
                 let data = self.data(array)?;
                 let number = |bytes: &[u8]| {
-                    let high = bytes.last().is_some_and(|last| array.dtype.signed && last & 0x80 != 0);
+                    let high =
+                        bytes.last().is_some_and(|last| array.dtype.signed && last & 0x80 != 0);
                     let mut whole = [if high { 0xff } else { 0 }; 8];
                     whole[..bytes.len()].copy_from_slice(bytes);
                     i64::from_le_bytes(whole)
@@ -154,7 +156,8 @@ impl<'a> Pickle<'a> {
             Value::Latin(text) => Cow::Owned(from_latin(text)?),
             _ => return None,
         };
-        let expected = array.shape.iter().try_fold(array.dtype.bytes, |n, size| n.checked_mul(*size))?;
+        let expected =
+            array.shape.iter().try_fold(array.dtype.bytes, |n, size| n.checked_mul(*size))?;
         (data.len() == expected).then_some(data)
     }
 }
@@ -166,7 +169,8 @@ fn from_latin(text: &str) -> Option<Vec<u8>> {
 
 impl Dtype {
     fn named(name: &str) -> Result<Self> {
-        let (big_endian, plain) = (name.starts_with('>'), name.trim_start_matches(['<', '>', '=', '|']));
+        let (big_endian, plain) =
+            (name.starts_with('>'), name.trim_start_matches(['<', '>', '=', '|']));
         let (signed, bytes) = match plain {
             "u1" | "uint8" => (false, 1),
             "i1" | "int8" => (true, 1),

@@ -58,7 +58,8 @@ pub(super) struct Image {
 /// What a shard holds.
 pub(super) struct Shard {
     pub images: Vec<Image>,
-    /// Members that are files of labels where samples have labels, and else files that are no images.
+    /// Members that are files of labels where samples have labels, and else files that are no
+    /// images.
     pub label_files: Vec<String>,
 }
 
@@ -85,7 +86,8 @@ pub(super) fn scan(path: &Path, left_out: &mut Vec<LeftOut>) -> Result<Shard> {
             let key = key.to_owned();
             if let Some(label) = label(path, member, source)? {
                 let of_sample = labels.entry(key).or_default();
-                // Every image of the sample gets them all: of several with the same ending the first one counts.
+                // Every image of the sample gets them all: of several with the same ending the
+                // first one counts.
                 if of_sample.iter().all(|(other, _)| *other != source) {
                     of_sample.push((source, label));
                 }
@@ -97,7 +99,8 @@ pub(super) fn scan(path: &Path, left_out: &mut Vec<LeftOut>) -> Result<Shard> {
         Ok(ControlFlow::Continue(()))
     })?;
     left_out.extend(others);
-    // Of several images of a sample that has a label the one counts whose ending is nothing but that of an image.
+    // Of several images of a sample that has a label the one counts whose ending is nothing but
+    // that of an image.
     let mut first: HashMap<String, usize> = HashMap::new();
     for i in 0..images.len() {
         let (key, ending) = parts(&images[i].path);
@@ -121,7 +124,9 @@ fn label(path: &Path, member: &mut Member, source: Source) -> Result<Option<Stri
     let name = member.name.clone();
     let wrong = |what: &str| {
         let path = path.display();
-        Err(Error::failed(format!("{name} in {path} {what}; mend it, or pack the shard anew without it")))
+        Err(Error::failed(format!(
+            "{name} in {path} {what}; mend it, or pack the shard anew without it"
+        )))
     };
     let Some(bytes) = member.read(LONGEST).map_err(|e| damaged(path, &e))? else {
         // Long descriptions are no labels.
@@ -129,9 +134,12 @@ fn label(path: &Path, member: &mut Member, source: Source) -> Result<Option<Stri
     };
     let short = |text: &str| {
         let text = text.trim();
-        let fits = !text.is_empty() && !text.contains('\n') && text.chars().count() <= LONGEST_LABEL;
+        let fits =
+            !text.is_empty() && !text.contains('\n') && text.chars().count() <= LONGEST_LABEL;
         // "007" is 7.
-        fits.then(|| text.parse::<i64>().map_or_else(|_| text.to_owned(), |number| number.to_string()))
+        fits.then(|| {
+            text.parse::<i64>().map_or_else(|_| text.to_owned(), |number| number.to_string())
+        })
     };
     match source {
         Source::Json => {

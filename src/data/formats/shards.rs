@@ -1,4 +1,5 @@
-//! Tar shards: WebDataset, whose samples are members with the same name and other endings, and archives of folders of images.
+//! Tar shards: WebDataset, whose samples are members with the same name and other endings, and
+//! archives of folders of images.
 
 use super::samples::{self, Image, Source, scan};
 use super::shared::{OfSet, Shard, check_count, choose, classes_of, shards_of, title, unique};
@@ -15,11 +16,12 @@ const LARGEST: u64 = 256 << 20;
 /// Names of classes by number, beside the shards.
 const NAMES: &str = "classes.txt";
 
-/// Lists the tar shards at `place`: an archive, gzipped or not, or a folder with `.tar` files in it, in its `data`, or in folders
-/// named as sets.
+/// Lists the tar shards at `place`: an archive, gzipped or not, or a folder with `.tar` files in
+/// it, in its `data`, or in folders named as sets.
 ///
 /// # Errors
-/// A shard that is cut or damaged or holds no images; a label that can't be read, or that classes.txt doesn't name.
+/// A shard that is cut or damaged or holds no images; a label that can't be read, or that
+/// classes.txt doesn't name.
 pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
     let mut left_out = Vec::new();
     let is_folder = place.is_dir();
@@ -37,15 +39,25 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
     for (number, (shard, validation)) in shards.into_iter().enumerate() {
         let samples::Shard { images, label_files: more } = scan(&shard.path, &mut left_out)?;
         label_files.extend(more);
-        let within = |path: &str| if is_folder { format!("{}/{path}", shard.name) } else { path.to_owned() };
+        let within =
+            |path: &str| if is_folder { format!("{}/{path}", shard.name) } else { path.to_owned() };
         found.extend(images.into_iter().map(|image| {
-            let one = Found { name: within(&image.path), shard: number, set: shard.set, class: None, image };
+            let one = Found {
+                name: within(&image.path),
+                shard: number,
+                set: shard.set,
+                class: None,
+                image,
+            };
             (one, validation)
         }));
         paths.push(shard.path);
     }
     if found.is_empty() {
-        return Err(Error::failed(format!("{} holds no images; name an archive or folder that does", place.display())));
+        return Err(Error::failed(format!(
+            "{} holds no images; name an archive or folder that does",
+            place.display()
+        )));
     }
     let reading = match labelled(&mut found, place, &mut left_out)? {
         Some(reading) => reading,
@@ -62,7 +74,8 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
         0 => (Vec::new(), vec![0; chosen.len()]),
         _ => classes_of(&named, place)?,
     };
-    let (classes, labels) = named_in_file(classes, labels, if is_folder { Some(place) } else { place.parent() })?;
+    let (classes, labels) =
+        named_in_file(classes, labels, if is_folder { Some(place) } else { place.parent() })?;
     let mut names: Vec<String> = chosen.iter().map(|one| one.name.clone()).collect();
     unique(&mut names);
     let mut members = vec![Vec::new(); paths.len()];
@@ -93,12 +106,19 @@ impl OfSet for Found {
     }
 }
 
-/// Takes the classes from the labels of samples, and the sets from folders around them; says how. `None`: there are no labels.
-fn labelled(found: &mut Vec<(Found, bool)>, place: &Path, left_out: &mut Vec<LeftOut>) -> Result<Option<String>> {
+/// Takes the classes from the labels of samples, and the sets from folders around them; says how.
+/// `None`: there are no labels.
+fn labelled(
+    found: &mut Vec<(Found, bool)>,
+    place: &Path,
+    left_out: &mut Vec<LeftOut>,
+) -> Result<Option<String>> {
     let best = found.iter().flat_map(|(one, _)| &one.image.labels).map(|(source, _)| *source).min();
     let Some(source) = best else { return Ok(None) };
     let shown = place.display();
-    let labels = |one: &Found| one.image.labels.iter().find(|(of, _)| *of == source).map(|(_, label)| label.clone());
+    let labels = |one: &Found| {
+        one.image.labels.iter().find(|(of, _)| *of == source).map(|(_, label)| label.clone())
+    };
     if source == Source::Txt {
         let all: Vec<String> = found.iter().filter_map(|(one, _)| labels(one)).collect();
         let distinct: HashSet<&String> = all.iter().collect();
@@ -114,16 +134,26 @@ fn labelled(found: &mut Vec<(Found, bool)>, place: &Path, left_out: &mut Vec<Lef
         if one.image.further {
             LeftOut::add(left_out, "further images of a sample", || one.name);
         } else if one.class.is_none() {
-            LeftOut::add(left_out, &format!("images without a label ({})", source.ending()), || one.name);
+            LeftOut::add(
+                left_out,
+                &format!("images without a label ({})", source.ending()),
+                || one.name,
+            );
         } else {
             kept.push((one, validation));
         }
     }
     *found = kept;
     if found.is_empty() {
-        return Err(Error::failed(format!("{shown} holds no images with labels; name an archive or folder that does")));
+        return Err(Error::failed(format!(
+            "{shown} holds no images with labels; name an archive or folder that does"
+        )));
     }
-    let how = if source == Source::Txt { "; they repeat, so they are classes and no descriptions" } else { "" };
+    let how = if source == Source::Txt {
+        "; they repeat, so they are classes and no descriptions"
+    } else {
+        ""
+    };
     Ok(Some(format!("WebDataset, with the labels in {} members{how}", source.ending())))
 }
 
@@ -156,18 +186,29 @@ fn by_folders(found: &mut Vec<(Found, bool)>, left_out: &mut Vec<LeftOut>) -> St
     format!("an archive of images; {}", tree.reading)
 }
 
-/// Gives classes that are numbers the names of the lines of `classes.txt` in `folder`, if it is there: all of its lines are classes.
-fn named_in_file(classes: Vec<String>, labels: Vec<u16>, folder: Option<&Path>) -> Result<(Vec<String>, Vec<u16>)> {
+/// Gives classes that are numbers the names of the lines of `classes.txt` in `folder`, if it is
+/// there: all of its lines are classes.
+fn named_in_file(
+    classes: Vec<String>,
+    labels: Vec<u16>,
+    folder: Option<&Path>,
+) -> Result<(Vec<String>, Vec<u16>)> {
     let numbers: Option<Vec<usize>> = classes.iter().map(|class| class.parse().ok()).collect();
     let path = folder.map(|folder| folder.join(NAMES)).filter(|path| path.is_file());
-    let (Some(path), Some(numbers), false) = (path, numbers, classes.is_empty()) else { return Ok((classes, labels)) };
+    let (Some(path), Some(numbers), false) = (path, numbers, classes.is_empty()) else {
+        return Ok((classes, labels));
+    };
     let failed = |e| Error::io("read", &path, &e);
     if std::fs::metadata(&path).map_err(failed)?.len() > LARGEST {
-        return Err(Error::failed(format!("{} is too long for names of classes, one a line", path.display())));
+        return Err(Error::failed(format!(
+            "{} is too long for names of classes, one a line",
+            path.display()
+        )));
     }
     let text = crate::files::read(&path).map_err(failed)?;
     let text = String::from_utf8_lossy(&text);
-    let mut names: Vec<String> = text.trim_end().lines().map(|line| line.trim().to_owned()).collect();
+    let mut names: Vec<String> =
+        text.trim_end().lines().map(|line| line.trim().to_owned()).collect();
     check_count(names.len(), &path)?;
     unique(&mut names);
     if let Some(number) = numbers.iter().find(|number| **number >= names.len()) {
@@ -189,16 +230,26 @@ fn contents(shards: Vec<(std::path::PathBuf, Vec<(usize, usize)>)>) -> Contents 
                 if let Some((_, number)) = wanted.next_if(|(at, _)| *at == member.number) {
                     let content = match member.read(LARGEST).map_err(|e| damaged(path, &e))? {
                         Some(bytes) if bytes.len() as u64 == member.size => Content::Encoded(bytes),
-                        Some(_) => return Err(damaged(path, &"a member is shorter than it should be")),
-                        None => Content::Unreadable(format!("is larger than {} MiB", LARGEST >> 20)),
+                        Some(_) => {
+                            return Err(damaged(path, &"a member is shorter than it should be"));
+                        }
+                        None => {
+                            Content::Unreadable(format!("is larger than {} MiB", LARGEST >> 20))
+                        }
                     };
                     visit(*number, content)?;
                 }
-                Ok(if wanted.peek().is_none() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+                Ok(if wanted.peek().is_none() {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                })
             })?;
             if wanted.peek().is_some() {
                 let shown = path.display();
-                return Err(Error::failed(format!("{shown} has changed since it was listed; run the command again")));
+                return Err(Error::failed(format!(
+                    "{shown} has changed since it was listed; run the command again"
+                )));
             }
         }
         Ok(())

@@ -1,4 +1,5 @@
-//! What several formats share: the order of classes, names that are unique, and shards that are named for their set.
+//! What several formats share: the order of classes, names that are unique, and shards that are
+//! named for their set.
 
 use super::class_order;
 use crate::data::listing::{LeftOut, Set};
@@ -13,8 +14,12 @@ pub(super) const MOST_CLASSES: usize = 65_535;
 ///
 /// # Errors
 /// More than [`MOST_CLASSES`]; the message is about `place`.
-pub(super) fn classes_of(names: &[impl AsRef<str>], place: &Path) -> Result<(Vec<String>, Vec<u16>)> {
-    let mut classes: Vec<&str> = names.iter().map(AsRef::as_ref).collect::<HashSet<_>>().into_iter().collect();
+pub(super) fn classes_of(
+    names: &[impl AsRef<str>],
+    place: &Path,
+) -> Result<(Vec<String>, Vec<u16>)> {
+    let mut classes: Vec<&str> =
+        names.iter().map(AsRef::as_ref).collect::<HashSet<_>>().into_iter().collect();
     check_count(classes.len(), place)?;
     classes.sort_by(|a, b| class_order(a, b));
     let index: HashMap<&str, u16> = classes.iter().zip(0..).map(|(class, i)| (*class, i)).collect();
@@ -28,7 +33,9 @@ pub(super) fn check_count(count: usize, place: &Path) -> Result<()> {
         return Ok(());
     }
     let place = place.display();
-    Err(Error::failed(format!("{place} has {count} classes, and at most {MOST_CLASSES} can be told apart; merge some of them")))
+    Err(Error::failed(format!(
+        "{place} has {count} classes, and at most {MOST_CLASSES} can be told apart; merge some of them"
+    )))
 }
 
 /// Makes `names` unique: of those that occur again the second is "x (2).png".
@@ -54,10 +61,11 @@ pub(super) fn unique(names: &mut [String]) {
     }
 }
 
-/// Endings of files that are images, also of formats that can't be read: those are no reason to pass over them.
+/// Endings of files that are images, also of formats that can't be read: those are no reason to
+/// pass over them.
 const IMAGES: [&str; 19] = [
-    "jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "gif", "ppm", "pgm", "pbm", "pnm", "pam", "tif", "tiff", "avif", "heic",
-    "heif", "jp2",
+    "jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "gif", "ppm", "pgm", "pbm", "pnm", "pam",
+    "tif", "tiff", "avif", "heic", "heif", "jp2",
 ];
 
 /// Whether a file of this name is an image by its ending.
@@ -72,7 +80,8 @@ pub(super) fn is_image_ending(ending: &str) -> bool {
 
 /// Whether a file or folder of this name is the system's own or hidden.
 pub(super) fn is_hidden(name: &str) -> bool {
-    name.starts_with('.') || ["@eaDir", "$RECYCLE.BIN", "__MACOSX", "System Volume Information"].contains(&name)
+    name.starts_with('.')
+        || ["@eaDir", "$RECYCLE.BIN", "__MACOSX", "System Volume Information"].contains(&name)
 }
 
 /// What lies in `folder`, sorted by name and without what is hidden: names and paths.
@@ -98,15 +107,22 @@ pub(super) struct Shard {
     pub set: Option<Set>,
 }
 
-/// The set that a shard's name begins with ("train-00000-of-00002.parquet"), and whether it is for validation.
+/// The set that a shard's name begins with ("train-00000-of-00002.parquet"), and whether it is for
+/// validation.
 pub(super) fn set_of_name(name: &str) -> Option<(Set, bool)> {
     let letters = name.find(|c: char| !c.is_alphabetic()).unwrap_or(name.len());
     Set::named(&name[..letters])
 }
 
-/// The shards with `ending` (".tar") in `place`, and whether each is for validation, see [`choose`]. They lie in the folder itself, in
-/// its `data`, or in sub-folders of both that are named as sets. There are none if images lie in the folder or its other sub-folders: it is a folder of images then.
-pub(super) fn shards_of(place: &Path, ending: &str, left_out: &mut Vec<LeftOut>) -> Result<Vec<(Shard, bool)>> {
+/// The shards with `ending` (".tar") in `place`, and whether each is for validation, see
+/// [`choose`]. They lie in the folder itself, in its `data`, or in sub-folders of both that are
+/// named as sets. There are none if images lie in the folder or its other sub-folders: it is a
+/// folder of images then.
+pub(super) fn shards_of(
+    place: &Path,
+    ending: &str,
+    left_out: &mut Vec<LeftOut>,
+) -> Result<Vec<(Shard, bool)>> {
     let mut found: Vec<(Shard, bool)> = Vec::new();
     let mut others = Vec::new();
     let mut open = vec![(place.to_path_buf(), String::new(), None)];
@@ -115,13 +131,19 @@ pub(super) fn shards_of(place: &Path, ending: &str, left_out: &mut Vec<LeftOut>)
             let within = format!("{prefix}{name}");
             let is_dir = path.is_dir();
             let deeper = if is_dir && of_folder.is_none() { Set::named(&name) } else { None };
-            if deeper.is_some() || is_dir && prefix.is_empty() && name.eq_ignore_ascii_case("data") {
+            if deeper.is_some() || is_dir && prefix.is_empty() && name.eq_ignore_ascii_case("data")
+            {
                 open.push((path, within + "/", deeper));
-            } else if is_dir && prefix.is_empty() && holds_images(&path) || !is_dir && is_image(&name) {
+            } else if is_dir && prefix.is_empty() && holds_images(&path)
+                || !is_dir && is_image(&name)
+            {
                 return Ok(Vec::new());
             } else if !is_dir && name.to_lowercase().ends_with(ending) {
                 let set = of_folder.or_else(|| set_of_name(&name));
-                found.push((Shard { path, name: within, set: set.map(|s| s.0) }, set.is_some_and(|s| s.1)));
+                found.push((
+                    Shard { path, name: within, set: set.map(|s| s.0) },
+                    set.is_some_and(|s| s.1),
+                ));
             } else {
                 others.push(within);
             }
@@ -138,7 +160,9 @@ pub(super) fn shards_of(place: &Path, ending: &str, left_out: &mut Vec<LeftOut>)
 }
 
 fn holds_images(folder: &Path) -> bool {
-    let few = |found: std::fs::ReadDir| found.take(1000).flatten().any(|entry| is_image(&entry.file_name().to_string_lossy()));
+    let few = |found: std::fs::ReadDir| {
+        found.take(1000).flatten().any(|entry| is_image(&entry.file_name().to_string_lossy()))
+    };
     std::fs::read_dir(folder).is_ok_and(few)
 }
 
@@ -158,19 +182,30 @@ impl OfSet for Shard {
     }
 }
 
-/// Those of `found` that are part of the data set. Each comes with whether it is for validation: if others are for a test, those for
-/// validation are left out. Where some have a training set, what has no set is left out; where none has one, that some have no set
-/// means that none has. `what` they are, in the plural.
-pub(super) fn choose<T: OfSet>(mut found: Vec<(T, bool)>, left_out: &mut Vec<LeftOut>, what: &str) -> Vec<T> {
-    let sets: BTreeSet<_> = found.iter_mut().map(|(one, validation)| (*one.set(), *validation)).collect();
-    let [train, test, none] = [(Some(Set::Train), false), (Some(Set::Test), false), (None, false)].map(|set| sets.contains(&set));
+/// Those of `found` that are part of the data set. Each comes with whether it is for validation: if
+/// others are for a test, those for validation are left out. Where some have a training set, what
+/// has no set is left out; where none has one, that some have no set means that none has. `what`
+/// they are, in the plural.
+pub(super) fn choose<T: OfSet>(
+    mut found: Vec<(T, bool)>,
+    left_out: &mut Vec<LeftOut>,
+    what: &str,
+) -> Vec<T> {
+    let sets: BTreeSet<_> =
+        found.iter_mut().map(|(one, validation)| (*one.set(), *validation)).collect();
+    let [train, test, none] = [(Some(Set::Train), false), (Some(Set::Test), false), (None, false)]
+        .map(|set| sets.contains(&set));
     let mut chosen = Vec::with_capacity(found.len());
     for (mut one, validation) in found {
         if validation && test {
             let why = format!("{what} for validation, as there are some for a test");
             LeftOut::add(left_out, &why, || one.name().to_owned());
         } else if train && one.set().is_none() {
-            LeftOut::add(left_out, &format!("{what} of no known set (train, test, validation)"), || one.name().to_owned());
+            LeftOut::add(
+                left_out,
+                &format!("{what} of no known set (train, test, validation)"),
+                || one.name().to_owned(),
+            );
         } else {
             if none && !train {
                 *one.set() = None;
@@ -183,7 +218,8 @@ pub(super) fn choose<T: OfSet>(mut found: Vec<(T, bool)>, left_out: &mut Vec<Lef
 
 /// A few names for a message, and how many more there are.
 pub(super) fn some_of(names: &[String]) -> String {
-    let first = names.iter().take(LeftOut::NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let first =
+        names.iter().take(LeftOut::NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
     match names.len().saturating_sub(LeftOut::NAMED) {
         0 => first,
         more => format!("{first} and {more} more"),
@@ -197,6 +233,14 @@ pub(super) fn counted(n: usize, what: &str) -> String {
 
 /// The last part of a place's name.
 pub(super) fn title(place: &Path) -> String {
-    let full = || std::path::absolute(place).ok().and_then(|p| p.file_name().map(|n| n.to_string_lossy().into_owned()));
-    place.file_name().map(|n| n.to_string_lossy().into_owned()).or_else(full).unwrap_or_else(|| place.display().to_string())
+    let full = || {
+        std::path::absolute(place)
+            .ok()
+            .and_then(|p| p.file_name().map(|n| n.to_string_lossy().into_owned()))
+    };
+    place
+        .file_name()
+        .map(|n| n.to_string_lossy().into_owned())
+        .or_else(full)
+        .unwrap_or_else(|| place.display().to_string())
 }

@@ -1,4 +1,5 @@
-//! STL-10 in its binary layout: images of 96 x 96 pixels whose planes are column-major, and labels from 1 to 10.
+//! STL-10 in its binary layout: images of 96 x 96 pixels whose planes are column-major, and labels
+//! from 1 to 10.
 
 use super::shared::unique;
 use crate::data::listing::{Content, Entry, LeftOut, Listing, Set};
@@ -13,13 +14,15 @@ const FOLDER: &str = "stl10_binary";
 const SIDE: usize = 96;
 /// Bytes of an image.
 const IMAGE: usize = 3 * SIDE * SIDE;
-const CLASSES: [&str; 10] = ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"];
+const CLASSES: [&str; 10] =
+    ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"];
 const UNLABELED: &str = "unlabeled_X.bin";
 /// Images, labels and set of the two parts.
-const PARTS: [(&str, &str, Set); 2] = [("train_X.bin", "train_y.bin", Set::Train), ("test_X.bin", "test_y.bin", Set::Test)];
+const PARTS: [(&str, &str, Set); 2] =
+    [("train_X.bin", "train_y.bin", Set::Train), ("test_X.bin", "test_y.bin", Set::Test)];
 
-/// Lists STL-10 in `place`: its folder or the parent. Without any labelled file the 100,000 unlabelled images are a training set
-/// without classes.
+/// Lists STL-10 in `place`: its folder or the parent. Without any labelled file the 100,000
+/// unlabelled images are a training set without classes.
 ///
 /// # Errors
 /// A file that is missing or has another size than its images take, or a label that isn't 1 to 10.
@@ -33,7 +36,9 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
     }
     let (mut entries, mut left_out, mut read) = (Vec::new(), Vec::new(), Vec::new());
     let mut classes = Vec::new();
-    for (images, labels, set) in PARTS.into_iter().filter(|(images, labels, _)| there(images) || there(labels)) {
+    for (images, labels, set) in
+        PARTS.into_iter().filter(|(images, labels, _)| there(images) || there(labels))
+    {
         let count = count(&folder, images)?;
         let found = labels_of(&folder, labels, count, images)?;
         entries.extend(found.into_iter().enumerate().map(|(i, label)| Entry {
@@ -45,7 +50,11 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
     }
     if read.is_empty() {
         let count = count(&folder, UNLABELED)?;
-        entries.extend((0..count).map(|i| Entry { name: format!("{UNLABELED}:{i}"), label: 0, set: Some(Set::Train) }));
+        entries.extend((0..count).map(|i| Entry {
+            name: format!("{UNLABELED}:{i}"),
+            label: 0,
+            set: Some(Set::Train),
+        }));
         read.push((folder.join(UNLABELED), count));
     } else {
         classes = class_names(&folder)?;
@@ -119,7 +128,10 @@ fn labels_of(folder: &Path, name: &str, count: usize, images: &str) -> Result<Ve
         return Err(wrong(path, "changed while it was read"));
     }
     if let Some(i) = labels.iter().position(|label| !(1..=CLASSES.len() as u8).contains(label)) {
-        return Err(wrong(path, &format!("has the label {} at image {i}, where 1 to 10 are known", labels[i])));
+        return Err(wrong(
+            path,
+            &format!("has the label {} at image {i}, where 1 to 10 are known", labels[i]),
+        ));
     }
     Ok(labels.into_iter().map(|label| u16::from(label) - 1).collect())
 }
@@ -135,7 +147,8 @@ fn class_names(folder: &Path) -> Result<Vec<String>> {
     }
     let text = crate::files::read(&path).map_err(|e| Error::io("read", &path, &e))?;
     let text = String::from_utf8_lossy(&text);
-    let mut names: Vec<String> = text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect();
+    let mut names: Vec<String> =
+        text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect();
     if names.len() != CLASSES.len() {
         return Err(wrong(path, &format!("has {} names instead of ten", names.len())));
     }

@@ -1,4 +1,5 @@
-//! A table of images: a CSV, TSV or JSON file that lists paths, and labels and sets where it has such columns.
+//! A table of images: a CSV, TSV or JSON file that lists paths, and labels and sets where it has
+//! such columns.
 
 mod rows;
 
@@ -14,8 +15,19 @@ pub(super) const ENDINGS: [&str; 5] = [".csv", ".tsv", ".json", ".jsonl", ".ndjs
 /// Largest table that is read.
 const LARGEST: u64 = 1 << 30;
 
-const PATHS: [&str; 9] = ["path", "file", "filename", "filepath", "image", "imagepath", "imagefile", "imagefilename", "img"];
-const LABELS: [&str; 8] = ["label", "class", "target", "labels", "classname", "labelname", "category", "y"];
+const PATHS: [&str; 9] = [
+    "path",
+    "file",
+    "filename",
+    "filepath",
+    "image",
+    "imagepath",
+    "imagefile",
+    "imagefilename",
+    "img",
+];
+const LABELS: [&str; 8] =
+    ["label", "class", "target", "labels", "classname", "labelname", "category", "y"];
 const SETS: [&str; 3] = ["split", "set", "subset"];
 
 /// A row that counts.
@@ -39,22 +51,34 @@ impl OfSet for Row {
 /// Lists the table `place`; paths in it are relative to its own folder.
 ///
 /// # Errors
-/// A table that can't be read, has no column of paths, names files that aren't there, or gives an image two labels.
+/// A table that can't be read, has no column of paths, names files that aren't there, or gives an
+/// image two labels.
 pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
     let shown = place.display();
     let wrong = |reason: String| Error::failed(format!("{shown} {reason}"));
     let failed = |e| Error::io("read", place, &e);
     if std::fs::metadata(place).map_err(failed)?.len() > LARGEST {
-        return Err(wrong(format!("is larger than {} MiB; split the table, or pack the images", LARGEST >> 20)));
+        return Err(wrong(format!(
+            "is larger than {} MiB; split the table, or pack the images",
+            LARGEST >> 20
+        )));
     }
     let bytes = crate::files::read(place).map_err(failed)?;
-    let table = Rows::read(&bytes, &title(place)).map_err(|reason| wrong(format!("cannot be read as a table: {reason}")))?;
+    let table = Rows::read(&bytes, &title(place))
+        .map_err(|reason| wrong(format!("cannot be read as a table: {reason}")))?;
     drop(bytes);
-    let column = |wanted: &[&str]| wanted.iter().find_map(|name| table.columns.iter().position(|c| plain(c) == *name));
+    let column = |wanted: &[&str]| {
+        wanted.iter().find_map(|name| table.columns.iter().position(|c| plain(c) == *name))
+    };
     let Some(path_column) = column(&PATHS) else {
-        let columns =
-            if table.columns.is_empty() { "no columns".into() } else { format!("the columns {}", some_of(&table.columns)) };
-        return Err(wrong(format!("has {columns} and none of paths; name one `path`, and that of the labels `label`")));
+        let columns = if table.columns.is_empty() {
+            "no columns".into()
+        } else {
+            format!("the columns {}", some_of(&table.columns))
+        };
+        return Err(wrong(format!(
+            "has {columns} and none of paths; name one `path`, and that of the labels `label`"
+        )));
     };
     let (label_column, set_column) = (column(&LABELS), column(&SETS));
     let cell = |row: &rows::Row, column: Option<usize>| {
@@ -90,10 +114,12 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
             None => seen.insert(name.clone(), label.clone()),
         };
         let set = cell(row, set_column).and_then(|set| Set::named(&set));
-        let path = [&written, &name].map(|path| folder.join(path)).into_iter().find(|path| path.is_file());
+        let path =
+            [&written, &name].map(|path| folder.join(path)).into_iter().find(|path| path.is_file());
         match path {
             None => missing.push(name),
-            Some(path) => found.push((Row { name, path, label, set: set.map(|s| s.0) }, set.is_some_and(|s| s.1))),
+            Some(path) => found
+                .push((Row { name, path, label, set: set.map(|s| s.0) }, set.is_some_and(|s| s.1))),
         }
     }
     if !missing.is_empty() {
@@ -107,19 +133,37 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
     }
     let rows = choose(found, &mut left_out, "images");
     let (classes, labels) = match label_column {
-        Some(_) => classes_of(&rows.iter().map(|row| row.label.as_deref().unwrap_or_default()).collect::<Vec<_>>(), place)?,
+        Some(_) => classes_of(
+            &rows.iter().map(|row| row.label.as_deref().unwrap_or_default()).collect::<Vec<_>>(),
+            place,
+        )?,
         None => (Vec::new(), vec![0; rows.len()]),
     };
     let said = |what: &str, column: Option<usize>| match column {
         Some(column) => format!("{what} in the column {}", table.columns[column]),
         None => format!("no column of {what}"),
     };
-    let [images, classes_in, sets] = [said("images", Some(path_column)), said("classes", label_column), said("sets", set_column)];
+    let [images, classes_in, sets] = [
+        said("images", Some(path_column)),
+        said("classes", label_column),
+        said("sets", set_column),
+    ];
     let reading = format!("a table with {images}, {classes_in}, {sets}");
-    let (entries, paths) =
-        rows.into_iter().zip(labels).map(|(Row { name, path, set, .. }, label)| (Entry { name, label, set }, path)).unzip();
+    let (entries, paths) = rows
+        .into_iter()
+        .zip(labels)
+        .map(|(Row { name, path, set, .. }, label)| (Entry { name, label, set }, path))
+        .unzip();
     let name = format!("images of {}", title(place));
-    Ok(Some(Listing { name, reading, classes, entries, left_out, contents: files(paths), by_turns: true }))
+    Ok(Some(Listing {
+        name,
+        reading,
+        classes,
+        entries,
+        left_out,
+        contents: files(paths),
+        by_turns: true,
+    }))
 }
 
 /// A column's name as it is compared: "File_Name" is "filename".

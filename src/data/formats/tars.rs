@@ -1,4 +1,5 @@
-//! Tar archives, gzipped or not, as a walk over their plain files. Memory stays small whatever an archive says of itself.
+//! Tar archives, gzipped or not, as a walk over their plain files. Memory stays small whatever an
+//! archive says of itself.
 
 use super::shared::is_hidden;
 use crate::data::listing::LeftOut;
@@ -42,10 +43,13 @@ pub(super) type Take<'a> = dyn FnMut(&mut Member) -> Result<ControlFlow<()>> + '
 /// An error about the archive at `path`.
 pub(super) fn damaged(path: &Path, e: &dyn std::fmt::Display) -> Error {
     let path = path.display();
-    Error::failed(format!("{path} cannot be read as a tar archive ({e}); it is cut or damaged: get it again"))
+    Error::failed(format!(
+        "{path} cannot be read as a tar archive ({e}); it is cut or damaged: get it again"
+    ))
 }
 
-/// Shows `take` the plain files of the archive at `path` in their order. What else there is joins `left_out`.
+/// Shows `take` the plain files of the archive at `path` in their order. What else there is joins
+/// `left_out`.
 ///
 /// # Errors
 /// An archive that can't be read, or that ends early; an error of `take`.
@@ -53,18 +57,23 @@ pub(super) fn walk(path: &Path, left_out: &mut Vec<LeftOut>, take: &mut Take) ->
     let failed = |e| Error::io("read", path, &e);
     // Looked at before it is opened, as opening a pipe already waits.
     if !std::fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(Error::failed(format!("{} is no plain file; name a tar archive", path.display())));
+        return Err(Error::failed(format!(
+            "{} is no plain file; name a tar archive",
+            path.display()
+        )));
     }
     let mut file = File::open(path).map_err(failed)?;
     let mut magic = Vec::new();
     file.by_ref().take(2).read_to_end(&mut magic).map_err(failed)?;
     if magic == [0x1f, 0x8b] {
         file.rewind().map_err(failed)?;
-        let mut archive = Archive::new(MultiGzDecoder::new(BufReader::with_capacity(1 << 16, file)));
+        let mut archive =
+            Archive::new(MultiGzDecoder::new(BufReader::with_capacity(1 << 16, file)));
         let entries = archive.entries().map_err(|e| damaged(path, &e))?;
         if members(path, entries, u64::MAX, left_out, take)?.is_continue() {
             // The checksum is at the very end.
-            std::io::copy(&mut archive.into_inner(), &mut std::io::sink()).map_err(|e| damaged(path, &e))?;
+            std::io::copy(&mut archive.into_inner(), &mut std::io::sink())
+                .map_err(|e| damaged(path, &e))?;
         }
         return Ok(());
     }
@@ -99,10 +108,16 @@ fn members<R: Read>(
         }
         if [EntryType::GNULongName, EntryType::XHeader].contains(&kind) {
             let mut bytes = Vec::new();
-            entry.by_ref().take(LONGEST_HEADER + 1).read_to_end(&mut bytes).map_err(|e| damaged(path, &e))?;
+            entry
+                .by_ref()
+                .take(LONGEST_HEADER + 1)
+                .read_to_end(&mut bytes)
+                .map_err(|e| damaged(path, &e))?;
             let name = long_name(kind, &bytes);
             // Names are kept, and a gzipped archive has a long one in a few bytes.
-            if bytes.len() as u64 > LONGEST_HEADER || name.as_ref().is_some_and(|name| name.len() > LONGEST_NAME) {
+            if bytes.len() as u64 > LONGEST_HEADER
+                || name.as_ref().is_some_and(|name| name.len() > LONGEST_NAME)
+            {
                 return Err(damaged(path, &"a name is too long"));
             }
             long = name.or(long);
@@ -151,6 +166,7 @@ fn safe(name: &str) -> Option<String> {
     if name.starts_with(['/', '\\']) || parts().any(|part| part == ".." || part.ends_with(':')) {
         return None;
     }
-    let name = parts().filter(|part| !part.is_empty() && *part != ".").collect::<Vec<_>>().join("/");
+    let name =
+        parts().filter(|part| !part.is_empty() && *part != ".").collect::<Vec<_>>().join("/");
     (!name.is_empty()).then_some(name)
 }

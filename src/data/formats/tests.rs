@@ -48,7 +48,9 @@ pub fn bytes(content: &Content) -> &[u8] {
 
 /// The pixels that the script gives to image `i`.
 pub fn planes(i: usize, side: usize) -> Vec<u8> {
-    let at = |channel: usize, row: usize, column: usize| ((7 * i + 3 * channel + row * column + column) % 251) as u8;
+    let at = |channel: usize, row: usize, column: usize| {
+        ((7 * i + 3 * channel + row * column + column) % 251) as u8
+    };
     (0..3 * side * side).map(|k| at(k / (side * side), k / side % side, k % side)).collect()
 }
 
@@ -56,23 +58,36 @@ pub fn planes(i: usize, side: usize) -> Vec<u8> {
 pub fn refusal(place: &Path) -> String {
     match list(place) {
         Err(e) => e.to_string(),
-        Ok(found) => panic!("{} is taken for {:?}", place.display(), found.map(|listing| listing.name)),
+        Ok(found) => {
+            panic!("{} is taken for {:?}", place.display(), found.map(|listing| listing.name))
+        }
     }
 }
 
-/// Writes damaged versions of `whole` to `path` and lists `place`: nothing may panic, errors name the file. Gives how many were
-/// refused, at the latest when their contents were read, and how many weren't.
-pub fn damage(place: &Path, path: &Path, versions: impl Iterator<Item = Vec<u8>>) -> (usize, usize) {
+/// Writes damaged versions of `whole` to `path` and lists `place`: nothing may panic, errors name
+/// the file. Gives how many were refused, at the latest when their contents were read, and how many
+/// weren't.
+pub fn damage(
+    place: &Path,
+    path: &Path,
+    versions: impl Iterator<Item = Vec<u8>>,
+) -> (usize, usize) {
     let name = path.file_name().unwrap().to_string_lossy().into_owned();
     let (mut refused, mut accepted) = (0, 0);
     for version in versions {
         std::fs::write(path, &version).unwrap();
-        let read = || list(place).and_then(|found| found.map_or(Ok(()), |listing| contents(&listing).map(drop)));
+        let read = || {
+            list(place)
+                .and_then(|found| found.map_or(Ok(()), |listing| contents(&listing).map(drop)))
+        };
         match catch_unwind(AssertUnwindSafe(read)).expect("no panic") {
             Ok(()) => accepted += 1,
             Err(e) => {
                 let sentence = e.to_string();
-                assert!(sentence.contains(&name) || sentence.contains(&*place.to_string_lossy()), "{name}: {sentence}");
+                assert!(
+                    sentence.contains(&name) || sentence.contains(&*place.to_string_lossy()),
+                    "{name}: {sentence}"
+                );
                 refused += 1;
             }
         }
@@ -97,7 +112,8 @@ pub fn changed(whole: &[u8], count: usize) -> impl Iterator<Item = Vec<u8>> {
     (0..count).map(move |_| {
         let mut version = whole.to_vec();
         for _ in 0..=random(3) {
-            let (at, value) = (random(version.len()), [0, 1, 0x7f, 0x80, 0xff, random(256) as u8][random(6)]);
+            let (at, value) =
+                (random(version.len()), [0, 1, 0x7f, 0x80, 0xff, random(256) as u8][random(6)]);
             version[at] = value;
         }
         version
@@ -124,9 +140,18 @@ fn a_format_shows_in_the_content() {
     tar[257..262].copy_from_slice(b"ustar");
     assert_eq!(kind("a", b"PAR1 and more"), Some(Kind::Parquet));
     assert_eq!(kind("a.parquet", b""), Some(Kind::Parquet));
-    assert_eq!([kind("a", &tar), kind("a", b"\x1f\x8b\x08"), kind("a.tar", b"")], [Some(Kind::Tar); 3]);
-    assert_eq!([kind("a", b"\xef\xbb\xbf \n[{"), kind("a", b"{\"a\""), kind("A.CSV", b"x")], [Some(Kind::Table); 3]);
-    assert_eq!([kind("a.png", b"\x89PNG"), kind("a.csv.gz", b"\x1f\x8b\x08"), kind("a", b"")], [None; 3]);
+    assert_eq!(
+        [kind("a", &tar), kind("a", b"\x1f\x8b\x08"), kind("a.tar", b"")],
+        [Some(Kind::Tar); 3]
+    );
+    assert_eq!(
+        [kind("a", b"\xef\xbb\xbf \n[{"), kind("a", b"{\"a\""), kind("A.CSV", b"x")],
+        [Some(Kind::Table); 3]
+    );
+    assert_eq!(
+        [kind("a.png", b"\x89PNG"), kind("a.csv.gz", b"\x1f\x8b\x08"), kind("a", b"")],
+        [None; 3]
+    );
     assert!(list(&dir.path().join("a")).unwrap().is_none() && list(dir.path()).unwrap().is_none());
     let missing = refusal(&dir.path().join("no such.tar"));
     assert!(missing.contains("no such.tar") && missing.contains("check the path"), "{missing}");
@@ -147,7 +172,11 @@ fn a_pipe_is_not_opened() {
 
 #[test]
 fn names_become_unique() {
-    let mut names = ["a.png", "b/a", "a.png", "a (2).png", "a.png", "b/a", ".x", ".x"].map(String::from);
+    let mut names =
+        ["a.png", "b/a", "a.png", "a (2).png", "a.png", "b/a", ".x", ".x"].map(String::from);
     shared::unique(&mut names);
-    assert_eq!(names, ["a.png", "b/a", "a (2).png", "a (2) (2).png", "a (3).png", "b/a (2)", ".x", ".x (2)"]);
+    assert_eq!(
+        names,
+        ["a.png", "b/a", "a (2).png", "a (2) (2).png", "a (3).png", "b/a (2)", ".x", ".x (2)"]
+    );
 }

@@ -1,4 +1,5 @@
-//! Tiny-ImageNet as it is downloaded: a folder a class under `train`, a table of labels under `val`, no labels under `test`.
+//! Tiny-ImageNet as it is downloaded: a folder a class under `train`, a table of labels under
+//! `val`, no labels under `test`.
 
 use super::shared::{check_count, counted, entries as entries_of, is_image, some_of};
 use crate::data::listing::{Entry, LeftOut, Listing, Set, files};
@@ -12,8 +13,8 @@ const ANNOTATIONS: &str = "val_annotations.txt";
 /// Longest text file that is read; `words.txt` has 2.5 MB.
 const LONGEST: u64 = 64 << 20;
 
-/// Lists Tiny-ImageNet in `place`: its folder or the parent. The validation images are the test set, as those for the test have no
-/// labels.
+/// Lists Tiny-ImageNet in `place`: its folder or the parent. The validation images are the test
+/// set, as those for the test have no labels.
 ///
 /// # Errors
 /// A file that is missing, or a table that names images or classes that aren't there.
@@ -28,9 +29,13 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
     let label: HashMap<&str, u16> = ids.iter().map(String::as_str).zip(0..).collect();
     if ids.len() < 2 || label.len() != ids.len() {
         let path = folder.join("wnids.txt");
-        return Err(Error::failed(format!("{} names no two classes, or one twice; unpack the archive anew", path.display())));
+        return Err(Error::failed(format!(
+            "{} names no two classes, or one twice; unpack the archive anew",
+            path.display()
+        )));
     }
-    let mut found = Found { folder: &folder, entries: Vec::new(), paths: Vec::new(), left_out: Vec::new() };
+    let mut found =
+        Found { folder: &folder, entries: Vec::new(), paths: Vec::new(), left_out: Vec::new() };
     found.classes("train", &label, Set::Train)?;
     if folder.join("val").join(ANNOTATIONS).is_file() {
         found.annotated(&label)?;
@@ -42,7 +47,15 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
     let Found { entries, paths, left_out, .. } = found;
     let (name, classes) = ("Tiny-ImageNet".to_owned(), names(&folder, &ids)?);
     let reading = "Tiny-ImageNet, whose validation images are the test set".to_owned();
-    Ok(Some(Listing { name, reading, classes, entries, left_out, contents: files(paths), by_turns: true }))
+    Ok(Some(Listing {
+        name,
+        reading,
+        classes,
+        entries,
+        left_out,
+        contents: files(paths),
+        by_turns: true,
+    }))
 }
 
 /// What was found so far.
@@ -59,17 +72,23 @@ impl Found<'_> {
         self.paths.push(path);
     }
 
-    /// The images of `part`, which has a folder for each class with the images in its `images` or in itself.
+    /// The images of `part`, which has a folder for each class with the images in its `images` or
+    /// in itself.
     fn classes(&mut self, part: &str, labels: &HashMap<&str, u16>, set: Set) -> Result<()> {
         for (id, path) in entries_of(&self.folder.join(part))? {
             let within = format!("{part}/{id}");
             match labels.get(id.as_str()) {
                 Some(label) if path.is_dir() => {
                     let below = path.join("images");
-                    let (path, within) = if below.is_dir() { (below, within + "/images") } else { (path, within) };
+                    let (path, within) =
+                        if below.is_dir() { (below, within + "/images") } else { (path, within) };
                     self.images(&path, &within, *label, set)?;
                 }
-                _ => LeftOut::add(&mut self.left_out, "files and folders that wnids.txt doesn't name as classes", || within),
+                _ => LeftOut::add(
+                    &mut self.left_out,
+                    "files and folders that wnids.txt doesn't name as classes",
+                    || within,
+                ),
             }
         }
         Ok(())
@@ -89,21 +108,33 @@ impl Found<'_> {
 
     /// The images of `val` with the labels of its table.
     fn annotated(&mut self, labels: &HashMap<&str, u16>) -> Result<()> {
-        let (table, folder) = (self.folder.join("val").join(ANNOTATIONS), self.folder.join("val/images"));
-        let wrong = |what: String| Error::failed(format!("{} {what}; unpack the archive anew", table.display()));
-        let there: HashMap<String, PathBuf> =
-            if folder.is_dir() { entries_of(&folder)?.into_iter().collect() } else { HashMap::new() };
+        let (table, folder) =
+            (self.folder.join("val").join(ANNOTATIONS), self.folder.join("val/images"));
+        let wrong = |what: String| {
+            Error::failed(format!("{} {what}; unpack the archive anew", table.display()))
+        };
+        let there: HashMap<String, PathBuf> = if folder.is_dir() {
+            entries_of(&folder)?.into_iter().collect()
+        } else {
+            HashMap::new()
+        };
         let (mut used, mut missing) = (HashSet::new(), Vec::new());
         for (i, line) in lines(&table)?.iter().enumerate() {
             let mut columns = line.split('\t');
             let (Some(name), Some(id)) = (columns.next(), columns.next()) else {
                 return Err(wrong(format!("has no image and class in line {}", i + 1)));
             };
-            let label = labels.get(id).ok_or_else(|| wrong(format!("names the class {id}, which wnids.txt doesn't")))?;
+            let label = labels
+                .get(id)
+                .ok_or_else(|| wrong(format!("names the class {id}, which wnids.txt doesn't")))?;
             match there.get(name) {
                 None => missing.push(name.to_owned()),
-                Some(_) if !used.insert(name.to_owned()) => return Err(wrong(format!("names {name} twice"))),
-                Some(path) => self.add(path.clone(), format!("val/images/{name}"), *label, Set::Test),
+                Some(_) if !used.insert(name.to_owned()) => {
+                    return Err(wrong(format!("names {name} twice")));
+                }
+                Some(path) => {
+                    self.add(path.clone(), format!("val/images/{name}"), *label, Set::Test)
+                }
             }
         }
         if !missing.is_empty() {
@@ -113,10 +144,13 @@ impl Found<'_> {
                 some_of(&missing)
             )));
         }
-        let mut others: Vec<String> = there.into_keys().filter(|name| !used.contains(name)).collect();
+        let mut others: Vec<String> =
+            there.into_keys().filter(|name| !used.contains(name)).collect();
         others.sort();
         for name in others {
-            LeftOut::add(&mut self.left_out, "validation images without a label", || format!("val/images/{name}"));
+            LeftOut::add(&mut self.left_out, "validation images without a label", || {
+                format!("val/images/{name}")
+            });
         }
         Ok(())
     }
@@ -125,13 +159,16 @@ impl Found<'_> {
         let folder = self.folder.join("test/images");
         let images = if folder.is_dir() { entries_of(&folder)? } else { Vec::new() };
         for (name, _) in images {
-            LeftOut::add(&mut self.left_out, "test images, which have no labels", || format!("test/images/{name}"));
+            LeftOut::add(&mut self.left_out, "test images, which have no labels", || {
+                format!("test/images/{name}")
+            });
         }
         Ok(())
     }
 }
 
-/// The first name of each class in `words.txt`, with the class's number where two have the same; the number where it has none.
+/// The first name of each class in `words.txt`, with the class's number where two have the same;
+/// the number where it has none.
 fn names(folder: &Path, ids: &[String]) -> Result<Vec<String>> {
     let path = folder.join("words.txt");
     let lines = if path.is_file() { lines(&path)? } else { Vec::new() };
@@ -145,7 +182,9 @@ fn names(folder: &Path, ids: &[String]) -> Result<Vec<String>> {
     let name_of = |id: &'_ String| words.get(id).map_or(id.clone(), String::clone);
     let names: Vec<String> = ids.iter().map(name_of).collect();
     names.iter().for_each(|name| *uses.entry(name).or_default() += 1);
-    let unique = |(name, id): (&String, &String)| if uses[name.as_str()] == 1 { name.clone() } else { format!("{name} ({id})") };
+    let unique = |(name, id): (&String, &String)| {
+        if uses[name.as_str()] == 1 { name.clone() } else { format!("{name} ({id})") }
+    };
     Ok(names.iter().zip(ids).map(unique).collect())
 }
 
@@ -153,11 +192,18 @@ fn names(folder: &Path, ids: &[String]) -> Result<Vec<String>> {
 fn lines(path: &Path) -> Result<Vec<String>> {
     let failed = |e| Error::io("read", path, &e);
     if std::fs::metadata(path).map_err(failed)?.len() > LONGEST {
-        return Err(Error::failed(format!("{} is larger than any of Tiny-ImageNet; unpack the archive anew", path.display())));
+        return Err(Error::failed(format!(
+            "{} is larger than any of Tiny-ImageNet; unpack the archive anew",
+            path.display()
+        )));
     }
     let bytes = crate::files::read(path).map_err(failed)?;
     let text = String::from_utf8_lossy(&bytes);
-    Ok(text.lines().map(|line| line.trim_end().to_owned()).filter(|line| !line.is_empty()).collect())
+    Ok(text
+        .lines()
+        .map(|line| line.trim_end().to_owned())
+        .filter(|line| !line.is_empty())
+        .collect())
 }
 
 #[cfg(test)]

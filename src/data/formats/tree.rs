@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 /// What the paths say.
 pub(super) struct Tree {
-    /// Class and set of each image, and whether the set is for validation; no class beside others that have one.
+    /// Class and set of each image, and whether the set is for validation; no class beside others
+    /// that have one.
     pub images: Vec<Place>,
     /// Whether there are classes.
     pub classes: bool,
@@ -21,25 +22,31 @@ pub(super) struct Place {
 }
 
 impl Tree {
-    /// Reads paths with forward slashes. A folder that all of them have in front says nothing, unless it is named as a set. The
-    /// first folders are sets if all of them are named so and one is for training; else they are classes.
+    /// Reads paths with forward slashes. A folder that all of them have in front says nothing,
+    /// unless it is named as a set. The first folders are sets if all of them are named so and one
+    /// is for training; else they are classes.
     pub fn of(paths: &[&str]) -> Self {
-        let mut folders: Vec<Vec<&str>> = paths.iter().map(|path| path.split('/').collect()).collect();
+        let mut folders: Vec<Vec<&str>> =
+            paths.iter().map(|path| path.split('/').collect()).collect();
         for parts in &mut folders {
             parts.pop();
         }
         let mut depth = 0;
         while let Some(common) = folders.first().and_then(|first| first.get(depth)).copied() {
-            if Set::named(common).is_some() || folders.iter().any(|parts| parts.get(depth) != Some(&common)) {
+            if Set::named(common).is_some()
+                || folders.iter().any(|parts| parts.get(depth) != Some(&common))
+            {
                 break;
             }
             depth += 1;
         }
-        let part = |parts: &[&str], level: usize| parts.get(depth + level).map(|part| (*part).to_owned());
-        let firsts: BTreeSet<Option<&str>> = folders.iter().map(|parts| parts.get(depth).copied()).collect();
+        let part =
+            |parts: &[&str], level: usize| parts.get(depth + level).map(|part| (*part).to_owned());
+        let firsts: BTreeSet<Option<&str>> =
+            folders.iter().map(|parts| parts.get(depth).copied()).collect();
         let set = |name: &Option<&str>| name.and_then(Set::named);
-        let splits =
-            firsts.iter().all(|name| set(name).is_some()) && firsts.iter().any(|name| set(name) == Some((Set::Train, false)));
+        let splits = firsts.iter().all(|name| set(name).is_some())
+            && firsts.iter().any(|name| set(name) == Some((Set::Train, false)));
         let place = |parts: &Vec<&str>| match splits {
             true => Place { class: part(parts, 1), set: set(&parts.get(depth).copied()) },
             false => Place { class: part(parts, 0), set: None },
@@ -74,13 +81,26 @@ mod tests {
 
     #[test]
     fn first_folders_are_sets_only_where_all_are_and_one_is_for_training() {
-        let (train, test, val) = (Some((Set::Train, false)), Some((Set::Test, false)), Some((Set::Test, true)));
-        assert_eq!(places(&["train/cat/1.png", "TEST/dog/1.png"]), [place(class("cat"), train), place(class("dog"), test)]);
+        let (train, test, val) =
+            (Some((Set::Train, false)), Some((Set::Test, false)), Some((Set::Test, true)));
+        assert_eq!(
+            places(&["train/cat/1.png", "TEST/dog/1.png"]),
+            [place(class("cat"), train), place(class("dog"), test)]
+        );
         assert_eq!(places(&["train/1.png", "val/1.png"]), [place(None, train), place(None, val)]);
-        assert_eq!(places(&["test/1.png", "val/1.png"]), [place(class("test"), None), place(class("val"), None)]);
-        assert_eq!(places(&["train/a/1.png", "ship/b/1.png"]), [place(class("train"), None), place(class("ship"), None)]);
+        assert_eq!(
+            places(&["test/1.png", "val/1.png"]),
+            [place(class("test"), None), place(class("val"), None)]
+        );
+        assert_eq!(
+            places(&["train/a/1.png", "ship/b/1.png"]),
+            [place(class("train"), None), place(class("ship"), None)]
+        );
         // One set alone is one.
-        assert_eq!(places(&["train/cat/1.png", "train/dog/1.png"]), [place(class("cat"), train), place(class("dog"), train)]);
+        assert_eq!(
+            places(&["train/cat/1.png", "train/dog/1.png"]),
+            [place(class("cat"), train), place(class("dog"), train)]
+        );
     }
 
     #[test]
@@ -89,7 +109,10 @@ mod tests {
             places(&["photos/all/cat/1.png", "photos/all/dog/x/1.png"]),
             [place(class("cat"), None), place(class("dog"), None)]
         );
-        assert_eq!(places(&["photos/1.png", "photos/2.png"]), [place(None, None), place(None, None)]);
+        assert_eq!(
+            places(&["photos/1.png", "photos/2.png"]),
+            [place(None, None), place(None, None)]
+        );
         let beside = Tree::of(&["cat/1.png", "2.png"]);
         assert_eq!((beside.classes, &beside.images[1]), (true, &Place::default()));
         assert!(!Tree::of(&[]).classes);

@@ -37,7 +37,8 @@ fn batches_are_the_same_for_any_number_of_threads_and_any_resumed_step() {
 #[test]
 fn an_epoch_shows_every_image_once_but_for_the_dropped_rest() {
     let batches = take(&mut loader(3, 1, 0), 12);
-    let orders = [&batches[..6], &batches[6..]].map(|b| b.iter().flat_map(|b| b.indices.clone()).collect::<Vec<_>>());
+    let orders = [&batches[..6], &batches[6..]]
+        .map(|b| b.iter().flat_map(|b| b.indices.clone()).collect::<Vec<_>>());
     for order in &orders {
         let mut sorted = order.clone();
         sorted.sort_unstable();
@@ -51,17 +52,28 @@ fn an_epoch_shows_every_image_once_but_for_the_dropped_rest() {
     let (mut source, mut target) = (vec![0.0; IMAGE], vec![0.0; IMAGE]);
     let i = batch.indices[3];
     make_pair(&images(50).image(i).unwrap(), &recipe(), 1, 0, i, &mut source, &mut target);
-    assert_eq!((&batch.source[3 * IMAGE..4 * IMAGE], &batch.target[3 * IMAGE..4 * IMAGE]), (&source[..], &target[..]));
+    assert_eq!(
+        (&batch.source[3 * IMAGE..4 * IMAGE], &batch.target[3 * IMAGE..4 * IMAGE]),
+        (&source[..], &target[..])
+    );
 }
 
 #[test]
 fn refuses_a_batch_larger_than_the_data_and_an_empty_one() {
     for size in [0, 51] {
         let error = Loader::new(images(50), recipe(), size, 1, 0).err().unwrap();
-        assert!(error.to_string().starts_with(&format!("train.batch_size = {size}: the data holds 50 images")), "{error}");
+        assert!(
+            error
+                .to_string()
+                .starts_with(&format!("train.batch_size = {size}: the data holds 50 images")),
+            "{error}"
+        );
         assert_eq!(error.exit_code(), 2);
     }
-    assert_eq!(take(&mut Loader::new(images(50), recipe(), 50, 1, 0).unwrap(), 3)[2].indices.len(), 50);
+    assert_eq!(
+        take(&mut Loader::new(images(50), recipe(), 50, 1, 0).unwrap(), 3)[2].indices.len(),
+        50
+    );
 }
 
 fn empty(step: u64) -> Batch {
@@ -72,7 +84,8 @@ fn empty(step: u64) -> Batch {
 fn a_panic_in_a_thread_reaches_the_consumer_as_an_error() {
     let make = |step: u64| if step == 5 { panic!("no image {step}") } else { Ok(empty(step)) };
     let mut loader = Loader::start(3, 0, make).unwrap();
-    let error = (0..10).find_map(|_| loader.next().err()).expect("step 5 cannot be made").to_string();
+    let error =
+        (0..10).find_map(|_| loader.next().err()).expect("step 5 cannot be made").to_string();
     assert!(error.contains("step 5: no image 5"), "{error}");
     assert_eq!(loader.next().unwrap_err().to_string(), error);
 }

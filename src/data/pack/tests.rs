@@ -30,19 +30,37 @@ fn a_file_holds_what_the_folder_does() {
         (&from_file.sha256, &from_file.classes, from_file.name),
         (&from_folder.sha256, &from_folder.classes, from_folder.name)
     );
-    assert_eq!((from_file.inventory, &written.sha256), (from_folder.inventory, &from_folder.sha256));
+    assert_eq!(
+        (from_file.inventory, &written.sha256),
+        (from_folder.inventory, &from_folder.sha256)
+    );
     for (a, b) in [(&from_folder.train, &from_file.train), (&from_folder.test, &from_file.test)] {
         assert_eq!((a.labels(), a.len()), (b.labels(), b.len()));
-        assert_eq!((a.held_bytes(), b.held_bytes()), (a.len() * 3 * 24 * 24, a.len() * 4), "the file's stay where they are");
+        assert_eq!(
+            (a.held_bytes(), b.held_bytes()),
+            (a.len() * 3 * 24 * 24, a.len() * 4),
+            "the file's stay where they are"
+        );
         for i in 0..a.len() {
-            assert_eq!((a.image(i).unwrap(), a.name(i)), (b.image(i).unwrap(), b.name(i)), "image {i}");
+            assert_eq!(
+                (a.image(i).unwrap(), a.name(i)),
+                (b.image(i).unwrap(), b.name(i)),
+                "image {i}"
+            );
         }
     }
     let some = from_file.train.select(&[5, 0]);
-    assert_eq!((some.image(1).unwrap(), some.name(1)), (from_folder.train.image(0).unwrap(), from_folder.train.name(0)));
+    assert_eq!(
+        (some.image(1).unwrap(), some.name(1)),
+        (from_folder.train.image(0).unwrap(), from_folder.train.name(0))
+    );
     // At another side as if what is in memory were resampled.
-    let (resampled, other) = (open_at(&dir.path().join("out"), 16), from_folder.train.at(16).unwrap());
-    assert_eq!((resampled.resampled_from, resampled.train.image(7).unwrap()), (Some(24), other.image(7).unwrap()));
+    let (resampled, other) =
+        (open_at(&dir.path().join("out"), 16), from_folder.train.at(16).unwrap());
+    assert_eq!(
+        (resampled.resampled_from, resampled.train.image(7).unwrap()),
+        (Some(24), other.image(7).unwrap())
+    );
     verify(&open_at(&dir.path().join("out"), 24)).unwrap();
     // Packed again it is the same file.
     pack(&dir.path().join("out"), 24, &Options::default(), &dir.path().join("again")).unwrap();
@@ -54,7 +72,8 @@ fn what_cannot_be_read_stops_it_and_nothing_is_written() {
     let (dir, written) = packed(false);
     let message = written.unwrap_err().to_string();
     assert!(message.contains("one image can't be read:\n  b/12.png"), "{message}");
-    let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let left: Vec<_> =
+        std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["in"]);
 }
 
@@ -65,12 +84,17 @@ fn damage_is_found_and_never_breaks_the_program() {
     let whole = std::fs::read(&path).unwrap();
     let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
     let bad = dir.path().join("bad");
-    for length in (0..whole.len()).step_by(997).chain([header - 1, header, header + 1, whole.len() - 1]) {
+    for length in
+        (0..whole.len()).step_by(997).chain([header - 1, header, header + 1, whole.len() - 1])
+    {
         std::fs::write(&bad, &whole[..length]).unwrap();
         // No such file, or one that is cut off.
         match open(&bad) {
             Ok(opened) => assert!(opened.is_none(), "{length} bytes"),
-            Err(e) => assert!(e.to_string().contains("is cut off or damaged; make it anew"), "{length} bytes: {e}"),
+            Err(e) => assert!(
+                e.to_string().contains("is cut off or damaged; make it anew"),
+                "{length} bytes: {e}"
+            ),
         }
     }
     // A pixel that changed is found when all is read; other columns when the file is opened.
@@ -82,14 +106,21 @@ fn damage_is_found_and_never_breaks_the_program() {
         assert!(message.contains("was changed after it was written"), "{message}");
     }
     let columns = header + 39 * bytes_of(24);
-    for (at, value) in [(columns, 2), (columns + 1, 1), (columns + 2 * 39, 2), (columns + 3 * 39, 200), (whole.len() - 1, 200)] {
+    for (at, value) in [
+        (columns, 2),
+        (columns + 1, 1),
+        (columns + 2 * 39, 2),
+        (columns + 3 * 39, 200),
+        (whole.len() - 1, 200),
+    ] {
         let mut changed = whole.clone();
         changed[at] = value;
         std::fs::write(&bad, changed).unwrap();
         let message = open(&bad).unwrap_err().to_string();
         assert!(message.contains("contradicts itself"), "byte {at}: {message}");
     }
-    let text = String::from_utf8_lossy(&whole[..header]).replace("\"version\":\"1\"", "\"version\":\"2\"");
+    let text =
+        String::from_utf8_lossy(&whole[..header]).replace("\"version\":\"1\"", "\"version\":\"2\"");
     std::fs::write(&bad, [text.as_bytes(), &whole[header..]].concat()).unwrap();
     assert!(open(&bad).unwrap_err().to_string().contains("another version"));
 }

@@ -2,7 +2,9 @@
 
 use super::{FORMATS, LARGEST, LARGEST_SIDE, SMALLEST_SIDE, kind, resize, whole};
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Rgb, RgbImage, Rgba};
+use image::{
+    DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Rgb, RgbImage, Rgba,
+};
 use std::io::Cursor;
 
 /// An image out of a file.
@@ -14,15 +16,19 @@ pub(in crate::data) struct Decoded {
     pub width: u32,
     /// Rows of the whole image, after turning.
     pub height: u32,
-    /// Whether the file has 16 bits a value and all of them stay below 4,096: such an image looks black.
+    /// Whether the file has 16 bits a value and all of them stay below 4,096: such an image looks
+    /// black.
     pub twelve_bit: bool,
 }
 
-/// Why a file can't be used. Displayed it is the rest of a sentence that begins with the file's name.
+/// Why a file can't be used. Displayed it is the rest of a sentence that begins with the file's
+/// name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(in crate::data) enum Trouble {
     /// Fewer than [`SMALLEST_SIDE`] pixels a side.
-    #[error("has {width} x {height} pixels; choose an image of at least {SMALLEST_SIDE} pixels a side")]
+    #[error(
+        "has {width} x {height} pixels; choose an image of at least {SMALLEST_SIDE} pixels a side"
+    )]
     TooSmall { width: u32, height: u32 },
     /// Of a side or a size that isn't decoded.
     #[error("is too large: at most {LARGEST_SIDE} pixels a side and {} MiB decoded; scale it down", LARGEST >> 20)]
@@ -54,15 +60,18 @@ impl From<ImageError> for Trouble {
     }
 }
 
-/// The image file `bytes` as [`read_picture`](super::read_picture) reads it, at `side` pixels a side.
+/// The image file `bytes` as [`read_picture`](super::read_picture) reads it, at `side` pixels a
+/// side.
 ///
 /// # Errors
 /// As of [`read_picture`](super::read_picture), without the file's name.
 pub(in crate::data) fn decode(bytes: &[u8], side: usize) -> Result<Decoded, Trouble> {
-    let format = kind::format(bytes).ok_or_else(|| Trouble::Foreign(kind::foreign(bytes).map(Into::into)))?;
+    let format = kind::format(bytes)
+        .ok_or_else(|| Trouble::Foreign(kind::foreign(bytes).map(Into::into)))?;
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::no_limits();
-    (limits.max_image_width, limits.max_image_height, limits.max_alloc) = (Some(LARGEST_SIDE), Some(LARGEST_SIDE), Some(LARGEST));
+    (limits.max_image_width, limits.max_image_height, limits.max_alloc) =
+        (Some(LARGEST_SIDE), Some(LARGEST_SIDE), Some(LARGEST));
     reader.limits(limits);
     let mut decoder = reader.into_decoder()?;
     let (width, height) = decoder.dimensions();
@@ -85,30 +94,49 @@ pub(in crate::data) fn decode(bytes: &[u8], side: usize) -> Result<Decoded, Trou
 
 /// The square that is in the middle after turning, before it is turned: `[3, wanted, wanted]`.
 fn middle_square(image: &DynamicImage, orientation: Orientation, wanted: usize) -> Vec<u8> {
-    use Orientation::{FlipHorizontal, FlipVertical, Rotate90, Rotate180, Rotate270, Rotate270FlipH};
+    use Orientation::{
+        FlipHorizontal, FlipVertical, Rotate90, Rotate180, Rotate270, Rotate270FlipH,
+    };
     let side = image.width().min(image.height());
     let (across, down) = (image.width() - side, image.height() - side);
-    // Of an odd number the turned image leaves one less at its beginning, which may be the other end here.
+    // Of an odd number the turned image leaves one less at its beginning, which may be the other
+    // end here.
     let start = |rest: u32, reversed: bool| if reversed { rest.div_ceil(2) } else { rest / 2 };
-    let left = start(across, matches!(orientation, FlipHorizontal | Rotate180 | Rotate270 | Rotate270FlipH));
-    let top = start(down, matches!(orientation, FlipVertical | Rotate180 | Rotate90 | Rotate270FlipH));
-    let (width, side, left, top) = (image.width() as usize, side as usize, left as usize, top as usize);
+    let left = start(
+        across,
+        matches!(orientation, FlipHorizontal | Rotate180 | Rotate270 | Rotate270FlipH),
+    );
+    let top =
+        start(down, matches!(orientation, FlipVertical | Rotate180 | Rotate90 | Rotate270FlipH));
+    let (width, side, left, top) =
+        (image.width() as usize, side as usize, left as usize, top as usize);
     match image {
-        DynamicImage::ImageLuma8(image) => cropped::<1, _>(image, width, [left, top], side, wanted, f32::from),
-        DynamicImage::ImageLuma16(image) => cropped::<1, _>(image, width, [left, top], side, wanted, |v| f32::from(v) / 257.0),
-        DynamicImage::ImageRgb8(image) => cropped::<3, _>(image, width, [left, top], side, wanted, f32::from),
-        DynamicImage::ImageRgb16(image) => cropped::<3, _>(image, width, [left, top], side, wanted, |v| f32::from(v) / 257.0),
+        DynamicImage::ImageLuma8(image) => {
+            cropped::<1, _>(image, width, [left, top], side, wanted, f32::from)
+        }
+        DynamicImage::ImageLuma16(image) => {
+            cropped::<1, _>(image, width, [left, top], side, wanted, |v| f32::from(v) / 257.0)
+        }
+        DynamicImage::ImageRgb8(image) => {
+            cropped::<3, _>(image, width, [left, top], side, wanted, f32::from)
+        }
+        DynamicImage::ImageRgb16(image) => {
+            cropped::<3, _>(image, width, [left, top], side, wanted, |v| f32::from(v) / 257.0)
+        }
         // The colour of transparent pixels would spread in the resizing.
         image => {
-            let square = image.crop_imm(left as u32, top as u32, side as u32, side as u32).into_rgba8();
+            let square =
+                image.crop_imm(left as u32, top as u32, side as u32, side as u32).into_rgba8();
             let (pixels, _) = square.as_raw().as_chunks::<4>();
-            let opaque: Vec<u8> = pixels.iter().flat_map(|&pixel| over_white(Rgba(pixel)).0).collect();
+            let opaque: Vec<u8> =
+                pixels.iter().flat_map(|&pixel| over_white(Rgba(pixel)).0).collect();
             cropped::<3, _>(&opaque, side, [0, 0], side, wanted, f32::from)
         }
     }
 }
 
-/// The square of `side` pixels a side at `[left, top]` of rows of `width` pixels of `C` values each, resized.
+/// The square of `side` pixels a side at `[left, top]` of rows of `width` pixels of `C` values
+/// each, resized.
 fn cropped<const C: usize, T: Copy>(
     values: &[T],
     width: usize,
@@ -135,8 +163,11 @@ fn turned(pixels: Vec<u8>, side: usize, orientation: Orientation) -> Vec<u8> {
         return pixels;
     }
     let plane = side * side;
-    let rgb = (0..plane).flat_map(|p| [pixels[p], pixels[p + plane], pixels[p + 2 * plane]]).collect();
-    let mut image = DynamicImage::ImageRgb8(RgbImage::from_raw(side as u32, side as u32, rgb).expect("three bytes a pixel"));
+    let rgb =
+        (0..plane).flat_map(|p| [pixels[p], pixels[p + plane], pixels[p + 2 * plane]]).collect();
+    let mut image = DynamicImage::ImageRgb8(
+        RgbImage::from_raw(side as u32, side as u32, rgb).expect("three bytes a pixel"),
+    );
     image.apply_orientation(orientation);
     let rgb = image.into_rgb8();
     let (pixels, _) = rgb.as_raw().as_chunks::<3>();

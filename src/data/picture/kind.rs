@@ -15,20 +15,23 @@ pub(in crate::data) enum Kind {
 }
 
 /// Endings of formats that are read.
-const READABLE: [&str; 17] =
-    ["png", "apng", "jpg", "jpeg", "jfif", "jpe", "jif", "jfi", "webp", "bmp", "dib", "gif", "ppm", "pgm", "pbm", "pnm", "pam"];
+const READABLE: [&str; 17] = [
+    "png", "apng", "jpg", "jpeg", "jfif", "jpe", "jif", "jfi", "webp", "bmp", "dib", "gif", "ppm",
+    "pgm", "pbm", "pnm", "pam",
+];
 
 /// Endings of image formats that aren't read. The last three lines are raw data of cameras.
 const FOREIGN: [&str; 58] = [
-    "tif", "tiff", "heic", "heif", "hif", "avif", "avifs", "jxl", "jp2", "j2k", "j2c", "jpf", "jpx", "jpm", "psd", "psb", "ico",
-    "cur", "icns", "svg", "svgz", "tga", "pcx", "dds", "exr", "hdr", "qoi", "ff", "pfm", "xcf", "xpm", "xbm", "jng",
-    "mng", //
-    "bpg", "flif", "jxr", "wdp", "dng", "cr2", "cr3", "crw", "nef", "nrw", "arw", "srf", "sr2", "raf", //
+    "tif", "tiff", "heic", "heif", "hif", "avif", "avifs", "jxl", "jp2", "j2k", "j2c", "jpf",
+    "jpx", "jpm", "psd", "psb", "ico", "cur", "icns", "svg", "svgz", "tga", "pcx", "dds", "exr",
+    "hdr", "qoi", "ff", "pfm", "xcf", "xpm", "xbm", "jng", "mng", //
+    "bpg", "flif", "jxr", "wdp", "dng", "cr2", "cr3", "crw", "nef", "nrw", "arw", "srf", "sr2",
+    "raf", //
     "rw2", "orf", "pef", "srw", "x3f", "rwl", "3fr", "iiq", "erf", "kdc",
 ];
 
-/// Whether the file `path_name` (a path or a name) that begins with `first_bytes` (see [`FIRST_BYTES`]) is an image; `None` where
-/// neither its content nor its name says so.
+/// Whether the file `path_name` (a path or a name) that begins with `first_bytes` (see
+/// [`FIRST_BYTES`]) is an image; `None` where neither its content nor its name says so.
 pub(in crate::data) fn kind(path_name: &str, first_bytes: &[u8]) -> Option<Kind> {
     if format(first_bytes).is_some() {
         return Some(Kind::Readable);
@@ -57,7 +60,9 @@ pub(super) fn format(bytes: &[u8]) -> Option<ImageFormat> {
         [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => ImageFormat::Gif,
         [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => ImageFormat::WebP,
         // The size of the second header, as texts may begin with these letters.
-        [b'B', b'M', rest @ ..] if matches!(rest.get(12..16), Some([12 | 40 | 52 | 56 | 64 | 108 | 124, 0, 0, 0])) => {
+        [b'B', b'M', rest @ ..]
+            if matches!(rest.get(12..16), Some([12 | 40 | 52 | 56 | 64 | 108 | 124, 0, 0, 0])) =>
+        {
             ImageFormat::Bmp
         }
         [b'P', b'1'..=b'6', rest @ ..] if numbers_follow(rest) => ImageFormat::Pnm,
@@ -100,7 +105,8 @@ pub(super) fn foreign(bytes: &[u8]) -> Option<&'static str> {
 fn isobmff(brand: &[u8]) -> Option<&'static str> {
     Some(match brand.get(..4)? {
         b"avif" | b"avis" => "AVIF",
-        b"heic" | b"heix" | b"hevc" | b"hevx" | b"heim" | b"heis" | b"hevm" | b"hevs" | b"mif1" | b"msf1" => "HEIC",
+        b"heic" | b"heix" | b"hevc" | b"hevx" | b"heim" | b"heis" | b"hevm" | b"hevs" | b"mif1"
+        | b"msf1" => "HEIC",
         b"crx " => "a camera's raw data",
         _ => return None,
     })
@@ -118,9 +124,13 @@ fn text(bytes: &[u8]) -> Option<&'static str> {
         ("gimp xcf", "GIMP's own format"),
         ("icns", "an icon"),
     ];
-    if let Some((_, name)) = BEGINNINGS.into_iter().find(|(beginning, _)| bytes.starts_with(beginning.as_bytes())) {
+    if let Some((_, name)) =
+        BEGINNINGS.into_iter().find(|(beginning, _)| bytes.starts_with(beginning.as_bytes()))
+    {
         return Some(name);
     }
-    let xml = bytes.starts_with(b"<?xml") || bytes.starts_with(b"\xef\xbb\xbf<?xml") || bytes.starts_with(b"<!DOCTYPE svg");
+    let xml = bytes.starts_with(b"<?xml")
+        || bytes.starts_with(b"\xef\xbb\xbf<?xml")
+        || bytes.starts_with(b"<!DOCTYPE svg");
     (xml && bytes.windows(4).any(|four| four == b"<svg")).then_some("SVG")
 }

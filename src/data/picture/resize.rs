@@ -1,5 +1,5 @@
-//! Resizing a square image, as exactly as in floating point throughout: with sums rounded to bytes in between, pixels come out up to 30
-//! of 255 away.
+//! Resizing a square image, as exactly as in floating point throughout: with sums rounded to bytes
+//! in between, pixels come out up to 30 of 255 away.
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
@@ -7,10 +7,14 @@ use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer
 /// Values that are converted at a time, so that a large image takes little memory besides its own.
 const STRIP: usize = 1 << 20;
 
-/// The planes `[3, wanted, wanted]` of a square image of `side` pixels a side, by a Lanczos filter (enlarged with Catmull-Rom, of
-/// that side as they are). `row` writes row number `y` as `side` pixels of `C` values of 0 to 255: 1 is grey, 3 are red, green and
-/// blue.
-pub(super) fn planes<const C: usize>(side: usize, wanted: usize, row: impl Fn(usize, &mut [f32])) -> Vec<u8> {
+/// The planes `[3, wanted, wanted]` of a square image of `side` pixels a side, by a Lanczos filter
+/// (enlarged with Catmull-Rom, of that side as they are). `row` writes row number `y` as `side`
+/// pixels of `C` values of 0 to 255: 1 is grey, 3 are red, green and blue.
+pub(super) fn planes<const C: usize>(
+    side: usize,
+    wanted: usize,
+    row: impl Fn(usize, &mut [f32]),
+) -> Vec<u8> {
     let strip = (STRIP / (side * C)).clamp(1, side);
     let mut wide = vec![0.0; strip * side * C];
     let mut narrow = vec![0.0; side * wanted * C];
@@ -25,7 +29,9 @@ pub(super) fn planes<const C: usize>(side: usize, wanted: usize, row: impl Fn(us
     resize::<C>(&mut resizer, &mut narrow, [wanted, side], &mut out, [wanted, wanted]);
     let (pixels, _) = out.as_chunks::<C>();
     // The conversion saturates; filters overshoot.
-    (0..3).flat_map(|channel| pixels.iter().map(move |pixel| (pixel[channel % C] + 0.5) as u8)).collect()
+    (0..3)
+        .flat_map(|channel| pixels.iter().map(move |pixel| (pixel[channel % C] + 0.5) as u8))
+        .collect()
 }
 
 /// `from`, of `[width, height]` pixels of `C` values, at the size of `to`.
@@ -42,7 +48,10 @@ fn resize<const C: usize>(
     let pixel = if C == 1 { PixelType::F32 } else { PixelType::F32x3 };
     let filter = if w > new_w || h > new_h { FilterType::Lanczos3 } else { FilterType::CatmullRom };
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
-    let from = ImageRef::new(w as u32, h as u32, bytemuck::cast_slice(from), pixel).expect("as many values as pixels");
-    let mut to = Image::from_slice_u8(new_w as u32, new_h as u32, bytemuck::cast_slice_mut(to), pixel).expect("as above");
+    let from = ImageRef::new(w as u32, h as u32, bytemuck::cast_slice(from), pixel)
+        .expect("as many values as pixels");
+    let mut to =
+        Image::from_slice_u8(new_w as u32, new_h as u32, bytemuck::cast_slice_mut(to), pixel)
+            .expect("as above");
     resizer.resize(&from, &mut to, &options).expect("pixels of the same type");
 }

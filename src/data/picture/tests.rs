@@ -28,13 +28,19 @@ fn at(pixels: &[u8], x: usize, y: usize) -> [u8; 3] {
 }
 
 fn near(pixels: &[u8], wanted: [u8; 3], tolerance: u8) -> bool {
-    (0..SIDE * SIDE).all(|i| at(pixels, i % SIDE, i / SIDE).into_iter().zip(wanted).all(|(p, w)| p.abs_diff(w) <= tolerance))
+    (0..SIDE * SIDE).all(|i| {
+        at(pixels, i % SIDE, i / SIDE)
+            .into_iter()
+            .zip(wanted)
+            .all(|(p, w)| p.abs_diff(w) <= tolerance)
+    })
 }
 
 #[test]
 fn an_image_of_32_x_32_pixels_stays_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
-    let picture = RgbImage::from_fn(32, 32, |x, y| Rgb([(x * 8) as u8, (y * 7) as u8, (x * y) as u8]));
+    let picture =
+        RgbImage::from_fn(32, 32, |x, y| Rgb([(x * 8) as u8, (y * 7) as u8, (x * y) as u8]));
     let path = dir.path().join("a.png");
     picture.save(&path).unwrap();
     let pixels = read_picture(&path, SIDE).unwrap();
@@ -49,7 +55,8 @@ fn an_image_of_32_x_32_pixels_stays_as_it_is() {
 #[test]
 fn the_middle_square_is_resized() {
     let dir = tempfile::tempdir().unwrap();
-    // Red on the left, blue on the right, between them a square whose green grows from left to right.
+    // Red on the left, blue on the right, between them a square whose green grows from left to
+    // right.
     let wide = RgbImage::from_fn(300, 100, |x, _| match x {
         0..100 => Rgb([255, 0, 0]),
         100..200 => Rgb([0, (x - 100) as u8 * 2, 0]),
@@ -62,7 +69,10 @@ fn the_middle_square_is_resized() {
         // The middle of 100 / 32 source columns.
         let wanted = ((x as f64 + 0.5) * 100.0 / 32.0 - 0.5) * 2.0;
         let [r, g, b] = at(&pixels, x, 11);
-        assert!(r <= 2 && b <= 2 && (f64::from(g) - wanted).abs() < 2.0, "column {x}: {r} {g} {b}, not {wanted}");
+        assert!(
+            r <= 2 && b <= 2 && (f64::from(g) - wanted).abs() < 2.0,
+            "column {x}: {r} {g} {b}, not {wanted}"
+        );
     }
     // A fine pattern becomes its mean, not every n-th pixel of it.
     let fine = GrayImage::from_fn(256, 512, |x, y| Luma([if (x + y) % 2 == 0 { 255 } else { 0 }]));
@@ -87,7 +97,9 @@ fn every_kind_of_pixel_becomes_8_bit_rgb() {
     // Half of 200 over white, and a transparent pixel, whose colour must not show.
     RgbaImage::from_pixel(64, 64, Rgba([200, 0, 100, 128])).save(path("half.png")).unwrap();
     assert!(near(&read("half.png"), [227, 127, 177], 1));
-    let edge = RgbaImage::from_fn(64, 64, |x, _| if x < 32 { Rgba([0, 0, 0, 0]) } else { Rgba([255, 255, 255, 255]) });
+    let edge = RgbaImage::from_fn(64, 64, |x, _| {
+        if x < 32 { Rgba([0, 0, 0, 0]) } else { Rgba([255, 255, 255, 255]) }
+    });
     edge.save(path("edge.png")).unwrap();
     assert!(near(&read("edge.png"), [255; 3], 0));
     let colour = RgbImage::from_pixel(48, 48, Rgb([180, 90, 30]));
@@ -97,7 +109,8 @@ fn every_kind_of_pixel_becomes_8_bit_rgb() {
     }
 }
 
-/// An 8 x 8 JPEG of one colour, in four components as Adobe writes them (C, M, Y, K, each inverted).
+/// An 8 x 8 JPEG of one colour, in four components as Adobe writes them (C, M, Y, K, each
+/// inverted).
 fn cmyk_jpeg(cmyk: [u8; 4]) -> Vec<u8> {
     let mut out = vec![0xff, 0xd8];
     let mut segment = |marker: u8, content: &[u8]| {
@@ -109,9 +122,17 @@ fn cmyk_jpeg(cmyk: [u8; 4]) -> Vec<u8> {
     // A quantiser of 8, so that the first coefficient is the mean itself.
     segment(0xdb, &[&[0u8][..], &[8; 64]].concat());
     let component = |id: u8| [id, 0x11, 0];
-    segment(0xc0, &[&[8, 0, 8, 0, 8, 4][..], &(1..=4).flat_map(component).collect::<Vec<_>>()].concat());
-    // Sizes 0 to 7 of a first coefficient as the codes 0000 to 0111; the end of a block as the code 0.
-    segment(0xc4, &[&[0x00, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &[0, 1, 2, 3, 4, 5, 6, 7]].concat());
+    segment(
+        0xc0,
+        &[&[8, 0, 8, 0, 8, 4][..], &(1..=4).flat_map(component).collect::<Vec<_>>()].concat(),
+    );
+    // Sizes 0 to 7 of a first coefficient as the codes 0000 to 0111; the end of a block as the code
+    // 0.
+    segment(
+        0xc4,
+        &[&[0x00, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &[0, 1, 2, 3, 4, 5, 6, 7]]
+            .concat(),
+    );
     segment(0xc4, &[0x10, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     segment(0xda, &[&[4u8][..], &[1, 0, 2, 0, 3, 0, 4, 0], &[0, 63, 0]].concat());
     let mut bits = String::new();
@@ -152,7 +173,8 @@ fn png_header(width: u32, height: u32) -> Vec<u8> {
     chunk.extend([16, 6, 0, 0, 0]);
     let mut crc = flate2::Crc::new();
     crc.update(&chunk);
-    [b"\x89PNG\r\n\x1a\n\0\0\0\x0d", &chunk[..], &crc.sum().to_be_bytes(), b"\0\0\0\x10IDAT"].concat()
+    [b"\x89PNG\r\n\x1a\n\0\0\0\x0d", &chunk[..], &crc.sum().to_be_bytes(), b"\0\0\0\x10IDAT"]
+        .concat()
 }
 
 #[test]
@@ -160,21 +182,44 @@ fn what_is_too_large_small_or_no_image_is_refused_in_one_sentence() {
     let dir = tempfile::tempdir().unwrap();
     for (width, height) in [(100_000, 100_000), (16_385, 8), (16_000, 16_000)] {
         let message = message(&write(&dir, "bomb.png", &png_header(width, height)));
-        assert!(message.contains("bomb.png is too large: at most 16384 pixels a side and 512 MiB"), "{message}");
+        assert!(
+            message.contains("bomb.png is too large: at most 16384 pixels a side and 512 MiB"),
+            "{message}"
+        );
     }
     for (name, width, height) in [("dot.png", 1, 1), ("line.png", 100, 7)] {
         GrayImage::new(width, height).save(dir.path().join(name)).unwrap();
         let message = message(&dir.path().join(name));
-        assert!(message.contains(&format!("{name} has {width} x {height} pixels; choose an image of at least 8 pixels a side")));
+        assert!(message.contains(&format!(
+            "{name} has {width} x {height} pixels; choose an image of at least 8 pixels a side"
+        )));
     }
-    assert!(message(&write(&dir, "text.png", b"hello, not an image")).contains("text.png is damaged or not an image"));
-    assert!(message(&write(&dir, "text.txt", b"hello")).contains("text.txt is not an image that can be read; give a PNG, JPEG"));
-    assert!(message(&write(&dir, "empty.jpg", b"")).contains("empty.jpg is damaged or not an image"));
-    assert!(message(&write(&dir, "a.tif", b"II\x2a\0\x08\0\0\0\0\0\0\0")).contains("a.tif is not an image that can be read"));
-    RgbImage::from_fn(64, 64, |x, y| Rgb([(x * y) as u8; 3])).save(dir.path().join("whole.png")).unwrap();
+    assert!(
+        message(&write(&dir, "text.png", b"hello, not an image"))
+            .contains("text.png is damaged or not an image")
+    );
+    assert!(
+        message(&write(&dir, "text.txt", b"hello"))
+            .contains("text.txt is not an image that can be read; give a PNG, JPEG")
+    );
+    assert!(
+        message(&write(&dir, "empty.jpg", b"")).contains("empty.jpg is damaged or not an image")
+    );
+    assert!(
+        message(&write(&dir, "a.tif", b"II\x2a\0\x08\0\0\0\0\0\0\0"))
+            .contains("a.tif is not an image that can be read")
+    );
+    RgbImage::from_fn(64, 64, |x, y| Rgb([(x * y) as u8; 3]))
+        .save(dir.path().join("whole.png"))
+        .unwrap();
     let whole = std::fs::read(dir.path().join("whole.png")).unwrap();
-    assert!(message(&write(&dir, "cut.png", &whole[..whole.len() / 2])).contains("cut.png is damaged"));
-    assert!(message(&dir.path().join("gone.png")).contains("gone.png") && message(dir.path()).contains("is a folder"));
+    assert!(
+        message(&write(&dir, "cut.png", &whole[..whole.len() / 2])).contains("cut.png is damaged")
+    );
+    assert!(
+        message(&dir.path().join("gone.png")).contains("gone.png")
+            && message(dir.path()).contains("is a folder")
+    );
 }
 
 fn dataset() -> Result<Dataset> {
@@ -187,11 +232,15 @@ fn dataset() -> Result<Dataset> {
 fn a_spec_is_a_place_in_the_data_set_or_a_file() {
     let data = dataset().unwrap();
     let picture = resolve("test:2", SIDE, dataset).unwrap();
-    assert_eq!((&picture.pixels[..], picture.label), (&data.test.image(2).unwrap()[..], Some(data.test.label(2))));
+    assert_eq!(
+        (&picture.pixels[..], picture.label),
+        (&data.test.image(2).unwrap()[..], Some(data.test.label(2)))
+    );
     assert_eq!(picture.name, format!("test:2 ({})", data.classes[usize::from(data.test.label(2))]));
     assert_eq!(resolve("train:0", SIDE, dataset).unwrap().pixels, data.train.image(0).unwrap()[..]);
     assert_ne!(resolve("train:1", SIDE, dataset).unwrap().pixels, data.train.image(0).unwrap()[..]);
-    let unlabelled = resolve("train:1", SIDE, || Ok(Dataset { classes: vec![], ..dataset()? })).unwrap();
+    let unlabelled =
+        resolve("train:1", SIDE, || Ok(Dataset { classes: vec![], ..dataset()? })).unwrap();
     assert_eq!((unlabelled.label, unlabelled.name.as_str()), (None, "train:1"));
 
     let error = |spec: &str| resolve(spec, SIDE, dataset).unwrap_err();
@@ -201,22 +250,38 @@ fn a_spec_is_a_place_in_the_data_set_or_a_file() {
         (2, "test:3: the test set of CIFAR-10 subset holds 3 images; choose 0 to 2")
     );
     for spec in ["test:", "test:-1", "train:x"] {
-        assert!(error(spec).exit_code() == 2 && error(spec).to_string().contains("comes the number of an image"), "{spec}");
+        assert!(
+            error(spec).exit_code() == 2
+                && error(spec).to_string().contains("comes the number of an image"),
+            "{spec}"
+        );
     }
     let dir = tempfile::tempdir().unwrap();
     GrayImage::from_pixel(32, 32, Luma([5])).save(dir.path().join("five.png")).unwrap();
     let unused = || -> Result<Dataset> { panic!("a file needs no data set") };
     let file = resolve(dir.path().join("five.png").to_str().unwrap(), SIDE, unused).unwrap();
     assert_eq!((file.pixels[3], file.label, file.name.as_str()), (5, None, "five.png"));
-    assert!(resolve("nowhere.png", SIDE, unused).unwrap_err().to_string().contains("cannot read nowhere.png"));
-    assert!(resolve("test:1", SIDE, || Err(Error::failed("no data"))).unwrap_err().to_string().contains("no data"));
+    assert!(
+        resolve("nowhere.png", SIDE, unused)
+            .unwrap_err()
+            .to_string()
+            .contains("cannot read nowhere.png")
+    );
+    assert!(
+        resolve("test:1", SIDE, || Err(Error::failed("no data")))
+            .unwrap_err()
+            .to_string()
+            .contains("no data")
+    );
 }
 
 #[test]
 fn an_image_becomes_as_large_as_asked_for() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ramp.png");
-    RgbImage::from_fn(120, 100, |x, y| Rgb([(x * 2) as u8, (y * 2) as u8, 60])).save(&path).unwrap();
+    RgbImage::from_fn(120, 100, |x, y| Rgb([(x * 2) as u8, (y * 2) as u8, 60]))
+        .save(&path)
+        .unwrap();
     for side in [16, 40, 64, 256] {
         let pixels = read_picture(&path, side).unwrap();
         assert_eq!(pixels.len(), bytes_of(side));
@@ -225,7 +290,10 @@ fn an_image_becomes_as_large_as_asked_for() {
         let wanted = [20 + 200 * x / side, 200 * y / side, 60];
         for (channel, wanted) in wanted.into_iter().enumerate() {
             let found = pixels[channel * side * side + y * side + x];
-            assert!(found.abs_diff(wanted as u8) <= 8, "{side}, channel {channel}: {found} instead of {wanted}");
+            assert!(
+                found.abs_diff(wanted as u8) <= 8,
+                "{side}, channel {channel}: {found} instead of {wanted}"
+            );
         }
         // Data that is resampled goes the same way.
         let image = read_picture(&path, 100).unwrap();

@@ -57,7 +57,10 @@ fn magnitude_0_changes_nothing_where_the_magnitude_acts() {
         }
     }
     // The lowest solarize threshold that exists, 255, still inverts white.
-    assert_eq!(applied(Op::Solarize, &[255; 3 * PLANE], Op::Solarize.magnitude(0, SIDE)), [0; 3 * PLANE]);
+    assert_eq!(
+        applied(Op::Solarize, &[255; 3 * PLANE], Op::Solarize.magnitude(0, SIDE)),
+        [0; 3 * PLANE]
+    );
 }
 
 #[test]
@@ -65,7 +68,10 @@ fn magnitudes_span_the_ranges_of_torchvision() {
     let last = |op: Op| op.magnitude(BINS - 1, SIDE);
     assert_eq!((last(Op::ShearX), last(Op::Rotate), last(Op::Color)), (0.3, 30.0, 0.9));
     assert!((last(Op::TranslateY) - 14.501_510_57).abs() < 1e-6);
-    assert_eq!([0, 3, 4, 9, 15, 30].map(|bin| Op::Posterize.magnitude(bin, SIDE)), [8.0, 8.0, 7.0, 7.0, 6.0, 4.0]);
+    assert_eq!(
+        [0, 3, 4, 9, 15, 30].map(|bin| Op::Posterize.magnitude(bin, SIDE)),
+        [8.0, 8.0, 7.0, 7.0, 6.0, 4.0]
+    );
     assert_eq!([0, 9, 30].map(|bin| Op::Solarize.magnitude(bin, SIDE)), [255.0, 178.5, 0.0]);
 }
 
@@ -112,14 +118,23 @@ fn draws_every_operation_about_equally_often() {
     let outcomes: Vec<Vec<u8>> = Op::ALL
         .iter()
         .flat_map(|&op| {
-            [1.0, -1.0].map(|sign| applied(op, &pattern(), if op.signed() { sign } else { 1.0 } * op.magnitude(9, SIDE)))
+            [1.0, -1.0].map(|sign| {
+                applied(
+                    op,
+                    &pattern(),
+                    if op.signed() { sign } else { 1.0 } * op.magnitude(9, SIDE),
+                )
+            })
         })
         .collect();
     let mut counts = [0; 14];
     for _ in 0..14_000 {
         let mut image = pattern();
         rand_augment(&mut image, 1, 9, true, &mut rng);
-        let found = outcomes.iter().position(|o| *o == image).expect("one operation at magnitude 9, or none");
+        let found = outcomes
+            .iter()
+            .position(|o| *o == image)
+            .expect("one operation at magnitude 9, or none");
         counts[found / 2] += 1;
     }
     // 1,000 each, with a deviation of 30.
@@ -128,15 +143,20 @@ fn draws_every_operation_about_equally_often() {
 
 #[test]
 fn without_geometric_operations_pixels_stay_in_their_places() {
-    // A black left and a white right half with nothing between: only moving pixels mixes the halves.
-    let halves: Vec<u8> = (0..3 * PLANE).map(|i| if i % SIDE < SIDE / 2 { 0 } else { 255 }).collect();
+    // A black left and a white right half with nothing between: only moving pixels mixes the
+    // halves.
+    let halves: Vec<u8> =
+        (0..3 * PLANE).map(|i| if i % SIDE < SIDE / 2 { 0 } else { 255 }).collect();
     let moved = |geometric: bool| {
         let draw = |i: u64| {
             let mut image = halves.clone();
             rand_augment(&mut image, 2, 30, geometric, &mut rng::stream(1, Purpose::Test, i));
             // Sharpness touches the neighbours of the edge.
-            let row = |side: std::ops::Range<usize>| image[side.start..side.end].windows(2).all(|p| p[0] == p[1]);
-            !(row(SIDE * 16 + 1..SIDE * 16 + SIDE / 2 - 3) && row(SIDE * 16 + SIDE / 2 + 3..SIDE * 17 - 1))
+            let row = |side: std::ops::Range<usize>| {
+                image[side.start..side.end].windows(2).all(|p| p[0] == p[1])
+            };
+            !(row(SIDE * 16 + 1..SIDE * 16 + SIDE / 2 - 3)
+                && row(SIDE * 16 + SIDE / 2 + 3..SIDE * 17 - 1))
         };
         (0..300).filter(|&i| draw(i)).count()
     };

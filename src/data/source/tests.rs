@@ -38,8 +38,10 @@ fn sample() -> (TempDir, Manifest, Members) {
     let dir = tempfile::tempdir().unwrap();
     let manifest = write_sample(&dir.path().join(FOLDER), 12);
     let mut members = vec![(format!("{FOLDER}/"), EntryType::Directory, vec![])];
-    members
-        .extend(["readme.html", "batches.meta.txt"].map(|name| (format!("{FOLDER}/{name}"), EntryType::Regular, b"x".to_vec())));
+    members.extend(
+        ["readme.html", "batches.meta.txt"]
+            .map(|name| (format!("{FOLDER}/{name}"), EntryType::Regular, b"x".to_vec())),
+    );
     for f in &manifest.files {
         let content = std::fs::read(dir.path().join(FOLDER).join(&f.name)).unwrap();
         members.push((format!("{FOLDER}/{}", f.name), EntryType::Regular, content));
@@ -50,18 +52,29 @@ fn sample() -> (TempDir, Manifest, Members) {
 /// The same images as the npm package has them.
 fn npm_members(manifest: &Manifest, dir: &Path) -> Members {
     let mut labels = BTreeMap::from([("test_lables.json", vec![]), ("train_lables.json", vec![])]);
-    let mut members = vec![("package/package.json".to_string(), EntryType::Regular, b"{}".to_vec())];
+    let mut members =
+        vec![("package/package.json".to_string(), EntryType::Regular, b"{}".to_vec())];
     for f in &manifest.files {
         let records = std::fs::read(dir.join(FOLDER).join(&f.name)).unwrap();
         let key = if f.name.starts_with("test") { "test_lables.json" } else { "train_lables.json" };
         labels.get_mut(key).unwrap().extend(records.iter().step_by(RECORD).copied());
-        let rgb = records.chunks(RECORD).flat_map(|r| (0..IMAGE).map(|i| r[1 + i % 3 * PLANE + i / 3])).collect();
+        let rgb = records
+            .chunks(RECORD)
+            .flat_map(|r| (0..IMAGE).map(|i| r[1 + i % 3 * PLANE + i / 3]))
+            .collect();
         let mut png = std::io::Cursor::new(Vec::new());
-        let sheet = image::RgbImage::from_raw(PLANE as u32, (records.len() / RECORD) as u32, rgb).unwrap();
+        let sheet =
+            image::RgbImage::from_raw(PLANE as u32, (records.len() / RECORD) as u32, rgb).unwrap();
         sheet.write_to(&mut png, image::ImageFormat::Png).unwrap();
-        members.push((format!("package/{}", f.name.replace(".bin", ".png")), EntryType::Regular, png.into_inner()));
+        members.push((
+            format!("package/{}", f.name.replace(".bin", ".png")),
+            EntryType::Regular,
+            png.into_inner(),
+        ));
     }
-    let as_json = |(name, l): (&str, Vec<u8>)| (format!("package/{name}"), EntryType::Regular, serde_json::to_vec(&l).unwrap());
+    let as_json = |(name, l): (&str, Vec<u8>)| {
+        (format!("package/{name}"), EntryType::Regular, serde_json::to_vec(&l).unwrap())
+    };
     members.extend(labels.into_iter().map(as_json));
     members
 }
@@ -74,8 +87,10 @@ fn import_bytes(bytes: &[u8], root: &Path, manifest: &Manifest) -> Result<Outcom
 }
 
 fn entries(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> =
-        std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -87,11 +102,23 @@ fn imports_the_official_archive_the_npm_package_and_folders() {
     for (name, bytes) in [("official", archive(&members)), ("npm", npm)] {
         let root = tempfile::tempdir().unwrap();
         let outcome = import_bytes(&bytes, &root.path().join("new/place"), &manifest).unwrap();
-        assert_eq!(outcome, Outcome::Installed(root.path().join("new/place").join(FOLDER)), "{name}");
+        assert_eq!(
+            outcome,
+            Outcome::Installed(root.path().join("new/place").join(FOLDER)),
+            "{name}"
+        );
         let folder = locate(&root.path().join("new/place")).unwrap();
         assert_eq!(manifest.problems(&folder), None, "{name}");
-        assert!(std::fs::read_to_string(folder.join("batches.meta.txt")).unwrap().starts_with("airplane\nautomobile\n"));
-        assert_eq!((entries(&folder).len(), entries(&root.path().join("new/place")).len()), (7, 1), "{name}");
+        assert!(
+            std::fs::read_to_string(folder.join("batches.meta.txt"))
+                .unwrap()
+                .starts_with("airplane\nautomobile\n")
+        );
+        assert_eq!(
+            (entries(&folder).len(), entries(&root.path().join("new/place")).len()),
+            (7, 1),
+            "{name}"
+        );
     }
     for from in [dir.path().to_path_buf(), dir.path().join(FOLDER)] {
         let root = tempfile::tempdir().unwrap();
@@ -112,14 +139,22 @@ fn refuses_unsafe_and_foreign_members_and_writes_nothing() {
         (&members, file(&format!("{FOLDER}/../../escaped")), "leads out of its folder"),
         (&members, file("/tmp/escaped"), "leads out of its folder"),
         (&members, file("..\\escaped"), "leads out of its folder"),
-        (&members, file(&format!("{FOLDER}/extra.sh")), "extra.sh\", which the official archive does not"),
+        (
+            &members,
+            file(&format!("{FOLDER}/extra.sh")),
+            "extra.sh\", which the official archive does not",
+        ),
         (&members, file("other/readme.html"), "other/readme.html\", which does not belong there"),
         (&members, file(&bin), "which has 4 bytes instead of"),
         (&members, (bin.clone(), EntryType::Symlink, b"/etc/passwd".to_vec()), "not a plain file"),
         (&members, (bin, EntryType::Link, b"x".to_vec()), "not a plain file"),
         (&npm, file("package/../../escaped"), "leads out of its folder"),
         (&npm, file("/escaped"), "leads out of its folder"),
-        (&npm, ("package/test_batch.png".into(), EntryType::Symlink, b"/etc/passwd".to_vec()), "not a plain file"),
+        (
+            &npm,
+            ("package/test_batch.png".into(), EntryType::Symlink, b"/etc/passwd".to_vec()),
+            "not a plain file",
+        ),
     ];
     for (base, evil, expected) in cases {
         // Before the good members and after them.
@@ -127,7 +162,9 @@ fn refuses_unsafe_and_foreign_members_and_writes_nothing() {
             let root = tempfile::tempdir().unwrap();
             let mut with_evil = base.clone();
             with_evil.insert(at, evil.clone());
-            let message = import_bytes(&archive(&with_evil), &root.path().join("data"), &manifest).unwrap_err().to_string();
+            let message = import_bytes(&archive(&with_evil), &root.path().join("data"), &manifest)
+                .unwrap_err()
+                .to_string();
             assert!(message.contains(expected), "{}: {message}", evil.0);
             assert_eq!(entries(root.path()), ["data"]);
             assert_eq!(entries(&root.path().join("data")), [""; 0], "{} left something", evil.0);
@@ -158,15 +195,23 @@ fn refuses_what_is_no_archive_or_lacks_a_file() {
         assert!(message.contains(expected), "{message}");
         assert_eq!(entries(root.path()), [""; 0]);
     }
-    let message = import_with(&root.path().join("none"), root.path(), &manifest).unwrap_err().to_string();
+    let message =
+        import_with(&root.path().join("none"), root.path(), &manifest).unwrap_err().to_string();
     assert!(message.contains("cannot read") && message.contains("none"), "{message}");
     let message = import_with(root.path(), root.path(), &manifest).unwrap_err().to_string();
-    assert!(message.contains("holds none of the six .bin files") && message.contains("need no import"), "{message}");
+    assert!(
+        message.contains("holds none of the six .bin files") && message.contains("need no import"),
+        "{message}"
+    );
     // With one of them it's CIFAR-10 that isn't whole.
     let part = tempfile::tempdir().unwrap();
     std::fs::write(part.path().join("data_batch_2.bin"), "x").unwrap();
     let message = import_with(part.path(), root.path(), &manifest).unwrap_err().to_string();
-    assert!(message.contains("data_batch_1.bin is missing") && message.contains("test_batch.bin is missing"), "{message}");
+    assert!(
+        message.contains("data_batch_1.bin is missing")
+            && message.contains("test_batch.bin is missing"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -203,7 +248,12 @@ fn serve(status: &'static str, body: Vec<u8>) -> String {
         while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
             request.push(byte[0]);
         }
-        write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len()).unwrap();
+        write!(
+            stream,
+            "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        )
+        .unwrap();
         // The client hangs up early when there is too much.
         let _ = stream.write_all(&body);
     });
@@ -218,7 +268,8 @@ fn fetch_downloads_verifies_and_unpacks() {
         // No proxy of this machine stands between the test and itself.
         let agent = ureq::Agent::config_builder().proxy(None).build().into();
         let url = serve(status, body.to_vec());
-        Archive { url, bytes: good.len() as u64, md5: hex(&Md5::digest(&good)), agent }.fetch(root, &manifest)
+        Archive { url, bytes: good.len() as u64, md5: hex(&Md5::digest(&good)), agent }
+            .fetch(root, &manifest)
     };
     let mut flipped = good.clone();
     flipped[good.len() / 2] ^= 1;
@@ -232,15 +283,24 @@ fn fetch_downloads_verifies_and_unpacks() {
         let message = fetch(status, body, root.path()).unwrap_err().to_string();
         assert!(message.contains(expected), "{message}");
         let command = message.split('`').nth(1).and_then(shlex::split).expect("a command");
-        assert_eq!(command, ["soda", "data", "import", "PATH", "--data", &*root.path().to_string_lossy()]);
+        assert_eq!(
+            command,
+            ["soda", "data", "import", "PATH", "--data", &*root.path().to_string_lossy()]
+        );
         assert_eq!(entries(root.path()), [""; 0], "{expected}");
     }
-    assert_eq!(fetch("200 OK", &good, root.path()).unwrap(), Outcome::Installed(root.path().join(FOLDER)));
+    assert_eq!(
+        fetch("200 OK", &good, root.path()).unwrap(),
+        Outcome::Installed(root.path().join(FOLDER))
+    );
     assert_eq!(manifest.problems(&root.path().join(FOLDER)), None);
     // Nobody answers here: what is there is not downloaded again.
     let agent = ureq::Agent::new_with_defaults();
     let nobody = Archive { url: "http://127.0.0.1:9/".into(), bytes: 1, md5: String::new(), agent };
-    assert_eq!(nobody.fetch(root.path(), &manifest).unwrap(), Outcome::AlreadyThere(root.path().join(FOLDER)));
+    assert_eq!(
+        nobody.fetch(root.path(), &manifest).unwrap(),
+        Outcome::AlreadyThere(root.path().join(FOLDER))
+    );
     assert_eq!(entries(root.path()), [FOLDER]);
 }
 
@@ -265,18 +325,30 @@ fn imports_cifar_100_from_archive_and_folder() {
     assert_eq!(installed, Outcome::Installed(destination.clone()));
     assert!(installed.to_string().starts_with("CIFAR-100 is in "));
     assert_eq!(entries(&destination), ["fine_label_names.txt", "test.bin", "train.bin"]);
-    assert_eq!(import_100(dir.path(), root.path(), SAMPLE).unwrap(), Outcome::AlreadyThere(destination.clone()));
+    assert_eq!(
+        import_100(dir.path(), root.path(), SAMPLE).unwrap(),
+        Outcome::AlreadyThere(destination.clone())
+    );
 
     // Damage in place is replaced, from the folder this time; a bad archive changes nothing.
     std::fs::write(destination.join("test.bin"), "short").unwrap();
     let half = packed(&vec![member("train.bin")]);
     let message = import_100(&half, root.path(), SAMPLE).unwrap_err().to_string();
-    assert!(message.contains("does not hold the official CIFAR-100: test.bin is missing; get another copy"), "{message}");
+    assert!(
+        message.contains(
+            "does not hold the official CIFAR-100: test.bin is missing; get another copy"
+        ),
+        "{message}"
+    );
     assert_eq!(std::fs::read(destination.join("test.bin")).unwrap(), b"short");
-    assert_eq!(import_100(dir.path(), root.path(), SAMPLE).unwrap(), Outcome::Installed(destination.clone()));
+    assert_eq!(
+        import_100(dir.path(), root.path(), SAMPLE).unwrap(),
+        Outcome::Installed(destination.clone())
+    );
     assert!(cifar100::problems(&destination, SAMPLE).is_none());
 
-    // Without the official MD5 it isn't taken for CIFAR-100; a folder is, and then has to be the whole set.
+    // Without the official MD5 it isn't taken for CIFAR-100; a folder is, and then has to be the
+    // whole set.
     let message = import(&whole, root.path()).unwrap_err().to_string();
     assert!(message.contains("neither the official CIFAR-10 or CIFAR-100 archive"), "{message}");
     let message = import(dir.path(), root.path()).unwrap_err().to_string();

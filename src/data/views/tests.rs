@@ -22,7 +22,15 @@ pub fn recipe() -> DataConfig {
         noise,
     };
     let (mean, std) = ([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]);
-    DataConfig { side: SIDE, views: Views::Two, mean, std, source: view(0.1), target: view(0.0), threads: 2 }
+    DataConfig {
+        side: SIDE,
+        views: Views::Two,
+        mean,
+        std,
+        source: view(0.1),
+        target: view(0.0),
+        threads: 2,
+    }
 }
 
 /// Augments nothing.
@@ -60,7 +68,8 @@ fn same_views_are_the_plain_image_twice_whatever_the_view_settings() {
 
 #[test]
 fn noise_has_the_deviation_asked_for_and_only_where_asked() {
-    let data = DataConfig { source: ViewConfig { noise: 0.1, ..plain() }, target: plain(), ..recipe() };
+    let data =
+        DataConfig { source: ViewConfig { noise: 0.1, ..plain() }, target: plain(), ..recipe() };
     let mut clean = vec![0.0; IMAGE];
     normalise(&pattern(), &data, &mut clean);
     let (source, target) = pair(&data, 1, 0, 0);
@@ -89,22 +98,41 @@ fn crops_of_a_ramp_average_to_its_middle_and_flip_half_of_the_time() {
     // The ramp's own mean is 124, and a crop's deviates from it by less than 70.
     assert!((sum / f64::from(n) - 124.0).abs() < 4.0, "mean {}", sum / f64::from(n));
     assert!((1_840..2_160).contains(&flipped), "{flipped} of {n} flipped");
-    // A window shows part of the ramp: 248 from end to end for the whole, about 0.7 of it for the mean window.
-    assert!((130.0..220.0).contains(&(contrast / f64::from(n))), "mean contrast {}", contrast / f64::from(n));
+    // A window shows part of the ramp: 248 from end to end for the whole, about 0.7 of it for the
+    // mean window.
+    assert!(
+        (130.0..220.0).contains(&(contrast / f64::from(n))),
+        "mean contrast {}",
+        contrast / f64::from(n)
+    );
 }
 
 #[test]
 fn every_switch_is_off_at_probability_0_and_on_at_1() {
     let count = |config: &ViewConfig| {
-        (0..200).filter(|&i| view(&pattern(), SIDE, config, true, &mut rng::stream(1, Purpose::Test, i)).0 != pattern()).count()
+        (0..200)
+            .filter(|&i| {
+                view(&pattern(), SIDE, config, true, &mut rng::stream(1, Purpose::Test, i)).0
+                    != pattern()
+            })
+            .count()
     };
     assert_eq!(count(&ViewConfig { flip: 1.0, ..plain() }), 0, "a flip belongs to the crop");
     assert!(count(&ViewConfig { crop: 1.0, ..plain() }) > 190);
     assert!(count(&ViewConfig { rand_augment: 1.0, ..plain() }) > 150);
-    let whole = ViewConfig { crop: 1.0, crop_scale: [1.0, 1.0], crop_ratio: [1.0, 1.0], flip: 1.0, ..plain() };
+    let whole = ViewConfig {
+        crop: 1.0,
+        crop_scale: [1.0, 1.0],
+        crop_ratio: [1.0, 1.0],
+        flip: 1.0,
+        ..plain()
+    };
     let mut mirrored = pattern();
     flip(&mut mirrored);
-    assert_eq!(view(&pattern(), SIDE, &whole, true, &mut rng::stream(1, Purpose::Test, 0)).0, mirrored);
+    assert_eq!(
+        view(&pattern(), SIDE, &whole, true, &mut rng::stream(1, Purpose::Test, 0)).0,
+        mirrored
+    );
 }
 
 #[test]
@@ -128,15 +156,31 @@ fn views_have_the_sides_asked_for_and_show_the_same_places() {
         let value = |i: usize| [i % own, i % plane / own, 0][i / plane] * 240 / own;
         let image: Vec<u8> = (0..3 * plane).map(|i| value(i) as u8).collect();
         let views = [(source, recipe().source), (target, recipe().target)];
-        let [source_view, target_view] =
-            views.map(|(side, view)| ViewConfig { side, crop: 1.0, rand_augment: 0.0, noise: 0.0, ..view });
-        let data = DataConfig { side: own, mean: [0.0; 3], std: [1.0; 3], source: source_view, target: target_view, ..recipe() };
+        let [source_view, target_view] = views.map(|(side, view)| ViewConfig {
+            side,
+            crop: 1.0,
+            rand_augment: 0.0,
+            noise: 0.0,
+            ..view
+        });
+        let data = DataConfig {
+            side: own,
+            mean: [0.0; 3],
+            std: [1.0; 3],
+            source: source_view,
+            target: target_view,
+            ..recipe()
+        };
         let [mut x, mut y] = [source, target].map(|side| vec![f32::NAN; 3 * side * side]);
         for index in 0..20 {
-            let [scale_x, offset_x, scale_y, offset_y] = make_pair(&image, &data, 1, 0, index, &mut x, &mut y);
-            // The middle of the target as the source shows it; where that is outside, there is nothing to compare.
+            let [scale_x, offset_x, scale_y, offset_y] =
+                make_pair(&image, &data, 1, 0, index, &mut x, &mut y);
+            // The middle of the target as the source shows it; where that is outside, there is
+            // nothing to compare.
             for (channel, scale, offset) in [(0, scale_x, offset_x), (1, scale_y, offset_y)] {
-                let at = |side: usize, place: f32| ((place + 1.0) / 2.0 * side as f32 - 0.5).round() as usize;
+                let at = |side: usize, place: f32| {
+                    ((place + 1.0) / 2.0 * side as f32 - 0.5).round() as usize
+                };
                 let pixel = |values: &[f32], side: usize, along: usize, value: fn(f32) -> f32| {
                     let other = side / 2;
                     let i = if channel == 0 { other * side + along } else { along * side + other };
@@ -150,8 +194,12 @@ fn views_have_the_sides_asked_for_and_show_the_same_places() {
                     let a = pixel(&x, source, at(source, seen), |v| v);
                     let b = pixel(&y, target, at(target, place), |v| (v + 1.0) / 2.0);
                     // Half a pixel of either view, and rounding.
-                    let slack = 0.5 * 240.0 / 255.0 * (1.0 / source as f32 + 1.0 / target as f32) + 0.02;
-                    assert!((a - b).abs() < slack, "{own} {source} {target}, {index}, {channel}: {a} beside {b}");
+                    let slack =
+                        0.5 * 240.0 / 255.0 * (1.0 / source as f32 + 1.0 / target as f32) + 0.02;
+                    assert!(
+                        (a - b).abs() < slack,
+                        "{own} {source} {target}, {index}, {channel}: {a} beside {b}"
+                    );
                 }
             }
         }
@@ -168,20 +216,31 @@ fn colours_change_only_where_asked_and_switches_that_are_off_draw_nothing() {
     let cropped = ViewConfig { crop: 1.0, ..plain() };
     let (image, geometry, next) = drawn(&cropped);
     // The strength alone does nothing.
-    assert_eq!(drawn(&ViewConfig { color_jitter_strength: 1.0, ..cropped.clone() }), (image.clone(), geometry, next));
+    assert_eq!(
+        drawn(&ViewConfig { color_jitter_strength: 1.0, ..cropped.clone() }),
+        (image.clone(), geometry, next)
+    );
     let (grey, same, after) = drawn(&ViewConfig { grayscale: 1.0, ..cropped.clone() });
     assert!(same == geometry && after != next && grey != image);
     assert!(grey[..PLANE] == grey[PLANE..2 * PLANE] && grey[..PLANE] == grey[2 * PLANE..]);
     let (jittered, same, _) = drawn(&ViewConfig { color_jitter: 1.0, ..cropped.clone() });
-    assert!(same == geometry && jittered != image && jittered[..PLANE] != jittered[PLANE..2 * PLANE]);
+    assert!(
+        same == geometry && jittered != image && jittered[..PLANE] != jittered[PLANE..2 * PLANE]
+    );
     // As often as asked for.
     let count = |config: &ViewConfig| {
-        (0..400).filter(|&i| view(&pattern(), SIDE, config, true, &mut rng::stream(5, Purpose::Test, i)).0 != pattern()).count()
+        (0..400)
+            .filter(|&i| {
+                view(&pattern(), SIDE, config, true, &mut rng::stream(5, Purpose::Test, i)).0
+                    != pattern()
+            })
+            .count()
     };
     let [grey, jittered] = [0.2, 0.8].map(|p: f64| (400.0 * p, (400.0 * p * (1.0 - p)).sqrt()));
-    for (config, (mean, deviation)) in
-        [(ViewConfig { grayscale: 0.2, ..plain() }, grey), (ViewConfig { color_jitter: 0.8, ..plain() }, jittered)]
-    {
+    for (config, (mean, deviation)) in [
+        (ViewConfig { grayscale: 0.2, ..plain() }, grey),
+        (ViewConfig { color_jitter: 0.8, ..plain() }, jittered),
+    ] {
         assert!((count(&config) as f64 - mean).abs() < 5.0 * deviation, "{config:?}");
     }
 }

@@ -46,7 +46,8 @@ pub(super) fn over(
         } else {
             schedule.prediction().eps(&x, output, a)
         };
-        let sigma = settings.eta * ((1.0 - a_next) / (1.0 - a) * (1.0 - a / a_next)).max(0.0).sqrt();
+        let sigma =
+            settings.eta * ((1.0 - a_next) / (1.0 - a) * (1.0 - a / a_next)).max(0.0).sqrt();
         x = x_0 * a_next.sqrt() + eps * (1.0 - a_next - sigma * sigma).max(0.0).sqrt();
         if sigma > 0.0 {
             x = x.clone() + step_noise(&x, settings.seed, t) * sigma;

@@ -14,17 +14,20 @@ pub struct Ddpm {
     pub seed: u64,
 }
 
-/// Ancestral sampling (Ho et al. 2020, algorithm 2) over [`timesteps`]: from `x_T` `[B, 3, side, side]` to x_0.
+/// Ancestral sampling (Ho et al. 2020, algorithm 2) over [`timesteps`]: from `x_T` `[B, 3, side,
+/// side]` to x_0.
 ///
-/// Each step from t to the next time s of the chain draws from the posterior q(x_s | x_t, x_0) at the predicted x_0 (their
-/// equations 6 and 7, with alpha = alpha_bar_t / alpha_bar_s of the chain in place of a single level's):
+/// Each step from t to the next time s of the chain draws from the posterior q(x_s | x_t, x_0) at
+/// the predicted x_0 (their equations 6 and 7, with alpha = alpha_bar_t / alpha_bar_s of the chain
+/// in place of a single level's):
 ///
 /// ```text
 /// x_s = sqrt(alpha_bar_s) (1 - alpha) / (1 - alpha_bar_t) x_0 + sqrt(alpha) (1 - alpha_bar_s) / (1 - alpha_bar_t) x_t
 ///       + sqrt((1 - alpha) (1 - alpha_bar_s) / (1 - alpha_bar_t)) noise
 /// ```
 ///
-/// The last step, to the clean image, has no variance. [`ddim`](super::ddim()) with eta 1 draws from the same chain.
+/// The last step, to the clean image, has no variance. [`ddim`](super::ddim()) with eta 1 draws
+/// from the same chain.
 pub fn ddpm(
     schedule: &Schedule,
     x_t: Tensor<4>,
@@ -49,7 +52,8 @@ pub(super) fn over(
         let alpha = a_t / a_s;
         let output = predict(x.clone(), t);
         let x_0 = schedule.prediction().x_0(&x, output, a_t, settings.clip_x0);
-        let (of_x_0, of_x_t) = (a_s.sqrt() * (1.0 - alpha) / (1.0 - a_t), alpha.sqrt() * (1.0 - a_s) / (1.0 - a_t));
+        let (of_x_0, of_x_t) =
+            (a_s.sqrt() * (1.0 - alpha) / (1.0 - a_t), alpha.sqrt() * (1.0 - a_s) / (1.0 - a_t));
         x = x_0 * of_x_0 + x * of_x_t;
         let variance = (1.0 - alpha) * (1.0 - a_s) / (1.0 - a_t);
         // Levels that share the floor of alpha_bar have no noise between them.

@@ -12,45 +12,50 @@ pub struct DpmSolver {
     pub clip_x0: bool,
 }
 
-/// lambda = log(sqrt(alpha_bar) / sqrt(1 - alpha_bar)), half the logarithm of the signal-to-noise ratio.
+/// lambda = log(sqrt(alpha_bar) / sqrt(1 - alpha_bar)), half the logarithm of the signal-to-noise
+/// ratio.
 fn lambda(alpha_bar: f64) -> f64 {
     0.5 * (alpha_bar / (1.0 - alpha_bar)).ln()
 }
 
-/// `steps` times t in descending order, as equally spaced in lambda (half the log-SNR) as whole t allow, down to t = 1; the
-/// step after the last one is t = 0.
+/// `steps` times t in descending order, as equally spaced in lambda (half the log-SNR) as whole t
+/// allow, down to t = 1; the step after the last one is t = 0.
 ///
-/// From the noisiest level whose alpha_bar is above the schedules' floor: the level T of the cosine schedules, where x_0 would
-/// be a guess multiplied by 100, is left out. On data whose eps is known (the tests) 10 to 25 of these times leave less
-/// than half the error of as many that are uniform in t on the linear and the inverted schedule, and about as much on the cosine
-/// schedule.
+/// From the noisiest level whose alpha_bar is above the schedules' floor: the level T of the cosine
+/// schedules, where x_0 would be a guess multiplied by 100, is left out. On data whose eps is known
+/// (the tests) 10 to 25 of these times leave less than half the error of as many that are uniform
+/// in t on the linear and the inverted schedule, and about as much on the cosine schedule.
 pub fn log_snr_timesteps(schedule: &Schedule, steps: usize) -> Vec<usize> {
     log_snr_timesteps_from(schedule, schedule.steps(), steps)
 }
 
-/// [`log_snr_timesteps`] from the level `from` on, or from the noisiest above the floor where that is none.
+/// [`log_snr_timesteps`] from the level `from` on, or from the noisiest above the floor where that
+/// is none.
 pub fn log_snr_timesteps_from(schedule: &Schedule, from: usize, steps: usize) -> Vec<usize> {
     let steps = steps.clamp(1, from);
-    let above_floor = (1..=from).rev().find(|&t| schedule.alpha_bar(t) > Schedule::FLOOR).unwrap_or(from);
+    let above_floor =
+        (1..=from).rev().find(|&t| schedule.alpha_bar(t) > Schedule::FLOOR).unwrap_or(from);
     let first = above_floor.max(steps);
     let level = |t: usize| lambda(schedule.alpha_bar(t));
     let spacing = (level(1) - level(first)) / (steps - 1).max(1) as f64;
     let mut times = vec![first];
     for i in 1..steps {
         let wanted = level(first) + spacing * i as f64;
-        // Levels are few where the schedule is steep: a time of its own for each step, and enough left for the others.
+        // Levels are few where the schedule is steep: a time of its own for each step, and enough
+        // left for the others.
         let (low, high) = (steps - i, times[i - 1] - 1);
-        let nearest = (low..=high).min_by(|&a, &b| (level(a) - wanted).abs().total_cmp(&(level(b) - wanted).abs()));
+        let nearest = (low..=high)
+            .min_by(|&a, &b| (level(a) - wanted).abs().total_cmp(&(level(b) - wanted).abs()));
         times.push(nearest.unwrap_or(low));
     }
     times
 }
 
-/// DPM-Solver++(2M) (Lu et al. 2022, algorithm 2: second order, multistep, predicting x_0) over [`log_snr_timesteps`]: from
-/// `x_T` `[B, 3, side, side]` to x_0. Deterministic.
+/// DPM-Solver++(2M) (Lu et al. 2022, algorithm 2: second order, multistep, predicting x_0) over
+/// [`log_snr_timesteps`]: from `x_T` `[B, 3, side, side]` to x_0. Deterministic.
 ///
-/// The first step, which has no predecessor, and the last, at whose end lambda is infinite, are of first order (as DDIM's): the
-/// last one returns the predicted x_0.
+/// The first step, which has no predecessor, and the last, at whose end lambda is infinite, are of
+/// first order (as DDIM's): the last one returns the predicted x_0.
 pub fn dpm_solver_pp_2m(
     schedule: &Schedule,
     x_t: Tensor<4>,
@@ -76,14 +81,16 @@ pub(super) fn over(
         let (a, a_next) = (schedule.alpha_bar(t), schedule.alpha_bar(next));
         let output = predict(x.clone(), t);
         let x_0 = schedule.prediction().x_0(&x, output, a, clip_x0);
-        // sigma_next / sigma; alpha_next e^-h is this times alpha, so that nothing is infinite at t = 0.
+        // sigma_next / sigma; alpha_next e^-h is this times alpha, so that nothing is infinite at t
+        // = 0.
         let shrink = ((1.0 - a_next) / (1.0 - a)).sqrt();
         let of_x_0 = a_next.sqrt() - shrink * a.sqrt();
         let h = lambda(a_next) - lambda(a);
         let target = match &previous {
-            // x_0 extrapolated to the middle of the step: (1 + 1 / 2r) x_0 - 1 / 2r x_0_previous with r = h_previous / h. Two
-            // levels on the floor of alpha_bar are no step apart, and a step from alpha_bar = 0 is infinite: it adds nothing. The
-            // linear schedule ends at 4e-5: its first step counts.
+            // x_0 extrapolated to the middle of the step: (1 + 1 / 2r) x_0 - 1 / 2r x_0_previous
+            // with r = h_previous / h. Two levels on the floor of alpha_bar are no step apart, and
+            // a step from alpha_bar = 0 is infinite: it adds nothing. The linear schedule ends at
+            // 4e-5: its first step counts.
             Some((before, h_before)) if next > 0 && *h_before > 0.0 => {
                 x_0.clone() + (x_0.clone() - before.clone()) * (h / (2.0 * h_before))
             }

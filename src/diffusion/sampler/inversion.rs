@@ -12,15 +12,16 @@ pub struct Inversion {
     pub refinements: usize,
 }
 
-/// From the image `x_0` `[B, 3, side, side]` to an `x_T` from which [`ddim`](super::ddim()) with as many steps, eta 0 and no
-/// clipping returns to it: DDIM (Song et al. 2021, equation 12) run upwards over the same times. Takes
-/// steps * (1 + refinements) evaluations of predict.
+/// From the image `x_0` `[B, 3, side, side]` to an `x_T` from which [`ddim`](super::ddim()) with as
+/// many steps, eta 0 and no clipping returns to it: DDIM (Song et al. 2021, equation 12) run
+/// upwards over the same times. Takes steps * (1 + refinements) evaluations of predict.
 ///
-/// The step down from t to s uses eps(x_t, t), which the step up has to solve for: x_t = step(x_s, eps(x_t, t)). Here eps is
-/// evaluated at t where the last eps leads to, not at (x_s, s) as is common: as many evaluations, no evaluation at t = 0, where
-/// a network has learnt nothing, and a return that is second order in the length of a step. Every refinement repeats this from
-/// the new x_t (fixed-point iteration); it converges where the step is short for the curvature of the data's density, and may do
-/// harm where it isn't.
+/// The step down from t to s uses eps(x_t, t), which the step up has to solve for: x_t = step(x_s,
+/// eps(x_t, t)). Here eps is evaluated at t where the last eps leads to, not at (x_s, s) as is
+/// common: as many evaluations, no evaluation at t = 0, where a network has learnt nothing, and a
+/// return that is second order in the length of a step. Every refinement repeats this from the new
+/// x_t (fixed-point iteration); it converges where the step is short for the curvature of the
+/// data's density, and may do harm where it isn't.
 pub fn ddim_inversion(
     schedule: &Schedule,
     x_0: Tensor<4>,

@@ -1,4 +1,5 @@
-//! Samplers: free functions over a closure `predict(x_t, t)`, which puts out what the schedule's networks do: eps or v.
+//! Samplers: free functions over a closure `predict(x_t, t)`, which puts out what the schedule's
+//! networks do: eps or v.
 
 mod ddim;
 mod ddpm;
@@ -43,9 +44,10 @@ pub struct Sampling {
     pub seed: u64,
 }
 
-/// From `x_t` `[B, 3, side, side]` to x_0 by the sampler that `settings` name. Which times it takes is the sampler's own where that
-/// is x_T, with t = T before them where the schedule [begins at pure noise](Schedule::begins_at_pure_noise); from another level on all take [`log_snr_timesteps_from`] there: uniform ones leave out the low noise in which detail is
-/// made.
+/// From `x_t` `[B, 3, side, side]` to x_0 by the sampler that `settings` name. Which times it takes
+/// is the sampler's own where that is x_T, with t = T before them where the schedule [begins at
+/// pure noise](Schedule::begins_at_pure_noise); from another level on all take
+/// [`log_snr_timesteps_from`] there: uniform ones leave out the low noise in which detail is made.
 pub fn sample(
     schedule: &Schedule,
     x_t: Tensor<4>,
@@ -55,21 +57,27 @@ pub fn sample(
     let Sampling { kind, steps, from, eta, clip_x0, seed } = settings;
     let times = match (from, kind) {
         (Begin::Level(from), _) => log_snr_timesteps_from(schedule, from, steps),
-        (Begin::Noise, _) if schedule.begins_at_pure_noise() => from_pure_noise(schedule, kind, steps),
+        (Begin::Noise, _) if schedule.begins_at_pure_noise() => {
+            from_pure_noise(schedule, kind, steps)
+        }
         (_, Sampler::Ddim | Sampler::Ddpm) => timesteps(schedule, steps),
         (_, Sampler::DpmSolver) => log_snr_timesteps(schedule, steps),
     };
     match kind {
-        Sampler::Ddim => ddim::over(&times, schedule, x_t, Ddim { steps, eta, clip_x0, seed }, predict),
+        Sampler::Ddim => {
+            ddim::over(&times, schedule, x_t, Ddim { steps, eta, clip_x0, seed }, predict)
+        }
         Sampler::Ddpm => ddpm::over(&times, schedule, x_t, Ddpm { steps, clip_x0, seed }, predict),
         Sampler::DpmSolver => dpm_solver::over(&times, schedule, x_t, clip_x0, predict),
     }
 }
 
-/// `steps` times t in descending order, the middles of as many equal parts of 0..=T; the step after the last one is t = 0.
+/// `steps` times t in descending order, the middles of as many equal parts of 0..=T; the step after
+/// the last one is t = 0.
 ///
-/// Not from T on: there alpha_bar is (almost) 0 for the cosine schedules, so that the first x_0 would be a guess multiplied by
-/// 1 / sqrt(alpha_bar_T) <= 100, and a long step would make it part of the image.
+/// Not from T on: there alpha_bar is (almost) 0 for the cosine schedules, so that the first x_0
+/// would be a guess multiplied by 1 / sqrt(alpha_bar_T) <= 100, and a long step would make it part
+/// of the image.
 pub fn timesteps(schedule: &Schedule, steps: usize) -> Vec<usize> {
     middles(schedule.steps(), steps)
 }
@@ -94,7 +102,8 @@ fn from_pure_noise(schedule: &Schedule, kind: Sampler, steps: usize) -> Vec<usiz
 /// The noise that the step away from `t` adds, shaped as `x`; each t has a stream of its own.
 fn step_noise(x: &Tensor<4>, seed: u64, t: usize) -> Tensor<4> {
     let shape = x.dims();
-    let noise = rng::normal(&mut rng::stream(seed, Purpose::Sampling, t as u64), shape.iter().product());
+    let noise =
+        rng::normal(&mut rng::stream(seed, Purpose::Sampling, t as u64), shape.iter().product());
     Tensor::from_data(TensorData::new(noise, shape), &x.device())
 }
 

@@ -1,12 +1,13 @@
-//! What every sampler owes: x_0 for the exact noise, and nearness to the exact solution for Gaussian data, whose optimum eps and
-//! whose path are known.
+//! What every sampler owes: x_0 for the exact noise, and nearness to the exact solution for
+//! Gaussian data, whose optimum eps and whose path are known.
 
 use super::*;
 use crate::config::{DiffusionConfig, Levels, Prediction, ScheduleKind};
 use crate::diffusion::forward;
 use burn::tensor::Device;
 
-const SCHEDULES: [ScheduleKind; 3] = [ScheduleKind::Linear, ScheduleKind::Cosine, ScheduleKind::InvertedCosine];
+const SCHEDULES: [ScheduleKind; 3] =
+    [ScheduleKind::Linear, ScheduleKind::Cosine, ScheduleKind::InvertedCosine];
 /// Deviation of the Gaussian data.
 const DEVIATION: f64 = 0.2;
 
@@ -17,7 +18,12 @@ fn schedule(schedule: ScheduleKind) -> Schedule {
 /// The same for networks that put out v and know pure noise.
 fn of_v(schedule: ScheduleKind) -> Schedule {
     let (prediction, levels, high_noise) = (Prediction::V, Levels::Continuous, 0.1);
-    Schedule::new(&DiffusionConfig { prediction, levels, high_noise, ..DiffusionConfig::new(schedule, 1000) })
+    Schedule::new(&DiffusionConfig {
+        prediction,
+        levels,
+        high_noise,
+        ..DiffusionConfig::new(schedule, 1000)
+    })
 }
 
 /// Every schedule, of either kind of networks.
@@ -71,7 +77,8 @@ fn gaussian(schedule: &Schedule, deviation: f64) -> impl FnMut(Tensor<4>, usize)
     let means = means();
     move |x, t| {
         let a = schedule.alpha_bar(t);
-        let (variance, from_mean) = (a * deviation * deviation + 1.0 - a, x - means.clone() * a.sqrt());
+        let (variance, from_mean) =
+            (a * deviation * deviation + 1.0 - a, x - means.clone() * a.sqrt());
         let x_0 = means.clone() + from_mean.clone() * (a.sqrt() * deviation * deviation / variance);
         as_output(schedule, from_mean * ((1.0 - a).sqrt() / variance), &x_0, a)
     }
@@ -79,8 +86,22 @@ fn gaussian(schedule: &Schedule, deviation: f64) -> impl FnMut(Tensor<4>, usize)
 
 /// Every kind with and without clipping; DDIM also with noise.
 fn all(steps: usize) -> Vec<Sampling> {
-    let kinds = [(Sampler::Ddim, 0.0), (Sampler::Ddim, 0.5), (Sampler::Ddpm, 0.0), (Sampler::DpmSolver, 0.0)];
-    let both = |(kind, eta)| [false, true].map(|clip_x0| Sampling { kind, steps, from: Begin::Noise, eta, clip_x0, seed: 3 });
+    let kinds = [
+        (Sampler::Ddim, 0.0),
+        (Sampler::Ddim, 0.5),
+        (Sampler::Ddpm, 0.0),
+        (Sampler::DpmSolver, 0.0),
+    ];
+    let both = |(kind, eta)| {
+        [false, true].map(|clip_x0| Sampling {
+            kind,
+            steps,
+            from: Begin::Noise,
+            eta,
+            clip_x0,
+            seed: 3,
+        })
+    };
     kinds.into_iter().flat_map(both).collect()
 }
 
@@ -106,9 +127,12 @@ fn every_sampler_returns_x_0_for_the_exact_noise() {
 fn every_sampler_misses_x_0_for_a_wrong_noise() {
     let x_0 = images(0).clamp(-1.0, 1.0);
     let kind = ScheduleKind::Linear;
-    for (schedule, settings) in all(20).into_iter().flat_map(|s| [(schedule(kind), s), (of_v(kind), s)]) {
+    for (schedule, settings) in
+        all(20).into_iter().flat_map(|s| [(schedule(kind), s), (of_v(kind), s)])
+    {
         let out = sample(&schedule, images(1), settings, |x, t| exact(&schedule, &x_0, x, t) * 0.9);
-        // DPM-Solver ends at t = 1, where a tenth of the noise is a hundredth of the image: still 25 times the error above.
+        // DPM-Solver ends at t = 1, where a tenth of the noise is a hundredth of the image: still
+        // 25 times the error above.
         let error = largest(out - x_0.clone());
         assert!(error > 0.005, "{settings:?}: {error}");
     }
@@ -118,7 +142,9 @@ fn every_sampler_misses_x_0_for_a_wrong_noise() {
 fn clipping_keeps_the_last_x_0_in_range() {
     let schedule = schedule(ScheduleKind::Cosine);
     for settings in all(10) {
-        let out = largest(sample(&schedule, images(1), settings, |x, t| exact(&schedule, &images(2), x, t)));
+        let out = largest(sample(&schedule, images(1), settings, |x, t| {
+            exact(&schedule, &images(2), x, t)
+        }));
         assert_eq!(settings.clip_x0, out <= 1.0, "{settings:?}: {out}");
     }
 }
@@ -127,12 +153,27 @@ fn clipping_keeps_the_last_x_0_in_range() {
 fn ddpm_is_ddim_with_eta_1() {
     for ((kind, schedule), steps) in schedules().flat_map(|of| [(of.clone(), 10), (of, 1000)]) {
         for clip_x0 in [false, true] {
-            let ddpm = ddpm(&schedule, images(1), Ddpm { steps, clip_x0, seed: 3 }, gaussian(&schedule, DEVIATION));
-            let ddim = |eta, seed| ddim(&schedule, images(1), Ddim { steps, eta, clip_x0, seed }, gaussian(&schedule, DEVIATION));
-            // Two forms of the same numbers in f32; the clipped one divides by sqrt(1 - alpha_bar) >= 0.01 besides.
+            let ddpm = ddpm(
+                &schedule,
+                images(1),
+                Ddpm { steps, clip_x0, seed: 3 },
+                gaussian(&schedule, DEVIATION),
+            );
+            let ddim = |eta, seed| {
+                ddim(
+                    &schedule,
+                    images(1),
+                    Ddim { steps, eta, clip_x0, seed },
+                    gaussian(&schedule, DEVIATION),
+                )
+            };
+            // Two forms of the same numbers in f32; the clipped one divides by sqrt(1 - alpha_bar)
+            // >= 0.01 besides.
             let error = largest(ddpm.clone() - ddim(1.0, 3));
             assert!(error < 1e-4, "{kind:?}, {steps} steps, clip {clip_x0}: {error}");
-            assert!(largest(ddpm.clone() - ddim(1.0, 4)) > 0.01 && largest(ddpm - ddim(0.0, 3)) > 0.01);
+            assert!(
+                largest(ddpm.clone() - ddim(1.0, 4)) > 0.01 && largest(ddpm - ddim(0.0, 3)) > 0.01
+            );
         }
     }
 }
@@ -141,13 +182,22 @@ fn ddpm_is_ddim_with_eta_1() {
 fn ddpm_draws_data_of_the_right_deviation() {
     let schedule = schedule(ScheduleKind::Linear);
     let draw = |deviation| {
-        let out = ddpm(&schedule, images(1), Ddpm { steps: 1000, clip_x0: false, seed: 3 }, gaussian(&schedule, deviation));
+        let out = ddpm(
+            &schedule,
+            images(1),
+            Ddpm { steps: 1000, clip_x0: false, seed: 3 },
+            gaussian(&schedule, deviation),
+        );
         rms(out - means())
     };
-    // 6,144 draws: a standard error of 0.9 %; the posterior's variance is exact for data of one value only, hence the rest.
+    // 6,144 draws: a standard error of 0.9 %; the posterior's variance is exact for data of one
+    // value only, hence the rest.
     let found = f64::from(draw(DEVIATION));
     assert!((found / DEVIATION - 1.0).abs() < 0.05, "{found}");
-    assert!((f64::from(draw(1.2 * DEVIATION)) / DEVIATION - 1.0).abs() > 0.1, "a wrong eps is noticed");
+    assert!(
+        (f64::from(draw(1.2 * DEVIATION)) / DEVIATION - 1.0).abs() > 0.1,
+        "a wrong eps is noticed"
+    );
 }
 
 #[test]
@@ -161,13 +211,21 @@ fn dpm_solver_is_nearer_to_the_fine_solution_than_ddim() {
         let fine = decode(1000);
         for steps in [10, 15, 20, 25] {
             let solve = |times: &[usize]| {
-                let out = dpm_solver::over(times, &schedule, images(1), false, gaussian(&schedule, DEVIATION));
+                let out = dpm_solver::over(
+                    times,
+                    &schedule,
+                    images(1),
+                    false,
+                    gaussian(&schedule, DEVIATION),
+                );
                 rms(out - fine.clone())
             };
             let uniform = solve(&timesteps(&schedule, steps));
             let ours = solve(&log_snr_timesteps(&schedule, steps));
             let ddim = rms(decode(steps) - fine.clone());
-            println!("{kind:?}, {steps} steps: DDIM {ddim:.5}, uniform in t {uniform:.5}, in lambda {ours:.5}");
+            println!(
+                "{kind:?}, {steps} steps: DDIM {ddim:.5}, uniform in t {uniform:.5}, in lambda {ours:.5}"
+            );
             // First order over the same times would not be 3 times as near.
             assert!(ours * 3.0 < ddim, "{kind:?}, {steps} steps: {ours} beside DDIM's {ddim}");
             // The cosine schedule is smooth enough for either spacing.
@@ -183,10 +241,11 @@ fn ddim_after_inversion_is_the_identity_for_the_exact_noise() {
     for (kind, schedule) in schedules() {
         for (steps, refinements) in [(1, 0), (20, 0), (20, 2), (100, 0), (1000, 0)] {
             let mut evaluations = 0;
-            let x_t = ddim_inversion(&schedule, x_0.clone(), Inversion { steps, refinements }, |x, t| {
-                evaluations += 1;
-                exact(&schedule, &x_0, x, t)
-            });
+            let x_t =
+                ddim_inversion(&schedule, x_0.clone(), Inversion { steps, refinements }, |x, t| {
+                    evaluations += 1;
+                    exact(&schedule, &x_0, x, t)
+                });
             assert_eq!(evaluations, steps * (1 + refinements));
             let settings = Ddim { steps, eta: 0.0, clip_x0: false, seed: 3 };
             let back = ddim(&schedule, x_t, settings, |x, t| exact(&schedule, &x_0, x, t));
@@ -197,7 +256,8 @@ fn ddim_after_inversion_is_the_identity_for_the_exact_noise() {
     }
 }
 
-/// Inverts images of the Gaussian data and decodes: (error of the image, error of x_T beside the exact path's), both rms.
+/// Inverts images of the Gaussian data and decodes: (error of the image, error of x_T beside the
+/// exact path's), both rms.
 fn there_and_back(schedule: &Schedule, settings: Inversion, decoder_deviation: f64) -> (f32, f32) {
     let x_0 = means() + images(5) * DEVIATION;
     let x_t = ddim_inversion(schedule, x_0.clone(), settings, gaussian(schedule, DEVIATION));
@@ -212,11 +272,14 @@ fn there_and_back(schedule: &Schedule, settings: Inversion, decoder_deviation: f
 #[test]
 fn inversion_errors_fall_with_steps_and_refinements_for_gaussian_data() {
     for (kind, schedule) in schedules() {
-        let at = |steps, refinements| there_and_back(&schedule, Inversion { steps, refinements }, DEVIATION);
+        let at = |steps, refinements| {
+            there_and_back(&schedule, Inversion { steps, refinements }, DEVIATION)
+        };
         let errors = [10, 20, 40, 80, 160].map(|steps| at(steps, 0));
         let refined = [0, 1, 3, 9].map(|refinements| at(20, refinements).0);
         println!("{kind:?}: {errors:.5?}, refined {refined:.6?}");
-        // Second order: twice the steps, a quarter of the error. The inverted schedule has a step of infinite slope at t = 0.
+        // Second order: twice the steps, a quarter of the error. The inverted schedule has a step
+        // of infinite slope at t = 0.
         let (falls_to, image, x_t, last) = match kind {
             ScheduleKind::InvertedCosine => (0.9, 0.06, 0.1, 0.01),
             _ => (0.5, 0.001, 0.05, 1e-4),
@@ -226,8 +289,12 @@ fn inversion_errors_fall_with_steps_and_refinements_for_gaussian_data() {
             assert!(errors[2..].windows(2).all(|e| e[1].0 < 0.29 * e[0].0), "{kind:?}: {errors:?}");
         }
         assert!(errors[4].0 < image && errors[4].1 < x_t, "{kind:?}: {errors:?}");
-        assert!(refined.windows(2).all(|e| e[1] < 0.8 * e[0]) && refined[3] < last, "{kind:?}: {refined:?}");
-        let foreign = there_and_back(&schedule, Inversion { steps: 160, refinements: 0 }, 2.5 * DEVIATION);
+        assert!(
+            refined.windows(2).all(|e| e[1] < 0.8 * e[0]) && refined[3] < last,
+            "{kind:?}: {refined:?}"
+        );
+        let foreign =
+            there_and_back(&schedule, Inversion { steps: 160, refinements: 0 }, 2.5 * DEVIATION);
         assert!(foreign.0 > 0.15, "another network does not decode: {}", foreign.0);
     }
 }
@@ -243,28 +310,43 @@ fn timesteps_are_the_middles_of_equal_parts() {
 
 #[test]
 fn log_snr_timesteps_fall_to_1_above_the_floor() {
-    for (kind, levels) in SCHEDULES.into_iter().flat_map(|kind| [1, 2, 7, 50, 1000].map(|levels| (kind, levels))) {
+    for (kind, levels) in
+        SCHEDULES.into_iter().flat_map(|kind| [1, 2, 7, 50, 1000].map(|levels| (kind, levels)))
+    {
         let schedule = Schedule::new(&DiffusionConfig::new(kind, levels));
         for steps in [1, 2, 5, 20, levels, levels + 1] {
             let times = log_snr_timesteps(&schedule, steps);
             assert_eq!(times.len(), steps.min(levels));
-            assert!(times.windows(2).all(|t| t[0] > t[1]), "{kind:?}, {steps} of {levels}: {times:?}");
+            assert!(
+                times.windows(2).all(|t| t[0] > t[1]),
+                "{kind:?}, {steps} of {levels}: {times:?}"
+            );
             assert!(times[0] <= levels && *times.last().unwrap() >= 1);
             if steps > 1 {
                 assert_eq!(*times.last().unwrap(), 1, "{kind:?}, {steps} of {levels}: {times:?}");
             }
         }
     }
-    // Where levels are close enough, the spacing is even: lambda is ln(alpha_bar / (1 - alpha_bar)) / 2.
+    // Where levels are close enough, the spacing is even: lambda is ln(alpha_bar / (1 - alpha_bar))
+    // / 2.
     let schedule = schedule(ScheduleKind::Linear);
     let level = |t: usize| 0.5 * (schedule.alpha_bar(t) / (1.0 - schedule.alpha_bar(t))).ln();
     let times = log_snr_timesteps(&schedule, 20);
-    assert!(schedule.alpha_bar(times[0]) > Schedule::FLOOR && schedule.alpha_bar(times[0] + 1) <= Schedule::FLOOR);
+    assert!(
+        schedule.alpha_bar(times[0]) > Schedule::FLOOR
+            && schedule.alpha_bar(times[0] + 1) <= Schedule::FLOOR
+    );
     let mean = (level(1) - level(times[0])) / 19.0;
     for t in times[..15].windows(2) {
         assert!(((level(t[1]) - level(t[0])) / mean - 1.0).abs() < 0.1, "{t:?} of {times:?}");
     }
-    assert_eq!(log_snr_timesteps(&Schedule::new(&DiffusionConfig::new(ScheduleKind::InvertedCosine, 1000)), 2)[0], 999);
+    assert_eq!(
+        log_snr_timesteps(
+            &Schedule::new(&DiffusionConfig::new(ScheduleKind::InvertedCosine, 1000)),
+            2
+        )[0],
+        999
+    );
 }
 
 #[test]
@@ -278,14 +360,18 @@ fn samplers_go_by_their_names() {
 
     let schedule = schedule(ScheduleKind::Cosine);
     let draw = |kind| {
-        let settings = Sampling { kind, steps: 7, from: Begin::Noise, eta: 0.5, clip_x0: true, seed: 3 };
+        let settings =
+            Sampling { kind, steps: 7, from: Begin::Noise, eta: 0.5, clip_x0: true, seed: 3 };
         sample(&schedule, images(1), settings, gaussian(&schedule, DEVIATION))
     };
     let (x, eps) = (|| images(1), || gaussian(&schedule, DEVIATION));
     let ddim = ddim(&schedule, x(), Ddim { steps: 7, eta: 0.5, clip_x0: true, seed: 3 }, eps());
     let ddpm = ddpm(&schedule, x(), Ddpm { steps: 7, clip_x0: true, seed: 3 }, eps());
     let solver = dpm_solver_pp_2m(&schedule, x(), DpmSolver { steps: 7, clip_x0: true }, eps());
-    assert!(largest(ddim.clone() - ddpm.clone()) > 0.01 && largest(ddim.clone() - solver.clone()) > 0.01);
+    assert!(
+        largest(ddim.clone() - ddpm.clone()) > 0.01
+            && largest(ddim.clone() - solver.clone()) > 0.01
+    );
     for (kind, out) in all.into_iter().zip([ddim, ddpm, solver]) {
         assert_eq!(largest(draw(kind) - out), 0.0, "{kind:?}");
     }
@@ -300,7 +386,10 @@ fn q_sample_has_the_stated_moments() {
     let mean = first.clone().mean().into_scalar::<f32>();
     let deviation = (first - mean).square().mean().sqrt().into_scalar::<f32>();
     // Standard error of a mean over 3,072 pixels is 0.013.
-    assert!((mean - 0.5f32.sqrt()).abs() < 0.065 && (deviation - 0.5f32.sqrt()).abs() < 0.05, "{mean} {deviation}");
+    assert!(
+        (mean - 0.5f32.sqrt()).abs() < 0.065 && (deviation - 0.5f32.sqrt()).abs() < 0.05,
+        "{mean} {deviation}"
+    );
 }
 
 #[test]
@@ -321,8 +410,15 @@ fn every_sampler_begins_at_the_level_that_it_is_given() {
                 assert!(error < 2e-4, "{kind:?}, {settings:?}: {error}");
                 // Levels where alpha_bar is on its floor or below are left out.
                 assert!(asked[0] == from || (from == 1000 && asked[0] > 900), "{asked:?}");
-                assert!(asked.len() == steps.min(from) && asked.is_sorted_by(|a, b| a > b) && asked.last() >= Some(&1));
-                assert!(steps == 1 || asked.last() == Some(&1), "down to the least noise: {asked:?}");
+                assert!(
+                    asked.len() == steps.min(from)
+                        && asked.is_sorted_by(|a, b| a > b)
+                        && asked.last() >= Some(&1)
+                );
+                assert!(
+                    steps == 1 || asked.last() == Some(&1),
+                    "down to the least noise: {asked:?}"
+                );
             }
         }
     }
@@ -343,17 +439,26 @@ fn networks_that_know_pure_noise_are_asked_there_first_and_others_never() {
                 asked
             };
             let first = asked(&v, settings);
-            assert_eq!((first[0], first.len()), (1000, settings.steps), "{kind:?}, {settings:?}: {first:?}");
+            assert_eq!(
+                (first[0], first.len()),
+                (1000, settings.steps),
+                "{kind:?}, {settings:?}: {first:?}"
+            );
             // An x_T that an inversion found is at the first time of its own.
-            let inverted = asked(&v, Sampling { kind: Sampler::Ddim, from: Begin::Inverted, ..settings });
+            let inverted =
+                asked(&v, Sampling { kind: Sampler::Ddim, from: Begin::Inverted, ..settings });
             assert_eq!(inverted, timesteps(&v, settings.steps));
             assert!(asked(&eps, settings)[0] < 1000);
         }
-        for (sampler, steps) in
-            [Sampler::Ddim, Sampler::DpmSolver].into_iter().flat_map(|s| [1, 2, 3, 50, 500, 998, 999, 1000].map(|n| (s, n)))
+        for (sampler, steps) in [Sampler::Ddim, Sampler::DpmSolver]
+            .into_iter()
+            .flat_map(|s| [1, 2, 3, 50, 500, 998, 999, 1000].map(|n| (s, n)))
         {
             let times = from_pure_noise(&v, sampler, steps);
-            assert!(times.len() == steps && times.is_sorted_by(|a, b| a > b), "{kind:?}, {sampler:?}: {times:?}");
+            assert!(
+                times.len() == steps && times.is_sorted_by(|a, b| a > b),
+                "{kind:?}, {sampler:?}: {times:?}"
+            );
             assert!(times[0] == 1000 && *times.last().unwrap() >= 1);
         }
     }
@@ -370,11 +475,20 @@ fn from_pure_noise_v_draws_what_eps_draws_of_the_same_data() {
             };
             let ((of_v, image), (of_eps, other)) = (drawn(&v, DEVIATION), drawn(&eps, DEVIATION));
             // Other levels on the way: not the same to the last digit.
-            assert!((of_v / of_eps - 1.0).abs() < 0.12, "{kind:?}, {settings:?}: {of_v} beside {of_eps}");
-            assert!((drawn(&v, 1.5 * DEVIATION).0 / of_eps - 1.0).abs() > 0.2, "{kind:?}: another network draws others");
+            assert!(
+                (of_v / of_eps - 1.0).abs() < 0.12,
+                "{kind:?}, {settings:?}: {of_v} beside {of_eps}"
+            );
+            assert!(
+                (drawn(&v, 1.5 * DEVIATION).0 / of_eps - 1.0).abs() > 0.2,
+                "{kind:?}: another network draws others"
+            );
             if settings.eta == 0.0 && settings.kind != Sampler::Ddpm {
                 let apart = rms(image - other);
-                assert!(apart < 0.12 * of_eps, "{kind:?}, {settings:?}: {apart} of {of_eps} apart, from the same noise");
+                assert!(
+                    apart < 0.12 * of_eps,
+                    "{kind:?}, {settings:?}: {apart} of {of_eps} apart, from the same noise"
+                );
             }
         }
     }

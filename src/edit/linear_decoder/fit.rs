@@ -1,5 +1,5 @@
-//! Fitting the linear decoder: ridge regression from z to pixels, principal components of what it leaves, and the spectra of plain
-//! images and of target views.
+//! Fitting the linear decoder: ridge regression from z to pixels, principal components of what it
+//! leaves, and the spectra of plain images and of target views.
 
 use super::{LARGEST_SIDE, LinearDecoder};
 use crate::config::{Config, DataConfig, Views};
@@ -20,7 +20,8 @@ use rayon::prelude::*;
 pub const MOST_IMAGES: usize = 5_000;
 /// Training images whose spectrum is taken, and views.
 const SPECTRA: usize = 500;
-/// Principal components of the residual, at most: 90 % of its variance on CIFAR-10, all of it below 8 cycles an image.
+/// Principal components of the residual, at most: 90 % of its variance on CIFAR-10, all of it below
+/// 8 cycles an image.
 const COMPONENTS: usize = 200;
 /// More directions than that are iterated on, so that the last components converge as well.
 const SPARE: usize = 16;
@@ -35,13 +36,20 @@ const LARGEST_GAIN: f64 = 2.5;
 /// Which images and views, and where the iteration begins, are always the same.
 const SEED: u64 = 0;
 
-/// Fits that of `model`, which is on `device`, to `most` of the training images `images`, drawn at random, or to all where there are
-/// fewer.
+/// Fits that of `model`, which is on `device`, to `most` of the training images `images`, drawn at
+/// random, or to all where there are fewer.
 ///
 /// # Errors
 /// No images; the device can't be read, or gives z that isn't finite.
-pub fn fit_to(model: &Soda, images: &Images, most: usize, config: &Config, device: &Device) -> Result<LinearDecoder> {
-    let mut order = rng::permutation(&mut rng::stream(SEED, Purpose::Latent, u64::MAX - 2), images.len());
+pub fn fit_to(
+    model: &Soda,
+    images: &Images,
+    most: usize,
+    config: &Config,
+    device: &Device,
+) -> Result<LinearDecoder> {
+    let mut order =
+        rng::permutation(&mut rng::stream(SEED, Purpose::Latent, u64::MAX - 2), images.len());
     order.truncate(most);
     let chosen = images.select(&order.into_iter().map(|i| i as usize).collect::<Vec<_>>());
     let progress = Progress::new("encoding images for the linear decoder", Some(chosen.len()));
@@ -55,7 +63,8 @@ pub fn fit_to(model: &Soda, images: &Images, most: usize, config: &Config, devic
     fit(&z, config.model.z_dim, &chosen, &config.data)
 }
 
-/// Fits a linear decoder to `images` and their `z` `[N, z_dim]`; `data` is the recipe of the views that the networks learnt from.
+/// Fits a linear decoder to `images` and their `z` `[N, z_dim]`; `data` is the recipe of the views
+/// that the networks learnt from.
 ///
 /// # Errors
 /// No images, or z that isn't finite.
@@ -66,57 +75,101 @@ pub fn fit(z: &[f32], z_dim: usize, images: &Images, data: &DataConfig) -> Resul
     let image = bytes_of(side);
     let (z_mean, covariance) = mean_and_covariance(z, z_dim)?;
     // Constant entries of z tell nothing; their deviation would be divided by.
-    let deviation: Vec<f64> =
-        (0..z_dim).map(|i| covariance[i * z_dim + i].sqrt()).map(|d| if d > 1e-8 { d } else { 1e8 }).collect();
+    let deviation: Vec<f64> = (0..z_dim)
+        .map(|i| covariance[i * z_dim + i].sqrt())
+        .map(|d| if d > 1e-8 { d } else { 1e8 })
+        .collect();
     let standardised = |v: &[f32]| -> Vec<f32> {
-        v.iter().zip(&z_mean).zip(&deviation).map(|((v, mean), d)| ((f64::from(*v) - mean) / d) as f32).collect()
+        v.iter()
+            .zip(&z_mean)
+            .zip(&deviation)
+            .map(|((v, mean), d)| ((f64::from(*v) - mean) / d) as f32)
+            .collect()
     };
     let z: Vec<f32> = z.par_chunks_exact(z_dim).flat_map_iter(standardised).collect();
 
     let mut pixels = vec![0.0; n * image];
-    pixels.par_chunks_mut(image).enumerate().try_for_each(|(i, out)| views::plain_target(images, &[i], side, out))?;
+    pixels
+        .par_chunks_mut(image)
+        .enumerate()
+        .try_for_each(|(i, out)| views::plain_target(images, &[i], side, out))?;
     let mean = means(&pixels, image);
-    pixels.par_chunks_mut(image).for_each(|row| row.iter_mut().zip(&mean).for_each(|(v, m)| *v -= m));
+    pixels
+        .par_chunks_mut(image)
+        .for_each(|row| row.iter_mut().zip(&mean).for_each(|(v, m)| *v -= m));
 
     // (z^T z + penalty) A = z^T x.
     let mut gram = transposed_times(&z, z_dim, &z, z_dim);
     (0..z_dim).for_each(|i| gram[i * z_dim + i] += RIDGE * n as f64);
-    let inverse = invert_lower(&cholesky(&gram, z_dim).expect("the penalty makes it positive definite"), z_dim);
+    let inverse = invert_lower(
+        &cholesky(&gram, z_dim).expect("the penalty makes it positive definite"),
+        z_dim,
+    );
     let moments = transposed_times(&z, z_dim, &pixels, image);
     let mut half = vec![0.0; moments.len()];
-    product((z_dim, image, z_dim), 1.0, Matrix::new(&inverse, z_dim), Matrix::new(&moments, image), &mut half, image);
+    product(
+        (z_dim, image, z_dim),
+        1.0,
+        Matrix::new(&inverse, z_dim),
+        Matrix::new(&moments, image),
+        &mut half,
+        image,
+    );
     let mut map = vec![0.0; moments.len()];
-    product((z_dim, image, z_dim), 1.0, Matrix::new(&inverse, z_dim).t(), Matrix::new(&half, image), &mut map, image);
+    product(
+        (z_dim, image, z_dim),
+        1.0,
+        Matrix::new(&inverse, z_dim).t(),
+        Matrix::new(&half, image),
+        &mut map,
+        image,
+    );
 
     let of_standardised: Vec<f32> = map.iter().map(|&v| v as f32).collect();
     pixels.par_chunks_mut(CHUNK * image).zip(z.par_chunks(CHUNK * z_dim)).for_each(|(rows, z)| {
         let mut predicted = vec![0.0; rows.len()];
         let shape = (rows.len() / image, image, z_dim);
-        product(shape, 1.0, Matrix::new(z, z_dim), Matrix::new(&of_standardised, image), &mut predicted, image);
+        product(
+            shape,
+            1.0,
+            Matrix::new(z, z_dim),
+            Matrix::new(&of_standardised, image),
+            &mut predicted,
+            image,
+        );
         rows.iter_mut().zip(&predicted).for_each(|(v, p)| *v -= p);
     });
     let components = components(&pixels, image, COMPONENTS.min(n.saturating_sub(1)));
 
     // From standardised z back to z itself.
-    map.chunks_exact_mut(image).zip(&deviation).for_each(|(row, d)| row.iter_mut().for_each(|v| *v /= d));
+    map.chunks_exact_mut(image)
+        .zip(&deviation)
+        .for_each(|(row, d)| row.iter_mut().for_each(|v| *v /= d));
     let mut bias: Vec<f64> = mean.iter().map(|&v| v.into()).collect();
     for (row, m) in map.chunks_exact(image).zip(&z_mean) {
         bias.iter_mut().zip(row).for_each(|(b, v)| *b -= m * v);
     }
     map.extend(bias);
     let rounded = |values: &[f64]| values.iter().map(|&v| f16::from_f64(v).to_f32()).collect();
-    Ok(LinearDecoder { side, map: rounded(&map), components: rounded(&components), detail: rounded(&detail(images, data)?) })
+    Ok(LinearDecoder {
+        side,
+        map: rounded(&map),
+        components: rounded(&components),
+        detail: rounded(&detail(images, data)?),
+    })
 }
 
 /// Mean of each column of `rows` `[N, dim]`.
 fn means(rows: &[f32], dim: usize) -> Vec<f32> {
     let mut sums = vec![0.0; dim];
-    rows.chunks_exact(dim).for_each(|row| sums.iter_mut().zip(row).for_each(|(sum, &v)| *sum += f64::from(v)));
+    rows.chunks_exact(dim)
+        .for_each(|row| sums.iter_mut().zip(row).for_each(|(sum, &v)| *sum += f64::from(v)));
     let n = (rows.len() / dim).max(1) as f64;
     sums.into_iter().map(|sum: f64| (sum / n) as f32).collect()
 }
 
-/// a^T b for `a` `[N, m]` and `b` `[N, n]`: `[m, n]`; a chunk of rows at a time in f32, those added up in f64 and in order.
+/// a^T b for `a` `[N, m]` and `b` `[N, n]`: `[m, n]`; a chunk of rows at a time in f32, those added
+/// up in f64 and in order.
 fn transposed_times(a: &[f32], m: usize, b: &[f32], n: usize) -> Vec<f64> {
     let parts = a.par_chunks(CHUNK * m).zip(b.par_chunks(CHUNK * n)).map(|(a, b)| {
         let mut part = vec![0.0; m * n];
@@ -130,8 +183,9 @@ fn transposed_times(a: &[f32], m: usize, b: &[f32], n: usize) -> Vec<f64> {
     sum
 }
 
-/// The `count` principal components of centred `rows` `[N, dim]`, each times its deviation: `[count, dim]`, by subspace iteration
-/// (Halko, Martinsson and Tropp 2011): the covariance itself, of dim^2 numbers, is never made.
+/// The `count` principal components of centred `rows` `[N, dim]`, each times its deviation:
+/// `[count, dim]`, by subspace iteration (Halko, Martinsson and Tropp 2011): the covariance itself,
+/// of dim^2 numbers, is never made.
 pub(super) fn components(rows: &[f32], dim: usize, count: usize) -> Vec<f64> {
     let (n, tried) = (rows.len() / dim, (count + SPARE).min(dim));
     if count == 0 {
@@ -152,11 +206,19 @@ pub(super) fn components(rows: &[f32], dim: usize, count: usize) -> Vec<f64> {
     }
     let directions: Vec<f32> = basis.iter().map(|&v| v as f32).collect();
     let (along, found) = (times_rows(rows, dim, &directions), basis.len() / dim);
-    let small: Vec<f64> = transposed_times(&along, found, &along, found).iter().map(|v| v / n as f64).collect();
+    let small: Vec<f64> =
+        transposed_times(&along, found, &along, found).iter().map(|v| v / n as f64).collect();
     let (variances, vectors) = eigen_symmetric(&small, found);
     let kept = count.min(found);
     let mut out = vec![0.0; kept * dim];
-    product((kept, dim, found), 1.0, Matrix::new(&vectors, found), Matrix::new(&basis, dim), &mut out, dim);
+    product(
+        (kept, dim, found),
+        1.0,
+        Matrix::new(&vectors, found),
+        Matrix::new(&basis, dim),
+        &mut out,
+        dim,
+    );
     out.chunks_exact_mut(dim).zip(&variances).for_each(|(row, variance)| {
         let deviation = variance.max(0.0).sqrt();
         row.iter_mut().for_each(|v| *v *= deviation);
@@ -175,7 +237,8 @@ fn times_rows(rows: &[f32], dim: usize, directions: &[f32]) -> Vec<f32> {
     out
 }
 
-/// An orthonormal basis `[M, dim]` of what the rows `[M, dim]` span, or of the first ones where the others add nothing.
+/// An orthonormal basis `[M, dim]` of what the rows `[M, dim]` span, or of the first ones where the
+/// others add nothing.
 fn orthonormal(rows: Vec<f64>, dim: usize) -> Vec<f64> {
     // Twice: the first time leaves the square root of the last digits.
     [(); 2].iter().fold(rows, |rows, ()| {
@@ -185,12 +248,20 @@ fn orthonormal(rows: Vec<f64>, dim: usize) -> Vec<f64> {
         let (used, factor) = (1..=count)
             .rev()
             .find_map(|used| {
-                let corner: Vec<f64> = (0..used).flat_map(|i| gram[i * count..][..used].iter().copied()).collect();
+                let corner: Vec<f64> =
+                    (0..used).flat_map(|i| gram[i * count..][..used].iter().copied()).collect();
                 Some((used, cholesky(&corner, used)?))
             })
             .unwrap_or((0, Vec::new()));
         let mut out = vec![0.0; used * dim];
-        product((used, dim, used), 1.0, Matrix::new(&invert_lower(&factor, used), used), Matrix::new(&rows, dim), &mut out, dim);
+        product(
+            (used, dim, used),
+            1.0,
+            Matrix::new(&invert_lower(&factor, used), used),
+            Matrix::new(&rows, dim),
+            &mut out,
+            dim,
+        );
         out
     })
 }
@@ -207,11 +278,17 @@ fn detail(images: &Images, data: &DataConfig) -> Result<Vec<f64>> {
     views::plain_target(images, &indices, side, &mut plain)?;
     viewed.par_chunks_mut(bytes_of(side)).enumerate().try_for_each(|(i, out)| -> Result<()> {
         let mut stream = rng::stream(SEED, Purpose::Views, i as u64);
-        views::to_signed(&views::view(&images.image(i)?, side, &data.target, false, &mut stream).0, out);
+        views::to_signed(
+            &views::view(&images.image(i)?, side, &data.target, false, &mut stream).0,
+            out,
+        );
         Ok(())
     })?;
-    let ratio = |(plain, viewed): (f64, f64)| if viewed > 0.0 { (plain / viewed).sqrt().clamp(1.0, LARGEST_GAIN) } else { 1.0 };
-    let mut gains: Vec<f64> = cosines.power(&plain).into_iter().zip(cosines.power(&viewed)).map(ratio).collect();
+    let ratio = |(plain, viewed): (f64, f64)| {
+        if viewed > 0.0 { (plain / viewed).sqrt().clamp(1.0, LARGEST_GAIN) } else { 1.0 }
+    };
+    let mut gains: Vec<f64> =
+        cosines.power(&plain).into_iter().zip(cosines.power(&viewed)).map(ratio).collect();
     // The mean colour is no detail.
     gains[0] = 1.0;
     Ok(gains)

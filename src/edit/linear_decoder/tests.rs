@@ -13,11 +13,16 @@ fn stream(index: u64) -> Stream {
 
 /// The recipe of views of [`SIDE`] pixels; `crop` is how often the target is cropped.
 fn recipe(crop: f32) -> DataConfig {
-    let sets = [format!("data.side={SIDE}"), format!("data.target.crop={crop}"), "model.unet.multipliers=[1,2]".into()];
+    let sets = [
+        format!("data.side={SIDE}"),
+        format!("data.target.crop={crop}"),
+        "model.unet.multipliers=[1,2]".into(),
+    ];
     Config::parse(crate::config::BUILT_IN[1].1, "quick.toml", &sets).expect("a recipe").data
 }
 
-/// `n` images that are a linear map of z plus noise of `sigma` grey levels in the upper quarter, and z.
+/// `n` images that are a linear map of z plus noise of `sigma` grey levels in the upper quarter,
+/// and z.
 fn linear_images(n: usize, sigma: f32) -> (Images, Vec<f32>) {
     let image = bytes_of(SIDE);
     let (z, map) = (rng::normal(&mut stream(0), n * Z), rng::normal(&mut stream(1), Z * image));
@@ -48,7 +53,8 @@ fn images_that_are_linear_in_z_are_found_from_it() {
     let decoder = fit(&z, Z, &images, &recipe(0.0)).expect("a fit");
     assert_eq!((decoder.z_dim(), decoder.side()), (Z, SIDE));
     let (pictures, wanted) = (decoder.mean(&z), signed(&images));
-    // Rounding to bytes leaves 1 / 12 of a level^2, the penalty a thousandth of the variance of 144 Z levels^2, 16-bit floats less.
+    // Rounding to bytes leaves 1 / 12 of a level^2, the penalty a thousandth of the variance of 144
+    // Z levels^2, 16-bit floats less.
     let level = (2.0f64 / 255.0).powi(2);
     let error = mean_square(&pictures, &wanted);
     assert!(error < 1.5 * level, "{} levels^2", error / level);
@@ -68,9 +74,11 @@ fn residuals_have_the_power_and_place_of_what_the_mean_lacks() {
         *(if i % plane < plane / 4 { &mut upper } else { &mut lower }) += f64::from(*v).powi(2);
     }
     // Of a pixel, in grey levels^2.
-    let of_pixel = |sum: f64, share: f64| sum / (share * drawn.len() as f64) / (2.0f64 / 255.0).powi(2);
+    let of_pixel =
+        |sum: f64, share: f64| sum / (share * drawn.len() as f64) / (2.0f64 / 255.0).powi(2);
     let (upper, lower) = (of_pixel(upper, 0.25), of_pixel(lower, 0.75));
-    // 400, of which 3 * 256 / 4 = 192 components hold everything, less what z explains of 600 images by chance, 1 %.
+    // 400, of which 3 * 256 / 4 = 192 components hold everything, less what z explains of 600
+    // images by chance, 1 %.
     assert!((upper / 400.0 - 1.0).abs() < 0.1 && lower < 4.0, "{upper}, {lower}");
     // Each from its number alone; another seed draws others.
     assert_eq!(decoder.residuals(7..9, 3), drawn[7 * bytes_of(SIDE)..9 * bytes_of(SIDE)]);
@@ -82,7 +90,8 @@ fn components_are_the_principal_ones() {
     // Deviations 1, 1/2, 1/3, .. along the axes.
     let (n, dim) = (2000, 40);
     let mut rows = rng::normal(&mut stream(5), n * dim);
-    rows.chunks_exact_mut(dim).for_each(|row| row.iter_mut().enumerate().for_each(|(i, v)| *v /= (i + 1) as f32));
+    rows.chunks_exact_mut(dim)
+        .for_each(|row| row.iter_mut().enumerate().for_each(|(i, v)| *v /= (i + 1) as f32));
     let found = fit::components(&rows, dim, 5);
     for (i, row) in found.chunks_exact(dim).enumerate() {
         let length = row.iter().map(|v| v * v).sum::<f64>().sqrt();
@@ -125,7 +134,10 @@ fn what_was_written_is_read_again_for_these_weights_alone() {
     decoder.write(&path, "ab").expect("written");
     let (tensors, metadata) = weights::read(&path).expect("read");
     assert_eq!(metadata["weights_sha256"], "ab");
-    assert_eq!(LinearDecoder::of_tensors(&tensors, Z, &path).expect("sound"), Some(decoder.clone()));
+    assert_eq!(
+        LinearDecoder::of_tensors(&tensors, Z, &path).expect("sound"),
+        Some(decoder.clone())
+    );
     // In 16-bit floats.
     let bytes = std::fs::metadata(&path).expect("there").len() as usize;
     assert!(bytes < 2 * (decoder.map.len() + decoder.components.len()) + 2000, "{bytes}");
@@ -133,14 +145,16 @@ fn what_was_written_is_read_again_for_these_weights_alone() {
     assert!(LinearDecoder::of_tensors(&tensors, Z + 1, &path).is_err());
     for (name, change) in [("map", 0), ("components", 1), ("detail", 2), ("map", 3)] {
         let mut damaged = tensors.clone();
-        let (_, shape, values) = damaged.iter_mut().find(|(own, ..)| own.ends_with(name)).expect("a tensor");
+        let (_, shape, values) =
+            damaged.iter_mut().find(|(own, ..)| own.ends_with(name)).expect("a tensor");
         match change {
             0 => shape[2] += 1,
             1 => shape[3] += 1,
             2 => shape.push(1),
             _ => values[3] = f32::NAN,
         }
-        let message = LinearDecoder::of_tensors(&damaged, Z, &path).expect_err("damaged").to_string();
+        let message =
+            LinearDecoder::of_tensors(&damaged, Z, &path).expect_err("damaged").to_string();
         assert!(message.contains(BESIDE), "{message}");
     }
     assert_eq!(LinearDecoder::of_tensors(&Vec::new(), Z, &path).expect("nothing"), None);
@@ -151,7 +165,13 @@ fn a_cached_one_is_the_same_and_other_weights_or_data_have_their_own() {
     let folder = tempfile::tempdir().expect("a folder");
     let (images, z) = linear_images(30, 5.0);
     let open = |key: (&str, &str), may_fit: bool| {
-        let fit = || if may_fit { fit(&z, Z, &images, &recipe(0.0)) } else { Err(Error::failed("fitted again")) };
+        let fit = || {
+            if may_fit {
+                fit(&z, Z, &images, &recipe(0.0))
+            } else {
+                Err(Error::failed("fitted again"))
+            }
+        };
         LinearDecoder::cached(Some(folder.path()), key, Z, fit)
     };
     let made = open(("w", "d"), true).expect("a fit");
@@ -169,7 +189,8 @@ fn pictures_of_another_side_and_of_a_view_show_the_same() {
     let large = decoder.at(&pictures, 2 * SIDE, None);
     assert_eq!(large.len(), 2 * bytes_of(2 * SIDE));
     // The left half, enlarged: its first pixel is the picture's, and the mirror image's last one.
-    let [half, mirrored] = [1.0f32, -1.0].map(|sign| decoder.at(&pictures, SIDE, Some(&[0.5 * sign, -0.5, 1.0, 0.0].repeat(2))));
+    let [half, mirrored] = [1.0f32, -1.0]
+        .map(|sign| decoder.at(&pictures, SIDE, Some(&[0.5 * sign, -0.5, 1.0, 0.0].repeat(2))));
     // A grey level.
     assert!((half[0] - whole[0]).abs() < 0.01 && (mirrored[SIDE - 1] - whole[0]).abs() < 0.01);
     assert!(mean_square(&half, &whole) > 1e-3);

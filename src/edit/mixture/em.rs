@@ -14,10 +14,12 @@ const KMEANS_ROUNDS: usize = 10;
 const MAX_ROUNDS: usize = 100;
 /// EM stops when a round gains less than this many nats a dimension.
 const MIN_GAIN: f64 = 1e-4;
-/// Added to the diagonal of the pooled covariance, as a share of the mean variance and as it is: z may be constant in places.
+/// Added to the diagonal of the pooled covariance, as a share of the mean variance and as it is: z
+/// may be constant in places.
 const RIDGE: f64 = 1e-6;
 const RIDGE_FLOOR: f64 = 1e-12;
-/// A vector with a smaller share in a component doesn't count for it: beyond the precision of the sums.
+/// A vector with a smaller share in a component doesn't count for it: beyond the precision of the
+/// sums.
 const MIN_SHARE: f64 = 1e-14;
 
 /// A mixture and how it came about.
@@ -25,8 +27,8 @@ const MIN_SHARE: f64 = 1e-14;
 pub struct Fit {
     /// The fitted mixture.
     pub mixture: Mixture,
-    /// What EM maximises, in nats an image, before each round and after the last: the mean log-likelihood plus the log of the
-    /// prior of the covariances over N.
+    /// What EM maximises, in nats an image, before each round and after the last: the mean
+    /// log-likelihood plus the log of the prior of the covariances over N.
     pub objective: Vec<f64>,
 }
 
@@ -46,12 +48,13 @@ struct Component {
     factor: Vec<f64>,
 }
 
-/// Fits `components` Gaussians (fewer where `z` `[N, dim]` has fewer rows) by EM from a k-means++ start (Arthur and
-/// Vassilvitskii 2007) under `seed`.
+/// Fits `components` Gaussians (fewer where `z` `[N, dim]` has fewer rows) by EM from a k-means++
+/// start (Arthur and Vassilvitskii 2007) under `seed`.
 ///
-/// Covariances are regularised towards the pooled one C: each component has (S_k + `strength` C) / (N_k + `strength`) with its
-/// scatter S_k about its mean, the maximum of the likelihood times an inverse Wishart prior (Fraley and Raftery 2007); the pooled
-/// covariance counts as much as `strength` images.
+/// Covariances are regularised towards the pooled one C: each component has (S_k + `strength` C) /
+/// (N_k + `strength`) with its scatter S_k about its mean, the maximum of the likelihood times an
+/// inverse Wishart prior (Fraley and Raftery 2007); the pooled covariance counts as much as
+/// `strength` images.
 ///
 /// # Errors
 /// No rows, values that are not finite.
@@ -80,13 +83,18 @@ pub fn fit(z: &[f32], dim: usize, components: usize, strength: f64, seed: u64) -
         let gain = objective.last().map(|last| value - last);
         objective.push(value);
         // A single Gaussian is already where EM would bring it.
-        if count == 1 || gain.is_some_and(|gain| gain < MIN_GAIN * dim as f64) || objective.len() > MAX_ROUNDS {
+        if count == 1
+            || gain.is_some_and(|gain| gain < MIN_GAIN * dim as f64)
+            || objective.len() > MAX_ROUNDS
+        {
             break;
         }
         let means: Vec<f64> = model.iter().flat_map(|c| c.mean.clone()).collect();
         model = problem.maximise(&shares, &means)?;
     }
-    let f32s = |part: &dyn Fn(&Component) -> Vec<f64>| -> Vec<f32> { model.iter().flat_map(part).map(|v| v as f32).collect() };
+    let f32s = |part: &dyn Fn(&Component) -> Vec<f64>| -> Vec<f32> {
+        model.iter().flat_map(part).map(|v| v as f32).collect()
+    };
     let mixture = Mixture {
         dim,
         weights: f32s(&|c| vec![c.weight]),
@@ -97,7 +105,9 @@ pub fn fit(z: &[f32], dim: usize, components: usize, strength: f64, seed: u64) -
 }
 
 fn not_positive() -> Error {
-    Error::failed("the covariance of z has no Cholesky factor; the values of z are too large or too small to be a distribution")
+    Error::failed(
+        "the covariance of z has no Cholesky factor; the values of z are too large or too small to be a distribution",
+    )
 }
 
 fn squared_distance(a: &[f64], b: &[f64]) -> f64 {
@@ -113,13 +123,17 @@ impl Problem {
         &self.z[i * self.dim..][..self.dim]
     }
 
-    /// k-means++: each next centre is a row drawn in proportion to the squared distance from the nearest one so far.
+    /// k-means++: each next centre is a row drawn in proportion to the squared distance from the
+    /// nearest one so far.
     fn start(&self, count: usize, rng: &mut Stream) -> Vec<f64> {
         let mut centres = self.row(rng.random_range(0..self.len())).to_vec();
         let mut distances = vec![f64::INFINITY; self.len()];
         while centres.len() < count * self.dim {
             let newest = &centres[centres.len() - self.dim..];
-            distances.par_iter_mut().enumerate().for_each(|(i, d)| *d = d.min(squared_distance(self.row(i), newest)));
+            distances
+                .par_iter_mut()
+                .enumerate()
+                .for_each(|(i, d)| *d = d.min(squared_distance(self.row(i), newest)));
             let mut rest = rng.random::<f64>() * distances.iter().sum::<f64>();
             let reached = distances.iter().position(|d| {
                 rest -= d;
@@ -134,8 +148,14 @@ impl Problem {
 
     /// The nearest centre of each row and its squared distance.
     fn nearest(&self, centres: &[f64]) -> Vec<(usize, f64)> {
-        let distances = |i| centres.chunks_exact(self.dim).map(move |c| squared_distance(self.row(i), c)).enumerate();
-        let nearest = |i| distances(i).min_by(|a, b| a.1.total_cmp(&b.1)).expect("there is a centre");
+        let distances = |i| {
+            centres
+                .chunks_exact(self.dim)
+                .map(move |c| squared_distance(self.row(i), c))
+                .enumerate()
+        };
+        let nearest =
+            |i| distances(i).min_by(|a, b| a.1.total_cmp(&b.1)).expect("there is a centre");
         (0..self.len()).into_par_iter().map(nearest).collect()
     }
 
@@ -146,17 +166,24 @@ impl Problem {
             let mut counts = vec![0usize; centres.len() / self.dim];
             for (i, (k, _)) in self.nearest(&centres).into_iter().enumerate() {
                 counts[k] += 1;
-                sums[k * self.dim..][..self.dim].iter_mut().zip(self.row(i)).for_each(|(s, z)| *s += z);
+                sums[k * self.dim..][..self.dim]
+                    .iter_mut()
+                    .zip(self.row(i))
+                    .for_each(|(s, z)| *s += z);
             }
             for (k, &n) in counts.iter().enumerate().filter(|(_, n)| **n > 0) {
                 let part = k * self.dim..(k + 1) * self.dim;
-                centres[part.clone()].iter_mut().zip(&sums[part]).for_each(|(c, s)| *c = s / n as f64);
+                centres[part.clone()]
+                    .iter_mut()
+                    .zip(&sums[part])
+                    .for_each(|(c, s)| *c = s / n as f64);
             }
         }
         centres
     }
 
-    /// The components that fit `shares` `[N, K]` best; one without shares keeps its mean of `means`.
+    /// The components that fit `shares` `[N, K]` best; one without shares keeps its mean of
+    /// `means`.
     fn maximise(&self, shares: &[f64], means: &[f64]) -> Result<Vec<Component>> {
         let count = means.len() / self.dim;
         let component = |k: usize| {
@@ -176,16 +203,21 @@ impl Problem {
                 out.iter_mut().zip(row).for_each(|(out, (z, mean))| *out = root * (z - mean));
             });
             let divisor = total + self.strength;
-            covariance.iter_mut().zip(&self.pooled).for_each(|(c, p)| *c = (*c + self.strength * p) / divisor);
+            covariance
+                .iter_mut()
+                .zip(&self.pooled)
+                .for_each(|(c, p)| *c = (*c + self.strength * p) / divisor);
             let factor = cholesky(&covariance, self.dim).ok_or_else(not_positive)?;
             Ok(Component { weight: total / self.len() as f64, mean, factor })
         };
         (0..count).into_par_iter().map(component).collect()
     }
 
-    /// The share of each component in each row, into `shares` `[N, K]`; returns the objective of `model`.
+    /// The share of each component in each row, into `shares` `[N, K]`; returns the objective of
+    /// `model`.
     fn expect(&self, model: &[Component], shares: &mut [f64]) -> f64 {
-        let densities: Vec<Density> = model.iter().map(|c| Density::new(c.weight, &c.mean, &c.factor)).collect();
+        let densities: Vec<Density> =
+            model.iter().map(|c| Density::new(c.weight, &c.mean, &c.factor)).collect();
         shares.copy_from_slice(&log_joint(&self.z, self.dim, &densities));
         let mut sum = 0.0;
         for row in shares.chunks_exact_mut(model.len()) {
@@ -197,12 +229,14 @@ impl Problem {
         (sum + prior) / self.len() as f64
     }
 
-    /// Of a component's covariance, without what doesn't depend on it: -strength (log det L + |L^-1 L_pooled|^2 / 2).
+    /// Of a component's covariance, without what doesn't depend on it: -strength (log det L + |L^-1
+    /// L_pooled|^2 / 2).
     fn log_prior(&self, component: &Component) -> f64 {
         let dim = self.dim;
         let log_det: f64 = (0..dim).map(|i| component.factor[i * dim + i].ln()).sum();
         let inverse = invert_lower(&component.factor, dim);
-        let columns: Vec<f64> = (0..dim * dim).map(|at| self.pooled_factor[at % dim * dim + at / dim]).collect();
+        let columns: Vec<f64> =
+            (0..dim * dim).map(|at| self.pooled_factor[at % dim * dim + at / dim]).collect();
         let product = times_transposed(&inverse, &columns, dim);
         -self.strength * (log_det + 0.5 * product.iter().map(|v| v * v).sum::<f64>())
     }

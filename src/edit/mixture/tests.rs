@@ -8,7 +8,10 @@ fn known() -> Mixture {
         dim: 3,
         weights: vec![0.3, 0.7],
         means: vec![2.0, 0.0, -1.0, -2.0, 1.0, 0.0],
-        factors: vec![1.0, 0.0, 0.0, 0.5, 0.8, 0.0, 0.0, 0.0, 0.5, 0.6, 0.0, 0.0, -0.4, 0.5, 0.0, 0.3, 0.2, 1.2],
+        factors: vec![
+            1.0, 0.0, 0.0, 0.5, 0.8, 0.0, 0.0, 0.0, 0.5, 0.6, 0.0, 0.0, -0.4, 0.5, 0.0, 0.3, 0.2,
+            1.2,
+        ],
     }
 }
 
@@ -31,7 +34,8 @@ fn em_recovers_a_known_mixture() {
     // Components come in any order.
     let order = if found.weights[0] < 0.5 { [0, 1] } else { [1, 0] };
     for (want, got) in order.into_iter().enumerate() {
-        // Some standard errors of means and covariances over 6,000 draws with variances up to 1.5: 1.5 sqrt(2 / 6000) = 0.03.
+        // Some standard errors of means and covariances over 6,000 draws with variances up to 1.5:
+        // 1.5 sqrt(2 / 6000) = 0.03.
         assert!((found.weights[got] - truth.weights[want]).abs() < 0.02);
         let means = |m: &Mixture, k: usize| to_f64(&m.means[k * 3..][..3]);
         assert!(largest_difference(&means(&found, got), &means(&truth, want)) < 0.06);
@@ -49,7 +53,12 @@ fn em_recovers_a_known_mixture() {
 
 #[test]
 fn two_components_gain_nothing_where_there_is_one() {
-    let one = Mixture { weights: vec![1.0], means: vec![1.0, 2.0, 3.0], factors: known().factors[..9].to_vec(), dim: 3 };
+    let one = Mixture {
+        weights: vec![1.0],
+        means: vec![1.0, 2.0, 3.0],
+        factors: known().factors[..9].to_vec(),
+        dim: 3,
+    };
     let (z, fresh) = (one.sample(5000, 1.0, 1), one.sample(5000, 1.0, 2));
     let at = |components| fit(&z, 3, components, 1.0, 0).unwrap().mixture.log_likelihood(&fresh);
     assert!((at(2) - at(1)).abs() < 0.01);
@@ -57,7 +66,8 @@ fn two_components_gain_nothing_where_there_is_one() {
 
 #[test]
 fn the_objective_never_falls_and_is_the_likelihood_where_the_prior_is_weak() {
-    let z: Vec<f32> = known().sample(1500, 1.0, 7).iter().map(|v| v + 0.3 * (v * 3.0).sin()).collect();
+    let z: Vec<f32> =
+        known().sample(1500, 1.0, 7).iter().map(|v| v + 0.3 * (v * 3.0).sin()).collect();
     for (components, strength) in [(2, 1e-9), (5, 1e-9), (5, 10.0), (8, 100.0)] {
         let found = fit(&z, 3, components, strength, 1).unwrap();
         assert!(found.objective.len() > 2 && found.objective.iter().all(|v| v.is_finite()));
@@ -88,12 +98,16 @@ fn one_component_is_the_gaussian_of_the_sample_mean_and_covariance() {
 #[test]
 fn samples_have_the_mixtures_moments_and_temperature_narrows_them() {
     let (truth, n) = (known(), 40_000);
-    let moments = |temperature, seed| mean_and_covariance(&truth.sample(n, temperature, seed), 3).unwrap();
-    let mean: Vec<f64> = (0..3).map(|i| 0.3 * f64::from(truth.means[i]) + 0.7 * f64::from(truth.means[3 + i])).collect();
+    let moments =
+        |temperature, seed| mean_and_covariance(&truth.sample(n, temperature, seed), 3).unwrap();
+    let mean: Vec<f64> = (0..3)
+        .map(|i| 0.3 * f64::from(truth.means[i]) + 0.7 * f64::from(truth.means[3 + i]))
+        .collect();
     let within: Vec<Vec<f64>> = truth.factors.chunks_exact(9).map(|l| covariance(l, 3)).collect();
     let spread = |k: usize, i: usize| f64::from(truth.means[k * 3 + i]) - mean[i];
     let total = |t: f64| -> Vec<f64> {
-        let part = |k: usize, at: usize| t * t * within[k][at] + spread(k, at / 3) * spread(k, at % 3);
+        let part =
+            |k: usize, at: usize| t * t * within[k][at] + spread(k, at / 3) * spread(k, at % 3);
         (0..9).map(|at| 0.3 * part(0, at) + 0.7 * part(1, at)).collect()
     };
     for t in [1.0, 0.5, 0.0] {
@@ -127,7 +141,12 @@ fn degenerate_z_gives_a_sound_mixture() {
         assert!(found.mixture.log_likelihood(&z).is_finite(), "{what}");
     }
     assert_eq!(fit(&spread[..6], 3, 10, 3.0, 0).unwrap().mixture.components(), 2);
-    assert!(fit(&[1.0, f32::NAN, 0.0], 3, 1, 1.0, 0).unwrap_err().to_string().contains("z of image 0 holds NaN"));
+    assert!(
+        fit(&[1.0, f32::NAN, 0.0], 3, 1, 1.0, 0)
+            .unwrap_err()
+            .to_string()
+            .contains("z of image 0 holds NaN")
+    );
 }
 
 #[test]

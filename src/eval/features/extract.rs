@@ -18,9 +18,10 @@ const NOISE_SEED: u64 = 0;
 
 /// Takes features of images, a batch at a time.
 ///
-/// Those of the denoiser follow DDAE: the plain image becomes x_t at the noise level asked for, the denoiser sees it with the
-/// image's own z, and what a residual level puts out is averaged over its pixels. The noise is drawn from a fixed seed and the
-/// pixels of the image: its features are a function of the image alone, whatever its place in a batch or a set.
+/// Those of the denoiser follow DDAE: the plain image becomes x_t at the noise level asked for, the
+/// denoiser sees it with the image's own z, and what a residual level puts out is averaged over its
+/// pixels. The noise is drawn from a fixed seed and the pixels of the image: its features are a
+/// function of the image alone, whatever its place in a batch or a set.
 pub struct Extractor<'a> {
     model: &'a Soda,
     config: &'a Config,
@@ -32,11 +33,17 @@ pub struct Extractor<'a> {
 }
 
 impl<'a> Extractor<'a> {
-    /// For features of `kinds` under the networks `model`, which are on `device`, of the recipe `config`.
+    /// For features of `kinds` under the networks `model`, which are on `device`, of the recipe
+    /// `config`.
     ///
     /// # Errors
     /// If the networks don't have one of them, see [`FeatureKind::check`].
-    pub fn new(model: &'a Soda, config: &'a Config, kinds: &'a [FeatureKind], device: &'a Device) -> Result<Self> {
+    pub fn new(
+        model: &'a Soda,
+        config: &'a Config,
+        kinds: &'a [FeatureKind],
+        device: &'a Device,
+    ) -> Result<Self> {
         let mut t = Vec::new();
         for kind in kinds {
             kind.check(config)?;
@@ -49,18 +56,22 @@ impl<'a> Extractor<'a> {
         Ok(Self { model, config, kinds, device, schedule: Schedule::new(&config.diffusion), t })
     }
 
-    /// Of each kind the features of `images`, each `[3, side, side]` of any side: `[B, D]`. The encoder runs once, the denoiser
-    /// once for each noise level.
+    /// Of each kind the features of `images`, each `[3, side, side]` of any side: `[B, D]`. The
+    /// encoder runs once, the denoiser once for each noise level.
     ///
     /// # Errors
     /// If the device can't be read.
     pub fn features(&self, images: &[Vec<u8>]) -> Result<Vec<Vec<f32>>> {
         let Sides { source, target } = self.config.model.sides;
-        let x = self.tensor(images, source, |image, out| views::normalise(image, &self.config.data, out));
+        let x = self
+            .tensor(images, source, |image, out| views::normalise(image, &self.config.data, out));
         let pooled = self.model.backbone(x);
         let z = self.model.project(pooled.clone());
-        let mut found: Vec<Tensor<2>> =
-            self.kinds.iter().map(|kind| if *kind == FeatureKind::Backbone { &pooled } else { &z }.clone()).collect();
+        let mut found: Vec<Tensor<2>> = self
+            .kinds
+            .iter()
+            .map(|kind| if *kind == FeatureKind::Backbone { &pooled } else { &z }.clone())
+            .collect();
         if !self.t.is_empty() {
             let x_0 = self.tensor(images, target, views::to_signed);
             let eps = self.tensor(images, target, |image, out| out.copy_from_slice(&noise(image)));
@@ -69,7 +80,8 @@ impl<'a> Extractor<'a> {
                 let x_t = q_sample(x_0.clone(), &times, eps.clone());
                 let levels = self.model.activations(x_t, times.time, z.clone());
                 for (found, kind) in found.iter_mut().zip(self.kinds) {
-                    if let (FeatureKind::Denoiser { t: at, .. }, Some(level)) = (kind, kind.level(self.config))
+                    if let (FeatureKind::Denoiser { t: at, .. }, Some(level)) =
+                        (kind, kind.level(self.config))
                         && *at == t
                     {
                         *found = levels[level].clone();
@@ -85,21 +97,33 @@ impl<'a> Extractor<'a> {
     }
 
     /// `[B, 3, side, side]`, each image, resized to that side, written by `write`.
-    fn tensor(&self, images: &[Vec<u8>], side: usize, write: impl Fn(&[u8], &mut [f32]) + Sync) -> Tensor<4> {
+    fn tensor(
+        &self,
+        images: &[Vec<u8>],
+        side: usize,
+        write: impl Fn(&[u8], &mut [f32]) + Sync,
+    ) -> Tensor<4> {
         let mut values = vec![0.0; images.len() * bytes_of(side)];
-        values.par_chunks_mut(bytes_of(side)).zip(images).for_each(|(out, image)| write(&resized(image, side), out));
+        values
+            .par_chunks_mut(bytes_of(side))
+            .zip(images)
+            .for_each(|(out, image)| write(&resized(image, side), out));
         Tensor::from_data(TensorData::new(values, [images.len(), 3, side, side]), self.device)
     }
 }
 
 /// eps of an image, `[3, side, side]`.
 fn noise(image: &[u8]) -> Vec<f32> {
-    let hash = image.as_chunks().0.iter().fold(0, |hash, bytes| rng::pair(hash, u64::from_le_bytes(*bytes)));
+    let hash = image
+        .as_chunks()
+        .0
+        .iter()
+        .fold(0, |hash, bytes| rng::pair(hash, u64::from_le_bytes(*bytes)));
     rng::normal(&mut rng::stream(NOISE_SEED, Purpose::Features, hash), image.len())
 }
 
-/// Features of `kinds` of the plain images `indices`, a [`Features`] for each kind; with `flips`, also of each image's mirror image,
-/// appended. All are in memory at once: N D numbers a kind.
+/// Features of `kinds` of the plain images `indices`, a [`Features`] for each kind; with `flips`,
+/// also of each image's mirror image, appended. All are in memory at once: N D numbers a kind.
 ///
 /// # Errors
 /// As [`Extractor::new`]; if the device can't be read.
@@ -117,7 +141,8 @@ pub fn extract(
     let progress = Progress::new("encoding images", Some(indices.len() * (1 + usize::from(flips))));
     for flipped in [false, true].into_iter().take(1 + usize::from(flips)) {
         for batch in indices.chunks(batch_size_of(config.model.sides)) {
-            let pixels: Vec<Vec<u8>> = batch.iter().map(|&i| picture(images, i, flipped)).collect::<Result<_>>()?;
+            let pixels: Vec<Vec<u8>> =
+                batch.iter().map(|&i| picture(images, i, flipped)).collect::<Result<_>>()?;
             for (features, values) in all.iter_mut().zip(extractor.features(&pixels)?) {
                 features.dim = values.len() / batch.len();
                 features.values.extend(values);

@@ -1,4 +1,5 @@
-//! Features of a whole data set under frozen networks, taken once and kept in the user's cache folder.
+//! Features of a whole data set under frozen networks, taken once and kept in the user's cache
+//! folder.
 
 use super::extract::picture;
 use super::{Extractor, FeatureKind, Features, Rows, batch_size_of};
@@ -46,23 +47,31 @@ impl<'a> Frozen<'a> {
         Self { model, config, data, device, shelf: None }
     }
 
-    /// Features are kept in `folder` (none: nothing is) under names that stand for these very weights and this device.
+    /// Features are kept in `folder` (none: nothing is) under names that stand for these very
+    /// weights and this device.
     pub fn kept(self, folder: Option<PathBuf>, weights: &str, place: &str) -> Self {
-        let shelf = folder.map(|folder| Shelf { folder, weights: weights.into(), place: place.into() });
+        let shelf =
+            folder.map(|folder| Shelf { folder, weights: weights.into(), place: place.into() });
         Self { shelf, ..self }
     }
 
-    /// The same with networks `model` that nobody trained, their BatchNorm calibrated on the training images of `split`; kept where
-    /// these are.
+    /// The same with networks `model` that nobody trained, their BatchNorm calibrated on the
+    /// training images of `split`; kept where these are.
     pub fn untrained(&self, model: &'a Soda, calibrated_on: &str) -> Self {
         let Self { config, data, device, .. } = *self;
         let normalisation = (config.data.mean, config.data.std);
-        let untrained =
-            format!("untrained {} {:?} {:?} {normalisation:?} {calibrated_on}", config.seed, config.model, config.diffusion);
+        let untrained = format!(
+            "untrained {} {:?} {:?} {normalisation:?} {calibrated_on}",
+            config.seed, config.model, config.diffusion
+        );
         // Of the data set's sides the networks know those of the views alone.
         let untrained = format!("{untrained} {}", config.data.side);
         let shelf = self.shelf.as_ref();
-        let shelf = shelf.map(|s| Shelf { folder: s.folder.clone(), weights: untrained, place: s.place.clone() });
+        let shelf = shelf.map(|s| Shelf {
+            folder: s.folder.clone(),
+            weights: untrained,
+            place: s.place.clone(),
+        });
         Self { model, config, data, device, shelf }
     }
 
@@ -71,11 +80,12 @@ impl<'a> Frozen<'a> {
         dirs::cache_dir().map(|dir| dir.join("soda/features"))
     }
 
-    /// Features of all training images, `[N, D]`; with `flips` also of their mirror images, appended: `[2 N, D]`.
+    /// Features of all training images, `[N, D]`; with `flips` also of their mirror images,
+    /// appended: `[2 N, D]`.
     ///
     /// # Errors
-    /// If the networks have no such features, one is not finite, or the device can't be read. A damaged file is replaced, and a folder that can't be
-    /// written only costs time.
+    /// If the networks have no such features, one is not finite, or the device can't be read. A
+    /// damaged file is replaced, and a folder that can't be written only costs time.
     pub fn train(&self, kind: &FeatureKind, flips: bool) -> Result<Features> {
         self.all(&self.data.train, "train", kind, flips)
     }
@@ -89,7 +99,8 @@ impl<'a> Frozen<'a> {
     }
 
     fn all(&self, images: &Images, set: &str, kind: &FeatureKind, flips: bool) -> Result<Features> {
-        let (dim, flips) = (kind.dim(self.config)?, [false, true].into_iter().take(1 + usize::from(flips)));
+        let (dim, flips) =
+            (kind.dim(self.config)?, [false, true].into_iter().take(1 + usize::from(flips)));
         let values = Vec::with_capacity(flips.len() * images.len() * dim);
         let mut features = Features { dim, values, labels: Vec::new() };
         for flip in flips {
@@ -99,10 +110,18 @@ impl<'a> Frozen<'a> {
     }
 
     /// Adds the features of `images`, or of their mirror images, to `features`.
-    fn append(&self, features: &mut Features, images: &Images, set: &str, kind: &FeatureKind, flip: bool) -> Result<()> {
+    fn append(
+        &self,
+        features: &mut Features,
+        images: &Images,
+        set: &str,
+        kind: &FeatureKind,
+        flip: bool,
+    ) -> Result<()> {
         let (n, dim, before) = (images.len(), features.dim, features.rows());
         let path = self.shelf.as_ref().map(|Shelf { folder, weights, place }| {
-            let key = format!("{REVISION} {weights} {place} {} {set} {flip} {kind}", self.data.sha256);
+            let key =
+                format!("{REVISION} {weights} {place} {} {set} {flip} {kind}", self.data.sha256);
             folder.join(format!("{}.safetensors", &files::sha256(key.as_bytes())[..24]))
         });
         let kept = path.as_ref().filter(|p| p.exists()).and_then(|p| table::read(p, None).ok());
@@ -111,13 +130,18 @@ impl<'a> Frozen<'a> {
             features.labels.extend(kept.labels);
             return Ok(());
         }
-        let extractor = Extractor::new(self.model, self.config, std::slice::from_ref(kind), self.device)?;
+        let extractor =
+            Extractor::new(self.model, self.config, std::slice::from_ref(kind), self.device)?;
         let mirrored = if flip { ", mirrored" } else { "" };
-        let progress =
-            Progress::new(format!("encoding {} images{mirrored}", if set == "train" { "training" } else { set }), Some(n));
+        let progress = Progress::new(
+            format!("encoding {} images{mirrored}", if set == "train" { "training" } else { set }),
+            Some(n),
+        );
         let batch = batch_size_of(self.config.model.sides);
         for first in (0..n).step_by(batch) {
-            let pixels: Vec<_> = (first..n.min(first + batch)).map(|i| picture(images, i, flip)).collect::<Result<_>>()?;
+            let pixels: Vec<_> = (first..n.min(first + batch))
+                .map(|i| picture(images, i, flip))
+                .collect::<Result<_>>()?;
             features.values.extend(extractor.features(&pixels)?.remove(0));
             progress.add(pixels.len());
         }
@@ -136,7 +160,12 @@ impl<'a> Frozen<'a> {
 /// Writes the rows from `first` on.
 fn keep(path: &Path, features: &Features, first: usize) -> Result<()> {
     files::create_parent(path)?;
-    let mut writer = table::Writer::create(path, features.dim, Some(&features.labels[first..]), BTreeMap::new())?;
+    let mut writer = table::Writer::create(
+        path,
+        features.dim,
+        Some(&features.labels[first..]),
+        BTreeMap::new(),
+    )?;
     writer.append(&features.values[first * features.dim..])?;
     writer.finish()
 }
@@ -145,7 +174,8 @@ fn keep(path: &Path, features: &Features, first: usize) -> Result<()> {
 fn prune(folder: &Path) -> Result<()> {
     let failed = |e| Error::io("read", folder, &e);
     let entries = std::fs::read_dir(folder).map_err(failed)?.flatten();
-    let mut aged: Vec<_> = entries.filter_map(|e| Some((e.metadata().ok()?.modified().ok()?, e.path()))).collect();
+    let mut aged: Vec<_> =
+        entries.filter_map(|e| Some((e.metadata().ok()?.modified().ok()?, e.path()))).collect();
     aged.sort();
     let old = aged.len().saturating_sub(KEPT);
     for (_, path) in &aged[..old] {

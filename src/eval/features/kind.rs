@@ -12,8 +12,9 @@ pub enum FeatureKind {
     Z,
     /// The encoder's pooled vector before its last layer.
     Backbone,
-    /// The output of one residual level of the denoiser, averaged over its pixels, as it looks at the noised image (Xiang et al.
-    /// 2023, "Denoising Diffusion Autoencoders are Unified Self-supervised Learners"; see [`Extractor`](super::Extractor)).
+    /// The output of one residual level of the denoiser, averaged over its pixels, as it looks at
+    /// the noised image (Xiang et al. 2023, "Denoising Diffusion Autoencoders are Unified
+    /// Self-supervised Learners"; see [`Extractor`](super::Extractor)).
     Denoiser {
         /// Name of the level, see [`UNetConfig::levels`](crate::config::UNetConfig::levels).
         block: String,
@@ -26,7 +27,9 @@ impl FeatureKind {
     /// The place of the level among those of the denoiser; none for features of the encoder.
     pub(super) fn level(&self, config: &Config) -> Option<usize> {
         match self {
-            Self::Denoiser { block, .. } => config.model.unet.levels().iter().position(|(name, _)| name == block),
+            Self::Denoiser { block, .. } => {
+                config.model.unet.levels().iter().position(|(name, _)| name == block)
+            }
             _ => None,
         }
     }
@@ -41,11 +44,15 @@ impl FeatureKind {
             let levels = config.model.unet.levels();
             let names: Vec<&str> = levels.iter().map(|(name, _)| name.as_str()).collect();
             let names = names.join(", ");
-            return Err(Error::usage(format!("{self}: this denoiser has no block {block:?}; it has {names}")));
+            return Err(Error::usage(format!(
+                "{self}: this denoiser has no block {block:?}; it has {names}"
+            )));
         }
         let steps = config.diffusion.steps;
         if !(1..=steps).contains(t) {
-            return Err(Error::usage(format!("{self}: T must be 1 to {steps}, the noise levels of these weights")));
+            return Err(Error::usage(format!(
+                "{self}: T must be 1 to {steps}, the noise levels of these weights"
+            )));
         }
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! Feature vectors that are read row by row, wherever they lie: what scores are made from holds no copy of them.
+//! Feature vectors that are read row by row, wherever they lie: what scores are made from holds no
+//! copy of them.
 
 use super::Features;
 use crate::data::{Images, bytes_of};
@@ -30,7 +31,8 @@ pub trait Rows: Sync {
         })
     }
 
-    /// Refuses what would make a score meaningless; `name` is what the message calls these features.
+    /// Refuses what would make a score meaningless; `name` is what the message calls these
+    /// features.
     ///
     /// # Errors
     /// A number that isn't finite, a class that there isn't.
@@ -38,13 +40,19 @@ pub trait Rows: Sync {
     /// # Panics
     /// If the vectors aren't of length `dim`.
     fn check(&self, name: &str, dim: usize, classes: usize) -> Result<()> {
-        assert_eq!(self.dim(), dim, "{name} features: length of a vector, beside that of the probe");
+        assert_eq!(
+            self.dim(),
+            dim,
+            "{name} features: length of a vector, beside that of the probe"
+        );
         if let Some((row, at, value)) = self.broken() {
             return Err(Error::failed(format!(
                 "the {name} features hold {value} (row {row}, entry {at}); the weights that they come from have diverged, or their file is damaged"
             )));
         }
-        if let Some((at, label)) = self.labels().iter().enumerate().find(|(_, l)| usize::from(**l) >= classes) {
+        if let Some((at, label)) =
+            self.labels().iter().enumerate().find(|(_, l)| usize::from(**l) >= classes)
+        {
             return Err(Error::failed(format!(
                 "the {name} features have class {label} at row {at}; there are {classes} classes"
             )));
@@ -108,7 +116,8 @@ impl Rows for Selected<'_> {
     }
 }
 
-/// Raw pixels in `[0, 1]` as features, the baseline that knows nothing: a byte for each number, as the images have them.
+/// Raw pixels in `[0, 1]` as features, the baseline that knows nothing: a byte for each number, as
+/// the images have them.
 pub struct Pixels<'a> {
     side: usize,
     images: Vec<Cow<'a, [u8]>>,
@@ -116,8 +125,8 @@ pub struct Pixels<'a> {
 }
 
 impl<'a> Pixels<'a> {
-    /// Those of the images `indices`, which are copied if they don't lie in memory; with `flips`, also those of each image's mirror
-    /// image, appended.
+    /// Those of the images `indices`, which are copied if they don't lie in memory; with `flips`,
+    /// also those of each image's mirror image, appended.
     ///
     /// # Errors
     /// If they lie in a file that can't be read.
@@ -170,16 +179,23 @@ mod tests {
         let bytes: Vec<u8> = (0..3 * bytes_of(side)).map(|i| (i * 7 % 251) as u8).collect();
         let images = Images::new(side, bytes, vec![4, 5, 6]);
         let pixels = Pixels::new(&images, &[2, 0], true).unwrap();
-        assert_eq!((pixels.rows(), pixels.dim(), pixels.labels()), (4, bytes_of(side), &[6, 4, 6, 4][..]));
+        assert_eq!(
+            (pixels.rows(), pixels.dim(), pixels.labels()),
+            (4, bytes_of(side), &[6, 4, 6, 4][..])
+        );
         for (row, image, flipped) in [(0, 2, false), (1, 0, false), (2, 2, true), (3, 0, true)] {
             let pixel = |at: usize| {
                 let (line, column) = (at / side, at % side);
-                images.image(image).unwrap()[line * side + if flipped { side - 1 - column } else { column }]
+                images.image(image).unwrap()
+                    [line * side + if flipped { side - 1 - column } else { column }]
             };
-            for (start, length) in [(0, bytes_of(side)), (0, 1), (3, 20), (21, 40), (bytes_of(side) - 5, 5)] {
+            for (start, length) in
+                [(0, bytes_of(side)), (0, 1), (3, 20), (21, 40), (bytes_of(side) - 5, 5)]
+            {
                 let mut out = vec![f32::NAN; length];
                 pixels.read(row, start, &mut out);
-                let want: Vec<f32> = (start..start + length).map(|at| f32::from(pixel(at)) / 255.0).collect();
+                let want: Vec<f32> =
+                    (start..start + length).map(|at| f32::from(pixel(at)) / 255.0).collect();
                 assert_eq!(out, want, "row {row} from {start}");
             }
         }
@@ -187,7 +203,11 @@ mod tests {
 
     #[test]
     fn selected_rows_are_those_asked_for_and_what_is_broken_is_named() {
-        let features = Features { dim: 2, values: vec![0.0, 1.0, 2.0, f32::NAN, 4.0, 5.0], labels: vec![0, 1, 2] };
+        let features = Features {
+            dim: 2,
+            values: vec![0.0, 1.0, 2.0, f32::NAN, 4.0, 5.0],
+            labels: vec![0, 1, 2],
+        };
         let some = Selected::new(&features, vec![2, 0, 2]);
         let mut out = [0.0; 2];
         some.read(0, 0, &mut out);

@@ -32,7 +32,10 @@ impl AdamStep {
     /// `step` counts from 1.
     pub(super) fn new(lr: f64, step: usize) -> Self {
         let correction = |beta: f64| 1.0 - beta.powf(step as f64);
-        Self { size: (lr / correction(BETA_1)) as f32, root_correction: correction(BETA_2).sqrt() as f32 }
+        Self {
+            size: (lr / correction(BETA_1)) as f32,
+            root_correction: correction(BETA_2).sqrt() as f32,
+        }
     }
 
     pub(super) fn apply(self, value: &mut f32, grad: f32, m: &mut f32, v: &mut f32) {

@@ -5,7 +5,8 @@ fn config(epochs: usize, batch_size: usize, lr: f64) -> ProbeConfig {
     ProbeConfig { epochs, batch_size, lr }
 }
 
-/// `n` rows of N(0, 1) noise with `signal` added to entry `label`; labels are random, below `classes`.
+/// `n` rows of N(0, 1) noise with `signal` added to entry `label`; labels are random, below
+/// `classes`.
 fn clusters(n: usize, dim: usize, classes: u16, signal: f32, index: u64) -> Features {
     let mut rng = rng::stream(5, Purpose::Test, index);
     let labels: Vec<u16> = (0..n).map(|_| rng.random_range(0..classes)).collect();
@@ -25,10 +26,14 @@ fn assert_close(what: &str, ours: &[f32], golden: &[f32]) {
 
 #[test]
 fn three_steps_agree_with_pytorch() {
-    // torch 2.8: F.normalize, BatchNorm1d(3, affine=False, eps=1e-6), Linear(3, 3), Adam(lr=.05), CosineAnnealingLR(3).
+    // torch 2.8: F.normalize, BatchNorm1d(3, affine=False, eps=1e-6), Linear(3, 3), Adam(lr=.05),
+    // CosineAnnealingLR(3).
     let value = |i: usize, j: usize| ((i * 7 + j * 5) % 11) as f32 - 4.5 + 0.25 * j as f32;
-    let train =
-        Features { dim: 3, values: (0..21).map(|k| value(k / 3, k % 3)).collect(), labels: (0..7).map(|i| i % 3).collect() };
+    let train = Features {
+        dim: 3,
+        values: (0..21).map(|k| value(k / 3, k % 3)).collect(),
+        labels: (0..7).map(|i| i % 3).collect(),
+    };
     let shape = ProbeShape { classes: 3, normalise: true };
     let mut probe = LinearProbe::new(3, 7, shape, &config(1, 4, 0.05), 0).unwrap();
     probe.steps_total = 3;
@@ -44,7 +49,17 @@ fn three_steps_agree_with_pytorch() {
     }
     let block = &probe.blocks[0];
     let weight: Vec<f32> = block.weight.value.iter().flat_map(|w| w[..3].to_vec()).collect();
-    let golden = [0.1859957, -0.10970835, -0.10010142, 0.29378003, -0.04996153, -0.01221115, 0.20290208, 0.24977772, -0.0998137];
+    let golden = [
+        0.1859957,
+        -0.10970835,
+        -0.10010142,
+        0.29378003,
+        -0.04996153,
+        -0.01221115,
+        0.20290208,
+        0.24977772,
+        -0.0998137,
+    ];
     assert_close("weight", &weight, &golden);
     assert_close("bias", &probe.bias.value, &[0.13109998, -0.13870718, 0.10673551]);
     assert_close("running mean", &block.running_mean[..3], &[0.02641389, -0.01749433, 0.06727916]);
@@ -60,7 +75,8 @@ fn separable_classes_are_all_found_and_padding_stays_untouched() {
     let scores = train_and_score(&train, &test, 10, &config(20, 32, 0.01), 1).unwrap();
     assert_eq!((scores.top1, scores.top3, scores.top5), (100.0, Some(100.0), Some(100.0)));
     assert_eq!(scores.right, [true; 500]);
-    let mut probe = LinearProbe::new(130, 1000, ProbeShape::linear(10), &config(1, 32, 0.01), 1).unwrap();
+    let mut probe =
+        LinearProbe::new(130, 1000, ProbeShape::linear(10), &config(1, 32, 0.01), 1).unwrap();
     probe.train_epoch(&train).unwrap();
     assert!(probe.blocks[1].weight.value.iter().all(|w| w[2..].iter().all(|&v| v == 0.0)));
 }
@@ -71,13 +87,22 @@ fn classes_may_be_few_or_many() {
     let (train, test) = (clusters(3000, 100, 100, 30.0, 4), clusters(500, 100, 100, 30.0, 5));
     assert!(test.labels.contains(&99));
     assert!(train_and_score(&train, &test, 100, &config(20, 32, 0.01), 1).unwrap().top1 > 99.0);
-    // Noise in few classes: a top-k of no fewer than all of them is right by definition and no score, top-1 is one.
+    // Noise in few classes: a top-k of no fewer than all of them is right by definition and no
+    // score, top-1 is one.
     for classes in [2, 3, 4, 5, 6] {
         let (train, test) = (clusters(200, 8, classes, 0.0, 6), clusters(400, 8, classes, 0.0, 7));
-        let scores = train_and_score(&train, &test, classes.into(), &config(2, 32, 1e-3), 1).unwrap();
+        let scores =
+            train_and_score(&train, &test, classes.into(), &config(2, 32, 1e-3), 1).unwrap();
         assert!(scores.top1 < 75.0, "{classes} classes: {scores:?}");
-        assert_eq!((scores.top3.is_some(), scores.top5.is_some()), (classes > 3, classes > 5), "{classes} classes");
-        assert!(scores.top3.iter().chain(&scores.top5).all(|&top| top > scores.top1 && top < 100.0), "{scores:?}");
+        assert_eq!(
+            (scores.top3.is_some(), scores.top5.is_some()),
+            (classes > 3, classes > 5),
+            "{classes} classes"
+        );
+        assert!(
+            scores.top3.iter().chain(&scores.top5).all(|&top| top > scores.top1 && top < 100.0),
+            "{scores:?}"
+        );
     }
 }
 
@@ -100,7 +125,9 @@ fn logits_depend_on_the_seed_but_not_on_the_threads() {
     let logits = |threads: usize, seed: u64| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            let mut probe = LinearProbe::new(600, 300, ProbeShape::linear(10), &config(2, 64, 1e-3), seed).unwrap();
+            let mut probe =
+                LinearProbe::new(600, 300, ProbeShape::linear(10), &config(2, 64, 1e-3), seed)
+                    .unwrap();
             (0..2).for_each(|_| probe.train_epoch(&train).unwrap());
             probe.logits(&test)
         })
@@ -133,7 +160,10 @@ fn equal_logits_are_ranked_by_class() {
 
 #[test]
 fn a_last_batch_of_one_row_is_left_out() {
-    assert_eq!([batches(256, 128), batches(257, 128), batches(258, 128), batches(2, 128)], [2, 2, 3, 1]);
+    assert_eq!(
+        [batches(256, 128), batches(257, 128), batches(258, 128), batches(2, 128)],
+        [2, 2, 3, 1]
+    );
     let train = clusters(9, 4, 3, 1.0, 7);
     let mut probe = LinearProbe::new(4, 9, ProbeShape::linear(10), &config(2, 4, 1e-3), 0).unwrap();
     (0..2).for_each(|_| probe.train_epoch(&train).unwrap());
@@ -146,7 +176,9 @@ fn says_which_features_are_not_finite() {
     let good = clusters(20, 4, 3, 1.0, 8);
     let mut bad = good.clone();
     bad.values[4 * 3 + 1] = f32::NAN;
-    let message = |train, test| train_and_score(train, test, 10, &config(1, 4, 1e-3), 0).unwrap_err().to_string();
+    let message = |train, test| {
+        train_and_score(train, test, 10, &config(1, 4, 1e-3), 0).unwrap_err().to_string()
+    };
     assert!(message(&bad, &good).starts_with("the training features hold NaN (row 3, entry 1)"));
     assert!(message(&good, &bad).starts_with("the test features hold NaN (row 3, entry 1)"));
     let mut foreign = good.clone();
@@ -162,7 +194,8 @@ fn spread_is_the_sample_standard_deviation() {
 
 #[test]
 fn class_directions_raise_their_class_and_leave_constant_features_alone() {
-    // Features of very different size around a mean far from 0, the last one constant; 130 of them: two blocks.
+    // Features of very different size around a mean far from 0, the last one constant; 130 of them:
+    // two blocks.
     let mut train = clusters(1000, 130, 5, 4.0, 9);
     for row in train.values.chunks_exact_mut(130) {
         row.iter_mut().enumerate().for_each(|(i, v)| *v = *v * (0.1 + (i % 7) as f32) + 2.0);
@@ -179,7 +212,9 @@ fn class_directions_raise_their_class_and_leave_constant_features_alone() {
     for (class, direction) in directions.iter().enumerate() {
         assert_eq!(direction.len(), 130);
         let length = direction.iter().map(|v| v * v).sum::<f32>().sqrt();
-        let step = |row: &[f32], along: &[f32]| row.iter().zip(along).map(|(z, d)| z + 3.0 * d / length).collect::<Vec<_>>();
+        let step = |row: &[f32], along: &[f32]| {
+            row.iter().zip(along).map(|(z, d)| z + 3.0 * d / length).collect::<Vec<_>>()
+        };
         for row in train.values.chunks_exact(130).take(20) {
             let before = margin(row, class);
             assert!(margin(&step(row, direction), class) > before, "class {class}");

@@ -3,7 +3,8 @@ use crate::eval::features::Features;
 use crate::rng::{self, Purpose};
 use rand::RngExt;
 
-/// `n` rows of N(0, 1) noise, `signal` added to the entry that is the row's label, feature j scaled by 1 + j and moved by 10 j.
+/// `n` rows of N(0, 1) noise, `signal` added to the entry that is the row's label, feature j scaled
+/// by 1 + j and moved by 10 j.
 fn clusters(n: usize, dim: usize, classes: u16, signal: f32, index: u64) -> Features {
     let mut rng = rng::stream(7, Purpose::Test, index);
     let labels: Vec<u16> = (0..n).map(|_| rng.random_range(0..classes)).collect();
@@ -27,10 +28,9 @@ fn plain_objective(train: &Features, classes: usize, parameters: &[f64]) -> f64 
     let (w, b) = parameters.split_at(classes * dim);
     let loss = |i: usize| {
         let logit = |c: usize| {
-            let terms = statistics
-                .iter()
-                .enumerate()
-                .map(|(j, (mean, deviation))| w[c * dim + j] * (f64::from(train.values[i * dim + j]) - mean) / deviation);
+            let terms = statistics.iter().enumerate().map(|(j, (mean, deviation))| {
+                w[c * dim + j] * (f64::from(train.values[i * dim + j]) - mean) / deviation
+            });
             terms.sum::<f64>() + b[c]
         };
         let logits: Vec<f64> = (0..classes).map(logit).collect();
@@ -65,11 +65,17 @@ fn value_and_gradient_are_those_of_plain_loops() {
 fn any_step_away_from_the_solution_is_worse() {
     let train = clusters(400, 6, 4, 1.5, 1);
     let fit = LogisticRegression::fit(&train, 4).unwrap();
-    assert!(fit.gradient <= TOLERANCE && fit.iterations > 5, "{} after {}", fit.gradient, fit.iterations);
+    assert!(
+        fit.gradient <= TOLERANCE && fit.iterations > 5,
+        "{} after {}",
+        fit.gradient,
+        fit.iterations
+    );
     let best = plain_objective(&train, 4, &fit.parameters);
     for i in 0..50 {
         let draws = rng::normal(&mut rng::stream(8, Purpose::Test, i), fit.parameters.len());
-        let moved: Vec<f64> = fit.parameters.iter().zip(&draws).map(|(p, &d)| p + 0.02 * f64::from(d)).collect();
+        let moved: Vec<f64> =
+            fit.parameters.iter().zip(&draws).map(|(p, &d)| p + 0.02 * f64::from(d)).collect();
         assert!(plain_objective(&train, 4, &moved) > best, "direction {i}");
     }
     // Negative control: from half way to the solution there is a step that is better.
@@ -79,18 +85,26 @@ fn any_step_away_from_the_solution_is_worse() {
 
 #[test]
 fn logits_agree_with_scikit_learn() {
-    // scikit-learn 1.9.1: StandardScaler, LogisticRegression(C=1, tol=1e-10).decision_function of the first three rows; the
-    // last feature is constant.
-    let value = |i: usize, j: usize| if j == 3 { 7.0 } else { ((i * 7 + j * 5 + i * i) % 11) as f32 - 4.5 + 0.25 * j as f32 };
+    // scikit-learn 1.9.1: StandardScaler, LogisticRegression(C=1, tol=1e-10).decision_function of
+    // the first three rows; the last feature is constant.
+    let value = |i: usize, j: usize| {
+        if j == 3 { 7.0 } else { ((i * 7 + j * 5 + i * i) % 11) as f32 - 4.5 + 0.25 * j as f32 }
+    };
     let values: Vec<f32> = (0..84).map(|k| value(k / 4, k % 4)).collect();
     let train = |classes: usize| Features {
         dim: 4,
         values: values.clone(),
         labels: (0..21).map(|i| ((i * i + i / 3) % classes) as u16).collect(),
     };
-    // The penalty curves the mean loss by 1 / 21 at least, so a gradient of 1e-4 is a distance of 2e-3 at most.
-    let close = |a: &[f32], b: &[f32]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 5e-3);
-    let golden = [-0.191987, -0.174196, 0.366184, -0.155743, 0.490791, -0.335048, -0.326593, 0.558129, -0.231536];
+    // The penalty curves the mean loss by 1 / 21 at least, so a gradient of 1e-4 is a distance of
+    // 2e-3 at most.
+    let close = |a: &[f32], b: &[f32]| {
+        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 5e-3)
+    };
+    let golden = [
+        -0.191987, -0.174196, 0.366184, -0.155743, 0.490791, -0.335048, -0.326593, 0.558129,
+        -0.231536,
+    ];
     let fit = LogisticRegression::fit(&train(3), 3).unwrap();
     let logits = fit.logits(&train(3));
     assert!(close(&logits[..9], &golden), "{logits:?}");
@@ -103,8 +117,11 @@ fn logits_agree_with_scikit_learn() {
 
 #[test]
 fn constant_features_leave_the_class_frequencies() {
-    // 30, 60 and 10 rows of three classes: with nothing to see, the optimum is softmax(b) = the shares.
-    let labels: Vec<u16> = (0..100).map(|i| if i < 30 { 0 } else { u16::from(i < 90) * 2 + u16::from(i >= 90) }).collect();
+    // 30, 60 and 10 rows of three classes: with nothing to see, the optimum is softmax(b) = the
+    // shares.
+    let labels: Vec<u16> = (0..100)
+        .map(|i| if i < 30 { 0 } else { u16::from(i < 90) * 2 + u16::from(i >= 90) })
+        .collect();
     let train = Features { dim: 2, values: [1e6 + 0.3, -1e-6].repeat(100), labels };
     let fit = LogisticRegression::fit(&train, 3).unwrap();
     assert!(fit.scaler.scale.iter().all(|&s| s == 0.0), "{:?}", fit.scaler);

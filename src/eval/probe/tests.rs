@@ -10,7 +10,11 @@ fn rows(n: usize, signal: f32, index: u64) -> Features {
 }
 
 fn protocol(method: Method, fractions: &[f64]) -> Protocol {
-    Protocol { views: TrainViews::Plain, fractions: fractions.to_vec(), ..Protocol::new(method, Split::Test, 3) }
+    Protocol {
+        views: TrainViews::Plain,
+        fractions: fractions.to_vec(),
+        ..Protocol::new(method, Split::Test, 3)
+    }
 }
 
 #[test]
@@ -19,18 +23,34 @@ fn more_labels_score_higher_and_the_largest_share_is_the_headline() {
     for method in Method::ALL {
         // `linear` needs some hundred steps, and with all rows an epoch has but 16.
         let config = ProbeConfig { epochs: 20, lr: 0.01, ..ProbeConfig::default() };
-        let probed = protocol(method, &[1.0, 0.02, 0.1]).of_features(&train, &test, 4, &config).unwrap();
-        assert_eq!(probed.curve.iter().map(|p| p.n_train).collect::<Vec<_>>(), [2000, 40, 200], "{method}");
+        let probed =
+            protocol(method, &[1.0, 0.02, 0.1]).of_features(&train, &test, 4, &config).unwrap();
+        assert_eq!(
+            probed.curve.iter().map(|p| p.n_train).collect::<Vec<_>>(),
+            [2000, 40, 200],
+            "{method}"
+        );
         assert_eq!(probed.point, probed.curve[0]);
         let [all, few, some] = [0, 1, 2].map(|i| probed.curve[i].score);
-        assert!(few.top1 + 1.0 < some.top1 && some.top1 < all.top1 + 1.0, "{method}: {few:?} {some:?} {all:?}");
-        // Which labels they are is drawn for each seed; with all of them only `linear` draws anything.
+        assert!(
+            few.top1 + 1.0 < some.top1 && some.top1 < all.top1 + 1.0,
+            "{method}: {few:?} {some:?} {all:?}"
+        );
+        // Which labels they are is drawn for each seed; with all of them only `linear` draws
+        // anything.
         assert!(few.top1_spread > 0.0 && probed.curve[1].runs == 3, "{method}: {few:?}");
         assert_eq!(probed.point.runs, if method == Method::Linear { 3 } else { 1 });
-        assert!(few.top1 > 30.0 && all.top3.unwrap() >= all.top1 && all.top5.is_none(), "{method}: {few:?} {all:?}");
+        assert!(
+            few.top1 > 30.0 && all.top3.unwrap() >= all.top1 && all.top5.is_none(),
+            "{method}: {few:?} {all:?}"
+        );
         // What each row came to is what the headline is the mean of.
-        let right = probed.right.iter().map(|&r| f64::from(r)).sum::<f64>() / probed.right.len() as f64;
-        assert!(probed.right.len() == 1000 && (100.0 * right - all.top1).abs() < 1e-3, "{method}: {right} {all:?}");
+        let right =
+            probed.right.iter().map(|&r| f64::from(r)).sum::<f64>() / probed.right.len() as f64;
+        assert!(
+            probed.right.len() == 1000 && (100.0 * right - all.top1).abs() < 1e-3,
+            "{method}: {right} {all:?}"
+        );
         let neighbours = [0, 1, 2].map(|i| probed.curve[i].neighbours);
         match method {
             Method::Knn => assert_eq!(neighbours, [Some(20), Some(10), Some(20)]),
@@ -56,13 +76,24 @@ fn a_share_counts_images_and_takes_their_mirror_images_along() {
 fn json_of_a_score_is_flat_and_read_again() {
     let (train, test) = (rows(60, 2.0, 5), rows(40, 2.0, 6));
     for fractions in [&[1.0][..], &[0.5, 1.0]] {
-        let probed = protocol(Method::Knn, fractions).of_features(&train, &test, 4, &ProbeConfig::default()).unwrap();
+        let probed = protocol(Method::Knn, fractions)
+            .of_features(&train, &test, 4, &ProbeConfig::default())
+            .unwrap();
         let value = serde_json::to_value(&probed).unwrap();
         assert_eq!((&value["n_train"], &value["fraction"]), (&60.into(), &1.0.into()));
-        assert!(value["top1"].is_number() && value.get("curve").is_some() == (fractions.len() > 1), "{value}");
+        assert!(
+            value["top1"].is_number() && value.get("curve").is_some() == (fractions.len() > 1),
+            "{value}"
+        );
         // Of four classes a top-5 says nothing.
-        assert!(value["top3"].is_number() && value["top5"].is_null() && value["top5_spread"].is_null(), "{value}");
-        assert_eq!(serde_json::from_value::<Probed>(value).unwrap(), Probed { right: Vec::new(), ..probed });
+        assert!(
+            value["top3"].is_number() && value["top5"].is_null() && value["top5_spread"].is_null(),
+            "{value}"
+        );
+        assert_eq!(
+            serde_json::from_value::<Probed>(value).unwrap(),
+            Probed { right: Vec::new(), ..probed }
+        );
     }
 }
 
@@ -71,7 +102,8 @@ fn features_without_a_score_are_refused_in_a_sentence() {
     let (train, test) = (rows(20, 2.0, 7), rows(20, 2.0, 8));
     let message = |train: &Features, test: &Features, classes| {
         let protocol = protocol(Method::Knn, &[1.0]);
-        let error = protocol.of_features(train, test, classes, &ProbeConfig::default()).unwrap_err();
+        let error =
+            protocol.of_features(train, test, classes, &ProbeConfig::default()).unwrap_err();
         assert_eq!(error.exit_code(), 1);
         error.to_string()
     };
@@ -83,12 +115,18 @@ fn features_without_a_score_are_refused_in_a_sentence() {
     assert!(message(&bad, &test, 4).contains("training features hold NaN"));
     let one = Features { labels: vec![2; 20], ..train.clone() };
     assert!(message(&one, &test, 4).contains("one class, 2"));
-    assert!(message(&train, &test, 21).contains("20 training features are fewer than the 21 classes"));
+    assert!(
+        message(&train, &test, 21).contains("20 training features are fewer than the 21 classes")
+    );
     let none = Features { dim: 6, values: vec![], labels: vec![] };
     assert!(message(&none, &test, 4).contains("no training features"));
     assert!(message(&train, &none, 4).contains("no test features"));
     // Negative control: nothing is wrong with these.
-    assert!(protocol(Method::Knn, &[1.0]).of_features(&train, &test, 4, &ProbeConfig::default()).is_ok());
+    assert!(
+        protocol(Method::Knn, &[1.0])
+            .of_features(&train, &test, 4, &ProbeConfig::default())
+            .is_ok()
+    );
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Features with what is known of each image as a `.npz` file: a zip archive of arrays, as `numpy.savez` writes it.
+//! Features with what is known of each image as a `.npz` file: a zip archive of arrays, as
+//! `numpy.savez` writes it.
 
 use super::write::array_header;
 use super::{Known, Writer};
@@ -32,10 +33,19 @@ impl NpzWriter {
     /// A place that can't be written.
     pub fn create(path: &Path, column: &str, dim: usize, known: Known) -> Result<Self> {
         let beside = files::folder(path);
-        let folder = tempfile::Builder::new().prefix(".soda-").suffix(".partial").tempdir_in(beside);
+        let folder =
+            tempfile::Builder::new().prefix(".soda-").suffix(".partial").tempdir_in(beside);
         let folder = folder.map_err(|e| Error::io("write", path, &e))?;
         let rows = Writer::create(&folder.path().join("rows.npy"), dim, None, BTreeMap::new())?;
-        Ok(Self { path: path.to_owned(), rows, folder, column: column.to_owned(), known, names: Vec::new(), labels: Vec::new() })
+        Ok(Self {
+            path: path.to_owned(),
+            rows,
+            folder,
+            column: column.to_owned(),
+            known,
+            names: Vec::new(),
+            labels: Vec::new(),
+        })
     }
 
     /// Adds rows: `values` `[names, D]`, and their `labels` where there are classes.
@@ -44,7 +54,9 @@ impl NpzWriter {
     /// A full disk.
     pub fn append(&mut self, values: &[f32], names: &[String], labels: &[u16]) -> Result<()> {
         // Not in the end, after hours.
-        let bytes = 4 * (self.rows.rows() as u64 * (values.len() / names.len().max(1)) as u64 + values.len() as u64);
+        let bytes = 4
+            * (self.rows.rows() as u64 * (values.len() / names.len().max(1)) as u64
+                + values.len() as u64);
         if bytes >= LONGEST {
             return Err(Error::failed(format!("{}: {TOO_LONG}", self.path.display())));
         }
@@ -59,16 +71,23 @@ impl NpzWriter {
     /// If the disk is full, or an array is longer than 4 GB.
     pub fn finish(self) -> Result<()> {
         self.rows.finish()?;
-        let mut zip = Zip { file: BufWriter::new(files::partial(&self.path)?), at: 0, directory: Vec::new(), count: 0 };
+        let mut zip = Zip {
+            file: BufWriter::new(files::partial(&self.path)?),
+            at: 0,
+            directory: Vec::new(),
+            count: 0,
+        };
         let failed = |e: std::io::Error| Error::io("write", &self.path, &e);
         let rows = std::fs::File::open(self.folder.path().join("rows.npy")).map_err(failed)?;
         let array = |name: &str| format!("{name}.npy");
         zip.add(&array(&self.column), rows).map_err(failed)?;
         zip.add(&array("name"), texts(&self.names)).map_err(failed)?;
         if !self.known.classes.is_empty() {
-            let numbers: Vec<u8> = self.labels.iter().flat_map(|label| i64::from(*label).to_le_bytes()).collect();
+            let numbers: Vec<u8> =
+                self.labels.iter().flat_map(|label| i64::from(*label).to_le_bytes()).collect();
             let header = array_header("<i8", &format!("{},", self.labels.len()));
-            zip.add(&array("label"), std::io::Cursor::new([header, numbers].concat())).map_err(failed)?;
+            zip.add(&array("label"), std::io::Cursor::new([header, numbers].concat()))
+                .map_err(failed)?;
             zip.add(&array("classes"), texts(&self.known.classes)).map_err(failed)?;
         }
         if let Some(split) = &self.known.split {
@@ -109,10 +128,24 @@ impl Zip {
         }
         let (size, length) = ((sum.size as u32).to_le_bytes(), (name.len() as u16).to_le_bytes());
         // Version 2.0, no flags, stored, no time.
-        let shared =
-            [&[20, 0, 0, 0, 0, 0, 0, 0, 0x21, 0][..], &sum.crc.sum().to_le_bytes(), &size, &size, &length, &[0, 0]].concat();
+        let shared = [
+            &[20, 0, 0, 0, 0, 0, 0, 0, 0x21, 0][..],
+            &sum.crc.sum().to_le_bytes(),
+            &size,
+            &size,
+            &length,
+            &[0, 0],
+        ]
+        .concat();
         let header = [b"PK\x03\x04", &shared[..], name.as_bytes()].concat();
-        let entry = [b"PK\x01\x02\x14\0", &shared[..], &[0; 10], &(self.at as u32).to_le_bytes(), name.as_bytes()].concat();
+        let entry = [
+            b"PK\x01\x02\x14\0",
+            &shared[..],
+            &[0; 10],
+            &(self.at as u32).to_le_bytes(),
+            name.as_bytes(),
+        ]
+        .concat();
         self.directory.extend(entry);
         self.count += 1;
         self.file.write_all(&header)?;
@@ -124,10 +157,15 @@ impl Zip {
 
     /// Writes the table of contents.
     fn finish(mut self) -> std::io::Result<BufWriter<Partial>> {
-        let (size, start, count) =
-            ((self.directory.len() as u32).to_le_bytes(), (self.at as u32).to_le_bytes(), self.count.to_le_bytes());
+        let (size, start, count) = (
+            (self.directory.len() as u32).to_le_bytes(),
+            (self.at as u32).to_le_bytes(),
+            self.count.to_le_bytes(),
+        );
         self.file.write_all(&self.directory)?;
-        self.file.write_all(&[b"PK\x05\x06", &[0; 4][..], &count, &count, &size, &start, &[0, 0]].concat())?;
+        self.file.write_all(
+            &[b"PK\x05\x06", &[0; 4][..], &count, &count, &size, &start, &[0, 0]].concat(),
+        )?;
         Ok(self.file)
     }
 }

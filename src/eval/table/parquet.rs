@@ -1,4 +1,5 @@
-//! Features with what is known of each image as a Parquet file: columns name, split, label, class and the features, a list of floats.
+//! Features with what is known of each image as a Parquet file: columns name, split, label, class
+//! and the features, a list of floats.
 
 use super::Known;
 use crate::data::formats::pages::Source;
@@ -39,17 +40,39 @@ impl ParquetWriter {
     ///
     /// # Errors
     /// A place that can't be written.
-    pub fn create(path: &Path, column: &str, dim: usize, known: Known, metadata: &BTreeMap<String, String>) -> Result<Self> {
+    pub fn create(
+        path: &Path,
+        column: &str,
+        dim: usize,
+        known: Known,
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<Self> {
         let schema = format!(
             "message features {{ required binary name (STRING); optional binary split (STRING); optional int32 label; \
              optional binary class (STRING); required group {column} (LIST) {{ repeated group list {{ required float element; }} }} }}"
         );
         let schema = parse_message_type(&schema).map_err(|e| failed(path, &e))?;
-        let entries = metadata.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
-        let properties = WriterProperties::builder().set_key_value_metadata(Some(entries)).set_dictionary_enabled(false).build();
-        let file = SerializedFileWriter::new(BufWriter::new(files::partial(path)?), Arc::new(schema), Arc::new(properties));
+        let entries =
+            metadata.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
+        let properties = WriterProperties::builder()
+            .set_key_value_metadata(Some(entries))
+            .set_dictionary_enabled(false)
+            .build();
+        let file = SerializedFileWriter::new(
+            BufWriter::new(files::partial(path)?),
+            Arc::new(schema),
+            Arc::new(properties),
+        );
         let file = file.map_err(|e| failed(path, &e))?;
-        Ok(Self { path: path.to_owned(), file, dim, known, names: Vec::new(), labels: Vec::new(), values: Vec::new() })
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            dim,
+            known,
+            names: Vec::new(),
+            labels: Vec::new(),
+            values: Vec::new(),
+        })
     }
 
     /// Adds rows: `values` `[names, D]`, and their `labels` where there are classes.
@@ -71,22 +94,46 @@ impl ParquetWriter {
             // Of an optional column: 1 where there is a value.
             let there = |is: bool| vec![i16::from(is); n];
             let labelled = !self.labels.is_empty();
-            let split: Vec<ByteArray> =
-                self.known.split.iter().flat_map(|split| vec![ByteArray::from(split.as_str()); n]).collect();
-            let class = |label: &u16| ByteArray::from(self.known.classes.get(usize::from(*label)).map_or("", String::as_str));
-            let (labels, classes): (Vec<i32>, Vec<ByteArray>) = self.labels.iter().map(|l| (i32::from(*l), class(l))).unzip();
-            let features: Vec<i16> = (0..self.values.len()).map(|i| i16::from(i % self.dim != 0)).collect();
+            let split: Vec<ByteArray> = self
+                .known
+                .split
+                .iter()
+                .flat_map(|split| vec![ByteArray::from(split.as_str()); n])
+                .collect();
+            let class = |label: &u16| {
+                ByteArray::from(
+                    self.known.classes.get(usize::from(*label)).map_or("", String::as_str),
+                )
+            };
+            let (labels, classes): (Vec<i32>, Vec<ByteArray>) =
+                self.labels.iter().map(|l| (i32::from(*l), class(l))).unzip();
+            let features: Vec<i16> =
+                (0..self.values.len()).map(|i| i16::from(i % self.dim != 0)).collect();
             let mut number = 0;
             while let Some(mut column) = group.next_column()? {
                 match number {
                     0 => column.typed::<ByteArrayType>().write_batch(&self.names, None, None)?,
-                    1 => column.typed::<ByteArrayType>().write_batch(&split, Some(&there(!split.is_empty())), None)?,
-                    2 => column.typed::<Int32Type>().write_batch(&labels, Some(&there(labelled)), None)?,
-                    3 => column.typed::<ByteArrayType>().write_batch(&classes, Some(&there(labelled)), None)?,
+                    1 => column.typed::<ByteArrayType>().write_batch(
+                        &split,
+                        Some(&there(!split.is_empty())),
+                        None,
+                    )?,
+                    2 => column.typed::<Int32Type>().write_batch(
+                        &labels,
+                        Some(&there(labelled)),
+                        None,
+                    )?,
+                    3 => column.typed::<ByteArrayType>().write_batch(
+                        &classes,
+                        Some(&there(labelled)),
+                        None,
+                    )?,
                     // Lists: 0 where one begins, 1 where it goes on.
-                    _ => {
-                        column.typed::<FloatType>().write_batch(&self.values, Some(&vec![1; features.len()]), Some(&features))?
-                    }
+                    _ => column.typed::<FloatType>().write_batch(
+                        &self.values,
+                        Some(&vec![1; features.len()]),
+                        Some(&features),
+                    )?,
                 };
                 column.close()?;
                 number += 1;
@@ -115,30 +162,46 @@ impl ParquetWriter {
 /// Names, labels (none where there are no classes) and features of some rows.
 type Rows = (Vec<String>, Vec<u16>, Vec<f32>);
 
-/// Hands the rows of a `.parquet` file of [`Table`](super::Table) to `each`, a group at a time: names, labels (none where there are no
-/// classes) and features. A file that was damaged on purpose asks for no more memory than its bytes can stand for.
+/// Hands the rows of a `.parquet` file of [`Table`](super::Table) to `each`, a group at a time:
+/// names, labels (none where there are no classes) and features. A file that was damaged on purpose
+/// asks for no more memory than its bytes can stand for.
 ///
 /// # Errors
 /// If it is another file or damaged, or `each` fails.
-pub fn read_parquet(path: &Path, mut each: impl FnMut(Vec<String>, Vec<u16>, Vec<f32>) -> Result<()>) -> Result<()> {
+pub fn read_parquet(
+    path: &Path,
+    mut each: impl FnMut(Vec<String>, Vec<u16>, Vec<f32>) -> Result<()>,
+) -> Result<()> {
     let file = std::fs::File::open(path).map_err(|e| Error::io("read", path, &e))?;
     let (source, described) = guarded(path, &Cell::new(false), || Ok(Source::open(file)?))?;
     for number in 0..described.num_row_groups() {
-        let (names, labels, features) = guarded(path, &Cell::new(false), || read_group(&source, &described, number))?;
+        let (names, labels, features) =
+            guarded(path, &Cell::new(false), || read_group(&source, &described, number))?;
         each(names, labels, features)?;
     }
     Ok(())
 }
 
-fn read_group(source: &Source, described: &ParquetMetaData, number: usize) -> std::result::Result<Rows, Fault> {
+fn read_group(
+    source: &Source,
+    described: &ParquetMetaData,
+    number: usize,
+) -> std::result::Result<Rows, Fault> {
     let wrong = |what: &str| Fault::Damaged(what.to_owned());
     let (columns, group) = (described.file_metadata().schema_descr(), described.row_group(number));
     let rows = usize::try_from(group.num_rows()).unwrap_or(usize::MAX);
     // A name has a length of 4 bytes.
-    if rows as u64 > source.length() / 4 || columns.num_columns() != COLUMNS || group.num_columns() != COLUMNS {
+    if rows as u64 > source.length() / 4
+        || columns.num_columns() != COLUMNS
+        || group.num_columns() != COLUMNS
+    {
         return Err(wrong("it is no table of soda embed"));
     }
-    let column = |at: usize| source.pages(group.column(at), rows).map(|pages| get_column_reader(columns.column(at), pages));
+    let column = |at: usize| {
+        source
+            .pages(group.column(at), rows)
+            .map(|pages| get_column_reader(columns.column(at), pages))
+    };
     let (
         ColumnReader::ByteArrayColumnReader(mut names),
         ColumnReader::Int32ColumnReader(mut labels),
@@ -155,7 +218,10 @@ fn read_group(source: &Source, described: &ParquetMetaData, number: usize) -> st
     let text = |name: &ByteArray| Ok(name.as_utf8()?.to_owned());
     let texts: Vec<String> = texts.iter().map(text).collect::<std::result::Result<_, Fault>>()?;
     let numbers: Vec<u16> = numbers.into_iter().map(|label| label as u16).collect();
-    if texts.len() != rows || !(numbers.is_empty() || numbers.len() == rows) || !features.len().is_multiple_of(rows.max(1)) {
+    if texts.len() != rows
+        || !(numbers.is_empty() || numbers.len() == rows)
+        || !features.len().is_multiple_of(rows.max(1))
+    {
         return Err(wrong("its columns are of different length"));
     }
     Ok((texts, numbers, features))
@@ -163,6 +229,10 @@ fn read_group(source: &Source, described: &ParquetMetaData, number: usize) -> st
 
 fn failed(path: &Path, e: &ParquetError) -> Error {
     // A full disk is told as others tell it.
-    let source = std::error::Error::source(e).and_then(|source| source.downcast_ref::<std::io::Error>());
-    source.map_or_else(|| Error::failed(format!("cannot write {}: {e}", path.display())), |e| Error::io("write", path, e))
+    let source =
+        std::error::Error::source(e).and_then(|source| source.downcast_ref::<std::io::Error>());
+    source.map_or_else(
+        || Error::failed(format!("cannot write {}: {e}", path.display())),
+        |e| Error::io("write", path, e),
+    )
 }

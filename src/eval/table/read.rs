@@ -1,5 +1,5 @@
-//! Features and labels out of files, made by this program or elsewhere. What a header claims is believed only if the file is as
-//! long as that; numbers are converted a piece at a time.
+//! Features and labels out of files, made by this program or elsewhere. What a header claims is
+//! believed only if the file is as long as that; numbers are converted a piece at a time.
 
 use super::Format;
 use crate::error::{Error, Result};
@@ -18,13 +18,16 @@ const SAFETENSORS_HEADER: u64 = 1 << 20;
 /// Numbers converted at a time.
 const PIECE: usize = 1 << 16;
 
-/// Reads features `[N, D]` of f16, bf16, f32 or f64 and their labels `[N]`, integers from 0 to 65535. `features` is a `.npy` file in
-/// either order, or a `.safetensors` file (its tensor `features`, or the only one with two axes). The labels are those of the
-/// file `labels`, `.npy` or `.safetensors` (tensor `labels`, or the only one there is); without it the tensor `labels` beside the features.
+/// Reads features `[N, D]` of f16, bf16, f32 or f64 and their labels `[N]`, integers from 0 to
+/// 65535. `features` is a `.npy` file in either order, or a `.safetensors` file (its tensor
+/// `features`, or the only one with two axes). The labels are those of the file `labels`, `.npy` or
+/// `.safetensors` (tensor `labels`, or the only one there is); without it the tensor `labels`
+/// beside the features.
 ///
 /// # Errors
-/// A file that is missing, damaged, truncated, longer than its header says or of another type or shape; no labels, or not as
-/// many as vectors; a number that isn't finite. Each is one sentence that names the file.
+/// A file that is missing, damaged, truncated, longer than its header says or of another type or
+/// shape; no labels, or not as many as vectors; a number that isn't finite. Each is one sentence
+/// that names the file.
 pub fn read(features: &Path, labels: Option<&Path>) -> Result<Features> {
     let (mut file, found) = Array::find(features, "features", |shape| shape.len() == 2)?;
     let [n, dim] = match found.shape[..] {
@@ -32,7 +35,10 @@ pub fn read(features: &Path, labels: Option<&Path>) -> Result<Features> {
         _ => {
             return Err(wrong(
                 features,
-                &format!("holds numbers of shape {:?}; features are [images, numbers of each]", found.shape),
+                &format!(
+                    "holds numbers of shape {:?}; features are [images, numbers of each]",
+                    found.shape
+                ),
             ));
         }
     };
@@ -51,7 +57,10 @@ pub fn read(features: &Path, labels: Option<&Path>) -> Result<Features> {
     })?;
     if let Some((at, value)) = bad {
         let place = format!("{value} in row {}, column {}", at / dim, at % dim);
-        return Err(wrong(features, &format!("holds {place}; features must be finite (and fit into f32)")));
+        return Err(wrong(
+            features,
+            &format!("holds {place}; features must be finite (and fit into f32)"),
+        ));
     }
     let (from, labels) = match labels {
         Some(path) => (path, read_labels(path)?),
@@ -60,7 +69,12 @@ pub fn read(features: &Path, labels: Option<&Path>) -> Result<Features> {
     };
     if labels.len() != n {
         let (n_labels, shown) = (labels.len(), features.display());
-        return Err(wrong(from, &format!("holds {n_labels} labels, and {shown} holds {n} vectors; there must be one for each")));
+        return Err(wrong(
+            from,
+            &format!(
+                "holds {n_labels} labels, and {shown} holds {n} vectors; there must be one for each"
+            ),
+        ));
     }
     Ok(Features { dim, values, labels })
 }
@@ -69,19 +83,32 @@ fn read_labels(path: &Path) -> Result<Vec<u16>> {
     let (mut file, found) = Array::find(path, "labels", |shape| shape.len() == 1)?;
     let n = match found.shape[..] {
         [n] | [n, 1] | [1, n] => n,
-        _ => return Err(wrong(path, &format!("holds numbers of shape {:?}; labels are [images]", found.shape))),
+        _ => {
+            return Err(wrong(
+                path,
+                &format!("holds numbers of shape {:?}; labels are [images]", found.shape),
+            ));
+        }
     };
     if found.number.is_float() {
-        return Err(wrong(path, "holds floating-point numbers; labels are whole numbers: save them as integers"));
+        return Err(wrong(
+            path,
+            "holds floating-point numbers; labels are whole numbers: save them as integers",
+        ));
     }
     let mut labels = vec![0; n];
     let mut bad = None;
-    found.each(&mut file, path, |at, value| match (0.0..=f64::from(u16::MAX)).contains(&value) {
-        true => labels[at] = value as u16,
-        false => bad = bad.or(Some((at, value))),
+    found.each(&mut file, path, |at, value| {
+        match (0.0..=f64::from(u16::MAX)).contains(&value) {
+            true => labels[at] = value as u16,
+            false => bad = bad.or(Some((at, value))),
+        }
     })?;
     match bad {
-        Some((at, value)) => Err(wrong(path, &format!("holds the label {value} at {at}; labels are 0 to {}", u16::MAX))),
+        Some((at, value)) => Err(wrong(
+            path,
+            &format!("holds the label {value} at {at}; labels are 0 to {}", u16::MAX),
+        )),
         None => Ok(labels),
     }
 }
@@ -142,7 +169,8 @@ struct Array {
 }
 
 impl Array {
-    /// The array of a `.npy` file; the tensor `name` of a `.safetensors` file, or the only one whose shape is as `alike` wants.
+    /// The array of a `.npy` file; the tensor `name` of a `.safetensors` file, or the only one
+    /// whose shape is as `alike` wants.
     fn find(path: &Path, name: &str, alike: impl Fn(&[usize]) -> bool) -> Result<(File, Self)> {
         let format = Format::of(path)?;
         let failed = |e| Error::io("read", path, &e);
@@ -183,8 +211,12 @@ const DAMAGED: &str = "is damaged: its header can't be read; write it again";
 fn ends(length: u64, end: Option<u64>) -> std::result::Result<(), String> {
     match end {
         Some(end) if end == length => Ok(()),
-        Some(end) if end < length => Err(format!("is damaged: it goes on for {} bytes after its numbers", length - end)),
-        Some(end) => Err(format!("is truncated: it has {length} bytes and its header says {end}; copy or write it again")),
+        Some(end) if end < length => {
+            Err(format!("is damaged: it goes on for {} bytes after its numbers", length - end))
+        }
+        Some(end) => Err(format!(
+            "is truncated: it has {length} bytes and its header says {end}; copy or write it again"
+        )),
         None => Err(DAMAGED.into()),
     }
 }
@@ -202,14 +234,17 @@ fn npy(file: &mut File, length: u64) -> std::result::Result<Array, String> {
     file.read_exact(&mut more).map_err(damaged)?;
     let text = head[8..].iter().chain(&more).rev().fold(0, |n, byte| n << 8 | u64::from(*byte));
     if text > NPY_HEADER {
-        return Err(format!("is damaged: its header claims {text} bytes, more than the {NPY_HEADER} that NumPy reads"));
+        return Err(format!(
+            "is damaged: its header claims {text} bytes, more than the {NPY_HEADER} that NumPy reads"
+        ));
     }
     let mut whole = [&head[..], &more].concat();
     let start = whole.len() as u64 + text;
     file.take(text).read_to_end(&mut whole).map_err(damaged)?;
-    // The library's parser takes several times as long for each bracket within others; a plain array has the two of its dictionary
-    // and its shape.
-    let count = |bracket: u8| whole[10 + more.len()..].iter().filter(|byte| **byte == bracket).count();
+    // The library's parser takes several times as long for each bracket within others; a plain
+    // array has the two of its dictionary and its shape.
+    let count =
+        |bracket: u8| whole[10 + more.len()..].iter().filter(|byte| **byte == bracket).count();
     if count(b'[') > 0 {
         return Err("holds records or is damaged; save one array of plain numbers".into());
     }
@@ -219,7 +254,12 @@ fn npy(file: &mut File, length: u64) -> std::result::Result<Array, String> {
     let header = NpyHeader::from_reader(&whole[..]).map_err(damaged)?;
     let plain = match header.dtype() {
         DType::Plain(plain) => plain,
-        other => return Err(format!("holds records ({}); save one array of plain numbers", other.descr())),
+        other => {
+            return Err(format!(
+                "holds records ({}); save one array of plain numbers",
+                other.descr()
+            ));
+        }
     };
     let number = match (plain.type_char(), plain.size_field()) {
         (TypeChar::Float, 2) => Number::F16,
@@ -227,9 +267,14 @@ fn npy(file: &mut File, length: u64) -> std::result::Result<Array, String> {
         (TypeChar::Float, 8) => Number::F64,
         (TypeChar::Int, bytes @ (1 | 2 | 4 | 8)) => Number::Signed(bytes as usize),
         (TypeChar::Uint, bytes @ (1 | 2 | 4 | 8)) => Number::Unsigned(bytes as usize),
-        _ => return Err(format!("holds values of NumPy's type {plain}; save integers, f16, f32 or f64")),
+        _ => {
+            return Err(format!(
+                "holds values of NumPy's type {plain}; save integers, f16, f32 or f64"
+            ));
+        }
     };
-    let shape: Option<Vec<usize>> = header.shape().iter().map(|n| usize::try_from(*n).ok()).collect();
+    let shape: Option<Vec<usize>> =
+        header.shape().iter().map(|n| usize::try_from(*n).ok()).collect();
     let shape = shape.ok_or(DAMAGED)?;
     let count = shape.iter().try_fold(number.bytes() as u64, |n, axis| n.checked_mul(*axis as u64));
     ends(length, count.and_then(|bytes| bytes.checked_add(start)))?;
@@ -238,7 +283,12 @@ fn npy(file: &mut File, length: u64) -> std::result::Result<Array, String> {
 }
 
 /// A tensor of a `.safetensors` file of `length` bytes.
-fn safetensors(file: &mut File, length: u64, name: &str, alike: impl Fn(&[usize]) -> bool) -> std::result::Result<Array, String> {
+fn safetensors(
+    file: &mut File,
+    length: u64,
+    name: &str,
+    alike: impl Fn(&[usize]) -> bool,
+) -> std::result::Result<Array, String> {
     let damaged = |_| DAMAGED.to_owned();
     let mut head = [0; 8];
     file.read_exact(&mut head).map_err(damaged)?;
@@ -255,7 +305,8 @@ fn safetensors(file: &mut File, length: u64, name: &str, alike: impl Fn(&[usize]
     let start = 8 + text;
     ends(length, (header.data_len() as u64).checked_add(start))?;
     let names = header.offset_keys();
-    let mut others = names.iter().filter(|key| header.info(key).is_some_and(|info| alike(&info.shape)));
+    let mut others =
+        names.iter().filter(|key| header.info(key).is_some_and(|info| alike(&info.shape)));
     let only = others.next().filter(|_| others.next().is_none());
     let Some(info) = header.info(name).or_else(|| header.info(only?)) else {
         let names = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
@@ -274,7 +325,11 @@ fn safetensors(file: &mut File, length: u64, name: &str, alike: impl Fn(&[usize]
         Dtype::U16 => Number::Unsigned(2),
         Dtype::U32 => Number::Unsigned(4),
         Dtype::U64 => Number::Unsigned(8),
-        other => return Err(format!("holds {name} of type {other:?}; save integers, F16, BF16, F32 or F64")),
+        other => {
+            return Err(format!(
+                "holds {name} of type {other:?}; save integers, F16, BF16, F32 or F64"
+            ));
+        }
     };
     let start = start + info.data_offsets.0 as u64;
     Ok(Array { number, big_endian: false, shape: info.shape.clone(), fortran: false, start })

@@ -24,7 +24,14 @@ fn write(path: &Path, features: &Features) {
 }
 
 /// A `.npy` file of this header and data.
-fn npy(folder: &TempDir, name: &str, dtype: &str, fortran: &str, shape: &str, data: &[u8]) -> PathBuf {
+fn npy(
+    folder: &TempDir,
+    name: &str,
+    dtype: &str,
+    fortran: &str,
+    shape: &str,
+    data: &[u8],
+) -> PathBuf {
     let text = format!("{{'descr': {dtype}, 'fortran_order': {fortran}, 'shape': {shape}, }}\n");
     let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
     bytes.extend((text.len() as u16).to_le_bytes());
@@ -52,7 +59,10 @@ fn bytes<const N: usize>(values: impl IntoIterator<Item = [u8; N]>) -> Vec<u8> {
 #[track_caller]
 fn refused(features: &Path, labels: Option<&Path>) -> String {
     let message = read(features, labels).expect_err("refused").to_string();
-    assert!(!message.contains('\n') && message.contains(&*features.parent().unwrap().to_string_lossy()), "{message}");
+    assert!(
+        !message.contains('\n') && message.contains(&*features.parent().unwrap().to_string_lossy()),
+        "{message}"
+    );
     message
 }
 
@@ -94,10 +104,19 @@ fn a_writer_that_does_not_finish_leaves_what_was_there() {
     assert!(message.contains("features of image 2 hold NaN"), "{message}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
     drop(writer);
-    assert_eq!((std::fs::read_dir(folder.path()).unwrap().count(), std::fs::read(&path).unwrap()), (1, b"before".to_vec()));
-    assert_eq!(Writer::create(Path::new("f.csv"), 2, None, BTreeMap::new()).err().unwrap().exit_code(), 2);
+    assert_eq!(
+        (std::fs::read_dir(folder.path()).unwrap().count(), std::fs::read(&path).unwrap()),
+        (1, b"before".to_vec())
+    );
+    assert_eq!(
+        Writer::create(Path::new("f.csv"), 2, None, BTreeMap::new()).err().unwrap().exit_code(),
+        2
+    );
     assert!(Writer::create(&folder.path().join("gone/f.npy"), 2, None, BTreeMap::new()).is_err());
-    assert_eq!(write_labels(&folder.path().join("l.safetensors"), &[1]).unwrap_err().exit_code(), 2);
+    assert_eq!(
+        write_labels(&folder.path().join("l.safetensors"), &[1]).unwrap_err().exit_code(),
+        2
+    );
 }
 
 #[test]
@@ -110,26 +129,67 @@ fn every_type_and_order_of_numbers_is_read() {
     let files = [
         npy(&folder, "a.npy", "'<f4'", "False", "(3, 2)", &little),
         npy(&folder, "b.npy", "'>f4'", "False", "(3, 2)", &big),
-        npy(&folder, "c.npy", "'<f8'", "False", "(3, 2)", &bytes(values.map(|v| f64::from(v).to_le_bytes()))),
-        npy(&folder, "d.npy", "'<f2'", "False", "(3, 2)", &bytes(values.map(|v| f16(v).to_le_bytes()))),
+        npy(
+            &folder,
+            "c.npy",
+            "'<f8'",
+            "False",
+            "(3, 2)",
+            &bytes(values.map(|v| f64::from(v).to_le_bytes())),
+        ),
+        npy(
+            &folder,
+            "d.npy",
+            "'<f2'",
+            "False",
+            "(3, 2)",
+            &bytes(values.map(|v| f16(v).to_le_bytes())),
+        ),
         npy(&folder, "e.npy", "'<f4'", "True", "(3, 2)", &turned),
         safetensors(
             &folder,
             "f.safetensors",
             r#"{"anything":{"dtype":"BF16","shape":[3,2],"data_offsets":[0,12]},"more":{"dtype":"U8","shape":[1],"data_offsets":[12,13]}}"#,
-            &[&bytes(values.map(|v| burn::tensor::bf16::from_f32(v).to_le_bytes()))[..], &[9]].concat(),
+            &[&bytes(values.map(|v| burn::tensor::bf16::from_f32(v).to_le_bytes()))[..], &[9]]
+                .concat(),
         ),
     ];
     let labels = [
         npy(&folder, "l1.npy", "'|u1'", "False", "(3,)", &[0, 7, 200]),
-        npy(&folder, "l2.npy", "'<i2'", "False", "(3, 1)", &bytes([0i16, 7, 200].map(i16::to_le_bytes))),
-        npy(&folder, "l3.npy", "'>i8'", "False", "(3,)", &bytes([0i64, 7, 200].map(i64::to_be_bytes))),
-        npy(&folder, "l4.npy", "'<u4'", "True", "(3,)", &bytes([0u32, 7, 200].map(u32::to_le_bytes))),
+        npy(
+            &folder,
+            "l2.npy",
+            "'<i2'",
+            "False",
+            "(3, 1)",
+            &bytes([0i16, 7, 200].map(i16::to_le_bytes)),
+        ),
+        npy(
+            &folder,
+            "l3.npy",
+            "'>i8'",
+            "False",
+            "(3,)",
+            &bytes([0i64, 7, 200].map(i64::to_be_bytes)),
+        ),
+        npy(
+            &folder,
+            "l4.npy",
+            "'<u4'",
+            "True",
+            "(3,)",
+            &bytes([0u32, 7, 200].map(u32::to_le_bytes)),
+        ),
     ];
     for file in &files {
         for of in &labels {
             let got = read(file, Some(of)).unwrap_or_else(|e| panic!("{e}"));
-            assert_eq!(got, Features { dim: 2, values: values.to_vec(), labels: vec![0, 7, 200] }, "{}", file.display());
+            assert_eq!(
+                got,
+                Features { dim: 2, values: values.to_vec(), labels: vec![0, 7, 200] },
+                "{}",
+                file.display()
+            );
         }
     }
 }
@@ -137,7 +197,8 @@ fn every_type_and_order_of_numbers_is_read() {
 #[test]
 fn files_that_hold_no_features_are_refused_in_a_sentence() {
     let folder = tempfile::tempdir().unwrap();
-    let labels = npy(&folder, "l.npy", "'<i8'", "False", "(3,)", &bytes([0i64; 3].map(i64::to_le_bytes)));
+    let labels =
+        npy(&folder, "l.npy", "'<i8'", "False", "(3,)", &bytes([0i64; 3].map(i64::to_le_bytes)));
     let of = |values: &[f32]| bytes(values.iter().map(|v| v.to_le_bytes()));
     let three = of(&[1.0, 2.0, 3.0]);
     let longer = [&three[..], &[0]].concat();
@@ -168,21 +229,31 @@ fn files_that_hold_no_features_are_refused_in_a_sentence() {
         assert!(message.contains(why), "{dtype} {shape}: {message}");
     }
     // The first bad number of a file in Fortran's order is named by its row and column.
-    let turned = npy(&folder, "t.npy", "'<f4'", "True", "(2, 2)", &of(&[1.0, f32::INFINITY, 3.0, 4.0]));
+    let turned =
+        npy(&folder, "t.npy", "'<f4'", "True", "(2, 2)", &of(&[1.0, f32::INFINITY, 3.0, 4.0]));
     assert!(refused(&turned, None).contains("inf in row 1, column 0"));
 
     let header = |text: &str| safetensors(&folder, "s.safetensors", text, &three);
     for (text, why) in [
         (r#"{"features":{"dtype":"F32","shape":[3,2],"data_offsets":[0,24]}}"#, "is truncated"),
         (r#"{"features":{"dtype":"F32","shape":[3,2],"data_offsets":[0,12]}}"#, "is damaged"),
-        (r#"{"features":{"dtype":"F32","shape":[1000000000,100000000],"data_offsets":[0,400000000000000000]}}"#, "is truncated"),
-        (r#"{"features":{"dtype":"F32","shape":[9223372036854775807,4],"data_offsets":[0,12]}}"#, "is damaged"),
+        (
+            r#"{"features":{"dtype":"F32","shape":[1000000000,100000000],"data_offsets":[0,400000000000000000]}}"#,
+            "is truncated",
+        ),
+        (
+            r#"{"features":{"dtype":"F32","shape":[9223372036854775807,4],"data_offsets":[0,12]}}"#,
+            "is damaged",
+        ),
         (r#"{"features":{"dtype":"F32","shape":[3,1],"data_offsets":[0,12]}"#, "is damaged"),
         (
             r#"{"a":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[2,1],"data_offsets":[4,12]}}"#,
             "it holds a, b",
         ),
-        (r#"{"features":{"dtype":"F32","shape":[3,1],"data_offsets":[0,12]}}"#, "no tensor \"labels\"; it holds features"),
+        (
+            r#"{"features":{"dtype":"F32","shape":[3,1],"data_offsets":[0,12]}}"#,
+            "no tensor \"labels\"; it holds features",
+        ),
         (r#"{"features":{"dtype":"BOOL","shape":[12,1],"data_offsets":[0,12]}}"#, "BOOL"),
         ("{}", "goes on for 12 bytes"),
     ] {
@@ -208,11 +279,23 @@ fn files_that_hold_no_features_are_refused_in_a_sentence() {
 #[test]
 fn labels_that_are_none_are_refused_in_a_sentence() {
     let folder = tempfile::tempdir().unwrap();
-    let features = npy(&folder, "f.npy", "'<f4'", "False", "(3, 1)", &bytes([1.0f32, 2.0, 3.0].map(f32::to_le_bytes)));
+    let features = npy(
+        &folder,
+        "f.npy",
+        "'<f4'",
+        "False",
+        "(3, 1)",
+        &bytes([1.0f32, 2.0, 3.0].map(f32::to_le_bytes)),
+    );
     for (i, (dtype, shape, data, why)) in [
         ("'<i8'", "(2,)", bytes([0i64, 1].map(i64::to_le_bytes)), "2 labels, and"),
         ("'<i8'", "(3,)", bytes([0i64, -1, 2].map(i64::to_le_bytes)), "label -1 at 1"),
-        ("'<u8'", "(3,)", bytes([0u64, 1, u64::MAX].map(u64::to_le_bytes)), "label 18446744073709552000 at 2"),
+        (
+            "'<u8'",
+            "(3,)",
+            bytes([0u64, 1, u64::MAX].map(u64::to_le_bytes)),
+            "label 18446744073709552000 at 2",
+        ),
         ("'<i4'", "(3,)", bytes([0i32, 65536, 2].map(i32::to_le_bytes)), "label 65536 at 1"),
         ("'<f4'", "(3,)", bytes([0.0f32, 1.0, 2.0].map(f32::to_le_bytes)), "floating-point"),
         ("'<i2'", "(3, 2)", bytes([0i16; 6].map(i16::to_le_bytes)), "shape [3, 2]"),
@@ -228,21 +311,31 @@ fn labels_that_are_none_are_refused_in_a_sentence() {
     assert!(refused(&features, None).contains("holds no labels; name a file of labels"));
 }
 
-/// The parser of the header tries each bracket several times: 15 of them, in a file of 300 bytes, kept it busy for minutes, and 8
-/// with a long number for seconds.
+/// The parser of the header tries each bracket several times: 15 of them, in a file of 300 bytes,
+/// kept it busy for minutes, and 8 with a long number for seconds.
 #[test]
 fn nested_brackets_in_a_header_are_refused_at_once() {
     let folder = tempfile::tempdir().unwrap();
     for bracket in ["{", "(", "[", "{[(", "[("] {
         for (times, digits) in [(1, 0), (8, 0), (8, 9000), (30, 100), (3000, 0)] {
             let (brackets, digits) = (bracket.repeat(times), "9".repeat(digits));
-            let header = format!("{{'descr': '<f4', 'fortran_order': {brackets}{digits}False, 'shape': 3, }}");
+            let header = format!(
+                "{{'descr': '<f4', 'fortran_order': {brackets}{digits}False, 'shape': 3, }}"
+            );
             let length = (header.len() as u16).to_le_bytes();
-            let path = put(&folder, "f.npy", &[b"\x93NUMPY\x01\x00", &length[..], header.as_bytes()].concat());
+            let path = put(
+                &folder,
+                "f.npy",
+                &[b"\x93NUMPY\x01\x00", &length[..], header.as_bytes()].concat(),
+            );
             let start = std::time::Instant::now();
             let message = refused(&path, None);
             assert!(message.contains("damaged"), "{message}");
-            assert!(start.elapsed().as_secs_f64() < 2.0, "{bracket} {times} times took {:?}", start.elapsed());
+            assert!(
+                start.elapsed().as_secs_f64() < 2.0,
+                "{bracket} {times} times took {:?}",
+                start.elapsed()
+            );
         }
     }
 }

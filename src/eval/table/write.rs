@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use std::io::{BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 
-/// A file of features being written; [`finish`](Writer::finish) puts it in its place, and without that nothing is left of it.
+/// A file of features being written; [`finish`](Writer::finish) puts it in its place, and without
+/// that nothing is left of it.
 ///
-/// A `.npy` file holds them as little-endian f32 `[N, D]`. A `.safetensors` file holds a tensor `features` of that type and
-/// shape and, where labels were given, a tensor `labels`, i64 `[N]`.
+/// A `.npy` file holds them as little-endian f32 `[N, D]`. A `.safetensors` file holds a tensor
+/// `features` of that type and shape and, where labels were given, a tensor `labels`, i64 `[N]`.
 pub struct Writer {
     file: BufWriter<Partial>,
     path: PathBuf,
@@ -25,17 +26,31 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// For vectors of `dim` numbers. A `.safetensors` file takes up the `labels`, one for each row that will come, and
-    /// `metadata`; a `.npy` file has no place for them (see [`write_labels`]).
+    /// For vectors of `dim` numbers. A `.safetensors` file takes up the `labels`, one for each row
+    /// that will come, and `metadata`; a `.npy` file has no place for them (see [`write_labels`]).
     ///
     /// # Errors
     /// A name that ends otherwise; a place that can't be written.
-    pub fn create(path: &Path, dim: usize, labels: Option<&[u16]>, metadata: BTreeMap<String, String>) -> Result<Self> {
+    pub fn create(
+        path: &Path,
+        dim: usize,
+        labels: Option<&[u16]>,
+        metadata: BTreeMap<String, String>,
+    ) -> Result<Self> {
         let format = Format::to_write(path)?;
         let labels = labels.filter(|_| format == Format::Safetensors);
         let file = BufWriter::new(files::partial(path)?);
         let count = labels.map(<[u16]>::len);
-        let mut writer = Self { file, path: path.to_owned(), format, dim, rows: 0, labels: count, metadata, header: 0 };
+        let mut writer = Self {
+            file,
+            path: path.to_owned(),
+            format,
+            dim,
+            rows: 0,
+            labels: count,
+            metadata,
+            header: 0,
+        };
         // The header says how many rows there are, which is known in the end: its place is kept.
         writer.header = writer.header(usize::MAX / (8 * dim.max(1)), 0).len();
         writer.write(&vec![0; writer.header])?;
@@ -59,7 +74,12 @@ impl Writer {
     /// # Panics
     /// If `values` isn't a whole number of rows.
     pub fn append(&mut self, values: &[f32]) -> Result<()> {
-        assert!(values.len().is_multiple_of(self.dim), "{} values are no rows of {}", values.len(), self.dim);
+        assert!(
+            values.len().is_multiple_of(self.dim),
+            "{} values are no rows of {}",
+            values.len(),
+            self.dim
+        );
         check_finite(values, self.dim, self.rows)?;
         self.rows += values.len() / self.dim;
         values.iter().try_for_each(|v| self.write(&v.to_le_bytes()))
@@ -73,7 +93,12 @@ impl Writer {
     /// # Panics
     /// If there are more or fewer rows than labels.
     pub fn finish(mut self) -> Result<()> {
-        assert!(self.labels.is_none_or(|n| n == self.rows), "{:?} labels beside {} rows", self.labels, self.rows);
+        assert!(
+            self.labels.is_none_or(|n| n == self.rows),
+            "{:?} labels beside {} rows",
+            self.labels,
+            self.rows
+        );
         let failed = |e| Error::io("write", &self.path, &e);
         let header = self.header(self.rows, self.header);
         self.file.rewind().and_then(|()| self.file.write_all(&header)).map_err(failed)?;
@@ -93,7 +118,8 @@ impl Writer {
                 let labels = self.labels.map_or(0, |n| 8 * n);
                 let tensor = |dtype: &str, shape: &[usize], from: usize, to: usize| json!({ "dtype": dtype, "shape": shape, "data_offsets": [from, to] });
                 let mut header = json!({ "__metadata__": self.metadata });
-                header["features"] = tensor("F32", &[rows, self.dim], labels, labels + 4 * rows * self.dim);
+                header["features"] =
+                    tensor("F32", &[rows, self.dim], labels, labels + 4 * rows * self.dim);
                 if let Some(n) = self.labels {
                     header["labels"] = tensor("I64", &[n], 0, labels);
                 }
@@ -124,7 +150,8 @@ fn npy_text(dtype: &str, shape: &str) -> String {
     format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({shape}), }}")
 }
 
-/// `text` with the length that comes before it, filled up with blanks to a multiple of 64 bytes and to `least` bytes.
+/// `text` with the length that comes before it, filled up with blanks to a multiple of 64 bytes and
+/// to `least` bytes.
 fn framed(format: Format, text: &str, least: usize) -> Vec<u8> {
     let (magic, prefix, end) = match format {
         Format::Npy => (&b"\x93NUMPY\x01\x00"[..], 10, b'\n'),

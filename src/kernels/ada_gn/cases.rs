@@ -1,6 +1,8 @@
 //! AdaGN in the catalogue.
 
-use super::{Activation, AdaGnOptions, Dropout, ada_gn, backward_work, forward_work, group_norm, wgsl};
+use super::{
+    Activation, AdaGnOptions, Dropout, ada_gn, backward_work, forward_work, group_norm, wgsl,
+};
 use crate::kernels::catalog::{Case, Input, Layer, Operation, Pass, Suite, Tolerances};
 use crate::kernels::shader::Filled;
 
@@ -18,7 +20,13 @@ struct Call {
     modulated: bool,
 }
 
-const SMALL: Call = Call { shape: [2, 8, 4, 4], groups: 2, activation: Activation::Silu, dropout: None, modulated: true };
+const SMALL: Call = Call {
+    shape: [2, 8, 4, 4],
+    groups: 2,
+    activation: Activation::Silu,
+    dropout: None,
+    modulated: true,
+};
 const DROPOUT: Dropout = Dropout { p: 0.3, key: [7, 9] };
 
 impl Call {
@@ -32,9 +40,15 @@ impl Call {
         // A mean of 3 shows whether the variance is centred.
         let mut inputs = vec![Input::image("h", shape).about(3.0, 2.0)];
         if modulated {
-            inputs.extend([("t", 0.7), ("z", 0.6)].map(|(name, mean)| Input::matrix(name, [b, 2 * c]).about(mean, 0.5)));
+            inputs.extend(
+                [("t", 0.7), ("z", 0.6)]
+                    .map(|(name, mean)| Input::matrix(name, [b, 2 * c]).about(mean, 0.5)),
+            );
         }
-        inputs.extend([("gamma", 1.0), ("beta", 0.2)].map(|(name, mean)| Input::vector(name, c).about(mean, 0.5)));
+        inputs.extend(
+            [("gamma", 1.0), ("beta", 0.2)]
+                .map(|(name, mean)| Input::vector(name, c).about(mean, 0.5)),
+        );
         let options = AdaGnOptions { groups, eps: 1e-5, activation, dropout };
         let learns = inputs.iter().map(|input| input.name).collect();
         let kernel = if modulated { "ada_gn" } else { "group_norm" };
@@ -64,22 +78,28 @@ impl Operation for AdaGnOperation {
     fn cases(&self, suite: Suite) -> Vec<Case> {
         let (calls, tolerances) = match suite {
             Suite::SelfTest => {
-                let mut cases: Vec<Case> = self_test().into_iter().map(|call| call.case(Tolerances::SELF_TEST)).collect();
+                let mut cases: Vec<Case> =
+                    self_test().into_iter().map(|call| call.case(Tolerances::SELF_TEST)).collect();
                 cases.push(large());
                 return cases;
             }
-            // Sums over up to 12,288 numbers in another order: relative errors of a few 1e-6 of the largest entry.
+            // Sums over up to 12,288 numbers in another order: relative errors of a few 1e-6 of the
+            // largest entry.
             Suite::Test => (test(), Tolerances::both(1e-5, 1e-5)),
             Suite::Bench { batch } => {
                 let sizes = [[64, 32], [128, 16], [256, 8]];
-                (sizes.map(|[c, side]| Call::sized(batch, c, side, side, 32)).to_vec(), Tolerances::SELF_TEST)
+                (
+                    sizes.map(|[c, side]| Call::sized(batch, c, side, side, 32)).to_vec(),
+                    Tolerances::SELF_TEST,
+                )
             }
         };
         calls.into_iter().map(|call| call.case(tolerances)).collect()
     }
 
     fn shaders(&self) -> Vec<Filled> {
-        // Channels, channels of a group, pixels: the networks' at sides of 32, 40 and 64, odd ones, and those of the cases.
+        // Channels, channels of a group, pixels: the networks' at sides of 32, 40 and 64, odd ones,
+        // and those of the cases.
         let mut sizes = vec![
             [32, 1, 1024],
             [64, 2, 256],
@@ -102,7 +122,9 @@ impl Operation for AdaGnOperation {
 
     fn launched(&self, layers: &[Layer], _batch: usize) -> Vec<Filled> {
         let of = |layer: &Layer| match *layer {
-            Layer::AdaGn { channels, groups, side } => Some(wgsl::launched([channels, channels / groups, side * side])),
+            Layer::AdaGn { channels, groups, side } => {
+                Some(wgsl::launched([channels, channels / groups, side * side]))
+            }
             _ => None,
         };
         layers.iter().filter_map(of).flatten().collect()
@@ -123,15 +145,17 @@ fn self_test() -> Vec<Call> {
 
 /// SiLU of numbers up to a thousand, where exponentials overflow.
 fn large() -> Case {
-    let mut case = Call { modulated: false, ..Call::sized(2, 64, 8, 8, 32) }.case(Tolerances::SELF_TEST);
-    let gamma = case.inputs.iter_mut().find(|input| input.name == "gamma").expect("an input of group_norm");
+    let mut case =
+        Call { modulated: false, ..Call::sized(2, 64, 8, 8, 32) }.case(Tolerances::SELF_TEST);
+    let gamma =
+        case.inputs.iter_mut().find(|input| input.name == "gamma").expect("an input of group_norm");
     *gamma = Input::vector("gamma", 64).about(0.0, 300.0);
     let variant = case.variant.take().unwrap_or_default();
     case.variant(variant + ", large")
 }
 
-/// Odd sizes: pixels that aren't a multiple of the workgroup, one channel a group, batch 1, groups larger than the cache, more channels
-/// a group than invocations, every switch.
+/// Odd sizes: pixels that aren't a multiple of the workgroup, one channel a group, batch 1, groups
+/// larger than the cache, more channels a group than invocations, every switch.
 fn test() -> Vec<Call> {
     vec![
         SMALL,

@@ -1,9 +1,10 @@
-//! Fused AdaGN on Burn's CPU backend, on NHWC memory: each image is worked on by one thread while it is in cache, channels
-//! along the vector lanes, so the result doesn't depend on the number of threads.
+//! Fused AdaGN on Burn's CPU backend, on NHWC memory: each image is worked on by one thread while
+//! it is in cache, channels along the vector lanes, so the result doesn't depend on the number of
+//! threads.
 
 use super::{
-    Activation, AdaGn, AdaGnGradients, AdaGnInputs, AdaGnOptions, AdaGnParameters, Dropout, Modulation, backward_work,
-    forward_work,
+    Activation, AdaGn, AdaGnGradients, AdaGnInputs, AdaGnOptions, AdaGnParameters, Dropout,
+    Modulation, backward_work, forward_work,
 };
 use crate::kernels::buffers::Buffer;
 use crate::kernels::layout::{FlexImage, flex_dims, flex_values};
@@ -78,7 +79,8 @@ fn dropout_factors(dropout: &Dropout, first: usize) -> Lanes {
     let (threshold, scale) = (dropout.threshold(), 1.0 / (1.0 - dropout.p));
     let mut factors = [0.0; LANES];
     for (i, factor) in factors.iter_mut().enumerate() {
-        *factor = if math::hash(dropout.key, first as u32 + i as u32) >= threshold { scale } else { 0.0 };
+        *factor =
+            if math::hash(dropout.key, first as u32 + i as u32) >= threshold { scale } else { 0.0 };
     }
     factors
 }
@@ -86,12 +88,21 @@ fn dropout_factors(dropout: &Dropout, first: usize) -> Lanes {
 /// One image of the forward pass: (x, out, saved, image number).
 struct ForwardImage;
 
-impl<'a> Loop<(&'a [f32], &'a mut [f32], &'a mut [f32], usize, &'a Affine<'a>, &'a AdaGnOptions)> for ForwardImage {
+impl<'a> Loop<(&'a [f32], &'a mut [f32], &'a mut [f32], usize, &'a Affine<'a>, &'a AdaGnOptions)>
+    for ForwardImage
+{
     type Output = ();
 
     #[inline(always)]
     fn run<const FMA: bool>(
-        (x, out, saved, b, affine, options): (&'a [f32], &'a mut [f32], &'a mut [f32], usize, &'a Affine<'a>, &'a AdaGnOptions),
+        (x, out, saved, b, affine, options): (
+            &'a [f32],
+            &'a mut [f32],
+            &'a mut [f32],
+            usize,
+            &'a Affine<'a>,
+            &'a AdaGnOptions,
+        ),
     ) {
         let size = affine.channels / options.groups;
         let statistics = statistics(x, affine.channels, options);
@@ -102,14 +113,19 @@ impl<'a> Loop<(&'a [f32], &'a mut [f32], &'a mut [f32], usize, &'a Affine<'a>, &
         let first = b * x.len();
         match (options.activation, &options.dropout) {
             (Activation::None, None) => apply::<FMA, false>(x, out, saved, None, first),
-            (Activation::None, dropout) => apply::<FMA, false>(x, out, saved, dropout.as_ref(), first),
+            (Activation::None, dropout) => {
+                apply::<FMA, false>(x, out, saved, dropout.as_ref(), first)
+            }
             (Activation::Silu, None) => apply::<FMA, true>(x, out, saved, None, first),
-            (Activation::Silu, dropout) => apply::<FMA, true>(x, out, saved, dropout.as_ref(), first),
+            (Activation::Silu, dropout) => {
+                apply::<FMA, true>(x, out, saved, dropout.as_ref(), first)
+            }
         }
     }
 }
 
-/// out = dropout(activation(A * xhat + D)) of one image, whose elements are counted in NHWC order from `first_element`.
+/// out = dropout(activation(A * xhat + D)) of one image, whose elements are counted in NHWC order
+/// from `first_element`.
 #[inline(always)]
 fn apply<const FMA: bool, const SILU: bool>(
     x: &[f32],
@@ -120,7 +136,9 @@ fn apply<const FMA: bool, const SILU: bool>(
 ) {
     let channels = saved.len() / 4;
     let coefficients = columns(saved);
-    for (tile, (out, x)) in out.chunks_mut(TILE * channels).zip(x.chunks(TILE * channels)).enumerate() {
+    for (tile, (out, x)) in
+        out.chunks_mut(TILE * channels).zip(x.chunks(TILE * channels)).enumerate()
+    {
         for (first, count) in blocks(channels) {
             let [a, d, mean, rstd] = [0, 1, 2, 3].map(|i| load(&coefficients[i][first..], count));
             let mut element = first_element + tile * TILE * channels + first;
@@ -150,7 +168,8 @@ fn apply<const FMA: bool, const SILU: bool>(
 /// One image of the backward pass: (x, dy, dh, sums, saved, image number).
 struct BackwardImage;
 
-type BackwardArguments<'a> = (&'a [f32], &'a [f32], &'a mut [f32], &'a mut [f32], &'a [f32], usize, &'a AdaGnOptions);
+type BackwardArguments<'a> =
+    (&'a [f32], &'a [f32], &'a mut [f32], &'a mut [f32], &'a [f32], usize, &'a AdaGnOptions);
 
 impl<'a> Loop<BackwardArguments<'a>> for BackwardImage {
     type Output = ();
@@ -162,10 +181,18 @@ impl<'a> Loop<BackwardArguments<'a>> for BackwardImage {
         let first = b * x.len();
         // dh first holds g, the gradient of the activation's argument.
         let [s0, s1] = match (options.activation, &options.dropout) {
-            (Activation::None, None) => activation_gradient::<FMA, false>(x, dy, dh, saved, None, first),
-            (Activation::None, dropout) => activation_gradient::<FMA, false>(x, dy, dh, saved, dropout.as_ref(), first),
-            (Activation::Silu, None) => activation_gradient::<FMA, true>(x, dy, dh, saved, None, first),
-            (Activation::Silu, dropout) => activation_gradient::<FMA, true>(x, dy, dh, saved, dropout.as_ref(), first),
+            (Activation::None, None) => {
+                activation_gradient::<FMA, false>(x, dy, dh, saved, None, first)
+            }
+            (Activation::None, dropout) => {
+                activation_gradient::<FMA, false>(x, dy, dh, saved, dropout.as_ref(), first)
+            }
+            (Activation::Silu, None) => {
+                activation_gradient::<FMA, true>(x, dy, dh, saved, None, first)
+            }
+            (Activation::Silu, dropout) => {
+                activation_gradient::<FMA, true>(x, dy, dh, saved, dropout.as_ref(), first)
+            }
         };
         for (c, sums) in sums.chunks_exact_mut(2).enumerate() {
             sums.copy_from_slice(&[s0[c], s1[c]]);
@@ -178,7 +205,8 @@ impl<'a> Loop<BackwardArguments<'a>> for BackwardImage {
         // dh = rstd * (A * g - m0 - xhat * m1)
         for (g, x) in dh.chunks_mut(TILE * channels).zip(x.chunks(TILE * channels)) {
             for (first, count) in blocks(channels) {
-                let [a, mean, rstd, m0, m1] = [&a, &mean, &rstd, &m0, &m1].map(|v| load(&v[first..], count));
+                let [a, mean, rstd, m0, m1] =
+                    [&a, &mean, &rstd, &m0, &m1].map(|v| load(&v[first..], count));
                 let (mut of_g, mut of_x, mut constant) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
                 for i in 0..LANES {
                     of_g[i] = rstd[i] * a[i];
@@ -198,7 +226,8 @@ impl<'a> Loop<BackwardArguments<'a>> for BackwardImage {
     }
 }
 
-/// g, the gradient of u = A * xhat + D, and its sums S0 = sum g, S1 = sum g * xhat over the pixels of one image.
+/// g, the gradient of u = A * xhat + D, and its sums S0 = sum g, S1 = sum g * xhat over the pixels
+/// of one image.
 #[inline(always)]
 fn activation_gradient<const FMA: bool, const SILU: bool>(
     x: &[f32],
@@ -212,12 +241,17 @@ fn activation_gradient<const FMA: bool, const SILU: bool>(
     let coefficients = columns(saved);
     let (mut sums, mut products) = (vec![0.0f32; channels], vec![0.0f32; channels]);
     let size = TILE * channels;
-    for (tile, ((g, dy), x)) in g.chunks_mut(size).zip(dy.chunks(size)).zip(x.chunks(size)).enumerate() {
+    for (tile, ((g, dy), x)) in
+        g.chunks_mut(size).zip(dy.chunks(size)).zip(x.chunks(size)).enumerate()
+    {
         for (first, count) in blocks(channels) {
             let [a, d, mean, rstd] = [0, 1, 2, 3].map(|i| load(&coefficients[i][first..], count));
             let mut element = first_element + tile * size + first;
             let (mut s0, mut s1) = ([0.0; LANES], [0.0; LANES]);
-            let rows = g.chunks_exact_mut(channels).zip(dy.chunks_exact(channels)).zip(x.chunks_exact(channels));
+            let rows = g
+                .chunks_exact_mut(channels)
+                .zip(dy.chunks_exact(channels))
+                .zip(x.chunks_exact(channels));
             for ((g, dy), x) in rows {
                 let (mut lanes, mut xhat) = (load(&dy[first..], count), load(&x[first..], count));
                 if let Some(dropout) = dropout {
@@ -275,14 +309,24 @@ impl AdaGn for Flex {
         };
         let mut out = Buffer::new(h.len());
         let mut saved = Buffer::new(batch * channels * 4);
-        (out.par_chunks_mut(image), saved.par_chunks_mut(channels * 4), h.values().par_chunks(image))
+        (
+            out.par_chunks_mut(image),
+            saved.par_chunks_mut(channels * 4),
+            h.values().par_chunks(image),
+        )
             .into_par_iter()
             .enumerate()
-            .for_each(|(b, (out, saved, x))| vectorised::<ForwardImage, _>((x, out, saved, b, &affine, options)));
+            .for_each(|(b, (out, saved, x))| {
+                vectorised::<ForwardImage, _>((x, out, saved, b, &affine, options))
+            });
         (FlexImage::tensor(out, h.dims), saved.tensor(Shape::new([batch, channels, 4])))
     }
 
-    fn backward(d_out: FloatTensor<Self>, saved: FloatTensor<Self>, inputs: AdaGnInputs<Self>) -> AdaGnGradients<Self> {
+    fn backward(
+        d_out: FloatTensor<Self>,
+        saved: FloatTensor<Self>,
+        inputs: AdaGnInputs<Self>,
+    ) -> AdaGnGradients<Self> {
         let _timer = profile::timer("ada_gn backward", || backward_work(flex_dims(&inputs.h)));
         let (d_out, h) = (FlexImage::new(d_out), FlexImage::new(inputs.h));
         let options = &inputs.parameters.options;
@@ -299,19 +343,27 @@ impl AdaGn for Flex {
         )
             .into_par_iter()
             .enumerate()
-            .for_each(|(b, (dh, sums, x, dy, saved))| vectorised::<BackwardImage, _>((x, dy, dh, sums, saved, b, options)));
+            .for_each(|(b, (dh, sums, x, dy, saved))| {
+                vectorised::<BackwardImage, _>((x, dy, dh, sums, saved, b, options))
+            });
         gradients(FlexImage::tensor(dh, h.dims), &sums, contiguous(inputs.parameters))
     }
 }
 
-/// `h` and everything small from the sums (S0, S1), `[B, C, 2]`; the formulas stand in shaders/ada_gn_parameters.wgsl.
-fn gradients(h: FlexTensor, sums: &[f32], parameters: AdaGnParameters<Flex>) -> AdaGnGradients<Flex> {
+/// `h` and everything small from the sums (S0, S1), `[B, C, 2]`; the formulas stand in
+/// shaders/ada_gn_parameters.wgsl.
+fn gradients(
+    h: FlexTensor,
+    sums: &[f32],
+    parameters: AdaGnParameters<Flex>,
+) -> AdaGnGradients<Flex> {
     let (gamma, beta) = (flex_values(&parameters.gamma), flex_values(&parameters.beta));
     let modulation = values(&parameters.modulation);
     let channels = gamma.len();
     let batch = sums.len() / (2 * channels);
     let (mut d_gamma, mut d_beta) = (Buffer::zeros(channels), Buffer::zeros(channels));
-    let mut d_mod = modulation.map(|_| [Buffer::new(batch * 2 * channels), Buffer::new(batch * 2 * channels)]);
+    let mut d_mod =
+        modulation.map(|_| [Buffer::new(batch * 2 * channels), Buffer::new(batch * 2 * channels)]);
     for b in 0..batch {
         for c in 0..channels {
             let (s0, s1) = (sums[(b * channels + c) * 2], sums[(b * channels + c) * 2 + 1]);
@@ -332,7 +384,8 @@ fn gradients(h: FlexTensor, sums: &[f32], parameters: AdaGnParameters<Flex>) -> 
     let pair = |values: Buffer| values.tensor(Shape::new([batch, 2 * channels]));
     AdaGnGradients {
         h,
-        modulation: d_mod.map_or(Modulation::Absent, |[t, z]| Modulation::By { t: pair(t), z: pair(z) }),
+        modulation: d_mod
+            .map_or(Modulation::Absent, |[t, z]| Modulation::By { t: pair(t), z: pair(z) }),
         gamma: d_gamma.tensor(Shape::new([channels])),
         beta: d_beta.tensor(Shape::new([channels])),
     }

@@ -1,10 +1,12 @@
 //! Adaptive group normalisation, the denoiser's only doorway for t and z.
 //!
-//! out = dropout(activation(z_s * (t_s * GN(h) + t_b) + z_b)), GN(h) = gamma * (h - mean) / sqrt(var + eps) + beta
+//! out = dropout(activation(z_s * (t_s * GN(h) + t_b) + z_b)), GN(h) = gamma * (h - mean) /
+//! sqrt(var + eps) + beta
 //!
-//! with mean and (biased) variance over each image's group of channels. [`ada_gn`] runs one fused WGSL kernel on wgpu
-//! devices and one fused loop on the CPU backend, forward and backward; reference.rs is the same in plain tensor
-//! operations, and the tests hold all of them equal in value and every gradient.
+//! with mean and (biased) variance over each image's group of channels. [`ada_gn`] runs one fused
+//! WGSL kernel on wgpu devices and one fused loop on the CPU backend, forward and backward;
+//! reference.rs is the same in plain tensor operations, and the tests hold all of them equal in
+//! value and every gradient.
 
 mod autodiff;
 mod cases;
@@ -30,8 +32,8 @@ pub enum Activation {
     Silu,
 }
 
-/// Element-wise dropout whose mask is a hash of (key, element): the same on every backend, made again in the backward
-/// pass instead of kept. Elements are counted in NHWC order.
+/// Element-wise dropout whose mask is a hash of (key, element): the same on every backend, made
+/// again in the backward pass instead of kept. Elements are counted in NHWC order.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dropout {
     /// Probability of zeroing an element, in [0, 1); what is kept is scaled by 1 / (1 - p).
@@ -76,7 +78,10 @@ pub enum Modulation<B: Backend> {
 
 impl<B: Backend> Modulation<B> {
     /// The same, each tensor by `change`.
-    fn map<To: Backend>(self, change: impl Fn(FloatTensor<B>) -> FloatTensor<To>) -> Modulation<To> {
+    fn map<To: Backend>(
+        self,
+        change: impl Fn(FloatTensor<B>) -> FloatTensor<To>,
+    ) -> Modulation<To> {
         match self {
             Self::Absent => Modulation::Absent,
             Self::By { t, z } => Modulation::By { t: change(t), z: change(z) },
@@ -100,9 +105,17 @@ pub struct AdaGnParameters<B: Backend> {
 
 impl<B: Backend> AdaGnParameters<B> {
     /// The same, each tensor by `change`.
-    fn map<To: Backend>(self, change: impl Fn(FloatTensor<B>) -> FloatTensor<To>) -> AdaGnParameters<To> {
+    fn map<To: Backend>(
+        self,
+        change: impl Fn(FloatTensor<B>) -> FloatTensor<To>,
+    ) -> AdaGnParameters<To> {
         let Self { modulation, gamma, beta, options } = self;
-        AdaGnParameters { modulation: modulation.map(&change), gamma: change(gamma), beta: change(beta), options }
+        AdaGnParameters {
+            modulation: modulation.map(&change),
+            gamma: change(gamma),
+            beta: change(beta),
+            options,
+        }
     }
 }
 
@@ -133,14 +146,16 @@ pub struct AdaGnGradients<B: Backend> {
 /// The operation on every backend: by default the reference.
 #[backend_extension(Autodiff, Cube, Flex)]
 pub trait AdaGn: Backend {
-    /// Computes [`ada_gn`] or [`group_norm`]. Returns the result `[B, C, H, W]`, and what this backend's backward pass needs of
-    /// the forward pass.
-    fn forward(#[extension_type] inputs: AdaGnInputs<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
+    /// Computes [`ada_gn`] or [`group_norm`]. Returns the result `[B, C, H, W]`, and what this
+    /// backend's backward pass needs of the forward pass.
+    fn forward(
+        #[extension_type] inputs: AdaGnInputs<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         reference::forward(inputs)
     }
 
-    /// Computes the gradients of the operands from `d_out` `[B, C, H, W]`, that of the result, and from `saved`, what the forward
-    /// pass kept.
+    /// Computes the gradients of the operands from `d_out` `[B, C, H, W]`, that of the result, and
+    /// from `saved`, what the forward pass kept.
     fn backward(
         d_out: FloatTensor<Self>,
         saved: FloatTensor<Self>,
@@ -153,8 +168,8 @@ pub trait AdaGn: Backend {
 
 /// Fused AdaGN with its gradients.
 ///
-/// `h` `[B, C, H, W]`; `t_mod`, `z_mod` `[B, 2C]`, scale ‖ shift; `gamma`, `beta` `[C]`. Returns `[B, C, H, W]` in the memory
-/// layout of the device's convolutions.
+/// `h` `[B, C, H, W]`; `t_mod`, `z_mod` `[B, 2C]`, scale ‖ shift; `gamma`, `beta` `[C]`. Returns
+/// `[B, C, H, W]` in the memory layout of the device's convolutions.
 ///
 /// # Panics
 /// If a shape doesn't fit or `groups` doesn't divide C, naming the operand.
@@ -169,7 +184,13 @@ pub fn ada_gn(
     let [batch, channels, _, _] = h.dims();
     assert_shape!(t_mod, [batch, 2 * channels]);
     assert_shape!(z_mod, [batch, 2 * channels]);
-    run(h, Modulation::By { t: t_mod.into_dispatch(), z: z_mod.into_dispatch() }, gamma, beta, options)
+    run(
+        h,
+        Modulation::By { t: t_mod.into_dispatch(), z: z_mod.into_dispatch() },
+        gamma,
+        beta,
+        options,
+    )
 }
 
 /// The same kernel without modulation: dropout(activation(GN(h))).
@@ -178,15 +199,35 @@ pub fn ada_gn(
 ///
 /// # Panics
 /// As [`ada_gn`].
-pub fn group_norm(h: Tensor<4>, gamma: Tensor<1>, beta: Tensor<1>, options: AdaGnOptions) -> Tensor<4> {
+pub fn group_norm(
+    h: Tensor<4>,
+    gamma: Tensor<1>,
+    beta: Tensor<1>,
+    options: AdaGnOptions,
+) -> Tensor<4> {
     run(h, Modulation::Absent, gamma, beta, options)
 }
 
-fn run(h: Tensor<4>, modulation: Modulation<Dispatch>, gamma: Tensor<1>, beta: Tensor<1>, options: AdaGnOptions) -> Tensor<4> {
+fn run(
+    h: Tensor<4>,
+    modulation: Modulation<Dispatch>,
+    gamma: Tensor<1>,
+    beta: Tensor<1>,
+    options: AdaGnOptions,
+) -> Tensor<4> {
     check(&h, &gamma, &beta, &options);
-    let parameters = AdaGnParameters { modulation, gamma: gamma.into_dispatch(), beta: beta.into_dispatch(), options };
+    let parameters = AdaGnParameters {
+        modulation,
+        gamma: gamma.into_dispatch(),
+        beta: beta.into_dispatch(),
+        options,
+    };
     let inputs = AdaGnInputs { h: h.into_dispatch(), parameters };
-    let (out, _) = if references() { reference::forward(inputs) } else { <Dispatch as AdaGn>::forward(inputs) };
+    let (out, _) = if references() {
+        reference::forward(inputs)
+    } else {
+        <Dispatch as AdaGn>::forward(inputs)
+    };
     precision::map(Tensor::from_dispatch(out))
 }
 
@@ -200,7 +241,11 @@ fn check(h: &Tensor<4>, gamma: &Tensor<1>, beta: &Tensor<1>, options: &AdaGnOpti
         options.groups
     );
     if let Some(dropout) = options.dropout {
-        assert!((0.0..1.0).contains(&dropout.p), "ada_gn: dropout p = {} lies outside [0, 1)", dropout.p);
+        assert!(
+            (0.0..1.0).contains(&dropout.p),
+            "ada_gn: dropout p = {} lies outside [0, 1)",
+            dropout.p
+        );
     }
 }
 
@@ -209,7 +254,8 @@ pub fn forward_work(shape: [usize; 4]) -> Work {
     Work::floats(&[2 * shape.iter().product::<usize>()])
 }
 
-/// Returns the work of the backward pass on `[B, C, H, W]`: h and the result's gradient read, the other gradient written.
+/// Returns the work of the backward pass on `[B, C, H, W]`: h and the result's gradient read, the
+/// other gradient written.
 pub fn backward_work(shape: [usize; 4]) -> Work {
     Work::floats(&[3 * shape.iter().product::<usize>()])
 }

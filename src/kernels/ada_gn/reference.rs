@@ -1,4 +1,5 @@
-//! AdaGN in operations that every backend has: the oracle of the fused kernels, and what runs where there is none.
+//! AdaGN in operations that every backend has: the oracle of the fused kernels, and what runs where
+//! there is none.
 
 use super::{Activation, AdaGnGradients, AdaGnInputs, AdaGnOptions, AdaGnParameters, Modulation};
 use crate::kernels::autodiff;
@@ -9,7 +10,8 @@ use burn::tensor::{Shape, Slice, TensorData};
 
 /// The result. Nothing is kept for the backward pass: gamma stands for it.
 pub(super) fn forward<B: Backend>(inputs: AdaGnInputs<B>) -> (FloatTensor<B>, FloatTensor<B>) {
-    let AdaGnInputs { h, parameters: AdaGnParameters { modulation, gamma, beta, options } } = inputs;
+    let AdaGnInputs { h, parameters: AdaGnParameters { modulation, gamma, beta, options } } =
+        inputs;
     let normed = normalise::<B>(h, gamma.clone(), beta, &options);
     let modulated = match modulation {
         Modulation::Absent => normed,
@@ -19,21 +21,40 @@ pub(super) fn forward<B: Backend>(inputs: AdaGnInputs<B>) -> (FloatTensor<B>, Fl
 }
 
 /// The gradients, by Burn's autodiff.
-pub(super) fn backward<B: Backend>(d_out: FloatTensor<B>, inputs: AdaGnInputs<B>) -> AdaGnGradients<B> {
-    let AdaGnInputs { h, parameters: AdaGnParameters { modulation, gamma, beta, options } } = inputs;
+pub(super) fn backward<B: Backend>(
+    d_out: FloatTensor<B>,
+    inputs: AdaGnInputs<B>,
+) -> AdaGnGradients<B> {
+    let AdaGnInputs { h, parameters: AdaGnParameters { modulation, gamma, beta, options } } =
+        inputs;
     match modulation {
         Modulation::Absent => {
-            let [h, gamma, beta] = autodiff::gradients::<B, 3>([h, gamma, beta], d_out, |[h, gamma, beta]| {
-                let parameters = AdaGnParameters::<Autodiff<B>> { modulation: Modulation::Absent, gamma, beta, options };
-                forward::<Autodiff<B>>(AdaGnInputs { h, parameters }).0
-            });
+            let [h, gamma, beta] =
+                autodiff::gradients::<B, 3>([h, gamma, beta], d_out, |[h, gamma, beta]| {
+                    let parameters = AdaGnParameters::<Autodiff<B>> {
+                        modulation: Modulation::Absent,
+                        gamma,
+                        beta,
+                        options,
+                    };
+                    forward::<Autodiff<B>>(AdaGnInputs { h, parameters }).0
+                });
             AdaGnGradients { h, modulation: Modulation::Absent, gamma, beta }
         }
         Modulation::By { t, z } => {
-            let [h, t, z, gamma, beta] = autodiff::gradients::<B, 5>([h, t, z, gamma, beta], d_out, |[h, t, z, gamma, beta]| {
-                let parameters = AdaGnParameters::<Autodiff<B>> { modulation: Modulation::By { t, z }, gamma, beta, options };
-                forward::<Autodiff<B>>(AdaGnInputs { h, parameters }).0
-            });
+            let [h, t, z, gamma, beta] = autodiff::gradients::<B, 5>(
+                [h, t, z, gamma, beta],
+                d_out,
+                |[h, t, z, gamma, beta]| {
+                    let parameters = AdaGnParameters::<Autodiff<B>> {
+                        modulation: Modulation::By { t, z },
+                        gamma,
+                        beta,
+                        options,
+                    };
+                    forward::<Autodiff<B>>(AdaGnInputs { h, parameters }).0
+                },
+            );
             AdaGnGradients { h, modulation: Modulation::By { t, z }, gamma, beta }
         }
     }
@@ -78,7 +99,11 @@ fn finish<B: Backend>(u: FloatTensor<B>, options: &AdaGnOptions) -> FloatTensor<
     let [b, c, height, width] = out.shape().dims();
     let scale = 1.0 / (1.0 - dropout.p);
     let mask: Vec<f32> = (0..(b * height * width * c) as u32)
-        .map(|element| if math::hash(dropout.key, element) < dropout.threshold() { 0.0 } else { scale })
+        .map(
+            |element| {
+                if math::hash(dropout.key, element) < dropout.threshold() { 0.0 } else { scale }
+            },
+        )
         .collect();
     let mask = B::float_from_data(TensorData::new(mask, [b, height, width, c]), &out.device());
     B::float_mul(out, B::float_permute(mask, &[0, 3, 1, 2]))

@@ -1,6 +1,8 @@
 //! Launches of the fused AdaGN shaders on cubecl's wgpu runtime.
 
-use super::{Activation, AdaGn, AdaGnGradients, AdaGnInputs, AdaGnOptions, AdaGnParameters, Modulation};
+use super::{
+    Activation, AdaGn, AdaGnGradients, AdaGnInputs, AdaGnOptions, AdaGnParameters, Modulation,
+};
 use super::{backward_work, forward_work, reference};
 use crate::device::Class;
 use crate::kernels::launch::{Work, class, launch, on_wgpu};
@@ -25,19 +27,26 @@ struct Tile {
 }
 
 impl Tile {
-    /// Pixels that the forward shader keeps at most, and the backward one, which keeps two numbers of each.
+    /// Pixels that the forward shader keeps at most, and the backward one, which keeps two numbers
+    /// of each.
     const DEPTHS: [usize; 2] = [16, 8];
 
     /// The tiles of the forward and the backward shader for feature maps of `pixels` pixels.
     ///
     /// # Panics
-    /// If a group has more channels than a workgroup can hold, 1,024 (256 where C is no multiple of four).
+    /// If a group has more channels than a workgroup can hold, 1,024 (256 where C is no multiple of
+    /// four).
     fn choose(class: Class, channels: usize, group_size: usize, pixels: usize) -> [Self; 2] {
         let four = channels.is_multiple_of(4);
         let width = if four { 4 } else { 1 };
         // Units that are whole groups.
-        let whole = (1..=width).map(|n| n * group_size).find(|n| n % width == 0).expect("width times it") / width;
-        assert!(whole <= 256, "ada_gn: groups of {group_size} channels are too large for the WGSL kernel");
+        let whole =
+            (1..=width).map(|n| n * group_size).find(|n| n % width == 0).expect("width times it")
+                / width;
+        assert!(
+            whole <= 256,
+            "ada_gn: groups of {group_size} channels are too large for the WGSL kernel"
+        );
         let units = channels / width;
         Self::DEPTHS.map(|most| match class {
             // A vector of 8 invocations, preferably with a unit each: then they share no sum.
@@ -49,7 +58,10 @@ impl Tile {
                 // 64 bytes in a row, more where there are few pixels.
                 let wanted = (256 / pixels.next_power_of_two()).clamp(16 / width, 32);
                 let mut cols = (whole * (wanted / whole).max(1)).min(units);
-                while pixels.div_ceil(256 / cols) > most && cols.is_multiple_of(2 * whole) && cols * width > 8 {
+                while pixels.div_ceil(256 / cols) > most
+                    && cols.is_multiple_of(2 * whole)
+                    && cols * width > 8
+                {
                     cols /= 2;
                 }
                 Self { wg: 256, cols, depth: pixels.div_ceil(256 / cols).min(most), four }
@@ -104,7 +116,9 @@ impl Info {
             units: units as u32,
             group_size: (c / options.groups) as u32,
             pixels: (height * width) as u32,
-            flags: u32::from(modulated) | u32::from(silu) << 1 | u32::from(options.dropout.is_some()) << 2,
+            flags: u32::from(modulated)
+                | u32::from(silu) << 1
+                | u32::from(options.dropout.is_some()) << 2,
             eps: options.eps,
             threshold,
             keep_scale,
@@ -195,7 +209,9 @@ impl Shader for Parameters {
 /// Returns the variants for feature maps of the given channels, channels of a group and pixels.
 pub(super) fn shaders(sizes: &[[usize; 3]]) -> Vec<Filled> {
     let classes = [Class::Gpu, Class::Software].into_iter();
-    let all = classes.flat_map(|class| sizes.iter().flat_map(move |size| Types::ALL.map(|types| (class, *size, types))));
+    let all = classes.flat_map(|class| {
+        sizes.iter().flat_map(move |size| Types::ALL.map(|types| (class, *size, types)))
+    });
     all.flat_map(|(class, size, types)| of_size(class, size, types)).collect()
 }
 
@@ -210,8 +226,8 @@ fn of_size(class: Class, [channels, group_size, pixels]: [usize; 3], types: Type
     [Filled::new(Forward(forward, types)), Filled::new(Backward(backward, types)), parameters]
 }
 
-/// The operands with their memory in order, and the type of h. gamma stands in for operands that aren't there: every binding
-/// needs a buffer.
+/// The operands with their memory in order, and the type of h. gamma stands in for operands that
+/// aren't there: every binding needs a buffer.
 struct Operands {
     h: CubeTensor,
     elem: Elem,
@@ -225,7 +241,8 @@ struct Operands {
 
 impl Operands {
     fn new(inputs: AdaGnInputs<CubeBackend>) -> Self {
-        let AdaGnInputs { h, parameters: AdaGnParameters { modulation, gamma, beta, options } } = inputs;
+        let AdaGnInputs { h, parameters: AdaGnParameters { modulation, gamma, beta, options } } =
+            inputs;
         let elem = layout::elem("ada_gn", "h", &h);
         let small = |name: &str, tensor: CubeTensor| {
             layout::check("ada_gn", name, &tensor, Elem::F32);
@@ -270,7 +287,11 @@ impl AdaGn for CubeBackend {
         (out, saved)
     }
 
-    fn backward(d_out: FloatTensor<Self>, saved: FloatTensor<Self>, inputs: AdaGnInputs<Self>) -> AdaGnGradients<Self> {
+    fn backward(
+        d_out: FloatTensor<Self>,
+        saved: FloatTensor<Self>,
+        inputs: AdaGnInputs<Self>,
+    ) -> AdaGnGradients<Self> {
         if !on_wgpu(&inputs.h) {
             return reference::backward(d_out, inputs);
         }
@@ -311,13 +332,18 @@ impl AdaGn for CubeBackend {
             (c / unit).div_ceil(Parameters::COLS),
             &[&sums, t, z, gamma, beta, &d_mod, &d_affine],
             &info,
-            // The sums, their totals and, with modulation, its scales and shifts and their gradients.
+            // The sums, their totals and, with modulation, its scales and shifts and their
+            // gradients.
             Work::floats(&[2 * b * c + 2 * c, if *modulated { 8 * b * c + 2 * c } else { 0 }]),
         );
         let pair = |i| layout::part(&d_mod, i, Shape::new([b, 2 * c]));
         AdaGnGradients {
             h: dh,
-            modulation: if *modulated { Modulation::By { t: pair(0), z: pair(1) } } else { Modulation::Absent },
+            modulation: if *modulated {
+                Modulation::By { t: pair(0), z: pair(1) }
+            } else {
+                Modulation::Absent
+            },
             gamma: layout::part(&d_affine, 0, Shape::new([c])),
             beta: layout::part(&d_affine, 1, Shape::new([c])),
         }

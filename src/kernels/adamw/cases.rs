@@ -2,7 +2,9 @@
 
 use super::norm::squares_work;
 use super::{Options, Parameter, adamw, forward_work, norm, wgsl};
-use crate::kernels::catalog::{Case, Input, Inputs, Layer, Operation, Pass, Suite, Tolerance, Tolerances, Value};
+use crate::kernels::catalog::{
+    Case, Input, Inputs, Layer, Operation, Pass, Suite, Tolerance, Tolerances, Value,
+};
 use crate::kernels::shader::Filled;
 use burn::tensor::Tensor;
 
@@ -11,7 +13,8 @@ pub struct AdamWOperation;
 
 /// A parameter of `n` numbers, its gradient, and the factors of an update.
 fn inputs(n: usize) -> Vec<Input> {
-    let options = Options { lr: 1e-2, weight_decay: 0.05, betas: [0.9, 0.95], update: 3, ema_decay: 0.97 };
+    let options =
+        Options { lr: 1e-2, weight_decay: 0.05, betas: [0.9, 0.95], update: 3, ema_decay: 0.97 };
     let vector = |name| Input::vector(name, n).constant();
     vec![
         vector("weight"),
@@ -31,8 +34,14 @@ fn updated(inputs: &mut Inputs, clip: Tensor<1>, grad: Tensor<1>) -> Vec<(&'stat
         second: inputs.vector("second"),
         average: inputs.vector("average"),
     };
-    let Parameter { weight, first, second, average } = adamw(parameter, grad, clip, inputs.vector("factors"));
-    vec![("weight", weight.into()), ("first", first.into()), ("second", second.into()), ("average", average.into())]
+    let Parameter { weight, first, second, average } =
+        adamw(parameter, grad, clip, inputs.vector("factors"));
+    vec![
+        ("weight", weight.into()),
+        ("first", first.into()),
+        ("second", second.into()),
+        ("average", average.into()),
+    ]
 }
 
 /// Clip, AdamW and EMA of `n` numbers in one tensor.
@@ -50,7 +59,8 @@ fn update(n: usize, clip: f32, tolerances: Tolerances) -> Case {
 /// The norm of tensors of `n` numbers, of 7 and of 64.
 fn norms(n: usize, tolerances: Tolerances) -> Case {
     let inputs = [("a", n, 1.0), ("b", 7, 1.0), ("c", 64, 3.0)];
-    let inputs = inputs.map(|(name, n, deviation)| Input::vector(name, n).about(0.0, deviation).constant());
+    let inputs =
+        inputs.map(|(name, n, deviation)| Input::vector(name, n).about(0.0, deviation).constant());
     Case::new("norm", &[n], inputs.into(), tolerances, |inputs| {
         vec![("the norm", norm(["a", "b", "c"].map(|name| inputs.vector(name)).into()).into())]
     })
@@ -61,9 +71,15 @@ fn norms(n: usize, tolerances: Tolerances) -> Case {
 fn norm_of_many(tolerances: Tolerances) -> Case {
     const LENGTHS: [usize; 11] = [20_000, 8, 40_000, 4, 64, 12, 100, 7, 16, 5, 9];
     let name = |i: usize| &"abcdefghijk"[i..=i];
-    let inputs = LENGTHS.into_iter().enumerate().map(|(i, n)| Input::vector(name(i), n).about(0.0, 1.0 + i as f32).constant());
+    let inputs = LENGTHS
+        .into_iter()
+        .enumerate()
+        .map(|(i, n)| Input::vector(name(i), n).about(0.0, 1.0 + i as f32).constant());
     Case::new("norm", &[LENGTHS.iter().sum()], inputs.collect(), tolerances, move |inputs| {
-        vec![("the norm", norm((0..LENGTHS.len()).map(|i| inputs.vector(name(i))).collect()).into())]
+        vec![(
+            "the norm",
+            norm((0..LENGTHS.len()).map(|i| inputs.vector(name(i))).collect()).into(),
+        )]
     })
     .variant("of eleven tensors")
     .passes(vec![Pass { name: "", learns: vec![], work: squares_work(LENGTHS.iter().sum()) }])
@@ -91,12 +107,20 @@ impl Operation for AdamWOperation {
         match suite {
             Suite::SelfTest => vec![clipped(100_004, Tolerances::SELF_TEST)],
             Suite::Test => {
-                // A handful of roundings; WGSL's division and square root may be a few units in the last place off.
-                let updates = Tolerances { cpu: Tolerance::new(1e-6, 1e-7), wgsl: Tolerance::new(1e-5, 1e-5) };
+                // A handful of roundings; WGSL's division and square root may be a few units in the
+                // last place off.
+                let updates = Tolerances {
+                    cpu: Tolerance::new(1e-6, 1e-7),
+                    wgsl: Tolerance::new(1e-5, 1e-5),
+                };
                 // Burn adds up 100,075 numbers in f32.
                 let sums = Tolerances::both(1e-5, 0.0);
                 let both = |n| [update(n, 0.7, updates), norms(n, sums)];
-                [1, 15, 1_000, 100_003, 100_004].into_iter().flat_map(both).chain([norm_of_many(sums)]).collect()
+                [1, 15, 1_000, 100_003, 100_004]
+                    .into_iter()
+                    .flat_map(both)
+                    .chain([norm_of_many(sums)])
+                    .collect()
             }
             Suite::Bench { .. } => vec![update(1 << 20, 1.0, Tolerances::SELF_TEST)],
         }

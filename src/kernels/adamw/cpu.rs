@@ -1,6 +1,9 @@
 //! AdamW and the EMA over f32 slices, in place.
 
-use super::{AdamW, AdamWInputs, AdamWParameter, FACTORS, Several, SquareSums, forward_work, norm::squares_work, reference};
+use super::{
+    AdamW, AdamWInputs, AdamWParameter, FACTORS, Several, SquareSums, forward_work,
+    norm::squares_work, reference,
+};
 use crate::kernels::buffers::Buffer;
 use crate::kernels::layout::flex_values;
 use crate::kernels::operand::Optional;
@@ -21,8 +24,11 @@ impl<'a> Loop<(Slices<'a>, f32, [f32; FACTORS])> for Update {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>(((weight, first, second, average, grad), clip, factors): (Slices<'a>, f32, [f32; FACTORS])) {
-        let [beta1, rest1, beta2, rest2, rate, correction, epsilon, shrink, ema, ema_rest] = factors;
+    fn run<const FMA: bool>(
+        ((weight, first, second, average, grad), clip, factors): (Slices<'a>, f32, [f32; FACTORS]),
+    ) {
+        let [beta1, rest1, beta2, rest2, rate, correction, epsilon, shrink, ema, ema_rest] =
+            factors;
         let count = weight.len();
         for at in (0..count).step_by(LANES) {
             let lanes = LANES.min(count - at);
@@ -68,7 +74,8 @@ impl<'a> Loop<&'a [f32]> for Squares {
     }
 }
 
-/// `tensor` with exactly its values as its memory, so that they can be written to: its own where nobody else holds it.
+/// `tensor` with exactly its values as its memory, so that they can be written to: its own where
+/// nobody else holds it.
 fn owned(tensor: FlexTensor) -> FlexTensor {
     let count = tensor.layout().shape().num_elements();
     if tensor.is_contiguous()
@@ -84,17 +91,26 @@ fn owned(tensor: FlexTensor) -> FlexTensor {
 
 impl AdamW for Flex {
     fn forward(inputs: AdamWInputs<Self>) -> AdamWParameter<Self> {
-        let _timer = profile::timer("adamw", || forward_work(inputs.grad.layout().shape().num_elements()));
-        let AdamWInputs { parameter: AdamWParameter { weight, first, second, average }, grad, clip, factors } = inputs;
+        let _timer =
+            profile::timer("adamw", || forward_work(inputs.grad.layout().shape().num_elements()));
+        let AdamWInputs {
+            parameter: AdamWParameter { weight, first, second, average },
+            grad,
+            clip,
+            factors,
+        } = inputs;
         let (clip, factors) = (clip.to_contiguous(), factors.to_contiguous());
-        let (clip, factors) = (flex_values(&clip)[0], *flex_values(&factors).first_chunk().expect("all factors"));
+        let (clip, factors) =
+            (flex_values(&clip)[0], *flex_values(&factors).first_chunk().expect("all factors"));
         if clip < 0.0 {
             return AdamWParameter { weight, first, second, average };
         }
-        let [mut weight, mut first, mut second, mut average] = [weight, first, second, average].map(owned);
+        let [mut weight, mut first, mut second, mut average] =
+            [weight, first, second, average].map(owned);
         let grad = grad.to_contiguous();
         let grad = flex_values(&grad);
-        let [w, m, v, e] = [&mut weight, &mut first, &mut second, &mut average].map(|t| t.storage_mut::<f32>());
+        let [w, m, v, e] =
+            [&mut weight, &mut first, &mut second, &mut average].map(|t| t.storage_mut::<f32>());
         if grad.len() <= TASK {
             vectorised::<Update, _>(((w, m, v, e, grad), clip, factors));
         } else {
@@ -116,9 +132,11 @@ impl SquareSums for Flex {
     /// A number for each tensor.
     fn add(tensors: Several<Self>, sums: Optional<Self>) -> FlexTensor {
         reference::append_all(tensors, sums, |x| {
-            let _timer = profile::timer("square_sum", || squares_work(x.layout().shape().num_elements()));
+            let _timer =
+                profile::timer("square_sum", || squares_work(x.layout().shape().num_elements()));
             let x = x.to_contiguous();
-            let blocks: Vec<f64> = flex_values(&x).par_chunks(TASK).map(vectorised::<Squares, _>).collect();
+            let blocks: Vec<f64> =
+                flex_values(&x).par_chunks(TASK).map(vectorised::<Squares, _>).collect();
             Buffer::copy(&[blocks.iter().sum::<f64>() as f32]).tensor(Shape::new([1]))
         })
     }

@@ -1,6 +1,8 @@
-//! Dynamic loss scaling (Micikevicius et al. 2018, arXiv 1710.03740, section 3.2): the loss is multiplied by a scale, so that gradients
-//! which f16 would round to 0 pass through the backward pass; the update divides it out again. A step whose gradients overflow is left
-//! out and the scale halved; after many that don't it is doubled. All of it happens on the device, without waiting for it.
+//! Dynamic loss scaling (Micikevicius et al. 2018, arXiv 1710.03740, section 3.2): the loss is
+//! multiplied by a scale, so that gradients which f16 would round to 0 pass through the backward
+//! pass; the update divides it out again. A step whose gradients overflow is left out and the scale
+//! halved; after many that don't it is doubled. All of it happens on the device, without waiting
+//! for it.
 
 use super::wgsl::LossScaleInfo;
 use crate::kernels::choice::references;
@@ -9,7 +11,8 @@ use burn::backend::{Backend, Dispatch, ExtensionType, TensorMetadata, backend_ex
 use burn::tensor::{Tensor, TensorData, assert_shape};
 use burn_flex::Flex;
 
-/// Numbers of a state: the scale, finite steps since it changed, steps left out in all, and of them in a row.
+/// Numbers of a state: the scale, finite steps since it changed, steps left out in all, and of them
+/// in a row.
 pub const STATE: usize = 4;
 
 /// Where a run begins. (Scale and growth are those of PyTorch's `GradScaler`.)
@@ -48,15 +51,19 @@ pub struct Scaling {
 #[backend_extension(Cube, Flex)]
 pub trait LossScale: Backend {
     /// Computes [`loss_scale`] with the constants of `info`.
-    fn next(norm: FloatTensor<Self>, state: FloatTensor<Self>, info: LossScaleInfo) -> Scaled<Self> {
+    fn next(
+        norm: FloatTensor<Self>,
+        state: FloatTensor<Self>,
+        info: LossScaleInfo,
+    ) -> Scaled<Self> {
         on_host::<Self>(norm, state, info)
     }
 }
 
 impl LossScale for Flex {}
 
-/// One step of dynamic loss scaling from the `norm` `[1]` of all scaled gradients and the `state` `[4]`, with a clip of the true norm at
-/// `limit` (0: none).
+/// One step of dynamic loss scaling from the `norm` `[1]` of all scaled gradients and the `state`
+/// `[4]`, with a clip of the true norm at `limit` (0: none).
 ///
 /// # Panics
 /// If a shape doesn't fit.
@@ -72,26 +79,41 @@ pub fn loss_scale(norm: Tensor<1>, state: Tensor<1>, limit: f64) -> Scaling {
 }
 
 /// The step in plain numbers: clip, norm without the scale, next state.
-fn next(norm: f32, [scale, streak, skipped, row]: [f32; STATE], info: LossScaleInfo) -> (f32, f32, [f32; STATE]) {
+fn next(
+    norm: f32,
+    [scale, streak, skipped, row]: [f32; STATE],
+    info: LossScaleInfo,
+) -> (f32, f32, [f32; STATE]) {
     if !norm.is_finite() {
         return (-1.0, norm, [(scale * 0.5).max(info.least), 0.0, skipped + 1.0, row + 1.0]);
     }
     let length = norm / scale;
     let factor = if info.limit > 0.0 { (info.limit / (length + 1e-6)).min(1.0) } else { 1.0 };
-    let grown = if streak + 1.0 >= info.interval { [(scale * 2.0).min(info.most), 0.0] } else { [scale, streak + 1.0] };
+    let grown = if streak + 1.0 >= info.interval {
+        [(scale * 2.0).min(info.most), 0.0]
+    } else {
+        [scale, streak + 1.0]
+    };
     (factor / scale, length, [grown[0], grown[1], skipped, 0.0])
 }
 
 /// The step with numbers that are read from the device and written to it.
-pub(super) fn on_host<B: Backend>(norm: FloatTensor<B>, state: FloatTensor<B>, info: LossScaleInfo) -> Scaled<B> {
+pub(super) fn on_host<B: Backend>(
+    norm: FloatTensor<B>,
+    state: FloatTensor<B>,
+    info: LossScaleInfo,
+) -> Scaled<B> {
     let device = norm.device();
     let read = |x| {
-        let data = pollster::block_on(B::float_into_data(x)).unwrap_or_else(|e| panic!("reading the loss scale: {e:?}"));
+        let data = pollster::block_on(B::float_into_data(x))
+            .unwrap_or_else(|e| panic!("reading the loss scale: {e:?}"));
         data.try_into_vec::<f32>().expect("f32")
     };
     let (norm, state) = (read(norm)[0], read(state));
     let (clip, norm, state) = next(norm, *state.first_chunk().expect("four numbers"), info);
-    let write = |values: &[f32]| B::float_from_data(TensorData::new(values.to_vec(), [values.len()]), &device);
+    let write = |values: &[f32]| {
+        B::float_from_data(TensorData::new(values.to_vec(), [values.len()]), &device)
+    };
     Scaled { clip: write(&[clip]), norm: write(&[norm]), state: write(&state) }
 }
 
@@ -101,7 +123,12 @@ mod tests {
     use burn::tensor::Device;
 
     /// What comes of these norms, one after the other, from `state`: clips and states.
-    fn run(device: &Device, state: [f32; STATE], norms: &[f32], limit: f64) -> Vec<(f32, [f32; STATE])> {
+    fn run(
+        device: &Device,
+        state: [f32; STATE],
+        norms: &[f32],
+        limit: f64,
+    ) -> Vec<(f32, [f32; STATE])> {
         let mut state = Tensor::<1>::from_floats(state, device);
         let values = |x: Tensor<1>| x.into_data().try_into_vec::<f32>().expect("f32");
         let mut step = |norm: &f32| {
@@ -137,8 +164,16 @@ mod tests {
             assert_eq!(found[0], (1.0 / 1024.0, [1024.0, 1_999.0, 5.0, 0.0]));
             assert_eq!(found[1], (1.0 / 1024.0, [2048.0, 0.0, 5.0, 0.0]));
             assert_eq!(found[2], (1.0 / 2048.0, [2048.0, 1.0, 5.0, 0.0]));
-            assert_eq!(run(&device, [1.0, 0.0, 0.0, 0.0], &[nan], 0.0)[0].1[0], 1.0, "never below 1");
-            assert_eq!(run(&device, [MOST, 1_999.0, 0.0, 0.0], &[1.0], 0.0)[0].1[0], MOST, "never above {MOST}");
+            assert_eq!(
+                run(&device, [1.0, 0.0, 0.0, 0.0], &[nan], 0.0)[0].1[0],
+                1.0,
+                "never below 1"
+            );
+            assert_eq!(
+                run(&device, [MOST, 1_999.0, 0.0, 0.0], &[1.0], 0.0)[0].1[0],
+                MOST,
+                "never above {MOST}"
+            );
         }
     }
 }

@@ -1,10 +1,11 @@
-//! One update of a parameter by AdamW (Loshchilov and Hutter 2019), and of its exponential moving average, in one pass over
-//! memory, in place: by a WGSL kernel on wgpu devices, by several threads on the CPU backend. And the norm of all gradients, by
-//! which they are clipped. reference.rs is the same in plain tensor operations, and the tests hold all of them equal.
+//! One update of a parameter by AdamW (Loshchilov and Hutter 2019), and of its exponential moving
+//! average, in one pass over memory, in place: by a WGSL kernel on wgpu devices, by several threads
+//! on the CPU backend. And the norm of all gradients, by which they are clipped. reference.rs is
+//! the same in plain tensor operations, and the tests hold all of them equal.
 //!
-//! g = clip * grad,  m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2
-//! w = (1 - lr * decay) w - (lr / c1) m / (sqrt(v / c2) + eps),  c1 = 1 - beta1^n,  c2 = 1 - beta2^n
-//! average = d * average + (1 - d) w
+//! g = clip * grad,  m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2 w = (1 - lr *
+//! decay) w - (lr / c1) m / (sqrt(v / c2) + eps),  c1 = 1 - beta1^n,  c2 = 1 - beta2^n average = d
+//! * average + (1 - d) w
 //!
 //! A clip below 0 says that this step is left out, and nothing changes.
 
@@ -60,14 +61,26 @@ pub struct Options {
 pub const FACTORS: usize = 10;
 
 impl Options {
-    /// The factors of the update in f32, rounded once: beta1, 1 - beta1, beta2, 1 - beta2, lr / c1, 1 / c2, eps, 1 - lr * decay, d,
-    /// 1 - d.
+    /// The factors of the update in f32, rounded once: beta1, 1 - beta1, beta2, 1 - beta2, lr / c1,
+    /// 1 / c2, eps, 1 - lr * decay, d, 1 - d.
     pub fn factors(&self) -> [f32; FACTORS] {
         let [c1, c2] = self.betas.map(|beta| 1.0 - beta.powi(self.update));
         let [beta1, beta2] = self.betas;
         let (rate, shrink) = (self.lr / c1, 1.0 - self.lr * self.weight_decay);
         let (correction, rest) = (1.0 / c2, 1.0 - self.ema_decay);
-        [beta1, 1.0 - beta1, beta2, 1.0 - beta2, rate, correction, EPSILON, shrink, self.ema_decay, rest].map(|f| f as f32)
+        [
+            beta1,
+            1.0 - beta1,
+            beta2,
+            1.0 - beta2,
+            rate,
+            correction,
+            EPSILON,
+            shrink,
+            self.ema_decay,
+            rest,
+        ]
+        .map(|f| f as f32)
     }
 }
 
@@ -107,12 +120,18 @@ pub trait AdamW: Backend {
     }
 }
 
-/// Updates `parameter` by `grad` `[N]` times `clip` `[1]`, with `factors` `[10]` from [`Options::factors`]: a tensor, so that all
-/// parameters of a step share it. A clip below 0 leaves it as it is, whatever `grad` holds. Tensors that nobody else holds are updated in place.
+/// Updates `parameter` by `grad` `[N]` times `clip` `[1]`, with `factors` `[10]` from
+/// [`Options::factors`]: a tensor, so that all parameters of a step share it. A clip below 0 leaves
+/// it as it is, whatever `grad` holds. Tensors that nobody else holds are updated in place.
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn adamw(parameter: Parameter, grad: Tensor<1>, clip: Tensor<1>, factors: Tensor<1>) -> Parameter {
+pub fn adamw(
+    parameter: Parameter,
+    grad: Tensor<1>,
+    clip: Tensor<1>,
+    factors: Tensor<1>,
+) -> Parameter {
     let Parameter { weight, first, second, average } = parameter;
     let [n] = weight.dims();
     assert_shape!(grad, [n]);
@@ -123,14 +142,25 @@ pub fn adamw(parameter: Parameter, grad: Tensor<1>, clip: Tensor<1>, factors: Te
     assert_shape!(factors, [FACTORS]);
     let [weight, first, second, average, grad, clip, factors] =
         [weight, first, second, average, grad, clip, factors].map(Tensor::into_dispatch);
-    let inputs = AdamWInputs { parameter: AdamWParameter { weight, first, second, average }, grad, clip, factors };
-    let new = if references() { reference::forward(inputs) } else { <Dispatch as AdamW>::forward(inputs) };
+    let inputs = AdamWInputs {
+        parameter: AdamWParameter { weight, first, second, average },
+        grad,
+        clip,
+        factors,
+    };
+    let new = if references() {
+        reference::forward(inputs)
+    } else {
+        <Dispatch as AdamW>::forward(inputs)
+    };
     let AdamWParameter { weight, first, second, average } = new;
-    let [weight, first, second, average] = [weight, first, second, average].map(Tensor::from_dispatch);
+    let [weight, first, second, average] =
+        [weight, first, second, average].map(Tensor::from_dispatch);
     Parameter { weight, first, second, average }
 }
 
-/// Returns the work of an update of `n` numbers: weight, moments and average read and written, the gradient read.
+/// Returns the work of an update of `n` numbers: weight, moments and average read and written, the
+/// gradient read.
 pub fn forward_work(n: usize) -> Work {
     Work::floats(&[9 * n])
 }

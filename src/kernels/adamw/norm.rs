@@ -8,7 +8,8 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
 use burn::tensor::{Device, Tensor};
 
-/// Tensors that one call adds up, at most: with the sums they are less than the eight storage buffers that every WebGPU device binds.
+/// Tensors that one call adds up, at most: with the sums they are less than the eight storage
+/// buffers that every WebGPU device binds.
 pub(super) const TOGETHER: usize = 6;
 
 /// Partial sums of squares on an adapter: more wouldn't keep a GPU any busier.
@@ -38,15 +39,20 @@ pub struct Several<B: Backend> {
 
 impl<B: Backend> Several<B> {
     /// Makes one of an iterator, of whose tensors it takes the first [`TOGETHER`].
-    pub(super) fn new(first: FloatTensor<B>, mut others: impl Iterator<Item = FloatTensor<B>>) -> Self {
-        let [second, third, fourth, fifth, sixth] = std::array::from_fn(|_| Optional::new(others.next()));
+    pub(super) fn new(
+        first: FloatTensor<B>,
+        mut others: impl Iterator<Item = FloatTensor<B>>,
+    ) -> Self {
+        let [second, third, fourth, fifth, sixth] =
+            std::array::from_fn(|_| Optional::new(others.next()));
         Self { first, second, third, fourth, fifth, sixth }
     }
 
     /// Returns those that are there.
     pub fn into_vec(self) -> Vec<FloatTensor<B>> {
         let Self { first, second, third, fourth, fifth, sixth } = self;
-        let others = [second, third, fourth, fifth, sixth].into_iter().filter_map(Optional::into_option);
+        let others =
+            [second, third, fourth, fifth, sixth].into_iter().filter_map(Optional::into_option);
         std::iter::once(first).chain(others).collect()
     }
 }
@@ -54,13 +60,18 @@ impl<B: Backend> Several<B> {
 /// What [`norm`] is made of, on every backend: by default the reference. It isn't differentiable.
 #[backend_extension(Cube, Flex)]
 pub trait SquareSums: Backend {
-    /// Adds the squares of `tensors`, one after the other, to `sums`, if there are any yet. The lengths of all are multiples of four,
-    /// or those of none. Returns as many numbers as the backend likes, whose total is the sum of all squares so far.
-    fn add(#[extension_type] tensors: Several<Self>, #[extension_type] sums: Optional<Self>) -> FloatTensor<Self> {
+    /// Adds the squares of `tensors`, one after the other, to `sums`, if there are any yet. The
+    /// lengths of all are multiples of four, or those of none. Returns as many numbers as the
+    /// backend likes, whose total is the sum of all squares so far.
+    fn add(
+        #[extension_type] tensors: Several<Self>,
+        #[extension_type] sums: Optional<Self>,
+    ) -> FloatTensor<Self> {
         reference::add_squares(tensors, sums)
     }
 
-    /// Returns the squares of `tensor` alone, added up as in a sum of many tensors, of which it may be the first: what [`norm_of_squares`] takes.
+    /// Returns the squares of `tensor` alone, added up as in a sum of many tensors, of which it may
+    /// be the first: what [`norm_of_squares`] takes.
     fn alone(tensor: FloatTensor<Self>, first: bool) -> FloatTensor<Self> {
         let _ = first;
         Self::add(Several::new(tensor, std::iter::empty()), Optional::Absent)
@@ -72,7 +83,8 @@ pub trait SquareSums: Backend {
     }
 }
 
-/// Returns the Euclidean norm of `tensors`, `[N]` each, taken together; `[1]`. It is the same for any number of threads.
+/// Returns the Euclidean norm of `tensors`, `[N]` each, taken together; `[1]`. It is the same for
+/// any number of threads.
 ///
 /// # Panics
 /// If there are none.
@@ -95,8 +107,9 @@ pub fn norm(tensors: Vec<Tensor<1>>) -> Tensor<1> {
     Tensor::from_dispatch(root(sums.into_option().expect("the norm of one tensor or more")))
 }
 
-/// Returns the sums of the squares of `tensor` `[N]` by itself: one number on the CPU backend, `PARTIALS` on an adapter. `first` says
-/// whether it is the first of all tensors whose norm is asked for.
+/// Returns the sums of the squares of `tensor` `[N]` by itself: one number on the CPU backend,
+/// `PARTIALS` on an adapter. `first` says whether it is the first of all tensors whose norm is
+/// asked for.
 pub fn squares(tensor: Tensor<1>, first: bool) -> Tensor<1> {
     if references() {
         let one = Several::new(tensor.into_dispatch(), std::iter::empty());
@@ -105,8 +118,9 @@ pub fn squares(tensor: Tensor<1>, first: bool) -> Tensor<1> {
     Tensor::from_dispatch(<Dispatch as SquareSums>::alone(tensor.into_dispatch(), first))
 }
 
-/// Returns the norm `[1]` of all tensors of which `sums` are the [`squares`], in order, on `device`: bit for bit what [`norm`] makes of
-/// the tensors themselves there, where all sums were made on such a device. Sums of devices of both kinds can be mixed.
+/// Returns the norm `[1]` of all tensors of which `sums` are the [`squares`], in order, on
+/// `device`: bit for bit what [`norm`] makes of the tensors themselves there, where all sums were
+/// made on such a device. Sums of devices of both kinds can be mixed.
 ///
 /// # Panics
 /// If there are none.

@@ -1,4 +1,5 @@
-//! The optimizer in operations that every backend has: the oracle of the kernels, and what runs where there is none.
+//! The optimizer in operations that every backend has: the oracle of the kernels, and what runs
+//! where there is none.
 
 use super::{AdamWInputs, AdamWParameter, FACTORS, Several};
 use crate::kernels::operand::Optional;
@@ -8,15 +9,24 @@ use burn::tensor::{BoolDType, Slice};
 
 /// The updated parameter.
 pub(super) fn forward<B: Backend>(inputs: AdamWInputs<B>) -> AdamWParameter<B> {
-    let AdamWInputs { parameter: AdamWParameter { weight, first, second, average }, grad, clip, factors } = inputs;
+    let AdamWInputs {
+        parameter: AdamWParameter { weight, first, second, average },
+        grad,
+        clip,
+        factors,
+    } = inputs;
     let factor = |i: usize| B::float_slice(factors.clone(), &[Slice::from(i..i + 1)]);
     let factors: [FloatTensor<B>; FACTORS] = std::array::from_fn(factor);
     let [beta1, rest1, beta2, rest2, rate, correction, epsilon, shrink, ema, ema_rest] = factors;
     let blend = |a, of_a, b, of_b| B::float_add(B::float_mul(a, of_a), B::float_mul(b, of_b));
     let below = B::float_lower_elem(clip.clone(), 0.0f32.into(), BoolDType::Native);
     let skipped = B::bool_expand(below, weight.shape());
-    let old =
-        AdamWParameter::<B> { weight: weight.clone(), first: first.clone(), second: second.clone(), average: average.clone() };
+    let old = AdamWParameter::<B> {
+        weight: weight.clone(),
+        first: first.clone(),
+        second: second.clone(),
+        average: average.clone(),
+    };
     let grad = B::float_mul(grad, clip);
     let first = blend(first, beta1, grad.clone(), rest1);
     let second = blend(second, beta2, B::float_mul(grad.clone(), grad), rest2);
@@ -45,7 +55,12 @@ pub(super) fn append_all<B: Backend>(
     sum: impl Fn(FloatTensor<B>) -> FloatTensor<B>,
 ) -> FloatTensor<B> {
     let add = |sums, x| Optional::Given(append(sums, sum(x)));
-    tensors.into_vec().into_iter().fold(sums, add).into_option().expect("several tensors are one or more")
+    tensors
+        .into_vec()
+        .into_iter()
+        .fold(sums, add)
+        .into_option()
+        .expect("several tensors are one or more")
 }
 
 /// `sums` and one more, `[1]`.

@@ -15,7 +15,8 @@ use burn::tensor::Shape;
 use minijinja::{Value, context};
 
 info! {
-    /// Of the update. What changes with every update is in a tensor: a step's launches share few of these blocks, always the same.
+    /// Of the update. What changes with every update is in a tensor: a step's launches share few of
+    /// these blocks, always the same.
     struct UpdateInfo {
         count: u32,
     }
@@ -148,12 +149,18 @@ impl Shader for NextScale {
 }
 
 impl LossScale for CubeBackend {
-    fn next(norm: FloatTensor<Self>, state: FloatTensor<Self>, info: LossScaleInfo) -> Scaled<Self> {
+    fn next(
+        norm: FloatTensor<Self>,
+        state: FloatTensor<Self>,
+        info: LossScaleInfo,
+    ) -> Scaled<Self> {
         if !on_wgpu(&norm) {
             return loss_scale::on_host::<Self>(norm, state, info);
         }
-        let [norm, state] = [("the norm", norm), ("the state", state)].map(|(name, tensor)| contiguous(name, tensor));
-        let [clip, unscaled, new] = [1, 1, STATE].map(|n| layout::empty_acc(&norm, Shape::new([n])));
+        let [norm, state] = [("the norm", norm), ("the state", state)]
+            .map(|(name, tensor)| contiguous(name, tensor));
+        let [clip, unscaled, new] =
+            [1, 1, STATE].map(|n| layout::empty_acc(&norm, Shape::new([n])));
         let work = Work::floats(&[3 + 2 * STATE]);
         launch("loss scale", NextScale, 1, &[&norm, &state, &clip, &unscaled, &new], &info, work);
         Scaled { clip, norm: unscaled, state: new }
@@ -201,10 +208,16 @@ impl AdamW for CubeBackend {
         if !on_wgpu(&inputs.grad) {
             return reference::forward(inputs);
         }
-        let AdamWInputs { parameter: AdamWParameter { weight, first, second, average }, grad, clip, factors } = inputs;
+        let AdamWInputs {
+            parameter: AdamWParameter { weight, first, second, average },
+            grad,
+            clip,
+            factors,
+        } = inputs;
         let [weight, first] = [owned("weight", weight), owned("first", first)];
         let [second, average] = [owned("second", second), owned("average", average)];
-        let [grad, clip, factors] = [contiguous("grad", grad), contiguous("clip", clip), contiguous("factors", factors)];
+        let [grad, clip, factors] =
+            [contiguous("grad", grad), contiguous("clip", clip), contiguous("factors", factors)];
         let n = weight.meta.shape().num_elements();
         let (count, four) = units(n);
         let shader = Update { four };
@@ -220,7 +233,8 @@ impl AdamW for CubeBackend {
     }
 }
 
-/// How many of them `n` numbers are added to: enough for every invocation of a workgroup to have some.
+/// How many of them `n` numbers are added to: enough for every invocation of a workgroup to have
+/// some.
 fn parts(n: usize) -> usize {
     const LEAST: usize = 1 << 14;
     n.div_ceil(LEAST).clamp(1, PARTIALS)
@@ -232,7 +246,8 @@ impl SquareSums for CubeBackend {
         if !on_wgpu(&tensors.first) {
             return reference::add_squares(tensors, sums);
         }
-        let tensors: Vec<CubeTensor> = tensors.into_vec().into_iter().map(|x| contiguous("a gradient", x)).collect();
+        let tensors: Vec<CubeTensor> =
+            tensors.into_vec().into_iter().map(|x| contiguous("a gradient", x)).collect();
         let first = &tensors[0];
         let lengths: Vec<usize> = tensors.iter().map(|x| x.meta.shape().num_elements()).collect();
         let mut shares: Vec<usize> = lengths.iter().map(|n| parts(*n)).collect();
@@ -245,13 +260,27 @@ impl SquareSums for CubeBackend {
             Optional::Given(sums) => (owned("the sums of squares", sums), 0),
         };
         let four = units(lengths[0]).1;
-        assert!(lengths.iter().all(|n| units(*n).1 == four), "the norm: some lengths are multiples of four, others aren't");
+        assert!(
+            lengths.iter().all(|n| units(*n).1 == four),
+            "the norm: some lengths are multiples of four, others aren't"
+        );
         let workgroups = shares.iter().copied().max().unwrap_or(1);
-        // Places that nothing is left for hold the first tensor again, of which no workgroup reads anything.
-        let buffers: Vec<&CubeTensor> =
-            (0..TOGETHER).map(|i| tensors.get(i).unwrap_or(first)).chain(std::iter::once(&partials)).collect();
-        let [(count0, parts0), (count1, parts1), (count2, parts2), (count3, parts3), (count4, parts4), (count5, parts5)] =
-            std::array::from_fn(|i| lengths.get(i).map_or((0, 0), |n| (units(*n).0 as u32, shares[i] as u32)));
+        // Places that nothing is left for hold the first tensor again, of which no workgroup reads
+        // anything.
+        let buffers: Vec<&CubeTensor> = (0..TOGETHER)
+            .map(|i| tensors.get(i).unwrap_or(first))
+            .chain(std::iter::once(&partials))
+            .collect();
+        let [
+            (count0, parts0),
+            (count1, parts1),
+            (count2, parts2),
+            (count3, parts3),
+            (count4, parts4),
+            (count5, parts5),
+        ] = std::array::from_fn(|i| {
+            lengths.get(i).map_or((0, 0), |n| (units(*n).0 as u32, shares[i] as u32))
+        });
         let info = SquaresInfo {
             begins,
             count0,
@@ -268,7 +297,14 @@ impl SquareSums for CubeBackend {
             parts5,
         };
         let shader = Squares { wg: adding(class(first)), four };
-        launch("gradient norm", shader, workgroups, &buffers, &info, squares_work(lengths.iter().sum()));
+        launch(
+            "gradient norm",
+            shader,
+            workgroups,
+            &buffers,
+            &info,
+            squares_work(lengths.iter().sum()),
+        );
         partials
     }
 
@@ -276,7 +312,11 @@ impl SquareSums for CubeBackend {
         let sums = match first || !on_wgpu(&tensor) {
             true => Optional::Absent,
             // Only the first one of a sum is shared out among all workgroups.
-            false => Optional::Given(CubeBackend::float_zeros(Shape::new([PARTIALS]), &tensor.device, tensor.dtype.into())),
+            false => Optional::Given(CubeBackend::float_zeros(
+                Shape::new([PARTIALS]),
+                &tensor.device,
+                tensor.dtype.into(),
+            )),
         };
         Self::add(Several::new(tensor, std::iter::empty()), sums)
     }
@@ -288,7 +328,14 @@ impl SquareSums for CubeBackend {
         let count = sums.meta.shape().num_elements();
         let norm = layout::empty_acc(&sums, Shape::new([1]));
         let shader = Norm { wg: adding(class(&sums)) };
-        launch("gradient norm", shader, 1, &[&sums, &norm], &NormInfo { count: count as u32 }, Work::floats(&[count]));
+        launch(
+            "gradient norm",
+            shader,
+            1,
+            &[&sums, &norm],
+            &NormInfo { count: count as u32 },
+            Work::floats(&[count]),
+        );
         norm
     }
 }

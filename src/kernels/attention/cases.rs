@@ -12,12 +12,14 @@ fn case(shape: [usize; 4], deviation: f32, tolerances: Tolerances) -> Case {
     let [b, c, h, w] = shape;
     let inputs = vec![Input::image("qkv", [b, 3 * c, h, w]).about(0.0, deviation)];
     let apart = if deviation == 1.0 { String::new() } else { format!(", {deviation} apart") };
-    Case::new("attention", &shape, inputs, tolerances, |inputs| vec![("the value", attention(inputs.map("qkv")).into())])
-        .variant(format!("1 head{apart}"))
-        .passes(vec![
-            Pass { name: "forward", learns: vec![], work: forward_work(shape) },
-            Pass { name: "backward", learns: vec!["qkv"], work: backward_work(shape) },
-        ])
+    Case::new("attention", &shape, inputs, tolerances, |inputs| {
+        vec![("the value", attention(inputs.map("qkv")).into())]
+    })
+    .variant(format!("1 head{apart}"))
+    .passes(vec![
+        Pass { name: "forward", learns: vec![], work: forward_work(shape) },
+        Pass { name: "backward", learns: vec!["qkv"], work: backward_work(shape) },
+    ])
 }
 
 impl Operation for AttentionOperation {
@@ -28,26 +30,37 @@ impl Operation for AttentionOperation {
     fn cases(&self, suite: Suite) -> Vec<Case> {
         match suite {
             Suite::SelfTest => {
-                let cases = [[2, 128, 16, 16], [2, 256, 4, 4]].map(|shape| case(shape, 1.0, Tolerances::SELF_TEST));
+                let cases = [[2, 128, 16, 16], [2, 256, 4, 4]]
+                    .map(|shape| case(shape, 1.0, Tolerances::SELF_TEST));
                 // Scores of up to 200, rounded to 1e-5, which their exponentials pass on.
-                cases.into_iter().chain([case([1, 64, 8, 8], 7.0, Tolerances::both(1e-3, 1e-5))]).collect()
+                cases
+                    .into_iter()
+                    .chain([case([1, 64, 8, 8], 7.0, Tolerances::both(1e-3, 1e-5))])
+                    .collect()
             }
-            // Exponentials of our own polynomial or of the driver, sums of up to 257 numbers in another order.
+            // Exponentials of our own polynomial or of the driver, sums of up to 257 numbers in
+            // another order.
             Suite::Test => {
                 let tolerances = Tolerances::both(1e-5, 1e-6);
-                test().into_iter().map(|(shape, deviation)| case(shape, deviation, tolerances)).collect()
+                test()
+                    .into_iter()
+                    .map(|(shape, deviation)| case(shape, deviation, tolerances))
+                    .collect()
             }
             Suite::Bench { batch } => vec![case([batch, 64, 16, 16], 1.0, Tolerances::SELF_TEST)],
         }
     }
 
     fn shaders(&self) -> Vec<Filled> {
-        // Few and many channels over small and large images, and those of the cases, padded to multiples of four.
+        // Few and many channels over small and large images, and those of the cases, padded to
+        // multiples of four.
         let mut sizes: Vec<[usize; 2]> = [4, 64, 128, 256, 512]
             .into_iter()
             .flat_map(|channels| [1, 8, 16, 32, 64, 256].map(|pixels| [channels, pixels]))
             .collect();
-        sizes.extend(test().into_iter().map(|([_, channels, height, width], _)| [channels.next_multiple_of(4), height * width]));
+        sizes.extend(test().into_iter().map(|([_, channels, height, width], _)| {
+            [channels.next_multiple_of(4), height * width]
+        }));
         wgsl::shaders(&sizes)
     }
 
@@ -60,8 +73,8 @@ impl Operation for AttentionOperation {
     }
 }
 
-/// The networks' sizes; channels that aren't a multiple of four; one pixel; a row of pixels; more channels than a workgroup has sums;
-/// weights that are nearly all in one pixel.
+/// The networks' sizes; channels that aren't a multiple of four; one pixel; a row of pixels; more
+/// channels than a workgroup has sums; weights that are nearly all in one pixel.
 fn test() -> Vec<([usize; 4], f32)> {
     vec![
         ([2, 64, 16, 16], 1.0),

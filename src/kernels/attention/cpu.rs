@@ -1,4 +1,5 @@
-//! Attention over f32 slices, `[pixels, 3C]` an image: blocks of queries forward, whole images backward, each by one thread.
+//! Attention over f32 slices, `[pixels, 3C]` an image: blocks of queries forward, whole images
+//! backward, each by one thread.
 
 use super::{Attention, backward_work, forward_work};
 use crate::kernels::buffers::Buffer;
@@ -28,7 +29,10 @@ impl<'a> Image<'a> {
 
     /// q, k or v from pixel `first` on.
     fn part(&self, part: usize, first: usize) -> Matrix<'a> {
-        Matrix::new(&self.qkv[first * 3 * self.channels + part * self.channels..], 3 * self.channels)
+        Matrix::new(
+            &self.qkv[first * 3 * self.channels + part * self.channels..],
+            3 * self.channels,
+        )
     }
 
     fn scale(&self) -> f32 {
@@ -113,7 +117,8 @@ impl<'a> Loop<(&'a mut [f32], &'a [f32], usize)> for ScoreGradient {
                     sums[i] += d[i] * w[i];
                 }
             }
-            let sum = sums.iter().sum::<f32>() + d_rest.iter().zip(w_rest).map(|(d, w)| d * w).sum::<f32>();
+            let sum = sums.iter().sum::<f32>()
+                + d_rest.iter().zip(w_rest).map(|(d, w)| d * w).sum::<f32>();
             for (d, w) in d.iter_mut().zip(weights) {
                 *d = w * (*d - sum);
             }
@@ -125,7 +130,8 @@ impl Attention for Flex {
     fn forward(qkv: FlexTensor, _: Elem) -> (FlexTensor, FlexTensor) {
         let [batch, channels, height, width] = flex_dims(&qkv);
         let (c, n) = (channels / 3, height * width);
-        let _timer = profile::timer("attention forward", || forward_work([batch, c, height, width]));
+        let _timer =
+            profile::timer("attention forward", || forward_work([batch, c, height, width]));
         let qkv = FlexImage::new(qkv);
         let mut out = Buffer::new(batch * n * c);
         let mut log_sums = Buffer::new(batch * n);
@@ -134,8 +140,11 @@ impl Attention for Flex {
             .zip(log_sums.chunks_mut(n))
             .zip(qkv.values().chunks(n * channels))
             .flat_map(|((out, log_sums), qkv)| {
-                let blocks = out.chunks_mut(QUERIES * c).zip(log_sums.chunks_mut(QUERIES)).enumerate();
-                blocks.map(move |(block, (out, log_sums))| (Image { qkv, channels: c }, block * QUERIES, out, log_sums))
+                let blocks =
+                    out.chunks_mut(QUERIES * c).zip(log_sums.chunks_mut(QUERIES)).enumerate();
+                blocks.map(move |(block, (out, log_sums))| {
+                    (Image { qkv, channels: c }, block * QUERIES, out, log_sums)
+                })
             })
             .collect();
         tasks.into_par_iter().for_each(|(image, first, out, log_sums)| {
@@ -148,7 +157,13 @@ impl Attention for Flex {
         (FlexImage::tensor(out, [batch, c, height, width]), log_sums.tensor(Shape::new([batch, n])))
     }
 
-    fn backward(d_out: FlexTensor, qkv: FlexTensor, _out: FlexTensor, log_sums: FlexTensor, _: Elem) -> FlexTensor {
+    fn backward(
+        d_out: FlexTensor,
+        qkv: FlexTensor,
+        _out: FlexTensor,
+        log_sums: FlexTensor,
+        _: Elem,
+    ) -> FlexTensor {
         let _timer = profile::timer("attention backward", || backward_work(flex_dims(&d_out)));
         let (d_out, qkv) = (FlexImage::new(d_out), FlexImage::new(qkv));
         let [_, channels, height, width] = qkv.dims;
@@ -167,12 +182,26 @@ impl Attention for Flex {
                 image.scores(0, &mut weights);
                 vectorised::<Weights, _>((&mut weights, log_sums));
                 let d_out = Matrix::new(d_out, c);
-                product((n, c, n), 1.0, Matrix::new(&weights, n).t(), d_out, &mut d_qkv[2 * c..], channels);
+                product(
+                    (n, c, n),
+                    1.0,
+                    Matrix::new(&weights, n).t(),
+                    d_out,
+                    &mut d_qkv[2 * c..],
+                    channels,
+                );
                 product((n, n, c), 1.0, d_out, image.part(2, 0).t(), &mut d, n);
                 vectorised::<ScoreGradient, _>((&mut d, &weights, n));
                 let d = Matrix::new(&d, n);
                 product((n, c, n), image.scale(), d, image.part(1, 0), d_qkv, channels);
-                product((n, c, n), image.scale(), d.t(), image.part(0, 0), &mut d_qkv[c..], channels);
+                product(
+                    (n, c, n),
+                    image.scale(),
+                    d.t(),
+                    image.part(0, 0),
+                    &mut d_qkv[c..],
+                    channels,
+                );
             });
         FlexImage::tensor(d_qkv, qkv.dims)
     }

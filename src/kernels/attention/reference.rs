@@ -1,4 +1,5 @@
-//! Attention in operations that every backend has: the oracle of the kernels, and what runs where there is none.
+//! Attention in operations that every backend has: the oracle of the kernels, and what runs where
+//! there is none.
 
 use crate::kernels::autodiff;
 use burn::backend::tensor::FloatTensor;
@@ -14,14 +15,20 @@ pub(super) fn forward<B: Backend>(qkv: FloatTensor<B>) -> (FloatTensor<B>, Float
         let part = [Slice::from(0..b), Slice::from(0..n), Slice::from(i * c..(i + 1) * c)];
         B::float_slice(qkv.clone(), &part)
     });
-    let scores = B::float_div_scalar(B::float_matmul(q, B::float_swap_dims(k, 1, 2)), (c as f64).sqrt().into());
+    let scores = B::float_div_scalar(
+        B::float_matmul(q, B::float_swap_dims(k, 1, 2)),
+        (c as f64).sqrt().into(),
+    );
     let out = B::float_matmul(B::softmax(scores, 2), v);
-    let out = B::float_permute(B::float_reshape(out, Shape::new([b, height, width, c])), &[0, 3, 1, 2]);
+    let out =
+        B::float_permute(B::float_reshape(out, Shape::new([b, height, width, c])), &[0, 3, 1, 2]);
     (out.clone(), out)
 }
 
 /// The gradient of `qkv`, by Burn's autodiff.
 pub(super) fn backward<B: Backend>(d_out: FloatTensor<B>, qkv: FloatTensor<B>) -> FloatTensor<B> {
-    let [d_qkv] = autodiff::gradients::<B, 1>([qkv], d_out, |[qkv]| forward::<burn::backend::Autodiff<B>>(qkv).0);
+    let [d_qkv] = autodiff::gradients::<B, 1>([qkv], d_out, |[qkv]| {
+        forward::<burn::backend::Autodiff<B>>(qkv).0
+    });
     d_qkv
 }

@@ -10,7 +10,8 @@ use burn::backend::wgpu::{CubeBackend, CubeTensor, into_contiguous};
 use burn::tensor::Shape;
 use minijinja::{Value, context};
 
-/// How a workgroup is laid out: the template values of the shaders, see shaders/shared/attention_tiles.wgsl.
+/// How a workgroup is laid out: the template values of the shaders, see
+/// shaders/shared/attention_tiles.wgsl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Tile {
     /// Quads of rows of an invocation.
@@ -30,15 +31,32 @@ struct Tile {
 }
 
 impl Tile {
-    /// Real GPUs, up to 64 channels. At most 256 invocations, and 16 KiB: weights 8, the staged block 4, sums 4.
-    const NARROW: Self = Self { row_quads: 1, column_quads: 1, channel_quads: 2, groups: 16, columns: 8, lanes: 8, depth: 8 };
+    /// Real GPUs, up to 64 channels. At most 256 invocations, and 16 KiB: weights 8, the staged
+    /// block 4, sums 4.
+    const NARROW: Self = Self {
+        row_quads: 1,
+        column_quads: 1,
+        channel_quads: 2,
+        groups: 16,
+        columns: 8,
+        lanes: 8,
+        depth: 8,
+    };
     /// Real GPUs, up to 128 channels.
     const MIDDLE: Self = Self { groups: 8, columns: 16, lanes: 16, depth: 4, ..Self::NARROW };
     /// Real GPUs, 256 channels a workgroup.
     const WIDE: Self = Self { lanes: 32, ..Self::MIDDLE };
-    /// Software adapters, up to 64 channels. A load costs as much as 60 multiply-adds, from workgroup memory too: large
-    /// tiles in registers, nothing staged.
-    const SOFTWARE: Self = Self { row_quads: 2, column_quads: 2, channel_quads: 2, groups: 4, columns: 4, lanes: 8, depth: 0 };
+    /// Software adapters, up to 64 channels. A load costs as much as 60 multiply-adds, from
+    /// workgroup memory too: large tiles in registers, nothing staged.
+    const SOFTWARE: Self = Self {
+        row_quads: 2,
+        column_quads: 2,
+        channel_quads: 2,
+        groups: 4,
+        columns: 4,
+        lanes: 8,
+        depth: 0,
+    };
 
     /// The tile for `channels` (of q, k and v each) and `pixels` on an adapter of `class`.
     fn new(class: Class, channels: usize, pixels: usize) -> Self {
@@ -56,7 +74,8 @@ impl Tile {
                 let depth = if groups < tile.groups { tile.depth.min(4) } else { tile.depth };
                 Self { groups, columns, depth, ..tile }
             }
-            // One for all sizes: these shaders take the drivers of such adapters a second each to compile.
+            // One for all sizes: these shaders take the drivers of such adapters a second each to
+            // compile.
             Class::Software => Self::SOFTWARE,
         }
     }
@@ -180,7 +199,9 @@ impl Shader for Keys {
 /// Every variant for q, k and v of the given channels and pixels.
 pub(super) fn shaders(sizes: &[[usize; 2]]) -> Vec<Filled> {
     let classes = [Class::Gpu, Class::Software].into_iter();
-    let all = classes.flat_map(|class| sizes.iter().flat_map(move |size| Types::PRODUCTS.map(|types| (class, *size, types))));
+    let all = classes.flat_map(|class| {
+        sizes.iter().flat_map(move |size| Types::PRODUCTS.map(|types| (class, *size, types)))
+    });
     all.flat_map(|(class, size, types)| of_size(class, size, types)).collect()
 }
 
@@ -191,7 +212,11 @@ pub(super) fn launched(channels: usize, pixels: usize) -> [Filled; 3] {
 
 fn of_size(class: Class, [channels, pixels]: [usize; 2], types: Types) -> [Filled; 3] {
     let tile = Tile::new(class, channels, pixels);
-    [Filled::new(Forward(tile, types)), Filled::new(Queries(tile, types)), Filled::new(Keys(tile, types))]
+    [
+        Filled::new(Forward(tile, types)),
+        Filled::new(Queries(tile, types)),
+        Filled::new(Keys(tile, types)),
+    ]
 }
 
 /// One call's sizes.
@@ -207,7 +232,10 @@ impl Call {
     fn new(qkv: &CubeTensor, factors: Elem) -> Self {
         let [batch, channels, height, width] = layout::dims(qkv);
         let (c, pixels) = (channels / 3, height * width);
-        assert!(c.is_multiple_of(4), "attention: q has {c} channels, the WGSL kernel takes multiples of 4");
+        assert!(
+            c.is_multiple_of(4),
+            "attention: q has {c} channels, the WGSL kernel takes multiples of 4"
+        );
         let tile = Tile::new(class(qkv), c, pixels);
         let chunks = c.div_ceil(tile.chunk());
         let info = Info {
@@ -252,7 +280,12 @@ impl Attention for CubeBackend {
         let call = Call::new(&qkv, factors);
         let out = layout::empty_nhwc(&qkv, call.shape);
         let log_sums = call.rows(&qkv);
-        call.launch("attention forward", Forward, &[&qkv, &out, &log_sums], forward_work(call.shape));
+        call.launch(
+            "attention forward",
+            Forward,
+            &[&qkv, &out, &log_sums],
+            forward_work(call.shape),
+        );
         (out, log_sums)
     }
 
@@ -269,9 +302,11 @@ impl Attention for CubeBackend {
         let [d_out, qkv, out] = [d_out, qkv, out].map(layout::into_nhwc);
         let log_sums = into_contiguous(log_sums);
         let call = Call::new(&qkv, factors);
-        for (name, tensor, elem) in
-            [("d_out", &d_out, call.types.elem), ("out", &out, call.types.elem), ("log_sums", &log_sums, Elem::F32)]
-        {
+        for (name, tensor, elem) in [
+            ("d_out", &d_out, call.types.elem),
+            ("out", &out, call.types.elem),
+            ("log_sums", &log_sums, Elem::F32),
+        ] {
             layout::check("attention", name, tensor, elem);
         }
         let d_qkv = layout::empty_nhwc_like(&qkv);

@@ -1,15 +1,18 @@
 //! Batch normalisation as a node of Burn's autodiff graph.
 
-use super::{BatchNorm, BatchNormGradients, BatchNormInputs, BatchNormParameters, Statistics, reference};
+use super::{
+    BatchNorm, BatchNormGradients, BatchNormInputs, BatchNormParameters, Statistics, reference,
+};
 use crate::kernels::autodiff::{
-    BackwardStates, CheckpointStrategy, Checkpointer, NodeId, RetroForward, Saved, node, node_made_again,
+    BackwardStates, CheckpointStrategy, Checkpointer, NodeId, RetroForward, Saved, node,
+    node_made_again,
 };
 use crate::kernels::operand::Optional;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Backend};
 
-/// x by its place in the graph; the result, which the next layer keeps anyway, and the small operands by value. The parents are x, the
-/// residual where there is one, gamma and beta.
+/// x by its place in the graph; the result, which the next layer keeps anyway, and the small
+/// operands by value. The parents are x, the residual where there is one, gamma and beta.
 #[derive(Clone, Debug)]
 struct SavedBatchNorm<B: Backend> {
     x: NodeId,
@@ -19,16 +22,24 @@ struct SavedBatchNorm<B: Backend> {
 }
 
 impl<B: BatchNorm> Saved<B> for SavedBatchNorm<B> {
-    fn gradients(self, dy: FloatTensor<B>, _: &[bool], checkpointer: &mut Checkpointer) -> Vec<Option<FloatTensor<B>>> {
+    fn gradients(
+        self,
+        dy: FloatTensor<B>,
+        _: &[bool],
+        checkpointer: &mut Checkpointer,
+    ) -> Vec<Option<FloatTensor<B>>> {
         let x = checkpointer.retrieve_node_output(self.x);
         let BatchNormGradients { x, residual, gamma, beta } =
             <B as BatchNorm>::backward(dy, x, self.y, self.statistics, self.parameters);
-        [Some(x), residual.into_option(), Some(gamma), Some(beta)].into_iter().filter(Option::is_some).collect()
+        [Some(x), residual.into_option(), Some(gamma), Some(beta)]
+            .into_iter()
+            .filter(Option::is_some)
+            .collect()
     }
 }
 
-/// The result without a residual, made again for the backward pass of the next layer instead of kept: x, which is kept anyway, and a
-/// cheap kernel give it.
+/// The result without a residual, made again for the backward pass of the next layer instead of
+/// kept: x, which is kept anyway, and a cheap kernel give it.
 impl<B: BatchNorm> RetroForward for SavedBatchNorm<B> {
     fn forward(&self, states: &mut BackwardStates, out_node: NodeId) {
         let x = states.get_state::<FloatTensor<B>>(&self.x);
@@ -47,9 +58,19 @@ impl<B: BatchNorm, C: CheckpointStrategy> BatchNorm for Autodiff<B, C> {
         let BatchNormInputs { x, residual, parameters } = inputs;
         let inner = parameters.clone().map(|tensor| tensor.into_primitive());
         let of_residual = residual.clone().map(|residual| residual.into_primitive());
-        let inputs = BatchNormInputs { x: x.clone().into_primitive(), residual: of_residual, parameters: inner.clone() };
-        let (forward, gamma, beta) = (|| <B as BatchNorm>::forward(inputs), &parameters.gamma, &parameters.beta);
-        let saved = |x, y, s: &FloatTensor<B>| SavedBatchNorm { x, y, statistics: s.clone(), parameters: inner };
+        let inputs = BatchNormInputs {
+            x: x.clone().into_primitive(),
+            residual: of_residual,
+            parameters: inner.clone(),
+        };
+        let (forward, gamma, beta) =
+            (|| <B as BatchNorm>::forward(inputs), &parameters.gamma, &parameters.beta);
+        let saved = |x, y, s: &FloatTensor<B>| SavedBatchNorm {
+            x,
+            y,
+            statistics: s.clone(),
+            parameters: inner,
+        };
         let (y, statistics) = match &residual {
             Optional::Absent => {
                 let (y, statistics) = forward();
@@ -57,7 +78,9 @@ impl<B: BatchNorm, C: CheckpointStrategy> BatchNorm for Autodiff<B, C> {
                 (node_made_again::<B, C, _, 3>([&x, gamma, beta], y, saved), statistics)
             }
             Optional::Given(residual) => {
-                let saved = |[x]: [NodeId; 1], y: &FloatTensor<B>, s: &FloatTensor<B>| saved(x, Optional::Given(y.clone()), s);
+                let saved = |[x]: [NodeId; 1], y: &FloatTensor<B>, s: &FloatTensor<B>| {
+                    saved(x, Optional::Given(y.clone()), s)
+                };
                 node::<B, C, _, _, 4, 1>([&x, residual, gamma, beta], [&x], forward, saved)
             }
         };

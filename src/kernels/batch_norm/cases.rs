@@ -23,7 +23,8 @@ impl Call {
     /// "residual, ReLU".
     fn variant(self) -> String {
         let parts = [(self.residual, "residual"), (self.relu, "ReLU")];
-        let named: Vec<_> = parts.into_iter().filter(|(has, _)| *has).map(|(_, name)| name).collect();
+        let named: Vec<_> =
+            parts.into_iter().filter(|(has, _)| *has).map(|(_, name)| name).collect();
         if named.is_empty() { "alone".into() } else { named.join(", ") }
     }
 
@@ -32,7 +33,10 @@ impl Call {
         let [_, c, ..] = self.shape;
         let mut inputs = vec![Input::image("x", self.shape).about(mean, deviation)];
         inputs.extend(self.residual.then(|| Input::image("residual", self.shape)));
-        inputs.extend([("gamma", 1.0), ("beta", 0.0)].map(|(name, mean)| Input::vector(name, c).about(mean, 1.0)));
+        inputs.extend(
+            [("gamma", 1.0), ("beta", 0.0)]
+                .map(|(name, mean)| Input::vector(name, c).about(mean, 1.0)),
+        );
         inputs.push(Input::vector("running_mean", c).constant());
         inputs.push(Input::vector("running_variance", c).squared().constant());
         inputs
@@ -46,10 +50,17 @@ impl Call {
             // By the batch's statistics, whether gradients are wanted or not.
             let x = inputs.map("x");
             let x = if x.device().is_autodiff() { x } else { Tensor::from_inner(x) };
-            let norm = layer(inputs, |vector| if vector.device().is_autodiff() { vector } else { Tensor::from_inner(vector) });
+            let norm = layer(inputs, |vector| {
+                if vector.device().is_autodiff() { vector } else { Tensor::from_inner(vector) }
+            });
             let y = batch_norm(&norm, x, residual.then(|| inputs.map("residual")), relu);
-            let [mean, variance] = [norm.running_mean, norm.running_var].map(|state| state.value_sync());
-            vec![("the value", y.into()), ("the running mean", mean.into()), ("the running variance", variance.into())]
+            let [mean, variance] =
+                [norm.running_mean, norm.running_var].map(|state| state.value_sync());
+            vec![
+                ("the value", y.into()),
+                ("the running mean", mean.into()),
+                ("the running variance", variance.into()),
+            ]
         })
         .variant(self.variant())
         .passes(vec![
@@ -67,7 +78,10 @@ impl Call {
             let mut norm = layer(inputs, |vector| vector);
             // Variances near 0 would make every rounding count.
             norm.running_var = RunningState::new(norm.running_var.value() + 0.1);
-            vec![("the value", batch_norm(&norm, x, residual.then(|| inputs.map("residual")), relu).into())]
+            vec![(
+                "the value",
+                batch_norm(&norm, x, residual.then(|| inputs.map("residual")), relu).into(),
+            )]
         })
         .variant(format!("{}, inference", self.variant()))
     }
@@ -107,14 +121,21 @@ impl Operation for BatchNormOperation {
     }
 
     fn shaders(&self) -> Vec<Filled> {
-        // One channel; fewer than invocations, not a power of two; the networks' own; more than invocations; those of the cases.
+        // One channel; fewer than invocations, not a power of two; the networks' own; more than
+        // invocations; those of the cases.
         let mut channels = vec![1, 17, 32, 64, 128, 256, 512, 1_001, 2_048];
         channels.extend(test().into_iter().map(|call| call.shape[1]));
         wgsl::shaders(&channels)
     }
 
     fn launched(&self, layers: &[Layer], _batch: usize) -> Vec<Filled> {
-        let of = |layer: &Layer| if let Layer::BatchNorm { channels } = *layer { Some(wgsl::launched(channels)) } else { None };
+        let of = |layer: &Layer| {
+            if let Layer::BatchNorm { channels } = *layer {
+                Some(wgsl::launched(channels))
+            } else {
+                None
+            }
+        };
         layers.iter().filter_map(of).flatten().collect()
     }
 }
@@ -122,14 +143,18 @@ impl Operation for BatchNormOperation {
 /// `call` in training and in inference.
 fn both(call: Call) -> [Case; 2] {
     let [b, _, h, w] = call.shape;
-    // Sums of up to 4,551 numbers in another order. One pixel has no variance: then a * x and a * mean, which the CPU kernel
-    // subtracts, are thousands (a = gamma / sqrt(eps) = 316 gamma), with roundings of some 1e-4.
+    // Sums of up to 4,551 numbers in another order. One pixel has no variance: then a * x and a *
+    // mean, which the CPU kernel subtracts, are thousands (a = gamma / sqrt(eps) = 316 gamma), with
+    // roundings of some 1e-4.
     let tolerances = Tolerances::both(1e-5, if b * h * w == 1 { 5e-4 } else { 1e-5 });
-    [call.training(call.inputs(3.0, 2.0), tolerances), call.inference(call.inputs(0.0, 1.0), tolerances)]
+    [
+        call.training(call.inputs(3.0, 2.0), tolerances),
+        call.inference(call.inputs(0.0, 1.0), tolerances),
+    ]
 }
 
-/// Odd sizes: channels that aren't a multiple of four, one image, one pixel, more channels than invocations (one or four at a
-/// time), several blocks of pixels and a rest.
+/// Odd sizes: channels that aren't a multiple of four, one image, one pixel, more channels than
+/// invocations (one or four at a time), several blocks of pixels and a rest.
 fn test() -> Vec<Call> {
     let call = |shape, relu, residual| Call { shape, relu, residual };
     vec![

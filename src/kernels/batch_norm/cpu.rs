@@ -1,7 +1,10 @@
-//! Batch normalisation on NHWC memory: each image's sums by one thread, added up in the order of the images, so that the
-//! result doesn't depend on the number of threads.
+//! Batch normalisation on NHWC memory: each image's sums by one thread, added up in the order of
+//! the images, so that the result doesn't depend on the number of threads.
 
-use super::{BatchNorm, BatchNormGradients, BatchNormInputs, BatchNormParameters, Statistics, backward_work, forward_work};
+use super::{
+    BatchNorm, BatchNormGradients, BatchNormInputs, BatchNormParameters, Statistics, backward_work,
+    forward_work,
+};
 use crate::kernels::buffers::Buffer;
 use crate::kernels::layout::{FlexImage, flex_dims, flex_values};
 use crate::kernels::math::mul_add;
@@ -48,10 +51,20 @@ impl<'a> Loop<(&'a [f32], Option<&'a [f32]>, &'a mut [f32], &'a Affine, bool)> f
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>((x, residual, y, affine, relu): (&'a [f32], Option<&'a [f32]>, &'a mut [f32], &'a Affine, bool)) {
+    fn run<const FMA: bool>(
+        (x, residual, y, affine, relu): (
+            &'a [f32],
+            Option<&'a [f32]>,
+            &'a mut [f32],
+            &'a Affine,
+            bool,
+        ),
+    ) {
         let channels = affine.a.len();
         let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
-        for (pixel, (y, x)) in y.chunks_exact_mut(channels).zip(x.chunks_exact(channels)).enumerate() {
+        for (pixel, (y, x)) in
+            y.chunks_exact_mut(channels).zip(x.chunks_exact(channels)).enumerate()
+        {
             for (first, count) in blocks(channels) {
                 let (a, mut d) = (load(&affine.a[first..], count), load(&affine.d[first..], count));
                 if let Some(residual) = residual {
@@ -77,7 +90,8 @@ fn batch_statistics(x: &FlexImage) -> Vec<f32> {
     let (channels, image) = (x.dims[1], x.len() / x.dims[0]);
     let n = (x.len() / channels) as f64;
     let pivot = pivots(x.values(), channels);
-    let images: Vec<_> = x.values().par_chunks(image).map(|x| vectorised::<Sums, _>((x, &pivot))).collect();
+    let images: Vec<_> =
+        x.values().par_chunks(image).map(|x| vectorised::<Sums, _>((x, &pivot))).collect();
     let total = |i: usize, c: usize| images.iter().map(|s| f64::from(s[i][c])).sum::<f64>() / n;
     let mean = (0..channels).map(|c| (f64::from(pivot[c]) + total(0, c)) as f32);
     let variance = (0..channels).map(|c| not_below_0(total(1, c) - total(0, c).powi(2)) as f32);
@@ -95,7 +109,8 @@ enum Mask<'a> {
     Result(&'a [f32]),
 }
 
-/// One image of the backward pass: g = dy where the ReLU let something through; returns the sums of g and g * xhat.
+/// One image of the backward pass: g = dy where the ReLU let something through; returns the sums of
+/// g and g * xhat.
 struct MaskedImage;
 
 impl<'a> Loop<(&'a mut [f32], &'a [f32], &'a [f32], &'a Affine, Mask<'a>)> for MaskedImage {
@@ -108,11 +123,17 @@ impl<'a> Loop<(&'a mut [f32], &'a [f32], &'a [f32], &'a Affine, Mask<'a>)> for M
         let channels = affine.a.len();
         let size = TILE * channels;
         let (mut sums, mut products) = (vec![0.0f32; channels], vec![0.0f32; channels]);
-        for (tile, ((g, x), dy)) in g.chunks_mut(size).zip(x.chunks(size)).zip(dy.chunks(size)).enumerate() {
+        for (tile, ((g, x), dy)) in
+            g.chunks_mut(size).zip(x.chunks(size)).zip(dy.chunks(size)).enumerate()
+        {
             for (first, count) in blocks(channels) {
-                let [a, d, mean, rstd] = [&affine.a, &affine.d, &affine.mean, &affine.rstd].map(|v| load(&v[first..], count));
+                let [a, d, mean, rstd] = [&affine.a, &affine.d, &affine.mean, &affine.rstd]
+                    .map(|v| load(&v[first..], count));
                 let (mut s0, mut s1) = ([0.0; LANES], [0.0; LANES]);
-                let rows = g.chunks_exact_mut(channels).zip(x.chunks_exact(channels)).zip(dy.chunks_exact(channels));
+                let rows = g
+                    .chunks_exact_mut(channels)
+                    .zip(x.chunks_exact(channels))
+                    .zip(dy.chunks_exact(channels));
                 for (pixel, ((g, x), dy)) in rows.enumerate() {
                     let (x, mut lanes) = (load(&x[first..], count), load(&dy[first..], count));
                     let mut argument = [1.0; LANES];
@@ -123,7 +144,9 @@ impl<'a> Loop<(&'a mut [f32], &'a [f32], &'a [f32], &'a Affine, Mask<'a>)> for M
                                 argument[i] = mul_add::<FMA>(a[i], x[i], d[i]);
                             }
                         }
-                        Mask::Result(y) => argument = load(&y[tile * size + pixel * channels + first..], count),
+                        Mask::Result(y) => {
+                            argument = load(&y[tile * size + pixel * channels + first..], count)
+                        }
                     }
                     for i in 0..LANES {
                         lanes[i] = if argument[i] > 0.0 { lanes[i] } else { 0.0 };
@@ -147,11 +170,24 @@ impl<'a> Loop<(&'a mut [f32], &'a [f32], &'a [f32], [&'a [f32]; 2], &'a Affine)>
     type Output = ();
 
     #[inline(always)]
-    fn run<const FMA: bool>((dx, g, x, [m0, m1], affine): (&'a mut [f32], &'a [f32], &'a [f32], [&'a [f32]; 2], &'a Affine)) {
+    fn run<const FMA: bool>(
+        (dx, g, x, [m0, m1], affine): (
+            &'a mut [f32],
+            &'a [f32],
+            &'a [f32],
+            [&'a [f32]; 2],
+            &'a Affine,
+        ),
+    ) {
         let channels = affine.a.len();
-        for ((dx, g), x) in dx.chunks_exact_mut(channels).zip(g.chunks_exact(channels)).zip(x.chunks_exact(channels)) {
+        for ((dx, g), x) in dx
+            .chunks_exact_mut(channels)
+            .zip(g.chunks_exact(channels))
+            .zip(x.chunks_exact(channels))
+        {
             for (first, count) in blocks(channels) {
-                let [a, mean, rstd] = [&affine.a, &affine.mean, &affine.rstd].map(|v| load(&v[first..], count));
+                let [a, mean, rstd] =
+                    [&affine.a, &affine.mean, &affine.rstd].map(|v| load(&v[first..], count));
                 let [m0, m1] = [m0, m1].map(|m| load(&m[first..], count));
                 let (mut lanes, x) = (load(&g[first..], count), load(&x[first..], count));
                 for i in 0..LANES {
@@ -166,7 +202,11 @@ impl<'a> Loop<(&'a mut [f32], &'a [f32], &'a [f32], [&'a [f32]; 2], &'a Affine)>
 
 impl BatchNorm for Flex {
     fn forward(inputs: BatchNormInputs<Self>) -> (FlexTensor, FlexTensor) {
-        let BatchNormInputs { x, residual, parameters: BatchNormParameters { statistics, gamma, beta, options } } = inputs;
+        let BatchNormInputs {
+            x,
+            residual,
+            parameters: BatchNormParameters { statistics, gamma, beta, options },
+        } = inputs;
         let name = match statistics {
             Statistics::OfBatch => "batch_norm forward",
             Statistics::Given(_) => "batch_norm normalise",
@@ -181,7 +221,12 @@ impl BatchNorm for Flex {
             Statistics::Given(statistics) => statistics.to_contiguous(),
         };
         let (gamma, beta) = (gamma.to_contiguous(), beta.to_contiguous());
-        let affine = Affine::new(flex_values(&statistics), flex_values(&gamma), flex_values(&beta), options.eps);
+        let affine = Affine::new(
+            flex_values(&statistics),
+            flex_values(&gamma),
+            flex_values(&beta),
+            options.eps,
+        );
         let y = affine.apply(&x, residual.as_ref(), options.relu);
         (FlexImage::tensor(y, x.dims), statistics)
     }
@@ -195,9 +240,15 @@ impl BatchNorm for Flex {
     ) -> BatchNormGradients<Self> {
         let BatchNormParameters { gamma, beta, options, .. } = parameters;
         let _timer = profile::timer("batch_norm backward", || backward_work(flex_dims(&x)));
-        let (dy, x, y) = (FlexImage::new(dy), FlexImage::new(x), y.into_option().map(FlexImage::new));
+        let (dy, x, y) =
+            (FlexImage::new(dy), FlexImage::new(x), y.into_option().map(FlexImage::new));
         let (gamma, beta) = (gamma.to_contiguous(), beta.to_contiguous());
-        let affine = Affine::new(flex_values(&statistics), flex_values(&gamma), flex_values(&beta), options.eps);
+        let affine = Affine::new(
+            flex_values(&statistics),
+            flex_values(&gamma),
+            flex_values(&beta),
+            options.eps,
+        );
         let (channels, image) = (x.dims[1], x.len() / x.dims[0]);
         let n = (x.len() / channels) as f32;
         let mask = |i: usize| match &y {
@@ -206,11 +257,12 @@ impl BatchNorm for Flex {
             Some(y) => Mask::Result(&y.values()[i * image..][..image]),
         };
         let mut g = Buffer::new(x.len());
-        let sums: Vec<[Vec<f32>; 2]> = (g.par_chunks_mut(image), x.values().par_chunks(image), dy.values().par_chunks(image))
-            .into_par_iter()
-            .enumerate()
-            .map(|(i, (g, x, dy))| vectorised::<MaskedImage, _>((g, x, dy, &affine, mask(i))))
-            .collect();
+        let sums: Vec<[Vec<f32>; 2]> =
+            (g.par_chunks_mut(image), x.values().par_chunks(image), dy.values().par_chunks(image))
+                .into_par_iter()
+                .enumerate()
+                .map(|(i, (g, x, dy))| vectorised::<MaskedImage, _>((g, x, dy, &affine, mask(i))))
+                .collect();
         let total = |i: usize| -> Vec<f32> {
             let sum = |c: usize| sums.iter().map(|s| f64::from(s[i][c])).sum::<f64>() as f32;
             (0..channels).map(sum).collect()
@@ -220,7 +272,15 @@ impl BatchNorm for Flex {
         let mut dx = Buffer::new(x.len());
         (dx.par_chunks_mut(image), g.par_chunks(image), x.values().par_chunks(image))
             .into_par_iter()
-            .for_each(|(dx, g, x)| vectorised::<GradientImage, _>((dx, g, x, means.each_ref().map(Vec::as_slice), &affine)));
+            .for_each(|(dx, g, x)| {
+                vectorised::<GradientImage, _>((
+                    dx,
+                    g,
+                    x,
+                    means.each_ref().map(Vec::as_slice),
+                    &affine,
+                ))
+            });
         BatchNormGradients {
             x: FlexImage::tensor(dx, x.dims),
             residual: Optional::new(y.map(|_| FlexImage::tensor(g, x.dims))),

@@ -1,10 +1,11 @@
-//! Batch normalisation, with the residual connection and the ReLU that may follow it, on NHWC memory: WGSL kernels on wgpu
-//! devices, our own loops on the CPU backend.
+//! Batch normalisation, with the residual connection and the ReLU that may follow it, on NHWC
+//! memory: WGSL kernels on wgpu devices, our own loops on the CPU backend.
 //!
-//! y = relu(gamma * (x - mean) / sqrt(var + eps) + beta + residual), mean and (biased) var over batch and pixels in training,
-//! the running ones in inference.
+//! y = relu(gamma * (x - mean) / sqrt(var + eps) + beta + residual), mean and (biased) var over
+//! batch and pixels in training, the running ones in inference.
 //!
-//! reference.rs is the same in plain tensor operations, and the tests hold all of them equal in value and every gradient.
+//! reference.rs is the same in plain tensor operations, and the tests hold all of them equal in
+//! value and every gradient.
 
 mod autodiff;
 mod cases;
@@ -46,7 +47,10 @@ pub enum Statistics<B: Backend> {
 
 impl<B: Backend> Statistics<B> {
     /// The same, by `change`.
-    fn map<To: Backend>(self, change: impl FnOnce(FloatTensor<B>) -> FloatTensor<To>) -> Statistics<To> {
+    fn map<To: Backend>(
+        self,
+        change: impl FnOnce(FloatTensor<B>) -> FloatTensor<To>,
+    ) -> Statistics<To> {
         match self {
             Self::OfBatch => Statistics::OfBatch,
             Self::Given(statistics) => Statistics::Given(change(statistics)),
@@ -70,9 +74,17 @@ pub struct BatchNormParameters<B: Backend> {
 
 impl<B: Backend> BatchNormParameters<B> {
     /// The same, each tensor by `change`.
-    fn map<To: Backend>(self, change: impl Fn(FloatTensor<B>) -> FloatTensor<To>) -> BatchNormParameters<To> {
+    fn map<To: Backend>(
+        self,
+        change: impl Fn(FloatTensor<B>) -> FloatTensor<To>,
+    ) -> BatchNormParameters<To> {
         let Self { statistics, gamma, beta, options } = self;
-        BatchNormParameters { statistics: statistics.map(&change), gamma: change(gamma), beta: change(beta), options }
+        BatchNormParameters {
+            statistics: statistics.map(&change),
+            gamma: change(gamma),
+            beta: change(beta),
+            options,
+        }
     }
 }
 
@@ -106,13 +118,17 @@ pub struct BatchNormGradients<B: Backend> {
 /// The operation on every backend: by default the reference.
 #[backend_extension(Autodiff, Cube, Flex)]
 pub trait BatchNorm: Backend {
-    /// Computes [`batch_norm`]. Returns the result `[B, C, H, W]` and the statistics `[2C]`, through which no gradients flow.
-    fn forward(#[extension_type] inputs: BatchNormInputs<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
+    /// Computes [`batch_norm`]. Returns the result `[B, C, H, W]` and the statistics `[2C]`,
+    /// through which no gradients flow.
+    fn forward(
+        #[extension_type] inputs: BatchNormInputs<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         reference::forward(inputs)
     }
 
-    /// Computes the gradients of a call that used the batch's statistics, `statistics` `[2C]`, from `dy` `[B, C, H, W]`, that of
-    /// the result. `y`, the result, is given where there was a residual: it tells what the ReLU let through.
+    /// Computes the gradients of a call that used the batch's statistics, `statistics` `[2C]`, from
+    /// `dy` `[B, C, H, W]`, that of the result. `y`, the result, is given where there was a
+    /// residual: it tells what the ReLU let through.
     fn backward(
         dy: FloatTensor<Self>,
         x: FloatTensor<Self>,
@@ -125,13 +141,18 @@ pub trait BatchNorm: Backend {
     }
 }
 
-/// Applies `norm` to `x` `[B, C, H, W]`, adds `residual` (of the same shape), then ReLU if `with_relu`. On an autodiff device,
-/// unless `norm` is frozen, batch statistics are used and the running ones updated (with the unbiased variance, as PyTorch
-/// does).
+/// Applies `norm` to `x` `[B, C, H, W]`, adds `residual` (of the same shape), then ReLU if
+/// `with_relu`. On an autodiff device, unless `norm` is frozen, batch statistics are used and the
+/// running ones updated (with the unbiased variance, as PyTorch does).
 ///
 /// # Panics
 /// If `residual` has another shape.
-pub fn batch_norm(norm: &nn::BatchNorm, x: Tensor<4>, residual: Option<Tensor<4>>, with_relu: bool) -> Tensor<4> {
+pub fn batch_norm(
+    norm: &nn::BatchNorm,
+    x: Tensor<4>,
+    residual: Option<Tensor<4>>,
+    with_relu: bool,
+) -> Tensor<4> {
     let device = x.device();
     let [b, c, h, w] = x.dims();
     if let Some(residual) = &residual {
@@ -154,7 +175,11 @@ pub fn batch_norm(norm: &nn::BatchNorm, x: Tensor<4>, residual: Option<Tensor<4>
             options: Options { eps: norm.epsilon as f32, relu: with_relu },
         },
     };
-    let (y, statistics) = if references() { reference::forward(inputs) } else { <Dispatch as BatchNorm>::forward(inputs) };
+    let (y, statistics) = if references() {
+        reference::forward(inputs)
+    } else {
+        <Dispatch as BatchNorm>::forward(inputs)
+    };
     if learns {
         running::update(norm, Tensor::from_dispatch(statistics), b * h * w);
     }
@@ -166,7 +191,8 @@ pub fn forward_work(shape: [usize; 4]) -> Work {
     Work::floats(&[2 * shape.iter().product::<usize>()])
 }
 
-/// Returns the work of the backward pass on `[B, C, H, W]`: x and the result's gradient read, the other gradient written.
+/// Returns the work of the backward pass on `[B, C, H, W]`: x and the result's gradient read, the
+/// other gradient written.
 pub fn backward_work(shape: [usize; 4]) -> Work {
     Work::floats(&[3 * shape.iter().product::<usize>()])
 }

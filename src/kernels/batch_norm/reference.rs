@@ -1,6 +1,9 @@
-//! Batch normalisation in operations that every backend has: the oracle of the kernels, and what runs where there is none.
+//! Batch normalisation in operations that every backend has: the oracle of the kernels, and what
+//! runs where there is none.
 
-use super::{BatchNormGradients, BatchNormInputs, BatchNormParameters, Options, RunningInputs, Statistics};
+use super::{
+    BatchNormGradients, BatchNormInputs, BatchNormParameters, Options, RunningInputs, Statistics,
+};
 use crate::kernels::autodiff;
 use crate::kernels::operand::Optional;
 use burn::backend::tensor::FloatTensor;
@@ -9,7 +12,11 @@ use burn::tensor::Slice;
 
 /// The result, in NHWC memory, and the statistics `[2C]`.
 pub(super) fn forward<B: Backend>(inputs: BatchNormInputs<B>) -> (FloatTensor<B>, FloatTensor<B>) {
-    let BatchNormInputs { x, residual, parameters: BatchNormParameters { statistics, gamma, beta, options } } = inputs;
+    let BatchNormInputs {
+        x,
+        residual,
+        parameters: BatchNormParameters { statistics, gamma, beta, options },
+    } = inputs;
     let eps = f64::from(options.eps);
     let (y, statistics) = match statistics {
         Statistics::OfBatch => {
@@ -47,7 +54,8 @@ pub(super) fn backward<B: Backend>(
     };
     let [x, gamma, beta] = autodiff::gradients::<B, 3>([x, gamma, beta], dy, |[x, gamma, beta]| {
         let options = Options { relu, ..options };
-        let parameters = BatchNormParameters { statistics: Statistics::OfBatch, gamma, beta, options };
+        let parameters =
+            BatchNormParameters { statistics: Statistics::OfBatch, gamma, beta, options };
         forward::<Autodiff<B>>(BatchNormInputs { x, residual: Optional::Absent, parameters }).0
     });
     BatchNormGradients { x, residual, gamma, beta }

@@ -1,4 +1,5 @@
-//! The running statistics of a BatchNorm after one more batch: one launch on wgpu devices, else plain tensor operations.
+//! The running statistics of a BatchNorm after one more batch: one launch on wgpu devices, else
+//! plain tensor operations.
 
 use super::reference;
 use crate::kernels::choice::references;
@@ -29,7 +30,9 @@ pub struct RunningInputs<B: Backend> {
 #[backend_extension(Cube, Flex)]
 pub trait Running: Backend {
     /// Returns the running mean and variance after the batch, `[C]` each.
-    fn forward(#[extension_type] inputs: RunningInputs<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
+    fn forward(
+        #[extension_type] inputs: RunningInputs<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         reference::running(inputs)
     }
 }
@@ -49,13 +52,19 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// Takes in a batch of `pixels` pixels with `statistics` `[2C]`: this one's or that of another process.
+    /// Takes in a batch of `pixels` pixels with `statistics` `[2C]`: this one's or that of another
+    /// process.
     pub fn take_in(&self, statistics: Tensor<1>, pixels: usize) {
         let inner = |tensor: Tensor<1>| tensor.without_autodiff().into_dispatch();
         let [mean, variance] = [&self.mean, &self.variance].map(|state| inner(state.value_sync()));
         let (momentum, unbiased) = (self.momentum, unbiased(pixels));
-        let inputs = RunningInputs { mean, variance, statistics: inner(statistics), momentum, unbiased };
-        let (mean, variance) = if references() { reference::running(inputs) } else { <Dispatch as Running>::forward(inputs) };
+        let inputs =
+            RunningInputs { mean, variance, statistics: inner(statistics), momentum, unbiased };
+        let (mean, variance) = if references() {
+            reference::running(inputs)
+        } else {
+            <Dispatch as Running>::forward(inputs)
+        };
         replace(&self.mean, Tensor::from_dispatch(mean));
         replace(&self.variance, Tensor::from_dispatch(variance));
     }
@@ -66,7 +75,8 @@ thread_local! {
     static PUT_OFF: RefCell<Option<Vec<Pending>>> = const { RefCell::new(None) };
 }
 
-/// Runs `work`, in which running statistics stay as they are; returns what they are to take in, in the order of the calls.
+/// Runs `work`, in which running statistics stay as they are; returns what they are to take in, in
+/// the order of the calls.
 pub fn put_off<T>(work: impl FnOnce() -> T) -> (T, Vec<Pending>) {
     /// Ends it, whatever happens.
     struct End;
@@ -81,7 +91,8 @@ pub fn put_off<T>(work: impl FnOnce() -> T) -> (T, Vec<Pending>) {
     (done, PUT_OFF.take().unwrap_or_default())
 }
 
-/// Updates the running statistics of `norm` by `statistics` `[2C]`, the batch's mean and biased variance over `n` pixels.
+/// Updates the running statistics of `norm` by `statistics` `[2C]`, the batch's mean and biased
+/// variance over `n` pixels.
 pub(super) fn update(norm: &BatchNorm, statistics: Tensor<1>, n: usize) {
     let (mean, variance) = (norm.running_mean.clone(), norm.running_var.clone());
     let pending = Pending { mean, variance, momentum: norm.momentum, statistics, pixels: n };
@@ -103,7 +114,8 @@ fn unbiased(n: usize) -> f64 {
     n / (n - 1.0).max(1.0)
 }
 
-/// Sets `state` to `value`. Its own update would average the values of several threads, a launch of its own even for one.
+/// Sets `state` to `value`. Its own update would average the values of several threads, a launch of
+/// its own even for one.
 fn replace(state: &RunningState<Tensor<1>>, value: Tensor<1>) {
     struct Replace(Tensor<1>);
     impl ModuleMapper for Replace {

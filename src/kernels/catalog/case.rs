@@ -9,7 +9,8 @@ use burn::tensor::Device;
 /// What cases are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suite {
-    /// Of a user's adapter against the CPU backend: the networks' sizes, few images, seconds in all.
+    /// Of a user's adapter against the CPU backend: the networks' sizes, few images, seconds in
+    /// all.
     SelfTest,
     /// Against the reference, on every backend: the networks' sizes and odd ones.
     Test,
@@ -66,7 +67,16 @@ impl Case {
         run: impl Fn(&mut Inputs) -> Vec<(&'static str, Value)> + Send + Sync + 'static,
     ) -> Self {
         let run = Box::new(run);
-        Self { kernel, shape: shape.to_vec(), variant: None, inputs, tolerances, passes: Vec::new(), in_place: Vec::new(), run }
+        Self {
+            kernel,
+            shape: shape.to_vec(),
+            variant: None,
+            inputs,
+            tolerances,
+            passes: Vec::new(),
+            in_place: Vec::new(),
+            run,
+        }
     }
 
     /// Tolerates something else.
@@ -107,7 +117,9 @@ impl Case {
     }
 
     fn draw_of(&self, kind: Numbers, device: &Device, learns: impl Fn(&Input) -> bool) -> Inputs {
-        let draw = |(i, input): (usize, &Input)| (input.name, input.draw(100 + i as u64, device, learns(input), kind));
+        let draw = |(i, input): (usize, &Input)| {
+            (input.name, input.draw(100 + i as u64, device, learns(input), kind))
+        };
         Inputs::new(self.inputs.iter().enumerate().map(draw).collect())
     }
 
@@ -116,7 +128,8 @@ impl Case {
         (self.run)(inputs)
     }
 
-    /// Returns its results on `device`, and the gradients of all inputs that learn, given a random gradient of the first result.
+    /// Returns its results on `device`, and the gradients of all inputs that learn, given a random
+    /// gradient of the first result.
     ///
     /// # Errors
     /// If the device was lost or has too little memory.
@@ -124,7 +137,8 @@ impl Case {
         self.results_of(Numbers::F32, device)
     }
 
-    /// As [`Case::results`], of feature maps and convolution weights whose numbers are of `kind`, and the gradient of the result too.
+    /// As [`Case::results`], of feature maps and convolution weights whose numbers are of `kind`,
+    /// and the gradient of the result too.
     ///
     /// # Errors
     /// As [`Case::results`].

@@ -17,18 +17,23 @@ impl Tolerance {
         Self { relative, absolute }
     }
 
-    /// Returns the largest error of `got` as a multiple of what is tolerated: up to 1 is right. It is infinite if a number on
-    /// either side isn't finite, if the lengths differ, or if there is nothing to compare.
+    /// Returns the largest error of `got` as a multiple of what is tolerated: up to 1 is right. It
+    /// is infinite if a number on either side isn't finite, if the lengths differ, or if there is
+    /// nothing to compare.
     pub fn error(self, got: &[f32], want: &[f32]) -> f32 {
-        if got.len() != want.len() || want.is_empty() || !got.iter().chain(want).all(|v| v.is_finite()) {
+        if got.len() != want.len()
+            || want.is_empty()
+            || !got.iter().chain(want).all(|v| v.is_finite())
+        {
             return f32::INFINITY;
         }
-        let tolerated = self.relative * want.iter().fold(0.0f32, |m, v| m.max(v.abs())) + self.absolute;
+        let tolerated =
+            self.relative * want.iter().fold(0.0f32, |m, v| m.max(v.abs())) + self.absolute;
         got.iter().zip(want).fold(0.0f32, |m, (g, w)| m.max((g - w).abs())) / tolerated
     }
 
-    /// Returns what negative controls add to one number: three times the tolerated error, which is then seen even if that number
-    /// was off by all that is tolerated.
+    /// Returns what negative controls add to one number: three times the tolerated error, which is
+    /// then seen even if that number was off by all that is tolerated.
     pub fn wrong(self, want: &[f32]) -> f32 {
         want.iter().fold(0.0f32, |m, v| m.max(v.abs())) * 3.0 * self.relative + 3.0 * self.absolute
     }
@@ -50,8 +55,9 @@ impl Tolerances {
         Self { cpu: both, wgsl: both }
     }
 
-    /// Those of the self test, which compares adapters with the CPU backend. Sums of up to 2,304 products in another order and
-    /// the drivers' own exponentials stay below a tenth of it; an indexing error or a missing barrier is far above.
+    /// Those of the self test, which compares adapters with the CPU backend. Sums of up to 2,304
+    /// products in another order and the drivers' own exponentials stay below a tenth of it; an
+    /// indexing error or a missing barrier is far above.
     pub const SELF_TEST: Self = Self::both(1e-4, 1e-5);
 }
 
@@ -74,7 +80,12 @@ mod tests {
 
     #[test]
     fn what_cannot_be_compared_is_never_right() {
-        for (got, want) in [(&[f32::NAN][..], &[1.0][..]), (&[1.0], &[f32::INFINITY]), (&[1.0], &[1.0, 2.0]), (&[], &[])] {
+        for (got, want) in [
+            (&[f32::NAN][..], &[1.0][..]),
+            (&[1.0], &[f32::INFINITY]),
+            (&[1.0], &[1.0, 2.0]),
+            (&[], &[]),
+        ] {
             assert_eq!(TOLERANCE.error(got, want), f32::INFINITY);
         }
     }

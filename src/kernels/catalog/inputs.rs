@@ -94,8 +94,8 @@ impl Input {
         self.image
     }
 
-    /// Draws its tensor on `device` from the stream of this number, tracked where it `learns`. Of feature maps and weights of four axes
-    /// the numbers are of `kind`.
+    /// Draws its tensor on `device` from the stream of this number, tracked where it `learns`. Of
+    /// feature maps and weights of four axes the numbers are of `kind`.
     pub fn draw(&self, stream: u64, device: &Device, learns: bool, kind: Numbers) -> Value {
         let finish = |values: f32| if self.square { values * values } else { values };
         let mut values = self.given.clone().unwrap_or_else(|| {
@@ -111,14 +111,19 @@ impl Input {
         let value = match self.shape[..] {
             [n] => Value::Vector(Tensor::from_data(TensorData::new(values, [n]), device)),
             [n, m] => Value::Matrix(Tensor::from_data(TensorData::new(values, [n, m]), device)),
-            [b, c, h, w] if self.image => {
-                Value::Map(Tensor::from_data(TensorData::new(values, [b, h, w, c]), device).permute([0, 3, 1, 2]))
+            [b, c, h, w] if self.image => Value::Map(
+                Tensor::from_data(TensorData::new(values, [b, h, w, c]), device)
+                    .permute([0, 3, 1, 2]),
+            ),
+            [a, b, c, d] => {
+                Value::Map(Tensor::from_data(TensorData::new(values, [a, b, c, d]), device))
             }
-            [a, b, c, d] => Value::Map(Tensor::from_data(TensorData::new(values, [a, b, c, d]), device)),
             _ => unreachable!("inputs have one, two or four axes"),
         };
         let value = match value {
-            Value::Map(x) if self.image && kind == Numbers::Stored => Value::Map(x.cast(FloatDType::F16)),
+            Value::Map(x) if self.image && kind == Numbers::Stored => {
+                Value::Map(x.cast(FloatDType::F16))
+            }
             other => other,
         };
         if learns { value.require_grad() } else { value }
@@ -189,7 +194,8 @@ impl Value {
         }
     }
 
-    /// Reads the numbers of its gradient back; none where there is no gradient, which no comparison passes.
+    /// Reads the numbers of its gradient back; none where there is no gradient, which no comparison
+    /// passes.
     ///
     /// # Errors
     /// If the device was lost.
@@ -212,7 +218,8 @@ impl Value {
     }
 }
 
-/// The inputs of one call, by name. An operation takes them out, so that those it works on in place are its own.
+/// The inputs of one call, by name. An operation takes them out, so that those it works on in place
+/// are its own.
 #[derive(Clone, Debug, Default)]
 pub struct Inputs(Vec<(&'static str, Value)>);
 
@@ -223,7 +230,11 @@ impl Inputs {
     }
 
     fn take(&mut self, name: &str) -> Value {
-        let at = self.0.iter().position(|(other, _)| *other == name).unwrap_or_else(|| panic!("no input is called {name}"));
+        let at = self
+            .0
+            .iter()
+            .position(|(other, _)| *other == name)
+            .unwrap_or_else(|| panic!("no input is called {name}"));
         self.0.remove(at).1
     }
 

@@ -3,7 +3,8 @@
 /// One call of an operation on each image of a batch. Sides are those of its input, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Layer {
-    /// A convolution with padding `kernel / 2`; of the upsampled input (kernel 3) if so said. A linear layer is one of kernel 1.
+    /// A convolution with padding `kernel / 2`; of the upsampled input (kernel 3) if so said. A
+    /// linear layer is one of kernel 1.
     Conv2d {
         /// Input channels.
         from: usize,

@@ -1,5 +1,6 @@
-//! The one list of operations with hand-written kernels. The self test, the benchmark, the tests and the checks of shaders go through it:
-//! an operation that stands here is tested, measured and checked.
+//! The one list of operations with hand-written kernels. The self test, the benchmark, the tests
+//! and the checks of shaders go through it: an operation that stands here is tested, measured and
+//! checked.
 
 mod case;
 mod compare;
@@ -25,7 +26,8 @@ pub trait Operation: Sync {
     /// Returns every variant of its shaders; the same text may occur more than once.
     fn shaders(&self) -> Vec<Filled>;
 
-    /// Returns the shaders that GPUs run for `layers` of `batch` images in a training step; the same text may occur more than once.
+    /// Returns the shaders that GPUs run for `layers` of `batch` images in a training step; the
+    /// same text may occur more than once.
     fn launched(&self, layers: &[Layer], batch: usize) -> Vec<Filled> {
         let _ = (layers, batch);
         Vec::new()
@@ -55,12 +57,23 @@ pub fn cases(operations: &[&dyn Operation], suite: Suite) -> Vec<Case> {
 
 /// Returns the shaders of `operations`, each text once, with the name of its operation.
 pub fn shaders(operations: &[&dyn Operation]) -> Vec<(&'static str, Filled)> {
-    once(operations.iter().flat_map(|op| op.shaders().into_iter().map(|filled| (op.name(), filled))))
+    once(
+        operations.iter().flat_map(|op| op.shaders().into_iter().map(|filled| (op.name(), filled))),
+    )
 }
 
-/// Returns the shaders that GPUs run for `layers` of `batch` images in a training step, as [`shaders`] does.
-pub fn launched(operations: &[&dyn Operation], layers: &[Layer], batch: usize) -> Vec<(&'static str, Filled)> {
-    once(operations.iter().flat_map(|op| op.launched(layers, batch).into_iter().map(|filled| (op.name(), filled))))
+/// Returns the shaders that GPUs run for `layers` of `batch` images in a training step, as
+/// [`shaders`] does.
+pub fn launched(
+    operations: &[&dyn Operation],
+    layers: &[Layer],
+    batch: usize,
+) -> Vec<(&'static str, Filled)> {
+    once(
+        operations.iter().flat_map(|op| {
+            op.launched(layers, batch).into_iter().map(|filled| (op.name(), filled))
+        }),
+    )
 }
 
 fn once(all: impl Iterator<Item = (&'static str, Filled)>) -> Vec<(&'static str, Filled)> {
@@ -81,7 +94,11 @@ mod tests {
         }
         for operation in operations().iter().filter(|operation| operation.name() != "peak") {
             for suite in [Suite::SelfTest, Suite::Test, Suite::Bench { batch: 2 }] {
-                assert!(!operation.cases(suite).is_empty(), "{} has no cases for {suite:?}", operation.name());
+                assert!(
+                    !operation.cases(suite).is_empty(),
+                    "{} has no cases for {suite:?}",
+                    operation.name()
+                );
             }
             assert!(!operation.shaders().is_empty(), "{} has no shaders", operation.name());
         }
@@ -89,8 +106,16 @@ mod tests {
 
     /// The lines of `struct Info { .. }` in `text`: names and types.
     fn info(text: &str) -> Vec<(String, String)> {
-        let block = text.split_once("struct Info {").expect("a struct Info").1.split_once('}').expect("its end").0;
-        let lines = block.lines().map(|line| line.split("//").next().unwrap_or("").trim().trim_end_matches(','));
+        let block = text
+            .split_once("struct Info {")
+            .expect("a struct Info")
+            .1
+            .split_once('}')
+            .expect("its end")
+            .0;
+        let lines = block
+            .lines()
+            .map(|line| line.split("//").next().unwrap_or("").trim().trim_end_matches(','));
         let fields = lines.filter_map(|line| line.split_once(": "));
         fields.map(|(name, kind)| (name.to_owned(), kind.to_owned())).collect()
     }
@@ -98,9 +123,17 @@ mod tests {
     #[test]
     fn info_blocks_are_the_same_in_both_languages() {
         for (_, filled) in shaders(operations()) {
-            let ours: Vec<_> = filled.info.iter().map(|(name, kind)| ((*name).to_owned(), kind.clone())).collect();
-            assert_eq!(info(&filled.text), ours, "the info block of {} {}", filled.kernel, filled.variant);
-            let binding = format!("@group(0) @binding({}) var<uniform> info: Info;", filled.buffers);
+            let ours: Vec<_> =
+                filled.info.iter().map(|(name, kind)| ((*name).to_owned(), kind.clone())).collect();
+            assert_eq!(
+                info(&filled.text),
+                ours,
+                "the info block of {} {}",
+                filled.kernel,
+                filled.variant
+            );
+            let binding =
+                format!("@group(0) @binding({}) var<uniform> info: Info;", filled.buffers);
             assert!(filled.text.contains(&binding), "{}: no {binding}", filled.kernel);
             assert!(
                 !filled.text.contains("{{") && !filled.text.contains("{%"),
@@ -121,11 +154,19 @@ mod tests {
     fn every_operation_runs_without_extensions() {
         for operation in operations() {
             let all = operation.shaders();
-            let with = |kernel: &str, has: fn(&Filled) -> bool| all.iter().any(|filled| filled.kernel == kernel && has(filled));
+            let with = |kernel: &str, has: fn(&Filled) -> bool| {
+                all.iter().any(|filled| filled.kernel == kernel && has(filled))
+            };
             let kernels: BTreeSet<_> = all.iter().map(|filled| filled.kernel).collect();
             // Others stand in for those of matrices.
-            for kernel in kernels.into_iter().filter(|kernel| !with(kernel, |filled| filled.extensions.cooperative_matrix)) {
-                assert!(with(kernel, |f| f.extensions.names().is_empty()), "{kernel} has no variant without extensions");
+            for kernel in kernels
+                .into_iter()
+                .filter(|kernel| !with(kernel, |filled| filled.extensions.cooperative_matrix))
+            {
+                assert!(
+                    with(kernel, |f| f.extensions.names().is_empty()),
+                    "{kernel} has no variant without extensions"
+                );
             }
         }
     }

@@ -10,7 +10,12 @@ use burn::backend::{Autodiff, TensorMetadata};
 struct SavedConcat(usize);
 
 impl<B: Concat> Saved<B> for SavedConcat {
-    fn gradients(self, dy: FloatTensor<B>, _: &[bool], _: &mut Checkpointer) -> Vec<Option<FloatTensor<B>>> {
+    fn gradients(
+        self,
+        dy: FloatTensor<B>,
+        _: &[bool],
+        _: &mut Checkpointer,
+    ) -> Vec<Option<FloatTensor<B>>> {
         let (a, b) = <B as Concat>::backward(dy, self.0);
         vec![Some(a), Some(b)]
     }

@@ -30,26 +30,36 @@ impl Operation for ConcatOperation {
         match suite {
             Suite::SelfTest => vec![case([2, 128, 64, 8, 8], Tolerances::SELF_TEST)],
             // Numbers are moved, not computed: the tolerance is the negative control's.
-            Suite::Test => test().into_iter().map(|sizes| case(sizes, Tolerances::both(1e-6, 0.0))).collect(),
+            Suite::Test => {
+                test().into_iter().map(|sizes| case(sizes, Tolerances::both(1e-6, 0.0))).collect()
+            }
             Suite::Bench { batch } => vec![case([batch, 128, 64, 16, 16], Tolerances::SELF_TEST)],
         }
     }
 
     fn shaders(&self) -> Vec<Filled> {
-        // One channel; fewer than invocations, not a power of two; the networks' own; more than invocations; those of the cases.
-        let mut channels = vec![[1, 1], [5, 12], [32, 32], [128, 64], [256, 256], [1_000, 1], [1_024, 1_024]];
+        // One channel; fewer than invocations, not a power of two; the networks' own; more than
+        // invocations; those of the cases.
+        let mut channels =
+            vec![[1, 1], [5, 12], [32, 32], [128, 64], [256, 256], [1_000, 1], [1_024, 1_024]];
         channels.extend(test().map(|[_, c_a, c_b, ..]| [c_a, c_b]));
         wgsl::shaders(&channels)
     }
 
     fn launched(&self, layers: &[Layer], _batch: usize) -> Vec<Filled> {
-        let of = |layer: &Layer| if let Layer::Concat { channels } = layer { Some(wgsl::launched(channels)) } else { None };
+        let of = |layer: &Layer| {
+            if let Layer::Concat { channels } = layer {
+                Some(wgsl::launched(channels))
+            } else {
+                None
+            }
+        };
         layers.iter().filter_map(of).flatten().collect()
     }
 }
 
-/// The networks' sizes; parts that aren't multiples of four; one pixel; more channels than invocations, one or four at a time; several
-/// blocks of pixels and a rest.
+/// The networks' sizes; parts that aren't multiples of four; one pixel; more channels than
+/// invocations, one or four at a time; several blocks of pixels and a rest.
 fn test() -> [[usize; 5]; 8] {
     [
         [2, 16, 32, 8, 8],

@@ -1,5 +1,6 @@
-//! Concatenation of feature maps along their channels, on NHWC memory: a WGSL kernel on wgpu devices, our own loop on the CPU
-//! backend. reference.rs is the same in plain tensor operations, and the tests hold all of them equal.
+//! Concatenation of feature maps along their channels, on NHWC memory: a WGSL kernel on wgpu
+//! devices, our own loop on the CPU backend. reference.rs is the same in plain tensor operations,
+//! and the tests hold all of them equal.
 
 mod autodiff;
 mod cases;
@@ -32,13 +33,15 @@ pub trait Concat: Backend {
         reference::forward(inputs)
     }
 
-    /// Returns the gradients of both operands: the first `channels` channels of `dy` `[B, C1 + C2, H, W]`, and the others.
+    /// Returns the gradients of both operands: the first `channels` channels of `dy` `[B, C1 + C2,
+    /// H, W]`, and the others.
     fn backward(dy: FloatTensor<Self>, channels: usize) -> (FloatTensor<Self>, FloatTensor<Self>) {
         reference::backward::<Self>(dy, channels)
     }
 }
 
-/// Concatenates `a` `[B, C1, H, W]` and `b` `[B, C2, H, W]` to `[B, C1 + C2, H, W]` over NHWC memory.
+/// Concatenates `a` `[B, C1, H, W]` and `b` `[B, C2, H, W]` to `[B, C1 + C2, H, W]` over NHWC
+/// memory.
 ///
 /// # Panics
 /// If batch or pixels differ.
@@ -46,7 +49,11 @@ pub fn concat(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
     let ([batch, _, height, width], [_, channels, ..]) = (a.dims(), b.dims());
     assert_shape!(b, [batch, channels, height, width]);
     let inputs = ConcatInputs { a: a.into_dispatch(), b: b.into_dispatch() };
-    Tensor::from_dispatch(if references() { reference::forward(inputs) } else { <Dispatch as Concat>::forward(inputs) })
+    Tensor::from_dispatch(if references() {
+        reference::forward(inputs)
+    } else {
+        <Dispatch as Concat>::forward(inputs)
+    })
 }
 
 /// Returns the work of either pass, whose whole is `[B, C, H, W]`: everything read and written.

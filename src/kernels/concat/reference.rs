@@ -12,10 +12,18 @@ pub(super) fn forward<B: Backend>(inputs: ConcatInputs<B>) -> FloatTensor<B> {
 }
 
 /// The first `channels` channels of `dy`, and the others.
-pub(super) fn backward<B: Backend>(dy: FloatTensor<B>, channels: usize) -> (FloatTensor<B>, FloatTensor<B>) {
+pub(super) fn backward<B: Backend>(
+    dy: FloatTensor<B>,
+    channels: usize,
+) -> (FloatTensor<B>, FloatTensor<B>) {
     let [batch, both, height, width] = dy.shape().dims();
     let part = |channels| {
-        let part = [Slice::from(0..batch), Slice::from(channels), Slice::from(0..height), Slice::from(0..width)];
+        let part = [
+            Slice::from(0..batch),
+            Slice::from(channels),
+            Slice::from(0..height),
+            Slice::from(0..width),
+        ];
         B::float_slice(dy.clone(), &part)
     };
     (part(0..channels), part(channels..both))

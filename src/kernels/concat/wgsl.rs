@@ -52,8 +52,9 @@ impl Shader for Move {
 /// Every variant for parts of `channels` channels.
 pub(super) fn shaders(channels: &[[usize; 2]]) -> Vec<Filled> {
     let classes = [Class::Gpu, Class::Software].into_iter();
-    let all =
-        classes.flat_map(|class| channels.iter().flat_map(move |channels| Types::ALL.map(|types| (class, channels, types))));
+    let all = classes.flat_map(|class| {
+        channels.iter().flat_map(move |channels| Types::ALL.map(|types| (class, channels, types)))
+    });
     all.flat_map(|(class, channels, types)| both(class, channels, types)).collect()
 }
 
@@ -77,11 +78,20 @@ fn run(name: &'static str, split: bool, [a, b, y]: [&CubeTensor; 3]) {
         Class::Gpu => 4,
         Class::Software => 32,
     };
-    let blocks = Blocks::new(columns, batch * height * width, c_a + c_b, each, u32::MAX / columns.wg);
-    let shader = Move { columns, split, types: Types::of(layout::elem("concat", "the feature map", a)) };
+    let blocks =
+        Blocks::new(columns, batch * height * width, c_a + c_b, each, u32::MAX / columns.wg);
+    let shader =
+        Move { columns, split, types: Types::of(layout::elem("concat", "the feature map", a)) };
     let Blocks { width: units, pixels, size, count, .. } = blocks;
     let info = Info { width: units, pixels, size, count, first: columns.units(c_a) };
-    launch(name, shader, blocks.workgroups(), &[a, b, y], &info, work([batch, c_a + c_b, height, width]));
+    launch(
+        name,
+        shader,
+        blocks.workgroups(),
+        &[a, b, y],
+        &info,
+        work([batch, c_a + c_b, height, width]),
+    );
 }
 
 impl Concat for CubeBackend {
@@ -104,7 +114,8 @@ impl Concat for CubeBackend {
         }
         let dy = layout::into_nhwc(dy);
         let [batch, both, height, width] = layout::dims(&dy);
-        let [a, b] = [channels, both - channels].map(|channels| layout::empty_nhwc(&dy, [batch, channels, height, width]));
+        let [a, b] = [channels, both - channels]
+            .map(|channels| layout::empty_nhwc(&dy, [batch, channels, height, width]));
         run("concat backward", true, [&a, &b, &dy]);
         (a, b)
     }

@@ -6,7 +6,8 @@ use crate::kernels::operand::Optional;
 use burn::backend::Autodiff;
 use burn::backend::tensor::FloatTensor;
 
-/// x and the weight by their places in the graph. The parents are both, and the bias and the residual where there are those.
+/// x and the weight by their places in the graph. The parents are both, and the bias and the
+/// residual where there are those.
 #[derive(Clone, Debug)]
 struct SavedConv2d {
     kept: [NodeId; 2],
@@ -15,12 +16,21 @@ struct SavedConv2d {
 }
 
 impl<B: Conv2d> Saved<B> for SavedConv2d {
-    fn gradients(self, dy: FloatTensor<B>, wanted: &[bool], checkpointer: &mut Checkpointer) -> Vec<Option<FloatTensor<B>>> {
+    fn gradients(
+        self,
+        dy: FloatTensor<B>,
+        wanted: &[bool],
+        checkpointer: &mut Checkpointer,
+    ) -> Vec<Option<FloatTensor<B>>> {
         let Self { kept, has_bias, options } = self;
         let [x, weight] = kept.map(|id| checkpointer.retrieve_node_output::<FloatTensor<B>>(id));
-        let inputs = Conv2dInputs { x, weight, bias: Optional::Absent, residual: Optional::Absent, options };
-        let Conv2dGradients { x, weight, bias } =
-            <B as Conv2d>::backward(dy.clone(), inputs, [wanted[0], wanted[1], has_bias && wanted[2]]);
+        let inputs =
+            Conv2dInputs { x, weight, bias: Optional::Absent, residual: Optional::Absent, options };
+        let Conv2dGradients { x, weight, bias } = <B as Conv2d>::backward(
+            dy.clone(),
+            inputs,
+            [wanted[0], wanted[1], has_bias && wanted[2]],
+        );
         let mut all = vec![x.into_option(), weight.into_option()];
         all.extend(has_bias.then(|| bias.into_option()));
         all.push(Some(dy));
@@ -34,8 +44,15 @@ fn tracked<B: Conv2d, C: CheckpointStrategy, const N: usize>(
 ) -> FloatTensor<Autodiff<B, C>> {
     let (has_bias, options) = (inputs.bias.as_option().is_some(), inputs.options);
     let inner = inputs.clone().map(|tensor| tensor.into_primitive());
-    let saved = |kept: [NodeId; 2], _: &FloatTensor<B>, (): &()| SavedConv2d { kept, has_bias, options };
-    node::<B, C, _, _, N, 2>(parents, [&inputs.x, &inputs.weight], || (<B as Conv2d>::forward(inner), ()), saved).0
+    let saved =
+        |kept: [NodeId; 2], _: &FloatTensor<B>, (): &()| SavedConv2d { kept, has_bias, options };
+    node::<B, C, _, _, N, 2>(
+        parents,
+        [&inputs.x, &inputs.weight],
+        || (<B as Conv2d>::forward(inner), ()),
+        saved,
+    )
+    .0
 }
 
 impl<B: Conv2d, C: CheckpointStrategy> Conv2d for Autodiff<B, C> {

@@ -31,7 +31,18 @@ struct Call {
 
 impl Call {
     fn new(shape: [usize; 4], to: usize, kernel: usize, options: Conv2dOptions) -> Self {
-        Self { shape, to, kernel, options, bias: false, residual: false, deviation: 1.0, nchw: false, linear: false, inner: true }
+        Self {
+            shape,
+            to,
+            kernel,
+            options,
+            bias: false,
+            residual: false,
+            deviation: 1.0,
+            nchw: false,
+            linear: false,
+            inner: true,
+        }
     }
 
     /// "3x3 to 64, stride 2", and what else there is.
@@ -59,7 +70,8 @@ impl Call {
         let linear = self.linear;
         let stored = if linear { [shape[1], to, kernel, kernel] } else { weight };
         let map = if self.nchw { Input::weight } else { Input::image };
-        let mut inputs = vec![map("x", shape), Input::weight("weight", stored).about(0.0, self.deviation)];
+        let mut inputs =
+            vec![map("x", shape), Input::weight("weight", stored).about(0.0, self.deviation)];
         if self.bias {
             inputs.push(Input::vector("bias", to));
         }
@@ -67,14 +79,16 @@ impl Call {
             inputs.push(map("residual", out_dims(shape, &Shape::new(weight), options)));
         }
         let work = pass_work(shape, weight, options);
-        let passes = [("forward", vec![]), ("grad_input", vec!["x"]), ("grad_weight", vec!["weight"])];
+        let passes =
+            [("forward", vec![]), ("grad_input", vec!["x"]), ("grad_weight", vec!["weight"])];
         let wanted = passes.into_iter().filter(|(name, _)| self.inner || *name != "grad_input");
         Case::new("conv2d", &shape, inputs, tolerances, move |inputs| {
             let (x, mut weight) = (inputs.map("x"), inputs.map("weight"));
             if linear {
                 weight = weight.permute([1, 0, 2, 3]);
             }
-            let (bias, residual) = (inputs.optional_vector("bias"), inputs.optional_map("residual"));
+            let (bias, residual) =
+                (inputs.optional_vector("bias"), inputs.optional_map("residual"));
             vec![("the value", conv2d(x, weight, bias, residual, options).into())]
         })
         .variant(self.variant())
@@ -91,7 +105,10 @@ impl Operation for Conv2dOperation {
         let (calls, tolerances) = match suite {
             Suite::SelfTest => (self_test(), Tolerances::SELF_TEST),
             // Sums of up to 10,240 products in another order.
-            Suite::Test => (test(), Tolerances { cpu: Tolerance::new(1e-5, 1e-6), wgsl: Tolerance::new(1e-5, 1e-5) }),
+            Suite::Test => (
+                test(),
+                Tolerances { cpu: Tolerance::new(1e-5, 1e-6), wgsl: Tolerance::new(1e-5, 1e-5) },
+            ),
             Suite::Bench { batch } => (bench(batch), Tolerances::SELF_TEST),
         };
         calls.into_iter().map(|call| call.case(tolerances)).collect()
@@ -104,8 +121,17 @@ impl Operation for Conv2dOperation {
     fn launched(&self, layers: &[Layer], batch: usize) -> Vec<Filled> {
         let of = |layer: &Layer| match *layer {
             Layer::Conv2d { from, to, kernel, stride, side, upsample, bias } => {
-                let options = if upsample { Conv2dOptions::UPSAMPLE } else { Conv2dOptions::same(kernel, stride) };
-                Some(wgsl::launched([batch, from, side, side], [to, from, kernel, kernel], options, bias))
+                let options = if upsample {
+                    Conv2dOptions::UPSAMPLE
+                } else {
+                    Conv2dOptions::same(kernel, stride)
+                };
+                Some(wgsl::launched(
+                    [batch, from, side, side],
+                    [to, from, kernel, kernel],
+                    options,
+                    bias,
+                ))
             }
             _ => None,
         };
@@ -120,7 +146,8 @@ fn self_test() -> Vec<Call> {
         deviation: 0.1,
         ..Call::new([batch, from, side, side], to, kernel, Conv2dOptions::same(kernel, stride))
     };
-    // Batch, channels in and out, side, kernel, stride: the stems, the output, both strides, shortcuts, vectors.
+    // Batch, channels in and out, side, kernel, stride: the stems, the output, both strides,
+    // shortcuts, vectors.
     let mut all: Vec<Call> = [
         [2, 3, 128, 16, 3, 1],
         [2, 3, 64, 32, 7, 2],
@@ -234,7 +261,11 @@ const MORE_UPSAMPLED: [UpsampledSizes; 9] = [
 ];
 
 fn sized((b, from, to, height, width, kernel, stride, bias, residual): Sizes) -> Call {
-    Call { bias, residual, ..Call::new([b, from, height, width], to, kernel, Conv2dOptions::same(kernel, stride)) }
+    Call {
+        bias,
+        residual,
+        ..Call::new([b, from, height, width], to, kernel, Conv2dOptions::same(kernel, stride))
+    }
 }
 
 fn upsampled((b, from, to, height, width, bias, residual): UpsampledSizes) -> Call {
@@ -242,19 +273,30 @@ fn upsampled((b, from, to, height, width, bias, residual): UpsampledSizes) -> Ca
 }
 
 fn test() -> Vec<Call> {
-    let every_tile: Vec<Call> = TEST.map(sized).into_iter().chain(UPSAMPLED.map(upsampled)).collect();
+    let every_tile: Vec<Call> =
+        TEST.map(sized).into_iter().chain(UPSAMPLED.map(upsampled)).collect();
     // Maps as Burn's own operations leave them.
     let nchw = every_tile.iter().step_by(4).map(|call| Call { nchw: true, ..*call });
-    let linear =
-        every_tile.iter().filter(|call| (call.kernel, call.options.stride) == (1, 1)).map(|call| Call { linear: true, ..*call });
+    let linear = every_tile
+        .iter()
+        .filter(|call| (call.kernel, call.options.stride) == (1, 1))
+        .map(|call| Call { linear: true, ..*call });
     let odd = [(3, 5, 6, 1, 1, 1, 1, true, false), (2, 6, 5, 3, 4, 1, 1, false, true)]
         .map(sized)
         .map(|call| Call { linear: true, ..call });
-    let tiled = every_tile
-        .iter()
-        .flat_map(|call| Tile::ALL.map(|tile| Call { options: Conv2dOptions { tile: Some(tile), ..call.options }, ..*call }));
+    let tiled = every_tile.iter().flat_map(|call| {
+        Tile::ALL.map(|tile| Call {
+            options: Conv2dOptions { tile: Some(tile), ..call.options },
+            ..*call
+        })
+    });
     let more = MORE.map(sized).into_iter().chain(MORE_UPSAMPLED.map(upsampled));
-    nchw.chain(linear).chain(odd).chain(tiled).chain(more).chain(every_tile.iter().copied()).collect()
+    nchw.chain(linear)
+        .chain(odd)
+        .chain(tiled)
+        .chain(more)
+        .chain(every_tile.iter().copied())
+        .collect()
 }
 
 fn bench(batch: usize) -> Vec<Call> {

@@ -1,8 +1,11 @@
-//! 2-d convolution with zero padding, on NHWC memory: our own kernels on the CPU backend and in WGSL.
+//! 2-d convolution with zero padding, on NHWC memory: our own kernels on the CPU backend and in
+//! WGSL.
 //!
-//! `y[b, o, i, j] = bias[o] + residual[b, o, i, j] + sum over c, k, l of w[o, c, k, l] * x[b, c, stride i + k - padding, stride j + l - padding]`
+//! `y[b, o, i, j] = bias[o] + residual[b, o, i, j] + sum over c, k, l of w[o, c, k, l] * x[b, c,
+//! stride i + k - padding, stride j + l - padding]`
 //!
-//! The same of x after nearest-neighbour upsampling is one operation too ([`Conv2dOptions::UPSAMPLE`]).
+//! The same of x after nearest-neighbour upsampling is one operation too
+//! ([`Conv2dOptions::UPSAMPLE`]).
 
 mod autodiff;
 mod cases;
@@ -36,18 +39,21 @@ pub struct Conv2dOptions {
     pub padding: usize,
     /// Whether every pixel of the input stands for 2x2 (for 3x3 kernels, stride 1 and padding 1).
     pub upsample: bool,
-    /// The tile that GPUs use; without one, what fits the size. (A software adapter that is given one runs the shaders of GPUs.)
+    /// The tile that GPUs use; without one, what fits the size. (A software adapter that is given
+    /// one runs the shaders of GPUs.)
     pub tile: Option<Tile>,
-    /// What x, the weight and the result's gradient are rounded to as factors of products; f16 maps are f16 anyway. (Every call sets it by the
-    /// current precision.)
+    /// What x, the weight and the result's gradient are rounded to as factors of products; f16 maps
+    /// are f16 anyway. (Every call sets it by the current precision.)
     pub factors: Elem,
 }
 
 impl Conv2dOptions {
     /// A 3x3 convolution, with padding 1, of the input upsampled to twice its height and width.
-    pub const UPSAMPLE: Self = Self { stride: 1, padding: 1, upsample: true, tile: None, factors: Elem::F32 };
+    pub const UPSAMPLE: Self =
+        Self { stride: 1, padding: 1, upsample: true, tile: None, factors: Elem::F32 };
 
-    /// A convolution with as many outputs as inputs, or one for every `stride` of them along each side.
+    /// A convolution with as many outputs as inputs, or one for every `stride` of them along each
+    /// side.
     pub fn same(kernel: usize, stride: usize) -> Self {
         Self { stride, padding: kernel / 2, upsample: false, tile: None, factors: Elem::F32 }
     }
@@ -72,7 +78,10 @@ pub struct Conv2dInputs<B: Backend> {
 
 impl<B: Backend> Conv2dInputs<B> {
     /// Returns the same, each tensor by `change`.
-    fn map<To: Backend>(self, change: impl Fn(FloatTensor<B>) -> FloatTensor<To>) -> Conv2dInputs<To> {
+    fn map<To: Backend>(
+        self,
+        change: impl Fn(FloatTensor<B>) -> FloatTensor<To>,
+    ) -> Conv2dInputs<To> {
         let Self { x, weight, bias, residual, options } = self;
         let (bias, residual) = (bias.map(&change), residual.map(&change));
         Conv2dInputs { x: change(x), weight: change(weight), bias, residual, options }
@@ -101,14 +110,20 @@ pub trait Conv2d: Backend {
         reference::forward(inputs)
     }
 
-    /// Computes those gradients of x, the weight and the bias that are `wanted` from `dy` `[B, O, H', W']`, that of the result.
-    fn backward(dy: FloatTensor<Self>, #[extension_type] inputs: Conv2dInputs<Self>, wanted: [bool; 3]) -> Conv2dGradients<Self> {
+    /// Computes those gradients of x, the weight and the bias that are `wanted` from `dy` `[B, O,
+    /// H', W']`, that of the result.
+    fn backward(
+        dy: FloatTensor<Self>,
+        #[extension_type] inputs: Conv2dInputs<Self>,
+        wanted: [bool; 3],
+    ) -> Conv2dGradients<Self> {
         reference::backward(dy, inputs, wanted)
     }
 }
 
-/// Convolves `x` `[B, C, H, W]` with `weight` `[O, C, K, K]` and adds `bias` `[O]` and `residual` `[B, O, H', W']`. Returns
-/// `[B, O, H', W']` over NHWC memory. In half precision all of these but the weight and the bias are feature maps of f16.
+/// Convolves `x` `[B, C, H, W]` with `weight` `[O, C, K, K]` and adds `bias` `[O]` and `residual`
+/// `[B, O, H', W']`. Returns `[B, O, H', W']` over NHWC memory. In half precision all of these but
+/// the weight and the bias are feature maps of f16.
 ///
 /// # Panics
 /// If a shape doesn't fit, naming the operand.
@@ -148,14 +163,22 @@ pub(crate) fn product(
         residual: Optional::new(residual.map(Tensor::into_dispatch)),
         options,
     };
-    Tensor::from_dispatch(if references() { reference::forward(inputs) } else { <Dispatch as Conv2d>::forward(inputs) })
+    Tensor::from_dispatch(if references() {
+        reference::forward(inputs)
+    } else {
+        <Dispatch as Conv2d>::forward(inputs)
+    })
 }
 
-/// Returns the sizes of a call with `x` of `dims`; of one that upsamples, those of the convolution that it is the transpose of.
+/// Returns the sizes of a call with `x` of `dims`; of one that upsamples, those of the convolution
+/// that it is the transpose of.
 fn conv_shape(dims: [usize; 4], weight: &Shape, options: Conv2dOptions) -> ConvShape {
     let Conv2dOptions { stride, padding, upsample, .. } = options;
     if upsample {
-        assert!((weight[2], stride, padding) == (3, 1, 1), "conv2d: upsampling is for 3x3 kernels, stride 1 and padding 1");
+        assert!(
+            (weight[2], stride, padding) == (3, 1, 1),
+            "conv2d: upsampling is for 3x3 kernels, stride 1 and padding 1"
+        );
         return upsample::shape(dims, weight[0]);
     }
     let [batch, c_in, height, width] = dims;
@@ -165,15 +188,24 @@ fn conv_shape(dims: [usize; 4], weight: &Shape, options: Conv2dOptions) -> ConvS
 /// Returns `[B, O, H', W']` of a call with `x` of `dims`.
 fn out_dims(dims: [usize; 4], weight: &Shape, options: Conv2dOptions) -> [usize; 4] {
     let shape = conv_shape(dims, weight, options);
-    let [height, width] = if options.upsample { [shape.height, shape.width] } else { [shape.out_height(), shape.out_width()] };
+    let [height, width] = if options.upsample {
+        [shape.height, shape.width]
+    } else {
+        [shape.out_height(), shape.out_width()]
+    };
     [dims[0], weight[0], height, width]
 }
 
-/// Returns the work of the forward pass of a call with `x` of `dims` and `weight` `[O, C, K, K]`. The gradients of x and of the weight
-/// take as much: two tensors are read, one is written, and the operations are those of the direct algorithm, on the upsampled input
-/// where that is asked for. (Other algorithms get by with fewer.)
+/// Returns the work of the forward pass of a call with `x` of `dims` and `weight` `[O, C, K, K]`.
+/// The gradients of x and of the weight take as much: two tensors are read, one is written, and the
+/// operations are those of the direct algorithm, on the upsampled input where that is asked for.
+/// (Other algorithms get by with fewer.)
 pub fn pass_work(dims: [usize; 4], weight: [usize; 4], options: Conv2dOptions) -> Work {
     let [_, channels, kernel, _] = weight;
-    let [x, y, weights] = [dims, out_dims(dims, &Shape::new(weight), options), weight].map(|dims| dims.iter().product::<usize>());
-    Work { operations: 2.0 * (y * channels * kernel * kernel) as f64, ..Work::floats(&[x, weights, y]) }
+    let [x, y, weights] = [dims, out_dims(dims, &Shape::new(weight), options), weight]
+        .map(|dims| dims.iter().product::<usize>());
+    Work {
+        operations: 2.0 * (y * channels * kernel * kernel) as f64,
+        ..Work::floats(&[x, weights, y])
+    }
 }

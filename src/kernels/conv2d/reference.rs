@@ -1,4 +1,5 @@
-//! The convolution in operations that every backend has: the oracle of our kernels, and what runs where there is none.
+//! The convolution in operations that every backend has: the oracle of our kernels, and what runs
+//! where there is none.
 
 use super::{Conv2dGradients, Conv2dInputs};
 use crate::kernels::autodiff;
@@ -28,7 +29,11 @@ pub(super) fn forward<B: Backend>(inputs: Conv2dInputs<B>) -> FloatTensor<B> {
 }
 
 /// Computes the gradients by Burn's autodiff; then lets go of those that nobody wants.
-pub(super) fn backward<B: Backend>(dy: FloatTensor<B>, inputs: Conv2dInputs<B>, wanted: [bool; 3]) -> Conv2dGradients<B> {
+pub(super) fn backward<B: Backend>(
+    dy: FloatTensor<B>,
+    inputs: Conv2dInputs<B>,
+    wanted: [bool; 3],
+) -> Conv2dGradients<B> {
     let Conv2dInputs { x, weight, options, .. } = inputs;
     // The result is linear in the bias: any will do.
     let bias = B::float_zeros(Shape::new([weight.shape()[0]]), &x.device(), x.dtype().into());
@@ -46,6 +51,9 @@ pub(super) fn backward<B: Backend>(dy: FloatTensor<B>, inputs: Conv2dInputs<B>, 
 fn upsample<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     let [b, c, h, w] = x.shape().dims();
     let x = B::float_reshape(B::float_permute(x, &TO_NHWC), Shape::new([b, h, 1, w, 1, c]));
-    let x = B::float_reshape(B::float_expand(x, Shape::new([b, h, 2, w, 2, c])), Shape::new([b, 2 * h, 2 * w, c]));
+    let x = B::float_reshape(
+        B::float_expand(x, Shape::new([b, h, 2, w, 2, c])),
+        Shape::new([b, 2 * h, 2 * w, c]),
+    );
     B::float_permute(x, &TO_NCHW)
 }

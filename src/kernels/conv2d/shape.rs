@@ -33,8 +33,14 @@ impl ConvShape {
     }
 
     fn outputs(&self, inputs: usize) -> usize {
-        assert!(self.stride > 0 && self.kernel > 0, "conv2d: kernel and stride are at least 1, got {self:?}");
-        assert!(inputs + 2 * self.padding >= self.kernel, "conv2d: the kernel is larger than the padded image, {self:?}");
+        assert!(
+            self.stride > 0 && self.kernel > 0,
+            "conv2d: kernel and stride are at least 1, got {self:?}"
+        );
+        assert!(
+            inputs + 2 * self.padding >= self.kernel,
+            "conv2d: the kernel is larger than the padded image, {self:?}"
+        );
         (inputs + 2 * self.padding - self.kernel) / self.stride + 1
     }
 

@@ -1,6 +1,7 @@
 //! Tiles of the matrix products that convolutions on GPUs are.
 
-/// Sizes of a matrix product's tiles; what conv2d_tiled.wgsl and conv2d_weights_tiled.wgsl say about each.
+/// Sizes of a matrix product's tiles; what conv2d_tiled.wgsl and conv2d_weights_tiled.wgsl say
+/// about each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tile {
     /// Rows of a workgroup's block.
@@ -25,7 +26,8 @@ impl Tile {
     /// Every tile in use.
     pub const ALL: [Self; 3] = [Self::LARGE, Self::TALL, Self::MEDIUM];
 
-    /// Workgroups that keep a large GPU busy (an H100 has 132 processors, an A40 84, each with room for two).
+    /// Workgroups that keep a large GPU busy (an H100 has 132 processors, an A40 84, each with room
+    /// for two).
     const BUSY: usize = 256;
 
     /// Returns the tile for a product of `rows` times `cols`, `products` times.
@@ -45,8 +47,9 @@ impl Tile {
         rows.div_ceil(self.bm) * cols.div_ceil(self.bn)
     }
 
-    /// Returns the terms of a sum that the passes over the input's channels write out: as many as there are registers for at two
-    /// workgroups a processor. (Loops that compilers could unroll further have their bounds in the info block.)
+    /// Returns the terms of a sum that the passes over the input's channels write out: as many as
+    /// there are registers for at two workgroups a processor. (Loops that compilers could unroll
+    /// further have their bounds in the info block.)
     pub(super) fn round(self) -> usize {
         128 / (self.tm * self.tn)
     }

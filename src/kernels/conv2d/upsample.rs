@@ -1,16 +1,18 @@
 //! Upsampling and the 3x3 convolution after it as one operation, without the upsampled map.
 //!
-//! Along one side, u[i] = x[i / 2] and y[i] = w0 u[i - 1] + w1 u[i] + w2 u[i + 1] meet every pixel of x in one tap or in two:
+//! Along one side, u[i] = x[i / 2] and y[i] = w0 u[i - 1] + w1 u[i] + w2 u[i + 1] meet every pixel
+//! of x in one tap or in two:
 //!
 //!   y[2i] = w0 x[i - 1] + (w1 + w2) x[i],   y[2i + 1] = (w0 + w1) x[i] + w2 x[i + 1]
 //!
-//! So each output is a sum over 2x2 taps instead of 3x3, 16 products for the four outputs of a pixel where 36 were; zeros around u
-//! are zeros around x. This is the transposed convolution (the gradient of the input) of one of stride 2 and padding 1 from y to x
-//! with the 4x4 kernel
+//! So each output is a sum over 2x2 taps instead of 3x3, 16 products for the four outputs of a
+//! pixel where 36 were; zeros around u are zeros around x. This is the transposed convolution (the
+//! gradient of the input) of one of stride 2 and padding 1 from y to x with the 4x4 kernel
 //!
 //!   v = (w2, w1 + w2, w0 + w1, w0)
 //!
-//! whose forward pass is then the gradient of x. Its gradient of the weights is that of v: dw0 = dv3 + dv2 and so on.
+//! whose forward pass is then the gradient of x. Its gradient of the weights is that of v: dw0 =
+//! dv3 + dv2 and so on.
 
 use super::shape::ConvShape;
 use crate::kernels::buffers::Buffer;
@@ -18,7 +20,16 @@ use rayon::prelude::*;
 
 /// The convolution from y to x, for `x` `[batch, from, height, width]` and `to` channels of y.
 pub(super) fn shape([batch, from, height, width]: [usize; 4], to: usize) -> ConvShape {
-    ConvShape { batch, c_in: to, c_out: from, height: 2 * height, width: 2 * width, kernel: 4, stride: 2, padding: 1 }
+    ConvShape {
+        batch,
+        c_in: to,
+        c_out: from,
+        height: 2 * height,
+        width: 2 * width,
+        kernel: 4,
+        stride: 2,
+        padding: 1,
+    }
 }
 
 /// v of w along one side.
@@ -32,8 +43,12 @@ fn narrow([a, b, c, d]: [f32; 4]) -> [f32; 3] {
 }
 
 /// Both sides of a square: `rows` of N numbers each, M along either side by `change`.
-fn both<const N: usize, const M: usize>(rows: &[[f32; N]], change: fn([f32; N]) -> [f32; M]) -> [[f32; M]; M] {
-    let cols: [[f32; M]; N] = std::array::from_fn(|col| change(std::array::from_fn(|row| rows[row][col])));
+fn both<const N: usize, const M: usize>(
+    rows: &[[f32; N]],
+    change: fn([f32; N]) -> [f32; M],
+) -> [[f32; M]; M] {
+    let cols: [[f32; M]; N] =
+        std::array::from_fn(|col| change(std::array::from_fn(|row| rows[row][col])));
     std::array::from_fn(|row| change(std::array::from_fn(|col| cols[col][row])))
 }
 

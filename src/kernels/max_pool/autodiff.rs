@@ -10,7 +10,12 @@ use burn::backend::tensor::FloatTensor;
 struct SavedMaxPool(NodeId);
 
 impl<B: MaxPool> Saved<B> for SavedMaxPool {
-    fn gradients(self, dy: FloatTensor<B>, _: &[bool], checkpointer: &mut Checkpointer) -> Vec<Option<FloatTensor<B>>> {
+    fn gradients(
+        self,
+        dy: FloatTensor<B>,
+        _: &[bool],
+        checkpointer: &mut Checkpointer,
+    ) -> Vec<Option<FloatTensor<B>>> {
         vec![Some(<B as MaxPool>::backward(dy, checkpointer.retrieve_node_output(self.0)))]
     }
 }

@@ -19,7 +19,8 @@ enum Numbers {
 }
 
 fn case(shape: [usize; 4], numbers: Numbers, tolerances: Tolerances) -> Case {
-    let x = if numbers == Numbers::Nchw { Input::weight("x", shape) } else { Input::image("x", shape) };
+    let x =
+        if numbers == Numbers::Nchw { Input::weight("x", shape) } else { Input::image("x", shape) };
     let case = Case::new("max_pool", &shape, vec![x], tolerances, move |inputs| {
         let x = inputs.map("x");
         let x = match numbers {
@@ -68,8 +69,12 @@ impl Operation for MaxPoolOperation {
                     [1, 36, 23, 3],
                     [2, 130, 4, 5],
                 ];
-                let all = sizes.into_iter().flat_map(|shape| [(shape, Numbers::Normal), (shape, Numbers::Halves)]);
-                all.chain([([3, 5, 9, 6], Numbers::Nchw)]).map(|(shape, numbers)| case(shape, numbers, exact)).collect()
+                let all = sizes
+                    .into_iter()
+                    .flat_map(|shape| [(shape, Numbers::Normal), (shape, Numbers::Halves)]);
+                all.chain([([3, 5, 9, 6], Numbers::Nchw)])
+                    .map(|(shape, numbers)| case(shape, numbers, exact))
+                    .collect()
             }
             Suite::Bench { batch } => vec![case([batch, 64, 32, 32], Numbers::Normal, exact)],
         }
@@ -80,7 +85,13 @@ impl Operation for MaxPoolOperation {
     }
 
     fn launched(&self, layers: &[Layer], _batch: usize) -> Vec<Filled> {
-        let of = |layer: &Layer| if let Layer::MaxPool { channels } = *layer { Some(wgsl::launched(channels)) } else { None };
+        let of = |layer: &Layer| {
+            if let Layer::MaxPool { channels } = *layer {
+                Some(wgsl::launched(channels))
+            } else {
+                None
+            }
+        };
         layers.iter().filter_map(of).flatten().collect()
     }
 }

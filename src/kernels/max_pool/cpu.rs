@@ -23,9 +23,15 @@ fn reach(window: usize, len: usize) -> Range<usize> {
     (2 * window).saturating_sub(1)..(2 * window + 2).min(len)
 }
 
-/// The maxima of `count` channels of `x` from `first` on in the window of these rows and columns, and the pixels where they are.
+/// The maxima of `count` channels of `x` from `first` on in the window of these rows and columns,
+/// and the pixels where they are.
 #[inline(always)]
-fn maxima(x: &[f32], size: Size, [rows, cols]: [Range<usize>; 2], (first, count): (usize, usize)) -> (Lanes, [u32; LANES]) {
+fn maxima(
+    x: &[f32],
+    size: Size,
+    [rows, cols]: [Range<usize>; 2],
+    (first, count): (usize, usize),
+) -> (Lanes, [u32; LANES]) {
     let start = rows.start * size.width + cols.start;
     let mut best = load(&x[start * size.channels + first..], count);
     let mut at = [start as u32; LANES];
@@ -73,11 +79,14 @@ impl<'a> Loop<(&'a [f32], &'a [f32], &'a mut [f32], Size)> for BackwardImage {
         dx.fill(0.0);
         let (channels, out_width) = (size.channels, size.width.div_ceil(2));
         for (window, dy) in dy.chunks_exact(channels).enumerate() {
-            let [rows, cols] = [reach(window / out_width, size.height), reach(window % out_width, size.width)];
+            let [rows, cols] =
+                [reach(window / out_width, size.height), reach(window % out_width, size.width)];
             for (first, count) in blocks(channels) {
                 let (_, at) = maxima(x, size, [rows.clone(), cols.clone()], (first, count));
                 let dy = load(&dy[first..], count);
-                for pixel in rows.clone().flat_map(|row| cols.clone().map(move |col| row * size.width + col)) {
+                for pixel in
+                    rows.clone().flat_map(|row| cols.clone().map(move |col| row * size.width + col))
+                {
                     let dx = &mut dx[pixel * channels + first..];
                     let mut sums = load(dx, count);
                     for i in 0..LANES {

@@ -1,9 +1,12 @@
-//! Max-pooling over 3x3 windows, two pixels apart, with padding 1, on NHWC memory: what follows the 7x7 stem of a ResNet.
+//! Max-pooling over 3x3 windows, two pixels apart, with padding 1, on NHWC memory: what follows the
+//! 7x7 stem of a ResNet.
 //!
-//! `y[b, c, i, j] = max over k, l of x[b, c, 2 i + k - 1, 2 j + l - 1]`, k and l in 0..3, of those pixels that there are
+//! `y[b, c, i, j] = max over k, l of x[b, c, 2 i + k - 1, 2 j + l - 1]`, k and l in 0..3, of those
+//! pixels that there are
 //!
-//! A NaN in a window is its maximum. The gradient goes to the first maximum in the order of rows and columns, or to the last
-//! NaN, as in PyTorch. The backward pass finds it in x once more: nothing else is kept.
+//! A NaN in a window is its maximum. The gradient goes to the first maximum in the order of rows
+//! and columns, or to the last NaN, as in PyTorch. The backward pass finds it in x once more:
+//! nothing else is kept.
 
 mod autodiff;
 mod cases;
@@ -41,7 +44,11 @@ pub fn max_pool(x: Tensor<4>) -> Tensor<4> {
     let [_, _, height, width] = x.dims();
     assert!(height > 0 && width > 0, "max_pool: x has no pixels, {:?}", x.dims());
     let x = x.into_dispatch();
-    Tensor::from_dispatch(if references() { reference::forward::<Dispatch>(x) } else { <Dispatch as MaxPool>::forward(x) })
+    Tensor::from_dispatch(if references() {
+        reference::forward::<Dispatch>(x)
+    } else {
+        <Dispatch as MaxPool>::forward(x)
+    })
 }
 
 /// Returns the shape of the result for `x` of `[B, C, H, W]`.
@@ -54,7 +61,8 @@ pub fn forward_work(shape: [usize; 4]) -> Work {
     Work::floats(&[shape, out_dims(shape)].map(|dims| dims.iter().product()))
 }
 
-/// Returns the work of the backward pass on `[B, C, H, W]`: x and the result's gradient read, the other gradient written.
+/// Returns the work of the backward pass on `[B, C, H, W]`: x and the result's gradient read, the
+/// other gradient written.
 pub fn backward_work(shape: [usize; 4]) -> Work {
     Work::floats(&[shape, out_dims(shape), shape].map(|dims| dims.iter().product()))
 }
@@ -66,10 +74,12 @@ mod tests {
     use crate::kernels::vjp::vjp;
     use burn::tensor::{Device, TensorData};
 
-    /// Value and gradient of one channel of 5 x 4 pixels, the gradient of the results being 1, 2, ..
+    /// Value and gradient of one channel of 5 x 4 pixels, the gradient of the results being 1, 2,
+    /// ..
     fn pooled(x: &[f32], device: &Device) -> [Vec<f32>; 2] {
         let device = device.clone().autodiff();
-        let x = Tensor::<4>::from_data(TensorData::new(x.to_vec(), [1, 1, 5, 4]), &device).require_grad();
+        let x = Tensor::<4>::from_data(TensorData::new(x.to_vec(), [1, 1, 5, 4]), &device)
+            .require_grad();
         let y = max_pool(x.clone());
         assert_eq!(y.dims(), [1, 1, 3, 2]);
         let dy = Tensor::<4>::from_data([[[[1.0f32, 2.0], [3.0, 4.0], [5.0, 6.0]]]], &device);
@@ -89,9 +99,14 @@ mod tests {
 
     #[test]
     fn the_first_maximum_gets_the_gradient_and_nan_is_one() {
-        let adapter = crate::device::select("wgpu").expect("an adapter; scripts/test.sh installs a software one");
+        let adapter = crate::device::select("wgpu")
+            .expect("an adapter; scripts/test.sh installs a software one");
         let cpu = Device::flex();
-        let all = [pooled(&TIES, &cpu), pooled(&TIES, &adapter.device), with_references(|| pooled(&TIES, &cpu))];
+        let all = [
+            pooled(&TIES, &cpu),
+            pooled(&TIES, &adapter.device),
+            with_references(|| pooled(&TIES, &cpu)),
+        ];
         for [y, dx] in all {
             assert_eq!(y[..5], [1.0, 1.0, 2.0, 2.0, 2.0]);
             assert!(y[5].is_nan());
@@ -109,11 +124,15 @@ mod tests {
 
     #[test]
     fn windows_of_nothing_but_minus_infinity_have_a_maximum() {
-        let adapter = crate::device::select("wgpu").expect("an adapter; scripts/test.sh installs a software one");
+        let adapter = crate::device::select("wgpu")
+            .expect("an adapter; scripts/test.sh installs a software one");
         for device in [Device::flex(), adapter.device] {
             let [y, dx] = pooled(&[f32::NEG_INFINITY; 20], &device);
             assert!(y.iter().all(|v| *v == f32::NEG_INFINITY));
-            assert_eq!([dx[0], dx[1], dx[4], dx[5], dx[12], dx[13]], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+            assert_eq!(
+                [dx[0], dx[1], dx[4], dx[5], dx[12], dx[13]],
+                [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+            );
         }
     }
 }

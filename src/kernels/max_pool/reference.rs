@@ -1,4 +1,5 @@
-//! Max-pooling by Burn's own operation: the oracle of our kernels, and what runs where there is none.
+//! Max-pooling by Burn's own operation: the oracle of our kernels, and what runs where there is
+//! none.
 
 use crate::kernels::autodiff;
 use burn::backend::tensor::FloatTensor;

@@ -79,7 +79,10 @@ pub(super) fn launched(channels: usize) -> [Filled; 2] {
 /// Returns every variant.
 pub(super) fn shaders() -> Vec<Filled> {
     let all = Types::ALL.into_iter().flat_map(|types| [false, true].map(|four| (four, types)));
-    all.flat_map(|(four, types)| [Filled::new(Forward { four, types }), Filled::new(Backward { four, types })]).collect()
+    all.flat_map(|(four, types)| {
+        [Filled::new(Forward { four, types }), Filled::new(Backward { four, types })]
+    })
+    .collect()
 }
 
 impl Info {
@@ -90,7 +93,8 @@ impl Info {
         let four = channels.is_multiple_of(4);
         let units = if four { channels / 4 } else { channels };
         let total = batch * out_height * out_width * units;
-        let [units, height, width, out_height, out_width] = [units, height, width, out_height, out_width].map(|v| v as u32);
+        let [units, height, width, out_height, out_width] =
+            [units, height, width, out_height, out_width].map(|v| v as u32);
         let info = Self { total: total as u32, units, height, width, out_height, out_width };
         (four, info, total.div_ceil(WORKGROUP as usize))
     }
@@ -106,7 +110,14 @@ impl MaxPool for CubeBackend {
         let dims = layout::dims(&x);
         let y = layout::empty_nhwc(&x, out_dims(dims));
         let (four, info, workgroups) = Info::new(&x);
-        launch("max_pool forward", Forward { four, types }, workgroups, &[&x, &y], &info, forward_work(dims));
+        launch(
+            "max_pool forward",
+            Forward { four, types },
+            workgroups,
+            &[&x, &y],
+            &info,
+            forward_work(dims),
+        );
         y
     }
 
@@ -121,7 +132,14 @@ impl MaxPool for CubeBackend {
         let dx = layout::empty_nhwc_like(&x);
         let (four, info, workgroups) = Info::new(&x);
         let shader = Backward { four, types: Types::of(elem) };
-        launch("max_pool backward", shader, workgroups, &[&x, &dy, &dx], &info, backward_work(dims));
+        launch(
+            "max_pool backward",
+            shader,
+            workgroups,
+            &[&x, &dy, &dx],
+            &info,
+            backward_work(dims),
+        );
         dx
     }
 }

@@ -15,7 +15,9 @@ impl Peak for Flex {
     fn copy(x: FlexTensor) -> FlexTensor {
         let x = x.to_contiguous();
         let mut y = Buffer::new(flex_values(&x).len());
-        y.par_chunks_mut(TASK).zip(flex_values(&x).par_chunks(TASK)).for_each(|(y, x)| y.copy_from_slice(x));
+        y.par_chunks_mut(TASK)
+            .zip(flex_values(&x).par_chunks(TASK))
+            .for_each(|(y, x)| y.copy_from_slice(x));
         y.tensor(x.layout().shape().clone())
     }
 
@@ -43,7 +45,8 @@ impl WithSimd for Chains<'_> {
         // Two vectors at a time: one alone has too few chains to keep every multiplier busy.
         for pair in vectors.chunks_exact_mut(2) {
             let b = [simd.mul_f32s(pair[0], half), simd.mul_f32s(pair[1], half)];
-            let mut chains: [[S::f32s; 2]; CHAINS] = std::array::from_fn(|i| [simd.splat_f32s(i as f32); 2]);
+            let mut chains: [[S::f32s; 2]; CHAINS] =
+                std::array::from_fn(|i| [simd.splat_f32s(i as f32); 2]);
             for _ in 0..self.rounds {
                 for chain in &mut chains {
                     for (a, b) in chain.iter_mut().zip(b) {
@@ -52,7 +55,9 @@ impl WithSimd for Chains<'_> {
                 }
             }
             for (i, y) in pair.iter_mut().enumerate() {
-                let sum = chains.iter().fold(simd.splat_f32s(0.0), |sum, chain| simd.add_f32s(sum, chain[i]));
+                let sum = chains
+                    .iter()
+                    .fold(simd.splat_f32s(0.0), |sum, chain| simd.add_f32s(sum, chain[i]));
                 *y = simd.mul_f32s(sum, simd.splat_f32s(1.0 / CHAINS as f32));
             }
         }

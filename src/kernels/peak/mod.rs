@@ -1,5 +1,5 @@
-//! What a device can do at best: a copy and a run of multiply-adds, in WGSL on wgpu devices and in the CPU's vectors.
-//! Speeds of other kernels are given as shares of these.
+//! What a device can do at best: a copy and a run of multiply-adds, in WGSL on wgpu devices and in
+//! the CPU's vectors. Speeds of other kernels are given as shares of these.
 
 mod cpu;
 mod reference;
@@ -19,11 +19,15 @@ use burn::tensor::Tensor;
 pub fn copy(x: Tensor<1>) -> Tensor<1> {
     check(&x);
     let x = x.into_dispatch();
-    Tensor::from_dispatch(if references() { reference::copy::<Dispatch>(x) } else { <Dispatch as Peak>::copy(x) })
+    Tensor::from_dispatch(if references() {
+        reference::copy::<Dispatch>(x)
+    } else {
+        <Dispatch as Peak>::copy(x)
+    })
 }
 
-/// Makes `rounds` steps of six chains a <- (a + x) / 2 for each of `x` `[N]`, in registers: 12 N `rounds` floating-point
-/// operations. Returns about `x` once `rounds` is 30 or more.
+/// Makes `rounds` steps of six chains a <- (a + x) / 2 for each of `x` `[N]`, in registers: 12 N
+/// `rounds` floating-point operations. Returns about `x` once `rounds` is 30 or more.
 ///
 /// # Panics
 /// As [`copy`].
@@ -36,7 +40,8 @@ pub fn multiply_add(x: Tensor<1>, rounds: usize) -> Tensor<1> {
     })
 }
 
-/// Chains of [`multiply_add`]; in WGSL each is of four numbers, 24 sums that don't wait for each other.
+/// Chains of [`multiply_add`]; in WGSL each is of four numbers, 24 sums that don't wait for each
+/// other.
 const CHAINS: usize = 6;
 
 /// Returns the floating-point operations of [`multiply_add`].
@@ -45,7 +50,11 @@ pub fn multiply_add_flops(n: usize, rounds: usize) -> f64 {
 }
 
 fn check(x: &Tensor<1>) {
-    assert!(x.dims()[0].is_multiple_of(1024) && x.dims()[0] > 0, "peak: x has {} elements, no multiple of 1024", x.dims()[0]);
+    assert!(
+        x.dims()[0].is_multiple_of(1024) && x.dims()[0] > 0,
+        "peak: x has {} elements, no multiple of 1024",
+        x.dims()[0]
+    );
 }
 
 /// The operations on every backend: by default plain tensor operations.
@@ -62,7 +71,8 @@ pub trait Peak: Backend {
     }
 }
 
-/// The peaks in the catalogue. The benchmark measures them before all cases, which are held against them.
+/// The peaks in the catalogue. The benchmark measures them before all cases, which are held against
+/// them.
 pub struct PeakOperation;
 
 impl Operation for PeakOperation {
@@ -76,9 +86,13 @@ impl Operation for PeakOperation {
         }
         let case = |kernel, variant: &str, run: fn(Tensor<1>) -> Tensor<1>| {
             let inputs = vec![Input::vector("x", 3 * 1024).constant()];
-            let case = Case::new(kernel, &[3 * 1024], inputs, Tolerances::both(1e-6, 1e-6), move |inputs| {
-                vec![("the value", run(inputs.vector("x")).into())]
-            });
+            let case = Case::new(
+                kernel,
+                &[3 * 1024],
+                inputs,
+                Tolerances::both(1e-6, 1e-6),
+                move |inputs| vec![("the value", run(inputs.vector("x")).into())],
+            );
             case.variant(variant)
         };
         // Few rounds, whose number shows in the result: the speed is counted by it.

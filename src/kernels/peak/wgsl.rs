@@ -19,7 +19,8 @@ info! {
 /// Invocations of a workgroup, each with a vector of four numbers.
 const WORKGROUP: u32 = 256;
 
-/// Rounds of multiply-adds that are written out: a loop's own few instructions are then a hundredth.
+/// Rounds of multiply-adds that are written out: a loop's own few instructions are then a
+/// hundredth.
 const UNROLL: u32 = 8;
 
 /// shaders/copy.wgsl
@@ -85,7 +86,14 @@ impl Peak for CubeBackend {
         let [x, y] = operands("copy", x);
         let n = x.meta.shape().num_elements();
         let info = CopyInfo { vectors: (n / 4) as u32 };
-        launch("copy", CopyShader, (n / 4).div_ceil(WORKGROUP as usize), &[&x, &y], &info, Work::floats(&[2 * n]));
+        launch(
+            "copy",
+            CopyShader,
+            (n / 4).div_ceil(WORKGROUP as usize),
+            &[&x, &y],
+            &info,
+            Work::floats(&[2 * n]),
+        );
         y
     }
 
@@ -97,7 +105,14 @@ impl Peak for CubeBackend {
         let n = x.meta.shape().num_elements();
         let info = MultiplyAddInfo { vectors: (n / 4) as u32, rounds: rounds as u32, half: 0.5 };
         let work = Work { operations: multiply_add_flops(n, rounds), ..Work::floats(&[2 * n]) };
-        launch("multiply_add", MultiplyAddShader, (n / 4).div_ceil(WORKGROUP as usize), &[&x, &y], &info, work);
+        launch(
+            "multiply_add",
+            MultiplyAddShader,
+            (n / 4).div_ceil(WORKGROUP as usize),
+            &[&x, &y],
+            &info,
+            work,
+        );
         y
     }
 }

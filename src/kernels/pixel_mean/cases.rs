@@ -9,8 +9,10 @@ pub struct PixelMeanOperation;
 
 fn case(shape: [usize; 4], tolerances: Tolerances) -> Case {
     let x = Input::image("x", shape).about(0.5, 1.0).constant();
-    Case::new("pixel_mean", &shape, vec![x], tolerances, |inputs| vec![("the value", pixel_mean(inputs.map("x")).into())])
-        .passes(vec![Pass { name: "", learns: vec![], work: work(shape) }])
+    Case::new("pixel_mean", &shape, vec![x], tolerances, |inputs| {
+        vec![("the value", pixel_mean(inputs.map("x")).into())]
+    })
+    .passes(vec![Pass { name: "", learns: vec![], work: work(shape) }])
 }
 
 impl Operation for PixelMeanOperation {
@@ -24,9 +26,11 @@ impl Operation for PixelMeanOperation {
         match suite {
             Suite::SelfTest => vec![case([2, 256, 4, 4], Tolerances::SELF_TEST)],
             // One pixel, odd sizes, several workgroups.
-            Suite::Test => [[2, 256, 4, 4], [3, 5, 1, 1], [1, 17, 7, 3], [70, 9, 2, 2], [1, 130, 16, 16]]
-                .map(|shape| case(shape, close))
-                .into(),
+            Suite::Test => {
+                [[2, 256, 4, 4], [3, 5, 1, 1], [1, 17, 7, 3], [70, 9, 2, 2], [1, 130, 16, 16]]
+                    .map(|shape| case(shape, close))
+                    .into()
+            }
             Suite::Bench { batch } => vec![case([batch, 512, 4, 4], close)],
         }
     }

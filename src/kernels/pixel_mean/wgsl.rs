@@ -57,7 +57,14 @@ impl PixelMean for CubeBackend {
         let y = layout::empty_acc(&x, Shape::new([b, c]));
         let [total, pixels, channels] = [b * c, h * w, c].map(|v| v as u32);
         let info = Info { total, pixels, channels };
-        launch("pixel_mean", Forward(types), total.div_ceil(WORKGROUP) as usize, &[&x, &y], &info, work(dims));
+        launch(
+            "pixel_mean",
+            Forward(types),
+            total.div_ceil(WORKGROUP) as usize,
+            &[&x, &y],
+            &info,
+            work(dims),
+        );
         y
     }
 }

@@ -1,16 +1,20 @@
-//! Which operands a shader writes. Our texts declare all of them `read_write`, as cubecl cuts them from the same buffers; WebGPU takes
-//! no buffer that is bound writable twice, so that in a plan an operand is `read` where nothing is written.
+//! Which operands a shader writes. Our texts declare all of them `read_write`, as cubecl cuts them
+//! from the same buffers; WebGPU takes no buffer that is bound writable twice, so that in a plan an
+//! operand is `read` where nothing is written.
 
 use wgpu::naga::front::wgsl::parse_str;
 use wgpu::naga::valid::{Capabilities, GlobalUse, ValidationFlags, Validator};
 
-/// Returns for each of the `count` operands of the shader `text` whether it is written, and the text that says so.
+/// Returns for each of the `count` operands of the shader `text` whether it is written, and the
+/// text that says so.
 ///
 /// # Errors
 /// If it is no valid shader, in words.
 pub(super) fn declared(text: &str, count: usize) -> Result<(String, Vec<bool>), String> {
     let module = parse_str(text).map_err(|e| e.message().to_owned())?;
-    let info = Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module).map_err(|e| e.to_string())?;
+    let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
+        .validate(&module)
+        .map_err(|e| e.to_string())?;
     let entry = info.get_entry_point(0);
     let mut writes = vec![false; count];
     for (handle, variable) in module.global_variables.iter() {
@@ -47,7 +51,8 @@ mod tests {
         let (changed, writes) = declared(text, 3).expect("a valid shader");
         assert_eq!(writes, [false, false, true]);
         assert!(
-            changed.contains("@binding(0) var<storage, read> x") && changed.contains("@binding(2) var<storage, read_write> y")
+            changed.contains("@binding(0) var<storage, read> x")
+                && changed.contains("@binding(2) var<storage, read_write> y")
         );
         assert!(declared(text, 4).is_err(), "an operand that isn't there");
         assert!(declared("fn main( {", 0).is_err());
@@ -57,7 +62,8 @@ mod tests {
     fn every_shader_without_extensions_writes_something() {
         for (operation, filled) in shaders(operations()) {
             if filled.extensions.names().is_empty() {
-                let (_, writes) = declared(&filled.text, filled.buffers).unwrap_or_else(|e| panic!("{operation}: {e}"));
+                let (_, writes) = declared(&filled.text, filled.buffers)
+                    .unwrap_or_else(|e| panic!("{operation}: {e}"));
                 assert!(writes.contains(&true), "{operation}: {}", filled.variant);
             }
         }

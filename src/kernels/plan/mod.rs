@@ -1,10 +1,11 @@
-//! Work recorded as a plan that another program can carry out: the texts of our kernels, and the order in which they are launched on
-//! which buffers. docs/web.md describes the format.
+//! Work recorded as a plan that another program can carry out: the texts of our kernels, and the
+//! order in which they are launched on which buffers. docs/web.md describes the format.
 //!
-//! What is recorded is what computes: [`launch`](super::launch) hands every launch over while a [`Recorder`] is at work, and leaves it
-//! out (see [`record`](super::record)). A plan knows our own launches alone. So whatever they read must have been written by one of
-//! them, or be an input or a weight that the recorder was told of; a tensor that an operation of Burn's made in between is an error that
-//! names the launch.
+//! What is recorded is what computes: [`launch`](super::launch) hands every launch over while a
+//! [`Recorder`] is at work, and leaves it out (see [`record`](super::record)). A plan knows our own
+//! launches alone. So whatever they read must have been written by one of them, or be an input or a
+//! weight that the recorder was told of; a tensor that an operation of Burn's made in between is an
+//! error that names the launch.
 
 mod access;
 mod player;
@@ -34,7 +35,8 @@ pub struct Plan {
     pub passes: BTreeMap<String, Pass>,
 }
 
-/// A compute shader: its operands are bound from 0 on in group 0, its info block, a uniform, behind them.
+/// A compute shader: its operands are bound from 0 on in group 0, its info block, a uniform, behind
+/// them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kernel {
     /// The file under shaders/, without its ending.

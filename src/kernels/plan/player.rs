@@ -1,4 +1,5 @@
-//! A plan played natively, on plain wgpu: what the page does in a browser, on the adapter of one's choice.
+//! A plan played natively, on plain wgpu: what the page does in a browser, on the adapter of one's
+//! choice.
 
 use super::{Kernel, Operand, Pass, Plan, VERSION};
 use crate::device::Adapter;
@@ -35,28 +36,46 @@ impl Player {
     ///
     /// # Errors
     /// If the plan is of another version, a tensor is missing, or the adapter refuses.
-    pub fn new(adapter: &Adapter, plan: &Plan, tensors: &BTreeMap<String, Vec<f32>>, checks: Checks) -> Result<Self> {
+    pub fn new(
+        adapter: &Adapter,
+        plan: &Plan,
+        tensors: &BTreeMap<String, Vec<f32>>,
+        checks: Checks,
+    ) -> Result<Self> {
         if plan.version != VERSION {
             let version = plan.version;
-            return Err(Error::failed(format!("the plan is of version {version}, this program plays version {VERSION}")));
+            return Err(Error::failed(format!(
+                "the plan is of version {version}, this program plays version {VERSION}"
+            )));
         }
-        let named = plan.passes.values().flat_map(|pass| &pass.dispatches).flat_map(|dispatch| &dispatch.operands);
-        if let Some(missing) = named.filter_map(Operand::tensor).find(|name| !tensors.contains_key(*name)) {
-            return Err(Error::failed(format!("the plan reads the tensor {missing}, which isn't there")));
+        let named = plan
+            .passes
+            .values()
+            .flat_map(|pass| &pass.dispatches)
+            .flat_map(|dispatch| &dispatch.operands);
+        if let Some(missing) =
+            named.filter_map(Operand::tensor).find(|name| !tensors.contains_key(*name))
+        {
+            return Err(Error::failed(format!(
+                "the plan reads the tensor {missing}, which isn't there"
+            )));
         }
         let (device, queue) = adapter.open()?;
-        let pipelines = plan.kernels.iter().map(|kernel| pipeline(&device, kernel, checks)).collect();
+        let pipelines =
+            plan.kernels.iter().map(|kernel| pipeline(&device, kernel, checks)).collect();
         let (mut blocks, mut offsets) = (Vec::new(), Vec::new());
         for info in &plan.infos {
             offsets.push(blocks.len() as u64);
             blocks.extend_from_slice(bytemuck::cast_slice::<u32, u8>(info));
             blocks.resize(blocks.len().next_multiple_of(ALIGNMENT), 0);
         }
-        let upload =
-            |bytes: &[u8], usage| device.create_buffer_init(&BufferInitDescriptor { label: None, contents: bytes, usage });
+        let upload = |bytes: &[u8], usage| {
+            device.create_buffer_init(&BufferInitDescriptor { label: None, contents: bytes, usage })
+        };
         let infos = (upload(&blocks, BufferUsages::UNIFORM), offsets);
-        let tensors =
-            tensors.iter().map(|(name, values)| (name.clone(), upload(bytemuck::cast_slice(values), BufferUsages::STORAGE)));
+        let tensors = tensors.iter().map(|(name, values)| {
+            (name.clone(), upload(bytemuck::cast_slice(values), BufferUsages::STORAGE))
+        });
         Ok(Self { tensors: tensors.collect(), device, queue, plan: plan.clone(), pipelines, infos })
     }
 
@@ -65,21 +84,38 @@ impl Player {
     /// # Errors
     /// If there is no such pass, an input is missing or of another length, or the device fails.
     pub fn run(&self, name: &str, inputs: &[(&str, &[f32])]) -> Result<BTreeMap<String, Vec<f32>>> {
-        let pass = self.plan.passes.get(name).ok_or_else(|| Error::usage(format!("the plan has no pass {name}")))?;
+        let pass = self
+            .plan
+            .passes
+            .get(name)
+            .ok_or_else(|| Error::usage(format!("the plan has no pass {name}")))?;
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
         let buffer = |size, usage| {
-            self.device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
+            self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: None,
+                size,
+                usage,
+                mapped_at_creation: false,
+            })
         };
         let buffers: Vec<_> = pass.buffers.iter().map(|&bytes| buffer(bytes, usage)).collect();
         for (input, port) in &pass.inputs {
-            let given = inputs.iter().find(|(name, _)| name == input).map(|(_, values)| *values).unwrap_or_default();
+            let given = inputs
+                .iter()
+                .find(|(name, _)| name == input)
+                .map(|(_, values)| *values)
+                .unwrap_or_default();
             let wanted: usize = port.shape.iter().product();
             if given.len() != wanted {
-                return Err(Error::usage(format!("{name}: {} numbers for the input {input}, it takes {wanted}", given.len())));
+                return Err(Error::usage(format!(
+                    "{name}: {} numbers for the input {input}, it takes {wanted}",
+                    given.len()
+                )));
             }
             self.queue.write_buffer(&buffers[port.buffer], 0, bytemuck::cast_slice(given));
         }
-        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut encoder =
+            self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         self.encode(&mut encoder, pass, &buffers, &buffer(16, usage));
         let staged: Vec<_> = pass
             .outputs
@@ -96,7 +132,13 @@ impl Player {
     }
 
     /// The launches of `pass`.
-    fn encode(&self, encoder: &mut wgpu::CommandEncoder, pass: &Pass, buffers: &[wgpu::Buffer], spare: &wgpu::Buffer) {
+    fn encode(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        pass: &Pass,
+        buffers: &[wgpu::Buffer],
+        spare: &wgpu::Buffer,
+    ) {
         let mut computing = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for dispatch in &pass.dispatches {
             let (pipeline, layout) = &self.pipelines[dispatch.kernel];
@@ -111,8 +153,13 @@ impl Player {
                 size: std::num::NonZero::new(4 * self.plan.infos[dispatch.info].len() as u64),
             };
             let all = operands.chain([wgpu::BindingResource::Buffer(info)]).zip(0..);
-            let entries: Vec<_> = all.map(|(resource, binding)| wgpu::BindGroupEntry { binding, resource }).collect();
-            let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries });
+            let entries: Vec<_> =
+                all.map(|(resource, binding)| wgpu::BindGroupEntry { binding, resource }).collect();
+            let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: None,
+                layout,
+                entries: &entries,
+            });
             computing.set_pipeline(pipeline);
             computing.set_bind_group(0, &group, &[]);
             let [x, y, z] = dispatch.workgroups;
@@ -132,15 +179,24 @@ impl Player {
 }
 
 /// The kernel's pipeline, and how it binds.
-fn pipeline(device: &wgpu::Device, kernel: &Kernel, checks: Checks) -> (wgpu::ComputePipeline, wgpu::BindGroupLayout) {
-    let descriptor =
-        wgpu::ShaderModuleDescriptor { label: Some(&kernel.name), source: wgpu::ShaderSource::Wgsl(kernel.wgsl.as_str().into()) };
+fn pipeline(
+    device: &wgpu::Device,
+    kernel: &Kernel,
+    checks: Checks,
+) -> (wgpu::ComputePipeline, wgpu::BindGroupLayout) {
+    let descriptor = wgpu::ShaderModuleDescriptor {
+        label: Some(&kernel.name),
+        source: wgpu::ShaderSource::Wgsl(kernel.wgsl.as_str().into()),
+    };
     let module = match checks {
         // SAFETY: every bound is in the shader's own text, as for our own launches.
-        Checks::None => unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) },
+        Checks::None => unsafe {
+            device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
+        },
         Checks::Browser => device.create_shader_module(descriptor),
     };
-    let storage = kernel.writes.iter().map(|write| BufferBindingType::Storage { read_only: !write });
+    let storage =
+        kernel.writes.iter().map(|write| BufferBindingType::Storage { read_only: !write });
     let entries: Vec<_> = storage
         .chain([BufferBindingType::Uniform])
         .zip(0..)
@@ -151,7 +207,10 @@ fn pipeline(device: &wgpu::Device, kernel: &Kernel, checks: Checks) -> (wgpu::Co
             count: None,
         })
         .collect();
-    let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries });
+    let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+        label: None,
+        entries: &entries,
+    });
     let whole = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
         label: None,
         bind_group_layouts: &[Some(&layout)],

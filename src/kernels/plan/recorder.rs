@@ -1,6 +1,7 @@
 //! Recording: launches are noted with the places in memory that they bind.
 //!
-//! Every tensor of a recording keeps its memory until the end, so that a place stands for one value.
+//! Every tensor of a recording keeps its memory until the end, so that a place stands for one
+//! value.
 
 use super::access::declared;
 use super::values::{Unknown, Values};
@@ -27,7 +28,10 @@ pub(super) struct Place {
 
 impl Place {
     fn of(handle: &Handle) -> Self {
-        Self { memory: handle.clone().binding().memory.id().value, first: handle.offset_start.unwrap_or(0) }
+        Self {
+            memory: handle.clone().binding().memory.id().value,
+            first: handle.offset_start.unwrap_or(0),
+        }
     }
 }
 
@@ -69,14 +73,23 @@ thread_local! {
 }
 
 /// Notes a launch, where a pass is recorded.
-pub(crate) fn launched<S: Shader>(label: &'static str, shader: &S, workgroups: usize, buffers: &[&CubeTensor], info: &S::Info) {
+pub(crate) fn launched<S: Shader>(
+    label: &'static str,
+    shader: &S,
+    workgroups: usize,
+    buffers: &[&CubeTensor],
+    info: &S::Info,
+) {
     TRACE.with_borrow_mut(|trace| {
         let Some(trace) = trace else { return };
         trace.held.extend(buffers.iter().map(|buffer| buffer.handle.clone()));
         trace.launched.push(Launched {
             label,
             filled: Filled::new(*shader),
-            operands: buffers.iter().map(|buffer| (Place::of(&buffer.handle), buffer.handle.size_in_used())).collect(),
+            operands: buffers
+                .iter()
+                .map(|buffer| (Place::of(&buffer.handle), buffer.handle.size_in_used()))
+                .collect(),
             info: bytemuck::cast_slice(&launch::words(info)).to_vec(),
             workgroups: launch::folded(workgroups),
         });
@@ -87,14 +100,16 @@ pub(crate) fn launched<S: Shader>(label: &'static str, shader: &S, workgroups: u
 pub(crate) fn constant<const D: usize>(tensor: &Tensor<D>, numbers: impl FnOnce() -> Vec<f32>) {
     note(tensor, |trace| {
         let numbers = Extra::Numbers(numbers());
-        let same = trace.extra.iter().find(|(_, extra)| **extra == numbers).map(|(name, _)| name.clone());
+        let same =
+            trace.extra.iter().find(|(_, extra)| **extra == numbers).map(|(name, _)| name.clone());
         let name = same.unwrap_or_else(|| format!("constant.{}", trace.extra.len()));
         trace.extra.insert(name.clone(), numbers);
         Some(name)
     });
 }
 
-/// Says that `tensor` holds `parts`, one behind the other, whatever made it. Nothing is said where a part isn't known.
+/// Says that `tensor` holds `parts`, one behind the other, whatever made it. Nothing is said where
+/// a part isn't known.
 pub(crate) fn joined<const D: usize>(tensor: &Tensor<D>, parts: &[Tensor<D>]) {
     note(tensor, |trace| {
         let name = |part: &Tensor<D>| match trace.sources.get(&Place::of(&handle(part)?))? {
@@ -138,7 +153,12 @@ impl Beginning {
     ///
     /// # Errors
     /// If it isn't on a wgpu device.
-    pub fn input<const D: usize>(&mut self, name: &str, tensor: &Tensor<D>, shape: &[usize]) -> Result<()> {
+    pub fn input<const D: usize>(
+        &mut self,
+        name: &str,
+        tensor: &Tensor<D>,
+        shape: &[usize],
+    ) -> Result<()> {
         self.add(tensor, Source::Input { name: name.to_owned(), shape: shape.to_vec() })
     }
 
@@ -151,8 +171,11 @@ impl Beginning {
     }
 
     fn add<const D: usize>(&mut self, tensor: &Tensor<D>, source: Source) -> Result<()> {
-        let handle = handle(tensor)
-            .ok_or_else(|| Error::usage("a plan is recorded on an adapter; name one: --device vulkan, metal or dx12"))?;
+        let handle = handle(tensor).ok_or_else(|| {
+            Error::usage(
+                "a plan is recorded on an adapter; name one: --device vulkan, metal or dx12",
+            )
+        })?;
         self.sources.insert(Place::of(&handle), source);
         self.held.push(handle);
         Ok(())
@@ -166,13 +189,19 @@ pub struct End(Vec<(String, Option<Handle>, Vec<usize>)>);
 impl End {
     /// With `tensor` as the output `name`, of `shape` in memory.
     #[must_use]
-    pub fn output<const D: usize>(mut self, name: &str, tensor: &Tensor<D>, shape: &[usize]) -> Self {
+    pub fn output<const D: usize>(
+        mut self,
+        name: &str,
+        tensor: &Tensor<D>,
+        shape: &[usize],
+    ) -> Self {
         self.0.push((name.to_owned(), handle(tensor), shape.to_vec()));
         self
     }
 }
 
-/// Makes a plan, pass by pass, of kernels that run wherever WebGPU does: those of GPUs, within its default limits, without extensions.
+/// Makes a plan, pass by pass, of kernels that run wherever WebGPU does: those of GPUs, within its
+/// default limits, without extensions.
 pub struct Recorder {
     /// What was recorded so far.
     pub plan: Plan,
@@ -195,8 +224,8 @@ pub fn profile() -> Profile {
 }
 
 impl Recorder {
-    /// Records `work` as the pass `name`. `begin` says what it begins with; it runs as `work` does, without computing anything, and every
-    /// launch of this process is left out meanwhile.
+    /// Records `work` as the pass `name`. `begin` says what it begins with; it runs as `work` does,
+    /// without computing anything, and every launch of this process is left out meanwhile.
     ///
     /// # Errors
     /// If a launch reads what no recorded launch wrote.
@@ -209,11 +238,17 @@ impl Recorder {
         self.record(name, Unknown::Refused, begin, work)
     }
 
-    /// Records `work` as the pass `name`, to be timed: whatever it reads of what was there before is an input.
+    /// Records `work` as the pass `name`, to be timed: whatever it reads of what was there before
+    /// is an input.
     ///
     /// # Errors
     /// If a launch is one that WebGPU refuses.
-    pub fn timed<T>(&mut self, name: &str, begin: impl FnOnce() -> T, work: impl FnOnce(T)) -> Result<()> {
+    pub fn timed<T>(
+        &mut self,
+        name: &str,
+        begin: impl FnOnce() -> T,
+        work: impl FnOnce(T),
+    ) -> Result<()> {
         self.record(
             name,
             Unknown::Inputs,
@@ -260,23 +295,38 @@ impl Recorder {
         let mut values = Values::new(&trace.sources, unknown);
         let mut dispatches = Vec::new();
         for (at, launched) in trace.launched.iter().enumerate() {
-            let fault = |what: String| Error::failed(format!("{name}: launch {at}, {}: {what}", launched.label));
+            let fault = |what: String| {
+                Error::failed(format!("{name}: launch {at}, {}: {what}", launched.label))
+            };
             let kernel = self.kernel(&launched.filled).map_err(fault)?;
-            let operands = values.operands(at, &launched.operands, &self.plan.kernels[kernel].writes).map_err(fault)?;
+            let operands = values
+                .operands(at, &launched.operands, &self.plan.kernels[kernel].writes)
+                .map_err(fault)?;
             let info = number_of(&mut self.plan.infos, launched.info.clone());
             let label = launched.label.to_owned();
-            dispatches.push(Dispatch { kernel, label, operands, info, workgroups: launched.workgroups });
+            dispatches.push(Dispatch {
+                kernel,
+                label,
+                operands,
+                info,
+                workgroups: launched.workgroups,
+            });
         }
         let mut outputs = BTreeMap::new();
         for (output, handle, shape) in &end.0 {
             let value = handle.as_ref().and_then(|handle| values.output(Place::of(handle)));
-            let buffer = value.ok_or_else(|| Error::failed(format!("{name}: no recorded launch wrote its output {output}")))?;
+            let buffer = value.ok_or_else(|| {
+                Error::failed(format!("{name}: no recorded launch wrote its output {output}"))
+            })?;
             outputs.insert(output.clone(), Port { buffer, shape: shape.clone() });
         }
         let mut inputs = values.inputs();
         // From numbers of values to numbers of buffers.
         let (buffers, of) = values.buffers();
-        inputs.values_mut().chain(outputs.values_mut()).for_each(|port| port.buffer = of[port.buffer]);
+        inputs
+            .values_mut()
+            .chain(outputs.values_mut())
+            .for_each(|port| port.buffer = of[port.buffer]);
         for operand in dispatches.iter_mut().flat_map(|dispatch| &mut dispatch.operands) {
             if let Operand::Buffer(value) = operand {
                 *value = of[*value];
@@ -291,8 +341,10 @@ impl Recorder {
             return Ok(*known);
         }
         let (wgsl, writes) = declared(&filled.text, filled.buffers)?;
-        let (name, variant, workgroup) = (filled.kernel.to_owned(), filled.variant.clone(), filled.workgroup);
-        let number = number_of(&mut self.plan.kernels, Kernel { name, variant, workgroup, wgsl, writes });
+        let (name, variant, workgroup) =
+            (filled.kernel.to_owned(), filled.variant.clone(), filled.workgroup);
+        let number =
+            number_of(&mut self.plan.kernels, Kernel { name, variant, workgroup, wgsl, writes });
         self.texts.insert(filled.text.clone(), number);
         Ok(number)
     }

@@ -1,5 +1,5 @@
-//! Where the values of a pass lie: each has a place in memory of its own while it is recorded, and shares a buffer with others when it
-//! is played, where their lives don't overlap.
+//! Where the values of a pass lie: each has a place in memory of its own while it is recorded, and
+//! shares a buffer with others when it is played, where their lives don't overlap.
 
 use super::recorder::{Place, Source};
 use super::{Operand, Port};
@@ -37,7 +37,13 @@ pub(super) struct Values<'a> {
 impl<'a> Values<'a> {
     /// Before the first launch.
     pub fn new(sources: &'a HashMap<Place, Source>, unknown: Unknown) -> Self {
-        let mut values = Self { sources, unknown, values: Vec::new(), written: HashMap::new(), inputs: BTreeMap::new() };
+        let mut values = Self {
+            sources,
+            unknown,
+            values: Vec::new(),
+            written: HashMap::new(),
+            inputs: BTreeMap::new(),
+        };
         let mut inputs: Vec<_> = sources
             .values()
             .filter_map(|source| match source {
@@ -60,15 +66,28 @@ impl<'a> Values<'a> {
         buffer
     }
 
-    /// What launch number `at` binds; buffers are numbers of values. `operands` are places and bytes.
+    /// What launch number `at` binds; buffers are numbers of values. `operands` are places and
+    /// bytes.
     ///
     /// # Errors
     /// If it reads what nothing known wrote, or writes into an input or a weight, in words.
-    pub fn operands(&mut self, at: usize, operands: &[(Place, u64)], writes: &[bool]) -> Result<Vec<Operand>, String> {
-        let written: Vec<Place> =
-            operands.iter().zip(writes).filter(|(_, write)| **write).map(|((place, _), _)| *place).collect();
+    pub fn operands(
+        &mut self,
+        at: usize,
+        operands: &[(Place, u64)],
+        writes: &[bool],
+    ) -> Result<Vec<Operand>, String> {
+        let written: Vec<Place> = operands
+            .iter()
+            .zip(writes)
+            .filter(|(_, write)| **write)
+            .map(|((place, _), _)| *place)
+            .collect();
         let each = operands.iter().zip(writes).enumerate();
-        each.map(|(i, ((place, bytes), &write))| self.operand(at, i, *place, *bytes, write, &written)).collect()
+        each.map(|(i, ((place, bytes), &write))| {
+            self.operand(at, i, *place, *bytes, write, &written)
+        })
+        .collect()
     }
 
     fn operand(
@@ -81,13 +100,16 @@ impl<'a> Values<'a> {
         written: &[Place],
     ) -> Result<Operand, String> {
         if !write && written.contains(&place) {
-            // No kernel reads what it writes by another binding: the result stands in for an operand that isn't there.
+            // No kernel reads what it writes by another binding: the result stands in for an
+            // operand that isn't there.
             return Ok(Operand::Spare(()));
         }
         let value = match (self.sources.get(&place), self.written.get(&place)) {
             (Some(Source::Tensor(name)), _) if !write => return Ok(Operand::Tensor(name.clone())),
             (Some(Source::Input { name, .. }), _) if !write => self.inputs[name].buffer,
-            (Some(_), _) => return Err(format!("it writes into an input or a weight, operand {i}")),
+            (Some(_), _) => {
+                return Err(format!("it writes into an input or a weight, operand {i}"));
+            }
             (None, Some(value)) => *value,
             (None, None) if write => {
                 self.values.push(Value { bytes, first: at, last: at, own: false });
@@ -95,7 +117,8 @@ impl<'a> Values<'a> {
                 self.values.len() - 1
             }
             (None, None) if self.unknown == Unknown::Inputs => {
-                let value = self.add_input(&format!("operand {}", self.inputs.len()), vec![bytes as usize / 4]);
+                let value = self
+                    .add_input(&format!("operand {}", self.inputs.len()), vec![bytes as usize / 4]);
                 self.written.insert(place, value);
                 value
             }
@@ -109,7 +132,8 @@ impl<'a> Values<'a> {
         Ok(Operand::Buffer(value))
     }
 
-    /// The value in `place`, which from now on has a buffer of its own; none where no launch wrote it.
+    /// The value in `place`, which from now on has a buffer of its own; none where no launch wrote
+    /// it.
     pub fn output(&mut self, place: Place) -> Option<usize> {
         let value = *self.written.get(&place)?;
         self.values[value].own = true;
@@ -158,7 +182,8 @@ mod tests {
         Place { memory, first: 0 }
     }
 
-    /// A chain of launches, each from the value before it (0 is the input) to the next, with a weight; the last one also reads value 1.
+    /// A chain of launches, each from the value before it (0 is the input) to the next, with a
+    /// weight; the last one also reads value 1.
     fn chain(lengths: &[u64]) -> (Vec<u64>, Vec<usize>) {
         let input = Source::Input { name: "x".into(), shape: vec![4] };
         let sources = [(place(0), input), (place(100), Source::Tensor("w".into()))].into();
@@ -171,7 +196,10 @@ mod tests {
                 writes.push(false);
             }
             let bound = values.operands(at, &operands, &writes).expect("known operands");
-            assert_eq!(bound[..3], [Operand::Buffer(at), Operand::Tensor("w".into()), Operand::Buffer(at + 1)]);
+            assert_eq!(
+                bound[..3],
+                [Operand::Buffer(at), Operand::Tensor("w".into()), Operand::Buffer(at + 1)]
+            );
         }
         assert_eq!(values.inputs()["x"], Port { buffer: 0, shape: vec![4] });
         values.output(place(lengths.len())).expect("written");
@@ -181,7 +209,8 @@ mod tests {
     #[test]
     fn values_share_buffers_where_their_lives_do_not_overlap() {
         let (sizes, of) = chain(&[64, 64, 32, 48, 64, 16]);
-        // Value 1 lives to the end; 2 and 4, and 3 and 5, take turns; input and output have their own.
+        // Value 1 lives to the end; 2 and 4, and 3 and 5, take turns; input and output have their
+        // own.
         assert_eq!(of, [0, 1, 2, 3, 2, 3, 4]);
         assert_eq!(sizes, [16, 64, 64, 64, 16]);
         assert!(of[2] != of[1] && of[3] != of[2] && of[6] != of[1]);
@@ -191,21 +220,31 @@ mod tests {
     fn a_result_that_stands_in_for_an_operand_is_spare() {
         let sources = [(place(0), Source::Input { name: "x".into(), shape: vec![4] })].into();
         let mut values = Values::new(&sources, Unknown::Refused);
-        let bound = values.operands(0, &[(place(0), 16), (place(1), 16), (place(1), 16)], &[false, false, true]);
-        assert_eq!(bound.expect("known operands"), [Operand::Buffer(0), Operand::Spare(()), Operand::Buffer(1)]);
+        let bound = values.operands(
+            0,
+            &[(place(0), 16), (place(1), 16), (place(1), 16)],
+            &[false, false, true],
+        );
+        assert_eq!(
+            bound.expect("known operands"),
+            [Operand::Buffer(0), Operand::Spare(()), Operand::Buffer(1)]
+        );
     }
 
     #[test]
     fn what_nothing_known_wrote_and_writing_into_a_weight_are_refused() {
         let sources = [(place(0), Source::Tensor("w".into()))].into();
         let mut values = Values::new(&sources, Unknown::Refused);
-        let unknown = values.operands(0, &[(place(5), 16), (place(1), 16)], &[false, true]).expect_err("unknown");
+        let unknown = values
+            .operands(0, &[(place(5), 16), (place(1), 16)], &[false, true])
+            .expect_err("unknown");
         assert!(unknown.contains("it reads operand 0"), "{unknown}");
         let into = values.operands(0, &[(place(0), 16)], &[true]).expect_err("a weight");
         assert!(into.contains("writes into"), "{into}");
         assert!(values.output(place(7)).is_none());
         let mut timed = Values::new(&sources, Unknown::Inputs);
-        let bound = timed.operands(0, &[(place(5), 16), (place(1), 16)], &[false, true]).expect("an input");
+        let bound =
+            timed.operands(0, &[(place(5), 16), (place(1), 16)], &[false, true]).expect("an input");
         assert_eq!(bound, [Operand::Buffer(0), Operand::Buffer(1)]);
         assert_eq!(timed.inputs()["operand 0"], Port { buffer: 0, shape: vec![4] });
     }

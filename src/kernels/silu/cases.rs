@@ -14,7 +14,8 @@ fn case(shape: [usize; 2], part: Range<usize>, tolerances: Tolerances) -> Case {
     let cost = work(shape[0], part.len());
     let of = format!("{} to {}", part.start, part.end);
     Case::new("silu", &shape, vec![x], tolerances, move |inputs| {
-        let [y] = <[_; 1]>::try_from(silu_parts(inputs.matrix("x"), std::slice::from_ref(&part))).expect("one part");
+        let [y] = <[_; 1]>::try_from(silu_parts(inputs.matrix("x"), std::slice::from_ref(&part)))
+            .expect("one part");
         vec![("the value", y.into())]
     })
     .variant(of)
@@ -32,9 +33,11 @@ impl Operation for SiluOperation {
         match suite {
             Suite::SelfTest => vec![case([2, 128], 26..52, Tolerances::SELF_TEST)],
             // All of a row, one number, the last ones, several workgroups.
-            Suite::Test => [([3, 64], 0..64), ([1, 5], 2..3), ([5, 130], 101..130), ([70, 128], 26..52)]
-                .map(|(shape, part)| case(shape, part, close))
-                .into(),
+            Suite::Test => {
+                [([3, 64], 0..64), ([1, 5], 2..3), ([5, 130], 101..130), ([70, 128], 26..52)]
+                    .map(|(shape, part)| case(shape, part, close))
+                    .into()
+            }
             Suite::Bench { batch } => vec![case([batch, 128], 0..128, close)],
         }
     }

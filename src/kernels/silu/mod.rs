@@ -2,7 +2,8 @@
 //!
 //! `y[b, i] = v / (1 + exp(-v))`, v = `x[b, first + i]`
 //!
-//! One launch a part on wgpu devices; plain tensor operations elsewhere, and where gradients are taken.
+//! One launch a part on wgpu devices; plain tensor operations elsewhere, and where gradients are
+//! taken.
 
 mod cases;
 mod reference;
@@ -21,7 +22,8 @@ use std::ops::Range;
 /// The operation on every backend: by default the reference. It isn't differentiable.
 #[backend_extension(Cube, Flex)]
 pub trait Silu: Backend {
-    /// Computes SiLU of `length` numbers of each row of `x` `[B, N]`, from number `first` on: `[B, length]`.
+    /// Computes SiLU of `length` numbers of each row of `x` `[B, N]`, from number `first` on: `[B,
+    /// length]`.
     fn forward(x: FloatTensor<Self>, first: usize, length: usize) -> FloatTensor<Self> {
         reference::forward::<Self>(x, first, length)
     }

@@ -5,7 +5,11 @@ use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::Slice;
 
 /// The result.
-pub(super) fn forward<B: Backend>(x: FloatTensor<B>, first: usize, length: usize) -> FloatTensor<B> {
+pub(super) fn forward<B: Backend>(
+    x: FloatTensor<B>,
+    first: usize,
+    length: usize,
+) -> FloatTensor<B> {
     let [rows, _] = x.shape().dims();
     let part = B::float_slice(x, &[Slice::from(0..rows), Slice::from(first..first + length)]);
     B::float_mul(part.clone(), B::sigmoid(part))

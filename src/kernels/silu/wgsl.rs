@@ -57,7 +57,14 @@ impl Silu for CubeBackend {
         let total = rows * length;
         let [total, width, first, cut] = [total, width, first, length].map(|v| v as u32);
         let info = Info { total, width, first, length: cut };
-        launch("silu", Forward(types), total.div_ceil(WORKGROUP) as usize, &[&x, &y], &info, work(rows, length));
+        launch(
+            "silu",
+            Forward(types),
+            total.div_ceil(WORKGROUP) as usize,
+            &[&x, &y],
+            &info,
+            work(rows, length),
+        );
         y
     }
 }

@@ -1,5 +1,5 @@
-//! The zip archive that torch.save writes: stored (uncompressed) entries of different names. Every length is checked against
-//! that of the file before memory is asked for.
+//! The zip archive that torch.save writes: stored (uncompressed) entries of different names. Every
+//! length is checked against that of the file before memory is asked for.
 
 use flate2::Crc;
 use std::collections::HashMap;
@@ -40,7 +40,9 @@ impl Archive {
         let mut archive = Self { file, length, entries: HashMap::new() };
         let (start, size) = archive.find_directory()?;
         if size > LONGEST_DIRECTORY {
-            return Err(format!("has a table of contents of {size} bytes; a checkpoint's is far shorter"));
+            return Err(format!(
+                "has a table of contents of {size} bytes; a checkpoint's is far shorter"
+            ));
         }
         let directory = archive.bytes(start, size)?;
         let mut at = 0;
@@ -78,12 +80,15 @@ impl Archive {
         let mut sum = Crc::new();
         sum.update(&bytes);
         if sum.sum() != crc {
-            return Err(format!("is damaged ({name} has another checksum than it was written with)"));
+            return Err(format!(
+                "is damaged ({name} has another checksum than it was written with)"
+            ));
         }
         Ok(bytes)
     }
 
-    /// `size` bytes from `start` on, which must lie within the file: so a length from a hostile header asks for no memory.
+    /// `size` bytes from `start` on, which must lie within the file: so a length from a hostile
+    /// header asks for no memory.
     fn bytes(&mut self, start: u64, size: u64) -> Result<Vec<u8>> {
         if start.checked_add(size).is_none_or(|end| end > self.length) {
             return Err(TRUNCATED.into());
@@ -101,13 +106,18 @@ impl Archive {
         let tail_length = self.length.min(22 + 0xffff);
         let tail_start = self.length - tail_length;
         let tail = self.bytes(tail_start, tail_length)?;
-        let end = (0..(tail.len() + 1).saturating_sub(22)).rev().find(|&at| u32_at(&tail, at) == DIRECTORY_END);
+        let end = (0..(tail.len() + 1).saturating_sub(22))
+            .rev()
+            .find(|&at| u32_at(&tail, at) == DIRECTORY_END);
         let end = end.ok_or(TRUNCATED)?;
         let (size, start) = (u32_at(&tail, end + 12), u32_at(&tail, end + 16));
         if size != u32::MAX && start != u32::MAX && u16_at(&tail, end + 10) != u16::MAX {
             return Ok((start.into(), size.into()));
         }
-        let locator = end.checked_sub(20).filter(|&at| u32_at(&tail, at) == DIRECTORY_LOCATOR_64).ok_or(TRUNCATED)?;
+        let locator = end
+            .checked_sub(20)
+            .filter(|&at| u32_at(&tail, at) == DIRECTORY_LOCATOR_64)
+            .ok_or(TRUNCATED)?;
         let record = self.bytes(u64_at(&tail, locator + 8), 56)?;
         if u32_at(&record, 0) != DIRECTORY_END_64 {
             return Err(TRUNCATED.into());
@@ -125,10 +135,15 @@ fn parse_entry(directory: &[u8]) -> Result<(String, Entry, usize)> {
     }
     let [name, extra, comment] = [28, 30, 32].map(|at| usize::from(u16_at(directory, at)));
     let length = 46 + name + extra + comment;
-    let text = directory.get(46..46 + name).and_then(|bytes| std::str::from_utf8(bytes).ok()).ok_or(TRUNCATED)?;
+    let text = directory
+        .get(46..46 + name)
+        .and_then(|bytes| std::str::from_utf8(bytes).ok())
+        .ok_or(TRUNCATED)?;
     let extra = directory.get(46 + name..46 + name + extra).ok_or(TRUNCATED)?;
     if u16_at(directory, 8) & 1 != 0 || u16_at(directory, 10) != 0 {
-        return Err(format!("holds {text} compressed or encrypted, which torch.save doesn't write"));
+        return Err(format!(
+            "holds {text} compressed or encrypted, which torch.save doesn't write"
+        ));
     }
     let mut large = large_numbers(extra)?.into_iter();
     // Numbers that don't fit follow in a list, in this order.
@@ -149,7 +164,12 @@ fn large_numbers(mut extra: &[u8]) -> Result<Vec<u64>> {
         let (kind, size) = (u16_at(extra, 0), usize::from(u16_at(extra, 2)));
         let field = extra.get(4..4 + size).ok_or(TRUNCATED)?;
         if kind == 1 {
-            return Ok(field.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect());
+            return Ok(field
+                .as_chunks::<8>()
+                .0
+                .iter()
+                .map(|bytes| u64::from_le_bytes(*bytes))
+                .collect());
         }
         extra = &extra[4 + size..];
     }

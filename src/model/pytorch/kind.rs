@@ -19,7 +19,10 @@ pub const ENOUGH: u64 = 512;
 
 /// What other files begin with, and what they are.
 const OTHERS: [(&[u8], &str); 10] = [
-    (b"version https://git-lfs", "is a pointer of Git LFS, not the file it stands for; fetch that with `git lfs pull`"),
+    (
+        b"version https://git-lfs",
+        "is a pointer of Git LFS, not the file it stands for; fetch that with `git lfs pull`",
+    ),
     (b"\x89HDF\r\n\x1a\n", "is an HDF5 file, as Keras writes, not a checkpoint of PyTorch"),
     (b"GGUF", "is a GGUF file, not a checkpoint of PyTorch"),
     (b"\x93NUMPY", "is one NumPy array, not a checkpoint of PyTorch"),
@@ -47,7 +50,8 @@ impl Kind {
         if head.get(8..).is_some_and(|rest| rest.starts_with(b"{")) {
             return Ok(Self::Safetensors);
         }
-        let found = OTHERS.iter().find(|(beginning, _)| head.starts_with(beginning)).map(|(_, what)| *what);
+        let found =
+            OTHERS.iter().find(|(beginning, _)| head.starts_with(beginning)).map(|(_, what)| *what);
         let text = String::from_utf8_lossy(head).trim_start().to_lowercase();
         Err(match found {
             Some(what) => what,

@@ -1,5 +1,7 @@
-//! What torch.save wrote before PyTorch 1.6 (and writes with `_use_new_zipfile_serialization=False`): pickles one after the other - a magic
-//! number, a version, the sizes of numbers, the object, the keys of its storages - then each storage: how many numbers, and they themselves.
+//! What torch.save wrote before PyTorch 1.6 (and writes with
+//! `_use_new_zipfile_serialization=False`): pickles one after the other - a magic number, a
+//! version, the sizes of numbers, the object, the keys of its storages - then each storage: how
+//! many numbers, and they themselves.
 
 use super::archive::Result;
 use super::pickle::Pickle;
@@ -9,17 +11,21 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
 /// The first pickle: 0x1950a86a20f9469cfc6c.
-pub const MAGIC: [u8; 15] = [0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, b'.'];
+pub const MAGIC: [u8; 15] =
+    [0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, b'.'];
 
 /// The version of this form.
 const VERSION: i64 = 1001;
 
-/// Reads the dictionaries of `file`, which is `length` bytes long, and where the numbers of each storage begin.
+/// Reads the dictionaries of `file`, which is `length` bytes long, and where the numbers of each
+/// storage begin.
 pub fn open(file: &mut File, length: u64) -> Result<(Pickle, HashMap<String, u64>)> {
     let bytes = head(file, LONGEST_PICKLE)?;
     let mut at = MAGIC.len();
     let mut next = || -> Result<Pickle> {
-        let cut = |e: String| if length > LONGEST_PICKLE && e.contains(crate::pickle::CUT) { too_long() } else { e };
+        let cut = |e: String| {
+            if length > LONGEST_PICKLE && e.contains(crate::pickle::CUT) { too_long() } else { e }
+        };
         let (pickle, size) = Pickle::parse_first(&bytes[at..]).map_err(cut)?;
         at += size;
         Ok(pickle)
@@ -31,7 +37,8 @@ pub fn open(file: &mut File, length: u64) -> Result<(Pickle, HashMap<String, u64
     next()?;
     let (pickle, keys) = (next()?, next()?);
     let keys = keys.texts().ok_or("lacks the list of its tensors' numbers")?;
-    let sizes: HashMap<&str, u64> = pickle.storages().map(|storage| (&*storage.key, storage.dtype.size())).collect();
+    let sizes: HashMap<&str, u64> =
+        pickle.storages().map(|storage| (&*storage.key, storage.dtype.size())).collect();
     let mut start = at as u64;
     let mut places = HashMap::new();
     for key in keys {
@@ -41,7 +48,8 @@ pub fn open(file: &mut File, length: u64) -> Result<(Pickle, HashMap<String, u64
         file.read_exact(&mut count).map_err(|_| CUT)?;
         start += 8;
         places.insert(key.to_owned(), start);
-        let end = u64::from_le_bytes(count).checked_mul(size).and_then(|bytes| start.checked_add(bytes));
+        let end =
+            u64::from_le_bytes(count).checked_mul(size).and_then(|bytes| start.checked_add(bytes));
         start = end.filter(|end| *end <= length).ok_or(CUT)?;
     }
     Ok((pickle, places))

@@ -1,8 +1,10 @@
-//! Checkpoints of PyTorch, read as data: what `torch.save` writes (zip archives, and the row of pickles of PyTorch before 1.6), and
-//! safetensors. Nothing in them is run, and however they are made, memory stays in proportion to the length of the file.
+//! Checkpoints of PyTorch, read as data: what `torch.save` writes (zip archives, and the row of
+//! pickles of PyTorch before 1.6), and safetensors. Nothing in them is run, and however they are
+//! made, memory stays in proportion to the length of the file.
 //!
-//! (The crate pytorch-reader 0.22.1 reads the same files. It was tried: a file of 128 KB, its pickle deflated, took 4.2 GB, one of 7 MB
-//! 1.1 GB, and a pickle that calls `os.system` was read as one without tensors.)
+//! (The crate pytorch-reader 0.22.1 reads the same files. It was tried: a file of 128 KB, its
+//! pickle deflated, took 4.2 GB, one of 7 MB 1.1 GB, and a pickle that calls `os.system` was read
+//! as one without tensors.)
 
 mod archive;
 mod kind;
@@ -24,7 +26,8 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// Longest pickle that is read; that of 1,500 tensors (two networks with their optimizer) has 400 KB.
+/// Longest pickle that is read; that of 1,500 tensors (two networks with their optimizer) has 400
+/// KB.
 const LONGEST_PICKLE: u64 = 8 << 20;
 /// Longest header of a safetensors file; one of 1,500 tensors has 200 KB.
 const LONGEST_HEADER: u64 = 8 << 20;
@@ -89,7 +92,8 @@ impl Checkpoint {
         match &self.contents {
             Contents::Flat(tensors) => tensors.keys().map(String::as_str).collect(),
             Contents::Pickle(pickle) => {
-                let mut keys: Vec<&str> = pickle.dict(pickle.root()).unwrap_or_default().into_keys().collect();
+                let mut keys: Vec<&str> =
+                    pickle.dict(pickle.root()).unwrap_or_default().into_keys().collect();
                 keys.sort_unstable();
                 keys
             }
@@ -104,8 +108,9 @@ impl Checkpoint {
         }
     }
 
-    /// The tensors of the first dictionary that one of `keys` names and that holds any, by name; one that holds dictionaries instead is
-    /// looked through for a `state_dict` or `model`. `None` where there is none.
+    /// The tensors of the first dictionary that one of `keys` names and that holds any, by name;
+    /// one that holds dictionaries instead is looked through for a `state_dict` or `model`. `None`
+    /// where there is none.
     pub fn tensors(&self, keys: &[&str]) -> Option<BTreeMap<String, Tensor>> {
         let Contents::Pickle(pickle) = &self.contents else { return None };
         below(pickle, pickle.root(), keys, DEEPEST, &mut HashSet::from([pickle.root()]))
@@ -114,8 +119,8 @@ impl Checkpoint {
     /// The numbers of `tensor`, row by row.
     ///
     /// # Errors
-    /// If they aren't floats, lie outside of their storage, or are damaged; or if tensors share so much memory that together they
-    /// are longer than the file.
+    /// If they aren't floats, lie outside of their storage, or are damaged; or if tensors share so
+    /// much memory that together they are longer than the file.
     pub fn read(&mut self, name: &str, tensor: &Tensor) -> Result<Vec<f32>> {
         self.numbers(name, tensor).map_err(|e| sentence(&self.path, &e))
     }
@@ -123,8 +128,12 @@ impl Checkpoint {
     fn numbers(&mut self, name: &str, tensor: &Tensor) -> archive::Result<Vec<f32>> {
         let Tensor { storage: Storage { key, dtype, count }, .. } = tensor;
         let size = count.checked_mul(dtype.size()).filter(|_| tensor.fits());
-        let size = size.ok_or_else(|| format!("says that {name} has more numbers than there are"))?;
-        self.left = self.left.checked_sub(size).ok_or("holds tensors that share their numbers; together they exceed the file")?;
+        let size =
+            size.ok_or_else(|| format!("says that {name} has more numbers than there are"))?;
+        self.left = self
+            .left
+            .checked_sub(size)
+            .ok_or("holds tensors that share their numbers; together they exceed the file")?;
         let lacks = || format!("lacks the numbers of {name}");
         let bytes = match &mut self.source {
             Source::Zip(archive, prefix) => {
@@ -137,17 +146,26 @@ impl Checkpoint {
             Source::Places(file, places) => {
                 // No more than the file holds: `left` was its length.
                 let mut bytes = vec![0; usize::try_from(size).map_err(|_| lacks())?];
-                file.seek(SeekFrom::Start(*places.get(&**key).ok_or_else(lacks)?)).map_err(unread)?;
+                file.seek(SeekFrom::Start(*places.get(&**key).ok_or_else(lacks)?))
+                    .map_err(unread)?;
                 file.read_exact(&mut bytes).map_err(unread)?;
                 bytes
             }
         };
         let stored: Vec<f32> = match dtype {
             Dtype::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-            Dtype::F64 => bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect(),
-            Dtype::F16 => bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
-            Dtype::Bf16 => bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
-            Dtype::Whole(_) => return Err(format!("holds whole numbers in {name}, expected floats")),
+            Dtype::F64 => {
+                bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect()
+            }
+            Dtype::F16 => {
+                bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect()
+            }
+            Dtype::Bf16 => {
+                bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect()
+            }
+            Dtype::Whole(_) => {
+                return Err(format!("holds whole numbers in {name}, expected floats"));
+            }
         };
         Ok(tensor.gather(&stored))
     }
@@ -155,7 +173,11 @@ impl Checkpoint {
 
 fn tensors_of(pickle: &Pickle, id: crate::pickle::Id) -> Option<BTreeMap<String, Tensor>> {
     let entries = pickle.dict(id)?.into_iter();
-    Some(entries.filter_map(|(name, id)| Some((name.to_owned(), pickle.tensor(id)?.clone()))).collect())
+    Some(
+        entries
+            .filter_map(|(name, id)| Some((name.to_owned(), pickle.tensor(id)?.clone())))
+            .collect(),
+    )
 }
 
 /// See [`Checkpoint::tensors`].
@@ -187,7 +209,10 @@ fn open_zip(file: File) -> archive::Result<(Source, Contents)> {
     if archive.names().any(|name| name.ends_with("/constants.pkl")) {
         return Err("is a TorchScript program (torch.jit.save); load it with PyTorch and save its state_dict()".into());
     }
-    let pickle = archive.names().filter(|name| name.split_once('/').is_some_and(|(_, rest)| rest == PICKLE)).min();
+    let pickle = archive
+        .names()
+        .filter(|name| name.split_once('/').is_some_and(|(_, rest)| rest == PICKLE))
+        .min();
     let pickle = pickle.ok_or("holds no data.pkl, so it isn't what torch.save writes")?.to_owned();
     let prefix = pickle[..pickle.len() - PICKLE.len()].to_owned();
     let order = format!("{prefix}byteorder");
@@ -202,12 +227,19 @@ fn open_zip(file: File) -> archive::Result<(Source, Contents)> {
 }
 
 /// The tensors of a safetensors file, and where each begins.
-fn open_safetensors(file: &mut File, length: u64) -> archive::Result<(BTreeMap<String, Tensor>, HashMap<String, u64>)> {
-    let bad = |e: &dyn std::fmt::Display| format!("is no whole safetensors file ({e}); copy it again");
-    let size: [u8; 8] = head(file, 8)?.try_into().map_err(|_| bad(&"it is shorter than a header"))?;
-    let header = u64::from_le_bytes(size).checked_add(8).filter(|end| *end <= length.min(LONGEST_HEADER));
+fn open_safetensors(
+    file: &mut File,
+    length: u64,
+) -> archive::Result<(BTreeMap<String, Tensor>, HashMap<String, u64>)> {
+    let bad =
+        |e: &dyn std::fmt::Display| format!("is no whole safetensors file ({e}); copy it again");
+    let size: [u8; 8] =
+        head(file, 8)?.try_into().map_err(|_| bad(&"it is shorter than a header"))?;
+    let header =
+        u64::from_le_bytes(size).checked_add(8).filter(|end| *end <= length.min(LONGEST_HEADER));
     let header = header.ok_or_else(|| bad(&"its header is longer than the file, or than 8 MiB"))?;
-    let metadata = serde_json::from_slice::<Metadata>(&head(file, header)?[8..]).map_err(|e| bad(&e))?;
+    let metadata =
+        serde_json::from_slice::<Metadata>(&head(file, header)?[8..]).map_err(|e| bad(&e))?;
     let (mut tensors, mut places) = (BTreeMap::new(), HashMap::new());
     for (name, info) in metadata.tensors() {
         let dtype = match info.dtype {
@@ -223,11 +255,17 @@ fn open_safetensors(file: &mut File, length: u64) -> archive::Result<(BTreeMap<S
         let (from, to) = info.data_offsets;
         let count = info.shape.iter().try_fold(1u64, |n, side| n.checked_mul(*side as u64));
         let bytes = count.and_then(|count| count.checked_mul(dtype.size()));
-        let place = header.checked_add(from as u64).filter(|_| from <= to && to as u64 <= length - header);
-        let (Some(count), Some(place)) = (count.filter(|_| bytes == Some((to - from.min(to)) as u64)), place) else {
-            return Err(bad(&format!("{name} has another length than its shape, or lies beyond the end")));
+        let place =
+            header.checked_add(from as u64).filter(|_| from <= to && to as u64 <= length - header);
+        let (Some(count), Some(place)) =
+            (count.filter(|_| bytes == Some((to - from.min(to)) as u64)), place)
+        else {
+            return Err(bad(&format!(
+                "{name} has another length than its shape, or lies beyond the end"
+            )));
         };
-        let stride = |i: usize| info.shape[i + 1..].iter().fold(1usize, |n, side| n.saturating_mul(*side));
+        let stride =
+            |i: usize| info.shape[i + 1..].iter().fold(1usize, |n, side| n.saturating_mul(*side));
         let strides = (0..info.shape.len()).map(stride).collect();
         let storage = Storage { key: name.as_str().into(), dtype, count };
         places.insert(name.clone(), place);

@@ -1,6 +1,7 @@
-//! The pickle within a checkpoint, as data. A pickle is a program for a stack machine that may call any function of Python;
-//! this machine knows the instructions that torch.save writes, the few names that tensors in dictionaries need, and the classes of
-//! values that people store beside them, which it skips ([`super::skipped`]). It refuses the rest by name. Nothing is ever called.
+//! The pickle within a checkpoint, as data. A pickle is a program for a stack machine that may call
+//! any function of Python; this machine knows the instructions that torch.save writes, the few
+//! names that tensors in dictionaries need, and the classes of values that people store beside
+//! them, which it skips ([`super::skipped`]). It refuses the rest by name. Nothing is ever called.
 
 use super::skipped::is_skipped;
 use super::tensor::{Dtype, Storage, Tensor};
@@ -69,13 +70,17 @@ impl Pickle {
 
     /// Its storages, each as often as it is named.
     pub fn storages(&self) -> impl Iterator<Item = &Storage> {
-        self.values.iter().filter_map(|value| if let Value::Storage(storage) = value { Some(storage) } else { None })
+        self.values.iter().filter_map(|value| {
+            if let Value::Storage(storage) = value { Some(storage) } else { None }
+        })
     }
 
     /// The texts of a list of texts; `None`: something else.
     pub fn texts(&self) -> Option<Vec<&str>> {
         let Value::List(items) = &self.values[self.root as usize] else { return None };
-        let text = |id: &Id| if let Value::Text(text) = &self.values[*id as usize] { Some(&**text) } else { None };
+        let text = |id: &Id| {
+            if let Value::Text(text) = &self.values[*id as usize] { Some(&**text) } else { None }
+        };
         items.iter().map(text).collect()
     }
 
@@ -89,10 +94,13 @@ impl Pickle {
         self.root
     }
 
-    /// The entries of a dictionary whose keys are texts; of two with the same key the last one counts. `None`: no dictionary.
+    /// The entries of a dictionary whose keys are texts; of two with the same key the last one
+    /// counts. `None`: no dictionary.
     pub fn dict(&self, id: Id) -> Option<HashMap<&str, Id>> {
         let Value::Dict(entries) = &self.values[id as usize] else { return None };
-        let text = |id: Id| if let Value::Text(text) = &self.values[id as usize] { Some(&**text) } else { None };
+        let text = |id: Id| {
+            if let Value::Text(text) = &self.values[id as usize] { Some(&**text) } else { None }
+        };
         Some(entries.iter().filter_map(|(key, value)| Some((text(*key)?, *value))).collect())
     }
 
@@ -177,11 +185,15 @@ impl Machine<'_> {
                     }
                     self.push(Value::Skipped)?;
                 }
-                // The state of an OrderedDict holds version numbers of modules; what is skipped may have any.
+                // The state of an OrderedDict holds version numbers of modules; what is skipped may
+                // have any.
                 b'b' => {
                     self.cursor.pop()?;
                     let top = self.value(self.cursor.top()?);
-                    self.expect(matches!(top, Value::Dict(_) | Value::Skipped), "sets the state of an object")?;
+                    self.expect(
+                        matches!(top, Value::Dict(_) | Value::Skipped),
+                        "sets the state of an object",
+                    )?;
                 }
                 other => return Err(unknown(other)),
             }
@@ -194,7 +206,11 @@ impl Machine<'_> {
     }
 
     fn expect(&self, holds: bool, otherwise: &str) -> Result<()> {
-        if holds { Ok(()) } else { Err(format!("{otherwise}, which tensors in dictionaries don't need; nothing was run")) }
+        if holds {
+            Ok(())
+        } else {
+            Err(format!("{otherwise}, which tensors in dictionaries don't need; nothing was run"))
+        }
     }
 
     fn whole(&mut self, bytes: usize) -> Result<()> {
@@ -208,7 +224,9 @@ impl Machine<'_> {
         }
         self.tensors += usize::from(matches!(value, Value::Tensor(_)));
         if self.tensors > MOST_TENSORS {
-            return Err(format!("holds more than {MOST_TENSORS} tensors, which no checkpoint does"));
+            return Err(format!(
+                "holds more than {MOST_TENSORS} tensors, which no checkpoint does"
+            ));
         }
         self.cursor.push(self.values.len() as Id);
         self.values.push(value);
@@ -222,7 +240,9 @@ impl Machine<'_> {
     fn protocol(&mut self) -> Result<()> {
         match self.cursor.number(1)? {
             2 => Ok(()),
-            other => Err(format!("holds a pickle of protocol {other}; torch.save writes 2 unless told otherwise")),
+            other => Err(format!(
+                "holds a pickle of protocol {other}; torch.save writes 2 unless told otherwise"
+            )),
         }
     }
 
@@ -240,7 +260,9 @@ impl Machine<'_> {
             ("torch", "LongStorage") => Name::Storage(Dtype::Whole(8)),
             ("torch", "IntStorage") => Name::Storage(Dtype::Whole(4)),
             ("torch", "ShortStorage") => Name::Storage(Dtype::Whole(2)),
-            ("torch", "CharStorage" | "ByteStorage" | "BoolStorage") => Name::Storage(Dtype::Whole(1)),
+            ("torch", "CharStorage" | "ByteStorage" | "BoolStorage") => {
+                Name::Storage(Dtype::Whole(1))
+            }
             _ if is_skipped(module, name) => Name::Skipped,
             _ => {
                 return Err(format!(
@@ -265,7 +287,9 @@ impl Machine<'_> {
     fn extend_dict(&mut self, items: &[Id]) -> Result<()> {
         let top = self.cursor.top()?;
         match &mut self.values[top as usize] {
-            Value::Dict(entries) => entries.extend(items.as_chunks::<2>().0.iter().map(|[key, value]| (*key, *value))),
+            Value::Dict(entries) => {
+                entries.extend(items.as_chunks::<2>().0.iter().map(|[key, value]| (*key, *value)))
+            }
             Value::Skipped => {}
             _ => return self.expect(false, "sets items of what is no dictionary"),
         }
@@ -278,15 +302,26 @@ impl Machine<'_> {
         items.iter().take(MOST_ARGUMENTS).map(|item| self.value(*item)).collect()
     }
 
-    /// ("storage", type, key, device, count), as torch.save refers to a tensor's numbers; before PyTorch 1.6 a sixth says of which other
-    /// storage it is a part, and is none.
+    /// ("storage", type, key, device, count), as torch.save refers to a tensor's numbers; before
+    /// PyTorch 1.6 a sixth says of which other storage it is a part, and is none.
     fn storage(&mut self) -> Result<()> {
         let id = self.cursor.pop()?;
         let storage = match self.items(id)[..] {
-            [Value::Text(kind), Value::Name(Name::Storage(dtype)), Value::Text(key), _, Value::Int(count)]
-            | [Value::Text(kind), Value::Name(Name::Storage(dtype)), Value::Text(key), _, Value::Int(count), Value::Other]
-                if **kind == *"storage" && *count >= 0 =>
-            {
+            [
+                Value::Text(kind),
+                Value::Name(Name::Storage(dtype)),
+                Value::Text(key),
+                _,
+                Value::Int(count),
+            ]
+            | [
+                Value::Text(kind),
+                Value::Name(Name::Storage(dtype)),
+                Value::Text(key),
+                _,
+                Value::Int(count),
+                Value::Other,
+            ] if **kind == *"storage" && *count >= 0 => {
                 Storage { key: key.clone(), dtype: *dtype, count: *count as u64 }
             }
             _ => return self.expect(false, "refers to what is no tensor storage"),
@@ -300,11 +335,19 @@ impl Machine<'_> {
         let items = self.items(arguments);
         match (self.value(callee), &items[..]) {
             // A defaultdict has a function for values that are missing.
-            (Value::Name(Name::Dict), [] | [Value::Name(Name::Skipped) | Value::Other]) => self.push(Value::Dict(Vec::new())),
+            (Value::Name(Name::Dict), [] | [Value::Name(Name::Skipped) | Value::Other]) => {
+                self.push(Value::Dict(Vec::new()))
+            }
             (Value::Name(Name::Skipped), _) => self.push(Value::Skipped),
             (
                 Value::Name(Name::RebuildTensor),
-                [Value::Storage(storage), Value::Int(offset), Value::Tuple(shape), Value::Tuple(strides), ..],
+                [
+                    Value::Storage(storage),
+                    Value::Int(offset),
+                    Value::Tuple(shape),
+                    Value::Tuple(strides),
+                    ..,
+                ],
             ) => {
                 let (shape, strides) = (self.sizes(shape)?, self.sizes(strides)?);
                 let offset = u64::try_from(*offset).map_err(|_| BAD_TENSOR)?;
@@ -327,7 +370,9 @@ impl Machine<'_> {
         if ids.len() > MOST_DIMENSIONS {
             return Err(BAD_TENSOR.into());
         }
-        let size = |id: &Id| if let Value::Int(n) = self.value(*id) { usize::try_from(*n).ok() } else { None };
+        let size = |id: &Id| {
+            if let Value::Int(n) = self.value(*id) { usize::try_from(*n).ok() } else { None }
+        };
         ids.iter().map(|id| size(id).ok_or_else(|| BAD_TENSOR.to_owned())).collect()
     }
 }

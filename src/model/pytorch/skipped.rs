@@ -1,6 +1,6 @@
-//! What people store beside weights: their arguments, paths, scores, versions. Objects of these classes are skipped, and so is all that they
-//! hold. The list is closed, since a name that isn't on it may be one that a program was to be run by, and then the file is not to be
-//! trusted.
+//! What people store beside weights: their arguments, paths, scores, versions. Objects of these
+//! classes are skipped, and so is all that they hold. The list is closed, since a name that isn't
+//! on it may be one that a program was to be run by, and then the file is not to be trusted.
 
 /// Packages whose classes hold settings or numbers, none of them a tensor that is asked for.
 const PACKAGES: [&str; 12] = [
@@ -51,11 +51,12 @@ const BUILTINS: &[&str] = &[
 
 /// Of `torch` itself: sizes, devices, number types.
 const TORCH: [&str; 14] = [
-    "Size", "bfloat16", "bool", "device", "double", "float", "float16", "float32", "float64", "half", "int32", "int64", "long",
-    "uint8",
+    "Size", "bfloat16", "bool", "device", "double", "float", "float16", "float32", "float64",
+    "half", "int32", "int64", "long", "uint8",
 ];
 
-/// Whether `module.name` is skipped. (Of `numpy` that includes what makes scalars and arrays, which nothing here calls.)
+/// Whether `module.name` is skipped. (Of `numpy` that includes what makes scalars and arrays, which
+/// nothing here calls.)
 pub fn is_skipped(module: &str, name: &str) -> bool {
     let package = module.split('.').next().unwrap_or(module);
     PACKAGES.contains(&package)

@@ -40,7 +40,8 @@ pub struct Storage {
     pub count: u64,
 }
 
-/// A tensor: numbers of a storage, those of index (i, j, ..) at `offset` + i * strides\[0\] + j * strides\[1\] + ..
+/// A tensor: numbers of a storage, those of index (i, j, ..) at `offset` + i * strides\[0\] + j *
+/// strides\[1\] + ..
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tensor {
     /// Where they lie.
@@ -62,12 +63,15 @@ impl Tensor {
     /// Whether all of its numbers lie in its storage, and are no more than it holds.
     pub(super) fn fits(&self) -> bool {
         let steps = self.shape.iter().zip(&self.strides);
-        let last = steps
-            .filter(|(side, _)| **side > 0)
-            .try_fold(self.offset, |last, (side, stride)| last.checked_add((*side as u64 - 1).checked_mul(*stride as u64)?));
+        let last =
+            steps.filter(|(side, _)| **side > 0).try_fold(self.offset, |last, (side, stride)| {
+                last.checked_add((*side as u64 - 1).checked_mul(*stride as u64)?)
+            });
         match self.count() {
             Some(0) => true,
-            Some(count) => count <= self.storage.count && last.is_some_and(|last| last < self.storage.count),
+            Some(count) => {
+                count <= self.storage.count && last.is_some_and(|last| last < self.storage.count)
+            }
             None => false,
         }
     }
@@ -79,7 +83,10 @@ impl Tensor {
             return Vec::new();
         }
         for (side, stride) in self.shape.iter().zip(&self.strides) {
-            places = places.iter().flat_map(|place| (0..*side).map(move |i| place + i * stride)).collect();
+            places = places
+                .iter()
+                .flat_map(|place| (0..*side).map(move |i| place + i * stride))
+                .collect();
         }
         places.into_iter().map(|place| stored[place]).collect()
     }

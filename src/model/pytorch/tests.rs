@@ -29,7 +29,13 @@ fn dictionaries_and_tensors_come_out() {
     assert_eq!((&stem.shape, &stem.strides), (&vec![4, 3, 3, 3], &vec![27, 9, 3, 1]));
     assert_eq!(checkpoint.read("stem", stem).expect("numbers").len(), 108);
     let batches = &tensors["module.encoder.encoder.1.num_batches_tracked"];
-    assert!(checkpoint.read("batches", batches).unwrap_err().to_string().contains("whole numbers in batches"));
+    assert!(
+        checkpoint
+            .read("batches", batches)
+            .unwrap_err()
+            .to_string()
+            .contains("whole numbers in batches")
+    );
 }
 
 #[test]
@@ -55,7 +61,10 @@ fn files_of_other_kinds_are_called_what_they_are() {
     };
     refused(b"", "is empty");
     refused(b"\n<!DOCTYPE html><html><title>Sign in</title>", "is a web page");
-    refused(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 46830571\n", "git lfs pull");
+    refused(
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 46830571\n",
+        "git lfs pull",
+    );
     refused(b"\x08\x08\x12\x07pytorch\x1a\x052.8.0", "is an ONNX file");
     refused(b"\x08\x07\x3a\x10graph", "is an ONNX file");
     refused(b"\x89HDF\r\n\x1a\n\0\0", "is an HDF5 file");
@@ -81,7 +90,8 @@ fn what_lies_beside_weights_is_skipped_and_not_made() {
         let root = parsed(pickle);
         assert!(root.dict(root.root()).is_none() && root.tensor(root.root()).is_none());
     }
-    let dict = parsed(b"\x80\x02ccollections\ndefaultdict\nc__builtin__\nlist\n\x85RX\x01\0\0\0aK\x01s.");
+    let dict =
+        parsed(b"\x80\x02ccollections\ndefaultdict\nc__builtin__\nlist\n\x85RX\x01\0\0\0aK\x01s.");
     assert!(dict.dict(dict.root()).expect("a dictionary").contains_key("a"));
     // What is called like them, elsewhere; what they are made by, with others.
     refused(b"\x80\x02cevil\nNamespace\n)R.", "evil.Namespace");
@@ -99,7 +109,8 @@ fn pickles_that_call_anything_are_refused_by_its_name() {
     // What is allowed, called in another way: OrderedDict([..]), a storage type as a function.
     refused(b"\x80\x02ccollections\nOrderedDict\n]\x85R.", "nothing was run");
     refused(b"\x80\x02ctorch\nFloatStorage\n)R.", "nothing was run");
-    // A state for a list, an object built by its class, an instance, a name from the stack (protocol 4).
+    // A state for a list, an object built by its class, an instance, a name from the stack
+    // (protocol 4).
     refused(b"\x80\x02]}b.", "nothing was run");
     refused(b"\x80\x02ccollections\nOrderedDict\n)\x81.", "0x81");
     refused(b"\x80\x02(i__main__\nA\n.", "0x69");
@@ -130,7 +141,8 @@ fn pickles_that_make_no_sense_are_refused() {
     assert!(Pickle::parse(&tensor("(K\x04t", "(K\x01t")).is_ok());
     refused(&tensor("(K\x01K\x01K\x01K\x01K\x01K\x01K\x01K\x01K\x01t", "(t"), "impossible");
     refused(&tensor("(K\x04K\x01t", "(K\x01t"), "impossible");
-    let negative = [&tensor("(", "")[..tensor("(", "").len() - 3], b"J\xff\xff\xff\xfft(K\x01ttR."].concat();
+    let negative =
+        [&tensor("(", "")[..tensor("(", "").len() - 3], b"J\xff\xff\xff\xfft(K\x01ttR."].concat();
     refused(&negative, "impossible");
 }
 
@@ -141,7 +153,8 @@ fn a_dictionary_that_holds_itself_does_no_harm() {
     assert_eq!(inner, pickle.root());
 }
 
-/// Whatever happens to a file, it is refused or read, without a panic and without memory for what it only claims.
+/// Whatever happens to a file, it is refused or read, without a panic and without memory for what
+/// it only claims.
 #[test]
 fn cut_and_damaged_files_are_refused_or_read() {
     let whole = std::fs::read(golden("another_network.pth")).expect("a file");
@@ -163,7 +176,11 @@ fn cut_and_damaged_files_are_refused_or_read() {
             }
         }
     }
-    assert!(refused > whole.len() / 2, "only {refused} of {} damages were noticed", 3 * whole.len());
+    assert!(
+        refused > whole.len() / 2,
+        "only {refused} of {} damages were noticed",
+        3 * whole.len()
+    );
 }
 
 #[test]
@@ -172,9 +189,11 @@ fn a_wrong_number_is_noticed_by_its_checksum() {
     let mut checkpoint = open(&bytes).expect("a checkpoint");
     let weight = checkpoint.tensors(&["state_dict"]).expect("a dictionary")["weight"].clone();
     let values = checkpoint.read("weight", &weight).expect("numbers");
-    let place = bytes.windows(4).position(|w| w == values[0].to_le_bytes()).expect("stored as it is");
+    let place =
+        bytes.windows(4).position(|w| w == values[0].to_le_bytes()).expect("stored as it is");
     bytes[place] ^= 1;
-    let message = open(&bytes).expect("its pickle is whole").read("weight", &weight).unwrap_err().to_string();
+    let message =
+        open(&bytes).expect("its pickle is whole").read("weight", &weight).unwrap_err().to_string();
     assert!(message.contains("data/0") && message.contains("checksum"), "{message}");
 }
 
@@ -183,13 +202,15 @@ fn tensors_that_share_their_numbers_exceed_the_file_some_day() {
     let whole = std::fs::read(golden("another_network.pth")).expect("a file");
     let mut checkpoint = open(&whole).expect("a checkpoint");
     let weight = checkpoint.tensors(&["state_dict"]).expect("a dictionary")["weight"].clone();
-    let reads = (0..10_000).take_while(|_| checkpoint.read("weight", &weight).is_ok()).count() as u64;
+    let reads =
+        (0..10_000).take_while(|_| checkpoint.read("weight", &weight).is_ok()).count() as u64;
     assert_eq!(reads, whole.len() as u64 / 8);
 }
 
 #[test]
 fn archives_that_are_none_are_refused() {
     assert!(Archive::open(tempfile::tempfile().expect("a file")).is_err());
-    let message = open(b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.").err().expect("refused").to_string();
+    let message =
+        open(b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.").err().expect("refused").to_string();
     assert!(message.contains("ends in the middle"), "{message}");
 }

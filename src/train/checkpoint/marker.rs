@@ -1,4 +1,5 @@
-//! The completeness marker of a checkpoint: SHA-256 of its other files. It is written last, and read before anything is used.
+//! The completeness marker of a checkpoint: SHA-256 of its other files. It is written last, and
+//! read before anything is used.
 
 use super::FILES;
 use crate::error::{Error, Result};
@@ -21,13 +22,16 @@ struct Marker {
 /// # Errors
 /// If one can't be read, or the marker can't be written.
 pub(super) fn write(path: &Path) -> Result<()> {
-    let sums = FILES.iter().map(|name| Ok(((*name).to_owned(), files::sha256_of(&path.join(name))?)));
+    let sums =
+        FILES.iter().map(|name| Ok(((*name).to_owned(), files::sha256_of(&path.join(name))?)));
     let marker = Marker { sha256: sums.collect::<Result<_>>()? };
-    let json = serde_json::to_vec_pretty(&marker).map_err(|e| Error::failed(format!("cannot encode checksums: {e}")))?;
+    let json = serde_json::to_vec_pretty(&marker)
+        .map_err(|e| Error::failed(format!("cannot encode checksums: {e}")))?;
     files::write_atomically(&path.join(COMPLETE), &json)
 }
 
-/// What is wrong with the checkpoint at `path`: a file that is missing, or isn't the one that was written.
+/// What is wrong with the checkpoint at `path`: a file that is missing, or isn't the one that was
+/// written.
 ///
 /// # Errors
 /// If a file that is there can't be read: that says nothing of what is in it.
@@ -48,7 +52,8 @@ pub fn damage(path: &Path) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// Whether a weights file that lies in a checkpoint is the one that was written; of other files nothing is known.
+/// Whether a weights file that lies in a checkpoint is the one that was written; of other files
+/// nothing is known.
 ///
 /// # Errors
 /// Names what is damaged: the file, or the marker beside it.
@@ -73,14 +78,19 @@ pub fn verify_weights(file: &Path) -> Result<()> {
 /// The marker at `path`, or what is wrong with it.
 fn read(path: &Path) -> Result<std::result::Result<Marker, String>> {
     match files::read(path) {
-        Ok(json) => Ok(serde_json::from_slice(&json).map_err(|e| format!("{} is damaged ({e})", path.display()))),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Err(format!("{} is missing", path.display()))),
+        Ok(json) => Ok(serde_json::from_slice(&json)
+            .map_err(|e| format!("{} is damaged ({e})", path.display()))),
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            Ok(Err(format!("{} is missing", path.display())))
+        }
         Err(e) => Err(Error::io("read", path, &e)),
     }
 }
 
 fn compare(file: &Path, wanted: &str) -> Result<std::result::Result<(), String>> {
     let same = files::sha256_of(file)? == wanted;
-    let damaged = || format!("{} is damaged: its checksum is another than when it was written", file.display());
+    let damaged = || {
+        format!("{} is damaged: its checksum is another than when it was written", file.display())
+    };
     Ok(same.then_some(()).ok_or_else(damaged))
 }

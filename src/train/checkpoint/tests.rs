@@ -4,16 +4,28 @@ use crate::run_dir::COMPLETE;
 use burn::tensor::Device;
 
 fn tiny() -> Config {
-    let sets = ["model.z_dim=8", "model.encoder.base=4", "model.unet.base=8", "model.unet.multipliers=[1,2]"];
-    let sets: Vec<String> =
-        sets.iter().chain(&["model.unet.groups=2", "model.unet.final_groups=2"]).map(|s| (*s).into()).collect();
-    Config::parse(include_str!("../../../configs/quick.toml"), "quick.toml", &sets).expect("a recipe")
+    let sets = [
+        "model.z_dim=8",
+        "model.encoder.base=4",
+        "model.unet.base=8",
+        "model.unet.multipliers=[1,2]",
+    ];
+    let sets: Vec<String> = sets
+        .iter()
+        .chain(&["model.unet.groups=2", "model.unet.final_groups=2"])
+        .map(|s| (*s).into())
+        .collect();
+    Config::parse(include_str!("../../../configs/quick.toml"), "quick.toml", &sets)
+        .expect("a recipe")
 }
 
 /// A state as after a step.
 fn state(config: &Config) -> State {
     let mut state = State::new(config, "data", &Device::flex());
-    for parameter in parameters::collect(&state.model.valid()).into_iter().filter(|p| !parameters::is_statistic(&p.name)) {
+    for parameter in parameters::collect(&state.model.valid())
+        .into_iter()
+        .filter(|p| !parameters::is_statistic(&p.name))
+    {
         let (first, second) = (parameter.values.zeros_like(), parameter.values.ones_like());
         state.optim.moments.insert(parameter.name, Moments { first, second });
     }
@@ -23,7 +35,8 @@ fn state(config: &Config) -> State {
 /// What `run` comes back to, and what is said of it.
 fn found(run: &RunDir, config: &Config) -> (u64, Vec<String>) {
     let mut said = Vec::new();
-    let state = load(run, config, &Device::flex(), &mut |line| said.push(line.to_owned())).expect("a whole checkpoint");
+    let state = load(run, config, &Device::flex(), &mut |line| said.push(line.to_owned()))
+        .expect("a whole checkpoint");
     (state.expect("a checkpoint").position.step, said)
 }
 
@@ -50,11 +63,14 @@ fn a_kill_between_any_two_changes_on_disk_leaves_a_whole_checkpoint() {
             assert_eq!((step, run.checkpoints(), said.len()), (2, vec![2], 0));
             break;
         }
-        // Either the old or the new one, and a line only where something half-written lies about. (The old one is removed when the
-        // new one is there; that it can't be is no error.)
+        // Either the old or the new one, and a line only where something half-written lies about.
+        // (The old one is removed when the new one is there; that it can't be is no error.)
         assert!(step == 1 && written.is_err() || step == 2);
         assert_eq!(said.len(), half_written, "{said:?}");
-        assert!(run.leftovers(PARTIAL).is_empty() && run.leftovers(OLD).is_empty(), "they would add up");
+        assert!(
+            run.leftovers(PARTIAL).is_empty() && run.leftovers(OLD).is_empty(),
+            "they would add up"
+        );
         before_the_rename += u32::from(step == 1);
         // The next try finds its way through what was left.
         snapshots[1].write(&run, 1, None).expect("written");
@@ -62,15 +78,21 @@ fn a_kill_between_any_two_changes_on_disk_leaves_a_whole_checkpoint() {
         assert_eq!(run.checkpoints(), [2]);
         boundaries += 1;
     }
-    // Five files with four moments each, two folders, a rename; then the old one is renamed and removed.
-    assert!(before_the_rename >= 20 && boundaries >= before_the_rename + 6, "{boundaries}, {before_the_rename}");
+    // Five files with four moments each, two folders, a rename; then the old one is renamed and
+    // removed.
+    assert!(
+        before_the_rename >= 20 && boundaries >= before_the_rename + 6,
+        "{boundaries}, {before_the_rename}"
+    );
 }
 
 #[test]
 fn checkpoints_that_cannot_be_seen_or_lost_their_marker_are_no_reason_to_begin_anew() {
     let (config, folder) = (tiny(), tempfile::tempdir().expect("a folder"));
     let run = RunDir::new(folder.path());
-    let load = |said: &mut Vec<String>| load(&run, &config, &Device::flex(), &mut |line| said.push(line.to_owned()));
+    let load = |said: &mut Vec<String>| {
+        load(&run, &config, &Device::flex(), &mut |line| said.push(line.to_owned()))
+    };
     let mut said = Vec::new();
     assert!(load(&mut said).expect("nothing was ever saved").is_none());
     let mut state = state(&config);
@@ -80,16 +102,26 @@ fn checkpoints_that_cannot_be_seen_or_lost_their_marker_are_no_reason_to_begin_a
     }
     // As a power cut leaves a file on some systems: there, and empty.
     std::fs::write(run.checkpoint(5).join(COMPLETE), b"").expect("writable");
-    assert!(verify_weights(&run.checkpoint(5).join("ema.safetensors")).is_err(), "nothing vouches for it");
+    assert!(
+        verify_weights(&run.checkpoint(5).join("ema.safetensors")).is_err(),
+        "nothing vouches for it"
+    );
     assert_eq!(load(&mut said).expect("loads").expect("a state").position.step, 3);
-    assert!(said.len() == 1 && said[0].contains(COMPLETE) && said[0].contains("going back"), "{said:?}");
+    assert!(
+        said.len() == 1 && said[0].contains(COMPLETE) && said[0].contains("going back"),
+        "{said:?}"
+    );
     std::fs::remove_file(run.checkpoint(3).join(COMPLETE)).expect("there");
     for _ in 0..2 {
         let message = load(&mut said).err().expect("no whole one is left").to_string();
-        assert!(message.contains("COMPLETE is missing") && message.contains("no whole checkpoint"), "{message}");
+        assert!(
+            message.contains("COMPLETE is missing") && message.contains("no whole checkpoint"),
+            "{message}"
+        );
     }
     // Something else where the folder should be.
-    std::fs::rename(folder.path().join("checkpoints"), folder.path().join("elsewhere")).expect("moved");
+    std::fs::rename(folder.path().join("checkpoints"), folder.path().join("elsewhere"))
+        .expect("moved");
     std::fs::write(folder.path().join("checkpoints"), b"").expect("writable");
     let message = load(&mut said).err().expect("can't be seen").to_string();
     assert!(message.contains("cannot read") && message.contains("checkpoints"), "{message}");

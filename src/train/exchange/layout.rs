@@ -8,7 +8,8 @@ const BUCKET: usize = 25 << 20;
 /// Buckets at least, where the networks are small: of one alone nothing could be done at once.
 const LEAST: usize = 8;
 
-/// All parameters that have gradients, in the order of their names, in buckets. Each belongs to a rank, which updates it.
+/// All parameters that have gradients, in the order of their names, in buckets. Each belongs to a
+/// rank, which updates it.
 #[derive(Debug, PartialEq)]
 pub(super) struct Layout {
     owner: HashMap<String, usize>,
@@ -30,8 +31,9 @@ impl Bucket {
 }
 
 impl Layout {
-    /// Of parameters with so many numbers each, for `ranks` ranks. The largest ones of a bucket are given away first, each to who has
-    /// least so far, so that all have about as much, of each bucket and of the whole.
+    /// Of parameters with so many numbers each, for `ranks` ranks. The largest ones of a bucket are
+    /// given away first, each to who has least so far, so that all have about as much, of each
+    /// bucket and of the whole.
     pub fn new(lengths: &[(String, usize)], ranks: usize) -> Self {
         let total: usize = lengths.iter().map(|(_, len)| len).sum();
         let most = (BUCKET / 4).min(total.div_ceil(LEAST)).max(1);
@@ -60,7 +62,9 @@ impl Layout {
             })
             .collect();
         let owners = buckets.iter().flat_map(|bucket| bucket.owned.iter().enumerate());
-        let owner = owners.flat_map(|(rank, owned)| owned.iter().map(move |(name, _)| (name.clone(), rank))).collect();
+        let owner = owners
+            .flat_map(|(rank, owned)| owned.iter().map(move |(name, _)| (name.clone(), rank)))
+            .collect();
         Self { owner, buckets }
     }
 
@@ -73,7 +77,12 @@ impl Layout {
             let counts = bucket.counts();
             let most = (ranks * counts.iter().max().copied().unwrap_or(0)).max(counts.iter().sum());
             if most > i32::MAX as usize / 8 {
-                let largest = bucket.owned.iter().flatten().max_by_key(|(_, len)| len).map_or("", |(name, _)| name);
+                let largest = bucket
+                    .owned
+                    .iter()
+                    .flatten()
+                    .max_by_key(|(_, len)| len)
+                    .map_or("", |(name, _)| name);
                 return Err(Error::usage(format!(
                     "{largest} is too large a parameter to be exchanged by {ranks} ranks over MPI; take fewer"
                 )));
@@ -89,7 +98,8 @@ impl Layout {
 
     /// All names, in order, each with its owner.
     pub fn in_order(&self) -> Vec<(&str, usize)> {
-        let mut all: Vec<_> = self.owner.iter().map(|(name, owner)| (name.as_str(), *owner)).collect();
+        let mut all: Vec<_> =
+            self.owner.iter().map(|(name, owner)| (name.as_str(), *owner)).collect();
         all.sort_unstable();
         all
     }
@@ -110,7 +120,10 @@ mod tests {
             assert_eq!(counts.iter().flatten().sum::<usize>(), total);
             for rank in 0..ranks {
                 let own: usize = counts.iter().map(|counts| counts[rank]).sum();
-                assert!(own.abs_diff(total / ranks) < total / ranks / 20, "{ranks} ranks: {own} of {total}");
+                assert!(
+                    own.abs_diff(total / ranks) < total / ranks / 20,
+                    "{ranks} ranks: {own} of {total}"
+                );
             }
             let order = layout.in_order();
             assert!(order.is_sorted() && order.len() == 200);
@@ -122,11 +135,19 @@ mod tests {
     fn buckets_hold_25_mib_and_a_larger_parameter_is_one_by_itself() {
         let million = 1 << 20;
         let lengths = [2, 2, 2, 30, 3, 3, 1].map(|n| n * million);
-        let lengths: Vec<_> = lengths.iter().enumerate().map(|(i, len)| (i.to_string(), *len)).collect();
+        let lengths: Vec<_> =
+            lengths.iter().enumerate().map(|(i, len)| (i.to_string(), *len)).collect();
         let layout = Layout::new(&lengths, 2);
-        let sizes: Vec<usize> = layout.buckets.iter().map(|bucket| bucket.counts().iter().sum::<usize>() / million).collect();
+        let sizes: Vec<usize> = layout
+            .buckets
+            .iter()
+            .map(|bucket| bucket.counts().iter().sum::<usize>() / million)
+            .collect();
         assert_eq!(sizes, [4, 2, 30, 3, 4]);
         assert_eq!(layout.owner("none"), None);
-        assert!(layout.check(2).is_ok() && layout.check(9).is_err(), "270 million numbers at once are more than MPI counts");
+        assert!(
+            layout.check(2).is_ok() && layout.check(9).is_err(),
+            "270 million numbers at once are more than MPI counts"
+        );
     }
 }

@@ -70,12 +70,14 @@ struct Hello {
 }
 
 fn encoded(what: &impl Serialize) -> Result<Vec<u8>> {
-    serde_json::to_vec(what).map_err(|e| Error::failed(format!("cannot encode what ranks tell each other: {e}")))
+    serde_json::to_vec(what)
+        .map_err(|e| Error::failed(format!("cannot encode what ranks tell each other: {e}")))
 }
 
 fn decoded<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T> {
-    serde_json::from_slice(bytes)
-        .map_err(|e| Error::failed(format!("what a rank tells can't be read ({e}): is it this program?")))
+    serde_json::from_slice(bytes).map_err(|e| {
+        Error::failed(format!("what a rank tells can't be read ({e}): is it this program?"))
+    })
 }
 
 /// Tells the others who this is, and gets to know them.
@@ -85,7 +87,10 @@ fn introduce(ranks: &Ranks, data: &Dataset, device: &Selected) -> Result<Vec<Hel
         data_sha256: data.sha256.clone(),
         device: device.describe(),
         // Not the threads of a CPU: they change nothing.
-        kind: device.adapter.as_ref().map_or("cpu".into(), |adapter| format!("{} {}", adapter.name, adapter.driver)),
+        kind: device
+            .adapter
+            .as_ref()
+            .map_or("cpu".into(), |adapter| format!("{} {}", adapter.name, adapter.driver)),
     };
     let all = ranks.gather(encoded(&own)?)?;
     all.iter().map(|hello| decoded(hello)).collect()
@@ -95,7 +100,13 @@ fn introduce(ranks: &Ranks, data: &Dataset, device: &Selected) -> Result<Vec<Hel
 ///
 /// # Errors
 /// If one has other data or another program, or the batch can't be shared out.
-pub fn lead(among: &Among, config: &Config, data: &Dataset, device: &Selected, state: &State) -> Result<Exchange> {
+pub fn lead(
+    among: &Among,
+    config: &Config,
+    data: &Dataset,
+    device: &Selected,
+    state: &State,
+) -> Result<Exchange> {
     let ranks = &among.ranks;
     among.sizes(config.train.batch_size)?;
     let invitation = Invitation {
@@ -111,7 +122,9 @@ pub fn lead(among: &Among, config: &Config, data: &Dataset, device: &Selected, s
     for (rank, other) in all.iter().enumerate() {
         if other.version != all[0].version {
             let (one, two) = (&all[0].version, &other.version);
-            return Err(Error::usage(format!("rank {rank} is version {two} of this program, rank 0 version {one}")));
+            return Err(Error::usage(format!(
+                "rank {rank} is version {two} of this program, rank 0 version {one}"
+            )));
         }
         if other.data_sha256 != all[0].data_sha256 {
             return Err(Error::usage(format!(
@@ -156,18 +169,23 @@ pub struct Joined {
     pub state: State,
 }
 
-/// As another rank, waits for what rank 0 trains; `open` opens the device and the data. Gives nothing where there is nothing to train.
+/// As another rank, waits for what rank 0 trains; `open` opens the device and the data. Gives
+/// nothing where there is nothing to train.
 ///
 /// # Errors
 /// If they can't be opened, or rank 0's state is of other networks.
-pub fn join_in(ranks: &Ranks, open: impl FnOnce(&Config, &Invitation) -> Result<(Selected, Dataset)>) -> Result<Option<Joined>> {
+pub fn join_in(
+    ranks: &Ranks,
+    open: impl FnOnce(&Config, &Invitation) -> Result<(Selected, Dataset)>,
+) -> Result<Option<Joined>> {
     let told = ranks.broadcast(None)?;
     let Some(invitation) = decoded::<Option<Invitation>>(&told)? else { return Ok(None) };
     let config = Config::parse(&invitation.config, "the recipe of rank 0", &[])?;
     let (device, data) = open(&config, &invitation)?;
     introduce(ranks, &data, &device)?;
     let wire = if invitation.half { super::Wire::F16 } else { super::Wire::F32 };
-    let among = Among { ranks: ranks.clone(), shares: invitation.shares, wire, resume: invitation.resume };
+    let among =
+        Among { ranks: ranks.clone(), shares: invitation.shares, wire, resume: invitation.resume };
     let exchange = Exchange::new(&among, &config, &device.device)?;
     let mut sections: [Vec<u8>; 4] = Default::default();
     for section in &mut sections {

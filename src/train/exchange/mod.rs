@@ -1,8 +1,10 @@
 //! A step of training by several ranks, each of which takes a part of the batch.
 //!
-//! What comes of it is, bit for bit, what one process makes of the same parts (`train.micro_batch`), on devices of one kind: gradients are
-//! added up in the order of the parts, and so are the sums of squares that their norm is made of. Each rank updates its own parameters
-//! (Rajbhandari et al. 2020, arXiv 1910.02054, stage 1) and hands the new weights to the others, which therefore all have the same.
+//! What comes of it is, bit for bit, what one process makes of the same parts
+//! (`train.micro_batch`), on devices of one kind: gradients are added up in the order of the parts,
+//! and so are the sums of squares that their norm is made of. Each rank updates its own parameters
+//! (Rajbhandari et al. 2020, arXiv 1910.02054, stage 1) and hands the new weights to the others,
+//! which therefore all have the same.
 
 mod layout;
 mod lead;
@@ -55,7 +57,10 @@ impl Among {
         let size = self.ranks.size();
         let shares = self.shares.clone().unwrap_or_else(|| vec![1; size]);
         if shares.len() != size {
-            return Err(Error::usage(format!("--shares names {} shares, and there are {size} ranks", shares.len())));
+            return Err(Error::usage(format!(
+                "--shares names {} shares, and there are {size} ranks",
+                shares.len()
+            )));
         }
         let sizes = split(batch, &shares);
         match sizes.contains(&0) {
@@ -79,7 +84,8 @@ fn split(batch: usize, shares: &[usize]) -> Vec<usize> {
     sizes
 }
 
-/// Where the time of the exchange of gradients and weights goes, in seconds, since it was last asked for.
+/// Where the time of the exchange of gradients and weights goes, in seconds, since it was last
+/// asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Spent {
     /// All of it: reading, exchange and writing go on at once.
@@ -150,11 +156,19 @@ impl Exchange {
         }
         let Among { ranks, wire, .. } = among;
         let sizes = among.sizes(train.batch_size)?;
-        let by_rank: Vec<Vec<usize>> = sizes.iter().map(|size| train.micro_batch.parts(*size)).collect();
-        let cut = Cut { before: by_rank[..ranks.rank()].concat(), own: by_rank[ranks.rank()].clone(), batch: train.batch_size };
+        let by_rank: Vec<Vec<usize>> =
+            sizes.iter().map(|size| train.micro_batch.parts(*size)).collect();
+        let cut = Cut {
+            before: by_rank[..ranks.rank()].concat(),
+            own: by_rank[ranks.rank()].clone(),
+            batch: train.batch_size,
+        };
         let width = adamw::squares(Tensor::ones([1], device), false).dims()[0] as u64;
         let widths = ranks.gather(width.to_le_bytes().to_vec())?;
-        let widths = widths.iter().map(|width| u64::from_le_bytes(*width.first_chunk().expect("eight bytes")) as usize).collect();
+        let widths = widths
+            .iter()
+            .map(|width| u64::from_le_bytes(*width.first_chunk().expect("eight bytes")) as usize)
+            .collect();
         Ok(Self {
             ranks: ranks.clone(),
             wire: *wire,
@@ -186,8 +200,8 @@ impl Exchange {
         std::mem::take(&mut self.spent)
     }
 
-    /// Step number `step` of training, all ranks together; `pair` holds this rank's images. `interrupted` says whether this rank was asked
-    /// to stop; the third result whether any was.
+    /// Step number `step` of training, all ranks together; `pair` holds this rank's images.
+    /// `interrupted` says whether this rank was asked to stop; the third result whether any was.
     ///
     /// # Errors
     /// If the device fails.
@@ -202,21 +216,29 @@ impl Exchange {
         lr: f64,
         interrupted: bool,
     ) -> Result<(State, Outcome, bool)> {
-        let (own, taken) = put_off(|| gradients(&mut state, pair, schedule, config, step, &self.cut));
+        let (own, taken) =
+            put_off(|| gradients(&mut state, pair, schedule, config, step, &self.cut));
         let (loss, interrupted) = self.news(&own, &taken, interrupted)?;
         let (by_name, norm) = self.sum(&mut state, own.by_name)?;
         let (layout, rank) = (self.layout(), self.ranks.rank());
         let mine = |name: &str| layout.owner(name).is_none_or(|owner| owner == rank);
         state.position.images += self.cut.batch as u64;
-        let (mut state, outcome) = update(state, Gradients::of(loss, by_name), norm, &mine, config, step, lr);
+        let (mut state, outcome) =
+            update(state, Gradients::of(loss, by_name), norm, &mine, config, step, lr);
         self.share_weights(&mut state)?;
         Ok((state, outcome, interrupted))
     }
 
-    /// Adds up the losses, and lets rank 0's running statistics take in those of all parts, as one process does: the others' are never
-    /// asked for.
-    fn news(&mut self, own: &Gradients, taken: &[Taken], interrupted: bool) -> Result<(Tensor<1>, bool)> {
-        let all = std::iter::once(own.loss()).chain(taken.iter().map(|taken| taken.statistics.clone().without_autodiff()));
+    /// Adds up the losses, and lets rank 0's running statistics take in those of all parts, as one
+    /// process does: the others' are never asked for.
+    fn news(
+        &mut self,
+        own: &Gradients,
+        taken: &[Taken],
+        interrupted: bool,
+    ) -> Result<(Tensor<1>, bool)> {
+        let all = std::iter::once(own.loss())
+            .chain(taken.iter().map(|taken| taken.statistics.clone().without_autodiff()));
         let numbers = read(Tensor::cat(all.collect(), 0), "computing a step")?;
         let mut words = vec![u32::from(interrupted)];
         let (loss, mut rest) = numbers.split_at(1);
@@ -233,15 +255,20 @@ impl Exchange {
         let clock = Instant::now();
         let bytes: Vec<u8> = bytemuck::cast_slice(&words).to_vec();
         let gathered = self.ranks.begin(move |link| gather(link, bytes, &counts)).wait()?;
-        let all: Vec<Vec<u32>> = gathered.iter().map(|bytes| bytemuck::pod_collect_to_vec(bytes)).collect();
+        let all: Vec<Vec<u32>> =
+            gathered.iter().map(|bytes| bytemuck::pod_collect_to_vec(bytes)).collect();
         self.spent.waited += clock.elapsed().as_secs_f64();
         let news: Vec<News> = all.iter().map(|words| News::of(words, &taken[..layers])).collect();
         if self.ranks.rank() == 0 {
-            for (layer, (pixels, statistics)) in news.iter().flat_map(|news| news.statistics.iter().enumerate()) {
-                taken[layer % layers].take_in(Tensor::from_floats(statistics.as_slice(), &self.device), *pixels);
+            for (layer, (pixels, statistics)) in
+                news.iter().flat_map(|news| news.statistics.iter().enumerate())
+            {
+                taken[layer % layers]
+                    .take_in(Tensor::from_floats(statistics.as_slice(), &self.device), *pixels);
             }
         }
-        let loss = news.iter().map(|news| news.loss).reduce(|sum, loss| sum + loss).expect("a rank");
+        let loss =
+            news.iter().map(|news| news.loss).reduce(|sum, loss| sum + loss).expect("a rank");
         Ok((Tensor::from_floats([loss], &self.device), news.iter().any(|news| news.interrupted)))
     }
 
@@ -249,11 +276,15 @@ impl Exchange {
     fn sum(&mut self, state: &mut State, mut own: ByName) -> Result<(ByName, Tensor<1>)> {
         let (rank, size) = (self.ranks.rank(), self.ranks.size());
         if self.layout.is_none() {
-            let lengths: Vec<(String, usize)> = own.iter().map(|(name, grad)| (name.clone(), grad.dims()[0])).collect();
+            let lengths: Vec<(String, usize)> =
+                own.iter().map(|(name, grad)| (name.clone(), grad.dims()[0])).collect();
             let layout = Layout::new(&lengths, size);
             layout.check(size)?;
             // A checkpoint holds everybody's.
-            state.optim.moments.retain(|name, _| layout.owner(name).is_none_or(|owner| owner == rank));
+            state
+                .optim
+                .moments
+                .retain(|name, _| layout.owner(name).is_none_or(|owner| owner == rank));
             self.layout = Some(Arc::new(layout));
             if self.wire == Wire::F16 {
                 self.known = self.weights(state)?;
@@ -270,12 +301,21 @@ impl Exchange {
         };
         for (index, bucket) in layout.buckets.iter().enumerate() {
             let clock = Instant::now();
-            let of = |(name, _): &(String, usize)| own.remove(name).expect("the same parameters have gradients in every step");
+            let of = |(name, _): &(String, usize)| {
+                own.remove(name).expect("the same parameters have gradients in every step")
+            };
             let mut values = self.spare.pop().unwrap_or_default();
-            read_into(&mut values, bucket.owned.iter().flatten().map(of).collect(), "reading gradients")?;
+            read_into(
+                &mut values,
+                bucket.owned.iter().flatten().map(of).collect(),
+                "reading gradients",
+            )?;
             self.spent.read += clock.elapsed().as_secs_f64();
             let counts = bucket.counts();
-            pipe.push(index, ranks.begin(move |link| (add_up(link, wire, &values, &counts, rank), values)));
+            pipe.push(
+                index,
+                ranks.begin(move |link| (add_up(link, wire, &values, &counts, rank), values)),
+            );
             while let Some((index, (sum, sent))) = pipe.ready() {
                 take(index, sum, &mut self.spent);
                 self.spare.push(sent);
@@ -295,19 +335,27 @@ impl Exchange {
         let layout = self.layout();
         let order = layout.in_order();
         let first = order.first().map(|(name, _)| *name);
-        let squares = own.iter().map(|(name, grad)| adamw::squares(grad.clone(), first == Some(name))).collect::<Vec<_>>();
+        let squares = own
+            .iter()
+            .map(|(name, grad)| adamw::squares(grad.clone(), first == Some(name)))
+            .collect::<Vec<_>>();
         // A rank may have no parameter.
         let squares = read_all(squares, "adding up squares")?;
         let mut tensors = vec![0; self.ranks.size()];
         order.iter().for_each(|(_, owner)| tensors[*owner] += 1);
-        let counts: Vec<usize> = tensors.iter().zip(&self.widths).map(|(tensors, width)| 4 * tensors * width).collect();
+        let counts: Vec<usize> =
+            tensors.iter().zip(&self.widths).map(|(tensors, width)| 4 * tensors * width).collect();
         let squares = bytemuck::cast_slice(&squares).to_vec();
         let gathered = self.ranks.begin(move |link| gather(link, squares, &counts)).wait()?;
-        let gathered: Vec<Vec<f32>> = gathered.iter().map(|bytes| bytemuck::pod_collect_to_vec(bytes)).collect();
+        let gathered: Vec<Vec<f32>> =
+            gathered.iter().map(|bytes| bytemuck::pod_collect_to_vec(bytes)).collect();
         let mut rest: Vec<&[f32]> = gathered.iter().map(Vec::as_slice).collect();
-        let sums = order.iter().map(|(_, owner)| rest[*owner].split_off(..self.widths[*owner]).expect("one each").to_vec());
+        let sums = order.iter().map(|(_, owner)| {
+            rest[*owner].split_off(..self.widths[*owner]).expect("one each").to_vec()
+        });
         let mut sums: Vec<Vec<f32>> = sums.collect();
-        // Devices that round otherwise must agree on whether the step is left out: a norm of more than 1e19 is none, long before f32 ends.
+        // Devices that round otherwise must agree on whether the step is left out: a norm of more
+        // than 1e19 is none, long before f32 ends.
         let total: f64 = sums.iter().flatten().map(|x| f64::from(*x)).sum();
         if total.is_nan() || total >= 1e38 {
             sums = vec![vec![f32::INFINITY]];
@@ -325,7 +373,8 @@ impl Exchange {
         layout.buckets.iter().map(|bucket| bucket.owned.iter().map(of).collect()).collect()
     }
 
-    /// Gives the others this rank's new weights, and takes theirs. With 16 bits what travels is the change, which the owner rounds too.
+    /// Gives the others this rank's new weights, and takes theirs. With 16 bits what travels is the
+    /// change, which the owner rounds too.
     fn share_weights(&mut self, state: &mut State) -> Result<()> {
         let layout = self.layout();
         let (rank, wire, ranks) = (self.ranks.rank(), self.wire, self.ranks.clone());
@@ -346,7 +395,10 @@ impl Exchange {
             }
             self.spent.read += clock.elapsed().as_secs_f64();
             let counts = bucket.counts();
-            pipe.push(index, ranks.begin(move |link| (from_others(link, wire, &values, &counts, rank), values)));
+            pipe.push(
+                index,
+                ranks.begin(move |link| (from_others(link, wire, &values, &counts, rank), values)),
+            );
             while let Some((index, (all, sent))) = pipe.ready() {
                 self.take_weights(index, all, &mut new);
                 self.spare.push(sent);
@@ -363,14 +415,16 @@ impl Exchange {
         Ok(())
     }
 
-    /// Writes the weights of bucket `index` that other ranks update, or what they change by, to the device.
+    /// Writes the weights of bucket `index` that other ranks update, or what they change by, to the
+    /// device.
     fn take_weights(&mut self, index: usize, others: Vec<f32>, new: &mut ByName) {
         let clock = Instant::now();
         let (layout, rank) = (self.layout(), self.ranks.rank());
         let owned = layout.buckets[index].owned.iter().enumerate();
         match self.wire {
             Wire::F32 => {
-                let others_own = owned.filter(|(owner, _)| *owner != rank).flat_map(|(_, owned)| owned);
+                let others_own =
+                    owned.filter(|(owner, _)| *owner != rank).flat_map(|(_, owned)| owned);
                 upload(others_own, others, &self.device, new);
             }
             Wire::F16 => {
@@ -392,21 +446,25 @@ impl Exchange {
         Arc::clone(self.layout.as_ref().expect("made of the first gradients"))
     }
 
-    /// Exchanges gradients as if `state` had just been through a backward pass, and its weights, which nothing has changed: what a step
-    /// spends on it. Gives the numbers that each of them has.
+    /// Exchanges gradients as if `state` had just been through a backward pass, and its weights,
+    /// which nothing has changed: what a step spends on it. Gives the numbers that each of them
+    /// has.
     ///
     /// # Errors
     /// If the device fails.
     pub fn rehearse(&mut self, state: &mut State) -> Result<usize> {
-        let grads: ByName = by_name(state).into_iter().filter(|(name, _)| !parameters::is_statistic(name)).collect();
+        let grads: ByName = by_name(state)
+            .into_iter()
+            .filter(|(name, _)| !parameters::is_statistic(name))
+            .collect();
         let numbers = grads.values().map(|grad| grad.dims()[0]).sum();
         self.sum(state, grads)?;
         self.share_weights(state)?;
         Ok(numbers)
     }
 
-    /// Gives rank 0 the averages and moments that this rank updates; rank 0 puts the averages of all into `state` and gets the moments.
-    /// Weights are compared on the way.
+    /// Gives rank 0 the averages and moments that this rank updates; rank 0 puts the averages of
+    /// all into `state` and gets the moments. Weights are compared on the way.
     ///
     /// # Errors
     /// If the device fails, or the weights of a rank aren't those of rank 0.
@@ -420,20 +478,39 @@ impl Exchange {
             let mut own = Vec::new();
             if rank != 0 {
                 for kind in Kept::ALL {
-                    own.extend(read_all(owned.iter().map(|(name, _)| kind.of(state, name)).collect(), "reading moments")?);
+                    own.extend(read_all(
+                        owned.iter().map(|(name, _)| kind.of(state, name)).collect(),
+                        "reading moments",
+                    )?);
                 }
             }
             let counts = bucket.counts();
-            let sent = self.ranks.begin(move |link| to_first(link, &own, &counts, Kept::ALL.len())).wait()?;
-            for (owned, values) in bucket.owned.iter().zip(&sent).filter(|(_, values)| !values.is_empty()) {
+            let sent = self
+                .ranks
+                .begin(move |link| to_first(link, &own, &counts, Kept::ALL.len()))
+                .wait()?;
+            for (owned, values) in
+                bucket.owned.iter().zip(&sent).filter(|(_, values)| !values.is_empty())
+            {
                 let mut kinds = values.chunks(values.len() / Kept::ALL.len());
                 let mut averages = ByName::new();
-                upload(owned.iter(), kinds.next().expect("averages").to_vec(), &self.device, &mut averages);
-                averages.into_iter().for_each(|(name, average)| state.ema.update(&name, |_| (average, ())));
+                upload(
+                    owned.iter(),
+                    kinds.next().expect("averages").to_vec(),
+                    &self.device,
+                    &mut averages,
+                );
+                averages
+                    .into_iter()
+                    .for_each(|(name, average)| state.ema.update(&name, |_| (average, ())));
                 for (kind, values) in ["first", "second"].into_iter().zip(kinds) {
                     let mut rest = values;
                     moments.extend(owned.iter().map(|(name, len)| {
-                        (format!("{name}.{kind}"), vec![*len], rest.split_off(..*len).expect("all of them").to_vec())
+                        (
+                            format!("{name}.{kind}"),
+                            vec![*len],
+                            rest.split_off(..*len).expect("all of them").to_vec(),
+                        )
                     }));
                 }
             }
@@ -444,7 +521,10 @@ impl Exchange {
     /// Compares the weights of all ranks.
     fn compare(&self, state: &State) -> Result<()> {
         let mut digest = Sha256::new();
-        for weight in parameters::collect(&state.model.valid()).into_iter().filter(|t| !parameters::is_statistic(&t.name)) {
+        for weight in parameters::collect(&state.model.valid())
+            .into_iter()
+            .filter(|t| !parameters::is_statistic(&t.name))
+        {
             digest.update(bytemuck::cast_slice(&read(weight.values, "reading weights")?));
         }
         let all = self.ranks.gather(digest.finalize().to_vec())?;
@@ -511,7 +591,12 @@ fn read_all(tensors: Vec<Tensor<1>>, doing: &str) -> Result<Vec<f32>> {
 }
 
 /// Writes `values` to the device, as these tensors.
-fn upload<'a>(owned: impl Iterator<Item = &'a (String, usize)>, values: Vec<f32>, device: &Device, into: &mut ByName) {
+fn upload<'a>(
+    owned: impl Iterator<Item = &'a (String, usize)>,
+    values: Vec<f32>,
+    device: &Device,
+    into: &mut ByName,
+) {
     if values.is_empty() {
         return;
     }
@@ -525,12 +610,20 @@ fn upload<'a>(owned: impl Iterator<Item = &'a (String, usize)>, values: Vec<f32>
 }
 
 thread_local! {
-    /// Where the thread that sends receives what it adds up: memory that is new each time would take as long as the copy.
+    /// Where the thread that sends receives what it adds up: memory that is new each time would
+    /// take as long as the copy.
     static ROOM: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Sends each owner what `values` hold of its parameters, and adds up what all have of this rank's, in the order of ranks.
-fn add_up(link: &mut dyn Link, wire: Wire, values: &[f32], counts: &[usize], rank: usize) -> Vec<f32> {
+/// Sends each owner what `values` hold of its parameters, and adds up what all have of this rank's,
+/// in the order of ranks.
+fn add_up(
+    link: &mut dyn Link,
+    wire: Wire,
+    values: &[f32],
+    counts: &[usize],
+    rank: usize,
+) -> Vec<f32> {
     let mut arriving = vec![counts[rank]; counts.len()];
     arriving[rank] = 0;
     let own = pieces(values, counts).nth(rank).expect("a piece for each rank");
@@ -548,7 +641,12 @@ fn add_up(link: &mut dyn Link, wire: Wire, values: &[f32], counts: &[usize], ran
         Wire::F32 => ROOM.with_borrow_mut(|room| {
             let count: usize = arriving.iter().sum();
             room.resize(count.max(room.len()), 0.0);
-            link.all_to_all(bytemuck::cast_slice(values), &sent, bytemuck::cast_slice_mut(&mut room[..count]), &received);
+            link.all_to_all(
+                bytemuck::cast_slice(values),
+                &sent,
+                bytemuck::cast_slice_mut(&mut room[..count]),
+                &received,
+            );
             sum(&room[..count])
         }),
         Wire::F16 => {
@@ -560,14 +658,24 @@ fn add_up(link: &mut dyn Link, wire: Wire, values: &[f32], counts: &[usize], ran
 }
 
 /// What the other ranks have to send, `counts` numbers by rank, one after the other.
-fn from_others(link: &mut dyn Link, wire: Wire, own: &[f32], counts: &[usize], rank: usize) -> Vec<f32> {
+fn from_others(
+    link: &mut dyn Link,
+    wire: Wire,
+    own: &[f32],
+    counts: &[usize],
+    rank: usize,
+) -> Vec<f32> {
     let mut arriving = counts.to_vec();
     arriving[rank] = 0;
     let received = wire.bytes(&arriving);
     match wire {
         Wire::F32 => {
             let mut all = vec![0.0f32; arriving.iter().sum()];
-            link.all_gather(bytemuck::cast_slice(own), bytemuck::cast_slice_mut(&mut all), &received);
+            link.all_gather(
+                bytemuck::cast_slice(own),
+                bytemuck::cast_slice_mut(&mut all),
+                &received,
+            );
             all
         }
         Wire::F16 => {
@@ -602,7 +710,8 @@ impl News {
             let Some((pixels, others)) = rest.split_first() else { break };
             let (numbers, others) = others.split_at(length);
             rest = others;
-            statistics.push((*pixels as usize, numbers.iter().map(|x| f32::from_bits(*x)).collect()));
+            statistics
+                .push((*pixels as usize, numbers.iter().map(|x| f32::from_bits(*x)).collect()));
         }
         Self { interrupted: head[0] != 0, loss: f32::from_bits(head[1]), statistics }
     }
@@ -655,10 +764,13 @@ mod tests {
 
     #[test]
     fn what_is_read_and_written_is_hidden_behind_what_travels() {
-        let (_, text) = BUILT_IN.iter().find(|(name, _)| name.ends_with("cifar10.toml")).expect("a recipe");
-        let sets = ["model.encoder.base=32", "model.unet.base=32", "train.batch_size=4"].map(str::to_owned);
+        let (_, text) =
+            BUILT_IN.iter().find(|(name, _)| name.ends_with("cifar10.toml")).expect("a recipe");
+        let sets = ["model.encoder.base=32", "model.unet.base=32", "train.batch_size=4"]
+            .map(str::to_owned);
         let config = Config::parse(text, "cifar10.toml", &sets).expect("a recipe");
-        // 22 MB, of which half go to the other rank, there and back: 550 ms. Reading and writing take a tenth of that on a quiet machine.
+        // 22 MB, of which half go to the other rank, there and back: 550 ms. Reading and writing
+        // take a tenth of that on a quiet machine.
         let exchanged = |wire: Wire| {
             let spent = threads::run_at(Some(40e6), 2, |ranks| {
                 let among = Among { ranks, shares: None, wire, resume: String::new() };
@@ -677,14 +789,18 @@ mod tests {
         };
         let [whole, half] = [Wire::F32, Wire::F16].map(exchanged);
         assert!(whole.over_slowest() < 1.15 && whole.exchange > 0.5, "{whole:?}");
-        assert!(whole.read + whole.upload + whole.exchange > whole.whole, "{whole:?}: nothing was hidden");
+        assert!(
+            whole.read + whole.upload + whole.exchange > whole.whole,
+            "{whole:?}: nothing was hidden"
+        );
         // Half the bytes.
         assert!(half.exchange < 0.75 * whole.exchange, "{half:?}");
     }
 
     #[test]
     fn a_rank_whose_weights_differ_is_named() {
-        let (_, text) = BUILT_IN.iter().find(|(name, _)| name.ends_with("quick.toml")).expect("a recipe");
+        let (_, text) =
+            BUILT_IN.iter().find(|(name, _)| name.ends_with("quick.toml")).expect("a recipe");
         let config = Config::parse(text, "quick.toml", &[]).expect("a recipe");
         let compared = |wrong: Option<usize>| {
             threads::run(3, |ranks| {
@@ -695,14 +811,17 @@ mod tests {
                 let mut state = State::new(&config, "", &device);
                 if wrong == Some(rank) {
                     let mut first = true;
-                    let map = |_: &str, old: Tensor<1>| if std::mem::take(&mut first) { old * 1.001 } else { old };
+                    let map = |_: &str, old: Tensor<1>| {
+                        if std::mem::take(&mut first) { old * 1.001 } else { old }
+                    };
                     state.model = parameters::map(state.model, map);
                 }
                 exchange.compare(&state).map_err(|e| e.to_string())
             })
         };
         assert!(compared(None).iter().all(|told| told.is_ok()));
-        // Rank 0 says so for all. Where it is the wrong one the first of the others differs from it.
+        // Rank 0 says so for all. Where it is the wrong one the first of the others differs from
+        // it.
         for (wrong, named) in [(2, "rank 2"), (1, "rank 1"), (0, "rank 1")] {
             let told = compared(Some(wrong));
             assert!(told[0].as_ref().is_err_and(|e| e.contains(named)), "{told:?}");

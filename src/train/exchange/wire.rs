@@ -8,7 +8,8 @@ pub enum Wire {
     /// 32 bits: as one process computes, bit for bit.
     #[default]
     F32,
-    /// 16 bits, half the bytes: gradients and changes of weights are rounded, and results are others.
+    /// 16 bits, half the bytes: gradients and changes of weights are rounded, and results are
+    /// others.
     F16,
 }
 
@@ -50,12 +51,15 @@ pub(super) fn decode(bytes: &[u8], pieces: &[usize]) -> Vec<f32> {
         let piece = rest.split_off(..SCALE + 2 * n).expect("all of them");
         let (scale, halves) = piece.split_first_chunk::<SCALE>().expect("a scale");
         let factor = f32::from_le_bytes(*scale).recip();
-        values.extend(halves.as_chunks().0.iter().map(|half| f16::from_le_bytes(*half).to_f32() * factor));
+        values.extend(
+            halves.as_chunks().0.iter().map(|half| f16::from_le_bytes(*half).to_f32() * factor),
+        );
     }
     values
 }
 
-/// The power of two that brings the largest number of `piece` to [`LARGEST`] or half of it. What isn't finite stays so.
+/// The power of two that brings the largest number of `piece` to [`LARGEST`] or half of it. What
+/// isn't finite stays so.
 fn scale_of(piece: &[f32]) -> f32 {
     let largest = piece.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
     if !largest.is_finite() || largest == 0.0 {
@@ -79,10 +83,14 @@ mod tests {
     #[test]
     fn halves_keep_three_digits_of_the_largest_numbers_whatever_their_size() {
         for size in [1e-30f32, 1e-7, 1.0, 1e20] {
-            let numbers: Vec<f32> = (0..100).map(|i| size * (i as f32 - 50.0) / 50.0).chain([1e-3 * size; 9]).collect();
+            let numbers: Vec<f32> =
+                (0..100).map(|i| size * (i as f32 - 50.0) / 50.0).chain([1e-3 * size; 9]).collect();
             for n in [0, 100, 109] {
                 let back = sent(&numbers, n);
-                assert!(numbers.iter().zip(&back).all(|(a, b)| (a - b).abs() <= a.abs() / 1024.0), "{size} {n}");
+                assert!(
+                    numbers.iter().zip(&back).all(|(a, b)| (a - b).abs() <= a.abs() / 1024.0),
+                    "{size} {n}"
+                );
                 assert!(back != numbers, "{size}: they are rounded");
             }
         }

@@ -23,18 +23,35 @@ pub(super) struct Due {
 }
 
 impl Due {
-    /// After `step`; `is_over` tells whether there is no time for another step after the work that is due. An interrupt ends with a
-    /// checkpoint and nothing else: pictures can be drawn, and a run that goes on is scored, later.
-    pub fn after(step: u64, train: &TrainConfig, interrupted: bool, is_over: impl Fn(&[Work]) -> bool) -> Self {
+    /// After `step`; `is_over` tells whether there is no time for another step after the work that
+    /// is due. An interrupt ends with a checkpoint and nothing else: pictures can be drawn, and a
+    /// run that goes on is scored, later.
+    pub fn after(
+        step: u64,
+        train: &TrainConfig,
+        interrupted: bool,
+        is_over: impl Fn(&[Work]) -> bool,
+    ) -> Self {
         let due = |every: usize| every > 0 && step.is_multiple_of(every as u64);
         let (draw, score) = (due(train.sample_every), due(train.evaluate_every));
-        let work: Vec<Work> = [(draw, Work::Picture), (score, Work::Scores)].iter().filter(|w| w.0).map(|w| w.1).collect();
+        let work: Vec<Work> = [(draw, Work::Picture), (score, Work::Scores)]
+            .iter()
+            .filter(|w| w.0)
+            .map(|w| w.1)
+            .collect();
         let end = step >= train.steps as u64;
         let cut = !end && is_over(&work);
         let last = end || cut;
         let (draw, score) = (draw || last, score || (last && train.evaluate_every > 0));
         let save = due(train.checkpoint_every) || score || last || interrupted;
-        Self { last, cut, row: due(train.log_every) || save, save, draw: draw && !interrupted, score: score && !interrupted }
+        Self {
+            last,
+            cut,
+            row: due(train.log_every) || save,
+            save,
+            draw: draw && !interrupted,
+            score: score && !interrupted,
+        }
     }
 }
 
@@ -52,13 +69,26 @@ mod tests {
             "train.sample_every=16",
             "train.evaluate_every=32",
         ];
-        let train = Config::parse(BUILT_IN[1].1, "quick.toml", &sets.map(str::to_owned)).expect("a recipe").train;
-        let [nothing, all] = [false, true].map(|all| Due { last: all, cut: false, row: all, save: all, draw: all, score: all });
+        let train = Config::parse(BUILT_IN[1].1, "quick.toml", &sets.map(str::to_owned))
+            .expect("a recipe")
+            .train;
+        let [nothing, all] = [false, true].map(|all| Due {
+            last: all,
+            cut: false,
+            row: all,
+            save: all,
+            draw: all,
+            score: all,
+        });
         let after = |step, interrupted| Due::after(step, &train, interrupted, |_| false);
         assert_eq!((after(3, false), after(100, false)), (nothing, Due { ..all }));
-        assert_eq!(after(48, false), Due { last: false, cut: false, row: true, save: true, draw: true, score: false });
+        assert_eq!(
+            after(48, false),
+            Due { last: false, cut: false, row: true, save: true, draw: true, score: false }
+        );
         assert_eq!(after(100, true), Due { draw: false, score: false, ..all });
-        let stopped = Due { last: false, cut: false, row: true, save: true, draw: false, score: false };
+        let stopped =
+            Due { last: false, cut: false, row: true, save: true, draw: false, score: false };
         assert_eq!((after(3, true), after(32, true)), (Due { ..stopped }, stopped));
         // There is time for steps, but not after scores.
         let busy = |step| Due::after(step, &train, false, |work| work.contains(&Work::Scores));

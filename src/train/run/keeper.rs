@@ -23,10 +23,17 @@ pub(super) struct Keeper<'a> {
 impl<'a> Keeper<'a> {
     pub fn new(run: &'a RunDir, train: &TrainConfig) -> Self {
         let saver = Saver::new(run, train.keep_checkpoints);
-        Self { run, saver, saved: Instant::now(), policy: train.on_save_error, said: HashSet::new() }
+        Self {
+            run,
+            saver,
+            saved: Instant::now(),
+            policy: train.on_save_error,
+            said: HashSet::new(),
+        }
     }
 
-    /// Waits for the checkpoint that is being written: two copies of the state at once are too many.
+    /// Waits for the checkpoint that is being written: two copies of the state at once are too
+    /// many.
     pub fn ready(&mut self, log: &Log) -> Result<()> {
         let written = self.saver.wait();
         if let Ok(true) = written {
@@ -35,8 +42,8 @@ impl<'a> Keeper<'a> {
         self.noted(written.map(drop), log)
     }
 
-    /// Begins to write a checkpoint. A hundredth of the time since the last one is waited for it: once it is written, a kill
-    /// costs an interval and not a step more.
+    /// Begins to write a checkpoint. A hundredth of the time since the last one is waited for it:
+    /// once it is written, a kill costs an interval and not a step more.
     pub fn save(&mut self, snapshot: Snapshot, log: &Log) -> Result<()> {
         let best = log.metrics.best(&self.run.checkpoints()).map(|e| e.step);
         let written = self.saver.save(snapshot, best);
@@ -60,7 +67,8 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// The last checkpoint is written, or an error whatever the policy: what isn't on disk is lost when the program ends.
+    /// The last checkpoint is written, or an error whatever the policy: what isn't on disk is lost
+    /// when the program ends.
     pub fn end(&mut self) -> Result<()> {
         self.saver.wait().map(drop)
     }

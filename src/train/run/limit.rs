@@ -9,7 +9,8 @@ use crate::train::plan::Plan;
 use crate::units::{about, grouped};
 use std::time::{Duration, Instant};
 
-/// What of the limit the closing picture may take, which can be cut down, and scores, which are left out where they take more.
+/// What of the limit the closing picture may take, which can be cut down, and scores, which are
+/// left out where they take more.
 const SHARE: f64 = 0.25;
 /// How late a call may end, of which estimates use half: a share of the limit, and seconds.
 const LATE: (f64, f64) = (0.1, 20.0);
@@ -36,7 +37,13 @@ pub(super) struct Limit {
 
 impl Limit {
     /// Counts from `began`.
-    pub fn new(allowed: Option<Duration>, began: Instant, config: &Config, data: &Dataset, plan: &Plan) -> Self {
+    pub fn new(
+        allowed: Option<Duration>,
+        began: Instant,
+        config: &Config,
+        data: &Dataset,
+        plan: &Plan,
+    ) -> Self {
         let (train, sample) = (&config.train, &config.sample);
         let evaluations = match &sample.guidance {
             Guidance::Whole(w) => 1 + usize::from(*w != 0.0),
@@ -63,7 +70,8 @@ impl Limit {
 
     /// `picture` took so long to be drawn.
     pub fn drew(&mut self, picture: Picture, time: Duration) {
-        self.measured[Work::Picture as usize] = Some(time.as_secs_f64() / self.passes_of(picture).max(1) as f64);
+        self.measured[Work::Picture as usize] =
+            Some(time.as_secs_f64() / self.passes_of(picture).max(1) as f64);
     }
 
     /// Scores took so long.
@@ -102,21 +110,27 @@ impl Limit {
     fn closing(&self, pace: &Pace, allowed: f64) -> f64 {
         let most = SHARE * allowed;
         let scores = self.cost(Work::Scores, pace);
-        self.checkpoint + self.cost(Work::Picture, pace).min(most) + if scores > most { 0.0 } else { scores }
+        self.checkpoint
+            + self.cost(Work::Picture, pace).min(most)
+            + if scores > most { 0.0 } else { scores }
     }
 
     /// The share of its time that a call has used, from 0 to 1; 0 without a limit.
     pub fn share(&self, pace: &Pace) -> f64 {
-        self.allowed.map_or(0.0, |allowed| (self.elapsed() / (allowed - self.closing(pace, allowed)).max(1e-3)).clamp(0.0, 1.0))
+        self.allowed.map_or(0.0, |allowed| {
+            (self.elapsed() / (allowed - self.closing(pace, allowed)).max(1e-3)).clamp(0.0, 1.0)
+        })
     }
 
     /// Whether no other step fits, after the `due` work.
     pub fn is_over(&self, pace: &Pace, due: &[Work]) -> bool {
         let Some(allowed) = self.allowed else { return false };
-        // What compiling took isn't taken again: the second step may use the time by which a call may be late.
+        // What compiling took isn't taken again: the second step may use the time by which a call
+        // may be late.
         let late = if pace.is_warming_up() { LATE.0 * allowed + LATE.1 } else { 0.0 };
         let due: f64 = due.iter().map(|work| self.cost(*work, pace)).sum();
-        self.elapsed() + due + pace.seconds().unwrap_or(0.0) + self.closing(pace, allowed) > allowed + late
+        self.elapsed() + due + pace.seconds().unwrap_or(0.0) + self.closing(pace, allowed)
+            > allowed + late
     }
 
     /// Seconds that are left for work after the last step.
@@ -124,12 +138,14 @@ impl Limit {
         allowed + 0.5 * (LATE.0 * allowed + LATE.1) - self.elapsed()
     }
 
-    /// The closing picture that there is time for. What it begins with is fitted to fewer images before fewer are drawn.
+    /// The closing picture that there is time for. What it begins with is fitted to fewer images
+    /// before fewer are drawn.
     pub fn picture(&self, pace: &Pace) -> Picture {
         let spare = self.allowed.map_or(f64::INFINITY, |allowed| self.spare(allowed).max(0.0));
         let passes = (spare / self.pass(Work::Picture, pace).max(1e-12)) as usize;
         let Picture { drawn, fitted } = self.whole;
-        let fitted = passes.saturating_sub(drawn * self.passes).clamp(fitted.min(Picture::FEWEST), fitted);
+        let fitted =
+            passes.saturating_sub(drawn * self.passes).clamp(fitted.min(Picture::FEWEST), fitted);
         let drawn = drawn.min(passes.saturating_sub(fitted) / self.passes.max(1));
         // One image says little.
         if drawn < 2 { Picture::default() } else { Picture { drawn, fitted } }
@@ -148,19 +164,29 @@ impl Limit {
 
     /// What is said where the limit ends the run at `step`.
     pub fn ends(&self, step: u64) -> String {
-        format!("{} ends the run at step {} of {}", self.name(), grouped(step), grouped(self.last_step))
+        format!(
+            "{} ends the run at step {} of {}",
+            self.name(),
+            grouped(step),
+            grouped(self.last_step)
+        )
     }
 
     /// "--max-minutes 2".
     pub fn name(&self) -> String {
         // As it was written, not as seconds make of it.
-        self.allowed.map_or(String::new(), |allowed| format!("--max-minutes {}", (1e6 * allowed / 60.0).round() / 1e6))
+        self.allowed.map_or(String::new(), |allowed| {
+            format!("--max-minutes {}", (1e6 * allowed / 60.0).round() / 1e6)
+        })
     }
 
-    /// Seconds until the last step, after `step`; and whether the limit comes before the recipe's last step.
+    /// Seconds until the last step, after `step`; and whether the limit comes before the recipe's
+    /// last step.
     fn left(&self, step: u64, pace: &Pace) -> (f64, bool) {
         let by_steps = self.last_step.saturating_sub(step) as f64 * pace.seconds().unwrap_or(0.0);
-        let by_time = self.allowed.map_or(f64::INFINITY, |a| (a - self.closing(pace, a) - self.elapsed()).max(0.0));
+        let by_time = self
+            .allowed
+            .map_or(f64::INFINITY, |a| (a - self.closing(pace, a) - self.elapsed()).max(0.0));
         (by_steps.min(by_time).min(1e11), by_time < by_steps)
     }
 
@@ -178,7 +204,11 @@ impl Limit {
         match (by_time, pace.seconds()) {
             (true, Some(each)) => {
                 let reached = step + (seconds / each) as u64;
-                format!("{time} to the end ({}), near step {} of {last}", self.name(), grouped(reached))
+                format!(
+                    "{time} to the end ({}), near step {} of {last}",
+                    self.name(),
+                    grouped(reached)
+                )
             }
             _ => format!("{time} to step {last}"),
         }
@@ -189,9 +219,12 @@ impl Limit {
         let (allowed, step, name) = (self.allowed?, pace.seconds()?, self.name());
         if step > allowed {
             let time = about(Duration::from_secs_f64(step));
-            return Some(format!("one step takes {time}, longer than {name} allows: it will take one step and end"));
+            return Some(format!(
+                "one step takes {time}, longer than {name} allows: it will take one step and end"
+            ));
         }
-        (self.elapsed() + step > allowed).then(|| format!("the start has used up {name}: it will take one step and end"))
+        (self.elapsed() + step > allowed)
+            .then(|| format!("the start has used up {name}: it will take one step and end"))
     }
 }
 
@@ -205,14 +238,23 @@ mod tests {
 
     static DATA: LazyLock<Dataset> = LazyLock::new(|| bundled().expect("the subset"));
 
-    /// A limit of `minutes`, of which `used` seconds are over, for configs/quick.toml on a CPU; and steps of `seconds`.
-    fn case(minutes: f64, used: u64, seconds: f64, sets: &[&str], check: impl FnOnce(&Limit, &Pace)) {
+    /// A limit of `minutes`, of which `used` seconds are over, for configs/quick.toml on a CPU; and
+    /// steps of `seconds`.
+    fn case(
+        minutes: f64,
+        used: u64,
+        seconds: f64,
+        sets: &[&str],
+        check: impl FnOnce(&Limit, &Pace),
+    ) {
         let drawn = ["sample.start=1", "sample.steps=50", "sample.guidance=0.3"];
         let sets: Vec<String> = drawn.iter().chain(sets).map(|set| (*set).to_owned()).collect();
         let config = Config::parse(BUILT_IN[1].1, "quick.toml", &sets).expect("a recipe");
         let (data, device) = (&*DATA, Selected::cpu("a test"));
         let plan = Plan::new(&config, data, &device);
-        let began = Instant::now().checked_sub(Duration::from_secs(used)).expect("the machine has run that long");
+        let began = Instant::now()
+            .checked_sub(Duration::from_secs(used))
+            .expect("the machine has run that long");
         let allowed = Some(Duration::from_secs_f64(60.0 * minutes));
         let pace = Pace::new(&device, config.train.batch_size, Some(seconds));
         check(&Limit::new(allowed, began, &config, data, &plan), &pace);
@@ -222,7 +264,9 @@ mod tests {
     fn time_for_the_closing_work_is_kept_free() {
         // 20 images in 50 steps with guidance: a third of 62.5 steps of 32 images, 2.1 s.
         for (used, over) in [(100, false), (117, false), (118, true), (125, true)] {
-            case(2.0, used, 0.1, &[], |limit, pace| assert_eq!(limit.is_over(pace, &[]), over, "after {used} s"));
+            case(2.0, used, 0.1, &[], |limit, pace| {
+                assert_eq!(limit.is_over(pace, &[]), over, "after {used} s")
+            });
         }
         // What pictures begin with is fitted to 5,000 images: 52 steps, 7.3 s with the picture.
         let fitted = ["sample.start=0.5"];
@@ -234,26 +278,38 @@ mod tests {
         let scored = ["train.evaluate_every=100"];
         case(2.0, 111, 0.1, &scored, |limit, pace| assert!(!limit.is_over(pace, &[])));
         case(2.0, 114, 0.1, &scored, |limit, pace| assert!(limit.is_over(pace, &[])));
-        case(2.0, 40, 10.0, &scored, |limit, pace| assert!(!limit.is_over(pace, &[]) && !limit.scores_fit(pace)));
+        case(2.0, 40, 10.0, &scored, |limit, pace| {
+            assert!(!limit.is_over(pace, &[]) && !limit.scores_fit(pace))
+        });
         // Nothing is kept free for what is left out.
-        case(2.0, 75, 10.0, &scored, |limit, pace| assert!(!limit.is_over(pace, &[]), "30 s for a part of the picture"));
+        case(2.0, 75, 10.0, &scored, |limit, pace| {
+            assert!(!limit.is_over(pace, &[]), "30 s for a part of the picture")
+        });
         // The share of the time that the learning rate follows ends with the steps.
-        case(2.0, 59, 0.1, &[], |limit, pace| assert!((limit.share(pace) - 0.5).abs() < 0.02, "{}", limit.share(pace)));
-        case(2.0, 130, 0.1, &[], |limit, pace| assert!(limit.share(pace) == 1.0 && limit.spare(120.0) < 7.0));
+        case(2.0, 59, 0.1, &[], |limit, pace| {
+            assert!((limit.share(pace) - 0.5).abs() < 0.02, "{}", limit.share(pace))
+        });
+        case(2.0, 130, 0.1, &[], |limit, pace| {
+            assert!(limit.share(pace) == 1.0 && limit.spare(120.0) < 7.0)
+        });
     }
 
     #[test]
     fn a_picture_that_takes_longer_than_there_is_time_has_fewer_images_or_none() {
         case(2.0, 117, 0.1, &[], |limit, pace| assert_eq!(limit.picture(pace), limit.whole));
         // 208 s of which there are 16 + 60.
-        case(2.0, 60, 10.0, &[], |limit, pace| assert_eq!(limit.picture(pace), Picture { drawn: 7, fitted: 0 }));
+        case(2.0, 60, 10.0, &[], |limit, pace| {
+            assert_eq!(limit.picture(pace), Picture { drawn: 7, fitted: 0 })
+        });
         case(0.5, 55, 25.0, &[], |limit, pace| {
             assert_eq!(limit.picture(pace), Picture::default());
             assert!(limit.too_short(pace).is_some_and(|said| said.starts_with("the start has used up --max-minutes 0.5")));
             assert_eq!(limit.about(Work::Picture, pace), "about 8.5 minutes");
         });
         case(0.5, 0, 55.0, &[], |limit, pace| {
-            assert!(limit.too_short(pace).is_some_and(|said| said.contains("about 55 seconds, longer than --max-minutes 0.5")));
+            assert!(limit.too_short(pace).is_some_and(|said| {
+                said.contains("about 55 seconds, longer than --max-minutes 0.5")
+            }));
         });
         case(2.0, 60, 10.0, &[], |limit, pace| {
             assert!(limit.too_short(pace).is_none());
@@ -265,12 +321,17 @@ mod tests {
 
     #[test]
     fn the_picture_begins_with_a_poorer_fit_before_it_shows_fewer_images() {
-        // Steps of 1 s and 32 images: a pass takes 1/96 s, 20 images in 50 steps with guidance 20.8 s, the fit 52.
+        // Steps of 1 s and 32 images: a pass takes 1/96 s, 20 images in 50 steps with guidance 20.8
+        // s, the fit 52.
         let fitted = ["sample.start=0.5"];
-        let of = |used: u64, check: fn(Picture)| case(2.0, used, 1.0, &fitted, |limit, pace| check(limit.picture(pace)));
+        let of = |used: u64, check: fn(Picture)| {
+            case(2.0, used, 1.0, &fitted, |limit, pace| check(limit.picture(pace)))
+        };
         of(50, |picture| assert_eq!(picture, Picture { drawn: 20, fitted: 5_000 }));
         // 136 - 90 seconds are left.
-        of(90, |picture| assert!(picture.drawn == 20 && (2_300..2_420).contains(&picture.fitted), "{picture:?}"));
+        of(90, |picture| {
+            assert!(picture.drawn == 20 && (2_300..2_420).contains(&picture.fitted), "{picture:?}")
+        });
         of(120, |picture| assert_eq!(picture, Picture { drawn: 10, fitted: Picture::FEWEST }));
         of(133, |picture| assert_eq!(picture, Picture::default()));
     }
@@ -283,8 +344,16 @@ mod tests {
         });
         case(2.0, 60, 1.0, &["train.steps=80000"], |limit, pace| {
             let said = limit.to_go(60, pace);
-            assert!(said.contains("to the end (--max-minutes 2), near step ") && said.ends_with(" of 80,000"), "{said}");
-            assert!(limit.time_left(60, pace).ends_with(" seconds left (--max-minutes 2)"), "{}", limit.time_left(60, pace));
+            assert!(
+                said.contains("to the end (--max-minutes 2), near step ")
+                    && said.ends_with(" of 80,000"),
+                "{said}"
+            );
+            assert!(
+                limit.time_left(60, pace).ends_with(" seconds left (--max-minutes 2)"),
+                "{}",
+                limit.time_left(60, pace)
+            );
         });
     }
 }

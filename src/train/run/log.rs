@@ -37,7 +37,8 @@ pub(super) struct Log {
     seed: u64,
     /// What the loss is, in words.
     loss: String,
-    /// Steps since the last row, each with its learning rate; their numbers are still on the device.
+    /// Steps since the last row, each with its learning rate; their numbers are still on the
+    /// device.
     steps: Vec<(Outcome, f64)>,
     /// Whose memory pools are watched.
     device: Device,
@@ -54,7 +55,13 @@ pub(super) struct Log {
 
 impl Log {
     /// Continues the log of a resumed run: rows beyond its checkpoint are dropped.
-    pub fn open(run: &RunDir, config: &Config, state: &State, device: &Device, bar: ProgressBar) -> Result<Self> {
+    pub fn open(
+        run: &RunDir,
+        config: &Config,
+        state: &State,
+        device: &Device,
+        bar: ProgressBar,
+    ) -> Result<Self> {
         // The step that ended the last call is taken again.
         let _ = files::remove_file(&run.failure());
         let mut metrics = run.read_metrics()?;
@@ -69,10 +76,15 @@ impl Log {
             _ => drop(files::remove_file(&run.best())),
         }
         write_atomically(&run.metrics(), metrics.to_jsonl().as_bytes())?;
-        let events = config.train.tensorboard.then(|| Events::create(&run.path, state.position.step + 1)).transpose()?;
+        let events = config
+            .train
+            .tensorboard
+            .then(|| Events::create(&run.path, state.position.step + 1))
+            .transpose()?;
         if let Some(events) = &events {
             // Four blanks before a line keep it as it is in Markdown.
-            let recipe: String = config.to_toml().lines().map(|line| format!("    {line}\n")).collect();
+            let recipe: String =
+                config.to_toml().lines().map(|line| format!("    {line}\n")).collect();
             events.add(state.position.step + 1, &[("recipe", Shown::Text(&recipe))])?;
         }
         bar.set_position(state.position.step);
@@ -98,7 +110,8 @@ impl Log {
 
     /// The bar of a run, of which nothing is seen yet.
     pub fn bar(config: &Config) -> ProgressBar {
-        let style = ProgressStyle::with_template("{bar:30} step {pos}/{len}, {msg}").expect("a valid template");
+        let style = ProgressStyle::with_template("{bar:30} step {pos}/{len}, {msg}")
+            .expect("a valid template");
         progress::bar(Some(config.train.steps)).with_style(style).with_message(FIRST)
     }
 
@@ -106,8 +119,9 @@ impl Log {
         self.steps.push((outcome, lr));
     }
 
-    /// Shows that `step` is done. Where nothing was told for a while, also its loss and `images_per_s`, and the time that is `left`:
-    /// rows can be far apart, and metrics.jsonl holds those that the recipe asks for and no others.
+    /// Shows that `step` is done. Where nothing was told for a while, also its loss and
+    /// `images_per_s`, and the time that is `left`: rows can be far apart, and metrics.jsonl holds
+    /// those that the recipe asks for and no others.
     ///
     /// # Errors
     /// If the device fails.
@@ -117,12 +131,18 @@ impl Log {
             self.bar.set_message(format!("{} images/s, {}", rate(images_per_s), left()));
         }
         // The next step is silent too.
-        let next = Duration::from_secs_f64((self.batch as f64 / images_per_s.max(1e-9)).min(SILENCE.as_secs_f64()));
+        let next = Duration::from_secs_f64(
+            (self.batch as f64 / images_per_s.max(1e-9)).min(SILENCE.as_secs_f64()),
+        );
         if self.printed.elapsed() + next < SILENCE || self.steps.is_empty() {
             return Ok(());
         }
-        let losses = Tensor::cat(self.steps.iter().map(|(outcome, _)| outcome.loss.clone()).collect(), 0);
-        let loss = losses.mean().try_into_scalar::<f32>().map_err(|e| Error::device(&format!("computing step {step}"), &e))?;
+        let losses =
+            Tensor::cat(self.steps.iter().map(|(outcome, _)| outcome.loss.clone()).collect(), 0);
+        let loss = losses
+            .mean()
+            .try_into_scalar::<f32>()
+            .map_err(|e| Error::device(&format!("computing step {step}"), &e))?;
         self.tell(step, f64::from(loss), images_per_s, &left());
         Ok(())
     }
@@ -136,20 +156,25 @@ impl Log {
         self.printed = Instant::now();
     }
 
-    /// Reads the numbers of the steps since the last row, up to `step`: the only place where the loop waits for the device.
+    /// Reads the numbers of the steps since the last row, up to `step`: the only place where the
+    /// loop waits for the device.
     ///
     /// # Errors
-    /// If they aren't finite (in mixed precision: a loss, or the gradients of ten steps in a row), the device fails, or by `tally` it has left out work.
+    /// If they aren't finite (in mixed precision: a loss, or the gradients of ten steps in a row),
+    /// the device fails, or by `tally` it has left out work.
     pub fn row(&mut self, step: u64, images: u64, tally: &mut Tally) -> Result<Row> {
-        let (outcomes, rates): (Vec<Outcome>, Vec<f64>) = std::mem::take(&mut self.steps).into_iter().unzip();
+        let (outcomes, rates): (Vec<Outcome>, Vec<f64>) =
+            std::mem::take(&mut self.steps).into_iter().unzip();
         let steps = rates.len() as u64;
         let scale = outcomes.last().and_then(|outcome| outcome.loss_scale.clone());
         let of_steps = outcomes.into_iter().flat_map(|o| [o.loss, o.grad_norm]);
         let numbers = Tensor::cat(of_steps.chain(scale).collect(), 0).try_to_vec_as::<f32>();
-        let numbers = numbers.map_err(|e| Error::device(&format!("computing the steps up to {step}"), &e))?;
+        let numbers =
+            numbers.map_err(|e| Error::device(&format!("computing the steps up to {step}"), &e))?;
         tally.check()?;
         let (numbers, scale) = numbers.split_at(2 * rates.len());
-        let (losses, norms): (Vec<f32>, Vec<f32>) = numbers.as_chunks().0.iter().map(|[loss, norm]| (*loss, *norm)).unzip();
+        let (losses, norms): (Vec<f32>, Vec<f32>) =
+            numbers.as_chunks().0.iter().map(|[loss, norm]| (*loss, *norm)).unzip();
         let first = step - steps + 1;
         for (number, ((loss, norm), lr)) in (first..).zip(losses.iter().zip(&norms).zip(&rates)) {
             if !loss.is_finite() {
@@ -157,7 +182,9 @@ impl Log {
             }
             self.left_out = if norm.is_finite() { 0 } else { self.left_out + 1 };
             if self.mixed && self.left_out == MOST_LEFT_OUT {
-                let what = format!("{MOST_LEFT_OUT} steps in a row had gradients that aren't finite, and were left out");
+                let what = format!(
+                    "{MOST_LEFT_OUT} steps in a row had gradients that aren't finite, and were left out"
+                );
                 return Err(self.broken(number, *lr, &what));
             }
             if !norm.is_finite() && !self.mixed {
@@ -165,8 +192,10 @@ impl Log {
             }
         }
         // Of a step that was left out there is none.
-        let grad_norm = norms.iter().rev().find(|norm| norm.is_finite()).map(|norm| f64::from(*norm));
-        let grad_norm = grad_norm.or(self.metrics.rows.last().map(|row| row.grad_norm)).unwrap_or(0.0);
+        let grad_norm =
+            norms.iter().rev().find(|norm| norm.is_finite()).map(|norm| f64::from(*norm));
+        let grad_norm =
+            grad_norm.or(self.metrics.rows.last().map(|row| row.grad_norm)).unwrap_or(0.0);
         let (loss_scale, left_out) = match *scale {
             [scale, _, left_out, _] => (Some(f64::from(scale)), Some(left_out as u64)),
             _ => (None, None),
@@ -178,9 +207,22 @@ impl Log {
         if let Some(grown) = pools.and_then(|pools| self.pools.seen(step, pools.bytes_reserved)) {
             self.bar.suspend(|| warn(&grown));
         }
-        let [pool_bytes, pool_bytes_used] = [pools.map(|pools| pools.bytes_reserved), pools.map(|pools| pools.bytes_in_use)];
+        let [pool_bytes, pool_bytes_used] =
+            [pools.map(|pools| pools.bytes_reserved), pools.map(|pools| pools.bytes_in_use)];
         let seconds = 0.0;
-        Ok(Row { step, images, loss, grad_norm, lr, images_per_s, seconds, loss_scale, left_out, pool_bytes, pool_bytes_used })
+        Ok(Row {
+            step,
+            images,
+            loss,
+            grad_norm,
+            lr,
+            images_per_s,
+            seconds,
+            loss_scale,
+            left_out,
+            pool_bytes,
+            pool_bytes_used,
+        })
     }
 
     /// Notes which step broke, so that `soda replay` finds it.
@@ -199,7 +241,11 @@ impl Log {
     fn append(&self, row: &impl Serialize) -> Result<()> {
         let path = self.run.metrics();
         let failed = |e: &std::io::Error| Error::io("write", &path, e);
-        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&path).map_err(|e| failed(&e))?;
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .map_err(|e| failed(&e))?;
         let before = file.metadata().map_err(|e| failed(&e))?.len();
         file.write_all(json_line(row).as_bytes()).map_err(|e| {
             // No half line is left for the next one to be joined to.
@@ -211,7 +257,8 @@ impl Log {
     /// Shows numbers of `step` in TensorBoard, where that is asked for.
     fn scalars(&self, step: u64, numbers: &[(&str, Option<f64>)]) -> Result<()> {
         let Some(events) = &self.events else { return Ok(()) };
-        let known = numbers.iter().filter_map(|(tag, number)| Some((*tag, Shown::Scalar((*number)?))));
+        let known =
+            numbers.iter().filter_map(|(tag, number)| Some((*tag, Shown::Scalar((*number)?))));
         events.add(step, &known.collect::<Vec<_>>())
     }
 
@@ -220,9 +267,12 @@ impl Log {
         let Some(events) = &self.events else { return Ok(()) };
         let path = self.run.sample(step);
         let png = files::read(&path).map_err(|e| Error::io("read", &path, &e))?;
-        let size =
-            image::ImageReader::new(std::io::Cursor::new(&png)).with_guessed_format().map(|reader| reader.into_dimensions());
-        let Ok(Ok((width, height))) = size else { return Err(Error::failed(format!("{} is no picture", path.display()))) };
+        let size = image::ImageReader::new(std::io::Cursor::new(&png))
+            .with_guessed_format()
+            .map(|reader| reader.into_dimensions());
+        let Ok(Ok((width, height))) = size else {
+            return Err(Error::failed(format!("{} is no picture", path.display())));
+        };
         events.add(step, &[("reconstructions", Shown::Picture(&png, [width, height]))])
     }
 
@@ -238,14 +288,18 @@ impl Log {
             false => Ok(()),
         };
         self.metrics.evaluations.push(row);
-        let shown = self.scalars(step, &[("scores/knn", Some(knn)), ("scores/linear", Some(linear))]);
+        let shown =
+            self.scalars(step, &[("scores/knn", Some(knn)), ("scores/linear", Some(linear))]);
         appended.and(noted).and(shown)
     }
 
     /// Appends `row`, after which so much time is `left`.
     pub fn write(&mut self, row: Row, left: impl Fn() -> String) -> Result<()> {
         self.bar.set_position(row.step);
-        if std::io::stderr().is_terminal() || self.metrics.rows.is_empty() || self.printed.elapsed() > SILENCE {
+        if std::io::stderr().is_terminal()
+            || self.metrics.rows.is_empty()
+            || self.printed.elapsed() > SILENCE
+        {
             self.tell(row.step, row.loss, row.images_per_s, &left());
         }
         let appended = self.append(&row);
@@ -272,7 +326,8 @@ impl Log {
         let style = plot::CurveStyle::of_log(&points);
         let series = [plot::Series { name: "each row of the log", points }];
         let title = "Training loss";
-        plot::save_curve(&self.run.loss_plot(), title, "images seen", &self.loss, &series, style).map(drop)
+        plot::save_curve(&self.run.loss_plot(), title, "images seen", &self.loss, &series, style)
+            .map(drop)
     }
 
     /// A line beside the bar.
@@ -299,25 +354,36 @@ mod tests {
         let (device, folder) = (Device::flex(), tempfile::tempdir().expect("a folder"));
         let run = RunDir::new(folder.path().join("it's a run"));
         std::fs::create_dir(&run.path).expect("writable");
-        let config = Config::load(std::path::Path::new("configs/quick.toml"), &[]).expect("a recipe");
-        let mut log = Log::open(&run, &config, &State::new(&config, "", &device), &device, Log::bar(&config)).expect("a new log");
+        let config =
+            Config::load(std::path::Path::new("configs/quick.toml"), &[]).expect("a recipe");
+        let mut log =
+            Log::open(&run, &config, &State::new(&config, "", &device), &device, Log::bar(&config))
+                .expect("a new log");
         let mut add = |numbers: &[(f32, f32)]| {
             for (i, (loss, norm)) in numbers.iter().enumerate() {
                 let tensor = |value: f32| Tensor::<1>::from_floats([value], &device);
-                log.add(Outcome { loss: tensor(*loss), grad_norm: tensor(*norm), loss_scale: None }, 0.1 * (i + 1) as f64);
+                log.add(
+                    Outcome { loss: tensor(*loss), grad_norm: tensor(*norm), loss_scale: None },
+                    0.1 * (i + 1) as f64,
+                );
             }
             log.row(10, 80, &mut Tally::new(&device))
         };
         let row = add(&[(1.0, 4.0), (2.0, 5.0), (3.0, 6.0)]).expect("all are finite");
         assert_eq!(row.pool_bytes, None, "the CPU backend has no pools");
         assert!((row.loss, row.grad_norm) == (2.0, 6.0) && (row.lr - 0.3).abs() < 1e-12, "{row:?}");
-        let failure = || -> Failure { serde_json::from_slice(&std::fs::read(run.failure()).expect("noted")).expect("JSON") };
+        let failure = || -> Failure {
+            serde_json::from_slice(&std::fs::read(run.failure()).expect("noted")).expect("JSON")
+        };
         for (numbers, step, what) in [
             ([(1.0, 4.0), (2.0, f32::NAN), (f32::NAN, f32::NAN)], 9, "gradients' norm is NaN"),
             ([(f32::INFINITY, 4.0), (2.0, 5.0), (f32::NAN, 6.0)], 8, "loss is inf"),
         ] {
             let message = add(&numbers).expect_err("not finite").to_string();
-            assert!(message.contains(what) && message.contains(&format!("at step {step} ")), "{message}");
+            assert!(
+                message.contains(what) && message.contains(&format!("at step {step} ")),
+                "{message}"
+            );
             assert_eq!((failure().step, failure().lr), (step, 0.1 * (step - 7) as f64));
             let replay = message.split('`').nth(1).and_then(shlex::split).expect("a command");
             assert_eq!(replay, ["soda", "replay", "--run", &*run.path.to_string_lossy()]);
@@ -330,14 +396,20 @@ mod tests {
         let run = RunDir::new(folder.path().join("run"));
         std::fs::create_dir(&run.path).expect("writable");
         let mixed = ["train.precision=mixed".to_owned()];
-        let config = Config::load(std::path::Path::new("configs/quick.toml"), &mixed).expect("a recipe");
-        let mut log = Log::open(&run, &config, &State::new(&config, "", &device), &device, Log::bar(&config)).expect("a new log");
+        let config =
+            Config::load(std::path::Path::new("configs/quick.toml"), &mixed).expect("a recipe");
+        let mut log =
+            Log::open(&run, &config, &State::new(&config, "", &device), &device, Log::bar(&config))
+                .expect("a new log");
         let mut step = 0;
         let mut add = |norms: &[f32]| {
             for norm in norms {
                 let tensor = |values: &[f32]| Tensor::<1>::from_floats(values, &device);
                 let loss_scale = Some(tensor(&[512.0, 1.0, 7.0, 0.0]));
-                log.add(Outcome { loss: tensor(&[1.0]), grad_norm: tensor(&[*norm]), loss_scale }, 0.1);
+                log.add(
+                    Outcome { loss: tensor(&[1.0]), grad_norm: tensor(&[*norm]), loss_scale },
+                    0.1,
+                );
                 step += 1;
             }
             log.row(step, 0, &mut Tally::new(&device))
@@ -349,7 +421,8 @@ mod tests {
         assert!(add(&[2.0, f32::NAN]).expect("one").grad_norm == 2.0);
         let message = add(&[f32::NAN; 9]).expect_err("ten in a row").to_string();
         assert!(
-            message.contains("10 steps in a row had gradients that aren't finite") && message.contains("at step 23 "),
+            message.contains("10 steps in a row had gradients that aren't finite")
+                && message.contains("at step 23 "),
             "{message}"
         );
     }
@@ -359,21 +432,31 @@ mod tests {
         let (device, folder) = (Device::flex(), tempfile::tempdir().expect("a folder"));
         let run = RunDir::new(folder.path().join("run"));
         std::fs::create_dir(&run.path).expect("writable");
-        let config = Config::load(std::path::Path::new("configs/quick.toml"), &[]).expect("a recipe");
-        let mut log = Log::open(&run, &config, &State::new(&config, "", &device), &device, Log::bar(&config)).expect("a new log");
+        let config =
+            Config::load(std::path::Path::new("configs/quick.toml"), &[]).expect("a recipe");
+        let mut log =
+            Log::open(&run, &config, &State::new(&config, "", &device), &device, Log::bar(&config))
+                .expect("a new log");
         for loss in [1.0, 2.0] {
-            let [loss, grad_norm] = [loss, 5.0].map(|value: f32| Tensor::<1>::from_floats([value], &device));
+            let [loss, grad_norm] =
+                [loss, 5.0].map(|value: f32| Tensor::<1>::from_floats([value], &device));
             log.add(Outcome { loss, grad_norm, loss_scale: None }, 0.1);
         }
         assert_eq!(log.bar.message(), FIRST);
         let left = || "about 3 hours left".to_owned();
         log.show(2, 12.0, left).expect("computed");
         assert_eq!(log.bar.message(), "12.0 images/s, about 3 hours left", "no silence yet");
-        log.printed = Instant::now().checked_sub(Duration::from_secs(16)).expect("the machine has run that long");
+        log.printed = Instant::now()
+            .checked_sub(Duration::from_secs(16))
+            .expect("the machine has run that long");
         log.show(2, 12.0, left).expect("computed");
         assert_eq!(log.bar.message(), "loss 1.5000, 12.0 images/s, about 3 hours left");
         assert!(log.printed.elapsed() < SILENCE && log.metrics.rows.is_empty());
         assert_eq!(std::fs::read(run.metrics()).expect("there"), b"");
-        assert_eq!(log.row(2, 64, &mut Tally::new(&device)).expect("finite").loss, 1.5, "the row has both");
+        assert_eq!(
+            log.row(2, 64, &mut Tally::new(&device)).expect("finite").loss,
+            1.5,
+            "the row has both"
+        );
     }
 }

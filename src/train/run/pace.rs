@@ -6,9 +6,11 @@ use crate::machine;
 use crate::units::{about, bytes, rate};
 use std::time::{Duration, Instant};
 
-/// Steps are queued on an adapter long before it has taken them: it is waited for where that is more than half a second's work.
+/// Steps are queued on an adapter long before it has taken them: it is waited for where that is
+/// more than half a second's work.
 const PATIENCE: f64 = 0.5;
-/// A first step of more seconds is told by itself; of a shorter one and the next ones together, once they are measured.
+/// A first step of more seconds is told by itself; of a shorter one and the next ones together,
+/// once they are measured.
 const LONG: f64 = 10.0;
 
 /// Measures steps.
@@ -31,17 +33,29 @@ impl<'a> Pace<'a> {
     /// For steps of `batch` images; `guess` is their seconds, where it was tried.
     pub fn new(device: &'a Selected, batch: usize, guess: Option<f64>) -> Self {
         let since = Instant::now();
-        Self { device, batch: batch as f64, seconds: guess, first: None, taken: 0, pending: 0, since, told: false }
+        Self {
+            device,
+            batch: batch as f64,
+            seconds: guess,
+            first: None,
+            taken: 0,
+            pending: 0,
+            since,
+            told: false,
+        }
     }
 
-    /// A step was handed to the device. Gives what is to be told of it, `to_go` being what comes after it.
+    /// A step was handed to the device. Gives what is to be told of it, `to_go` being what comes
+    /// after it.
     ///
     /// # Errors
     /// If the device fails.
     pub fn stepped(&mut self, to_go: impl Fn(&Self) -> String) -> Result<Option<String>> {
         self.taken += 1;
         self.pending += 1;
-        if self.first.is_some() && self.seconds.is_some_and(|seconds| f64::from(self.pending) * seconds < PATIENCE) {
+        if self.first.is_some()
+            && self.seconds.is_some_and(|seconds| f64::from(self.pending) * seconds < PATIENCE)
+        {
             return Ok(None);
         }
         self.device.device.sync().map_err(|e| Error::device("computing a step", &e))?;
@@ -60,12 +74,20 @@ impl<'a> Pace<'a> {
         (self.pending, self.since) = (0, Instant::now());
     }
 
-    /// What the first steps were like: once, and again where the first one took long and those after it don't.
+    /// What the first steps were like: once, and again where the first one took long and those
+    /// after it don't.
     fn news(&mut self, to_go: impl Fn(&Self) -> String) -> Option<String> {
         let (first, now) = (self.first?, self.seconds?);
         if self.taken == 1 && first >= LONG {
-            let slow = if self.device.adapter.is_some() { "; later ones are faster, as its shaders are there now" } else { "" };
-            let all = self.tell(&format!("the first step took {}{slow}", about(Duration::from_secs_f64(first))), to_go);
+            let slow = if self.device.adapter.is_some() {
+                "; later ones are faster, as its shaders are there now"
+            } else {
+                ""
+            };
+            let all = self.tell(
+                &format!("the first step took {}{slow}", about(Duration::from_secs_f64(first))),
+                to_go,
+            );
             // Where nothing was compiled, that is all there is to say.
             self.told = self.device.adapter.is_none();
             return Some(all);
@@ -74,8 +96,12 @@ impl<'a> Pace<'a> {
             return None;
         }
         self.told = true;
-        let seconds = |s: f64| if s < 1.0 { format!("{:.0} ms", 1e3 * s) } else { format!("{s:.1} s") };
-        Some(self.tell(&format!("the first step took {}, now one takes {}", seconds(first), seconds(now)), to_go))
+        let seconds =
+            |s: f64| if s < 1.0 { format!("{:.0} ms", 1e3 * s) } else { format!("{s:.1} s") };
+        Some(self.tell(
+            &format!("the first step took {}, now one takes {}", seconds(first), seconds(now)),
+            to_go,
+        ))
     }
 
     fn tell(&self, took: &str, to_go: impl Fn(&Self) -> String) -> String {
@@ -88,9 +114,15 @@ impl<'a> Pace<'a> {
         match self.device.adapter {
             Some(_) => {
                 let reserved = self.device.device.memory_pool_usage()?.bytes_reserved;
-                Some(format!("{} of the adapter's memory taken (an estimate)", bytes(reserved as f64)))
+                Some(format!(
+                    "{} of the adapter's memory taken (an estimate)",
+                    bytes(reserved as f64)
+                ))
             }
-            None => Some(format!("{} of memory so far", bytes(machine::peak_resident_mib()? * f64::from(1 << 20)))),
+            None => Some(format!(
+                "{} of memory so far",
+                bytes(machine::peak_resident_mib()? * f64::from(1 << 20))
+            )),
         }
     }
 
@@ -136,11 +168,17 @@ mod tests {
         let short = pace(&cpu, &[0.4, 0.2, 0.2]);
         assert!(short[0].is_none() && short[2].is_none(), "{short:?}");
         let line = short[1].as_ref().expect("after the second step");
-        assert!(line.starts_with("the first step took 400 ms, now one takes 200 ms: 160 images/s, 0.2 s each"), "{line}");
+        assert!(
+            line.starts_with(
+                "the first step took 400 ms, now one takes 200 ms: 160 images/s, 0.2 s each"
+            ),
+            "{line}"
+        );
         let long = pace(&cpu, &[200.0, 190.0]);
         let line = long[0].as_ref().expect("at once");
         assert!(
-            line.starts_with("the first step took about 3.5 minutes: 0.16 images/s, 200.0 s each") && long[1].is_none(),
+            line.starts_with("the first step took about 3.5 minutes: 0.16 images/s, 200.0 s each")
+                && long[1].is_none(),
             "{long:?}"
         );
     }

@@ -37,7 +37,8 @@ impl Picture {
 
     /// The picture after the last step.
     pub fn closing(config: &Config, data: &Dataset) -> Self {
-        let fitted = if config.sample.begins_with_picture() { MOST_IMAGES.min(data.train.len()) } else { 0 };
+        let fitted =
+            if config.sample.begins_with_picture() { MOST_IMAGES.min(data.train.len()) } else { 0 };
         Self { drawn: GRID.min(data.test.len()), fitted }
     }
 
@@ -52,9 +53,15 @@ impl Picture {
         let what = match self {
             same if same == whole => return None,
             Self { drawn: 0, .. } => "it is left out".to_owned(),
-            Self { drawn, .. } if drawn < whole.drawn => format!("it shows {drawn} images, not {}", whole.drawn),
+            Self { drawn, .. } if drawn < whole.drawn => {
+                format!("it shows {drawn} images, not {}", whole.drawn)
+            }
             Self { fitted, .. } => {
-                format!("its linear decoder is fitted to {} images, not {}", grouped(fitted as u64), grouped(whole.fitted as u64))
+                format!(
+                    "its linear decoder is fitted to {} images, not {}",
+                    grouped(fitted as u64),
+                    grouped(whole.fitted as u64)
+                )
             }
         };
         Some(format!(
@@ -85,7 +92,9 @@ pub(super) fn draw_reconstructions(
         return Ok(Drawn { linear: None, written: Ok(()) });
     }
     let model = state.ema.model();
-    let linear = (picture.fitted > 0).then(|| fit_to(&model, &data.train, picture.fitted, config, &device.device)).transpose()?;
+    let linear = (picture.fitted > 0)
+        .then(|| fit_to(&model, &data.train, picture.fitted, config, &device.device))
+        .transpose()?;
     let decoder = Decoder::new(&model, config, config.sample.clone(), &device.device);
     let decoder = decoder.beginning_with(linear.clone().map(Arc::new));
     let (images, originals) = reconstruct_first(&decoder, &data.test, picture.drawn, config.seed)?;
@@ -94,9 +103,11 @@ pub(super) fn draw_reconstructions(
     Ok(Drawn { linear, written })
 }
 
-/// Keeps `linear` beside the `weights` that it belongs to. Where that fails it is fitted anew for the next picture.
+/// Keeps `linear` beside the `weights` that it belongs to. Where that fails it is fitted anew for
+/// the next picture.
 pub(super) fn store(linear: &LinearDecoder, weights: &Path) {
-    let written = files::sha256_of(weights).and_then(|sha256| linear.write(&weights.with_file_name(BESIDE), &sha256));
+    let written = files::sha256_of(weights)
+        .and_then(|sha256| linear.write(&weights.with_file_name(BESIDE), &sha256));
     if let Err(e) = written {
         warn(&format!("the linear decoder is not kept: {e}"));
     }

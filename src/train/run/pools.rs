@@ -1,4 +1,5 @@
-//! What the adapter's memory pools hold, and whether they grow: memory that is never given back ends a run after days.
+//! What the adapter's memory pools hold, and whether they grow: memory that is never given back
+//! ends a run after days.
 
 use crate::units::{bytes, grouped};
 
@@ -61,7 +62,11 @@ mod tests {
     fn pools_that_grow_are_told_of_once_and_pictures_excuse_what_they_take() {
         let mut pools = Pools::new(50);
         // Filling.
-        assert!([(60, 10), (149, 100)].iter().all(|(step, reserved)| pools.seen(*step, *reserved).is_none()));
+        assert!(
+            [(60, 10), (149, 100)]
+                .iter()
+                .all(|(step, reserved)| pools.seen(*step, *reserved).is_none())
+        );
         assert!(pools.seen(150, 100).is_none() && pools.seen(160, 125).is_none());
         // A picture.
         pools.other_work();

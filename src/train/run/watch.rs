@@ -41,7 +41,9 @@ impl Doing {
                 let time = about(Duration::from_secs_f64(*seconds));
                 format!("step {step} (one takes {time}), then saving a checkpoint")
             }
-            Self::FirstStep(step) | Self::Step(step, _) => format!("step {step}, then saving a checkpoint"),
+            Self::FirstStep(step) | Self::Step(step, _) => {
+                format!("step {step}, then saving a checkpoint")
+            }
             Self::Saving(step) => format!("the checkpoint of step {step}"),
             Self::Work(what, step) => format!("{what} of step {step}, then saving a checkpoint"),
             Self::Closing => "the checkpoint".into(),
@@ -56,7 +58,8 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Watches `interrupt`; what it says it says beside `bar`. After the `limit` the first step will be the only one.
+    /// Watches `interrupt`; what it says it says beside `bar`. After the `limit` the first step
+    /// will be the only one.
     pub fn new(interrupt: &Arc<AtomicBool>, bar: &ProgressBar, limit: Option<Duration>) -> Self {
         let (doing, changes) = mpsc::channel();
         let (interrupt, bar) = (interrupt.clone(), bar.clone());
@@ -110,7 +113,9 @@ fn watch(
         }
         if let Doing::FirstStep(_) = doing {
             if limit.take_if(|time| began.elapsed() > *time).is_some() {
-                tell("the first step takes longer than --max-minutes allows: it will be the only one");
+                tell(
+                    "the first step takes longer than --max-minutes allows: it will be the only one",
+                );
             }
             if since.elapsed() > silence * (told + 1) {
                 told += 1;
@@ -146,8 +151,14 @@ mod tests {
         });
         let said = said.into_inner().expect("whole");
         assert_eq!(said.len(), 3, "{said:?}");
-        assert_eq!(said[0], "the first step takes longer than --max-minutes allows: it will be the only one");
+        assert_eq!(
+            said[0],
+            "the first step takes longer than --max-minutes allows: it will be the only one"
+        );
         assert_eq!(said[1], "the first step has taken less than a second so far");
-        assert_eq!(said[2], "finishing step 9 (one takes about 2 minutes), then saving a checkpoint; Ctrl-C again ends at once");
+        assert_eq!(
+            said[2],
+            "finishing step 9 (one takes about 2 minutes), then saving a checkpoint; Ctrl-C again ends at once"
+        );
     }
 }

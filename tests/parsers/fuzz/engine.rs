@@ -1,5 +1,5 @@
-//! Runs inputs: what a parser may do with one (give a result or an error, in bounded time and memory), and the search for one with
-//! which it does something else.
+//! Runs inputs: what a parser may do with one (give a result or an error, in bounded time and
+//! memory), and the search for one with which it does something else.
 
 use super::mutate::Mutator;
 use crate::memory;
@@ -18,15 +18,17 @@ pub type Outcome = Result<String, String>;
 /// Gives the inputs to start from.
 pub type Seeds = fn() -> Vec<Vec<u8>>;
 
-/// Takes an input's contents out of what is around them, has them changed, and wraps them up again, so that checksums and compression
-/// don't keep changes away from the parser. `None`: the input doesn't have this layer.
+/// Takes an input's contents out of what is around them, has them changed, and wraps them up again,
+/// so that checksums and compression don't keep changes away from the parser. `None`: the input
+/// doesn't have this layer.
 pub type Layer = fn(&[u8], &mut dyn FnMut(&[u8]) -> Vec<u8>) -> Option<Vec<u8>>;
 
 /// A parser and how it is fuzzed.
 pub struct Target {
     /// Also the folder of its corpus.
     pub name: &'static str,
-    /// Parses an input; may write files to the folder. It panics where a result contradicts the input.
+    /// Parses an input; may write files to the folder. It panics where a result contradicts the
+    /// input.
     pub run: fn(&[u8], &Path) -> Outcome,
     /// Inputs to start from, by the program's own writers or by hand.
     pub seeds: Seeds,
@@ -48,7 +50,8 @@ pub const MEMORY: usize = 64 << 20;
 pub const MEMORY_FACTOR: usize = 32;
 /// Longest time for an input.
 pub const TIME: Duration = Duration::from_secs(2);
-/// At which a thread is stopped, see [`memory::stop_at`], and time after which an input is given up.
+/// At which a thread is stopped, see [`memory::stop_at`], and time after which an input is given
+/// up.
 const HARD_LIMITS: (usize, Duration) = (6 << 30, Duration::from_secs(60));
 /// Inputs kept to be mutated further.
 const POOL: usize = 400;
@@ -63,19 +66,23 @@ static CURRENT: Mutex<Option<(&'static str, Instant, Vec<u8>)>> = Mutex::new(Non
 /// What is wrong with how `target` took `input`; its outcome if nothing is.
 pub fn check(target: &Target, input: &[u8], folder: &Path) -> Result<Outcome, String> {
     watch();
-    *CURRENT.lock().expect("no panic holds it") = Some((target.name, Instant::now(), input.to_vec()));
+    *CURRENT.lock().expect("no panic holds it") =
+        Some((target.name, Instant::now(), input.to_vec()));
     // A busy machine makes everything slow now and then, a slow parser is slow each time.
     let mut shortest = Duration::MAX;
     let mut last = Ok(Ok(String::new()));
     for _ in 0..3 {
         let start = Instant::now();
-        let (result, peak) = memory::peak(|| catch_unwind(AssertUnwindSafe(|| (target.run)(input, folder))));
+        let (result, peak) =
+            memory::peak(|| catch_unwind(AssertUnwindSafe(|| (target.run)(input, folder))));
         shortest = shortest.min(start.elapsed());
         last = match result {
             Err(_) => Err(format!("panicked: {}", PANIC.lock().expect("no panic holds it"))),
-            Ok(_) if peak > target.memory + MEMORY_FACTOR * input.len() => {
-                Err(format!("took {} MiB of memory for an input of {} bytes", peak >> 20, input.len()))
-            }
+            Ok(_) if peak > target.memory + MEMORY_FACTOR * input.len() => Err(format!(
+                "took {} MiB of memory for an input of {} bytes",
+                peak >> 20,
+                input.len()
+            )),
             Ok(outcome) => Ok(outcome),
         };
         if last.is_err() || shortest <= target.time {
@@ -89,14 +96,19 @@ pub fn check(target: &Target, input: &[u8], folder: &Path) -> Result<Outcome, St
     last
 }
 
-/// Keeps panics quiet, and ends the process, its input written down, where one goes on for ever or takes the machine's memory.
+/// Keeps panics quiet, and ends the process, its input written down, where one goes on for ever or
+/// takes the machine's memory.
 fn watch() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let normal = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| match CURRENT.try_lock().map(|current| current.is_some()) {
-            Ok(true) => *PANIC.lock().expect("no panic holds it") = info.to_string().replace('\n', " "),
-            _ => normal(info),
+        std::panic::set_hook(Box::new(move |info| {
+            match CURRENT.try_lock().map(|current| current.is_some()) {
+                Ok(true) => {
+                    *PANIC.lock().expect("no panic holds it") = info.to_string().replace('\n', " ")
+                }
+                _ => normal(info),
+            }
         }));
         memory::stop_at(HARD_LIMITS.0);
         std::thread::spawn(|| {
@@ -109,7 +121,11 @@ fn watch() {
                     (_, true) => "doesn't end",
                     _ => continue,
                 };
-                eprintln!("{name}: an input of {} bytes {what}; it is in {}", input.len(), keep(name, input).display());
+                eprintln!(
+                    "{name}: an input of {} bytes {what}; it is in {}",
+                    input.len(),
+                    keep(name, input).display()
+                );
                 std::process::exit(101);
             }
         });
@@ -124,7 +140,9 @@ pub fn corpus(name: &str) -> PathBuf {
 /// Writes `input` there.
 pub fn keep(name: &str, input: &[u8]) -> PathBuf {
     let path = corpus(name).join(format!("{}.bin", &sha256(input)[..16]));
-    std::fs::create_dir_all(corpus(name)).and_then(|()| std::fs::write(&path, input)).expect("the corpus can be written");
+    std::fs::create_dir_all(corpus(name))
+        .and_then(|()| std::fs::write(&path, input))
+        .expect("the corpus can be written");
     path
 }
 
@@ -148,7 +166,8 @@ pub struct Found {
     pub failure: Option<(String, Vec<u8>)>,
 }
 
-/// Runs `count` inputs, the same ones for the same `seed`: mutations of seeds, of kept inputs, and of all whose outcome was new.
+/// Runs `count` inputs, the same ones for the same `seed`: mutations of seeds, of kept inputs, and
+/// of all whose outcome was new.
 pub fn fuzz(target: &Target, count: usize, seed: u64) -> Found {
     let folder = TempDir::new().expect("a folder");
     let mut pool = (target.seeds)();
@@ -173,7 +192,11 @@ pub fn fuzz(target: &Target, count: usize, seed: u64) -> Found {
     }
     let stream = seed ^ target.name.bytes().fold(0, |hash, byte| rng::mix(hash ^ u64::from(byte)));
     while found.count < count {
-        let mut mutator = Mutator::new(rng::stream(stream, Purpose::Test, found.count as u64), target.words, longest);
+        let mut mutator = Mutator::new(
+            rng::stream(stream, Purpose::Test, found.count as u64),
+            target.words,
+            longest,
+        );
         let input = mutator.input(&pool, seeds, target.layers);
         found.count += 1;
         match check(target, &input, folder.path()) {
@@ -185,7 +208,8 @@ pub fn fuzz(target: &Target, count: usize, seed: u64) -> Found {
                 }
             }
             Err(what) => {
-                found.failure = Some((format!("input {} of seed {seed} {what}", found.count), input));
+                found.failure =
+                    Some((format!("input {} of seed {seed} {what}", found.count), input));
                 break;
             }
         }

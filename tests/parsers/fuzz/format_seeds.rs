@@ -24,35 +24,47 @@ pub fn png(i: usize) -> Vec<u8> {
     png
 }
 
-/// As PyArrow writes them (tests/reference/formats.py): compressed with Snappy, Zstandard and Gzip, with pages of both versions. And one
-/// that isn't compressed, of several row groups, whose images and paths may be missing.
+/// As PyArrow writes them (tests/reference/formats.py): compressed with Snappy, Zstandard and Gzip,
+/// with pages of both versions. And one that isn't compressed, of several row groups, whose images
+/// and paths may be missing.
 pub fn parquet() -> Vec<Vec<u8>> {
     let read = |name: &str| std::fs::read(golden("formats").join(name)).expect("a file");
     vec![read("hub.parquet"), read("texts.parquet"), read("numbers.parquet"), plain_parquet()]
 }
 
 fn plain_parquet() -> Vec<u8> {
-    let schema =
-        "message m { optional group image { optional binary bytes; optional binary path (UTF8); } optional int64 label; }";
+    let schema = "message m { optional group image { optional binary bytes; optional binary path (UTF8); } optional int64 label; }";
     let schema = Arc::new(parse_message_type(schema).expect("a schema"));
     let names = json!({ "names": ["ant", "bee"], "_type": "ClassLabel" });
-    let features = json!({ "info": { "features": { "image": { "_type": "Image" }, "label": names } } }).to_string();
+    let features =
+        json!({ "info": { "features": { "image": { "_type": "Image" }, "label": names } } })
+            .to_string();
     let pair = KeyValue { key: "huggingface".into(), value: Some(features) };
     let properties = WriterProperties::builder().set_key_value_metadata(Some(vec![pair])).build();
     let mut out = Vec::new();
-    let mut file = SerializedFileWriter::new(&mut out, schema, Arc::new(properties)).expect("a file");
+    let mut file =
+        SerializedFileWriter::new(&mut out, schema, Arc::new(properties)).expect("a file");
     for first in [0, 4] {
         let mut group = file.next_row_group().expect("a group");
-        let bytes = |texts: Vec<Vec<u8>>| texts.into_iter().map(ByteArray::from).collect::<Vec<_>>();
+        let bytes =
+            |texts: Vec<Vec<u8>>| texts.into_iter().map(ByteArray::from).collect::<Vec<_>>();
         let rows = first..first + 4;
         let paths = bytes(rows.clone().map(|i| format!("{i}.png").into_bytes()).collect());
-        for (values, there) in [(bytes(rows.clone().map(png).collect()), [2; 4]), (paths, [2, 2, 2, 2])] {
+        for (values, there) in
+            [(bytes(rows.clone().map(png).collect()), [2; 4]), (paths, [2, 2, 2, 2])]
+        {
             let mut column = group.next_column().expect("a column").expect("a column");
-            column.typed::<ByteArrayType>().write_batch(&values, Some(&there), None).expect("written");
+            column
+                .typed::<ByteArrayType>()
+                .write_batch(&values, Some(&there), None)
+                .expect("written");
             column.close().expect("written");
         }
         let mut column = group.next_column().expect("a column").expect("a column");
-        column.typed::<Int64Type>().write_batch(&[0, 1, 0], Some(&[1, 1, 0, 1]), None).expect("written");
+        column
+            .typed::<Int64Type>()
+            .write_batch(&[0, 1, 0], Some(&[1, 1, 0, 1]), None)
+            .expect("written");
         column.close().expect("written");
         group.close().expect("written");
     }
@@ -60,7 +72,8 @@ fn plain_parquet() -> Vec<u8> {
     out
 }
 
-/// WebDataset with each kind of labels, in one set and in folders of two; long names; and an archive of folders.
+/// WebDataset with each kind of labels, in one set and in folders of two; long names; and an
+/// archive of folders.
 pub fn tars() -> Vec<Vec<u8>> {
     let images: Vec<Vec<u8>> = (0..4).map(png).collect();
     let samples = |ending: &str, names: [&str; 4], labels: [&str; 4]| -> Vec<u8> {
@@ -75,7 +88,12 @@ pub fn tars() -> Vec<Vec<u8>> {
     };
     let flat = ["0", "1", "2", "3"];
     let in_sets = ["train/0", "train/1", "val/0", "val/1"];
-    let json = [r#"{"label": 3, "width": 8}"#, r#"{"cls": "x"}"#, r#"{"label": 3}"#, r#"{"cls": "x", "label": null}"#];
+    let json = [
+        r#"{"label": 3, "width": 8}"#,
+        r#"{"cls": "x"}"#,
+        r#"{"label": 3}"#,
+        r#"{"cls": "x", "label": null}"#,
+    ];
     let json = samples("json", flat, [json[0], json[1], json[2], json[1]]);
     let long = format!("{}.png\0", "train/".to_owned() + &"a/".repeat(60) + "9");
     let record = " path=test/a/long.png\n";
@@ -99,7 +117,10 @@ pub fn tars() -> Vec<Vec<u8>> {
     let cls = samples("cls", in_sets, ["0", "1", "1", "0"]);
     let texts = samples("txt", flat, ["cat", "dog", "cat", "dog"]);
     let packed = [gzip(&cls), gzip(&json), gzip(&folders)];
-    [cls, json, texts, samples("cls.txt", flat, ["7", "08", "7\n", "8"]), odd, folders].into_iter().chain(packed).collect()
+    [cls, json, texts, samples("cls.txt", flat, ["7", "08", "7\n", "8"]), odd, folders]
+        .into_iter()
+        .chain(packed)
+        .collect()
 }
 
 pub fn tables() -> Vec<Vec<u8>> {
@@ -120,7 +141,13 @@ fn unpacked(name: &str) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     for entry in tar::Archive::new(GzDecoder::new(archive)).entries().expect("an archive") {
         let mut entry = entry.expect("an archive");
-        let name = entry.path().expect("a name").file_name().expect("a name").to_string_lossy().into_owned();
+        let name = entry
+            .path()
+            .expect("a name")
+            .file_name()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
         let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes).expect("an archive");
         files.insert(name, bytes);
@@ -129,7 +156,8 @@ fn unpacked(name: &str) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// The files of the Python version of CIFAR-10.
-pub static CIFAR_PYTHON: LazyLock<BTreeMap<String, Vec<u8>>> = LazyLock::new(|| unpacked("cifar-10-python.tar.gz"));
+pub static CIFAR_PYTHON: LazyLock<BTreeMap<String, Vec<u8>>> =
+    LazyLock::new(|| unpacked("cifar-10-python.tar.gz"));
 
 /// As pythons of all times write them.
 pub fn cifar_python() -> Vec<Vec<u8>> {
@@ -137,7 +165,8 @@ pub fn cifar_python() -> Vec<Vec<u8>> {
     // The test batch of the archive has classes that its training batches lack.
     let first = frame(&[of("data_batch_1"), of("data_batch_5"), of("batches.meta")]);
     let pickles = unpacked("pickles.tar.gz");
-    let others = pickles.values().map(|batch| frame(&[batch, &pickles["protocol_4"], of("batches.meta")]));
+    let others =
+        pickles.values().map(|batch| frame(&[batch, &pickles["protocol_4"], of("batches.meta")]));
     std::iter::once(first).chain(others).collect()
 }
 
@@ -163,8 +192,10 @@ pub fn packs() -> Vec<Vec<u8>> {
         let pack = written("s.pack", |out| {
             write_pack(folder.path(), side, &Options::default(), out).expect("packed");
         });
-        in_safetensors_header(&pack, &mut |header| header.trim_ascii_end().to_vec()).expect("a header")
+        in_safetensors_header(&pack, &mut |header| header.trim_ascii_end().to_vec())
+            .expect("a header")
     };
-    let classes = ["train/cat/0.png", "train/dog/\u{e4}.png", "train/dog/notes.txt", "test/dog/0.png"];
+    let classes =
+        ["train/cat/0.png", "train/dog/\u{e4}.png", "train/dog/notes.txt", "test/dog/0.png"];
     vec![pack(&classes, 8), pack(&["train/0.png", "test/0.png"], 9)]
 }

@@ -1,4 +1,5 @@
-//! What is done with an input that is a data set: it is opened as a user's data is, and every image is read.
+//! What is done with an input that is a data set: it is opened as a user's data is, and every image
+//! is read.
 
 use super::engine::Outcome;
 use super::format_seeds::CIFAR_PYTHON;
@@ -10,7 +11,8 @@ use std::path::Path;
 
 /// Pixels a side: another number than that of any seed, so that all are resampled.
 const SIDE: usize = 12;
-/// So that few images are enough for a test set, and that one that can't be read doesn't hide the others.
+/// So that few images are enough for a test set, and that one that can't be read doesn't hide the
+/// others.
 const OPTIONS: Options = Options { layout: None, split_ratio: Some(0.5), skip_unreadable: true };
 
 /// The sentence of `error`, which must name `place`, or the lines of a list.
@@ -30,7 +32,10 @@ fn opened(place: &Path) -> Outcome {
     for images in [&data.train, &data.test] {
         assert!(!images.is_empty() && images.side() == SIDE);
         for i in 0..images.len() {
-            assert!(usize::from(images.label(i)) < data.classes.len().max(1), "a label without a class");
+            assert!(
+                usize::from(images.label(i)) < data.classes.len().max(1),
+                "a label without a class"
+            );
             images.name(i);
             let pixels = images.image(i).map_err(|e| sentence(&e, place))?;
             assert_eq!(pixels.len(), bytes_of(SIDE));
@@ -45,18 +50,28 @@ pub fn parquet(input: &[u8], folder: &Path) -> Outcome {
 }
 
 pub fn tar(input: &[u8], folder: &Path) -> Outcome {
-    opened(&write(folder, if input.starts_with(&[0x1f, 0x8b]) { "s.tar.gz" } else { "s.tar" }, input))
+    opened(&write(
+        folder,
+        if input.starts_with(&[0x1f, 0x8b]) { "s.tar.gz" } else { "s.tar" },
+        input,
+    ))
 }
 
-/// A table behind a line with the ending of its name; a.png, b.png and the folder c, which is empty, lie beside it.
+/// A table behind a line with the ending of its name; a.png, b.png and the folder c, which is
+/// empty, lie beside it.
 pub fn table(input: &[u8], folder: &Path) -> Outcome {
     let place = folder.join("table");
     if !place.exists() {
         std::fs::create_dir_all(place.join("c")).expect("a folder");
-        ["a.png", "b.png"].iter().enumerate().for_each(|(i, name)| drop(write(&place, name, &super::format_seeds::png(i))));
+        ["a.png", "b.png"]
+            .iter()
+            .enumerate()
+            .for_each(|(i, name)| drop(write(&place, name, &super::format_seeds::png(i))));
     }
     let line = input.iter().position(|byte| *byte == b'\n').unwrap_or(input.len());
-    let ending = [".csv", ".tsv", ".json", ".jsonl"].into_iter().find(|ending| ending.as_bytes() == &input[..line]);
+    let ending = [".csv", ".tsv", ".json", ".jsonl"]
+        .into_iter()
+        .find(|ending| ending.as_bytes() == &input[..line]);
     let table = input.get(line + 1..).unwrap_or_default();
     opened(&write(&place, &format!("t{}", ending.unwrap_or(".csv")), table))
 }
@@ -86,7 +101,14 @@ pub fn cifar_python(input: &[u8], folder: &Path) -> Outcome {
 pub fn stl10(input: &[u8], folder: &Path) -> Outcome {
     let place = folder.join("stl10_binary");
     std::fs::create_dir_all(&place).expect("a folder");
-    let names = ["train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "class_names.txt", "unlabeled_X.bin"];
+    let names = [
+        "train_X.bin",
+        "train_y.bin",
+        "test_X.bin",
+        "test_y.bin",
+        "class_names.txt",
+        "unlabeled_X.bin",
+    ];
     files(&place, &names, input);
     opened(&place)
 }

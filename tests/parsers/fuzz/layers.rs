@@ -1,4 +1,5 @@
-//! Wrappings of inputs: gzip, tar, Parquet, PNG, zip, headers with their length in front; so that a change reaches what is inside.
+//! Wrappings of inputs: gzip, tar, Parquet, PNG, zip, headers with their length in front; so that a
+//! change reaches what is inside.
 
 use flate2::read::{GzDecoder, ZlibDecoder};
 use flate2::write::{GzEncoder, ZlibEncoder};
@@ -39,7 +40,8 @@ pub fn in_tar(input: &[u8], change: Change) -> Option<Vec<u8>> {
     Some(gzip(&tar))
 }
 
-/// Puts the checksums of the headers of a tar archive right; gives where they are. Blocks of zeros, its end, are none.
+/// Puts the checksums of the headers of a tar archive right; gives where they are. Blocks of zeros,
+/// its end, are none.
 fn tar_headers(tar: &mut [u8]) -> Vec<usize> {
     let (mut at, mut places) = (0usize, Vec::new());
     while let Some(header) = tar.get_mut(at..at + 512) {
@@ -62,8 +64,8 @@ pub fn set_tar_checksum(header: &mut [u8]) -> usize {
     digits.fold(0usize, |n, digit| n * 8 + usize::from(digit - b'0')).min(MOST as usize)
 }
 
-/// A gzipped tar archive, and the place of the header of one of its members. Which one: by what the archive is, so that the same input
-/// gives the same one.
+/// A gzipped tar archive, and the place of the header of one of its members. Which one: by what the
+/// archive is, so that the same input gives the same one.
 fn some_member(input: &[u8]) -> Option<(Vec<u8>, usize)> {
     let mut tar = gunzip(input)?;
     let places = tar_headers(&mut tar);
@@ -96,7 +98,11 @@ pub fn in_tar_member(input: &[u8], change: Change) -> Option<Vec<u8>> {
 
 /// A tar archive, gzipped or not, by a layer of gzipped ones.
 pub fn in_any_tar(input: &[u8], layer: super::engine::Layer, change: Change) -> Option<Vec<u8>> {
-    if input.starts_with(&[0x1f, 0x8b]) { layer(input, change) } else { gunzip(&layer(&gzip(input), change)?) }
+    if input.starts_with(&[0x1f, 0x8b]) {
+        layer(input, change)
+    } else {
+        gunzip(&layer(&gzip(input), change)?)
+    }
 }
 
 /// The description at the end of a Parquet file, its length put right.
@@ -114,11 +120,13 @@ pub fn in_parquet_pages(input: &[u8], change: Change) -> Option<Vec<u8>> {
     Some([&changed, &input[pages.len()..]].concat())
 }
 
-/// What is in front of the description of a Parquet file, the description, and the bytes that end the file.
+/// What is in front of the description of a Parquet file, the description, and the bytes that end
+/// the file.
 fn parquet_parts(input: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let (rest, magic) = input.split_last_chunk::<4>()?;
     let (rest, length) = rest.split_last_chunk::<4>()?;
-    let (pages, footer) = rest.split_at_checked(rest.len().checked_sub(u32::from_le_bytes(*length) as usize)?)?;
+    let (pages, footer) =
+        rest.split_at_checked(rest.len().checked_sub(u32::from_le_bytes(*length) as usize)?)?;
     Some((pages, footer, magic))
 }
 
@@ -152,7 +160,9 @@ fn join(chunks: &[(&[u8], &[u8])]) -> Vec<u8> {
 pub fn in_png_chunks(input: &[u8], change: Change) -> Option<Vec<u8>> {
     let plain: Vec<u8> = chunks(input)?
         .iter()
-        .flat_map(|(kind, content)| [&(content.len() as u32).to_be_bytes()[..], kind, content, &[0; 4]].concat())
+        .flat_map(|(kind, content)| {
+            [&(content.len() as u32).to_be_bytes()[..], kind, content, &[0; 4]].concat()
+        })
         .collect();
     let changed = [PNG, &change(&plain)].concat();
     Some(join(&chunks(&changed)?))
@@ -177,7 +187,8 @@ pub fn in_png_pixels(input: &[u8], change: Change) -> Option<Vec<u8>> {
     let packed = packed.finish().expect("into memory");
     let before = all.iter().take_while(|c| c.0 != b"IDAT");
     let after = all.iter().skip_while(|c| c.0 != b"IDAT").filter(|c| c.0 != b"IDAT");
-    let new: Vec<(&[u8], &[u8])> = before.copied().chain([(&b"IDAT"[..], &packed[..])]).chain(after.copied()).collect();
+    let new: Vec<(&[u8], &[u8])> =
+        before.copied().chain([(&b"IDAT"[..], &packed[..])]).chain(after.copied()).collect();
     Some(join(&new))
 }
 
@@ -188,10 +199,16 @@ pub fn zip(entries: &[(String, Vec<u8>)]) -> Vec<u8> {
         let start = out.len() as u32;
         let [sum, size] = [crc(&[content]), content.len() as u32].map(u32::to_le_bytes);
         let name_length = (name.len() as u16).to_le_bytes();
-        // Version, flags, method, time and date; checksum and both sizes; lengths of the name and of extra fields.
-        let shared = [&[20, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &sum, &size, &size, &name_length, &[0, 0]].concat();
+        // Version, flags, method, time and date; checksum and both sizes; lengths of the name and
+        // of extra fields.
+        let shared =
+            [&[20, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &sum, &size, &size, &name_length, &[0, 0]]
+                .concat();
         out.extend([b"PK\x03\x04", &shared[..], name.as_bytes(), content].concat());
-        directory.extend([b"PK\x01\x02\x14\0", &shared[..], &[0; 10], &start.to_le_bytes(), name.as_bytes()].concat());
+        directory.extend(
+            [b"PK\x01\x02\x14\0", &shared[..], &[0; 10], &start.to_le_bytes(), name.as_bytes()]
+                .concat(),
+        );
     }
     let [start, size] = [out.len() as u32, directory.len() as u32].map(u32::to_le_bytes);
     let count = (entries.len() as u16).to_le_bytes();
@@ -204,10 +221,15 @@ pub fn zip(entries: &[(String, Vec<u8>)]) -> Vec<u8> {
 fn unzip(mut rest: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
     let mut out = Vec::new();
     while let Some(after) = rest.strip_prefix(b"PK\x03\x04") {
-        let at = |place: usize| Some(usize::from(u16::from_le_bytes([*after.get(place)?, *after.get(place + 1)?])));
+        let at = |place: usize| {
+            Some(usize::from(u16::from_le_bytes([*after.get(place)?, *after.get(place + 1)?])))
+        };
         let (size, name, extra) = (at(14)? | at(16)? << 16, at(22)?, at(24)?);
         let start = 26 + name + extra;
-        out.push((String::from_utf8(after.get(26..26 + name)?.to_vec()).ok()?, after.get(start..start + size)?.to_vec()));
+        out.push((
+            String::from_utf8(after.get(26..26 + name)?.to_vec()).ok()?,
+            after.get(start..start + size)?.to_vec(),
+        ));
         rest = &after[start + size..];
     }
     (!out.is_empty()).then_some(out)
@@ -229,7 +251,8 @@ pub fn around_pixels(input: &[u8], change: Change) -> Option<Vec<u8>> {
     Some([start, &input[300..end], rest].concat())
 }
 
-/// All entries of a checkpoint but the pickle, in a row; the last one takes up what is more or less.
+/// All entries of a checkpoint but the pickle, in a row; the last one takes up what is more or
+/// less.
 pub fn in_storages(input: &[u8], change: Change) -> Option<Vec<u8>> {
     let mut entries = unzip(input)?;
     let others = || |e: &&mut (String, Vec<u8>)| !e.0.ends_with("data.pkl");
@@ -248,7 +271,8 @@ pub fn in_storages(input: &[u8], change: Change) -> Option<Vec<u8>> {
 /// The JSON header of a safetensors file, its length put right.
 pub fn in_safetensors_header(input: &[u8], change: Change) -> Option<Vec<u8>> {
     let (length, rest) = input.split_first_chunk::<8>()?;
-    let (header, data) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+    let (header, data) =
+        rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
     let header = change(header);
     Some([&(header.len() as u64).to_le_bytes()[..], &header, data].concat())
 }
@@ -270,8 +294,11 @@ pub fn in_recipe(input: &[u8], change: Change) -> Option<Vec<u8>> {
 pub fn in_metadata(input: &[u8], key: &str, change: Change) -> Option<Vec<u8>> {
     let mut done = false;
     let out = in_safetensors_header(input, &mut |header: &[u8]| {
-        let Ok(mut json) = serde_json::from_slice::<serde_json::Value>(header) else { return header.to_vec() };
-        let Some(value) = json.get_mut("__metadata__").and_then(|metadata| metadata.get_mut(key)) else {
+        let Ok(mut json) = serde_json::from_slice::<serde_json::Value>(header) else {
+            return header.to_vec();
+        };
+        let Some(value) = json.get_mut("__metadata__").and_then(|metadata| metadata.get_mut(key))
+        else {
             return header.to_vec();
         };
         let Some(text) = value.as_str().map(str::to_owned) else { return header.to_vec() };
@@ -307,10 +334,16 @@ pub fn unframe(mut rest: &[u8]) -> Vec<&[u8]> {
 }
 
 /// File `index` of a frame, changed by `layer`.
-pub fn in_frame(input: &[u8], index: usize, layer: super::engine::Layer, change: Change) -> Option<Vec<u8>> {
+pub fn in_frame(
+    input: &[u8],
+    index: usize,
+    layer: super::engine::Layer,
+    change: Change,
+) -> Option<Vec<u8>> {
     let files = unframe(input);
     let new = layer(files.get(index)?, change)?;
-    let all: Vec<&[u8]> = files.iter().enumerate().map(|(i, file)| if i == index { &new } else { *file }).collect();
+    let all: Vec<&[u8]> =
+        files.iter().enumerate().map(|(i, file)| if i == index { &new } else { *file }).collect();
     Some(frame(&all))
 }
 

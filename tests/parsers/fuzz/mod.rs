@@ -1,10 +1,13 @@
-//! Hostile bytes for every parser of files that come from elsewhere: mutations of valid ones, also beneath compression and checksums.
-//! A parser may refuse an input or read it; it may not panic, take more than [`TIME`](engine::TIME), or hold more memory than
-//! [`MEMORY`](engine::MEMORY) and [`MEMORY_FACTOR`](engine::MEMORY_FACTOR) times the input.
+//! Hostile bytes for every parser of files that come from elsewhere: mutations of valid ones, also
+//! beneath compression and checksums. A parser may refuse an input or read it; it may not panic,
+//! take more than [`TIME`](engine::TIME), or hold more memory than [`MEMORY`](engine::MEMORY) and
+//! [`MEMORY_FACTOR`](engine::MEMORY_FACTOR) times the input.
 //!
-//! `cargo test --release --test parsers fuzz` runs a few seconds; `SODA_FUZZ=1000000 cargo test --release --test parsers fuzz --
-//! --nocapture` runs as many inputs over all parsers. `SODA_FUZZ_SEED=N` draws others, `SODA_FUZZ_ONLY=NAME` runs one parser, and with
-//! `SODA_FUZZ_KEEP=1` inputs whose outcome was new in kind are added to tests/fuzz_corpus, which every run begins with.
+//! `cargo test --release --test parsers fuzz` runs a few seconds; `SODA_FUZZ=1000000 cargo test
+//! --release --test parsers fuzz -- --nocapture` runs as many inputs over all parsers.
+//! `SODA_FUZZ_SEED=N` draws others, `SODA_FUZZ_ONLY=NAME` runs one parser, and with
+//! `SODA_FUZZ_KEEP=1` inputs whose outcome was new in kind are added to tests/fuzz_corpus, which
+//! every run begins with.
 
 mod engine;
 mod format_seeds;
@@ -29,7 +32,9 @@ const LEAST: u64 = 300;
 const KEPT: (usize, usize) = (16, 20 << 10);
 
 fn number(variable: &str) -> Option<usize> {
-    std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable}={text}: expected a number")))
+    std::env::var(variable)
+        .ok()
+        .map(|text| text.parse().unwrap_or_else(|_| panic!("{variable}={text}: expected a number")))
 }
 
 /// The parsers to run: all, or the one that is asked for.
@@ -67,7 +72,11 @@ fn every_parser_reads_or_refuses_what_comes() {
         let count = (total as u64 * target.share as u64).div_ceil(1_000_000).max(LEAST) as usize;
         let Found { count, parsed, new, failure } = fuzz(target, count, seed);
         let seconds = start.elapsed().as_secs_f64();
-        println!("{:18} {count:9} inputs, {parsed:9} parsed, {:3} new in kind, {seconds:7.1} s", target.name, new.len());
+        println!(
+            "{:18} {count:9} inputs, {parsed:9} parsed, {:3} new in kind, {seconds:7.1} s",
+            target.name,
+            new.len()
+        );
         sum += count;
         if std::env::var_os("SODA_FUZZ_KEEP").is_some() {
             let (mut new, mut bytes) = (new, 0);
@@ -80,7 +89,11 @@ fn every_parser_reads_or_refuses_what_comes() {
             }
         }
         if let Some((what, input)) = failure {
-            failures.push(format!("{}: {what}; it is in {}", target.name, keep(target.name, &input).display()));
+            failures.push(format!(
+                "{}: {what}; it is in {}",
+                target.name,
+                keep(target.name, &input).display()
+            ));
         }
     }
     println!("total: {sum} inputs, {} failures", failures.len());
@@ -94,21 +107,24 @@ fn every_parser_reads_one_of_its_seeds_and_refuses_a_changed_one() {
     let folder = tempfile::tempdir().expect("a folder");
     for target in &TARGETS {
         let seeds = (target.seeds)();
-        let outcomes: Vec<Outcome> = seeds.iter().map(|seed| check(target, seed, folder.path()).expect("a seed")).collect();
+        let outcomes: Vec<Outcome> =
+            seeds.iter().map(|seed| check(target, seed, folder.path()).expect("a seed")).collect();
         assert!(outcomes.iter().any(Result::is_ok), "{}: {outcomes:?}", target.name);
         let Found { count, parsed, .. } = fuzz(target, 200, 2);
         assert!(parsed < count, "{}: nothing was refused", target.name);
     }
 }
 
-/// Those of data sets are refused as a whole where a part is wrong: changes go deep only where nothing else is.
+/// Those of data sets are refused as a whole where a part is wrong: changes go deep only where
+/// nothing else is.
 #[test]
 fn every_seed_of_a_data_set_is_read() {
     let _alone = memory::alone();
     for target in TARGETS.iter().filter(|target| target.name.starts_with("data_")) {
         let folder = tempfile::tempdir().expect("a folder");
         for (i, seed) in (target.seeds)().iter().enumerate() {
-            let outcome = check(target, seed, folder.path()).unwrap_or_else(|what| panic!("{} {i} {what}", target.name));
+            let outcome = check(target, seed, folder.path())
+                .unwrap_or_else(|what| panic!("{} {i} {what}", target.name));
             outcome.unwrap_or_else(|e| panic!("{} {i}: {e}", target.name));
         }
     }

@@ -71,14 +71,19 @@ impl Mutator {
         self.below(n) == 0
     }
 
-    /// One of `pool`, every other time one of its first `seeds`, changed: its bytes or, mostly, what lies beneath one of `layers`; sometimes beneath one layer and the other.
+    /// One of `pool`, every other time one of its first `seeds`, changed: its bytes or, mostly,
+    /// what lies beneath one of `layers`; sometimes beneath one layer and the other.
     pub fn input(&mut self, pool: &[Vec<u8>], seeds: usize, layers: &[Layer]) -> Vec<u8> {
         // Most of the pool is refused early; what is valid leads deep.
         let from = if self.one_in(2) { seeds } else { pool.len() };
         let mut out = pool[self.below(from)].clone();
         let other = &pool[self.below(pool.len())];
         for _ in 0..1 + self.below(2) {
-            let layer = if layers.is_empty() || self.one_in(4) { None } else { Some(layers[self.below(layers.len())]) };
+            let layer = if layers.is_empty() || self.one_in(4) {
+                None
+            } else {
+                Some(layers[self.below(layers.len())])
+            };
             out = match layer {
                 None => self.change(&out, other),
                 Some(layer) => {
@@ -124,7 +129,11 @@ impl Mutator {
                 // A number of 1, 2, 4 or 8 bytes, in either order.
                 let width = 1usize << self.below(4);
                 let number = NUMBERS[self.below(NUMBERS.len())];
-                let bytes = if self.one_in(2) { number.to_le_bytes() } else { (number << (64 - 8 * width)).to_be_bytes() };
+                let bytes = if self.one_in(2) {
+                    number.to_le_bytes()
+                } else {
+                    (number << (64 - 8 * width)).to_be_bytes()
+                };
                 let end = (at + width).min(n);
                 out[at..end].copy_from_slice(&bytes[..end - at]);
             }
@@ -132,7 +141,9 @@ impl Mutator {
             4 => {
                 let byte = self.below(256) as u8;
                 let random = self.one_in(2);
-                let new: Vec<u8> = (0..1 + self.below(16)).map(|_| if random { self.below(256) as u8 } else { byte }).collect();
+                let new: Vec<u8> = (0..1 + self.below(16))
+                    .map(|_| if random { self.below(256) as u8 } else { byte })
+                    .collect();
                 out.splice(at..at, new);
             }
             5 => drop(out.drain(at..at + length)),

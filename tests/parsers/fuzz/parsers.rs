@@ -1,4 +1,5 @@
-//! What is done with an input: it is parsed, what comes out must agree with it, and an error must name what it is about.
+//! What is done with an input: it is parsed, what comes out must agree with it, and an error must
+//! name what it is about.
 
 use super::engine::Outcome;
 use super::layers::unframe;
@@ -38,7 +39,10 @@ pub fn cifar_10(input: &[u8], _: &Path) -> Outcome {
     let images = cifar::parse(input)?;
     assert_eq!(images.len() * cifar::RECORD, input.len());
     for (i, record) in input.chunks_exact(cifar::RECORD).enumerate() {
-        assert_eq!((images.label(i), &images.image(i).unwrap()[..]), (u16::from(record[0]), &record[1..]));
+        assert_eq!(
+            (images.label(i), &images.image(i).unwrap()[..]),
+            (u16::from(record[0]), &record[1..])
+        );
     }
     assert!(images.labels().iter().all(|label| *label < 10));
     Ok(format!("images: {}", images.is_empty()))
@@ -51,12 +55,20 @@ pub fn cifar_100(input: &[u8], _: &Path) -> Outcome {
 }
 
 /// Unpacks below `folder` and sees to it that nothing is anywhere else.
-fn unpacked(folder: &Path, names: &[&str], unpack: impl FnOnce(&Path) -> soda::error::Result<()>) -> Outcome {
+fn unpacked(
+    folder: &Path,
+    names: &[&str],
+    unpack: impl FnOnce(&Path) -> soda::error::Result<()>,
+) -> Outcome {
     let (outer, inner) = (folder.join("outer"), folder.join("outer/inner"));
     std::fs::create_dir_all(&inner).expect("a folder");
     let result = unpack(&inner);
     for entry in std::fs::read_dir(&outer).expect("readable") {
-        assert_eq!(entry.expect("readable").file_name(), "inner", "something was unpacked beside the folder");
+        assert_eq!(
+            entry.expect("readable").file_name(),
+            "inner",
+            "something was unpacked beside the folder"
+        );
     }
     for entry in std::fs::read_dir(&inner).expect("readable") {
         let entry = entry.expect("readable");
@@ -75,15 +87,21 @@ pub fn official_archive(input: &[u8], folder: &Path) -> Outcome {
 }
 
 pub fn archive_100(input: &[u8], folder: &Path) -> Outcome {
-    unpacked(folder, &["train.bin", "test.bin"], |inner| archive::unpack_100(input, "a.tar.gz", inner))
+    unpacked(folder, &["train.bin", "test.bin"], |inner| {
+        archive::unpack_100(input, "a.tar.gz", inner)
+    })
 }
 
 pub fn weights(input: &[u8], folder: &Path) -> Outcome {
-    let file = WeightsFile::parse(Path::new("w.safetensors"), input).map_err(|e| sentence(&e, "w.safetensors"))?;
+    let file = WeightsFile::parse(Path::new("w.safetensors"), input)
+        .map_err(|e| sentence(&e, "w.safetensors"))?;
     let model = file.model(&Device::flex()).map_err(|e| sentence(&e, "w.safetensors"))?;
     drop(model);
     let (tensors, _) = weights::read(&write(folder, "w.safetensors", input)).expect("read before");
-    assert!(tensors.iter().all(|(.., values)| values.iter().all(|v| v.is_finite())), "numbers that aren't finite");
+    assert!(
+        tensors.iter().all(|(.., values)| values.iter().all(|v| v.is_finite())),
+        "numbers that aren't finite"
+    );
     Ok(format!("networks {}", file.trained().is_some()))
 }
 
@@ -92,8 +110,12 @@ pub fn pytorch(input: &[u8], folder: &Path) -> Outcome {
     let mut checkpoint = Checkpoint::open(&path).map_err(|e| sentence(&e, "c.pth"))?;
     let mut said = String::new();
     let keys: Vec<String> = checkpoint.keys().into_iter().map(str::to_owned).collect();
-    let tensors: Vec<_> =
-        keys.iter().filter_map(|key| checkpoint.tensors(&[key])).flatten().chain(checkpoint.outermost()).collect();
+    let tensors: Vec<_> = keys
+        .iter()
+        .filter_map(|key| checkpoint.tensors(&[key]))
+        .flatten()
+        .chain(checkpoint.outermost())
+        .collect();
     for (name, tensor) in tensors {
         match checkpoint.read(&name, &tensor) {
             Ok(values) => assert_eq!(values.len(), tensor.shape.iter().product::<usize>()),
@@ -105,7 +127,11 @@ pub fn pytorch(input: &[u8], folder: &Path) -> Outcome {
     for result in imported.into_iter().chain([torchvision::import(&path, Which::Model, &[])]) {
         match result {
             Ok((tensors, _)) => {
-                assert!(tensors.iter().all(|(_, shape, values)| shape.iter().product::<usize>() == values.len()));
+                assert!(
+                    tensors
+                        .iter()
+                        .all(|(_, shape, values)| shape.iter().product::<usize>() == values.len())
+                );
                 return Ok("imported".into());
             }
             Err(e) => said += &sentence(&e, "c.pth"),
@@ -116,8 +142,8 @@ pub fn pytorch(input: &[u8], folder: &Path) -> Outcome {
 
 pub fn sheets(input: &[u8], _: &Path) -> Outcome {
     let [manifest, train, test] = unframe(input)[..] else { return Err("no frame".into()) };
-    let (train, test, _) =
-        subset::decode(&String::from_utf8_lossy(manifest), [train, test]).map_err(|e| sentence(&e, "assets/cifar10-subset/"))?;
+    let (train, test, _) = subset::decode(&String::from_utf8_lossy(manifest), [train, test])
+        .map_err(|e| sentence(&e, "assets/cifar10-subset/"))?;
     assert!(train.labels().iter().chain(test.labels()).all(|label| *label < 10));
     Ok("images".into())
 }
@@ -130,7 +156,8 @@ pub fn picture(input: &[u8], folder: &Path) -> Outcome {
 pub fn recipe(input: &[u8], _: &Path) -> Outcome {
     let text = String::from_utf8_lossy(input);
     let config = Config::parse(&text, "r.toml", &[]).map_err(|e| sentence(&e, "r.toml"))?;
-    let again = Config::parse(&config.to_toml(), "again", &[]).expect("what is written can be read");
+    let again =
+        Config::parse(&config.to_toml(), "again", &[]).expect("what is written can be read");
     assert_eq!(config, again);
     Ok(format!("{:?} {}", config.sample.sampler, config.model.unet.layer_modulation))
 }
@@ -142,8 +169,8 @@ pub fn overrides(input: &[u8], _: &Path) -> Outcome {
 }
 
 fn features(features: &Path, labels: Option<&Path>) -> Outcome {
-    let read =
-        table::read(features, labels).map_err(|e| sentence(&e, if labels.is_some() { ".npy" } else { "f.safetensors" }))?;
+    let read = table::read(features, labels)
+        .map_err(|e| sentence(&e, if labels.is_some() { ".npy" } else { "f.safetensors" }))?;
     assert_eq!(read.values.len(), read.dim * read.labels.len());
     assert!(read.values.iter().all(|v| v.is_finite()));
     Ok("features".into())
@@ -172,7 +199,8 @@ pub fn table_parquet(input: &[u8], folder: &Path) -> Outcome {
 
 pub fn prior(input: &[u8], folder: &Path) -> Outcome {
     write(folder, &seeds::PRIOR.0, input);
-    let prior = seeds::cached_prior(folder, || Err(Error::failed("encoded again"))).map_err(|e| e.to_string())?;
+    let prior = seeds::cached_prior(folder, || Err(Error::failed("encoded again")))
+        .map_err(|e| e.to_string())?;
     let Prior { mixture, .. } = &prior;
     let z = mixture.sample(3, 0.7, 1);
     assert_eq!(z.len(), 3 * mixture.dim);
@@ -186,7 +214,10 @@ pub fn metrics(input: &[u8], folder: &Path) -> Outcome {
     let mut metrics = read()?;
     write(folder, "metrics.jsonl", metrics.to_jsonl().as_bytes());
     let again = read().expect("what is written can be read");
-    assert_eq!((again.rows.len(), again.evaluations.len()), (metrics.rows.len(), metrics.evaluations.len()));
+    assert_eq!(
+        (again.rows.len(), again.evaluations.len()),
+        (metrics.rows.len(), metrics.evaluations.len())
+    );
     metrics.truncate(2);
     Ok(format!("rows {} {}", metrics.rows.is_empty(), metrics.evaluations.is_empty()))
 }
@@ -214,7 +245,8 @@ pub fn complete(input: &[u8], folder: &Path) -> Outcome {
         write(folder, name, name.as_bytes());
     }
     write(folder, "COMPLETE", input);
-    let found = damage(folder).and_then(|damage| damage.map_or(Ok(()), |what| Err(Error::failed(what))));
+    let found =
+        damage(folder).and_then(|damage| damage.map_or(Ok(()), |what| Err(Error::failed(what))));
     found.map(|()| "whole".into()).map_err(|e| sentence(&e, &folder.display().to_string()))
 }
 

@@ -56,7 +56,9 @@ pub fn cifar_10() -> Vec<Vec<u8>> {
 
 pub fn cifar_100() -> Vec<Vec<u8>> {
     // A pixel beside the coarse and the fine label.
-    vec![(0..100).flat_map(|class: u8| std::iter::once(class / 5).chain(record(class, 7))).collect()]
+    vec![
+        (0..100).flat_map(|class: u8| std::iter::once(class / 5).chain(record(class, 7))).collect(),
+    ]
 }
 
 /// Six files of one image each.
@@ -66,7 +68,11 @@ static FILES: LazyLock<Vec<(String, Vec<u8>)>> = LazyLock::new(|| {
 });
 
 pub static MANIFEST: LazyLock<Manifest> = LazyLock::new(|| {
-    let expected = |(name, bytes): &(String, Vec<u8>)| Expected { name: name.clone(), bytes: bytes.len(), sha256: sha256(bytes) };
+    let expected = |(name, bytes): &(String, Vec<u8>)| Expected {
+        name: name.clone(),
+        bytes: bytes.len(),
+        sha256: sha256(bytes),
+    };
     Manifest { files: FILES.iter().map(expected).collect() }
 });
 
@@ -78,7 +84,8 @@ pub fn plain_tar(members: &[(&str, u8, &[u8])]) -> Vec<u8> {
         let mut header = [0u8; 512];
         header[..name.len()].copy_from_slice(name.as_bytes());
         header[100..108].copy_from_slice(b"0000644\0");
-        header[124..136].copy_from_slice(format!("{:011o}\0", if link { 0 } else { content.len() }).as_bytes());
+        header[124..136]
+            .copy_from_slice(format!("{:011o}\0", if link { 0 } else { content.len() }).as_bytes());
         header[156] = *kind;
         if link {
             header[157..157 + content.len()].copy_from_slice(content);
@@ -116,14 +123,19 @@ fn npm() -> Vec<(String, u8, Vec<u8>)> {
     for (name, bytes) in FILES.iter() {
         let rgb: Vec<u8> = (0..3072).map(|i| bytes[1 + i % 3 * 1024 + i / 3]).collect();
         let mut png = Vec::new();
-        PngEncoder::new(&mut png).write_image(&rgb, 1024, 1, ExtendedColorType::Rgb8).expect("a PNG");
+        PngEncoder::new(&mut png)
+            .write_image(&rgb, 1024, 1, ExtendedColorType::Rgb8)
+            .expect("a PNG");
         all.push((format!("package/{}.png", name.trim_end_matches(".bin")), b'0', png));
     }
     all
 }
 
 fn packed(members: &[(String, u8, Vec<u8>)]) -> Vec<u8> {
-    tar(&members.iter().map(|(name, kind, content)| (name.as_str(), *kind, &content[..])).collect::<Vec<_>>())
+    tar(&members
+        .iter()
+        .map(|(name, kind, content)| (name.as_str(), *kind, &content[..]))
+        .collect::<Vec<_>>())
 }
 
 pub fn archives() -> Vec<Vec<u8>> {
@@ -135,7 +147,14 @@ pub fn archives() -> Vec<Vec<u8>> {
     let mut links = official();
     links.push((format!("{}/link", cifar::FOLDER), b'2', b"../../up".to_vec()));
     links.push((format!("{}/hard", cifar::FOLDER), b'1', b"/etc/passwd".to_vec()));
-    vec![packed(&official()), packed(&npm()), packed(&odd), packed(&links), packed(&[("../up".into(), b'0', vec![1])]), tar(&[])]
+    vec![
+        packed(&official()),
+        packed(&npm()),
+        packed(&odd),
+        packed(&links),
+        packed(&[("../up".into(), b'0', vec![1])]),
+        tar(&[]),
+    ]
 }
 
 pub fn archives_100() -> Vec<Vec<u8>> {
@@ -144,7 +163,13 @@ pub fn archives_100() -> Vec<Vec<u8>> {
         let content = if name.ends_with('/') { vec![] } else { record(1, 1).collect() };
         (name, if content.is_empty() { b'5' } else { b'0' }, content)
     });
-    vec![packed(&files), packed(&[(at("../../up"), b'0', vec![1]), (at("train.bin"), b'2', b"/etc/passwd".to_vec())])]
+    vec![
+        packed(&files),
+        packed(&[
+            (at("../../up"), b'0', vec![1]),
+            (at("train.bin"), b'2', b"/etc/passwd".to_vec()),
+        ]),
+    ]
 }
 
 /// The bytes that `write` puts into the file it is given.
@@ -158,10 +183,13 @@ pub fn written(name: &str, write: impl FnOnce(&Path)) -> Vec<u8> {
 pub fn weights() -> Vec<Vec<u8>> {
     let model = Soda::new(&CONFIG.model, 1, &Device::flex().autodiff());
     let trained = Trained { data_sha256: "0".repeat(64), step: 7, images: 56 };
-    let whole = written("w.safetensors", |path| weights::save(path, &model, &CONFIG, &trained).expect("saved"));
+    let whole = written("w.safetensors", |path| {
+        weights::save(path, &model, &CONFIG, &trained).expect("saved")
+    });
     let file = WeightsFile::parse(Path::new("w"), &whole).expect("weights");
     let half = written("h.safetensors", |path| {
-        std::fs::write(path, file.export(true, None, &Vec::new()).expect("exported")).expect("written")
+        std::fs::write(path, file.export(true, None, &Vec::new()).expect("exported"))
+            .expect("written")
     });
     vec![whole, half]
 }
@@ -169,24 +197,39 @@ pub fn weights() -> Vec<Vec<u8>> {
 /// A checkpoint in FutureXiang's layout: names as in the golden file, sizes half of its.
 fn checkpoint() -> Vec<u8> {
     let golden = Checkpoint::open(&golden("futurexiang.pth")).expect("a checkpoint");
-    let text = |text: &str| [b"X", &(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat();
+    let text =
+        |text: &str| [b"X", &(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat();
     let whole = |n: usize| [b"J", &(n as u32).to_le_bytes()[..]].concat();
-    let tuple = |items: &[usize]| [b"(".to_vec(), items.iter().flat_map(|n| whole(*n)).collect(), b"t".to_vec()].concat();
+    let tuple = |items: &[usize]| {
+        [b"(".to_vec(), items.iter().flat_map(|n| whole(*n)).collect(), b"t".to_vec()].concat()
+    };
     let mut pickle = [b"\x80\x02}".to_vec(), text("EMA"), b"}(".to_vec()].concat();
     let mut entries = Vec::new();
     for (i, (name, tensor)) in golden.tensors(&["EMA"]).expect("EMA").into_iter().enumerate() {
         if name.ends_with("num_batches_tracked") {
             continue;
         }
-        let shape: Vec<usize> = tensor.shape.iter().map(|n| if n % 4 == 0 { n / 2 } else { *n }).collect();
-        let strides: Vec<usize> = (0..shape.len()).map(|i| shape[i + 1..].iter().product()).collect();
+        let shape: Vec<usize> =
+            tensor.shape.iter().map(|n| if n % 4 == 0 { n / 2 } else { *n }).collect();
+        let strides: Vec<usize> =
+            (0..shape.len()).map(|i| shape[i + 1..].iter().product()).collect();
         let count: usize = shape.iter().product();
         pickle.extend(text(&name));
         pickle.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
         pickle.extend(
-            [text("storage"), b"ctorch\nFloatStorage\n".to_vec(), text(&i.to_string()), text("cpu"), whole(count)].concat(),
+            [
+                text("storage"),
+                b"ctorch\nFloatStorage\n".to_vec(),
+                text(&i.to_string()),
+                text("cpu"),
+                whole(count),
+            ]
+            .concat(),
         );
-        pickle.extend([b"tQK\0".to_vec(), tuple(&shape), tuple(&strides), b"\x89N".to_vec(), b"tR".to_vec()].concat());
+        pickle.extend(
+            [b"tQK\0".to_vec(), tuple(&shape), tuple(&strides), b"\x89N".to_vec(), b"tR".to_vec()]
+                .concat(),
+        );
         let numbers = (0..count).flat_map(|n| (n as f32 / count as f32).to_le_bytes()).collect();
         entries.push((format!("a/data/{i}"), numbers));
     }
@@ -196,12 +239,18 @@ fn checkpoint() -> Vec<u8> {
 }
 
 pub fn pytorch() -> Vec<Vec<u8>> {
-    let small =
-        [("a/data.pkl".to_owned(), b"\x80\x02}X\x05\0\0\0MODEL}s.".to_vec()), ("a/byteorder".to_owned(), b"little".to_vec())];
+    let small = [
+        ("a/data.pkl".to_owned(), b"\x80\x02}X\x05\0\0\0MODEL}s.".to_vec()),
+        ("a/byteorder".to_owned(), b"little".to_vec()),
+    ];
     let read = |name: &str| std::fs::read(golden(name)).expect("a file");
     // The form of PyTorch before 1.6, and safetensors under names of another program.
     let others = ["torchvision/nested.pth", "torchvision/large.safetensors"].map(read);
-    [vec![read("another_network.pth"), read("runs_code.pth"), zip(&small), checkpoint()], others.to_vec()].concat()
+    [
+        vec![read("another_network.pth"), read("runs_code.pth"), zip(&small), checkpoint()],
+        others.to_vec(),
+    ]
+    .concat()
 }
 
 pub fn sheets() -> Vec<Vec<u8>> {
@@ -220,12 +269,16 @@ pub fn sheets() -> Vec<Vec<u8>> {
     }
     let indices: Vec<usize> = (0..50).collect();
     let sheet = |file: &str| json!({ "file": file, "images": 50, "sha256": sha256(&png), "records_sha256": sha256(&records), "labels": labels, "indices": indices });
-    let manifest = json!({ "description": "d", "train": sheet("train.png"), "test": sheet("test.png") }).to_string();
+    let manifest =
+        json!({ "description": "d", "train": sheet("train.png"), "test": sheet("test.png") })
+            .to_string();
     vec![frame(&[manifest.as_bytes(), &png, &png])]
 }
 
 pub fn pictures() -> Vec<Vec<u8>> {
-    let rgba = RgbaImage::from_fn(20, 16, |x, y| image::Rgba([(x * 9) as u8, (y * 9) as u8, 77, 200 - x as u8]));
+    let rgba = RgbaImage::from_fn(20, 16, |x, y| {
+        image::Rgba([(x * 9) as u8, (y * 9) as u8, 77, 200 - x as u8])
+    });
     let whole = DynamicImage::ImageRgba8(rgba.clone());
     let rgb = DynamicImage::ImageRgb8(whole.to_rgb8());
     let encode = |image: &DynamicImage, format: ImageFormat| {
@@ -253,7 +306,11 @@ pub fn pictures() -> Vec<Vec<u8>> {
 }
 
 pub fn recipes() -> Vec<Vec<u8>> {
-    BUILT_IN.iter().map(|(_, text)| text.as_bytes().to_vec()).chain([CONFIG.to_toml().into_bytes()]).collect()
+    BUILT_IN
+        .iter()
+        .map(|(_, text)| text.as_bytes().to_vec())
+        .chain([CONFIG.to_toml().into_bytes()])
+        .collect()
 }
 
 pub fn overrides() -> Vec<Vec<u8>> {
@@ -278,7 +335,8 @@ pub fn table_parquet() -> Vec<Vec<u8>> {
         written("t.parquet", |path| {
             let classes = labels.iter().map(|label| format!("class {label}")).collect();
             let known = Known { split: Some("test".into()), classes };
-            let mut table = Table::create(path, "z", 2, known, None, BTreeMap::new()).expect("a file");
+            let mut table =
+                Table::create(path, "z", 2, known, None, BTreeMap::new()).expect("a file");
             let names = ["a", "b", "c"].map(String::from);
             table.append(&[0.5, 1.5, -2.5, 3.5, 4.5, 5.5], &names, labels).expect("written");
             table.finish().expect("written");
@@ -309,8 +367,13 @@ pub fn table_safetensors() -> Vec<Vec<u8>> {
         writer.finish().expect("written");
     });
     let tensor = |dtype: &str, shape: &[usize], from: usize, to: usize| json!({ "dtype": dtype, "shape": shape, "data_offsets": [from, to] });
-    let header = json!({ "z": tensor("BF16", &[3, 2], 0, 12), "y": tensor("U8", &[3], 12, 15) }).to_string();
-    vec![own, [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0x11; 12], &[1, 0, 2]].concat()]
+    let header =
+        json!({ "z": tensor("BF16", &[3, 2], 0, 12), "y": tensor("U8", &[3], 12, 15) }).to_string();
+    vec![
+        own,
+        [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0x11; 12], &[1, 0, 2]]
+            .concat(),
+    ]
 }
 
 /// The prior of certain weights and data.
@@ -323,8 +386,16 @@ pub static PRIOR: LazyLock<(String, Vec<u8>)> = LazyLock::new(|| {
     let folder = tempfile::tempdir().expect("a folder");
     let z = |i: i32| [i % 7, i * i % 11].map(|v| v as f32 + if i % 2 == 0 { 20.0 } else { 0.0 });
     cached_prior(folder.path(), || Ok((0..100).flat_map(z).collect())).expect("a fit");
-    let path = std::fs::read_dir(folder.path()).expect("readable").next().expect("a file").expect("readable").path();
-    (path.file_name().expect("a name").to_string_lossy().into_owned(), std::fs::read(path).expect("readable"))
+    let path = std::fs::read_dir(folder.path())
+        .expect("readable")
+        .next()
+        .expect("a file")
+        .expect("readable")
+        .path();
+    (
+        path.file_name().expect("a name").to_string_lossy().into_owned(),
+        std::fs::read(path).expect("readable"),
+    )
 });
 
 pub fn priors() -> Vec<Vec<u8>> {
@@ -345,8 +416,19 @@ pub fn metrics() -> Vec<Vec<u8>> {
         pool_bytes: Some(3_000_000),
         pool_bytes_used: None,
     };
-    let evaluation = Evaluation { step: 2, images: 16, knn: 31.5, linear: 40.25, n_train: 100, n_validation: 50 };
-    vec![Metrics { rows: vec![row(1), row(2)], evaluations: vec![evaluation] }.to_jsonl().into_bytes()]
+    let evaluation = Evaluation {
+        step: 2,
+        images: 16,
+        knn: 31.5,
+        linear: 40.25,
+        n_train: 100,
+        n_validation: 50,
+    };
+    vec![
+        Metrics { rows: vec![row(1), row(2)], evaluations: vec![evaluation] }
+            .to_jsonl()
+            .into_bytes(),
+    ]
 }
 
 pub fn starts() -> Vec<Vec<u8>> {
@@ -386,12 +468,17 @@ pub fn states() -> Vec<Vec<u8>> {
         data_sha256: "1".repeat(64),
         continued: None,
     };
-    let continued = Position { continued: Some(Continued { step: 3, images: 24 }), ..position.clone() };
-    [position, continued].iter().map(|position| serde_json::to_vec_pretty(position).expect("JSON")).collect()
+    let continued =
+        Position { continued: Some(Continued { step: 3, images: 24 }), ..position.clone() };
+    [position, continued]
+        .iter()
+        .map(|position| serde_json::to_vec_pretty(position).expect("JSON"))
+        .collect()
 }
 
 /// The files of a checkpoint.
-pub const CHECKPOINT: [&str; 4] = ["model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"];
+pub const CHECKPOINT: [&str; 4] =
+    ["model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"];
 
 /// Networks that were trained by a step, their average and moments, and where the training stands.
 pub fn checkpoints() -> Vec<Vec<u8>> {
@@ -399,20 +486,34 @@ pub fn checkpoints() -> Vec<Vec<u8>> {
     let run = RunDir::new(folder.path());
     let mut state = State::new(&CONFIG, "data", &Device::flex());
     let batch = vec![0.5; 2 * 3 * 32 * 32];
-    let pair = Pair::new(CONFIG.model.sides, batch.clone(), batch, None, &Device::flex().autodiff());
+    let pair =
+        Pair::new(CONFIG.model.sides, batch.clone(), batch, None, &Device::flex().autodiff());
     (state, _) = step(state, pair, &Schedule::new(&CONFIG.diffusion), &CONFIG, 7, 1e-3);
-    Snapshot::of(&state, &CONFIG).and_then(|snapshot| snapshot.write(&run, 0, None)).expect("written");
+    Snapshot::of(&state, &CONFIG)
+        .and_then(|snapshot| snapshot.write(&run, 0, None))
+        .expect("written");
     let files = CHECKPOINT.map(|name| std::fs::read(run.checkpoint(7).join(name)).expect("there"));
     vec![frame(&files.each_ref().map(Vec::as_slice))]
 }
 
 pub fn markers() -> Vec<Vec<u8>> {
-    let sums: BTreeMap<&str, String> = CHECKPOINT.iter().map(|name| (*name, sha256(name.as_bytes()))).collect();
+    let sums: BTreeMap<&str, String> =
+        CHECKPOINT.iter().map(|name| (*name, sha256(name.as_bytes()))).collect();
     vec![json!({ "sha256": sums }).to_string().into_bytes(), vec![]]
 }
 
 pub fn benches() -> Vec<Vec<u8>> {
-    let place = Place { device: "cpu".into(), backend: "flex".into(), adapter: "2 threads".into(), kind: "cpu".into() };
-    let row = |op: &str| Row { shape: Some(vec![2, 3]), median_ms: Some(1.5), ..Row::new(op, &place) };
-    vec![json!({ "command": "bench", "rows": [row("copy"), row("view_pairs")] }).to_string().into_bytes()]
+    let place = Place {
+        device: "cpu".into(),
+        backend: "flex".into(),
+        adapter: "2 threads".into(),
+        kind: "cpu".into(),
+    };
+    let row =
+        |op: &str| Row { shape: Some(vec![2, 3]), median_ms: Some(1.5), ..Row::new(op, &place) };
+    vec![
+        json!({ "command": "bench", "rows": [row("copy"), row("view_pairs")] })
+            .to_string()
+            .into_bytes(),
+    ]
 }

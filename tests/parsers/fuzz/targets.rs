@@ -5,8 +5,18 @@ use super::layers::{self, in_frame};
 use super::{format_seeds, formats, parsers, seeds};
 
 pub const TARGETS: [Target; 26] = [
-    Target { run: parsers::cifar_10, seeds: seeds::cifar_10, share: 110_000, ..target("cifar10_batch") },
-    Target { run: parsers::cifar_100, seeds: seeds::cifar_100, share: 6_000, ..target("cifar100_batch") },
+    Target {
+        run: parsers::cifar_10,
+        seeds: seeds::cifar_10,
+        share: 110_000,
+        ..target("cifar10_batch")
+    },
+    Target {
+        run: parsers::cifar_100,
+        seeds: seeds::cifar_100,
+        share: 6_000,
+        ..target("cifar100_batch")
+    },
     Target {
         run: parsers::official_archive,
         seeds: seeds::archives,
@@ -45,7 +55,12 @@ pub const TARGETS: [Target; 26] = [
         run: parsers::pytorch,
         seeds: seeds::pytorch,
         share: 10_000,
-        layers: &[layers::in_pickle, layers::in_pickle, layers::in_storages, layers::in_safetensors_header],
+        layers: &[
+            layers::in_pickle,
+            layers::in_pickle,
+            layers::in_storages,
+            layers::in_safetensors_header,
+        ],
         words: PICKLE,
         ..target("pytorch")
     },
@@ -59,7 +74,16 @@ pub const TARGETS: [Target; 26] = [
             |input, change| in_frame(input, 1, layers::in_png_header, change),
             |input, change| in_frame(input, 2, layers::in_png_pixels, change),
         ],
-        words: &["\"images\":", "\"labels\":\"", "\"sha256\":", "\"indices\":[", "IDAT", "IHDR", "PLTE", "tRNS"],
+        words: &[
+            "\"images\":",
+            "\"labels\":\"",
+            "\"sha256\":",
+            "\"indices\":[",
+            "IDAT",
+            "IHDR",
+            "PLTE",
+            "tRNS",
+        ],
         ..target("sheets")
     },
     Target {
@@ -67,12 +91,21 @@ pub const TARGETS: [Target; 26] = [
         seeds: seeds::pictures,
         share: 12_000,
         layers: &[layers::in_png_chunks, layers::in_png_header, layers::in_png_pixels],
-        words: &["IDAT", "IHDR", "PLTE", "tRNS", "IEND", "eXIf", "acTL", "fcTL", "RIFF", "VP8L", "GIF89a", "BM", "!"],
+        words: &[
+            "IDAT", "IHDR", "PLTE", "tRNS", "IEND", "eXIf", "acTL", "fcTL", "RIFF", "VP8L",
+            "GIF89a", "BM", "!",
+        ],
         // What a photograph of 512 MiB takes, which is allowed: decoded, and its middle square.
         memory: MEMORY + (1536 << 20),
         ..target("picture")
     },
-    Target { run: parsers::recipe, seeds: seeds::recipes, share: 50_000, words: RECIPE, ..target("recipe") },
+    Target {
+        run: parsers::recipe,
+        seeds: seeds::recipes,
+        share: 50_000,
+        words: RECIPE,
+        ..target("recipe")
+    },
     Target {
         run: parsers::npy,
         seeds: seeds::npy,
@@ -152,7 +185,19 @@ pub const TARGETS: [Target; 26] = [
         run: parsers::starts,
         seeds: seeds::starts,
         share: 90_000,
-        words: &["{", "}", ":", ",", "\"time\"", "\"machine\"", "\"command\"", "\"from\"", "\"images\"", "[", "\n"],
+        words: &[
+            "{",
+            "}",
+            ":",
+            ",",
+            "\"time\"",
+            "\"machine\"",
+            "\"command\"",
+            "\"from\"",
+            "\"images\"",
+            "[",
+            "\n",
+        ],
         ..target("starts")
     },
     Target {
@@ -177,7 +222,19 @@ pub const TARGETS: [Target; 26] = [
         run: parsers::bench,
         seeds: seeds::benches,
         share: 90_000,
-        words: &["{", "}", ":", ",", "\"command\"", "\"rows\"", "\"op\"", "\"device\"", "\"median_ms\"", "\"shape\"", "["],
+        words: &[
+            "{",
+            "}",
+            ":",
+            ",",
+            "\"command\"",
+            "\"rows\"",
+            "\"op\"",
+            "\"device\"",
+            "\"median_ms\"",
+            "\"shape\"",
+            "[",
+        ],
         ..target("bench")
     },
     Target {
@@ -202,7 +259,13 @@ pub const TARGETS: [Target; 26] = [
         words: SAFETENSORS,
         ..target("checkpoint")
     },
-    Target { run: parsers::overrides, seeds: seeds::overrides, share: 20_000, words: RECIPE, ..target("overrides") },
+    Target {
+        run: parsers::overrides,
+        seeds: seeds::overrides,
+        share: 20_000,
+        words: RECIPE,
+        ..target("overrides")
+    },
     Target {
         run: formats::parquet,
         seeds: format_seeds::parquet,
@@ -344,7 +407,16 @@ pub const TARGETS: [Target; 26] = [
 ];
 
 const fn target(name: &'static str) -> Target {
-    Target { name, run: |_, _| Ok(String::new()), seeds: Vec::new, layers: &[], words: &[], share: 0, memory: MEMORY, time: TIME }
+    Target {
+        name,
+        run: |_, _| Ok(String::new()),
+        seeds: Vec::new,
+        layers: &[],
+        words: &[],
+        share: 0,
+        memory: MEMORY,
+        time: TIME,
+    }
 }
 
 const SAFETENSORS: &[&str] = &[

@@ -13,7 +13,11 @@ fn recipes_of_absurd_numbers_are_refused_by_the_key() {
     let text = BUILT_IN[1].1;
     for (key, value, part) in [
         ("train.steps", "1e18", "float"),
-        ("train.steps", "1000000000000000000", "train.steps = 1000000000000000000: must be at most"),
+        (
+            "train.steps",
+            "1000000000000000000",
+            "train.steps = 1000000000000000000: must be at most",
+        ),
         ("train.steps", "9223372036854775808", ""),
         ("train.steps", "0", "at least 1"),
         ("train.batch_size", "1000000000000", "train.batch_size = 1000000000000"),
@@ -38,7 +42,9 @@ fn recipes_of_absurd_numbers_are_refused_by_the_key() {
         ("data.source.crop_ratio", "[1.0, inf]", "data.source.crop_ratio"),
         ("diffusion.steps", "1000000000000", "diffusion.steps"),
     ] {
-        refused(text.len(), &["recipe.toml", part], || Config::parse(text, "recipe.toml", &[format!("{key}={value}")]));
+        refused(text.len(), &["recipe.toml", part], || {
+            Config::parse(text, "recipe.toml", &[format!("{key}={value}")])
+        });
     }
     let open = |name: &str, bytes: &[u8], part: &str| {
         let path = write(&folder, name, bytes);
@@ -55,7 +61,11 @@ fn recipes_of_absurd_numbers_are_refused_by_the_key() {
     open("twice.toml", format!("seed = 1\n{text}").as_bytes(), "");
     // And through the program, whose exit code says that it is the recipe.
     write(&folder, "r.toml", text.replace("seed = 1", "seed = 1e99").as_bytes());
-    fails(&soda(folder.path(), &["train", "--config", "r.toml", "--dry-run"]), 2, &["r.toml", "seed"]);
+    fails(
+        &soda(folder.path(), &["train", "--config", "r.toml", "--dry-run"]),
+        2,
+        &["r.toml", "seed"],
+    );
 }
 
 #[test]
@@ -65,7 +75,16 @@ fn what_is_no_checkpoint_is_passed_over_and_what_is_damaged_is_named() {
     let run = RunDir::new(folder.path().join("r"));
     run.create(&config(&TINY)).expect("a run");
     let checkpoints = run.path.join("checkpoints");
-    for name in ["step_x", "step_-1", "step_99999999999999999999", "step_", "other", "step_3.partial", "..step_4", "step_5 "] {
+    for name in [
+        "step_x",
+        "step_-1",
+        "step_99999999999999999999",
+        "step_",
+        "other",
+        "step_3.partial",
+        "..step_4",
+        "step_5 ",
+    ] {
         std::fs::create_dir_all(checkpoints.join(name)).expect("a folder");
         std::fs::write(checkpoints.join(name).join("COMPLETE"), "").expect("a file");
     }
@@ -79,7 +98,11 @@ fn what_is_no_checkpoint_is_passed_over_and_what_is_damaged_is_named() {
     let place = run.checkpoint(9);
     std::fs::create_dir_all(place.join("state.json")).expect("a folder where a file should be");
     std::fs::write(place.join("COMPLETE"), "").expect("a file");
-    std::fs::write(place.join("ema.safetensors"), [&u64::MAX.to_le_bytes()[..], b"rubbish"].concat()).expect("a file");
+    std::fs::write(
+        place.join("ema.safetensors"),
+        [&u64::MAX.to_le_bytes()[..], b"rubbish"].concat(),
+    )
+    .expect("a file");
     std::fs::write(place.join("notes.exe"), "MZ").expect("a file");
     fails(&soda(folder.path(), &reconstruct), 1, &["step_9"]);
     // A row of metrics that no program wrote.

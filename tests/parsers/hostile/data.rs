@@ -22,7 +22,8 @@ fn header(name: &str, kind: u8, size: u64, link: &str) -> Vec<u8> {
     header.to_vec()
 }
 
-/// `start`, then `mebibytes` of zeros, gzipped: a mebibyte is packed once, and what it packs to is repeated.
+/// `start`, then `mebibytes` of zeros, gzipped: a mebibyte is packed once, and what it packs to is
+/// repeated.
 fn gzip(start: &[u8], mebibytes: usize) -> Vec<u8> {
     let mut packer = Compress::new(Compression::best(), false);
     let mut pack = |bytes: &[u8], flush: FlushCompress| {
@@ -54,9 +55,13 @@ fn import_refused(bytes: &[u8], memory: usize, parts: &[&str]) {
     let root = folder.path().join("data");
     // Half a gigabyte is unpacked before an archive is given up.
     let time = Duration::from_secs(if parts[0].contains("MiB") { 30 } else { 2 });
-    refused_within(time, memory, &[&["a.tar.gz"], parts].concat(), || source::import(&archive, &root));
-    let mut left: Vec<_> =
-        std::fs::read_dir(folder.path()).expect("readable").map(|e| e.expect("readable").file_name()).collect();
+    refused_within(time, memory, &[&["a.tar.gz"], parts].concat(), || {
+        source::import(&archive, &root)
+    });
+    let mut left: Vec<_> = std::fs::read_dir(folder.path())
+        .expect("readable")
+        .map(|e| e.expect("readable").file_name())
+        .collect();
     left.sort();
     assert_eq!(left, ["a.tar.gz", "data"]);
     assert_eq!(std::fs::read_dir(&root).expect("readable").count(), 0, "something was left");
@@ -87,7 +92,8 @@ fn archives_that_unpack_to_far_more_than_they_are_take_no_memory() {
     let _alone = memory::alone();
     let many = 600;
     for (name, kind, part) in [
-        // A member of the npm package that isn't wanted, a long name, an extended header: all are passed over.
+        // A member of the npm package that isn't wanted, a long name, an extended header: all are
+        // passed over.
         ("package/other", b'0', "more than 512 MiB"),
         ("pax", b'x', "more than 512 MiB"),
         // Those that are wanted, but not of that size.
@@ -111,26 +117,44 @@ fn png(width: u32, height: u32) -> Vec<u8> {
         let mut crc = Crc::new();
         crc.update(kind);
         crc.update(content);
-        [&(content.len() as u32).to_be_bytes()[..], kind, content, &crc.sum().to_be_bytes()].concat()
+        [&(content.len() as u32).to_be_bytes()[..], kind, content, &crc.sum().to_be_bytes()]
+            .concat()
     };
     let head = [&width.to_be_bytes()[..], &height.to_be_bytes(), &[8, 2, 0, 0, 0]].concat();
     // An empty deflate stream.
-    [b"\x89PNG\r\n\x1a\n", &chunk(b"IHDR", &head)[..], &chunk(b"IDAT", b"\x78\x9c\x03\0\0\0\0\x01"), &chunk(b"IEND", b"")]
-        .concat()
+    [
+        b"\x89PNG\r\n\x1a\n",
+        &chunk(b"IHDR", &head)[..],
+        &chunk(b"IDAT", b"\x78\x9c\x03\0\0\0\0\x01"),
+        &chunk(b"IEND", b""),
+    ]
+    .concat()
 }
 
 #[test]
 fn an_archive_with_pictures_that_claim_too_much_takes_no_memory() {
     let _alone = memory::alone();
     let member = |name: &str, content: &[u8]| {
-        let mut out = [header(&format!("package/{name}"), b'0', content.len() as u64, ""), content.to_vec()].concat();
+        let mut out =
+            [header(&format!("package/{name}"), b'0', content.len() as u64, ""), content.to_vec()]
+                .concat();
         out.resize(out.len().next_multiple_of(512), 0);
         out
     };
     let labels = |n: usize| format!("[{}]", vec!["0"; n].join(","));
-    let mut tar =
-        [member("train_lables.json", labels(50_000).as_bytes()), member("test_lables.json", labels(10_000).as_bytes())].concat();
-    for stem in ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"] {
+    let mut tar = [
+        member("train_lables.json", labels(50_000).as_bytes()),
+        member("test_lables.json", labels(10_000).as_bytes()),
+    ]
+    .concat();
+    for stem in [
+        "data_batch_1",
+        "data_batch_2",
+        "data_batch_3",
+        "data_batch_4",
+        "data_batch_5",
+        "test_batch",
+    ] {
         tar.extend(member(&format!("{stem}.png"), &png(60_000, 60_000)));
     }
     let bytes = gzip(&[tar, vec![0; 1024]].concat(), 0);
@@ -165,13 +189,22 @@ fn pictures_that_claim_too_much_or_nothing_are_refused() {
     refused("wide.png", &png(0x7fff_ffff, 0x7fff_ffff), "too large");
     refused("zero.png", &png(0, 0), "");
     refused("zero.png", &png(0, 32), "");
-    let gif = |width: u16, height: u16| [b"GIF89a", &width.to_le_bytes()[..], &height.to_le_bytes(), &[0, 0, 0, 0x3b]].concat();
+    let gif = |width: u16, height: u16| {
+        [b"GIF89a", &width.to_le_bytes()[..], &height.to_le_bytes(), &[0, 0, 0, 0x3b]].concat()
+    };
     refused("bomb.gif", &gif(65_535, 65_535), "");
     refused("zero.gif", &gif(0, 0), "");
     let bmp = |width: i32, height: i32| {
         let sizes = [54u32, 40].map(u32::to_le_bytes);
         let rest = [[1u16, 24].map(u16::to_le_bytes).concat(), vec![0; 24]].concat();
-        [b"BM\0\0\0\0\0\0\0\0", &sizes.concat()[..], &width.to_le_bytes(), &height.to_le_bytes(), &rest].concat()
+        [
+            b"BM\0\0\0\0\0\0\0\0",
+            &sizes.concat()[..],
+            &width.to_le_bytes(),
+            &height.to_le_bytes(),
+            &rest,
+        ]
+        .concat()
     };
     refused("bomb.bmp", &bmp(60_000, 60_000), "too large");
     for (width, height) in [(0, 0), (-5, 5), (i32::MIN, i32::MIN), (i32::MAX, i32::MIN)] {
@@ -189,7 +222,13 @@ fn pictures_that_claim_too_much_or_nothing_are_refused() {
 fn an_animation_is_its_first_frame() {
     let _alone = memory::alone();
     let folder = folder();
-    let frame = |value: u8| image::Frame::new(image::RgbaImage::from_pixel(32, 32, image::Rgba([value, value, value, 255])));
+    let frame = |value: u8| {
+        image::Frame::new(image::RgbaImage::from_pixel(
+            32,
+            32,
+            image::Rgba([value, value, value, 255]),
+        ))
+    };
     let mut bytes = Vec::new();
     let mut encoder = image::codecs::gif::GifEncoder::new(&mut bytes);
     encoder.encode_frames([frame(40), frame(200), frame(250)]).expect("a GIF");
@@ -198,5 +237,8 @@ fn an_animation_is_its_first_frame() {
     assert!(pixels.iter().all(|p| p.abs_diff(40) <= 2), "{:?}", &pixels[..9]);
     // Frames after the first aren't looked at, whatever they are.
     let cut = &bytes[..bytes.len() / 2];
-    assert_eq!(read_picture(&write(&folder, "b.gif", cut), 32).expect("its first frame is whole"), pixels);
+    assert_eq!(
+        read_picture(&write(&folder, "b.gif", cut), 32).expect("its first frame is whole"),
+        pixels
+    );
 }

@@ -72,7 +72,11 @@ fn names_that_no_file_has_are_refused() {
             [(kind, "long".to_owned(), content.clone()), image]
         });
         let bytes = archive(members);
-        open_refused(&write(&folder, "s.tar.gz", &bytes), bytes.len(), &["s.tar.gz", "a name is too long"]);
+        open_refused(
+            &write(&folder, "s.tar.gz", &bytes),
+            bytes.len(),
+            &["s.tar.gz", "a name is too long"],
+        );
     }
 }
 
@@ -91,7 +95,16 @@ fn a_pickle_that_names_one_text_many_times_takes_no_room_for_each() {
     std::fs::remove_file(place.join("batches.meta")).expect("removed");
     // No images, so no names.
     let data = b"cnumpy.core.numeric\n_frombuffer\n(C\0cnumpy\ndtype\nX\x02\0\0\0u1\x85RK\0M\0\x0c\x86X\x01\0\0\0CtR";
-    let batch = [b"\x80\x02", &names[..], b"0}(U\x06labels]U\x04data", data, b"U\x09filenames", &list, b"u."].concat();
+    let batch = [
+        b"\x80\x02",
+        &names[..],
+        b"0}(U\x06labels]U\x04data",
+        data,
+        b"U\x09filenames",
+        &list,
+        b"u.",
+    ]
+    .concat();
     std::fs::write(place.join("data_batch_1"), &batch).expect("written");
     open_refused(&place, batch.len(), &["data_batch_1 has 200000 filenames for 0 labels"]);
 }
@@ -106,7 +119,8 @@ fn a_dictionary_of_one_long_label_for_many_rows_is_refused() {
     let pair = KeyValue { key: "x".into(), value: Some("x".repeat(rows)) };
     let properties = WriterProperties::builder().set_key_value_metadata(Some(vec![pair])).build();
     let schema = Arc::new(parse_message_type(schema).expect("a schema"));
-    let mut file = SerializedFileWriter::new(Vec::new(), schema, Arc::new(properties)).expect("a file");
+    let mut file =
+        SerializedFileWriter::new(Vec::new(), schema, Arc::new(properties)).expect("a file");
     let mut group = file.next_row_group().expect("a group");
     for value in [vec![b'x'; 10], vec![b'x'; 4096]] {
         let mut column = group.next_column().expect("a column").expect("a column");
@@ -139,7 +153,15 @@ fn descriptions_of_parquet_files_that_lie_are_refused() {
     let folder = folder();
     // A group with so many children: name and number; and a column of bytes.
     let group = |name: &str, children: usize| {
-        [&[0x35, 0, 0x18][..], &varint(name.len()), name.as_bytes(), &[0x15], &varint(2 * children), &[0]].concat()
+        [
+            &[0x35, 0, 0x18][..],
+            &varint(name.len()),
+            name.as_bytes(),
+            &[0x15],
+            &varint(2 * children),
+            &[0],
+        ]
+        .concat()
     };
     let column = b"\x15\x0c\x25\0\x18\x05bytes\0".to_vec();
     // Version, columns, no rows, no groups of rows.
@@ -148,13 +170,18 @@ fn descriptions_of_parquet_files_that_lie_are_refused() {
         [&[0x15, 2][..], &list, &[0x16, 0, 0x19, 0x0c]].concat()
     };
     let plain = [group("m", 1), group("image", 1), column.clone()];
-    let nested: Vec<Vec<u8>> = (0..100_000).map(|_| group("g", 1)).chain([column.clone()]).collect();
+    let nested: Vec<Vec<u8>> =
+        (0..100_000).map(|_| group("g", 1)).chain([column.clone()]).collect();
     let long = "g".repeat(1 << 20);
-    let named: Vec<Vec<u8>> = [group(&long, 1000)].into_iter().chain((0..1000).map(|_| column.clone())).collect();
+    let named: Vec<Vec<u8>> =
+        [group(&long, 1000)].into_iter().chain((0..1000).map(|_| column.clone())).collect();
     // Two billion flags in a field that nobody knows.
     let flags = [&[0x69, 0xf1][..], &varint(0x7fff_ffff)].concat();
     for (footer, part) in [
-        (described(&[group("m", 1), group("image", 1 << 29), column]), "states more columns than it has"),
+        (
+            described(&[group("m", 1), group("image", 1 << 29), column]),
+            "states more columns than it has",
+        ),
         (described(&nested), "its columns lie in too many groups"),
         (described(&named), "or have too long names"),
         ([described(&plain), flags].concat(), "its description has a list of flags"),

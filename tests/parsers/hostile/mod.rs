@@ -1,5 +1,5 @@
-//! Files made to do harm, by hand: each is refused with a sentence that names it, in bounded time and memory. The fuzzer
-//! (tests/parsers/fuzz) looks for others.
+//! Files made to do harm, by hand: each is refused with a sentence that names it, in bounded time
+//! and memory. The fuzzer (tests/parsers/fuzz) looks for others.
 
 mod checkpoints;
 mod data;
@@ -19,10 +19,15 @@ fn bound(length: usize) -> usize {
     (64 << 20) + 32 * length
 }
 
-/// The error that `read` gives for a file of `length` bytes; it holds all of `parts` and comes within the bounds of memory and of
-/// `time`.
+/// The error that `read` gives for a file of `length` bytes; it holds all of `parts` and comes
+/// within the bounds of memory and of `time`.
 #[track_caller]
-fn refused_within<T>(time: Duration, memory: usize, parts: &[&str], read: impl Fn() -> Result<T, Error>) {
+fn refused_within<T>(
+    time: Duration,
+    memory: usize,
+    parts: &[&str],
+    read: impl Fn() -> Result<T, Error>,
+) {
     let mut fastest = Duration::MAX;
     // A busy machine is slow now and then; a slow parser is slow each time.
     for _ in 0..3 {
@@ -72,7 +77,8 @@ fn too_much_memory_and_time_are_noticed() {
         std::thread::sleep(Duration::from_millis(30));
         Err::<(), _>(error())
     };
-    let noticed = |work: &dyn Fn()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err();
+    let noticed =
+        |work: &dyn Fn()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err();
     assert!(noticed(&|| refused(0, &["a.bin"], large)));
     assert!(!noticed(&|| refused(1 << 20, &["a.bin"], large)), "a longer file may take more");
     assert!(noticed(&|| refused_within(Duration::from_millis(20), 1 << 20, &["a.bin"], slow)));

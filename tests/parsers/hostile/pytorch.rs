@@ -14,9 +14,18 @@ fn zip(entries: &[(&str, &[u8])]) -> Vec<u8> {
         let start = (out.len() as u32).to_le_bytes();
         let size = (content.len() as u32).to_le_bytes();
         let length = (name.len() as u16).to_le_bytes();
-        let shared = [&[20, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &crc.sum().to_le_bytes(), &size, &size, &length, &[0, 0]].concat();
+        let shared = [
+            &[20, 0, 0, 0, 0, 0, 0, 0, 0, 0][..],
+            &crc.sum().to_le_bytes(),
+            &size,
+            &size,
+            &length,
+            &[0, 0],
+        ]
+        .concat();
         out.extend([b"PK\x03\x04", &shared[..], name.as_bytes(), content].concat());
-        directory.extend([b"PK\x01\x02\x14\0", &shared[..], &[0; 10], &start, name.as_bytes()].concat());
+        directory
+            .extend([b"PK\x01\x02\x14\0", &shared[..], &[0; 10], &start, name.as_bytes()].concat());
     }
     let (start, size) = ((out.len() as u32).to_le_bytes(), (directory.len() as u32).to_le_bytes());
     let count = (entries.len() as u16).to_le_bytes();
@@ -48,7 +57,10 @@ fn pickles_that_run_code_are_refused_and_nothing_is_run() {
     ] {
         pickle_refused(&[b"\x80\x02", call, touch, b"\x85R."].concat(), part);
         // Amid what a checkpoint holds.
-        pickle_refused(&[b"\x80\x02}X\x03\0\0\0EMA}X\x01\0\0\0a", call, touch, b"\x85Rss."].concat(), part);
+        pickle_refused(
+            &[b"\x80\x02}X\x03\0\0\0EMA}X\x01\0\0\0a", call, touch, b"\x85Rss."].concat(),
+            part,
+        );
     }
     // The other instructions that call something or make an object.
     let instructions: [(&[u8], &str); 5] = [
@@ -76,15 +88,25 @@ fn pickles_that_make_much_of_little_take_no_memory() {
     // Five bytes a tensor.
     let tensors = [&start[..], &b"h\0h\x01R".repeat(1_000_000), b"."].concat();
     pickle_refused(&tensors, "more than 65536 tensors");
-    pickle_refused(&[&b"\x80\x02"[..], &b"N".repeat(7 << 20), b"."].concat(), "more than 1048576 values");
-    pickle_refused(&[&b"\x80\x02"[..], &b"}".repeat(7 << 20), b"."].concat(), "more than 1048576 values");
+    pickle_refused(
+        &[&b"\x80\x02"[..], &b"N".repeat(7 << 20), b"."].concat(),
+        "more than 1048576 values",
+    );
+    pickle_refused(
+        &[&b"\x80\x02"[..], &b"}".repeat(7 << 20), b"."].concat(),
+        "more than 1048576 values",
+    );
     pickle_refused(&[&b"\x80\x02"[..], &b"(".repeat(8 << 20)].concat(), "more than 8 MiB");
     pickle_refused(&[&b"\x80\x02"[..], &b"(".repeat(7 << 20)].concat(), "ends in the middle");
     pickle_refused(&[&b"\x80\x02]q\0"[..], &b"h\0".repeat(3 << 20), b"."].concat(), "holds no EMA");
-    pickle_refused(&[&b"\x80\x02]q\0("[..], &b"h\0".repeat(3 << 20), b"t."].concat(), "holds no EMA");
+    pickle_refused(
+        &[&b"\x80\x02]q\0("[..], &b"h\0".repeat(3 << 20), b"t."].concat(),
+        "holds no EMA",
+    );
     // A dictionary within a dictionary, and so on: nothing here follows it down.
     pickle_refused(
-        &[&b"\x80\x02"[..], &b"}X\x01\0\0\0a".repeat(100_000), b"N", &b"s".repeat(100_000), b"."].concat(),
+        &[&b"\x80\x02"[..], &b"}X\x01\0\0\0a".repeat(100_000), b"N", &b"s".repeat(100_000), b"."]
+            .concat(),
         "holds no EMA",
     );
 }
@@ -102,15 +124,26 @@ fn a_zip_that_claims_what_it_has_not_takes_no_memory() {
     };
     let with = |changes: &[(usize, u32)]| {
         let mut bytes = whole.clone();
-        changes.iter().for_each(|(at, value)| bytes[*at..at + 4].copy_from_slice(&value.to_le_bytes()));
+        changes
+            .iter()
+            .for_each(|(at, value)| bytes[*at..at + 4].copy_from_slice(&value.to_le_bytes()));
         bytes
     };
-    // An entry of nearly 4 GB; two lengths of one entry; an entry beyond the end; a table of contents of 4 GB, of 17 MB, elsewhere.
-    open("entry.pth", &with(&[(directory + 20, 0xffff_fff0), (directory + 24, 0xffff_fff0)]), "more than 8 MiB");
+    // An entry of nearly 4 GB; two lengths of one entry; an entry beyond the end; a table of
+    // contents of 4 GB, of 17 MB, elsewhere.
+    open(
+        "entry.pth",
+        &with(&[(directory + 20, 0xffff_fff0), (directory + 24, 0xffff_fff0)]),
+        "more than 8 MiB",
+    );
     open("lengths.pth", &with(&[(directory + 20, 5)]), "two lengths");
     open("beyond.pth", &with(&[(directory + 42, 0xffff_fff0)]), "truncated");
     open("table.pth", &with(&[(end + 12, 0xffff_fff0)]), "table of contents of 4294967280 bytes");
     open("elsewhere.pth", &with(&[(end + 16, 0xffff_fff0)]), "truncated");
     open("large.pth", &with(&[(end + 12, u32::MAX)]), "truncated");
-    open("twice.pth", &zip(&[("a/data.pkl", b"\x80\x02}."), ("a/data.pkl", b"\x80\x02}.")]), "twice");
+    open(
+        "twice.pth",
+        &zip(&[("a/data.pkl", b"\x80\x02}."), ("a/data.pkl", b"\x80\x02}.")]),
+        "twice",
+    );
 }

@@ -25,23 +25,38 @@ fn open_weights(bytes: &[u8]) -> Result<WeightsFile, Error> {
 fn weights_whose_header_lies_are_refused() {
     let _alone = memory::alone();
     let refused = |bytes: Vec<u8>, part: &str| {
-        refused(bytes.len(), &["w.safetensors", "not a usable safetensors file", part], || open_weights(&bytes));
+        refused(bytes.len(), &["w.safetensors", "not a usable safetensors file", part], || {
+            open_weights(&bytes)
+        });
     };
     for claimed in [u64::MAX, 1 << 63, 4 << 30, 100_000_001, 3] {
         refused([&claimed.to_le_bytes()[..], b"{}"].concat(), "header");
     }
     // 4 GB of numbers in a file of some bytes; more than there are numbers for.
-    refused(safetensors(&json!({ "a": tensor("F32", &[1 << 30], 0, 4 << 30) }).to_string(), 16), "");
+    refused(
+        safetensors(&json!({ "a": tensor("F32", &[1 << 30], 0, 4 << 30) }).to_string(), 16),
+        "",
+    );
     refused(safetensors(&json!({ "a": tensor("F32", &[1 << 30], 0, 16) }).to_string(), 16), "");
-    refused(safetensors(&json!({ "a": tensor("F32", &[1 << 40, 1 << 40], 0, 16) }).to_string(), 16), "");
+    refused(
+        safetensors(&json!({ "a": tensor("F32", &[1 << 40, 1 << 40], 0, 16) }).to_string(), 16),
+        "",
+    );
     // Overlapping, with a gap, the wrong way round.
     for (from, to) in [(4, 12), (12, 20), (16, 8)] {
         let header = json!({ "a": tensor("F32", &[2], 0, 8), "b": tensor("F32", &[2], from, to) });
         refused(safetensors(&header.to_string(), 20), "");
     }
     for dtype in ["I64", "F64", "BF16", "BOOL"] {
-        let size = if dtype.ends_with("64") { 8 } else { dtype.len() as u64 / 4 * 2 - u64::from(dtype == "BOOL") };
-        refused(safetensors(&json!({ "b": tensor(dtype, &[1], 0, size) }).to_string(), size as usize), &format!("b is {dtype}"));
+        let size = if dtype.ends_with("64") {
+            8
+        } else {
+            dtype.len() as u64 / 4 * 2 - u64::from(dtype == "BOOL")
+        };
+        refused(
+            safetensors(&json!({ "b": tensor(dtype, &[1], 0, size) }).to_string(), size as usize),
+            &format!("b is {dtype}"),
+        );
     }
     refused(safetensors(&"[".repeat(1 << 20), 0), "");
     refused(safetensors(&format!("{{\"a\":{}", "[".repeat(1 << 20)), 0), "");
@@ -54,10 +69,14 @@ fn weights_with_numbers_that_are_not_finite_are_refused_by_the_tensors_name() {
     let config = config(&TINY);
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let path = folder.path().join("w.safetensors");
-        let tensors =
-            vec![("fine".to_owned(), vec![2], vec![1.0, 2.0]), ("encoder.stem".to_owned(), vec![3], vec![0.0, 1.0, bad])];
+        let tensors = vec![
+            ("fine".to_owned(), vec![2], vec![1.0, 2.0]),
+            ("encoder.stem".to_owned(), vec![3], vec![0.0, 1.0, bad]),
+        ];
         weights::write(&path, &tensors, weights::metadata(&config)).expect("written");
-        refused(1000, &["w.safetensors", "encoder.stem holds", "at 2"], || WeightsFile::open(&path));
+        refused(1000, &["w.safetensors", "encoder.stem holds", "at 2"], || {
+            WeightsFile::open(&path)
+        });
     }
     // The same in half precision: infinity, and a NaN.
     for bad in [0x7c00u16, 0xfe01] {
@@ -80,10 +99,13 @@ fn a_recipe_within_weights_takes_no_memory_for_the_networks_that_it_claims() {
         "model.unet.blocks=64",
     ]);
     let text = largest.to_toml();
-    let header = json!({ "__metadata__": { "config": text }, "a": tensor("F32", &[2], 0, 8) }).to_string();
+    let header =
+        json!({ "__metadata__": { "config": text }, "a": tensor("F32", &[2], 0, 8) }).to_string();
     let bytes = safetensors(&header, 8);
     let device = Device::flex();
-    refused(bytes.len(), &["w.safetensors", "holds 2 numbers", "another network"], || open_weights(&bytes)?.model(&device));
+    refused(bytes.len(), &["w.safetensors", "holds 2 numbers", "another network"], || {
+        open_weights(&bytes)?.model(&device)
+    });
     // Larger ones are no recipe.
     let header = header.replace("blocks = 64", "blocks = 1000000");
     let bytes = safetensors(&header, 8);
@@ -95,7 +117,8 @@ fn a_recipe_within_weights_takes_no_memory_for_the_networks_that_it_claims() {
 #[test]
 fn many_empty_tensors_take_memory_in_proportion() {
     let _alone = memory::alone();
-    let tensors: serde_json::Map<String, Value> = (0..50_000).map(|i| (i.to_string(), tensor("F32", &[0], 0, 0))).collect();
+    let tensors: serde_json::Map<String, Value> =
+        (0..50_000).map(|i| (i.to_string(), tensor("F32", &[0], 0, 0))).collect();
     let bytes = safetensors(&Value::from(tensors).to_string(), 0);
     refused(bytes.len(), &["w.safetensors", "holds no recipe"], || open_weights(&bytes));
 }

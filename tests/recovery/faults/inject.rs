@@ -11,7 +11,8 @@ pub enum Fault {
     Lost,
     /// The device is lost, which only those learn who wait for it.
     LostWait,
-    /// Work that is handed in while more than so many bytes of memory are given out isn't done, and counts as done.
+    /// Work that is handed in while more than so many bytes of memory are given out isn't done, and
+    /// counts as done.
     Silent(u64),
     /// The device has so many bytes of memory.
     Memory(u64),
@@ -30,7 +31,10 @@ fn library(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("faults");
     std::fs::create_dir_all(&folder).expect("writable");
     let library = folder.join(format!("lib{name}.so"));
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recovery/faults").join(name).with_extension("rs");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/recovery/faults")
+        .join(name)
+        .with_extension("rs");
     let built = Command::new("rustc")
         .args(["--edition", "2024", "-O", "--crate-type", "cdylib", "-o"])
         .args([&library, &source])
@@ -77,7 +81,12 @@ pub fn inject<'a>(command: &'a mut Command, fault: Fault, when: Option<&Path>) -
         command.env("FAULT_WHEN", when);
     }
     match fault {
-        Fault::Lost | Fault::LostWait | Fault::Silent(_) | Fault::Memory(_) | Fault::Wrong(_) | Fault::Count => {
+        Fault::Lost
+        | Fault::LostWait
+        | Fault::Silent(_)
+        | Fault::Memory(_)
+        | Fault::Wrong(_)
+        | Fault::Count => {
             command.env("VK_LAYER_PATH", layer()).env("VK_INSTANCE_LAYERS", "VK_LAYER_SODA_faults")
         }
         Fault::Disk(_, under) => command.env("LD_PRELOAD", preload()).env("FAULT_UNDER", under),

@@ -1,6 +1,7 @@
-//! Faults from below the program: a driver that loses its device, has little memory or computes wrongly, a disk that is full,
-//! read-only or someone else's, a clock that jumps. Two small libraries inject them, one between the program and the Vulkan
-//! driver, one between it and libc; the program under test is the one that users have. (Linux: both are ways of its loaders.)
+//! Faults from below the program: a driver that loses its device, has little memory or computes
+//! wrongly, a disk that is full, read-only or someone else's, a clock that jumps. Two small
+//! libraries inject them, one between the program and the Vulkan driver, one between it and libc;
+//! the program under test is the one that users have. (Linux: both are ways of its loaders.)
 
 #![cfg(target_os = "linux")]
 
@@ -19,10 +20,12 @@ fn adapter() -> String {
     soda::device::select("wgpu").expect("an adapter; scripts/test.sh installs a software one").name
 }
 
-/// Where it is noted that the adapter has passed the self test, for tests that aren't about it: it takes longer than most of them.
+/// Where it is noted that the adapter has passed the self test, for tests that aren't about it: it
+/// takes longer than most of them.
 const TESTED: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/tested");
 
-/// `soda train` of the tiny networks into `run` (empty: a new one), on a graphics adapter unless `more` says otherwise.
+/// `soda train` of the tiny networks into `run` (empty: a new one), on a graphics adapter unless
+/// `more` says otherwise.
 fn train(at: &Path, run: &str, more: &[&str], sets: &[&str]) -> Command {
     let mut command = program(at);
     command.args(["train", "--config", &recipe()]);
@@ -32,7 +35,11 @@ fn train(at: &Path, run: &str, more: &[&str], sets: &[&str]) -> Command {
     if !more.contains(&"--device") {
         command.args(["--device", "wgpu"]);
     }
-    for set in TINY.iter().chain(&["train.log_every=1", "train.sample_every=0", "train.checkpoint_every=5"]).chain(sets) {
+    for set in TINY
+        .iter()
+        .chain(&["train.log_every=1", "train.sample_every=0", "train.checkpoint_every=5"])
+        .chain(sets)
+    {
         command.args(["--set", set]);
     }
     command.args(more).env("XDG_CACHE_HOME", TESTED).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -54,15 +61,24 @@ fn a_device_that_is_lost_ends_training_with_the_command_that_goes_on_and_costs_n
     let run = RunDir::new(at.join("r"));
     let sets = ["train.steps=10", "train.checkpoint_every=2"];
     let mut command = train(at, "r", &[], &sets);
-    // Once the first checkpoint is there: in one of the next steps, or where they are fast in the pictures after them.
-    let output = inject(&mut command, Fault::Lost, Some(&run.checkpoint(2).join("COMPLETE"))).output().expect("starts");
-    fails(&output, 1, &["lost", "checkpoints are intact", "soda train --resume --run r --device wgpu"]);
+    // Once the first checkpoint is there: in one of the next steps, or where they are fast in the
+    // pictures after them.
+    let output = inject(&mut command, Fault::Lost, Some(&run.checkpoint(2).join("COMPLETE")))
+        .output()
+        .expect("starts");
+    fails(
+        &output,
+        1,
+        &["lost", "checkpoints are intact", "soda train --resume --run r --device wgpu"],
+    );
     let step = newest(&run);
     assert!((2..=10).contains(&step), "{step}");
 
     // The command that was named goes on, and ends where a run without the fault does.
     let mut named = program(at);
-    named.args(["train", "--resume", "--run", "r", "--device", "wgpu"]).env("XDG_CACHE_HOME", TESTED);
+    named
+        .args(["train", "--resume", "--run", "r", "--device", "wgpu"])
+        .env("XDG_CACHE_HOME", TESTED);
     succeeds(&named.output().expect("starts"));
     succeeds(&train(at, "straight", &[], &sets).output().expect("starts"));
     let straight = RunDir::new(at.join("straight"));
@@ -83,20 +99,29 @@ fn a_device_whose_loss_only_those_learn_who_wait_for_it_ends_the_program_with_ad
     let output = child.wait_with_output().expect("it ends");
     assert!(clock.elapsed() < Duration::from_secs(10), "{:?}", clock.elapsed());
     let resume = "`soda train --resume --run r --device wgpu";
-    let parts = ["checkpoints are intact", &format!("{resume} --set train.micro_batch=4 --allow-change`"), &format!("{resume}`")];
+    let parts = [
+        "checkpoints are intact",
+        &format!("{resume} --set train.micro_batch=4 --allow-change`"),
+        &format!("{resume}`"),
+    ];
     fails(&output, 1, &[&parts[..], &["lost", "--auto-batch`", "preempt_timeout_ms"]].concat());
     let step = newest(&run);
-    assert!(step >= 2 && soda::train::checkpoint::damage(&run.checkpoint(step)).expect("readable").is_none());
+    assert!(
+        step >= 2
+            && soda::train::checkpoint::damage(&run.checkpoint(step)).expect("readable").is_none()
+    );
 }
 
 #[test]
-fn work_that_the_device_silently_leaves_out_is_found_in_the_next_row_and_before_a_checkpoint_is_replaced() {
+fn work_that_the_device_silently_leaves_out_is_found_in_the_next_row_and_before_a_checkpoint_is_replaced()
+ {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     // With a row for every step; with none before the next checkpoint.
     for (name, rows) in [("rows", "train.log_every=1"), ("no_rows", "train.log_every=1000")] {
         let run = RunDir::new(at.join(name));
-        let sets = ["train.steps=1000", "train.checkpoint_every=4", "train.keep_checkpoints=0", rows];
+        let sets =
+            ["train.steps=1000", "train.checkpoint_every=4", "train.keep_checkpoints=0", rows];
         let mut command = train(at, name, &[], &sets);
         let when = run.checkpoint(4).join("COMPLETE");
         let output = inject(&mut command, Fault::Silent(0), Some(&when)).output().expect("starts");
@@ -114,7 +139,12 @@ fn a_device_that_leaves_out_what_is_too_large_for_it_gets_smaller_parts_by_auto_
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     succeeds(&train(at, "first", &[], &["train.steps=1"]).output().expect("starts"));
-    let mut command = train(at, "r", &["--auto-batch", "--device", "wgpu"], &["train.batch_size=16", "train.steps=1"]);
+    let mut command = train(
+        at,
+        "r",
+        &["--auto-batch", "--device", "wgpu"],
+        &["train.batch_size=16", "train.steps=1"],
+    );
     let output = inject(&mut command, Fault::Silent(60_000_000), None).output().expect("starts");
     let said = text(&output.stderr);
     assert!(said.contains("16 images at once are too many for the device"), "{said}");
@@ -124,7 +154,8 @@ fn a_device_that_leaves_out_what_is_too_large_for_it_gets_smaller_parts_by_auto_
     assert!((1..16).contains(&parts), "{parts}");
     // What it takes of the adapter stands in the log.
     let row = &run.read_metrics().expect("metrics").rows[0];
-    let [reserved, used] = [row.pool_bytes, row.pool_bytes_used].map(|bytes| bytes.expect("an adapter has pools"));
+    let [reserved, used] =
+        [row.pool_bytes, row.pool_bytes_used].map(|bytes| bytes.expect("an adapter has pools"));
     assert!(used > 100_000 && reserved >= used && reserved < 60_000_000, "{reserved}, {used}");
 }
 
@@ -141,15 +172,29 @@ fn a_device_with_too_little_memory_says_how_many_images_fit_and_auto_batch_train
     fails(
         &output,
         1,
-        &["Out of Memory", "images at once, not 16", "`soda train --resume --run runs/quick-1 --device wgpu --auto-batch`"],
+        &[
+            "Out of Memory",
+            "images at once, not 16",
+            "`soda train --resume --run runs/quick-1 --device wgpu --auto-batch`",
+        ],
     );
     let said = text(&output.stderr);
-    let number = |before: &str| said.split(before).nth(1).and_then(|rest| rest.split(' ').next()?.parse::<usize>().ok());
+    let number = |before: &str| {
+        said.split(before).nth(1).and_then(|rest| rest.split(' ').next()?.parse::<usize>().ok())
+    };
     let fits = number("has memory for ").expect("a number");
     assert!((1..16).contains(&fits) && said.lines().count() < 10, "{said}");
 
     let mut command = program(at);
-    command.args(["train", "--resume", "--run", "runs/quick-1", "--device", "wgpu", "--auto-batch"]);
+    command.args([
+        "train",
+        "--resume",
+        "--run",
+        "runs/quick-1",
+        "--device",
+        "wgpu",
+        "--auto-batch",
+    ]);
     command.env("XDG_CACHE_HOME", TESTED);
     succeeds(&inject(&mut command, little, None).output().expect("starts"));
     let run = RunDir::new(at.join("runs/quick-1"));
@@ -162,16 +207,33 @@ fn other_commands_say_that_the_device_is_lost_or_lacks_memory() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     for (fault, parts) in [
-        (Fault::Lost, ["The device was lost, as drivers end work that takes too long", "run the command again"]),
-        (Fault::LostWait, ["The device was lost, as drivers end work that takes too long", "run the command again"]),
+        (
+            Fault::Lost,
+            [
+                "The device was lost, as drivers end work that takes too long",
+                "run the command again",
+            ],
+        ),
+        (
+            Fault::LostWait,
+            [
+                "The device was lost, as drivers end work that takes too long",
+                "run the command again",
+            ],
+        ),
         (Fault::Memory(3_000_000), ["emory", "take less at once"]),
     ] {
-        for args in [&["embed", "--split", "test", "--limit", "8", "--out", "z.npy"][..], &["selftest"]] {
+        for args in
+            [&["embed", "--split", "test", "--limit", "8", "--out", "z.npy"][..], &["selftest"]]
+        {
             let mut command = program(at);
             command.args(args).args(["--device", "wgpu"]);
             let output = inject(&mut command, fault, None).output().expect("starts");
             fails(&output, 1, &parts);
-            assert!(!text(&output.stderr).contains("wrongly"), "a lost device isn't one that computes wrongly");
+            assert!(
+                !text(&output.stderr).contains("wrongly"),
+                "a lost device isn't one that computes wrongly"
+            );
         }
         assert!(!at.join("z.npy").exists());
     }
@@ -198,23 +260,34 @@ fn a_driver_that_computes_wrongly_is_refused_by_name_before_the_first_step() {
     succeeds(&selftest(Some(&at.join("never"))));
 }
 
-/// Submissions, dispatches and copies of buffers of a run of so many steps, on the adapter as if it were a real GPU.
+/// Submissions, dispatches and copies of buffers of a run of so many steps, on the adapter as if it
+/// were a real GPU.
 fn counts(at: &Path, steps: usize) -> [f64; 3] {
     let path = at.join(format!("counts_{steps}"));
     let (run, steps) = (format!("r{steps}"), format!("train.steps={steps}"));
     let mut command = program(at);
     command.args(["train", "--config", &recipe(), "--run", &run, "--device", "wgpu"]);
-    for set in TINY.iter().chain(&["train.batch_size=2", "train.checkpoint_every=1000", "train.sample_every=0", &steps]) {
+    for set in TINY.iter().chain(&[
+        "train.batch_size=2",
+        "train.checkpoint_every=1000",
+        "train.sample_every=0",
+        &steps,
+    ]) {
         command.args(["--set", set]);
     }
-    command.env("FAULT_COUNTS", &path).env("SODA_CLASS", "gpu").stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .env("FAULT_COUNTS", &path)
+        .env("SODA_CLASS", "gpu")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     succeeds(&inject(&mut command, Fault::Count, None).output().expect("starts"));
     let text = std::fs::read_to_string(path).expect("the counts");
     let numbers: Vec<f64> = text.split(' ').map(|n| n.parse().expect("a number")).collect();
     numbers.try_into().expect("three counts")
 }
 
-/// What a driver charges for. (A step of configs/quick.toml at 8 channels: 88 submissions, 1,857 dispatches, 41 copies.)
+/// What a driver charges for. (A step of configs/quick.toml at 8 channels: 88 submissions, 1,857
+/// dispatches, 41 copies.)
 #[test]
 fn a_step_on_a_gpu_takes_few_submissions() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -225,7 +298,10 @@ fn a_step_on_a_gpu_takes_few_submissions() {
     let [submissions, dispatches, copies] = [0, 1, 2].map(|i| (many[i] - few[i]) / 2.0);
     println!("a step: {submissions} submissions, {dispatches} dispatches, {copies} copies");
     // That it counts what it says.
-    assert!(dispatches > 300.0 && submissions >= 1.0, "{submissions} submissions, {dispatches} dispatches");
+    assert!(
+        dispatches > 300.0 && submissions >= 1.0,
+        "{submissions} submissions, {dispatches} dispatches"
+    );
     assert!(
         submissions < 100.0 && submissions < dispatches / 16.0,
         "{submissions} submissions a step, {dispatches} dispatches, {copies} copies"
@@ -244,13 +320,19 @@ fn a_clock_that_jumps_by_days_changes_nothing_but_the_times_of_starts() {
     succeeds(&train(at, "steady", &["--device", "cpu"], &sets).output().expect("starts"));
     let (jumping, steady) = (RunDir::new(at.join("jumping")), RunDir::new(at.join("steady")));
     assert!(tensors(&jumping) == tensors(&steady), "the clock changed the training");
-    let (rows, others) = (jumping.read_metrics().expect("rows"), steady.read_metrics().expect("rows"));
-    let losses = |metrics: &soda::run_dir::Metrics| metrics.rows.iter().map(|r| (r.step, r.loss)).collect::<Vec<_>>();
+    let (rows, others) =
+        (jumping.read_metrics().expect("rows"), steady.read_metrics().expect("rows"));
+    let losses = |metrics: &soda::run_dir::Metrics| {
+        metrics.rows.iter().map(|r| (r.step, r.loss)).collect::<Vec<_>>()
+    };
     assert_eq!(losses(&rows), losses(&others));
     assert_eq!(rows.evaluations.len(), 2);
     // Seconds go forward, and are seconds.
     let seconds: Vec<f64> = rows.rows.iter().map(|r| r.seconds).collect();
-    assert!(seconds.windows(2).all(|pair| pair[0] < pair[1]) && seconds[0] > 0.0 && seconds[11] < 600.0, "{seconds:?}");
+    assert!(
+        seconds.windows(2).all(|pair| pair[0] < pair[1]) && seconds[0] > 0.0 && seconds[11] < 600.0,
+        "{seconds:?}"
+    );
     // The clock did jump: the start is dated a hundred days off.
     let start: jiff::Timestamp = jumping.read_starts()[0].time.parse().expect("a time");
     let off = (start.as_second() - jiff::Timestamp::now().as_second()).abs();
@@ -274,7 +356,8 @@ fn a_disk_that_is_full_read_only_or_forbidden_in_a_save_costs_that_checkpoint_al
             let run = RunDir::new(at.join(&name));
             let fails_now = at.join(format!("{name}_now"));
             let policy_set = format!("train.on_save_error={policy}");
-            let mut command = train(at, &name, &["--device", "cpu"], &["train.steps=1000000", &policy_set]);
+            let mut command =
+                train(at, &name, &["--device", "cpu"], &["train.steps=1000000", &policy_set]);
             inject(&mut command, Fault::Disk(errno, "/checkpoints/"), Some(&fails_now));
             let child = command.spawn().expect("starts");
             wait_for("a checkpoint", || newest(&run) >= 5);
@@ -293,7 +376,10 @@ fn a_disk_that_is_full_read_only_or_forbidden_in_a_save_costs_that_checkpoint_al
                 let output = child.wait_with_output().expect("it ends");
                 succeeds(&output);
                 let said_all = text(&output.stderr);
-                assert!(said_all.contains(said) && said_all.contains("training goes on"), "{said_all}");
+                assert!(
+                    said_all.contains(said) && said_all.contains("training goes on"),
+                    "{said_all}"
+                );
             } else {
                 let output = child.wait_with_output().expect("it ends");
                 fails(&output, 1, &["was not written", said]);
@@ -302,7 +388,11 @@ fn a_disk_that_is_full_read_only_or_forbidden_in_a_save_costs_that_checkpoint_al
             // What is there is whole, and the run goes on.
             let step = newest(&run);
             let more = format!("train.steps={}", step + 1);
-            succeeds(&train(at, &name, &["--device", "cpu", "--allow-change"], &[&more, &policy_set]).output().expect("starts"));
+            succeeds(
+                &train(at, &name, &["--device", "cpu", "--allow-change"], &[&more, &policy_set])
+                    .output()
+                    .expect("starts"),
+            );
             assert_eq!(newest(&run), step + 1);
         }
     }

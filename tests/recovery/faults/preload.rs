@@ -1,10 +1,12 @@
-//! A system that fails: a library loaded before libc (LD_PRELOAD). Once the file $FAULT_WHEN is there (from the start where none
-//! is named) it does what $FAULT says:
+//! A system that fails: a library loaded before libc (LD_PRELOAD). Once the file $FAULT_WHEN is
+//! there (from the start where none is named) it does what $FAULT says:
 //!
-//! - `clock:SECONDS`: the time of day is that much ahead and behind by turns, from one question to the next;
-//! - `ENOSPC:BYTES`: after so many bytes writing to files whose path contains $FAULT_UNDER fails, as on a full disk, until the file
-//!   $FAULT_WHEN is gone (which gives the room back);
-//! - `EROFS`, `EACCES`: files and folders there can't be made or opened for writing, as on a read-only disk or without permission.
+//! - `clock:SECONDS`: the time of day is that much ahead and behind by turns, from one question to
+//!   the next;
+//! - `ENOSPC:BYTES`: after so many bytes writing to files whose path contains $FAULT_UNDER fails,
+//!   as on a full disk, until the file $FAULT_WHEN is gone (which gives the room back);
+//! - `EROFS`, `EACCES`: files and folders there can't be made or opened for writing, as on a
+//!   read-only disk or without permission.
 //!
 //! Built with plain rustc by tests/recovery/faults/inject.rs.
 

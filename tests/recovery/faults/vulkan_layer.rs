@@ -1,18 +1,21 @@
-//! A Vulkan layer: a driver that fails. It lies between the Vulkan loader and the real driver, and once the file $FAULT_WHEN is
-//! there (from the start where none is named) does what $FAULT says:
+//! A Vulkan layer: a driver that fails. It lies between the Vulkan loader and the real driver, and
+//! once the file $FAULT_WHEN is there (from the start where none is named) does what $FAULT says:
 //!
-//! - `lost`: work that is handed in is answered with VK_ERROR_DEVICE_LOST, as after a driver's reset;
+//! - `lost`: work that is handed in is answered with VK_ERROR_DEVICE_LOST, as after a driver's
+//!   reset;
 //! - `lost_wait`: work is taken, and who waits for it or asks how far it is gets that answer;
-//! - `silent:BYTES`: work that is handed in while the device has given out more than BYTES of memory isn't done, and counts as
-//!   finished, as on Metal after an error;
-//! - `memory:BYTES`: the device has that much memory and answers more with VK_ERROR_OUT_OF_DEVICE_MEMORY;
+//! - `silent:BYTES`: work that is handed in while the device has given out more than BYTES of
+//!   memory isn't done, and counts as finished, as on Metal after an error;
+//! - `memory:BYTES`: the device has that much memory and answers more with
+//!   VK_ERROR_OUT_OF_DEVICE_MEMORY;
 //! - `wrong:N`: every Nth dispatch is left out, without a word;
-//! - `idle:VENDOR`: a GPU of that vendor (its PCI vendor ID) that takes no time: nothing that is handed in is done, and all of it
-//!   counts as finished. What is measured then is the host's;
-//! - `count`: nothing fails; how often work was handed in, dispatched and copied stands in the file $FAULT_COUNTS once the process ends.
+//! - `idle:VENDOR`: a GPU of that vendor (its PCI vendor ID) that takes no time: nothing that is
+//!   handed in is done, and all of it counts as finished. What is measured then is the host's;
+//! - `count`: nothing fails; how often work was handed in, dispatched and copied stands in the file
+//!   $FAULT_COUNTS once the process ends.
 //!
-//! Built with plain rustc by tests/recovery/faults/inject.rs; of the Vulkan API only what is needed is written down here
-//! (Vulkan-Loader, docs/LoaderLayerInterface.md).
+//! Built with plain rustc by tests/recovery/faults/inject.rs; of the Vulkan API only what is needed
+//! is written down here (Vulkan-Loader, docs/LoaderLayerInterface.md).
 
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_void};
@@ -107,7 +110,8 @@ struct PhysicalDeviceProperties2 {
     properties: PhysicalDeviceProperties,
 }
 
-/// The next layer's (the driver's) ways to find functions: the same ones for all instances and devices of a process.
+/// The next layer's (the driver's) ways to find functions: the same ones for all instances and
+/// devices of a process.
 static INSTANCE: AtomicUsize = AtomicUsize::new(0);
 static PROPERTIES: AtomicUsize = AtomicUsize::new(0);
 static PROPERTIES_2: AtomicUsize = AtomicUsize::new(0);

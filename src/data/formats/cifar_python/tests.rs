@@ -1,5 +1,7 @@
 use super::*;
-use crate::data::formats::tests::{bytes, changed, contents, cuts, damage, fixture, left_out, planes, refusal, rows, unpack};
+use crate::data::formats::tests::{
+    bytes, changed, contents, cuts, damage, fixture, left_out, planes, refusal, rows, unpack,
+};
 
 fn listed(place: &Path) -> Listing {
     list(place).unwrap().expect("CIFAR")
@@ -11,14 +13,21 @@ fn check_ten(listing: &Listing) {
     let entries = rows(listing);
     assert_eq!(
         (entries.len(), entries[0], entries[3]),
-        (13, ("image_s_000000.png", 1, Some(Set::Train)), ("image_s_000003.png", 7, Some(Set::Train)))
+        (
+            13,
+            ("image_s_000000.png", 1, Some(Set::Train)),
+            ("image_s_000003.png", 7, Some(Set::Train))
+        )
     );
     assert_eq!(entries[10], ("image_s_000010.png", 3, Some(Set::Test)));
     // The test set has a name of the training set again.
     assert_eq!(entries[11], ("image_s_000001 (2).png", 0, Some(Set::Test)));
     let images = contents(listing).unwrap();
     for (i, image) in images.iter().enumerate() {
-        assert!(matches!(image, Content::Planes { side: 32, .. }) && bytes(image) == planes(i, 32), "image {i}");
+        assert!(
+            matches!(image, Content::Planes { side: 32, .. }) && bytes(image) == planes(i, 32),
+            "image {i}"
+        );
     }
     assert!(!listing.by_turns && listing.left_out.is_empty());
 }
@@ -28,7 +37,9 @@ fn reads_cifar_10_from_folder_parent_and_archive() {
     let dir = tempfile::tempdir().unwrap();
     unpack("cifar-10-python.tar.gz", dir.path());
     let folder = dir.path().join("cifar-10-batches-py");
-    [dir.path(), &folder, &fixture("cifar-10-python.tar.gz")].into_iter().for_each(|place| check_ten(&listed(place)));
+    [dir.path(), &folder, &fixture("cifar-10-python.tar.gz")]
+        .into_iter()
+        .for_each(|place| check_ten(&listed(place)));
     // Under another name.
     let renamed = dir.path().join("mine");
     std::fs::rename(folder, &renamed).unwrap();
@@ -36,7 +47,8 @@ fn reads_cifar_10_from_folder_parent_and_archive() {
     // Names of its own.
     let meta = std::fs::read(renamed.join("batches.meta")).unwrap();
     let at = meta.windows(4).position(|word| word == b"ship").unwrap();
-    std::fs::write(renamed.join("batches.meta"), [&meta[..at], b"boat", &meta[at + 4..]].concat()).unwrap();
+    std::fs::write(renamed.join("batches.meta"), [&meta[..at], b"boat", &meta[at + 4..]].concat())
+        .unwrap();
     assert_eq!(listed(&renamed).classes[8], "boat");
     std::fs::remove_file(renamed.join("batches.meta")).unwrap();
     check_ten(&listed(&renamed));
@@ -46,9 +58,16 @@ fn reads_cifar_10_from_folder_parent_and_archive() {
 fn reads_cifar_100_as_python_2_wrote_it() {
     let dir = tempfile::tempdir().unwrap();
     unpack("cifar-100-python.tar.gz", dir.path());
-    for place in [dir.path().to_path_buf(), dir.path().join("cifar-100-python"), fixture("cifar-100-python.tar.gz")] {
+    for place in [
+        dir.path().to_path_buf(),
+        dir.path().join("cifar-100-python"),
+        fixture("cifar-100-python.tar.gz"),
+    ] {
         let listing = listed(&place);
-        assert_eq!((listing.name.as_str(), listing.classes.len(), listing.classes[7].as_str()), ("CIFAR-100", 100, "class_07"));
+        assert_eq!(
+            (listing.name.as_str(), listing.classes.len(), listing.classes[7].as_str()),
+            ("CIFAR-100", 100, "class_07")
+        );
         let expected = [
             ("image_s_000000.png", 99, Set::Train),
             ("image_s_000001.png", 7, Set::Train),
@@ -95,7 +114,10 @@ fn says_what_is_wrong() {
     // The label 1 of the second training file becomes 11.
     let at = whole.windows(4).position(|part| part == b"K\x02K\x07").expect("its labels");
     std::fs::write(&batch, [&whole[..at], b"K\x0bK\x07", &whole[at + 4..]].concat()).unwrap();
-    assert!(refusal(dir.path()).contains("data_batch_2 has the label 11 at image 0, and there are 10 classes"));
+    assert!(
+        refusal(dir.path())
+            .contains("data_batch_2 has the label 11 at image 0, and there are 10 classes")
+    );
     std::fs::write(&batch, &whole).unwrap();
     // A file that changes between listing and reading.
     let listing = listed(dir.path());
@@ -123,7 +145,10 @@ fn survives_damage() {
 
 /// An archive of the binary version: records of labels and pixels.
 fn binary(path: &Path, folder: &str, files: &[(&str, usize)], labels: usize) {
-    let out = flate2::write::GzEncoder::new(std::fs::File::create(path).unwrap(), flate2::Compression::fast());
+    let out = flate2::write::GzEncoder::new(
+        std::fs::File::create(path).unwrap(),
+        flate2::Compression::fast(),
+    );
     let mut tar = tar::Builder::new(out);
     let mut i = 0;
     for (name, count) in files {
@@ -144,13 +169,23 @@ fn binary(path: &Path, folder: &str, files: &[(&str, usize)], labels: usize) {
 fn reads_archives_of_the_binary_version() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.tar.gz");
-    let mut files: Vec<(String, usize)> = (1..6).map(|i| (format!("data_batch_{i}.bin"), 2)).collect();
+    let mut files: Vec<(String, usize)> =
+        (1..6).map(|i| (format!("data_batch_{i}.bin"), 2)).collect();
     files.push(("test_batch.bin".into(), 3));
     let names: Vec<(&str, usize)> = files.iter().map(|(name, n)| (name.as_str(), *n)).collect();
     binary(&path, "cifar-10-batches-bin", &names, 1);
     let listing = listed(&path);
-    assert_eq!((listing.entries.len(), rows(&listing)[12]), (13, ("test_batch.bin:2", 2, Some(Set::Test))));
-    assert!(contents(&listing).unwrap().iter().enumerate().all(|(i, image)| bytes(image) == planes(i, 32)));
+    assert_eq!(
+        (listing.entries.len(), rows(&listing)[12]),
+        (13, ("test_batch.bin:2", 2, Some(Set::Test)))
+    );
+    assert!(
+        contents(&listing)
+            .unwrap()
+            .iter()
+            .enumerate()
+            .all(|(i, image)| bytes(image) == planes(i, 32))
+    );
     binary(&path, "cifar-10-batches-bin", &names[..5], 1);
     assert!(refusal(&path).contains("test_batch.bin is missing"));
 
@@ -160,5 +195,11 @@ fn reads_archives_of_the_binary_version() {
         (rows(&listing)[3], rows(&listing)[4]),
         (("train.bin:3", 3, Some(Set::Train)), ("test.bin:0", 4, Some(Set::Test)))
     );
-    assert!(contents(&listing).unwrap().iter().enumerate().all(|(i, image)| bytes(image) == planes(i, 32)));
+    assert!(
+        contents(&listing)
+            .unwrap()
+            .iter()
+            .enumerate()
+            .all(|(i, image)| bytes(image) == planes(i, 32))
+    );
 }

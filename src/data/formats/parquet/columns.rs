@@ -41,11 +41,16 @@ pub enum Labels {
 
 /// How many rows there are, in a file of `length` bytes.
 pub fn rows(described: &ParquetMetaData, length: u64) -> Result<usize, Fault> {
-    let rows = described.row_groups().iter().try_fold(0_u64, |sum, group| sum.checked_add(u64::try_from(group.num_rows()).ok()?));
+    let rows = described
+        .row_groups()
+        .iter()
+        .try_fold(0_u64, |sum, group| sum.checked_add(u64::try_from(group.num_rows()).ok()?));
     match rows {
         // No image takes less than a byte.
         Some(rows) if rows <= length => Ok(rows as usize),
-        _ => Err(Fault::Damaged(format!("it states an impossible number of rows for its {length} bytes"))),
+        _ => Err(Fault::Damaged(format!(
+            "it states an impossible number of rows for its {length} bytes"
+        ))),
     }
 }
 
@@ -59,27 +64,40 @@ impl Columns {
     pub fn of(schema: &SchemaDescriptor) -> Result<Self, String> {
         let columns = schema.columns();
         let parts = |i: usize| columns[i].path().parts();
-        let is_bytes = |i: &usize| columns[*i].physical_type() == Type::BYTE_ARRAY && columns[*i].max_rep_level() == 0;
+        let is_bytes = |i: &usize| {
+            columns[*i].physical_type() == Type::BYTE_ARRAY && columns[*i].max_rep_level() == 0
+        };
         let all = || (0..columns.len()).filter(|i| columns[*i].max_rep_level() == 0);
-        let likely = |i: &usize| IMAGE_NAMES.iter().position(|name| parts(*i)[0] == *name).unwrap_or(IMAGE_NAMES.len());
-        let in_struct = all().filter(is_bytes).filter(|i| matches!(parts(*i), [_, last] if last == "bytes")).min_by_key(likely);
+        let likely = |i: &usize| {
+            IMAGE_NAMES.iter().position(|name| parts(*i)[0] == *name).unwrap_or(IMAGE_NAMES.len())
+        };
+        let in_struct = all()
+            .filter(is_bytes)
+            .filter(|i| matches!(parts(*i), [_, last] if last == "bytes"))
+            .min_by_key(likely);
         let plain = || {
             let known = |i: &usize| parts(*i).len() == 1 && !is_text(&columns[*i]);
             all().filter(is_bytes).filter(known).min_by_key(likely)
         };
         let names = || {
-            let mut names: Vec<String> = columns.iter().map(|column| column.path().string()).collect();
+            let mut names: Vec<String> =
+                columns.iter().map(|column| column.path().string()).collect();
             names.dedup();
             some_of(&names)
         };
         let image = in_struct.or_else(plain);
-        let image =
-            image.ok_or_else(|| format!("has the columns {} and none of encoded images (a struct with bytes)", names()))?;
+        let image = image.ok_or_else(|| {
+            format!("has the columns {} and none of encoded images (a struct with bytes)", names())
+        })?;
         let top = parts(image)[0].as_str();
-        let path = all().filter(is_bytes).find(|i| matches!(parts(*i), [first, last] if first == top && last == "path"));
+        let path = all()
+            .filter(is_bytes)
+            .find(|i| matches!(parts(*i), [first, last] if first == top && last == "path"));
         let is_whole = |i: &usize| matches!(columns[*i].physical_type(), Type::INT32 | Type::INT64);
         let beside = |i: &usize| parts(*i).len() == 1 && *i != image;
-        let named = |name: &str| all().filter(beside).find(|i| parts(*i)[0] == name && (is_whole(i) || is_bytes(i)));
+        let named = |name: &str| {
+            all().filter(beside).find(|i| parts(*i)[0] == name && (is_whole(i) || is_bytes(i)))
+        };
         let mut whole = all().filter(beside).filter(is_whole);
         let only = || whole.next().filter(|_| whole.next().is_none());
         let label = LABEL_NAMES.iter().find_map(|name| named(name)).or_else(only);
@@ -98,13 +116,21 @@ impl Columns {
     pub fn labels(&self, source: &Source, described: &ParquetMetaData) -> Result<Labels, Fault> {
         let Some(column) = self.label else { return Ok(Labels::None) };
         Ok(match described.file_metadata().schema_descr().column(column).physical_type() {
-            Type::INT32 => Labels::Numbers(all::<Int32Type, _>(source, described, column, |n| Ok(i64::from(*n)))?),
-            Type::INT64 => Labels::Numbers(all::<Int64Type, _>(source, described, column, |n| Ok(*n))?),
+            Type::INT32 => Labels::Numbers(all::<Int32Type, _>(source, described, column, |n| {
+                Ok(i64::from(*n))
+            })?),
+            Type::INT64 => {
+                Labels::Numbers(all::<Int64Type, _>(source, described, column, |n| Ok(*n))?)
+            }
             _ => Labels::Texts(texts(source, described, column)?),
         })
     }
 
-    pub fn paths(&self, source: &Source, described: &ParquetMetaData) -> Result<Option<Vec<Option<String>>>, Fault> {
+    pub fn paths(
+        &self,
+        source: &Source,
+        described: &ParquetMetaData,
+    ) -> Result<Option<Vec<Option<String>>>, Fault> {
         self.path.map(|column| texts(source, described, column)).transpose()
     }
 
@@ -115,18 +141,28 @@ impl Columns {
         described: &ParquetMetaData,
         take: &mut dyn FnMut(Option<Vec<u8>>) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
-        each::<ByteArrayType>(source, described, self.image, IMAGES, &mut |value| take(value.map(|v| v.data().to_vec())))
+        each::<ByteArrayType>(source, described, self.image, IMAGES, &mut |value| {
+            take(value.map(|v| v.data().to_vec()))
+        })
     }
 }
 
-fn texts(source: &Source, described: &ParquetMetaData, column: usize) -> Result<Vec<Option<String>>, Fault> {
+fn texts(
+    source: &Source,
+    described: &ParquetMetaData,
+    column: usize,
+) -> Result<Vec<Option<String>>, Fault> {
     let (most, taken) = (ROOM + GROWTH * source.length(), Cell::new(0));
     all::<ByteArrayType, _>(source, described, column, |value| {
         let text = std::str::from_utf8(value.data()).ok().filter(|text| text.len() <= 4096);
-        let text = text.ok_or_else(|| Fault::Damaged("a label or path is no text, or too long".into()))?;
+        let text =
+            text.ok_or_else(|| Fault::Damaged("a label or path is no text, or too long".into()))?;
         taken.set(taken.get() + text.len() as u64);
         if taken.get() > most {
-            return Err(Fault::Damaged(format!("the labels or paths of a column take more than {} MiB", most >> 20)));
+            return Err(Fault::Damaged(format!(
+                "the labels or paths of a column take more than {} MiB",
+                most >> 20
+            )));
         }
         Ok(text.to_owned())
     })
@@ -163,13 +199,15 @@ fn each<T: DataType>(
         let rows = group.num_rows() as usize;
         let short = || Fault::Damaged("a column has other rows than the file states".into());
         let pages = source.pages(group.columns().get(column).ok_or_else(short)?, rows)?;
-        let reader: Option<ColumnReaderImpl<T>> = T::get_column_reader(get_column_reader(descriptor.clone(), pages));
+        let reader: Option<ColumnReaderImpl<T>> =
+            T::get_column_reader(get_column_reader(descriptor.clone(), pages));
         let mut reader = reader.ok_or_else(short)?;
         let (mut values, mut levels, mut left) = (Vec::new(), Vec::new(), rows);
         while left > 0 {
             values.clear();
             levels.clear();
-            let (records, ..) = reader.read_records(left.min(batch), Some(&mut levels), None, &mut values)?;
+            let (records, ..) =
+                reader.read_records(left.min(batch), Some(&mut levels), None, &mut values)?;
             if records == 0 {
                 return Err(short());
             }

@@ -1,5 +1,7 @@
 use super::*;
-use crate::data::formats::tests::{bytes, changed, contents, cuts, damage, fixture, left_out, refusal, rows};
+use crate::data::formats::tests::{
+    bytes, changed, contents, cuts, damage, fixture, left_out, refusal, rows,
+};
 use ::parquet::data_type::{ByteArray, ByteArrayType, Int32Type};
 use ::parquet::file::properties::WriterProperties;
 use ::parquet::file::writer::SerializedFileWriter;
@@ -11,14 +13,18 @@ fn listed(place: &Path) -> Listing {
 
 /// A shard with these labels, the label of each image as its text, and a row group for every two.
 fn write(path: &Path, labels: &[i32]) {
-    let schema = "message m { required group image { required binary bytes; } required int32 label; }";
+    let schema =
+        "message m { required group image { required binary bytes; } required int32 label; }";
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let out = File::create(path).unwrap();
     let properties = Arc::new(WriterProperties::builder().build());
-    let mut file = SerializedFileWriter::new(out, Arc::new(parse_message_type(schema).unwrap()), properties).unwrap();
+    let mut file =
+        SerializedFileWriter::new(out, Arc::new(parse_message_type(schema).unwrap()), properties)
+            .unwrap();
     for two in labels.chunks(2) {
         let mut group = file.next_row_group().unwrap();
-        let images: Vec<ByteArray> = two.iter().map(|label| ByteArray::from(label.to_string().into_bytes())).collect();
+        let images: Vec<ByteArray> =
+            two.iter().map(|label| ByteArray::from(label.to_string().into_bytes())).collect();
         let mut column = group.next_column().unwrap().unwrap();
         column.typed::<ByteArrayType>().write_batch(&images, None, None).unwrap();
         column.close().unwrap();
@@ -34,16 +40,24 @@ fn write(path: &Path, labels: &[i32]) {
 fn reads_what_the_hub_stores() {
     let listing = listed(&fixture("hub.parquet"));
     assert_eq!(listing.classes, ["zebra", "ant", "cat"]);
-    let expected = [("0.png", 0), ("1.png", 1), ("2.png", 2), ("3.png", 0), ("4.png", 1), ("6.png", 0)];
+    let expected =
+        [("0.png", 0), ("1.png", 1), ("2.png", 2), ("3.png", 0), ("4.png", 1), ("6.png", 0)];
     assert_eq!(rows(&listing), expected.map(|(name, label)| (name, label, None)));
     assert_eq!(left_out(&listing), [("images without a label", 1)]);
     let images = contents(&listing).unwrap();
     assert!(matches!(&images[3], Content::Unreadable(why) if why == "has no image"));
     // The checksums at the ends tell the pictures apart.
     let ends: HashSet<&[u8]> = [0, 1, 2, 4, 5].map(|i| bytes(&images[i])).into_iter().collect();
-    assert!(ends.len() == 5 && ends.iter().all(|image| image.starts_with(b"\x89PNG") && image.ends_with(b"IEND\xaeB`\x82")));
     assert!(
-        listing.reading.contains("1 shard) with the images in the column image and the labels in label"),
+        ends.len() == 5
+            && ends
+                .iter()
+                .all(|image| image.starts_with(b"\x89PNG") && image.ends_with(b"IEND\xaeB`\x82"))
+    );
+    assert!(
+        listing
+            .reading
+            .contains("1 shard) with the images in the column image and the labels in label"),
         "{}",
         listing.reading
     );
@@ -53,7 +67,10 @@ fn reads_what_the_hub_stores() {
 fn reads_other_columns_and_compressions() {
     let listing = listed(&fixture("texts.parquet"));
     assert_eq!(listing.classes, ["9", "10", "b"]);
-    assert_eq!((rows(&listing)[3], rows(&listing)[5]), (("texts.parquet:3", 1, None), ("texts.parquet:5", 2, None)));
+    assert_eq!(
+        (rows(&listing)[3], rows(&listing)[5]),
+        (("texts.parquet:3", 1, None), ("texts.parquet:5", 2, None))
+    );
     let first = listed(&fixture("hub.parquet"));
     // The same pictures.
     assert_eq!(bytes(&contents(&listing).unwrap()[2]), bytes(&contents(&first).unwrap()[2]));
@@ -85,10 +102,18 @@ fn shards_are_named_for_their_sets() {
     let expected = [2, 1, 2, 0, 1].into_iter().zip([train, train, train, train, test]);
     assert_eq!(
         rows(&listing),
-        names.iter().zip(expected).map(|(name, (label, set))| (name.as_str(), label, set)).collect::<Vec<_>>()
+        names
+            .iter()
+            .zip(expected)
+            .map(|(name, (label, set))| (name.as_str(), label, set))
+            .collect::<Vec<_>>()
     );
     assert_eq!(left_out(&listing), [("files and folders that are no .parquet shards", 1)]);
-    let texts: Vec<String> = contents(&listing).unwrap().iter().map(|c| String::from_utf8_lossy(bytes(c)).into_owned()).collect();
+    let texts: Vec<String> = contents(&listing)
+        .unwrap()
+        .iter()
+        .map(|c| String::from_utf8_lossy(bytes(c)).into_owned())
+        .collect();
     assert_eq!(texts, ["10", "9", "10", "2", "9"]);
     // A test set takes the place of the one for validation, and what has no set is left out.
     write(&dir.path().join("data/test-00000-of-00001.parquet"), &[9, 9]);
@@ -106,7 +131,10 @@ fn shards_are_named_for_their_sets() {
 #[test]
 fn says_what_is_wrong() {
     let captions = refusal(&fixture("captions.parquet"));
-    assert!(captions.contains("captions.parquet has the columns text and none of encoded images"), "{captions}");
+    assert!(
+        captions.contains("captions.parquet has the columns text and none of encoded images"),
+        "{captions}"
+    );
     let delta = refusal_of_contents(&fixture("delta.parquet"));
     assert!(delta.contains("encoded as DELTA_LENGTH_BYTE_ARRAY, which is not read"), "{delta}");
     let dir = tempfile::tempdir().unwrap();
@@ -114,9 +142,17 @@ fn says_what_is_wrong() {
     write(&path, &[1, 2]);
     let listing = listed(&path);
     write(&path, &[1]);
-    assert!(contents(&listing).err().unwrap().to_string().contains("x.parquet has changed since it was listed"));
+    assert!(
+        contents(&listing)
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("x.parquet has changed since it was listed")
+    );
     std::fs::write(&path, "PAR1").unwrap();
-    assert!(refusal(&path).contains("x.parquet cannot be read as a Parquet file (it is too short)"));
+    assert!(
+        refusal(&path).contains("x.parquet cannot be read as a Parquet file (it is too short)")
+    );
 }
 
 fn refusal_of_contents(path: &Path) -> String {
@@ -139,7 +175,13 @@ fn survives_damage() {
 #[test]
 fn what_fails_in_the_visitor_is_not_blamed_on_the_file() {
     let listing = listed(&fixture("hub.parquet"));
-    let failed = (listing.contents)(&mut |_, _| Err(Error::failed("the disk is full"))).unwrap_err();
+    let failed =
+        (listing.contents)(&mut |_, _| Err(Error::failed("the disk is full"))).unwrap_err();
     assert_eq!(failed.to_string(), "the disk is full");
-    assert!(catch_unwind(AssertUnwindSafe(|| (listing.contents)(&mut |_, _| panic!("a fault of its own")))).is_err());
+    assert!(
+        catch_unwind(AssertUnwindSafe(|| (listing.contents)(&mut |_, _| panic!(
+            "a fault of its own"
+        ))))
+        .is_err()
+    );
 }

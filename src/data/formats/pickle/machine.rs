@@ -107,7 +107,9 @@ impl<'a> Machine<'a> {
             b'}' => self.push(Value::Dict(Vec::new())),
             b'd' => {
                 let items = self.cursor.pop_to_mark()?;
-                self.push(Value::Dict(items.as_chunks::<2>().0.iter().map(|[key, value]| (*key, *value)).collect()))
+                self.push(Value::Dict(
+                    items.as_chunks::<2>().0.iter().map(|[key, value]| (*key, *value)).collect(),
+                ))
             }
             b's' => {
                 let (value, key) = (self.cursor.pop()?, self.cursor.pop()?);
@@ -124,9 +126,9 @@ impl<'a> Machine<'a> {
             b'j' => self.cursor.recall(4),
             b'R' => self.reduce(),
             b'b' => self.build(),
-            other => {
-                Err(format!("holds an instruction (0x{other:02x}) that plain values and arrays don't need; nothing was run"))
-            }
+            other => Err(format!(
+                "holds an instruction (0x{other:02x}) that plain values and arrays don't need; nothing was run"
+            )),
         }
     }
 
@@ -148,7 +150,9 @@ impl<'a> Machine<'a> {
     fn protocol(&mut self) -> Result<()> {
         match self.cursor.number(1)? {
             2..=5 => Ok(()),
-            other => Err(format!("holds a pickle of protocol {other}; CIFAR has 2, and 3 to 5 are read as well")),
+            other => Err(format!(
+                "holds a pickle of protocol {other}; CIFAR has 2, and 3 to 5 are read as well"
+            )),
         }
     }
 
@@ -160,14 +164,18 @@ impl<'a> Machine<'a> {
     /// A function or class: one of a short list. Newer versions of numpy have moved theirs.
     fn name(&mut self, module: &str, name: &str) -> Result<()> {
         let known = match (module, name) {
-            ("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct") => Name::Reconstruct,
+            ("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct") => {
+                Name::Reconstruct
+            }
             ("numpy.core.numeric" | "numpy._core.numeric", "_frombuffer") => Name::FromBuffer,
             ("numpy", "ndarray") => Name::Ndarray,
             ("numpy", "dtype") => Name::Dtype,
             ("_codecs", "encode") => Name::Encode,
             _ => {
                 let full = shown(module, name);
-                return Err(format!("asks for {full}, which plain values and arrays don't need; nothing was run"));
+                return Err(format!(
+                    "asks for {full}, which plain values and arrays don't need; nothing was run"
+                ));
             }
         };
         self.push(Value::Name(known))
@@ -185,7 +193,9 @@ impl<'a> Machine<'a> {
     fn extend_dict(&mut self, items: &[Id]) -> Result<()> {
         let top = self.cursor.top()?;
         match &mut self.values[top as usize] {
-            Value::Dict(entries) => entries.extend(items.as_chunks::<2>().0.iter().map(|[key, value]| (*key, *value))),
+            Value::Dict(entries) => {
+                entries.extend(items.as_chunks::<2>().0.iter().map(|[key, value]| (*key, *value)))
+            }
             _ => return Err("sets items of what is no dictionary".into()),
         }
         Ok(())
@@ -202,33 +212,58 @@ impl<'a> Machine<'a> {
         let (arguments, callee) = (self.cursor.pop()?, self.cursor.pop()?);
         let items = self.items(arguments);
         let made = match (self.value(callee), &items[..]) {
-            (Value::Name(Name::Encode), [(_, Value::Text(text)), (_, Value::Text("latin1" | "latin-1"))]) => Value::Latin(text),
-            (Value::Name(Name::Reconstruct), [(_, Value::Name(Name::Ndarray)), ..]) => Value::Array(None),
+            (
+                Value::Name(Name::Encode),
+                [(_, Value::Text(text)), (_, Value::Text("latin1" | "latin-1"))],
+            ) => Value::Latin(text),
+            (Value::Name(Name::Reconstruct), [(_, Value::Name(Name::Ndarray)), ..]) => {
+                Value::Array(None)
+            }
             (Value::Name(Name::Dtype), [(_, name), ..]) => Value::Dtype(match name {
                 Value::Text(name) => Dtype::named(name)?,
                 Value::Bytes(name) => Dtype::named(&String::from_utf8_lossy(name))?,
                 _ => return Err("describes an array in an impossible way".into()),
             }),
-            (Value::Name(Name::FromBuffer), [(data, Value::Bytes(_)), (_, Value::Dtype(dtype)), (shape, _), (_, order)]) => {
-                let (shape, column_major) = (self.shape(*shape)?, matches!(order, Value::Text("F")));
-                Value::Array(Some(Box::new(Array { shape, dtype: *dtype, column_major, data: *data })))
+            (
+                Value::Name(Name::FromBuffer),
+                [(data, Value::Bytes(_)), (_, Value::Dtype(dtype)), (shape, _), (_, order)],
+            ) => {
+                let (shape, column_major) =
+                    (self.shape(*shape)?, matches!(order, Value::Text("F")));
+                Value::Array(Some(Box::new(Array {
+                    shape,
+                    dtype: *dtype,
+                    column_major,
+                    data: *data,
+                })))
             }
             _ => return Err("calls something in an unknown way; nothing was run".into()),
         };
         self.push(made)
     }
 
-    /// Gives an object its state: (version, shape, type, order, data) of an array, (version, byte order, ..) of a type.
+    /// Gives an object its state: (version, shape, type, order, data) of an array, (version, byte
+    /// order, ..) of a type.
     fn build(&mut self) -> Result<()> {
         let (state, object) = (self.cursor.pop()?, self.cursor.top()?);
         let items = self.items(state);
         let made = match (self.value(object), &items[..]) {
-            (Value::Array(None), [_, (shape, _), (_, Value::Dtype(dtype)), (_, Value::Int(order)), (data, _)]) => {
+            (
+                Value::Array(None),
+                [_, (shape, _), (_, Value::Dtype(dtype)), (_, Value::Int(order)), (data, _)],
+            ) => {
                 let shape = self.shape(*shape)?;
-                Value::Array(Some(Box::new(Array { shape, dtype: *dtype, column_major: *order != 0, data: *data })))
+                Value::Array(Some(Box::new(Array {
+                    shape,
+                    dtype: *dtype,
+                    column_major: *order != 0,
+                    data: *data,
+                })))
             }
             (Value::Dtype(dtype), [_, (_, order), ..]) => {
-                let big_endian = matches!(order, Value::Text(">") | Value::Bytes(b">") | Value::Latin(">")) && dtype.bytes > 1;
+                let big_endian =
+                    matches!(order, Value::Text(">") | Value::Bytes(b">") | Value::Latin(">"))
+                        && dtype.bytes > 1;
                 Value::Dtype(Dtype { big_endian, ..*dtype })
             }
             _ => return Err("sets the state of an object that is no array; nothing was run".into()),
@@ -243,7 +278,9 @@ impl<'a> Machine<'a> {
         if sizes.len() > MOST_DIMENSIONS {
             return Err(impossible());
         }
-        let size = |id: &Id| if let Value::Int(n) = self.value(*id) { usize::try_from(*n).ok() } else { None };
+        let size = |id: &Id| {
+            if let Value::Int(n) = self.value(*id) { usize::try_from(*n).ok() } else { None }
+        };
         sizes.iter().map(|id| size(id).ok_or_else(impossible)).collect()
     }
 }

@@ -25,10 +25,19 @@ fn reads_what_pythons_of_all_times_write() {
         let pickle = Pickle::parse(&file).unwrap_or_else(|e| panic!("{name} {e}"));
         let id = |key: &str| pickle.get(key).unwrap_or_else(|| panic!("{name} has no {key}"));
         assert_eq!(pickle.numbers(id("labels")), Some(vec![5, 1]), "{name}");
-        assert_eq!(pickle.texts(id("filenames")).unwrap(), ["image_s_000000.png", "image_s_000001.png"], "{name}");
-        let (shape, data) = pickle.bytes(id("data")).unwrap_or_else(|| panic!("{name} has no bytes"));
+        assert_eq!(
+            pickle.texts(id("filenames")).unwrap(),
+            ["image_s_000000.png", "image_s_000001.png"],
+            "{name}"
+        );
+        let (shape, data) =
+            pickle.bytes(id("data")).unwrap_or_else(|| panic!("{name} has no bytes"));
         let expected = if name == "four_dimensions" { vec![2, 3, 32, 32] } else { vec![2, 3072] };
-        assert_eq!((shape, &*data), (expected, &[planes(0, 32), planes(1, 32)].concat()[..]), "{name}");
+        assert_eq!(
+            (shape, &*data),
+            (expected, &[planes(0, 32), planes(1, 32)].concat()[..]),
+            "{name}"
+        );
         assert!(pickle.get("nothing").is_none() && pickle.numbers(id("filenames")).is_none());
         for length in 0..file.len() {
             assert!(Pickle::parse(&file[..length]).is_err(), "{name} cut at {length}");
@@ -45,7 +54,10 @@ fn nothing_is_called() {
     // Known names, but not for what they are known for.
     assert!(message(b"\x80\x02cnumpy\ndtype\ncnumpy\ndtype\n\x85R.").contains("impossible"));
     assert!(message(b"\x80\x02cnumpy\nndarray\n)R.").contains("nothing was run"));
-    assert!(message(b"\x80\x02c_codecs\nencode\nX\x01\0\0\0aX\x03\0\0\0hex\x86R.").contains("nothing was run"));
+    assert!(
+        message(b"\x80\x02c_codecs\nencode\nX\x01\0\0\0aX\x03\0\0\0hex\x86R.")
+            .contains("nothing was run")
+    );
     assert!(message(b"\x80\x02}}b.").contains("no array"));
     assert!(message(b"\x80\x02cnumpy\ndtype\nX\x01\0\0\0O\x85R.").contains("an array of O"));
     // An instruction that makes any object, and one that fetches from elsewhere.
@@ -56,16 +68,34 @@ fn nothing_is_called() {
 
 #[test]
 fn pickles_that_make_no_sense_are_refused() {
-    for bad in [&b""[..], b"\x80", b"\x80\x02", b"\x80\x02.", b"\x80\x02(.", b"\x80\x02t.", b"\x80\x02h\x07.", b"\x80\x02Ne."] {
+    for bad in [
+        &b""[..],
+        b"\x80",
+        b"\x80\x02",
+        b"\x80\x02.",
+        b"\x80\x02(.",
+        b"\x80\x02t.",
+        b"\x80\x02h\x07.",
+        b"\x80\x02Ne.",
+    ] {
         assert!(Pickle::parse(bad).is_err(), "{bad:?}");
     }
     // Lengths far beyond the end.
-    for length in
-        [&b"T\xff\xff\xff\x7f"[..], b"X\xff\xff\xff\xff", b"\x8e\xff\xff\xff\xff\xff\xff\xff\xff", b"\x8d\0\0\0\0\0\0\0\x80"]
-    {
-        assert_eq!(message(&[b"\x80\x02", length, b"abc."].concat()), "ends in the middle of its pickle");
+    for length in [
+        &b"T\xff\xff\xff\x7f"[..],
+        b"X\xff\xff\xff\xff",
+        b"\x8e\xff\xff\xff\xff\xff\xff\xff\xff",
+        b"\x8d\0\0\0\0\0\0\0\x80",
+    ] {
+        assert_eq!(
+            message(&[b"\x80\x02", length, b"abc."].concat()),
+            "ends in the middle of its pickle"
+        );
     }
-    assert!(message(&[b"\x80\x02".to_vec(), b"N0".repeat(1 << 21)].concat()).contains("more than 4194304 instructions"));
+    assert!(
+        message(&[b"\x80\x02".to_vec(), b"N0".repeat(1 << 21)].concat())
+            .contains("more than 4194304 instructions")
+    );
 }
 
 #[test]
@@ -79,7 +109,10 @@ fn values_within_themselves_and_far_down_are_no_trouble() {
     // A list is counted without reading it.
     let list = Pickle::parse(b"\x80\x02}U\x01a](U\x01xq\0h\0h\0es.").unwrap();
     let a = list.get("a").unwrap();
-    assert_eq!((list.length(a), list.length(list.root), list.texts(a).unwrap().len()), (Some(3), None, 3));
+    assert_eq!(
+        (list.length(a), list.length(list.root), list.texts(a).unwrap().len()),
+        (Some(3), None, 3)
+    );
     // Of two entries with the same key the last one counts, as in Python.
     let twice = Pickle::parse(b"\x80\x02}(U\x01a]K\x01aU\x01a]K\x02au.").unwrap();
     assert_eq!(twice.numbers(twice.get("a").unwrap()), Some(vec![2]));
@@ -93,14 +126,18 @@ fn numbers_of_all_sizes() {
         pickle.numbers(pickle.get("a").unwrap())
     };
     assert_eq!(of(b"K\xffM\xff\xffJ\xff\xff\xff\xff\x88\x8a\0"), Some(vec![255, 65535, -1, 1, 0]));
-    assert_eq!(of(b"\x8a\x02\0\x80\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f"), Some(vec![-32768, i64::MAX]));
+    assert_eq!(
+        of(b"\x8a\x02\0\x80\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f"),
+        Some(vec![-32768, i64::MAX])
+    );
     assert_eq!(of(b"\x8a\x09\0\0\0\0\0\0\0\0\x01"), None);
     assert_eq!(of(b"G\0\0\0\0\0\0\0\0"), None);
 }
 
 /// A dictionary with an array under "a" of this type and shape, and the bytes 0, 1, ...
 fn array(dtype: &str, order: &str, shape: &[u8], column_major: bool, bytes: u8) -> Vec<u8> {
-    let text = |text: &str| [b"U".to_vec(), vec![text.len() as u8], text.as_bytes().to_vec()].concat();
+    let text =
+        |text: &str| [b"U".to_vec(), vec![text.len() as u8], text.as_bytes().to_vec()].concat();
     let numbers = |numbers: &[u8]| numbers.iter().flat_map(|n| [b'K', *n]).collect::<Vec<u8>>();
     let data: Vec<u8> = (0..bytes).collect();
     [
@@ -126,8 +163,14 @@ fn arrays_must_agree_with_their_shape() {
         let pickle = Pickle::parse(file).unwrap();
         pickle.bytes(pickle.get("a").unwrap()).map(|(shape, data)| (shape, data.into_owned()))
     };
-    assert_eq!(bytes(&array("u1", "|", &[2, 3], false, 6)), Some((vec![2, 3], vec![0, 1, 2, 3, 4, 5])));
-    assert_eq!(bytes(&array("u1", "|", &[2, 3], true, 6)), Some((vec![2, 3], vec![0, 2, 4, 1, 3, 5])));
+    assert_eq!(
+        bytes(&array("u1", "|", &[2, 3], false, 6)),
+        Some((vec![2, 3], vec![0, 1, 2, 3, 4, 5]))
+    );
+    assert_eq!(
+        bytes(&array("u1", "|", &[2, 3], true, 6)),
+        Some((vec![2, 3], vec![0, 2, 4, 1, 3, 5]))
+    );
     assert_eq!(bytes(&array("u1", "|", &[2, 3], false, 7)), None);
     assert_eq!(bytes(&array("i1", "|", &[6], false, 6)), None);
     assert_eq!(bytes(&array("u2", "<", &[3], false, 6)), None);

@@ -1,5 +1,7 @@
 use super::*;
-use crate::data::formats::tests::{bytes, changed, contents, cuts, damage, left_out, refusal, rows};
+use crate::data::formats::tests::{
+    bytes, changed, contents, cuts, damage, left_out, refusal, rows,
+};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::path::PathBuf;
@@ -33,9 +35,19 @@ const TEST: Option<Set> = Some(Set::Test);
 #[test]
 fn reads_samples_with_their_labels() {
     let dir = tempfile::tempdir().unwrap();
-    let train =
-        archive(&[("001.cls", "10"), ("001.jpg", "one"), ("002.seg.png", "mask"), ("002.png", "two"), ("002.cls", "9\n")]);
-    let more = archive(&[("./a/001.JPEG", "three"), ("a/001.cls", "010"), ("a/002.webp", "none"), ("a/003.npy", "x")]);
+    let train = archive(&[
+        ("001.cls", "10"),
+        ("001.jpg", "one"),
+        ("002.seg.png", "mask"),
+        ("002.png", "two"),
+        ("002.cls", "9\n"),
+    ]);
+    let more = archive(&[
+        ("./a/001.JPEG", "three"),
+        ("a/001.cls", "010"),
+        ("a/002.webp", "none"),
+        ("a/003.npy", "x"),
+    ]);
     write(dir.path(), "train-000.tar", &train);
     write(dir.path(), "train-001.tar", &more);
     write(dir.path(), "test-000.tar", &archive(&[("001.png", "four"), ("001.cls", "9")]));
@@ -51,7 +63,10 @@ fn reads_samples_with_their_labels() {
     ];
     assert_eq!(rows(&listing), expected);
     let images = contents(&listing).unwrap();
-    assert_eq!(images.iter().map(bytes).collect::<Vec<_>>(), [b"four".as_slice(), b"one", b"two", b"three"]);
+    assert_eq!(
+        images.iter().map(bytes).collect::<Vec<_>>(),
+        [b"four".as_slice(), b"one", b"two", b"three"]
+    );
     let left = [
         ("files and folders that are no .tar shards", 1),
         ("members that are no images", 1),
@@ -64,17 +79,27 @@ fn reads_samples_with_their_labels() {
     // The names of the classes beside the shards.
     write(dir.path(), "classes.txt", "0\n1\n2\n3\n4\n5\n6\n7\n8\nnine\nten\neleven\n".as_bytes());
     let listing = listed(dir.path());
-    assert_eq!((listing.classes.len(), &listing.classes[10][..], listing.entries[1].label), (12, "ten", 10));
+    assert_eq!(
+        (listing.classes.len(), &listing.classes[10][..], listing.entries[1].label),
+        (12, "ten", 10)
+    );
     assert_eq!(left_out(&listing)[0].1, 2);
     write(dir.path(), "classes.txt", b"a\nb\n");
-    assert!(refusal(dir.path()).contains("classes.txt names 2 classes, counted from 0, and an image has the label 9"));
+    assert!(
+        refusal(dir.path())
+            .contains("classes.txt names 2 classes, counted from 0, and an image has the label 9")
+    );
 }
 
 #[test]
 fn shards_may_lie_in_folders_of_sets_or_be_one_file() {
     let dir = tempfile::tempdir().unwrap();
-    let one =
-        archive(&[("1.png", "one"), ("1.json", r#"{"label": 3, "width": 5}"#), ("2.png", "two"), ("2.json", r#"{"cls": "x"}"#)]);
+    let one = archive(&[
+        ("1.png", "one"),
+        ("1.json", r#"{"label": 3, "width": 5}"#),
+        ("2.png", "two"),
+        ("2.json", r#"{"cls": "x"}"#),
+    ]);
     write(dir.path(), "data/train/0.tar", &one);
     write(dir.path(), "data/test/0.tar", &one);
     let listing = listed(dir.path());
@@ -86,7 +111,12 @@ fn shards_may_lie_in_folders_of_sets_or_be_one_file() {
     let single = listed(&write(dir.path(), "train-0.tar", &one));
     assert_eq!(rows(&single), [("1.png", 0, None), ("2.png", 1, None)]);
     // Samples in folders of sets, in one file, gzipped.
-    let sets = archive(&[("train/1.png", "one"), ("train/1.cls", "5"), ("val/1.png", "two"), ("val/1.cls", "6")]);
+    let sets = archive(&[
+        ("train/1.png", "one"),
+        ("train/1.cls", "5"),
+        ("val/1.png", "two"),
+        ("val/1.cls", "6"),
+    ]);
     let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
     std::io::Write::write_all(&mut packed, &sets).unwrap();
     let listing = listed(&write(dir.path(), "sets.tgz", &packed.finish().unwrap()));
@@ -98,7 +128,8 @@ fn shards_may_lie_in_folders_of_sets_or_be_one_file() {
 fn texts_that_repeat_are_classes() {
     let dir = tempfile::tempdir().unwrap();
     let texts = |texts: [&str; 4]| {
-        let names: Vec<(String, String)> = (0..4).map(|i| (format!("{i}.png"), format!("{i}.txt"))).collect();
+        let names: Vec<(String, String)> =
+            (0..4).map(|i| (format!("{i}.png"), format!("{i}.txt"))).collect();
         let members: Vec<(&str, &str)> = names
             .iter()
             .zip(texts)
@@ -107,10 +138,20 @@ fn texts_that_repeat_are_classes() {
         listed(&write(dir.path(), "x.tar", &archive(&members)))
     };
     let classes = texts(["dog", "cat", "dog", "cat"]);
-    assert_eq!((&classes.classes[..], classes.entries[0].label), (&["cat".to_owned(), "dog".into()][..], 1));
-    assert!(classes.reading.contains("the labels in .txt members; they repeat"), "{}", classes.reading);
+    assert_eq!(
+        (&classes.classes[..], classes.entries[0].label),
+        (&["cat".to_owned(), "dog".into()][..], 1)
+    );
+    assert!(
+        classes.reading.contains("the labels in .txt members; they repeat"),
+        "{}",
+        classes.reading
+    );
     let descriptions = texts(["a dog", "a cat", "the dog", "my cat"]);
-    assert_eq!((descriptions.classes.len(), left_out(&descriptions)), (0, vec![("members that are no images", 4)]));
+    assert_eq!(
+        (descriptions.classes.len(), left_out(&descriptions)),
+        (0, vec![("members that are no images", 4)])
+    );
 }
 
 #[test]
@@ -127,18 +168,30 @@ fn an_archive_of_folders_is_read_as_folders_are() {
     ];
     let listing = listed(&write(dir.path(), "x.tar", &archive(&members)));
     assert_eq!(listing.classes, ["9", "10", "dog"]);
-    assert_eq!(rows(&listing), [("photos/dog/x.1.png", 2, None), ("photos/10/2.jpg", 1, None), ("photos/9/2.tiff", 0, None)]);
+    assert_eq!(
+        rows(&listing),
+        [
+            ("photos/dog/x.1.png", 2, None),
+            ("photos/10/2.jpg", 1, None),
+            ("photos/9/2.tiff", 0, None)
+        ]
+    );
     let left = [
         ("members that are hidden or the system's own", 2),
         ("members that are no images", 1),
         ("images beside the folders of classes", 1),
     ];
     assert_eq!(left_out(&listing), left);
-    let sets = [("train/cat/1.png", "one"), ("train/dog/1.png", "two"), ("test/dog/1.png", "three")];
+    let sets =
+        [("train/cat/1.png", "one"), ("train/dog/1.png", "two"), ("test/dog/1.png", "three")];
     let listing = listed(&write(dir.path(), "x.tar", &archive(&sets)));
-    assert_eq!(rows(&listing), [("train/cat/1.png", 0, TRAIN), ("train/dog/1.png", 1, TRAIN), ("test/dog/1.png", 1, TEST)]);
+    assert_eq!(
+        rows(&listing),
+        [("train/cat/1.png", 0, TRAIN), ("train/dog/1.png", 1, TRAIN), ("test/dog/1.png", 1, TEST)]
+    );
     // The same member twice.
-    let listing = listed(&write(dir.path(), "x.tar", &archive(&[("1.png", "one"), ("1.png", "two")])));
+    let listing =
+        listed(&write(dir.path(), "x.tar", &archive(&[("1.png", "one"), ("1.png", "two")])));
     assert_eq!(rows(&listing), [("1.png", 0, None), ("1 (2).png", 0, None)]);
     assert_eq!(bytes(&contents(&listing).unwrap()[1]), b"two");
 }
@@ -189,7 +242,8 @@ fn long_names_and_odd_members() {
 fn says_what_is_wrong() {
     let dir = tempfile::tempdir().unwrap();
     assert!(list(dir.path()).unwrap().is_none());
-    let refused = |members: &[(&str, &str)]| refusal(&write(dir.path(), "x.tar", &archive(members)));
+    let refused =
+        |members: &[(&str, &str)]| refusal(&write(dir.path(), "x.tar", &archive(members)));
     assert!(refused(&[("a.txt", "no image")]).contains("x.tar holds no images"));
     assert!(refused(&[("a.png", ""), ("a.cls", "two\nlines")]).contains("a.cls in "));
     assert!(refused(&[("a.png", ""), ("a.json", "{")]).contains("is no JSON"));
@@ -197,25 +251,38 @@ fn says_what_is_wrong() {
     // Cut between two members, and with a size beyond the end.
     for cut in [1024, 2048] {
         let message = refusal(&write(dir.path(), "x.tar", &whole[..cut]));
-        assert!(message.contains("x.tar cannot be read as a tar archive (it has no end)"), "{message}");
+        assert!(
+            message.contains("x.tar cannot be read as a tar archive (it has no end)"),
+            "{message}"
+        );
     }
     let mut header = Header::new_gnu();
     header.set_size(1 << 40);
     header.set_path("a.png").unwrap();
     header.set_cksum();
-    let message = refusal(&write(dir.path(), "x.tar", &[&header.as_bytes()[..], &[0; 1024]].concat()));
+    let message =
+        refusal(&write(dir.path(), "x.tar", &[&header.as_bytes()[..], &[0; 1024]].concat()));
     assert!(message.contains("a member goes on behind its end"), "{message}");
     // Another archive in place of the one that was listed.
     let path = write(dir.path(), "x.tar", &whole);
     let listing = listed(&path);
     std::fs::write(&path, archive(&[("a.png", "one")])).unwrap();
-    assert!(contents(&listing).err().unwrap().to_string().contains("has changed since it was listed"));
+    assert!(
+        contents(&listing).err().unwrap().to_string().contains("has changed since it was listed")
+    );
 }
 
 #[test]
 fn of_several_labels_with_one_ending_the_first_one_counts() {
     let dir = tempfile::tempdir().unwrap();
-    let members = [("a.png", "one"), ("a.cls", "7"), ("a.cls", "8"), ("a.txt", "x"), ("b.png", "two"), ("b.cls", "8")];
+    let members = [
+        ("a.png", "one"),
+        ("a.cls", "7"),
+        ("a.cls", "8"),
+        ("a.txt", "x"),
+        ("b.png", "two"),
+        ("b.cls", "8"),
+    ];
     let path = write(dir.path(), "x.tar", &archive(&members));
     assert_eq!(
         (rows(&listed(&path)), listed(&path).classes),
@@ -231,10 +298,16 @@ fn names_that_no_system_has_are_refused() {
     for (length, taken) in [(4096, true), (4097, false)] {
         let name = "n".repeat(length - 4) + ".png";
         let path = write(dir.path(), "x.tar", &archive(&[(&name, "one")]));
-        let found = list(&path).map(|found| found.unwrap().entries[0].name.len()).map_err(|e| e.to_string());
+        let found = list(&path)
+            .map(|found| found.unwrap().entries[0].name.len())
+            .map_err(|e| e.to_string());
         match taken {
             true => assert_eq!(found, Ok(length)),
-            false => assert!(found.unwrap_err().contains("x.tar cannot be read as a tar archive (a name is too long)")),
+            false => assert!(
+                found
+                    .unwrap_err()
+                    .contains("x.tar cannot be read as a tar archive (a name is too long)")
+            ),
         }
     }
 }

@@ -11,7 +11,8 @@ type Result<T> = std::result::Result<T, String>;
 /// Most columns of a table.
 const MOST_COLUMNS: usize = 1000;
 
-/// A row: the cells that aren't empty, with the numbers of their columns. Of a thousand columns it may have one.
+/// A row: the cells that aren't empty, with the numbers of their columns. Of a thousand columns it
+/// may have one.
 pub type Row = Vec<(usize, String)>;
 
 /// A table as text.
@@ -23,7 +24,8 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Reads a file that is called `name`: JSON by its first character, else text with a header line.
+    /// Reads a file that is called `name`: JSON by its first character, else text with a header
+    /// line.
     pub fn read(bytes: &[u8], name: &str) -> Result<Self> {
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let name = name.to_lowercase();
@@ -32,7 +34,9 @@ impl Rows {
             None => Err("it is empty".into()),
             Some(b'[') => Self::array(bytes),
             Some(b'{') => Self::lines(bytes),
-            Some(_) if is_json => Err("it is no array of objects and no objects line by line".into()),
+            Some(_) if is_json => {
+                Err("it is no array of objects and no objects line by line".into())
+            }
             Some(_) => Self::text(bytes, name.ends_with(".tsv")),
         }
     }
@@ -41,14 +45,18 @@ impl Rows {
     fn array(bytes: &[u8]) -> Result<Self> {
         let mut rows = Self::default();
         let mut reader = serde_json::Deserializer::from_slice(bytes);
-        Objects(&mut rows).deserialize(&mut reader).and_then(|()| reader.end()).map_err(|e| e.to_string())?;
+        Objects(&mut rows)
+            .deserialize(&mut reader)
+            .and_then(|()| reader.end())
+            .map_err(|e| e.to_string())?;
         Ok(rows)
     }
 
     /// An object a line.
     fn lines(bytes: &[u8]) -> Result<Self> {
         let mut rows = Self::default();
-        for object in serde_json::Deserializer::from_slice(bytes).into_iter::<Map<String, Value>>() {
+        for object in serde_json::Deserializer::from_slice(bytes).into_iter::<Map<String, Value>>()
+        {
             rows.add(object.map_err(|e| e.to_string())?)?;
         }
         Ok(rows)
@@ -67,7 +75,9 @@ impl Rows {
             };
             let at = match self.index.get(&key) {
                 Some(at) => *at,
-                None if self.columns.len() == MOST_COLUMNS => return Err(format!("it has more than {MOST_COLUMNS} columns")),
+                None if self.columns.len() == MOST_COLUMNS => {
+                    return Err(format!("it has more than {MOST_COLUMNS} columns"));
+                }
                 None => {
                     self.index.insert(key.clone(), self.columns.len());
                     self.columns.push(key);
@@ -86,14 +96,19 @@ impl Rows {
     fn text(bytes: &[u8], tabs: bool) -> Result<Self> {
         let header = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
         let count = |delimiter: u8| header.iter().filter(|byte| **byte == delimiter).count();
-        let delimiter = if tabs { b'\t' } else { [b'\t', b';', b','].into_iter().max_by_key(|d| count(*d)).unwrap_or(b',') };
+        let delimiter = if tabs {
+            b'\t'
+        } else {
+            [b'\t', b';', b','].into_iter().max_by_key(|d| count(*d)).unwrap_or(b',')
+        };
         let mut reader = ReaderBuilder::new().delimiter(delimiter).build();
         let (mut rows, mut rest) = (Self::default(), bytes);
         let (mut output, mut ends) = (vec![0; 1 << 12], vec![0; 16]);
         loop {
             let (mut written, mut fields) = (0, 0);
             loop {
-                let (result, read, wrote, ended) = reader.read_record(rest, &mut output[written..], &mut ends[fields..]);
+                let (result, read, wrote, ended) =
+                    reader.read_record(rest, &mut output[written..], &mut ends[fields..]);
                 (rest, written, fields) = (&rest[read..], written + wrote, fields + ended);
                 match result {
                     // The next call, with nothing left, ends the last record.
@@ -115,7 +130,8 @@ impl Rows {
     fn cells(&mut self, text: &[u8], ends: &[usize], line: u64) -> Result<()> {
         let cell = |i: usize| {
             let cell = &text[if i == 0 { 0 } else { ends[i - 1] }..ends[i]];
-            let text = std::str::from_utf8(cell).map_err(|_| format!("it is not UTF-8 before line {line}; save it as UTF-8"))?;
+            let text = std::str::from_utf8(cell)
+                .map_err(|_| format!("it is not UTF-8 before line {line}; save it as UTF-8"))?;
             Ok(text.trim().to_owned())
         };
         let cells = (0..ends.len()).map(cell).collect::<Result<Vec<String>>>()?;
@@ -123,10 +139,17 @@ impl Rows {
             self.columns = cells;
             return Ok(());
         }
-        if cells.len() > self.columns.len() && cells[self.columns.len()..].iter().any(|cell| !cell.is_empty()) {
-            return Err(format!("the row before line {line} has {} cells for {} columns", cells.len(), self.columns.len()));
+        if cells.len() > self.columns.len()
+            && cells[self.columns.len()..].iter().any(|cell| !cell.is_empty())
+        {
+            return Err(format!(
+                "the row before line {line} has {} cells for {} columns",
+                cells.len(),
+                self.columns.len()
+            ));
         }
-        self.rows.push(cells.into_iter().enumerate().filter(|(_, cell)| !cell.is_empty()).collect());
+        self.rows
+            .push(cells.into_iter().enumerate().filter(|(_, cell)| !cell.is_empty()).collect());
         Ok(())
     }
 
@@ -141,7 +164,10 @@ struct Objects<'a>(&'a mut Rows);
 impl<'de> DeserializeSeed<'de> for Objects<'_> {
     type Value = ();
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<(), D::Error> {
+    fn deserialize<D: Deserializer<'de>>(
+        self,
+        deserializer: D,
+    ) -> std::result::Result<(), D::Error> {
         deserializer.deserialize_seq(self)
     }
 }

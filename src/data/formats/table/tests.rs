@@ -9,7 +9,9 @@ impl Place {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("b")).unwrap();
-        ["a.png", "b/c.png", "d, e.png"].iter().for_each(|name| std::fs::write(dir.path().join(name), name).unwrap());
+        ["a.png", "b/c.png", "d, e.png"]
+            .iter()
+            .for_each(|name| std::fs::write(dir.path().join(name), name).unwrap());
         Self(dir)
     }
 
@@ -31,16 +33,28 @@ impl Place {
 #[test]
 fn reads_text_with_a_header() {
     let place = Place::new();
-    let listing = place.list("t.csv", "\u{feff}Label,File_Name,size\r\n10,./a.png,1\r\n9,b\\c.png,\r\n\r\n10,\"d, e.png\",3");
+    let listing = place.list(
+        "t.csv",
+        "\u{feff}Label,File_Name,size\r\n10,./a.png,1\r\n9,b\\c.png,\r\n\r\n10,\"d, e.png\",3",
+    );
     assert_eq!(listing.classes, ["9", "10"]);
     assert_eq!(rows(&listing), [("a.png", 1, None), ("b/c.png", 0, None), ("d, e.png", 1, None)]);
     assert!(matches!(&contents(&listing).unwrap()[1], Content::File(path) if path.is_file()));
-    assert!(listing.reading.contains("the column File_Name, classes in the column Label"), "{}", listing.reading);
+    assert!(
+        listing.reading.contains("the column File_Name, classes in the column Label"),
+        "{}",
+        listing.reading
+    );
 
     let sets = "path\tclass\tsplit\na.png\tx\ttrain\nb/c.png\ty\tVal\nd, e.png\tx\textra\n";
-    for (name, text) in [("t.tsv", sets.to_owned()), ("t.csv", sets.to_owned()), ("t.csv", sets.replace('\t', ";"))] {
+    for (name, text) in
+        [("t.tsv", sets.to_owned()), ("t.csv", sets.to_owned()), ("t.csv", sets.replace('\t', ";"))]
+    {
         let listing = place.list(name, &text);
-        assert_eq!(rows(&listing), [("a.png", 0, Some(Set::Train)), ("b/c.png", 1, Some(Set::Test))]);
+        assert_eq!(
+            rows(&listing),
+            [("a.png", 0, Some(Set::Train)), ("b/c.png", 1, Some(Set::Test))]
+        );
         assert_eq!(left_out(&listing), [("images of no known set (train, test, validation)", 1)]);
     }
     let listing = place.list("t.csv", "image\na.png\n");
@@ -50,10 +64,16 @@ fn reads_text_with_a_header() {
 #[test]
 fn reads_json() {
     let place = Place::new();
-    let rows_of =
-        [r#"{"file": "a.png", "label": 3, "box": [1, {"x": 2}]}"#, r#"{"label": "2", "note": null, "file": "b/c.png"}"#];
+    let rows_of = [
+        r#"{"file": "a.png", "label": 3, "box": [1, {"x": 2}]}"#,
+        r#"{"label": "2", "note": null, "file": "b/c.png"}"#,
+    ];
     let array = format!("[{}]", rows_of.join(","));
-    for (name, text) in [("t.json", array), ("t.jsonl", rows_of.join("\n") + "\n"), ("t.json", rows_of.join("\r\n"))] {
+    for (name, text) in [
+        ("t.json", array),
+        ("t.jsonl", rows_of.join("\n") + "\n"),
+        ("t.json", rows_of.join("\r\n")),
+    ] {
         let listing = place.list(name, &text);
         assert_eq!(
             (&listing.classes[..], rows(&listing)),
@@ -68,7 +88,8 @@ fn rows_that_do_not_count_are_counted() {
     let listing =
         place.list("t.csv", "path,label,set\na.png,x,train\n,y,train\nb/c.png,,train\na.png,x,train\n\"d, e.png\",x,test\n");
     assert_eq!(rows(&listing), [("a.png", 0, Some(Set::Train)), ("d, e.png", 0, Some(Set::Test))]);
-    let expected = [("rows without a path", 1), ("rows without a label", 1), ("rows that repeat another", 1)];
+    let expected =
+        [("rows without a path", 1), ("rows without a label", 1), ("rows that repeat another", 1)];
     assert_eq!(left_out(&listing), expected);
     let listing = place.list("t.csv", "path,set\na.png,train\nb/c.png,val\n\"d, e.png\",test\n");
     assert_eq!(left_out(&listing), [("images for validation, as there are some for a test", 1)]);
@@ -82,21 +103,40 @@ fn says_what_is_wrong() {
     assert!(all.contains("t.csv lists 25 files that aren't there: no0.png, no1.png,"), "{all}");
     assert!(all.contains("no19.png and 5 more; its paths are relative to its own folder"), "{all}");
     let columns = place.refusal("t.csv", b"picture,kind\na.png,x\n");
-    assert!(columns.contains("t.csv has the columns picture, kind and none of paths; name one `path`"), "{columns}");
-    assert!(place.refusal("t.csv", b"path,label\na.png,x\na.png,y\n").contains("lists a.png as x and as y"));
-    assert!(place.refusal("t.csv", b"path,label\na.png,x,y\n").contains("has 3 cells for 2 columns"));
+    assert!(
+        columns.contains("t.csv has the columns picture, kind and none of paths; name one `path`"),
+        "{columns}"
+    );
+    assert!(
+        place
+            .refusal("t.csv", b"path,label\na.png,x\na.png,y\n")
+            .contains("lists a.png as x and as y")
+    );
+    assert!(
+        place.refusal("t.csv", b"path,label\na.png,x,y\n").contains("has 3 cells for 2 columns")
+    );
     assert!(place.refusal("t.csv", b"path,label\na.png,\xff\n").contains("is not UTF-8"));
     assert!(place.refusal("t.csv", b"path,label\n").contains("lists no images"));
     assert!(place.refusal("t.csv", b" \n").contains("it is empty"));
-    assert!(place.refusal("t.csv", ",x".repeat(3000).as_bytes()).contains("more than 1000 columns"));
+    assert!(
+        place.refusal("t.csv", ",x".repeat(3000).as_bytes()).contains("more than 1000 columns")
+    );
     assert!(place.refusal("t.json", b"path,label\n").contains("no array of objects"));
     assert!(place.refusal("t.json", b"[1, 2]").contains("cannot be read as a table"));
-    assert!(place.refusal("t.json", br#"{"images": [{"path": "a.png"}]}"#).contains("t.json has no columns and none of paths"));
+    assert!(
+        place
+            .refusal("t.json", br#"{"images": [{"path": "a.png"}]}"#)
+            .contains("t.json has no columns and none of paths")
+    );
     let deep = [b"[{\"path\": ".to_vec(), b"[".repeat(100_000)].concat();
     assert!(place.refusal("t.json", &deep).contains("recursion"));
     // A folder, and a file that is no table.
     assert!(place.refusal("t.csv", b"path\nb\n").contains("lists 1 file that aren't there: b"));
-    assert!(crate::data::formats::list(&place.write("x.dat", b"path,label\na.png,1\n")).unwrap().is_none());
+    assert!(
+        crate::data::formats::list(&place.write("x.dat", b"path,label\na.png,1\n"))
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[test]
@@ -105,7 +145,8 @@ fn more_classes_than_labels_are_refused() {
     let labels: Vec<String> = (0..=65_535).map(|i| i.to_string()).collect();
     let many = super::super::shared::classes_of(&labels, place.0.path()).err().unwrap().to_string();
     assert!(many.contains("has 65536 classes, and at most 65535 can be told apart"), "{many}");
-    let (classes, numbers) = super::super::shared::classes_of(&labels[1..], place.0.path()).unwrap();
+    let (classes, numbers) =
+        super::super::shared::classes_of(&labels[1..], place.0.path()).unwrap();
     assert_eq!((classes.len(), numbers[65_534], &classes[9][..]), (65_535, 65_534, "10"));
 }
 

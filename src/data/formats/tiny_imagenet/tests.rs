@@ -11,12 +11,25 @@ fn write(path: PathBuf, text: &str) {
 fn sample(folder: &Path) {
     write(folder.join("wnids.txt"), "n03\nn01\nn02\n");
     write(folder.join("words.txt"), "n01\tcrane, wading bird\nn03\tcrane\nn09\tother, names\n");
-    for image in ["n01/images/n01_0.JPEG", "n01/images/n01_10.JPEG", "n03/images/n03_5.JPEG", "n02/images/n02_0.JPEG"] {
+    for image in [
+        "n01/images/n01_0.JPEG",
+        "n01/images/n01_10.JPEG",
+        "n03/images/n03_5.JPEG",
+        "n02/images/n02_0.JPEG",
+    ] {
         write(folder.join("train").join(image), image);
     }
     write(folder.join("train/n01/n01_boxes.txt"), "");
-    write(folder.join("val/val_annotations.txt"), "val_0.JPEG\tn02\t0\t32\t44\t62\nval_1.JPEG\tn03\t0\t0\t1\t1\n");
-    for image in ["val/images/val_0.JPEG", "val/images/val_1.JPEG", "val/images/val_2.JPEG", "test/images/test_0.JPEG"] {
+    write(
+        folder.join("val/val_annotations.txt"),
+        "val_0.JPEG\tn02\t0\t32\t44\t62\nval_1.JPEG\tn03\t0\t0\t1\t1\n",
+    );
+    for image in [
+        "val/images/val_0.JPEG",
+        "val/images/val_1.JPEG",
+        "val/images/val_2.JPEG",
+        "test/images/test_0.JPEG",
+    ] {
         write(folder.join(image), image);
     }
 }
@@ -39,10 +52,15 @@ fn reads_it_as_it_is_downloaded() {
             ("val/images/val_1.JPEG", 0, test),
         ];
         assert_eq!(rows(&listing), expected);
-        assert_eq!(left_out(&listing), [("validation images without a label", 1), ("test images, which have no labels", 1)]);
+        assert_eq!(
+            left_out(&listing),
+            [("validation images without a label", 1), ("test images, which have no labels", 1)]
+        );
         assert!(listing.by_turns);
         let files = contents(&listing).unwrap();
-        assert!(matches!(&files[3], Content::File(path) if path.ends_with("n03_5.JPEG") && path.is_file()));
+        assert!(
+            matches!(&files[3], Content::File(path) if path.ends_with("n03_5.JPEG") && path.is_file())
+        );
     }
 }
 
@@ -54,7 +72,10 @@ fn validation_images_may_be_sorted_into_folders() {
     write(dir.path().join("val/n01/val_7.JPEG"), "");
     let listing = list(dir.path()).unwrap().unwrap();
     assert_eq!(rows(&listing).last(), Some(&("val/n01/val_7.JPEG", 1, Some(Set::Test))));
-    assert_eq!(left_out(&listing)[0], ("files and folders that wnids.txt doesn't name as classes", 1));
+    assert_eq!(
+        left_out(&listing)[0],
+        ("files and folders that wnids.txt doesn't name as classes", 1)
+    );
 }
 
 #[test]
@@ -67,7 +88,10 @@ fn says_what_is_wrong() {
         write(table.clone(), text);
         refusal(dir.path())
     };
-    assert!(with("val_0.JPEG\tn02\t0\nval_9.JPEG\tn02\t0\n").contains("names 1 image that aren't in val/images: val_9.JPEG"));
+    assert!(
+        with("val_0.JPEG\tn02\t0\nval_9.JPEG\tn02\t0\n")
+            .contains("names 1 image that aren't in val/images: val_9.JPEG")
+    );
     assert!(with("val_0.JPEG\tn77\n").contains("names the class n77, which wnids.txt doesn't"));
     assert!(with("val_0.JPEG\tn02\nval_0.JPEG\tn01\n").contains("names val_0.JPEG twice"));
     assert!(with("val_0.JPEG n02\n").contains("has no image and class in line 1"));

@@ -15,7 +15,8 @@ fn hard(width: u32, height: u32) -> DynamicImage {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let [a, b, c, d] = state.to_le_bytes();
         let edge = if (x * x + 3 * y) / 7 % 3 == 0 { u16::MAX } else { 0 };
-        let noise = [u16::from_le_bytes([a, d]), u16::from_le_bytes([c, b]), u16::from_le_bytes([b, c])];
+        let noise =
+            [u16::from_le_bytes([a, d]), u16::from_le_bytes([c, b]), u16::from_le_bytes([b, c])];
         Rgb(if x < width / 2 { noise } else { [edge; 3] })
     });
     DynamicImage::ImageRgb16(image)
@@ -38,17 +39,23 @@ fn png(image: &DynamicImage) -> Vec<u8> {
 /// The middle square of `image` as [`decode`] must give it, by `filter` if one is named.
 fn reference(image: &DynamicImage, wanted: u32, filter: Option<FilterType>) -> Vec<u8> {
     let side = image.width().min(image.height());
-    let mut square = image.crop_imm((image.width() - side) / 2, (image.height() - side) / 2, side, side);
+    let mut square =
+        image.crop_imm((image.width() - side) / 2, (image.height() - side) / 2, side, side);
     if square.color().has_alpha() {
         let mut rgba = square.into_rgba8();
         for pixel in rgba.pixels_mut() {
             let a = f64::from(pixel.0[3]) / 255.0;
-            pixel.apply_with_alpha(|c| (f64::from(c) * a + 255.0 * (1.0 - a)).round() as u8, |_| 255);
+            pixel.apply_with_alpha(
+                |c| (f64::from(c) * a + 255.0 * (1.0 - a)).round() as u8,
+                |_| 255,
+            );
         }
         square = DynamicImage::ImageRgba8(rgba);
     }
-    let filter = filter.unwrap_or(if side > wanted { FilterType::Lanczos3 } else { FilterType::CatmullRom });
-    let resized = if side == wanted { square } else { square.resize_exact(wanted, wanted, filter) }.into_rgb8();
+    let filter =
+        filter.unwrap_or(if side > wanted { FilterType::Lanczos3 } else { FilterType::CatmullRom });
+    let resized = if side == wanted { square } else { square.resize_exact(wanted, wanted, filter) }
+        .into_rgb8();
     (0..3).flat_map(|channel| resized.pixels().map(move |pixel| pixel.0[channel])).collect()
 }
 
@@ -60,10 +67,19 @@ fn furthest(a: &[u8], b: &[u8]) -> u8 {
 #[test]
 fn every_kind_of_pixel_is_resized_as_by_the_image_crate() {
     // Down, up, by little, of one pixel, of none.
-    for (size, wanted) in [((200, 163), 64), ((97, 130), 65), ((40, 41), 101), ((17, 9), 64), ((65, 80), 64), ((64, 64), 64)] {
+    for (size, wanted) in [
+        ((200, 163), 64),
+        ((97, 130), 65),
+        ((40, 41), 101),
+        ((17, 9), 64),
+        ((65, 80), 64),
+        ((64, 64), 64),
+    ] {
         for image in [hard(size.0, size.1), smooth(size.0, size.1)] {
             let mut see_through = image.to_rgba16();
-            see_through.enumerate_pixels_mut().for_each(|(x, y, pixel)| pixel.0[3] = (x * 971 + y * 3001) as u16);
+            see_through
+                .enumerate_pixels_mut()
+                .for_each(|(x, y, pixel)| pixel.0[3] = (x * 971 + y * 3001) as u16);
             let see_through = DynamicImage::ImageRgba16(see_through);
             for image in [
                 DynamicImage::ImageRgb8(image.to_rgb8()),
@@ -76,14 +92,18 @@ fn every_kind_of_pixel_is_resized_as_by_the_image_crate() {
                 image,
             ] {
                 let found = decode(&png(&image), wanted).unwrap().pixels;
-                let (kind, most) = (image.color(), furthest(&found, &reference(&image, wanted as u32, None)));
+                let (kind, most) =
+                    (image.color(), furthest(&found, &reference(&image, wanted as u32, None)));
                 assert!(most <= 1, "{kind:?} {size:?} to {wanted}: {most} away");
             }
         }
     }
     // Another filter is further away.
     let image = DynamicImage::ImageRgb8(hard(200, 163).to_rgb8());
-    assert!(furthest(&reference(&image, 64, None), &reference(&image, 64, Some(FilterType::Gaussian))) > 9);
+    assert!(
+        furthest(&reference(&image, 64, None), &reference(&image, 64, Some(FilterType::Gaussian)))
+            > 9
+    );
 }
 
 #[test]
@@ -107,10 +127,15 @@ fn the_square_of_a_turned_image_is_that_of_the_image_seen() {
         image.write_to(&mut Cursor::new(&mut file), ImageFormat::Jpeg).unwrap();
         let upright = image::load_from_memory(&file).unwrap();
         for value in 1..=8u8 {
-            let exif = [&b"Exif\0\0II\x2a\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0"[..], &[value, 0, 0, 0, 0, 0, 0, 0]].concat();
+            let exif = [
+                &b"Exif\0\0II\x2a\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0"[..],
+                &[value, 0, 0, 0, 0, 0, 0, 0],
+            ]
+            .concat();
             let mut seen = upright.clone();
             seen.apply_orientation(Orientation::from_exif(value).unwrap());
-            let Decoded { pixels, width, height, .. } = decode(&with_segment(&file, 0xe1, &exif), 46).unwrap();
+            let Decoded { pixels, width, height, .. } =
+                decode(&with_segment(&file, 0xe1, &exif), 46).unwrap();
             assert_eq!((width, height), (seen.width(), seen.height()), "{value}");
             let most = furthest(&pixels, &reference(&seen, 46, None));
             assert!(most <= 1, "{size:?} turned by {value}: {most} away");
@@ -120,7 +145,8 @@ fn the_square_of_a_turned_image_is_that_of_the_image_seen() {
 
 #[test]
 fn twelve_bits_in_a_file_of_sixteen_are_noticed() {
-    let of = |value: u16| ImageBuffer::from_fn(20, 20, |x, _| Luma([if x == 0 { value } else { 100 }]));
+    let of =
+        |value: u16| ImageBuffer::from_fn(20, 20, |x, _| Luma([if x == 0 { value } else { 100 }]));
     let noticed = |image: DynamicImage| decode(&png(&image), 16).unwrap().twelve_bit;
     assert!(noticed(of(4_095).into()) && !noticed(of(4_096).into()));
     let colour = |value| DynamicImage::ImageLuma16(of(value)).to_rgb16();

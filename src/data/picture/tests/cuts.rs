@@ -31,8 +31,11 @@ pub(super) fn with_segment(bytes: &[u8], mark: u8, content: &[u8]) -> Vec<u8> {
 }
 
 fn jpegs() -> Vec<Vec<u8>> {
-    let own = [DynamicImage::ImageRgb8(picture()), DynamicImage::ImageLuma8(grey())].map(|image| jpeg(&image));
-    own.into_iter().chain([BASELINE_RESTARTS, PROGRESSIVE_RESTARTS, GREY_PROGRESSIVE].map(Into::into)).collect()
+    let own = [DynamicImage::ImageRgb8(picture()), DynamicImage::ImageLuma8(grey())]
+        .map(|image| jpeg(&image));
+    own.into_iter()
+        .chain([BASELINE_RESTARTS, PROGRESSIVE_RESTARTS, GREY_PROGRESSIVE].map(Into::into))
+        .collect()
 }
 
 #[test]
@@ -43,10 +46,17 @@ fn a_jpeg_cut_anywhere_in_its_scans_is_refused() {
         let scan = whole.windows(2).position(|two| two == [0xff, 0xda]).unwrap();
         for end in scan..whole.len() {
             let refused = decode(&whole[..end], 32);
-            assert!(matches!(refused, Err(Trouble::Damaged(_))), "JPEG {i} cut at {end} of {}", whole.len());
+            assert!(
+                matches!(refused, Err(Trouble::Damaged(_))),
+                "JPEG {i} cut at {end} of {}",
+                whole.len()
+            );
             // The end of the image in the metadata isn't this one's.
             let end = end + thumbnail.len() - whole.len();
-            assert!(decode(&thumbnail[..end], 32).is_err(), "JPEG {i} with a thumbnail, cut at {end}");
+            assert!(
+                decode(&thumbnail[..end], 32).is_err(),
+                "JPEG {i} with a thumbnail, cut at {end}"
+            );
         }
         assert_eq!(decode(&thumbnail, 32).unwrap(), decoded);
         for junk in [&b"\0\0\0"[..], b"\r\n", &[0xff; 9], &whole] {
@@ -54,10 +64,17 @@ fn a_jpeg_cut_anywhere_in_its_scans_is_refused() {
         }
         // Its decoder alone accepts what is half grey.
         let half = (scan + whole.len()) / 2;
-        assert!(image::load_from_memory_with_format(&whole[..half], ImageFormat::Jpeg).is_ok(), "JPEG {i}");
+        assert!(
+            image::load_from_memory_with_format(&whole[..half], ImageFormat::Jpeg).is_ok(),
+            "JPEG {i}"
+        );
     }
     let message = decode(&BASELINE_RESTARTS[..1200], 32).unwrap_err().to_string();
-    assert!(message.starts_with("is damaged or not an image (it was cut: ") && message.ends_with(" file"), "{message}");
+    assert!(
+        message.starts_with("is damaged or not an image (it was cut: ")
+            && message.ends_with(" file"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -90,7 +107,10 @@ fn what_other_formats_accept_has_all_its_pixels() {
     let rgb = |format| encode(DynamicImage::ImageRgb8(picture()), format);
     let files = [
         ("PNG", rgb(ImageFormat::Png)),
-        ("16-bit PNG", encode(DynamicImage::ImageRgb8(picture()).into_luma16().into(), ImageFormat::Png)),
+        (
+            "16-bit PNG",
+            encode(DynamicImage::ImageRgb8(picture()).into_luma16().into(), ImageFormat::Png),
+        ),
         ("interlaced PNG", include_bytes!("../fixtures/interlaced.png").to_vec()),
         ("palette", include_bytes!("../fixtures/palette_transparent.png").to_vec()),
         ("GIF", rgb(ImageFormat::Gif)),
@@ -109,8 +129,15 @@ fn what_other_formats_accept_has_all_its_pixels() {
         let trailer = whole.len().saturating_sub(24);
         for end in (0..trailer).step_by(5).chain(trailer..whole.len()) {
             match decode(&whole[..end], 37) {
-                Ok(accepted) => assert!(end >= trailer && accepted == decoded, "{name} cut at {end} of {}", whole.len()),
-                Err(trouble) => assert!(matches!(trouble, Trouble::Damaged(_) | Trouble::Foreign(None)), "{name}: {trouble:?}"),
+                Ok(accepted) => assert!(
+                    end >= trailer && accepted == decoded,
+                    "{name} cut at {end} of {}",
+                    whole.len()
+                ),
+                Err(trouble) => assert!(
+                    matches!(trouble, Trouble::Damaged(_) | Trouble::Foreign(None)),
+                    "{name}: {trouble:?}"
+                ),
             }
         }
     }

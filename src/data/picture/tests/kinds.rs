@@ -44,9 +44,16 @@ fn content_decides_and_the_ending_where_it_says_nothing() {
 #[test]
 fn what_is_readable_is_decoded_whatever_its_name() {
     use ImageFormat::{Bmp, Gif, Jpeg, Png, Pnm, WebP};
-    for (ending, format) in
-        [("png", Png), ("jpg", Jpeg), ("jfif", Jpeg), ("jpe", Jpeg), ("webp", WebP), ("bmp", Bmp), ("gif", Gif), ("ppm", Pnm)]
-    {
+    for (ending, format) in [
+        ("png", Png),
+        ("jpg", Jpeg),
+        ("jfif", Jpeg),
+        ("jpe", Jpeg),
+        ("webp", WebP),
+        ("bmp", Bmp),
+        ("gif", Gif),
+        ("ppm", Pnm),
+    ] {
         let mut bytes = Cursor::new(Vec::new());
         let grey = RgbImage::from_pixel(20, 20, image::Rgb([90; 3]));
         DynamicImage::ImageRgb8(grey).write_to(&mut bytes, format).unwrap();
@@ -70,5 +77,9 @@ fn what_is_readable_is_decoded_whatever_its_name() {
     assert_eq!(named(b"II\x2a\0\x08\0\0\0"), Trouble::Foreign(Some("TIFF".into())));
     assert_eq!(named(b"\0\0\0\x18ftypheic\0\0"), Trouble::Foreign(Some("HEIC".into())));
     assert_eq!(named(b"hello"), Trouble::Foreign(None));
-    assert!(named(b"8BPS\0\x01").to_string().starts_with("is not an image that can be read (Photoshop); give a PNG, JPEG"));
+    assert!(
+        named(b"8BPS\0\x01")
+            .to_string()
+            .starts_with("is not an image that can be read (Photoshop); give a PNG, JPEG")
+    );
 }

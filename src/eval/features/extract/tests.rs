@@ -12,7 +12,12 @@ fn setup() -> (Config, Soda, Images) {
         "model.unet.groups=2",
         "model.unet.final_groups=2",
     ];
-    let config = Config::parse(include_str!("../../../../configs/quick.toml"), "quick", &set.map(String::from)).unwrap();
+    let config = Config::parse(
+        include_str!("../../../../configs/quick.toml"),
+        "quick",
+        &set.map(String::from),
+    )
+    .unwrap();
     let model = Soda::new(&config.model, 3, &Device::flex());
     let pixels = (0..7 * 3072).map(|i| (rng::mix(i as u64 / 5) % 256) as u8).collect();
     (config, model, Images::new(32, pixels, (0..7).collect()))
@@ -22,7 +27,12 @@ fn kinds(names: &[&str]) -> Vec<FeatureKind> {
     names.iter().map(|name| name.parse().unwrap()).collect()
 }
 
-fn taken(setup: &(Config, Soda, Images), names: &[&str], indices: &[usize], flips: bool) -> Vec<Features> {
+fn taken(
+    setup: &(Config, Soda, Images),
+    names: &[&str],
+    indices: &[usize],
+    flips: bool,
+) -> Vec<Features> {
     extract(&setup.1, &setup.2, indices, &setup.0, &kinds(names), flips, &Device::flex()).unwrap()
 }
 
@@ -38,18 +48,30 @@ fn difference(a: &[f32], b: &[f32]) -> f32 {
 #[test]
 fn several_kinds_at_once_are_those_taken_one_at_a_time() {
     let setup = setup();
-    let names = ["denoiser:up1.0@50", "z", "denoiser:middle@900", "backbone", "denoiser:up1.0@900", "denoiser:down0.1@50"];
+    let names = [
+        "denoiser:up1.0@50",
+        "z",
+        "denoiser:middle@900",
+        "backbone",
+        "denoiser:up1.0@900",
+        "denoiser:down0.1@50",
+    ];
     let all = taken(&setup, &names, &[4, 0, 6], false);
     for ((name, features), kind) in names.iter().zip(&all).zip(kinds(&names)) {
         let alone = taken(&setup, &[name], &[4, 0, 6], false);
         assert_eq!(features, &alone[0], "{name}");
-        assert_eq!((features.dim, features.rows(), features.labels.as_slice()), (kind.dim(&setup.0).unwrap(), 3, &[4, 0, 6][..]));
+        assert_eq!(
+            (features.dim, features.rows(), features.labels.as_slice()),
+            (kind.dim(&setup.0).unwrap(), 3, &[4, 0, 6][..])
+        );
         assert!(features.values.iter().all(|v| v.is_finite()), "{name}");
     }
     // Negative control: at another time the same level says something else.
     assert!(difference(&all[0].values, &all[4].values) > 0.01);
     // z is what the encoder gives by itself.
-    let encoded = super::super::encode(&setup.1, &setup.2, &[4, 0, 6], &setup.0.data, false, &Device::flex()).unwrap();
+    let encoded =
+        super::super::encode(&setup.1, &setup.2, &[4, 0, 6], &setup.0.data, false, &Device::flex())
+            .unwrap();
     assert_eq!(encoded, all[1]);
 }
 
@@ -66,9 +88,17 @@ fn neither_the_batch_nor_the_place_in_it_changes_an_image() {
         for i in 0..7 {
             let alone = &extractor.features(&pixels[i..=i]).unwrap()[kind];
             // Sums of matrix products in another order.
-            assert!(difference(alone, &whole[i * dim..][..dim]) < 1e-5, "{} image {i}", kinds[kind]);
+            assert!(
+                difference(alone, &whole[i * dim..][..dim]) < 1e-5,
+                "{} image {i}",
+                kinds[kind]
+            );
             let other = (i + 1) % 7;
-            assert!(difference(alone, &whole[other * dim..][..dim]) > 1e-3, "{} image {i} beside {other}", kinds[kind]);
+            assert!(
+                difference(alone, &whole[other * dim..][..dim]) > 1e-3,
+                "{} image {i} beside {other}",
+                kinds[kind]
+            );
         }
     }
 }
@@ -85,7 +115,9 @@ fn mirror_images_are_appended_and_seen_mirrored() {
     mirrored = Images::new(32, pixels.collect(), vec![1, 2]);
     let names = ["z", "denoiser:middle@300"];
     let both = taken(&setup, &names, &[1, 2], true);
-    let alone = extract(&setup.1, &mirrored, &[0, 1], &setup.0, &kinds(&names), false, &Device::flex()).unwrap();
+    let alone =
+        extract(&setup.1, &mirrored, &[0, 1], &setup.0, &kinds(&names), false, &Device::flex())
+            .unwrap();
     for (both, alone) in both.iter().zip(&alone) {
         let half = both.values.len() / 2;
         assert_eq!((both.rows(), both.labels.as_slice()), (4, &[1, 2, 1, 2][..]));
@@ -112,7 +144,10 @@ fn every_level_has_a_name_and_its_width() {
     let all: Vec<String> = names.iter().map(|name| format!("denoiser:{name}@200")).collect();
     let all: Vec<&str> = all.iter().map(String::as_str).collect();
     for (name, features) in all.iter().zip(taken(&(config, model, images), &all, &[0, 1], false)) {
-        assert!(difference(&features.values[..features.dim], &features.values[features.dim..]) > 1e-4, "{name}");
+        assert!(
+            difference(&features.values[..features.dim], &features.values[features.dim..]) > 1e-4,
+            "{name}"
+        );
     }
 }
 
@@ -124,15 +159,26 @@ fn kinds_are_read_and_written_and_what_is_not_there_is_named() {
         assert_eq!(kind.to_string(), name);
         kind.check(&config).unwrap();
     }
-    for bad in
-        ["", "Z", "denoiser", "denoiser:up1.0", "denoiser:@3", "denoiser:up1.0@", "denoiser:up1.0@-1", "denoiser:up1.0@1e3"]
-    {
+    for bad in [
+        "",
+        "Z",
+        "denoiser",
+        "denoiser:up1.0",
+        "denoiser:@3",
+        "denoiser:up1.0@",
+        "denoiser:up1.0@-1",
+        "denoiser:up1.0@1e3",
+    ] {
         let error = bad.parse::<FeatureKind>().unwrap_err();
-        assert!(error.to_string().contains("denoiser:BLOCK@T") && error.exit_code() == 2, "{error}");
+        assert!(
+            error.to_string().contains("denoiser:BLOCK@T") && error.exit_code() == 2,
+            "{error}"
+        );
     }
     let refused = |name: &str| {
         let kinds = kinds(&[name]);
-        let error = Extractor::new(&model, &config, &kinds, &Device::flex()).err().expect("refused");
+        let error =
+            Extractor::new(&model, &config, &kinds, &Device::flex()).err().expect("refused");
         assert_eq!(error.exit_code(), 2);
         error.to_string()
     };

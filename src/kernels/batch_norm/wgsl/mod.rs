@@ -4,7 +4,9 @@ mod shaders;
 
 pub(super) use shaders::{launched, shaders};
 
-use super::{BatchNorm, BatchNormGradients, BatchNormInputs, BatchNormParameters, Options, Statistics};
+use super::{
+    BatchNorm, BatchNormGradients, BatchNormInputs, BatchNormParameters, Options, Statistics,
+};
 use super::{Running, RunningInputs, backward_work, reference};
 use crate::device::Class;
 use crate::kernels::columns::{Blocks, Columns};
@@ -15,7 +17,10 @@ use crate::kernels::shader::{Elem, Shader, Types};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::{CubeBackend, CubeTensor, into_contiguous};
 use burn::tensor::Shape;
-use shaders::{ApplyInfo, BackwardInfo, MomentsInfo, RunningInfo, StatisticsInfo, SumsInfo, TOGETHER, TotalsInfo};
+use shaders::{
+    ApplyInfo, BackwardInfo, MomentsInfo, RunningInfo, StatisticsInfo, SumsInfo, TOGETHER,
+    TotalsInfo,
+};
 
 /// How one call's shaders lie on its feature maps, which are in NHWC memory.
 #[derive(Clone, Copy)]
@@ -34,14 +39,22 @@ impl Call {
         let [b, channels, h, w] = shape;
         let class = class(x);
         let columns = Columns::new(class, &[channels]);
-        Self { shape, pixels: b * h * w, channels, class, columns, elem: layout::elem("batch_norm", "x", x) }
+        Self {
+            shape,
+            pixels: b * h * w,
+            channels,
+            class,
+            columns,
+            elem: layout::elem("batch_norm", "x", x),
+        }
     }
 
     fn types(&self) -> Types {
         Types::of(self.elem)
     }
 
-    /// Pixels of an invocation where they are added up, and at most so many blocks, which one workgroup brings together.
+    /// Pixels of an invocation where they are added up, and at most so many blocks, which one
+    /// workgroup brings together.
     fn sum_blocks(&self) -> Blocks {
         let each = match self.class {
             Class::Gpu => 16,
@@ -50,7 +63,8 @@ impl Call {
         Blocks::new(self.columns, self.pixels, self.channels, each, 1024)
     }
 
-    /// Pixels of an invocation where each is worked on alone: enough to pay for its channel's parameters.
+    /// Pixels of an invocation where each is worked on alone: enough to pay for its channel's
+    /// parameters.
     fn each_blocks(&self) -> Blocks {
         let each = match self.class {
             Class::Gpu => 8,
@@ -87,11 +101,25 @@ impl Call {
         let shader = shaders::Moments(self.columns, self.types());
         let Blocks { width, pixels, size, count, .. } = blocks;
         let info = MomentsInfo { width, pixels, size, count };
-        launch("batch_norm moments", shader, blocks.workgroups(), &[x, &partials], &info, self.work(1));
+        launch(
+            "batch_norm moments",
+            shader,
+            blocks.workgroups(),
+            &[x, &partials],
+            &info,
+            self.work(1),
+        );
         let statistics = layout::empty_acc(x, Shape::new([2 * self.channels]));
         let info = StatisticsInfo { channels: self.channels as u32, pixels, size, count };
         let shader = shaders::Statistics::new(self.class);
-        launch("batch_norm statistics", shader, self.together(), &[&partials, &statistics], &info, self.sums_work(blocks));
+        launch(
+            "batch_norm statistics",
+            shader,
+            self.together(),
+            &[&partials, &statistics],
+            &info,
+            self.sums_work(blocks),
+        );
         statistics
     }
 }
@@ -107,7 +135,11 @@ impl BatchNorm for CubeBackend {
         if !on_wgpu(&inputs.x) {
             return reference::forward(inputs);
         }
-        let BatchNormInputs { x, residual, parameters: BatchNormParameters { statistics, gamma, beta, options } } = inputs;
+        let BatchNormInputs {
+            x,
+            residual,
+            parameters: BatchNormParameters { statistics, gamma, beta, options },
+        } = inputs;
         let x = layout::into_nhwc(x);
         let call = Call::new(&x);
         let residual = residual.into_option().map(|residual| call.image("the residual", residual));
@@ -148,11 +180,13 @@ impl BatchNorm for CubeBackend {
         let dy = call.image("the result's gradient", dy);
         let y = y.into_option().map(|y| call.image("the result", y));
         let [statistics, gamma, beta] =
-            [("statistics", statistics), ("gamma", gamma), ("beta", beta)].map(|(name, tensor)| small(name, tensor));
+            [("statistics", statistics), ("gamma", gamma), ("beta", beta)]
+                .map(|(name, tensor)| small(name, tensor));
         // 1: without a residual, the input tells what the ReLU let through.
         let mask = u32::from(relu && y.is_none());
-        // dy where the ReLU let it through: the residual's gradient, and read again below. Without a residual it is cheaper to mask
-        // dy once more than to write and read it; without a ReLU it is dy.
+        // dy where the ReLU let it through: the residual's gradient, and read again below. Without
+        // a residual it is cheaper to mask dy once more than to write and read it; without a ReLU
+        // it is dy.
         let by_result = y.as_ref().filter(|_| relu);
         let g = if by_result.is_some() { layout::empty_nhwc_like(&x) } else { dy.clone() };
 
@@ -162,7 +196,11 @@ impl BatchNorm for CubeBackend {
         let Blocks { width, pixels, size, count, .. } = blocks;
         launch(
             "batch_norm sums",
-            shaders::Sums { columns: call.columns, by_result: by_result.is_some(), types: call.types() },
+            shaders::Sums {
+                columns: call.columns,
+                by_result: by_result.is_some(),
+                types: call.types(),
+            },
             blocks.workgroups(),
             &[&dy, &x, &statistics, given, other, &partials],
             &SumsInfo { width, pixels, size, count, mask, eps },
@@ -173,7 +211,14 @@ impl BatchNorm for CubeBackend {
         let totals = layout::empty_acc(&x, Shape::new([2, second]));
         let info = TotalsInfo { channels: call.channels as u32, count, second: second as u32 };
         let shader = shaders::Totals::new(call.class);
-        launch("batch_norm totals", shader, call.together(), &[&partials, &totals], &info, call.sums_work(blocks));
+        launch(
+            "batch_norm totals",
+            shader,
+            call.together(),
+            &[&partials, &totals],
+            &info,
+            call.sums_work(blocks),
+        );
 
         let blocks = call.each_blocks();
         let dx = layout::empty_nhwc_like(&x);
@@ -183,7 +228,15 @@ impl BatchNorm for CubeBackend {
             shaders::Backward(call.columns, call.types()),
             blocks.workgroups(),
             &[&g, &x, &statistics, &gamma, &beta, &totals, &dx],
-            &BackwardInfo { width, pixels, size, count, mask, eps, second: call.columns.units(second) },
+            &BackwardInfo {
+                width,
+                pixels,
+                size,
+                count,
+                mask,
+                eps,
+                second: call.columns.units(second),
+            },
             backward_work(call.shape),
         );
         BatchNormGradients {
@@ -202,7 +255,8 @@ impl Running for CubeBackend {
         }
         let RunningInputs { mean, variance, statistics, momentum, unbiased } = inputs;
         let [mean, variance, statistics] =
-            [("mean", mean), ("variance", variance), ("statistics", statistics)].map(|(name, tensor)| small(name, tensor));
+            [("mean", mean), ("variance", variance), ("statistics", statistics)]
+                .map(|(name, tensor)| small(name, tensor));
         let channels = mean.meta.shape().num_elements();
         let second = layout::part_len(channels);
         let updated = layout::empty_acc(&mean, Shape::new([2, second]));

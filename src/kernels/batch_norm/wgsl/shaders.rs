@@ -253,8 +253,9 @@ impl Shader for Backward {
 /// Every variant for feature maps of `channels` channels.
 pub(in super::super) fn shaders(channels: &[usize]) -> Vec<Filled> {
     let classes = [Class::Gpu, Class::Software].into_iter();
-    let all =
-        classes.flat_map(|class| channels.iter().flat_map(move |channels| Types::ALL.map(|types| (class, *channels, types))));
+    let all = classes.flat_map(|class| {
+        channels.iter().flat_map(move |channels| Types::ALL.map(|types| (class, *channels, types)))
+    });
     all.flat_map(|(class, channels, types)| of_channels(class, channels, types)).collect()
 }
 

@@ -1,12 +1,15 @@
-//! Forward and grad-input as one operation: every output pixel gathers a small window of source pixels.
+//! Forward and grad-input as one operation: every output pixel gathers a small window of source
+//! pixels.
 //!
 //! forward      y[oy, ox]  = sum over (ky, kx) of x[oy s + ky - p, ox s + kx - p] w[ky, kx]
-//! grad-input   dx[iy, ix] = sum over (ky, kx) of dy[(iy + p - ky) / s, (ix + p - kx) / s] w[ky, kx]^T, exact divisions only
+//! grad-input   dx[iy, ix] = sum over (ky, kx) of dy[(iy + p - ky) / s, (ix + p - kx) / s] w[ky,
+//! kx]^T, exact divisions only
 //!
-//! Input pixels of the same remainders mod s meet the same taps, in consecutive source pixels: so each of the s * s classes
-//! is a dense little convolution, and no zero is multiplied. A task copies a band of source rows, zero padded, into its
-//! thread's scratch (unless there's no padding), after which the taps (kx, channel) of a row are contiguous and the
-//! innermost loop has no test for borders. Every output is one sum in a fixed order, whatever the bands and threads.
+//! Input pixels of the same remainders mod s meet the same taps, in consecutive source pixels: so
+//! each of the s * s classes is a dense little convolution, and no zero is multiplied. A task
+//! copies a band of source rows, zero padded, into its thread's scratch (unless there's no
+//! padding), after which the taps (kx, channel) of a row are contiguous and the innermost loop has
+//! no test for borders. Every output is one sum in a fixed order, whatever the bands and threads.
 
 use super::tiles::{BLOCK, Pixels, gather_any, gather_dots};
 use crate::kernels::simd::Path;
@@ -25,7 +28,8 @@ thread_local! {
     static WEIGHTS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
-/// Outputs `out_step * a + phase` read the source from `source_step * a + first`, by the kernel positions `taps`.
+/// Outputs `out_step * a + phase` read the source from `source_step * a + first`, by the kernel
+/// positions `taps`.
 struct Phase {
     first: isize,
     taps: Vec<usize>,
@@ -42,19 +46,42 @@ pub(super) struct Axis {
 
 impl Axis {
     /// A forward convolution from `source_len` to `out_len` positions.
-    pub fn forward(source_len: usize, out_len: usize, kernel: usize, stride: usize, padding: usize) -> Self {
+    pub fn forward(
+        source_len: usize,
+        out_len: usize,
+        kernel: usize,
+        stride: usize,
+        padding: usize,
+    ) -> Self {
         let phases = vec![Phase { first: -(padding as isize), taps: (0..kernel).collect() }];
         Self { source_len, out_len, source_step: stride, out_step: 1, phases }
     }
 
     /// Its gradient, from `source_len` outputs back to `out_len` inputs.
-    pub fn backward(source_len: usize, out_len: usize, kernel: usize, stride: usize, padding: usize) -> Self {
+    pub fn backward(
+        source_len: usize,
+        out_len: usize,
+        kernel: usize,
+        stride: usize,
+        padding: usize,
+    ) -> Self {
         let phase = |p: usize| {
-            let taps: Vec<_> = (0..kernel).rev().filter(|k| (p + padding + kernel * stride - k).is_multiple_of(stride)).collect();
-            let first = taps.first().map_or(0, |k| ((p + padding) as isize - *k as isize) / stride as isize);
+            let taps: Vec<_> = (0..kernel)
+                .rev()
+                .filter(|k| (p + padding + kernel * stride - k).is_multiple_of(stride))
+                .collect();
+            let first = taps
+                .first()
+                .map_or(0, |k| ((p + padding) as isize - *k as isize) / stride as isize);
             Phase { first, taps }
         };
-        Self { source_len, out_len, source_step: 1, out_step: stride, phases: (0..stride).map(phase).collect() }
+        Self {
+            source_len,
+            out_len,
+            source_step: 1,
+            out_step: stride,
+            phases: (0..stride).map(phase).collect(),
+        }
     }
 
     /// Outputs of a phase.
@@ -69,7 +96,9 @@ impl Axis {
 
     /// Padded source positions that `count` outputs of each phase read.
     fn span(&self, count: usize) -> usize {
-        let end = self.phases.iter().map(|p| p.first + p.taps.len() as isize).max().unwrap_or(0).max(0) as usize;
+        let end =
+            self.phases.iter().map(|p| p.first + p.taps.len() as isize).max().unwrap_or(0).max(0)
+                as usize;
         (count - 1) * self.source_step + end + self.before()
     }
 }
@@ -107,9 +136,9 @@ struct Cut {
 }
 
 impl Gather {
-    /// out [batch, rows, cols, out_channels] from source [batch, rows, cols, source_channels]. The weight of (output channel
-    /// o, source channel i, kernel row and column) is w[o * out_stride + i * source_stride + row * kernel + column].
-    /// `residual`, of out's shape, is added.
+    /// out [batch, rows, cols, out_channels] from source [batch, rows, cols, source_channels]. The
+    /// weight of (output channel o, source channel i, kernel row and column) is w[o * out_stride +
+    /// i * source_stride + row * kernel + column]. `residual`, of out's shape, is added.
     #[allow(clippy::too_many_arguments)] // each is another thing, and both callers name them
     pub fn run(
         &self,
@@ -126,7 +155,8 @@ impl Gather {
         }
         let lanes = path.lanes();
         let narrow = self.narrow(lanes);
-        let padded = if narrow { self.out_channels } else { self.out_channels.next_multiple_of(lanes) };
+        let padded =
+            if narrow { self.out_channels } else { self.out_channels.next_multiple_of(lanes) };
         let mut padded_bias = vec![0.0; padded];
         if let Some(bias) = bias {
             padded_bias[..self.out_channels].copy_from_slice(bias);
@@ -146,15 +176,23 @@ impl Gather {
             .chunks_mut(cut.images * out_image)
             .enumerate()
             .flat_map(|(task, images)| {
-                let band = if cut.images > 1 { images.len() } else { cut.rows * self.rows.out_step * out_row };
-                images.chunks_mut(band).enumerate().map(move |(band, out)| (task * cut.images, band * cut.rows, out))
+                let band = if cut.images > 1 {
+                    images.len()
+                } else {
+                    cut.rows * self.rows.out_step * out_row
+                };
+                images
+                    .chunks_mut(band)
+                    .enumerate()
+                    .map(move |(band, out)| (task * cut.images, band * cut.rows, out))
             })
             .collect();
         tasks.into_par_iter().for_each(|(image, first_row, out)| {
             let images = out.len().div_ceil(out_image);
             let mut scratch = SCRATCH.take();
             let source = if cut.direct {
-                &source[image * cut.source_image + first_row * self.rows.source_step * cut.source_row..]
+                &source[image * cut.source_image
+                    + first_row * self.rows.source_step * cut.source_row..]
             } else {
                 self.copy_band(&cut, source, (image, images, first_row), &mut scratch);
                 &scratch
@@ -163,8 +201,18 @@ impl Gather {
             let from = image * out_image + first_row * self.rows.out_step * out_row;
             let residual = residual.map(|r| &r[from..][..out.len()]);
             let bias = &padded_bias;
-            let band =
-                Band { gather: self, cut: &cut, classes: &classes, source, weights, bias, residual, images, first_row, out };
+            let band = Band {
+                gather: self,
+                cut: &cut,
+                classes: &classes,
+                source,
+                weights,
+                bias,
+                residual,
+                images,
+                first_row,
+                out,
+            };
             path.run(band);
             SCRATCH.set(scratch);
         });
@@ -179,18 +227,21 @@ impl Gather {
     fn cut(&self) -> Cut {
         let all_rows = self.rows.count(0);
         let (rows_in, cols_in) = (self.rows.span(all_rows), self.cols.span(self.cols.count(0)));
-        let direct =
-            self.rows.before() + self.cols.before() == 0 && rows_in <= self.rows.source_len && cols_in <= self.cols.source_len;
+        let direct = self.rows.before() + self.cols.before() == 0
+            && rows_in <= self.rows.source_len
+            && cols_in <= self.cols.source_len;
         let source_row = if direct { self.cols.source_len } else { cols_in } * self.source_channels;
         let image = rows_in * source_row;
         // Several tasks a thread, so that one that is interrupted doesn't hold up the others.
         let wanted = 4 * rayon::current_num_threads();
         let pixels = self.rows.out_len * self.cols.out_len;
-        let images = (BAND / image.max(1)).min(self.batch / wanted).min(BAND_PIXELS / pixels).max(1);
+        let images =
+            (BAND / image.max(1)).min(self.batch / wanted).min(BAND_PIXELS / pixels).max(1);
         let rows = if images > 1 {
             all_rows
         } else {
-            let fits = (BAND / (self.rows.source_step * source_row).max(1)).saturating_sub(2).max(4);
+            let fits =
+                (BAND / (self.rows.source_step * source_row).max(1)).saturating_sub(2).max(4);
             let bands = all_rows.div_ceil(fits).max(wanted.div_ceil(self.batch));
             all_rows.div_ceil(bands).max(4).min(all_rows)
         };
@@ -205,16 +256,24 @@ impl Gather {
         let mut classes = vec![];
         for (phase_row, row_phase) in self.rows.phases.iter().enumerate() {
             for (phase_col, col_phase) in self.cols.phases.iter().enumerate() {
-                let (rows, cols) = (self.rows.count(phase_row).min(cut.rows), self.cols.count(phase_col));
+                let (rows, cols) =
+                    (self.rows.count(phase_row).min(cut.rows), self.cols.count(phase_col));
                 let (mut source, mut out) = (vec![], vec![]);
                 for image in 0..cut.images {
                     for a in 0..rows {
-                        let in_row = (a * self.rows.source_step) + (row_phase.first + before_row) as usize;
-                        let out_row = image * self.rows.out_len + a * self.rows.out_step + phase_row;
+                        let in_row =
+                            (a * self.rows.source_step) + (row_phase.first + before_row) as usize;
+                        let out_row =
+                            image * self.rows.out_len + a * self.rows.out_step + phase_row;
                         for b in 0..cols {
-                            let in_col = b * self.cols.source_step + (col_phase.first + before_col) as usize;
+                            let in_col =
+                                b * self.cols.source_step + (col_phase.first + before_col) as usize;
                             let out_col = b * self.cols.out_step + phase_col;
-                            source.push(image * cut.source_image + in_row * cut.source_row + in_col * self.source_channels);
+                            source.push(
+                                image * cut.source_image
+                                    + in_row * cut.source_row
+                                    + in_col * self.source_channels,
+                            );
                             out.push((out_row * self.cols.out_len + out_col) * self.out_channels);
                         }
                     }
@@ -228,9 +287,15 @@ impl Gather {
         classes
     }
 
-    /// Weights as [class][block of output channels][tap row][tap column][source channel][output channel of the block], the
-    /// output channels padded with zeros to whole vectors.
-    fn pack(&self, lanes: usize, w: &[f32], (out_stride, source_stride): (usize, usize), packed: &mut Vec<f32>) {
+    /// Weights as [class][block of output channels][tap row][tap column][source channel][output
+    /// channel of the block], the output channels padded with zeros to whole vectors.
+    fn pack(
+        &self,
+        lanes: usize,
+        w: &[f32],
+        (out_stride, source_stride): (usize, usize),
+        packed: &mut Vec<f32>,
+    ) {
         let kernel = |axis: &Axis| axis.phases.iter().map(|p| p.taps.len()).sum::<usize>();
         let width = kernel(&self.cols);
         let padded = self.out_channels.next_multiple_of(lanes);
@@ -238,37 +303,49 @@ impl Gather {
         let mut rest = packed.as_mut_slice();
         for row_phase in &self.rows.phases {
             for col_phase in &self.cols.phases {
-                let taps: Vec<_> =
-                    row_phase.taps.iter().flat_map(|r| col_phase.taps.iter().map(move |c| r * width + c)).collect();
+                let taps: Vec<_> = row_phase
+                    .taps
+                    .iter()
+                    .flat_map(|r| col_phase.taps.iter().map(move |c| r * width + c))
+                    .collect();
                 let steps = taps.len() * self.source_channels;
                 if steps == 0 {
                     continue;
                 }
                 let class = rest.split_off_mut(..steps * padded).expect("room for every class");
-                class.par_chunks_mut(steps * BLOCK * lanes).enumerate().for_each(|(block, packed)| {
-                    let nb = packed.len() / steps;
-                    let valid = nb.min(self.out_channels - block * BLOCK * lanes);
-                    if valid < nb {
-                        packed.fill(0.0);
-                    }
-                    let w = &w[block * BLOCK * lanes * out_stride..];
-                    // A few source channels at a time, whose weights stay in the first-level cache while the taps are sorted out.
-                    for first in (0..self.source_channels).step_by(16) {
-                        for (t, tap) in taps.iter().enumerate() {
-                            for i in first..self.source_channels.min(first + 16) {
-                                let packed = &mut packed[(t * self.source_channels + i) * nb..][..valid];
-                                let w = w[i * source_stride + tap..].iter().step_by(out_stride);
-                                packed.iter_mut().zip(w).for_each(|(packed, w)| *packed = *w);
+                class.par_chunks_mut(steps * BLOCK * lanes).enumerate().for_each(
+                    |(block, packed)| {
+                        let nb = packed.len() / steps;
+                        let valid = nb.min(self.out_channels - block * BLOCK * lanes);
+                        if valid < nb {
+                            packed.fill(0.0);
+                        }
+                        let w = &w[block * BLOCK * lanes * out_stride..];
+                        // A few source channels at a time, whose weights stay in the first-level
+                        // cache while the taps are sorted out.
+                        for first in (0..self.source_channels).step_by(16) {
+                            for (t, tap) in taps.iter().enumerate() {
+                                for i in first..self.source_channels.min(first + 16) {
+                                    let packed =
+                                        &mut packed[(t * self.source_channels + i) * nb..][..valid];
+                                    let w = w[i * source_stride + tap..].iter().step_by(out_stride);
+                                    packed.iter_mut().zip(w).for_each(|(packed, w)| *packed = *w);
+                                }
                             }
                         }
-                    }
-                });
+                    },
+                );
             }
         }
     }
 
     /// Weights as [class][tap row][output channel][tap column][source channel].
-    fn pack_narrow(&self, w: &[f32], (out_stride, source_stride): (usize, usize), packed: &mut Vec<f32>) {
+    fn pack_narrow(
+        &self,
+        w: &[f32],
+        (out_stride, source_stride): (usize, usize),
+        packed: &mut Vec<f32>,
+    ) {
         let width = self.cols.phases.iter().map(|p| p.taps.len()).sum::<usize>();
         packed.clear();
         for row_phase in &self.rows.phases {
@@ -277,7 +354,8 @@ impl Gather {
                     for o in 0..self.out_channels {
                         for col in &col_phase.taps {
                             let w = &w[o * out_stride + row * width + col..];
-                            packed.extend(w.iter().step_by(source_stride).take(self.source_channels));
+                            packed
+                                .extend(w.iter().step_by(source_stride).take(self.source_channels));
                         }
                     }
                 }
@@ -286,7 +364,13 @@ impl Gather {
     }
 
     /// Copies the source rows of a task into `scratch`, with zeros around.
-    fn copy_band(&self, cut: &Cut, source: &[f32], (image, images, first_row): (usize, usize, usize), scratch: &mut Vec<f32>) {
+    fn copy_band(
+        &self,
+        cut: &Cut,
+        source: &[f32],
+        (image, images, first_row): (usize, usize, usize),
+        scratch: &mut Vec<f32>,
+    ) {
         let wanted = images * cut.source_image;
         if scratch.len() < wanted {
             scratch.resize(wanted, 0.0);
@@ -299,8 +383,9 @@ impl Gather {
             match (first_row * self.rows.source_step + r).checked_sub(self.rows.before()) {
                 Some(row) if row < self.rows.source_len => {
                     band_row[..before].fill(0.0);
-                    band_row[before..][..kept]
-                        .copy_from_slice(&source[(image * self.rows.source_len + row) * source_row..][..kept]);
+                    band_row[before..][..kept].copy_from_slice(
+                        &source[(image * self.rows.source_len + row) * source_row..][..kept],
+                    );
                     band_row[before + kept..].fill(0.0);
                 }
                 _ => band_row.fill(0.0),
@@ -334,7 +419,12 @@ impl WithSimd for Band<'_> {
         let narrow = self.gather.narrow(lanes);
         for vector in (0..vectors).step_by(BLOCK) {
             for class in self.classes {
-                let rows = self.gather.rows.count(class.phase_row).saturating_sub(self.first_row).min(self.cut.rows);
+                let rows = self
+                    .gather
+                    .rows
+                    .count(class.phase_row)
+                    .saturating_sub(self.first_row)
+                    .min(self.cut.rows);
                 let count = self.images * rows * class.cols;
                 let steps = class.tap_rows * class.row_len;
                 let pixels = Pixels {

@@ -1,8 +1,10 @@
-//! Grad-weight: dw[ky, kx, ci, co] = sum over output pixels m of x[position of m under (ky, kx), ci] dy[m, co].
+//! Grad-weight: dw[ky, kx, ci, co] = sum over output pixels m of x[position of m under (ky, kx),
+//! ci] dy[m, co].
 //!
-//! A task owns a block of input channels, a block of output channels and some taps, and walks over the pixels of the whole
-//! batch in blocks that stay in cache. Pixels that fall outside the image are cut off, so nothing is copied. A block of
-//! pixels is summed from zero and then added, which keeps rounding errors small; the order doesn't depend on the threads.
+//! A task owns a block of input channels, a block of output channels and some taps, and walks over
+//! the pixels of the whole batch in blocks that stay in cache. Pixels that fall outside the image
+//! are cut off, so nothing is copied. A block of pixels is summed from zero and then added, which
+//! keeps rounding errors small; the order doesn't depend on the threads.
 
 use super::tiles::{BLOCK, Run, Strided, outer_tile, tile_rows};
 use crate::kernels::conv2d::shape::ConvShape;
@@ -14,7 +16,8 @@ use std::cell::Cell;
 /// Output pixels of a block.
 const PIXELS: usize = 128;
 
-/// Channels whose scalars are broadcast, in the smallest task: one tile, or two where registers are few.
+/// Channels whose scalars are broadcast, in the smallest task: one tile, or two where registers are
+/// few.
 fn task_rows(lanes: usize) -> usize {
     if lanes == 8 { 12 } else { 8 }
 }
@@ -22,7 +25,8 @@ fn task_rows(lanes: usize) -> usize {
 /// Vectors run along output channels, or along input channels where that wastes fewer lanes.
 fn vectors_along_input(shape: &ConvShape, lanes: usize) -> bool {
     let cost = |scalars: usize, vectors: usize| {
-        // A left-over of fewer than 8 scalars keeps the multipliers waiting for about as long as 4 and then 4 more.
+        // A left-over of fewer than 8 scalars keeps the multipliers waiting for about as long as 4
+        // and then 4 more.
         (scalars / 8 * 8 + (scalars % 8).next_multiple_of(4)) * vectors.div_ceil(lanes)
     };
     cost(shape.c_out, shape.c_in) < cost(shape.c_in, shape.c_out)
@@ -33,7 +37,8 @@ thread_local! {
     static SUMS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
-/// How the sums are cut into tasks and laid out: [row block][vector block][tap][row][channel of the vector block].
+/// How the sums are cut into tasks and laid out: [row block][vector block][tap][row][channel of the
+/// vector block].
 struct Cut {
     /// Scalar channels and taps of a task.
     rows: usize,
@@ -49,7 +54,8 @@ impl Cut {
     fn new(scalars: usize, vectors: usize, taps: usize, kernel: usize, lanes: usize) -> Self {
         let block = BLOCK.min(vectors.div_ceil(lanes)) * lanes;
         let vector_blocks = vectors.div_ceil(block);
-        // More scalars and taps of one task read the same pixels, but every thread should have work.
+        // More scalars and taps of one task read the same pixels, but every thread should have
+        // work.
         let threads = rayon::current_num_threads();
         let enough = |&(rows, taps_each): &(usize, usize)| {
             let tasks = scalars.div_ceil(rows) * vector_blocks * taps.div_ceil(taps_each);
@@ -57,7 +63,11 @@ impl Cut {
         };
         let unit = task_rows(lanes);
         let cuts = [(4 * unit, taps), (2 * unit, taps), (unit, taps), (unit, kernel), (unit, 1)];
-        let (rows, taps) = cuts.into_iter().filter(|(rows, _)| *rows <= scalars.max(unit)).find(enough).unwrap_or((unit, 1));
+        let (rows, taps) = cuts
+            .into_iter()
+            .filter(|(rows, _)| *rows <= scalars.max(unit))
+            .find(enough)
+            .unwrap_or((unit, 1));
         Self { rows, taps, vector_blocks, block, tile: rows * block }
     }
 
@@ -65,7 +75,9 @@ impl Cut {
     fn at(&self, scalar: usize, vector: usize, vectors: usize, taps: usize, lanes: usize) -> usize {
         let (vector_block, vector) = (vector / self.block, vector % self.block);
         let width = (vectors - vector_block * self.block).next_multiple_of(lanes).min(self.block);
-        (scalar / self.rows * self.vector_blocks + vector_block) * taps * self.tile + scalar % self.rows * width + vector
+        (scalar / self.rows * self.vector_blocks + vector_block) * taps * self.tile
+            + scalar % self.rows * width
+            + vector
     }
 }
 
@@ -73,7 +85,8 @@ impl Cut {
 pub(super) fn grad_weight(path: Path, shape: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     let lanes = path.lanes();
     let swap = vectors_along_input(shape, lanes);
-    let (scalars, vectors) = if swap { (shape.c_out, shape.c_in) } else { (shape.c_in, shape.c_out) };
+    let (scalars, vectors) =
+        if swap { (shape.c_out, shape.c_in) } else { (shape.c_in, shape.c_out) };
     let taps = shape.kernel * shape.kernel;
     let cut = Cut::new(scalars, vectors, taps, shape.kernel, lanes);
     let mut sums = SUMS.take();
@@ -82,10 +95,15 @@ pub(super) fn grad_weight(path: Path, shape: &ConvShape, x: &[f32], dy: &[f32], 
     let tasks: Vec<_> = sums
         .chunks_mut(taps * cut.tile)
         .enumerate()
-        .flat_map(|(pair, sums)| sums.chunks_mut(cut.taps * cut.tile).enumerate().map(move |(group, sums)| (pair, group, sums)))
+        .flat_map(|(pair, sums)| {
+            sums.chunks_mut(cut.taps * cut.tile)
+                .enumerate()
+                .map(move |(group, sums)| (pair, group, sums))
+        })
         .collect();
     tasks.into_par_iter().for_each(|(pair, group, sums)| {
-        let (row, vector) = (pair / cut.vector_blocks * cut.rows, pair % cut.vector_blocks * cut.block);
+        let (row, vector) =
+            (pair / cut.vector_blocks * cut.rows, pair % cut.vector_blocks * cut.block);
         path.run(Task {
             shape,
             x,
@@ -104,7 +122,13 @@ pub(super) fn grad_weight(path: Path, shape: &ConvShape, x: &[f32], dy: &[f32], 
     let row = shape.c_in * taps;
     dw.par_chunks_mut(cut.block * row).enumerate().for_each(|(group, dw)| {
         for ci in 0..shape.c_in {
-            let at = |co: usize| if swap { cut.at(co, ci, vectors, taps, lanes) } else { cut.at(ci, co, vectors, taps, lanes) };
+            let at = |co: usize| {
+                if swap {
+                    cut.at(co, ci, vectors, taps, lanes)
+                } else {
+                    cut.at(ci, co, vectors, taps, lanes)
+                }
+            };
             let first = group * cut.block;
             if swap {
                 for (co, dw) in dw.chunks_exact_mut(row).enumerate() {
@@ -114,7 +138,11 @@ pub(super) fn grad_weight(path: Path, shape: &ConvShape, x: &[f32], dy: &[f32], 
             } else {
                 for tap in 0..taps {
                     let sums = &sums[at(first) + tap * cut.tile..];
-                    dw[ci * taps + tap..].iter_mut().step_by(row).zip(sums).for_each(|(dw, sum)| *dw = *sum);
+                    dw[ci * taps + tap..]
+                        .iter_mut()
+                        .step_by(row)
+                        .zip(sums)
+                        .for_each(|(dw, sum)| *dw = *sum);
                 }
             }
         }
@@ -138,12 +166,14 @@ struct Task<'a> {
 }
 
 impl Task<'_> {
-    /// The runs of output rows `rows` (counted through the batch) under a tap, offset to this task's channels.
+    /// The runs of output rows `rows` (counted through the batch) under a tap, offset to this
+    /// task's channels.
     fn runs(&self, rows: std::ops::Range<usize>, tap: usize, runs: &mut Vec<Run>) {
         let s = self.shape;
         let (ky, kx) = (tap / s.kernel, tap % s.kernel);
         let (out_height, out_width) = (s.out_height(), s.out_width());
-        let (in_offset, out_offset) = if self.swap { (self.vector, self.row) } else { (self.row, self.vector) };
+        let (in_offset, out_offset) =
+            if self.swap { (self.vector, self.row) } else { (self.row, self.vector) };
         runs.clear();
         // Columns whose input column ox * stride + kx - padding lies in the image.
         let first = s.padding.saturating_sub(kx).div_ceil(s.stride);
@@ -153,11 +183,18 @@ impl Task<'_> {
         }
         for row in rows {
             let (image, oy) = (row / out_height, row % out_height);
-            let Some(iy) = (oy * s.stride + ky).checked_sub(s.padding).filter(|iy| *iy < s.height) else { continue };
+            let Some(iy) = (oy * s.stride + ky).checked_sub(s.padding).filter(|iy| *iy < s.height)
+            else {
+                continue;
+            };
             let ix = first * s.stride + kx - s.padding;
             let x_at = ((image * s.height + iy) * s.width + ix) * s.c_in + in_offset;
             let dy_at = (row * out_width + first) * s.c_out + out_offset;
-            runs.push(if self.swap { (dy_at, x_at, end - first) } else { (x_at, dy_at, end - first) });
+            runs.push(if self.swap {
+                (dy_at, x_at, end - first)
+            } else {
+                (x_at, dy_at, end - first)
+            });
         }
     }
 }
@@ -178,7 +215,11 @@ impl WithSimd for Task<'_> {
         let sums = std::mem::take(&mut self.sums);
         for first in (0..all_rows).step_by(rows_each) {
             for (tap, sums) in sums.chunks_exact_mut(self.tile).enumerate() {
-                self.runs(first..(first + rows_each).min(all_rows), self.first_tap + tap, &mut runs);
+                self.runs(
+                    first..(first + rows_each).min(all_rows),
+                    self.first_tap + tap,
+                    &mut runs,
+                );
                 if runs.is_empty() {
                     continue;
                 }

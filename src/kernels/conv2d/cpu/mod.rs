@@ -1,8 +1,9 @@
 //! 2-d convolution and its gradients on the CPU, over f32 slices in NHWC.
 //!
-//! No im2col: 3x3 kernels of stride 1 over enough channels and pixels go by minimal filtering (`winograd`); all others are
-//! direct, blocks of output channels times pixels that stay in vector registers while the loop runs over taps and input
-//! channels. Work is cut so that no sum is shared between threads: results are identical for any number of them.
+//! No im2col: 3x3 kernels of stride 1 over enough channels and pixels go by minimal filtering
+//! (`winograd`); all others are direct, blocks of output channels times pixels that stay in vector
+//! registers while the loop runs over taps and input channels. Work is cut so that no sum is shared
+//! between threads: results are identical for any number of them.
 
 mod direct;
 mod grad_weight;
@@ -13,7 +14,9 @@ mod winograd;
 mod winograd_weights;
 
 use super::shape::ConvShape;
-use super::{Conv2d, Conv2dGradients, Conv2dInputs, Conv2dOptions, conv_shape, out_dims, pass_work, upsample};
+use super::{
+    Conv2d, Conv2dGradients, Conv2dInputs, Conv2dOptions, conv_shape, out_dims, pass_work, upsample,
+};
 use crate::kernels::buffers::Buffer;
 use crate::kernels::launch::Work;
 use crate::kernels::layout::{FlexImage, flex_dims, flex_values};
@@ -31,19 +34,28 @@ use winograd::Winograd;
 fn winograd(shape: &ConvShape, source_channels: usize, out_channels: usize) -> Option<Winograd> {
     let ConvShape { batch, height, width, .. } = *shape;
     let winograd = Winograd { batch, height, width, source_channels, out_channels };
-    ((shape.kernel, shape.stride, shape.padding) == (3, 1, 1) && winograd.pays()).then_some(winograd)
+    ((shape.kernel, shape.stride, shape.padding) == (3, 1, 1) && winograd.pays())
+        .then_some(winograd)
 }
 
 fn check(what: &str, len: usize, expected: usize, shape: &ConvShape) {
     assert_eq!(len, expected, "conv2d: the length of {what} doesn't fit {shape:?}");
 }
 
-/// y = x * w + bias + residual: `x` `[batch, height, width, c_in]`, `w` `[c_out, c_in, kernel, kernel]`, `bias` `[c_out]`, `residual`
-/// and `y` `[batch, out_height, out_width, c_out]`, `y` overwritten.
+/// y = x * w + bias + residual: `x` `[batch, height, width, c_in]`, `w` `[c_out, c_in, kernel,
+/// kernel]`, `bias` `[c_out]`, `residual` and `y` `[batch, out_height, out_width, c_out]`, `y`
+/// overwritten.
 ///
 /// # Panics
 /// If a slice's length doesn't fit `shape`, or the kernel is larger than the padded image.
-fn forward(shape: &ConvShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, residual: Option<&[f32]>, y: &mut [f32]) {
+fn forward(
+    shape: &ConvShape,
+    x: &[f32],
+    w: &[f32],
+    bias: Option<&[f32]>,
+    residual: Option<&[f32]>,
+    y: &mut [f32],
+) {
     forward_on(Path::best(), shape, x, w, bias, residual, y);
 }
 
@@ -64,7 +76,8 @@ fn forward_on(
     if let Some(winograd) = winograd(shape, shape.c_in, shape.c_out) {
         return winograd.run(path, x, w, (shape.c_in * 9, 9), false, bias, residual, y);
     }
-    let axis = |inputs, outputs| Axis::forward(inputs, outputs, shape.kernel, shape.stride, shape.padding);
+    let axis =
+        |inputs, outputs| Axis::forward(inputs, outputs, shape.kernel, shape.stride, shape.padding);
     let taps = shape.taps();
     let gather = Gather {
         batch: shape.batch,
@@ -76,13 +89,21 @@ fn forward_on(
     gather.run(path, x, w, (shape.c_in * taps, taps), bias, residual, y);
 }
 
-/// The gradient of the input, with a bias and a residual where it is used as an operation of its own (a transposed convolution): `dy`
-/// `[batch, out_height, out_width, c_out]`, `w` `[c_out, c_in, kernel, kernel]`, `bias` `[c_in]`, `residual` and `dx`
-/// `[batch, height, width, c_in]`, `dx` overwritten.
+/// The gradient of the input, with a bias and a residual where it is used as an operation of its
+/// own (a transposed convolution): `dy` `[batch, out_height, out_width, c_out]`, `w` `[c_out, c_in,
+/// kernel, kernel]`, `bias` `[c_in]`, `residual` and `dx` `[batch, height, width, c_in]`, `dx`
+/// overwritten.
 ///
 /// # Panics
 /// If a slice's length doesn't fit `shape`, or the kernel is larger than the padded image.
-fn transposed(shape: &ConvShape, dy: &[f32], w: &[f32], bias: Option<&[f32]>, residual: Option<&[f32]>, dx: &mut [f32]) {
+fn transposed(
+    shape: &ConvShape,
+    dy: &[f32],
+    w: &[f32],
+    bias: Option<&[f32]>,
+    residual: Option<&[f32]>,
+    dx: &mut [f32],
+) {
     transposed_on(Path::best(), shape, dy, w, bias, residual, dx);
 }
 
@@ -103,7 +124,9 @@ fn transposed_on(
     if let Some(winograd) = winograd(shape, shape.c_out, shape.c_in) {
         return winograd.run(path, dy, w, (9, shape.c_in * 9), true, bias, residual, dx);
     }
-    let axis = |inputs, outputs| Axis::backward(outputs, inputs, shape.kernel, shape.stride, shape.padding);
+    let axis = |inputs, outputs| {
+        Axis::backward(outputs, inputs, shape.kernel, shape.stride, shape.padding)
+    };
     let taps = shape.taps();
     let gather = Gather {
         batch: shape.batch,
@@ -115,8 +138,8 @@ fn transposed_on(
     gather.run(path, dy, w, (taps, shape.c_in * taps), bias, residual, dx);
 }
 
-/// The gradient of the weights: `x` `[batch, height, width, c_in]`, `dy` `[batch, out_height, out_width, c_out]`, `dw`
-/// `[c_out, c_in, kernel, kernel]`, overwritten.
+/// The gradient of the weights: `x` `[batch, height, width, c_in]`, `dy` `[batch, out_height,
+/// out_width, c_out]`, `dw` `[c_out, c_in, kernel, kernel]`, overwritten.
 ///
 /// # Panics
 /// If a slice's length doesn't fit `shape`, or the kernel is larger than the padded image.
@@ -128,7 +151,9 @@ fn grad_weight_on(path: Path, shape: &ConvShape, x: &[f32], dy: &[f32], dw: &mut
     check("x", x.len(), shape.inputs_len(), shape);
     check("dy", dy.len(), shape.outputs_len(), shape);
     check("dw", dw.len(), shape.weights_len(), shape);
-    if let Some(winograd) = winograd(shape, shape.c_in, shape.c_out).filter(Winograd::pays_for_weights) {
+    if let Some(winograd) =
+        winograd(shape, shape.c_in, shape.c_out).filter(Winograd::pays_for_weights)
+    {
         return winograd_weights::grad_weight(path, &winograd, x, dy, dw);
     }
     if !dw.is_empty() {
@@ -136,7 +161,8 @@ fn grad_weight_on(path: Path, shape: &ConvShape, x: &[f32], dy: &[f32], dw: &mut
     }
 }
 
-/// The gradient of the bias: `dy` `[batch, out_height, out_width, c_out]` summed over all pixels into `db` `[c_out]`, overwritten.
+/// The gradient of the bias: `dy` `[batch, out_height, out_width, c_out]` summed over all pixels
+/// into `db` `[c_out]`, overwritten.
 ///
 /// # Panics
 /// If a slice's length doesn't fit `shape`, or the kernel is larger than the padded image.
@@ -148,7 +174,10 @@ fn grad_bias(shape: &ConvShape, dy: &[f32], db: &mut [f32]) {
     }
     // One partial sum for each image, added in their order.
     let zeros = vec![0.0; shape.c_out];
-    let images: Vec<_> = dy.par_chunks(dy.len() / shape.batch).map(|dy| vectorised::<Sums, _>((dy, &zeros))).collect();
+    let images: Vec<_> = dy
+        .par_chunks(dy.len() / shape.batch)
+        .map(|dy| vectorised::<Sums, _>((dy, &zeros)))
+        .collect();
     for (c, db) in db.iter_mut().enumerate() {
         *db = images.iter().map(|[sums, _]| f64::from(sums[c])).sum::<f64>() as f32;
     }
@@ -156,8 +185,9 @@ fn grad_bias(shape: &ConvShape, dy: &[f32], db: &mut [f32]) {
 
 impl Conv2d for Flex {
     fn forward(inputs: Conv2dInputs<Self>) -> FlexTensor {
-        let _timer =
-            profile::timer("conv2d forward", || work(flex_dims(&inputs.x), inputs.weight.layout().shape(), inputs.options));
+        let _timer = profile::timer("conv2d forward", || {
+            work(flex_dims(&inputs.x), inputs.weight.layout().shape(), inputs.options)
+        });
         let Conv2dInputs { x, weight, bias, residual, options } = inputs;
         let (x, weight) = (FlexImage::new(x), weight.to_contiguous());
         let bias = bias.into_option().map(|bias| bias.to_contiguous());
@@ -165,7 +195,8 @@ impl Conv2d for Flex {
         let shape = conv_shape(x.dims, weight.layout().shape(), options);
         let dims = out_dims(x.dims, weight.layout().shape(), options);
         let mut y = Buffer::new(dims.iter().product());
-        let (bias, residual) = (bias.as_ref().map(flex_values), residual.as_ref().map(FlexImage::values));
+        let (bias, residual) =
+            (bias.as_ref().map(flex_values), residual.as_ref().map(FlexImage::values));
         if options.upsample {
             let v = upsample::kernel(flex_values(&weight), x.dims[1]);
             transposed(&shape, x.values(), &v, bias, residual, &mut y);
@@ -175,7 +206,11 @@ impl Conv2d for Flex {
         FlexImage::tensor(y, dims)
     }
 
-    fn backward(dy: FlexTensor, inputs: Conv2dInputs<Self>, wanted: [bool; 3]) -> Conv2dGradients<Self> {
+    fn backward(
+        dy: FlexTensor,
+        inputs: Conv2dInputs<Self>,
+        wanted: [bool; 3],
+    ) -> Conv2dGradients<Self> {
         let Conv2dInputs { x, weight, options, .. } = inputs;
         let (x_shape, weight_shape) = (x.layout().shape().clone(), weight.layout().shape().clone());
         let dims = [x_shape[0], x_shape[1], x_shape[2], x_shape[3]];
@@ -193,8 +228,14 @@ fn work(dims: [usize; 4], weight: &Shape, options: Conv2dOptions) -> Work {
 }
 
 /// The gradient of x, which is of `dims`.
-fn input_gradient(dy: FlexTensor, weight: FlexTensor, dims: [usize; 4], options: Conv2dOptions) -> FlexTensor {
-    let _timer = profile::timer("conv2d grad_input", || work(dims, weight.layout().shape(), options));
+fn input_gradient(
+    dy: FlexTensor,
+    weight: FlexTensor,
+    dims: [usize; 4],
+    options: Conv2dOptions,
+) -> FlexTensor {
+    let _timer =
+        profile::timer("conv2d grad_input", || work(dims, weight.layout().shape(), options));
     let (dy, weight) = (FlexImage::new(dy), weight.to_contiguous());
     let mut dx = Buffer::new(dims.iter().product());
     let (shape, w) = (conv_shape(dims, weight.layout().shape(), options), flex_values(&weight));
@@ -207,7 +248,12 @@ fn input_gradient(dy: FlexTensor, weight: FlexTensor, dims: [usize; 4], options:
 }
 
 /// The gradient of the weight, which is of the shape `weight`.
-fn weight_gradient(x: FlexTensor, dy: FlexTensor, weight: Shape, options: Conv2dOptions) -> FlexTensor {
+fn weight_gradient(
+    x: FlexTensor,
+    dy: FlexTensor,
+    weight: Shape,
+    options: Conv2dOptions,
+) -> FlexTensor {
     let _timer = profile::timer("conv2d grad_weight", || work(flex_dims(&x), &weight, options));
     let (x, dy) = (FlexImage::new(x), FlexImage::new(dy));
     let mut dw = Buffer::new(weight.num_elements());
@@ -223,11 +269,13 @@ fn weight_gradient(x: FlexTensor, dy: FlexTensor, weight: Shape, options: Conv2d
 }
 
 fn bias_gradient(dy: FlexTensor) -> FlexTensor {
-    let _timer = profile::timer("conv2d grad_bias", || Work::floats(&[dy.layout().shape().num_elements()]));
+    let _timer =
+        profile::timer("conv2d grad_bias", || Work::floats(&[dy.layout().shape().num_elements()]));
     let dy = FlexImage::new(dy);
     let [batch, c_out, height, width] = dy.dims;
     // Only dy's own shape matters here: a 1x1 convolution has it on both sides.
-    let shape = ConvShape { batch, c_in: 1, c_out, height, width, kernel: 1, stride: 1, padding: 0 };
+    let shape =
+        ConvShape { batch, c_in: 1, c_out, height, width, kernel: 1, stride: 1, padding: 0 };
     let mut db = Buffer::new(c_out);
     grad_bias(&shape, dy.values(), &mut db);
     db.tensor(Shape::new([c_out]))

@@ -44,16 +44,24 @@ impl Data {
     /// The same by plain loops in f64.
     fn reference(&self) -> [Vec<f64>; 4] {
         let s = &self.shape;
-        let mut out = [self.dy.len(), self.x.len(), self.w.len(), self.bias.len()].map(|len| vec![0.0f64; len]);
+        let mut out = [self.dy.len(), self.x.len(), self.w.len(), self.bias.len()]
+            .map(|len| vec![0.0f64; len]);
         let [y, dx, dw, db] = &mut out;
         for (m, dy) in self.dy.chunks(s.c_out).enumerate() {
-            let (n, oy, ox) = (m / (s.out_height() * s.out_width()), m / s.out_width() % s.out_height(), m % s.out_width());
+            let (n, oy, ox) = (
+                m / (s.out_height() * s.out_width()),
+                m / s.out_width() % s.out_height(),
+                m % s.out_width(),
+            );
             for co in 0..s.c_out {
                 y[m * s.c_out + co] += f64::from(self.bias[co]) + f64::from(dy[co]);
                 db[co] += f64::from(dy[co]);
             }
             for (ky, kx) in (0..s.kernel).flat_map(|ky| (0..s.kernel).map(move |kx| (ky, kx))) {
-                let (iy, ix) = ((oy * s.stride + ky).wrapping_sub(s.padding), (ox * s.stride + kx).wrapping_sub(s.padding));
+                let (iy, ix) = (
+                    (oy * s.stride + ky).wrapping_sub(s.padding),
+                    (ox * s.stride + kx).wrapping_sub(s.padding),
+                );
                 if iy >= s.height || ix >= s.width {
                     continue;
                 }
@@ -61,7 +69,8 @@ impl Data {
                     for ci in 0..s.c_in {
                         let x_at = ((n * s.height + iy) * s.width + ix) * s.c_in + ci;
                         let w_at = ((co * s.c_in + ci) * s.kernel + ky) * s.kernel + kx;
-                        let (x, w, dy) = (f64::from(self.x[x_at]), f64::from(self.w[w_at]), f64::from(dy[co]));
+                        let (x, w, dy) =
+                            (f64::from(self.x[x_at]), f64::from(self.w[w_at]), f64::from(dy[co]));
                         y[m * s.c_out + co] += x * w;
                         dx[x_at] += dy * w;
                         dw[w_at] += x * dy;
@@ -80,7 +89,8 @@ fn difference(got: &[f32], want: &[f64], tolerance: f64) -> Option<String> {
     }
     let largest = want.iter().fold(0.0f64, |m, v| m.max(v.abs()));
     let error = got.iter().zip(want).fold(0.0f64, |m, (g, w)| m.max((f64::from(*g) - w).abs()));
-    (got.len() != want.len() || error > tolerance * largest).then(|| format!("error {error:e} of {largest:e}"))
+    (got.len() != want.len() || error > tolerance * largest)
+        .then(|| format!("error {error:e} of {largest:e}"))
 }
 
 const TOLERANCES: [f64; 4] = [2e-6, 2e-6, 5e-6, 2e-6];
@@ -92,9 +102,19 @@ fn shapes() -> Vec<ConvShape> {
     };
     let mut shapes = vec![];
     for (kernel, stride) in [(3, 1), (3, 2), (1, 1), (1, 2)] {
-        for (c_in, c_out) in
-            [(3, 32), (32, 3), (3, 3), (16, 16), (24, 48), (5, 17), (33, 5), (17, 33), (64, 16), (1, 1), (48, 96)]
-        {
+        for (c_in, c_out) in [
+            (3, 32),
+            (32, 3),
+            (3, 3),
+            (16, 16),
+            (24, 48),
+            (5, 17),
+            (33, 5),
+            (17, 33),
+            (64, 16),
+            (1, 1),
+            (48, 96),
+        ] {
             for (height, width) in [(4, 4), (2, 2), (1, 1), (7, 5), (8, 9)] {
                 shapes.push(shape(2, c_in, c_out, height, width, kernel, stride));
             }
@@ -135,7 +155,9 @@ fn all_passes_agree_with_plain_loops_on_every_path() {
         let want = data.reference();
         for path in Path::available() {
             let got = data.kernels(path);
-            for (((got, want), tolerance), pass) in got.iter().zip(&want).zip(TOLERANCES).zip(["y", "dx", "dw", "db"]) {
+            for (((got, want), tolerance), pass) in
+                got.iter().zip(&want).zip(TOLERANCES).zip(["y", "dx", "dw", "db"])
+            {
                 if let Some(why) = difference(got, want, tolerance) {
                     panic!("{pass} of {shape:?} on {path:?}: {why}");
                 }
@@ -146,11 +168,21 @@ fn all_passes_agree_with_plain_loops_on_every_path() {
 
 #[test]
 fn one_wrong_element_is_seen() {
-    let data = Data::new(ConvShape { batch: 2, c_in: 24, c_out: 20, height: 7, width: 5, kernel: 3, stride: 1, padding: 1 });
+    let data = Data::new(ConvShape {
+        batch: 2,
+        c_in: 24,
+        c_out: 20,
+        height: 7,
+        width: 5,
+        kernel: 3,
+        stride: 1,
+        padding: 1,
+    });
     let (got, want) = (data.kernels(Path::best()), data.reference());
     for ((mut got, want), tolerance) in got.into_iter().zip(&want).zip(TOLERANCES) {
         assert!(difference(&got, want, tolerance).is_none());
-        let largest = (0..got.len()).max_by(|a, b| got[*a].abs().total_cmp(&got[*b].abs())).unwrap();
+        let largest =
+            (0..got.len()).max_by(|a, b| got[*a].abs().total_cmp(&got[*b].abs())).unwrap();
         let right = got[largest];
         got[largest] *= 1.001;
         assert!(difference(&got, want, tolerance).is_some());
@@ -168,7 +200,9 @@ fn results_dont_depend_on_the_number_of_threads() {
         let data = Data::new(shape);
         for path in Path::available() {
             let [one, two, five] = pools.each_ref().map(|pool| pool.install(|| data.kernels(path)));
-            let bits = |out: [Vec<f32>; 4]| out.map(|v| v.into_iter().map(f32::to_bits).collect::<Vec<_>>());
+            let bits = |out: [Vec<f32>; 4]| {
+                out.map(|v| v.into_iter().map(f32::to_bits).collect::<Vec<_>>())
+            };
             let one = bits(one);
             assert!(one == bits(two) && one == bits(five), "{shape:?} on {path:?}");
         }
@@ -178,6 +212,15 @@ fn results_dont_depend_on_the_number_of_threads() {
 #[test]
 #[should_panic(expected = "the length of x")]
 fn a_wrong_length_is_refused() {
-    let shape = ConvShape { batch: 1, c_in: 2, c_out: 2, height: 2, width: 2, kernel: 1, stride: 1, padding: 0 };
+    let shape = ConvShape {
+        batch: 1,
+        c_in: 2,
+        c_out: 2,
+        height: 2,
+        width: 2,
+        kernel: 1,
+        stride: 1,
+        padding: 0,
+    };
     forward(&shape, &[0.0; 7], &[0.0; 4], None, None, &mut [0.0; 8]);
 }

@@ -1,8 +1,9 @@
 //! The innermost loops of the CPU convolutions: blocks of sums that stay in vector registers.
 //!
-//! A tile is MR rows (pixels or channels) by NR vectors of channels. Each step loads NR vectors, broadcasts MR scalars
-//! and does MR * NR fused multiply-adds. All tiles are generic over the instruction set; [`Path::run`](crate::kernels::simd::Path::run) compiles them once
-//! for each and picks at run time.
+//! A tile is MR rows (pixels or channels) by NR vectors of channels. Each step loads NR vectors,
+//! broadcasts MR scalars and does MR * NR fused multiply-adds. All tiles are generic over the
+//! instruction set; [`Path::run`](crate::kernels::simd::Path::run) compiles them once for each and
+//! picks at run time.
 
 use crate::kernels::simd::mul_add;
 use pulp::Simd;
@@ -25,7 +26,11 @@ fn store<S: Simd, const NR: usize>(simd: S, out: &mut [f32], valid: usize, sums:
 }
 
 #[inline(always)]
-fn add<S: Simd, const MR: usize, const NR: usize>(simd: S, totals: &mut [[S::f32s; NR]; MR], sums: &[[S::f32s; NR]; MR]) {
+fn add<S: Simd, const MR: usize, const NR: usize>(
+    simd: S,
+    totals: &mut [[S::f32s; NR]; MR],
+    sums: &[[S::f32s; NR]; MR],
+) {
     for i in 0..MR {
         for j in 0..NR {
             totals[i][j] = simd.add_f32s(totals[i][j], sums[i][j]);
@@ -45,7 +50,8 @@ pub(super) struct Pixels<'a> {
     pub row_len: usize,
 }
 
-/// sums[i]`[NR vectors]` += sum over c of values[i][c] * weights[c]`[NR vectors]`, all values as many as weights.
+/// sums[i]`[NR vectors]` += sum over c of values[i][c] * weights[c]`[NR vectors]`, all values as
+/// many as weights.
 #[inline(always)]
 fn accumulate<S: Simd, const MR: usize, const NR: usize>(
     simd: S,
@@ -53,7 +59,8 @@ fn accumulate<S: Simd, const MR: usize, const NR: usize>(
     weights: &[[S::f32s; NR]],
     sums: &mut [[S::f32s; NR]; MR],
 ) {
-    // Four steps share the tests of the bounds, which would otherwise cost as much as half of the products.
+    // Four steps share the tests of the bounds, which would otherwise cost as much as half of the
+    // products.
     let (fours, rest) = weights.as_chunks::<4>();
     let mut value_fours: [&[[f32; 4]]; MR] = [&[]; MR];
     let mut value_rests: [&[f32]; MR] = [&[]; MR];
@@ -82,8 +89,8 @@ fn accumulate<S: Simd, const MR: usize, const NR: usize>(
     }
 }
 
-/// out[pixel][0..valid] = bias + residual + sum over taps and source channels of source * weights, for all `pixels`.
-/// `weights` is [tap row][element]`[NR vectors]`, `bias` NR vectors.
+/// out[pixel][0..valid] = bias + residual + sum over taps and source channels of source * weights,
+/// for all `pixels`. `weights` is [tap row][element]`[NR vectors]`, `bias` NR vectors.
 #[inline(always)]
 fn gather_block<S: Simd, const MR: usize, const NR: usize>(
     simd: S,
@@ -109,7 +116,8 @@ fn gather_block<S: Simd, const MR: usize, const NR: usize>(
                 let weights = &weights[from + start..from + pixels.row_len.min(start + SUM)];
                 let mut values: [&[f32]; MR] = [&[]; MR];
                 for i in 0..MR {
-                    values[i] = &source[pixels.source[at[i]] + row * pixels.row_step + start..][..weights.len()];
+                    values[i] = &source[pixels.source[at[i]] + row * pixels.row_step + start..]
+                        [..weights.len()];
                 }
                 accumulate(simd, &values, weights, &mut sums);
                 summed += weights.len();
@@ -123,7 +131,9 @@ fn gather_block<S: Simd, const MR: usize, const NR: usize>(
         add(simd, &mut totals, &sums);
         for i in 0..MR {
             if let Some(residual) = residual {
-                for (part, total) in residual[pixels.out[at[i]]..][..valid].chunks(S::F32_LANES).zip(&mut totals[i]) {
+                for (part, total) in
+                    residual[pixels.out[at[i]]..][..valid].chunks(S::F32_LANES).zip(&mut totals[i])
+                {
                     *total = simd.add_f32s(*total, simd.partial_load_f32s(part));
                 }
             }
@@ -132,10 +142,15 @@ fn gather_block<S: Simd, const MR: usize, const NR: usize>(
     }
 }
 
-/// out[row]`[NR vectors]` = sum over c of source[row][c] * weights[c]`[NR vectors]`: `source` is [row][weights.len()], `out`
-/// [row]`[NR vectors]`.
+/// out[row]`[NR vectors]` = sum over c of source[row][c] * weights[c]`[NR vectors]`: `source` is
+/// [row][weights.len()], `out` [row]`[NR vectors]`.
 #[inline(always)]
-fn product_block<S: Simd, const MR: usize, const NR: usize>(simd: S, source: &[f32], weights: &[f32], out: &mut [f32]) {
+fn product_block<S: Simd, const MR: usize, const NR: usize>(
+    simd: S,
+    source: &[f32],
+    weights: &[f32],
+    out: &mut [f32],
+) {
     let weights = pulp::bytemuck::cast_slice::<f32, S::f32s>(weights).as_chunks::<NR>().0;
     let out = pulp::bytemuck::cast_slice_mut::<f32, S::f32s>(out).as_chunks_mut::<NR>().0;
     let len = weights.len();
@@ -163,10 +178,17 @@ fn product_block<S: Simd, const MR: usize, const NR: usize>(simd: S, source: &[f
     }
 }
 
-/// The matrix product `out` = `source` * `weights`, by the tile that suits this instruction set: `source` is [row][channel],
-/// `weights` [channel]`[width]` and `out` [row]`[width]`, `width` one vector or two.
+/// The matrix product `out` = `source` * `weights`, by the tile that suits this instruction set:
+/// `source` is [row][channel], `weights` [channel]`[width]` and `out` [row]`[width]`, `width` one
+/// vector or two.
 #[inline(always)]
-pub(super) fn product<S: Simd>(simd: S, source: &[f32], weights: &[f32], out: &mut [f32], width: usize) {
+pub(super) fn product<S: Simd>(
+    simd: S,
+    source: &[f32],
+    weights: &[f32],
+    out: &mut [f32],
+    width: usize,
+) {
     match (width == S::F32_LANES, S::REGISTER_COUNT >= 32) {
         (false, true) => product_block::<S, 8, 2>(simd, source, weights, out),
         (true, true) => product_block::<S, 12, 1>(simd, source, weights, out),
@@ -175,7 +197,8 @@ pub(super) fn product<S: Simd>(simd: S, source: &[f32], weights: &[f32], out: &m
     }
 }
 
-/// [`gather_block`] by the tile that suits this instruction set and `bias.len()`, one vector or two.
+/// [`gather_block`] by the tile that suits this instruction set and `bias.len()`, one vector or
+/// two.
 #[inline(always)]
 pub(super) fn gather_any<S: Simd>(
     simd: S,
@@ -187,10 +210,18 @@ pub(super) fn gather_any<S: Simd>(
     out: (&mut [f32], usize),
 ) {
     match (bias.len() == S::F32_LANES, S::REGISTER_COUNT >= 32) {
-        (false, true) => gather_block::<S, 8, 2>(simd, pixels, source, weights, bias, residual, out),
-        (true, true) => gather_block::<S, 12, 1>(simd, pixels, source, weights, bias, residual, out),
-        (false, false) => gather_block::<S, 6, 2>(simd, pixels, source, weights, bias, residual, out),
-        (true, false) => gather_block::<S, 8, 1>(simd, pixels, source, weights, bias, residual, out),
+        (false, true) => {
+            gather_block::<S, 8, 2>(simd, pixels, source, weights, bias, residual, out)
+        }
+        (true, true) => {
+            gather_block::<S, 12, 1>(simd, pixels, source, weights, bias, residual, out)
+        }
+        (false, false) => {
+            gather_block::<S, 6, 2>(simd, pixels, source, weights, bias, residual, out)
+        }
+        (true, false) => {
+            gather_block::<S, 8, 1>(simd, pixels, source, weights, bias, residual, out)
+        }
     }
 }
 
@@ -200,8 +231,9 @@ pub(super) type Run = (usize, usize, usize);
 /// A tensor seen as pixels: its values and the elements from one pixel of a run to the next.
 pub(super) type Strided<'a> = (&'a [f32], usize);
 
-/// sums[i]`[NR vectors]` += sum over the pixels of `runs` of scalars[i] * vectors`[NR vectors]`; `sums` is [MR]`[NR vectors]`.
-/// Lanes beyond the last channel get what follows in memory, or nothing: their sums are meaningless.
+/// sums[i]`[NR vectors]` += sum over the pixels of `runs` of scalars[i] * vectors`[NR vectors]`;
+/// `sums` is [MR]`[NR vectors]`. Lanes beyond the last channel get what follows in memory, or
+/// nothing: their sums are meaningless.
 #[inline(always)]
 fn outer_block<S: Simd, const MR: usize, const NR: usize>(
     simd: S,
@@ -240,7 +272,9 @@ fn outer_block<S: Simd, const MR: usize, const NR: usize>(
     for &(scalar, vector, count) in runs {
         let (scalars, vectors) = (&scalars[scalar..], &vectors[vector..]);
         for pixel in whole_blocks(vectors.len(), vector_step, count, width)..count {
-            for (value, sums) in scalars[pixel * scalar_step..].iter().zip(sums.chunks_exact_mut(width)) {
+            for (value, sums) in
+                scalars[pixel * scalar_step..].iter().zip(sums.chunks_exact_mut(width))
+            {
                 for (sum, channel) in sums.iter_mut().zip(&vectors[pixel * vector_step..]) {
                     *sum += value * channel;
                 }
@@ -302,8 +336,9 @@ fn whole_blocks(len: usize, step: usize, count: usize, width: usize) -> usize {
     }
 }
 
-/// Few output channels, `OC`: vectors run along taps and source channels instead, and are summed at the end.
-/// out[pixel][0..OC] = bias + sum over taps and source channels; `weights` is [tap row][output channel][element].
+/// Few output channels, `OC`: vectors run along taps and source channels instead, and are summed at
+/// the end. out[pixel][0..OC] = bias + sum over taps and source channels; `weights` is [tap
+/// row][output channel][element].
 #[inline(always)]
 pub(super) fn gather_dots<S: Simd, const MR: usize, const OC: usize>(
     simd: S,
@@ -320,9 +355,13 @@ pub(super) fn gather_dots<S: Simd, const MR: usize, const OC: usize>(
         let mut sums = [[simd.splat_f32s(0.0); OC]; MR];
         for row in 0..pixels.tap_rows {
             let weights = &weights[row * OC * pixels.row_len..][..OC * pixels.row_len];
-            let weights: [_; OC] = std::array::from_fn(|o| S::as_simd_f32s(&weights[o * pixels.row_len..][..pixels.row_len]));
+            let weights: [_; OC] = std::array::from_fn(|o| {
+                S::as_simd_f32s(&weights[o * pixels.row_len..][..pixels.row_len])
+            });
             let values: [_; MR] = std::array::from_fn(|i| {
-                S::as_simd_f32s(&source[pixels.source[at[i]] + row * pixels.row_step..][..pixels.row_len])
+                S::as_simd_f32s(
+                    &source[pixels.source[at[i]] + row * pixels.row_step..][..pixels.row_len],
+                )
             });
             let whole = pixels.row_len / S::F32_LANES;
             let (weights, weight_ends) = (weights.map(|w| &w.0[..whole]), weights.map(|w| w.1));
@@ -352,7 +391,8 @@ pub(super) fn gather_dots<S: Simd, const MR: usize, const OC: usize>(
             let residual = residual.map(|r| &r[pixels.out[at[i]]..][..OC]);
             let out = &mut out[pixels.out[at[i]]..][..OC];
             for o in 0..OC {
-                out[o] = bias[o] + residual.map_or(0.0, |r| r[o]) + simd.reduce_sum_f32s(sums[i][o]);
+                out[o] =
+                    bias[o] + residual.map_or(0.0, |r| r[o]) + simd.reduce_sum_f32s(sums[i][o]);
             }
         }
     }

@@ -1,14 +1,17 @@
-//! 3x3 convolutions of stride 1 by Winograd's minimal filtering F(2x2, 3x3) (Lavin and Gray, "Fast Algorithms for
-//! Convolutional Neural Networks", arXiv 1509.09308): 16 multiplications where 36 were, in f32 with an error of the same size.
+//! 3x3 convolutions of stride 1 by Winograd's minimal filtering F(2x2, 3x3) (Lavin and Gray, "Fast
+//! Algorithms for Convolutional Neural Networks", arXiv 1509.09308): 16 multiplications where 36
+//! were, in f32 with an error of the same size.
 //!
-//! y = A^T [(G g G^T) * (B^T d B)] A for each 2x2 tile of the output, d the 4x4 tile of the input under it, g the kernel
+//! y = A^T [(G g G^T) * (B^T d B)] A for each 2x2 tile of the output, d the 4x4 tile of the input
+//! under it, g the kernel
 //!
-//! The gradient of the input is the same with turned kernels; that of the weights stands in `winograd_weights`. The products,
-//! a matrix product over channels for each of the 16 places, are those of `tiles`. Tiles are taken in groups that stay in
-//! cache, in an order that doesn't depend on the threads.
+//! The gradient of the input is the same with turned kernels; that of the weights stands in
+//! `winograd_weights`. The products, a matrix product over channels for each of the 16 places, are
+//! those of `tiles`. Tiles are taken in groups that stay in cache, in an order that doesn't depend
+//! on the threads.
 
-// Loops over places index several arrays of vectors; iterators over such arrays aren't always inlined, and are then compiled
-// without the vectors' instructions.
+// Loops over places index several arrays of vectors; iterators over such arrays aren't always
+// inlined, and are then compiled without the vectors' instructions.
 #![allow(clippy::needless_range_loop)]
 
 use super::tiles::{BLOCK, product};
@@ -21,8 +24,8 @@ use std::ops::Range;
 /// Places of a transformed tile.
 pub(super) const PLACES: usize = 16;
 
-/// Elements from one place to the next, of places of `len`: one cache line more, or the 16 stores of a tile would compete for
-/// the same few lines of the first-level cache.
+/// Elements from one place to the next, of places of `len`: one cache line more, or the 16 stores
+/// of a tile would compete for the same few lines of the first-level cache.
 pub(super) fn place_step(len: usize) -> usize {
     len.next_multiple_of(16) + 16
 }
@@ -47,12 +50,18 @@ pub(super) struct Tile {
 }
 
 impl Winograd {
-    /// Whether it pays: enough tiles for the transformed weights, enough channels for the transformed tiles.
+    /// Whether it pays: enough tiles for the transformed weights, enough channels for the
+    /// transformed tiles.
     pub fn pays(&self) -> bool {
-        self.height >= 4 && self.width >= 4 && self.source_channels >= 12 && self.out_channels >= 12 && self.tiles() >= 32
+        self.height >= 4
+            && self.width >= 4
+            && self.source_channels >= 12
+            && self.out_channels >= 12
+            && self.tiles() >= 32
     }
 
-    /// As [`pays`](Self::pays), for the gradient of the weights: each task transforms its part of dy anew.
+    /// As [`pays`](Self::pays), for the gradient of the weights: each task transforms its part of
+    /// dy anew.
     pub fn pays_for_weights(&self) -> bool {
         self.pays() && self.tiles() >= 64 && (self.out_channels >= 48 || self.source_channels <= 64)
     }
@@ -72,8 +81,8 @@ impl Winograd {
     }
 
     /// out `[batch, height, width, out_channels]` = bias + residual + the convolution of `source`
-    /// `[batch, height, width, source_channels]`. The weight of (output channel o, source channel i, tap k) is
-    /// w[o * out_stride + i * source_stride + k], or of tap 8 - k with `turned`.
+    /// `[batch, height, width, source_channels]`. The weight of (output channel o, source channel
+    /// i, tap k) is w[o * out_stride + i * source_stride + k], or of tap 8 - k with `turned`.
     #[allow(clippy::too_many_arguments)] // as `Gather::run`
     pub fn run(
         &self,
@@ -89,9 +98,18 @@ impl Winograd {
         let lanes = path.lanes();
         let padded = self.out_channels.next_multiple_of(lanes);
         let mut weights = Buffer::new(PLACES * self.source_channels * padded);
-        weights.par_chunks_mut(PLACES * self.source_channels * BLOCK * lanes).enumerate().for_each(|(block, weights)| {
-            path.run(TransformWeights { winograd: self, w, strides, turned, first: block * BLOCK * lanes, weights });
-        });
+        weights.par_chunks_mut(PLACES * self.source_channels * BLOCK * lanes).enumerate().for_each(
+            |(block, weights)| {
+                path.run(TransformWeights {
+                    winograd: self,
+                    w,
+                    strides,
+                    turned,
+                    first: block * BLOCK * lanes,
+                    weights,
+                });
+            },
+        );
         // A task owns whole rows of tiles, so that its part of `out` is one slice.
         let cols = self.width.div_ceil(2);
         let rows_each = (Self::group(self.source_channels) / cols).max(1);
@@ -101,18 +119,30 @@ impl Winograd {
             .chunks_mut(image)
             .enumerate()
             .flat_map(|(image, out)| {
-                out.chunks_mut(2 * rows_each * out_row).enumerate().map(move |(band, out)| (image, 2 * rows_each * band, out))
+                out.chunks_mut(2 * rows_each * out_row)
+                    .enumerate()
+                    .map(move |(band, out)| (image, 2 * rows_each * band, out))
             })
             .collect();
         // Small images: several to a task, so that a group is full.
-        let bands_each = (Self::group(self.source_channels) / (rows_each.min(self.height.div_ceil(2)) * cols)).max(1);
+        let bands_each = (Self::group(self.source_channels)
+            / (rows_each.min(self.height.div_ceil(2)) * cols))
+            .max(1);
         bands.par_chunks_mut(bands_each).for_each(|bands| {
-            path.run(ForwardTask { winograd: self, source, weights: &weights, bias, residual, bands });
+            path.run(ForwardTask {
+                winograd: self,
+                source,
+                weights: &weights,
+                bias,
+                residual,
+                bands,
+            });
         });
     }
 }
 
-/// Transformed weights of a block of output channels, [place][source channel][output channel of the block].
+/// Transformed weights of a block of output channels, [place][source channel][output channel of the
+/// block].
 struct TransformWeights<'a> {
     winograd: &'a Winograd,
     w: &'a [f32],
@@ -142,7 +172,8 @@ impl WithSimd for TransformWeights<'_> {
             for at in (0..width).step_by(S::F32_LANES) {
                 let mut rows = [[simd.splat_f32s(0.0); 4]; 3];
                 for r in 0..3 {
-                    let [a, b, c] = [3 * r, 3 * r + 1, 3 * r + 2].map(|k| &taps[k][at..at + S::F32_LANES]);
+                    let [a, b, c] =
+                        [3 * r, 3 * r + 1, 3 * r + 2].map(|k| &taps[k][at..at + S::F32_LANES]);
                     rows[r] = kernel3(simd, load(simd, a), load(simd, b), load(simd, c));
                 }
                 for c in 0..4 {
@@ -203,8 +234,15 @@ pub(super) fn transform_input<S: Simd>(
     for (t, tile) in tiles.iter().enumerate() {
         let v = &mut v[t * count..][..15 * step + count];
         let mut from = 0;
-        if tile.row > 0 && tile.col > 0 && tile.row + 2 < winograd.height && tile.col + 2 < winograd.width {
-            let at = ((tile.image * winograd.height + tile.row - 1) * winograd.width + tile.col - 1) * channels + first;
+        if tile.row > 0
+            && tile.col > 0
+            && tile.row + 2 < winograd.height
+            && tile.col + 2 < winograd.width
+        {
+            let at = ((tile.image * winograd.height + tile.row - 1) * winograd.width + tile.col
+                - 1)
+                * channels
+                + first;
             let pixels = &source[at..][..3 * (row + channels) + count];
             while from < whole {
                 transform_inner(simd, (&pixels[from..], row, channels), &mut v[from..], step);
@@ -217,11 +255,19 @@ pub(super) fn transform_input<S: Simd>(
     }
 }
 
-/// One whole vector of channels of [`transform_input`], for a tile with no pixel beside the image: `pixels` begins with its first
-/// value; its rows and columns are so many elements apart.
+/// One whole vector of channels of [`transform_input`], for a tile with no pixel beside the image:
+/// `pixels` begins with its first value; its rows and columns are so many elements apart.
 #[inline(always)]
-fn transform_inner<S: Simd>(simd: S, (pixels, row, col): (&[f32], usize, usize), v: &mut [f32], step: usize) {
-    assert!(3 * (row + col) + S::F32_LANES <= pixels.len() && 15 * step + S::F32_LANES <= v.len(), "a tile beyond its image");
+fn transform_inner<S: Simd>(
+    simd: S,
+    (pixels, row, col): (&[f32], usize, usize),
+    v: &mut [f32],
+    step: usize,
+) {
+    assert!(
+        3 * (row + col) + S::F32_LANES <= pixels.len() && 15 * step + S::F32_LANES <= v.len(),
+        "a tile beyond its image"
+    );
     let mut rows = [[simd.splat_f32s(0.0); 4]; 4];
     for r in 0..4 {
         let mut d = [simd.splat_f32s(0.0); 4];
@@ -240,7 +286,8 @@ fn transform_inner<S: Simd>(simd: S, (pixels, row, col): (&[f32], usize, usize),
     }
 }
 
-/// The vectors of `range` of [`transform_input`] for any tile: pixels beside the image count as zeros.
+/// The vectors of `range` of [`transform_input`] for any tile: pixels beside the image count as
+/// zeros.
 #[allow(clippy::too_many_arguments)] // as `transform_input`, of which it is a part
 #[inline(always)]
 fn transform_border<S: Simd>(
@@ -261,16 +308,33 @@ fn transform_border<S: Simd>(
             let (y, x) = ((tile.row + r).wrapping_sub(1), (tile.col + c).wrapping_sub(1));
             inside[r * 4 + c] = y < winograd.height && x < winograd.width;
             if inside[r * 4 + c] {
-                at[r * 4 + c] = ((tile.image * winograd.height + y) * winograd.width + x) * channels + first;
+                at[r * 4 + c] =
+                    ((tile.image * winograd.height + y) * winograd.width + x) * channels + first;
             }
         }
     }
     for channel in range.clone().step_by(S::F32_LANES) {
         let len = S::F32_LANES.min(range.end - channel);
         if len == S::F32_LANES {
-            transform_vector::<S, true>(simd, source, (&at, &inside), channel, len, &mut v[channel..], step);
+            transform_vector::<S, true>(
+                simd,
+                source,
+                (&at, &inside),
+                channel,
+                len,
+                &mut v[channel..],
+                step,
+            );
         } else {
-            transform_vector::<S, false>(simd, source, (&at, &inside), channel, len, &mut v[channel..], step);
+            transform_vector::<S, false>(
+                simd,
+                source,
+                (&at, &inside),
+                channel,
+                len,
+                &mut v[channel..],
+                step,
+            );
         }
     }
 }
@@ -329,7 +393,8 @@ impl WithSimd for ForwardTask<'_, '_> {
         let (mut tiles, mut band_of) = (Vec::new(), Vec::new());
         for (band, (image, first_row, out)) in bands.iter().enumerate() {
             let rows = (out.len() / out_row).div_ceil(2);
-            let tile = |i: usize| Tile { image: *image, row: first_row + i / cols * 2, col: i % cols * 2 };
+            let tile =
+                |i: usize| Tile { image: *image, row: first_row + i / cols * 2, col: i % cols * 2 };
             tiles.extend((0..rows * cols).map(tile));
             band_of.resize(tiles.len(), band);
         }
@@ -343,7 +408,8 @@ impl WithSimd for ForwardTask<'_, '_> {
             let width = (channels - first).next_multiple_of(lanes).min(BLOCK * lanes);
             let step = place_step(group * width);
             for place in 0..PLACES {
-                let weights = &weights[(PLACES * first + place * width) * inputs..][..inputs * width];
+                let weights =
+                    &weights[(PLACES * first + place * width) * inputs..][..inputs * width];
                 product(
                     simd,
                     &v[place * v_step..][..group * inputs],
@@ -375,7 +441,11 @@ impl WithSimd for ForwardTask<'_, '_> {
                                 let from = (*image * w.height + row) * out_row + within;
                                 value = simd.add_f32s(value, load(simd, &residual[from..][..len]));
                             }
-                            store(simd, &mut out[(row - *first_row) * out_row + within..][..len], value);
+                            store(
+                                simd,
+                                &mut out[(row - *first_row) * out_row + within..][..len],
+                                value,
+                            );
                         }
                     }
                 }
@@ -384,7 +454,8 @@ impl WithSimd for ForwardTask<'_, '_> {
     }
 }
 
-/// A^T m A of one vector of channels: `products` begins with the first place's, the others follow every `step` elements.
+/// A^T m A of one vector of channels: `products` begins with the first place's, the others follow
+/// every `step` elements.
 #[inline(always)]
 fn transform_output<S: Simd>(simd: S, products: &[f32], step: usize) -> [[S::f32s; 2]; 2] {
     assert!(15 * step + S::F32_LANES <= products.len(), "a tile beyond its products");

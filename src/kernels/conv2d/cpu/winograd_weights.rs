@@ -1,12 +1,14 @@
-//! The gradient of the weights of a 3x3 convolution by minimal filtering, F(3x3, 2x2): the 2x2 tile of dy is the kernel.
+//! The gradient of the weights of a 3x3 convolution by minimal filtering, F(3x3, 2x2): the 2x2 tile
+//! of dy is the kernel.
 //!
 //! dw = A^T [sum over tiles of (G dy G^T) * (B^T d B)] A
 //!
-//! The products of all tiles, a matrix product over tiles for each of the 16 places, are added up before the way back, which
-//! is then made once for each pair of channels. A task owns its pairs of channels and walks over all tiles in their order.
+//! The products of all tiles, a matrix product over tiles for each of the 16 places, are added up
+//! before the way back, which is then made once for each pair of channels. A task owns its pairs of
+//! channels and walks over all tiles in their order.
 
-// Loops over places index several arrays of vectors; iterators over such arrays aren't always inlined, and are then compiled
-// without the vectors' instructions.
+// Loops over places index several arrays of vectors; iterators over such arrays aren't always
+// inlined, and are then compiled without the vectors' instructions.
 #![allow(clippy::needless_range_loop)]
 
 use super::tiles::{BLOCK, outer_tile, tile_rows};
@@ -36,7 +38,11 @@ impl Cut {
             tasks.is_multiple_of(threads) || tasks >= 4 * threads
         };
         let cuts = [(32, all), (16, all), (8, all), (16, block), (8, block)];
-        let (rows, cols) = cuts.into_iter().filter(|(rows, _)| *rows <= x_channels.max(8)).find(enough).unwrap_or((8, block));
+        let (rows, cols) = cuts
+            .into_iter()
+            .filter(|(rows, _)| *rows <= x_channels.max(8))
+            .find(enough)
+            .unwrap_or((8, block));
         Self { rows, cols, col_tasks: dy_channels.div_ceil(cols), block }
     }
 
@@ -45,7 +51,8 @@ impl Cut {
         self.rows * self.cols
     }
 
-    /// Where the sum of a channel of x and a channel of dy is, for the first place; and the channels of its block.
+    /// Where the sum of a channel of x and a channel of dy is, for the first place; and the
+    /// channels of its block.
     fn at(&self, row: usize, col: usize, dy_channels: usize, lanes: usize) -> usize {
         let task = row / self.rows * self.col_tasks + col / self.cols;
         let within = col % self.cols;
@@ -56,8 +63,8 @@ impl Cut {
     }
 }
 
-/// The gradient of the weights: `x` `[batch, height, width, source_channels]`, `dy` `[.., out_channels]`, `dw`
-/// `[out_channels, source_channels, 3, 3]`, overwritten.
+/// The gradient of the weights: `x` `[batch, height, width, source_channels]`, `dy` `[..,
+/// out_channels]`, `dw` `[out_channels, source_channels, 3, 3]`, overwritten.
 pub(super) fn grad_weight(path: Path, winograd: &Winograd, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     let (inputs, outputs, lanes) = (winograd.source_channels, winograd.out_channels, path.lanes());
     let cut = Cut::new(inputs, outputs, lanes);
@@ -104,9 +111,13 @@ impl WithSimd for WeightTask<'_> {
         let padded = cols.next_multiple_of(lanes);
         // By all channels, not this task's: the groups decide how sums are rounded.
         let group = Winograd::group(w.out_channels);
-        let (mut v, mut e) = (Buffer::new(PLACES * place_step(group * rows)), Buffer::new(PLACES * place_step(group * padded)));
+        let (mut v, mut e) = (
+            Buffer::new(PLACES * place_step(group * rows)),
+            Buffer::new(PLACES * place_step(group * padded)),
+        );
         for first in (0..w.tiles()).step_by(group) {
-            let tiles: Vec<Tile> = (first..(first + group).min(w.tiles())).map(|t| w.tile(t)).collect();
+            let tiles: Vec<Tile> =
+                (first..(first + group).min(w.tiles())).map(|t| w.tile(t)).collect();
             let count = tiles.len();
             transform_input(simd, w, x, &tiles, (w.source_channels, row, rows), &mut v);
             transform_gradient(simd, w, dy, &tiles, (col, cols), &mut e);
@@ -122,7 +133,14 @@ impl WithSimd for WeightTask<'_> {
                         let (scalars, vectors) = ((&v[at..], rows), (&e[block..], padded));
                         let sums = &mut sums[at * width..];
                         let tile = tile_rows(rows - at, S::REGISTER_COUNT);
-                        outer_tile(simd, (tile, width == lanes), &[(0, 0, count)], scalars, vectors, sums);
+                        outer_tile(
+                            simd,
+                            (tile, width == lanes),
+                            &[(0, 0, count)],
+                            scalars,
+                            vectors,
+                            sums,
+                        );
                         at += tile;
                     }
                 }
@@ -142,7 +160,8 @@ impl WithSimd for WeightTask<'_> {
                     columns[c] = weight4(simd, m[0], m[1], m[2], m[3]);
                 }
                 for r in 0..3 {
-                    let taps = weight4(simd, columns[0][r], columns[1][r], columns[2][r], columns[3][r]);
+                    let taps =
+                        weight4(simd, columns[0][r], columns[1][r], columns[2][r], columns[3][r]);
                     for c in 0..3 {
                         store(simd, &mut sums[(r * 3 + c) * cut.place() + at..][..lanes], taps[c]);
                     }
@@ -167,7 +186,8 @@ fn gradient2<S: Simd>(simd: S, a: S::f32s, b: S::f32s) -> [S::f32s; 4] {
     [a, simd.add_f32s(x, y), simd.sub_f32s(x, y), b]
 }
 
-/// Writes G dy G^T of `count` channels from `first` on to `e` [place][tile of the group][channel, padded to whole vectors].
+/// Writes G dy G^T of `count` channels from `first` on to `e` [place][tile of the group][channel,
+/// padded to whole vectors].
 #[inline(always)]
 fn transform_gradient<S: Simd>(
     simd: S,
@@ -181,7 +201,8 @@ fn transform_gradient<S: Simd>(
     let padded = count.next_multiple_of(lanes);
     let step = place_step(tiles.len() * padded);
     for (t, tile) in tiles.iter().enumerate() {
-        let at = ((tile.image * winograd.height + tile.row) * winograd.width + tile.col) * channels + first;
+        let at = ((tile.image * winograd.height + tile.row) * winograd.width + tile.col) * channels
+            + first;
         let (right, below) = (tile.col + 1 < winograd.width, tile.row + 1 < winograd.height);
         for channel in (0..count).step_by(lanes) {
             let len = lanes.min(count - channel);

@@ -2,7 +2,9 @@
 
 use super::info::{ColumnSumsInfo, WeightsBlockInfo, WeightsInfo, WeightsSumInfo};
 use super::matrix::WeightsMatrices;
-use super::shaders::{self, ColumnSums, Form, Fours, WeightsBlock, WeightsSum, WeightsTaps, WeightsTiled};
+use super::shaders::{
+    self, ColumnSums, Form, Fours, WeightsBlock, WeightsSum, WeightsTaps, WeightsTiled,
+};
 use super::taps::{self, FEW_TAPS, Grid, MOST_TAPS};
 use super::{Call, ConvShape, Tile};
 use crate::device::Class;
@@ -17,7 +19,8 @@ const SOFTWARE_WORKGROUPS: usize = 64;
 /// See [`SOFTWARE_WORKGROUPS`]: two for each place of a large GPU.
 const GPU_WORKGROUPS: usize = 512;
 
-/// Positions of a share, at least: fewer would leave the partial sums as large as the work that makes them.
+/// Positions of a share, at least: fewer would leave the partial sums as large as the work that
+/// makes them.
 const SHARE: usize = 1024;
 
 /// The largest buffer of partial sums.
@@ -26,7 +29,12 @@ const PARTIAL_BYTES: usize = 64 << 20;
 const NAME: &str = "conv2d grad_weight";
 
 /// Computes the gradient of `weight`, of its shape and layout, from `x` and `dy` over NHWC memory.
-pub(super) fn of_weight(call: &Call, x: CubeTensor, dy: &CubeTensor, weight: &CubeTensor) -> CubeTensor {
+pub(super) fn of_weight(
+    call: &Call,
+    x: CubeTensor,
+    dy: &CubeTensor,
+    weight: &CubeTensor,
+) -> CubeTensor {
     // With upsampling x is the result of the convolution that the call's shape is of.
     let (source, gradient) = if call.options.upsample { (dy, &x) } else { (&x, dy) };
     let few = call.shape.taps() <= FEW_TAPS;
@@ -38,7 +46,8 @@ pub(super) fn of_weight(call: &Call, x: CubeTensor, dy: &CubeTensor, weight: &Cu
     sum_shares(call, &partial, shares, weight)
 }
 
-/// Sums over shares of the pixels, and how many shares, of a convolution that has a [`Call::block_form`].
+/// Sums over shares of the pixels, and how many shares, of a convolution that has a
+/// [`Call::block_form`].
 fn block(call: &Call, form: Form, x: &CubeTensor, dy: &CubeTensor) -> (CubeTensor, usize) {
     let ConvShape { c_in, c_out, kernel, .. } = call.shape;
     let [batch, _, height, width] = layout::dims(dy);
@@ -82,21 +91,25 @@ fn general<const TAPS: usize>(call: &Call, x: &CubeTensor, dy: &CubeTensor) -> (
     let step = matrices.map_or(tile.bk, |(_, tile)| tile.bk);
     let (products, wanted, whole) = match class {
         Class::Gpu => {
-            let blocks = matrices.map_or(tile.count(c_in, c_out), |(_, tile)| tile.count(c_in, c_out));
+            let blocks =
+                matrices.map_or(tile.count(c_in, c_out), |(_, tile)| tile.count(c_in, c_out));
             (blocks * count, GPU_WORKGROUPS, step)
         }
         Class::Software => {
-            let products = c_in.div_ceil(WeightsTaps::<TAPS>::CHANNELS) * c_out.div_ceil(32) * count;
+            let products =
+                c_in.div_ceil(WeightsTaps::<TAPS>::CHANNELS) * c_out.div_ceil(32) * count;
             // Shares of whole rows.
             (products, SOFTWARE_WORKGROUPS, grid.cols)
         }
     };
     let bytes = count * c_in * c_out.next_multiple_of(4) * size_of::<f32>();
-    let shares = (wanted / products.min(wanted)).min(most).min((PARTIAL_BYTES / bytes).max(1)).max(1);
+    let shares =
+        (wanted / products.min(wanted)).min(most).min((PARTIAL_BYTES / bytes).max(1)).max(1);
     let share = positions.div_ceil(shares).next_multiple_of(whole);
     let shares = positions.div_ceil(share);
 
-    let partial = layout::empty_acc(x, Shape::new([shares, count, c_in, c_out.next_multiple_of(4)]));
+    let partial =
+        layout::empty_acc(x, Shape::new([shares, count, c_in, c_out.next_multiple_of(4)]));
     // One tile of positions further on: so many columns, rows and images.
     let pixel = shaders::pixel(c_in);
     let line = width * pixel;
@@ -122,7 +135,8 @@ fn general<const TAPS: usize>(call: &Call, x: &CubeTensor, dy: &CubeTensor) -> (
         pixel: pixel as u32,
         on_cols: on_cols as u32,
         on_rows: on_rows as u32,
-        on: (step / (grid.cols * grid.rows) * height * line + on_rows * line + on_cols * pixel) as u32,
+        on: (step / (grid.cols * grid.rows) * height * line + on_rows * line + on_cols * pixel)
+            as u32,
         span_cols: span_cols as u32,
         span_rows: span_rows as u32,
         next_row: less(stride * line, span_cols * pixel),
@@ -134,12 +148,33 @@ fn general<const TAPS: usize>(call: &Call, x: &CubeTensor, dy: &CubeTensor) -> (
     };
     let (workgroups, buffers) = (products * shares, [x, dy, &partial]);
     if let Some((unit, tile)) = matrices {
-        launch(NAME, WeightsMatrices::<TAPS> { tile, unit, fours }, workgroups, &buffers, &info, call.work);
+        launch(
+            NAME,
+            WeightsMatrices::<TAPS> { tile, unit, fours },
+            workgroups,
+            &buffers,
+            &info,
+            call.work,
+        );
         return (partial, shares);
     }
     match class {
-        Class::Gpu => launch(NAME, WeightsTiled::<TAPS> { tile, fours, types }, workgroups, &buffers, &info, call.work),
-        Class::Software => launch(NAME, WeightsTaps::<TAPS> { fours, types }, workgroups, &buffers, &info, call.work),
+        Class::Gpu => launch(
+            NAME,
+            WeightsTiled::<TAPS> { tile, fours, types },
+            workgroups,
+            &buffers,
+            &info,
+            call.work,
+        ),
+        Class::Software => launch(
+            NAME,
+            WeightsTaps::<TAPS> { fours, types },
+            workgroups,
+            &buffers,
+            &info,
+            call.work,
+        ),
     }
     (partial, shares)
 }
@@ -156,8 +191,16 @@ fn sum_shares(call: &Call, partial: &CubeTensor, shares: usize, weight: &CubeTen
     let mut dw = layout::empty_acc(partial, shape);
     let shader = WeightsSum { upsample: call.options.upsample };
     let workgroups = total.div_ceil(shader.workgroup() as usize);
-    let [total, channels, out_channels, taps, shares] = [total, c_in, c_out, call.shape.taps(), shares].map(|v| v as u32);
-    let info = WeightsSumInfo { total, channels, out_channels, taps, shares, transposed: u32::from(transposed) };
+    let [total, channels, out_channels, taps, shares] =
+        [total, c_in, c_out, call.shape.taps(), shares].map(|v| v as u32);
+    let info = WeightsSumInfo {
+        total,
+        channels,
+        out_channels,
+        taps,
+        shares,
+        transposed: u32::from(transposed),
+    };
     launch("conv2d grad_weight sum", shader, workgroups, &[partial, &dw], &info, work);
     if transposed {
         dw.meta.permute(&[1, 0, 2, 3]).expect("four axes");
@@ -175,8 +218,20 @@ pub(super) fn of_bias(dy: CubeTensor, types: Types) -> CubeTensor {
         let blocks = rows.div_ceil(block);
         let sums = layout::empty_acc(&x, Shape::new([blocks * cols]));
         let workgroups = blocks * cols.div_ceil(shader.cols);
-        let info = ColumnSumsInfo { rows: rows as u32, channels: cols as u32, block: block as u32, blocks: blocks as u32 };
-        launch("column sums", shader, workgroups, &[&x, &sums], &info, Work::floats(&[(rows + blocks) * cols]));
+        let info = ColumnSumsInfo {
+            rows: rows as u32,
+            channels: cols as u32,
+            block: block as u32,
+            blocks: blocks as u32,
+        };
+        launch(
+            "column sums",
+            shader,
+            workgroups,
+            &[&x, &sums],
+            &info,
+            Work::floats(&[(rows + blocks) * cols]),
+        );
         if blocks == 1 {
             return sums;
         }

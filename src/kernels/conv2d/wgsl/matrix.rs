@@ -1,4 +1,5 @@
-//! Convolutions of f16 maps by cooperative matrices, which GPUs have units for (tensor cores): their shaders, and who runs them.
+//! Convolutions of f16 maps by cooperative matrices, which GPUs have units for (tensor cores):
+//! their shaders, and who runs them.
 
 use super::info::{PassInfo, WeightsInfo};
 use super::shaders::Fours;
@@ -27,7 +28,12 @@ impl Unit {
     /// The same for adapters without matrices.
     pub const SHIM: Self = Self { shim: true, ..Self::CARD };
     /// All that shaders are filled with: cards, Apple's matrices, lavapipe's, and the shim.
-    pub const ALL: [Self; 4] = [Self::CARD, Self { size: 8, ..Self::CARD }, Self { size: 8, lanes: 8, shim: false }, Self::SHIM];
+    pub const ALL: [Self; 4] = [
+        Self::CARD,
+        Self { size: 8, ..Self::CARD },
+        Self { size: 8, lanes: 8, shim: false },
+        Self::SHIM,
+    ];
 
     /// Returns the unit of an adapter for factors of f16 and sums of f32.
     ///
@@ -44,17 +50,25 @@ impl Unit {
         if !extensions.cover(Self::CARD.extensions()) {
             return Err("cooperative matrices, but no f16 or no subgroups beside them".into());
         }
-        let lists = |size| profile.matrices.iter().any(|m| m.size == [size; 3] && m.factors_f16 && !m.sums_f16);
+        let lists = |size| {
+            profile.matrices.iter().any(|m| m.size == [size; 3] && m.factors_f16 && !m.sums_f16)
+        };
         let Some(size) = [16, 8].into_iter().find(|size| lists(*size)) else {
-            return Err("no cooperative matrices of 16x16x16 or 8x8x8 with f16 factors and f32 sums".into());
+            return Err(
+                "no cooperative matrices of 16x16x16 or 8x8x8 with f16 factors and f32 sums".into(),
+            );
         };
         let [least, most] = limits.subgroup_size;
         if least != most {
-            return Err(format!("its subgroups have {least} to {most} invocations, and the shaders must know how many"));
+            return Err(format!(
+                "its subgroups have {least} to {most} invocations, and the shaders must know how many"
+            ));
         }
         let unit = Self { size: size as usize, lanes: most as usize, shim: false };
         if !Self::ALL.contains(&unit) {
-            return Err(format!("no shader for {size}x{size}x{size} matrices and subgroups of {most}"));
+            return Err(format!(
+                "no shader for {size}x{size}x{size} matrices and subgroups of {most}"
+            ));
         }
         Ok(unit)
     }
@@ -88,7 +102,12 @@ impl Unit {
         (SUBGROUPS * self.lanes) as u32
     }
 
-    fn values(self, MatrixTile { bm, bn, bk }: MatrixTile, Fours { x4, y4 }: Fours, taps: usize) -> Value {
+    fn values(
+        self,
+        MatrixTile { bm, bn, bk }: MatrixTile,
+        Fours { x4, y4 }: Fours,
+        taps: usize,
+    ) -> Value {
         let Self { size: s, lanes, shim } = self;
         // Padded by 16 bytes.
         let stride = bk + 8;
@@ -100,12 +119,16 @@ impl Unit {
 impl std::fmt::Display for Unit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let size = self.size;
-        write!(f, "{} {size}x{size}x{size}", if self.shim { "the shim of cooperative matrices" } else { "cooperative matrices" })
+        write!(
+            f,
+            "{} {size}x{size}x{size}",
+            if self.shim { "the shim of cooperative matrices" } else { "cooperative matrices" }
+        )
     }
 }
 
-/// Sizes of a product's tiles: a workgroup's rows and columns, and terms of the sums in workgroup memory at a time. All tiles and the
-/// sums on their way out take 16 KiB at most.
+/// Sizes of a product's tiles: a workgroup's rows and columns, and terms of the sums in workgroup
+/// memory at a time. All tiles and the sums on their way out take 16 KiB at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::kernels::conv2d) struct MatrixTile {
     pub bm: usize,
@@ -214,7 +237,10 @@ mod tests {
     #[test]
     fn what_is_no_unit_says_why() {
         assert!(refused(|p| p.class = Class::Software).contains("software"));
-        assert!(refused(|p| p.extensions.cooperative_matrix = false).contains("no cooperative matrices"));
+        assert!(
+            refused(|p| p.extensions.cooperative_matrix = false)
+                .contains("no cooperative matrices")
+        );
         assert!(refused(|p| p.extensions.subgroups = false).contains("no subgroups"));
         assert!(refused(|p| p.matrices[0].sums_f16 = true).contains("f32 sums"));
         assert!(refused(|p| p.matrices[0].size = [16, 8, 16]).contains("f32 sums"));
@@ -228,13 +254,23 @@ mod tests {
             for tile in Tile::ALL {
                 let MatrixTile { bm, bn, bk } = unit.tile(tile);
                 let wg = unit.workgroup() as usize;
-                assert!([bm, bn].iter().all(|side| (side * bk / 4).is_multiple_of(wg)), "{unit:?} {tile:?}");
-                assert!([bm / 2, bn / 2, bk].iter().all(|side| side.is_multiple_of(unit.size)), "{unit:?} {tile:?}");
+                assert!(
+                    [bm, bn].iter().all(|side| (side * bk / 4).is_multiple_of(wg)),
+                    "{unit:?} {tile:?}"
+                );
+                assert!(
+                    [bm / 2, bn / 2, bk].iter().all(|side| side.is_multiple_of(unit.size)),
+                    "{unit:?} {tile:?}"
+                );
                 let MatrixTile { bm, bn, bk } = unit.weights_tile(tile);
-                assert!([bm, bn].iter().all(|side| (side / 4 * bk / 4).is_multiple_of(wg)), "{unit:?} {tile:?}");
+                assert!(
+                    [bm, bn].iter().all(|side| (side / 4 * bk / 4).is_multiple_of(wg)),
+                    "{unit:?} {tile:?}"
+                );
                 let results = SUBGROUPS * unit.batch() * unit.size * unit.size;
                 assert!(
-                    (results / 4).is_multiple_of(wg) && (bn / 2 / unit.size).is_multiple_of(unit.batch()),
+                    (results / 4).is_multiple_of(wg)
+                        && (bn / 2 / unit.size).is_multiple_of(unit.batch()),
                     "{unit:?} {tile:?}"
                 );
                 let bytes = 2 * (bm + bn) * (bk + 8) + 4 * results;

@@ -1,5 +1,5 @@
-//! Which adapters may use their cooperative matrices: those whose products of a small case are right. (There was a driver on which sums
-//! that were carried across a loop came out doubled.)
+//! Which adapters may use their cooperative matrices: those whose products of a small case are
+//! right. (There was a driver on which sums that were carried across a loop came out doubled.)
 
 use super::matrix::Unit;
 use super::{Call, gradients};
@@ -16,8 +16,9 @@ use burn::tensor::{DType, Shape, f16};
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-/// Says how an adapter of this profile computes convolutions of f16 maps, and why so: "cooperative matrices 16x16x16", "plain f16 (no
-/// cooperative matrices)", "none (no shader-f16)". (Matrices also have to pass a check when they are first used; the log says so.)
+/// Says how an adapter of this profile computes convolutions of f16 maps, and why so: "cooperative
+/// matrices 16x16x16", "plain f16 (no cooperative matrices)", "none (no shader-f16)". (Matrices
+/// also have to pass a check when they are first used; the log says so.)
 pub fn f16_path(profile: &Profile) -> String {
     if !profile.extensions.f16 {
         return "none (no shader-f16)".into();
@@ -28,7 +29,8 @@ pub fn f16_path(profile: &Profile) -> String {
 /// What was found out of each device and unit.
 static CHECKED: LazyLock<Mutex<HashMap<(CubeDevice, Unit), bool>>> = LazyLock::new(Mutex::default);
 
-/// Returns the matrices that do convolutions of f16 maps where `x` is, if any may. The first time on a device they are tried out there.
+/// Returns the matrices that do convolutions of f16 maps where `x` is, if any may. The first time
+/// on a device they are tried out there.
 pub(super) fn unit(x: &CubeTensor) -> Option<Unit> {
     if testing::matrix_shim() {
         return Some(Unit::SHIM);
@@ -57,7 +59,8 @@ pub(super) fn unit(x: &CubeTensor) -> Option<Unit> {
         .then_some(unit)
 }
 
-/// Images, channels, side, outputs of the case: blocks of 128 are begun more than once, and no tile is filled.
+/// Images, channels, side, outputs of the case: blocks of 128 are begun more than once, and no tile
+/// is filled.
 const CASE: [usize; 4] = [1, 20, 12, 132];
 
 /// A small integer: sums are exact in f32, whatever their order.
@@ -72,7 +75,13 @@ fn tensor(like: &CubeTensor, shape: [usize; 4], dtype: DType) -> CubeTensor {
         _ => values.flat_map(f32::to_le_bytes).collect(),
     };
     let handle = like.client.create_from_slice(&bytes);
-    CubeTensor::new_contiguous(like.client.clone(), like.device.clone(), Shape::new(shape), handle, dtype)
+    CubeTensor::new_contiguous(
+        like.client.clone(),
+        like.device.clone(),
+        Shape::new(shape),
+        handle,
+        dtype,
+    )
 }
 
 /// A feature map, whose values are numbered in NHWC order.
@@ -82,7 +91,8 @@ fn map(like: &CubeTensor, [batch, channels, height, width]: [usize; 4]) -> CubeT
     map
 }
 
-/// The bytes of all three products of the case, by matrices or by the plain form: y and both gradients.
+/// The bytes of all three products of the case, by matrices or by the plain form: y and both
+/// gradients.
 fn products(like: &CubeTensor, unit: Option<Unit>, tile: Tile) -> Result<[Vec<u8>; 3], String> {
     let [batch, c, side, o] = CASE;
     let (x, dy) = (map(like, [batch, c, side, side]), map(like, [batch, o, side, side]));
@@ -118,7 +128,8 @@ fn compare(got: &[Vec<u8>; 3], want: &[Vec<u8>; 3]) -> Result<(), String> {
 fn check(like: &CubeTensor, unit: Unit) -> Result<(), String> {
     for tile in Tile::ALL {
         let (got, want) = (products(like, Some(unit), tile)?, products(like, None, tile)?);
-        compare(&got, &want).map_err(|why| format!("with tiles of {}x{}, {why}", tile.bm, tile.bn))?;
+        compare(&got, &want)
+            .map_err(|why| format!("with tiles of {}x{}, {why}", tile.bm, tile.bn))?;
     }
     Ok(())
 }
@@ -141,22 +152,30 @@ mod tests {
     /// The shim in place of matrices, with the tile that compiles fastest.
     #[test]
     fn right_products_pass_and_doubled_sums_do_not() {
-        let adapter = crate::device::adapters().into_iter().next().expect("an adapter; scripts/test.sh installs a software one");
+        let adapter = crate::device::adapters()
+            .into_iter()
+            .next()
+            .expect("an adapter; scripts/test.sh installs a software one");
         let device = CubeDevice::Wgpu(adapter.device());
         let client = device.client();
         let handle = client.create_from_slice(&[0; 16]);
         let like = CubeTensor::new_contiguous(client, device, Shape::new([4]), handle, DType::F32);
-        let [got, want] = [Some(Unit::SHIM), None].map(|unit| products(&like, unit, Tile::MEDIUM).expect("products"));
+        let [got, want] = [Some(Unit::SHIM), None]
+            .map(|unit| products(&like, unit, Tile::MEDIUM).expect("products"));
         compare(&got, &want).expect("the shim's are right");
-        for (i, name) in ["the result", "the gradient of x", "the gradient of the weight"].iter().enumerate() {
+        for (i, name) in
+            ["the result", "the gradient of x", "the gradient of the weight"].iter().enumerate()
+        {
             let mut doubled = got.clone();
             match i {
-                2 => doubled[i].as_chunks_mut().0.iter_mut().for_each(|v| *v = (2.0 * f32::from_le_bytes(*v)).to_le_bytes()),
-                _ => doubled[i]
+                2 => doubled[i]
                     .as_chunks_mut()
                     .0
                     .iter_mut()
-                    .for_each(|v| *v = f16::from_f32(2.0 * f16::from_le_bytes(*v).to_f32()).to_le_bytes()),
+                    .for_each(|v| *v = (2.0 * f32::from_le_bytes(*v)).to_le_bytes()),
+                _ => doubled[i].as_chunks_mut().0.iter_mut().for_each(|v| {
+                    *v = f16::from_f32(2.0 * f16::from_le_bytes(*v).to_f32()).to_le_bytes()
+                }),
             }
             assert!(compare(&doubled, &want).expect_err("it is seen").contains(name));
         }

@@ -14,7 +14,9 @@ pub(super) use shaders::shaders;
 
 use super::shape::ConvShape;
 use super::tile::Tile;
-use super::{Conv2d, Conv2dGradients, Conv2dInputs, Conv2dOptions, conv_shape, pass_work, reference};
+use super::{
+    Conv2d, Conv2dGradients, Conv2dInputs, Conv2dOptions, conv_shape, pass_work, reference,
+};
 use crate::device::Class;
 use crate::kernels::launch::{Work, class, launch, on_wgpu};
 use crate::kernels::layout;
@@ -52,8 +54,17 @@ impl Call {
             shape.height.max(shape.width) < MOST_PIXELS,
             "conv2d: images on wgpu devices are below {MOST_PIXELS} a side, got {shape:?}"
         );
-        assert!(shape.taps() <= MOST_TAPS, "conv2d: kernels on wgpu devices have at most {MOST_TAPS} taps, got {shape:?}");
-        Self { shape, options, types, unit: None, work: pass_work(dims, layout::dims(weight), options) }
+        assert!(
+            shape.taps() <= MOST_TAPS,
+            "conv2d: kernels on wgpu devices have at most {MOST_TAPS} taps, got {shape:?}"
+        );
+        Self {
+            shape,
+            options,
+            types,
+            unit: None,
+            work: pass_work(dims, layout::dims(weight), options),
+        }
     }
 
     /// The same by cooperative matrices where the adapter of `x` has those and its maps are f16.
@@ -67,7 +78,8 @@ impl Call {
         if self.options.tile.is_some() { Class::Gpu } else { class(x) }
     }
 
-    /// The form of the shaders of blocks that does this convolution on the adapter of `x`, if there is one.
+    /// The form of the shaders of blocks that does this convolution on the adapter of `x`, if there
+    /// is one.
     fn block_form(&self, x: &CubeTensor, transposed: bool) -> Option<Form> {
         let shape = &self.shape;
         let (height, width) = (shape.out_height(), shape.out_width());
@@ -83,7 +95,8 @@ impl Call {
         (self.class(x) == Class::Software && whole && fours).then_some(form)
     }
 
-    /// Weights in the order of the shaders, `from` channels to `to`; `gradient`: for the gradient of the input.
+    /// Weights in the order of the shaders, `from` channels to `to`; `gradient`: for the gradient
+    /// of the input.
     fn pack(&self, weight: CubeTensor, [from, to]: [usize; 2], gradient: bool) -> CubeTensor {
         let [rows, cols] = if self.unit.is_some() { [to, from] } else { [from, to] };
         let transposed = layout::is_transposed(&weight);
@@ -102,9 +115,16 @@ impl Call {
         packed
     }
 
-    /// The forward pass, or the gradient of the input, from `source`, with `extra`: bias and residual. (With upsampling `shape` is
-    /// the convolution that the forward pass is the transpose of.)
-    fn pass(&self, gradient: bool, source: &CubeTensor, weight: CubeTensor, extra: [Option<&CubeTensor>; 2]) -> CubeTensor {
+    /// The forward pass, or the gradient of the input, from `source`, with `extra`: bias and
+    /// residual. (With upsampling `shape` is the convolution that the forward pass is the transpose
+    /// of.)
+    fn pass(
+        &self,
+        gradient: bool,
+        source: &CubeTensor,
+        weight: CubeTensor,
+        extra: [Option<&CubeTensor>; 2],
+    ) -> CubeTensor {
         let shape = &self.shape;
         let transposed = gradient != self.options.upsample;
         let inputs = [shape.batch, shape.c_in, shape.height, shape.width];
@@ -120,15 +140,21 @@ impl Call {
         }
         let grids = if transposed { taps::transposed(shape) } else { vec![taps::forward(shape)] };
         let parts = grids.len() as f64;
-        let work = Work { bytes: self.work.bytes / parts, operations: self.work.operations / parts };
+        let work =
+            Work { bytes: self.work.bytes / parts, operations: self.work.operations / parts };
         for grid in grids {
-            if grid.taps.len() <= FEW_TAPS { pass.grid::<FEW_TAPS>(&grid, work) } else { pass.grid::<MOST_TAPS>(&grid, work) }
+            if grid.taps.len() <= FEW_TAPS {
+                pass.grid::<FEW_TAPS>(&grid, work)
+            } else {
+                pass.grid::<MOST_TAPS>(&grid, work)
+            }
         }
         y
     }
 }
 
-/// One pass: source `x` `[B, C, H, W]`, packed weights, bias and residual; `y` `[B, O, H', W']` is written.
+/// One pass: source `x` `[B, C, H, W]`, packed weights, bias and residual; `y` `[B, O, H', W']` is
+/// written.
 struct Pass<'a> {
     call: &'a Call,
     name: &'static str,
@@ -139,7 +165,8 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Returns all buffers. Others stand in for a bias and a residual that aren't there: every binding needs a buffer.
+    /// Returns all buffers. Others stand in for a bias and a residual that aren't there: every
+    /// binding needs a buffer.
     fn buffers(&self) -> [&CubeTensor; 5] {
         let [bias, residual] = self.extra;
         [self.x, self.packed, bias.unwrap_or(self.packed), residual.unwrap_or(self.y), self.y]
@@ -159,7 +186,8 @@ impl Pass<'_> {
         let parities = if form == Form::Up { 4 } else { 1 };
         let groups = (o / 4).div_ceil(8);
         let workgroups = parities * batch * (height / Block::SIDE) * (width / Block::SIDE) * groups;
-        let [height, width, channels4, out4, groups, total] = [height, width, c / 4, o / 4, groups, workgroups].map(|v| v as u32);
+        let [height, width, channels4, out4, groups, total] =
+            [height, width, c / 4, o / 4, groups, workgroups].map(|v| v as u32);
         let info = BlockInfo { height, width, channels4, out4, groups, total, flags: self.flags() };
         let shader = Block { form, types: self.call.types };
         launch(self.name, shader, workgroups, &self.buffers(), &info, self.call.work);
@@ -167,7 +195,8 @@ impl Pass<'_> {
 
     /// Outputs of one grid.
     fn grid<const TAPS: usize>(&self, grid: &Grid, work: Work) {
-        let ([batch, c, height, width], [_, o, out_height, out_width]) = (layout::dims(self.x), layout::dims(self.y));
+        let ([batch, c, height, width], [_, o, out_height, out_width]) =
+            (layout::dims(self.x), layout::dims(self.y));
         let positions = batch * grid.rows * grid.cols;
         let Call { options, types, .. } = *self.call;
         let tile = options.tile.unwrap_or_else(|| Tile::choose(positions, o, 1));
@@ -198,12 +227,26 @@ impl Pass<'_> {
         if let Some(unit) = self.call.unit {
             let tile = unit.tile(tile);
             let workgroups = tile.count(positions, o);
-            return launch(name, Matrices::<TAPS> { tile, unit, fours }, workgroups, &buffers, &info, work);
+            return launch(
+                name,
+                Matrices::<TAPS> { tile, unit, fours },
+                workgroups,
+                &buffers,
+                &info,
+                work,
+            );
         }
         match self.call.class(self.x) {
             Class::Gpu => {
                 let workgroups = tile.count(positions, o);
-                launch(name, Tiled::<TAPS> { tile, fours, types }, workgroups, &buffers, &info, work);
+                launch(
+                    name,
+                    Tiled::<TAPS> { tile, fours, types },
+                    workgroups,
+                    &buffers,
+                    &info,
+                    work,
+                );
             }
             Class::Software => {
                 // A few channels would leave most invocations idle.
@@ -224,7 +267,9 @@ impl Conv2d for CubeBackend {
         let Conv2dInputs { x, weight, bias, residual, options } = inputs;
         let elem = layout::elem("conv2d", "x", &x);
         let x = layout::into_nhwc(x);
-        let call = Call::new(layout::dims(&x), &weight, Types::product(elem, options.factors), options).by_matrices(&x);
+        let call =
+            Call::new(layout::dims(&x), &weight, Types::product(elem, options.factors), options)
+                .by_matrices(&x);
         let residual = residual.into_option().map(|residual| {
             layout::check("conv2d", "the residual", &residual, elem);
             layout::into_nhwc(residual)
@@ -236,14 +281,20 @@ impl Conv2d for CubeBackend {
         call.pass(false, &x, weight, [bias.as_ref(), residual.as_ref()])
     }
 
-    fn backward(dy: FloatTensor<Self>, inputs: Conv2dInputs<Self>, wanted: [bool; 3]) -> Conv2dGradients<Self> {
+    fn backward(
+        dy: FloatTensor<Self>,
+        inputs: Conv2dInputs<Self>,
+        wanted: [bool; 3],
+    ) -> Conv2dGradients<Self> {
         if !on_wgpu(&dy) {
             return reference::backward(dy, inputs, wanted);
         }
         let Conv2dInputs { x, weight, options, .. } = inputs;
         let elem = layout::elem("conv2d", "x", &x);
         layout::check("conv2d", "the result's gradient", &dy, elem);
-        let call = Call::new(layout::dims(&x), &weight, Types::product(elem, options.factors), options).by_matrices(&x);
+        let call =
+            Call::new(layout::dims(&x), &weight, Types::product(elem, options.factors), options)
+                .by_matrices(&x);
         let [of_x, of_weight, of_bias] = wanted;
         let dy = layout::into_nhwc(dy);
         // x, which is large, isn't held any longer than it is needed.

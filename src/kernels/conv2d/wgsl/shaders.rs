@@ -1,6 +1,8 @@
 //! The convolution's shaders with their template values and info blocks.
 
-use super::info::{BlockInfo, ColumnSumsInfo, PackInfo, PassInfo, WeightsBlockInfo, WeightsInfo, WeightsSumInfo};
+use super::info::{
+    BlockInfo, ColumnSumsInfo, PackInfo, PassInfo, WeightsBlockInfo, WeightsInfo, WeightsSumInfo,
+};
 use super::matrix::{Matrices, Unit, WeightsMatrices};
 use super::taps::{FEW_TAPS, MOST_TAPS};
 use crate::kernels::conv2d::tile::Tile;
@@ -18,8 +20,12 @@ pub(super) struct Fours {
 }
 
 impl Fours {
-    const ALL: [Self; 4] =
-        [Self { x4: false, y4: false }, Self { x4: false, y4: true }, Self { x4: true, y4: false }, Self { x4: true, y4: true }];
+    const ALL: [Self; 4] = [
+        Self { x4: false, y4: false },
+        Self { x4: false, y4: true },
+        Self { x4: true, y4: false },
+        Self { x4: true, y4: true },
+    ];
 
     /// For `c` and `o` channels.
     pub fn new(c: usize, o: usize) -> Self {
@@ -33,7 +39,12 @@ pub(super) fn pixel(c: usize) -> usize {
 }
 
 /// Returns the template values of the shaders of tiles.
-fn tiled(Tile { bm, bn, bk, tm, tn }: Tile, round: usize, Fours { x4, y4 }: Fours, taps: usize) -> Value {
+fn tiled(
+    Tile { bm, bn, bk, tm, tn }: Tile,
+    round: usize,
+    Fours { x4, y4 }: Fours,
+    taps: usize,
+) -> Value {
     context! { bm, bn, bk, tm, tn, round, x4, y4, taps }
 }
 
@@ -108,8 +119,8 @@ pub(super) struct Taps<const TAPS: usize> {
 }
 
 impl<const TAPS: usize> Taps<TAPS> {
-    /// Returns positions and output channels of a workgroup. (Where channels are no multiple of four there are few of them, and
-    /// short programs compile faster.)
+    /// Returns positions and output channels of a workgroup. (Where channels are no multiple of
+    /// four there are few of them, and short programs compile faster.)
     pub fn block(&self) -> [usize; 2] {
         match (self.across, self.fours.x4) {
             (true, _) => [32, 4],
@@ -343,15 +354,22 @@ impl Shader for ColumnSums {
 
 /// Returns every variant that is launched, and the same for feature maps and factors of f16.
 pub(in crate::kernels::conv2d) fn shaders() -> Vec<Filled> {
-    let mut all: Vec<Filled> = [false, true].map(|upsample| Filled::new(WeightsSum { upsample })).into();
-    all.extend(Types::ALL.iter().flat_map(|&types| ColumnSums::COLS.map(|cols| Filled::new(ColumnSums { cols, types }))));
+    let mut all: Vec<Filled> =
+        [false, true].map(|upsample| Filled::new(WeightsSum { upsample })).into();
+    all.extend(
+        Types::ALL.iter().flat_map(|&types| {
+            ColumnSums::COLS.map(|cols| Filled::new(ColumnSums { cols, types }))
+        }),
+    );
     for fours in Fours::ALL {
         all.extend(matrices::<FEW_TAPS>(fours));
         all.extend(matrices::<MOST_TAPS>(fours));
     }
     for types in Types::PRODUCTS {
         all.extend([false, true].map(|upsample| Filled::new(Pack { upsample, types })));
-        all.extend([Form::Same, Form::Up, Form::Down].map(|form| Filled::new(Block { form, types })));
+        all.extend(
+            [Form::Same, Form::Up, Form::Down].map(|form| Filled::new(Block { form, types })),
+        );
         all.extend([false, true].map(|down| Filled::new(WeightsBlock { down, types })));
         for fours in Fours::ALL {
             all.extend(general::<FEW_TAPS>(fours, types));
@@ -376,7 +394,9 @@ fn matrices<const TAPS: usize>(fours: Fours) -> Vec<Filled> {
         let tiles: BTreeSet<_> = Tile::ALL.map(|tile| unit.tile(tile)).into();
         all.extend(tiles.iter().map(|&tile| Filled::new(Matrices::<TAPS> { tile, unit, fours })));
         let tiles: BTreeSet<_> = Tile::ALL.map(|tile| unit.weights_tile(tile)).into();
-        all.extend(tiles.iter().map(|&tile| Filled::new(WeightsMatrices::<TAPS> { tile, unit, fours })));
+        all.extend(
+            tiles.iter().map(|&tile| Filled::new(WeightsMatrices::<TAPS> { tile, unit, fours })),
+        );
     }
     all
 }

@@ -7,7 +7,8 @@ pub(super) const MOST_TAPS: usize = 49;
 /// Taps that most info blocks have room for, 4x4.
 pub(super) const FEW_TAPS: usize = 16;
 
-/// One tap: where it reads, from the position times the stride, and which of the packed weights it multiplies.
+/// One tap: where it reads, from the position times the stride, and which of the packed weights it
+/// multiplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tap {
     pub row: i32,
@@ -32,7 +33,9 @@ pub(super) struct Grid {
 impl Grid {
     /// Returns the taps as info blocks have them.
     pub fn info<const TAPS: usize>(&self) -> [[i32; 4]; TAPS] {
-        std::array::from_fn(|i| self.taps.get(i).map_or([0; 4], |tap| [tap.row, tap.col, tap.weight as i32, 0]))
+        std::array::from_fn(|i| {
+            self.taps.get(i).map_or([0; 4], |tap| [tap.row, tap.col, tap.weight as i32, 0])
+        })
     }
 }
 
@@ -53,21 +56,31 @@ pub(super) fn forward(shape: &ConvShape) -> Grid {
     }
 }
 
-/// All pixels of the input's gradient, whose source is the gradient of the output (or of a transposed convolution): one grid for
-/// each parity of the pixel (at stride 1 there is one). The weights are packed in reverse.
+/// All pixels of the input's gradient, whose source is the gradient of the output (or of a
+/// transposed convolution): one grid for each parity of the pixel (at stride 1 there is one). The
+/// weights are packed in reverse.
 pub(super) fn transposed(shape: &ConvShape) -> Vec<Grid> {
     let s = shape.stride;
-    // Tap k of output o reads input s * o + k - padding: from input s * p + first, the outputs p + (first + padding - k) / s.
+    // Tap k of output o reads input s * o + k - padding: from input s * p + first, the outputs p +
+    // (first + padding - k) / s.
     let axis = |first: usize| {
-        let reaches = (0..shape.kernel).map(move |k| (k, (first + shape.padding) as i32 - k as i32));
-        reaches.filter(|(_, d)| d.rem_euclid(s as i32) == 0).map(|(k, d)| (k, d.div_euclid(s as i32))).collect::<Vec<_>>()
+        let reaches =
+            (0..shape.kernel).map(move |k| (k, (first + shape.padding) as i32 - k as i32));
+        reaches
+            .filter(|(_, d)| d.rem_euclid(s as i32) == 0)
+            .map(|(k, d)| (k, d.div_euclid(s as i32)))
+            .collect::<Vec<_>>()
     };
     let grid = |first: [usize; 2]| {
         let (rows, cols) = (axis(first[0]), axis(first[1]));
         let last = shape.kernel * shape.kernel - 1;
-        let taps = rows
-            .iter()
-            .flat_map(|&(i, row)| cols.iter().map(move |&(j, col)| Tap { row, col, weight: last - (i * shape.kernel + j) }));
+        let taps = rows.iter().flat_map(|&(i, row)| {
+            cols.iter().map(move |&(j, col)| Tap {
+                row,
+                col,
+                weight: last - (i * shape.kernel + j),
+            })
+        });
         Grid {
             rows: (shape.height - first[0]).div_ceil(s),
             cols: (shape.width - first[1]).div_ceil(s),
@@ -77,7 +90,9 @@ pub(super) fn transposed(shape: &ConvShape) -> Vec<Grid> {
             taps: taps.collect(),
         }
     };
-    let firsts = (0..s * s).map(|i| [i / s, i % s]).filter(|first| first[0] < shape.height && first[1] < shape.width);
+    let firsts = (0..s * s)
+        .map(|i| [i / s, i % s])
+        .filter(|first| first[0] < shape.height && first[1] < shape.width);
     firsts.map(grid).collect()
 }
 
@@ -86,18 +101,32 @@ mod tests {
     use super::*;
 
     fn shape(kernel: usize, stride: usize) -> ConvShape {
-        ConvShape { batch: 1, c_in: 1, c_out: 1, height: 5, width: 4, kernel, stride, padding: (kernel - 1) / 2 }
+        ConvShape {
+            batch: 1,
+            c_in: 1,
+            c_out: 1,
+            height: 5,
+            width: 4,
+            kernel,
+            stride,
+            padding: (kernel - 1) / 2,
+        }
     }
 
     /// Every pair (output, input) that `grids` connect, with the weight between them, sorted.
-    fn pairs(grids: &[Grid], reversed: Option<usize>, source: [usize; 2]) -> Vec<([i32; 2], [i32; 2], usize)> {
+    fn pairs(
+        grids: &[Grid],
+        reversed: Option<usize>,
+        source: [usize; 2],
+    ) -> Vec<([i32; 2], [i32; 2], usize)> {
         let mut all = Vec::new();
         for grid in grids {
             for position in 0..grid.rows * grid.cols {
                 let at = [position / grid.cols, position % grid.cols];
                 let out = [0, 1].map(|i| (at[i] * grid.out_stride + grid.first[i]) as i32);
                 for tap in &grid.taps {
-                    let from = [(0, tap.row), (1, tap.col)].map(|(i, o)| (at[i] * grid.source_stride) as i32 + o);
+                    let from = [(0, tap.row), (1, tap.col)]
+                        .map(|(i, o)| (at[i] * grid.source_stride) as i32 + o);
                     if (0..2).all(|i| (0..source[i] as i32).contains(&from[i])) {
                         all.push(match reversed {
                             Some(last) => (from, out, last - tap.weight),
@@ -119,7 +148,11 @@ mod tests {
             let forward = pairs(&[forward(&shape)], None, [shape.height, shape.width]);
             let grads = transposed(&shape);
             assert_eq!(grads.iter().map(|g| g.rows * g.cols).sum::<usize>(), 20);
-            assert_eq!(pairs(&grads, Some(kernel * kernel - 1), outputs), forward, "kernel {kernel}, stride {stride}");
+            assert_eq!(
+                pairs(&grads, Some(kernel * kernel - 1), outputs),
+                forward,
+                "kernel {kernel}, stride {stride}"
+            );
             assert!(forward.len() >= outputs[0] * outputs[1]);
         }
     }
