@@ -54,7 +54,7 @@ impl AdamW {
         match precision {
             Precision::F32 => self.loss_scale = None,
             Precision::Mixed => {
-                drop(self.loss_scale.get_or_insert_with(|| Tensor::from_floats(BEGINNING, device)))
+                self.loss_scale.get_or_insert_with(|| Tensor::from_floats(BEGINNING, device));
             }
         }
         self.loss_scale.as_ref().map(|state| state.clone().narrow(0, 0, 1))
