@@ -40,5 +40,3 @@ pub mod train;
 pub mod bench;
 
 pub mod web;
-
-pub mod cli;

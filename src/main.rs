@@ -1,5 +1,7 @@
 //! The program: parse, run, print the error.
 
+mod cli;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
@@ -9,20 +11,20 @@ fn main() -> ExitCode {
     // edge, and told in one line.
     let (aloud, print) = (std::env::var_os("RUST_BACKTRACE").is_some(), std::panic::take_hook());
     std::panic::set_hook(Box::new(move |panic| {
-        soda::cli::overhear(panic.payload());
+        cli::overhear(panic.payload());
         if aloud {
             print(panic);
         }
     }));
-    let error = match catch_unwind(AssertUnwindSafe(soda::cli::run)) {
+    let error = match catch_unwind(AssertUnwindSafe(cli::run)) {
         Ok(Ok(())) => return ExitCode::SUCCESS,
         Ok(Err(error)) => error,
-        Err(panic) => match soda::cli::panicked(panic.as_ref()) {
+        Err(panic) => match cli::panicked(panic.as_ref()) {
             Some(error) => error,
             None => return ExitCode::SUCCESS,
         },
     };
-    soda::cli::report(&error);
+    cli::report(&error);
     ExitCode::from(error.exit_code())
 }
 

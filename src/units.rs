@@ -37,6 +37,11 @@ pub fn about(time: Duration) -> String {
     }
 }
 
+/// "51.2 MB".
+pub fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
+}
+
 /// A size in bytes: "35 MiB", "7.1 GiB".
 pub fn bytes(n: f64) -> String {
     let mib = n / f64::from(1 << 20);

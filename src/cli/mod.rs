@@ -1,91 +1,41 @@
-//! The command line: one file a verb.
+//! The command line: flags in [`args`], one file a command in [`commands`].
 
 // First, for its macros.
 #[macro_use]
 mod output;
 
-mod bench;
-mod data;
-mod devices;
-mod diagnose;
-mod directions;
-mod embed;
-mod estimate;
-mod export;
-mod failure;
-mod health;
-mod images;
-mod import;
-mod interpolate;
-mod invert;
-mod map;
-mod mix;
-mod neighbours;
-mod precision;
-mod probe;
-mod quality;
-mod quickstart;
-mod reconstruct;
-mod replay;
-mod report;
-mod runs;
-mod sample;
-mod sampling;
-mod selftest;
-mod shaders;
-mod source;
-mod studio;
-mod train;
-mod view;
-mod web;
+mod args;
+mod commands;
+mod device;
+mod device_failure;
+mod fitted;
+mod interrupt;
+mod scores;
+mod session;
+mod summary;
 
-pub use failure::{overhear, panicked, report};
+pub use device_failure::{overhear, panicked, report};
 
-use crate::device::{self, Kind, Selected};
-use crate::error::{Error, Result};
-use crate::progress;
+use args::Common;
 use clap::{Parser, Subcommand};
+use commands::*;
 use output::Holds;
+use soda::error::{Error, Result};
+use soda::progress;
 use std::io::Write;
-use std::path::PathBuf;
 
 /// SODA: a diffusion model that learns what images are, on any GPU, without CUDA or Python.
 #[derive(Parser)]
 #[command(name = "soda", version, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
-    verb: Verb,
+    command: Command,
     #[command(flatten)]
     common: Common,
 }
 
-/// Flags of every command.
-#[derive(clap::Args, Clone, Debug)]
-struct Common {
-    /// auto, cpu, or wgpu, vulkan, metal, dx12, gl with :INDEX or :NAME.
-    #[arg(long, global = true, default_value = "auto")]
-    device: String,
-    /// Images: a folder of them, CIFAR-10 or CIFAR-100, one of the other formats of docs/data.md, a
-    /// file of `soda data pack`, or `bundled` (default: the data that the run was trained on;
-    /// without a run $SODA_DATA, else the user's cache, else the bundled subset).
-    #[arg(long, global = true, value_name = "PATH")]
-    data: Option<PathBuf>,
-    #[command(flatten)]
-    taking: images::Taking,
-    /// Also write the result to this file, for machines; `-` is standard output, and messages then
-    /// go to standard error.
-    #[arg(long, global = true, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// More log messages (-v, -vv); RUST_LOG is honoured.
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
-    verbose: u8,
-    /// No progress and no other lines that only inform; results, warnings and errors stay.
-    #[arg(short, long, global = true)]
-    quiet: bool,
-}
-
 #[derive(Subcommand)]
-enum Verb {
+enum Command {
     /// Score and show the shipped weights beside raw pixels, then train a small network from random
     /// weights for a minute.
     Quickstart(quickstart::Args),
@@ -147,55 +97,12 @@ enum Verb {
     Devices,
 }
 
-/// The device of the command line. `auto` takes an integrated GPU only where it is faster than the
-/// CPU.
-///
-/// # Errors
-/// If there is no such device.
-fn chosen(common: &Common) -> Result<Selected> {
-    chosen_nth(common, 0)
-}
-
-/// As [`chosen`], for process number `nth` of several on this machine.
-///
-/// # Errors
-/// If there is no such device.
-fn chosen_nth(common: &Common, nth: usize) -> Result<Selected> {
-    let device = device::select_nth(&common.device, nth)?;
-    match &device.adapter {
-        Some(adapter) if common.device == "auto" && adapter.kind == Kind::IntegratedGpu => {
-            crate::selftest::faster(device)
-        }
-        _ => Ok(device),
-    }
-}
-
-/// The device of the command line; warns where a GPU is there that `auto` can't take.
-///
-/// # Errors
-/// If there is no such device.
-fn device(common: &Common) -> Result<Selected> {
-    let device = chosen(common)?;
-    if let Some(why) = &device.missed {
-        progress::warn(&format!("warning: {why}; using the CPU"));
-    }
-    Ok(device)
-}
-
-/// A time limit in minutes, for clap.
-fn minutes(text: &str) -> std::result::Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(m) if m > 0.0 && m <= 1e6 => Ok(m),
-        _ => Err("expected a number of minutes above 0 and up to 1000000".into()),
-    }
-}
-
 /// Runs the command line of this process.
 ///
 /// # Errors
 /// One sentence for the user; clap's own usage errors end the process with code 2.
 pub fn run() -> Result<()> {
-    let Cli { verb, common } = Cli::parse();
+    let Cli { command, common } = Cli::parse();
     let level = ["warn,wgpu=error,naga=error,cubecl=error", "info", "debug"]
         [usize::from(common.verbose.min(2))];
     let mut logger =
@@ -220,52 +127,53 @@ pub fn run() -> Result<()> {
     // Hidden: to compare the SIMD paths of one machine, and to run what GPUs run where there is
     // none.
     if let Ok(path) = std::env::var("SODA_SIMD") {
-        crate::kernels::testing::force_simd(&path)
+        soda::kernels::testing::force_simd(&path)
             .map_err(|e| Error::usage(format!("SODA_SIMD: {e}")))?;
     }
     match std::env::var("SODA_CLASS").as_deref() {
-        Ok("gpu") => crate::kernels::testing::treat_adapters_as_gpus(),
+        Ok("gpu") => soda::kernels::testing::treat_adapters_as_gpus(),
         Ok(other) => return Err(Error::usage(format!("SODA_CLASS: expected gpu, got {other}"))),
         Err(_) => {}
     }
     // Of several processes that train the first one writes.
-    let others = matches!(verb, Verb::Train(_) | Verb::Bench(_)) && crate::ranks::is_follower();
+    let others =
+        matches!(command, Command::Train(_) | Command::Bench(_)) && soda::ranks::is_follower();
     if let Some(path) = common.json.as_ref().filter(|_| !others) {
         output::claim("--json", path, Holds::Text)?;
     }
-    dispatch(verb, &common).and_then(|()| output::printed()).map_err(|e| match e {
-        Error::Device(what) => failure::device_failed(&what),
+    dispatch(command, &common).and_then(|()| output::printed()).map_err(|e| match e {
+        Error::Device(what) => device_failure::device_failed(&what),
         other => other,
     })
 }
 
-fn dispatch(verb: Verb, common: &Common) -> Result<()> {
-    match verb {
-        Verb::Quickstart(args) => quickstart::run(&args, common),
-        Verb::Train(args) => train::run(&args, common),
-        Verb::Replay(args) => replay::run(&args, common),
-        Verb::Probe(args) => probe::run(&args, common),
-        Verb::Reconstruct(args) => reconstruct::run(&args, common),
-        Verb::Sample(args) => sample::run(&args, common),
-        Verb::Quality(args) => quality::run(&args, common),
-        Verb::Health(args) => health::run(&args, common),
-        Verb::Diagnose(args) => diagnose::run(&args, common),
-        Verb::Interpolate(args) => interpolate::run(&args, common),
-        Verb::Directions(args) => directions::run(&args, common),
-        Verb::Mix(args) => mix::run(&args, common),
-        Verb::Invert(args) => invert::run(&args, common),
-        Verb::View(args) => view::run(&args, common),
-        Verb::Runs(args) => runs::run(&args, common),
-        Verb::Report(args) => report::run(&args, common),
-        Verb::Data(args) => data::run(&args, common),
-        Verb::Bench(args) => bench::run(&args, common),
-        Verb::Selftest => selftest::run(common),
-        Verb::Shaders(args) => shaders::run(&args, common),
-        Verb::Devices => devices::run(common),
-        Verb::Embed(args) => embed::run(&args, common),
-        Verb::Import(args) => import::run(&args, common),
-        Verb::Export(args) => export::run(&args, common),
-        Verb::Neighbours(args) => neighbours::run(&args, common),
-        Verb::Map(args) => map::run(&args, common),
+fn dispatch(command: Command, common: &Common) -> Result<()> {
+    match command {
+        Command::Quickstart(args) => quickstart::run(&args, common),
+        Command::Train(args) => train::run(&args, common),
+        Command::Replay(args) => replay::run(&args, common),
+        Command::Probe(args) => probe::run(&args, common),
+        Command::Reconstruct(args) => reconstruct::run(&args, common),
+        Command::Sample(args) => sample::run(&args, common),
+        Command::Quality(args) => quality::run(&args, common),
+        Command::Health(args) => health::run(&args, common),
+        Command::Diagnose(args) => diagnose::run(&args, common),
+        Command::Interpolate(args) => interpolate::run(&args, common),
+        Command::Directions(args) => directions::run(&args, common),
+        Command::Mix(args) => mix::run(&args, common),
+        Command::Invert(args) => invert::run(&args, common),
+        Command::View(args) => view::run(&args, common),
+        Command::Runs(args) => runs::run(&args, common),
+        Command::Report(args) => report::run(&args, common),
+        Command::Data(args) => data::run(&args, common),
+        Command::Bench(args) => bench::run(&args, common),
+        Command::Selftest => selftest::run(common),
+        Command::Shaders(args) => shaders::run(&args, common),
+        Command::Devices => devices::run(common),
+        Command::Embed(args) => embed::run(&args, common),
+        Command::Import(args) => import::run(&args, common),
+        Command::Export(args) => export::run(&args, common),
+        Command::Neighbours(args) => neighbours::run(&args, common),
+        Command::Map(args) => map::run(&args, common),
     }
 }

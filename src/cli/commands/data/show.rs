@@ -1,0 +1,81 @@
+//! What `soda data show` says.
+
+use serde_json::{Value, json};
+use soda::data::Survey;
+use soda::data::listing::LeftOut;
+use std::fmt::Write;
+
+/// Classes that are listed one by one; of more the rest is counted.
+const LISTED: usize = 100;
+/// Names that follow a count.
+const NAMED: usize = 3;
+
+/// For people: a line for each thing.
+pub fn to_text(survey: &Survey) -> String {
+    let (inventory, [train, test]) = (&survey.inventory, survey.images);
+    let mut text = format!("{}, {}\n", survey.name, survey.origin);
+    let mut line =
+        |name: &str, what: String| writeln!(text, "  {name:<11} {what}").expect("text grows");
+    if !inventory.reading.is_empty() {
+        line("read as", inventory.reading.clone());
+    }
+    line("images", format!("{train} training, {test} test"));
+    line("classes", survey.classes.len().to_string());
+    let width = survey
+        .classes
+        .iter()
+        .take(LISTED)
+        .map(|(class, _)| class.chars().count())
+        .max()
+        .unwrap_or(0)
+        .min(40);
+    for (class, [train, test]) in survey.classes.iter().take(LISTED) {
+        line("", format!("{class:<width$}  {train:>7} {test:>7}"));
+    }
+    if survey.classes.len() > LISTED {
+        line("", format!("and {} more", survey.classes.len() - LISTED));
+    }
+    let sizes: Vec<String> = inventory
+        .sizes
+        .iter()
+        .map(|s| format!("{} to {}: {}", s.from, 2 * s.from - 1, s.count))
+        .collect();
+    if !sizes.is_empty() {
+        line("sizes", format!("shorter side in pixels {}", sizes.join(", ")));
+    }
+    for kind in &inventory.left_out {
+        line("left out", left_out(kind));
+    }
+    if inventory.in_both > 0 {
+        let pairs: Vec<String> =
+            inventory.in_both_first.iter().take(NAMED).map(|[a, b]| format!("{a} = {b}")).collect();
+        let more = if inventory.in_both > pairs.len() { ", .." } else { "" };
+        line(
+            "in both",
+            format!(
+                "{} test images are training images, too: {}{more}",
+                inventory.in_both,
+                pairs.join(", ")
+            ),
+        );
+    }
+    line("digest", survey.sha256.clone());
+    text.trim_end().to_owned()
+}
+
+fn left_out(kind: &LeftOut) -> String {
+    let names: Vec<&str> = kind.first.iter().take(NAMED).map(String::as_str).collect();
+    let more = if kind.count > names.len() { ", .." } else { "" };
+    format!("{}: {} ({}{more})", kind.what, kind.count, names.join(", "))
+}
+
+/// For machines.
+pub fn to_json(survey: &Survey) -> Value {
+    let class = |(name, [train, test]): &(String, [usize; 2])| json!({ "name": name, "train": train, "test": test });
+    let [train, test] = survey.images;
+    json!({
+        "name": survey.name, "origin": survey.origin, "sha256": survey.sha256, "train": train, "test": test,
+        "classes": survey.classes.iter().map(class).collect::<Vec<_>>(),
+        "inventory": survey.inventory,
+    })
+}

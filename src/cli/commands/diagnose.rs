@@ -1,0 +1,166 @@
+//! `soda diagnose`
+
+use crate::cli::args::Common;
+use crate::cli::args::PrecisionArgs;
+use crate::cli::args::WeightsArgs;
+use crate::cli::args::images;
+use crate::cli::device;
+use crate::cli::fitted::frozen;
+use crate::cli::output::TEST_SET_TOO_SMALL;
+use crate::cli::output::{self, Holds, Output};
+use serde_json::json;
+use soda::error::{Error, Result};
+use soda::eval::features::FeatureKind;
+use soda::eval::latent::{LatentStats, outliers, statistics};
+use soda::eval::loss::{Bin, Losses, by_time};
+use soda::progress::say;
+use soda::report::plot::{CurveStyle, Series, save_curve};
+use std::path::PathBuf;
+
+/// Images that are looked at unasked.
+const USUAL: usize = 200;
+
+/// Arguments of `soda diagnose`.
+#[derive(clap::Args)]
+#[command(after_help = "Losses are of the plain test images. `no z` is z masked as for guidance.")]
+pub struct Args {
+    #[command(flatten)]
+    weights: WeightsArgs,
+    #[command(flatten)]
+    precision: PrecisionArgs,
+    /// Test images, the first ones of the set (default: 200, or all where there are fewer).
+    #[arg(short, long)]
+    n: Option<usize>,
+    /// Ranges of noise levels.
+    #[arg(long, default_value_t = 10)]
+    bins: usize,
+    /// The picture: how much of the loss z explains, by noise level.
+    #[arg(long, value_name = "FILE", default_value = "diagnosis.png")]
+    out: PathBuf,
+    /// Seed of times and noise.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+/// Measures what z is worth to the denoiser, and how z is spread.
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    let mut output = Output::new("diagnose");
+    let weights = args.weights.open()?;
+    weights.require_denoiser()?;
+    let device = device::selected(common)?;
+    let dataset = images::open(common, &weights)?;
+    let most = dataset.test.len();
+    if most < 2 {
+        return Err(Error::failed(format!(
+            "diagnose tries one test image's z on another, and the test set holds {most}; {TEST_SET_TOO_SMALL}"
+        )));
+    }
+    let n = args.n.unwrap_or(most.min(USUAL));
+    if n < 2 || n > most {
+        return Err(Error::usage(format!(
+            "-n {n}: must be between 2 (one image's z is tried on another) and {most} (the size of the test set)"
+        )));
+    }
+    if args.bins == 0 || args.bins > weights.config.diffusion.steps {
+        return Err(Error::usage(format!(
+            "--bins {}: choose 1 to {}, the noise levels of these weights",
+            args.bins, weights.config.diffusion.steps
+        )));
+    }
+    output::prepare("--out", &args.out, Holds::Picture)?;
+    say(&format!(
+        "diagnosing {} on {}, {}",
+        weights.path.display(),
+        device.describe(),
+        dataset.describe()
+    ));
+    let model = args.precision.model(&weights, &device, &mut output)?;
+    let images = dataset.test.first(n);
+    let z = frozen(&weights, &model, &dataset, &device).test(&FeatureKind::Z)?;
+    let measured = (&images, &z.values[..n * z.dim]);
+    let (all, bins) =
+        by_time(&model, &weights.config, measured, args.bins, args.seed, &device.device)?;
+    let stats = statistics(&z.values, z.dim)?;
+
+    let diffusion = &weights.config.diffusion;
+    outln!("mean squared error on {}, by t of {}:", diffusion.prediction.name(), diffusion.steps);
+    outln!("  {:>11} {:>9} {:>9} {:>9} {:>12}", "t", "own z", "other z", "no z", "explained");
+    for Bin { t: [first, last], losses } in &bins {
+        print_row(&format!("{first}-{last}"), losses);
+    }
+    print_row("all", &all);
+    let apart = outliers(&z.values, &stats);
+    let words = in_words(&all, &stats, apart);
+    words.iter().for_each(|line| outln!("{line}"));
+    let middle = |bin: &Bin| (bin.t[0] + bin.t[1]) as f64 / 2.0;
+    let series = |name, of: fn(&Losses) -> f64| Series {
+        name,
+        points: bins.iter().map(|bin| (middle(bin), of(&bin.losses))).collect(),
+    };
+    let curves = [
+        series("own z", Losses::explained),
+        series("another image's z", Losses::explained_by_another),
+    ];
+    let style = CurveStyle { reach: Some((0.0, 0.0)), ..Default::default() };
+    save_curve(
+        &args.out,
+        "How much of the loss z explains",
+        "noise level t",
+        "% of the loss without z",
+        &curves,
+        style,
+    )?;
+    outln!("picture {}", args.out.display());
+
+    output.device(&device);
+    output.weights(&weights);
+    output.data(&dataset, "test", n);
+    output.set("prediction", json!(weights.config.diffusion.prediction));
+    output.set("loss", json!(all));
+    output.set("explained", json!(all.explained()));
+    let of_bin = |Bin { t, losses: l @ Losses { own, shuffled, none } }: &Bin| {
+        let [explained, other] = [l.explained(), l.explained_by_another()];
+        json!({ "t": t, "own": own, "shuffled": shuffled, "none": none, "explained": explained, "explained_by_another": other })
+    };
+    output.set("bins", bins.iter().map(of_bin).collect());
+    output.set("z", json!({ "effective_rank": stats.effective_rank(), "variance": stats.variance, "shares": stats.shares(), "outliers": apart }));
+    output.set("findings", json!(words));
+    output.write(common)
+}
+
+fn print_row(name: &str, losses: &Losses) {
+    let Losses { own, shuffled, none } = losses;
+    outln!("  {name:>11} {own:>9.4} {shuffled:>9.4} {none:>9.4} {:>10.1} %", losses.explained());
+}
+
+/// What the numbers say.
+fn in_words(losses: &Losses, stats: &LatentStats, apart: f64) -> Vec<String> {
+    let (explained, dim, rank) = (losses.explained(), stats.dim, stats.rank_in_words());
+    let mut words = vec![if explained < 1.0 {
+        format!(
+            "warning: the denoiser hardly uses z, which explains {explained:.1} % of its loss: train longer, or with a schedule that spends more steps at medium noise"
+        )
+    } else {
+        let wrong = 100.0 * (losses.shuffled / losses.own - 1.0);
+        format!(
+            "z explains {explained:.1} % of the denoiser's loss; with another image's z the loss is {wrong:.1} % higher"
+        )
+    }];
+    let range =
+        |pick: fn(f64, f64) -> f64, from: f64| stats.variance.iter().copied().fold(from, pick);
+    let (least, most) = (range(f64::min, f64::INFINITY), range(f64::max, 0.0));
+    words.push(format!("z has an effective rank of {rank}; its numbers have variances from {least:.2e} to {most:.2e}"));
+    if stats.effective_rank() < stats.largest_rank() as f64 / 10.0 {
+        words.push(format!("warning: z has collapsed: it uses about {rank}"));
+    }
+    if apart > 0.0 {
+        words.push(format!("warning: z of {apart:.1} % of the images lies far from all others (more than 5 times the median distance): the encoder learns too fast; lower train.encoder_lr_ratio"));
+    }
+    let mean = stats.total_variance() / dim as f64;
+    let still = stats.variance.iter().filter(|v| **v < 1e-3 * mean).count();
+    // A number of a few images may hardly vary by chance.
+    if still > 0 && stats.n > dim {
+        words.push(format!("warning: {still} of {dim} numbers of z hardly vary (less than a thousandth of the mean variance)"));
+    }
+    words
+}

@@ -1,0 +1,322 @@
+//! `soda export`
+
+mod page;
+
+use crate::cli::args::Common;
+use crate::cli::args::WeightsArgs;
+use crate::cli::args::images;
+use crate::cli::device;
+use crate::cli::fitted::{frozen, linear_decoder};
+use crate::cli::output::{self, Holds, Output};
+use burn::tensor::Device;
+use serde_json::json;
+use soda::config::Config;
+use soda::edit::linear_decoder::LinearDecoder;
+use soda::error::{Error, Result};
+use soda::eval::features::{FeatureKind, calibrate, encode};
+use soda::eval::whitening::Whitening;
+use soda::files;
+use soda::model::weights::{self, MORE, Tensors, WHITENING, WeightsFile};
+use soda::model::{onnx, torchvision};
+use soda::progress::say;
+use soda::run_dir::{RunDir, Start};
+use soda::shell::retyped;
+use soda::train::checkpoint::{IMAGES_BEFORE, other_networks, trained_beside};
+use soda::units::megabytes;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Arguments of `soda export`.
+#[derive(clap::Args)]
+#[command(after_help = "docs/python.md shows how Python reads the file.")]
+pub struct Args {
+    #[command(flatten)]
+    weights: WeightsArgs,
+    /// The file to write: a safetensors file with recipe, data checksum, step, images seen, version
+    /// and, for weights of a run, the command that made them in its metadata.
+    #[arg(long, value_name = "FILE", default_value = "soda.safetensors", default_value_ifs([("onnx", "true", "soda.onnx"), ("torchvision", "true", "resnet18.safetensors"), ("pytorch", "true", "networks.safetensors")]))]
+    out: PathBuf,
+    /// Store matrices and convolutions as 16-bit floats, and say what that costs; they are computed
+    /// with as 32-bit ones.
+    #[arg(long)]
+    half: bool,
+    /// Also store what whitens z, mean and covariance of the training images' z as one matrix: for
+    /// `soda embed --whiten` and others.
+    #[arg(long)]
+    whiten: bool,
+    /// Write the encoder instead as a state dictionary of torchvision's resnet18, in a safetensors
+    /// file: for load_state_dict with strict=True where num_classes is the length of z (encoders of
+    /// base 64; see docs/python.md).
+    #[arg(long, conflicts_with_all = ["half", "whiten", "set", "web", "pytorch", "onnx"])]
+    torchvision: bool,
+    /// Write both networks instead in PyTorch's layouts, in a safetensors file: linear layers [out,
+    /// in], the encoder under torchvision's names.
+    #[arg(long, conflicts_with_all = ["half", "whiten", "set", "web", "onnx"])]
+    pytorch: bool,
+    /// Write the encoder instead as an ONNX model: pixels in [0, 1] to z and backbone.
+    #[arg(long, conflicts_with_all = ["half", "whiten", "set", "web"])]
+    onnx: bool,
+    /// Write a page instead: one HTML file that runs the networks in any browser with WebGPU, with
+    /// 1,000 training images to look among (see docs/web.md).
+    #[arg(long, value_name = "FILE.html", conflicts_with_all = ["out", "half", "whiten", "set"])]
+    web: Option<PathBuf>,
+    /// Also write what the page has to give for ten images and a seed, as scripts/web_page.sh
+    /// compares it.
+    #[arg(long, value_name = "FILE.json", requires = "web", hide = true)]
+    reference: Option<PathBuf>,
+    /// Store another way of sampling as the weights' own, for example sample.guidance=1, or another
+    /// side of the images, for example data.side=32: BatchNorm's statistics are then taken anew
+    /// from training images at that side; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+/// Test images by whose z the cost of --half is measured.
+const JUDGES: usize = 100;
+
+/// Writes weights to a file of their own.
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    if let Some(page) = &args.web {
+        return page::run(&args.weights, page, args.reference.as_deref(), common);
+    }
+    let mut output = Output::new("export");
+    let mut weights = args.weights.open()?;
+    add_beginning(&mut weights);
+    output::prepare("--out", &args.out, Holds::Bytes)?;
+    let same = |path: &PathBuf| std::fs::canonicalize(path).ok();
+    if same(&args.out).is_some_and(|out| Some(out) == same(&weights.path)) {
+        return Err(Error::usage(format!(
+            "--out {} is the file that is read; choose another name",
+            args.out.display()
+        )));
+    }
+    if args.torchvision || args.pytorch || args.onnx {
+        return elsewhere(args, &weights, output, common);
+    }
+    let before = weights.config.model.sides.source;
+    change(&mut weights, &args.set)?;
+    // Of what was read: other statistics make other weights.
+    output.weights(&weights);
+    let changed = weights.config.model.sides.source != before;
+    if changed {
+        recalibrate(&mut weights, common)?;
+    }
+    let trained = weights.trained().or_else(|| trained_beside(&weights.path));
+    let refit = args.half || changed;
+    let more = more(&weights, args, refit, common)?;
+    let file = weights.export(args.half, trained.as_ref(), &more)?;
+    files::write_atomically(&args.out, &file)?;
+    let (bytes, length) = (file.len(), weights.bytes as u64);
+    outln!(
+        "{}: {}, from {} of {}",
+        args.out.display(),
+        megabytes(bytes as u64),
+        megabytes(length),
+        weights.path.display()
+    );
+    match &trained {
+        Some(t) => outln!(
+            "trained for {} steps on {} images with checksum {}",
+            t.step,
+            t.images,
+            t.data_sha256
+        ),
+        None => outln!("step and data of its training are not recorded in it"),
+    }
+    if args.half {
+        let (difference, n) =
+            cost(&weights, &WeightsFile::parse(&args.out, &file)?, &mut output, common)?;
+        outln!("z of {n} test images differs by at most {difference:.1e} of the largest |z|");
+        output.set("z_difference", json!(difference));
+    }
+    output.set("out", json!(args.out));
+    output.set("bytes", json!(bytes));
+    output.set("half", json!(args.half));
+    output.set("whitening", json!(more.iter().any(|(name, ..)| name.starts_with(WHITENING))));
+    output.set("trained", json!(trained));
+    output.write(common)
+}
+
+/// Writes weights as other programs read them.
+fn elsewhere(
+    args: &Args,
+    weights: &WeightsFile,
+    mut output: Output,
+    common: &Common,
+) -> Result<()> {
+    // That the tensors are those of the recipe.
+    weights.model(&Device::flex())?;
+    let (tensors, config) = (weights.networks(), &weights.config);
+    let (file, what) = if args.onnx {
+        let metadata = [("config", config.to_toml()), ("weights_sha256", weights.sha256.clone())];
+        (
+            onnx::encoder(&tensors, config, &metadata),
+            "encoder as an ONNX model: pixels in [0, 1] to z and backbone",
+        )
+    } else if args.torchvision {
+        (
+            weights::encode(&torchvision::export(&tensors, config)?, weights.metadata.clone())?,
+            "encoder as torchvision's resnet18",
+        )
+    } else {
+        (
+            weights::encode(&torchvision::pytorch(&tensors), weights.metadata.clone())?,
+            "networks in PyTorch's layouts",
+        )
+    };
+    files::write_atomically(&args.out, &file)?;
+    outln!(
+        "{}: {}, {what}, of {}",
+        args.out.display(),
+        megabytes(file.len() as u64),
+        weights.path.display()
+    );
+    output.weights(weights);
+    output.merge(json!({ "out": args.out, "bytes": file.len() }));
+    output.write(common)
+}
+
+/// Keys that can be changed, apart from those of [sample].
+const SIDES: [&str; 3] = ["data.side", "data.source.side", "data.target.side"];
+
+/// Changes how the weights are sampled, or the sides of their images.
+fn change(weights: &mut WeightsFile, set: &[String]) -> Result<()> {
+    let may = |set: &&String| {
+        set.starts_with("sample.")
+            || SIDES.contains(&set.split('=').next().unwrap_or_default().trim())
+    };
+    if let Some(other) = set.iter().find(|set| !may(set)) {
+        return Err(Error::usage(format!(
+            "--set {other}: weights stay as they were trained; only keys of [sample] and sides of images (data.side and those of its views) can be changed"
+        )));
+    }
+    let config =
+        Config::parse(&weights.config.to_toml(), &weights.path.display().to_string(), set)?;
+    if let Some(what) = other_networks(&weights.config, &config) {
+        return Err(Error::usage(format!(
+            "--set: with these sides the denoiser would have other {what}"
+        )));
+    }
+    weights.config = config;
+    Ok(())
+}
+
+/// BatchNorm's statistics of plain training images at the sides that the weights have now: features
+/// of larger images have others, which the same filters then meet (Touvron et al. 2019, "Fixing the
+/// train-test resolution discrepancy").
+fn recalibrate(weights: &mut WeightsFile, common: &Common) -> Result<()> {
+    let (device, dataset) = (device::selected(common)?, images::open(common, weights)?);
+    let all: Vec<usize> = (0..dataset.train.len()).collect();
+    let model = weights.model(&device.device)?;
+    let how = format!(
+        "calibrated at {:?} of {} on {}",
+        weights.config.model.sides, weights.config.data.side, dataset.sha256
+    );
+    weights.replace(
+        &calibrate(model, &dataset.train, &all, &weights.config.data, &device.device)?,
+        &how,
+    )
+}
+
+/// What is stored beside the networks: the linear decoder, and what whitens z where that is asked
+/// for or there already. What is there is fitted anew with `refit`: it whitens z of the weights as
+/// they were.
+fn more(weights: &WeightsFile, args: &Args, refit: bool, common: &Common) -> Result<Tensors> {
+    let own = |prefix: &str| {
+        weights
+            .more
+            .iter()
+            .filter(|(name, ..)| name.starts_with(prefix))
+            .cloned()
+            .collect::<Tensors>()
+    };
+    let mut more = linear(weights, common)?.map_or_else(|| own(MORE), |linear| linear.to_tensors());
+    let stale = refit && !own(WHITENING).is_empty();
+    if stale && !args.whiten {
+        say("what whitens z is fitted anew, to the weights as they are written");
+    }
+    if args.whiten || stale {
+        // Of the weights as they will be read: small differences of z become large.
+        let rounded = if args.half {
+            Some(WeightsFile::parse(&weights.path, &weights.export(true, None, &more)?)?)
+        } else {
+            None
+        };
+        let weights = rounded.as_ref().unwrap_or(weights);
+        let (device, dataset) = (device::selected(common)?, images::open(common, weights)?);
+        let model = weights.model(&device.device)?;
+        let z = frozen(weights, &model, &dataset, &device).train(&FeatureKind::Z, false)?;
+        more.extend(Whitening::fit(&z)?.to_tensors());
+    } else {
+        more.extend(own(WHITENING));
+    }
+    Ok(more)
+}
+
+/// What sampling begins with, from where the weights lie or fitted now; none where that is pure
+/// noise.
+fn linear(weights: &WeightsFile, common: &Common) -> Result<Option<Arc<LinearDecoder>>> {
+    if !weights.config.sample.begins_with_picture() {
+        return Ok(None);
+    }
+    if let Some(stored) = LinearDecoder::stored(weights)? {
+        return Ok(Some(Arc::new(stored)));
+    }
+    let (device, dataset) = (device::selected(common)?, images::open(common, weights)?);
+    let model = weights.model(&device.device)?;
+    linear_decoder(weights, &model, || Ok(Some(&dataset)), &device)
+}
+
+/// Adds to the metadata of a run's weights the command that made them, and how many images were
+/// behind what the run began with.
+fn add_beginning(weights: &mut WeightsFile) {
+    let starts = RunDir::of_weights(&weights.path).map_or_else(Vec::new, |run| run.read_starts());
+    let Some(first) = starts.first() else { return };
+    if !first.command.is_empty() {
+        // A cooldown is a call of its own, after the one that began the run.
+        let cools = |start: &&Start| {
+            start.command.iter().any(|word| word == "--cooldown" || word.starts_with("--cooldown="))
+        };
+        let cooled = starts[1..].iter().find(cools);
+        let calls: Vec<String> =
+            std::iter::once(first).chain(cooled).map(|start| retyped(&start.command)).collect();
+        weights.metadata.insert("command".into(), calls.join(" && "));
+    }
+    weights
+        .metadata
+        .extend(first.from_images.map(|images| (IMAGES_BEFORE.into(), images.to_string())));
+}
+
+/// The largest difference between both files' z of some test images, as a share of the largest |z|;
+/// and how many images.
+fn cost(
+    before: &WeightsFile,
+    after: &WeightsFile,
+    output: &mut Output,
+    common: &Common,
+) -> Result<(f64, usize)> {
+    let device = device::selected(common)?;
+    let dataset = images::open(common, before)?;
+    let n = JUDGES.min(dataset.test.len());
+    let indices: Vec<usize> = (0..n).collect();
+    let z = |weights: &WeightsFile| {
+        let model = weights.model(&device.device)?;
+        encode(&model, &dataset.test, &indices, &weights.config.data, false, &device.device)
+    };
+    let (path, before, after) = (&before.path, z(before)?, z(after)?);
+    output.device(&device);
+    output.data(&dataset, "test", n);
+    let largest = before.values.iter().fold(0.0f64, |m, v| m.max(f64::from(v.abs())));
+    let difference = before
+        .values
+        .iter()
+        .zip(&after.values)
+        .fold(0.0f64, |m, (a, b)| m.max(f64::from((a - b).abs())));
+    if !before.values.iter().chain(&after.values).all(|v| v.is_finite()) || largest == 0.0 {
+        let path = path.display();
+        return Err(Error::failed(format!(
+            "z of {path} is zero or not finite; the weights are damaged or have diverged"
+        )));
+    }
+    Ok((difference / largest, n))
+}

@@ -1,0 +1,152 @@
+//! `soda health`
+
+use crate::cli::args::Common;
+use crate::cli::args::PrecisionArgs;
+use crate::cli::args::WeightsArgs;
+use crate::cli::args::images;
+use crate::cli::device;
+use crate::cli::fitted::frozen;
+use crate::cli::output::{self, Holds, Output, TEST_SET_TOO_SMALL};
+use serde_json::json;
+use soda::error::{Error, Result};
+use soda::eval::features::{Augmented, FeatureKind};
+use soda::eval::health::{alignment, purity, uniformity, verdicts};
+use soda::eval::knn::Rule;
+use soda::eval::latent::statistics;
+use soda::eval::linear::LinearProbe;
+use soda::eval::probe::trained;
+use soda::progress::{say, warn};
+use soda::report::heatmap::{Heatmap, save_heatmap};
+use std::path::PathBuf;
+
+/// Neighbours that purity looks at where there are enough images.
+const NEIGHBOURS: usize = 10;
+/// Test images below which shares of them are chance.
+const ENOUGH: usize = 30;
+
+/// Arguments of `soda health`.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Alignment and uniformity (Wang and Isola 2020) are on z of length 1; alignment is between two views of an image, each with probability 0.65 cropped and perhaps mirrored, as the protocol `linear` draws them. The probe is that protocol's with seed 0, on images and mirror images."
+)]
+pub struct Args {
+    #[command(flatten)]
+    weights: WeightsArgs,
+    #[command(flatten)]
+    precision: PrecisionArgs,
+    /// Nearest neighbours that purity looks at, among the test images (default: 10, fewer where a
+    /// class has fewer others on average).
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    k: Option<u64>,
+    /// The picture: the confusion matrix of a linear probe.
+    #[arg(long, value_name = "FILE", default_value = "confusion.png")]
+    out: PathBuf,
+}
+
+/// Measures z of the test images by itself, and what a probe makes of it.
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    let mut output = Output::new("health");
+    let weights = args.weights.open()?;
+    // What can't be written shall be known before.
+    output::prepare("--out", &args.out, Holds::Picture)?;
+    let device = device::selected(common)?;
+    let dataset = images::open(common, &weights)?;
+    dataset.require_classes("a probe")?;
+    let (n, train_images, classes) =
+        (dataset.test.len(), dataset.train.len(), dataset.classes.len());
+    if n < 2 {
+        return Err(Error::failed(format!(
+            "health compares test images, and the test set holds {n}; {TEST_SET_TOO_SMALL}"
+        )));
+    }
+    let k = match args.k {
+        Some(k) if k as usize >= n => {
+            return Err(Error::usage(format!(
+                "--k {k}: the test set holds {n} images; choose 1 to {}",
+                n - 1
+            )));
+        }
+        Some(k) => k as usize,
+        None => Rule { k: NEIGHBOURS + 1, temperature: None }
+            .among(n, classes)
+            .k
+            .saturating_sub(1)
+            .max(1),
+    };
+    say(&format!(
+        "health of {} on {}, {}",
+        weights.path.display(),
+        device.describe(),
+        dataset.describe()
+    ));
+    let model = args.precision.model(&weights, &device, &mut output)?;
+    let config = &weights.config;
+
+    let frozen = frozen(&weights, &model, &dataset, &device);
+    let test = frozen.test(&FeatureKind::Z)?;
+    let all: Vec<usize> = (0..dataset.test.len()).collect();
+    let mut views = Augmented::new(&dataset.test, &all, &config.data);
+    let [one, other] =
+        [views.encode(&model, 0, &device.device)?, views.encode(&model, 1, &device.device)?];
+    let aligned = alignment(&one.values, &other.values, test.dim)?;
+    let uniform = uniformity(&test.values, test.dim)?;
+    let stats = statistics(&test.values, test.dim)?;
+    let pure = purity(&test, k)?;
+
+    let train = frozen.train(&FeatureKind::Z, true)?;
+    let probe = trained(&config.probe, &dataset, train_images, 2);
+    let probe = LinearProbe::trained(&train, classes, &probe, 0, "linear probe")?;
+    let top1 = probe.score(&test)?.top1;
+    let found = verdicts(&probe.logits(&test), &test.labels, classes);
+    let share = |row: &Vec<usize>| {
+        let rows = row.iter().sum::<usize>().max(1) as f64;
+        row.iter().map(move |&n| 100.0 * n as f64 / rows).collect::<Vec<_>>()
+    };
+    save_heatmap(
+        &args.out,
+        &Heatmap {
+            title: "Confusion matrix of the linear probe (% of each true class)".into(),
+            row_title: "true class".into(),
+            column_title: "predicted class".into(),
+            rows: dataset.classes.clone(),
+            columns: dataset.classes.clone(),
+            values: found.confusion.iter().flat_map(share).collect(),
+            range: (0.0, 100.0),
+        },
+    )?;
+
+    if n < ENOUGH {
+        warn(&format!(
+            "warning: of {n} test images purity, accuracy and calibration are mostly chance; {TEST_SET_TOO_SMALL}"
+        ));
+    }
+    let c = &found.calibration;
+    outln!("z of {} test images:", test.rows());
+    outln!(
+        "  alignment   {aligned:.3}   (squared distance of two views of an image; 0: not told apart, 2: unrelated)"
+    );
+    outln!("  uniformity  {uniform:.3}  (0: all in one place, -4: spread over the whole sphere)");
+    outln!("  rank        {}", stats.rank_in_words());
+    let neighbours =
+        if k == 1 { "nearest neighbours".into() } else { format!("{k} nearest neighbours") };
+    outln!("  purity      {pure:.1} % of the {neighbours} are of an image's class");
+    outln!(
+        "linear probe: accuracy {top1:.1} %, mean confidence {:.1} %, expected calibration error {:.1} %; picture {}",
+        c.confidence,
+        c.ece,
+        args.out.display()
+    );
+    output.device(&device);
+    output.weights(&weights);
+    output.data(&dataset, "test", test.rows());
+    output.set("alignment", json!(aligned));
+    output.set("uniformity", json!(uniform));
+    output.set("effective_rank", json!(stats.effective_rank()));
+    output.set("purity", json!({ "k": k, "same_class": pure }));
+    output.set("top1", json!(top1));
+    output.set("classes", json!(dataset.classes));
+    output.set("confusion", json!(found.confusion));
+    output.set("calibration", json!(found.calibration));
+    output.set("out", json!(args.out));
+    output.write(common)
+}

@@ -1,0 +1,206 @@
+//! `soda interpolate`
+
+use crate::cli::args::Common;
+use crate::cli::args::SamplingArgs;
+use crate::cli::args::WeightsArgs;
+use crate::cli::session::Session;
+use serde_json::{Value, json};
+use soda::data::bytes_of;
+use soda::edit::decoder::{Decoder, signed};
+use soda::edit::interpolate::{Path, VISIBLE, changes, interpolate, look_alike};
+use soda::error::Result;
+use soda::eval::image::psnr;
+use soda::report::grid::{GridRow, SMALL, save_table, scale};
+use std::path::PathBuf;
+
+/// Arguments of `soda interpolate`.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Where the straight and the spherical row can't be told apart (pixels differ by less than 10 of 255 levels on average, in each image), the picture shows one row; the JSON has the numbers of both."
+)]
+pub struct Args {
+    /// The image to begin with: a file, test:17 or train:3.
+    a: String,
+    /// The image to end with.
+    b: String,
+    #[command(flatten)]
+    weights: WeightsArgs,
+    /// Images drawn in a row, both ends included (--steps are those of the sampler).
+    #[arg(short, long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(2..=100))]
+    n: u64,
+    /// Also from the x_T that each image comes from (DDIM inversion), interpolated on the sphere:
+    /// the ends are the images then.
+    #[arg(long)]
+    invert: bool,
+    /// The picture: rows that are straight and spherical in z, between the originals.
+    #[arg(long, value_name = "FILE", default_value = "interpolation.png")]
+    out: PathBuf,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+}
+
+/// One row of the picture.
+struct Strip {
+    /// Its place among all that were drawn.
+    number: usize,
+    label: &'static str,
+    /// For machines.
+    path: &'static str,
+    inverted: bool,
+    /// `[n, 3, side, side]`
+    images: Vec<f32>,
+}
+
+/// Draws the way from one image to another.
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    let mut session =
+        Session::open("interpolate", &args.weights, &args.sampling, &args.out, common)?;
+    session.deterministic("interpolate")?;
+    let named = session.images(&[args.a.clone(), args.b.clone()])?;
+    let decoder = session.decoder()?;
+    let ends = [0, 1].map(|i| named.images.select(&[i]));
+    let [z_a, z_b] = [decoder.encode(&ends[0])?, decoder.encode(&ends[1])?];
+    let originals = [signed(&ends[0], decoder.side())?, signed(&ends[1], decoder.side())?];
+    let [a, b] = [0, 1].map(|i| named.names[i].as_str());
+    let (n, seed) = (args.n as usize, args.sampling.seed);
+    // The path for machines, its labels without and with x_T.
+    let paths = [
+        ("linear", ["linear in z", "linear in z, inverted x_T"], Path::Linear),
+        ("spherical", ["spherical in z", "spherical in z, inverted x_T"], Path::Spherical),
+    ];
+    let z = paths.map(|(.., path)| interpolate(&z_a, &z_b, n, path));
+
+    let mut strips = Vec::new();
+    let mut draw_strips = |decoder: &Decoder, x_last: Vec<f32>, inverted: bool| -> Result<()> {
+        let images = decoder.decode(&z.concat(), &x_last.repeat(paths.len()), None, seed)?;
+        for ((path, labels, _), images) in
+            paths.iter().zip(images.chunks_exact(n * bytes_of(decoder.side())))
+        {
+            let (number, label) = (strips.len(), labels[usize::from(inverted)]);
+            strips.push(Strip { number, label, path, inverted, images: images.to_vec() });
+        }
+        Ok(())
+    };
+    draw_strips(&decoder, decoder.noise(1, seed).repeat(n), false)?;
+    if args.invert {
+        let plain = decoder.plain();
+        let [x_a, x_b] = [plain.invert(&originals[0], &z_a)?, plain.invert(&originals[1], &z_b)?];
+        draw_strips(&plain, interpolate(&x_a, &x_b, n, Path::Spherical), true)?;
+    }
+    let blocks: Vec<Value> = strips.iter().map(|strip| measure(strip, &originals)).collect();
+    let (shown, alike) = distinct(strips, bytes_of(decoder.side()));
+    draw(args, &shown, &originals, decoder.side())?;
+
+    out!("{n} images in a row from {a} to {b} in {}", args.out.display());
+    for strip in &shown {
+        let block = &blocks[strip.number];
+        let number = |key: &str| block[key].as_f64().unwrap_or(f64::NAN);
+        out!(
+            "; {}: ends {:.1} and {:.1} dB, change {:.4} a step",
+            strip.label,
+            number("psnr_a"),
+            number("psnr_b"),
+            number("mean_change")
+        );
+    }
+    outln!();
+    if alike {
+        let levels = VISIBLE * 255.0;
+        outln!(
+            "straight and spherical look the same (pixels differ by less than {levels:.0} of 255 levels): one row shows both"
+        );
+    }
+    session.output.set("a", json!(a));
+    session.output.set("b", json!(b));
+    session.output.set("n", json!(n));
+    session.output.set("strips", json!(blocks));
+    session.output.set("rows", shown.iter().map(|strip| json!(strip.label)).collect());
+    session.finish()
+}
+
+/// `strips`, which come in pairs, straight and spherical from the same x_T, with one for both of a
+/// pair that looks the same; and whether there was such a pair.
+fn distinct(strips: Vec<Strip>, image: usize) -> (Vec<Strip>, bool) {
+    let mut shown: Vec<Strip> = Vec::new();
+    let mut alike = false;
+    for strip in strips {
+        match shown.last_mut() {
+            Some(other)
+                if other.inverted == strip.inverted
+                    && look_alike(&other.images, &strip.images, image) =>
+            {
+                other.label = if strip.inverted { "in z, inverted x_T" } else { "in z" };
+                alike = true;
+            }
+            _ => shown.push(strip),
+        }
+    }
+    (shown, alike)
+}
+
+/// PSNR of the ends, and how much pixels in [0, 1] change from one image to the next.
+fn measure(strip: &Strip, originals: &[Vec<f32>; 2]) -> Value {
+    let image = originals[0].len();
+    let changes = changes(&strip.images, image);
+    json!({
+        "path": strip.path,
+        "inverted": strip.inverted,
+        "psnr_a": psnr(&strip.images[..image], &originals[0]),
+        "psnr_b": psnr(&strip.images[strip.images.len() - image..], &originals[1]),
+        "mean_change": changes.iter().sum::<f64>() / changes.len() as f64,
+        "largest_change": changes.iter().copied().fold(0.0, f64::max),
+    })
+}
+
+/// Each strip between the originals.
+fn draw(args: &Args, strips: &[Strip], originals: &[Vec<f32>; 2], side: usize) -> Result<()> {
+    let row = |strip: &'_ Strip| -> Vec<f32> {
+        [&originals[0], &strip.images, &originals[1]].into_iter().flatten().copied().collect()
+    };
+    let whole: Vec<Vec<f32>> = strips.iter().map(row).collect();
+    let rows: Vec<GridRow> = strips
+        .iter()
+        .zip(&whole)
+        .map(|(strip, whole)| GridRow {
+            label: Some(strip.label),
+            images: whole.chunks_exact(bytes_of(side)).collect(),
+        })
+        .collect();
+    let mut headings = vec![""; args.n as usize + 2];
+    headings[0] = "original";
+    headings[args.n as usize + 1] = "original";
+    save_table(&args.out, &headings, &rows, side, scale(side, SMALL))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn strip(number: usize, inverted: bool, value: f32) -> Strip {
+        Strip {
+            number,
+            label: ["linear in z", "spherical in z"][number % 2],
+            path: "",
+            inverted,
+            images: vec![value; 6],
+        }
+    }
+
+    #[test]
+    fn pairs_that_look_the_same_become_one_row_and_others_stay() {
+        let shown = |values: [f32; 4]| {
+            let strips = values.iter().enumerate().map(|(i, v)| strip(i, i > 1, *v)).collect();
+            let (shown, alike) = distinct(strips, 3);
+            (shown.iter().map(|s| (s.number, s.label)).collect::<Vec<_>>(), alike)
+        };
+        let (rows, alike) = shown([0.0, 0.001, 0.001, 0.5]);
+        assert_eq!(rows, [(0, "in z"), (2, "linear in z"), (3, "spherical in z")]);
+        assert!(alike);
+        assert_eq!(
+            shown([0.0, 0.0, 0.0, 0.0]),
+            (vec![(0, "in z"), (2, "in z, inverted x_T")], true)
+        );
+        assert_eq!(shown([0.0, 0.5, 0.5, 0.0]).0.len(), 4);
+        assert!(!shown([0.0, 0.5, 0.5, 0.0]).1);
+    }
+}

@@ -1,0 +1,294 @@
+//! `soda probe`
+
+mod classes;
+mod files;
+mod grid;
+mod verdict;
+
+use crate::cli::args::Common;
+use crate::cli::args::PrecisionArgs;
+use crate::cli::args::WeightsArgs;
+use crate::cli::args::images;
+use crate::cli::device;
+use crate::cli::fitted::{check_features, frozen};
+use crate::cli::output::{Output, with_spread};
+use crate::cli::scores;
+use classes::{by_class, judges, unjudged};
+use indicatif::HumanCount;
+use serde_json::{Value, json};
+use soda::config::{DEFAULT_SIDE, ProbeConfig};
+use soda::data::Dataset;
+use soda::error::{Error, Result};
+use soda::eval::features::FeatureKind;
+use soda::eval::method::Method;
+use soda::eval::probe::{self, Probed, Protocol, Split, TrainViews};
+use soda::progress::{say, warn};
+use verdict::{Case, Verdict};
+
+/// Images up to which own ones are compared with raw pixels and an untrained encoder unasked.
+const FEW: usize = 20_000;
+
+/// Arguments of `soda probe`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    weights: WeightsArgs,
+    #[command(flatten)]
+    precision: PrecisionArgs,
+    /// How features are scored.
+    #[arg(long, value_parser = ["linear", "linear-full", "knn", "knn-lightly"], default_value = "linear")]
+    protocol: String,
+    /// Which features: z, backbone (the vector before the encoder's last layer), denoiser:BLOCK@T
+    /// (a block of the denoiser, at noise level T, such as denoiser:up1.0@11), or pixels (no
+    /// weights needed).
+    #[arg(long, value_name = "KIND", default_value = "z")]
+    features: String,
+    /// What is learnt from: the plain image, image and mirror image, or fresh crops in each epoch
+    /// (default: 2 for linear, else 1).
+    #[arg(long, value_parser = ["1", "2", "online"])]
+    train_views: Option<String>,
+    /// What scores: the test set, or 10 % of the training set (for choosing between recipes).
+    #[arg(long, value_parser = ["test", "selection"], default_value = "test")]
+    split: String,
+    /// Runs with different seeds (of the linear probe, and of the choice of labels); their mean and
+    /// spread are reported.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
+    seeds: u64,
+    /// Shares of the training labels to learn from, for example 0.01,0.1,1; `linear` trains for as
+    /// many steps with each.
+    #[arg(long, value_name = "SHARE,..", value_delimiter = ',', value_parser = fraction, default_values_t = [1.0])]
+    fraction: Vec<f64>,
+    /// Epochs that `linear` trains for (default: those of the weights' recipe, else 15; with few
+    /// images of your own so many that it takes 1,000 steps).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    epochs: Option<u64>,
+    /// Also score the features whitened: without correlations and of variance 1 by mean and
+    /// covariance of what is learnt from, no labels.
+    #[arg(long)]
+    whiten: bool,
+    /// Also score raw pixels and a randomly initialised encoder (computed once, then cached); done
+    /// unasked with up to 20,000 images of your own.
+    #[arg(long)]
+    baselines: bool,
+    #[command(flatten)]
+    files: files::FileArgs,
+    #[command(flatten)]
+    grid: grid::GridArgs,
+}
+
+fn fraction(text: &str) -> std::result::Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
+        _ => Err("expected a share above 0 and up to 1".into()),
+    }
+}
+
+impl Args {
+    fn protocol(&self) -> Result<Protocol> {
+        let split = if self.split == "test" { Split::Test } else { Split::Selection };
+        let standard = Protocol::new(self.protocol.parse()?, split, self.seeds);
+        let views = match self.train_views.as_deref() {
+            None => standard.views,
+            Some("1") => TrainViews::Plain,
+            Some("2") => TrainViews::Flip,
+            Some(_) => TrainViews::Online,
+        };
+        let mut fractions = self.fraction.clone();
+        fractions.sort_by(f64::total_cmp);
+        fractions.dedup();
+        Ok(Protocol { views, fractions, ..standard })
+    }
+
+    /// The score of the same features whitened, where it is asked for; printed.
+    fn whitened(
+        &self,
+        name: &str,
+        protocol: &Protocol,
+        score: impl FnOnce(&Protocol) -> Result<Probed>,
+    ) -> Result<Option<Probed>> {
+        if !self.whiten {
+            return Ok(None);
+        }
+        let probed = score(&Protocol { whiten: true, ..protocol.clone() })?;
+        print_scores(protocol, &format!("{name} (whitened)"), &probed);
+        Ok(Some(probed))
+    }
+
+    /// What `linear` trains as: the recipe's settings, or SODA's.
+    fn training(&self, recipe: ProbeConfig) -> ProbeConfig {
+        ProbeConfig { epochs: self.epochs.map_or(recipe.epochs, |n| n as usize), ..recipe }
+    }
+
+    /// As [`Args::training`], on the images of `data`; said where it is longer than the recipe asks
+    /// for.
+    fn training_on(&self, data: &Dataset, protocol: &Protocol, recipe: ProbeConfig) -> ProbeConfig {
+        if self.epochs.is_some() || protocol.method != Method::Linear {
+            return self.training(recipe);
+        }
+        let (images, views) =
+            (protocol.indices(data).0.len(), 1 + usize::from(protocol.views == TrainViews::Flip));
+        let chosen = probe::trained(&recipe, data, images, views);
+        if chosen.epochs > recipe.epochs {
+            say(&format!(
+                "linear trains for {} epochs instead of {}, as {images} training images make few steps an epoch; --epochs decides otherwise",
+                HumanCount(chosen.epochs as u64),
+                recipe.epochs
+            ));
+        }
+        chosen
+    }
+}
+
+/// Scores features.
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    if args.grid.asked() {
+        return grid::run(args, common);
+    }
+    if let Some(done) = files::run(args, common) {
+        return done;
+    }
+    let protocol = args.protocol()?;
+    if args.features == "pixels" {
+        return of_pixels(args, &protocol, common);
+    }
+    let kind: FeatureKind = args.features.parse()?;
+    let mut output = Output::new("probe");
+    let mut weights = args.weights.open()?;
+    check_features(&kind, &weights)?;
+    let device = device::selected(common)?;
+    let dataset = images::open(common, &weights)?;
+    weights.config.probe = args.training_on(&dataset, &protocol, weights.config.probe);
+    say(&format!(
+        "probing {} on {}, {}",
+        weights.path.display(),
+        device.describe(),
+        dataset.describe()
+    ));
+    let model = args.precision.model(&weights, &device, &mut output)?;
+    let frozen = frozen(&weights, &model, &dataset, &device);
+    let probed = protocol.of_model(&frozen, &kind)?;
+    let judges = judges(&protocol, &dataset);
+    let n_test = judges.len();
+    print_head(&protocol, &args.features, "images", &probed, n_test);
+    print_scores(&protocol, &args.features, &probed);
+    let whitened =
+        args.whitened(&args.features, &protocol, |protocol| protocol.of_model(&frozen, &kind))?;
+    let is_own = !dataset.inventory.reading.is_empty();
+    let baselines =
+        match args.baselines || is_own && dataset.train.len() + dataset.test.len() <= FEW {
+            true => Some(scores::baselines(&protocol, &frozen, &kind)?),
+            false => None,
+        };
+    if let Some(b) = &baselines {
+        print_scores(&protocol, "raw pixels", &b.pixels);
+        print_scores(&protocol, "untrained encoder", &b.random_encoder);
+    }
+    unjudged(&dataset, &judges).iter().for_each(|line| warn(line));
+    if is_own {
+        let learnt: Vec<u16> =
+            protocol.indices(&dataset).0.into_iter().map(|i| dataset.train.label(i)).collect();
+        let verdict = Verdict::of(&Case {
+            features: &args.features,
+            classes: &dataset.classes,
+            labels: [&learnt, &judges],
+            probed: &probed,
+            baselines: baselines.as_ref(),
+            held_out: protocol.split == Split::Selection,
+            trained_on_them: weights.trained().is_some_and(|t| t.data_sha256 == dataset.sha256),
+        });
+        outln!("{}", verdict.sentence);
+        output.set("verdict", json!(verdict));
+    }
+    output.device(&device);
+    output.weights(&weights);
+    output.data(&dataset, &args.split, n_test);
+    output.merge(scores::to_json(
+        &protocol,
+        &weights.config.probe,
+        &args.features,
+        &probed,
+        baselines.as_ref(),
+        n_test,
+    ));
+    output.merge(by_class(&dataset, &judges, &probed));
+    whitened.iter().for_each(|probed| output.set("whitened", json!(probed)));
+    output.write(common)
+}
+
+/// Scores raw pixels, for which no weights are needed.
+fn of_pixels(args: &Args, protocol: &Protocol, common: &Common) -> Result<()> {
+    if args.baselines
+        || args.whiten
+        || args.weights.run.is_some()
+        || args.weights.weights.is_some()
+        || protocol.views == TrainViews::Online
+    {
+        let message = "--features pixels needs no weights and is a baseline itself, of images that were read once";
+        return Err(Error::usage(format!(
+            "{message}; leave out --run, --weights, --baselines, --whiten and --train-views online"
+        )));
+    }
+    let mut output = Output::new("probe");
+    let dataset = images::named(common, DEFAULT_SIDE)?;
+    let config = args.training_on(&dataset, protocol, ProbeConfig::default());
+    say(&format!("probing raw pixels of {}", dataset.describe()));
+    let probed = protocol.of_pixels(&dataset, &config)?;
+    let judges = judges(protocol, &dataset);
+    let n_test = judges.len();
+    print_head(protocol, "pixels", "images", &probed, n_test);
+    print_scores(protocol, "raw pixels", &probed);
+    unjudged(&dataset, &judges).iter().for_each(|line| warn(line));
+    output.set("device", json!("cpu"));
+    output.set("adapter", Value::Null);
+    output.data(&dataset, &args.split, n_test);
+    output.merge(scores::to_json(protocol, &config, "pixels", &probed, None, n_test));
+    output.merge(by_class(&dataset, &judges, &probed));
+    output.write(common)
+}
+
+/// `what` is what the test set consists of.
+fn print_head(protocol: &Protocol, features: &str, what: &str, probed: &Probed, n_test: usize) {
+    let judge = if protocol.split == Split::Test {
+        format!("test {what}")
+    } else {
+        format!("training {what} held out")
+    };
+    let judge = format!("scored on {} {judge}", HumanCount(n_test as u64));
+    let (method, runs) = (protocol.method, probed.point.runs);
+    let runs = match (runs, method.is_drawn() || probed.point.fraction < 1.0) {
+        (_, false) => " (deterministic)".into(),
+        (1, _) => ", one seed".into(),
+        _ => format!(", {runs} seeds"),
+    };
+    outln!("{method} on {features}: {judge}{runs}");
+}
+
+fn print_scores(protocol: &Protocol, name: &str, probed: &Probed) {
+    let curve =
+        if probed.curve.is_empty() { std::slice::from_ref(&probed.point) } else { &probed.curve };
+    for point in curve {
+        let s = &point.score;
+        let scores = [
+            ("top-1", Some(s.top1), Some(s.top1_spread)),
+            ("top-3", s.top3, s.top3_spread),
+            ("top-5", s.top5, s.top5_spread),
+        ];
+        let mut line =
+            format!("  {name:<17} {:>6} labels", HumanCount(point.n_train as u64).to_string());
+        for (what, mean, spread) in scores {
+            let Some((mean, spread)) = mean.zip(spread) else { continue };
+            let score =
+                if point.runs == 1 { format!("{mean:.1} %") } else { with_spread((mean, spread)) };
+            line += &format!("  {what} {score:<15}");
+        }
+        let fewer =
+            point.neighbours.filter(|&k| protocol.method.rule().is_some_and(|rule| k < rule.k));
+        if let Some(k) = fewer {
+            line += &format!(
+                "  ({k} neighbour{}, as many as a class has on average)",
+                if k == 1 { "" } else { "s" }
+            );
+        }
+        outln!("{}", line.trim_end());
+    }
+}

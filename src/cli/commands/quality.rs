@@ -1,0 +1,458 @@
+//! `soda quality`
+
+use crate::cli::args::Common;
+use crate::cli::args::SamplingArgs;
+use crate::cli::args::WeightsArgs;
+use crate::cli::output::Output;
+use crate::cli::output::TEST_SET_TOO_SMALL;
+use crate::cli::session::Session;
+use serde::Serialize;
+use serde_json::json;
+use soda::data::{Images, bytes_of};
+use soda::edit::decoder::{Decoder, signed};
+use soda::edit::prior::COMPONENTS;
+use soda::error::{Error, Result};
+use soda::eval::distance::{Distance, NEIGHBOURS, distance, inception_score, scores};
+use soda::eval::features::{FeatureKind, Features};
+use soda::eval::image::{Similarity, similarity};
+use soda::eval::inception::{Inception, Looked};
+use soda::eval::linear_full::LogisticRegression;
+use soda::eval::spectrum::energy_above;
+use soda::progress::warn;
+use soda::report::grid::{GridRow, LARGE, save_table, scale};
+use std::path::{Path, PathBuf};
+
+/// Arguments of `soda quality`.
+#[derive(clap::Args)]
+#[command(
+    after_help = "`detail` is the images' energy above 8 cycles an image as a share of the test images': 1 is as sharp. `class %` is how many of the reconstructions, encoded again, a classifier that learnt from z of real training images takes for what the test image shows. The mean of all training images and a linear map from z to pixels stand beside them, as blur alone scores well in PSNR. Frechet distance, precision and recall are measured between z of drawn and of real images, under the very encoder that is judged: they compare samples of one run, not runs, and are no FID. Beside them stand training images measured in the same way: what a perfect model would get from as many images."
+)]
+pub struct Args {
+    #[command(flatten)]
+    weights: WeightsArgs,
+    /// Test images to reconstruct, and images to draw (default: 200, or all where there are fewer).
+    #[arg(short, long, value_parser = clap::value_parser!(u64).range(1..=50_000))]
+    n: Option<u64>,
+    /// Gaussians of the mixture that z is drawn from, as `soda sample` has it.
+    #[arg(long, default_value_t = COMPONENTS as u64, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    components: u64,
+    /// The weights of FID's Inception-v3, pt_inception-2015-12-05-6726825d.pth of the package
+    /// pytorch-fid: FID, KID, Inception score, precision and recall by its features. Nothing is
+    /// downloaded.
+    #[arg(long, value_name = "FILE")]
+    inception: Option<PathBuf>,
+    /// The picture: test images, from z and their own x_T, from z alone; and images drawn.
+    #[arg(long, value_name = "FILE", default_value = "quality.png")]
+    out: PathBuf,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+}
+
+/// Measures reconstructions and samples.
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    let seed = args.sampling.seed;
+    let mut session = Session::open("quality", &args.weights, &args.sampling, &args.out, common)?;
+    let inception =
+        args.inception.as_ref().map(|path| Inception::open(path, session.device())).transpose()?;
+    if let Some(inception) = inception.as_ref().filter(|inception| !inception.is_published()) {
+        warn(&format!(
+            "warning: the SHA-256 of {} begins with {:.8}, not with 6726825d as that of the published weights: distances in its features are no FID",
+            args.inception.as_ref().expect("a file").display(),
+            inception.sha256
+        ));
+    }
+    let dataset = session.dataset()?.clone();
+    let n = how_many(args.n, dataset.train.len(), dataset.test.len())?;
+    if n < ENOUGH {
+        warn(&format!(
+            "warning: of {n} images Frechet distance, precision and recall are mostly chance; {ENOUGH} or more say something"
+        ));
+    }
+    let prior = session.prior(args.components as usize)?;
+    let (decoder, linear, dim) =
+        (session.decoder()?, session.linear()?, session.config().model.z_dim);
+    let side = decoder.side();
+    let latent = prior.mixture.sample(n, 1.0, seed);
+    let mean = mean_image(&dataset.train, side)?;
+
+    // Of all images only z and sums are kept.
+    let of_map =
+        |kind: &Kind| linear.is_some() || !matches!(kind, Kind::LinearMap | Kind::DrawnLinearly);
+    let mut kinds: Vec<Measured> =
+        Kind::ALL.into_iter().filter(of_map).map(Measured::new).collect();
+    for (part, decoder) in decoder.parts(n) {
+        let indices: Vec<usize> = part.clone().collect();
+        let (test, train) = (dataset.test.select(&indices), dataset.train.select(&indices));
+        let (z, originals) = (decoder.encode(&test)?, signed(&test, side)?);
+        for kind in &mut kinds {
+            let latent = &latent[part.start * dim..part.end * dim];
+            let map = |z: &[f32]| {
+                linear.as_ref().map_or(Vec::new(), |linear| linear.at(&linear.mean(z), side, None))
+            };
+            let images = match kind.kind {
+                Kind::Test => originals.clone(),
+                Kind::OwnNoise => {
+                    decoder.plain().decode(&z, &decoder.invert(&originals, &z)?, None, seed)?
+                }
+                Kind::ZAlone => decoder.draw(&z, seed)?,
+                Kind::LinearMap => map(&z),
+                Kind::Mean => mean.repeat(part.len()),
+                Kind::Drawn => decoder.clone().varied().draw(latent, seed)?,
+                Kind::DrawnLinearly => map(latent),
+                Kind::Training => signed(&train, side)?,
+            };
+            kind.add(images, &originals, side, &decoder, inception.as_ref())?;
+        }
+    }
+    save(&args.out, &kinds, n, side)?;
+
+    let classifier = match dataset.classes.len() {
+        0 | 1 => None,
+        classes => Some(LogisticRegression::fit(
+            &session.frozen(&dataset).train(&FeatureKind::Z, false)?,
+            classes,
+        )?),
+    };
+    let real = kinds[0].z.clone();
+    let labels = dataset.test.labels()[..n].to_vec();
+    let right = |kind: &Measured| -> Result<Option<f64>> {
+        let Some(classifier) = &classifier else { return Ok(None) };
+        Ok(Some(
+            classifier
+                .score(&Features { dim, values: kind.z.clone(), labels: labels.clone() })?
+                .top1,
+        ))
+    };
+    outln!("{n} images of each kind beside {n} test images");
+    outln!(
+        "  {:<16} {:>8} {:>6} {:>7} {:>7} {:>16} {:>10} {:>7}",
+        "",
+        "PSNR dB",
+        "SSIM",
+        "detail",
+        "class %",
+        "Frechet distance",
+        "precision",
+        "recall"
+    );
+    for (number, kind) in kinds.iter().enumerate() {
+        let found = Found::of(
+            kind,
+            &kinds[0],
+            &real,
+            dim,
+            if kind.kind.is_reconstruction() { right(kind)? } else { None },
+        )?;
+        outln!("  {}", found.line(kind.kind.name(), number == 0));
+        session.output.set(kind.kind.key(), json!(found));
+    }
+    if let Some(inception) = &inception {
+        by_inception(inception, &kinds, &mut session.output)?;
+    }
+    outln!("picture {}", args.out.display());
+    session.used("test", n);
+    session.output.set("n", json!(n));
+    session.output.set("feature_space", json!("z of these weights; not FID"));
+    session.output.set("prior", json!(prior.quality));
+    session.finish()
+}
+
+/// Images of each kind that are taken unasked, and those below which distances between sets are
+/// chance.
+const USUAL: usize = 200;
+const ENOUGH: usize = 50;
+
+/// How many images of each kind are taken: what was asked for, else what there is, up to [`USUAL`].
+fn how_many(asked: Option<u64>, train: usize, test: usize) -> Result<usize> {
+    let (least, most) = (NEIGHBOURS + 1, test.min(train));
+    if most < least {
+        return Err(Error::failed(format!(
+            "quality compares sets of at least {least} images, and the training set holds {train}, the test set {test}; {TEST_SET_TOO_SMALL}"
+        )));
+    }
+    let n = asked.map_or(most.min(USUAL), |n| n as usize);
+    if n < least || n > most {
+        return Err(Error::usage(format!(
+            "-n {n}: choose {least} to {most} (the training set holds {train} images, the test set {test})"
+        )));
+    }
+    Ok(n)
+}
+
+/// Detail is what lies above so many cycles an image.
+const CYCLES: f64 = 8.0;
+/// Images of each kind in the picture.
+const SHOWN: usize = 10;
+
+/// A kind of images.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    /// With which all others are compared.
+    Test,
+    /// From z and the x_T that the test image is carried to.
+    OwnNoise,
+    ZAlone,
+    LinearMap,
+    Mean,
+    /// From z of the latent prior.
+    Drawn,
+    DrawnLinearly,
+    Training,
+}
+
+impl Kind {
+    /// In the order of the table.
+    const ALL: [Self; 8] = [
+        Self::Test,
+        Self::OwnNoise,
+        Self::ZAlone,
+        Self::LinearMap,
+        Self::Mean,
+        Self::Drawn,
+        Self::DrawnLinearly,
+        Self::Training,
+    ];
+
+    /// In words.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Test => "test images",
+            Self::OwnNoise => "z and x_T",
+            Self::ZAlone => "z alone",
+            Self::LinearMap => "linear map of z",
+            Self::Mean => "mean image",
+            Self::Drawn => "drawn",
+            Self::DrawnLinearly => "drawn linearly",
+            Self::Training => "training images",
+        }
+    }
+
+    /// Its key in the JSON.
+    fn key(self) -> &'static str {
+        match self {
+            Self::Test => "test_images",
+            Self::OwnNoise => "z_and_x_T",
+            Self::ZAlone => "z_alone",
+            Self::LinearMap => "linear_map",
+            Self::Mean => "mean_image",
+            Self::Drawn => "drawn",
+            Self::DrawnLinearly => "drawn_linear_map",
+            Self::Training => "training_images",
+        }
+    }
+
+    /// Whether each of its images stands for the test image at its place.
+    fn is_reconstruction(self) -> bool {
+        !matches!(self, Self::Drawn | Self::DrawnLinearly | Self::Training)
+    }
+
+    /// Whether an Inception network looks at it: at what z gives, beside real images.
+    fn is_compared(self) -> bool {
+        matches!(self, Self::Test | Self::ZAlone | Self::Drawn | Self::Training)
+    }
+
+    /// Whether the picture has a row of it.
+    fn is_shown(self) -> bool {
+        !matches!(self, Self::Mean | Self::DrawnLinearly | Self::Training)
+    }
+}
+
+/// Images of one kind, as far as they were looked at.
+struct Measured {
+    kind: Kind,
+    /// z of them.
+    z: Vec<f32>,
+    similarity: Vec<Similarity>,
+    /// What Inception-v3 makes of them, where that is asked for.
+    looked: Looked,
+    /// Sum over the images.
+    detail: f64,
+    /// The first of them.
+    shown: Vec<f32>,
+}
+
+impl Measured {
+    fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            z: Vec::new(),
+            similarity: Vec::new(),
+            looked: Looked::default(),
+            detail: 0.0,
+            shown: Vec::new(),
+        }
+    }
+
+    /// Looks at more `images`, beside the test images `originals`.
+    fn add(
+        &mut self,
+        images: Vec<f32>,
+        originals: &[f32],
+        side: usize,
+        decoder: &Decoder,
+        inception: Option<&Inception>,
+    ) -> Result<()> {
+        let count = images.len() / bytes_of(side);
+        self.detail += energy_above(CYCLES, &images, side) * count as f64;
+        if self.kind.is_reconstruction() && self.kind != Kind::Test {
+            self.similarity.push(similarity(&images, originals, side)?);
+        }
+        let bytes = to_images(&images, side);
+        self.z.extend(decoder.encode(&bytes)?);
+        if let Some(inception) = inception.filter(|_| self.kind.is_compared()) {
+            self.looked.extend(inception.look(&bytes)?);
+        }
+        let room = (SHOWN * bytes_of(side)).saturating_sub(self.shown.len());
+        self.shown.extend(&images[..room.min(images.len())]);
+        Ok(())
+    }
+}
+
+/// What images of one kind came to.
+#[derive(Serialize)]
+struct Found {
+    /// Beside the test images that they stand for.
+    #[serde(flatten)]
+    similarity: Option<Similarity>,
+    /// Energy above 8 cycles an image as a share of that of the test images.
+    detail: f64,
+    /// Per cent of the images whose z a classifier of real z gives the right class.
+    class_top1: Option<f64>,
+    /// Their z beside that of the test images.
+    #[serde(flatten)]
+    distance: Option<Distance>,
+}
+
+impl Found {
+    fn of(
+        kind: &Measured,
+        test: &Measured,
+        real: &[f32],
+        dim: usize,
+        class_top1: Option<f64>,
+    ) -> Result<Self> {
+        let distance =
+            if kind.kind == Kind::Test { None } else { Some(distance(&kind.z, real, dim)?) };
+        let similarity = (!kind.similarity.is_empty()).then(|| Similarity::over(&kind.similarity));
+        Ok(Self {
+            similarity,
+            detail: kind.detail / test.detail.max(f64::MIN_POSITIVE),
+            class_top1,
+            distance,
+        })
+    }
+
+    fn line(&self, name: &str, is_test: bool) -> String {
+        let or_dash = |value: Option<f64>, digits: usize| {
+            value.map_or("-".into(), |v| format!("{v:.digits$}"))
+        };
+        let (s, d) = (self.similarity, if is_test { None } else { self.distance });
+        format!(
+            "{name:<16} {:>8} {:>6} {:>7.2} {:>7} {:>16} {:>10} {:>7}",
+            or_dash(s.map(|s| s.psnr), 2),
+            or_dash(s.map(|s| s.ssim), 3),
+            self.detail,
+            or_dash(self.class_top1, 1),
+            or_dash(d.map(|d| d.frechet), 3),
+            or_dash(d.map(|d| d.precision), 1),
+            or_dash(d.map(|d| d.recall), 1)
+        )
+    }
+}
+
+/// Prints and notes the scores by the features of `inception`, beside those of the test images.
+fn by_inception(inception: &Inception, kinds: &[Measured], output: &mut Output) -> Result<()> {
+    let name = if inception.is_published() { "FID" } else { "Frechet" };
+    outln!("by Inception-v3");
+    outln!(
+        "  {:<16} {name:>8} {:>9} {:>15} {:>10} {:>7}",
+        "",
+        "KID",
+        "Inception score",
+        "precision",
+        "recall"
+    );
+    let (real, mut rows) = (&kinds[0].looked, serde_json::Map::new());
+    let compared = |kind: &&Measured| kind.kind.is_compared() && kind.kind != Kind::Test;
+    for kind in kinds.iter().filter(compared) {
+        let found = scores(&kind.looked, real)?;
+        outln!(
+            "  {:<16} {:>8.2} {:>9.5} {:>15.2} {:>10.1} {:>7.1}",
+            kind.kind.name(),
+            found.frechet,
+            found.kid,
+            found.inception_score,
+            found.precision,
+            found.recall
+        );
+        rows.insert(kind.kind.key().into(), json!(found));
+    }
+    let score = inception_score(real);
+    outln!("  {:<16} {:>8} {:>9} {score:>15.2}", Kind::Test.name(), "-", "-");
+    rows.insert(Kind::Test.key().into(), json!({ "inception_score": score }));
+    let published = inception.is_published();
+    output.set("inception", json!({ "sha256": inception.sha256, "is_fid": published, "beside": "test images", "scores": rows }));
+    Ok(())
+}
+
+/// The mean of `images` in [-1, 1] at `side` pixels.
+fn mean_image(images: &Images, side: usize) -> Result<Vec<f32>> {
+    let mut sums = vec![0.0f64; bytes_of(images.side())];
+    for i in 0..images.len() {
+        sums.iter_mut().zip(images.image(i)?.iter()).for_each(|(sum, &p)| *sum += f64::from(p));
+    }
+    let pixels = sums.iter().map(|sum| (sum / images.len().max(1) as f64).round() as u8).collect();
+    signed(&Images::new(images.side(), pixels, vec![0]), side)
+}
+
+/// Draws the first images of each kind that shows something.
+fn save(out: &Path, kinds: &[Measured], n: usize, side: usize) -> Result<()> {
+    let shown = n.min(SHOWN) * bytes_of(side);
+    let rows = kinds.iter().filter(|measured| measured.kind.is_shown());
+    let row = |kind: &'_ Measured| {
+        (
+            kind.kind.name(),
+            kind.shown[..shown].chunks(bytes_of(side)).map(<[f32]>::to_vec).collect::<Vec<_>>(),
+        )
+    };
+    let rows: Vec<_> = rows.map(row).collect();
+    let rows: Vec<GridRow> = rows
+        .iter()
+        .map(|(label, images)| GridRow {
+            label: Some(label),
+            images: images.iter().map(Vec::as_slice).collect(),
+        })
+        .collect();
+    save_table(out, &[], &rows, side, scale(side, LARGE))
+}
+
+/// Images `[n, 3, side, side]` in [-1, 1] as data of 8 bits, of no class.
+fn to_images(drawn: &[f32], side: usize) -> Images {
+    let pixels =
+        drawn.iter().map(|v| ((v + 1.0) * 127.5).round().clamp(0.0, 255.0) as u8).collect();
+    Images::new(side, pixels, vec![0; drawn.len() / bytes_of(side)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_sets_are_taken_whole_and_those_too_small_are_told_in_their_own_numbers() {
+        let n = |asked, train, test| how_many(asked, train, test).expect("enough");
+        assert_eq!([n(None, 5000, 1000), n(None, 54, 6), n(Some(4), 54, 6)], [200, 6, 4]);
+        let error =
+            |asked, train, test| how_many(asked, train, test).expect_err("too few").to_string();
+        assert!(
+            error(None, 20, 2).contains("the training set holds 20, the test set 2"),
+            "{}",
+            error(None, 20, 2)
+        );
+        assert!(
+            error(Some(200), 54, 6).contains("-n 200: choose 4 to 6"),
+            "{}",
+            error(Some(200), 54, 6)
+        );
+        assert!(error(Some(3), 54, 6).contains("choose 4 to 6"));
+    }
+}

@@ -1,0 +1,391 @@
+//! `soda quickstart`: score and show the shipped weights beside what knows nothing, then train a
+//! small network for a minute.
+
+use crate::cli::args::Common;
+use crate::cli::args::weights::{QUICKSTART, called, describe};
+use crate::cli::device;
+use crate::cli::fitted::{frozen, linear_decoder};
+use crate::cli::interrupt::Interrupt;
+use crate::cli::output::{Output, with_spread};
+use crate::cli::scores;
+use crate::cli::session::draw_reconstructions;
+use crate::cli::summary::{self, Summary};
+use serde_json::{Value, json};
+use soda::config::{BUILT_IN, Config, ProbeConfig};
+use soda::data::{self, Dataset};
+use soda::device::Selected;
+use soda::edit::decoder::Decoder;
+use soda::error::{Error, Result};
+use soda::eval::features::FeatureKind;
+use soda::eval::method::Method;
+use soda::eval::probe::{Protocol, Split, trained};
+use soda::files;
+use soda::model::shipped;
+use soda::model::weights::WeightsFile;
+use soda::progress::say;
+use soda::run_dir::RunDir;
+use soda::train::run::{Options, train as train_run};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Arguments of `soda quickstart`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Where everything is written; a quickstart that is there goes on, and what it has finished
+    /// isn't done again.
+    #[arg(long, value_name = "DIR", default_value = QUICKSTART)]
+    out: PathBuf,
+    /// Minutes of training at most (default: 1, from scratch 7); slower machines stop earlier than
+    /// the recipe's last step.
+    #[arg(long, value_name = "MINUTES", value_parser = crate::cli::args::minutes)]
+    max_minutes: Option<f64>,
+    /// Train configs/quick.toml for minutes instead of the beginning of configs/tiny.toml for one,
+    /// and score the trained network too.
+    #[arg(long)]
+    from_scratch: bool,
+    /// Override one value of the recipe that is trained, for example train.steps=100; may be
+    /// repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+/// The minute trains as the shipped weights were, so that an untrained encoder is the same one for
+/// both, but has its full rate sooner, and a log that shows how the loss falls.
+const MINUTE: [&str; 8] = [
+    "train.steps=200",
+    "train.warmup_steps=20",
+    "train.ema_decay=0.98",
+    "train.log_every=5",
+    "train.checkpoint_every=50",
+    "train.evaluate_every=0",
+    "train.evaluate_images=0",
+    "sample.steps=20",
+];
+
+/// The seed of the noise that pictures begin with: that of `soda reconstruct`, which draws the same
+/// ones.
+const SEED: u64 = 0;
+
+/// Scores and draws with the shipped weights, scores what knows nothing, trains.
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    let mut output = Output::new("quickstart");
+    let mut weights = shipped::open()?;
+    let side = weights.config.data.side;
+    let run = RunDir::new(&args.out);
+    let config = recipe(args, &run)?;
+    let device = device::selected(common)?;
+    let open = |side| match &common.data {
+        Some(_) => crate::cli::args::images::named(common, side),
+        None => data::bundled()?.at(side),
+    };
+    let dataset = open(side)?;
+    let trained_on =
+        if config.data.side == side { dataset.clone() } else { open(config.data.side)? };
+    // Before the minutes of work, not after them.
+    dataset.require_classes("quickstart's probe")?;
+    same_data(&run, &trained_on)?;
+    files::create_dir(&args.out)?;
+    let minutes = args.max_minutes.unwrap_or(if args.from_scratch { 7.0 } else { 1.0 });
+    say(&format!("quickstart on {} ({}), {}", device.describe(), device.why, dataset.describe()));
+
+    let judge = Judge {
+        protocol: Protocol::new(Method::Linear, Split::Test, 3),
+        dataset: &dataset,
+        device: &device,
+    };
+    // As `soda probe` scores them: image and mirror image, for longer where there are few.
+    weights.config.probe = trained(&weights.config.probe, &dataset, dataset.train.len(), 2);
+    let probe_config = &weights.config.probe;
+    output.device(&device);
+    output.weights(&weights);
+    output.data(&dataset, "test", dataset.test.len());
+    output.set("linear", judge.settings(probe_config));
+    output.set("recipe", json!(recipe_name(args.from_scratch)));
+    let mut summary = Summary::open(&args.out, output.finish());
+
+    let named = describe(&weights);
+    let picture = args.out.join("reconstruction.png");
+    let score = summary.block("probe", || {
+        say(&format!("scoring the {named}"));
+        judge.score(&weights)
+    })?;
+    print_score(&format!("The {named}"), &score);
+    let drawn = summary.picture("reconstruction", &picture, || {
+        say("drawing images from their z");
+        judge.draw(&weights, &picture)
+    })?;
+    summary.first()?;
+    print_picture(&drawn, &picture);
+    let baselines = summary.block("baselines", || {
+        say("scoring raw pixels and an untrained encoder in the same way");
+        judge.baselines(&weights)
+    })?;
+    outln!(
+        "  The same classifier on raw pixels: {}; on an untrained encoder: {}; chance: {} %.",
+        top1(&baselines["pixels"]),
+        top1(&baselines["random_encoder"]),
+        (1000.0 / dataset.classes.len() as f64).round() / 10.0
+    );
+
+    let training = match summary.trained(&run) {
+        Some(training) => training,
+        None => {
+            let most = minutes_of(minutes);
+            say(&format!(
+                "training a small network from random weights: {most} at most, {} steps",
+                config.train.steps
+            ));
+            let interrupt = Interrupt::listen()?;
+            let limit = Some(Duration::from_secs_f64(60.0 * minutes));
+            let called = called(None);
+            let options = Options {
+                limit,
+                resume: true,
+                interrupt: interrupt.stop,
+                called,
+                ..Options::default()
+            };
+            let trained = train_run(&config, &trained_on, &device, &run, &options)?;
+            interrupt.let_go.store(true, Ordering::Relaxed);
+            if trained.interrupted {
+                outln!(
+                    "stopped at step {}, checkpoint written; the same command goes on from there",
+                    trained.steps
+                );
+                output.merge(summary.write()?);
+                return output.write(common);
+            }
+            let mut block = json!(trained);
+            let weights = WeightsFile::open(&run.weights()?)?;
+            block["weights"] = json!({ "path": weights.path, "sha256": weights.sha256 });
+            block["planned_steps"] = json!(config.train.steps);
+            // Of a run that an earlier call ended it isn't known.
+            block["max_minutes"] = json!((trained.trained > 0).then_some(minutes));
+            summary.set("train", block)
+        }
+    };
+    print_trained(&training, &run, &device);
+    if args.from_scratch {
+        score_trained(&judge, &mut summary, &run, probe_config, &baselines)?;
+    }
+    output.merge(summary.write()?);
+    output.write(common)?;
+    if let Some(kept) = summary.kept() {
+        let out = args.out.display();
+        say(&format!("already there: {kept}; delete {out} or choose --out to do it again"));
+    }
+    outln!(
+        "Next: `soda data fetch`, then `soda train --config configs/cifar10.toml`; `soda devices` shows what it would run on."
+    );
+    Ok(())
+}
+
+/// Scores and draws with what the longer training made, under keys of its own.
+fn score_trained(
+    judge: &Judge,
+    summary: &mut Summary,
+    run: &RunDir,
+    probe: &ProbeConfig,
+    baselines: &Value,
+) -> Result<()> {
+    let mut weights = WeightsFile::open(&run.weights()?)?;
+    // Scored as the shipped weights are, whatever its recipe says.
+    weights.config.probe = probe.clone();
+    let picture = run.path.join("from_scratch.png");
+    if summary.before("from_scratch")["weights"]["sha256"] != weights.sha256 {
+        summary.forget("from_scratch");
+    }
+    let scored = summary.picture("from_scratch", &picture, || {
+        say("scoring and drawing with the trained weights");
+        Ok(json!({
+            "weights": { "path": weights.path, "sha256": weights.sha256 },
+            "probe": judge.score(&weights)?,
+            "reconstruction": judge.draw(&weights, &picture)?,
+        }))
+    })?;
+    print_score("After it", &scored["probe"]);
+    print_picture(&scored["reconstruction"], &picture);
+    let [own, pixels] =
+        [&scored["probe"], &baselines["pixels"]].map(|v| v["top1"].as_f64().unwrap_or(f64::NAN));
+    if own < pixels {
+        outln!(
+            "  That is below raw pixels: the training was too short. The default 7 minutes reach about 40 % on two CPU cores."
+        );
+    }
+    Ok(())
+}
+
+fn recipe_name(from_scratch: bool) -> &'static str {
+    if from_scratch { "configs/quick.toml" } else { "configs/tiny.toml" }
+}
+
+/// The recipe of what is trained.
+fn recipe(args: &Args, run: &RunDir) -> Result<Config> {
+    let (out, name) = (args.out.display(), recipe_name(args.from_scratch));
+    if !run.exists() {
+        let (name, text) =
+            BUILT_IN.iter().find(|(built_in, _)| *built_in == name).expect("a recipe of that name");
+        let shortened = MINUTE.into_iter().filter(|_| !args.from_scratch).map(str::to_owned);
+        return Config::parse(text, name, &shortened.chain(args.set.clone()).collect::<Vec<_>>());
+    }
+    match summary::read(&args.out)["recipe"].as_str() {
+        Some(own) if own == name => {}
+        own => {
+            let (holds, change) = match own {
+                Some("configs/quick.toml") => {
+                    ("a quickstart that trains from scratch", "add --from-scratch, or ")
+                }
+                Some(_) => {
+                    ("a quickstart that trains for a minute", "leave --from-scratch out, or ")
+                }
+                None => ("a run that isn't this quickstart's", ""),
+            };
+            return Err(Error::usage(format!("{out} holds {holds}; {change}choose another --out")));
+        }
+    }
+    let own = run.read_config()?;
+    if Config::load(&run.config(), &args.set)? != own {
+        return Err(Error::usage(format!(
+            "--set: {out} continues with its own recipe; choose another --out to change it"
+        )));
+    }
+    Ok(own)
+}
+
+/// Refuses other images than those that the run began with.
+fn same_data(run: &RunDir, data: &Dataset) -> Result<()> {
+    let began = if run.exists() { run.read_starts().pop() } else { None };
+    match began.filter(|start| start.data_sha256 != data.sha256) {
+        Some(start) => Err(Error::usage(format!(
+            "{} holds a quickstart on {}, not on {}; name the same data with --data, or choose another --out",
+            run.path.display(),
+            start.data,
+            data.describe()
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// What scores and draws, in the same way for all that is compared.
+struct Judge<'a> {
+    protocol: Protocol,
+    dataset: &'a Dataset,
+    device: &'a Selected,
+}
+
+impl Judge<'_> {
+    /// What scores depend on beside weights, images and device.
+    fn settings(&self, probe: &ProbeConfig) -> Value {
+        let Protocol { method, views, split, seeds, .. } = &self.protocol;
+        json!({
+            "protocol": method, "train_views": views, "split": split, "seeds": seeds,
+            "epochs": probe.epochs, "batch_size": probe.batch_size, "lr": probe.lr,
+        })
+    }
+
+    /// The probe block of z of `weights`.
+    fn score(&self, weights: &WeightsFile) -> Result<Value> {
+        let model = weights.model(&self.device.device)?;
+        let frozen = frozen(weights, &model, self.dataset, self.device);
+        let probed = self.protocol.of_model(&frozen, &FeatureKind::Z)?;
+        Ok(scores::to_json(
+            &self.protocol,
+            &weights.config.probe,
+            "z",
+            &probed,
+            None,
+            self.dataset.test.len(),
+        ))
+    }
+
+    /// The probe blocks of raw pixels and of an encoder like that of `weights` that nobody trained.
+    fn baselines(&self, weights: &WeightsFile) -> Result<Value> {
+        let model = weights.model(&self.device.device)?;
+        let scored = scores::baselines(
+            &self.protocol,
+            &frozen(weights, &model, self.dataset, self.device),
+            &FeatureKind::Z,
+        )?;
+        let block = |features, probed| {
+            scores::to_json(
+                &self.protocol,
+                &weights.config.probe,
+                features,
+                probed,
+                None,
+                self.dataset.test.len(),
+            )
+        };
+        Ok(json!({
+            "pixels_top1": scored.pixels.point.score.top1,
+            "random_encoder_top1": scored.random_encoder.point.score.top1,
+            "pixels": block("pixels", &scored.pixels),
+            "random_encoder": block("z", &scored.random_encoder),
+        }))
+    }
+
+    /// Draws test images from their z to `picture`, and says how near they come.
+    fn draw(&self, weights: &WeightsFile, picture: &Path) -> Result<Value> {
+        let model = weights.model(&self.device.device)?;
+        let sample = &weights.config.sample;
+        let linear = match sample.begins_with_picture() {
+            true => linear_decoder(weights, &model, || Ok(Some(self.dataset)), self.device)?,
+            false => None,
+        };
+        let decoder = Decoder::new(&model, &weights.config, sample.clone(), &self.device.device)
+            .beginning_with(linear);
+        let n = 20.min(self.dataset.test.len());
+        Ok(json!(draw_reconstructions(&decoder, self.dataset, n, SEED, picture)?))
+    }
+}
+
+/// "54.6 % +- 0.3" of a probe block.
+fn top1(probe: &Value) -> String {
+    let number = |key: &str| probe[key].as_f64().unwrap_or(f64::NAN);
+    with_spread((number("top1"), number("top1_spread")))
+}
+
+fn print_score(what: &str, probe: &Value) {
+    let top3 = probe["top3"].as_f64().map_or(String::new(), |top3| format!(" (top-3 {top3:.1} %)"));
+    outln!(
+        "{what}: a linear classifier on z finds the class of {} of unseen images{top3}.",
+        top1(probe)
+    );
+}
+
+fn print_picture(quality: &Value, picture: &Path) {
+    let psnr = quality["psnr"].as_f64().unwrap_or(f64::NAN);
+    outln!(
+        "  Images drawn from their z alone, over the originals: {} (PSNR {psnr:.1} dB).",
+        picture.display()
+    );
+}
+
+/// What the training came to; of scores it says nothing.
+fn print_trained(trained: &Value, run: &RunDir, device: &Selected) {
+    let number = |key: &str| trained[key].as_f64().unwrap_or(f64::NAN);
+    let (steps, planned) = (&trained["steps"], &trained["planned_steps"]);
+    let ended = match trained["max_minutes"].as_f64() {
+        Some(minutes) if steps.as_u64() < planned.as_u64() => {
+            format!(
+                " It ended after {} (--max-minutes), at step {steps} of {planned}.",
+                minutes_of(minutes)
+            )
+        }
+        _ => String::new(),
+    };
+    outln!(
+        "Training a small network from random weights: loss {:.3} -> {:.3} in {steps} steps, {:.0} images/s on {} ({}).{ended}",
+        number("loss_first"),
+        number("loss_last"),
+        number("images_per_s"),
+        device.describe(),
+        run.loss_plot().display()
+    );
+}
+
+/// "1 minute", "0.5 minutes".
+fn minutes_of(minutes: f64) -> String {
+    format!("{minutes} minute{}", if minutes == 1.0 { "" } else { "s" })
+}

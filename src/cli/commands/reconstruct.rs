@@ -1,0 +1,54 @@
+//! `soda reconstruct`
+
+use crate::cli::args::Common;
+use crate::cli::args::SamplingArgs;
+use crate::cli::args::WeightsArgs;
+use crate::cli::session::{Session, draw_reconstructions};
+use serde_json::json;
+use soda::error::{Error, Result};
+use std::path::PathBuf;
+
+/// Images that are reconstructed unasked.
+const USUAL: usize = 20;
+
+/// Arguments of `soda reconstruct`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    weights: WeightsArgs,
+    /// Test images to reconstruct, the first ones of the set (default: 20, or all where there are
+    /// fewer).
+    #[arg(short, long)]
+    n: Option<usize>,
+    /// The picture: rows sampled from z alone over rows of originals.
+    #[arg(long, value_name = "FILE", default_value = "reconstruction.png")]
+    out: PathBuf,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+}
+
+/// Draws and measures reconstructions.
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    let mut session =
+        Session::open("reconstruct", &args.weights, &args.sampling, &args.out, common)?;
+    let dataset = session.dataset()?.clone();
+    let most = dataset.test.len();
+    let n = args.n.unwrap_or(most.min(USUAL));
+    if n == 0 || n > most {
+        return Err(Error::usage(format!(
+            "-n {n}: must be between 1 and {most} (the size of the test set)"
+        )));
+    }
+    let quality =
+        draw_reconstructions(&session.decoder()?, &dataset, n, args.sampling.seed, &args.out)?;
+    outln!(
+        "PSNR {:.2} dB, SSIM {:.3} over {} test images from z alone; picture {}",
+        quality.psnr,
+        quality.ssim,
+        quality.n,
+        args.out.display()
+    );
+    session.used("test", n);
+    session.output.merge(json!(quality));
+    session.finish()
+}

@@ -1,0 +1,81 @@
+//! `soda replay`
+
+use crate::cli::args::Common;
+use crate::cli::args::images;
+use crate::cli::device;
+use crate::cli::output::Output;
+use serde_json::json;
+use soda::error::{Error, Result};
+use soda::files;
+use soda::progress::say;
+use soda::run_dir::{Failure, RunDir};
+use soda::train::replay::{Replayed, replay};
+use std::path::PathBuf;
+
+/// Arguments of `soda replay`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The run directory.
+    #[arg(long, value_name = "DIR")]
+    run: PathBuf,
+    /// The step, from 1 (default: the one that ended the run).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    step: Option<u64>,
+}
+
+/// Runs a step of a run again and says what in it isn't finite.
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    let mut output = Output::new("replay");
+    let run = RunDir::new(&args.run);
+    let config = run.read_config()?;
+    let failure = failure(&run)?;
+    let step = args.step.or(failure.as_ref().map(|failure| failure.step)).ok_or_else(|| {
+        Error::usage(format!(
+            "{} notes no step that failed; name one with --step",
+            run.path.display()
+        ))
+    })?;
+    let device = device::selected(common)?;
+    let dataset = images::of_run(common, Some(&run), config.data.side)?;
+    say(&format!(
+        "replaying {} up to step {step} on {}, {}",
+        run.path.display(),
+        device.describe(),
+        dataset.describe()
+    ));
+    let replayed = replay(&config, &dataset, &device, &run, step, failure.as_ref())?;
+    let Replayed { step, lr, seed, images, loss, grad_norm, left_out, broken_before, broken_after } =
+        &replayed;
+    outln!("step {step}: lr {lr:.3e}, loss {loss:.6}, norm of the gradients {grad_norm:.6}");
+    if *left_out {
+        outln!(
+            "its gradients aren't finite: mixed precision leaves the step out and halves the loss scale"
+        );
+    }
+    outln!("seed {seed}; images {images:?} of the training set");
+    for (when, broken) in [("before", broken_before), ("after", broken_after)] {
+        match broken.as_slice() {
+            [] => outln!("weights and moments {when} it: all finite"),
+            [first, rest @ ..] => {
+                outln!("not finite {when} it: {first} and {} other tensors", rest.len())
+            }
+        }
+    }
+    output.device(&device);
+    output.data(&dataset, "train", dataset.train.len());
+    output.set("finite", json!(replayed.is_finite()));
+    output.merge(json!(replayed));
+    output.write(common)
+}
+
+/// Where the run broke, if it did.
+fn failure(run: &RunDir) -> Result<Option<Failure>> {
+    let path = run.failure();
+    let Ok(json) = files::read(&path) else { return Ok(None) };
+    serde_json::from_slice(&json).map(Some).map_err(|e| {
+        Error::failed(format!(
+            "{} is damaged ({e}); remove it and name the step with --step",
+            path.display()
+        ))
+    })
+}

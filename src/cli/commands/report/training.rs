@@ -1,0 +1,311 @@
+//! How a run was trained: what metrics.jsonl and starts.jsonl tell.
+
+use super::beside::Beside;
+use super::scored;
+use super::subcommands::Finished;
+use crate::cli::args::weights::began_with;
+use crate::cli::summary as quickstart;
+use indicatif::HumanCount;
+use serde_json::Value;
+use soda::config::Config;
+use soda::error::Result;
+use soda::model::shipped;
+use soda::model::weights::WeightsFile;
+use soda::report::html::{Fact, Figure, Section};
+use soda::report::plot::{CurveStyle, Series, Size, save_curve};
+use soda::run_dir::{RunDir, Start};
+use soda::train::checkpoint::{self, images_behind};
+use std::path::Path;
+
+/// One sentence about the run.
+pub fn lead(run: &RunDir, config: &Config) -> Result<String> {
+    let metrics = run.read_metrics()?;
+    let images = metrics.rows.last().map_or(0, |r| r.images);
+    let starts = run.read_starts();
+    let on = starts.last().map_or(String::new(), |s| format!(" on {} ({})", s.data, s.adapter));
+    let quickstart = match quickstart::read(&run.path)["command"] == "quickstart" {
+        true => {
+            " `soda quickstart` trained it from random weights; the scores and the picture that it shows first are those of the shipped weights, not of this run."
+        }
+        false => "",
+    };
+    let m = &config.model;
+    Ok(format!(
+        "A ResNet-18 encoder of base width {} that distils an image into {} numbers, and a UNet of base width {} that draws images from them, trained without labels{on}: {} images seen{}.{quickstart}",
+        m.encoder.base,
+        m.z_dim,
+        m.unet.base,
+        grouped(images),
+        starts
+            .first()
+            .and_then(beginning)
+            .map_or(String::new(), |from| format!(", starting from {from}"))
+    ))
+}
+
+/// "shipped weights with 559,872 images behind them": what a run of this first `start` did not earn
+/// itself; none where it began with random weights.
+pub fn beginning(start: &Start) -> Option<String> {
+    let sha256 = start.from.as_ref()?;
+    let named = match began_with(start).as_deref() {
+        Some("shipped") => "shipped weights".into(),
+        Some(file) => format!("the weights {file}"),
+        None => format!("weights with checksum {sha256:.12}.."),
+    };
+    Some(match images_before(start) {
+        Some(images @ 1..) => format!("{named} with {} images behind them", grouped(images)),
+        _ => named,
+    })
+}
+
+/// Images behind the weights that a run of this first `start` began with. Older versions didn't
+/// note them: of the shipped weights they are known all the same.
+fn images_before(start: &Start) -> Option<u64> {
+    let is_shipped = |weights: &WeightsFile| start.from.as_ref() == Some(&weights.sha256);
+    start.from_images.or_else(|| images_behind(&shipped::open().ok().filter(is_shipped)?))
+}
+
+/// The numbers at the top.
+pub fn facts(
+    run: &RunDir,
+    config: &Config,
+    probes: &[(&'static str, Finished)],
+) -> Result<Vec<Fact>> {
+    let metrics = run.read_metrics()?;
+    let mut facts = Vec::new();
+    let mut add = |value: String, name: &str| facts.push(Fact { value, name: name.into() });
+    for (protocol, finished) in probes {
+        let name = match *protocol {
+            "linear" => "linear probe of z, top-1",
+            "knn" => "k-NN on z, top-1",
+            _ => continue,
+        };
+        if let Ok(v) = &finished.result {
+            add(scored(&v["top1"], &v["top1_spread"]), name);
+            if *protocol == "linear"
+                && let Some(beside) = Beside::pixels(v)
+            {
+                let pixels = &v["baselines"]["pixels"];
+                add(scored(&pixels["top1"], &pixels["top1_spread"]), "the same on raw pixels");
+                add(beside.points(), "points that z adds to raw pixels");
+            }
+        }
+    }
+    if let Some(last) = metrics.rows.last() {
+        add(grouped(last.step), &format!("steps of {} images", config.train.batch_size));
+        if let Some(start) = run.read_starts().last() {
+            add(
+                format!("{:.1}", last.images as f64 / start.images as f64),
+                "passes over the training images",
+            );
+        }
+        if let Some(before) =
+            run.read_starts().first().and_then(images_before).filter(|before| *before > 0)
+        {
+            add(grouped(before), "images behind the weights that it started from");
+        }
+        add(duration(last.seconds), "of training");
+        // Without those behind weights that it went on from: they took none of its seconds.
+        let newest = run
+            .checkpoints()
+            .last()
+            .and_then(|step| checkpoint::position(&run.checkpoint(*step)).ok());
+        let before =
+            newest.and_then(|position| position.continued).map_or(0, |continued| continued.images);
+        add(
+            format!("{:.0}", last.images.saturating_sub(before) as f64 / last.seconds.max(1e-9)),
+            "images a second",
+        );
+        add(format!("{:.4}", last.loss), &config.loss_in_words());
+    }
+    Ok(facts)
+}
+
+/// Curves, with the baselines of `probes` beside the scores of z.
+pub fn section(
+    run: &RunDir,
+    config: &Config,
+    probes: &[(&'static str, Finished)],
+    folder: &Path,
+) -> Result<Section> {
+    let metrics = run.read_metrics()?;
+    let mut section =
+        Section { id: "training".into(), title: "Training".into(), ..Default::default() };
+    let by_images = |of: fn(&soda::run_dir::Row) -> f64| {
+        metrics.rows.iter().map(|r| (r.images as f64, of(r))).collect::<Vec<_>>()
+    };
+    let mut draw =
+        |name: &str, title: &str, y: &str, series: &[Series], style: CurveStyle, caption: &str| {
+            let path = folder.join(format!("{name}.png"));
+            let drawn = save_curve(&path, title, "images seen", y, series, style)
+                .and_then(|()| Figure::read(&path, caption, true));
+            match drawn {
+                Ok(figure) => section.figures.push(figure),
+                Err(reason) => section.missing.push(format!("{title}: {reason}")),
+            }
+        };
+    let style = CurveStyle { size: Size::Phone, ..Default::default() };
+    let one = |points| [Series { name: "each row of the log", points }];
+    let (losses, speeds) = (by_images(|r| r.loss), by_images(|r| r.images_per_s));
+    let of_log =
+        |points: &[(f64, f64)]| CurveStyle { size: Size::Phone, ..CurveStyle::of_log(points) };
+    let log = CurveStyle { log_y: true, ..of_log(&losses) };
+    draw(
+        "loss",
+        "Loss",
+        "mean squared error",
+        &one(losses.clone()),
+        log,
+        &format!("The {}; {}", config.loss_in_words(), rows_shown(log, losses.len())),
+    );
+    draw(
+        "lr",
+        "Learning rate",
+        "learning rate",
+        &one(by_images(|r| r.lr)),
+        style,
+        &match config.train.encoder_lr_ratio {
+            1.0 => "Learning rate of both networks.".to_owned(),
+            ratio => {
+                format!("Learning rate of the denoiser; the encoder's is {ratio} times as high.")
+            }
+        },
+    );
+    let scores = &metrics.evaluations;
+    if let (Some(first), Some(last)) = (scores.first(), scores.last()) {
+        let series = |name, of: fn(&soda::run_dir::Evaluation) -> f64| Series {
+            name,
+            points: scores.iter().map(|e| (e.images as f64, of(e))).collect(),
+        };
+        let mut lines = vec![series("linear probe", |e| e.linear), series("k-NN", |e| e.knn)];
+        let linear =
+            probes.iter().find(|(p, _)| *p == "linear").and_then(|(_, d)| d.result.as_ref().ok());
+        let baseline =
+            |key: &str| linear.and_then(|v: &Value| v["baselines"][key]["top1"].as_f64());
+        for (name, key) in [("raw pixels", "pixels"), ("untrained encoder", "random_encoder")] {
+            if let Some(value) = baseline(key) {
+                // A line that goes through the whole chart.
+                let ends = [0.0, last.images as f64];
+                lines.push(Series { name, points: ends.map(|x| (x, value)).to_vec() });
+            }
+        }
+        let caption = format!(
+            "Top-1 of z on {} training images held out from probe and k-NN, which learn from {}. Raw pixels and the untrained encoder under `linear` on the test set.",
+            grouped(last.n_validation as u64),
+            grouped(first.n_train as u64)
+        );
+        draw("scores", "What z is worth", "per cent", &lines, style, &caption);
+    }
+    let log = of_log(&speeds);
+    draw(
+        "speed",
+        "Throughput",
+        "images a second",
+        &one(speeds.clone()),
+        log,
+        &format!(
+            "Training alone, without pictures, scores and checkpoints; {}",
+            rows_shown(log, speeds.len())
+        ),
+    );
+    Ok(section)
+}
+
+/// What the lines of a chart of `rows` rows are.
+fn rows_shown(style: CurveStyle, rows: usize) -> &'static str {
+    match style.smooths(rows) {
+        true => "pale: each row of the log, bold: their running mean.",
+        false => "each row of the log.",
+    }
+}
+
+/// "1,280,000".
+fn grouped(n: u64) -> String {
+    HumanCount(n).to_string()
+}
+
+/// "2 h 05 min", "6 min", "40 s".
+fn duration(seconds: f64) -> String {
+    let s = seconds.round() as u64;
+    match s {
+        0..=99 => format!("{s} s"),
+        100..=5999 => format!("{} min", (s + 30) / 60),
+        _ => format!("{} h {:02} min", s / 3600, s % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_run_began_with_is_no_merit_of_its_own() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let run = RunDir::new(folder.path());
+        let shipped = shipped::open().expect("the shipped weights");
+        let says = |from: Option<&str>, name: Option<&str>, images: Option<u64>| {
+            let start = serde_json::json!({
+                "time": "", "step": 0, "from": from, "from_name": name, "from_images": images, "command": [], "version": "", "commit": null,
+                "device": "cpu", "adapter": "a", "machine": {}, "data": "CIFAR-10", "data_sha256": "ab", "images": 9,
+            });
+            std::fs::write(run.starts(), format!("{start}\n")).expect("writable");
+            lead(&run, &shipped.config).expect("a sentence")
+        };
+        assert!(says(None, None, None).ends_with(": 0 images seen."));
+        let file = says(Some("ab"), Some("/w.safetensors"), Some(1_920));
+        assert!(
+            file.ends_with(": 0 images seen, starting from the weights /w.safetensors with 1,920 images behind them."),
+            "{file}"
+        );
+        // As an older version noted it.
+        let behind = grouped(shipped.trained().expect("its training").images);
+        let old = says(Some(&shipped.sha256), None, None);
+        assert!(
+            old.ends_with(&format!(
+                "images seen, starting from shipped weights with {behind} images behind them."
+            )),
+            "{old}"
+        );
+        assert!(
+            says(Some("ab"), None, None).ends_with("starting from weights with checksum ab...")
+        );
+    }
+
+    #[test]
+    fn captions_say_what_is_drawn() {
+        let points: Vec<(f64, f64)> = (0..100).map(|i| (f64::from(i), 1.0)).collect();
+        let caption = |n: usize| rows_shown(CurveStyle::of_log(&points[..n]), n);
+        assert!(
+            caption(100).contains("running mean")
+                && !caption(3).contains("running mean")
+                && !caption(3).contains("bold")
+        );
+    }
+
+    #[test]
+    fn the_lead_says_whose_scores_a_quickstart_shows() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let run = RunDir::new(folder.path());
+        let config = Config::load(Path::new("configs/tiny.toml"), &[]).expect("a recipe");
+        assert!(!lead(&run, &config).expect("a sentence").contains("quickstart"));
+        std::fs::write(folder.path().join("summary.json"), r#"{"command": "quickstart"}"#)
+            .expect("writable");
+        assert!(
+            lead(&run, &config)
+                .expect("two sentences")
+                .contains("those of the shipped weights, not of this run")
+        );
+    }
+
+    #[test]
+    fn numbers_for_people() {
+        assert_eq!(
+            [0, 7, 999, 1000, 50_000, 1_234_567].map(grouped),
+            ["0", "7", "999", "1,000", "50,000", "1,234,567"]
+        );
+        assert_eq!(
+            [0.4, 99.0, 100.0, 3599.0, 7500.0].map(duration),
+            ["0 s", "99 s", "2 min", "60 min", "2 h 05 min"]
+        );
+    }
+}

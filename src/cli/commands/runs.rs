@@ -1,0 +1,218 @@
+//! `soda runs`
+
+mod table;
+
+use crate::cli::args::Common;
+use crate::cli::args::weights;
+use crate::cli::output::Output;
+use indicatif::{DecimalBytes, HumanCount, HumanDuration};
+use serde_json::{Value, json};
+use soda::error::{Error, Result};
+use soda::run_dir::RunDir;
+use soda::train::survey::{State, Survey, below, is_run};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use table::{Column, render};
+
+/// Arguments of `soda runs`.
+#[derive(clap::Args)]
+#[command(
+    after_help = "The newest run stands first; k-NN and linear are the best scores on held-out training images that were taken on the way (train.evaluate_every). Nothing is changed."
+)]
+pub struct Args {
+    /// The folder of the runs, or one run directory.
+    #[arg(value_name = "DIR", default_value = "runs")]
+    folder: PathBuf,
+}
+
+/// Lists the runs.
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    let mut output = Output::new("runs");
+    let itself = RunDir::new(&args.folder);
+    let runs = if is_run(&itself) { vec![Survey::of(itself)] } else { found(&args.folder)? };
+    let runs: Vec<Listed> = runs.into_iter().map(Listed::of).collect();
+    output.set("folder", json!(args.folder));
+    output.set("runs", runs.iter().map(Listed::to_json).collect());
+    // Before anything is printed: who read that may be gone.
+    output.write(common)?;
+    if runs.is_empty() {
+        outln!("no runs in {}; `soda train` starts one", args.folder.display());
+        return Ok(());
+    }
+    out!("{}", render(&columns(&runs)));
+    for listed in &runs {
+        for what in &listed.survey.wrong {
+            outln!("{}: {what}", table::harmless(&listed.name));
+        }
+    }
+    Ok(())
+}
+
+/// The runs in `folder`; none where the folder of all runs isn't there yet.
+fn found(folder: &Path) -> Result<Vec<Survey>> {
+    match below(folder) {
+        Err(e) if e.kind() == ErrorKind::NotFound && folder == Path::new("runs") => Ok(Vec::new()),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Err(Error::usage(format!(
+                "{}: there is no such folder; name one that holds runs",
+                folder.display()
+            )))
+        }
+        found => found.map_err(|e| Error::io("read", folder, &e)),
+    }
+}
+
+/// A run as it is listed.
+struct Listed {
+    survey: Survey,
+    name: String,
+    /// What the weights that it began with are called.
+    from: Option<String>,
+    /// On disk.
+    bytes: u64,
+    /// Seconds since it was last started or saved.
+    age: Option<Duration>,
+}
+
+impl Listed {
+    fn of(survey: Survey) -> Self {
+        let path = &survey.run.path;
+        let name = path
+            .file_name()
+            .map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
+        let from = survey.first.as_ref().and_then(weights::began_with);
+        let age = survey.newest.map(|newest| newest.elapsed().unwrap_or_default());
+        Self { name, from, bytes: size(path), age, survey }
+    }
+
+    fn to_json(&self) -> Value {
+        let Survey { run, state, step, images, planned, loss, best, first, last, wrong, .. } =
+            &self.survey;
+        let from = first.as_ref().filter(|start| start.from.is_some());
+        json!({
+            "name": self.name,
+            "path": run.path.display().to_string(),
+            "state": state,
+            "trained_by": run.trained_by(),
+            "step": step,
+            "planned_steps": planned,
+            "images": images,
+            "loss": loss,
+            "best": best,
+            "from": from.map(|start| json!({ "name": self.from, "sha256": start.from, "images": start.from_images })),
+            "data": last.as_ref().map(|start| json!({
+                "name": start.data, "location": start.data_location, "sha256": start.data_sha256,
+            })),
+            "started": first.as_ref().map(|start| &start.time),
+            "command": first.as_ref().map(|start| &start.command),
+            "bytes": self.bytes,
+            "age_s": self.age.map(|age| age.as_secs()),
+            "wrong": wrong,
+        })
+    }
+
+    /// "17,496 of 80,000", or "80,000" where those are all.
+    fn steps(&self) -> String {
+        let Survey { step, planned, .. } = self.survey;
+        let of = planned
+            .filter(|planned| *planned != step)
+            .map_or(String::new(), |n| format!("/{}", HumanCount(n)));
+        format!("{}{of}", HumanCount(step))
+    }
+
+    /// The data in a word.
+    fn data(&self) -> String {
+        let Some(start) = &self.survey.last else { return String::new() };
+        match start.data_location.as_deref() {
+            Some(soda::data::BUNDLED) => "bundled".into(),
+            _ => start.data.strip_prefix("images of ").unwrap_or(&start.data).into(),
+        }
+    }
+}
+
+fn columns(runs: &[Listed]) -> Vec<Column> {
+    let cells = |of: &dyn Fn(&Listed) -> String| runs.iter().map(of).collect::<Vec<_>>();
+    let score = |of: fn(&soda::run_dir::Evaluation) -> f64| {
+        cells(&|run| {
+            run.survey.best.as_ref().map_or(String::new(), |best| format!("{:.1}", of(best)))
+        })
+    };
+    let state = |run: &Listed| match run.survey.state {
+        State::Training => "training now",
+        State::Finished => "finished",
+        State::Stopped => "stopped",
+        State::Broken => "broken",
+        State::NoCheckpoint => "no checkpoint",
+    };
+    vec![
+        Column::text("run", cells(&|run| run.name.clone())),
+        Column::word("state", cells(&|run| state(run).into())),
+        Column::number("steps", cells(&|run| run.steps())),
+        Column::number("images", cells(&|run| HumanCount(run.survey.images).to_string())),
+        Column::number(
+            "loss",
+            cells(&|run| run.survey.loss.map_or(String::new(), |loss| format!("{loss:.3}"))),
+        ),
+        Column::number("k-NN", score(|e| e.knn)),
+        Column::number("linear", score(|e| e.linear)),
+        Column::text("from", cells(&|run| run.from.as_deref().map_or(String::new(), short))),
+        Column::text("data", cells(&|run| run.data())),
+        Column::number("size", cells(&|run| DecimalBytes(run.bytes).to_string())),
+        Column::number(
+            "age",
+            cells(&|run| run.age.map_or(String::new(), |age| format!("{:#}", HumanDuration(age)))),
+        ),
+    ]
+}
+
+/// A weights file in a word: the run that it is of, else its own name.
+fn short(from: &str) -> String {
+    let path = Path::new(from);
+    let run = path
+        .ancestors()
+        .nth(2)
+        .filter(|folder| folder.ends_with("checkpoints"))
+        .and_then(Path::parent);
+    let named = run.and_then(Path::file_name).or(path.file_stem());
+    named.map_or_else(|| from.to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+/// Bytes of all files in `folder`; links are not followed.
+fn size(folder: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let sizes = entries.flatten().map(|entry| match entry.metadata() {
+        Ok(found) if found.is_dir() => size(&entry.path()),
+        Ok(found) if found.is_file() => found.len(),
+        _ => 0,
+    });
+    sizes.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_are_called_by_their_run_or_their_own_name() {
+        for (from, name) in [
+            ("/a/my run/checkpoints/step_4/ema.safetensors", "my run"),
+            ("/a/w.safetensors", "w"),
+            ("shipped", "shipped"),
+        ] {
+            assert_eq!(short(from), name);
+        }
+    }
+
+    #[test]
+    fn a_size_counts_files_at_any_depth_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir_all(folder.path().join("a/b")).expect("writable");
+        for (name, bytes) in [("x", 5), ("a/y", 7), ("a/b/z", 11)] {
+            std::fs::write(folder.path().join(name), vec![0; bytes]).expect("writable");
+        }
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(folder.path(), folder.path().join("a/loop")).expect("a link");
+        assert_eq!((size(folder.path()), size(&folder.path().join("none"))), (23, 0));
+    }
+}

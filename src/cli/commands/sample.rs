@@ -1,0 +1,123 @@
+//! `soda sample`
+
+use crate::cli::args::Common;
+use crate::cli::args::SamplingArgs;
+use crate::cli::args::WeightsArgs;
+use crate::cli::session::Session;
+use serde_json::json;
+use soda::data::{Images, bytes_of};
+use soda::edit::decoder::signed;
+use soda::edit::prior::COMPONENTS;
+use soda::error::{Error, Result};
+use soda::eval::copies;
+use soda::report::grid::{GridRow, SMALL, save_rows, scale};
+use std::path::{Path, PathBuf};
+
+/// Arguments of `soda sample`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    weights: WeightsArgs,
+    /// Images to draw.
+    #[arg(short, long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    n: u64,
+    /// Gaussians of the mixture that z is drawn from; it is fitted to the training images once,
+    /// then cached.
+    #[arg(long, default_value_t = COMPONENTS as u64, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    components: u64,
+    /// What deviations of z from the mean of its Gaussian are multiplied by: below 1 more typical
+    /// images, fewer kinds.
+    #[arg(long, default_value_t = 1.0)]
+    temperature: f32,
+    /// The picture: the images, and below them the training images nearest to the first ones.
+    #[arg(long, value_name = "FILE", default_value = "samples.png")]
+    out: PathBuf,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+}
+
+/// Draws images from the latent prior.
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    let (n, seed) = (args.n as usize, args.sampling.seed);
+    if !(0.0..=100.0).contains(&args.temperature) {
+        return Err(Error::usage(format!(
+            "--temperature {}: choose 0 to 100; 1 draws what was fitted",
+            args.temperature
+        )));
+    }
+    let mut session = Session::open("sample", &args.weights, &args.sampling, &args.out, common)?;
+    let dataset = session.dataset()?.clone();
+    let prior = session.prior(args.components as usize)?;
+    let decoder = session.decoder()?.varied();
+    let images = decoder.draw(&prior.mixture.sample(n, args.temperature, seed), seed)?;
+    let label = format!("sampled, temperature {}", args.temperature);
+    let side = decoder.side();
+    let nearest = copies::nearest(&images, side, &dataset.train)?;
+    draw(
+        &args.out,
+        &images,
+        side,
+        &label,
+        nearest.as_deref().map(|n| (n, dataset.train.as_ref())),
+    )?;
+
+    let quality = prior.quality;
+    let mean_squared =
+        |found: Vec<(usize, f64)>| found.iter().map(|f| f.1).sum::<f64>() / found.len() as f64;
+    let smallest = nearest.iter().flatten().map(|f| f.1).fold(f64::INFINITY, f64::min);
+    let ours = nearest.map(mean_squared);
+    // What to expect of images that were not trained on.
+    let held = dataset.test.first(n);
+    let theirs = copies::nearest(&signed(&held, side)?, side, &dataset.train)?
+        .filter(|found| !found.is_empty())
+        .map(mean_squared);
+    out!("{n} images in {}", args.out.display());
+    if let (Some(ours), Some(theirs)) = (ours, theirs) {
+        out!(
+            "; mean squared distance to the nearest training image {ours:.4} (smallest {smallest:.4}; test images {theirs:.4})"
+        );
+    }
+    if let (Some(mixture), Some(gaussian)) = (quality.held_out, quality.held_out_gaussian) {
+        let k = quality.components;
+        out!(
+            "; held-out z {mixture:.3} nats a dimension under {k} Gaussians, {gaussian:.3} under one"
+        );
+    }
+    outln!();
+    session.used("train", dataset.train.len());
+    session.output.set("n", json!(n));
+    session.output.set("temperature", json!(args.temperature));
+    session.output.set("prior", json!(quality));
+    session.output.set(
+        "nearest_train",
+        json!({ "mean": ours, "smallest": ours.map(|_| smallest), "mean_of_test_images": theirs }),
+    );
+    session.finish()
+}
+
+/// A square of images, and the nearest training images of its first row.
+fn draw(
+    path: &Path,
+    images: &[f32],
+    side: usize,
+    label: &str,
+    nearest: Option<(&[(usize, f64)], &Images)>,
+) -> Result<()> {
+    let images: Vec<&[f32]> = images.chunks_exact(bytes_of(side)).collect();
+    let columns = images.len().isqrt().clamp(images.len().min(4), 25);
+    let mut rows: Vec<GridRow> =
+        images.chunks(columns).map(|row| GridRow { label: None, images: row.to_vec() }).collect();
+    rows[0].label = Some(label);
+    let neighbours = nearest.map(|(found, train)| {
+        let indices: Vec<usize> = found.iter().take(columns).map(|f| f.0).collect();
+        signed(&train.select(&indices), side)
+    });
+    let neighbours = neighbours.transpose()?;
+    if let Some(neighbours) = &neighbours {
+        rows.push(GridRow {
+            label: Some("nearest in training to row 1"),
+            images: neighbours.chunks_exact(bytes_of(side)).collect(),
+        });
+    }
+    save_rows(path, &rows, side, scale(side, SMALL))
+}

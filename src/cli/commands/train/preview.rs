@@ -1,0 +1,95 @@
+//! `soda train --dry-run`: what would be trained, and what it would take.
+
+use soda::config::Config;
+use soda::data::Dataset;
+use soda::device::Selected;
+use soda::error::Result;
+use soda::progress::say;
+use soda::train::plan::Plan;
+use soda::train::trial;
+use soda::units::{about, grouped, rate};
+use std::time::Duration;
+
+/// Tells on stderr what training takes; one step of few images is timed, but on software adapters.
+///
+/// # Errors
+/// If the device fails.
+pub fn tell(
+    config: &Config,
+    data: &Dataset,
+    device: &Selected,
+    max_minutes: Option<f64>,
+) -> Result<()> {
+    let (batch, steps) = (config.train.batch_size, config.train.steps as u64);
+    let epochs = steps as f64 * batch as f64 / data.train.len() as f64;
+    let mut plan = Plan::new(config, data, device);
+    plan.count(config, device)?;
+    say(&format!("device      {} ({})", device.describe(), device.why));
+    say(&format!("data        {}", data.describe()));
+    say(&format!(
+        "steps       {} of {} images ({} epochs)",
+        grouped(steps),
+        grouped(batch as u64),
+        rate(epochs)
+    ));
+    say(&format!("parameters  {}", plan.parameters()));
+    let of_adapter = if device.adapter.is_some() { " of the adapter's, in tensors" } else { "" };
+    say(&format!("memory      {}{of_adapter}", plan.memory().unwrap_or_default()));
+    say(&format!("disk        {}", plan.disk()));
+    if device.adapter.is_some() && !device.gpu {
+        // To compile for it takes most of a minute, and the CPU itself is several times as fast.
+        say("rate        not timed, as this is no GPU; with --device cpu it is");
+        return Ok(());
+    }
+    let found = trial::rate(config, device)?;
+    let whole = if found.images == batch {
+        String::new()
+    } else {
+        format!(" (from a step of {} images)", found.images)
+    };
+    say(&format!("rate        about {} images/s{whole}", rate(batch as f64 / found.step)));
+    say(&format!("time        {}", time(found.step, steps, max_minutes)));
+    Ok(())
+}
+
+/// How long `steps` steps of so many `seconds` each take, or how far a limit lets them come.
+fn time(seconds: f64, steps: u64, max_minutes: Option<f64>) -> String {
+    let words = |seconds: f64| about(Duration::from_secs_f64(seconds.min(1e11)));
+    let (whole, last) = (seconds * steps as f64, grouped(steps));
+    match max_minutes {
+        Some(minutes) if seconds > 60.0 * minutes => {
+            let step = words(seconds);
+            format!(
+                "one step takes {step}, longer than --max-minutes {minutes} allows: it would take one step and end"
+            )
+        }
+        Some(minutes) if whole > 60.0 * minutes => {
+            let reached = grouped((60.0 * minutes / seconds) as u64);
+            format!(
+                "ends after {minutes} minutes (--max-minutes), near step {reached} of {last}; all would take {}",
+                words(whole)
+            )
+        }
+        _ => format!("{} to step {last}", words(whole)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_names_the_limit_where_that_is_what_ends_the_run() {
+        assert_eq!(time(0.25, 80_000, None), "about 5.5 hours to step 80,000");
+        assert_eq!(time(0.25, 80, Some(2.0)), "about 20 seconds to step 80");
+        assert_eq!(
+            time(0.25, 80_000, Some(2.0)),
+            "ends after 2 minutes (--max-minutes), near step 480 of 80,000; all would take about 5.5 hours"
+        );
+        assert!(
+            time(55.0, 10, Some(0.5))
+                .starts_with("one step takes about 55 seconds, longer than --max-minutes 0.5")
+        );
+        assert_eq!(time(200.0, 156_000, None), "about a year to step 156,000");
+    }
+}

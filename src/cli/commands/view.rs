@@ -1,0 +1,102 @@
+//! `soda view`
+
+use crate::cli::args::Common;
+use crate::cli::args::SamplingArgs;
+use crate::cli::args::WeightsArgs;
+use crate::cli::session::Session;
+use serde_json::json;
+use soda::data::crop::{Geometry, Window, resized_crop};
+use soda::data::{Images, bytes_of};
+use soda::edit::decoder::signed;
+use soda::error::{Error, Result};
+use soda::eval::image::similarity;
+use soda::report::grid::{GridRow, LARGE, save_table, scale};
+use std::path::PathBuf;
+
+/// Arguments of `soda view`.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Needs weights trained with model.unet.view_conditioning = true and data.views = \"conditioned\"."
+)]
+pub struct Args {
+    /// Image files, or images of the data set such as test:17.
+    images: Vec<String>,
+    /// The part of the image to draw, in pixels of the weights' data.side: left, top, width, height
+    /// (default: all of it).
+    #[arg(long, value_name = "X,Y,W,H", value_parser = window)]
+    crop: Option<Window>,
+    /// Draw it mirrored left to right.
+    #[arg(long)]
+    flip: bool,
+    #[command(flatten)]
+    weights: WeightsArgs,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    /// The picture: originals, the views drawn, the same parts of the originals.
+    #[arg(long, value_name = "FILE", default_value = "view.png")]
+    out: PathBuf,
+}
+
+fn window(text: &str) -> std::result::Result<Window, String> {
+    let numbers: std::result::Result<Vec<usize>, _> =
+        text.split(',').map(|n| n.trim().parse()).collect();
+    match numbers.as_deref() {
+        Ok(&[left, top, width, height]) if width >= 1 && height >= 1 => Ok(Window { top, left, height, width }),
+        _ => Err("expected four whole numbers: left, top, width and height, these at least 1, such as 0,0,16,16".into()),
+    }
+}
+
+/// Draws another view of images.
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    let mut session = Session::open("view", &args.weights, &args.sampling, &args.out, common)?;
+    if !session.config().model.unet.view_conditioning {
+        return Err(Error::usage(format!(
+            "{} can't draw another view: it was trained without model.unet.view_conditioning; train with it and data.views=conditioned",
+            session.weights.path.display()
+        )));
+    }
+    let own = session.config().data.side;
+    let window = args.crop.unwrap_or(Window::whole(own));
+    let inside = |at: usize, length: usize| at.saturating_add(length) <= own;
+    if !inside(window.left, window.width) || !inside(window.top, window.height) {
+        return Err(Error::usage(format!(
+            "--crop: the part must lie within the image of {own} x {own} pixels"
+        )));
+    }
+    let named = session.images(&session.asked_or(&args.images, 0..8)?)?;
+    let n = named.names.len();
+    let geometry = Geometry { window, flip: args.flip };
+    let decoder = session.decoder()?;
+    let side = decoder.side();
+    let (z, seed) = (decoder.encode(&named.images)?, args.sampling.seed);
+    let view = geometry.within(&Geometry::plain(own)).repeat(n);
+    let drawn = decoder.decode(&z, &decoder.noise(n, seed), Some(&view), seed)?;
+
+    let mut cut = Vec::with_capacity(n * bytes_of(side));
+    for i in 0..n {
+        cut.extend(resized_crop(&named.images.image(i)?, geometry.window, geometry.flip, side));
+    }
+    let (originals, wanted) =
+        (signed(&named.images, side)?, signed(&Images::new(side, cut, vec![0; n]), side)?);
+    let row = |(label, images)| GridRow {
+        label: Some(label),
+        images: <[f32]>::chunks(images, bytes_of(side)).collect(),
+    };
+    let rows =
+        [("original", &originals[..]), ("drawn from z", &drawn), ("cut from it", &wanted)].map(row);
+    let headings: Vec<&str> = named.names.iter().map(String::as_str).collect();
+    save_table(&args.out, &headings, &rows, side, scale(side, LARGE))?;
+    let quality = similarity(&drawn, &wanted, side)?;
+    outln!(
+        "PSNR {:.2} dB, SSIM {:.3} beside the same part of the image; picture {}",
+        quality.psnr,
+        quality.ssim,
+        args.out.display()
+    );
+    session.output.set("images", json!(named.names));
+    let Window { left, top, width, height } = geometry.window;
+    session.output.set("crop", json!([left, top, width, height]));
+    session.output.set("flip", json!(args.flip));
+    session.output.merge(json!(quality));
+    session.finish()
+}

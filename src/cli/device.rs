@@ -1,0 +1,41 @@
+//! The device of the command line.
+
+use crate::cli::args::Common;
+use soda::device::{Kind, Selected};
+use soda::error::Result;
+use soda::progress;
+
+/// The device of the command line. `auto` takes an integrated GPU only where it is faster than the
+/// CPU.
+///
+/// # Errors
+/// If there is no such device.
+pub fn chosen(common: &Common) -> Result<Selected> {
+    chosen_nth(common, 0)
+}
+
+/// As [`chosen`], for process number `nth` of several on this machine.
+///
+/// # Errors
+/// If there is no such device.
+pub fn chosen_nth(common: &Common, nth: usize) -> Result<Selected> {
+    let device = soda::device::select_nth(&common.device, nth)?;
+    match &device.adapter {
+        Some(adapter) if common.device == "auto" && adapter.kind == Kind::IntegratedGpu => {
+            soda::selftest::faster(device)
+        }
+        _ => Ok(device),
+    }
+}
+
+/// The device of the command line; warns where a GPU is there that `auto` can't take.
+///
+/// # Errors
+/// If there is no such device.
+pub fn selected(common: &Common) -> Result<Selected> {
+    let device = chosen(common)?;
+    if let Some(why) = &device.missed {
+        progress::warn(&format!("warning: {why}; using the CPU"));
+    }
+    Ok(device)
+}

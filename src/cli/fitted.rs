@@ -1,0 +1,119 @@
+//! What commands fit to the training images of a set once and keep: features, the linear decoder,
+//! the distribution of z, whitening.
+
+use soda::data::Dataset;
+use soda::device::Selected;
+use soda::edit::linear_decoder::{LinearDecoder, MOST_IMAGES, fit_to};
+use soda::edit::prior::{IMAGES_EACH, Prior, chosen};
+use soda::error::Result;
+use soda::eval::features::{FeatureKind, Features, Frozen};
+use soda::eval::whitening::Whitening;
+use soda::kernels::precision::Precision;
+use soda::model::Soda;
+use soda::model::weights::WeightsFile;
+use soda::progress::say;
+use std::sync::Arc;
+
+/// The networks of `weights` before the images of `data`: features that were taken once are kept
+/// for the next command.
+pub fn frozen<'a>(
+    weights: &'a WeightsFile,
+    model: &'a Soda,
+    data: &'a Dataset,
+    device: &'a Selected,
+) -> Frozen<'a> {
+    let driver = device.adapter.as_ref().map_or("", |a| &a.driver);
+    let precision = if model.precision() == Precision::F32 { "" } else { " f16" };
+    let place = format!("{} {} {driver}{precision}", device.backend, device.name);
+    Frozen::new(model, &weights.config, data, &device.device).kept(
+        Frozen::folder(),
+        &weights.sha256,
+        &place,
+    )
+}
+
+/// The linear decoder that is stored with `weights`, or one that is fitted to the training images
+/// of `data` and kept in the user's cache folder; none without either.
+///
+/// # Errors
+/// If what is stored is damaged, `data` can't be opened or the fit fails.
+pub fn linear_decoder<'a>(
+    weights: &WeightsFile,
+    model: &Soda,
+    data: impl FnOnce() -> Result<Option<&'a Dataset>>,
+    device: &Selected,
+) -> Result<Option<Arc<LinearDecoder>>> {
+    let config = &weights.config;
+    if let Some(stored) = LinearDecoder::stored(weights)? {
+        return Ok(Some(Arc::new(stored)));
+    }
+    let Some(data) = data()? else { return Ok(None) };
+    let folder = dirs::cache_dir().map(|dir| dir.join("soda/linear"));
+    let key = (weights.sha256.as_str(), data.sha256.as_str());
+    let found = LinearDecoder::cached(folder.as_deref(), key, config.model.z_dim, || {
+        let n = MOST_IMAGES.min(data.train.len());
+        say(&format!(
+            "fitting the linear decoder, which pictures begin with, to {n} training images (once)"
+        ));
+        fit_to(model, &data.train, n, config, &device.device)
+    })?;
+    Ok(Some(Arc::new(found)))
+}
+
+/// What z is drawn from: a mixture of `components` Gaussians (fewer where there are too few
+/// images), fitted to the z of training images once for these weights and this data, then kept in
+/// the user's cache folder.
+///
+/// # Errors
+/// If the images can't be encoded or the fit fails.
+pub fn prior(
+    weights: &WeightsFile,
+    dataset: &Dataset,
+    frozen: &Frozen,
+    components: usize,
+) -> Result<Prior> {
+    let cache = dirs::cache_dir().map(|dir| dir.join("soda/priors"));
+    let key = (weights.sha256.as_str(), dataset.sha256.as_str());
+    let prior =
+        Prior::cached(cache.as_deref(), key, weights.config.model.z_dim, components, || {
+            let indices = chosen(dataset.train.len());
+            say(&format!("fitting the distribution of z to {} training images", indices.len()));
+            Ok(frozen.train(&FeatureKind::Z, false)?.select(&indices).values)
+        })?;
+    let (fitted, n) = (prior.quality.components, dataset.train.len());
+    if fitted < components {
+        let gaussians = if fitted == 1 { "one Gaussian" } else { &format!("{fitted} Gaussians") };
+        say(&format!(
+            "z is drawn from {gaussians} instead of {components}: the training set holds {n} images, and each takes {IMAGES_EACH}"
+        ));
+    }
+    Ok(prior)
+}
+
+/// What whitens the features `kind` of these networks: that stored with `weights` for their z, else
+/// that of the training images.
+///
+/// # Errors
+/// If what is stored is damaged, or the features can't be taken.
+pub fn whitening(
+    weights: &WeightsFile,
+    kind: &FeatureKind,
+    frozen: impl FnOnce() -> Result<Features>,
+) -> Result<Whitening> {
+    let z_dim = weights.config.model.z_dim;
+    match (kind, Whitening::of_tensors(&weights.more, z_dim, &weights.path)?) {
+        (FeatureKind::Z, Some(stored)) => Ok(stored),
+        _ => Whitening::fit(&frozen()?),
+    }
+}
+
+/// That `weights` have features of this kind.
+///
+/// # Errors
+/// An unknown block of the denoiser, a noise level out of range, or no denoiser.
+pub fn check_features(kind: &FeatureKind, weights: &WeightsFile) -> Result<()> {
+    if matches!(kind, FeatureKind::Denoiser { .. }) {
+        weights.require_denoiser()?;
+    }
+    kind.check(&weights.config)
+}

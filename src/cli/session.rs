@@ -1,0 +1,264 @@
+//! What the commands that draw from z have in common: weights, device, sampling, images named on
+//! the command line.
+
+use crate::cli::args::Common;
+use crate::cli::args::SamplingArgs;
+use crate::cli::args::WeightsArgs;
+use crate::cli::args::images;
+use crate::cli::device;
+use crate::cli::fitted::{frozen, linear_decoder, prior};
+use crate::cli::output::{self, Holds, Output};
+use burn::tensor::Device;
+use serde_json::json;
+use soda::config::{Config, SampleConfig, Sampler};
+use soda::data::bytes_of;
+use soda::data::picture::resolve;
+use soda::data::{Dataset, Images};
+use soda::device::Selected;
+use soda::edit::decoder::Decoder;
+use soda::edit::linear_decoder::LinearDecoder;
+use soda::edit::prior::Prior;
+use soda::edit::reconstruct::reconstruct_first;
+use soda::error::{Error, Result};
+use soda::eval::features::Frozen;
+use soda::eval::image::{Similarity, similarity};
+use soda::kernels::precision::Precision;
+use soda::model::Soda;
+use soda::model::weights::WeightsFile;
+use soda::progress::say;
+use soda::report::grid;
+use std::cell::OnceCell;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+/// An open command.
+pub struct Session<'a> {
+    /// Its JSON.
+    pub output: Output,
+    /// The trained networks' file.
+    pub weights: WeightsFile,
+    device: Selected,
+    model: Soda,
+    sample: SampleConfig,
+    common: &'a Common,
+    dataset: OnceCell<Dataset>,
+    linear: OnceCell<Option<Arc<LinearDecoder>>>,
+}
+
+/// Images that the user named.
+pub struct Named {
+    /// Their pixels, at the side of the weights' data.
+    pub images: Images,
+    /// What to call them in a picture.
+    pub names: Vec<String>,
+}
+
+impl<'a> Session<'a> {
+    /// Opens weights and device for `command`, whose picture goes to `out`.
+    ///
+    /// # Errors
+    /// If there are no weights, they can't be sampled as `sampling` says, there is no such device,
+    /// or `out` can't be written.
+    pub fn open(
+        command: &str,
+        weights: &WeightsArgs,
+        sampling: &SamplingArgs,
+        out: &Path,
+        common: &'a Common,
+    ) -> Result<Self> {
+        let mut output = Output::new(command);
+        let weights = weights.open()?;
+        weights.require_denoiser()?;
+        let sample = sampling.resolve(&weights.config)?;
+        // What can't be written shall be known before.
+        output::prepare("--out", out, Holds::Picture)?;
+        let device = device::selected(common)?;
+        say(&format!("{} with {} on {}", command, weights.path.display(), device.describe()));
+        let model = sampling.precision.model(&weights, &device, &mut output)?;
+        output.device(&device);
+        output.weights(&weights);
+        output.set("sample", json!(sample));
+        output.set("seed", json!(sampling.seed));
+        output.set("out", json!(out));
+        Ok(Self {
+            output,
+            weights,
+            device,
+            model,
+            sample,
+            common,
+            dataset: OnceCell::new(),
+            linear: OnceCell::new(),
+        })
+    }
+
+    /// Where the networks are.
+    pub fn device(&self) -> &Device {
+        &self.device.device
+    }
+
+    /// The recipe of the weights.
+    pub fn config(&self) -> &Config {
+        &self.weights.config
+    }
+
+    /// What encodes and draws.
+    ///
+    /// # Errors
+    /// If what sampling begins with is damaged, or has to be fitted and can't be.
+    pub fn decoder(&self) -> Result<Decoder<'_>> {
+        let decoder = Decoder::new(
+            &self.model,
+            &self.weights.config,
+            self.sample.clone(),
+            &self.device.device,
+        );
+        Ok(decoder.beginning_with(if self.sample.begins_with_picture() {
+            self.linear()?
+        } else {
+            None
+        }))
+    }
+
+    /// The linear decoder of the weights; none where it would have to be fitted and there are no
+    /// images.
+    ///
+    /// # Errors
+    /// As [`Session::decoder`].
+    pub fn linear(&self) -> Result<Option<Arc<LinearDecoder>>> {
+        if let Some(found) = self.linear.get() {
+            return Ok(found.clone());
+        }
+        let data = || match self.dataset() {
+            Ok(dataset) => Ok(Some(dataset)),
+            Err(e) if self.common.data.is_none() => {
+                say(&format!("{e}. Without training images sampling begins with pure noise"));
+                Ok(None)
+            }
+            Err(e) => Err(e),
+        };
+        let found = linear_decoder(&self.weights, &self.exact(), data, &self.device)?;
+        Ok(self.linear.get_or_init(|| found).clone())
+    }
+
+    /// The networks in f32: what is fitted to them is kept for later commands, whose precision may
+    /// be another.
+    fn exact(&self) -> Soda {
+        self.model.clone().in_precision(Precision::F32)
+    }
+
+    /// The networks before the images of `dataset`.
+    pub fn frozen<'b>(&'b self, dataset: &'b Dataset) -> Frozen<'b> {
+        frozen(&self.weights, &self.model, dataset, &self.device)
+    }
+
+    /// Refuses samplers that add noise of their own: in what `command` draws, z alone shall differ.
+    ///
+    /// # Errors
+    /// `--sampler ddpm`, or `--eta` above 0.
+    pub fn deterministic(&self, command: &str) -> Result<()> {
+        let adds = |what: &str| {
+            Err(Error::usage(format!(
+                "{what} adds other noise to every image; `soda {command}` shows what z changes: choose ddim with eta 0, or dpm-solver"
+            )))
+        };
+        match self.sample.sampler {
+            Sampler::Ddpm => adds("--sampler ddpm"),
+            Sampler::Ddim if self.sample.eta > 0.0 => adds(&format!("eta {}", self.sample.eta)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The data set, opened when it is asked for first.
+    ///
+    /// # Errors
+    /// If it can't be opened.
+    pub fn dataset(&self) -> Result<&Dataset> {
+        if let Some(dataset) = self.dataset.get() {
+            return Ok(dataset);
+        }
+        let dataset = images::open(self.common, &self.weights)?;
+        say(&format!("images: {}", dataset.describe()));
+        Ok(self.dataset.get_or_init(|| dataset))
+    }
+
+    /// Says in the JSON that `n` images of `split` of the data set were used.
+    pub fn used(&mut self, split: &str, n: usize) {
+        if let Some(dataset) = self.dataset.get() {
+            self.output.data(dataset, split, n);
+        }
+    }
+
+    /// `asked`, or where nothing was asked for the test images `range`, as far as there are so
+    /// many: "test:0", "test:1", ..
+    ///
+    /// # Errors
+    /// If the data set has to be opened for that and can't be.
+    pub fn asked_or(&self, asked: &[String], range: Range<usize>) -> Result<Vec<String>> {
+        if !asked.is_empty() {
+            return Ok(asked.to_vec());
+        }
+        let end = range.end.min(self.dataset()?.test.len());
+        Ok((range.start..end).map(|i| format!("test:{i}")).collect())
+    }
+
+    /// The images that `specs` name: files, or `test:17` and `train:3`.
+    ///
+    /// # Errors
+    /// The first that isn't there or can't be read.
+    pub fn images(&self, specs: &[String]) -> Result<Named> {
+        let side = self.config().data.side;
+        let (mut pixels, mut labels, mut names) = (Vec::new(), Vec::new(), Vec::new());
+        for spec in specs {
+            let picture = resolve(spec, side, || self.dataset().cloned())?;
+            pixels.extend_from_slice(&picture.pixels);
+            labels.push(picture.label.unwrap_or(0));
+            names.push(picture.name);
+        }
+        Ok(Named { images: Images::new(side, pixels, labels), names })
+    }
+
+    /// What z is drawn from: a mixture of `components` Gaussians, fitted to the z of training
+    /// images once for these weights and this data, then cached.
+    ///
+    /// # Errors
+    /// If the data can't be opened, the images can't be encoded or the fit fails.
+    pub fn prior(&self, components: usize) -> Result<Prior> {
+        let dataset = self.dataset()?;
+        prior(
+            &self.weights,
+            dataset,
+            &frozen(&self.weights, &self.exact(), dataset, &self.device),
+            components,
+        )
+    }
+
+    /// Writes `--json`, if asked for.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    pub fn finish(mut self) -> Result<()> {
+        if let Some(dataset) = self.dataset.get().filter(|_| !self.output.has("data")) {
+            let (left_out, unreadable) =
+                (dataset.inventory.left_out_count(), dataset.inventory.unreadable());
+            let (name, sha256) = (&dataset.name, &dataset.sha256);
+            self.output.set("data", json!({ "name": name, "sha256": sha256, "left_out": left_out, "unreadable": unreadable }));
+        }
+        self.output.write(self.common)
+    }
+}
+
+/// Reconstructs the first `n` test images, draws the first 20 to `out` and measures all.
+pub fn draw_reconstructions(
+    decoder: &Decoder,
+    dataset: &Dataset,
+    n: usize,
+    seed: u64,
+    out: &Path,
+) -> Result<Similarity> {
+    let (images, originals) = reconstruct_first(decoder, &dataset.test, n, seed)?;
+    let shown = n.min(20) * bytes_of(decoder.side());
+    grid::save_reconstructions(out, &images[..shown], &originals[..shown], decoder.side())?;
+    similarity(&images, &originals, decoder.side())
+}
