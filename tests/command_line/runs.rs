@@ -229,8 +229,12 @@ fn a_run_from_the_shipped_weights_says_so() {
 fn opens_by_itself(name: &str, text: &str) -> bool {
     // What they open is no run's: the data that is imported, raw pixels, and what quickstart
     // brings.
-    let allowed =
-        ["src/cli/images.rs", "src/cli/data.rs", "src/cli/probe.rs", "src/cli/quickstart.rs"];
+    let allowed = [
+        "src/cli/args/images.rs",
+        "src/cli/commands/data.rs",
+        "src/cli/commands/probe.rs",
+        "src/cli/commands/quickstart.rs",
+    ];
     !allowed.contains(&name)
         && ["data::open(", "data::reopen(", "data::bundled(", "images::named("]
             .iter()
@@ -261,5 +265,7 @@ fn no_command_forgets_the_data_of_its_run() {
             seen += 1;
         }
     }
-    assert!(seen > 30 && opens_by_itself("src/cli/map.rs", "let d = data::open(None, 32)?;"));
+    assert!(
+        seen > 30 && opens_by_itself("src/cli/commands/map.rs", "let d = data::open(None, 32)?;")
+    );
 }
