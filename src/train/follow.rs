@@ -44,9 +44,7 @@ pub fn follow(
         match exchange.ordered()? {
             Order::Step { number, lr } => {
                 let batch = batches.next()?;
-                let view = config.model.unet.view_conditioning.then_some(batch.geometry);
-                let pair =
-                    Pair::new(config.model.sides, batch.source, batch.target, view, &autodiff);
+                let pair = Pair::of_batch(batch, &config, &autodiff);
                 let stop = interrupt.load(Ordering::Relaxed);
                 (state, _, _) = exchange.step(state, pair, &schedule, &config, number, lr, stop)?;
             }

@@ -7,6 +7,7 @@ pub mod ema;
 pub mod exchange;
 pub mod follow;
 pub mod limits;
+pub mod masking;
 pub mod optim;
 pub mod plan;
 pub mod replay;

@@ -99,9 +99,8 @@ pub fn replay(
         let lr = known
             .unwrap_or_else(|| learning_rate(&config.train, state.position.updates + 1, progress));
         let batch = batches.next()?;
-        let (images, view) =
-            (batch.indices, config.model.unet.view_conditioning.then_some(batch.geometry));
-        let pair = Pair::new(config.model.sides, batch.source, batch.target, view, &autodiff);
+        let images = batch.indices.clone();
+        let pair = Pair::of_batch(batch, &config, &autodiff);
         let outcome;
         (state, outcome) = step(state, pair, &schedule, config, number, lr);
         state.position.progress = progress;

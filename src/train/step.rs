@@ -2,9 +2,11 @@
 
 use super::checkpoint::State;
 use super::decorrelation::decorrelation;
+use super::masking::{Mask, draw_masks};
 use super::optim::Gradients;
 use crate::config::{Config, Precision, Sides, TrainConfig};
 use crate::data::bytes_of;
+use crate::data::loader::Batch;
 use crate::diffusion::Schedule;
 use crate::diffusion::forward::{draw_levels, q_sample, times_of};
 use crate::diffusion::schedule::Level;
@@ -42,6 +44,12 @@ impl Pair {
         };
         let view = view.map(|view| Tensor::from_data(TensorData::new(view, [batch, 4]), device));
         Self { x_source: images(source, sides.source), x_0: images(target, sides.target), view }
+    }
+
+    /// Uploads both views of `batch`; with view conditioning also how they lie to each other.
+    pub fn of_batch(batch: Batch, config: &Config, device: &Device) -> Self {
+        let view = config.model.unet.view_conditioning.then_some(batch.geometry);
+        Self::new(config.model.sides, batch.source, batch.target, view, device)
     }
 
     /// In parts of these sizes.
@@ -236,41 +244,4 @@ fn repeated<const D: usize>(x: Tensor<D>, draws: usize) -> Tensor<D> {
     let (batch, row) = (shape[0], shape[1..].iter().product::<usize>());
     shape[0] *= draws;
     x.reshape([batch, 1, row]).expand([batch, draws, row]).reshape(shape)
-}
-
-/// Values of `[B, width]`, 1 where z passes.
-pub struct Mask {
-    values: Vec<f32>,
-    width: usize,
-}
-
-impl Mask {
-    /// `[B, Z]`, or `[B, 1]` where all of z has one value.
-    pub fn tensor(self, device: &Device) -> Tensor<2> {
-        let shape = [self.values.len() / self.width, self.width];
-        Tensor::from_data(TensorData::new(self.values, shape), device)
-    }
-}
-
-/// An image's whole z is dropped with probability `z_drop` (classifier-free guidance), else each of
-/// its sections by itself with probability `layer_mask` (layer masking). The mask has a width of 1
-/// where layer_mask is 0.
-pub fn draw_masks(batch: usize, config: &Config, stream: &mut Stream) -> Mask {
-    let train = &config.train;
-    let mut passes = |p: f64| if stream.random_bool(p) { 0.0 } else { 1.0 };
-    if train.layer_mask == 0.0 {
-        return Mask { values: (0..batch).map(|_| passes(train.z_drop)).collect(), width: 1 };
-    }
-    let sections = config.model.sections();
-    let mut image = || {
-        let whole = passes(train.z_drop);
-        // Drawn for dropped images too, so that every image takes as many numbers of the stream.
-        let kept: Vec<f32> = sections.iter().map(|_| whole * passes(train.layer_mask)).collect();
-        sections
-            .iter()
-            .zip(kept)
-            .flat_map(|(section, kept)| std::iter::repeat_n(kept, section.len()))
-            .collect::<Vec<_>>()
-    };
-    Mask { values: (0..batch).flat_map(|_| image()).collect(), width: config.model.z_dim }
 }

@@ -11,7 +11,8 @@ use soda::diffusion::Schedule;
 use soda::diffusion::forward::draw_levels;
 use soda::rng::{self, Purpose};
 use soda::train::checkpoint::State;
-use soda::train::step::{Pair, draw_masks, step};
+use soda::train::masking::draw_masks;
+use soda::train::step::{Pair, step};
 
 const BATCH: usize = 6;
 const SIDE: usize = 32;

@@ -6,8 +6,8 @@ use soda::config::Config;
 use soda::edit::mix::by_stage;
 use soda::model::Soda;
 use soda::rng::{self, Purpose};
+use soda::train::masking::draw_masks;
 use soda::train::optim::collect_gradients;
-use soda::train::step::draw_masks;
 use std::collections::BTreeSet;
 
 /// configs/quick.toml, its networks smaller.

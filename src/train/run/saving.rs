@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 /// Saves checkpoints, and does with failures to write what `train.on_save_error` says.
-pub(super) struct Keeper<'a> {
+pub(super) struct Saving<'a> {
     run: &'a RunDir,
     pub saver: Saver,
     /// When the last checkpoint began to be written.
@@ -20,7 +20,7 @@ pub(super) struct Keeper<'a> {
     said: HashSet<String>,
 }
 
-impl<'a> Keeper<'a> {
+impl<'a> Saving<'a> {
     pub fn new(run: &'a RunDir, train: &TrainConfig) -> Self {
         let saver = Saver::new(run, train.keep_checkpoints);
         Self {
@@ -39,7 +39,7 @@ impl<'a> Keeper<'a> {
         if let Ok(true) = written {
             self.said.clear();
         }
-        self.noted(written.map(drop), log)
+        self.check(written.map(drop), log)
     }
 
     /// Begins to write a checkpoint. A hundredth of the time since the last one is waited for it:
@@ -49,11 +49,11 @@ impl<'a> Keeper<'a> {
         let written = self.saver.save(snapshot, best);
         self.saver.pause(self.saved.elapsed() / 100);
         self.saved = Instant::now();
-        self.noted(written, log)
+        self.check(written, log)
     }
 
     /// Ends training, or says that it goes on, where `written` is an error.
-    pub fn noted(&mut self, written: Result<()>, log: &Log) -> Result<()> {
+    pub fn check(&mut self, written: Result<()>, log: &Log) -> Result<()> {
         match (written, self.policy) {
             (Ok(()), _) => Ok(()),
             (Err(error), OnSaveError::Stop) => Err(error),

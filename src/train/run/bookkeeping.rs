@@ -1,0 +1,329 @@
+//! What stands around the steps: learning rate and progress before each, and after it what is due of
+//! log rows, checkpoints, pictures and scores.
+
+use super::announce::announce;
+use super::due::{Due, Work};
+use super::limit::Limit;
+use super::log::Log;
+use super::pace::Pace;
+use super::pictures::{Picture, draw_reconstructions, store};
+use super::saving::Saving;
+use super::watch::{Doing, Watch};
+use super::{Options, Summary};
+use crate::config::Config;
+use crate::data::Dataset;
+use crate::device::Selected;
+use crate::edit::linear_decoder::LinearDecoder;
+use crate::error::Result;
+use crate::eval::validation::validate;
+use crate::model::weights::Tensors;
+use crate::run_dir::{Lock, Row, RunDir};
+use crate::selftest;
+use crate::shell::quoted;
+use crate::train::checkpoint::{Snapshot, State};
+use crate::train::exchange::{Exchange, Order};
+use crate::train::optim::learning_rate;
+use crate::train::step::Outcome;
+use crate::units::grouped;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+/// What a call of training is given.
+pub(super) struct Around<'a, 'b> {
+    pub config: &'a Config,
+    /// The recipe as this process sees it: with several, its part of the batch.
+    pub own: &'b Config,
+    pub data: &'a Dataset,
+    pub device: &'a Selected,
+    pub run: &'a RunDir,
+    pub options: &'a Options,
+}
+
+/// The step that is being taken.
+struct Current {
+    number: u64,
+    lr: f64,
+    /// Share of the run that lies behind it.
+    progress: f64,
+    began: Instant,
+}
+
+/// Everything of a call of training but networks, batches and steps.
+pub(super) struct Bookkeeping<'a> {
+    config: &'a Config,
+    data: &'a Dataset,
+    device: &'a Selected,
+    run: &'a RunDir,
+    options: &'a Options,
+    log: Log,
+    saving: Saving<'a>,
+    pace: Pace<'a>,
+    limit: Limit,
+    current: Current,
+    /// Whether this call ends after the step.
+    pub interrupted: bool,
+    /// Steps before this call, and the seconds they took.
+    before: (u64, f64),
+    /// What the closing picture began with.
+    linear: Option<LinearDecoder>,
+    watch: Watch,
+    lock: Option<Lock>,
+}
+
+impl<'a> Bookkeeping<'a> {
+    /// Opens the books of a call that `began` then, takes scores that a kill has kept the last call
+    /// from, and says what will be trained.
+    ///
+    /// # Errors
+    /// If the device fails, or scores can't be written.
+    pub fn open(
+        around: &Around<'a, '_>,
+        state: &State,
+        (watch, lock): (Watch, Option<Lock>),
+        mut log: Log,
+        began: Instant,
+    ) -> Result<Self> {
+        let &Around { config, own, data, device, run, options } = around;
+        let (before, train) = (state.position.step, &config.train);
+        let mut saving = Saving::new(run, train);
+        // A kill may have come between a checkpoint and its scores.
+        let scored =
+            state.position.finished || before.is_multiple_of(train.evaluate_every.max(1) as u64);
+        let there = log.metrics.evaluations.iter().any(|e| e.step == before);
+        if train.evaluate_every > 0 && before > 0 && scored && !there {
+            log.say(&format!("step {} has no scores yet: taking them", grouped(before)));
+            let pause = Instant::now();
+            selftest::once(device)?;
+            score(state, config, data, device, &mut log, &mut saving)?;
+            log.pause(pause);
+        }
+        let clock = Instant::now();
+        let (pace, limit) = announce(config, own, data, device, options, state, began, &log)?;
+        log.pause(clock);
+        Ok(Self {
+            config,
+            data,
+            device,
+            run,
+            options,
+            log,
+            saving,
+            pace,
+            limit,
+            current: Current { number: before, lr: 0.0, progress: 0.0, began: clock },
+            interrupted: false,
+            before: (before, state.position.seconds),
+            linear: None,
+            watch,
+            lock,
+        })
+    }
+
+    /// Whether no other step is taken.
+    pub fn is_over(&self, state: &State) -> bool {
+        state.position.finished || self.interrupted
+    }
+
+    /// The number of the next step, from 1, and its learning rate.
+    pub fn begin_step(&mut self, state: &State) -> (u64, f64) {
+        let began = Instant::now();
+        let (train, number) = (&self.config.train, state.position.step + 1);
+        self.watch.doing(match self.pace.taken {
+            0 => Doing::FirstStep(number),
+            _ => Doing::Step(number, self.pace.seconds()),
+        });
+        // Never back, not even where a resumed call has more time than the first one.
+        let progress = state
+            .position
+            .progress
+            .max(self.limit.share(&self.pace))
+            .max(number as f64 / train.steps as f64);
+        let lr = learning_rate(train, state.position.updates + 1, progress);
+        self.current = Current { number, lr, progress, began };
+        (number, lr)
+    }
+
+    /// Notes what the step came to, and does what is due after it. With several processes the
+    /// optimizer's moments are collected from the `ranks` before they are saved.
+    ///
+    /// # Errors
+    /// If the device fails, a loss or weight isn't finite, or something can't be written.
+    pub fn end_step(
+        &mut self,
+        state: &mut State,
+        outcome: Outcome,
+        ranks: &mut Option<Exchange>,
+    ) -> Result<()> {
+        let Current { number, lr, progress, began } = self.current;
+        self.log.add(outcome, lr);
+        let (limit, pace) = (&self.limit, &mut self.pace);
+        if let Some(news) = pace.stepped(|pace| limit.to_go(number, pace))? {
+            self.log.say(&news);
+        }
+        self.interrupted |= self.options.interrupt.load(Ordering::Relaxed);
+        let is_over = |work: &[Work]| self.limit.is_over(&self.pace, work);
+        let due = Due::after(number, &self.config.train, self.interrupted, is_over);
+        if due.cut {
+            self.log.say(&self.limit.ends(number));
+        }
+        self.row(state, &due, began)?;
+        (state.position.finished, state.position.planned) =
+            (due.last, self.config.train.steps as u64);
+        state.position.progress = progress;
+
+        let pause = Instant::now();
+        let mut moments = Tensors::new();
+        if let Some(ranks) = ranks.as_mut().filter(|_| due.save || due.draw || due.score) {
+            ranks.order(Order::Collect)?;
+            moments = ranks.collect(state)?;
+        }
+        if due.save {
+            self.save(state, moments, pause)?;
+        }
+        if due.draw {
+            self.draw(state, &due)?;
+        }
+        if due.score {
+            self.score(state, &due)?;
+        }
+        if due.draw || due.score {
+            state.tally.check()?;
+            self.log.pools.other_work();
+        }
+        // Pictures, checkpoints and scores don't count as training.
+        self.log.pause(pause);
+        self.pace.pause(pause);
+        self.limit.saved(self.saving.saver.took);
+        // What is saved needs no other step.
+        self.interrupted |= due.save && self.options.interrupt.load(Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// A row of metrics.jsonl, where one is due, and the bar.
+    fn row(&mut self, state: &mut State, due: &Due, began: Instant) -> Result<()> {
+        let Self { log, limit, pace, saving, .. } = self;
+        let number = self.current.number;
+        if due.save {
+            self.watch.doing(Doing::Saving(number));
+        }
+        let images = state.position.images;
+        let row = due.row.then(|| log.row(number, images, &mut state.tally)).transpose()?;
+        log.stepping += began.elapsed();
+        state.position.seconds = self.before.1 + log.stepping.as_secs_f64();
+        if let Some(row) = row {
+            state.position.loss_first.get_or_insert(row.loss);
+            let row = Row { seconds: state.position.seconds, ..row };
+            let written = log.write(row, || limit.time_left(number, pace));
+            saving.check(written, log)?;
+        }
+        log.show(number, pace.images_per_s(), || limit.time_left(number, pace))
+    }
+
+    /// A checkpoint, and the loss curve.
+    fn save(&mut self, state: &mut State, moments: Tensors, pause: Instant) -> Result<()> {
+        let Self { log, saving, .. } = self;
+        let Current { number, lr, .. } = self.current;
+        saving.ready(log)?;
+        let snapshot = Snapshot::of(state, self.config)?.with_moments(moments);
+        // Before it takes the place of a good one: whether it is what the device should have
+        // computed.
+        state.tally.check()?;
+        if !snapshot.is_finite() {
+            return Err(log.broken(number, lr, "the weights after it are not finite"));
+        }
+        let copied = pause.elapsed();
+        saving.save(snapshot, log)?;
+        let [copied, all] = [copied, pause.elapsed()].map(|time| 1e3 * time.as_secs_f64());
+        ::log::info!(
+            "checkpoint of step {number}: training waited {copied:.0} ms for its copy, {all:.0} ms in all"
+        );
+        saving.check(log.plot(), log)
+    }
+
+    /// Reconstructions of test images.
+    fn draw(&mut self, state: &State, due: &Due) -> Result<()> {
+        let Self { config, data, device, run, log, limit, pace, .. } = self;
+        let number = self.current.number;
+        self.watch.doing(Doing::Work("the picture", number));
+        let whole = Picture::closing(config, data);
+        let picture = if due.last { limit.picture(pace) } else { Picture::between(config, data) };
+        if due.last
+            && let Some(lacks) = picture.lacks(whole, &limit.about(Work::Picture, pace), run)
+        {
+            log.say(&lacks);
+        }
+        let clock = Instant::now();
+        let drawn = draw_reconstructions(state, config, data, device, run, picture)?;
+        let noted = |()| if picture.drawn > 0 { log.drawn(number) } else { Ok(()) };
+        let written = drawn.written.and_then(noted);
+        self.saving.check(written, log)?;
+        // One that was fitted to fewer images isn't kept: the next picture has time.
+        self.linear = drawn.linear.filter(|_| due.last && picture == whole);
+        limit.drew(picture, clock.elapsed());
+        Ok(())
+    }
+
+    /// Scores on held-out training images.
+    fn score(&mut self, state: &State, due: &Due) -> Result<()> {
+        let Self { config, data, device, log, saving, limit, .. } = self;
+        if due.last && !limit.scores_fit(&self.pace) {
+            log.say(&not_scored(&limit.about(Work::Scores, &self.pace), self.run));
+            return Ok(());
+        }
+        self.watch.doing(Doing::Work("the scores", self.current.number));
+        let clock = Instant::now();
+        score(state, config, data, device, log, saving)?;
+        limit.scored(clock.elapsed());
+        Ok(())
+    }
+
+    /// Waits for the last checkpoint; what the run came to.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn end(mut self, state: &State, ranks: Option<&Exchange>) -> Result<Summary> {
+        self.watch.doing(Doing::Closing);
+        self.log.finish();
+        self.saving.end()?;
+        if let Some(linear) = self.linear {
+            store(&linear, &self.run.weights()?);
+        }
+        if let Some(ranks) = ranks {
+            ranks.order(Order::End)?;
+        }
+        drop((self.watch, self.lock));
+        let (position, metrics) = (&state.position, &self.log.metrics);
+        Ok(Summary {
+            steps: position.step,
+            images_per_s: position.own_images() as f64 / position.seconds,
+            loss_first: position.loss_first.unwrap_or(f64::NAN),
+            loss_last: metrics.rows.last().map_or(f64::NAN, |r| r.loss),
+            interrupted: !position.finished,
+            trained: position.step - self.before.0,
+            best: metrics.best(&self.run.checkpoints()).map(|e| e.step),
+        })
+    }
+}
+
+/// Scores the EMA on held-out training images, and notes it.
+fn score(
+    state: &State,
+    config: &Config,
+    data: &Dataset,
+    device: &Selected,
+    log: &mut Log,
+    saving: &mut Saving,
+) -> Result<()> {
+    let images = config.train.evaluate_images;
+    let scores = validate(&state.ema.model(), config, data, images, &device.device)?;
+    let written = log.evaluated(state.position.step, state.position.images, scores);
+    saving.check(written, log)
+}
+
+/// Why the last step has no scores.
+fn not_scored(time: &str, run: &RunDir) -> String {
+    let run = quoted(&run.path);
+    format!(
+        "the last step isn't scored: that would take {time}; `soda probe --split selection --run {run}` does it"
+    )
+}

@@ -1,0 +1,153 @@
+//! What a call of training begins with: a fresh state, or that of the newest checkpoint, and the checks
+//! that keep it from damaging a run.
+
+use super::{Called, Options};
+use crate::config::{Config, differences};
+use crate::data::Dataset;
+use crate::device::Selected;
+use crate::error::{Error, Result};
+use crate::machine;
+use crate::progress::{say, warn};
+use crate::run_dir::{RunDir, Start};
+use crate::shell::quoted;
+use crate::train::checkpoint::{self, State};
+
+/// A fresh state, or that of the newest checkpoint; and whether the recipe is another than the
+/// run's so far. `now` is this call.
+pub(super) fn start(
+    config: &Config,
+    data: &Dataset,
+    device: &Selected,
+    run: &RunDir,
+    now: &Start,
+    options: &Options,
+) -> Result<(State, bool)> {
+    let mut changed = false;
+    let mut saved = None;
+    if run.exists() {
+        if !options.resume {
+            return Err(already_there(run));
+        }
+        changed = compare_recipes(config, run, options)?;
+        run.tidy();
+        saved = checkpoint::load(run, config, &device.device, &mut |line| warn(line))?;
+    } else if let Some(step) = run.found_checkpoints()?.last() {
+        return Err(without_recipe(run, *step));
+    }
+    if let Some(mut state) = saved {
+        if state.position.data_sha256 != data.sha256 {
+            return Err(Error::usage(format!(
+                "{} began on other data (checksum {:.16}..) than {} (checksum {:.16}..), or it has changed since; name the same data with --data",
+                run.path.display(),
+                state.position.data_sha256,
+                data.describe(),
+                data.sha256
+            )));
+        }
+        let place = now.place();
+        if let Some(before) =
+            run.read_starts().last().map(|start| start.place()).filter(|before| *before != place)
+        {
+            let path = run.path.display();
+            say(&format!(
+                "so far {path} ran on {before}; on {place} the last digits of its numbers will be others"
+            ));
+        }
+        state.position.replan(config.train.steps as u64, changed);
+        return Ok((state, changed));
+    }
+    let from = options.from.as_ref().map(|weights| &weights.sha256);
+    if run.exists() && run.read_starts().first().is_some_and(|start| start.from.as_ref() != from) {
+        return Err(Error::usage(format!(
+            "{} holds no checkpoint yet and began from other weights than these; name with --from what it began from, as its starts.jsonl says",
+            run.path.display()
+        )));
+    }
+    // A run without a checkpoint yet begins as it did.
+    let continues = options.continues
+        || (run.exists() && run.read_starts().first().is_some_and(|start| start.step > 0));
+    let state = match &options.from {
+        Some(weights) if continues => {
+            State::continued(config, weights, &data.sha256, &device.device)?
+        }
+        Some(weights) => State::trained(config, weights, &data.sha256, &device.device)?,
+        None => State::new(config, &data.sha256, &device.device),
+    };
+    Ok((state, changed))
+}
+
+/// Refuses a recipe that isn't the run's own, unless `allow_change` is set. Gives whether it is
+/// another.
+fn compare_recipes(config: &Config, run: &RunDir, options: &Options) -> Result<bool> {
+    let own = run.read_config()?;
+    let differences = differences(&own, config);
+    if differences.is_empty() {
+        return Ok(false);
+    }
+    let (path, differences) = (run.path.display(), differences.join(", "));
+    if let Some(what) = checkpoint::other_networks(&own, config) {
+        return Err(Error::usage(format!(
+            "{path} has its own recipe, and {what} belong to its weights ({differences}); start another --run for others"
+        )));
+    }
+    if !options.allow_change {
+        return Err(Error::usage(format!(
+            "{path} continues with its own recipe, and this one differs in {differences}; add --allow-change to go on with it, or choose another --run"
+        )));
+    }
+    say(&format!("{path} goes on with another recipe: {differences}"));
+    Ok(true)
+}
+
+fn without_recipe(run: &RunDir, step: u64) -> Error {
+    Error::usage(format!(
+        "{} holds checkpoints but no config.toml, without which they can't be gone on with; put it back, or start another --run with --from {}",
+        run.path.display(),
+        quoted(run.checkpoint(step).join("ema.safetensors"))
+    ))
+}
+
+pub(super) fn already_there(run: &RunDir) -> Error {
+    let path = run.path.display();
+    Error::usage(format!(
+        "{path} already holds a run; add --resume to continue it, or name another directory with --run"
+    ))
+}
+
+/// This call of training, for who reads the run later; what it begins with isn't known yet.
+pub(super) fn described(data: &Dataset, device: &Selected, called: &Called) -> Start {
+    Start {
+        time: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        step: 0,
+        from: None,
+        from_name: None,
+        from_images: None,
+        command: called.command.clone(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        commit: machine::commit(),
+        device: device.backend.into(),
+        adapter: device.name.clone(),
+        driver: device.adapter.as_ref().map(|adapter| adapter.driver.clone()),
+        machine: machine::describe(),
+        data: data.name.to_string(),
+        data_location: Some(data.location()),
+        data_options: data.options,
+        data_sha256: data.sha256.clone(),
+        images: data.train.len(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_to_start_from_are_named_as_one_word() {
+        let message = without_recipe(&RunDir::new("it's a run"), 4).to_string();
+        let (_, from) = message.split_once("start another --run with --from ").expect("a remedy");
+        assert_eq!(
+            shlex::split(from),
+            Some(vec!["it's a run/checkpoints/step_4/ema.safetensors".to_owned()])
+        );
+    }
+}
