@@ -1,208 +1,129 @@
-//! How far a long computation is, on stderr: a bar on a terminal, a line now and then otherwise,
-//! nothing where it is quiet.
+//! What the library reports while it works: remarks, warnings and how far a long task is.
+//!
+//! The library prints nothing. A program that wants to show its progress hands a [`Listener`] to
+//! [`listen`]; without one, remarks and warnings go to the `log` crate and progress is not shown.
 
-use indicatif::{
-    HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressState, ProgressStyle,
-};
-use std::fmt::Write as _;
-use std::io::{IsTerminal, Write as _};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
 
-/// Milliseconds of silence that the first line of something that lasts ends, and its other lines:
-/// several things of a few seconds each aren't silent either.
-const FIRST: u64 = 5_000;
-const INTERVAL: u64 = 9_000;
-/// What takes less milliseconds than that says nothing.
-const SHORTEST: u64 = 1_000;
-
-static QUIET: AtomicBool = AtomicBool::new(false);
-/// Replaces the times above; 0: doesn't.
-static PACE: AtomicU64 = AtomicU64::new(0);
-/// When the last line was printed.
-static PRINTED: LazyLock<Mutex<Instant>> = LazyLock::new(|| Mutex::new(Instant::now()));
-/// All bars on the terminal, so that they keep out of each other's way and out of that of lines.
-static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
-
-/// From now on there are no bars and no lines that only inform.
-pub fn be_quiet() {
-    QUIET.store(true, Relaxed);
+/// Receives what the library reports, from any thread.
+pub trait Listener: Send + Sync {
+    /// A remark that a user may ignore.
+    fn inform(&self, line: &str);
+    /// Something that a user should know.
+    fn warn(&self, line: &str);
+    /// An error that ends the process, reported by a thread that can't return it.
+    fn fail(&self, line: &str);
+    /// A task that may last begins; it ends when the result is dropped.
+    fn begin(&self, task: &Task) -> Box<dyn Shown>;
 }
 
-/// From now on lines come after `milliseconds` of silence, also of what is shorter than a second:
-/// for tests.
-pub fn set_pace(milliseconds: u64) {
-    PACE.store(milliseconds, Relaxed);
+/// A task that may last.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// What is done and what is counted: "encoding images".
+    pub label: String,
+    /// How much of it there is, where that is known.
+    pub total: Option<u64>,
+    /// Whether it is training, which reports its own rate and loss by [`Shown::note`].
+    pub is_training: bool,
 }
 
-/// Prints a line that informs on stderr, above the bars; who has closed that, or a terminal that is
-/// gone, stops no work.
+/// A task on its way.
+pub trait Shown: Send + Sync {
+    /// So much of the task is done.
+    fn at(&self, done: u64);
+    /// What the task has come to, in words; `due` where nothing was said for some seconds.
+    fn note(&self, text: &str, due: bool);
+}
+
+static LISTENER: OnceLock<Box<dyn Listener>> = OnceLock::new();
+
+/// Sends all reports of this process to `listener` from now on. Returns whether it is the first
+/// one; a second one is not listened to.
+pub fn listen(listener: impl Listener + 'static) -> bool {
+    LISTENER.set(Box::new(listener)).is_ok()
+}
+
+/// Reports a remark.
 pub fn say(line: &str) {
-    if !QUIET.load(Relaxed) {
-        warn(line);
+    match LISTENER.get() {
+        Some(listener) => listener.inform(line),
+        None => log::info!("{line}"),
     }
 }
 
-/// As [`say`], of what the user has to know: it is printed where it is quiet, too.
+/// Reports something that a user should know.
 pub fn warn(line: &str) {
-    *PRINTED.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-    BARS.suspend(|| drop(std::io::stderr().write_all(format!("{line}\n").as_bytes())));
-}
-
-/// Prints the line of an error on stderr, in one piece: a launcher may print there at the same
-/// time. The terminal may be gone.
-pub fn print_error(error: &str) {
-    let _ = std::io::stderr().write_all(format!("error: {error}\n").as_bytes());
-}
-
-/// A bar up to `total`, without a style; hidden where there is no terminal or it is quiet.
-pub fn bar(total: Option<usize>) -> ProgressBar {
-    let bar = total.map_or_else(ProgressBar::no_length, |n| ProgressBar::new(n as u64));
-    if QUIET.load(Relaxed) || !std::io::stderr().is_terminal() {
-        bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());
-        return bar;
+    match LISTENER.get() {
+        Some(listener) => listener.warn(line),
+        None => log::warn!("{line}"),
     }
-    BARS.add(bar)
 }
 
-/// What is done of something that may last: `encoding training images: 1,280 of 50,000, 312/s, 3
-/// minutes left`.
+/// Reports an error that ends the process.
+pub(crate) fn fail(line: &str) {
+    match LISTENER.get() {
+        Some(listener) => listener.fail(line),
+        None => log::error!("{line}"),
+    }
+}
+
+/// Nobody looks.
+struct Unseen;
+
+impl Shown for Unseen {
+    fn at(&self, _: u64) {}
+    fn note(&self, _: &str, _: bool) {}
+}
+
+/// How much of a task is done. Any thread may count.
 pub struct Progress {
-    bar: ProgressBar,
-    lines: Option<Lines>,
+    done: AtomicU64,
+    since: Instant,
+    shown: Box<dyn Shown>,
 }
 
 impl Progress {
     /// Begins; `label` says what is done and what is counted, `total` how much of it there is,
     /// where that is known.
     pub fn new(label: impl Into<String>, total: Option<usize>) -> Self {
-        let label = label.into();
-        let bar = bar(total);
-        let style =
-            if total.is_some() { "{msg} {bar:20} {status}" } else { "{spinner} {msg}: {status}" };
-        let style = ProgressStyle::with_template(style).expect("a valid template");
-        let status = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
-            let _ = out.write_str(&status(state.pos(), state.len(), state.elapsed()));
-        };
-        bar.set_style(style.with_key("status", status));
-        bar.set_message(label.clone());
-        if !bar.is_hidden() {
-            bar.enable_steady_tick(Duration::from_millis(250));
-        }
-        let plain = !QUIET.load(Relaxed) && !std::io::stderr().is_terminal();
-        let lines = plain.then(|| Lines::start(bar.clone(), label));
-        Self { bar, lines }
+        let total = total.map(|total| total as u64);
+        Self::begin(&Task { label: label.into(), total, is_training: false })
     }
 
-    /// `n` more are done; any thread may say so.
+    /// Begins a training of `steps` steps.
+    pub fn of_training(steps: usize) -> Self {
+        let (label, total) = ("step".into(), Some(steps as u64));
+        Self::begin(&Task { label, total, is_training: true })
+    }
+
+    fn begin(task: &Task) -> Self {
+        let shown: Box<dyn Shown> =
+            LISTENER.get().map_or_else(|| Box::new(Unseen) as _, |listener| listener.begin(task));
+        Self { done: AtomicU64::new(0), since: Instant::now(), shown }
+    }
+
+    /// `n` more are done.
     pub fn add(&self, n: usize) {
-        self.bar.inc(n as u64);
+        self.shown.at(self.done.fetch_add(n as u64, Relaxed) + n as u64);
     }
 
-    /// Takes the bar away; returns how many were done a second.
+    /// `done` are done in all.
+    pub fn at(&self, done: u64) {
+        self.done.store(done, Relaxed);
+        self.shown.at(done);
+    }
+
+    /// See [`Shown::note`].
+    pub fn note(&self, text: &str, due: bool) {
+        self.shown.note(text, due);
+    }
+
+    /// Ends the task; returns how many were done a second.
     pub fn finish(self) -> f64 {
-        self.bar.position() as f64 / self.bar.elapsed().as_secs_f64()
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if let Some(lines) = self.lines.take() {
-            lines.stop();
-        }
-        self.bar.finish_and_clear();
-    }
-}
-
-/// A thread that prints a line now and then, whether or not anything was done since the last one.
-struct Lines {
-    stopped: Arc<(Mutex<bool>, Condvar)>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Lines {
-    fn start(bar: ProgressBar, label: String) -> Self {
-        let stopped = Arc::new((Mutex::new(false), Condvar::new()));
-        let shared = stopped.clone();
-        let work = move || {
-            let [mut silence, interval, mut least] = match PACE.load(Relaxed) {
-                0 => [FIRST, INTERVAL, SHORTEST],
-                pace => [pace; 3],
-            }
-            .map(Duration::from_millis);
-            let mut stopped = shared.0.lock().unwrap_or_else(PoisonError::into_inner);
-            loop {
-                let since = PRINTED.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
-                if least.is_zero() && since >= silence {
-                    warn(&format!(
-                        "{label}: {}",
-                        status(bar.position(), bar.length(), bar.elapsed())
-                    ));
-                    silence = interval;
-                    continue;
-                }
-                let wait = silence.saturating_sub(since).max(std::mem::take(&mut least));
-                stopped = shared
-                    .1
-                    .wait_timeout_while(stopped, wait, |stopped| !*stopped)
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .0;
-                if *stopped {
-                    // Who looks at every line sees one of each label, however soon it is done.
-                    if PACE.load(Relaxed) != 0 {
-                        warn(&format!(
-                            "{label}: {}",
-                            status(bar.position(), bar.length(), bar.elapsed())
-                        ));
-                    }
-                    return;
-                }
-            }
-        };
-        // A system without another thread goes without lines.
-        let thread = std::thread::Builder::new().name("progress".into()).spawn(work).ok();
-        Self { stopped, thread }
-    }
-
-    fn stop(self) {
-        *self.stopped.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.stopped.1.notify_one();
-        // A thread that panicked has nothing more to say.
-        if let Some(thread) = self.thread {
-            let _ = thread.join();
-        }
-    }
-}
-
-/// `1,280 of 50,000, 312/s, 3 minutes left`, as far as it is known.
-fn status(done: u64, total: Option<u64>, elapsed: Duration) -> String {
-    let mut out = HumanCount(done).to_string();
-    if let Some(total) = total {
-        let _ = write!(out, " of {}", HumanCount(total));
-    }
-    let rate = done as f64 / elapsed.as_secs_f64();
-    if done > 0 && rate.is_finite() {
-        let _ = write!(out, ", {}", per_second(rate));
-        if let Some(left) = total.and_then(|total| total.checked_sub(done)) {
-            let left = Duration::from_secs_f64((left as f64 / rate).min(1e9));
-            let _ = write!(out, ", {} left", HumanDuration(left));
-        }
-    }
-    out
-}
-
-/// A rate above 0 in three digits at most: `73.8/s`; where it is low, the time of one: `25 s each`.
-fn per_second(rate: f64) -> String {
-    match rate {
-        ..0.1 => format!("{:.0} s each", 1.0 / rate),
-        ..9.995 => format!("{rate:.2}/s"),
-        ..99.95 => format!("{rate:.1}/s"),
-        _ => {
-            let unit = 10f64.powi(rate.log10() as i32 - 2);
-            format!("{}/s", HumanCount(((rate / unit).round() * unit).round() as u64))
-        }
+        self.done.load(Relaxed) as f64 / self.since.elapsed().as_secs_f64()
     }
 }
 
@@ -211,43 +132,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_has_three_digits() {
-        let rates = [0.04, 0.31, 3.1234, 9.999, 73.847, 99.99, 312.4, 999.9, 12_345.6, 1_234_567.0];
-        let shown = [
-            "25 s each",
-            "0.31/s",
-            "3.12/s",
-            "10.0/s",
-            "73.8/s",
-            "100/s",
-            "312/s",
-            "1,000/s",
-            "12,300/s",
-            "1,230,000/s",
-        ];
-        assert_eq!(rates.map(per_second), shown);
-    }
-
-    #[test]
-    fn a_status_says_what_is_known() {
-        let after = Duration::from_secs;
-        assert_eq!(status(0, Some(50_000), after(3)), "0 of 50,000");
-        assert_eq!(status(1280, Some(50_000), after(4)), "1,280 of 50,000, 320/s, 3 minutes left");
-        assert_eq!(status(1280, None, after(4)), "1,280, 320/s");
-        assert_eq!(status(7, Some(7), after(0)), "7 of 7");
-        // More than was announced.
-        assert_eq!(status(8, Some(7), after(4)), "8 of 7, 2.00/s");
-    }
-
-    #[test]
-    fn progress_counts_from_any_thread_and_ends_at_once() {
-        let begun = std::time::Instant::now();
+    fn progress_counts_from_any_thread() {
         let progress = Progress::new("counting", Some(400));
         std::thread::scope(|scope| {
             (0..4).for_each(|_| drop(scope.spawn(|| (0..100).for_each(|_| progress.add(1)))))
         });
-        assert_eq!(progress.bar.position(), 400);
+        assert_eq!(progress.done.load(Relaxed), 400);
         assert!(progress.finish() > 0.0);
-        assert!(begun.elapsed() < Duration::from_secs(4), "it waited for a line");
     }
 }

@@ -1,7 +1,7 @@
 //! What a user is told when a device fails, and the command that goes on.
 
+use crate::cli::terminal::print_error;
 use soda::error::Error;
-use soda::progress::print_error;
 use soda::ranks::watch;
 use soda::train::saver::is_writing;
 use std::any::Any;

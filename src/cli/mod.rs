@@ -13,6 +13,7 @@ mod interrupt;
 mod scores;
 mod session;
 mod summary;
+mod terminal;
 
 pub use device_failure::{overhear, panicked, report};
 
@@ -21,7 +22,6 @@ use clap::{Parser, Subcommand};
 use commands::*;
 use output::Holds;
 use soda::error::{Error, Result};
-use soda::progress;
 use std::io::Write;
 
 /// SODA: a diffusion model that learns what images are, on any GPU, without CUDA or Python.
@@ -115,14 +115,15 @@ pub fn run() -> Result<()> {
         });
     }
     logger.init();
+    soda::progress::listen(terminal::Terminal);
     if common.quiet {
-        progress::be_quiet();
+        terminal::be_quiet();
     }
     // Hidden: how often progress says where it is, for tests.
     if let Some(pace) =
         std::env::var("SODA_PROGRESS").ok().and_then(|milliseconds| milliseconds.parse().ok())
     {
-        progress::set_pace(pace);
+        terminal::set_pace(pace);
     }
     // Hidden: to compare the SIMD paths of one machine, and to run what GPUs run where there is
     // none.

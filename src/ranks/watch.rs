@@ -7,7 +7,7 @@
 
 use super::Ranks;
 use crate::error::{Error, Result};
-use crate::progress::{print_error, warn};
+use crate::progress::{self, warn};
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, ToSocketAddrs};
@@ -205,7 +205,7 @@ impl Watch {
         } else {
             format!("; go on with `{resume}`")
         };
-        print_error(&format!("{name}{how}{go_on}"));
+        progress::fail(&format!("{name}{how}{go_on}"));
         self.send(&[FAILED]);
     }
 

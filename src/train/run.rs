@@ -27,6 +27,7 @@ use crate::device::Selected;
 use crate::diffusion::Schedule;
 use crate::error::Result;
 use crate::model::weights::WeightsFile;
+use crate::progress::Progress;
 use crate::run_dir::{RunDir, Start};
 use crate::selftest;
 use serde::Serialize;
@@ -137,8 +138,8 @@ fn begin<'a>(
     options: &'a Options,
 ) -> Result<(State, Loader, Option<Exchange>, Bookkeeping<'a>)> {
     let began = Instant::now();
-    let bar = Log::bar(config);
-    let watch = Watch::new(&options.interrupt, &bar, options.limit.filter(|_| device.gpu));
+    let progress = Progress::of_training(config.train.steps);
+    let watch = Watch::new(&options.interrupt, options.limit.filter(|_| device.gpu));
     let mut lock = if run.exists() { Some(run.lock()?) } else { None };
     let now = described(data, device, &options.called);
     let (state, changed) = start(config, data, device, run, &now, options)?;
@@ -182,7 +183,7 @@ fn begin<'a>(
             run.create(config)?;
         }
     }
-    let log = Log::open(run, config, &state, &device.device, bar)?;
+    let log = Log::open(run, config, &state, &device.device, progress)?;
     let around = bookkeeping::Around { config, own, data, device, run, options };
     let books = Bookkeeping::open(&around, &state, (watch, lock), log, began)?;
     Ok((state, batches, ranks, books))

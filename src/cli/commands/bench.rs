@@ -7,6 +7,7 @@ use crate::cli::args::PrecisionArgs;
 use crate::cli::device;
 use crate::cli::interrupt::Interrupt;
 use crate::cli::output::{self, Holds, Output};
+use crate::cli::terminal;
 use indicatif::ProgressStyle;
 use serde_json::json;
 use soda::bench::job::Job;
@@ -268,7 +269,7 @@ fn measure(
         command.args((0..verbose).map(|_| "-v"));
         command
     };
-    let bar = soda::progress::bar(None).with_style(ProgressStyle::default_spinner());
+    let bar = terminal::bar(None).with_style(ProgressStyle::default_spinner());
     if !bar.is_hidden() {
         bar.enable_steady_tick(Duration::from_millis(120));
     }

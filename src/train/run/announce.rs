@@ -2,12 +2,12 @@
 
 use super::Options;
 use super::limit::Limit;
-use super::log::Log;
 use super::pace::Pace;
 use crate::config::{Config, Precision};
 use crate::data::Dataset;
 use crate::device::Selected;
 use crate::error::Result;
+use crate::progress::say;
 use crate::train::checkpoint::State;
 use crate::train::plan::Plan;
 use crate::train::trial;
@@ -25,7 +25,6 @@ pub(super) fn announce<'a>(
     options: &Options,
     state: &State,
     began: Instant,
-    log: &Log,
 ) -> Result<(Pace<'a>, Limit)> {
     let (batch, last_step) = (config.train.batch_size, config.train.steps as u64);
     let plan = Plan::new(own, data, device);
@@ -34,10 +33,10 @@ pub(super) fn announce<'a>(
         return Ok((Pace::new(device, batch, None), limit));
     }
     if let Some(means) = mixed(config, device) {
-        log.say(means);
+        say(means);
     }
     let memory = plan.memory().map_or(String::new(), |memory| format!("memory {memory}; "));
-    log.say(&format!("parameters {}; {memory}disk {}", plan.parameters(), plan.disk()));
+    say(&format!("parameters {}; {memory}disk {}", plan.parameters(), plan.disk()));
     // Where one step could already be too long it is tried with few images; a GPU compiles longer
     // than it then computes.
     let guess = if options.limit.is_some() && !device.gpu {
@@ -49,11 +48,11 @@ pub(super) fn announce<'a>(
     let first = state.position.step + 1;
     let compiles = if device.adapter.is_some() { "compiling shaders and " } else { "" };
     if let Some(short) = limit.too_short(&pace) {
-        log.say(&short);
+        say(&short);
     } else if guess.is_some() {
-        log.say(&format!("{} (from a step of few images)", limit.to_go(first - 1, &pace)));
+        say(&format!("{} (from a step of few images)", limit.to_go(first - 1, &pace)));
     }
-    log.say(&format!(
+    say(&format!(
         "{compiles}taking step {} of {}, {batch} images each",
         grouped(first),
         grouped(last_step)

@@ -17,6 +17,7 @@ use crate::edit::linear_decoder::LinearDecoder;
 use crate::error::Result;
 use crate::eval::validation::validate;
 use crate::model::weights::Tensors;
+use crate::progress::say;
 use crate::run_dir::{Lock, Row, RunDir};
 use crate::selftest;
 use crate::shell::quoted;
@@ -91,14 +92,14 @@ impl<'a> Bookkeeping<'a> {
             state.position.finished || before.is_multiple_of(train.evaluate_every.max(1) as u64);
         let there = log.metrics.evaluations.iter().any(|e| e.step == before);
         if train.evaluate_every > 0 && before > 0 && scored && !there {
-            log.say(&format!("step {} has no scores yet: taking them", grouped(before)));
+            say(&format!("step {} has no scores yet: taking them", grouped(before)));
             let pause = Instant::now();
             selftest::once(device)?;
             score(state, config, data, device, &mut log, &mut saving)?;
             log.pause(pause);
         }
         let clock = Instant::now();
-        let (pace, limit) = announce(config, own, data, device, options, state, began, &log)?;
+        let (pace, limit) = announce(config, own, data, device, options, state, began)?;
         log.pause(clock);
         Ok(Self {
             config,
@@ -158,13 +159,13 @@ impl<'a> Bookkeeping<'a> {
         self.log.add(outcome, lr);
         let (limit, pace) = (&self.limit, &mut self.pace);
         if let Some(news) = pace.stepped(|pace| limit.to_go(number, pace))? {
-            self.log.say(&news);
+            say(&news);
         }
         self.interrupted |= self.options.interrupt.load(Ordering::Relaxed);
         let is_over = |work: &[Work]| self.limit.is_over(&self.pace, work);
         let due = Due::after(number, &self.config.train, self.interrupted, is_over);
         if due.cut {
-            self.log.say(&self.limit.ends(number));
+            say(&self.limit.ends(number));
         }
         self.row(state, &due, began)?;
         (state.position.finished, state.position.planned) =
@@ -214,7 +215,7 @@ impl<'a> Bookkeeping<'a> {
             state.position.loss_first.get_or_insert(row.loss);
             let row = Row { seconds: state.position.seconds, ..row };
             let written = log.write(row, || limit.time_left(number, pace));
-            saving.check(written, log)?;
+            saving.check(written)?;
         }
         log.show(number, pace.images_per_s(), || limit.time_left(number, pace))
     }
@@ -223,7 +224,7 @@ impl<'a> Bookkeeping<'a> {
     fn save(&mut self, state: &mut State, moments: Tensors, pause: Instant) -> Result<()> {
         let Self { log, saving, .. } = self;
         let Current { number, lr, .. } = self.current;
-        saving.ready(log)?;
+        saving.ready()?;
         let snapshot = Snapshot::of(state, self.config)?.with_moments(moments);
         // Before it takes the place of a good one: whether it is what the device should have
         // computed.
@@ -237,7 +238,7 @@ impl<'a> Bookkeeping<'a> {
         ::log::info!(
             "checkpoint of step {number}: training waited {copied:.0} ms for its copy, {all:.0} ms in all"
         );
-        saving.check(log.plot(), log)
+        saving.check(log.plot())
     }
 
     /// Reconstructions of test images.
@@ -250,13 +251,13 @@ impl<'a> Bookkeeping<'a> {
         if due.last
             && let Some(lacks) = picture.lacks(whole, &limit.about(Work::Picture, pace), run)
         {
-            log.say(&lacks);
+            say(&lacks);
         }
         let clock = Instant::now();
         let drawn = draw_reconstructions(state, config, data, device, run, picture)?;
         let noted = |()| if picture.drawn > 0 { log.drawn(number) } else { Ok(()) };
         let written = drawn.written.and_then(noted);
-        self.saving.check(written, log)?;
+        self.saving.check(written)?;
         // One that was fitted to fewer images isn't kept: the next picture has time.
         self.linear = drawn.linear.filter(|_| due.last && picture == whole);
         limit.drew(picture, clock.elapsed());
@@ -267,7 +268,7 @@ impl<'a> Bookkeeping<'a> {
     fn score(&mut self, state: &State, due: &Due) -> Result<()> {
         let Self { config, data, device, log, saving, limit, .. } = self;
         if due.last && !limit.scores_fit(&self.pace) {
-            log.say(&not_scored(&limit.about(Work::Scores, &self.pace), self.run));
+            say(&not_scored(&limit.about(Work::Scores, &self.pace), self.run));
             return Ok(());
         }
         self.watch.doing(Doing::Work("the scores", self.current.number));
@@ -283,7 +284,6 @@ impl<'a> Bookkeeping<'a> {
     /// If it can't be written.
     pub fn end(mut self, state: &State, ranks: Option<&Exchange>) -> Result<Summary> {
         self.watch.doing(Doing::Closing);
-        self.log.finish();
         self.saving.end()?;
         if let Some(linear) = self.linear {
             store(&linear, &self.run.weights()?);
@@ -317,7 +317,7 @@ fn score(
     let images = config.train.evaluate_images;
     let scores = validate(&state.ema.model(), config, data, images, &device.device)?;
     let written = log.evaluated(state.position.step, state.position.images, scores);
-    saving.check(written, log)
+    saving.check(written)
 }
 
 /// Why the last step has no scores.

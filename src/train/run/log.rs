@@ -5,7 +5,7 @@ use crate::config::{Config, Precision};
 use crate::error::{Error, Result};
 use crate::eval::validation::Validation;
 use crate::files::{self, write_atomically};
-use crate::progress::{self, say, warn};
+use crate::progress::{Progress, say, warn};
 use crate::report::plot;
 use crate::report::tensorboard::{Events, Shown};
 use crate::run_dir::{Evaluation, Failure, Metrics, Row, RunDir, json_line};
@@ -15,23 +15,22 @@ use crate::train::step::Outcome;
 use crate::train::tally::Tally;
 use crate::units::rate;
 use burn::tensor::{Device, Tensor};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 /// Seconds of silence at most, once there is a step to tell of.
 const SILENCE: Duration = Duration::from_secs(9);
 /// Steps in a row that are left out before training stops.
 const MOST_LEFT_OUT: u64 = 10;
-/// What the bar says before there is anything to tell.
-const FIRST: &str = "taking the first step";
 
 /// What has happened since the last row, and all rows.
 pub(super) struct Log {
     run: RunDir,
     pub metrics: Metrics,
-    bar: ProgressBar,
+    progress: Progress,
+    /// What was last told of the steps.
+    told: String,
     events: Option<Events>,
     batch: u64,
     seed: u64,
@@ -60,7 +59,7 @@ impl Log {
         config: &Config,
         state: &State,
         device: &Device,
-        bar: ProgressBar,
+        progress: Progress,
     ) -> Result<Self> {
         // The step that ended the last call is taken again.
         let _ = files::remove_file(&run.failure());
@@ -87,12 +86,13 @@ impl Log {
                 config.to_toml().lines().map(|line| format!("    {line}\n")).collect();
             events.add(state.position.step + 1, &[("recipe", Shown::Text(&recipe))])?;
         }
-        bar.set_position(state.position.step);
+        progress.at(state.position.step);
         let now = Instant::now();
         Ok(Self {
             run: run.clone(),
             metrics,
-            bar,
+            progress,
+            told: String::new(),
             events,
             batch: config.train.batch_size as u64,
             loss: config.loss_in_words(),
@@ -108,13 +108,6 @@ impl Log {
         })
     }
 
-    /// The bar of a run, of which nothing is seen yet.
-    pub fn bar(config: &Config) -> ProgressBar {
-        let style = ProgressStyle::with_template("{bar:30} step {pos}/{len}, {msg}")
-            .expect("a valid template");
-        progress::bar(Some(config.train.steps)).with_style(style).with_message(FIRST)
-    }
-
     pub fn add(&mut self, outcome: Outcome, lr: f64) {
         self.steps.push((outcome, lr));
     }
@@ -126,9 +119,10 @@ impl Log {
     /// # Errors
     /// If the device fails.
     pub fn show(&mut self, step: u64, images_per_s: f64, left: impl Fn() -> String) -> Result<()> {
-        self.bar.set_position(step);
-        if self.bar.message() == FIRST {
-            self.bar.set_message(format!("{} images/s, {}", rate(images_per_s), left()));
+        self.progress.at(step);
+        if self.told.is_empty() {
+            self.told = format!("{} images/s, {}", rate(images_per_s), left());
+            self.progress.note(&self.told, false);
         }
         // The next step is silent too.
         let next = Duration::from_secs_f64(
@@ -143,17 +137,16 @@ impl Log {
             .mean()
             .try_into_scalar::<f32>()
             .map_err(|e| Error::device(&format!("computing step {step}"), &e))?;
-        self.tell(step, f64::from(loss), images_per_s, &left());
+        self.tell(f64::from(loss), images_per_s, &left(), true);
         Ok(())
     }
 
-    fn tell(&mut self, step: u64, loss: f64, images_per_s: f64, left: &str) {
-        let summary = format!("loss {loss:.4}, {} images/s, {left}", rate(images_per_s));
-        if !std::io::stderr().is_terminal() {
-            say(&format!("step {step}/{}, {summary}", self.bar.length().unwrap_or(0)));
+    fn tell(&mut self, loss: f64, images_per_s: f64, left: &str, due: bool) {
+        self.told = format!("loss {loss:.4}, {} images/s, {left}", rate(images_per_s));
+        self.progress.note(&self.told, due);
+        if due {
+            self.printed = Instant::now();
         }
-        self.bar.set_message(summary);
-        self.printed = Instant::now();
     }
 
     /// Reads the numbers of the steps since the last row, up to `step`: the only place where the
@@ -205,7 +198,7 @@ impl Log {
         let images_per_s = (steps * self.batch) as f64 / self.since.elapsed().as_secs_f64();
         let pools = self.device.memory_pool_usage();
         if let Some(grown) = pools.and_then(|pools| self.pools.seen(step, pools.bytes_reserved)) {
-            self.bar.suspend(|| warn(&grown));
+            warn(&grown);
         }
         let [pool_bytes, pool_bytes_used] =
             [pools.map(|pools| pools.bytes_reserved), pools.map(|pools| pools.bytes_in_use)];
@@ -280,7 +273,9 @@ impl Log {
     pub fn evaluated(&mut self, step: u64, images: u64, found: Option<Validation>) -> Result<()> {
         let Some(Validation { knn, linear, n_train, n_validation }) = found else { return Ok(()) };
         let row = Evaluation { step, images, knn, linear, n_train, n_validation };
-        self.say(&format!("step {step}: k-NN {knn:.1} %, linear probe {linear:.1} % ({n_validation} held-out training images)"));
+        say(&format!(
+            "step {step}: k-NN {knn:.1} %, linear probe {linear:.1} % ({n_validation} held-out training images)"
+        ));
         let appended = self.append(&row);
         // The log may be moved away, and its best checkpoint is to be kept all the same.
         let noted = match self.metrics.evaluations.iter().all(|e| e.knn < knn) {
@@ -295,13 +290,9 @@ impl Log {
 
     /// Appends `row`, after which so much time is `left`.
     pub fn write(&mut self, row: Row, left: impl Fn() -> String) -> Result<()> {
-        self.bar.set_position(row.step);
-        if std::io::stderr().is_terminal()
-            || self.metrics.rows.is_empty()
-            || self.printed.elapsed() > SILENCE
-        {
-            self.tell(row.step, row.loss, row.images_per_s, &left());
-        }
+        self.progress.at(row.step);
+        let due = self.metrics.rows.is_empty() || self.printed.elapsed() > SILENCE;
+        self.tell(row.loss, row.images_per_s, &left(), due);
         let appended = self.append(&row);
         let shown = self.scalars(
             row.step,
@@ -330,18 +321,9 @@ impl Log {
             .map(drop)
     }
 
-    /// A line beside the bar.
-    pub fn say(&self, line: &str) {
-        self.bar.suspend(|| say(line));
-    }
-
     /// Time spent on something else than steps doesn't count as training.
     pub fn pause(&mut self, since: Instant) {
         self.since += since.elapsed();
-    }
-
-    pub fn finish(&self) {
-        self.bar.finish_and_clear();
     }
 }
 
@@ -356,9 +338,14 @@ mod tests {
         std::fs::create_dir(&run.path).expect("writable");
         let config =
             Config::load(std::path::Path::new("configs/quick.toml"), &[]).expect("a recipe");
-        let mut log =
-            Log::open(&run, &config, &State::new(&config, "", &device), &device, Log::bar(&config))
-                .expect("a new log");
+        let mut log = Log::open(
+            &run,
+            &config,
+            &State::new(&config, "", &device),
+            &device,
+            Progress::of_training(config.train.steps),
+        )
+        .expect("a new log");
         let mut add = |numbers: &[(f32, f32)]| {
             for (i, (loss, norm)) in numbers.iter().enumerate() {
                 let tensor = |value: f32| Tensor::<1>::from_floats([value], &device);
@@ -398,9 +385,14 @@ mod tests {
         let mixed = ["train.precision=mixed".to_owned()];
         let config =
             Config::load(std::path::Path::new("configs/quick.toml"), &mixed).expect("a recipe");
-        let mut log =
-            Log::open(&run, &config, &State::new(&config, "", &device), &device, Log::bar(&config))
-                .expect("a new log");
+        let mut log = Log::open(
+            &run,
+            &config,
+            &State::new(&config, "", &device),
+            &device,
+            Progress::of_training(config.train.steps),
+        )
+        .expect("a new log");
         let mut step = 0;
         let mut add = |norms: &[f32]| {
             for norm in norms {
@@ -434,23 +426,28 @@ mod tests {
         std::fs::create_dir(&run.path).expect("writable");
         let config =
             Config::load(std::path::Path::new("configs/quick.toml"), &[]).expect("a recipe");
-        let mut log =
-            Log::open(&run, &config, &State::new(&config, "", &device), &device, Log::bar(&config))
-                .expect("a new log");
+        let mut log = Log::open(
+            &run,
+            &config,
+            &State::new(&config, "", &device),
+            &device,
+            Progress::of_training(config.train.steps),
+        )
+        .expect("a new log");
         for loss in [1.0, 2.0] {
             let [loss, grad_norm] =
                 [loss, 5.0].map(|value: f32| Tensor::<1>::from_floats([value], &device));
             log.add(Outcome { loss, grad_norm, loss_scale: None }, 0.1);
         }
-        assert_eq!(log.bar.message(), FIRST);
+        assert_eq!(log.told, "");
         let left = || "about 3 hours left".to_owned();
         log.show(2, 12.0, left).expect("computed");
-        assert_eq!(log.bar.message(), "12.0 images/s, about 3 hours left", "no silence yet");
+        assert_eq!(log.told, "12.0 images/s, about 3 hours left", "no silence yet");
         log.printed = Instant::now()
             .checked_sub(Duration::from_secs(16))
             .expect("the machine has run that long");
         log.show(2, 12.0, left).expect("computed");
-        assert_eq!(log.bar.message(), "loss 1.5000, 12.0 images/s, about 3 hours left");
+        assert_eq!(log.told, "loss 1.5000, 12.0 images/s, about 3 hours left");
         assert!(log.printed.elapsed() < SILENCE && log.metrics.rows.is_empty());
         assert_eq!(std::fs::read(run.metrics()).expect("there"), b"");
         assert_eq!(

@@ -3,6 +3,7 @@
 use super::log::Log;
 use crate::config::{OnSaveError, TrainConfig};
 use crate::error::Result;
+use crate::progress::say;
 use crate::run_dir::RunDir;
 use crate::train::checkpoint::Snapshot;
 use crate::train::saver::Saver;
@@ -34,12 +35,12 @@ impl<'a> Saving<'a> {
 
     /// Waits for the checkpoint that is being written: two copies of the state at once are too
     /// many.
-    pub fn ready(&mut self, log: &Log) -> Result<()> {
+    pub fn ready(&mut self) -> Result<()> {
         let written = self.saver.wait();
         if let Ok(true) = written {
             self.said.clear();
         }
-        self.check(written.map(drop), log)
+        self.check(written.map(drop))
     }
 
     /// Begins to write a checkpoint. A hundredth of the time since the last one is waited for it:
@@ -49,18 +50,18 @@ impl<'a> Saving<'a> {
         let written = self.saver.save(snapshot, best);
         self.saver.pause(self.saved.elapsed() / 100);
         self.saved = Instant::now();
-        self.check(written, log)
+        self.check(written)
     }
 
     /// Ends training, or says that it goes on, where `written` is an error.
-    pub fn check(&mut self, written: Result<()>, log: &Log) -> Result<()> {
+    pub fn check(&mut self, written: Result<()>) -> Result<()> {
         match (written, self.policy) {
             (Ok(()), _) => Ok(()),
             (Err(error), OnSaveError::Stop) => Err(error),
             (Err(error), OnSaveError::Continue) => {
                 let said = format!("{error}; training goes on");
                 if self.said.insert(said.clone()) {
-                    log.say(&said);
+                    say(&said);
                 }
                 Ok(())
             }

@@ -2,7 +2,6 @@
 
 use crate::progress::say;
 use crate::units::about;
-use indicatif::ProgressBar;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -58,13 +57,12 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Watches `interrupt`; what it says it says beside `bar`. After the `limit` the first step
+    /// Watches `interrupt`. After the `limit` the first step
     /// will be the only one.
-    pub fn new(interrupt: &Arc<AtomicBool>, bar: &ProgressBar, limit: Option<Duration>) -> Self {
+    pub fn new(interrupt: &Arc<AtomicBool>, limit: Option<Duration>) -> Self {
         let (doing, changes) = mpsc::channel();
-        let (interrupt, bar) = (interrupt.clone(), bar.clone());
-        let tell = move |line: &str| bar.suspend(|| say(line));
-        let watch = move || watch(&changes, &interrupt, limit, EVERY, SILENCE, tell);
+        let interrupt = interrupt.clone();
+        let watch = move || watch(&changes, &interrupt, limit, EVERY, SILENCE, say);
         // Without a thread all goes on, in silence.
         let thread = std::thread::Builder::new().name("watch".into()).spawn(watch).ok();
         Self { doing: Some(doing), thread }

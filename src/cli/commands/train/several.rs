@@ -5,9 +5,9 @@ use super::may_train;
 use crate::cli::args::{Common, images};
 use crate::cli::device::chosen_nth;
 use crate::cli::interrupt::Interrupt;
+use crate::cli::terminal;
 use soda::config::Config;
 use soda::error::{Error, Result};
-use soda::progress;
 use soda::ranks::{self, watch};
 use soda::train::exchange::{Among, Invitation, Wire};
 use soda::train::follow::follow;
@@ -75,7 +75,7 @@ impl Args {
 /// See [`follow`].
 pub fn run(among: &Among, common: &Common) -> Result<()> {
     // Rank 0 says what there is to say.
-    progress::be_quiet();
+    terminal::be_quiet();
     let ranks = &among.ranks;
     let interrupt = Interrupt::listen()?.stop;
     let open = |config: &Config, invitation: &Invitation| {
