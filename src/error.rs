@@ -1,23 +1,46 @@
-//! The one error type: a sentence that names the file, field or flag and the remedy.
+//! The one error type: a sentence that names the file, field or device and the remedy.
 
-use std::path::Path;
+mod fault;
+mod hint;
+
+pub use fault::Fault;
+pub use hint::{Hint, Wording, word_with};
+
+use std::error::Error as StdError;
+use std::fmt::{Display, Formatter};
+use std::io;
+use std::path::{Path, PathBuf};
 
 /// What every fallible function of the crate returns.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A failure that a user can act on. `Display` is one sentence, ready to print after `error: `.
-#[derive(Debug, thiserror::Error)]
+/// A failure that a user can act on. `Display` is one sentence, ready to print after `error: `;
+/// of some it is followed by a list, a line each.
+#[derive(Debug)]
+#[non_exhaustive]
 pub enum Error {
-    /// The command line or the configuration asks for something impossible (exit code 2).
-    #[error("{0}")]
+    /// The command line, the configuration or an argument asks for something impossible.
     Usage(String),
-    /// The work could not be done (exit code 1).
-    #[error("{0}")]
+    /// The work could not be done.
     Failed(String),
-    /// The device was lost, ran out of memory or gave up otherwise (exit code 1); the command line
-    /// adds what to do then.
-    #[error("{0}")]
-    Device(String),
+    /// A file or folder could not be read, written, ..
+    Io {
+        /// What was tried: "read", "create".
+        action: String,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A device was lost, ran out of memory or failed otherwise.
+    Device {
+        /// What it was doing: "reading the losses of step 7".
+        doing: String,
+        /// The first line of what wgpu or CubeCL say, or what was found.
+        said: String,
+        /// How it failed.
+        fault: Fault,
+    },
 }
 
 /// Most characters of a message.
@@ -41,9 +64,49 @@ fn line(message: String) -> String {
     start.chain(" .. ".chars()).chain(end).map(harmless).collect()
 }
 
+impl Display for Error {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Usage(message) | Self::Failed(message) => f.write_str(message),
+            Self::Io { action, path, source } => {
+                let remedy = remedy(source.kind());
+                let message = format!("cannot {action} {}: {source}{remedy}", path.display());
+                f.write_str(&line(message))
+            }
+            Self::Device { doing, said, .. } => {
+                f.write_str(&line(format!("the device failed while {doing} ({said})")))
+            }
+        }
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// What a user can do about a failure of the file system.
+fn remedy(kind: io::ErrorKind) -> &'static str {
+    use io::ErrorKind;
+    match kind {
+        ErrorKind::NotFound => "; check the path",
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            "; choose a place you may write to"
+        }
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "; free some space and run the command again"
+        }
+        _ => "",
+    }
+}
+
 impl Error {
-    /// A mistake in the command line or the configuration; `message` names the flag or field and
-    /// the remedy.
+    /// A mistake in the command line or the configuration; `message` names the field and the
+    /// remedy.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::Usage(line(message.into()))
     }
@@ -60,34 +123,34 @@ impl Error {
         Self::Failed(format!("{}{items}\n{}", line(what.to_owned()), line(remedy.to_owned())))
     }
 
-    /// A device that failed while `doing` something ("reading the losses of step 7").
-    pub fn device(doing: &str, source: &dyn std::fmt::Display) -> Self {
+    /// A device that failed while `doing` something ("reading the losses of step 7"), by what wgpu
+    /// or CubeCL say.
+    pub fn device(doing: &str, source: &dyn Display) -> Self {
         let source = source.to_string();
-        let first = source.lines().next().unwrap_or_default();
-        Self::Device(line(format!("the device failed while {doing} ({first})")))
+        let said = source.lines().next().unwrap_or_default().to_owned();
+        Self::Device { doing: doing.to_owned(), said, fault: Fault::of(&source) }
+    }
+
+    /// A device that reports success and hasn't computed: `found` is what gave it away.
+    pub fn left_out(doing: &str, found: impl Into<String>) -> Self {
+        Self::Device { doing: doing.to_owned(), said: found.into(), fault: Fault::LeftOut }
     }
 
     /// An I/O failure while doing `action` ("read", "create", ..) to `path`.
-    pub fn io(action: &str, path: &Path, source: &std::io::Error) -> Self {
-        use std::io::ErrorKind;
-        let remedy = match source.kind() {
-            ErrorKind::NotFound => "; check the path",
-            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-                "; choose a place you may write to"
-            }
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-                "; free some space and run the command again"
-            }
-            _ => "",
+    pub fn io(action: &str, path: &Path, source: &io::Error) -> Self {
+        // `io::Error` can't be cloned.
+        let source = match source.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::new(source.kind(), source.to_string()),
         };
-        Self::failed(format!("cannot {action} {}: {source}{remedy}", path.display()))
+        Self::Io { action: action.to_owned(), path: path.to_owned(), source }
     }
 
     /// Process exit code: 2 for usage, 1 for failure.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
-            Self::Failed(_) | Self::Device(_) => 1,
+            Self::Failed(_) | Self::Io { .. } | Self::Device { .. } => 1,
         }
     }
 }

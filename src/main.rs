@@ -16,16 +16,15 @@ fn main() -> ExitCode {
             print(panic);
         }
     }));
-    let error = match catch_unwind(AssertUnwindSafe(cli::run)) {
+    let failure = match catch_unwind(AssertUnwindSafe(cli::run)) {
         Ok(Ok(())) => return ExitCode::SUCCESS,
-        Ok(Err(error)) => error,
+        Ok(Err(failure)) => failure,
         Err(panic) => match cli::panicked(panic.as_ref()) {
-            Some(error) => error,
+            Some(failure) => failure,
             None => return ExitCode::SUCCESS,
         },
     };
-    cli::report(&error);
-    ExitCode::from(error.exit_code())
+    ExitCode::from(cli::finish(failure))
 }
 
 /// In a container or a service there is no window system; Mesa's layer that asks it for the

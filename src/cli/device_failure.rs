@@ -1,7 +1,7 @@
-//! What a user is told when a device fails, and the command that goes on.
+//! What a user is told when a device fails, and the command that continues.
 
 use crate::cli::terminal::print_error;
-use soda::error::Error;
+use soda::error::{Error, Fault};
 use soda::ranks::watch;
 use soda::train::saver::is_writing;
 use std::any::Any;
@@ -10,9 +10,35 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+/// How the program fails.
+pub struct Failure {
+    error: Error,
+    /// What can still be found out about a device with too little memory, once this process has
+    /// given its memory back.
+    what_fits: Option<WhatFits>,
+}
+
+/// How many images fit, to be found out by a process of its own.
+struct WhatFits {
+    /// What happened, for the error of that process.
+    what: String,
+    /// The run directory, where the command line of this process doesn't name it.
+    run: Option<PathBuf>,
+}
+
+impl From<Error> for Failure {
+    /// Adds advice where a device failed.
+    fn from(error: Error) -> Self {
+        match &error {
+            Error::Device { fault, .. } => device_failed(&error.to_string(), *fault),
+            _ => Self { error, what_fits: None },
+        }
+    }
+}
+
 /// What a panic comes to for a user; `None` where nobody is left to tell (the reader of a pipe has
 /// gone).
-pub fn panicked(panic: &(dyn Any + Send)) -> Option<Error> {
+pub fn panicked(panic: &(dyn Any + Send)) -> Option<Failure> {
     let message = message(panic);
     if let Some(why) = message.strip_prefix("failed printing to stdout: ") {
         // By number, as it is called otherwise in each language: a closed pipe on Unix, and two
@@ -20,14 +46,14 @@ pub fn panicked(panic: &(dyn Any + Send)) -> Option<Error> {
         let closed = ["(os error 32)", "(os error 109)", "(os error 232)"]
             .iter()
             .any(|code| why.contains(code));
-        return (!closed).then(|| Error::failed(format!("what was found can't be printed: {why}")));
+        let unprinted = || Error::failed(format!("what was found can't be printed: {why}"));
+        return (!closed).then(|| unprinted().into());
     }
-    Some(match DEVICE_SAID.get() {
-        Some(said) => device_failed(&format!("the device failed ({said})")),
-        None => {
-            device_failed(&format!("something failed that should not ({})", first_line(&message)))
-        }
-    })
+    let what = match DEVICE_SAID.get() {
+        Some(said) => format!("the device failed ({said})"),
+        None => format!("something failed that should not ({})", first_line(&message)),
+    };
+    Some(device_failed(&what, Fault::of(&what)))
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {
@@ -57,7 +83,7 @@ static REPORTED: AtomicBool = AtomicBool::new(false);
 /// Looks at every panic, wherever it happens.
 pub fn overhear(panic: &(dyn Any + Send)) {
     let message = message(panic);
-    if was_lost(&message) {
+    if Fault::ends_the_device(&message) {
         let said = gist(&message);
         let _ = DEVICE_SAID.set(said.clone());
         // Without a thread nothing is worse than before.
@@ -65,12 +91,6 @@ pub fn overhear(panic: &(dyn Any + Send)) {
     } else if message.contains("wgpu") {
         let _ = DEVICE_SAID.set(first_line(&message).to_owned());
     }
-}
-
-/// Whether a panic says that the device is of no more use. Who waits for one hears of it as "Error
-/// in Device::poll: ..".
-fn was_lost(panic: &str) -> bool {
-    panic.contains("Error in Device::poll") || panic.to_lowercase().contains("device is lost")
 }
 
 /// What failed, and the deepest cause of it: the first and the last line.
@@ -92,22 +112,28 @@ fn end(said: &str) {
     if REPORTED.load(Ordering::Relaxed) {
         std::thread::sleep(PATIENCE);
     } else {
-        let error = device_failed(&format!("the device failed ({said})"));
-        report(&error);
+        let what = format!("the device failed ({said})");
+        finish(device_failed(&what, Fault::of(&what)));
     }
     // Not exit(): a driver's clean-up would wait for the device.
     signal_hook::low_level::exit(1);
 }
 
-/// Prints how the program fails, unless rank 0 says so for this process.
-pub fn report(error: &Error) {
-    if !watch::fail(error) {
+/// Tells how the program fails, and returns its exit code. Where a device has too little memory,
+/// this process is replaced by one that finds out how many images fit and tells that, too. With
+/// several ranks it ends at once: rank 0 tells, and MPI would wait for those that are gone.
+pub fn finish(failure: Failure) -> u8 {
+    let Failure { error, what_fits } = failure;
+    if let Some(what_fits) = what_fits {
+        what_fits.find_out();
+    }
+    if !watch::fail(&error) {
         print_error(&error.to_string());
     }
     if watch::is_on() {
-        // MPI would wait for those that are gone.
         signal_hook::low_level::exit(i32::from(error.exit_code()));
     }
+    error.exit_code()
 }
 
 /// What the system does with work that takes long, and the setting that allows more of it; `os` as
@@ -122,89 +148,93 @@ fn watchdog(os: &str) -> &'static str {
     }
 }
 
-/// What a user does about a device that failed, added to `what` happened.
-pub(super) fn device_failed(what: &str) -> Error {
+/// What a user can do about a device that failed, added to `what` happened.
+fn device_failed(what: &str, fault: Fault) -> Failure {
     REPORTED.store(true, Ordering::Relaxed);
     let said = DEVICE_SAID.get().filter(|said| !what.contains(said.as_str()));
     let what = &said.map_or_else(|| what.to_owned(), |said| format!("{what}: {said}"));
-    let lower = what.to_lowercase();
-    let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-    let memory = says(&["memory", "allocat", "buffer size", "binding size"]);
-    // As CubeCL calls it from then on; and as we call work that was left out.
-    let (lost, silent) = (says(&["lost", "poisoned"]), says(&["silently"]));
-    let watchdog = watchdog(std::env::consts::OS);
-    let why = match silent {
-        true => format!(
-            "The device left out work, as some do with what takes too long{watchdog} or needs too much memory"
-        ),
-        false => format!("The device was lost, as drivers end work that takes too long{watchdog}"),
-    };
+    // What wgpu said first, in another thread, tells more than the error that followed.
+    let fault = if fault == Fault::LeftOut { fault } else { Fault::of(what) };
     let advice = ADVICE.lock().unwrap_or_else(PoisonError::into_inner).take();
-    Error::failed(match advice.and_then(|advice| advice()) {
-        Some(Advice { resume, run, smaller }) => {
-            let what = format!("{what}; checkpoints are intact");
-            if memory && !silent && watch::is_on() {
-                // Several processes are not begun anew.
-                let smaller = smaller.map_or(String::new(), |n| {
-                    format!(" --set train.micro_batch={n} --allow-change")
-                });
-                format!(
-                    "{what}. The device has too little memory: `{resume}{smaller}` gives it less at once"
-                )
-            } else if memory && !silent {
-                find_what_fits(&what, run);
-                format!(
-                    "{what}. The device has too little memory: `{resume} --auto-batch` finds the most images it takes at once"
-                )
-            } else if silent || lost {
-                let smaller = smaller.map_or(String::new(), |n| {
-                    // Which is for one process.
-                    let found = if watch::is_on() {
-                        String::new()
-                    } else {
-                        format!("`{resume} --auto-batch` finds out how much it takes, ")
-                    };
-                    format!("`{resume} --set train.micro_batch={n} --allow-change` gives it less at once, {found}")
-                });
-                format!(
-                    "{what}. {why}: {smaller}`{resume}` goes on as before, on --device cpu if all else fails"
-                )
-            } else {
-                format!(
-                    "{what}. If the device was lost, go on with `{resume}`, or on --device cpu; else report this, with RUST_BACKTRACE=1"
-                )
-            }
-        }
-        None if silent => format!("{what}. {why}: take less at once, or --device cpu"),
-        None if memory => {
-            format!("{what}. The device has too little memory: take less at once, or --device cpu")
-        }
-        None if lost => {
-            format!("{what}. {why}: run the command again, take less at once, or --device cpu")
-        }
-        None => format!(
-            "{what}. If the device was lost, run the command again, or on --device cpu; else report this, with RUST_BACKTRACE=1"
+    let Some(Advice { resume, run, smaller }) = advice.and_then(|advice| advice()) else {
+        return Error::failed(format!("{what}. {}", without_run(fault))).into();
+    };
+    let what = format!("{what}; checkpoints are intact");
+    // Several processes are not begun anew.
+    let searches = !watch::is_on();
+    let smaller = smaller.map(|n| format!("`{resume} --set train.micro_batch={n} --allow-change`"));
+    let advice = match fault {
+        Fault::OutOfMemory if searches => format!(
+            "The device has too little memory: `{resume} --auto-batch` finds the most images it takes at once"
         ),
-    })
+        Fault::OutOfMemory => format!(
+            "The device has too little memory: {} gives it less at once",
+            smaller.unwrap_or_else(|| format!("`{resume}`"))
+        ),
+        Fault::Lost | Fault::LeftOut => {
+            let search = match searches {
+                true => format!("`{resume} --auto-batch` finds out how much it takes, "),
+                false => String::new(),
+            };
+            let less = smaller.map_or(String::new(), |smaller| {
+                format!("{smaller} gives it less at once, {search}")
+            });
+            format!(
+                "{}: {less}`{resume}` goes on as before, on --device cpu if all else fails",
+                why(fault)
+            )
+        }
+        _ => format!(
+            "If the device was lost, go on with `{resume}`, or on --device cpu; else report this, with RUST_BACKTRACE=1"
+        ),
+    };
+    let what_fits =
+        (fault == Fault::OutOfMemory && searches).then(|| WhatFits { what: what.clone(), run });
+    Failure { error: Error::failed(format!("{what}. {advice}")), what_fits }
 }
 
-/// Begins the program anew to find out how many images the device has memory for, which it tells
-/// after `what` in its error: only when this process has ended is the memory that it holds of use
-/// again. Returns where the system can't do that.
-fn find_what_fits(what: &str, run: Option<PathBuf>) {
-    #[cfg(unix)]
-    if let Ok(program) = std::env::current_exe() {
-        use std::os::unix::process::CommandExt;
-        soda::progress::say(
-            "the device has too little memory; finding out how many images it takes at once",
-        );
-        let mut again = std::process::Command::new(program);
-        again.args(std::env::args_os().skip(1)).arg("--fits").arg(what);
-        again.args(run.iter().flat_map(|run| ["--run".as_ref(), run.as_os_str()]));
-        let _ = again.exec();
+/// Why drivers do that.
+fn why(fault: Fault) -> String {
+    let watchdog = watchdog(std::env::consts::OS);
+    match fault {
+        Fault::LeftOut => format!(
+            "The device left out work, as some do with what takes too long{watchdog} or needs too much memory"
+        ),
+        _ => format!("The device was lost, as drivers end work that takes too long{watchdog}"),
     }
-    #[cfg(not(unix))]
-    let _ = (what, run);
+}
+
+/// The advice where no training can be continued.
+fn without_run(fault: Fault) -> String {
+    match fault {
+        Fault::LeftOut => format!("{}: take less at once, or --device cpu", why(fault)),
+        Fault::OutOfMemory => {
+            "The device has too little memory: take less at once, or --device cpu".into()
+        }
+        Fault::Lost => {
+            format!("{}: run the command again, take less at once, or --device cpu", why(fault))
+        }
+        _ => "If the device was lost, run the command again, or on --device cpu; else report this, with RUST_BACKTRACE=1".into(),
+    }
+}
+
+impl WhatFits {
+    /// Replaces this process by one that searches. Returns where the system can't do that.
+    fn find_out(self) {
+        #[cfg(unix)]
+        if let Ok(program) = std::env::current_exe() {
+            use std::os::unix::process::CommandExt;
+            soda::progress::say(
+                "the device has too little memory; finding out how many images it takes at once",
+            );
+            let mut again = std::process::Command::new(program);
+            again.args(std::env::args_os().skip(1)).arg("--fits").arg(self.what);
+            again.args(self.run.iter().flat_map(|run| ["--run".as_ref(), run.as_os_str()]));
+            let _ = again.exec();
+        }
+        #[cfg(not(unix))]
+        let _ = (self.what, self.run);
+    }
 }
 
 /// How to go on with training whose device failed.
@@ -233,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_device_that_fails_gives_one_sentence_and_the_command_that_goes_on() {
-        let says = |message: &str| panicked(&message.to_owned()).map(|e| e.to_string());
+        let says = |message: &str| panicked(&message.to_owned()).map(|f| f.error.to_string());
         let lost = says("Device is lost\ncaused by ..").expect("a failure");
         assert!(
             lost.contains("Device is lost")
@@ -254,8 +284,7 @@ mod tests {
         };
         advise(advice);
         let lost =
-            device_failed(&Error::device("reading the losses", &"Device is lost").to_string())
-                .to_string();
+            Failure::from(Error::device("reading the losses", &"Device is lost")).error.to_string();
         assert!(
             lost.contains("reading the losses (Device is lost); checkpoints are intact"),
             "{lost}"
@@ -270,8 +299,8 @@ mod tests {
             "{lost}"
         );
         advise(advice);
-        let silent = device_failed("the device failed while counting (work was silently left out)")
-            .to_string();
+        let silent = Error::left_out("counting", "work was silently left out");
+        let silent = Failure::from(silent).error.to_string();
         assert!(
             silent.contains("left out work") && silent.contains("train.micro_batch=4"),
             "{silent}"
@@ -285,7 +314,6 @@ mod tests {
     fn a_device_that_is_lost_while_it_is_waited_for_is_heard_of() {
         let poll =
             "Error in Device::poll: Validation Error\n\nCaused by:\n  Parent device is lost\n";
-        assert!(was_lost(poll) && was_lost("Device is lost") && !was_lost("index out of bounds"));
         assert_eq!(gist(poll), "Error in Device::poll: Validation Error: Parent device is lost");
         assert!(
             watchdog("windows").contains("TdrDelay")
@@ -301,6 +329,7 @@ mod tests {
         assert!(
             printing("No space left on device (os error 28)")
                 .expect("a failure")
+                .error
                 .to_string()
                 .contains("No space left")
         );

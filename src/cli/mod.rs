@@ -15,11 +15,12 @@ mod session;
 mod summary;
 mod terminal;
 
-pub use device_failure::{overhear, panicked, report};
+pub use device_failure::{finish, overhear, panicked};
 
 use args::Common;
 use clap::{Parser, Subcommand};
 use commands::*;
+use device_failure::Failure;
 use output::Holds;
 use soda::error::{Error, Result};
 use std::io::Write;
@@ -101,7 +102,7 @@ enum Command {
 ///
 /// # Errors
 /// One sentence for the user; clap's own usage errors end the process with code 2.
-pub fn run() -> Result<()> {
+pub fn run() -> std::result::Result<(), Failure> {
     let Cli { command, common } = Cli::parse();
     let level = ["warn,wgpu=error,naga=error,cubecl=error", "info", "debug"]
         [usize::from(common.verbose.min(2))];
@@ -133,7 +134,9 @@ pub fn run() -> Result<()> {
     }
     match std::env::var("SODA_CLASS").as_deref() {
         Ok("gpu") => soda::kernels::testing::treat_adapters_as_gpus(),
-        Ok(other) => return Err(Error::usage(format!("SODA_CLASS: expected gpu, got {other}"))),
+        Ok(other) => {
+            return Err(Error::usage(format!("SODA_CLASS: expected gpu, got {other}")).into());
+        }
         Err(_) => {}
     }
     // Of several processes that train the first one writes.
@@ -142,10 +145,8 @@ pub fn run() -> Result<()> {
     if let Some(path) = common.json.as_ref().filter(|_| !others) {
         output::claim("--json", path, Holds::Text)?;
     }
-    dispatch(command, &common).and_then(|()| output::printed()).map_err(|e| match e {
-        Error::Device(what) => device_failure::device_failed(&what),
-        other => other,
-    })
+    dispatch(command, &common)?;
+    Ok(output::printed()?)
 }
 
 fn dispatch(command: Command, common: &Common) -> Result<()> {

@@ -47,8 +47,8 @@ impl Config {
             return Self::parse(text, name, overrides);
         }
         Self::load(path, overrides).map_err(|e| match e {
-            Error::Failed(what) => Error::failed(format!(
-                "{what}. The program's own recipes are {}{}",
+            Error::Failed(_) | Error::Io { .. } => Error::failed(format!(
+                "{e}. The program's own recipes are {}{}",
                 all(),
                 meant(path)
             )),

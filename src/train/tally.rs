@@ -43,9 +43,9 @@ impl Tally {
             return Ok(());
         }
         let asked = self.asked;
-        Err(Error::device(
+        Err(Error::left_out(
             "counting its steps",
-            &format!("the count is {counted}, not {asked}: work was silently left out"),
+            format!("the count is {counted}, not {asked}: work was silently left out"),
         ))
     }
 }

@@ -97,9 +97,9 @@ fn plausible(loss: f32, config: &Config) -> Result<()> {
     let most = 100.0 + (config.train.decorrelation * config.model.z_dim as f64) as f32;
     match loss {
         loss if (0.01..most).contains(&loss) => Ok(()),
-        _ => Err(Error::device(
+        _ => Err(Error::left_out(
             "trying a step",
-            &format!("the loss is {loss}, not near 1; work was silently left out"),
+            format!("the loss is {loss}, not near 1; work was silently left out"),
         )),
     }
 }

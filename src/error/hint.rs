@@ -1,0 +1,113 @@
+//! What a user can do about an error, in words that each program chooses.
+//!
+//! The library knows no flags: it says "resume it", and the command line "add --resume".
+
+use std::fmt::{Display, Formatter, Result};
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+/// A remedy that programs word differently: a library user sets an option, a user of the command
+/// line adds a flag. `Display` is half a sentence.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Hint {
+    /// Continue the run that is there, or choose another directory.
+    Resume,
+    /// Choose another run directory.
+    OtherRun,
+    /// Accept that the recipe of a run changes, or choose another directory.
+    AllowChange,
+    /// Train with the recipe that is stored with the weights.
+    RecipeOfWeights,
+    /// Start a new run from these weights.
+    StartFrom(PathBuf),
+    /// Start from what the run's starts.jsonl names.
+    SameStart,
+    /// Don't continue the training behind the weights: start at step 0.
+    StartAtZero,
+    /// Open the data that the run began with.
+    SameData,
+    /// Name the folder of the data.
+    NameData,
+    /// Give one value of the recipe: `train.micro_batch=4`.
+    Set(String),
+    /// Let so few images go through the networks at once; where `search`, the largest number that
+    /// fits can also be searched for.
+    MicroBatch {
+        /// Images at once.
+        size: usize,
+        /// Whether a search is possible.
+        search: bool,
+    },
+    /// Compute on the CPU.
+    UseCpu,
+    /// Name an adapter.
+    NameAdapter,
+    /// Give a rank a smaller share of the batch.
+    Shares,
+    /// The time limit of a training, in minutes.
+    TimeLimit(f64),
+    /// Train that run.
+    Train(PathBuf),
+    /// Continue that run.
+    Continue(PathBuf),
+    /// Take the step again that broke that run.
+    Replay(PathBuf),
+    /// Score that run on held-out training images.
+    Score(PathBuf),
+    /// Reconstruct images with that run's weights.
+    Reconstruct(PathBuf),
+}
+
+/// Writes a [`Hint`] in a program's own words.
+pub type Wording = fn(&Hint, &mut Formatter<'_>) -> Result;
+
+static WORDING: OnceLock<Wording> = OnceLock::new();
+
+/// From now on this process words hints so. Returns whether it is the first wording; a second one
+/// has no effect.
+pub fn word_with(wording: Wording) -> bool {
+    WORDING.set(wording).is_ok()
+}
+
+impl Display for Hint {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        if let Some(wording) = WORDING.get() {
+            return wording(self, f);
+        }
+        match self {
+            Self::Resume => write!(f, "resume it, or choose another directory"),
+            Self::OtherRun => write!(f, "choose another run directory"),
+            Self::AllowChange => write!(f, "allow the change, or choose another run directory"),
+            Self::RecipeOfWeights => write!(f, "train with the recipe in the file"),
+            Self::StartFrom(weights) => write!(f, "start a new run from {}", weights.display()),
+            Self::SameStart => write!(f, "start from the weights that its starts.jsonl names"),
+            Self::StartAtZero => write!(f, "start at step 0"),
+            Self::SameData => write!(f, "open the same data"),
+            Self::NameData => write!(f, "name the folder of the data"),
+            Self::Set(value) => write!(f, "set {}", value.replacen('=', " = ", 1)),
+            Self::MicroBatch { size, .. } => write!(f, "set train.micro_batch = {size}"),
+            Self::UseCpu => write!(f, "use the CPU"),
+            Self::NameAdapter => write!(f, "name one (vulkan, metal or dx12)"),
+            Self::Shares => write!(f, "a smaller share of the batch"),
+            Self::TimeLimit(minutes) => write!(f, "the time limit of {minutes} minutes"),
+            Self::Train(run) => write!(f, "train {}", run.display()),
+            Self::Continue(run) => write!(f, "resume {}", run.display()),
+            Self::Replay(run) => write!(f, "replay {}", run.display()),
+            Self::Score(run) => write!(f, "score {}", run.display()),
+            Self::Reconstruct(run) => write!(f, "reconstruct with {}", run.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_library_names_no_flag() {
+        let hints = [Hint::Set("train.steps=9".into()), Hint::MicroBatch { size: 4, search: true }];
+        let words = hints.map(|hint| hint.to_string());
+        assert_eq!(words, ["set train.steps = 9", "set train.micro_batch = 4"]);
+    }
+}
