@@ -9,6 +9,7 @@ mod commands;
 mod device;
 mod device_failure;
 mod fitted;
+mod hints;
 mod interrupt;
 mod scores;
 mod session;
@@ -117,6 +118,7 @@ pub fn run() -> std::result::Result<(), Failure> {
     }
     logger.init();
     soda::progress::listen(terminal::Terminal);
+    soda::error::word_with(hints::word);
     if common.quiet {
         terminal::be_quiet();
     }

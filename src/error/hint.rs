@@ -9,7 +9,6 @@ use std::sync::OnceLock;
 /// A remedy that programs word differently: a library user sets an option, a user of the command
 /// line adds a flag. `Display` is half a sentence.
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
 pub enum Hint {
     /// Continue the run that is there, or choose another directory.
     Resume,

@@ -8,7 +8,7 @@ use super::optim::{AdamW, Moments};
 use super::tally::Tally;
 use crate::config::Config;
 use crate::device::lasting;
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result};
 use crate::files::{self, create_dir, remove_folder, rename_folder};
 use crate::kernels::adamw;
 use crate::model::weights::{self, Tensors, Trained, WeightsFile};
@@ -126,7 +126,8 @@ impl State {
         let other = |what: &str| {
             let path = weights.path.display();
             Err(Error::usage(format!(
-                "{path} was trained with other {what} than the recipe's; leave --config and such --set out to go on with the recipe in the file"
+                "{path} was trained with other {what} than the recipe's; {}",
+                Hint::RecipeOfWeights
             )))
         };
         if let Some(what) = other_networks(&weights.config, config) {
@@ -159,19 +160,22 @@ impl State {
             weights.trained().or_else(|| trained_beside(&weights.path))
         else {
             return Err(Error::usage(format!(
-                "--continue: {path} doesn't tell its step and images seen; leave --continue out"
+                "{path} doesn't tell its step and images seen, so its training can't be continued; {}",
+                Hint::StartAtZero
             )));
         };
         if own != data_sha256 {
             return Err(Error::usage(format!(
-                "--continue: {path} was trained on other data (checksum {own:.16}.. instead of {data_sha256:.16}..); name the same data with --data, or leave --continue out"
+                "{path} was trained on other data (checksum {own:.16}.. instead of {data_sha256:.16}..), so its training can't be continued on this; {}, or {}",
+                Hint::SameData,
+                Hint::StartAtZero
             )));
         }
         let steps = config.train.steps as u64;
         if step >= steps {
             return Err(Error::usage(format!(
-                "--continue: {path} has {step} steps behind it and train.steps = {steps}; set more (--set train.steps={})",
-                2 * step
+                "{path} has {step} steps behind it and train.steps = {steps}; for more {}",
+                Hint::Set(format!("train.steps={}", 2 * step))
             )));
         }
         let state = Self::trained(config, weights, data_sha256, device)?;
@@ -420,8 +424,9 @@ pub fn load(
     }
     match damaged.first() {
         Some((_, what)) => Err(Error::failed(format!(
-            "{what}; {} holds no whole checkpoint: start another --run",
-            run.path.display()
+            "{what}; {} holds no whole checkpoint; {}",
+            run.path.display(),
+            Hint::OtherRun
         ))),
         None => Ok(None),
     }

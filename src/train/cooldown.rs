@@ -4,10 +4,9 @@
 
 use super::checkpoint::{self, Position};
 use crate::config::LrSchedule;
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result};
 use crate::files::{self, create_dir, write_atomically};
 use crate::run_dir::RunDir;
-use crate::shell::quoted;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -52,12 +51,12 @@ impl Length {
 pub fn cool_down(run: &RunDir, length: Length) -> Result<RunDir> {
     let path = run.path.display();
     if !run.exists() {
-        return Err(Error::usage(format!("--cooldown: {path} holds no run; name one with --run")));
+        return Err(Error::usage(format!("cooldown: {path} holds no run; name one that does")));
     }
     let mut config = run.read_config()?;
     if config.train.lr_schedule != LrSchedule::Constant || config.train.cooldown > 0.0 {
         return Err(Error::usage(format!(
-            "--cooldown: the rate of {path} falls by itself (train.lr_schedule, train.cooldown); it is for runs of constant rate"
+            "cooldown: the rate of {path} falls by itself (train.lr_schedule, train.cooldown); it is for runs of constant rate"
         )));
     }
     let mut whole = None;
@@ -69,15 +68,15 @@ pub fn cool_down(run: &RunDir, length: Length) -> Result<RunDir> {
     }
     let Some(step) = whole else {
         return Err(Error::failed(format!(
-            "--cooldown: {path} holds no whole checkpoint yet; train it first"
+            "cooldown: {path} holds no whole checkpoint yet; train it first"
         )));
     };
     let cooled = beside(run, step)?;
     if cooled.exists() {
         let to = cooled.path.display();
-        let command = format!("soda train --resume --run {}", quoted(&cooled.path));
         return Err(Error::usage(format!(
-            "--cooldown: {to} is there already; go on with it (`{command}`), or move it away"
+            "cooldown: {to} is there already; {}, or move it away",
+            Hint::Continue(cooled.path.clone())
         )));
     }
     let steps = step + length.steps(step);
@@ -107,7 +106,7 @@ fn beside(run: &RunDir, step: u64) -> Result<RunDir> {
     let path = match named(&run.path) {
         Some(path) => path,
         None => named(&real()?).ok_or_else(|| {
-            Error::usage("--cooldown: the run has no name to call another one after")
+            Error::usage("cooldown: the run has no name to call another one after")
         })?,
     };
     Ok(RunDir::new(path))

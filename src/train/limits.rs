@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::device::Selected;
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result};
 use crate::model::activations::largest;
 use crate::ranks::watch;
 use crate::units::bytes;
@@ -38,7 +38,7 @@ fn fits(config: &Config, limit: u64) -> std::result::Result<(), String> {
     let too_large = format!(
         "{at_once} images at once{draws} make a tensor of {needed}, and the adapter takes {taken} in one buffer"
     );
-    // Equal parts of the batch, as --auto-batch tries them.
+    // Equal parts of the batch, as a search for the largest number tries them.
     let batch = config.train.batch_size;
     let mut sizes = (0..usize::BITS)
         .map(|halvings| batch.div_ceil(1 << halvings))
@@ -51,10 +51,12 @@ fn fits(config: &Config, limit: u64) -> std::result::Result<(), String> {
         "train.denoisings, model.unet.base or data.side"
     };
     Err(match fits {
-        Some(size) if watch::is_on() => format!("{too_large}; take --set train.micro_batch={size}"),
-        Some(size) => format!("{too_large}; take --set train.micro_batch={size}, or --auto-batch"),
+        Some(size) => {
+            format!("{too_large}; {}", Hint::MicroBatch { size, search: !watch::is_on() })
+        }
         None => format!(
-            "{too_large}, less than one image needs; take a smaller {smaller}, or --device cpu"
+            "{too_large}, less than one image needs; take a smaller {smaller}, or {}",
+            Hint::UseCpu
         ),
     })
 }

@@ -8,7 +8,7 @@ use crate::data::Dataset;
 use crate::data::loader::Loader;
 use crate::device::Selected;
 use crate::diffusion::Schedule;
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result};
 use crate::model::{Soda, parameters};
 use crate::run_dir::{Failure, RunDir};
 use burn::module::Module;
@@ -74,8 +74,9 @@ pub fn replay(
     };
     if state.position.data_sha256 != data.sha256 {
         return Err(Error::usage(format!(
-            "{path} began on other data than {}; name the same data with --data",
-            data.describe()
+            "{path} began on other data than {}; {}",
+            data.describe(),
+            Hint::SameData
         )));
     }
     state.position.replan(config.train.steps as u64, false);

@@ -4,7 +4,7 @@ use super::{Among, Exchange};
 use crate::config::Config;
 use crate::data::{Dataset, Options};
 use crate::device::Selected;
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result};
 use crate::progress::warn;
 use crate::ranks::{Ranks, watch};
 use crate::train::checkpoint::{Snapshot, State, of_sections};
@@ -136,7 +136,8 @@ pub fn lead(
     if let Some(rank) = all.iter().position(|other| other.kind != all[0].kind) {
         let (one, two) = (&all[0].device, &all[rank].device);
         warn(&format!(
-            "warning: rank 0 computes on {one}, rank {rank} on {two}: each step lasts as long as the slower one takes (--shares gives it less), and results are no longer those of one process to the last bit"
+            "warning: rank 0 computes on {one}, rank {rank} on {two}: each step lasts as long as the slower one takes ({}), and results are no longer those of one process to the last bit",
+            Hint::Shares
         ));
     }
     let exchange = Exchange::new(among, config, &device.device)?;

@@ -58,7 +58,7 @@ impl Among {
         let shares = self.shares.clone().unwrap_or_else(|| vec![1; size]);
         if shares.len() != size {
             return Err(Error::usage(format!(
-                "--shares names {} shares, and there are {size} ranks",
+                "there are {} shares of a batch for {size} ranks",
                 shares.len()
             )));
         }
@@ -151,7 +151,7 @@ impl Exchange {
         let train = &config.train;
         if let MicroBatch::Sizes(_) = train.micro_batch {
             return Err(Error::usage(
-                "train.micro_batch is a list of parts, which several processes make of a batch by themselves: set --shares, and train.micro_batch to a number",
+                "train.micro_batch is a list of parts, and several processes divide a batch by themselves: set their shares instead, and train.micro_batch to a number",
             ));
         }
         let Among { ranks, wire, .. } = among;

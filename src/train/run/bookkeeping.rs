@@ -14,13 +14,12 @@ use crate::config::Config;
 use crate::data::Dataset;
 use crate::device::Selected;
 use crate::edit::linear_decoder::LinearDecoder;
-use crate::error::Result;
+use crate::error::{Hint, Result};
 use crate::eval::validation::validate;
 use crate::model::weights::Tensors;
 use crate::progress::say;
 use crate::run_dir::{Lock, Row, RunDir};
 use crate::selftest;
-use crate::shell::quoted;
 use crate::train::checkpoint::{Snapshot, State};
 use crate::train::exchange::{Exchange, Order};
 use crate::train::optim::learning_rate;
@@ -322,8 +321,6 @@ fn score(
 
 /// Why the last step has no scores.
 fn not_scored(time: &str, run: &RunDir) -> String {
-    let run = quoted(&run.path);
-    format!(
-        "the last step isn't scored: that would take {time}; `soda probe --split selection --run {run}` does it"
-    )
+    let score = Hint::Score(run.path.clone());
+    format!("the last step isn't scored: that would take {time}; {score} does it")
 }

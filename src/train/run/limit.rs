@@ -5,6 +5,7 @@ use super::pace::Pace;
 use super::pictures::Picture;
 use crate::config::{Config, Guidance};
 use crate::data::Dataset;
+use crate::error::Hint;
 use crate::train::plan::Plan;
 use crate::units::{about, grouped};
 use std::time::{Duration, Instant};
@@ -172,11 +173,11 @@ impl Limit {
         )
     }
 
-    /// "--max-minutes 2".
+    /// The limit, as a program calls it.
     pub fn name(&self) -> String {
         // As it was written, not as seconds make of it.
         self.allowed.map_or(String::new(), |allowed| {
-            format!("--max-minutes {}", (1e6 * allowed / 60.0).round() / 1e6)
+            Hint::TimeLimit((1e6 * allowed / 60.0).round() / 1e6).to_string()
         })
     }
 
@@ -303,12 +304,14 @@ mod tests {
         });
         case(0.5, 55, 25.0, &[], |limit, pace| {
             assert_eq!(limit.picture(pace), Picture::default());
-            assert!(limit.too_short(pace).is_some_and(|said| said.starts_with("the start has used up --max-minutes 0.5")));
+            assert!(limit.too_short(pace).is_some_and(|said| {
+                said.starts_with("the start has used up the time limit of 0.5 minutes")
+            }));
             assert_eq!(limit.about(Work::Picture, pace), "about 8.5 minutes");
         });
         case(0.5, 0, 55.0, &[], |limit, pace| {
             assert!(limit.too_short(pace).is_some_and(|said| {
-                said.contains("about 55 seconds, longer than --max-minutes 0.5")
+                said.contains("about 55 seconds, longer than the time limit of 0.5 minutes")
             }));
         });
         case(2.0, 60, 10.0, &[], |limit, pace| {
@@ -345,12 +348,12 @@ mod tests {
         case(2.0, 60, 1.0, &["train.steps=80000"], |limit, pace| {
             let said = limit.to_go(60, pace);
             assert!(
-                said.contains("to the end (--max-minutes 2), near step ")
+                said.contains("to the end (the time limit of 2 minutes), near step ")
                     && said.ends_with(" of 80,000"),
                 "{said}"
             );
             assert!(
-                limit.time_left(60, pace).ends_with(" seconds left (--max-minutes 2)"),
+                limit.time_left(60, pace).ends_with(" seconds left (the time limit of 2 minutes)"),
                 "{}",
                 limit.time_left(60, pace)
             );

@@ -6,12 +6,11 @@ use crate::device::Selected;
 use crate::edit::decoder::Decoder;
 use crate::edit::linear_decoder::{BESIDE, LinearDecoder, MOST_IMAGES, fit_to};
 use crate::edit::reconstruct::reconstruct_first;
-use crate::error::Result;
+use crate::error::{Hint, Result};
 use crate::files;
 use crate::progress::warn;
 use crate::report::grid;
 use crate::run_dir::RunDir;
-use crate::shell::quoted;
 use crate::train::checkpoint::State;
 use crate::units::grouped;
 use std::path::Path;
@@ -65,8 +64,8 @@ impl Picture {
             }
         };
         Some(format!(
-            "the closing picture would take {time}, which there isn't: {what}; `soda reconstruct --run {}` draws all of it",
-            quoted(&run.path)
+            "the closing picture would take {time}, which there isn't: {what}; {} draws all of it",
+            Hint::Reconstruct(run.path.clone())
         ))
     }
 }

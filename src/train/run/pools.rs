@@ -47,7 +47,7 @@ impl Pools {
         self.told = true;
         let [before, now] = [*before, reserved].map(|count| bytes(count as f64));
         Some(format!(
-            "the adapter's memory pools have grown from {before} at step {} to {now} at step {}: please report this; should it run out of memory, --resume goes on from the last checkpoint",
+            "the adapter's memory pools have grown from {before} at step {} to {now} at step {}: please report this; should it run out of memory, the run can be resumed from its last checkpoint",
             grouped(*began),
             grouped(step)
         ))

@@ -5,11 +5,10 @@ use super::{Called, Options};
 use crate::config::{Config, differences};
 use crate::data::Dataset;
 use crate::device::Selected;
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result};
 use crate::machine;
 use crate::progress::{say, warn};
 use crate::run_dir::{RunDir, Start};
-use crate::shell::quoted;
 use crate::train::checkpoint::{self, State};
 
 /// A fresh state, or that of the newest checkpoint; and whether the recipe is another than the
@@ -37,11 +36,12 @@ pub(super) fn start(
     if let Some(mut state) = saved {
         if state.position.data_sha256 != data.sha256 {
             return Err(Error::usage(format!(
-                "{} began on other data (checksum {:.16}..) than {} (checksum {:.16}..), or it has changed since; name the same data with --data",
+                "{} began on other data (checksum {:.16}..) than {} (checksum {:.16}..), or it has changed since; {}",
                 run.path.display(),
                 state.position.data_sha256,
                 data.describe(),
-                data.sha256
+                data.sha256,
+                Hint::SameData
             )));
         }
         let place = now.place();
@@ -59,8 +59,9 @@ pub(super) fn start(
     let from = options.from.as_ref().map(|weights| &weights.sha256);
     if run.exists() && run.read_starts().first().is_some_and(|start| start.from.as_ref() != from) {
         return Err(Error::usage(format!(
-            "{} holds no checkpoint yet and began from other weights than these; name with --from what it began from, as its starts.jsonl says",
-            run.path.display()
+            "{} holds no checkpoint yet and began from other weights than these; {}",
+            run.path.display(),
+            Hint::SameStart
         )));
     }
     // A run without a checkpoint yet begins as it did.
@@ -87,12 +88,14 @@ fn compare_recipes(config: &Config, run: &RunDir, options: &Options) -> Result<b
     let (path, differences) = (run.path.display(), differences.join(", "));
     if let Some(what) = checkpoint::other_networks(&own, config) {
         return Err(Error::usage(format!(
-            "{path} has its own recipe, and {what} belong to its weights ({differences}); start another --run for others"
+            "{path} has its own recipe, and {what} belong to its weights ({differences}); for others {}",
+            Hint::OtherRun
         )));
     }
     if !options.allow_change {
         return Err(Error::usage(format!(
-            "{path} continues with its own recipe, and this one differs in {differences}; add --allow-change to go on with it, or choose another --run"
+            "{path} continues with its own recipe, and this one differs in {differences}; {}",
+            Hint::AllowChange
         )));
     }
     say(&format!("{path} goes on with another recipe: {differences}"));
@@ -101,17 +104,15 @@ fn compare_recipes(config: &Config, run: &RunDir, options: &Options) -> Result<b
 
 fn without_recipe(run: &RunDir, step: u64) -> Error {
     Error::usage(format!(
-        "{} holds checkpoints but no config.toml, without which they can't be gone on with; put it back, or start another --run with --from {}",
+        "{} holds checkpoints but no config.toml, without which they can't be gone on with; put it back, or {}",
         run.path.display(),
-        quoted(run.checkpoint(step).join("ema.safetensors"))
+        Hint::StartFrom(run.checkpoint(step).join("ema.safetensors"))
     ))
 }
 
 pub(super) fn already_there(run: &RunDir) -> Error {
     let path = run.path.display();
-    Error::usage(format!(
-        "{path} already holds a run; add --resume to continue it, or name another directory with --run"
-    ))
+    Error::usage(format!("{path} already holds a run; {}", Hint::Resume))
 }
 
 /// This call of training, for who reads the run later; what it begins with isn't known yet.
@@ -134,20 +135,5 @@ pub(super) fn described(data: &Dataset, device: &Selected, called: &Called) -> S
         data_options: data.options,
         data_sha256: data.sha256.clone(),
         images: data.train.len(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn weights_to_start_from_are_named_as_one_word() {
-        let message = without_recipe(&RunDir::new("it's a run"), 4).to_string();
-        let (_, from) = message.split_once("start another --run with --from ").expect("a remedy");
-        assert_eq!(
-            shlex::split(from),
-            Some(vec!["it's a run/checkpoints/step_4/ema.safetensors".to_owned()])
-        );
     }
 }

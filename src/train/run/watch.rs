@@ -112,7 +112,7 @@ fn watch(
         if let Doing::FirstStep(_) = doing {
             if limit.take_if(|time| began.elapsed() > *time).is_some() {
                 tell(
-                    "the first step takes longer than --max-minutes allows: it will be the only one",
+                    "the first step takes longer than the time limit allows: it will be the only one",
                 );
             }
             if since.elapsed() > silence * (told + 1) {
@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(said.len(), 3, "{said:?}");
         assert_eq!(
             said[0],
-            "the first step takes longer than --max-minutes allows: it will be the only one"
+            "the first step takes longer than the time limit allows: it will be the only one"
         );
         assert_eq!(said[1], "the first step has taken less than a second so far");
         assert_eq!(

@@ -1,0 +1,79 @@
+//! What the library's hints are on the command line: flags and commands.
+
+use soda::error::Hint;
+use soda::shell::quoted;
+use std::fmt::{Formatter, Result};
+
+/// Words `hint` with this program's flags.
+pub fn word(hint: &Hint, f: &mut Formatter<'_>) -> Result {
+    match hint {
+        Hint::Resume => {
+            write!(f, "add --resume to continue it, or name another directory with --run")
+        }
+        Hint::OtherRun => write!(f, "choose another --run"),
+        Hint::AllowChange => {
+            write!(f, "add --allow-change to continue with it, or choose another --run")
+        }
+        Hint::RecipeOfWeights => {
+            write!(f, "leave out --config and such --set to train with the recipe in the file")
+        }
+        Hint::StartFrom(weights) => {
+            write!(f, "start another --run with --from {}", quoted(weights))
+        }
+        Hint::SameStart => {
+            write!(f, "name with --from what it began from, as its starts.jsonl says")
+        }
+        Hint::StartAtZero => write!(f, "leave out --continue"),
+        Hint::SameData => write!(f, "name the same data with --data"),
+        Hint::NameData => write!(f, "name it with --data DIR"),
+        Hint::Set(value) => write!(f, "add --set {}", quoted(value)),
+        Hint::MicroBatch { size, search: false } => {
+            write!(f, "add --set train.micro_batch={size}")
+        }
+        Hint::MicroBatch { size, search: true } => {
+            write!(f, "add --set train.micro_batch={size}, or --auto-batch")
+        }
+        Hint::UseCpu => write!(f, "--device cpu"),
+        Hint::NameAdapter => write!(f, "name one: --device vulkan, metal or dx12"),
+        Hint::Shares => write!(f, "--shares gives it less"),
+        Hint::TimeLimit(minutes) => write!(f, "--max-minutes {minutes}"),
+        Hint::Train(run) => write!(f, "`soda train --run {}`", quoted(run)),
+        Hint::Continue(run) => {
+            write!(f, "continue it with `soda train --resume --run {}`", quoted(run))
+        }
+        Hint::Replay(run) => write!(f, "run `soda replay --run {}`", quoted(run)),
+        Hint::Score(run) => {
+            write!(f, "`soda probe --split selection --run {}`", quoted(run))
+        }
+        Hint::Reconstruct(run) => write!(f, "`soda reconstruct --run {}`", quoted(run)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the program words it.
+    struct Worded(Hint);
+
+    impl std::fmt::Display for Worded {
+        fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+            word(&self.0, f)
+        }
+    }
+
+    #[test]
+    fn paths_are_one_word_of_a_command() {
+        let words = |hint: Hint, from: &str| {
+            let said = Worded(hint).to_string();
+            let (_, command) = said.split_once(from).expect("a command");
+            shlex::split(command.trim_end_matches('`')).expect("whole quotes")
+        };
+        let run = || "it's a run".into();
+        assert_eq!(words(Hint::Replay(run()), "run `"), ["soda", "replay", "--run", "it's a run"]);
+        let weights = "it's a run/checkpoints/step_4/ema.safetensors";
+        assert_eq!(words(Hint::StartFrom(weights.into()), "--from "), [weights]);
+        let resume = ["soda", "train", "--resume", "--run", "it's a run"];
+        assert_eq!(words(Hint::Continue(run()), "with `"), resume);
+    }
+}
