@@ -49,8 +49,8 @@ impl Features {
     }
 }
 
-/// Batches of a BatchNorm calibration: at momentum 0.1 the initial statistics decay to 0.9^60 = 0.2
-/// %.
+/// Batches of a BatchNorm calibration: at momentum 0.1 the initial statistics decay to 0.9^60 =
+/// 0.2 %.
 const CALIBRATION: usize = 60;
 /// The most images encoded at a time.
 const BATCH: usize = 128;
