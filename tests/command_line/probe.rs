@@ -164,7 +164,7 @@ fn features_without_a_score_are_refused_in_one_sentence() {
     fails(&with("uneven", "good", &[]), 1, &["uneven_labels.npy", "30 labels", "29 vectors"]);
     npy("narrow.npy", "<f4", "(30, 2)", (0..60u8).map(|i| f32::from(i).to_le_bytes().to_vec()));
     std::fs::copy(at().join("good_labels.npy"), at().join("narrow_labels.npy")).expect("a copy");
-    fails(&with("good", "narrow", &[]), 1, &["4 numbers each", "test features 2"]);
+    fails(&with("good", "narrow", &[]), 1, &["4 values each", "test features 2"]);
     fails(&with("good", "gone", &[]), 1, &["gone.npy", "check the path"]);
     let cut = std::fs::read(at().join("good.npy")).expect("a file");
     std::fs::write(at().join("cut.npy"), &cut[..cut.len() - 1]).expect("writable");
