@@ -56,8 +56,8 @@ pub struct Scan<'a> {
     pub protocol: &'a Protocol,
     /// Noise levels, each 1 to T.
     pub times: &'a [usize],
-    /// The most training images, sampled in equal shares from each class; evaluation uses at most
-    /// half as many.
+    /// The most training images, sampled as the same fraction of each class; evaluation uses at
+    /// most half as many.
     pub limit: usize,
 }
 
