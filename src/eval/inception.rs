@@ -79,9 +79,11 @@ impl Inception {
             let found: Option<&Stored> = stored.get(name).filter(|tensor| tensor.shape == shape);
             let tensor = found.ok_or_else(|| {
                 let (path, there) = (path.display(), stored.get(name).map(|tensor| &tensor.shape));
-                let what = there.map_or("isn't there".to_owned(), |other| format!("has shape {other:?}"));
+                let what =
+                    there.map_or("isn't there".to_owned(), |other| format!("has shape {other:?}"));
                 Error::failed(format!(
-                    "{path} isn't FID's Inception-v3: {name} {what}, {shape:?} is expected; take pt_inception-2015-12-05-{PUBLISHED}.pth of pytorch-fid"
+                    "{path} isn't FID's Inception-v3: {name} {what}, {shape:?} is expected; take \
+                    pt_inception-2015-12-05-{PUBLISHED}.pth of pytorch-fid"
                 ))
             })?;
             let values = checkpoint.read(name, tensor)?;

@@ -75,7 +75,8 @@ impl LogisticRegression {
         log::info!("linear-full: {iterations} iterations, gradient {gradient:.1e}");
         if gradient.is_nan() || gradient > TOLERANCE {
             log::warn!(
-                "linear-full stopped after {iterations} iterations before convergence: its gradient is {gradient:.1e}, above {TOLERANCE:.0e}"
+                "linear-full stopped after {iterations} iterations before convergence: its \
+                gradient is {gradient:.1e}, above {TOLERANCE:.0e}"
             );
         }
         Ok(Self { classes, scaler, parameters: x, iterations, gradient })
@@ -93,7 +94,8 @@ impl LogisticRegression {
         let logits = self.logits(test);
         if logits.iter().any(|l| !l.is_finite()) {
             return Err(Error::failed(
-                "the test features are so far from the training features that their scores are not finite; are they of the same kind?",
+                "the test features are so far from the training features that their scores are \
+                not finite; are they of the same kind?",
             ));
         }
         let ranks = logits

@@ -158,7 +158,8 @@ impl Protocol {
         if judge.is_empty() {
             let origin = &data.origin;
             let message = format!(
-                "{origin}: the training set holds {} images, and no class has the 5 images needed to hold one out (10 %); evaluate on the test set (--split test)",
+                "{origin}: the training set holds {} images, and no class has the 5 images needed \
+                to hold one out (10 %); evaluate on the test set (--split test)",
                 data.train.len()
             );
             return Err(Error::failed(message));
@@ -280,12 +281,14 @@ impl Protocol {
     fn online(&self, frozen: &Frozen, kind: &FeatureKind) -> Result<Probed> {
         let Frozen { model, config, data, device, .. } = *frozen;
         if self.method != Method::Linear || *kind != FeatureKind::Z || self.fractions != [1.0] {
-            let message = "--train-views online (new crops in each epoch) requires --protocol linear, --features z and all labels";
+            let message = "--train-views online (new crops in each epoch) requires --protocol \
+                linear, --features z and all labels";
             return Err(Error::usage(format!("{message}; use --train-views 1 or 2")));
         }
         if self.whiten {
             return Err(Error::usage(
-                "--train-views online can't be combined with --whiten, as views are re-sampled in each epoch; use --train-views 1 or 2",
+                "--train-views online can't be combined with --whiten, as views are re-sampled in \
+                each epoch; use --train-views 1 or 2",
             ));
         }
         let (train, judge) = self.probe_indices(data)?;
@@ -367,7 +370,8 @@ fn check_pair(train: &dyn Rows, test: &dyn Rows, classes: usize) -> Result<()> {
     if train.dim() != test.dim() {
         let (train, test) = (train.dim(), test.dim());
         return Err(Error::failed(format!(
-            "training features have {train} values each and test features {test}; take both from the same source"
+            "training features have {train} values each and test features {test}; take both from \
+            the same source"
         )));
     }
     train.check("training", train.dim(), classes)?;
@@ -386,7 +390,8 @@ fn check_pair(train: &dyn Rows, test: &dyn Rows, classes: usize) -> Result<()> {
     if train.rows() < classes {
         let rows = train.rows();
         return Err(Error::failed(format!(
-            "{rows} training features are fewer than the {classes} classes (0 to the largest label); give more features, or check the labels"
+            "{rows} training features are fewer than the {classes} classes (0 to the largest \
+            label); give more features, or check the labels"
         )));
     }
     Ok(())

@@ -39,8 +39,9 @@ impl Whitening {
         let stats = statistics(&values, dim)?;
         if stats.n <= dim {
             log::warn!(
-                "whitening is fitted to {} images, no more than the {dim} dimensions that it decorrelates: all training images \
-                 end up equally far apart, so distances carry little information; use more images, or features without whitening",
+                "whitening is fitted to {} images, no more than the {dim} dimensions that it \
+                 decorrelates: all training images end up equally far apart, so distances carry \
+                 little information; use more images, or features without whitening",
                 stats.n
             );
         }
@@ -139,7 +140,8 @@ impl Whitening {
             }
             _ => {
                 return Err(Error::failed(format!(
-                    "{}: {WHITENING}mean and {WHITENING}map don't fit z of {z_dim} dimensions; this program didn't write these tensors",
+                    "{}: {WHITENING}mean and {WHITENING}map don't fit z of {z_dim} dimensions; \
+                    this program didn't write these tensors",
                     origin.display()
                 )));
             }

@@ -88,7 +88,8 @@ impl FromStr for FeatureKind {
         }
         .ok_or_else(|| {
             Error::usage(format!(
-                "{text:?} is not a kind of features: use z, backbone or denoiser:BLOCK@T, such as denoiser:up1.0@11"
+                "{text:?} is not a kind of features: use z, backbone or denoiser:BLOCK@T, such as \
+                denoiser:up1.0@11"
             ))
         })
     }

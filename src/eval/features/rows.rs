@@ -47,7 +47,8 @@ pub trait Rows: Sync {
         );
         if let Some((row, at, value)) = self.broken() {
             return Err(Error::failed(format!(
-                "the {name} features hold {value} (row {row}, entry {at}); the weights they come from have diverged, or their file is damaged"
+                "the {name} features hold {value} (row {row}, entry {at}); the weights they come \
+                from have diverged, or their file is damaged"
             )));
         }
         if let Some((at, label)) =

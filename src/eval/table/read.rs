@@ -76,7 +76,8 @@ pub fn read(features: &Path, labels: Option<&Path>) -> Result<Features> {
         return Err(wrong(
             from,
             &format!(
-                "holds {n_labels} labels, and {shown} holds {n} vectors; there must be one label for each vector"
+                "holds {n_labels} labels, and {shown} holds {n} vectors; there must be one \
+                 label for each vector"
             ),
         ));
     }
@@ -219,7 +220,8 @@ fn ends(length: u64, end: Option<u64>) -> std::result::Result<(), String> {
             Err(format!("is damaged: it has {} extra bytes after its values", length - end))
         }
         Some(end) => Err(format!(
-            "is truncated: it has {length} bytes instead of the {end} that its header says; copy or save it again"
+            "is truncated: it has {length} bytes instead of the {end} that its header says; copy \
+            or save it again"
         )),
         None => Err(DAMAGED.into()),
     }
@@ -239,7 +241,8 @@ fn npy(file: &mut File, length: u64) -> std::result::Result<Array, String> {
     let text = head[8..].iter().chain(&more).rev().fold(0, |n, byte| n << 8 | u64::from(*byte));
     if text > NPY_HEADER {
         return Err(format!(
-            "is damaged: its header claims {text} bytes, more than the {NPY_HEADER} that NumPy reads"
+            "is damaged: its header claims {text} bytes, more than the {NPY_HEADER} that NumPy \
+            reads"
         ));
     }
     let mut whole = [&head[..], &more].concat();
@@ -299,7 +302,8 @@ fn safetensors(
     let text = u64::from_le_bytes(head);
     if text > SAFETENSORS_HEADER {
         return Err(format!(
-            "is not a .safetensors file of features: its header claims {text} bytes, more than the limit of {SAFETENSORS_HEADER}"
+            "is not a .safetensors file of features: its header claims {text} bytes, more than \
+            the limit of {SAFETENSORS_HEADER}"
         ));
     }
     let mut header = Vec::new();
