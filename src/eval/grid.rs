@@ -96,8 +96,8 @@ pub fn scan(
         let share = (limit as f64 / indices.len() as f64).min(1.0);
         split::few_labels(&labels, share, 0).into_iter().map(|i| indices[i]).collect()
     };
-    let (train, judge) = protocol.probe_indices(data)?;
-    let (train, judge) = (few(train, *limit), few(judge, limit.div_ceil(2)));
+    let (train, held_out) = protocol.probe_indices(data)?;
+    let (train, held_out) = (few(train, *limit), few(held_out, limit.div_ceil(2)));
     let epochs = config
         .probe
         .epochs
@@ -106,11 +106,11 @@ pub fn scan(
     let take = |indices: &[usize], kinds: &[FeatureKind]| {
         extract(model, &data.train, indices, config, kinds, false, device)
     };
-    let score = |train: &Features, judge: &Features| {
-        protocol.of_features(train, judge, data.classes.len(), &probe).map(|probed| probed.point)
+    let score = |train: &Features, held_out: &Features| {
+        protocol.of_features(train, held_out, data.classes.len(), &probe).map(|probed| probed.point)
     };
     let z = [FeatureKind::Z];
-    let z = score(&take(&train, &z)?[0], &take(&judge, &z)?[0])?;
+    let z = score(&take(&train, &z)?[0], &take(&held_out, &z)?[0])?;
 
     let names = config.model.unet.levels().into_iter().map(|(name, _)| name);
     let blocks: Vec<String> = names.filter(|name| !name.starts_with("down")).collect();
@@ -118,14 +118,14 @@ pub fn scan(
     for &t in *times {
         let kinds: Vec<FeatureKind> =
             blocks.iter().map(|b| FeatureKind::Denoiser { block: b.clone(), t }).collect();
-        let (of_train, of_judges) = (take(&train, &kinds)?, take(&judge, &kinds)?);
-        let cells = of_train.iter().zip(&of_judges).zip(&kinds).zip(&blocks).map(
-            |(((train, judge), kind), block)| {
+        let (of_train, of_held_out) = (take(&train, &kinds)?, take(&held_out, &kinds)?);
+        let cells = of_train.iter().zip(&of_held_out).zip(&kinds).zip(&blocks).map(
+            |(((train, held_out), kind), block)| {
                 Ok(Cell {
                     features: kind.to_string(),
                     block: block.clone(),
                     t,
-                    point: score(train, judge)?,
+                    point: score(train, held_out)?,
                 })
             },
         );
@@ -141,7 +141,7 @@ pub fn scan(
         cells,
         z,
         n_train: train.len(),
-        n_test: judge.len(),
+        n_test: held_out.len(),
         epochs,
     })
 }

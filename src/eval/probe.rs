@@ -154,8 +154,8 @@ impl Protocol {
     /// If there are fewer than two classes, or no images to hold out.
     pub fn probe_indices(&self, data: &Dataset) -> Result<(Vec<usize>, Vec<usize>)> {
         data.require_classes("a probe")?;
-        let (train, judge) = self.indices(data);
-        if judge.is_empty() {
+        let (train, eval) = self.indices(data);
+        if eval.is_empty() {
             let origin = &data.origin;
             let message = format!(
                 "{origin}: the training set holds {} images, and no class has the 5 images needed \
@@ -164,7 +164,7 @@ impl Protocol {
             );
             return Err(Error::failed(message));
         }
-        Ok((train, judge))
+        Ok((train, eval))
     }
 
     /// Scores features that were computed elsewhere or are in memory. `train` has a row for each
@@ -244,7 +244,7 @@ impl Protocol {
         if self.views == TrainViews::Online {
             return self.online(frozen, kind);
         }
-        let (mut train, judge) = self.probe_indices(frozen.data)?;
+        let (mut train, eval) = self.probe_indices(frozen.data)?;
         let n = frozen.data.train.len();
         let all = frozen.train(kind, self.views == TrainViews::Flip)?;
         let classes = frozen.data.classes.len();
@@ -256,7 +256,7 @@ impl Protocol {
         }
         self.of_features(
             &Selected::new(&all, train),
-            &Selected::new(&all, judge),
+            &Selected::new(&all, eval),
             classes,
             &frozen.config.probe,
         )
@@ -267,11 +267,11 @@ impl Protocol {
     /// # Errors
     /// If the data has fewer than two classes or too few images.
     pub fn of_pixels(&self, data: &Dataset, config: &ProbeConfig) -> Result<Probed> {
-        let (train, judge) = self.probe_indices(data)?;
+        let (train, eval) = self.probe_indices(data)?;
         let of_train = Pixels::new(&data.train, &train, self.views == TrainViews::Flip)?;
         self.of_features(
             &of_train,
-            &Pixels::new(self.judges(data), &judge, false)?,
+            &Pixels::new(self.judges(data), &eval, false)?,
             data.classes.len(),
             config,
         )
@@ -291,8 +291,8 @@ impl Protocol {
                 each epoch; use --train-views 1 or 2",
             ));
         }
-        let (train, judge) = self.probe_indices(data)?;
-        let test = features::encode(model, self.judges(data), &judge, &config.data, false, device)?;
+        let (train, eval) = self.probe_indices(data)?;
+        let test = features::encode(model, self.judges(data), &eval, &config.data, false, device)?;
         let mut probes: Vec<LinearProbe> = Vec::new();
         let mut views = Augmented::new(&data.train, &train, &config.data);
         for epoch in 0..config.probe.epochs {

@@ -39,9 +39,9 @@ pub fn validate(
     limit: usize,
     device: &Device,
 ) -> Result<Option<Validation>> {
-    let (train, judge) = split::selection_split(data.train.labels());
+    let (train, held_out) = split::selection_split(data.train.labels());
     let classes = data.classes.len();
-    if classes < 2 || judge.is_empty() {
+    if classes < 2 || held_out.is_empty() {
         return Ok(None);
     }
     let order = rng::permutation(&mut rng::stream(0, Purpose::Split, 1), train.len());
@@ -50,18 +50,18 @@ pub fn validate(
     let encode = |indices: &[usize]| {
         features::encode(model, &data.train, indices, &config.data, false, device)
     };
-    let (train, judge) = (encode(&train)?, encode(&judge)?);
+    let (train, held_out) = (encode(&train)?, encode(&held_out)?);
     Ok(Some(Validation {
-        knn: knn::score(&train, &judge, classes, Rule::KNN)?.top1,
+        knn: knn::score(&train, &held_out, classes, Rule::KNN)?.top1,
         linear: train_and_score(
             &train,
-            &judge,
+            &held_out,
             classes,
             &trained(&config.probe, data, train.rows(), 1),
             0,
         )?
         .top1,
         n_train: train.rows(),
-        n_validation: judge.rows(),
+        n_validation: held_out.rows(),
     }))
 }

@@ -50,7 +50,8 @@ impl ParquetWriter {
         let schema = format!(
             "message features {{ required binary name (STRING); optional binary split (STRING); \
              optional int32 label; optional binary class (STRING); \
-             required group {column} (LIST) {{ repeated group list {{ required float element; }} }} }}"
+             required group {column} (LIST) {{ \
+             repeated group list {{ required float element; }} }} }}"
         );
         let schema = parse_message_type(&schema).map_err(|e| failed(path, &e))?;
         let entries =

@@ -18,15 +18,11 @@ const SAFETENSORS_HEADER: u64 = 1 << 20;
 /// Values converted at a time.
 const PIECE: usize = 1 << 16;
 
-/// Reads features `[N, D]` of f16, bf16, f32 or f64 and their labels `[N]`, integers from 0 to
-/// 65535. `features` is a `.npy` file in C or Fortran order, or a `.safetensors` file (its tensor
+/// Reads features `[N, D]` of f16, bf16, f32 or f64 and their labels `[N]`, integers of 0 to 65535.
+/// `features` is a `.npy` file in C or Fortran order, or a `.safetensors` file (its tensor
 /// `features`, or the only two-dimensional one). The labels come from the file `labels`, `.npy` or
 /// `.safetensors` (its tensor `labels`, or the only one-dimensional one); without it, from the
 /// tensor `labels` next to the features.
-/// 65535. `features` is a `.npy` file in either order, or a `.safetensors` file (its tensor
-/// `features`, or the only one with two axes). The labels are those of the file `labels`, `.npy` or
-/// `.safetensors` (tensor `labels`, or the only one there is); without it the tensor `labels`
-/// beside the features.
 ///
 /// # Errors
 /// If a file is missing, damaged, truncated, longer than its header says or of another type or

@@ -118,7 +118,10 @@ impl Writer {
             Format::Npy => npy_text("<f4", &format!("{rows}, {}", self.dim)),
             Format::Safetensors => {
                 let labels = self.labels.map_or(0, |n| 8 * n);
-                let tensor = |dtype: &str, shape: &[usize], from: usize, to: usize| json!({ "dtype": dtype, "shape": shape, "data_offsets": [from, to] });
+                let tensor = |dtype: &str, shape: &[usize], from: usize, to: usize| {
+                    let range = [from, to];
+                    json!({ "dtype": dtype, "shape": shape, "data_offsets": range })
+                };
                 let mut header = json!({ "__metadata__": self.metadata });
                 header["features"] =
                     tensor("F32", &[rows, self.dim], labels, labels + 4 * rows * self.dim);

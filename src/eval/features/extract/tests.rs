@@ -96,7 +96,7 @@ fn features_do_not_depend_on_the_batch_or_the_position_in_it() {
             let other = (i + 1) % 7;
             assert!(
                 difference(alone, &whole[other * dim..][..dim]) > 1e-3,
-                "{} image {i} beside {other}",
+                "{} image {i} compared with {other}",
                 kinds[kind]
             );
         }
