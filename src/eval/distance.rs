@@ -119,8 +119,8 @@ pub fn frechet_of_many(a: &[f32], b: &[f32], dim: usize) -> Result<f64> {
     Ok((between + trace_a + trace_b - 2.0 * root).max(0.0))
 }
 
-/// Returns the mean of `rows` `[N, dim]`, the trace of their covariance, and a matrix F `[any,
-/// dim]` for which F^T F is that covariance.
+/// Returns the mean of `rows` `[N, dim]`, the trace of their covariance, and a matrix F
+/// `[any, dim]` for which F^T F is that covariance.
 fn factor(rows: &[f32], dim: usize) -> Result<(Vec<f64>, f64, Vec<f64>)> {
     let n = rows.len() / dim;
     if n < 2 {
@@ -147,8 +147,8 @@ fn factor(rows: &[f32], dim: usize) -> Result<(Vec<f64>, f64, Vec<f64>)> {
     let (mean, mut covariance) = mean_and_covariance(rows, dim)?;
     covariance.iter_mut().for_each(|v| *v *= unbiased);
     let trace: f64 = (0..dim).map(|i| covariance[i * dim + i]).sum();
-    // Rounding can make the smallest eigenvalues negative; adding a little to the diagonal makes
-    // the matrix positive definite.
+    // Rounding can make the zero eigenvalues of directions without variance negative; adding a
+    // little to the diagonal makes the matrix positive definite.
     let lower = [0.0, 1e-12, 1e-10, 1e-8].into_iter().find_map(|share| {
         let mut raised = covariance.clone();
         (0..dim).for_each(|i| raised[i * dim + i] += share * trace / dim as f64);
@@ -171,9 +171,9 @@ const BLOCK: usize = 500;
 const KID_IMAGES: usize = 1_000;
 const KID_SETS: usize = 100;
 
-/// Returns the unbiased squared maximum mean discrepancy of rows `a` and `b` under the kernel (x .
-/// y / dim + 1)^3 (Binkowski et al. 2018): the mean over 100 pairs of random subsets of up to 1,000
-/// rows, or the value for all rows if there are no more.
+/// Returns the unbiased squared maximum mean discrepancy of rows `a` and `b` under the kernel
+/// (x . y / dim + 1)^3 (Binkowski et al. 2018): the mean over 100 pairs of random subsets of up to
+/// 1,000 rows, or the value for all rows if there are no more.
 pub fn kid(a: &[f32], b: &[f32], dim: usize) -> f64 {
     let (n, m) = (a.len() / dim, b.len() / dim);
     let all = n.max(m) <= KID_IMAGES;
@@ -381,7 +381,8 @@ mod tests {
             kid(&a, &gaussian(3_000, dim, 1.0, 0.5, 2), dim),
         );
         assert!(near.abs() < 0.01 && far > 0.1, "{near} {far}");
-        // For constant rows of two values the kernel's mean is known: (1 + 1)^3 for equal rows, (1
+        // For constant rows of two values the kernel's mean is known: (1 + 1)^3 for equal rows,
+        // (1 - 1)^3 for opposite ones.
         // - 1)^3 for opposite ones.
         let (x, y) = ([1.0f32, 1.0, 1.0, 1.0].as_slice(), [-1.0f32, -1.0, -1.0, -1.0].as_slice());
         assert_eq!(kid(x, y, 2), 8.0 + 8.0);

@@ -82,7 +82,7 @@ impl Inception {
                 let what =
                     there.map_or("isn't there".to_owned(), |other| format!("has shape {other:?}"));
                 Error::failed(format!(
-                    "{path} isn't FID's Inception-v3: {name} {what}, {shape:?} is expected; take \
+                    "{path} isn't FID's Inception-v3: {name} {what}, {shape:?} is expected; use \
                     pt_inception-2015-12-05-{PUBLISHED}.pth of pytorch-fid"
                 ))
             })?;

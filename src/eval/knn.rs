@@ -3,7 +3,7 @@
 //!
 //! In small data sets fewer neighbours vote, see [`Rule::among`].
 //!
-//! All pairs are compared by blocked f32 matrix products; only one block is held in memory at a
+//! All pairs are compared by blocked f32 matrix products; only a block of the cosines is held at a
 //! time.
 
 use super::features::Rows;

@@ -91,8 +91,7 @@ impl Pair {
     }
 }
 
-/// Returns - H gradient, where H is the approximate inverse Hessian given by `pairs` (oldest
-///   first).
+/// Returns - H gradient, where H is the approximate inverse Hessian given by `pairs` (oldest first).
 fn direction(gradient: &[f64], pairs: &VecDeque<Pair>) -> Vec<f64> {
     let mut q: Vec<f64> = gradient.iter().map(|g| -g).collect();
     let mut alphas = Vec::with_capacity(pairs.len());

@@ -1,5 +1,5 @@
-//! The denoiser's loss by noise level with the right z, another image's z and no z: whether it uses
-//! z.
+//! A test of whether the denoiser uses z: its loss by noise level with the right z, another image's
+//! z and no z.
 
 use crate::config::Config;
 use crate::data::{Images, bytes_of, views};

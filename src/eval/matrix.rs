@@ -69,7 +69,7 @@ pub fn invert_lower(l: &[f64], n: usize) -> Vec<f64> {
 
 /// Computes the eigenvalues of a symmetric `a` `[n, n]`, in no particular order: Householder
 /// reduction to a tridiagonal matrix, then QL steps with implicit shifts (Golub and Van Loan, 8.3).
-/// Meant for large matrices: about n^3 operations, on all threads.
+/// For large matrices: the n^3 operations of the reduction run once, on all threads.
 ///
 /// # Panics
 /// If an entry isn't finite.

@@ -10,8 +10,8 @@ use rayon::prelude::*;
 /// borders.
 pub struct Cosines {
     side: usize,
-    /// `[side, side]`: row u is sqrt(2 / side) cos(pi (2 i + 1) u / (2 side)), the first row sqrt(1
-    /// / side).
+    /// `[side, side]`: row u is sqrt(2 / side) cos(pi (2 i + 1) u / (2 side)); the first row is
+    /// sqrt(1 / side).
     rows: Vec<f32>,
 }
 

@@ -201,8 +201,8 @@ fn ticks(from: f64, to: f64, wanted: f64) -> Vec<(f64, String)> {
     values.into_iter().map(|v| (v, number(v, largest, step))).collect()
 }
 
-/// Returns ticks for a logarithmic axis from 10^`from` to 10^`to`: powers of ten, with multiples of
-/// 2 and 5 or other round numbers in between if there is space.
+/// Returns ticks for a logarithmic axis from 10^`from` to 10^`to`: powers of ten; on less than
+/// three decades also 2 and 5 times them, on less than one decade equidistant round numbers.
 fn log_ticks(from: f64, to: f64) -> Vec<(f64, String)> {
     let decades = to - from;
     if decades < 1.0 {

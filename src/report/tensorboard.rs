@@ -11,7 +11,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// An event file, opened for appending.
+/// An event file that events are appended to.
 #[derive(Clone, Debug)]
 pub struct Events {
     path: PathBuf,
