@@ -1,4 +1,4 @@
-//! Whether drawn images are copies of training images.
+//! Detection of generated images that are copies of training images.
 
 use crate::data::crop::resized;
 use crate::data::{Images, bytes_of};
@@ -6,23 +6,23 @@ use crate::error::Result;
 use crate::progress::Progress;
 use rayon::prelude::*;
 
-/// Bytes that are compared before a candidate is given up.
+/// The number of bytes compared between checks whether a candidate can still win.
 const PART: usize = 512;
 
-/// For each of `images` `[n, 3, side, side]` in [-1, 1] the nearest image of `among`, resized to
-/// that side, and the mean squared difference of their pixels in [0, 1], both taken to bytes first:
-/// 0 for a copy. `None` where `among` is empty.
+/// Finds, for each of `images` `[n, 3, side, side]` in [-1, 1], the nearest image of `among`,
+/// resized to that side, and the mean squared difference of their pixels in [0, 1], both rounded to
+/// bytes first: 0 for a copy. Returns `None` if `among` is empty.
 ///
-/// Blurred images are near everything; a distance says something beside that of real images that
-/// weren't trained on.
+/// Blurred images are near everything; a distance is only informative compared with that of real
+/// images that weren't trained on.
 ///
 /// # Errors
-/// If `among` lies in a file that can't be read.
+/// If `among` is in a file that can't be read.
 pub fn nearest(images: &[f32], side: usize, among: &Images) -> Result<Option<Vec<(usize, f64)>>> {
     if among.is_empty() {
         return Ok(None);
     }
-    // Resized once for all, where they have to be.
+    // Resized once up front, if necessary.
     let one = |i| among.image(i).map(|image| resized(&image, side).into_owned());
     let others: Vec<Vec<u8>> = (0..among.len()).into_par_iter().map(one).collect::<Result<_>>()?;
     let find = |image: &[f32]| {
@@ -65,7 +65,7 @@ mod tests {
     const IMAGE: usize = bytes_of(SIDE);
 
     #[test]
-    fn finds_copies_and_measures_what_is_none() {
+    fn finds_copies_and_measures_the_distance_of_others() {
         let pixels: Vec<u8> =
             (0..4 * IMAGE).map(|i| (crate::rng::mix(i as u64) % 200) as u8).collect();
         let among = Images::new(SIDE, pixels, vec![0; 4]);
@@ -77,7 +77,7 @@ mod tests {
         assert_eq!(found[0], (2, 0.0));
         assert_eq!(found[1].0, 1);
         assert!((found[1].1 - 0.04).abs() < 1e-9, "{found:?}");
-        // Negative control: without it, another one is further away.
+        // Negative control: without the copy, the nearest image is further away.
         let others = nearest(&images[..IMAGE], SIDE, &among.select(&[0, 1, 3])).unwrap().unwrap();
         assert!(others[0].1 > 0.05, "{others:?}");
         assert_eq!(nearest(&images, SIDE, &among.select(&[])).unwrap(), None);

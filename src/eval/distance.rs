@@ -1,9 +1,9 @@
-//! How far a set of images lies from another one in a feature space: Frechet distance and k-NN
-//! precision and recall.
+//! Distances between two sets of images in a feature space: Frechet distance, and k-NN precision
+//! and recall.
 //!
-//! The features are those of the encoder that is judged, so the numbers compare sets of images
-//! under one encoder and say nothing across encoders. They are not FID, which is the Frechet
-//! distance in the feature space of one particular Inception network; [`scores`] are those of that
+//! The features are those of the encoder under evaluation, so values compare sets of images under
+//! one encoder and can't be compared across encoders. They are not FID, which is the Frechet
+//! distance in the feature space of one particular Inception network; [`scores`] uses that
 //! network's features.
 
 use super::inception::{FEATURES, Looked};
@@ -17,36 +17,39 @@ use rand::seq::index;
 use rayon::prelude::*;
 use serde::Serialize;
 
-/// Neighbours that span the manifold of a set (Kynkaanniemi et al. 2019 use 3).
+/// Neighbours that define the manifold of a set (Kynkaanniemi et al. 2019 use 3).
 pub const NEIGHBOURS: usize = 3;
 
-/// A set of drawn images beside one of real images.
+/// Distances between a set of generated images and one of real images.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Distance {
     /// See [`frechet`].
     pub frechet: f64,
-    /// Share of the drawn images that lie among the real ones, per cent: are they right?
+    /// Share of the generated images that lie on the manifold of the real ones, in per cent:
+    /// fidelity.
     pub precision: f64,
-    /// Share of the real images that lie among the drawn ones, per cent: are all kinds drawn?
+    /// Share of the real images that lie on the manifold of the generated ones, in per cent:
+    /// coverage.
     pub recall: f64,
 }
 
-/// All distances of `drawn` `[N, dim]` from `real` `[M, dim]`.
+/// Computes all distances between `generated` `[N, dim]` and `real` `[M, dim]`.
 ///
 /// # Errors
-/// Features that are not finite, or no more than [`NEIGHBOURS`] of a kind.
-pub fn distance(drawn: &[f32], real: &[f32], dim: usize) -> Result<Distance> {
-    let frechet = frechet(drawn, real, dim)?;
-    let (precision, recall) = precision_recall(drawn, real, dim)?;
+/// If features are not finite, or a set has no more than [`NEIGHBOURS`] rows.
+pub fn distance(generated: &[f32], real: &[f32], dim: usize) -> Result<Distance> {
+    let frechet = frechet(generated, real, dim)?;
+    let (precision, recall) = precision_recall(generated, real, dim)?;
     Ok(Distance { frechet, precision, recall })
 }
 
-/// |m_a - m_b|^2 + tr(A + B - 2 (A B)^(1/2)): the squared Wasserstein-2 distance between the Gaussians of means m and covariances
-/// A and B that fit rows `a` and `b` (Dowson and Landau 1982). 0 for equal sets; it grows with few
-/// rows even where both come from one distribution, so compare sets of one size.
+/// Returns the Frechet distance |m_a - m_b|^2 + tr(A + B - 2 (A B)^(1/2)): the squared
+/// Wasserstein-2 distance between the Gaussians of means m and covariances A and B fitted to rows
+/// `a` and `b` (Dowson and Landau 1982). It is 0 for equal sets, and biased upwards with few rows
+/// even if both sets come from one distribution, so compare sets of the same size.
 ///
 /// # Errors
-/// No rows, or values that are not finite.
+/// If there are no rows, or values are not finite.
 pub fn frechet(a: &[f32], b: &[f32], dim: usize) -> Result<f64> {
     let ((mean_a, cov_a), (mean_b, cov_b)) =
         (mean_and_covariance(a, dim)?, mean_and_covariance(b, dim)?);
@@ -66,48 +69,49 @@ pub fn frechet(a: &[f32], b: &[f32], dim: usize) -> Result<f64> {
     Ok((between + trace(&cov_a) + trace(&cov_b) - 2.0 * root).max(0.0))
 }
 
-/// Scores of drawn images by the features of an Inception network.
+/// Scores of generated images in the feature space of an Inception network.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Scores {
-    /// [`frechet`] of the features, with covariances divided by N - 1 as pytorch-fid has them: FID
+    /// [`frechet`] of the features, with covariances divided by N - 1 as in pytorch-fid: FID
     /// (Heusel et al. 2017).
     pub frechet: f64,
     /// Kernel Inception distance (Binkowski et al. 2018), see [`kid`].
     pub kid: f64,
     /// Inception score (Salimans et al. 2016), see [`inception_score`].
     pub inception_score: f64,
-    /// As [`Distance::precision`], of these features.
+    /// [`Distance::precision`] of these features.
     pub precision: f64,
-    /// As [`Distance::recall`], of these features.
+    /// [`Distance::recall`] of these features.
     pub recall: f64,
 }
 
-/// All scores of `drawn` images beside `real` ones.
+/// Computes all scores of `generated` images against `real` ones.
 ///
 /// # Errors
 /// As [`distance`].
-pub fn scores(drawn: &Looked, real: &Looked) -> Result<Scores> {
-    let (a, b) = (&drawn.features, &real.features);
+pub fn scores(generated: &Looked, real: &Looked) -> Result<Scores> {
+    let (a, b) = (&generated.features, &real.features);
     let (precision, recall) = precision_recall(a, b, FEATURES)?;
     Ok(Scores {
         frechet: frechet_of_many(a, b, FEATURES)?,
         kid: kid(a, b, FEATURES),
-        inception_score: inception_score(drawn),
+        inception_score: inception_score(generated),
         precision,
         recall,
     })
 }
 
-/// As [`frechet`], for vectors of thousands of numbers and covariances divided by N - 1.
+/// Returns the Frechet distance as [`frechet`], for vectors of thousands of dimensions and with
+/// covariances divided by N - 1.
 ///
 /// # Errors
-/// Fewer than two rows of a kind, or values that are not finite.
+/// If a set has fewer than two rows, or values are not finite.
 pub fn frechet_of_many(a: &[f32], b: &[f32], dim: usize) -> Result<f64> {
     let (mean_a, trace_a, a) = factor(a, dim)?;
     let (mean_b, trace_b, b) = factor(b, dim)?;
     let between: f64 = mean_a.iter().zip(&mean_b).map(|(a, b)| (a - b).powi(2)).sum();
-    // With A = F^T F and B = G^T G the roots of the eigenvalues of A B are the singular values of F
-    // G^T.
+    // With A = F^T F and B = G^T G, the roots of the eigenvalues of A B are the singular values of
+    // F G^T.
     let product = times_transposed(&a, &b, dim);
     let rows = a.len() / dim;
     let squares = times_transposed(&product, &product, b.len() / dim);
@@ -115,8 +119,8 @@ pub fn frechet_of_many(a: &[f32], b: &[f32], dim: usize) -> Result<f64> {
     Ok((between + trace_a + trace_b - 2.0 * root).max(0.0))
 }
 
-/// Mean of `rows` `[N, dim]`, the trace of their covariance, and a matrix F `[any, dim]` with F^T F
-/// that covariance.
+/// Returns the mean of `rows` `[N, dim]`, the trace of their covariance, and a matrix F
+/// `[any, dim]` for which F^T F is that covariance.
 fn factor(rows: &[f32], dim: usize) -> Result<(Vec<f64>, f64, Vec<f64>)> {
     let n = rows.len() / dim;
     if n < 2 {
@@ -143,8 +147,8 @@ fn factor(rows: &[f32], dim: usize) -> Result<(Vec<f64>, f64, Vec<f64>)> {
     let (mean, mut covariance) = mean_and_covariance(rows, dim)?;
     covariance.iter_mut().for_each(|v| *v *= unbiased);
     let trace: f64 = (0..dim).map(|i| covariance[i * dim + i]).sum();
-    // What some directions have none of is lost in rounding: a little in all of them makes it
-    // positive.
+    // Rounding can make the zero eigenvalues of directions without variance negative; adding a
+    // little to the diagonal makes the matrix positive definite.
     let lower = [0.0, 1e-12, 1e-10, 1e-8].into_iter().find_map(|share| {
         let mut raised = covariance.clone();
         (0..dim).for_each(|i| raised[i * dim + i] += share * trace / dim as f64);
@@ -160,16 +164,16 @@ fn factor(rows: &[f32], dim: usize) -> Result<(Vec<f64>, f64, Vec<f64>)> {
     Ok((mean, trace, upper))
 }
 
-/// Rows of a block of distances.
+/// Rows per block of distances.
 const BLOCK: usize = 500;
-/// Images that a kernel distance is taken of at a time, and how many such sets are drawn (Binkowski
-/// et al. 2018).
+/// Images per subset of the kernel distance, and the number of random subsets (Binkowski et al.
+/// 2018).
 const KID_IMAGES: usize = 1_000;
 const KID_SETS: usize = 100;
 
-/// The unbiased squared maximum mean discrepancy of rows `a` and `b` under the kernel (x . y / dim
-/// + 1)^3 (Binkowski et al. 2018): the mean over 100 pairs of sets of up to 1,000 rows drawn at
-/// random, or of all rows where there are no more.
+/// Returns the unbiased squared maximum mean discrepancy of rows `a` and `b` under the kernel
+/// (x . y / dim + 1)^3 (Binkowski et al. 2018): the mean over 100 pairs of random subsets of up to
+/// 1,000 rows, or the value for all rows if there are no more.
 pub fn kid(a: &[f32], b: &[f32], dim: usize) -> f64 {
     let (n, m) = (a.len() / dim, b.len() / dim);
     let all = n.max(m) <= KID_IMAGES;
@@ -209,8 +213,9 @@ pub fn kid(a: &[f32], b: &[f32], dim: usize) -> f64 {
     (0..sets).into_par_iter().map(one).sum::<f64>() / sets as f64
 }
 
-/// exp of the mean Kullback-Leibler divergence of each image's classes from those of all (Salimans
-/// et al. 2016). (Over all images at once; the paper's mean over ten parts is lower.)
+/// Returns exp of the mean Kullback-Leibler divergence of each image's class distribution from the
+/// mean distribution (Salimans et al. 2016), over all images at once; the paper's mean over ten
+/// splits is lower.
 pub fn inception_score(looked: &Looked) -> f64 {
     let softmax = |row: &[f32]| -> Vec<f64> {
         let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -229,14 +234,14 @@ pub fn inception_score(looked: &Looked) -> f64 {
     (each.iter().map(divergence).sum::<f64>() / n).exp()
 }
 
-/// Improved precision and recall (Kynkaanniemi et al. 2019), per cent: a vector lies among the
-/// others where it is no further from one of them than that one's [`NEIGHBOURS`]-th neighbour among
-/// its own kind.
+/// Returns improved precision and recall (Kynkaanniemi et al. 2019), in per cent: a vector lies on
+/// the manifold of the other set if it is no further from one of its vectors than that vector's
+/// [`NEIGHBOURS`]-th neighbour within its own set.
 ///
 /// # Errors
-/// Fewer than [`NEIGHBOURS`] + 1 rows of a kind.
-pub fn precision_recall(drawn: &[f32], real: &[f32], dim: usize) -> Result<(f64, f64)> {
-    for (rows, name) in [(drawn.len() / dim, "drawn"), (real.len() / dim, "real")] {
+/// If a set has fewer than [`NEIGHBOURS`] + 1 rows.
+pub fn precision_recall(generated: &[f32], real: &[f32], dim: usize) -> Result<(f64, f64)> {
+    for (rows, name) in [(generated.len() / dim, "generated"), (real.len() / dim, "real")] {
         if rows <= NEIGHBOURS {
             let least = NEIGHBOURS + 1;
             return Err(Error::failed(format!(
@@ -244,10 +249,10 @@ pub fn precision_recall(drawn: &[f32], real: &[f32], dim: usize) -> Result<(f64,
             )));
         }
     }
-    Ok((share_within(drawn, real, dim), share_within(real, drawn, dim)))
+    Ok((share_within(generated, real, dim), share_within(real, generated, dim)))
 }
 
-/// Share of `points` within the ball of some row of `among`, per cent.
+/// Returns the share of `points` within the ball of some row of `among`, in per cent.
 fn share_within(points: &[f32], among: &[f32], dim: usize) -> f64 {
     let progress =
         Progress::new("precision and recall, images", Some((points.len() + among.len()) / dim));
@@ -257,7 +262,7 @@ fn share_within(points: &[f32], among: &[f32], dim: usize) -> f64 {
         .flat_map_iter(|block| {
             progress.add(block.len() / dim);
             let mut distances = all_squared(block, among, dim);
-            // The row itself is the nearest, at 0.
+            // The nearest row is the row itself, at 0.
             let radius =
                 |row: &mut [f32]| *row.select_nth_unstable_by(NEIGHBOURS, f32::total_cmp).1;
             distances.chunks_exact_mut(others).map(radius).collect::<Vec<f32>>()
@@ -275,8 +280,9 @@ fn share_within(points: &[f32], among: &[f32], dim: usize) -> f64 {
     100.0 * inside as f64 / (points.len() / dim) as f64
 }
 
-/// |a - b|^2 of all rows of `a` and `b`, `[A, B]`. Long vectors by |a|^2 + |b|^2 - 2 a b, which loses digits of small distances and costs a
-/// tenth; two rows that are equal number by number are 0 apart in any case.
+/// Returns |a - b|^2 for all rows of `a` and `b`, `[A, B]`. Long vectors use |a|^2 + |b|^2 - 2 a b,
+/// which loses digits of small distances and takes a tenth of the time; rows with equal elements
+/// still have distance 0.
 fn all_squared(a: &[f32], b: &[f32], dim: usize) -> Vec<f32> {
     let columns = b.len() / dim;
     if dim < 512 {
@@ -305,7 +311,7 @@ fn all_squared(a: &[f32], b: &[f32], dim: usize) -> Vec<f32> {
     out
 }
 
-/// |a - b|^2.
+/// Returns |a - b|^2.
 pub(super) fn squared(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum()
 }
@@ -332,11 +338,11 @@ mod tests {
         // f32 features of size 1: 1e-6 of the sum.
         assert!((got - want).abs() < 1e-5 * want, "{got} instead of {want}");
         assert!(frechet(&a, &a, dim).unwrap() < 1e-9);
-        // Two draws of one distribution: about dim (dim + 3) / 4n, far below that of another
-        // distribution.
+        // Two samples of one distribution: about dim (dim + 3) / 4n, far below the distance to
+        // another distribution.
         let other = frechet(&a, &gaussian(20_000, dim, 1.0, 0.0, 1), dim).unwrap();
         assert!(other < 0.01, "{other}");
-        // A covariance of lower rank has a square root too.
+        // A rank-deficient covariance has a square root too.
         let mut flat = a.clone();
         flat.iter_mut().skip(1).step_by(dim).for_each(|v| *v = 0.0);
         let lost = frechet(&a, &flat, dim).unwrap();
@@ -348,9 +354,9 @@ mod tests {
     }
 
     #[test]
-    fn frechet_distance_of_many_numbers_is_that_of_few() {
+    fn frechet_of_many_matches_frechet() {
         let dim = 6;
-        // As many rows as a covariance of full rank needs, and fewer than numbers.
+        // Enough rows for a covariance of full rank, and fewer rows than dimensions.
         for n in [50, 4] {
             let (a, b) = (gaussian(n, dim, 1.0, 0.0, 0), gaussian(n, dim, 1.5, 0.3, 1));
             let ((mean_a, _), (mean_b, _)) =
@@ -367,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn kernel_distances_are_near_nothing_for_one_distribution_and_grow_with_the_distance() {
+    fn kernel_distances_are_near_zero_for_one_distribution_and_grow_with_the_distance() {
         let dim = 8;
         let a = gaussian(3_000, dim, 1.0, 0.0, 0);
         let (near, far) = (
@@ -375,14 +381,15 @@ mod tests {
             kid(&a, &gaussian(3_000, dim, 1.0, 0.5, 2), dim),
         );
         assert!(near.abs() < 0.01 && far > 0.1, "{near} {far}");
-        // Of rows of two values the mean of the kernel is known: ((1 + 1)^3 of equal ones, (1 -
-        // 1)^3 of opposite ones).
+        // For constant rows of two values the kernel's mean is known: (1 + 1)^3 for equal rows,
+        // (1 - 1)^3 for opposite ones.
+        // - 1)^3 for opposite ones.
         let (x, y) = ([1.0f32, 1.0, 1.0, 1.0].as_slice(), [-1.0f32, -1.0, -1.0, -1.0].as_slice());
         assert_eq!(kid(x, y, 2), 8.0 + 8.0);
     }
 
     #[test]
-    fn distances_of_long_vectors_are_those_of_their_differences() {
+    fn distances_of_long_vectors_match_the_direct_formula() {
         let (dim, n) = (600, 7);
         let (a, b) = (gaussian(n, dim, 1.0, 3.0, 3), gaussian(n, dim, 2.0, 0.0, 4));
         let found = all_squared(&a, &b, dim);
@@ -398,21 +405,21 @@ mod tests {
         let (dim, n) = (3, 400);
         let real: Vec<f32> =
             [gaussian(n, dim, 1.0, 0.0, 2), gaussian(n, dim, 1.0, 40.0, 3)].concat();
-        // One of two kinds only: everything is right, half is missing.
+        // One of two modes only: all images are realistic, half of the modes are missing.
         let (precision, recall) =
             precision_recall(&gaussian(n, dim, 1.0, 0.0, 4), &real, dim).unwrap();
         assert!(precision > 85.0 && (40.0..=50.0).contains(&recall), "{precision} {recall}");
-        // Both kinds and as many wrong ones.
-        let drawn = [
+        // Both modes and as many unrealistic images.
+        let generated = [
             gaussian(n, dim, 1.0, 0.0, 5),
             gaussian(n, dim, 1.0, 40.0, 6),
             gaussian(2 * n, dim, 1.0, -90.0, 7),
         ]
         .concat();
-        let (precision, recall) = precision_recall(&drawn, &real, dim).unwrap();
+        let (precision, recall) = precision_recall(&generated, &real, dim).unwrap();
         assert!((40.0..=50.0).contains(&precision) && recall > 85.0, "{precision} {recall}");
         assert_eq!(precision_recall(&real, &real, dim).unwrap(), (100.0, 100.0));
         let few = precision_recall(&real[..9], &real, dim).unwrap_err().to_string();
-        assert!(few.starts_with("3 drawn images are too few"), "{few}");
+        assert!(few.starts_with("3 generated images are too few"), "{few}");
     }
 }

@@ -1,4 +1,4 @@
-//! Features of images under frozen networks.
+//! Features of images computed by frozen networks.
 
 mod extract;
 mod frozen;
@@ -20,20 +20,20 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 
-/// Feature vectors and their classes.
+/// Feature vectors and their class labels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Features {
     /// Length of one vector, D.
     pub dim: usize,
     /// \[N, D\], row-major.
     pub values: Vec<f32>,
-    /// \[N\], each below the number of classes; features made elsewhere may have more of these than
-    /// images have.
+    /// \[N\], each below the number of classes; features from other programs may have more classes
+    /// than image data sets do.
     pub labels: Vec<u16>,
 }
 
 impl Features {
-    /// N, the number of vectors.
+    /// Returns N, the number of vectors.
     pub fn rows(&self) -> usize {
         self.labels.len()
     }
@@ -42,33 +42,34 @@ impl Features {
         &self.values[i * self.dim..][..self.dim]
     }
 
-    /// The rows `rows`, in that order.
+    /// Returns the rows `rows`, in that order.
     pub fn select(&self, rows: &[usize]) -> Features {
         let values = rows.iter().flat_map(|&i| self.row(i)).copied().collect();
         Features { dim: self.dim, values, labels: rows.iter().map(|&i| self.labels[i]).collect() }
     }
 }
 
-/// Batches of a calibration: at momentum 0.1 they forget the start (0.9^60 = 0.2 %).
+/// Batches of a BatchNorm calibration: at momentum 0.1 the initial statistics decay to 0.9^60 =
+/// 0.2 %.
 const CALIBRATION: usize = 60;
-/// Images encoded at a time, at most.
+/// The most images encoded at a time.
 const BATCH: usize = 128;
-/// Pixels of the images encoded at a time, at most: feature maps of larger images take as much more
+/// The most pixels encoded at a time: feature maps of larger images take proportionally more
 /// memory.
 const PIXELS: usize = 128 << 10;
 
-/// Images of `side` pixels a side that are encoded at a time.
+/// Returns the number of images of `side` pixels a side to encode at a time.
 pub fn batch_size(side: usize) -> usize {
     (PIXELS / (side * side)).clamp(1, BATCH)
 }
 
-/// Images that both networks look at at a time.
+/// Returns the number of images that both networks process at a time.
 pub fn batch_size_of(Sides { source, target }: Sides) -> usize {
     batch_size(source.max(target))
 }
 
-/// z of the images `indices`, without augmentation; with `flips`, also of each image's mirror
-/// image, appended.
+/// Computes z of the images `indices` without augmentation; with `flips`, z of the mirrored images
+/// is appended.
 ///
 /// # Errors
 /// If the device can't be read.
@@ -97,7 +98,7 @@ pub fn encode(
     Ok(features)
 }
 
-/// As [`encode`], of all `images`.
+/// Computes z of all `images`, as [`encode`].
 ///
 /// # Errors
 /// If the device can't be read.
@@ -126,8 +127,8 @@ fn append(
     Ok(())
 }
 
-/// Training images of a probe under crop and flip with probability 0.65, drawn afresh for each
-/// epoch (soda.md, `linear`).
+/// Training images of a probe, cropped with probability 0.65 (and then flipped with probability
+/// 0.5), re-sampled in each epoch (the `linear` protocol with `--train-views online`).
 pub struct Augmented<'a> {
     images: &'a Images,
     indices: &'a [usize],
@@ -136,7 +137,7 @@ pub struct Augmented<'a> {
 }
 
 impl<'a> Augmented<'a> {
-    /// Of the images `indices`.
+    /// Creates the views of the images `indices`.
     pub fn new(images: &'a Images, indices: &'a [usize], data: &'a DataConfig) -> Self {
         let view = ViewConfig {
             crop: 0.65,
@@ -151,7 +152,7 @@ impl<'a> Augmented<'a> {
         Self { images, indices, data, view }
     }
 
-    /// Their z in `epoch`.
+    /// Computes z of the views of `epoch`.
     ///
     /// # Errors
     /// If the device can't be read.
@@ -179,9 +180,9 @@ impl<'a> Augmented<'a> {
     }
 }
 
-/// `model` (without autodiff) with BatchNorm statistics of the plain training images instead of its
-/// own: what makes a randomly initialised encoder a fair baseline, and fits a trained one to images
-/// of another side.
+/// Returns `model` (without autodiff) with its BatchNorm statistics replaced by those of the plain
+/// training images. This makes a randomly initialised encoder a fair baseline, and adapts a trained
+/// one to images of another size.
 pub fn calibrate(
     model: Soda,
     images: &Images,
@@ -189,8 +190,8 @@ pub fn calibrate(
     data: &DataConfig,
     device: &Device,
 ) -> Result<Soda> {
-    // A forward pass on an autodiff device updates the statistics.
-    // Nothing is learnt from it: without tracked weights nothing of the pass is kept.
+    // A forward pass on an autodiff device updates the statistics. Untracked weights keep the pass
+    // from recording anything for gradients.
     let training = model.train().no_grad();
     let autodiff = device.clone().autodiff();
     let progress = Progress::new("calibrating BatchNorm, batches", Some(CALIBRATION));

@@ -1,5 +1,5 @@
-//! Which block of the denoiser, at which noise level, knows most (DDAE, Xiang et al. 2023): every
-//! decoder block beside every noise level, judged on training images that are held out.
+//! A scan for the most informative denoiser block and noise level (DDAE, Xiang et al. 2023): every
+//! decoder block at every noise level, evaluated on held-out training images.
 
 use super::features::{FeatureKind, Features, extract};
 use super::linear::batches;
@@ -11,56 +11,57 @@ use crate::model::Soda;
 use burn::tensor::Device;
 use serde::Serialize;
 
-/// Steps that `linear` trains for at least: few images want many epochs.
+/// The fewest steps that `linear` trains for: few images need many epochs.
 const STEPS: usize = 1500;
-/// Noise levels that are looked at by default, as shares of all of them.
+/// Default noise levels, as fractions of all of them.
 const SHARES: [f64; 7] = [0.001, 0.011, 0.05, 0.1, 0.2, 0.4, 0.7];
 
 /// The score of one block at one noise level.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Cell {
-    /// `denoiser:BLOCK@T`
+    /// The features, `denoiser:BLOCK@T`.
     pub features: String,
     /// Name of the block.
     pub block: String,
     /// Noise level.
     pub t: usize,
-    /// The score on the images held out.
+    /// The score on the held-out images.
     #[serde(flatten)]
     pub point: Point,
 }
 
-/// All cells of a scan.
+/// The results of a scan.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Grid {
-    /// The middle and the blocks of the way up, as they are computed.
+    /// The middle block and the blocks of the up path, in the order of computation.
     pub blocks: Vec<String>,
-    /// Noise levels, rising.
+    /// Noise levels, in ascending order.
     pub times: Vec<usize>,
     /// `[blocks, times]`
     pub cells: Vec<Cell>,
-    /// Features of the encoder on the same images.
+    /// The score of z on the same images.
     pub z: Point,
-    /// Images that are learnt from.
+    /// Number of training images.
     pub n_train: usize,
-    /// Images held out, which judge.
+    /// Number of held-out evaluation images.
     pub n_test: usize,
-    /// Passes of `linear` over them.
+    /// Epochs of `linear`.
     pub epochs: usize,
 }
 
-/// What a scan looks at.
+/// The settings of a scan.
 #[derive(Clone, Debug)]
 pub struct Scan<'a> {
-    /// How a cell is scored; on the selection split.
+    /// The protocol that scores a cell, on the selection split.
     pub protocol: &'a Protocol,
     /// Noise levels, each 1 to T.
     pub times: &'a [usize],
-    /// Images to learn from at most, drawn from each class alike; half as many judge.
+    /// The most training images, sampled as the same fraction of each class; evaluation uses at
+    /// most half as many.
     pub limit: usize,
 }
 
-/// Noise levels for a schedule of `steps`.
+/// Returns the default noise levels for a schedule of `steps`.
 pub fn default_times(steps: usize) -> Vec<usize> {
     let mut times: Vec<usize> =
         SHARES.iter().map(|share| ((share * steps as f64).round() as usize).max(1)).collect();
@@ -68,11 +69,13 @@ pub fn default_times(steps: usize) -> Vec<usize> {
     times
 }
 
-/// Scores every block of the way up (and the middle) at each of the noise levels; one forward pass
-/// a noise level shows all blocks. `done` is told of each noise level that is finished.
+/// Scores every block of the up path, and the middle, at each of the noise levels; one forward pass
+/// per noise level gives the features of all blocks. `done` is called with each completed noise
+/// level.
 ///
 /// # Errors
-/// As [`Protocol::of_model`]; another split than the selection one; a noise level out of range.
+/// As [`Protocol::of_model`]; if the split isn't the selection split, or a noise level is out of
+/// range.
 pub fn scan(
     model: &Soda,
     config: &Config,
@@ -84,7 +87,7 @@ pub fn scan(
     let Scan { protocol, times, limit } = scan;
     if protocol.split != Split::Selection {
         return Err(Error::usage(
-            "a scan chooses between features, so the test set has no say in it: --split selection",
+            "a scan selects features, so it must not use the test set; pass --split selection",
         ));
     }
     let labels = data.train.labels();
@@ -93,8 +96,8 @@ pub fn scan(
         let share = (limit as f64 / indices.len() as f64).min(1.0);
         split::few_labels(&labels, share, 0).into_iter().map(|i| indices[i]).collect()
     };
-    let (train, judge) = protocol.probe_indices(data)?;
-    let (train, judge) = (few(train, *limit), few(judge, limit.div_ceil(2)));
+    let (train, held_out) = protocol.probe_indices(data)?;
+    let (train, held_out) = (few(train, *limit), few(held_out, limit.div_ceil(2)));
     let epochs = config
         .probe
         .epochs
@@ -103,11 +106,11 @@ pub fn scan(
     let take = |indices: &[usize], kinds: &[FeatureKind]| {
         extract(model, &data.train, indices, config, kinds, false, device)
     };
-    let score = |train: &Features, judge: &Features| {
-        protocol.of_features(train, judge, data.classes.len(), &probe).map(|probed| probed.point)
+    let score = |train: &Features, held_out: &Features| {
+        protocol.of_features(train, held_out, data.classes.len(), &probe).map(|probed| probed.point)
     };
     let z = [FeatureKind::Z];
-    let z = score(&take(&train, &z)?[0], &take(&judge, &z)?[0])?;
+    let z = score(&take(&train, &z)?[0], &take(&held_out, &z)?[0])?;
 
     let names = config.model.unet.levels().into_iter().map(|(name, _)| name);
     let blocks: Vec<String> = names.filter(|name| !name.starts_with("down")).collect();
@@ -115,14 +118,14 @@ pub fn scan(
     for &t in *times {
         let kinds: Vec<FeatureKind> =
             blocks.iter().map(|b| FeatureKind::Denoiser { block: b.clone(), t }).collect();
-        let (of_train, of_judges) = (take(&train, &kinds)?, take(&judge, &kinds)?);
-        let cells = of_train.iter().zip(&of_judges).zip(&kinds).zip(&blocks).map(
-            |(((train, judge), kind), block)| {
+        let (of_train, of_held_out) = (take(&train, &kinds)?, take(&held_out, &kinds)?);
+        let cells = of_train.iter().zip(&of_held_out).zip(&kinds).zip(&blocks).map(
+            |(((train, held_out), kind), block)| {
                 Ok(Cell {
                     features: kind.to_string(),
                     block: block.clone(),
                     t,
-                    point: score(train, judge)?,
+                    point: score(train, held_out)?,
                 })
             },
         );
@@ -138,13 +141,13 @@ pub fn scan(
         cells,
         z,
         n_train: train.len(),
-        n_test: judge.len(),
+        n_test: held_out.len(),
         epochs,
     })
 }
 
 impl Grid {
-    /// The cell of the highest top-1; of equal ones the first.
+    /// Returns the cell of the highest top-1, the first of equal ones.
     ///
     /// # Panics
     /// If there are no cells.
@@ -163,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn noise_levels_follow_the_schedule_and_come_once() {
+    fn noise_levels_scale_with_the_schedule_and_are_unique() {
         assert_eq!(default_times(1000), [1, 11, 50, 100, 200, 400, 700]);
         let few = default_times(10);
         assert!(

@@ -1,5 +1,5 @@
-//! Is a representation healthy? Alignment and uniformity on the sphere, purity of neighbourhoods,
-//! and what a probe gets wrong.
+//! Diagnostics of a representation: alignment and uniformity on the sphere, purity of
+//! neighbourhoods, and the errors and calibration of a probe.
 
 use super::features::Features;
 use super::{distance, knn};
@@ -7,15 +7,15 @@ use crate::error::{Error, Result};
 use rayon::prelude::*;
 use serde::Serialize;
 
-/// Rows that pairwise measures look at, at most: all pairs of 2,000 rows take a tenth of a second.
+/// The most rows that pairwise measures use: all pairs of 2,000 rows take a tenth of a second.
 const MOST_ROWS: usize = 2000;
 
-/// Mean squared distance between the normalised features of two views of an image, rows `a` and `b`
-/// `[N, dim]`: 0 where the encoder doesn't see the difference, 2 where the views are unrelated
-/// (Wang and Isola 2020, alpha = 2).
+/// Returns the mean squared distance between the normalised features of two views of an image, rows
+/// `a` and `b` `[N, dim]`: 0 if the encoder maps both views to the same point, 2 if the views are
+/// unrelated (Wang and Isola 2020, alpha = 2).
 ///
 /// # Errors
-/// No rows.
+/// If there are no rows.
 pub fn alignment(a: &[f32], b: &[f32], dim: usize) -> Result<f64> {
     assert_eq!(a.len(), b.len(), "views of the same images");
     let (a, b) = (unit_rows(a, dim)?, unit_rows(b, dim)?);
@@ -23,12 +23,12 @@ pub fn alignment(a: &[f32], b: &[f32], dim: usize) -> Result<f64> {
         / (a.len() / dim) as f64)
 }
 
-/// ln of the mean of exp(-2 d^2) over pairs of normalised rows at distance d: 0 where all features
-/// are one, -4 (1 - 2/dim) or so where they are spread evenly over the sphere (Wang and Isola 2020,
-/// t = 2). Of the first 2,000 rows.
+/// Returns ln of the mean of exp(-2 d^2) over pairs of normalised rows at distance d: 0 if all
+/// features are the same, about -4 (1 - 2/dim) if they are spread evenly over the sphere (Wang and
+/// Isola 2020, t = 2). Uses the first 2,000 rows.
 ///
 /// # Errors
-/// Fewer than two rows.
+/// If there are fewer than two rows.
 pub fn uniformity(values: &[f32], dim: usize) -> Result<f64> {
     let rows = unit_rows(&values[..values.len().min(MOST_ROWS * dim)], dim)?;
     let n = rows.len() / dim;
@@ -36,7 +36,7 @@ pub fn uniformity(values: &[f32], dim: usize) -> Result<f64> {
         return Err(Error::failed("uniformity needs at least two images"));
     }
     let row = |i: usize| &rows[i * dim..][..dim];
-    // Summed row by row in order, so that the result doesn't depend on who finished first.
+    // Summed row by row in order, so that the result doesn't depend on which thread finishes first.
     let sums: Vec<f64> = (0..n)
         .into_par_iter()
         .map(|i| (0..i).map(|j| (-2.0 * squared(row(i), row(j))).exp()).sum())
@@ -44,20 +44,20 @@ pub fn uniformity(values: &[f32], dim: usize) -> Result<f64> {
     Ok((sums.iter().sum::<f64>() * 2.0 / (n * (n - 1)) as f64).ln())
 }
 
-/// Share of the `k` nearest neighbours of each row, itself left out, that are of its class; per
-/// cent.
+/// Returns the share of each row's `k` nearest neighbours, excluding the row itself, that are of
+/// its class, in per cent.
 ///
 /// # Errors
-/// No more than `k` rows.
+/// If there are no more than `k` rows.
 pub fn purity(features: &Features, k: usize) -> Result<f64> {
     let n = features.rows();
     if n <= k {
         return Err(Error::failed(format!(
-            "{n} images are too few to look at the {k} nearest neighbours of each"
+            "{n} images are too few to find the {k} nearest neighbours of each"
         )));
     }
-    // A row is its own nearest neighbour unless another one is equal to it: one more is asked for,
-    // and itself is left out.
+    // A row is its own nearest neighbour unless another row equals it, so one more is requested and
+    // the row itself is dropped.
     let neighbours = knn::nearest(features, features, k + 1);
     let same = |(i, found): (usize, &Vec<(usize, f32)>)| {
         let others = found.iter().map(|f| f.0).filter(|&j| j != i).take(k);
@@ -67,16 +67,17 @@ pub fn purity(features: &Features, k: usize) -> Result<f64> {
     Ok(100.0 * same as f64 / (n * k) as f64)
 }
 
-/// What a classifier says of test rows.
+/// A classifier's predictions on test rows, summarised.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Verdicts {
-    /// Row c, column p: how many rows of class c were taken for class p.
+    /// Row c, column p: the number of rows of class c that were predicted as class p.
     pub confusion: Vec<Vec<usize>>,
-    /// How sure it is, beside how right.
+    /// Confidence compared with accuracy.
     pub calibration: Calibration,
 }
 
-/// Verdicts of `logits` `[N, C]` on rows of classes `labels` `[N]`.
+/// Computes the confusion matrix and calibration of `logits` `[N, C]` on rows of classes `labels`
+/// `[N]`.
 pub fn verdicts(logits: &[f32], labels: &[u16], classes: usize) -> Verdicts {
     let mut confusion = vec![vec![0; classes]; classes];
     for (logits, &label) in logits.chunks_exact(classes).zip(labels) {
@@ -85,33 +86,33 @@ pub fn verdicts(logits: &[f32], labels: &[u16], classes: usize) -> Verdicts {
     Verdicts { confusion, calibration: calibration(logits, labels, classes) }
 }
 
-/// How far stated probabilities are from what happens.
+/// How far predicted probabilities are from observed frequencies.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Calibration {
-    /// Expected calibration error (Naeini et al. 2015; Guo et al. 2017): mean |confidence -
-    /// accuracy| over the bins, each as heavy as its rows; per cent.
+    /// Expected calibration error (Naeini et al. 2015; Guo et al. 2017): the mean of |confidence -
+    /// accuracy| over the bins, weighted by their rows, in per cent.
     pub ece: f64,
-    /// Mean confidence, per cent; above the accuracy: the probe is too sure.
+    /// Mean confidence, in per cent; if it is above the accuracy, the probe is overconfident.
     pub confidence: f64,
-    /// The bins that hold rows: 15 of equal width.
+    /// The non-empty bins, of 15 of equal width.
     pub bins: Vec<Bin>,
 }
 
-/// Rows whose likeliest class has a probability within one fifteenth of 0 .. 1.
+/// The rows whose most likely class has a probability within one fifteenth of 0..1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Bin {
-    /// Rows.
+    /// Number of rows.
     pub rows: usize,
-    /// Mean probability of the likeliest class, per cent.
+    /// Mean probability of the most likely class, in per cent.
     pub confidence: f64,
-    /// Share of the rows of that class, per cent.
+    /// Share of the rows whose class is the most likely one, in per cent.
     pub accuracy: f64,
 }
 
-/// Bins of [`calibration`].
+/// Number of bins of [`calibration`].
 const BINS: usize = 15;
 
-/// Calibration of softmax(`logits`) `[N, C]` on rows of classes `labels` `[N]`.
+/// Computes the calibration of softmax(`logits`) `[N, C]` on rows of classes `labels` `[N]`.
 fn calibration(logits: &[f32], labels: &[u16], classes: usize) -> Calibration {
     let mut sums = [(0usize, 0.0, 0usize); BINS];
     for (logits, &label) in logits.chunks_exact(classes).zip(labels) {
@@ -138,12 +139,12 @@ fn calibration(logits: &[f32], labels: &[u16], classes: usize) -> Calibration {
     }
 }
 
-/// The class of the highest logit; of equal ones the lower class.
+/// Returns the class of the highest logit; ties go to the lower class.
 fn likeliest(logits: &[f32]) -> usize {
     (1..logits.len()).fold(0, |best, class| if logits[class] > logits[best] { class } else { best })
 }
 
-/// Rows of length 1.
+/// Returns the rows scaled to length 1.
 fn unit_rows(values: &[f32], dim: usize) -> Result<Vec<f32>> {
     if values.is_empty() {
         return Err(Error::failed("there are no images to compare the features of"));
@@ -170,11 +171,11 @@ mod tests {
     }
 
     #[test]
-    fn alignment_goes_from_equal_to_unrelated_views() {
+    fn alignment_ranges_from_equal_to_unrelated_views() {
         let (dim, n) = (64, 1000);
         let a = draws(n * dim, 0);
         let longer: Vec<f32> = a.iter().map(|v| 3.0 * v).collect();
-        // Lengths don't count.
+        // Lengths don't matter.
         assert!(alignment(&a, &longer, dim).unwrap() < 1e-10);
         let opposite: Vec<f32> = a.iter().map(|v| -v).collect();
         assert!((alignment(&a, &opposite, dim).unwrap() - 4.0).abs() < 1e-5);
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn uniformity_goes_from_one_point_to_the_whole_sphere() {
+    fn uniformity_ranges_from_one_point_to_the_whole_sphere() {
         let (dim, n) = (64, 1000);
         assert!(uniformity(&[0.3; 640], 64).unwrap().abs() < 1e-6);
         let spread = uniformity(&draws(n * dim, 2), dim).unwrap();
@@ -203,8 +204,8 @@ mod tests {
         let mut values = draws(n * dim, 4);
         let chance =
             purity(&Features { dim, values: values.clone(), labels: labels.clone() }, 5).unwrap();
-        // 1,500 neighbours, a third of the class: 5 standard errors are 6 points; neighbours of
-        // neighbours correlate.
+        // 1,500 neighbours, a third of them of the row's class: 5 standard errors are 6 points, and
+        // neighbours of neighbours are correlated.
         assert!((chance - 33.3).abs() < 8.0, "{chance}");
         values.chunks_exact_mut(dim).zip(&labels).for_each(|(row, l)| row[usize::from(*l)] += 20.0);
         let features = Features { dim, values, labels };
@@ -214,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_confusion_matrix_and_calibration_worked_by_hand() {
-        // Probabilities 3/4, 3/4, 3/4, 9/10 of class 0, 0, 1, 1; right, wrong, right, right.
+        // Probabilities 3/4, 3/4, 3/4, 9/10 of class 0, 0, 1, 1: right, wrong, right, right.
         let (a, b) = (3f32.ln(), 9f32.ln());
         let logits = [a, 0.0, a, 0.0, 0.0, a, 0.0, b];
         let found = verdicts(&logits, &[0, 1, 1, 1], 2);
@@ -229,7 +230,7 @@ mod tests {
         close(c.bins[0].accuracy, 200.0 / 3.0);
         close(c.confidence, (3.0 * 75.0 + 90.0) / 4.0);
         close(c.ece, (3.0 * (75.0 - 200.0 / 3.0) + 10.0) / 4.0);
-        // Negative control: sure of the wrong classes.
+        // Negative control: confident in the wrong classes.
         assert!(verdicts(&logits, &[1, 1, 0, 0], 2).calibration.ece > 75.0);
     }
 }

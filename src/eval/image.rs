@@ -1,13 +1,13 @@
-//! How close two images are: PSNR and SSIM of planar images with values in \[-1, 1\].
+//! Similarity of two images: PSNR and SSIM of planar images with values in \[-1, 1\].
 //!
-//! Both are computed in f64 on pixels mapped to \[0, 1\], (v + 1) / 2, and on all values as they
-//! are: nothing is clipped.
+//! Both are computed in f64 on pixels mapped to \[0, 1\], (v + 1) / 2. Values are not clipped.
 
 use crate::error::{Error, Result};
 use rayon::prelude::*;
 use serde::Serialize;
 
-/// PSNR of identical images, and the largest one reported: a mean over images stays finite.
+/// The PSNR of identical images and the largest one reported, so that a mean over images stays
+/// finite.
 pub const MAX_PSNR: f64 = 100.0;
 
 /// Width and sigma of SSIM's Gaussian window.
@@ -29,10 +29,10 @@ pub struct Similarity {
 }
 
 impl Similarity {
-    /// That of several sets of images together.
+    /// Combines the similarities of several sets of images.
     ///
     /// # Panics
-    /// If there are none.
+    /// If there are no images.
     pub fn over(parts: &[Similarity]) -> Self {
         let n = parts.iter().map(|part| part.n).sum::<usize>();
         assert!(n > 0, "similarity of no images");
@@ -43,18 +43,18 @@ impl Similarity {
     }
 }
 
-/// PSNR and SSIM of each image of `a` against the one at its place in `b`, both \[N, 3, size,
-/// size\], averaged.
+/// Computes the mean PSNR and SSIM of the images of `a` and their counterparts in `b`, both \[N, 3,
+/// size, size\].
 ///
 /// # Errors
-/// A pixel that is not finite (the message names the image), or no images.
+/// If a pixel is not finite (the message names the image), or there are no images.
 ///
 /// # Panics
-/// If the lengths differ or are no multiple of 3 size^2, or `size` is below 11.
+/// If the lengths differ or aren't a multiple of 3 size^2, or `size` is below 11.
 pub fn similarity(a: &[f32], b: &[f32], size: usize) -> Result<Similarity> {
     let len = 3 * size * size;
     assert_eq!(a.len(), b.len(), "similarity: lengths of the two sets of images");
-    assert_eq!(a.len() % len, 0, "similarity: {} values are no [N, 3, {size}, {size}]", a.len());
+    assert_eq!(a.len() % len, 0, "similarity: {} values are not [N, 3, {size}, {size}]", a.len());
     for images in [a, b] {
         if let Some(at) = images.iter().position(|v| !v.is_finite()) {
             let (image, value) = (at / len, images[at]);
@@ -74,7 +74,7 @@ pub fn similarity(a: &[f32], b: &[f32], size: usize) -> Result<Similarity> {
     Ok(Similarity { psnr: mean(&|v| v.0), ssim: mean(&|v| v.1), n })
 }
 
-/// Mean absolute difference of the pixels of `a` and `b` in \[0, 1\]; 0 for no pixels.
+/// Returns the mean absolute difference of the pixels of `a` and `b` in \[0, 1\]; 0 for no pixels.
 ///
 /// # Panics
 /// If the lengths differ.
@@ -85,8 +85,8 @@ pub fn mean_change(a: &[f32], b: &[f32]) -> f64 {
         / a.len().max(1) as f64
 }
 
-/// Peak signal-to-noise ratio in dB, 10 log10(1 / mean squared error of pixels in \[0, 1\]), at
-/// most [`MAX_PSNR`]; NaN where a pixel is.
+/// Returns the peak signal-to-noise ratio in dB, 10 log10(1 / mean squared error of pixels in \[0,
+/// 1\]), at most [`MAX_PSNR`]; NaN if a pixel is NaN.
 ///
 /// # Panics
 /// If the lengths differ or are 0.
@@ -96,27 +96,27 @@ pub fn psnr(a: &[f32], b: &[f32]) -> f64 {
     let squares: f64 = a.iter().zip(b).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum();
     // [-1, 1] is twice as wide as [0, 1].
     let psnr = -10.0 * (squares / 4.0 / a.len() as f64).log10();
-    // f64::min would turn NaN into the best of all scores.
+    // f64::min would turn NaN into the best score.
     if psnr > MAX_PSNR { MAX_PSNR } else { psnr }
 }
 
-/// Structural similarity (Wang, Bovik, Sheikh and Simoncelli 2004) of two images \[channels, size,
-/// size\].
+/// Returns the structural similarity (Wang, Bovik, Sheikh and Simoncelli 2004) of two images
+/// \[channels, size, size\].
 ///
-/// Gaussian window of 11 x 11, sigma 1.5, K1 = 0.01, K2 = 0.03, per channel, averaged over channels
-/// and over the windows that lie wholly inside the image. The same as scikit-image's
+/// The window is a Gaussian of 11 x 11, sigma 1.5, with K1 = 0.01 and K2 = 0.03. SSIM is averaged
+/// over channels and over the windows that lie entirely inside the image. Equal to scikit-image's
 /// `structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
 /// data_range=1)`, which filters with reflection and then crops 5 pixels from each border.
 ///
 /// # Panics
-/// If the lengths differ, are no multiple of size^2, or `size` is below 11.
+/// If the lengths differ or aren't a multiple of size^2, or `size` is below 11.
 pub fn ssim(a: &[f32], b: &[f32], size: usize) -> f64 {
     assert_eq!(a.len(), b.len(), "ssim: lengths of the two images");
-    assert!(size >= WINDOW, "ssim: images of side {size} are smaller than its window of {WINDOW}");
+    assert!(size >= WINDOW, "ssim: images of side {size} are smaller than the window of {WINDOW}");
     let area = size * size;
     assert!(
         !a.is_empty() && a.len().is_multiple_of(area),
-        "ssim: {} values are no [channels, {size}, {size}]",
+        "ssim: {} values are not [channels, {size}, {size}]",
         a.len()
     );
     let window = gaussian();
@@ -142,7 +142,7 @@ pub fn ssim(a: &[f32], b: &[f32], size: usize) -> f64 {
     sum / (a.len() / area) as f64
 }
 
-/// One dimension of the window; sums to 1.
+/// Returns one dimension of the window, which sums to 1.
 fn gaussian() -> [f64; WINDOW] {
     let weights: [f64; WINDOW] = std::array::from_fn(|i| {
         let x = i as f64 - (WINDOW / 2) as f64;
@@ -152,7 +152,7 @@ fn gaussian() -> [f64; WINDOW] {
     weights.map(|w| w / sum)
 }
 
-/// Weighted means over the windows inside a map of `size` x `size`: first along its rows, then
+/// Computes weighted means over the windows inside a map of `size` x `size`: along its rows, then
 /// along its columns.
 fn blur(map: &[f64], size: usize, window: &[f64; WINDOW]) -> Vec<f64> {
     let inner = size - WINDOW + 1;
@@ -181,8 +181,8 @@ mod tests {
         (0..LEN).map(|i| pixel(i as f64) as f32).collect()
     }
 
-    /// Two pairs and what scikit-image 0.26 says of them (channel_axis=0, arguments as in
-    /// [`ssim`]'s text).
+    /// Two pairs and the values of scikit-image 0.26 for them (channel_axis=0, arguments as in the
+    /// documentation of [`ssim`]).
     fn golden() -> [(Vec<f32>, Vec<f32>, f64, f64); 2] {
         let ramp = |i: f64| (i * 37.0) % 256.0 / 255.0 * 2.0 - 1.0;
         [
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn psnr_and_ssim_agree_with_scikit_image() {
         for (a, b, golden_psnr, golden_ssim) in golden() {
-            // The inputs went through f32 on both sides; a last bit of sin may differ.
+            // The inputs are f32 on both sides; the last bit of sin may differ.
             assert!(
                 (psnr(&a, &b) - golden_psnr).abs() < 1e-6,
                 "{} instead of {golden_psnr}",
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_distance_of_a_tenth_is_20_decibels() {
+    fn a_difference_of_a_tenth_is_20_decibels() {
         let (a, b) = (image(|_| 0.0), image(|_| 0.2));
         assert!((psnr(&a, &b) - 20.0).abs() < 1e-5);
     }
@@ -242,7 +242,7 @@ mod tests {
         assert!((got.psnr - (psnr_0 + psnr_1) / 2.0).abs() < 1e-6, "{got:?}");
         assert!((got.ssim - (ssim_0 + ssim_1) / 2.0).abs() < 1e-7, "{got:?}");
         assert_eq!(got.n, 2);
-        // The parts of a set weigh as much as their images.
+        // The parts of a set are weighted by their number of images.
         let part = |psnr, n| Similarity { psnr, ssim: psnr / 100.0, n };
         let over = Similarity::over(&[part(10.0, 3), part(20.0, 1)]);
         assert!(

@@ -1,9 +1,9 @@
-//! Inception-v3 as FID has it (Heusel et al. 2017, arXiv 1706.08500): the network of TensorFlow's
+//! The Inception-v3 of FID (Heusel et al. 2017, arXiv 1706.08500): the network of TensorFlow's
 //! release of 2015-12-05, whose weights the PyTorch package pytorch-fid publishes as
-//! pt_inception-2015-12-05-6726825d.pth. It differs from torchvision's in its pools (padding isn't
-//! counted in averages, the last block takes a maximum) and has 1,008 classes.
+//! pt_inception-2015-12-05-6726825d.pth. It differs from torchvision's in its pools (averages don't
+//! count padding, the last block uses a maximum) and has 1,008 classes.
 //!
-//! The weights are read from the user's file; nothing is fetched.
+//! The weights are read from a file of the user; nothing is downloaded.
 
 use crate::data::{Images, bytes_of};
 use crate::error::{Error, Result};
@@ -17,59 +17,60 @@ use burn::tensor::{Device, Tensor, TensorData};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-/// Numbers of a feature vector: those before the last layer.
+/// Length of a feature vector, the input of the last layer.
 pub const FEATURES: usize = 2048;
-/// Classes of the last layer.
+/// Number of classes of the last layer.
 const CLASSES: usize = 1008;
-/// Pixels a side that images are resized to.
+/// Side in pixels that images are resized to.
 const SIDE: usize = 299;
-/// Images that go through it at a time.
+/// Images per forward pass.
 const BATCH: usize = 16;
-/// What BatchNorm adds to variances there.
+/// The epsilon of the network's BatchNorm.
 const EPSILON: f32 = 1e-3;
-/// The first digits of the published file's SHA-256, which stand in its name.
+/// The first digits of the published file's SHA-256, which are part of its name.
 const PUBLISHED: &str = "6726825d";
 
 /// The network.
 pub struct Inception {
-    /// SHA-256 of its file.
+    /// SHA-256 of the weights file.
     pub sha256: String,
-    /// By name: the convolution with its norm, `[out, in, height, width]` and `[out]`.
+    /// Convolutions with their BatchNorm folded in, by name: weights `[out, in, height, width]` and
+    /// biases `[out]`.
     layers: HashMap<String, (Tensor<4>, Tensor<1>)>,
-    /// `[FEATURES, CLASSES]`.
+    /// Weights of the last layer, `[FEATURES, CLASSES]`.
     last: Tensor<2>,
     device: Device,
 }
 
-/// What it makes of images.
+/// The network's outputs for a set of images.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Looked {
     /// `[N, FEATURES]`.
     pub features: Vec<f32>,
-    /// Its classes before the softmax, without the last layer's bias, as the Inception score has
-    /// them: `[N, CLASSES]`.
+    /// Class logits without the last layer's bias, as the Inception score uses them: `[N,
+    /// CLASSES]`.
     pub logits: Vec<f32>,
 }
 
 impl Looked {
-    /// Adds those of more images.
+    /// Appends the outputs for more images.
     pub fn extend(&mut self, more: Looked) {
         self.features.extend(more.features);
         self.logits.extend(more.logits);
     }
 
-    /// Rows of classes.
+    /// Returns the rows of logits.
     pub(super) fn classes(&self) -> impl ExactSizeIterator<Item = &[f32]> {
         self.logits.chunks_exact(CLASSES)
     }
 }
 
 impl Inception {
-    /// Reads the state dictionary in `path`.
+    /// Reads the state dictionary from `path`.
     ///
     /// # Errors
-    /// If it can't be read (see [`Checkpoint`]), or is another network's: a tensor that is missing
-    /// or of another shape is named.
+    /// If the file can't be read (see [`Checkpoint`]) or belongs to another network; the message
+    /// names a tensor that is missing or of another shape.
     pub fn open(path: &Path, device: &Device) -> Result<Self> {
         let sha256 = files::sha256_of(path)?;
         let mut checkpoint = Checkpoint::open(path)?;
@@ -78,16 +79,18 @@ impl Inception {
             let found: Option<&Stored> = stored.get(name).filter(|tensor| tensor.shape == shape);
             let tensor = found.ok_or_else(|| {
                 let (path, there) = (path.display(), stored.get(name).map(|tensor| &tensor.shape));
-                let what = there.map_or("isn't there".to_owned(), |other| format!("has shape {other:?}"));
+                let what =
+                    there.map_or("isn't there".to_owned(), |other| format!("has shape {other:?}"));
                 Error::failed(format!(
-                    "{path} isn't FID's Inception-v3: {name} {what}, {shape:?} is expected; take pt_inception-2015-12-05-{PUBLISHED}.pth of pytorch-fid"
+                    "{path} isn't FID's Inception-v3: {name} {what}, {shape:?} is expected; use \
+                    pt_inception-2015-12-05-{PUBLISHED}.pth of pytorch-fid"
                 ))
             })?;
             let values = checkpoint.read(name, tensor)?;
             match values.iter().all(|v| v.is_finite()) {
                 true => Ok(values),
                 false => Err(Error::failed(format!(
-                    "{}: {name} holds numbers that aren't finite",
+                    "{}: {name} holds values that aren't finite",
                     path.display()
                 ))),
             }
@@ -99,7 +102,7 @@ impl Inception {
             let [gain, shift, mean, variance] = ["weight", "bias", "running_mean", "running_var"]
                 .map(|part| read(&format!("{name}.bn.{part}"), &[out]));
             let (gain, mut shift, mean, variance) = (gain?, shift?, mean?, variance?);
-            // The norm of trained statistics is part of the convolution.
+            // BatchNorm with fixed statistics is folded into the convolution.
             for (channel, weights) in weight.chunks_exact_mut(each).enumerate() {
                 let scale = gain[channel] / (variance[channel] + EPSILON).sqrt();
                 weights.iter_mut().for_each(|w| *w *= scale);
@@ -114,22 +117,22 @@ impl Inception {
         Ok(Self { sha256, layers, last, device: device.clone() })
     }
 
-    /// Whether its file is the published one: only with that is a distance FID.
+    /// Checks whether the file is the published one: only then is the distance FID.
     pub fn is_published(&self) -> bool {
         self.sha256.starts_with(PUBLISHED)
     }
 
-    /// Looks at `images`, as pytorch-fid does: bytes to [0, 1], bilinearly to 299 pixels, to [-1,
-    /// 1].
+    /// Runs the network on `images`, preprocessed as in pytorch-fid: bytes to [0, 1], bilinear
+    /// resize to 299 pixels, then to [-1, 1].
     ///
     /// # Errors
-    /// If an image or the device can't be read.
+    /// If an image can't be read or the device fails.
     pub fn look(&self, images: &Images) -> Result<Looked> {
         let (side, mut looked) = (images.side(), Looked::default());
         let resize = bilinear(side);
         let resize: Tensor<3> =
             Tensor::from_data(TensorData::new(resize, [1, SIDE, side]), &self.device);
-        let progress = Progress::new("looking at images by Inception-v3", Some(images.len()));
+        let progress = Progress::new("computing Inception-v3 features", Some(images.len()));
         for first in (0..images.len()).step_by(BATCH) {
             let mut pixels = Vec::with_capacity(BATCH * bytes_of(side));
             for i in first..images.len().min(first + BATCH) {
@@ -144,7 +147,7 @@ impl Inception {
             let logits = features.clone().matmul(self.last.clone());
             let read = |t: Tensor<2>| {
                 t.try_into_vec_as::<f32>()
-                    .map_err(|e| Error::device("looking at images by Inception-v3", &e))
+                    .map_err(|e| Error::device("computing Inception-v3 features", &e))
             };
             looked.extend(Looked { features: read(features)?, logits: read(logits)? });
             progress.add(n);
@@ -152,7 +155,7 @@ impl Inception {
         Ok(looked)
     }
 
-    /// `[B, 3, 299, 299]` in [-1, 1] to `[B, 2048]`.
+    /// Maps `[B, 3, 299, 299]` in [-1, 1] to `[B, 2048]`.
     fn features(&self, x: Tensor<4>) -> Tensor<2> {
         let pool = |x| max_pool2d(x, MaxPoolOptions::new([3, 3]).with_stride([2, 2]));
         let h = self.layer("Conv2d_1a_3x3", x, 2, [0, 0]);
@@ -229,7 +232,7 @@ impl Inception {
             1,
         );
         for (block, last) in [("Mixed_7b", false), ("Mixed_7c", true)] {
-            // Each ends in two halves, a row and a column.
+            // Each branch ends in two halves, 1x3 and 3x1.
             let halves = |h: Tensor<4>, name: &str| {
                 let half = |part: &str, padding| {
                     self.layer(&format!("{block}.{name}{part}"), h.clone(), 1, padding)
@@ -257,14 +260,14 @@ impl Inception {
         h.reshape([b, c, height * width]).mean_dim(2).reshape([b, c])
     }
 
-    /// Layers of `block` one after the other, each with its padding.
+    /// Applies layers of `block` in sequence, each with its padding.
     fn chain(&self, block: &str, x: Tensor<4>, layers: &[(&str, [usize; 2])]) -> Tensor<4> {
         layers
             .iter()
             .fold(x, |h, (name, padding)| self.layer(&format!("{block}.{name}"), h, 1, *padding))
     }
 
-    /// A convolution with its norm and ReLU.
+    /// Applies a convolution with its folded BatchNorm, and ReLU.
     fn layer(&self, name: &str, x: Tensor<4>, stride: usize, padding: [usize; 2]) -> Tensor<4> {
         let (weight, bias) = &self.layers[name];
         relu(conv2d(
@@ -290,8 +293,8 @@ fn highest(x: Tensor<4>) -> Tensor<4> {
     max_pool2d(x, MaxPoolOptions::new([3, 3]).with_stride([1, 1]).with_padding([1, 1]))
 }
 
-/// Which pixels of `side` make each of 299, `[299, side]`: bilinear, with pixels as areas
-/// (PyTorch's `align_corners=False`).
+/// Returns the matrix `[299, side]` that resizes `side` pixels to 299: bilinear, with pixels as
+/// areas (PyTorch's `align_corners=False`).
 fn bilinear(side: usize) -> Vec<f32> {
     let mut matrix = vec![0.0; SIDE * side];
     for (i, row) in matrix.chunks_exact_mut(side).enumerate() {
@@ -304,7 +307,7 @@ fn bilinear(side: usize) -> Vec<f32> {
     matrix
 }
 
-/// Its convolutions and the shapes of their weights.
+/// Returns the names of the convolutions and the shapes of their weights.
 pub fn shapes() -> BTreeMap<String, Vec<usize>> {
     let mut all = BTreeMap::new();
     let mut add = |block: &str, layers: &[(&str, usize, usize, [usize; 2])]| {

@@ -1,10 +1,10 @@
-//! Nearest neighbours on the L2-normalised features of plain images: the protocols `knn` and
-//! `knn-lightly` (soda.md), and the neighbours themselves.
+//! Nearest neighbours of the L2-normalised features of plain images: the protocols `knn` and
+//! `knn-lightly` (docs/commands.md, "Probe"), and the neighbours themselves.
 //!
-//! In small sets fewer neighbours vote, see [`Rule::among`].
+//! In small data sets fewer neighbours vote, see [`Rule::among`].
 //!
-//! All pairs are compared by blocked matrix products in f32; no more than a block of them is held
-//! at a time.
+//! All pairs are compared by blocked f32 matrix products; only a block of the cosines is held at a
+//! time.
 
 use super::features::Rows;
 use super::linear::{Scores, rank};
@@ -14,18 +14,18 @@ use crate::progress::Progress;
 use rayon::prelude::*;
 use std::cmp::Ordering;
 
-/// Training rows and queries that are compared at a time: 1 MiB of cosines for each thread.
+/// Training rows and queries per block: 1 MiB of cosines for each thread.
 const TRAIN_BLOCK: usize = 1024;
 const QUERY_BLOCK: usize = 256;
-/// Smallest norm that a feature vector is divided by (`torch.nn.functional.normalize`).
+/// The smallest norm that a feature vector is divided by (`torch.nn.functional.normalize`).
 const MIN_NORM: f64 = 1e-12;
 
 /// How the nearest training rows vote.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rule {
-    /// How many vote; fewer in small sets, see [`Rule::among`].
+    /// The number of neighbours that vote; fewer in small data sets, see [`Rule::among`].
     pub k: usize,
-    /// A vote weighs exp(cosine / temperature); none: every vote weighs 1.
+    /// A vote has weight exp(cosine / temperature); `None`: all weights are 1.
     pub temperature: Option<f64>,
 }
 
@@ -36,9 +36,10 @@ impl Rule {
     /// al. 2018).
     pub const LIGHTLY: Rule = Rule { k: 200, temperature: Some(0.1) };
 
-    /// The rule among `rows` training rows of `classes` classes: no more neighbours than a class
-    /// has rows on average. With more, others would outvote a class whatever the features show;
-    /// with all rows everything would be of the largest class.
+    /// Returns the rule for `rows` training rows of `classes` classes, with at most as many
+    /// neighbours as a class has rows on average. With more, other classes would outvote a class
+    /// whatever the features show; with all rows, everything would be assigned to the largest
+    /// class.
     pub fn among(self, rows: usize, classes: usize) -> Self {
         Self { k: self.k.min((rows / classes.max(1)).max(1)), ..self }
     }
@@ -48,24 +49,23 @@ impl Rule {
     }
 }
 
-/// Classifies each row of `test` by the votes of the training rows nearest to it, as many as
-/// [`Rule::among`] says, and compares with its label. On normalised vectors the largest cosine and
-/// the smallest Euclidean distance choose the same neighbours. Of classes with equal votes the
-/// lower one counts as the likelier (as in scikit-learn); a class without any vote comes after all
-/// others.
+/// Classifies each row of `test` by the votes of its nearest training rows, as many as
+/// [`Rule::among`] allows, and compares the result with its label. On normalised vectors the
+/// largest cosine and the smallest Euclidean distance select the same neighbours. Ties between
+/// classes go to the lower class (as in scikit-learn); a class without any vote ranks last.
 ///
 /// # Errors
-/// Features that are not finite, a class outside 0..`classes`, no rows.
+/// If features are not finite, a class is outside 0..`classes`, or there are no rows.
 ///
 /// # Panics
-/// If `test` has another feature length than `train`, or `values` is not `[N, D]`.
+/// If the feature lengths of `test` and `train` differ, or `values` is not `[N, D]`.
 pub fn score(train: &dyn Rows, test: &dyn Rows, classes: usize, rule: Rule) -> Result<Scores> {
     train.check("training", train.dim(), classes)?;
     test.check("test", train.dim(), classes)?;
     if train.rows() == 0 || test.rows() == 0 {
         let (train, test) = (train.rows(), test.rows());
         return Err(Error::failed(format!(
-            "{train} training and {test} test rows: neighbours need at least one of each"
+            "{train} training and {test} test rows: k-NN needs at least one of each"
         )));
     }
     let rule = rule.among(train.rows(), classes);
@@ -80,17 +80,17 @@ pub fn score(train: &dyn Rows, test: &dyn Rows, classes: usize, rule: Rule) -> R
     Ok(Scores::of_ranks(&ranks.collect::<Vec<_>>(), classes))
 }
 
-/// For each row of `queries` the `k` rows of `train` (all, where there are fewer) that point most
-/// nearly the same way: (row, cosine) by falling cosine, of equal cosines the lower row first. A
-/// row that is in both is its own first neighbour, at a cosine of 1 up to rounding.
+/// Finds, for each row of `queries`, the `k` rows of `train` (all, if there are fewer) with the
+/// largest cosine: (row, cosine) by descending cosine, ties by ascending row. A row that is in both
+/// sets is its own first neighbour, at a cosine of 1 up to rounding.
 ///
 /// # Panics
-/// If `queries` has another feature length than `train`.
+/// If the feature lengths of `queries` and `train` differ.
 pub fn nearest(train: &dyn Rows, queries: &dyn Rows, k: usize) -> Vec<Vec<(usize, f32)>> {
     assert_eq!(
         train.dim(),
         queries.dim(),
-        "queries: length of a vector, beside that of the training features"
+        "queries: length of a vector, compared with that of the training features"
     );
     let (dim, k) = (train.dim(), k.min(train.rows()));
     let mut best: Vec<Best> = (0..queries.rows()).map(|_| Best::new(k)).collect();
@@ -140,10 +140,11 @@ struct Scratch {
     cosines: Vec<f32>,
 }
 
-/// The best k of the rows offered so far, by rising row: up to 2k of them wait to be sorted.
+/// The best k of the rows offered so far, which come in ascending order. Up to 2k candidates are
+/// collected between sorts.
 struct Best {
     k: usize,
-    /// The k-th best cosine at the last sorting: what is no better needn't be kept.
+    /// The k-th best cosine at the last sort; candidates that are no better are discarded.
     floor: f32,
     found: Vec<(u32, f32)>,
 }
@@ -154,7 +155,7 @@ impl Best {
     }
 
     fn offer(&mut self, row: usize, cosine: f32) {
-        // An equal cosine of a later row loses.
+        // Ties go to the earlier row.
         if cosine > self.floor {
             self.found.push((row as u32, cosine));
             if self.found.len() >= 2 * self.k {
@@ -182,7 +183,7 @@ impl Best {
     }
 }
 
-/// Row `i` of `rows`, of length 1.
+/// Reads row `i` of `rows`, scaled to length 1.
 fn read_normalised(rows: &dyn Rows, i: usize, to: &mut [f32]) {
     rows.read(i, 0, to);
     let scale = inverse_norm(to);
@@ -199,7 +200,7 @@ fn inverse_norm(values: &[f32]) -> f64 {
     squares.sqrt().max(MIN_NORM).recip()
 }
 
-/// [`rank`], where a class without votes comes last.
+/// Returns the [`rank`] of `label`; a class without votes comes last.
 fn vote_rank(votes: &[f64], label: usize) -> usize {
     if votes[label] > 0.0 { rank(votes, label) } else { votes.len() - 1 }
 }
@@ -223,7 +224,7 @@ mod tests {
         Features { dim, values, labels }
     }
 
-    /// Cosines of one query to all rows by plain loops in f64.
+    /// Cosines between one query and all rows, by plain loops in f64.
     fn cosines(train: &Features, query: &[f32]) -> Vec<f64> {
         let dot = |a: &[f32], b: &[f32]| {
             a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>()
@@ -235,13 +236,13 @@ mod tests {
             .collect()
     }
 
-    /// Rounding of a cosine in f32: the sums have some ten terms, each rounded by 6e-8 of at most
-    /// 1.
+    /// Rounding error of a cosine in f32: the sums have about ten terms, each rounded by 6e-8 of at
+    /// most 1.
     const ROUNDING: f64 = 1e-6;
 
     #[test]
-    fn neighbours_are_those_of_a_plain_loop_across_blocks() {
-        // Two blocks and a part of training rows, one block and a part of queries.
+    fn neighbours_match_a_plain_loop_across_blocks() {
+        // Two blocks and a partial one of training rows, one block and a partial one of queries.
         let (train, queries) = (
             clusters(2 * TRAIN_BLOCK + 100, 9, 4, 1.0, 0),
             clusters(QUERY_BLOCK + 7, 9, 4, 1.0, 1),
@@ -258,7 +259,7 @@ mod tests {
                 for ((row, cosine), nth) in found.iter().zip(&sorted) {
                     assert!(
                         (f64::from(*cosine) - want[*row]).abs() < ROUNDING,
-                        "query {i}: {cosine} beside {}",
+                        "query {i}: {cosine} instead of {}",
                         want[*row]
                     );
                     assert!(
@@ -275,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn scores_are_those_of_a_plain_loop_for_both_rules() {
+    fn scores_match_a_plain_loop_for_both_rules() {
         let (train, test) = (clusters(1500, 8, 5, 1.5, 2), clusters(400, 8, 5, 1.5, 3));
         let rules = [Rule { k: 7, temperature: None }, Rule::KNN, Rule::LIGHTLY];
         let scores = rules.map(|rule| score(&train, &test, 5, rule).unwrap());
@@ -296,22 +297,22 @@ mod tests {
                         usize::from(votes[..k].iter().any(|v| v.0 > 0.0 && v.1 == test.labels[i]));
                 }
             }
-            // A neighbour at the edge of k may change by rounding: one row of 400 is 0.25 %.
+            // The k-th neighbour may change by rounding: one row of 400 is 0.25 %.
             for (got, right) in [(got.top1, right[0]), (got.top3.unwrap(), right[1])] {
                 assert!(
                     (got - right as f64 / 4.0).abs() < 0.26,
-                    "{rule:?}: {got} beside {right} of 400"
+                    "{rule:?}: {got} compared with {right} of 400"
                 );
             }
             assert_eq!(got.top5, None);
         }
-        // Negative control: the rules don't all say the same, and each knows more than chance.
+        // Negative control: the rules give different scores, and all are better than chance.
         assert!(scores[0] != scores[1] && scores[1] != scores[2], "{scores:?}");
         assert!(scores.iter().all(|s| s.top1 > 40.0), "{scores:?}");
     }
 
     #[test]
-    fn length_does_not_count_and_equal_rows_come_in_order() {
+    fn length_does_not_matter_and_ties_come_in_row_order() {
         let train = Features {
             dim: 2,
             values: vec![0.0, 9.0, 1e20, 1e20, 1e-20, 0.0, 3.0, 3.0, 0.0, 0.0],
@@ -336,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_vote_than_a_class_has_rows_and_random_labels_stay_near_chance() {
+    fn at_most_as_many_vote_as_a_class_has_rows_and_random_labels_stay_near_chance() {
         let (train, test) = (clusters(12, 6, 3, 8.0, 4), clusters(100, 6, 3, 8.0, 5));
         assert!(score(&train, &test, 3, Rule { k: 3, temperature: None }).unwrap().top1 > 95.0);
         let (few, four) =
@@ -344,8 +345,8 @@ mod tests {
         assert_eq!(few, score(&train, &test, 3, four).unwrap());
         let k = |rows, classes| Rule::KNN.among(rows, classes).k;
         assert_eq!([k(22, 2), k(40, 2), k(50_000, 10), k(3, 10), k(5, 0)], [11, 20, 20, 1, 5]);
-        // 15 rows of one class and 7 of the other, far apart: if all voted, the smaller class would
-        // never be found.
+        // 15 rows of one class and 7 of the other, far apart: if all rows voted, the smaller class
+        // would never be predicted.
         let mut uneven = clusters(22, 6, 2, 0.0, 8);
         uneven.labels = (0..22).map(|i| u16::from(i >= 15)).collect();
         uneven
@@ -363,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn does_not_depend_on_the_threads_and_says_what_is_wrong() {
+    fn does_not_depend_on_the_number_of_threads_and_rejects_bad_input() {
         let (train, test) = (clusters(3000, 32, 4, 1.0, 8), clusters(600, 32, 4, 1.0, 9));
         let with = |n: usize| {
             rayon::ThreadPoolBuilder::new()

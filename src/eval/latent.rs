@@ -1,4 +1,4 @@
-//! How z is distributed: mean, variances, principal directions, effective rank.
+//! Statistics of z: mean, variances, principal directions, effective rank.
 
 use super::matrix::{eigen_symmetric, gram};
 use crate::error::{Error, Result};
@@ -12,28 +12,28 @@ pub struct LatentStats {
     pub dim: usize,
     /// `[Z]`
     pub mean: Vec<f64>,
-    /// Of each dimension, `[Z]`.
+    /// Variance of each dimension, `[Z]`.
     pub variance: Vec<f64>,
     /// `[Z, Z]`, row-major.
     pub covariance: Vec<f64>,
-    /// Eigenvalues of the covariance, `[Z]`, falling, none below 0.
+    /// Eigenvalues of the covariance, `[Z]`, in descending order, none below 0.
     pub eigenvalues: Vec<f64>,
     /// Row i is the unit eigenvector of eigenvalue i, the i-th principal direction, `[Z, Z]`.
     pub eigenvectors: Vec<f64>,
 }
 
-/// Mean `[dim]` and covariance `[dim, dim]` (divided by N) of `z` `[N, dim]`.
+/// Computes the mean `[dim]` and covariance `[dim, dim]` (divided by N) of `z` `[N, dim]`.
 ///
 /// # Errors
-/// No vectors, or a value that is not finite (the message names it).
+/// If there are no vectors, or a value is not finite (the message names it).
 ///
 /// # Panics
-/// If `z` is no `[N, dim]`.
+/// If the length of `z` is not a multiple of `dim`.
 pub fn mean_and_covariance(z: &[f32], dim: usize) -> Result<(Vec<f64>, Vec<f64>)> {
-    assert!(dim > 0 && z.len().is_multiple_of(dim), "{} values are no z [N, {dim}]", z.len());
+    assert!(dim > 0 && z.len().is_multiple_of(dim), "{} values are not a z [N, {dim}]", z.len());
     let n = z.len() / dim;
     if n == 0 {
-        return Err(Error::failed("there are no images to take statistics of z from"));
+        return Err(Error::failed("there are no images to compute statistics of z from"));
     }
     if let Some(at) = z.iter().position(|v| !v.is_finite()) {
         return Err(Error::failed(format!(
@@ -57,41 +57,41 @@ pub fn mean_and_covariance(z: &[f32], dim: usize) -> Result<(Vec<f64>, Vec<f64>)
     Ok((mean, covariance))
 }
 
-/// All statistics of `z` `[N, dim]`. The eigenvectors take dim^3 operations: 0.1 s at 128, some
-/// seconds at 512.
+/// Computes all statistics of `z` `[N, dim]`. The eigenvectors take dim^3 operations: 0.1 s at 128
+/// dimensions, a few seconds at 512.
 ///
 /// # Errors
-/// No vectors, or a value that is not finite (the message names it).
+/// If there are no vectors, or a value is not finite (the message names it).
 ///
 /// # Panics
-/// If `z` is no `[N, dim]`.
+/// If the length of `z` is not a multiple of `dim`.
 pub fn statistics(z: &[f32], dim: usize) -> Result<LatentStats> {
     let (mean, covariance) = mean_and_covariance(z, dim)?;
     let variance = (0..dim).map(|i| covariance[i * dim + i]).collect();
     let (mut eigenvalues, eigenvectors) = eigen_symmetric(&covariance, dim);
-    // A covariance has none below 0; rounding leaves -1e-17.
+    // A covariance has no negative eigenvalues, but rounding leaves some near -1e-17.
     eigenvalues.iter_mut().for_each(|v| *v = v.max(0.0));
     Ok(LatentStats { n: z.len() / dim, dim, mean, variance, covariance, eigenvalues, eigenvectors })
 }
 
 impl LatentStats {
-    /// Sum of the variances of all dimensions.
+    /// Returns the sum of the variances of all dimensions.
     pub fn total_variance(&self) -> f64 {
         self.variance.iter().sum()
     }
 
-    /// The i-th principal direction, `[Z]`, of length 1.
+    /// Returns the i-th principal direction, `[Z]`, of length 1.
     pub fn direction(&self, i: usize) -> &[f64] {
         &self.eigenvectors[i * self.dim..][..self.dim]
     }
 
-    /// Share of the variance along each principal direction, `[Z]`, summing to 1; zeros where z is
-    /// constant.
+    /// Returns the share of the variance along each principal direction, `[Z]`, summing to 1; zeros
+    /// if z is constant.
     pub fn shares(&self) -> Vec<f64> {
         shares(&self.eigenvalues)
     }
 
-    /// Variance of z along the unit vector `u` `[Z]`: u^T C u.
+    /// Returns the variance of z along the unit vector `u` `[Z]`: u^T C u.
     pub fn variance_along(&self, u: &[f64]) -> f64 {
         let rows = self.covariance.chunks_exact(self.dim).zip(u);
         rows.map(|(row, u_i)| u_i * row.iter().zip(u).map(|(c, u_j)| c * u_j).sum::<f64>())
@@ -99,17 +99,19 @@ impl LatentStats {
             .max(0.0)
     }
 
-    /// See [`effective_rank`].
+    /// Returns the effective rank of the covariance, see [`effective_rank`].
     pub fn effective_rank(&self) -> f64 {
         effective_rank(&self.eigenvalues)
     }
 
-    /// The largest effective rank that there can be: N vectors lie along N - 1 directions at most.
+    /// Returns the largest possible effective rank: N vectors span at most N - 1 directions around
+    /// their mean.
     pub fn largest_rank(&self) -> usize {
         self.dim.min(self.n.saturating_sub(1))
     }
 
-    /// "18.2 of 128 directions", or "4.4 of the 7 directions that 8 images can show".
+    /// Describes the effective rank, as "18.2 of 128 directions" or "4.4 of the 7 directions that 8
+    /// images can show".
     pub fn rank_in_words(&self) -> String {
         let (rank, dim, n, most) = (self.effective_rank(), self.dim, self.n, self.largest_rank());
         match most < dim {
@@ -119,9 +121,10 @@ impl LatentStats {
     }
 }
 
-/// exp of the entropy of the normalised `eigenvalues` of a covariance: how many directions z really
-/// uses; d for d equal ones, 1 for a single one, 0 where all are 0. Roy and Vetterli (2007) define
-/// it for the singular values of any matrix; those of a covariance are its eigenvalues.
+/// Returns exp of the entropy of the normalised `eigenvalues` of a covariance, the number of
+/// directions that z effectively uses: d for d equal eigenvalues, 1 for a single one, 0 if all are
+/// 0. Roy and Vetterli (2007) define it for the singular values of any matrix; those of a
+/// covariance are its eigenvalues.
 pub fn effective_rank(eigenvalues: &[f64]) -> f64 {
     if eigenvalues.iter().all(|&v| v <= 0.0) {
         return 0.0;
@@ -134,9 +137,9 @@ fn shares(eigenvalues: &[f64]) -> Vec<f64> {
     eigenvalues.iter().map(|v| if sum > 0.0 { v / sum } else { 0.0 }).collect()
 }
 
-/// Share, in per cent, of the rows of `z` `[N, dim]` that lie more than 5 times as far from the
-/// mean as the median row does. A Gaussian in many dimensions has none; where an encoder learns too
-/// fast, single images of each batch take z over.
+/// Returns the share, in per cent, of the rows of `z` `[N, dim]` that lie more than 5 times as far
+/// from the mean as the median row. A Gaussian in many dimensions has no such rows; if an encoder's
+/// learning rate is too high, single images of each batch dominate z.
 pub fn outliers(z: &[f32], stats: &LatentStats) -> f64 {
     let distance = |row: &[f32]| {
         row.iter().zip(&stats.mean).map(|(&v, m)| (f64::from(v) - m).powi(2)).sum::<f64>().sqrt()
@@ -195,7 +198,7 @@ mod tests {
             (first[0] - angle.cos()).abs() < 0.02 && (first[1] - angle.sin()).abs() < 0.02,
             "{first:?}"
         );
-        // Negative control: the second direction is another one.
+        // Negative control: the second direction differs.
         assert!((stats.direction(1)[0] - angle.cos()).abs() > 0.1);
         assert_eq!(stats.variance[2], 0.0);
     }
@@ -261,7 +264,7 @@ mod tests {
         assert_eq!(share(&z), 0.0);
         z.chunks_exact_mut(16).take(20).for_each(|row| row.iter_mut().for_each(|v| *v *= 10.0));
         assert_eq!(share(&z), 2.0);
-        // All of them ten times as far: none lies apart.
+        // With all rows ten times as far away there are no outliers.
         z.chunks_exact_mut(16).skip(20).for_each(|row| row.iter_mut().for_each(|v| *v *= 10.0));
         assert_eq!(share(&z), 0.0);
     }

@@ -2,19 +2,19 @@
 
 use std::collections::VecDeque;
 
-/// Pairs of steps and gradient changes that are kept (scikit-learn's and SciPy's default).
+/// Pairs of steps and gradient changes kept (the default of scikit-learn and SciPy).
 const MEMORY: usize = 10;
-/// Weak Wolfe conditions: least share of the predicted decrease, largest share of the slope that
-/// may be left.
+/// Weak Wolfe conditions: the least share of the predicted decrease, and the largest share of the
+/// slope that may remain.
 const DECREASE: f64 = 1e-4;
 const SLOPE: f64 = 0.9;
-/// Trials of a line search, which bisects.
+/// The most trials of a line search, which bisects.
 const TRIALS: usize = 40;
-/// What the sums behind a value may err by, as a share of it: a decrease below that can't be told
-/// from none.
+/// The relative error of the sums behind a value: a smaller decrease can't be distinguished from
+/// none.
 const NOISE: f64 = 1e-9;
 
-/// Where [`minimise`] ended.
+/// The result of [`minimise`].
 #[derive(Clone, Debug)]
 pub(super) struct Minimum {
     pub(super) x: Vec<f64>,
@@ -23,9 +23,9 @@ pub(super) struct Minimum {
     pub(super) iterations: usize,
 }
 
-/// Goes down `f` from `start` until no entry of the gradient exceeds `tolerance`, for `limit`
-/// iterations at most, or until no further step can be found. `f(x, gradient)` returns the value at
-/// x and fills in the gradient.
+/// Minimises `f` from `start` until no entry of the gradient exceeds `tolerance`, for at most
+/// `limit` iterations, or until no further step is found. `f(x, gradient)` returns the value at x
+/// and fills in the gradient.
 pub(super) fn minimise(
     start: Vec<f64>,
     tolerance: f64,
@@ -41,8 +41,8 @@ pub(super) fn minimise(
     while iterations < limit && largest(&gradient) > tolerance {
         let direction = direction(&gradient, &pairs);
         let slope = dot(&direction, &gradient);
-        // Without memory the direction has the gradient's length, which says nothing about the
-        // step's.
+        // Without memory the direction has the gradient's length, which is no guide to the step
+        // length.
         let first =
             if pairs.is_empty() { dot(&gradient, &gradient).sqrt().recip().min(1.0) } else { 1.0 };
         let (mut step, mut low, mut high) = (first, 0.0, f64::INFINITY);
@@ -84,14 +84,14 @@ struct Pair {
 }
 
 impl Pair {
-    /// None where rounding left no curvature.
+    /// Returns `None` if rounding left no curvature.
     fn new(s: Vec<f64>, y: Vec<f64>) -> Option<Self> {
         let curvature = dot(&s, &y);
         (curvature > f64::EPSILON * dot(&y, &y)).then(|| Self { rho: curvature.recip(), s, y })
     }
 }
 
-/// - H gradient, H being what `pairs` (oldest first) know of the inverse Hessian.
+/// Returns - H gradient, where H is the approximate inverse Hessian given by `pairs` (oldest first).
 fn direction(gradient: &[f64], pairs: &VecDeque<Pair>) -> Vec<f64> {
     let mut q: Vec<f64> = gradient.iter().map(|g| -g).collect();
     let mut alphas = Vec::with_capacity(pairs.len());
@@ -123,7 +123,7 @@ fn largest(v: &[f64]) -> f64 {
 mod tests {
     use super::*;
 
-    /// sum of a_i (x_i - i)^2 / 2, with a from 1 to 1000.
+    /// The sum of a_i (x_i - i)^2 / 2, with a from 1 to 1000.
     fn quadratic(x: &[f64], gradient: &mut [f64]) -> f64 {
         let mut value = 0.0;
         for (i, (x, g)) in x.iter().zip(gradient).enumerate() {
@@ -148,7 +148,7 @@ mod tests {
             "{:?}",
             found.x
         );
-        // Negative control: it has not arrived before it says so.
+        // Negative control: after 5 iterations it has not converged.
         let early = minimise(vec![0.0; 20], 1e-8, 5, quadratic);
         assert!(early.iterations == 5 && early.gradient > 1e-3);
     }
@@ -168,8 +168,8 @@ mod tests {
     }
 
     #[test]
-    fn gives_up_where_there_is_no_way_down() {
-        // A gradient that points the wrong way, and one that is no number.
+    fn gives_up_where_there_is_no_descent() {
+        // A gradient that points the wrong way, and one that is NaN.
         let wrong = |x: &[f64], g: &mut [f64]| {
             g[0] = -1.0;
             x[0]

@@ -1,8 +1,8 @@
 //! The `linear` protocol of SODA on cached features: z / |z| -> BatchNorm1d without affine -> one
-//! Linear, trained with Adam.
+//! Linear layer, trained with Adam.
 //!
-//! Plain f32 arithmetic on the host in one fixed order: the scores of given features depend neither
-//! on the device that made the features nor on the number of threads.
+//! Plain f32 arithmetic on the host in a fixed order: for given features, scores depend neither on
+//! the device that computed the features nor on the number of threads.
 
 mod adam;
 
@@ -16,38 +16,37 @@ use rand::RngExt;
 use rayon::prelude::*;
 use serde::Serialize;
 
-/// Features of a block: one block is one task and one [`Row`]; the last block is filled up with
-/// zeros.
+/// Features per block. A block is one task and one [`Row`]; the last block is zero-padded.
 const BLOCK: usize = 128;
-/// Independent partial sums of a dot product, so that it vectorises.
+/// Independent partial sums of a dot product, which lets it vectorise.
 const LANES: usize = 16;
-/// BatchNorm1d's eps (soda.md) and the share of a batch in its running statistics (PyTorch's
-/// default).
+/// BatchNorm1d's eps in the `linear` protocol, and its momentum (PyTorch's default).
 const BN_EPS: f32 = 1e-6;
 const BN_MOMENTUM: f32 = 0.1;
-/// Smallest norm that a feature vector is divided by (`torch.nn.functional.normalize`).
+/// The smallest norm that a feature vector is divided by (`torch.nn.functional.normalize`).
 const MIN_NORM: f32 = 1e-12;
 
 /// One block's part of a feature vector or of a class's weights.
 type Row = [f32; BLOCK];
 
-/// Share of the test rows whose class is among the k likeliest, in per cent; none where there are
-/// no more than k classes, as it is right by definition then.
+/// Top-k accuracies in per cent; `None` where there are no more than k classes, as the top-k is
+/// always right then.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Scores {
-    /// The right class has the highest score.
+    /// Top-1 accuracy.
     pub top1: f64,
-    /// It is among the three highest.
+    /// Top-3 accuracy.
     pub top3: Option<f64>,
-    /// It is among the five highest.
+    /// Top-5 accuracy.
     pub top5: Option<f64>,
-    /// Of each test row whether the right class has the highest score, `[N]`.
+    /// For each test row, whether the right class has the highest score, `[N]`.
     #[serde(skip)]
     pub right: Vec<bool>,
 }
 
 impl Scores {
-    /// Of the test rows whose class is preceded by this many of the `classes`.
+    /// Computes the scores from the ranks of the right classes among `classes`, 0 being the highest
+    /// score.
     pub(super) fn of_ranks(ranks: &[usize], classes: usize) -> Self {
         let top =
             |k: usize| 100.0 * ranks.iter().filter(|&&r| r < k).count() as f64 / ranks.len() as f64;
@@ -61,23 +60,23 @@ impl Scores {
     }
 }
 
-/// What the protocol leaves open beside [`ProbeConfig`].
+/// Settings of the probe besides [`ProbeConfig`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProbeShape {
     /// Number of classes, C.
     pub classes: usize,
-    /// Divide every feature vector by its L2 norm first.
+    /// Whether every feature vector is first divided by its L2 norm.
     pub normalise: bool,
 }
 
 impl ProbeShape {
-    /// The `linear` protocol for `classes` classes.
+    /// Returns the shape of the `linear` protocol for `classes` classes.
     pub fn linear(classes: usize) -> Self {
         Self { classes, normalise: true }
     }
 }
 
-/// A linear classifier in training or trained: logits = W BN(z / |z|) + b.
+/// A linear classifier, during or after training: logits = W BN(z / |z|) + b.
 #[derive(Clone, Debug)]
 pub struct LinearProbe {
     shape: ProbeShape,
@@ -91,8 +90,7 @@ pub struct LinearProbe {
     steps_total: usize,
 }
 
-/// The part of the probe that sees features `start..start + BLOCK`, with the scratch space of one
-/// batch.
+/// The part of the probe for features `start..start + BLOCK`, with scratch space for one batch.
 #[derive(Clone, Debug)]
 struct Block {
     start: usize,
@@ -102,19 +100,19 @@ struct Block {
     running_var: Row,
     /// Normalised features of the batch, \[B\] rows.
     x: Vec<Row>,
-    /// This block's share of the logits, \[B, C\].
+    /// This block's contribution to the logits, \[B, C\].
     logits: Vec<f32>,
 }
 
-/// Trains a probe for `classes` classes on L2-normalised `train` as `config` says and scores it on
-/// `test`.
+/// Trains a probe for `classes` classes on L2-normalised `train` with the settings `config` and
+/// scores it on `test`.
 ///
 /// # Errors
-/// Features or weights that are not finite, a class outside 0..`classes`, too few rows for a batch
-/// of two.
+/// If features or weights are not finite, a class is outside 0..`classes`, or there are too few
+/// rows for a batch of two.
 ///
 /// # Panics
-/// If `test` has another feature length than `train`, or `values` is not `[N, D]`.
+/// If the feature lengths of `test` and `train` differ, or `values` is not `[N, D]`.
 pub fn train_and_score(
     train: &dyn Rows,
     test: &dyn Rows,
@@ -126,8 +124,8 @@ pub fn train_and_score(
 }
 
 impl LinearProbe {
-    /// A probe of the `linear` protocol for `classes` classes, trained on `train` as `config` says;
-    /// `name` is what progress calls it.
+    /// Trains a probe of the `linear` protocol for `classes` classes on `train` with the settings
+    /// `config`; `name` labels it in progress output.
     ///
     /// # Errors
     /// As [`train_and_score`].
@@ -147,14 +145,14 @@ impl LinearProbe {
         Ok(probe)
     }
 
-    /// An untrained probe for feature vectors of length `dim`, to be trained on `rows` of them for
-    /// `config.epochs` epochs.
+    /// Creates an untrained probe for feature vectors of length `dim`, to be trained on `rows` of
+    /// them for `config.epochs` epochs.
     ///
-    /// Weights and bias are drawn from U(-1, 1) / sqrt(dim), as PyTorch's `Linear` does, from
+    /// Weights and bias are sampled from U(-1, 1) / sqrt(dim), as in PyTorch's `Linear`, with
     /// stream 0 of `seed`.
     ///
     /// # Errors
-    /// `rows` or `config.batch_size` below 2: a batch of one has no variance.
+    /// If `rows` or `config.batch_size` is below 2: a batch of one has no variance.
     pub fn new(
         dim: usize,
         rows: usize,
@@ -212,17 +210,18 @@ impl LinearProbe {
         })
     }
 
-    /// One pass over `train` in an order of its own (stream 1 + epoch); the features may be other
-    /// ones (of other views) at each call, as long as there are as many as promised to
+    /// Trains one epoch on `train` in a random order (stream 1 + epoch). Each call may pass
+    /// different features (of other views), as long as there are as many rows as were passed to
     /// [`LinearProbe::new`].
     ///
     /// # Errors
-    /// Features that are not finite, a class out of range.
+    /// If features are not finite, or a class is out of range.
     pub fn train_epoch(&mut self, train: &dyn Rows) -> Result<()> {
         self.train_epoch_seen(train, |_| ())
     }
 
-    /// [`LinearProbe::train_epoch`]; `seen` is told the rows of each batch.
+    /// Trains one epoch, as [`LinearProbe::train_epoch`]; calls `seen` with the number of rows of
+    /// each batch.
     fn train_epoch_seen(&mut self, train: &dyn Rows, seen: impl Fn(usize)) -> Result<()> {
         train.check("training", self.dim, self.shape.classes)?;
         let scales = self.scales(train);
@@ -236,12 +235,13 @@ impl LinearProbe {
         Ok(())
     }
 
-    /// Logits of every row of `features`, \[N, C\], with the running statistics of the training.
+    /// Returns the logits of every row of `features`, \[N, C\], with the running statistics of
+    /// training.
     pub fn logits(&self, features: &dyn Rows) -> Vec<f32> {
         assert_eq!(
             features.dim(),
             self.dim,
-            "features: length of a vector, beside that of the probe"
+            "features: length of a vector, compared with that of the probe"
         );
         let (classes, scales) = (self.shape.classes, self.scales(features));
         let mut logits = vec![0.0; features.rows() * classes];
@@ -262,10 +262,11 @@ impl LinearProbe {
         logits
     }
 
-    /// The direction in z that each class's logit rises along most, `[C, D]`: its weights less
-    /// their mean over the classes (which softmax doesn't see), times the deviation of each
-    /// feature, which turns a step in normalised features into one in z (as Preechakul et al. 2022
-    /// move their z). A feature that never varies has no part in it, whatever its weight.
+    /// Returns the directions in z that increase each class's logit most, `[C, D]`: the class's
+    /// weights minus their mean over the classes (to which softmax is invariant), times the
+    /// standard deviation of each feature, which turns a step in normalised features into one in z
+    /// (as in Preechakul et al. 2022). A feature that never varies contributes nothing, whatever
+    /// its weight.
     pub fn class_directions(&self) -> Vec<Vec<f32>> {
         let classes = self.shape.classes;
         let mut out = vec![Vec::with_capacity(self.dim); classes];
@@ -282,10 +283,10 @@ impl LinearProbe {
         out
     }
 
-    /// Scores the probe on `test`. Of equal logits the lower class counts as the likelier one.
+    /// Scores the probe on `test`. Ties between logits go to the lower class.
     ///
     /// # Errors
-    /// Features or logits that are not finite, a class out of range, no rows.
+    /// If features or logits are not finite, a class is out of range, or there are no rows.
     pub fn score(&self, test: &dyn Rows) -> Result<Scores> {
         test.check("test", self.dim, self.shape.classes)?;
         if test.rows() == 0 {
@@ -305,12 +306,13 @@ impl LinearProbe {
         Ok(Scores::of_ranks(&ranks, self.shape.classes))
     }
 
-    /// One step of Adam on the mean cross-entropy of `rows`.
+    /// Takes one step of Adam on the mean cross-entropy of `rows`.
     fn step(&mut self, train: &dyn Rows, scales: &[f32], rows: &[u32]) {
         let classes = self.shape.classes;
         each(&mut self.blocks, |block| block.forward(train, scales, rows));
 
-        // Block after block, so that the order of the sum doesn't depend on who finished first.
+        // Block by block, so that the order of the sum doesn't depend on which thread finishes
+        // first.
         let mut logits: Vec<f32> = self.bias.value.repeat(rows.len());
         for block in &self.blocks {
             logits.iter_mut().zip(&block.logits).for_each(|(sum, part)| *sum += part);
@@ -338,7 +340,7 @@ impl LinearProbe {
         }
     }
 
-    /// What each row is multiplied by before anything else: 1 / |z|, or 1.
+    /// Returns the factor that each row is multiplied by first: 1 / |z|, or 1.
     fn scales(&self, features: &dyn Rows) -> Vec<f32> {
         if !self.shape.normalise {
             return vec![1.0; features.rows()];
@@ -356,8 +358,8 @@ impl LinearProbe {
 }
 
 impl Block {
-    /// Gathers and normalises the batch, updates the running statistics, computes this block's
-    /// share of the logits.
+    /// Gathers and normalises the batch, updates the running statistics, and computes this block's
+    /// contribution to the logits.
     fn forward(&mut self, train: &dyn Rows, scales: &[f32], rows: &[u32]) {
         self.x.clear();
         self.x.extend(rows.iter().map(|&i| {
@@ -388,7 +390,7 @@ impl Block {
         }
     }
 
-    /// d loss / d W = d loss / d logits^T x, and Adam's step on W.
+    /// Computes d loss / d W = d loss / d logits^T x, and takes Adam's step on W.
     fn backward(&mut self, dlogits: &[f32], adam: AdamStep) {
         let Adam { value, grad, m, v } = &mut self.weight;
         grad.fill([0.0; BLOCK]);
@@ -405,8 +407,8 @@ impl Block {
     }
 }
 
-/// Mean and sample standard deviation (n - 1) of `values`; the deviation of a single value is
-/// reported as 0.
+/// Returns the mean and sample standard deviation (n - 1) of `values`; for a single value the
+/// deviation is 0.
 ///
 /// # Panics
 /// If there are no values.
@@ -418,18 +420,18 @@ pub fn mean_and_spread(values: &[f64]) -> (f64, f64) {
     (mean, if values.len() > 1 { (squares / (n - 1.0)).sqrt() } else { 0.0 })
 }
 
-/// Steps of an epoch: a last batch of one row is left out.
+/// Returns the number of steps per epoch: a last batch of one row is dropped.
 pub(super) fn batches(rows: usize, batch_size: usize) -> usize {
     rows / batch_size + usize::from(rows % batch_size > 1)
 }
 
-/// Classes that come before `label` when sorted by falling logit, then by number.
+/// Returns the number of classes before `label` when sorted by descending logit, then by class.
 pub(super) fn rank<T: Copy + PartialOrd>(logits: &[T], label: usize) -> usize {
     let own = logits[label];
     logits.iter().enumerate().filter(|&(class, &l)| l > own || (l == own && class < label)).count()
 }
 
-/// Runs `work` on every block, in parallel where there are several.
+/// Runs `work` on every block, in parallel if there are several.
 fn each(blocks: &mut [Block], work: impl Fn(&mut Block) + Send + Sync) {
     match blocks {
         [only] => work(only),
@@ -437,14 +439,14 @@ fn each(blocks: &mut [Block], work: impl Fn(&mut Block) + Send + Sync) {
     }
 }
 
-/// Entries `start..start + BLOCK` of row `i`, zeros beyond its end.
+/// Returns entries `start..start + BLOCK` of row `i`, zero-padded.
 fn part(rows: &dyn Rows, i: usize, start: usize) -> Row {
     let mut out = [0.0; BLOCK];
     rows.read(i, start, &mut out[..BLOCK.min(rows.dim() - start)]);
     out
 }
 
-/// Entries `start..start + BLOCK` of `row`, zeros beyond its end.
+/// Returns entries `start..start + BLOCK` of `row`, zero-padded.
 fn padded(row: &[f32], start: usize) -> Row {
     let mut out = [0.0; BLOCK];
     let part = &row[start..row.len().min(start + BLOCK)];

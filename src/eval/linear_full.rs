@@ -1,11 +1,11 @@
-//! The protocol `linear-full` (soda.md): multinomial logistic regression to convergence, as
-//! scikit-learn's `LogisticRegression(C=1)` after its `StandardScaler`.
+//! The protocol `linear-full` (docs/commands.md, "Probe"): multinomial logistic regression to
+//! convergence, as scikit-learn's `LogisticRegression(C=1)` after its `StandardScaler`.
 //!
-//! min over W, b of sum over rows of -log softmax(W x + b)\[label\] + |W|^2 / (2 C), x standardised
-//! by the mean and deviation of the training set. L-BFGS in f64; products in f32 over blocks of
-//! rows that are standardised as they are read, so that nothing the size of the features is held
-//! beside them. The sums run in a fixed order: neither the device nor the number of threads has a
-//! say in the scores.
+//! Minimises over W, b the sum over rows of -log softmax(W x + b)\[label\] + |W|^2 / (2 C), where x
+//! is standardised by the mean and standard deviation of the training set. L-BFGS runs in f64;
+//! products are f32 over blocks of rows that are standardised as they are read, so that no second
+//! copy of the features is held. The sums run in a fixed order: scores depend neither on the device
+//! nor on the number of threads.
 
 use super::features::Rows;
 use super::lbfgs::{self, Minimum};
@@ -15,17 +15,17 @@ use crate::kernels::gemm::{Matrix, product};
 use crate::progress::Progress;
 use rayon::prelude::*;
 
-/// scikit-learn's C and its bound for the entries of the gradient of the mean loss.
+/// scikit-learn's C, and its tolerance for the entries of the gradient of the mean loss.
 const C: f64 = 1.0;
 const TOLERANCE: f64 = 1e-4;
-/// Iterations after which it ends with a warning.
+/// Iterations after which the fit stops with a warning.
 const LIMIT: usize = 10_000;
-/// Rows of one product.
+/// Rows per matrix product.
 const BLOCK: usize = 64;
-/// Parts of the rows that are summed by themselves, in parallel.
+/// Parts that the rows are split into, summed separately in parallel.
 const PARTS: usize = 16;
 
-/// The solution.
+/// A fitted logistic regression.
 #[derive(Clone, Debug)]
 pub struct LogisticRegression {
     classes: usize,
@@ -34,28 +34,28 @@ pub struct LogisticRegression {
     parameters: Vec<f64>,
     /// Iterations of L-BFGS.
     pub iterations: usize,
-    /// Largest absolute entry of the gradient of the mean loss at the end; 1e-4 at most if it has
-    /// converged.
+    /// Largest absolute entry of the gradient of the mean loss at the end; at most 1e-4 if the fit
+    /// has converged.
     pub gradient: f64,
 }
 
-/// Fits `train` and scores `test`; of equal logits the lower class counts as the likelier one.
+/// Fits `train` and scores `test`. Ties between logits go to the lower class.
 ///
 /// # Errors
-/// Features that are not finite, a class outside 0..`classes`, no rows.
+/// If features are not finite, a class is outside 0..`classes`, or there are no rows.
 ///
 /// # Panics
-/// If `test` has another feature length than `train`, or `values` is not `[N, D]`.
+/// If the feature lengths of `test` and `train` differ, or `values` is not `[N, D]`.
 pub fn score(train: &dyn Rows, test: &dyn Rows, classes: usize) -> Result<Scores> {
     LogisticRegression::fit(train, classes)?.score(test)
 }
 
 impl LogisticRegression {
-    /// The optimum for `train`; a feature that doesn't vary gets no weight. Where it ends before
-    /// convergence, a warning is logged.
+    /// Fits `train`; a constant feature gets no weight. Logs a warning if the fit stops before
+    /// convergence.
     ///
     /// # Errors
-    /// Features that are not finite, a class outside 0..`classes`, no rows.
+    /// If features are not finite, a class is outside 0..`classes`, or there are no rows.
     pub fn fit(train: &dyn Rows, classes: usize) -> Result<Self> {
         train.check("training", train.dim(), classes)?;
         if train.rows() == 0 {
@@ -63,7 +63,7 @@ impl LogisticRegression {
         }
         let scaler = Scaler::new(train);
         let start = vec![0.0; classes * (train.dim() + 1)];
-        // Nobody knows how many there will be.
+        // The number of passes isn't known in advance.
         let progress = Progress::new("logistic regression, passes over the images", None);
         let Minimum { x, gradient, iterations } =
             lbfgs::minimise(start, TOLERANCE, LIMIT, |x, g| {
@@ -72,10 +72,11 @@ impl LogisticRegression {
                 value
             });
         progress.finish();
-        log::info!("linear-full: {iterations} iterations to a gradient of {gradient:.1e}");
+        log::info!("linear-full: {iterations} iterations, gradient {gradient:.1e}");
         if gradient.is_nan() || gradient > TOLERANCE {
             log::warn!(
-                "linear-full ended after {iterations} iterations at a gradient of {gradient:.1e}, above {TOLERANCE:.0e}"
+                "linear-full stopped after {iterations} iterations before convergence: its \
+                gradient is {gradient:.1e}, above {TOLERANCE:.0e}"
             );
         }
         Ok(Self { classes, scaler, parameters: x, iterations, gradient })
@@ -93,7 +94,8 @@ impl LogisticRegression {
         let logits = self.logits(test);
         if logits.iter().any(|l| !l.is_finite()) {
             return Err(Error::failed(
-                "the test features are so far from the training features that their scores are not finite; are they of the same kind?",
+                "the test features are so far from the training features that their scores are \
+                not finite; are they of the same kind?",
             ));
         }
         let ranks = logits
@@ -103,7 +105,7 @@ impl LogisticRegression {
         Ok(Scores::of_ranks(&ranks.collect::<Vec<_>>(), self.classes))
     }
 
-    /// Logits of every row of `features`, `[N, C]`.
+    /// Returns the logits of every row of `features`, `[N, C]`.
     pub fn logits(&self, features: &dyn Rows) -> Vec<f32> {
         let weights = Weights::new(&self.parameters, self.classes);
         let mut out = vec![0.0; features.rows() * self.classes];
@@ -119,7 +121,7 @@ impl LogisticRegression {
     }
 }
 
-/// Mean loss plus |W|^2 / (2 C N) at `parameters`, and its gradient.
+/// Returns the mean loss plus |W|^2 / (2 C N) at `parameters`, and writes its gradient.
 fn objective(
     train: &dyn Rows,
     scaler: &Scaler,
@@ -133,7 +135,7 @@ fn objective(
         .into_par_iter()
         .map(|part| part_of_objective(train, scaler, &weights, part))
         .collect();
-    // With two classes scikit-learn has one vector w = W_1 - W_0 and penalises |w|^2 / 2 = |W|^2.
+    // With two classes scikit-learn fits one vector w = W_1 - W_0 and penalises |w|^2 / 2 = |W|^2.
     let penalty = if classes == 2 { 2.0 } else { 1.0 } / (C * rows as f64);
     let (w, _) = parameters.split_at(classes * dim);
     gradient.fill(0.0);
@@ -146,7 +148,7 @@ fn objective(
     value
 }
 
-/// Sum of the losses of the rows `part`, and its gradient.
+/// Returns the sum of the losses of the rows `part`, and its gradient.
 fn part_of_objective(
     train: &dyn Rows,
     scaler: &Scaler,
@@ -188,7 +190,7 @@ fn part_of_objective(
     (loss, gradient)
 }
 
-/// The parameters as the products take them.
+/// The parameters in f32, for the matrix products.
 struct Weights {
     /// \[C, D\]
     values: Vec<f32>,
@@ -203,7 +205,7 @@ impl Weights {
         Self { values: narrow(w), intercepts: narrow(b) }
     }
 
-    /// W x + b for `rows` rows `x`: `[rows, C]`.
+    /// Computes W x + b for `rows` rows `x`: `[rows, C]`.
     fn logits(&self, x: &[f32], rows: usize, out: &mut [f32]) {
         let (classes, dim) = (self.intercepts.len(), self.values.len() / self.intercepts.len());
         product(
@@ -219,11 +221,11 @@ impl Weights {
     }
 }
 
-/// What features are standardised by.
+/// The standardisation of features.
 #[derive(Clone, Debug)]
 struct Scaler {
     mean: Vec<f32>,
-    /// 1 / deviation; 0 where there is none.
+    /// 1 / standard deviation; 0 for a constant feature.
     scale: Vec<f32>,
 }
 
@@ -237,17 +239,17 @@ impl Scaler {
         let variance =
             column_sums(train, |v, mean| (v - mean).powi(2), &mean).into_iter().map(|s| s / n);
         let scale = variance.zip(&mean).map(|(variance, mean)| {
-            // What the rounding of the mean can leave of a constant.
+            // The deviation that rounding of the mean can leave for a constant feature.
             let constant = variance.sqrt() <= n * f64::EPSILON * mean.abs();
             let scale = variance.sqrt().recip() as f32;
             if constant || scale.is_infinite() { 0.0 } else { scale }
         });
-        // A mean rounded to f32 shifts the feature a little in all rows alike, which the intercept
-        // takes up.
+        // Rounding the mean to f32 shifts the feature equally in all rows, which the intercept
+        // absorbs.
         Self { scale: scale.collect(), mean: mean.iter().map(|&m| m as f32).collect() }
     }
 
-    /// Rows `start..start + rows` of `features`, standardised, into `out`.
+    /// Writes the standardised rows `start..start + rows` of `features` to `out`.
     fn standardise(&self, features: &dyn Rows, start: usize, rows: usize, out: &mut Vec<f32>) {
         let dim = self.mean.len();
         out.resize(rows * dim, 0.0);
@@ -261,7 +263,7 @@ impl Scaler {
     }
 }
 
-/// For each column j the sum of `term(value, of[j])` over the rows.
+/// Returns, for each column j, the sum of `term(value, of[j])` over the rows.
 fn column_sums(features: &dyn Rows, term: impl Fn(f64, f64) -> f64 + Sync, of: &[f64]) -> Vec<f64> {
     let sum = |part: std::ops::Range<usize>| {
         let (mut sums, mut row) = (vec![0.0; features.dim()], vec![0.0; features.dim()]);
@@ -280,7 +282,7 @@ fn column_sums(features: &dyn Rows, term: impl Fn(f64, f64) -> f64 + Sync, of: &
     total
 }
 
-/// 0..`rows` in [`PARTS`] parts, whatever the number of threads.
+/// Splits 0..`rows` into [`PARTS`] parts, whatever the number of threads.
 fn parts(rows: usize) -> Vec<std::ops::Range<usize>> {
     (0..PARTS).map(|i| i * rows / PARTS..(i + 1) * rows / PARTS).collect()
 }

@@ -1,4 +1,5 @@
-//! Does the denoiser use z? Its loss by noise level with the right z, another image's and none.
+//! A test of whether the denoiser uses z: its loss by noise level with the right z, another image's
+//! z and no z.
 
 use crate::config::Config;
 use crate::data::{Images, bytes_of, views};
@@ -13,10 +14,10 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rand::RngExt;
 use serde::Serialize;
 
-/// Images a batch, at most.
+/// The largest batch.
 const BATCH: usize = 50;
 
-/// Mean squared error on what the denoiser predicts (the noise, or v), with three kinds of z.
+/// Mean squared error of the denoiser's prediction (the noise, or v), with three kinds of z.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Losses {
     /// With the image's own z.
@@ -28,33 +29,34 @@ pub struct Losses {
 }
 
 impl Losses {
-    /// How much of the loss without z the right z explains, in per cent.
+    /// Returns the share of the loss without z that the right z explains, in per cent.
     pub fn explained(&self) -> f64 {
         100.0 * (1.0 - self.own / self.none)
     }
 
-    /// The same for the z of another image: below 0 where that is worse than none.
+    /// Returns the same for the z of another image: below 0 if that is worse than no z.
     pub fn explained_by_another(&self) -> f64 {
         100.0 * (1.0 - self.shuffled / self.none)
     }
 }
 
-/// Losses of one range of noise levels.
+/// Losses over one range of noise levels.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Bin {
     /// First and last t of the range.
     pub t: [usize; 2],
-    /// Mean over the images, each at one t of the range.
+    /// Means over the images, each at one t of the range.
     #[serde(flatten)]
     pub losses: Losses,
 }
 
-/// Losses of the plain images `images`, whose z `[N, Z]` is `z`, in `bins` equal ranges of t: each
-/// image once a range, t and eps drawn from `seed`; the same t and eps for the three kinds of z.
+/// Measures the losses of the plain images `images`, whose z `[N, Z]` is `z`, in `bins` equal
+/// ranges of t. Each image is used once per range, with t and eps sampled from `seed`; the three
+/// kinds of z share t and eps.
 ///
 /// # Errors
-/// Fewer than two images (there is no other z), no bins or more than noise levels; the device can't
-/// be read, or a loss isn't finite.
+/// If there are fewer than two images (no other z), no bins or more bins than noise levels, the
+/// device can't be read, or a loss isn't finite.
 ///
 /// # Panics
 /// If there isn't one z for each image.
@@ -67,12 +69,12 @@ pub fn by_time(
     device: &Device,
 ) -> Result<(Losses, Vec<Bin>)> {
     let (z_dim, side) = (config.model.z_dim, config.model.sides.target);
-    assert_eq!(z.len(), images.len() * z_dim, "one z of {z_dim} numbers for each image");
+    assert_eq!(z.len(), images.len() * z_dim, "one z of {z_dim} dimensions for each image");
     let schedule = Schedule::new(&config.diffusion);
     let levels = schedule.steps();
     if images.len() < 2 {
         return Err(Error::usage(format!(
-            "{} images: two or more are needed, for the z of another image",
+            "{} images: give two or more, as the z of another image is needed",
             images.len()
         )));
     }
@@ -96,7 +98,7 @@ pub fn by_time(
                 device,
             )
         };
-        // The z of the next image; after the last one, that of the first.
+        // The z of the next image; for the last one, that of the first.
         let (own, shuffled) = (z_of(&|i| i), z_of(&|i| (i + 1) % images.len()));
         let mut x_0 = vec![0.0; n * bytes_of(side)];
         views::plain_target(images, batch, side, &mut x_0)?;

@@ -1,7 +1,7 @@
-//! Maps: features laid out in the plane for the eye, and how much of their neighbourhoods a map
-//! keeps.
+//! Maps: two-dimensional projections of features, and the share of neighbourhoods that a map
+//! preserves.
 //!
-//! All of it looks at the L2-normalised features, as the protocol `knn` does.
+//! Everything here uses L2-normalised features, like the protocol `knn`.
 
 use super::features::Features;
 use super::knn::{nearest, normalise};
@@ -11,20 +11,21 @@ use crate::progress::Progress;
 use bhtsne::{Neighbor, tSNE};
 use rayon::prelude::*;
 
-/// Fewest images that make a map.
+/// The fewest images for a map.
 pub const FEWEST: usize = 10;
-/// Rounds of t-SNE, the usual number; the first quarter exaggerates.
+/// Iterations of t-SNE, the usual number; the first quarter uses early exaggeration.
 const ROUNDS: usize = 1000;
 /// Accuracy of the Barnes-Hut approximation, the usual value.
 const THETA: f32 = 0.5;
-/// Deviation that t-SNE's points start with along the first axis (scikit-learn).
+/// Standard deviation of t-SNE's initial points along the first axis (scikit-learn).
 const START: f64 = 1e-4;
 
-/// The first two principal components of the normalised features, `[N]` of (x, y), and their shares
-/// of the variance.
+/// Returns the first two principal components of the normalised features, `[N]` of (x, y), and
+/// their shares of the variance.
 ///
 /// # Errors
-/// Fewer than [`FEWEST`] images, features that are not finite, fewer than 2 numbers each.
+/// If there are fewer than [`FEWEST`] images, features are not finite, or have fewer than 2
+/// dimensions.
 pub fn pca(features: &Features) -> Result<(Vec<[f64; 2]>, [f64; 2])> {
     let (n, dim) = (features.rows(), features.dim);
     if n < FEWEST || dim < 2 {
@@ -54,13 +55,13 @@ pub fn pca(features: &Features) -> Result<(Vec<[f64; 2]>, [f64; 2])> {
     Ok((points, [shares[0], shares[1]]))
 }
 
-/// t-SNE (van der Maaten and Hinton 2008; Barnes-Hut) of the features at `perplexity`, `[N]` of (x,
-/// y), from their principal components on. It runs on one thread, which makes it the same map each
-/// time: sums of several threads would come out differently, and t-SNE is chaotic.
+/// Computes t-SNE (van der Maaten and Hinton 2008; Barnes-Hut) of the features at `perplexity`,
+/// `[N]` of (x, y), initialised with their principal components. It runs on one thread to be
+/// reproducible: t-SNE is chaotic, and several threads would sum in varying order.
 ///
 /// # Errors
-/// As [`pca`]; features that are all the same; a perplexity that isn't at least 1 and at most a
-/// third of the other images.
+/// As [`pca`]; if the features are all the same, or the perplexity isn't at least 1 and at most a
+/// third of the number of other images.
 pub fn tsne(features: &Features, perplexity: f64) -> Result<Vec<[f64; 2]>> {
     let (start, _) = pca(features)?;
     let n = features.rows();
@@ -71,7 +72,7 @@ pub fn tsne(features: &Features, perplexity: f64) -> Result<Vec<[f64; 2]>> {
         )));
     }
     let deviation = (start.iter().map(|p| p[0] * p[0]).sum::<f64>() / n as f64).sqrt();
-    // Roundings of normalised features are 1e-7.
+    // Rounding errors of normalised features are 1e-7.
     if deviation < 1e-6 {
         return Err(Error::failed(
             "the features of all images are the same: there is nothing to map",
@@ -88,7 +89,7 @@ pub fn tsne(features: &Features, perplexity: f64) -> Result<Vec<[f64; 2]>> {
         others(features, (3.0 * perplexity) as usize).into_iter().map(row).collect();
     let one = rayon::ThreadPoolBuilder::new().num_threads(1).build();
     let one = one.map_err(|e| Error::failed(format!("cannot start a thread: {e}")))?;
-    let progress = Progress::new("t-SNE, rounds", Some(ROUNDS));
+    let progress = Progress::new("t-SNE, iterations", Some(ROUNDS));
     let points = one.install(|| {
         let samples = vec![(); n];
         let mut tsne = tSNE::<f32, (), 2>::new(&samples);
@@ -101,23 +102,23 @@ pub fn tsne(features: &Features, perplexity: f64) -> Result<Vec<[f64; 2]>> {
     Ok(points.chunks_exact(2).map(|p| [p[0].into(), p[1].into()]).collect())
 }
 
-/// For each row the `k` other rows nearest to it (fewer where there are no more) and their cosines,
-/// the nearest first.
+/// Finds, for each row, the `k` nearest other rows (fewer if there are no more) and their cosines,
+/// nearest first.
 fn others(features: &Features, k: usize) -> Vec<(Vec<usize>, Vec<f32>)> {
     let all = nearest(features, features, k + 1).into_iter().enumerate();
-    // Among copies of itself a row needn't be its own first neighbour.
+    // If a row has duplicates, it needn't be its own first neighbour.
     all.map(|(i, found)| found.into_iter().filter(|(row, _)| *row != i).take(k).unzip()).collect()
 }
 
-/// The share, in per cent, of each image's `k` nearest others by its features that are among its
-/// `k` nearest on the map: 100 where the map keeps all neighbourhoods, 100 k / (N - 1) on average
-/// where it knows nothing.
+/// Returns the share, in per cent, of each image's `k` nearest neighbours in feature space that are
+/// among its `k` nearest on the map: 100 if the map preserves all neighbourhoods, 100 k / (N - 1)
+/// on average for a random map.
 ///
 /// # Panics
-/// If there are more or fewer points than features, or no `k` others.
+/// If the numbers of points and features differ, or there are no `k` other images.
 pub fn preserved(features: &Features, points: &[[f64; 2]], k: usize) -> f64 {
     let n = points.len();
-    assert_eq!(n, features.rows(), "points beside features");
+    assert_eq!(n, features.rows(), "number of points, compared with features");
     assert!(k > 0 && k < n, "{k} neighbours of {n} images");
     let kept = |(i, (rows, _)): (usize, &(Vec<usize>, Vec<f32>))| {
         let distance = |j: usize| {
@@ -148,7 +149,7 @@ mod tests {
         Features { dim: 12, values, labels }
     }
 
-    /// Share of points whose nearest other point is of their class, in per cent.
+    /// The share of points whose nearest neighbour is of their class, in per cent.
     fn purity(points: &[[f64; 2]], labels: &[u16]) -> f64 {
         let distance = |a: [f64; 2], b: [f64; 2]| (a[0] - b[0]).powi(2) + (a[1] - b[1]).powi(2);
         let nearest = |i: usize| {
@@ -166,10 +167,10 @@ mod tests {
         let (points, shares) = pca(&features).unwrap();
         let variance = |axis: usize| points.iter().map(|p| p[axis] * p[axis]).sum::<f64>() / 400.0;
         let product = points.iter().map(|p| p[0] * p[1]).sum::<f64>() / 400.0;
-        // Uncorrelated, the first one the larger, in the ratio of the shares.
+        // Uncorrelated, the first with the larger variance, in the ratio of the shares.
         assert!(product.abs() < 1e-6 && variance(0) >= variance(1));
         assert!((variance(0) / variance(1) - shares[0] / shares[1]).abs() < 1e-4, "{shares:?}");
-        // Lengths don't count.
+        // Lengths don't matter.
         let mut longer = features.clone();
         longer
             .values
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn tsne_keeps_clusters_and_more_neighbours_than_chance_or_pca_and_repeats() {
+    fn tsne_keeps_clusters_and_more_neighbours_than_chance_or_pca_and_is_reproducible() {
         let features = clusters(300);
         let points = tsne(&features, 20.0).unwrap();
         assert!(points.iter().flatten().all(|v| v.is_finite()));
@@ -195,7 +196,7 @@ mod tests {
         let (plane, _) = pca(&features).unwrap();
         let kept = [&points, &plane].map(|points| preserved(&features, points, 10));
         assert!(kept[0] > kept[1] && kept[1] > 2.0 * 1000.0 / 299.0, "{kept:?}");
-        // Negative control: the same points, each at another's place.
+        // Negative control: the same points, shuffled among the images.
         let order = rng::permutation(&mut rng::stream(8, Purpose::Test, 1), 300);
         let mixed: Vec<[f64; 2]> = order.iter().map(|&i| points[i as usize]).collect();
         assert!(
@@ -206,8 +207,8 @@ mod tests {
     }
 
     #[test]
-    fn a_map_that_is_the_features_keeps_all_of_them() {
-        // On the unit circle, where cosines and distances in the plane order alike.
+    fn a_map_identical_to_the_features_preserves_all_neighbourhoods() {
+        // On the unit circle, where cosines and distances in the plane give the same order.
         let angle = |i: usize| 0.05 * i as f32 + 0.0007 * (i * i) as f32;
         let values: Vec<f32> = (0..40).flat_map(|i| [angle(i).cos(), angle(i).sin()]).collect();
         let points: Vec<[f64; 2]> =
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_map_is_refused() {
+    fn inputs_without_a_map_are_refused() {
         let few = clusters(FEWEST - 1);
         assert!(pca(&few).unwrap_err().to_string().contains("9 images"));
         let features = clusters(30);
@@ -229,7 +230,7 @@ mod tests {
         }
         let copies = Features { dim: 12, values: vec![1.0; 30 * 12], labels: vec![0; 30] };
         assert!(tsne(&copies, 5.0).unwrap_err().to_string().contains("all images are the same"));
-        // Some copies are no harm.
+        // A few duplicates are harmless.
         let mut some = clusters(60);
         let first = some.values[..12].to_vec();
         some.values[12..96].chunks_exact_mut(12).for_each(|row| row.copy_from_slice(&first));

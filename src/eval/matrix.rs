@@ -1,14 +1,14 @@
-//! Small dense matrices in f64 on the host, row-major: what statistics of z need.
+//! Dense f64 linear algebra on the host, row-major, for statistics of z.
 
 use crate::kernels::gemm::{Matrix, product};
 use rayon::prelude::*;
 
-/// Rows that go into one product.
+/// Rows per matrix product.
 const CHUNK: usize = 1024;
-/// Sweeps after which Jacobi's method is long done; it converges quadratically.
+/// A limit far above the sweeps that Jacobi's method needs; it converges quadratically.
 const MAX_SWEEPS: usize = 60;
 
-/// a b^T for rows `a` `[m, k]` and `b` `[n, k]`: `[m, n]`.
+/// Computes a b^T for rows `a` `[m, k]` and `b` `[n, k]`: `[m, n]`.
 pub(crate) fn times_transposed(a: &[f64], b: &[f64], k: usize) -> Vec<f64> {
     let (m, n) = (a.len() / k, b.len() / k);
     let mut out = vec![0.0; m * n];
@@ -16,7 +16,7 @@ pub(crate) fn times_transposed(a: &[f64], b: &[f64], k: usize) -> Vec<f64> {
     out
 }
 
-/// Sum over rows of row^T row, `[dim, dim]`, for `n` rows that `row(i, out)` writes.
+/// Computes the sum over rows of row^T row, `[dim, dim]`, for `n` rows that `row(i, out)` writes.
 pub(crate) fn gram(n: usize, dim: usize, row: impl Fn(usize, &mut [f64])) -> Vec<f64> {
     let mut sum = vec![0.0; dim * dim];
     let mut part = vec![0.0; dim * dim];
@@ -32,8 +32,8 @@ pub(crate) fn gram(n: usize, dim: usize, row: impl Fn(usize, &mut [f64])) -> Vec
     sum
 }
 
-/// The lower triangular L with L L^T = `a` `[n, n]`; `None` where `a` isn't positive definite (or
-/// not finite).
+/// Computes the lower triangular L with L L^T = `a` `[n, n]`; `None` if `a` isn't positive definite
+/// (or not finite).
 pub fn cholesky(a: &[f64], n: usize) -> Option<Vec<f64>> {
     let mut l = vec![0.0; n * n];
     for i in 0..n {
@@ -50,7 +50,7 @@ pub fn cholesky(a: &[f64], n: usize) -> Option<Vec<f64>> {
     Some(l)
 }
 
-/// The inverse of a lower triangular `l` `[n, n]` with a diagonal free of zeros.
+/// Inverts a lower triangular `l` `[n, n]` whose diagonal has no zeros.
 pub fn invert_lower(l: &[f64], n: usize) -> Vec<f64> {
     let mut out = vec![0.0; n * n];
     for i in 0..n {
@@ -67,9 +67,9 @@ pub fn invert_lower(l: &[f64], n: usize) -> Vec<f64> {
     out
 }
 
-/// Eigenvalues of a symmetric `a` `[n, n]`, in no order: Householder's reduction to a tridiagonal
-/// matrix, then QL steps with implicit shifts (Golub and Van Loan, 8.3). For large matrices: n^3
-/// operations once, on all threads.
+/// Computes the eigenvalues of a symmetric `a` `[n, n]`, in no particular order: Householder
+/// reduction to a tridiagonal matrix, then QL steps with implicit shifts (Golub and Van Loan, 8.3).
+/// For large matrices: the n^3 operations of the reduction run once, on all threads.
 ///
 /// # Panics
 /// If an entry isn't finite.
@@ -84,7 +84,7 @@ pub fn eigenvalues(mut a: Vec<f64>, n: usize) -> Vec<f64> {
             beside[k] = v.first().copied().unwrap_or(0.0);
             continue;
         }
-        // The reflection that leaves one number of the column.
+        // The reflection that zeroes all but one entry of the column.
         beside[k] = -norm.copysign(v[0]);
         v[0] -= beside[k];
         let scale = 2.0 / v.iter().map(|x| x * x).sum::<f64>();
@@ -142,9 +142,9 @@ pub fn eigenvalues(mut a: Vec<f64>, n: usize) -> Vec<f64> {
     diagonal
 }
 
-/// Eigenvalues of a symmetric `a` `[n, n]`, falling, and their unit eigenvectors as rows `[n, n]`,
-/// by Jacobi's cyclic method (Golub and Van Loan, 8.5). Of v and -v it is the one whose largest
-/// entry is positive.
+/// Computes the eigenvalues of a symmetric `a` `[n, n]`, in descending order, and their unit
+/// eigenvectors as rows `[n, n]`, by Jacobi's cyclic method (Golub and Van Loan, 8.5). The sign of
+/// an eigenvector makes its largest entry positive.
 ///
 /// # Panics
 /// If an entry isn't finite.
@@ -188,7 +188,7 @@ pub fn eigen_symmetric(a: &[f64], n: usize) -> (Vec<f64>, Vec<f64>) {
     (values, signed.collect())
 }
 
-/// (row p, row q) turned by the angle with this cosine and sine.
+/// Rotates (row p, row q) by the angle with this cosine and sine.
 fn rotate_rows(a: &mut [f64], n: usize, p: usize, q: usize, cos: f64, sin: f64) {
     let (above, below) = a.split_at_mut(q * n);
     for (x, y) in above[p * n..][..n].iter_mut().zip(&mut below[..n]) {
@@ -205,7 +205,7 @@ mod tests {
         for n in [1, 2, 3, 17, 60] {
             let b: Vec<f64> =
                 (0..n * n).map(|i| ((i * i * 7 + i * 13) % 101) as f64 / 50.0 - 1.0).collect();
-            // One of full rank, and one of rank n / 2.
+            // A matrix of full rank, and one of rank n / 2.
             for rank in [n, n / 2] {
                 let rows: Vec<f64> = b.chunks_exact(n).take(rank).flatten().copied().collect();
                 let a = gram(rank, n, |i, out| out.copy_from_slice(&rows[i * n..][..n]));
@@ -242,18 +242,18 @@ mod tests {
     }
 
     #[test]
-    fn gram_of_many_rows_is_that_of_a_plain_loop() {
+    fn gram_of_many_rows_matches_a_plain_loop() {
         let row = |i: usize, j: usize| ((i * 3 + j) as f64 * 0.37).sin();
         let got = gram(2500, 3, |i, out| (0..3).for_each(|j| out[j] = row(i, j)));
         let want: Vec<f64> =
             (0..9).map(|at| (0..2500).map(|i| row(i, at / 3) * row(i, at % 3)).sum()).collect();
-        // Sums of 2500 products in another order.
+        // Sums of 2500 products in a different order.
         assert!(largest_difference(&got, &want) < 1e-10);
         assert_eq!(gram(0, 2, |_, _| {}), [0.0; 4]);
     }
 
     #[test]
-    fn the_factor_times_its_transpose_and_its_inverse_are_what_they_should_be() {
+    fn the_cholesky_factor_and_its_inverse_reproduce_the_matrix() {
         for n in [1, 2, 7, 40] {
             let a = positive(n);
             let l = cholesky(&a, n).unwrap();
@@ -267,14 +267,14 @@ mod tests {
     }
 
     #[test]
-    fn no_factor_of_an_indefinite_or_broken_matrix() {
+    fn indefinite_and_non_finite_matrices_have_no_cholesky_factor() {
         assert_eq!(cholesky(&[1.0, 2.0, 2.0, 1.0], 2), None);
         assert_eq!(cholesky(&[0.0], 1), None);
         assert_eq!(cholesky(&[f64::NAN], 1), None);
     }
 
     #[test]
-    fn eigenvectors_are_orthonormal_and_give_the_matrix_back() {
+    fn eigenvectors_are_orthonormal_and_reconstruct_the_matrix() {
         for n in [1, 2, 9, 64] {
             let a = positive(n);
             let (values, vectors) = eigen_symmetric(&a, n);

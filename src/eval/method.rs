@@ -1,4 +1,4 @@
-//! The protocols by which features are scored (soda.md, "Evaluation protocols").
+//! The protocols that score features (docs/commands.md, "Probe").
 
 use super::features::Rows;
 use super::knn::{self, Rule};
@@ -10,7 +10,7 @@ use serde::Serialize;
 use std::fmt::{Display, Formatter};
 use std::str::FromStr;
 
-/// What turns features and labels into a score.
+/// How features and labels become a score.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
@@ -19,14 +19,14 @@ pub enum Method {
     Linear,
     /// Logistic regression to convergence; see [`super::linear_full`].
     LinearFull,
-    /// 20 nearest neighbours, one vote each; see [`super::knn`].
+    /// 20 nearest neighbours with equal votes; see [`super::knn`].
     Knn,
     /// 200 nearest neighbours, weighted votes.
     KnnLightly,
 }
 
 impl Method {
-    /// All of them.
+    /// All protocols.
     pub const ALL: [Method; 4] =
         [Method::Linear, Method::LinearFull, Method::Knn, Method::KnnLightly];
 
@@ -39,12 +39,12 @@ impl Method {
         }
     }
 
-    /// Whether a seed has a say in it; else one run says all.
+    /// Whether the result depends on a seed; if not, a single run is enough.
     pub fn is_drawn(self) -> bool {
         self == Self::Linear
     }
 
-    /// How neighbours vote, where they do.
+    /// Returns how neighbours vote, for the k-NN protocols.
     pub fn rule(self) -> Option<Rule> {
         match self {
             Self::Linear | Self::LinearFull => None,
@@ -53,11 +53,11 @@ impl Method {
         }
     }
 
-    /// Learns from `train` and scores on `test`; `config` and `seed` are those of `linear`, and
-    /// `name` is what progress calls its run.
+    /// Fits on `train` and scores on `test`. `config` and `seed` apply to `linear`; `name` labels
+    /// the run in progress output.
     ///
     /// # Errors
-    /// Features that are not finite, a class outside 0..`classes`, too few rows.
+    /// If features are not finite, a class is outside 0..`classes`, or there are too few rows.
     pub fn score(
         self,
         train: &dyn Rows,
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_read_and_written_alike() {
+    fn names_parse_back_to_the_same_method() {
         for method in Method::ALL {
             assert_eq!(method.to_string().parse::<Method>().unwrap(), method);
             assert_eq!(serde_json::to_value(method).unwrap(), method.to_string());

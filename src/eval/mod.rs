@@ -1,4 +1,4 @@
-//! What z is worth: features of a frozen encoder and the protocols that score them.
+//! Evaluation of representations: features of a frozen encoder and the protocols that score them.
 
 pub mod copies;
 pub mod distance;

@@ -1,4 +1,4 @@
-//! The protocols from images to scores, and what these are compared with.
+//! The evaluation protocols from images to scores, and the baselines.
 
 use super::features::{self, Augmented, FeatureKind, Frozen, Pixels, Rows, Selected};
 use super::linear::{LinearProbe, ProbeShape, Scores, batches, mean_and_spread};
@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::model::Soda;
 use serde::{Deserialize, Serialize};
 
-/// What is learnt from.
+/// The views of the training images that a probe is fitted on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TrainViews {
@@ -20,22 +20,23 @@ pub enum TrainViews {
     /// The plain image and its mirror image, encoded once.
     #[serde(rename = "2")]
     Flip,
-    /// Crop and flip with probability 0.65, drawn and encoded afresh in each epoch.
+    /// Random crops with probability 0.65, then flips, sampled and encoded again in each epoch.
     Online,
 }
 
-/// Which images are learnt from and which judge.
+/// The images that a probe is fitted on and evaluated on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
-    /// All training images; the test images judge: the number to report.
+    /// Fits on all training images and evaluates on the test images: the score to report.
     Test,
-    /// 90 % of the training images; the other 10 % judge: for choosing between recipes.
+    /// Fits on 90 % of the training images and evaluates on the other 10 %: for choosing between
+    /// recipes.
     Selection,
 }
 
-/// Mean and sample standard deviation over the seeds, per cent. Top-3 and top-5 of no more than 3
-/// and 5 classes are none: they are right by definition.
+/// Mean and sample standard deviation over the seeds, in per cent. Top-3 and top-5 are `None` for
+/// no more than 3 and 5 classes, as they are always right then.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     /// Top-1 accuracy.
@@ -65,7 +66,7 @@ impl Score {
     }
 }
 
-/// Of each test row the share of the runs that were right about it, `[N]`.
+/// Returns, for each test row, the share of the runs that classified it correctly, `[N]`.
 fn share_right(scores: &[Scores]) -> Vec<f32> {
     let rows = scores.first().map_or(0, |s| s.right.len());
     let right =
@@ -73,68 +74,68 @@ fn share_right(scores: &[Scores]) -> Vec<f32> {
     (0..rows).map(right).collect()
 }
 
-/// The score with a share of the training labels.
+/// The score with a fraction of the training labels.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Point {
-    /// The share.
+    /// The fraction.
     pub fraction: f64,
-    /// Images whose labels that is.
+    /// The number of images with these labels.
     pub n_train: usize,
-    /// Runs with seeds 0, 1, .. that the score is over; one where nothing is drawn.
+    /// The number of runs, with seeds 0, 1, ..; one if nothing is random.
     pub runs: u64,
-    /// Nearest neighbours that vote, for the protocols that ask them: fewer in small sets.
+    /// Nearest neighbours that vote, for the k-NN protocols: fewer in small data sets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub neighbours: Option<usize>,
-    /// What they came to.
+    /// The score over these runs.
     #[serde(flatten)]
     pub score: Score,
 }
 
-/// The score of features; with several shares of the training labels that of the largest, and the
-/// curve.
+/// The score of features; with several fractions of the training labels, that of the largest one
+/// and the curve.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Probed {
-    /// With the largest share.
+    /// The score with the largest fraction.
     #[serde(flatten)]
     pub point: Point,
-    /// By rising share; empty where there is only one.
+    /// The scores in the order of [`Protocol::fractions`]; empty if there is only one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub curve: Vec<Point>,
-    /// With the largest share, of each test row the share of the runs that were right about it,
-    /// `[N]`; not stored.
+    /// With the largest fraction, for each test row the share of the runs that classified it
+    /// correctly, `[N]`; not stored.
     #[serde(skip)]
     pub right: Vec<f32>,
 }
 
-/// How to probe.
+/// The settings of an evaluation.
 #[derive(Clone, Debug)]
 pub struct Protocol {
-    /// What turns features into a score.
+    /// The method that turns features into a score.
     pub method: Method,
-    /// What is learnt from.
+    /// The views of the training images.
     pub views: TrainViews,
-    /// Who judges.
+    /// The training and evaluation images.
     pub split: Split,
-    /// Runs where something is drawn, with seeds 0, 1, ..: weights and order of `linear`, and which
-    /// labels a share of them is.
+    /// Runs where something is random, with seeds 0, 1, ..: the initial weights and order of
+    /// `linear`, and the choice of a fraction of the labels.
     pub seeds: u64,
-    /// Shares of the training labels, each above 0 and up to 1; at least one.
+    /// Fractions of the training labels, each above 0 and up to 1; at least one.
     pub fractions: Vec<f64>,
-    /// Whether features are whitened first, by what is learnt from (all of it, whatever the share
-    /// of labels).
+    /// Whether features are first whitened, fitted on all training features whatever the fraction
+    /// of labels.
     pub whiten: bool,
 }
 
 impl Protocol {
-    /// With all labels, on the views that `method` is defined on: image and mirror image for
-    /// `linear`, plain images else.
+    /// Creates the protocol with all labels, on the default views of `method`: images and mirrored
+    /// images for `linear`, plain images otherwise.
     pub fn new(method: Method, split: Split, seeds: u64) -> Self {
         let views = if method == Method::Linear { TrainViews::Flip } else { TrainViews::Plain };
         Self { method, views, split, seeds, fractions: vec![1.0], whiten: false }
     }
 
-    /// Images that are learnt from and images that judge: indices of the training set, and of the
-    /// training or the test set.
+    /// Returns the indices of the training images (in the training set) and of the evaluation
+    /// images (in the training or the test set).
     pub fn indices(&self, data: &Dataset) -> (Vec<usize>, Vec<usize>) {
         match self.split {
             Split::Test => ((0..data.train.len()).collect(), (0..data.test.len()).collect()),
@@ -142,35 +143,36 @@ impl Protocol {
         }
     }
 
-    /// The images that the second indices belong to.
+    /// Returns the set of images that the evaluation indices refer to.
     pub fn judges<'a>(&self, data: &'a Dataset) -> &'a Images {
         if self.split == Split::Test { &data.test } else { &data.train }
     }
 
-    /// [`Protocol::indices`], where `data` has what a probe needs.
+    /// Returns [`Protocol::indices`] after checking that `data` has what a probe needs.
     ///
     /// # Errors
-    /// Fewer than two classes, no images to hold out.
+    /// If there are fewer than two classes, or no images to hold out.
     pub fn probe_indices(&self, data: &Dataset) -> Result<(Vec<usize>, Vec<usize>)> {
         data.require_classes("a probe")?;
-        let (train, judge) = self.indices(data);
-        if judge.is_empty() {
+        let (train, eval) = self.indices(data);
+        if eval.is_empty() {
             let origin = &data.origin;
             let message = format!(
-                "{origin}: the training set holds {} images, none of its classes the 5 of which one can be held out (10 %); judge by the test set (--split test)",
+                "{origin}: the training set holds {} images, and no class has the 5 images needed \
+                to hold one out (10 %); evaluate on the test set (--split test)",
                 data.train.len()
             );
             return Err(Error::failed(message));
         }
-        Ok((train, judge))
+        Ok((train, eval))
     }
 
-    /// The score of features that were made elsewhere, or are at hand: `train` has a row for each
-    /// image, with [`TrainViews::Flip`] those of the mirror images after them. `config` is that of
-    /// `linear`; with a share of the labels it trains for as many steps as with all of them.
+    /// Scores features that were computed elsewhere or are in memory. `train` has a row for each
+    /// image, with [`TrainViews::Flip`] followed by those of the mirrored images. `config` is that
+    /// of `linear`; with a fraction of the labels it trains for as many steps as with all of them.
     ///
     /// # Errors
-    /// Features that no score can be given to: not finite, fewer rows than classes, one class only,
+    /// If the features can't be scored: not finite, fewer rows than classes, only one class, or
     /// vectors of different lengths.
     pub fn of_features(
         &self,
@@ -233,16 +235,16 @@ impl Protocol {
         Ok(Probed { point, curve: if curve.len() > 1 { curve } else { Vec::new() }, right })
     }
 
-    /// The score of the features `kind` of `model`.
+    /// Scores the features `kind` of `frozen`'s networks.
     ///
     /// # Errors
-    /// If the data has no two classes or too few images, the networks have no such features, views
-    /// and method don't go together, the features aren't finite or the device fails.
+    /// If the data has fewer than two classes or too few images, the networks have no such
+    /// features, views and method are incompatible, the features aren't finite or the device fails.
     pub fn of_model(&self, frozen: &Frozen, kind: &FeatureKind) -> Result<Probed> {
         if self.views == TrainViews::Online {
             return self.online(frozen, kind);
         }
-        let (mut train, judge) = self.probe_indices(frozen.data)?;
+        let (mut train, eval) = self.probe_indices(frozen.data)?;
         let n = frozen.data.train.len();
         let all = frozen.train(kind, self.views == TrainViews::Flip)?;
         let classes = frozen.data.classes.len();
@@ -254,42 +256,43 @@ impl Protocol {
         }
         self.of_features(
             &Selected::new(&all, train),
-            &Selected::new(&all, judge),
+            &Selected::new(&all, eval),
             classes,
             &frozen.config.probe,
         )
     }
 
-    /// The score of raw pixels; the test set or the images held out judge, as for any other
-    /// features.
+    /// Scores raw pixels, evaluated on the same images as other features.
     ///
     /// # Errors
-    /// If the data has no two classes or too few images.
+    /// If the data has fewer than two classes or too few images.
     pub fn of_pixels(&self, data: &Dataset, config: &ProbeConfig) -> Result<Probed> {
-        let (train, judge) = self.probe_indices(data)?;
+        let (train, eval) = self.probe_indices(data)?;
         let of_train = Pixels::new(&data.train, &train, self.views == TrainViews::Flip)?;
         self.of_features(
             &of_train,
-            &Pixels::new(self.judges(data), &judge, false)?,
+            &Pixels::new(self.judges(data), &eval, false)?,
             data.classes.len(),
             config,
         )
     }
 
-    /// [`TrainViews::Online`]: one encoding an epoch serves the probes of every seed.
+    /// Scores with [`TrainViews::Online`]: the probes of all seeds share one encoding per epoch.
     fn online(&self, frozen: &Frozen, kind: &FeatureKind) -> Result<Probed> {
         let Frozen { model, config, data, device, .. } = *frozen;
         if self.method != Method::Linear || *kind != FeatureKind::Z || self.fractions != [1.0] {
-            let message = "--train-views online: fresh crops in each epoch go with --protocol linear, --features z and all labels";
-            return Err(Error::usage(format!("{message}; take 1 or 2")));
+            let message = "--train-views online (new crops in each epoch) requires --protocol \
+                linear, --features z and all labels";
+            return Err(Error::usage(format!("{message}; use --train-views 1 or 2")));
         }
         if self.whiten {
             return Err(Error::usage(
-                "--train-views online can't be whitened: views are drawn anew in each epoch; take 1 or 2",
+                "--train-views online can't be combined with --whiten, as views are re-sampled in \
+                each epoch; use --train-views 1 or 2",
             ));
         }
-        let (train, judge) = self.probe_indices(data)?;
-        let test = features::encode(model, self.judges(data), &judge, &config.data, false, device)?;
+        let (train, eval) = self.probe_indices(data)?;
+        let test = features::encode(model, self.judges(data), &eval, &config.data, false, device)?;
         let mut probes: Vec<LinearProbe> = Vec::new();
         let mut views = Augmented::new(&data.train, &train, &config.data);
         for epoch in 0..config.probe.epochs {
@@ -317,9 +320,9 @@ impl Protocol {
         Ok(Probed { point, curve: Vec::new(), right: share_right(&scores) })
     }
 
-    /// The same protocol on raw pixels and on the same features of randomly initialised networks
-    /// with calibrated BatchNorm statistics; encoded once, with mirror images where
-    /// [`TrainViews::Online`] draws afresh.
+    /// Scores raw pixels, and the same features of randomly initialised networks with calibrated
+    /// BatchNorm statistics, by the same protocol. Features are encoded once; in place of
+    /// [`TrainViews::Online`], mirrored images are used.
     ///
     /// # Errors
     /// As [`Protocol::of_model`].
@@ -337,7 +340,7 @@ impl Protocol {
     }
 }
 
-/// What knows nothing, scored in the same way.
+/// Baselines without learning, scored in the same way.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Baselines {
     /// Raw pixels as features.
@@ -346,13 +349,14 @@ pub struct Baselines {
     pub random_encoder: Probed,
 }
 
-/// Steps that [`trained`] has `linear` take at least: the 1,170 of the 5,000 bundled images reach
-/// this.
+/// The fewest steps that [`trained`] lets `linear` take; the 1,170 of the 5,000 bundled images are
+/// enough.
 const LEAST_STEPS: usize = 1000;
 
-/// The settings of `linear` for `images` training images of `data`, each seen `views` times an
-/// epoch: for CIFAR those of the protocol, which scores compare by; for others so many epochs that
-/// it takes 1,000 steps at least, as 15 epochs of few images teach it nothing.
+/// Returns the settings of `linear` for `images` training images of `data`, each used `views` times
+/// per epoch. For CIFAR they are those of the protocol, so that scores are comparable; for other
+/// data the epochs are raised to reach at least 1,000 steps, as 15 epochs of few images are not
+/// enough to train it.
 pub fn trained(config: &ProbeConfig, data: &Dataset, images: usize, views: usize) -> ProbeConfig {
     if data.inventory.reading.is_empty() {
         return config.clone();
@@ -361,31 +365,33 @@ pub fn trained(config: &ProbeConfig, data: &Dataset, images: usize, views: usize
     ProbeConfig { epochs: config.epochs.max(LEAST_STEPS.div_ceil(steps)), ..config.clone() }
 }
 
-/// Refuses features that no score can be given to.
+/// Refuses features that can't be scored.
 fn check_pair(train: &dyn Rows, test: &dyn Rows, classes: usize) -> Result<()> {
     if train.dim() != test.dim() {
         let (train, test) = (train.dim(), test.dim());
         return Err(Error::failed(format!(
-            "training features have {train} numbers each and test features {test}; take both from the same place"
+            "training features have {train} values each and test features {test}; take both from \
+            the same source"
         )));
     }
     train.check("training", train.dim(), classes)?;
     test.check("test", train.dim(), classes)?;
     if test.rows() == 0 {
-        return Err(Error::failed("there are no test features to judge by"));
+        return Err(Error::failed("there are no test features to evaluate on"));
     }
     let Some(first) = train.labels().first() else {
-        return Err(Error::failed("there are no training features to learn from"));
+        return Err(Error::failed("there are no training features to fit on"));
     };
     if train.labels().iter().all(|label| label == first) {
         return Err(Error::failed(format!(
-            "all training features are of one class, {first}; a probe needs at least two to tell apart"
+            "all training features are of one class, {first}; a probe needs at least two"
         )));
     }
     if train.rows() < classes {
         let rows = train.rows();
         return Err(Error::failed(format!(
-            "{rows} training features are fewer than the {classes} classes (the largest label and 0 to it); give it more, or check the labels"
+            "{rows} training features are fewer than the {classes} classes (0 to the largest \
+            label); give more features, or check the labels"
         )));
     }
     Ok(())

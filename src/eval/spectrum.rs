@@ -1,22 +1,22 @@
-//! How much of an image lies at which spatial frequency, by the discrete cosine transform (DCT-II,
-//! orthonormal): sharp images and blurred ones differ here and hardly in PSNR.
+//! The energy of images by spatial frequency, with the discrete cosine transform (DCT-II,
+//! orthonormal). It distinguishes sharp images from blurred ones, which PSNR hardly does.
 
 use crate::data::bytes_of;
 use crate::kernels::gemm::{Matrix, product};
 use rayon::prelude::*;
 
-/// The transform of square images of one side. Column and row `u` of a transformed plane belong to
-/// u / 2 cycles an image; unlike Fourier's, it sees no edge where the right border meets the left
-/// one.
+/// The transform for square images of one side. Column and row `u` of a transformed plane stand for
+/// u / 2 cycles per image. Unlike the Fourier transform, it sees no edge between the right and left
+/// borders.
 pub struct Cosines {
     side: usize,
-    /// `[side, side]`: row u is sqrt(2 / side) cos(pi (2 i + 1) u / (2 side)), the first one sqrt(1
-    /// / side).
+    /// `[side, side]`: row u is sqrt(2 / side) cos(pi (2 i + 1) u / (2 side)); the first row is
+    /// sqrt(1 / side).
     rows: Vec<f32>,
 }
 
 impl Cosines {
-    /// For images of `side` pixels a side.
+    /// Creates the transform for images of `side` pixels a side.
     pub fn new(side: usize) -> Self {
         let (n, quarter) = (side as f64, std::f64::consts::FRAC_PI_2);
         let row = |u: usize| {
@@ -26,17 +26,17 @@ impl Cosines {
         Self { side, rows: (0..side).flat_map(row).collect() }
     }
 
-    /// Coefficients `[planes, side, side]` of `planes` of that shape.
+    /// Returns the coefficients `[planes, side, side]` of `planes` of that shape.
     pub fn forward(&self, planes: &[f32]) -> Vec<f32> {
         self.sandwich(planes, Matrix::new(&self.rows, self.side))
     }
 
-    /// The planes of `coefficients`.
+    /// Returns the planes with these `coefficients`, the inverse of [`Cosines::forward`].
     pub fn back(&self, coefficients: &[f32]) -> Vec<f32> {
         self.sandwich(coefficients, Matrix::new(&self.rows, self.side).t())
     }
 
-    /// m x m^T for each plane x.
+    /// Computes m x m^T for each plane x.
     fn sandwich(&self, planes: &[f32], m: Matrix) -> Vec<f32> {
         let (n, area) = (self.side, self.side * self.side);
         let mut out = vec![0.0; planes.len()];
@@ -50,23 +50,25 @@ impl Cosines {
         out
     }
 
-    /// Cycles an image of coefficient `at` of a plane, in any direction: hypot(row, column) / 2.
+    /// Returns the cycles per image of coefficient `at` of a plane, in any direction: hypot(row,
+    /// column) / 2.
     pub fn cycles(&self, at: usize) -> f64 {
         ((at / self.side) as f64).hypot((at % self.side) as f64) / 2.0
     }
 
-    /// Which band of [`Cosines::power`] coefficient `at` belongs to: its cycles, rounded.
+    /// Returns the band of [`Cosines::power`] that coefficient `at` belongs to: its cycles,
+    /// rounded.
     pub fn band(&self, at: usize) -> usize {
         self.cycles(at).round() as usize
     }
 
-    /// Bands of [`Cosines::power`].
+    /// Returns the number of bands of [`Cosines::power`].
     pub fn bands(&self) -> usize {
         self.band(self.side * self.side - 1) + 1
     }
 
-    /// Mean square of a coefficient by band, over all planes of `images` `[N, 3, side, side]`;
-    /// zeros of no images.
+    /// Returns the mean square of a coefficient by band, over all planes of `images` `[N, 3, side,
+    /// side]`; zeros for no images.
     pub fn power(&self, images: &[f32]) -> Vec<f64> {
         let area = self.side * self.side;
         let (mut sums, mut counts) = (vec![0.0; self.bands()], vec![0usize; self.bands()]);
@@ -83,8 +85,8 @@ impl Cosines {
     }
 }
 
-/// Energy of `images` `[N, 3, side, side]` in [-1, 1] above `cycles` cycles an image, a mean over
-/// all values: what of their variance is detail finer than that.
+/// Returns the energy of `images` `[N, 3, side, side]` in [-1, 1] above `cycles` cycles per image,
+/// as a mean over all values: the part of their variance that is finer detail.
 ///
 /// # Panics
 /// If there are no images.
@@ -114,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn the_transform_keeps_the_energy_and_comes_back() {
+    fn the_transform_preserves_energy_and_inverts() {
         for side in [16, 33] {
             let (cosines, images) = (Cosines::new(side), noise(side, 3));
             let coefficients = cosines.forward(&images);
@@ -132,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wave_of_so_many_cycles_lies_in_its_band() {
+    fn a_wave_lies_in_the_band_of_its_cycles() {
         let (side, cosines) = (32, Cosines::new(32));
         for cycles in [2usize, 9, 15] {
             let wave = |i: usize| {
@@ -153,13 +155,13 @@ mod tests {
     }
 
     #[test]
-    fn blur_takes_energy_from_fine_detail_alone() {
+    fn blur_removes_the_energy_of_fine_detail() {
         let (side, images) = (32, noise(32, 4));
         let blurred: Vec<f32> =
             (0..images.len()).map(|i| (images[i] + images[(i + 1) % images.len()]) / 2.0).collect();
         assert!(energy_above(8.0, &blurred, side) < 0.6 * energy_above(8.0, &images, side));
-        // White noise: every coefficient has the same share, 1 - pi 16^2 / (4 * 32^2) of them above
-        // 8 cycles.
+        // White noise: every coefficient has the same energy, and 1 - pi 16^2 / (4 * 32^2) of them
+        // are above 8 cycles.
         let all = energy_above(-1.0, &images, side);
         assert!((energy_above(8.0, &images, side) / all - 0.804).abs() < 0.03);
     }

@@ -1,5 +1,5 @@
-//! Features in files that other programs read and write: `.npy` (NumPy) and `.safetensors`; with
-//! what is known of each image also `.npz` and `.parquet`, which are only written.
+//! Feature files shared with other programs: `.npy` (NumPy) and `.safetensors`; with names and
+//! labels also `.npz` and `.parquet`. [`read()`] reads the first two.
 
 mod npz;
 mod parquet;
@@ -17,36 +17,36 @@ use parquet::ParquetWriter;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The two formats, told apart by what a file's name ends with.
+/// The two array formats, distinguished by file extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// One array.
+    /// A single array.
     Npy,
-    /// Tensors `features` and, where there are any, `labels`.
+    /// Tensors `features` and, if there are labels, `labels`.
     Safetensors,
 }
 
 impl Format {
-    /// The format of the file `path`.
+    /// Returns the format of the file `path`.
     ///
     /// # Errors
-    /// Another ending.
+    /// If the extension is another one.
     pub fn of(path: &Path) -> Result<Self> {
         match path.extension().unwrap_or_default().to_string_lossy().to_lowercase().as_str() {
             "npy" => Ok(Self::Npy),
             "safetensors" => Ok(Self::Safetensors),
             _ => Err(Error::usage(format!(
-                "{}: name a file that ends with .npy or .safetensors",
+                "{}: give a file name that ends in .npy or .safetensors",
                 path.display()
             ))),
         }
     }
 
-    /// The format of what is written to `path`: for standard output, pipes and devices one array,
-    /// whatever they are called.
+    /// Returns the format for writing to `path`: always `.npy` for standard output, pipes and
+    /// devices.
     ///
     /// # Errors
-    /// Another ending of a regular file.
+    /// If a regular file has another extension.
     pub fn to_write(path: &Path) -> Result<Self> {
         match Destination::of(path)? {
             Destination::File(_) => Self::of(path),
@@ -55,30 +55,30 @@ impl Format {
     }
 }
 
-/// What is known of all images of a table.
+/// Metadata shared by all images of a table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
-    /// "train" or "test"; none for files.
+    /// "train" or "test"; `None` for image files.
     pub split: Option<String>,
-    /// What labels stand for, none where there are no labels.
+    /// The names of the classes; empty if there are no labels.
     pub classes: Vec<String>,
 }
 
-/// A file of features being written, a row for each image.
+/// A feature file being written, with a row for each image.
 pub enum Table {
-    /// One array, and in a `.safetensors` file the labels.
+    /// One array, plus the labels in a `.safetensors` file.
     Array(Writer),
-    /// Arrays.
+    /// A `.npz` file, and its number of rows so far.
     Npz(NpzWriter, usize),
-    /// Columns.
+    /// A `.parquet` file, and its number of rows so far.
     Parquet(ParquetWriter, usize),
 }
 
 impl Table {
-    /// Whether the file `path` holds names and labels itself.
+    /// Checks whether the format of `path` stores names and labels in the same file.
     ///
     /// # Errors
-    /// A name that ends otherwise than those of the formats.
+    /// If the extension is none of the supported ones.
     pub fn holds_names(path: &Path) -> Result<bool> {
         if let Destination::File(_) = Destination::of(path)?
             && let Some("npz" | "parquet") = extension(path).as_deref()
@@ -87,18 +87,18 @@ impl Table {
         }
         let other = |_| {
             Error::usage(format!(
-                "{}: name a file that ends with .npy, .safetensors, .npz or .parquet",
+                "{}: give a file name that ends in .npy, .safetensors, .npz or .parquet",
                 path.display()
             ))
         };
         Format::to_write(path).map(|_| false).map_err(other)
     }
 
-    /// For vectors of `dim` numbers, which a column `column` holds. A `.safetensors` file takes up
-    /// the `labels` of all rows that will come.
+    /// Creates a table of vectors of length `dim` in a column `column`. A `.safetensors` file
+    /// stores the `labels` of all rows to come.
     ///
     /// # Errors
-    /// As [`Table::holds_names`]; a place that can't be written.
+    /// As [`Table::holds_names`]; if the path can't be written.
     pub fn create(
         path: &Path,
         column: &str,
@@ -116,7 +116,7 @@ impl Table {
         })
     }
 
-    /// Rows so far.
+    /// Returns the number of rows so far.
     pub fn rows(&self) -> usize {
         match self {
             Self::Array(writer) => writer.rows(),
@@ -124,10 +124,10 @@ impl Table {
         }
     }
 
-    /// Adds rows: `values` `[names, D]`, and their `labels` where there are classes.
+    /// Appends rows: `values` `[names, D]`, and their `labels` if there are classes.
     ///
     /// # Errors
-    /// A number that isn't finite; a full disk.
+    /// If a value isn't finite or the disk is full.
     pub fn append(&mut self, values: &[f32], names: &[String], labels: &[u16]) -> Result<()> {
         match self {
             Self::Array(writer) => writer.append(values)?,
@@ -144,7 +144,7 @@ impl Table {
         Ok(())
     }
 
-    /// Completes the file and puts it in its place.
+    /// Completes the file and moves it into place.
     ///
     /// # Errors
     /// If the disk is full.

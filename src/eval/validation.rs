@@ -1,5 +1,4 @@
-//! What z is worth while a run goes on: k-NN and a linear probe, judged by training images that
-//! were held out from both.
+//! Validation during training: k-NN and a linear probe on training images held out from both.
 
 use super::features;
 use super::knn::{self, Rule};
@@ -13,23 +12,23 @@ use crate::rng::{self, Purpose};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-/// Scores on the validation split, per cent. The encoder has seen all of these images, without
-/// labels; the test set is not touched.
+/// Scores on the validation split, in per cent. The encoder was trained on all of these images,
+/// without labels; the test set is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Validation {
     /// Top-1 of `knn` on z.
     pub knn: f64,
-    /// Top-1 of `linear` on z, of plain images, probe seed 0.
+    /// Top-1 of `linear` on z of plain images, probe seed 0.
     pub linear: f64,
-    /// Images that k-NN and probe learnt from.
+    /// Number of images that k-NN and the probe were fitted on.
     pub n_train: usize,
-    /// Images that judged.
+    /// Number of evaluation images.
     pub n_validation: usize,
 }
 
-/// Scores `model` on the selection split of `data`; k-NN and probe learn from `limit` images of its
-/// training part (0: all), the same ones each time. `None` where the images have no two classes or
-/// too few to hold any out.
+/// Scores `model` on the selection split of `data`. k-NN and the probe are fitted on `limit` images
+/// of its training part (0: all), the same ones each time. Returns `None` if there are fewer than
+/// two classes or too few images to hold any out.
 ///
 /// # Errors
 /// If the features aren't finite or the device fails.
@@ -40,9 +39,9 @@ pub fn validate(
     limit: usize,
     device: &Device,
 ) -> Result<Option<Validation>> {
-    let (train, judge) = split::selection_split(data.train.labels());
+    let (train, held_out) = split::selection_split(data.train.labels());
     let classes = data.classes.len();
-    if classes < 2 || judge.is_empty() {
+    if classes < 2 || held_out.is_empty() {
         return Ok(None);
     }
     let order = rng::permutation(&mut rng::stream(0, Purpose::Split, 1), train.len());
@@ -51,18 +50,18 @@ pub fn validate(
     let encode = |indices: &[usize]| {
         features::encode(model, &data.train, indices, &config.data, false, device)
     };
-    let (train, judge) = (encode(&train)?, encode(&judge)?);
+    let (train, held_out) = (encode(&train)?, encode(&held_out)?);
     Ok(Some(Validation {
-        knn: knn::score(&train, &judge, classes, Rule::KNN)?.top1,
+        knn: knn::score(&train, &held_out, classes, Rule::KNN)?.top1,
         linear: train_and_score(
             &train,
-            &judge,
+            &held_out,
             classes,
             &trained(&config.probe, data, train.rows(), 1),
             0,
         )?
         .top1,
         n_train: train.rows(),
-        n_validation: judge.rows(),
+        n_validation: held_out.rows(),
     }))
 }

@@ -1,6 +1,6 @@
-//! Whitening: features without correlations, each of variance 1, by mean and covariance of training
-//! images (no labels). Directions that carry little variance tell classes apart as well, and cosine
-//! similarities and probes of few epochs hardly see them otherwise.
+//! Whitening: removes correlations and scales each direction to variance 1, by the mean and
+//! covariance of the training images (no labels). Directions with little variance also separate
+//! classes, but cosine similarities and probes trained for few epochs hardly use them otherwise.
 
 use super::features::{Features, Rows};
 use super::latent::statistics;
@@ -9,25 +9,26 @@ use crate::model::weights::{Tensors, WHITENING};
 use rayon::prelude::*;
 use std::path::Path;
 
-/// Directions of a smaller share of the variance are left out (their whitened values are 0): in
-/// 32-bit numbers they are rounding.
+/// Directions with a smaller share of the variance are dropped (their whitened values are 0): in
+/// f32 they are rounding error.
 const LEAST: f64 = 1e-9;
 
-/// PCA whitening: y = map (x - mean). The numbers of y belong to the principal directions of x, by
-/// falling variance.
+/// PCA whitening: y = map (x - mean). The dimensions of y are the principal directions of x, by
+/// descending variance.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Whitening {
     /// `[D]`
     mean: Vec<f32>,
-    /// Row i is principal direction i over the square root of its variance: `[D, D]`.
+    /// Row i is principal direction i divided by the square root of its variance: `[D, D]`.
     map: Vec<f32>,
 }
 
 impl Whitening {
-    /// That of the vectors `rows`. Takes D^3 operations: a second at 256, some at 512.
+    /// Fits the whitening of the vectors `rows`. Takes D^3 operations: a second at 256 dimensions,
+    /// a few at 512.
     ///
     /// # Errors
-    /// If there are none, one isn't finite, or all are the same.
+    /// If there are no vectors, one isn't finite, or all are the same.
     pub fn fit(rows: &dyn Rows) -> Result<Self> {
         let dim = rows.dim();
         let mut values = vec![0.0; rows.rows() * dim];
@@ -38,8 +39,9 @@ impl Whitening {
         let stats = statistics(&values, dim)?;
         if stats.n <= dim {
             log::warn!(
-                "whitening is fitted to {} images, no more than the {dim} numbers that it makes uncorrelated: it then sets the training images \
-                 equally far apart, and distances say little; take more images, or features that aren't whitened",
+                "whitening is fitted to {} images, no more than the {dim} dimensions that it \
+                 decorrelates: all training images end up equally far apart, so distances carry \
+                 little information; use more images, or features without whitening",
                 stats.n
             );
         }
@@ -57,20 +59,20 @@ impl Whitening {
         Ok(Self { mean: stats.mean.iter().map(|m| *m as f32).collect(), map })
     }
 
-    /// Length of a vector, D.
+    /// Returns D, the length of a vector.
     pub fn dim(&self) -> usize {
         self.mean.len()
     }
 
-    /// The whitened vectors of `values` `[N, D]`.
+    /// Returns the whitened vectors of `values` `[N, D]`.
     ///
     /// # Panics
-    /// If the vectors are of another length.
+    /// If the vectors have another length.
     pub fn apply(&self, values: &[f32]) -> Vec<f32> {
         let dim = self.dim();
         assert!(
             values.len().is_multiple_of(dim),
-            "{} values are no vectors of {dim}",
+            "{} values are not vectors of length {dim}",
             values.len()
         );
         let mut out = vec![0.0; values.len()];
@@ -80,13 +82,13 @@ impl Whitening {
         out
     }
 
-    /// The whitened vectors of `rows`, with their labels.
+    /// Returns the whitened vectors of `rows`, with their labels.
     ///
     /// # Panics
-    /// If the vectors are of another length.
+    /// If the vectors have another length.
     pub fn of(&self, rows: &dyn Rows) -> Features {
         let dim = self.dim();
-        assert_eq!(rows.dim(), dim, "length of a vector, beside that of the whitening");
+        assert_eq!(rows.dim(), dim, "length of a vector, compared with that of the whitening");
         let mut values = vec![0.0; rows.rows() * dim];
         values.par_chunks_exact_mut(dim).enumerate().for_each_init(
             || vec![0.0; dim],
@@ -101,7 +103,7 @@ impl Whitening {
     fn row(&self, x: &[f32], out: &mut [f32]) {
         let centred: Vec<f32> = x.iter().zip(&self.mean).map(|(x, mean)| x - mean).collect();
         for (out, row) in out.iter_mut().zip(self.map.chunks_exact(centred.len())) {
-            // Eight sums side by side: as one, it would wait for each addition.
+            // Eight independent sums: with one, each addition would wait for the previous one.
             let (rows, rest) = row.as_chunks::<8>();
             let (xs, last) = centred.as_chunks::<8>();
             let mut sums = [0.0f32; 8];
@@ -113,7 +115,7 @@ impl Whitening {
         }
     }
 
-    /// As tensors of a weights file.
+    /// Returns the tensors to store in a weights file.
     pub fn to_tensors(&self) -> Tensors {
         let dim = self.dim();
         let named = |name: &str, shape: Vec<usize>, values: &[f32]| {
@@ -122,10 +124,10 @@ impl Whitening {
         vec![named("mean", vec![dim], &self.mean), named("map", vec![dim, dim], &self.map)]
     }
 
-    /// Out of `tensors`, for z of `z_dim` numbers; none where there is none among them.
+    /// Reads a whitening of z of `z_dim` dimensions from `tensors`; `None` if there is none.
     ///
     /// # Errors
-    /// If what is there can't be one: `origin` is what the message calls the file.
+    /// If the stored tensors don't fit; `origin` is what the message calls the file.
     pub fn of_tensors(tensors: &Tensors, z_dim: usize, origin: &Path) -> Result<Option<Self>> {
         let find =
             |name: &str| tensors.iter().find(|(own, ..)| own.strip_prefix(WHITENING) == Some(name));
@@ -138,7 +140,8 @@ impl Whitening {
             }
             _ => {
                 return Err(Error::failed(format!(
-                    "{}: {WHITENING}mean and {WHITENING}map don't belong to z of {z_dim} numbers; these aren't tensors that this program wrote",
+                    "{}: {WHITENING}mean and {WHITENING}map don't fit z of {z_dim} dimensions; \
+                    this program didn't write these tensors",
                     origin.display()
                 )));
             }
@@ -152,7 +155,8 @@ mod tests {
     use super::*;
     use crate::rng::{self, Purpose};
 
-    /// `n` vectors whose numbers share much, with variances far apart and means far from 0.
+    /// `n` vectors with strongly correlated dimensions, very different variances and means far from
+    /// 0.
     fn features(n: usize, dim: usize) -> Features {
         let mut values = rng::normal(&mut rng::stream(4, Purpose::Test, dim as u64), n * dim);
         for row in values.chunks_exact_mut(dim) {
@@ -164,7 +168,8 @@ mod tests {
         Features { dim, values, labels: (0..n).map(|i| (i % 3) as u16).collect() }
     }
 
-    /// Largest distance of the covariance of `values` from the unit matrix, and of the mean from 0.
+    /// The largest deviation of the covariance of `values` from the identity, and of the mean from
+    /// 0.
     fn from_white(values: &[f32], dim: usize) -> f64 {
         let stats = statistics(values, dim).expect("statistics");
         let unit = |i: usize| if i.is_multiple_of(dim + 1) { 1.0 } else { 0.0 };
@@ -183,7 +188,7 @@ mod tests {
             (&white.values, &white.labels),
             (&whitening.apply(&features.values), &features.labels)
         );
-        // Others of the same kind are nearly white, and without the mean they are not.
+        // Similar vectors come out nearly white, and without subtracting the mean they don't.
         let others = Features {
             values: features.values[100 * dim..].to_vec(),
             labels: features.labels[100..].to_vec(),
@@ -196,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn directions_without_variance_become_zeros_and_no_variance_at_all_is_refused() {
+    fn directions_without_variance_become_zeros_and_constant_features_are_refused() {
         let dim = 6;
         let mut some = features(100, dim);
         some.values.chunks_exact_mut(dim).for_each(|row| (row[4], row[5]) = (2.0, row[0] - row[1]));
@@ -219,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn tensors_come_back_and_those_of_other_networks_are_refused() {
+    fn tensors_round_trip_and_those_of_other_networks_are_refused() {
         let whitening = Whitening::fit(&features(100, 5)).expect("a fit");
         let (tensors, path) = (whitening.to_tensors(), Path::new("w.safetensors"));
         assert_eq!(Whitening::of_tensors(&tensors, 5, path).expect("its own"), Some(whitening));

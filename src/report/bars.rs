@@ -6,11 +6,11 @@ use crate::error::{Error, Result};
 use plotters::style::text_anchor::{HPos, VPos};
 use std::path::Path;
 
-/// Pixels: width of the picture, its margin, the longest bar's least length.
+/// In pixels: the width of the picture, its margin, and the minimum length of the longest bar.
 const WIDTH: usize = 1000;
 const MARGIN: f64 = 18.0;
 const LONGEST: f64 = 160.0;
-/// Heights of a bar, of the gaps between bars and between groups, of a line of the legend and of a
+/// Heights of a bar, of the gaps between bars and between groups, of a legend line and of a
 /// section's title.
 const BAR: f64 = 13.0;
 const GAP: f64 = 2.0;
@@ -24,41 +24,40 @@ const TEXT: f64 = 13.0;
 /// One bar.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bar {
-    /// Whose it is: a position in the list of series, which decides its colour.
+    /// The index into the list of series, which determines the colour.
     pub series: usize,
-    /// Its length.
+    /// The value, drawn as its length.
     pub value: f64,
-    /// The text behind it.
+    /// The text after the bar.
     pub label: String,
 }
 
 /// Bars that belong together.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Group {
-    /// The text beside them.
+    /// The text to their left.
     pub name: String,
-    /// From above.
+    /// From top to bottom.
     pub bars: Vec<Bar>,
 }
 
 /// Groups under a title.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Section {
-    /// What the bars measure.
+    /// The quantity that the bars show.
     pub title: String,
-    /// Whether lengths compare across its groups; else the longest bar of each group has the full
+    /// Whether all groups share one scale; otherwise the longest bar of each group has the full
     /// length.
     pub one_scale: bool,
-    /// From above; a section without groups is left out.
+    /// From top to bottom; a section without groups is omitted.
     pub groups: Vec<Group>,
 }
 
-/// Draws `sections` 1000 pixels wide under a legend of `series`; the file appears whole or not at
-/// all.
+/// Draws `sections` 1000 pixels wide below a legend of `series`. The file is written atomically.
 ///
 /// # Errors
-/// No bars at all, a value that is negative or not finite or whose series isn't there (the message
-/// names the group); `path` cannot be written.
+/// If there are no bars, a value is negative or not finite, a bar's series doesn't exist (the
+/// message names the group), or `path` can't be written.
 pub fn save_bars(path: &Path, title: &str, series: &[&str], sections: &[Section]) -> Result<()> {
     let refuse =
         |what: String| Err(Error::failed(format!("cannot draw {}: {what}", path.display())));
@@ -70,11 +69,14 @@ pub fn save_bars(path: &Path, title: &str, series: &[&str], sections: &[Section]
     let groups = || sections.iter().flat_map(|s| &s.groups);
     for (group, bar) in groups().flat_map(|g| g.bars.iter().map(move |b| (g, b))) {
         if !(bar.value >= 0.0 && bar.value.is_finite()) {
-            return refuse(format!("{:?} holds {}, which has no length", group.name, bar.value));
+            return refuse(format!(
+                "{:?} has the value {}; bars need finite values of 0 or more",
+                group.name, bar.value
+            ));
         }
         if bar.series >= series.len() {
             return refuse(format!(
-                "{:?} has a bar of series {}, of {}",
+                "{:?} has a bar of series {}, but there are only {} series",
                 group.name,
                 bar.series,
                 series.len()
@@ -177,14 +179,14 @@ mod tests {
         Section { title: "Memory".into(), one_scale, groups: values.iter().map(bars).collect() }
     }
 
-    /// Longest run of the colour of series `i` in each of the picture's lines.
+    /// Returns the number of pixels in the colour of series `i` in each row of the picture.
     fn lengths(picture: &image::RgbImage, i: usize) -> Vec<usize> {
         let RGBColor(r, g, b) = PALETTE[i];
         picture.rows().map(|row| row.filter(|p| p.0 == [r, g, b]).count()).collect()
     }
 
     #[test]
-    fn bars_are_as_long_as_their_values_and_have_their_series_colour() {
+    fn bar_lengths_match_the_values_and_colours_match_the_series() {
         let picture = save(&[section(true, &[&[10.0, 5.0]])]).unwrap();
         let (one, two) = (lengths(&picture, 0), lengths(&picture, 1));
         let (one, two) = (one.iter().max().unwrap(), two.iter().max().unwrap());
@@ -207,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_labels_are_drawn_beside_the_bars() {
+    fn names_and_labels_are_drawn_next_to_the_bars() {
         let picture = save(&[section(true, &[&[10.0, 5.0]])]).unwrap();
         let top = (TOP + 2.0 * LEGEND + TITLE) as u32;
         let dark = |x: std::ops::Range<u32>| {
@@ -227,14 +229,14 @@ mod tests {
     }
 
     #[test]
-    fn says_what_cannot_be_drawn() {
+    fn errors_name_what_cannot_be_drawn() {
         assert!(save(&[]).unwrap_err().to_string().contains("nothing to show"));
         assert!(save(&[section(true, &[])]).unwrap_err().to_string().contains("nothing to show"));
         assert!(
             save(&[section(true, &[&[f64::NAN]])])
                 .unwrap_err()
                 .to_string()
-                .contains("\"copy\" holds NaN")
+                .contains("\"copy\" has the value NaN")
         );
         assert!(
             save(&[section(true, &[&[1.0, 1.0, 1.0]])])

@@ -1,18 +1,18 @@
-//! What every picture of a report is drawn on.
+//! The drawing surface of all charts and maps.
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontTransform, register_font};
 use std::sync::Once;
 
-/// Pictures with text and lines are drawn this many times larger and averaged down: plotters itself
-/// smooths neither well.
+/// Supersampling factor of text and lines: pictures are drawn this many times larger and averaged
+/// down, as plotters itself antialiases neither well.
 const SUPER: usize = 3;
-/// Why drawing cannot fail.
+/// The reason why drawing can't fail.
 const MEMORY: &str = "drawing into memory with an embedded font";
 pub(super) const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
 pub(super) const SOFT_INK: RGBColor = RGBColor(0x44, 0x44, 0x44);
-/// Okabe and Ito's colours, which colour-blind readers can tell apart.
+/// Okabe and Ito's colours, which colour-blind readers can distinguish.
 pub(super) const PALETTE: [RGBColor; 6] = [
     RGBColor(0x00, 0x72, 0xb2),
     RGBColor(0xd5, 0x5e, 0x00),
@@ -22,17 +22,17 @@ pub(super) const PALETTE: [RGBColor; 6] = [
     RGBColor(0x56, 0xb4, 0xe9),
 ];
 
-/// A white picture under plotters' hands and how many of its pixels make a unit of places and
+/// A white picture that plotters draws on, and the number of its pixels per unit of coordinates and
 /// lengths.
 pub(super) struct Canvas<'b>(DrawingArea<BitMapBackend<'b>, plotters::coord::Shift>, f64);
 
-/// Draws a picture of `width` x `height` pixels; returns it as RGB bytes.
+/// Draws a picture of `width` x `height` pixels and returns its RGB bytes.
 pub(super) fn draw(width: usize, height: usize, work: impl FnOnce(&Canvas)) -> Vec<u8> {
     draw_sharp(width, height, 1, work)
 }
 
-/// Draws a picture of `width` x `height` units, each `pixels` of the returned RGB picture: for
-/// screens that show several pixels where others show one.
+/// Draws a picture of `width` x `height` units, each `pixels` wide and high in the returned RGB
+/// picture, for high-density screens.
 pub(super) fn draw_sharp(
     width: usize,
     height: usize,
@@ -72,7 +72,7 @@ impl Canvas<'_> {
         self.0.draw(&PathElement::new([self.scaled(from), self.scaled(to)], style)).expect(MEMORY);
     }
 
-    /// A filled rectangle between two corners.
+    /// Draws a filled rectangle between two corners.
     pub(super) fn bar(&self, from: (f64, f64), to: (f64, f64), colour: RGBColor) {
         self.0
             .draw(&Rectangle::new([self.scaled(from), self.scaled(to)], colour.filled()))
@@ -85,8 +85,8 @@ impl Canvas<'_> {
             .expect(MEMORY);
     }
 
-    /// The picture `pixels`, \[3, side, side\] in planes of bytes, as a square of `size` whose top
-    /// left corner is `at`.
+    /// Draws the image `pixels`, \[3, side, side\] bytes in planes, as a square of `size` with its
+    /// top left corner at `at`.
     pub(super) fn picture(&self, pixels: &[u8], at: (f64, f64), size: f64) {
         let side = (pixels.len() / 3).isqrt();
         let wide = (size * self.1).round() as usize;
@@ -96,22 +96,22 @@ impl Canvas<'_> {
             places.flat_map(|i| [0, 1, 2].map(|plane| pixels[plane * side * side + i])).collect();
         let element: BitMapElement<_> =
             BitMapElement::with_owned_buffer(self.scaled(at), (wide as u32, wide as u32), rgb)
-                .expect("as many pixels as it says");
+                .expect("the buffer matches its size");
         self.0.draw(&element).expect(MEMORY);
     }
 
-    /// Segment by segment with round joints: plotters fills a thick path as one polygon, which
-    /// fails where it crosses itself.
+    /// Draws a polyline segment by segment with round joints: plotters fills a thick path as one
+    /// polygon, which goes wrong where it crosses itself.
     pub(super) fn polyline(&self, points: &[(f64, f64)], colour: RGBColor, width: f64) {
         for pair in points.windows(2) {
             self.line(pair[0], pair[1], colour, width);
-            // plotters' circles are one pixel wider than twice their radius.
+            // plotters draws circles one pixel wider than twice their radius.
             self.dot(pair[1], width / 2.0 - 0.5 / self.1, colour);
         }
     }
 
-    /// Text of `size` pixels anchored at a point; `size` counts from the top of the highest letters
-    /// to the bottom of the lowest.
+    /// Draws text of `size` pixels anchored at a point; `size` extends from the top of the highest
+    /// letters to the bottom of the lowest.
     pub(super) fn text(
         &self,
         text: &str,
@@ -121,7 +121,7 @@ impl Canvas<'_> {
         anchor: (HPos, VPos),
     ) {
         let font = ("sans-serif", size * self.1).into_font();
-        // plotters centres the font's box, whose middle lies above that of the letters.
+        // plotters centres the font's box, whose middle is above that of the letters.
         let lower = if matches!(anchor.1, VPos::Center) { size * 0.09 } else { 0.0 };
         self.put_text(
             text,
@@ -130,7 +130,7 @@ impl Canvas<'_> {
         );
     }
 
-    /// Text read from below, its top at `at.0` and its middle at `at.1`.
+    /// Draws text that reads upwards, its top at `at.0` and its middle at `at.1`.
     pub(super) fn text_upwards(&self, text: &str, at: (f64, f64), size: f64, colour: RGBColor) {
         let font = ("sans-serif", size * self.1).into_font().transform(FontTransform::Rotate270);
         self.put_text(text, at, font.color(&colour).pos(Pos::new(HPos::Center, VPos::Top)));
@@ -141,19 +141,19 @@ impl Canvas<'_> {
     }
 }
 
-/// Width in pixels of `text` at `size` pixels.
+/// Returns the width in pixels of `text` at `size` pixels.
 pub(super) fn text_width(text: &str, size: f64) -> f64 {
     register();
     let font = ("sans-serif", size * SUPER as f64).into_font();
     f64::from(font.box_size(text).expect(MEMORY).0) / SUPER as f64
 }
 
-/// Gives plotters the embedded font: nothing depends on the fonts of the machine.
+/// Registers the embedded font with plotters, so that no fonts of the machine are needed.
 fn register() {
     static FONT: Once = Once::new();
     FONT.call_once(|| {
         let font =
             register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
-        assert!(font.is_ok(), "the embedded font is a font");
+        assert!(font.is_ok(), "the embedded font is valid");
     });
 }

@@ -1,4 +1,4 @@
-//! Pictures laid out in rows: reconstructions over their originals, interpolations, samples.
+//! Image grids: reconstructions over their originals, interpolations, samples.
 
 use super::canvas::{INK, SOFT_INK, draw, text_width};
 use super::picture::write_picture;
@@ -6,46 +6,46 @@ use crate::error::{Error, Result};
 use plotters::style::text_anchor::{HPos, VPos};
 use std::path::Path;
 
-/// Pixels between two images and around the grid, and those above a row that begins a block.
+/// Gap in pixels between two images and around the grid, and above a row that begins a block.
 const GAP: usize = 2;
 const BLOCK_GAP: usize = 10;
-/// Height of the labels in pixels, and their distance from the images.
+/// Text size of the labels in pixels, and their distance from the images.
 const TEXT: f64 = 16.0;
-/// Height of the captions.
+/// Text size of the captions, in pixels.
 const CAPTION: f64 = 13.0;
 const TEXT_GAP: f64 = 10.0;
 
-/// Widest label, and widest heading or caption that pushes columns apart, in pixels: longer ones
-/// are cut.
+/// The maximum width in pixels of a label, and of a heading or caption that pushes columns apart;
+/// longer ones are shortened.
 const MOST_LABEL: f64 = 320.0;
 const MOST_TEXT: f64 = 220.0;
 
-/// Pixels that an image is to be wide at least: in large grids, and where details matter.
+/// Target width of an image in pixels: `SMALL` for large grids, [`LARGE`] where details matter.
 pub const SMALL: usize = 64;
 /// See [`SMALL`].
 pub const LARGE: usize = 96;
 
 /// One row of images.
 ///
-/// A row with a label begins a block: it is set off from the rows above, and the label stands
-/// beside the middle of the block, which ends at the next label. Reconstructions in two rows over
-/// two rows of originals are four `GridRow`s, the first and the third with a label.
+/// A row with a label begins a block. The block is set off from the rows above, extends to the next
+/// label, and has its label next to its middle. Reconstructions in two rows over two rows of
+/// originals are four `GridRow`s, the first and the third with a label.
 #[derive(Clone, Debug)]
 pub struct GridRow<'a> {
-    /// Text beside the block that this row begins.
+    /// Text to the left of the block that this row begins.
     pub label: Option<&'a str>,
-    /// Each \[3, size, size\], planar, in \[-1, 1\]; rows may differ in length.
+    /// Planar images \[3, size, size\] in \[-1, 1\]; rows may differ in length.
     pub images: Vec<&'a [f32]>,
 }
 
-/// Writes `images`, \[N, 3, size, size\] in \[-1, 1\], as a picture of `columns` images a row, each
-/// `scale` times as large.
+/// Writes `images`, \[N, 3, size, size\] in \[-1, 1\], as a picture with `columns` images per row,
+/// each enlarged `scale` times.
 ///
 /// # Errors
-/// As [`save_rows`]; no `columns`.
+/// As [`save_rows`]; if `columns` is 0.
 ///
 /// # Panics
-/// If the length of `images` is no multiple of 3 size^2.
+/// If the length of `images` is not a multiple of 3 size^2.
 pub fn save_grid(
     path: &Path,
     images: &[f32],
@@ -56,7 +56,7 @@ pub fn save_grid(
     let len = 3 * size * size;
     assert!(
         len > 0 && images.len().is_multiple_of(len),
-        "save_grid: {} values are no [N, 3, {size}, {size}]",
+        "save_grid: {} values are not [N, 3, {size}, {size}]",
         images.len()
     );
     if columns == 0 {
@@ -71,14 +71,14 @@ pub fn save_grid(
     save_rows(path, &rows, size, scale)
 }
 
-/// Times that images of `size` pixels a side are enlarged to stand about `wanted` pixels wide;
-/// larger ones stay as they are.
+/// Returns the factor by which to enlarge images of `size` pixels a side to about `wanted` pixels;
+/// larger images keep their size.
 pub fn scale(size: usize, wanted: usize) -> usize {
     (wanted / size).max(1)
 }
 
-/// Reconstructions in rows of ten over as many rows of their originals; both \[N, 3, size, size\]
-/// in \[-1, 1\].
+/// Writes reconstructions in rows of ten over as many rows of their originals; both \[N, 3, size,
+/// size\] in \[-1, 1\].
 ///
 /// # Errors
 /// As [`save_rows`].
@@ -102,11 +102,11 @@ pub fn save_reconstructions(
 }
 
 /// Writes `rows` of images \[3, size, size\] as a picture, each pixel as a square of `scale`
-/// pixels; values outside \[-1, 1\] are clipped. The file appears whole or not at all.
+/// pixels; values outside \[-1, 1\] are clipped. The file is written atomically.
 ///
 /// # Errors
-/// No images, a pixel that is not finite (the message names row and image), `scale` of 0; `path`
-/// cannot be written.
+/// If there are no images, a pixel is not finite (the message names row and image), `scale` is 0,
+/// or `path` can't be written.
 ///
 /// # Panics
 /// If an image is not \[3, size, size\].
@@ -114,7 +114,7 @@ pub fn save_rows(path: &Path, rows: &[GridRow], size: usize, scale: usize) -> Re
     save_table(path, &[], rows, size, scale)
 }
 
-/// As [`save_rows`], with a heading over each column; an empty one leaves its column without.
+/// Writes `rows` as [`save_rows`], with a heading over each column; an empty heading is omitted.
 ///
 /// # Errors
 /// As [`save_rows`].
@@ -128,14 +128,14 @@ pub fn save_table(
     save_captioned(path, headings, rows, &[], size, scale)
 }
 
-/// As [`save_table`], with a text below each image: `captions` has a row for each of `rows`, or
-/// none at all.
+/// Writes `rows` as [`save_table`], with a caption below each image: `captions` has an entry for
+/// each of `rows`, or none at all.
 ///
 /// # Errors
 /// As [`save_rows`].
 ///
 /// # Panics
-/// As [`save_rows`]; if there are captions, but not as many as images.
+/// As [`save_rows`]; if there are captions, but not one for each image.
 pub fn save_captioned(
     path: &Path,
     headings: &[&str],
@@ -147,7 +147,7 @@ pub fn save_captioned(
     let as_many = |captions: &[Vec<String>]| {
         captions.iter().map(Vec::len).eq(rows.iter().map(|r| r.images.len()))
     };
-    assert!(captions.is_empty() || as_many(captions), "save_captioned: captions beside images");
+    assert!(captions.is_empty() || as_many(captions), "save_captioned: one caption for each image");
     let columns = rows.iter().map(|r| r.images.len()).max().unwrap_or(0);
     if columns == 0 {
         return Err(Error::failed(format!("cannot draw {}: there are no images", path.display())));
@@ -163,12 +163,13 @@ pub fn save_captioned(
             assert_eq!(
                 image.len(),
                 3 * size * size,
-                "save_rows: values of image {x} in row {y}, beside [3, {size}, {size}]"
+                "save_rows: values of image {x} in row {y}, compared with [3, {size}, {size}]"
             );
             if let Some(value) = image.iter().find(|v| !v.is_finite()) {
                 let path = path.display();
                 return Err(Error::failed(format!(
-                    "cannot draw {path}: a pixel of image {x} in row {y} is {value}; the weights or the sampler diverged"
+                    "cannot draw {path}: a pixel of image {x} in row {y} is {value}; the weights \
+                    or the sampler diverged"
                 )));
             }
         }
@@ -193,7 +194,7 @@ pub fn save_captioned(
     };
     let heading_width = widest(&mut headings.iter().map(String::as_str), TEXT);
     let caption_width = widest(&mut captions.iter().flatten().map(String::as_str), CAPTION);
-    // Wide texts push columns apart.
+    // Wide headings and captions push columns apart.
     let text = heading_width.max(caption_width).ceil() as usize;
     let pitch = (cell + GAP).max(if text == 0 { 0 } else { text + TEXT_GAP as usize });
     let below = if captions.is_empty() { 0 } else { (CAPTION * 1.5) as usize };
@@ -256,8 +257,8 @@ pub fn save_captioned(
     write_picture(path, &pixels, width, height)
 }
 
-/// `text`, at most `most` pixels wide in letters of `size`: the middle of longer ones becomes "..",
-/// as names of files differ at their ends and begin with where they are from.
+/// Shortens `text` to at most `most` pixels at font size `size`. The middle of longer texts becomes
+/// "..", as file names differ at their ends and begin with their folder.
 fn shortened(text: &str, most: f64, size: f64) -> String {
     let width = text_width(text, size);
     if width <= most {
@@ -279,7 +280,7 @@ fn shortened(text: &str, most: f64, size: f64) -> String {
     }
 }
 
-/// \[-1, 1\] to 0..=255, clipped.
+/// Maps \[-1, 1\] to 0..=255, clipped.
 fn byte(value: f32) -> u8 {
     ((value + 1.0) * 127.5).round() as u8
 }
@@ -289,7 +290,7 @@ mod tests {
     use super::*;
 
     const RED: [f32; 12] = [1.0, 1.0, 1.0, 1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0];
-    /// Grey levels 0, 85, 170 and 255, top left first.
+    /// Grey levels 0, 85, 170 and 255, from the top left.
     const STEPS: [f32; 12] = [
         -1.0,
         -1.0 / 3.0,
@@ -316,12 +317,12 @@ mod tests {
     #[test]
     fn bytes_cover_the_range_and_clip() {
         assert_eq!([-7.0, -1.0, 0.0, 1.0, 7.0].map(byte), [0, 0, 128, 255, 255]);
-        // What was a byte becomes that byte again.
+        // Bytes survive the round trip.
         assert!((0..=255u8).all(|b| byte(f32::from(b) / 127.5 - 1.0) == b));
     }
 
     #[test]
-    fn images_stand_in_reading_order_with_gaps_between() {
+    fn images_are_in_reading_order_with_gaps_between_them() {
         let images = [RED, STEPS, RED].concat();
         let picture = saved(|path| save_grid(path, &images, 2, 2, 3)).unwrap();
         assert_eq!(picture.dimensions(), (18, 18));
@@ -335,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn labelled_blocks_are_set_off_and_labels_are_drawn_beside_them() {
+    fn labelled_blocks_are_set_off_and_labels_are_drawn_next_to_them() {
         let row = |label| GridRow { label, images: vec![&RED[..]; 2] };
         let rows = [row(Some("ours")), row(None), row(Some("originals")), row(None)];
         let picture = saved(|path| save_rows(path, &rows, 2, 20)).unwrap();
@@ -345,7 +346,7 @@ mod tests {
             let place = |y| (0..left as u32).map(move |x| (x, y as u32));
             y.flat_map(place).filter(|&(x, y)| picture.get_pixel(x, y).0[0] < 128).count()
         };
-        // Ink beside the middle of each block, and none beyond.
+        // Ink next to the middle of each block, and none elsewhere.
         let middle = |block: usize| GAP + 40 + 1 + block * (2 * 40 + GAP + BLOCK_GAP);
         assert!(dark(middle(0) - 12..middle(0) + 12) > 20);
         assert!(dark(middle(1) - 12..middle(1) + 12) > dark(middle(0) - 12..middle(0) + 12));
@@ -354,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn captions_stand_below_their_images_and_push_columns_apart() {
+    fn captions_are_below_their_images_and_push_columns_apart() {
         let row = |label| GridRow { label, images: vec![&RED[..]; 2] };
         let rows = [row(None), row(None)];
         let captions = |texts: [&str; 4]| {
@@ -367,7 +368,7 @@ mod tests {
         let picture = captioned(["", "xxx", "", ""]);
         let below = (CAPTION * 1.5) as u32;
         assert_eq!(picture.height(), plain.height() + 2 * below);
-        // Ink below the second image of the first row alone.
+        // Ink only below the second image of the first row.
         let dark = |x: std::ops::Range<u32>, top: u32| {
             let place = |y| x.clone().map(move |x| (x, y));
             (top..top + below)
@@ -385,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn long_names_are_cut_in_the_middle() {
+    fn long_names_are_shortened_in_the_middle() {
         assert_eq!(
             shortened("test:17 (cats/3.jpg, cats)", MOST_TEXT, TEXT),
             "test:17 (cats/3.jpg, cats)"
@@ -398,10 +399,10 @@ mod tests {
         );
         let width = text_width(&cut, TEXT);
         assert!(width <= MOST_TEXT && width > 0.8 * MOST_TEXT, "{width}");
-        // Letters of any script, and no room at all.
+        // Letters of any script, and no space at all.
         assert!(shortened(&"ü猫".repeat(200), MOST_TEXT, TEXT).contains(".."));
         assert_eq!(shortened("wide", 0.0, TEXT), "..");
-        // A picture doesn't grow with the length of a name.
+        // The picture doesn't grow with the length of a name.
         let saved_with = |text: &str| {
             let rows = [GridRow { label: Some(text), images: vec![&RED[..]; 2] }];
             let captions = [vec![text.to_owned(), String::new()]];
@@ -433,15 +434,15 @@ mod tests {
     }
 
     #[test]
-    fn names_the_path_that_cannot_be_written() {
+    fn errors_name_the_path_that_cannot_be_written() {
         let path = tempfile::tempdir().unwrap().path().join("gone").join("grid.png");
         let message = save_grid(&path, &RED, 2, 1, 1).unwrap_err().to_string();
         assert!(message.contains(&path.display().to_string()), "{message}");
     }
 
     #[test]
-    #[should_panic(expected = "save_grid: 11 values are no [N, 3, 2, 2]")]
-    fn panics_on_a_length_that_is_no_batch_of_images() {
+    #[should_panic(expected = "save_grid: 11 values are not [N, 3, 2, 2]")]
+    fn panics_on_a_length_that_is_not_a_batch_of_images() {
         let _ = save_grid(Path::new("unused.png"), &[0.0; 11], 2, 1, 1);
     }
 }

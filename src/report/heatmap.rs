@@ -1,4 +1,4 @@
-//! Heat maps: a table of numbers with colours behind them.
+//! Heat maps: tables of numbers with coloured cells.
 
 use super::canvas::{Canvas, INK, SOFT_INK, draw, text_width};
 use super::picture::write_picture;
@@ -7,20 +7,21 @@ use plotters::style::RGBColor;
 use plotters::style::text_anchor::{HPos, VPos};
 use std::path::Path;
 
-/// Pixels: the margin, sides of the smallest and the largest cell, what the cells share.
+/// In pixels: the margin, the sides of the smallest and the largest cell, and the space for all
+/// cells.
 const MARGIN: f64 = 18.0;
 const SMALLEST: f64 = 8.0;
 const LARGEST: f64 = 58.0;
 const ROOM: f64 = 760.0;
-/// Cells from this side on hold their number.
+/// The side from which cells contain their number.
 const NUMBERED: f64 = 30.0;
 const TITLE: f64 = 46.0;
 const TEXT: f64 = 14.0;
-/// Width of the scale of colours, and its distance from the cells.
+/// Width of the colour scale, and its distance from the cells.
 const SCALE: f64 = 16.0;
 const SCALE_GAP: f64 = 26.0;
 
-/// Colours from the lowest to the highest value, darker as it rises: ColorBrewer's "Blues", which
+/// Colours from the lowest to the highest value, increasingly dark: ColorBrewer's "Blues", which
 /// print well and which colour-blind readers can order.
 const COLOURS: [[f64; 3]; 6] = [
     [247.0, 251.0, 255.0],
@@ -34,43 +35,42 @@ const COLOURS: [[f64; 3]; 6] = [
 /// A table to draw.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Heatmap {
-    /// Above everything.
+    /// The title.
     pub title: String,
-    /// What the rows are, written beside them; and the columns, below them.
+    /// The name of the rows' axis, drawn on the left.
     pub row_title: String,
-    /// See `row_title`.
+    /// The name of the columns' axis, drawn below.
     pub column_title: String,
-    /// Names of the rows, from above.
+    /// Names of the rows, from top to bottom.
     pub rows: Vec<String>,
-    /// Names of the columns, from the left.
+    /// Names of the columns, from left to right.
     pub columns: Vec<String>,
     /// `[rows, columns]`, in per cent.
     pub values: Vec<f64>,
-    /// The values of the lightest and the darkest colour; what lies beyond looks like the nearer of
-    /// them.
+    /// The values of the lightest and the darkest colour; values outside are clamped.
     pub range: (f64, f64),
 }
 
-/// Draws `map`; cells shrink until they fit, and small ones have no number in them. The file
-/// appears whole or not at all.
+/// Draws `map`. Cells shrink to fit, and small ones don't contain their number. The file is written
+/// atomically.
 ///
 /// # Errors
-/// No cells, as many values as no table has, a value that is not finite (the message names its
-/// cell); `path` cannot be written.
+/// If there are no cells, the number of values doesn't match the table, a value is not finite (the
+/// message names its cell), or `path` can't be written.
 pub fn save_heatmap(path: &Path, map: &Heatmap) -> Result<()> {
     let refuse =
         |what: String| Err(Error::failed(format!("cannot draw {}: {what}", path.display())));
     let (rows, columns) = (map.rows.len(), map.columns.len());
     if rows * columns == 0 || map.values.len() != rows * columns {
         return refuse(format!(
-            "{} values are no table of {rows} rows and {columns} columns",
+            "{} values don't fill a table of {rows} rows and {columns} columns",
             map.values.len()
         ));
     }
     if let Some(at) = map.values.iter().position(|v| !v.is_finite()) {
         let (row, column) = (&map.rows[at / columns], &map.columns[at % columns]);
         return refuse(format!(
-            "row {row:?}, column {column:?} holds {}, which has no colour",
+            "row {row:?}, column {column:?} has the value {}, which isn't finite",
             map.values[at]
         ));
     }
@@ -79,15 +79,15 @@ pub fn save_heatmap(path: &Path, map: &Heatmap) -> Result<()> {
     write_picture(path, &pixels, layout.width, layout.height)
 }
 
-/// Places in pixels of the finished picture.
+/// Positions in pixels of the final picture.
 struct Layout {
     width: usize,
     height: usize,
-    /// Top left corner of the first cell, and the side of each.
+    /// The top left corner of the first cell, and the side of each cell.
     left: f64,
     top: f64,
     cell: f64,
-    /// Whether names of columns are read from below, and how many rows or columns share a name.
+    /// Whether column names are drawn upwards, and how many rows or columns share a name.
     upwards: bool,
     stride: usize,
 }
@@ -103,7 +103,7 @@ impl Layout {
         let names_below = if upwards { widest(&map.columns) } else { TEXT };
         let left = MARGIN + TEXT + 14.0 + widest(&map.rows) + 8.0;
         let scale = SCALE_GAP + SCALE + 6.0 + text_width("100.0", TEXT) + MARGIN;
-        // Small tables still have room for their title.
+        // Even a small table has space for its title.
         let width =
             (left + columns * cell + scale).max(text_width(&map.title, 21.0) + 2.0 * MARGIN);
         let height = TITLE + rows * cell + 8.0 + names_below + 12.0 + TEXT + MARGIN;
@@ -129,7 +129,7 @@ impl Layout {
                 self.top + (i / columns) as f64 * self.cell,
             );
             let (share, colour) = (map.share(value), map.colour(value));
-            // A thin white line between neighbours, where there is room for one.
+            // A thin white line between neighbours, if there is space.
             let gap = if self.cell >= NUMBERED { 1.0 } else { 0.0 };
             canvas.bar((x, y), (x + self.cell - gap, y + self.cell - gap), colour);
             if self.cell >= NUMBERED {
@@ -181,7 +181,7 @@ impl Layout {
         self.scale(canvas, map, right + SCALE_GAP, bottom);
     }
 
-    /// The colours and the values that they stand for.
+    /// Draws the colour scale with its end values.
     fn scale(&self, canvas: &Canvas, map: &Heatmap, left: f64, bottom: f64) {
         let (low, high) = map.range;
         let steps = (bottom - self.top) as usize;
@@ -208,14 +208,15 @@ impl Layout {
     }
 }
 
-/// With one decimal place, unless that is a 0: counts out of a hundred are whole numbers.
+/// Formats `value` with one decimal place, omitted if it is 0: counts out of a hundred are whole
+/// numbers.
 fn number(value: f64) -> String {
     let text = format!("{value:.1}");
     text.strip_suffix(".0").map_or(text.clone(), str::to_owned)
 }
 
 impl Heatmap {
-    /// Where `value` lies in the range, 0 to 1.
+    /// Returns the position of `value` in the range, 0 to 1.
     fn share(&self, value: f64) -> f64 {
         let (low, high) = self.range;
         if high > low { ((value - low) / (high - low)).clamp(0.0, 1.0) } else { 0.5 }
@@ -255,7 +256,7 @@ mod tests {
         save_heatmap(&path, map).map(|()| image::open(&path).unwrap().to_rgb8())
     }
 
-    /// The colour near the corner of a cell.
+    /// Returns the colour near the corner of a cell.
     fn cell(map: &Heatmap, picture: &image::RgbImage, row: usize, column: usize) -> [u8; 3] {
         let Layout { left, top, cell, .. } = Layout::new(map);
         picture
@@ -267,14 +268,14 @@ mod tests {
     }
 
     #[test]
-    fn cells_lie_where_they_belong_and_darken_with_their_value() {
+    fn cells_have_the_right_positions_and_darken_with_their_value() {
         let map = map(2, 3, vec![0.0, 20.0, 40.0, 60.0, 80.0, 100.0]);
         let picture = save(&map).unwrap();
         let colours: Vec<[u8; 3]> = (0..6).map(|i| cell(&map, &picture, i / 3, i % 3)).collect();
         for (got, want) in colours.iter().zip(COLOURS) {
             assert_eq!(*got, want.map(|c| c as u8));
         }
-        // A number in each: light on dark cells, dark on light ones.
+        // A number in each cell: light on dark cells, dark on light ones.
         let Layout { left, top, cell, .. } = Layout::new(&map);
         for (at, light) in [(0, false), (5, true)] {
             let (x, y) =
@@ -295,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn big_tables_get_small_cells_and_no_numbers() {
+    fn large_tables_get_small_cells_without_numbers() {
         let map = map(
             100,
             100,
@@ -315,11 +316,11 @@ mod tests {
     }
 
     #[test]
-    fn says_what_cannot_be_drawn_and_draws_what_looks_odd() {
+    fn errors_name_what_cannot_be_drawn_and_odd_values_are_drawn() {
         assert!(save(&map(0, 3, vec![])).unwrap_err().to_string().contains("0 rows"));
         assert!(save(&map(2, 2, vec![1.0; 3])).unwrap_err().to_string().contains("3 values"));
         let message = save(&map(1, 2, vec![1.0, f64::NAN])).unwrap_err().to_string();
-        assert!(message.contains("\"column 1\" holds NaN"), "{message}");
+        assert!(message.contains("\"column 1\" has the value NaN"), "{message}");
         let mut odd = map(1, 2, vec![-5.0, 500.0]);
         let picture = save(&odd).unwrap();
         assert_eq!(cell(&odd, &picture, 0, 1), COLOURS[5].map(|c| c as u8));

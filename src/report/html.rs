@@ -1,5 +1,5 @@
-//! One self-contained HTML page: text, tables and pictures in one file that needs no network and no
-//! script.
+//! A self-contained HTML page: text, tables and pictures in one file, without network access or
+//! scripts.
 
 use crate::error::{Error, Result};
 use base64::Engine;
@@ -9,23 +9,23 @@ use minijinja::{Environment, Value, context};
 use serde::Serialize;
 use std::path::Path;
 
-/// The page's template, its style included.
+/// The page's template, including its style sheet.
 const TEMPLATE: &str = include_str!("../../assets/report/page.html");
 
-/// What a page says.
+/// The content of a page.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Page {
-    /// Its heading.
+    /// The heading.
     pub title: String,
-    /// The sentence below it.
+    /// The sentence below the heading.
     pub lead: String,
-    /// The numbers that a hasty reader takes away.
+    /// The key results.
     pub facts: Vec<Fact>,
-    /// Everything else, in order.
+    /// All other sections, in order.
     pub sections: Vec<Section>,
 }
 
-/// A number and what it is.
+/// A key result and its name.
 #[derive(Clone, Debug, Serialize)]
 pub struct Fact {
     /// "41.2 %".
@@ -37,28 +37,28 @@ pub struct Fact {
 /// A part of a page.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Section {
-    /// Its address within the page.
+    /// The anchor within the page.
     pub id: String,
-    /// Its heading.
+    /// The heading.
     pub title: String,
     /// Paragraphs.
     pub words: Vec<String>,
-    /// Tables, below the words.
+    /// Tables, below the paragraphs.
     pub tables: Vec<Table>,
     /// Pictures, below the tables.
     pub figures: Vec<Figure>,
-    /// Command lines that repeat it.
+    /// Command lines that reproduce the section.
     pub commands: Vec<String>,
-    /// Why something is missing.
+    /// Explanations of what is missing.
     pub missing: Vec<String>,
-    /// Text that can be folded away, in its own lines: a recipe.
+    /// Preformatted text in a collapsible block, such as a recipe.
     pub listing: Option<Listing>,
 }
 
-/// Text in its own lines under a heading.
+/// Preformatted text under a heading.
 #[derive(Clone, Debug, Serialize)]
 pub struct Listing {
-    /// What it is.
+    /// The heading.
     pub title: String,
     /// The text.
     pub text: String,
@@ -69,36 +69,36 @@ pub struct Listing {
 pub struct Table {
     /// Column headings.
     pub head: Vec<String>,
-    /// Rows of as many cells; the first one names the row.
+    /// Rows with as many cells as the head; the first cell names the row.
     pub rows: Vec<Vec<String>>,
 }
 
-/// A picture within the page.
+/// A picture embedded in the page.
 #[derive(Clone, Debug, Serialize)]
 pub struct Figure {
     /// The PNG file, in base64.
     png: String,
     width: u32,
     height: u32,
-    /// What it shows, for who doesn't see it and below it.
+    /// The caption below it, which is also the alternative text.
     caption: String,
-    /// Whether several may stand side by side.
+    /// Whether it may be placed side by side with others.
     small: bool,
 }
 
 impl Figure {
-    /// The picture in file `path`. Those that are `small` stand side by side where there is room,
-    /// and hold two of their pixels for each of the page's.
+    /// Reads the picture in file `path`. `small` pictures are placed side by side if there is
+    /// space, and have two image pixels for each pixel of the page.
     ///
     /// # Errors
-    /// If it can't be read or is no PNG.
+    /// If the file can't be read or isn't a PNG.
     pub fn read(path: &Path, caption: &str, small: bool) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;
         let size =
             image::ImageReader::with_format(std::io::Cursor::new(&bytes), image::ImageFormat::Png)
                 .into_dimensions();
-        let (width, height) =
-            size.map_err(|e| Error::failed(format!("{} is no picture ({e})", path.display())))?;
+        let (width, height) = size
+            .map_err(|e| Error::failed(format!("{} is not a PNG picture ({e})", path.display())))?;
         let shown = if small { 2 } else { 1 };
         Ok(Self {
             png: STANDARD.encode(&bytes),
@@ -110,7 +110,7 @@ impl Figure {
     }
 }
 
-/// `page` as HTML. Text is escaped; nothing in it can become markup.
+/// Renders `page` as HTML. Text is escaped, so that nothing in it becomes markup.
 pub fn render(page: &Page) -> String {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
@@ -162,16 +162,16 @@ mod tests {
         ] {
             assert!(html.contains(part), "{part} is missing in {html}");
         }
-        assert!(!html.contains("<script"), "markup came through");
+        assert!(!html.contains("<script"), "text became markup");
         assert!(html.contains("name=\"viewport\""));
-        // Nothing is fetched from anywhere.
+        // The page loads nothing from elsewhere.
         assert!(
             !html.contains("http://") && !html.contains("https://") && !html.contains("src=\"/")
         );
     }
 
     #[test]
-    fn pictures_are_within_the_page() {
+    fn pictures_are_embedded_in_the_page() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.png");
         image::RgbImage::new(6, 4).save(&path).unwrap();
@@ -188,7 +188,7 @@ mod tests {
         );
         std::fs::write(&path, "no picture").unwrap();
         let message = Figure::read(&path, "", false).unwrap_err().to_string();
-        assert!(message.contains("a.png is no picture"), "{message}");
+        assert!(message.contains("a.png is not a PNG picture"), "{message}");
         assert!(Figure::read(&folder.path().join("b.png"), "", false).is_err());
     }
 }

@@ -1,5 +1,5 @@
-//! Pictures of a run - grids, curves, bars, heat maps, maps - the page that holds them, and event
-//! files of TensorBoard.
+//! Visual output of a run: pictures (image grids, line charts, bar charts, heat maps, scatter
+//! maps), the HTML page that contains them, and TensorBoard event files.
 
 pub mod bars;
 mod canvas;

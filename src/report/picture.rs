@@ -1,4 +1,4 @@
-//! Pictures into files, in the format that a file's name asks for.
+//! Writing of picture files, in the format given by the file name.
 
 use crate::error::{Error, Result};
 use crate::files::{Destination, write_atomically};
@@ -9,27 +9,27 @@ use image::codecs::webp::WebPEncoder;
 use image::{ExtendedColorType, ImageEncoder, ImageResult};
 use std::path::Path;
 
-/// Of JPEG, from 1 to 100: thin lines and small letters stay clean.
+/// JPEG quality, from 1 to 100: keeps thin lines and small letters clean.
 const QUALITY: u8 = 95;
 
-/// How a picture is stored; all but JPEG keep every pixel.
+/// A picture format; all but JPEG are lossless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// The format of what has no name to end: standard output, pipes, devices.
+    /// Also the format for standard output, pipes and devices, which have no file extension.
     Png,
     /// At quality 95.
     Jpeg,
     /// Lossless.
     WebP,
-    /// Not compressed.
+    /// Uncompressed.
     Bmp,
 }
 
 impl Format {
-    /// The format of a picture that is written to `path`.
+    /// Returns the format for writing a picture to `path`.
     ///
     /// # Errors
-    /// A regular file whose name ends otherwise; the message lists the endings.
+    /// If a regular file has another extension; the message lists the supported ones.
     pub fn of(path: &Path) -> Result<Self> {
         if !matches!(Destination::of(path)?, Destination::File(_)) {
             return Ok(Self::Png);
@@ -40,14 +40,15 @@ impl Format {
             "webp" => Ok(Self::WebP),
             "bmp" => Ok(Self::Bmp),
             _ => Err(Error::usage(format!(
-                "{}: the name of a picture ends with .png, .jpg, .jpeg, .webp or .bmp; {} is one, for example",
+                "{}: the name of a picture must end in .png, .jpg, .jpeg, .webp or .bmp, such as \
+                {}",
                 path.display(),
                 path.with_extension("png").display()
             ))),
         }
     }
 
-    /// RGB bytes, \[height, width, 3\], in this format.
+    /// Encodes RGB bytes, \[height, width, 3\], in this format.
     fn encode(self, rgb: &[u8], width: usize, height: usize) -> ImageResult<Vec<u8>> {
         let (mut out, kind) = (Vec::new(), ExtendedColorType::Rgb8);
         let (w, h) = (width as u32, height as u32);
@@ -63,15 +64,16 @@ impl Format {
     }
 }
 
-/// Writes RGB bytes, \[height, width, 3\], as a picture in the format that `path` asks for; a file
-/// appears whole or not at all.
+/// Writes RGB bytes, \[height, width, 3\], as a picture in the format given by `path`. The file is
+/// written atomically.
 ///
 /// # Errors
-/// As [`Format::of`]; a picture larger than the format allows; `path` can't be written.
+/// As [`Format::of`]; if the picture is larger than the format allows, or `path` can't be written.
 pub(super) fn write_picture(path: &Path, rgb: &[u8], width: usize, height: usize) -> Result<()> {
     let encoded = Format::of(path)?.encode(rgb, width, height).map_err(|e| {
         Error::failed(format!(
-            "cannot encode {} ({width} x {height} pixels): {e}; a .png may be of any size",
+            "cannot encode {} ({width} x {height} pixels): {e}; use a .png file, which may have \
+            any size",
             path.display()
         ))
     })?;
@@ -83,7 +85,7 @@ mod tests {
     use super::*;
     use image::ImageFormat;
 
-    /// A ramp, which JPEG keeps well, 24 x 16.
+    /// Returns a ramp of 24 x 16, which JPEG preserves well.
     fn ramp() -> Vec<u8> {
         (0..16u32)
             .flat_map(|y| (0..24u32).flat_map(move |x| [10 * x, 15 * y, 128].map(|v| v as u8)))
@@ -91,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_is_in_the_format_that_its_name_says() {
+    fn a_picture_has_the_format_of_its_file_extension() {
         let (folder, rgb) = (tempfile::tempdir().unwrap(), ramp());
         for (name, format) in [
             ("a.png", ImageFormat::Png),
@@ -113,7 +115,7 @@ mod tests {
                 "{name}: {worst:?}"
             );
         }
-        // The quality is what keeps small letters.
+        // The quality has an effect: the file is the one of 95, not of 75.
         let mean = |quality| {
             let mut out = Vec::new();
             JpegEncoder::new_with_quality(&mut out, quality)
@@ -126,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn other_endings_are_refused_and_what_has_no_ending_gets_a_png() {
+    fn other_extensions_are_refused_and_streams_get_a_png() {
         let folder = tempfile::tempdir().unwrap();
         for name in ["x.tiff", "x", "x.gif", ".png", "x.png.txt"] {
             let path = folder.path().join(name);
@@ -138,7 +140,7 @@ mod tests {
             );
             assert!(!path.exists());
         }
-        assert!(Format::of(Path::new("x")).unwrap_err().to_string().contains("x.png is one"));
+        assert!(Format::of(Path::new("x")).unwrap_err().to_string().contains("such as x.png"));
         assert_eq!(Format::of(Path::new("-")).unwrap(), Format::Png);
         if cfg!(unix) {
             assert_eq!(Format::of(Path::new("/dev/null")).unwrap(), Format::Png);
@@ -146,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_too_large_for_its_format_names_one_that_takes_it() {
+    fn the_error_for_a_picture_too_large_for_its_format_names_one_that_fits() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("wide.jpg");
         let error = write_picture(&path, &vec![0; 3 * 70_000], 70_000, 1).unwrap_err().to_string();

@@ -7,22 +7,22 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 use std::path::Path;
 
-/// Height of a row of the legend.
+/// Height of a legend row.
 const LEGEND_LINE: f64 = 22.0;
 const GRID: RGBColor = RGBColor(0xe6, 0xe6, 0xe6);
-/// The line at 0 of an axis that goes below.
+/// The colour of the line at 0 on an axis with negative values.
 const ZERO: RGBColor = RGBColor(0x99, 0x99, 0x99);
-/// Rows from which on a log has a running mean.
+/// The fewest rows of a log that get a running mean.
 const MEAN_FROM: usize = 8;
-/// The largest and the smallest value on the axis of a log differ by this factor at least.
+/// The minimum ratio between the largest and the smallest value on the axis of a log.
 const LEAST_RATIO: f64 = 1.5;
 
 /// One line of a chart.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series<'a> {
-    /// What the legend calls it.
+    /// The name in the legend.
     pub name: &'a str,
-    /// (x, y), by rising x. A series without points is left out.
+    /// (x, y), by ascending x. A series without points is omitted.
     pub points: Vec<(f64, f64)>,
 }
 
@@ -31,18 +31,18 @@ pub struct Series<'a> {
 pub struct CurveStyle {
     /// Logarithmic y axis.
     pub log_y: bool,
-    /// Draw the mean over this many neighbouring points bold over the pale raw curve; 0 and 1 draw
-    /// the raw curve alone.
+    /// The window of a running mean, drawn bold over the pale raw curve; with 0 or 1 only the raw
+    /// curve is drawn.
     pub smooth: usize,
-    /// Values of y that the axis reaches in any case.
+    /// Values of y that the axis always includes.
     pub reach: Option<(f64, f64)>,
-    /// How large.
+    /// The size.
     pub size: Size,
 }
 
 impl CurveStyle {
-    /// For what a log of `points` tells: with a running mean, unless there are only a few points,
-    /// and on an axis on which noise of a few per cent doesn't look like a trend.
+    /// Returns the style for a log of `points`: with a running mean unless there are only a few
+    /// points, and with an axis range on which a few per cent of noise don't look like a trend.
     pub fn of_log(points: &[(f64, f64)]) -> Self {
         let smooth = if points.len() < MEAN_FROM { 0 } else { (points.len() / 20).max(5) };
         let (low, high) = points
@@ -54,7 +54,7 @@ impl CurveStyle {
         Self { smooth, reach, ..Self::default() }
     }
 
-    /// Whether `points` points get a running mean.
+    /// Checks whether `points` points get a running mean.
     pub fn smooths(&self, points: usize) -> bool {
         self.smooth > 1 && points > 1
     }
@@ -63,15 +63,15 @@ impl CurveStyle {
 /// Size of a chart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Size {
-    /// 900 x 540 pixels: a picture by itself.
+    /// 900 x 540 pixels: a separate picture.
     #[default]
     Wide,
-    /// 460 x 320 units of two pixels each: readable on a phone, sharp on a good screen.
+    /// 460 x 320 units of two pixels each: readable on a phone, sharp on a high-density screen.
     Phone,
 }
 
 impl Size {
-    /// Width and height in units, and the pixels of a unit.
+    /// Returns width and height in units, and the pixels per unit.
     fn units(self) -> (usize, usize, usize) {
         match self {
             Size::Wide => (900, 540, 1),
@@ -80,12 +80,12 @@ impl Size {
     }
 }
 
-/// Draws `series` as a line chart with a legend if there are several, or one and its running mean;
-/// the file appears whole or not at all.
+/// Draws `series` as a line chart, with a legend if there are several series or a running mean. The
+/// file is written atomically.
 ///
 /// # Errors
-/// No points at all, a point that is not finite or, on a logarithmic axis, not above 0 (the message
-/// names the series); `path` cannot be written.
+/// If there are no points, a point is not finite or, on a logarithmic axis, not above 0 (the
+/// message names the series), or `path` can't be written.
 pub fn save_curve(
     path: &Path,
     title: &str,
@@ -106,9 +106,9 @@ pub fn save_curve(
             .iter()
             .find(|(x, y)| !(x.is_finite() && y.is_finite()) || (style.log_y && *y <= 0.0));
         if let Some((x, y)) = bad {
-            let axis = if style.log_y { "logarithmic axis" } else { "axis" };
+            let axis = if style.log_y { "a logarithmic axis" } else { "an axis" };
             return refuse(format!(
-                "series {:?} holds the point ({x}, {y}), which has no place on a {axis}",
+                "series {:?} has the point ({x}, {y}), which can't be shown on {axis}",
                 s.name
             ));
         }
@@ -119,7 +119,7 @@ pub fn save_curve(
         Axis::new(all().map(|p| p.0), false),
         Axis::new(all().map(|p| p.1).chain(reach), style.log_y),
     ) else {
-        return refuse("the points span more than a number can hold".into());
+        return refuse("the points span more than the range of f64".into());
     };
     let (width, height, unit) = style.size.units();
     let colours = PALETTE.iter().cycle();
@@ -143,14 +143,14 @@ pub fn save_curve(
     write_picture(path, &pixels, width * unit, height * unit)
 }
 
-/// A line of the legend: its text, its colour, and its width.
+/// A legend entry: its text, colour and line width.
 type Entry<'a> = (&'a str, RGBColor, f64);
 
-/// Where numbers lie along an axis and which of them are written beside it.
+/// The scale of an axis and its ticks.
 #[derive(Debug)]
 struct Axis {
     log: bool,
-    /// Ends of the axis; their logarithms if `log`.
+    /// The ends of the axis, as logarithms if `log`.
     from: f64,
     to: f64,
     /// Value and text.
@@ -158,7 +158,7 @@ struct Axis {
 }
 
 impl Axis {
-    /// An axis for all of `values`, which are finite; none if their span is not.
+    /// Creates an axis for all of `values`, which are finite; `None` if their span isn't.
     fn new(values: impl Iterator<Item = f64>, log: bool) -> Option<Self> {
         let scaled = |v: f64| if log { v.log10() } else { v };
         let (low, high) = values
@@ -179,13 +179,13 @@ impl Axis {
         Some(Self { log, from, to, ticks })
     }
 
-    /// Place of `value` as a share of the axis' length.
+    /// Returns the position of `value` as a fraction of the axis' length.
     fn place(&self, value: f64) -> f64 {
         ((if self.log { value.log10() } else { value }) - self.from) / (self.to - self.from)
     }
 }
 
-/// Round numbers in `from..=to`, about `wanted` of them, at equal distances.
+/// Returns equidistant round numbers in `from..=to`, about `wanted` of them.
 fn ticks(from: f64, to: f64, wanted: f64) -> Vec<(f64, String)> {
     let rough = (to - from) / wanted;
     let magnitude = 10f64.powf(rough.log10().floor());
@@ -201,8 +201,8 @@ fn ticks(from: f64, to: f64, wanted: f64) -> Vec<(f64, String)> {
     values.into_iter().map(|v| (v, number(v, largest, step))).collect()
 }
 
-/// Numbers for a logarithmic axis from 10^`from` to 10^`to`: powers of ten, with 2 and 5 between
-/// them or round numbers where there is room.
+/// Returns ticks for a logarithmic axis from 10^`from` to 10^`to`: powers of ten; on less than
+/// three decades also 2 and 5 times them, on less than one decade equidistant round numbers.
 fn log_ticks(from: f64, to: f64) -> Vec<(f64, String)> {
     let decades = to - from;
     if decades < 1.0 {
@@ -219,8 +219,8 @@ fn log_ticks(from: f64, to: f64) -> Vec<(f64, String)> {
         .collect()
 }
 
-/// `value` as text, with the decimal places of `step`, in the unit that suits the `largest` number
-/// of its axis.
+/// Formats `value` with the decimal places of `step`, in the unit that suits the `largest` value of
+/// its axis.
 fn number(value: f64, largest: f64, step: f64) -> String {
     if value == 0.0 {
         return "0".into();
@@ -241,7 +241,7 @@ fn number(value: f64, largest: f64, step: f64) -> String {
     format!("{:.digits$}{suffix}", value / unit)
 }
 
-/// Drops zeros at the end of the decimal places of "1.500e-7".
+/// Removes trailing zeros of the decimal places of "1.500e-7".
 fn trimmed(text: &str) -> String {
     let (digits, exponent) = text.split_once('e').expect("a number in scientific notation");
     let digits = if digits.contains('.') {
@@ -252,7 +252,7 @@ fn trimmed(text: &str) -> String {
     format!("{digits}e{exponent}")
 }
 
-/// A chart being drawn. Lengths and places are in pixels of the finished picture.
+/// A chart being drawn. Lengths and positions are in pixels of the final picture.
 struct Chart<'a, 'b> {
     canvas: &'a Canvas<'b>,
     x_axis: Axis,
@@ -286,7 +286,7 @@ impl<'a, 'b> Chart<'a, 'b> {
                 legend.push(Vec::new());
                 x = left;
             }
-            legend.last_mut().expect("a row was begun").push((i, x));
+            legend.last_mut().expect("a row exists").push((i, x));
             x += width;
         }
         let top = 52.0 + LEGEND_LINE * legend.len() as f64;
@@ -356,16 +356,16 @@ impl<'a, 'b> Chart<'a, 'b> {
     }
 }
 
-/// Two thirds of the way to white: opaque, so that it looks the same however often a curve crosses
-/// itself.
+/// Mixes a colour with two thirds white: opaque, so that a curve looks the same however often it
+/// crosses itself.
 fn pale(RGBColor(r, g, b): RGBColor) -> RGBColor {
     let mix = |c: u8| 255 - (255 - c) / 3;
     RGBColor(mix(r), mix(g), mix(b))
 }
 
-/// Means of y over the `window` points around each point: fewer on both sides near the start, where
-/// curves are steep, and fewer after it near the end, where a noisy curve should not end in its
-/// last point's noise.
+/// Returns the means of y over the `window` points around each point. Near the start, where curves
+/// are steep, the window shrinks on both sides; near the end only its right half shrinks, so that a
+/// noisy curve doesn't end in its last point's noise.
 fn running_mean(points: &[(f64, f64)], window: usize) -> Vec<(f64, f64)> {
     let n = points.len();
     let mean = |i: usize| {
@@ -376,8 +376,8 @@ fn running_mean(points: &[(f64, f64)], window: usize) -> Vec<(f64, f64)> {
     (0..n).map(|i| (points[i].0, mean(i))).collect()
 }
 
-/// At most four points for each pixel column (first, lowest, highest, last), which look like all of
-/// them.
+/// Keeps at most four points per pixel column (first, lowest, highest, last), which look the same
+/// as all points.
 fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let mut out = Vec::new();
     for column in points.chunk_by(|a, b| a.0.floor() == b.0.floor()) {

@@ -1,4 +1,4 @@
-//! Maps: points in the plane, coloured by class, or pictures of what they stand for.
+//! Scatter maps: points in the plane, coloured by class, or the images that they stand for.
 
 use super::canvas::{Canvas, INK, PALETTE, SOFT_INK, draw, text_width};
 use super::picture::write_picture;
@@ -7,30 +7,30 @@ use plotters::style::text_anchor::{HPos, VPos};
 use plotters::style::{Color, HSLColor, RGBColor};
 use std::path::Path;
 
-/// The longer side of the frame that the points lie in, without and with thumbnails; the shorter
-/// one has this share of it at least.
+/// The longer side of the frame around the points, without and with thumbnails; the shorter side is
+/// at least the fraction `LEAST` of it.
 const SIDE: f64 = 760.0;
 const LARGE_SIDE: f64 = 1200.0;
 const LEAST: f64 = 0.4;
-/// What is around the frame: margin, the title above, the names of the axes.
+/// The space around the frame: margin, the title above, the axis names.
 const MARGIN: f64 = 22.0;
 const TOP: f64 = 58.0;
 const AXIS: f64 = 30.0;
-/// Thumbnails: their frame, the least distance of two frames, their sides among few and many
-/// points, and how many points are few.
+/// Thumbnails: the width of their frame, the minimum gap between two frames, their sides for few
+/// and for many points, and the most points that count as few.
 const FRAME_WIDTH: f64 = 2.0;
 const APART: f64 = 2.0;
 const BIG: f64 = 48.0;
 const SMALL: f64 = 36.0;
 const FEW: usize = 300;
-/// The legend: height of a line, lines of a column, classes shown at most.
+/// The legend: the height of a line, lines per column, and the most classes shown.
 const LINE: f64 = 22.0;
 const LINES: usize = 34;
 const MOST: usize = 102;
 const TEXT: f64 = 15.0;
 const FRAME: RGBColor = RGBColor(0xc8, 0xc8, 0xc8);
 const WHITE: RGBColor = RGBColor(0xff, 0xff, 0xff);
-/// Colours of up to ten classes: the usual six and four that differ from them in lightness as well.
+/// Additional colours for up to ten classes, which also differ in lightness from the usual six.
 const MORE: [RGBColor; 4] = [
     RGBColor(0x7a, 0x51, 0x3b),
     RGBColor(0x5b, 0x2a, 0x86),
@@ -38,56 +38,55 @@ const MORE: [RGBColor; 4] = [
     RGBColor(0xa6, 0xa0, 0x1a),
 ];
 
-/// A map.
+/// A map to draw.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scatter<'a> {
-    /// The text above.
+    /// The title.
     pub title: &'a str,
-    /// What lies along x and y; empty where that has no meaning.
+    /// The names of the x and y axes; empty if they have no meaning.
     pub axes: [&'a str; 2],
-    /// Places.
+    /// Coordinates.
     pub points: &'a [[f64; 2]],
     /// The class of each point.
     pub labels: &'a [u16],
-    /// Names of the classes for the legend; without any all points have one colour.
+    /// Names of the classes for the legend; if empty, all points have one colour.
     pub classes: &'a [String],
-    /// Where the points are of two kinds.
+    /// Set if there are two kinds of points.
     pub kinds: Option<Kinds<'a>>,
-    /// The picture of each point, \[3, side, side\] in planes of bytes; empty where points are dots
-    /// alone.
+    /// The image of each point, \[3, side, side\] bytes in planes; if empty, all points are dots.
     pub thumbnails: &'a [&'a [u8]],
 }
 
 /// Points of two kinds, dots and rings.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Kinds<'a> {
-    /// What dots are and what rings are, for the legend.
+    /// The legend's names of dots and of rings.
     pub names: [&'a str; 2],
-    /// Whether a point is a ring.
+    /// Whether each point is a ring.
     pub rings: &'a [bool],
 }
 
-/// Draws `scatter`, x and y to the same scale in a frame of the points' own proportions, with a
-/// legend if there are classes or kinds; the file appears whole or not at all. Of the thumbnails
-/// those are drawn that don't cover each other; the other points stay dots. Returns how many
-/// thumbnails were drawn.
+/// Draws `scatter` with the same scale for x and y, in a frame with the points' proportions, with a
+/// legend if there are classes or kinds. The file is written atomically. Only thumbnails that don't
+/// overlap others are drawn; the other points stay dots. Returns the number of thumbnails drawn.
 ///
 /// # Errors
-/// No points, a place that isn't finite (the message names the point); `path` cannot be written.
+/// If there are no points, coordinates aren't finite (the message names the point), or `path` can't
+/// be written.
 ///
 /// # Panics
-/// If there are more or fewer labels, rings or thumbnails than points, or a label without a class
-/// (where there are classes).
+/// If the numbers of labels, rings or thumbnails differ from that of points, or a label has no
+/// class (if there are classes).
 pub fn save_scatter(path: &Path, scatter: &Scatter) -> Result<usize> {
     let Scatter { title, axes, points, labels, classes, kinds, thumbnails } = *scatter;
-    assert_eq!(points.len(), labels.len(), "save_scatter: points beside labels");
+    assert_eq!(points.len(), labels.len(), "save_scatter: number of points, compared with labels");
     assert!(
         kinds.is_none_or(|k| k.rings.len() == points.len()),
-        "save_scatter: points beside rings"
+        "save_scatter: as many rings as points"
     );
     assert!(
         thumbnails.is_empty() || thumbnails.len() == points.len(),
-        "save_scatter: points beside thumbnails"
+        "save_scatter: as many thumbnails as points"
     );
     assert!(
         classes.is_empty() || labels.iter().all(|&l| usize::from(l) < classes.len()),
@@ -99,7 +98,10 @@ pub fn save_scatter(path: &Path, scatter: &Scatter) -> Result<usize> {
         return refuse("there are no points to show".into());
     }
     if let Some(i) = points.iter().position(|p| !p.iter().all(|v| v.is_finite())) {
-        return refuse(format!("point {i} lies at {:?}, which has no place", points[i]));
+        return refuse(format!(
+            "point {i} has the coordinates {:?}, which aren't finite",
+            points[i]
+        ));
     }
     let legend = Legend::new(classes, kinds.map(|k| k.names));
     let thumb = if points.len() <= FEW { BIG } else { SMALL };
@@ -148,7 +150,7 @@ pub fn save_scatter(path: &Path, scatter: &Scatter) -> Result<usize> {
         }
         places.iter().enumerate().for_each(|(i, at)| mark(canvas, i, *at, radius));
         for &i in &pictured {
-            // On whole pixels, where the pictures' own stay sharp.
+            // Aligned to whole pixels, which keeps thumbnails sharp.
             let corner = ((places[i].0 - thumb / 2.0).round(), (places[i].1 - thumb / 2.0).round());
             let moved = |by: f64| (corner.0 + by, corner.1 + by);
             canvas.bar(
@@ -176,15 +178,16 @@ pub fn save_scatter(path: &Path, scatter: &Scatter) -> Result<usize> {
     Ok(pictured.len())
 }
 
-/// Width and height of the frame, and where in it the points lie, from the left and from below: all
-/// of them at least `pad` inside, to one scale, so that the longer side is `side`.
+/// Returns the width and height of the frame, and the positions of the points in it, from the left
+/// and from below. All points are at least `pad` inside, x and y have the same scale, and the
+/// longer side is `side`.
 fn fit(points: &[[f64; 2]], side: f64, pad: f64) -> ((f64, f64), Vec<(f64, f64)>) {
     let range = |axis: usize| {
         let values = points.iter().map(|p| p[axis]);
         values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)))
     };
     let ranges = [range(0), range(1)];
-    // Halves, which don't overflow.
+    // Halved first to avoid overflow.
     let middle = ranges.map(|(low, high)| low / 2.0 + high / 2.0);
     let halves = ranges.map(|(low, high)| high / 2.0 - low / 2.0);
     let half = halves[0].max(halves[1]);
@@ -197,10 +200,10 @@ fn fit(points: &[[f64; 2]], side: f64, pad: f64) -> ((f64, f64), Vec<(f64, f64)>
     ((wide, high), points.iter().map(place).collect())
 }
 
-/// Points whose squares of `size` don't cover each other, as many as are found: each is taken
-/// unless one taken before is in its way.
+/// Greedily selects points whose squares of `size` don't overlap: each one is taken unless it
+/// overlaps an earlier one.
 fn uncovered(places: &[(f64, f64)], size: f64) -> Vec<usize> {
-    // Sets often come sorted by class: steps of the golden ratio go through all of it alike.
+    // Sets are often sorted by class; golden-ratio steps visit all of it evenly.
     let mut order: Vec<usize> = (0..places.len()).collect();
     let turn = |i: usize| (i as f64 * 0.618_033_988_749_895).fract();
     order.sort_by(|&i, &j| turn(i).total_cmp(&turn(j)));
@@ -216,17 +219,17 @@ fn uncovered(places: &[(f64, f64)], size: f64) -> Vec<usize> {
     taken
 }
 
-/// The colour of class `i` of `n`.
+/// Returns the colour of class `i` of `n`.
 fn colour(i: usize, n: usize) -> RGBColor {
     if n <= PALETTE.len() + MORE.len() {
         return PALETTE.iter().chain(&MORE).copied().nth(i).unwrap_or(PALETTE[0]);
     }
-    // Around the circle of hues, neighbours at different lightness.
+    // Hues around the colour wheel, with neighbours at different lightness.
     let (r, g, b) = HSLColor(i as f64 / n as f64, 0.7, [0.36, 0.52, 0.66][i % 3]).rgb();
     RGBColor(r, g, b)
 }
 
-/// Dots and names, in columns: the kinds of points, if any, above the classes.
+/// Dots and names in columns: the kinds of points, if any, above the classes.
 struct Legend<'a> {
     classes: &'a [String],
     kinds: Option<[&'a str; 2]>,
@@ -241,7 +244,7 @@ impl<'a> Legend<'a> {
         Self { classes, kinds, column: 20.0 + widest + 18.0 }
     }
 
-    /// Lines above the classes: the kinds and an empty one.
+    /// Returns the lines above the classes: the kinds and an empty one.
     fn before(&self) -> usize {
         if self.kinds.is_some() { 3 } else { 0 }
     }
@@ -276,7 +279,7 @@ impl<'a> Legend<'a> {
         }
         for (i, class) in self.classes[..shown].iter().enumerate() {
             let (x, y) = place(self.before() + i);
-            // The last line says that there are more.
+            // The last line gives the number of classes not shown.
             if n > shown && i + 1 == shown {
                 canvas.text(
                     &format!("and {} more", n - i),

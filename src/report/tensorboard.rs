@@ -1,8 +1,8 @@
-//! Event files of TensorBoard: scalars, pictures and text.
+//! TensorBoard event files: scalars, pictures and text.
 //!
-//! A file is a row of TFRecords: length (u64), masked CRC-32C of the length, bytes, masked CRC-32C
-//! of the bytes, little-endian. The bytes are an `Event` (tensorflow/core/util/event.proto) in the
-//! wire format of protocol buffers.
+//! A file is a sequence of TFRecords: length (u64), masked CRC-32C of the length, bytes, masked
+//! CRC-32C of the bytes, all little-endian. The bytes are an `Event`
+//! (tensorflow/core/util/event.proto) in the protocol buffers wire format.
 
 use crate::error::{Error, Result};
 use crate::protobuf::Message;
@@ -11,32 +11,33 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// An event file that is appended to.
+/// An event file that events are appended to.
 #[derive(Clone, Debug)]
 pub struct Events {
     path: PathBuf,
 }
 
-/// One thing that TensorBoard shows.
+/// A value that TensorBoard displays.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Shown<'a> {
     /// A number.
     Scalar(f64),
-    /// A PNG file, its width and its height.
+    /// A PNG file, with its width and height.
     Picture(&'a [u8], [u32; 2]),
     /// Markdown.
     Text(&'a str),
 }
 
 impl Events {
-    /// Begins a file in `folder`, whose first step is `step`: what earlier files there say of it
-    /// and of later ones is no longer shown.
+    /// Creates a file in `folder` that starts at `step`: TensorBoard then discards events of
+    /// earlier files from this step on.
     ///
     /// # Errors
-    /// If it can't be written.
+    /// If the file can't be written.
     pub fn create(folder: &Path, step: u64) -> Result<Self> {
         let now = Timestamp::now();
-        // TensorBoard looks for "tfevents" in names, and reads files in the order of their names.
+        // TensorBoard recognises files by "tfevents" in their names, and reads them in the order of
+        // their names.
         let name =
             format!("events.out.tfevents.{}.{:09}.soda", now.as_second(), now.subsec_nanosecond());
         let events = Self { path: folder.join(name) };
@@ -48,10 +49,10 @@ impl Events {
         Ok(events)
     }
 
-    /// Shows each of `values` under its tag at `step`.
+    /// Appends each of `values` under its tag at `step`.
     ///
     /// # Errors
-    /// If it can't be written; the file then ends where it did.
+    /// If the file can't be written; it then keeps its previous length.
     pub fn add(&self, step: u64, values: &[(&str, Shown)]) -> Result<()> {
         let summary = values
             .iter()
@@ -61,7 +62,7 @@ impl Events {
             .message(event::SUMMARY, &summary)])
     }
 
-    /// Opens the file anew, which may have been moved away.
+    /// Appends `events`. Opens the file each time, as it may have been moved away.
     fn append(&self, events: &[Message]) -> Result<()> {
         let failed = |e: &std::io::Error| Error::io("write", &self.path, e);
         let now = Timestamp::now().as_nanosecond() as f64 / 1e9;
@@ -76,14 +77,14 @@ impl Events {
             .map_err(|e| failed(&e))?;
         let before = file.metadata().map_err(|e| failed(&e))?.len();
         file.write_all(&records).map_err(|e| {
-            // Nothing after half a record would be read.
+            // TensorBoard reads nothing after a partial record.
             let _ = file.set_len(before);
             failed(&e)
         })
     }
 }
 
-/// Fields of `Event`.
+/// Field numbers of `Event`.
 mod event {
     pub const WALL_TIME: u64 = 1;
     pub const STEP: u64 = 2;
@@ -92,7 +93,7 @@ mod event {
     pub const SESSION_LOG: u64 = 7;
 }
 
-/// `Summary.Value` of tensorflow/core/framework/summary.proto.
+/// Encodes a `Summary.Value` of tensorflow/core/framework/summary.proto.
 fn value(tag: &str, shown: &Shown) -> Message {
     let value = Message::default().text(1, tag);
     match shown {
@@ -107,7 +108,7 @@ fn value(tag: &str, shown: &Shown) -> Message {
             value.message(4, &image)
         }
         Shown::Text(markdown) => {
-            // A tensor of one string (DT_STRING = 7), for the plugin "text".
+            // A tensor of one string (DT_STRING = 7), for the "text" plugin.
             let plugin = Message::default().text(1, "text");
             let one = Message::default().message(2, &Message::default().varint(1, 1));
             let tensor = Message::default().varint(1, 7).message(2, &one).text(8, markdown);
@@ -129,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn records_are_framed_as_tensorflow_does() {
+    fn records_are_framed_as_in_tensorflow() {
         assert_eq!(crc32c::crc32c(b"123456789"), 0xe306_9283, "the check value of CRC-32C");
         let framed = record(b"bytes");
         assert_eq!(
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_grows_by_whole_records_and_comes_back_where_it_was_moved_away() {
+    fn a_file_grows_by_whole_records_and_is_created_again_after_a_move() {
         let folder = tempfile::tempdir().expect("a folder");
         let events = Events::create(folder.path(), 3).expect("writable");
         let lengths = |path: &Path| {

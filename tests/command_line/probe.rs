@@ -164,7 +164,7 @@ fn features_without_a_score_are_refused_in_one_sentence() {
     fails(&with("uneven", "good", &[]), 1, &["uneven_labels.npy", "30 labels", "29 vectors"]);
     npy("narrow.npy", "<f4", "(30, 2)", (0..60u8).map(|i| f32::from(i).to_le_bytes().to_vec()));
     std::fs::copy(at().join("good_labels.npy"), at().join("narrow_labels.npy")).expect("a copy");
-    fails(&with("good", "narrow", &[]), 1, &["4 numbers each", "test features 2"]);
+    fails(&with("good", "narrow", &[]), 1, &["4 values each", "test features 2"]);
     fails(&with("good", "gone", &[]), 1, &["gone.npy", "check the path"]);
     let cut = std::fs::read(at().join("good.npy")).expect("a file");
     std::fs::write(at().join("cut.npy"), &cut[..cut.len() - 1]).expect("writable");
@@ -312,7 +312,7 @@ fn features_of_the_denoiser_and_the_backbone_are_scored() {
         "--device",
         "cpu",
     ];
-    fails(&soda(at(), &online), 2, &["--train-views online", "take 1 or 2"]);
+    fails(&soda(at(), &online), 2, &["--train-views online", "use --train-views 1 or 2"]);
     for share in ["0", "1.5", "many"] {
         assert_eq!(
             soda(at(), &["probe", "--run", "r", "--fraction", share]).status.code(),
@@ -354,7 +354,7 @@ fn the_scan_draws_its_cells_and_names_the_best() {
     let scan =
         |more: &[&str]| soda(at(), &[&["probe", "--device", "cpu"], &base[..], more].concat());
     fails(&scan(&["--times", "0"]), 2, &["--times 0", "1 to 1000"]);
-    assert_eq!(scan(&["--split", "test"]).status.code(), Some(2), "the test set has no say");
+    assert_eq!(scan(&["--split", "test"]).status.code(), Some(2), "it must not use the test set");
     std::fs::write(at().join("file"), "in the way").expect("writable");
     fails(&scan(&["--out", "file/grid.png"]), 1, &["file"]);
 }

@@ -46,7 +46,7 @@ fn every_command_that_lasts_says_what_it_counts_and_none_with_quiet() {
             &["fitting 3 Gaussians to z, rounds", "looking for the nearest training images"],
         ),
         ("diagnose -n 40 --bins 2", &["measuring losses, images at each noise level"]),
-        ("map --limit 60", &["t-SNE, rounds"]),
+        ("map --limit 60", &["t-SNE, iterations"]),
     ];
     for (command, labels) in commands {
         let output = run(at, command);

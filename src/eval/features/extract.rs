@@ -1,4 +1,4 @@
-//! Features of every kind, several from one pass.
+//! Extraction of features of every kind, several in one pass.
 
 use super::{FeatureKind, Features, batch_size_of};
 use crate::config::{Config, Sides};
@@ -13,31 +13,31 @@ use crate::rng::{self, Purpose};
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 
-/// The seed of the noise that images are looked at under.
+/// The seed of the noise added to images for denoiser features.
 const NOISE_SEED: u64 = 0;
 
-/// Takes features of images, a batch at a time.
+/// Extracts features of images, a batch at a time.
 ///
-/// Those of the denoiser follow DDAE: the plain image becomes x_t at the noise level asked for, the
-/// denoiser sees it with the image's own z, and what a residual level puts out is averaged over its
-/// pixels. The noise is drawn from a fixed seed and the pixels of the image: its features are a
-/// function of the image alone, whatever its place in a batch or a set.
+/// Denoiser features follow DDAE: the plain image is noised to x_t at the requested noise level,
+/// the denoiser gets it together with the image's own z, and the output of a residual level is
+/// averaged over its pixels. The noise is seeded by the image's pixels (and a fixed seed), so that
+/// features are a function of the image alone, regardless of its position in a batch or data set.
 pub struct Extractor<'a> {
     model: &'a Soda,
     config: &'a Config,
     kinds: &'a [FeatureKind],
     device: &'a Device,
     schedule: Schedule,
-    /// The noise levels at which the denoiser is asked, each once.
+    /// The noise levels at which the denoiser runs, each once.
     t: Vec<usize>,
 }
 
 impl<'a> Extractor<'a> {
-    /// For features of `kinds` under the networks `model`, which are on `device`, of the recipe
-    /// `config`.
+    /// Creates an extractor for features of `kinds` from the networks `model`, on `device`, of the
+    /// recipe `config`.
     ///
     /// # Errors
-    /// If the networks don't have one of them, see [`FeatureKind::check`].
+    /// If the networks don't have one of these features, see [`FeatureKind::check`].
     pub fn new(
         model: &'a Soda,
         config: &'a Config,
@@ -56,8 +56,8 @@ impl<'a> Extractor<'a> {
         Ok(Self { model, config, kinds, device, schedule: Schedule::new(&config.diffusion), t })
     }
 
-    /// Of each kind the features of `images`, each `[3, side, side]` of any side: `[B, D]`. The
-    /// encoder runs once, the denoiser once for each noise level.
+    /// Returns the features `[B, D]` of each kind for `images`, each `[3, side, side]` of any side.
+    /// The encoder runs once, the denoiser once for each noise level.
     ///
     /// # Errors
     /// If the device can't be read.
@@ -96,7 +96,8 @@ impl<'a> Extractor<'a> {
         found.into_iter().map(read).collect()
     }
 
-    /// `[B, 3, side, side]`, each image, resized to that side, written by `write`.
+    /// Returns a tensor `[B, 3, side, side]` of the images, resized to that side and converted by
+    /// `write`.
     fn tensor(
         &self,
         images: &[Vec<u8>],
@@ -112,7 +113,7 @@ impl<'a> Extractor<'a> {
     }
 }
 
-/// eps of an image, `[3, side, side]`.
+/// Samples eps of an image, `[3, side, side]`.
 fn noise(image: &[u8]) -> Vec<f32> {
     let hash = image
         .as_chunks()
@@ -122,8 +123,9 @@ fn noise(image: &[u8]) -> Vec<f32> {
     rng::normal(&mut rng::stream(NOISE_SEED, Purpose::Features, hash), image.len())
 }
 
-/// Features of `kinds` of the plain images `indices`, a [`Features`] for each kind; with `flips`,
-/// also of each image's mirror image, appended. All are in memory at once: N D numbers a kind.
+/// Extracts features of `kinds` of the plain images `indices`, a [`Features`] for each kind; with
+/// `flips`, those of the mirrored images are appended. All are in memory at once: N D values per
+/// kind.
 ///
 /// # Errors
 /// As [`Extractor::new`]; if the device can't be read.
@@ -154,7 +156,7 @@ pub fn extract(
     Ok(all)
 }
 
-/// Image `i`, mirrored left to right with `flipped`.
+/// Returns image `i`, mirrored left to right if `flipped`.
 pub(super) fn picture(images: &Images, i: usize, flipped: bool) -> Result<Vec<u8>> {
     let mut image = images.image(i)?.into_owned();
     if flipped {

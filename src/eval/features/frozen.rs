@@ -1,4 +1,4 @@
-//! Features of a whole data set under frozen networks, taken once and kept in the user's cache
+//! Features of a whole data set from frozen networks, computed once and cached in the user's cache
 //! folder.
 
 use super::extract::picture;
@@ -14,49 +14,49 @@ use burn::tensor::Device;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// To be raised whenever features change: kept ones are then taken anew.
+/// Must be incremented whenever features change, so that cached ones are re-computed.
 const REVISION: u32 = 3;
-/// Files kept, the newest ones: 25 MB each for 50,000 z of 128 numbers.
+/// The number of cached files, the newest ones: 25 MB each for 50,000 z of 128 dimensions.
 const KEPT: usize = 16;
 
-/// Where features are kept, and under what.
+/// Where features are cached, and under which key.
 struct Shelf {
     folder: PathBuf,
-    /// Stands for these very weights.
+    /// Identifies the weights.
     weights: String,
-    /// Stands for the device.
+    /// Identifies the device.
     place: String,
 }
 
-/// Networks that are not trained any more, and the images that they look at.
+/// Frozen networks and the data set that they encode.
 pub struct Frozen<'a> {
     /// The networks.
     pub model: &'a Soda,
     /// Their recipe.
     pub config: &'a Config,
-    /// The images.
+    /// The data set.
     pub data: &'a Dataset,
-    /// Where the networks are.
+    /// The device that holds the networks.
     pub device: &'a Device,
     shelf: Option<Shelf>,
 }
 
 impl<'a> Frozen<'a> {
-    /// Nothing is kept.
+    /// Creates a `Frozen` that caches nothing.
     pub fn new(model: &'a Soda, config: &'a Config, data: &'a Dataset, device: &'a Device) -> Self {
         Self { model, config, data, device, shelf: None }
     }
 
-    /// Features are kept in `folder` (none: nothing is) under names that stand for these very
-    /// weights and this device.
+    /// Caches features in `folder` (`None`: nowhere), keyed by `weights`, which identifies the
+    /// weights, and `place`, which identifies the device.
     pub fn kept(self, folder: Option<PathBuf>, weights: &str, place: &str) -> Self {
         let shelf =
             folder.map(|folder| Shelf { folder, weights: weights.into(), place: place.into() });
         Self { shelf, ..self }
     }
 
-    /// The same with networks `model` that nobody trained, their BatchNorm calibrated on the
-    /// training images of `split`; kept where these are.
+    /// Returns the same with the untrained networks `model`, whose BatchNorm was calibrated on the
+    /// training images of `calibrated_on`; their features are cached in the same folder.
     pub fn untrained(&self, model: &'a Soda, calibrated_on: &str) -> Self {
         let Self { config, data, device, .. } = *self;
         let normalisation = (config.data.mean, config.data.std);
@@ -64,7 +64,8 @@ impl<'a> Frozen<'a> {
             "untrained {} {:?} {:?} {normalisation:?} {calibrated_on}",
             config.seed, config.model, config.diffusion
         );
-        // Of the data set's sides the networks know those of the views alone.
+        // The networks' configuration has only the sizes of the views, not those of the data set's
+        // images.
         let untrained = format!("{untrained} {}", config.data.side);
         let shelf = self.shelf.as_ref();
         let shelf = shelf.map(|s| Shelf {
@@ -75,22 +76,22 @@ impl<'a> Frozen<'a> {
         Self { model, config, data, device, shelf }
     }
 
-    /// The user's cache folder for features, where there is one.
+    /// Returns the user's cache folder for features, if there is one.
     pub fn folder() -> Option<PathBuf> {
         dirs::cache_dir().map(|dir| dir.join("soda/features"))
     }
 
-    /// Features of all training images, `[N, D]`; with `flips` also of their mirror images,
-    /// appended: `[2 N, D]`.
+    /// Returns features of all training images, `[N, D]`; with `flips`, those of the mirrored
+    /// images are appended: `[2 N, D]`.
     ///
     /// # Errors
-    /// If the networks have no such features, one is not finite, or the device can't be read. A
-    /// damaged file is replaced, and a folder that can't be written only costs time.
+    /// If the networks have no such features, a value is not finite, or the device can't be read. A
+    /// damaged cache file is replaced, and a folder that can't be written only costs time.
     pub fn train(&self, kind: &FeatureKind, flips: bool) -> Result<Features> {
         self.all(&self.data.train, "train", kind, flips)
     }
 
-    /// Features of all test images, `[N, D]`.
+    /// Returns features of all test images, `[N, D]`.
     ///
     /// # Errors
     /// As [`train`](Frozen::train).
@@ -109,7 +110,7 @@ impl<'a> Frozen<'a> {
         Ok(features)
     }
 
-    /// Adds the features of `images`, or of their mirror images, to `features`.
+    /// Appends the features of `images`, mirrored if `flip`, to `features`.
     fn append(
         &self,
         features: &mut Features,
@@ -151,13 +152,13 @@ impl<'a> Frozen<'a> {
         if let (Some(path), Some(shelf)) = (path, &self.shelf)
             && let Err(e) = keep(&path, features, before).and_then(|()| prune(&shelf.folder))
         {
-            log::warn!("features are not kept: {e}");
+            log::warn!("features are not cached: {e}");
         }
         Ok(())
     }
 }
 
-/// Writes the rows from `first` on.
+/// Writes the rows from `first` onwards.
 fn keep(path: &Path, features: &Features, first: usize) -> Result<()> {
     files::create_parent(path)?;
     let mut writer = table::Writer::create(
@@ -170,7 +171,7 @@ fn keep(path: &Path, features: &Features, first: usize) -> Result<()> {
     writer.finish()
 }
 
-/// Takes away what is older than the newest [`KEPT`] files.
+/// Removes all but the newest [`KEPT`] files.
 fn prune(folder: &Path) -> Result<()> {
     let failed = |e| Error::io("read", folder, &e);
     let entries = std::fs::read_dir(folder).map_err(failed)?.flatten();

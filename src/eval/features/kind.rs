@@ -1,4 +1,4 @@
-//! Which features are meant: `z`, `backbone`, `denoiser:BLOCK@T`.
+//! The kinds of features: `z`, `backbone`, `denoiser:BLOCK@T`.
 
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -12,9 +12,9 @@ pub enum FeatureKind {
     Z,
     /// The encoder's pooled vector before its last layer.
     Backbone,
-    /// The output of one residual level of the denoiser, averaged over its pixels, as it looks at
-    /// the noised image (Xiang et al. 2023, "Denoising Diffusion Autoencoders are Unified
-    /// Self-supervised Learners"; see [`Extractor`](super::Extractor)).
+    /// The output of one residual level of the denoiser, averaged over its pixels, for the noised
+    /// image (Xiang et al. 2023, "Denoising Diffusion Autoencoders are Unified Self-supervised
+    /// Learners"; see [`Extractor`](super::Extractor)).
     Denoiser {
         /// Name of the level, see [`UNetConfig::levels`](crate::config::UNetConfig::levels).
         block: String,
@@ -24,7 +24,8 @@ pub enum FeatureKind {
 }
 
 impl FeatureKind {
-    /// The place of the level among those of the denoiser; none for features of the encoder.
+    /// Returns the index of the level among those of the denoiser; `None` for features of the
+    /// encoder.
     pub(super) fn level(&self, config: &Config) -> Option<usize> {
         match self {
             Self::Denoiser { block, .. } => {
@@ -34,10 +35,10 @@ impl FeatureKind {
         }
     }
 
-    /// That networks of the recipe `config` have such features.
+    /// Checks that networks of the recipe `config` have these features.
     ///
     /// # Errors
-    /// An unknown level (the message lists those there are) or a noise level out of range.
+    /// If the level is unknown (the message lists the levels) or the noise level is out of range.
     pub fn check(&self, config: &Config) -> Result<()> {
         let Self::Denoiser { block, t } = self else { return Ok(()) };
         if self.level(config).is_none() {
@@ -57,7 +58,7 @@ impl FeatureKind {
         Ok(())
     }
 
-    /// Length of a vector, D, under the recipe `config`.
+    /// Returns the length D of a vector for the recipe `config`.
     ///
     /// # Errors
     /// As [`check`](FeatureKind::check).
@@ -87,7 +88,8 @@ impl FromStr for FeatureKind {
         }
         .ok_or_else(|| {
             Error::usage(format!(
-                "{text:?} is no kind of features: use z, backbone or denoiser:BLOCK@T, such as denoiser:up1.0@11"
+                "{text:?} is not a kind of features: use z, backbone or denoiser:BLOCK@T, such as \
+                denoiser:up1.0@11"
             ))
         })
     }

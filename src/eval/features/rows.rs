@@ -1,28 +1,28 @@
-//! Feature vectors that are read row by row, wherever they lie: what scores are made from holds no
-//! copy of them.
+//! Feature vectors read row by row from wherever they are stored, so that scoring holds no copy of
+//! them.
 
 use super::Features;
 use crate::data::{Images, bytes_of};
 use crate::error::{Error, Result};
 use std::borrow::Cow;
 
-/// N vectors of D numbers each, and their classes.
+/// N vectors of D values each, and their classes.
 pub trait Rows: Sync {
-    /// Length of one vector, D.
+    /// Returns D, the length of a vector.
     fn dim(&self) -> usize;
 
-    /// \[N\], each below the number of classes.
+    /// Returns the labels \[N\], each below the number of classes.
     fn labels(&self) -> &[u16];
 
     /// Writes the entries `start..start + out.len()` of row `i` to `out`.
     fn read(&self, i: usize, start: usize, out: &mut [f32]);
 
-    /// N, the number of vectors.
+    /// Returns N, the number of vectors.
     fn rows(&self) -> usize {
         self.labels().len()
     }
 
-    /// Row, place in it and value of the first number that isn't finite.
+    /// Returns row, column and value of the first value that isn't finite.
     fn broken(&self) -> Option<(usize, usize, f32)> {
         let mut row = vec![0.0; self.dim()];
         (0..self.rows()).find_map(|i| {
@@ -31,11 +31,11 @@ pub trait Rows: Sync {
         })
     }
 
-    /// Refuses what would make a score meaningless; `name` is what the message calls these
+    /// Refuses data that would make a score meaningless; `name` is what the message calls these
     /// features.
     ///
     /// # Errors
-    /// A number that isn't finite, a class that there isn't.
+    /// If a value isn't finite or a label isn't below `classes`.
     ///
     /// # Panics
     /// If the vectors aren't of length `dim`.
@@ -43,11 +43,12 @@ pub trait Rows: Sync {
         assert_eq!(
             self.dim(),
             dim,
-            "{name} features: length of a vector, beside that of the probe"
+            "{name} features: length of a vector, compared with that of the probe"
         );
         if let Some((row, at, value)) = self.broken() {
             return Err(Error::failed(format!(
-                "the {name} features hold {value} (row {row}, entry {at}); the weights that they come from have diverged, or their file is damaged"
+                "the {name} features hold {value} (row {row}, entry {at}); the weights they come \
+                from have diverged, or their file is damaged"
             )));
         }
         if let Some((at, label)) =
@@ -78,7 +79,7 @@ impl Rows for Features {
         assert_eq!(
             self.values.len(),
             self.rows() * self.dim,
-            "values of features, beside [N = {}, D = {}]",
+            "number of feature values, compared with [N = {}, D = {}]",
             self.rows(),
             self.dim
         );
@@ -87,7 +88,7 @@ impl Rows for Features {
     }
 }
 
-/// Some rows of others, in any order.
+/// A selection of the rows of another set, in any order.
 pub struct Selected<'a> {
     of: &'a dyn Rows,
     rows: Vec<usize>,
@@ -95,7 +96,7 @@ pub struct Selected<'a> {
 }
 
 impl<'a> Selected<'a> {
-    /// The rows `rows` of `of`, in that order.
+    /// Selects the rows `rows` of `of`, in that order.
     pub fn new(of: &'a dyn Rows, rows: Vec<usize>) -> Self {
         let labels = rows.iter().map(|&i| of.labels()[i]).collect();
         Self { of, rows, labels }
@@ -116,8 +117,8 @@ impl Rows for Selected<'_> {
     }
 }
 
-/// Raw pixels in `[0, 1]` as features, the baseline that knows nothing: a byte for each number, as
-/// the images have them.
+/// Raw pixels in `[0, 1]` as features, the baseline without learning; stored as bytes, as in the
+/// images.
 pub struct Pixels<'a> {
     side: usize,
     images: Vec<Cow<'a, [u8]>>,
@@ -125,11 +126,11 @@ pub struct Pixels<'a> {
 }
 
 impl<'a> Pixels<'a> {
-    /// Those of the images `indices`, which are copied if they don't lie in memory; with `flips`,
-    /// also those of each image's mirror image, appended.
+    /// Takes the pixels of the images `indices`, copied if the images aren't in memory; with
+    /// `flips`, those of the mirrored images are appended.
     ///
     /// # Errors
-    /// If they lie in a file that can't be read.
+    /// If the images are in a file that can't be read.
     pub fn new(images: &'a Images, indices: &[usize], flips: bool) -> Result<Self> {
         let labels: Vec<u16> = indices.iter().map(|&i| images.label(i)).collect();
         let labels = labels.repeat(1 + usize::from(flips));
@@ -155,7 +156,7 @@ impl Rows for Pixels<'_> {
         }
         let side = self.side;
         let (mut at, mut rest) = (start, out);
-        // Line by line, each from its right end.
+        // Row by row, each from its right end.
         while !rest.is_empty() {
             let line = &image[at / side * side..][..side - at % side];
             let (now, later) = rest.split_at_mut(line.len().min(rest.len()));
@@ -174,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pixels_are_those_of_the_images_and_of_their_mirror_images_in_any_part() {
+    fn pixels_match_the_images_and_their_mirror_images_for_any_slice() {
         let side = 8;
         let bytes: Vec<u8> = (0..3 * bytes_of(side)).map(|i| (i * 7 % 251) as u8).collect();
         let images = Images::new(side, bytes, vec![4, 5, 6]);
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn selected_rows_are_those_asked_for_and_what_is_broken_is_named() {
+    fn selected_rows_are_the_requested_ones_and_errors_name_the_bad_value() {
         let features = Features {
             dim: 2,
             values: vec![0.0, 1.0, 2.0, f32::NAN, 4.0, 5.0],
@@ -217,7 +218,7 @@ mod tests {
             some.check("some", 2, 2).unwrap_err().to_string(),
             "the some features have class 2 at row 0; there are 2 classes"
         );
-        // Both ways of looking for it find the same.
+        // Both implementations of `broken` find the same value.
         let all = Selected::new(&features, vec![0, 1, 2]);
         for rows in [&features as &dyn Rows, &all] {
             let message = rows.check("all", 2, 3).unwrap_err().to_string();

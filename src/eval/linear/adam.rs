@@ -1,11 +1,11 @@
-//! Adam, one parameter at a time: the probe's optimizer.
+//! Adam, the optimiser of the probe, one parameter at a time.
 
-/// Adam (PyTorch's defaults).
+/// PyTorch's defaults.
 const BETA_1: f64 = 0.9;
 const BETA_2: f64 = 0.999;
 const ADAM_EPS: f32 = 1e-8;
 
-/// A parameter with Adam's two moments; `T` is f32 or a row of them.
+/// A parameter tensor with Adam's two moments; `T` is f32 or a row of f32.
 #[derive(Clone, Debug)]
 pub(super) struct Adam<T = f32> {
     pub(super) value: Vec<T>,
@@ -29,7 +29,7 @@ pub(super) struct AdamStep {
 }
 
 impl AdamStep {
-    /// `step` counts from 1.
+    /// Computes both for `step`, which counts from 1.
     pub(super) fn new(lr: f64, step: usize) -> Self {
         let correction = |beta: f64| 1.0 - beta.powf(step as f64);
         Self {

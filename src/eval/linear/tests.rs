@@ -5,8 +5,8 @@ fn config(epochs: usize, batch_size: usize, lr: f64) -> ProbeConfig {
     ProbeConfig { epochs, batch_size, lr }
 }
 
-/// `n` rows of N(0, 1) noise with `signal` added to entry `label`; labels are random, below
-/// `classes`.
+/// `n` rows of N(0, 1) noise with `signal` added to the entry of the row's label; labels are
+/// random, below `classes`.
 fn clusters(n: usize, dim: usize, classes: u16, signal: f32, index: u64) -> Features {
     let mut rng = rng::stream(5, Purpose::Test, index);
     let labels: Vec<u16> = (0..n).map(|_| rng.random_range(0..classes)).collect();
@@ -69,8 +69,8 @@ fn three_steps_agree_with_pytorch() {
 }
 
 #[test]
-fn separable_classes_are_all_found_and_padding_stays_untouched() {
-    // 130 features: two blocks, the second one nearly empty.
+fn separable_classes_are_all_predicted_and_padding_stays_zero() {
+    // 130 features: two blocks, the second one nearly all padding.
     let (train, test) = (clusters(1000, 130, 10, 30.0, 0), clusters(500, 130, 10, 30.0, 1));
     let scores = train_and_score(&train, &test, 10, &config(20, 32, 0.01), 1).unwrap();
     assert_eq!((scores.top1, scores.top3, scores.top5), (100.0, Some(100.0), Some(100.0)));
@@ -82,13 +82,13 @@ fn separable_classes_are_all_found_and_padding_stays_untouched() {
 }
 
 #[test]
-fn classes_may_be_few_or_many() {
-    // More classes than ten are told apart; the last one is in the data.
+fn any_number_of_classes_works() {
+    // More than ten classes are distinguished; the data contains the last one.
     let (train, test) = (clusters(3000, 100, 100, 30.0, 4), clusters(500, 100, 100, 30.0, 5));
     assert!(test.labels.contains(&99));
     assert!(train_and_score(&train, &test, 100, &config(20, 32, 0.01), 1).unwrap().top1 > 99.0);
-    // Noise in few classes: a top-k of no fewer than all of them is right by definition and no
-    // score, top-1 is one.
+    // Noise in few classes: a top-k over at most k classes is always right and not reported, top-1
+    // is.
     for classes in [2, 3, 4, 5, 6] {
         let (train, test) = (clusters(200, 8, classes, 0.0, 6), clusters(400, 8, classes, 0.0, 7));
         let scores =
@@ -120,7 +120,7 @@ fn random_labels_stay_near_chance() {
 }
 
 #[test]
-fn logits_depend_on_the_seed_but_not_on_the_threads() {
+fn logits_depend_on_the_seed_but_not_on_the_number_of_threads() {
     let (train, test) = (clusters(300, 600, 10, 1.0, 4), clusters(50, 600, 10, 1.0, 5));
     let logits = |threads: usize, seed: u64| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -159,7 +159,7 @@ fn equal_logits_are_ranked_by_class() {
 }
 
 #[test]
-fn a_last_batch_of_one_row_is_left_out() {
+fn a_last_batch_of_one_row_is_dropped() {
     assert_eq!(
         [batches(256, 128), batches(257, 128), batches(258, 128), batches(2, 128)],
         [2, 2, 3, 1]
@@ -172,7 +172,7 @@ fn a_last_batch_of_one_row_is_left_out() {
 }
 
 #[test]
-fn says_which_features_are_not_finite() {
+fn errors_name_the_features_that_are_not_finite() {
     let good = clusters(20, 4, 3, 1.0, 8);
     let mut bad = good.clone();
     bad.values[4 * 3 + 1] = f32::NAN;
@@ -193,9 +193,9 @@ fn spread_is_the_sample_standard_deviation() {
 }
 
 #[test]
-fn class_directions_raise_their_class_and_leave_constant_features_alone() {
-    // Features of very different size around a mean far from 0, the last one constant; 130 of them:
-    // two blocks.
+fn class_directions_raise_their_class_and_ignore_constant_features() {
+    // Features of very different scales around a mean far from 0, the last one constant; 130
+    // features are two blocks.
     let mut train = clusters(1000, 130, 5, 4.0, 9);
     for row in train.values.chunks_exact_mut(130) {
         row.iter_mut().enumerate().for_each(|(i, v)| *v = *v * (0.1 + (i % 7) as f32) + 2.0);
@@ -222,8 +222,12 @@ fn class_directions_raise_their_class_and_leave_constant_features_alone() {
             let other = &directions[(class + 1) % 5];
             assert!(margin(&step(row, other), class) < margin(&step(row, direction), class));
         }
-        // What is left of a constant after the division by |z| is small beside the others.
+        // A constant feature varies a little after division by |z|, but much less than the others.
         let largest = direction.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-        assert!(direction[129].abs() < 0.05 * largest, "{} beside {largest}", direction[129]);
+        assert!(
+            direction[129].abs() < 0.05 * largest,
+            "{} compared with {largest}",
+            direction[129]
+        );
     }
 }

@@ -3,8 +3,8 @@ use crate::eval::features::Features;
 use crate::rng::{self, Purpose};
 use rand::RngExt;
 
-/// `n` rows of N(0, 1) noise, `signal` added to the entry that is the row's label, feature j scaled
-/// by 1 + j and moved by 10 j.
+/// `n` rows of N(0, 1) noise with `signal` added to the entry of the row's label, then feature j
+/// scaled by 1 + j and shifted by 10 j.
 fn clusters(n: usize, dim: usize, classes: u16, signal: f32, index: u64) -> Features {
     let mut rng = rng::stream(7, Purpose::Test, index);
     let labels: Vec<u16> = (0..n).map(|_| rng.random_range(0..classes)).collect();
@@ -16,7 +16,7 @@ fn clusters(n: usize, dim: usize, classes: u16, signal: f32, index: u64) -> Feat
     Features { dim, values, labels }
 }
 
-/// Mean loss with its penalty by plain loops in f64, on features that are standardised in f64 too.
+/// The mean loss with its penalty by plain loops in f64, on features standardised in f64.
 fn plain_objective(train: &Features, classes: usize, parameters: &[f64]) -> f64 {
     let (n, dim) = (train.rows(), train.dim);
     let column = |j: usize| (0..n).map(move |i| f64::from(train.values[i * dim + j]));
@@ -40,8 +40,8 @@ fn plain_objective(train: &Features, classes: usize, parameters: &[f64]) -> f64 
 }
 
 #[test]
-fn value_and_gradient_are_those_of_plain_loops() {
-    // More rows than a block in each part, so that blocks and parts are put together.
+fn value_and_gradient_match_plain_loops() {
+    // More rows than a block in each part, so that blocks and parts are combined.
     let train = clusters(PARTS * BLOCK + 500, 4, 3, 1.0, 0);
     let scaler = Scaler::new(&train);
     let at: Vec<f64> = (0..15).map(|i| 0.5 * (f64::from(i) * 1.3).sin()).collect();
@@ -55,8 +55,8 @@ fn value_and_gradient_are_those_of_plain_loops() {
             plain_objective(&train, 3, &moved)
         };
         let want = (moved(1e-4) - moved(-1e-4)) / 2e-4;
-        // Central differences err by 1e-8, sums of f32 products by 1e-6 of terms up to 1.
-        assert!((gradient[i] - want).abs() < 1e-6, "entry {i}: {} beside {want}", gradient[i]);
+        // Central differences have an error of 1e-8, sums of f32 products 1e-6 of terms up to 1.
+        assert!((gradient[i] - want).abs() < 1e-6, "entry {i}: {} instead of {want}", gradient[i]);
     }
     assert!(gradient.iter().any(|g| g.abs() > 0.05), "{gradient:?}");
 }
@@ -78,7 +78,7 @@ fn any_step_away_from_the_solution_is_worse() {
             fit.parameters.iter().zip(&draws).map(|(p, &d)| p + 0.02 * f64::from(d)).collect();
         assert!(plain_objective(&train, 4, &moved) > best, "direction {i}");
     }
-    // Negative control: from half way to the solution there is a step that is better.
+    // Negative control: the point half way to the solution is worse.
     let half: Vec<f64> = fit.parameters.iter().map(|p| p / 2.0).collect();
     assert!(plain_objective(&train, 4, &half) > best + 1e-3);
 }
@@ -96,8 +96,8 @@ fn logits_agree_with_scikit_learn() {
         values: values.clone(),
         labels: (0..21).map(|i| ((i * i + i / 3) % classes) as u16).collect(),
     };
-    // The penalty curves the mean loss by 1 / 21 at least, so a gradient of 1e-4 is a distance of
-    // 2e-3 at most.
+    // The penalty gives the mean loss a curvature of at least 1 / 21, so a gradient of 1e-4 is a
+    // distance of at most 2e-3.
     let close = |a: &[f32], b: &[f32]| {
         a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 5e-3)
     };
@@ -109,7 +109,7 @@ fn logits_agree_with_scikit_learn() {
     let logits = fit.logits(&train(3));
     assert!(close(&logits[..9], &golden), "{logits:?}");
     assert!((fit.score(&train(3)).unwrap().top1 - 42.857_142).abs() < 1e-3);
-    // Two classes: scikit-learn's one decision value is the difference of our two logits.
+    // Two classes: scikit-learn's single decision value is the difference of our two logits.
     let logits = LogisticRegression::fit(&train(2), 2).unwrap().logits(&train(2));
     let differences: Vec<f32> = logits.chunks_exact(2).map(|l| l[1] - l[0]).take(3).collect();
     assert!(close(&differences, &[-1.010959, -0.719758, -1.144741]), "{differences:?}");
@@ -117,8 +117,8 @@ fn logits_agree_with_scikit_learn() {
 
 #[test]
 fn constant_features_leave_the_class_frequencies() {
-    // 30, 60 and 10 rows of three classes: with nothing to see, the optimum is softmax(b) = the
-    // shares.
+    // 30, 60 and 10 rows of three classes: without informative features the optimum is softmax(b) =
+    // the class shares.
     let labels: Vec<u16> = (0..100)
         .map(|i| if i < 30 { 0 } else { u16::from(i < 90) * 2 + u16::from(i >= 90) })
         .collect();
@@ -129,13 +129,13 @@ fn constant_features_leave_the_class_frequencies() {
     let exp: Vec<f64> = fit.parameters[6..].iter().map(|b| b.exp()).collect();
     let shares: Vec<f64> = exp.iter().map(|e| e / exp.iter().sum::<f64>()).collect();
     for (share, want) in shares.iter().zip([0.3, 0.1, 0.6]) {
-        // The gradient is the difference of the two.
+        // The gradient is the difference between the two.
         assert!((share - want).abs() <= 1.1 * TOLERANCE, "{shares:?}");
     }
 }
 
 #[test]
-fn separable_classes_are_all_found_and_noise_stays_near_chance() {
+fn separable_classes_are_all_predicted_and_noise_stays_near_chance() {
     let (train, test) = (clusters(600, 40, 30, 12.0, 2), clusters(300, 40, 30, 12.0, 3));
     assert!(score(&train, &test, 30).unwrap().top1 > 99.0);
     let (train, test) = (clusters(1000, 8, 8, 0.0, 4), clusters(2000, 8, 8, 0.0, 5));
@@ -147,7 +147,7 @@ fn separable_classes_are_all_found_and_noise_stays_near_chance() {
 }
 
 #[test]
-fn does_not_depend_on_the_threads_and_says_what_is_wrong() {
+fn does_not_depend_on_the_number_of_threads_and_rejects_bad_input() {
     let (train, test) = (clusters(700, 10, 4, 1.0, 6), clusters(50, 10, 4, 1.0, 7));
     let with = |n: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap();

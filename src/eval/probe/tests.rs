@@ -2,7 +2,7 @@ use super::*;
 use crate::eval::features::Features;
 use crate::rng::{self, Purpose};
 
-/// `n` rows of noise in which row i, of class i % 4, stands out by `signal`.
+/// `n` rows of noise; row i is of class i % 4 and has `signal` added to that entry.
 fn rows(n: usize, signal: f32, index: u64) -> Features {
     let mut values = rng::normal(&mut rng::stream(9, Purpose::Test, index), n * 6);
     values.chunks_exact_mut(6).enumerate().for_each(|(i, row)| row[i % 4] += signal);
@@ -18,10 +18,10 @@ fn protocol(method: Method, fractions: &[f64]) -> Protocol {
 }
 
 #[test]
-fn more_labels_score_higher_and_the_largest_share_is_the_headline() {
+fn more_labels_score_higher_and_the_largest_fraction_is_the_headline() {
     let (train, test) = (rows(2000, 2.0, 0), rows(1000, 2.0, 1));
     for method in Method::ALL {
-        // `linear` needs some hundred steps, and with all rows an epoch has but 16.
+        // `linear` needs some hundred steps, and even with all rows an epoch has only 16.
         let config = ProbeConfig { epochs: 20, lr: 0.01, ..ProbeConfig::default() };
         let probed =
             protocol(method, &[1.0, 0.02, 0.1]).of_features(&train, &test, 4, &config).unwrap();
@@ -36,15 +36,14 @@ fn more_labels_score_higher_and_the_largest_share_is_the_headline() {
             few.top1 + 1.0 < some.top1 && some.top1 < all.top1 + 1.0,
             "{method}: {few:?} {some:?} {all:?}"
         );
-        // Which labels they are is drawn for each seed; with all of them only `linear` draws
-        // anything.
+        // The choice of labels depends on the seed; with all labels only `linear` uses a seed.
         assert!(few.top1_spread > 0.0 && probed.curve[1].runs == 3, "{method}: {few:?}");
         assert_eq!(probed.point.runs, if method == Method::Linear { 3 } else { 1 });
         assert!(
             few.top1 > 30.0 && all.top3.unwrap() >= all.top1 && all.top5.is_none(),
             "{method}: {few:?} {all:?}"
         );
-        // What each row came to is what the headline is the mean of.
+        // The headline is the mean of the per-row results.
         let right =
             probed.right.iter().map(|&r| f64::from(r)).sum::<f64>() / probed.right.len() as f64;
         assert!(
@@ -61,7 +60,7 @@ fn more_labels_score_higher_and_the_largest_share_is_the_headline() {
 }
 
 #[test]
-fn a_share_counts_images_and_takes_their_mirror_images_along() {
+fn a_fraction_counts_images_and_includes_their_mirror_images() {
     let mut train = rows(40, 9.0, 2);
     let mut mirrored = rows(40, 9.0, 3);
     train.values.append(&mut mirrored.values);
@@ -73,7 +72,7 @@ fn a_share_counts_images_and_takes_their_mirror_images_along() {
 }
 
 #[test]
-fn json_of_a_score_is_flat_and_read_again() {
+fn json_of_a_score_is_flat_and_round_trips() {
     let (train, test) = (rows(60, 2.0, 5), rows(40, 2.0, 6));
     for fractions in [&[1.0][..], &[0.5, 1.0]] {
         let probed = protocol(Method::Knn, fractions)
@@ -85,7 +84,7 @@ fn json_of_a_score_is_flat_and_read_again() {
             value["top1"].is_number() && value.get("curve").is_some() == (fractions.len() > 1),
             "{value}"
         );
-        // Of four classes a top-5 says nothing.
+        // With four classes a top-5 is meaningless.
         assert!(
             value["top3"].is_number() && value["top5"].is_null() && value["top5_spread"].is_null(),
             "{value}"
@@ -98,7 +97,7 @@ fn json_of_a_score_is_flat_and_read_again() {
 }
 
 #[test]
-fn features_without_a_score_are_refused_in_a_sentence() {
+fn features_that_cannot_be_scored_are_refused_in_a_sentence() {
     let (train, test) = (rows(20, 2.0, 7), rows(20, 2.0, 8));
     let message = |train: &Features, test: &Features, classes| {
         let protocol = protocol(Method::Knn, &[1.0]);
@@ -108,7 +107,7 @@ fn features_without_a_score_are_refused_in_a_sentence() {
         error.to_string()
     };
     let narrow = Features { dim: 3, values: vec![0.0; 60], labels: test.labels.clone() };
-    assert!(message(&train, &narrow, 4).contains("6 numbers each and test features 3"));
+    assert!(message(&train, &narrow, 4).contains("6 values each and test features 3"));
     let mut bad = test.clone();
     bad.values[7] = f32::NAN;
     assert!(message(&train, &bad, 4).contains("test features hold NaN (row 1, entry 1)"));
@@ -121,7 +120,7 @@ fn features_without_a_score_are_refused_in_a_sentence() {
     let none = Features { dim: 6, values: vec![], labels: vec![] };
     assert!(message(&none, &test, 4).contains("no training features"));
     assert!(message(&train, &none, 4).contains("no test features"));
-    // Negative control: nothing is wrong with these.
+    // Negative control: valid features are scored.
     assert!(
         protocol(Method::Knn, &[1.0])
             .of_features(&train, &test, 4, &ProbeConfig::default())
@@ -130,12 +129,12 @@ fn features_without_a_score_are_refused_in_a_sentence() {
 }
 
 #[test]
-fn own_images_get_steps_enough_and_cifar_the_epochs_of_the_protocol() {
+fn own_images_get_enough_steps_and_cifar_the_epochs_of_the_protocol() {
     let mut data = crate::data::bundled().unwrap();
     let config = ProbeConfig::default();
     assert_eq!(trained(&config, &data, 20, 2), config);
     data.inventory.reading = "classes are the sub-folders".into();
-    // One batch an epoch, and many.
+    // One batch per epoch, and many.
     assert_eq!(trained(&config, &data, 20, 2).epochs, 1000);
     assert_eq!(trained(&config, &data, 5000, 2).epochs, config.epochs);
     assert_eq!(trained(&ProbeConfig { epochs: 2000, ..config }, &data, 20, 2).epochs, 2000);

@@ -1,5 +1,5 @@
-//! Features with what is known of each image as a `.npz` file: a zip archive of arrays, as
-//! `numpy.savez` writes it.
+//! `.npz` files of features with names and labels: a zip archive of arrays, as `numpy.savez` writes
+//! it.
 
 use super::write::array_header;
 use super::{Known, Writer};
@@ -10,14 +10,14 @@ use std::collections::BTreeMap;
 use std::io::{BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-/// What lengths in a zip archive without extensions end at.
+/// The limit of lengths in a zip archive without the zip64 extension.
 const LONGEST: u64 = u32::MAX as u64;
-const TOO_LONG: &str = "a .npz file ends at 4 GB; name a .parquet or .npy file";
+const TOO_LONG: &str = "a .npz file holds at most 4 GB; use a .parquet or .npy file instead";
 
-/// A `.npz` file being written: the rows go to a file beside it until all are there.
+/// A `.npz` file being written. The rows go to a temporary file next to it until all are there.
 pub struct NpzWriter {
     path: PathBuf,
-    /// `column`.npy, in a folder of its own.
+    /// The rows, in a file in `folder`.
     rows: Writer,
     folder: tempfile::TempDir,
     column: String,
@@ -27,10 +27,10 @@ pub struct NpzWriter {
 }
 
 impl NpzWriter {
-    /// For rows of `dim` numbers in an array `column`.
+    /// Creates a file for rows of length `dim` in an array `column`.
     ///
     /// # Errors
-    /// A place that can't be written.
+    /// If the path can't be written.
     pub fn create(path: &Path, column: &str, dim: usize, known: Known) -> Result<Self> {
         let beside = files::folder(path);
         let folder =
@@ -48,12 +48,12 @@ impl NpzWriter {
         })
     }
 
-    /// Adds rows: `values` `[names, D]`, and their `labels` where there are classes.
+    /// Appends rows: `values` `[names, D]`, and their `labels` if there are classes.
     ///
     /// # Errors
-    /// A full disk.
+    /// If the disk is full, or the rows exceed 4 GB.
     pub fn append(&mut self, values: &[f32], names: &[String], labels: &[u16]) -> Result<()> {
-        // Not in the end, after hours.
+        // Fail now rather than at the end, after hours.
         let bytes = 4
             * (self.rows.rows() as u64 * (values.len() / names.len().max(1)) as u64
                 + values.len() as u64);
@@ -65,7 +65,7 @@ impl NpzWriter {
         self.rows.append(values)
     }
 
-    /// Completes the file and puts it in its place.
+    /// Completes the file and moves it into place.
     ///
     /// # Errors
     /// If the disk is full, or an array is longer than 4 GB.
@@ -98,7 +98,7 @@ impl NpzWriter {
     }
 }
 
-/// `texts` as an array of NumPy's type `U`: UTF-32, each as long as the longest.
+/// Encodes `texts` as an array of NumPy's type `U`: UTF-32, padded to the longest text.
 fn texts(texts: &[String]) -> std::io::Cursor<Vec<u8>> {
     let longest = texts.iter().map(|text| text.chars().count()).max().unwrap_or(0).max(1);
     let mut bytes = array_header(&format!("<U{longest}"), &format!("{},", texts.len()));
@@ -110,7 +110,7 @@ fn texts(texts: &[String]) -> std::io::Cursor<Vec<u8>> {
     std::io::Cursor::new(bytes)
 }
 
-/// A zip archive of stored entries.
+/// A zip archive of stored (uncompressed) entries.
 struct Zip {
     file: BufWriter<Partial>,
     at: u64,
@@ -119,7 +119,7 @@ struct Zip {
 }
 
 impl Zip {
-    /// Adds an entry.
+    /// Appends an entry.
     fn add(&mut self, name: &str, mut content: impl Read + Seek) -> std::io::Result<()> {
         let mut sum = Sum { crc: Crc::new(), size: 0 };
         std::io::copy(&mut content, &mut sum)?;
@@ -127,7 +127,7 @@ impl Zip {
             return Err(std::io::Error::other(TOO_LONG));
         }
         let (size, length) = ((sum.size as u32).to_le_bytes(), (name.len() as u16).to_le_bytes());
-        // Version 2.0, no flags, stored, no time.
+        // Version 2.0, no flags, stored, no timestamp.
         let shared = [
             &[20, 0, 0, 0, 0, 0, 0, 0, 0x21, 0][..],
             &sum.crc.sum().to_le_bytes(),
@@ -155,7 +155,7 @@ impl Zip {
         Ok(())
     }
 
-    /// Writes the table of contents.
+    /// Writes the central directory.
     fn finish(mut self) -> std::io::Result<BufWriter<Partial>> {
         let (size, start, count) = (
             (self.directory.len() as u32).to_le_bytes(),
@@ -170,7 +170,7 @@ impl Zip {
     }
 }
 
-/// Checksum and length of what is written to it.
+/// Computes the checksum and length of what is written to it.
 struct Sum {
     crc: Crc,
     size: u64,

@@ -1,5 +1,5 @@
-//! Features with what is known of each image as a Parquet file: columns name, split, label, class
-//! and the features, a list of floats.
+//! Parquet files of features with names and labels: the columns name, split, label, class, and the
+//! features as a list of floats.
 
 use super::Known;
 use crate::data::formats::pages::Source;
@@ -19,9 +19,9 @@ use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Columns of a table.
+/// The number of columns of a table.
 const COLUMNS: usize = 5;
-/// Rows that are written at a time, a row group: 5 MB at 128 numbers each.
+/// Rows per row group: 5 MB at 128 dimensions.
 const GROUP: usize = 10_000;
 
 /// A Parquet file being written.
@@ -36,10 +36,10 @@ pub struct ParquetWriter {
 }
 
 impl ParquetWriter {
-    /// For rows of `dim` numbers in a column `column`.
+    /// Creates a file for rows of length `dim` in a column `column`.
     ///
     /// # Errors
-    /// A place that can't be written.
+    /// If the path can't be written.
     pub fn create(
         path: &Path,
         column: &str,
@@ -48,8 +48,10 @@ impl ParquetWriter {
         metadata: &BTreeMap<String, String>,
     ) -> Result<Self> {
         let schema = format!(
-            "message features {{ required binary name (STRING); optional binary split (STRING); optional int32 label; \
-             optional binary class (STRING); required group {column} (LIST) {{ repeated group list {{ required float element; }} }} }}"
+            "message features {{ required binary name (STRING); optional binary split (STRING); \
+             optional int32 label; optional binary class (STRING); \
+             required group {column} (LIST) {{ \
+             repeated group list {{ required float element; }} }} }}"
         );
         let schema = parse_message_type(&schema).map_err(|e| failed(path, &e))?;
         let entries =
@@ -75,10 +77,10 @@ impl ParquetWriter {
         })
     }
 
-    /// Adds rows: `values` `[names, D]`, and their `labels` where there are classes.
+    /// Appends rows: `values` `[names, D]`, and their `labels` if there are classes.
     ///
     /// # Errors
-    /// A full disk.
+    /// If the disk is full.
     pub fn append(&mut self, values: &[f32], names: &[String], labels: &[u16]) -> Result<()> {
         self.values.extend(values);
         self.names.extend(names.iter().map(|name| ByteArray::from(name.as_str())));
@@ -86,12 +88,12 @@ impl ParquetWriter {
         if self.names.len() >= GROUP { self.group() } else { Ok(()) }
     }
 
-    /// Writes what has been gathered.
+    /// Writes the buffered rows as a row group.
     fn group(&mut self) -> Result<()> {
         let n = self.names.len();
         let written = (|| {
             let mut group = self.file.next_row_group()?;
-            // Of an optional column: 1 where there is a value.
+            // Definition levels of an optional column: 1 if there is a value.
             let there = |is: bool| vec![i16::from(is); n];
             let labelled = !self.labels.is_empty();
             let split: Vec<ByteArray> = self
@@ -128,7 +130,7 @@ impl ParquetWriter {
                         Some(&there(labelled)),
                         None,
                     )?,
-                    // Lists: 0 where one begins, 1 where it goes on.
+                    // Repetition levels: 0 where a list begins, 1 where it continues.
                     _ => column.typed::<FloatType>().write_batch(
                         &self.values,
                         Some(&vec![1; features.len()]),
@@ -146,7 +148,7 @@ impl ParquetWriter {
         written.map_err(|e: ParquetError| failed(&self.path, &e))
     }
 
-    /// Completes the file and puts it in its place.
+    /// Completes the file and moves it into place.
     ///
     /// # Errors
     /// If the disk is full.
@@ -159,15 +161,15 @@ impl ParquetWriter {
     }
 }
 
-/// Names, labels (none where there are no classes) and features of some rows.
+/// Names, labels (empty if there are no classes) and features of a row group.
 type Rows = (Vec<String>, Vec<u16>, Vec<f32>);
 
-/// Hands the rows of a `.parquet` file of [`Table`](super::Table) to `each`, a group at a time:
-/// names, labels (none where there are no classes) and features. A file that was damaged on purpose
-/// asks for no more memory than its bytes can stand for.
+/// Reads a `.parquet` file of [`Table`](super::Table) and passes its rows to `each`, one row group
+/// at a time: names, labels (empty if there are no classes) and features. A maliciously crafted
+/// file can't make it allocate more memory than its bytes can encode.
 ///
 /// # Errors
-/// If it is another file or damaged, or `each` fails.
+/// If the file isn't such a table or is damaged, or `each` fails.
 pub fn read_parquet(
     path: &Path,
     mut each: impl FnMut(Vec<String>, Vec<u16>, Vec<f32>) -> Result<()>,
@@ -190,12 +192,12 @@ fn read_group(
     let wrong = |what: &str| Fault::Damaged(what.to_owned());
     let (columns, group) = (described.file_metadata().schema_descr(), described.row_group(number));
     let rows = usize::try_from(group.num_rows()).unwrap_or(usize::MAX);
-    // A name has a length of 4 bytes.
+    // A name takes at least the 4 bytes of its length.
     if rows as u64 > source.length() / 4
         || columns.num_columns() != COLUMNS
         || group.num_columns() != COLUMNS
     {
-        return Err(wrong("it is no table of soda embed"));
+        return Err(wrong("it is not a table written by soda embed"));
     }
     let column = |at: usize| {
         source
@@ -208,7 +210,7 @@ fn read_group(
         ColumnReader::FloatColumnReader(mut values),
     ) = (column(0)?, column(2)?, column(4)?)
     else {
-        return Err(wrong("its columns are others than those of soda embed"));
+        return Err(wrong("its columns are not those of soda embed"));
     };
     let (mut texts, mut numbers, mut features) = (Vec::new(), Vec::new(), Vec::new());
     let (mut there, mut levels, mut begins) = (Vec::new(), Vec::new(), Vec::new());
@@ -222,13 +224,13 @@ fn read_group(
         || !(numbers.is_empty() || numbers.len() == rows)
         || !features.len().is_multiple_of(rows.max(1))
     {
-        return Err(wrong("its columns are of different length"));
+        return Err(wrong("its columns differ in length"));
     }
     Ok((texts, numbers, features))
 }
 
 fn failed(path: &Path, e: &ParquetError) -> Error {
-    // A full disk is told as others tell it.
+    // I/O errors, such as a full disk, get the same message as elsewhere.
     let source =
         std::error::Error::source(e).and_then(|source| source.downcast_ref::<std::io::Error>());
     source.map_or_else(

@@ -1,5 +1,5 @@
-//! Features and labels out of files, made by this program or elsewhere. What a header claims is
-//! believed only if the file is as long as that; numbers are converted a piece at a time.
+//! Reading of features and labels from files written by this program or others. The sizes in a
+//! header are trusted only if the file has the matching length; values are converted in pieces.
 
 use super::Format;
 use crate::error::{Error, Result};
@@ -11,23 +11,23 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-/// Longest header of a `.npy` file: NumPy's own limit.
+/// The longest header of a `.npy` file, NumPy's own limit.
 const NPY_HEADER: u64 = 10_000;
-/// Longest header of a `.safetensors` file that holds a few tensors.
+/// The longest header of a `.safetensors` file with a few tensors.
 const SAFETENSORS_HEADER: u64 = 1 << 20;
-/// Numbers converted at a time.
+/// Values converted at a time.
 const PIECE: usize = 1 << 16;
 
-/// Reads features `[N, D]` of f16, bf16, f32 or f64 and their labels `[N]`, integers from 0 to
-/// 65535. `features` is a `.npy` file in either order, or a `.safetensors` file (its tensor
-/// `features`, or the only one with two axes). The labels are those of the file `labels`, `.npy` or
-/// `.safetensors` (tensor `labels`, or the only one there is); without it the tensor `labels`
-/// beside the features.
+/// Reads features `[N, D]` of f16, bf16, f32 or f64 and their labels `[N]`, integers of 0 to 65535.
+/// `features` is a `.npy` file in C or Fortran order, or a `.safetensors` file (its tensor
+/// `features`, or the only two-dimensional one). The labels come from the file `labels`, `.npy` or
+/// `.safetensors` (its tensor `labels`, or the only one-dimensional one); without it, from the
+/// tensor `labels` next to the features.
 ///
 /// # Errors
-/// A file that is missing, damaged, truncated, longer than its header says or of another type or
-/// shape; no labels, or not as many as vectors; a number that isn't finite. Each is one sentence
-/// that names the file.
+/// If a file is missing, damaged, truncated, longer than its header says or of another type or
+/// shape; if there are no labels, or not one for each vector; or if a value isn't finite. Each
+/// message is one sentence that names the file.
 pub fn read(features: &Path, labels: Option<&Path>) -> Result<Features> {
     let (mut file, found) = Array::find(features, "features", |shape| shape.len() == 2)?;
     let [n, dim] = match found.shape[..] {
@@ -36,19 +36,19 @@ pub fn read(features: &Path, labels: Option<&Path>) -> Result<Features> {
             return Err(wrong(
                 features,
                 &format!(
-                    "holds numbers of shape {:?}; features are [images, numbers of each]",
+                    "holds an array of shape {:?}; features must have shape [images, dimensions]",
                     found.shape
                 ),
             ));
         }
     };
     if !found.number.is_float() {
-        return Err(wrong(features, "holds whole numbers; features are f32, f64 or f16"));
+        return Err(wrong(features, "holds integers; features must be f32, f64, f16 or bf16"));
     }
     let mut values = vec![0.0f32; n * dim];
     let mut bad = None;
     found.each(&mut file, features, |at, value| {
-        // Column by column in Fortran's order.
+        // Fortran order is column by column.
         let at = if found.fortran { at % n * dim + at / n } else { at };
         values[at] = value as f32;
         if !values[at].is_finite() && bad.is_none_or(|(before, _)| at < before) {
@@ -59,20 +59,21 @@ pub fn read(features: &Path, labels: Option<&Path>) -> Result<Features> {
         let place = format!("{value} in row {}, column {}", at / dim, at % dim);
         return Err(wrong(
             features,
-            &format!("holds {place}; features must be finite (and fit into f32)"),
+            &format!("holds {place}; features must be finite and within the range of f32"),
         ));
     }
     let (from, labels) = match labels {
         Some(path) => (path, read_labels(path)?),
         None if Format::of(features)? == Format::Safetensors => (features, read_labels(features)?),
-        None => return Err(wrong(features, "holds no labels; name a file of labels beside it")),
+        None => return Err(wrong(features, "holds no labels; give a file of labels as well")),
     };
     if labels.len() != n {
         let (n_labels, shown) = (labels.len(), features.display());
         return Err(wrong(
             from,
             &format!(
-                "holds {n_labels} labels, and {shown} holds {n} vectors; there must be one for each"
+                "holds {n_labels} labels, and {shown} holds {n} vectors; there must be one \
+                 label for each vector"
             ),
         ));
     }
@@ -86,15 +87,15 @@ fn read_labels(path: &Path) -> Result<Vec<u16>> {
         _ => {
             return Err(wrong(
                 path,
-                &format!("holds numbers of shape {:?}; labels are [images]", found.shape),
+                &format!(
+                    "holds an array of shape {:?}; labels must have shape [images]",
+                    found.shape
+                ),
             ));
         }
     };
     if found.number.is_float() {
-        return Err(wrong(
-            path,
-            "holds floating-point numbers; labels are whole numbers: save them as integers",
-        ));
+        return Err(wrong(path, "holds floating-point numbers; save labels as integers"));
     }
     let mut labels = vec![0; n];
     let mut bad = None;
@@ -107,7 +108,7 @@ fn read_labels(path: &Path) -> Result<Vec<u16>> {
     match bad {
         Some((at, value)) => Err(wrong(
             path,
-            &format!("holds the label {value} at {at}; labels are 0 to {}", u16::MAX),
+            &format!("holds the label {value} at index {at}; labels must be 0 to {}", u16::MAX),
         )),
         None => Ok(labels),
     }
@@ -117,7 +118,7 @@ fn wrong(path: &Path, what: &str) -> Error {
     Error::failed(format!("{} {what}", path.display()))
 }
 
-/// How a number lies in a file.
+/// The encoding of a value in a file.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Number {
     F16,
@@ -142,7 +143,7 @@ impl Number {
         }
     }
 
-    /// The number in the first of these bytes, little-endian; the others are 0.
+    /// Decodes the value in the first of these bytes, little-endian; the others are 0.
     fn value(self, bytes: [u8; 8]) -> f64 {
         let whole = u64::from_le_bytes(bytes);
         match self {
@@ -150,27 +151,27 @@ impl Number {
             Self::BF16 => bf16::from_bits(whole as u16).into(),
             Self::F32 => f32::from_bits(whole as u32).into(),
             Self::F64 => f64::from_bits(whole),
-            // The sign is that of its own highest bit.
+            // Sign-extends from the value's own highest bit.
             Self::Signed(bytes) => ((whole as i64) << (64 - 8 * bytes) >> (64 - 8 * bytes)) as f64,
             Self::Unsigned(_) => whole as f64,
         }
     }
 }
 
-/// Numbers in a file, all of them there.
+/// An array in a file, which is known to be complete.
 #[derive(Clone, Debug, PartialEq)]
 struct Array {
     number: Number,
     big_endian: bool,
     shape: Vec<usize>,
     fortran: bool,
-    /// Where in the file they begin.
+    /// The offset of the first value in the file.
     start: u64,
 }
 
 impl Array {
-    /// The array of a `.npy` file; the tensor `name` of a `.safetensors` file, or the only one
-    /// whose shape is as `alike` wants.
+    /// Finds the array of a `.npy` file, or the tensor `name` of a `.safetensors` file or else the
+    /// only one whose shape satisfies `alike`.
     fn find(path: &Path, name: &str, alike: impl Fn(&[usize]) -> bool) -> Result<(File, Self)> {
         let format = Format::of(path)?;
         let failed = |e| Error::io("read", path, &e);
@@ -183,7 +184,7 @@ impl Array {
         found.map(|array| (file, array)).map_err(|what| wrong(path, &what))
     }
 
-    /// Calls `take` with every number and its place in the file's order.
+    /// Calls `take` with the index, in file order, and value of every element.
     fn each(&self, file: &mut File, path: &Path, mut take: impl FnMut(usize, f64)) -> Result<()> {
         let failed = |e| Error::io("read", path, &e);
         file.seek(SeekFrom::Start(self.start)).map_err(failed)?;
@@ -205,44 +206,46 @@ impl Array {
     }
 }
 
-const DAMAGED: &str = "is damaged: its header can't be read; write it again";
+const DAMAGED: &str = "is damaged: its header can't be read; save it again";
 
-/// That a file of `length` bytes ends where its header says.
+/// Checks that a file of `length` bytes ends where its header says.
 fn ends(length: u64, end: Option<u64>) -> std::result::Result<(), String> {
     match end {
         Some(end) if end == length => Ok(()),
         Some(end) if end < length => {
-            Err(format!("is damaged: it goes on for {} bytes after its numbers", length - end))
+            Err(format!("is damaged: it has {} extra bytes after its values", length - end))
         }
         Some(end) => Err(format!(
-            "is truncated: it has {length} bytes and its header says {end}; copy or write it again"
+            "is truncated: it has {length} bytes instead of the {end} that its header says; copy \
+            or save it again"
         )),
         None => Err(DAMAGED.into()),
     }
 }
 
-/// The array of a `.npy` file of `length` bytes.
+/// Reads the header of a `.npy` file of `length` bytes.
 fn npy(file: &mut File, length: u64) -> std::result::Result<Array, String> {
     let damaged = |_| DAMAGED.to_owned();
     let mut head = [0; 10];
     file.read_exact(&mut head).map_err(damaged)?;
     if !head.starts_with(b"\x93NUMPY") {
-        return Err("is no .npy file (it doesn't begin as one)".into());
+        return Err("is not a .npy file (it doesn't start with NumPy's magic bytes)".into());
     }
-    // Later versions have two more bytes of length.
+    // Later versions of the format have two more length bytes.
     let mut more = vec![0; if head[6] > 1 { 2 } else { 0 }];
     file.read_exact(&mut more).map_err(damaged)?;
     let text = head[8..].iter().chain(&more).rev().fold(0, |n, byte| n << 8 | u64::from(*byte));
     if text > NPY_HEADER {
         return Err(format!(
-            "is damaged: its header claims {text} bytes, more than the {NPY_HEADER} that NumPy reads"
+            "is damaged: its header claims {text} bytes, more than the {NPY_HEADER} that NumPy \
+            reads"
         ));
     }
     let mut whole = [&head[..], &more].concat();
     let start = whole.len() as u64 + text;
     file.take(text).read_to_end(&mut whole).map_err(damaged)?;
-    // The library's parser takes several times as long for each bracket within others; a plain
-    // array has the two of its dictionary and its shape.
+    // Nested brackets make the library's parser exponentially slow. A plain array needs only those
+    // of its dictionary and its shape.
     let count =
         |bracket: u8| whole[10 + more.len()..].iter().filter(|byte| **byte == bracket).count();
     if count(b'[') > 0 {
@@ -282,7 +285,7 @@ fn npy(file: &mut File, length: u64) -> std::result::Result<Array, String> {
     Ok(Array { number, big_endian, shape, fortran: header.order() == Order::Fortran, start })
 }
 
-/// A tensor of a `.safetensors` file of `length` bytes.
+/// Finds a tensor of a `.safetensors` file of `length` bytes.
 fn safetensors(
     file: &mut File,
     length: u64,
@@ -295,12 +298,13 @@ fn safetensors(
     let text = u64::from_le_bytes(head);
     if text > SAFETENSORS_HEADER {
         return Err(format!(
-            "is no .safetensors file of features: its header claims {text} bytes, and {SAFETENSORS_HEADER} are plenty"
+            "is not a .safetensors file of features: its header claims {text} bytes, more than \
+            the limit of {SAFETENSORS_HEADER}"
         ));
     }
     let mut header = Vec::new();
     file.take(text).read_to_end(&mut header).map_err(damaged)?;
-    // Checks, too, that the tensors lie side by side and are as long as their shapes say.
+    // This also checks that the tensors are contiguous and as long as their shapes say.
     let header: Metadata = serde_json::from_slice(&header).map_err(|_| DAMAGED)?;
     let start = 8 + text;
     ends(length, (header.data_len() as u64).checked_add(start))?;

@@ -6,14 +6,14 @@ use tempfile::TempDir;
 
 const ROWS: usize = 70_001;
 
-/// More than one piece of reading, with an odd number of values.
+/// More values than one piece of reading, and an odd number of them.
 fn features(rows: usize, dim: usize) -> Features {
     let value = |i: u64| (crate::rng::mix(i) % 2_000_001) as f32 / 1e6 - 1.0;
     let labels = (0..rows as u64).map(|i| (crate::rng::mix(i ^ 77) % 1000) as u16).collect();
     Features { dim, values: (0..(rows * dim) as u64).map(value).collect(), labels }
 }
 
-/// Writes `features` in pieces that aren't of equal size.
+/// Writes `features` in pieces of unequal size.
 fn write(path: &Path, features: &Features) {
     let metadata = BTreeMap::from([("features".to_owned(), "z".to_owned())]);
     let mut writer = Writer::create(path, features.dim, Some(&features.labels), metadata).unwrap();
@@ -23,7 +23,7 @@ fn write(path: &Path, features: &Features) {
     writer.finish().unwrap();
 }
 
-/// A `.npy` file of this header and data.
+/// Writes a `.npy` file with this header and data.
 fn npy(
     folder: &TempDir,
     name: &str,
@@ -55,7 +55,7 @@ fn bytes<const N: usize>(values: impl IntoIterator<Item = [u8; N]>) -> Vec<u8> {
     values.into_iter().flatten().collect()
 }
 
-/// The one sentence that refuses to read.
+/// Returns the error of reading, which must be one sentence that names the file.
 #[track_caller]
 fn refused(features: &Path, labels: Option<&Path>) -> String {
     let message = read(features, labels).expect_err("refused").to_string();
@@ -67,7 +67,7 @@ fn refused(features: &Path, labels: Option<&Path>) -> String {
 }
 
 #[test]
-fn both_formats_give_back_what_was_written() {
+fn both_formats_round_trip() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     for (rows, dim) in [(ROWS, 3), (1, 1), (5, 128)] {
@@ -78,9 +78,10 @@ fn both_formats_give_back_what_was_written() {
         write_labels(&at("l.npy"), &want.labels).unwrap();
         assert_eq!(read(&at("f.npy"), Some(&at("l.npy"))).unwrap(), want);
         assert_eq!(read(&at("f.safetensors"), None).unwrap(), want);
-        // The labels of one file beside the features of the other.
+        // Labels of one file for the features of the other.
         assert_eq!(read(&at("f.npy"), Some(&at("f.safetensors"))).unwrap(), want);
-        // What safetensors' own reader finds, aligned, and nothing else is left in the folder.
+        // The safetensors crate reads the file, the data is aligned, and the folder holds nothing
+        // else.
         let file = std::fs::read(at("f.safetensors")).unwrap();
         let (length, header) = safetensors::SafeTensors::read_metadata(&file).unwrap();
         assert_eq!(header.offset_keys(), ["labels", "features"]);
@@ -88,14 +89,14 @@ fn both_formats_give_back_what_was_written() {
         assert_eq!(header.metadata().as_ref().unwrap()["features"], "z");
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
-    // Twice the same is the same file.
+    // Writing is deterministic.
     let before = std::fs::read(at("f.safetensors")).unwrap();
     write(&at("f.safetensors"), &features(5, 128));
     assert_eq!(std::fs::read(at("f.safetensors")).unwrap(), before);
 }
 
 #[test]
-fn a_writer_that_does_not_finish_leaves_what_was_there() {
+fn a_writer_that_does_not_finish_leaves_the_old_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = put(&folder, "f.npy", b"before");
     let mut writer = Writer::create(&path, 2, None, BTreeMap::new()).unwrap();
@@ -195,7 +196,7 @@ fn every_type_and_order_of_numbers_is_read() {
 }
 
 #[test]
-fn files_that_hold_no_features_are_refused_in_a_sentence() {
+fn files_without_features_are_refused_in_a_sentence() {
     let folder = tempfile::tempdir().unwrap();
     let labels =
         npy(&folder, "l.npy", "'<i8'", "False", "(3,)", &bytes([0i64; 3].map(i64::to_le_bytes)));
@@ -205,14 +206,14 @@ fn files_that_hold_no_features_are_refused_in_a_sentence() {
     let deep = "(".repeat(9000);
     for (i, (dtype, shape, data, why)) in [
         ("'<f4'", "(3, 1)", &three[..8], "is truncated"),
-        ("'<f4'", "(3, 1)", &longer, "goes on for 1 bytes"),
+        ("'<f4'", "(3, 1)", &longer, "has 1 extra bytes"),
         ("'<f4'", "(4000000000, 4)", &three, "is truncated"),
         ("'<f4'", "(18446744073709551615, 18446744073709551615)", &three, "is damaged"),
         ("'<f4'", "(99999999999999999999, 1)", &three, "is damaged"),
         ("'<f4'", "(3,)", &three, "shape [3]"),
         ("'<f4'", "(0, 3)", &[], "shape [0, 3]"),
         ("'<f4'", "(1, 3, 1)", &three, "shape [1, 3, 1]"),
-        ("'<i4'", "(3, 1)", &three, "whole numbers"),
+        ("'<i4'", "(3, 1)", &three, "holds integers"),
         ("'<c8'", "(3, 1)", &three, "type <c8"),
         ("'|O'", "(3, 1)", &three, "type |O"),
         ("[('a', '<f4')]", "(3, 1)", &three, "records"),
@@ -228,7 +229,7 @@ fn files_that_hold_no_features_are_refused_in_a_sentence() {
         let message = refused(&file, Some(&labels));
         assert!(message.contains(why), "{dtype} {shape}: {message}");
     }
-    // The first bad number of a file in Fortran's order is named by its row and column.
+    // In Fortran order too, the error names the row and column of the first bad value.
     let turned =
         npy(&folder, "t.npy", "'<f4'", "True", "(2, 2)", &of(&[1.0, f32::INFINITY, 3.0, 4.0]));
     assert!(refused(&turned, None).contains("inf in row 1, column 0"));
@@ -255,14 +256,14 @@ fn files_that_hold_no_features_are_refused_in_a_sentence() {
             "no tensor \"labels\"; it holds features",
         ),
         (r#"{"features":{"dtype":"BOOL","shape":[12,1],"data_offsets":[0,12]}}"#, "BOOL"),
-        ("{}", "goes on for 12 bytes"),
+        ("{}", "has 12 extra bytes"),
     ] {
         let message = refused(&header(text), None);
         assert!(message.contains(why), "{text}: {message}");
     }
 
     for (name, bytes, why) in [
-        ("a.npy", &b"\x80\x04cposix\nsystem\n"[..], "is no .npy file"),
+        ("a.npy", &b"\x80\x04cposix\nsystem\n"[..], "is not a .npy file"),
         ("b.npy", b"\x93NUMPY\x02\x00\xff\xff\xff\xff{'descr'", "claims 4294967295 bytes"),
         ("c.npy", b"\x93NUMPY\x01\x00", "is damaged"),
         ("d.npy", b"", "is damaged"),
@@ -277,7 +278,7 @@ fn files_that_hold_no_features_are_refused_in_a_sentence() {
 }
 
 #[test]
-fn labels_that_are_none_are_refused_in_a_sentence() {
+fn invalid_labels_are_refused_in_a_sentence() {
     let folder = tempfile::tempdir().unwrap();
     let features = npy(
         &folder,
@@ -289,14 +290,14 @@ fn labels_that_are_none_are_refused_in_a_sentence() {
     );
     for (i, (dtype, shape, data, why)) in [
         ("'<i8'", "(2,)", bytes([0i64, 1].map(i64::to_le_bytes)), "2 labels, and"),
-        ("'<i8'", "(3,)", bytes([0i64, -1, 2].map(i64::to_le_bytes)), "label -1 at 1"),
+        ("'<i8'", "(3,)", bytes([0i64, -1, 2].map(i64::to_le_bytes)), "label -1 at index 1"),
         (
             "'<u8'",
             "(3,)",
             bytes([0u64, 1, u64::MAX].map(u64::to_le_bytes)),
-            "label 18446744073709552000 at 2",
+            "label 18446744073709552000 at index 2",
         ),
-        ("'<i4'", "(3,)", bytes([0i32, 65536, 2].map(i32::to_le_bytes)), "label 65536 at 1"),
+        ("'<i4'", "(3,)", bytes([0i32, 65536, 2].map(i32::to_le_bytes)), "label 65536 at index 1"),
         ("'<f4'", "(3,)", bytes([0.0f32, 1.0, 2.0].map(f32::to_le_bytes)), "floating-point"),
         ("'<i2'", "(3, 2)", bytes([0i16; 6].map(i16::to_le_bytes)), "shape [3, 2]"),
         ("'|b1'", "(3,)", vec![0; 3], "type |b1"),
@@ -308,11 +309,11 @@ fn labels_that_are_none_are_refused_in_a_sentence() {
         let message = refused(&features, Some(&labels));
         assert!(message.contains(&format!("l{i}.npy")) && message.contains(why), "{message}");
     }
-    assert!(refused(&features, None).contains("holds no labels; name a file of labels"));
+    assert!(refused(&features, None).contains("holds no labels; give a file of labels"));
 }
 
-/// The parser of the header tries each bracket several times: 15 of them, in a file of 300 bytes,
-/// kept it busy for minutes, and 8 with a long number for seconds.
+/// The library's parser tries each bracket several times: 15 nested brackets, in a file of 300
+/// bytes, kept it busy for minutes, and 8 with a long number for seconds.
 #[test]
 fn nested_brackets_in_a_header_are_refused_at_once() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Features into files, row by row: memory doesn't grow with their number.
+//! Writing of features row by row, so that memory doesn't grow with their number.
 
 use super::Format;
 use crate::error::{Error, Result};
@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use std::io::{BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 
-/// A file of features being written; [`finish`](Writer::finish) puts it in its place, and without
-/// that nothing is left of it.
+/// A feature file being written. [`finish`](Writer::finish) moves it into place; a writer that is
+/// dropped earlier leaves no file behind.
 ///
-/// A `.npy` file holds them as little-endian f32 `[N, D]`. A `.safetensors` file holds a tensor
-/// `features` of that type and shape and, where labels were given, a tensor `labels`, i64 `[N]`.
+/// A `.npy` file holds the features as little-endian f32 `[N, D]`. A `.safetensors` file holds a
+/// tensor `features` of that type and shape and, if labels were given, a tensor `labels`, i64
+/// `[N]`.
 pub struct Writer {
     file: BufWriter<Partial>,
     path: PathBuf,
@@ -21,16 +22,16 @@ pub struct Writer {
     rows: usize,
     labels: Option<usize>,
     metadata: BTreeMap<String, String>,
-    /// Bytes kept free at the beginning.
+    /// Bytes reserved for the header at the beginning.
     header: usize,
 }
 
 impl Writer {
-    /// For vectors of `dim` numbers. A `.safetensors` file takes up the `labels`, one for each row
-    /// that will come, and `metadata`; a `.npy` file has no place for them (see [`write_labels`]).
+    /// Creates a file for vectors of length `dim`. A `.safetensors` file stores the `labels`, one
+    /// for each row to come, and `metadata`; a `.npy` file can't store them (see [`write_labels`]).
     ///
     /// # Errors
-    /// A name that ends otherwise; a place that can't be written.
+    /// If the extension is another one, or the path can't be written.
     pub fn create(
         path: &Path,
         dim: usize,
@@ -51,32 +52,33 @@ impl Writer {
             metadata,
             header: 0,
         };
-        // The header says how many rows there are, which is known in the end: its place is kept.
+        // The header contains the number of rows, which is known only at the end, so space for it
+        // is reserved.
         writer.header = writer.header(usize::MAX / (8 * dim.max(1)), 0).len();
         writer.write(&vec![0; writer.header])?;
-        // In front of the features, so that numbers of 8 bytes lie at multiples of 8.
+        // Labels come before the features, so that 8-byte values are aligned to 8 bytes.
         for label in labels.unwrap_or_default() {
             writer.write(&i64::from(*label).to_le_bytes())?;
         }
         Ok(writer)
     }
 
-    /// Rows so far.
+    /// Returns the number of rows so far.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Adds rows: `values` `[any, D]`.
+    /// Appends rows: `values` `[any, D]`.
     ///
     /// # Errors
-    /// A number that isn't finite; a full disk.
+    /// If a value isn't finite or the disk is full.
     ///
     /// # Panics
     /// If `values` isn't a whole number of rows.
     pub fn append(&mut self, values: &[f32]) -> Result<()> {
         assert!(
             values.len().is_multiple_of(self.dim),
-            "{} values are no rows of {}",
+            "{} values are not rows of length {}",
             values.len(),
             self.dim
         );
@@ -85,17 +87,17 @@ impl Writer {
         values.iter().try_for_each(|v| self.write(&v.to_le_bytes()))
     }
 
-    /// Completes the file and puts it in its place.
+    /// Completes the file and moves it into place.
     ///
     /// # Errors
     /// If the disk is full.
     ///
     /// # Panics
-    /// If there are more or fewer rows than labels.
+    /// If the number of rows differs from that of labels.
     pub fn finish(mut self) -> Result<()> {
         assert!(
             self.labels.is_none_or(|n| n == self.rows),
-            "{:?} labels beside {} rows",
+            "{:?} labels for {} rows",
             self.labels,
             self.rows
         );
@@ -110,13 +112,16 @@ impl Writer {
         self.file.write_all(bytes).map_err(|e| Error::io("write", &self.path, &e))
     }
 
-    /// The beginning of a file of `rows` rows, `least` bytes or more.
+    /// Returns the header of a file of `rows` rows, padded to at least `least` bytes.
     fn header(&self, rows: usize, least: usize) -> Vec<u8> {
         let text = match self.format {
             Format::Npy => npy_text("<f4", &format!("{rows}, {}", self.dim)),
             Format::Safetensors => {
                 let labels = self.labels.map_or(0, |n| 8 * n);
-                let tensor = |dtype: &str, shape: &[usize], from: usize, to: usize| json!({ "dtype": dtype, "shape": shape, "data_offsets": [from, to] });
+                let tensor = |dtype: &str, shape: &[usize], from: usize, to: usize| {
+                    let range = [from, to];
+                    json!({ "dtype": dtype, "shape": shape, "data_offsets": range })
+                };
                 let mut header = json!({ "__metadata__": self.metadata });
                 header["features"] =
                     tensor("F32", &[rows, self.dim], labels, labels + 4 * rows * self.dim);
@@ -130,7 +135,7 @@ impl Writer {
     }
 }
 
-/// That the rows `values` of `dim` numbers, which come after `before` others, are finite.
+/// Checks that the rows `values` of length `dim`, which follow `before` others, are finite.
 pub(super) fn check_finite(values: &[f32], dim: usize, before: usize) -> Result<()> {
     let Some(at) = values.iter().position(|v| !v.is_finite()) else { return Ok(()) };
     Err(Error::failed(format!(
@@ -140,18 +145,18 @@ pub(super) fn check_finite(values: &[f32], dim: usize, before: usize) -> Result<
     )))
 }
 
-/// The beginning of a `.npy` file of numbers or texts of this type and shape ("3, 4").
+/// Returns the header of a `.npy` file of this type and shape ("3, 4").
 pub(super) fn array_header(dtype: &str, shape: &str) -> Vec<u8> {
     framed(Format::Npy, &npy_text(dtype, shape), 0)
 }
 
-/// What NumPy's format calls the header: a Python dictionary.
+/// Returns NumPy's header text, a Python dictionary.
 fn npy_text(dtype: &str, shape: &str) -> String {
     format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({shape}), }}")
 }
 
-/// `text` with the length that comes before it, filled up with blanks to a multiple of 64 bytes and
-/// to `least` bytes.
+/// Prepends the length to `text`, and pads with spaces to a multiple of 64 bytes and at least
+/// `least` bytes.
 fn framed(format: Format, text: &str, least: usize) -> Vec<u8> {
     let (magic, prefix, end) = match format {
         Format::Npy => (&b"\x93NUMPY\x01\x00"[..], 10, b'\n'),
@@ -167,13 +172,16 @@ fn framed(format: Format, text: &str, least: usize) -> Vec<u8> {
     out
 }
 
-/// Writes `labels` as a `.npy` file of i64 `[N]`: whole or not at all.
+/// Writes `labels` atomically as a `.npy` file of i64 `[N]`.
 ///
 /// # Errors
-/// A name that ends otherwise; a place that can't be written.
+/// If the extension is another one, or the path can't be written.
 pub fn write_labels(path: &Path, labels: &[u16]) -> Result<()> {
     if Format::to_write(path)? != Format::Npy {
-        return Err(Error::usage(format!("{}: labels go to a .npy file", path.display())));
+        return Err(Error::usage(format!(
+            "{}: give a file name that ends in .npy for labels",
+            path.display()
+        )));
     }
     let mut bytes = array_header("<i8", &format!("{},", labels.len()));
     bytes.extend(labels.iter().flat_map(|label| i64::from(*label).to_le_bytes()));

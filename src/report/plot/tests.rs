@@ -13,11 +13,11 @@ fn save(series: &[Series], style: CurveStyle) -> Result<image::RgbImage> {
     let path = folder.path().join("curve.png");
     let result = save_curve(&path, "Loss", "step", "loss", series, style);
     let files = std::fs::read_dir(&folder).unwrap().count();
-    assert_eq!(files, usize::from(result.is_ok()), "nothing but the picture is left behind");
+    assert_eq!(files, usize::from(result.is_ok()), "only the picture remains");
     result.map(|()| image::open(&path).unwrap().to_rgb8())
 }
 
-/// Pixels of exactly the colour of series `i`.
+/// Returns the number of pixels in exactly the colour of series `i`.
 fn coloured(picture: &image::RgbImage, i: usize) -> usize {
     let RGBColor(r, g, b) = PALETTE[i];
     picture.pixels().filter(|p| p.0 == [r, g, b]).count()
@@ -36,7 +36,7 @@ fn ticks_are_round_numbers_in_suitable_units() {
 }
 
 #[test]
-fn neighbouring_ticks_never_read_the_same() {
+fn neighbouring_ticks_never_have_the_same_text() {
     for (from, to) in [
         (0.0, 1.0),
         (99_999.0, 100_003.0),
@@ -82,14 +82,12 @@ fn one_point_and_huge_ranges_are_drawn() {
 }
 
 #[test]
-fn says_which_series_cannot_be_drawn() {
+fn errors_name_the_series_that_cannot_be_drawn() {
     let message =
         |points: &[(f64, f64)], style| save(&[series(points)], style).unwrap_err().to_string();
     let plain = CurveStyle::default();
     assert!(message(&[], plain).contains("there are no points"));
-    assert!(
-        message(&[(0.0, f64::NAN)], plain).contains("series \"loss\" holds the point (0, NaN)")
-    );
+    assert!(message(&[(0.0, f64::NAN)], plain).contains("series \"loss\" has the point (0, NaN)"));
     assert!(message(&[(0.0, -1e308), (1.0, 1e308)], plain).contains("span more"));
     assert!(
         message(&[(2.0, 0.0)], CurveStyle { log_y: true, ..Default::default() })
@@ -113,8 +111,8 @@ fn smoothing_keeps_straight_lines_and_flattens_noise() {
     assert!(running_mean(&noise, 7)[3..6].iter().all(|p| (p.1 - 0.5).abs() < 0.1));
 }
 
-/// Rows that hold pixels of exactly the colour of the first series within the plot: the first and
-/// the last.
+/// Returns the distance between the first and the last row of the plot with pixels in exactly the
+/// colour of the first series.
 fn height_of(picture: &image::RgbImage) -> u32 {
     let RGBColor(r, g, b) = PALETTE[0];
     let inked: Vec<u32> = picture
@@ -126,7 +124,7 @@ fn height_of(picture: &image::RgbImage) -> u32 {
 }
 
 #[test]
-fn noise_of_a_few_rows_does_not_fill_the_axis_and_a_fall_still_does() {
+fn noise_of_a_few_rows_does_not_fill_the_axis_but_a_decrease_does() {
     let zigzag: Vec<(f64, f64)> =
         (0..6).map(|i| (f64::from(i), if i % 2 == 0 { 0.050 } else { 0.054 })).collect();
     let style = CurveStyle::of_log(&zigzag);
@@ -143,7 +141,7 @@ fn noise_of_a_few_rows_does_not_fill_the_axis_and_a_fall_still_does() {
     assert!(height_of(&calm) < 120, "{}", height_of(&calm));
     let falling: Vec<(f64, f64)> = (0..6).map(|i| (f64::from(i), 1.0 / f64::from(i + 1))).collect();
     assert_eq!(CurveStyle::of_log(&falling).reach, None);
-    // What has no ratio has no such axis either.
+    // Values without a ratio get no such range.
     for odd in [&[][..], &[(0.0, 0.0)], &[(0.0, -1.0), (1.0, -1.1)], &[(0.0, f64::NAN)]] {
         assert_eq!(CurveStyle::of_log(odd).reach, None, "{odd:?}");
     }
@@ -161,15 +159,15 @@ fn a_log_has_pale_rows_a_bold_mean_and_both_in_the_legend() {
         picture.enumerate_pixels().filter(|(_, y, p)| rows.contains(y) && p.0 == [r, g, b]).count()
     };
     assert!(pale_in(40..65) > 10, "the rows in the legend");
-    // The rows reach further up and down than their mean; thin lines are mixed with the white
-    // around them.
+    // The rows extend further up and down than their mean; thin lines blend with the white around
+    // them.
     let tinted: Vec<u32> = picture
         .enumerate_pixels()
         .filter(|(_, y, p)| *y > 90 && p.0[2] > p.0[0] + 20)
         .map(|(_, y, _)| y)
         .collect();
     let rows = tinted.iter().max().expect("rows") - tinted.iter().min().expect("rows");
-    assert!(rows > height_of(&picture) + 100, "{rows} beside {}", height_of(&picture));
+    assert!(rows > height_of(&picture) + 100, "{rows} compared with {}", height_of(&picture));
     assert!(coloured(&picture, 0) > 300 && coloured(&picture, 1) == 0, "the mean");
     let few = &noisy[..MEAN_FROM - 1];
     let picture = save(&[series(few)], CurveStyle::of_log(few)).unwrap();
@@ -196,7 +194,7 @@ fn thinning_keeps_the_extremes_of_every_column() {
 }
 
 #[test]
-fn names_the_path_that_cannot_be_written() {
+fn errors_name_the_path_that_cannot_be_written() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("no/such/curve.png");
     let write =

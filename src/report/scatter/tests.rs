@@ -11,7 +11,8 @@ fn save(points: &[[f64; 2]], labels: &[u16], classes: &[String]) -> Result<image
     save_scatter(&path, &scatter).map(|_| image::open(&path).unwrap().to_rgb8())
 }
 
-/// The middle of all pixels of the colour of class `i` within the square, and how many there are.
+/// Returns the centroid of all pixels in the colour of class `i` within the frame, and their
+/// number.
 fn found(picture: &image::RgbImage, i: usize, n: usize) -> (f64, f64, usize) {
     let RGBColor(r, g, b) = colour(i, n);
     let inside = picture.enumerate_pixels().filter(|(x, y, p)| {
@@ -24,12 +25,12 @@ fn found(picture: &image::RgbImage, i: usize, n: usize) -> (f64, f64, usize) {
 }
 
 #[test]
-fn points_lie_where_they_should_to_one_scale_in_the_colour_of_their_class() {
+fn points_have_the_right_positions_and_colours() {
     let picture = save(&[[0.0, 0.0], [10.0, 0.0], [0.0, 5.0]], &[0, 1, 2], &names(3)).unwrap();
     let [a, b, c] = [0, 1, 2].map(|i| found(&picture, i, 3));
     assert!([a, b, c].iter().all(|p| p.2 > 15), "{a:?} {b:?} {c:?}");
-    // x grows to the right, y upwards, 10 in x is twice 5 in y; dots are placed to a third of a
-    // pixel.
+    // x grows to the right and y upwards; 10 in x is twice as far as 5 in y. Dots are placed to a
+    // third of a pixel.
     assert!((b.0 - a.0 - 0.96 * SIDE).abs() < 1.5 && (b.1 - a.1).abs() < 1.0, "{a:?} {b:?}");
     assert!((a.1 - c.1 - 0.48 * SIDE).abs() < 1.5 && (a.0 - c.0).abs() < 1.0, "{a:?} {c:?}");
 }
@@ -42,9 +43,9 @@ fn the_frame_has_the_proportions_of_the_points() {
     assert!((frame(height(&[[0.0, 0.0], [10.0, 10.0]])) - SIDE).abs() < 2.0, "a square stays one");
     assert!(
         (frame(height(&[[0.0, 0.0], [10.0, 0.0]])) - LEAST * SIDE).abs() < 2.0,
-        "a line has some room"
+        "a line has some space around it"
     );
-    // A low map is no reason to cut the legend off.
+    // A low map doesn't cut off the legend.
     let many = save(&[[0.0, 0.0], [10.0, 0.0]], &[0; 2], &names(LINES)).unwrap();
     assert!(f64::from(many.height()) >= TOP + LINE * LINES as f64);
 }
@@ -75,7 +76,7 @@ fn points_of_two_kinds_are_dots_and_rings_and_the_legend_says_so() {
 }
 
 #[test]
-fn thumbnails_are_drawn_where_they_cover_no_other() {
+fn thumbnails_are_drawn_where_they_do_not_overlap() {
     let dark = [40u8; 3 * 16];
     let picture = |points: &[[f64; 2]]| {
         let folder = tempfile::tempdir().unwrap();
@@ -90,11 +91,11 @@ fn thumbnails_are_drawn_where_they_cover_no_other() {
     let (drawn, area) = picture(&[[0.0, 0.0], [10.0, 0.0], [10.0, 10.0]]);
     assert_eq!(drawn, 3);
     assert!((area - 3.0).abs() < 0.1, "three whole pictures: {area}");
-    // Two on one spot: one picture, whole.
+    // Two points at one position: one whole thumbnail.
     let (drawn, area) = picture(&[[0.0, 0.0], [10.0, 0.0], [10.0, 0.01]]);
     assert_eq!(drawn, 2);
     assert!((area - 2.0).abs() < 0.1, "{area}");
-    // A crowd: many, none of which touches another.
+    // Many points: none of the thumbnails overlap.
     let crowd: Vec<(f64, f64)> =
         (0..400).map(|i| (f64::from(i % 20) * 11.0, f64::from(i / 20) * 13.0)).collect();
     let taken = uncovered(&crowd, 30.0);
@@ -119,13 +120,13 @@ fn the_legend_grows_with_the_classes_and_colours_differ() {
 }
 
 #[test]
-fn says_what_cannot_be_drawn_and_draws_what_lies_on_one_spot() {
+fn errors_name_what_cannot_be_drawn_and_points_at_one_position_are_drawn() {
     assert!(save(&[], &[], &[]).unwrap_err().to_string().contains("no points"));
     assert!(
         save(&[[0.0, 0.0], [f64::NAN, 1.0]], &[0, 0], &[])
             .unwrap_err()
             .to_string()
-            .contains("point 1 lies at [NaN, 1.0]")
+            .contains("point 1 has the coordinates [NaN, 1.0]")
     );
     let spot = save(&[[3.0, 3.0]; 4], &[0; 4], &[]).unwrap();
     let (x, y, count) = found(&spot, 0, 0);

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Networks of a recipe with two residual blocks a stage and attention; 7 images.
+/// Networks with two residual blocks a stage and attention, and 7 images.
 fn setup() -> (Config, Soda, Images) {
     let set = [
         "model.z_dim=6",
@@ -36,7 +36,7 @@ fn taken(
     extract(&setup.1, &setup.2, indices, &setup.0, &kinds(names), flips, &Device::flex()).unwrap()
 }
 
-/// The largest difference, as a share of the largest number.
+/// The largest difference, relative to the largest value.
 fn difference(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     assert!(a.iter().chain(b).all(|v| v.is_finite()));
@@ -46,7 +46,7 @@ fn difference(a: &[f32], b: &[f32]) -> f32 {
 }
 
 #[test]
-fn several_kinds_at_once_are_those_taken_one_at_a_time() {
+fn several_kinds_at_once_equal_the_same_kinds_one_at_a_time() {
     let setup = setup();
     let names = [
         "denoiser:up1.0@50",
@@ -66,9 +66,9 @@ fn several_kinds_at_once_are_those_taken_one_at_a_time() {
         );
         assert!(features.values.iter().all(|v| v.is_finite()), "{name}");
     }
-    // Negative control: at another time the same level says something else.
+    // Negative control: at another noise level the same block gives other features.
     assert!(difference(&all[0].values, &all[4].values) > 0.01);
-    // z is what the encoder gives by itself.
+    // z equals the output of the encoder alone.
     let encoded =
         super::super::encode(&setup.1, &setup.2, &[4, 0, 6], &setup.0.data, false, &Device::flex())
             .unwrap();
@@ -76,7 +76,7 @@ fn several_kinds_at_once_are_those_taken_one_at_a_time() {
 }
 
 #[test]
-fn neither_the_batch_nor_the_place_in_it_changes_an_image() {
+fn features_do_not_depend_on_the_batch_or_the_position_in_it() {
     let (config, model, images) = setup();
     let kinds = kinds(&["z", "backbone", "denoiser:up0.2@11"]);
     let device = Device::flex();
@@ -87,7 +87,7 @@ fn neither_the_batch_nor_the_place_in_it_changes_an_image() {
         let dim = whole.len() / 7;
         for i in 0..7 {
             let alone = &extractor.features(&pixels[i..=i]).unwrap()[kind];
-            // Sums of matrix products in another order.
+            // Matrix products sum in another order.
             assert!(
                 difference(alone, &whole[i * dim..][..dim]) < 1e-5,
                 "{} image {i}",
@@ -96,7 +96,7 @@ fn neither_the_batch_nor_the_place_in_it_changes_an_image() {
             let other = (i + 1) % 7;
             assert!(
                 difference(alone, &whole[other * dim..][..dim]) > 1e-3,
-                "{} image {i} beside {other}",
+                "{} image {i} compared with {other}",
                 kinds[kind]
             );
         }
@@ -104,7 +104,7 @@ fn neither_the_batch_nor_the_place_in_it_changes_an_image() {
 }
 
 #[test]
-fn mirror_images_are_appended_and_seen_mirrored() {
+fn features_of_mirrored_images_are_appended() {
     let setup = setup();
     let mut mirrored = setup.2.select(&[1, 2]);
     let pixels = (0..2).flat_map(|i| {
@@ -140,7 +140,7 @@ fn every_level_has_a_name_and_its_width() {
     let names: Vec<&str> = levels.iter().map(|(name, _)| name.as_str()).collect();
     let want = "down0.0 down0.1 down1.0 down1.1 middle up1.0 up1.1 up1.2 up0.0 up0.1 up0.2";
     assert_eq!(names.join(" "), want);
-    // Each of them is an image's own, not a constant.
+    // The features of every level depend on the image.
     let all: Vec<String> = names.iter().map(|name| format!("denoiser:{name}@200")).collect();
     let all: Vec<&str> = all.iter().map(String::as_str).collect();
     for (name, features) in all.iter().zip(taken(&(config, model, images), &all, &[0, 1], false)) {
@@ -152,7 +152,7 @@ fn every_level_has_a_name_and_its_width() {
 }
 
 #[test]
-fn kinds_are_read_and_written_and_what_is_not_there_is_named() {
+fn kinds_parse_and_print_and_errors_name_what_is_missing() {
     let (config, model, _) = setup();
     for name in ["z", "backbone", "denoiser:up1.0@11", "denoiser:middle@1000"] {
         let kind: FeatureKind = name.parse().unwrap();
