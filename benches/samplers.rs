@@ -8,7 +8,7 @@ use soda::data;
 use soda::device;
 use soda::edit::decoder::Decoder;
 use soda::error::{Error, Result};
-use soda::eval::image::similarity;
+use soda::eval::psnr_ssim::similarity;
 use soda::model::weights::WeightsFile;
 use std::path::Path;
 use std::time::Instant;

@@ -21,7 +21,7 @@ use soda::edit::prior::Prior;
 use soda::edit::reconstruct::reconstruct_first;
 use soda::error::{Error, Result};
 use soda::eval::features::Frozen;
-use soda::eval::image::{Similarity, similarity};
+use soda::eval::psnr_ssim::{Similarity, similarity};
 use soda::kernels::precision::Precision;
 use soda::model::Soda;
 use soda::model::weights::WeightsFile;

@@ -2,7 +2,7 @@
 //! looks at.
 
 use crate::eval::features::Features;
-use crate::eval::latent::LatentStats;
+use crate::eval::latent_statistics::LatentStats;
 use crate::eval::linear::LinearProbe;
 
 /// A direction in z.
@@ -75,7 +75,7 @@ pub fn probabilities(probe: &LinearProbe, z: &[f32], dim: usize, class: usize) -
 mod tests {
     use super::*;
     use crate::config::ProbeConfig;
-    use crate::eval::latent::statistics;
+    use crate::eval::latent_statistics::statistics;
     use crate::eval::linear::ProbeShape;
     use crate::rng::{self, Purpose};
 

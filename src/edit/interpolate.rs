@@ -1,6 +1,6 @@
 //! Between two images.
 
-use crate::eval::image::mean_change;
+use crate::eval::psnr_ssim::mean_change;
 
 /// How to get from one z to the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

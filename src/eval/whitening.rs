@@ -3,7 +3,7 @@
 //! classes, but cosine similarities and probes trained for few epochs hardly use them otherwise.
 
 use super::features::{Features, Rows};
-use super::latent::statistics;
+use super::latent_statistics::statistics;
 use crate::error::{Error, Result};
 use crate::model::weights::{Tensors, WHITENING};
 use rayon::prelude::*;

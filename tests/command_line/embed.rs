@@ -385,7 +385,8 @@ fn whitened_z_is_that_of_the_training_images_whether_it_is_stored_or_not() {
     );
     let stats = |name: &str| {
         let features = read(name, Some("l.npy"));
-        soda::eval::latent::statistics(&features.values, features.dim).expect("statistics")
+        soda::eval::latent_statistics::statistics(&features.values, features.dim)
+            .expect("statistics")
     };
     // A run of two steps may leave directions that hold nothing.
     let variances = stats("white.npy").variance;

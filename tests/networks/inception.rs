@@ -4,7 +4,7 @@
 use crate::common::assert_close;
 use burn::tensor::Device;
 use soda::data::Images;
-use soda::eval::distance::{frechet_of_many, inception_score, kid, scores};
+use soda::eval::frechet::{frechet_of_many, inception_score, kid, scores};
 use soda::eval::inception::{FEATURES, Inception, Looked, shapes};
 use soda::model::weights::{self, Tensors};
 use std::collections::HashMap;

@@ -11,7 +11,7 @@ use soda::data::loader::Loader;
 use soda::data::views::plain_source;
 use soda::edit::decoder::{Decoder, signed};
 use soda::edit::linear_decoder::fit_to;
-use soda::eval::image::psnr;
+use soda::eval::psnr_ssim::psnr;
 use soda::model::Soda;
 use soda::rng::{self, Purpose};
 use soda::train::ema::Ema;

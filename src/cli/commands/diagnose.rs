@@ -11,7 +11,7 @@ use crate::cli::output::{self, Holds, Output};
 use serde_json::json;
 use soda::error::{Error, Result};
 use soda::eval::features::FeatureKind;
-use soda::eval::latent::{LatentStats, outliers, statistics};
+use soda::eval::latent_statistics::{LatentStats, outliers, statistics};
 use soda::eval::loss::{Bin, Losses, by_time};
 use soda::progress::say;
 use soda::report::plot::{CurveStyle, Series, save_curve};

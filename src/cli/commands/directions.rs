@@ -10,7 +10,7 @@ use soda::edit::decoder::{Decoder, signed};
 use soda::edit::directions::{Direction, of_classes, principal, probabilities, traverse};
 use soda::error::{Error, Result};
 use soda::eval::features::FeatureKind;
-use soda::eval::latent::{LatentStats, statistics};
+use soda::eval::latent_statistics::{LatentStats, statistics};
 use soda::eval::linear::LinearProbe;
 use soda::eval::probe::trained;
 use soda::report::grid::{GridRow, SMALL, save_table, scale};

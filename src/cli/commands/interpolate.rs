@@ -9,7 +9,7 @@ use soda::data::bytes_of;
 use soda::edit::decoder::{Decoder, signed};
 use soda::edit::interpolate::{Path, VISIBLE, changes, interpolate, look_alike};
 use soda::error::Result;
-use soda::eval::image::psnr;
+use soda::eval::psnr_ssim::psnr;
 use soda::report::grid::{GridRow, SMALL, save_table, scale};
 use std::path::PathBuf;
 

@@ -7,7 +7,7 @@ use crate::cli::session::Session;
 use serde_json::json;
 use soda::data::bytes_of;
 use soda::edit::decoder::signed;
-use soda::eval::image::similarity;
+use soda::eval::psnr_ssim::similarity;
 use soda::report::grid::{GridRow, LARGE, save_table, scale};
 use std::path::PathBuf;
 

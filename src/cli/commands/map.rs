@@ -12,7 +12,7 @@ use serde_json::json;
 use soda::data::Dataset;
 use soda::error::{Error, Result};
 use soda::eval::features::{FeatureKind, Features, extract};
-use soda::eval::map::{FEWEST, pca, preserved, tsne};
+use soda::eval::tsne::{FEWEST, pca, preserved, tsne};
 use soda::progress::say;
 use soda::report::scatter::{Kinds, Scatter, save_scatter};
 use std::borrow::Cow;

@@ -9,7 +9,7 @@ use soda::data::bytes_of;
 use soda::edit::decoder::signed;
 use soda::edit::mix::{by_stage, mix};
 use soda::error::{Error, Result};
-use soda::eval::image::mean_change;
+use soda::eval::psnr_ssim::mean_change;
 use soda::report::grid::{GridRow, LARGE, save_table, scale};
 use std::path::PathBuf;
 

@@ -9,7 +9,7 @@ use soda::data::{Images, bytes_of};
 use soda::edit::decoder::signed;
 use soda::edit::prior::COMPONENTS;
 use soda::error::{Error, Result};
-use soda::eval::copies;
+use soda::eval::nearest_pixels;
 use soda::report::grid::{GridRow, SMALL, save_rows, scale};
 use std::path::{Path, PathBuf};
 
@@ -52,7 +52,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let images = decoder.draw(&prior.mixture.sample(n, args.temperature, seed), seed)?;
     let label = format!("sampled, temperature {}", args.temperature);
     let side = decoder.side();
-    let nearest = copies::nearest(&images, side, &dataset.train)?;
+    let nearest = nearest_pixels::nearest(&images, side, &dataset.train)?;
     draw(
         &args.out,
         &images,
@@ -68,7 +68,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let ours = nearest.map(mean_squared);
     // What to expect of images that were not trained on.
     let held = dataset.test.first(n);
-    let theirs = copies::nearest(&signed(&held, side)?, side, &dataset.train)?
+    let theirs = nearest_pixels::nearest(&signed(&held, side)?, side, &dataset.train)?
         .filter(|found| !found.is_empty())
         .map(mean_squared);
     out!("{n} images in {}", args.out.display());

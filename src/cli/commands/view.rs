@@ -9,7 +9,7 @@ use soda::data::crop::{Geometry, Window, resized_crop};
 use soda::data::{Images, bytes_of};
 use soda::edit::decoder::signed;
 use soda::error::{Error, Result};
-use soda::eval::image::similarity;
+use soda::eval::psnr_ssim::similarity;
 use soda::report::grid::{GridRow, LARGE, save_table, scale};
 use std::path::PathBuf;
 

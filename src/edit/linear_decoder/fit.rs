@@ -6,7 +6,7 @@ use crate::config::{Config, DataConfig, Views};
 use crate::data::{Images, bytes_of, views};
 use crate::error::Result;
 use crate::eval::features;
-use crate::eval::latent::mean_and_covariance;
+use crate::eval::latent_statistics::mean_and_covariance;
 use crate::eval::matrix::{cholesky, eigen_symmetric, invert_lower, times_transposed};
 use crate::eval::spectrum::Cosines;
 use crate::kernels::gemm::{Matrix, product};

@@ -2,7 +2,7 @@
 
 use super::{Density, Mixture, Result, log_joint, log_sum_exp, to_f64};
 use crate::error::Error;
-use crate::eval::latent::mean_and_covariance;
+use crate::eval::latent_statistics::mean_and_covariance;
 use crate::eval::matrix::{cholesky, gram, invert_lower, times_transposed};
 use crate::progress::Progress;
 use crate::rng::{self, Purpose, Stream};

@@ -1,6 +1,6 @@
 use super::em::fit;
 use super::*;
-use crate::eval::latent::mean_and_covariance;
+use crate::eval::latent_statistics::mean_and_covariance;
 
 /// Two known components in 3 dimensions, weights 0.3 and 0.7.
 fn known() -> Mixture {

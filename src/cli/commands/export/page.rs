@@ -15,7 +15,7 @@ use soda::edit::directions::{Direction, of_classes, principal};
 use soda::edit::prior::COMPONENTS;
 use soda::error::{Error, Result};
 use soda::eval::features::{FeatureKind, Features};
-use soda::eval::latent::statistics;
+use soda::eval::latent_statistics::statistics;
 use soda::eval::linear::LinearProbe;
 use soda::eval::probe::trained;
 use soda::files;

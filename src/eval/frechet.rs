@@ -1,5 +1,5 @@
-//! Distances between two sets of images in a feature space: Frechet distance, and k-NN precision
-//! and recall.
+//! The Frechet distance between two sets of images in a feature space, and the scores of generated
+//! images that are built on it.
 //!
 //! The features are those of the encoder under evaluation, so values compare sets of images under
 //! one encoder and can't be compared across encoders. They are not FID, which is the Frechet
@@ -7,18 +7,15 @@
 //! network's features.
 
 use super::inception::{FEATURES, Looked};
-use super::latent::mean_and_covariance;
+use super::latent_statistics::mean_and_covariance;
 use super::matrix::{cholesky, eigen_symmetric, eigenvalues, times_transposed};
+use super::precision_recall::precision_recall;
 use crate::error::{Error, Result};
 use crate::kernels::gemm::{Matrix, product};
-use crate::progress::Progress;
 use crate::rng::{self, Purpose};
 use rand::seq::index;
 use rayon::prelude::*;
 use serde::Serialize;
-
-/// Neighbours that define the manifold of a set (Kynkaanniemi et al. 2019 use 3).
-pub const NEIGHBOURS: usize = 3;
 
 /// Distances between a set of generated images and one of real images.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -36,7 +33,7 @@ pub struct Distance {
 /// Computes all distances between `generated` `[N, dim]` and `real` `[M, dim]`.
 ///
 /// # Errors
-/// If features are not finite, or a set has no more than [`NEIGHBOURS`] rows.
+/// If features are not finite, or a set has no more than [`NEIGHBOURS`](super::precision_recall::NEIGHBOURS) rows.
 pub fn distance(generated: &[f32], real: &[f32], dim: usize) -> Result<Distance> {
     let frechet = frechet(generated, real, dim)?;
     let (precision, recall) = precision_recall(generated, real, dim)?;
@@ -164,8 +161,6 @@ fn factor(rows: &[f32], dim: usize) -> Result<(Vec<f64>, f64, Vec<f64>)> {
     Ok((mean, trace, upper))
 }
 
-/// Rows per block of distances.
-const BLOCK: usize = 500;
 /// Images per subset of the kernel distance, and the number of random subsets (Binkowski et al.
 /// 2018).
 const KID_IMAGES: usize = 1_000;
@@ -232,88 +227,6 @@ pub fn inception_score(looked: &Looked) -> f64 {
         p.iter().zip(&mean).filter(|(p, _)| **p > 0.0).map(|(p, m)| p * (p / m).ln()).sum::<f64>()
     };
     (each.iter().map(divergence).sum::<f64>() / n).exp()
-}
-
-/// Returns improved precision and recall (Kynkaanniemi et al. 2019), in per cent: a vector lies on
-/// the manifold of the other set if it is no further from one of its vectors than that vector's
-/// [`NEIGHBOURS`]-th neighbour within its own set.
-///
-/// # Errors
-/// If a set has fewer than [`NEIGHBOURS`] + 1 rows.
-pub fn precision_recall(generated: &[f32], real: &[f32], dim: usize) -> Result<(f64, f64)> {
-    for (rows, name) in [(generated.len() / dim, "generated"), (real.len() / dim, "real")] {
-        if rows <= NEIGHBOURS {
-            let least = NEIGHBOURS + 1;
-            return Err(Error::failed(format!(
-                "{rows} {name} images are too few for precision and recall; take {least} or more"
-            )));
-        }
-    }
-    Ok((share_within(generated, real, dim), share_within(real, generated, dim)))
-}
-
-/// Returns the share of `points` within the ball of some row of `among`, in per cent.
-fn share_within(points: &[f32], among: &[f32], dim: usize) -> f64 {
-    let progress =
-        Progress::new("precision and recall, images", Some((points.len() + among.len()) / dim));
-    let others = among.len() / dim;
-    let radii: Vec<f32> = among
-        .par_chunks(BLOCK * dim)
-        .flat_map_iter(|block| {
-            progress.add(block.len() / dim);
-            let mut distances = all_squared(block, among, dim);
-            // The nearest row is the row itself, at 0.
-            let radius =
-                |row: &mut [f32]| *row.select_nth_unstable_by(NEIGHBOURS, f32::total_cmp).1;
-            distances.chunks_exact_mut(others).map(radius).collect::<Vec<f32>>()
-        })
-        .collect();
-    let inside: usize = points
-        .par_chunks(BLOCK * dim)
-        .map(|block| {
-            progress.add(block.len() / dim);
-            let within =
-                |row: &&[f32]| row.iter().zip(&radii).any(|(distance, radius)| distance <= radius);
-            all_squared(block, among, dim).chunks_exact(others).filter(within).count()
-        })
-        .sum();
-    100.0 * inside as f64 / (points.len() / dim) as f64
-}
-
-/// Returns |a - b|^2 for all rows of `a` and `b`, `[A, B]`. Long vectors use |a|^2 + |b|^2 - 2 a b,
-/// which loses digits of small distances and takes a tenth of the time; rows with equal elements
-/// still have distance 0.
-fn all_squared(a: &[f32], b: &[f32], dim: usize) -> Vec<f32> {
-    let columns = b.len() / dim;
-    if dim < 512 {
-        return a
-            .chunks_exact(dim)
-            .flat_map(|a| b.chunks_exact(dim).map(move |b| squared(a, b)))
-            .collect();
-    }
-    let norm = |row: &[f32]| row.iter().map(|v| v * v).sum::<f32>();
-    let norms: Vec<f32> = b.chunks_exact(dim).map(norm).collect();
-    let mut out = vec![0.0; a.len() / dim * columns];
-    product(
-        (a.len() / dim, columns, dim),
-        -2.0,
-        Matrix::new(a, dim),
-        Matrix::new(b, dim).t(),
-        &mut out,
-        columns,
-    );
-    for (row, a) in out.chunks_exact_mut(columns).zip(a.chunks_exact(dim)) {
-        let own = norm(a);
-        for ((distance, other), b) in row.iter_mut().zip(&norms).zip(b.chunks_exact(dim)) {
-            *distance = if a == b { 0.0 } else { (*distance + own + other).max(0.0) };
-        }
-    }
-    out
-}
-
-/// Returns |a - b|^2.
-pub(super) fn squared(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum()
 }
 
 #[cfg(test)]
@@ -383,43 +296,7 @@ mod tests {
         assert!(near.abs() < 0.01 && far > 0.1, "{near} {far}");
         // For constant rows of two values the kernel's mean is known: (1 + 1)^3 for equal rows,
         // (1 - 1)^3 for opposite ones.
-        // - 1)^3 for opposite ones.
         let (x, y) = ([1.0f32, 1.0, 1.0, 1.0].as_slice(), [-1.0f32, -1.0, -1.0, -1.0].as_slice());
         assert_eq!(kid(x, y, 2), 8.0 + 8.0);
-    }
-
-    #[test]
-    fn distances_of_long_vectors_match_the_direct_formula() {
-        let (dim, n) = (600, 7);
-        let (a, b) = (gaussian(n, dim, 1.0, 3.0, 3), gaussian(n, dim, 2.0, 0.0, 4));
-        let found = all_squared(&a, &b, dim);
-        for (i, distance) in found.iter().enumerate() {
-            let expected = squared(&a[i / n * dim..][..dim], &b[i % n * dim..][..dim]);
-            assert!((distance - expected).abs() < 1e-4 * expected, "{distance} {expected}");
-        }
-        assert!((0..n).all(|i| all_squared(&a, &a, dim)[i * n + i] == 0.0));
-    }
-
-    #[test]
-    fn precision_and_recall_tell_wrong_images_from_missing_ones() {
-        let (dim, n) = (3, 400);
-        let real: Vec<f32> =
-            [gaussian(n, dim, 1.0, 0.0, 2), gaussian(n, dim, 1.0, 40.0, 3)].concat();
-        // One of two modes only: all images are realistic, half of the modes are missing.
-        let (precision, recall) =
-            precision_recall(&gaussian(n, dim, 1.0, 0.0, 4), &real, dim).unwrap();
-        assert!(precision > 85.0 && (40.0..=50.0).contains(&recall), "{precision} {recall}");
-        // Both modes and as many unrealistic images.
-        let generated = [
-            gaussian(n, dim, 1.0, 0.0, 5),
-            gaussian(n, dim, 1.0, 40.0, 6),
-            gaussian(2 * n, dim, 1.0, -90.0, 7),
-        ]
-        .concat();
-        let (precision, recall) = precision_recall(&generated, &real, dim).unwrap();
-        assert!((40.0..=50.0).contains(&precision) && recall > 85.0, "{precision} {recall}");
-        assert_eq!(precision_recall(&real, &real, dim).unwrap(), (100.0, 100.0));
-        let few = precision_recall(&real[..9], &real, dim).unwrap_err().to_string();
-        assert!(few.starts_with("3 generated images are too few"), "{few}");
     }
 }

@@ -5,7 +5,7 @@
 
 use super::features::Features;
 use super::knn::{nearest, normalise};
-use super::latent::statistics;
+use super::latent_statistics::statistics;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use bhtsne::{Neighbor, tSNE};
