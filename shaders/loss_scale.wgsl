@@ -27,8 +27,8 @@ struct Info {
 @group(0) @binding(4) var<storage, read_write> new_state: array<Acc>;
 @group(0) @binding(5) var<uniform> info: Info;
 
-/// Checks by its bits whether `x` is neither infinite nor NaN: compilers may assume that every value
-/// is finite.
+/// Checks by its bits whether `x` is neither infinite nor NaN: compilers may assume that every
+/// value is finite.
 fn finite(x: Acc) -> bool {
     return (bitcast<u32>(x) & 0x7f800000u) != 0x7f800000u;
 }
