@@ -89,7 +89,7 @@ impl Input {
         Self { learns: false, ..self }
     }
 
-    /// Whether it is a feature map, over NHWC memory.
+    /// Returns whether it is a feature map, over NHWC memory.
     pub fn is_map(&self) -> bool {
         self.image
     }

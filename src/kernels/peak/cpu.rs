@@ -42,7 +42,7 @@ impl WithSimd for Chains<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let half = simd.splat_f32s(0.5);
         let (vectors, _) = S::as_mut_simd_f32s(self.y);
-        // Two vectors at a time: one alone has too few chains to keep all FMA units busy.
+        // Two vectors at a time: one alone has too few chains to keep all multipliers busy.
         for pair in vectors.chunks_exact_mut(2) {
             let b = [simd.mul_f32s(pair[0], half), simd.mul_f32s(pair[1], half)];
             let mut chains: [[S::f32s; 2]; CHAINS] =

@@ -9,7 +9,7 @@ use std::ops::Range;
 pub struct SiluOperation;
 
 fn case(shape: [usize; 2], part: Range<usize>, tolerances: Tolerances) -> Case {
-    // Values up to about 40 in magnitude, where exp leaves the precision of f32.
+    // Values up to about 40 in magnitude, where 1 + exp(-v) rounds to 1 or to exp(-v).
     let x = Input::matrix("x", shape).about(0.0, 12.0).constant();
     let cost = work(shape[0], part.len());
     let of = format!("{} to {}", part.start, part.end);
