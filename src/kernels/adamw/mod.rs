@@ -1,12 +1,13 @@
 //! One update of a parameter by AdamW (Loshchilov and Hutter 2019) and of its exponential moving
 //! average (EMA), in place and in one pass over memory: by a WGSL kernel on wgpu devices, by
-//! several threads on the CPU backend. Also the norm of all gradients, for gradient clipping, and
-//! dynamic loss scaling. reference.rs is the same in plain tensor operations; the tests check that
-//! all implementations agree.
+//! several threads on the CPU backend. Also the norm of all gradients, for gradient clipping.
+//! reference.rs computes both in plain tensor operations; the tests check that all implementations
+//! agree.
 //!
 //! ```text
 //! g = clip * grad,  m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2
-//! w = (1 - lr * decay) w - (lr / c1) m / (sqrt(v / c2) + eps),  c1 = 1 - beta1^n,  c2 = 1 - beta2^n
+//! w = (1 - lr * decay) w - (lr / c1) m / (sqrt(v / c2) + eps)
+//! c1 = 1 - beta1^n,  c2 = 1 - beta2^n
 //! average = d * average + (1 - d) w
 //! ```
 //!
