@@ -117,9 +117,8 @@ impl Path {
     pub fn force(name: &str) -> Result<(), String> {
         let names = || Self::available().map(Self::name).collect::<Vec<_>>().join(", ");
         let path = Self::available().find(|path| path.name() == name);
-        let path = path.ok_or_else(|| {
-            format!("this machine has no SIMD path {name:?}, only {}", names())
-        })?;
+        let path = path
+            .ok_or_else(|| format!("this machine has no SIMD path {name:?}, only {}", names()))?;
         FORCED.set(path).map_err(|_| "a SIMD path was already forced".to_owned())
     }
 
