@@ -6,8 +6,8 @@
 //
 // Layouts    x, y [vectors] of four floats.
 // Invocation one vector; workgroups are folded into two dimensions.
-// Template   wg: {{ wg }} invocations;  chains;  unroll: rounds per iteration of the unrolled loop,
-//            which make the cost of the loop itself negligible;  elem, acc (shared/types.wgsl).
+// Template   wg: {{ wg }} invocations;  chains;  unroll: rounds per loop iteration, enough to make
+//            the cost of the loop itself negligible;  elem, acc (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}
 struct Info {

@@ -43,8 +43,8 @@ pub struct Recording {
     /// The launches, in order.
     pub launches: Vec<Launch>,
     /// The most bytes of tensors that were alive at once on an adapter, counting the tensors passed
-    /// to our own launches, at the time of each of those. (Without what the allocator holds on
-    /// top.)
+    /// to our own launches, at the time of each of those. (Excludes what the allocator keeps beyond
+    /// them.)
     pub live_bytes: u64,
     /// The same as counted by cubecl's allocator, at Burn's launches too; 0 if nothing ran.
     pub used_bytes: u64,

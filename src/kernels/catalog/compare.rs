@@ -5,9 +5,9 @@ use serde::Serialize;
 /// The tolerance |got - want| <= relative * max|want| + absolute.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Tolerance {
-    /// Relative to the largest expected magnitude.
+    /// The part relative to the largest expected magnitude.
     pub relative: f32,
-    /// In addition to it.
+    /// The absolute part, which is added.
     pub absolute: f32,
 }
 

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 
 /// An operation with hand-written kernels.
 pub trait Operation: Sync {
-    /// Returns its name: "ada_gn".
+    /// Returns its name, such as "ada_gn".
     fn name(&self) -> &'static str;
 
     /// Returns its cases in `suite`.

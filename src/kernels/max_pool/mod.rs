@@ -1,4 +1,4 @@
-//! Max-pooling over 3x3 windows with stride 2 and padding 1, on NHWC memory, as it follows the 7x7
+//! Max-pooling over 3x3 windows with stride 2 and padding 1, on NHWC memory, as used after the 7x7
 //! stem of a ResNet.
 //!
 //! `y[b, c, i, j] = max over k, l of x[b, c, 2 i + k - 1, 2 j + l - 1]`, k and l in 0..3, over the

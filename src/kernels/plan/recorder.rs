@@ -173,7 +173,8 @@ impl Beginning {
     fn add<const D: usize>(&mut self, tensor: &Tensor<D>, source: Source) -> Result<()> {
         let handle = handle(tensor).ok_or_else(|| {
             Error::usage(
-                "recording a plan needs a graphics adapter; choose one with --device vulkan, metal or dx12",
+                "recording a plan needs a graphics adapter; choose one with --device vulkan, metal or \
+                 dx12",
             )
         })?;
         self.sources.insert(Place::of(&handle), source);
@@ -228,7 +229,7 @@ impl Recorder {
     /// runs without computing anything, and meanwhile every launch of this process is skipped.
     ///
     /// # Errors
-    /// If a launch reads what no recorded launch wrote.
+    /// If a launch reads a value that no recorded launch wrote.
     pub fn pass<T>(
         &mut self,
         name: &str,
