@@ -173,8 +173,8 @@ impl Beginning {
     fn add<const D: usize>(&mut self, tensor: &Tensor<D>, source: Source) -> Result<()> {
         let handle = handle(tensor).ok_or_else(|| {
             Error::usage(
-                "recording a plan needs a graphics adapter; choose one with --device vulkan, metal or \
-                 dx12",
+                "recording a plan needs a graphics adapter; choose one with --device vulkan, metal \
+                 or dx12",
             )
         })?;
         self.sources.insert(Place::of(&handle), source);
