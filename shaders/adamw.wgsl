@@ -1,15 +1,20 @@
-// AdamW and the exponential moving average of the weights, in place.
+// AdamW and the exponential moving average (EMA) of the weights, in place.
 //
 //   g = clip * grad,  m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2
-//   w = shrink * w - rate * m / (sqrt(correction * v) + epsilon),  average = ema * average + (1 - ema) w
-//   A clip below 0 leaves all of them as they are.
+//   w = shrink * w - rate * m / (sqrt(correction * v) + epsilon)
+//   average = ema * average + (1 - ema) w
+//   If clip is below 0, nothing changes.
 //
-// Layouts    weight w, first m, second v, average, grad: as many units each, of four numbers or of one;  clip [1];
-//            factors [10]: beta1, 1 - beta1, beta2, 1 - beta2, rate = learning rate / (1 - beta1^n), correction = 1 / (1 - beta2^n),
-//            epsilon, shrink = 1 - learning rate * weight decay, ema, 1 - ema. They change with every update, so that they are
-//            no part of the info block: cubecl writes each new one of those on its own.
-// Invocation one unit of each.
-// Template   wg: invocations;  four: whether T is four numbers, not one;  elem, acc (shared/types.wgsl).
+// Layouts    weight w, first m, second v, average, grad: the same number of units each, of four
+//            values or of one;  clip [1];
+//            factors [10]: beta1, 1 - beta1, beta2, 1 - beta2,
+//            rate = learning rate / (1 - beta1^n), correction = 1 / (1 - beta2^n), epsilon,
+//            shrink = 1 - learning rate * weight decay, ema, 1 - ema. They change with every
+//            update, so they are not part of the info block: cubecl would write each new block
+//            separately.
+// Invocation one unit of each tensor.
+// Template   wg: invocations;  four: whether T is four values, not one;  elem, acc
+//            (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}
 alias T = {{ "Acc4" if four else "Acc" }};

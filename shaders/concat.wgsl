@@ -1,11 +1,15 @@
-// Concatenation of two feature maps along the channels, or its opposite: a map's first channels, and the others.
+// Concatenation of two feature maps along the channels, or its inverse, which splits a map into its
+// first channels and the rest.
 //
 //   y[p] = a[p] | b[p]
 //
-// Layouts    a [P, C1], b [P, C2], y [P, C1 + C2] (NHWC, P pixels of all images), in units S of four channels, or of one.
-// Workgroup  one block of pixels, as many channels as it is wide; each invocation some pixels of one unit.
-// Template   wg: invocations;  cols: those along the channels;  four: whether S is four channels, not one;  split: whether y is
-//            read, and a and b written;  elem, acc (shared/types.wgsl).
+// Layouts    a [P, C1], b [P, C2], y [P, C1 + C2] (NHWC, P pixels of all images), in units S of
+//            four channels, or of one.
+// Workgroup  one block of pixels, and as many units as the workgroup is wide; each invocation
+//            copies one unit of several pixels.
+// Template   wg: invocations;  cols: invocations along the channels;  four: whether S is four
+//            channels, not one;  split: whether y is read, and a and b are written;  elem, acc
+//            (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}
 {% from "shared/columns.wgsl" import declare, place %}
@@ -14,7 +18,7 @@
 struct Info {
     width: u32,    // C1 + C2 in units
     pixels: u32,
-    size: u32,     // pixels of a block
+    size: u32,     // pixels per block
     count: u32,    // blocks
     first: u32,    // C1 in units
 }

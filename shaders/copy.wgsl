@@ -1,7 +1,8 @@
-// y = x, four floats an invocation: the memory traffic that other kernels are held against.
+// y = x, four floats per invocation: the memory throughput that other kernels are compared with.
 //
-// x, y: [vectors] of four floats. One invocation copies one; workgroups are folded into two dimensions.
-// Template parameters: {{ wg }} invocations of a workgroup;  elem, acc (shared/types.wgsl).
+// Layouts    x, y [vectors] of four floats.
+// Invocation one vector; workgroups are folded into two dimensions.
+// Template   wg: {{ wg }} invocations;  elem, acc (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}
 struct Info {

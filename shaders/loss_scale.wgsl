@@ -1,20 +1,23 @@
-// Dynamic loss scaling, one step of it: whether the gradients are used, what they are multiplied by, and the scale of the next step.
+// One step of dynamic loss scaling: decides whether the gradients are used, what they are
+// multiplied by, and the scale of the next step.
 //
-//   finite   norm' = norm / scale, clip = min(1, limit / norm') / scale; every `interval` finite steps in a row the scale is doubled
+//   finite   norm' = norm / scale, clip = min(1, limit / norm') / scale; the scale is doubled after
+//            every `interval` consecutive finite steps
 //   else     clip = -1, which leaves the weights as they are; the scale is halved
 //
-// Layouts    norm [1], that of the scaled gradients;  state, new_state [4]: scale, finite steps since it changed, steps left out in all, of them
-//            in a row;  clip, unscaled [1]: norm'.
-// Invocation the only one.
+// Layouts    norm [1]: the norm of the scaled gradients;  state, new_state [4]: the scale, finite
+//            steps since it last changed, skipped steps in total, consecutive skipped steps;
+//            clip, unscaled [1]: norm'.
+// Invocation a single one.
 // Template   elem, acc (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}
 
 struct Info {
-    limit: f32,    // of the norm; 0: none
-    interval: f32, // steps
-    most: f32,     // scale
-    least: f32,
+    limit: f32,    // of the norm; 0: no limit
+    interval: f32, // in steps
+    most: f32,     // largest scale
+    least: f32,    // smallest scale
 }
 
 @group(0) @binding(0) var<storage, read_write> norm: array<Acc>;
@@ -24,7 +27,8 @@ struct Info {
 @group(0) @binding(4) var<storage, read_write> new_state: array<Acc>;
 @group(0) @binding(5) var<uniform> info: Info;
 
-/// Whether `x` is neither infinite nor no number, by its bits: compilers may take every number for finite.
+/// Checks by its bits whether `x` is neither infinite nor NaN: compilers may assume that every
+/// value is finite.
 fn finite(x: Acc) -> bool {
     return (bitcast<u32>(x) & 0x7f800000u) != 0x7f800000u;
 }

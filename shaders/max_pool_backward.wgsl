@@ -1,11 +1,14 @@
-// Max-pooling over 3x3 windows, two pixels apart, with padding 1: the gradient of x.
+// Max-pooling over 3x3 windows with stride 2 and padding 1: the gradient of x.
 //
 //   dx[n, p, q, c] = sum over the windows (i, j) whose maximum is x[n, p, q, c] of dy[n, i, j, c]
 //
-// Layouts    x, dx [N, H, W, C], dy [N, OH, OW, C] (NHWC), stored as S, four channels or one; OH is H / 2 rounded up, OW likewise.
-// Invocation the pixels (2 a, 2 b) to (2 a + 1, 2 b + 1), which no other windows reach than (a, b) to (a + 1, b + 1): these are
-//            searched once more, and their gradients added in this order.
-// Template   wg: invocations;  four: whether S and T are four channels, not one;  elem, acc (shared/types.wgsl).
+// Layouts    x, dx [N, H, W, C], dy [N, OH, OW, C] (NHWC), stored as S, four channels or one;
+//            OH is H / 2 rounded up, OW is W / 2 rounded up.
+// Invocation the pixels (2 a, 2 b) to (2 a + 1, 2 b + 1). Only the windows (a, b) to (a + 1, b + 1)
+//            cover them: the invocation searches these windows again and adds their gradients in
+//            this order.
+// Template   wg: invocations;  four: whether S and T are four channels, not one;  elem, acc
+//            (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}
 {% include "shared/max_pool_window.wgsl" %}

@@ -1,10 +1,13 @@
-// Max-pooling over 3x3 windows, two pixels apart, with padding 1.
+// Max-pooling over 3x3 windows with stride 2 and padding 1.
 //
-//   y[n, i, j, c] = max over k, l of x[n, 2 i + k - 1, 2 j + l - 1, c], of those pixels that there are; NaN if there is one
+//   y[n, i, j, c] = max over k, l of x[n, 2 i + k - 1, 2 j + l - 1, c], over the pixels inside the
+//   image; NaN if any of them is NaN
 //
-// Layouts    x [N, H, W, C], y [N, OH, OW, C] (NHWC), stored as S, four channels or one; OH is H / 2 rounded up, OW likewise.
-// Invocation one value of y.
-// Template   wg: invocations;  four: whether S and T are four channels, not one;  elem, acc (shared/types.wgsl).
+// Layouts    x [N, H, W, C], y [N, OH, OW, C] (NHWC), stored as S, four channels or one;
+//            OH is H / 2 rounded up, OW is W / 2 rounded up.
+// Invocation one unit of y.
+// Template   wg: invocations;  four: whether S and T are four channels, not one;  elem, acc
+//            (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}
 {% include "shared/max_pool_window.wgsl" %}

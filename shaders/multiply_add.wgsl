@@ -1,16 +1,21 @@
-// {{ chains }} chains of a <- (a + x) / 2 for each vector x, a from 0, which converge to x; y is their mean.
+// {{ chains }} chains of a <- (a + x) / 2 for each vector x, which converge to x; chain c starts at
+// a = c, and y is the mean of the chains.
 //
-// The multiply-adds that other kernels are held against: {{ chains }} * 4 * rounds an invocation, all in registers, as many sums that don't wait for
-// each other.
-// x, y: [vectors] of four floats. One invocation works on one; workgroups are folded into two dimensions.
-// Template parameters: {{ wg }} invocations of a workgroup;  chains;  unroll: rounds that are written out, so that the loop itself costs
-// next to nothing;  elem, acc (shared/types.wgsl).
+// The multiply-add throughput that other kernels are compared with: {{ chains }} * 4 * rounds per
+// invocation, all in registers, on {{ chains }} * 4 independent sums.
+//
+// Layouts    x, y [vectors] of four floats.
+// Invocation one vector; workgroups are folded into two dimensions.
+// Template   wg: {{ wg }} invocations;  chains;  unroll: rounds per loop iteration, enough to make
+//            the cost of the loop itself negligible;  elem, acc (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}
 struct Info {
     vectors: u32,
     rounds: u32,
-    half: f32,     // 0.5: a compiler that knows it may make a multiplication and an addition of each multiply-add
+    // 0.5. A compiler that knew the value could split each multiply-add into a multiplication and
+    // an addition.
+    half: f32,
 }
 
 @group(0) @binding(0) var<storage, read_write> x: array<Acc4>;
@@ -28,9 +33,9 @@ fn main(
         return;
     }
     let half = Acc4(info.half);
-    // Not by info.half: half * a + half * x would become half * (a + x).
+    // Not x * info.half: half * a + half * x would be turned into half * (a + x).
     let b = x[i] * 0.5;
-    // Different starts keep a compiler from seeing one chain in all of them.
+    // Different starting values keep a compiler from merging the chains into one.
 {% for c in range(chains) %}
     var a{{ c }} = Acc4({{ c }}.0);
 {% endfor %}

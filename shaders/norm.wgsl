@@ -1,9 +1,10 @@
-// The norm of many tensors from sums of their squares.
+// The norm of several tensors taken together, from partial sums of their squares.
 //
 //   norm = sqrt(sum of partials)
 //
 // Layouts    partials [count];  norm [1].
-// Workgroup  the only one: each invocation adds up every wg-th number, a tree adds up the invocations.
+// Workgroup  a single one: each invocation adds up every wg-th partial sum, then a tree adds up the
+//            invocations.
 // Template   wg: invocations;  elem, acc (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}

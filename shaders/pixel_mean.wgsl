@@ -3,7 +3,7 @@
 //   y[b, c] = 1 / P sum over p of x[b, p, c]
 //
 // Layouts    x [B, P, C] (NHWC, P pixels of an image), y [B, C], stored as Acc.
-// Invocation one channel of one image: few pixels are left where a network pools them.
+// Invocation one channel of one image: few pixels are left at the point where a network pools them.
 // Template   wg: invocations;  elem, acc (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}

@@ -1,4 +1,4 @@
-// SiLU of a part of each row.
+// SiLU of a range of each row.
 //
 //   y[b, i] = v / (1 + exp(-v)),  v = x[b, first + i]
 //

@@ -1,19 +1,22 @@
-// The squares of several tensors, added to those of others.
+// Partial sums of the squares of several tensors, added to those of earlier tensors.
 //
-//   partials[k] += sum of x^2 over the share of workgroup k, for each x in turn
+//   partials[k] += sum of x^2 over the part of x that belongs to workgroup k, for each x in turn
 //
-// Layouts    x0, x1, ..: any number of units, of four numbers or of one;  partials: a number for each workgroup, or more.
-// Workgroup  of a tensor every parts-th stretch of wg units, if it is among its first `parts` workgroups. Each invocation adds up its
-//            own, then a tree adds up the invocations: short sums, and always in the same order.
-// Template   wg: invocations;  four: whether T is four numbers, not one;  tensors: their number; where a call has fewer the others have
-//            no units;  elem, acc (shared/types.wgsl).
+// Layouts    x0, x1, ..: any number of units, of four values or of one;  partials: one value per
+//            workgroup, or more.
+// Workgroup  of each tensor, every parts-th run of wg units, if the workgroup is among the tensor's
+//            first `parts`. Each invocation adds up its own units, then a tree adds up the
+//            invocations: sums stay short, and their order is always the same.
+// Template   wg: invocations;  four: whether T is four values, not one;  tensors: the number of
+//            tensors; if a call has fewer, the others have no units;  elem, acc
+//            (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}
 {% from "shared/tree.wgsl" import tree %}
 alias T = {{ "Acc4" if four else "Acc" }};
 
 struct Info {
-    begins: u32,       // 1: partials hold nothing yet
+    begins: u32,       // 1: partials are uninitialised
 {% for i in range(tensors) %}
     count{{ i }}: u32,       // in units
     parts{{ i }}: u32,

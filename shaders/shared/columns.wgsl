@@ -1,12 +1,13 @@
 {#
-How workgroups lie on NHWC memory, for shaders that do the same to every pixel (kernels/columns.rs): each has one block of pixels, as many
-channels as it is wide. Invocations lie along the channels first, as memory does, then along pixels; each keeps its channels for all of
-its pixels.
+How workgroups map to NHWC memory, for shaders that treat every pixel alike (kernels/columns.rs):
+each workgroup has one block of pixels, and as many units as it is wide. Invocations run along the
+channels first, as memory does, then along the pixels; each keeps its channels for all of its
+pixels.
 
-declare(wg, cols, four): S and T, what is stored and what is computed with, four channels or one; COLS invocations along the channels, LANES
-pixels at a time.
-place(): in main, after which block, c (a unit of channels) and lane are in scope. block depends on the workgroup alone. In scope: lid,
-wid, grid, and info.width, units of a pixel.
+declare(wg, cols, four): S and T, the types of storage and of computation, four channels or one;
+COLS, the invocations along the channels, and LANES, the pixels processed at a time.
+place(): used in main; brings block, c (a unit of channels) and lane into scope. block depends on
+the workgroup alone. In scope: lid, wid, grid, and info.width, the units of a pixel.
 #}
 {% macro declare(wg, cols, four) %}
 alias S = {{ "Elem4" if four else "Elem" }};

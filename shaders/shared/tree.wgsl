@@ -1,9 +1,10 @@
 {#
 Sums over invocations in a tree, always in the same order.
 
-tree(arrays, lanes, cols): each of `arrays` (workgroup memory, an element for each invocation) is added up over the `lanes` invocations that lie
-`cols` apart; the sums are in the elements of lane 0. In scope: lid, the invocation, and lane = lid / cols. All invocations come here;
-each has written its own elements.
+tree(arrays, lanes, cols): adds up each of `arrays` (workgroup memory, one element per invocation)
+over the `lanes` invocations that are `cols` apart; the sums end up in the elements of lane 0. In
+scope: lid, the invocation, and lane = lid / cols. All invocations of the workgroup must reach it,
+each after it has written its own elements.
 #}
 {% macro tree(arrays, lanes, cols) %}
     workgroupBarrier();

@@ -1,7 +1,7 @@
-//! Nodes of Burn's autodiff graph for operations that bring their own backward pass, and the
-//! gradients of those that don't.
+//! Nodes of Burn's autodiff graph for operations with their own backward pass, and gradients by
+//! Burn's autodiff for references, which have none.
 
-// What operations write their backward passes with.
+// What the operations need to write their backward passes.
 pub(crate) use burn::backend::autodiff::{
     NodeId,
     checkpoint::{
@@ -21,14 +21,14 @@ use burn::backend::{Autodiff, AutodiffBackend, Backend};
 use std::fmt::Debug;
 use std::marker::PhantomData;
 
-/// A tensor on autodiff.
+/// A tensor of the autodiff backend.
 type Tracked<B, C> = FloatTensor<Autodiff<B, C>>;
 
-/// What one call of an operation leaves for its backward pass: large tensors by their places in the
-/// graph, small ones by value.
+/// The state that one call of an operation saves for its backward pass: large tensors by their
+/// nodes in the graph, small ones by value.
 pub(crate) trait Saved<B: Backend>: Clone + Debug + Send + 'static {
-    /// Computes the gradients of the call's parents, in their order, from `dy`, that of the result.
-    /// Those that aren't `wanted` may be left out.
+    /// Computes the gradients of the call's parents, in their order, from `dy`, the gradient of the
+    /// result. Gradients that aren't `wanted` may be left out.
     fn gradients(
         self,
         dy: FloatTensor<B>,
@@ -37,7 +37,7 @@ pub(crate) trait Saved<B: Backend>: Clone + Debug + Send + 'static {
     ) -> Vec<Option<FloatTensor<B>>>;
 }
 
-/// The backward pass of every operation, with respect to any number of parents.
+/// The backward pass of every operation, for any number of parents.
 #[derive(Debug)]
 struct BySaved<S>(PhantomData<S>);
 
@@ -56,9 +56,10 @@ impl<B: Backend, S: Saved<B>, const N: usize> Backward<B, N> for BySaved<S> {
     }
 }
 
-/// Runs an operation on autodiff, tracked or not. `forward` gives its result, and what else it
-/// computed, which is returned with the node; `saved` makes what the backward pass needs of the
-/// places of `kept` in the graph, the result and the rest. Gradients are those of `parents`.
+/// Runs an operation on the autodiff backend, tracked or not. `forward` returns its result and
+/// anything else it computed, which is returned with the node. `saved` builds the state of the
+/// backward pass from the nodes of `kept` in the graph, the result and the rest. Gradients are
+/// computed for `parents`.
 pub(crate) fn node<B, C, S, X, const N: usize, const K: usize>(
     parents: [&Tracked<B, C>; N],
     kept: [&Tracked<B, C>; K],
@@ -85,9 +86,10 @@ where
     }
 }
 
-/// As [`node`] of a result `y` that isn't kept: where the next layer's backward pass wants it,
-/// `saved` makes it once more from the first parent, which is kept. For cheap operations, whatever
-/// strategy the rest of the graph follows. Where nothing is tracked, nothing is kept.
+/// Does what [`node`] does for a result `y` that isn't kept: when the next layer's backward pass
+/// needs it, `saved` recomputes it from the first parent, which is kept. Meant for cheap
+/// operations, whatever checkpointing strategy the rest of the graph follows. If nothing is
+/// tracked, nothing is kept.
 pub(crate) fn node_made_again<B, C, S, const N: usize>(
     parents: [&Tracked<B, C>; N],
     y: FloatTensor<B>,
@@ -98,7 +100,7 @@ where
     C: CheckpointStrategy,
     S: Saved<B> + RetroForward,
 {
-    // Else the first parent would be kept for as long as there is any part of the graph.
+    // Otherwise the first parent would be kept for as long as any part of the graph exists.
     let untracked = BySaved(PhantomData::<S>)
         .prepare::<C>(parents.map(|parent| parent.node()))
         .compute_bound()
@@ -118,8 +120,8 @@ where
     }
 }
 
-/// The gradients of `inputs` by Burn's own autodiff, where `forward` is in operations that every
-/// backend has: the backward pass of references. `dy` is the gradient of the result.
+/// Returns the gradients of `inputs` by Burn's own autodiff, for a `forward` made of operations
+/// that every backend has: the backward pass of the references. `dy` is the gradient of the result.
 pub(crate) fn gradients<B: Backend, const N: usize>(
     inputs: [FloatTensor<B>; N],
     dy: FloatTensor<B>,

@@ -1,6 +1,6 @@
-//! Memory of the CPU kernels' results, used again instead of given back: a training step needs the
-//! same sizes as the one before it, and fresh memory costs a page fault every 4 KiB and a pass that
-//! zeroes it.
+//! A pool of memory for the results of CPU kernels. Buffers are reused instead of freed: a training
+//! step needs the same sizes as the previous one, and fresh memory costs a page fault every 4 KiB
+//! and a pass that zeroes it.
 
 use burn::cubecl::bytes::{
     AccessError, AccessPolicy, AllocationController, AllocationProperty, Bytes,
@@ -13,27 +13,28 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
-/// As many values as a cache line has, but not aligned as one: older versions of glibc (2.36, for
-/// example) hardly ever use the memory of a large block again that was asked for with more than
-/// malloc's alignment, and the process grows without end.
+/// The values of one cache line, but without its alignment: older versions of glibc (such as 2.36)
+/// hardly ever reuse the memory of a large block that was requested with more than malloc's
+/// alignment, and the process grows without bound.
 type Line = [f32; 16];
 
-/// Bytes of a cache line: values begin with one, so that no vector straddles two.
+/// The bytes of a cache line. Values begin at a line's start, so that no vector straddles two
+/// lines.
 const ALIGNMENT: usize = 64;
 
-/// f32 values whose memory returns to the pool when they are dropped, as a tensor's too.
+/// f32 values whose memory returns to the pool when they are dropped, also as part of a tensor.
 pub(crate) struct Buffer {
-    /// The values, and what lies before the first whole cache line.
+    /// The values, preceded by whatever lies before the first whole cache line.
     lines: Vec<Line>,
     len: usize,
 }
 
 impl Buffer {
-    /// `len` values of whatever was there: the caller overwrites them all.
+    /// Returns `len` values with arbitrary contents: the caller must overwrite them all.
     pub fn new(len: usize) -> Self {
         let count = len.div_ceil(16) + 1;
         let (idle, freed) = pool().take(count);
-        // Outside the pool's lock, which other threads wait for.
+        // Outside the pool's lock, so that other threads don't wait for it.
         drop(freed);
         let mut lines = idle.unwrap_or_else(|| vec![[0.0; 16]; count]);
         if JUNK.load(Ordering::Relaxed) {
@@ -42,31 +43,31 @@ impl Buffer {
         Self { lines, len }
     }
 
-    /// `len` zeros.
+    /// Returns `len` zeros.
     pub fn zeros(len: usize) -> Self {
         let mut buffer = Self::new(len);
         buffer.fill(0.0);
         buffer
     }
 
-    /// A copy of `values`.
+    /// Returns a copy of `values`.
     pub fn copy(values: &[f32]) -> Self {
         let mut buffer = Self::new(values.len());
         buffer.copy_from_slice(values);
         buffer
     }
 
-    /// Values before the first whole cache line.
+    /// Returns the number of values before the first whole cache line.
     fn offset(&self) -> usize {
         self.lines.as_ptr().cast::<f32>().align_offset(ALIGNMENT)
     }
 
-    /// A CPU tensor of these values.
+    /// Returns a CPU tensor of these values.
     pub fn tensor(self, shape: Shape) -> FlexTensor {
         self.laid_out(Layout::contiguous(shape))
     }
 
-    /// A CPU tensor of these values as `layout` finds them, which are all that it has.
+    /// Returns a CPU tensor of these values in `layout`, which must cover exactly these values.
     pub fn laid_out(self, layout: Layout) -> FlexTensor {
         let bytes = self.len * size_of::<f32>();
         // SAFETY: `memory` returns exactly that many bytes, all initialised.
@@ -124,8 +125,8 @@ impl AllocationController for Buffer {
     }
 }
 
-/// Fills every buffer with NaN before it is handed out: tests set it, so that a value a kernel
-/// forgets to write shows.
+/// Makes every buffer be filled with NaN before it is handed out. Tests use it to detect values
+/// that a kernel forgets to write.
 pub fn fill_with_junk(on: bool) {
     JUNK.store(on, Ordering::Relaxed);
 }
@@ -137,13 +138,13 @@ fn pool() -> MutexGuard<'static, Pool> {
     POOL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Idle buffers by their size. Sizes are in lines.
+/// The idle buffers by size. Sizes are in lines.
 #[derive(Default)]
 struct Pool {
     idle: HashMap<usize, Bin>,
     idle_lines: usize,
     live_lines: usize,
-    /// Most lines that were ever in use at a time.
+    /// The most lines that were ever in use at once.
     peak_lines: usize,
     clock: u64,
 }
@@ -151,12 +152,13 @@ struct Pool {
 #[derive(Default)]
 struct Bin {
     buffers: Vec<Vec<Line>>,
-    /// When one was last taken or missed.
+    /// When a buffer of this size was last requested, whether one was there or not.
     used: u64,
 }
 
 impl Pool {
-    /// An idle buffer of `lines`, if there is one; the caller is given what to free.
+    /// Returns an idle buffer of `lines` lines, if there is one, and the buffers that the caller
+    /// must free.
     fn take(&mut self, lines: usize) -> (Option<Vec<Line>>, Vec<Vec<Line>>) {
         self.clock += 1;
         self.live_lines += lines;
@@ -167,7 +169,7 @@ impl Pool {
             self.idle_lines -= lines;
             return (Some(buffer), Vec::new());
         }
-        // Never much more than was once in use at a time: another size makes room for this one.
+        // Keeps the total close to the peak use: buffers of other sizes make room for this one.
         let mut freed = Vec::new();
         while self.live_lines + self.idle_lines > self.peak_lines + self.peak_lines / 8
             && let Some(buffer) = self.remove_oldest()
@@ -184,7 +186,7 @@ impl Pool {
         self.idle.entry(lines).or_default().buffers.push(buffer);
     }
 
-    /// Takes out one buffer of the size that wasn't asked for the longest.
+    /// Removes one buffer of the size that was requested least recently.
     fn remove_oldest(&mut self) -> Option<Vec<Line>> {
         let filled = self.idle.iter_mut().filter(|(_, bin)| !bin.buffers.is_empty());
         let (lines, bin) = filled.min_by_key(|(_, bin)| bin.used)?;
@@ -202,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn values_begin_with_a_cache_line_in_memory_that_is_not_asked_for_so() {
+    fn values_begin_at_a_cache_line_without_an_aligned_allocation() {
         assert!(align_of::<Line>() <= 16, "malloc's alignment");
         for len in [1, 15, 16, 17, 1000, 1 << 20] {
             let mut buffer = Buffer::zeros(len);
@@ -213,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_that_comes_again_is_not_allocated_again() {
+    fn a_size_that_was_freed_is_not_allocated_again() {
         let mut pool = Pool::default();
         assert!(pool.take(10).0.is_none());
         pool.give(vec![[0.0; 16]; 10]);
@@ -221,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn idle_memory_stays_within_what_was_once_in_use() {
+    fn idle_memory_stays_close_to_the_peak_use() {
         let mut pool = Pool::default();
         for size in 1..200 {
             let buffers = [take(&mut pool, size * 3), take(&mut pool, size)];
@@ -234,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn the_size_that_was_asked_for_last_is_freed_last() {
+    fn the_size_that_was_requested_last_is_freed_last() {
         let mut pool = Pool::default();
         let (old, recent) = (take(&mut pool, 100), take(&mut pool, 101));
         pool.give(old);
@@ -247,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tensor_gives_its_memory_back_and_copies_on_write() {
+    fn a_tensor_copies_its_memory_on_write() {
         let tensor = Buffer::copy(&[1.0, 2.0, 3.0]).tensor(Shape::new([3]));
         let mut other = tensor.clone();
         other.storage_mut::<f32>()[0] = 7.0;

@@ -1,4 +1,4 @@
-//! Whether an operation runs our kernel or its reference.
+//! The choice between an operation's kernel and its reference.
 
 use burn::tensor::Device;
 use std::cell::Cell;
@@ -7,8 +7,8 @@ thread_local! {
     static REFERENCES: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `work`, whose operations on this thread (and their backward passes) are the references in
-/// plain tensor operations: the same network without any of our kernels, to compare with.
+/// Runs `work` with the references in plain tensor operations for all operations on this thread and
+/// their backward passes: the same network without any of our kernels, for comparison.
 pub fn with_references<T>(work: impl FnOnce() -> T) -> T {
     struct Restore(bool);
     impl Drop for Restore {
@@ -20,12 +20,12 @@ pub fn with_references<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// Whether references were asked for.
+/// Returns whether this thread runs references.
 pub(crate) fn references() -> bool {
     REFERENCES.get()
 }
 
-/// Whether an operation on `device` (with autodiff or without) runs our CPU kernel.
+/// Returns whether an operation on `device` (with or without autodiff) runs our CPU kernel.
 pub(crate) fn cpu_kernels(device: &Device) -> bool {
     !references() && device.clone().inner() == Device::flex()
 }

@@ -1,23 +1,24 @@
-//! How workgroups lie on NHWC memory, for shaders that do the same to every pixel: invocations
-//! along the channels first, as memory does, then along pixels. Each keeps its channel, and what
-//! belongs to that, for all of its pixels.
+//! How workgroups map to NHWC memory, for shaders that treat every pixel alike: invocations run
+//! along the channels first, as memory does, then along the pixels. Each keeps its channel, and the
+//! values that belong to it, for all of its pixels.
 
 use super::launch::Class;
 use minijinja::{Value, context};
 
-/// Template values of such a shader, see shaders/shared/columns.wgsl.
+/// The template values of such a shader, see shaders/shared/columns.wgsl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Columns {
-    /// Invocations of a workgroup.
+    /// The invocations of a workgroup.
     pub wg: u32,
-    /// Invocations along the channels; those that don't fill another pixel have nothing to do.
+    /// The invocations along the channels. Those left over, too few for another pixel, are idle.
     pub cols: u32,
     /// Whether a unit is four channels of a pixel, not one.
     pub four: bool,
 }
 
 impl Columns {
-    /// For `channels` channels, of which every part has to be a multiple of four for units of four.
+    /// Returns the values for parts of `channels` channels. Units have four channels if every part
+    /// is a multiple of four.
     pub fn new(class: Class, channels: &[usize]) -> Self {
         let four = channels.iter().all(|c| c.is_multiple_of(4));
         let wg = match class {
@@ -28,39 +29,40 @@ impl Columns {
         Self { wg, cols: (width as u32).clamp(1, wg), four }
     }
 
-    /// Pixels of a workgroup at a time.
+    /// Returns how many pixels a workgroup processes at a time.
     fn lanes(self) -> u32 {
         self.wg / self.cols
     }
 
-    /// Units in `channels` channels.
+    /// Returns the number of units in `channels` channels.
     pub fn units(self, channels: usize) -> u32 {
         (channels / if self.four { 4 } else { 1 }) as u32
     }
 
-    /// Template values cols and four.
+    /// Returns the template values cols and four.
     pub fn context(self) -> Value {
         context! { cols => self.cols, four => self.four }
     }
 }
 
-/// Pixels, cut into blocks of one workgroup each (where it is as wide as all channels).
+/// Pixels in blocks of one workgroup each (if a workgroup is as wide as all channels).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Blocks {
-    /// Units in a pixel.
+    /// The units of a pixel.
     pub width: u32,
-    /// Number of pixels.
+    /// The number of pixels.
     pub pixels: u32,
-    /// Pixels of a block; the last may have fewer.
+    /// The pixels of a block; the last block may have fewer.
     pub size: u32,
-    /// Number of blocks.
+    /// The number of blocks.
     pub count: u32,
-    /// Workgroups side by side in a block.
+    /// The workgroups that share a block, next to each other along the channels.
     tiles: u32,
 }
 
 impl Blocks {
-    /// Each invocation gets `each` pixels, or more if there were more than `most` blocks.
+    /// Divides `pixels` into blocks with `each` pixels per invocation, or more where that would
+    /// give more than `most` blocks.
     pub fn new(columns: Columns, pixels: usize, channels: usize, each: u32, most: u32) -> Self {
         let (width, pixels) = (columns.units(channels), pixels as u32);
         let each = each.max(pixels.div_ceil(columns.lanes() * most));
@@ -74,7 +76,7 @@ impl Blocks {
         }
     }
 
-    /// Workgroups of all blocks.
+    /// Returns the number of workgroups of all blocks.
     pub fn workgroups(&self) -> usize {
         self.count as usize * self.tiles as usize
     }
@@ -85,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_cover_every_pixel_and_stay_within_their_number() {
+    fn blocks_cover_every_pixel_and_stay_within_their_limit() {
         for class in [Class::Gpu, Class::Software] {
             for channels in [1, 3, 17, 64, 300, 1_000, 5_000] {
                 for pixels in [1, 31, 1_000, 1 << 20] {

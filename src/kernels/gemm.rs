@@ -1,4 +1,4 @@
-//! Matrix products over f32 or f64 slices by the `gemm` crate, bounds checked.
+//! Matrix products over f32 or f64 slices by the `gemm` crate, with bounds checks.
 
 use gemm::Parallelism;
 
@@ -6,26 +6,26 @@ use gemm::Parallelism;
 #[derive(Clone, Copy)]
 pub(crate) struct Matrix<'a, T = f32> {
     pub values: &'a [T],
-    /// Elements from one row to the next.
+    /// The stride from one row to the next, in elements.
     pub rows: usize,
-    /// Elements from one column to the next.
+    /// The stride from one column to the next, in elements.
     pub cols: usize,
 }
 
 impl<'a, T: Copy> Matrix<'a, T> {
-    /// Rows `rows` elements apart, their elements side by side.
+    /// Returns a matrix whose rows are contiguous and start `rows` elements apart.
     pub fn new(values: &'a [T], rows: usize) -> Self {
         Self { values, rows, cols: 1 }
     }
 
-    /// The transpose.
+    /// Returns the transpose.
     pub fn t(self) -> Self {
         Self { rows: self.cols, cols: self.rows, ..self }
     }
 }
 
-/// out[i * out_rows + j] = factor * sum over l of a(i, l) * b(l, j), for i < m, j < n, l < k; on
-/// this thread alone.
+/// Computes out[i * out_rows + j] = factor * sum over l of a(i, l) * b(l, j), for i < m, j < n,
+/// l < k, on this thread alone.
 pub(crate) fn product<T: Copy + From<f32> + 'static>(
     (m, n, k): (usize, usize, usize),
     factor: T,
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn products_of_transposes_and_parts_are_those_of_plain_loops() {
+    fn products_of_transposes_and_parts_equal_those_of_plain_loops() {
         let (m, n, k) = (5, 7, 3);
         let a: Vec<f32> = (0..60).map(|i| (i as f32 * 0.7).sin()).collect();
         let b: Vec<f32> = (0..60).map(|i| (i as f32 * 0.3).cos()).collect();
@@ -98,14 +98,14 @@ mod tests {
                 }
                 assert!(
                     out.iter().skip(i * 10 + n).take(10 - n).all(|v| *v == 9.0),
-                    "wrote beside the result"
+                    "wrote outside the result"
                 );
             }
         }
     }
 
     #[test]
-    fn products_of_f64_are_exact_to_f64() {
+    fn products_of_f64_have_the_precision_of_f64() {
         let third = [1.0f64 / 3.0, 1.0];
         let mut out = [0.0; 4];
         product((2, 2, 1), 1.0, Matrix::new(&third, 1), Matrix::new(&third, 2), &mut out, 2);

@@ -1,9 +1,9 @@
 //! Launches of hand-written WGSL on cubecl's wgpu runtime.
 //!
-//! A launch gives buffers, all bound `read_write` (cubecl cuts inputs and outputs from the same
-//! wgpu buffers, which can't be bound twice in different ways), and an info block: a small uniform,
-//! bound last. cubecl keeps the info blocks of the last launches on the device, so that an equal
-//! one costs no write.
+//! A launch binds buffers, all of them `read_write` (cubecl cuts inputs and outputs from the same
+//! wgpu buffers, which can't be bound twice with different access), and an info block: a small
+//! uniform, bound last. cubecl keeps the info blocks of the latest launches on the device, so that
+//! an equal block costs no write.
 
 use super::plan;
 use super::profile;
@@ -19,23 +19,24 @@ use burn::cubecl::{CubeCount, CubeDim, Device as CubeDevice};
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-/// Memory traffic and arithmetic of one call: the fewest bytes read and written, floating-point
-/// operations of the direct algorithm (a multiply-add counts two; 0 where memory decides).
+/// The memory traffic and arithmetic of one call: the minimum of bytes read and written, and the
+/// floating-point operations of the direct algorithm (a multiply-add counts as two; 0 for
+/// memory-bound operations).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Work {
-    /// Bytes.
+    /// The bytes read and written.
     pub bytes: f64,
-    /// Floating-point operations.
+    /// The floating-point operations.
     pub operations: f64,
 }
 
 impl Work {
-    /// Returns the work of reading or writing tensors of `counts` f32 numbers, without arithmetic.
+    /// Returns the work of reading or writing tensors of `counts` f32 values, without arithmetic.
     pub fn floats(counts: &[usize]) -> Self {
         Self { bytes: 4.0 * counts.iter().sum::<usize>() as f64, operations: 0.0 }
     }
 
-    /// Returns the same work on `buffers`, whose numbers may take other than four bytes.
+    /// Returns the same work on `buffers`, whose elements may have other sizes than four bytes.
     fn stored(self, buffers: &[&CubeTensor]) -> Self {
         let sizes =
             buffers.iter().map(|tensor| (tensor.meta.shape().num_elements(), tensor.dtype.size()));
@@ -45,13 +46,13 @@ impl Work {
     }
 }
 
-/// Returns whether our WGSL can run where `tensor` is: on cubecl's wgpu runtime. (Other runtimes
-/// have the same type of tensor.)
+/// Returns whether `tensor` is on cubecl's wgpu runtime, where our WGSL can run. (Other runtimes
+/// have the same tensor type.)
 pub(crate) fn on_wgpu(tensor: &CubeTensor) -> bool {
     matches!(tensor.device, CubeDevice::Wgpu(_))
 }
 
-/// Returns what launches on `tensor`'s device choose by.
+/// Returns the profile by which launches on `tensor`'s device choose their kernels.
 pub(crate) fn profile_of(tensor: &CubeTensor) -> Arc<Profile> {
     testing::profile().unwrap_or_else(|| adapter_profile(tensor))
 }
@@ -61,11 +62,11 @@ pub(crate) fn class(tensor: &CubeTensor) -> Class {
     profile_of(tensor).class
 }
 
-/// Returns the profile of the adapter that `tensor` is on, whatever launches choose by.
+/// Returns the profile of the adapter that `tensor` is on, even if launches choose by another.
 pub(crate) fn adapter_profile(tensor: &CubeTensor) -> Arc<Profile> {
     match &tensor.device {
         CubeDevice::Wgpu(device) => device::profile(device, || {
-            // lavapipe's and SwiftShader's subgroups are a vector of the processor.
+            // A subgroup of lavapipe or SwiftShader is one SIMD vector of the CPU.
             let widest = tensor.client.properties().hardware.plane_size_max;
             if widest <= 8 { Class::Software } else { Class::Gpu }
         }),
@@ -73,22 +74,23 @@ pub(crate) fn adapter_profile(tensor: &CubeTensor) -> Arc<Profile> {
     }
 }
 
-/// Launches a thread makes on a software adapter before it waits for it: cubecl's queue of 32 tasks
-/// spins while it is full, and the spinning thread takes a processor from the adapter's own.
+/// The launches that a thread makes on a software adapter before it waits for the adapter: cubecl
+/// spins while its queue of 32 tasks is full, and the spinning thread takes a CPU core away from
+/// the adapter's threads.
 const AHEAD: usize = 16;
 
-/// Seconds of work, at worst, that are handed to a GPU in one submission.
+/// The most work that one submission hands to a GPU, in seconds.
 const SUBMISSION: f64 = 0.25;
 
 thread_local! {
-    /// Launches since this thread last waited for a software adapter.
+    /// The launches since this thread last waited for a software adapter.
     static LAUNCHES: Cell<usize> = const { Cell::new(0) };
-    /// Device and seconds of what this thread launched since it last had its work submitted.
+    /// The device and the seconds of the work that this thread launched since its last submission.
     static WAITING: RefCell<Option<(CubeDevice, f64)>> = const { RefCell::new(None) };
 }
 
-/// Submits what waits on `tensor`'s device if `work` would make it too much for one submission:
-/// drivers stop those that take long. Errors stay with the tensors, whose readers report them.
+/// Submits the pending work on `tensor`'s device if `work` would make it too much for one
+/// submission: drivers abort long ones. Errors stay with the tensors; reading those reports them.
 fn make_room(tensor: &CubeTensor, profile: &Profile, work: Work) {
     let seconds = profile.seconds(work.bytes, work.operations);
     WAITING.with_borrow_mut(|waiting| {
@@ -104,13 +106,13 @@ fn make_room(tensor: &CubeTensor, profile: &Profile, work: Work) {
     });
 }
 
-/// Returns whether `seconds` of work are too much for a submission that holds `before` seconds
-/// already. One launch alone never is: it can't be cut.
+/// Returns whether `seconds` of work are too much for a submission that already holds `before`
+/// seconds. A single launch never is: it can't be split.
 fn fills(before: f64, seconds: f64) -> bool {
     before > 0.0 && before + seconds > SUBMISSION
 }
 
-/// Waits for a software adapter now and then, see [`AHEAD`].
+/// Waits for a software adapter after every [`AHEAD`] launches.
 fn keep_pace(tensor: &CubeTensor) {
     LAUNCHES.set(LAUNCHES.get() + 1);
     if LAUNCHES.get().is_multiple_of(AHEAD) {
@@ -118,21 +120,21 @@ fn keep_pace(tensor: &CubeTensor) {
     }
 }
 
-/// `n` workgroups along x, y and z: two dimensions where one would pass WebGPU's limit.
+/// Returns `n` workgroups as x, y and z: two dimensions where one would exceed WebGPU's limit.
 pub(super) fn folded(n: usize) -> [u32; 3] {
     const LIMIT: usize = 65_535;
     let rows = n.div_ceil(LIMIT).max(1);
     [n.div_ceil(rows) as u32, rows as u32, 1]
 }
 
-/// [`folded`], as cubecl takes it.
+/// Returns [`folded`] as cubecl takes it.
 fn grid(n: usize) -> CubeCount {
     let [x, y, z] = folded(n);
     CubeCount::Static(x, y, z)
 }
 
-/// `info` as cubecl takes it, with zeros up to a multiple of 16 bytes, as whole registers of
-/// constants are bound.
+/// Returns `info` as cubecl takes it, zero-padded to a multiple of 16 bytes: uniforms are bound in
+/// whole constant registers.
 pub(super) fn words<I: bytemuck::Pod>(info: &I) -> Vec<u64> {
     let mut words = vec![0u64; size_of::<I>().div_ceil(16) * 2];
     bytemuck::cast_slice_mut(&mut words)[..size_of::<I>()]
@@ -141,10 +143,11 @@ pub(super) fn words<I: bytemuck::Pod>(info: &I) -> Vec<u64> {
 }
 
 /// Launches `workgroups` workgroups of `shader` on `buffers`, bound in their order, and on `info`.
-/// Profiles call it `name`; `work` is what it costs, by which submissions are cut.
+/// `name` is its name in profiles; `work` is its cost, by which launches are divided among
+/// submissions.
 ///
 /// # Panics
-/// If the number of buffers isn't the shader's, they lie on several devices, or the adapter lacks
+/// If the number of buffers isn't the shader's, they are on different devices, or the adapter lacks
 /// an extension that the shader needs.
 pub(crate) fn launch<S: Shader>(
     name: &'static str,
@@ -159,7 +162,7 @@ pub(crate) fn launch<S: Shader>(
     let own = adapter_profile(first);
     assert!(
         buffers.iter().all(|buffer| buffer.device == first.device),
-        "{name}: operands on several devices"
+        "{name}: the operands are on different devices"
     );
     let work = work.stored(buffers);
     plan::launched(name, &shader, workgroups, buffers, info);
@@ -195,7 +198,7 @@ pub(crate) fn launch<S: Shader>(
     }
 }
 
-/// A launch that counts its accesses, see [`traffic`].
+/// Launches a variant of `shader` that counts its accesses, see [`traffic`].
 fn counted<S: Shader>(
     shader: &S,
     workgroups: usize,
@@ -232,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn work_is_handed_over_before_it_is_too_much_for_one_submission() {
+    fn work_is_submitted_before_it_is_too_much_for_one_submission() {
         assert!(!fills(0.0, 10.0 * SUBMISSION) && !fills(SUBMISSION / 2.0, SUBMISSION / 4.0));
         assert!(
             fills(SUBMISSION / 2.0, 0.6 * SUBMISSION) && fills(10.0 * SUBMISSION, 0.1 * SUBMISSION)

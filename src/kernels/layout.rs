@@ -1,8 +1,8 @@
-//! Memory layout between convolutions.
+//! The memory layout between convolutions.
 //!
-//! Tensors are logically `[B, C, H, W]` everywhere, over NHWC memory on every device: the
-//! convolutions leave it so, and every operation of this room keeps it. The operations here are
-//! those that Burn would otherwise carry out on NCHW memory.
+//! Tensors are logically `[B, C, H, W]` everywhere, over NHWC memory on every device: convolutions
+//! write it, and every operation of `kernels` keeps it. The operations here are those that Burn
+//! would otherwise carry out on NCHW memory.
 
 use super::buffers::Buffer;
 use super::record;
@@ -14,12 +14,12 @@ use burn_flex::FlexTensor;
 use std::cell::Cell;
 
 thread_local! {
-    /// Layout copies that kernels called from this thread had to make: a network that keeps its
-    /// layout makes none but those of its inputs.
+    /// The layout copies made by kernels called from this thread. A network that keeps its layout
+    /// copies its inputs only.
     static COPIES: Cell<usize> = const { Cell::new(0) };
 }
 
-/// How often a kernel called from this thread had to copy an operand into NHWC memory.
+/// Returns how often a kernel called from this thread had to copy an operand into NHWC memory.
 pub fn copies() -> usize {
     COPIES.get()
 }
@@ -37,16 +37,16 @@ pub(super) fn to_nchw(x: Tensor<4>) -> Tensor<4> {
     x.permute([0, 3, 1, 2])
 }
 
-/// Two uses of one feature map. Their gradients are added up on NHWC memory; used twice as it is,
-/// `x` would have them added in NCHW order.
+/// Returns `x` twice, for two uses of one feature map. Their gradients are added on NHWC memory; if
+/// `x` itself were used twice, they would be added in NCHW order.
 pub fn fork(x: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
-    // The sum of both gradients.
+    // The backward pass adds both gradients.
     record::moves(|| sum_bytes(&x));
     let x = to_nhwc(x);
     (to_nchw(x.clone()), to_nchw(x))
 }
 
-/// `x` plus `residual`, if there is one; both `[B, C, H, W]`.
+/// Returns `x` plus `residual`, if there is one; both are `[B, C, H, W]`.
 pub fn add(x: Tensor<4>, residual: Option<Tensor<4>>) -> Tensor<4> {
     match residual {
         Some(residual) => {
@@ -57,7 +57,7 @@ pub fn add(x: Tensor<4>, residual: Option<Tensor<4>>) -> Tensor<4> {
     }
 }
 
-/// Bytes that a sum of two tensors like `x` reads and writes.
+/// Returns the bytes that a sum of two tensors like `x` reads and writes.
 fn sum_bytes(x: &Tensor<4>) -> f64 {
     (3 * x.shape().num_elements() * x.dtype().size()) as f64
 }
@@ -70,7 +70,7 @@ pub(crate) struct FlexImage {
 }
 
 impl FlexImage {
-    /// `tensor` (logically `[B, C, H, W]`), copied if its memory isn't NHWC.
+    /// Wraps `tensor` (logically `[B, C, H, W]`), copied if its memory isn't NHWC.
     pub fn new(tensor: FlexTensor) -> Self {
         let dims = flex_dims(&tensor);
         let tensor = tensor.permute(&[0, 2, 3, 1]);
@@ -80,29 +80,29 @@ impl FlexImage {
         Self { dims, tensor: tensor.to_contiguous() }
     }
 
-    /// Number of values.
+    /// Returns the number of values.
     pub fn len(&self) -> usize {
         self.dims.iter().product()
     }
 
-    /// The values in NHWC order.
+    /// Returns the values in NHWC order.
     pub fn values(&self) -> &[f32] {
         flex_values(&self.tensor)
     }
 
-    /// A tensor that is logically `dims` = `[B, C, H, W]`, of values in NHWC order.
+    /// Returns a tensor that is logically `dims` = `[B, C, H, W]`, from values in NHWC order.
     pub fn tensor(values: Buffer, [b, c, h, w]: [usize; 4]) -> FlexTensor {
         values.tensor(Shape::new([b, h, w, c])).permute(&[0, 3, 1, 2])
     }
 }
 
-/// `[B, C, H, W]` of a feature map of the CPU backend.
+/// Returns the `[B, C, H, W]` of a feature map of the CPU backend.
 pub(crate) fn flex_dims(tensor: &FlexTensor) -> [usize; 4] {
     let shape = tensor.layout().shape();
     [shape[0], shape[1], shape[2], shape[3]]
 }
 
-/// The values of a contiguous f32 tensor.
+/// Returns the values of a contiguous f32 tensor.
 pub(crate) fn flex_values(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice::<f32>().expect("a contiguous f32 tensor")
 }
@@ -112,7 +112,8 @@ pub(crate) fn dims(tensor: &CubeTensor) -> [usize; 4] {
     [shape[0], shape[1], shape[2], shape[3]]
 }
 
-/// `tensor` (logically `[B, C, H, W]`) with dense NHWC memory, copied if it has another layout.
+/// Returns `tensor` (logically `[B, C, H, W]`) over dense NHWC memory, copied if it has another
+/// layout.
 pub(crate) fn into_nhwc(mut tensor: CubeTensor) -> CubeTensor {
     let [_, c, h, w] = dims(&tensor);
     let strides = tensor.meta.strides();
@@ -132,15 +133,15 @@ pub(crate) fn into_nhwc(mut tensor: CubeTensor) -> CubeTensor {
     tensor
 }
 
-/// Whether `weight`, `[O, C, 1, 1]`, lies in memory as `[C, O]`, as the weights of Burn's linear
-/// layers do.
+/// Returns whether `weight`, `[O, C, 1, 1]`, is stored as `[C, O]`, as the weights of Burn's linear
+/// layers are.
 pub(crate) fn is_transposed(weight: &CubeTensor) -> bool {
     let (shape, strides) = (weight.meta.shape(), weight.meta.strides());
     let [out, channels, height, width] = [shape[0], shape[1], shape[2], shape[3]];
     height * width == 1 && out > 1 && channels > 1 && strides[0] == 1 && strides[1] == out
 }
 
-/// An uninitialised contiguous tensor beside `like`.
+/// Returns an uninitialised contiguous tensor on the device of `like`.
 pub(crate) fn empty(like: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
     let handle = like.client.empty(shape.num_elements() * dtype.size());
     let tensor =
@@ -149,26 +150,28 @@ pub(crate) fn empty(like: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor
     tensor
 }
 
-/// As [`empty`], of the numbers that shaders compute with.
+/// Does what [`empty`] does, with the type that shaders compute in.
 pub(crate) fn empty_acc(like: &CubeTensor, shape: Shape) -> CubeTensor {
     empty(like, shape, DType::F32)
 }
 
-/// An uninitialised tensor of `like`'s shape and type, logically `[B, C, H, W]`, in NHWC memory.
+/// Returns an uninitialised tensor of `like`'s shape and type, logically `[B, C, H, W]`, in NHWC
+/// memory.
 pub(crate) fn empty_nhwc_like(like: &CubeTensor) -> CubeTensor {
     empty_nhwc(like, dims(like))
 }
 
-/// Floats between the parts of a buffer that [`part`] cuts: WebGPU's largest offset alignment, 256
-/// bytes.
+/// The alignment of the parts that [`part`] cuts from a buffer, in floats: WebGPU's largest offset
+/// alignment, 256 bytes.
 const PART_ALIGNMENT: usize = 64;
 
-/// Length of one part, rounded up so that every part may be bound on its own.
+/// Returns the length of one part, rounded up so that each part can be bound on its own.
 pub(crate) fn part_len(elements: usize) -> usize {
     elements.next_multiple_of(PART_ALIGNMENT)
 }
 
-/// Part number `index` of a buffer [parts, part_len], as a tensor of `shape` without a copy.
+/// Returns part number `index` of a buffer [parts, part_len] as a tensor of `shape`, without a
+/// copy.
 pub(crate) fn part(buffer: &CubeTensor, index: usize, shape: Shape) -> CubeTensor {
     let len = buffer.meta.shape()[1];
     let parts = buffer.meta.shape()[0];
@@ -187,8 +190,8 @@ pub(crate) fn part(buffer: &CubeTensor, index: usize, shape: Shape) -> CubeTenso
     )
 }
 
-/// An uninitialised tensor beside `like` and of its type, logically `dims` = `[B, C, H, W]`, in
-/// NHWC memory.
+/// Returns an uninitialised tensor of `like`'s device and type, logically `dims` = `[B, C, H, W]`,
+/// in NHWC memory.
 pub(crate) fn empty_nhwc(like: &CubeTensor, [b, c, h, w]: [usize; 4]) -> CubeTensor {
     let mut tensor = empty(like, Shape::new([b, h, w, c]), like.dtype);
     tensor.meta.permute(&[0, 3, 1, 2]).expect("four axes");
@@ -206,7 +209,7 @@ pub(crate) fn elem(operation: &str, name: &str, tensor: &CubeTensor) -> Elem {
     })
 }
 
-/// Checks that `tensor`, the operand `name` of `operation`, is of the type `elem`.
+/// Checks that `tensor`, the operand `name` of `operation`, has the type `elem`.
 ///
 /// # Panics
 /// If it isn't.

@@ -7,8 +7,8 @@ use super::precision::{self, Precision};
 use burn::nn::Linear;
 use burn::tensor::Tensor;
 
-/// `x` `[B, in, H, W]` over NHWC memory to `[B, out, H, W]` over NHWC memory, as a 1x1 convolution.
-/// `residual` `[B, out, H, W]` is added.
+/// Applies `layer` to `x` `[B, in, H, W]` over NHWC memory, as a 1x1 convolution, and adds
+/// `residual` `[B, out, H, W]`, if there is one. Returns `[B, out, H, W]` over NHWC memory.
 pub fn linear(layer: &Linear, x: Tensor<4>, residual: Option<Tensor<4>>) -> Tensor<4> {
     if references() && precision::current() == Precision::F32 {
         return layout::add(layer.forward(x.permute([0, 2, 3, 1])).permute([0, 3, 1, 2]), residual);
@@ -22,18 +22,19 @@ pub fn linear(layer: &Linear, x: Tensor<4>, residual: Option<Tensor<4>>) -> Tens
     )
 }
 
-/// The weights `[in, out]` as those of a 1x1 convolution, `[out, in, 1, 1]`.
+/// Returns the weights `[in, out]` as those of a 1x1 convolution, `[out, in, 1, 1]`.
 fn kernel(layer: &Linear) -> Tensor<4> {
     let weight = layer.weight.val();
     let [from, to] = weight.dims();
-    // Axes change their places: a reshape of the transpose would copy it.
+    // Permutes the axes: a reshape of the transpose would copy it.
     weight.reshape([from, to, 1, 1]).permute([1, 0, 2, 3])
 }
 
-/// `x` `[B, in]` to `[B, out]`, plus `offset` `[B, out]`, if there is one: on the CPU backend
-/// Burn's matrix product; on wgpu devices a convolution of one pixel (without autotune, Burn's
-/// product there is a naive one, and three more shaders to compile). The vectors stay f32 in half
-/// precision, in which the factors of the product are rounded.
+/// Applies `layer` to `x` `[B, in]` and adds `offset` `[B, out]`, if there is one. Returns
+/// `[B, out]`. On the CPU backend this is Burn's matrix product, on wgpu devices a convolution of
+/// one pixel (without autotune, Burn's product there is a naive one, and it takes three more
+/// shaders to compile). In half precision the vectors stay f32, but the factors of the product are
+/// rounded.
 pub fn dense(layer: &Linear, x: Tensor<2>, offset: Option<Tensor<2>>) -> Tensor<2> {
     let [batch, from] = x.dims();
     if references() || cpu_kernels(&x.device()) {
@@ -46,7 +47,7 @@ pub fn dense(layer: &Linear, x: Tensor<2>, offset: Option<Tensor<2>>) -> Tensor<
             None => y,
         };
     }
-    // As a residual it costs no launch of its own.
+    // As a residual, the offset costs no launch of its own.
     let offset = offset.map(|offset| {
         let [_, to] = offset.dims();
         offset.reshape([batch, to, 1, 1])
@@ -63,7 +64,8 @@ pub fn dense(layer: &Linear, x: Tensor<2>, offset: Option<Tensor<2>>) -> Tensor<
     y.reshape([batch, to])
 }
 
-/// `x` `[B, in]` to `[B, out]` by Burn's product of factors that f16 holds, in both passes.
+/// Applies `layer` to `x` `[B, in]` by Burn's product of factors rounded to f16, in both passes.
+/// Returns `[B, out]`.
 fn rounded(layer: &Linear, x: Tensor<2>) -> Tensor<2> {
     let y = precision::factor(x).matmul(precision::factor(layer.weight.val()));
     let y = precision::gradient(y);

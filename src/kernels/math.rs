@@ -1,21 +1,21 @@
 //! Scalar functions that the CPU kernels and the shaders share.
 
-/// a * b + c, rounded once where `FMA` says that the processor does so in one instruction.
+/// Returns a * b + c, rounded once if `FMA` says that the processor has an instruction for it.
 #[inline(always)]
 pub fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// e^x in f32 by Cody-Waite reduction and a degree-6 polynomial: within 2 ulp for x in [-87, 88];
-/// beyond, the value at the nearer end, for NaN NaN. Free of branches and calls, so that loops over
-/// it vectorise.
+/// Returns e^x in f32 by Cody-Waite reduction and a degree-6 polynomial: within 2 ulp for x in
+/// [-87, 88]; outside, the value at the nearer end; NaN for NaN. Free of branches and calls, so
+/// that loops over it vectorise.
 #[inline(always)]
 pub fn exp<const FMA: bool>(x: f32) -> f32 {
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
     // Adding 1.5 * 2^23 rounds to the nearest integer, which is then in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
-    // Comparisons with NaN are false: it passes both.
+    // Comparisons with NaN are false, so NaN passes both clamps.
     let x = if x < -87.0 { -87.0 } else { x };
     let x = if x > 88.0 { 88.0 } else { x };
     let rounded = mul_add::<FMA>(x, std::f32::consts::LOG2_E, ROUND);
@@ -31,15 +31,15 @@ pub fn exp<const FMA: bool>(x: f32) -> f32 {
     y * f32::from_bits((rounded.to_bits() << 23).wrapping_add(127 << 23))
 }
 
-/// 1 / (1 + e^-x).
+/// Returns 1 / (1 + e^-x).
 #[inline(always)]
 pub fn sigmoid<const FMA: bool>(x: f32) -> f32 {
     1.0 / (1.0 + exp::<FMA>(-x))
 }
 
-/// 32 pseudo-random bits of (`key`, `index`): two rounds of PCG's output permutation (Jarzynski and
-/// Olano, "Hash Functions for GPU Rendering", 2020). The shaders hold the same lines; integers
-/// only, so every backend agrees.
+/// Returns 32 pseudo-random bits for (`key`, `index`): two rounds of PCG's output permutation
+/// (Jarzynski and Olano, "Hash Functions for GPU Rendering", 2020). The shaders contain the same
+/// code; it uses integers only, so all backends agree.
 #[inline(always)]
 pub fn hash(key: [u32; 2], index: u32) -> u32 {
     pcg(pcg(index ^ key[0]) ^ key[1])
@@ -78,7 +78,7 @@ mod tests {
         for key in [[0, 0], [1, 0], [0, 1], [0xdead_beef, 7]] {
             let kept =
                 (0..n).filter(|&i| hash(key, i) >= u32::MAX / 10).count() as f64 / f64::from(n);
-            // Binomial deviation sqrt(.09 / 65536) = 0.0012; five of them.
+            // Five binomial standard deviations of sqrt(.09 / 65536) = 0.0012.
             assert!((kept - 0.9).abs() < 0.006, "{kept}");
         }
     }

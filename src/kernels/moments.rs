@@ -1,13 +1,13 @@
-//! Sums for means and variances of the channels of NHWC memory, in one pass.
+//! Sums for the mean and variance of each channel of NHWC memory, in one pass.
 
 use super::simd::{LANES, Lanes, Loop, blocks, load, store};
 
-/// Pixels that are worked on together: their values stay in the first-level cache, and their sums
-/// are f32.
+/// The pixels that are processed together: their values stay in the L1 cache, and their sums are
+/// f32.
 pub(crate) const TILE: usize = 64;
 
-/// Something near each channel's mean, that of a few of the pixels `x` `[pixels, channels]`: sums
-/// about it don't cancel.
+/// Returns an estimate of each channel's mean, from a few of the pixels of `x`
+/// `[pixels, channels]`: sums of differences from it don't suffer from cancellation.
 #[inline(always)]
 pub(crate) fn pivots(x: &[f32], channels: usize) -> Vec<f32> {
     const PIXELS: usize = 8;
@@ -20,7 +20,7 @@ pub(crate) fn pivots(x: &[f32], channels: usize) -> Vec<f32> {
     pivot
 }
 
-/// Sums over the pixels of x - pivot and of its square, for each channel.
+/// Returns for each channel the sums over the pixels of x - pivot and of its square.
 #[inline(always)]
 pub(crate) fn sums(x: &[f32], pivot: &[f32]) -> [Vec<f32>; 2] {
     let channels = pivot.len();
@@ -44,7 +44,7 @@ pub(crate) fn sums(x: &[f32], pivot: &[f32]) -> [Vec<f32>; 2] {
     [sums, squares]
 }
 
-/// [`sums`] as a loop of its own.
+/// [`sums`] as a [`Loop`].
 pub(crate) struct Sums;
 
 impl<'a> Loop<(&'a [f32], &'a [f32])> for Sums {
@@ -56,7 +56,7 @@ impl<'a> Loop<(&'a [f32], &'a [f32])> for Sums {
     }
 }
 
-/// totals += lanes.
+/// Adds the first `count` of `lanes` to `totals`.
 #[inline(always)]
 pub(crate) fn accumulate(totals: &mut [f32], count: usize, lanes: &Lanes) {
     let mut total = load(totals, count);
@@ -66,7 +66,7 @@ pub(crate) fn accumulate(totals: &mut [f32], count: usize, lanes: &Lanes) {
     store(totals, count, &total);
 }
 
-/// `v`, or 0 where rounding made a sum of squares negative; NaN stays NaN.
+/// Returns `v`, or 0 if rounding made a sum of squares negative; NaN stays NaN.
 #[inline(always)]
 pub(crate) fn not_below_0(v: f64) -> f64 {
     if v < 0.0 { 0.0 } else { v }

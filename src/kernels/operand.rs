@@ -3,17 +3,17 @@
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, ExtensionType};
 
-/// An operand that a call may do without.
+/// An operand that a call may omit.
 #[derive(Clone, Debug, ExtensionType)]
 pub enum Optional<B: Backend> {
-    /// There is none.
+    /// No operand.
     Absent,
-    /// There is this one.
+    /// This operand.
     Given(FloatTensor<B>),
 }
 
 impl<B: Backend> Optional<B> {
-    /// Returns it as an `Option`.
+    /// Converts it to an `Option`.
     pub fn into_option(self) -> Option<FloatTensor<B>> {
         match self {
             Self::Absent => None,
@@ -29,7 +29,7 @@ impl<B: Backend> Optional<B> {
         }
     }
 
-    /// Returns the same, its tensor by `change`.
+    /// Applies `change` to the tensor, if there is one.
     pub fn map<To: Backend>(
         self,
         change: impl FnOnce(FloatTensor<B>) -> FloatTensor<To>,
@@ -37,7 +37,7 @@ impl<B: Backend> Optional<B> {
         Optional::new(self.into_option().map(change))
     }
 
-    /// Makes one of an `Option`.
+    /// Converts an `Option`.
     pub fn new(tensor: Option<FloatTensor<B>>) -> Self {
         tensor.map_or(Self::Absent, Self::Given)
     }

@@ -1,16 +1,18 @@
-//! Mixed precision (Micikevicius et al. 2018, arXiv 1710.03740): products take f16 factors and add
-//! up in f32.
+//! Mixed precision (Micikevicius et al. 2018, arXiv 1710.03740): products take f16 factors and
+//! accumulate in f32.
 //!
-//! In half precision every feature map is one of f16. How, depends on the device:
+//! In half precision, feature maps have the precision of f16. How they are stored depends on the
+//! device:
 //!
-//! - adapters with the extension f16 store it so, which halves the bytes of everything that reads
-//!   and writes maps;
-//! - on others it stays f32, and the shaders of products round its numbers as they read them;
-//! - the CPU backend, which has no f16 products, keeps f32 tensors whose numbers are those that f16
-//!   has: it tells what training in half precision comes to, and is no faster.
+//! - adapters with the extension f16 store f16, which halves the bytes of everything that reads and
+//!   writes maps;
+//! - on other adapters maps stay f32, and the shaders of products round the values as they read
+//!   them;
+//! - the CPU backend, which has no f16 products, keeps f32 tensors whose values are rounded to f16:
+//!   it shows the results of training in half precision, but is no faster.
 //!
-//! Weights, moments, averages, statistics of norms, losses, gradients of parameters and vectors (z,
-//! the embedding of t) are f32 everywhere.
+//! Weights, moments, the EMA, statistics of normalisation layers, losses, gradients of parameters
+//! and vectors (z, the embedding of t) are f32 everywhere.
 
 use super::autodiff::{CheckpointStrategy, Checkpointer, Saved, node};
 use super::buffers::Buffer;
@@ -27,7 +29,7 @@ use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 use std::cell::Cell;
 
-/// What feature maps are, and factors of products.
+/// The precision of feature maps and of the factors of products.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Precision {
     /// f32.
@@ -41,8 +43,8 @@ thread_local! {
     static CURRENT: Cell<Precision> = const { Cell::new(Precision::F32) };
 }
 
-/// Runs `work`, whose operations on this thread compute in `precision`. Their backward passes do
-/// too, wherever they run.
+/// Runs `work` with operations on this thread computing in `precision`. Their backward passes do so
+/// too, on whichever thread they run.
 pub fn autocast<T>(precision: Precision, work: impl FnOnce() -> T) -> T {
     struct Restore(Precision);
     impl Drop for Restore {
@@ -54,12 +56,12 @@ pub fn autocast<T>(precision: Precision, work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// The precision of operations on this thread.
+/// Returns the precision of operations on this thread.
 pub(crate) fn current() -> Precision {
     CURRENT.get()
 }
 
-/// What the factors of products are rounded to in the current precision.
+/// Returns the type that the factors of products are rounded to in the current precision.
 pub(crate) fn factors() -> Elem {
     match current() {
         Precision::F32 => Elem::F32,
@@ -67,23 +69,23 @@ pub(crate) fn factors() -> Elem {
     }
 }
 
-/// `x` as the feature map that it is in the current precision; its gradient too.
+/// Converts `x`, a feature map, to the current precision, and its gradient too.
 pub(crate) fn map(x: Tensor<4>) -> Tensor<4> {
     through(x, Role::Map)
 }
 
-/// `x` as a factor of a product that stays f32 in memory; its gradient stays as it is. (The shaders
-/// of products round for themselves.)
+/// Rounds `x`, a factor of a product, which stays f32 in memory; its gradient isn't rounded. (The
+/// shaders of products round their factors themselves.)
 pub(crate) fn factor<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     through(x, Role::Factor)
 }
 
-/// `y`, a product, whose gradient is a factor of others.
+/// Returns `y`, a product, and rounds its gradient, which is a factor of other products.
 pub(crate) fn gradient<const D: usize>(y: Tensor<D>) -> Tensor<D> {
     through(y, Role::Gradient)
 }
 
-/// `x`, a feature map in any precision, in f32.
+/// Returns `x`, a feature map in any precision, in f32.
 pub(crate) fn in_f32<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     if x.dtype() == DType::F32 { x } else { x.cast(FloatDType::F32) }
 }
@@ -95,28 +97,28 @@ fn through<const D: usize>(x: Tensor<D>, role: Role) -> Tensor<D> {
     }
 }
 
-/// What half precision makes of a tensor.
+/// How half precision treats a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// It and its gradient are feature maps.
+    /// The tensor and its gradient are feature maps.
     Map,
-    /// It is a factor of a product.
+    /// The tensor is a factor of a product.
     Factor,
-    /// Its gradient is.
+    /// The gradient is a factor of a product.
     Gradient,
 }
 
 /// Half precision on every backend.
 #[backend_extension(Autodiff, Cube, Flex)]
 pub trait Half: Backend {
-    /// Returns `x` in its `role`.
+    /// Returns `x` in half precision, as its `role` demands.
     fn half(x: FloatTensor<Self>, role: Role) -> FloatTensor<Self>;
 
     /// Returns whether [`half`](Half::half) would change `x` or its gradient in this role.
     fn changes(x: &FloatTensor<Self>, role: Role) -> bool;
 }
 
-/// Whether the kernels of `x`'s device store feature maps as f16.
+/// Returns whether the kernels of `x`'s device store feature maps as f16.
 pub(crate) fn stores_f16(x: &burn::backend::wgpu::CubeTensor) -> bool {
     on_wgpu(x) && profile_of(x).extensions.f16
 }
@@ -131,7 +133,7 @@ impl Half for CubeBackend {
     }
 }
 
-/// Numbers that are rounded at a time.
+/// The number of values that are rounded at a time.
 const TASK: usize = 4096;
 
 impl Half for Flex {
@@ -159,7 +161,7 @@ impl Half for Flex {
     }
 }
 
-/// A tensor's role, and the type that its gradient has.
+/// A tensor's role and the type of its gradient.
 #[derive(Clone, Debug)]
 struct Rounded(Role, FloatDType);
 

@@ -1,5 +1,5 @@
-//! Which kernels ran, how often and for how long: on wgpu devices by cubecl's launch observer, on
-//! the CPU by timers in our own kernels.
+//! Profiles of the kernels that ran, how often and for how long: on wgpu devices by cubecl's launch
+//! observer, on the CPU by timers in our own kernels.
 
 use super::launch::Work;
 use super::record;
@@ -17,36 +17,36 @@ use std::time::{Duration, Instant};
 /// One kernel of a [`Profile`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Kernel {
-    /// How often it was launched; on the CPU, called.
+    /// How often it was launched (on the CPU: called).
     pub launches: u64,
-    /// Its time, where times were asked for.
+    /// Its total time, if times were requested.
     pub time: Duration,
 }
 
-/// Kernels by name.
+/// The kernels of a piece of work, by name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Profile {
-    /// In alphabetical order.
+    /// The kernels, in alphabetical order.
     pub kernels: BTreeMap<String, Kernel>,
-    /// Whether all times come from the device's own clock (wgpu timestamp queries); otherwise they
-    /// are the host's, and on wgpu include submission.
+    /// Whether all times come from the device's own clock (wgpu timestamp queries). Otherwise they
+    /// come from the host's clock, and on wgpu include submission.
     pub device_clock: bool,
 }
 
 impl Profile {
-    /// Launches of all kernels.
+    /// Returns the launches of all kernels.
     pub fn launches(&self) -> u64 {
         self.kernels.values().map(|k| k.launches).sum()
     }
 
-    /// Time of all kernels.
+    /// Returns the total time of all kernels.
     pub fn time(&self) -> Duration {
         self.kernels.values().map(|k| k.time).sum()
     }
 }
 
-/// Counts the kernels of `work`; with `timed` also their times, each kernel waited for: the sum is
-/// no measure of `work`. One observation at a time in a process.
+/// Counts the kernels of `work`. With `timed` it also measures their times and waits for each
+/// kernel, so that their sum doesn't measure `work`. A process makes one observation at a time.
 pub fn observe<T>(timed: bool, work: impl FnOnce() -> T) -> (T, Profile) {
     let _one = alone();
     table().clear();
@@ -64,20 +64,20 @@ pub fn observe<T>(timed: bool, work: impl FnOnce() -> T) -> (T, Profile) {
     (out, Profile { kernels, device_clock })
 }
 
-/// Bytes that the allocator of `device` has held on it at most so far: the sum of its pools' peaks,
-/// which they need not have reached together, and never less than what it holds now (in use or kept
-/// for reuse). `None` for the CPU backend, whose memory is the process's.
+/// Returns the peak of the bytes that the allocator of `device` has held so far: the sum of its
+/// pools' peaks, which they needn't have reached at the same time, and never less than what it
+/// holds now (in use or kept for reuse). `None` for the CPU backend, whose memory is the process's.
 pub fn memory(device: &Device) -> Option<u64> {
     let device = device.clone().inner();
     let now = device.memory_pool_usage()?.bytes_reserved;
     let pools = device.memory_pool_report().unwrap_or_default();
     let held: u64 = pools.iter().map(|pool| pool.page_size * pool.pages).sum();
     let peaks: u64 = pools.iter().map(|pool| pool.page_size * pool.pages_peak).sum();
-    // What lasts lies outside these pools, see `crate::device::lasting`.
+    // Long-lived memory is outside these pools, see `crate::device::lasting`.
     Some(now.max(now.saturating_sub(held) + peaks))
 }
 
-/// Waits until nobody else in this process observes launches.
+/// Waits until no other thread of this process observes launches, and locks out other observers.
 pub(super) fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     lock(&ONE)
@@ -87,7 +87,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether the timers of the CPU kernels run.
+/// Whether the timers of the CPU kernels are on.
 static CPU: AtomicBool = AtomicBool::new(false);
 
 fn table() -> MutexGuard<'static, BTreeMap<&'static str, Kernel>> {
@@ -95,8 +95,8 @@ fn table() -> MutexGuard<'static, BTreeMap<&'static str, Kernel>> {
     lock(&TABLE)
 }
 
-/// Measures a CPU kernel, which costs `work`, from here to the end of the scope that holds it; next
-/// to nothing where nobody observes.
+/// Measures a CPU kernel, which costs `work`, until the returned timer is dropped. Costs next to
+/// nothing if launches aren't observed.
 #[must_use]
 pub(crate) fn timer(name: &'static str, work: impl FnOnce() -> Work) -> Option<Timer> {
     record::called(name, work);
@@ -118,17 +118,17 @@ impl Drop for Timer {
 }
 
 thread_local! {
-    /// What the shader that is being launched is called; cubecl knows hand-written ones by their
-    /// Rust type only.
+    /// The name of the shader that is being launched: cubecl only knows the Rust type of a
+    /// hand-written one.
     static SHADER: Cell<Option<&'static str>> = const { Cell::new(None) };
 }
 
-/// Whether the launch that is being made is one of a hand-written shader.
+/// Returns whether the launch in progress is that of a hand-written shader.
 pub(super) fn is_named() -> bool {
     SHADER.get().is_some()
 }
 
-/// Runs `launch`, whose kernel observers shall know as `name`.
+/// Runs `launch`, whose kernel appears as `name` to observers.
 pub(crate) fn named<T>(name: &'static str, launch: impl FnOnce() -> T) -> T {
     SHADER.set(Some(name));
     let out = launch();

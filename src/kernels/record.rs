@@ -1,10 +1,10 @@
-//! What a piece of work launches, in order, with what each launch costs and what lives on the
-//! device: without computing it.
+//! Records what a piece of work launches, in order, with the cost of each launch and the live
+//! memory on the device, without computing anything.
 //!
-//! The code that is recorded is the code that computes. Our own launches are noted and left out;
-//! Burn's are compiled and left out (cubecl's dry run), and memory that nothing is done to is never
-//! backed. So a step can be recorded that no memory here would hold, with the kernels of a card
-//! that isn't here.
+//! The recorded code is the code that computes. Our own launches are noted and skipped; Burn's are
+//! compiled and skipped (cubecl's dry run), and memory that is never used is never backed. So a
+//! step can be recorded that wouldn't fit in this machine's memory, with the kernels of a GPU that
+//! isn't present.
 
 use super::launch::Work;
 use super::shader::Shader;
@@ -20,50 +20,52 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// What launches of Burn's own kernels are called.
+/// The name of launches of Burn's own kernels.
 pub const BURN: &str = "Burn's operations";
 
 /// One launch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Launch {
-    /// As profiles call it; [`BURN`] for Burn's.
+    /// Its name in profiles; [`BURN`] for Burn's kernels.
     pub name: &'static str,
-    /// File and template values of the shader; none of Burn's, and on the CPU.
+    /// The file and template values of the shader; `None` for Burn's kernels and on the CPU.
     pub shader: Option<(&'static str, String)>,
-    /// What it costs; nothing where that isn't known.
+    /// Its cost; zero where unknown.
     pub work: Work,
-    /// How many launches it stands for: 0 where it is what another one moves.
+    /// The number of launches it stands for: 0 for an entry that adds the traffic of another
+    /// launch.
     pub launches: u64,
 }
 
-/// What was recorded.
+/// The launches and the memory of a piece of work.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Recording {
-    /// In their order.
+    /// The launches, in order.
     pub launches: Vec<Launch>,
-    /// Most bytes of tensors on an adapter that lived at a time: of those that launches of our own
-    /// were given, looked at when one is made. (Not what the allocator keeps beside them.)
+    /// The most bytes of tensors that were alive at once on an adapter, counting the tensors passed
+    /// to our own launches, at the time of each of those. (Excludes what the allocator keeps beyond
+    /// them.)
     pub live_bytes: u64,
-    /// The same as cubecl's allocator counts them, at Burn's launches too; 0 where nothing ran.
+    /// The same as counted by cubecl's allocator, at Burn's launches too; 0 if nothing ran.
     pub used_bytes: u64,
 }
 
 impl Recording {
-    /// Launches of all kernels.
+    /// Returns the launches of all kernels.
     pub fn count(&self) -> u64 {
         self.launches.iter().map(|launch| launch.launches).sum()
     }
 }
 
-/// Whether a tensor's memory is still held, looked at without holding it.
+/// A check of whether a tensor's memory is still held, which doesn't hold it itself.
 struct Held {
     bytes: u64,
     held: Box<dyn Fn() -> bool>,
 }
 
 impl Held {
-    /// `largest` is the most that the allocator takes: what is larger has no place in its pools,
-    /// which hold on to all others.
+    /// Makes the check for `binding`. `largest` is the allocator's largest page: larger memory is
+    /// outside its pools, which keep a hold on all other memory.
     fn new(binding: &BufferBinding, largest: u64) -> Self {
         let (bytes, memory) = (binding.size(), binding.memory.downgrade());
         let held: Box<dyn Fn() -> bool> = match bytes > largest {
@@ -76,17 +78,17 @@ impl Held {
 
 #[derive(Default)]
 struct Recorder {
-    /// Whether nothing is computed.
+    /// Whether launches are skipped.
     dry: bool,
     recording: Recording,
-    /// Tensors that launches were given, by the number of their memory.
+    /// The tensors passed to launches, by the id of their memory.
     held: HashMap<usize, Held>,
-    /// Of the adapter that our launches are on.
+    /// The client of the adapter that our launches are on.
     client: Option<Client>,
 }
 
-/// Notes what the allocator has in use, where it runs. (Asking lets go of what was queued for
-/// earlier launches.)
+/// Notes what the allocator has in use, unless this is a dry run. (Asking also releases what was
+/// queued for earlier launches.)
 fn ask_allocator(client: &Client) {
     let used = client.memory_report(MemoryScope::Device).usage().bytes_in_use;
     RECORDER.with_borrow_mut(|recorder| {
@@ -100,7 +102,7 @@ thread_local! {
     static RECORDER: RefCell<Option<Recorder>> = const { RefCell::new(None) };
 }
 
-/// Returns whether this thread's launches are recorded and left out.
+/// Returns whether this thread's launches are recorded and skipped.
 pub(crate) fn dry() -> bool {
     RECORDER.with_borrow(|recorder| recorder.as_ref().is_some_and(|recorder| recorder.dry))
 }
@@ -113,14 +115,15 @@ fn add(launch: Launch) {
     });
 }
 
-/// Notes work of the kernel `name` that runs on the CPU.
+/// Notes a call of the CPU kernel `name`.
 pub(crate) fn called(name: &'static str, work: impl FnOnce() -> Work) {
     if RECORDER.with_borrow(Option::is_some) {
         add(Launch { name, shader: None, work: work(), launches: 1 });
     }
 }
 
-/// Notes what a launch of Burn's, yet to come, moves: the backward pass of what is called here.
+/// Notes the memory traffic of a later launch of Burn's: the backward pass of the operation that
+/// calls this.
 pub(crate) fn moves(bytes: impl FnOnce() -> f64) {
     if RECORDER.with_borrow(Option::is_some) {
         add(Launch {
@@ -132,7 +135,8 @@ pub(crate) fn moves(bytes: impl FnOnce() -> f64) {
     }
 }
 
-/// Notes a launch of `shader` and what is alive at it. Returns whether it is to be left out.
+/// Notes a launch of `shader` and the memory alive at that time. Returns whether to skip the
+/// launch.
 pub(crate) fn launched<S: Shader>(
     name: &'static str,
     shader: &S,
@@ -159,12 +163,12 @@ pub(crate) fn launched<S: Shader>(
     dry()
 }
 
-/// Burn's launches.
-struct Burns;
+/// An observer of Burn's launches.
+struct BurnLaunches;
 
-impl LaunchObserver for Burns {
+impl LaunchObserver for BurnLaunches {
     fn launched(&self, _: &'static str) {
-        // Our own are noted before they are launched, and have names.
+        // Our own launches have names, and were noted before they were made.
         if profile::is_named() {
             return;
         }
@@ -178,11 +182,11 @@ impl LaunchObserver for Burns {
     }
 }
 
-/// Records the launches of `work` on this thread, after `prepare`, and leaves them out: whatever is
-/// read of the device afterwards is without meaning. Kernels are those for `profile`. Every launch
-/// of this process is left out meanwhile, on all threads.
+/// Runs `prepare`, then records the launches of `work` on this thread and skips them: values read
+/// from the device afterwards are meaningless. The kernels are those for `profile`. Meanwhile all
+/// launches of this process are skipped, on all threads.
 ///
-/// `prepare` runs in the same way; what it leaves counts as alive.
+/// The launches of `prepare` are skipped too; the memory that it leaves counts as alive.
 pub fn record<T, U>(
     profile: Profile,
     prepare: impl FnOnce() -> T,
@@ -192,7 +196,8 @@ pub fn record<T, U>(
     testing::with_profile(profile, || recorded(true, prepare, work))
 }
 
-/// As [`record`], but computes: for backends that can't leave anything out, and for comparison.
+/// Does what [`record`] does, but computes: for backends that can't skip launches, and for
+/// comparison.
 pub fn record_running<T, U>(
     prepare: impl FnOnce() -> T,
     work: impl FnOnce(T) -> U,
@@ -214,7 +219,7 @@ fn recorded<T, U>(
     let _one = profile::alone();
     let _end = End;
     RECORDER.set(Some(Recorder { dry, ..Recorder::default() }));
-    let watching = LaunchObservation::new(Arc::new(Burns));
+    let watching = LaunchObservation::new(Arc::new(BurnLaunches));
     let prepared = prepare();
     RECORDER.with_borrow_mut(|recorder| {
         if let Some(recorder) = recorder {

@@ -1,5 +1,5 @@
-//! What describes a hand-written shader: its text, its info block, its buffers and the extensions
-//! that it needs.
+//! The description of a hand-written shader: its text, its info block, its buffers and the
+//! extensions that it needs.
 
 use super::template::render;
 use crate::device::Extensions;
@@ -11,7 +11,7 @@ use minijinja::{Value, context};
 use std::fmt::Debug;
 use std::hash::Hash;
 
-/// A type of numbers in a shader.
+/// An element type in a shader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Elem {
     /// 32 bits.
@@ -21,7 +21,7 @@ pub enum Elem {
 }
 
 impl Elem {
-    /// Returns WGSL's name of it.
+    /// Returns its name in WGSL.
     pub fn wgsl(self) -> &'static str {
         match self {
             Self::F32 => "f32",
@@ -29,7 +29,7 @@ impl Elem {
         }
     }
 
-    /// Returns Burn's name of it.
+    /// Returns Burn's type for it.
     pub fn dtype(self) -> DType {
         match self {
             Self::F32 => DType::F32,
@@ -37,20 +37,20 @@ impl Elem {
         }
     }
 
-    /// Returns the type that `dtype` is, if shaders have it.
+    /// Returns the element type for `dtype`, if shaders have it.
     pub fn of(dtype: DType) -> Option<Self> {
         [Self::F32, Self::F16].into_iter().find(|elem| elem.dtype() == dtype)
     }
 }
 
-/// The types of one shader: shaders/shared/types.wgsl says what is stored as which.
+/// The types of one shader. shaders/shared/types.wgsl says which values are stored as which type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Types {
-    /// What feature maps and packed weights are stored as.
+    /// The storage type of feature maps and packed weights.
     pub elem: Elem,
-    /// What is computed and added up in.
+    /// The type of computation and accumulation.
     pub acc: Elem,
-    /// What the factors of products are rounded to.
+    /// The type that the factors of products are rounded to.
     pub factors: Elem,
 }
 
@@ -59,12 +59,11 @@ impl Types {
     pub const F32: Self = Self { elem: Elem::F32, acc: Elem::F32, factors: Elem::F32 };
     /// Feature maps in f16, sums in f32.
     pub const F16: Self = Self { elem: Elem::F16, acc: Elem::F32, factors: Elem::F16 };
-    /// Feature maps in f32, factors rounded to f16 as they are read: for adapters without that
-    /// type.
+    /// Feature maps in f32, factors rounded to f16 as they are read: for adapters without f16.
     pub const ROUNDED: Self = Self { elem: Elem::F32, acc: Elem::F32, factors: Elem::F16 };
-    /// All that shaders are filled with.
+    /// The types that shaders are instantiated with.
     pub const ALL: [Self; 2] = [Self::F32, Self::F16];
-    /// All that shaders of products are filled with.
+    /// The types that shaders of products are instantiated with.
     pub const PRODUCTS: [Self; 3] = [Self::F32, Self::F16, Self::ROUNDED];
 
     /// Returns the types for feature maps of `elem`.
@@ -72,25 +71,25 @@ impl Types {
         Self::product(elem, elem)
     }
 
-    /// Returns the types for products of feature maps of `elem`, their factors rounded to `factors`
-    /// at least.
+    /// Returns the types for products of feature maps of `elem` with factors rounded to `factors`,
+    /// or to f16 if the maps are f16.
     pub fn product(elem: Elem, factors: Elem) -> Self {
         let factors = if elem == Elem::F16 { elem } else { factors };
         Self { elem, acc: Elem::F32, factors }
     }
 }
 
-/// An info block: what a shader reads as `var<uniform> info: Info`, whose fields and types it
-/// repeats. Made by `info!`.
+/// An info block, which a shader reads as `var<uniform> info: Info`. It has the same fields and
+/// types as the WGSL struct. Declared by `info!`.
 pub trait Info: Pod {
-    /// Returns names and WGSL types of the fields, in their order: a test compares them with the
-    /// text of every shader.
+    /// Returns the names and WGSL types of the fields, in order. A test compares them with the text
+    /// of every shader.
     fn fields() -> Vec<(&'static str, String)>;
 }
 
-/// A type that fields of info blocks can have.
+/// A type that a field of an info block can have.
 pub trait InfoField {
-    /// WGSL's name of it.
+    /// Returns its name in WGSL.
     fn wgsl() -> String;
 }
 
@@ -106,16 +105,17 @@ impl InfoField for f32 {
     }
 }
 
-/// An array, of whole 16 bytes each, as uniforms want it.
+/// An array with elements of 16 bytes, as uniforms require.
 impl<const N: usize> InfoField for [[i32; 4]; N] {
     fn wgsl() -> String {
         format!("array<vec4<i32>, {N}>")
     }
 }
 
-/// Declares info blocks: plain structs of u32, f32 and arrays of four i32, laid out as WGSL lays
-/// out a uniform of the same fields. One alone may leave the length of an array open: it is packed,
-/// as bytemuck wants it then, and its fields lie as they would otherwise.
+/// Declares info blocks: plain structs of u32, f32 and arrays of four i32, with the layout of a
+/// WGSL uniform of the same fields. A declaration of a single block may be generic over the length
+/// of an array: it is packed, as bytemuck then requires, which doesn't change the layout of its
+/// fields.
 macro_rules! info {
     ($(#[$about:meta])* struct $name:ident<const $len:ident: usize> { $($(#[$note:meta])* $field:ident: $kind:ty),* $(,)? }) => {
         $(#[$about])*
@@ -146,36 +146,36 @@ macro_rules! info {
 }
 pub(crate) use info;
 
-/// One shader with its template values: all that its text depends on.
+/// One shader with its template values, which its text depends on and nothing else.
 pub trait Shader: Copy + Debug + Eq + Hash + Send + Sync + 'static {
     /// Its info block.
     type Info: Info;
-    /// Its file under shaders/, without the ending.
+    /// Its file under shaders/, without the extension.
     const FILE: &'static str;
     /// The text of that file.
     const TEXT: &'static str;
-    /// Storage buffers that it binds, from 0 on; the info block follows.
+    /// The number of storage buffers that it binds, from 0 on; the info block follows.
     const BUFFERS: usize;
 
-    /// Returns the invocations of a workgroup.
+    /// Returns the number of invocations of a workgroup.
     fn workgroup(&self) -> u32;
 
-    /// Returns the template's values, without elem, acc, factors and wg.
+    /// Returns the template values, without elem, acc, factors and wg.
     fn values(&self) -> Value;
 
-    /// Returns the types of its numbers.
+    /// Returns its types.
     fn types(&self) -> Types {
         Types::F32
     }
 
-    /// Returns what an adapter must have to run it.
+    /// Returns the extensions that an adapter needs to run it.
     fn extensions(&self) -> Extensions {
         let Types { elem, acc, .. } = self.types();
         Extensions { f16: [elem, acc].contains(&Elem::F16), ..Extensions::default() }
     }
 
-    /// Returns the multiply-adds of an invocation in one round of each loop that makes them; none
-    /// where memory decides.
+    /// Returns the multiply-adds of an invocation in one iteration of each loop that performs them;
+    /// none for memory-bound shaders.
     fn multiply_adds(&self) -> Vec<u32> {
         Vec::new()
     }
@@ -188,8 +188,8 @@ pub trait Shader: Copy + Debug + Eq + Hash + Send + Sync + 'static {
     }
 }
 
-/// A shader as a kernel of cubecl. Its id holds all template values, and says that nothing is
-/// checked for it: neither indices nor that loops end.
+/// A shader as a kernel of cubecl. Its id contains all template values, and says that nothing is
+/// checked for it: neither that indices are within bounds nor that loops end.
 pub(super) struct Source<S>(pub S);
 
 impl<S: Shader> KernelSource for Source<S> {
@@ -206,30 +206,30 @@ impl<S: Shader> KernelSource for Source<S> {
     }
 }
 
-/// A filled shader, for whoever checks, lists or compiles the texts.
+/// An instantiated shader, for code that checks, lists or compiles the texts.
 #[derive(Clone, Debug)]
 pub struct Filled {
-    /// The file under shaders/, without its ending.
+    /// The file under shaders/, without its extension.
     pub kernel: &'static str,
-    /// Template values, for people.
+    /// The template values, for people to read.
     pub variant: String,
     /// The complete WGSL text.
     pub text: String,
-    /// Invocations of a workgroup.
+    /// The invocations of a workgroup.
     pub workgroup: u32,
-    /// Storage buffers that it binds; the info block, a uniform, follows.
+    /// The number of storage buffers that it binds; the info block, a uniform, follows.
     pub buffers: usize,
-    /// What it needs.
+    /// The extensions that it needs.
     pub extensions: Extensions,
-    /// Multiply-adds of an invocation in one round of each loop that makes them; none where memory
-    /// decides.
+    /// The multiply-adds of an invocation in one iteration of each loop that performs them; none
+    /// for memory-bound shaders.
     pub multiply_adds: Vec<u32>,
-    /// Names and types of the info block's fields, as the program writes them.
+    /// The names and types of the info block's fields, as the program writes them.
     pub info: Vec<(&'static str, String)>,
 }
 
 impl Filled {
-    /// Fills `shader`.
+    /// Instantiates `shader`.
     pub fn new<S: Shader>(shader: S) -> Self {
         Self {
             kernel: S::FILE,
@@ -249,7 +249,7 @@ mod tests {
     use super::*;
 
     info! {
-        /// As a shader would have it.
+        /// An example of a shader's info block.
         struct Example { count: u32, eps: f32, tap: [[i32; 4]; 3] }
     }
 
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn types_are_those_of_tensors() {
+    fn types_match_those_of_tensors() {
         assert_eq!(Elem::of(DType::F16), Some(Elem::F16));
         assert_eq!(Elem::of(DType::I32), None);
         assert_eq!(Types::of(Elem::F16), Types::F16);

@@ -1,21 +1,21 @@
-//! Running loops on the widest vectors of this processor.
+//! Loops compiled for the widest vectors of this processor.
 
 use pulp::{Simd, WithSimd};
 use std::any::TypeId;
 use std::sync::OnceLock;
 
-/// A loop worth compiling several times. `run` must be marked `#[inline(always)]`, and so must what
-/// it calls: code that isn't inlined is compiled for the plain instruction set. (That is why this
-/// is a trait and no closure: nothing can force a closure to be inlined.)
+/// A loop that is compiled once per instruction set. `run` and everything it calls must be marked
+/// `#[inline(always)]`: code that isn't inlined is compiled for the baseline instruction set. (This
+/// is a trait because nothing can force a closure to be inlined.)
 pub(crate) trait Loop<A> {
     type Output;
 
-    /// `FMA` says whether [`f32::mul_add`] is one instruction here; elsewhere it would be a library
-    /// call.
+    /// Runs the loop. `FMA` says whether [`f32::mul_add`] is one instruction; otherwise it would be
+    /// a library call.
     fn run<const FMA: bool>(arguments: A) -> Self::Output;
 }
 
-/// `L::run(arguments)`, compiled for AVX-512, AVX2 or NEON where the processor has them.
+/// Calls `L::run(arguments)`, compiled for AVX-512, AVX2 or NEON if the processor has it.
 #[inline]
 pub(crate) fn vectorised<L: Loop<A>, A>(arguments: A) -> L::Output {
     struct Call<L, A>(std::marker::PhantomData<L>, A);
@@ -34,19 +34,19 @@ pub(crate) fn vectorised<L: Loop<A>, A>(arguments: A) -> L::Output {
     Path::best().run(Call::<L, A>(std::marker::PhantomData, arguments))
 }
 
-/// Channels that are worked on together: one AVX-512 vector, two of AVX2, four of NEON.
+/// The channels that are processed together: one AVX-512 vector, two AVX2 vectors, four of NEON.
 pub(crate) const LANES: usize = 16;
 
 /// One value for each of [`LANES`] channels.
 pub(crate) type Lanes = [f32; LANES];
 
-/// The channels 0..n in blocks: (first channel, channels in the block).
+/// Returns the channels 0..n in blocks: (first channel, channels in the block).
 #[inline(always)]
 pub(crate) fn blocks(channels: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..channels).step_by(LANES).map(move |first| (first, LANES.min(channels - first)))
 }
 
-/// The first `count` values of `from`, zeros in the other lanes.
+/// Returns the first `count` values of `from`, with zeros in the other lanes.
 #[inline(always)]
 pub(crate) fn load(from: &[f32], count: usize) -> Lanes {
     if count == LANES {
@@ -67,10 +67,10 @@ pub(crate) fn store(to: &mut [f32], count: usize, lanes: &Lanes) {
     }
 }
 
-/// See [`Path::force`].
+/// The path chosen by [`Path::force`].
 static FORCED: OnceLock<Path> = OnceLock::new();
 
-/// An instruction set this machine has.
+/// An instruction set that this machine has.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Path {
     /// 16 lanes, 32 registers.
@@ -87,7 +87,7 @@ pub(crate) enum Path {
 }
 
 impl Path {
-    /// What this machine has, fastest first; never empty.
+    /// Returns the paths of this machine, fastest first; never empty.
     pub fn available() -> impl Iterator<Item = Self> {
         #[cfg(target_arch = "x86_64")]
         let fast =
@@ -99,7 +99,7 @@ impl Path {
         fast.into_iter().flatten().chain([Self::Plain(pulp::Scalar128b)])
     }
 
-    /// The fastest path of this machine, unless [`Path::force`] chose another.
+    /// Returns the fastest path of this machine, unless [`Path::force`] chose another.
     pub fn best() -> Self {
         FORCED
             .get()
@@ -112,14 +112,14 @@ impl Path {
     /// "avx2", "neon" or "plain".
     ///
     /// # Errors
-    /// If this machine has no such path, or one was forced before; names those that it has.
+    /// If this machine has no such path (the message names those that it has), or if a path was
+    /// already forced.
     pub fn force(name: &str) -> Result<(), String> {
         let names = || Self::available().map(Self::name).collect::<Vec<_>>().join(", ");
         let path = Self::available().find(|path| path.name() == name);
-        let path = path.ok_or_else(|| {
-            format!("no SIMD path {name:?} on this machine, which has {}", names())
-        })?;
-        FORCED.set(path).map_err(|_| "a SIMD path was forced before".to_owned())
+        let path = path
+            .ok_or_else(|| format!("this machine has no SIMD path {name:?}, only {}", names()))?;
+        FORCED.set(path).map_err(|_| "a SIMD path was already forced".to_owned())
     }
 
     fn name(self) -> &'static str {
@@ -134,7 +134,7 @@ impl Path {
         }
     }
 
-    /// f32 lanes of a vector.
+    /// Returns the f32 lanes of a vector.
     pub fn lanes(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -159,8 +159,8 @@ impl Path {
     }
 }
 
-/// a * b + c. Plain code rounds twice: without the instruction, a fused multiply-add is a library
-/// call.
+/// Returns a * b + c. The plain path rounds twice: without the instruction, a fused multiply-add is
+/// a library call.
 #[inline(always)]
 pub(crate) fn mul_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
     if TypeId::of::<S>() == TypeId::of::<pulp::Scalar128b>() {

@@ -1,12 +1,12 @@
-//! Templates of shaders: the files under shaders/ in Jinja's syntax, so that tile sizes are
-//! constants, register blocks are written out, and what several shaders hold stands once, under
+//! Shader templates: the files under shaders/ use Jinja syntax, so that tile sizes are constants,
+//! register blocks are unrolled, and code common to several shaders is written once, under
 //! shaders/shared/.
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, State, UndefinedBehavior, Value};
 use std::sync::LazyLock;
 
-/// What templates include or import, by the name they call it.
+/// The files that templates include or import, by the name they use.
 const SHARED: &[(&str, &str)] = &[
     ("shared/ada_gn_info.wgsl", include_str!("../../shaders/shared/ada_gn_info.wgsl")),
     (
@@ -32,18 +32,18 @@ const SHARED: &[(&str, &str)] = &[
     ("shared/types.wgsl", include_str!("../../shaders/shared/types.wgsl")),
 ];
 
-/// The WGSL text of template `text` with `values`.
+/// Renders the template `text` with `values` and returns the WGSL text.
 ///
 /// # Panics
-/// If the template is malformed or uses a value that isn't given (a test renders every variant of
+/// If the template is malformed or uses a value that isn't given (a test renders every variant in
 /// the catalogue).
 pub(crate) fn render(text: &str, values: Value) -> String {
     ENVIRONMENT
         .render_str(text, values)
-        .unwrap_or_else(|e| panic!("the template of a shader: {e:#}"))
+        .unwrap_or_else(|e| panic!("a shader template can't be rendered: {e:#}"))
 }
 
-/// Jinja with our syntax, functions and shared templates.
+/// The Jinja environment with our settings, functions and shared templates.
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -54,9 +54,10 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
             .build()
             .expect("Jinja's own syntax"),
     );
-    // Where a tree over `n` invocations begins: half of the first power of two that isn't below n.
+    // The first reach of a tree over `n` invocations: half of the smallest power of two that is at
+    // least n.
     environment.add_function("reach", |n: u32| n.next_power_of_two() / 2);
-    // Four numbers of memory as a factor of a product: shared/types.wgsl.
+    // Four values from memory as a factor of a product: shared/types.wgsl.
     environment.add_function("factor", |state: &State, text: &str| {
         if rounds(state) { format!("rounded({text})") } else { text.into() }
     });
@@ -66,7 +67,7 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     environment
 });
 
-/// Whether factors are rounded to a type that they aren't stored in.
+/// Returns whether factors are rounded to another type than they are stored in.
 fn rounds(state: &State) -> bool {
     state.lookup("factors").is_some_and(|factors| Some(factors) != state.lookup("elem"))
 }
@@ -77,7 +78,7 @@ mod tests {
     use minijinja::context;
 
     #[test]
-    fn writes_loops_out() {
+    fn loops_are_unrolled() {
         let text = "{% for i in range(n) %}\nlet a{{ i }} = {{ i * 2 }}u;\n{% endfor %}\n";
         assert_eq!(render(text, context! { n => 2 }), "let a0 = 0u;\nlet a1 = 2u;\n");
     }
@@ -92,7 +93,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "undefined")]
-    fn refuses_values_that_are_missing() {
+    fn missing_values_are_refused() {
         render("{{ n }}", context! {});
     }
 }

@@ -1,6 +1,6 @@
-//! Hooks for tests and comparisons. Nothing that the program itself runs calls them, but for two
-//! hidden variables of the environment, SODA_SIMD and SODA_CLASS, and [`record`](super::record),
-//! which chooses kernels for another card.
+//! Hooks for tests and comparisons. The program itself uses them only for two hidden environment
+//! variables, SODA_SIMD and SODA_CLASS, and for [`record`](super::record), which chooses kernels
+//! for another GPU.
 
 use super::simd::Path;
 use crate::device::{self, Class, Kind, Profile};
@@ -16,11 +16,12 @@ pub use super::choice::with_references;
 pub use super::layout::copies;
 
 /// Makes the CPU kernels run on the SIMD path called `name` for the rest of the process, so that
-/// each path of a machine can be compared. (The matrix products of the `gemm` crate choose their
-/// own.)
+/// the paths of a machine can be compared. (The matrix products of the `gemm` crate choose their
+/// own path.)
 ///
 /// # Errors
-/// If this machine has no such path; names those that it has.
+/// If this machine has no such path (the message names those that it has), or if a path was already
+/// forced.
 pub fn force_simd(name: &str) -> Result<(), String> {
     Path::force(name)
 }
@@ -32,8 +33,8 @@ thread_local! {
     static LAUNCHED: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
 }
 
-/// Runs `work`, whose launches on this thread choose by `profile` instead of their adapter's own:
-/// the kernels of real GPUs on a software adapter.
+/// Runs `work`, whose launches on this thread choose their kernels by `profile` instead of their
+/// adapter's own profile: the kernels of real GPUs can then run on a software adapter.
 pub fn with_profile<T>(profile: Profile, work: impl FnOnce() -> T) -> T {
     struct Restore(Option<Arc<Profile>>);
     impl Drop for Restore {
@@ -45,19 +46,19 @@ pub fn with_profile<T>(profile: Profile, work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// As [`with_profile`], of an adapter of `class` that has no more than every adapter.
+/// Does what [`with_profile`] does, with the minimal profile of an adapter of `class`.
 pub fn with_class<T>(class: Class, work: impl FnOnce() -> T) -> T {
     with_profile(Profile::least(class), work)
 }
 
-/// What this thread's launches choose by, if that was said.
+/// Returns the profile set by [`with_profile`] on this thread, if any.
 pub(super) fn profile() -> Option<Arc<Profile>> {
     PROFILE.with_borrow(Option::clone)
 }
 
-/// Runs `work`, whose convolutions of f16 maps on this thread are those for cooperative matrices,
-/// done without such: where launches choose by the profile of a GPU. The shaders' text is otherwise
-/// the same.
+/// Runs `work` with convolutions of f16 maps on this thread using the shaders for cooperative
+/// matrices, with plain arithmetic in place of the matrices, if launches choose by the profile of a
+/// GPU. The shaders' text is otherwise the same.
 pub fn with_matrix_shim<T>(work: impl FnOnce() -> T) -> T {
     struct Restore(bool);
     impl Drop for Restore {
@@ -69,12 +70,13 @@ pub fn with_matrix_shim<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// Whether [`with_matrix_shim`] is at work.
+/// Returns whether [`with_matrix_shim`] is active on this thread.
 pub(super) fn matrix_shim() -> bool {
     MATRIX_SHIM.get()
 }
 
-/// Makes every launch of this process choose and pace as if each adapter were a card of its own.
+/// Makes every launch of this process choose kernels and pace submissions as if each adapter were a
+/// discrete GPU.
 pub fn treat_adapters_as_gpus() {
     for adapter in device::adapters() {
         let profile =
@@ -83,13 +85,13 @@ pub fn treat_adapters_as_gpus() {
     }
 }
 
-/// Runs `work`, whose launches on this thread are each made twice: first on copies of their buffers
-/// that lie between guard bytes, which are compared, then as always, and the results of both are
-/// compared bit for bit. Fresh tensors hold NaN. A kernel that reads or writes beside its buffers,
-/// or leaves an output unwritten, doesn't get through.
+/// Runs `work` and makes each of its launches on this thread twice: first on copies of its buffers
+/// between guard bytes, which are checked afterwards, then as usual. The results of both are
+/// compared bit for bit. Fresh tensors hold NaN. This detects kernels that read or write outside
+/// their buffers or leave an output unwritten.
 ///
 /// # Panics
-/// At a launch that wrote into the guards, or whose results depend on what lies beside its buffers.
+/// At a launch that wrote into the guards, or whose results depend on memory outside its buffers.
 pub fn with_guards<T>(work: impl FnOnce() -> T) -> T {
     struct Restore(bool);
     impl Drop for Restore {
@@ -101,12 +103,12 @@ pub fn with_guards<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// Returns the texts of the shaders that this thread launched between guards so far.
+/// Returns the texts of the shaders that this thread has launched with guards so far.
 pub fn launched() -> BTreeSet<String> {
     LAUNCHED.with_borrow(Clone::clone)
 }
 
-/// Fills a fresh tensor with NaN, between guards.
+/// Fills a fresh tensor with NaN if guards are active.
 pub(super) fn junk(tensor: &CubeTensor) {
     if GUARDS.get() {
         let words = tensor.handle.size_in_used() as usize / 4;
@@ -115,23 +117,23 @@ pub(super) fn junk(tensor: &CubeTensor) {
     }
 }
 
-/// Guard bytes on either side: WebGPU's largest offset alignment.
+/// The guard bytes on either side: WebGPU's largest offset alignment.
 const GUARD: usize = 256;
 
-/// What lies around buffer number `i`: NaN as f32 and as f16, another one for each, so that what is
-/// copied from beside one buffer to beside another shows as well.
+/// Returns the guard pattern of buffer number `i`: NaN as f32 and as f16, a different NaN for each
+/// buffer, so that a copy from one buffer's guard to another's is detected as well.
 fn pattern(i: usize) -> [u8; 4] {
     (0xffff_ff00 + i as u32).to_le_bytes()
 }
 
-/// What a launch between guards left in its buffers.
+/// What a launch with guards left in its buffers.
 pub(super) struct Guarded {
     name: &'static str,
     contents: Vec<Vec<u8>>,
 }
 
-/// Where guards were asked for: calls `run` on copies of `buffers` between guard bytes, and
-/// compares those.
+/// If guards are active, calls `run` on copies of `buffers` between guard bytes and checks the
+/// guards.
 pub(super) fn guarded(
     name: &'static str,
     text: impl FnOnce() -> String,
@@ -152,7 +154,7 @@ pub(super) fn guarded(
     let mut copies: Vec<(usize, Handle)> = Vec::new();
     let mut handles = Vec::new();
     for (i, buffer) in buffers.iter().enumerate() {
-        // A buffer that is bound twice stays one.
+        // A buffer that is bound twice gets one copy.
         if let Some((_, copy)) =
             copies.iter().find(|(first, _)| same(&buffers[*first].handle, &buffer.handle))
         {
@@ -168,8 +170,7 @@ pub(super) fn guarded(
         handles.push(copy.clone());
         copies.push((i, copy));
     }
-    // The guard behind a buffer is bound as well: an adapter may drop what is written behind a
-    // binding.
+    // The guard after a buffer is bound as well: an adapter may drop writes beyond a binding.
     run(handles.iter().map(|copy| copy.clone().offset_start(GUARD as u64)).collect());
     for (i, copy) in &copies {
         let (after, size) = (read(copy), buffers[*i].handle.size_in_used() as usize);
@@ -178,7 +179,7 @@ pub(super) fn guarded(
         let intact = after[..GUARD] == guard
             && behind.ends_with(&guard)
             && behind[..behind.len() - GUARD].iter().all(|b| *b == 0xff);
-        assert!(intact, "{name}: wrote beside its buffer number {i}");
+        assert!(intact, "{name}: wrote outside buffer number {i}");
     }
     let contents = handles.iter().zip(buffers).map(|(copy, buffer)| {
         let size = buffer.handle.size_in_used() as usize;
@@ -188,7 +189,7 @@ pub(super) fn guarded(
 }
 
 impl Guarded {
-    /// Compares with `buffers` after the launch proper.
+    /// Compares the copies with `buffers` after the ordinary launch.
     pub(super) fn compare(self, buffers: &[&CubeTensor]) {
         for (i, (buffer, guarded)) in buffers.iter().zip(&self.contents).enumerate() {
             let bytes = buffer
@@ -197,14 +198,14 @@ impl Guarded {
                 .unwrap_or_else(|e| panic!("{}: {e:?}", self.name));
             assert!(
                 bytes[..] == guarded[..],
-                "{}: buffer number {i} depends on what lies beside the buffers",
+                "{}: buffer number {i} depends on memory outside the buffers",
                 self.name
             );
         }
     }
 }
 
-/// Whether both are the same part of the same memory.
+/// Returns whether both are the same part of the same memory.
 fn same(a: &Handle, b: &Handle) -> bool {
     a.memory.descriptor() == b.memory.descriptor()
         && a.offset_start == b.offset_start
@@ -253,7 +254,7 @@ mod tests {
         }
     }
 
-    /// Launches it on 40 numbers, between guards: what it left.
+    /// Launches [`Move`] on 40 values with guards, and returns what it wrote.
     fn moves(write: u32, ahead: u32) -> Result<Vec<f32>, String> {
         let adapter = crate::device::adapters()
             .into_iter()
@@ -283,24 +284,24 @@ mod tests {
     }
 
     #[test]
-    fn what_a_kernel_leaves_unwritten_is_no_number() {
+    fn values_that_a_kernel_leaves_unwritten_are_nan() {
         let left = moves(39, 0).expect("within its buffers");
         assert!(left[38] == 38.0 && left[39].is_nan(), "{left:?}");
         assert!(launched().iter().any(|text| text.contains("info.ahead")));
     }
 
     #[test]
-    fn guards_see_what_lies_one_element_too_far() {
+    fn guards_detect_accesses_one_element_out_of_bounds() {
         moves(40, 0).expect("within its buffers");
         let wrote = moves(41, 0).expect_err("one element too far");
-        assert!(wrote.contains("move: wrote beside its buffer number 1"), "{wrote}");
+        assert!(wrote.contains("move: wrote outside buffer number 1"), "{wrote}");
         let read = moves(40, 1).expect_err("reads one element too far");
-        assert!(read.contains("move: buffer number 1 depends on what lies beside"), "{read}");
+        assert!(read.contains("move: buffer number 1 depends on memory outside"), "{read}");
         moves(39, 1).expect("within its buffers");
     }
 
     #[test]
-    fn a_profile_is_replaced_for_the_work_alone() {
+    fn a_profile_is_replaced_during_the_work_only() {
         assert!(profile().is_none());
         with_class(Class::Software, || assert_eq!(profile().expect("one").class, Class::Software));
         assert!(profile().is_none());

@@ -1,25 +1,25 @@
-//! What shaders really read and write, counted while they run: for tests and for the table of what
-//! bytes they move.
+//! Counts what shaders actually read and write while they run, for tests and for the table of
+//! memory traffic.
 //!
-//! Where it is asked for, every launch runs a text of its own in which each access of a storage
-//! buffer counts itself. An access at a fixed place, which is the same number for all invocations,
-//! counts once a workgroup.
+//! On request, every launch runs a modified text in which each access to a storage buffer
+//! increments a counter. An access at a constant index, which is the same value for all
+//! invocations, counts once per workgroup.
 
 use super::shader::Shader;
 use burn::backend::wgpu::{KernelSource, SourceTemplate};
 use burn::cubecl::prelude::{ExecutionMode, KernelId};
 use std::cell::RefCell;
 
-/// What one launch moved.
+/// The memory traffic of one launch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Moved {
-    /// The file under shaders/, without its ending.
+    /// The file under shaders/, without its extension.
     pub kernel: &'static str,
-    /// Template values.
+    /// The template values.
     pub variant: String,
-    /// Bytes of all accesses.
+    /// The bytes of all accesses.
     pub bytes: f64,
-    /// The fewest bytes that the work takes.
+    /// The minimum of bytes that the work requires.
     pub fewest: f64,
 }
 
@@ -27,14 +27,14 @@ thread_local! {
     static MOVED: RefCell<Option<Vec<Moved>>> = const { RefCell::new(None) };
 }
 
-/// Runs `work`, and returns what each launch of this thread moved.
+/// Runs `work` and returns the traffic of each launch of this thread.
 pub fn counted(work: impl FnOnce()) -> Vec<Moved> {
     MOVED.set(Some(Vec::new()));
     work();
     MOVED.take().unwrap_or_default()
 }
 
-/// Whether launches are to count.
+/// Returns whether launches on this thread count their traffic.
 pub(super) fn counts() -> bool {
     MOVED.with_borrow(Option::is_some)
 }
@@ -44,22 +44,22 @@ pub(super) fn add(moved: Moved) {
     MOVED.with_borrow_mut(|all| all.as_mut().expect("launches count").push(moved));
 }
 
-/// A text that counts its accesses.
+/// A shader text that counts its accesses.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Counted {
-    /// With the counters as the buffer before the info block.
+    /// The text, with the counters as the buffer before the info block.
     pub text: String,
-    /// Bytes of an access by counter: a buffer has two, of reads and of writes.
+    /// The bytes per access of each counter. A buffer has two counters, for reads and for writes.
     pub bytes: Vec<f64>,
-    /// Bytes of the accesses at fixed places, of a workgroup.
+    /// The bytes that a workgroup accesses at constant indices.
     pub fixed: f64,
 }
 
 impl Counted {
-    /// Of the text of `shader`.
+    /// Rewrites the text of `shader`.
     ///
     /// # Panics
-    /// If the text isn't written as ours are.
+    /// If the text doesn't follow the conventions of our shaders.
     pub fn new<S: Shader>(shader: &S) -> Self {
         Self::of(&shader.wgsl(), S::BUFFERS)
     }
@@ -96,7 +96,7 @@ impl Counted {
         counted
     }
 
-    /// Makes accesses of the array `name` count, all but those at fixed places.
+    /// Makes accesses to the array `name` count themselves, except those at constant indices.
     fn count(&mut self, name: &str, counter: usize, size: f64) {
         let text = std::mem::take(&mut self.text);
         let (mut rest, mut done) = (text.as_str(), String::new());
@@ -132,7 +132,7 @@ impl Counted {
         self.text = done + rest;
     }
 
-    /// Returns the bytes that `counters` and so many workgroups stand for.
+    /// Returns the bytes that the values of `counters` and the number of `workgroups` stand for.
     pub fn total(&self, counters: &[u32], workgroups: usize) -> f64 {
         let counted: f64 =
             counters.iter().zip(&self.bytes).map(|(n, bytes)| f64::from(*n) * bytes).sum();
@@ -140,7 +140,7 @@ impl Counted {
     }
 }
 
-/// The place of the bracket that closes what `text` is inside of.
+/// Returns the position of the bracket that closes the one before `text`.
 fn closing(text: &str) -> usize {
     let mut depth = 1;
     let place = text.char_indices().find(|(_, c)| {
@@ -150,7 +150,7 @@ fn closing(text: &str) -> usize {
     place.expect("a closing bracket").0
 }
 
-/// The bytes of a number, or of a vector, that may have several names in `wgsl`.
+/// Returns the bytes of the scalar or vector type `kind`, following its aliases in `wgsl`.
 fn size(wgsl: &str, kind: &str) -> f64 {
     match kind {
         "f32" | "u32" => 4.0,
@@ -160,7 +160,7 @@ fn size(wgsl: &str, kind: &str) -> f64 {
             None => {
                 let alias = wgsl
                     .split_once(&format!("alias {kind} = "))
-                    .unwrap_or_else(|| panic!("{kind} is no alias"))
+                    .unwrap_or_else(|| panic!("{kind} is not an alias"))
                     .1;
                 size(wgsl, alias.split_once(';').expect("its end").0)
             }

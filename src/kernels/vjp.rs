@@ -1,5 +1,5 @@
-//! Vector-Jacobian products: the backward pass of a graph from a given gradient of its output, on
-//! any device.
+//! Vector-Jacobian products: the backward pass of a graph, given the gradient of its output, on any
+//! device.
 
 use burn::backend::autodiff::{
     checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
@@ -12,9 +12,9 @@ use burn::backend::{Autodiff, Dispatch, TensorMetadata, backend_extension};
 use burn::tensor::{Gradients, Tensor};
 use burn_flex::Flex;
 
-/// The gradients of everything that `y` was made of, given `dy`, its own. Nothing but the backward
-/// pass itself runs, and `dy` keeps its memory layout: `(y * dy).sum().backward()` would multiply,
-/// sum and expand first.
+/// Returns the gradients of everything that `y` was computed from, given `dy`, the gradient of `y`.
+/// Nothing but the backward pass itself runs, and `dy` keeps its memory layout:
+/// `(y * dy).sum().backward()` would multiply, sum and expand first.
 ///
 /// # Panics
 /// If `dy` has another shape than `y`, or `y` isn't tracked.
@@ -28,7 +28,7 @@ pub fn vjp<const D: usize>(y: Tensor<D>, dy: Tensor<D>) -> Gradients {
 /// The operation behind [`vjp`].
 #[backend_extension(Autodiff, Cube, Flex)]
 pub trait Vjp: burn::backend::Backend {
-    /// `y`, whose backward pass hands on `dy` whatever gradient it gets.
+    /// Returns `y` with a backward pass that passes on `dy`, whatever gradient it receives.
     fn seed(y: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
@@ -67,8 +67,8 @@ impl<B: burn::backend::Backend> Backward<B, 1> for Seed {
 impl<B: Vjp, C: CheckpointStrategy> Vjp for Autodiff<B, C> {
     fn seed(y: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self> {
         match Seed.prepare::<C>([y.node()]).compute_bound().stateful() {
-            // The root's own gradient, ones of its shape, is made and dropped: a single number is
-            // enough.
+            // Burn creates the root's own gradient, ones of its shape, which is then dropped: a
+            // root with a single value is enough.
             OpsKind::Tracked(prep) => {
                 let y = y.into_primitive();
                 let one = B::float_empty([1].into(), &y.device(), burn::tensor::FloatDType::F32);

@@ -208,7 +208,7 @@ fn plans_of_other_versions_missing_tensors_and_wrong_inputs_are_refused() {
             .to_string()
     };
     assert!(refused(&plan).contains("version 2"));
-    assert!(refused(&recorder.plan).contains("which isn't there"));
+    assert!(refused(&recorder.plan).contains("which is missing"));
     // A round trip through JSON is the same plan.
     let text = serde_json::to_string(&recorder.plan).expect("JSON");
     assert_eq!(

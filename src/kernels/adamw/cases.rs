@@ -8,10 +8,10 @@ use crate::kernels::catalog::{
 use crate::kernels::shader::Filled;
 use burn::tensor::Tensor;
 
-/// See [`super`].
+/// The operations of [`super`].
 pub struct AdamWOperation;
 
-/// A parameter of `n` numbers, its gradient, and the factors of an update.
+/// Returns a parameter of `n` values, its gradient, and the factors of an update.
 fn inputs(n: usize) -> Vec<Input> {
     let options =
         Options { lr: 1e-2, weight_decay: 0.05, betas: [0.9, 0.95], update: 3, ema_decay: 0.97 };
@@ -26,7 +26,7 @@ fn inputs(n: usize) -> Vec<Input> {
     ]
 }
 
-/// What an update makes of them, by the names of what it replaces.
+/// Returns the results of an update, named like the inputs that they replace.
 fn updated(inputs: &mut Inputs, clip: Tensor<1>, grad: Tensor<1>) -> Vec<(&'static str, Value)> {
     let parameter = Parameter {
         weight: inputs.vector("weight"),
@@ -44,7 +44,7 @@ fn updated(inputs: &mut Inputs, clip: Tensor<1>, grad: Tensor<1>) -> Vec<(&'stat
     ]
 }
 
-/// Clip, AdamW and EMA of `n` numbers in one tensor.
+/// Returns the case of clip, AdamW and EMA for one tensor of `n` values.
 fn update(n: usize, clip: f32, tolerances: Tolerances) -> Case {
     let inputs = inputs(n).into_iter().chain([Input::given("clip", &[clip])]).collect();
     Case::new("adamw", &[n], inputs, tolerances, |inputs| {
@@ -56,7 +56,7 @@ fn update(n: usize, clip: f32, tolerances: Tolerances) -> Case {
     .in_place(&["weight", "first", "second", "average"])
 }
 
-/// The norm of tensors of `n` numbers, of 7 and of 64.
+/// Returns the case of the norm of tensors of `n`, 7 and 64 values.
 fn norms(n: usize, tolerances: Tolerances) -> Case {
     let inputs = [("a", n, 1.0), ("b", 7, 1.0), ("c", 64, 3.0)];
     let inputs =
@@ -67,7 +67,8 @@ fn norms(n: usize, tolerances: Tolerances) -> Case {
     .passes(vec![Pass { name: "", learns: vec![], work: squares_work(n + 7 + 64) }])
 }
 
-/// The norm of more tensors than one launch adds up, some of which can't be read by four.
+/// Returns the case of the norm of more tensors than one launch takes, of which some can't be read
+/// four values at a time.
 fn norm_of_many(tolerances: Tolerances) -> Case {
     const LENGTHS: [usize; 11] = [20_000, 8, 40_000, 4, 64, 12, 100, 7, 16, 5, 9];
     let name = |i: usize| &"abcdefghijk"[i..=i];
@@ -85,7 +86,7 @@ fn norm_of_many(tolerances: Tolerances) -> Case {
     .passes(vec![Pass { name: "", learns: vec![], work: squares_work(LENGTHS.iter().sum()) }])
 }
 
-/// Both: an update clipped by the norm of its gradient and another.
+/// Returns the case of both: an update clipped by the norm of its gradient and another tensor.
 fn clipped(n: usize, tolerances: Tolerances) -> Case {
     let inputs = inputs(n).into_iter().chain([Input::vector("other", 7).constant()]).collect();
     Case::new("adamw", &[n], inputs, tolerances, |inputs| {
@@ -107,13 +108,12 @@ impl Operation for AdamWOperation {
         match suite {
             Suite::SelfTest => vec![clipped(100_004, Tolerances::SELF_TEST)],
             Suite::Test => {
-                // A handful of roundings; WGSL's division and square root may be a few units in the
-                // last place off.
+                // A handful of roundings; WGSL's division and square root may be off by a few ulp.
                 let updates = Tolerances {
                     cpu: Tolerance::new(1e-6, 1e-7),
                     wgsl: Tolerance::new(1e-5, 1e-5),
                 };
-                // Burn adds up 100,075 numbers in f32.
+                // Burn adds up 100,075 values in f32.
                 let sums = Tolerances::both(1e-5, 0.0);
                 let both = |n| [update(n, 0.7, updates), norms(n, sums)];
                 [1, 15, 1_000, 100_003, 100_004]

@@ -13,7 +13,8 @@ use burn::tensor::Shape;
 use burn_flex::{Flex, FlexTensor};
 use rayon::prelude::*;
 
-/// Elements of a task; the blocks of a sum don't depend on the threads.
+/// The elements of a task. It is fixed, so that the blocks of a sum don't depend on the number of
+/// threads.
 const TASK: usize = 1 << 15;
 
 type Slices<'a> = (&'a mut [f32], &'a mut [f32], &'a mut [f32], &'a mut [f32], &'a [f32]);
@@ -59,7 +60,7 @@ impl<'a> Loop<&'a [f32]> for Squares {
     #[inline(always)]
     fn run<const FMA: bool>(x: &'a [f32]) -> f64 {
         let mut total = 0.0;
-        // f32 sums of a few numbers in each lane, added up in f64.
+        // f32 sums of a few values in each lane, added up in f64.
         for block in x.chunks(64 * LANES) {
             let mut sums = [0.0f32; LANES];
             for at in (0..block.len()).step_by(LANES) {
@@ -74,8 +75,8 @@ impl<'a> Loop<&'a [f32]> for Squares {
     }
 }
 
-/// `tensor` with exactly its values as its memory, so that they can be written to: its own where
-/// nobody else holds it.
+/// Returns `tensor` in memory that holds exactly its values and can be written to: its own memory
+/// if it has no other owner, otherwise a copy.
 fn owned(tensor: FlexTensor) -> FlexTensor {
     let count = tensor.layout().shape().num_elements();
     if tensor.is_contiguous()
@@ -129,7 +130,7 @@ impl AdamW for Flex {
 }
 
 impl SquareSums for Flex {
-    /// A number for each tensor.
+    /// Returns one value per tensor.
     fn add(tensors: Several<Self>, sums: Optional<Self>) -> FlexTensor {
         reference::append_all(tensors, sums, |x| {
             let _timer =

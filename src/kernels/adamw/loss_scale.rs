@@ -1,8 +1,8 @@
 //! Dynamic loss scaling (Micikevicius et al. 2018, arXiv 1710.03740, section 3.2): the loss is
-//! multiplied by a scale, so that gradients which f16 would round to 0 pass through the backward
-//! pass; the update divides it out again. A step whose gradients overflow is left out and the scale
-//! halved; after many that don't it is doubled. All of it happens on the device, without waiting
-//! for it.
+//! multiplied by a scale, so that gradients which f16 would round to 0 survive the backward pass;
+//! the update divides by the scale again. A step whose gradients overflow is skipped and the scale
+//! is halved; after many steps without overflow it is doubled. All of this happens on the device,
+//! without waiting for it.
 
 use super::wgsl::LossScaleInfo;
 use crate::kernels::choice::references;
@@ -11,43 +11,43 @@ use burn::backend::{Backend, Dispatch, ExtensionType, TensorMetadata, backend_ex
 use burn::tensor::{Tensor, TensorData, assert_shape};
 use burn_flex::Flex;
 
-/// Numbers of a state: the scale, finite steps since it changed, steps left out in all, and of them
-/// in a row.
+/// The number of values in a state: the scale, finite steps since it last changed, skipped steps in
+/// total, and consecutive skipped steps.
 pub const STATE: usize = 4;
 
-/// Where a run begins. (Scale and growth are those of PyTorch's `GradScaler`.)
+/// The state at the start of a run. (Scale and growth are those of PyTorch's `GradScaler`.)
 pub const BEGINNING: [f32; STATE] = [65_536.0, 0.0, 0.0, 0.0];
 
-/// Finite steps after which the scale is doubled.
+/// The number of finite steps after which the scale is doubled.
 const INTERVAL: f32 = 2_000.0;
-/// The scale stays between these: products with it are far from f32's own limits.
+/// The smallest scale. Up to [`MOST`], products with the scale are far from f32's own limits.
 const LEAST: f32 = 1.0;
-/// See [`LEAST`].
+/// The largest scale, see [`LEAST`].
 const MOST: f32 = 16_777_216.0;
 
-/// What one step of it gives, on any backend.
+/// The results of one step of loss scaling, on any backend.
 #[derive(Clone, Debug, ExtensionType)]
 pub struct Scaled<B: Backend> {
-    /// `[1]`, see [`Scaling`].
+    /// The clip, `[1]`, see [`Scaling`].
     pub clip: FloatTensor<B>,
-    /// `[1]`.
+    /// The norm, `[1]`.
     pub norm: FloatTensor<B>,
-    /// `[4]`.
+    /// The next state, `[4]`.
     pub state: FloatTensor<B>,
 }
 
-/// What one step of it gives.
+/// The results of one step of loss scaling.
 #[derive(Clone, Debug)]
 pub struct Scaling {
-    /// What the scaled gradients are to be multiplied by, `[1]`; below 0 where they aren't finite.
+    /// The factor to multiply the scaled gradients by, `[1]`; below 0 if they aren't finite.
     pub clip: Tensor<1>,
-    /// Norm of the gradients without the scale, before the clip, `[1]`.
+    /// The norm of the gradients without the scale, before clipping, `[1]`.
     pub norm: Tensor<1>,
     /// The next state, `[4]`.
     pub state: Tensor<1>,
 }
 
-/// The operation on every backend: by default on the host. It isn't differentiable.
+/// The operation on every backend, by default on the host. It isn't differentiable.
 #[backend_extension(Cube, Flex)]
 pub trait LossScale: Backend {
     /// Computes [`loss_scale`] with the constants of `info`.
@@ -62,8 +62,8 @@ pub trait LossScale: Backend {
 
 impl LossScale for Flex {}
 
-/// One step of dynamic loss scaling from the `norm` `[1]` of all scaled gradients and the `state`
-/// `[4]`, with a clip of the true norm at `limit` (0: none).
+/// Computes one step of dynamic loss scaling from the `norm` `[1]` of all scaled gradients and the
+/// `state` `[4]`, and clips the unscaled norm at `limit` (0: no clipping).
 ///
 /// # Panics
 /// If a shape doesn't fit.
@@ -78,7 +78,7 @@ pub fn loss_scale(norm: Tensor<1>, state: Tensor<1>, limit: f64) -> Scaling {
     Scaling { clip, norm, state }
 }
 
-/// The step in plain numbers: clip, norm without the scale, next state.
+/// Computes the step on plain values: clip, norm without the scale, next state.
 fn next(
     norm: f32,
     [scale, streak, skipped, row]: [f32; STATE],
@@ -97,7 +97,7 @@ fn next(
     (factor / scale, length, [grown[0], grown[1], skipped, 0.0])
 }
 
-/// The step with numbers that are read from the device and written to it.
+/// Computes the step on the host, with values read from the device and written back to it.
 pub(super) fn on_host<B: Backend>(
     norm: FloatTensor<B>,
     state: FloatTensor<B>,
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
     use burn::tensor::Device;
 
-    /// What comes of these norms, one after the other, from `state`: clips and states.
+    /// Runs one step for each of `norms`, starting from `state`, and returns the clips and states.
     fn run(
         device: &Device,
         state: [f32; STATE],
@@ -144,19 +144,19 @@ mod tests {
     }
 
     #[test]
-    fn the_scale_halves_where_gradients_overflow_and_doubles_after_many_that_dont() {
+    fn the_scale_halves_on_overflow_and_doubles_after_many_finite_steps() {
         for device in devices() {
             let (inf, nan) = (f32::INFINITY, f32::NAN);
             let found = run(&device, BEGINNING, &[inf, nan, 32_768.0, -inf], 1.0);
             let want = [
                 (-1.0, [32_768.0, 0.0, 1.0, 1.0]),
                 (-1.0, [16_384.0, 0.0, 2.0, 2.0]),
-                // A true norm of 2 is clipped to 1.
+                // An unscaled norm of 2 is clipped to 1.
                 (1.0 / (2.0 + 1e-6) / 16_384.0, [16_384.0, 1.0, 2.0, 0.0]),
                 (-1.0, [8_192.0, 0.0, 3.0, 1.0]),
             ];
             for ((clip, state), (want_clip, want_state)) in found.iter().zip(want) {
-                // A division and a multiplication, each within 2.5 units in the last place.
+                // A division and a multiplication, each within 2.5 ulp.
                 assert!((clip - want_clip).abs() <= 1e-6 * want_clip.abs(), "{clip} {want_clip}");
                 assert_eq!(*state, want_state);
             }

@@ -1,13 +1,17 @@
-//! One update of a parameter by AdamW (Loshchilov and Hutter 2019), and of its exponential moving
-//! average, in one pass over memory, in place: by a WGSL kernel on wgpu devices, by several threads
-//! on the CPU backend. And the norm of all gradients, by which they are clipped. reference.rs is
-//! the same in plain tensor operations, and the tests hold all of them equal.
+//! One update of a parameter by AdamW (Loshchilov and Hutter 2019) and of its exponential moving
+//! average (EMA), in place and in one pass over memory: by a WGSL kernel on wgpu devices, by
+//! several threads on the CPU backend. Also the norm of all gradients, for gradient clipping.
+//! reference.rs computes both in plain tensor operations; the tests check that all implementations
+//! agree.
 //!
-//! g = clip * grad,  m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2 w = (1 - lr *
-//! decay) w - (lr / c1) m / (sqrt(v / c2) + eps),  c1 = 1 - beta1^n,  c2 = 1 - beta2^n average = d
-//! * average + (1 - d) w
+//! ```text
+//! g = clip * grad,  m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2
+//! w = (1 - lr * decay) w - (lr / c1) m / (sqrt(v / c2) + eps)
+//! c1 = 1 - beta1^n,  c2 = 1 - beta2^n
+//! average = d * average + (1 - d) w
+//! ```
 //!
-//! A clip below 0 says that this step is left out, and nothing changes.
+//! If clip is below 0, the step is skipped and nothing changes.
 
 mod cases;
 mod cpu;
@@ -26,17 +30,17 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
 use burn::tensor::{Tensor, assert_shape};
 
-/// Added to the root of the second moment (PyTorch's default).
+/// The constant added to the root of the second moment (PyTorch's default).
 const EPSILON: f64 = 1e-8;
 
-/// A parameter and what is kept of its history; all `[N]`, without autodiff.
+/// A parameter, its moments and its EMA; all `[N]`, without autodiff.
 #[derive(Clone, Debug)]
 pub struct Parameter {
-    /// w.
+    /// The weight, w.
     pub weight: Tensor<1>,
-    /// m, the running mean of the gradient.
+    /// The running mean of the gradient, m.
     pub first: Tensor<1>,
-    /// v, the running mean of its square.
+    /// The running mean of its square, v.
     pub second: Tensor<1>,
     /// The exponential moving average of w.
     pub average: Tensor<1>,
@@ -45,24 +49,24 @@ pub struct Parameter {
 /// The constants of one update.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Options {
-    /// Learning rate.
+    /// The learning rate.
     pub lr: f64,
-    /// Decoupled weight decay.
+    /// The decoupled weight decay.
     pub weight_decay: f64,
-    /// Decays of the moments.
+    /// The decay rates of the moments.
     pub betas: [f64; 2],
-    /// Number of this update, n, from 1.
+    /// The number of this update, n, counted from 1.
     pub update: i32,
-    /// Decay of the average, d.
+    /// The decay rate of the EMA, d.
     pub ema_decay: f64,
 }
 
-/// Number of factors of an update.
+/// The number of factors of an update.
 pub const FACTORS: usize = 10;
 
 impl Options {
-    /// The factors of the update in f32, rounded once: beta1, 1 - beta1, beta2, 1 - beta2, lr / c1,
-    /// 1 / c2, eps, 1 - lr * decay, d, 1 - d.
+    /// Returns the factors of the update in f32, rounded once: beta1, 1 - beta1, beta2, 1 - beta2,
+    /// lr / c1, 1 / c2, eps, 1 - lr * decay, d, 1 - d.
     pub fn factors(&self) -> [f32; FACTORS] {
         let [c1, c2] = self.betas.map(|beta| 1.0 - beta.powi(self.update));
         let [beta1, beta2] = self.betas;
@@ -87,31 +91,31 @@ impl Options {
 /// [`Parameter`], on any backend.
 #[derive(Clone, Debug, ExtensionType)]
 pub struct AdamWParameter<B: Backend> {
-    /// w.
+    /// The weight, w.
     pub weight: FloatTensor<B>,
-    /// m.
+    /// The first moment, m.
     pub first: FloatTensor<B>,
-    /// v.
+    /// The second moment, v.
     pub second: FloatTensor<B>,
-    /// The average of w.
+    /// The EMA of w.
     pub average: FloatTensor<B>,
 }
 
-/// What one update takes.
+/// The inputs of one update.
 #[derive(Clone, Debug, ExtensionType)]
 pub struct AdamWInputs<B: Backend> {
-    /// What is updated.
+    /// The parameter to update.
     #[extension_type]
     pub parameter: AdamWParameter<B>,
-    /// `[N]`.
+    /// The gradient, `[N]`.
     pub grad: FloatTensor<B>,
-    /// `[1]`.
+    /// The factor of the gradient, `[1]`.
     pub clip: FloatTensor<B>,
-    /// [`Options::factors`].
+    /// The factors from [`Options::factors`].
     pub factors: FloatTensor<B>,
 }
 
-/// The update on every backend: by default the reference. It isn't differentiable.
+/// The update on every backend, by default the reference. It isn't differentiable.
 #[backend_extension(Cube, Flex)]
 pub trait AdamW: Backend {
     /// Computes [`adamw`](fn@adamw).
@@ -122,7 +126,8 @@ pub trait AdamW: Backend {
 
 /// Updates `parameter` by `grad` `[N]` times `clip` `[1]`, with `factors` `[10]` from
 /// [`Options::factors`]: a tensor, so that all parameters of a step share it. A clip below 0 leaves
-/// it as it is, whatever `grad` holds. Tensors that nobody else holds are updated in place.
+/// the parameter unchanged, whatever `grad` holds. Tensors with no other owner are updated in
+/// place.
 ///
 /// # Panics
 /// If the lengths differ.
@@ -159,8 +164,8 @@ pub fn adamw(
     Parameter { weight, first, second, average }
 }
 
-/// Returns the work of an update of `n` numbers: weight, moments and average read and written, the
-/// gradient read.
+/// Returns the work of an update of `n` values: weight, moments and EMA are read and written, the
+/// gradient is read.
 pub fn forward_work(n: usize) -> Work {
     Work::floats(&[9 * n])
 }

@@ -8,17 +8,17 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
 use burn::tensor::{Device, Tensor};
 
-/// Tensors that one call adds up, at most: with the sums they are less than the eight storage
-/// buffers that every WebGPU device binds.
+/// The most tensors that one call adds up: together with the sums they need fewer than the eight
+/// storage buffers that every WebGPU device can bind.
 pub(super) const TOGETHER: usize = 6;
 
-/// Partial sums of squares on an adapter: more wouldn't keep a GPU any busier.
+/// The number of partial sums of squares on an adapter. More wouldn't keep a GPU any busier.
 pub(super) const PARTIALS: usize = 256;
 
-/// One to six tensors, `[N]` each, on any backend.
+/// One to six tensors, each `[N]`, on any backend.
 #[derive(Clone, Debug, ExtensionType)]
 pub struct Several<B: Backend> {
-    /// Always there.
+    /// Always present.
     pub first: FloatTensor<B>,
     /// May be absent.
     #[extension_type]
@@ -38,7 +38,7 @@ pub struct Several<B: Backend> {
 }
 
 impl<B: Backend> Several<B> {
-    /// Makes one of an iterator, of whose tensors it takes the first [`TOGETHER`].
+    /// Makes one from `first` and the first tensors of `others`, [`TOGETHER`] in total.
     pub(super) fn new(
         first: FloatTensor<B>,
         mut others: impl Iterator<Item = FloatTensor<B>>,
@@ -48,7 +48,7 @@ impl<B: Backend> Several<B> {
         Self { first, second, third, fourth, fifth, sixth }
     }
 
-    /// Returns those that are there.
+    /// Returns the tensors that are present.
     pub fn into_vec(self) -> Vec<FloatTensor<B>> {
         let Self { first, second, third, fourth, fifth, sixth } = self;
         let others =
@@ -57,12 +57,12 @@ impl<B: Backend> Several<B> {
     }
 }
 
-/// What [`norm`] is made of, on every backend: by default the reference. It isn't differentiable.
+/// The parts of [`norm`] on every backend, by default the reference. They aren't differentiable.
 #[backend_extension(Cube, Flex)]
 pub trait SquareSums: Backend {
-    /// Adds the squares of `tensors`, one after the other, to `sums`, if there are any yet. The
-    /// lengths of all are multiples of four, or those of none. Returns as many numbers as the
-    /// backend likes, whose total is the sum of all squares so far.
+    /// Adds the squares of `tensors`, one after the other, to `sums`, if there are any yet. Either
+    /// all lengths are multiples of four, or none is. Returns any number of values, as the backend
+    /// chooses, whose total is the sum of all squares so far.
     fn add(
         #[extension_type] tensors: Several<Self>,
         #[extension_type] sums: Optional<Self>,
@@ -70,8 +70,8 @@ pub trait SquareSums: Backend {
         reference::add_squares(tensors, sums)
     }
 
-    /// Returns the squares of `tensor` alone, added up as in a sum of many tensors, of which it may
-    /// be the first: what [`norm_of_squares`] takes.
+    /// Returns the sums of squares of `tensor` alone, added up as in a sum over many tensors, of
+    /// which it may be the `first`: the input of [`norm_of_squares`].
     fn alone(tensor: FloatTensor<Self>, first: bool) -> FloatTensor<Self> {
         let _ = first;
         Self::add(Several::new(tensor, std::iter::empty()), Optional::Absent)
@@ -83,8 +83,8 @@ pub trait SquareSums: Backend {
     }
 }
 
-/// Returns the Euclidean norm of `tensors`, `[N]` each, taken together; `[1]`. It is the same for
-/// any number of threads.
+/// Returns the joint Euclidean norm of `tensors`, each `[N]`, as `[1]`. It doesn't depend on the
+/// number of threads.
 ///
 /// # Panics
 /// If there are none.
@@ -104,12 +104,12 @@ pub fn norm(tensors: Vec<Tensor<1>>) -> Tensor<1> {
         });
         sums = Optional::Given(add(Several::new(first.into_dispatch(), others), sums));
     }
-    Tensor::from_dispatch(root(sums.into_option().expect("the norm of one tensor or more")))
+    Tensor::from_dispatch(root(sums.into_option().expect("norm: at least one tensor")))
 }
 
-/// Returns the sums of the squares of `tensor` `[N]` by itself: one number on the CPU backend,
-/// `PARTIALS` on an adapter. `first` says whether it is the first of all tensors whose norm is
-/// asked for.
+/// Returns the sums of squares of `tensor` `[N]` by itself: one value on the CPU backend,
+/// `PARTIALS` values on an adapter. `first` says whether it is the first of all tensors in the
+/// norm.
 pub fn squares(tensor: Tensor<1>, first: bool) -> Tensor<1> {
     if references() {
         let one = Several::new(tensor.into_dispatch(), std::iter::empty());
@@ -118,9 +118,9 @@ pub fn squares(tensor: Tensor<1>, first: bool) -> Tensor<1> {
     Tensor::from_dispatch(<Dispatch as SquareSums>::alone(tensor.into_dispatch(), first))
 }
 
-/// Returns the norm `[1]` of all tensors of which `sums` are the [`squares`], in order, on
-/// `device`: bit for bit what [`norm`] makes of the tensors themselves there, where all sums were
-/// made on such a device. Sums of devices of both kinds can be mixed.
+/// Returns the norm `[1]`, on `device`, of the tensors whose [`squares`] are `sums`, in order. If
+/// all sums were computed on a device of the same kind, it equals bit for bit what [`norm`] returns
+/// for the tensors themselves. Sums from both kinds of devices can be mixed.
 ///
 /// # Panics
 /// If there are none.
@@ -128,7 +128,7 @@ pub fn norm_of_squares(sums: &[Vec<f32>], device: &Device) -> Tensor<1> {
     let together = if *device == Device::flex() || references() {
         sums.concat()
     } else {
-        // Each workgroup adds its share of one tensor after the other.
+        // Each workgroup adds its part of one tensor after the other.
         let mut partials = vec![0.0f32; PARTIALS];
         for sum in sums {
             partials.iter_mut().zip(sum).for_each(|(partial, more)| *partial += more);
@@ -143,12 +143,12 @@ pub fn norm_of_squares(sums: &[Vec<f32>], device: &Device) -> Tensor<1> {
     })
 }
 
-/// Whether the numbers of `x` can be read by four.
+/// Returns whether the values of `x` can be read four at a time.
 fn fours(x: &Tensor<1>) -> bool {
     x.dims()[0].is_multiple_of(4)
 }
 
-/// Returns the work of adding up the squares of `n` numbers.
+/// Returns the work of adding up the squares of `n` values.
 pub fn squares_work(n: usize) -> Work {
     Work::floats(&[n])
 }

@@ -1,5 +1,5 @@
-//! The optimizer in operations that every backend has: the oracle of the kernels, and what runs
-//! where there is none.
+//! The optimizer in operations that every backend has: the reference for the kernels, and the
+//! implementation on backends without one.
 
 use super::{AdamWInputs, AdamWParameter, FACTORS, Several};
 use crate::kernels::operand::Optional;
@@ -7,7 +7,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{BoolDType, Slice};
 
-/// The updated parameter.
+/// Returns the updated parameter.
 pub(super) fn forward<B: Backend>(inputs: AdamWInputs<B>) -> AdamWParameter<B> {
     let AdamWInputs {
         parameter: AdamWParameter { weight, first, second, average },
@@ -43,12 +43,12 @@ pub(super) fn forward<B: Backend>(inputs: AdamWInputs<B>) -> AdamWParameter<B> {
     }
 }
 
-/// `sums` and more: those of the squares of `tensors`.
+/// Appends the sums of squares of `tensors` to `sums`.
 pub(super) fn add_squares<B: Backend>(tensors: Several<B>, sums: Optional<B>) -> FloatTensor<B> {
     append_all(tensors, sums, |x| B::float_sum(B::float_mul(x.clone(), x)))
 }
 
-/// `sums` and more: what `sum` makes of each of `tensors`, `[1]`.
+/// Appends `sum` of each of `tensors`, `[1]`, to `sums`.
 pub(super) fn append_all<B: Backend>(
     tensors: Several<B>,
     sums: Optional<B>,
@@ -60,10 +60,10 @@ pub(super) fn append_all<B: Backend>(
         .into_iter()
         .fold(sums, add)
         .into_option()
-        .expect("several tensors are one or more")
+        .expect("there is at least one tensor")
 }
 
-/// `sums` and one more, `[1]`.
+/// Appends `sum`, `[1]`, to `sums`.
 fn append<B: Backend>(sums: Optional<B>, sum: FloatTensor<B>) -> FloatTensor<B> {
     match sums {
         Optional::Absent => sum,
@@ -71,7 +71,7 @@ fn append<B: Backend>(sums: Optional<B>, sum: FloatTensor<B>) -> FloatTensor<B> 
     }
 }
 
-/// The root of the sum of `sums`.
+/// Returns the root of the sum of `sums`.
 pub(super) fn root<B: Backend>(sums: FloatTensor<B>) -> FloatTensor<B> {
     B::float_sqrt(B::float_sum(sums))
 }

@@ -15,13 +15,13 @@ use burn::tensor::Shape;
 use minijinja::{Value, context};
 
 info! {
-    /// Of the update. What changes with every update is in a tensor: a step's launches share few of
-    /// these blocks, always the same.
+    /// The info block of the update. Values that change with every update are in a tensor, so that
+    /// the launches of all steps share the same few blocks.
     struct UpdateInfo {
         count: u32,
     }
 
-    /// Of the shader of squares.
+    /// The info block of the shader of squares.
     struct SquaresInfo {
         begins: u32,
         count0: u32,
@@ -38,20 +38,20 @@ info! {
         parts5: u32,
     }
 
-    /// Of the shader of the norm.
+    /// The info block of the shader of the norm.
     struct NormInfo {
         count: u32,
     }
 
-    /// Of the shader of the loss scale.
+    /// The info block of the shader of the loss scale.
     struct LossScaleInfo {
-        /// Of the norm; 0: none.
+        /// The limit of the norm; 0: no limit.
         limit: f32,
-        /// Finite steps after which the scale grows.
+        /// The number of finite steps after which the scale grows.
         interval: f32,
         /// The largest scale.
         most: f32,
-        /// The smallest.
+        /// The smallest scale.
         least: f32,
     }
 }
@@ -69,7 +69,7 @@ impl Shader for Update {
     const BUFFERS: usize = 7;
 
     fn workgroup(&self) -> u32 {
-        // Without barriers any adapter does well with many invocations.
+        // Without barriers, many invocations suit every adapter.
         256
     }
 
@@ -78,7 +78,7 @@ impl Shader for Update {
     }
 }
 
-/// Invocations of a workgroup that adds up.
+/// Returns the invocations of a workgroup that computes sums.
 fn adding(class: Class) -> u32 {
     match class {
         Class::Gpu => 256,
@@ -167,12 +167,12 @@ impl LossScale for CubeBackend {
     }
 }
 
-/// Every variant.
+/// Returns all variants.
 pub(super) fn shaders() -> Vec<Filled> {
     [Class::Gpu, Class::Software].into_iter().flat_map(of_class).collect()
 }
 
-/// Those of GPUs.
+/// Returns the variants for GPUs.
 pub(super) fn launched() -> Vec<Filled> {
     of_class(Class::Gpu)
 }
@@ -191,13 +191,14 @@ fn contiguous(name: &str, tensor: CubeTensor) -> CubeTensor {
     into_contiguous(tensor)
 }
 
-/// `tensor` as memory that may be written to: its own where nobody else holds it.
+/// Returns `tensor` in memory that may be written to: its own memory if it has no other owner,
+/// otherwise a copy.
 fn owned(name: &str, tensor: CubeTensor) -> CubeTensor {
     let tensor = contiguous(name, tensor);
     if tensor.can_mut() { tensor } else { tensor.copy() }
 }
 
-/// Units of `n` numbers, and whether they are four numbers each.
+/// Returns the number of units in `n` values, and whether a unit has four values.
 fn units(n: usize) -> (usize, bool) {
     let four = n.is_multiple_of(4);
     (if four { n / 4 } else { n }, four)
@@ -233,15 +234,15 @@ impl AdamW for CubeBackend {
     }
 }
 
-/// How many of them `n` numbers are added to: enough for every invocation of a workgroup to have
-/// some.
+/// Returns how many partial sums `n` values are added to: few enough that every invocation of a
+/// workgroup has some of the values.
 fn parts(n: usize) -> usize {
     const LEAST: usize = 1 << 14;
     n.div_ceil(LEAST).clamp(1, PARTIALS)
 }
 
 impl SquareSums for CubeBackend {
-    /// Numbers for the workgroups of all tensors together, added to in place.
+    /// Adds to the partial sums in place: one for each workgroup, for all tensors together.
     fn add(tensors: Several<Self>, sums: Optional<Self>) -> FloatTensor<Self> {
         if !on_wgpu(&tensors.first) {
             return reference::add_squares(tensors, sums);
@@ -252,7 +253,7 @@ impl SquareSums for CubeBackend {
         let lengths: Vec<usize> = tensors.iter().map(|x| x.meta.shape().num_elements()).collect();
         let mut shares: Vec<usize> = lengths.iter().map(|n| parts(*n)).collect();
         let (partials, begins) = match sums {
-            // All of them get a number.
+            // Every workgroup must initialise its partial sum.
             Optional::Absent => {
                 shares[0] = PARTIALS;
                 (layout::empty_acc(first, Shape::new([PARTIALS])), 1)
@@ -262,11 +263,10 @@ impl SquareSums for CubeBackend {
         let four = units(lengths[0]).1;
         assert!(
             lengths.iter().all(|n| units(*n).1 == four),
-            "the norm: some lengths are multiples of four, others aren't"
+            "norm: some lengths are multiples of four, others aren't"
         );
         let workgroups = shares.iter().copied().max().unwrap_or(1);
-        // Places that nothing is left for hold the first tensor again, of which no workgroup reads
-        // anything.
+        // Unused bindings get the first tensor again, which no workgroup reads through them.
         let buffers: Vec<&CubeTensor> = (0..TOGETHER)
             .map(|i| tensors.get(i).unwrap_or(first))
             .chain(std::iter::once(&partials))
@@ -311,7 +311,7 @@ impl SquareSums for CubeBackend {
     fn alone(tensor: FloatTensor<Self>, first: bool) -> FloatTensor<Self> {
         let sums = match first || !on_wgpu(&tensor) {
             true => Optional::Absent,
-            // Only the first one of a sum is shared out among all workgroups.
+            // Only the first tensor of a sum is divided among all workgroups.
             false => Optional::Given(CubeBackend::float_zeros(
                 Shape::new([PARTIALS]),
                 &tensor.device,
@@ -345,7 +345,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn partial_sums_stay_within_their_number() {
+    fn parts_stay_within_the_number_of_partial_sums() {
         assert_eq!([1, 1 << 14, (1 << 14) + 1, 1 << 30].map(parts), [1, 1, 2, PARTIALS]);
     }
 }

@@ -1,4 +1,4 @@
-//! One call of an operation: its sizes, inputs, results, what is tolerated, and what it costs.
+//! One call of an operation: its sizes, inputs, results, tolerances and cost.
 
 use super::{Input, Inputs, Numbers, Tolerances, Value, random};
 use crate::error::Result;
@@ -6,17 +6,17 @@ use crate::kernels::launch::Work;
 use crate::kernels::vjp::vjp;
 use burn::tensor::Device;
 
-/// What cases are for.
+/// The purpose of cases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suite {
-    /// Of a user's adapter against the CPU backend: the networks' sizes, few images, seconds in
-    /// all.
+    /// Comparison of a user's adapter with the CPU backend: the networks' sizes, few images, a few
+    /// seconds in total.
     SelfTest,
-    /// Against the reference, on every backend: the networks' sizes and odd ones.
+    /// Comparison with the reference, on every backend: the networks' sizes and odd ones.
     Test,
-    /// To be timed.
+    /// Timing.
     Bench {
-        /// Images at once.
+        /// The batch size.
         batch: usize,
     },
 }
@@ -24,41 +24,41 @@ pub enum Suite {
 /// Named results: values and gradients.
 pub type Results = Vec<(String, Vec<f32>)>;
 
-/// Computes an operation: the first result is the one that gradients start from.
+/// A function that computes an operation. Gradients start from its first result.
 type Run = Box<dyn Fn(&mut Inputs) -> Vec<(&'static str, Value)> + Send + Sync>;
 
-/// A direction of a case, to be timed.
+/// A pass of a case (such as forward or backward) that is timed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pass {
-    /// "forward", "grad_input"; empty where an operation has one only.
+    /// Its name, such as "forward" or "grad_input"; empty if the operation has one pass only.
     pub name: &'static str,
-    /// Names of the inputs whose gradients it computes; none: the forward pass.
+    /// The names of the inputs whose gradients it computes; none for the forward pass.
     pub learns: Vec<&'static str>,
-    /// What it costs.
+    /// Its cost.
     pub work: Work,
 }
 
 /// One call of an operation.
 pub struct Case {
-    /// The operation or the variety of it: "group_norm".
+    /// The operation or its variety, such as "group_norm".
     pub kernel: &'static str,
-    /// Shape of the input, `[B, C, H, W]` or `[N]`.
+    /// The shape of the input, `[B, C, H, W]` or `[N]`.
     pub shape: Vec<usize>,
-    /// What else matters: "3x3 to 64".
+    /// What else distinguishes the case, such as "3x3 to 64".
     pub variant: Option<String>,
-    /// What it takes.
+    /// Its inputs.
     pub inputs: Vec<Input>,
-    /// What is tolerated.
+    /// Its tolerances.
     pub tolerances: Tolerances,
-    /// Its directions.
+    /// The passes that are timed.
     pub passes: Vec<Pass>,
-    /// The inputs that results of the same name replace, as an optimizer's do.
+    /// The inputs that are replaced by results of the same name, as an optimizer does.
     pub in_place: Vec<&'static str>,
     run: Run,
 }
 
 impl Case {
-    /// Makes a case with nothing to be timed.
+    /// Makes a case without timed passes.
     pub fn new(
         kernel: &'static str,
         shape: &[usize],
@@ -79,39 +79,39 @@ impl Case {
         }
     }
 
-    /// Tolerates something else.
+    /// Sets other tolerances.
     pub fn tolerances(self, tolerances: Tolerances) -> Self {
         Self { tolerances, ..self }
     }
 
-    /// Says what else matters.
+    /// Sets the variant.
     pub fn variant(self, variant: impl Into<String>) -> Self {
         Self { variant: Some(variant.into()), ..self }
     }
 
-    /// Adds directions to be timed.
+    /// Sets the passes that are timed.
     pub fn passes(self, passes: Vec<Pass>) -> Self {
         Self { passes, ..self }
     }
 
-    /// Says that the operation works on these inputs in place.
+    /// Sets the inputs that the operation updates in place.
     pub fn in_place(self, names: &[&'static str]) -> Self {
         Self { in_place: names.to_vec(), ..self }
     }
 
-    /// Returns "2x128x16x16, 3x3 to 128".
+    /// Returns its size, such as "2x128x16x16, 3x3 to 128".
     pub fn size(&self) -> String {
         let shape: Vec<String> = self.shape.iter().map(usize::to_string).collect();
         let variant = self.variant.as_ref().map_or(String::new(), |v| format!(", {v}"));
         shape.join("x") + &variant
     }
 
-    /// Returns "conv2d 2x128x16x16, 3x3 to 128".
+    /// Returns its name, such as "conv2d 2x128x16x16, 3x3 to 128".
     pub fn name(&self) -> String {
         format!("{} {}", self.kernel, self.size())
     }
 
-    /// Draws its inputs on `device`, those that `learns` accepts tracked.
+    /// Samples its inputs on `device`. Those that `learns` accepts are tracked.
     pub fn draw(&self, device: &Device, learns: impl Fn(&Input) -> bool) -> Inputs {
         self.draw_of(Numbers::F32, device, learns)
     }
@@ -128,7 +128,7 @@ impl Case {
         (self.run)(inputs)
     }
 
-    /// Returns its results on `device`, and the gradients of all inputs that learn, given a random
+    /// Returns its results on `device` and the gradients of all inputs that learn, given a random
     /// gradient of the first result.
     ///
     /// # Errors
@@ -137,8 +137,8 @@ impl Case {
         self.results_of(Numbers::F32, device)
     }
 
-    /// As [`Case::results`], of feature maps and convolution weights whose numbers are of `kind`,
-    /// and the gradient of the result too.
+    /// Does what [`Case::results`] does, for feature maps and convolution weights whose values are
+    /// of `kind`. So are the values of the result's gradient.
     ///
     /// # Errors
     /// As [`Case::results`].

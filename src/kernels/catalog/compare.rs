@@ -1,24 +1,24 @@
-//! What is tolerated between two computations of the same numbers.
+//! Tolerances between two computations of the same values.
 
 use serde::Serialize;
 
-/// |got - want| <= relative * max|want| + absolute.
+/// The tolerance |got - want| <= relative * max|want| + absolute.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Tolerance {
-    /// Of the largest number that is wanted.
+    /// The part relative to the largest expected magnitude.
     pub relative: f32,
-    /// Beside it.
+    /// The absolute part, which is added.
     pub absolute: f32,
 }
 
 impl Tolerance {
-    /// Makes one of both parts.
+    /// Makes a tolerance from both parts.
     pub const fn new(relative: f32, absolute: f32) -> Self {
         Self { relative, absolute }
     }
 
-    /// Returns the largest error of `got` as a multiple of what is tolerated: up to 1 is right. It
-    /// is infinite if a number on either side isn't finite, if the lengths differ, or if there is
+    /// Returns the largest error of `got` as a multiple of the tolerance: values up to 1 pass. It
+    /// is infinite if a value on either side isn't finite, if the lengths differ, or if there is
     /// nothing to compare.
     pub fn error(self, got: &[f32], want: &[f32]) -> f32 {
         if got.len() != want.len()
@@ -32,32 +32,32 @@ impl Tolerance {
         got.iter().zip(want).fold(0.0f32, |m, (g, w)| m.max((g - w).abs())) / tolerated
     }
 
-    /// Returns what negative controls add to one number: three times the tolerated error, which is
-    /// then seen even if that number was off by all that is tolerated.
+    /// Returns what negative controls add to one value: three times the tolerance, which is
+    /// detected even if that value was already off by the whole tolerance.
     pub fn wrong(self, want: &[f32]) -> f32 {
         want.iter().fold(0.0f32, |m, v| m.max(v.abs())) * 3.0 * self.relative + 3.0 * self.absolute
     }
 }
 
-/// For each kind of kernel, against the reference.
+/// The tolerances of each kind of kernel, compared with the reference.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Tolerances {
-    /// The CPU backend's.
+    /// For the kernels of the CPU backend.
     pub cpu: Tolerance,
-    /// In WGSL, whose exponentials, divisions and roots are the driver's.
+    /// For kernels in WGSL, whose exponentials, divisions and roots depend on the driver.
     pub wgsl: Tolerance,
 }
 
 impl Tolerances {
-    /// The same for both.
+    /// Makes the same tolerance for both.
     pub const fn both(relative: f32, absolute: f32) -> Self {
         let both = Tolerance::new(relative, absolute);
         Self { cpu: both, wgsl: both }
     }
 
-    /// Those of the self test, which compares adapters with the CPU backend. Sums of up to 2,304
-    /// products in another order and the drivers' own exponentials stay below a tenth of it; an
-    /// indexing error or a missing barrier is far above.
+    /// The tolerances of the self test, which compares adapters with the CPU backend. Errors from
+    /// sums of up to 2,304 products in another order and from the drivers' own exponentials stay
+    /// below a tenth of it; those of an indexing error or a missing barrier are far above.
     pub const SELF_TEST: Self = Self::both(1e-4, 1e-5);
 }
 
@@ -68,7 +68,7 @@ mod tests {
     const TOLERANCE: Tolerance = Tolerance::new(1e-3, 1e-6);
 
     #[test]
-    fn errors_are_multiples_of_what_is_tolerated() {
+    fn errors_are_multiples_of_the_tolerance() {
         let want = [0.0, -2.0, 1.0];
         assert_eq!(TOLERANCE.error(&want, &want), 0.0);
         let off = TOLERANCE.error(&[0.004002, -2.0, 1.0], &want);
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_compared_is_never_right() {
+    fn values_that_cannot_be_compared_never_pass() {
         for (got, want) in [
             (&[f32::NAN][..], &[1.0][..]),
             (&[1.0], &[f32::INFINITY]),

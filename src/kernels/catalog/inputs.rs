@@ -1,25 +1,25 @@
-//! Inputs of the catalogue's cases: named tensors of numbers that are drawn.
+//! Inputs of the catalogue's cases: named tensors of sampled values.
 
 use crate::error::{Error, Result};
 use crate::rng::{self, Purpose};
 use burn::tensor::{Device, FloatDType, Gradients, Tensor, TensorData, f16};
 
-/// The numbers behind all that is drawn here.
+/// Samples the values of all inputs.
 fn normal(stream: u64, count: usize) -> Vec<f32> {
     rng::normal(&mut rng::stream(7, Purpose::Test, stream), count)
 }
 
-/// Draws standard normal numbers from the stream of this number: the same on every device.
+/// Samples standard normal values from stream number `stream`: the same values on every device.
 pub fn random<const D: usize>(shape: [usize; D], stream: u64, device: &Device) -> Tensor<D> {
     Tensor::from_data(TensorData::new(normal(stream, shape.iter().product()), shape), device)
 }
 
-/// One input of a case: what it is called, and how its numbers are drawn.
+/// One input of a case: its name, and how its values are sampled.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Input {
-    /// "gamma".
+    /// Its name, such as "gamma".
     pub name: &'static str,
-    /// One, two or four sizes.
+    /// Its shape: one, two or four axes.
     pub shape: Vec<usize>,
     /// Whether it is a feature map, over NHWC memory.
     image: bool,
@@ -28,9 +28,9 @@ pub struct Input {
     mean: f32,
     deviation: f32,
     square: bool,
-    /// Its numbers, where they aren't drawn.
+    /// Its values, if they aren't sampled.
     given: Option<Vec<f32>>,
-    /// What its first number is replaced by.
+    /// A replacement for its first value.
     pub poison: Option<f32>,
 }
 
@@ -49,53 +49,53 @@ impl Input {
         }
     }
 
-    /// A feature map `[B, C, H, W]` over NHWC memory.
+    /// Returns a feature map `[B, C, H, W]` over NHWC memory.
     pub fn image(name: &'static str, shape: [usize; 4]) -> Self {
         Self { image: true, ..Self::new(name, &shape) }
     }
 
-    /// A weight of four axes in memory of their order.
+    /// Returns a weight of four axes, stored in the order of its axes.
     pub fn weight(name: &'static str, shape: [usize; 4]) -> Self {
         Self::new(name, &shape)
     }
 
-    /// Of two axes.
+    /// Returns an input of two axes.
     pub fn matrix(name: &'static str, shape: [usize; 2]) -> Self {
         Self::new(name, &shape)
     }
 
-    /// Of one axis.
+    /// Returns an input of one axis.
     pub fn vector(name: &'static str, n: usize) -> Self {
         Self::new(name, &[n])
     }
 
-    /// Returns a vector of exactly these numbers, which takes no gradient.
+    /// Returns a vector of exactly these values, without a gradient.
     pub fn given(name: &'static str, values: &[f32]) -> Self {
         Self { learns: false, given: Some(values.to_vec()), ..Self::new(name, &[values.len()]) }
     }
 
-    /// Draws numbers of this mean and standard deviation. (Otherwise they are 0 and 1.)
+    /// Sets the mean and standard deviation of its values. (The defaults are 0 and 1.)
     pub fn about(self, mean: f32, deviation: f32) -> Self {
         Self { mean, deviation, ..self }
     }
 
-    /// Squares every number that is drawn.
+    /// Squares every sampled value.
     pub fn squared(self) -> Self {
         Self { square: true, ..self }
     }
 
-    /// Takes no gradient with respect to it.
+    /// Makes it a constant, without a gradient.
     pub fn constant(self) -> Self {
         Self { learns: false, ..self }
     }
 
-    /// Whether it is a feature map, over NHWC memory.
+    /// Returns whether it is a feature map, over NHWC memory.
     pub fn is_map(&self) -> bool {
         self.image
     }
 
-    /// Draws its tensor on `device` from the stream of this number, tracked where it `learns`. Of
-    /// feature maps and weights of four axes the numbers are of `kind`.
+    /// Samples its tensor on `device` from stream number `stream`, tracked if it `learns`. The
+    /// values of feature maps and weights of four axes are of `kind`.
     pub fn draw(&self, stream: u64, device: &Device, learns: bool, kind: Numbers) -> Value {
         let finish = |values: f32| if self.square { values * values } else { values };
         let mut values = self.given.clone().unwrap_or_else(|| {
@@ -130,14 +130,14 @@ impl Input {
     }
 }
 
-/// What numbers of feature maps and convolution weights are.
+/// The precision of the values of feature maps and convolution weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Numbers {
-    /// Of f32.
+    /// f32.
     F32,
-    /// Those that f16 has, in f32.
+    /// Rounded to f16, stored as f32.
     Halves,
-    /// The same, feature maps stored as f16.
+    /// Rounded to f16, with feature maps stored as f16.
     Stored,
 }
 
@@ -179,7 +179,7 @@ impl Value {
         }
     }
 
-    /// Reads its numbers back, in the order of its axes.
+    /// Reads its values back, in the order of its axes.
     ///
     /// # Errors
     /// If the device was lost.
@@ -194,8 +194,8 @@ impl Value {
         }
     }
 
-    /// Reads the numbers of its gradient back; none where there is no gradient, which no comparison
-    /// passes.
+    /// Reads the values of its gradient back. Without a gradient there are none, which fails every
+    /// comparison.
     ///
     /// # Errors
     /// If the device was lost.
@@ -208,7 +208,7 @@ impl Value {
         gradient.map_or(Ok(Vec::new()), Self::numbers)
     }
 
-    /// Returns it without autodiff.
+    /// Removes it from autodiff.
     pub fn inner(self) -> Self {
         match self {
             Self::Vector(x) => Self::Vector(x.without_autodiff()),
@@ -218,13 +218,13 @@ impl Value {
     }
 }
 
-/// The inputs of one call, by name. An operation takes them out, so that those it works on in place
-/// are its own.
+/// The inputs of one call, by name. An operation takes them out, so that it owns those that it
+/// updates in place.
 #[derive(Clone, Debug, Default)]
 pub struct Inputs(Vec<(&'static str, Value)>);
 
 impl Inputs {
-    /// Of these.
+    /// Makes the inputs from `values`.
     pub fn new(values: Vec<(&'static str, Value)>) -> Self {
         Self(values)
     }
@@ -234,7 +234,7 @@ impl Inputs {
             .0
             .iter()
             .position(|(other, _)| *other == name)
-            .unwrap_or_else(|| panic!("no input is called {name}"));
+            .unwrap_or_else(|| panic!("there is no input {name}"));
         self.0.remove(at).1
     }
 
@@ -245,7 +245,7 @@ impl Inputs {
     pub fn vector(&mut self, name: &str) -> Tensor<1> {
         match self.take(name) {
             Value::Vector(x) => x,
-            other => panic!("{name} is no vector: {other:?}"),
+            other => panic!("{name} is not a vector: {other:?}"),
         }
     }
 
@@ -256,7 +256,7 @@ impl Inputs {
     pub fn matrix(&mut self, name: &str) -> Tensor<2> {
         match self.take(name) {
             Value::Matrix(x) => x,
-            other => panic!("{name} is no matrix: {other:?}"),
+            other => panic!("{name} is not a matrix: {other:?}"),
         }
     }
 
@@ -267,16 +267,16 @@ impl Inputs {
     pub fn map(&mut self, name: &str) -> Tensor<4> {
         match self.take(name) {
             Value::Map(x) => x,
-            other => panic!("{name} is no feature map: {other:?}"),
+            other => panic!("{name} is not a feature map: {other:?}"),
         }
     }
 
-    /// As [`Inputs::map`], where the case may do without it.
+    /// Takes out a tensor of four axes, if there is one of this name.
     pub fn optional_map(&mut self, name: &str) -> Option<Tensor<4>> {
         self.has(name).then(|| self.map(name))
     }
 
-    /// As [`Inputs::vector`], where the case may do without it.
+    /// Takes out a tensor of one axis, if there is one of this name.
     pub fn optional_vector(&mut self, name: &str) -> Option<Tensor<1>> {
         self.has(name).then(|| self.vector(name))
     }
@@ -285,17 +285,17 @@ impl Inputs {
         self.0.iter().any(|(other, _)| *other == name)
     }
 
-    /// Returns copies of all but those called one of `names`.
+    /// Returns copies of all inputs except `names`.
     pub fn without(&self, names: &[&str]) -> Self {
         Self(self.0.iter().filter(|(name, _)| !names.contains(name)).cloned().collect())
     }
 
-    /// Adds tensors to be taken out.
+    /// Adds inputs.
     pub fn extend(&mut self, values: impl IntoIterator<Item = (&'static str, Value)>) {
         self.0.extend(values);
     }
 
-    /// All of them.
+    /// Iterates over all inputs.
     pub fn iter(&self) -> impl Iterator<Item = &(&'static str, Value)> {
         self.0.iter()
     }

@@ -1,22 +1,22 @@
-//! What a network calls the operations with, as far as shaders are chosen by it.
+//! The calls that a network makes of the operations, as far as they decide the choice of shaders.
 
-/// One call of an operation on each image of a batch. Sides are those of its input, in pixels.
+/// One call of an operation for each image of a batch. A side is that of the input, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Layer {
-    /// A convolution with padding `kernel / 2`; of the upsampled input (kernel 3) if so said. A
-    /// linear layer is one of kernel 1.
+    /// A convolution with padding `kernel / 2`, of the upsampled input if `upsample` is set (kernel
+    /// 3). A linear layer is one of kernel 1.
     Conv2d {
-        /// Input channels.
+        /// The input channels.
         from: usize,
-        /// Output channels.
+        /// The output channels.
         to: usize,
-        /// Taps along each side.
+        /// The taps along each side.
         kernel: usize,
-        /// Input pixels from one output to the next.
+        /// The input pixels from one output to the next.
         stride: usize,
-        /// Of the input.
+        /// The side of the input.
         side: usize,
-        /// Whether every pixel stands for 2x2.
+        /// Whether every input pixel stands for 2x2 pixels.
         upsample: bool,
         /// Whether there is a bias.
         bias: bool,
@@ -25,9 +25,9 @@ pub enum Layer {
     AdaGn {
         /// Channels.
         channels: usize,
-        /// Groups.
+        /// The number of groups.
         groups: usize,
-        /// Of the map.
+        /// The side of the map.
         side: usize,
     },
     /// Batch normalisation.
@@ -37,14 +37,14 @@ pub enum Layer {
     },
     /// Attention over the pixels.
     Attention {
-        /// Channels of q, of k and of v.
+        /// The channels of each of q, k and v.
         channels: usize,
-        /// Of the map.
+        /// The side of the map.
         side: usize,
     },
-    /// Two maps beside each other.
+    /// Concatenation of two maps along the channels.
     Concat {
-        /// Channels of both.
+        /// The channels of each.
         channels: [usize; 2],
     },
     /// A 3x3 max-pool of stride 2.

@@ -1,6 +1,5 @@
-//! The one list of operations with hand-written kernels. The self test, the benchmark, the tests
-//! and the checks of shaders go through it: an operation that stands here is tested, measured and
-//! checked.
+//! The list of all operations with hand-written kernels. The self test, the benchmark, the tests
+//! and the shader checks use it: every operation in it is tested, measured and checked.
 
 mod case;
 mod compare;
@@ -17,13 +16,13 @@ use std::collections::BTreeSet;
 
 /// An operation with hand-written kernels.
 pub trait Operation: Sync {
-    /// Returns its name: "ada_gn".
+    /// Returns its name, such as "ada_gn".
     fn name(&self) -> &'static str;
 
-    /// Returns its calls for one purpose.
+    /// Returns its cases in `suite`.
     fn cases(&self, suite: Suite) -> Vec<Case>;
 
-    /// Returns every variant of its shaders; the same text may occur more than once.
+    /// Returns all variants of its shaders; the same text may occur more than once.
     fn shaders(&self) -> Vec<Filled>;
 
     /// Returns the shaders that GPUs run for `layers` of `batch` images in a training step; the
@@ -34,7 +33,7 @@ pub trait Operation: Sync {
     }
 }
 
-/// Returns every operation, the cheapest to measure first.
+/// Returns all operations, cheapest to measure first.
 pub fn operations() -> &'static [&'static dyn Operation] {
     &[
         &super::ada_gn::AdaGnOperation,
@@ -50,12 +49,12 @@ pub fn operations() -> &'static [&'static dyn Operation] {
     ]
 }
 
-/// Returns the calls of `operations` for one purpose.
+/// Returns the cases of `operations` in `suite`.
 pub fn cases(operations: &[&dyn Operation], suite: Suite) -> Vec<Case> {
     operations.iter().flat_map(|operation| operation.cases(suite)).collect()
 }
 
-/// Returns the shaders of `operations`, each text once, with the name of its operation.
+/// Returns the shaders of `operations`, each text once, with the names of their operations.
 pub fn shaders(operations: &[&dyn Operation]) -> Vec<(&'static str, Filled)> {
     once(
         operations.iter().flat_map(|op| op.shaders().into_iter().map(|filled| (op.name(), filled))),
@@ -86,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_operation_has_cases_of_all_kinds_with_names_of_their_own() {
+    fn every_operation_has_cases_in_all_suites_with_unique_names() {
         for suite in [Suite::SelfTest, Suite::Test, Suite::Bench { batch: 2 }] {
             let cases = cases(operations(), suite);
             let names: BTreeSet<_> = cases.iter().map(Case::name).collect();
@@ -104,7 +103,7 @@ mod tests {
         }
     }
 
-    /// The lines of `struct Info { .. }` in `text`: names and types.
+    /// Returns the names and types of the fields of `struct Info { .. }` in `text`.
     fn info(text: &str) -> Vec<(String, String)> {
         let block = text
             .split_once("struct Info {")
@@ -144,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_out_of_order_is_seen() {
+    fn a_field_of_another_type_is_detected() {
         let text = "struct Info {\n    a: u32, // first\n    b: f32,\n}";
         assert_eq!(info(text), [("a".into(), "u32".into()), ("b".into(), "f32".into())]);
         assert_ne!(info(&text.replace("a: u32", "a: f32")), info(text));
@@ -158,7 +157,7 @@ mod tests {
                 all.iter().any(|filled| filled.kernel == kernel && has(filled))
             };
             let kernels: BTreeSet<_> = all.iter().map(|filled| filled.kernel).collect();
-            // Others stand in for those of matrices.
+            // Shaders of cooperative matrices have replacements without extensions.
             for kernel in kernels
                 .into_iter()
                 .filter(|kernel| !with(kernel, |filled| filled.extensions.cooperative_matrix))

@@ -5,7 +5,7 @@ use crate::kernels::autodiff::{CheckpointStrategy, Checkpointer, Saved, node};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, TensorMetadata};
 
-/// Channels of the first operand. The parents are both.
+/// The channels of the first operand. The parents are both operands.
 #[derive(Clone, Debug)]
 struct SavedConcat(usize);
 

@@ -4,10 +4,10 @@ use super::{concat, wgsl, work};
 use crate::kernels::catalog::{Case, Input, Layer, Operation, Pass, Suite, Tolerances};
 use crate::kernels::shader::Filled;
 
-/// See [`super`].
+/// The operation of [`super`].
 pub struct ConcatOperation;
 
-/// Of the sizes: batch, channels of both, height, width.
+/// Returns the case for these sizes: batch, channels of both operands, height, width.
 fn case([b, c_a, c_b, h, w]: [usize; 5], tolerances: Tolerances) -> Case {
     let inputs = vec![Input::image("a", [b, c_a, h, w]), Input::image("b", [b, c_b, h, w])];
     let whole = [b, c_a + c_b, h, w];
@@ -29,7 +29,7 @@ impl Operation for ConcatOperation {
     fn cases(&self, suite: Suite) -> Vec<Case> {
         match suite {
             Suite::SelfTest => vec![case([2, 128, 64, 8, 8], Tolerances::SELF_TEST)],
-            // Numbers are moved, not computed: the tolerance is the negative control's.
+            // Values are moved, not computed: the tolerance is for the negative control.
             Suite::Test => {
                 test().into_iter().map(|sizes| case(sizes, Tolerances::both(1e-6, 0.0))).collect()
             }
@@ -38,8 +38,8 @@ impl Operation for ConcatOperation {
     }
 
     fn shaders(&self) -> Vec<Filled> {
-        // One channel; fewer than invocations, not a power of two; the networks' own; more than
-        // invocations; those of the cases.
+        // One channel; fewer channels than invocations, not a power of two; the networks' sizes;
+        // more channels than invocations; the sizes of the cases.
         let mut channels =
             vec![[1, 1], [5, 12], [32, 32], [128, 64], [256, 256], [1_000, 1], [1_024, 1_024]];
         channels.extend(test().map(|[_, c_a, c_b, ..]| [c_a, c_b]));
@@ -58,8 +58,8 @@ impl Operation for ConcatOperation {
     }
 }
 
-/// The networks' sizes; parts that aren't multiples of four; one pixel; more channels than
-/// invocations, one or four at a time; several blocks of pixels and a rest.
+/// Returns the sizes to test: the networks' sizes; parts that aren't multiples of four; one pixel;
+/// more channels than invocations, one or four at a time; several blocks of pixels and a remainder.
 fn test() -> [[usize; 5]; 8] {
     [
         [2, 16, 32, 8, 8],

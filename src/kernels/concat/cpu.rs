@@ -1,4 +1,4 @@
-//! Concatenation over f32 slices in NHWC, rows of pixels by threads.
+//! Concatenation over f32 slices in NHWC order, with blocks of pixels divided among threads.
 
 use super::{Concat, ConcatInputs, work};
 use crate::kernels::buffers::Buffer;
@@ -7,7 +7,7 @@ use crate::kernels::profile;
 use burn_flex::{Flex, FlexTensor};
 use rayon::prelude::*;
 
-/// Pixels of a task.
+/// The pixels of a task.
 const PIXELS: usize = 512;
 
 impl Concat for Flex {

@@ -1,6 +1,6 @@
 //! Concatenation of feature maps along their channels, on NHWC memory: a WGSL kernel on wgpu
-//! devices, our own loop on the CPU backend. reference.rs is the same in plain tensor operations,
-//! and the tests hold all of them equal.
+//! devices, our own loop on the CPU backend. reference.rs is the same in plain tensor operations;
+//! the tests check that all implementations agree.
 
 mod autodiff;
 mod cases;
@@ -16,16 +16,16 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
 use burn::tensor::{Tensor, assert_shape};
 
-/// What one call takes.
+/// The inputs of one call.
 #[derive(Clone, Debug, ExtensionType)]
 pub struct ConcatInputs<B: Backend> {
-    /// `[B, C1, H, W]`.
+    /// The first operand, `[B, C1, H, W]`.
     pub a: FloatTensor<B>,
-    /// `[B, C2, H, W]`.
+    /// The second operand, `[B, C2, H, W]`.
     pub b: FloatTensor<B>,
 }
 
-/// The operation on every backend: by default the reference.
+/// The operation on every backend, by default the reference.
 #[backend_extension(Autodiff, Cube, Flex)]
 pub trait Concat: Backend {
     /// Computes [`concat`](fn@concat).
@@ -33,8 +33,8 @@ pub trait Concat: Backend {
         reference::forward(inputs)
     }
 
-    /// Returns the gradients of both operands: the first `channels` channels of `dy` `[B, C1 + C2,
-    /// H, W]`, and the others.
+    /// Returns the gradients of both operands: the first `channels` channels of `dy`
+    /// `[B, C1 + C2, H, W]`, and the others.
     fn backward(dy: FloatTensor<Self>, channels: usize) -> (FloatTensor<Self>, FloatTensor<Self>) {
         reference::backward::<Self>(dy, channels)
     }
@@ -56,7 +56,7 @@ pub fn concat(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
     })
 }
 
-/// Returns the work of either pass, whose whole is `[B, C, H, W]`: everything read and written.
+/// Returns the work of either pass on a `whole` of `[B, C, H, W]`: everything is read and written.
 pub fn work(whole: [usize; 4]) -> Work {
     Work::floats(&[2 * whole.iter().product::<usize>()])
 }

@@ -5,13 +5,13 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::Slice;
 
-/// The result.
+/// Computes the result.
 pub(super) fn forward<B: Backend>(inputs: ConcatInputs<B>) -> FloatTensor<B> {
     let [a, b] = [inputs.a, inputs.b].map(|x| B::float_permute(x, &[0, 2, 3, 1]));
     B::float_permute(B::float_cat(vec![a, b], 3), &[0, 3, 1, 2])
 }
 
-/// The first `channels` channels of `dy`, and the others.
+/// Returns the first `channels` channels of `dy`, and the others.
 pub(super) fn backward<B: Backend>(
     dy: FloatTensor<B>,
     channels: usize,

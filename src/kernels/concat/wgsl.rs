@@ -1,4 +1,4 @@
-//! Launches of the shader of concatenation on cubecl's wgpu runtime.
+//! Launches of the concatenation shader on cubecl's wgpu runtime.
 
 use super::{Concat, ConcatInputs, reference, work};
 use crate::device::Class;
@@ -14,13 +14,13 @@ use minijinja::{Value, context};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Move {
     columns: Columns,
-    /// Whether the parts are written, not the whole.
+    /// Whether the parts are written, rather than the whole.
     split: bool,
     types: Types,
 }
 
 info! {
-    /// Of the shader.
+    /// The info block of the shader.
     struct Info {
         width: u32,
         pixels: u32,
@@ -49,7 +49,7 @@ impl Shader for Move {
     }
 }
 
-/// Every variant for parts of `channels` channels.
+/// Returns all variants for parts of `channels` channels.
 pub(super) fn shaders(channels: &[[usize; 2]]) -> Vec<Filled> {
     let classes = [Class::Gpu, Class::Software].into_iter();
     let all = classes.flat_map(|class| {
@@ -58,7 +58,7 @@ pub(super) fn shaders(channels: &[[usize; 2]]) -> Vec<Filled> {
     all.flat_map(|(class, channels, types)| both(class, channels, types)).collect()
 }
 
-/// Those of GPUs for parts of `channels` channels of f32.
+/// Returns the variants for GPUs, for f32 parts of `channels` channels.
 pub(super) fn launched(channels: &[usize; 2]) -> [Filled; 2] {
     both(Class::Gpu, channels, Types::F32)
 }
@@ -68,7 +68,7 @@ fn both(class: Class, channels: &[usize; 2], types: Types) -> [Filled; 2] {
     [false, true].map(|split| Filled::new(Move { columns, split, types }))
 }
 
-/// Between the parts `a`, `b` and the whole `y`, as `split` says.
+/// Copies the parts `a` and `b` to the whole `y`, or back if `split` is set.
 fn run(name: &'static str, split: bool, [a, b, y]: [&CubeTensor; 3]) {
     let ([batch, c_a, height, width], [_, c_b, ..]) = (layout::dims(a), layout::dims(b));
     let class = class(a);

@@ -5,7 +5,7 @@ use crate::kernels::autodiff::{CheckpointStrategy, Checkpointer, NodeId, Saved, 
 use burn::backend::Autodiff;
 use burn::backend::tensor::FloatTensor;
 
-/// x by its place in the graph.
+/// The node of x in the graph.
 #[derive(Clone, Debug)]
 struct SavedMaxPool(NodeId);
 

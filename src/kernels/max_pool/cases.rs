@@ -4,17 +4,17 @@ use super::{backward_work, forward_work, max_pool, wgsl};
 use crate::kernels::catalog::{Case, Input, Layer, Operation, Pass, Suite, Tolerances};
 use crate::kernels::shader::Filled;
 
-/// See [`super`].
+/// The operation of [`super`].
 pub struct MaxPoolOperation;
 
-/// What x is made of.
+/// The values of x.
 #[derive(Clone, Copy, PartialEq)]
 enum Numbers {
-    /// Normal ones.
+    /// Normally distributed.
     Normal,
     /// The same, in NCHW memory.
     Nchw,
-    /// Halves, so that windows have several maxima.
+    /// Multiples of one half, so that windows have several maxima.
     Halves,
 }
 
@@ -47,7 +47,7 @@ impl Operation for MaxPoolOperation {
     }
 
     fn cases(&self, suite: Suite) -> Vec<Case> {
-        // Numbers are moved, and up to four added (a tolerance for the negative control).
+        // Values are moved, and up to four are added. (The tolerance is for the negative control.)
         let exact = Tolerances::both(1e-6, 0.0);
         match suite {
             Suite::SelfTest => {
@@ -56,7 +56,7 @@ impl Operation for MaxPoolOperation {
                     case([2, 6, 9, 7], Numbers::Halves, Tolerances::SELF_TEST),
                 ]
             }
-            // Odd and even sides, one row or column, channels that aren't a multiple of four.
+            // Odd and even sides, a single row or column, channels that aren't a multiple of four.
             Suite::Test => {
                 let sizes = [
                     [2, 64, 16, 16],

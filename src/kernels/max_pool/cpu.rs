@@ -1,4 +1,4 @@
-//! Max-pooling on Burn's CPU backend, on NHWC memory, channels along the vector lanes.
+//! Max-pooling on Burn's CPU backend, on NHWC memory, with channels along the SIMD lanes.
 
 use super::{MaxPool, backward_work, forward_work, out_dims};
 use crate::kernels::buffers::Buffer;
@@ -9,7 +9,7 @@ use burn_flex::{Flex, FlexTensor};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// The sizes of an image.
+/// The size of an image.
 #[derive(Clone, Copy)]
 struct Size {
     height: usize,
@@ -17,14 +17,14 @@ struct Size {
     channels: usize,
 }
 
-/// The rows (or columns), of `len`, in window number `window`.
+/// Returns the rows (or columns), out of `len`, in window number `window`.
 #[inline(always)]
 fn reach(window: usize, len: usize) -> Range<usize> {
     (2 * window).saturating_sub(1)..(2 * window + 2).min(len)
 }
 
-/// The maxima of `count` channels of `x` from `first` on in the window of these rows and columns,
-/// and the pixels where they are.
+/// Returns the maxima of `count` channels of `x`, from `first` on, in the window of these rows and
+/// columns, and the pixels where they are.
 #[inline(always)]
 fn maxima(
     x: &[f32],
@@ -49,7 +49,7 @@ fn maxima(
     (best, at)
 }
 
-/// One row of the result: (image, row, its number, size of the image).
+/// One row of the result: (image, output row, row number, size of the image).
 struct ForwardRow;
 
 impl<'a> Loop<(&'a [f32], &'a mut [f32], usize, Size)> for ForwardRow {

@@ -1,12 +1,12 @@
-//! Max-pooling over 3x3 windows, two pixels apart, with padding 1, on NHWC memory: what follows the
-//! 7x7 stem of a ResNet.
+//! Max-pooling over 3x3 windows with stride 2 and padding 1, on NHWC memory, as used after the 7x7
+//! stem of a ResNet.
 //!
-//! `y[b, c, i, j] = max over k, l of x[b, c, 2 i + k - 1, 2 j + l - 1]`, k and l in 0..3, of those
-//! pixels that there are
+//! `y[b, c, i, j] = max over k, l of x[b, c, 2 i + k - 1, 2 j + l - 1]`, k and l in 0..3, over the
+//! pixels inside the image
 //!
-//! A NaN in a window is its maximum. The gradient goes to the first maximum in the order of rows
-//! and columns, or to the last NaN, as in PyTorch. The backward pass finds it in x once more:
-//! nothing else is kept.
+//! The maximum of a window with a NaN is NaN. The gradient goes to the first maximum in row-major
+//! order, or to the last NaN, as in PyTorch. The backward pass searches x again; nothing else is
+//! kept.
 
 mod autodiff;
 mod cases;
@@ -22,7 +22,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
 
-/// The operation on every backend: by default the reference.
+/// The operation on every backend, by default the reference.
 #[backend_extension(Autodiff, Cube, Flex)]
 pub trait MaxPool: Backend {
     /// Computes [`max_pool`].
@@ -30,7 +30,7 @@ pub trait MaxPool: Backend {
         reference::forward::<Self>(x)
     }
 
-    /// Computes the gradient of `x` from that of the result.
+    /// Computes the gradient of `x` from `dy`, the gradient of the result.
     fn backward(dy: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self> {
         reference::backward::<Self>(dy, x)
     }
@@ -42,7 +42,7 @@ pub trait MaxPool: Backend {
 /// If `x` has no pixels.
 pub fn max_pool(x: Tensor<4>) -> Tensor<4> {
     let [_, _, height, width] = x.dims();
-    assert!(height > 0 && width > 0, "max_pool: x has no pixels, {:?}", x.dims());
+    assert!(height > 0 && width > 0, "max_pool: x has no pixels, its shape is {:?}", x.dims());
     let x = x.into_dispatch();
     Tensor::from_dispatch(if references() {
         reference::forward::<Dispatch>(x)
@@ -51,18 +51,18 @@ pub fn max_pool(x: Tensor<4>) -> Tensor<4> {
     })
 }
 
-/// Returns the shape of the result for `x` of `[B, C, H, W]`.
+/// Returns the shape of the result for `x` of shape `[B, C, H, W]`.
 fn out_dims([batch, channels, height, width]: [usize; 4]) -> [usize; 4] {
     [batch, channels, height.div_ceil(2), width.div_ceil(2)]
 }
 
-/// Returns the work of the forward pass on `[B, C, H, W]`: x read, the result written.
+/// Returns the work of the forward pass on `[B, C, H, W]`: x is read, the result is written.
 pub fn forward_work(shape: [usize; 4]) -> Work {
     Work::floats(&[shape, out_dims(shape)].map(|dims| dims.iter().product()))
 }
 
-/// Returns the work of the backward pass on `[B, C, H, W]`: x and the result's gradient read, the
-/// other gradient written.
+/// Returns the work of the backward pass on `[B, C, H, W]`: x and the result's gradient are read,
+/// the gradient of x is written.
 pub fn backward_work(shape: [usize; 4]) -> Work {
     Work::floats(&[shape, out_dims(shape), shape].map(|dims| dims.iter().product()))
 }
@@ -74,8 +74,8 @@ mod tests {
     use crate::kernels::vjp::vjp;
     use burn::tensor::{Device, TensorData};
 
-    /// Value and gradient of one channel of 5 x 4 pixels, the gradient of the results being 1, 2,
-    /// ..
+    /// Returns the value and the gradient for one channel of 5 x 4 pixels, where the gradient of
+    /// the result is 1, 2, ..
     fn pooled(x: &[f32], device: &Device) -> [Vec<f32>; 2] {
         let device = device.clone().autodiff();
         let x = Tensor::<4>::from_data(TensorData::new(x.to_vec(), [1, 1, 5, 4]), &device)
@@ -98,7 +98,7 @@ mod tests {
     ];
 
     #[test]
-    fn the_first_maximum_gets_the_gradient_and_nan_is_one() {
+    fn the_first_maximum_or_the_last_nan_gets_the_gradient() {
         let adapter = crate::device::select("wgpu")
             .expect("an adapter; scripts/test.sh installs a software one");
         let cpu = Device::flex();
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_of_nothing_but_minus_infinity_have_a_maximum() {
+    fn windows_of_minus_infinity_have_a_maximum() {
         let adapter = crate::device::select("wgpu")
             .expect("an adapter; scripts/test.sh installs a software one");
         for device in [Device::flex(), adapter.device] {

@@ -1,5 +1,5 @@
-//! Max-pooling by Burn's own operation: the oracle of our kernels, and what runs where there is
-//! none.
+//! Max-pooling by Burn's own operation: the reference for our kernels, and the implementation on
+//! backends without one.
 
 use crate::kernels::autodiff;
 use burn::backend::tensor::FloatTensor;

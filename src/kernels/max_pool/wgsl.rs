@@ -9,11 +9,11 @@ use burn::backend::wgpu::{CubeBackend, CubeTensor};
 use minijinja::{Value, context};
 
 info! {
-    /// Of both shaders.
+    /// The info block of both shaders.
     struct Info { total: u32, units: u32, height: u32, width: u32, out_height: u32, out_width: u32 }
 }
 
-/// Invocations of a workgroup, each with a window and a unit of channels.
+/// The invocations of a workgroup. Each has one window and one unit of channels.
 const WORKGROUP: u32 = 64;
 
 /// shaders/max_pool_forward.wgsl
@@ -70,13 +70,13 @@ impl Shader for Backward {
     }
 }
 
-/// Returns the variants for feature maps of f32 and `channels` channels.
+/// Returns the variants for f32 feature maps of `channels` channels.
 pub(super) fn launched(channels: usize) -> [Filled; 2] {
     let (four, types) = (channels.is_multiple_of(4), Types::F32);
     [Filled::new(Forward { four, types }), Filled::new(Backward { four, types })]
 }
 
-/// Returns every variant.
+/// Returns all variants.
 pub(super) fn shaders() -> Vec<Filled> {
     let all = Types::ALL.into_iter().flat_map(|types| [false, true].map(|four| (four, types)));
     all.flat_map(|(four, types)| {
@@ -86,7 +86,8 @@ pub(super) fn shaders() -> Vec<Filled> {
 }
 
 impl Info {
-    /// Returns whether units are four channels, the block and how many workgroups `x` takes.
+    /// Returns for `x` whether units are four channels, the info block, and the number of
+    /// workgroups.
     fn new(x: &CubeTensor) -> (bool, Self, usize) {
         let [_, channels, height, width] = layout::dims(x);
         let [batch, _, out_height, out_width] = out_dims(layout::dims(x));

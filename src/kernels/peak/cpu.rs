@@ -1,4 +1,4 @@
-//! The peaks of the CPU.
+//! The peak throughput of the CPU.
 
 use super::{CHAINS, Peak};
 use crate::kernels::buffers::Buffer;
@@ -8,7 +8,7 @@ use burn_flex::{Flex, FlexTensor};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-/// Elements of a task of the CPU.
+/// The elements of a task.
 const TASK: usize = 1 << 16;
 
 impl Peak for Flex {
@@ -42,7 +42,7 @@ impl WithSimd for Chains<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let half = simd.splat_f32s(0.5);
         let (vectors, _) = S::as_mut_simd_f32s(self.y);
-        // Two vectors at a time: one alone has too few chains to keep every multiplier busy.
+        // Two vectors at a time: one alone has too few chains to keep all multipliers busy.
         for pair in vectors.chunks_exact_mut(2) {
             let b = [simd.mul_f32s(pair[0], half), simd.mul_f32s(pair[1], half)];
             let mut chains: [[S::f32s; 2]; CHAINS] =

@@ -1,5 +1,5 @@
-//! What a device can do at best: a copy and a run of multiply-adds, in WGSL on wgpu devices and in
-//! the CPU's vectors. Speeds of other kernels are given as shares of these.
+//! The peak throughput of a device: a copy and a run of multiply-adds, in WGSL on wgpu devices and
+//! in SIMD vectors on the CPU. The throughput of other kernels is given as a fraction of these.
 
 mod cpu;
 mod reference;
@@ -15,7 +15,7 @@ use burn::tensor::Tensor;
 /// Copies `x` `[N]`: N floats read, N written.
 ///
 /// # Panics
-/// If N is 0 or no multiple of 1024.
+/// If N is 0 or not a multiple of 1024.
 pub fn copy(x: Tensor<1>) -> Tensor<1> {
     check(&x);
     let x = x.into_dispatch();
@@ -26,8 +26,9 @@ pub fn copy(x: Tensor<1>) -> Tensor<1> {
     })
 }
 
-/// Makes `rounds` steps of six chains a <- (a + x) / 2 for each of `x` `[N]`, in registers: 12 N
-/// `rounds` floating-point operations. Returns about `x` once `rounds` is 30 or more.
+/// Computes `rounds` steps of six chains a <- (a + x) / 2 for each element of `x` `[N]`, in
+/// registers: 12 N `rounds` floating-point operations. The result is close to `x` if `rounds` is 30
+/// or more.
 ///
 /// # Panics
 /// As [`copy`].
@@ -40,8 +41,7 @@ pub fn multiply_add(x: Tensor<1>, rounds: usize) -> Tensor<1> {
     })
 }
 
-/// Chains of [`multiply_add`]; in WGSL each is of four numbers, 24 sums that don't wait for each
-/// other.
+/// The chains of [`multiply_add`]. In WGSL each has four elements, which makes 24 independent sums.
 const CHAINS: usize = 6;
 
 /// Returns the floating-point operations of [`multiply_add`].
@@ -52,12 +52,12 @@ pub fn multiply_add_flops(n: usize, rounds: usize) -> f64 {
 fn check(x: &Tensor<1>) {
     assert!(
         x.dims()[0].is_multiple_of(1024) && x.dims()[0] > 0,
-        "peak: x has {} elements, no multiple of 1024",
+        "peak: x has {} elements, which is not a positive multiple of 1024",
         x.dims()[0]
     );
 }
 
-/// The operations on every backend: by default plain tensor operations.
+/// The operations on every backend, by default in plain tensor operations.
 #[backend_extension(Cube, Flex)]
 pub trait Peak: Backend {
     /// Computes [`copy`].
@@ -71,8 +71,7 @@ pub trait Peak: Backend {
     }
 }
 
-/// The peaks in the catalogue. The benchmark measures them before all cases, which are held against
-/// them.
+/// The peaks in the catalogue. The benchmark measures them first and compares all cases with them.
 pub struct PeakOperation;
 
 impl Operation for PeakOperation {
@@ -95,7 +94,8 @@ impl Operation for PeakOperation {
             );
             case.variant(variant)
         };
-        // Few rounds, whose number shows in the result: the speed is counted by it.
+        // With few rounds the result depends on their number, which the throughput is computed
+        // from.
         vec![
             case("copy", "all", copy),
             case("multiply_add", "40 rounds", |x| multiply_add(x, 40)),

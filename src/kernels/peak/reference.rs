@@ -1,4 +1,4 @@
-//! The same in operations that every backend has.
+//! The peak operations in operations that every backend has.
 
 use super::CHAINS;
 use burn::backend::Backend;
@@ -9,7 +9,7 @@ pub(super) fn copy<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     B::float_mul_scalar(x, 1.0f32.into())
 }
 
-/// Computes the chains one after another.
+/// Computes the chains one after the other.
 pub(super) fn multiply_add<B: Backend>(x: FloatTensor<B>, rounds: usize) -> FloatTensor<B> {
     let half = B::float_mul_scalar(x.clone(), 0.5f32.into());
     let chain = |i: usize| {

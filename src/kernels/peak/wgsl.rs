@@ -1,4 +1,4 @@
-//! The peaks of wgpu devices.
+//! The peak throughput of wgpu devices.
 
 use super::{CHAINS, Peak, multiply_add_flops, reference};
 use crate::kernels::launch::{Work, launch, on_wgpu};
@@ -9,18 +9,18 @@ use burn::backend::wgpu::{CubeBackend, CubeTensor, into_contiguous};
 use minijinja::{Value, context};
 
 info! {
-    /// Of [`CopyShader`].
+    /// The info block of [`CopyShader`].
     struct CopyInfo { vectors: u32 }
 
-    /// Of [`MultiplyAddShader`].
+    /// The info block of [`MultiplyAddShader`].
     struct MultiplyAddInfo { vectors: u32, rounds: u32, half: f32 }
 }
 
-/// Invocations of a workgroup, each with a vector of four numbers.
+/// The invocations of a workgroup. Each has a vector of four values.
 const WORKGROUP: u32 = 256;
 
-/// Rounds of multiply-adds that are written out: a loop's own few instructions are then a
-/// hundredth.
+/// The rounds of multiply-adds per iteration of the unrolled loop: the loop's own instructions are
+/// then a hundredth of all.
 const UNROLL: u32 = 8;
 
 /// shaders/copy.wgsl
@@ -70,7 +70,7 @@ pub(super) fn shaders() -> Vec<Filled> {
     vec![Filled::new(CopyShader), Filled::new(MultiplyAddShader)]
 }
 
-/// Returns `x` in order and room for the result.
+/// Returns `x` made contiguous, and a tensor for the result.
 fn operands(name: &str, x: CubeTensor) -> [CubeTensor; 2] {
     layout::check(name, "x", &x, Elem::F32);
     let x = into_contiguous(x);

@@ -4,7 +4,7 @@ use super::{pixel_mean, wgsl, work};
 use crate::kernels::catalog::{Case, Input, Operation, Pass, Suite, Tolerances};
 use crate::kernels::shader::Filled;
 
-/// See [`super`].
+/// The operation of [`super`].
 pub struct PixelMeanOperation;
 
 fn case(shape: [usize; 4], tolerances: Tolerances) -> Case {
@@ -21,7 +21,7 @@ impl Operation for PixelMeanOperation {
     }
 
     fn cases(&self, suite: Suite) -> Vec<Case> {
-        // Sums of up to a few hundred numbers, in another order.
+        // Sums of up to a few hundred values, in another order.
         let close = Tolerances::both(1e-5, 1e-6);
         match suite {
             Suite::SelfTest => vec![case([2, 256, 4, 4], Tolerances::SELF_TEST)],

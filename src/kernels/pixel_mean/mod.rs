@@ -1,8 +1,8 @@
-//! The mean of each channel over an image's pixels: how a network pools its last feature map.
+//! The mean of each channel over an image's pixels, by which a network pools its last feature map.
 //!
 //! `y[b, c] = 1 / (H W) sum over i, j of x[b, c, i, j]`
 //!
-//! One launch on wgpu devices; plain tensor operations elsewhere, and where gradients are taken.
+//! One launch on wgpu devices; plain tensor operations elsewhere, and when gradients are needed.
 
 mod cases;
 mod reference;
@@ -19,7 +19,7 @@ use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
 use burn_flex::Flex;
 
-/// The operation on every backend: by default the reference. It isn't differentiable.
+/// The operation on every backend, by default the reference. It isn't differentiable.
 #[backend_extension(Cube, Flex)]
 pub trait PixelMean: Backend {
     /// Computes [`pixel_mean`].
@@ -30,20 +30,20 @@ pub trait PixelMean: Backend {
 
 impl PixelMean for Flex {}
 
-/// Means of `x` `[B, C, H, W]` over its pixels: `[B, C]`, in f32 in any precision.
+/// Returns the means of `x` `[B, C, H, W]` over its pixels, `[B, C]`, in f32 in any precision.
 ///
 /// # Panics
 /// If `x` has no pixels.
 pub fn pixel_mean(x: Tensor<4>) -> Tensor<2> {
     let ([b, c, h, w], device) = (x.dims(), x.device());
-    assert!(h * w > 0, "pixel_mean: x has no pixels, {:?}", x.dims());
+    assert!(h * w > 0, "pixel_mean: x has no pixels, its shape is {:?}", x.dims());
     if device.is_autodiff() || references() || cpu_kernels(&device) {
         return layout::to_nhwc(in_f32(x)).reshape([b, h * w, c]).mean_dim(1).reshape([b, c]);
     }
     Tensor::from_dispatch(<Dispatch as PixelMean>::forward(x.into_dispatch()))
 }
 
-/// Returns the work on `[B, C, H, W]`: x read, the means written.
+/// Returns the work on `[B, C, H, W]`: x is read, the means are written.
 pub fn work([b, c, h, w]: [usize; 4]) -> Work {
     Work::floats(&[b * c * h * w, b * c])
 }

@@ -1,4 +1,4 @@
-//! Launches of the shader of means over pixels on cubecl's wgpu runtime.
+//! Launches of the pixel-mean shader on cubecl's wgpu runtime.
 
 use super::{PixelMean, reference, work};
 use crate::kernels::launch::{launch, on_wgpu};
@@ -10,11 +10,11 @@ use burn::tensor::Shape;
 use minijinja::{Value, context};
 
 info! {
-    /// Of the shader.
+    /// The info block of the shader.
     struct Info { total: u32, pixels: u32, channels: u32 }
 }
 
-/// Invocations of a workgroup.
+/// The invocations of a workgroup.
 const WORKGROUP: u32 = 64;
 
 /// shaders/pixel_mean.wgsl
@@ -40,7 +40,7 @@ impl Shader for Forward {
     }
 }
 
-/// Returns every variant.
+/// Returns all variants.
 pub(super) fn shaders() -> Vec<Filled> {
     Types::ALL.map(|types| Filled::new(Forward(types))).into()
 }

@@ -1,15 +1,15 @@
-//! Which operands a shader writes. Our texts declare all of them `read_write`, as cubecl cuts them
-//! from the same buffers; WebGPU takes no buffer that is bound writable twice, so that in a plan an
-//! operand is `read` where nothing is written.
+//! Finds the operands that a shader writes. Our texts declare all operands `read_write`, because
+//! cubecl cuts them from the same buffers. WebGPU refuses a buffer that is bound writable twice, so
+//! a plan declares operands that aren't written as `read`.
 
 use wgpu::naga::front::wgsl::parse_str;
 use wgpu::naga::valid::{Capabilities, GlobalUse, ValidationFlags, Validator};
 
-/// Returns for each of the `count` operands of the shader `text` whether it is written, and the
-/// text that says so.
+/// Returns the shader `text` with its accesses declared, and for each of its `count` operands
+/// whether it is written.
 ///
 /// # Errors
-/// If it is no valid shader, in words.
+/// If the text isn't a valid shader; the error is a message.
 pub(super) fn declared(text: &str, count: usize) -> Result<(String, Vec<bool>), String> {
     let module = parse_str(text).map_err(|e| e.message().to_owned())?;
     let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
@@ -41,7 +41,7 @@ mod tests {
     use crate::kernels::catalog::{operations, shaders};
 
     #[test]
-    fn only_what_is_written_stays_writable() {
+    fn only_written_operands_stay_writable() {
         let text = "
             @group(0) @binding(0) var<storage, read_write> x: array<f32>;
             @group(0) @binding(1) var<storage, read_write> unseen: array<f32>;

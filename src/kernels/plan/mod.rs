@@ -1,11 +1,12 @@
-//! Work recorded as a plan that another program can carry out: the texts of our kernels, and the
-//! order in which they are launched on which buffers. docs/web.md describes the format.
+//! Work recorded as a plan that another program can execute: the texts of our kernels, and their
+//! launches in order, with the buffers that they use. docs/web.md describes the format.
 //!
-//! What is recorded is what computes: [`launch`](super::launch) hands every launch over while a
-//! [`Recorder`] is at work, and leaves it out (see [`record`](super::record)). A plan knows our own
-//! launches alone. So whatever they read must have been written by one of them, or be an input or a
-//! weight that the recorder was told of; a tensor that an operation of Burn's made in between is an
-//! error that names the launch.
+//! The recorded code is the code that computes: while a [`Recorder`] is active,
+//! [`launch`](super::launch) passes every launch to it and skips the launch (see
+//! [`record`](super::record)). A plan contains our own launches only. So whatever they read must
+//! have been written by one of them, or be an input or a weight that was declared to the recorder.
+//! A tensor that was computed by one of Burn's operations in between is an error that names the
+//! launch.
 
 mod access;
 mod player;
@@ -19,89 +20,90 @@ pub(crate) use recorder::{constant, joined, launched};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The format's version. Players refuse others.
+/// The version of the format. Players refuse any other.
 pub const VERSION: u32 = 1;
 
-/// Kernels and what they do with which buffers.
+/// Kernels, and the passes that launch them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// [`VERSION`].
+    /// The version of the format, [`VERSION`].
     pub version: u32,
-    /// Each text once.
+    /// The kernels, each text once.
     pub kernels: Vec<Kernel>,
-    /// Info blocks in 32-bit words, each once.
+    /// The info blocks in 32-bit words, each once.
     pub infos: Vec<Vec<u32>>,
-    /// By name.
+    /// The passes by name.
     pub passes: BTreeMap<String, Pass>,
 }
 
-/// A compute shader: its operands are bound from 0 on in group 0, its info block, a uniform, behind
-/// them.
+/// A compute shader. Its operands are bound in group 0, from 0 on; its info block, a uniform,
+/// follows them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kernel {
-    /// The file under shaders/, without its ending.
+    /// The file under shaders/, without its extension.
     pub name: String,
-    /// Template values, for people.
+    /// The template values, for people to read.
     pub variant: String,
-    /// Invocations of a workgroup.
+    /// The invocations of a workgroup.
     pub workgroup: u32,
     /// The complete text; its entry point is main.
     pub wgsl: String,
-    /// For each operand whether it is written.
+    /// Whether each operand is written.
     pub writes: Vec<bool>,
 }
 
-/// Launches in their order.
+/// A sequence of launches, and the buffers that they use.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pass {
-    /// Bytes of each buffer.
+    /// The bytes of each buffer.
     pub buffers: Vec<u64>,
-    /// What the caller fills, by name. Nothing else is written there.
+    /// The buffers that the caller fills, by name. The launches don't write to them.
     pub inputs: BTreeMap<String, Port>,
-    /// What the caller reads.
+    /// The buffers that the caller reads, by name.
     pub outputs: BTreeMap<String, Port>,
-    /// In their order.
+    /// The launches, in order.
     pub dispatches: Vec<Dispatch>,
 }
 
-/// A buffer that the caller knows.
+/// A buffer that the caller reads or writes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Port {
-    /// Its number.
+    /// The number of the buffer.
     pub buffer: usize,
-    /// Of its f32 numbers, as memory has them: images are `[B, H, W, C]`.
+    /// The shape of its f32 values in memory order: images are `[B, H, W, C]`.
     pub shape: Vec<usize>,
 }
 
 /// A launch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dispatch {
-    /// Its number.
+    /// The number of the kernel.
     pub kernel: usize,
-    /// As profiles call it.
+    /// Its name in profiles.
     pub label: String,
-    /// In the order of their bindings.
+    /// The operands, in the order of their bindings.
     pub operands: Vec<Operand>,
-    /// The number of its info block.
+    /// The number of the info block.
     pub info: usize,
-    /// Along x, y and z.
+    /// The workgroups along x, y and z.
     pub workgroups: [u32; 3],
 }
 
-/// What is bound.
+/// What a launch binds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Operand {
     /// A buffer of the pass.
     Buffer(usize),
-    /// A tensor by its name.
+    /// A tensor, by its name.
     Tensor(String),
-    /// What the shader doesn't look at: any buffer that the launch doesn't bind otherwise.
+    /// An operand that the shader doesn't access: any buffer that the launch doesn't otherwise
+    /// bind.
     Spare(()),
 }
 
 impl Operand {
-    /// Its name, where it is a tensor.
+    /// Returns its name, if it is a tensor.
     pub fn tensor(&self) -> Option<&str> {
         match self {
             Self::Tensor(name) => Some(name),
@@ -110,11 +112,11 @@ impl Operand {
     }
 }
 
-/// A tensor of a plan that isn't one of the network's own.
+/// A tensor of a plan that isn't one of the network's tensors.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Extra {
-    /// These numbers.
+    /// The given values.
     Numbers(Vec<f32>),
-    /// Tensors one behind the other.
+    /// The concatenation of these tensors.
     Joined(Vec<String>),
 }

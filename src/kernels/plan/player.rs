@@ -1,5 +1,4 @@
-//! A plan played natively, on plain wgpu: what the page does in a browser, on the adapter of one's
-//! choice.
+//! Native playback of a plan on plain wgpu: does what the page does in a browser, on any adapter.
 
 use super::{Kernel, Operand, Pass, Plan, VERSION};
 use crate::device::Adapter;
@@ -8,25 +7,25 @@ use std::collections::{BTreeMap, HashMap};
 use wgpu::util::{BufferInitDescriptor, DeviceExt};
 use wgpu::{BindingType, BufferBindingType, BufferUsages};
 
-/// What info blocks are aligned to: the most that WebGPU may ask for.
+/// The alignment of info blocks: the largest that WebGPU may require.
 const ALIGNMENT: usize = 256;
 
-/// What is checked while a shader runs.
+/// The checks made while a shader runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checks {
-    /// Nothing, as when this program runs it.
+    /// No checks, as when this program runs the shader.
     None,
-    /// What a browser checks: that indices are within their arrays and that loops end.
+    /// A browser's checks: that indices are within bounds and that loops end.
     Browser,
 }
 
-/// A plan on an adapter.
+/// A plan loaded on an adapter.
 pub struct Player {
     device: wgpu::Device,
     queue: wgpu::Queue,
     plan: Plan,
     pipelines: Vec<(wgpu::ComputePipeline, wgpu::BindGroupLayout)>,
-    /// All info blocks, and where each begins.
+    /// All info blocks, and the offset of each.
     infos: (wgpu::Buffer, Vec<u64>),
     tensors: HashMap<String, wgpu::Buffer>,
 }
@@ -35,7 +34,7 @@ impl Player {
     /// Compiles the kernels of `plan` on `adapter` and uploads its `tensors`.
     ///
     /// # Errors
-    /// If the plan is of another version, a tensor is missing, or the adapter refuses.
+    /// If the plan has another version, a tensor is missing, or the adapter can't be opened.
     pub fn new(
         adapter: &Adapter,
         plan: &Plan,
@@ -45,7 +44,7 @@ impl Player {
         if plan.version != VERSION {
             let version = plan.version;
             return Err(Error::failed(format!(
-                "the plan is of version {version}, this program plays version {VERSION}"
+                "the plan has version {version}, but this program plays version {VERSION}"
             )));
         }
         let named = plan
@@ -57,7 +56,7 @@ impl Player {
             named.filter_map(Operand::tensor).find(|name| !tensors.contains_key(*name))
         {
             return Err(Error::failed(format!(
-                "the plan reads the tensor {missing}, which isn't there"
+                "the plan reads the tensor {missing}, which is missing"
             )));
         }
         let (device, queue) = adapter.open()?;
@@ -82,7 +81,7 @@ impl Player {
     /// Runs the pass `name` on `inputs` and returns its outputs.
     ///
     /// # Errors
-    /// If there is no such pass, an input is missing or of another length, or the device fails.
+    /// If there is no such pass, an input is missing or has another length, or the device fails.
     pub fn run(&self, name: &str, inputs: &[(&str, &[f32])]) -> Result<BTreeMap<String, Vec<f32>>> {
         let pass = self
             .plan
@@ -108,7 +107,7 @@ impl Player {
             let wanted: usize = port.shape.iter().product();
             if given.len() != wanted {
                 return Err(Error::usage(format!(
-                    "{name}: {} numbers for the input {input}, it takes {wanted}",
+                    "{name}: the input {input} takes {wanted} values, but {} were given",
                     given.len()
                 )));
             }
@@ -131,7 +130,7 @@ impl Player {
         staged.into_iter().map(|(output, buffer)| Ok((output, self.read(&buffer)?))).collect()
     }
 
-    /// The launches of `pass`.
+    /// Encodes the launches of `pass`.
     fn encode(
         &self,
         encoder: &mut wgpu::CommandEncoder,
@@ -178,7 +177,7 @@ impl Player {
     }
 }
 
-/// The kernel's pipeline, and how it binds.
+/// Creates the pipeline of `kernel` and its bind group layout.
 fn pipeline(
     device: &wgpu::Device,
     kernel: &Kernel,
@@ -189,7 +188,7 @@ fn pipeline(
         source: wgpu::ShaderSource::Wgsl(kernel.wgsl.as_str().into()),
     };
     let module = match checks {
-        // SAFETY: every bound is in the shader's own text, as for our own launches.
+        // SAFETY: the shader's text checks all bounds itself, as for our own launches.
         Checks::None => unsafe {
             device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
         },

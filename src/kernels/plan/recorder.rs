@@ -1,6 +1,6 @@
-//! Recording: launches are noted with the places in memory that they bind.
+//! The recording of plans: launches are noted with the places in memory that they bind.
 //!
-//! Every tensor of a recording keeps its memory until the end, so that a place stands for one
+//! Every tensor of a recording keeps its memory until the end, so that a place identifies one
 //! value.
 
 use super::access::declared;
@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, HashMap};
 pub(super) struct Place {
     /// The allocation.
     pub memory: usize,
-    /// Bytes before it.
+    /// The offset in the allocation, in bytes.
     pub first: u64,
 }
 
@@ -35,31 +35,31 @@ impl Place {
     }
 }
 
-/// Where a value comes from that no launch wrote.
+/// The source of a value that no launch wrote.
 #[derive(Clone, Debug)]
 pub(super) enum Source {
     /// The caller.
     Input {
-        /// What it is called.
+        /// The name of the input.
         name: String,
-        /// In memory.
+        /// Its shape in memory.
         shape: Vec<usize>,
     },
     /// A tensor of this name.
     Tensor(String),
 }
 
-/// A launch as it was made.
+/// A recorded launch.
 struct Launched {
     label: &'static str,
     filled: Filled,
-    /// Places and bytes.
+    /// The places of the operands, and their bytes.
     operands: Vec<(Place, u64)>,
     info: Vec<u32>,
     workgroups: [u32; 3],
 }
 
-/// What is known while a pass is recorded.
+/// The state of a recording.
 #[derive(Default)]
 struct Trace {
     launched: Vec<Launched>,
@@ -72,7 +72,7 @@ thread_local! {
     static TRACE: RefCell<Option<Trace>> = const { RefCell::new(None) };
 }
 
-/// Notes a launch, where a pass is recorded.
+/// Notes a launch if a pass is being recorded.
 pub(crate) fn launched<S: Shader>(
     label: &'static str,
     shader: &S,
@@ -96,7 +96,7 @@ pub(crate) fn launched<S: Shader>(
     });
 }
 
-/// Says that `tensor` holds these numbers, whatever made it.
+/// Declares that `tensor` holds the values that `numbers` returns, whatever computed it.
 pub(crate) fn constant<const D: usize>(tensor: &Tensor<D>, numbers: impl FnOnce() -> Vec<f32>) {
     note(tensor, |trace| {
         let numbers = Extra::Numbers(numbers());
@@ -108,8 +108,8 @@ pub(crate) fn constant<const D: usize>(tensor: &Tensor<D>, numbers: impl FnOnce(
     });
 }
 
-/// Says that `tensor` holds `parts`, one behind the other, whatever made it. Nothing is said where
-/// a part isn't known.
+/// Declares that `tensor` holds the concatenation of `parts`, whatever computed it. Does nothing if
+/// a part isn't a known tensor.
 pub(crate) fn joined<const D: usize>(tensor: &Tensor<D>, parts: &[Tensor<D>]) {
     note(tensor, |trace| {
         let name = |part: &Tensor<D>| match trace.sources.get(&Place::of(&handle(part)?))? {
@@ -123,7 +123,7 @@ pub(crate) fn joined<const D: usize>(tensor: &Tensor<D>, parts: &[Tensor<D>]) {
     });
 }
 
-/// Where a pass is recorded, takes down `tensor` under the name that `name` gives.
+/// Registers `tensor` under the name that `name` returns, if a pass is being recorded.
 fn note<const D: usize>(tensor: &Tensor<D>, name: impl FnOnce(&mut Trace) -> Option<String>) {
     TRACE.with_borrow_mut(|trace| {
         let Some(trace) = trace else { return };
@@ -135,13 +135,13 @@ fn note<const D: usize>(tensor: &Tensor<D>, name: impl FnOnce(&mut Trace) -> Opt
     });
 }
 
-/// The memory of a tensor on a wgpu device.
+/// Returns the memory of a tensor on a wgpu device.
 fn handle<const D: usize>(tensor: &Tensor<D>) -> Option<Handle> {
     let tensor = tensor.clone().without_autodiff().try_into_primitive::<CubeBackend>().ok()?;
     launch::on_wgpu(&tensor).then_some(tensor.handle)
 }
 
-/// What a pass begins with: its inputs, and the tensors that it reads.
+/// The beginning of a pass: its inputs, and the tensors that it reads.
 #[derive(Default)]
 pub struct Beginning {
     sources: HashMap<Place, Source>,
@@ -149,7 +149,7 @@ pub struct Beginning {
 }
 
 impl Beginning {
-    /// Makes `tensor` the input `name`, of `shape` in memory.
+    /// Declares `tensor` as the input `name`, with `shape` in memory.
     ///
     /// # Errors
     /// If it isn't on a wgpu device.
@@ -162,7 +162,7 @@ impl Beginning {
         self.add(tensor, Source::Input { name: name.to_owned(), shape: shape.to_vec() })
     }
 
-    /// Calls `tensor` `name`.
+    /// Declares `tensor` as the tensor `name`.
     ///
     /// # Errors
     /// If it isn't on a wgpu device.
@@ -173,7 +173,8 @@ impl Beginning {
     fn add<const D: usize>(&mut self, tensor: &Tensor<D>, source: Source) -> Result<()> {
         let handle = handle(tensor).ok_or_else(|| {
             Error::usage(
-                "a plan is recorded on an adapter; name one: --device vulkan, metal or dx12",
+                "recording a plan needs a graphics adapter; choose one with --device vulkan, metal \
+                 or dx12",
             )
         })?;
         self.sources.insert(Place::of(&handle), source);
@@ -182,12 +183,12 @@ impl Beginning {
     }
 }
 
-/// What a pass ends with: outputs by their names, with their shapes in memory.
+/// The end of a pass: its outputs by name, with their shapes in memory.
 #[derive(Default)]
 pub struct End(Vec<(String, Option<Handle>, Vec<usize>)>);
 
 impl End {
-    /// With `tensor` as the output `name`, of `shape` in memory.
+    /// Declares `tensor` as the output `name`, with `shape` in memory.
     #[must_use]
     pub fn output<const D: usize>(
         mut self,
@@ -200,14 +201,14 @@ impl End {
     }
 }
 
-/// Makes a plan, pass by pass, of kernels that run wherever WebGPU does: those of GPUs, within its
-/// default limits, without extensions.
+/// Records a plan, pass by pass, of kernels that run wherever WebGPU does: the kernels for GPUs,
+/// within WebGPU's default limits and without extensions.
 pub struct Recorder {
-    /// What was recorded so far.
+    /// The plan so far.
     pub plan: Plan,
-    /// Its tensors that the caller didn't name.
+    /// The plan's tensors that the caller didn't declare.
     pub extra: BTreeMap<String, Extra>,
-    /// The number of each text that a shader gave, before what it writes was declared.
+    /// The number of each shader's original text, before its accesses were declared.
     texts: HashMap<String, usize>,
 }
 
@@ -218,17 +219,17 @@ impl Default for Recorder {
     }
 }
 
-/// What plans are recorded for.
+/// Returns the profile that plans are recorded for.
 pub fn profile() -> Profile {
     Profile::least(Class::Gpu)
 }
 
 impl Recorder {
-    /// Records `work` as the pass `name`. `begin` says what it begins with; it runs as `work` does,
-    /// without computing anything, and every launch of this process is left out meanwhile.
+    /// Records `work` as the pass `name`. `begin` declares its inputs and tensors. Like `work`, it
+    /// runs without computing anything, and meanwhile every launch of this process is skipped.
     ///
     /// # Errors
-    /// If a launch reads what no recorded launch wrote.
+    /// If a launch reads a value that no recorded launch wrote.
     pub fn pass<T>(
         &mut self,
         name: &str,
@@ -238,8 +239,8 @@ impl Recorder {
         self.record(name, Unknown::Refused, begin, work)
     }
 
-    /// Records `work` as the pass `name`, to be timed: whatever it reads of what was there before
-    /// is an input.
+    /// Records `work` as the pass `name`, for timing: every value that it reads and didn't write
+    /// becomes an input.
     ///
     /// # Errors
     /// If a launch is one that WebGPU refuses.
@@ -290,7 +291,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// The pass of what was recorded.
+    /// Builds the pass from the recorded launches.
     fn lay_out(&mut self, name: &str, unknown: Unknown, trace: &Trace, end: &End) -> Result<Pass> {
         let mut values = Values::new(&trace.sources, unknown);
         let mut dispatches = Vec::new();
@@ -316,12 +317,12 @@ impl Recorder {
         for (output, handle, shape) in &end.0 {
             let value = handle.as_ref().and_then(|handle| values.output(Place::of(handle)));
             let buffer = value.ok_or_else(|| {
-                Error::failed(format!("{name}: no recorded launch wrote its output {output}"))
+                Error::failed(format!("{name}: no recorded launch wrote the output {output}"))
             })?;
             outputs.insert(output.clone(), Port { buffer, shape: shape.clone() });
         }
         let mut inputs = values.inputs();
-        // From numbers of values to numbers of buffers.
+        // Replaces numbers of values by numbers of buffers.
         let (buffers, of) = values.buffers();
         inputs
             .values_mut()
@@ -335,7 +336,7 @@ impl Recorder {
         Ok(Pass { buffers, inputs, outputs, dispatches })
     }
 
-    /// The number of the kernel of `filled`.
+    /// Returns the number of the kernel of `filled`.
     fn kernel(&mut self, filled: &Filled) -> std::result::Result<usize, String> {
         if let Some(known) = self.texts.get(&filled.text) {
             return Ok(*known);
@@ -350,7 +351,7 @@ impl Recorder {
     }
 }
 
-/// The place of `new` in `all`, where it is put if it isn't there.
+/// Returns the index of `new` in `all`, after appending it if it is missing.
 fn number_of<T: PartialEq>(all: &mut Vec<T>, new: T) -> usize {
     all.iter().position(|known| *known == new).unwrap_or_else(|| {
         all.push(new);

@@ -1,41 +1,41 @@
-//! Where the values of a pass lie: each has a place in memory of its own while it is recorded, and
-//! shares a buffer with others when it is played, where their lives don't overlap.
+//! The buffers of the values of a pass. While a pass is recorded, every value has its own place in
+//! memory; when it is played, values whose lifetimes don't overlap share buffers.
 
 use super::recorder::{Place, Source};
 use super::{Operand, Port};
 use std::collections::{BTreeMap, HashMap};
 
-/// What an input, or a launch, leaves in a place.
+/// A value that an input or a launch leaves in a place.
 struct Value {
     bytes: u64,
-    /// The launches that first write it and last look at it.
+    /// The launches that first write and last access it.
     first: usize,
     last: usize,
-    /// Whether it keeps a buffer to itself: inputs and outputs do.
+    /// Whether it has a buffer to itself, as inputs and outputs do.
     own: bool,
 }
 
-/// What becomes of an operand that no recorded launch wrote and nobody named.
+/// The treatment of operands that no recorded launch wrote and that weren't declared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unknown {
     /// The pass can't be recorded.
     Refused,
-    /// It is an input.
+    /// The operand becomes an input.
     Inputs,
 }
 
-/// The values of a pass, as its launches are walked through.
+/// The values of a pass, collected launch by launch.
 pub(super) struct Values<'a> {
     sources: &'a HashMap<Place, Source>,
     unknown: Unknown,
     values: Vec<Value>,
     written: HashMap<Place, usize>,
-    /// By name; buffers are numbers of values.
+    /// The inputs by name; their buffers are numbers of values.
     inputs: BTreeMap<String, Port>,
 }
 
 impl<'a> Values<'a> {
-    /// Before the first launch.
+    /// Returns the values before the first launch.
     pub fn new(sources: &'a HashMap<Place, Source>, unknown: Unknown) -> Self {
         let mut values = Self {
             sources,
@@ -51,7 +51,7 @@ impl<'a> Values<'a> {
                 Source::Tensor(_) => None,
             })
             .collect();
-        // A map has no order.
+        // A hash map has no fixed order.
         inputs.sort();
         for (name, shape) in inputs {
             values.add_input(name, shape.clone());
@@ -66,11 +66,12 @@ impl<'a> Values<'a> {
         buffer
     }
 
-    /// What launch number `at` binds; buffers are numbers of values. `operands` are places and
-    /// bytes.
+    /// Returns what launch number `at` binds; buffers are numbers of values. `operands` are places
+    /// and bytes.
     ///
     /// # Errors
-    /// If it reads what nothing known wrote, or writes into an input or a weight, in words.
+    /// If it reads a value of unknown origin, or writes to an input or a weight; the error is a
+    /// message.
     pub fn operands(
         &mut self,
         at: usize,
@@ -100,15 +101,15 @@ impl<'a> Values<'a> {
         written: &[Place],
     ) -> Result<Operand, String> {
         if !write && written.contains(&place) {
-            // No kernel reads what it writes by another binding: the result stands in for an
-            // operand that isn't there.
+            // No kernel reads through one binding what it writes through another: here the result
+            // stands in for an absent operand.
             return Ok(Operand::Spare(()));
         }
         let value = match (self.sources.get(&place), self.written.get(&place)) {
             (Some(Source::Tensor(name)), _) if !write => return Ok(Operand::Tensor(name.clone())),
             (Some(Source::Input { name, .. }), _) if !write => self.inputs[name].buffer,
             (Some(_), _) => {
-                return Err(format!("it writes into an input or a weight, operand {i}"));
+                return Err(format!("it writes to operand {i}, which is an input or a weight"));
             }
             (None, Some(value)) => *value,
             (None, None) if write => {
@@ -124,7 +125,8 @@ impl<'a> Values<'a> {
             }
             (None, None) => {
                 return Err(format!(
-                    "it reads operand {i}, which no recorded launch wrote and which is no input or weight: an operation without a kernel of ours made it"
+                    "it reads operand {i}, which no recorded launch wrote and which is neither an \
+                     input nor a weight: an operation without one of our kernels computed it"
                 ));
             }
         };
@@ -132,29 +134,28 @@ impl<'a> Values<'a> {
         Ok(Operand::Buffer(value))
     }
 
-    /// The value in `place`, which from now on has a buffer of its own; none where no launch wrote
-    /// it.
+    /// Returns the value in `place` and gives it a buffer of its own. `None` if no launch wrote it.
     pub fn output(&mut self, place: Place) -> Option<usize> {
         let value = *self.written.get(&place)?;
         self.values[value].own = true;
         Some(value)
     }
 
-    /// The inputs; buffers are numbers of values.
+    /// Returns the inputs; their buffers are numbers of values.
     pub fn inputs(&self) -> BTreeMap<String, Port> {
         self.inputs.clone()
     }
 
-    /// Bytes of each buffer, and the buffer of each value.
+    /// Returns the bytes of each buffer, and the buffer of each value.
     pub fn buffers(&self) -> (Vec<u64>, Vec<usize>) {
-        // Of each buffer that is shared: its number and the last launch that needs what is in it.
+        // For each shared buffer: its number, and the last launch that needs its contents.
         let mut shared: Vec<(usize, usize)> = Vec::new();
         let mut sizes: Vec<u64> = Vec::new();
         let of = self.values.iter().map(|value| {
             let bytes = value.bytes.next_multiple_of(16);
             if !value.own {
                 let free = shared.iter_mut().filter(|(_, last)| *last < value.first);
-                // The smallest that is large enough, else the largest.
+                // The smallest that is large enough, otherwise the largest.
                 let best = free.min_by_key(|(buffer, _)| match sizes[*buffer] {
                     size if size >= bytes => (false, size),
                     size => (true, u64::MAX - size),
@@ -182,8 +183,8 @@ mod tests {
         Place { memory, first: 0 }
     }
 
-    /// A chain of launches, each from the value before it (0 is the input) to the next, with a
-    /// weight; the last one also reads value 1.
+    /// Returns the buffers of a chain of launches, each of which computes the next value from the
+    /// previous one (0 is the input) and a weight. The last launch also reads value 1.
     fn chain(lengths: &[u64]) -> (Vec<u64>, Vec<usize>) {
         let input = Source::Input { name: "x".into(), shape: vec![4] };
         let sources = [(place(0), input), (place(100), Source::Tensor("w".into()))].into();
@@ -207,10 +208,10 @@ mod tests {
     }
 
     #[test]
-    fn values_share_buffers_where_their_lives_do_not_overlap() {
+    fn values_share_buffers_if_their_lifetimes_do_not_overlap() {
         let (sizes, of) = chain(&[64, 64, 32, 48, 64, 16]);
-        // Value 1 lives to the end; 2 and 4, and 3 and 5, take turns; input and output have their
-        // own.
+        // Value 1 lives to the end; 2 and 4 share a buffer, and so do 3 and 5; input and output
+        // have buffers of their own.
         assert_eq!(of, [0, 1, 2, 3, 2, 3, 4]);
         assert_eq!(sizes, [16, 64, 64, 64, 16]);
         assert!(of[2] != of[1] && of[3] != of[2] && of[6] != of[1]);
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nothing_known_wrote_and_writing_into_a_weight_are_refused() {
+    fn reading_unknown_values_and_writing_to_weights_are_refused() {
         let sources = [(place(0), Source::Tensor("w".into()))].into();
         let mut values = Values::new(&sources, Unknown::Refused);
         let unknown = values
@@ -240,7 +241,7 @@ mod tests {
             .expect_err("unknown");
         assert!(unknown.contains("it reads operand 0"), "{unknown}");
         let into = values.operands(0, &[(place(0), 16)], &[true]).expect_err("a weight");
-        assert!(into.contains("writes into"), "{into}");
+        assert!(into.contains("it writes to operand 0"), "{into}");
         assert!(values.output(place(7)).is_none());
         let mut timed = Values::new(&sources, Unknown::Inputs);
         let bound =

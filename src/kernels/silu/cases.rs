@@ -5,11 +5,11 @@ use crate::kernels::catalog::{Case, Input, Operation, Pass, Suite, Tolerances};
 use crate::kernels::shader::Filled;
 use std::ops::Range;
 
-/// See [`super`].
+/// The operation of [`super`].
 pub struct SiluOperation;
 
 fn case(shape: [usize; 2], part: Range<usize>, tolerances: Tolerances) -> Case {
-    // Up to about 40 either way, where exp leaves f32.
+    // Values up to about 40 in magnitude, where 1 + exp(-v) rounds to 1 or to exp(-v).
     let x = Input::matrix("x", shape).about(0.0, 12.0).constant();
     let cost = work(shape[0], part.len());
     let of = format!("{} to {}", part.start, part.end);
@@ -32,7 +32,7 @@ impl Operation for SiluOperation {
         let close = Tolerances::both(1e-6, 1e-6);
         match suite {
             Suite::SelfTest => vec![case([2, 128], 26..52, Tolerances::SELF_TEST)],
-            // All of a row, one number, the last ones, several workgroups.
+            // A whole row, one element, the end of a row, several workgroups.
             Suite::Test => {
                 [([3, 64], 0..64), ([1, 5], 2..3), ([5, 130], 101..130), ([70, 128], 26..52)]
                     .map(|(shape, part)| case(shape, part, close))

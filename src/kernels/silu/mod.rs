@@ -1,9 +1,10 @@
-//! SiLU of vectors and of parts of them: what t and z go through before they modulate the denoiser.
+//! SiLU of vectors and of parts of them, which is applied to t and z before they modulate the
+//! denoiser.
 //!
 //! `y[b, i] = v / (1 + exp(-v))`, v = `x[b, first + i]`
 //!
-//! One launch a part on wgpu devices; plain tensor operations elsewhere, and where gradients are
-//! taken.
+//! One launch per part on wgpu devices; plain tensor operations elsewhere, and when gradients are
+//! needed.
 
 mod cases;
 mod reference;
@@ -19,11 +20,11 @@ use burn::tensor::{Tensor, activation};
 use burn_flex::Flex;
 use std::ops::Range;
 
-/// The operation on every backend: by default the reference. It isn't differentiable.
+/// The operation on every backend, by default the reference. It isn't differentiable.
 #[backend_extension(Cube, Flex)]
 pub trait Silu: Backend {
-    /// Computes SiLU of `length` numbers of each row of `x` `[B, N]`, from number `first` on: `[B,
-    /// length]`.
+    /// Computes SiLU of `length` elements of each row of `x` `[B, N]`, from element `first` on.
+    /// Returns `[B, length]`.
     fn forward(x: FloatTensor<Self>, first: usize, length: usize) -> FloatTensor<Self> {
         reference::forward::<Self>(x, first, length)
     }
@@ -40,10 +41,10 @@ pub fn silu(x: Tensor<2>) -> Tensor<2> {
     activation::silu(x)
 }
 
-/// Returns SiLU of each of the `parts` of the rows of `x` `[B, N]`.
+/// Returns the SiLU of each of the `parts` of the rows of `x` `[B, N]`.
 ///
 /// # Panics
-/// If a part goes beyond the row.
+/// If a part extends beyond the row.
 pub fn silu_parts(x: Tensor<2>, parts: &[Range<usize>]) -> Vec<Tensor<2>> {
     let [_, width] = x.dims();
     assert!(parts.iter().all(|part| part.end <= width), "silu: parts {parts:?} of rows of {width}");
@@ -54,7 +55,7 @@ pub fn silu_parts(x: Tensor<2>, parts: &[Range<usize>]) -> Vec<Tensor<2>> {
     parts.iter().map(|part| y.clone().narrow(1, part.start, part.len())).collect()
 }
 
-/// Whether our kernel runs: on wgpu devices, without gradients.
+/// Returns whether our kernel runs: on wgpu devices, without gradients.
 fn has_kernel(x: &Tensor<2>) -> bool {
     let device = x.device();
     !device.is_autodiff() && !references() && !cpu_kernels(&device)
@@ -64,7 +65,7 @@ fn launched(x: Tensor<2>, part: Range<usize>) -> Tensor<2> {
     Tensor::from_dispatch(<Dispatch as Silu>::forward(x.into_dispatch(), part.start, part.len()))
 }
 
-/// Returns the work of `length` numbers of each of `rows`: read and written.
+/// Returns the work on `length` elements of each of `rows` rows, read and written.
 pub fn work(rows: usize, length: usize) -> Work {
     Work::floats(&[2 * rows * length])
 }

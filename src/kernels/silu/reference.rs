@@ -4,7 +4,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::Slice;
 
-/// The result.
+/// Computes the result.
 pub(super) fn forward<B: Backend>(
     x: FloatTensor<B>,
     first: usize,

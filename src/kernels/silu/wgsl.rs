@@ -1,4 +1,4 @@
-//! Launches of the shader of SiLU on cubecl's wgpu runtime.
+//! Launches of the SiLU shader on cubecl's wgpu runtime.
 
 use super::{Silu, reference, work};
 use crate::kernels::launch::{launch, on_wgpu};
@@ -10,11 +10,11 @@ use burn::tensor::Shape;
 use minijinja::{Value, context};
 
 info! {
-    /// Of the shader.
+    /// The info block of the shader.
     struct Info { total: u32, width: u32, first: u32, length: u32 }
 }
 
-/// Invocations of a workgroup.
+/// The invocations of a workgroup.
 const WORKGROUP: u32 = 64;
 
 /// shaders/silu.wgsl
@@ -40,7 +40,7 @@ impl Shader for Forward {
     }
 }
 
-/// Returns every variant.
+/// Returns all variants.
 pub(super) fn shaders() -> Vec<Filled> {
     Types::ALL.map(|types| Filled::new(Forward(types))).into()
 }
