@@ -144,7 +144,7 @@ fn nothing(place: &Path) -> String {
         Err(_) => format!("{shown} does not exist; check the path"),
         Ok(file) if !file.is_dir() => {
             format!(
-                "{shown} is not a data set that this program knows; see docs/commands.md for those it does"
+                "{shown} is not a data set that this program knows; see docs/data.md for those it does"
             )
         }
         Ok(_) => {

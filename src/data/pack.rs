@@ -39,7 +39,7 @@ const FORMAT: &str = "soda.pack";
 /// The version that is written and read.
 const VERSION: &str = "1";
 /// The longest header that is read. The names of 65,535 classes and the list of what was left out
-/// take far less.
+/// The smallest number of rows per parallel task.
 const LONGEST_HEADER: u64 = 64 << 20;
 /// The smallest number of rows that one thread digests.
 const AT_ONCE: u32 = 1024;

@@ -24,7 +24,8 @@ pub enum Read {
     LeftOut(PathBuf, String),
 }
 
-/// The names of all images found so far, including those that other parts of the stream read.
+/// The number of all images found so far and a digest of their names, whichever part of them is
+/// read.
 #[derive(Default)]
 pub struct Listed(Mutex<(u64, Sha256)>);
 
