@@ -32,7 +32,7 @@ fn rows_without_the_columns_of_another_take_no_room_for_them() {
         ("t.jsonl", format!("{first}\n{}", "{\"c998\":1}\n".repeat(20_000))),
     ] {
         let place = write(&folder, name, text.as_bytes());
-        open_refused(&place, text.len(), &[name, "lists 1 file that aren't there: gone.png"]);
+        open_refused(&place, text.len(), &[name, "lists 1 file missing on disk: gone.png"]);
     }
 }
 
