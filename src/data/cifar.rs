@@ -177,7 +177,10 @@ pub(super) fn read_sized(
 /// What is wrong, as a sentence fragment: not a whole number of records, or a label above 9.
 pub fn parse(bytes: &[u8]) -> std::result::Result<Images, String> {
     if !bytes.len().is_multiple_of(RECORD) {
-        return Err(format!("has {} bytes, which is not a whole number of {RECORD}-byte records", bytes.len()));
+        return Err(format!(
+            "has {} bytes, which is not a whole number of {RECORD}-byte records",
+            bytes.len()
+        ));
     }
     check_labels(bytes)?;
     Ok(images(vec![bytes]))

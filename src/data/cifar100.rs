@@ -59,7 +59,8 @@ pub(super) fn read(folder: &Path, per_class: [usize; 2]) -> Result<(Images, Imag
     read_both(folder, per_class).map_err(|problems| {
         let shown = folder.display();
         Error::failed(format!(
-            "{shown} is not the official CIFAR-100: {problems}; get cifar-100-binary.tar.gz again and run `soda data import PATH`"
+            "{shown} is not the official CIFAR-100: {problems}; get cifar-100-binary.tar.gz again \
+             and run `soda data import PATH`"
         ))
     })
 }
@@ -106,7 +107,10 @@ fn read_file(
 pub fn parse(bytes: &[u8], per_class: usize) -> std::result::Result<Images, String> {
     let n = bytes.len() / RECORD;
     if !bytes.len().is_multiple_of(RECORD) {
-        return Err(format!("has {} bytes, which is not a whole number of {RECORD}-byte records", bytes.len()));
+        return Err(format!(
+            "has {} bytes, which is not a whole number of {RECORD}-byte records",
+            bytes.len()
+        ));
     }
     let (mut pixels, mut labels) = (Vec::with_capacity(n * IMAGE), Vec::with_capacity(n));
     let (mut counts, mut coarse_of) = ([0; CLASSES.len()], [None; CLASSES.len()]);

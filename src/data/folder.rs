@@ -73,9 +73,7 @@ pub(super) fn list(place: &Path, layout: Option<Layout>) -> Result<Option<Listin
             None => walked.leave_out(folder, "images in folders that are not named as a set"),
         }
     }
-    top.images
-        .iter()
-        .for_each(|path| walked.add_left_out("images next to the set folders", path));
+    top.images.iter().for_each(|path| walked.add_left_out("images next to the set folders", path));
     top.others.iter().for_each(|(path, what)| walked.add_left_out(what, path));
     walked.listing(place, &(reading.join(", ") + "; "))
 }
@@ -115,7 +113,8 @@ impl Walked {
         }
         match images.first() {
             Some(file) if held => Err(Error::failed(format!(
-                "{} lies next to class folders with images; move it into the folder of its class, or out of {}",
+                "{} lies next to class folders with images; move it into the folder of its class, \
+                 or out of {}",
                 file.display(),
                 place.display()
             ))),
@@ -158,7 +157,8 @@ impl Walked {
         let without = self.classes.contains_key("");
         if without && self.classes.len() > 1 {
             return Err(Error::failed(format!(
-                "{}: one set has class folders and another has images without; sort both into one folder per class",
+                "{}: one set has class folders and another has images without; sort both into one \
+                 folder per class",
                 place.display()
             )));
         }

@@ -66,7 +66,8 @@ pub(super) fn gather(
     dark.sort_unstable();
     if let Some(&first) = dark.first() {
         gathered.inventory.warnings.push(format!(
-            "{} of the images are 16-bit files whose values are all below 4,096 (the first is {}): they use only 12 bits and look black; scale them to 16 bits",
+            "{} of the images are 16-bit files whose values are all below 4,096 (the first is \
+             {}): they use only 12 bits and look black; scale them to 16 bits",
             dark.len(),
             listing.entries[first].name
         ));
@@ -155,7 +156,12 @@ impl Gathered {
     /// # Errors
     /// Without `skip`, a list of the unreadable images of `place`, with the first of them by name.
     /// With `skip`, the same if no image can be read.
-    pub(super) fn check_unreadable(&mut self, listing: &Listing, place: &str, skip: bool) -> Result<()> {
+    pub(super) fn check_unreadable(
+        &mut self,
+        listing: &Listing,
+        place: &str,
+        skip: bool,
+    ) -> Result<()> {
         let (n, bad) = (listing.entries.len(), self.unreadable.len());
         if bad == 0 {
             return Ok(());

@@ -97,8 +97,8 @@ mod tests {
         (inventory.reading, inventory.in_both) = ("no classes".into(), 1);
         assert_eq!(
             inventory.line(),
-            "; no classes; left out: files that are not images: 1, images that can't be read: 1; 1 test \
-             image is also a training image"
+            "; no classes; left out: files that are not images: 1, images that can't be read: 1; \
+             1 test image is also a training image"
         );
         assert_eq!((inventory.left_out_count(), inventory.unreadable()), (2, 1));
     }

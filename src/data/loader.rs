@@ -139,7 +139,8 @@ impl Loader {
     ) -> Result<Loader> {
         if batch_size == 0 || images.len() < batch_size {
             return Err(Error::usage(format!(
-                "train.batch_size = {batch_size}: the data holds {n} images; choose a size from 1 to {n}",
+                "train.batch_size = {batch_size}: the data holds {n} images; choose a size from 1 \
+                 to {n}",
                 n = images.len()
             )));
         }

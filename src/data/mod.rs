@@ -204,7 +204,8 @@ impl Dataset {
             return Ok(());
         }
         Err(Error::failed(format!(
-            "{what} needs images of at least two classes, and {} has {}; sort its images into one sub-folder per class",
+            "{what} needs images of at least two classes, and {} has {}; sort its images into one \
+             sub-folder per class",
             self.origin,
             self.classes.len()
         )))

@@ -144,7 +144,8 @@ fn nothing(place: &Path) -> String {
         Err(_) => format!("{shown} does not exist; check the path"),
         Ok(file) if !file.is_dir() => {
             format!(
-                "{shown} is not a data set that this program knows; see docs/data.md for those it does"
+                "{shown} is not a data set that this program knows; see docs/data.md for those it \
+                 does"
             )
         }
         Ok(_) => {
@@ -216,7 +217,10 @@ pub fn verify(place: &Path, options: &Options) -> Result<Vec<String>> {
     if let Some(folder) = cifar100::locate(place) {
         let (.., digest) = cifar100::read(&folder, cifar100::PER_CLASS)?;
         let (folder, digest) = (folder.display(), &digest[..12]);
-        found.push(format!("{folder}: both files have the right size, labels and number of images per class (digest {digest})"));
+        found.push(format!(
+            "{folder}: both files have the right size, labels and number of images per class \
+             (digest {digest})"
+        ));
     }
     if !found.is_empty() {
         return Ok(found);
@@ -242,7 +246,8 @@ pub fn verify(place: &Path, options: &Options) -> Result<Vec<String>> {
     let ([train, test], classes, digest) =
         (survey.images, survey.classes.len(), &survey.sha256[..12]);
     found.push(format!(
-        "{} in {}: {train} training and {test} test images of {classes} classes, {whole} (digest {digest}){}",
+        "{} in {}: {train} training and {test} test images of {classes} classes, {whole} (digest \
+         {digest}){}",
         survey.name,
         survey.origin,
         survey.inventory.line()

@@ -353,7 +353,8 @@ pub(super) fn verify(dataset: &Dataset) -> Result<()> {
         return Ok(());
     }
     Err(Error::failed(format!(
-        "{} was changed after it was written: its SHA-256 is {found:.16}.. instead of {:.16}..; write it again with `soda data pack`",
+        "{} was changed after it was written: its SHA-256 is {found:.16}.. instead of {:.16}..; \
+         write it again with `soda data pack`",
         dataset.origin, dataset.sha256
     )))
 }

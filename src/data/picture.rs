@@ -66,7 +66,8 @@ pub fn resolve(
     };
     let index: usize = index.parse().map_err(|_| {
         Error::usage(format!(
-            "{spec}: {set}: must be followed by the number of an image, counted from 0, for example {set}:17"
+            "{spec}: {set}: must be followed by the number of an image, counted from 0, for \
+             example {set}:17"
         ))
     })?;
     let dataset = dataset()?;

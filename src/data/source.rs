@@ -165,8 +165,8 @@ impl Archive {
     fn download(&self, file: &mut File, root: &Path) -> Result<()> {
         let failed = |reason: String| {
             Error::failed(format!(
-                "cannot download {}: {reason}; try again, name a mirror with --url, or get the archive yourself and run `soda data \
-                 import PATH --data {}`",
+                "cannot download {}: {reason}; try again, name a mirror with --url, or get the \
+                 archive yourself and run `soda data import PATH --data {}`",
                 self.url,
                 quoted(root)
             ))
@@ -217,8 +217,9 @@ fn import_with(path: &Path, root: &Path, manifest: &Manifest) -> Result<Outcome>
         if cifar::locate(path).is_none() {
             let shown = quoted(path);
             return Err(Error::failed(format!(
-                "{} holds none of the six .bin files of CIFAR-10; images of any other kind need no import: check the \
-                 folder with `soda data show {shown}`, and pass it with --data {shown}",
+                "{} holds none of the six .bin files of CIFAR-10; images of any other kind need \
+                 no import: check the folder with `soda data show {shown}`, and pass it with \
+                 --data {shown}",
                 path.display()
             )));
         }

@@ -38,8 +38,9 @@ struct Sheet {
     indices: Vec<usize>,
 }
 
-const DESCRIPTION: &str = "CIFAR-10 (Krizhevsky 2009): the first 500 training and 100 test images of each class, in the order \
-    of the full set; 50 images a row; three grey sheets below each other: green, red - green, blue - green (modulo 256)";
+const DESCRIPTION: &str = "CIFAR-10 (Krizhevsky 2009): the first 500 training and 100 test images of each class, in the \
+     order of the full set; 50 images a row; three grey sheets below each other: green, \
+     red - green, blue - green (modulo 256)";
 
 const SHEETS: [&[u8]; 2] = [
     include_bytes!("../../assets/cifar10-subset/train.png"),
@@ -127,8 +128,9 @@ impl Sheet {
     fn decode(&self, png: &[u8]) -> std::result::Result<Images, String> {
         let labels: Option<Vec<u16>> =
             self.labels.chars().map(|c| c.to_digit(10).map(|d| d as u16)).collect();
-        let labels =
-            labels.filter(|l| l.len() == self.images).ok_or("labels are not one digit per image")?;
+        let labels = labels
+            .filter(|l| l.len() == self.images)
+            .ok_or("labels are not one digit per image")?;
         if labels.is_empty() || !labels.len().is_multiple_of(COLUMNS) {
             return Err(format!("{} images don't fill rows of {COLUMNS}", labels.len()));
         }

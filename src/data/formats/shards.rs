@@ -214,7 +214,8 @@ fn named_in_file(
     if let Some(number) = numbers.iter().find(|number| **number >= names.len()) {
         let (shown, count) = (path.display(), names.len());
         return Err(Error::failed(format!(
-            "{shown} names {count} classes, counted from 0, but an image has the label {number}; add the missing names, or move the file away"
+            "{shown} names {count} classes, counted from 0, but an image has the label {number}; \
+             add the missing names, or move the file away"
         )));
     }
     let labels = labels.into_iter().map(|label| numbers[usize::from(label)] as u16).collect();

@@ -111,7 +111,9 @@ fn length(folder: &Path, name: &str) -> Result<u64> {
 fn count(folder: &Path, name: &str) -> Result<usize> {
     let bytes = length(folder, name)?;
     if !bytes.is_multiple_of(IMAGE as u64) {
-        let reason = format!("has {bytes} bytes, which is not a whole number of images of {SIDE} x {SIDE} pixels");
+        let reason = format!(
+            "has {bytes} bytes, which is not a whole number of images of {SIDE} x {SIDE} pixels"
+        );
         return Err(wrong(folder.join(name), &reason));
     }
     Ok((bytes / IMAGE as u64) as usize)

@@ -108,7 +108,8 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
             Some(first) => {
                 let [first, label] = [first, &label].map(|l| l.clone().unwrap_or_default());
                 return Err(wrong(format!(
-                    "lists {name} as {first} and as {label}; an image has one label: remove one of the rows"
+                    "lists {name} as {first} and as {label}; an image has one label: remove one \
+                     of the rows"
                 )));
             }
             None => seen.insert(name.clone(), label.clone()),
@@ -125,7 +126,8 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
     if !missing.is_empty() {
         let (files, first) = (counted(missing.len(), "file"), some_of(&missing));
         return Err(wrong(format!(
-            "lists {files} missing on disk: {first}; its paths are relative to its own folder: move the table, or fix the paths"
+            "lists {files} missing on disk: {first}; its paths are relative to its own folder: \
+             move the table, or fix the paths"
         )));
     }
     if found.is_empty() {

@@ -62,7 +62,10 @@ fn a_named_place_is_recognised_by_what_it_holds() {
     let one = open(&place.path().join("a")).unwrap();
     assert_eq!((one.classes.len(), one.test.image(0).unwrap()[0]), (0, 9));
     assert!(
-        one.require_classes("a probe").unwrap_err().to_string().contains("one sub-folder per class")
+        one.require_classes("a probe")
+            .unwrap_err()
+            .to_string()
+            .contains("one sub-folder per class")
     );
 
     // CIFAR takes precedence over images, and CIFAR-10 over CIFAR-100.

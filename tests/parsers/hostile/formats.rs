@@ -182,9 +182,9 @@ fn descriptions_of_parquet_files_that_lie_are_refused() {
             described(&[group("m", 1), group("image", 1 << 29), column]),
             "states more columns than it has",
         ),
-        (described(&nested), "its columns lie in too many groups"),
-        (described(&named), "or have too long names"),
-        ([described(&plain), flags].concat(), "its description has a list of flags"),
+        (described(&nested), "its columns are nested in too many groups"),
+        (described(&named), "or their names are too long"),
+        ([described(&plain), flags].concat(), "its footer has a list of flags"),
         // What is sound but for that there is nothing in it.
         (described(&plain), "holds 0 images"),
     ] {

@@ -86,9 +86,8 @@ fn says_what_is_wrong() {
     std::fs::write(&labels, [1, 2]).unwrap();
     let listing = list(dir.path()).unwrap().unwrap();
     std::fs::write(&images, vec![0; 2 * IMAGE - 1]).unwrap();
-    assert!(
-        refusal(dir.path())
-            .contains("train_X.bin has 55295 bytes, which is not a whole number of images of 96 x 96 pixels")
-    );
+    assert!(refusal(dir.path()).contains(
+        "train_X.bin has 55295 bytes, which is not a whole number of images of 96 x 96 pixels"
+    ));
     assert!(contents(&listing).is_err());
 }

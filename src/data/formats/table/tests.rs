@@ -104,7 +104,10 @@ fn says_what_is_wrong() {
     assert!(all.contains("no19.png and 5 more; its paths are relative to its own folder"), "{all}");
     let columns = place.refusal("t.csv", b"picture,kind\na.png,x\n");
     assert!(
-        columns.contains("t.csv has the columns picture, kind, but none of paths; name the column of paths `path`"),
+        columns.contains(
+            "t.csv has the columns picture, kind, but none of paths; name the column of paths \
+             `path`"
+        ),
         "{columns}"
     );
     assert!(

@@ -96,5 +96,8 @@ fn says_what_is_wrong() {
     assert!(with("val_0.JPEG\tn02\nval_0.JPEG\tn01\n").contains("names val_0.JPEG twice"));
     assert!(with("val_0.JPEG n02\n").contains("has no image and class in line 1"));
     write(dir.path().join("wnids.txt"), "n01\nn01\n");
-    assert!(refusal(dir.path()).contains("wnids.txt names fewer than two classes, or one of them twice"));
+    assert!(
+        refusal(dir.path())
+            .contains("wnids.txt names fewer than two classes, or one of them twice")
+    );
 }
