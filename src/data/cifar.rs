@@ -194,7 +194,7 @@ fn check_labels(bytes: &[u8]) -> std::result::Result<(), String> {
 }
 
 /// Collects the records of `files`, in order. Each file is dropped once it has been copied, so that
-/// the data is never in memory twice.
+/// the whole data set is never in memory twice.
 fn images(files: Vec<impl AsRef<[u8]>>) -> Images {
     let n = files.iter().map(|f| f.as_ref().len() / RECORD).sum::<usize>();
     let (mut pixels, mut labels) = (Vec::with_capacity(n * IMAGE), Vec::with_capacity(n));

@@ -177,7 +177,7 @@ pub(super) mod tests {
             (37, 191, (137 * 7 + 3071) as u8)
         );
         assert_eq!((test.label(99), test.image(2).unwrap()[1]), (99, 31 + 14 + 1));
-        // The digest covers the content of both files.
+        // The digest covers the content and the names of both files.
         std::fs::write(dir.path().join("test.bin"), records(1, 32)).unwrap();
         assert_ne!(read(dir.path(), SAMPLE).unwrap().2, digest);
         assert!(

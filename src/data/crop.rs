@@ -42,10 +42,10 @@ impl Geometry {
         Geometry { window: Window::whole(side), flip: false }
     }
 
-    /// Returns the geometry of `self` relative to the view `source` of the same image, `[scale_x,
-    /// offset_x, scale_y, offset_y]`: the point (x, y) of `self` is (scale_x x + offset_x, scale_y
-    /// y + offset_y) of `source`. Coordinates run from -1 (left, top) to 1 (right, bottom),
-    /// whatever the sides of the two views.
+    /// Returns the geometry of `self` relative to the view `source` of the same image:
+    /// `[scale_x, offset_x, scale_y, offset_y]`. The point (x, y) of `self` is the point
+    /// (scale_x x + offset_x, scale_y y + offset_y) of `source`. Coordinates run from -1 (left,
+    /// top) to 1 (right, bottom), whatever the sides of the two views.
     pub fn within(&self, source: &Geometry) -> [f32; 4] {
         let axis = |at: usize, length: usize, source_at: usize, source_length: usize| {
             let (scale, shift) =

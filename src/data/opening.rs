@@ -100,7 +100,7 @@ pub(super) fn open_from(
         Some(Place::Listed(listing)) => read(&listing, named, side, options),
         None => {
             let place = if explicit.is_some() { "--data" } else { "SODA_DATA =" };
-            Err(Error::failed(format!("{place} {}", nothing(named))))
+            Err(Error::failed(format!("{place} {}", no_data_message(named))))
         }
     }
 }
@@ -138,7 +138,7 @@ impl Place {
 }
 
 /// Returns the message that `place` holds no data, with what it holds and what to do.
-fn nothing(place: &Path) -> String {
+fn no_data_message(place: &Path) -> String {
     let (shown, remedy) = (place.display(), cifar::remedy(place));
     let holds = match place.metadata() {
         Err(_) => format!("{shown} does not exist; check the path"),
@@ -177,7 +177,7 @@ pub fn pack(place: &Path, side: usize, options: &Options, out: &Path) -> Result<
         Some(Place::Cifar(folder)) => full(&folder)?.listing(),
         Some(Place::Cifar100(folder)) => full_100(&folder, cifar100::PER_CLASS)?.listing(),
         Some(Place::Pack(data)) => data.listing(),
-        None => return Err(Error::failed(nothing(place))),
+        None => return Err(Error::failed(no_data_message(place))),
     };
     file::write(
         &listing,
@@ -231,7 +231,7 @@ pub fn verify(place: &Path, options: &Options) -> Result<Vec<String>> {
         if !place.exists() {
             cifar::verify(&place.join(cifar::FOLDER))?;
         }
-        return Err(Error::failed(nothing(place)));
+        return Err(Error::failed(no_data_message(place)));
     };
     let (whole, survey) = match what {
         Place::Pack(data) => {
@@ -266,7 +266,7 @@ pub fn show(place: &Path, side: usize, options: &Options) -> Result<Survey> {
         Some(Place::Cifar100(folder)) => Ok(Survey::of(&full_100(&folder, cifar100::PER_CLASS)?)),
         Some(Place::Pack(data)) => Ok(Survey::of(&data)),
         Some(Place::Listed(listing)) => survey(&listing, place, side, &options),
-        None => Err(Error::failed(nothing(place))),
+        None => Err(Error::failed(no_data_message(place))),
     }
 }
 

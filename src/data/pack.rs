@@ -39,9 +39,9 @@ const FORMAT: &str = "soda.pack";
 /// The version that is written and read.
 const VERSION: &str = "1";
 /// The longest header that is read. The names of 65,535 classes and the list of what was left out
-/// The smallest number of rows per parallel task.
+/// take far less.
 const LONGEST_HEADER: u64 = 64 << 20;
-/// The smallest number of rows that one thread digests.
+/// The smallest number of rows per parallel task.
 const AT_ONCE: u32 = 1024;
 
 /// An open pack file.

@@ -91,7 +91,7 @@ pub fn resolve(
 }
 
 /// Reads the image in the file `path` (PNG, JPEG, WebP, BMP, GIF, or PPM and its relatives,
-/// whatever its extension) as `[3, side, side]`. It is rotated as its EXIF tag says, and its
+/// whatever its extension) as `[3, side, side]`. It is oriented as its EXIF tag says, and its
 /// central square is resized with a Lanczos filter (enlarged with Catmull-Rom; left as it is if it
 /// already has that side). Grey, 16-bit, palette and CMYK images are converted to 8-bit RGB,
 /// transparency is composited over white, and of an animation the first frame is used. Colour

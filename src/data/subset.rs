@@ -38,9 +38,9 @@ struct Sheet {
     indices: Vec<usize>,
 }
 
-const DESCRIPTION: &str = "CIFAR-10 (Krizhevsky 2009): the first 500 training and 100 test images of each class, in the \
-     order of the full set; 50 images a row; three grey sheets below each other: green, \
-     red - green, blue - green (modulo 256)";
+const DESCRIPTION: &str = "CIFAR-10 (Krizhevsky 2009): the first 500 training and 100 test images \
+    of each class, in the order of the full set; 50 images a row; three grey sheets below each \
+    other: green, red - green, blue - green (modulo 256)";
 
 const SHEETS: [&[u8]; 2] = [
     include_bytes!("../../assets/cifar10-subset/train.png"),

@@ -33,8 +33,8 @@ pub fn view(
     } else {
         resized(image, side).into_owned()
     };
-    // Switched-off augmentations consume no random numbers, so older recipes still get the same
-    // views.
+    // Colour jitter and grayscale consume no random numbers when they are switched off, so older
+    // recipes still get the same views.
     if config.color_jitter > 0.0 && happens(rng, config.color_jitter) {
         color_jitter(&mut view, config.color_jitter_strength, rng);
     }

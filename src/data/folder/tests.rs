@@ -202,7 +202,7 @@ fn numeric_class_names_are_in_numeric_order() {
 }
 
 #[test]
-fn what_cannot_be_read_is_listed_or_left_out_on_request() {
+fn unreadable_images_are_listed_or_left_out_on_request() {
     let dir = tempfile::tempdir().unwrap();
     assert!(list(dir.path(), None).unwrap().is_none());
     put(&dir, "readme.txt", "x");

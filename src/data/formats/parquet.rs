@@ -100,7 +100,7 @@ impl super::shared::OfSet for Table {
     }
 }
 
-/// Runs `read` on the shard at `path`. The library may panic on maliciously damaged files. A panic
+/// Runs `read` on the shard at `path`. The library may panic on deliberately damaged files. A panic
 /// while `elsewhere` is true didn't come from the library and is propagated.
 pub(crate) fn guarded<T>(
     path: &Path,

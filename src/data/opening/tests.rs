@@ -110,7 +110,7 @@ fn root_is_the_parent_of_the_folder_of_the_files() {
 }
 
 #[test]
-fn data_of_another_side_is_resampled_and_described_so() {
+fn data_of_another_side_is_resampled_and_its_description_says_so() {
     let [own, larger] = [32, 48].map(|side| {
         open_from(Some(Path::new(BUNDLED)), None, None, side, &Options::default()).unwrap()
     });

@@ -69,7 +69,7 @@ fn a_file_holds_what_the_folder_does() {
 }
 
 #[test]
-fn an_unreadable_image_stops_it_and_nothing_is_written() {
+fn an_unreadable_image_stops_packing_and_nothing_is_written() {
     let (dir, written) = packed(false);
     let message = written.unwrap_err().to_string();
     assert!(message.contains("one image can't be read:\n  b/12.png"), "{message}");

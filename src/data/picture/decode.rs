@@ -12,9 +12,9 @@ use std::io::Cursor;
 pub(in crate::data) struct Decoded {
     /// `[3, side, side]`.
     pub pixels: Vec<u8>,
-    /// The width of the whole image in pixels, after rotation.
+    /// The width of the whole image in pixels, after applying the orientation.
     pub width: u32,
-    /// The height of the whole image in pixels, after rotation.
+    /// The height of the whole image in pixels, after applying the orientation.
     pub height: u32,
     /// Whether the file has 16 bits per value and all values are below 4,096. Such an image looks
     /// black.
@@ -86,19 +86,20 @@ pub(in crate::data) fn decode(bytes: &[u8], side: usize) -> Result<Decoded, Trou
     }
     let orientation = decoder.orientation()?;
     let image = DynamicImage::from_decoder(decoder)?;
-    let pixels = turned(middle_square(&image, orientation, side), side, orientation);
-    let (width, height) = if lies(orientation) { (height, width) } else { (width, height) };
+    let pixels = oriented(central_square(&image, orientation, side), side, orientation);
+    let (width, height) = if swaps_sides(orientation) { (height, width) } else { (width, height) };
     Ok(Decoded { pixels, width, height, twelve_bit: is_twelve_bit(&image) })
 }
 
-/// Returns the square that will be central after rotation, not yet rotated: `[3, wanted, wanted]`.
-fn middle_square(image: &DynamicImage, orientation: Orientation, wanted: usize) -> Vec<u8> {
+/// Returns the square that is central once the orientation is applied, before it is applied:
+/// `[3, wanted, wanted]`.
+fn central_square(image: &DynamicImage, orientation: Orientation, wanted: usize) -> Vec<u8> {
     use Orientation::{
         FlipHorizontal, FlipVertical, Rotate90, Rotate180, Rotate270, Rotate270FlipH,
     };
     let side = image.width().min(image.height());
     let (across, down) = (image.width() - side, image.height() - side);
-    // If the difference is odd, the rotated image drops one pixel less at its start, which may be
+    // If the difference is odd, the oriented image drops one pixel less at its start, which may be
     // the other end here.
     let start = |rest: u32, reversed: bool| if reversed { rest.div_ceil(2) } else { rest / 2 };
     let left = start(
@@ -151,13 +152,13 @@ fn cropped<const C: usize, T: Copy>(
 }
 
 /// Checks whether the orientation swaps width and height.
-fn lies(orientation: Orientation) -> bool {
+fn swaps_sides(orientation: Orientation) -> bool {
     use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
     matches!(orientation, Rotate90 | Rotate90FlipH | Rotate270 | Rotate270FlipH)
 }
 
-/// Rotates the planes `pixels` of a square.
-fn turned(pixels: Vec<u8>, side: usize, orientation: Orientation) -> Vec<u8> {
+/// Applies the orientation to the planes `pixels` of a square.
+fn oriented(pixels: Vec<u8>, side: usize, orientation: Orientation) -> Vec<u8> {
     if orientation == Orientation::NoTransforms {
         return pixels;
     }

@@ -21,7 +21,8 @@ const READABLE: [&str; 17] = [
     "pgm", "pbm", "pnm", "pam",
 ];
 
-/// Extensions of image formats that aren't read. The last three lines are raw formats of cameras.
+/// Extensions of image formats that aren't read. Those from "dng" on are camera raw
+/// formats.
 const FOREIGN: [&str; 58] = [
     "tif", "tiff", "heic", "heif", "hif", "avif", "avifs", "jxl", "jp2", "j2k", "j2c", "jpf",
     "jpx", "jpm", "psd", "psb", "ico", "cur", "icns", "svg", "svgz", "tga", "pcx", "dds", "exr",

@@ -273,7 +273,7 @@ fn says_what_is_wrong() {
 }
 
 #[test]
-fn of_several_labels_with_one_ending_the_first_one_counts() {
+fn of_several_labels_with_one_extension_the_first_one_counts() {
     let dir = tempfile::tempdir().unwrap();
     let members = [
         ("a.png", "one"),
