@@ -10,7 +10,8 @@
 //! order      U32 [N]                  position within its set
 //! names      U8  [L]                  all names, UTF-8
 //! name_ends  U64 [N]                  where each ends in them
-//! metadata   format = "soda.pack", version, name, classes, sha256, inventory (JSON where it isn't text)
+//! metadata   format = "soda.pack", version, name, classes, sha256, inventory
+//!            (JSON where it isn't text)
 //! ```
 
 use super::arrange::arrange;
