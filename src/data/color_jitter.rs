@@ -1,16 +1,17 @@
 //! SimCLR's colour distortion (Chen et al., arXiv 2002.05709, appendix A): torchvision's
-//! ColorJitter and RandomGrayscale, on bytes as PIL computes them.
+//! ColorJitter and RandomGrayscale, on bytes, computed as PIL does.
 
 use super::rand_augment::{Op, grey};
 use crate::rng::{self, Stream};
 use rand::RngExt;
 
-/// What of the strength the range of brightness, contrast and saturation is, and that of the hue.
+/// The range of brightness, contrast and saturation, and that of the hue, as fractions of the
+/// strength.
 const RANGES: (f64, f64) = (0.8, 0.2);
 
-/// Changes brightness, contrast, saturation and hue of an image `[3, side, side]`, in an order that
-/// is drawn: the first three by factors uniform within 1 +- 0.8 `strength`, the hue by a turn
-/// uniform within +- 0.2 `strength` of the colour circle.
+/// Changes brightness, contrast, saturation and hue of an image `[3, side, side]`, in random order.
+/// The first three are scaled by factors uniform within 1 +- 0.8 `strength`, the hue is rotated by
+/// an angle uniform within +- 0.2 `strength` of the colour circle.
 pub fn color_jitter(image: &mut [u8], strength: f32, rng: &mut Stream) {
     let strength = f64::from(strength);
     let order = rng::permutation(rng, 4);
@@ -27,15 +28,15 @@ pub fn color_jitter(image: &mut [u8], strength: f32, rng: &mut Stream) {
     }
 }
 
-/// Takes the colours of an image `[3, side, side]` away: each channel becomes its luma.
+/// Converts an image `[3, side, side]` to grey: each channel becomes its luma.
 pub fn grayscale(image: &mut [u8]) {
     let grey = grey(image);
     image.chunks_exact_mut(grey.len()).for_each(|plane| plane.copy_from_slice(&grey));
 }
 
-/// Turns the hue by `turn` of the colour circle, in PIL's HSV of bytes.
+/// Rotates the hue by `turn` of the colour circle, in PIL's byte-valued HSV.
 fn turn_hue(image: &mut [u8], turn: f64) {
-    // As torchvision: cut to a whole number of 1/255, and around the byte's end.
+    // As in torchvision: truncated to a whole number of 1/255, with the byte wrapping around.
     let turn = (turn * 255.0) as i32 as u8;
     let plane = image.len() / 3;
     let (red, rest) = image.split_at_mut(plane);
@@ -46,7 +47,7 @@ fn turn_hue(image: &mut [u8], turn: f64) {
     }
 }
 
-/// PIL's rgb2hsv, in its own precision.
+/// PIL's rgb2hsv, at PIL's precision.
 fn to_hsv([r, g, b]: [u8; 3]) -> [u8; 3] {
     let (most, least) = (r.max(g).max(b), r.min(g).min(b));
     if most == least {

@@ -1,4 +1,5 @@
-//! RandomResizedCrop and horizontal flip, pixel for pixel as torchvision makes them of a PIL image.
+//! RandomResizedCrop and horizontal flip, pixel for pixel as torchvision applies them to a PIL
+//! image.
 
 use super::{bytes_of, side_of};
 use crate::config::ViewConfig;
@@ -6,7 +7,7 @@ use crate::rng::Stream;
 use rand::RngExt;
 use std::borrow::Cow;
 
-/// A part of an image in pixels; `top + height` and `left + width` are at most the image's side.
+/// A region of an image in pixels; `top + height` and `left + width` are at most the image's side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     /// First row.
@@ -20,7 +21,7 @@ pub struct Window {
 }
 
 impl Window {
-    /// The whole of an image of `side` pixels a side.
+    /// Returns the window of a whole image of `side` pixels a side.
     pub const fn whole(side: usize) -> Window {
         Window { top: 0, left: 0, height: side, width: side }
     }
@@ -29,22 +30,22 @@ impl Window {
 /// The geometry of a view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
-    /// The part of the image that it shows.
+    /// The region of the image that it shows.
     pub window: Window,
     /// Whether it is mirrored left to right.
     pub flip: bool,
 }
 
 impl Geometry {
-    /// An image of `side` pixels a side itself.
+    /// Returns the geometry of the unaugmented image, `side` pixels a side.
     pub const fn plain(side: usize) -> Geometry {
         Geometry { window: Window::whole(side), flip: false }
     }
 
-    /// How `self` lies in the view `source` of the same image, `[scale_x, offset_x, scale_y,
-    /// offset_y]`: the point (x, y) of `self` is (scale_x x + offset_x, scale_y y + offset_y) of
-    /// `source`, both from -1 (left, top) to 1 (right, bottom), whatever the sides of the two
-    /// views.
+    /// Returns the geometry of `self` relative to the view `source` of the same image:
+    /// `[scale_x, offset_x, scale_y, offset_y]`. The point (x, y) of `self` is the point
+    /// (scale_x x + offset_x, scale_y y + offset_y) of `source`. Coordinates run from -1 (left,
+    /// top) to 1 (right, bottom), whatever the sides of the two views.
     pub fn within(&self, source: &Geometry) -> [f32; 4] {
         let axis = |at: usize, length: usize, source_at: usize, source_length: usize| {
             let (scale, shift) =
@@ -65,8 +66,9 @@ impl Geometry {
 }
 
 impl Geometry {
-    /// The geometry, in the plain image of `side` pixels a side, that lies in it as `within` says:
-    /// what [`Geometry::within`] of it gives, to a pixel; what would lie outside is cut off.
+    /// Returns the geometry in the plain image of `side` pixels a side that corresponds to
+    /// `within`: [`Geometry::within`] of the result is the argument again, to within a pixel.
+    /// Anything outside the image is clipped.
     pub fn of_plain([scale_x, offset_x, scale_y, offset_y]: [f32; 4], side: usize) -> Geometry {
         let axis = |scale: f32, offset: f32| {
             let pixels = |share: f32| (share * side as f32).round().max(0.0) as usize;
@@ -78,9 +80,9 @@ impl Geometry {
     }
 }
 
-/// Draws the window of a RandomResizedCrop of an image of `side` pixels a side: area uniform within
-/// `crop_scale`, width over height log-uniform within `crop_ratio`; after ten windows that don't
-/// fit, the largest central one of an allowed ratio.
+/// Samples the window of a RandomResizedCrop of an image of `side` pixels a side: area uniform
+/// within `crop_scale`, width over height log-uniform within `crop_ratio`. After ten windows that
+/// don't fit, returns the largest central one with an allowed ratio.
 pub fn draw_window(side: usize, config: &ViewConfig, rng: &mut Stream) -> Window {
     let between =
         |rng: &mut Stream, [low, high]: [f64; 2]| low + (high - low) * rng.random::<f64>();
@@ -100,8 +102,8 @@ pub fn draw_window(side: usize, config: &ViewConfig, rng: &mut Stream) -> Window
     central_window(side, ratio)
 }
 
-/// The largest central window of an image of `side` pixels a side whose width over height lies
-/// within `ratio`.
+/// Returns the largest central window of an image of `side` pixels a side whose width over height
+/// lies within `ratio`.
 fn central_window(side: usize, [smallest, largest]: [f64; 2]) -> Window {
     let shorter = |share: f64| ((side as f64 * share).round_ties_even() as usize).clamp(1, side);
     let (width, height) = if smallest > 1.0 {
@@ -116,8 +118,8 @@ fn central_window(side: usize, [smallest, largest]: [f64; 2]) -> Window {
 
 const PRECISION: u32 = 22;
 
-/// What each pixel of a resized line is made of: `count` inputs in a row, from `first` on, and
-/// their weights in 1 / 2^22.
+/// The filter taps of each pixel of a resized line: `count` consecutive inputs from `first` on,
+/// with their weights in units of 1 / 2^22.
 struct Taps {
     count: usize,
     first: Vec<usize>,
@@ -126,9 +128,8 @@ struct Taps {
 }
 
 impl Taps {
-    /// Bilinear taps for resizing a line of `from` pixels to `to`, as PIL has them: two inputs a
-    /// pixel where the line is stretched, and as many more as it is shortened by where it is
-    /// reduced (antialiasing).
+    /// Computes PIL's bilinear taps for resizing a line of `from` pixels to `to`: two inputs per
+    /// pixel when enlarging; when reducing, more in proportion to the reduction (antialiasing).
     fn new(from: usize, to: usize) -> Self {
         let scale = from as f64 / to as f64;
         let support = scale.max(1.0);
@@ -137,8 +138,8 @@ impl Taps {
         let (mut firsts, mut weights) = (Vec::with_capacity(to), Vec::with_capacity(to * count));
         for x in 0..to {
             let center = (x as f64 + 0.5) * scale;
-            // Near the end of the line the taps begin earlier; what lies outside the filter weighs
-            // nothing.
+            // Near the end of the line the taps start earlier; inputs outside the filter get weight
+            // zero.
             let first = ((center - support + 0.5).max(0.0) as usize).min(from - count);
             let weight = |i: usize| 1.0 - ((i as f64 - center + 0.5) * narrow).abs().min(1.0);
             let sum: f64 = (first..first + count).map(weight).sum();
@@ -192,8 +193,8 @@ impl Taps {
 }
 
 /// Resizes `window` of `image` to `[3, side, side]`, bilinearly, with half-pixel centres and PIL's
-/// rounding: first along rows, then along columns, a byte in between. `flip` mirrors the result
-/// left to right.
+/// rounding: first along rows, then along columns, rounded to bytes in between. `flip` mirrors the
+/// result left to right.
 pub fn resized_crop(image: &[u8], window: Window, flip: bool, side: usize) -> Vec<u8> {
     let own = side_of(image);
     let Window { top, left, height, width } = window;
@@ -220,7 +221,7 @@ pub fn resized_crop(image: &[u8], window: Window, flip: bool, side: usize) -> Ve
     out
 }
 
-/// The whole of `image` as `[3, side, side]`.
+/// Resizes the whole of `image` to `[3, side, side]`.
 pub fn resized(image: &[u8], side: usize) -> Cow<'_, [u8]> {
     match side_of(image) {
         own if own == side => Cow::Borrowed(image),
@@ -232,8 +233,8 @@ fn mix(a: u8, b: u8, weights: [i32; 2]) -> u8 {
     rounded(i32::from(a) * weights[0] + i32::from(b) * weights[1])
 }
 
-/// A sum of bytes, weighted in 1 / 2^22. Weights sum to 2^22 (within a unit each), so the result
-/// fits a byte after rounding.
+/// Rounds a sum of bytes weighted in units of 1 / 2^22. Weights sum to 2^22 (within a unit each),
+/// so the result fits a byte after rounding.
 fn rounded(sum: i32) -> u8 {
     ((sum + (1 << (PRECISION - 1))) >> PRECISION).min(255) as u8
 }

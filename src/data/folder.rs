@@ -7,29 +7,29 @@ use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// What the folders in a folder of images stand for.
+/// What the sub-folders of a folder of images stand for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
-    /// The top ones are sets, such as train and test, and those in them classes.
+    /// The top folders are sets, such as train and test, and the folders in them are classes.
     Splits,
-    /// The top ones are classes, whatever their names.
+    /// The top folders are classes, whatever their names.
     Classes,
 }
 
-/// Most classes that labels have numbers for.
+/// The largest number of classes that labels can distinguish.
 pub(super) const MOST_CLASSES: usize = 65_535;
 
-/// The images below `place`; `None` if there are none.
+/// Lists the images below `place`; `None` if there are none.
 ///
-/// Where every top folder has the name of a set and one is for training, the top folders are the
-/// sets (see [`Set::named`]) and those in them the classes; otherwise the top folders are the
-/// classes. `layout` decides instead. Classes that are numbers are in the order of numbers, others
-/// in that of their names. Images without class folders have no class.
+/// If every top folder has the name of a set and one of them is for training, the top folders are
+/// the sets (see [`Set::named`]) and the folders in them the classes; otherwise the top folders are
+/// the classes. `layout` overrides this. Numeric class names are sorted by value, others
+/// alphabetically. Images without class folders have no class.
 ///
 /// # Errors
-/// Images beside class folders; no training set where there are to be sets; more classes than
-/// labels have numbers for; a folder that can't be read.
+/// Images next to class folders; no training set where sets are required; more classes than labels
+/// can distinguish; a folder that can't be read.
 pub(super) fn list(place: &Path, layout: Option<Layout>) -> Result<Option<Listing>> {
     let top = Entries::of(place)?;
     let name_of = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -57,25 +57,23 @@ pub(super) fn list(place: &Path, layout: Option<Layout>) -> Result<Option<Listin
         walked.groups(place, None)?;
         return walked.listing(place, "");
     }
-    // Where there are images for the test and others for validation, the latter are nobody's.
+    // If there are both test and validation images, the validation images belong to neither set.
     let tested = sets.contains(&Some((Set::Test, false)));
     let mut reading = Vec::new();
     for ((folder, name), set) in top.folders.iter().zip(&names).zip(sets) {
         match set {
             Some((_, true)) if tested => {
-                walked.leave_out(folder, "images for validation, as there is a test set")
+                walked.leave_out(folder, "validation images, as there is a test set")
             }
             Some((set, _)) => {
                 let word = if set == Set::Train { "training" } else { "test" };
                 reading.push(format!("{name} is the {word} set"));
                 walked.groups(folder, Some(set))?;
             }
-            None => walked.leave_out(folder, "images in folders that are no set"),
+            None => walked.leave_out(folder, "images in folders that are not named as a set"),
         }
     }
-    top.images
-        .iter()
-        .for_each(|path| walked.add_left_out("images beside the folders of the sets", path));
+    top.images.iter().for_each(|path| walked.add_left_out("images next to the set folders", path));
     top.others.iter().for_each(|(path, what)| walked.add_left_out(what, path));
     walked.listing(place, &(reading.join(", ") + "; "))
 }
@@ -83,14 +81,14 @@ pub(super) fn list(place: &Path, layout: Option<Layout>) -> Result<Option<Listin
 /// What was found so far.
 #[derive(Default)]
 struct Walked {
-    /// By class, or under "" where there are none: files and their sets.
+    /// Files and their sets by class, or under "" if there are no classes.
     classes: BTreeMap<String, Vec<(PathBuf, Option<Set>)>>,
     left_out: Vec<(String, PathBuf)>,
     failed: Vec<(PathBuf, Error)>,
 }
 
 impl Walked {
-    /// The class folders in `place`, or its own images if there are none.
+    /// Adds the class folders in `place`, or its own images if it has none.
     fn groups(&mut self, place: &Path, set: Option<Set>) -> Result<()> {
         let within: Vec<PathBuf> = place.canonicalize().into_iter().collect();
         let Entries { folders, images, others } = Entries::of(place)?;
@@ -115,7 +113,8 @@ impl Walked {
         }
         match images.first() {
             Some(file) if held => Err(Error::failed(format!(
-                "{} lies beside class folders with images; move it into the folder of its class, or out of {}",
+                "{} lies next to class folders with images; move it into the folder of its class, \
+                 or out of {}",
                 file.display(),
                 place.display()
             ))),
@@ -158,7 +157,8 @@ impl Walked {
         let without = self.classes.contains_key("");
         if without && self.classes.len() > 1 {
             return Err(Error::failed(format!(
-                "{}: one set has class folders and another has images without; sort both into one folder a class",
+                "{}: one set has class folders and another has images without; sort both into one \
+                 folder per class",
                 place.display()
             )));
         }

@@ -1,5 +1,5 @@
-//! From a listing to pixels: all contents decoded in parallel, what can't be read collected, what
-//! is odd noted.
+//! From a listing to pixels: decodes all contents in parallel, and collects unreadable images and
+//! oddities.
 
 use super::inventory::{Inventory, UNREADABLE};
 use super::listing::{Content, LeftOut, Listing};
@@ -11,30 +11,30 @@ use sha2::{Digest, Sha256};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-/// Contents that are decoded at once at most.
+/// The maximum number of contents decoded at once.
 const AT_ONCE: usize = 256;
-/// Their bytes, roughly.
+/// The approximate maximum of their total bytes.
 const BYTES: usize = 64 << 20;
 
-/// SHA-256 of the pixels of one image.
+/// The SHA-256 of the pixels of one image.
 pub(super) type PixelDigest = [u8; 32];
 
-/// What was learnt on the way.
+/// What was found out while the images were read.
 pub(super) struct Gathered {
-    /// By number; `None` for an image that can't be read.
+    /// The digest of each image by number; `None` for an image that can't be read.
     pub digests: Vec<Option<PixelDigest>>,
-    /// Why, by number, ascending.
+    /// Numbers of the unreadable images, ascending, with the reasons.
     pub unreadable: Vec<(usize, String)>,
     /// Sizes and warnings.
     pub inventory: Inventory,
 }
 
-/// Hands each image of `listing`, of which `share` is for the test, to `sink` if it can be read, at
-/// `side` pixels a side, `[3, side, side]`, with its number, in the order in which its contents
-/// come.
+/// Decodes each image of `listing` and, if it can be read, passes its number and its pixels `[3,
+/// side, side]` to `sink`, in the order in which the contents arrive. `share` is the share of the
+/// test set.
 ///
 /// # Errors
-/// What the contents or `sink` say. Images that can't be read are no error yet.
+/// Errors of the contents or of `sink`. Unreadable images are not errors at this stage.
 pub(super) fn gather(
     listing: &Listing,
     share: f64,
@@ -45,7 +45,7 @@ pub(super) fn gather(
     let mut reading = listing.reading.clone();
     if listing.is_divided() {
         let each = (1.0 / share * 10.0).round() / 10.0;
-        reading += &format!(", one image in {each} of each class is for the test");
+        reading += &format!(", one image in {each} of each class is a test image");
     }
     let inventory =
         Inventory { reading, left_out: listing.left_out.clone(), ..Inventory::default() };
@@ -66,7 +66,8 @@ pub(super) fn gather(
     dark.sort_unstable();
     if let Some(&first) = dark.first() {
         gathered.inventory.warnings.push(format!(
-            "{} of the images are 16-bit files whose values all lie below 4,096, {} first: they hold 12 bits and look black; scale them to 16 bits",
+            "{} of the images are 16-bit files whose values are all below 4,096 (the first is \
+             {}): they use only 12 bits and look black; scale them to 16 bits",
             dark.len(),
             listing.entries[first].name
         ));
@@ -123,9 +124,9 @@ impl State<'_> {
     }
 }
 
-/// The pixels of `content`, or why there are none, as the rest of a sentence.
+/// Decodes `content`, or returns why it can't be read, as a sentence fragment.
 pub(super) fn pixels_of(content: Content, side: usize) -> std::result::Result<Decoded, String> {
-    // A decoder that gives up on one image of a million must not take the others with it.
+    // A decoder that panics on one image of a million must not abort the others.
     let read = catch_unwind(AssertUnwindSafe(|| match content {
         Content::File(path) => decode_file(&path, side),
         Content::Encoded(bytes) => picture::decode(&bytes, side).map_err(|trouble| trouble.brief()),
@@ -141,20 +142,26 @@ pub(super) fn pixels_of(content: Content, side: usize) -> std::result::Result<De
 
 fn decode_file(path: &Path, side: usize) -> std::result::Result<Decoded, String> {
     let failed = |e: std::io::Error| format!("can't be read ({e})");
-    // A pipe would wait for ever.
+    // Opening a pipe would block forever.
     if !path.metadata().map_err(failed)?.is_file() {
-        return Err("is no regular file".into());
+        return Err("is not a regular file".into());
     }
     picture::read(path, side).map_err(failed)?.map_err(|trouble| trouble.brief())
 }
 
 impl Gathered {
-    /// Sorts out what can't be read: with `skip` it is left out and counted, otherwise an error.
+    /// Handles the unreadable images: with `skip` they are left out and counted, otherwise they are
+    /// an error.
     ///
     /// # Errors
-    /// Without `skip`, a list of everything in `place` that can't be read, the first by name;
-    /// nothing can be read at all.
-    pub(super) fn judge(&mut self, listing: &Listing, place: &str, skip: bool) -> Result<()> {
+    /// Without `skip`, a list of the unreadable images of `place`, with the first of them by name.
+    /// With `skip`, the same if no image can be read.
+    pub(super) fn check_unreadable(
+        &mut self,
+        listing: &Listing,
+        place: &str,
+        skip: bool,
+    ) -> Result<()> {
         let (n, bad) = (listing.entries.len(), self.unreadable.len());
         if bad == 0 {
             return Ok(());
@@ -174,8 +181,8 @@ impl Gathered {
         Err(unreadable(place, n, bad, list))
     }
 
-    /// Notes the images of the test set whose pixels are those of a training image. `sets` are
-    /// numbers of entries.
+    /// Records the test images whose pixels equal those of a training image. `sets` are the numbers
+    /// of the entries.
     pub(super) fn compare(&mut self, listing: &Listing, sets: &[Vec<u32>; 2]) {
         let digest = |i: &u32| self.digests[*i as usize];
         let train: std::collections::HashMap<PixelDigest, u32> =
@@ -192,8 +199,8 @@ impl Gathered {
     }
 }
 
-/// That `bad` of `n` images of `place` can't be read; `list` says of them, or of the first, which
-/// and why.
+/// Makes the error that `bad` of the `n` images of `place` can't be read. `list` names them, or at
+/// least the first of them, with the reasons.
 pub fn unreadable(place: &str, n: usize, bad: usize, list: impl Iterator<Item = String>) -> Error {
     let what = match bad {
         1 => format!("{place}: one image can't be read:"),
@@ -203,12 +210,12 @@ pub fn unreadable(place: &str, n: usize, bad: usize, list: impl Iterator<Item = 
     Error::list(
         &what,
         list.take(LeftOut::NAMED).chain(more),
-        "mend, convert or remove them, or go on without them: --skip-unreadable",
+        "fix, convert or remove them, or continue without them with --skip-unreadable",
     )
 }
 
-/// One SHA-256 in hex over the names of the classes, and labels and pixels of the two sets,
-/// wherever they lie and however they are stored.
+/// Returns a single SHA-256, in hex, over the class names and the labels and pixels of the two
+/// sets, regardless of where they lie and how they are stored.
 pub(super) fn digest(classes: &[String], sets: [(&[u16], &[PixelDigest]); 2]) -> String {
     let mut all = Sha256::new();
     all.update(classes.iter().map(|class| format!("{class}\n")).collect::<String>());

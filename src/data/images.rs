@@ -1,5 +1,5 @@
-//! Images of a data set: square, of three colour planes, a byte for each value; in memory, or in a
-//! file that is read by position.
+//! The images of a data set: square, three colour planes, one byte per value. They are in memory or
+//! in a file that is read by position.
 
 use super::names::Names;
 use super::pack::Pack;
@@ -8,12 +8,12 @@ use crate::error::{Error, Result};
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// Bytes of one image of `side` pixels a side: the planes R, G, B.
+/// Returns the bytes of one image of `side` pixels a side: the planes R, G, B.
 pub const fn bytes_of(side: usize) -> usize {
     3 * side * side
 }
 
-/// The side in pixels of the one image `[3, side, side]` that `image` is.
+/// Returns the side in pixels of the single image `image`, `[3, side, side]`.
 ///
 /// # Panics
 /// If it isn't a square image of three planes.
@@ -22,22 +22,23 @@ pub fn side_of<T>(image: &[T]) -> usize {
     assert_eq!(
         image.len(),
         bytes_of(side),
-        "{} values are no square image of three planes",
+        "{} values are not a square image of three planes",
         image.len()
     );
     side
 }
 
-/// Room for `count` images of `side` pixels a side, filled with zeros.
+/// Allocates space for `count` images of `side` pixels a side, filled with zeros.
 ///
 /// # Errors
-/// If the system doesn't give so much memory.
+/// If the system doesn't provide that much memory.
 pub(super) fn allocate(count: usize, side: usize) -> Result<Vec<u8>> {
     let too_large = || {
         let gib = count as f64 * bytes_of(side) as f64 / f64::from(1 << 30);
         Error::failed(format!(
-            "{count} images of {side} x {side} pixels take {gib:.1} GiB of memory, which this system doesn't give; choose a smaller \
-             data.side or fewer images, or make a file of them that is read by position: `soda data pack`"
+            "{count} images of {side} x {side} pixels take {gib:.1} GiB of memory, more than this \
+             system provides; choose a smaller data.side or fewer images, or pack them with `soda \
+             data pack` into a file that is read by position"
         ))
     };
     let bytes = count.checked_mul(bytes_of(side)).ok_or_else(too_large)?;
@@ -47,7 +48,7 @@ pub(super) fn allocate(count: usize, side: usize) -> Result<Vec<u8>> {
     Ok(pixels)
 }
 
-/// Labelled images `[N, 3, side, side]` (R, G, B planes, row-major) with labels and names `[N]`.
+/// Images `[N, 3, side, side]` (R, G, B planes, row-major) with labels and names `[N]`.
 #[derive(Clone, Debug)]
 pub struct Images {
     side: usize,
@@ -56,7 +57,7 @@ pub struct Images {
     names: Names,
 }
 
-/// Where the pixels are.
+/// Where the pixels are stored.
 #[derive(Clone, Debug)]
 enum Store {
     Memory(Vec<u8>),
@@ -65,8 +66,8 @@ enum Store {
 }
 
 impl Images {
-    /// Images of `side` pixels a side out of `pixels` `[N, 3, side, side]` and `labels` `[N]`,
-    /// named `image:0` and so on.
+    /// Creates images of `side` pixels a side from `pixels` `[N, 3, side, side]` and `labels`
+    /// `[N]`, named `image:0`, `image:1` and so on.
     ///
     /// # Panics
     /// When the two disagree on N.
@@ -76,34 +77,34 @@ impl Images {
         Self { side, store: Store::Memory(pixels), labels, names: Names::Numbered("image") }
     }
 
-    /// The rows `rows` of `pack`, with `labels` and `names`.
+    /// Creates images from the rows `rows` of `pack`, with `labels` and `names`.
     pub(super) fn packed(pack: Arc<Pack>, rows: Vec<u32>, labels: Vec<u16>, names: Names) -> Self {
         assert_eq!(rows.len(), labels.len(), "one label for each row");
         Self { side: pack.side(), store: Store::Pack(pack, rows), labels, names }
     }
 
-    /// The same images under `names`.
+    /// Replaces the names.
     pub fn named(self, names: Names) -> Self {
         Self { names, ..self }
     }
 
-    /// Height and width of each image in pixels.
+    /// Returns the height and width of each image in pixels.
     pub fn side(&self) -> usize {
         self.side
     }
 
-    /// Number of images, N.
+    /// Returns the number of images, N.
     pub fn len(&self) -> usize {
         self.labels.len()
     }
 
-    /// Whether there is no image.
+    /// Checks whether there are no images.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
 
-    /// Bytes of memory that the pixels take; of images that are read from a file by position, only
-    /// where each lies.
+    /// Returns the bytes of memory that the pixels take. For images that are read from a file by
+    /// position, these are only their row numbers.
     pub fn held_bytes(&self) -> usize {
         match &self.store {
             Store::Memory(pixels) => pixels.len(),
@@ -111,7 +112,7 @@ impl Images {
         }
     }
 
-    /// Image `i`, `[3, side, side]`: planes R, G, B, row-major.
+    /// Returns image `i`, `[3, side, side]`: planes R, G, B, row-major.
     ///
     /// # Errors
     /// If it lies in a file that can't be read.
@@ -133,33 +134,33 @@ impl Images {
         }
     }
 
-    /// Label of image `i`, an index into the data set's classes.
+    /// Returns the label of image `i`, an index into the data set's classes.
     pub fn label(&self, i: usize) -> u16 {
         self.labels[i]
     }
 
-    /// All labels, `[N]`.
+    /// Returns all labels, `[N]`.
     pub fn labels(&self) -> &[u16] {
         &self.labels
     }
 
-    /// The name of image `i`: its file's within the place that it came from, or `train:17` where it
-    /// came without.
+    /// Returns the name of image `i`: that of its file, relative to the place that it came from, or
+    /// `train:17` if it has none.
     pub fn name(&self, i: usize) -> Cow<'_, str> {
         self.names.get(i)
     }
 
-    /// The name of image `i`, where it has one of its own.
+    /// Returns the name of image `i` if it has one of its own.
     pub fn own_name(&self, i: usize) -> Option<&str> {
         self.names.own_of(i)
     }
 
-    /// All names.
+    /// Returns all names.
     pub fn names(&self) -> &Names {
         &self.names
     }
 
-    /// The images `indices` in that order, which keep their names.
+    /// Selects the images `indices`, in that order. They keep their names.
     pub fn select(&self, indices: &[usize]) -> Images {
         let store = match &self.store {
             Store::Memory(all) => {
@@ -176,13 +177,13 @@ impl Images {
         Images { side: self.side, store, labels, names: self.names.select(indices.iter().copied()) }
     }
 
-    /// The first `n` images, or all where there are fewer.
+    /// Selects the first `n` images, or all if there are fewer.
     pub fn first(&self, n: usize) -> Images {
         self.select(&(0..n.min(self.len())).collect::<Vec<_>>())
     }
 
-    /// The same images at `side` pixels a side, resampled as files are: now, or, where they lie in
-    /// a file, when they are read.
+    /// Returns the same images at `side` pixels a side, resampled in the same way as image files.
+    /// Images in memory are resampled now, images in a file when they are read.
     ///
     /// # Errors
     /// If they don't fit into memory.
@@ -202,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn select_keeps_the_order_asked_for() {
+    fn select_keeps_the_requested_order() {
         for side in [16, 40] {
             let pixels = (0..3).flat_map(|i| vec![i; bytes_of(side)]).collect();
             let chosen = Images::new(side, pixels, vec![7, 8, 999]).select(&[2, 0]);
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_any_memory_is_refused_with_a_sentence() {
+    fn more_images_than_memory_holds_are_refused_with_a_clear_message() {
         for count in [usize::MAX / 8, usize::MAX] {
             let message = allocate(count, 256).unwrap_err().to_string();
             assert!(

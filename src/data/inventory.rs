@@ -1,4 +1,5 @@
-//! What a data set holds, and what of its place is no part of it: nothing joins or leaves unseen.
+//! What a data set holds, and what was found at its place but left out, so that nothing is included
+//! or dropped silently.
 
 use super::listing::LeftOut;
 use serde::{Deserialize, Serialize};
@@ -6,27 +7,28 @@ use serde::{Deserialize, Serialize};
 /// What was found while a place was read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Inventory {
-    /// How the place was read, as the rest of a sentence: "classes are the sub-folders".
+    /// How the place was read, as a sentence fragment: "classes are the sub-folders".
     pub reading: String,
-    /// Images by the shorter side of their files, from the smallest; empty where all have the same
-    /// by definition.
+    /// A histogram of images by the shorter side of their files, smallest first. Empty where all
+    /// images have the same size by definition.
     pub sizes: Vec<Size>,
-    /// What lies there and is no part of the data set.
+    /// What was found there but is not part of the data set.
     pub left_out: Vec<LeftOut>,
-    /// Test images whose pixels are those of a training image, too.
+    /// The number of test images whose pixels equal those of a training image.
     pub in_both: usize,
-    /// The first of them by name, each with its training image.
+    /// The names of the first of them, each with that of the training image.
     pub in_both_first: Vec<[String; 2]>,
-    /// What is odd but was taken, in whole sentences.
+    /// Oddities of images that were taken anyway, in whole sentences.
     pub warnings: Vec<String>,
 }
 
-/// A bar of the histogram of sizes.
+/// A bin of the histogram of sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Size {
-    /// Least shorter side in pixels, a power of two.
+    /// Lower bound of the shorter side in pixels, a power of two.
     pub from: u32,
-    /// Images of at least that and less than twice as many pixels.
+    /// The number of images with at least that and less than twice as many pixels on the shorter
+    /// side.
     pub count: usize,
 }
 
@@ -40,18 +42,18 @@ impl Inventory {
         }
     }
 
-    /// How many things were left out.
+    /// Returns how many things were left out.
     pub fn left_out_count(&self) -> usize {
         self.left_out.iter().map(|kind| kind.count).sum()
     }
 
-    /// How many images can't be read and were left out on request.
+    /// Returns how many unreadable images were left out on request.
     pub fn unreadable(&self) -> usize {
         self.left_out.iter().filter(|kind| kind.what == UNREADABLE).map(|kind| kind.count).sum()
     }
 
-    /// What a line has room for, each part begun by "; ": the reading, what was left out, what is
-    /// in both sets.
+    /// Returns the parts for a one-line description, each preceded by "; ": the reading, what was
+    /// left out, and how many images are in both sets.
     pub(super) fn line(&self) -> String {
         let mut line = String::new();
         if !self.reading.is_empty() {
@@ -62,14 +64,14 @@ impl Inventory {
         }
         match self.in_both {
             0 => {}
-            1 => line += "; 1 test image is a training image, too",
-            n => line += &format!("; {n} test images are training images, too"),
+            1 => line += "; 1 test image is also a training image",
+            n => line += &format!("; {n} test images are also training images"),
         }
         line
     }
 }
 
-/// What images that can't be read are called among what was left out.
+/// The kind under which unreadable images are listed among what was left out.
 pub const UNREADABLE: &str = "images that can't be read";
 
 #[cfg(test)]
@@ -77,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_fall_into_bars_that_double() {
+    fn sizes_fall_into_bins_that_double() {
         let mut inventory = Inventory::default();
         for (w, h) in [(31, 40), (32, 32), (640, 480), (63, 64), (1, 9)] {
             inventory.count_size(w, h);
@@ -87,15 +89,16 @@ mod tests {
     }
 
     #[test]
-    fn the_line_says_what_is_missing_and_nothing_where_nothing_is() {
+    fn the_line_lists_what_was_left_out_and_is_empty_if_nothing_was() {
         let mut inventory = Inventory::default();
         assert_eq!(inventory.line(), "");
-        LeftOut::add(&mut inventory.left_out, "files that are no images", || "a.txt".into());
+        LeftOut::add(&mut inventory.left_out, "files that are not images", || "a.txt".into());
         LeftOut::add(&mut inventory.left_out, UNREADABLE, || "b.png".into());
         (inventory.reading, inventory.in_both) = ("no classes".into(), 1);
         assert_eq!(
             inventory.line(),
-            "; no classes; left out: files that are no images: 1, images that can't be read: 1; 1 test image is a training image, too"
+            "; no classes; left out: files that are not images: 1, images that can't be read: 1; \
+             1 test image is also a training image"
         );
         assert_eq!((inventory.left_out_count(), inventory.unreadable()), (2, 1));
     }

@@ -1,4 +1,4 @@
-//! Batches of view pairs, made ahead by background threads and handed out in order.
+//! Batches of view pairs, prepared ahead of time by background threads and returned in order.
 
 use super::views::make_pair;
 use super::{Images, bytes_of};
@@ -15,35 +15,36 @@ use std::time::Instant;
 /// One batch of B images.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
-    /// The step it belongs to, from 0.
+    /// The training step it belongs to, counted from 0.
     pub step: u64,
-    /// The images it is made of, `[B]`, as positions in the training set.
+    /// The images in it, `[B]`, as positions in the training set.
     pub indices: Vec<usize>,
     /// Source views, `[B, 3, side, side]`: the encoder's input, normalised.
     pub source: Vec<f32>,
     /// Target views, `[B, 3, side, side]`: x_0 in [-1, 1].
     pub target: Vec<f32>,
-    /// How each target lies in its source, `[B, 4]`, see
+    /// The geometry of each target relative to its source, `[B, 4]`, see
     /// [`Geometry::within`](super::crop::Geometry::within).
     pub geometry: Vec<f32>,
 }
 
-/// What batch number s holds is a function of the images, the configuration, the batch size, the
-/// seed and s: neither the number of threads nor the step that a run resumed from changes it.
+/// Everything that determines a batch. The content of batch s is a function of the images, the
+/// configuration, the batch size, the seed and s. It depends neither on the number of threads nor
+/// on the step from which a run resumed.
 struct Recipe {
     images: Arc<Images>,
     data: DataConfig,
     batch_size: usize,
-    /// Those of a batch that are made.
+    /// The rows of each batch that are made.
     rows: Range<usize>,
     seed: u64,
-    /// Orders of the latest epochs asked for.
+    /// The image orders of the epochs requested most recently.
     orders: Mutex<BTreeMap<u64, Arc<Vec<u32>>>>,
 }
 
 impl Recipe {
-    /// Batch number `step`: the images in an order drawn for each epoch, its incomplete last batch
-    /// left out.
+    /// Makes batch number `step`. Each epoch has its own random order of the images, and its
+    /// incomplete last batch is dropped.
     fn batch(&self, step: u64) -> Result<Batch> {
         let per_epoch = (self.images.len() / self.batch_size) as u64;
         let (epoch, within) = (step / per_epoch, (step % per_epoch) as usize);
@@ -83,38 +84,38 @@ impl Recipe {
     }
 }
 
-/// What the consumer and the threads share.
+/// The state shared by the consumer and the threads.
 struct Shared {
     queue: Mutex<Queue>,
-    /// Something is ready, or failed.
+    /// Signals that a batch is ready or that a thread failed.
     ready: Condvar,
-    /// There is room for another batch, or it is time to stop.
+    /// Signals that there is room for another batch, or that the threads should stop.
     room: Condvar,
-    /// Batches in the queue or in the making at most.
+    /// The maximum number of batches queued or in progress.
     ahead: u64,
 }
 
 struct Queue {
     /// The step that the consumer takes next.
     wanted: u64,
-    /// The step that the next free thread makes.
+    /// The step that the next idle thread makes.
     unclaimed: u64,
     done: BTreeMap<u64, Batch>,
     failure: Option<String>,
     stopped: bool,
 }
 
-/// Makes batches in the background; dropping it stops and joins its threads.
+/// Makes batches in the background. Dropping it stops and joins its threads.
 pub struct Loader {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Loader {
-    /// Batches of `batch_size` view pairs of `images` from step `first_step` on.
+    /// Starts making batches of `batch_size` view pairs of `images`, from step `first_step` on.
     ///
     /// # Errors
-    /// Fewer images than `batch_size`, or the system refuses a thread.
+    /// Fewer images than `batch_size`, or the system can't start a thread.
     pub fn new(
         images: Arc<Images>,
         data: DataConfig,
@@ -125,7 +126,7 @@ impl Loader {
         Self::of_rows(images, data, (batch_size, 0..batch_size), seed, first_step)
     }
 
-    /// As [`Loader::new`], only the `rows` of each batch of that size.
+    /// Like [`Loader::new`], but makes only the `rows` of each batch of that size.
     ///
     /// # Errors
     /// See [`Loader::new`].
@@ -138,8 +139,9 @@ impl Loader {
     ) -> Result<Loader> {
         if batch_size == 0 || images.len() < batch_size {
             return Err(Error::usage(format!(
-                "train.batch_size = {batch_size}: the data holds {} images; choose a size from 1 to that",
-                images.len()
+                "train.batch_size = {batch_size}: the data holds {n} images; choose a size from 1 \
+                 to {n}",
+                n = images.len()
             )));
         }
         let threads = match data.threads {
@@ -162,7 +164,7 @@ impl Loader {
             failure: None,
             stopped: false,
         };
-        // One in each thread's hands and two waiting.
+        // One in progress per thread, and two waiting.
         let ahead = threads as u64 + 2;
         let shared =
             Shared { queue: Mutex::new(queue), ready: Condvar::new(), room: Condvar::new(), ahead };
@@ -184,10 +186,10 @@ impl Loader {
         Ok(loader)
     }
 
-    /// The next batch; waits until it is made.
+    /// Returns the next batch; blocks until it is ready.
     ///
     /// # Errors
-    /// A background thread failed; every later call gives the same error.
+    /// A background thread failed. Every later call returns the same error.
     #[allow(clippy::should_implement_trait)] // never ends, and can fail
     pub fn next(&mut self) -> Result<Batch> {
         let mut queue = lock(&self.shared.queue);
@@ -211,14 +213,15 @@ impl Drop for Loader {
         lock(&self.shared.queue).stopped = true;
         self.shared.room.notify_all();
         for thread in self.threads.drain(..) {
-            // Panics are caught inside the thread, so there is nothing to learn from the result.
+            // Panics are caught inside the thread, so the result carries no information.
             let _ = thread.join();
         }
     }
 }
 
 impl Shared {
-    /// What a background thread does until it is stopped.
+    /// The main loop of a background thread. It returns once the loader is stopped or a batch
+    /// fails.
     fn work(&self, make: &dyn Fn(u64) -> Result<Batch>) {
         loop {
             let mut queue = lock(&self.queue);
@@ -261,17 +264,17 @@ impl Shared {
     }
 }
 
-/// The lock, whether or not a thread that held it panicked: every change under it is complete at
-/// once.
+/// Locks `mutex`, even if a thread panicked while holding it: every change under the lock is
+/// complete in itself.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// View pairs per second that a [`Loader`] delivers when nothing else waits for it, over about
-/// `seconds`.
+/// Measures the view pairs per second that a [`Loader`] delivers over about `seconds` when its
+/// consumer does nothing else.
 ///
 /// # Errors
-/// As [`Loader::new`] and [`Loader::next`].
+/// See [`Loader::new`] and [`Loader::next`].
 pub fn measure_pairs(
     images: Arc<Images>,
     data: &DataConfig,
@@ -279,7 +282,7 @@ pub fn measure_pairs(
     seconds: f64,
 ) -> Result<f64> {
     let mut loader = Loader::new(images, data.clone(), batch_size, 0, 0)?;
-    // Threads and caches get going before the clock does.
+    // Warm up threads and caches before the clock starts.
     for _ in 0..loader.shared.ahead {
         loader.next()?;
     }

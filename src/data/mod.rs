@@ -1,5 +1,5 @@
-//! Data sets: CIFAR-10, CIFAR-100, or images in a folder or any common format; where they come
-//! from, whether they are intact, what they hold, and the batches of views that training reads.
+//! Data sets: CIFAR-10, CIFAR-100, folders of images and the common image-set formats. Opening and
+//! verifying them, listing what they hold, and making the batches of views that training reads.
 
 pub mod archive;
 mod arrange;
@@ -44,44 +44,44 @@ use listing::{Content, Entry, Listing, Set};
 use std::io::Cursor;
 use std::sync::Arc;
 
-/// Names of CIFAR-10's labels 0 to 9.
+/// The names of CIFAR-10's labels 0 to 9.
 pub const CLASSES: [&str; 10] =
     ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
-/// A training and a test set, verified.
+/// A verified training and test set.
 #[derive(Clone, Debug)]
 pub struct Dataset {
-    /// "CIFAR-10", "CIFAR-10 subset", "CIFAR-100", or "images of" a folder.
+    /// "CIFAR-10", "CIFAR-10 subset", "CIFAR-100", or "images of" followed by the folder's name.
     pub name: String,
     /// The folder it was read from, or [`BUNDLED`].
     pub origin: String,
-    /// The training images; probes for choosing settings hold some out, see [`split`].
+    /// The training images. Probes that choose settings hold some of them out, see [`split`].
     pub train: Arc<Images>,
-    /// The test images, of the same side.
+    /// The test images, with the same side.
     pub test: Arc<Images>,
-    /// The side that the images had in their files, where they were resampled to another one.
+    /// The side of the images in their files, if they were resampled to another one.
     pub resampled_from: Option<usize>,
-    /// Names of the classes in the order of their labels; empty for images without classes, all
-    /// labelled 0.
+    /// Names of the classes, in label order. Empty for images without classes, whose labels are all
+    /// 0.
     pub classes: Vec<String>,
-    /// One SHA-256 in hex over its parts; the same wherever the data lies.
+    /// A single SHA-256, in hex, over all parts. It doesn't depend on where the data lies.
     pub sha256: String,
-    /// How its place was read, and what of it is no part of the data set.
+    /// How the place was read, and what was found there but is not part of the data set.
     pub inventory: Inventory,
-    /// How it was opened, for who opens it again.
+    /// The options that it was opened with, for opening it again.
     pub options: Options,
 }
 
 impl Dataset {
-    /// One line for people: name, sizes, classes, origin, whether the images were resampled, and
-    /// what isn't there.
+    /// Returns a one-line description: name, sizes, classes, origin, whether the images were
+    /// resampled, and what was left out.
     pub fn describe(&self) -> String {
         let count = |images: &Images| indicatif::HumanCount(images.len() as u64);
         let (train, test, side) = (count(&self.train), count(&self.test), self.train.side());
         let resampled = self.resampled_from.map_or(String::new(), |own| {
             format!("; resampled from {own} x {own} to {side} x {side} pixels")
         });
-        // What everybody knows needs no list.
+        // Well-known data sets don't need their classes listed.
         let classes =
             if self.inventory.reading.is_empty() { String::new() } else { self.describe_classes() };
         let rest = self.inventory.line();
@@ -91,8 +91,8 @@ impl Dataset {
         )
     }
 
-    /// " of 2 classes: cat 90 + 10, dog 81 + 9", or how many of each there are at least and at
-    /// most.
+    /// Returns " of 2 classes: cat 90 + 10, dog 81 + 9", or the smallest and largest class sizes if
+    /// there are more than 6 classes.
     fn describe_classes(&self) -> String {
         let counts = self.class_counts();
         match counts.len() {
@@ -119,7 +119,7 @@ impl Dataset {
         }
     }
 
-    /// Training and test images of each class.
+    /// Counts the training and test images of each class.
     pub fn class_counts(&self) -> Vec<[usize; 2]> {
         let mut counts = vec![[0; 2]; self.classes.len()];
         for (set, images) in [&self.train, &self.test].into_iter().enumerate() {
@@ -132,10 +132,10 @@ impl Dataset {
         counts
     }
 
-    /// Where it can be opened again, for [`reopen`]: the absolute path of its folder, or
+    /// Returns where it can be opened again with [`reopen`]: the absolute path of its folder, or
     /// [`BUNDLED`].
     pub fn location(&self) -> String {
-        // A folder may have that name; its path is longer once it is absolute.
+        // A folder may also be called "bundled", but its absolute path is longer.
         if self.origin == BUNDLED && self.name == opening::SUBSET {
             return BUNDLED.into();
         }
@@ -143,7 +143,7 @@ impl Dataset {
             .map_or_else(|_| self.origin.clone(), |path| path.display().to_string())
     }
 
-    /// What it holds as a listing, for who writes it in another format.
+    /// Returns its contents as a listing, for writing them in another format.
     fn listing(&self) -> Listing {
         let sets = [(&self.train, Set::Train), (&self.test, Set::Test)];
         let entries = sets.iter().flat_map(|&(images, set)| {
@@ -180,7 +180,7 @@ impl Dataset {
         }
     }
 
-    /// The same data with images of `side` pixels a side: as they are, or resampled.
+    /// Returns the same data with images of `side` pixels a side, resampled if necessary.
     ///
     /// # Errors
     /// If they don't fit into memory.
@@ -190,12 +190,12 @@ impl Dataset {
             return Ok(self);
         }
         let [train, test] = [self.train.at(side)?, self.test.at(side)?];
-        // What is read from a file by position keeps the side that it has there.
+        // Images that are read from a file by position keep the side that they have there.
         let resampled_from = Some(self.resampled_from.unwrap_or(own)).filter(|&from| from != side);
         Ok(Self { train: Arc::new(train), test: Arc::new(test), resampled_from, ..self })
     }
 
-    /// That there are classes to tell apart; `what` needs them.
+    /// Checks that there are at least two classes. `what` names the operation that needs them.
     ///
     /// # Errors
     /// Fewer than two classes.
@@ -204,14 +204,15 @@ impl Dataset {
             return Ok(());
         }
         Err(Error::failed(format!(
-            "{what} needs images of at least two classes, and {} has {}; sort its images into one sub-folder a class",
+            "{what} needs images of at least two classes, and {} has {}; sort its images into one \
+             sub-folder per class",
             self.origin,
             self.classes.len()
         )))
     }
 }
 
-/// The PNG `bytes`, which must have the size `(width, height)`: seen before memory is asked for.
+/// Decodes the PNG `bytes`. Checks that its size is `(width, height)` before allocating memory.
 fn decode_sheet(bytes: &[u8], size: (u32, u32)) -> std::result::Result<DynamicImage, String> {
     let decoder = PngDecoder::with_limits(Cursor::new(bytes), sheet_limits(size))
         .map_err(|e| e.to_string())?;
@@ -221,7 +222,8 @@ fn decode_sheet(bytes: &[u8], size: (u32, u32)) -> std::result::Result<DynamicIm
     DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())
 }
 
-/// Four channels of 16 bits are the most that a PNG has; the rest is for its other contents.
+/// Returns the decoder's limits. A PNG pixel has at most four channels of 16 bits; the rest of the
+/// allowance is for the file's other contents.
 fn sheet_limits((width, height): (u32, u32)) -> Limits {
     let mut limits = Limits::default();
     limits.max_alloc = Some(8 * u64::from(width) * u64::from(height) + (1 << 20));

@@ -1,40 +1,40 @@
-//! Names of images: of their files, or their positions where there are no files.
+//! Names of images: of their files, or their positions if they don't come from files.
 
 use std::borrow::Cow;
 
 /// A name for each of N images.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Names {
-    /// `train:0`, `train:1`, ..: the word before the colon.
+    /// `train:0`, `train:1` and so on; holds the word before the colon.
     Numbered(&'static str),
-    /// Some of those, by their numbers.
+    /// A selection of numbered names, by number.
     Some(&'static str, Vec<u32>),
-    /// Their own.
+    /// Names of their own.
     Own {
-        /// One after the other.
+        /// All names, concatenated.
         text: String,
-        /// Where each ends in the text.
+        /// The end of each name in the text.
         ends: Vec<u64>,
     },
 }
 
 impl Names {
-    /// No names yet, to which some are added.
+    /// Returns an empty list of own names, to be filled with [`Self::push`].
     pub fn own() -> Self {
         Self::Own { text: String::new(), ends: Vec::new() }
     }
 
-    /// Adds a name behind the others.
+    /// Appends a name.
     ///
     /// # Panics
     /// If they are numbered.
     pub fn push(&mut self, name: &str) {
-        let Self::Own { text, ends } = self else { panic!("numbered names are all there") };
+        let Self::Own { text, ends } = self else { panic!("numbered names are complete") };
         text.push_str(name);
         ends.push(text.len() as u64);
     }
 
-    /// The name of image `i`.
+    /// Returns the name of image `i`.
     pub fn get(&self, i: usize) -> Cow<'_, str> {
         match self {
             Self::Numbered(set) => format!("{set}:{i}").into(),
@@ -43,15 +43,15 @@ impl Names {
         }
     }
 
-    /// The name of image `i`, if it isn't just a number.
+    /// Returns the name of image `i` if it isn't just a number.
     pub fn own_of(&self, i: usize) -> Option<&str> {
         let Self::Own { text, ends } = self else { return None };
         let start = if i == 0 { 0 } else { ends[i - 1] as usize };
         Some(&text[start..ends[i] as usize])
     }
 
-    /// Those of `indices`, in that order, which stay what they were: `test:17` doesn't become
-    /// `test:0`.
+    /// Selects the names of `indices`, in that order. They stay what they were: `test:17` doesn't
+    /// become `test:0`.
     pub fn select(&self, indices: impl Iterator<Item = usize>) -> Self {
         match self {
             Self::Numbered(set) => Self::Some(set, indices.map(|i| i as u32).collect()),

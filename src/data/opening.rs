@@ -1,4 +1,4 @@
-//! Opening data: what a place holds is known by its content.
+//! Opens data, recognised by its content.
 
 use super::arrange::TEST_SHARE;
 use super::inventory::Inventory;
@@ -15,23 +15,23 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// How images are taken where there is a choice.
+/// Choices about how images are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Options {
-    /// What the top folders of a folder of images are; `None`: told from their names.
+    /// What the top folders of a folder of images are; `None`: inferred from their names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layout: Option<Layout>,
-    /// The share of each class that is for the test, above 0 and below 1, where the place makes no
-    /// difference; `None`: [`TEST_SHARE`].
+    /// The share of each class that goes to the test set, above 0 and below 1, if the place doesn't
+    /// define one; `None`: [`TEST_SHARE`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub split_ratio: Option<f64>,
-    /// Whether images that can't be read are left out and counted; otherwise they are an error.
+    /// Whether images that can't be read are left out and counted. Otherwise they are an error.
     pub skip_unreadable: bool,
 }
 
 impl Options {
-    /// Whether nothing was chosen.
+    /// Checks whether all options have their defaults.
     pub fn are_default(&self) -> bool {
         *self == Self::default()
     }
@@ -41,24 +41,24 @@ impl Options {
     }
 }
 
-/// What names the bundled subset where a folder of data is asked for.
+/// The name that selects the bundled subset where a folder of data is expected.
 pub const BUNDLED: &str = "bundled";
-/// What that subset is called.
+/// The display name of that subset.
 pub(super) const SUBSET: &str = "CIFAR-10 subset";
 
-/// Opens the data at `explicit` (`--data`), else at `$SODA_DATA`: CIFAR-10 or CIFAR-100 in the
-/// official binary layout (the folder of the files or its parent; CIFAR-10 where a parent holds
-/// both), a file that [`pack`] wrote, one of the other formats, else a folder of images;
-/// [`BUNDLED`] is the bundled subset. When no place is named, the full CIFAR-10 in the user's cache
-/// folder; where that holds none, the bundled subset. Every file of CIFAR is verified.
+/// Opens the data at `explicit` (`--data`), else at `$SODA_DATA`. This is CIFAR-10 or CIFAR-100 in
+/// the official binary layout (the folder of the files or its parent; CIFAR-10 if a parent holds
+/// both), a file that [`pack`] wrote, one of the other formats, or else a folder of images.
+/// [`BUNDLED`] is the bundled subset. If no place is named, the full CIFAR-10 in the user's cache
+/// folder is opened, or the bundled subset if the cache has none. Every CIFAR file is verified.
 ///
-/// The images have `side` pixels a side (`data.side` of a recipe): encoded ones are read at that
+/// The images have `side` pixels a side (`data.side` of a recipe): encoded images are read at that
 /// side, others are resampled to it.
 ///
 /// # Errors
-/// A place that was named holds no data, or a file is missing, truncated or altered; images that
-/// can't be read, unless `options` skips them; the message names what is there and the remedy.
-/// Images that don't fit into memory.
+/// The named place holds no data; a file is missing, truncated or altered; images can't be read,
+/// unless `options` skips them. The message names what is there and the remedy. Also if the images
+/// don't fit into memory.
 pub fn open(explicit: Option<&Path>, side: usize, options: &Options) -> Result<Dataset> {
     open_from(explicit, environment().as_deref(), dirs::cache_dir().as_deref(), side, options)
 }
@@ -100,12 +100,12 @@ pub(super) fn open_from(
         Some(Place::Listed(listing)) => read(&listing, named, side, options),
         None => {
             let place = if explicit.is_some() { "--data" } else { "SODA_DATA =" };
-            Err(Error::failed(format!("{place} {}", nothing(named))))
+            Err(Error::failed(format!("{place} {}", no_data_message(named))))
         }
     }
 }
 
-/// What a place is.
+/// The kinds of places.
 enum Place {
     Cifar(PathBuf),
     Cifar100(PathBuf),
@@ -137,14 +137,15 @@ impl Place {
     }
 }
 
-/// That `place` holds no data, what it holds, and what to do.
-fn nothing(place: &Path) -> String {
+/// Returns the message that `place` holds no data, with what it holds and what to do.
+fn no_data_message(place: &Path) -> String {
     let (shown, remedy) = (place.display(), cifar::remedy(place));
     let holds = match place.metadata() {
         Err(_) => format!("{shown} does not exist; check the path"),
         Ok(file) if !file.is_dir() => {
             format!(
-                "{shown} is no data set that this program knows; see docs/commands.md for those it does"
+                "{shown} is not a data set that this program knows; see docs/data.md for those it \
+                 does"
             )
         }
         Ok(_) => {
@@ -166,7 +167,7 @@ fn nothing(place: &Path) -> String {
 }
 
 /// Writes the images at `place` to the file `out` at `side` pixels a side, for sets larger than
-/// memory and starts without decoding; few of them are in memory at a time.
+/// memory and for starting without decoding. Only few of them are in memory at a time.
 ///
 /// # Errors
 /// See [`open`]; `out` can't be written.
@@ -176,7 +177,7 @@ pub fn pack(place: &Path, side: usize, options: &Options, out: &Path) -> Result<
         Some(Place::Cifar(folder)) => full(&folder)?.listing(),
         Some(Place::Cifar100(folder)) => full_100(&folder, cifar100::PER_CLASS)?.listing(),
         Some(Place::Pack(data)) => data.listing(),
-        None => return Err(Error::failed(nothing(place))),
+        None => return Err(Error::failed(no_data_message(place))),
     };
     file::write(
         &listing,
@@ -188,9 +189,9 @@ pub fn pack(place: &Path, side: usize, options: &Options, out: &Path) -> Result<
     )
 }
 
-/// Where `soda data fetch` and `soda data import` write: `explicit`, else `$SODA_DATA`, else `soda`
-/// in the user's cache folder. The data lies in `cifar-10-batches-bin` or `cifar-100-binary` below
-/// it.
+/// Returns where `soda data fetch` and `soda data import` write: `explicit`, else `$SODA_DATA`,
+/// else `soda` in the user's cache folder. The data goes to `cifar-10-batches-bin` or
+/// `cifar-100-binary` below it.
 ///
 /// # Errors
 /// No place is named and the system has no cache folder.
@@ -198,11 +199,11 @@ pub fn root(explicit: Option<&Path>) -> Result<PathBuf> {
     root_from(explicit, environment().as_deref(), dirs::cache_dir().as_deref())
 }
 
-/// Checks the data at `place`, all of it, and says in a sentence for each data set there what was
+/// Checks all data at `place` and returns a sentence about each data set there, saying what was
 /// verified.
 ///
 /// # Errors
-/// Nothing there; a file that is missing, truncated, altered or can't be read.
+/// No data; a file that is missing, truncated, altered or unreadable.
 pub fn verify(place: &Path, options: &Options) -> Result<Vec<String>> {
     let mut found = Vec::new();
     if let Some(folder) = cifar::locate(place) {
@@ -216,18 +217,21 @@ pub fn verify(place: &Path, options: &Options) -> Result<Vec<String>> {
     if let Some(folder) = cifar100::locate(place) {
         let (.., digest) = cifar100::read(&folder, cifar100::PER_CLASS)?;
         let (folder, digest) = (folder.display(), &digest[..12]);
-        found.push(format!("{folder}: both files have the right size, labels and images of each class (digest {digest})"));
+        found.push(format!(
+            "{folder}: both files have the right size, labels and number of images per class \
+             (digest {digest})"
+        ));
     }
     if !found.is_empty() {
         return Ok(found);
     }
-    // Nothing at all in the program's own place is reported as CIFAR-10 that is missing, with the
-    // remedy.
+    // If the program's own data folder doesn't exist, this is reported as CIFAR-10 with missing
+    // files, with the remedy.
     let Some(what) = Place::of(place, options)? else {
         if !place.exists() {
             cifar::verify(&place.join(cifar::FOLDER))?;
         }
-        return Err(Error::failed(nothing(place)));
+        return Err(Error::failed(no_data_message(place)));
     };
     let (whole, survey) = match what {
         Place::Pack(data) => {
@@ -242,7 +246,8 @@ pub fn verify(place: &Path, options: &Options) -> Result<Vec<String>> {
     let ([train, test], classes, digest) =
         (survey.images, survey.classes.len(), &survey.sha256[..12]);
     found.push(format!(
-        "{} in {}: {train} training and {test} test images of {classes} classes, {whole} (digest {digest}){}",
+        "{} in {}: {train} training and {test} test images of {classes} classes, {whole} (digest \
+         {digest}){}",
         survey.name,
         survey.origin,
         survey.inventory.line()
@@ -250,7 +255,7 @@ pub fn verify(place: &Path, options: &Options) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// What lies at `place`, at `side` pixels a side; images that can't be read are counted.
+/// Surveys `place` at `side` pixels a side. Images that can't be read are counted.
 ///
 /// # Errors
 /// See [`open`].
@@ -261,7 +266,7 @@ pub fn show(place: &Path, side: usize, options: &Options) -> Result<Survey> {
         Some(Place::Cifar100(folder)) => Ok(Survey::of(&full_100(&folder, cifar100::PER_CLASS)?)),
         Some(Place::Pack(data)) => Ok(Survey::of(&data)),
         Some(Place::Listed(listing)) => survey(&listing, place, side, &options),
-        None => Err(Error::failed(nothing(place))),
+        None => Err(Error::failed(no_data_message(place))),
     }
 }
 
@@ -276,11 +281,11 @@ pub(super) fn root_from(
 ) -> Result<PathBuf> {
     let Some(named) = explicit.or(environment) else {
         let cache = cache.ok_or_else(|| {
-            Error::usage("this system has no cache folder; say where with --data DIR")
+            Error::usage("this system has no cache folder; name a folder with --data DIR")
         })?;
         return Ok(cache.join("soda"));
     };
-    // People also name the folder of the files itself.
+    // Users also name the folder of the files itself.
     let of_the_files = named.ends_with(cifar::FOLDER) || named.ends_with(cifar100::FOLDER);
     match (of_the_files, named.parent()) {
         (true, Some(parent)) if parent.as_os_str().is_empty() => Ok(PathBuf::from(".")),
@@ -320,8 +325,8 @@ fn dataset(
     Dataset { name, origin, train, test, resampled_from: None, classes, sha256, inventory, options }
 }
 
-/// The subset that the program carries with it: 5,000 training and 1,000 test images of CIFAR's own
-/// side.
+/// Returns the subset that is embedded in the program: 5,000 training and 1,000 test images at
+/// CIFAR's own side.
 ///
 /// # Errors
 /// The embedded sheets don't match their manifest.

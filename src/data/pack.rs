@@ -1,7 +1,7 @@
-//! A data set in one file, read by position: for more images than memory holds, and for a start
-//! without decoding.
+//! A data set in one file that is read by position: for more images than memory holds, and for
+//! starting without decoding.
 //!
-//! The file is in the safetensors format, so that Python reads it, too:
+//! The file is in the safetensors format, so that Python can read it, too:
 //!
 //! ```text
 //! images     U8  [N, 3, side, side]   planes R, G, B, row-major
@@ -10,7 +10,8 @@
 //! order      U32 [N]                  position within its set
 //! names      U8  [L]                  all names, UTF-8
 //! name_ends  U64 [N]                  where each ends in them
-//! metadata   format = "soda.pack", version, name, classes, sha256, inventory (JSON where it isn't text)
+//! metadata   format = "soda.pack", version, name, classes, sha256, inventory
+//!            (JSON where it isn't text)
 //! ```
 
 use super::arrange::arrange;
@@ -34,32 +35,33 @@ use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What the metadata call the format.
+/// The value of `format` in the metadata.
 const FORMAT: &str = "soda.pack";
 /// The version that is written and read.
 const VERSION: &str = "1";
-/// Longest header that is read: the names of 65,535 classes and what was left out are far from it.
+/// The longest header that is read. The names of 65,535 classes and the list of what was left out
+/// take far less.
 const LONGEST_HEADER: u64 = 64 << 20;
-/// Rows that are checked at once.
+/// The smallest number of rows per parallel task.
 const AT_ONCE: u32 = 1024;
 
-/// An open file of images.
+/// An open pack file.
 #[derive(Debug)]
 pub struct Pack {
     path: PathBuf,
     file: File,
     side: usize,
-    /// Where the first row begins.
+    /// The offset of the first row in the file.
     start: u64,
 }
 
 impl Pack {
-    /// Pixels a side of the images in the file.
+    /// Returns the side in pixels of the images in the file.
     pub(super) fn side(&self) -> usize {
         self.side
     }
 
-    /// Row `i`, `[3, side, side]`.
+    /// Reads row `i`, `[3, side, side]`.
     ///
     /// # Errors
     /// If it can't be read.
@@ -105,8 +107,8 @@ pub(super) fn write(
     for (set, numbers) in sets.iter().enumerate() {
         numbers.iter().for_each(|&number| home[number as usize] = Some(set as u8));
     }
-    // Room for the header, which comes first and is known last: twice what never changes, and some
-    // for what is left out.
+    // Space for the header, which comes first but is known last: twice the size of the parts known
+    // now, plus a reserve for what will be left out.
     let room = 2 * json!(listing.classes).to_string().len()
         + 2 * json!(listing.left_out).to_string().len()
         + (64 << 10);
@@ -121,9 +123,9 @@ pub(super) fn write(
         }
         Ok(())
     })?;
-    gathered.judge(listing, place, skip)?;
+    gathered.check_unreadable(listing, place, skip)?;
     gathered.compare(listing, &sets);
-    // Positions within the sets, without those that can't be read.
+    // Positions within the sets, without the unreadable images.
     let mut order = vec![0u32; listing.entries.len()];
     let mut digests: [Vec<PixelDigest>; 2] = Default::default();
     let mut labels: [Vec<u16>; 2] = Default::default();
@@ -152,7 +154,7 @@ pub(super) fn write(
     })
 }
 
-/// What a file holds beside pixels, by row.
+/// The per-row columns of a file other than the pixels.
 struct Columns<'a> {
     labels: Vec<u16>,
     set: Vec<u8>,
@@ -203,7 +205,7 @@ fn finish(
     file.into_inner().map_err(std::io::IntoInnerError::into_error)
 }
 
-/// What a file begins with.
+/// The JSON header at the start of a file.
 #[derive(Deserialize)]
 struct Header {
     #[serde(rename = "__metadata__")]
@@ -212,10 +214,10 @@ struct Header {
     tensors: HashMap<String, TensorInfo>,
 }
 
-/// The data set in the file `path` at the side that it has there; `None` if it isn't such a file.
+/// Opens the data set in the file `path` at its own side; `None` if it isn't a pack file.
 ///
 /// # Errors
-/// It can't be read, is of another version, is cut off or contradicts itself.
+/// The file can't be read, is of another version, is truncated or is inconsistent.
 pub(super) fn open(path: &Path) -> Result<Option<Dataset>> {
     let failed = |e: std::io::Error| Error::io("read", path, &e);
     let mut file = File::open(path).map_err(failed)?;
@@ -235,7 +237,7 @@ pub(super) fn open(path: &Path) -> Result<Option<Dataset>> {
         return Ok(None);
     }
     let wrong = |what: &str| {
-        Error::failed(format!("{}: {what}; make it anew with `soda data pack`", path.display()))
+        Error::failed(format!("{}: {what}; write it again with `soda data pack`", path.display()))
     };
     if metadata.get("version").is_none_or(|version| version != VERSION) {
         return Err(wrong("was written by another version of this program"));
@@ -243,10 +245,10 @@ pub(super) fn open(path: &Path) -> Result<Option<Dataset>> {
     let start = 8 + header_length;
     let end = |tensor: &TensorInfo| tensor.data_offsets.1 as u64;
     if tensors.values().map(end).max() != Some(length - start) {
-        return Err(wrong("is cut off or damaged"));
+        return Err(wrong("is truncated or damaged"));
     }
     let damaged = || wrong("contradicts itself and is damaged");
-    // Every tensor has the bytes that its shape asks for.
+    // Checks that a tensor has exactly the bytes that its shape requires.
     let tensor = |name: &str, dtype: Dtype, size: usize| {
         let numbers =
             |t: &TensorInfo| t.shape.iter().try_fold(size, |bytes, &n| bytes.checked_mul(n));
@@ -333,8 +335,8 @@ pub(super) fn open(path: &Path) -> Result<Option<Dataset>> {
     }))
 }
 
-/// Reads all of `dataset`, which is the file's at its own side, and compares it with the digest in
-/// it.
+/// Reads all of `dataset`, which is a pack file opened at its own side, and compares it with the
+/// digest in the file.
 ///
 /// # Errors
 /// It can't be read, or was changed.
@@ -352,7 +354,8 @@ pub(super) fn verify(dataset: &Dataset) -> Result<()> {
         return Ok(());
     }
     Err(Error::failed(format!(
-        "{} was changed after it was written: its SHA-256 is {found:.16}.. instead of {:.16}..; make it anew with `soda data pack`",
+        "{} was changed after it was written: its SHA-256 is {found:.16}.. instead of {:.16}..; \
+         write it again with `soda data pack`",
         dataset.origin, dataset.sha256
     )))
 }

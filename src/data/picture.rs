@@ -1,4 +1,4 @@
-//! Pictures that a user names: a file of any size and common format, or an image of the data set.
+//! Images that a user names: a file of any size and common format, or an image of the data set.
 
 use super::images::allocate;
 use super::{Dataset, bytes_of};
@@ -17,35 +17,35 @@ mod whole;
 pub(super) use decode::{Decoded, Trouble, decode};
 pub(super) use kind::{FIRST_BYTES, Kind, kind};
 
-/// Fewest pixels a side: a smaller image is a patch of colour.
+/// The fewest pixels a side; a smaller image is just a patch of colour.
 pub const SMALLEST_SIDE: u32 = 8;
-/// Most pixels a side.
+/// The most pixels a side.
 const LARGEST_SIDE: u32 = 16_384;
-/// Most bytes of a decoded image.
+/// The largest decoded image, in bytes.
 const LARGEST: u64 = 512 << 20;
-/// Most bytes of a file: a decoded image as it is, and what else a file holds.
+/// The largest file, in bytes: a decoded image stored uncompressed, plus the file's other content.
 const LONGEST: u64 = LARGEST + (64 << 20);
-/// What the program reads, in words.
+/// The formats that the program reads, in words.
 pub(super) const FORMATS: &str = "PNG, JPEG, WebP, BMP, GIF or PPM";
 
-/// One picture, ready for the encoder.
+/// One image, ready for the encoder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Picture {
     /// `[3, side, side]`.
     pub pixels: Vec<u8>,
-    /// Its class, where it is an image of a data set that has classes.
+    /// Its class, if it belongs to a data set that has classes.
     pub label: Option<u16>,
-    /// For people: the file's name, or the place in the data set and the name of the class:
+    /// The display name: the file's name, or the position in the data set with the class name:
     /// "test:17 (ship)".
     pub name: String,
 }
 
-/// The picture `spec` names at `side` pixels a side: `test:17` or `train:3`, counted from 0, is an
-/// image of the data set, for which alone `dataset` is called (its images must have that side);
-/// anything else is the path of a file for [`read_picture`].
+/// Loads the image that `spec` names at `side` pixels a side. `test:17` or `train:3`, counted from
+/// 0, is an image of the data set; only then is `dataset` called (its images must have that side).
+/// Anything else is the path of a file for [`read_picture`].
 ///
 /// # Errors
-/// An index that is no number or out of range; as `dataset`; as [`read_picture`].
+/// An index that isn't a number or is out of range; errors of `dataset` and of [`read_picture`].
 pub fn resolve(
     spec: &str,
     side: usize,
@@ -54,7 +54,7 @@ pub fn resolve(
     let indexed = ["test", "train"]
         .into_iter()
         .find_map(|set| Some((set, spec.strip_prefix(set)?.strip_prefix(':')?)));
-    // A file of that name can still be meant.
+    // An existing file of that name takes precedence.
     let Some((set, index)) = indexed.filter(|_| !Path::new(spec).exists()) else {
         let path = Path::new(spec);
         let name = path.file_name().map_or_else(|| spec.into(), |name| name.to_string_lossy());
@@ -66,7 +66,8 @@ pub fn resolve(
     };
     let index: usize = index.parse().map_err(|_| {
         Error::usage(format!(
-            "{spec}: after {set}: comes the number of an image from 0 on, for example {set}:17"
+            "{spec}: {set}: must be followed by the number of an image, counted from 0, for \
+             example {set}:17"
         ))
     })?;
     let dataset = dataset()?;
@@ -80,8 +81,8 @@ pub fn resolve(
     }
     let label = images.label(index);
     let class = dataset.classes.get(usize::from(label));
-    // Its place in the data set, which the user named, and what is known of it: "test:17 (ship)",
-    // "test:17 (cats/3.jpg, cats)".
+    // Its position in the data set, as the user gave it, followed by what is known of it: "test:17
+    // (ship)", "test:17 (cats/3.jpg, cats)".
     let known: Vec<&str> =
         images.own_name(index).into_iter().chain(class.map(String::as_str)).collect();
     let name =
@@ -89,15 +90,16 @@ pub fn resolve(
     Ok(Picture { pixels: images.image(index)?.into_owned(), label: class.map(|_| label), name })
 }
 
-/// The image in the file `path` (PNG, JPEG, WebP, BMP, GIF, or PPM and its relatives, whatever its
-/// name ends with) as `[3, side, side]`: turned as its EXIF tag says, its middle square resized
-/// with a Lanczos filter (enlarged with Catmull-Rom; one of that side stays as it is). Grey,
-/// 16-bit, palette and CMYK images become 8-bit RGB, transparency lies over white, and an animation
-/// is its first frame. Colour profiles are not applied.
+/// Reads the image in the file `path` (PNG, JPEG, WebP, BMP, GIF, or PPM and its relatives,
+/// whatever its extension) as `[3, side, side]`. It is oriented as its EXIF tag says, and its
+/// central square is resized with a Lanczos filter (enlarged with Catmull-Rom; left as it is if it
+/// already has that side). Grey, 16-bit, palette and CMYK images are converted to 8-bit RGB,
+/// transparency is composited over white, and of an animation the first frame is used. Colour
+/// profiles are not applied.
 ///
 /// # Errors
-/// No file, not an image of these formats, a damaged one or one that was cut, fewer than 8 or more
-/// than 16,384 pixels a side, more than 512 MiB decoded.
+/// No file; not an image of these formats; a damaged or truncated image; fewer than 8 or more than
+/// 16,384 pixels a side; more than 512 MiB decoded.
 pub fn read_picture(path: &Path, side: usize) -> Result<Vec<u8>> {
     let name = path.display();
     if path.is_dir() {
@@ -113,7 +115,7 @@ pub fn read_picture(path: &Path, side: usize) -> Result<Vec<u8>> {
     Ok(pixels)
 }
 
-/// The image in the file `path`.
+/// Reads the image in the file `path`.
 pub(super) fn read(
     path: &Path,
     side: usize,
@@ -123,7 +125,7 @@ pub(super) fn read(
     file.by_ref().take(FIRST_BYTES as u64).read_to_end(&mut bytes)?;
     let name = path.to_string_lossy();
     if kind(&name, &bytes) == Some(Kind::Readable) {
-        // A pipe tells no length beforehand.
+        // The length of a pipe isn't known in advance.
         let known = file.metadata()?.len();
         if known <= LONGEST {
             file.take(LONGEST).read_to_end(&mut bytes)?;
@@ -132,12 +134,12 @@ pub(super) fn read(
             return Ok(Err(Trouble::TooLarge));
         }
     } else if kind::named_readable(&name) && kind::foreign(&bytes).is_none() {
-        return Ok(Err(Trouble::Damaged("it begins like none".into())));
+        return Ok(Err(Trouble::Damaged("its first bytes match no known format".into())));
     }
     Ok(decode(&bytes, side))
 }
 
-/// `pixels` `[N, 3, own, own]` at `side` pixels a side, `[N, 3, side, side]`, resized as files are.
+/// Resizes `pixels` `[N, 3, own, own]` to `[N, 3, side, side]`, in the same way as image files.
 ///
 /// # Errors
 /// If they don't fit into memory.
@@ -154,7 +156,7 @@ pub(super) fn resample(pixels: &[u8], own: usize, side: usize) -> Result<Vec<u8>
     Ok(out)
 }
 
-/// The image `[3, own, own]` at `side` pixels a side, resized as files are.
+/// Resizes the image `[3, own, own]` to `side` pixels a side, in the same way as image files.
 pub(super) fn resample_one(image: &[u8], own: usize, side: usize) -> Vec<u8> {
     let plane = own * own;
     let row = |y: usize, out: &mut [f32]| {

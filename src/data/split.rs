@@ -1,11 +1,11 @@
-//! Splits of labelled images for choosing settings without touching the test set, and for learning
+//! Splits of labelled images, for choosing settings without touching the test set and for learning
 //! from few labels.
 
 use crate::rng::{self, Purpose};
 use std::collections::BTreeMap;
 
-/// Draws `share` of each class for validation: (training indices, validation indices), both
-/// ascending.
+/// Samples `share` of each class for validation. Returns (training indices, validation indices),
+/// both ascending.
 ///
 /// # Panics
 /// When `share` is outside `[0, 1]`.
@@ -15,14 +15,15 @@ pub fn stratified<L: Copy + Ord>(labels: &[L], share: f64, seed: u64) -> (Vec<us
     (0..labels.len()).partition(|&i| !held_out[i])
 }
 
-/// The one split that selection probes use: 10 % of each class for validation (full set: 45,000 and
-/// 5,000 images), the same for every seed of a run.
+/// Returns the fixed split that selection probes use: 10 % of each class for validation (on the
+/// full set 45,000 training and 5,000 validation images), the same for every seed of a run.
 pub fn selection_split<L: Copy + Ord>(labels: &[L]) -> (Vec<usize>, Vec<usize>) {
     stratified(labels, 0.1, 0)
 }
 
-/// `share` of the images of each class, at least one of each, ascending: the labels that a
-/// label-efficiency probe may see. Under one seed a smaller share lies within every larger one.
+/// Samples `share` of the images of each class, at least one per class, and returns their indices,
+/// ascending. These are the labels that a label-efficiency probe may use. With the same seed, a
+/// smaller share is a subset of every larger one.
 ///
 /// # Panics
 /// When `share` is outside `[0, 1]`.
@@ -33,7 +34,8 @@ pub fn few_labels<L: Copy + Ord>(labels: &[L], share: f64, seed: u64) -> Vec<usi
     (0..labels.len()).filter(|&i| chosen[i]).collect()
 }
 
-/// Marks `count(members)` members of each class, drawn class after class from stream `index`.
+/// Marks `count(members)` random members of each class, class by class, with the random stream
+/// `index`.
 fn draw<L: Copy + Ord>(
     labels: &[L],
     seed: u64,
@@ -61,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn holds_a_tenth_of_each_class_out_and_every_image_once() {
+    fn holds_out_a_tenth_of_each_class_and_every_image_appears_once() {
         let labels = labels();
         let (train, validation) = selection_split(&labels);
         for class in 0..10 {
@@ -82,7 +84,7 @@ mod tests {
         assert_ne!(validation, stratified(&labels, 0.1, 1).1);
         let mean = validation.iter().sum::<usize>() as f64 / validation.len() as f64;
         assert!((mean - 25_000.0).abs() < 1_000.0, "mean index {mean}");
-        // Published numbers were made with this split: it stays as it is.
+        // Published results use this split, so it must not change.
         assert_eq!(validation[..5], [4, 29, 32, 40, 42]);
     }
 

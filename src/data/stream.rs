@@ -1,5 +1,5 @@
-//! Images of files and folders one batch after the other, decoded in the background: more of them
-//! than memory holds.
+//! Streams the images of files and folders batch by batch, decoded in the background, for more
+//! images than memory holds.
 
 use super::gather::pixels_of;
 use super::listing::Content;
@@ -12,19 +12,20 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-/// Batches decoded ahead.
+/// The number of batches decoded ahead.
 const AHEAD: usize = 2;
 
-/// One thing that was found.
+/// An item that was found.
 pub enum Read {
-    /// A file that is an image by content or ending, and its pixels `[3, side, side]`, or why it
-    /// has none, as the rest of a sentence.
+    /// A file that is an image by content or extension, with its pixels `[3, side, side]`, or the
+    /// reason why they can't be read, as a sentence fragment.
     Image(PathBuf, std::result::Result<Vec<u8>, String>),
     /// Something else; what it is, in the plural.
     LeftOut(PathBuf, String),
 }
 
-/// The names of all images that were found so far, whichever part of them is read.
+/// The number of all images found so far and a digest of their names, whichever part of them is
+/// read.
 #[derive(Default)]
 pub struct Listed(Mutex<(u64, Sha256)>);
 
@@ -36,7 +37,7 @@ impl Listed {
         listed.1.update(b"\n");
     }
 
-    /// How many there are, and a digest of their names.
+    /// Returns their number and a digest of their names.
     pub fn digest(&self) -> String {
         let listed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let digest = listed.1.clone().finalize();
@@ -48,7 +49,7 @@ impl Listed {
     }
 }
 
-/// Batches of images; dropping it stops what goes on in the background.
+/// Batches of images. Dropping it stops the background work.
 pub struct Stream {
     listed: Arc<Listed>,
     receiver: Option<Receiver<Vec<Read>>>,
@@ -56,15 +57,15 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// What `paths` name at `side` pixels a side, of its images those whose number leaves the
-    /// remainder `part.0` when it is divided by `part.1`, `batch` things at a time: files as they
-    /// are, folders with everything below them (of each folder first its files, then its
-    /// sub-folders, by name; links are followed, circles end). What is in memory is a few batches
-    /// and the names of the files of one folder.
+    /// Opens the files and folders `paths`, to be read at `side` pixels a side in batches of
+    /// `batch` items. Of the images, only those whose number leaves the remainder `part.0` when
+    /// divided by `part.1` are read. Files are taken as they are, folders with everything below
+    /// them (of each folder first its files, then its sub-folders, by name; links are followed,
+    /// cycles are broken). Memory holds a few batches and the names of the files of one folder.
     ///
     /// # Errors
-    /// A path that isn't there; no thread. A folder that can't be read comes as an image does, with
-    /// its error.
+    /// A path that doesn't exist, or no thread can be started. A folder that can't be read is
+    /// returned like an image, with its error.
     pub fn open(
         paths: &[PathBuf],
         part: (usize, usize),
@@ -78,7 +79,7 @@ impl Stream {
         let (mut number, listed) = (0, Arc::new(Listed::default()));
         let names = listed.clone();
         let mut walk = Walk::new(paths.iter().cloned()).filter(move |found| {
-            // What is no image is told by the first part.
+            // Only the first part reports items that are not images.
             let Found::Image(path) = found else { return part.0 == 0 };
             names.add(path);
             number += 1;
@@ -100,7 +101,7 @@ impl Stream {
                     }
                 };
                 let read: Vec<Read> = found.into_par_iter().map(read).collect();
-                // Whoever dropped the other end wants no more.
+                // If the receiver was dropped, no more batches are wanted.
                 if read.is_empty() || sender.send(read).is_err() {
                     return;
                 }
@@ -112,7 +113,7 @@ impl Stream {
         Ok(Self { listed, receiver: Some(receiver), thread: Some(thread) })
     }
 
-    /// The names of its images, complete at its end.
+    /// Returns the names of its images, complete once the stream has ended.
     pub fn listed(&self) -> Arc<Listed> {
         self.listed.clone()
     }
@@ -125,7 +126,7 @@ impl Iterator for Stream {
         if let Ok(batch) = self.receiver.as_ref()?.recv() {
             return Some(Ok(batch));
         }
-        // The end, unless the thread broke down: images must not go missing without a word.
+        // This is the end, unless the thread panicked: images must not go missing silently.
         let ended = self.thread.take()?.join();
         ended.err().map(|_| {
             Err(Error::failed("reading images stopped for an unknown reason; please report this"))
@@ -137,7 +138,7 @@ impl Drop for Stream {
     fn drop(&mut self) {
         self.receiver = None;
         if let Some(thread) = self.thread.take() {
-            // There is nobody left to tell.
+            // An error can't be reported to anyone here.
             let _ = thread.join();
         }
     }
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn every_image_comes_once_in_a_fixed_order_and_what_cannot_be_read_is_named() {
+    fn every_image_comes_once_in_a_fixed_order_and_unreadable_ones_are_named() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         for (i, name) in
@@ -188,7 +189,7 @@ mod tests {
                 ("a/0.png", Some(3)),
                 ("a/bad.jpg", None),
                 ("a/photo.heic", None),
-                ("a/notes.txt: files that are no images (.txt)", None),
+                ("a/notes.txt: files that are not images (.txt)", None),
                 ("a/deep/3.PNG", Some(2)),
                 ("b/1.png", Some(1)),
                 ("b/2.png", Some(0)),

@@ -1,5 +1,4 @@
-//! The subset that the program carries: 5,000 training and 1,000 test images as two PNG sheets and
-//! a manifest.
+//! The bundled subset: 5,000 training and 1,000 test images as two PNG sheets and a manifest.
 
 use super::cifar::{IMAGE, PLANE, RECORD, SIDE};
 use super::{CLASSES, Images, decode_sheet};
@@ -12,10 +11,10 @@ use std::path::Path;
 
 /// Images of each class in the training and in the test sheet.
 pub const PER_CLASS: [usize; 2] = [500, 100];
-/// Images side by side in a sheet.
+/// The number of images per row of a sheet.
 const COLUMNS: usize = 50;
 
-/// What the sheets hold and how to tell that they are intact.
+/// The contents of the sheets, and checksums to verify them.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Manifest {
@@ -33,14 +32,15 @@ struct Sheet {
     sha256: String,
     /// SHA-256 of the images in the official layout: records of a label byte and 3,072 pixel bytes.
     records_sha256: String,
-    /// One digit an image.
+    /// One digit per image.
     labels: String,
-    /// Position of each image in the full set.
+    /// The position of each image in the full set.
     indices: Vec<usize>,
 }
 
-const DESCRIPTION: &str = "CIFAR-10 (Krizhevsky 2009): the first 500 training and 100 test images of each class, in the order \
-    of the full set; 50 images a row; three grey sheets below each other: green, red - green, blue - green (modulo 256)";
+const DESCRIPTION: &str = "CIFAR-10 (Krizhevsky 2009): the first 500 training and 100 test images \
+    of each class, in the order of the full set; 50 images a row; three grey sheets below each \
+    other: green, red - green, blue - green (modulo 256)";
 
 const SHEETS: [&[u8]; 2] = [
     include_bytes!("../../assets/cifar10-subset/train.png"),
@@ -89,11 +89,11 @@ fn write_sheets([train, test]: [&Images; 2], per_class: [usize; 2], out: &Path) 
     let manifest = Manifest { description: DESCRIPTION.into(), train, test };
     let text = serde_json::to_string(&manifest)
         .map_err(|e| Error::failed(format!("manifest.json: {e}")))?;
-    // One line for each key of a sheet, not for each number.
+    // One line per key of a sheet, not per number.
     write("manifest.json", (text.replace(",\"", ",\n\"") + "\n").as_bytes())
 }
 
-/// The embedded training and test images and one SHA-256 over both.
+/// Returns the embedded training and test images and a single SHA-256 over both.
 ///
 /// # Errors
 /// A sheet doesn't match its manifest: the program was built from a damaged source tree.
@@ -101,11 +101,11 @@ pub fn bundled() -> Result<(Images, Images, String)> {
     decode(MANIFEST, SHEETS)
 }
 
-/// Training and test images of the sheets that [`bundle`] wrote, their manifest beside them, and
-/// one SHA-256 over both.
+/// Decodes the sheets that [`bundle`] wrote, given their manifest. Returns the training images, the
+/// test images and a single SHA-256 over both.
 ///
 /// # Errors
-/// A manifest that isn't one, or a sheet that isn't as it says.
+/// The manifest is invalid, or a sheet doesn't match it.
 pub fn decode(manifest: &str, [train, test]: [&[u8]; 2]) -> Result<(Images, Images, String)> {
     let manifest: Manifest =
         serde_json::from_str(manifest).map_err(|e| damaged("manifest.json", &e.to_string()))?;
@@ -128,8 +128,9 @@ impl Sheet {
     fn decode(&self, png: &[u8]) -> std::result::Result<Images, String> {
         let labels: Option<Vec<u16>> =
             self.labels.chars().map(|c| c.to_digit(10).map(|d| d as u16)).collect();
-        let labels =
-            labels.filter(|l| l.len() == self.images).ok_or("labels are not one digit an image")?;
+        let labels = labels
+            .filter(|l| l.len() == self.images)
+            .ok_or("labels are not one digit per image")?;
         if labels.is_empty() || !labels.len().is_multiple_of(COLUMNS) {
             return Err(format!("{} images don't fill rows of {COLUMNS}", labels.len()));
         }
@@ -153,7 +154,8 @@ impl Sheet {
     }
 }
 
-/// Where each pixel of a sheet, row by row, has its red value in the planar images.
+/// Yields, for each pixel of a sheet, row by row, the position of its red value in the planar
+/// images.
 fn positions() -> impl Iterator<Item = usize> {
     (0..).flat_map(|y: usize| (0..COLUMNS * SIDE).map(move |x| (y, x))).map(|(y, x)| {
         let image = y / SIDE * COLUMNS + x / SIDE;
@@ -161,8 +163,9 @@ fn positions() -> impl Iterator<Item = usize> {
     })
 }
 
-/// The sheet of `images` as a grey PNG. Neighbouring channels resemble each other: red and blue as
-/// differences from green, each on a sheet of its own, take a fifth less than an RGB sheet.
+/// Encodes `images` as a grey PNG sheet. Because neighbouring channels resemble each other, storing
+/// red and blue as differences from green, each in a sheet of its own, takes a fifth less than an
+/// RGB sheet.
 fn encode(images: &Images) -> Result<Vec<u8>> {
     let mut pixels = Vec::with_capacity(images.len() * IMAGE);
     for i in 0..images.len() {
@@ -186,7 +189,7 @@ fn encode(images: &Images) -> Result<Vec<u8>> {
     Ok(png)
 }
 
-/// The images in the official layout; all of them are in memory.
+/// Returns the images in the official layout, all in memory.
 fn records(images: &Images) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(images.len() * RECORD);
     for i in 0..images.len() {
@@ -196,7 +199,7 @@ fn records(images: &Images) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Positions of the first `count` images of each class, ascending.
+/// Returns the positions of the first `count` images of each class, ascending.
 fn first_of_each_class(labels: &[u16], count: usize) -> Vec<usize> {
     let mut taken = [0; 256];
     let mut take = |&i: &usize| {
@@ -236,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bundle_gives_back_the_first_images_of_each_class_and_notices_damage() {
+    fn a_bundle_returns_the_first_images_of_each_class_and_detects_damage() {
         let image = |i: usize| (0..IMAGE).map(move |p| (i * 89 + p * p / 7) as u8);
         let full = Images::new(
             SIDE,

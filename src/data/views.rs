@@ -1,4 +1,4 @@
-//! The two views of an image: what the encoder sees (source) and what the denoiser has to draw
+//! The two views of an image: what the encoder sees (source) and what the denoiser has to generate
 //! (target).
 
 use super::color_jitter::{color_jitter, grayscale};
@@ -11,11 +11,11 @@ use crate::rng::{self, Purpose, Stream};
 use rand::RngExt;
 use rand_distr::StandardNormal;
 
-/// One augmented view `[3, side, side]` of `image`, and its geometry: with probability `crop` a
-/// random resized crop and then, with probability `flip`, its mirror image; with probability
-/// `color_jitter` colour jitter, with probability `grayscale` no colours; with probability
-/// `rand_augment` RandAugment, with or without `geometric` operations (which the geometry doesn't
-/// tell). The noise is not in it: it is added after normalisation.
+/// Returns one augmented view `[3, side, side]` of `image` and its geometry. With probability
+/// `crop` it is a random resized crop, which is mirrored with probability `flip`. Colour jitter is
+/// applied with probability `color_jitter`, conversion to grey with probability `grayscale`, and
+/// RandAugment with probability `rand_augment`, with or without `geometric` operations (which the
+/// geometry doesn't record). Noise is not included: it is added after normalisation.
 pub fn view(
     image: &[u8],
     side: usize,
@@ -33,7 +33,8 @@ pub fn view(
     } else {
         resized(image, side).into_owned()
     };
-    // Nothing is drawn for what is switched off: older recipes see the views that they always saw.
+    // Colour jitter and grayscale consume no random numbers when they are switched off, so older
+    // recipes still get the same views.
     if config.color_jitter > 0.0 && happens(rng, config.color_jitter) {
         color_jitter(&mut view, config.color_jitter_strength, rng);
     }
@@ -52,13 +53,13 @@ pub fn view(
     (view, geometry)
 }
 
-/// Writes both views of image number `index` as [`DataConfig`] asks for: the source normalised, the
-/// target in [-1, 1], either with its noise; returns how the target lies in the source
-/// ([`Geometry::within`]). They are a function of `seed`, `epoch` and `index` alone. With
-/// [`Views::Same`] both are the plain image.
+/// Writes both views of image number `index` as [`DataConfig`] specifies: the source normalised,
+/// the target in [-1, 1], each with its noise. Returns the geometry of the target relative to the
+/// source ([`Geometry::within`]). The views are a function of `seed`, `epoch` and `index` alone.
+/// With [`Views::Same`] both are the plain image.
 ///
 /// # Shapes
-/// `source_out`, `target_out`: `[3, side, side]`, the sides being those of [`DataConfig::sides`].
+/// `source_out`, `target_out`: `[3, side, side]`, with the sides of [`DataConfig::sides`].
 pub fn make_pair(
     image: &[u8],
     data: &DataConfig,
@@ -86,8 +87,8 @@ pub fn make_pair(
     target_geometry.within(&source_geometry)
 }
 
-/// The encoder's input: (p / 255 - mean) / std in each channel. `image` and `out`: `[3, side,
-/// side]`.
+/// Writes the encoder's input: (p / 255 - mean) / std in each channel. `image` and `out`: `[3,
+/// side, side]`.
 pub fn normalise(image: &[u8], data: &DataConfig, out: &mut [f32]) {
     let plane = image.len() / 3;
     for ((plane, out), (mean, std)) in image
@@ -100,7 +101,7 @@ pub fn normalise(image: &[u8], data: &DataConfig, out: &mut [f32]) {
     }
 }
 
-/// The denoiser's x_0: p / 127.5 - 1. `image` and `out`: `[3, side, side]`.
+/// Writes the denoiser's x_0: p / 127.5 - 1. `image` and `out`: `[3, side, side]`.
 pub fn to_signed(image: &[u8], out: &mut [f32]) {
     out.iter_mut().zip(image).for_each(|(o, &p)| *o = f32::from(p) / 127.5 - 1.0);
 }
@@ -111,11 +112,11 @@ fn add_noise(values: &mut [f32], deviation: f32, rng: &mut Stream) {
     }
 }
 
-/// Encoder inputs of the plain images `indices`, mirrored left to right with `flipped`: what probes
-/// read.
+/// Writes the encoder inputs of the plain images `indices`, mirrored left to right if `flipped`:
+/// the inputs of probes.
 ///
 /// # Shapes
-/// `out`: `[indices.len(), 3, side, side]`, the side being the source view's.
+/// `out`: `[indices.len(), 3, side, side]`, with the side of the source view.
 ///
 /// # Errors
 /// If the images lie in a file that can't be read.
@@ -137,8 +138,8 @@ pub fn plain_source(
     Ok(())
 }
 
-/// The plain images `indices` in [-1, 1], of `side` pixels a side: what reconstructions are
-/// compared with.
+/// Writes the plain images `indices` in [-1, 1], at `side` pixels a side: the references for
+/// reconstructions.
 ///
 /// # Shapes
 /// `out`: `[indices.len(), 3, side, side]`.

@@ -1,5 +1,5 @@
-//! What lies below folders, each by name, in an order that doesn't change: images, and what is no
-//! image and why.
+//! Walks folders in a fixed order, by name, and sorts what it finds into images and other things,
+//! with the reason.
 
 use super::picture::{FIRST_BYTES, kind};
 use crate::error::{Error, Result};
@@ -7,22 +7,22 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// Folders that systems and archivers put among images.
+/// Folders that operating systems and archivers create among images.
 const OF_SYSTEMS: [&str; 5] =
     ["@eaDir", "$RECYCLE.BIN", "__MACOSX", "System Volume Information", "lost+found"];
 
 /// Something below a folder.
 #[derive(Debug)]
 pub(super) enum Found {
-    /// A file that is an image by its content or ending, whether or not it can be read.
+    /// A file that is an image by its content or extension, whether or not it can be read.
     Image(PathBuf),
-    /// Something else; what and why, in the plural.
+    /// Something else; what it is and why, in the plural.
     Other(PathBuf, String),
     /// A folder that can't be read.
     Failed(PathBuf, Error),
 }
 
-/// What a folder holds, each sorted by name.
+/// The contents of a folder, each list sorted by name.
 #[derive(Default)]
 pub(super) struct Entries {
     pub folders: Vec<PathBuf>,
@@ -31,6 +31,8 @@ pub(super) struct Entries {
 }
 
 impl Entries {
+    /// Lists `folder`.
+    ///
     /// # Errors
     /// If the folder can't be read.
     pub(super) fn of(folder: &Path) -> Result<Self> {
@@ -44,10 +46,10 @@ impl Entries {
         for path in paths {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if name.starts_with('.') {
-                // Some systems put a `._x.jpg` beside each `x.jpg`.
+                // Some systems put a `._x.jpg` next to each `x.jpg`.
                 all.others.push((path, "hidden files and folders".into()));
             } else if OF_SYSTEMS.contains(&name.as_str()) {
-                all.others.push((path, "folders of the system".into()));
+                all.others.push((path, "system folders".into()));
             } else if path.is_dir() {
                 all.folders.push(path);
             } else {
@@ -61,17 +63,17 @@ impl Entries {
     }
 }
 
-/// What the file `path` is, in the plural, if it isn't an image.
+/// Returns what the file `path` is, in the plural, if it isn't an image.
 fn what(path: &Path, name: &str) -> Option<String> {
     let mut first = Vec::new();
-    // Only regular files are opened: a pipe would wait for ever. A link that leads nowhere is
-    // judged by its name.
+    // Only regular files are opened: opening a pipe would block forever. A broken link is
+    // classified by its name.
     let regular = path.metadata().map(|m| m.is_file());
     if let Ok(true) = regular {
         let read =
             File::open(path).and_then(|file| file.take(FIRST_BYTES as u64).read_to_end(&mut first));
         if read.is_err() {
-            // Whether it can be read is asked again where all that can't is listed.
+            // Unreadable files are reported later, together with all others.
             first.clear();
         }
     }
@@ -81,18 +83,19 @@ fn what(path: &Path, name: &str) -> Option<String> {
     let ending = Path::new(name).extension().map(|ending| ending.to_string_lossy().to_lowercase());
     Some(match (regular, ending) {
         (Ok(false), _) => "pipes, sockets and devices".into(),
-        (Err(_), _) => "links that lead nowhere".into(),
-        (_, Some(ending)) => format!("files that are no images (.{ending})"),
-        (_, None) => "files that are no images".into(),
+        (Err(_), _) => "broken links".into(),
+        (_, Some(ending)) => format!("files that are not images (.{ending})"),
+        (_, None) => "files that are not images".into(),
     })
 }
 
-/// Everything below some paths: files as they are, of each folder first its images, then its
-/// sub-folders. Links are followed; a folder within itself isn't entered again.
+/// Walks everything below some paths. Files are returned as they are; of each folder first its
+/// images, then its sub-folders. Links are followed, but a folder isn't entered again from within
+/// itself.
 pub(super) struct Walk {
-    /// To come, in reverse: paths, each with the real folders that it lies in.
+    /// Pending paths, in reverse, each with the real folders that contain it.
     paths: Vec<(PathBuf, Vec<PathBuf>)>,
-    /// What was found in the folder that it is in.
+    /// What was found in the current folder.
     found: std::vec::IntoIter<Found>,
 }
 
@@ -101,7 +104,7 @@ impl Walk {
         Self::within(paths, &[])
     }
 
-    /// The same for paths in the real folders `within`, which aren't entered again.
+    /// Like [`Self::new`], for paths inside the real folders `within`, which aren't entered again.
     pub(super) fn within(
         paths: impl DoubleEndedIterator<Item = PathBuf>,
         within: &[PathBuf],
@@ -116,7 +119,7 @@ impl Walk {
         let real = folder.canonicalize().map_err(|e| Error::io("read", folder, &e))?;
         if within.contains(&real) {
             let found =
-                Found::Other(folder.to_owned(), "links to a folder that they lie in".into());
+                Found::Other(folder.to_owned(), "links to a folder that contains them".into());
             self.found = vec![found].into_iter();
             return Ok(());
         }
@@ -141,7 +144,7 @@ impl Iterator for Walk {
             }
             let (path, within) = self.paths.pop()?;
             if !path.is_dir() {
-                // Who names a file means it.
+                // A file that the caller names is meant to be an image.
                 return Some(Found::Image(path));
             }
             if let Err(e) = self.enter(&path, within) {
@@ -155,7 +158,7 @@ impl Iterator for Walk {
 mod tests {
     #[cfg(unix)]
     #[test]
-    fn links_are_followed_and_circles_end() {
+    fn links_are_followed_and_cycles_end() {
         use super::*;
         use std::os::unix::fs::symlink;
         let dir = tempfile::tempdir().unwrap();
@@ -177,11 +180,11 @@ mod tests {
             })
             .collect();
         let want = [
-            // Named as an image, so it is one that can't be read.
+            // Has an image's name, so it counts as an image that can't be read.
             "a/lost.png",
-            "a/lost: links that lead nowhere",
+            "a/lost: broken links",
             "a/b/2.png",
-            "a/b/up: links to a folder that they lie in",
+            "a/b/up: links to a folder that contains them",
             "a/linked/1.png",
         ];
         assert_eq!(found, want);

@@ -161,7 +161,7 @@ fn mistakes_are_named_and_leave_nothing_behind() {
     fails(
         &embed(&["words"]),
         1,
-        &["nothing to embed: there are no images, but files that are no images (.txt): 1"],
+        &["nothing to embed: there are no images, but files that are not images (.txt): 1"],
     );
     fails(&embed(&["pictures", "gone"]), 1, &["gone", "check the path"]);
     fails(&embed(&["--split", "test", "--limit", "1001"]), 2, &["--limit 1001", "1000 images"]);

@@ -521,7 +521,7 @@ impl Missing {
         Ok(())
     }
 
-    /// "; left out: files that are no images (.txt): 3", or nothing.
+    /// "; left out: files that are not images (.txt): 3", or nothing.
     fn describe(&self) -> String {
         let mut kinds = self.left_out.clone();
         if self.unreadable > 0 {

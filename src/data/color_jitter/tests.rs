@@ -7,7 +7,7 @@ fn stream(i: u64) -> Stream {
     rng::stream(7, Purpose::Test, i)
 }
 
-/// `tests/reference/rand_augment.py` prints these.
+/// The expected digests are printed by `tests/reference/rand_augment.py`.
 #[test]
 fn hue_and_grey_are_what_pillow_gives() {
     let digest = |change: &dyn Fn(&mut [u8])| {
@@ -48,12 +48,12 @@ fn jitter_repeats_by_its_stream_and_grows_with_its_strength() {
     assert_eq!(jittered(0.5, 3), jittered(0.5, 3));
     assert_ne!(jittered(0.5, 3), jittered(0.5, 4));
     let [none, half, whole] = [0.0, 0.5, 1.0].map(difference);
-    // Strength 0 leaves what going to HSV and back costs: its hues are bytes.
+    // Strength 0 costs only the conversion to HSV and back, whose hues are bytes.
     assert!(none < 4.0 && half > 2.0 * none && whole > 1.3 * half, "{none} {half} {whole}");
 }
 
 #[test]
-fn jitter_is_what_the_numbers_of_its_stream_say() {
+fn jitter_follows_the_values_of_its_stream() {
     for i in 0..30 {
         let mut numbers = stream(i);
         let order = rng::permutation(&mut numbers, 4);
@@ -75,7 +75,7 @@ fn jitter_is_what_the_numbers_of_its_stream_say() {
 }
 
 #[test]
-fn every_order_is_drawn_and_matters() {
+fn every_order_occurs_and_matters() {
     let orders: std::collections::HashSet<_> =
         (0..400).map(|i| rng::permutation(&mut stream(i), 4)).collect();
     assert_eq!(orders.len(), 24);

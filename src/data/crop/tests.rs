@@ -85,20 +85,20 @@ fn flipping_twice_changes_nothing_and_once_swaps_the_columns() {
 }
 
 #[test]
-fn windows_have_the_area_and_ratio_asked_for_and_reach_every_edge() {
+fn windows_have_the_requested_area_and_ratio_and_reach_every_edge() {
     let config = config([0.2, 0.9], [0.75, 4.0 / 3.0]);
     let mut rng = rng::stream(1, Purpose::Test, 0);
     let windows: Vec<Window> = (0..20_000).map(|_| draw_window(SIDE, &config, &mut rng)).collect();
     for w in &windows {
         assert!(w.top + w.height <= SIDE && w.left + w.width <= SIDE, "{w:?}");
-        // Sides are rounded to pixels.
+        // Side lengths are rounded to pixels.
         let area = (w.height * w.width) as f64 / PLANE as f64;
         assert!((0.17..0.94).contains(&area), "{w:?}");
         assert!((0.68..1.47).contains(&(w.width as f64 / w.height as f64)), "{w:?}");
     }
     let mean =
         |f: &dyn Fn(&Window) -> f64| windows.iter().map(f).sum::<f64>() / windows.len() as f64;
-    // Wide and high windows are equally likely, and so are all places.
+    // Wide and tall windows are equally likely, and so are all positions.
     assert!(mean(&|w| (w.width as f64 / w.height as f64).ln()).abs() < 0.01);
     assert!((mean(&|w| w.left as f64 + w.width as f64 / 2.0) - 16.0).abs() < 0.15);
     assert!((mean(&|w| w.top as f64 + w.height as f64 / 2.0) - 16.0).abs() < 0.15);
@@ -110,7 +110,7 @@ fn windows_have_the_area_and_ratio_asked_for_and_reach_every_edge() {
 
 #[test]
 fn falls_back_to_the_largest_central_window() {
-    // A whole image twice as wide as high never fits.
+    // A window of the full area that is twice as wide as high never fits.
     let window =
         draw_window(SIDE, &config([1.0, 1.0], [2.0, 2.5]), &mut rng::stream(1, Purpose::Test, 1));
     assert_eq!(window, Window { top: 8, left: 0, height: 16, width: 32 });
@@ -126,9 +126,9 @@ fn falls_back_to_the_largest_central_window() {
 }
 
 #[test]
-fn a_geometry_says_where_a_view_lies_in_another() {
-    // Red rises from left to right, green from top to bottom: a pixel's colours are its place in
-    // the image.
+fn a_geometry_locates_one_view_within_another() {
+    // Red increases from left to right, green from top to bottom, so a pixel's colour encodes its
+    // position in the image.
     let place = |i: usize| match (i / PLANE, i % SIDE, i % PLANE / SIDE) {
         (0, x, _) => 7 * x as u8,
         (1, _, y) => 7 * y as u8,
@@ -154,7 +154,7 @@ fn a_geometry_says_where_a_view_lies_in_another() {
             for (x, y) in [(8, 9), (16, 20), (21, 13)] {
                 let place = [scale_x * centre(x) + offset_x, scale_y * centre(y) + offset_y];
                 let [column, row] = place.map(|p| (p + 1.0) / 2.0 * SIDE as f32 - 0.5);
-                // Away from the edges, where stretching has nothing to interpolate with.
+                // Away from the edges, where enlarging has nothing to interpolate with.
                 if !(2.0..29.0).contains(&column) || !(2.0..29.0).contains(&row) {
                     continue;
                 }
@@ -172,7 +172,7 @@ fn a_geometry_says_where_a_view_lies_in_another() {
                     // Both views are rounded to bytes, twice.
                     assert!(
                         (seen - own).abs() <= 2.5,
-                        "{window:?} {flip} in {source:?}: {seen} beside {own}"
+                        "{window:?} {flip} in {source:?}: {seen} and {own}"
                     );
                     largest =
                         largest.max((seen - f32::from(ramp[plane * PLANE + y * SIDE + x])).abs());
@@ -184,7 +184,7 @@ fn a_geometry_says_where_a_view_lies_in_another() {
 }
 
 #[test]
-fn a_window_of_a_plain_image_follows_from_how_it_lies_in_it() {
+fn the_window_in_the_plain_image_follows_from_its_geometry_within_it() {
     let plain = Geometry::plain(32);
     for (window, flip) in [
         (Window { top: 0, left: 0, height: 32, width: 32 }, false),
@@ -194,7 +194,7 @@ fn a_window_of_a_plain_image_follows_from_how_it_lies_in_it() {
         let geometry = Geometry { window, flip };
         assert_eq!(Geometry::of_plain(geometry.within(&plain), 32), geometry);
     }
-    // What lies outside is moved inside.
+    // A window that lies outside is moved inside.
     let outside = Geometry::of_plain([1.0, 3.0, 2.0, 0.0], 32);
     assert_eq!(outside.window, Window::whole(32));
 }

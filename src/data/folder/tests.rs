@@ -4,7 +4,7 @@ use super::super::{Dataset, Images};
 use super::*;
 use tempfile::TempDir;
 
-/// A grey image of 32 x 32 pixels whose first pixel tells it from the others.
+/// Writes a grey image of 32 x 32 pixels whose first pixel identifies it.
 fn write(dir: &TempDir, name: &str, value: u8) {
     let path = dir.path().join(name);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -35,11 +35,11 @@ fn message(dir: &TempDir) -> String {
 }
 
 #[test]
-fn classes_are_sub_folders_by_name_and_every_tenth_image_is_for_the_test() {
+fn classes_are_sub_folders_by_name_and_every_tenth_image_is_a_test_image() {
     let dir = tempfile::tempdir().unwrap();
     for i in 0..21 {
         write(&dir, &format!("zebra/{i:02}.png"), i);
-        // Deeper folders count, and endings in capitals.
+        // Images in deeper folders count, and so do extensions in capitals.
         write(&dir, &format!("ape/more/{i:02}.PNG"), 100 + i);
     }
     for (name, content) in [
@@ -65,14 +65,14 @@ fn classes_are_sub_folders_by_name_and_every_tenth_image_is_for_the_test() {
         ("ape/more/09.PNG".into(), "zebra/00.png".into())
     );
     assert_eq!(contents(&dir).sha256, first.sha256);
-    // What isn't there is said.
+    // What was left out is reported.
     let mut left_out: Vec<_> =
         first.inventory.left_out.iter().map(|kind| (kind.what.as_str(), kind.count)).collect();
     left_out.sort_unstable();
     let want = [
-        ("files that are no images (.md)", 1),
-        ("files that are no images (.txt)", 1),
-        ("folders of the system", 3),
+        ("files that are not images (.md)", 1),
+        ("files that are not images (.txt)", 1),
+        ("system folders", 3),
         ("folders without images", 1),
         ("hidden files and folders", 2),
     ];
@@ -86,12 +86,12 @@ fn classes_are_sub_folders_by_name_and_every_tenth_image_is_for_the_test() {
     );
     assert!(
         first.describe().contains(
-            "classes are the folders, one image in 10 of each class is for the test; left out: "
+            "classes are the folders, one image in 10 of each class is a test image; left out: "
         ),
         "{}",
         first.describe()
     );
-    // The digest is one of the content: of pixels and of names of classes, not of the place.
+    // The digest depends on the content (pixels and class names), not on the place.
     write(&dir, "zebra/20.png", 77);
     let altered = contents(&dir).sha256;
     std::fs::rename(dir.path().join("zebra"), dir.path().join("zebu")).unwrap();
@@ -113,17 +113,17 @@ fn images_without_folders_have_no_classes() {
     std::fs::remove_file(dir.path().join("4.png")).unwrap();
     assert!(
         message(&dir).contains(
-            "9 images, and none is left for the test set; give it at least 10 of a class"
+            "9 images, and none is left for the test set; give it at least 10 images of a class"
         ),
         "{}",
         message(&dir)
     );
     write(&dir, "cat/1.png", 1);
-    assert!(message(&dir).contains("0.png lies beside class folders"));
+    assert!(message(&dir).contains("0.png lies next to class folders"));
 }
 
 #[test]
-fn folders_are_sets_only_where_all_of_them_are_named_so_and_one_is_for_training() {
+fn folders_are_sets_only_if_all_are_named_as_sets_and_one_is_for_training() {
     for (train, test) in
         [("train", "test"), ("Training", "VAL"), ("train", "validation"), ("training", "testing")]
     {
@@ -143,18 +143,18 @@ fn folders_are_sets_only_where_all_of_them_are_named_so_and_one_is_for_training(
             "{}",
             found.inventory.reading
         );
-        // As classes on request.
+        // Read as classes on request.
         let classes = list(dir.path(), Some(Layout::Classes)).unwrap().unwrap();
         assert_eq!(classes.classes.len(), 2);
         write(&dir, &format!("{test}/d/x.png"), 5);
         assert!(
             message(&dir)
-                .contains("the test set has images of the class d, and the training set has none"),
+                .contains("the test set has images of the class d, but the training set has none"),
             "{}",
             message(&dir)
         );
     }
-    // Vehicles: one of them is no set's name.
+    // Vehicle classes, one of which is not the name of a set.
     let dir = tempfile::tempdir().unwrap();
     for class in ["train", "plane", "test"] {
         (0..10).for_each(|i| write(&dir, &format!("{class}/{i}.png"), i));
@@ -163,7 +163,7 @@ fn folders_are_sets_only_where_all_of_them_are_named_so_and_one_is_for_training(
     let listing = list(dir.path(), Some(Layout::Splits)).unwrap().unwrap();
     assert_eq!((listing.classes.len(), listing.entries.len()), (0, 20));
     assert_eq!(listing.left_out.iter().map(|kind| kind.count).sum::<usize>(), 10);
-    // No set for training: classes, unless that was asked for otherwise.
+    // Without a training set the folders are classes, unless the layout says otherwise.
     let dir = tempfile::tempdir().unwrap();
     ["val", "test"]
         .iter()
@@ -177,7 +177,7 @@ fn folders_are_sets_only_where_all_of_them_are_named_so_and_one_is_for_training(
 }
 
 #[test]
-fn one_training_folder_is_divided_and_validation_beside_a_test_set_is_counted() {
+fn a_lone_training_folder_is_divided_and_validation_images_are_left_out_if_there_is_a_test_set() {
     let dir = tempfile::tempdir().unwrap();
     (0..10).for_each(|i| write(&dir, &format!("train/{i}.png"), i));
     assert_eq!(values(&contents(&dir).test), [9]);
@@ -186,14 +186,14 @@ fn one_training_folder_is_divided_and_validation_beside_a_test_set_is_counted() 
     let found = contents(&dir);
     assert_eq!((values(&found.test), found.train.len()), (vec![20], 10));
     assert!(
-        found.describe().contains("images for validation, as there is a test set: 1"),
+        found.describe().contains("validation images, as there is a test set: 1"),
         "{}",
         found.describe()
     );
 }
 
 #[test]
-fn numbers_are_in_the_order_of_numbers() {
+fn numeric_class_names_are_in_numeric_order() {
     let dir = tempfile::tempdir().unwrap();
     for class in [10, 2, 1, 100] {
         (0..10).for_each(|i| write(&dir, &format!("{class}/{i}.png"), i));
@@ -202,7 +202,7 @@ fn numbers_are_in_the_order_of_numbers() {
 }
 
 #[test]
-fn what_cannot_be_read_is_listed_or_left_out_on_request() {
+fn unreadable_images_are_listed_or_left_out_on_request() {
     let dir = tempfile::tempdir().unwrap();
     assert!(list(dir.path(), None).unwrap().is_none());
     put(&dir, "readme.txt", "x");
@@ -219,12 +219,12 @@ fn what_cannot_be_read_is_listed_or_left_out_on_request() {
         "{message}"
     );
     let skipped = open(&dir, &Options { skip_unreadable: true, ..Options::default() }).unwrap();
-    // Which images are for the test doesn't depend on what can be read.
+    // Which images go to the test set doesn't depend on which can be read.
     assert_eq!((values(&skipped.test), skipped.train.len()), (vec![9, 29, 39], 34));
     assert_eq!((skipped.inventory.unreadable(), skipped.train.name(3)), (4, "cat/04.png".into()));
     assert_eq!(values(&skipped.train)[3..8], [4, 5, 6, 8, 10]);
     assert!(skipped.describe().contains("images that can't be read: 4"), "{}", skipped.describe());
-    // Of many the first twenty.
+    // Of many, the first twenty are listed.
     (100..140).for_each(|i| put(&dir, &format!("cat/{i}.png"), "broken"));
     let long = open(&dir, &Options::default()).unwrap_err().to_string();
     assert!(
@@ -249,7 +249,7 @@ fn images_of_both_sets_are_counted() {
 }
 
 #[test]
-fn more_classes_than_a_byte_has_room_for_are_read() {
+fn more_classes_than_fit_in_a_byte_are_read() {
     let dir = tempfile::tempdir().unwrap();
     for i in 0..300 {
         write(&dir, &format!("train/{i}/a.png"), (i % 256) as u8);
@@ -271,5 +271,5 @@ fn a_pipe_named_as_an_image_is_listed_and_never_opened() {
     (0..10).for_each(|i| write(&dir, &format!("{i}.png"), i));
     let pipe = std::process::Command::new("mkfifo").arg(dir.path().join("x.png")).status().unwrap();
     assert!(pipe.success());
-    assert!(message(&dir).contains("x.png is no regular file"), "{}", message(&dir));
+    assert!(message(&dir).contains("x.png is not a regular file"), "{}", message(&dir));
 }

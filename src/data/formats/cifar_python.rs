@@ -1,4 +1,4 @@
-//! CIFAR-10 and CIFAR-100 in their Python version, a folder or an archive; also the archives of
+//! CIFAR-10 and CIFAR-100 in their Python version, as a folder or an archive, and the archives of
 //! their binary version. Pickles are read as data, see [`pickle`](super::pickle).
 
 use super::pickle::Pickle;
@@ -16,7 +16,7 @@ const SIDE: usize = 32;
 /// Bytes of an image.
 const IMAGE: usize = 3 * SIDE * SIDE;
 
-/// One of the published layouts.
+/// A published layout of CIFAR.
 struct Layout {
     name: &'static str,
     version: &'static str,
@@ -25,7 +25,7 @@ struct Layout {
     archive: &'static str,
     train: &'static [&'static str],
     test: &'static str,
-    /// The file that names the classes, and the key of the names.
+    /// The file that names the classes, and the key of the names in it.
     names: Option<(&'static str, &'static str)>,
     kind: Kind,
     classes: &'static [&'static str],
@@ -33,9 +33,9 @@ struct Layout {
 
 #[derive(Clone, Copy)]
 enum Kind {
-    /// A dictionary with `data`, `filenames` and labels under this key.
+    /// A dictionary with `data`, `filenames`, and labels under this key.
     Pickle { labels: &'static str },
-    /// Records of so many labels, of which the last one counts, and an image.
+    /// Records of this many labels, of which the last one counts, and an image.
     Records { labels: usize },
 }
 
@@ -93,7 +93,7 @@ const LAYOUTS: [Layout; 4] = [
 ];
 
 impl Layout {
-    /// Training files, then the test file.
+    /// Returns the training files, then the test file.
     fn files(&self) -> Vec<&'static str> {
         self.train.iter().copied().chain([self.test]).collect()
     }
@@ -106,8 +106,8 @@ enum Store {
 }
 
 impl Store {
-    /// Shows `take` those of `wanted` that are there, by number, in the order that is cheapest to
-    /// read.
+    /// Calls `take` with the number and content of those of `wanted` that exist, in the order that
+    /// is cheapest to read.
     fn each(
         &self,
         layout: &Layout,
@@ -160,17 +160,17 @@ fn too_large(path: &Path, name: &str) -> Error {
     ))
 }
 
-/// Labels, names where there are any, and pixels of one file.
+/// The labels, the names if there are any, and the pixels of one file.
 struct Batch<'a> {
     labels: Vec<u16>,
     names: Option<Vec<String>>,
-    /// Records behind each other, and the bytes in front of each image.
+    /// Consecutive records, and the number of bytes that precede each image.
     pixels: Cow<'a, [u8]>,
     skip: usize,
 }
 
 impl<'a> Batch<'a> {
-    /// Reads a file; an error is the rest of a sentence.
+    /// Parses a file. An error is a sentence fragment.
     fn parse(bytes: &'a [u8], kind: Kind, classes: usize) -> std::result::Result<Self, String> {
         let (labels, names, pixels, skip) = match kind {
             Kind::Pickle { labels } => {
@@ -181,10 +181,10 @@ impl<'a> Batch<'a> {
                 let key = |key: &str| pickle.get(key).ok_or_else(|| format!("has no {key}"));
                 let numbers = pickle
                     .numbers(key(labels)?)
-                    .ok_or_else(|| format!("has {labels} that are no list of numbers"))?;
+                    .ok_or_else(|| format!("has {labels} that are not a list of integers"))?;
                 let (shape, pixels) = pickle
                     .bytes(key("data")?)
-                    .ok_or("has data that is no array of bytes (uint8)")?;
+                    .ok_or("has data that is not an array of bytes (uint8)")?;
                 if ![&[numbers.len(), IMAGE][..], &[numbers.len(), 3, SIDE, SIDE]]
                     .contains(&&shape[..])
                 {
@@ -195,7 +195,7 @@ impl<'a> Batch<'a> {
                 }
                 let names = match pickle.get("filenames") {
                     Some(id) => {
-                        let none = "has filenames that are no list of names";
+                        let none = "has filenames that are not a list of names";
                         let count = pickle.length(id).ok_or(none)?;
                         if count != numbers.len() {
                             return Err(format!(
@@ -214,7 +214,7 @@ impl<'a> Batch<'a> {
                     (bytes.chunks_exact(labels + IMAGE), bytes.len() % (labels + IMAGE));
                 if rest != 0 {
                     return Err(format!(
-                        "has {} bytes, which are no records of {}",
+                        "has {} bytes, which is not a whole number of {}-byte records",
                         bytes.len(),
                         labels + IMAGE
                     ));
@@ -230,7 +230,7 @@ impl<'a> Batch<'a> {
         let known = |(i, label): (usize, &i64)| {
             let label = u16::try_from(*label).ok().filter(|label| usize::from(*label) < classes);
             label.ok_or_else(|| {
-                format!("has the label {} at image {i}, and there are {classes} classes", labels[i])
+                format!("has the label {} at image {i}, but there are {classes} classes", labels[i])
             })
         };
         Ok(Self {
@@ -250,12 +250,12 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// The layout that lies at `place`, and where.
+/// Finds the layout that lies at `place`, and where.
 fn locate(place: &Path) -> Result<Option<(&'static Layout, Store)>> {
     static ALL: [Layout; 4] = LAYOUTS;
     if !place.is_dir() {
         let mut found = None;
-        // The first member tells.
+        // The first member identifies the layout.
         walk(place, &mut Vec::new(), &mut |member| {
             let top = member.name.split('/').next();
             found = ALL.iter().find(|layout| top == Some(layout.folder));
@@ -271,7 +271,7 @@ fn locate(place: &Path) -> Result<Option<(&'static Layout, Store)>> {
         }
     }
     let named = |layout: &&Layout| place.ends_with(layout.folder);
-    // "train" and "test" are names of many things; what they start with is a pickle's own.
+    // "train" and "test" are common names, so the first bytes must be those of a pickle.
     let holds = |layout: &&Layout| layout.files().iter().any(|name| is_pickle(&place.join(name)));
     let layout = pickles().find(named).or_else(|| pickles().find(holds));
     Ok(layout.map(|layout| (layout, Store::Folder(place.to_path_buf()))))
@@ -291,7 +291,7 @@ fn is_pickle(path: &Path) -> bool {
 /// Python or binary version.
 ///
 /// # Errors
-/// A file that is missing, cut or damaged, or a pickle that asks for anything but values and
+/// A file that is missing, truncated or damaged, or a pickle that requires anything but values and
 /// arrays.
 pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
     let Some((layout, store)) = locate(place)? else { return Ok(None) };
@@ -299,7 +299,7 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
     let wrong = |name: &str, reason: &str| {
         let (data, version, archive) = (layout.name, layout.version, layout.archive);
         Error::failed(format!(
-            "{shown} is {version} of {data}, but {name} {reason}; get {archive} anew"
+            "{shown} is {version} of {data}, but {name} {reason}; get {archive} again"
         ))
     };
     let mut classes: Vec<String> = layout.classes.iter().map(|&class| class.into()).collect();
@@ -365,7 +365,8 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
     }))
 }
 
-/// `starts`: number of each file's first image, and at last of all images.
+/// Makes the contents. `starts` holds the number of each file's first image, followed by the number
+/// of all images.
 fn contents(layout: &'static Layout, store: Store, starts: Vec<usize>, classes: usize) -> Contents {
     Box::new(move |visit| {
         let files = layout.files();

@@ -1,5 +1,5 @@
-//! What images come in. Every module lists a place as a [`Listing`], or says that the place is
-//! something else.
+//! The formats of image sets. Every module lists a place as a [`Listing`], or returns `None` if the
+//! place is something else.
 
 mod cifar_python;
 pub(crate) mod pages;
@@ -21,12 +21,12 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-/// Lists `place`, a folder or a file, if it is of any format here: CIFAR's Python version or an
-/// archive of CIFAR, STL-10, Tiny-ImageNet, Parquet or tar shards, a table of paths and labels.
-/// Folders of images and of CIFAR's binary files are none of them.
+/// Lists `place`, a folder or a file, if it is of one of these formats: CIFAR's Python version or
+/// an archive of CIFAR, STL-10, Tiny-ImageNet, Parquet or tar shards, a table of paths and labels.
+/// Folders of images and of CIFAR's binary files are not among them.
 ///
 /// # Errors
-/// It is one of them and can't be used; the message names the file and the remedy.
+/// The place is of such a format but can't be used; the message names the file and the remedy.
 pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
     let lists: &[List] = if place.is_dir() {
         &[cifar_python::list, stl10::list, tiny_imagenet::list, parquet::list, shards::list]
@@ -46,8 +46,7 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
     Ok(None)
 }
 
-/// The order of two classes by their names: numbers by value and before others, the rest by its
-/// characters.
+/// Compares two class names: numbers come first, by value; other names follow in character order.
 pub(crate) fn class_order(a: &str, b: &str) -> Ordering {
     match (number(a), number(b)) {
         (Some(x), Some(y)) => x.total_cmp(&y).then_with(|| a.cmp(b)),
@@ -57,16 +56,16 @@ pub(crate) fn class_order(a: &str, b: &str) -> Ordering {
     }
 }
 
-/// A number as people write labels: digits, a sign, a point. "inf" and "1e3" are words.
+/// Parses a number as people write labels: digits, a sign, a point. "inf" and "1e3" are words.
 fn number(text: &str) -> Option<f64> {
     let plain = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'+'));
     if plain { text.parse().ok() } else { None }
 }
 
-/// What lists a place if it is of one format.
+/// A function that lists a place if it is of one format.
 type List = fn(&Path) -> Result<Option<Listing>>;
 
-/// What a file is.
+/// The kind of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Parquet,
@@ -76,10 +75,11 @@ enum Kind {
 }
 
 impl Kind {
-    /// Where a tar archive has its magic bytes.
+    /// The offset of the magic bytes in a tar archive.
     const TAR_MAGIC: usize = 257;
 
-    /// By its first bytes, else by its ending; `None`: it is none of these, or no plain file.
+    /// Recognises a file by its first bytes, else by its extension. `None` if it is of no known
+    /// kind, or not a plain file.
     fn of(file: &Path) -> Result<Option<Self>> {
         let failed = |e: std::io::Error| Error::io("read", file, &e);
         if !std::fs::metadata(file).map_err(failed)?.is_file() {

@@ -1,5 +1,5 @@
-//! Pages of Parquet files that come from anywhere: none makes the library ask for memory by a
-//! number that it states.
+//! Reads the pages of untrusted Parquet files. The library never allocates memory based on an
+//! unchecked number in a file.
 
 use ::parquet::basic::{Encoding, Type};
 use ::parquet::column::page::{Page, PageMetadata, PageReader};
@@ -10,17 +10,18 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::sync::Arc;
 
-/// Longest description of a file; those of 1,000 row groups with a dozen columns have 2 MB.
+/// The longest footer that is read, in bytes. Footers of 1,000 row groups with a dozen columns have
+/// 2 MB.
 const LONGEST_FOOTER: u64 = 16 << 20;
-/// A page may unpack to so many bytes,
+/// The base allowance for an unpacked page, in bytes.
 const ROOM: u64 = 64 << 20;
-/// and so many more for each byte that it has.
+/// The additional allowance per byte of the packed page.
 const GROWTH: u64 = 32;
 
-/// Most groups around a column,
+/// The maximum number of nested groups around a column.
 const GROUPS: usize = 64;
-/// and most bytes of the names of all columns, each with those of its groups, and a few for each
-/// name.
+/// The maximum total bytes of the names of all columns. Each counts with the names of its groups
+/// and a few bytes per name.
 const NAMES: u64 = 16 << 20;
 
 /// A Parquet file.
@@ -34,7 +35,7 @@ fn refused(why: impl Into<String>) -> ParquetError {
 }
 
 impl Source {
-    /// Opens the plain file `file`, and reads its description.
+    /// Opens the plain file `file` and reads its footer.
     pub fn open(mut file: File) -> Result<(Self, ParquetMetaData)> {
         let length = file.metadata()?.len();
         let mut tail = [0; 8];
@@ -50,28 +51,28 @@ impl Source {
             _ => return Err(refused("it does not end as a Parquet file does")),
         }
         if footer > LONGEST_FOOTER || footer + 12 > length {
-            return Err(refused("it states an impossible length of its description"));
+            return Err(refused("it states an impossible footer length"));
         }
         Thrift::check_footer(&file, length - 8 - footer, length)?;
         let described = ParquetMetaDataReader::new().parse_and_finish(&file)?;
         Ok((Self { file: Arc::new(file), length }, described))
     }
 
-    /// Bytes of the file.
+    /// Returns the length of the file in bytes.
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// The pages of a column in a row group of `rows` rows.
+    /// Returns the pages of a column in a row group of `rows` rows.
     pub fn pages(&self, chunk: &ColumnChunkMetaData, rows: usize) -> Result<Box<dyn PageReader>> {
         let starts = [Some(chunk.data_page_offset()), chunk.dictionary_page_offset()];
         let within = |offset: i64| u64::try_from(offset).is_ok_and(|offset| offset <= self.length);
         if !starts.into_iter().flatten().chain([chunk.compressed_size()]).all(within) {
-            return Err(refused("a column lies outside of it"));
+            return Err(refused("a column lies outside the file"));
         }
         let (start, length) = chunk.byte_range();
         if start + length > self.length {
-            return Err(refused("a column goes on behind its end"));
+            return Err(refused("a column extends past its end"));
         }
         Thrift::check_pages(&self.file, start, length)?;
         let pages = SerializedPageReader::new(Arc::clone(&self.file), chunk, rows, None)?;
@@ -79,28 +80,29 @@ impl Source {
     }
 }
 
-/// Reads Thrift's compact protocol, as far as sizes go.
+/// A reader of Thrift's compact protocol that only checks sizes.
 struct Thrift {
     reader: BufReader<File>,
     at: u64,
     end: u64,
-    /// What is read, as the beginning of a sentence, and how deep its structures are at most.
+    /// What is being read, as the start of a sentence.
     what: &'static str,
+    /// The maximum depth of its structures.
     deepest: usize,
     /// Whether it may have lists.
     lists: bool,
 }
 
 impl Thrift {
-    /// Walks over the description of a file, which lies between `start` and `end`.
+    /// Checks the footer of a file, which lies between `start` and `end`.
     fn check_footer(file: &File, start: u64, end: u64) -> Result<()> {
         let mut reader = BufReader::with_capacity(1 << 14, file.try_clone()?);
         reader.seek(SeekFrom::Start(start))?;
-        Self { reader, at: start, end, what: "its description has", deepest: 16, lists: true }
+        Self { reader, at: start, end, what: "its footer has", deepest: 16, lists: true }
             .fields(0, &mut [0; 6])
     }
 
-    /// Walks over the pages from `start`, which take `length` bytes.
+    /// Checks the headers of the pages from `start`, which take `length` bytes.
     fn check_pages(file: &File, start: u64, length: u64) -> Result<()> {
         let mut reader = BufReader::with_capacity(512, file.try_clone()?);
         reader.seek(SeekFrom::Start(start))?;
@@ -114,14 +116,12 @@ impl Thrift {
             lists: false,
         };
         while headers.at < end {
-            // By the numbers of the fields: kind, unpacked and packed size.
+            // Indexed by field number: kind, unpacked size, packed size.
             let mut numbers = [0; 6];
             headers.fields(0, &mut numbers)?;
             let [_, _, unpacked, packed, ..] = numbers;
             if headers.at.checked_add(packed).is_none_or(|next| next > end) {
-                return Err(ParquetError::EOF(
-                    "a page goes on behind the end of its column".into(),
-                ));
+                return Err(ParquetError::EOF("a page extends past the end of its column".into()));
             }
             if unpacked > ROOM + GROWTH * packed {
                 return Err(refused(format!(
@@ -137,7 +137,8 @@ impl Thrift {
         refused(format!("{} an unknown form", self.what))
     }
 
-    /// The fields of a structure; of those with small numbers the values or lengths are kept.
+    /// Reads the fields of a structure. For small field numbers, stores the values or lengths in
+    /// `kept`.
     fn fields(&mut self, depth: usize, kept: &mut [u64; 6]) -> Result<()> {
         let mut id = 0;
         loop {
@@ -152,11 +153,11 @@ impl Thrift {
                 },
                 more => id + more,
             };
-            // The library would take any other for one of these.
+            // The library would truncate any larger number to one of these.
             if id > i16::MAX as u64 {
                 return Err(self.unknown());
             }
-            // The columns are the second field of a description.
+            // The columns are the second field of the footer.
             let value = match (depth, id, byte & 15) {
                 (0, 2, 9) if self.lists => self.columns().map(|()| None)?,
                 (0, 2, _) if self.lists => return Err(self.unknown()),
@@ -168,10 +169,11 @@ impl Thrift {
         }
     }
 
-    /// A value of a kind; gives it if it is a number, and the length of a text.
+    /// Reads a value of the given kind. Returns it if it is a number, or the length if it is a
+    /// text.
     fn value(&mut self, kind: u8, depth: usize) -> Result<Option<u64>> {
         match kind {
-            // Flags are in the kind.
+            // The value of a flag is part of its kind.
             1 | 2 => {}
             3 => self.skip(1)?,
             4..=6 => return Ok(Some(self.number()? >> 1)),
@@ -188,7 +190,7 @@ impl Thrift {
         Ok(None)
     }
 
-    /// Kind and number of the items of a list.
+    /// Reads the kind and the number of the items of a list.
     fn list_start(&mut self) -> Result<(u8, u64)> {
         let byte = self.byte()?;
         let count = u64::from(byte >> 4);
@@ -197,21 +199,21 @@ impl Thrift {
 
     fn list(&mut self, depth: usize) -> Result<()> {
         let (kind, count) = self.list_start()?;
-        // Flags would take no bytes, so that any number of them could be stated; the library would
-        // count them all.
+        // Flags take no bytes, so any number of them could be stated, and the library would iterate
+        // over all of them.
         if count > 0 && matches!(kind, 1 | 2) {
             return Err(refused(format!("{} a list of flags", self.what)));
         }
         (0..count).try_for_each(|_| self.value(kind, depth).map(drop))
     }
 
-    /// The list of columns: groups, each with the number of its children, which follow, and what
-    /// has none. The library makes room for as many children as are stated, calls itself for each
-    /// group within another, and gives each column the names of all its groups.
+    /// Reads the list of columns: groups, each with the number of its children, which follow it,
+    /// and leaf columns. The library allocates memory for as many children as are stated, recurses
+    /// for each nested group, and gives each column the names of all its groups.
     fn columns(&mut self) -> Result<()> {
         let (kind, count) = self.list_start()?;
         let (mut children_left, mut names) = (count.saturating_sub(1), 0);
-        // Of each group that goes on: the children that are still to come, and bytes of the names
+        // For each open group: the number of children still to come, and the bytes of the names
         // down to it.
         let mut groups: Vec<(u64, u64)> = Vec::new();
         for _ in 0..count {
@@ -230,12 +232,14 @@ impl Thrift {
             names += path;
             children_left = children_left
                 .checked_sub(children)
-                .ok_or_else(|| refused("its description states more columns than it has"))?;
+                .ok_or_else(|| refused("its footer states more columns than it has"))?;
             if children > 0 {
                 groups.push((children, path));
             }
             if groups.len() > GROUPS || names > NAMES {
-                return Err(refused("its columns lie in too many groups, or have too long names"));
+                return Err(refused(
+                    "its columns are nested in too many groups, or their names are too long",
+                ));
             }
         }
         Ok(())
@@ -257,7 +261,7 @@ impl Thrift {
                 return Ok(number);
             }
         }
-        Err(refused(format!("{} a number without end", self.what)))
+        Err(refused(format!("{} an unterminated number", self.what)))
     }
 
     fn skip(&mut self, count: u64) -> Result<()> {
@@ -272,7 +276,7 @@ impl Thrift {
     }
 }
 
-/// Looks at pages before they are decoded.
+/// Checks pages before they are decoded.
 struct Pages {
     pages: SerializedPageReader<File>,
     kind: Type,
@@ -295,7 +299,8 @@ impl Pages {
             {
                 let encoding = page.encoding();
                 Err(refused(format!(
-                    "a column is encoded as {encoding}, which is not read; write it with PyArrow's defaults"
+                    "a column is encoded as {encoding}, which is not read; write it with \
+                     PyArrow's defaults"
                 )))
             }
             _ => Ok(()),
@@ -332,7 +337,7 @@ mod tests {
     use super::*;
     use std::io::Write;
 
-    /// A file of pages of ten bytes that state these sizes.
+    /// Checks a file of pages of ten bytes that state these sizes.
     fn check(sizes: &[(u64, u64)]) -> Result<()> {
         let mut file = tempfile::tempfile().unwrap();
         for (unpacked, packed) in sizes {
@@ -367,12 +372,12 @@ mod tests {
             "{message}"
         );
         let message = check(&[(10, 11)]).unwrap_err().to_string();
-        assert!(message.contains("goes on behind the end of its column"), "{message}");
+        assert!(message.contains("extends past the end of its column"), "{message}");
         assert!(check(&[(10, u64::MAX >> 1)]).is_err());
     }
 
     #[test]
-    fn nested_structures_have_an_end() {
+    fn endlessly_nested_structures_are_refused() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&[0x1c; 100_000]).unwrap();
         assert!(Thrift::check_pages(&file, 0, 100_000).is_err());
@@ -390,19 +395,19 @@ mod tests {
             file.write_all(footer).unwrap();
             Thrift::check_footer(&file, 0, footer.len() as u64).map_err(|e| e.to_string())
         };
-        // A list of two numbers, and two billion flags or anything else.
+        // A list of two numbers; lists of two billion flags or other items.
         check(&[0x39, 0x25, 2, 4, 0]).unwrap();
         let many =
             |kind: u8| check(&[0x39, 0xf0 | kind, 0xff, 0xff, 0xff, 0xff, 7, 0, 0]).unwrap_err();
-        assert!(many(1).contains("its description has a list of flags"), "{}", many(1));
+        assert!(many(1).contains("its footer has a list of flags"), "{}", many(1));
         assert!((3..13).all(|kind| !many(kind).is_empty()));
-        // Numbers of fields that the library would cut to others.
+        // Field numbers that the library would truncate to others.
         assert!(check(&[0x05, 0x80, 0x80, 0x08, 2, 0]).unwrap_err().contains("an unknown form"));
         assert!(check(&[0x05, 0x03, 2, 0]).unwrap_err().contains("an unknown form"));
     }
 
     #[test]
-    fn columns_are_as_many_as_stated_in_few_groups() {
+    fn columns_must_be_as_many_as_stated_and_in_few_groups() {
         let column = |name: &str, children: u8| {
             [&[0x48, name.len() as u8], name.as_bytes(), &[0x15, 2 * children, 0]].concat()
         };

@@ -1,5 +1,5 @@
 //! Parquet shards as the Hugging Face hub stores image sets: a column of encoded images, one of
-//! labels, and the names of the classes in what is written about the file.
+//! labels, and the class names in the file's metadata.
 
 mod columns;
 mod features;
@@ -21,8 +21,8 @@ use std::sync::Arc;
 /// folders named as sets.
 ///
 /// # Errors
-/// A shard that is cut or damaged, has no column of images, or other columns than the first one; a
-/// label without a name.
+/// A shard that is truncated or damaged, has no column of images, or has other columns than the
+/// first one; a label without a class name.
 pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
     let mut left_out = Vec::new();
     let shards = if place.is_dir() {
@@ -35,7 +35,8 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
     }
     let read = shards.into_iter().map(|(shard, validation)| Ok((Table::read(shard)?, validation)));
     let mut tables = read.collect::<Result<Vec<(Table, bool)>>>()?;
-    // The test images of many sets have no labels, and those for validation stand in for them.
+    // The test images of many sets have no labels; then the validation images serve as the test
+    // set.
     if tables.iter().any(|(table, _)| table.is_labelled()) {
         tables.retain(|(table, _)| {
             let kept = table.is_labelled();
@@ -77,14 +78,14 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
     }))
 }
 
-/// What a shard holds beside the images.
+/// The contents of a shard apart from the images.
 struct Table {
     shard: Shard,
     rows: usize,
     labels: Labels,
-    /// The names that the images had as files.
+    /// The file names of the images.
     paths: Option<Vec<Option<String>>>,
-    /// Names of the columns of images and labels.
+    /// The names of the columns of images and labels.
     columns: (String, Option<String>),
     classes: Option<Vec<String>>,
 }
@@ -99,8 +100,8 @@ impl super::shared::OfSet for Table {
     }
 }
 
-/// Runs `read` on the shard at `path`. The library may panic on a file that is damaged on purpose;
-/// a panic while `elsewhere` is true is none of its own.
+/// Runs `read` on the shard at `path`. The library may panic on deliberately damaged files. A panic
+/// while `elsewhere` is true didn't come from the library and is propagated.
 pub(crate) fn guarded<T>(
     path: &Path,
     elsewhere: &Cell<bool>,
@@ -109,7 +110,8 @@ pub(crate) fn guarded<T>(
     let wrong = |e: &dyn std::fmt::Display| {
         let path = path.display();
         Err(Error::failed(format!(
-            "{path} cannot be read as a Parquet file ({e}); it is cut or damaged: get it again"
+            "{path} cannot be read as a Parquet file ({e}); it is truncated or damaged: get it \
+             again"
         )))
     };
     match catch_unwind(AssertUnwindSafe(read)) {
@@ -117,15 +119,15 @@ pub(crate) fn guarded<T>(
         Ok(Err(Fault::Damaged(e))) => wrong(&e),
         Ok(Err(Fault::Other(e))) => Err(e),
         Err(panic) if elsewhere.get() => resume_unwind(panic),
-        Err(_) => wrong(&"it makes no sense"),
+        Err(_) => wrong(&"its contents are invalid"),
     }
 }
 
-/// What ends the reading of a shard.
+/// Why the reading of a shard ended.
 pub(crate) enum Fault {
-    /// What is wrong with it.
+    /// The shard is damaged; holds what is wrong with it.
     Damaged(String),
-    /// Something else.
+    /// Another error.
     Other(Error),
 }
 
@@ -144,7 +146,7 @@ fn open(shard: &Shard) -> Result<(Source, Arc<::parquet::file::metadata::Parquet
     let failed = |e| Error::io("read", &shard.path, &e);
     if !std::fs::metadata(&shard.path).map_err(failed)?.is_file() {
         return Err(Error::failed(format!(
-            "{} is no plain file; name a Parquet file",
+            "{} is not a plain file; name a Parquet file",
             shard.path.display()
         )));
     }
@@ -159,7 +161,7 @@ impl Table {
         let shown = shard.path.display();
         let columns = Columns::of(described.file_metadata().schema_descr()).map_err(|reason| {
             Error::failed(format!(
-                "{shown} {reason}; give the folder of another data set, or its images"
+                "{shown} {reason}; name another data set, or a folder of image files"
             ))
         })?;
         guarded(&shard.path, &Cell::new(false), || {
@@ -183,7 +185,7 @@ impl Table {
         })
     }
 
-    /// Whether a row has a label.
+    /// Checks whether any row has a label.
     fn is_labelled(&self) -> bool {
         let named = self.classes.is_some();
         match &self.labels {
@@ -194,8 +196,8 @@ impl Table {
     }
 }
 
-/// The classes, and the label of each row in order; none for a row without a label where others
-/// have one.
+/// Returns the classes, and the label of each row in order; `None` for a row without a label if
+/// others have one.
 fn classes_and_labels(tables: &[Table], place: &Path) -> Result<(Vec<String>, Vec<Option<u16>>)> {
     let rows = tables.iter().map(|table| table.rows).sum();
     if !tables.iter().any(Table::is_labelled) {
@@ -224,12 +226,13 @@ fn classes_and_labels(tables: &[Table], place: &Path) -> Result<(Vec<String>, Ve
         let Labels::Numbers(labels) = &table.labels else {
             let shown = table.shard.path.display();
             return Err(Error::failed(format!(
-                "{shown} has no labels like the other shards; give shards of one data set"
+                "{shown} has labels of another type than the other shards; name shards of one \
+                 data set"
             )));
         };
         for (row, label) in labels.iter().enumerate() {
             match label {
-                // The hub writes -1 for what has no label.
+                // The hub writes -1 for missing labels.
                 None | Some(-1) => all.push(None),
                 Some(label) => {
                     let known = u16::try_from(*label)
@@ -238,7 +241,8 @@ fn classes_and_labels(tables: &[Table], place: &Path) -> Result<(Vec<String>, Ve
                     all.push(Some(known.ok_or_else(|| {
                         let (shown, count) = (table.shard.path.display(), classes.len());
                         Error::failed(format!(
-                            "{shown} has the label {label} in row {row}, and names {count} classes; get it again"
+                            "{shown} has the label {label} in row {row}, but names {count} \
+                             classes; get it again"
                         ))
                     })?));
                 }
@@ -248,7 +252,7 @@ fn classes_and_labels(tables: &[Table], place: &Path) -> Result<(Vec<String>, Ve
     Ok((classes, all))
 }
 
-/// The paths of the images, if each has one of its own; else shard and row.
+/// Returns the paths of the images if each has its own; otherwise shard and row.
 fn names(tables: &[Table]) -> Vec<String> {
     let paths = || tables.iter().flat_map(|table| table.paths.iter().flatten());
     let (mut seen, rows) = (HashSet::new(), tables.iter().map(|table| table.rows).sum::<usize>());
@@ -276,7 +280,7 @@ fn reading(tables: &[Table], classes: &[String]) -> String {
     }
 }
 
-/// `shards` with the number of each row's image.
+/// Makes the contents of `shards`, each with the number of each row's image.
 fn contents(shards: Vec<(Shard, Vec<Option<usize>>)>) -> Contents {
     Box::new(move |visit| {
         for (shard, numbers) in &shards {

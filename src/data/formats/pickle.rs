@@ -1,6 +1,7 @@
-//! The pickles that hold CIFAR, as data. A pickle is a program for a stack machine that may call
-//! any function of Python; this machine knows the instructions of protocols 2 to 5 that plain
-//! values and numpy's arrays need, and refuses the rest by name. Nothing is ever called.
+//! Reads the pickles that hold CIFAR, as data. A pickle is a program for a stack machine that may
+//! call any function of Python. This machine implements the instructions of protocols 2 to 5 that
+//! plain values and NumPy arrays need, and rejects all others, naming them. It never calls
+//! anything.
 
 mod machine;
 
@@ -9,17 +10,17 @@ use crate::pickle::Result;
 use machine::Machine;
 use std::borrow::Cow;
 
-/// Longest name in bytes.
+/// The longest name in bytes.
 const LONGEST_NAME: usize = 1024;
 
 enum Value<'a> {
-    /// None, floats, objects in the making: nothing that is asked for.
+    /// None, floats, objects under construction: values that are never requested.
     Other,
     Int(i64),
     /// Bytes, and the strings of Python 2.
     Bytes(&'a [u8]),
     Text(&'a str),
-    /// Bytes that Python 3 wrote as a text for Python 2: one character each.
+    /// Bytes that Python 3 wrote as text for Python 2: one character per byte.
     Latin(&'a str),
     List(Vec<Id>),
     Tuple(Vec<Id>),
@@ -29,7 +30,7 @@ enum Value<'a> {
     Array(Option<Box<Array>>),
 }
 
-/// What a pickle may name.
+/// The functions and classes that a pickle may name.
 #[derive(Clone, Copy)]
 enum Name {
     Reconstruct,
@@ -39,7 +40,7 @@ enum Name {
     Encode,
 }
 
-/// The type of an array's numbers: whole ones of some bytes.
+/// The type of an array's elements: integers of a given size in bytes.
 #[derive(Clone, Copy)]
 struct Dtype {
     signed: bool,
@@ -47,7 +48,7 @@ struct Dtype {
     big_endian: bool,
 }
 
-/// An array of numpy.
+/// A NumPy array.
 #[derive(Clone)]
 struct Array {
     shape: Vec<usize>,
@@ -56,14 +57,14 @@ struct Array {
     data: Id,
 }
 
-/// A pickle that was read.
+/// A parsed pickle.
 pub(super) struct Pickle<'a> {
     values: Vec<Value<'a>>,
     root: Id,
 }
 
 impl<'a> Pickle<'a> {
-    /// Reads `bytes`.
+    /// Parses `bytes`.
     pub fn parse(bytes: &'a [u8]) -> Result<Self> {
         let (values, root) = Machine::new(bytes).run()?;
         Ok(Self { values, root })
@@ -73,7 +74,7 @@ impl<'a> Pickle<'a> {
         &self.values[id as usize]
     }
 
-    /// An entry of the dictionary that the pickle is; of two with the same key the last one counts.
+    /// Looks up `key` in the top-level dictionary. If a key occurs twice, the last one counts.
     pub fn get(&self, key: &str) -> Option<Id> {
         let Value::Dict(entries) = self.value(self.root) else { return None };
         let is_key = |id: Id| match self.value(id) {
@@ -84,18 +85,19 @@ impl<'a> Pickle<'a> {
         entries.iter().rev().find(|(found, _)| is_key(*found)).map(|(_, value)| *value)
     }
 
-    /// Whether it is a dictionary.
+    /// Checks whether it is a dictionary.
     pub fn is_dict(&self) -> bool {
         matches!(self.value(self.root), Value::Dict(_))
     }
 
-    /// How many items a list has.
+    /// Returns the number of items of a list.
     pub fn length(&self, id: Id) -> Option<usize> {
         let (Value::List(ids) | Value::Tuple(ids)) = self.value(id) else { return None };
         Some(ids.len())
     }
 
-    /// Texts of a list, which may hold one many times: see [`Self::length`] first.
+    /// Returns the texts of a list. It may hold the same text many times, so check [`Self::length`]
+    /// first.
     pub fn texts(&self, id: Id) -> Option<Vec<String>> {
         let (Value::List(ids) | Value::Tuple(ids)) = self.value(id) else { return None };
         let text = |id: &Id| {
@@ -110,7 +112,7 @@ impl<'a> Pickle<'a> {
         ids.iter().map(text).collect()
     }
 
-    /// Whole numbers of a list or of an array of one dimension.
+    /// Returns the integers of a list or of a one-dimensional array.
     pub fn numbers(&self, id: Id) -> Option<Vec<i64>> {
         match self.value(id) {
             Value::List(ids) | Value::Tuple(ids) => ids
@@ -132,7 +134,7 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// The bytes of an array of bytes, row-major, and its shape.
+    /// Returns the shape and the bytes of an array of bytes, in row-major order.
     pub fn bytes(&self, id: Id) -> Option<(Vec<usize>, Cow<'a, [u8]>)> {
         let Value::Array(Some(array)) = self.value(id) else { return None };
         if array.dtype.bytes != 1 || array.dtype.signed {
@@ -149,7 +151,7 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// The bytes of an array, if they are as many as its shape says.
+    /// Returns the bytes of an array if their number matches its shape.
     fn data(&self, array: &Array) -> Option<Cow<'a, [u8]>> {
         let data = match self.value(array.data) {
             Value::Bytes(bytes) => Cow::Borrowed(*bytes),
@@ -162,7 +164,7 @@ impl<'a> Pickle<'a> {
     }
 }
 
-/// One byte a character.
+/// Converts each character to one byte.
 fn from_latin(text: &str) -> Option<Vec<u8>> {
     text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect()
 }
@@ -182,7 +184,7 @@ impl Dtype {
             "i8" | "int64" => (true, 8),
             other => {
                 let other: String = other.chars().filter(|c| !c.is_control()).take(20).collect();
-                return Err(format!("holds an array of {other}, where CIFAR has whole numbers"));
+                return Err(format!("holds an array of {other}, where CIFAR has integers"));
             }
         };
         Ok(Self { signed, bytes, big_endian: big_endian && bytes > 1 })

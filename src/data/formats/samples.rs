@@ -1,4 +1,4 @@
-//! What the members of a tar shard are: images, and the labels that belong to them by their names.
+//! The members of a tar shard: images, and the labels that belong to them by name.
 
 use super::shared::{is_image, is_image_ending};
 use super::tars::{Member, damaged, walk};
@@ -8,12 +8,12 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-/// Longest file of a label.
+/// The longest label file, in bytes.
 const LONGEST: u64 = 1 << 20;
-/// Longest label in characters; what is longer describes an image.
+/// The longest label in characters; anything longer is a description of the image.
 const LONGEST_LABEL: usize = 100;
 
-/// Where a label comes from, the surest first.
+/// The source of a label, most reliable first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Source {
     Cls,
@@ -23,7 +23,7 @@ pub(super) enum Source {
 }
 
 impl Source {
-    /// By what follows the first point of a member's name.
+    /// Returns the source by what follows the first dot of a member's name.
     fn of(ending: &str) -> Option<Self> {
         match ending.to_ascii_lowercase().as_str() {
             "cls" => Some(Self::Cls),
@@ -51,19 +51,20 @@ pub(super) struct Image {
     pub member: usize,
     /// The labels of its sample.
     pub labels: Vec<(Source, String)>,
-    /// Whether another image of the same sample stands for it.
+    /// Whether another image of the same sample is used instead.
     pub further: bool,
 }
 
-/// What a shard holds.
+/// The contents of a shard.
 pub(super) struct Shard {
     pub images: Vec<Image>,
-    /// Members that are files of labels where samples have labels, and else files that are no
-    /// images.
+    /// Members that hold labels, if the samples are labelled; otherwise they count as files that
+    /// are not images.
     pub label_files: Vec<String>,
 }
 
-/// A member's path up to the first point of its own name, and what follows that point.
+/// Splits a member's path at the first dot of its file name, into what precedes and what follows
+/// that dot.
 fn parts(path: &str) -> (&str, &str) {
     let own = path.rfind('/').map_or(0, |slash| slash + 1);
     match path[own..].find('.') {
@@ -86,21 +87,21 @@ pub(super) fn scan(path: &Path, left_out: &mut Vec<LeftOut>) -> Result<Shard> {
             let key = key.to_owned();
             if let Some(label) = label(path, member, source)? {
                 let of_sample = labels.entry(key).or_default();
-                // Every image of the sample gets them all: of several with the same ending the
-                // first one counts.
+                // Every image of the sample gets all its labels. Of several with the same
+                // extension, the first one counts.
                 if of_sample.iter().all(|(other, _)| *other != source) {
                     of_sample.push((source, label));
                 }
             }
             label_files.push(member.name.clone());
         } else {
-            LeftOut::add(&mut others, "members that are no images", || member.name.clone());
+            LeftOut::add(&mut others, "members that are not images", || member.name.clone());
         }
         Ok(ControlFlow::Continue(()))
     })?;
     left_out.extend(others);
-    // Of several images of a sample that has a label the one counts whose ending is nothing but
-    // that of an image.
+    // If a labelled sample has several images, the one whose extension is just that of an image
+    // counts.
     let mut first: HashMap<String, usize> = HashMap::new();
     for i in 0..images.len() {
         let (key, ending) = parts(&images[i].path);
@@ -119,17 +120,17 @@ pub(super) fn scan(path: &Path, left_out: &mut Vec<LeftOut>) -> Result<Shard> {
     Ok(Shard { images, label_files })
 }
 
-/// The label that a member holds.
+/// Reads the label that a member holds.
 fn label(path: &Path, member: &mut Member, source: Source) -> Result<Option<String>> {
     let name = member.name.clone();
     let wrong = |what: &str| {
         let path = path.display();
         Err(Error::failed(format!(
-            "{name} in {path} {what}; mend it, or pack the shard anew without it"
+            "{name} in {path} {what}; fix it, or pack the shard again without it"
         )))
     };
     let Some(bytes) = member.read(LONGEST).map_err(|e| damaged(path, &e))? else {
-        // Long descriptions are no labels.
+        // Long descriptions are not labels.
         return if source == Source::Txt { Ok(None) } else { wrong("is too long for a label") };
     };
     let short = |text: &str| {
@@ -145,7 +146,7 @@ fn label(path: &Path, member: &mut Member, source: Source) -> Result<Option<Stri
         Source::Json => {
             let value: serde_json::Value = match serde_json::from_slice(&bytes) {
                 Ok(value) => value,
-                Err(e) => return wrong(&format!("is no JSON ({e})")),
+                Err(e) => return wrong(&format!("is not JSON ({e})")),
             };
             let found = value.get("label").or_else(|| value.get("cls"));
             Ok(match found {
@@ -155,7 +156,7 @@ fn label(path: &Path, member: &mut Member, source: Source) -> Result<Option<Stri
             })
         }
         _ => match short(&String::from_utf8_lossy(&bytes)) {
-            None if source != Source::Txt => wrong("is no label: one short line"),
+            None if source != Source::Txt => wrong("is not a label, which is one short line"),
             label => Ok(label),
         },
     }

@@ -1,5 +1,5 @@
-//! Tar shards: WebDataset, whose samples are members with the same name and other endings, and
-//! archives of folders of images.
+//! Tar shards: WebDataset, whose samples are members with the same name and different extensions,
+//! and archives of folders of images.
 
 use super::samples::{self, Image, Source, scan};
 use super::shared::{OfSet, Shard, check_count, choose, classes_of, shards_of, title, unique};
@@ -11,16 +11,16 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-/// Largest image that is read.
+/// The largest image that is read, in bytes.
 const LARGEST: u64 = 256 << 20;
-/// Names of classes by number, beside the shards.
+/// The file next to the shards that names the classes by number.
 const NAMES: &str = "classes.txt";
 
 /// Lists the tar shards at `place`: an archive, gzipped or not, or a folder with `.tar` files in
 /// it, in its `data`, or in folders named as sets.
 ///
 /// # Errors
-/// A shard that is cut or damaged or holds no images; a label that can't be read, or that
+/// A shard that is truncated, damaged or holds no images; a label that can't be read, or that
 /// classes.txt doesn't name.
 pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
     let mut left_out = Vec::new();
@@ -63,7 +63,7 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
         Some(reading) => reading,
         None => {
             for name in label_files {
-                LeftOut::add(&mut left_out, "members that are no images", || name);
+                LeftOut::add(&mut left_out, "members that are not images", || name);
             }
             by_folders(&mut found, &mut left_out)
         }
@@ -106,8 +106,8 @@ impl OfSet for Found {
     }
 }
 
-/// Takes the classes from the labels of samples, and the sets from folders around them; says how.
-/// `None`: there are no labels.
+/// Takes the classes from the labels of samples and the sets from the folders around them. Returns
+/// a description of how, or `None` if there are no labels.
 fn labelled(
     found: &mut Vec<(Found, bool)>,
     place: &Path,
@@ -122,7 +122,7 @@ fn labelled(
     if source == Source::Txt {
         let all: Vec<String> = found.iter().filter_map(|(one, _)| labels(one)).collect();
         let distinct: HashSet<&String> = all.iter().collect();
-        // Descriptions repeat seldom.
+        // Descriptions rarely repeat.
         if 2 * distinct.len() > all.len() {
             return Ok(None);
         }
@@ -150,14 +150,14 @@ fn labelled(
         )));
     }
     let how = if source == Source::Txt {
-        "; they repeat, so they are classes and no descriptions"
+        "; they repeat, so they are classes, not descriptions"
     } else {
         ""
     };
     Ok(Some(format!("WebDataset, with the labels in {} members{how}", source.ending())))
 }
 
-/// Samples may lie in folders that are named as sets.
+/// Takes the sets from the folders that samples may lie in.
 fn folders_as_sets(found: &mut [(Found, bool)]) {
     let tree = Tree::of(&found.iter().map(|(one, _)| one.image.path.as_str()).collect::<Vec<_>>());
     for ((one, validation), place) in found.iter_mut().zip(tree.images) {
@@ -167,7 +167,7 @@ fn folders_as_sets(found: &mut [(Found, bool)]) {
     }
 }
 
-/// Takes classes and sets from the folders of the members; says how.
+/// Takes classes and sets from the folders of the members. Returns a description of how.
 fn by_folders(found: &mut Vec<(Found, bool)>, left_out: &mut Vec<LeftOut>) -> String {
     let tree = Tree::of(&found.iter().map(|(one, _)| one.image.path.as_str()).collect::<Vec<_>>());
     let mut kept = Vec::with_capacity(found.len());
@@ -177,7 +177,7 @@ fn by_folders(found: &mut Vec<(Found, bool)>, left_out: &mut Vec<LeftOut>) -> St
         }
         one.class = place.class;
         if tree.classes && one.class.is_none() {
-            LeftOut::add(left_out, "images beside the folders of classes", || one.name);
+            LeftOut::add(left_out, "images next to the class folders", || one.name);
         } else {
             kept.push((one, validation));
         }
@@ -186,8 +186,8 @@ fn by_folders(found: &mut Vec<(Found, bool)>, left_out: &mut Vec<LeftOut>) -> St
     format!("an archive of images; {}", tree.reading)
 }
 
-/// Gives classes that are numbers the names of the lines of `classes.txt` in `folder`, if it is
-/// there: all of its lines are classes.
+/// If `classes.txt` exists in `folder` and the classes are numbers, names them by its lines. All of
+/// its lines become classes.
 fn named_in_file(
     classes: Vec<String>,
     labels: Vec<u16>,
@@ -201,7 +201,7 @@ fn named_in_file(
     let failed = |e| Error::io("read", &path, &e);
     if std::fs::metadata(&path).map_err(failed)?.len() > LARGEST {
         return Err(Error::failed(format!(
-            "{} is too long for names of classes, one a line",
+            "{} is too long for a list of class names, one per line",
             path.display()
         )));
     }
@@ -214,14 +214,16 @@ fn named_in_file(
     if let Some(number) = numbers.iter().find(|number| **number >= names.len()) {
         let (shown, count) = (path.display(), names.len());
         return Err(Error::failed(format!(
-            "{shown} names {count} classes, counted from 0, and an image has the label {number}; add the names that lack, or move it"
+            "{shown} names {count} classes, counted from 0, but an image has the label {number}; \
+             add the missing names, or move the file away"
         )));
     }
     let labels = labels.into_iter().map(|label| numbers[usize::from(label)] as u16).collect();
     Ok((names, labels))
 }
 
-/// `shards` with the members that are images, in order: each one's number and that of its image.
+/// Makes the contents of `shards`, each with its image members in order: the member's number and
+/// that of its image.
 fn contents(shards: Vec<(std::path::PathBuf, Vec<(usize, usize)>)>) -> Contents {
     Box::new(move |visit| {
         for (path, members) in &shards {

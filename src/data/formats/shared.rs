@@ -1,5 +1,5 @@
-//! What several formats share: the order of classes, names that are unique, and shards that are
-//! named for their set.
+//! Shared by several formats: the order of classes, unique names, and shards whose names tell their
+//! set.
 
 use super::class_order;
 use crate::data::listing::{LeftOut, Set};
@@ -7,13 +7,14 @@ use crate::error::{Error, Result};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-/// Most classes.
+/// The largest number of classes.
 pub(super) const MOST_CLASSES: usize = 65_535;
 
-/// The distinct ones among `names` in [`class_order`], and the index into them of each.
+/// Returns the distinct names among `names` in [`class_order`], and for each name its index into
+/// them.
 ///
 /// # Errors
-/// More than [`MOST_CLASSES`]; the message is about `place`.
+/// More than [`MOST_CLASSES`]; the message names `place`.
 pub(super) fn classes_of(
     names: &[impl AsRef<str>],
     place: &Path,
@@ -27,18 +28,18 @@ pub(super) fn classes_of(
     Ok((classes.into_iter().map(str::to_owned).collect(), labels))
 }
 
-/// That labels can tell `count` classes apart.
+/// Checks that labels can distinguish `count` classes.
 pub(super) fn check_count(count: usize, place: &Path) -> Result<()> {
     if count <= MOST_CLASSES {
         return Ok(());
     }
     let place = place.display();
     Err(Error::failed(format!(
-        "{place} has {count} classes, and at most {MOST_CLASSES} can be told apart; merge some of them"
+        "{place} has {count} classes, but at most {MOST_CLASSES} are supported; merge some of them"
     )))
 }
 
-/// Makes `names` unique: of those that occur again the second is "x (2).png".
+/// Makes `names` unique: the second "x.png" becomes "x (2).png".
 pub(super) fn unique(names: &mut [String]) {
     let mut taken: HashSet<String> = HashSet::with_capacity(names.len());
     let mut next: HashMap<String, usize> = HashMap::new();
@@ -61,30 +62,30 @@ pub(super) fn unique(names: &mut [String]) {
     }
 }
 
-/// Endings of files that are images, also of formats that can't be read: those are no reason to
-/// pass over them.
+/// Extensions of image files, including formats that can't be read: such files must not be passed
+/// over silently.
 const IMAGES: [&str; 19] = [
     "jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "gif", "ppm", "pgm", "pbm", "pnm", "pam",
     "tif", "tiff", "avif", "heic", "heif", "jp2",
 ];
 
-/// Whether a file of this name is an image by its ending.
+/// Checks whether a file of this name is an image by its extension.
 pub(super) fn is_image(name: &str) -> bool {
     name.rsplit_once('.').is_some_and(|(_, ending)| is_image_ending(ending))
 }
 
-/// Whether images have this ending, written without its point.
+/// Checks whether this is the extension of an image, written without its dot.
 pub(super) fn is_image_ending(ending: &str) -> bool {
     IMAGES.iter().any(|image| image.eq_ignore_ascii_case(ending))
 }
 
-/// Whether a file or folder of this name is the system's own or hidden.
+/// Checks whether a file or folder of this name is hidden or belongs to the system.
 pub(super) fn is_hidden(name: &str) -> bool {
     name.starts_with('.')
         || ["@eaDir", "$RECYCLE.BIN", "__MACOSX", "System Volume Information"].contains(&name)
 }
 
-/// What lies in `folder`, sorted by name and without what is hidden: names and paths.
+/// Lists the names and paths in `folder`, sorted by name and without hidden ones.
 pub(super) fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
     let failed = |e| Error::io("read", folder, &e);
     let mut all = Vec::new();
@@ -102,22 +103,22 @@ pub(super) fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
 /// A file that holds a part of a data set.
 pub(super) struct Shard {
     pub path: PathBuf,
-    /// Within the place.
+    /// The name within the place.
     pub name: String,
     pub set: Option<Set>,
 }
 
-/// The set that a shard's name begins with ("train-00000-of-00002.parquet"), and whether it is for
-/// validation.
+/// Returns the set that a shard's name begins with ("train-00000-of-00002.parquet"), and whether it
+/// is for validation.
 pub(super) fn set_of_name(name: &str) -> Option<(Set, bool)> {
     let letters = name.find(|c: char| !c.is_alphabetic()).unwrap_or(name.len());
     Set::named(&name[..letters])
 }
 
-/// The shards with `ending` (".tar") in `place`, and whether each is for validation, see
-/// [`choose`]. They lie in the folder itself, in its `data`, or in sub-folders of both that are
-/// named as sets. There are none if images lie in the folder or its other sub-folders: it is a
-/// folder of images then.
+/// Returns the shards with `ending` (".tar") in `place`, each with whether it is for validation,
+/// see [`choose`]. They lie in the folder itself, in its `data`, or in sub-folders of both that are
+/// named as sets. There are none if the folder or its other sub-folders hold images: then it is a
+/// folder of images.
 pub(super) fn shards_of(
     place: &Path,
     ending: &str,
@@ -154,7 +155,7 @@ pub(super) fn shards_of(
     }
     found.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
     for name in others {
-        LeftOut::add(left_out, &format!("files and folders that are no {ending} shards"), || name);
+        LeftOut::add(left_out, &format!("files and folders that are not {ending} shards"), || name);
     }
     Ok(found)
 }
@@ -182,10 +183,10 @@ impl OfSet for Shard {
     }
 }
 
-/// Those of `found` that are part of the data set. Each comes with whether it is for validation: if
-/// others are for a test, those for validation are left out. Where some have a training set, what
-/// has no set is left out; where none has one, that some have no set means that none has. `what`
-/// they are, in the plural.
+/// Selects the items of `found` that are part of the data set. Each comes with whether it is for
+/// validation. If there are test items, validation items are left out. If some items belong to a
+/// training set, those without a set are left out. If there is no training set and some items have
+/// no set, the sets of all items are dropped. `what` names the items, in the plural.
 pub(super) fn choose<T: OfSet>(
     mut found: Vec<(T, bool)>,
     left_out: &mut Vec<LeftOut>,
@@ -198,7 +199,7 @@ pub(super) fn choose<T: OfSet>(
     let mut chosen = Vec::with_capacity(found.len());
     for (mut one, validation) in found {
         if validation && test {
-            let why = format!("{what} for validation, as there are some for a test");
+            let why = format!("validation {what}, as there are test {what}");
             LeftOut::add(left_out, &why, || one.name().to_owned());
         } else if train && one.set().is_none() {
             LeftOut::add(
@@ -216,7 +217,7 @@ pub(super) fn choose<T: OfSet>(
     chosen
 }
 
-/// A few names for a message, and how many more there are.
+/// Lists a few names for a message, and how many more there are.
 pub(super) fn some_of(names: &[String]) -> String {
     let first =
         names.iter().take(LeftOut::NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -226,12 +227,12 @@ pub(super) fn some_of(names: &[String]) -> String {
     }
 }
 
-/// "1 file", "2 files".
+/// Returns "1 file", "2 files".
 pub(super) fn counted(n: usize, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
-/// The last part of a place's name.
+/// Returns the last part of a place's name.
 pub(super) fn title(place: &Path) -> String {
     let full = || {
         std::path::absolute(place)

@@ -17,15 +17,15 @@ const IMAGE: usize = 3 * SIDE * SIDE;
 const CLASSES: [&str; 10] =
     ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"];
 const UNLABELED: &str = "unlabeled_X.bin";
-/// Images, labels and set of the two parts.
+/// The image file, label file and set of the two parts.
 const PARTS: [(&str, &str, Set); 2] =
     [("train_X.bin", "train_y.bin", Set::Train), ("test_X.bin", "test_y.bin", Set::Test)];
 
-/// Lists STL-10 in `place`: its folder or the parent. Without any labelled file the 100,000
+/// Lists STL-10 in `place`: its folder or the parent. If there is no labelled file, the 100,000
 /// unlabelled images are a training set without classes.
 ///
 /// # Errors
-/// A file that is missing or has another size than its images take, or a label that isn't 1 to 10.
+/// A file that is missing or has the wrong size for its images, or a label outside 1 to 10.
 pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
     let below = place.join(FOLDER);
     let folder = if below.is_dir() { below } else { place.to_path_buf() };
@@ -85,7 +85,7 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
     Ok(Some(Listing { name, reading, classes, entries, left_out, contents, by_turns: false }))
 }
 
-/// Rows for columns in each plane.
+/// Transposes each plane.
 fn transposed(stored: &[u8]) -> Vec<u8> {
     let at = |i: usize| {
         let (plane, row, column) = (i / (SIDE * SIDE), i / SIDE % SIDE, i % SIDE);
@@ -95,7 +95,7 @@ fn transposed(stored: &[u8]) -> Vec<u8> {
 }
 
 fn wrong(path: PathBuf, reason: &str) -> Error {
-    Error::failed(format!("{} {reason}; unpack stl10_binary.tar.gz anew", path.display()))
+    Error::failed(format!("{} {reason}; unpack stl10_binary.tar.gz again", path.display()))
 }
 
 fn length(folder: &Path, name: &str) -> Result<u64> {
@@ -107,17 +107,19 @@ fn length(folder: &Path, name: &str) -> Result<u64> {
     }
 }
 
-/// How many images the file `name` holds.
+/// Returns the number of images in the file `name`.
 fn count(folder: &Path, name: &str) -> Result<usize> {
     let bytes = length(folder, name)?;
     if !bytes.is_multiple_of(IMAGE as u64) {
-        let reason = format!("has {bytes} bytes, which are no images of {SIDE} x {SIDE} pixels");
+        let reason = format!(
+            "has {bytes} bytes, which is not a whole number of images of {SIDE} x {SIDE} pixels"
+        );
         return Err(wrong(folder.join(name), &reason));
     }
     Ok((bytes / IMAGE as u64) as usize)
 }
 
-/// Labels, counted from 0, of the `count` images of the file `images`.
+/// Returns the labels, counted from 0, of the `count` images of the file `images`.
 fn labels_of(folder: &Path, name: &str, count: usize, images: &str) -> Result<Vec<u16>> {
     let (bytes, path) = (length(folder, name)?, folder.join(name));
     if bytes != count as u64 {
@@ -130,20 +132,20 @@ fn labels_of(folder: &Path, name: &str, count: usize, images: &str) -> Result<Ve
     if let Some(i) = labels.iter().position(|label| !(1..=CLASSES.len() as u8).contains(label)) {
         return Err(wrong(
             path,
-            &format!("has the label {} at image {i}, where 1 to 10 are known", labels[i]),
+            &format!("has the label {} at image {i}, which is not 1 to 10", labels[i]),
         ));
     }
     Ok(labels.into_iter().map(|label| u16::from(label) - 1).collect())
 }
 
-/// The names beside the files, else the known ones.
+/// Returns the class names in the file next to the data, else the standard ones.
 fn class_names(folder: &Path) -> Result<Vec<String>> {
     let path = folder.join("class_names.txt");
     if !path.is_file() {
         return Ok(CLASSES.map(String::from).to_vec());
     }
     if length(folder, "class_names.txt")? > 1 << 16 {
-        return Err(wrong(path, "is no list of ten names"));
+        return Err(wrong(path, "is not a list of ten names"));
     }
     let text = crate::files::read(&path).map_err(|e| Error::io("read", &path, &e))?;
     let text = String::from_utf8_lossy(&text);

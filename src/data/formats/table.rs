@@ -1,5 +1,5 @@
-//! A table of images: a CSV, TSV or JSON file that lists paths, and labels and sets where it has
-//! such columns.
+//! A table of images: a CSV, TSV or JSON file with a column of paths and, optionally, columns of
+//! labels and sets.
 
 mod rows;
 
@@ -10,9 +10,9 @@ use rows::Rows;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// Endings of the files that are tables whatever they hold.
+/// Extensions of files that are tables whatever they hold.
 pub(super) const ENDINGS: [&str; 5] = [".csv", ".tsv", ".json", ".jsonl", ".ndjson"];
-/// Largest table that is read.
+/// The largest table that is read, in bytes.
 const LARGEST: u64 = 1 << 30;
 
 const PATHS: [&str; 9] = [
@@ -30,7 +30,7 @@ const LABELS: [&str; 8] =
     ["label", "class", "target", "labels", "classname", "labelname", "category", "y"];
 const SETS: [&str; 3] = ["split", "set", "subset"];
 
-/// A row that counts.
+/// A row that is part of the data set.
 struct Row {
     name: String,
     path: PathBuf,
@@ -48,10 +48,10 @@ impl OfSet for Row {
     }
 }
 
-/// Lists the table `place`; paths in it are relative to its own folder.
+/// Lists the table `place`. Paths in it are relative to its own folder.
 ///
 /// # Errors
-/// A table that can't be read, has no column of paths, names files that aren't there, or gives an
+/// A table that can't be read, has no column of paths, names files that don't exist, or gives an
 /// image two labels.
 pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
     let shown = place.display();
@@ -74,10 +74,10 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
         let columns = if table.columns.is_empty() {
             "no columns".into()
         } else {
-            format!("the columns {}", some_of(&table.columns))
+            format!("the columns {}, but none of paths", some_of(&table.columns))
         };
         return Err(wrong(format!(
-            "has {columns} and none of paths; name one `path`, and that of the labels `label`"
+            "has {columns}; name the column of paths `path`, and that of labels `label`"
         )));
     };
     let (label_column, set_column) = (column(&LABELS), column(&SETS));
@@ -108,7 +108,8 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
             Some(first) => {
                 let [first, label] = [first, &label].map(|l| l.clone().unwrap_or_default());
                 return Err(wrong(format!(
-                    "lists {name} as {first} and as {label}; an image has one label: remove one of the rows"
+                    "lists {name} as {first} and as {label}; an image has one label: remove one \
+                     of the rows"
                 )));
             }
             None => seen.insert(name.clone(), label.clone()),
@@ -125,11 +126,12 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
     if !missing.is_empty() {
         let (files, first) = (counted(missing.len(), "file"), some_of(&missing));
         return Err(wrong(format!(
-            "lists {files} that aren't there: {first}; its paths are relative to its own folder: move the table, or mend them"
+            "lists {files} missing on disk: {first}; its paths are relative to its own folder: \
+             move the table, or fix the paths"
         )));
     }
     if found.is_empty() {
-        return Err(wrong("lists no images; give it a row an image".into()));
+        return Err(wrong("lists no images; give it one row per image".into()));
     }
     let rows = choose(found, &mut left_out, "images");
     let (classes, labels) = match label_column {
@@ -166,7 +168,7 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
     }))
 }
 
-/// A column's name as it is compared: "File_Name" is "filename".
+/// Normalises a column's name for comparison: "File_Name" becomes "filename".
 fn plain(column: &str) -> String {
     column.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }

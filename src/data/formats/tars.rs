@@ -1,5 +1,5 @@
-//! Tar archives, gzipped or not, as a walk over their plain files. Memory stays small whatever an
-//! archive says of itself.
+//! Tar archives, gzipped or not, as a walk over their plain files. Memory use stays small whatever
+//! sizes an archive states.
 
 use super::shared::is_hidden;
 use crate::data::listing::LeftOut;
@@ -11,25 +11,26 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use tar::{Archive, Entries, EntryType};
 
-/// Longest block of extended headers or long name.
+/// The longest block of extended headers or long name, in bytes.
 const LONGEST_HEADER: u64 = 1 << 20;
-/// Longest name in bytes; no system has longer ones.
+/// The longest name in bytes; no system has longer ones.
 const LONGEST_NAME: usize = 4096;
-/// Largest member that is read.
+/// The largest member that is read, in bytes.
 pub(super) const LARGEST: u64 = 1 << 30;
 
 /// A plain file in an archive.
 pub(super) struct Member<'a> {
     /// Its number among the plain files.
     pub number: usize,
-    /// Its path with forward slashes, which stays below the place that it would be unpacked to.
+    /// Its path with forward slashes, which never leads out of the folder that it would be unpacked
+    /// to.
     pub name: String,
     pub size: u64,
     reader: &'a mut dyn Read,
 }
 
 impl Member<'_> {
-    /// Its bytes, `most` of them at most; `None`: there are more.
+    /// Reads its bytes; `None` if there are more than `most`.
     pub fn read(&mut self, most: u64) -> std::io::Result<Option<Vec<u8>>> {
         let mut bytes = Vec::new();
         self.reader.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
@@ -37,28 +38,28 @@ impl Member<'_> {
     }
 }
 
-/// What takes members; it ends the walk, or has it go on.
+/// A function that is called with each member and either ends or continues the walk.
 pub(super) type Take<'a> = dyn FnMut(&mut Member) -> Result<ControlFlow<()>> + 'a;
 
-/// An error about the archive at `path`.
+/// Makes an error about the archive at `path`.
 pub(super) fn damaged(path: &Path, e: &dyn std::fmt::Display) -> Error {
     let path = path.display();
     Error::failed(format!(
-        "{path} cannot be read as a tar archive ({e}); it is cut or damaged: get it again"
+        "{path} cannot be read as a tar archive ({e}); it is truncated or damaged: get it again"
     ))
 }
 
-/// Shows `take` the plain files of the archive at `path` in their order. What else there is joins
+/// Calls `take` with the plain files of the archive at `path`, in order. Anything else is added to
 /// `left_out`.
 ///
 /// # Errors
 /// An archive that can't be read, or that ends early; an error of `take`.
 pub(super) fn walk(path: &Path, left_out: &mut Vec<LeftOut>, take: &mut Take) -> Result<()> {
     let failed = |e| Error::io("read", path, &e);
-    // Looked at before it is opened, as opening a pipe already waits.
+    // Checked before it is opened, because opening a pipe blocks.
     if !std::fs::metadata(path).map_err(failed)?.is_file() {
         return Err(Error::failed(format!(
-            "{} is no plain file; name a tar archive",
+            "{} is not a plain file; name a tar archive",
             path.display()
         )));
     }
@@ -77,13 +78,13 @@ pub(super) fn walk(path: &Path, left_out: &mut Vec<LeftOut>, take: &mut Take) ->
         }
         return Ok(());
     }
-    // The end of an archive is a block of zeros: one that was cut between two members has none.
+    // An archive ends with a block of zeros; one that was truncated between two members doesn't.
     let length = file.seek(SeekFrom::End(0)).map_err(failed)?;
     let mut last = Vec::new();
     file.seek(SeekFrom::Start(length.saturating_sub(512))).map_err(failed)?;
     file.by_ref().take(512).read_to_end(&mut last).map_err(failed)?;
     if length < 512 || last.iter().any(|byte| *byte != 0) {
-        return Err(damaged(path, &"it has no end"));
+        return Err(damaged(path, &"its end is missing"));
     }
     file.rewind().map_err(failed)?;
     let mut archive = Archive::new(file);
@@ -99,12 +100,13 @@ fn members<R: Read>(
     take: &mut Take,
 ) -> Result<ControlFlow<()>> {
     let (mut long, mut number) = (None, 0);
-    // Raw: the library would keep long names and extended headers in memory, whatever their length.
+    // Raw entries: otherwise the library would keep long names and extended headers in memory,
+    // whatever their length.
     for entry in entries.raw(true) {
         let mut entry = entry.map_err(|e| damaged(path, &e))?;
         let (kind, size) = (entry.header().entry_type(), entry.size());
         if entry.raw_file_position().checked_add(size).is_none_or(|end| end > length) {
-            return Err(damaged(path, &"a member goes on behind its end"));
+            return Err(damaged(path, &"a member extends past its end"));
         }
         if [EntryType::GNULongName, EntryType::XHeader].contains(&kind) {
             let mut bytes = Vec::new();
@@ -114,7 +116,7 @@ fn members<R: Read>(
                 .read_to_end(&mut bytes)
                 .map_err(|e| damaged(path, &e))?;
             let name = long_name(kind, &bytes);
-            // Names are kept, and a gzipped archive has a long one in a few bytes.
+            // Names are kept in memory, and a gzipped archive stores a long one in a few bytes.
             if bytes.len() as u64 > LONGEST_HEADER
                 || name.as_ref().is_some_and(|name| name.len() > LONGEST_NAME)
             {
@@ -136,9 +138,9 @@ fn members<R: Read>(
             continue;
         };
         if ![EntryType::Regular, EntryType::Continuous].contains(&kind) {
-            LeftOut::add(left_out, "members that are no plain files", || name);
+            LeftOut::add(left_out, "members that are not plain files", || name);
         } else if name.split('/').any(is_hidden) {
-            LeftOut::add(left_out, "members that are hidden or the system's own", || name);
+            LeftOut::add(left_out, "members that are hidden or belong to the system", || name);
         } else {
             let mut member = Member { number, name, size, reader: &mut entry };
             number += 1;
@@ -150,7 +152,7 @@ fn members<R: Read>(
     Ok(ControlFlow::Continue(()))
 }
 
-/// The name that a header in front of another holds.
+/// Returns the name that an extension header holds for the entry after it.
 fn long_name(kind: EntryType, bytes: &[u8]) -> Option<Vec<u8>> {
     if kind == EntryType::GNULongName {
         return bytes.split(|byte| *byte == 0).next().map(<[u8]>::to_vec);
@@ -159,7 +161,7 @@ fn long_name(kind: EntryType, bytes: &[u8]) -> Option<Vec<u8>> {
     path.map(|e| e.value_bytes().to_vec())
 }
 
-/// The name with its parts joined by `/`, when it stays below.
+/// Returns the name with its parts joined by `/`, or `None` if it leads outside.
 fn safe(name: &str) -> Option<String> {
     let parts = || name.split(['/', '\\']);
     // A drive letter is absolute on Windows.

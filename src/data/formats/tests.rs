@@ -1,4 +1,4 @@
-//! What the tests of all formats share, and which format a place is taken for.
+//! Helpers for the tests of all formats, and tests of recognising formats.
 
 use super::*;
 use crate::data::listing::{Content, Set};
@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
-/// A file of tests/golden/formats, see tests/reference/formats.py.
+/// Returns the path of a file of tests/golden/formats, see tests/reference/formats.py.
 pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/formats").join(name)
 }
@@ -17,17 +17,17 @@ pub fn unpack(name: &str, folder: &Path) {
     tar::Archive::new(GzDecoder::new(File::open(fixture(name)).unwrap())).unpack(folder).unwrap();
 }
 
-/// Name, label and set of each image.
+/// Returns name, label and set of each image.
 pub fn rows(listing: &Listing) -> Vec<(&str, u16, Option<Set>)> {
     listing.entries.iter().map(|entry| (entry.name.as_str(), entry.label, entry.set)).collect()
 }
 
-/// What was left out, and how many.
+/// Returns the kinds of things that were left out, with their numbers.
 pub fn left_out(listing: &Listing) -> Vec<(&str, usize)> {
     listing.left_out.iter().map(|kind| (kind.what.as_str(), kind.count)).collect()
 }
 
-/// The contents by number; every image must come once.
+/// Returns the contents by number; every image must come exactly once.
 pub fn contents(listing: &Listing) -> Result<Vec<Content>> {
     let mut all: Vec<Option<Content>> = listing.entries.iter().map(|_| None).collect();
     (listing.contents)(&mut |number, content| {
@@ -37,7 +37,7 @@ pub fn contents(listing: &Listing) -> Result<Vec<Content>> {
     Ok(all.into_iter().map(|content| content.expect("every image comes")).collect())
 }
 
-/// Bytes of the pixels or of the encoded file.
+/// Returns the bytes of the pixels or of the encoded file.
 pub fn bytes(content: &Content) -> &[u8] {
     match content {
         Content::Planes { pixels, .. } => pixels,
@@ -46,7 +46,7 @@ pub fn bytes(content: &Content) -> &[u8] {
     }
 }
 
-/// The pixels that the script gives to image `i`.
+/// Returns the pixels that the script generates for image `i`.
 pub fn planes(i: usize, side: usize) -> Vec<u8> {
     let at = |channel: usize, row: usize, column: usize| {
         ((7 * i + 3 * channel + row * column + column) % 251) as u8
@@ -54,7 +54,7 @@ pub fn planes(i: usize, side: usize) -> Vec<u8> {
     (0..3 * side * side).map(|k| at(k / (side * side), k / side % side, k % side)).collect()
 }
 
-/// The sentence of what is wrong with `place`.
+/// Returns the error message for `place`.
 pub fn refusal(place: &Path) -> String {
     match list(place) {
         Err(e) => e.to_string(),
@@ -64,9 +64,9 @@ pub fn refusal(place: &Path) -> String {
     }
 }
 
-/// Writes damaged versions of `whole` to `path` and lists `place`: nothing may panic, errors name
-/// the file. Gives how many were refused, at the latest when their contents were read, and how many
-/// weren't.
+/// Writes damaged versions of `whole` to `path` and lists `place`. Nothing may panic, and errors
+/// must name the file. Returns how many were refused, at the latest when their contents were read,
+/// and how many were accepted.
 pub fn damage(
     place: &Path,
     path: &Path,
@@ -95,12 +95,12 @@ pub fn damage(
     (refused, accepted)
 }
 
-/// `whole` cut at every `step`th byte.
+/// Returns `whole` truncated at every `step`th byte.
 pub fn cuts(whole: &[u8], step: usize) -> impl Iterator<Item = Vec<u8>> {
     (0..whole.len()).step_by(step).map(|length| whole[..length].to_vec())
 }
 
-/// `whole` with some bytes changed, in `count` ways.
+/// Returns `whole` with some bytes changed, in `count` ways.
 pub fn changed(whole: &[u8], count: usize) -> impl Iterator<Item = Vec<u8>> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut random = move |below: usize| {
@@ -121,7 +121,7 @@ pub fn changed(whole: &[u8], count: usize) -> impl Iterator<Item = Vec<u8>> {
 }
 
 #[test]
-fn numbers_sort_as_numbers() {
+fn numeric_class_names_sort_by_value() {
     let mut names = ["b", "10", "9", "-1", "09", "0.5", "a", "1e3", "inf", "", "10 a"];
     names.sort_by(|a, b| class_order(a, b));
     assert_eq!(names, ["-1", "0.5", "09", "9", "10", "", "10 a", "1e3", "a", "b", "inf"]);
@@ -129,7 +129,7 @@ fn numbers_sort_as_numbers() {
 }
 
 #[test]
-fn a_format_shows_in_the_content() {
+fn a_format_is_recognised_by_content() {
     let dir = tempfile::tempdir().unwrap();
     let kind = |name: &str, content: &[u8]| {
         let path = dir.path().join(name);
@@ -164,10 +164,10 @@ fn a_pipe_is_not_opened() {
     let path = dir.path().join("x.tar");
     let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
     assert!(made.success() && list(&path).unwrap().is_none());
-    // As one of the shards in a folder.
-    assert!(refusal(dir.path()).contains("x.tar is no plain file"));
+    // As a shard in a folder.
+    assert!(refusal(dir.path()).contains("x.tar is not a plain file"));
     std::fs::rename(path, dir.path().join("x.parquet")).unwrap();
-    assert!(refusal(dir.path()).contains("x.parquet is no plain file"));
+    assert!(refusal(dir.path()).contains("x.parquet is not a plain file"));
 }
 
 #[test]

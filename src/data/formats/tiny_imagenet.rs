@@ -1,5 +1,5 @@
-//! Tiny-ImageNet as it is downloaded: a folder a class under `train`, a table of labels under
-//! `val`, no labels under `test`.
+//! Tiny-ImageNet as downloaded: one folder per class under `train`, a table of labels under `val`,
+//! no labels under `test`.
 
 use super::shared::{check_count, counted, entries as entries_of, is_image, some_of};
 use crate::data::listing::{Entry, LeftOut, Listing, Set, files};
@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 /// The folder that the archive unpacks to.
 const FOLDER: &str = "tiny-imagenet-200";
 const ANNOTATIONS: &str = "val_annotations.txt";
-/// Longest text file that is read; `words.txt` has 2.5 MB.
+/// The longest text file that is read, in bytes; `words.txt` has 2.5 MB.
 const LONGEST: u64 = 64 << 20;
 
 /// Lists Tiny-ImageNet in `place`: its folder or the parent. The validation images are the test
-/// set, as those for the test have no labels.
+/// set, because the test images have no labels.
 ///
 /// # Errors
-/// A file that is missing, or a table that names images or classes that aren't there.
+/// A missing file, or a table that names images or classes that don't exist.
 pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
     let below = place.join(FOLDER);
     let folder = if below.is_dir() { below } else { place.to_path_buf() };
@@ -30,7 +30,7 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
     if ids.len() < 2 || label.len() != ids.len() {
         let path = folder.join("wnids.txt");
         return Err(Error::failed(format!(
-            "{} names no two classes, or one twice; unpack the archive anew",
+            "{} names fewer than two classes, or one of them twice; unpack the archive again",
             path.display()
         )));
     }
@@ -40,7 +40,7 @@ pub(crate) fn list(place: &Path) -> Result<Option<Listing>> {
     if folder.join("val").join(ANNOTATIONS).is_file() {
         found.annotated(&label)?;
     } else if folder.join("val").is_dir() {
-        // Many people sort these images into a folder a class.
+        // Many users sort these images into one folder per class.
         found.classes("val", &label, Set::Test)?;
     }
     found.unlabelled()?;
@@ -72,8 +72,8 @@ impl Found<'_> {
         self.paths.push(path);
     }
 
-    /// The images of `part`, which has a folder for each class with the images in its `images` or
-    /// in itself.
+    /// Adds the images of `part`, which has one folder per class with the images in its `images` or
+    /// directly in it.
     fn classes(&mut self, part: &str, labels: &HashMap<&str, u16>, set: Set) -> Result<()> {
         for (id, path) in entries_of(&self.folder.join(part))? {
             let within = format!("{part}/{id}");
@@ -100,18 +100,18 @@ impl Found<'_> {
             if is_image(&name) {
                 self.add(path, within, label, set);
             } else if !name.ends_with("_boxes.txt") {
-                LeftOut::add(&mut self.left_out, "files that are no images", || within);
+                LeftOut::add(&mut self.left_out, "files that are not images", || within);
             }
         }
         Ok(())
     }
 
-    /// The images of `val` with the labels of its table.
+    /// Adds the images of `val`, with the labels of its table.
     fn annotated(&mut self, labels: &HashMap<&str, u16>) -> Result<()> {
         let (table, folder) =
             (self.folder.join("val").join(ANNOTATIONS), self.folder.join("val/images"));
         let wrong = |what: String| {
-            Error::failed(format!("{} {what}; unpack the archive anew", table.display()))
+            Error::failed(format!("{} {what}; unpack the archive again", table.display()))
         };
         let there: HashMap<String, PathBuf> = if folder.is_dir() {
             entries_of(&folder)?.into_iter().collect()
@@ -139,7 +139,7 @@ impl Found<'_> {
         }
         if !missing.is_empty() {
             return Err(wrong(format!(
-                "names {} that aren't in val/images: {}",
+                "names {} missing from val/images: {}",
                 counted(missing.len(), "image"),
                 some_of(&missing)
             )));
@@ -167,8 +167,8 @@ impl Found<'_> {
     }
 }
 
-/// The first name of each class in `words.txt`, with the class's number where two have the same;
-/// the number where it has none.
+/// Returns the first name of each class in `words.txt`, followed by the class's ID where two names
+/// are equal; the ID alone if there is no name.
 fn names(folder: &Path, ids: &[String]) -> Result<Vec<String>> {
     let path = folder.join("words.txt");
     let lines = if path.is_file() { lines(&path)? } else { Vec::new() };
@@ -188,12 +188,12 @@ fn names(folder: &Path, ids: &[String]) -> Result<Vec<String>> {
     Ok(names.iter().zip(ids).map(unique).collect())
 }
 
-/// The lines of a text, without empty ones.
+/// Returns the lines of a text, without empty ones.
 fn lines(path: &Path) -> Result<Vec<String>> {
     let failed = |e| Error::io("read", path, &e);
     if std::fs::metadata(path).map_err(failed)?.len() > LONGEST {
         return Err(Error::failed(format!(
-            "{} is larger than any of Tiny-ImageNet; unpack the archive anew",
+            "{} is larger than any text file of Tiny-ImageNet; unpack the archive again",
             path.display()
         )));
     }

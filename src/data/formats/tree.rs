@@ -1,20 +1,20 @@
-//! What the folders in the paths of images say of their sets and classes.
+//! Infers sets and classes from the folders in the paths of images.
 
 use crate::data::listing::Set;
 use std::collections::BTreeSet;
 
-/// What the paths say.
+/// The sets and classes that the paths imply.
 pub(super) struct Tree {
-    /// Class and set of each image, and whether the set is for validation; no class beside others
-    /// that have one.
+    /// Class and set of each image, and whether the set is for validation. An image may have no
+    /// class while others have one.
     pub images: Vec<Place>,
     /// Whether there are classes.
     pub classes: bool,
-    /// How the folders were read, as the rest of a sentence.
+    /// How the folders were read, as a sentence fragment.
     pub reading: &'static str,
 }
 
-/// Of one image.
+/// Class and set of one image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Place {
     pub class: Option<String>,
@@ -22,9 +22,9 @@ pub(super) struct Place {
 }
 
 impl Tree {
-    /// Reads paths with forward slashes. A folder that all of them have in front says nothing,
-    /// unless it is named as a set. The first folders are sets if all of them are named so and one
-    /// is for training; else they are classes.
+    /// Reads paths with forward slashes. Leading folders shared by all paths are ignored, unless
+    /// they are named as sets. The first folders are sets if all of them are named as sets and one
+    /// is for training; otherwise they are classes.
     pub fn of(paths: &[&str]) -> Self {
         let mut folders: Vec<Vec<&str>> =
             paths.iter().map(|path| path.split('/').collect()).collect();
@@ -96,7 +96,7 @@ mod tests {
             places(&["train/a/1.png", "ship/b/1.png"]),
             [place(class("train"), None), place(class("ship"), None)]
         );
-        // One set alone is one.
+        // A single set is still a set.
         assert_eq!(
             places(&["train/cat/1.png", "train/dog/1.png"]),
             [place(class("cat"), train), place(class("dog"), train)]
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_common_folder_says_nothing() {
+    fn a_common_folder_is_ignored() {
         assert_eq!(
             places(&["photos/all/cat/1.png", "photos/all/dog/x/1.png"]),
             [place(class("cat"), None), place(class("dog"), None)]

@@ -23,7 +23,7 @@ fn take(loader: &mut Loader, n: usize) -> Vec<Batch> {
 
 #[test]
 fn batches_are_the_same_for_any_number_of_threads_and_any_resumed_step() {
-    // 6 batches an epoch: 20 reach into the fourth.
+    // 6 batches an epoch: 20 batches reach into the fourth epoch.
     let whole = take(&mut loader(1, 7, 0), 20);
     assert_eq!(whole.iter().map(|b| b.step).collect::<Vec<_>>(), (0..20).collect::<Vec<_>>());
     assert_eq!(whole, take(&mut loader(5, 7, 0), 20));
@@ -35,7 +35,7 @@ fn batches_are_the_same_for_any_number_of_threads_and_any_resumed_step() {
 }
 
 #[test]
-fn an_epoch_shows_every_image_once_but_for_the_dropped_rest() {
+fn an_epoch_shows_every_image_once_except_for_the_dropped_remainder() {
     let batches = take(&mut loader(3, 1, 0), 12);
     let orders = [&batches[..6], &batches[6..]]
         .map(|b| b.iter().flat_map(|b| b.indices.clone()).collect::<Vec<_>>());
@@ -48,7 +48,7 @@ fn an_epoch_shows_every_image_once_but_for_the_dropped_rest() {
     assert_ne!(orders[0], orders[1]);
     let batch = &batches[0];
     assert_eq!((batch.source.len(), batch.target.len()), (8 * IMAGE, 8 * IMAGE));
-    // An image's place in a batch is its place in `indices`.
+    // An image's position in a batch is its position in `indices`.
     let (mut source, mut target) = (vec![0.0; IMAGE], vec![0.0; IMAGE]);
     let i = batch.indices[3];
     make_pair(&images(50).image(i).unwrap(), &recipe(), 1, 0, i, &mut source, &mut target);
@@ -104,7 +104,7 @@ fn makes_only_a_few_batches_ahead_and_stops_when_dropped() {
     assert!(made.load(Ordering::SeqCst) <= 1 + loader.shared.ahead);
     // Threads that wait for room, and one that is busy: neither keeps the drop from returning.
     drop(loader);
-    assert_eq!(Arc::strong_count(&made), 1, "every thread has let go of its closure");
+    assert_eq!(Arc::strong_count(&made), 1, "every thread has dropped its closure");
 }
 
 #[test]

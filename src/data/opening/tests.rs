@@ -28,7 +28,7 @@ fn a_named_place_without_data_is_an_error_with_the_remedy() {
     std::fs::write(empty.path().join("a.txt"), "x").unwrap();
     let words =
         open_from(Some(empty.path()), None, None, 32, &Options::default()).unwrap_err().to_string();
-    assert!(words.contains("holds no images, but files that are no images (.txt): 1"), "{words}");
+    assert!(words.contains("holds no images, but files that are not images (.txt): 1"), "{words}");
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn a_named_place_is_recognised_by_what_it_holds() {
         verify(place.path(), &Options::default()).unwrap()[0]
             .contains("18 training and 2 test images of 2 classes, every image can be read")
     );
-    // It is found again from any folder.
+    // A relative path is stored as an absolute one, so it is found again from any folder.
     assert_eq!(reopen(&images.location(), 32, &Options::default()).unwrap().sha256, images.sha256);
     let relative = Dataset { origin: BUNDLED.into(), ..images.clone() }.location();
     assert!(Path::new(&relative).is_absolute() && relative.ends_with(BUNDLED), "{relative}");
@@ -62,10 +62,13 @@ fn a_named_place_is_recognised_by_what_it_holds() {
     let one = open(&place.path().join("a")).unwrap();
     assert_eq!((one.classes.len(), one.test.image(0).unwrap()[0]), (0, 9));
     assert!(
-        one.require_classes("a probe").unwrap_err().to_string().contains("one sub-folder a class")
+        one.require_classes("a probe")
+            .unwrap_err()
+            .to_string()
+            .contains("one sub-folder per class")
     );
 
-    // CIFAR comes before images, CIFAR-10 before CIFAR-100.
+    // CIFAR takes precedence over images, and CIFAR-10 over CIFAR-100.
     cifar100::tests::write_sample(&place.path().join(cifar100::FOLDER));
     let message = open(place.path()).unwrap_err().to_string();
     assert!(message.contains("CIFAR-100") && message.contains("train.bin has"), "{message}");
@@ -107,7 +110,7 @@ fn root_is_the_parent_of_the_folder_of_the_files() {
 }
 
 #[test]
-fn data_of_another_side_is_resampled_and_says_so() {
+fn data_of_another_side_is_resampled_and_its_description_says_so() {
     let [own, larger] = [32, 48].map(|side| {
         open_from(Some(Path::new(BUNDLED)), None, None, side, &Options::default()).unwrap()
     });
@@ -122,7 +125,7 @@ fn data_of_another_side_is_resampled_and_says_so() {
         "{}",
         larger.describe()
     );
-    // The same pictures: their means stay within a level.
+    // The same images: their means differ by less than one level.
     let mean = |image: &[u8]| image.iter().map(|&p| f64::from(p)).sum::<f64>() / image.len() as f64;
     for i in 0..20 {
         assert!(
@@ -130,6 +133,6 @@ fn data_of_another_side_is_resampled_and_says_so() {
             "image {i}"
         );
     }
-    // Negative control: another picture has another mean.
+    // Negative control: another image has another mean.
     assert!((mean(&own.test.image(0).unwrap()) - mean(&larger.test.image(1).unwrap())).abs() > 1.0);
 }

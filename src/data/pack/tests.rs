@@ -1,7 +1,8 @@
 use super::super::opening::{Options, open_from, pack};
 use super::*;
 
-/// A folder of two classes, one image of which can't be read, and the file made of it at 24 pixels.
+/// A folder of two classes, one image of which can't be read, and the result of packing it at 24
+/// pixels.
 fn packed(skip: bool) -> (tempfile::TempDir, Result<Dataset>) {
     let dir = tempfile::tempdir().unwrap();
     for i in 0..40u32 {
@@ -39,7 +40,7 @@ fn a_file_holds_what_the_folder_does() {
         assert_eq!(
             (a.held_bytes(), b.held_bytes()),
             (a.len() * 3 * 24 * 24, a.len() * 4),
-            "the file's stay where they are"
+            "images of the file stay on disk"
         );
         for i in 0..a.len() {
             assert_eq!(
@@ -54,7 +55,7 @@ fn a_file_holds_what_the_folder_does() {
         (some.image(1).unwrap(), some.name(1)),
         (from_folder.train.image(0).unwrap(), from_folder.train.name(0))
     );
-    // At another side as if what is in memory were resampled.
+    // At another side, the result equals that of resampling the images in memory.
     let (resampled, other) =
         (open_at(&dir.path().join("out"), 16), from_folder.train.at(16).unwrap());
     assert_eq!(
@@ -62,13 +63,13 @@ fn a_file_holds_what_the_folder_does() {
         (Some(24), other.image(7).unwrap())
     );
     verify(&open_at(&dir.path().join("out"), 24)).unwrap();
-    // Packed again it is the same file.
+    // Packing it again gives the same data set.
     pack(&dir.path().join("out"), 24, &Options::default(), &dir.path().join("again")).unwrap();
     assert_eq!(open_at(&dir.path().join("again"), 24).sha256, written.sha256);
 }
 
 #[test]
-fn what_cannot_be_read_stops_it_and_nothing_is_written() {
+fn an_unreadable_image_stops_packing_and_nothing_is_written() {
     let (dir, written) = packed(false);
     let message = written.unwrap_err().to_string();
     assert!(message.contains("one image can't be read:\n  b/12.png"), "{message}");
@@ -78,7 +79,7 @@ fn what_cannot_be_read_stops_it_and_nothing_is_written() {
 }
 
 #[test]
-fn damage_is_found_and_never_breaks_the_program() {
+fn damage_is_detected_and_never_panics() {
     let (dir, _written) = packed(true);
     let path = dir.path().join("out");
     let whole = std::fs::read(&path).unwrap();
@@ -88,16 +89,17 @@ fn damage_is_found_and_never_breaks_the_program() {
         (0..whole.len()).step_by(997).chain([header - 1, header, header + 1, whole.len() - 1])
     {
         std::fs::write(&bad, &whole[..length]).unwrap();
-        // No such file, or one that is cut off.
+        // Not a pack file, or a truncated one.
         match open(&bad) {
             Ok(opened) => assert!(opened.is_none(), "{length} bytes"),
             Err(e) => assert!(
-                e.to_string().contains("is cut off or damaged; make it anew"),
+                e.to_string().contains("is truncated or damaged; write it again"),
                 "{length} bytes: {e}"
             ),
         }
     }
-    // A pixel that changed is found when all is read; other columns when the file is opened.
+    // A changed pixel is found when everything is read, changes in other columns when the file is
+    // opened.
     for at in [header + 100, header + 20 * 24 * 24] {
         let mut changed = whole.clone();
         changed[at] ^= 1;

@@ -1,4 +1,4 @@
-//! From the bytes of an image file to pixels.
+//! Decodes the bytes of an image file to pixels.
 
 use super::{FORMATS, LARGEST, LARGEST_SIDE, SMALLEST_SIDE, kind, resize, whole};
 use image::metadata::Orientation;
@@ -7,22 +7,21 @@ use image::{
 };
 use std::io::Cursor;
 
-/// An image out of a file.
+/// An image decoded from a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::data) struct Decoded {
     /// `[3, side, side]`.
     pub pixels: Vec<u8>,
-    /// Pixels a row of the whole image, after turning.
+    /// The width of the whole image in pixels, after applying the orientation.
     pub width: u32,
-    /// Rows of the whole image, after turning.
+    /// The height of the whole image in pixels, after applying the orientation.
     pub height: u32,
-    /// Whether the file has 16 bits a value and all of them stay below 4,096: such an image looks
+    /// Whether the file has 16 bits per value and all values are below 4,096. Such an image looks
     /// black.
     pub twelve_bit: bool,
 }
 
-/// Why a file can't be used. Displayed it is the rest of a sentence that begins with the file's
-/// name.
+/// Why a file can't be used. Its `Display` continues a sentence that begins with the file's name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(in crate::data) enum Trouble {
     /// Fewer than [`SMALLEST_SIDE`] pixels a side.
@@ -30,19 +29,19 @@ pub(in crate::data) enum Trouble {
         "has {width} x {height} pixels; choose an image of at least {SMALLEST_SIDE} pixels a side"
     )]
     TooSmall { width: u32, height: u32 },
-    /// Of a side or a size that isn't decoded.
+    /// A side or total size above the limits.
     #[error("is too large: at most {LARGEST_SIDE} pixels a side and {} MiB decoded; scale it down", LARGEST >> 20)]
     TooLarge,
-    /// Cut or altered; the decoder's words.
+    /// Truncated or altered; holds the decoder's message.
     #[error("is damaged or not an image ({0}); give a {FORMATS} file")]
     Damaged(String),
-    /// No format that is read; its name, where it is known.
+    /// Not a readable format; holds its name if it is known.
     #[error("is not an image that can be read{}; give a {FORMATS} file", .0.as_ref().map_or(String::new(), |name| format!(" ({name})")))]
     Foreign(Option<String>),
 }
 
 impl Trouble {
-    /// What is wrong without what to do, for lists.
+    /// Returns what is wrong without the remedy, for lists.
     pub(in crate::data) fn brief(&self) -> String {
         let whole = self.to_string();
         whole.split_once("; ").map_or(whole.clone(), |(what, _)| what.to_owned())
@@ -54,17 +53,17 @@ impl From<ImageError> for Trouble {
         match e {
             ImageError::Limits(_) => Self::TooLarge,
             ImageError::Unsupported(_) => Self::Foreign(None),
-            // Of a file that ends too early as well.
+            // This includes files that end too early.
             e => Self::Damaged(e.to_string()),
         }
     }
 }
 
-/// The image file `bytes` as [`read_picture`](super::read_picture) reads it, at `side` pixels a
-/// side.
+/// Decodes the image file `bytes` at `side` pixels a side, as [`read_picture`](super::read_picture)
+/// does.
 ///
 /// # Errors
-/// As of [`read_picture`](super::read_picture), without the file's name.
+/// See [`read_picture`](super::read_picture), without the file's name.
 pub(in crate::data) fn decode(bytes: &[u8], side: usize) -> Result<Decoded, Trouble> {
     let format = kind::format(bytes)
         .ok_or_else(|| Trouble::Foreign(kind::foreign(bytes).map(Into::into)))?;
@@ -83,24 +82,25 @@ pub(in crate::data) fn decode(bytes: &[u8], side: usize) -> Result<Decoded, Trou
         return Err(Trouble::TooLarge);
     }
     if format == ImageFormat::Jpeg && !whole::jpeg_has_its_end(bytes) {
-        return Err(Trouble::Damaged("it was cut: the end of the image is missing".into()));
+        return Err(Trouble::Damaged("it is truncated: the end of the image is missing".into()));
     }
     let orientation = decoder.orientation()?;
     let image = DynamicImage::from_decoder(decoder)?;
-    let pixels = turned(middle_square(&image, orientation, side), side, orientation);
-    let (width, height) = if lies(orientation) { (height, width) } else { (width, height) };
+    let pixels = oriented(central_square(&image, orientation, side), side, orientation);
+    let (width, height) = if swaps_sides(orientation) { (height, width) } else { (width, height) };
     Ok(Decoded { pixels, width, height, twelve_bit: is_twelve_bit(&image) })
 }
 
-/// The square that is in the middle after turning, before it is turned: `[3, wanted, wanted]`.
-fn middle_square(image: &DynamicImage, orientation: Orientation, wanted: usize) -> Vec<u8> {
+/// Returns the square that is central once the orientation is applied, before it is applied:
+/// `[3, wanted, wanted]`.
+fn central_square(image: &DynamicImage, orientation: Orientation, wanted: usize) -> Vec<u8> {
     use Orientation::{
         FlipHorizontal, FlipVertical, Rotate90, Rotate180, Rotate270, Rotate270FlipH,
     };
     let side = image.width().min(image.height());
     let (across, down) = (image.width() - side, image.height() - side);
-    // Of an odd number the turned image leaves one less at its beginning, which may be the other
-    // end here.
+    // If the difference is odd, the oriented image drops one pixel less at its start, which may be
+    // the other end here.
     let start = |rest: u32, reversed: bool| if reversed { rest.div_ceil(2) } else { rest / 2 };
     let left = start(
         across,
@@ -123,7 +123,7 @@ fn middle_square(image: &DynamicImage, orientation: Orientation, wanted: usize) 
         DynamicImage::ImageRgb16(image) => {
             cropped::<3, _>(image, width, [left, top], side, wanted, |v| f32::from(v) / 257.0)
         }
-        // The colour of transparent pixels would spread in the resizing.
+        // Composited first, because resizing would spread the colour of transparent pixels.
         image => {
             let square =
                 image.crop_imm(left as u32, top as u32, side as u32, side as u32).into_rgba8();
@@ -135,8 +135,8 @@ fn middle_square(image: &DynamicImage, orientation: Orientation, wanted: usize) 
     }
 }
 
-/// The square of `side` pixels a side at `[left, top]` of rows of `width` pixels of `C` values
-/// each, resized.
+/// Resizes the square of `side` pixels a side at `[left, top]`, cut from rows of `width` pixels of
+/// `C` values each.
 fn cropped<const C: usize, T: Copy>(
     values: &[T],
     width: usize,
@@ -151,14 +151,14 @@ fn cropped<const C: usize, T: Copy>(
     })
 }
 
-/// Whether width and height change places.
-fn lies(orientation: Orientation) -> bool {
+/// Checks whether the orientation swaps width and height.
+fn swaps_sides(orientation: Orientation) -> bool {
     use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
     matches!(orientation, Rotate90 | Rotate90FlipH | Rotate270 | Rotate270FlipH)
 }
 
-/// The planes `pixels` of a square, turned.
-fn turned(pixels: Vec<u8>, side: usize, orientation: Orientation) -> Vec<u8> {
+/// Applies the orientation to the planes `pixels` of a square.
+fn oriented(pixels: Vec<u8>, side: usize, orientation: Orientation) -> Vec<u8> {
     if orientation == Orientation::NoTransforms {
         return pixels;
     }
@@ -174,7 +174,7 @@ fn turned(pixels: Vec<u8>, side: usize, orientation: Orientation) -> Vec<u8> {
     (0..3).flat_map(|channel| pixels.iter().map(move |pixel| pixel[channel])).collect()
 }
 
-/// Whether `image` has 16 bits a value, of which its colours use at most 12.
+/// Checks whether `image` has 16 bits per value, of which its colours use at most 12.
 fn is_twelve_bit(image: &DynamicImage) -> bool {
     let below = |values: &[u16]| values.iter().all(|&v| v < 1 << 12);
     match image {

@@ -1,26 +1,28 @@
-//! What a file is, told by its first bytes; by the ending of its name where they say nothing.
+//! Recognises image files by their first bytes, or by the extension if those are inconclusive.
 
 use image::ImageFormat;
 
-/// Bytes from a file's beginning that suffice to tell what it is; fewer only if it has no more.
+/// The number of bytes at the start of a file that suffice to recognise it. Fewer only if the file
+/// has no more.
 pub(in crate::data) const FIRST_BYTES: usize = 256;
 
-/// What an image file is to this program.
+/// How the program treats an image file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::data) enum Kind {
-    /// By its content of a format that is read; it may still be damaged.
+    /// Its content is of a readable format; it may still be damaged.
     Readable,
-    /// An image of another format, or named as an image without being one.
+    /// An image of another format, or a file with an image's extension that isn't one.
     Foreign,
 }
 
-/// Endings of formats that are read.
+/// Extensions of readable formats.
 const READABLE: [&str; 17] = [
     "png", "apng", "jpg", "jpeg", "jfif", "jpe", "jif", "jfi", "webp", "bmp", "dib", "gif", "ppm",
     "pgm", "pbm", "pnm", "pam",
 ];
 
-/// Endings of image formats that aren't read. The last three lines are raw data of cameras.
+/// Extensions of image formats that aren't read. Those from "dng" on are camera raw
+/// formats.
 const FOREIGN: [&str; 58] = [
     "tif", "tiff", "heic", "heif", "hif", "avif", "avifs", "jxl", "jp2", "j2k", "j2c", "jpf",
     "jpx", "jpm", "psd", "psb", "ico", "cur", "icns", "svg", "svgz", "tga", "pcx", "dds", "exr",
@@ -30,36 +32,36 @@ const FOREIGN: [&str; 58] = [
     "rw2", "orf", "pef", "srw", "x3f", "rwl", "3fr", "iiq", "erf", "kdc",
 ];
 
-/// Whether the file `path_name` (a path or a name) that begins with `first_bytes` (see
-/// [`FIRST_BYTES`]) is an image; `None` where neither its content nor its name says so.
+/// Classifies the file `path_name` (a path or a name) that begins with `first_bytes` (see
+/// [`FIRST_BYTES`]). Returns `None` if neither its content nor its name is that of an image.
 pub(in crate::data) fn kind(path_name: &str, first_bytes: &[u8]) -> Option<Kind> {
     if format(first_bytes).is_some() {
         return Some(Kind::Readable);
     }
-    // What is named as an image and isn't one can't be read either.
+    // A file with an image's extension that isn't an image can't be read either.
     let named = named_readable(path_name) || FOREIGN.contains(&ending(path_name).as_str());
     (named || foreign(first_bytes).is_some()).then_some(Kind::Foreign)
 }
 
-/// Whether the name ends as those of images that are read.
+/// Checks whether the name has the extension of a readable format.
 pub(super) fn named_readable(path_name: &str) -> bool {
     READABLE.contains(&ending(path_name).as_str())
 }
 
-/// In lower case and without the dot; empty where there is none.
+/// Returns the extension in lower case, without the dot; empty if there is none.
 fn ending(path_name: &str) -> String {
     let name = path_name.rsplit(['/', '\\']).next().unwrap_or_default();
     name.rsplit_once('.').map_or_else(String::new, |(_, ending)| ending.to_lowercase())
 }
 
-/// The format of an image that begins with `bytes`, if it is one that is read.
+/// Returns the format of an image that begins with `bytes`, if it is a readable one.
 pub(super) fn format(bytes: &[u8]) -> Option<ImageFormat> {
     let found = match bytes {
         [0x89, b'P', b'N', b'G', 0x0d, 0x0a, 0x1a, 0x0a, ..] => ImageFormat::Png,
         [0xff, 0xd8, 0xff, ..] => ImageFormat::Jpeg,
         [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => ImageFormat::Gif,
         [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => ImageFormat::WebP,
-        // The size of the second header, as texts may begin with these letters.
+        // The size of the second header is checked, because texts may begin with these letters.
         [b'B', b'M', rest @ ..]
             if matches!(rest.get(12..16), Some([12 | 40 | 52 | 56 | 64 | 108 | 124, 0, 0, 0])) =>
         {
@@ -72,13 +74,13 @@ pub(super) fn format(bytes: &[u8]) -> Option<ImageFormat> {
     Some(found)
 }
 
-/// Whether white space and a number, or a comment, come next.
+/// Checks whether white space followed by a number or a comment comes next.
 fn numbers_follow(rest: &[u8]) -> bool {
     let next = rest.iter().position(|byte| !byte.is_ascii_whitespace());
     next.is_some_and(|at| at > 0 && (rest[at].is_ascii_digit() || rest[at] == b'#'))
 }
 
-/// The name of the format of an image that begins with `bytes` and can't be read.
+/// Returns the format's name of an unreadable image that begins with `bytes`.
 pub(super) fn foreign(bytes: &[u8]) -> Option<&'static str> {
     let bytes = &bytes[..bytes.len().min(FIRST_BYTES)];
     let name = match bytes {
@@ -101,7 +103,8 @@ pub(super) fn foreign(bytes: &[u8]) -> Option<&'static str> {
     Some(name)
 }
 
-/// By the first brand of a file of boxes, which films are as well.
+/// Returns the format by the first brand of an ISO base media file, a container that films use as
+/// well.
 fn isobmff(brand: &[u8]) -> Option<&'static str> {
     Some(match brand.get(..4)? {
         b"avif" | b"avis" => "AVIF",
@@ -112,7 +115,7 @@ fn isobmff(brand: &[u8]) -> Option<&'static str> {
     })
 }
 
-/// Formats that begin with letters.
+/// Recognises formats that begin with text.
 fn text(bytes: &[u8]) -> Option<&'static str> {
     const BEGINNINGS: [(&str, &str); 8] = [
         ("<svg", "SVG"),

@@ -1,15 +1,16 @@
-//! Resizing a square image, as exactly as in floating point throughout: with sums rounded to bytes
-//! in between, pixels come out up to 30 of 255 away.
+//! Resizes square images in floating point throughout: with intermediate sums rounded to bytes,
+//! pixels would be off by up to 30 of 255.
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
-/// Values that are converted at a time, so that a large image takes little memory besides its own.
+/// The number of values converted at a time, so that a large image takes little extra memory.
 const STRIP: usize = 1 << 20;
 
-/// The planes `[3, wanted, wanted]` of a square image of `side` pixels a side, by a Lanczos filter
-/// (enlarged with Catmull-Rom, of that side as they are). `row` writes row number `y` as `side`
-/// pixels of `C` values of 0 to 255: 1 is grey, 3 are red, green and blue.
+/// Resizes a square image of `side` pixels a side to the planes `[3, wanted, wanted]` with a
+/// Lanczos filter (enlarging with Catmull-Rom; unchanged if it already has that side). `row` writes
+/// row number `y` as `side` pixels of `C` values from 0 to 255; `C` is 1 for grey and 3 for red,
+/// green and blue.
 pub(super) fn planes<const C: usize>(
     side: usize,
     wanted: usize,
@@ -28,13 +29,13 @@ pub(super) fn planes<const C: usize>(
     let mut out = vec![0.0; wanted * wanted * C];
     resize::<C>(&mut resizer, &mut narrow, [wanted, side], &mut out, [wanted, wanted]);
     let (pixels, _) = out.as_chunks::<C>();
-    // The conversion saturates; filters overshoot.
+    // Filters overshoot, but the conversion saturates.
     (0..3)
         .flat_map(|channel| pixels.iter().map(move |pixel| (pixel[channel % C] + 0.5) as u8))
         .collect()
 }
 
-/// `from`, of `[width, height]` pixels of `C` values, at the size of `to`.
+/// Resizes `from`, of `[width, height]` pixels of `C` values, to the size of `to`.
 fn resize<const C: usize>(
     resizer: &mut Resizer,
     from: &mut [f32],

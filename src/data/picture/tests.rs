@@ -22,7 +22,7 @@ fn message(path: &Path) -> String {
     read_picture(path, SIDE).unwrap_err().to_string()
 }
 
-/// Red, green and blue at column `x` and row `y`.
+/// Returns red, green and blue at column `x` and row `y`.
 fn at(pixels: &[u8], x: usize, y: usize) -> [u8; 3] {
     std::array::from_fn(|c| pixels[c * PLANE + y * SIDE + x])
 }
@@ -47,7 +47,7 @@ fn an_image_of_32_x_32_pixels_stays_as_it_is() {
     for (x, y, p) in picture.enumerate_pixels() {
         assert_eq!(at(&pixels, x as usize, y as usize), p.0);
     }
-    // The content says what it is, not the name.
+    // The content decides, not the extension.
     std::fs::rename(&path, dir.path().join("a.jpg")).unwrap();
     assert_eq!(read_picture(&dir.path().join("a.jpg"), SIDE).unwrap(), pixels);
 }
@@ -55,8 +55,8 @@ fn an_image_of_32_x_32_pixels_stays_as_it_is() {
 #[test]
 fn the_middle_square_is_resized() {
     let dir = tempfile::tempdir().unwrap();
-    // Red on the left, blue on the right, between them a square whose green grows from left to
-    // right.
+    // Red on the left, blue on the right, and between them a square whose green increases from left
+    // to right.
     let wide = RgbImage::from_fn(300, 100, |x, _| match x {
         0..100 => Rgb([255, 0, 0]),
         100..200 => Rgb([0, (x - 100) as u8 * 2, 0]),
@@ -66,7 +66,7 @@ fn the_middle_square_is_resized() {
     wide.save(&path).unwrap();
     let pixels = read_picture(&path, SIDE).unwrap();
     for x in 2..30 {
-        // The middle of 100 / 32 source columns.
+        // The centre of 100 / 32 source columns.
         let wanted = ((x as f64 + 0.5) * 100.0 / 32.0 - 0.5) * 2.0;
         let [r, g, b] = at(&pixels, x, 11);
         assert!(
@@ -74,11 +74,11 @@ fn the_middle_square_is_resized() {
             "column {x}: {r} {g} {b}, not {wanted}"
         );
     }
-    // A fine pattern becomes its mean, not every n-th pixel of it.
+    // A fine pattern is averaged, not subsampled.
     let fine = GrayImage::from_fn(256, 512, |x, y| Luma([if (x + y) % 2 == 0 { 255 } else { 0 }]));
     fine.save(dir.path().join("fine.png")).unwrap();
     assert!(near(&read_picture(&dir.path().join("fine.png"), SIDE).unwrap(), [127; 3], 8));
-    // Enlarged.
+    // Enlargement.
     RgbImage::from_pixel(8, 9, Rgb([9, 99, 199])).save(dir.path().join("small.png")).unwrap();
     assert!(near(&read_picture(&dir.path().join("small.png"), SIDE).unwrap(), [9, 99, 199], 1));
 }
@@ -94,7 +94,7 @@ fn every_kind_of_pixel_becomes_8_bit_rgb() {
     assert!(near(&read("grey16.png"), [64; 3], 1));
     GrayImage::from_pixel(50, 40, Luma([77])).save(path("grey.png")).unwrap();
     assert!(near(&read("grey.png"), [77; 3], 0));
-    // Half of 200 over white, and a transparent pixel, whose colour must not show.
+    // 200 at half opacity over white, and a transparent pixel, whose colour must not show.
     RgbaImage::from_pixel(64, 64, Rgba([200, 0, 100, 128])).save(path("half.png")).unwrap();
     assert!(near(&read("half.png"), [227, 127, 177], 1));
     let edge = RgbaImage::from_fn(64, 64, |x, _| {
@@ -109,7 +109,7 @@ fn every_kind_of_pixel_becomes_8_bit_rgb() {
     }
 }
 
-/// An 8 x 8 JPEG of one colour, in four components as Adobe writes them (C, M, Y, K, each
+/// Makes an 8 x 8 JPEG of one colour, with four components as Adobe writes them (C, M, Y, K, each
 /// inverted).
 fn cmyk_jpeg(cmyk: [u8; 4]) -> Vec<u8> {
     let mut out = vec![0xff, 0xd8];
@@ -126,8 +126,8 @@ fn cmyk_jpeg(cmyk: [u8; 4]) -> Vec<u8> {
         0xc0,
         &[&[8, 0, 8, 0, 8, 4][..], &(1..=4).flat_map(component).collect::<Vec<_>>()].concat(),
     );
-    // Sizes 0 to 7 of a first coefficient as the codes 0000 to 0111; the end of a block as the code
-    // 0.
+    // The sizes 0 to 7 of a first coefficient have the codes 0000 to 0111; the end of a block has
+    // the code 0.
     segment(
         0xc4,
         &[&[0x00, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &[0, 1, 2, 3, 4, 5, 6, 7]]
@@ -161,12 +161,12 @@ fn cmyk_is_converted() {
     let dir = tempfile::tempdir().unwrap();
     let full = read_picture(&write(&dir, "a.jpg", &cmyk_jpeg([200, 100, 50, 255])), SIDE).unwrap();
     assert!(near(&full, [200, 100, 50], 3), "{:?}", at(&full, 4, 4));
-    // Black takes from all three.
+    // Black darkens all three channels.
     let dark = read_picture(&write(&dir, "b.jpg", &cmyk_jpeg([200, 100, 50, 130])), SIDE).unwrap();
     assert!(near(&dark, [102, 51, 25], 3), "{:?}", at(&dark, 4, 4));
 }
 
-/// A PNG whose header promises `width` x `height` pixels and that has no data.
+/// Makes a PNG whose header promises `width` x `height` pixels but that has no data.
 fn png_header(width: u32, height: u32) -> Vec<u8> {
     let mut chunk = b"IHDR".to_vec();
     chunk.extend([width.to_be_bytes(), height.to_be_bytes()].concat());
@@ -178,7 +178,7 @@ fn png_header(width: u32, height: u32) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_too_large_small_or_no_image_is_refused_in_one_sentence() {
+fn too_large_or_small_files_and_non_images_are_refused_in_one_sentence() {
     let dir = tempfile::tempdir().unwrap();
     for (width, height) in [(100_000, 100_000), (16_385, 8), (16_000, 16_000)] {
         let message = message(&write(&dir, "bomb.png", &png_header(width, height)));
@@ -229,7 +229,7 @@ fn dataset() -> Result<Dataset> {
 }
 
 #[test]
-fn a_spec_is_a_place_in_the_data_set_or_a_file() {
+fn a_spec_is_a_position_in_the_data_set_or_a_file() {
     let data = dataset().unwrap();
     let picture = resolve("test:2", SIDE, dataset).unwrap();
     assert_eq!(
@@ -252,7 +252,7 @@ fn a_spec_is_a_place_in_the_data_set_or_a_file() {
     for spec in ["test:", "test:-1", "train:x"] {
         assert!(
             error(spec).exit_code() == 2
-                && error(spec).to_string().contains("comes the number of an image"),
+                && error(spec).to_string().contains("must be followed by the number of an image"),
             "{spec}"
         );
     }
@@ -276,7 +276,7 @@ fn a_spec_is_a_place_in_the_data_set_or_a_file() {
 }
 
 #[test]
-fn an_image_becomes_as_large_as_asked_for() {
+fn an_image_gets_the_requested_size() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ramp.png");
     RgbImage::from_fn(120, 100, |x, y| Rgb([(x * 2) as u8, (y * 2) as u8, 60]))
@@ -285,7 +285,7 @@ fn an_image_becomes_as_large_as_asked_for() {
     for side in [16, 40, 64, 256] {
         let pixels = read_picture(&path, side).unwrap();
         assert_eq!(pixels.len(), bytes_of(side));
-        // The middle square, 100 pixels a side, begins at column 10.
+        // The central square, 100 pixels a side, begins at column 10.
         let (x, y) = (side / 4, side / 2);
         let wanted = [20 + 200 * x / side, 200 * y / side, 60];
         for (channel, wanted) in wanted.into_iter().enumerate() {
@@ -295,7 +295,7 @@ fn an_image_becomes_as_large_as_asked_for() {
                 "{side}, channel {channel}: {found} instead of {wanted}"
             );
         }
-        // Data that is resampled goes the same way.
+        // Resampling a data set uses the same code.
         let image = read_picture(&path, 100).unwrap();
         assert_eq!(resample(&image.repeat(2), 100, side).unwrap(), pixels.repeat(2));
     }

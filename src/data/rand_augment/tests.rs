@@ -5,7 +5,8 @@ use crate::rng::{self, Purpose};
 const SIDE: usize = 32;
 const PLANE: usize = SIDE * SIDE;
 
-/// Colours without symmetry or saturation; `tests/reference/rand_augment.py` draws the same.
+/// Colours without symmetry or saturation; `tests/reference/rand_augment.py` generates the same
+/// pattern.
 pub fn pattern() -> Vec<u8> {
     let value = |i: usize| {
         let (c, y, x) = (i / PLANE, i % PLANE / SIDE, i % SIDE);
@@ -51,12 +52,12 @@ fn magnitude_0_changes_nothing_where_the_magnitude_acts() {
     for op in Op::ALL {
         let out = applied(op, &pattern(), op.magnitude(0, SIDE));
         match op {
-            // Both act whatever the magnitude.
+            // Both take effect whatever the magnitude.
             Op::AutoContrast | Op::Equalize => assert_ne!(out, pattern(), "{op:?}"),
             _ => assert_eq!(out, pattern(), "{op:?}"),
         }
     }
-    // The lowest solarize threshold that exists, 255, still inverts white.
+    // The largest possible solarize threshold, 255, still inverts white.
     assert_eq!(
         applied(Op::Solarize, &[255; 3 * PLANE], Op::Solarize.magnitude(0, SIDE)),
         [0; 3 * PLANE]
@@ -80,10 +81,10 @@ fn rotates_counter_clockwise_about_the_centre() {
     let mut image = vec![0; 3 * PLANE];
     image[3 * SIDE + 20] = 200;
     let out = applied(Op::Rotate, &image, 90.0);
-    // A quarter turn takes column x to row 31 - x, and row y to column y.
+    // A quarter turn maps column x to row 31 - x, and row y to column y.
     assert_eq!(out[(31 - 20) * SIDE + 3], 200);
     assert_eq!(out.iter().filter(|&&p| p > 0).count(), 1);
-    // Corners come from outside.
+    // The corners are sampled from outside the image.
     let turned = applied(Op::Rotate, &[100; 3 * PLANE], 30.0);
     assert_eq!((turned[0], turned[PLANE / 2 + SIDE / 2]), (0, 100));
 }
@@ -113,7 +114,7 @@ fn auto_contrast_reaches_both_ends_of_each_channel() {
 }
 
 #[test]
-fn draws_every_operation_about_equally_often() {
+fn samples_every_operation_about_equally_often() {
     let mut rng = rng::stream(5, Purpose::Test, 0);
     let outcomes: Vec<Vec<u8>> = Op::ALL
         .iter()
@@ -137,21 +138,21 @@ fn draws_every_operation_about_equally_often() {
             .expect("one operation at magnitude 9, or none");
         counts[found / 2] += 1;
     }
-    // 1,000 each, with a deviation of 30.
+    // 1,000 of each are expected, with a standard deviation of 30.
     assert!(counts.iter().all(|&c| (850..1150).contains(&c)), "{counts:?}");
 }
 
 #[test]
-fn without_geometric_operations_pixels_stay_in_their_places() {
-    // A black left and a white right half with nothing between: only moving pixels mixes the
-    // halves.
+fn without_geometric_operations_pixels_do_not_move() {
+    // The left half is black, the right half white, with nothing between: only moving pixels mixes
+    // the halves.
     let halves: Vec<u8> =
         (0..3 * PLANE).map(|i| if i % SIDE < SIDE / 2 { 0 } else { 255 }).collect();
     let moved = |geometric: bool| {
         let draw = |i: u64| {
             let mut image = halves.clone();
             rand_augment(&mut image, 2, 30, geometric, &mut rng::stream(1, Purpose::Test, i));
-            // Sharpness touches the neighbours of the edge.
+            // Sharpness changes the pixels next to the edge.
             let row = |side: std::ops::Range<usize>| {
                 image[side.start..side.end].windows(2).all(|p| p[0] == p[1])
             };

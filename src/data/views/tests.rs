@@ -5,7 +5,7 @@ const SIDE: usize = 32;
 const PLANE: usize = SIDE * SIDE;
 const IMAGE: usize = 3 * PLANE;
 
-/// The recipe of two augmented views, noise on the source.
+/// A recipe with two augmented views and noise on the source.
 pub fn recipe() -> DataConfig {
     let view = |noise| ViewConfig {
         side: 0,
@@ -33,7 +33,7 @@ pub fn recipe() -> DataConfig {
     }
 }
 
-/// Augments nothing.
+/// A view configuration without augmentation.
 fn plain() -> ViewConfig {
     ViewConfig { crop: 0.0, rand_augment: 0.0, noise: 0.0, ..recipe().source }
 }
@@ -67,7 +67,7 @@ fn same_views_are_the_plain_image_twice_whatever_the_view_settings() {
 }
 
 #[test]
-fn noise_has_the_deviation_asked_for_and_only_where_asked() {
+fn noise_has_the_requested_deviation_and_only_where_requested() {
     let data =
         DataConfig { source: ViewConfig { noise: 0.1, ..plain() }, target: plain(), ..recipe() };
     let mut clean = vec![0.0; IMAGE];
@@ -75,14 +75,14 @@ fn noise_has_the_deviation_asked_for_and_only_where_asked() {
     let (source, target) = pair(&data, 1, 0, 0);
     let noise: Vec<f32> = source.iter().zip(&clean).map(|(s, c)| s - c).collect();
     let deviation = (noise.iter().map(|n| n * n).sum::<f32>() / IMAGE as f32).sqrt();
-    // Five standard errors of a deviation of 3,072 draws.
+    // Five standard errors of a standard deviation estimated from 3,072 samples.
     assert!((deviation - 0.1).abs() < 5.0 * 0.1 / (2.0 * IMAGE as f32).sqrt(), "{deviation}");
     to_signed(&pattern(), &mut clean);
     assert_eq!(target, clean);
 }
 
 #[test]
-fn crops_of_a_ramp_average_to_its_middle_and_flip_half_of_the_time() {
+fn crops_of_a_ramp_average_to_its_middle_and_half_of_them_are_flipped() {
     let ramp: Vec<u8> = (0..IMAGE).map(|i| (i % SIDE * 8) as u8).collect();
     let config = ViewConfig { crop: 1.0, ..plain() };
     let mut rng = rng::stream(1, Purpose::Test, 0);
@@ -95,11 +95,11 @@ fn crops_of_a_ramp_average_to_its_middle_and_flip_half_of_the_time() {
         flipped += usize::from(left > right);
         contrast += (left - right).abs();
     }
-    // The ramp's own mean is 124, and a crop's deviates from it by less than 70.
+    // The ramp's own mean is 124, and that of a crop deviates from it by less than 70.
     assert!((sum / f64::from(n) - 124.0).abs() < 4.0, "mean {}", sum / f64::from(n));
     assert!((1_840..2_160).contains(&flipped), "{flipped} of {n} flipped");
-    // A window shows part of the ramp: 248 from end to end for the whole, about 0.7 of it for the
-    // mean window.
+    // A window shows part of the ramp: 248 from end to end for the whole image, about 0.7 of it for
+    // the mean window.
     assert!(
         (130.0..220.0).contains(&(contrast / f64::from(n))),
         "mean contrast {}",
@@ -136,7 +136,7 @@ fn every_switch_is_off_at_probability_0_and_on_at_1() {
 }
 
 #[test]
-fn plain_inputs_come_in_the_order_of_their_indices_mirrored_on_request() {
+fn plain_inputs_follow_the_order_of_the_indices_and_are_mirrored_on_request() {
     let mut mirrored = pattern();
     flip(&mut mirrored);
     let images = Images::new(SIDE, [pattern(), mirrored].concat(), vec![0, 1]);
@@ -149,9 +149,9 @@ fn plain_inputs_come_in_the_order_of_their_indices_mirrored_on_request() {
 }
 
 #[test]
-fn views_have_the_sides_asked_for_and_show_the_same_places() {
+fn views_have_the_requested_sides_and_show_the_same_regions() {
     for (own, source, target) in [(32, 16, 48), (64, 40, 64), (40, 40, 40)] {
-        // Red rises from left to right, green from top to bottom.
+        // Red increases from left to right, green from top to bottom.
         let plane = own * own;
         let value = |i: usize| [i % own, i % plane / own, 0][i / plane] * 240 / own;
         let image: Vec<u8> = (0..3 * plane).map(|i| value(i) as u8).collect();
@@ -175,8 +175,8 @@ fn views_have_the_sides_asked_for_and_show_the_same_places() {
         for index in 0..20 {
             let [scale_x, offset_x, scale_y, offset_y] =
                 make_pair(&image, &data, 1, 0, index, &mut x, &mut y);
-            // The middle of the target as the source shows it; where that is outside, there is
-            // nothing to compare.
+            // Points of the target as seen in the source. If one lies outside, there is nothing to
+            // compare.
             for (channel, scale, offset) in [(0, scale_x, offset_x), (1, scale_y, offset_y)] {
                 let at = |side: usize, place: f32| {
                     ((place + 1.0) / 2.0 * side as f32 - 0.5).round() as usize
@@ -193,12 +193,12 @@ fn views_have_the_sides_asked_for_and_show_the_same_places() {
                     }
                     let a = pixel(&x, source, at(source, seen), |v| v);
                     let b = pixel(&y, target, at(target, place), |v| (v + 1.0) / 2.0);
-                    // Half a pixel of either view, and rounding.
+                    // Half a pixel of either view, plus rounding.
                     let slack =
                         0.5 * 240.0 / 255.0 * (1.0 / source as f32 + 1.0 / target as f32) + 0.02;
                     assert!(
                         (a - b).abs() < slack,
-                        "{own} {source} {target}, {index}, {channel}: {a} beside {b}"
+                        "{own} {source} {target}, {index}, {channel}: {a} and {b}"
                     );
                 }
             }
@@ -207,7 +207,7 @@ fn views_have_the_sides_asked_for_and_show_the_same_places() {
 }
 
 #[test]
-fn colours_change_only_where_asked_and_switches_that_are_off_draw_nothing() {
+fn colours_change_only_if_enabled_and_disabled_switches_consume_no_random_numbers() {
     let drawn = |config: &ViewConfig| {
         let mut rng = rng::stream(5, Purpose::Test, 0);
         let (image, geometry) = view(&pattern(), SIDE, config, true, &mut rng);
@@ -215,7 +215,7 @@ fn colours_change_only_where_asked_and_switches_that_are_off_draw_nothing() {
     };
     let cropped = ViewConfig { crop: 1.0, ..plain() };
     let (image, geometry, next) = drawn(&cropped);
-    // The strength alone does nothing.
+    // The strength has no effect on its own.
     assert_eq!(
         drawn(&ViewConfig { color_jitter_strength: 1.0, ..cropped.clone() }),
         (image.clone(), geometry, next)
@@ -227,7 +227,7 @@ fn colours_change_only_where_asked_and_switches_that_are_off_draw_nothing() {
     assert!(
         same == geometry && jittered != image && jittered[..PLANE] != jittered[PLANE..2 * PLANE]
     );
-    // As often as asked for.
+    // The rate is the configured probability.
     let count = |config: &ViewConfig| {
         (0..400)
             .filter(|&i| {

@@ -32,7 +32,7 @@ fn rows_without_the_columns_of_another_take_no_room_for_them() {
         ("t.jsonl", format!("{first}\n{}", "{\"c998\":1}\n".repeat(20_000))),
     ] {
         let place = write(&folder, name, text.as_bytes());
-        open_refused(&place, text.len(), &[name, "lists 1 file that aren't there: gone.png"]);
+        open_refused(&place, text.len(), &[name, "lists 1 file missing on disk: gone.png"]);
     }
 }
 
@@ -182,9 +182,9 @@ fn descriptions_of_parquet_files_that_lie_are_refused() {
             described(&[group("m", 1), group("image", 1 << 29), column]),
             "states more columns than it has",
         ),
-        (described(&nested), "its columns lie in too many groups"),
-        (described(&named), "or have too long names"),
-        ([described(&plain), flags].concat(), "its description has a list of flags"),
+        (described(&nested), "its columns are nested in too many groups"),
+        (described(&named), "or their names are too long"),
+        ([described(&plain), flags].concat(), "its footer has a list of flags"),
         // What is sound but for that there is nothing in it.
         (described(&plain), "holds 0 images"),
     ] {

@@ -7,7 +7,7 @@ fn listed(place: &Path) -> Listing {
     list(place).unwrap().expect("CIFAR")
 }
 
-/// The ten training images and three test images of the fixture, in order.
+/// Checks the ten training images and three test images of the fixture, in order.
 fn check_ten(listing: &Listing) {
     assert_eq!(listing.classes, CLASSES);
     let entries = rows(listing);
@@ -20,7 +20,7 @@ fn check_ten(listing: &Listing) {
         )
     );
     assert_eq!(entries[10], ("image_s_000010.png", 3, Some(Set::Test)));
-    // The test set has a name of the training set again.
+    // The test set repeats a name of the training set.
     assert_eq!(entries[11], ("image_s_000001 (2).png", 0, Some(Set::Test)));
     let images = contents(listing).unwrap();
     for (i, image) in images.iter().enumerate() {
@@ -40,11 +40,11 @@ fn reads_cifar_10_from_folder_parent_and_archive() {
     [dir.path(), &folder, &fixture("cifar-10-python.tar.gz")]
         .into_iter()
         .for_each(|place| check_ten(&listed(place)));
-    // Under another name.
+    // The folder under another name.
     let renamed = dir.path().join("mine");
     std::fs::rename(folder, &renamed).unwrap();
     check_ten(&listed(&renamed));
-    // Names of its own.
+    // Class names of its own.
     let meta = std::fs::read(renamed.join("batches.meta")).unwrap();
     let at = meta.windows(4).position(|word| word == b"ship").unwrap();
     std::fs::write(renamed.join("batches.meta"), [&meta[..at], b"boat", &meta[at + 4..]].concat())
@@ -74,7 +74,7 @@ fn reads_cifar_100_as_python_2_wrote_it() {
             ("image_s_000002.png", 42, Set::Test),
         ];
         assert_eq!(rows(&listing), expected.map(|(name, label, set)| (name, label, Some(set))));
-        // The archive has the test images first.
+        // The archive stores the test images first.
         let images = contents(&listing).unwrap();
         assert!(images.iter().enumerate().all(|(i, image)| bytes(image) == planes(i, 32)));
     }
@@ -100,7 +100,10 @@ fn says_what_is_wrong() {
     std::fs::remove_file(&batch).unwrap();
     let one = refusal(dir.path());
     assert!(
-        one.contains("is the Python version of CIFAR-10, but data_batch_2 is missing; get cifar-10-python.tar.gz anew"),
+        one.contains(
+            "is the Python version of CIFAR-10, but data_batch_2 is missing; get \
+             cifar-10-python.tar.gz again"
+        ),
         "{one}"
     );
     std::fs::write(&batch, &whole[..whole.len() - 1]).unwrap();
@@ -116,7 +119,7 @@ fn says_what_is_wrong() {
     std::fs::write(&batch, [&whole[..at], b"K\x0bK\x07", &whole[at + 4..]].concat()).unwrap();
     assert!(
         refusal(dir.path())
-            .contains("data_batch_2 has the label 11 at image 0, and there are 10 classes")
+            .contains("data_batch_2 has the label 11 at image 0, but there are 10 classes")
     );
     std::fs::write(&batch, &whole).unwrap();
     // A file that changes between listing and reading.
@@ -133,7 +136,7 @@ fn survives_damage() {
     let whole = std::fs::read(&path).unwrap();
     let (refused, accepted) = damage(dir.path(), &path, cuts(&whole, 7));
     assert_eq!((accepted, refused > 400), (0, true));
-    // What isn't pixels and makes a difference.
+    // Bytes that aren't pixels and that make a difference.
     let (refused, accepted) = damage(dir.path(), &path, changed(&whole[..], 300));
     assert!(refused > 0 && accepted > 100, "{refused} {accepted}");
     let archive = dir.path().join("a.tar.gz");
@@ -143,7 +146,7 @@ fn survives_damage() {
     damage(&archive, &archive, changed(&whole, 60));
 }
 
-/// An archive of the binary version: records of labels and pixels.
+/// Writes an archive of the binary version: records of labels and pixels.
 fn binary(path: &Path, folder: &str, files: &[(&str, usize)], labels: usize) {
     let out = flate2::write::GzEncoder::new(
         std::fs::File::create(path).unwrap(),

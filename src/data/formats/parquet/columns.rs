@@ -10,20 +10,20 @@ use ::parquet::file::metadata::ParquetMetaData;
 use ::parquet::schema::types::{ColumnDescriptor, SchemaDescriptor};
 use std::cell::Cell;
 
-/// Images that are read at a time.
+/// The number of images read at a time.
 const IMAGES: usize = 16;
-/// Labels and paths that are read at a time.
+/// The number of labels or paths read at a time.
 const LABELS: usize = 4096;
-/// The labels or paths of a file may take so many bytes,
+/// The base allowance for the labels or paths of a file, in bytes.
 const ROOM: u64 = 16 << 20;
-/// and so many more for each byte of it: a dictionary holds one for many rows.
+/// The additional allowance per byte of the file: a dictionary stores one value for many rows.
 const GROWTH: u64 = 32;
 /// Names of columns whose bytes are images.
 const IMAGE_NAMES: [&str; 6] = ["image", "img", "images", "picture", "jpg", "png"];
-/// Names of columns whose values are labels, the likeliest first.
+/// Names of columns whose values are labels, likeliest first.
 const LABEL_NAMES: [&str; 6] = ["label", "labels", "fine_label", "class", "target", "cls"];
 
-/// Which columns count, by their numbers among all that have values.
+/// The columns that are used, by their indices among the leaf columns.
 pub struct Columns {
     image: usize,
     path: Option<usize>,
@@ -39,14 +39,14 @@ pub enum Labels {
     Texts(Vec<Option<String>>),
 }
 
-/// How many rows there are, in a file of `length` bytes.
+/// Returns the number of rows of a file of `length` bytes.
 pub fn rows(described: &ParquetMetaData, length: u64) -> Result<usize, Fault> {
     let rows = described
         .row_groups()
         .iter()
         .try_fold(0_u64, |sum, group| sum.checked_add(u64::try_from(group.num_rows()).ok()?));
     match rows {
-        // No image takes less than a byte.
+        // Every image takes at least one byte.
         Some(rows) if rows <= length => Ok(rows as usize),
         _ => Err(Fault::Damaged(format!(
             "it states an impossible number of rows for its {length} bytes"
@@ -60,7 +60,7 @@ fn is_text(column: &ColumnDescriptor) -> bool {
 }
 
 impl Columns {
-    /// Finds them; an error is the rest of a sentence.
+    /// Finds the columns; an error is a sentence fragment.
     pub fn of(schema: &SchemaDescriptor) -> Result<Self, String> {
         let columns = schema.columns();
         let parts = |i: usize| columns[i].path().parts();
@@ -87,7 +87,7 @@ impl Columns {
         };
         let image = in_struct.or_else(plain);
         let image = image.ok_or_else(|| {
-            format!("has the columns {} and none of encoded images (a struct with bytes)", names())
+            format!("has the columns {}, but none of encoded images (a struct with bytes)", names())
         })?;
         let top = parts(image)[0].as_str();
         let path = all()
@@ -134,7 +134,7 @@ impl Columns {
         self.path.map(|column| texts(source, described, column)).transpose()
     }
 
-    /// Shows `take` the bytes of every image in order; `None` where a row has none.
+    /// Calls `take` with the bytes of every image in order; `None` if a row has none.
     pub fn images(
         &self,
         source: &Source,
@@ -155,8 +155,8 @@ fn texts(
     let (most, taken) = (ROOM + GROWTH * source.length(), Cell::new(0));
     all::<ByteArrayType, _>(source, described, column, |value| {
         let text = std::str::from_utf8(value.data()).ok().filter(|text| text.len() <= 4096);
-        let text =
-            text.ok_or_else(|| Fault::Damaged("a label or path is no text, or too long".into()))?;
+        let text = text
+            .ok_or_else(|| Fault::Damaged("a label or path is not text, or is too long".into()))?;
         taken.set(taken.get() + text.len() as u64);
         if taken.get() > most {
             return Err(Fault::Damaged(format!(
@@ -182,10 +182,11 @@ fn all<T: DataType, V>(
     Ok(values)
 }
 
-/// What takes the values of a column.
+/// A function that is called with the values of a column.
 type Take<'a, V> = dyn FnMut(Option<&V>) -> Result<(), Fault> + 'a;
 
-/// Shows `take` the values of a column, `batch` of which are in memory at a time beside a page.
+/// Calls `take` with the values of a column. At most `batch` of them are in memory at a time, plus
+/// one page.
 fn each<T: DataType>(
     source: &Source,
     described: &ParquetMetaData,
@@ -197,7 +198,8 @@ fn each<T: DataType>(
     let full = descriptor.max_def_level();
     for group in described.row_groups() {
         let rows = group.num_rows() as usize;
-        let short = || Fault::Damaged("a column has other rows than the file states".into());
+        let short =
+            || Fault::Damaged("a column has another number of rows than the file states".into());
         let pages = source.pages(group.columns().get(column).ok_or_else(short)?, rows)?;
         let reader: Option<ColumnReaderImpl<T>> =
             T::get_column_reader(get_column_reader(descriptor.clone(), pages));

@@ -1,9 +1,9 @@
-//! The names of classes that the Hugging Face hub writes into a file.
+//! The class names that the Hugging Face hub stores in a file.
 
 use ::parquet::file::metadata::FileMetaData;
 use serde_json::Value;
 
-/// The names of the column `label`; `None`: there are none.
+/// Returns the class names of the column `label`, or `None` if there are none.
 pub fn classes(described: &FileMetaData, label: &str) -> Option<Vec<String>> {
     let pairs = described.key_value_metadata()?;
     let text = pairs.iter().find(|pair| pair.key == "huggingface")?.value.as_deref()?;

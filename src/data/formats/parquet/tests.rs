@@ -11,7 +11,8 @@ fn listed(place: &Path) -> Listing {
     list(place).unwrap().expect("Parquet")
 }
 
-/// A shard with these labels, the label of each image as its text, and a row group for every two.
+/// Writes a shard with these labels, in which each image is its label as text, with one row group
+/// per two rows.
 fn write(path: &Path, labels: &[i32]) {
     let schema =
         "message m { required group image { required binary bytes; } required int32 label; }";
@@ -46,7 +47,7 @@ fn reads_what_the_hub_stores() {
     assert_eq!(left_out(&listing), [("images without a label", 1)]);
     let images = contents(&listing).unwrap();
     assert!(matches!(&images[3], Content::Unreadable(why) if why == "has no image"));
-    // The checksums at the ends tell the pictures apart.
+    // The checksums at the ends distinguish the images.
     let ends: HashSet<&[u8]> = [0, 1, 2, 4, 5].map(|i| bytes(&images[i])).into_iter().collect();
     assert!(
         ends.len() == 5
@@ -72,7 +73,7 @@ fn reads_other_columns_and_compressions() {
         (("texts.parquet:3", 1, None), ("texts.parquet:5", 2, None))
     );
     let first = listed(&fixture("hub.parquet"));
-    // The same pictures.
+    // The same images.
     assert_eq!(bytes(&contents(&listing).unwrap()[2]), bytes(&contents(&first).unwrap()[2]));
     let listing = listed(&fixture("numbers.parquet"));
     assert_eq!(listing.classes, ["-2", "9", "10"]);
@@ -81,7 +82,7 @@ fn reads_other_columns_and_compressions() {
 }
 
 #[test]
-fn shards_are_named_for_their_sets() {
+fn the_names_of_shards_tell_their_sets() {
     let dir = tempfile::tempdir().unwrap();
     write(&dir.path().join("data/train-00000-of-00002.parquet"), &[10, 9, 10]);
     write(&dir.path().join("data/train-00001-of-00002.parquet"), &[2]);
@@ -108,22 +109,22 @@ fn shards_are_named_for_their_sets() {
             .map(|(name, (label, set))| (name.as_str(), label, set))
             .collect::<Vec<_>>()
     );
-    assert_eq!(left_out(&listing), [("files and folders that are no .parquet shards", 1)]);
+    assert_eq!(left_out(&listing), [("files and folders that are not .parquet shards", 1)]);
     let texts: Vec<String> = contents(&listing)
         .unwrap()
         .iter()
         .map(|c| String::from_utf8_lossy(bytes(c)).into_owned())
         .collect();
     assert_eq!(texts, ["10", "9", "10", "2", "9"]);
-    // A test set takes the place of the one for validation, and what has no set is left out.
+    // A test set replaces the validation set, and shards without a set are left out.
     write(&dir.path().join("data/test-00000-of-00001.parquet"), &[9, 9]);
     write(&dir.path().join("data/extra-00000-of-00001.parquet"), &[9]);
     let listing = listed(dir.path());
     assert_eq!(listing.entries.iter().filter(|entry| entry.set == test).count(), 2);
     let left = [
-        "files and folders that are no .parquet shards",
+        "files and folders that are not .parquet shards",
         "shards of no known set (train, test, validation)",
-        "shards for validation, as there are some for a test",
+        "validation shards, as there are test shards",
     ];
     assert_eq!(left_out(&listing), left.map(|what| (what, 1)));
 }
@@ -132,7 +133,7 @@ fn shards_are_named_for_their_sets() {
 fn says_what_is_wrong() {
     let captions = refusal(&fixture("captions.parquet"));
     assert!(
-        captions.contains("captions.parquet has the columns text and none of encoded images"),
+        captions.contains("captions.parquet has the columns text, but none of encoded images"),
         "{captions}"
     );
     let delta = refusal_of_contents(&fixture("delta.parquet"));
@@ -173,7 +174,7 @@ fn survives_damage() {
 }
 
 #[test]
-fn what_fails_in_the_visitor_is_not_blamed_on_the_file() {
+fn failures_of_the_visitor_are_not_blamed_on_the_file() {
     let listing = listed(&fixture("hub.parquet"));
     let failed =
         (listing.contents)(&mut |_, _| Err(Error::failed("the disk is full"))).unwrap_err();

@@ -1,11 +1,12 @@
-//! The machine that a pickle is a program for, as far as data goes.
+//! The stack machine that executes a pickle, restricted to data.
 
 use super::{Array, Dtype, Name, Value};
 use crate::pickle::{Cursor, Id, Result, shown};
 
-/// Most instructions; each makes one value at most. All of CIFAR-100 has 300,000.
+/// The maximum number of instructions; each creates at most one value. All of CIFAR-100 takes
+/// 300,000.
 const MOST_STEPS: usize = 1 << 22;
-/// Most dimensions of an array.
+/// The maximum number of dimensions of an array.
 const MOST_DIMENSIONS: usize = 8;
 
 /// The stack machine.
@@ -19,7 +20,7 @@ impl<'a> Machine<'a> {
         Self { cursor: Cursor::new(bytes), values: Vec::new() }
     }
 
-    /// All values, and the place of the one that the pickle stands for.
+    /// Runs the pickle. Returns all values, and the position of the one that the pickle represents.
     pub fn run(mut self) -> Result<(Vec<Value<'a>>, Id)> {
         for _ in 0..MOST_STEPS {
             match self.cursor.take(1)?[0] {
@@ -30,13 +31,15 @@ impl<'a> Machine<'a> {
                 instruction => self.step(instruction)?,
             }
         }
-        Err(format!("holds a pickle of more than {MOST_STEPS} instructions, which CIFAR has not"))
+        Err(format!(
+            "holds a pickle of more than {MOST_STEPS} instructions, which is more than CIFAR has"
+        ))
     }
 
     fn step(&mut self, instruction: u8) -> Result<()> {
         match instruction {
             0x80 => self.protocol(),
-            // A frame: what follows is read as it comes.
+            // The size of a frame, which isn't needed.
             0x95 => self.cursor.take(8).map(drop),
             b'(' => {
                 self.cursor.mark();
@@ -127,7 +130,8 @@ impl<'a> Machine<'a> {
             b'R' => self.reduce(),
             b'b' => self.build(),
             other => Err(format!(
-                "holds an instruction (0x{other:02x}) that plain values and arrays don't need; nothing was run"
+                "holds an instruction (0x{other:02x}) that plain values and arrays don't need; \
+                 nothing was run"
             )),
         }
     }
@@ -161,7 +165,8 @@ impl<'a> Machine<'a> {
         self.push(make(content))
     }
 
-    /// A function or class: one of a short list. Newer versions of numpy have moved theirs.
+    /// Pushes a function or class, which must be on a short list. Newer versions of NumPy have
+    /// moved theirs.
     fn name(&mut self, module: &str, name: &str) -> Result<()> {
         let known = match (module, name) {
             ("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct") => {
@@ -185,7 +190,7 @@ impl<'a> Machine<'a> {
         let top = self.cursor.top()?;
         match &mut self.values[top as usize] {
             Value::List(list) => list.extend(items),
-            _ => return Err("appends to what is no list".into()),
+            _ => return Err("appends to something that is not a list".into()),
         }
         Ok(())
     }
@@ -196,18 +201,18 @@ impl<'a> Machine<'a> {
             Value::Dict(entries) => {
                 entries.extend(items.as_chunks::<2>().0.iter().map(|[key, value]| (*key, *value)))
             }
-            _ => return Err("sets items of what is no dictionary".into()),
+            _ => return Err("sets items of something that is not a dictionary".into()),
         }
         Ok(())
     }
 
-    /// The first few items of a tuple with their places; none of anything else.
+    /// Returns the first few items of a tuple with their positions; nothing for other values.
     fn items(&self, id: Id) -> Vec<(Id, &Value<'a>)> {
         let Value::Tuple(items) = self.value(id) else { return Vec::new() };
         items.iter().take(MOST_DIMENSIONS).map(|item| (*item, self.value(*item))).collect()
     }
 
-    /// A call: of what makes bytes, an array or the type of its numbers.
+    /// Executes a call, which may only make bytes, an array or an array's element type.
     fn reduce(&mut self) -> Result<()> {
         let (arguments, callee) = (self.cursor.pop()?, self.cursor.pop()?);
         let items = self.items(arguments);
@@ -242,8 +247,8 @@ impl<'a> Machine<'a> {
         self.push(made)
     }
 
-    /// Gives an object its state: (version, shape, type, order, data) of an array, (version, byte
-    /// order, ..) of a type.
+    /// Sets the state of an object: (version, shape, type, order, data) for an array, (version,
+    /// byte order, ..) for a type.
     fn build(&mut self) -> Result<()> {
         let (state, object) = (self.cursor.pop()?, self.cursor.top()?);
         let items = self.items(state);
@@ -266,7 +271,11 @@ impl<'a> Machine<'a> {
                         && dtype.bytes > 1;
                 Value::Dtype(Dtype { big_endian, ..*dtype })
             }
-            _ => return Err("sets the state of an object that is no array; nothing was run".into()),
+            _ => {
+                return Err(
+                    "sets the state of an object that is not an array; nothing was run".into()
+                );
+            }
         };
         self.values[object as usize] = made;
         Ok(())

@@ -6,7 +6,7 @@ fn message(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn reads_what_pythons_of_all_times_write() {
+fn reads_what_all_versions_of_python_write() {
     let dir = tempfile::tempdir().unwrap();
     unpack("pickles.tar.gz", dir.path());
     let names = [
@@ -51,23 +51,23 @@ fn nothing_is_called() {
     assert!(evil.contains("os.system") && evil.contains("nothing was run"), "{evil}");
     let evil = message(b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93.");
     assert!(evil.contains("builtins.eval"), "{evil}");
-    // Known names, but not for what they are known for.
+    // Known names, used for something else.
     assert!(message(b"\x80\x02cnumpy\ndtype\ncnumpy\ndtype\n\x85R.").contains("impossible"));
     assert!(message(b"\x80\x02cnumpy\nndarray\n)R.").contains("nothing was run"));
     assert!(
         message(b"\x80\x02c_codecs\nencode\nX\x01\0\0\0aX\x03\0\0\0hex\x86R.")
             .contains("nothing was run")
     );
-    assert!(message(b"\x80\x02}}b.").contains("no array"));
+    assert!(message(b"\x80\x02}}b.").contains("not an array"));
     assert!(message(b"\x80\x02cnumpy\ndtype\nX\x01\0\0\0O\x85R.").contains("an array of O"));
-    // An instruction that makes any object, and one that fetches from elsewhere.
+    // An instruction that creates any object, and one that refers to an external object.
     assert!(message(b"\x80\x02cnumpy\nndarray\n)\x81.").contains("0x81"));
     assert!(message(b"\x80\x02U\x01aQ.").contains("0x51"));
     assert!(message(b"\x80\x00.").contains("protocol 0"));
 }
 
 #[test]
-fn pickles_that_make_no_sense_are_refused() {
+fn invalid_pickles_are_refused() {
     for bad in [
         &b""[..],
         b"\x80",
@@ -99,8 +99,8 @@ fn pickles_that_make_no_sense_are_refused() {
 }
 
 #[test]
-fn values_within_themselves_and_far_down_are_no_trouble() {
-    // A list of itself; a dictionary of itself.
+fn recursive_and_deeply_nested_values_are_handled() {
+    // A list that contains itself; a dictionary that contains itself.
     let pickle = Pickle::parse(b"\x80\x02}q\0U\x01ah\0sU\x01b]q\x01h\x01as.").unwrap();
     let (a, b) = (pickle.get("a").unwrap(), pickle.get("b").unwrap());
     assert!(pickle.numbers(b).is_none() && pickle.texts(b).is_none() && pickle.bytes(a).is_none());

@@ -68,15 +68,15 @@ fn reads_samples_with_their_labels() {
         [b"four".as_slice(), b"one", b"two", b"three"]
     );
     let left = [
-        ("files and folders that are no .tar shards", 1),
-        ("members that are no images", 1),
+        ("files and folders that are not .tar shards", 1),
+        ("members that are not images", 1),
         ("further images of a sample", 1),
         ("images without a label (.cls)", 1),
-        ("images for validation, as there are some for a test", 1),
+        ("validation images, as there are test images", 1),
     ];
     assert_eq!(left_out(&listing), left);
     assert!(listing.reading.contains("WebDataset, with the labels in .cls"), "{}", listing.reading);
-    // The names of the classes beside the shards.
+    // The class names next to the shards.
     write(dir.path(), "classes.txt", "0\n1\n2\n3\n4\n5\n6\n7\n8\nnine\nten\neleven\n".as_bytes());
     let listing = listed(dir.path());
     assert_eq!(
@@ -87,7 +87,7 @@ fn reads_samples_with_their_labels() {
     write(dir.path(), "classes.txt", b"a\nb\n");
     assert!(
         refusal(dir.path())
-            .contains("classes.txt names 2 classes, counted from 0, and an image has the label 9")
+            .contains("classes.txt names 2 classes, counted from 0, but an image has the label 9")
     );
 }
 
@@ -110,7 +110,7 @@ fn shards_may_lie_in_folders_of_sets_or_be_one_file() {
     assert_eq!(listing.classes, ["3", "x"]);
     let single = listed(&write(dir.path(), "train-0.tar", &one));
     assert_eq!(rows(&single), [("1.png", 0, None), ("2.png", 1, None)]);
-    // Samples in folders of sets, in one file, gzipped.
+    // Samples in set folders, in one gzipped file.
     let sets = archive(&[
         ("train/1.png", "one"),
         ("train/1.cls", "5"),
@@ -150,12 +150,12 @@ fn texts_that_repeat_are_classes() {
     let descriptions = texts(["a dog", "a cat", "the dog", "my cat"]);
     assert_eq!(
         (descriptions.classes.len(), left_out(&descriptions)),
-        (0, vec![("members that are no images", 4)])
+        (0, vec![("members that are not images", 4)])
     );
 }
 
 #[test]
-fn an_archive_of_folders_is_read_as_folders_are() {
+fn an_archive_of_folders_is_read_like_a_folder() {
     let dir = tempfile::tempdir().unwrap();
     let members = [
         ("photos/dog/x.1.png", "one"),
@@ -177,9 +177,9 @@ fn an_archive_of_folders_is_read_as_folders_are() {
         ]
     );
     let left = [
-        ("members that are hidden or the system's own", 2),
-        ("members that are no images", 1),
-        ("images beside the folders of classes", 1),
+        ("members that are hidden or belong to the system", 2),
+        ("members that are not images", 1),
+        ("images next to the class folders", 1),
     ];
     assert_eq!(left_out(&listing), left);
     let sets =
@@ -213,7 +213,7 @@ fn long_names_and_odd_members() {
         header.set_cksum();
         tar.append(&header, content).unwrap();
     };
-    // A long name as GNU writes it, one of POSIX, names that lead out, a link.
+    // A long name as GNU writes it, one as POSIX does, names that lead outside, a link.
     add(EntryType::GNULongName, b"././@LongLink", format!("{long}\0").as_bytes());
     add(EntryType::Regular, b"short.png", b"one");
     let record = format!(" path=p/{long}\n");
@@ -230,8 +230,8 @@ fn long_names_and_odd_members() {
         left_out(&listing),
         [
             ("members whose names lead out of the archive", 2),
-            ("members that are no plain files", 1),
-            ("images beside the folders of classes", 1)
+            ("members that are not plain files", 1),
+            ("images next to the class folders", 1)
         ]
     );
     assert_eq!(rows(&listing), [(long.as_str(), 0, None), (&format!("p/{long}")[..], 1, None)]);
@@ -246,13 +246,13 @@ fn says_what_is_wrong() {
         |members: &[(&str, &str)]| refusal(&write(dir.path(), "x.tar", &archive(members)));
     assert!(refused(&[("a.txt", "no image")]).contains("x.tar holds no images"));
     assert!(refused(&[("a.png", ""), ("a.cls", "two\nlines")]).contains("a.cls in "));
-    assert!(refused(&[("a.png", ""), ("a.json", "{")]).contains("is no JSON"));
+    assert!(refused(&[("a.png", ""), ("a.json", "{")]).contains("is not JSON"));
     let whole = archive(&[("a.png", "one"), ("a.cls", "1"), ("b.png", "two"), ("b.cls", "2")]);
-    // Cut between two members, and with a size beyond the end.
+    // Truncated between two members, and with a size beyond the end.
     for cut in [1024, 2048] {
         let message = refusal(&write(dir.path(), "x.tar", &whole[..cut]));
         assert!(
-            message.contains("x.tar cannot be read as a tar archive (it has no end)"),
+            message.contains("x.tar cannot be read as a tar archive (its end is missing)"),
             "{message}"
         );
     }
@@ -262,8 +262,8 @@ fn says_what_is_wrong() {
     header.set_cksum();
     let message =
         refusal(&write(dir.path(), "x.tar", &[&header.as_bytes()[..], &[0; 1024]].concat()));
-    assert!(message.contains("a member goes on behind its end"), "{message}");
-    // Another archive in place of the one that was listed.
+    assert!(message.contains("a member extends past its end"), "{message}");
+    // Another archive instead of the one that was listed.
     let path = write(dir.path(), "x.tar", &whole);
     let listing = listed(&path);
     std::fs::write(&path, archive(&[("a.png", "one")])).unwrap();
@@ -273,7 +273,7 @@ fn says_what_is_wrong() {
 }
 
 #[test]
-fn of_several_labels_with_one_ending_the_first_one_counts() {
+fn of_several_labels_with_one_extension_the_first_one_counts() {
     let dir = tempfile::tempdir().unwrap();
     let members = [
         ("a.png", "one"),

@@ -1,7 +1,7 @@
 use super::*;
 use crate::data::formats::tests::{bytes, contents, left_out, refusal, rows};
 
-/// Images whose planes are column-major, each with this label.
+/// Writes images whose planes are column-major, with these labels.
 fn write(folder: &Path, part: &str, labels: &[u8]) {
     std::fs::create_dir_all(folder).unwrap();
     let pixel = |i: usize, k: usize| {
@@ -19,7 +19,7 @@ fn value(i: usize, channel: usize, row: usize, column: usize) -> u8 {
 }
 
 #[test]
-fn reads_labels_and_turns_the_planes() {
+fn reads_labels_and_transposes_the_planes() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join(FOLDER);
     write(&folder, "train", &[1, 10, 3]);
@@ -77,18 +77,17 @@ fn says_what_is_wrong() {
     std::fs::write(&labels, [1, 0]).unwrap();
     assert!(
         refusal(dir.path())
-            .contains("train_y.bin has the label 0 at image 1, where 1 to 10 are known")
+            .contains("train_y.bin has the label 0 at image 1, which is not 1 to 10")
     );
     std::fs::remove_file(&labels).unwrap();
     assert!(
-        refusal(dir.path()).contains("train_y.bin is missing; unpack stl10_binary.tar.gz anew")
+        refusal(dir.path()).contains("train_y.bin is missing; unpack stl10_binary.tar.gz again")
     );
     std::fs::write(&labels, [1, 2]).unwrap();
     let listing = list(dir.path()).unwrap().unwrap();
     std::fs::write(&images, vec![0; 2 * IMAGE - 1]).unwrap();
-    assert!(
-        refusal(dir.path())
-            .contains("train_X.bin has 55295 bytes, which are no images of 96 x 96 pixels")
-    );
+    assert!(refusal(dir.path()).contains(
+        "train_X.bin has 55295 bytes, which is not a whole number of images of 96 x 96 pixels"
+    ));
     assert!(contents(&listing).is_err());
 }

@@ -1,18 +1,18 @@
-//! Rows of CSV and JSON as cells of text.
+//! Reads rows of CSV and JSON as cells of text.
 
 use csv_core::{ReadRecordResult, ReaderBuilder};
 use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 
-/// What is wrong, as the rest of a sentence.
+/// The error is what is wrong, as a sentence fragment.
 type Result<T> = std::result::Result<T, String>;
 
-/// Most columns of a table.
+/// The largest number of columns of a table.
 const MOST_COLUMNS: usize = 1000;
 
-/// A row: the cells that aren't empty, with the numbers of their columns. Of a thousand columns it
-/// may have one.
+/// A row: its non-empty cells with the numbers of their columns. With a thousand columns, it may
+/// have only one.
 pub type Row = Vec<(usize, String)>;
 
 /// A table as text.
@@ -24,8 +24,8 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Reads a file that is called `name`: JSON by its first character, else text with a header
-    /// line.
+    /// Reads a file called `name`: JSON if its first character says so, otherwise text with a
+    /// header line.
     pub fn read(bytes: &[u8], name: &str) -> Result<Self> {
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let name = name.to_lowercase();
@@ -35,13 +35,13 @@ impl Rows {
             Some(b'[') => Self::array(bytes),
             Some(b'{') => Self::lines(bytes),
             Some(_) if is_json => {
-                Err("it is no array of objects and no objects line by line".into())
+                Err("it is neither an array of objects nor one object per line".into())
             }
             Some(_) => Self::text(bytes, name.ends_with(".tsv")),
         }
     }
 
-    /// An array of objects.
+    /// Reads an array of objects.
     fn array(bytes: &[u8]) -> Result<Self> {
         let mut rows = Self::default();
         let mut reader = serde_json::Deserializer::from_slice(bytes);
@@ -52,7 +52,7 @@ impl Rows {
         Ok(rows)
     }
 
-    /// An object a line.
+    /// Reads one object per line.
     fn lines(bytes: &[u8]) -> Result<Self> {
         let mut rows = Self::default();
         for object in serde_json::Deserializer::from_slice(bytes).into_iter::<Map<String, Value>>()
@@ -70,7 +70,7 @@ impl Rows {
                 Value::Number(number) => number.to_string(),
                 Value::Bool(flag) => flag.to_string(),
                 Value::Null => String::new(),
-                // What images don't need may be anything.
+                // Columns that aren't needed may hold anything.
                 Value::Array(_) | Value::Object(_) => continue,
             };
             let at = match self.index.get(&key) {
@@ -92,7 +92,8 @@ impl Rows {
         Ok(())
     }
 
-    /// Text with a header line; cells are apart by tabs or by what the header has most of.
+    /// Reads text with a header line. The delimiter is the tab (`tabs`), or the one that occurs
+    /// most often in the header.
     fn text(bytes: &[u8], tabs: bool) -> Result<Self> {
         let header = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
         let count = |delimiter: u8| header.iter().filter(|byte| **byte == delimiter).count();
@@ -111,7 +112,7 @@ impl Rows {
                     reader.read_record(rest, &mut output[written..], &mut ends[fields..]);
                 (rest, written, fields) = (&rest[read..], written + wrote, fields + ended);
                 match result {
-                    // The next call, with nothing left, ends the last record.
+                    // At the end of the input, the next call ends the last record.
                     ReadRecordResult::InputEmpty => {}
                     ReadRecordResult::OutputFull => output.resize(2 * output.len(), 0),
                     ReadRecordResult::OutputEndsFull if ends.len() >= MOST_COLUMNS => {
@@ -126,7 +127,7 @@ impl Rows {
         }
     }
 
-    /// Adds a row, of which the cells end at `ends`; the first one is the header.
+    /// Adds a row whose cells end at `ends`; the first row is the header.
     fn cells(&mut self, text: &[u8], ends: &[usize], line: u64) -> Result<()> {
         let cell = |i: usize| {
             let cell = &text[if i == 0 { 0 } else { ends[i - 1] }..ends[i]];
@@ -158,7 +159,7 @@ impl Rows {
     }
 }
 
-/// Adds the objects of an array as they come, so that they are never all in memory.
+/// Adds the objects of an array as they are parsed, so that they are never all in memory.
 struct Objects<'a>(&'a mut Rows);
 
 impl<'de> DeserializeSeed<'de> for Objects<'_> {

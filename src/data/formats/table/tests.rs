@@ -92,7 +92,7 @@ fn rows_that_do_not_count_are_counted() {
         [("rows without a path", 1), ("rows without a label", 1), ("rows that repeat another", 1)];
     assert_eq!(left_out(&listing), expected);
     let listing = place.list("t.csv", "path,set\na.png,train\nb/c.png,val\n\"d, e.png\",test\n");
-    assert_eq!(left_out(&listing), [("images for validation, as there are some for a test", 1)]);
+    assert_eq!(left_out(&listing), [("validation images, as there are test images", 1)]);
 }
 
 #[test]
@@ -100,11 +100,14 @@ fn says_what_is_wrong() {
     let place = Place::new();
     let missing: String = (0..25).map(|i| format!("no{i}.png,x\n")).collect();
     let all = place.refusal("t.csv", format!("path,label\na.png,x\n{missing}").as_bytes());
-    assert!(all.contains("t.csv lists 25 files that aren't there: no0.png, no1.png,"), "{all}");
+    assert!(all.contains("t.csv lists 25 files missing on disk: no0.png, no1.png,"), "{all}");
     assert!(all.contains("no19.png and 5 more; its paths are relative to its own folder"), "{all}");
     let columns = place.refusal("t.csv", b"picture,kind\na.png,x\n");
     assert!(
-        columns.contains("t.csv has the columns picture, kind and none of paths; name one `path`"),
+        columns.contains(
+            "t.csv has the columns picture, kind, but none of paths; name the column of paths \
+             `path`"
+        ),
         "{columns}"
     );
     assert!(
@@ -121,17 +124,17 @@ fn says_what_is_wrong() {
     assert!(
         place.refusal("t.csv", ",x".repeat(3000).as_bytes()).contains("more than 1000 columns")
     );
-    assert!(place.refusal("t.json", b"path,label\n").contains("no array of objects"));
+    assert!(place.refusal("t.json", b"path,label\n").contains("neither an array of objects"));
     assert!(place.refusal("t.json", b"[1, 2]").contains("cannot be read as a table"));
     assert!(
         place
             .refusal("t.json", br#"{"images": [{"path": "a.png"}]}"#)
-            .contains("t.json has no columns and none of paths")
+            .contains("t.json has no columns; name the column of paths `path`")
     );
     let deep = [b"[{\"path\": ".to_vec(), b"[".repeat(100_000)].concat();
     assert!(place.refusal("t.json", &deep).contains("recursion"));
-    // A folder, and a file that is no table.
-    assert!(place.refusal("t.csv", b"path\nb\n").contains("lists 1 file that aren't there: b"));
+    // A folder, and a file that is not a table.
+    assert!(place.refusal("t.csv", b"path\nb\n").contains("lists 1 file missing on disk: b"));
     assert!(
         crate::data::formats::list(&place.write("x.dat", b"path,label\na.png,1\n"))
             .unwrap()
@@ -144,7 +147,7 @@ fn more_classes_than_labels_are_refused() {
     let place = Place::new();
     let labels: Vec<String> = (0..=65_535).map(|i| i.to_string()).collect();
     let many = super::super::shared::classes_of(&labels, place.0.path()).err().unwrap().to_string();
-    assert!(many.contains("has 65536 classes, and at most 65535 can be told apart"), "{many}");
+    assert!(many.contains("has 65536 classes, but at most 65535 are supported"), "{many}");
     let (classes, numbers) =
         super::super::shared::classes_of(&labels[1..], place.0.path()).unwrap();
     assert_eq!((classes.len(), numbers[65_534], &classes[9][..]), (65_535, 65_534, "10"));

@@ -90,11 +90,14 @@ fn says_what_is_wrong() {
     };
     assert!(
         with("val_0.JPEG\tn02\t0\nval_9.JPEG\tn02\t0\n")
-            .contains("names 1 image that aren't in val/images: val_9.JPEG")
+            .contains("names 1 image missing from val/images: val_9.JPEG")
     );
     assert!(with("val_0.JPEG\tn77\n").contains("names the class n77, which wnids.txt doesn't"));
     assert!(with("val_0.JPEG\tn02\nval_0.JPEG\tn01\n").contains("names val_0.JPEG twice"));
     assert!(with("val_0.JPEG n02\n").contains("has no image and class in line 1"));
     write(dir.path().join("wnids.txt"), "n01\nn01\n");
-    assert!(refusal(dir.path()).contains("wnids.txt names no two classes, or one twice"));
+    assert!(
+        refusal(dir.path())
+            .contains("wnids.txt names fewer than two classes, or one of them twice")
+    );
 }

@@ -1,4 +1,4 @@
-//! Pixels against those of the crate `image`, which resizes by another way.
+//! Compares pixels with those of the `image` crate, which resizes by another algorithm.
 
 use super::super::{Decoded, Trouble, decode, read_picture};
 use super::cuts::with_segment;
@@ -36,7 +36,8 @@ fn png(image: &DynamicImage) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// The middle square of `image` as [`decode`] must give it, by `filter` if one is named.
+/// Returns the central square of `image` as [`decode`] must return it, resized with `filter` if one
+/// is given.
 fn reference(image: &DynamicImage, wanted: u32, filter: Option<FilterType>) -> Vec<u8> {
     let side = image.width().min(image.height());
     let mut square =
@@ -66,7 +67,7 @@ fn furthest(a: &[u8], b: &[u8]) -> u8 {
 
 #[test]
 fn every_kind_of_pixel_is_resized_as_by_the_image_crate() {
-    // Down, up, by little, of one pixel, of none.
+    // Reduced, enlarged, reduced by one pixel, unchanged.
     for (size, wanted) in [
         ((200, 163), 64),
         ((97, 130), 65),
@@ -98,7 +99,7 @@ fn every_kind_of_pixel_is_resized_as_by_the_image_crate() {
             }
         }
     }
-    // Another filter is further away.
+    // Negative control: another filter is further away.
     let image = DynamicImage::ImageRgb8(hard(200, 163).to_rgb8());
     assert!(
         furthest(&reference(&image, 64, None), &reference(&image, 64, Some(FilterType::Gaussian)))
@@ -112,14 +113,14 @@ fn a_large_image_goes_through_in_strips() {
     let found = decode(&png(&image), 96).unwrap();
     assert!(furthest(&found.pixels, &reference(&image, 96, None)) <= 1);
     assert_eq!((found.width, found.height, found.twelve_bit), (900, 901, false));
-    // Images of a data set go the same way.
+    // Images of a data set use the same code.
     let planes = reference(&image, 900, None);
     let resampled = super::super::resample(&planes, 900, 96).unwrap();
     assert_eq!(resampled, found.pixels);
 }
 
 #[test]
-fn the_square_of_a_turned_image_is_that_of_the_image_seen() {
+fn the_square_of_a_rotated_image_is_that_of_the_displayed_image() {
     // An odd number of columns or rows lies outside the square.
     for size in [(60, 47), (46, 59)] {
         let mut file = Vec::new();
@@ -144,31 +145,31 @@ fn the_square_of_a_turned_image_is_that_of_the_image_seen() {
 }
 
 #[test]
-fn twelve_bits_in_a_file_of_sixteen_are_noticed() {
+fn twelve_bits_in_a_file_of_sixteen_are_detected() {
     let of =
         |value: u16| ImageBuffer::from_fn(20, 20, |x, _| Luma([if x == 0 { value } else { 100 }]));
     let noticed = |image: DynamicImage| decode(&png(&image), 16).unwrap().twelve_bit;
     assert!(noticed(of(4_095).into()) && !noticed(of(4_096).into()));
     let colour = |value| DynamicImage::ImageLuma16(of(value)).to_rgb16();
     assert!(noticed(colour(4_095).into()) && !noticed(colour(4_096).into()));
-    // An opaque pixel's transparency is a large number.
+    // The alpha of an opaque pixel is a large value.
     let opaque = |value| DynamicImage::ImageLuma16(of(value)).to_rgba16();
     assert!(noticed(opaque(4_095).into()) && !noticed(opaque(4_096).into()));
     assert!(!noticed(DynamicImage::ImageRgb8(RgbImage::new(20, 20))));
-    // A file may say that 4,095 is white.
+    // A file may define 4,095 as white.
     let pgm = [&b"P5 20 20 4095\n"[..], &[0x0f, 0xff].repeat(400)].concat();
     let white = decode(&pgm, 16).unwrap();
     assert!(!white.twelve_bit && white.pixels == vec![255; bytes_of(16)]);
 }
 
 #[test]
-fn troubles_are_told_apart() {
+fn troubles_are_distinguished() {
     let dot = decode(&png(&DynamicImage::ImageRgb8(RgbImage::new(9, 7))), 16);
     assert_eq!(dot, Err(Trouble::TooSmall { width: 9, height: 7 }));
     assert_eq!(decode(&super::png_header(16_385, 8), 16), Err(Trouble::TooLarge));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("long.png");
-    // 64 GiB that take no room on the disk.
+    // 64 GiB that take no space on the disk.
     std::fs::write(&path, super::png_header(64, 64)).unwrap();
     std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(64 << 30).unwrap();
     assert!(read_picture(&path, 16).unwrap_err().to_string().contains("long.png is too large"));

@@ -1,4 +1,4 @@
-//! Files that were cut.
+//! Truncated files.
 
 use super::super::whole::jpeg_has_its_end;
 use super::super::{Trouble, decode};
@@ -24,7 +24,7 @@ fn jpeg(image: &DynamicImage) -> Vec<u8> {
     bytes
 }
 
-/// `bytes` with a segment of metadata behind the JPEG's beginning.
+/// Inserts a segment of metadata after the start of the JPEG `bytes`.
 pub(super) fn with_segment(bytes: &[u8], mark: u8, content: &[u8]) -> Vec<u8> {
     let length = (content.len() as u16 + 2).to_be_bytes();
     [&bytes[..2], &[0xff, mark], &length, content, &bytes[2..]].concat()
@@ -51,7 +51,7 @@ fn a_jpeg_cut_anywhere_in_its_scans_is_refused() {
                 "JPEG {i} cut at {end} of {}",
                 whole.len()
             );
-            // The end of the image in the metadata isn't this one's.
+            // The end marker in the metadata isn't that of this image.
             let end = end + thumbnail.len() - whole.len();
             assert!(
                 decode(&thumbnail[..end], 32).is_err(),
@@ -62,7 +62,7 @@ fn a_jpeg_cut_anywhere_in_its_scans_is_refused() {
         for junk in [&b"\0\0\0"[..], b"\r\n", &[0xff; 9], &whole] {
             assert_eq!(decode(&[&whole, junk].concat(), 32).unwrap(), decoded, "JPEG {i}");
         }
-        // Its decoder alone accepts what is half grey.
+        // The decoder alone accepts an image that is half grey.
         let half = (scan + whole.len()) / 2;
         assert!(
             image::load_from_memory_with_format(&whole[..half], ImageFormat::Jpeg).is_ok(),
@@ -71,14 +71,14 @@ fn a_jpeg_cut_anywhere_in_its_scans_is_refused() {
     }
     let message = decode(&BASELINE_RESTARTS[..1200], 32).unwrap_err().to_string();
     assert!(
-        message.starts_with("is damaged or not an image (it was cut: ")
+        message.starts_with("is damaged or not an image (it is truncated: ")
             && message.ends_with(" file"),
         "{message}"
     );
 }
 
 #[test]
-fn marks_are_told_from_data_and_fillers() {
+fn markers_are_distinguished_from_data_and_padding() {
     let header = [0xff, 0xd8, 0xff, 0xda, 0, 2];
     for (data, whole) in [
         (&[1, 2, 0xff, 0, 0xd9][..], false),
@@ -98,7 +98,7 @@ fn marks_are_told_from_data_and_fillers() {
 }
 
 #[test]
-fn what_other_formats_accept_has_all_its_pixels() {
+fn files_of_other_formats_that_decode_have_all_their_pixels() {
     let encode = |image: DynamicImage, format| {
         let mut bytes = Cursor::new(Vec::new());
         image.write_to(&mut bytes, format).unwrap();
@@ -123,9 +123,9 @@ fn what_other_formats_accept_has_all_its_pixels() {
         ("PGM as text", format!("P2 37 9\n255\n{}", "17 ".repeat(37 * 9)).into_bytes()),
     ];
     for (name, whole) in files {
-        // Exactly of the image's own side in one direction, so that its last row counts.
+        // Exactly the image's own side in one direction, so that its last row counts.
         let decoded = decode(&whole, 37).unwrap_or_else(|e| panic!("{name} {e}"));
-        // What may be missing is a check sum, a trailer or white space.
+        // Only a checksum, a trailer or white space may be missing.
         let trailer = whole.len().saturating_sub(24);
         for end in (0..trailer).step_by(5).chain(trailer..whole.len()) {
             match decode(&whole[..end], 37) {

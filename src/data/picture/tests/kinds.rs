@@ -1,14 +1,14 @@
-//! What counts as an image.
+//! Which files count as images.
 
 use super::super::{FIRST_BYTES, Kind, Trouble, decode, kind};
 use image::{DynamicImage, ImageFormat, RgbImage};
 use std::io::Cursor;
 
 #[test]
-fn content_decides_and_the_ending_where_it_says_nothing() {
+fn content_decides_and_the_extension_where_it_is_inconclusive() {
     let box_of = |brand: &str| [b"\0\0\0\x18ftyp", brand.as_bytes(), b"\0\0\0\0mif1"].concat();
     let svg = b"<?xml version=\"1.0\"?>\n<svg xmlns=\"http://www.w3.org/2000/svg\">".to_vec();
-    // A directory of one picture of 16 x 16 pixels.
+    // A directory of one icon of 16 x 16 pixels.
     let icon = b"\0\0\x01\0\x01\0\x10\x10\0\0\x01\0\x20\0".to_vec();
     for (name, bytes, expected) in [
         ("a.png", b"II\x2a\0\x08\0\0\0".to_vec(), Some(Kind::Foreign)),
@@ -22,7 +22,7 @@ fn content_decides_and_the_ending_where_it_says_nothing() {
         ("a", svg, Some(Kind::Foreign)),
         ("a", icon, Some(Kind::Foreign)),
         ("a.xml", b"<?xml version=\"1.0\"?><annotation>".to_vec(), None),
-        // Named as images.
+        // Files with an image's extension.
         ("page.jpg", b"<!DOCTYPE html>".to_vec(), Some(Kind::Foreign)),
         ("dir.with.dots/EMPTY.JPEG", vec![], Some(Kind::Foreign)),
         ("a.NEF", b"whatever".to_vec(), Some(Kind::Foreign)),
@@ -42,7 +42,7 @@ fn content_decides_and_the_ending_where_it_says_nothing() {
 }
 
 #[test]
-fn what_is_readable_is_decoded_whatever_its_name() {
+fn readable_content_is_decoded_whatever_its_name() {
     use ImageFormat::{Bmp, Gif, Jpeg, Png, Pnm, WebP};
     for (ending, format) in [
         ("png", Png),
@@ -64,7 +64,7 @@ fn what_is_readable_is_decoded_whatever_its_name() {
         }
         let decoded = decode(&bytes, 16).unwrap();
         assert!(decoded.pixels.iter().all(|p| p.abs_diff(90) <= 2), "{ending}");
-        // Without content the name alone decides.
+        // Without recognisable content, the name alone decides.
         assert_eq!(kind(&format!("a.{ending}"), b"?"), Some(Kind::Foreign));
     }
     for text in ["P1\n# a comment\n8 8\n", "P2 8 8 9 ", "P3\n8\n8 255\n"] {
