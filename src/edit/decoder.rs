@@ -172,7 +172,7 @@ impl<'a> Decoder<'a> {
             None if self.inverted => Begin::Inverted,
             None => Begin::Noise,
         };
-        let progress = self.progress("drawing", noise.len() / size, self.sample.steps);
+        let progress = self.progress("generating", noise.len() / size, self.sample.steps);
         for (i, noise) in noise.chunks(batch * size).enumerate() {
             let (first, n) = (i * batch, noise.len() / size);
             let (z, view) =

@@ -171,7 +171,8 @@ mod tests {
     use crate::model::{Soda, parameters};
     use burn::tensor::Device;
 
-    /// The listed convolutions, linear layers and normalisations have exactly the network's weights.
+    /// The listed convolutions, linear layers and normalisations have exactly the weights of the
+    /// network.
     #[test]
     fn every_weight_of_a_network_belongs_to_one_of_its_layers() {
         let views = vec![

@@ -168,7 +168,7 @@ impl UNet {
     }
 
     /// Runs [`forward`](UNet::forward) without dropout on `waves` `[B, base]` from
-    /// [`waves`](UNet::waves); x_t has the position of the source view.
+    /// [`waves`](UNet::waves); x_t must show the source view.
     pub(crate) fn forward_waves(
         &self,
         x_t: Tensor<4>,
@@ -180,7 +180,7 @@ impl UNet {
 
     /// Returns the output of each residual level in one forward pass, averaged over the pixels:
     /// `[B, C]` each, in the order of [`UNetConfig::levels`](crate::config::UNetConfig::levels).
-    /// Arguments are as for [`forward`](UNet::forward); x_t has the position of the source view.
+    /// Arguments are as for [`forward`](UNet::forward); x_t must show the source view.
     pub fn activations(&self, x_t: Tensor<4>, t: Tensor<1>, z: Tensor<2>) -> Vec<Tensor<2>> {
         let mut pooled = Vec::new();
         self.observed(x_t, self.waves(t), z, None, None, |h| pooled.push(pixel_mean(h.clone())));

@@ -196,7 +196,7 @@ fn ddpm_draws_data_of_the_right_deviation() {
     assert!((found / DEVIATION - 1.0).abs() < 0.05, "{found}");
     assert!(
         (f64::from(draw(1.2 * DEVIATION)) / DEVIATION - 1.0).abs() > 0.1,
-        "a wrong eps is noticed"
+        "a wrong eps is detected"
     );
 }
 

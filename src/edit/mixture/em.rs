@@ -18,7 +18,7 @@ const MIN_GAIN: f64 = 1e-4;
 /// Added to the diagonal of the pooled covariance, relative to the mean variance, because some
 /// dimensions of z may be constant.
 const RIDGE: f64 = 1e-6;
-/// The same as an absolute value.
+/// Added to the same diagonal as an absolute value, for z without any variance.
 const RIDGE_FLOOR: f64 = 1e-12;
 /// The smallest responsibility that counts; anything smaller is below the precision of the sums.
 const MIN_SHARE: f64 = 1e-14;

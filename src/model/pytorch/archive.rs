@@ -152,7 +152,7 @@ fn parse_entry(directory: &[u8]) -> Result<(String, Entry, usize)> {
     });
     let (size, packed) = (size?, packed?);
     if size != packed {
-        return Err(format!("gives two lengths for {text}, which torch.save doesn't write"));
+        return Err(format!("is damaged (it gives two lengths for {text}); copy it again"));
     }
     Ok((text.to_owned(), Entry { header: header?, size, crc: u32_at(directory, 16) }, length))
 }
