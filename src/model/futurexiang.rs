@@ -104,8 +104,8 @@ fn sizes(tensors: &BTreeMap<String, Tensor>) -> std::result::Result<Vec<String>,
     };
     if blocks == 0 || !stages.iter().all(even) {
         return Err(
-            "the stages of decoder.down differ in their number of blocks, the blocks of a \
-                    stage differ, or a block's width is not a multiple of the first layer's"
+            "the stages of decoder.down differ in their number of blocks, the blocks of a stage \
+             differ, or a block's width is not a multiple of the first layer's"
                 .into(),
         );
     }

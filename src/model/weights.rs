@@ -249,8 +249,8 @@ impl WeightsFile {
         let Some(config) = metadata.get("config") else {
             let path = path.display();
             return Err(Error::failed(format!(
-                "{path} holds no recipe, so this program didn't write it; name a file that \
-                 `soda train` wrote"
+                "{path} holds no recipe, so it isn't a weights file of this program; name a file \
+                 that `soda train` wrote"
             )));
         };
         let config =

@@ -209,7 +209,7 @@ fn open_zip(file: File) -> archive::Result<(Source, Contents)> {
     if archive.names().any(|name| name.ends_with("/constants.pkl")) {
         return Err(
             "is a TorchScript program (torch.jit.save); load it with PyTorch and save its \
-                    state_dict()"
+             state_dict()"
                 .into(),
         );
     }
@@ -296,7 +296,7 @@ fn too_long() -> String {
 }
 
 fn mismatch(name: &str) -> String {
-    format!("gives {name} a size that doesn't match its storage")
+    format!("describes {name} in a way that doesn't match its storage")
 }
 
 fn unread(e: std::io::Error) -> String {
