@@ -1,21 +1,21 @@
-//! Classifier-free guidance (Ho and Salimans 2022), for the whole of z or for each of its sections.
+//! Classifier-free guidance (Ho and Salimans 2022), by the whole of z or by each of its sections.
 
 use burn::tensor::Tensor;
 
-/// (1 + w) eps_c - w eps_u: away from the prediction without z.
+/// Returns (1 + w) eps_c - w eps_u, which moves away from the prediction without z.
 pub fn guided(eps_c: Tensor<4>, eps_u: Tensor<4>, w: f64) -> Tensor<4> {
     eps_c * (1.0 + w) - eps_u * w
 }
 
-/// eps_c + sum_i w_i (eps_c - eps_without_i): away from each of the predictions `eps_without`, the
-/// i-th of which is made with section i of z masked and the others kept (layer masking in training
-/// teaches the network to make it).
+/// Returns eps_c + sum_i w_i (eps_c - eps_without_i), which moves away from each of the predictions
+/// `eps_without`. The i-th is made with section i of z masked and the others kept; layer masking
+/// trains the network for this.
 ///
-/// So w_i says how much more the image should owe to section i, given the rest of z; a weight of 0
-/// leaves that section as it is, and its prediction need not be made: give only the sections whose
-/// weight isn't 0. One section that is the whole of z is [`guided`]. Equal weights w on all
-/// sections are not [`guided`] with w unless the sections' shares of eps add up; they cost one
-/// evaluation a section instead of one. All tensors `[B, 3, side, side]`.
+/// w_i strengthens the influence of section i, given the rest of z. A weight of 0 leaves its
+/// section as it is and needs no prediction, so pass only the sections whose weight isn't 0. With a
+/// single section that is the whole of z this equals [`guided`]. Equal weights w on all sections
+/// equal [`guided`] with w only if the sections contribute additively to eps, and cost one
+/// evaluation per section instead of one. All tensors are `[B, 3, side, side]`.
 ///
 /// # Panics
 /// If there are not as many weights as predictions.
@@ -70,17 +70,17 @@ mod tests {
 
     #[test]
     fn each_weight_acts_on_its_own_section() {
-        // A network that is the sum of what three sections add: masking one takes its share away,
-        // and the weights scale the shares.
+        // A network that sums the contributions of three sections: masking a section removes its
+        // contribution, and the weights scale the contributions.
         let share = [images(1), images(2), images(3)];
         let sum =
             |scale: [f64; 3]| (0..3).fold(images(0), |eps, i| eps + share[i].clone() * scale[i]);
         let without = [sum([0.0, 1.0, 1.0]), sum([1.0, 0.0, 1.0]), sum([1.0, 1.0, 0.0])];
         let out = guided_by(sum([1.0; 3]), &without, &[0.5, 0.0, -1.0]);
-        // Sums of nine numbers of up to about 10 in f32.
+        // Sums of nine values of up to about 10 in f32.
         assert!(largest(out.clone() - sum([1.5, 1.0, 0.0])) < 2e-5);
-        assert!(largest(out - sum([1.0, 1.5, 0.0])) > 0.1, "the order of the sections counts");
-        // With shares that add up, equal weights are guidance by the whole of z.
+        assert!(largest(out - sum([1.0, 1.5, 0.0])) > 0.1, "the order of the sections matters");
+        // With additive contributions, equal weights are guidance by the whole of z.
         let all = guided_by(sum([1.0; 3]), &without, &[0.7; 3]);
         assert!(largest(all - guided(sum([1.0; 3]), images(0), 0.7)) < 2e-5);
     }

@@ -1,19 +1,19 @@
-//! What the denoiser's output means: eps or v, and the image and the noise that either stands for.
+//! What the denoiser predicts, eps or v, and the image and noise that follow from either.
 //!
 //! ```text
 //! x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps
 //! v   = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0       (Salimans and Ho 2022)
 //! ```
 //!
-//! x_t and v are x_0 and eps, rotated: v gives both back without a division, at pure noise too,
-//! where x_0 = -v.
+//! (x_t, v) is a rotation of (x_0, eps), so both are recovered from v without a division, even at
+//! pure noise, where x_0 = -v.
 
 use super::forward::Times;
 use crate::config::Prediction;
 use burn::tensor::Tensor;
 
 impl Prediction {
-    /// What the denoiser's output is compared with; images `[B, 3, side, side]`.
+    /// Returns the training target of the denoiser; images are `[B, 3, side, side]`.
     pub fn target(self, x_0: Tensor<4>, eps: Tensor<4>, times: &Times) -> Tensor<4> {
         match self {
             Self::Eps => eps,
@@ -21,7 +21,8 @@ impl Prediction {
         }
     }
 
-    /// The predicted x_0 of `x_t` at a level, clipped to [-1, 1] if `clip`.
+    /// Returns the x_0 that `output` predicts for `x_t` at `alpha_bar`, clipped to [-1, 1] if
+    /// `clip`.
     pub fn x_0(self, x_t: &Tensor<4>, output: Tensor<4>, alpha_bar: f64, clip: bool) -> Tensor<4> {
         let sigma = (1.0 - alpha_bar).sqrt();
         let x_0 = match self {
@@ -31,7 +32,7 @@ impl Prediction {
         if clip { x_0.clamp(-1.0, 1.0) } else { x_0 }
     }
 
-    /// The predicted noise in `x_t` at a level.
+    /// Returns the noise that `output` predicts in `x_t` at `alpha_bar`.
     pub fn eps(self, x_t: &Tensor<4>, output: Tensor<4>, alpha_bar: f64) -> Tensor<4> {
         match self {
             Self::Eps => output,
@@ -67,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn the_target_gives_back_the_image_and_the_noise_that_it_was_made_of() {
+    fn the_image_and_the_noise_are_recovered_from_the_target() {
         for prediction in [Prediction::Eps, Prediction::V] {
             let schedule = schedule(prediction);
             for t in [1, 300, 999, 1000] {
@@ -76,7 +77,7 @@ mod tests {
                 let x_t = q_sample(x_0.clone(), &at, eps.clone());
                 let target = prediction.target(x_0.clone(), eps.clone(), &at);
                 let wrong = largest(prediction.x_0(&x_t, target.clone(), a, false) - x_0.clone());
-                // Rounding; eps divides it by sqrt(alpha_bar) >= 0.01.
+                // Rounding error, which eps divides by sqrt(alpha_bar) >= 0.01.
                 assert!(
                     wrong < if prediction == Prediction::V { 1e-5 } else { 1e-3 },
                     "{prediction:?} at {t}: {wrong}"
@@ -86,14 +87,14 @@ mod tests {
                 let another = largest(prediction.eps(&x_t, target * 0.9, a) - eps);
                 assert!(
                     another > 1e-3 || a == 0.0,
-                    "another output, another noise, but where all is noise"
+                    "another output means another noise, except at pure noise"
                 );
             }
         }
     }
 
     #[test]
-    fn at_high_noise_an_error_of_v_stays_what_it_is_and_one_of_eps_grows_a_hundredfold() {
+    fn at_high_noise_an_error_of_v_keeps_its_size_and_one_of_eps_grows_a_hundredfold() {
         let (x_t, output, error) = (images(0), images(1), images(2) * 0.01);
         let moved = |prediction: Prediction, a| {
             let x_0 = |output| prediction.x_0(&x_t, output, a, false);
@@ -118,6 +119,6 @@ mod tests {
         let of_v = eps(guided(with.clone(), without.clone(), 1.5));
         let of_eps = guided(eps(with), eps(without), 1.5);
         assert!(largest(of_v.clone() - of_eps) < 1e-5);
-        assert!(largest(of_v - eps(images(1))) > 0.1, "another than without guidance");
+        assert!(largest(of_v - eps(images(1))) > 0.1, "guidance changes the prediction");
     }
 }

@@ -2,21 +2,21 @@
 
 use crate::config::{DiffusionConfig, Levels, Prediction, ScheduleKind};
 
-/// The alpha_bar below which `diffusion.high_noise` puts its share of the draws: the inverted
-/// cosine with T = 1000 has a single level there.
+/// The alpha_bar below which `diffusion.high_noise` puts its share of the samples; the inverted
+/// cosine schedule with T = 1000 has a single level there.
 pub const HIGH_NOISE: f64 = 0.02;
 
 /// A noise level: x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Level {
-    /// t / T, what the denoiser is told.
+    /// t / T, the denoiser's time input.
     pub time: f32,
     /// The image's share of the variance.
     pub alpha_bar: f64,
 }
 
-/// alpha_bar of the T noise levels: x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps for t =
-/// 1..=T; and of what lies between them, where training draws that.
+/// alpha_bar of the T noise levels, x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps for
+/// t = 1..=T, and of the levels between them if training samples those.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schedule {
     alpha_bar: Vec<f64>,
@@ -24,11 +24,11 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Smallest alpha_bar: keeps x_0 and the log-SNR finite where a formula reaches 0. v at
-    /// continuous levels knows none.
+    /// The smallest alpha_bar, which keeps x_0 and the log-SNR finite where a formula reaches 0. It
+    /// does not apply to v at continuous levels.
     pub const FLOOR: f64 = 1e-4;
 
-    /// `config.steps` levels of the schedule `config.schedule`.
+    /// Builds the `config.steps` levels of the schedule `config.schedule`.
     pub fn new(config: &DiffusionConfig) -> Self {
         let n = config.steps;
         let alpha_bar = match config.schedule {
@@ -42,17 +42,17 @@ impl Schedule {
         Self { alpha_bar, config: config.clone() }
     }
 
-    /// Number of noise levels, T.
+    /// Returns the number of noise levels, T.
     pub fn steps(&self) -> usize {
         self.alpha_bar.len()
     }
 
-    /// What the denoiser puts out.
+    /// Returns what the denoiser predicts.
     pub fn prediction(&self) -> Prediction {
         self.config.prediction
     }
 
-    /// alpha_bar at t in 0..=T; 1 at t = 0, the clean image.
+    /// Returns alpha_bar at t in 0..=T; 1 at t = 0, the clean image.
     ///
     /// # Panics
     /// If t > T.
@@ -60,31 +60,32 @@ impl Schedule {
         if t == 0 { 1.0 } else { self.alpha_bar[t - 1] }
     }
 
-    /// t / T, what the denoiser is told.
+    /// Returns t / T, the denoiser's time input.
     pub fn time(&self, t: usize) -> f32 {
         (t as f64 / self.steps() as f64) as f32
     }
 
-    /// The level t in 1..=T.
+    /// Returns the level t in 1..=T.
     pub fn level(&self, t: usize) -> Level {
         Level { time: self.time(t), alpha_bar: self.alpha_bar(t) }
     }
 
-    /// Whether the levels between those of 1..=T are drawn too.
+    /// Checks whether training also samples the levels between those of 1..=T.
     pub fn is_continuous(&self) -> bool {
         self.config.levels == Levels::Continuous
     }
 
-    /// Whether samplers begin at t = T, with the x_0 that the network sees in pure noise: where it
-    /// was taught to (high noise has a share of the draws) and can (v stays finite).
+    /// Checks whether samplers start at t = T, with the x_0 that the network predicts from pure
+    /// noise. They do if it was trained there (high noise has a share of the samples) and its
+    /// prediction stays finite there (v).
     pub fn begins_at_pure_noise(&self) -> bool {
         self.prediction() == Prediction::V && self.config.high_noise > 0.0
     }
 
-    /// alpha_bar at any time in [0, 1], t = 1..=T being the times t / T.
+    /// Returns alpha_bar at any time in [0, 1]; the level t has time t / T.
     fn between(&self, time: f64) -> f64 {
         match self.config.schedule {
-            // Between two levels linear in its logarithm.
+            // Between two levels, ln(alpha_bar) is interpolated linearly.
             ScheduleKind::Linear => {
                 let t = time * self.steps() as f64;
                 let (before, after) = (t.floor() as usize, (t.ceil() as usize).min(self.steps()));
@@ -95,7 +96,7 @@ impl Schedule {
         }
     }
 
-    /// The time at which alpha_bar falls to `wanted`, or 1.
+    /// Returns the time at which alpha_bar falls to `wanted`, or 1 if it never does.
     fn time_of(&self, wanted: f64) -> f64 {
         let (mut above, mut below) = (0.0, 1.0);
         for _ in 0..60 {
@@ -105,9 +106,9 @@ impl Schedule {
         below
     }
 
-    /// The level at `position` in [0, 1). Uniform positions give the levels that training draws.
-    /// Discrete levels rise with it; continuous ones begin with the high noise, where that has a
-    /// share, and fall.
+    /// Returns the level at `position` in [0, 1). Uniform positions give the distribution of levels
+    /// that training samples. With discrete levels the noise grows with the position. With
+    /// continuous levels the high noise comes first, if it has a share, and the noise decreases.
     pub fn quantile(&self, position: f64) -> Level {
         if !self.is_continuous() {
             let t = 1 + (position * self.steps() as f64) as usize;
@@ -122,16 +123,16 @@ impl Schedule {
         Level { time: time as f32, alpha_bar: self.between(time) }
     }
 
-    /// The mean of `f` over the levels that training draws.
+    /// Returns the mean of `f` of alpha_bar over the levels that training samples.
     pub fn mean(&self, f: impl Fn(f64) -> f64) -> f64 {
-        // Few named levels say little of what lies between them.
+        // A small T says little about the levels in between.
         let n = if self.is_continuous() { self.steps().max(1000) } else { self.steps() };
         (0..n).map(|i| f(self.quantile((i as f64 + 0.5) / n as f64).alpha_bar)).sum::<f64>()
             / n as f64
     }
 }
 
-/// Smallest alpha_bar of a recipe.
+/// Returns the smallest alpha_bar of a recipe.
 fn floor(config: &DiffusionConfig) -> f64 {
     if config.prediction == Prediction::V && config.levels == Levels::Continuous {
         0.0
@@ -140,7 +141,7 @@ fn floor(config: &DiffusionConfig) -> f64 {
     }
 }
 
-/// The formula of the cosine schedules at a time in [0, 1].
+/// Evaluates the formula of the cosine schedules at a time in [0, 1].
 fn formula(config: &DiffusionConfig, time: f64) -> f64 {
     let alpha_bar = match config.schedule {
         ScheduleKind::InvertedCosine => inverted_cosine(time),
@@ -149,7 +150,7 @@ fn formula(config: &DiffusionConfig, time: f64) -> f64 {
     shifted(alpha_bar, config)
 }
 
-/// `alpha_bar` with its log-SNR moved by `config.log_snr_shift`.
+/// Shifts the log-SNR of `alpha_bar` by `config.log_snr_shift`.
 fn shifted(alpha_bar: f64, config: &DiffusionConfig) -> f64 {
     match config.log_snr_shift {
         0.0 => alpha_bar,
@@ -157,8 +158,9 @@ fn shifted(alpha_bar: f64, config: &DiffusionConfig) -> f64 {
     }
 }
 
-/// The product of 1 - beta, beta linear from 1e-4 to 0.02 over 1000 steps (Ho et al. 2020); other
-/// lengths scale the betas by 1000 / n, so that the whole path destroys as much signal.
+/// Returns the cumulative products of 1 - beta, with beta linear from 1e-4 to 0.02 over 1000 steps
+/// (Ho et al. 2020). Other lengths scale the betas by 1000 / n, so that the whole path destroys as
+/// much signal.
 fn linear(n: usize) -> Vec<f64> {
     let scale = 1000.0 / n as f64;
     let mut product = 1.0;
@@ -171,12 +173,12 @@ fn linear(n: usize) -> Vec<f64> {
         .collect()
 }
 
-/// cos^2((u + s) / (1 + s) * pi / 2), s = 0.008 (Nichol and Dhariwal 2021).
+/// Returns cos^2((u + s) / (1 + s) * pi / 2), s = 0.008 (Nichol and Dhariwal 2021).
 fn cosine(u: f64) -> f64 {
     ((u + 0.008) / 1.008 * std::f64::consts::FRAC_PI_2).cos().powi(2)
 }
 
-/// (2 / pi) arccos(sqrt(u)) (SODA): steepest at both ends, flat at medium noise.
+/// Returns (2 / pi) arccos(sqrt(u)) (SODA): steepest at both ends, flat at medium noise.
 fn inverted_cosine(u: f64) -> f64 {
     u.sqrt().acos() * std::f64::consts::FRAC_2_PI
 }

@@ -1,4 +1,4 @@
-//! What a noise level counts in the loss.
+//! The weight of a noise level in the loss.
 
 use super::Schedule;
 use super::forward::column;
@@ -7,33 +7,32 @@ use crate::config::{LossWeight, Prediction};
 use burn::tensor::{Device, Tensor};
 use std::sync::{Mutex, PoisonError};
 
-/// PDAE's exponent.
+/// The exponent of PDAE's weight.
 const PDAE_GAMMA: f64 = 0.1;
-/// min-SNR's largest weight of a squared error of x_0.
+/// The largest weight that min-SNR gives the squared error of x_0.
 const MIN_SNR_GAMMA: f64 = 5.0;
 
-/// The weight of the squared error of what is predicted, at a level, before it is divided by its
-/// mean.
+/// Returns the weight of the squared prediction error at `alpha_bar`, before division by its mean.
 ///
-/// PDAE's was made for eps and stands for v as it is; min-SNR weights errors of x_0 by min(SNR, 5),
-/// which is another number for errors of eps and of v.
+/// PDAE's weight was designed for eps and is used unchanged for v. min-SNR weights errors of x_0 by
+/// min(SNR, 5), which translates to different weights for errors of eps and of v.
 pub fn weight(kind: LossWeight, prediction: Prediction, alpha_bar: f64) -> f64 {
     let (signal, noise) = (alpha_bar, 1.0 - alpha_bar);
     match (kind, prediction) {
         (LossWeight::Uniform, _) => 1.0,
         (LossWeight::OneMinusAlphaBar, _) => noise,
         (LossWeight::Pdae, _) => noise.powf(1.0 - PDAE_GAMMA) * signal.powf(PDAE_GAMMA),
-        // min(SNR, 5) / SNR and min(SNR, 5) / (SNR + 1), with nothing divided that can be 0.
+        // min(SNR, 5) / SNR and min(SNR, 5) / (SNR + 1), rearranged so that no divisor can be 0.
         (LossWeight::MinSnr, Prediction::Eps) => (MIN_SNR_GAMMA * noise / signal).min(1.0),
         (LossWeight::MinSnr, Prediction::V) => signal.min(MIN_SNR_GAMMA * noise),
     }
 }
 
-/// The schedule of the last call, and the mean of its weights: each part of each step asks for the
-/// same.
+/// The kind and schedule of the last call, and the mean of their weights; every micro-batch of
+/// every step needs the same.
 static LAST: Mutex<Option<(LossWeight, Schedule, f64)>> = Mutex::new(None);
 
-/// The mean weight over the levels that training draws.
+/// Returns the mean weight over the levels that training samples.
 fn mean(kind: LossWeight, schedule: &Schedule) -> f64 {
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
     match &*last {
@@ -46,8 +45,8 @@ fn mean(kind: LossWeight, schedule: &Schedule) -> f64 {
     }
 }
 
-/// The weights of `levels`, `[B, 1, 1, 1]`, whose mean over the levels that training draws is 1;
-/// none where all count the same.
+/// Returns the weights of `levels`, `[B, 1, 1, 1]`, whose mean over the levels that training
+/// samples is 1; `None` if all levels have the same weight.
 pub fn weights(
     kind: LossWeight,
     schedule: &Schedule,
@@ -89,8 +88,8 @@ mod tests {
             );
             near(LossWeight::MinSnr, Prediction::Eps, snr.min(5.0) / snr);
             near(LossWeight::MinSnr, Prediction::V, snr.min(5.0) / (snr + 1.0));
-            // An error of v is that of eps over alpha_bar: the two forms weight errors of x_0
-            // alike.
+            // The squared error of v is that of eps over alpha_bar: the two forms give errors of
+            // x_0 the same weight.
             near(
                 LossWeight::MinSnr,
                 Prediction::V,
@@ -102,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_have_a_mean_of_1_over_the_levels_that_are_drawn() {
+    fn weights_have_a_mean_of_1_over_the_sampled_levels() {
         for (schedule, levels) in
             [ScheduleKind::Linear, ScheduleKind::InvertedCosine].into_iter().flat_map(|schedule| {
                 [Levels::Discrete, Levels::Continuous].map(|levels| (schedule, levels))
@@ -116,7 +115,7 @@ mod tests {
                 ..DiffusionConfig::new(schedule, 1000)
             };
             let schedule = Schedule::new(&config);
-            // Not the positions that the mean itself is taken at.
+            // These are not the positions over which the mean is computed.
             let drawn: Vec<Level> =
                 (0..20_000).map(|i| schedule.quantile((f64::from(i) + 0.3) / 20_000.0)).collect();
             for kind in KINDS {

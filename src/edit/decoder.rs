@@ -1,4 +1,4 @@
-//! Images from z and x_T, and back to x_T.
+//! Decoding z and x_T to images, and inverting images to x_T.
 
 use super::linear_decoder::LinearDecoder;
 use crate::config::{Config, Guidance, SampleConfig, Sampler};
@@ -15,34 +15,36 @@ use burn::tensor::{Device, Tensor, TensorData};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Images a batch, at most: what fits small devices.
+/// The largest number of images in a batch; fits small devices.
 const BATCH: usize = 64;
-/// Images of a part, about: their pixels are in memory several times.
+/// The approximate number of images in a part, whose pixels are in memory several times.
 const PART: usize = 512;
 
-/// The trained networks with everything that sampling needs. Images are `[N, 3, side, side]` in
-/// [-1, 1], the side being the target view's, z `[N, Z]`, both on the host.
+/// The trained networks with everything that sampling needs.
+///
+/// Images are `[N, 3, side, side]` in [-1, 1], with the side of the target view, and z is `[N, Z]`;
+/// both are on the host.
 #[derive(Clone)]
 pub struct Decoder<'a> {
     /// The networks.
     pub model: &'a Soda,
     /// Their recipe.
     pub config: &'a Config,
-    /// How to sample; the recipe's, or a changed one.
+    /// How to sample: the recipe's settings, or changed ones.
     pub sample: SampleConfig,
-    /// Where the networks are.
+    /// The device that the networks are on.
     pub device: Device,
     schedule: Schedule,
     linear: Option<Arc<LinearDecoder>>,
     varied: bool,
-    /// Whether x_T is one that an inversion found.
+    /// Whether x_T comes from an inversion.
     inverted: bool,
-    /// The number of the first image, on which noise depends.
+    /// The index of the first image, which selects the noise.
     first: usize,
 }
 
 impl<'a> Decoder<'a> {
-    /// Networks on `device` and the recipe they were trained with.
+    /// Creates a decoder from networks on `device` and the recipe they were trained with.
     pub fn new(model: &'a Soda, config: &'a Config, sample: SampleConfig, device: &Device) -> Self {
         let schedule = Schedule::new(&config.diffusion);
         Self {
@@ -58,35 +60,37 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// The same, which begins with the pictures of `linear`, where there is one, at the noise level
-    /// that the settings name; without one, or where that level is T, it begins with pure noise.
+    /// Starts sampling from the images of the `linear` decoder, noised to the level that the
+    /// settings name. Without a linear decoder, or if that level is T, sampling starts from pure
+    /// noise.
     pub fn beginning_with(self, linear: Option<Arc<LinearDecoder>>) -> Self {
         Self { linear, ..self }
     }
 
-    /// The same for samples instead of reconstructions: each begins with one of the pictures that
-    /// its z may stand for, not with their mean.
+    /// Makes samples instead of reconstructions: each starts from one of the images that its z may
+    /// stand for, not from their mean.
     pub fn varied(self) -> Self {
         Self { varied: true, ..self }
     }
 
-    /// What it begins with, and the level of noise that goes over that.
+    /// Returns the linear decoder that sampling starts from, and the noise level added to its
+    /// images.
     fn beginning(&self) -> Option<(&LinearDecoder, usize)> {
         Some((self.linear.as_deref()?, self.sample.start_level(self.schedule.steps())?))
     }
 
-    /// Height and width in pixels of the images that are drawn.
+    /// Returns the height and width in pixels of the generated images.
     pub fn side(&self) -> usize {
         self.config.model.sides.target
     }
 
-    /// Values of an image that is drawn, and how many of them make a batch.
+    /// Returns the number of values in a generated image and of images in a batch.
     fn sizes(&self) -> (usize, usize) {
         (bytes_of(self.side()), BATCH.min(features::batch_size(self.side())))
     }
 
-    /// `n` images in parts, each with the decoder that makes of them what this one would make of
-    /// them in one call for all: memory doesn't grow with their number.
+    /// Splits `n` images into parts, each with a decoder that generates the same images as one call
+    /// of this decoder for all `n` would. This way memory doesn't grow with `n`.
     pub fn parts(&self, n: usize) -> impl Iterator<Item = (Range<usize>, Decoder<'a>)> {
         let (_, batch) = self.sizes();
         let part = batch * (PART / batch).max(1);
@@ -95,7 +99,7 @@ impl<'a> Decoder<'a> {
         })
     }
 
-    /// z of plain images of any side, `[N, Z]`.
+    /// Encodes plain images of any side to z `[N, Z]`.
     ///
     /// # Errors
     /// If the device can't be read.
@@ -103,8 +107,8 @@ impl<'a> Decoder<'a> {
         Ok(features::encode_all(self.model, images, &self.config.data, false, &self.device)?.values)
     }
 
-    /// Noise to start from, `[n, 3, side, side]`; that of an image depends on `seed` and its number
-    /// alone.
+    /// Samples noise to start from, `[n, 3, side, side]`; the noise of an image depends only on
+    /// `seed` and the image's index.
     pub fn noise(&self, n: usize, seed: u64) -> Vec<f32> {
         let size = bytes_of(self.side());
         let image = |i| {
@@ -113,8 +117,8 @@ impl<'a> Decoder<'a> {
         (self.first..self.first + n).flat_map(image).collect()
     }
 
-    /// Where sampling begins for the images from number `first` on: the linear decoder's pictures
-    /// of `z` noised by `noise`, or that itself where there is none.
+    /// Returns what sampling starts from, for the images from index `first` on: the linear
+    /// decoder's images of `z` noised by `noise`, or `noise` itself without a linear decoder.
     fn begin(
         &self,
         z: &[f32],
@@ -124,7 +128,7 @@ impl<'a> Decoder<'a> {
         seed: u64,
     ) -> Vec<f32> {
         let Some((linear, level)) = self.beginning() else { return noise.to_vec() };
-        // Of a z for each stage that of the middle, where what is seen from afar is decided.
+        // With a z per stage, take that of the middle, which determines the coarse structure.
         let (z_dim, width) = (linear.z_dim(), z.len() / (noise.len() / bytes_of(self.side())));
         let middle: Vec<f32> =
             z.chunks_exact(width).flat_map(|z| &z[width - z_dim..]).copied().collect();
@@ -143,11 +147,13 @@ impl<'a> Decoder<'a> {
             .collect()
     }
 
-    /// One image for each z `[N, Z]` and noise, which is x_T itself where sampling begins there;
-    /// networks without layer modulation also take a z for each stage, `[N, S Z]`
-    /// ([`by_stage`](crate::edit::mix::by_stage)). `view` `[N, 4]` says how each image is to lie in
-    /// the one that its z was made of (none: like it), for networks with view conditioning; `seed`
-    /// is that of the noise that a sampler adds.
+    /// Generates one image for each z `[N, Z]` and noise, which is x_T itself if sampling starts
+    /// there.
+    ///
+    /// Networks without layer modulation also accept a z for each stage, `[N, S Z]`
+    /// ([`by_stage`](crate::edit::mix::by_stage)). For networks with view conditioning, `view`
+    /// `[N, 4]` is the position of each image within the image that its z was encoded from
+    /// (`None`: the same view). `seed` is the seed of the noise that the sampler adds.
     ///
     /// # Errors
     /// If the device can't be read.
@@ -166,7 +172,7 @@ impl<'a> Decoder<'a> {
             None if self.inverted => Begin::Inverted,
             None => Begin::Noise,
         };
-        let progress = self.progress("drawing", noise.len() / size, self.sample.steps);
+        let progress = self.progress("generating", noise.len() / size, self.sample.steps);
         for (i, noise) in noise.chunks(batch * size).enumerate() {
             let (first, n) = (i * batch, noise.len() / size);
             let (z, view) =
@@ -199,7 +205,7 @@ impl<'a> Decoder<'a> {
         Ok(out)
     }
 
-    /// One image for each z, from the noise of `seed`.
+    /// Generates one image for each z from the noise of `seed`.
     ///
     /// # Errors
     /// If the device can't be read.
@@ -207,9 +213,9 @@ impl<'a> Decoder<'a> {
         self.decode(z, &self.noise(z.len() / self.config.model.z_dim, seed), None, seed)
     }
 
-    /// The x_T from which [`plain`](Decoder::plain) sampling with the same z returns to the image:
-    /// DDIM inversion in as many steps, without guidance. `x_0` `[N, 3, side, side]`, `z` `[N, Z]`;
-    /// returns `[N, 3, side, side]`.
+    /// Finds the x_T from which [`plain`](Decoder::plain) sampling with the same z returns to the
+    /// image, by DDIM inversion in as many steps and without guidance. `x_0` `[N, 3, side, side]`,
+    /// `z` `[N, Z]`; returns `[N, 3, side, side]`.
     ///
     /// # Errors
     /// If the device can't be read.
@@ -233,8 +239,8 @@ impl<'a> Decoder<'a> {
         Ok(out)
     }
 
-    /// The same networks sampled as [`invert`](Decoder::invert) needs it: DDIM with eta 0 from x_T
-    /// on, no guidance, no clipping.
+    /// Returns a decoder with the same networks and the sampling that [`invert`](Decoder::invert)
+    /// requires: DDIM with eta 0 from x_T, no guidance, no clipping.
     pub fn plain(&self) -> Decoder<'a> {
         let (sampler, guidance, steps) =
             (Sampler::Ddim, Guidance::Whole(0.0), self.sample.inversion_steps);
@@ -254,7 +260,7 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Counts steps of images: `n` of them take all the steps.
+    /// Starts a progress line that counts the sampling steps of all images, `n * steps` in total.
     fn progress(&self, what: &str, n: usize, steps: usize) -> Progress {
         let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
         Progress::new(
@@ -263,7 +269,7 @@ impl<'a> Decoder<'a> {
         )
     }
 
-    /// The guided prediction, of eps or v: a closure over (x_t, t).
+    /// Returns the guided prediction of eps or v, a closure over (x_t, t).
     fn predict(
         &self,
         z: Tensor<2>,
@@ -282,7 +288,7 @@ impl<'a> Decoder<'a> {
             .expand([n, z_dim])
         };
         let whole = mask(&(0..0));
-        // Weights and what is left of z without the part that each weight strengthens.
+        // Each weight, and the mask that drops the part of z which the weight strengthens.
         let (whole_of_z, weights) = match guidance {
             Guidance::Whole(w) => (true, vec![(*w, mask(&(0..z_dim)))]),
             Guidance::Sections(w) => {
@@ -318,15 +324,15 @@ impl<'a> Decoder<'a> {
     }
 }
 
-/// Images on the host.
+/// Reads images back to the host.
 fn read(images: Tensor<4>) -> Result<Vec<f32>> {
     images.try_into_vec_as::<f32>().map_err(|e| Error::device("reading the images", &e))
 }
 
-/// The images in [-1, 1] with `side` pixels a side, `[N, 3, side, side]`.
+/// Returns the images in [-1, 1] at `side` x `side` pixels, `[N, 3, side, side]`.
 ///
 /// # Errors
-/// If they lie in a file that can't be read.
+/// If the images are in a file that can't be read.
 pub fn signed(images: &Images, side: usize) -> Result<Vec<f32>> {
     let all: Vec<usize> = (0..images.len()).collect();
     let mut out = vec![0.0; images.len() * bytes_of(side)];
@@ -339,7 +345,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_are_drawn_as_all_images_are_in_one_call() {
+    fn images_generated_in_parts_equal_those_of_one_call() {
         let set = [
             "model.z_dim=4",
             "model.encoder.base=4",
@@ -370,7 +376,7 @@ mod tests {
         }
         assert!(whole.iter().all(|v| v.is_finite()) && whole.len() == n * bytes_of(16));
         assert_eq!(parts, whole);
-        // Negative control: noise that begins anew in each part.
+        // Negative control: noise that restarts in each part.
         assert_ne!(same_noise, whole);
     }
 }

@@ -1,5 +1,5 @@
-//! Directions in z and what lies along them: principal components, and what a linear classifier
-//! looks at.
+//! Directions in z, and moves along them: principal components, and the directions that a linear
+//! classifier uses.
 
 use crate::eval::features::Features;
 use crate::eval::latent_statistics::LatentStats;
@@ -8,13 +8,13 @@ use crate::eval::linear::LinearProbe;
 /// A direction in z.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Direction {
-    /// "PC 1" or a class.
+    /// "PC 1", or the name of a class.
     pub name: String,
-    /// Of length 1, `[Z]`; zeros where there is none.
+    /// The unit vector, `[Z]`; all zeros if there is no direction.
     pub unit: Vec<f64>,
-    /// Deviation of the training z along it.
+    /// Standard deviation of the training z along the direction.
     pub deviation: f64,
-    /// Its variance as a share of the sum over all dimensions.
+    /// Variance along the direction as a share of the total variance over all dimensions.
     pub share: f64,
 }
 
@@ -31,18 +31,18 @@ fn direction(name: String, along: impl Iterator<Item = f64>, stats: &LatentStats
     }
 }
 
-/// The first `count` principal directions of z, by falling variance.
+/// Returns the first `count` principal directions of z, in order of decreasing variance.
 ///
 /// # Panics
-/// If z has fewer dimensions.
+/// If z has fewer than `count` dimensions.
 pub fn principal(stats: &LatentStats, count: usize) -> Vec<Direction> {
     (0..count)
         .map(|i| direction(format!("PC {}", i + 1), stats.direction(i).iter().copied(), stats))
         .collect()
 }
 
-/// For each of the classes `names` the direction that `probe` sees it rise along, see
-/// [`LinearProbe::class_directions`].
+/// Returns, for each of the classes `names`, the direction along which `probe` finds it more
+/// likely; see [`LinearProbe::class_directions`].
 pub fn of_classes(probe: &LinearProbe, names: &[String], stats: &LatentStats) -> Vec<Direction> {
     let along = probe.class_directions().into_iter().zip(names);
     along
@@ -50,7 +50,7 @@ pub fn of_classes(probe: &LinearProbe, names: &[String], stats: &LatentStats) ->
         .collect()
 }
 
-/// `z` `[Z]` moved along `direction` by each of `places` deviations: `[places, Z]`.
+/// Moves `z` `[Z]` along `direction` by each of `places` standard deviations: `[places, Z]`.
 pub fn traverse(z: &[f32], direction: &Direction, places: &[f64]) -> Vec<f32> {
     let moved = |place: f64| {
         z.iter()
@@ -60,7 +60,7 @@ pub fn traverse(z: &[f32], direction: &Direction, places: &[f64]) -> Vec<f32> {
     places.iter().flat_map(|&place| moved(place)).collect()
 }
 
-/// Probability that `probe` gives `class` for each row of `z` `[N, Z]`.
+/// Returns the probability that `probe` assigns to `class` for each row of `z` `[N, Z]`.
 pub fn probabilities(probe: &LinearProbe, z: &[f32], dim: usize, class: usize) -> Vec<f64> {
     let n = z.len() / dim;
     let logits = probe.logits(&Features { dim, values: z.to_vec(), labels: vec![0; n] });
@@ -79,7 +79,7 @@ mod tests {
     use crate::eval::linear::ProbeShape;
     use crate::rng::{self, Purpose};
 
-    /// Labelled z of three classes in 6 dimensions: class c is raised in entry c.
+    /// Labelled z of three classes in 6 dimensions: class c is shifted upwards in dimension c.
     fn labelled() -> Features {
         let mut values = rng::normal(&mut rng::stream(4, Purpose::Test, 0), 900 * 6);
         let labels: Vec<u16> = (0..900).map(|i| (i % 3) as u16).collect();
@@ -91,12 +91,12 @@ mod tests {
     }
 
     #[test]
-    fn principal_directions_carry_the_largest_variance_and_strips_stand_in_deviations() {
+    fn principal_directions_have_the_largest_variance_and_traversals_step_in_deviations() {
         let stats = statistics(&labelled().values, 6).unwrap();
         let found = principal(&stats, 6);
         assert!(found.windows(2).all(|w| w[0].share >= w[1].share));
         assert!((found.iter().map(|d| d.share).sum::<f64>() - 1.0).abs() < 1e-9);
-        // Entry 5 has variance 25 of 1 + 1 + 25 and three of 1 + 16 * 2 / 9.
+        // Dimension 5 has variance 25, out of 1 + 1 + 25 and three times 1 + 16 * 2 / 9.
         assert!(
             found[0].unit[5] > 0.99 && (found[0].deviation - 5.0).abs() < 0.5,
             "{:?}",
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_along_a_class_makes_it_likelier_and_one_back_less_likely() {
+    fn a_step_along_a_class_makes_it_more_likely_and_one_back_less_likely() {
         let z = labelled();
         let stats = statistics(&z.values, 6).unwrap();
         let shape = ProbeShape { classes: 3, normalise: true };
@@ -131,14 +131,14 @@ mod tests {
             let strip = traverse(&mean, along, &[-3.0, -1.0, 0.0, 1.0, 3.0]);
             let p = probabilities(&probe, &strip, 6, class);
             assert!(p.is_sorted_by(|a, b| a < b) && p[4] > 0.8 && p[0] < 0.2, "{p:?}");
-            // Negative control: another class falls along the same strip.
+            // Negative control: another class becomes less likely along the same traversal.
             let other = probabilities(&probe, &strip, 6, (class + 1) % 3);
             assert!(other[4] < other[2], "{other:?}");
         }
     }
 
     #[test]
-    fn constant_z_has_directions_that_lead_nowhere() {
+    fn directions_of_constant_z_change_nothing() {
         let stats = statistics(&[2.0; 30], 3).unwrap();
         for along in principal(&stats, 3) {
             assert_eq!((along.deviation, along.share), (0.0, 0.0));

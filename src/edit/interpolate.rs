@@ -1,32 +1,32 @@
-//! Between two images.
+//! Interpolation between two images.
 
 use crate::eval::psnr_ssim::mean_change;
 
-/// How to get from one z to the other.
+/// The path from one z to the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
-    /// On a straight line.
+    /// A straight line.
     Linear,
-    /// Along the great circle of the directions, with the length interpolated (Shoemake 1985).
-    /// Where the two have the same or opposite directions, or one is 0, there is no single great
-    /// circle and it is the straight line.
+    /// The great circle through the two directions, with the length interpolated (Shoemake 1985).
+    /// If the directions are the same or opposite, or one vector is 0, no single great circle
+    /// exists and the path is the straight line.
     Spherical,
 }
 
-/// Mean absolute difference of pixels in [0, 1] from which on images side by side can be told
-/// apart: 10 of 255 levels, 4 %.
+/// The mean absolute difference of pixels in [0, 1] from which images can be told apart side by
+/// side: 10 of 255 levels, 4 %.
 pub const VISIBLE: f64 = 10.0 / 255.0;
 
-/// Sine of the angle below which two directions count as the same or opposite.
+/// The sine of the angle below which two directions count as the same or opposite.
 const MIN_SINE: f64 = 1e-6;
 
-/// `n` points from `a` to `b`, equally far apart and both included: `[n, len]`.
+/// Returns `n` evenly spaced points from `a` to `b`, both included: `[n, len]`.
 ///
 /// # Panics
 /// If `a` and `b` differ in length or `n` is below 2.
 pub fn interpolate(a: &[f32], b: &[f32], n: usize, path: Path) -> Vec<f32> {
     assert_eq!(a.len(), b.len(), "interpolating between vectors of different lengths");
-    assert!(n >= 2, "{n} points from one end to the other");
+    assert!(n >= 2, "interpolating needs at least 2 points, not {n}");
     let mut out = a.to_vec();
     for i in 1..n - 1 {
         let t = i as f64 / (n - 1) as f64;
@@ -42,7 +42,7 @@ pub fn interpolate(a: &[f32], b: &[f32], n: usize, path: Path) -> Vec<f32> {
     out
 }
 
-/// What `a` and `b` are multiplied by at `t`.
+/// Returns the weights of `a` and `b` at `t`.
 fn spherical(a: &[f32], b: &[f32], t: f64) -> (f64, f64) {
     let dot = |a: &[f32], b: &[f32]| {
         a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>()
@@ -58,15 +58,15 @@ fn spherical(a: &[f32], b: &[f32], t: f64) -> (f64, f64) {
     (share(1.0 - t, length_a), share(t, length_b))
 }
 
-/// Mean absolute difference of pixels in [0, 1] between each of `images` `[n, image]` in [-1, 1]
-/// and the next: `[n - 1]`.
+/// Returns the mean absolute difference of pixels in [0, 1] between each of `images` `[n, image]`
+/// in [-1, 1] and the next: `[n - 1]`.
 pub fn changes(images: &[f32], image: usize) -> Vec<f64> {
     let each: Vec<&[f32]> = images.chunks_exact(image).collect();
     each.windows(2).map(|pair| mean_change(pair[0], pair[1])).collect()
 }
 
-/// Whether two rows of `images` `[n, image]` in [-1, 1] look the same: in none of them do pixels
-/// differ by [`VISIBLE`] or more on average.
+/// Checks whether two rows of images `[n, image]` in [-1, 1] look the same: no pair of images
+/// differs by [`VISIBLE`] or more per pixel on average.
 ///
 /// # Panics
 /// If the rows differ in length.
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn both_paths_hit_their_ends_and_the_straight_one_its_middle() {
+    fn both_paths_hit_their_ends_and_the_straight_one_its_midpoint() {
         let draws = rng::normal(&mut rng::stream(6, Purpose::Test, 0), 32);
         let (a, b) = draws.split_at(16);
         for path in [Path::Linear, Path::Spherical] {
@@ -153,7 +153,7 @@ mod tests {
             assert!(look_alike(&row, &with(at, 9.9), 4));
             assert!(!look_alike(&row, &with(at, 10.1), 4) && !look_alike(&with(at, 10.1), &row, 4));
         }
-        assert!(!look_alike(&row, &with(0, f32::NAN), 4), "what isn't finite looks like nothing");
+        assert!(!look_alike(&row, &with(0, f32::NAN), 4), "NaN looks like nothing else");
     }
 
     #[test]

@@ -1,15 +1,15 @@
-//! The linear decoder: p(x_0 | z) as far as a linear map knows it, and what sampling begins with.
+//! The linear decoder: a linear Gaussian model of p(x_0 | z), from whose images sampling starts.
 //!
 //! ```text
 //! x_0 = A z + b + sum over k of component_k n_k + rest          n_k ~ N(0, 1)
 //! x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps       t = sample.start T
 //! ```
 //!
-//! Under the inverted cosine schedule a network hardly ever sees pure noise: alpha_bar is .02 one
-//! level below it, where an image's low frequencies still stand above the noise. From x_T, where
-//! they don't, it reads grey against what z says. So sampling begins lower down, with a picture
-//! that has the right low frequencies. For a reconstruction that is the mean of the images that z
-//! may stand for; for a sample, one of them.
+//! Under the inverted cosine schedule a network hardly ever sees pure noise: one level below it
+//! alpha_bar is .02, and an image's low frequencies still stand out from the noise. In x_T they
+//! don't, and the network takes that for a grey image, contrary to what z says. So sampling starts
+//! at a lower noise level, from an image that has the right low frequencies. For a reconstruction
+//! this is the mean of the images that z may stand for; for a sample, one of them.
 
 mod fit;
 
@@ -26,55 +26,63 @@ use std::path::Path;
 
 pub use fit::{MOST_IMAGES, fit, fit_to};
 
-/// Side in pixels of the largest pictures it makes; larger images begin with enlarged ones, as low
-/// frequencies are what counts.
+/// The largest side in pixels of the images it predicts. Larger images start from enlarged ones,
+/// because only low frequencies matter.
 pub const LARGEST_SIDE: usize = 32;
-/// To be raised whenever the fit changes: cached ones are then computed anew.
+/// The revision of the fit. Raise it whenever the fit changes, so that cached decoders are fitted
+/// again.
 const REVISION: u32 = 1;
-/// The file beside a checkpoint's weights that holds theirs.
+/// The name of the file next to a checkpoint's weights that holds their linear decoder.
 pub const BESIDE: &str = "linear.safetensors";
 
-/// A, b, the covariance of what they leave, and the detail that the views of training lack. In
-/// numbers that 16-bit floats hold: one that was read again is the same.
+/// A, b, the covariance of the residual, and the detail that training views lack.
+///
+/// All values are representable in f16, so a decoder that is written and read back is unchanged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LinearDecoder {
-    /// Side in pixels of its pictures.
+    /// Side in pixels of its images.
     side: usize,
-    /// A and, last, b: `[Z + 1, 3, side, side]`; pictures are in [-1, 1].
+    /// A and, last, b: `[Z + 1, 3, side, side]`; images are in [-1, 1].
     map: Vec<f32>,
-    /// Principal components of the residual, each as long as its deviation: `[K, 3, side, side]`.
+    /// Principal components of the residual, each scaled by its standard deviation:
+    /// `[K, 3, side, side]`.
     components: Vec<f32>,
-    /// What drawn coefficients are multiplied by, by band of [`Cosines::power`]: the plain images'
-    /// amplitude over that of the target views, which are softer where they are enlarged crops. 1
-    /// throughout where they aren't.
+    /// Gains for the cosine coefficients of generated images, per band of [`Cosines::power`]: the
+    /// amplitude of plain images over that of target views, which are softer if they are enlarged
+    /// crops. All 1 if they aren't.
     detail: Vec<f32>,
 }
 
 impl LinearDecoder {
-    /// The length of z.
+    /// Returns the length of z.
     pub fn z_dim(&self) -> usize {
         self.map.len() / bytes_of(self.side) - 1
     }
 
-    /// Side in pixels of its pictures.
+    /// Returns the side in pixels of its images.
     pub fn side(&self) -> usize {
         self.side
     }
 
-    /// A z + b for each z `[N, Z]`: `[N, 3, side, side]`, not clipped.
+    /// Returns A z + b for each z `[N, Z]`: `[N, 3, side, side]`, not clipped.
     ///
     /// # Panics
-    /// If z is of another length.
+    /// If `z` doesn't consist of rows of length Z.
     pub fn mean(&self, z: &[f32]) -> Vec<f32> {
         let (z_dim, image) = (self.z_dim(), bytes_of(self.side));
-        assert_eq!(z.len() % z_dim, 0, "linear decoder: {} values are no rows of {z_dim}", z.len());
+        assert_eq!(
+            z.len() % z_dim,
+            0,
+            "linear decoder: {} values are not rows of {z_dim}",
+            z.len()
+        );
         let bias = &self.map[z_dim * image..];
         let of_one = |z: &[f32]| add_scaled(bias.to_vec(), &self.map, z);
         z.par_chunks_exact(z_dim).flat_map_iter(of_one).collect()
     }
 
-    /// What the mean lacks, drawn for the images of these numbers, each from that and `seed` alone:
-    /// `[N, 3, side, side]`.
+    /// Samples residuals of the mean for the images of these indices; each depends only on its
+    /// index and `seed`: `[N, 3, side, side]`.
     pub fn residuals(&self, numbers: Range<usize>, seed: u64) -> Vec<f32> {
         let image = bytes_of(self.side);
         let count = self.components.len() / image;
@@ -88,8 +96,8 @@ impl LinearDecoder {
         numbers.into_par_iter().flat_map_iter(of_one).collect()
     }
 
-    /// `pictures` `[N, 3, own side, own side]` in [-1, 1] at `side` pixels. With `view` `[N, 4]`,
-    /// see [`Geometry::within`], the part of each that it names.
+    /// Resizes its images `pictures` `[N, 3, own side, own side]` in [-1, 1] to `side` pixels. With
+    /// `view` `[N, 4]` (see [`Geometry::within`]), only the part of each that it names.
     pub fn at(&self, pictures: &[f32], side: usize, view: Option<&[f32]>) -> Vec<f32> {
         if side == self.side && view.is_none() {
             return pictures.iter().map(|v| v.clamp(-1.0, 1.0)).collect();
@@ -110,7 +118,8 @@ impl LinearDecoder {
         out
     }
 
-    /// Drawn `images` `[N, 3, side, side]` with the detail that views lack, within [-1, 1].
+    /// Adds the detail that training views lack to generated `images` `[N, 3, side, side]`; the
+    /// result is clipped to [-1, 1].
     pub fn detailed(&self, images: Vec<f32>, side: usize) -> Vec<f32> {
         if self.detail.iter().all(|&gain| gain == 1.0) {
             return images;
@@ -124,7 +133,7 @@ impl LinearDecoder {
         cosines.back(&coefficients).into_iter().map(|v| v.clamp(-1.0, 1.0)).collect()
     }
 
-    /// As tensors of a weights file.
+    /// Returns it as tensors of a weights file.
     pub fn to_tensors(&self) -> Tensors {
         let (side, image) = (self.side, bytes_of(self.side));
         let named = |name: &str, shape: Vec<usize>, values: &[f32]| {
@@ -141,18 +150,18 @@ impl LinearDecoder {
         tensors
     }
 
-    /// Out of `tensors`, for networks with z of `z_dim` numbers; none where there is none among
-    /// them.
+    /// Reads a linear decoder from `tensors`, for networks whose z has `z_dim` dimensions; `None`
+    /// if they don't hold one.
     ///
     /// # Errors
-    /// If what is there can't be one: `origin` is what the message calls the file.
+    /// If its tensors are invalid; `origin` is the name of the file in the message.
     pub fn of_tensors(tensors: &Tensors, z_dim: usize, origin: &Path) -> Result<Option<Self>> {
         let find =
             |name: &str| tensors.iter().find(|(own, ..)| own.strip_prefix(MORE) == Some(name));
         let Some((_, shape, map)) = find("map") else { return Ok(None) };
         let wrong = |what: &str| {
             Error::failed(format!(
-                "{}: {MORE}{what}; these aren't tensors that this program wrote",
+                "{}: {MORE}{what}; this program didn't write these tensors",
                 origin.display()
             ))
         };
@@ -162,35 +171,40 @@ impl LinearDecoder {
             {
                 side
             }
-            _ => return Err(wrong(&format!("map has shape {shape:?} for z of {z_dim} numbers"))),
+            _ => {
+                return Err(wrong(&format!(
+                    "map has shape {shape:?}, which doesn't fit a z of {z_dim} dimensions"
+                )));
+            }
         };
         let components = match find("components") {
             Some((_, shape, values)) if shape[1..] == [3, side, side] => values.clone(),
             Some((_, shape, _)) => {
                 return Err(wrong(&format!(
-                    "components has shape {shape:?} beside pictures of {side} pixels"
+                    "components has shape {shape:?}, but map has images of {side} x {side} pixels"
                 )));
             }
             None => Vec::new(),
         };
         let detail = match find("detail") {
             Some((_, shape, values)) if shape.len() == 1 && !values.is_empty() => values.clone(),
-            _ => return Err(wrong("detail is missing, or no vector")),
+            _ => return Err(wrong("detail is missing or is not a vector")),
         };
         let found = Self { side, map: map.clone(), components, detail };
         if [&found.map, &found.components, &found.detail]
             .iter()
             .any(|values| values.iter().any(|v| !v.is_finite()))
         {
-            return Err(wrong("map, components or detail holds a number that isn't finite"));
+            return Err(wrong("map, components or detail holds a value that isn't finite"));
         }
         Ok(Some(found))
     }
 
-    /// That of `weights`, where it was fitted before: it is in their file, or in one beside it.
+    /// Returns the linear decoder of `weights` if one was fitted before: from their file, or from
+    /// [`BESIDE`] next to it.
     ///
     /// # Errors
-    /// If what is there is damaged.
+    /// If a stored decoder is damaged.
     pub fn stored(weights: &WeightsFile) -> Result<Option<Self>> {
         let z_dim = weights.config.model.z_dim;
         if let Some(found) = Self::of_tensors(&weights.more, z_dim, &weights.path)? {
@@ -200,7 +214,7 @@ impl LinearDecoder {
         if !beside.is_file() {
             return Ok(None);
         }
-        // What lies there may belong to other weights.
+        // The file may belong to other weights.
         let (tensors, metadata) = weights::read(&beside)?;
         if metadata.get("weights_sha256") != Some(&weights.sha256) {
             return Ok(None);
@@ -208,7 +222,7 @@ impl LinearDecoder {
         Self::of_tensors(&tensors, z_dim, &beside)
     }
 
-    /// Writes it to `path`, as that of the weights of this SHA-256.
+    /// Writes it to `path` as the linear decoder of the weights with this SHA-256.
     ///
     /// # Errors
     /// If the file can't be written.
@@ -217,11 +231,12 @@ impl LinearDecoder {
         weights::write(path, &self.to_tensors(), metadata)
     }
 
-    /// That of the weights with this SHA-256 on these training images, from `folder` (none: nothing
-    /// is kept), or as `fit` gives it, which is then kept there. A damaged file is replaced.
+    /// Returns the linear decoder of the weights with this SHA-256 on these training images: from
+    /// the cache `folder`, or fitted by `fit` and then stored there (`None`: no cache). A damaged
+    /// file is replaced.
     ///
     /// # Errors
-    /// If the fit fails; a folder that can't be written is only logged.
+    /// If the fit fails. A folder that can't be written is only logged.
     pub fn cached(
         folder: Option<&Path>,
         (weights_sha256, data_sha256): (&str, &str),
@@ -242,8 +257,8 @@ impl LinearDecoder {
     }
 }
 
-/// `sum` `[len]` and the rows `rows` `[N, len]` times `weights` `[N]`; rows beyond the weights are
-/// left out.
+/// Returns `sum` `[len]` plus the rows `rows` `[N, len]` times `weights` `[N]`; rows without a
+/// weight are ignored.
 fn add_scaled(mut sum: Vec<f32>, rows: &[f32], weights: &[f32]) -> Vec<f32> {
     for (row, weight) in rows.chunks_exact(sum.len()).zip(weights) {
         sum.iter_mut().zip(row).for_each(|(sum, v)| *sum += weight * v);

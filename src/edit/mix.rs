@@ -1,18 +1,18 @@
-//! Mixing: some sections of z from one image, the others from another; where z has no sections, z
-//! of one image for some stages of the denoiser, and z of the other for the rest.
+//! Mixing: some sections of z come from one image and the others from another. If z has no
+//! sections, some stages of the denoiser take the z of one image and the rest that of the other.
 
 use std::ops::Range;
 
-/// Each z of `z` `[N, Z]` once for each of `stages`, side by side: `[N, stages * Z]`.
+/// Repeats each z of `z` `[N, Z]` once per stage, side by side: `[N, stages * Z]`.
 pub fn by_stage(z: &[f32], z_dim: usize, stages: usize) -> Vec<f32> {
     z.chunks_exact(z_dim).flat_map(|z| z.repeat(stages)).collect()
 }
 
-/// For every pair of a row and a column, row by row: z of the row with the sections `chosen` of the
-/// column's. `rows` `[R, Z]`, `columns` `[C, Z]`; returns `[R * C, Z]`. `sections` cover z.
+/// Combines every row with every column, row by row: the row's z with the `chosen` sections of the
+/// column's z. `rows` `[R, Z]`, `columns` `[C, Z]`; returns `[R * C, Z]`. `sections` cover z.
 ///
 /// # Panics
-/// If a section is chosen that isn't there.
+/// If a chosen section doesn't exist.
 pub fn mix(rows: &[f32], columns: &[f32], sections: &[Range<usize>], chosen: &[usize]) -> Vec<f32> {
     let z_dim = sections.last().expect("at least one section").end;
     let mut out = Vec::with_capacity(rows.len() * columns.len() / z_dim);

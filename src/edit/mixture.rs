@@ -1,4 +1,4 @@
-//! A Gaussian mixture with full covariances: the distribution that z is drawn from where there is
+//! A Gaussian mixture with full covariances: the distribution that z is sampled from when there is
 //! no image to encode.
 
 mod em;
@@ -11,24 +11,25 @@ use rayon::prelude::*;
 
 pub use em::{Fit, fit};
 
-/// Vectors of one task.
+/// Vectors per parallel task.
 const CHUNK: usize = 512;
 
-/// p(z) = sum over k of weight_k N(z; mean_k, L_k L_k^T). In f32, as it is stored: a mixture that
-/// was read again is the same one.
+/// p(z) = sum over k of weight_k N(z; mean_k, L_k L_k^T).
+///
+/// Values are f32, as in the file, so a mixture that is written and read back is unchanged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mixture {
     /// Length of z, Z.
     pub dim: usize,
-    /// Summing to 1, `[K]`.
+    /// The weights of the components, which sum to 1, `[K]`.
     pub weights: Vec<f32>,
-    /// `[K, Z]`
+    /// The means of the components, `[K, Z]`.
     pub means: Vec<f32>,
     /// The lower triangular L of each component, `[K, Z, Z]`.
     pub factors: Vec<f32>,
 }
 
-/// A component, ready to tell densities.
+/// A component, prepared for evaluating its density.
 struct Density {
     /// log weight - log det L - Z / 2 log 2 pi.
     log_constant: f64,
@@ -46,7 +47,7 @@ impl Density {
     }
 }
 
-/// log(weight_k N(z_i; k)), `[N, K]`, of the rows of `z` `[N, dim]`.
+/// Returns log(weight_k N(z_i; k)), `[N, K]`, for the rows of `z` `[N, dim]`.
 fn log_joint(z: &[f64], dim: usize, densities: &[Density]) -> Vec<f64> {
     let count = densities.len();
     let mut out = vec![0.0; z.len() / dim * count];
@@ -65,7 +66,7 @@ fn log_joint(z: &[f64], dim: usize, densities: &[Density]) -> Vec<f64> {
     out
 }
 
-/// log of the sum of exp.
+/// Returns the logarithm of the sum of exponentials, without overflow.
 fn log_sum_exp(values: &[f64]) -> f64 {
     let largest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     if largest.is_finite() {
@@ -80,12 +81,12 @@ fn to_f64(values: &[f32]) -> Vec<f64> {
 }
 
 impl Mixture {
-    /// Number of components, K.
+    /// Returns the number of components, K.
     pub fn components(&self) -> usize {
         self.weights.len()
     }
 
-    /// Whether the shapes fit together and every number makes sense.
+    /// Checks whether the shapes are consistent and every value is valid.
     pub fn is_sound(&self) -> bool {
         let (k, dim) = (self.components(), self.dim);
         let shapes =
@@ -101,7 +102,7 @@ impl Mixture {
             && self.factors.chunks_exact(dim * dim).all(|l| (0..dim).all(|i| l[i * dim + i] > 0.0))
     }
 
-    /// Mean log-likelihood of `z` `[N, Z]` in nats per dimension.
+    /// Returns the mean log-likelihood of `z` `[N, Z]` in nats per dimension.
     pub fn log_likelihood(&self, z: &[f32]) -> f64 {
         let dim = self.dim;
         let densities: Vec<Density> = (0..self.components())
@@ -115,8 +116,8 @@ impl Mixture {
         joint.chunks_exact(self.components()).map(log_sum_exp).sum::<f64>() / z.len() as f64
     }
 
-    /// `n` draws, `[n, Z]`: mean_k + temperature L_k eps. The i-th depends on `seed` and i alone; a
-    /// temperature below 1 keeps closer to the means.
+    /// Draws `n` samples mean_k + temperature L_k eps, `[n, Z]`. The i-th depends only on `seed`
+    /// and i; a temperature below 1 keeps samples closer to the means.
     pub fn sample(&self, n: usize, temperature: f32, seed: u64) -> Vec<f32> {
         let dim = self.dim;
         let mut out = Vec::with_capacity(n * dim);
@@ -127,7 +128,7 @@ impl Mixture {
                 rest -= w;
                 rest < 0.0
             });
-            // Rounding may leave the sum a little below 1.
+            // Rounding may leave the sum of the weights slightly below 1.
             let likeliest = || {
                 (0..self.components())
                     .max_by(|&a, &b| self.weights[a].total_cmp(&self.weights[b]))

@@ -1,4 +1,4 @@
-//! Pictures made from z.
+//! Images made from z: reconstructions, edits and samples.
 
 pub mod decoder;
 pub mod directions;

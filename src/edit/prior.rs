@@ -9,48 +9,50 @@ use crate::rng::{self, Purpose};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// Training images that a prior is fitted to at most: seconds instead of minutes, at 1,800 images
-/// for each of 10 Gaussians.
+/// The largest number of training images that a prior is fitted to: it takes seconds instead of
+/// minutes, and leaves 1,800 images for each of 10 Gaussians.
 pub const MOST_IMAGES: usize = 20_000;
-/// Gaussians, where no number is given.
+/// The default number of Gaussians.
 pub const COMPONENTS: usize = 10;
-/// The fit is the same whatever is drawn from it later.
+/// The seed of the fit, fixed so that it doesn't depend on what is sampled from it later.
 const FIT_SEED: u64 = 0;
-/// To be raised whenever the fit changes: cached priors are then computed anew.
+/// The revision of the fit. Raise it whenever the fit changes, so that cached priors are fitted
+/// again.
 const REVISION: u32 = 2;
-/// Images that each Gaussian is fitted to at least, on average: one that has a single image draws
-/// that image.
+/// The smallest average number of images per Gaussian: one fitted to a single image reproduces that
+/// image.
 pub const IMAGES_EACH: usize = 10;
 
-/// How a prior was fitted and how well; likelihoods in nats per dimension.
+/// How a prior was fitted and how well. Likelihoods are in nats per dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Quality {
-    /// Gaussians.
+    /// Number of Gaussians.
     pub components: usize,
-    /// Images that they were fitted to.
+    /// Number of images that they were fitted to.
     pub fitted_images: usize,
     /// Rounds of EM.
     pub rounds: usize,
-    /// Other training images, which measure the fit: a tenth.
+    /// Number of held-out training images, a tenth, on which the fit is measured.
     pub held_out_images: usize,
-    /// Mean log-likelihood of their z; none where there are too few images to hold any out, or no
-    /// more than z has numbers: the density has no width then along most of its directions.
+    /// Mean log-likelihood of the held-out z. `None` if there are too few images to hold any out,
+    /// or no more fitted images than z has dimensions: the density then has no width along most
+    /// directions.
     pub held_out: Option<f64>,
-    /// The same under a single Gaussian.
+    /// The same for a single Gaussian.
     pub held_out_gaussian: Option<f64>,
 }
 
 /// The fitted distribution of z.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prior {
-    /// What z is drawn from.
+    /// The mixture that z is sampled from.
     pub mixture: Mixture,
     /// How well it fits.
     pub quality: Quality,
 }
 
-/// The training images whose z a prior is fitted to, of `n`: all of them, or [`MOST_IMAGES`] drawn
-/// at random.
+/// Chooses the training images, out of `n`, whose z a prior is fitted to, in random order: all of
+/// them, or [`MOST_IMAGES`].
 pub fn chosen(n: usize) -> Vec<usize> {
     let mut order = rng::permutation(&mut rng::stream(FIT_SEED, Purpose::Latent, u64::MAX - 1), n);
     order.truncate(MOST_IMAGES);
@@ -58,13 +60,13 @@ pub fn chosen(n: usize) -> Vec<usize> {
 }
 
 impl Prior {
-    /// Fits `components` Gaussians (fewer where they would have fewer than [`IMAGES_EACH`] images
-    /// each) to nine tenths of `z` `[N, dim]`, the first ones (so `z` has to be in random order, as
-    /// [`chosen`] gives it), and measures them on the rest. The pooled covariance counts as `dim`
+    /// Fits `components` Gaussians (fewer if they would have fewer than [`IMAGES_EACH`] images
+    /// each) to the first nine tenths of `z` `[N, dim]` and measures them on the rest. `z` must
+    /// therefore be in random order, as [`chosen`] gives it. The pooled covariance counts as `dim`
     /// images in each component.
     ///
     /// # Errors
-    /// No rows, values that are not finite.
+    /// If there are no rows, or values are not finite.
     pub fn fit(z: &[f32], dim: usize, components: usize) -> Result<Self> {
         let n = z.len() / dim;
         let held_out_images = n / 10;
@@ -86,12 +88,12 @@ impl Prior {
         Ok(Self { mixture: found.mixture, quality })
     }
 
-    /// The prior of these weights (`weights_sha256`) on these training images (`data_sha256`), read
-    /// from `folder` (none: nothing is kept) or fitted to the z that `encode` gives and kept there.
-    /// A damaged file is replaced.
+    /// Returns the prior of these weights (`weights_sha256`) on these training images
+    /// (`data_sha256`): from the cache `folder`, or fitted to the z that `encode` gives and then
+    /// stored there (`None`: no cache). A damaged file is replaced.
     ///
     /// # Errors
-    /// If the images can't be encoded or the fit fails; a folder that can't be written is only
+    /// If the images can't be encoded or the fit fails. A folder that can't be written is only
     /// logged.
     pub fn cached(
         folder: Option<&Path>,
@@ -125,7 +127,7 @@ impl Prior {
         weights::write(path, &tensors, [("quality".to_owned(), quality)].into())
     }
 
-    /// What [`Prior::write`] wrote; `None` where the file isn't that.
+    /// Reads what [`Prior::write`] wrote; `None` if the file is anything else.
     fn read(path: &Path, dim: usize) -> Option<Self> {
         let (mut tensors, metadata) = weights::read(path).ok()?;
         let mut take = |name: &str| {
@@ -161,15 +163,15 @@ mod tests {
     }
 
     #[test]
-    fn clusters_are_worth_more_than_a_gaussian_to_held_out_images() {
+    fn a_mixture_fits_held_out_images_of_clusters_better_than_a_gaussian() {
         let q = Prior::fit(&z(1000), 4, 2).unwrap().quality;
         assert_eq!((q.components, q.fitted_images, q.held_out_images), (2, 900, 100));
         assert!(q.held_out.unwrap() > q.held_out_gaussian.unwrap() + 0.1, "{q:?}");
         let few = Prior::fit(&z(5), 4, 10).unwrap().quality;
         assert_eq!((few.components, few.held_out_images, few.held_out), (1, 0, None));
         assert_eq!(Prior::fit(&z(22), 4, 10).unwrap().quality.components, 2);
-        // 20 images in 32 dimensions: a likelihood would say how thin the density is, and nothing
-        // about z.
+        // 20 images don't determine a density in 32 dimensions: the likelihood would measure how
+        // narrow the density is, and nothing about z.
         let thin = Prior::fit(&z(22 * 8), 32, 10).unwrap().quality;
         assert_eq!((thin.held_out_images, thin.held_out, thin.held_out_gaussian), (2, None, None));
     }
@@ -177,7 +179,7 @@ mod tests {
     #[test]
     fn a_cached_prior_is_the_same_and_other_weights_data_or_settings_have_their_own() {
         let folder = tempfile::tempdir().unwrap();
-        // A folder that isn't there yet.
+        // A folder that doesn't exist yet.
         let at = folder.path().join("priors");
         let open = |key, components, encode: fn() -> Result<Vec<f32>>| {
             Prior::cached(Some(&at), key, 4, components, encode)
@@ -202,7 +204,7 @@ mod tests {
         let file = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
         let whole = std::fs::read(&file).unwrap();
         let mut altered = whole.clone();
-        // The last number of a tensor becomes NaN.
+        // The last value of a tensor becomes NaN.
         let end = altered.len();
         altered[end - 4..].fill(0xff);
         for damaged in

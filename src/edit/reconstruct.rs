@@ -4,8 +4,8 @@ use super::decoder::{Decoder, signed};
 use crate::data::Images;
 use crate::error::Result;
 
-/// The first `n` images of `images` from their z alone, then the originals, both `[n, 3, side,
-/// side]` in [-1, 1].
+/// Reconstructs the first `n` images of `images` from their z alone. Returns the reconstructions
+/// and the originals, both `[n, 3, side, side]` in [-1, 1].
 ///
 /// # Errors
 /// If the device can't be read.

@@ -1,20 +1,20 @@
-//! What a forward pass leaves for the backward pass: the outputs of all convolutions,
-//! normalisations and attentions.
+//! What a forward pass keeps for the backward pass: the outputs of all convolutions, normalisations
+//! and attention layers.
 
 use crate::config::{ModelConfig, Stem, UNetConfig};
 
-/// Numbers that both networks hold for one image in training, of which the denoiser sees `draws`.
-/// Vectors, which have no pixels, aren't counted.
+/// Returns the number of values that both networks hold per image in training, where the denoiser
+/// processes `draws` noised versions of the image. Vectors, which have no pixels, aren't counted.
 pub fn activations(model: &ModelConfig, draws: usize) -> usize {
     maps(model, draws).iter().sum()
 }
 
-/// Numbers of the largest tensor for one image and `draws` of it.
+/// Returns the size of the largest tensor per image and its `draws` noised versions, in values.
 pub fn largest(model: &ModelConfig, draws: usize) -> usize {
     maps(model, draws).into_iter().max().unwrap_or(0)
 }
 
-/// Numbers of every feature map of one image.
+/// Returns the size of every feature map per image, in values.
 fn maps(model: &ModelConfig, draws: usize) -> Vec<usize> {
     let mut maps = encoder(model);
     maps.extend(denoiser(&model.unet, model.sides.target).into_iter().map(|map| map * draws));
@@ -24,17 +24,17 @@ fn maps(model: &ModelConfig, draws: usize) -> Vec<usize> {
 fn encoder(model: &ModelConfig) -> Vec<usize> {
     let (base, side) = (model.encoder.base, model.sides.source);
     let (mut maps, first) = match model.encoder.stem {
-        // Convolution and normalisation.
+        // The convolution and its normalisation.
         Stem::Conv3x3 => (vec![base * side * side; 2], side),
-        // At half of the side, and the max-pool.
+        // The same at half the side, then the max-pool.
         Stem::Conv7x7 => (
             vec![base * (side / 2).pow(2), base * (side / 2).pow(2), base * (side / 4).pow(2)],
             side / 4,
         ),
     };
     for stage in 0..4 {
-        // Two blocks of two convolutions and their normalisations; from the second stage on a
-        // shortcut, and its normalisation.
+        // Two blocks of two convolutions and their normalisations; from the second stage on also a
+        // shortcut and its normalisation.
         let outputs = 2 * 4 + 1 + if stage > 0 { 2 } else { 0 };
         maps.extend(vec![(base << stage) * (first >> stage).pow(2); outputs]);
     }
@@ -47,9 +47,9 @@ fn denoiser(unet: &UNetConfig, side: usize) -> Vec<usize> {
     let at = |stage: usize, widths: &[usize]| {
         widths.iter().map(|width| width * pixels(stage)).collect::<Vec<_>>()
     };
-    // Both normalisations and convolutions, and the sum.
+    // Two normalisations, two convolutions and the sum.
     let block = |stage: usize, from: usize, to: usize| at(stage, &[from, to, to, to]);
-    // Normalisation, queries, keys and values, what is attended to, and the last layer.
+    // Normalisation; queries, keys and values; the attention output; the last layer.
     let attention = |stage: usize, width: usize| at(stage, &[width, 3 * width, width, width]);
     let attends = |stage: usize, width: usize| match unet.attention.contains(&(side >> stage)) {
         true => attention(stage, width),
@@ -74,7 +74,7 @@ fn denoiser(unet: &UNetConfig, side: usize) -> Vec<usize> {
     let mut skips = unet.skip_widths();
     for (stage, &width) in widths.iter().enumerate().rev() {
         for _ in 0..=unet.blocks {
-            // The skip connection is put beside what comes from below.
+            // The skip connection, concatenated with the map from the coarser stage.
             let both = channels + skips.pop().unwrap_or(0);
             maps.extend(at(stage, &[both]));
             maps.extend(block(stage, both, width));
@@ -95,8 +95,7 @@ mod tests {
     use crate::config::{BUILT_IN, Config};
 
     #[test]
-    fn a_convolutional_network_holds_four_times_as_much_at_twice_the_side_and_half_at_half_the_width()
-     {
+    fn activations_quadruple_at_twice_the_side_and_halve_at_half_the_width() {
         let of = |sets: &[&str]| {
             let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
             activations(
@@ -113,7 +112,7 @@ mod tests {
             "model.unet.final_groups=4",
         ];
         assert_eq!(2 * of(&half), quick);
-        // The stem of large images leaves a sixteenth of the pixels to the stages.
+        // The stem for large images leaves a sixteenth of the pixels to the stages.
         let [small, large] =
             ["3x3", "7x7"].map(|stem| of(&["data.side=64", &format!("model.encoder.stem={stem}")]));
         assert!(

@@ -13,7 +13,7 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Initializer, Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::{Device, Tensor};
 
-/// 3x3 convolution with padding 1.
+/// Creates a 3x3 convolution with padding 1.
 pub(super) fn conv3x3(
     from: usize,
     to: usize,
@@ -24,12 +24,12 @@ pub(super) fn conv3x3(
     padded(3, from, to, stride, bias, device)
 }
 
-/// 7x7 convolution with padding 3, without a bias.
+/// Creates a 7x7 convolution with padding 3, without a bias.
 pub(super) fn conv7x7(from: usize, to: usize, stride: usize, device: &Device) -> Conv2d {
     padded(7, from, to, stride, false, device)
 }
 
-/// Convolution whose padding keeps the side, but for the stride; `kernel` is odd.
+/// Creates a convolution whose padding keeps the side, apart from the stride; `kernel` is odd.
 fn padded(
     kernel: usize,
     from: usize,
@@ -46,7 +46,7 @@ fn padded(
         .init(device)
 }
 
-/// 1x1 convolution.
+/// Creates a 1x1 convolution.
 pub(super) fn conv1x1(
     from: usize,
     to: usize,
@@ -57,18 +57,18 @@ pub(super) fn conv1x1(
     Conv2dConfig::new([from, to], [1, 1]).with_stride([stride, stride]).with_bias(bias).init(device)
 }
 
-/// The convolution that `layer` describes.
+/// Applies the convolution `layer`.
 pub(super) fn convolve(layer: &Conv2d, x: Tensor<4>) -> Tensor<4> {
     convolve_add(layer, x, None)
 }
 
-/// The convolution that `layer` describes, plus `residual`.
+/// Applies the convolution `layer` and adds `residual`.
 fn convolve_add(layer: &Conv2d, x: Tensor<4>, residual: Option<Tensor<4>>) -> Tensor<4> {
     let options = Conv2dOptions::same(layer.kernel_size[0], layer.stride[0]);
     conv2d(x, layer.weight.val(), layer.bias.as_ref().map(|b| b.val()), residual, options)
 }
 
-/// The 3x3 convolution that `layer` describes, of `x` upsampled to twice its size.
+/// Applies the 3x3 convolution `layer` to `x` upsampled to twice its size.
 pub(super) fn upsample_convolve(layer: &Conv2d, x: Tensor<4>) -> Tensor<4> {
     conv2d(
         x,
@@ -79,12 +79,12 @@ pub(super) fn upsample_convolve(layer: &Conv2d, x: Tensor<4>) -> Tensor<4> {
     )
 }
 
-/// Dropout of one forward pass in training; each layer draws its own mask from `key`.
+/// The dropout of one forward pass in training; each layer derives its own mask from `key`.
 #[derive(Clone, Copy, Debug)]
 pub struct DropoutPass {
     /// Probability of zeroing.
     pub p: f32,
-    /// Key of this step.
+    /// Random key of this step.
     pub key: u64,
 }
 
@@ -95,7 +95,8 @@ impl DropoutPass {
     }
 }
 
-/// Affine parameters of a GroupNorm; the operation is [`kernels::ada_gn`](crate::kernels::ada_gn).
+/// The affine parameters of a GroupNorm; the operation is
+/// [`kernels::ada_gn`](crate::kernels::ada_gn).
 #[derive(Module, Debug)]
 pub struct GroupNorm {
     gamma: Param<Tensor<1>>,
@@ -107,7 +108,7 @@ pub struct GroupNorm {
 impl GroupNorm {
     const EPS: f32 = 1e-5;
 
-    /// gamma = 1, beta = 0.
+    /// Creates a GroupNorm with gamma = 1 and beta = 0.
     pub fn new(groups: usize, channels: usize, device: &Device) -> Self {
         Self {
             gamma: Initializer::Ones.init([channels], device),
@@ -120,12 +121,12 @@ impl GroupNorm {
         AdaGnOptions { groups: self.groups, eps: Self::EPS, activation, dropout }
     }
 
-    /// activation(GN(x)), `[B, C, H, W]`.
+    /// Returns activation(GN(x)), `[B, C, H, W]`.
     pub fn forward(&self, x: Tensor<4>, activation: Activation) -> Tensor<4> {
         group_norm(x, self.gamma.val(), self.beta.val(), self.options(activation, None))
     }
 
-    /// dropout(SiLU(z_s * (t_s * GN(x) + t_b) + z_b)), `t`, `z` `[B, 2C]`.
+    /// Returns dropout(SiLU(z_s * (t_s * GN(x) + t_b) + z_b)); `t` and `z` are `[B, 2C]`.
     pub fn modulated(
         &self,
         x: Tensor<4>,
@@ -137,7 +138,7 @@ impl GroupNorm {
     }
 }
 
-/// GN, SiLU, conv, AdaGN by t and z, SiLU, dropout, conv, plus the shortcut.
+/// A residual block: GN, SiLU, conv, AdaGN by t and z, SiLU, dropout, conv, plus the shortcut.
 #[derive(Module, Debug)]
 pub struct ResBlock {
     norm1: GroupNorm,
@@ -154,8 +155,8 @@ pub struct ResBlock {
 }
 
 impl ResBlock {
-    /// `z_dim` is the length of what modulates it, z or a section of it; `layer` numbers the block
-    /// within the network (its dropout stream).
+    /// Creates a block. `z_dim` is the length of the vector that modulates it, z or a section of
+    /// z; `layer` is the block's index within the network, which selects its dropout stream.
     pub fn new(
         from: usize,
         to: usize,
@@ -177,8 +178,8 @@ impl ResBlock {
         }
     }
 
-    /// `x` `[B, from, H, W]`, `time` `[B, 4 * base]`, `z` `[B, Z]`, both after their SiLU, to `[B,
-    /// to, H, W]`.
+    /// Maps `x` `[B, from, H, W]` to `[B, to, H, W]`, modulated by `time` `[B, 4 * base]` and `z`
+    /// `[B, Z]`, both after their SiLU.
     pub fn forward(
         &self,
         x: Tensor<4>,
@@ -209,7 +210,7 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// For `channels` channels.
+    /// Creates attention over `channels` channels.
     pub fn new(channels: usize, groups: usize, device: &Device) -> Self {
         Self {
             norm: GroupNorm::new(groups, channels, device),
@@ -218,7 +219,7 @@ impl Attention {
         }
     }
 
-    /// `[B, C, H, W]` to the same shape.
+    /// Maps `[B, C, H, W]` to the same shape.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let (x, skip) = layout::fork(x);
         let qkv = linear(&self.qkv, self.norm.forward(x, Activation::None), None);

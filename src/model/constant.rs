@@ -1,18 +1,20 @@
-//! Numbers that are the same in every pass, uploaded once: an upload ends the submission that is
-//! being filled.
+//! Tensors that are constant across passes, uploaded only once, because an upload ends the
+//! submission that is being filled.
 
 use crate::kernels::plan;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::sync::{Mutex, PoisonError};
 
-/// What was uploaded so far: a row, how often it stands there, and the tensor, without autodiff.
+/// The uploads so far: a row, the number of times it is repeated, and the tensor, without autodiff.
 static KNOWN: Mutex<Vec<(Vec<f32>, usize, Tensor<2>)>> = Mutex::new(Vec::new());
 
-/// So many batch sizes of one row are kept; a run has two or three.
+/// The number of batch sizes that are kept per row; a run has two or three.
 const SIZES: usize = 8;
 
-/// `row`, `[N]`, as `rows` equal rows `[rows, N]` on `device`, untracked. They are kept, each row
-/// at its latest [`SIZES`] numbers of rows: for a handful of small ones.
+/// Returns `row` `[N]` repeated `rows` times, `[rows, N]` on `device`, untracked.
+///
+/// The tensors stay cached, for each row those of the latest [`SIZES`] values of `rows`, so use
+/// this only for a handful of small rows.
 pub(super) fn constant(row: Vec<f32>, rows: usize, device: &Device) -> Tensor<2> {
     let plain = device.clone().inner();
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -45,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn equal_rows_on_one_device_are_one_upload() {
+    fn equal_rows_on_one_device_are_uploaded_once() {
         let device = Device::flex();
         for device in [device.clone(), device.clone().autodiff()] {
             for (row, rows) in [

@@ -8,20 +8,21 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use std::f64::consts::TAU;
 
-/// A turn to so few bits that whole multiples of it are exact.
+/// 2 pi rounded to so few bits that integer multiples of it are exact.
 const ABOUT_A_TURN: f64 = 6.28125;
 
-/// Sines and then cosines of `angles` `[B, N]` in radians, up to a few thousand: `[B, 2 N]`.
+/// Returns the sines and then the cosines of `angles` `[B, N]` in radians, up to a few thousand:
+/// `[B, 2 N]`.
 ///
-/// Whole turns are taken off first, as drivers' own sines of large angles differ: Vulkan promises
-/// accuracy from -pi to pi alone.
+/// Whole turns are subtracted first, because the sines of large angles differ between drivers:
+/// Vulkan guarantees their accuracy only from -pi to pi.
 pub(crate) fn waves(angles: Tensor<2>) -> Tensor<2> {
     let turns = (angles.clone() / TAU).round();
     let rest = angles - turns.clone() * ABOUT_A_TURN - turns * (TAU - ABOUT_A_TURN);
     Tensor::cat(vec![rest.clone().sin(), rest.cos()], 1)
 }
 
-/// t / T in (0, 1] to a vector: sinusoids, then Linear, SiLU, Linear.
+/// The time embedding, t / T in (0, 1] to a vector: sinusoids, then Linear, SiLU, Linear.
 #[derive(Module, Debug)]
 pub struct TimeEmbedding {
     linear1: Linear,
@@ -33,7 +34,8 @@ pub struct TimeEmbedding {
 }
 
 impl TimeEmbedding {
-    /// `sinusoids` (even) sines and cosines of `scale` * t / T, `dim` outputs.
+    /// Creates an embedding with `sinusoids` (an even number of) sines and cosines of
+    /// `scale` * t / T and `dim` outputs.
     pub fn new(sinusoids: usize, dim: usize, scale: f32, device: &Device) -> Self {
         Self {
             linear1: LinearConfig::new(sinusoids, dim).init(device),
@@ -43,18 +45,18 @@ impl TimeEmbedding {
         }
     }
 
-    /// The sinusoids of `t` `[B]` in (0, 1]: `[B, sinusoids]`.
+    /// Returns the sinusoids of `t` `[B]` in (0, 1]: `[B, sinusoids]`.
     pub fn waves(&self, t: Tensor<1>) -> Tensor<2> {
         let frequencies = constant(self.angular_frequencies(), 1, &t.device());
         waves(t.unsqueeze_dim::<2>(1) * self.scale * frequencies)
     }
 
-    /// What [`waves`](Self::waves) gave to `[B, dim]`.
+    /// Maps the output of [`waves`](Self::waves) to `[B, dim]`.
     pub fn forward(&self, waves: Tensor<2>) -> Tensor<2> {
         dense(&self.linear2, silu(dense(&self.linear1, waves, None)), None)
     }
 
-    /// 10000^(-i / (n - 1)) for i in 0..n.
+    /// Returns 10000^(-i / (n - 1)) for i in 0..n.
     fn angular_frequencies(&self) -> Vec<f32> {
         let n = self.frequencies;
         let step = -(10_000f64.ln()) / (n.max(2) - 1) as f64;
@@ -67,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waves_are_those_of_64_bits_up_to_a_thousand_radians() {
+    fn waves_match_f64_up_to_a_thousand_radians() {
         let angles: Vec<f32> = (0..4000).map(|i| i as f32 * 0.250_61 - 1.0).collect();
         let got = waves(Tensor::<1>::from_data(angles.as_slice(), &Device::flex()).unsqueeze())
             .into_data();
@@ -76,8 +78,8 @@ mod tests {
             .iter()
             .map(|a| f64::from(*a).sin())
             .chain(angles.iter().map(|a| f64::from(*a).cos()));
-        // Half a unit in the last place of 6.28 more or less; without the second part of the turn
-        // it would be 0.3.
+        // About half a unit in the last place of 6.28; without the second part of the turn the
+        // error would be 0.3.
         let worst = got
             .iter()
             .zip(want)

@@ -1,5 +1,5 @@
-//! The encoder: ResNet-18 (He et al. 2015), then a linear layer to z. For small images its stem is
-//! a 3x3 convolution; for larger ones there is torchvision's, 7x7 with stride 2 and a max-pool.
+//! The encoder: ResNet-18 (He et al. 2015), then a linear layer to z. Its stem is a 3x3 convolution
+//! for small images, or torchvision's for larger ones: 7x7 with stride 2, and a max-pool.
 
 use super::blocks::{conv1x1, conv3x3, conv7x7, convolve};
 use crate::config::{EncoderConfig, Stem};
@@ -13,10 +13,10 @@ use burn::nn::conv::Conv2d;
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
-/// What keeps a z of zeros from being divided by zero.
+/// Added to the mean square of z, so that a z of zeros isn't divided by zero.
 const SMALLEST_SQUARE: f32 = 1e-12;
 
-/// Two 3x3 convolutions with BatchNorm and a shortcut.
+/// A residual block: two 3x3 convolutions with BatchNorm, and a shortcut.
 #[derive(Module, Debug)]
 pub struct BasicBlock {
     conv1: Conv2d,
@@ -40,7 +40,7 @@ impl BasicBlock {
         }
     }
 
-    /// `[B, from, H, W]` to `[B, to, H / stride, W / stride]`, rounded up.
+    /// Maps `[B, from, H, W]` to `[B, to, H / stride, W / stride]`, rounded up.
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let (x, skip) = layout::fork(x);
         let h = batch_norm(&self.norm1, convolve(&self.conv1, x), None, true);
@@ -52,7 +52,7 @@ impl BasicBlock {
     }
 }
 
-/// Image to z.
+/// The network that maps an image to z.
 #[derive(Module, Debug)]
 pub struct Encoder {
     stem: Conv2d,
@@ -66,8 +66,8 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Four stages of two blocks with 1, 2, 4 and 8 times `config.base` channels; z has `z_dim`
-    /// numbers.
+    /// Creates an encoder of four stages of two blocks with 1, 2, 4 and 8 times `config.base`
+    /// channels; z has `z_dim` dimensions.
     pub fn new(config: &EncoderConfig, z_dim: usize, device: &Device) -> Self {
         let mut channels = config.base;
         let mut blocks = Vec::new();
@@ -92,8 +92,8 @@ impl Encoder {
         }
     }
 
-    /// The pooled vector before the last layer: normalised images `[B, 3, side, side]` to `[B, 8 *
-    /// base]`.
+    /// Returns the pooled vector before the last layer: normalised images `[B, 3, side, side]` to
+    /// `[B, 8 * base]`.
     pub fn backbone(&self, x: Tensor<4>) -> Tensor<2> {
         let mut h = batch_norm(&self.stem_norm, convolve(&self.stem, x), None, true);
         if self.pools {
@@ -105,7 +105,7 @@ impl Encoder {
         pixel_mean(h)
     }
 
-    /// The last layer: pooled vectors `[B, 8 * base]` to z `[B, Z]`.
+    /// Applies the last layer: pooled vectors `[B, 8 * base]` to z `[B, Z]`.
     pub fn project(&self, pooled: Tensor<2>) -> Tensor<2> {
         let z = self.head(pooled);
         if !self.normalise_z {
@@ -115,17 +115,18 @@ impl Encoder {
         z / (square + SMALLEST_SQUARE).sqrt()
     }
 
-    /// The last linear layer: z before it is normalised, where it is.
+    /// Applies the last linear layer: z before its normalisation, if there is one.
     fn head(&self, pooled: Tensor<2>) -> Tensor<2> {
         dense(&self.head, pooled, None)
     }
 
-    /// Normalised images `[B, 3, side, side]` to z `[B, Z]` before it is normalised, where it is.
+    /// Maps normalised images `[B, 3, side, side]` to z `[B, Z]` before the normalisation of z, if
+    /// there is one.
     pub(crate) fn unnormalised(&self, x: Tensor<4>) -> Tensor<2> {
         self.head(self.backbone(x))
     }
 
-    /// Normalised images `[B, 3, side, side]` to z `[B, Z]`.
+    /// Maps normalised images `[B, 3, side, side]` to z `[B, Z]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<2> {
         self.project(self.backbone(x))
     }

@@ -1,11 +1,11 @@
 //! Checkpoints of FutureXiang/soda, the public PyTorch implementation for CIFAR-10, as its train.py
-//! saves them: {"MODEL": weights in training ("module." before each name), "EMA": their average
-//! ("ema_model."), "opt": ..}. State dictionaries of the same networks that other programs saved
-//! are read too: bare ones, and those under one of the usual keys.
+//! saves them: {"MODEL": weights in training (names prefixed with "module."), "EMA": their EMA
+//! ("ema_model."), "opt": ..}. State dictionaries of the same networks saved by other programs are
+//! read too, either bare or under one of the usual keys.
 //!
-//! Widths, blocks, attention and the length of z are read from the tensors. What tensors don't tell
-//! comes from configs/futurexiang.toml, which follows that code: plain AdaGN scales, one attention
-//! head, 32 groups (8 in the last norm), times in (0, 1], linear betas, the normalisation of its
+//! Widths, blocks, attention and the length of z are read from the tensors. Everything else comes
+//! from configs/futurexiang.toml, which follows that code: plain AdaGN scales, one attention head,
+//! 32 groups (8 in the last norm), times in (0, 1], linear betas, the normalisation of its
 //! datasets.py.
 
 use super::parameters;
@@ -22,12 +22,12 @@ use std::path::Path;
 
 pub use super::translate::Which;
 
-/// The weights of the checkpoint `path` under this program's names, and the recipe that goes with
-/// them, `overrides` applied (`key=value`, as for [`Config::load`]).
+/// Imports the weights of the checkpoint `path` under this program's names. Returns them with their
+/// recipe, to which `overrides` are applied (`key=value`, as for [`Config::load`]).
 ///
 /// # Errors
-/// If the file can't be read (see [`Checkpoint`]), or holds other networks: a missing, unknown or
-/// misshapen tensor is named.
+/// If the file can't be read (see [`Checkpoint`]) or holds other networks; the message names the
+/// missing, unknown or misshapen tensor.
 pub fn import(path: &Path, which: Which, overrides: &[String]) -> Result<(Tensors, Config)> {
     let mut checkpoint = Checkpoint::open(path)?;
     let tensors = networks(&checkpoint, which, "FutureXiang/soda")?;
@@ -50,10 +50,10 @@ pub fn import(path: &Path, which: Which, overrides: &[String]) -> Result<(Tensor
     Ok((translate(&mut checkpoint, &tensors, named, failed)?, config))
 }
 
-/// Of [`BUILT_IN`].
+/// The name of the recipe in [`BUILT_IN`].
 const RECIPE: &str = "configs/futurexiang.toml";
 
-/// What the tensors say about the recipe, as overrides of it.
+/// Reads from the tensors what they determine of the recipe, as overrides of it.
 fn sizes(tensors: &BTreeMap<String, Tensor>) -> std::result::Result<Vec<String>, String> {
     let first = |name: &str| {
         let side = tensors
@@ -69,18 +69,21 @@ fn sizes(tensors: &BTreeMap<String, Tensor>) -> std::result::Result<Vec<String>,
     let encoder = first(stem)?;
     if tensors[stem].shape.get(2) == Some(&7) {
         return Err(format!(
-            "{stem} is 7x7: an encoder for larger images than 32x32 (cifar_small_image: False)"
+            "{stem} is 7x7, from an encoder for images larger than 32x32 (cifar_small_image: \
+             False), which can't be imported"
         ));
     }
     let (z, base) = (first("encoder.encoder.9.bias")?, first("decoder.image_proj.weight")?);
 
-    // Stages of (width, whether attention follows), a strided convolution after each but the last.
+    // Stages of (width, whether attention follows); a strided convolution follows each but the
+    // last.
     let mut stages = vec![Vec::new()];
     for i in 0.. {
         let within = |rest: &str| format!("decoder.down.{i}.{rest}");
         if tensors.contains_key(&within("op.norm1.weight")) {
             return Err(format!(
-                "decoder.down.{i} resamples by a residual block (use_res_for_updown: True), which this program doesn't have"
+                "decoder.down.{i} resamples in a residual block (use_res_for_updown: True), which \
+                 this program doesn't support"
             ));
         } else if tensors.contains_key(&within("conv.weight")) {
             stages.push(Vec::new());
@@ -100,7 +103,11 @@ fn sizes(tensors: &BTreeMap<String, Tensor>) -> std::result::Result<Vec<String>,
             && stage.iter().all(|block| *block == stage[0] && block.0.is_multiple_of(base))
     };
     if blocks == 0 || !stages.iter().all(even) {
-        return Err("the stages of decoder.down differ in blocks, or a block's width is no multiple of the first layer's".into());
+        return Err(
+            "the stages of decoder.down differ in their number of blocks, the blocks of a stage \
+             differ, or a block's width is not a multiple of the first layer's"
+                .into(),
+        );
     }
     let multipliers: Vec<usize> = stages.iter().map(|stage| stage[0].0 / base).collect();
     let attention: Vec<usize> = stages
@@ -119,10 +126,10 @@ fn sizes(tensors: &BTreeMap<String, Tensor>) -> std::result::Result<Vec<String>,
     ])
 }
 
-/// What that code calls our tensor `ours`.
+/// Returns the name of our tensor `ours` in that code.
 fn their_name(ours: &str, unet: &UNetConfig) -> String {
     if let Some(encoder) = ours.strip_prefix("encoder.") {
-        // torchvision's ResNet in a row: conv, norm, ReLU, four stages of two blocks, pooling,
+        // torchvision's ResNet as a sequence: conv, norm, ReLU, four stages of two blocks, pooling,
         // flattening, linear layer.
         let theirs = torchvision::their_name(encoder);
         let (module, rest) = theirs.split_once('.').expect("a module and what is in it");
@@ -145,7 +152,7 @@ fn their_name(ours: &str, unet: &UNetConfig) -> String {
         other => other,
     };
     let number = |text: &str| text.parse::<usize>().expect("our names count their parts");
-    // Convolutions that change the resolution stand in line with the blocks.
+    // Convolutions that change the resolution are numbered together with the blocks.
     let (down, up) = (unet.blocks, unet.blocks + 1);
     let module = match path {
         ["unet", "time", "linear1"] => "decoder.time_emb.lin1".to_owned(),
@@ -168,7 +175,7 @@ fn their_name(ours: &str, unet: &UNetConfig) -> String {
         ["unet", "upsample", i] => format!("decoder.up.{}.conv", (number(i) + 1) * (up + 1) - 1),
         ["unet", "norm_out"] => "decoder.norm".to_owned(),
         ["unet", "out"] => "decoder.final".to_owned(),
-        _ => unreachable!("a tensor of the networks that this list forgets: {ours}"),
+        _ => unreachable!("a tensor that is missing from this list: {ours}"),
     };
     format!("{module}.{leaf}")
 }
@@ -181,7 +188,8 @@ fn within_level(path: &[&str]) -> String {
     }
 }
 
-/// Sequences there: SiLU and linear layer, dropout and convolution.
+/// Returns the path within a residual block. SiLU and linear layer, and dropout and convolution,
+/// form sequences in that code.
 fn within_block(path: &[&str]) -> String {
     match path {
         ["time"] => "time_emb.1".to_owned(),

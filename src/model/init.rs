@@ -1,12 +1,12 @@
-//! Initial weights, drawn on the host: the same for the same seed on every device.
+//! Initial weights, sampled on the host: the same seed gives the same weights on every device.
 
 use crate::rng::{self, Purpose};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Tensor, TensorData};
 use rand::RngExt;
 
-/// Redraws every convolution and linear layer of `module`: U(-1/sqrt(fan_in), 1/sqrt(fan_in)) for
-/// weights and biases (PyTorch's default); norms keep scale 1 and shift 0.
+/// Initialises every convolution and linear layer of `module`: weights and biases are sampled from
+/// U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's default. Norms keep scale 1 and shift 0.
 pub(super) fn initialise<M: Module>(module: M, seed: u64) -> M {
     module.map(&mut Initialise { seed, path: Vec::new(), fan_in: 1 })
 }
@@ -14,7 +14,7 @@ pub(super) fn initialise<M: Module>(module: M, seed: u64) -> M {
 struct Initialise {
     seed: u64,
     path: Vec<String>,
-    /// Of the layer whose weight was seen last: its bias has no fan-in of its own.
+    /// Fan-in of the layer whose weight was visited last; its bias uses it too.
     fan_in: usize,
 }
 
@@ -34,7 +34,7 @@ impl ModuleMapper for Initialise {
         }
         let shape = param.lazy_shape();
         if name == Some("weight") {
-            // Convolutions are [out, in, k, k], Burn's linear layers [in, out].
+            // Convolutions are [out, in, k, k]; Burn's linear layers are [in, out].
             self.fan_in = if D == 4 { shape[1] * shape[2] * shape[3] } else { shape[0] };
         }
         let bound = 1.0 / (self.fan_in as f32).sqrt();

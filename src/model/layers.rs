@@ -1,32 +1,32 @@
-//! Every call of our operations in one training step, without running any.
+//! A list of all calls of our operations in one training step, without running them.
 
 use crate::config::{ModelConfig, Stem};
 use crate::kernels::catalog::Layer;
 
-/// The calls of both networks, in their order.
+/// Returns the calls of both networks, in order.
 pub fn layers(model: &ModelConfig) -> Vec<Layer> {
     [encoder(model), denoiser(model)].concat()
 }
 
-/// The calls of the encoder.
+/// Returns the calls of the encoder.
 pub fn encoder(model: &ModelConfig) -> Vec<Layer> {
     let mut layers = Layers(Vec::new());
     layers.encoder(model);
     layers.0
 }
 
-/// The calls of the denoiser.
+/// Returns the calls of the denoiser.
 pub fn denoiser(model: &ModelConfig) -> Vec<Layer> {
     let mut layers = Layers(Vec::new());
     layers.denoiser(model);
     layers.0
 }
 
-/// Floating-point operations for one image, of which the denoiser sees `draws`, of the convolution
-/// that has the most: what the longest launch of a step consists of.
+/// Returns the floating-point operations per image of the most expensive convolution, which makes
+/// up the longest dispatch of a step. The denoiser processes `draws` noised versions of each image.
 pub fn longest_convolution(model: &ModelConfig, draws: usize) -> f64 {
     let operations = |layer| match layer {
-        // Of an upsampled input nine taps on four times the pixels are four.
+        // On an upsampled input the nine taps reduce to four, on four times the pixels.
         Layer::Conv2d { from, to, side, upsample: true, .. } => 4 * 4 * from * to * side * side,
         Layer::Conv2d { from, to, kernel, stride, side, .. } => {
             kernel * kernel * from * to * side.div_ceil(stride).pow(2)
@@ -51,7 +51,7 @@ impl Layers {
         self.0.push(Layer::Conv2d { from, to, kernel, stride, side, upsample: false, bias });
     }
 
-    /// A linear layer over every pixel, 1 for a vector.
+    /// Adds a linear layer over every pixel; `side` is 1 for a vector.
     fn linear(&mut self, from: usize, to: usize, side: usize) {
         self.convolution([from, to], 1, 1, side, true);
     }
@@ -89,7 +89,7 @@ impl Layers {
         self.linear(channels, model.z_dim, 1);
     }
 
-    /// `stage` is that of the section that modulates the block.
+    /// Adds a residual block; `stage` is that of the section which modulates it.
     fn block(&mut self, model: &ModelConfig, from: usize, to: usize, side: usize, stage: usize) {
         let (unet, sections) = (&model.unet, model.sections());
         self.norm(from, unet.groups, side);
@@ -171,7 +171,8 @@ mod tests {
     use crate::model::{Soda, parameters};
     use burn::tensor::Device;
 
-    /// Convolutions, linear layers, normalisations: their weights are the network's.
+    /// The listed convolutions, linear layers and normalisations have exactly the weights of the
+    /// network.
     #[test]
     fn every_weight_of_a_network_belongs_to_one_of_its_layers() {
         let views = vec![
@@ -234,7 +235,8 @@ mod tests {
         let (file, text) =
             BUILT_IN.iter().find(|(file, _)| file.contains("/paper.")).expect("a recipe");
         let model = Config::parse(text, file, &[]).expect("a recipe").model;
-        // Outputs of convolutions and normalisations of maps, attention, and concatenated maps.
+        // Outputs of convolutions, AdaGN and attention on feature maps. BatchNorm, max-pooling and
+        // concatenation aren't counted here, so the ratio is below 1.
         let held = layers(&model).into_iter().map(|layer| match layer {
             Layer::Conv2d { side: 1, .. }
             | Layer::BatchNorm { .. }

@@ -1,5 +1,5 @@
-//! The networks: an encoder that distils an image into z, and a denoiser that sees the image only
-//! through z.
+//! The networks: an encoder that maps an image to z, and a denoiser whose only information about
+//! the image, apart from x_t, is z.
 
 pub mod activations;
 pub mod blocks;

@@ -1,6 +1,6 @@
 //! The encoder as an ONNX model: pixels in [0, 1] to z and to the pooled vector.
 //!
-//! Messages and their fields are those of onnx.proto (IR version 8), operators those of opset 17.
+//! Messages and field numbers follow onnx.proto (IR version 8), operators follow opset 17.
 
 use super::weights::Tensors;
 use crate::config::{Config, Stem};
@@ -9,14 +9,14 @@ use std::collections::HashMap;
 
 /// TensorProto.FLOAT
 const FLOAT: u64 = 1;
-/// What keeps a z of zeros from being divided by zero, as in the encoder.
+/// Added to the mean square of z, as in the encoder, so that a z of zeros isn't divided by zero.
 const SMALLEST_SQUARE: f32 = 1e-12;
 
-/// The model of the encoder among `tensors` (ours), whose recipe is `config`; `metadata` is stored
-/// with it.
+/// Builds the ONNX model of the encoder from `tensors` (under our names), with the recipe `config`;
+/// `metadata` is stored with it.
 ///
-/// Its input is `pixels` `[batch, 3, side, side]`, its outputs `z` `[batch, Z]` and `backbone`
-/// `[batch, 8 * base]`. Pixels are normalised inside.
+/// Its input is `pixels` `[batch, 3, side, side]`, its outputs are `z` `[batch, Z]` and `backbone`
+/// `[batch, 8 * base]`. The model normalises the pixels itself.
 pub fn encoder(tensors: &Tensors, config: &Config, metadata: &[(&str, String)]) -> Vec<u8> {
     let own = |(name, shape, values): &'_ (String, Vec<usize>, Vec<f32>)| {
         name.strip_prefix("encoder.").map(|name| (name.to_owned(), (shape.clone(), values.clone())))
@@ -83,7 +83,7 @@ pub fn encoder(tensors: &Tensors, config: &Config, metadata: &[(&str, String)]) 
     metadata.iter().fold(model, |model, pair| model.message(14, &entry(pair))).encoded().to_vec()
 }
 
-/// A graph that grows by nodes, and the tensors that they take from the encoder.
+/// A graph under construction, and the encoder's tensors that its nodes take.
 struct Graph {
     tensors: HashMap<String, (Vec<usize>, Vec<f32>)>,
     message: Message,
@@ -91,7 +91,7 @@ struct Graph {
 }
 
 impl Graph {
-    /// Adds a node whose output has the name `output`.
+    /// Adds a node whose output is named `output`.
     fn named(&mut self, kind: &str, inputs: &[&str], output: &str, attributes: &[Message]) {
         let node = inputs.iter().fold(Message::default(), |node, input| node.text(1, input));
         let node = node.text(2, output).text(3, output).text(4, kind);
@@ -107,7 +107,7 @@ impl Graph {
         output
     }
 
-    /// Adds numbers under a name.
+    /// Adds a constant tensor.
     fn constant(&mut self, name: &str, (shape, values): (Vec<usize>, Vec<f32>)) {
         let tensor =
             shape.iter().fold(Message::default(), |tensor, side| tensor.varint(1, *side as u64));
@@ -144,7 +144,7 @@ impl Graph {
     }
 }
 
-/// An attribute of whole numbers.
+/// Returns an attribute of integers.
 fn ints(name: &str, values: &[u64]) -> Message {
     let kind = 7;
     values
@@ -153,7 +153,7 @@ fn ints(name: &str, values: &[u64]) -> Message {
         .varint(20, kind)
 }
 
-/// An input or output of the graph: floats of any number of images.
+/// Returns an input or output of the graph: floats, for any number of images.
 fn port(name: &str, sides: &[usize]) -> Message {
     let batch = Message::default().message(1, &Message::default().text(2, "batch"));
     let shape = sides

@@ -1,4 +1,4 @@
-//! A module's tensors by name: what weights files, the optimizer and the EMA walk over.
+//! A module's tensors by name, as used by weights files, the optimizer and the EMA.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Shape, Tensor};
@@ -9,27 +9,27 @@ use std::collections::HashMap;
 pub struct Named {
     /// Path within the module, such as `unet.down.0.block.conv1.weight`.
     pub name: String,
-    /// Its real shape.
+    /// Its shape before flattening.
     pub shape: Vec<usize>,
     /// Its values, without autodiff.
     pub values: Tensor<1>,
 }
 
-/// Whether `name` is a running statistic of a BatchNorm: data, not a trainable parameter.
+/// Checks whether `name` is a running statistic of a BatchNorm: data, not a trainable parameter.
 pub fn is_statistic(name: &str) -> bool {
     name.ends_with(".running_mean") || name.ends_with(".running_var")
 }
 
-/// Every tensor of `module` in a fixed order, BatchNorm statistics included (give the `valid()`
-/// form of a module in training: its statistics are synchronised).
+/// Returns every tensor of `module` in a fixed order, including BatchNorm statistics. For a module
+/// in training, pass its `valid()` form, whose statistics are synchronised.
 pub fn collect<M: Module>(module: &M) -> Vec<Named> {
     let mut visitor = Collect { path: Vec::new(), out: Vec::new() };
     module.visit(&mut visitor);
     visitor.out
 }
 
-/// Name and shape of every tensor of `module`, in the order of [`collect`]; what wasn't looked at
-/// yet stays without memory.
+/// Returns the name and shape of every tensor of `module`, in the order of [`collect`]. Lazy
+/// tensors stay unallocated.
 pub fn shapes<M: Module>(module: &M) -> Vec<(String, Vec<usize>)> {
     let mut visitor = Shapes { path: Vec::new(), out: Vec::new() };
     module.visit(&mut visitor);
@@ -77,9 +77,9 @@ impl ModuleVisitor for Collect {
     }
 }
 
-/// `module` with each tensor replaced by what `update(name, old)` returns, both flattened and
-/// without autodiff. A tensor that nobody else holds is handed over whole, so that it may be
-/// updated in place. Parameters stay trainable where they were.
+/// Replaces each tensor of `module` by what `update(name, old)` returns, both flattened and without
+/// autodiff. A tensor without other references is moved into `update`, so that it can be updated in
+/// place. Trainable parameters stay trainable.
 pub fn map<M: Module>(module: M, update: impl FnMut(&str, Tensor<1>) -> Tensor<1>) -> M {
     module.map(&mut Map { path: Vec::new(), update })
 }
@@ -112,18 +112,18 @@ impl<F: FnMut(&str, Tensor<1>) -> Tensor<1>> ModuleMapper for Map<F> {
     }
 }
 
-/// Takes the tensors out of `module` (without autodiff): what is left has its structure and no
-/// memory.
+/// Takes the tensors out of `module` (without autodiff); what remains is its structure, without
+/// their memory.
 pub fn take<M: Module>(module: M) -> (M, Vec<Named>) {
     let tensors = collect(&module);
     (fill(module, &HashMap::new()), tensors)
 }
 
-/// The opposite of [`take`](fn@take): `hollow` with `tensors`, by name; those that are missing stay
-/// out.
+/// Reverses [`take`](fn@take): puts `tensors` back into `hollow` by name. Parameters without a
+/// tensor stay empty.
 ///
 /// # Panics
-/// If one has another number of dimensions.
+/// If a tensor's number of dimensions doesn't match.
 pub fn fill<M: Module>(hollow: M, tensors: &HashMap<String, Named>) -> M {
     hollow.map(&mut Fill { path: Vec::new(), tensors })
 }
@@ -151,7 +151,7 @@ impl ModuleMapper for Fill<'_> {
     }
 }
 
-/// Trainable parameters of `module`, BatchNorm statistics not counted.
+/// Counts the trainable parameters of `module`, without BatchNorm statistics.
 pub fn count<M: Module>(module: &M) -> usize {
     collect(module)
         .iter()

@@ -1,18 +1,19 @@
-//! View conditioning: where the denoiser's image lies in the encoder's, pixel by pixel. SODA gives
-//! the denoiser camera poses as a map of rays; here the geometry is that of crops and flips, and
-//! the map holds positions.
+//! View conditioning: the position of each pixel of the denoiser's image within the encoder's
+//! image. SODA gives the denoiser camera poses as a map of rays; here the geometry is that of crops
+//! and flips, and the map holds positions.
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// Waves along each axis: their periods are 8, 4, 2 and 1 times half the side of the source view.
+/// The number of frequencies along each axis; their periods are 8, 4, 2 and 1 times half the side
+/// of the source view.
 const OCTAVES: usize = 4;
 
-/// Channels of the map: a sine and a cosine for each octave and axis.
+/// The number of channels of the map: a sine and a cosine for each octave and axis.
 pub const CHANNELS: usize = 4 * OCTAVES;
 
-/// `view` `[B, 4]`, how each image lies in its source as scale_x, offset_x, scale_y, offset_y (from
-/// -1, left or top, to 1), to sines and cosines of every pixel's position there, `[B, CHANNELS,
-/// side, side]`.
+/// Returns the sines and cosines of every pixel's position in the source view,
+/// `[B, CHANNELS, side, side]`. `view` `[B, 4]` places each image in its source by scale_x,
+/// offset_x, scale_y, offset_y (coordinates run from -1, left or top, to 1).
 pub fn position_map(view: Tensor<2>, side: usize) -> Tensor<4> {
     let ([batch, _], device) = (view.dims(), view.device());
     let axis = |first: usize, shape: [usize; 4]| {
@@ -32,7 +33,7 @@ pub fn position_map(view: Tensor<2>, side: usize) -> Tensor<4> {
     Tensor::cat(waves.collect(), 1)
 }
 
-/// The view that is the source itself, for each of `batch` images, `[B, 4]`.
+/// Returns the view that is the source itself, for each of `batch` images, `[B, 4]`.
 pub fn same_view(batch: usize, device: &Device) -> Tensor<2> {
     Tensor::<2>::from_data([[1.0f32, 0.0, 1.0, 0.0]], device).expand([batch, 4])
 }

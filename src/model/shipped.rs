@@ -1,20 +1,20 @@
-//! The trained weights that the program carries: who has trained nothing yet starts from these.
+//! The trained weights that come with the program, for those who haven't trained any yet.
 
 use super::weights::WeightsFile;
 use crate::error::Result;
 use std::path::Path;
 
-/// Where they lie in the sources, with what is known of their training beside them; what commands
-/// call them.
+/// Their path in the source tree, next to notes on their training. Commands refer to them by this
+/// path.
 pub const PATH: &str = "assets/weights/tiny.safetensors";
 
-/// The averaged weights (EMA), matrices and convolutions in f16.
+/// The EMA weights, with matrices and convolutions in f16.
 const BYTES: &[u8] = include_bytes!("../../assets/weights/tiny.safetensors");
 
-/// Opens them.
+/// Opens the shipped weights.
 ///
 /// # Errors
-/// None but those of a broken build.
+/// Only if the build is broken.
 pub fn open() -> Result<WeightsFile> {
     WeightsFile::parse(Path::new(PATH), BYTES)
 }

@@ -1,4 +1,4 @@
-//! torchvision's ResNet-18, and its names for the tensors of our encoder.
+//! Import and export of torchvision's ResNet-18, and its names for the tensors of our encoder.
 
 use super::pytorch::{Checkpoint, Tensor};
 use super::translate::{Which, networks, translate, transpose};
@@ -10,10 +10,10 @@ use burn::tensor::Device;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The recipe whose data set's views and probe imported weights carry.
+/// The recipe from which imported weights take their data set, views and probe.
 const RECIPE: &str = "configs/tiny.toml";
 
-/// What torchvision calls the tensor `ours` of our encoder (without "encoder.").
+/// Returns torchvision's name for the tensor `ours` of our encoder (without "encoder.").
 pub fn their_name(ours: &str) -> String {
     let (module, leaf) = ours.rsplit_once('.').unwrap_or(("", ours));
     let leaf = match leaf {
@@ -36,25 +36,26 @@ pub fn their_name(ours: &str) -> String {
             };
             format!("layer{}.{}.{part}", 1 + i / 2, i % 2)
         }
-        _ => unreachable!("a tensor of the encoder that this list forgets: {ours}"),
+        _ => unreachable!("a tensor that is missing from this list: {ours}"),
     };
     format!("{module}.{leaf}")
 }
 
-/// The encoder of the state dictionary in `path` under our names, and a recipe for it, `overrides`
-/// applied. Its last layer, which tells the classes it was trained for apart, is left out: z is the
-/// pooled vector of 8 * base numbers.
+/// Imports the encoder from the state dictionary in `path` under our names. Returns it with a
+/// recipe, to which `overrides` are applied. The last layer, a classifier for the classes it was
+/// trained on, is left out: z is the pooled vector of 8 * base dimensions.
 ///
 /// # Errors
-/// If the file can't be read (see [`Checkpoint`]), or holds another network: a missing, unknown or
-/// misshapen tensor is named.
+/// If the file can't be read (see [`Checkpoint`]) or holds another network; the message names the
+/// missing, unknown or misshapen tensor.
 pub fn import(path: &Path, which: Which, overrides: &[String]) -> Result<(Tensors, Config)> {
     let mut checkpoint = Checkpoint::open(path)?;
     let mut tensors = networks(&checkpoint, which, "torchvision")?;
     let failed = |what: String| Error::failed(format!("{}: {what}", path.display()));
     let (base, stem) = sizes(&tensors).map_err(failed)?;
     tensors.retain(|name, _| !name.starts_with("fc."));
-    // ImageNet's, as torchvision normalises; a denoiser that isn't there.
+    // ImageNet's mean and standard deviation, with which torchvision normalises; a placeholder for
+    // the denoiser, which the file doesn't have.
     let mut sets = vec![
         "data.mean=[0.485,0.456,0.406]".into(),
         "data.std=[0.229,0.224,0.225]".into(),
@@ -78,7 +79,8 @@ pub fn import(path: &Path, which: Which, overrides: &[String]) -> Result<(Tensor
     if config.model.z_dim != 8 * config.model.encoder.base {
         let (z, pooled) = (config.model.z_dim, 8 * config.model.encoder.base);
         return Err(Error::usage(format!(
-            "model.z_dim = {z}: z of torchvision's encoder is its pooled vector, {pooled} numbers; leave it out"
+            "model.z_dim = {z}: the z of torchvision's encoder is its pooled vector of {pooled} \
+             dimensions; leave the key out"
         )));
     }
     let shapes = parameters::shapes(&Soda::blank(&config.model, &Device::flex()).encoder);
@@ -95,29 +97,30 @@ pub fn import(path: &Path, which: Which, overrides: &[String]) -> Result<(Tensor
     Ok((out, config))
 }
 
-/// Channels of the first stage, and the stem.
+/// Returns the number of channels of the first stage, and the stem.
 fn sizes(tensors: &BTreeMap<String, Tensor>) -> std::result::Result<(usize, Stem), String> {
     let stem = tensors.get("conv1.weight").map(|tensor| &tensor.shape[..]);
     match stem {
         Some([base, 3, 3, 3]) if *base > 0 => Ok((*base, Stem::Conv3x3)),
         Some([base, 3, 7, 7]) if *base > 0 => Ok((*base, Stem::Conv7x7)),
         Some(other) => Err(format!(
-            "conv1.weight has shape {other:?}; [64, 3, 7, 7] or [64, 3, 3, 3] is a ResNet's"
+            "conv1.weight has shape {other:?}; a ResNet's has [64, 3, 7, 7] or [64, 3, 3, 3]"
         )),
-        None => Err("there is no conv1.weight, so it isn't a ResNet of torchvision".into()),
+        None => Err("there is no conv1.weight, so it isn't a torchvision ResNet".into()),
     }
 }
 
-/// The encoder among `tensors` (ours) as a state dictionary of torchvision's
+/// Exports the encoder among `tensors` (under our names) as a state dictionary of torchvision's
 /// `resnet18(num_classes=Z)`.
 ///
 /// # Errors
-/// If it has another width: torchvision's ResNet-18 has one only.
+/// If the encoder's width differs from that of torchvision's ResNet-18, which has only one.
 pub fn export(tensors: &Tensors, config: &Config) -> Result<Tensors> {
     let base = config.model.encoder.base;
     if base != 64 {
         return Err(Error::usage(format!(
-            "--torchvision: this encoder has {base} channels in its first stage, and torchvision's resnet18 has 64; --pytorch writes it under the same names"
+            "--torchvision: this encoder has {base} channels in its first stage, but torchvision's \
+             resnet18 has 64; --pytorch writes it under the same names"
         )));
     }
     Ok(pytorch(tensors)
@@ -128,8 +131,8 @@ pub fn export(tensors: &Tensors, config: &Config) -> Result<Tensors> {
         .collect())
 }
 
-/// `tensors` (ours) in PyTorch's layouts: linear layers `[out, in]`, gains and shifts as `weight`
-/// and `bias`; the encoder under torchvision's names.
+/// Converts `tensors` (under our names) to PyTorch's layouts: linear layers `[out, in]`, gains and
+/// shifts as `weight` and `bias`, and the encoder under torchvision's names.
 pub fn pytorch(tensors: &Tensors) -> Tensors {
     let one = |(name, shape, values): &(String, Vec<usize>, Vec<f32>)| {
         let name = match (

@@ -1,21 +1,21 @@
-//! Tensors of other programs under this program's names.
+//! Translation of other programs' tensors to this program's names.
 
 use super::pytorch::{Checkpoint, Tensor};
 use super::weights::Tensors;
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 
-/// Which of a checkpoint's weights.
+/// Which of a checkpoint's weights to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
-    /// Their average, which that code's own evaluation uses.
+    /// Their EMA, which the original code uses for evaluation.
     Ema,
     /// The weights in training.
     Model,
 }
 
 impl Which {
-    /// Its dictionary within the checkpoint.
+    /// Returns the name of its dictionary within the checkpoint.
     pub fn key(self) -> &'static str {
         match self {
             Self::Ema => "EMA",
@@ -23,7 +23,7 @@ impl Which {
         }
     }
 
-    /// What the dictionary of such weights may be called; of two that are there, the first.
+    /// Returns the names that a dictionary of such weights may have; the first one present is used.
     fn keys(self) -> &'static [&'static str] {
         match self {
             Self::Ema => &["EMA", "ema", "ema_model", "model_ema", "ema_state_dict"],
@@ -31,7 +31,7 @@ impl Which {
         }
     }
 
-    /// As `--which` names it.
+    /// Returns its name as a value of `--which`.
     pub fn option(self) -> &'static str {
         match self {
             Self::Ema => "ema",
@@ -40,14 +40,14 @@ impl Which {
     }
 }
 
-/// What wrappers of networks put before every name: DistributedDataParallel, torch.compile,
+/// Prefixes that network wrappers put before every name: DistributedDataParallel, torch.compile,
 /// ema-pytorch.
 const WRAPPERS: [&str; 3] = ["module.", "_orig_mod.", AVERAGED];
-/// Of an average.
+/// The prefix of an EMA.
 const AVERAGED: &str = "ema_model.";
 
-/// `name` without what wrappers put before it, in any order and as often as it is there; and
-/// whether one of them was that of an average.
+/// Strips all prefixes of wrappers from `name`, in any order and however often they occur. Also
+/// returns whether one of them was the prefix of an EMA.
 fn unwrapped(mut name: &str) -> (&str, bool) {
     let mut averaged = false;
     while let Some((wrapper, rest)) =
@@ -59,11 +59,11 @@ fn unwrapped(mut name: &str) -> (&str, bool) {
     (name, averaged)
 }
 
-/// The tensors of the weights `which`, by the names they have within their networks; `of` is whose
-/// they are to be.
+/// Returns the tensors of the weights `which` by their names within the networks; `of` names the
+/// program whose checkpoint is expected.
 ///
 /// # Errors
-/// If there are none, or two of a name.
+/// If there are none, or two of the same name.
 pub fn networks(
     checkpoint: &Checkpoint,
     which: Which,
@@ -78,23 +78,25 @@ pub fn networks(
         let (path, key) = (checkpoint.path.display(), which.key());
         let other = if which == Which::Ema { Which::Model } else { Which::Ema };
         let remedy = match find(checkpoint, other)? {
-            Some(_) => format!("but {}, which `--which {}` takes", other.key(), other.option()),
+            Some(_) => {
+                format!("but it holds {}, which `--which {}` takes", other.key(), other.option())
+            }
             None => format!("so it isn't a checkpoint of {of}"),
         };
         return Err(Error::failed(format!(
             "{path} holds no {key}, {remedy}; its keys are: {keys}"
         )));
     };
-    // Counts of batches, which only norms without momentum look at, and of what an average was
-    // taken over.
+    // Counters of batches, which only norms without momentum use, and of what an average was taken
+    // over.
     let counts = |name: &str| name.ends_with(".num_batches_tracked") || name == "n_averaged";
     Ok(found.into_iter().filter(|(name, _)| !counts(name)).collect())
 }
 
-/// The weights `which`, where the checkpoint holds them.
+/// Returns the weights `which` if the checkpoint holds them.
 fn find(checkpoint: &Checkpoint, which: Which) -> Result<Option<BTreeMap<String, Tensor>>> {
     let own = checkpoint.tensors(which.keys());
-    // Under a key of its own an average needs no mark on its names.
+    // An EMA under a key of its own needs no prefix on its names.
     let marked = own.is_none();
     let tensors = own
         .or_else(|| checkpoint.tensors(&["state_dict"]))
@@ -103,7 +105,7 @@ fn find(checkpoint: &Checkpoint, which: Which) -> Result<Option<BTreeMap<String,
     let mut networks = BTreeMap::new();
     for (name, tensor) in tensors {
         let (inner, averaged) = unwrapped(&name);
-        // A dictionary may hold both; counters beside an average have no mark.
+        // A dictionary may hold both; counters next to an EMA have no prefix.
         let wanted = which == Which::Ema && (any_averaged || marked);
         if averaged != wanted {
             continue;
@@ -118,11 +120,11 @@ fn find(checkpoint: &Checkpoint, which: Which) -> Result<Option<BTreeMap<String,
     Ok(Some(networks).filter(|networks| !networks.is_empty()))
 }
 
-/// The numbers of `tensors` under our names: `named` lists their name, ours, and our shape.
-/// `failed` makes an error of what is wrong.
+/// Reads the values of `tensors` under our names; `named` lists their name, our name and our shape.
+/// `failed` turns a description of what is wrong into an error.
 ///
 /// # Errors
-/// A missing, unknown or misshapen tensor; a number that isn't finite; a file that can't be read.
+/// If a tensor is missing, unknown or misshapen, a value isn't finite, or the file can't be read.
 pub fn translate(
     checkpoint: &mut Checkpoint,
     tensors: &BTreeMap<String, Tensor>,
@@ -135,10 +137,10 @@ pub fn translate(
         let values = checkpoint.read(&theirs, &tensors[&theirs])?;
         if !values.iter().all(|v| v.is_finite()) {
             return Err(failed(format!(
-                "{theirs} holds numbers that aren't finite; import an earlier checkpoint"
+                "{theirs} holds values that aren't finite; import an earlier checkpoint"
             )));
         }
-        // PyTorch's linear layers are [out, in], Burn's [in, out].
+        // PyTorch's linear layers are [out, in], Burn's are [in, out].
         let values = if let [inputs, outputs] = shape[..] {
             transpose(&values, outputs, inputs)
         } else {
@@ -149,7 +151,7 @@ pub fn translate(
     Ok(out)
 }
 
-/// Whether `tensors` are those that `named` (their name, ours, our shape) asks for.
+/// Checks that `tensors` are exactly those that `named` (their name, our name, our shape) requires.
 fn check(
     tensors: &BTreeMap<String, Tensor>,
     named: &[(String, String, Vec<usize>)],
@@ -166,7 +168,7 @@ fn check(
         tensors.keys().filter(|key| named.iter().all(|(theirs, ..)| theirs != *key)).collect();
     if let Some(first) = unknown.first() {
         return Err(format!(
-            "{first}{} unknown: part of another network",
+            "{first}{} unknown, so this is another network",
             and_more(unknown.len(), "is", "are")
         ));
     }
@@ -183,12 +185,12 @@ fn check(
     Ok(())
 }
 
-/// " is", or " and 3 more are".
+/// Returns " is", or for example " and 3 more are".
 fn and_more(count: usize, one: &str, several: &str) -> String {
     if count == 1 { format!(" {one}") } else { format!(" and {} more {several}", count - 1) }
 }
 
-/// `[rows, columns]` to `[columns, rows]`.
+/// Transposes `[rows, columns]` to `[columns, rows]`.
 pub fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     (0..columns)
         .flat_map(|column| (0..rows).map(move |row| values[row * columns + column]))
@@ -200,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wrappers_are_taken_off_in_any_order() {
+    fn wrapper_prefixes_are_stripped_in_any_order() {
         for (name, expected) in [
             ("conv1.weight", ("conv1.weight", false)),
             ("module.conv1.weight", ("conv1.weight", false)),
@@ -215,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn averages_and_weights_are_told_apart_within_one_dictionary_and_doubles_are_refused() {
+    fn emas_and_weights_are_separated_within_one_dictionary_and_duplicates_are_refused() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("c.safetensors");
         let open = |names: &[&str]| {

@@ -1,10 +1,10 @@
-//! The denoiser: a DDPM UNet (Ho et al. 2020) whose every residual block is modulated by t and z.
+//! The denoiser: a DDPM UNet (Ho et al. 2020) in which t and z modulate every residual block.
 
 use super::blocks::{
     Attention, DropoutPass, GroupNorm, ResBlock, conv3x3, convolve, upsample_convolve,
 };
 use super::embedding::TimeEmbedding;
-use super::modulation::SharedOut;
+use super::modulation::ZSections;
 use super::position::{self, position_map, same_view};
 use crate::config::ModelConfig;
 use crate::kernels::ada_gn::Activation;
@@ -18,7 +18,7 @@ use burn::nn::conv::Conv2d;
 use burn::tensor::{Device, Tensor};
 use std::ops::Range;
 
-/// A residual block and, at some resolutions, attention after it.
+/// A residual block, followed by attention at some resolutions.
 #[derive(Module, Debug)]
 pub struct Level {
     block: ResBlock,
@@ -41,7 +41,7 @@ impl Level {
     }
 }
 
-/// (x_t, t, z) to the predicted noise.
+/// The network that maps (x_t, t, z) to the predicted eps or v.
 #[derive(Module, Debug)]
 pub struct UNet {
     time: TimeEmbedding,
@@ -66,14 +66,15 @@ pub struct UNet {
 }
 
 impl UNet {
-    /// The stages of `model.unet`, as many residual blocks down as it says and one more up each;
-    /// attention where a stage's feature maps have one of the sides that it names.
+    /// Creates the stages of `model.unet`, each with the configured number of residual blocks down
+    /// and one more up. Stages whose feature maps have one of the sides in its `attention` get
+    /// attention.
     pub fn new(model: &ModelConfig, device: &Device) -> Self {
         let (config, sections, side) = (&model.unet, model.sections(), model.sides.target);
         let widths = config.widths();
         let mut layers = 0;
-        // `stage` is that of the section that modulates the block; the middle comes after the last
-        // one.
+        // `stage` is that of the section which modulates the block; the middle comes after the last
+        // stage.
         let mut res_block = |from, to, stage: usize| {
             layers += 1;
             let section = &sections[stage.min(sections.len() - 1)];
@@ -144,10 +145,10 @@ impl UNet {
         }
     }
 
-    /// `x_t` `[B, 3, side, side]`, `t` `[B]` in (0, 1], `z` `[B, Z]` (zero where dropped) to
-    /// eps_hat or v_hat `[B, 3, side, side]`, the side being the target view's. `view` `[B, 4]` is
-    /// how x_t lies in the source view (none: it is the source view); networks without view
-    /// conditioning don't look at it. `dropout_key` is given in training only.
+    /// Maps `x_t` `[B, 3, side, side]`, `t` `[B]` in (0, 1] and `z` `[B, Z]` (zero where dropped)
+    /// to eps_hat or v_hat `[B, 3, side, side]`, where the side is that of the target view. `view`
+    /// `[B, 4]` is the position of x_t in the source view (`None`: x_t is the source view);
+    /// networks without view conditioning ignore it. `dropout_key` is given in training only.
     pub fn forward(
         &self,
         x_t: Tensor<4>,
@@ -160,13 +161,14 @@ impl UNet {
         self.observed(x_t, waves, z, view, dropout_key, |_| {})
     }
 
-    /// The sinusoids of `t` `[B]` in (0, 1], all that the network sees of it: `[B, base]`.
+    /// Returns the sinusoids of `t` `[B]` in (0, 1], the form in which the network receives it:
+    /// `[B, base]`.
     pub(crate) fn waves(&self, t: Tensor<1>) -> Tensor<2> {
         self.time.waves(t)
     }
 
-    /// [`forward`](UNet::forward) without dropout from `waves` `[B, base]`, which
-    /// [`waves`](UNet::waves) gives; x_t lies as the source view does.
+    /// Runs [`forward`](UNet::forward) without dropout on `waves` `[B, base]` from
+    /// [`waves`](UNet::waves); x_t must show the source view.
     pub(crate) fn forward_waves(
         &self,
         x_t: Tensor<4>,
@@ -176,17 +178,17 @@ impl UNet {
         self.observed(x_t, waves, z, None, None, |_| {})
     }
 
-    /// The mean over the pixels of what each residual level puts out in one forward pass, `[B, C]`
-    /// each, in the order of [`UNetConfig::levels`](crate::config::UNetConfig::levels). Arguments
-    /// as for [`forward`](UNet::forward); x_t lies as the source view does.
+    /// Returns the output of each residual level in one forward pass, averaged over the pixels:
+    /// `[B, C]` each, in the order of [`UNetConfig::levels`](crate::config::UNetConfig::levels).
+    /// Arguments are as for [`forward`](UNet::forward); x_t must show the source view.
     pub fn activations(&self, x_t: Tensor<4>, t: Tensor<1>, z: Tensor<2>) -> Vec<Tensor<2>> {
         let mut pooled = Vec::new();
         self.observed(x_t, self.waves(t), z, None, None, |h| pooled.push(pixel_mean(h.clone())));
         pooled
     }
 
-    /// [`forward`](UNet::forward) from the sinusoids of t, with `see` called on the output of each
-    /// residual level.
+    /// Runs [`forward`](UNet::forward) on the sinusoids of t and calls `see` with the output of
+    /// each residual level.
     fn observed(
         &self,
         x_t: Tensor<4>,
@@ -207,7 +209,7 @@ impl UNet {
         let dropout = dropout_key
             .filter(|_| self.dropout > 0.0)
             .map(|key| DropoutPass { p: self.dropout, key });
-        let (time, z) = (silu(self.time.forward(waves)), SharedOut::activated(z, &self.sections));
+        let (time, z) = (silu(self.time.forward(waves)), ZSections::activated(z, &self.sections));
         let mut skips = Vec::new();
         let mut keep = |h: Tensor<4>| {
             let (h, skip) = layout::fork(h);
@@ -230,7 +232,7 @@ impl UNet {
         h = self.middle2.forward(h, time.clone(), z.middle().clone(), dropout);
         see(&h);
         for (i, levels) in self.up.chunks(self.blocks + 1).enumerate() {
-            // Back up from the coarsest stage.
+            // The up path starts at the coarsest stage.
             let stage = self.downsample.len() - i;
             for level in levels {
                 let skip = skips.pop().expect("as many skips as up blocks");

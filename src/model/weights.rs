@@ -1,4 +1,4 @@
-//! Weights in safetensors files, with the recipe that made them in the file's metadata.
+//! Weights in safetensors files, with their recipe in the file's metadata.
 
 use super::Soda;
 use super::parameters::{self, Named};
@@ -20,7 +20,7 @@ pub type Tensors = Vec<(String, Vec<usize>, Vec<f32>)>;
 pub struct WeightsFile {
     /// Where it was read from.
     pub path: PathBuf,
-    /// Its length.
+    /// Its length in bytes.
     pub bytes: usize,
     /// Its SHA-256, in hex.
     pub sha256: String,
@@ -29,34 +29,34 @@ pub struct WeightsFile {
     /// All of its metadata.
     pub metadata: HashMap<String, String>,
     tensors: HashMap<String, (Vec<usize>, Vec<f32>)>,
-    /// Tensors that are no part of the networks, by names that begin with [`MORE`] or
-    /// [`WHITENING`]: what was fitted to their z afterwards.
+    /// Tensors that aren't part of the networks but were fitted to their z afterwards; their names
+    /// begin with [`MORE`] or [`WHITENING`].
     pub more: Tensors,
 }
 
-/// What tensors of the linear decoder are called, which are no part of the networks.
+/// The prefix of the linear decoder's tensors, which aren't part of the networks.
 pub const MORE: &str = "linear.";
-/// What those of the whitening of z are called, which aren't either.
+/// The prefix of the tensors that whiten z, which aren't part of the networks either.
 pub const WHITENING: &str = "whitening.";
 
-/// The entry of a file's metadata that says which networks it holds, where those aren't both.
+/// The metadata key that says which networks a file holds, if it doesn't hold both.
 pub const NETWORKS: &str = "networks";
 /// Its value for an encoder without a denoiser.
 pub const ENCODER_ALONE: &str = "encoder";
 
-/// The training that made weights.
+/// The training that weights come from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trained {
-    /// SHA-256 of the data.
+    /// SHA-256 of the training data.
     pub data_sha256: String,
-    /// Optimizer steps.
+    /// Number of optimizer steps.
     pub step: u64,
-    /// Images seen.
+    /// Number of images seen.
     pub images: u64,
 }
 
 impl Trained {
-    /// As entries of a file's metadata.
+    /// Returns it as entries of a file's metadata.
     fn entries(&self) -> [(String, String); 3] {
         let Self { data_sha256, step, images } = self;
         [
@@ -68,7 +68,7 @@ impl Trained {
     }
 }
 
-/// Values of `named` on the host.
+/// Reads the values of `named` back to the host.
 ///
 /// # Errors
 /// If the device can't be read.
@@ -83,8 +83,7 @@ pub fn to_host(named: Vec<Named>) -> Result<Tensors> {
         .collect()
 }
 
-/// Writes `tensors` and `metadata` to `path`: whole or not at all, and the same bytes for the same
-/// content.
+/// Writes `tensors` and `metadata` to `path`, atomically. The same content gives the same bytes.
 ///
 /// # Errors
 /// If the file can't be written.
@@ -92,10 +91,10 @@ pub fn write(path: &Path, tensors: &Tensors, metadata: HashMap<String, String>) 
     files::write_atomically(path, &encode(tensors, metadata)?)
 }
 
-/// The safetensors file of `tensors` and `metadata`: the same bytes for the same content.
+/// Encodes `tensors` and `metadata` as a safetensors file. The same content gives the same bytes.
 ///
 /// # Errors
-/// If it can't be put into that form.
+/// If they can't be encoded.
 pub fn encode(tensors: &Tensors, metadata: HashMap<String, String>) -> Result<Vec<u8>> {
     let tensors = tensors
         .iter()
@@ -103,9 +102,10 @@ pub fn encode(tensors: &Tensors, metadata: HashMap<String, String>) -> Result<Ve
     encode_stored(tensors, metadata, false)
 }
 
-/// As [`encode`]; `half` stores matrices and convolutions as f16 where none of their numbers is too
-/// large for that. Vectors (norms, their statistics, biases) stay f32: they weigh nothing. The
-/// linear decoder is always stored so, the whitening never: it makes small differences of z large.
+/// Encodes like [`encode`]; `half` stores matrices and convolutions as f16, except those with a
+/// value too large for it. Vectors (norms, their statistics, biases) stay f32, because they take
+/// hardly any space. The linear decoder is always stored in f16 and the whitening never, because
+/// it amplifies small differences of z.
 fn encode_stored<'a>(
     tensors: impl Iterator<Item = (&'a str, &'a [usize], &'a [f32])>,
     metadata: HashMap<String, String>,
@@ -138,7 +138,7 @@ fn encode_stored<'a>(
     let failed =
         |e: &dyn std::fmt::Display| Error::failed(format!("cannot encode the weights: {e}"));
     let mut bytes = safetensors::serialize(views, None).map_err(|e| failed(&e))?;
-    // The library writes metadata in any order; sorted, a file has the same checksum each time.
+    // The library writes metadata in arbitrary order; sorting gives the same checksum every time.
     let metadata: BTreeMap<_, _> = metadata.into_iter().collect();
     let metadata = serde_json::to_string(&metadata).map_err(|e| failed(&e))?;
     let (length, rest) = bytes.split_first_chunk::<8>().expect("the length of the header");
@@ -161,7 +161,7 @@ pub fn read(path: &Path) -> Result<(Tensors, HashMap<String, String>)> {
     parse(path, &bytes)
 }
 
-/// As [`read`], from the bytes of a file; `path` is what error messages call it.
+/// Reads like [`read`], but from the bytes of a file; error messages call it `path`.
 pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<(Tensors, HashMap<String, String>)> {
     let bad = |e: &dyn std::fmt::Display| {
         Error::failed(format!(
@@ -189,9 +189,9 @@ pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<(Tensors, HashMap<Strin
     Ok((tensors, header.metadata().clone().unwrap_or_default()))
 }
 
-/// What every weights file of this program says of itself: by which version it was written, the
-/// recipe, and for other programs how large the networks' images are. (Files without sides are
-/// older: theirs are 32.)
+/// Returns the metadata of every weights file of this program: the version that wrote it, the
+/// recipe and, for other programs, the sides of the networks' images. (Older files have no sides;
+/// theirs are 32.)
 pub fn metadata(config: &Config) -> HashMap<String, String> {
     let Sides { source, target } = config.data.sides();
     let sides = [("side", config.data.side), ("source_side", source), ("target_side", target)];
@@ -200,7 +200,7 @@ pub fn metadata(config: &Config) -> HashMap<String, String> {
     entries.map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
-/// Saves the networks with their recipe and their training.
+/// Saves the networks with their recipe and training.
 ///
 /// # Errors
 /// If the file can't be written.
@@ -208,7 +208,7 @@ pub fn save(path: &Path, model: &Soda, config: &Config, trained: &Trained) -> Re
     write(path, &to_host(parameters::collect(&model.valid()))?, trained_metadata(config, trained))
 }
 
-/// [`metadata`], with the training.
+/// Returns [`metadata`] with the training added.
 pub fn trained_metadata(config: &Config, trained: &Trained) -> HashMap<String, String> {
     let mut metadata = metadata(config);
     metadata.extend(trained.entries());
@@ -219,26 +219,28 @@ impl WeightsFile {
     /// Reads weights that [`save`] wrote.
     ///
     /// # Errors
-    /// If the file is unreadable, or not of this program; a number that isn't finite.
+    /// If the file can't be read, this program didn't write it, or a value isn't finite.
     pub fn open(path: &Path) -> Result<Self> {
-        // A user may name a pipe.
+        // `path` may be a pipe.
         let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;
         Self::parse(path, &bytes)
     }
 
-    /// As [`WeightsFile::open`], from the file's `bytes`; `path` is what errors call it.
+    /// Reads like [`WeightsFile::open`], but from the file's `bytes`; error messages call it
+    /// `path`.
     ///
     /// # Errors
     /// See [`WeightsFile::open`].
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
         let sha256 = files::sha256(bytes);
         let (tensors, metadata) = parse(path, bytes)?;
-        // Checkpoints may hold such numbers, so that the step that made them can be looked at;
-        // nothing can be done with these weights.
+        // Checkpoints may hold values that aren't finite, so that the step which produced them can
+        // be examined; as weights they are useless.
         for (name, _, values) in &tensors {
             if let Some(at) = values.iter().position(|v| !v.is_finite()) {
                 return Err(Error::failed(format!(
-                    "{}: {name} holds {} at {at}; the training of these weights has diverged or the file is damaged: take others",
+                    "{}: {name} holds {} at {at}; the training of these weights diverged or the \
+                     file is damaged, so use other weights",
                     path.display(),
                     values[at]
                 )));
@@ -247,7 +249,8 @@ impl WeightsFile {
         let Some(config) = metadata.get("config") else {
             let path = path.display();
             return Err(Error::failed(format!(
-                "{path} holds no recipe, so it isn't weights of this program; name a file that `soda train` wrote"
+                "{path} holds no recipe, so it isn't a weights file of this program; name a file \
+                 that `soda train` wrote"
             )));
         };
         let config =
@@ -268,8 +271,8 @@ impl WeightsFile {
         })
     }
 
-    /// The training that made the weights; `None` for weights of older versions, and for imported
-    /// ones.
+    /// Returns the training that the weights come from; `None` for weights of older versions and
+    /// for imported ones.
     pub fn trained(&self) -> Option<Trained> {
         let number = |key: &str| self.metadata.get(key)?.parse().ok();
         Some(Trained {
@@ -279,12 +282,12 @@ impl WeightsFile {
         })
     }
 
-    /// The file of the same weights, `more` tensors beside them (their own where that is empty) and
-    /// the metadata, matrices and convolutions as f16 if `half`; `trained` is added where it is
-    /// known.
+    /// Encodes a file with the same weights and metadata, with matrices and convolutions in f16 if
+    /// `half`. The tensors `more` are added (the file's own if `more` is empty), and `trained` if
+    /// it is known.
     ///
     /// # Errors
-    /// If they can't be put into that form.
+    /// If they can't be encoded.
     pub fn export(&self, half: bool, trained: Option<&Trained>, more: &Tensors) -> Result<Vec<u8>> {
         let mut all = self.metadata.clone();
         all.extend(metadata(&self.config));
@@ -300,7 +303,7 @@ impl WeightsFile {
         encode_stored(tensors.chain(more), all, half)
     }
 
-    /// The networks on `device`.
+    /// Loads the networks onto `device`.
     ///
     /// # Errors
     /// If a tensor is missing, superfluous or of another shape than the recipe says.
@@ -308,14 +311,14 @@ impl WeightsFile {
         self.model_of(&self.config.model, device)
     }
 
-    /// As [`WeightsFile::model`], of a recipe whose networks differ in nothing that weights know,
-    /// such as the sides of images.
+    /// Loads like [`WeightsFile::model`], but with a recipe that may differ in what doesn't affect
+    /// the weights, such as the sides of images.
     ///
     /// # Errors
     /// See [`WeightsFile::model`].
     pub fn model_of(&self, config: &ModelConfig, device: &Device) -> Result<Soda> {
-        // A recipe may claim networks of any size: nothing is allocated for them before the tensors
-        // are seen to be there.
+        // A recipe may claim networks of any size: allocate nothing before checking that the
+        // tensors exist.
         let blank = parameters::shapes(&Soda::blank(config, device));
         let own = blank.iter().filter(|(name, _)| self.has_denoiser() || name.starts_with(ENCODER));
         let needed: usize = own.map(|(_, shape)| shape.iter().product::<usize>()).sum();
@@ -323,7 +326,8 @@ impl WeightsFile {
             blank.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum::<usize>() - needed;
         if unused > MOST_UNUSED {
             return Err(Error::failed(format!(
-                "{} holds an encoder alone, and a recipe with a denoiser of {unused} numbers; import it again",
+                "{} holds only an encoder, but its recipe has a denoiser of {unused} parameters; \
+                 import it again",
                 self.path.display()
             )));
         }
@@ -331,7 +335,8 @@ impl WeightsFile {
         if needed != there {
             let path = self.path.display();
             return Err(Error::failed(format!(
-                "{path} holds {there} numbers and the network of its recipe has {needed}; these are weights of another network"
+                "{path} holds {there} values, but the networks of its recipe have {needed}; these \
+                 are weights of another network"
             )));
         }
         let (mut model, origin) =
@@ -350,21 +355,22 @@ impl WeightsFile {
         self.metadata.get(NETWORKS).is_none_or(|networks| networks != ENCODER_ALONE)
     }
 
-    /// That there is a denoiser, which drawing and training take.
+    /// Checks that there is a denoiser, which sampling and training need.
     ///
     /// # Errors
-    /// If the file holds an encoder alone.
+    /// If the file holds only an encoder.
     pub fn require_denoiser(&self) -> Result<()> {
         if self.has_denoiser() {
             return Ok(());
         }
         Err(Error::usage(format!(
-            "{} holds an encoder without a denoiser, so nothing can be drawn from it or trained further; embed, probe, neighbours, map and health work with it",
+            "{} holds an encoder without a denoiser, so it can't generate images or be trained \
+             further; embed, probe, neighbours, map and health work with it",
             self.path.display()
         )))
     }
 
-    /// The tensors of the networks, by name.
+    /// Returns the tensors of the networks, sorted by name.
     pub fn networks(&self) -> Tensors {
         let mut all: Tensors = self
             .tensors
@@ -376,16 +382,16 @@ impl WeightsFile {
     }
 }
 
-/// Numbers of the denoiser that an encoder alone has a place for, at most: it takes memory, and is
-/// never looked at.
+/// The largest number of parameters that the placeholder denoiser of an encoder-only file may have:
+/// it takes memory and is never used.
 const MOST_UNUSED: usize = 4 << 20;
-/// What names of the encoder's tensors begin with.
+/// The prefix of the encoder's tensors.
 const ENCODER: &str = "encoder.";
 
 impl WeightsFile {
-    /// Takes the tensors of `model` (without autodiff) as its own, changed in a way that `how`
-    /// names: with the file's, its checksum stands for these very weights. What was fitted to z is
-    /// dropped: z is another.
+    /// Replaces the networks' tensors by those of `model` (without autodiff), which were changed as
+    /// `how` says. The new checksum is derived from the old one and `how`, so it identifies exactly
+    /// these weights. What was fitted to z is dropped, because z changes.
     ///
     /// # Errors
     /// If the device can't be read.
@@ -399,7 +405,7 @@ impl WeightsFile {
     }
 }
 
-/// `model` with its tensors replaced by those of `tensors`; `origin` is what errors call them.
+/// Replaces the tensors of `model` by `tensors`; error messages call their source `origin`.
 ///
 /// # Errors
 /// If a tensor is missing, superfluous or of another shape.
@@ -418,7 +424,8 @@ pub fn load<M: Module>(
             }
             Some((other, _)) if other != shape => {
                 return Err(Error::failed(format!(
-                    "{origin}: {name} has shape {other:?}, the configured network needs {shape:?}; use the recipe the weights were trained with"
+                    "{origin}: {name} has shape {other:?}, but the configured network needs \
+                     {shape:?}; use the recipe the weights were trained with"
                 )));
             }
             Some(_) => {}

@@ -339,7 +339,7 @@ fn damaged_checkpoints_are_refused() {
     fails(
         &import("notes.pth", b"weights: see the other folder"),
         1,
-        &["notes.pth", "is no checkpoint of PyTorch"],
+        &["notes.pth", "is not a PyTorch checkpoint"],
     );
     let mut damaged = whole.clone();
     // Amidst the numbers: MODEL's fill the first half of the file.

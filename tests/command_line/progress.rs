@@ -40,7 +40,7 @@ fn every_command_that_lasts_says_what_it_counts_and_none_with_quiet() {
     let commands: [(&str, &[&str]); 6] = [
         ("probe --seeds 2", &of_probe),
         ("probe --protocol knn", &["finding nearest neighbours"]),
-        ("reconstruct -n 1 --steps 40", &["drawing 1 image in 40 steps"]),
+        ("reconstruct -n 1 --steps 40", &["generating 1 image in 40 steps"]),
         (
             "sample -n 1 --components 3",
             &["fitting 3 Gaussians to z, rounds", "looking for the nearest training images"],

@@ -49,7 +49,7 @@ fn pooled_vectors_of_imported_encoders_are_those_of_pytorch() {
         assert!(theirs.iter().any(|v| v.abs() > 0.1));
     }
     let other = import(folder.path(), "bare.pth", "no.safetensors", &["--set", "model.z_dim=8"]);
-    fails(&other, 2, &["model.z_dim = 8", "pooled vector, 16 numbers"]);
+    fails(&other, 2, &["model.z_dim = 8", "pooled vector of 16 dimensions"]);
     // Would a wrong tensor be seen? Two of a shape, exchanged.
     succeeds(&import(folder.path(), "bare.pth", "w.safetensors", &[]));
     let (mut tensors, metadata) = weights::read(&at("w.safetensors")).expect("tensors");

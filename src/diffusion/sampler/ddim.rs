@@ -6,17 +6,18 @@ use burn::tensor::Tensor;
 /// Settings of [`ddim`].
 #[derive(Clone, Copy, Debug)]
 pub struct Ddim {
-    /// Evaluations of predict.
+    /// Number of evaluations of predict.
     pub steps: usize,
-    /// 0 is deterministic, 1 has DDPM's variance.
+    /// Scale of the added noise: 0 is deterministic, 1 has DDPM's variance.
     pub eta: f64,
-    /// Clip the predicted x_0 to [-1, 1].
+    /// Whether to clip the predicted x_0 to [-1, 1].
     pub clip_x0: bool,
-    /// Seed of the noise that eta > 0 adds.
+    /// Seed of the noise that is added if eta > 0.
     pub seed: u64,
 }
 
-/// DDIM (Song et al. 2021, equation 12) over [`timesteps`]: from `x_T` `[B, 3, side, side]` to x_0.
+/// Samples by DDIM (Song et al. 2021, equation 12) over [`timesteps`]: from `x_T`
+/// `[B, 3, side, side]` to x_0.
 pub fn ddim(
     schedule: &Schedule,
     x_t: Tensor<4>,
@@ -26,7 +27,7 @@ pub fn ddim(
     over(&timesteps(schedule, settings.steps), schedule, x_t, settings, predict)
 }
 
-/// [`ddim`] over `times`.
+/// Runs [`ddim`] over `times`.
 pub(super) fn over(
     times: &[usize],
     schedule: &Schedule,
@@ -41,7 +42,7 @@ pub(super) fn over(
         let output = predict(x.clone(), t);
         let x_0 = schedule.prediction().x_0(&x, output.clone(), a, settings.clip_x0);
         let eps = if settings.clip_x0 {
-            // The noise that goes with the clipped image.
+            // The noise that is consistent with the clipped image.
             (x - x_0.clone() * a.sqrt()) / (1.0 - a).sqrt()
         } else {
             schedule.prediction().eps(&x, output, a)

@@ -6,28 +6,29 @@ use burn::tensor::Tensor;
 /// Settings of [`ddpm`].
 #[derive(Clone, Copy, Debug)]
 pub struct Ddpm {
-    /// Evaluations of predict; as many as the schedule has levels is the algorithm as published.
+    /// Number of evaluations of predict; one per level of the schedule is the published algorithm.
     pub steps: usize,
-    /// Clip the predicted x_0 to [-1, 1].
+    /// Whether to clip the predicted x_0 to [-1, 1].
     pub clip_x0: bool,
-    /// Seed of the noise that every step but the last adds.
+    /// Seed of the noise that is added in every step except the last.
     pub seed: u64,
 }
 
-/// Ancestral sampling (Ho et al. 2020, algorithm 2) over [`timesteps`]: from `x_T` `[B, 3, side,
-/// side]` to x_0.
+/// Samples by ancestral sampling (Ho et al. 2020, algorithm 2) over [`timesteps`]: from `x_T`
+/// `[B, 3, side, side]` to x_0.
 ///
-/// Each step from t to the next time s of the chain draws from the posterior q(x_s | x_t, x_0) at
-/// the predicted x_0 (their equations 6 and 7, with alpha = alpha_bar_t / alpha_bar_s of the chain
-/// in place of a single level's):
+/// Each step from t to the next time s of the chain samples the posterior q(x_s | x_t, x_0) at the
+/// predicted x_0 (their equations 6 and 7, with alpha = alpha_bar_t / alpha_bar_s of the chain in
+/// place of the alpha of a single level):
 ///
 /// ```text
-/// x_s = sqrt(alpha_bar_s) (1 - alpha) / (1 - alpha_bar_t) x_0 + sqrt(alpha) (1 - alpha_bar_s) / (1 - alpha_bar_t) x_t
+/// x_s = sqrt(alpha_bar_s) (1 - alpha) / (1 - alpha_bar_t) x_0
+///       + sqrt(alpha) (1 - alpha_bar_s) / (1 - alpha_bar_t) x_t
 ///       + sqrt((1 - alpha) (1 - alpha_bar_s) / (1 - alpha_bar_t)) noise
 /// ```
 ///
-/// The last step, to the clean image, has no variance. [`ddim`](super::ddim()) with eta 1 draws
-/// from the same chain.
+/// The last step, to the clean image, has no variance. [`ddim`](super::ddim()) with eta 1 samples
+/// the same chain.
 pub fn ddpm(
     schedule: &Schedule,
     x_t: Tensor<4>,
@@ -37,7 +38,7 @@ pub fn ddpm(
     over(&timesteps(schedule, settings.steps), schedule, x_t, settings, predict)
 }
 
-/// [`ddpm`] over `times`.
+/// Runs [`ddpm`] over `times`.
 pub(super) fn over(
     times: &[usize],
     schedule: &Schedule,
@@ -56,7 +57,7 @@ pub(super) fn over(
             (a_s.sqrt() * (1.0 - alpha) / (1.0 - a_t), alpha.sqrt() * (1.0 - a_s) / (1.0 - a_t));
         x = x_0 * of_x_0 + x * of_x_t;
         let variance = (1.0 - alpha) * (1.0 - a_s) / (1.0 - a_t);
-        // Levels that share the floor of alpha_bar have no noise between them.
+        // Between two levels on the floor of alpha_bar the variance is 0.
         if variance > 0.0 {
             x = x.clone() + step_noise(&x, settings.seed, t) * variance.sqrt();
         }

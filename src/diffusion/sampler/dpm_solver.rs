@@ -6,31 +6,31 @@ use burn::tensor::Tensor;
 /// Settings of [`dpm_solver_pp_2m`].
 #[derive(Clone, Copy, Debug)]
 pub struct DpmSolver {
-    /// Evaluations of predict; 10 to 25 do.
+    /// Number of evaluations of predict; 10 to 25 are enough.
     pub steps: usize,
-    /// Clip the predicted x_0 to [-1, 1].
+    /// Whether to clip the predicted x_0 to [-1, 1].
     pub clip_x0: bool,
 }
 
-/// lambda = log(sqrt(alpha_bar) / sqrt(1 - alpha_bar)), half the logarithm of the signal-to-noise
-/// ratio.
+/// Returns lambda = log(sqrt(alpha_bar) / sqrt(1 - alpha_bar)), half the log-SNR.
 fn lambda(alpha_bar: f64) -> f64 {
     0.5 * (alpha_bar / (1.0 - alpha_bar)).ln()
 }
 
-/// `steps` times t in descending order, as equally spaced in lambda (half the log-SNR) as whole t
-/// allow, down to t = 1; the step after the last one is t = 0.
+/// Returns `steps` timesteps in descending order, as evenly spaced in lambda (half the log-SNR) as
+/// whole timesteps allow, down to t = 1; the last step goes to t = 0.
 ///
-/// From the noisiest level whose alpha_bar is above the schedules' floor: the level T of the cosine
-/// schedules, where x_0 would be a guess multiplied by 100, is left out. On data whose eps is known
-/// (the tests) 10 to 25 of these times leave less than half the error of as many that are uniform
-/// in t on the linear and the inverted schedule, and about as much on the cosine schedule.
+/// They start at the noisiest level whose alpha_bar is above the schedules' floor. This leaves out
+/// level T of the cosine schedules, where x_0 would be a guess multiplied by 100. On data whose eps
+/// is known (the tests), 10 to 25 of these timesteps leave less than half the error of as many
+/// that are uniform in t on the linear and the inverted cosine schedule, and about the same error
+/// on the cosine schedule.
 pub fn log_snr_timesteps(schedule: &Schedule, steps: usize) -> Vec<usize> {
     log_snr_timesteps_from(schedule, schedule.steps(), steps)
 }
 
-/// [`log_snr_timesteps`] from the level `from` on, or from the noisiest above the floor where that
-/// is none.
+/// Returns [`log_snr_timesteps`] that start at level `from`, or, if `from` is on the floor, at the
+/// noisiest level below it that isn't.
 pub fn log_snr_timesteps_from(schedule: &Schedule, from: usize, steps: usize) -> Vec<usize> {
     let steps = steps.clamp(1, from);
     let above_floor =
@@ -41,8 +41,8 @@ pub fn log_snr_timesteps_from(schedule: &Schedule, from: usize, steps: usize) ->
     let mut times = vec![first];
     for i in 1..steps {
         let wanted = level(first) + spacing * i as f64;
-        // Levels are few where the schedule is steep: a time of its own for each step, and enough
-        // left for the others.
+        // Levels are sparse where the schedule is steep: each step needs a timestep of its own, and
+        // enough must remain for the following steps.
         let (low, high) = (steps - i, times[i - 1] - 1);
         let nearest = (low..=high)
             .min_by(|&a, &b| (level(a) - wanted).abs().total_cmp(&(level(b) - wanted).abs()));
@@ -51,11 +51,11 @@ pub fn log_snr_timesteps_from(schedule: &Schedule, from: usize, steps: usize) ->
     times
 }
 
-/// DPM-Solver++(2M) (Lu et al. 2022, algorithm 2: second order, multistep, predicting x_0) over
-/// [`log_snr_timesteps`]: from `x_T` `[B, 3, side, side]` to x_0. Deterministic.
+/// Samples by DPM-Solver++(2M) (Lu et al. 2022, algorithm 2: second order, multistep, predicting
+/// x_0) over [`log_snr_timesteps`]: from `x_T` `[B, 3, side, side]` to x_0. Deterministic.
 ///
-/// The first step, which has no predecessor, and the last, at whose end lambda is infinite, are of
-/// first order (as DDIM's): the last one returns the predicted x_0.
+/// The first step, which has no predecessor, and the last, which ends at infinite lambda, are
+/// first-order steps like DDIM's; the last one returns the predicted x_0.
 pub fn dpm_solver_pp_2m(
     schedule: &Schedule,
     x_t: Tensor<4>,
@@ -65,7 +65,7 @@ pub fn dpm_solver_pp_2m(
     over(&log_snr_timesteps(schedule, settings.steps), schedule, x_t, settings.clip_x0, predict)
 }
 
-/// [`dpm_solver_pp_2m`] over `times`.
+/// Runs [`dpm_solver_pp_2m`] over `times`.
 pub(super) fn over(
     times: &[usize],
     schedule: &Schedule,
@@ -74,23 +74,24 @@ pub(super) fn over(
     mut predict: impl FnMut(Tensor<4>, usize) -> Tensor<4>,
 ) -> Tensor<4> {
     let mut x = x_t;
-    // The last prediction of x_0 and the step in lambda that it was used for.
+    // The previous prediction of x_0 and the step in lambda that used it.
     let mut previous: Option<(Tensor<4>, f64)> = None;
     for (i, &t) in times.iter().enumerate() {
         let next = times.get(i + 1).copied().unwrap_or(0);
         let (a, a_next) = (schedule.alpha_bar(t), schedule.alpha_bar(next));
         let output = predict(x.clone(), t);
         let x_0 = schedule.prediction().x_0(&x, output, a, clip_x0);
-        // sigma_next / sigma; alpha_next e^-h is this times alpha, so that nothing is infinite at t
-        // = 0.
+        // sigma_next / sigma. alpha_next e^-h equals this times alpha, a form that stays finite at
+        // t = 0.
         let shrink = ((1.0 - a_next) / (1.0 - a)).sqrt();
         let of_x_0 = a_next.sqrt() - shrink * a.sqrt();
         let h = lambda(a_next) - lambda(a);
         let target = match &previous {
             // x_0 extrapolated to the middle of the step: (1 + 1 / 2r) x_0 - 1 / 2r x_0_previous
-            // with r = h_previous / h. Two levels on the floor of alpha_bar are no step apart, and
-            // a step from alpha_bar = 0 is infinite: it adds nothing. The linear schedule ends at
-            // 4e-5: its first step counts.
+            // with r = h_previous / h. Two levels on the floor of alpha_bar have h_previous = 0 and
+            // are excluded. After a step from alpha_bar = 0, h_previous is infinite and the
+            // correction vanishes. The linear schedule ends at 4e-5, so its first step does
+            // contribute.
             Some((before, h_before)) if next > 0 && *h_before > 0.0 => {
                 x_0.clone() + (x_0.clone() - before.clone()) * (h / (2.0 * h_before))
             }

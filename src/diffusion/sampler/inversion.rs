@@ -1,4 +1,4 @@
-//! DDIM inversion: the noise that an image comes from.
+//! DDIM inversion: the noise from which DDIM returns to an image.
 
 use super::{Schedule, timesteps};
 use burn::tensor::Tensor;
@@ -6,22 +6,22 @@ use burn::tensor::Tensor;
 /// Settings of [`ddim_inversion`].
 #[derive(Clone, Copy, Debug)]
 pub struct Inversion {
-    /// Steps, as many as the [`ddim`](super::ddim()) that decodes takes.
+    /// Number of steps, the same as in the [`ddim`](super::ddim()) that decodes.
     pub steps: usize,
-    /// Further evaluations of predict in each step; 0 is the usual choice.
+    /// Additional evaluations of predict in each step; 0 is the usual choice.
     pub refinements: usize,
 }
 
-/// From the image `x_0` `[B, 3, side, side]` to an `x_T` from which [`ddim`](super::ddim()) with as
+/// Maps the image `x_0` `[B, 3, side, side]` to an `x_T` from which [`ddim`](super::ddim()) with as
 /// many steps, eta 0 and no clipping returns to it: DDIM (Song et al. 2021, equation 12) run
-/// upwards over the same times. Takes steps * (1 + refinements) evaluations of predict.
+/// upwards over the same timesteps. Takes steps * (1 + refinements) evaluations of predict.
 ///
-/// The step down from t to s uses eps(x_t, t), which the step up has to solve for: x_t = step(x_s,
-/// eps(x_t, t)). Here eps is evaluated at t where the last eps leads to, not at (x_s, s) as is
-/// common: as many evaluations, no evaluation at t = 0, where a network has learnt nothing, and a
-/// return that is second order in the length of a step. Every refinement repeats this from the new
-/// x_t (fixed-point iteration); it converges where the step is short for the curvature of the
-/// data's density, and may do harm where it isn't.
+/// The step down from t to s uses eps(x_t, t), so the step up has to solve x_t = step(x_s,
+/// eps(x_t, t)). It evaluates eps at t, at the x_t that the previous eps leads to, instead of at
+/// (x_s, s) as is common. This takes as many evaluations, needs none at t = 0, for which the
+/// network is not trained, and makes the round trip second order in the step length. Every
+/// refinement repeats this from the new x_t (fixed-point iteration); it converges where the step is
+/// short relative to the curvature of the data's density, and may do harm where it isn't.
 pub fn ddim_inversion(
     schedule: &Schedule,
     x_0: Tensor<4>,

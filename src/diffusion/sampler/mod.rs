@@ -1,5 +1,5 @@
-//! Samplers: free functions over a closure `predict(x_t, t)`, which puts out what the schedule's
-//! networks do: eps or v.
+//! Samplers: free functions over a closure `predict(x_t, t)` that returns what the schedule's
+//! networks predict, eps or v.
 
 mod ddim;
 mod ddpm;
@@ -16,12 +16,12 @@ use crate::config::Sampler;
 use crate::rng::{self, Purpose};
 use burn::tensor::{Tensor, TensorData};
 
-/// What sampling begins with.
+/// What sampling starts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Begin {
-    /// x_T, drawn.
+    /// A random x_T.
     Noise,
-    /// The x_T that [`ddim_inversion`] found with as many steps.
+    /// The x_T that [`ddim_inversion`] found with the same number of steps.
     Inverted,
     /// An image at the noise level t.
     Level(usize),
@@ -30,24 +30,26 @@ pub enum Begin {
 /// Settings of [`sample`].
 #[derive(Clone, Copy, Debug)]
 pub struct Sampling {
-    /// Which sampler.
+    /// The sampler.
     pub kind: Sampler,
-    /// Evaluations of predict.
+    /// Number of evaluations of predict.
     pub steps: usize,
-    /// What it begins with.
+    /// What sampling starts from.
     pub from: Begin,
-    /// DDIM's eta; the other samplers have none and ignore it.
+    /// DDIM's eta; the other samplers ignore it.
     pub eta: f64,
-    /// Clip the predicted x_0 to [-1, 1].
+    /// Whether to clip the predicted x_0 to [-1, 1].
     pub clip_x0: bool,
-    /// Seed of the noise that DDPM and DDIM with eta > 0 add.
+    /// Seed of the noise that DDPM, and DDIM with eta > 0, add.
     pub seed: u64,
 }
 
-/// From `x_t` `[B, 3, side, side]` to x_0 by the sampler that `settings` name. Which times it takes
-/// is the sampler's own where that is x_T, with t = T before them where the schedule [begins at
-/// pure noise](Schedule::begins_at_pure_noise); from another level on all take
-/// [`log_snr_timesteps_from`] there: uniform ones leave out the low noise in which detail is made.
+/// Samples x_0 from `x_t` `[B, 3, side, side]` with the sampler that `settings` name.
+///
+/// From x_T each sampler uses its own timesteps, preceded by t = T if the schedule [begins at pure
+/// noise](Schedule::begins_at_pure_noise). From another level all samplers use
+/// [`log_snr_timesteps_from`] it, because uniform timesteps leave out the low noise levels, where
+/// detail is made.
 pub fn sample(
     schedule: &Schedule,
     x_t: Tensor<4>,
@@ -72,23 +74,23 @@ pub fn sample(
     }
 }
 
-/// `steps` times t in descending order, the middles of as many equal parts of 0..=T; the step after
-/// the last one is t = 0.
+/// Returns `steps` timesteps in descending order, the midpoints of as many equal parts of 0..=T;
+/// the last step goes to t = 0.
 ///
-/// Not from T on: there alpha_bar is (almost) 0 for the cosine schedules, so that the first x_0
+/// They don't start at T: there alpha_bar is (almost) 0 for the cosine schedules, so the first x_0
 /// would be a guess multiplied by 1 / sqrt(alpha_bar_T) <= 100, and a long step would make it part
 /// of the image.
 pub fn timesteps(schedule: &Schedule, steps: usize) -> Vec<usize> {
     middles(schedule.steps(), steps)
 }
 
-/// The middles of `steps` equal parts of 0..=`n`, in descending order.
+/// Returns the midpoints of `steps` equal parts of 0..=`n`, in descending order.
 fn middles(n: usize, steps: usize) -> Vec<usize> {
     let steps = steps.clamp(1, n);
     (0..steps).map(|i| n - (2 * i + 1) * n / (2 * steps)).collect()
 }
 
-/// `steps` times in descending order: T, and below it the sampler's own.
+/// Returns `steps` timesteps in descending order: T, then the sampler's own below it.
 fn from_pure_noise(schedule: &Schedule, kind: Sampler, steps: usize) -> Vec<usize> {
     let (first, below) = (schedule.steps(), schedule.steps() - 1);
     let rest = match (steps.min(first) - 1, kind) {
@@ -99,7 +101,7 @@ fn from_pure_noise(schedule: &Schedule, kind: Sampler, steps: usize) -> Vec<usiz
     [vec![first], rest].concat()
 }
 
-/// The noise that the step away from `t` adds, shaped as `x`; each t has a stream of its own.
+/// Samples the noise that the step from `t` adds, in the shape of `x`; each t has its own stream.
 fn step_noise(x: &Tensor<4>, seed: u64, t: usize) -> Tensor<4> {
     let shape = x.dims();
     let noise =

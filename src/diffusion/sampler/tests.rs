@@ -1,5 +1,5 @@
-//! What every sampler owes: x_0 for the exact noise, and nearness to the exact solution for
-//! Gaussian data, whose optimum eps and whose path are known.
+//! What every sampler must do: return x_0 for the exact noise, and stay close to the exact solution
+//! for Gaussian data, whose optimal eps and whose path are known.
 
 use super::*;
 use crate::config::{DiffusionConfig, Levels, Prediction, ScheduleKind};
@@ -8,14 +8,14 @@ use burn::tensor::Device;
 
 const SCHEDULES: [ScheduleKind; 3] =
     [ScheduleKind::Linear, ScheduleKind::Cosine, ScheduleKind::InvertedCosine];
-/// Deviation of the Gaussian data.
+/// Standard deviation of the Gaussian data.
 const DEVIATION: f64 = 0.2;
 
 fn schedule(schedule: ScheduleKind) -> Schedule {
     Schedule::new(&DiffusionConfig::new(schedule, 1000))
 }
 
-/// The same for networks that put out v and know pure noise.
+/// The same for networks that predict v and are trained on pure noise.
 fn of_v(schedule: ScheduleKind) -> Schedule {
     let (prediction, levels, high_noise) = (Prediction::V, Levels::Continuous, 0.1);
     Schedule::new(&DiffusionConfig {
@@ -26,7 +26,7 @@ fn of_v(schedule: ScheduleKind) -> Schedule {
     })
 }
 
-/// Every schedule, of either kind of networks.
+/// Every schedule, for networks that predict eps and for those that predict v.
 fn schedules() -> impl Iterator<Item = (ScheduleKind, Schedule)> {
     SCHEDULES.into_iter().flat_map(|kind| [(kind, schedule(kind)), (kind, of_v(kind))])
 }
@@ -52,14 +52,14 @@ fn rms(x: Tensor<4>) -> f32 {
     (values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32).sqrt()
 }
 
-/// What a network puts out for `x` when the clean image is `x_0`.
+/// What a network predicts for `x` when the clean image is `x_0`.
 fn exact(schedule: &Schedule, x_0: &Tensor<4>, x: Tensor<4>, t: usize) -> Tensor<4> {
     let a = schedule.alpha_bar(t);
     let eps = (x - x_0.clone() * a.sqrt()) / (1.0 - a).sqrt();
     as_output(schedule, eps, x_0, a)
 }
 
-/// What networks put out that see so much noise and that image.
+/// The network output that stands for this noise and this image.
 fn as_output(schedule: &Schedule, eps: Tensor<4>, x_0: &Tensor<4>, a: f64) -> Tensor<4> {
     match schedule.prediction() {
         Prediction::Eps => eps,
@@ -67,12 +67,12 @@ fn as_output(schedule: &Schedule, eps: Tensor<4>, x_0: &Tensor<4>, a: f64) -> Te
     }
 }
 
-/// The means of the Gaussian data: another one for each pixel.
+/// The means of the Gaussian data, different for each pixel.
 fn means() -> Tensor<4> {
     images(0).clamp(-1.0, 1.0) * 0.6
 }
 
-/// E[eps | x_t], or that of v, for independent pixels x_0 ~ N(mean, deviation^2).
+/// E[eps | x_t], or E[v | x_t], for independent pixels x_0 ~ N(mean, deviation^2).
 fn gaussian(schedule: &Schedule, deviation: f64) -> impl FnMut(Tensor<4>, usize) -> Tensor<4> + '_ {
     let means = means();
     move |x, t| {
@@ -84,7 +84,7 @@ fn gaussian(schedule: &Schedule, deviation: f64) -> impl FnMut(Tensor<4>, usize)
     }
 }
 
-/// Every kind with and without clipping; DDIM also with noise.
+/// Every sampler with and without clipping; DDIM also with noise.
 fn all(steps: usize) -> Vec<Sampling> {
     let kinds = [
         (Sampler::Ddim, 0.0),
@@ -131,8 +131,8 @@ fn every_sampler_misses_x_0_for_a_wrong_noise() {
         all(20).into_iter().flat_map(|s| [(schedule(kind), s), (of_v(kind), s)])
     {
         let out = sample(&schedule, images(1), settings, |x, t| exact(&schedule, &x_0, x, t) * 0.9);
-        // DPM-Solver ends at t = 1, where a tenth of the noise is a hundredth of the image: still
-        // 25 times the error above.
+        // DPM-Solver ends at t = 1, where a tenth of the noise is a hundredth of the image. The
+        // bound is still 25 times the error above.
         let error = largest(out - x_0.clone());
         assert!(error > 0.005, "{settings:?}: {error}");
     }
@@ -167,8 +167,8 @@ fn ddpm_is_ddim_with_eta_1() {
                     gaussian(&schedule, DEVIATION),
                 )
             };
-            // Two forms of the same numbers in f32; the clipped one divides by sqrt(1 - alpha_bar)
-            // >= 0.01 besides.
+            // Two forms of the same values in f32; the clipped one also divides by
+            // sqrt(1 - alpha_bar) >= 0.01.
             let error = largest(ddpm.clone() - ddim(1.0, 3));
             assert!(error < 1e-4, "{kind:?}, {steps} steps, clip {clip_x0}: {error}");
             assert!(
@@ -190,13 +190,13 @@ fn ddpm_draws_data_of_the_right_deviation() {
         );
         rms(out - means())
     };
-    // 6,144 draws: a standard error of 0.9 %; the posterior's variance is exact for data of one
-    // value only, hence the rest.
+    // 6,144 draws: a standard error of 0.9 %. The posterior's variance is exact only for data of a
+    // single value, hence the wider bound.
     let found = f64::from(draw(DEVIATION));
     assert!((found / DEVIATION - 1.0).abs() < 0.05, "{found}");
     assert!(
         (f64::from(draw(1.2 * DEVIATION)) / DEVIATION - 1.0).abs() > 0.1,
-        "a wrong eps is noticed"
+        "a wrong eps is detected"
     );
 }
 
@@ -224,13 +224,14 @@ fn dpm_solver_is_nearer_to_the_fine_solution_than_ddim() {
             let ours = solve(&log_snr_timesteps(&schedule, steps));
             let ddim = rms(decode(steps) - fine.clone());
             println!(
-                "{kind:?}, {steps} steps: DDIM {ddim:.5}, uniform in t {uniform:.5}, in lambda {ours:.5}"
+                "{kind:?}, {steps} steps: DDIM {ddim:.5}, uniform in t {uniform:.5}, \
+                 in lambda {ours:.5}"
             );
-            // First order over the same times would not be 3 times as near.
-            assert!(ours * 3.0 < ddim, "{kind:?}, {steps} steps: {ours} beside DDIM's {ddim}");
+            // A first-order solver over the same times would not be 3 times as accurate.
+            assert!(ours * 3.0 < ddim, "{kind:?}, {steps} steps: {ours} against DDIM's {ddim}");
             // The cosine schedule is smooth enough for either spacing.
             let factor = if kind == ScheduleKind::Cosine { 1.5 } else { 0.5 };
-            assert!(ours < factor * uniform, "{kind:?}, {steps} steps: {ours} beside {uniform}");
+            assert!(ours < factor * uniform, "{kind:?}, {steps} steps: {ours} against {uniform}");
         }
     }
 }
@@ -256,8 +257,8 @@ fn ddim_after_inversion_is_the_identity_for_the_exact_noise() {
     }
 }
 
-/// Inverts images of the Gaussian data and decodes: (error of the image, error of x_T beside the
-/// exact path's), both rms.
+/// Inverts images of the Gaussian data and decodes them: (error of the image, error of x_T against
+/// that of the exact path), both rms.
 fn there_and_back(schedule: &Schedule, settings: Inversion, decoder_deviation: f64) -> (f32, f32) {
     let x_0 = means() + images(5) * DEVIATION;
     let x_t = ddim_inversion(schedule, x_0.clone(), settings, gaussian(schedule, DEVIATION));
@@ -278,8 +279,8 @@ fn inversion_errors_fall_with_steps_and_refinements_for_gaussian_data() {
         let errors = [10, 20, 40, 80, 160].map(|steps| at(steps, 0));
         let refined = [0, 1, 3, 9].map(|refinements| at(20, refinements).0);
         println!("{kind:?}: {errors:.5?}, refined {refined:.6?}");
-        // Second order: twice the steps, a quarter of the error. The inverted schedule has a step
-        // of infinite slope at t = 0.
+        // Second order: twice the steps, a quarter of the error. The inverted cosine schedule has
+        // infinite slope at t = 0.
         let (falls_to, image, x_t, last) = match kind {
             ScheduleKind::InvertedCosine => (0.9, 0.06, 0.1, 0.01),
             _ => (0.5, 0.001, 0.05, 1e-4),
@@ -295,7 +296,7 @@ fn inversion_errors_fall_with_steps_and_refinements_for_gaussian_data() {
         );
         let foreign =
             there_and_back(&schedule, Inversion { steps: 160, refinements: 0 }, 2.5 * DEVIATION);
-        assert!(foreign.0 > 0.15, "another network does not decode: {}", foreign.0);
+        assert!(foreign.0 > 0.15, "another network doesn't decode it: {}", foreign.0);
     }
 }
 
@@ -327,8 +328,8 @@ fn log_snr_timesteps_fall_to_1_above_the_floor() {
             }
         }
     }
-    // Where levels are close enough, the spacing is even: lambda is ln(alpha_bar / (1 - alpha_bar))
-    // / 2.
+    // Where levels are dense enough, the spacing is even in lambda = ln(alpha_bar / (1 -
+    // alpha_bar)) / 2.
     let schedule = schedule(ScheduleKind::Linear);
     let level = |t: usize| 0.5 * (schedule.alpha_bar(t) / (1.0 - schedule.alpha_bar(t))).ln();
     let times = log_snr_timesteps(&schedule, 20);
@@ -350,7 +351,7 @@ fn log_snr_timesteps_fall_to_1_above_the_floor() {
 }
 
 #[test]
-fn samplers_go_by_their_names() {
+fn samplers_are_selected_by_name() {
     let all = [Sampler::Ddim, Sampler::Ddpm, Sampler::DpmSolver];
     for (kind, name) in all.into_iter().zip(["ddim", "ddpm", "dpm-solver"]) {
         assert_eq!(serde_json::to_value(kind).unwrap(), name);
@@ -385,7 +386,7 @@ fn q_sample_has_the_stated_moments() {
     let first = x_t.clone().narrow(0, 0, 1);
     let mean = first.clone().mean().into_scalar::<f32>();
     let deviation = (first - mean).square().mean().sqrt().into_scalar::<f32>();
-    // Standard error of a mean over 3,072 pixels is 0.013.
+    // The standard error of a mean over 3,072 pixels is 0.013.
     assert!(
         (mean - 0.5f32.sqrt()).abs() < 0.065 && (deviation - 0.5f32.sqrt()).abs() < 0.05,
         "{mean} {deviation}"
@@ -393,7 +394,7 @@ fn q_sample_has_the_stated_moments() {
 }
 
 #[test]
-fn every_sampler_begins_at_the_level_that_it_is_given() {
+fn every_sampler_starts_at_the_given_level() {
     let x_0 = images(0).clamp(-1.0, 1.0);
     for (kind, schedule) in schedules() {
         for (from, steps) in [(400, 10), (400, 1), (5, 20), (1000, 30)] {
@@ -408,7 +409,7 @@ fn every_sampler_begins_at_the_level_that_it_is_given() {
                 });
                 let error = largest(out - x_0.clone());
                 assert!(error < 2e-4, "{kind:?}, {settings:?}: {error}");
-                // Levels where alpha_bar is on its floor or below are left out.
+                // Levels whose alpha_bar is on the floor or below are left out.
                 assert!(asked[0] == from || (from == 1000 && asked[0] > 900), "{asked:?}");
                 assert!(
                     asked.len() == steps.min(from)
@@ -425,7 +426,7 @@ fn every_sampler_begins_at_the_level_that_it_is_given() {
 }
 
 #[test]
-fn networks_that_know_pure_noise_are_asked_there_first_and_others_never() {
+fn only_networks_trained_on_pure_noise_are_evaluated_there_and_then_first() {
     for kind in SCHEDULES {
         let [v, eps] = [of_v(kind), schedule(kind)];
         for settings in [1, 2, 12].into_iter().flat_map(all) {
@@ -444,7 +445,7 @@ fn networks_that_know_pure_noise_are_asked_there_first_and_others_never() {
                 (1000, settings.steps),
                 "{kind:?}, {settings:?}: {first:?}"
             );
-            // An x_T that an inversion found is at the first time of its own.
+            // An x_T that an inversion found lies at the first of the inversion's timesteps.
             let inverted =
                 asked(&v, Sampling { kind: Sampler::Ddim, from: Begin::Inverted, ..settings });
             assert_eq!(inverted, timesteps(&v, settings.steps));
@@ -465,7 +466,7 @@ fn networks_that_know_pure_noise_are_asked_there_first_and_others_never() {
 }
 
 #[test]
-fn from_pure_noise_v_draws_what_eps_draws_of_the_same_data() {
+fn from_pure_noise_v_generates_what_eps_generates_for_the_same_data() {
     for kind in SCHEDULES {
         let (v, eps) = (of_v(kind), schedule(kind));
         for settings in all(50) {
@@ -474,14 +475,14 @@ fn from_pure_noise_v_draws_what_eps_draws_of_the_same_data() {
                 (rms(out.clone() - means()), out)
             };
             let ((of_v, image), (of_eps, other)) = (drawn(&v, DEVIATION), drawn(&eps, DEVIATION));
-            // Other levels on the way: not the same to the last digit.
+            // The two pass through different levels, so they don't agree to the last digit.
             assert!(
                 (of_v / of_eps - 1.0).abs() < 0.12,
-                "{kind:?}, {settings:?}: {of_v} beside {of_eps}"
+                "{kind:?}, {settings:?}: {of_v} against {of_eps}"
             );
             assert!(
                 (drawn(&v, 1.5 * DEVIATION).0 / of_eps - 1.0).abs() > 0.2,
-                "{kind:?}: another network draws others"
+                "{kind:?}: another network generates other images"
             );
             if settings.eta == 0.0 && settings.kind != Sampler::Ddpm {
                 let apart = rms(image - other);

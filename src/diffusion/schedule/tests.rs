@@ -26,7 +26,7 @@ fn every_schedule_falls_from_near_1_to_near_0() {
 fn known_values() {
     // The product over 1000 linear betas is 4.0358e-5 (DDPM's published terminal alpha_bar).
     assert!((schedule(ScheduleKind::Linear, 1000).alpha_bar(1000) - 4.0358e-5).abs() < 1e-8);
-    // Both cosine forms are 1/2 at u = 1/2 (the plain one up to its offset).
+    // Both cosine schedules are 1/2 at u = 1/2 (the plain one up to its offset).
     let inverted = schedule(ScheduleKind::InvertedCosine, 1000);
     assert!((inverted.alpha_bar(500) - 0.5).abs() < 1e-12);
     assert!((schedule(ScheduleKind::Cosine, 1000).alpha_bar(500) - 0.4938).abs() < 1e-3);
@@ -51,7 +51,7 @@ fn the_inverted_schedule_spends_more_steps_at_medium_noise() {
 }
 
 #[test]
-fn a_shift_moves_the_log_snr_of_every_level_by_as_much() {
+fn a_shift_moves_the_log_snr_of_every_level_by_the_same_amount() {
     let log_snr = |alpha_bar: f64| (alpha_bar / (1.0 - alpha_bar)).ln();
     for kind in KINDS {
         for levels in [Levels::Discrete, Levels::Continuous] {
@@ -68,8 +68,8 @@ fn a_shift_moves_the_log_snr_of_every_level_by_as_much() {
                     [&plain, &shifted].map(|schedule| schedule.quantile(position));
                 assert_eq!(before.time, after.time);
                 let moved = log_snr(after.alpha_bar) - log_snr(before.alpha_bar);
-                // The linear schedule's levels in between are interpolated, and alpha_bar of its
-                // cleanest is 1 - 1e-4.
+                // Levels between those of the linear schedule are interpolated, and alpha_bar of
+                // its cleanest level is 1 - 1e-4.
                 assert!(
                     (moved + 1.386).abs() < 1e-3,
                     "{kind:?}, {levels:?} at {position}: {moved}"
@@ -110,7 +110,10 @@ fn v_at_continuous_levels_ends_in_pure_noise_and_eps_on_the_floor() {
         assert!(
             eps.alpha_bar(1000) > 4e-5 && v.begins_at_pure_noise() && !eps.begins_at_pure_noise()
         );
-        assert!(!continuous(kind, Prediction::V, 0.0).begins_at_pure_noise(), "taught to few");
+        assert!(
+            !continuous(kind, Prediction::V, 0.0).begins_at_pure_noise(),
+            "without a share of high noise"
+        );
         // All other levels are those of the discrete schedule.
         assert!((1..1000).all(
             |t| v.level(t) == schedule(kind, 1000).level(t) || v.alpha_bar(t) < Schedule::FLOOR
@@ -119,7 +122,7 @@ fn v_at_continuous_levels_ends_in_pure_noise_and_eps_on_the_floor() {
 }
 
 #[test]
-fn positions_reach_the_levels_of_training_each_in_its_share() {
+fn uniform_positions_give_each_level_its_share() {
     let discrete = schedule(ScheduleKind::InvertedCosine, 1000);
     assert!(
         (0..1000).all(|i| discrete.quantile((i as f64 + 0.5) / 1000.0) == discrete.level(i + 1))
@@ -129,18 +132,18 @@ fn positions_reach_the_levels_of_training_each_in_its_share() {
         let schedule = continuous(kind, Prediction::V, share);
         let levels: Vec<Level> =
             (0..10_000).map(|i| schedule.quantile(i as f64 / 10_000.0)).collect();
-        // The first tenth has alpha_bar from 0 to .02, as evenly as its positions.
+        // The first tenth has alpha_bar from 0 to .02, evenly spaced.
         for (i, level) in levels[..1000].iter().enumerate() {
             assert!(
                 (level.alpha_bar - HIGH_NOISE * i as f64 / 1000.0).abs() < 1e-12,
                 "{kind:?}: {level:?}"
             );
             let found = schedule.between(f64::from(level.time));
-            // Times are told in 32 bits: near 1 they are 6e-8 apart, where the inverted cosine
-            // rises like the square root.
+            // Times are f32: near 1 they are 6e-8 apart, and there the inverted cosine rises like
+            // the square root.
             assert!((found - level.alpha_bar).abs() < 3e-4, "{kind:?}: {found} for {level:?}");
         }
-        // The others are every time of the schedule.
+        // The others cover the times of the schedule evenly.
         for (i, level) in levels[1000..].iter().enumerate() {
             let time = 1.0 - i as f64 / 9000.0;
             assert!(
@@ -150,12 +153,12 @@ fn positions_reach_the_levels_of_training_each_in_its_share() {
             assert!((level.alpha_bar - schedule.between(time)).abs() < 1e-9);
         }
     }
-    // The discrete inverted cosine has one level of a thousand there.
+    // Of a thousand discrete levels of the inverted cosine schedule, one lies there.
     assert_eq!((1..=1000).filter(|&t| discrete.alpha_bar(t) < HIGH_NOISE).count(), 1);
 }
 
 #[test]
-fn what_lies_between_two_levels_is_between_their_alpha_bars() {
+fn alpha_bar_between_two_levels_lies_between_theirs() {
     for kind in KINDS {
         let schedule = continuous(kind, Prediction::V, 0.0);
         for t in [1, 10, 500, 900, 999] {

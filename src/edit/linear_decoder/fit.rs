@@ -1,5 +1,5 @@
-//! Fitting the linear decoder: ridge regression from z to pixels, principal components of what it
-//! leaves, and the spectra of plain images and of target views.
+//! Fitting the linear decoder: ridge regression from z to pixels, principal components of the
+//! residual, and the spectra of plain images and of target views.
 
 use super::{LARGEST_SIDE, LinearDecoder};
 use crate::config::{Config, DataConfig, Views};
@@ -16,31 +16,31 @@ use crate::rng::{self, Purpose};
 use burn::tensor::{Device, f16};
 use rayon::prelude::*;
 
-/// Training images that it is fitted to at most: fifteen thousand would add 0.1 dB.
+/// The largest number of training images it is fitted to; fifteen thousand would add 0.1 dB.
 pub const MOST_IMAGES: usize = 5_000;
-/// Training images whose spectrum is taken, and views.
+/// The number of training images, and of views, whose spectrum is measured.
 const SPECTRA: usize = 500;
-/// Principal components of the residual, at most: 90 % of its variance on CIFAR-10, all of it below
-/// 8 cycles an image.
+/// The largest number of principal components of the residual: 90 % of its variance on CIFAR-10,
+/// all of it below 8 cycles per image.
 const COMPONENTS: usize = 200;
-/// More directions than that are iterated on, so that the last components converge as well.
+/// Additional directions in the subspace iteration, so that the last components converge as well.
 const SPARE: usize = 16;
 /// Rounds of subspace iteration.
 const ROUNDS: usize = 4;
 /// The ridge penalty in units of the number of images, for z of variance 1.
 const RIDGE: f64 = 1e-3;
-/// Images of one product.
+/// Images per matrix product.
 const CHUNK: usize = 512;
-/// Detail is at most so much enhanced; beyond is what no view shows.
+/// The largest gain of detail; a larger ratio means detail that no view shows.
 const LARGEST_GAIN: f64 = 2.5;
-/// Which images and views, and where the iteration begins, are always the same.
+/// The fixed seed of the choice of images and views and of the start of the subspace iteration.
 const SEED: u64 = 0;
 
-/// Fits that of `model`, which is on `device`, to `most` of the training images `images`, drawn at
-/// random, or to all where there are fewer.
+/// Fits the linear decoder of `model`, which is on `device`, to `most` randomly chosen training
+/// images out of `images`, or to all if there are fewer.
 ///
 /// # Errors
-/// No images; the device can't be read, or gives z that isn't finite.
+/// If there are no images, the device can't be read, or z isn't finite.
 pub fn fit_to(
     model: &Soda,
     images: &Images,
@@ -64,17 +64,17 @@ pub fn fit_to(
 }
 
 /// Fits a linear decoder to `images` and their `z` `[N, z_dim]`; `data` is the recipe of the views
-/// that the networks learnt from.
+/// that the networks were trained on.
 ///
 /// # Errors
-/// No images, or z that isn't finite.
+/// If there are no images, or z isn't finite.
 pub fn fit(z: &[f32], z_dim: usize, images: &Images, data: &DataConfig) -> Result<LinearDecoder> {
     let n = images.len();
     assert_eq!(z.len(), n * z_dim, "linear decoder: one z for each image");
     let side = data.sides().target.min(LARGEST_SIDE);
     let image = bytes_of(side);
     let (z_mean, covariance) = mean_and_covariance(z, z_dim)?;
-    // Constant entries of z tell nothing; their deviation would be divided by.
+    // Constant dimensions of z carry no information, and their deviation of 0 can't be divided by.
     let deviation: Vec<f64> = (0..z_dim)
         .map(|i| covariance[i * z_dim + i].sqrt())
         .map(|d| if d > 1e-8 { d } else { 1e8 })
@@ -159,7 +159,7 @@ pub fn fit(z: &[f32], z_dim: usize, images: &Images, data: &DataConfig) -> Resul
     })
 }
 
-/// Mean of each column of `rows` `[N, dim]`.
+/// Returns the mean of each column of `rows` `[N, dim]`.
 fn means(rows: &[f32], dim: usize) -> Vec<f32> {
     let mut sums = vec![0.0; dim];
     rows.chunks_exact(dim)
@@ -168,8 +168,8 @@ fn means(rows: &[f32], dim: usize) -> Vec<f32> {
     sums.into_iter().map(|sum: f64| (sum / n) as f32).collect()
 }
 
-/// a^T b for `a` `[N, m]` and `b` `[N, n]`: `[m, n]`; a chunk of rows at a time in f32, those added
-/// up in f64 and in order.
+/// Returns a^T b for `a` `[N, m]` and `b` `[N, n]`: `[m, n]`. Chunks of rows are multiplied in f32
+/// and summed in f64, in order.
 fn transposed_times(a: &[f32], m: usize, b: &[f32], n: usize) -> Vec<f64> {
     let parts = a.par_chunks(CHUNK * m).zip(b.par_chunks(CHUNK * n)).map(|(a, b)| {
         let mut part = vec![0.0; m * n];
@@ -183,9 +183,9 @@ fn transposed_times(a: &[f32], m: usize, b: &[f32], n: usize) -> Vec<f64> {
     sum
 }
 
-/// The `count` principal components of centred `rows` `[N, dim]`, each times its deviation:
-/// `[count, dim]`, by subspace iteration (Halko, Martinsson and Tropp 2011): the covariance itself,
-/// of dim^2 numbers, is never made.
+/// Returns the `count` principal components of centred `rows` `[N, dim]`, each scaled by its
+/// standard deviation: `[count, dim]`. Uses subspace iteration (Halko, Martinsson and Tropp 2011),
+/// which never forms the covariance with its dim^2 elements.
 pub(super) fn components(rows: &[f32], dim: usize, count: usize) -> Vec<f64> {
     let (n, tried) = (rows.len() / dim, (count + SPARE).min(dim));
     if count == 0 {
@@ -226,7 +226,7 @@ pub(super) fn components(rows: &[f32], dim: usize, count: usize) -> Vec<f64> {
     out
 }
 
-/// rows directions^T, `[N, directions]`.
+/// Returns rows directions^T, `[N, directions]`.
 fn times_rows(rows: &[f32], dim: usize, directions: &[f32]) -> Vec<f32> {
     let count = directions.len() / dim;
     let mut out = vec![0.0; rows.len() / dim * count];
@@ -237,14 +237,14 @@ fn times_rows(rows: &[f32], dim: usize, directions: &[f32]) -> Vec<f32> {
     out
 }
 
-/// An orthonormal basis `[M, dim]` of what the rows `[M, dim]` span, or of the first ones where the
-/// others add nothing.
+/// Returns an orthonormal basis `[M, dim]` of the span of the rows `[M, dim]`, or of the leading
+/// rows only if the others depend on them linearly.
 fn orthonormal(rows: Vec<f64>, dim: usize) -> Vec<f64> {
-    // Twice: the first time leaves the square root of the last digits.
+    // Two passes: one leaves an error of the order of the square root of the machine precision.
     [(); 2].iter().fold(rows, |rows, ()| {
         let count = rows.len() / dim;
         let gram = times_transposed(&rows, &rows, dim);
-        // Rows that depend on those before them have no pivot.
+        // The factorisation has no pivot for a row that depends on earlier ones.
         let (used, factor) = (1..=count)
             .rev()
             .find_map(|used| {
@@ -266,7 +266,7 @@ fn orthonormal(rows: Vec<f64>, dim: usize) -> Vec<f64> {
     })
 }
 
-/// Amplitudes of plain images over those of target views, by band; at least 1.
+/// Returns the amplitudes of plain images over those of target views, per band; at least 1.
 fn detail(images: &Images, data: &DataConfig) -> Result<Vec<f64>> {
     let (side, n) = (data.sides().target, images.len().min(SPECTRA));
     let cosines = Cosines::new(side);
@@ -289,7 +289,7 @@ fn detail(images: &Images, data: &DataConfig) -> Result<Vec<f64>> {
     };
     let mut gains: Vec<f64> =
         cosines.power(&plain).into_iter().zip(cosines.power(&viewed)).map(ratio).collect();
-    // The mean colour is no detail.
+    // The mean colour isn't detail.
     gains[0] = 1.0;
     Ok(gains)
 }

@@ -11,7 +11,7 @@ fn stream(index: u64) -> Stream {
     rng::stream(7, Purpose::Test, index)
 }
 
-/// The recipe of views of [`SIDE`] pixels; `crop` is how often the target is cropped.
+/// A recipe of views of [`SIDE`] pixels; `crop` is the probability that the target is cropped.
 fn recipe(crop: f32) -> DataConfig {
     let sets = [
         format!("data.side={SIDE}"),
@@ -21,8 +21,8 @@ fn recipe(crop: f32) -> DataConfig {
     Config::parse(crate::config::BUILT_IN[1].1, "quick.toml", &sets).expect("a recipe").data
 }
 
-/// `n` images that are a linear map of z plus noise of `sigma` grey levels in the upper quarter,
-/// and z.
+/// Returns `n` images that are a linear map of z plus noise of `sigma` grey levels in the upper
+/// quarter, and z.
 fn linear_images(n: usize, sigma: f32) -> (Images, Vec<f32>) {
     let image = bytes_of(SIDE);
     let (z, map) = (rng::normal(&mut stream(0), n * Z), rng::normal(&mut stream(1), Z * image));
@@ -48,13 +48,13 @@ fn signed(images: &Images) -> Vec<f32> {
 }
 
 #[test]
-fn images_that_are_linear_in_z_are_found_from_it() {
+fn images_that_are_linear_in_z_are_reconstructed_from_it() {
     let (images, z) = linear_images(400, 0.0);
     let decoder = fit(&z, Z, &images, &recipe(0.0)).expect("a fit");
     assert_eq!((decoder.z_dim(), decoder.side()), (Z, SIDE));
     let (pictures, wanted) = (decoder.mean(&z), signed(&images));
     // Rounding to bytes leaves 1 / 12 of a level^2, the penalty a thousandth of the variance of 144
-    // Z levels^2, 16-bit floats less.
+    // Z levels^2, f16 less.
     let level = (2.0f64 / 255.0).powi(2);
     let error = mean_square(&pictures, &wanted);
     assert!(error < 1.5 * level, "{} levels^2", error / level);
@@ -65,7 +65,7 @@ fn images_that_are_linear_in_z_are_found_from_it() {
 }
 
 #[test]
-fn residuals_have_the_power_and_place_of_what_the_mean_lacks() {
+fn residuals_have_the_power_and_position_of_what_the_mean_lacks() {
     let (images, z) = linear_images(600, 20.0);
     let decoder = fit(&z, Z, &images, &recipe(0.0)).expect("a fit");
     let drawn = decoder.residuals(0..600, 3);
@@ -73,14 +73,14 @@ fn residuals_have_the_power_and_place_of_what_the_mean_lacks() {
     for (i, v) in drawn.iter().enumerate() {
         *(if i % plane < plane / 4 { &mut upper } else { &mut lower }) += f64::from(*v).powi(2);
     }
-    // Of a pixel, in grey levels^2.
+    // Power per pixel, in grey levels^2.
     let of_pixel =
         |sum: f64, share: f64| sum / (share * drawn.len() as f64) / (2.0f64 / 255.0).powi(2);
     let (upper, lower) = (of_pixel(upper, 0.25), of_pixel(lower, 0.75));
-    // 400, of which 3 * 256 / 4 = 192 components hold everything, less what z explains of 600
-    // images by chance, 1 %.
+    // 400, all of it in 3 * 256 / 4 = 192 components, less the 1 % that z explains by chance with
+    // 600 images.
     assert!((upper / 400.0 - 1.0).abs() < 0.1 && lower < 4.0, "{upper}, {lower}");
-    // Each from its number alone; another seed draws others.
+    // Each depends on its index alone; another seed gives others.
     assert_eq!(decoder.residuals(7..9, 3), drawn[7 * bytes_of(SIDE)..9 * bytes_of(SIDE)]);
     assert_ne!(decoder.residuals(7..9, 4), decoder.residuals(7..9, 3));
 }
@@ -95,19 +95,19 @@ fn components_are_the_principal_ones() {
     let found = fit::components(&rows, dim, 5);
     for (i, row) in found.chunks_exact(dim).enumerate() {
         let length = row.iter().map(|v| v * v).sum::<f64>().sqrt();
-        // Five standard errors of a deviation from 2,000 draws.
+        // Five standard errors of a standard deviation from 2,000 draws.
         assert!((length * (i + 1) as f64 - 1.0).abs() < 0.08, "component {i} has length {length}");
         assert!(row[i].abs() / length > 0.97, "component {i} lies along another axis");
     }
     // Rows that don't vary have none.
     assert!(fit::components(&[0.0; 4 * 40], dim, 2).is_empty());
-    // Fewer rows than components: no more than there are, all finite.
+    // With few rows there are no more components than asked for, and all are finite.
     let few = fit::components(&rows[..3 * dim], dim, 2);
     assert!(few.len() <= 2 * dim && few.iter().all(|v| v.is_finite()));
 }
 
 #[test]
-fn detail_is_given_back_where_views_are_enlarged_crops() {
+fn detail_is_restored_if_views_are_enlarged_crops() {
     let mut rng = stream(6);
     let pixels = (0..200 * bytes_of(SIDE)).map(|_| rng.random::<u8>()).collect();
     let images = Images::new(SIDE, pixels, vec![0; 200]);
@@ -120,13 +120,13 @@ fn detail_is_given_back_where_views_are_enlarged_crops() {
     let half: Vec<f32> = drawn.iter().map(|v| v * 0.3).collect();
     let sharper = cropped.detailed(half.clone(), SIDE);
     assert!(fine(&sharper) > 1.3 * fine(&half), "{} from {}", fine(&sharper), fine(&half));
-    // What it multiplies the mean colour by is 1.
+    // The gain of the mean colour is 1.
     let mean = |v: &[f32]| v.iter().map(|v| f64::from(*v)).sum::<f64>() / v.len() as f64;
     assert!((mean(&sharper) - mean(&half)).abs() < 1e-3);
 }
 
 #[test]
-fn what_was_written_is_read_again_for_these_weights_alone() {
+fn a_written_decoder_reads_back_unchanged_and_damaged_or_foreign_tensors_are_refused() {
     let (images, z) = linear_images(50, 5.0);
     let decoder = fit(&z, Z, &images, &recipe(1.0)).expect("a fit");
     let folder = tempfile::tempdir().expect("a folder");
@@ -138,10 +138,10 @@ fn what_was_written_is_read_again_for_these_weights_alone() {
         LinearDecoder::of_tensors(&tensors, Z, &path).expect("sound"),
         Some(decoder.clone())
     );
-    // In 16-bit floats.
+    // Stored as f16.
     let bytes = std::fs::metadata(&path).expect("there").len() as usize;
     assert!(bytes < 2 * (decoder.map.len() + decoder.components.len()) + 2000, "{bytes}");
-    // Networks with another z, a damaged tensor, none at all.
+    // Networks with another z, damaged tensors, no tensors at all.
     assert!(LinearDecoder::of_tensors(&tensors, Z + 1, &path).is_err());
     for (name, change) in [("map", 0), ("components", 1), ("detail", 2), ("map", 3)] {
         let mut damaged = tensors.clone();
@@ -161,7 +161,7 @@ fn what_was_written_is_read_again_for_these_weights_alone() {
 }
 
 #[test]
-fn a_cached_one_is_the_same_and_other_weights_or_data_have_their_own() {
+fn a_cached_decoder_is_the_same_and_other_weights_or_data_have_their_own() {
     let folder = tempfile::tempdir().expect("a folder");
     let (images, z) = linear_images(30, 5.0);
     let open = |key: (&str, &str), may_fit: bool| {
@@ -180,7 +180,7 @@ fn a_cached_one_is_the_same_and_other_weights_or_data_have_their_own() {
 }
 
 #[test]
-fn pictures_of_another_side_and_of_a_view_show_the_same() {
+fn resized_images_and_views_show_the_same_content() {
     let (images, z) = linear_images(50, 5.0);
     let decoder = fit(&z, Z, &images, &recipe(0.0)).expect("a fit");
     let pictures = decoder.mean(&z[..2 * Z]);
@@ -188,10 +188,11 @@ fn pictures_of_another_side_and_of_a_view_show_the_same() {
     assert!(mean_square(&whole, &pictures) < 1e-4);
     let large = decoder.at(&pictures, 2 * SIDE, None);
     assert_eq!(large.len(), 2 * bytes_of(2 * SIDE));
-    // The left half, enlarged: its first pixel is the picture's, and the mirror image's last one.
+    // The left half, enlarged: its first pixel is the whole image's, and so is the last of the
+    // mirrored half.
     let [half, mirrored] = [1.0f32, -1.0]
         .map(|sign| decoder.at(&pictures, SIDE, Some(&[0.5 * sign, -0.5, 1.0, 0.0].repeat(2))));
-    // A grey level.
+    // About one grey level.
     assert!((half[0] - whole[0]).abs() < 0.01 && (mirrored[SIDE - 1] - whole[0]).abs() < 0.01);
     assert!(mean_square(&half, &whole) > 1e-3);
 }

@@ -1,4 +1,4 @@
-//! Expectation maximisation.
+//! Fitting a Gaussian mixture by expectation maximisation (EM).
 
 use super::{Density, Mixture, Result, log_joint, log_sum_exp, to_f64};
 use crate::error::Error;
@@ -9,30 +9,31 @@ use crate::rng::{self, Purpose, Stream};
 use rand::RngExt;
 use rayon::prelude::*;
 
-/// Rounds of k-means before the first covariances, and of EM at most.
+/// Rounds of k-means before the first covariances.
 const KMEANS_ROUNDS: usize = 10;
+/// The largest number of rounds of EM.
 const MAX_ROUNDS: usize = 100;
-/// EM stops when a round gains less than this many nats a dimension.
+/// EM stops when a round gains less than this many nats per dimension.
 const MIN_GAIN: f64 = 1e-4;
-/// Added to the diagonal of the pooled covariance, as a share of the mean variance and as it is: z
-/// may be constant in places.
+/// Added to the diagonal of the pooled covariance, relative to the mean variance, because some
+/// dimensions of z may be constant.
 const RIDGE: f64 = 1e-6;
+/// Added to the same diagonal as an absolute value, for z without any variance.
 const RIDGE_FLOOR: f64 = 1e-12;
-/// A vector with a smaller share in a component doesn't count for it: beyond the precision of the
-/// sums.
+/// The smallest responsibility that counts; anything smaller is below the precision of the sums.
 const MIN_SHARE: f64 = 1e-14;
 
-/// A mixture and how it came about.
+/// A fitted mixture and the course of the fit.
 #[derive(Clone, Debug)]
 pub struct Fit {
     /// The fitted mixture.
     pub mixture: Mixture,
-    /// What EM maximises, in nats an image, before each round and after the last: the mean
-    /// log-likelihood plus the log of the prior of the covariances over N.
+    /// The objective of EM in nats per image, before each round and after the last: the mean
+    /// log-likelihood plus the log-prior of the covariances divided by N.
     pub objective: Vec<f64>,
 }
 
-/// Where the rows are: z in f64 `[N, dim]` and what the covariances are drawn towards.
+/// The data of a fit: z in f64 `[N, dim]`, and what the covariances are regularised towards.
 struct Problem {
     z: Vec<f64>,
     dim: usize,
@@ -48,19 +49,19 @@ struct Component {
     factor: Vec<f64>,
 }
 
-/// Fits `components` Gaussians (fewer where `z` `[N, dim]` has fewer rows) by EM from a k-means++
-/// start (Arthur and Vassilvitskii 2007) under `seed`.
+/// Fits `components` Gaussians (fewer if `z` `[N, dim]` has fewer rows) by EM, initialised by
+/// k-means++ (Arthur and Vassilvitskii 2007) under `seed`.
 ///
-/// Covariances are regularised towards the pooled one C: each component has (S_k + `strength` C) /
-/// (N_k + `strength`) with its scatter S_k about its mean, the maximum of the likelihood times an
-/// inverse Wishart prior (Fraley and Raftery 2007); the pooled covariance counts as much as
-/// `strength` images.
+/// Covariances are regularised towards the pooled covariance C: component k has
+/// (S_k + `strength` C) / (N_k + `strength`), where S_k is its scatter about its mean. This
+/// maximises the likelihood times an inverse Wishart prior (Fraley and Raftery 2007); the pooled
+/// covariance counts as much as `strength` images.
 ///
 /// # Errors
-/// No rows, values that are not finite.
+/// If there are no rows, or values are not finite.
 ///
 /// # Panics
-/// If `z` is no `[N, dim]`, there are no components, or `strength` isn't positive.
+/// If `z` is not `[N, dim]`, there are no components, or `strength` isn't positive.
 pub fn fit(z: &[f32], dim: usize, components: usize, strength: f64, seed: u64) -> Result<Fit> {
     assert!(components > 0 && strength > 0.0, "{components} components, strength {strength}");
     let (_, mut pooled) = mean_and_covariance(z, dim)?;
@@ -82,7 +83,7 @@ pub fn fit(z: &[f32], dim: usize, components: usize, strength: f64, seed: u64) -
         progress.add(1);
         let gain = objective.last().map(|last| value - last);
         objective.push(value);
-        // A single Gaussian is already where EM would bring it.
+        // A single Gaussian is already at the optimum.
         if count == 1
             || gain.is_some_and(|gain| gain < MIN_GAIN * dim as f64)
             || objective.len() > MAX_ROUNDS
@@ -106,7 +107,8 @@ pub fn fit(z: &[f32], dim: usize, components: usize, strength: f64, seed: u64) -
 
 fn not_positive() -> Error {
     Error::failed(
-        "the covariance of z has no Cholesky factor; the values of z are too large or too small to be a distribution",
+        "the covariance of z has no Cholesky factor; the values of z are too large or too small to \
+         fit a distribution to",
     )
 }
 
@@ -123,8 +125,8 @@ impl Problem {
         &self.z[i * self.dim..][..self.dim]
     }
 
-    /// k-means++: each next centre is a row drawn in proportion to the squared distance from the
-    /// nearest one so far.
+    /// Chooses centres by k-means++: each next centre is a row sampled with a probability
+    /// proportional to its squared distance from the nearest centre so far.
     fn start(&self, count: usize, rng: &mut Stream) -> Vec<f64> {
         let mut centres = self.row(rng.random_range(0..self.len())).to_vec();
         let mut distances = vec![f64::INFINITY; self.len()];
@@ -139,14 +141,14 @@ impl Problem {
                 rest -= d;
                 rest < 0.0
             });
-            // None where all rows are centres already.
+            // `None` if all rows coincide with centres already.
             let next = reached.unwrap_or_else(|| rng.random_range(0..self.len()));
             centres.extend_from_slice(self.row(next));
         }
         centres
     }
 
-    /// The nearest centre of each row and its squared distance.
+    /// Returns the nearest centre of each row and its squared distance.
     fn nearest(&self, centres: &[f64]) -> Vec<(usize, f64)> {
         let distances = |i| {
             centres
@@ -159,7 +161,7 @@ impl Problem {
         (0..self.len()).into_par_iter().map(nearest).collect()
     }
 
-    /// Lloyd's rounds; a centre that nothing is nearest to stays.
+    /// Runs Lloyd's algorithm; a centre that no row is assigned to stays where it is.
     fn kmeans(&self, mut centres: Vec<f64>) -> Vec<f64> {
         for _ in 0..KMEANS_ROUNDS {
             let mut sums = vec![0.0; centres.len()];
@@ -182,8 +184,8 @@ impl Problem {
         centres
     }
 
-    /// The components that fit `shares` `[N, K]` best; one without shares keeps its mean of
-    /// `means`.
+    /// Runs the M step: returns the components that fit the responsibilities `shares` `[N, K]`
+    /// best. A component without any keeps its mean from `means`.
     fn maximise(&self, shares: &[f64], means: &[f64]) -> Result<Vec<Component>> {
         let count = means.len() / self.dim;
         let component = |k: usize| {
@@ -213,8 +215,8 @@ impl Problem {
         (0..count).into_par_iter().map(component).collect()
     }
 
-    /// The share of each component in each row, into `shares` `[N, K]`; returns the objective of
-    /// `model`.
+    /// Runs the E step: writes the responsibility of each component for each row to `shares`
+    /// `[N, K]` and returns the objective of `model`.
     fn expect(&self, model: &[Component], shares: &mut [f64]) -> f64 {
         let densities: Vec<Density> =
             model.iter().map(|c| Density::new(c.weight, &c.mean, &c.factor)).collect();
@@ -229,8 +231,8 @@ impl Problem {
         (sum + prior) / self.len() as f64
     }
 
-    /// Of a component's covariance, without what doesn't depend on it: -strength (log det L + |L^-1
-    /// L_pooled|^2 / 2).
+    /// Returns the log-prior of a component's covariance without its constant terms:
+    /// -strength (log det L + |L^-1 L_pooled|^2 / 2).
     fn log_prior(&self, component: &Component) -> f64 {
         let dim = self.dim;
         let log_det: f64 = (0..dim).map(|i| component.factor[i * dim + i].ln()).sum();

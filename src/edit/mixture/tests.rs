@@ -31,28 +31,28 @@ fn em_recovers_a_known_mixture() {
     let z = truth.sample(20_000, 1.0, 5);
     let found = fit(&z, 3, 2, 1e-6, 0).unwrap().mixture;
     assert!(found.is_sound());
-    // Components come in any order.
+    // The order of the components is arbitrary.
     let order = if found.weights[0] < 0.5 { [0, 1] } else { [1, 0] };
     for (want, got) in order.into_iter().enumerate() {
-        // Some standard errors of means and covariances over 6,000 draws with variances up to 1.5:
+        // A few standard errors of means and covariances over 6,000 draws with variances up to 1.5:
         // 1.5 sqrt(2 / 6000) = 0.03.
         assert!((found.weights[got] - truth.weights[want]).abs() < 0.02);
         let means = |m: &Mixture, k: usize| to_f64(&m.means[k * 3..][..3]);
         assert!(largest_difference(&means(&found, got), &means(&truth, want)) < 0.06);
         let covariances = |m: &Mixture, k: usize| covariance(&m.factors[k * 9..][..9], 3);
         assert!(largest_difference(&covariances(&found, got), &covariances(&truth, want)) < 0.12);
-        // Negative control: the other component is none of that.
+        // Negative control: the other component doesn't match.
         assert!(largest_difference(&means(&found, 1 - got), &means(&truth, want)) > 1.0);
     }
     let fresh = truth.sample(5000, 1.0, 6);
     let gaussian = fit(&z, 3, 1, 1e-6, 0).unwrap().mixture;
     let (ours, best) = (found.log_likelihood(&fresh), truth.log_likelihood(&fresh));
-    assert!((ours - best).abs() < 0.005, "{ours} instead of {best}");
+    assert!((ours - best).abs() < 0.005, "{ours}, not {best}");
     assert!(gaussian.log_likelihood(&fresh) < ours - 0.05);
 }
 
 #[test]
-fn two_components_gain_nothing_where_there_is_one() {
+fn two_components_gain_nothing_on_data_of_one() {
     let one = Mixture {
         weights: vec![1.0],
         means: vec![1.0, 2.0, 3.0],
@@ -65,7 +65,7 @@ fn two_components_gain_nothing_where_there_is_one() {
 }
 
 #[test]
-fn the_objective_never_falls_and_is_the_likelihood_where_the_prior_is_weak() {
+fn the_objective_never_falls_and_equals_the_likelihood_if_the_prior_is_weak() {
     let z: Vec<f32> =
         known().sample(1500, 1.0, 7).iter().map(|v| v + 0.3 * (v * 3.0).sin()).collect();
     for (components, strength) in [(2, 1e-9), (5, 1e-9), (5, 10.0), (8, 100.0)] {
@@ -76,7 +76,7 @@ fn the_objective_never_falls_and_is_the_likelihood_where_the_prior_is_weak() {
         let last = found.objective.last().unwrap() / 3.0;
         let likelihood = found.mixture.log_likelihood(&z);
         // The mixture is stored in f32.
-        assert_eq!((likelihood - last).abs() < 1e-5, strength < 1.0, "{likelihood} beside {last}");
+        assert_eq!((likelihood - last).abs() < 1e-5, strength < 1.0, "{likelihood} against {last}");
     }
 }
 
@@ -96,7 +96,7 @@ fn one_component_is_the_gaussian_of_the_sample_mean_and_covariance() {
 }
 
 #[test]
-fn samples_have_the_mixtures_moments_and_temperature_narrows_them() {
+fn samples_have_the_moments_of_the_mixture_and_temperature_narrows_them() {
     let (truth, n) = (known(), 40_000);
     let moments =
         |temperature, seed| mean_and_covariance(&truth.sample(n, temperature, seed), 3).unwrap();
@@ -124,14 +124,15 @@ fn samples_have_the_mixtures_moments_and_temperature_narrows_them() {
 #[test]
 fn degenerate_z_gives_a_sound_mixture() {
     let spread = known().sample(30, 1.0, 4);
-    let constant_entry: Vec<f32> = spread.chunks_exact(3).flat_map(|z| [z[0], 5.0, z[2]]).collect();
+    let constant_dimension: Vec<f32> =
+        spread.chunks_exact(3).flat_map(|z| [z[0], 5.0, z[2]]).collect();
     let repeated: Vec<f32> = spread[..6].repeat(10);
     let huge: Vec<f32> = spread.iter().map(|v| v * 1e15).collect();
     for (what, z) in [
         ("few", spread[..6].to_vec()),
         ("single", spread[..3].to_vec()),
         ("constant", vec![0.25; 60]),
-        ("constant entry", constant_entry),
+        ("constant dimension", constant_dimension),
         ("repeated", repeated),
         ("huge", huge),
     ] {
@@ -150,7 +151,7 @@ fn degenerate_z_gives_a_sound_mixture() {
 }
 
 #[test]
-fn unsound_mixtures_are_known() {
+fn unsound_mixtures_are_recognised() {
     assert!(known().is_sound());
     let broken: [fn(&mut Mixture); 5] = [
         |m| m.weights[0] = 0.9,

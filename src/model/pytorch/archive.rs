@@ -1,15 +1,15 @@
-//! The zip archive that torch.save writes: stored (uncompressed) entries of different names. Every
-//! length is checked against that of the file before memory is asked for.
+//! The zip archive that torch.save writes: stored (uncompressed) entries with distinct names. Every
+//! length is checked against that of the file before memory is allocated.
 
 use flate2::Crc;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
-/// What is wrong, as the rest of a sentence that begins with the file's name.
+/// A result whose error is the rest of a sentence that begins with the file's name.
 pub type Result<T> = std::result::Result<T, String>;
 
-/// Longest table of contents that is read; that of 100,000 tensors is shorter.
+/// The longest table of contents that is read, in bytes; that of 100,000 tensors is shorter.
 const LONGEST_DIRECTORY: u64 = 16 << 20;
 
 const LOCAL_HEADER: u32 = 0x0403_4b50;
@@ -25,7 +25,7 @@ pub struct Archive {
     entries: HashMap<String, Entry>,
 }
 
-/// One file in it.
+/// A file in the archive.
 #[derive(Clone, Copy)]
 struct Entry {
     header: u64,
@@ -41,7 +41,7 @@ impl Archive {
         let (start, size) = archive.find_directory()?;
         if size > LONGEST_DIRECTORY {
             return Err(format!(
-                "has a table of contents of {size} bytes; a checkpoint's is far shorter"
+                "has a table of contents of {size} bytes; that of a checkpoint is far shorter"
             ));
         }
         let directory = archive.bytes(start, size)?;
@@ -56,39 +56,37 @@ impl Archive {
         Ok(archive)
     }
 
-    /// Names of the entries.
+    /// Returns the names of the entries.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
     }
 
-    /// Bytes of the entry `name`.
+    /// Returns the size in bytes of the entry `name`.
     pub fn size(&self, name: &str) -> Option<u64> {
         self.entries.get(name).map(|entry| entry.size)
     }
 
-    /// The entry `name`, checked against its checksum.
+    /// Reads the entry `name` and verifies its checksum.
     pub fn read(&mut self, name: &str) -> Result<Vec<u8>> {
         let Some(Entry { header, size, crc }) = self.entries.get(name).copied() else {
             return Err(format!("holds no {name}"));
         };
         let local = self.bytes(header, 30)?;
         if u32_at(&local, 0) != LOCAL_HEADER {
-            return Err(format!("is damaged (no {name} where it should be)"));
+            return Err(format!("is damaged ({name} isn't where it should be); copy it again"));
         }
         let start = header + 30 + u64::from(u16_at(&local, 26)) + u64::from(u16_at(&local, 28));
         let bytes = self.bytes(start, size)?;
         let mut sum = Crc::new();
         sum.update(&bytes);
         if sum.sum() != crc {
-            return Err(format!(
-                "is damaged ({name} has another checksum than it was written with)"
-            ));
+            return Err(format!("is damaged (the checksum of {name} is wrong); copy it again"));
         }
         Ok(bytes)
     }
 
-    /// `size` bytes from `start` on, which must lie within the file: so a length from a hostile
-    /// header asks for no memory.
+    /// Reads `size` bytes from `start` on, which must lie within the file. This way a false length
+    /// in a hostile header allocates no memory.
     fn bytes(&mut self, start: u64, size: u64) -> Result<Vec<u8>> {
         if start.checked_add(size).is_none_or(|end| end > self.length) {
             return Err(TRUNCATED.into());
@@ -100,9 +98,9 @@ impl Archive {
         Ok(bytes)
     }
 
-    /// Start and length of the table of contents, from the record at the end of the file.
+    /// Finds the start and length of the table of contents from the record at the end of the file.
     fn find_directory(&mut self) -> Result<(u64, u64)> {
-        // The record is 22 bytes long, a comment of up to 65,535 may follow.
+        // The record is 22 bytes long and may be followed by a comment of up to 65,535 bytes.
         let tail_length = self.length.min(22 + 0xffff);
         let tail_start = self.length - tail_length;
         let tail = self.bytes(tail_start, tail_length)?;
@@ -126,9 +124,10 @@ impl Archive {
     }
 }
 
-const TRUNCATED: &str = "is truncated or damaged (its parts lie beyond its end); copy it again";
+const TRUNCATED: &str = "is truncated or damaged (parts of it lie beyond its end); copy it again";
 
-/// The first entry of a table of contents, with its name and its length in the table.
+/// Parses the first entry of a table of contents. Returns its name, the entry and its length in the
+/// table.
 fn parse_entry(directory: &[u8]) -> Result<(String, Entry, usize)> {
     if directory.len() < 46 || u32_at(directory, 0) != DIRECTORY_ENTRY {
         return Err(TRUNCATED.into());
@@ -142,23 +141,23 @@ fn parse_entry(directory: &[u8]) -> Result<(String, Entry, usize)> {
     let extra = directory.get(46 + name..46 + name + extra).ok_or(TRUNCATED)?;
     if u16_at(directory, 8) & 1 != 0 || u16_at(directory, 10) != 0 {
         return Err(format!(
-            "holds {text} compressed or encrypted, which torch.save doesn't write"
+            "holds {text} in compressed or encrypted form, which torch.save doesn't write"
         ));
     }
     let mut large = large_numbers(extra)?.into_iter();
-    // Numbers that don't fit follow in a list, in this order.
+    // Numbers that don't fit into 32 bits follow in a list, in this order.
     let [size, packed, header] = [24, 20, 42].map(|at| match u32_at(directory, at) {
         u32::MAX => large.next().ok_or(TRUNCATED),
         small => Ok(small.into()),
     });
     let (size, packed) = (size?, packed?);
     if size != packed {
-        return Err(format!("holds {text} with two lengths"));
+        return Err(format!("is damaged (it gives two lengths for {text}); copy it again"));
     }
     Ok((text.to_owned(), Entry { header: header?, size, crc: u32_at(directory, 16) }, length))
 }
 
-/// The 64-bit numbers among an entry's extra fields.
+/// Returns the 64-bit numbers among an entry's extra fields.
 fn large_numbers(mut extra: &[u8]) -> Result<Vec<u64>> {
     while extra.len() >= 4 {
         let (kind, size) = (u16_at(extra, 0), usize::from(u16_at(extra, 2)));

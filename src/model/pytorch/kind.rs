@@ -1,44 +1,47 @@
-//! What a file is, by its first bytes; of what isn't a checkpoint, what to do instead.
+//! The kind of a file by its first bytes; for files that aren't checkpoints, what to do instead.
 
 use super::archive::Result;
 use super::legacy;
 
-/// A file that can be read.
+/// A kind of file that can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A zip archive, of torch.save since PyTorch 1.6.
+    /// A zip archive, as torch.save writes since PyTorch 1.6.
     Zip,
-    /// A row of pickles, of torch.save before that.
+    /// A sequence of pickles, as torch.save wrote before that.
     Legacy,
-    /// safetensors.
+    /// A safetensors file.
     Safetensors,
 }
 
-/// Bytes that tell.
+/// The number of leading bytes that determine the kind.
 pub const ENOUGH: u64 = 512;
 
-/// What other files begin with, and what they are.
+/// The first bytes of other files, and what these are.
 const OTHERS: [(&[u8], &str); 10] = [
     (
         b"version https://git-lfs",
-        "is a pointer of Git LFS, not the file it stands for; fetch that with `git lfs pull`",
+        "is a Git LFS pointer, not the file itself; fetch that with `git lfs pull`",
     ),
-    (b"\x89HDF\r\n\x1a\n", "is an HDF5 file, as Keras writes, not a checkpoint of PyTorch"),
-    (b"GGUF", "is a GGUF file, not a checkpoint of PyTorch"),
-    (b"\x93NUMPY", "is one NumPy array, not a checkpoint of PyTorch"),
-    (b"\x1f\x8b", "is compressed by gzip; unpack it first"),
-    (b"\xfd7zXZ\0", "is compressed by xz; unpack it first"),
-    (b"(\xb5/\xfd", "is compressed by zstd; unpack it first"),
-    (b"BZh", "is compressed by bzip2; unpack it first"),
-    (b"%PDF", "is a PDF"),
-    (b"\x80", "is a pickle, but not of torch.save; save a state dictionary with torch.save"),
+    (b"\x89HDF\r\n\x1a\n", "is an HDF5 file, as Keras writes, not a PyTorch checkpoint"),
+    (b"GGUF", "is a GGUF file, not a PyTorch checkpoint"),
+    (b"\x93NUMPY", "is a single NumPy array, not a PyTorch checkpoint"),
+    (b"\x1f\x8b", "is compressed with gzip; unpack it first"),
+    (b"\xfd7zXZ\0", "is compressed with xz; unpack it first"),
+    (b"(\xb5/\xfd", "is compressed with zstd; unpack it first"),
+    (b"BZh", "is compressed with bzip2; unpack it first"),
+    (b"%PDF", "is a PDF, not a PyTorch checkpoint"),
+    (
+        b"\x80",
+        "is a pickle, but torch.save didn't write it; save a state dictionary with torch.save",
+    ),
 ];
 
 impl Kind {
-    /// Of the file that begins with `head`.
+    /// Determines the kind of the file that begins with `head`.
     ///
     /// # Errors
-    /// If it is anything else, whose name the message gives where it is known.
+    /// If it is anything else; the message says what it is, if known.
     pub fn of(head: &[u8]) -> Result<Self> {
         if head.starts_with(b"PK\x03\x04") {
             return Ok(Self::Zip);
@@ -46,7 +49,7 @@ impl Kind {
         if head.starts_with(&legacy::MAGIC) {
             return Ok(Self::Legacy);
         }
-        // The length of the header, which is an object.
+        // After the length of the header comes the header, a JSON object.
         if head.get(8..).is_some_and(|rest| rest.starts_with(b"{")) {
             return Ok(Self::Safetensors);
         }
@@ -56,15 +59,19 @@ impl Kind {
         Err(match found {
             Some(what) => what,
             None if head.is_empty() => "is empty; copy it again",
-            None if text.starts_with("<!doctype html") || text.starts_with("<html") || text.starts_with("<head") => {
-                "is a web page, not the file that it was to be; download the file itself"
+            None if text.starts_with("<!doctype html")
+                || text.starts_with("<html")
+                || text.starts_with("<head") =>
+            {
+                "is a web page, not a checkpoint; download the file itself"
             }
-            // A message of protocol buffers: the version of the format, then who wrote it.
+            // A protocol buffers message: the version of the format, then the producer.
             None if matches!(head, [8, 1..=32, 18 | 58, ..]) => {
-                "is an ONNX file; export a state dictionary from the program that it was made by"
+                "is an ONNX file; export a state dictionary from the program that made it"
             }
             None => {
-                "is no checkpoint of PyTorch (neither a zip archive, as torch.save writes since 1.6, nor its older form, nor safetensors)"
+                "is not a PyTorch checkpoint (neither a zip archive, as torch.save writes since \
+                 1.6, nor its older format, nor safetensors)"
             }
         }
         .into())

@@ -1,7 +1,7 @@
-//! What torch.save wrote before PyTorch 1.6 (and writes with
-//! `_use_new_zipfile_serialization=False`): pickles one after the other - a magic number, a
-//! version, the sizes of numbers, the object, the keys of its storages - then each storage: how
-//! many numbers, and they themselves.
+//! What torch.save wrote before PyTorch 1.6 (and still writes with
+//! `_use_new_zipfile_serialization=False`): a sequence of pickles (a magic number, a version, the
+//! sizes of C types, the object, the keys of its storages), then each storage: the number of its
+//! values, and the values.
 
 use super::archive::Result;
 use super::pickle::Pickle;
@@ -14,11 +14,11 @@ use std::io::{Read, Seek, SeekFrom};
 pub const MAGIC: [u8; 15] =
     [0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, b'.'];
 
-/// The version of this form.
+/// The version of this format.
 const VERSION: i64 = 1001;
 
-/// Reads the dictionaries of `file`, which is `length` bytes long, and where the numbers of each
-/// storage begin.
+/// Reads the dictionaries of `file`, which is `length` bytes long, and the positions at which the
+/// values of each storage begin.
 pub fn open(file: &mut File, length: u64) -> Result<(Pickle, HashMap<String, u64>)> {
     let bytes = head(file, LONGEST_PICKLE)?;
     let mut at = MAGIC.len();
@@ -31,18 +31,20 @@ pub fn open(file: &mut File, length: u64) -> Result<(Pickle, HashMap<String, u64
         Ok(pickle)
     };
     if !next()?.is_number(VERSION) {
-        return Err("is of a version of torch.save that isn't known; load and save it again with a newer PyTorch".into());
+        return Err("was written by an unknown version of torch.save; load it and save it again \
+                    with a newer PyTorch"
+            .into());
     }
-    // Of the sizes of C's numbers nothing depends: storages have theirs in their names.
+    // The sizes of C types aren't needed: the names of storages give theirs.
     next()?;
     let (pickle, keys) = (next()?, next()?);
-    let keys = keys.texts().ok_or("lacks the list of its tensors' numbers")?;
+    let keys = keys.texts().ok_or("lacks the list of its storages; copy it again")?;
     let sizes: HashMap<&str, u64> =
         pickle.storages().map(|storage| (&*storage.key, storage.dtype.size())).collect();
     let mut start = at as u64;
     let mut places = HashMap::new();
     for key in keys {
-        let size = *sizes.get(key).ok_or("lists numbers that no tensor has")?;
+        let size = *sizes.get(key).ok_or("lists a storage that no tensor uses")?;
         let mut count = [0; 8];
         file.seek(SeekFrom::Start(start)).map_err(unread)?;
         file.read_exact(&mut count).map_err(|_| CUT)?;
@@ -55,4 +57,4 @@ pub fn open(file: &mut File, length: u64) -> Result<(Pickle, HashMap<String, u64
     Ok((pickle, places))
 }
 
-const CUT: &str = "is truncated or damaged (its parts lie beyond its end); copy it again";
+const CUT: &str = "is truncated or damaged (parts of it lie beyond its end); copy it again";

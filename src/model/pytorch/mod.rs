@@ -1,10 +1,10 @@
-//! Checkpoints of PyTorch, read as data: what `torch.save` writes (zip archives, and the row of
-//! pickles of PyTorch before 1.6), and safetensors. Nothing in them is run, and however they are
-//! made, memory stays in proportion to the length of the file.
+//! PyTorch checkpoints, read as data: what `torch.save` writes (zip archives, and the sequence of
+//! pickles of PyTorch before 1.6), and safetensors. Nothing in them is executed, and whatever they
+//! contain, memory stays proportional to the length of the file.
 //!
-//! (The crate pytorch-reader 0.22.1 reads the same files. It was tried: a file of 128 KB, its
-//! pickle deflated, took 4.2 GB, one of 7 MB 1.1 GB, and a pickle that calls `os.system` was read
-//! as one without tensors.)
+//! (The crate pytorch-reader 0.22.1 reads the same files. In a trial, a file of 128 KB with a
+//! deflated pickle took 4.2 GB and one of 7 MB took 1.1 GB, and a pickle that calls `os.system` was
+//! read as one without tensors.)
 
 mod archive;
 mod kind;
@@ -26,14 +26,14 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// Longest pickle that is read; that of 1,500 tensors (two networks with their optimizer) has 400
-/// KB.
+/// The longest pickle that is read, in bytes; that of 1,500 tensors (two networks with their
+/// optimizer) has 400 KB.
 const LONGEST_PICKLE: u64 = 8 << 20;
-/// Longest header of a safetensors file; one of 1,500 tensors has 200 KB.
+/// The longest header of a safetensors file, in bytes; one of 1,500 tensors has 200 KB.
 const LONGEST_HEADER: u64 = 8 << 20;
-/// Dictionaries within each other that are gone down.
+/// The number of levels of nested dictionaries that are searched.
 const DEEPEST: usize = 4;
-/// What dictionaries of tensors within others are called.
+/// The names of nested dictionaries of tensors.
 const INNER: [&str; 2] = ["state_dict", "model"];
 
 /// An open checkpoint.
@@ -42,30 +42,31 @@ pub struct Checkpoint {
     pub path: PathBuf,
     source: Source,
     contents: Contents,
-    /// Bytes of tensors that may still be read: distinct ones can't be longer than the file.
+    /// Bytes of tensors that may still be read: together, distinct tensors can't be longer than the
+    /// file.
     left: u64,
 }
 
-/// Where the numbers of its tensors lie.
+/// The place of the tensors' values.
 enum Source {
-    /// In entries of an archive, whose names begin so.
+    /// Entries of an archive, whose names begin with this prefix.
     Zip(Archive, String),
-    /// In a file, each storage from a byte on.
+    /// Byte positions in a file, one for each storage.
     Places(File, HashMap<String, u64>),
 }
 
-/// Its dictionaries.
+/// The dictionaries of a checkpoint.
 enum Contents {
     Pickle(Pickle),
-    /// One, of tensors.
+    /// A single dictionary of tensors.
     Flat(BTreeMap<String, Tensor>),
 }
 
 impl Checkpoint {
-    /// Opens `path` and reads its dictionaries; of the tensors only their shapes.
+    /// Opens `path` and reads its dictionaries, but only the shapes of its tensors.
     ///
     /// # Errors
-    /// If the file is missing, truncated, no checkpoint, or wants anything to be run.
+    /// If the file is missing, truncated or not a checkpoint, or tries to execute anything.
     pub fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|e| Error::io("read", path, &e))?;
         Self::parse(path, file).map_err(|e| sentence(path, &e))
@@ -87,7 +88,7 @@ impl Checkpoint {
         Ok(Self { path: path.to_owned(), source, contents, left: length })
     }
 
-    /// Names in the outermost dictionary, in order.
+    /// Returns the names in the outermost dictionary, sorted.
     pub fn keys(&self) -> Vec<&str> {
         match &self.contents {
             Contents::Flat(tensors) => tensors.keys().map(String::as_str).collect(),
@@ -100,7 +101,7 @@ impl Checkpoint {
         }
     }
 
-    /// The tensors of the outermost dictionary by name.
+    /// Returns the tensors of the outermost dictionary by name.
     pub fn outermost(&self) -> BTreeMap<String, Tensor> {
         match &self.contents {
             Contents::Flat(tensors) => tensors.clone(),
@@ -108,19 +109,19 @@ impl Checkpoint {
         }
     }
 
-    /// The tensors of the first dictionary that one of `keys` names and that holds any, by name;
-    /// one that holds dictionaries instead is looked through for a `state_dict` or `model`. `None`
-    /// where there is none.
+    /// Returns, by name, the tensors of the first dictionary that has one of the names `keys` and
+    /// holds any. A dictionary that holds dictionaries instead is searched for a `state_dict` or
+    /// `model`. `None` if nothing is found.
     pub fn tensors(&self, keys: &[&str]) -> Option<BTreeMap<String, Tensor>> {
         let Contents::Pickle(pickle) = &self.contents else { return None };
         below(pickle, pickle.root(), keys, DEEPEST, &mut HashSet::from([pickle.root()]))
     }
 
-    /// The numbers of `tensor`, row by row.
+    /// Reads the values of `tensor`, row by row.
     ///
     /// # Errors
-    /// If they aren't floats, lie outside of their storage, or are damaged; or if tensors share so
-    /// much memory that together they are longer than the file.
+    /// If they aren't floats, lie outside their storage or are damaged, or if tensors share so much
+    /// storage that together they are longer than the file.
     pub fn read(&mut self, name: &str, tensor: &Tensor) -> Result<Vec<f32>> {
         self.numbers(name, tensor).map_err(|e| sentence(&self.path, &e))
     }
@@ -128,23 +129,22 @@ impl Checkpoint {
     fn numbers(&mut self, name: &str, tensor: &Tensor) -> archive::Result<Vec<f32>> {
         let Tensor { storage: Storage { key, dtype, count }, .. } = tensor;
         let size = count.checked_mul(dtype.size()).filter(|_| tensor.fits());
-        let size =
-            size.ok_or_else(|| format!("says that {name} has more numbers than there are"))?;
+        let size = size.ok_or_else(|| mismatch(name))?;
         self.left = self
             .left
             .checked_sub(size)
-            .ok_or("holds tensors that share their numbers; together they exceed the file")?;
-        let lacks = || format!("lacks the numbers of {name}");
+            .ok_or("holds tensors that share storage and together exceed the file")?;
+        let lacks = || format!("lacks the values of {name}");
         let bytes = match &mut self.source {
             Source::Zip(archive, prefix) => {
                 let entry = format!("{prefix}data/{key}");
                 if archive.size(&entry).ok_or_else(lacks)? != size {
-                    return Err(format!("says that {name} has more numbers than there are"));
+                    return Err(mismatch(name));
                 }
                 archive.read(&entry)?
             }
             Source::Places(file, places) => {
-                // No more than the file holds: `left` was its length.
+                // No more than the file holds: `left` started at its length.
                 let mut bytes = vec![0; usize::try_from(size).map_err(|_| lacks())?];
                 file.seek(SeekFrom::Start(*places.get(&**key).ok_or_else(lacks)?))
                     .map_err(unread)?;
@@ -164,7 +164,7 @@ impl Checkpoint {
                 bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect()
             }
             Dtype::Whole(_) => {
-                return Err(format!("holds whole numbers in {name}, expected floats"));
+                return Err(format!("holds integers in {name}, expected floats"));
             }
         };
         Ok(tensor.gather(&stored))
@@ -180,7 +180,7 @@ fn tensors_of(pickle: &Pickle, id: crate::pickle::Id) -> Option<BTreeMap<String,
     )
 }
 
-/// See [`Checkpoint::tensors`].
+/// Implements [`Checkpoint::tensors`].
 fn below(
     pickle: &Pickle,
     id: crate::pickle::Id,
@@ -191,7 +191,7 @@ fn below(
     let dict = pickle.dict(id)?;
     keys.iter().find_map(|key| {
         let inner = *dict.get(key)?;
-        // Once: one may hold itself.
+        // Visit each dictionary once, because one may contain itself.
         if !seen.insert(inner) {
             return None;
         }
@@ -207,17 +207,23 @@ fn below(
 fn open_zip(file: File) -> archive::Result<(Source, Contents)> {
     let mut archive = Archive::open(file)?;
     if archive.names().any(|name| name.ends_with("/constants.pkl")) {
-        return Err("is a TorchScript program (torch.jit.save); load it with PyTorch and save its state_dict()".into());
+        return Err(
+            "is a TorchScript program (torch.jit.save); load it with PyTorch and save its \
+             state_dict()"
+                .into(),
+        );
     }
     let pickle = archive
         .names()
         .filter(|name| name.split_once('/').is_some_and(|(_, rest)| rest == PICKLE))
         .min();
-    let pickle = pickle.ok_or("holds no data.pkl, so it isn't what torch.save writes")?.to_owned();
+    let pickle = pickle.ok_or("holds no data.pkl, so torch.save didn't write it")?.to_owned();
     let prefix = pickle[..pickle.len() - PICKLE.len()].to_owned();
     let order = format!("{prefix}byteorder");
     if archive.size(&order).is_some_and(|size| size < 100) && archive.read(&order)? != b"little" {
-        return Err("was written on a big-endian machine; save it again on another one".into());
+        return Err(
+            "was written on a big-endian machine; save it again on a little-endian one".into()
+        );
     }
     if archive.size(&pickle).is_some_and(|size| size > LONGEST_PICKLE) {
         return Err(too_long());
@@ -226,13 +232,14 @@ fn open_zip(file: File) -> archive::Result<(Source, Contents)> {
     Ok((Source::Zip(archive, prefix), Contents::Pickle(pickle)))
 }
 
-/// The tensors of a safetensors file, and where each begins.
+/// Reads the header of a safetensors file: its tensors, and where each begins.
 fn open_safetensors(
     file: &mut File,
     length: u64,
 ) -> archive::Result<(BTreeMap<String, Tensor>, HashMap<String, u64>)> {
-    let bad =
-        |e: &dyn std::fmt::Display| format!("is no whole safetensors file ({e}); copy it again");
+    let bad = |e: &dyn std::fmt::Display| {
+        format!("is not a complete safetensors file ({e}); copy it again")
+    };
     let size: [u8; 8] =
         head(file, 8)?.try_into().map_err(|_| bad(&"it is shorter than a header"))?;
     let header =
@@ -261,7 +268,7 @@ fn open_safetensors(
             (count.filter(|_| bytes == Some((to - from.min(to)) as u64)), place)
         else {
             return Err(bad(&format!(
-                "{name} has another length than its shape, or lies beyond the end"
+                "the length of {name} doesn't match its shape, or it lies beyond the end"
             )));
         };
         let stride =
@@ -274,7 +281,7 @@ fn open_safetensors(
     Ok((tensors, places))
 }
 
-/// The first `most` bytes of `file`, or all.
+/// Reads the first `most` bytes of `file`, or all if it is shorter.
 fn head(file: &mut File, most: u64) -> archive::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.rewind().map_err(unread)?;
@@ -286,6 +293,10 @@ const PICKLE: &str = "data.pkl";
 
 fn too_long() -> String {
     format!("holds a pickle of more than {} MiB, which no checkpoint needs", LONGEST_PICKLE >> 20)
+}
+
+fn mismatch(name: &str) -> String {
+    format!("describes {name} in a way that doesn't match its storage")
 }
 
 fn unread(e: std::io::Error) -> String {

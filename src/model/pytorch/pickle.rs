@@ -1,7 +1,9 @@
-//! The pickle within a checkpoint, as data. A pickle is a program for a stack machine that may call
-//! any function of Python; this machine knows the instructions that torch.save writes, the few
-//! names that tensors in dictionaries need, and the classes of values that people store beside
-//! them, which it skips ([`super::skipped`]). It refuses the rest by name. Nothing is ever called.
+//! The pickle within a checkpoint, read as data.
+//!
+//! A pickle is a program for a stack machine that may call any Python function. This machine
+//! supports the instructions that torch.save writes, the few names that tensors in dictionaries
+//! need, and the classes of values that are commonly stored next to them, which it skips
+//! ([`super::skipped`]). It refuses anything else by name. Nothing is ever called.
 
 use super::skipped::is_skipped;
 use super::tensor::{Dtype, Storage, Tensor};
@@ -9,19 +11,19 @@ use crate::pickle::{Cursor, Id, Result, shown};
 use std::collections::HashMap;
 use std::rc::Rc;
 
-/// Most values that are kept; a checkpoint of 500 tensors and its optimizer has about 20,000.
+/// The largest number of values; a checkpoint of 500 tensors with its optimizer has about 20,000.
 const MOST_VALUES: usize = 1 << 20;
-/// Most tensors; a checkpoint of two networks and their optimizer has 2,000.
+/// The largest number of tensors; a checkpoint of two networks with their optimizer has 2,000.
 const MOST_TENSORS: usize = 1 << 16;
-/// Arguments of a call that are looked at: torch.save's have six or seven.
+/// The number of arguments of a call that are examined; torch.save's calls have six or seven.
 const MOST_ARGUMENTS: usize = 8;
 
-/// Most dimensions of a tensor.
+/// The largest number of dimensions of a tensor.
 pub const MOST_DIMENSIONS: usize = 8;
 
 const BAD_TENSOR: &str = "describes a tensor in an impossible way";
 
-/// A value. What no checkpoint is asked for (floats, flags) has no content here.
+/// A value. Values that are never read from a checkpoint (floats, flags) keep no content.
 #[derive(Debug)]
 enum Value {
     Other,
@@ -33,11 +35,11 @@ enum Value {
     Name(Name),
     Storage(Storage),
     Tensor(Box<Tensor>),
-    /// An object of a class that is skipped, whatever it holds.
+    /// An object of a skipped class, whatever it holds.
     Skipped,
 }
 
-/// What a pickle may name.
+/// The functions and classes that a pickle may name.
 #[derive(Clone, Copy, Debug)]
 enum Name {
     Dict,
@@ -47,7 +49,7 @@ enum Name {
     Skipped,
 }
 
-/// A pickle that was read.
+/// A parsed pickle.
 #[derive(Debug)]
 pub struct Pickle {
     values: Vec<Value>,
@@ -55,12 +57,12 @@ pub struct Pickle {
 }
 
 impl Pickle {
-    /// Reads `bytes`, which begin with a pickle.
+    /// Parses `bytes`, which begin with a pickle.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         Self::parse_first(bytes).map(|(pickle, _)| pickle)
     }
 
-    /// As [`Pickle::parse`], with the length of the pickle.
+    /// Parses like [`Pickle::parse`] and also returns the length of the pickle.
     pub fn parse_first(bytes: &[u8]) -> Result<(Self, usize)> {
         let mut machine = Machine { cursor: Cursor::new(bytes), values: Vec::new(), tensors: 0 };
         let root = machine.run()?;
@@ -68,14 +70,14 @@ impl Pickle {
         Ok((Self { values: machine.values, root }, length))
     }
 
-    /// Its storages, each as often as it is named.
+    /// Returns its storages, each as often as it is referenced.
     pub fn storages(&self) -> impl Iterator<Item = &Storage> {
         self.values.iter().filter_map(|value| {
             if let Value::Storage(storage) = value { Some(storage) } else { None }
         })
     }
 
-    /// The texts of a list of texts; `None`: something else.
+    /// Returns the strings of a list of strings; `None` if the root is something else.
     pub fn texts(&self) -> Option<Vec<&str>> {
         let Value::List(items) = &self.values[self.root as usize] else { return None };
         let text = |id: &Id| {
@@ -84,18 +86,18 @@ impl Pickle {
         items.iter().map(text).collect()
     }
 
-    /// Whether it is the whole number `number`.
+    /// Checks whether the root is the integer `number`.
     pub fn is_number(&self, number: i64) -> bool {
         matches!(self.values[self.root as usize], Value::Int(n) if n == number)
     }
 
-    /// The whole.
+    /// Returns the root value.
     pub fn root(&self) -> Id {
         self.root
     }
 
-    /// The entries of a dictionary whose keys are texts; of two with the same key the last one
-    /// counts. `None`: no dictionary.
+    /// Returns the entries of a dictionary whose keys are strings; of two with the same key the
+    /// last one counts. `None` if the value isn't a dictionary.
     pub fn dict(&self, id: Id) -> Option<HashMap<&str, Id>> {
         let Value::Dict(entries) = &self.values[id as usize] else { return None };
         let text = |id: Id| {
@@ -104,7 +106,7 @@ impl Pickle {
         Some(entries.iter().filter_map(|(key, value)| Some((text(*key)?, *value))).collect())
     }
 
-    /// A tensor; `None`: something else.
+    /// Returns a tensor; `None` if the value is something else.
     pub fn tensor(&self, id: Id) -> Option<&Tensor> {
         if let Value::Tensor(tensor) = &self.values[id as usize] { Some(tensor) } else { None }
     }
@@ -113,7 +115,8 @@ impl Pickle {
 struct Machine<'a> {
     cursor: Cursor<'a>,
     values: Vec<Value>,
-    /// How many of them are tensors: a few bytes of a pickle make one, which takes hundreds here.
+    /// Number of tensors among the values. It is limited because a few bytes of a pickle create a
+    /// tensor that takes hundreds here.
     tensors: usize,
 }
 
@@ -142,7 +145,7 @@ impl Machine<'_> {
                     self.push(number.map_or(Value::Other, Value::Int))?;
                 }
                 b'X' | b'T' => self.text(4)?,
-                // Texts of Python 2.
+                // Strings of Python 2.
                 b'U' => self.text(1)?,
                 b'c' => self.name()?,
                 b')' => self.push(Value::Tuple(Vec::new()))?,
@@ -185,8 +188,8 @@ impl Machine<'_> {
                     }
                     self.push(Value::Skipped)?;
                 }
-                // The state of an OrderedDict holds version numbers of modules; what is skipped may
-                // have any.
+                // The state of an OrderedDict holds the version numbers of modules; skipped objects
+                // may have any state.
                 b'b' => {
                     self.cursor.pop()?;
                     let top = self.value(self.cursor.top()?);
@@ -209,7 +212,7 @@ impl Machine<'_> {
         if holds {
             Ok(())
         } else {
-            Err(format!("{otherwise}, which tensors in dictionaries don't need; nothing was run"))
+            Err(format!("{otherwise}, which a dictionary of tensors doesn't need; nothing was run"))
         }
     }
 
@@ -246,7 +249,7 @@ impl Machine<'_> {
         }
     }
 
-    /// A function or class: one of a short list.
+    /// Resolves the name of a function or class, which must be one of a short list.
     fn name(&mut self) -> Result<()> {
         let (module, name) = (self.cursor.line()?, self.cursor.line()?);
         let known = match (module, name) {
@@ -266,7 +269,8 @@ impl Machine<'_> {
             _ if is_skipped(module, name) => Name::Skipped,
             _ => {
                 return Err(format!(
-                    "asks for {}, which tensors in dictionaries don't need; nothing was run. If you trust the file, save its state dictionaries alone, with PyTorch",
+                    "asks for {}, which a dictionary of tensors doesn't need; nothing was run (if \
+                     you trust the file, use PyTorch to save only its state dictionaries)",
                     shown(module, name)
                 ));
             }
@@ -279,7 +283,7 @@ impl Machine<'_> {
         match &mut self.values[top as usize] {
             Value::List(all) => all.extend(items),
             Value::Skipped => {}
-            _ => return self.expect(false, "appends to what is no list"),
+            _ => return self.expect(false, "appends to something that isn't a list"),
         }
         Ok(())
     }
@@ -291,19 +295,20 @@ impl Machine<'_> {
                 entries.extend(items.as_chunks::<2>().0.iter().map(|[key, value]| (*key, *value)))
             }
             Value::Skipped => {}
-            _ => return self.expect(false, "sets items of what is no dictionary"),
+            _ => return self.expect(false, "sets items of something that isn't a dictionary"),
         }
         Ok(())
     }
 
-    /// The items of a tuple, as far as anything here looks at them; none of anything else.
+    /// Returns the items of a tuple, up to the number that is examined; empty for anything else.
     fn items(&self, id: Id) -> Vec<&Value> {
         let Value::Tuple(items) = self.value(id) else { return Vec::new() };
         items.iter().take(MOST_ARGUMENTS).map(|item| self.value(*item)).collect()
     }
 
-    /// ("storage", type, key, device, count), as torch.save refers to a tensor's numbers; before
-    /// PyTorch 1.6 a sixth says of which other storage it is a part, and is none.
+    /// Resolves ("storage", type, key, device, count), torch.save's reference to a tensor's values.
+    /// Before PyTorch 1.6 a sixth item names another storage that this one is a view of; it must be
+    /// None.
     fn storage(&mut self) -> Result<()> {
         let id = self.cursor.pop()?;
         let storage = match self.items(id)[..] {
@@ -324,17 +329,17 @@ impl Machine<'_> {
             ] if **kind == *"storage" && *count >= 0 => {
                 Storage { key: key.clone(), dtype: *dtype, count: *count as u64 }
             }
-            _ => return self.expect(false, "refers to what is no tensor storage"),
+            _ => return self.expect(false, "refers to something that isn't a tensor storage"),
         };
         self.push(Value::Storage(storage))
     }
 
-    /// A call: of what makes a dictionary or a tensor.
+    /// Interprets a call, which must create a dictionary or a tensor, or a skipped object.
     fn reduce(&mut self) -> Result<()> {
         let (arguments, callee) = (self.cursor.pop()?, self.cursor.pop()?);
         let items = self.items(arguments);
         match (self.value(callee), &items[..]) {
-            // A defaultdict has a function for values that are missing.
+            // A defaultdict has a function that creates missing values.
             (Value::Name(Name::Dict), [] | [Value::Name(Name::Skipped) | Value::Other]) => {
                 self.push(Value::Dict(Vec::new()))
             }
@@ -365,7 +370,7 @@ impl Machine<'_> {
         }
     }
 
-    /// Numbers of a shape.
+    /// Returns the elements of a shape or of strides.
     fn sizes(&self, ids: &[Id]) -> Result<Vec<usize>> {
         if ids.len() > MOST_DIMENSIONS {
             return Err(BAD_TENSOR.into());

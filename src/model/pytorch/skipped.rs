@@ -1,8 +1,8 @@
-//! What people store beside weights: their arguments, paths, scores, versions. Objects of these
-//! classes are skipped, and so is all that they hold. The list is closed, since a name that isn't
-//! on it may be one that a program was to be run by, and then the file is not to be trusted.
+//! Classes of values that are commonly stored next to weights: arguments, paths, scores, versions.
+//! Objects of these classes are skipped with everything that they hold. The list is closed, because
+//! any other name may be an attempt to execute code, and such a file isn't to be trusted.
 
-/// Packages whose classes hold settings or numbers, none of them a tensor that is asked for.
+/// Packages whose classes hold settings or numbers, but no tensors that are needed.
 const PACKAGES: [&str; 12] = [
     "addict",
     "datetime",
@@ -49,14 +49,14 @@ const BUILTINS: &[&str] = &[
     "tuple",
 ];
 
-/// Of `torch` itself: sizes, devices, number types.
+/// Names in `torch` itself: sizes, devices, data types.
 const TORCH: [&str; 14] = [
     "Size", "bfloat16", "bool", "device", "double", "float", "float16", "float32", "float64",
     "half", "int32", "int64", "long", "uint8",
 ];
 
-/// Whether `module.name` is skipped. (Of `numpy` that includes what makes scalars and arrays, which
-/// nothing here calls.)
+/// Checks whether `module.name` is skipped. (For `numpy` this includes the functions that create
+/// scalars and arrays, which nothing here calls.)
 pub fn is_skipped(module: &str, name: &str) -> bool {
     let package = module.split('.').next().unwrap_or(module);
     PACKAGES.contains(&package)

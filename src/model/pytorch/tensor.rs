@@ -1,8 +1,8 @@
-//! What a checkpoint says of its tensors, and how their numbers are found.
+//! Descriptions of a checkpoint's tensors, and how their values are found.
 
 use std::rc::Rc;
 
-/// Number types of tensors.
+/// The data type of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dtype {
     /// torch.float32
@@ -13,12 +13,12 @@ pub enum Dtype {
     F16,
     /// torch.bfloat16
     Bf16,
-    /// Integers or truth values, of so many bytes.
+    /// Integers or booleans of this many bytes.
     Whole(u64),
 }
 
 impl Dtype {
-    /// Bytes of one number.
+    /// Returns the size of one element in bytes.
     pub fn size(self) -> u64 {
         match self {
             Self::F64 => 8,
@@ -29,38 +29,38 @@ impl Dtype {
     }
 }
 
-/// Where a tensor's numbers lie: in the archive's entry data/KEY.
+/// The storage of a tensor's values: the archive's entry data/KEY.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Storage {
-    /// See above.
+    /// The key of the storage, KEY above.
     pub key: Rc<str>,
-    /// Their type.
+    /// The type of its values.
     pub dtype: Dtype,
-    /// How many there are.
+    /// The number of its values.
     pub count: u64,
 }
 
-/// A tensor: numbers of a storage, those of index (i, j, ..) at `offset` + i * strides\[0\] + j *
-/// strides\[1\] + ..
+/// A tensor: values of a storage, where the value with index (i, j, ..) is at `offset` +
+/// i * strides\[0\] + j * strides\[1\] + ..
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tensor {
-    /// Where they lie.
+    /// The storage of its values.
     pub storage: Storage,
-    /// Of the first one.
+    /// The offset of the first value.
     pub offset: u64,
-    /// Lengths of its dimensions.
+    /// The lengths of its dimensions.
     pub shape: Vec<usize>,
-    /// As many.
+    /// The strides, one per dimension.
     pub strides: Vec<usize>,
 }
 
 impl Tensor {
-    /// How many numbers it has; `None` where that overflows.
+    /// Returns the number of values; `None` if it overflows.
     fn count(&self) -> Option<u64> {
         self.shape.iter().try_fold(1u64, |n, side| n.checked_mul(*side as u64))
     }
 
-    /// Whether all of its numbers lie in its storage, and are no more than it holds.
+    /// Checks whether all values lie within the storage and are no more than it holds.
     pub(super) fn fits(&self) -> bool {
         let steps = self.shape.iter().zip(&self.strides);
         let last =
@@ -76,7 +76,7 @@ impl Tensor {
         }
     }
 
-    /// Its numbers, row by row, out of those of its storage.
+    /// Returns its values, row by row, from those of its storage.
     pub(super) fn gather(&self, stored: &[f32]) -> Vec<f32> {
         let mut places = vec![self.offset as usize];
         if self.count() == Some(0) {

@@ -7,7 +7,7 @@ fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
-/// `bytes` as a file, opened as a checkpoint.
+/// Opens a file of `bytes` as a checkpoint.
 fn open(bytes: &[u8]) -> Result<Checkpoint> {
     let mut file = tempfile::NamedTempFile::new().expect("a file");
     file.write_all(bytes).expect("written");
@@ -20,7 +20,7 @@ fn refused(pickle: &[u8], part: &str) {
 }
 
 #[test]
-fn dictionaries_and_tensors_come_out() {
+fn dictionaries_and_tensors_are_read() {
     let mut checkpoint = Checkpoint::open(&golden("futurexiang.pth")).expect("a checkpoint");
     assert_eq!(checkpoint.keys(), ["EMA", "MODEL", "opt"]);
     assert!(checkpoint.tensors(&["ema"]).is_none());
@@ -34,7 +34,7 @@ fn dictionaries_and_tensors_come_out() {
             .read("batches", batches)
             .unwrap_err()
             .to_string()
-            .contains("whole numbers in batches")
+            .contains("integers in batches")
     );
 }
 
@@ -45,8 +45,8 @@ fn strides_and_offsets_are_followed_within_the_storage() {
     assert!(tensor.fits());
     assert_eq!(tensor.gather(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
     tensor.offset = 2;
-    assert!(!tensor.fits(), "its last number lies beyond the end");
-    // One number a billion times, and lengths that overflow.
+    assert!(!tensor.fits(), "its last value lies beyond the end");
+    // One value repeated a billion times, and lengths that overflow.
     (tensor.shape, tensor.strides) = (vec![1_000_000_000], vec![0]);
     assert!(!tensor.fits());
     (tensor.shape, tensor.strides) = (vec![usize::MAX, usize::MAX], vec![usize::MAX, 1]);
@@ -54,7 +54,7 @@ fn strides_and_offsets_are_followed_within_the_storage() {
 }
 
 #[test]
-fn files_of_other_kinds_are_called_what_they_are() {
+fn files_of_other_kinds_are_identified() {
     let refused = |bytes: &[u8], part: &str| {
         let message = open(bytes).err().expect("refused").to_string();
         assert!(message.contains(part), "{part:?} is not in {message:?}");
@@ -69,14 +69,14 @@ fn files_of_other_kinds_are_called_what_they_are() {
     refused(b"\x08\x07\x3a\x10graph", "is an ONNX file");
     refused(b"\x89HDF\r\n\x1a\n\0\0", "is an HDF5 file");
     refused(b"GGUF\x03\0\0\0", "is a GGUF file");
-    refused(b"\x93NUMPY\x01\0", "is one NumPy array");
+    refused(b"\x93NUMPY\x01\0", "is a single NumPy array");
     refused(b"\x1f\x8b\x08\0", "unpack it first");
-    refused(b"\x80\x04\x95\x10\0\0\0\0\0\0\0}", "is a pickle, but not of torch.save");
-    refused(b"some text", "is no checkpoint of PyTorch");
+    refused(b"\x80\x04\x95\x10\0\0\0\0\0\0\0}", "is a pickle, but torch.save didn't write it");
+    refused(b"some text", "is not a PyTorch checkpoint");
 }
 
 #[test]
-fn what_lies_beside_weights_is_skipped_and_not_made() {
+fn values_next_to_weights_are_skipped_and_not_created() {
     let parsed = |pickle: &[u8]| Pickle::parse(pickle).expect("read");
     // Namespace(a=1), a path, numpy.float64(..), a set, a dictionary with a default.
     let skipped: [&[u8]; 5] = [
@@ -93,20 +93,20 @@ fn what_lies_beside_weights_is_skipped_and_not_made() {
     let dict =
         parsed(b"\x80\x02ccollections\ndefaultdict\nc__builtin__\nlist\n\x85RX\x01\0\0\0aK\x01s.");
     assert!(dict.dict(dict.root()).expect("a dictionary").contains_key("a"));
-    // What is called like them, elsewhere; what they are made by, with others.
+    // The same names in other modules, and other names in the same modules.
     refused(b"\x80\x02cevil\nNamespace\n)R.", "evil.Namespace");
     refused(b"\x80\x02c__builtin__\neval\nX\x01\0\0\x001\x85R.", "eval");
     refused(b"\x80\x02c_codecs\nlookup\n)R.", "_codecs.lookup");
 }
 
 #[test]
-fn pickles_that_call_anything_are_refused_by_its_name() {
-    // os.system("true"), as a value, and thrown away before the end of an innocent dictionary.
+fn pickles_that_call_anything_are_refused_and_the_callee_is_named() {
+    // os.system("true"), as a value, and discarded before the end of an innocent dictionary.
     refused(b"\x80\x02cposix\nsystem\nX\x04\0\0\0true\x85R.", "posix.system");
     refused(b"\x80\x02}cposix\nsystem\nX\x04\0\0\0true\x85R0.", "posix.system");
     refused(b"\x80\x02cbuiltins\neval\n.", "builtins.eval");
     refused(b"\x80\x02ctorch\nload\n.", "torch.load");
-    // What is allowed, called in another way: OrderedDict([..]), a storage type as a function.
+    // Allowed names called in another way: OrderedDict([..]), a storage type as a function.
     refused(b"\x80\x02ccollections\nOrderedDict\n]\x85R.", "nothing was run");
     refused(b"\x80\x02ctorch\nFloatStorage\n)R.", "nothing was run");
     // A state for a list, an object built by its class, an instance, a name from the stack
@@ -130,7 +130,7 @@ fn pickles_that_make_no_sense_are_refused() {
     refused(b"\x80\x02X\xff\xff\xff\xffab.", "ends in the middle");
     refused(b"\x80\x02X\x01\0\0\0\xff.", "UTF-8");
     refused(b"\x80\x02Nc", "ends in the middle");
-    refused(b"\x80\x02K\x01Q.", "no tensor storage");
+    refused(b"\x80\x02K\x01Q.", "isn't a tensor storage");
     refused(&[b"\x80\x02".to_vec(), vec![b'N'; 2 << 20]].concat(), "values");
     // Tensors of 9 dimensions, of a negative one, of more dimensions than strides.
     let tensor = |shape: &str, strides: &str| {
@@ -147,14 +147,14 @@ fn pickles_that_make_no_sense_are_refused() {
 }
 
 #[test]
-fn a_dictionary_that_holds_itself_does_no_harm() {
+fn a_dictionary_that_contains_itself_does_no_harm() {
     let pickle = Pickle::parse(b"\x80\x02}q\0X\x01\0\0\0ah\0s.").expect("a dictionary");
     let inner = pickle.dict(pickle.root()).expect("a dictionary")["a"];
     assert_eq!(inner, pickle.root());
 }
 
-/// Whatever happens to a file, it is refused or read, without a panic and without memory for what
-/// it only claims.
+/// A cut or damaged file is either refused or read, without a panic and without allocating memory
+/// for what it merely claims to hold.
 #[test]
 fn cut_and_damaged_files_are_refused_or_read() {
     let whole = std::fs::read(golden("another_network.pth")).expect("a file");
@@ -178,13 +178,13 @@ fn cut_and_damaged_files_are_refused_or_read() {
     }
     assert!(
         refused > whole.len() / 2,
-        "only {refused} of {} damages were noticed",
+        "only {refused} of {} damaged files were refused",
         3 * whole.len()
     );
 }
 
 #[test]
-fn a_wrong_number_is_noticed_by_its_checksum() {
+fn a_damaged_value_is_detected_by_the_checksum() {
     let mut bytes = std::fs::read(golden("another_network.pth")).expect("a file");
     let mut checkpoint = open(&bytes).expect("a checkpoint");
     let weight = checkpoint.tensors(&["state_dict"]).expect("a dictionary")["weight"].clone();
@@ -198,7 +198,7 @@ fn a_wrong_number_is_noticed_by_its_checksum() {
 }
 
 #[test]
-fn tensors_that_share_their_numbers_exceed_the_file_some_day() {
+fn tensors_that_share_storage_eventually_exceed_the_file() {
     let whole = std::fs::read(golden("another_network.pth")).expect("a file");
     let mut checkpoint = open(&whole).expect("a checkpoint");
     let weight = checkpoint.tensors(&["state_dict"]).expect("a dictionary")["weight"].clone();
@@ -208,7 +208,7 @@ fn tensors_that_share_their_numbers_exceed_the_file_some_day() {
 }
 
 #[test]
-fn archives_that_are_none_are_refused() {
+fn files_that_are_not_archives_are_refused() {
     assert!(Archive::open(tempfile::tempfile().expect("a file")).is_err());
     let message =
         open(b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.").err().expect("refused").to_string();

@@ -103,7 +103,7 @@ fn a_recipe_within_weights_takes_no_memory_for_the_networks_that_it_claims() {
         json!({ "__metadata__": { "config": text }, "a": tensor("F32", &[2], 0, 8) }).to_string();
     let bytes = safetensors(&header, 8);
     let device = Device::flex();
-    refused(bytes.len(), &["w.safetensors", "holds 2 numbers", "another network"], || {
+    refused(bytes.len(), &["w.safetensors", "holds 2 values", "another network"], || {
         open_weights(&bytes)?.model(&device)
     });
     // Larger ones are no recipe.
