@@ -26,6 +26,31 @@ pub fn word(hint: &Hint, f: &mut Formatter<'_>) -> Result {
         Hint::StartAtZero => write!(f, "leave out --continue"),
         Hint::SameData => write!(f, "name the same data with --data"),
         Hint::NameData => write!(f, "name it with --data DIR"),
+        Hint::FetchOrImport(root) => {
+            let root = quoted(root);
+            write!(
+                f,
+                "run `soda data fetch --data {root}` or `soda data import PATH --data {root}`"
+            )
+        }
+        Hint::Import => write!(f, "run `soda data import PATH`"),
+        Hint::OtherSource(root) => write!(
+            f,
+            "name a mirror with --url, or get the archive yourself and run `soda data import PATH --data {}`",
+            quoted(root)
+        ),
+        Hint::Show(folder) => {
+            let folder = quoted(folder);
+            write!(f, "check it with `soda data show {folder}`, and pass it with --data {folder}")
+        }
+        Hint::Pack => write!(f, "write it again with `soda data pack`"),
+        Hint::SkipUnreadable => write!(f, "continue without them with --skip-unreadable"),
+        Hint::SplitRatio => write!(f, "set another share with --split-ratio"),
+        Hint::SelectionSplit => write!(f, "pass --split selection"),
+        Hint::TestSplit => write!(f, "evaluate on the test set (--split test)"),
+        Hint::StoredViews => write!(f, "use --train-views 1 or 2"),
+        Hint::Which(kind) => write!(f, "choose --which {kind}"),
+        Hint::PyTorchFormat => write!(f, "--pytorch"),
         Hint::Set(value) => write!(f, "add --set {}", quoted(value)),
         Hint::MicroBatch { size, search: false } => {
             write!(f, "add --set train.micro_batch={size}")
@@ -73,6 +98,10 @@ mod tests {
         assert_eq!(words(Hint::Replay(run()), "run `"), ["soda", "replay", "--run", "it's a run"]);
         let weights = "it's a run/checkpoints/step_4/ema.safetensors";
         assert_eq!(words(Hint::StartFrom(weights.into()), "--from "), [weights]);
+        assert_eq!(
+            words(Hint::FetchOrImport(run()), "or `"),
+            ["soda", "data", "import", "PATH", "--data", "it's a run",]
+        );
         let resume = ["soda", "train", "--resume", "--run", "it's a run"];
         assert_eq!(words(Hint::Continue(run()), "with `"), resume);
     }

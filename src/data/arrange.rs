@@ -1,7 +1,7 @@
 //! Assigns the images of a listing to the training and test sets, and orders them.
 
 use super::listing::{Entry, Listing, Set};
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result};
 
 /// The share of each class that goes to the test set if the place doesn't define one.
 pub const TEST_SHARE: f64 = 0.1;
@@ -37,10 +37,10 @@ pub(super) fn arrange(listing: &Listing, place: &str, share: f64) -> Result<[Vec
             let n = listing.entries.len();
             return Err(Error::failed(format!(
                 "{place} holds {n} image{}, and none is left for the {word} set; give it at least \
-                 {} images of a class, set another share with --split-ratio, or sort them into \
-                 train and test sub-folders",
+                 {} images of a class, {}, or sort them into train and test sub-folders",
                 if n == 1 { "" } else { "s" },
-                (1.0 / share).ceil()
+                (1.0 / share).ceil(),
+                Hint::SplitRatio
             )));
         }
     }

@@ -2,9 +2,8 @@
 //! identified by their SHA-256.
 
 use super::{Images, bytes_of};
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result};
 use crate::files::sha256;
-use crate::shell::quoted;
 use rayon::prelude::*;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -72,8 +71,8 @@ pub(crate) fn locate(place: &Path) -> Option<PathBuf> {
 /// Returns what to do about data under `place` that is missing or damaged.
 pub(crate) fn remedy(place: &Path) -> String {
     let root = if place.ends_with(FOLDER) { place.parent().unwrap_or(place) } else { place };
-    let root = quoted(if root.as_os_str().is_empty() { Path::new(".") } else { root });
-    format!("run `soda data fetch --data {root}` or `soda data import PATH --data {root}`")
+    let root = if root.as_os_str().is_empty() { Path::new(".") } else { root };
+    Hint::FetchOrImport(root.to_owned()).to_string()
 }
 
 fn damaged(folder: &Path, problems: &str) -> Error {
@@ -242,12 +241,7 @@ pub(super) mod tests {
         for (place, root) in
             [("my data", "my data"), ("it's/cifar-10-batches-bin", "it's"), (FOLDER, ".")]
         {
-            let message = remedy(Path::new(place));
-            let commands: Vec<Vec<String>> =
-                message.split('`').skip(1).step_by(2).filter_map(shlex::split).collect();
-            let [fetch, import] = &commands[..] else { panic!("{message}") };
-            assert_eq!(fetch, &["soda", "data", "fetch", "--data", root]);
-            assert_eq!(import, &["soda", "data", "import", "PATH", "--data", root]);
+            assert_eq!(remedy(Path::new(place)), Hint::FetchOrImport(root.into()).to_string());
         }
     }
 
@@ -270,7 +264,7 @@ pub(super) mod tests {
                 sha256(&bytes),
                 manifest.files[5].sha256
             ),
-            format!("soda data fetch --data {}`", dir.path().display()),
+            remedy(&folder),
         ] {
             assert!(message.contains(&part), "{part:?} in {message}");
         }

@@ -7,7 +7,7 @@
 
 use super::Images;
 use super::cifar::{IMAGE, SIDE, read_sized};
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result};
 use crate::files::sha256;
 use std::path::{Path, PathBuf};
 
@@ -60,7 +60,8 @@ pub(super) fn read(folder: &Path, per_class: [usize; 2]) -> Result<(Images, Imag
         let shown = folder.display();
         Error::failed(format!(
             "{shown} is not the official CIFAR-100: {problems}; get cifar-100-binary.tar.gz again \
-             and run `soda data import PATH`"
+             and {}",
+            Hint::Import
         ))
     })
 }

@@ -45,7 +45,7 @@ pub(super) fn list(place: &Path, layout: Option<Layout>) -> Result<Option<Listin
                 format!("the folders {}", names.join(", "))
             };
             return Err(Error::usage(format!(
-                "--layout splits: {} holds {held}, and none of them is named train or training",
+                "the top folders of {} are to be sets, but it holds {held}, and none of them is named train or training",
                 place.display()
             )));
         }

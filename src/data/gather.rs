@@ -4,7 +4,7 @@
 use super::inventory::{Inventory, UNREADABLE};
 use super::listing::{Content, LeftOut, Listing};
 use super::picture::{self, Decoded};
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result};
 use crate::progress::Progress;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -210,7 +210,7 @@ pub fn unreadable(place: &str, n: usize, bad: usize, list: impl Iterator<Item = 
     Error::list(
         &what,
         list.take(LeftOut::NAMED).chain(more),
-        "fix, convert or remove them, or continue without them with --skip-unreadable",
+        &format!("fix, convert or remove them, or {}", Hint::SkipUnreadable),
     )
 }
 

@@ -37,8 +37,8 @@ pub(super) fn allocate(count: usize, side: usize) -> Result<Vec<u8>> {
         let gib = count as f64 * bytes_of(side) as f64 / f64::from(1 << 30);
         Error::failed(format!(
             "{count} images of {side} x {side} pixels take {gib:.1} GiB of memory, more than this \
-             system provides; choose a smaller data.side or fewer images, or pack them with `soda \
-             data pack` into a file that is read by position"
+             system provides; choose a smaller data.side or fewer images, or pack them \
+             into a file that is read by position (docs/data.md)"
         ))
     };
     let bytes = count.checked_mul(bytes_of(side)).ok_or_else(too_large)?;

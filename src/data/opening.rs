@@ -10,7 +10,7 @@ use super::{
     CLASSES, Dataset, Images, Layout, cifar, cifar100, folder, formats, pack as file, subset,
 };
 use crate::config::DEFAULT_SIDE;
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -46,7 +46,7 @@ pub const BUNDLED: &str = "bundled";
 /// The display name of that subset.
 pub(super) const SUBSET: &str = "CIFAR-10 subset";
 
-/// Opens the data at `explicit` (`--data`), else at `$SODA_DATA`. This is CIFAR-10 or CIFAR-100 in
+/// Opens the data at `named`. This is CIFAR-10 or CIFAR-100 in
 /// the official binary layout (the folder of the files or its parent; CIFAR-10 if a parent holds
 /// both), a file that [`pack`] wrote, one of the other formats, or else a folder of images.
 /// [`BUNDLED`] is the bundled subset. If no place is named, the full CIFAR-10 in the user's cache
@@ -59,8 +59,8 @@ pub(super) const SUBSET: &str = "CIFAR-10 subset";
 /// The named place holds no data; a file is missing, truncated or altered; images can't be read,
 /// unless `options` skips them. The message names what is there and the remedy. Also if the images
 /// don't fit into memory.
-pub fn open(explicit: Option<&Path>, side: usize, options: &Options) -> Result<Dataset> {
-    open_from(explicit, environment().as_deref(), dirs::cache_dir().as_deref(), side, options)
+pub fn open(named: Option<&Path>, side: usize, options: &Options) -> Result<Dataset> {
+    open_from(named, dirs::cache_dir().as_deref(), side, options)
 }
 
 /// Opens the data at a [`Dataset::location`].
@@ -75,16 +75,15 @@ pub fn reopen(location: &str, side: usize, options: &Options) -> Result<Dataset>
 }
 
 pub(super) fn open_from(
-    explicit: Option<&Path>,
-    environment: Option<&Path>,
+    named: Option<&Path>,
     cache: Option<&Path>,
     side: usize,
     options: &Options,
 ) -> Result<Dataset> {
-    if explicit == Some(Path::new(BUNDLED)) && !Path::new(BUNDLED).exists() {
+    if named == Some(Path::new(BUNDLED)) && !Path::new(BUNDLED).exists() {
         return bundled()?.at(side);
     }
-    let Some(named) = explicit.or(environment) else {
+    let Some(named) = named else {
         return match cache
             .map(|c| c.join("soda").join(cifar::FOLDER))
             .filter(|folder| folder.is_dir())
@@ -98,10 +97,7 @@ pub(super) fn open_from(
         Some(Place::Cifar100(folder)) => full_100(&folder, cifar100::PER_CLASS)?.at(side),
         Some(Place::Pack(data)) => data.at(side),
         Some(Place::Listed(listing)) => read(&listing, named, side, options),
-        None => {
-            let place = if explicit.is_some() { "--data" } else { "SODA_DATA =" };
-            Err(Error::failed(format!("{place} {}", no_data_message(named))))
-        }
+        None => Err(Error::failed(no_data_message(named))),
     }
 }
 
@@ -189,14 +185,14 @@ pub fn pack(place: &Path, side: usize, options: &Options, out: &Path) -> Result<
     )
 }
 
-/// Returns where `soda data fetch` and `soda data import` write: `explicit`, else `$SODA_DATA`,
+/// Returns where data that is fetched or imported is written: `named`,
 /// else `soda` in the user's cache folder. The data goes to `cifar-10-batches-bin` or
 /// `cifar-100-binary` below it.
 ///
 /// # Errors
 /// No place is named and the system has no cache folder.
-pub fn root(explicit: Option<&Path>) -> Result<PathBuf> {
-    root_from(explicit, environment().as_deref(), dirs::cache_dir().as_deref())
+pub fn root(named: Option<&Path>) -> Result<PathBuf> {
+    root_from(named, dirs::cache_dir().as_deref())
 }
 
 /// Checks all data at `place` and returns a sentence about each data set there, saying what was
@@ -270,18 +266,10 @@ pub fn show(place: &Path, side: usize, options: &Options) -> Result<Survey> {
     }
 }
 
-fn environment() -> Option<PathBuf> {
-    std::env::var_os("SODA_DATA").filter(|v| !v.is_empty()).map(PathBuf::from)
-}
-
-pub(super) fn root_from(
-    explicit: Option<&Path>,
-    environment: Option<&Path>,
-    cache: Option<&Path>,
-) -> Result<PathBuf> {
-    let Some(named) = explicit.or(environment) else {
+pub(super) fn root_from(named: Option<&Path>, cache: Option<&Path>) -> Result<PathBuf> {
+    let Some(named) = named else {
         let cache = cache.ok_or_else(|| {
-            Error::usage("this system has no cache folder; name a folder with --data DIR")
+            Error::usage(format!("this system has no cache folder for data; {}", Hint::NameData))
         })?;
         return Ok(cache.join("soda"));
     };

@@ -21,7 +21,7 @@ use super::inventory::Inventory;
 use super::listing::Listing;
 use super::names::Names;
 use super::{Dataset, Images, Options};
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result};
 use crate::files::{self, Partial};
 use rayon::prelude::*;
 use safetensors::Dtype;
@@ -236,9 +236,7 @@ pub(super) fn open(path: &Path) -> Result<Option<Dataset>> {
     if metadata.get("format").is_none_or(|format| format != FORMAT) {
         return Ok(None);
     }
-    let wrong = |what: &str| {
-        Error::failed(format!("{}: {what}; write it again with `soda data pack`", path.display()))
-    };
+    let wrong = |what: &str| Error::failed(format!("{}: {what}; {}", path.display(), Hint::Pack));
     if metadata.get("version").is_none_or(|version| version != VERSION) {
         return Err(wrong("was written by another version of this program"));
     }
@@ -354,9 +352,10 @@ pub(super) fn verify(dataset: &Dataset) -> Result<()> {
         return Ok(());
     }
     Err(Error::failed(format!(
-        "{} was changed after it was written: its SHA-256 is {found:.16}.. instead of {:.16}..; \
-         write it again with `soda data pack`",
-        dataset.origin, dataset.sha256
+        "{} was changed after it was written: its SHA-256 is {found:.16}.. instead of {:.16}..; {}",
+        dataset.origin,
+        dataset.sha256,
+        Hint::Pack
     )))
 }
 

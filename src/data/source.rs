@@ -4,10 +4,9 @@
 use super::archive::{unpack, unpack_100};
 use super::cifar::{self, FOLDER, Manifest, remedy};
 use super::{CLASSES, cifar100};
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result};
 use crate::files::hex;
 use crate::progress::Progress;
-use crate::shell::quoted;
 use md5::{Digest, Md5};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -165,10 +164,9 @@ impl Archive {
     fn download(&self, file: &mut File, root: &Path) -> Result<()> {
         let failed = |reason: String| {
             Error::failed(format!(
-                "cannot download {}: {reason}; try again, name a mirror with --url, or get the \
-                 archive yourself and run `soda data import PATH --data {}`",
+                "cannot download {}: {reason}; try again, or {}",
                 self.url,
-                quoted(root)
+                Hint::OtherSource(root.to_owned())
             ))
         };
         let response = self.agent.get(&self.url).call().map_err(|e| failed(e.to_string()))?;
@@ -215,12 +213,11 @@ fn import_with(path: &Path, root: &Path, manifest: &Manifest) -> Result<Outcome>
         let below = path.join(FOLDER);
         let folder = if below.is_dir() { &below } else { path };
         if cifar::locate(path).is_none() {
-            let shown = quoted(path);
             return Err(Error::failed(format!(
                 "{} holds none of the six .bin files of CIFAR-10; images of any other kind need \
-                 no import: check the folder with `soda data show {shown}`, and pass it with \
-                 --data {shown}",
-                path.display()
+                 no import: {}",
+                path.display(),
+                Hint::Show(path.to_owned())
             )));
         }
         if let Some(problems) = manifest.problems(folder) {

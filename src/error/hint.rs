@@ -28,6 +28,30 @@ pub enum Hint {
     SameData,
     /// Name the folder of the data.
     NameData,
+    /// Download CIFAR-10 to that folder, or import its archive there.
+    FetchOrImport(PathBuf),
+    /// Import the archive of a data set.
+    Import,
+    /// Download from a mirror, or import an archive to that folder.
+    OtherSource(PathBuf),
+    /// Look at what that folder holds, and name it as the data.
+    Show(PathBuf),
+    /// Pack the data set again.
+    Pack,
+    /// Leave out images that can't be read.
+    SkipUnreadable,
+    /// Give the test set another share of the images.
+    SplitRatio,
+    /// Score on training images that are held out.
+    SelectionSplit,
+    /// Score on the test set.
+    TestSplit,
+    /// Use training views that are computed once.
+    StoredViews,
+    /// Take the tensors of this kind (`ema`, `model`) from a foreign checkpoint.
+    Which(&'static str),
+    /// The PyTorch export format.
+    PyTorchFormat,
     /// Give one value of the recipe: `train.micro_batch=4`.
     Set(String),
     /// Let so few images go through the networks at once; where `search`, the largest number that
@@ -84,9 +108,27 @@ impl Display for Hint {
             Self::StartAtZero => write!(f, "start at step 0"),
             Self::SameData => write!(f, "open the same data"),
             Self::NameData => write!(f, "name the folder of the data"),
+            Self::FetchOrImport(root) => {
+                write!(f, "fetch or import CIFAR-10 to {}", root.display())
+            }
+            Self::Import => write!(f, "import it"),
+            Self::OtherSource(root) => {
+                write!(f, "name a mirror, or import the archive to {}", root.display())
+            }
+            Self::Show(folder) => {
+                write!(f, "check what {} holds, and name it as the data", folder.display())
+            }
+            Self::Pack => write!(f, "pack the data again"),
+            Self::SkipUnreadable => write!(f, "continue without them"),
+            Self::SplitRatio => write!(f, "set another share for the test"),
+            Self::SelectionSplit => write!(f, "use the selection split"),
+            Self::TestSplit => write!(f, "score on the test set"),
+            Self::StoredViews => write!(f, "use plain or flipped views"),
+            Self::Which(kind) => write!(f, "choose `{kind}`"),
+            Self::PyTorchFormat => write!(f, "the PyTorch format"),
             Self::Set(value) => write!(f, "set {}", value.replacen('=', " = ", 1)),
             Self::MicroBatch { size, .. } => write!(f, "set train.micro_batch = {size}"),
-            Self::UseCpu => write!(f, "use the CPU"),
+            Self::UseCpu => write!(f, "the CPU"),
             Self::NameAdapter => write!(f, "name one (vulkan, metal or dx12)"),
             Self::Shares => write!(f, "a smaller share of the batch"),
             Self::TimeLimit(minutes) => write!(f, "the time limit of {minutes} minutes"),

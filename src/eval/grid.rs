@@ -6,7 +6,7 @@ use super::linear::batches;
 use super::probe::{Point, Protocol, Split};
 use crate::config::{Config, ProbeConfig};
 use crate::data::{Dataset, split};
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result};
 use crate::model::Soda;
 use burn::tensor::Device;
 use serde::Serialize;
@@ -86,9 +86,10 @@ pub fn scan(
 ) -> Result<Grid> {
     let Scan { protocol, times, limit } = scan;
     if protocol.split != Split::Selection {
-        return Err(Error::usage(
-            "a scan selects features, so it must not use the test set; pass --split selection",
-        ));
+        return Err(Error::usage(format!(
+            "a scan selects features, so it must not use the test set; {}",
+            Hint::SelectionSplit
+        )));
     }
     let labels = data.train.labels();
     let few = |indices: Vec<usize>, limit: usize| -> Vec<usize> {

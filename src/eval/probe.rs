@@ -6,7 +6,7 @@ use super::method::Method;
 use super::whitening::Whitening;
 use crate::config::ProbeConfig;
 use crate::data::{Dataset, Images, split};
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result};
 use crate::model::Soda;
 use serde::{Deserialize, Serialize};
 
@@ -159,8 +159,9 @@ impl Protocol {
             let origin = &data.origin;
             let message = format!(
                 "{origin}: the training set holds {} images, and no class has the 5 images needed \
-                to hold one out (10 %); evaluate on the test set (--split test)",
-                data.train.len()
+                to hold one out (10 %); {}",
+                data.train.len(),
+                Hint::TestSplit
             );
             return Err(Error::failed(message));
         }
@@ -281,15 +282,18 @@ impl Protocol {
     fn online(&self, frozen: &Frozen, kind: &FeatureKind) -> Result<Probed> {
         let Frozen { model, config, data, device, .. } = *frozen;
         if self.method != Method::Linear || *kind != FeatureKind::Z || self.fractions != [1.0] {
-            let message = "--train-views online (new crops in each epoch) requires --protocol \
-                linear, --features z and all labels";
-            return Err(Error::usage(format!("{message}; use --train-views 1 or 2")));
+            return Err(Error::usage(format!(
+                "online training views (new crops in each epoch) need the protocol linear, \
+                 features z and all labels; {}",
+                Hint::StoredViews
+            )));
         }
         if self.whiten {
-            return Err(Error::usage(
-                "--train-views online can't be combined with --whiten, as views are re-sampled in \
-                each epoch; use --train-views 1 or 2",
-            ));
+            return Err(Error::usage(format!(
+                "online training views can't be whitened, as they are sampled again in each \
+                 epoch; {}",
+                Hint::StoredViews
+            )));
         }
         let (train, eval) = self.probe_indices(data)?;
         let test = features::encode(model, self.judges(data), &eval, &config.data, false, device)?;

@@ -39,7 +39,7 @@ pub fn import(path: &Path, which: Which, overrides: &[String]) -> Result<(Tensor
         BUILT_IN.iter().find(|(name, _)| *name == RECIPE).expect("a recipe of the program");
     let config = Config::parse(
         text,
-        &format!("{} with {name} (change it by --set)", path.display()),
+        &format!("{} with {name} (its values can be overridden)", path.display()),
         &sets,
     )?;
     let shapes = parameters::shapes(&Soda::blank(&config.model, &Device::flex()));

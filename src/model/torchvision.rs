@@ -4,7 +4,7 @@ use super::pytorch::{Checkpoint, Tensor};
 use super::translate::{Which, networks, translate, transpose};
 use super::weights::Tensors;
 use crate::config::{BUILT_IN, Config, Stem};
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result};
 use crate::model::{Soda, parameters};
 use burn::tensor::Device;
 use std::collections::BTreeMap;
@@ -73,7 +73,7 @@ pub fn import(path: &Path, which: Which, overrides: &[String]) -> Result<(Tensor
         BUILT_IN.iter().find(|(name, _)| *name == RECIPE).expect("a recipe of the program");
     let config = Config::parse(
         text,
-        &format!("{} with {name} (change it by --set)", path.display()),
+        &format!("{} with {name} (its values can be overridden)", path.display()),
         &sets,
     )?;
     if config.model.z_dim != 8 * config.model.encoder.base {
@@ -119,8 +119,9 @@ pub fn export(tensors: &Tensors, config: &Config) -> Result<Tensors> {
     let base = config.model.encoder.base;
     if base != 64 {
         return Err(Error::usage(format!(
-            "--torchvision: this encoder has {base} channels in its first stage, but torchvision's \
-             resnet18 has 64; --pytorch writes it under the same names"
+            "this encoder has {base} channels in its first stage, but torchvision's resnet18 has 64; \
+             {} writes it under the same names",
+            Hint::PyTorchFormat
         )));
     }
     Ok(pytorch(tensors)

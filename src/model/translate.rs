@@ -2,7 +2,7 @@
 
 use super::pytorch::{Checkpoint, Tensor};
 use super::weights::Tensors;
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result};
 use std::collections::BTreeMap;
 
 /// Which of a checkpoint's weights to take.
@@ -79,7 +79,7 @@ pub fn networks(
         let other = if which == Which::Ema { Which::Model } else { Which::Ema };
         let remedy = match find(checkpoint, other)? {
             Some(_) => {
-                format!("but it holds {}, which `--which {}` takes", other.key(), other.option())
+                format!("but it holds {}; {}", other.key(), Hint::Which(other.option()))
             }
             None => format!("so it isn't a checkpoint of {of}"),
         };
@@ -237,9 +237,9 @@ mod tests {
         assert_eq!(names(&both, Which::Model), Ok(vec!["b".into(), "step".into()]));
         let bare = open(&["module.a"]);
         assert_eq!(names(&bare, Which::Model), Ok(vec!["a".into()]));
-        assert!(names(&bare, Which::Ema).is_err_and(|e| e.contains("`--which model` takes")));
+        assert!(names(&bare, Which::Ema).is_err_and(|e| e.contains("choose `model`")));
         let average = open(&["_orig_mod.ema_model.a"]);
-        assert!(names(&average, Which::Model).is_err_and(|e| e.contains("`--which ema` takes")));
+        assert!(names(&average, Which::Model).is_err_and(|e| e.contains("choose `ema`")));
         let double = open(&["module.a", "_orig_mod.a"]);
         assert!(names(&double, Which::Model).is_err_and(|e| e.contains("holds a twice")));
     }

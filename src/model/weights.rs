@@ -250,7 +250,7 @@ impl WeightsFile {
             let path = path.display();
             return Err(Error::failed(format!(
                 "{path} holds no recipe, so it isn't a weights file of this program; name a file \
-                 that `soda train` wrote"
+                 that training wrote"
             )));
         };
         let config =

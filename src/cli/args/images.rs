@@ -57,7 +57,16 @@ fn share(text: &str) -> std::result::Result<f64, String> {
 /// # Errors
 /// See [`data::open`].
 pub fn named(common: &Common, side: usize) -> Result<Dataset> {
-    told(data::open(common.data.as_deref(), side, &common.taking.options())?)
+    told(data::open(place(common).as_deref(), side, &common.taking.options())?)
+}
+
+/// The place that `--data` names, else `$SODA_DATA`.
+pub fn place(common: &Common) -> Option<PathBuf> {
+    common.data.clone().or_else(environment)
+}
+
+fn environment() -> Option<PathBuf> {
+    std::env::var_os("SODA_DATA").filter(|place| !place.is_empty()).map(PathBuf::from)
 }
 
 fn told(dataset: Dataset) -> Result<Dataset> {
@@ -150,7 +159,7 @@ impl Own {
     /// What is found without being named, if it is the same data; else the bundled subset, if that
     /// is.
     fn found(&self, side: usize) -> Result<Dataset> {
-        let found = data::open(None, side, &self.options)?;
+        let found = data::open(environment().as_deref(), side, &self.options)?;
         if found.sha256 == self.sha256 {
             return Ok(found);
         }

@@ -2,7 +2,7 @@
 
 mod show;
 
-use crate::cli::args::Common;
+use crate::cli::args::{Common, images};
 use crate::cli::output::{self, Holds, Output};
 use serde_json::json;
 use soda::config::DEFAULT_SIDE;
@@ -80,7 +80,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         Action::Verify { path: Some(path) }
         | Action::Show { path: Some(path) }
         | Action::Pack { path, .. } => path.clone(),
-        _ => data::root(common.data.as_deref())?,
+        _ => data::root(images::place(common).as_deref())?,
     };
     let mut output = Output::new("data");
     let (name, message) = match &args.action {

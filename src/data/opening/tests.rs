@@ -3,38 +3,31 @@ use super::*;
 #[test]
 fn a_named_place_without_data_is_an_error_with_the_remedy() {
     let empty = tempfile::tempdir().unwrap();
-    for (explicit, environment) in [(Some(empty.path()), None), (None, Some(empty.path()))] {
-        let message = open_from(explicit, environment, None, 32, &Options::default())
-            .unwrap_err()
-            .to_string();
-        assert!(
-            message.contains(&format!("soda data fetch --data {}", empty.path().display())),
-            "{message}"
-        );
-        assert!(message.contains("soda data import PATH --data"), "{message}");
-    }
+    let message =
+        open_from(Some(empty.path()), None, 32, &Options::default()).unwrap_err().to_string();
+    assert!(message.contains(&cifar::remedy(empty.path())), "{message}");
     let message = verify(empty.path(), &Options::default()).unwrap_err().to_string();
     assert!(
         message.contains("holds nothing; name another place")
-            && message.contains("soda data fetch"),
+            && message.contains(&cifar::remedy(empty.path())),
         "{message}"
     );
     let gone = verify(&empty.path().join("gone"), &Options::default()).unwrap_err().to_string();
     assert!(gone.contains("test_batch.bin is missing"), "{gone}");
-    let gone = open_from(Some(&empty.path().join("gone")), None, None, 32, &Options::default())
+    let gone = open_from(Some(&empty.path().join("gone")), None, 32, &Options::default())
         .unwrap_err()
         .to_string();
     assert!(gone.contains("does not exist; check the path"), "{gone}");
     std::fs::write(empty.path().join("a.txt"), "x").unwrap();
     let words =
-        open_from(Some(empty.path()), None, None, 32, &Options::default()).unwrap_err().to_string();
+        open_from(Some(empty.path()), None, 32, &Options::default()).unwrap_err().to_string();
     assert!(words.contains("holds no images, but files that are not images (.txt): 1"), "{words}");
 }
 
 #[test]
 fn a_named_place_is_recognised_by_what_it_holds() {
     let place = tempfile::tempdir().unwrap();
-    let open = |place: &Path| open_from(Some(place), None, None, 32, &Options::default());
+    let open = |place: &Path| open_from(Some(place), None, 32, &Options::default());
     for i in 0..20 {
         let grey = image::GrayImage::from_pixel(40, 40, image::Luma([i]));
         let folder = place.path().join(if i < 10 { "a" } else { "b" });
@@ -87,33 +80,31 @@ fn a_named_place_is_recognised_by_what_it_holds() {
 #[test]
 fn an_empty_cache_gives_the_bundled_subset_and_damage_in_it_an_error() {
     let cache = tempfile::tempdir().unwrap();
-    let dataset = open_from(None, None, Some(cache.path()), 32, &Options::default()).unwrap();
+    let dataset = open_from(None, Some(cache.path()), 32, &Options::default()).unwrap();
     assert_eq!(dataset.describe(), "CIFAR-10 subset (5,000 training, 1,000 test images; bundled)");
     let folder = cache.path().join("soda").join(cifar::FOLDER);
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("data_batch_1.bin"), "short").unwrap();
     let message =
-        open_from(None, None, Some(cache.path()), 32, &Options::default()).unwrap_err().to_string();
+        open_from(None, Some(cache.path()), 32, &Options::default()).unwrap_err().to_string();
     assert!(message.contains("data_batch_1.bin has 5 bytes instead of 30730000"), "{message}");
 }
 
 #[test]
 fn root_is_the_parent_of_the_folder_of_the_files() {
     let path = Path::new;
-    assert_eq!(root_from(Some(path("d")), Some(path("e")), None).unwrap(), path("d"));
-    assert_eq!(root_from(Some(path("d/cifar-10-batches-bin")), None, None).unwrap(), path("d"));
-    assert_eq!(root_from(Some(path("cifar-10-batches-bin")), None, None).unwrap(), path("."));
-    assert_eq!(root_from(Some(path("d/cifar-100-binary")), None, None).unwrap(), path("d"));
-    assert_eq!(root_from(None, Some(path("e")), Some(path("c"))).unwrap(), path("e"));
-    assert_eq!(root_from(None, None, Some(path("c"))).unwrap(), path("c/soda"));
-    assert_eq!(root_from(None, None, None).unwrap_err().exit_code(), 2);
+    assert_eq!(root_from(Some(path("d")), Some(path("c"))).unwrap(), path("d"));
+    assert_eq!(root_from(Some(path("d/cifar-10-batches-bin")), None).unwrap(), path("d"));
+    assert_eq!(root_from(Some(path("cifar-10-batches-bin")), None).unwrap(), path("."));
+    assert_eq!(root_from(Some(path("d/cifar-100-binary")), None).unwrap(), path("d"));
+    assert_eq!(root_from(None, Some(path("c"))).unwrap(), path("c/soda"));
+    assert_eq!(root_from(None, None).unwrap_err().exit_code(), 2);
 }
 
 #[test]
 fn data_of_another_side_is_resampled_and_its_description_says_so() {
-    let [own, larger] = [32, 48].map(|side| {
-        open_from(Some(Path::new(BUNDLED)), None, None, side, &Options::default()).unwrap()
-    });
+    let [own, larger] = [32, 48]
+        .map(|side| open_from(Some(Path::new(BUNDLED)), None, side, &Options::default()).unwrap());
     assert_eq!((own.resampled_from, larger.resampled_from), (None, Some(32)));
     assert_eq!(
         (larger.train.side(), larger.test.side(), larger.train.len()),

@@ -19,7 +19,7 @@ fn packed(skip: bool) -> (tempfile::TempDir, Result<Dataset>) {
 
 fn open_at(path: &Path, side: usize) -> Dataset {
     let options = Options { skip_unreadable: true, ..Options::default() };
-    open_from(Some(path), None, None, side, &options).unwrap()
+    open_from(Some(path), None, side, &options).unwrap()
 }
 
 #[test]

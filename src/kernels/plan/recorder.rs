@@ -7,7 +7,7 @@ use super::access::declared;
 use super::values::{Unknown, Values};
 use super::{Dispatch, Extra, Kernel, Operand, Pass, Plan, Port, VERSION};
 use crate::device::{Class, Profile};
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result};
 use crate::kernels::launch;
 use crate::kernels::record::record;
 use crate::kernels::shader::{Filled, Shader};
@@ -172,10 +172,10 @@ impl Beginning {
 
     fn add<const D: usize>(&mut self, tensor: &Tensor<D>, source: Source) -> Result<()> {
         let handle = handle(tensor).ok_or_else(|| {
-            Error::usage(
-                "recording a plan needs a graphics adapter; choose one with --device vulkan, metal \
-                 or dx12",
-            )
+            Error::usage(format!(
+                "recording a plan needs a graphics adapter; {}",
+                Hint::NameAdapter
+            ))
         })?;
         self.sources.insert(Place::of(&handle), source);
         self.held.push(handle);
