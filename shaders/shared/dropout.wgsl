@@ -1,7 +1,9 @@
 {#
-The dropout mask: a hash of the key and the element, counted in NHWC order, the same on every backend (kernels/math.rs).
+The dropout mask: a hash of the key and the element, the same on every backend (kernels/math.rs).
+Elements are counted in NHWC order.
 
-mask(width): functions for `width` channels of an element at a time. In scope: info.key_0, info.key_1, and info.threshold, below which hashes drop.
+mask(width): functions for `width` channels of an element at a time. In scope: info.key_0,
+info.key_1, and info.threshold; an element whose hash is below the threshold is dropped.
 #}
 {% macro mask(width) %}
 {% set U = "vec4<u32>" if width == 4 else "u32" %}
@@ -11,7 +13,7 @@ fn pcg(x: {{ U }}) -> {{ U }} {
     return (word >> {{ U }}(22u)) ^ word;
 }
 
-/// Whether each channel of the element `at` is dropped.
+/// Returns whether each channel of the element `at` is dropped.
 fn is_dropped(at: u32) -> {{ "vec4<bool>" if width == 4 else "bool" }} {
     let element = {{ U }}(at * {{ width }}u) + {{ "vec4<u32>(0u, 1u, 2u, 3u)" if width == 4 else "0u" }};
     return pcg(pcg(element ^ {{ U }}(info.key_0)) ^ {{ U }}(info.key_1)) < {{ U }}(info.threshold);
