@@ -1,9 +1,10 @@
-// Sums over rows, a block of them at a time: launched on its own results until one row is left.
+// Sums over the rows of each block. It is launched again on its own results until one row is left.
 //
 //   sums[b, c] = sum over the rows r of block b of x[r, c]
 //
 // Layouts    x [rows, C];  sums [blocks, C].
-// Workgroup  one block, {{ cols }} columns; its invocations lie along columns first, {{ wg // cols }} to a column, whose sums meet in a tree.
+// Workgroup  {{ cols }} columns of one block. Invocations run along the columns first; the
+//            {{ wg // cols }} invocations of a column are reduced in a tree.
 // Template   wg: invocations;  cols: columns, divides wg;  elem, acc (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}
@@ -12,7 +13,7 @@
 struct Info {
     rows: u32,
     channels: u32, // C
-    block: u32,    // rows of a block
+    block: u32,    // rows per block
     blocks: u32,
 }
 

@@ -1,8 +1,9 @@
 {#
-Four numbers of memory at once, whether it is declared in fours or one by one.
+Reads four consecutive values, from an array of vectors or of scalars.
 
-four(map, first, at, last, whole): those of the pixel that begins at `first` from its channel `at` on. Where `map` isn't in fours (`whole`),
-channels beyond `last` repeat it.
+four(map, first, at, last, whole): the four channels from `at` on of the pixel that begins at
+`first`. `whole` says that `map` is an array of four-vectors; if it isn't, channels beyond `last`
+repeat channel `last`.
 #}
 {% macro four(map, first, at, last, whole) -%}
 {% if whole -%}

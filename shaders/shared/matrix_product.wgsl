@@ -1,5 +1,6 @@
 {#
-Adds the product of both tiles to the sums. In scope: what matrix_sums.wgsl declares; lane, for the shim.
+Adds the product of both tiles to the sums. In scope: the variables of matrix_sums.wgsl; lane, for
+the shim.
 #}
 {% set matrix = "coop_mat" ~ s ~ "x" ~ s ~ "<Elem" %}
 {% for k in range(bk // s) %}

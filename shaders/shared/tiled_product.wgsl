@@ -1,11 +1,14 @@
 {#
-A matrix product whose operands a and b pass through workgroup memory in tiles, the next tiles being fetched to registers meanwhile; the sums stay
-in registers.
+A matrix product whose operands a and b pass through workgroup memory in tiles, while the next tiles
+are fetched into registers; the sums stay in registers.
 
-registers(a_loads, b_loads, rows, cols): what an invocation keeps: next_a<i> and next_b<i>, its parts of the next tiles, and sum<m>_<n>.
-step(wg, b_loads, follows, multiply, set_a): what comes after a step's fetch: the product of the tiles before, if it `follows` a step, and the fetched
-ones to workgroup memory. So a loop of steps takes one more than there are tiles. Texts: `multiply` adds the products of those in a_tile and b_tile
-to the sums, `set_a` writes next_a<i>. In scope: lid, the invocation. The bounds are the same in the whole workgroup.
+registers(a_loads, b_loads, rows, cols): the variables of an invocation: next_a<i> and next_b<i>,
+its parts of the next tiles, and sum<m>_<n>.
+step(wg, b_loads, follows, multiply, set_a): the rest of a step, after its fetch: multiplies the
+previous tiles, if the step `follows` another, and writes the fetched tiles to workgroup memory. So
+a loop takes one step more than there are tiles. `multiply` is the text that adds the products of
+a_tile and b_tile to the sums; `set_a` is the text that writes next_a<i>. In scope: lid, the
+invocation. The bounds must be the same in the whole workgroup.
 #}
 {% macro registers(a_loads, b_loads, rows, cols) %}
 {% for i in range(a_loads) %}

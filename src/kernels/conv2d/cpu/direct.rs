@@ -130,11 +130,11 @@ struct Cut {
     rows: usize,
     /// Whether the source is used in place, without a padded copy.
     direct: bool,
-    /// Source rows, as the tiles see them; so also below.
+    /// Source rows, as the tiles see them.
     source_rows: usize,
-    /// Elements of a source row.
+    /// Elements of a source row, as the tiles see it.
     source_row: usize,
-    /// Elements of a source image.
+    /// Elements of a source image, as the tiles see it.
     source_image: usize,
 }
 
