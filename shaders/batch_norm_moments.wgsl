@@ -1,4 +1,4 @@
-// Batch normalisation: mean and variance of each channel, in parts.
+// Batch normalisation: mean and variance of each channel, block by block.
 //
 //   mean of a block of pixels,  M2 = sum over the block of (x - mean)^2           for each channel
 //

@@ -22,7 +22,7 @@ struct Info {
     rows: u32,      // input channels of the convolution that follows; for matrices its output ones
     cols: u32,      // the others
     taps: u32,
-    transpose: u32, // 1: rows and columns lie in w as they do in packed; 0: the other way round
+    transpose: u32, // 1: rows and columns are ordered in w as in packed; 0: the other way round
     reverse: u32,   // 1: taps from the last to the first
 }
 

@@ -9,7 +9,7 @@
 //
 // Layouts    partial [shares, taps, C, O / 4] of vec4 (the last ones padded);  dw [O, C, taps] or
 //            [C, O], with upsampling [C, O, 9].
-// Invocation one group of four o.
+// Invocation one group of four channels o.
 // Template   wg: invocations;  upsample;  elem, acc (shared/types.wgsl).
 
 {% include "shared/types.wgsl" %}

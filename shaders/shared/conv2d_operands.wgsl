@@ -24,7 +24,7 @@ struct Info {
     last_w: u32,       // the last vec4 of w
     channels4: u32,    // C / 4, rounded up
     out4: u32,         // O / 4, rounded up
-    pixel: u32,        // elements of x: C / 4 where C is a multiple of four, else C
+    pixel: u32,        // elements of x per pixel: C / 4 where C is a multiple of four, else C
     rounds: u32,       // iterations of a tile's product
     tap: array<vec4<i32>, {{ taps }}>, // (row offset, column offset, index into w)
 }

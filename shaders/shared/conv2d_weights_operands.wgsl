@@ -18,7 +18,7 @@ struct Info {
     shares: u32,
     channels4: u32,    // C / 4, rounded up
     out4: u32,         // O / 4, rounded up
-    pixel: u32,        // elements of x: C / 4 where C is a multiple of four, else C
+    pixel: u32,        // elements of x per pixel: C / 4 where C is a multiple of four, else C
     on_cols: u32,      // from one tile of positions to the next: columns, rows and elements of x
     on_rows: u32,
     on: u32,
@@ -26,7 +26,7 @@ struct Info {
     span_rows: u32,
     next_row: u32,     // elements of x to advance where columns, or rows, have passed their span
     next_image: u32,
-    last: u32,         // position
+    last: u32,         // the last position
     rounds: u32,       // iterations of a tile's product
     unused: u32,
     tap: array<vec4<i32>, {{ taps }}>, // (row offset, column offset)

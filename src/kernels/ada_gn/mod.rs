@@ -1,7 +1,9 @@
 //! Adaptive group normalisation, the only way in which t and z enter the denoiser.
 //!
-//! out = dropout(activation(z_s * (t_s * GN(h) + t_b) + z_b)), GN(h) = gamma * (h - mean) /
-//! sqrt(var + eps) + beta
+//! ```text
+//! out = dropout(activation(z_s * (t_s * GN(h) + t_b) + z_b))
+//! GN(h) = gamma * (h - mean) / sqrt(var + eps) + beta
+//! ```
 //!
 //! with mean and (biased) variance over each image's group of channels. [`ada_gn`] runs one fused
 //! WGSL kernel on wgpu devices and one fused loop on the CPU backend, forward and backward.

@@ -1,8 +1,11 @@
 //! 2-d convolution with zero padding, over NHWC memory: hand-written kernels on the CPU backend and
 //! in WGSL.
 //!
-//! `y[b, o, i, j] = bias[o] + residual[b, o, i, j] + sum over c, k, l of w[o, c, k, l] * x[b, c,
-//! stride i + k - padding, stride j + l - padding]`
+//! ```text
+//! y[b, o, i, j] = bias[o] + residual[b, o, i, j]
+//!     + sum over c, k, l of w[o, c, k, l] * x[b, c, stride i + k - padding, stride j + l -
+//!     padding]
+//! ```
 //!
 //! The convolution of x after nearest-neighbour upsampling is one operation as well
 //! ([`Conv2dOptions::UPSAMPLE`]).

@@ -1,9 +1,13 @@
 //! The forward pass and the gradient of the input as one operation: every output pixel gathers a
 //! small window of source pixels.
 //!
+//! ```text
 //! forward      y[oy, ox]  = sum over (ky, kx) of x[oy s + ky - p, ox s + kx - p] w[ky, kx]
-//! grad-input   dx[iy, ix] = sum over (ky, kx) of dy[(iy + p - ky) / s, (ix + p - kx) / s] w[ky,
-//! kx]^T, where both divisions are exact
+//! grad-input   dx[iy, ix] = sum over (ky, kx) of
+//!                           dy[(iy + p - ky) / s, (ix + p - kx) / s] w[ky, kx]^T
+//! ```
+//!
+//! where the second sum is over those (ky, kx) for which both divisions are exact.
 //!
 //! Input pixels with the same remainders mod s use the same taps, in consecutive source pixels. So
 //! each of the s * s classes is a dense, smaller convolution, and no zero is multiplied. A task

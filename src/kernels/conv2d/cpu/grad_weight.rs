@@ -1,5 +1,8 @@
-//! The gradient of the weights: dw[ky, kx, ci, co] = sum over output pixels m of x[position of m
-//! under (ky, kx), ci] dy[m, co].
+//! The gradient of the weights.
+//!
+//! ```text
+//! dw[ky, kx, ci, co] = sum over output pixels m of x[position of m under (ky, kx), ci] dy[m, co]
+//! ```
 //!
 //! A task owns a block of input channels, a block of output channels and some taps, and walks over
 //! the pixels of the whole batch in blocks that stay in cache. Pixels that fall outside the image
